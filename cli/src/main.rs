@@ -1,0 +1,2 @@
+//! meshc.
+fn main() {}
