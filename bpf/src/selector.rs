@@ -1,0 +1,165 @@
+//! Compiled selectors: which endpoints a workload selects.
+//!
+//! They are part of the image, evaluated by the compiler against an inventory and by the runtime
+//! against the endpoints that are attached, so that both answer alike.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use crate::prefix::Prefix;
+
+/// Something that can be a member: a pod (by its network namespace) or a host workload (by its cgroup).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Endpoint {
+    /// The pod's name, or the unit's.
+    pub name: String,
+    /// The Kubernetes namespace; none for a host workload.
+    pub namespace: Option<String>,
+    /// Labels by key.
+    pub labels: BTreeMap<String, String>,
+    /// The service account it runs as.
+    pub service_account: Option<String>,
+    /// Its own addresses, never v4-mapped.
+    pub addresses: Vec<IpAddr>,
+    /// Absolute cgroup v2 path, for a host workload.
+    pub cgroup: Option<String>,
+}
+
+/// One line of a workload that must hold, after `address` and `cgroup` lines were taken apart.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Condition {
+    /// What is compared.
+    pub subject: Subject,
+    /// The accepted values, sorted and distinct. Empty only for a label: presence is enough.
+    pub values: Vec<String>,
+    /// `not`: holds where the plain condition does not, also where the subject is absent.
+    pub negated: bool,
+}
+
+/// What a [`Condition`] looks at.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Subject {
+    /// `namespace`
+    Namespace,
+    /// `label KEY`
+    Label(String),
+    /// `service-account`
+    ServiceAccount,
+    /// `pod`
+    Pod,
+}
+
+/// All selectors of one workload. `places` (addresses and cgroups) add up; conditions must all hold.
+/// A selector without places and conditions is `any`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Selector {
+    /// `address` lines: sorted, distinct, never `Any`.
+    pub addresses: Vec<Prefix>,
+    /// `cgroup` lines: sorted, distinct absolute paths; each covers its descendants.
+    pub cgroups: Vec<String>,
+    /// All other lines, sorted.
+    pub conditions: Vec<Condition>,
+}
+
+impl Condition {
+    /// Whether the endpoint satisfies it.
+    #[must_use]
+    pub fn holds(&self, endpoint: &Endpoint) -> bool {
+        let value = match &self.subject {
+            Subject::Namespace => endpoint.namespace.as_deref(),
+            Subject::Label(key) => endpoint.labels.get(key).map(String::as_str),
+            Subject::ServiceAccount => endpoint.service_account.as_deref(),
+            Subject::Pod => Some(endpoint.name.as_str()).filter(|_| endpoint.cgroup.is_none()),
+        };
+        let plain =
+            value.is_some_and(|value| self.values.is_empty() || self.values.iter().any(|accepted| accepted == value));
+        plain != self.negated
+    }
+}
+
+impl Selector {
+    /// Whether it is `any`: every endpoint, by no property of its own.
+    #[must_use]
+    pub const fn is_any(&self) -> bool {
+        self.addresses.is_empty() && self.cgroups.is_empty() && self.conditions.is_empty()
+    }
+
+    /// Whether only addresses choose its members, so that it can stand for those prefixes in a rule.
+    #[must_use]
+    pub const fn is_by_address(&self) -> bool {
+        !self.addresses.is_empty() && self.cgroups.is_empty() && self.conditions.is_empty()
+    }
+
+    /// Whether the endpoint is selected, and how narrowly; `None` where it is not.
+    #[must_use]
+    pub fn select(&self, endpoint: &Endpoint) -> Option<Narrowness> {
+        if !self.conditions.iter().all(|condition| condition.holds(endpoint)) {
+            return None;
+        }
+        let prefix = (self.addresses.iter())
+            .filter(|prefix| endpoint.addresses.iter().any(|&address| prefix.contains(address)))
+            .map(|prefix| prefix_len(*prefix))
+            .max();
+        let depth = (self.cgroups.iter())
+            .filter(|path| endpoint.cgroup.as_deref().is_some_and(|cgroup| cgroup_covers(path, cgroup)))
+            .map(|path| path.matches('/').count())
+            .max();
+        if prefix.is_none() && depth.is_none() && !(self.addresses.is_empty() && self.cgroups.is_empty()) {
+            return None;
+        }
+        Some(Narrowness { depth, prefix })
+    }
+
+    /// Whether every endpoint that it selects is selected by `wider` for reasons of conditions alone:
+    /// `wider` asks the same and less.
+    #[must_use]
+    pub fn asks_all_of(&self, wider: &Self) -> bool {
+        wider.conditions.iter().all(|condition| self.conditions.contains(condition))
+    }
+}
+
+/// How narrowly the places of a selector hold an endpoint: the deeper cgroup and the longer prefix win.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Narrowness {
+    /// Components of the deepest cgroup path that covers the endpoint.
+    pub depth: Option<usize>,
+    /// Bits of the longest prefix that holds one of its addresses, IPv4 counted as v4-mapped.
+    pub prefix: Option<u8>,
+}
+
+const fn prefix_len(prefix: Prefix) -> u8 {
+    match prefix {
+        Prefix::Any => 0,
+        Prefix::V4 { len, .. } => len + 96,
+        Prefix::V6 { len, .. } => len,
+    }
+}
+
+/// Whether `path` is `cgroup` or one of its ancestors. Both are absolute, without a slash at the end
+/// (`/` itself is the root).
+#[must_use]
+pub fn cgroup_covers(path: &str, cgroup: &str) -> bool {
+    path == "/" || cgroup.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn not_a_label_holds_where_the_label_is_absent() {
+        let not_debug =
+            Condition { subject: Subject::Label("tier".into()), values: vec!["debug".into()], negated: true };
+        assert!(not_debug.holds(&Endpoint::default()));
+        let debug = Endpoint { labels: [("tier".into(), "debug".into())].into(), ..Endpoint::default() };
+        assert!(!not_debug.holds(&debug));
+    }
+
+    #[test]
+    fn a_cgroup_covers_its_descendants_but_not_its_namesakes() {
+        assert!(cgroup_covers("/a", "/a/b"));
+        assert!(cgroup_covers("/a", "/a"));
+        assert!(!cgroup_covers("/a", "/ab"));
+        assert!(cgroup_covers("/", "/a"));
+    }
+}

@@ -1,0 +1,336 @@
+//! The high-level representation: what a program says, with every name resolved.
+//!
+//! Imports are merged, groups and sets are expanded into what they stand for, literals are values. What
+//! is gone: text names as references, groups and sets as anything but declarations, the order of files
+//! and statements (nothing below may depend on it).
+//!
+//! Rules keep their lists in factored form: a rule stands for one *box* for every pair of one
+//! [`PortItem`] and one [`AddressItem`] (no addresses stand for [`Prefix::Any`]), within its scope.
+
+use std::net::IpAddr;
+
+use mesh_bpf::flow::{Direction, Protocol, Verdict};
+use mesh_bpf::image::IdRange;
+use mesh_bpf::ports::{PortRange, PortSet};
+use mesh_bpf::prefix::Prefix;
+use mesh_bpf::selector::Selector;
+
+use crate::source::Span;
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(pub u32);
+
+        impl $name {
+            /// As an index into its arena.
+            #[must_use]
+            pub const fn index(self) -> usize {
+                self.0 as usize
+            }
+        }
+    };
+}
+
+id!(
+    /// A mesh of [`Program::meshes`].
+    MeshId
+);
+id!(
+    /// A workload of [`Program::workloads`].
+    WorkloadId
+);
+id!(
+    /// A group of [`Program::groups`].
+    GroupId
+);
+id!(
+    /// A scope of [`Program::scopes`].
+    ScopeId
+);
+id!(
+    /// A rule of [`Program::rules`].
+    RuleId
+);
+
+/// All files given and imported, as one program.
+#[derive(Clone, Debug, Default)]
+pub struct Program {
+    /// Meshes, sorted by name.
+    pub meshes: Vec<Mesh>,
+    /// Workloads of all meshes, sorted by mesh and name.
+    pub workloads: Vec<Workload>,
+    /// Groups of all meshes.
+    pub groups: Vec<Group>,
+    /// Scopes in which something is written, each once; the first is the top level.
+    pub scopes: Vec<Scope>,
+    /// Rules, in no order that means anything.
+    pub rules: Vec<Rule>,
+    /// `exempt` items.
+    pub exempts: Vec<Exempt>,
+    /// `on` statements.
+    pub ons: Vec<On>,
+    /// `accelerate` statements.
+    pub accelerations: Vec<Acceleration>,
+    /// Tests of all meshes.
+    pub tests: Vec<Test>,
+}
+
+/// A mesh: all blocks of one name.
+#[derive(Clone, Debug)]
+pub struct Mesh {
+    /// Its name.
+    pub name: String,
+    /// The name in its first block.
+    pub span: Span,
+}
+
+/// A workload.
+#[derive(Clone, Debug)]
+pub struct Workload {
+    /// The mesh that it is part of.
+    pub mesh: MeshId,
+    /// Its name, without the mesh.
+    pub name: String,
+    /// Compiled selectors; canonical (sorted, distinct).
+    pub selector: Selector,
+    /// The name where it is declared.
+    pub span: Span,
+    /// Each selector line.
+    pub selector_spans: Vec<Span>,
+}
+
+/// A group, expanded.
+#[derive(Clone, Debug)]
+pub struct Group {
+    /// The mesh that it is part of.
+    pub mesh: MeshId,
+    /// Its name.
+    pub name: String,
+    /// All its workloads, through other groups, sorted and distinct.
+    pub members: Vec<WorkloadId>,
+    /// The name where it is declared.
+    pub span: Span,
+}
+
+/// Where a rule is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scope {
+    /// How far it reaches.
+    pub level: Level,
+    /// As compiled output names it: empty, `bookstore`, `bookstore+storefront` or `bookstore/cart`.
+    pub name: String,
+    /// The workloads that it covers, sorted and distinct.
+    pub members: Vec<WorkloadId>,
+}
+
+/// Levels of scope, widest first. A wider level is wider whoever it covers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Level {
+    /// Outside of every mesh.
+    Top,
+    /// In a mesh.
+    Mesh,
+    /// In a `for`; two of them compare by their members.
+    For,
+    /// In a workload.
+    Workload,
+}
+
+impl Scope {
+    /// Whether `other` is the same scope or lies within this one.
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        self.level < other.level
+            || (self.level == other.level
+                && other.members.iter().all(|member| self.members.binary_search(member).is_ok()))
+    }
+}
+
+/// A rule in factored form.
+#[derive(Clone, Debug)]
+pub struct Rule {
+    /// Where it is written.
+    pub scope: ScopeId,
+    /// Rules without it do not take part where it matches.
+    pub always: bool,
+    /// Which connections.
+    pub direction: Direction,
+    /// What shall happen to them.
+    pub verdict: Verdict,
+    /// One for each box in ports; never empty.
+    pub ports: Vec<PortItem>,
+    /// One for each box in addresses; empty means [`Prefix::Any`].
+    pub addresses: Vec<AddressItem>,
+    /// The whole statement.
+    pub span: Span,
+}
+
+/// One item of a rule's ports. `any 80` is two of them.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PortItem {
+    /// The protocol.
+    pub protocol: Protocol,
+    /// The ports.
+    pub ports: Ports,
+    /// The words that say so: the item in this rule or in a set; the rule's verb where nothing was written.
+    pub span: Span,
+}
+
+/// Ports of one box.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Ports {
+    /// No ports were written.
+    All,
+    /// One port or one range, as written.
+    Range(PortRange),
+    /// `not …`: all but these.
+    Not(PortSet),
+}
+
+impl Ports {
+    /// As a set.
+    #[must_use]
+    pub fn set(&self) -> PortSet {
+        match self {
+            Self::All => PortSet::all(),
+            Self::Range(range) => (*range).into(),
+            Self::Not(others) => others.complement(),
+        }
+    }
+}
+
+/// One item of a rule's addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AddressItem {
+    /// Never [`Prefix::Any`].
+    pub prefix: Prefix,
+    /// The words that say so: the item in this rule, in a set, or in the workload's selector.
+    pub span: Span,
+}
+
+/// One `exempt` item.
+#[derive(Clone, Debug)]
+pub struct Exempt {
+    /// Where it is written.
+    pub scope: ScopeId,
+    /// Who is exempt.
+    pub who: Exempted,
+    /// The item.
+    pub span: Span,
+}
+
+/// Who is exempt.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Exempted {
+    /// Effective user ids.
+    Uid(IdRange),
+    /// Effective group ids.
+    Gid(IdRange),
+    /// A cgroup and its descendants.
+    Cgroup(String),
+}
+
+/// One `on` statement.
+#[derive(Clone, Debug)]
+pub struct On {
+    /// Where it is written.
+    pub scope: ScopeId,
+    /// What happens.
+    pub event: Event,
+    /// `refuse` rather than `pass` or `start`.
+    pub refuse: bool,
+    /// The whole statement.
+    pub span: Span,
+}
+
+/// What `on` can answer to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Event {
+    /// An inbound connection is to be redirected and no sidecar listens.
+    MissingSidecar,
+    /// A pod cannot be meshed.
+    FailedAttach,
+}
+
+/// One `accelerate` statement.
+#[derive(Clone, Debug)]
+pub struct Acceleration {
+    /// The mesh that it is written in.
+    pub mesh: MeshId,
+    /// Between whom.
+    pub form: AccelerationForm,
+    /// TCP only; the port is the one dialled.
+    pub ports: Vec<PortItem>,
+    /// The whole statement.
+    pub span: Span,
+}
+
+/// Between whom a connection is accelerated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AccelerationForm {
+    /// An application and its own sidecar, over loopback, for these workloads.
+    Local(Vec<WorkloadId>),
+    /// The sidecars of one of the first and one of the second, in either direction. `within G` is G with
+    /// itself, `all` the whole mesh with itself.
+    Between(Vec<WorkloadId>, Vec<WorkloadId>),
+}
+
+/// One `test` block.
+#[derive(Clone, Debug)]
+pub struct Test {
+    /// The mesh that it is written in.
+    pub mesh: MeshId,
+    /// Its name.
+    pub name: String,
+    /// Its lines.
+    pub lines: Vec<TestLine>,
+    /// The name where it is written.
+    pub span: Span,
+}
+
+/// One line of a test: a flow and what is expected.
+#[derive(Clone, Debug)]
+pub struct TestLine {
+    /// The workload whose decision is asked for. All its members must agree.
+    pub workload: WorkloadId,
+    /// Which of its decisions.
+    pub direction: Direction,
+    /// The other end: every address must agree.
+    pub peer: Peer,
+    /// The protocol.
+    pub protocol: Protocol,
+    /// The destination port.
+    pub port: u16,
+    /// `as …`
+    pub identity: Option<Exempted>,
+    /// What must come out.
+    pub expected: Expected,
+    /// The flow as written.
+    pub span: Span,
+    /// The expectation as written.
+    pub expected_span: Span,
+}
+
+/// The other end of a tested flow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Peer {
+    /// One address.
+    Address(IpAddr),
+    /// Every address of a workload's members.
+    Workload(WorkloadId),
+}
+
+/// What a test line expects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expected {
+    /// `redirected [PORT]`
+    Redirected(Option<u16>),
+    /// `excluded`
+    Excluded,
+    /// `denied`
+    Denied,
+    /// `accelerated` (true) or `not accelerated`.
+    Accelerated(bool),
+}
