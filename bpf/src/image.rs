@@ -157,7 +157,9 @@ impl Source {
     pub fn text(&self, prefix: Prefix) -> String {
         match (self.direction, prefix) {
             (None, _) | (_, Prefix::Any) => format!("{}{}", self.head, self.tail),
-            (Some(direction), prefix) => format!("{} {} {prefix}{}", self.head, direction.preposition(), self.tail),
+            (Some(direction), prefix) => {
+                format!("{} {} {prefix}{}", self.head, direction.preposition(), self.tail)
+            }
         }
     }
 

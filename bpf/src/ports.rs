@@ -147,7 +147,9 @@ impl FromIterator<PortRange> for PortSet {
         let mut ranges: Vec<PortRange> = Vec::with_capacity(all.len());
         for range in all {
             match ranges.last_mut() {
-                Some(last) if range.first <= last.last.saturating_add(1) => last.last = last.last.max(range.last),
+                Some(last) if range.first <= last.last.saturating_add(1) => {
+                    last.last = last.last.max(range.last)
+                }
                 _ => ranges.push(range),
             }
         }

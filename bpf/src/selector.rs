@@ -71,8 +71,9 @@ impl Condition {
             Subject::ServiceAccount => endpoint.service_account.as_deref(),
             Subject::Pod => Some(endpoint.name.as_str()).filter(|_| endpoint.cgroup.is_none()),
         };
-        let plain =
-            value.is_some_and(|value| self.values.is_empty() || self.values.iter().any(|accepted| accepted == value));
+        let plain = value.is_some_and(|value| {
+            self.values.is_empty() || self.values.iter().any(|accepted| accepted == value)
+        });
         plain != self.negated
     }
 }

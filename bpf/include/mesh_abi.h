@@ -1,0 +1,571 @@
+/* SPDX-License-Identifier: (Apache-2.0 OR MIT) AND GPL-2.0-only */
+/* Generated from bpf/src/abi.rs and bpf/src/map.rs. Do not edit; write it anew with
+ *   cargo run -p mesh-bpf --example header > bpf/include/mesh_abi.h
+ */
+#pragma once
+
+#define MESH_POLICY_ABI 0x1U
+#define MESH_FLOW_ABI 0x1U
+#define MESH_MANIFEST_MAGIC 0x6d6900636873656dULL
+#define MESH_TREE_KEYS 0x7U
+#define MESH_PORT_KEYS 0x1cU
+#define MESH_SPANS_A_LINE 0x10U
+#define MESH_NODES_A_LINE 0x2U
+#define MESH_DECISIONS_A_LINE 0x8U
+#define MESH_SOURCES_A_LINE 0x4U
+#define MESH_TREE_DEPTH 0xaU
+#define MESH_PORT_DEPTH 0x4U
+#define MESH_UP_MAX 0x82U
+#define MESH_CGROUP_DEPTH 0x10U
+#define MESH_SPAN_SUBTREE 0x80000000U
+#define MESH_NO_PROFILE 0xffffffffU
+#define MESH_NO_PARENT 0xffffffffU
+#define MESH_VERDICT_EXCLUDED 0x0U
+#define MESH_VERDICT_REDIRECTED 0x1U
+#define MESH_VERDICT_DENIED 0x2U
+#define MESH_VERDICT_ACCELERATED 0x3U
+#define MESH_VERDICT_TRANSPARENT 0x80U
+#define MESH_PROFILE_MISSING_SIDECAR_REFUSE 0x1U
+#define MESH_PROFILE_FAILED_ATTACH_REFUSE 0x2U
+#define MESH_PROFILE_EXEMPT_CGROUPS 0x4U
+#define MESH_FAMILY_ANY 0x0U
+#define MESH_FAMILY_V4 0x4U
+#define MESH_FAMILY_V6 0x6U
+#define MESH_FLOW_TRANSPARENT 0x1U
+#define MESH_FLOW_MAPPED 0x2U
+#define MESH_FLOW_EXEMPT 0x4U
+#define MESH_TABLES 0x9U
+#define MESH_HASH_K1 0x9e3779b97f4a7c15ULL
+#define MESH_HASH_K2 0xd6e8feb86659fd93ULL
+
+#define MESH_TABLE_MANIFEST 0
+#define MESH_TABLE_PROFILES 1
+#define MESH_TABLE_TREES 2
+#define MESH_TABLE_SPANS 3
+#define MESH_TABLE_NODES 4
+#define MESH_TABLE_PORTS 5
+#define MESH_TABLE_DECISIONS 6
+#define MESH_TABLE_SOURCES 7
+#define MESH_TABLE_NAMES 8
+
+enum mesh_counter {
+	MESH_COUNT_IDLE, /* No policy is live: generation 0. */
+	MESH_COUNT_NOT_MEMBER, /* The process is not in the mesh. */
+	MESH_COUNT_NO_PROFILE, /* The process is a member, but not under the live policy. */
+	MESH_COUNT_EXEMPT, /* The identity is exempt. */
+	MESH_COUNT_REDIRECTED, /* Sent to the sidecar. */
+	MESH_COUNT_EXCLUDED, /* Went straight. */
+	MESH_COUNT_DENIED, /* Refused. */
+	MESH_COUNT_TABLE_MISSING, /* A table of the live generation did not answer: a bug, and the flow went straight. */
+	MESH_COUNT_STORAGE_FULL, /* Socket storage could not be had, so the flow was refused rather than sent astray. */
+	MESH_COUNT_HANDOVER_FULL, /* The hand-over map was full, so the connection was refused. */
+	MESH_COUNT_ACCEPTED, /* A sidecar accepted a connection that was handed over to it. */
+	MESH_COUNT_ANSWERED, /* A sidecar asked for an original destination and got it. */
+	MESH_COUNT_EVENT_LOST, /* A decision was not sent to `observe`, since its buffer was full. */
+	MESH_COUNT_HIT_LOST, /* The counter of an item could not be kept, since the map was full. */
+};
+
+/* The words that select a policy. One, in a memory-mapped array: user space commits by a
+ * compare-and-swap, programs read `generation` exactly once for each decision.
+ */
+struct mesh_control {
+	/* The generation that decides. Its lowest bit is the slot. 0: touch nothing. */
+	__u64 generation;
+	/* The generation that a writer is building, claimed before the free slot is first written. */
+	__u64 claim;
+	/* The generation that `resume` brings back; 0 unless paused. */
+	__u64 paused;
+	/* Not 0: decisions are sent to the ring buffer. */
+	__u64 observe;
+	/* Reserve; zero. */
+	__u32 reserve[4];
+	/* Counts commits of every kind; never goes back. */
+	__u64 commits;
+	/* Reserve; zero. */
+	__u64 reserve2;
+};
+_Static_assert(sizeof(struct mesh_control) == 64, "mesh_control");
+_Static_assert(__builtin_offsetof(struct mesh_control, generation) == 0, "generation");
+_Static_assert(__builtin_offsetof(struct mesh_control, claim) == 8, "claim");
+_Static_assert(__builtin_offsetof(struct mesh_control, paused) == 16, "paused");
+_Static_assert(__builtin_offsetof(struct mesh_control, observe) == 24, "observe");
+_Static_assert(__builtin_offsetof(struct mesh_control, reserve) == 32, "reserve");
+_Static_assert(__builtin_offsetof(struct mesh_control, commits) == 48, "commits");
+_Static_assert(__builtin_offsetof(struct mesh_control, reserve2) == 56, "reserve2");
+
+/* First line of the manifest table of a slot. */
+struct mesh_manifest {
+	/* `MESH_MANIFEST_MAGIC`. */
+	__u64 magic;
+	/* Version of the tables. */
+	__u32 policy_abi;
+	/* How many tables a slot has. */
+	__u32 tables;
+	/* BLAKE3 over the digests of all tables but the manifest. */
+	__u8 digest[32];
+	/* The generation that this slot holds. Outside the digest. */
+	__u64 generation;
+	/* Who applied it: 0 command line, 1 agent. Outside the digest. */
+	__u32 owner;
+	/* Reserve; zero. */
+	__u32 reserve;
+};
+_Static_assert(sizeof(struct mesh_manifest) == 64, "mesh_manifest");
+_Static_assert(__builtin_offsetof(struct mesh_manifest, magic) == 0, "magic");
+_Static_assert(__builtin_offsetof(struct mesh_manifest, policy_abi) == 8, "policy_abi");
+_Static_assert(__builtin_offsetof(struct mesh_manifest, tables) == 12, "tables");
+_Static_assert(__builtin_offsetof(struct mesh_manifest, digest) == 16, "digest");
+_Static_assert(__builtin_offsetof(struct mesh_manifest, generation) == 48, "generation");
+_Static_assert(__builtin_offsetof(struct mesh_manifest, owner) == 56, "owner");
+_Static_assert(__builtin_offsetof(struct mesh_manifest, reserve) == 60, "reserve");
+
+/* What the manifest says of one table. */
+struct mesh_manifest_table {
+	/* Its length in bytes; the rest of its last line is zero. */
+	__u64 bytes;
+	/* Reserve; zero. */
+	__u64 reserve[2];
+	/* BLAKE3 of those bytes. */
+	__u8 digest[32];
+	/* Reserve; zero. */
+	__u64 reserve2;
+};
+_Static_assert(sizeof(struct mesh_manifest_table) == 64, "mesh_manifest_table");
+_Static_assert(__builtin_offsetof(struct mesh_manifest_table, bytes) == 0, "bytes");
+_Static_assert(__builtin_offsetof(struct mesh_manifest_table, reserve) == 8, "reserve");
+_Static_assert(__builtin_offsetof(struct mesh_manifest_table, digest) == 24, "digest");
+_Static_assert(__builtin_offsetof(struct mesh_manifest_table, reserve2) == 56, "reserve2");
+
+/* A profile: where its trees begin. */
+struct mesh_profile {
+	/* Root lines of the trees on IPv4 addresses (key: the address, host order) and on the high 64
+	 * bits of IPv6 addresses: `[direction][0 v4, 1 v6]`.
+	 */
+	__u32 tree[2][2];
+	/* The same for a member's own addresses. */
+	__u32 own[2][2];
+	/* Root line of the tree on exempt user ids; its spans are source ids, 0 for "not exempt". */
+	__u32 exempt_uid;
+	/* The same for group ids. */
+	__u32 exempt_gid;
+	/* `MESH_PROFILE_*`. */
+	__u32 flags;
+	/* Root port line of the connections to its own sidecar that are accelerated; 0: none. */
+	__u32 accelerate_local;
+	/* Root line of the tree on peer profiles; its spans are port lines, 0 for "never". */
+	__u32 accelerate_peers;
+	/* Reserve; zero. */
+	__u32 reserve;
+	/* Reserve; zero. */
+	__u32 reserve2[2];
+};
+_Static_assert(sizeof(struct mesh_profile) == 64, "mesh_profile");
+_Static_assert(__builtin_offsetof(struct mesh_profile, tree) == 0, "tree");
+_Static_assert(__builtin_offsetof(struct mesh_profile, own) == 16, "own");
+_Static_assert(__builtin_offsetof(struct mesh_profile, exempt_uid) == 32, "exempt_uid");
+_Static_assert(__builtin_offsetof(struct mesh_profile, exempt_gid) == 36, "exempt_gid");
+_Static_assert(__builtin_offsetof(struct mesh_profile, flags) == 40, "flags");
+_Static_assert(__builtin_offsetof(struct mesh_profile, accelerate_local) == 44, "accelerate_local");
+_Static_assert(__builtin_offsetof(struct mesh_profile, accelerate_peers) == 48, "accelerate_peers");
+_Static_assert(__builtin_offsetof(struct mesh_profile, reserve) == 52, "reserve");
+_Static_assert(__builtin_offsetof(struct mesh_profile, reserve2) == 56, "reserve2");
+
+/* One line of a search tree over 64-bit keys. Child i serves the keys from `key[i - 1]` up to,
+ * but not including, `key[i]`; unused keys are all ones.
+ */
+struct mesh_tree_line {
+	/* Where children 1 … 7 begin. */
+	__u64 key[MESH_TREE_KEYS];
+	/* Child 0; the others follow it. Lines, or spans if it is a leaf. */
+	__u32 first;
+	/* How many keys are used. */
+	__u16 count;
+	/* 1: the children are spans. */
+	__u16 leaf;
+};
+_Static_assert(sizeof(struct mesh_tree_line) == 64, "mesh_tree_line");
+_Static_assert(__builtin_offsetof(struct mesh_tree_line, key) == 0, "key");
+_Static_assert(__builtin_offsetof(struct mesh_tree_line, first) == 56, "first");
+_Static_assert(__builtin_offsetof(struct mesh_tree_line, count) == 60, "count");
+_Static_assert(__builtin_offsetof(struct mesh_tree_line, leaf) == 62, "leaf");
+
+/* One line of a search tree over ports, in the same manner. */
+struct mesh_port_line {
+	/* Where children 1 … 28 begin. */
+	__u16 key[MESH_PORT_KEYS];
+	/* Child 0; the others follow it. Lines, or decisions if it is a leaf. */
+	__u32 first;
+	/* How many keys are used. */
+	__u16 count;
+	/* 1: the children are decisions. */
+	__u16 leaf;
+};
+_Static_assert(sizeof(struct mesh_port_line) == 64, "mesh_port_line");
+_Static_assert(__builtin_offsetof(struct mesh_port_line, key) == 0, "key");
+_Static_assert(__builtin_offsetof(struct mesh_port_line, first) == 56, "first");
+_Static_assert(__builtin_offsetof(struct mesh_port_line, count) == 60, "count");
+_Static_assert(__builtin_offsetof(struct mesh_port_line, leaf) == 62, "leaf");
+
+/* A prefix of a profile's tree, with its port tables. */
+struct mesh_node {
+	/* Network address, network order, IPv4 as v4-mapped. */
+	__u32 address[4];
+	/* Prefix length, IPv4 counted as v4-mapped (96 … 128). */
+	__u8 len;
+	/* `MESH_FAMILY_*`. */
+	__u8 family;
+	/* Reserve; zero. */
+	__u16 reserve;
+	/* The next wider prefix of the same tree: a node, or `MESH_NO_PARENT`. */
+	__u32 parent;
+	/* Root port lines: TCP, UDP. */
+	__u32 ports[2];
+};
+_Static_assert(sizeof(struct mesh_node) == 32, "mesh_node");
+_Static_assert(__builtin_offsetof(struct mesh_node, address) == 0, "address");
+_Static_assert(__builtin_offsetof(struct mesh_node, len) == 16, "len");
+_Static_assert(__builtin_offsetof(struct mesh_node, family) == 17, "family");
+_Static_assert(__builtin_offsetof(struct mesh_node, reserve) == 18, "reserve");
+_Static_assert(__builtin_offsetof(struct mesh_node, parent) == 20, "parent");
+_Static_assert(__builtin_offsetof(struct mesh_node, ports) == 24, "ports");
+
+/* What is decided for a stretch of ports. */
+struct mesh_decision {
+	/* Which item decided, without its address: index into the table of sources. */
+	__u32 source;
+	/* The sidecar's port; 0 unless redirected. */
+	__u16 port;
+	/* `MESH_VERDICT_*`. */
+	__u8 verdict;
+	/* How many parents above the deciding node the item's own prefix is. */
+	__u8 up;
+};
+_Static_assert(sizeof(struct mesh_decision) == 8, "mesh_decision");
+_Static_assert(__builtin_offsetof(struct mesh_decision, source) == 0, "source");
+_Static_assert(__builtin_offsetof(struct mesh_decision, port) == 4, "port");
+_Static_assert(__builtin_offsetof(struct mesh_decision, verdict) == 6, "verdict");
+_Static_assert(__builtin_offsetof(struct mesh_decision, up) == 7, "up");
+
+/* What the programs know of a source. */
+struct mesh_source {
+	/* Stable over generations; with the prefix it keys the counters. */
+	__u64 hash;
+	/* 0 no rule, 1 built-in, 2 exempt, 3 rule, 4 accelerate. */
+	__u8 kind;
+	/* Reserve; zero. */
+	__u8 reserve[3];
+	/* Reserve; zero. */
+	__u32 reserve2;
+};
+_Static_assert(sizeof(struct mesh_source) == 16, "mesh_source");
+_Static_assert(__builtin_offsetof(struct mesh_source, hash) == 0, "hash");
+_Static_assert(__builtin_offsetof(struct mesh_source, kind) == 8, "kind");
+_Static_assert(__builtin_offsetof(struct mesh_source, reserve) == 9, "reserve");
+_Static_assert(__builtin_offsetof(struct mesh_source, reserve2) == 12, "reserve2");
+
+/* An endpoint of the registry: a pod by the cookie of its network namespace, or a host workload by
+ * its cgroup id.
+ */
+struct mesh_member {
+	/* The profile that it falls under, for each slot, or `MESH_NO_PROFILE`. */
+	__u32 profile[2];
+	/* Names it in events and listeners; given once, never used again while the map lives. */
+	__u32 id;
+	/* Reserve; zero. */
+	__u32 reserve[5];
+};
+_Static_assert(sizeof(struct mesh_member) == 32, "mesh_member");
+_Static_assert(__builtin_offsetof(struct mesh_member, profile) == 0, "profile");
+_Static_assert(__builtin_offsetof(struct mesh_member, id) == 8, "id");
+_Static_assert(__builtin_offsetof(struct mesh_member, reserve) == 12, "reserve");
+
+/* One of a member's own addresses. */
+struct mesh_own_key {
+	/* Cookie of the network namespace. */
+	__u64 netns;
+	/* Network order, IPv4 as v4-mapped. */
+	__u32 address[4];
+};
+_Static_assert(sizeof(struct mesh_own_key) == 24, "mesh_own_key");
+_Static_assert(__builtin_offsetof(struct mesh_own_key, netns) == 0, "netns");
+_Static_assert(__builtin_offsetof(struct mesh_own_key, address) == 8, "address");
+
+/* A cgroup that a profile of one slot exempts. */
+struct mesh_exempt_key {
+	/* The cgroup's id. */
+	__u64 cgroup;
+	/* The profile. */
+	__u32 profile;
+	/* The slot, 0 or 1. */
+	__u32 slot;
+};
+_Static_assert(sizeof(struct mesh_exempt_key) == 16, "mesh_exempt_key");
+_Static_assert(__builtin_offsetof(struct mesh_exempt_key, cgroup) == 0, "cgroup");
+_Static_assert(__builtin_offsetof(struct mesh_exempt_key, profile) == 8, "profile");
+_Static_assert(__builtin_offsetof(struct mesh_exempt_key, slot) == 12, "slot");
+
+/* A connection by its ends, as the connecting socket sees them. */
+struct mesh_flow_key {
+	/* Cookie of the network namespace. */
+	__u64 netns;
+	/* The connecting socket's address, network order, IPv4 as v4-mapped. */
+	__u32 local[4];
+	/* The sidecar's address, network order, IPv4 as v4-mapped. */
+	__u32 remote[4];
+	/* The connecting socket's port, host order. */
+	__u16 local_port;
+	/* The sidecar's port, host order. */
+	__u16 remote_port;
+	/* Reserve; zero. */
+	__u32 reserve;
+};
+_Static_assert(sizeof(struct mesh_flow_key) == 48, "mesh_flow_key");
+_Static_assert(__builtin_offsetof(struct mesh_flow_key, netns) == 0, "netns");
+_Static_assert(__builtin_offsetof(struct mesh_flow_key, local) == 8, "local");
+_Static_assert(__builtin_offsetof(struct mesh_flow_key, remote) == 24, "remote");
+_Static_assert(__builtin_offsetof(struct mesh_flow_key, local_port) == 40, "local_port");
+_Static_assert(__builtin_offsetof(struct mesh_flow_key, remote_port) == 42, "remote_port");
+_Static_assert(__builtin_offsetof(struct mesh_flow_key, reserve) == 44, "reserve");
+
+/* What is kept for a live connection, in socket storage of the connecting and of the accepted socket. */
+struct mesh_flow {
+	/* The address that was dialled, network order, IPv4 as v4-mapped. */
+	__u32 original[4];
+	/* The port that was dialled, host order. */
+	__u16 original_port;
+	/* The sidecar's port that it was sent to, host order; 0: not redirected. */
+	__u16 sidecar_port;
+	/* `MESH_FAMILY_*` of the address that was dialled. */
+	__u8 family;
+	/* `MESH_FLOW_*`. */
+	__u8 flags;
+	/* 0 TCP, 1 UDP. */
+	__u8 protocol;
+	/* 0 outbound, 1 inbound. */
+	__u8 direction;
+	/* The generation that decided. */
+	__u64 generation;
+	/* The member that opened it. */
+	__u32 member;
+	/* The source that decided, in that generation. */
+	__u32 source;
+	/* The key of the counter of the item that decided. */
+	__u64 item;
+	/* The connecting socket's cookie. */
+	__u64 cookie;
+	/* Reserve; zero. */
+	__u64 reserve[5];
+};
+_Static_assert(sizeof(struct mesh_flow) == 96, "mesh_flow");
+_Static_assert(__builtin_offsetof(struct mesh_flow, original) == 0, "original");
+_Static_assert(__builtin_offsetof(struct mesh_flow, original_port) == 16, "original_port");
+_Static_assert(__builtin_offsetof(struct mesh_flow, sidecar_port) == 18, "sidecar_port");
+_Static_assert(__builtin_offsetof(struct mesh_flow, family) == 20, "family");
+_Static_assert(__builtin_offsetof(struct mesh_flow, flags) == 21, "flags");
+_Static_assert(__builtin_offsetof(struct mesh_flow, protocol) == 22, "protocol");
+_Static_assert(__builtin_offsetof(struct mesh_flow, direction) == 23, "direction");
+_Static_assert(__builtin_offsetof(struct mesh_flow, generation) == 24, "generation");
+_Static_assert(__builtin_offsetof(struct mesh_flow, member) == 32, "member");
+_Static_assert(__builtin_offsetof(struct mesh_flow, source) == 36, "source");
+_Static_assert(__builtin_offsetof(struct mesh_flow, item) == 40, "item");
+_Static_assert(__builtin_offsetof(struct mesh_flow, cookie) == 48, "cookie");
+_Static_assert(__builtin_offsetof(struct mesh_flow, reserve) == 56, "reserve");
+
+/* One decision, as `observe` sees it. */
+struct mesh_event {
+	/* Nanoseconds since boot, monotonic. */
+	__u64 time;
+	/* The generation that decided. */
+	__u64 generation;
+	/* The key of the counter of the item that decided. */
+	__u64 item;
+	/* Cookie of the network namespace. */
+	__u64 netns;
+	/* The cgroup of the process. */
+	__u64 cgroup;
+	/* The source that decided, in that generation. */
+	__u32 source;
+	/* The node that decided, in that generation; all ones where none did. */
+	__u32 node;
+	/* The member. */
+	__u32 member;
+	/* Its profile, in that generation. */
+	__u32 profile;
+	/* Process id (thread group) and effective ids. */
+	__u32 pid;
+	/* Effective user id. */
+	__u32 uid;
+	/* The peer: outbound the destination, inbound the source; network order, IPv4 as v4-mapped. */
+	__u32 address[4];
+	/* The destination port, host order. */
+	__u16 port;
+	/* The sidecar's port; 0 unless redirected. */
+	__u16 sidecar_port;
+	/* `MESH_VERDICT_*`. */
+	__u8 verdict;
+	/* 0 TCP, 1 UDP. */
+	__u8 protocol;
+	/* 0 outbound, 1 inbound. */
+	__u8 direction;
+	/* `MESH_FAMILY_*`. */
+	__u8 family;
+	/* The process's name. */
+	__u8 comm[16];
+};
+_Static_assert(sizeof(struct mesh_event) == 104, "mesh_event");
+_Static_assert(__builtin_offsetof(struct mesh_event, time) == 0, "time");
+_Static_assert(__builtin_offsetof(struct mesh_event, generation) == 8, "generation");
+_Static_assert(__builtin_offsetof(struct mesh_event, item) == 16, "item");
+_Static_assert(__builtin_offsetof(struct mesh_event, netns) == 24, "netns");
+_Static_assert(__builtin_offsetof(struct mesh_event, cgroup) == 32, "cgroup");
+_Static_assert(__builtin_offsetof(struct mesh_event, source) == 40, "source");
+_Static_assert(__builtin_offsetof(struct mesh_event, node) == 44, "node");
+_Static_assert(__builtin_offsetof(struct mesh_event, member) == 48, "member");
+_Static_assert(__builtin_offsetof(struct mesh_event, profile) == 52, "profile");
+_Static_assert(__builtin_offsetof(struct mesh_event, pid) == 56, "pid");
+_Static_assert(__builtin_offsetof(struct mesh_event, uid) == 60, "uid");
+_Static_assert(__builtin_offsetof(struct mesh_event, address) == 64, "address");
+_Static_assert(__builtin_offsetof(struct mesh_event, port) == 80, "port");
+_Static_assert(__builtin_offsetof(struct mesh_event, sidecar_port) == 82, "sidecar_port");
+_Static_assert(__builtin_offsetof(struct mesh_event, verdict) == 84, "verdict");
+_Static_assert(__builtin_offsetof(struct mesh_event, protocol) == 85, "protocol");
+_Static_assert(__builtin_offsetof(struct mesh_event, direction) == 86, "direction");
+_Static_assert(__builtin_offsetof(struct mesh_event, family) == 87, "family");
+_Static_assert(__builtin_offsetof(struct mesh_event, comm) == 88, "comm");
+
+/* The maps. A program file that defines MESH_MAPS before it includes this gets them. */
+#ifdef MESH_MAPS
+
+/* The words that select a policy. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__uint(map_flags, 0x400);
+	__uint(key_size, 4);
+	__uint(value_size, 64);
+} control SEC(".maps");
+
+/* All policy tables of both slots: index = slot × tables + table. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, 18);
+	__uint(key_size, 4);
+	__uint(value_size, 4);
+	__array(values, struct {
+		__uint(type, BPF_MAP_TYPE_ARRAY);
+		__uint(max_entries, 1);
+		__uint(map_flags, 0x1400);
+		__uint(key_size, 4);
+		__uint(value_size, 64);
+	});
+} tables SEC(".maps");
+
+/* Writing it waits for a grace period of its readers. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, 1);
+	__uint(key_size, 4);
+	__uint(value_size, 4);
+	__array(values, struct {
+		__uint(type, BPF_MAP_TYPE_ARRAY);
+		__uint(max_entries, 1);
+		__uint(map_flags, 0x1400);
+		__uint(key_size, 4);
+		__uint(value_size, 64);
+	});
+} scratch SEC(".maps");
+
+/* Pods by the cookie of their network namespace. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 131072);
+	__uint(map_flags, 0x1);
+	__type(key, __u64);
+	__type(value, struct mesh_member);
+} endpoints SEC(".maps");
+
+/* Host workloads by cgroup id. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 131072);
+	__uint(map_flags, 0x1);
+	__type(key, __u64);
+	__type(value, struct mesh_member);
+} cgroups SEC(".maps");
+
+/* Members' own addresses. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 262144);
+	__uint(map_flags, 0x1);
+	__type(key, struct mesh_own_key);
+	__type(value, __u32);
+} own_addresses SEC(".maps");
+
+/* Cgroups that a profile of a slot exempts; the value is the source. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 131072);
+	__uint(map_flags, 0x1);
+	__type(key, struct mesh_exempt_key);
+	__type(value, __u32);
+} exempt_cgroups SEC(".maps");
+
+/* Original destinations on their way from the connecting to the accepted socket. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 262144);
+	__uint(map_flags, 0x1);
+	__type(key, struct mesh_flow_key);
+	__type(value, struct mesh_flow);
+} handover SEC(".maps");
+
+/* Live connections of exempt identities. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 262144);
+	__uint(map_flags, 0x1);
+	__type(key, struct mesh_flow_key);
+	__type(value, __u64);
+} exempt_flows SEC(".maps");
+
+/* What a connecting socket dialled. */
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, 0x1);
+	__type(key, int);
+	__type(value, struct mesh_flow);
+} client_flows SEC(".maps");
+
+/* Where a connection that a sidecar accepted was going. */
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, 0x1);
+	__type(key, int);
+	__type(value, struct mesh_flow);
+} accepted_flows SEC(".maps");
+
+/* Decisions by the stable hash of the item. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);
+	__uint(max_entries, 1048576);
+	__uint(map_flags, 0x1);
+	__type(key, __u64);
+	__type(value, __u64);
+} hits SEC(".maps");
+
+/* Named early returns and events of the programs. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 14);
+	__type(key, __u32);
+	__type(value, __u64);
+} counters SEC(".maps");
+
+/* Decisions as they happen, for observe. */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1048576);
+} events SEC(".maps");
+
+#endif

@@ -1,0 +1,510 @@
+//! The binary interface between Rust and the BPF programs: every structure and constant that both sides
+//! see, defined once, here. [`header`](crate::header) prints it as C; a test keeps
+//! `include/mesh_abi.h` fresh.
+//!
+//! Two numbers tell versions apart. [`POLICY_ABI`] covers what a generation's tables hold; any change of
+//! a table's layout changes it. [`FLOW_ABI`] covers what belongs to live connections ([`Flow`],
+//! [`FlowKey`]): their sizes never change, and fields are only ever added in the reserve, so that
+//! programs can be replaced under established connections.
+//!
+//! All structures are `repr(C)` without padding (`bytemuck::Pod` refuses padding at compile time). Numbers
+//! are in host byte order unless a field says *network order*.
+
+use bytemuck::{Pod, Zeroable};
+
+/// Version of the tables of a generation.
+pub const POLICY_ABI: u32 = 1;
+/// Version of what is kept for a live connection.
+pub const FLOW_ABI: u32 = 1;
+/// First 8 bytes of a manifest: `meshc\0im`, little-endian.
+pub const MANIFEST_MAGIC: u64 = u64::from_le_bytes(*b"meshc\0im");
+
+/// Bytes in a line, the element of every policy table: one cache line.
+pub const LINE: usize = 64;
+/// Keys in a [`TreeLine`]; it has one child more.
+pub const TREE_KEYS: usize = 7;
+/// Keys in a [`PortLine`]; it has one child more.
+pub const PORT_KEYS: usize = 28;
+/// Spans in a line.
+pub const SPANS_A_LINE: usize = 16;
+/// Nodes in a line.
+pub const NODES_A_LINE: usize = 2;
+/// Decisions in a line.
+pub const DECISIONS_A_LINE: usize = 8;
+/// Sources in a line.
+pub const SOURCES_A_LINE: usize = 4;
+/// Levels of a tree of [`TreeLine`]s that a program walks: 8¹⁰ spans.
+pub const TREE_DEPTH: u32 = 10;
+/// Levels of a tree of [`PortLine`]s that a program walks: 29⁴ stretches, more than there are ports.
+pub const PORT_DEPTH: u32 = 4;
+/// Steps from a node to the root of its prefix tree at the most: a /128 below every shorter prefix and `any`.
+pub const UP_MAX: u32 = 130;
+/// Levels of the cgroup hierarchy that are searched for a member.
+pub const CGROUP_DEPTH: u32 = 16;
+
+/// In a span: the value is the root of a tree on the low 64 bits of an IPv6 address.
+pub const SPAN_SUBTREE: u32 = 1 << 31;
+/// In a member's profile: not a member under this slot's policy.
+pub const NO_PROFILE: u32 = u32::MAX;
+/// In a node: the tree has no wider prefix.
+pub const NO_PARENT: u32 = u32::MAX;
+
+/// [`Decision::verdict`]: goes straight.
+pub const VERDICT_EXCLUDED: u8 = 0;
+/// [`Decision::verdict`]: to the sidecar.
+pub const VERDICT_REDIRECTED: u8 = 1;
+/// [`Decision::verdict`]: refused.
+pub const VERDICT_DENIED: u8 = 2;
+/// [`Decision::verdict`] of an acceleration table: past the TCP/IP stack.
+pub const VERDICT_ACCELERATED: u8 = 3;
+/// Set in [`Decision::verdict`]: the sidecar sees the original destination as its own address.
+pub const VERDICT_TRANSPARENT: u8 = 0x80;
+
+/// [`Profile::flags`]: an inbound connection is refused where no sidecar listens.
+pub const PROFILE_MISSING_SIDECAR_REFUSE: u32 = 1;
+/// [`Profile::flags`]: a pod that cannot be meshed must not start.
+pub const PROFILE_FAILED_ATTACH_REFUSE: u32 = 2;
+/// [`Profile::flags`]: the profile exempts cgroups; look them up.
+pub const PROFILE_EXEMPT_CGROUPS: u32 = 4;
+
+/// [`Node::family`] of the prefix `any`.
+pub const FAMILY_ANY: u8 = 0;
+/// [`Node::family`] and [`Flow::family`] of IPv4.
+pub const FAMILY_V4: u8 = 4;
+/// [`Node::family`] and [`Flow::family`] of IPv6.
+pub const FAMILY_V6: u8 = 6;
+
+/// [`Flow::flags`]: the sidecar's own address is the original destination.
+pub const FLOW_TRANSPARENT: u8 = 1;
+/// [`Flow::flags`]: the socket was v4-mapped, so addresses go back as `::ffff:a.b.c.d`.
+pub const FLOW_MAPPED: u8 = 2;
+/// [`Flow::flags`]: the socket's identity is exempt; it is not redirected.
+pub const FLOW_EXEMPT: u8 = 4;
+
+/// How a C type is written.
+pub trait CType {
+    /// Before the name.
+    const NAME: &'static str;
+    /// After the name.
+    const ARRAY: &'static str = "";
+}
+
+macro_rules! c_types {
+    ($($rust:ty => $name:literal $array:literal;)*) => {
+        $(impl CType for $rust {
+            const NAME: &'static str = $name;
+            const ARRAY: &'static str = $array;
+        })*
+    };
+}
+
+c_types! {
+    u8 => "__u8" "";
+    u16 => "__u16" "";
+    u32 => "__u32" "";
+    u64 => "__u64" "";
+    [u8; 3] => "__u8" "[3]";
+    [u8; 6] => "__u8" "[6]";
+    [u8; 16] => "__u8" "[16]";
+    [u8; 32] => "__u8" "[32]";
+    [u16; PORT_KEYS] => "__u16" "[MESH_PORT_KEYS]";
+    [u32; 2] => "__u32" "[2]";
+    [u32; 4] => "__u32" "[4]";
+    [u32; 5] => "__u32" "[5]";
+    [[u32; 2]; 2] => "__u32" "[2][2]";
+    [u64; 2] => "__u64" "[2]";
+    [u64; 5] => "__u64" "[5]";
+    [u64; TREE_KEYS] => "__u64" "[MESH_TREE_KEYS]";
+}
+
+/// One field, as the header prints it.
+#[derive(Clone, Copy, Debug)]
+pub struct Field {
+    /// C type before the name.
+    pub ty: &'static str,
+    /// Name in both languages.
+    pub name: &'static str,
+    /// C array part after the name.
+    pub array: &'static str,
+    /// Offset in bytes.
+    pub offset: usize,
+    /// Lines of its documentation.
+    pub doc: &'static [&'static str],
+}
+
+/// One structure, as the header prints it.
+#[derive(Clone, Copy, Debug)]
+pub struct Layout {
+    /// Name in Rust.
+    pub name: &'static str,
+    /// Name in C.
+    pub c_name: &'static str,
+    /// Size in bytes.
+    pub size: usize,
+    /// In order.
+    pub fields: &'static [Field],
+    /// Lines of its documentation.
+    pub doc: &'static [&'static str],
+}
+
+macro_rules! abi {
+    ($(
+        $(#[doc = $doc:literal])*
+        struct $name:ident as $c_name:literal {
+            $( $(#[doc = $field_doc:literal])* $field:ident: $ty:ty, )*
+        }
+    )*) => {
+        $(
+            $(#[doc = $doc])*
+            #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+            #[repr(C)]
+            pub struct $name { $( $(#[doc = $field_doc])* pub $field: $ty, )* }
+
+            impl Default for $name {
+                fn default() -> Self {
+                    Self::zeroed()
+                }
+            }
+        )*
+
+        /// Every structure, in the order in which the header prints them.
+        pub const LAYOUTS: &[Layout] = &[$(
+            Layout {
+                name: stringify!($name),
+                c_name: $c_name,
+                size: size_of::<$name>(),
+                fields: &[$( Field {
+                    ty: <$ty as CType>::NAME,
+                    name: stringify!($field),
+                    array: <$ty as CType>::ARRAY,
+                    offset: std::mem::offset_of!($name, $field),
+                    doc: &[$($field_doc),*],
+                } ),*],
+                doc: &[$($doc),*],
+            }
+        ),*];
+    };
+}
+
+abi! {
+    /// The words that select a policy. One, in a memory-mapped array: user space commits by a
+    /// compare-and-swap, programs read `generation` exactly once for each decision.
+    struct Control as "mesh_control" {
+        /// The generation that decides. Its lowest bit is the slot. 0: touch nothing.
+        generation: u64,
+        /// The generation that a writer is building, claimed before the free slot is first written.
+        claim: u64,
+        /// The generation that `resume` brings back; 0 unless paused.
+        paused: u64,
+        /// Not 0: decisions are sent to the ring buffer.
+        observe: u64,
+        /// Reserve; zero.
+        reserve: [u32; 4],
+        /// Counts commits of every kind; never goes back.
+        commits: u64,
+        /// Reserve; zero.
+        reserve2: u64,
+    }
+
+    /// First line of the manifest table of a slot.
+    struct ManifestHeader as "mesh_manifest" {
+        /// `MESH_MANIFEST_MAGIC`.
+        magic: u64,
+        /// Version of the tables.
+        policy_abi: u32,
+        /// How many tables a slot has.
+        tables: u32,
+        /// BLAKE3 over the digests of all tables but the manifest.
+        digest: [u8; 32],
+        /// The generation that this slot holds. Outside the digest.
+        generation: u64,
+        /// Who applied it: 0 command line, 1 agent. Outside the digest.
+        owner: u32,
+        /// Reserve; zero.
+        reserve: u32,
+    }
+
+    /// What the manifest says of one table.
+    struct ManifestTable as "mesh_manifest_table" {
+        /// Its length in bytes; the rest of its last line is zero.
+        bytes: u64,
+        /// Reserve; zero.
+        reserve: [u64; 2],
+        /// BLAKE3 of those bytes.
+        digest: [u8; 32],
+        /// Reserve; zero.
+        reserve2: u64,
+    }
+
+    /// A profile: where its trees begin.
+    struct Profile as "mesh_profile" {
+        /// Root lines of the trees on IPv4 addresses (key: the address, host order) and on the high 64
+        /// bits of IPv6 addresses: `[direction][0 v4, 1 v6]`.
+        tree: [[u32; 2]; 2],
+        /// The same for a member's own addresses.
+        own: [[u32; 2]; 2],
+        /// Root line of the tree on exempt user ids; its spans are source ids, 0 for "not exempt".
+        exempt_uid: u32,
+        /// The same for group ids.
+        exempt_gid: u32,
+        /// `MESH_PROFILE_*`.
+        flags: u32,
+        /// Root port line of the connections to its own sidecar that are accelerated; 0: none.
+        accelerate_local: u32,
+        /// Root line of the tree on peer profiles; its spans are port lines, 0 for "never".
+        accelerate_peers: u32,
+        /// Reserve; zero.
+        reserve: u32,
+        /// Reserve; zero.
+        reserve2: [u32; 2],
+    }
+
+    /// One line of a search tree over 64-bit keys. Child i serves the keys from `key[i - 1]` up to,
+    /// but not including, `key[i]`; unused keys are all ones.
+    struct TreeLine as "mesh_tree_line" {
+        /// Where children 1 … 7 begin.
+        key: [u64; TREE_KEYS],
+        /// Child 0; the others follow it. Lines, or spans if it is a leaf.
+        first: u32,
+        /// How many keys are used.
+        count: u16,
+        /// 1: the children are spans.
+        leaf: u16,
+    }
+
+    /// One line of a search tree over ports, in the same manner.
+    struct PortLine as "mesh_port_line" {
+        /// Where children 1 … 28 begin.
+        key: [u16; PORT_KEYS],
+        /// Child 0; the others follow it. Lines, or decisions if it is a leaf.
+        first: u32,
+        /// How many keys are used.
+        count: u16,
+        /// 1: the children are decisions.
+        leaf: u16,
+    }
+
+    /// A prefix of a profile's tree, with its port tables.
+    struct Node as "mesh_node" {
+        /// Network address, network order, IPv4 as v4-mapped.
+        address: [u32; 4],
+        /// Prefix length, IPv4 counted as v4-mapped (96 … 128).
+        len: u8,
+        /// `MESH_FAMILY_*`.
+        family: u8,
+        /// Reserve; zero.
+        reserve: u16,
+        /// The next wider prefix of the same tree: a node, or `MESH_NO_PARENT`.
+        parent: u32,
+        /// Root port lines: TCP, UDP.
+        ports: [u32; 2],
+    }
+
+    /// What is decided for a stretch of ports.
+    struct Decision as "mesh_decision" {
+        /// Which item decided, without its address: index into the table of sources.
+        source: u32,
+        /// The sidecar's port; 0 unless redirected.
+        port: u16,
+        /// `MESH_VERDICT_*`.
+        verdict: u8,
+        /// How many parents above the deciding node the item's own prefix is.
+        up: u8,
+    }
+
+    /// What the programs know of a source.
+    struct Source as "mesh_source" {
+        /// Stable over generations; with the prefix it keys the counters.
+        hash: u64,
+        /// 0 no rule, 1 built-in, 2 exempt, 3 rule, 4 accelerate.
+        kind: u8,
+        /// Reserve; zero.
+        reserve: [u8; 3],
+        /// Reserve; zero.
+        reserve2: u32,
+    }
+
+    /// An endpoint of the registry: a pod by the cookie of its network namespace, or a host workload by
+    /// its cgroup id.
+    struct Member as "mesh_member" {
+        /// The profile that it falls under, for each slot, or `MESH_NO_PROFILE`.
+        profile: [u32; 2],
+        /// Names it in events and listeners; given once, never used again while the map lives.
+        id: u32,
+        /// Reserve; zero.
+        reserve: [u32; 5],
+    }
+
+    /// One of a member's own addresses.
+    struct OwnKey as "mesh_own_key" {
+        /// Cookie of the network namespace.
+        netns: u64,
+        /// Network order, IPv4 as v4-mapped.
+        address: [u32; 4],
+    }
+
+    /// A cgroup that a profile of one slot exempts.
+    struct ExemptKey as "mesh_exempt_key" {
+        /// The cgroup's id.
+        cgroup: u64,
+        /// The profile.
+        profile: u32,
+        /// The slot, 0 or 1.
+        slot: u32,
+    }
+
+    /// A connection by its ends, as the connecting socket sees them.
+    struct FlowKey as "mesh_flow_key" {
+        /// Cookie of the network namespace.
+        netns: u64,
+        /// The connecting socket's address, network order, IPv4 as v4-mapped.
+        local: [u32; 4],
+        /// The sidecar's address, network order, IPv4 as v4-mapped.
+        remote: [u32; 4],
+        /// The connecting socket's port, host order.
+        local_port: u16,
+        /// The sidecar's port, host order.
+        remote_port: u16,
+        /// Reserve; zero.
+        reserve: u32,
+    }
+
+    /// What is kept for a live connection, in socket storage of the connecting and of the accepted socket.
+    struct Flow as "mesh_flow" {
+        /// The address that was dialled, network order, IPv4 as v4-mapped.
+        original: [u32; 4],
+        /// The port that was dialled, host order.
+        original_port: u16,
+        /// The sidecar's port that it was sent to, host order; 0: not redirected.
+        sidecar_port: u16,
+        /// `MESH_FAMILY_*` of the address that was dialled.
+        family: u8,
+        /// `MESH_FLOW_*`.
+        flags: u8,
+        /// 0 TCP, 1 UDP.
+        protocol: u8,
+        /// 0 outbound, 1 inbound.
+        direction: u8,
+        /// The generation that decided.
+        generation: u64,
+        /// The member that opened it.
+        member: u32,
+        /// The source that decided, in that generation.
+        source: u32,
+        /// The key of the counter of the item that decided.
+        item: u64,
+        /// The connecting socket's cookie.
+        cookie: u64,
+        /// Reserve; zero.
+        reserve: [u64; 5],
+    }
+
+    /// One decision, as `observe` sees it.
+    struct Event as "mesh_event" {
+        /// Nanoseconds since boot, monotonic.
+        time: u64,
+        /// The generation that decided.
+        generation: u64,
+        /// The key of the counter of the item that decided.
+        item: u64,
+        /// Cookie of the network namespace.
+        netns: u64,
+        /// The cgroup of the process.
+        cgroup: u64,
+        /// The source that decided, in that generation.
+        source: u32,
+        /// The node that decided, in that generation; all ones where none did.
+        node: u32,
+        /// The member.
+        member: u32,
+        /// Its profile, in that generation.
+        profile: u32,
+        /// Process id (thread group) and effective ids.
+        pid: u32,
+        /// Effective user id.
+        uid: u32,
+        /// The peer: outbound the destination, inbound the source; network order, IPv4 as v4-mapped.
+        address: [u32; 4],
+        /// The destination port, host order.
+        port: u16,
+        /// The sidecar's port; 0 unless redirected.
+        sidecar_port: u16,
+        /// `MESH_VERDICT_*`.
+        verdict: u8,
+        /// 0 TCP, 1 UDP.
+        protocol: u8,
+        /// 0 outbound, 1 inbound.
+        direction: u8,
+        /// `MESH_FAMILY_*`.
+        family: u8,
+        /// The process's name.
+        comm: [u8; 16],
+    }
+}
+
+/// The sizes of [`Flow`] and [`FlowKey`] are part of the flow ABI and never change.
+const _: () = assert!(size_of::<Flow>() == 96 && size_of::<FlowKey>() == 48);
+const _: () = assert!(size_of::<Profile>() == LINE && size_of::<TreeLine>() == LINE);
+const _: () = assert!(size_of::<PortLine>() == LINE && size_of::<ManifestHeader>() == LINE);
+const _: () = assert!(size_of::<ManifestTable>() == LINE && size_of::<Control>() == LINE);
+const _: () = assert!(size_of::<Node>() * NODES_A_LINE == LINE);
+const _: () = assert!(size_of::<Decision>() * DECISIONS_A_LINE == LINE);
+const _: () = assert!(size_of::<Source>() * SOURCES_A_LINE == LINE);
+
+/// Named early returns and events of the programs, each an index into the map `counters`.
+macro_rules! counters {
+    ($($(#[doc = $doc:literal])* $name:ident = $word:literal,)*) => {
+        /// Named early returns and events of the programs, each an index into the map `counters`.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        #[repr(u32)]
+        pub enum Counter { $($(#[doc = $doc])* $name,)* }
+
+        impl Counter {
+            /// All of them, in index order.
+            pub const ALL: &[Self] = &[$(Self::$name),*];
+
+            /// The name in `status`, and in C with `MESH_COUNT_` before it and in capitals.
+            #[must_use]
+            pub const fn word(self) -> &'static str {
+                match self { $(Self::$name => $word,)* }
+            }
+
+            /// What it counts.
+            #[must_use]
+            pub const fn doc(self) -> &'static [&'static str] {
+                match self { $(Self::$name => &[$($doc),*],)* }
+            }
+        }
+    };
+}
+
+counters! {
+    /// No policy is live: generation 0.
+    Idle = "idle",
+    /// The process is not in the mesh.
+    NotMember = "not_member",
+    /// The process is a member, but not under the live policy.
+    NoProfile = "no_profile",
+    /// The identity is exempt.
+    Exempt = "exempt",
+    /// Sent to the sidecar.
+    Redirected = "redirected",
+    /// Went straight.
+    Excluded = "excluded",
+    /// Refused.
+    Denied = "denied",
+    /// A table of the live generation did not answer: a bug, and the flow went straight.
+    TableMissing = "table_missing",
+    /// Socket storage could not be had, so the flow was refused rather than sent astray.
+    StorageFull = "storage_full",
+    /// The hand-over map was full, so the connection was refused.
+    HandoverFull = "handover_full",
+    /// A sidecar accepted a connection that was handed over to it.
+    Accepted = "accepted",
+    /// A sidecar asked for an original destination and got it.
+    Answered = "answered",
+    /// A decision was not sent to `observe`, since its buffer was full.
+    EventLost = "event_lost",
+    /// The counter of an item could not be kept, since the map was full.
+    HitLost = "hit_lost",
+}

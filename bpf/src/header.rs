@@ -1,0 +1,174 @@
+//! Prints the ABI as a C header.
+
+use std::fmt::Write;
+
+use crate::abi::{self, Counter, Field, LAYOUTS, Layout};
+use crate::map::{self, MAPS, MapDef, MapKind, Table};
+
+/// `include/mesh_abi.h`, whole.
+#[must_use]
+pub fn header() -> String {
+    let mut out = String::from(
+        "/* SPDX-License-Identifier: (Apache-2.0 OR MIT) AND GPL-2.0-only */\n\
+         /* Generated from bpf/src/abi.rs and bpf/src/map.rs. Do not edit; write it anew with\n\
+         \x20*   cargo run -p mesh-bpf --example header > bpf/include/mesh_abi.h\n\
+         \x20*/\n#pragma once\n\n",
+    );
+    constants(&mut out);
+    for layout in LAYOUTS {
+        structure(&mut out, layout);
+    }
+    maps(&mut out);
+    out
+}
+
+fn constants(out: &mut String) {
+    let numbers: &[(&str, u64)] = &[
+        ("POLICY_ABI", abi::POLICY_ABI.into()),
+        ("FLOW_ABI", abi::FLOW_ABI.into()),
+        ("MANIFEST_MAGIC", abi::MANIFEST_MAGIC),
+        ("TREE_KEYS", abi::TREE_KEYS as u64),
+        ("PORT_KEYS", abi::PORT_KEYS as u64),
+        ("SPANS_A_LINE", abi::SPANS_A_LINE as u64),
+        ("NODES_A_LINE", abi::NODES_A_LINE as u64),
+        ("DECISIONS_A_LINE", abi::DECISIONS_A_LINE as u64),
+        ("SOURCES_A_LINE", abi::SOURCES_A_LINE as u64),
+        ("TREE_DEPTH", abi::TREE_DEPTH.into()),
+        ("PORT_DEPTH", abi::PORT_DEPTH.into()),
+        ("UP_MAX", abi::UP_MAX.into()),
+        ("CGROUP_DEPTH", abi::CGROUP_DEPTH.into()),
+        ("SPAN_SUBTREE", abi::SPAN_SUBTREE.into()),
+        ("NO_PROFILE", abi::NO_PROFILE.into()),
+        ("NO_PARENT", abi::NO_PARENT.into()),
+        ("VERDICT_EXCLUDED", abi::VERDICT_EXCLUDED.into()),
+        ("VERDICT_REDIRECTED", abi::VERDICT_REDIRECTED.into()),
+        ("VERDICT_DENIED", abi::VERDICT_DENIED.into()),
+        ("VERDICT_ACCELERATED", abi::VERDICT_ACCELERATED.into()),
+        ("VERDICT_TRANSPARENT", abi::VERDICT_TRANSPARENT.into()),
+        ("PROFILE_MISSING_SIDECAR_REFUSE", abi::PROFILE_MISSING_SIDECAR_REFUSE.into()),
+        ("PROFILE_FAILED_ATTACH_REFUSE", abi::PROFILE_FAILED_ATTACH_REFUSE.into()),
+        ("PROFILE_EXEMPT_CGROUPS", abi::PROFILE_EXEMPT_CGROUPS.into()),
+        ("FAMILY_ANY", abi::FAMILY_ANY.into()),
+        ("FAMILY_V4", abi::FAMILY_V4.into()),
+        ("FAMILY_V6", abi::FAMILY_V6.into()),
+        ("FLOW_TRANSPARENT", abi::FLOW_TRANSPARENT.into()),
+        ("FLOW_MAPPED", abi::FLOW_MAPPED.into()),
+        ("FLOW_EXEMPT", abi::FLOW_EXEMPT.into()),
+        ("TABLES", map::TABLES as u64),
+        ("HASH_K1", crate::item::K1),
+        ("HASH_K2", crate::item::K2),
+    ];
+    for (name, value) in numbers {
+        let suffix = if *value > u64::from(u32::MAX) { "ULL" } else { "U" };
+        let _ = writeln!(out, "#define MESH_{name} {value:#x}{suffix}");
+    }
+    out.push('\n');
+    for table in Table::ALL {
+        let _ = writeln!(out, "#define MESH_TABLE_{} {}", table.word().to_uppercase(), table as u32);
+    }
+    out.push_str("\nenum mesh_counter {\n");
+    for &counter in Counter::ALL {
+        let doc = counter.doc().join(" ");
+        let _ = writeln!(out, "\tMESH_COUNT_{}, /*{doc} */", counter.word().to_uppercase());
+    }
+    out.push_str("};\n");
+}
+
+fn structure(out: &mut String, layout: &Layout) {
+    out.push('\n');
+    comment(out, "", layout.doc);
+    let _ = writeln!(out, "struct {} {{", layout.c_name);
+    for field in layout.fields {
+        comment(out, "\t", field.doc);
+        let Field { ty, name, array, .. } = field;
+        let _ = writeln!(out, "\t{ty} {name}{array};");
+    }
+    out.push_str("};\n");
+    let _ = writeln!(
+        out,
+        "_Static_assert(sizeof(struct {}) == {}, \"{}\");",
+        layout.c_name, layout.size, layout.c_name
+    );
+    for Field { name, offset, .. } in layout.fields {
+        let _ = writeln!(
+            out,
+            "_Static_assert(__builtin_offsetof(struct {}, {name}) == {offset}, \"{name}\");",
+            layout.c_name
+        );
+    }
+}
+
+fn comment(out: &mut String, indent: &str, lines: &[&str]) {
+    match lines {
+        [] => {}
+        [line] => {
+            let _ = writeln!(out, "{indent}/*{line} */");
+        }
+        [first, rest @ ..] => {
+            let _ = writeln!(out, "{indent}/*{first}");
+            for line in rest {
+                let _ = writeln!(out, "{indent} *{line}");
+            }
+            let _ = writeln!(out, "{indent} */");
+        }
+    }
+}
+
+fn maps(out: &mut String) {
+    out.push_str(
+        "\n/* The maps. A program file that defines MESH_MAPS before it includes this gets them. */\n\
+         #ifdef MESH_MAPS\n",
+    );
+    for map in MAPS {
+        let _ = writeln!(out, "\n/* {} */", map.doc);
+        definition(out, map);
+    }
+    out.push_str("\n#endif\n");
+}
+
+fn definition(out: &mut String, map: &MapDef) {
+    out.push_str("struct {\n");
+    body(out, "\t", map);
+    if map.kind == MapKind::ArrayOfMaps {
+        out.push_str("\t__array(values, struct {\n");
+        body(out, "\t\t", &map::INNER);
+        out.push_str("\t});\n");
+    }
+    let _ = writeln!(out, "}} {} SEC(\".maps\");", map.name);
+}
+
+fn body(out: &mut String, indent: &str, map: &MapDef) {
+    let _ = writeln!(out, "{indent}__uint(type, {});", map.kind.c_name());
+    if map.capacity > 0 {
+        let _ = writeln!(out, "{indent}__uint(max_entries, {});", map.capacity);
+    }
+    if map.flags > 0 {
+        let _ = writeln!(out, "{indent}__uint(map_flags, {:#x});", map.flags);
+    }
+    match map.c_types {
+        Some((key, value)) => {
+            let _ = writeln!(out, "{indent}__type(key, {key});\n{indent}__type(value, {value});");
+        }
+        None if map.key > 0 => {
+            let _ = writeln!(
+                out,
+                "{indent}__uint(key_size, {});\n{indent}__uint(value_size, {});",
+                map.key, map.value
+            );
+        }
+        None => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_committed_header_is_fresh() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/include/mesh_abi.h");
+        let committed = std::fs::read_to_string(path).unwrap();
+        assert!(
+            committed == super::header(),
+            "include/mesh_abi.h is stale: cargo run -p mesh-bpf --example header > bpf/include/mesh_abi.h"
+        );
+    }
+}

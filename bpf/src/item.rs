@@ -1,0 +1,35 @@
+//! The key of an item's counter: stable as long as its scope, text and address do.
+//!
+//! The programs compute it with two multiplications, so no table has to hold a key an item.
+
+use crate::prefix::Prefix;
+
+/// First multiplier of the mix (odd).
+pub const K1: u64 = 0x9e37_79b9_7f4a_7c15;
+/// Second multiplier of the mix (odd).
+pub const K2: u64 = 0xd6e8_feb8_6659_fd93;
+
+/// The counter key of the item of a source (by its [`stable_hash`](crate::image::Source::stable_hash))
+/// whose address is `prefix`.
+#[must_use]
+pub fn counter_key(source: u64, prefix: Prefix) -> u64 {
+    let (address, len, family) = wire(prefix);
+    #[expect(clippy::cast_possible_truncation, reason = "the two halves of an address")]
+    let (high, low) = ((address >> 64) as u64, address as u64);
+    let tag = u64::from(len) | u64::from(family) << 8;
+    let mut hash = (high ^ tag).wrapping_mul(K1);
+    hash ^= hash >> 32;
+    hash = (hash ^ low).wrapping_mul(K2);
+    hash ^= hash >> 29;
+    source ^ hash.wrapping_mul(K1)
+}
+
+/// A prefix as a node holds it: v6-mapped address, length in v6 terms, family. `Any` is all zero.
+#[must_use]
+pub const fn wire(prefix: Prefix) -> (u128, u8, u8) {
+    match prefix {
+        Prefix::Any => (0, 0, crate::abi::FAMILY_ANY),
+        Prefix::V4 { bits, len } => (0xffff_0000_0000 | bits as u128, len + 96, crate::abi::FAMILY_V4),
+        Prefix::V6 { bits, len } => (bits, len, crate::abi::FAMILY_V6),
+    }
+}

@@ -1,0 +1,314 @@
+//! The one table of kernel maps, and the tables of a slot.
+
+use crate::abi;
+
+/// Kinds of BPF maps in use, with their numbers in `enum bpf_map_type` (`linux/bpf.h`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum MapKind {
+    /// Minimum kernel 3.19.
+    Hash = 1,
+    /// Minimum kernel 3.19.
+    Array = 2,
+    /// Minimum kernel 4.6.
+    PerCpuHash = 5,
+    /// Minimum kernel 4.6.
+    PerCpuArray = 6,
+    /// Minimum kernel 4.12.
+    ArrayOfMaps = 12,
+    /// Minimum kernel 5.2.
+    SkStorage = 24,
+    /// Minimum kernel 5.8.
+    RingBuf = 27,
+}
+
+impl MapKind {
+    /// The name of the constant in `linux/bpf.h`.
+    #[must_use]
+    pub const fn c_name(self) -> &'static str {
+        match self {
+            Self::Hash => "BPF_MAP_TYPE_HASH",
+            Self::Array => "BPF_MAP_TYPE_ARRAY",
+            Self::PerCpuHash => "BPF_MAP_TYPE_PERCPU_HASH",
+            Self::PerCpuArray => "BPF_MAP_TYPE_PERCPU_ARRAY",
+            Self::ArrayOfMaps => "BPF_MAP_TYPE_ARRAY_OF_MAPS",
+            Self::SkStorage => "BPF_MAP_TYPE_SK_STORAGE",
+            Self::RingBuf => "BPF_MAP_TYPE_RINGBUF",
+        }
+    }
+}
+
+/// `BPF_F_NO_PREALLOC`: elements are allocated when they are added.
+pub const NO_PREALLOC: u32 = 1;
+/// `BPF_F_MMAPABLE`: user space may map the values (5.5).
+pub const MMAPABLE: u32 = 1 << 10;
+/// `BPF_F_INNER_MAP`: maps of different sizes fit one outer map (5.10).
+pub const INNER_MAP: u32 = 1 << 12;
+
+/// One kernel map. Its name is also the name of its pin (no dots; 15 bytes at most, as the kernel has it).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MapDef {
+    /// Name of the map and of its pin.
+    pub name: &'static str,
+    /// Its kind.
+    pub kind: MapKind,
+    /// Bytes in a key.
+    pub key: u32,
+    /// Bytes in a value.
+    pub value: u32,
+    /// How many elements fit; bytes for a ring buffer.
+    pub capacity: u32,
+    /// `BPF_F_*`.
+    pub flags: u32,
+    /// C type of a key and of a value, where both have one.
+    pub c_types: Option<(&'static str, &'static str)>,
+    /// What it is for.
+    pub doc: &'static str,
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "sizes of ABI structures are below 4 GiB")]
+const fn size<T>() -> u32 {
+    size_of::<T>() as u32
+}
+
+const fn map(
+    name: &'static str,
+    kind: MapKind,
+    key: u32,
+    value: u32,
+    capacity: u32,
+    doc: &'static str,
+) -> MapDef {
+    let flags = match kind {
+        MapKind::Hash | MapKind::PerCpuHash | MapKind::SkStorage => NO_PREALLOC,
+        _ => 0,
+    };
+    MapDef { name, kind, key, value, capacity, flags, c_types: None, doc }
+}
+
+/// The element of [`TABLES_MAP`] that every policy table is: an array of lines, memory-mapped to be filled
+/// without a system call an entry.
+pub const INNER: MapDef = MapDef {
+    flags: MMAPABLE | INNER_MAP,
+    ..map("table", MapKind::Array, 4, abi::LINE as u32, 1, "One policy table: an array of lines.")
+};
+
+/// Words that select a policy.
+pub const CONTROL: MapDef = MapDef {
+    flags: MMAPABLE,
+    ..map("control", MapKind::Array, 4, size::<abi::Control>(), 1, "The words that select a policy.")
+};
+/// All policy tables of both slots.
+pub const TABLES_MAP: MapDef = map(
+    "tables",
+    MapKind::ArrayOfMaps,
+    4,
+    4,
+    2 * TABLES as u32,
+    "All policy tables of both slots: index = slot × tables + table.",
+);
+/// Waits for a grace period.
+pub const SCRATCH: MapDef =
+    map("scratch", MapKind::ArrayOfMaps, 4, 4, 1, "Writing it waits for a grace period of its readers.");
+/// Pods.
+pub const ENDPOINTS: MapDef = MapDef {
+    c_types: Some(("__u64", "struct mesh_member")),
+    ..map(
+        "endpoints",
+        MapKind::Hash,
+        8,
+        size::<abi::Member>(),
+        1 << 17,
+        "Pods by the cookie of their network namespace.",
+    )
+};
+/// Host workloads.
+pub const CGROUPS: MapDef = MapDef {
+    c_types: Some(("__u64", "struct mesh_member")),
+    ..map("cgroups", MapKind::Hash, 8, size::<abi::Member>(), 1 << 17, "Host workloads by cgroup id.")
+};
+/// Members' own addresses.
+pub const OWN: MapDef = MapDef {
+    c_types: Some(("struct mesh_own_key", "__u32")),
+    ..map("own_addresses", MapKind::Hash, size::<abi::OwnKey>(), 4, 1 << 18, "Members' own addresses.")
+};
+/// Exempt cgroups.
+pub const EXEMPT_CGROUPS: MapDef = MapDef {
+    c_types: Some(("struct mesh_exempt_key", "__u32")),
+    ..map(
+        "exempt_cgroups",
+        MapKind::Hash,
+        size::<abi::ExemptKey>(),
+        4,
+        1 << 17,
+        "Cgroups that a profile of a slot exempts; the value is the source.",
+    )
+};
+/// Original destinations on their way from the connecting to the accepted socket.
+pub const HANDOVER: MapDef = MapDef {
+    c_types: Some(("struct mesh_flow_key", "struct mesh_flow")),
+    ..map(
+        "handover",
+        MapKind::Hash,
+        size::<abi::FlowKey>(),
+        size::<abi::Flow>(),
+        1 << 18,
+        "Original destinations on their way from the connecting to the accepted socket.",
+    )
+};
+/// Connections of exempt identities.
+pub const EXEMPT_FLOWS: MapDef = MapDef {
+    c_types: Some(("struct mesh_flow_key", "__u64")),
+    ..map(
+        "exempt_flows",
+        MapKind::Hash,
+        size::<abi::FlowKey>(),
+        8,
+        1 << 18,
+        "Live connections of exempt identities.",
+    )
+};
+/// Storage of connecting sockets.
+pub const CLIENT_FLOWS: MapDef = MapDef {
+    c_types: Some(("int", "struct mesh_flow")),
+    ..map("client_flows", MapKind::SkStorage, 4, size::<abi::Flow>(), 0, "What a connecting socket dialled.")
+};
+/// Storage of accepted sockets.
+pub const ACCEPTED_FLOWS: MapDef = MapDef {
+    c_types: Some(("int", "struct mesh_flow")),
+    ..map(
+        "accepted_flows",
+        MapKind::SkStorage,
+        4,
+        size::<abi::Flow>(),
+        0,
+        "Where a connection that a sidecar accepted was going.",
+    )
+};
+/// Hits by item.
+pub const HITS: MapDef = MapDef {
+    c_types: Some(("__u64", "__u64")),
+    ..map("hits", MapKind::PerCpuHash, 8, 8, 1 << 20, "Decisions by the stable hash of the item.")
+};
+/// Named early returns.
+pub const COUNTERS: MapDef = MapDef {
+    c_types: Some(("__u32", "__u64")),
+    ..map(
+        "counters",
+        MapKind::PerCpuArray,
+        4,
+        8,
+        abi::Counter::ALL.len() as u32,
+        "Named early returns and events of the programs.",
+    )
+};
+/// Decisions as they happen.
+pub const EVENTS: MapDef =
+    map("events", MapKind::RingBuf, 0, 0, 1 << 20, "Decisions as they happen, for observe.");
+
+/// Every map that is pinned, in the order in which they are created.
+pub const MAPS: &[MapDef] = &[
+    CONTROL,
+    TABLES_MAP,
+    SCRATCH,
+    ENDPOINTS,
+    CGROUPS,
+    OWN,
+    EXEMPT_CGROUPS,
+    HANDOVER,
+    EXEMPT_FLOWS,
+    CLIENT_FLOWS,
+    ACCEPTED_FLOWS,
+    HITS,
+    COUNTERS,
+    EVENTS,
+];
+
+/// The tables of a slot. All have one shape, an array of lines, so that one outer map holds them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u32)]
+pub enum Table {
+    /// [`abi::ManifestHeader`], then one [`abi::ManifestTable`] for each table.
+    Manifest = 0,
+    /// [`abi::Profile`], one a line.
+    Profiles = 1,
+    /// [`abi::TreeLine`]: search trees on addresses, ids and peers. Line 0 is unused: 0 means "no tree".
+    Trees = 2,
+    /// `u32`: what the stretches between a tree's keys stand for.
+    Spans = 3,
+    /// [`abi::Node`].
+    Nodes = 4,
+    /// [`abi::PortLine`]: search trees on ports. Line 0 is unused: 0 means "no tree".
+    Ports = 5,
+    /// [`abi::Decision`].
+    Decisions = 6,
+    /// [`abi::Source`].
+    Sources = 7,
+    /// Names, texts of items and compiled selectors, for user space: see `pack`.
+    Names = 8,
+}
+
+/// How many tables a slot has.
+pub const TABLES: usize = 9;
+
+impl Table {
+    /// All of them, in index order.
+    pub const ALL: [Self; TABLES] = [
+        Self::Manifest,
+        Self::Profiles,
+        Self::Trees,
+        Self::Spans,
+        Self::Nodes,
+        Self::Ports,
+        Self::Decisions,
+        Self::Sources,
+        Self::Names,
+    ];
+
+    /// The name in messages, `status`, and in C with `MESH_TABLE_` before it and in capitals.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Manifest => "manifest",
+            Self::Profiles => "profiles",
+            Self::Trees => "trees",
+            Self::Spans => "spans",
+            Self::Nodes => "nodes",
+            Self::Ports => "ports",
+            Self::Decisions => "decisions",
+            Self::Sources => "sources",
+            Self::Names => "names",
+        }
+    }
+
+    /// Its index in the outer map.
+    #[must_use]
+    pub const fn index(self, slot: u32) -> u32 {
+        slot * TABLES as u32 + self as u32
+    }
+}
+
+/// The slot that a generation lives in.
+#[must_use]
+pub const fn slot(generation: u64) -> u32 {
+    (generation & 1) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_fit_the_kernel_and_a_pin() {
+        for map in MAPS {
+            assert!(map.name.len() <= 15 && !map.name.contains('.'), "{}", map.name);
+        }
+    }
+
+    #[test]
+    fn tables_are_in_index_order() {
+        for (index, table) in (0..).zip(Table::ALL) {
+            assert_eq!(table as u32, index);
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! The one table of BPF programs: where each is attached, and in which order.
+
+/// Where a program is attached. Numbers are those of `enum bpf_attach_type` (`linux/bpf.h`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Hook {
+    /// `sock_ops` on the instance's cgroup. Minimum kernel 4.13; socket storage 5.2, namespace cookie 5.14.
+    SockOps = 3,
+    /// `connect(2)` on an `AF_INET` socket. Minimum kernel 4.17.
+    Connect4 = 10,
+    /// `connect(2)` on an `AF_INET6` socket. Minimum kernel 4.17.
+    Connect6 = 11,
+    /// `getsockopt(2)`. Minimum kernel 5.3.
+    GetSockOpt = 21,
+    /// `getpeername(2)` on an `AF_INET` socket. Minimum kernel 5.8.
+    GetPeerName4 = 29,
+    /// `getpeername(2)` on an `AF_INET6` socket. Minimum kernel 5.8.
+    GetPeerName6 = 30,
+}
+
+/// What a program does for a flow: it decides, or it answers from what was decided. Answering programs
+/// are attached before and detached after deciding ones, so that no flow is redirected that cannot be
+/// told where it was going.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// Looks at state kept with sockets.
+    Answers,
+    /// Looks at the policy.
+    Decides,
+}
+
+/// One program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProgramDef {
+    /// The C function, also the name of its pins.
+    pub name: &'static str,
+    /// Where it is attached.
+    pub hook: Hook,
+    /// What it does.
+    pub role: Role,
+}
+
+const fn program(name: &'static str, hook: Hook, role: Role) -> ProgramDef {
+    ProgramDef { name, hook, role }
+}
+
+/// Every program that is attached to the instance's cgroup, in the order in which they are attached.
+pub const PROGRAMS: &[ProgramDef] = &[
+    program("mesh_sockops", Hook::SockOps, Role::Answers),
+    program("mesh_getsockopt", Hook::GetSockOpt, Role::Answers),
+    program("mesh_peername4", Hook::GetPeerName4, Role::Answers),
+    program("mesh_peername6", Hook::GetPeerName6, Role::Answers),
+    program("mesh_connect4", Hook::Connect4, Role::Decides),
+    program("mesh_connect6", Hook::Connect6, Role::Decides),
+];
+
+/// The object file with all programs, compiled by `build.rs`. Only with the feature `programs`.
+#[cfg(feature = "programs")]
+pub static OBJECT: &[u8] = {
+    // aya-obj reads the ELF in place and wants 8-byte alignment.
+    #[repr(C, align(8))]
+    struct Aligned<T: ?Sized>(T);
+    static OBJECT: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/mesh.bpf.o")));
+    &OBJECT.0
+};
