@@ -1,1 +1,57 @@
-//! (skeleton)
+//! The ground that meshc is tested on: network namespaces as pods, cgroups as host workloads, real proxies
+//! as sidecars, small clients and servers that say what they saw, and a harness that kills a command at a
+//! chosen system call.
+//!
+//! Everything made here has a name that begins with the process id of its maker ([`Name`]), so any number of
+//! test processes run side by side and beside a live meshc. Everything is removed when its owner is dropped,
+//! also while a panic unwinds. What a process that was killed left behind, the next process sweeps.
+//!
+//! Nothing here knows meshc: the crate depends on none of its packages, so it can contradict all of them.
+
+mod name;
+mod sweep;
+
+mod bpffs;
+mod cgroup;
+mod ground;
+mod netns;
+mod pair;
+mod tool;
+
+mod place;
+mod process;
+mod task;
+
+mod arrival;
+mod dial;
+mod server;
+mod udp;
+mod wait;
+
+pub mod census;
+pub mod fault;
+pub mod proxy;
+
+mod raw;
+
+pub use arrival::{Arrival, Level, original_destination, raw_option};
+pub use bpffs::BpfFs;
+pub use cgroup::{Cgroup, hierarchy};
+pub use dial::{Client, Dialled, Errno, Stream};
+pub use ground::{Ground, kernel_is_promised, kernel_is_usable};
+pub use name::Name;
+pub use netns::{Netns, veth};
+pub use pair::Pair;
+pub use place::Place;
+pub use process::Process;
+pub use server::{Server, serve};
+pub use task::{Line, Task};
+pub use tool::tool;
+pub use udp::{UdpAnswer, UdpServer, ask};
+pub use wait::{listens, until};
+
+/// Why a test failed, from whatever library.
+pub type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// What a test returns: helpers of tests pass errors on with `?` rather than panic.
+pub type Tested = Result<(), Failure>;

@@ -1,0 +1,196 @@
+//! Clients: one connection, opened in every way that applications do.
+
+use std::fmt;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpStream};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use crate::Arrival;
+
+/// How long a client waits for a connection and for an answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// An error number of the kernel, as it travels between test and task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Errno(pub i32);
+
+impl Errno {
+    /// A policy denied it.
+    pub const EPERM: Self = Self(libc::EPERM);
+    /// Nobody listens there.
+    pub const ECONNREFUSED: Self = Self(libc::ECONNREFUSED);
+    /// Nobody answered in time.
+    pub const ETIMEDOUT: Self = Self(libc::ETIMEDOUT);
+    /// The connection was reset.
+    pub const ECONNRESET: Self = Self(libc::ECONNRESET);
+    /// No route leads there.
+    pub const ENETUNREACH: Self = Self(libc::ENETUNREACH);
+}
+
+impl From<io::Error> for Errno {
+    /// The number; an error without one counts as `EIO`, a time-out as `ETIMEDOUT`.
+    fn from(error: io::Error) -> Self {
+        let timed_out = matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock)
+            || error.raw_os_error() == Some(libc::EINPROGRESS);
+        if timed_out { Self::ETIMEDOUT } else { Self(error.raw_os_error().unwrap_or(libc::EIO)) }
+    }
+}
+
+impl fmt::Display for Errno {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        io::Error::from_raw_os_error(self.0).fmt(f)
+    }
+}
+
+impl std::error::Error for Errno {}
+
+/// A client of one TCP connection.
+#[derive(Clone, Debug)]
+pub struct Client {
+    target: SocketAddr,
+    source: Option<SocketAddr>,
+    device: Option<String>,
+    mapped: bool,
+    nonblocking: bool,
+}
+
+/// What a client saw of a connection that it opened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dialled {
+    /// `getsockname`.
+    pub local: SocketAddr,
+    /// `getpeername`: what the application believes it reached.
+    pub peer: SocketAddr,
+    /// Whom it really reached, and what that server saw.
+    pub arrival: Arrival,
+}
+
+impl Client {
+    /// A client that connects as most do: blocking, of the target's own family, from any source.
+    pub fn to(target: SocketAddr) -> Self {
+        Self { target, source: None, device: None, mapped: false, nonblocking: false }
+    }
+
+    /// Dials a v4 target by an `AF_INET6` socket, as every JVM does.
+    #[must_use]
+    pub fn mapped(mut self) -> Self {
+        self.mapped = true;
+        self
+    }
+
+    /// Connects without blocking and waits for the socket to become writable, as every event loop does.
+    #[must_use]
+    pub fn nonblocking(mut self) -> Self {
+        self.nonblocking = true;
+        self
+    }
+
+    /// Binds this source first; port 0 is any.
+    #[must_use]
+    pub fn from(mut self, source: SocketAddr) -> Self {
+        self.source = Some(source);
+        self
+    }
+
+    /// Binds to a device first.
+    #[must_use]
+    pub fn through(mut self, device: &str) -> Self {
+        self.device = Some(device.to_owned());
+        self
+    }
+
+    /// Opens the connection.
+    ///
+    /// # Errors
+    /// What `connect` or one of the calls before it answered.
+    pub fn open(&self) -> Result<Stream, Errno> {
+        let target = self.target_address();
+        let socket = Socket::new(Domain::for_address(target), Type::STREAM, None)?;
+        if let Some(device) = &self.device {
+            socket.bind_device(Some(device.as_bytes()))?;
+        }
+        if let Some(source) = self.source {
+            socket.bind(&SockAddr::from(source))?;
+        }
+        socket.set_write_timeout(Some(PATIENCE))?;
+        socket.set_read_timeout(Some(PATIENCE))?;
+        if self.nonblocking {
+            socket.connect_timeout(&SockAddr::from(target), PATIENCE)?;
+        } else {
+            socket.connect(&SockAddr::from(target))?;
+        }
+        Ok(Stream(BufReader::new(TcpStream::from(socket))))
+    }
+
+    /// Opens the connection, hears who greets, and closes it.
+    ///
+    /// # Errors
+    /// What `connect` answered, or `ETIMEDOUT` where nobody greets.
+    pub fn dial(&self) -> Result<Dialled, Errno> {
+        self.open()?.greeting()
+    }
+
+    fn target_address(&self) -> SocketAddr {
+        match (self.mapped, self.target.ip()) {
+            (true, IpAddr::V4(ip)) => {
+                SocketAddr::new(IpAddr::V6(Ipv6Addr::from(ip.to_ipv6_mapped().octets())), self.target.port())
+            }
+            _ => self.target,
+        }
+    }
+}
+
+/// An open connection.
+#[derive(Debug)]
+pub struct Stream(BufReader<TcpStream>);
+
+impl Stream {
+    /// The socket itself.
+    pub fn socket(&self) -> &TcpStream {
+        self.0.get_ref()
+    }
+
+    /// Hears the greeting of a server of the testbed.
+    ///
+    /// # Errors
+    /// If the connection ends or is silent; `EPROTO` if the other end is not a server of the testbed.
+    pub fn greeting(&mut self) -> Result<Dialled, Errno> {
+        let line = self.hear()?;
+        let arrival = serde_json::from_str(&line).map_err(|_| Errno(libc::EPROTO))?;
+        Ok(Dialled { local: self.socket().local_addr()?, peer: self.socket().peer_addr()?, arrival })
+    }
+
+    /// Sends a line and hears the answer, which for a server of the testbed is the same line.
+    ///
+    /// # Errors
+    /// If the connection ends or is silent.
+    pub fn exchange(&mut self, line: &str) -> Result<String, Errno> {
+        self.0.get_mut().write_all(format!("{line}\n").as_bytes())?;
+        self.hear()
+    }
+
+    /// Hears one line.
+    ///
+    /// # Errors
+    /// If the connection ends or is silent.
+    pub fn hear(&mut self) -> Result<String, Errno> {
+        let mut line = String::new();
+        if self.0.read_line(&mut line)? == 0 {
+            return Err(Errno::ECONNRESET);
+        }
+        Ok(line.trim_end().to_owned())
+    }
+
+    /// Hears everything until the other end closes its half.
+    ///
+    /// # Errors
+    /// If the connection is reset or silent.
+    pub fn rest(&mut self) -> Result<Vec<u8>, Errno> {
+        let mut rest = Vec::new();
+        self.0.read_to_end(&mut rest)?;
+        Ok(rest)
+    }
+}

@@ -1,0 +1,136 @@
+//! Kills a command, or fails a call of it, at a system call of choice.
+//!
+//! First [`Fault::None`] tells which calls a command makes; then a test runs it again, once for each of
+//! them, with [`Fault::Kill`] or [`Fault::Fail`], and looks at what is left. Calls are counted over all
+//! threads and children of the command, so a number means the same call as long as the command does the same.
+
+mod calls;
+mod trace;
+
+use std::io;
+use std::process::{Command, ExitStatus};
+
+use crate::Errno;
+
+pub use calls::Calls;
+
+/// On which side of a call a command is killed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// Before the kernel has done anything.
+    Before,
+    /// When the kernel has done it all and the command has not seen the result.
+    After,
+}
+
+/// What goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Nothing; the calls are only counted.
+    None,
+    /// `SIGKILL` to the whole command at the call of this number, the first being 1.
+    Kill(usize, Moment),
+    /// The call of this number is not made and returns an error. Only on x86-64.
+    Fail(usize, Errno),
+}
+
+/// What became of a command.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The calls it made of those that count, by name; the last one is where it was killed.
+    pub calls: Vec<&'static str>,
+    /// Whether the fault struck: not where the command made fewer calls.
+    pub struck: bool,
+    /// How it ended.
+    pub status: ExitStatus,
+    /// What it printed.
+    pub stdout: String,
+    /// What it complained of.
+    pub stderr: String,
+}
+
+impl Fault {
+    /// Runs `command` to its end, with this fault at one of the calls that `calls` counts.
+    ///
+    /// # Errors
+    /// If it cannot be started or traced.
+    pub fn strike(self, command: &mut Command, calls: Calls) -> io::Result<Outcome> {
+        trace::run(command, calls, self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::path::Path;
+
+    fn shell(folder: &Path) -> Command {
+        let mut command = Command::new("sh");
+        command.arg("-c").arg("mkdir one; echo x | tee file; mv file two; (mkdir three); echo done");
+        command.current_dir(folder);
+        command
+    }
+
+    fn there(folder: &Path) -> Vec<String> {
+        let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
+        let mut names: Vec<_> = entries.map(|name| name.into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn the_calls_of_a_command_and_its_children_are_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        let outcome = Fault::None.strike(&mut shell(folder.path()), Calls::Changing).unwrap();
+        assert_eq!(outcome.calls, ["mkdir", "openat", "write", "renameat2", "mkdir"]);
+        assert!(outcome.status.success());
+        assert!(!outcome.struck);
+        assert_eq!(outcome.stdout, "x\ndone\n");
+        assert_eq!(there(folder.path()), ["one", "three", "two"]);
+    }
+
+    #[test]
+    fn killed_before_a_call_it_has_not_happened_and_after_it_it_has() {
+        let full: [&[&str]; 6] =
+            [&[], &["one"], &["file", "one"], &["file", "one"], &["one", "two"], &["one", "three", "two"]];
+        for number in 1..=5 {
+            for (moment, done) in [(Moment::Before, number - 1), (Moment::After, number)] {
+                let folder = tempfile::tempdir().unwrap();
+                let fault = Fault::Kill(number, moment);
+                let outcome = fault.strike(&mut shell(folder.path()), Calls::Changing).unwrap();
+                assert!(outcome.struck && !outcome.status.success(), "{fault:?}: {outcome:?}");
+                assert_eq!(outcome.calls.len(), number);
+                assert_eq!(there(folder.path()), full[done], "{fault:?}");
+            }
+        }
+    }
+
+    #[test]
+    #[cfg(target_arch = "x86_64")]
+    fn a_failed_call_is_not_made_and_its_error_arrives() {
+        let folder = tempfile::tempdir().unwrap();
+        let fault = Fault::Fail(1, Errno(libc::ENOSPC));
+        let outcome = fault.strike(&mut shell(folder.path()), Calls::Changing).unwrap();
+        assert!(outcome.struck && outcome.status.success());
+        assert!(outcome.stderr.contains("No space left on device"), "{}", outcome.stderr);
+        assert_eq!(there(folder.path()), ["three", "two"]);
+    }
+
+    #[test]
+    fn a_fault_beyond_the_last_call_does_not_strike() {
+        let folder = tempfile::tempdir().unwrap();
+        let fault = Fault::Kill(6, Moment::Before);
+        let outcome = fault.strike(&mut shell(folder.path()), Calls::Changing).unwrap();
+        assert!(!outcome.struck && outcome.status.success());
+    }
+
+    #[test]
+    fn a_killed_command_is_killed_with_its_threads_and_children() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut command = Command::new("sh");
+        command.arg("-c").arg("sleep 1000 & mkdir x; wait").current_dir(folder.path());
+        let outcome = Fault::Kill(1, Moment::After).strike(&mut command, Calls::Changing).unwrap();
+        assert!(outcome.struck);
+    }
+}

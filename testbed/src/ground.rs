@@ -1,0 +1,129 @@
+//! One test's own piece of the machine, and the question whether there is one.
+
+use std::env;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+
+use crate::{BpfFs, Cgroup, Name};
+
+/// Where the folders of all grounds are. Its files can be read by everyone: proxies run as other users.
+pub(crate) const FOLDER: &str = "/run/mesh-testbed";
+
+/// Whether whoever runs the tests promised a kernel and root (`MESHC_TEST_KERNEL=1`, as `./test` does).
+pub fn kernel_is_promised() -> bool {
+    env::var_os("MESHC_TEST_KERNEL").is_some_and(|value| value == "1")
+}
+
+/// Whether a test that needs root may run; where not, it says so, and the test returns.
+///
+/// # Panics
+/// Where the kernel was promised: a test must not pass because it did not run.
+#[must_use]
+pub fn kernel_is_usable() -> bool {
+    let root = rustix::process::geteuid().is_root();
+    assert!(root || !kernel_is_promised(), "MESHC_TEST_KERNEL=1 promises root, but this is not root");
+    if !root {
+        eprintln!("not run: needs root and a Linux kernel");
+    }
+    root
+}
+
+/// A folder, a bpffs and a cgroup of one test's own, and its share of the kernel.
+///
+/// Tests that load programs hold the kernel together; a test that counts the kernel's objects holds it
+/// alone, so that no other test's programs come into its census.
+#[derive(Debug)]
+pub struct Ground {
+    // Dropped in this order: members die before the programs that they run under, the lock goes last.
+    cgroup: Cgroup,
+    bpffs: BpfFs,
+    folder: Folder,
+    _share: File,
+}
+
+impl Ground {
+    /// Ground that other tests may stand on at the same time.
+    ///
+    /// # Errors
+    /// If the folder, the mount or the cgroup cannot be made.
+    pub fn new() -> io::Result<Self> {
+        Self::with(FlockOperation::LockShared)
+    }
+
+    /// Ground for a test that must have the kernel's BPF objects to itself: it waits until all others ended.
+    ///
+    /// # Errors
+    /// As [`Ground::new`].
+    pub fn alone() -> io::Result<Self> {
+        Self::with(FlockOperation::LockExclusive)
+    }
+
+    fn with(share: FlockOperation) -> io::Result<Self> {
+        fs::create_dir_all(FOLDER)?;
+        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(
+            // Not a name of ours: the sweep must leave it.
+            Path::new(FOLDER).join("kernel.lock"),
+        )?;
+        flock(&lock, share)?;
+        let folder = Folder::new()?;
+        let bpffs = BpfFs::mount(&folder.path.join("bpffs"))?;
+        Ok(Self { cgroup: Cgroup::new()?, bpffs, folder, _share: lock })
+    }
+
+    /// A folder for whatever files the test needs.
+    pub fn folder(&self) -> &Path {
+        &self.folder.path
+    }
+
+    /// Where a private bpffs is mounted.
+    pub fn bpffs(&self) -> &Path {
+        self.bpffs.path()
+    }
+
+    /// A cgroup to attach programs to: what they do reaches only those that the test puts into it.
+    pub fn cgroup(&self) -> &Cgroup {
+        &self.cgroup
+    }
+
+    /// Where a state folder may be made; it is not there yet.
+    pub fn state(&self) -> PathBuf {
+        self.folder.path.join("state")
+    }
+
+    /// Writes a file into the folder and returns its path.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn write(&self, name: &str, content: impl AsRef<[u8]>) -> io::Result<PathBuf> {
+        let path = self.folder.path.join(name);
+        fs::write(&path, content)?;
+        Ok(path)
+    }
+}
+
+/// A folder that goes away with its content.
+#[derive(Debug)]
+pub(crate) struct Folder {
+    path: PathBuf,
+}
+
+impl Folder {
+    pub(crate) fn new() -> io::Result<Self> {
+        let path = Path::new(FOLDER).join(Name::new().as_str());
+        fs::create_dir_all(&path)?;
+        Ok(Self { path })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.path);
+    }
+}

@@ -1,0 +1,73 @@
+//! HAProxy as a sidecar.
+
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+
+use crate::ground::Folder;
+use crate::{Place, Process};
+
+/// A running HAProxy in TCP mode that sends every connection on to its original destination.
+///
+/// It asks for `SO_ORIGINAL_DST` and never for `IP6T_SO_ORIGINAL_DST` (2.6): a v6 connection that was
+/// redirected to it goes round in circles unless its local address is the original one.
+#[derive(Debug)]
+pub struct HaProxy {
+    // The process before the folder: it writes there.
+    process: Process,
+    _folder: Folder,
+}
+
+impl HaProxy {
+    /// Starts it at a place, listening on all of `listen`.
+    ///
+    /// # Errors
+    /// If it is not installed, or does not listen within ten seconds; its own words are in the error.
+    pub fn start(place: &Place, listen: &[SocketAddr]) -> io::Result<Self> {
+        let folder = Folder::new()?;
+        let configuration = folder.path().join("haproxy.cfg");
+        fs::write(&configuration, configured(listen))?;
+        let mut command = place.command("haproxy");
+        command.arg("-db").arg("-f").arg(&configuration);
+        let mut process = Process::start(&mut command, &folder.path().join("log"))?;
+        for address in listen {
+            process.wait_until_it_listens(address.port())?;
+        }
+        Ok(Self { process, _folder: folder })
+    }
+
+    /// The original destinations of the connections that have ended so far, in the order of their ends.
+    ///
+    /// # Errors
+    /// If its log is gone.
+    pub fn destinations(&self) -> io::Result<Vec<SocketAddr>> {
+        let log = self.process.output()?;
+        let words = log.lines().filter_map(|line| line.split("destination=").nth(1));
+        Ok(words.filter_map(|rest| rest.split_whitespace().next()?.parse().ok()).collect())
+    }
+
+    /// The process, for its log and to stop it.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+}
+
+fn configured(listen: &[SocketAddr]) -> String {
+    let binds: String = listen.iter().map(|address| format!("    bind {address}\n")).collect();
+    format!(
+        "global
+    log stdout format raw local0
+defaults
+    mode tcp
+    timeout connect 5s
+    timeout client 60s
+    timeout server 60s
+frontend sidecar
+{binds}    log global
+    log-format \"client=%ci:%cp destination=%[dst]:%[dst_port] bytes=%B state=%ts\"
+    default_backend original
+backend original
+    server any 0.0.0.0:0
+"
+    )
+}

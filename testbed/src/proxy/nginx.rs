@@ -1,0 +1,77 @@
+//! nginx as an application.
+
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+
+use crate::ground::Folder;
+use crate::{Place, Process};
+
+/// A running nginx that answers every request with one line: its name and the client's address.
+#[derive(Debug)]
+pub struct Nginx {
+    // The process before the folder: it writes there.
+    process: Process,
+    folder: Folder,
+}
+
+impl Nginx {
+    /// Starts it at a place, listening on all of `listen`; `who` is what its answers say.
+    ///
+    /// # Errors
+    /// If it is not installed, or does not listen within ten seconds; its own words are in the error.
+    pub fn start(place: &Place, who: &str, listen: &[SocketAddr]) -> io::Result<Self> {
+        let folder = Folder::new()?;
+        let configuration = folder.path().join("nginx.conf");
+        fs::write(&configuration, configured(who, listen, folder.path()))?;
+        let mut command = place.command("nginx");
+        // Told as an option too: before it reads its configuration it opens the log that was compiled in.
+        command.arg("-e").arg(folder.path().join("error.log")).arg("-c").arg(&configuration);
+        let mut process = Process::start(&mut command, &folder.path().join("log"))?;
+        for address in listen {
+            process.wait_until_it_listens(address.port())?;
+        }
+        Ok(Self { process, folder })
+    }
+
+    /// The requests answered so far, one a line: the client's address, the server's, and the request.
+    ///
+    /// # Errors
+    /// If its log is gone.
+    pub fn requests(&self) -> io::Result<Vec<String>> {
+        Ok(fs::read_to_string(self.folder.path().join("access.log"))?.lines().map(str::to_owned).collect())
+    }
+
+    /// The process, to stop it.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+}
+
+fn configured(who: &str, listen: &[SocketAddr], folder: &Path) -> String {
+    let listens: String = listen.iter().map(|address| format!("        listen {address};\n")).collect();
+    let folder = folder.display();
+    format!(
+        "daemon off;
+user root;
+worker_processes 1;
+pid {folder}/pid;
+error_log {folder}/error.log;
+events {{ worker_connections 4096; }}
+http {{
+    log_format seen '$remote_addr $server_addr:$server_port $request';
+    access_log {folder}/access.log seen;
+    client_body_temp_path {folder}/body;
+    proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/fastcgi;
+    uwsgi_temp_path {folder}/uwsgi;
+    scgi_temp_path {folder}/scgi;
+    server {{
+{listens}        default_type text/plain;
+        return 200 '{who} answers $remote_addr\\n';
+    }}
+}}
+"
+    )
+}

@@ -1,0 +1,110 @@
+//! Servers that tell every client who it reached, and then echo.
+
+use std::io::{self, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsFd;
+use std::thread;
+
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use crate::{Arrival, Netns};
+
+/// Connections that may wait to be accepted; the kernel caps it at `somaxconn`.
+const BACKLOG: i32 = 4096;
+
+/// Small, so that 9,000 connections are only as many threads.
+const STACK: usize = 128 * 1024;
+
+/// A server on threads of the test's own process; it stops listening on drop.
+///
+/// It speaks first: one line of JSON, an [`Arrival`]. Then it echoes until the client closes its half.
+/// Where the server must live in a cgroup or belong to a user, run [`serve`] as a task there instead.
+#[derive(Debug)]
+pub struct Server {
+    listeners: Vec<TcpListener>,
+}
+
+impl Server {
+    /// Listens on all `addresses` inside `netns`; `who` is what its greeting says.
+    ///
+    /// # Errors
+    /// If an address is taken or is not there.
+    pub fn start(netns: &Netns, who: &str, addresses: &[SocketAddr]) -> io::Result<Self> {
+        netns.run(|| Self::start_here(who, addresses))?
+    }
+
+    /// The same in the namespace of the calling thread.
+    ///
+    /// # Errors
+    /// As [`Server::start`].
+    pub fn start_here(who: &str, addresses: &[SocketAddr]) -> io::Result<Self> {
+        let listeners = addresses.iter().map(|address| listen(*address)).collect::<io::Result<Vec<_>>>()?;
+        for listener in &listeners {
+            let (listener, who) = (listener.try_clone()?, who.to_owned());
+            thread::spawn(move || accept_all(&listener, &who));
+        }
+        Ok(Self { listeners })
+    }
+
+    /// Where it listens, with the ports that port 0 became.
+    ///
+    /// # Errors
+    /// If the kernel does not tell.
+    pub fn addresses(&self) -> io::Result<Vec<SocketAddr>> {
+        self.listeners.iter().map(TcpListener::local_addr).collect()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        for listener in &self.listeners {
+            // Wakes the thread that accepts, with an error that ends it.
+            let _ = rustix::net::shutdown(listener.as_fd(), rustix::net::Shutdown::Both);
+        }
+    }
+}
+
+/// Serves in the calling process until it is killed; for a [`crate::Task`].
+///
+/// # Errors
+/// If an address is taken or is not there; without an error it returns `ready`'s, if any.
+pub fn serve(who: &str, addresses: &[SocketAddr], ready: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+    let _server = Server::start_here(who, addresses)?;
+    ready()?;
+    loop {
+        thread::park();
+    }
+}
+
+/// IPv6 addresses take IPv6 only, so that `0.0.0.0` and `[::]` can share a port.
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    let named = |error: io::Error| io::Error::new(error.kind(), format!("{address}: {error}"));
+    socket.bind(&SockAddr::from(address)).map_err(named)?;
+    socket.listen(BACKLOG)?;
+    Ok(TcpListener::from(socket))
+}
+
+fn accept_all(listener: &TcpListener, who: &str) {
+    while let Ok((stream, _)) = listener.accept() {
+        let who = who.to_owned();
+        let started = thread::Builder::new().stack_size(STACK).spawn(move || {
+            // A client that goes away early is no failure of the server.
+            let _ = attend(&stream, &who);
+        });
+        if started.is_err() {
+            return;
+        }
+    }
+}
+
+fn attend(mut stream: &TcpStream, who: &str) -> io::Result<()> {
+    let arrival = Arrival::of(stream, who)?;
+    stream.write_all(format!("{}\n", serde_json::to_string(&arrival)?).as_bytes())?;
+    io::copy(&mut stream.try_clone()?, &mut stream)?;
+    stream.shutdown(Shutdown::Write)
+}
