@@ -1,11 +1,18 @@
 //! The contract that compiler, runtime and BPF programs share.
 //!
-//! Nothing here knows the policy language, and nothing here touches a kernel.
+//! Nothing here knows the policy language, and nothing here touches a kernel. The code reads from the
+//! meaning to the bytes: values of the flow space ([`flow`], [`ports`], [`prefix`]), the map image
+//! ([`image`], [`selector`]), how it is laid out ([`abi`], [`map`], [`program`]), the way there and back
+//! ([`pack`], [`unpack`], [`artifact`]), and the programs' walk through it ([`sim`]).
+
+#[cfg(target_endian = "big")]
+compile_error!("tables and artifacts are little-endian, as every machine that runs meshc is");
 
 pub mod flow;
 pub mod ports;
 pub mod prefix;
 
+mod canonical;
 pub mod image;
 pub mod selector;
 
@@ -14,3 +21,11 @@ pub mod header;
 pub mod item;
 pub mod map;
 pub mod program;
+
+mod tree;
+
+pub mod artifact;
+pub mod pack;
+pub mod sim;
+pub mod tables;
+pub mod unpack;

@@ -1,0 +1,210 @@
+//! The one form of a map image: equal policies have equal images, and so equal bytes.
+
+use std::collections::{BTreeMap, HashMap};
+
+use crate::image::{Decision, MapImage, PortTable, PortTableId, Profile, ProfileId, Source, SourceId};
+
+impl MapImage {
+    /// The same image in its one form: profiles and workloads by name, sources sorted and only those
+    /// in use, port tables without equal neighbours, each once, in the order of their first use
+    /// (profiles in order; outbound, inbound; tree, own addresses; nodes in order; TCP, UDP).
+    #[must_use]
+    pub fn canonical(mut self) -> Self {
+        self.meshes.sort_unstable();
+        self.meshes.dedup();
+        self.sort_profiles();
+        self.workloads.sort_unstable();
+        for table in &mut self.port_tables {
+            table.merge();
+        }
+        self.share_port_tables();
+        self.renumber_sources();
+        self
+    }
+
+    fn sort_profiles(&mut self) {
+        for side in self.profiles.iter_mut().flat_map(|profile| &mut profile.sides) {
+            for nodes in [&mut side.tree, &mut side.own] {
+                if !nodes.is_sorted_by_key(|node| node.prefix) {
+                    nodes.sort_by_key(|node| node.prefix);
+                }
+            }
+        }
+        let mut order: Vec<usize> = (0..self.profiles.len()).collect();
+        order.sort_by(|&a, &b| name(&self.profiles, a).cmp(name(&self.profiles, b)));
+        let mut renumbered = vec![ProfileId::default(); order.len()];
+        for (new, &old) in (0u32..).zip(&order) {
+            if let Some(slot) = renumbered.get_mut(old) {
+                *slot = ProfileId(new);
+            }
+        }
+        let new_id = |old: ProfileId| renumbered.get(old.0 as usize).copied().unwrap_or(old);
+        for workload in &mut self.workloads {
+            workload.profile = new_id(workload.profile);
+        }
+        for profile in &mut self.profiles {
+            let peers = std::mem::take(&mut profile.acceleration.peers);
+            profile.acceleration.peers =
+                peers.into_iter().map(|(peer, ports)| (new_id(peer), ports)).collect();
+        }
+        self.profiles.sort_by(|a, b| a.name.cmp(&b.name));
+    }
+
+    /// Keeps one of equal port tables, in the order of first use. Sources keep their numbers: equal
+    /// sources must have equal numbers before tables can be compared.
+    fn share_port_tables(&mut self) {
+        let same = first_of_equal(&self.sources);
+        for (_, decision) in self.port_tables.iter_mut().flat_map(|table| &mut table.stretches) {
+            decision.source = at(&same, decision.source.0).map_or(decision.source, SourceId);
+        }
+        let mut numbers: Vec<Option<u32>> = vec![None; self.port_tables.len()];
+        let mut by_content: HashMap<&PortTable, u32> = HashMap::new();
+        let mut kept: Vec<PortTable> = Vec::new();
+        for id in table_uses(&mut self.profiles) {
+            let Some((number, table)) =
+                numbers.get_mut(id.0 as usize).zip(self.port_tables.get(id.0 as usize))
+            else {
+                continue;
+            };
+            let new = *number.get_or_insert_with(|| {
+                *by_content.entry(table).or_insert_with(|| {
+                    kept.push(table.clone());
+                    u32::try_from(kept.len() - 1).unwrap_or(u32::MAX)
+                })
+            });
+            *id = PortTableId(new);
+        }
+        self.port_tables = kept;
+    }
+
+    /// Sorts the sources, and drops those that nothing refers to and all but one of equal ones.
+    fn renumber_sources(&mut self) {
+        let mut used = vec![false; self.sources.len()];
+        for id in source_uses(&mut self.profiles, &mut self.port_tables) {
+            if let Some(slot) = used.get_mut(id.0 as usize) {
+                *slot = true;
+            }
+        }
+        let mut sorted: BTreeMap<&Source, u32> = self
+            .sources
+            .iter()
+            .zip(&used)
+            .filter(|(_, used)| **used)
+            .map(|(source, _)| (source, 0))
+            .collect();
+        for (new, number) in (0u32..).zip(sorted.values_mut()) {
+            *number = new;
+        }
+        let renumbered: Vec<u32> =
+            self.sources.iter().map(|source| sorted.get(source).copied().unwrap_or_default()).collect();
+        for id in source_uses(&mut self.profiles, &mut self.port_tables) {
+            *id = at(&renumbered, id.0).map_or(*id, SourceId);
+        }
+        self.sources = sorted.into_keys().cloned().collect();
+    }
+}
+
+impl PortTable {
+    /// Makes one of neighbouring stretches with equal decisions.
+    pub fn merge(&mut self) {
+        self.stretches.dedup_by_key(|&mut (_, decision)| decision);
+    }
+}
+
+fn name(profiles: &[Profile], index: usize) -> &str {
+    profiles.get(index).map_or("", |profile| profile.name.as_str())
+}
+
+fn at(numbers: &[u32], index: u32) -> Option<u32> {
+    numbers.get(index as usize).copied()
+}
+
+/// For each source, the first that is equal to it.
+fn first_of_equal(sources: &[Source]) -> Vec<u32> {
+    let mut first: HashMap<&Source, u32> = HashMap::new();
+    (0u32..).zip(sources).map(|(index, source)| *first.entry(source).or_insert(index)).collect()
+}
+
+/// Every use of a port table, in canonical order.
+fn table_uses(profiles: &mut [Profile]) -> impl Iterator<Item = &mut PortTableId> {
+    (profiles.iter_mut().flat_map(|profile| &mut profile.sides))
+        .flat_map(|side| side.tree.iter_mut().chain(&mut side.own))
+        .flat_map(|node| &mut node.ports)
+}
+
+/// Every use of a source.
+fn source_uses<'a>(
+    profiles: &'a mut [Profile],
+    tables: &'a mut [PortTable],
+) -> impl Iterator<Item = &'a mut SourceId> {
+    let decisions = tables.iter_mut().flat_map(|table| &mut table.stretches);
+    let in_tables = decisions.map(|(_, Decision { source, .. })| source);
+    in_tables.chain(profiles.iter_mut().flat_map(|profile| {
+        let nodes = profile.sides.iter_mut().flat_map(|side| side.tree.iter_mut().chain(&mut side.own));
+        let exempt = &mut profile.exempt;
+        let ids = exempt.uids.iter_mut().chain(&mut exempt.gids).map(|(_, source)| source);
+        let local = profile.acceleration.local.iter_mut();
+        let ports = local.chain(profile.acceleration.peers.values_mut().flatten()).map(|(_, source)| source);
+        (nodes.map(|node| &mut node.source))
+            .chain(ids)
+            .chain(exempt.cgroups.iter_mut().map(|(_, source)| source))
+            .chain(ports)
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::Verdict;
+    use crate::image::{Node, Side, SourceKind, Workload};
+    use crate::prefix::Prefix;
+
+    fn source(head: &str) -> Source {
+        Source { kind: SourceKind::Rule, head: head.into(), ..Source::default() }
+    }
+
+    fn table(source: u32) -> PortTable {
+        let decision = Decision { verdict: Verdict::Denied, source: SourceId(source), up: 0 };
+        PortTable { stretches: vec![(0, decision), (7, decision)] }
+    }
+
+    fn profile(name: &str, tables: [u32; 2], source: u32) -> Profile {
+        let ports = tables.map(PortTableId);
+        let side = Side {
+            tree: vec![Node { prefix: Prefix::Any, source: SourceId(source), ports }],
+            own: Vec::new(),
+        };
+        Profile { name: name.into(), sides: [side, Side::default()], ..Profile::default() }
+    }
+
+    fn workload(name: &str, profile: u32) -> Workload {
+        Workload {
+            name: name.into(),
+            selector: crate::selector::Selector::default(),
+            profile: ProfileId(profile),
+        }
+    }
+
+    #[test]
+    fn order_of_numbers_does_not_matter() {
+        let one = MapImage {
+            sources: vec![source("b"), source("unused"), source("a"), source("b")],
+            port_tables: vec![table(2), table(0), table(3)],
+            profiles: vec![profile("q", [1, 0], 2), profile("p", [1, 2], 0)],
+            workloads: vec![workload("m/y", 0), workload("m/x", 1)],
+            ..MapImage::default()
+        };
+        let other = MapImage {
+            sources: vec![source("a"), source("b")],
+            port_tables: vec![table(1), table(0)],
+            profiles: vec![profile("p", [0, 0], 1), profile("q", [0, 1], 0)],
+            workloads: vec![workload("m/x", 0), workload("m/y", 1)],
+            ..MapImage::default()
+        };
+        let canonical = one.canonical();
+        assert_eq!(canonical, other.canonical());
+        assert_eq!(canonical.port_tables.len(), 2);
+        assert_eq!(canonical.port_tables[0].stretches.len(), 1);
+        assert_eq!(canonical.clone().canonical(), canonical);
+    }
+}
