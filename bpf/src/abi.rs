@@ -19,6 +19,9 @@ pub const FLOW_ABI: u32 = 1;
 /// First 8 bytes of a manifest: `meshc\0im`, little-endian.
 pub const MANIFEST_MAGIC: u64 = u64::from_le_bytes(*b"meshc\0im");
 
+/// How many tables a slot has; see [`Table`](crate::map::Table).
+pub const TABLE_COUNT: u32 = crate::map::TABLES as u32;
+
 /// Bytes in a line, the element of every policy table: one cache line.
 pub const LINE: usize = 64;
 /// Keys in a [`TreeLine`]; it has one child more.

@@ -14,7 +14,6 @@ pub const K2: u64 = 0xd6e8_feb8_6659_fd93;
 #[must_use]
 pub fn counter_key(source: u64, prefix: Prefix) -> u64 {
     let (address, len, family) = wire(prefix);
-    #[expect(clippy::cast_possible_truncation, reason = "the two halves of an address")]
     let (high, low) = ((address >> 64) as u64, address as u64);
     let tag = u64::from(len) | u64::from(family) << 8;
     let mut hash = (high ^ tag).wrapping_mul(K1);

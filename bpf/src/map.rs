@@ -66,7 +66,6 @@ pub struct MapDef {
     pub doc: &'static str,
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "sizes of ABI structures are below 4 GiB")]
 const fn size<T>() -> u32 {
     size_of::<T>() as u32
 }

@@ -9,7 +9,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 ///
 /// The derived order is the pre-order of the tree: a prefix comes before all that it covers, and
 /// `Any` before everything.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 pub enum Prefix {
     /// Every address of both families: wider than `0.0.0.0/0` and `::/0`, each of which is its own
     /// family only.

@@ -26,7 +26,7 @@ pub struct Endpoint {
 }
 
 /// One line of a workload that must hold, after `address` and `cgroup` lines were taken apart.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 pub struct Condition {
     /// What is compared.
     pub subject: Subject,
@@ -37,7 +37,7 @@ pub struct Condition {
 }
 
 /// What a [`Condition`] looks at.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 pub enum Subject {
     /// `namespace`
     Namespace,
@@ -51,7 +51,9 @@ pub enum Subject {
 
 /// All selectors of one workload. `places` (addresses and cgroups) add up; conditions must all hold.
 /// A selector without places and conditions is `any`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
 pub struct Selector {
     /// `address` lines: sorted, distinct, never `Any`.
     pub addresses: Vec<Prefix>,

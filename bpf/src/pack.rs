@@ -1,0 +1,408 @@
+//! A map image as the tables that the programs read.
+//!
+//! # The tables, worked by hand
+//! A member connects to 10.0.3.9 port 3306. Its profile's line in *profiles* names the root line of the tree
+//! on IPv4 addresses in *trees*; the keys of that tree are the first addresses of stretches that one
+//! node serves. The walk ends at an index into *spans*, whose value is the node: 10.0.0.0/8, say. The
+//! node's line in *nodes* names the root of the port tree for TCP in *ports*, whose walk ends at an index
+//! into *decisions*: excluded, by source 4, whose own prefix is 0 steps above. *sources* has the
+//! stable hash of source 4; with the node's prefix it keys the counter of the item.
+//!
+//! For IPv6 the first tree is on the high 64 bits. Where prefixes longer than /64 share them, the span has
+//! the bit `SPAN_SUBTREE` and names the root of a tree on the low 64 bits.
+
+use std::collections::BTreeMap;
+
+use bytemuck::Zeroable;
+use serde::{Deserialize, Serialize};
+
+use crate::abi::{self, NO_PARENT, PortLine, SPAN_SUBTREE, TreeLine};
+use crate::flow::{Direction, Verdict};
+use crate::image::{
+    Decision, IdRange, MapImage, Node, PortTable, Profile, ProfileId, SourceId, SourceKind, parents,
+};
+use crate::item::wire;
+use crate::map::Table;
+use crate::ports::PortRange;
+use crate::prefix::{Prefix, mask32, mask128};
+use crate::selector::Selector;
+use crate::tables::{TableData, Tables};
+use crate::tree;
+
+/// Lines that a table can have: a map of 1 GiB.
+pub const MAX_LINES: usize = 1 << 24;
+
+/// An image that no tables can hold.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unpackable {
+    /// A table would be too large.
+    #[error("the table `{}` needs {needed} entries, and {limit} is the limit", .table.word())]
+    OverCapacity {
+        /// Which.
+        table: Table,
+        /// Entries needed.
+        needed: usize,
+        /// Entries possible.
+        limit: usize,
+    },
+    /// The image breaks a rule of its own form.
+    #[error("the image is malformed: {0}")]
+    Malformed(&'static str),
+}
+
+/// What user space reads of a generation and the programs do not: the table *names*, in postcard.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Names {
+    pub(crate) meshes: Vec<String>,
+    pub(crate) sources: Vec<SourceText>,
+    pub(crate) profiles: Vec<ProfileNames>,
+    pub(crate) workloads: Vec<(String, u32, Selector)>,
+}
+
+/// The texts of a source.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SourceText {
+    pub(crate) scope: String,
+    pub(crate) head: String,
+    /// 0 none, 1 `to`, 2 `from`.
+    pub(crate) preposition: u8,
+    pub(crate) tail: String,
+}
+
+/// What belongs to a profile beside its line.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ProfileNames {
+    pub(crate) name: String,
+    /// How many nodes each list has: outbound tree and own, inbound tree and own. They follow one
+    /// another in the table of nodes.
+    pub(crate) nodes: [u32; 4],
+    /// Who made each of those nodes.
+    pub(crate) node_sources: Vec<u32>,
+    pub(crate) exempt_cgroups: Vec<(String, u32)>,
+}
+
+/// Packs an image.
+///
+/// # Errors
+/// Where a table cannot hold it, or the image is malformed. Canonical images are never malformed.
+pub fn pack(image: &MapImage) -> Result<Tables, Unpackable> {
+    if image.source(SourceId(0)).kind != SourceKind::NoRule || image.sources.is_empty() {
+        return Err(Unpackable::Malformed("source 0 is not `no rule`"));
+    }
+    let mut packer = Packer::new();
+    for table in &image.port_tables {
+        let root = packer.port_table(table)?;
+        packer.port_roots.push(root);
+    }
+    let mut names = Names { meshes: image.meshes.clone(), ..Names::default() };
+    for profile in &image.profiles {
+        names.profiles.push(packer.profile(profile)?);
+    }
+    names.sources = image.sources.iter().map(source_text).collect();
+    names.workloads =
+        (image.workloads.iter()).map(|w| (w.name.clone(), w.profile.0, w.selector.clone())).collect();
+    let mut tables = packer.finish();
+    tables.set(Table::Sources, TableData::from_records(&sources(image)));
+    let names =
+        postcard::to_stdvec(&names).map_err(|_| Unpackable::Malformed("its names cannot be written"))?;
+    tables.set(Table::Names, TableData::from_bytes(&names));
+    check_capacity(&tables)?;
+    Ok(tables)
+}
+
+fn check_capacity(tables: &Tables) -> Result<(), Unpackable> {
+    for table in Table::ALL {
+        let needed = tables.get(table).line_count();
+        if needed > MAX_LINES {
+            return Err(Unpackable::OverCapacity { table, needed, limit: MAX_LINES });
+        }
+    }
+    Ok(())
+}
+
+fn source_text(source: &crate::image::Source) -> SourceText {
+    let preposition = match source.direction {
+        None => 0,
+        Some(Direction::Outbound) => 1,
+        Some(Direction::Inbound) => 2,
+    };
+    SourceText {
+        scope: source.scope.clone(),
+        head: source.head.clone(),
+        preposition,
+        tail: source.tail.clone(),
+    }
+}
+
+fn sources(image: &MapImage) -> Vec<abi::Source> {
+    (image.sources.iter())
+        .map(|source| abi::Source {
+            hash: source.stable_hash(),
+            kind: source.kind as u8,
+            ..abi::Source::zeroed()
+        })
+        .collect()
+}
+
+/// The tables while they grow.
+struct Packer {
+    profiles: Vec<abi::Profile>,
+    trees: Vec<TreeLine>,
+    spans: Vec<u32>,
+    nodes: Vec<abi::Node>,
+    ports: Vec<PortLine>,
+    decisions: Vec<abi::Decision>,
+    port_roots: Vec<u32>,
+}
+
+impl Packer {
+    fn new() -> Self {
+        Self {
+            profiles: Vec::new(),
+            trees: vec![TreeLine::zeroed()],
+            spans: Vec::new(),
+            nodes: Vec::new(),
+            ports: vec![PortLine::zeroed()],
+            decisions: Vec::new(),
+            port_roots: Vec::new(),
+        }
+    }
+
+    fn finish(self) -> Tables {
+        let mut tables = Tables::default();
+        tables.set(Table::Profiles, TableData::from_records(&self.profiles));
+        tables.set(Table::Trees, TableData::from_records(&self.trees));
+        tables.set(Table::Spans, TableData::from_records(&self.spans));
+        tables.set(Table::Nodes, TableData::from_records(&self.nodes));
+        tables.set(Table::Ports, TableData::from_records(&self.ports));
+        tables.set(Table::Decisions, TableData::from_records(&self.decisions));
+        tables
+    }
+
+    fn port_table(&mut self, table: &PortTable) -> Result<u32, Unpackable> {
+        if table.stretches.first().is_none_or(|&(first, _)| first != 0) {
+            return Err(Unpackable::Malformed("a port table does not begin at port 0"));
+        }
+        let stretches: Vec<_> =
+            table.stretches.iter().map(|&(first, decision)| (first, wire_decision(decision))).collect();
+        self.decision_tree(&stretches)
+    }
+
+    fn decision_tree(&mut self, stretches: &[(u16, abi::Decision)]) -> Result<u32, Unpackable> {
+        tree::build(&mut self.ports, &mut self.decisions, stretches)
+            .ok_or_else(|| over(Table::Ports, self.ports.len()))
+    }
+
+    fn tree(&mut self, stretches: &[(u64, u32)]) -> Result<u32, Unpackable> {
+        tree::build(&mut self.trees, &mut self.spans, stretches)
+            .ok_or_else(|| over(Table::Trees, self.trees.len()))
+    }
+
+    fn profile(&mut self, profile: &Profile) -> Result<ProfileNames, Unpackable> {
+        let mut line = abi::Profile::zeroed();
+        let mut nodes = [0; 4];
+        let mut node_sources = Vec::new();
+        let lists = profile.sides.iter().flat_map(|side| [&side.tree, &side.own]);
+        let [tree_out, tree_in] = &mut line.tree;
+        let [own_out, own_in] = &mut line.own;
+        for ((list, roots), count) in lists.zip([tree_out, own_out, tree_in, own_in]).zip(&mut nodes) {
+            *roots = self.address_trees(list)?;
+            *count = u32::try_from(list.len()).map_err(|_| over(Table::Nodes, list.len()))?;
+            node_sources.extend(list.iter().map(|node| node.source.0));
+        }
+        line.exempt_uid = self.id_tree(&profile.exempt.uids)?;
+        line.exempt_gid = self.id_tree(&profile.exempt.gids)?;
+        line.flags = flags(profile);
+        line.accelerate_local = self.acceleration(&profile.acceleration.local)?;
+        line.accelerate_peers = self.peers(&profile.acceleration.peers)?;
+        self.profiles.push(line);
+        let exempt_cgroups =
+            profile.exempt.cgroups.iter().map(|(path, source)| (path.clone(), source.0)).collect();
+        Ok(ProfileNames { name: profile.name.clone(), nodes, node_sources, exempt_cgroups })
+    }
+
+    /// Appends the nodes of one list and returns the roots of its trees: IPv4, IPv6.
+    fn address_trees(&mut self, list: &[Node]) -> Result<[u32; 2], Unpackable> {
+        if list.first().is_none_or(|node| node.prefix != Prefix::Any) {
+            return Err(Unpackable::Malformed("a side does not begin with the prefix `any`"));
+        }
+        let base = u32::try_from(self.nodes.len()).map_err(|_| over(Table::Nodes, self.nodes.len()))?;
+        for (node, parent) in list.iter().zip(parents(list)) {
+            let record = self.node(node, parent.map_or(NO_PARENT, |parent| base + parent))?;
+            self.nodes.push(record);
+        }
+        if self.nodes.len() >= SPAN_SUBTREE as usize {
+            return Err(over(Table::Nodes, self.nodes.len()));
+        }
+        let v4: Vec<(u64, u32)> = flatten(base, list, |prefix| match prefix {
+            Prefix::V4 { bits, len } => Some((u128::from(bits), u128::from(bits | !mask32(len)))),
+            _ => None,
+        })
+        .into_iter()
+        .map(|(first, node)| (low(first), node))
+        .collect();
+        let v6 = flatten(base, list, |prefix| match prefix {
+            Prefix::V6 { bits, len } => Some((bits, bits | !mask128(len))),
+            _ => None,
+        });
+        let v6 = self.split(&v6)?;
+        Ok([self.tree(&v4)?, self.tree(&v6)?])
+    }
+
+    fn node(&self, node: &Node, parent: u32) -> Result<abi::Node, Unpackable> {
+        let (address, len, family) = wire(node.prefix);
+        let mut ports = [0; 2];
+        for (root, table) in ports.iter_mut().zip(node.ports) {
+            *root = *(self.port_roots.get(table.0 as usize))
+                .ok_or(Unpackable::Malformed("a node names a port table that is not there"))?;
+        }
+        Ok(abi::Node { address: words(address), len, family, reserve: 0, parent, ports })
+    }
+
+    /// Stretches of IPv6 addresses as stretches of their high halves, with subtrees on the low halves
+    /// where a stretch begins in the middle of one.
+    fn split(&mut self, stretches: &[(u128, u32)]) -> Result<Vec<(u64, u32)>, Unpackable> {
+        let mut out: Vec<(u64, u32)> = Vec::new();
+        let mut force = 0;
+        for group in stretches.chunk_by(|(a, _), (b, _)| high(*a) == high(*b)) {
+            let [(begin, node), ..] = group else { continue };
+            let half = high(*begin);
+            if group.len() == 1 && low(*begin) == 0 {
+                (out, force) = (push(out, half, *node), *node);
+                continue;
+            }
+            let mut inner: Vec<(u64, u32)> = Vec::with_capacity(group.len() + 1);
+            if low(*begin) != 0 {
+                inner.push((0, force));
+            }
+            inner.extend(group.iter().map(|&(begin, node)| (low(begin), node)));
+            force = inner.last().map_or(force, |&(_, node)| node);
+            let root = self.tree(&inner)?;
+            out = push(out, half, root | SPAN_SUBTREE);
+            if let Some(next) = half.checked_add(1) {
+                out = push(out, next, force);
+            }
+        }
+        Ok(out)
+    }
+
+    fn id_tree(&mut self, ranges: &[(IdRange, SourceId)]) -> Result<u32, Unpackable> {
+        if ranges.is_empty() {
+            return Ok(0);
+        }
+        let mut stretches = vec![(0, 0)];
+        for &(range, source) in ranges {
+            stretches = push(stretches, range.first.into(), source.0);
+            stretches = push(stretches, u64::from(range.last) + 1, 0);
+        }
+        self.tree(&stretches)
+    }
+
+    fn acceleration(&mut self, ranges: &[(PortRange, SourceId)]) -> Result<u32, Unpackable> {
+        if ranges.is_empty() {
+            return Ok(0);
+        }
+        let decision =
+            |verdict, source: SourceId| abi::Decision { source: source.0, port: 0, verdict, up: 0 };
+        let mut stretches = vec![(0, decision(abi::VERDICT_EXCLUDED, SourceId(0)))];
+        for &(range, source) in ranges {
+            stretches = push(stretches, range.first, decision(abi::VERDICT_ACCELERATED, source));
+            if let Some(next) = range.last.checked_add(1) {
+                stretches = push(stretches, next, decision(abi::VERDICT_EXCLUDED, SourceId(0)));
+            }
+        }
+        self.decision_tree(&stretches)
+    }
+
+    fn peers(&mut self, peers: &BTreeMap<ProfileId, Vec<(PortRange, SourceId)>>) -> Result<u32, Unpackable> {
+        if peers.is_empty() {
+            return Ok(0);
+        }
+        let mut stretches = vec![(0, 0)];
+        for (peer, ranges) in peers {
+            let root = self.acceleration(ranges)?;
+            stretches = push(stretches, peer.0.into(), root);
+            stretches = push(stretches, u64::from(peer.0) + 1, 0);
+        }
+        self.tree(&stretches)
+    }
+}
+
+fn over(table: Table, needed: usize) -> Unpackable {
+    Unpackable::OverCapacity { table, needed, limit: MAX_LINES }
+}
+
+fn flags(profile: &Profile) -> u32 {
+    let flag = |set: bool, flag: u32| if set { flag } else { 0 };
+    flag(profile.missing_sidecar_refuse, abi::PROFILE_MISSING_SIDECAR_REFUSE)
+        | flag(profile.failed_attach_refuse, abi::PROFILE_FAILED_ATTACH_REFUSE)
+        | flag(!profile.exempt.cgroups.is_empty(), abi::PROFILE_EXEMPT_CGROUPS)
+}
+
+/// A stretch, or a new value for one that begins at the same key.
+fn push<K: PartialEq, V>(mut stretches: Vec<(K, V)>, begin: K, value: V) -> Vec<(K, V)> {
+    match stretches.last_mut() {
+        Some(last) if last.0 == begin => last.1 = value,
+        _ => stretches.push((begin, value)),
+    }
+    stretches
+}
+
+/// Nested prefixes (in pre-order) as disjoint stretches: where each begins, and the innermost node there.
+fn flatten(base: u32, list: &[Node], bounds: impl Fn(Prefix) -> Option<(u128, u128)>) -> Vec<(u128, u32)> {
+    let mut out = vec![(0, base)];
+    let mut open: Vec<(u128, u32)> = Vec::new();
+    let close = |out: Vec<(u128, u32)>, open: &mut Vec<(u128, u32)>, before: Option<u128>| {
+        let mut out = out;
+        while let Some(&(last, _)) = open.last()
+            && before.is_none_or(|before| last < before)
+        {
+            open.pop();
+            if let Some(next) = last.checked_add(1) {
+                out = push(out, next, open.last().map_or(base, |&(_, node)| node));
+            }
+        }
+        out
+    };
+    for (node, index) in list.iter().zip(base..) {
+        let Some((first, last)) = bounds(node.prefix) else { continue };
+        out = close(out, &mut open, Some(first));
+        out = push(out, first, index);
+        open.push((last, index));
+    }
+    close(out, &mut open, None)
+}
+
+/// A decision as the programs read it.
+#[must_use]
+pub(crate) fn wire_decision(decision: Decision) -> abi::Decision {
+    let (verdict, port) = match decision.verdict {
+        Verdict::Excluded => (abi::VERDICT_EXCLUDED, 0),
+        Verdict::Denied => (abi::VERDICT_DENIED, 0),
+        Verdict::Redirected { port, transparent: false } => (abi::VERDICT_REDIRECTED, port),
+        Verdict::Redirected { port, transparent: true } => {
+            (abi::VERDICT_REDIRECTED | abi::VERDICT_TRANSPARENT, port)
+        }
+    };
+    abi::Decision { source: decision.source.0, port, verdict, up: decision.up }
+}
+
+pub(crate) const fn high(address: u128) -> u64 {
+    (address >> 64) as u64
+}
+
+pub(crate) const fn low(address: u128) -> u64 {
+    address as u64
+}
+
+/// An address as four words in network order.
+#[must_use]
+pub fn words(address: u128) -> [u32; 4] {
+    bytemuck::cast(address.to_be_bytes())
+}
+
+/// The address of four words in network order.
+#[must_use]
+pub fn from_words(words: [u32; 4]) -> u128 {
+    u128::from_be_bytes(bytemuck::cast(words))
+}

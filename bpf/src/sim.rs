@@ -1,0 +1,250 @@
+//! The programs' decision, in Rust, over the tables that they read: no kernel needed.
+//!
+//! It takes every step that `programs/policy.h` takes, in the same order, so that a difference between the
+//! two is a bug in one of them; tests drive both with the same flows.
+
+use std::net::IpAddr;
+
+use crate::abi::{self, NO_PARENT, PORT_DEPTH, PortLine, SPAN_SUBTREE, TREE_DEPTH, TreeLine, UP_MAX};
+use crate::flow::{Direction, Flow, Identity, Protocol, Verdict};
+use crate::image::{ProfileId, SourceId};
+use crate::map::Table;
+use crate::pack::{Names, high, low};
+use crate::ports::PortRange;
+use crate::prefix::Prefix;
+use crate::selector::cgroup_covers;
+use crate::tables::{Damaged, Tables};
+use crate::tree;
+use crate::unpack::{from_wire, prefix};
+
+/// The tables as the programs see them.
+pub struct Sim<'a> {
+    profiles: &'a [abi::Profile],
+    trees: &'a [TreeLine],
+    spans: &'a [u32],
+    nodes: &'a [abi::Node],
+    ports: &'a [PortLine],
+    decisions: &'a [abi::Decision],
+    sources: &'a [abi::Source],
+    exempt_cgroups: Vec<Vec<(String, u32)>>,
+}
+
+/// What came out for a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decided {
+    /// The identity is exempt.
+    Exempt(SourceId),
+    /// The policy's tables decided.
+    Policy(Hit),
+}
+
+/// A decision, and where it was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hit {
+    /// What happens.
+    pub verdict: Verdict,
+    /// Which item decided, without its address.
+    pub source: SourceId,
+    /// The item's own address.
+    pub item: Prefix,
+    /// The deciding node: an index into the table of nodes.
+    pub node: u32,
+    /// Its prefix.
+    pub prefix: Prefix,
+    /// The key of the item's counter.
+    pub counter: u64,
+}
+
+impl Decided {
+    /// The bare verdict: exempt traffic goes straight.
+    #[must_use]
+    pub const fn verdict(&self) -> Verdict {
+        match self {
+            Self::Exempt(_) => Verdict::Excluded,
+            Self::Policy(hit) => hit.verdict,
+        }
+    }
+}
+
+/// Which tree of a profile: those on all addresses, or those on a member's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TreeOf {
+    /// The profile.
+    pub profile: ProfileId,
+    /// Its side.
+    pub direction: Direction,
+    /// The member's own addresses.
+    pub own: bool,
+}
+
+/// Addresses that one node serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AddressSpan {
+    /// The first address.
+    pub first: IpAddr,
+    /// The last address, of the same family.
+    pub last: IpAddr,
+    /// The node: an index into the table of nodes.
+    pub node: u32,
+}
+
+impl<'a> Sim<'a> {
+    /// Reads the tables.
+    ///
+    /// # Errors
+    /// Where the names cannot be read.
+    pub fn new(tables: &'a Tables) -> Result<Self, Damaged> {
+        let names: Names = postcard::from_bytes(tables.get(Table::Names).bytes())
+            .map_err(|_| Damaged { table: Table::Names, what: "it cannot be read" })?;
+        Ok(Self {
+            profiles: tables.get(Table::Profiles).records(),
+            trees: tables.get(Table::Trees).records(),
+            spans: tables.get(Table::Spans).records(),
+            nodes: tables.get(Table::Nodes).records(),
+            ports: tables.get(Table::Ports).records(),
+            decisions: tables.get(Table::Decisions).records(),
+            sources: tables.get(Table::Sources).records(),
+            exempt_cgroups: names.profiles.into_iter().map(|profile| profile.exempt_cgroups).collect(),
+        })
+    }
+
+    /// Decides one flow of a member. `None` where a table does not answer, which the proof excludes.
+    #[must_use]
+    pub fn decide(&self, profile: ProfileId, flow: &Flow, identity: &Identity) -> Option<Decided> {
+        if flow.direction == Direction::Outbound
+            && let Some(source) = self.exempt(profile, identity)?
+        {
+            return Some(Decided::Exempt(source));
+        }
+        let tree = TreeOf { profile, direction: flow.direction, own: flow.own };
+        let node = self.node_of(tree, flow.address)?;
+        let record = self.nodes.get(node as usize)?;
+        let at = tree::find(self.ports, port_root(record, flow.protocol), flow.port, PORT_DEPTH)?;
+        let decision = from_wire(*self.decisions.get(at as usize)?)?;
+        let item = prefix(self.nodes.get(self.climb(node, decision.up)? as usize)?)?;
+        let hash = self.sources.get(decision.source.0 as usize)?.hash;
+        Some(Decided::Policy(Hit {
+            verdict: decision.verdict,
+            source: decision.source,
+            item,
+            node,
+            prefix: prefix(record)?,
+            counter: crate::item::counter_key(hash, item),
+        }))
+    }
+
+    fn exempt(&self, profile: ProfileId, identity: &Identity) -> Option<Option<SourceId>> {
+        let line = self.profiles.get(profile.0 as usize)?;
+        for (root, id) in [(line.exempt_uid, identity.uid), (line.exempt_gid, identity.gid)] {
+            if let Some(id) = id
+                && root != 0
+            {
+                let source = *self.spans.get(tree::find(self.trees, root, id.into(), TREE_DEPTH)? as usize)?;
+                if source != 0 {
+                    return Some(Some(SourceId(source)));
+                }
+            }
+        }
+        let cgroup = identity.cgroup.as_deref();
+        let exempt = self.exempt_cgroups.get(profile.0 as usize)?.iter();
+        let deepest = exempt
+            .filter(|(path, _)| cgroup.is_some_and(|cgroup| cgroup_covers(path, cgroup)))
+            .max_by_key(|(path, _)| path.len());
+        Some(deepest.map(|&(_, source)| SourceId(source)))
+    }
+
+    fn roots(&self, tree: TreeOf) -> Option<(u32, u32)> {
+        let line = self.profiles.get(tree.profile.0 as usize)?;
+        let [[out4, out6], [in4, in6]] = if tree.own { line.own } else { line.tree };
+        Some(match tree.direction {
+            Direction::Outbound => (out4, out6),
+            Direction::Inbound => (in4, in6),
+        })
+    }
+
+    fn node_of(&self, tree: TreeOf, address: IpAddr) -> Option<u32> {
+        let (v4, v6) = self.roots(tree)?;
+        let span =
+            |root, key| self.spans.get(tree::find(self.trees, root, key, TREE_DEPTH)? as usize).copied();
+        match address.to_canonical() {
+            IpAddr::V4(address) => span(v4, address.to_bits().into()),
+            IpAddr::V6(address) => {
+                let address = address.to_bits();
+                let node = span(v6, high(address))?;
+                if node & SPAN_SUBTREE == 0 { Some(node) } else { span(node & !SPAN_SUBTREE, low(address)) }
+            }
+        }
+    }
+
+    fn climb(&self, node: u32, up: u8) -> Option<u32> {
+        let mut at = node;
+        for _ in 0..u32::from(up).min(UP_MAX) {
+            at = self.nodes.get(at as usize)?.parent;
+            if at == NO_PARENT {
+                return None;
+            }
+        }
+        Some(at)
+    }
+
+    /// Reads one tree back: every address of both families, in order, with the node that serves it. `None`
+    /// where it is no tree.
+    #[must_use]
+    pub fn address_spans(&self, tree: TreeOf) -> Option<Vec<AddressSpan>> {
+        let (v4, v6) = self.roots(tree)?;
+        let mut spans = Vec::new();
+        for (first, last, node) in self.stretches(v4, u32::MAX.into())? {
+            let address = |key| u32::try_from(key).ok().map(|bits| IpAddr::V4(bits.into()));
+            spans.push(AddressSpan { first: address(first)?, last: address(last)?, node });
+        }
+        for (first, last, node) in self.stretches(v6, u64::MAX)? {
+            let address = |high: u64, low: u64| IpAddr::V6((u128::from(high) << 64 | u128::from(low)).into());
+            if node & SPAN_SUBTREE == 0 {
+                spans.push(AddressSpan { first: address(first, 0), last: address(last, u64::MAX), node });
+                continue;
+            }
+            if first != last {
+                return None;
+            }
+            for (low, end, node) in self.stretches(node & !SPAN_SUBTREE, u64::MAX)? {
+                spans.push(AddressSpan { first: address(first, low), last: address(first, end), node });
+            }
+        }
+        Some(spans)
+    }
+
+    fn stretches(&self, root: u32, max: u64) -> Option<Vec<(u64, u64, u32)>> {
+        let found = tree::stretches(self.trees, root, 0, TREE_DEPTH)?;
+        let lasts = found.iter().skip(1).map(|&(next, _)| next.saturating_sub(1)).chain([max]);
+        (found.iter().zip(lasts))
+            .map(|(&(first, at), last)| Some((first, last, *self.spans.get(at as usize)?)))
+            .collect()
+    }
+
+    /// The root port line of a node: equal roots are equal tables.
+    #[must_use]
+    pub fn port_root(&self, node: u32, protocol: Protocol) -> Option<u32> {
+        self.nodes.get(node as usize).map(|node| port_root(node, protocol))
+    }
+
+    /// Reads one port table back: every port, in order, with what is decided.
+    #[must_use]
+    pub fn port_ranges(&self, root: u32) -> Option<Vec<(PortRange, Verdict)>> {
+        let found = tree::stretches(self.ports, root, 0, PORT_DEPTH)?;
+        let lasts = found.iter().skip(1).map(|&(next, _)| next.saturating_sub(1)).chain([u16::MAX]);
+        (found.iter().zip(lasts))
+            .map(|(&(first, at), last)| {
+                let decision = from_wire(*self.decisions.get(at as usize)?)?;
+                Some((PortRange { first, last }, decision.verdict))
+            })
+            .collect()
+    }
+}
+
+const fn port_root(node: &abi::Node, protocol: Protocol) -> u32 {
+    let [tcp, udp] = node.ports;
+    match protocol {
+        Protocol::Tcp => tcp,
+        Protocol::Udp => udp,
+    }
+}

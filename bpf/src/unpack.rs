@@ -1,0 +1,236 @@
+//! The map image of tables: what a kernel or an artifact holds, as people can read it.
+//!
+//! Nothing is believed: every reference is checked, and in the end the image is packed again and must give
+//! the very same tables, so that tables which could not have come from [`pack`](crate::pack::pack) are refused.
+
+use std::collections::BTreeMap;
+
+use crate::abi::{self, PORT_DEPTH, PortLine, TREE_DEPTH, TreeLine};
+use crate::flow::{Direction, Verdict};
+use crate::image::{
+    Acceleration, Decision, Exempt, IdRange, MapImage, Node, PortTable, PortTableId, Profile, ProfileId,
+    Side, Source, SourceId, SourceKind, Workload,
+};
+use crate::map::Table;
+use crate::pack::{Names, ProfileNames, SourceText, from_words, pack};
+use crate::ports::PortRange;
+use crate::prefix::Prefix;
+use crate::tables::{Damaged, Tables};
+use crate::tree;
+
+/// Unpacks tables.
+///
+/// # Errors
+/// Where they are not what `pack` makes of any image.
+pub fn unpack(tables: &Tables) -> Result<MapImage, Damaged> {
+    let names: Names = postcard::from_bytes(tables.get(Table::Names).bytes())
+        .map_err(|_| Damaged { table: Table::Names, what: "it cannot be read" })?;
+    let mut reader = Reader::new(tables);
+    let mut nodes = tables.get(Table::Nodes).records::<abi::Node>();
+    let mut profiles = Vec::new();
+    for (profile, line) in names.profiles.iter().zip(tables.get(Table::Profiles).records()) {
+        profiles.push(reader.profile(profile, line, &mut nodes)?);
+    }
+    let sources = sources(tables, &names)?;
+    let workloads = (names.workloads.into_iter())
+        .map(|(name, profile, selector)| Workload { name, selector, profile: ProfileId(profile) })
+        .collect();
+    let image =
+        MapImage { meshes: names.meshes, sources, port_tables: reader.port_tables, profiles, workloads };
+    match pack(&image) {
+        Ok(again) => match Table::ALL.into_iter().find(|&table| again.get(table) != tables.get(table)) {
+            None => Ok(image),
+            Some(table) => Err(Damaged { table, what: "it does not agree with the other tables" }),
+        },
+        Err(_) => Err(Damaged { table: Table::Names, what: "the tables are no image" }),
+    }
+}
+
+fn sources(tables: &Tables, names: &Names) -> Result<Vec<Source>, Damaged> {
+    let records: &[abi::Source] = tables.get(Table::Sources).records();
+    (names.sources.iter().zip(records))
+        .map(|(text, record)| {
+            let SourceText { scope, head, preposition, tail } = text.clone();
+            let damaged = |what| Damaged { table: Table::Sources, what };
+            let kind = match record.kind {
+                0 => SourceKind::NoRule,
+                1 => SourceKind::BuiltIn,
+                2 => SourceKind::Exempt,
+                3 => SourceKind::Rule,
+                4 => SourceKind::Accelerate,
+                _ => return Err(damaged("a source has an unknown kind")),
+            };
+            let direction = match preposition {
+                0 => None,
+                1 => Some(Direction::Outbound),
+                _ => Some(Direction::Inbound),
+            };
+            Ok(Source { kind, scope, head, direction, tail })
+        })
+        .collect()
+}
+
+struct Reader<'a> {
+    trees: &'a [TreeLine],
+    spans: &'a [u32],
+    ports: &'a [PortLine],
+    decisions: &'a [abi::Decision],
+    port_tables: Vec<PortTable>,
+    by_root: BTreeMap<u32, PortTableId>,
+}
+
+impl<'a> Reader<'a> {
+    fn new(tables: &'a Tables) -> Self {
+        Self {
+            trees: tables.get(Table::Trees).records(),
+            spans: tables.get(Table::Spans).records(),
+            ports: tables.get(Table::Ports).records(),
+            decisions: tables.get(Table::Decisions).records(),
+            port_tables: Vec::new(),
+            by_root: BTreeMap::new(),
+        }
+    }
+
+    fn profile(
+        &mut self,
+        names: &ProfileNames,
+        line: &abi::Profile,
+        nodes: &mut &[abi::Node],
+    ) -> Result<Profile, Damaged> {
+        let mut makers = names.node_sources.iter();
+        let mut lists: [Vec<Node>; 4] = Default::default();
+        for (list, &count) in lists.iter_mut().zip(&names.nodes) {
+            let (these, rest) = nodes
+                .split_at_checked(count as usize)
+                .ok_or(Damaged { table: Table::Nodes, what: "it is shorter than the profiles say" })?;
+            *nodes = rest;
+            for (record, &source) in these.iter().zip(makers.by_ref()) {
+                list.push(self.node(record, SourceId(source))?);
+            }
+        }
+        let [outbound, own_outbound, inbound, own_inbound] = lists;
+        Ok(Profile {
+            name: names.name.clone(),
+            sides: [Side { tree: outbound, own: own_outbound }, Side { tree: inbound, own: own_inbound }],
+            exempt: Exempt {
+                uids: self.ids(line.exempt_uid)?,
+                gids: self.ids(line.exempt_gid)?,
+                cgroups: (names.exempt_cgroups.iter())
+                    .map(|(path, source)| (path.clone(), SourceId(*source)))
+                    .collect(),
+            },
+            missing_sidecar_refuse: line.flags & abi::PROFILE_MISSING_SIDECAR_REFUSE != 0,
+            failed_attach_refuse: line.flags & abi::PROFILE_FAILED_ATTACH_REFUSE != 0,
+            acceleration: Acceleration {
+                local: self.accelerated(line.accelerate_local)?,
+                peers: self.peers(line.accelerate_peers)?,
+            },
+        })
+    }
+
+    fn node(&mut self, record: &abi::Node, source: SourceId) -> Result<Node, Damaged> {
+        let prefix =
+            prefix(record).ok_or(Damaged { table: Table::Nodes, what: "a node has no valid prefix" })?;
+        let [tcp, udp] = record.ports;
+        Ok(Node { prefix, source, ports: [self.port_table(tcp)?, self.port_table(udp)?] })
+    }
+
+    fn port_table(&mut self, root: u32) -> Result<PortTableId, Damaged> {
+        if let Some(&id) = self.by_root.get(&root) {
+            return Ok(id);
+        }
+        let mut stretches = Vec::new();
+        for (first, decision) in self.decisions_of(root)? {
+            let decision = from_wire(decision)
+                .ok_or(Damaged { table: Table::Decisions, what: "a decision has an unknown verdict" })?;
+            stretches.push((first, decision));
+        }
+        let id = PortTableId(u32::try_from(self.port_tables.len()).unwrap_or(u32::MAX));
+        self.port_tables.push(PortTable { stretches });
+        self.by_root.insert(root, id);
+        Ok(id)
+    }
+
+    fn decisions_of(&self, root: u32) -> Result<Vec<(u16, abi::Decision)>, Damaged> {
+        (tree::stretches(self.ports, root, 0, PORT_DEPTH).into_iter().flatten())
+            .map(|(first, at)| Some((first, *self.decisions.get(at as usize)?)))
+            .collect::<Option<Vec<_>>>()
+            .filter(|stretches| !stretches.is_empty())
+            .ok_or(Damaged { table: Table::Ports, what: "a port table is no tree" })
+    }
+
+    fn stretches(&self, root: u32) -> Result<Vec<(u64, u32)>, Damaged> {
+        (tree::stretches(self.trees, root, 0, TREE_DEPTH).into_iter().flatten())
+            .map(|(first, at)| Some((first, *self.spans.get(at as usize)?)))
+            .collect::<Option<Vec<_>>>()
+            .filter(|stretches| !stretches.is_empty())
+            .ok_or(Damaged { table: Table::Trees, what: "a list is no tree" })
+    }
+
+    fn ids(&self, root: u32) -> Result<Vec<(IdRange, SourceId)>, Damaged> {
+        if root == 0 {
+            return Ok(Vec::new());
+        }
+        let stretches = self.stretches(root)?;
+        let ends =
+            stretches.iter().skip(1).map(|&(next, _)| next.saturating_sub(1)).chain([u64::from(u32::MAX)]);
+        let id = |id| u32::try_from(id).unwrap_or(u32::MAX);
+        Ok((stretches.iter().zip(ends))
+            .filter(|&(&(_, source), _)| source != 0)
+            .map(|(&(first, source), last)| (IdRange { first: id(first), last: id(last) }, SourceId(source)))
+            .collect())
+    }
+
+    fn accelerated(&self, root: u32) -> Result<Vec<(PortRange, SourceId)>, Damaged> {
+        if root == 0 {
+            return Ok(Vec::new());
+        }
+        let stretches = self.decisions_of(root)?;
+        let ends = stretches.iter().skip(1).map(|&(next, _)| next.saturating_sub(1)).chain([u16::MAX]);
+        Ok((stretches.iter().zip(ends))
+            .filter(|((_, decision), _)| decision.verdict == abi::VERDICT_ACCELERATED)
+            .map(|(&(first, decision), last)| (PortRange { first, last }, SourceId(decision.source)))
+            .collect())
+    }
+
+    fn peers(&self, root: u32) -> Result<BTreeMap<ProfileId, Vec<(PortRange, SourceId)>>, Damaged> {
+        if root == 0 {
+            return Ok(BTreeMap::new());
+        }
+        (self.stretches(root)?.into_iter())
+            .filter(|&(_, ports)| ports != 0)
+            .map(|(peer, ports)| {
+                Ok((ProfileId(u32::try_from(peer).unwrap_or(u32::MAX)), self.accelerated(ports)?))
+            })
+            .collect()
+    }
+}
+
+/// The prefix of a node, `None` where it has host bits or an impossible length.
+#[must_use]
+pub fn prefix(node: &abi::Node) -> Option<Prefix> {
+    let address = from_words(node.address);
+    let prefix = match node.family {
+        abi::FAMILY_ANY => Prefix::Any,
+        abi::FAMILY_V4 => Prefix::V4 {
+            bits: u32::try_from(address & u128::from(u32::MAX)).ok()?,
+            len: node.len.checked_sub(96).filter(|&len| len <= 32)?,
+        },
+        abi::FAMILY_V6 => Prefix::V6 { bits: address, len: Some(node.len).filter(|&len| len <= 128)? },
+        _ => return None,
+    };
+    (crate::item::wire(prefix) == (address, node.len, node.family)).then_some(prefix)
+}
+
+/// A decision as the programs read it, taken apart. `None` for a verdict that is no flow's.
+#[must_use]
+pub fn from_wire(decision: abi::Decision) -> Option<Decision> {
+    let transparent = decision.verdict & abi::VERDICT_TRANSPARENT != 0;
+    let verdict = match decision.verdict & !abi::VERDICT_TRANSPARENT {
+        abi::VERDICT_EXCLUDED => Verdict::Excluded,
+        abi::VERDICT_DENIED => Verdict::Denied,
+        abi::VERDICT_REDIRECTED => Verdict::Redirected { port: decision.port, transparent },
+        _ => return None,
+    };
+    Some(Decision { verdict, source: SourceId(decision.source), up: decision.up })
+}
