@@ -5,10 +5,10 @@ use std::io;
 use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Arc;
 use std::thread;
 
+use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::{Name, tool};
@@ -122,8 +122,8 @@ pub(crate) fn enter(handle: &File) -> io::Result<()> {
 pub(crate) fn remove(path: &Path) {
     let Some(name) = path.file_name().and_then(|name| name.to_str()) else { return };
     if let Ok(pids) = tool("ip", &["netns", "pids", name]) {
-        for pid in pids.lines().filter(|pid| *pid != std::process::id().to_string()) {
-            let _ = Command::new("kill").args(["-KILL", pid]).status();
+        for pid in pids.lines().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)) {
+            let _ = kill_process(pid, Signal::KILL);
         }
     }
     let _ = tool("ip", &["netns", "delete", name]);
