@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: (Apache-2.0 OR MIT) AND GPL-2.0-only */
+/* SPDX-License-Identifier: Apache-2.0 OR MIT OR GPL-2.0-only */
 /* Generated from bpf/src/abi.rs and bpf/src/map.rs. Do not edit; write it anew with
  *   cargo run -p mesh-bpf --example header > bpf/include/mesh_abi.h
  */
@@ -58,7 +58,7 @@ enum mesh_counter {
 	MESH_COUNT_DENIED, /* Refused. */
 	MESH_COUNT_TABLE_MISSING, /* A table of the live generation did not answer: a bug, and the flow went straight. */
 	MESH_COUNT_STORAGE_FULL, /* Socket storage could not be had, so the flow was refused rather than sent astray. */
-	MESH_COUNT_HANDOVER_FULL, /* The hand-over map was full, so the connection was refused. */
+	MESH_COUNT_HANDOVER_FULL, /* The hand-over map was full: the sidecar of that connection cannot be told where it was going. */
 	MESH_COUNT_ACCEPTED, /* A sidecar accepted a connection that was handed over to it. */
 	MESH_COUNT_ANSWERED, /* A sidecar asked for an original destination and got it. */
 	MESH_COUNT_EVENT_LOST, /* A decision was not sent to `observe`, since its buffer was full. */

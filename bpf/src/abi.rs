@@ -500,7 +500,7 @@ counters! {
     TableMissing = "table_missing",
     /// Socket storage could not be had, so the flow was refused rather than sent astray.
     StorageFull = "storage_full",
-    /// The hand-over map was full, so the connection was refused.
+    /// The hand-over map was full: the sidecar of that connection cannot be told where it was going.
     HandoverFull = "handover_full",
     /// A sidecar accepted a connection that was handed over to it.
     Accepted = "accepted",

@@ -128,9 +128,9 @@ pub struct Flow {
 /// The identity of the process that opens a flow, for `exempt`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Identity {
-    /// Effective user id.
+    /// Real user id.
     pub uid: Option<u32>,
-    /// Effective group id.
+    /// Real group id.
     pub gid: Option<u32>,
     /// Absolute cgroup v2 path.
     pub cgroup: Option<String>,

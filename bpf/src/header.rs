@@ -9,7 +9,7 @@ use crate::map::{self, MAPS, MapDef, MapKind, Table};
 #[must_use]
 pub fn header() -> String {
     let mut out = String::from(
-        "/* SPDX-License-Identifier: (Apache-2.0 OR MIT) AND GPL-2.0-only */\n\
+        "/* SPDX-License-Identifier: Apache-2.0 OR MIT OR GPL-2.0-only */\n\
          /* Generated from bpf/src/abi.rs and bpf/src/map.rs. Do not edit; write it anew with\n\
          \x20*   cargo run -p mesh-bpf --example header > bpf/include/mesh_abi.h\n\
          \x20*/\n#pragma once\n\n",

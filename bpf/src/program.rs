@@ -16,6 +16,10 @@ pub enum Hook {
     GetPeerName4 = 29,
     /// `getpeername(2)` on an `AF_INET6` socket. Minimum kernel 5.8.
     GetPeerName6 = 30,
+    /// `getsockname(2)` on an `AF_INET` socket. Minimum kernel 5.8.
+    GetSockName4 = 31,
+    /// `getsockname(2)` on an `AF_INET6` socket. Minimum kernel 5.8.
+    GetSockName6 = 32,
 }
 
 /// What a program does for a flow: it decides, or it answers from what was decided. Answering programs
@@ -50,6 +54,8 @@ pub const PROGRAMS: &[ProgramDef] = &[
     program("mesh_getsockopt", Hook::GetSockOpt, Role::Answers),
     program("mesh_peername4", Hook::GetPeerName4, Role::Answers),
     program("mesh_peername6", Hook::GetPeerName6, Role::Answers),
+    program("mesh_sockname4", Hook::GetSockName4, Role::Answers),
+    program("mesh_sockname6", Hook::GetSockName6, Role::Answers),
     program("mesh_connect4", Hook::Connect4, Role::Decides),
     program("mesh_connect6", Hook::Connect6, Role::Decides),
 ];

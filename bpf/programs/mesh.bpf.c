@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: Apache-2.0 OR MIT OR GPL-2.0-only */
+/* All programs as one object, so that they share maps and are loaded in one go. One hook a file. */
+
+#define MESH_MAPS
+#include "kernel.h"
+#include "mesh_abi.h"
+
+#include "policy.h"
+
+#include "connect.bpf.c"
+#include "names.bpf.c"
+#include "sockops.bpf.c"
+#include "getsockopt.bpf.c"
+
+/* Some helpers are for GPL-compatible programs only. */
+char mesh_license[] SEC("license") = "Dual MIT/GPL";

@@ -1,0 +1,327 @@
+/* SPDX-License-Identifier: Apache-2.0 OR MIT OR GPL-2.0-only */
+/* The decision: who is this, and what does the live policy say of where it goes?
+ *
+ * `src/sim.rs` takes the same steps in Rust; tests hold the two together. A program reads the generation
+ * once and passes its slot to everything below, so that no flow ever sees two policies.
+ */
+#pragma once
+
+#define LOOPBACK4 bpf_htonl(0x7f000001)
+#define MAPPED bpf_htonl(0x0000ffff)
+#define NONE 0xffffffffU
+
+/* What is known of the flow before the decision. */
+struct question {
+	__u64 generation;
+	__u64 netns;
+	__u32 slot;
+	__u32 member;
+	__u32 profile;
+	__u32 own;
+	__u32 address[4]; /* v6-mapped, network order */
+	__u32 port;
+	__u32 protocol; /* 0 TCP, 1 UDP */
+	__u32 direction; /* 0 outbound, 1 inbound */
+	__u32 pad;
+};
+
+/* What was decided. */
+struct answer {
+	__u64 item; /* key of the counter of the deciding item */
+	__u32 source;
+	__u32 node;
+	__u32 port; /* the sidecar's */
+	__u32 verdict; /* MESH_VERDICT_* without the flag */
+	__u32 transparent;
+	__u32 pad;
+};
+
+static __always_inline void count(__u32 counter)
+{
+	__u64 *value = bpf_map_lookup_elem(&counters, &counter);
+
+	if (value)
+		*value += 1;
+}
+
+static __always_inline struct mesh_control *control_words(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&control, &zero);
+}
+
+static __always_inline void *line_of(__u32 slot, __u32 table, __u32 line)
+{
+	__u32 index = slot * MESH_TABLES + table;
+	void *inner = bpf_map_lookup_elem(&tables, &index);
+
+	return inner ? bpf_map_lookup_elem(inner, &line) : NULL;
+}
+
+static __always_inline bool is_mapped(const __u32 address[4])
+{
+	return !address[0] && !address[1] && address[2] == MAPPED;
+}
+
+/* 1 if a < b, without a branch: the verifier would follow every combination of them. */
+static __always_inline __u32 below(__u64 a, __u64 b)
+{
+	return ((~a & b) | (~(a ^ b) & (a - b))) >> 63;
+}
+
+/* The value of the stretch that holds `key`, or -1. */
+__noinline __s64 tree_find(__u32 slot, __u32 root, __u64 key)
+{
+	__u32 index = slot * MESH_TABLES + MESH_TABLE_TREES, line = root, at;
+	void *lines = bpf_map_lookup_elem(&tables, &index);
+	struct mesh_tree_line *node;
+	__u32 *span;
+
+	if (!lines)
+		return -1;
+	for (__u32 depth = 0; depth < MESH_TREE_DEPTH; depth++) {
+		node = bpf_map_lookup_elem(lines, &line);
+		if (!node)
+			return -1;
+		__u32 child = MESH_TREE_KEYS;
+
+#pragma unroll
+		for (__u32 i = 0; i < MESH_TREE_KEYS; i++)
+			child -= below(key, node->key[i]);
+		if (child > node->count) /* unused keys are all ones, and so may the searched one be */
+			child = node->count;
+		line = node->first + child;
+		if (node->leaf) {
+			at = line / MESH_SPANS_A_LINE;
+			span = line_of(slot, MESH_TABLE_SPANS, at);
+			return span ? span[line % MESH_SPANS_A_LINE] : -1;
+		}
+	}
+	return -1;
+}
+
+/* The index of the decision for `port`, or -1. */
+__noinline __s64 port_find(__u32 slot, __u32 root, __u32 port)
+{
+	__u32 index = slot * MESH_TABLES + MESH_TABLE_PORTS, line = root;
+	void *lines = bpf_map_lookup_elem(&tables, &index);
+	struct mesh_port_line *node;
+
+	if (!lines)
+		return -1;
+	for (__u32 depth = 0; depth < MESH_PORT_DEPTH; depth++) {
+		node = bpf_map_lookup_elem(lines, &line);
+		if (!node)
+			return -1;
+		__u32 child = MESH_PORT_KEYS;
+
+#pragma unroll
+		for (__u32 i = 0; i < MESH_PORT_KEYS; i++)
+			child -= (port - node->key[i]) >> 31;
+		if (child > node->count)
+			child = node->count;
+		line = node->first + child;
+		if (node->leaf)
+			return line;
+	}
+	return -1;
+}
+
+/* The node that serves an address: for IPv6 a tree on each half. Or -1. */
+__noinline __s64 node_find(__u32 slot, __u32 root, __u64 high, __u64 low)
+{
+	__s64 node = tree_find(slot, root, high);
+
+	if (node >= 0 && (node & MESH_SPAN_SUBTREE))
+		node = tree_find(slot, node & ~MESH_SPAN_SUBTREE, low);
+	return node;
+}
+
+/* The counter key of the item of `hash` whose prefix is `up` steps above `node`. As `src/item.rs`. */
+__noinline __u64 item_key(__u32 slot, __u32 node, __u32 up, __u64 hash)
+{
+	struct mesh_node *record = NULL;
+	__u64 high, low, mix;
+
+	for (__u32 i = 0; i <= MESH_UP_MAX; i++) {
+		record = line_of(slot, MESH_TABLE_NODES, node / MESH_NODES_A_LINE);
+		if (!record)
+			return hash;
+		record += node % MESH_NODES_A_LINE;
+		if (i >= up)
+			break;
+		node = record->parent;
+	}
+	if (!record)
+		return hash;
+	high = (__u64)bpf_ntohl(record->address[0]) << 32 | bpf_ntohl(record->address[1]);
+	low = (__u64)bpf_ntohl(record->address[2]) << 32 | bpf_ntohl(record->address[3]);
+	mix = (high ^ (record->len | (__u64)record->family << 8)) * MESH_HASH_K1;
+	mix ^= mix >> 32;
+	mix = (mix ^ low) * MESH_HASH_K2;
+	mix ^= mix >> 29;
+	return hash ^ mix * MESH_HASH_K1;
+}
+
+static __always_inline __u64 source_hash(__u32 slot, __u32 source)
+{
+	struct mesh_source *record = line_of(slot, MESH_TABLE_SOURCES, source / MESH_SOURCES_A_LINE);
+
+	return record ? record[source % MESH_SOURCES_A_LINE].hash : 0;
+}
+
+static __always_inline void hit(__u64 item)
+{
+	__u64 one = 1, *value = bpf_map_lookup_elem(&hits, &item);
+
+	if (value)
+		*value += 1;
+	else if (bpf_map_update_elem(&hits, &item, &one, BPF_NOEXIST))
+		/* Another CPU may have been first: then it is there now. */
+		(value = bpf_map_lookup_elem(&hits, &item)) ? (void)(*value += 1) : count(MESH_COUNT_HIT_LOST);
+}
+
+/* Fills in who asks: the endpoint of this network namespace, else the deepest cgroup that is a member.
+ * false: not in the mesh.
+ */
+static __always_inline bool member_find(void *ctx, struct question *q)
+{
+	struct mesh_member *member;
+
+	q->netns = bpf_get_netns_cookie(ctx);
+	member = bpf_map_lookup_elem(&endpoints, &q->netns);
+	if (!member) {
+		for (__u32 level = 0; level < MESH_CGROUP_DEPTH; level++) {
+			__u64 id = bpf_get_current_ancestor_cgroup_id(level);
+			struct mesh_member *deeper;
+
+			if (!id)
+				break;
+			deeper = bpf_map_lookup_elem(&cgroups, &id);
+			if (deeper)
+				member = deeper;
+		}
+	}
+	if (!member) {
+		count(MESH_COUNT_NOT_MEMBER);
+		return false;
+	}
+	q->member = member->id;
+	q->profile = member->profile[q->slot & 1];
+	if (q->profile == MESH_NO_PROFILE) {
+		count(MESH_COUNT_NO_PROFILE);
+		return false;
+	}
+	return true;
+}
+
+/* The source that exempts this process, or 0. */
+static __always_inline __u32 exempt_find(struct question *q, struct mesh_profile *profile)
+{
+	__u64 ids = bpf_get_current_uid_gid();
+	__s64 source = 0;
+
+	if (profile->exempt_uid)
+		source = tree_find(q->slot, profile->exempt_uid, (__u32)ids);
+	if (source > 0)
+		return source;
+	if (profile->exempt_gid)
+		source = tree_find(q->slot, profile->exempt_gid, ids >> 32);
+	if (source > 0)
+		return source;
+	source = 0;
+	if (profile->flags & MESH_PROFILE_EXEMPT_CGROUPS) {
+		for (__u32 level = 0; level < MESH_CGROUP_DEPTH; level++) {
+			struct mesh_exempt_key key = { .profile = q->profile, .slot = q->slot };
+			__u32 *deeper;
+
+			key.cgroup = bpf_get_current_ancestor_cgroup_id(level);
+			if (!key.cgroup)
+				break;
+			deeper = bpf_map_lookup_elem(&exempt_cgroups, &key);
+			if (deeper)
+				source = *deeper;
+		}
+	}
+	return source;
+}
+
+/* What the policy says. false: a table did not answer. */
+static __always_inline bool decide(struct question *q, struct mesh_profile *profile, struct answer *a)
+{
+	bool v4 = is_mapped(q->address);
+	__u32 inbound = q->direction & 1, root;
+	struct mesh_decision *decision;
+	struct mesh_node *record;
+	__s64 node, at;
+
+	if (q->own)
+		root = v4 ? profile->own[inbound][0] : profile->own[inbound][1];
+	else
+		root = v4 ? profile->tree[inbound][0] : profile->tree[inbound][1];
+	if (v4)
+		node = tree_find(q->slot, root, bpf_ntohl(q->address[3]));
+	else
+		node = node_find(q->slot, root,
+				 (__u64)bpf_ntohl(q->address[0]) << 32 | bpf_ntohl(q->address[1]),
+				 (__u64)bpf_ntohl(q->address[2]) << 32 | bpf_ntohl(q->address[3]));
+	if (node < 0)
+		return false;
+	a->node = node;
+	record = line_of(q->slot, MESH_TABLE_NODES, a->node / MESH_NODES_A_LINE);
+	if (!record)
+		return false;
+	record += a->node % MESH_NODES_A_LINE;
+	at = port_find(q->slot, q->protocol ? record->ports[1] : record->ports[0], q->port);
+	if (at < 0)
+		return false;
+	decision = line_of(q->slot, MESH_TABLE_DECISIONS, (__u32)at / MESH_DECISIONS_A_LINE);
+	if (!decision)
+		return false;
+	decision += at % MESH_DECISIONS_A_LINE;
+	a->source = decision->source;
+	a->port = decision->port;
+	a->verdict = decision->verdict & ~MESH_VERDICT_TRANSPARENT & 0xff;
+	a->transparent = decision->verdict & MESH_VERDICT_TRANSPARENT;
+	a->item = item_key(q->slot, a->node, decision->up, source_hash(q->slot, a->source));
+	return true;
+}
+
+/* Counts a decision and, where somebody watches, tells it. */
+static __always_inline void tell(struct mesh_control *words, struct question *q, struct answer *a)
+{
+	struct mesh_event *event;
+	__u64 ids;
+
+	hit(a->item);
+	if (!words->observe)
+		return;
+	event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
+	if (!event) {
+		count(MESH_COUNT_EVENT_LOST);
+		return;
+	}
+	ids = bpf_get_current_uid_gid();
+	event->time = bpf_ktime_get_ns();
+	event->generation = q->generation;
+	event->item = a->item;
+	event->netns = q->netns;
+	event->cgroup = bpf_get_current_cgroup_id();
+	event->source = a->source;
+	event->node = a->node;
+	event->member = q->member;
+	event->profile = q->profile;
+	event->pid = bpf_get_current_pid_tgid() >> 32;
+	event->uid = ids;
+	for (int i = 0; i < 4; i++)
+		event->address[i] = q->address[i];
+	event->port = q->port;
+	event->sidecar_port = a->port;
+	event->verdict = a->verdict;
+	event->protocol = q->protocol;
+	event->direction = q->direction;
+	event->family = is_mapped(q->address) ? MESH_FAMILY_V4 : MESH_FAMILY_V6;
+	bpf_get_current_comm(event->comm, sizeof(event->comm));
+	bpf_ringbuf_submit(event, 0);
+}

@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: Apache-2.0 OR MIT OR GPL-2.0-only */
+/* sock_ops: hands the original destination from the connecting socket to the accepted one.
+ *
+ * The hand-over map is keyed by the connection's ends. An entry is made before the SYN leaves (a Fast Open
+ * sidecar may accept with the first packet), taken by the accepting side, and deleted when the connecting
+ * socket closes, so that nothing has to be swept.
+ */
+
+/* The ends as the connecting socket sees them. */
+static __always_inline void flow_key(struct bpf_sock_ops *ctx, bool connecting, struct mesh_flow_key *key)
+{
+	__u32 *near = connecting ? key->local : key->remote;
+	__u32 *far = connecting ? key->remote : key->local;
+	__u16 local = ctx->local_port, remote = bpf_ntohl(ctx->remote_port);
+
+	key->netns = bpf_get_netns_cookie(ctx);
+	if (ctx->family == AF_INET) {
+		near[2] = MAPPED;
+		near[3] = ctx->local_ip4;
+		far[2] = MAPPED;
+		far[3] = ctx->remote_ip4;
+		barrier(); /* or the loads of both branches become one, through a pointer into the context */
+	} else {
+		near[0] = ctx->local_ip6[0];
+		near[1] = ctx->local_ip6[1];
+		near[2] = ctx->local_ip6[2];
+		near[3] = ctx->local_ip6[3];
+		far[0] = ctx->remote_ip6[0];
+		far[1] = ctx->remote_ip6[1];
+		far[2] = ctx->remote_ip6[2];
+		far[3] = ctx->remote_ip6[3];
+	}
+	key->local_port = connecting ? local : remote;
+	key->remote_port = connecting ? remote : local;
+}
+
+static __always_inline void connecting(struct bpf_sock_ops *ctx)
+{
+	struct bpf_sock *sk = ctx->sk;
+	struct mesh_flow_key key = {};
+	struct mesh_flow *flow;
+
+	if (!sk)
+		return;
+	flow = bpf_sk_storage_get(&client_flows, sk, NULL, 0);
+	if (!flow || !flow->sidecar_port)
+		return;
+	flow_key(ctx, true, &key);
+	if (bpf_map_update_elem(&handover, &key, flow, BPF_ANY)) {
+		count(MESH_COUNT_HANDOVER_FULL);
+		return;
+	}
+	bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG);
+}
+
+static __always_inline void accepted(struct bpf_sock_ops *ctx)
+{
+	struct bpf_sock *sk = ctx->sk;
+	struct mesh_flow_key key = {};
+	struct mesh_flow *flow;
+
+	if (!sk)
+		return;
+	flow_key(ctx, false, &key);
+	flow = bpf_map_lookup_elem(&handover, &key);
+	if (!flow)
+		return;
+	if (bpf_sk_storage_get(&accepted_flows, sk, flow, BPF_SK_STORAGE_GET_F_CREATE))
+		count(MESH_COUNT_ACCEPTED);
+	else
+		count(MESH_COUNT_STORAGE_FULL);
+	bpf_map_delete_elem(&handover, &key);
+}
+
+static __always_inline void closed(struct bpf_sock_ops *ctx)
+{
+	struct mesh_flow_key key = {};
+
+	if (ctx->args[1] != TCP_CLOSE)
+		return;
+	flow_key(ctx, true, &key);
+	bpf_map_delete_elem(&handover, &key);
+}
+
+SEC("sockops")
+int mesh_sockops(struct bpf_sock_ops *ctx)
+{
+	switch (ctx->op) {
+	case BPF_SOCK_OPS_TCP_CONNECT_CB:
+		connecting(ctx);
+		break;
+	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
+		accepted(ctx);
+		break;
+	case BPF_SOCK_OPS_STATE_CB:
+		closed(ctx);
+		break;
+	}
+	return 1;
+}
