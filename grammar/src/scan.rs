@@ -258,7 +258,11 @@ impl<'i> Scanner<'i> {
         if self.byte(0) == Some(b'"') {
             self.at += 1;
         } else {
-            let end = if self.bytes.get(self.at - 1) == Some(&b'\r') { self.at - 1 } else { self.at };
+            let line = self.text.get(start..self.at).unwrap_or_default();
+            let text = line.trim_end();
+            // The block after `test "…` is still a block.
+            self.at = start + text.strip_suffix('{').unwrap_or(line).len();
+            let end = start + text.strip_suffix('{').unwrap_or(text).trim_end().len();
             self.keep_fault(Fault { extent: extent(start, end), kind: FaultKind::UnclosedString });
         }
     }
@@ -508,6 +512,7 @@ mod tests {
     fn an_unclosed_string_ends_with_its_line() {
         check_faults("import \"a\r\nb", &[("\"a", FaultKind::UnclosedString)]);
         check("import \"a\nb", &["import \"a", "b"]);
+        check("test \"a {\nb\n}", &["test \"a  {", "b", "}"]);
     }
 
     #[test]

@@ -104,6 +104,18 @@ pub const fn has_block(rule: Rule) -> bool {
     matches!(rule, Rule::mesh_head | Rule::workload_head | Rule::for_head | Rule::test_head)
 }
 
+/// Whether `word` is a word of the language, so that it cannot be a name.
+#[must_use]
+pub fn is_reserved(word: &str) -> bool {
+    Grammar::parse(Rule::reserved, word).is_ok_and(|pairs| pairs.as_str() == word)
+}
+
+/// Whether `word` can be the name of something.
+#[must_use]
+pub fn is_name(word: &str) -> bool {
+    Grammar::parse(Rule::name, word).is_ok_and(|pairs| pairs.as_str() == word)
+}
+
 /// Where a statement stopped making sense.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SyntaxError {

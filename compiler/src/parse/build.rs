@@ -1,0 +1,487 @@
+//! Concrete tree of one statement to syntax tree. It does not look at other statements.
+
+use mesh_bpf::flow::{Direction, Protocol};
+use mesh_bpf::ports::PortRange;
+use mesh_grammar::Rule;
+use pest::iterators::{Pair, Pairs};
+
+use super::errors::Errors;
+use super::literal::{self, Bad};
+use crate::ast::{
+    Accelerate, AccelerateForm, AddressItem, Endpoint, Event, Exempt, Expect, Expected, Flow, Group,
+    Identity, Import, Name, On, PortChoice, ProtocolPorts, ProtocolWord, RulePorts, Selector, Set, SetItem,
+    Spanned, Subject, Verb,
+};
+use crate::diag::{Code, Diagnostic};
+use crate::source::{FileId, Span};
+
+/// One statement, or the head of a block.
+pub(super) enum Statement {
+    Import(Import),
+    Set(Set),
+    Exempt(Exempt),
+    Rule(crate::ast::Rule),
+    On(On),
+    Mesh(Name),
+    Workload(Name),
+    For(Vec<Name>),
+    Test(Spanned<String>),
+    Selector(Selector),
+    Group(Group),
+    Accelerate(Accelerate),
+    Expect(Expect),
+    Flow(Flow),
+}
+
+/// Reads the concrete tree of one statement.
+pub(super) struct Builder<'e> {
+    pub(super) file: FileId,
+    /// Where the statement begins in the file.
+    pub(super) base: u32,
+    pub(super) errors: &'e mut Errors,
+}
+
+impl Builder<'_> {
+    /// The statement; `None` where a part without which it means nothing was wrong, which has then been
+    /// said.
+    pub(super) fn statement(&mut self, pair: Pair<'_, Rule>) -> Option<Statement> {
+        let span = self.span_of(&pair);
+        let rule = pair.as_rule();
+        let mut parts = pair.into_inner();
+        match rule {
+            Rule::import_statement => self.import(parts, span),
+            Rule::set_statement => self.set(parts, span),
+            Rule::exempt_statement => Some(Statement::Exempt(self.exempt(parts, span))),
+            Rule::rule_statement => self.rule(parts, span),
+            Rule::on_statement => self.on(parts, span),
+            Rule::mesh_head => self.names(parts).pop().map(Statement::Mesh),
+            Rule::workload_head => self.names(parts).pop().map(Statement::Workload),
+            Rule::for_head => Some(Statement::For(self.names(parts))),
+            Rule::test_head => parts.find_map(|part| self.string(&part)).map(Statement::Test),
+            Rule::selector_statement => self.selector(parts, span),
+            Rule::group_statement => self.group(parts, span),
+            Rule::accelerate_statement => self.accelerate(parts, span),
+            Rule::expect_statement => self.expect(parts, span),
+            Rule::flow_statement => parts
+                .find(|part| part.as_rule() == Rule::flow)
+                .and_then(|part| self.flow(part))
+                .map(Statement::Flow),
+            _ => None,
+        }
+    }
+
+    fn import(&self, mut parts: Pairs<'_, Rule>, span: Span) -> Option<Statement> {
+        let path = parts.find_map(|part| self.string(&part))?;
+        Some(Statement::Import(Import { path, span }))
+    }
+
+    fn set(&mut self, parts: Pairs<'_, Rule>, span: Span) -> Option<Statement> {
+        let mut name = None;
+        let mut items = Vec::new();
+        for part in parts {
+            match part.as_rule() {
+                Rule::name if name.is_none() => name = Some(self.name(&part)),
+                Rule::name => items.push(SetItem::Name(self.name(&part))),
+                Rule::address => items.extend(self.literal(&part, literal::prefix).map(SetItem::Address)),
+                Rule::protocol_ports => items.extend(self.protocol_ports(part).map(SetItem::Ports)),
+                _ => {}
+            }
+        }
+        Some(Statement::Set(Set { name: name?, items, span }))
+    }
+
+    fn exempt(&mut self, parts: Pairs<'_, Rule>, span: Span) -> Exempt {
+        let mut kind = Rule::kw_uid;
+        let mut items = Vec::new();
+        for part in parts {
+            match part.as_rule() {
+                rule @ (Rule::kw_uid | Rule::kw_gid) => kind = rule,
+                Rule::id | Rule::string => items.extend(self.identity_item(&part, kind)),
+                _ => {}
+            }
+        }
+        Exempt { items, span }
+    }
+
+    fn identity_item(&mut self, part: &Pair<'_, Rule>, kind: Rule) -> Option<Spanned<Identity>> {
+        if part.as_rule() == Rule::string {
+            let Spanned { value, span } = self.path(part)?;
+            return Some(Spanned { value: Identity::Cgroup(value), span });
+        }
+        let Spanned { value: range, span } = self.literal(part, literal::ids)?;
+        let value = if kind == Rule::kw_gid { Identity::Gid(range) } else { Identity::Uid(range) };
+        Some(Spanned { value, span })
+    }
+
+    fn rule(&mut self, parts: Pairs<'_, Rule>, span: Span) -> Option<Statement> {
+        let mut rule = RuleParts::default();
+        for part in parts {
+            let at = self.span_of(&part);
+            match part.as_rule() {
+                Rule::kw_always => rule.always = Some(at),
+                word @ (Rule::kw_redirect | Rule::kw_exclude | Rule::kw_deny) => rule.verb = Some((word, at)),
+                Rule::kw_outbound => rule.direction = Some(Spanned { value: Direction::Outbound, span: at }),
+                Rule::kw_inbound => rule.direction = Some(Spanned { value: Direction::Inbound, span: at }),
+                Rule::ports => rule.ports = self.rule_ports(part),
+                word @ (Rule::kw_to | Rule::kw_from) => rule.preposition = Some((word, at)),
+                Rule::addresses => rule.addresses = Some(self.addresses(part)),
+                Rule::arrow => rule.arrow = Some(at),
+                Rule::port => rule.port = Some(self.literal(&part, literal::port).ok_or(at)),
+                Rule::kw_transparent => rule.transparent = Some(at),
+                _ => {}
+            }
+        }
+        let direction = rule.direction?;
+        self.check_preposition(&rule, direction);
+        let verb = self.verb(&rule)?;
+        let RuleParts { always, ports, addresses, .. } = rule;
+        Some(Statement::Rule(crate::ast::Rule { always, verb, direction, ports, addresses, span }))
+    }
+
+    /// `to` goes with `outbound`, `from` with `inbound`.
+    fn check_preposition(&mut self, rule: &RuleParts, direction: Spanned<Direction>) {
+        let Some((word, at)) = rule.preposition else { return };
+        let fits = (word == Rule::kw_to) == (direction.value == Direction::Outbound);
+        if !fits {
+            let right = direction.value.preposition();
+            let wrong = if right == "to" { "from" } else { "to" };
+            self.errors.push(|| {
+                Diagnostic::new(Code::Syntax, format!("`{wrong}` does not go with `{}`", direction.value))
+                    .label(at, format!("`{right}` belongs here"))
+                    .also(direction.span, format!("{} connections", direction.value))
+                    .help(format!("write `{right}`"))
+            });
+        }
+    }
+
+    /// `->` goes with `redirect` and only with it.
+    fn verb(&mut self, rule: &RuleParts) -> Option<Spanned<Verb>> {
+        let (word, span) = rule.verb?;
+        let value = match word {
+            Rule::kw_redirect => {
+                let transparent = rule.transparent.is_some();
+                let port = rule.port.and_then(Result::ok).map(|port| port.value);
+                if rule.arrow.is_none() {
+                    self.errors.push(|| no_port(span));
+                }
+                Verb::Redirect { port, transparent }
+            }
+            Rule::kw_deny => Verb::Deny,
+            _ => Verb::Exclude,
+        };
+        if let (Some(arrow), true) = (rule.arrow, word != Rule::kw_redirect) {
+            let word = if word == Rule::kw_deny { "deny" } else { "exclude" };
+            let port = rule.port.map_or(arrow, |port| port.map_or_else(|at| at, |port| port.span));
+            let end = rule.transparent.unwrap_or(port);
+            self.errors.push(|| {
+                Diagnostic::new(Code::Syntax, format!("`{word}` leads to no port"))
+                    .label(arrow.to(end), "only `redirect` has this")
+                    .also(span, "this rule sends nothing to a sidecar")
+                    .help(format!("leave it out, or write `redirect` instead of `{word}`"))
+            });
+        }
+        Some(Spanned { value, span })
+    }
+
+    fn on(&self, parts: Pairs<'_, Rule>, span: Span) -> Option<Statement> {
+        let mut event = None;
+        let mut refuse = false;
+        for part in parts {
+            let at = self.span_of(&part);
+            match part.as_rule() {
+                Rule::kw_missing_sidecar => event = Some(Spanned { value: Event::MissingSidecar, span: at }),
+                Rule::kw_failed_attach => event = Some(Spanned { value: Event::FailedAttach, span: at }),
+                Rule::kw_refuse => refuse = true,
+                _ => {}
+            }
+        }
+        Some(Statement::On(On { event: event?, refuse, span }))
+    }
+
+    fn selector(&mut self, parts: Pairs<'_, Rule>, span: Span) -> Option<Statement> {
+        let mut not = None;
+        let mut kind = None;
+        let mut key = None;
+        let mut values = None;
+        let mut addresses = Vec::new();
+        let mut paths = Vec::new();
+        for part in parts {
+            match part.as_rule() {
+                Rule::kw_not => not = Some(self.span_of(&part)),
+                Rule::key => key = Some(self.value(&part)),
+                Rule::value => values.get_or_insert_with(Vec::new).push(self.value(&part)),
+                Rule::addresses => addresses = self.addresses(part),
+                Rule::string => paths.extend(self.path(&part)),
+                Rule::open | Rule::comma | Rule::close | Rule::equals | Rule::EOI => {}
+                word => kind = Some(word),
+            }
+        }
+        let subject = match kind? {
+            Rule::kw_namespace => Subject::Namespace(values?),
+            Rule::kw_label => Subject::Label(key?, values),
+            Rule::kw_service_account => Subject::ServiceAccount(values?),
+            Rule::kw_pod => Subject::Pod(values?),
+            Rule::kw_address => Subject::Address(addresses),
+            Rule::kw_cgroup => Subject::Cgroup(paths),
+            Rule::kw_any => Subject::Any,
+            _ => return None,
+        };
+        Some(Statement::Selector(Selector { not, subject, span }))
+    }
+
+    fn group(&self, parts: Pairs<'_, Rule>, span: Span) -> Option<Statement> {
+        let mut names = self.names(parts).into_iter();
+        let name = names.next()?;
+        Some(Statement::Group(Group { name, members: names.collect(), span }))
+    }
+
+    fn accelerate(&mut self, parts: Pairs<'_, Rule>, span: Span) -> Option<Statement> {
+        let mut kind = Rule::both;
+        let mut names = Vec::new();
+        let mut for_some = false;
+        let mut ports = None;
+        for part in parts {
+            match part.as_rule() {
+                rule @ (Rule::kw_local | Rule::kw_within | Rule::kw_all) => kind = rule,
+                Rule::kw_for => for_some = true,
+                Rule::name => names.push(self.name(&part)),
+                Rule::ports => ports = self.rule_ports(part),
+                _ => {}
+            }
+        }
+        let form = match kind {
+            Rule::kw_local => AccelerateForm::Local(for_some.then_some(names)),
+            Rule::kw_within => AccelerateForm::Within(names.pop()?),
+            Rule::kw_all => AccelerateForm::All,
+            _ => {
+                let [left, right] = <[Name; 2]>::try_from(names).ok()?;
+                AccelerateForm::Pair(left, right)
+            }
+        };
+        Some(Statement::Accelerate(Accelerate { form, ports, span }))
+    }
+
+    fn expect(&mut self, parts: Pairs<'_, Rule>, span: Span) -> Option<Statement> {
+        let mut flow = None;
+        let mut expected = None;
+        for part in parts {
+            match part.as_rule() {
+                Rule::flow => flow = self.flow(part),
+                Rule::expectation => expected = self.expected(part),
+                _ => {}
+            }
+        }
+        Some(Statement::Expect(Expect { flow: flow?, expected: expected?, span }))
+    }
+
+    fn expected(&mut self, pair: Pair<'_, Rule>) -> Option<Spanned<Expected>> {
+        let span = self.span_of(&pair);
+        let mut not = false;
+        let mut value = None;
+        for part in pair.into_inner() {
+            match part.as_rule() {
+                Rule::kw_redirected => value = Some(Expected::Redirected(None)),
+                Rule::port => {
+                    value = Some(Expected::Redirected(Some(self.literal(&part, literal::port)?.value)))
+                }
+                Rule::kw_excluded => value = Some(Expected::Excluded),
+                Rule::kw_denied => value = Some(Expected::Denied),
+                Rule::kw_not => not = true,
+                Rule::kw_accelerated => value = Some(Expected::Accelerated(!not)),
+                _ => {}
+            }
+        }
+        Some(Spanned { value: value?, span })
+    }
+
+    fn flow(&mut self, pair: Pair<'_, Rule>) -> Option<Flow> {
+        let span = self.span_of(&pair);
+        let mut inbound = None;
+        let mut ends = Vec::new();
+        let mut protocol = Protocol::Tcp;
+        let mut port = None;
+        let mut identity: Vec<Spanned<Identity>> = Vec::new();
+        for part in pair.into_inner() {
+            match part.as_rule() {
+                Rule::kw_inbound => inbound = Some(self.span_of(&part)),
+                Rule::endpoint => ends.push(self.endpoint(part)),
+                Rule::kw_udp => protocol = Protocol::Udp,
+                Rule::port => port = self.literal(&part, literal::port),
+                Rule::identity => identity.extend(self.identity(part)),
+                _ => {}
+            }
+        }
+        self.check_identity(&identity);
+        let [from, to] = <[Option<Endpoint>; 2]>::try_from(ends).ok()?;
+        Some(Flow { inbound, from: from?, to: to?, protocol, port: port?.value, identity, span })
+    }
+
+    /// Each kind of identity at most once.
+    fn check_identity(&mut self, identity: &[Spanned<Identity>]) {
+        for (i, item) in identity.iter().enumerate() {
+            let kind = std::mem::discriminant(&item.value);
+            let earlier = identity.iter().take(i).find(|other| std::mem::discriminant(&other.value) == kind);
+            if let Some(earlier) = earlier {
+                self.errors.push(|| {
+                    Diagnostic::new(Code::Syntax, "two identities of one kind for one flow")
+                        .label(item.span, "the second")
+                        .also(earlier.span, "the first")
+                        .help("write a line for each")
+                });
+            }
+        }
+    }
+
+    fn identity(&mut self, pair: Pair<'_, Rule>) -> Option<Spanned<Identity>> {
+        let mut kind = Rule::kw_uid;
+        for part in pair.into_inner() {
+            match part.as_rule() {
+                rule @ (Rule::kw_uid | Rule::kw_gid) => kind = rule,
+                Rule::string => return self.identity_item(&part, kind),
+                Rule::id => {
+                    let Spanned { value: id, span } = self.literal(&part, literal::id)?;
+                    let range = mesh_bpf::image::IdRange { first: id, last: id };
+                    let value =
+                        if kind == Rule::kw_gid { Identity::Gid(range) } else { Identity::Uid(range) };
+                    return Some(Spanned { value, span });
+                }
+                _ => {}
+            }
+        }
+        None
+    }
+
+    fn endpoint(&mut self, pair: Pair<'_, Rule>) -> Option<Endpoint> {
+        let part = pair.into_inner().next()?;
+        match part.as_rule() {
+            Rule::name => Some(Endpoint::Name(self.name(&part))),
+            _ => self.literal(&part, literal::address).map(Endpoint::Address),
+        }
+    }
+
+    fn rule_ports(&mut self, pair: Pair<'_, Rule>) -> Option<RulePorts> {
+        let mut sets = Vec::new();
+        for part in pair.into_inner() {
+            match part.as_rule() {
+                Rule::protocol_ports => return self.protocol_ports(part).map(RulePorts::Protocol),
+                Rule::name => sets.push(self.name(&part)),
+                _ => {}
+            }
+        }
+        Some(RulePorts::Sets(sets))
+    }
+
+    fn protocol_ports(&mut self, pair: Pair<'_, Rule>) -> Option<ProtocolPorts> {
+        let span = self.span_of(&pair);
+        let mut protocol = None;
+        let mut not = None;
+        let mut written = false;
+        let mut list: Vec<Spanned<PortRange>> = Vec::new();
+        for part in pair.into_inner() {
+            let at = self.span_of(&part);
+            match part.as_rule() {
+                Rule::kw_tcp => {
+                    protocol = Some(Spanned { value: ProtocolWord::One(Protocol::Tcp), span: at })
+                }
+                Rule::kw_udp => {
+                    protocol = Some(Spanned { value: ProtocolWord::One(Protocol::Udp), span: at })
+                }
+                Rule::kw_any => protocol = Some(Spanned { value: ProtocolWord::Any, span: at }),
+                Rule::kw_not => not = Some(at),
+                Rule::port => {
+                    written = true;
+                    list.extend(self.literal(&part, literal::ports));
+                }
+                _ => {}
+            }
+        }
+        let ports = match not {
+            Some(not) => PortChoice::Not(list, Span { start: not.start, ..span }),
+            None if written => PortChoice::Only(list),
+            None => PortChoice::All,
+        };
+        Some(ProtocolPorts { protocol: protocol?, ports, span })
+    }
+
+    fn addresses(&mut self, pair: Pair<'_, Rule>) -> Vec<AddressItem> {
+        let mut items = Vec::new();
+        for part in pair.into_inner() {
+            match part.as_rule() {
+                Rule::name => items.push(AddressItem::Name(self.name(&part))),
+                Rule::address => items.extend(self.literal(&part, literal::prefix).map(AddressItem::Prefix)),
+                _ => {}
+            }
+        }
+        items
+    }
+
+    fn names(&self, parts: Pairs<'_, Rule>) -> Vec<Name> {
+        parts.filter(|part| part.as_rule() == Rule::name).map(|part| self.name(&part)).collect()
+    }
+
+    fn name(&self, pair: &Pair<'_, Rule>) -> Name {
+        Spanned { value: pair.as_str().to_owned(), span: self.span_of(pair) }
+    }
+
+    fn string(&self, pair: &Pair<'_, Rule>) -> Option<Spanned<String>> {
+        (pair.as_rule() == Rule::string).then(|| self.value(pair))
+    }
+
+    /// A word, or what is between quotes; the span is with them.
+    fn value(&self, pair: &Pair<'_, Rule>) -> Name {
+        let text = pair.as_str();
+        let value = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
+        Spanned { value: value.to_owned(), span: self.span_of(pair) }
+    }
+
+    fn path(&mut self, pair: &Pair<'_, Rule>) -> Option<Spanned<String>> {
+        let Spanned { value, span } = self.value(pair);
+        self.checked(literal::path(&value), span)
+    }
+
+    fn literal<T>(
+        &mut self,
+        pair: &Pair<'_, Rule>,
+        read: impl Fn(&str) -> Result<T, Bad>,
+    ) -> Option<Spanned<T>> {
+        self.checked(read(pair.as_str()), self.span_of(pair))
+    }
+
+    fn checked<T>(&mut self, read: Result<T, Bad>, span: Span) -> Option<Spanned<T>> {
+        match read {
+            Ok(value) => Some(Spanned { value, span }),
+            Err(bad) => {
+                self.errors
+                    .push(|| Diagnostic::new(bad.code, bad.message).label(span, bad.label).help(bad.help));
+                None
+            }
+        }
+    }
+
+    /// Where a pair is in the file. A statement's pair ends with the end of its text.
+    fn span_of(&self, pair: &Pair<'_, Rule>) -> Span {
+        let span = pair.as_span();
+        let at = |offset: usize| self.base.saturating_add(u32::try_from(offset).unwrap_or(u32::MAX));
+        Span { file: self.file, start: at(span.start()), end: at(span.end()) }
+    }
+}
+
+/// What was found of a rule.
+#[derive(Default)]
+struct RuleParts {
+    always: Option<Span>,
+    verb: Option<(Rule, Span)>,
+    direction: Option<Spanned<Direction>>,
+    ports: Option<RulePorts>,
+    preposition: Option<(Rule, Span)>,
+    addresses: Option<Vec<AddressItem>>,
+    arrow: Option<Span>,
+    port: Option<Result<Spanned<u16>, Span>>,
+    transparent: Option<Span>,
+}
+
+fn no_port(verb: Span) -> Diagnostic {
+    Diagnostic::new(Code::Syntax, "`redirect` does not say to which port")
+        .label(verb, "needs `->` and the sidecar's port")
+        .help("end the rule with the port that the sidecar listens on, such as `-> 15001`")
+}

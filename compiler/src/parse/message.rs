@@ -1,0 +1,248 @@
+//! The words of syntax errors.
+
+use mesh_grammar::Rule;
+use mesh_grammar::scan::{Extent, Fault, FaultKind};
+use mesh_grammar::statement::{Place, SyntaxError, rule_for};
+use mesh_grammar::symbol::symbol;
+
+use crate::diag::{Code, Diagnostic, did_you_mean, one_of, quote};
+use crate::source::{FileId, Span};
+
+/// Up to how many things a headline lists; longer lists go to the help.
+const LISTED_IN_HEADLINE: usize = 4;
+
+/// A statement of a file, as far as messages need it.
+#[derive(Clone, Copy)]
+pub(super) struct Statement<'t> {
+    pub(super) file: FileId,
+    /// The whole file.
+    pub(super) text: &'t str,
+    pub(super) extent: Extent,
+}
+
+impl<'t> Statement<'t> {
+    pub(super) fn words(self) -> &'t str {
+        self.extent.of(self.text)
+    }
+
+    pub(super) const fn span(self) -> Span {
+        Span { file: self.file, start: self.extent.start, end: self.extent.end }
+    }
+
+    /// A part of the statement, by bytes from its start.
+    pub(super) fn part(self, start: usize, end: usize) -> Span {
+        let at = |offset: usize| self.extent.start.saturating_add(u32::try_from(offset).unwrap_or(u32::MAX));
+        Span { file: self.file, start: at(start), end: at(end) }
+    }
+
+    /// The token after the statement, whatever it is.
+    fn next_token(self) -> &'t str {
+        let mut rest = self.text.get(self.extent.end as usize..).unwrap_or_default();
+        loop {
+            rest = rest.trim_start();
+            let Some(comment) = rest.strip_prefix('#') else { break };
+            rest = comment.split_once('\n').map_or("", |(_, rest)| rest);
+        }
+        token_at(rest, 0).1
+    }
+}
+
+/// The statement does not go on as it should.
+pub(super) fn unexpected(statement: Statement<'_>, rule: Rule, error: &SyntaxError) -> Diagnostic {
+    let words = statement.words();
+    let (start, found) = token_at(words, error.at);
+    let before = words.get(..start).unwrap_or_default().trim_end();
+    if before.ends_with(',') && (found.is_empty() || is_word(found)) {
+        return stray_comma(statement, before.len() - 1, found);
+    }
+    let expected = expected_symbols(&error.expected);
+    let span = statement.part(start, start + found.len());
+    let shown =
+        if found.is_empty() { "the statement ends".to_owned() } else { format!("found {}", quote(found)) };
+    let short = expected.len() <= LISTED_IN_HEADLINE;
+    let (message, label) = match (short, found.is_empty()) {
+        (true, _) => {
+            (format!("expected {}, {shown}", one_of(&expected)), format!("expected {}", one_of(&expected)))
+        }
+        (false, true) => ("the statement is not complete".to_owned(), "more is needed here".to_owned()),
+        (false, false) => (format!("{} cannot stand here", quote(found)), "not expected here".to_owned()),
+    };
+    let help =
+        hint(rule, error, before, found).unwrap_or_else(|| may_stand(&expected, short, statement.words()));
+    let diagnostic = Diagnostic::new(Code::Syntax, message).label(span, label);
+    if help.is_empty() { diagnostic } else { diagnostic.help(help) }
+}
+
+fn may_stand(expected: &[&str], short: bool, _words: &str) -> String {
+    if short { String::new() } else { format!("here may stand {}", one_of(expected)) }
+}
+
+fn stray_comma(statement: Statement<'_>, comma: usize, found: &str) -> Diagnostic {
+    let next = if found.is_empty() { statement.next_token() } else { found };
+    let message = match next {
+        "" | ";" => "a comma at the end of a statement".to_owned(),
+        next => format!("a comma before {}", quote(next)),
+    };
+    Diagnostic::new(Code::Syntax, message)
+        .label(statement.part(comma, comma + 1), "nothing of the list follows")
+        .help("remove the comma; only in `[ ]` may a list end with one")
+}
+
+fn expected_symbols(expected: &[Rule]) -> Vec<&'static str> {
+    let (end, others): (Vec<Rule>, Vec<Rule>) = expected.iter().partition(|&&rule| rule == Rule::EOI);
+    let mut symbols: Vec<&str> = Vec::new();
+    for rule in others.into_iter().chain(end) {
+        if !symbols.contains(&symbol(rule)) {
+            symbols.push(symbol(rule));
+        }
+    }
+    symbols
+}
+
+/// Help for mistakes that are made often.
+fn hint(rule: Rule, error: &SyntaxError, before: &str, found: &str) -> Option<String> {
+    let expects = |rule: Rule| error.expected.contains(&rule);
+    let is_number = found.starts_with(|c: char| c.is_ascii_digit());
+    let names_wanted = expects(Rule::name) && !expects(Rule::ports);
+    if names_wanted && is_reserved(found) {
+        return Some(format!("{} is a word of the language: choose another name", quote(found)));
+    }
+    if names_wanted && is_word(found) && !expects(Rule::addresses) {
+        return Some(
+            "a name begins with a letter and holds letters, digits, `_` and `-`, not at its end".to_owned(),
+        );
+    }
+    if let Some(word) = nearest_word(&error.expected, found) {
+        return Some(format!("did you mean `{word}`?"));
+    }
+    if expects(Rule::ports) && is_number {
+        let preposition = if before.ends_with("inbound") { "from" } else { "to" };
+        let is_address = found.contains(['.', ':', '/']);
+        let written = if is_address { format!("{preposition} {found}") } else { format!("tcp {found}") };
+        return Some(format!("write {}", quote(&written)));
+    }
+    if rule == Rule::rule_statement && matches!(found, "tcp" | "udp" | "any") {
+        return Some(format!(
+            "ports stand once, right after the direction: write a rule of its own for `{found}`, or name a set"
+        ));
+    }
+    if found.contains('.') && (expects(Rule::addresses) || expects(Rule::address)) {
+        return Some(
+            "a host name cannot stand for an address: connections are decided by address".to_owned(),
+        );
+    }
+    if expects(Rule::string) && is_word(found) {
+        return Some(format!("put it in quotes: `\"{}\"`", quote(found).trim_matches('`')));
+    }
+    if expects(Rule::comma) && is_word(found) && !is_reserved(found) {
+        return Some("items of a list have a comma between them".to_owned());
+    }
+    None
+}
+
+/// The word among those expected that was probably meant.
+fn nearest_word(expected: &[Rule], found: &str) -> Option<&'static str> {
+    let words = expected.iter().map(|&rule| symbol(rule)).filter_map(|symbol| {
+        let word = symbol.strip_prefix('`')?.strip_suffix('`')?;
+        word.starts_with(|c: char| c.is_ascii_alphabetic()).then_some(word)
+    });
+    did_you_mean(found, words.collect::<Vec<_>>())
+}
+
+/// A statement begins with a word that begins none.
+pub(super) fn no_statement(statement: Statement<'_>, place: Place, meant: Option<&str>) -> Diagnostic {
+    let (_, found) = token_at(statement.words(), 0);
+    let help = match meant {
+        Some(word) => format!("did you mean `{word}`?"),
+        None => {
+            let words: Vec<String> = place.words().into_iter().map(|word| format!("`{word}`")).collect();
+            format!("{} may stand {}", place.in_words(), one_of(&words))
+        }
+    };
+    Diagnostic::new(Code::Syntax, format!("{} does not begin a statement", quote(found)))
+        .label(statement.part(0, found.len()), "not a statement")
+        .help(help)
+}
+
+/// A statement stands where it must not.
+pub(super) fn misplaced(statement: Statement<'_>, rule: Rule, place: Place) -> Diagnostic {
+    let (_, found) = token_at(statement.words(), 0);
+    let places = [Place::File, Place::Mesh, Place::Workload, Place::For, Place::Test];
+    let allowed: Vec<&str> =
+        (places.into_iter()).filter(|place| place.allows(rule)).map(Place::in_words).collect();
+    Diagnostic::new(Code::Syntax, format!("{} is not allowed {}", quote(found), place.in_words()))
+        .label(statement.part(0, found.len()), "not here")
+        .help(format!("it stands {}", one_of(&allowed)))
+}
+
+/// A character that may not stand where it does, or something never closed.
+pub(super) fn fault(file: FileId, fault: Fault) -> Diagnostic {
+    let span = Span { file, start: fault.extent.start, end: fault.extent.end };
+    let new = |message: String| Diagnostic::new(Code::Syntax, message);
+    match fault.kind {
+        FaultKind::Control(found) => new(format!("control character U+{:04X}", u32::from(found)))
+            .label(span, "cannot be seen, and may hide text")
+            .help("remove it"),
+        FaultKind::Bidirectional(found) => {
+            new(format!("bidirectional control character U+{:04X}", u32::from(found)))
+                .label(span, "makes text look different from what it says")
+                .help("remove it")
+        }
+        FaultKind::Typographic { found, what, write } => typographic(span, found, what, write),
+        FaultKind::UnclosedString => new("text in quotes does not end on its line".to_owned())
+            .label(span, "the second quote is missing")
+            .help("close it with `\"`"),
+        FaultKind::UnclosedBracket => new("`[` is never closed".to_owned())
+            .label(span, "opened here")
+            .help("write `]` after the last item"),
+    }
+}
+
+fn typographic(span: Span, found: char, what: &str, write: &str) -> Diagnostic {
+    let code = u32::from(found);
+    if what == "space" {
+        return Diagnostic::new(Code::Syntax, format!("typographic space U+{code:04X}"))
+            .label(span, "not a plain space")
+            .help("write a plain space");
+    }
+    Diagnostic::new(Code::Syntax, format!("typographic {what} `{found}`"))
+        .label(span, format!("U+{code:04X}"))
+        .help(format!("write `{write}`"))
+}
+
+/// The token at a byte of a statement, and where it starts. Words are taken whole, also where a part of
+/// one was understood.
+pub(super) fn token_at(words: &str, at: usize) -> (usize, &str) {
+    let Some(rest) = words.get(at..).filter(|rest| !rest.is_empty()) else { return (at, "") };
+    let Some(first) = rest.chars().next() else { return (at, "") };
+    if first == '"' {
+        let len = rest.get(1..).and_then(|text| text.find(['"', '\n'])).map_or(rest.len(), |len| len + 2);
+        return (at, rest.get(..len).unwrap_or(rest));
+    }
+    if let Some(arrow) = ["->", "<->"].into_iter().find(|arrow| rest.starts_with(arrow)) {
+        return (at, rest.get(..arrow.len()).unwrap_or_default());
+    }
+    if !in_word(first) {
+        return (at, rest.get(..first.len_utf8()).unwrap_or_default());
+    }
+    let before = words.get(..at).unwrap_or_default();
+    let start = before.trim_end_matches(in_word).len();
+    let token = words.get(start..).unwrap_or_default();
+    let len = token.find(|c| !in_word(c)).unwrap_or(token.len());
+    let token = token.get(..len).unwrap_or_default();
+    let arrow = words.get(start + len..).is_some_and(|rest| rest.starts_with('>'));
+    (start, if arrow { token.strip_suffix('-').unwrap_or(token) } else { token })
+}
+
+fn in_word(c: char) -> bool {
+    c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | ':' | '/' | '%')
+}
+
+fn is_word(token: &str) -> bool {
+    token.starts_with(|c: char| in_word(c) && c != '-')
+}
+
+/// Whether a token is a word of the language that cannot be a name.
+pub(super) fn is_reserved(token: &str) -> bool {
+    rule_for(token).is_some() || mesh_grammar::statement::is_reserved(token)
+}
