@@ -17,6 +17,11 @@ pub fn kernel_is_promised() -> bool {
     env::var_os("MESHC_TEST_KERNEL").is_some_and(|value| value == "1")
 }
 
+/// Whether runs of minutes are wanted (`MESHC_TEST_LONG=1`, as `./test --long` has it).
+pub fn long_runs_are_wanted() -> bool {
+    env::var_os("MESHC_TEST_LONG").is_some_and(|value| value == "1")
+}
+
 /// Whether a test that needs root may run; where not, it says so, and the test returns.
 ///
 /// # Panics

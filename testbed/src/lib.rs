@@ -31,6 +31,7 @@ mod wait;
 pub mod census;
 pub mod fault;
 pub mod proxy;
+pub mod storage;
 
 mod raw;
 
@@ -38,13 +39,13 @@ pub use arrival::{Arrival, Level, original_destination, raw_option};
 pub use bpffs::BpfFs;
 pub use cgroup::{Cgroup, hierarchy};
 pub use dial::{Client, Dialled, Errno, Stream};
-pub use ground::{Ground, kernel_is_promised, kernel_is_usable};
+pub use ground::{Ground, kernel_is_promised, kernel_is_usable, long_runs_are_wanted};
 pub use name::Name;
 pub use netns::{Netns, veth};
 pub use pair::Pair;
 pub use place::Place;
 pub use process::Process;
-pub use server::{Server, serve};
+pub use server::{Server, ServerTask};
 pub use task::{Line, Task};
 pub use tool::tool;
 pub use udp::{UdpAnswer, UdpServer, ask};

@@ -7,7 +7,7 @@ use std::thread;
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use crate::{Arrival, Netns};
+use crate::{Arrival, Line, Netns, Place, Task};
 
 /// Connections that may wait to be accepted; the kernel caps it at `somaxconn`.
 const BACKLOG: i32 = 4096;
@@ -18,7 +18,7 @@ const STACK: usize = 128 * 1024;
 /// A server on threads of the test's own process; it stops listening on drop.
 ///
 /// It speaks first: one line of JSON, an [`Arrival`]. Then it echoes until the client closes its half.
-/// Where the server must live in a cgroup or belong to a user, run [`serve`] as a task there instead.
+/// Where the server must live in a cgroup or belong to a user, it is a [`ServerTask`].
 #[derive(Debug)]
 pub struct Server {
     listeners: Vec<TcpListener>,
@@ -64,13 +64,33 @@ impl Drop for Server {
     }
 }
 
-/// Serves in the calling process until it is killed; for a [`crate::Task`].
-///
-/// # Errors
-/// If an address is taken or is not there; without an error it returns `ready`'s, if any.
-pub fn serve(who: &str, addresses: &[SocketAddr], ready: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+/// The same server as a process of its own, for what depends on its cgroup or user; killed on drop.
+#[derive(Debug)]
+pub struct ServerTask(Task<Result<(), String>>);
+
+impl ServerTask {
+    /// Listens on all `addresses` at a place; `who` is what its greeting says.
+    ///
+    /// # Errors
+    /// If an address is taken or is not there.
+    pub fn start(place: &Place, who: &str, addresses: &[SocketAddr]) -> io::Result<Self> {
+        let mut task = place.spawn(|line| serve(line, who, addresses).map_err(|error| error.to_string()))?;
+        match task.line().hear() {
+            Ok(_) => Ok(Self(task)),
+            Err(silence) => Err(task.join()?.err().map_or(silence, io::Error::other)),
+        }
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.0.id()
+    }
+}
+
+/// Serves until the process is killed.
+fn serve(line: &mut Line, who: &str, addresses: &[SocketAddr]) -> io::Result<()> {
     let _server = Server::start_here(who, addresses)?;
-    ready()?;
+    line.say("ready")?;
     loop {
         thread::park();
     }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use mesh_testbed::census::{Census, Kind};
 use mesh_testbed::proxy::{HaProxy, Nginx};
 use mesh_testbed::{
-    Cgroup, Client, Errno, Failure, Ground, Netns, Pair, Place, Server, Stream, Tested, UdpServer, ask,
-    kernel_is_usable, serve, tool, until, veth,
+    Cgroup, Client, Errno, Failure, Ground, Netns, Pair, Place, Server, ServerTask, Stream, Tested,
+    UdpServer, ask, kernel_is_usable, storage, tool, until, veth,
 };
 
 /// An address that the test wrote down itself.
@@ -206,11 +206,10 @@ fn a_server_as_a_task_serves_until_it_is_dropped() -> Tested {
     }
     let Pair { client, server } = Pair::new()?;
     let there = address("192.168.7.1:8080")?;
-    let mut task = Place::here()
-        .netns(&server)
-        .uid(1500)
-        .spawn(move |line| serve("app", &[there], || line.say("ready")).map_err(|e| e.to_string()))?;
-    assert_eq!(task.line().hear()?, "ready");
+    let place = Place::here().netns(&server).uid(1500);
+    let task = ServerTask::start(&place, "app", &[there])?;
+    let taken = ServerTask::start(&place, "app", &[there]).err().map(|error| error.to_string());
+    assert!(taken.is_some_and(|words| words.contains("192.168.7.1:8080")));
     assert_eq!(client.run(|| Client::to(there).dial())??.arrival.who, "app");
     drop(task);
     assert_eq!(client.run(|| Client::to(there).dial())?, Err(Errno::ECONNREFUSED));
@@ -290,5 +289,25 @@ fn the_census_sees_a_map_come_and_go() -> Tested {
     assert_eq!(names, ["counted"]);
     std::fs::remove_file(pin)?;
     assert_eq!(before.left()?, []);
+    Ok(())
+}
+
+#[test]
+fn entries_of_maps_are_counted() -> Tested {
+    if !kernel_is_usable() {
+        return Ok(());
+    }
+    let ground = Ground::new()?;
+    let pin = ground.bpffs().join("pairs").display().to_string();
+    let shape = "type hash key 4 value 4 entries 8 name pairs";
+    tool("bpftool", &[&["map", "create", &pin][..], &shape.split(' ').collect::<Vec<_>>()].concat())?;
+    assert_eq!(storage::entries(pin.as_ref())?, 0);
+    for key in ["1", "2", "3"] {
+        let update =
+            ["map", "update", "pinned", &pin, "key", key, "0", "0", "0", "value", "0", "0", "0", "0"];
+        tool("bpftool", &update)?;
+    }
+    assert_eq!(storage::entries(pin.as_ref())?, 3);
+    assert!(storage::sockets_with_storage(pin.as_ref()).is_err(), "it is no storage of sockets");
     Ok(())
 }
