@@ -6,8 +6,10 @@
 #include "mesh_abi.h"
 
 #include "policy.h"
+#include "outbound.h"
 
 #include "connect.bpf.c"
+#include "udp.bpf.c"
 #include "names.bpf.c"
 #include "sockops.bpf.c"
 #include "getsockopt.bpf.c"

@@ -15,6 +15,7 @@ pub mod prefix;
 mod canonical;
 pub mod image;
 pub mod selector;
+pub mod membership;
 
 pub mod abi;
 pub mod header;

@@ -10,6 +10,14 @@ pub enum Hook {
     Connect4 = 10,
     /// `connect(2)` on an `AF_INET6` socket. Minimum kernel 4.17.
     Connect6 = 11,
+    /// `sendmsg(2)` with an address on an `AF_INET` UDP socket. Minimum kernel 4.18.
+    SendMsg4 = 14,
+    /// `sendmsg(2)` with an address on an `AF_INET6` UDP socket. Minimum kernel 4.18.
+    SendMsg6 = 15,
+    /// `recvmsg(2)` on an `AF_INET` UDP socket. Minimum kernel 5.2.
+    RecvMsg4 = 19,
+    /// `recvmsg(2)` on an `AF_INET6` UDP socket. Minimum kernel 5.2.
+    RecvMsg6 = 20,
     /// `getsockopt(2)`. Minimum kernel 5.3.
     GetSockOpt = 21,
     /// `getpeername(2)` on an `AF_INET` socket. Minimum kernel 5.8.
@@ -56,6 +64,10 @@ pub const PROGRAMS: &[ProgramDef] = &[
     program("mesh_peername6", Hook::GetPeerName6, Role::Answers),
     program("mesh_sockname4", Hook::GetSockName4, Role::Answers),
     program("mesh_sockname6", Hook::GetSockName6, Role::Answers),
+    program("mesh_recvmsg4", Hook::RecvMsg4, Role::Answers),
+    program("mesh_recvmsg6", Hook::RecvMsg6, Role::Answers),
+    program("mesh_sendmsg4", Hook::SendMsg4, Role::Decides),
+    program("mesh_sendmsg6", Hook::SendMsg6, Role::Decides),
     program("mesh_connect4", Hook::Connect4, Role::Decides),
     program("mesh_connect6", Hook::Connect6, Role::Decides),
 ];
