@@ -14,8 +14,8 @@ pub mod prefix;
 
 mod canonical;
 pub mod image;
-pub mod selector;
 pub mod membership;
+pub mod selector;
 
 pub mod abi;
 pub mod header;

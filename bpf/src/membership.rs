@@ -152,7 +152,10 @@ mod tests {
         };
         let labels = [("a".into(), String::new()), ("b".into(), String::new())].into();
         let both = Endpoint { name: "x".into(), labels, ..Endpoint::default() };
-        assert_eq!(policy.classify(&both).unwrap_err().to_string(), "`x` is selected by `m/a` and by `m/b`, neither of which is narrower");
+        assert_eq!(
+            policy.classify(&both).unwrap_err().to_string(),
+            "`x` is selected by `m/a` and by `m/b`, neither of which is narrower"
+        );
         let one = Endpoint { labels: [("a".into(), String::new())].into(), ..Endpoint::default() };
         assert_eq!(name(policy.classify(&one)).as_deref(), Some("m/a"));
         assert_eq!(name(policy.classify(&Endpoint::default())), None);
