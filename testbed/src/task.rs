@@ -7,6 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -27,6 +28,12 @@ impl Line {
     /// If the other end is gone.
     pub fn say(&mut self, text: &str) -> io::Result<()> {
         writeln!(self.0, "{text}")
+    }
+
+    /// Whether the other end has said nothing that is still to be heard; it does not wait.
+    pub fn is_silent(&self) -> bool {
+        let mut waiting = [PollFd::new(&self.0, PollFlags::IN)];
+        matches!(poll(&mut waiting, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })), Ok(0))
     }
 
     /// Waits for one line.
