@@ -1,0 +1,120 @@
+//! Bad input is refused in words, with the right exit code, and changes nothing.
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use mesh_testbed::{Failure, Ground, Place, Tested, kernel_is_usable};
+
+use crate::command::{Answer, meshc};
+use crate::seen::Seen;
+use crate::stage::Stage;
+
+#[test]
+fn files_that_are_no_policy_are_refused_and_the_live_one_stays() -> Tested {
+    if !kernel_is_usable() {
+        return Ok(());
+    }
+    let stage = Stage::new()?;
+    stage.apply_rules("redirect outbound -> 15001")?;
+    let before = stage.ask(&["status"])?;
+    let ground = stage.ground();
+    let folder = ground.folder().join("empty-folder");
+    fs::create_dir(&folder)?;
+    let refused = [
+        ground.write("empty.mesh", "")?,
+        ground.write("long.mesh", "a".repeat(10_000_000))?,
+        ground.write("brackets.mesh", "[".repeat(10_000_000))?,
+        ground.write("zeros.mesh", [0_u8; 1000])?,
+        ground.write("invalid.mesh", b"exempt uid 1500\nmesh \xff\xfe { }\n")?,
+        folder,
+        ground.folder().join("missing.mesh"),
+    ];
+    for path in refused {
+        let start = Instant::now();
+        let answer = Answer::of(stage.meshc().arg("apply").arg(&path))?;
+        assert_eq!(answer.code, 1, "{}: {}", path.display(), shortened(&answer.words()));
+        says_something(&answer, &path);
+        assert!(start.elapsed() < Duration::from_secs(10), "{}: {:?}", path.display(), start.elapsed());
+        assert_eq!(stage.ask(&["status"])?["generation"], before["generation"], "{}", path.display());
+    }
+    assert_eq!(stage.dial("10.0.3.9:80")?, Seen::Redirected(15001));
+    Ok(())
+}
+
+#[test]
+fn a_machine_that_cannot_is_told_so_before_anything_changes() -> Tested {
+    if !kernel_is_usable() {
+        return Ok(());
+    }
+    let stage = Stage::new()?;
+    let policy = stage.policy("policy.mesh", "redirect outbound -> 15001")?;
+    let file = stage.ground().write("no-folder", "")?;
+    for (variable, value) in [
+        ("MESHC_BPFFS", file.join("below")),
+        ("MESHC_CGROUP", stage.ground().folder().to_owned()),
+        ("MESHC_CGROUP", stage.ground().folder().join("missing")),
+        ("MESHC_STATE", file.join("below")),
+    ] {
+        let answer = Answer::of(stage.meshc().arg("apply").arg(&policy).env(variable, &value))?;
+        assert_eq!(answer.code, 4, "{variable}={}: {answer:#?}", value.display());
+        says_something(&answer, &value);
+        nothing_is_there(stage.ground())?;
+    }
+    Ok(())
+}
+
+#[test]
+fn who_is_not_root_is_told_what_is_missing() -> Tested {
+    if !kernel_is_usable() {
+        return Ok(());
+    }
+    let stage = Stage::new()?;
+    let policy = stage.policy("policy.mesh", "redirect outbound -> 15001")?;
+    // Where another user may read and run it, wherever the work tree is.
+    let binary = stage.ground().folder().join("meshc");
+    fs::copy(env!("CARGO_BIN_EXE_meshc"), &binary)?;
+    let nobody = Place::here().uid(65534).gid(65534);
+    let mut command = nobody.command(&binary);
+    for (key, value) in stage.meshc().get_envs() {
+        command.env(key, value.unwrap_or_default());
+    }
+    let answer = Answer::of(command.arg("apply").arg(&policy))?;
+    assert_eq!(answer.code, 4, "{answer:#?}");
+    says_something(&answer, &policy);
+    nothing_is_there(stage.ground())?;
+    let mut check = nobody.command(&binary);
+    Answer::of(check.arg("check").arg(&policy))?.done()?;
+    Ok(())
+}
+
+#[test]
+fn wrong_usage_is_told_apart_from_refused_input() -> Tested {
+    for arguments in [&["no-such-command"][..], &["apply"], &["apply", "--no-such-option", "x"], &[]] {
+        let answer = Answer::of(meshc().args(arguments))?;
+        assert_eq!(answer.code, 2, "{arguments:?}: {answer:#?}");
+        assert!(!answer.stderr.is_empty());
+    }
+    Ok(())
+}
+
+/// A message is there, it fits a screen, and it is no panic.
+fn says_something(answer: &Answer, what: &Path) {
+    let words = answer.words();
+    let what = what.display();
+    assert!(!words.trim().is_empty(), "{what}: not a word");
+    assert!(words.len() < 8_000, "{what}: {} bytes: {}", words.len(), shortened(&words));
+    assert!(!words.contains("panicked"), "{what}: {}", shortened(&words));
+}
+
+fn shortened(words: &str) -> String {
+    words.chars().take(2_000).collect()
+}
+
+fn nothing_is_there(ground: &Ground) -> Result<(), Failure> {
+    let pins = fs::read_dir(ground.bpffs())?.count();
+    if pins == 0 && !ground.state().exists() {
+        return Ok(());
+    }
+    Err(format!("{pins} pins, state folder there: {}", ground.state().exists()).into())
+}

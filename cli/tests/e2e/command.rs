@@ -1,0 +1,44 @@
+//! Running meshc.
+
+use std::process::{Command, Output};
+
+use mesh_testbed::Failure;
+use serde_json::Value;
+
+/// What one call of meshc answered.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Answer {
+    /// Runs a command to its end.
+    pub(crate) fn of(command: &mut Command) -> Result<Self, Failure> {
+        let Output { status, stdout, stderr } = command.output()?;
+        let code = status.code().ok_or_else(|| format!("{command:?}: {status}"))?;
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).map_err(|_| "meshc printed invalid UTF-8");
+        Ok(Self { code, stdout: text(stdout)?, stderr: text(stderr)? })
+    }
+
+    /// The answer of a command that must succeed.
+    pub(crate) fn done(self) -> Result<Self, Failure> {
+        if self.code == 0 { Ok(self) } else { Err(format!("meshc failed: {self:#?}").into()) }
+    }
+
+    /// Its JSON.
+    pub(crate) fn json(&self) -> Result<Value, Failure> {
+        serde_json::from_str(&self.stdout).map_err(|error| format!("{error}: {self:#?}").into())
+    }
+
+    /// All that it said.
+    pub(crate) fn words(&self) -> String {
+        format!("{}{}", self.stdout, self.stderr)
+    }
+}
+
+/// The binary under test.
+pub(crate) fn meshc() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_meshc"))
+}

@@ -1,0 +1,51 @@
+//! An excluded flow is not touched at all.
+
+use mesh_testbed::{Client, Errno, Tested, kernel_is_usable, storage};
+
+use crate::seen::Seen;
+use crate::stage::{Stage, address, as_member};
+
+#[test]
+fn an_excluded_connection_goes_straight_and_leaves_no_state() -> Tested {
+    if !kernel_is_usable() {
+        return Ok(());
+    }
+    let stage = Stage::new()?;
+    stage.apply_rules("redirect outbound -> 15001\nexclude outbound tcp 3306")?;
+    for target in ["10.0.3.9:3306", "[fd10::9]:3306"] {
+        assert_eq!(stage.dial(target)?, Seen::Straight, "{target}");
+    }
+    let target = address("10.0.3.9:3306")?;
+    let mut held = stage.cart().spawn(|line| {
+        let stream = Client::to(target).open();
+        let opened = stream.is_ok();
+        let _ = line.say("open").and_then(|()| line.hear());
+        opened
+    })?;
+    held.line().hear()?;
+    for map in ["client_flows", "accepted_flows"] {
+        assert_eq!(storage::sockets_with_storage(&stage.pin(map)?)?, 0, "{map}");
+    }
+    for map in ["handover", "exempt_flows"] {
+        assert_eq!(storage::entries(&stage.pin(map)?)?, 0, "{map}");
+    }
+    held.line().say("close")?;
+    assert!(held.join()?);
+    Ok(())
+}
+
+#[test]
+fn what_no_rule_speaks_of_goes_straight_and_loopback_stays_loopback() -> Tested {
+    if !kernel_is_usable() {
+        return Ok(());
+    }
+    let stage = Stage::new()?;
+    stage.apply_rules("redirect outbound tcp 80 -> 15001")?;
+    assert_eq!(stage.dial("10.0.3.9:80")?, Seen::Redirected(15001));
+    assert_eq!(stage.dial("10.0.3.9:443")?, Seen::Straight);
+    // Nobody listens there; what is redirected would reach the sidecar.
+    let loopback = address("127.0.0.1:80")?;
+    let refused = as_member(&stage.cart(), || Client::to(loopback).dial())?;
+    assert_eq!(refused, Err(Errno::ECONNREFUSED));
+    Ok(())
+}

@@ -1,0 +1,25 @@
+//! meshc on the real kernel: policies applied by the command itself, real connections, one behaviour a file.
+//!
+//! These tests know the command line and what a network sees, and nothing else of meshc. As root they run
+//! everywhere; where the kernel was promised (`MESHC_TEST_KERNEL=1`) they fail, not skip, without it.
+#![cfg(target_os = "linux")]
+
+mod command;
+mod random;
+mod seen;
+mod stage;
+
+mod bad_input;
+mod bystander;
+mod crash;
+mod denied;
+mod detached;
+mod excluded;
+mod leak;
+mod model;
+mod paused;
+mod proxies;
+mod redirected;
+mod sidecar;
+mod swap;
+mod unchanged;

@@ -1,0 +1,95 @@
+//! A member's connection lands at its sidecar, which can ask where it was going; the member cannot tell.
+
+use mesh_testbed::{Client, Level, Tested, kernel_is_usable};
+
+use crate::seen::{Seen, seen};
+use crate::stage::{Stage, address, as_member};
+
+const REDIRECT: &str = "redirect outbound -> 15001";
+
+#[test]
+fn v4_v6_and_v4_mapped_connections_are_redirected_however_they_are_opened() -> Tested {
+    if !kernel_is_usable() {
+        return Ok(());
+    }
+    let stage = Stage::new()?;
+    stage.apply_rules(REDIRECT)?;
+    let (v4, v6) = (address("10.0.3.9:80")?, address("[fd10::9]:80")?);
+    let (from4, from6) = (address("192.168.7.2:0")?, address("[fd07::2]:0")?);
+    let clients = [
+        (Client::to(v4), v4),
+        (Client::to(v6), v6),
+        (Client::to(v4).mapped(), v4),
+        (Client::to(v4).nonblocking(), v4),
+        (Client::to(v6).nonblocking(), v6),
+        (Client::to(v4).mapped().nonblocking(), v4),
+        (Client::to(v4).from(from4), v4),
+        (Client::to(v6).from(from6), v6),
+    ];
+    for (client, target) in clients {
+        let seen = as_member(&stage.cart(), || seen(&client, target))?;
+        assert_eq!(seen, Seen::Redirected(15001), "{client:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn the_application_believes_that_it_reached_what_it_dialled() -> Tested {
+    if !kernel_is_usable() {
+        return Ok(());
+    }
+    let stage = Stage::new()?;
+    stage.apply_rules(REDIRECT)?;
+    for (target, mapped, peer) in [
+        ("10.0.3.9:80", false, "10.0.3.9:80"),
+        ("[fd10::9]:80", false, "[fd10::9]:80"),
+        ("10.0.3.9:80", true, "[::ffff:10.0.3.9]:80"),
+    ] {
+        let client = Client::to(address(target)?);
+        let client = if mapped { client.mapped() } else { client };
+        let dialled = as_member(&stage.cart(), || client.dial())??;
+        assert_eq!(dialled.peer, address(peer)?);
+        assert_eq!(dialled.arrival.who, "sidecar");
+        assert_eq!(dialled.arrival.peer.port(), dialled.local.port(), "accept tells the real client");
+    }
+    Ok(())
+}
+
+#[test]
+fn each_family_is_answered_at_its_own_level_only() -> Tested {
+    if !kernel_is_usable() {
+        return Ok(());
+    }
+    let stage = Stage::new()?;
+    stage.apply_rules(REDIRECT)?;
+    for (target, level) in [("10.0.3.9:80", Level::V4), ("[fd10::9]:80", Level::V6)] {
+        let target = address(target)?;
+        let arrival = as_member(&stage.cart(), || Client::to(target).dial())??.arrival;
+        let (own, other) = match level {
+            Level::V4 => (arrival.original4, arrival.original6),
+            Level::V6 => (arrival.original6, arrival.original4),
+        };
+        assert_eq!(own, Ok(target));
+        assert!(other.is_err(), "{other:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn each_rule_leads_to_its_own_port() -> Tested {
+    if !kernel_is_usable() {
+        return Ok(());
+    }
+    let stage = Stage::new()?;
+    stage.apply_rules(
+        "redirect outbound -> 15001
+         redirect outbound tcp 443 -> 15002
+         redirect outbound tcp 443 to fd10::/16 -> 15003
+         redirect outbound to 10.7.0.0/16 -> 15004",
+    )?;
+    assert_eq!(stage.dial("10.0.3.9:80")?, Seen::Redirected(15001));
+    assert_eq!(stage.dial("172.16.0.1:443")?, Seen::Redirected(15002));
+    assert_eq!(stage.dial("[fd10::9]:443")?, Seen::Redirected(15003));
+    assert_eq!(stage.dial("10.7.0.1:80")?, Seen::Redirected(15004));
+    Ok(())
+}

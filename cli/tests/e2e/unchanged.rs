@@ -1,0 +1,54 @@
+//! Applying what is already live does nothing and says so.
+
+use mesh_testbed::{Tested, kernel_is_usable};
+
+use crate::command::Answer;
+use crate::stage::Stage;
+
+#[test]
+fn a_second_apply_of_the_same_policy_changes_nothing_and_says_so() -> Tested {
+    if !kernel_is_usable() {
+        return Ok(());
+    }
+    let stage = Stage::new()?;
+    let policy = stage.policy("policy.mesh", "redirect outbound -> 15001")?;
+    let first = stage.apply(&policy)?;
+    assert_eq!(first["changed"], true, "{first}");
+    let second = stage.apply(&policy)?;
+    assert_eq!(second["changed"], false, "{second}");
+    assert_eq!(second["generation"], first["generation"]);
+    assert_eq!(second["digest"], first["digest"]);
+    let words = Answer::of(stage.meshc().arg("apply").arg(&policy))?.done()?.words();
+    assert!(!words.trim().is_empty(), "it says that there was nothing to do");
+
+    let other = stage.policy("other.mesh", "redirect outbound -> 15002")?;
+    let third = stage.apply(&other)?;
+    assert_eq!(third["changed"], true, "{third}");
+    assert!(third["generation"].as_u64() > first["generation"].as_u64());
+    assert_ne!(third["digest"], first["digest"]);
+    Ok(())
+}
+
+#[test]
+fn status_tells_the_live_generation_and_counts_hits_by_rule() -> Tested {
+    if !kernel_is_usable() {
+        return Ok(());
+    }
+    let stage = Stage::new()?;
+    assert_eq!(stage.ask(&["status"])?["state"], "none");
+    let applied = stage.apply_rules("redirect outbound -> 15001\nexclude outbound tcp 3306")?;
+    for target in ["10.0.3.9:80", "10.0.3.9:80", "10.0.3.9:3306"] {
+        stage.dial(target)?;
+    }
+    let status = stage.ask(&["status"])?;
+    assert_eq!(status["state"], "active");
+    assert_eq!(status["generation"], applied["generation"]);
+    assert_eq!(status["digest"], applied["digest"]);
+    let hits = |text: &str| {
+        let rules = status["rules"].as_array().cloned().unwrap_or_default();
+        rules.iter().find(|rule| rule["text"] == text).and_then(|rule| rule["hits"].as_u64())
+    };
+    assert_eq!(hits("redirect outbound -> 15001"), Some(2), "{status:#}");
+    assert_eq!(hits("exclude outbound tcp 3306"), Some(1), "{status:#}");
+    Ok(())
+}
