@@ -77,7 +77,8 @@ impl MapImage {
         self.port_tables = kept;
     }
 
-    /// Sorts the sources, and drops those that nothing refers to and all but one of equal ones.
+    /// Sorts the sources, and drops those that nothing refers to and all but one of equal ones. "No rule",
+    /// which is always there, comes first.
     fn renumber_sources(&mut self) {
         let mut used = vec![false; self.sources.len()];
         for id in source_uses(&mut self.profiles, &mut self.port_tables) {
@@ -85,13 +86,9 @@ impl MapImage {
                 *slot = true;
             }
         }
-        let mut sorted: BTreeMap<&Source, u32> = self
-            .sources
-            .iter()
-            .zip(&used)
-            .filter(|(_, used)| **used)
-            .map(|(source, _)| (source, 0))
-            .collect();
+        let no_rule = Source::default();
+        let used = self.sources.iter().zip(&used).filter(|(_, used)| **used).map(|(source, _)| source);
+        let mut sorted: BTreeMap<&Source, u32> = used.chain([&no_rule]).map(|source| (source, 0)).collect();
         for (new, number) in (0u32..).zip(sorted.values_mut()) {
             *number = new;
         }
@@ -195,9 +192,9 @@ mod tests {
             ..MapImage::default()
         };
         let other = MapImage {
-            sources: vec![source("a"), source("b")],
-            port_tables: vec![table(1), table(0)],
-            profiles: vec![profile("p", [0, 0], 1), profile("q", [0, 1], 0)],
+            sources: vec![Source::default(), source("a"), source("b")],
+            port_tables: vec![table(2), table(1)],
+            profiles: vec![profile("p", [0, 0], 2), profile("q", [0, 1], 1)],
             workloads: vec![workload("m/x", 0), workload("m/y", 1)],
             ..MapImage::default()
         };
@@ -205,6 +202,7 @@ mod tests {
         assert_eq!(canonical, other.canonical());
         assert_eq!(canonical.port_tables.len(), 2);
         assert_eq!(canonical.port_tables[0].stretches.len(), 1);
+        assert_eq!(canonical.source(SourceId(0)), &Source::default());
         assert_eq!(canonical.clone().canonical(), canonical);
     }
 }

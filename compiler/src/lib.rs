@@ -2,7 +2,18 @@
 
 pub mod ast;
 pub mod diag;
+pub mod eval;
 pub mod hir;
+pub mod ir;
+pub mod item;
+pub mod lower;
 pub mod origin;
 pub mod parse;
+pub mod region;
+pub mod resolve;
 pub mod source;
+
+#[cfg(test)]
+mod fixture;
+#[cfg(test)]
+mod laws;

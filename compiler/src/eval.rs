@@ -1,0 +1,199 @@
+//! The evaluator: what a policy means for one flow, straight from the law of deciding.
+//!
+//! It collects the boxes that match, drops those that a narrower one beats, and takes the strongest verdict
+//! that remains. It is simple on purpose: the proof holds what lowering made against it, so it shares
+//! nothing with `lower` (a test reads this file to be sure).
+
+mod contest;
+mod exempt;
+
+pub use contest::{Contender, Contest, contest};
+pub use exempt::exempt_by;
+
+use std::collections::BTreeSet;
+
+use mesh_bpf::flow::{Direction, Flow, Identity, Verdict};
+use mesh_bpf::image::Source;
+use mesh_bpf::ports::PortSet;
+use mesh_bpf::prefix::Prefix;
+
+use crate::hir::{Program, Rule, RuleId, WorkloadId};
+use crate::item::{self, BuiltIn};
+use crate::region::{self, applies, reaches, real_ports};
+
+/// One item of a rule: one box.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Item {
+    /// The rule.
+    pub rule: RuleId,
+    /// Which of its ports.
+    pub port: u32,
+    /// Which of its addresses; `None` where it has none.
+    pub address: Option<u32>,
+}
+
+/// What decided a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Decider {
+    /// No rule matched.
+    NoRule,
+    /// The language itself.
+    BuiltIn(BuiltIn),
+    /// This one of [`Program::exempts`].
+    Exempt(usize),
+    /// An item of a rule.
+    Item(Item),
+}
+
+/// The decision about one flow, with its reasons.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Evaluation {
+    /// What happens.
+    pub verdict: Verdict,
+    /// What it is credited to: the least text among equal winners.
+    pub decider: Decider,
+    /// The other winners of equal verdict.
+    pub also: Vec<Item>,
+    /// Items that matched and did not decide, with what beat each.
+    pub beaten: Vec<(Item, Decider)>,
+    /// Redirects that tie with the winner and lead elsewhere: the policy is in error.
+    pub conflict: Vec<Item>,
+}
+
+/// A box that matches a flow, with what is needed to compare it.
+struct Match {
+    item: Item,
+    source: Source,
+    prefix: Prefix,
+    ports: PortSet,
+}
+
+/// Decides one flow of a member of `workload`. Does not check the program.
+#[must_use]
+pub fn evaluate(program: &Program, workload: WorkloadId, flow: &Flow, identity: &Identity) -> Evaluation {
+    if flow.direction == Direction::Outbound
+        && let Some(index) = exempt_by(program, workload, identity)
+    {
+        return Evaluation::plain(Decider::Exempt(index));
+    }
+    let (matches, apart) = collect(program, workload, flow);
+    let (matches, dropped) = drop_sidecar_redirects(program, workload, flow, matches);
+    let default = default_decider(flow, !dropped.is_empty());
+    let mut evaluation = judge(program, &matches, default);
+    let to_sidecar = dropped.into_iter().map(|found| (found.item, Decider::BuiltIn(BuiltIn::SidecarPort)));
+    evaluation.beaten.extend(to_sidecar);
+    let built_in = Decider::BuiltIn(if flow.own { BuiltIn::OwnAddress } else { BuiltIn::Loopback });
+    evaluation.beaten.extend(apart.into_iter().map(|item| (item, built_in)));
+    evaluation
+}
+
+/// Ports that a workload redirects to, by any rule that reaches it.
+#[must_use]
+pub fn sidecar_ports(program: &Program, workload: WorkloadId) -> BTreeSet<u16> {
+    let reaching = rules_of(program, workload);
+    reaching.filter_map(|(_, rule)| rule.verdict.port()).collect()
+}
+
+/// What decides a flow that no box matches. `redirected` says that only a redirect to the sidecar's
+/// own port would have matched.
+#[must_use]
+pub fn default_decider(flow: &Flow, redirected: bool) -> Decider {
+    if redirected {
+        Decider::BuiltIn(BuiltIn::SidecarPort)
+    } else if flow.own {
+        Decider::BuiltIn(BuiltIn::OwnAddress)
+    } else if Prefix::host(flow.address).is_loopback() {
+        Decider::BuiltIn(BuiltIn::Loopback)
+    } else {
+        Decider::NoRule
+    }
+}
+
+impl Evaluation {
+    const fn plain(decider: Decider) -> Self {
+        Self {
+            verdict: Verdict::Excluded,
+            decider,
+            also: Vec::new(),
+            beaten: Vec::new(),
+            conflict: Vec::new(),
+        }
+    }
+}
+
+fn rules_of(program: &Program, workload: WorkloadId) -> impl Iterator<Item = (RuleId, &Rule)> {
+    (0u32..).map(RuleId).zip(&program.rules).filter(move |(_, rule)| {
+        program.scopes.get(rule.scope.index()).is_some_and(|scope| applies(scope, workload))
+    })
+}
+
+/// The boxes that match the flow; and those that hold it but do not reach in there, since it is to a
+/// loopback address or one of the member's own.
+fn collect(program: &Program, workload: WorkloadId, flow: &Flow) -> (Vec<Match>, Vec<Item>) {
+    let (mut matches, mut apart) = (Vec::new(), Vec::new());
+    for (id, rule) in rules_of(program, workload).filter(|(_, rule)| rule.direction == flow.direction) {
+        let items = (0u32..).zip(&rule.ports).filter(|(_, item)| item.protocol == flow.protocol);
+        for (port, port_item) in items.filter(|(_, item)| item.ports.set().contains(flow.port)) {
+            for (address, prefix) in prefixes(rule).filter(|(_, prefix)| prefix.contains(flow.address)) {
+                let item = Item { rule: id, port, address };
+                if reaches(prefix, flow.address, flow.own) {
+                    let source = item::rule_source(program, rule, port_item);
+                    matches.push(Match { item, source, prefix, ports: real_ports(&port_item.ports) });
+                } else {
+                    apart.push(item);
+                }
+            }
+        }
+    }
+    (matches, apart)
+}
+
+/// The prefixes of a rule's boxes.
+fn prefixes(rule: &Rule) -> impl Iterator<Item = (Option<u32>, Prefix)> {
+    let any = rule.addresses.is_empty().then_some((None, Prefix::Any));
+    any.into_iter().chain((0u32..).zip(&rule.addresses).map(|(index, item)| (Some(index), item.prefix)))
+}
+
+/// No port that the workload redirects to is redirected inbound.
+fn drop_sidecar_redirects(
+    program: &Program,
+    workload: WorkloadId,
+    flow: &Flow,
+    matches: Vec<Match>,
+) -> (Vec<Match>, Vec<Match>) {
+    let closed =
+        flow.direction == Direction::Inbound && sidecar_ports(program, workload).contains(&flow.port);
+    let redirects = |found: &Match| {
+        program.rules.get(found.item.rule.index()).is_some_and(|rule| rule.verdict.port().is_some())
+    };
+    matches.into_iter().partition(|found| !(closed && redirects(found)))
+}
+
+/// Applies the law to boxes that all match one flow.
+fn judge(program: &Program, matches: &[Match], default: Decider) -> Evaluation {
+    let mut order: Vec<&Match> = matches.iter().collect();
+    order.sort_by_key(|found| (item::order(&found.source, found.prefix), found.item));
+    let contenders: Vec<Contender<'_>> = order.iter().filter_map(|found| contender(program, found)).collect();
+    let contest = contest(&contenders);
+    let item = |index: usize| order.get(index).map(|found| found.item);
+    let Some((verdict, winner)) = contest.winner.and_then(|(verdict, index)| Some((verdict, item(index)?)))
+    else {
+        return Evaluation::plain(default);
+    };
+    Evaluation {
+        verdict,
+        decider: Decider::Item(winner),
+        also: contest.also.iter().filter_map(|&index| item(index)).collect(),
+        beaten: (contest.beaten.iter())
+            .filter_map(|&(loser, by)| Some((item(loser)?, Decider::Item(item(by)?))))
+            .collect(),
+        conflict: contest.conflict.iter().filter_map(|&index| item(index)).collect(),
+    }
+}
+
+fn contender<'p>(program: &'p Program, found: &'p Match) -> Option<Contender<'p>> {
+    let rule = program.rules.get(found.item.rule.index())?;
+    let scope = program.scopes.get(rule.scope.index())?;
+    let bounds = region::FlowBox { scope, ports: &found.ports, prefix: found.prefix };
+    Some(Contender { bounds, always: rule.always, verdict: rule.verdict })
+}

@@ -1,0 +1,168 @@
+//! The canonical text of one item: a box as compiled output, `explain` and counters name it.
+//!
+//! Text is all that this module makes of a rule. It decides nothing, so that lowering and the evaluator may
+//! both use it and still be independent of each other.
+
+use std::fmt::Write as _;
+
+use mesh_bpf::flow::{Direction, Protocol, Verdict};
+use mesh_bpf::image::{Source, SourceKind};
+use mesh_bpf::prefix::Prefix;
+
+use crate::hir::{Exempted, PortItem, Ports, Program, Rule};
+
+/// What the language itself decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum BuiltIn {
+    /// A loopback address that no rule names.
+    Loopback,
+    /// One of the member's own addresses that no rule names.
+    OwnAddress,
+    /// An inbound connection to a port that the workload redirects to.
+    SidecarPort,
+}
+
+impl BuiltIn {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Loopback, Self::OwnAddress, Self::SidecarPort];
+
+    /// The word that stands for it in the compiled output.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Loopback => "loopback",
+            Self::OwnAddress => "own-address",
+            Self::SidecarPort => "sidecar-port",
+        }
+    }
+
+    /// As a source of the map image.
+    #[must_use]
+    pub fn source(self) -> Source {
+        Source { kind: SourceKind::BuiltIn, head: self.word().to_owned(), ..Source::default() }
+    }
+}
+
+/// The source of the box that `rule` and one of its port items stand for, without its address.
+#[must_use]
+pub fn rule_source(program: &Program, rule: &Rule, ports: &PortItem) -> Source {
+    let scope = program.scopes.get(rule.scope.index()).map_or("", |scope| scope.name.as_str());
+    source(scope, rule.always, rule.direction, rule.verdict, ports.protocol, &ports.ports)
+}
+
+/// The source of one box, without its address.
+#[must_use]
+pub fn source(
+    scope: &str,
+    always: bool,
+    direction: Direction,
+    verdict: Verdict,
+    protocol: Protocol,
+    ports: &Ports,
+) -> Source {
+    let mut head = String::with_capacity(40);
+    if always {
+        head.push_str("always ");
+    }
+    head.push_str(verb(verdict));
+    // Writing to a string does not fail.
+    let _ = write!(head, " {direction} {protocol}");
+    write_ports(&mut head, ports);
+    Source {
+        kind: SourceKind::Rule,
+        scope: scope.to_owned(),
+        head,
+        direction: Some(direction),
+        tail: tail(verdict),
+    }
+}
+
+/// The source of an `exempt` item.
+#[must_use]
+pub fn exempt_source(scope: &str, who: &Exempted) -> Source {
+    let head = match who {
+        Exempted::Uid(range) => format!("exempt uid {range}"),
+        Exempted::Gid(range) => format!("exempt gid {range}"),
+        Exempted::Cgroup(path) => format!("exempt cgroup \"{path}\""),
+    };
+    Source { kind: SourceKind::Exempt, scope: scope.to_owned(), head, ..Source::default() }
+}
+
+/// What orders items of equal verdict: their text without address and, of equal texts, the longer prefix,
+/// then the scope. The least one is credited with a flow.
+///
+/// The address comes second so that the order is the same for every prefix with the same rules.
+#[must_use]
+pub fn order<'a>(
+    source: &'a Source,
+    prefix: Prefix,
+) -> (&'a str, &'a str, std::cmp::Reverse<(bool, u8)>, &'a str) {
+    let length = match prefix {
+        Prefix::Any => (false, 0),
+        Prefix::V4 { len, .. } | Prefix::V6 { len, .. } => (true, len),
+    };
+    (&source.head, &source.tail, std::cmp::Reverse(length), &source.scope)
+}
+
+/// ` tcp 80`, ` tcp` and ` tcp not 25, 80` without the protocol: nothing for all ports.
+pub(crate) fn write_ports(text: &mut String, ports: &Ports) {
+    let _ = match ports {
+        Ports::All => Ok(()),
+        Ports::Range(range) => write!(text, " {range}"),
+        Ports::Not(others) => write!(text, " not {others}"),
+    };
+}
+
+const fn verb(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Excluded => "exclude",
+        Verdict::Redirected { .. } => "redirect",
+        Verdict::Denied => "deny",
+    }
+}
+
+fn tail(verdict: Verdict) -> String {
+    match verdict {
+        Verdict::Redirected { port, transparent } => {
+            format!(" -> {port}{}", if transparent { " transparent" } else { "" })
+        }
+        Verdict::Excluded | Verdict::Denied => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mesh_bpf::ports::PortRange;
+
+    use super::*;
+
+    #[test]
+    fn text_is_the_box_alone() {
+        let verdict = Verdict::Redirected { port: 15443, transparent: true };
+        let ports = Ports::Range(PortRange::single(443));
+        let source = source("m/cart", true, Direction::Outbound, verdict, Protocol::Tcp, &ports);
+        let prefix = Prefix::V4 { bits: 0x0a00_0000, len: 8 };
+        assert_eq!(
+            source.text(prefix),
+            "always redirect outbound tcp 443 to 10.0.0.0/8 -> 15443 transparent"
+        );
+        assert_eq!(source.text(Prefix::Any), "always redirect outbound tcp 443 -> 15443 transparent");
+    }
+
+    #[test]
+    fn not_keeps_its_list_in_one_item() {
+        let others = [25, 80].map(PortRange::single).into_iter().collect();
+        let source =
+            source("", false, Direction::Inbound, Verdict::Excluded, Protocol::Tcp, &Ports::Not(others));
+        assert_eq!(source.text(Prefix::Any), "exclude inbound tcp not 25, 80");
+    }
+
+    #[test]
+    fn of_equal_texts_the_longer_prefix_comes_first() {
+        let source = source("", false, Direction::Outbound, Verdict::Excluded, Protocol::Tcp, &Ports::All);
+        let short = Prefix::V4 { bits: 0, len: 0 };
+        let long = Prefix::V4 { bits: 0, len: 9 };
+        assert!(order(&source, long) < order(&source, short));
+        assert!(order(&source, short) < order(&source, Prefix::Any));
+    }
+}

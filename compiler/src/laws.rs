@@ -1,0 +1,243 @@
+//! The laws of the language, held by random programs: the evaluator, brute force and the programs' model over
+//! the packed tables agree on every flow; order and layout of the source change no byte.
+
+use mesh_bpf::flow::{Direction, Flow, Identity, Protocol, Verdict};
+use mesh_bpf::image::{MapImage, Source};
+use mesh_bpf::prefix::Prefix;
+use mesh_bpf::sim::{Decided, Sim};
+use proptest::prelude::*;
+
+use crate::eval::{self, Decider};
+use crate::fixture::Fixture;
+use crate::hir::{Program, WorkloadId};
+use crate::item;
+use crate::lower;
+
+const WORKLOADS: [&str; 3] = ["a", "b", "c"];
+const SCOPES: [&str; 7] = ["", "m", "m+a,b", "m+b,c", "m+a,b,c", "m/a", "m/b"];
+const PORTS: [&str; 16] = [
+    "",
+    "tcp",
+    "udp",
+    "any",
+    "tcp 2",
+    "tcp 3",
+    "tcp 2-3",
+    "tcp 1-65535",
+    "tcp 3-7",
+    "tcp 5-9",
+    "tcp not 3",
+    "tcp not 2,7",
+    "udp 5",
+    "udp 2-65535",
+    "tcp 2,4-5",
+    "tcp not 1-3",
+];
+const ADDRESSES: [&str; 18] = [
+    "",
+    "",
+    "",
+    "0.0.0.0/0",
+    "::/0",
+    "10.0.0.0/8",
+    "10.0.0.0/31",
+    "10.0.0.0",
+    "10.0.0.1",
+    "10.0.0.0/30",
+    "127.0.0.0/8",
+    "127.0.0.1",
+    "::1",
+    "fd00::/8",
+    "fd00::1",
+    "0.0.0.0",
+    "10.0.0.0/31,10.0.0.4",
+    "126.0.0.0/7",
+];
+const FLOW_ADDRESSES: [&str; 12] = [
+    "10.0.0.0",
+    "10.0.0.1",
+    "10.0.0.2",
+    "10.0.0.4",
+    "10.1.0.0",
+    "8.8.8.8",
+    "127.0.0.1",
+    "127.0.0.2",
+    "0.0.0.0",
+    "::1",
+    "fd00::1",
+    "fe80::9",
+];
+const FLOW_PORTS: [u16; 12] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 15001, 65535];
+
+/// One rule: its scope, and its text.
+pub(crate) fn rule() -> impl Strategy<Value = (String, String)> {
+    let verb = prop_oneof![
+        Just(("exclude", "")),
+        Just(("deny", "")),
+        Just(("redirect", " -> 4")),
+        Just(("redirect", " -> 9 transparent"))
+    ];
+    let pick = |all: &'static [&'static str]| prop::sample::select(all);
+    (pick(&SCOPES), prop::bool::weighted(0.15), verb, any::<bool>(), pick(&PORTS), pick(&ADDRESSES)).prop_map(
+        |(scope, always, (verb, tail), inbound, ports, addresses)| {
+            let always = if always { "always " } else { "" };
+            let (direction, preposition) = if inbound { ("inbound", "from") } else { ("outbound", "to") };
+            let address =
+                if addresses.is_empty() { String::new() } else { format!(" {preposition} {addresses}") };
+            (scope.to_owned(), format!("{always}{verb} {direction} {ports}{address}{tail}"))
+        },
+    )
+}
+
+pub(crate) fn program(rules: &[(String, String)]) -> Program {
+    let mut fixture = Fixture::new(&WORKLOADS);
+    for (scope, rule) in rules {
+        fixture.rule(scope, rule);
+    }
+    fixture.program
+}
+
+fn flows() -> impl Iterator<Item = Flow> {
+    Direction::ALL.into_iter().flat_map(|direction| {
+        Protocol::ALL.into_iter().flat_map(move |protocol| {
+            FLOW_ADDRESSES.into_iter().flat_map(move |address| {
+                FLOW_PORTS.into_iter().flat_map(move |port| {
+                    [false, true].map(|own| {
+                        let address = address.parse().unwrap();
+                        Flow { direction, protocol, address, port, own }
+                    })
+                })
+            })
+        })
+    })
+}
+
+/// What the evaluator credits the flow to.
+fn credited(program: &Program, decider: Decider) -> (Source, Prefix) {
+    match decider {
+        Decider::NoRule => (Source::default(), Prefix::Any),
+        Decider::BuiltIn(built_in) => (built_in.source(), Prefix::Any),
+        Decider::Exempt(_) => unreachable!("no identity was given"),
+        Decider::Item(one) => {
+            let rule = &program.rules[one.rule.index()];
+            let prefix = one.address.map_or(Prefix::Any, |index| rule.addresses[index as usize].prefix);
+            (item::rule_source(program, rule, &rule.ports[one.port as usize]), prefix)
+        }
+    }
+}
+
+/// The law once more, as plainly as it can be said: no struct of the compiler but the rules themselves.
+fn brute_force(program: &Program, workload: WorkloadId, flow: &Flow) -> Option<Verdict> {
+    let loopback = Prefix::host(flow.address).is_loopback();
+    let mut boxes = Vec::new();
+    let reaching = |rule: &&crate::hir::Rule| {
+        let scope = &program.scopes[rule.scope.index()];
+        scope.level == crate::hir::Level::Top || scope.members.contains(&workload)
+    };
+    let rules: Vec<_> = program.rules.iter().filter(reaching).collect();
+    let sidecar = rules.iter().any(|rule| rule.verdict.port() == Some(flow.port));
+    for rule in rules.iter().filter(|rule| rule.direction == flow.direction) {
+        if flow.direction == Direction::Inbound && sidecar && rule.verdict.port().is_some() {
+            continue;
+        }
+        let mut prefixes: Vec<Prefix> = rule.addresses.iter().map(|item| item.prefix).collect();
+        if prefixes.is_empty() {
+            prefixes.push(Prefix::Any);
+        }
+        for ports in rule.ports.iter().filter(|ports| ports.protocol == flow.protocol) {
+            let set: Vec<bool> = (1..=65535).map(|port| ports.ports.set().contains(port)).collect();
+            for &prefix in prefixes.iter().filter(|prefix| prefix.contains(flow.address)) {
+                let inside = if flow.own { prefix.is_host() } else { !loopback || prefix.is_loopback() };
+                if inside && set[usize::from(flow.port) - 1] {
+                    boxes.push((rule, prefix, set.clone()));
+                }
+            }
+        }
+    }
+    if boxes.iter().any(|(rule, ..)| rule.always) {
+        boxes.retain(|(rule, ..)| rule.always);
+    }
+    let within = |a: &(&&crate::hir::Rule, Prefix, Vec<bool>),
+                  b: &(&&crate::hir::Rule, Prefix, Vec<bool>)| {
+        b.1.covers(a.1)
+            && program.scopes[b.0.scope.index()].covers(&program.scopes[a.0.scope.index()])
+            && a.2.iter().zip(&b.2).all(|(a, b)| *b || !a)
+    };
+    let left: Vec<_> = boxes
+        .iter()
+        .filter(|one| !boxes.iter().any(|other| within(other, one) && !within(one, other)))
+        .collect();
+    let verdicts: Vec<Verdict> = left.iter().map(|(rule, ..)| rule.verdict).collect();
+    if verdicts.contains(&Verdict::Denied) {
+        return Some(Verdict::Denied);
+    }
+    if verdicts.is_empty() || verdicts.contains(&Verdict::Excluded) {
+        return Some(Verdict::Excluded);
+    }
+    // Redirects that tie have no verdict.
+    verdicts.iter().all(|verdict| *verdict == verdicts[0]).then(|| verdicts[0])
+}
+
+fn check_flows(program: &Program, image: &MapImage) {
+    let tables = mesh_bpf::pack::pack(image).unwrap();
+    let sim = Sim::new(&tables).unwrap();
+    for (index, workload) in image.workloads.iter().enumerate() {
+        let id = WorkloadId(u32::try_from(index).unwrap());
+        for flow in flows() {
+            let evaluation = eval::evaluate(program, id, &flow, &Identity::default());
+            let Some(Decided::Policy(hit)) = sim.decide(workload.profile, &flow, &Identity::default()) else {
+                panic!("nothing decided {flow:?}");
+            };
+            let (source, prefix) = credited(program, evaluation.decider);
+            assert_eq!(hit.verdict, evaluation.verdict, "{} {flow:?}", workload.name);
+            assert_eq!(image.source(hit.source), &source, "{} {flow:?}", workload.name);
+            if matches!(evaluation.decider, Decider::Item(_)) {
+                assert_eq!(hit.item, prefix, "{} {flow:?}", workload.name);
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn evaluator_and_tables_agree(rules in prop::collection::vec(rule(), 0..12)) {
+        let program = program(&rules);
+        check_flows(&program, &lower::lower(&program));
+    }
+
+    #[test]
+    fn order_changes_no_byte(rules in prop::collection::vec(rule(), 0..12), seed in any::<u64>()) {
+        let mut shuffled = rules.clone();
+        let len = shuffled.len().max(1);
+        shuffled.rotate_left(usize::try_from(seed % len as u64).unwrap());
+        shuffled.reverse();
+        prop_assert_eq!(lower::lower(&program(&rules)), lower::lower(&program(&shuffled)));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+
+    #[test]
+    fn the_evaluator_is_the_law(rules in prop::collection::vec(rule(), 0..8)) {
+        let program = program(&rules);
+        let mut conflicts = false;
+        for workload in (0..3).map(WorkloadId) {
+            for flow in flows().step_by(7) {
+                let evaluation = eval::evaluate(&program, workload, &flow, &Identity::default());
+                match brute_force(&program, workload, &flow) {
+                    Some(verdict) => prop_assert_eq!(evaluation.verdict, verdict, "{:?}", flow),
+                    None => {
+                        conflicts = true;
+                        prop_assert!(!evaluation.conflict.is_empty());
+                    }
+                }
+            }
+        }
+        if conflicts {
+            prop_assert!(!lower::resolve(&program).1.is_empty());
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! From the IR to the map image: items become sources, and all of it its one canonical form.
+
+use mesh_bpf::image::{
+    Acceleration, Decision, Exempt, MapImage, Node, PortTable, PortTableId, Profile, ProfileId, Side, Source,
+    SourceId, Workload,
+};
+
+use super::mutant::{Mutant, mutated};
+use crate::hir::{MeshId, Program};
+use crate::ir::{self, Decider, Ir};
+use crate::item::{self, BuiltIn};
+
+/// Gives the IR the shape of the kernel's tables. Does not resolve anything.
+pub(crate) fn image(program: &Program, ir: Ir) -> MapImage {
+    let numbers = Numbers { items: ir.sources.len(), built_ins: ir.sources.len() + ir.items.len() };
+    let mut sources = ir.sources;
+    sources.extend(ir.items.iter().map(|item| {
+        let scope = program.scopes.get(item.scope.index()).map_or("", |scope| scope.name.as_str());
+        item::source(scope, item.always, item.direction, item.verdict, item.protocol, &item.ports)
+    }));
+    sources.extend(BuiltIn::ALL.map(BuiltIn::source));
+    sources.push(Source::default());
+    let workloads = (program.workloads.iter().zip(&ir.profile_of))
+        .map(|(workload, &profile)| Workload {
+            name: format!("{}/{}", mesh_name(program, workload.mesh), workload.name),
+            selector: workload.selector.clone(),
+            profile: ProfileId(profile),
+        })
+        .collect();
+    let image = MapImage {
+        meshes: program.meshes.iter().map(|mesh| mesh.name.clone()).collect(),
+        sources,
+        port_tables: ir.tables.iter().map(|table| numbers.table(table)).collect(),
+        profiles: ir.profiles.into_iter().map(|profile| numbers.profile(profile)).collect(),
+        workloads,
+    };
+    if mutated(Mutant::ImageIsNotCanonical) { image } else { image.canonical() }
+}
+
+fn mesh_name(program: &Program, mesh: MeshId) -> &str {
+    program.meshes.get(mesh.index()).map_or("", |mesh| mesh.name.as_str())
+}
+
+/// Where items and built-ins begin among the sources; "no rule" is the last.
+struct Numbers {
+    items: usize,
+    built_ins: usize,
+}
+
+impl Numbers {
+    fn source(&self, decider: Decider) -> SourceId {
+        let index = match decider {
+            Decider::Item(item) => self.items + item.0 as usize,
+            Decider::BuiltIn(built_in) => self.built_ins + built_in as usize,
+            Decider::NoRule => self.built_ins + BuiltIn::ALL.len(),
+        };
+        SourceId(super::count(index))
+    }
+
+    fn table(&self, table: &ir::PortIntervals) -> PortTable {
+        let decision = |outcome: ir::Outcome| Decision {
+            verdict: outcome.verdict,
+            source: self.source(outcome.decider),
+            up: outcome.up,
+        };
+        PortTable { stretches: table.iter().map(|&(first, outcome)| (first, decision(outcome))).collect() }
+    }
+
+    fn profile(&self, profile: ir::Profile) -> Profile {
+        let ir::Profile { name, sides, exempt, acceleration, .. } = profile;
+        Profile {
+            name,
+            sides: sides.map(|side| Side { tree: self.nodes(&side.tree), own: self.nodes(&side.own) }),
+            exempt: if mutated(Mutant::ExemptionsAreLost) { Exempt::default() } else { exempt },
+            missing_sidecar_refuse: profile.missing_sidecar_refuse,
+            failed_attach_refuse: profile.failed_attach_refuse,
+            acceleration: if mutated(Mutant::AccelerationIsLost) {
+                Acceleration::default()
+            } else {
+                acceleration
+            },
+        }
+    }
+
+    fn nodes(&self, nodes: &[ir::Node]) -> Vec<Node> {
+        let table = |id: ir::TableId| PortTableId(id.0);
+        let node = |node: &ir::Node| Node {
+            prefix: node.prefix,
+            source: self.source(node.least),
+            ports: node.tables.map(table),
+        };
+        nodes.iter().map(node).collect()
+    }
+}

@@ -1,0 +1,176 @@
+//! The distinct boxes of a program, without their addresses.
+
+use std::collections::HashMap;
+
+use mesh_bpf::flow::Verdict;
+use mesh_bpf::image::Source;
+use mesh_bpf::ports::{PortRange, PortSet};
+
+use crate::hir::{PortItem, Program, Rule};
+use crate::ir::{Item, ItemId};
+use crate::item;
+use crate::region::real_ports;
+
+/// A set of items of [`Groups`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct GroupId(pub(crate) u32);
+
+/// Everything about items that resolving needs, in dense arrays.
+pub(crate) struct Items {
+    pub(crate) items: Vec<Item>,
+    /// Their text without address.
+    pub(crate) sources: Vec<Source>,
+    pub(crate) extents: Vec<Extent>,
+    /// For each rule, the items of its ports.
+    pub(crate) group_of_rule: Vec<GroupId>,
+}
+
+/// An item's ports and its rank.
+#[derive(Clone, Debug)]
+pub(crate) struct Extent {
+    /// The lowest and the highest of its ports; none if it has no port.
+    pub(crate) hull: Option<PortRange>,
+    /// All its ports, where there are holes between those two.
+    pub(crate) holed: Option<PortSet>,
+    /// `deny` 0, `exclude` 1, `redirect` 2.
+    pub(crate) weakness: u8,
+    /// Place of its text without address among all texts.
+    pub(crate) text: u32,
+    /// Place of its scope's name among all scopes.
+    pub(crate) scope: u32,
+}
+
+/// Interned sets of items.
+pub(crate) struct Groups {
+    sets: Vec<Vec<ItemId>>,
+    ids: HashMap<Vec<ItemId>, GroupId>,
+}
+
+impl Default for Groups {
+    fn default() -> Self {
+        let mut groups = Self { sets: Vec::new(), ids: HashMap::new() };
+        groups.intern(Vec::new());
+        groups
+    }
+}
+
+impl Groups {
+    /// The group of no items: the first.
+    #[expect(clippy::unused_self, reason = "a group is only of use with the sets that it is one of")]
+    pub(crate) const fn nothing(&self) -> GroupId {
+        GroupId(0)
+    }
+
+    /// The id of a set, which is sorted and distinct.
+    pub(crate) fn intern(&mut self, set: Vec<ItemId>) -> GroupId {
+        if let Some(&id) = self.ids.get(&set) {
+            return id;
+        }
+        let id = GroupId(super::count(self.sets.len()));
+        self.sets.push(set.clone());
+        self.ids.insert(set, id);
+        id
+    }
+
+    /// The items of a group.
+    pub(crate) fn get(&self, id: GroupId) -> &[ItemId] {
+        self.sets.get(id.0 as usize).map_or(&[], Vec::as_slice)
+    }
+
+    /// The group of everything in `parts`.
+    pub(crate) fn union(&mut self, parts: &[GroupId]) -> GroupId {
+        if let [only] = parts {
+            return *only;
+        }
+        let mut set: Vec<ItemId> = parts.iter().flat_map(|&part| self.get(part).iter().copied()).collect();
+        set.sort_unstable();
+        set.dedup();
+        self.intern(set)
+    }
+}
+
+impl Items {
+    /// Collects the items of all rules, and the sets of them that rules have. Does not look at addresses.
+    pub(crate) fn of(program: &Program) -> (Self, Groups) {
+        let mut intern = Interner::default();
+        let group_of_rule = program.rules.iter().map(|rule| intern.group(rule)).collect();
+        let sources: Vec<Source> = intern.items.iter().map(|item| source(program, item)).collect();
+        let texts = ranks(&sources, |source| (&source.head, &source.tail));
+        let scopes = ranks(&program.scopes, |scope| &scope.name);
+        let extents = (intern.items.iter().zip(&texts))
+            .map(|(item, &text)| extent(item, text, scopes.get(item.scope.index()).copied().unwrap_or(0)))
+            .collect();
+        (Self { items: intern.items, sources, extents, group_of_rule }, intern.groups)
+    }
+}
+
+#[derive(Default)]
+struct Interner {
+    items: Vec<Item>,
+    ids: HashMap<Item, ItemId>,
+    groups: Groups,
+}
+
+impl Interner {
+    fn group(&mut self, rule: &Rule) -> GroupId {
+        let mut set: Vec<ItemId> = rule.ports.iter().map(|ports| self.item(rule, ports)).collect();
+        set.sort_unstable();
+        set.dedup();
+        self.groups.intern(set)
+    }
+
+    fn item(&mut self, rule: &Rule, ports: &PortItem) -> ItemId {
+        let item = Item {
+            scope: rule.scope,
+            always: rule.always,
+            direction: rule.direction,
+            verdict: rule.verdict,
+            protocol: ports.protocol,
+            ports: ports.ports.clone(),
+        };
+        if let Some(&id) = self.ids.get(&item) {
+            return id;
+        }
+        let id = ItemId(super::count(self.items.len()));
+        self.items.push(item.clone());
+        self.ids.insert(item, id);
+        id
+    }
+}
+
+fn source(program: &Program, item: &Item) -> Source {
+    let scope = program.scopes.get(item.scope.index()).map_or("", |scope| scope.name.as_str());
+    item::source(scope, item.always, item.direction, item.verdict, item.protocol, &item.ports)
+}
+
+fn extent(item: &Item, text: u32, scope: u32) -> Extent {
+    let set = real_ports(&item.ports);
+    let (first, last) = (set.ranges().first(), set.ranges().last());
+    let hull = first.zip(last).map(|(first, last)| PortRange { first: first.first, last: last.last });
+    let weakness = match item.verdict {
+        Verdict::Denied => 0,
+        Verdict::Excluded => 1,
+        Verdict::Redirected { .. } => 2,
+    };
+    Extent { hull, holed: (set.ranges().len() > 1).then_some(set), weakness, text, scope }
+}
+
+/// The place of each thing's key among all distinct keys.
+fn ranks<'a, T, K: Ord>(things: &'a [T], key: impl Fn(&'a T) -> K) -> Vec<u32> {
+    let mut order: Vec<(K, usize)> =
+        things.iter().enumerate().map(|(index, thing)| (key(thing), index)).collect();
+    order.sort_unstable();
+    let mut ranks = vec![0; things.len()];
+    let mut rank = 0u32;
+    let mut previous: Option<&K> = None;
+    for (key, index) in &order {
+        if previous.is_some_and(|previous| previous != key) {
+            rank += 1;
+        }
+        previous = Some(key);
+        if let Some(slot) = ranks.get_mut(*index) {
+            *slot = rank;
+        }
+    }
+    ranks
+}

@@ -1,0 +1,96 @@
+//! Which words of the source each item comes from.
+//!
+//! File and line live beside the map image, never in it: they may change while the image does not.
+
+use std::collections::BTreeMap;
+
+use mesh_bpf::image::Source;
+use mesh_bpf::prefix::Prefix;
+
+use crate::hir::{Program, RuleId};
+use crate::item;
+use crate::source::Span;
+
+/// The words of one item.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ItemOrigin {
+    /// The whole rule.
+    pub rule: Span,
+    /// Its ports, or its verb where none are written.
+    pub ports: Span,
+    /// The address, where it has one.
+    pub address: Option<Span>,
+    /// The rule; none for `exempt` and `accelerate`.
+    pub id: Option<RuleId>,
+}
+
+/// From items to the words that they come from.
+#[derive(Clone, Debug, Default)]
+pub struct Origins {
+    /// For each source the rules that have it, with the words of the ports.
+    sources: BTreeMap<Source, Vec<(Option<RuleId>, Span, Span)>>,
+    /// For each rule its addresses, sorted.
+    addresses: Vec<Vec<(Prefix, Span)>>,
+}
+
+impl Origins {
+    /// Collects the words of every item of a program.
+    #[must_use]
+    pub fn of(program: &Program) -> Self {
+        let mut origins = Self::default();
+        for (id, rule) in (0u32..).map(RuleId).zip(&program.rules) {
+            for ports in &rule.ports {
+                let source = item::rule_source(program, rule, ports);
+                origins.sources.entry(source).or_default().push((Some(id), rule.span, ports.span));
+            }
+            let mut addresses: Vec<(Prefix, Span)> =
+                rule.addresses.iter().map(|item| (item.prefix, item.span)).collect();
+            addresses.sort_unstable();
+            origins.addresses.push(addresses);
+        }
+        for exempt in &program.exempts {
+            let scope = program.scopes.get(exempt.scope.index()).map_or("", |scope| scope.name.as_str());
+            let source = item::exempt_source(scope, &exempt.who);
+            origins.sources.entry(source).or_default().push((None, exempt.span, exempt.span));
+        }
+        for (source, span) in super::acceleration::written(program) {
+            origins.sources.entry(source).or_default().push((None, span, span));
+        }
+        origins
+    }
+
+    /// Where the item of `source` whose address is `prefix` is written: every place, in source order.
+    #[must_use]
+    pub fn of_item(&self, source: &Source, prefix: Prefix) -> Vec<ItemOrigin> {
+        let mut places = Vec::new();
+        for &(id, rule, ports) in self.sources.get(source).into_iter().flatten() {
+            let addresses = id.and_then(|id| self.addresses.get(id.index())).map_or(&[][..], Vec::as_slice);
+            if addresses.is_empty() {
+                if prefix == Prefix::Any {
+                    places.push(ItemOrigin { rule, ports, address: None, id });
+                }
+                continue;
+            }
+            let from = addresses.partition_point(|&(other, _)| other < prefix);
+            let named = addresses.get(from..).unwrap_or_default();
+            for &(_, span) in named.iter().take_while(|&&(other, _)| other == prefix) {
+                places.push(ItemOrigin { rule, ports, address: Some(span), id });
+            }
+        }
+        places.sort_unstable();
+        places
+    }
+
+    /// Where any item of `source` is written, the first in source order.
+    #[must_use]
+    pub fn of_source(&self, source: &Source) -> Option<Span> {
+        self.sources.get(source)?.iter().map(|&(_, rule, _)| rule).min()
+    }
+
+    /// Every source with the first place where it is written.
+    pub fn sources(&self) -> impl Iterator<Item = (&Source, Span)> {
+        self.sources
+            .iter()
+            .filter_map(|(source, places)| Some((source, places.iter().map(|&(_, rule, _)| rule).min()?)))
+    }
+}

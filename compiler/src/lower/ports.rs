@@ -1,0 +1,321 @@
+//! Resolves the ports of one node: of the boxes on its way to the root, which decides at which port.
+//!
+//! The ports are swept from low to high. No two boxes are compared unless they meet at a port, and where
+//! many do, [`thin`](super::thin) first leaves only those that are the narrowest of their place.
+
+use mesh_bpf::flow::Verdict;
+use mesh_bpf::ports::PortSet;
+
+use super::items::Items;
+use super::mutant::{Mutant, mutated};
+use super::thin::{self, Piece};
+use crate::hir::{Level, Scope};
+use crate::ir::{Decider, ItemId, Outcome, PortIntervals};
+use crate::item::BuiltIn;
+
+/// Above this many boxes it pays to thin them out first.
+const MANY: usize = 32;
+
+/// A box on the way from the root to a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Contender {
+    pub(crate) item: ItemId,
+    /// How many nodes below the root it is written.
+    pub(crate) depth: u8,
+}
+
+/// Two redirects that tie at a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Tie {
+    pub(crate) port: u16,
+    pub(crate) one: Contender,
+    pub(crate) other: Contender,
+}
+
+/// What resolving needs to know beside the boxes.
+pub(crate) struct Resolver<'a> {
+    pub(crate) items: &'a Items,
+    pub(crate) scopes: &'a [Scope],
+    /// Ports that the profile redirects to: there nothing is redirected inbound.
+    pub(crate) sidecar_ports: &'a PortSet,
+}
+
+/// The ports of a node.
+pub(crate) struct Resolved {
+    pub(crate) intervals: PortIntervals,
+    pub(crate) ties: Vec<Tie>,
+}
+
+/// Who won at a stretch of ports, until the next one begins.
+type Stretches = Vec<(u16, Option<Contender>)>;
+
+impl Resolver<'_> {
+    /// Resolves all ports. `contenders` are of one direction and protocol; `depth` is the node's own;
+    /// `default` decides where none matches.
+    pub(crate) fn resolve(
+        &self,
+        contenders: &[Contender],
+        depth: u8,
+        inbound: bool,
+        default: Decider,
+    ) -> Resolved {
+        let mut ties = Vec::new();
+        let open = self.layered(contenders, &mut ties);
+        let closes = inbound && !self.sidecar_ports.is_empty() && !mutated(Mutant::SidecarPortsStayOpen);
+        let intervals = if closes && contenders.iter().any(|one| self.redirects(*one)) {
+            let standing: Vec<Contender> =
+                contenders.iter().copied().filter(|one| !self.redirects(*one)).collect();
+            let closed = self.layered(&standing, &mut Vec::new());
+            ties.retain(|tie| !self.sidecar_ports.contains(tie.port));
+            self.splice(&open, &closed, depth, default)
+        } else {
+            open.iter().map(|&(first, won)| (first, self.outcome(won, depth, default))).collect()
+        };
+        Resolved { intervals: from_zero(intervals), ties }
+    }
+
+    /// Boxes with `always` decide wherever one matches; below them the others.
+    fn layered(&self, contenders: &[Contender], ties: &mut Vec<Tie>) -> Stretches {
+        let (always, others): (Vec<Contender>, Vec<Contender>) =
+            contenders.iter().partition(|one| self.is_always(**one));
+        if always.is_empty() || mutated(Mutant::AlwaysIsIgnored) {
+            return self.sweep(contenders, ties);
+        }
+        let over = self.sweep(&always, ties);
+        let mut under_ties = Vec::new();
+        let under = self.sweep(&others, &mut under_ties);
+        ties.extend(under_ties.into_iter().filter(|tie| at(&over, tie.port).is_none()));
+        overlay(&over, &under, |_, over, under| over.or(under))
+    }
+
+    /// `closed` at the ports of sidecars, `open` elsewhere.
+    fn splice(&self, open: &Stretches, closed: &Stretches, depth: u8, default: Decider) -> PortIntervals {
+        let mut cuts: Vec<u16> = vec![1];
+        for range in self.sidecar_ports.ranges() {
+            cuts.extend([Some(range.first), range.last.checked_add(1)].into_iter().flatten());
+        }
+        let both = overlay(open, closed, |_, open, closed| (open, closed));
+        overlay(
+            &both,
+            &cuts.into_iter().map(|cut| (cut, ())).collect::<Vec<_>>(),
+            |port, (open, closed), ()| {
+                if !self.sidecar_ports.contains(port) {
+                    self.outcome(open, depth, default)
+                } else if closed.is_none() && open.is_some() {
+                    self.outcome(None, depth, Decider::BuiltIn(BuiltIn::SidecarPort))
+                } else {
+                    self.outcome(closed, depth, default)
+                }
+            },
+        )
+    }
+
+    fn outcome(&self, won: Option<Contender>, depth: u8, default: Decider) -> Outcome {
+        match won.and_then(|won| Some((won, self.items.items.get(won.item.0 as usize)?))) {
+            None => Outcome { verdict: Verdict::Excluded, decider: default, up: 0 },
+            Some((won, item)) => {
+                let up = if mutated(Mutant::UpIsZero) { 0 } else { depth.saturating_sub(won.depth) };
+                Outcome { verdict: item.verdict, decider: Decider::Item(won.item), up }
+            }
+        }
+    }
+
+    /// The winner at every port from 1 on, of boxes that are all with or all without `always`.
+    fn sweep(&self, contenders: &[Contender], ties: &mut Vec<Tie>) -> Stretches {
+        let mut ranked = contenders.to_vec();
+        ranked.sort_by_key(|one| self.priority(*one));
+        let pieces = if ranked.len() > MANY {
+            thin::narrowest(self, &ranked)
+        } else {
+            ranked.iter().enumerate().flat_map(|(rank, &one)| self.pieces(super::count(rank), one)).collect()
+        };
+        let mut sweep = Sweep { resolver: self, ranked: &ranked, active: Vec::new(), ties };
+        sweep.run(pieces)
+    }
+
+    /// The ranges of ports of a box.
+    pub(crate) fn pieces(&self, rank: u32, one: Contender) -> impl Iterator<Item = Piece> {
+        let extent = self.extent(one);
+        let whole = extent.filter(|extent| extent.holed.is_none()).and_then(|extent| extent.hull);
+        let parts = extent.and_then(|extent| extent.holed.as_ref()).map_or(&[][..], PortSet::ranges);
+        parts.iter().copied().chain(whole).map(move |ports| Piece { ports, rank })
+    }
+
+    /// What comes first decides: the stronger verdict, then the least text, the nearer prefix, the scope.
+    fn priority(&self, one: Contender) -> (u8, u32, std::cmp::Reverse<u8>, u32) {
+        let (weakness, text, scope) =
+            self.extent(one).map_or((3, 0, 0), |extent| (extent.weakness, extent.text, extent.scope));
+        let weakness = if mutated(Mutant::VerdictsAreEqual) { 0 } else { weakness };
+        (weakness, text, std::cmp::Reverse(one.depth), scope)
+    }
+
+    /// Whether `one` beats `other` wherever both match.
+    pub(crate) fn is_narrower(&self, one: Contender, other: Contender) -> bool {
+        self.lies_within(one, other) && !self.lies_within(other, one)
+    }
+
+    fn lies_within(&self, one: Contender, wider: Contender) -> bool {
+        (one.depth >= wider.depth || mutated(Mutant::PrefixesDoNotNarrow))
+            && self.scope_within(one, wider)
+            && (self.ports_within(one, wider) || mutated(Mutant::PortsDoNotNarrow))
+    }
+
+    fn scope_within(&self, one: Contender, wider: Contender) -> bool {
+        let scope = |one: Contender| self.items.items.get(one.item.0 as usize).map(|item| item.scope);
+        let (Some(one), Some(wider)) = (scope(one), scope(wider)) else { return false };
+        if one == wider || mutated(Mutant::ScopesDoNotNarrow) {
+            return true;
+        }
+        match (self.scopes.get(one.index()), self.scopes.get(wider.index())) {
+            (Some(one), Some(wider)) if one.level == Level::For && wider.level == Level::For => {
+                one.members.len() <= wider.members.len() && wider.covers(one)
+            }
+            // Both hold the workload in question, so equal levels are equal scopes.
+            (Some(one), Some(wider)) => one.level >= wider.level,
+            _ => false,
+        }
+    }
+
+    fn ports_within(&self, one: Contender, wider: Contender) -> bool {
+        let (Some(one), Some(wider)) = (self.extent(one), self.extent(wider)) else { return false };
+        let (Some(hull), Some(wider_hull)) = (one.hull, wider.hull) else { return one.hull.is_none() };
+        wider_hull.covers(hull)
+            && match (&one.holed, &wider.holed) {
+                (_, None) => true,
+                (None, Some(wider)) => wider.covers(&hull.into()),
+                (Some(one), Some(wider)) => wider.covers(one),
+            }
+    }
+
+    pub(crate) fn extent(&self, one: Contender) -> Option<&super::items::Extent> {
+        self.items.extents.get(one.item.0 as usize)
+    }
+
+    pub(crate) fn scope(&self, one: Contender) -> Option<crate::hir::ScopeId> {
+        self.items.items.get(one.item.0 as usize).map(|item| item.scope)
+    }
+
+    fn is_always(&self, one: Contender) -> bool {
+        self.items.items.get(one.item.0 as usize).is_some_and(|item| item.always)
+    }
+
+    fn redirects(&self, one: Contender) -> bool {
+        self.verdict(one).is_some_and(|verdict| verdict.port().is_some())
+    }
+
+    fn verdict(&self, one: Contender) -> Option<Verdict> {
+        self.items.items.get(one.item.0 as usize).map(|item| item.verdict)
+    }
+}
+
+/// One pass over the ports.
+struct Sweep<'a, 'r> {
+    resolver: &'a Resolver<'r>,
+    ranked: &'a [Contender],
+    /// Ranks of the boxes that hold the present port, sorted. A box with holes may be in it once only,
+    /// since its ranges are disjoint.
+    active: Vec<u32>,
+    ties: &'a mut Vec<Tie>,
+}
+
+impl Sweep<'_, '_> {
+    fn run(&mut self, mut pieces: Vec<Piece>) -> Stretches {
+        pieces.sort_unstable_by_key(|piece| piece.ports.first);
+        let mut ends: Vec<(u16, u32)> =
+            pieces.iter().filter_map(|piece| Some((piece.ports.last.checked_add(1)?, piece.rank))).collect();
+        ends.sort_unstable();
+        let (mut starts, mut ends) = (pieces.iter().peekable(), ends.iter().peekable());
+        let mut stretches: Stretches = Vec::new();
+        let mut port = 1;
+        loop {
+            // Ends first: a box that ends here and begins again has a hole of no ports in between.
+            while let Some(&(_, rank)) = ends.next_if(|&&(end, _)| end <= port) {
+                if let Ok(index) = self.active.binary_search(&rank) {
+                    self.active.remove(index);
+                }
+            }
+            while let Some(piece) = starts.next_if(|piece| piece.ports.first <= port) {
+                if let Err(index) = self.active.binary_search(&piece.rank) {
+                    self.active.insert(index, piece.rank);
+                }
+            }
+            let winner = self.winner(port);
+            if stretches.last().is_none_or(|&(_, last)| last != winner) {
+                stretches.push((port, winner));
+            }
+            let next = [ends.peek().map(|&&(end, _)| end), starts.peek().map(|piece| piece.ports.first)];
+            let Some(next) = next.into_iter().flatten().min() else { return stretches };
+            port = next;
+        }
+    }
+
+    /// The first of the active boxes that no other beats.
+    fn winner(&mut self, port: u16) -> Option<Contender> {
+        let first = self.active.iter().position(|&rank| self.stands(rank))?;
+        let winner = self.contender(*self.active.get(first)?)?;
+        if self.resolver.redirects(winner) {
+            self.note_ties(port, first, winner);
+        }
+        Some(winner)
+    }
+
+    /// Redirects behind the winner that nothing beats and that lead elsewhere.
+    fn note_ties(&mut self, port: u16, first: usize, winner: Contender) {
+        let verdict = self.resolver.verdict(winner);
+        for &rank in self.active.get(first + 1..).unwrap_or_default() {
+            let Some(other) = self.contender(rank) else { continue };
+            let known = || self.ties.iter().any(|tie| (tie.one, tie.other) == (winner, other));
+            if self.resolver.verdict(other) != verdict && self.stands(rank) && !known() {
+                self.ties.push(Tie { port, one: winner, other });
+            }
+        }
+    }
+
+    fn stands(&self, rank: u32) -> bool {
+        let Some(one) = self.contender(rank) else { return false };
+        let others = self.active.iter().filter_map(|&rank| self.contender(rank));
+        others.into_iter().all(|other| !self.resolver.is_narrower(other, one))
+    }
+
+    fn contender(&self, rank: u32) -> Option<Contender> {
+        self.ranked.get(rank as usize).copied()
+    }
+}
+
+/// Two step functions made one. Both begin at port 1.
+fn overlay<A: Copy, B: Copy, C: PartialEq>(
+    over: &[(u16, A)],
+    under: &[(u16, B)],
+    mut join: impl FnMut(u16, A, B) -> C,
+) -> Vec<(u16, C)> {
+    let (mut over, mut under) = (over.iter().peekable(), under.iter().peekable());
+    let (mut a, mut b) = (None, None);
+    let mut joined: Vec<(u16, C)> = Vec::new();
+    while let Some(port) =
+        [over.peek().map(|step| step.0), under.peek().map(|step| step.0)].into_iter().flatten().min()
+    {
+        a = over.next_if(|step| step.0 == port).map(|step| step.1).or(a);
+        b = under.next_if(|step| step.0 == port).map(|step| step.1).or(b);
+        if let (Some(a), Some(b)) = (a, b) {
+            let value = join(port, a, b);
+            if joined.last().is_none_or(|(_, last)| *last != value) {
+                joined.push((port, value));
+            }
+        }
+    }
+    joined
+}
+
+fn at(stretches: &Stretches, port: u16) -> Option<Contender> {
+    let after = stretches.partition_point(|&(first, _)| first <= port);
+    stretches.get(after.checked_sub(1)?)?.1
+}
+
+/// Lets the first stretch begin at 0 and joins equal neighbours.
+fn from_zero(mut intervals: PortIntervals) -> PortIntervals {
+    intervals.dedup_by_key(|&mut (_, outcome)| outcome);
+    if let Some((first, _)) = intervals.first_mut() {
+        *first = 0;
+    }
+    intervals
+}

@@ -1,0 +1,107 @@
+//! Which workloads have equal rules, and what such a profile is called.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use mesh_bpf::ports::{PortRange, PortSet};
+
+use super::acceleration::Parties;
+use crate::hir::{Event, Level, Program, ScopeId, WorkloadId};
+use crate::region::applies;
+
+/// Workloads with equal rules.
+pub(crate) struct Class {
+    /// The scopes that wrote them: `bookstore+storefront/cart`.
+    pub(crate) name: String,
+    pub(crate) members: Vec<WorkloadId>,
+    /// The scopes that write something for them.
+    pub(crate) scopes: Vec<ScopeId>,
+}
+
+/// Puts workloads with the same writing scopes together. Does not look at what is written.
+///
+/// A profile is named by its mesh, then by each group or list of workloads that something is written for,
+/// then by the workload whose own block writes something.
+pub(crate) fn classes(program: &Program, parties: &Parties) -> Vec<Class> {
+    let reaching = reaching_scopes(program);
+    let mut classes: BTreeMap<String, Class> = BTreeMap::new();
+    for (workload, scopes) in (0u32..).map(WorkloadId).zip(reaching) {
+        let name = name(program, parties, workload, &scopes);
+        let class = classes.entry(name.clone()).or_insert(Class { name, members: Vec::new(), scopes });
+        class.members.push(workload);
+    }
+    classes.into_values().collect()
+}
+
+/// For each workload the scopes that cover it and in which something is written.
+fn reaching_scopes(program: &Program) -> Vec<Vec<ScopeId>> {
+    let written: BTreeSet<ScopeId> = (program.rules.iter().map(|rule| rule.scope))
+        .chain(program.exempts.iter().map(|exempt| exempt.scope))
+        .chain(program.ons.iter().map(|on| on.scope))
+        .collect();
+    let mut reaching = vec![Vec::new(); program.workloads.len()];
+    for id in written {
+        let Some(scope) = program.scopes.get(id.index()) else { continue };
+        if scope.level == Level::Top {
+            reaching.iter_mut().for_each(|scopes| scopes.push(id));
+        }
+        for member in scope.members.iter().filter(|_| scope.level != Level::Top) {
+            if let Some(scopes) = reaching.get_mut(member.index()) {
+                scopes.push(id);
+            }
+        }
+    }
+    reaching
+}
+
+fn name(program: &Program, parties: &Parties, workload: WorkloadId, scopes: &[ScopeId]) -> String {
+    let Some(mesh) = program
+        .workloads
+        .get(workload.index())
+        .and_then(|workload| program.meshes.get(workload.mesh.index()))
+    else {
+        return String::new();
+    };
+    let mut groups: BTreeSet<&str> = parties.names_of(workload).collect();
+    let mut own = "";
+    for scope in scopes.iter().filter_map(|scope| program.scopes.get(scope.index())) {
+        let suffix = scope.name.strip_prefix(mesh.name.as_str()).unwrap_or(&scope.name);
+        match scope.level {
+            Level::Top | Level::Mesh => {}
+            Level::For => {
+                groups.insert(suffix);
+            }
+            Level::Workload => own = suffix,
+        }
+    }
+    std::iter::once(mesh.name.as_str()).chain(groups).chain([own]).collect()
+}
+
+/// For each scope the ports that its rules redirect to.
+pub(crate) fn redirect_targets(program: &Program) -> Vec<BTreeSet<u16>> {
+    let mut targets = vec![BTreeSet::new(); program.scopes.len()];
+    for rule in &program.rules {
+        if let (Some(port), Some(targets)) = (rule.verdict.port(), targets.get_mut(rule.scope.index())) {
+            targets.insert(port);
+        }
+    }
+    targets
+}
+
+/// Ports that a profile with these scopes redirects to.
+pub(crate) fn sidecar_ports(targets: &[BTreeSet<u16>], scopes: &[ScopeId]) -> PortSet {
+    let of_scopes = scopes.iter().filter_map(|scope| targets.get(scope.index()));
+    of_scopes.flatten().copied().map(PortRange::single).collect()
+}
+
+/// What `on` says for a profile: the innermost wins, and of equally inner ones `refuse`, the default.
+pub(crate) fn refuses(program: &Program, member: WorkloadId, event: Event) -> bool {
+    let ons: Vec<_> = (program.ons.iter())
+        .filter(|on| on.event == event)
+        .filter_map(|on| Some((program.scopes.get(on.scope.index())?, on.refuse)))
+        .filter(|(scope, _)| applies(scope, member))
+        .collect();
+    let mut innermost = (ons.iter())
+        .filter(|(scope, _)| !ons.iter().any(|(other, _)| scope.covers(other) && !other.covers(scope)))
+        .peekable();
+    innermost.peek().is_none() || innermost.any(|&(_, refuse)| refuse)
+}

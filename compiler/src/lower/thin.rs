@@ -1,0 +1,163 @@
+//! Thins out a great many boxes before the sweep: of those at one place (one scope, one prefix), only the
+//! narrowest ranges at each port can decide.
+//!
+//! Ranges at one port that do not hold each other form a staircase: sorted by their first port, they are
+//! sorted by their last. A range that holds a step waits until that step ends; then it is looked at again.
+
+use std::collections::{BTreeMap, HashMap};
+
+use mesh_bpf::ports::PortRange;
+
+use super::mutant::{Mutant, mutated};
+use super::ports::{Contender, Resolver};
+use crate::hir::ScopeId;
+
+/// A range of ports where a box takes part. `rank` is its place among the ranked boxes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Piece {
+    pub(crate) ports: PortRange,
+    pub(crate) rank: u32,
+}
+
+/// The ranges where each box is among the narrowest of its place. Boxes with holes are left whole.
+pub(crate) fn narrowest(resolver: &Resolver<'_>, ranked: &[Contender]) -> Vec<Piece> {
+    let mut places: HashMap<(Option<ScopeId>, u8), usize> = HashMap::new();
+    let mut staircases: Vec<BTreeMap<(u16, u16), Vec<u32>>> = Vec::new();
+    let mut pieces = Vec::new();
+    for (rank, &one) in (0u32..).zip(ranked) {
+        let Some(extent) = resolver.extent(one) else { continue };
+        match extent.hull {
+            Some(hull) if extent.holed.is_none() => {
+                let place = *places.entry((resolver.scope(one), one.depth)).or_insert(staircases.len());
+                if place == staircases.len() {
+                    staircases.push(BTreeMap::new());
+                }
+                if let Some(ranges) = staircases.get_mut(place) {
+                    // A wider range sorts before a narrower one that begins at the same port.
+                    ranges.entry((hull.first, u16::MAX - hull.last)).or_default().push(rank);
+                }
+            }
+            _ => pieces.extend(resolver.pieces(rank, one)),
+        }
+    }
+    for ranges in &staircases {
+        Staircase::of(ranges).climb(&mut pieces);
+    }
+    pieces
+}
+
+/// The narrowest ranges at the present port, and those that wait for them.
+struct Staircase<'a> {
+    /// All ranges of the place, by first port, wider before narrower.
+    ranges: Vec<Range<'a>>,
+    /// Those that no other holds, sorted by first port, and so by last port too.
+    steps: Vec<usize>,
+}
+
+struct Range<'a> {
+    ports: PortRange,
+    ranks: &'a [u32],
+    /// Since which port it has been a step.
+    since: u16,
+    /// Wider ranges that hold it and are not looked at before it ends.
+    waiting: Vec<usize>,
+}
+
+impl<'a> Staircase<'a> {
+    fn of(ranges: &'a BTreeMap<(u16, u16), Vec<u32>>) -> Self {
+        let range = |(&(first, from_top), ranks): (&(u16, u16), &'a Vec<u32>)| Range {
+            ports: PortRange { first, last: u16::MAX - from_top },
+            ranks,
+            since: first,
+            waiting: Vec::new(),
+        };
+        Self { ranges: ranges.iter().map(range).collect(), steps: Vec::new() }
+    }
+
+    fn climb(mut self, pieces: &mut Vec<Piece>) {
+        let mut next = 0;
+        loop {
+            let start = self.ranges.get(next).map(|range| range.ports.first);
+            let end = self.steps.first().and_then(|&step| self.ports(step)?.last.checked_add(1));
+            let Some(port) = start.into_iter().chain(end).min() else { break };
+            let mut arriving = self.leave(port, pieces);
+            while self.ports(next).is_some_and(|ports| ports.first == port) {
+                arriving.push(next);
+                next += 1;
+            }
+            // Narrow ones first, so that few have to be taken down again.
+            arriving.sort_by_key(|&range| self.ports(range).map(|ports| ports.last - ports.first));
+            for range in arriving {
+                self.arrive(range, port, pieces);
+            }
+        }
+        for step in std::mem::take(&mut self.steps) {
+            self.end(step, u16::MAX, pieces);
+        }
+    }
+
+    fn ports(&self, range: usize) -> Option<PortRange> {
+        self.ranges.get(range).map(|range| range.ports)
+    }
+
+    /// How many steps, from the first, satisfy a condition that later ones do not.
+    fn steps_while(&self, condition: impl Fn(PortRange) -> bool) -> usize {
+        self.steps.partition_point(|&step| self.ports(step).is_some_and(&condition))
+    }
+
+    /// Takes away the steps that end before `port`; gives back who waited for them and still holds it.
+    fn leave(&mut self, port: u16, pieces: &mut Vec<Piece>) -> Vec<usize> {
+        let gone = self.steps_while(|ports| ports.last < port);
+        let mut ended: Vec<usize> = self.steps.drain(..gone).collect();
+        for &step in &ended {
+            self.end(step, u16::MAX, pieces);
+        }
+        let mut freed = Vec::new();
+        while let Some(range) = ended.pop() {
+            let waiting = self.ranges.get_mut(range).map(|range| std::mem::take(&mut range.waiting));
+            for range in waiting.unwrap_or_default() {
+                let over = self.ports(range).is_some_and(|ports| ports.last < port);
+                if over { &mut ended } else { &mut freed }.push(range);
+            }
+        }
+        if mutated(Mutant::NobodyWaits) { Vec::new() } else { freed }
+    }
+
+    /// Puts a range among the steps, or lets it wait for the one within it that holds out longest.
+    fn arrive(&mut self, range: usize, port: u16, pieces: &mut Vec<Piece>) {
+        let Some(ports) = self.ports(range) else { return };
+        let inner = self.steps_while(|step| step.first < ports.first);
+        let inner_end = self.steps_while(|step| step.last <= ports.last);
+        if let Some(&step) = self.steps.get(inner..inner_end).and_then(<[usize]>::last) {
+            self.wait(range, step);
+            return;
+        }
+        let outer = self.steps_while(|step| step.last < ports.last);
+        let outer_end = self.steps_while(|step| step.first <= ports.first);
+        let holders: Vec<usize> = self.steps.splice(outer..outer_end.max(outer), [range]).collect();
+        for step in holders {
+            if let Some(before) = port.checked_sub(1) {
+                self.end(step, before, pieces);
+            }
+            self.wait(step, range);
+        }
+        if let Some(range) = self.ranges.get_mut(range) {
+            range.since = port;
+        }
+    }
+
+    fn wait(&mut self, range: usize, step: usize) {
+        if let Some(step) = self.ranges.get_mut(step) {
+            step.waiting.push(range);
+        }
+    }
+
+    /// A step is none any more after `last`, or after its own last port.
+    fn end(&self, step: usize, last: u16, pieces: &mut Vec<Piece>) {
+        let Some(range) = self.ranges.get(step) else { return };
+        let ports = PortRange { first: range.since, last: range.ports.last.min(last) };
+        if ports.first <= ports.last {
+            pieces.extend(range.ranks.iter().map(|&rank| Piece { ports, rank }));
+        }
+    }
+}

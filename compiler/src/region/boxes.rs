@@ -1,0 +1,125 @@
+//! The box that one item of a rule stands for.
+
+use std::net::IpAddr;
+
+use mesh_bpf::ports::{PortRange, PortSet};
+use mesh_bpf::prefix::Prefix;
+
+use crate::hir::{Level, Ports, Scope, WorkloadId};
+
+/// One box: workloads × ports × addresses, within one direction and one protocol.
+#[derive(Clone, Copy, Debug)]
+pub struct FlowBox<'p> {
+    /// Whose flows.
+    pub scope: &'p Scope,
+    /// Which ports; see [`real_ports`].
+    pub ports: &'p PortSet,
+    /// Which addresses.
+    pub prefix: Prefix,
+}
+
+impl FlowBox<'_> {
+    /// Whether its ports, addresses and scope each lie within those of `wider`.
+    #[must_use]
+    pub fn lies_within(&self, wider: &Self) -> bool {
+        wider.prefix.covers(self.prefix) && wider.scope.covers(self.scope) && wider.ports.covers(self.ports)
+    }
+
+    /// Whether it lies within `other` and `other` does not lie within it.
+    #[must_use]
+    pub fn is_narrower(&self, other: &Self) -> bool {
+        self.lies_within(other) && !other.lies_within(self)
+    }
+}
+
+/// The ports of an item. Port 0 is never dialled, so it is in no box: `tcp` and `tcp 1-65535` are equally
+/// wide.
+#[must_use]
+pub fn real_ports(ports: &Ports) -> PortSet {
+    let all = PortSet::from(PortRange { first: 1, last: u16::MAX });
+    match ports {
+        Ports::All => all,
+        Ports::Range(range) => PortSet::from(*range).intersection(&all),
+        Ports::Not(others) => others.complement().intersection(&all),
+    }
+}
+
+/// Whether a rule of this scope is about the flows of `workload`.
+#[must_use]
+pub fn applies(scope: &Scope, workload: WorkloadId) -> bool {
+    scope.level == Level::Top || scope.members.binary_search(&workload).is_ok()
+}
+
+/// Whether a rule whose addresses are `prefix` reaches `address`; `own` says that it is one of the
+/// member's own. Loopback and own addresses are reached only by rules whose own addresses lie inside
+/// them.
+#[must_use]
+pub fn reaches(prefix: Prefix, address: IpAddr, own: bool) -> bool {
+    let inside = if own { prefix.is_host() } else { prefix.is_loopback() };
+    prefix.contains(address) && (inside || !(own || Prefix::host(address).is_loopback()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scope(level: Level, members: &[u32]) -> Scope {
+        Scope { level, name: String::new(), members: members.iter().map(|&m| WorkloadId(m)).collect() }
+    }
+
+    fn prefix(text: &str) -> Prefix {
+        text.parse::<ipnet::IpNet>().unwrap().into()
+    }
+
+    #[test]
+    fn a_box_is_not_narrower_than_its_equal() {
+        let (scope, ports) = (scope(Level::Mesh, &[0]), real_ports(&Ports::All));
+        let one = FlowBox { scope: &scope, ports: &ports, prefix: Prefix::Any };
+        assert!(one.lies_within(&one) && !one.is_narrower(&one));
+    }
+
+    #[test]
+    fn wider_in_one_respect_is_not_narrower() {
+        let scope = scope(Level::Mesh, &[0]);
+        let (all, http) = (real_ports(&Ports::All), real_ports(&Ports::Range(PortRange::single(80))));
+        let by_port = FlowBox { scope: &scope, ports: &http, prefix: Prefix::Any };
+        let by_address = FlowBox { scope: &scope, ports: &all, prefix: prefix("10.0.0.0/8") };
+        assert!(!by_port.is_narrower(&by_address) && !by_address.is_narrower(&by_port));
+        let both = FlowBox { prefix: prefix("10.0.0.0/8"), ..by_port };
+        assert!(both.is_narrower(&by_port) && both.is_narrower(&by_address));
+    }
+
+    #[test]
+    fn two_fors_with_the_same_members_are_equally_wide() {
+        let (one, two) = (scope(Level::For, &[0, 1]), scope(Level::For, &[0, 1]));
+        let ports = real_ports(&Ports::All);
+        let one = FlowBox { scope: &one, ports: &ports, prefix: Prefix::Any };
+        let two = FlowBox { scope: &two, ..one };
+        assert!(!one.is_narrower(&two) && !two.is_narrower(&one));
+    }
+
+    #[test]
+    fn every_port_is_as_wide_as_no_ports_written() {
+        let written = Ports::Range(PortRange { first: 1, last: u16::MAX });
+        assert_eq!(real_ports(&written), real_ports(&Ports::All));
+        assert!(!real_ports(&Ports::Not(PortRange::single(1).into())).contains(0));
+    }
+
+    #[test]
+    fn loopback_is_reached_only_from_inside() {
+        let local = "127.0.0.1".parse().unwrap();
+        assert!(!reaches(Prefix::Any, local, false));
+        assert!(!reaches(prefix("0.0.0.0/0"), local, false));
+        assert!(reaches(prefix("127.0.0.0/8"), local, false));
+        assert!(reaches(prefix("127.0.0.1/32"), local, false));
+    }
+
+    #[test]
+    fn own_addresses_are_reached_only_by_addresses() {
+        let own = "10.0.0.7".parse().unwrap();
+        assert!(reaches(prefix("10.0.0.0/8"), own, false));
+        assert!(!reaches(prefix("10.0.0.0/8"), own, true));
+        assert!(reaches(prefix("10.0.0.7/32"), own, true));
+        assert!(!reaches(prefix("10.0.0.8/32"), own, true));
+    }
+}
