@@ -1,1 +1,123 @@
-//! (skeleton)
+//! Pushes a map image into the kernel, atomically, and says what the kernel holds. It knows nothing of the
+//! policy language, prints nothing, and has no threads.
+//!
+//! [`Runtime`] has one method a command:
+//!
+//! | method | takes | does |
+//! |---|---|---|
+//! | [`Runtime::apply`] | [`Apply`] | makes a policy's tables live, or says that they are |
+//! | [`Runtime::status`], [`Runtime::head`] | | what the kernel holds, is attached to, has counted |
+//! | [`Runtime::live`] | | the live tables, read back |
+//! | [`Runtime::pause`], [`Runtime::resume`] | | stops deciding and keeps everything; brings it back |
+//! | [`Runtime::detach_all`] | | leaves nothing in the kernel |
+//! | [`Runtime::run`] | a workload and a command | runs it as a member |
+//!
+//! # How a policy goes live
+//! All programs read one word, the generation, once for each decision; its lowest bit names the slot whose
+//! tables they then use. A writer fills the other slot and changes the word with one compare-and-swap
+//! ([`apply`](Runtime::apply)). Killed at any step, the word has the old value or the new one, and
+//! both slots' tables are whole; the next command finds out which by looking at the kernel, and sweeps what
+//! is left over.
+//!
+//! Every effect goes through [`store::Store`], so that tests can fail or end a command at each of its steps.
+
+#![cfg(target_os = "linux")]
+
+mod error;
+mod instance;
+mod record;
+
+pub mod store;
+
+mod kernel;
+
+mod hooks;
+mod registry;
+mod set;
+mod slot;
+
+mod session;
+
+mod apply;
+mod run;
+mod status;
+mod switch;
+
+use std::path::Path;
+
+pub use apply::{Applied, Apply};
+pub use error::{Class, Error, Result};
+pub use instance::{Instance, find_hierarchy};
+pub use kernel::Kernel;
+pub use record::{Holder, Owner, Record, hex};
+pub use registry::{Key, Member, Origin};
+pub use run::Joined;
+pub use status::{Head, ItemHits, LivePolicy, MemberStatus, Occupancy, ProgramStatus, State, Status, items};
+pub use switch::{Detached, Switched};
+
+use store::Store;
+
+/// What holds for every command of a process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Milliseconds to wait for another command's lock.
+    pub lock_timeout: u64,
+    /// How this command is called, for whoever waits for it.
+    pub command: String,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { lock_timeout: 10_000, command: "meshc".into() }
+    }
+}
+
+/// One instance on one machine.
+#[derive(Debug)]
+pub struct Runtime<S: Store = Kernel> {
+    store: S,
+    instance: Instance,
+    options: Options,
+}
+
+impl Runtime<Kernel> {
+    /// The instance on the kernel that we run on. Touches nothing.
+    ///
+    /// # Errors
+    /// Where the instance's name cannot be the name of a pin.
+    pub fn open(instance: Instance, options: Options) -> Result<Self> {
+        Self::on(Kernel::new(), instance, options)
+    }
+}
+
+impl<S: Store> Runtime<S> {
+    /// The instance on another kernel, such as one that fails when a test asks it to.
+    ///
+    /// # Errors
+    /// Where the instance's name cannot be the name of a pin.
+    pub fn on(store: S, instance: Instance, options: Options) -> Result<Self> {
+        let fits = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        if instance.name.is_empty() || instance.name.len() > 64 || !instance.name.chars().all(fits) {
+            return Err(Error::BadName(instance.name));
+        }
+        Ok(Self { store, instance, options })
+    }
+
+    /// Which instance it is.
+    #[must_use]
+    pub const fn instance(&self) -> &Instance {
+        &self.instance
+    }
+
+    /// Whether pins and programs can be where the instance says: asked before the first write.
+    fn check_place(&self) -> Result<()> {
+        if !self.store.is_bpffs(&self.instance.bpffs)? {
+            return Err(Error::NotBpffs(self.instance.bpffs.clone()));
+        }
+        let is_cgroup = |folder: &Path| self.store.inode(&folder.join("cgroup.procs"));
+        if is_cgroup(&self.instance.cgroup)?.is_none() {
+            return Err(Error::NotACgroup(self.instance.cgroup.clone()));
+        }
+        Ok(())
+    }
+}

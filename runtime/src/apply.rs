@@ -1,0 +1,284 @@
+//! Makes a policy live: builds the free slot, and commits with one compare-and-swap.
+
+use mesh_bpf::map::{Table, slot};
+use mesh_bpf::membership::Membership;
+use mesh_bpf::tables::{TableData, Tables};
+
+use crate::error::{Error, Result};
+use crate::record::{self, Owner, Record};
+use crate::registry::{Refreshed, Registry};
+use crate::session::{Live, Session, membership};
+use crate::set::Set;
+use crate::store::{Store, Word};
+use crate::{Runtime, hooks, registry, slot as slots};
+
+/// Generations that the state folder remembers.
+const KEPT: usize = 20;
+
+/// A policy to make live.
+#[derive(Clone, Copy, Debug)]
+pub struct Apply<'a> {
+    /// Its tables.
+    pub tables: &'a Tables,
+    /// Who applies it.
+    pub owner: Owner,
+    /// Go on although somebody else applied what is live.
+    pub override_owner: bool,
+    /// The generation it was planned against, 0 for none; with `None` whatever is live.
+    pub expected: Option<u64>,
+    /// Write all tables anew and attach what is missing, even where nothing seems to differ.
+    pub repair: bool,
+    /// Where it came from, in words: for the history.
+    pub origin: &'a str,
+}
+
+/// What an apply did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// The live generation.
+    pub generation: u64,
+    /// The policy's digest, in hexadecimal.
+    pub digest: String,
+    /// Whether there is a new generation. Not where the same policy was live.
+    pub changed: bool,
+    /// The mesh is paused, and `resume` brings this generation back.
+    pub paused: bool,
+    /// Tables that were written, with their bytes; the others were taken over.
+    pub written: Vec<(&'static str, usize)>,
+    /// Members whose entries were written or removed.
+    pub members_changed: usize,
+    /// Cgroups that the policy names and that are not there.
+    pub missing_cgroups: Vec<String>,
+    /// Milliseconds until the free slot could be written, to write it, and to commit.
+    pub milliseconds: [u64; 3],
+    /// It is live, but something after the commit failed, or drifted.
+    pub warnings: Vec<String>,
+}
+
+impl<S: Store> Runtime<S> {
+    /// Makes a policy live. The same policy again changes nothing but what drifted among its members.
+    ///
+    /// # Errors
+    /// Then what was live is live, entire.
+    pub fn apply(&self, request: Apply<'_>) -> Result<Applied> {
+        let began = self.store.clock();
+        self.check_place()?;
+        record::make_folders(&self.store, &self.instance)?;
+        registry::make_folder(&self.store, &self.instance)?;
+        let session = Session::begin(&self.store, &self.instance, &self.options, true)?;
+        let mut session = session.ok_or(Error::DetachedMeanwhile)?;
+        let live = session.live()?;
+        check_basis(live.as_ref(), &request)?;
+        match (&live, &session.set) {
+            (Some(live), Some(set)) if *live.digest() == request.tables.digest() && !request.repair => {
+                adopt(&session, set, live)
+            }
+            (Some(live), Some(set)) => {
+                let applied =
+                    Put { session: &session, set, live: Some(live), request: &request, began }.run();
+                if applied.is_err() {
+                    // Otherwise the next command does it.
+                    let _ = set.control.set(&self.store, Word::Claim, 0);
+                }
+                applied
+            }
+            _ => first(&mut session, &request, began),
+        }
+    }
+}
+
+fn check_basis(live: Option<&Live>, request: &Apply<'_>) -> Result<()> {
+    let generation = live.map_or(0, |live| live.generation);
+    if let Some(expected) = request.expected.filter(|&expected| expected != generation) {
+        return Err(Error::Stale { expected, live: generation });
+    }
+    match live.map(Live::owner) {
+        // An agent follows its cluster; it does not ask.
+        Some(Owner::Agent) if request.owner == Owner::Cli && !request.override_owner => {
+            Err(Error::Owned(Owner::Agent))
+        }
+        Some(Owner::Cli) if request.owner == Owner::Agent && !request.override_owner => {
+            Err(Error::Owned(Owner::Cli))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The first apply: makes maps and loads programs. What fails here leaves nothing behind.
+fn first<S: Store>(session: &mut Session<'_, S>, request: &Apply<'_>, began: u64) -> Result<Applied> {
+    let set = Set::create(session.store, session.instance)?;
+    let applied = Put { session, set: &set, live: None, request, began }.run();
+    if applied.is_err() {
+        let _ = session.take_down(&set.control);
+        let _ = session.store.remove_folder(&session.instance.pins());
+    }
+    applied
+}
+
+/// The same policy again: cgroups that were made since are registered, and that is all.
+fn adopt<S: Store>(session: &Session<'_, S>, set: &Set<S>, live: &Live) -> Result<Applied> {
+    let _registry = session.lock_registry()?.ok_or(Error::DetachedMeanwhile)?;
+    let policy = membership(session.store, set, live)?;
+    let registry = Registry { store: session.store, instance: session.instance, set };
+    let refreshed = registry.refresh(in_slot(live.slot(), Some(&policy), None))?;
+    let missing = hooks::missing(session.store, session.instance)?;
+    Ok(Applied {
+        generation: live.generation,
+        digest: record::hex(live.digest()),
+        paused: live.paused,
+        members_changed: refreshed.changed,
+        missing_cgroups: refreshed.missing,
+        warnings: gone(&missing),
+        ..Applied::default()
+    })
+}
+
+fn gone(missing: &[&str]) -> Vec<String> {
+    let warning =
+        |name| format!("the program `{name}` is not attached any more; `apply --repair` attaches it");
+    missing.iter().map(warning).collect()
+}
+
+/// What a slot's policy and the other's say, in slot order.
+pub(crate) const fn in_slot<'a>(
+    slot: u32,
+    this: Option<&'a Membership>,
+    other: Option<&'a Membership>,
+) -> [Option<&'a Membership>; 2] {
+    if slot == 0 { [this, other] } else { [other, this] }
+}
+
+/// One new generation.
+struct Put<'a, S: Store> {
+    session: &'a Session<'a, S>,
+    set: &'a Set<S>,
+    live: Option<&'a Live>,
+    request: &'a Apply<'a>,
+    began: u64,
+}
+
+impl<S: Store> Put<'_, S> {
+    fn run(&self) -> Result<Applied> {
+        let Self { session: Session { store, instance, .. }, set, .. } = *self;
+        let generation = self.next_generation()?;
+        let needs_programs = self.live.is_none() || self.request.repair;
+        let programs = if needs_programs { store.load_programs(&instance.maps())? } else { Vec::new() };
+        if self.live.is_some() {
+            // Nobody knows when a killed process committed: readers of what was live before may run.
+            set.grace_period(*store)?;
+        }
+        if !set.control.exchange(*store, Word::Claim, 0, generation)? {
+            return Err(Error::Held { holder: None, now: store.wall_clock() });
+        }
+        let ready = store.clock();
+        let written = self.fill(generation)?;
+        let record = self.record(generation)?;
+        record::write(*store, &instance.pending(), &record, true)?;
+        let filled = store.clock();
+        if needs_programs {
+            hooks::attach(*store, instance, &programs)?;
+        }
+        let refreshed = self.commit(generation)?;
+        Ok(Applied {
+            generation,
+            digest: record.digest.clone(),
+            changed: true,
+            paused: self.is_paused(),
+            written,
+            members_changed: refreshed.changed,
+            missing_cgroups: refreshed.missing,
+            milliseconds: [ready - self.began, filled - ready, store.clock() - filled],
+            warnings: self.settle(generation, &record),
+        })
+    }
+
+    fn is_paused(&self) -> bool {
+        self.live.is_some_and(|live| live.paused)
+    }
+
+    /// One more than the last, in the other slot.
+    fn next_generation(&self) -> Result<u64> {
+        let live = self.live.map_or(0, |live| live.generation);
+        let history = record::history(self.session.store, self.session.instance)?;
+        let last = history.last().map_or(0, |record| record.generation).max(live);
+        Ok(if live != 0 && slot(last + 1) == slot(live) { last + 2 } else { last + 1 })
+    }
+
+    /// Fills the free slot. Tables that are as they were are taken over.
+    fn fill(&self, generation: u64) -> Result<Vec<(&'static str, usize)>> {
+        let store = self.session.store;
+        let manifest = self.request.tables.manifest(generation, self.request.owner.wire());
+        let (mut maps, mut written) = (Vec::new(), Vec::new());
+        for table in Table::ALL {
+            let data = if table == Table::Manifest { &manifest } else { self.request.tables.get(table) };
+            let map = match self.unchanged(table, data)? {
+                Some(map) => map,
+                None => {
+                    written.push((table.word(), data.padded().len()));
+                    slots::make(store, table, data)?
+                }
+            };
+            maps.push((table.index(slot(generation)), map));
+        }
+        let elements: Vec<(u32, &S::Map)> = maps.iter().map(|(index, map)| (*index, map)).collect();
+        store.put_maps(&self.set.tables, &elements)?;
+        Ok(written)
+    }
+
+    /// The live map of a table, if it holds the same.
+    fn unchanged(&self, table: Table, data: &TableData) -> Result<Option<S::Map>> {
+        let Some(live) = self.live.filter(|_| !self.request.repair) else { return Ok(None) };
+        let described = live.manifest.table(table);
+        if table == Table::Manifest
+            || described.digest != data.digest()
+            || described.bytes != data.bytes().len() as u64
+        {
+            return Ok(None);
+        }
+        slots::table(self.session.store, &self.set.tables, live.slot(), table)
+    }
+
+    fn record(&self, generation: u64) -> Result<Record> {
+        let Session { store, instance, .. } = *self.session;
+        Ok(Record {
+            generation,
+            digest: record::keep_artifact(store, instance, self.request.tables)?,
+            owner: self.request.owner,
+            applied: store.wall_clock(),
+            boot_id: instance.boot_id.clone(),
+            origin: self.request.origin.to_owned(),
+        })
+    }
+
+    /// Classifies the members for the new slot, and switches: both under the registry's lock, so no
+    /// endpoint comes or goes between.
+    fn commit(&self, generation: u64) -> Result<Refreshed> {
+        let Session { store, instance, .. } = *self.session;
+        let _registry = self.session.lock_registry()?.ok_or(Error::DetachedMeanwhile)?;
+        let new = Membership::read(self.request.tables.get(Table::Names))?;
+        let old = self.live.map(|live| membership(store, self.set, live)).transpose()?;
+        let registry = Registry { store, instance, set: self.set };
+        let refreshed = registry.refresh(in_slot(slot(generation), Some(&new), old.as_ref()))?;
+        let live = self.live.map_or(0, |live| live.generation);
+        let word = if self.is_paused() { Word::Paused } else { Word::Generation };
+        if self.set.control.exchange(store, word, live, generation)? {
+            Ok(refreshed)
+        } else {
+            let now = crate::session::held(&self.set.control.load(store));
+            Err(Error::Stale { expected: live, live: now })
+        }
+    }
+
+    /// Tidies up after the commit. What fails is repaired by the next command.
+    fn settle(&self, generation: u64, record: &Record) -> Vec<String> {
+        let Session { store, instance, .. } = *self.session;
+        let control = &self.set.control;
+        let commits = control.load(store).commits;
+        let done = (control.set(store, Word::Commits, commits + 1))
+            .and_then(|()| control.exchange(store, Word::Claim, generation, 0))
+            .and_then(|_| record::settle(store, instance, record))
+            .and_then(|()| record::prune(store, instance, KEPT));
+        let missing = hooks::missing(store, instance).unwrap_or_default();
+        done.err().map(|error| error.to_string()).into_iter().chain(gone(&missing)).collect()
+    }
+}

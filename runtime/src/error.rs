@@ -1,0 +1,214 @@
+//! What can go wrong, in words: what, where, why, and what to do about it.
+
+use std::path::PathBuf;
+
+use mesh_bpf::membership::Ambiguous;
+use mesh_bpf::tables::Damaged;
+
+use crate::record::{Holder, Owner};
+use crate::store::Fault;
+
+/// The result of a command.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What kind of failure it is, for exit codes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// The input is refused: exit code 1.
+    Refused,
+    /// This node cannot: exit code 4.
+    Node,
+    /// Busy, or planned against something else: try again; exit code 5.
+    Busy,
+}
+
+/// Why a command did not do what it was asked to.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A step failed.
+    #[error(transparent)]
+    Step(#[from] Fault),
+    /// The instance's name cannot be the name of a pin.
+    #[error("`{0}` cannot be the name of an instance: letters, digits, `-` and `_` only")]
+    BadName(String),
+    /// There is no BPF file system where one should be.
+    #[error("`{}` is not in a BPF file system", .0.display())]
+    NotBpffs(PathBuf),
+    /// The cgroup to attach to is no folder of the version 2 hierarchy.
+    #[error("`{}` is no cgroup of the version 2 hierarchy", .0.display())]
+    NotACgroup(PathBuf),
+    /// Another process has the lock.
+    #[error("another command holds the instance's lock{}", held_by(.holder.as_ref(), *.now))]
+    Held {
+        /// Who, as far as it said so.
+        holder: Option<Holder>,
+        /// Milliseconds since 1970.
+        now: u64,
+    },
+    /// While the command waited, `detach --all` removed everything.
+    #[error("the mesh was detached while this command waited")]
+    DetachedMeanwhile,
+    /// Something else is live than what the command was planned against.
+    #[error("this was planned against {}, and now {} is live", basis(*.expected), basis(*.live))]
+    Stale {
+        /// The generation it was planned against; 0 for none.
+        expected: u64,
+        /// The one that is live; 0 for none.
+        live: u64,
+    },
+    /// Somebody else applied what is live.
+    #[error("the live policy was applied by the {0}")]
+    Owned(Owner),
+    /// The command needs a policy.
+    #[error("no policy is live")]
+    NoPolicy,
+    /// A pinned map is not what this version needs.
+    #[error("the pinned map `{map}` does not fit this version of meshc: {what}")]
+    Incompatible {
+        /// Its name.
+        map: String,
+        /// In what it differs.
+        what: String,
+    },
+    /// A table in the kernel or a file cannot be read.
+    #[error(transparent)]
+    Damaged(#[from] Damaged),
+    /// A table of the live generation is missing.
+    #[error("the live generation has no table `{0}`")]
+    MissingTable(&'static str),
+    /// What was read back from a new map is not what was written.
+    #[error("the table `{0}` reads back from the kernel differently than it was written")]
+    Altered(&'static str),
+    /// A file of the state folder cannot be understood.
+    #[error("`{}` is damaged: {what}", .file.display())]
+    DamagedFile {
+        /// Which.
+        file: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
+    /// There is no workload of that name.
+    #[error("the live policy has no workload `{name}`")]
+    UnknownWorkload {
+        /// The name.
+        name: String,
+        /// Those that there are.
+        known: Vec<String>,
+    },
+    /// An endpoint falls under two workloads.
+    #[error(transparent)]
+    Ambiguous(#[from] Ambiguous),
+    /// There is no such generation among the kept ones.
+    #[error("generation {0} is not kept")]
+    NotKept(u64),
+    /// There is no such endpoint.
+    #[error("`{0}` is not attached")]
+    NotAttached(String),
+}
+
+impl Error {
+    /// What kind of failure it is.
+    #[must_use]
+    pub const fn class(&self) -> Class {
+        match self {
+            Self::Held { .. } | Self::DetachedMeanwhile | Self::Stale { .. } => Class::Busy,
+            Self::BadName(_)
+            | Self::Owned(_)
+            | Self::NoPolicy
+            | Self::UnknownWorkload { .. }
+            | Self::Ambiguous(_)
+            | Self::NotKept(_)
+            | Self::NotAttached(_) => Class::Refused,
+            Self::Step(_)
+            | Self::NotBpffs(_)
+            | Self::NotACgroup(_)
+            | Self::Incompatible { .. }
+            | Self::Damaged(_)
+            | Self::MissingTable(_)
+            | Self::Altered(_)
+            | Self::DamagedFile { .. } => Class::Node,
+        }
+    }
+
+    /// A word that scripts may rely on.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Step(_) => "kernel",
+            Self::BadName(_) => "instance-name",
+            Self::NotBpffs(_) => "no-bpffs",
+            Self::NotACgroup(_) => "no-cgroup",
+            Self::Held { .. } => "locked",
+            Self::DetachedMeanwhile => "detached",
+            Self::Stale { .. } => "stale",
+            Self::Owned(_) => "owner",
+            Self::NoPolicy => "no-policy",
+            Self::Incompatible { .. } => "incompatible",
+            Self::Damaged(_) | Self::MissingTable(_) | Self::DamagedFile { .. } => "damaged",
+            Self::Altered(_) => "read-back",
+            Self::UnknownWorkload { .. } => "unknown-workload",
+            Self::Ambiguous(_) => "ambiguous-member",
+            Self::NotKept(_) => "not-kept",
+            Self::NotAttached(_) => "not-attached",
+        }
+    }
+
+    /// What to do about it.
+    #[must_use]
+    pub fn help(&self) -> String {
+        match self {
+            Self::Step(fault) => fault_help(fault),
+            Self::BadName(_) => "choose another name with `--instance`".into(),
+            Self::NotBpffs(path) => format!(
+                "mount one (`mount -t bpf bpf {}`), or name another folder with `--bpffs`",
+                path.display()
+            ),
+            Self::NotACgroup(_) => "name a folder below a cgroup2 mount with `--cgroup`".into(),
+            Self::Held { .. } => "wait for it, or give this one more time with `--lock-timeout`".into(),
+            Self::DetachedMeanwhile => "if the mesh is still wanted, run the command again".into(),
+            Self::Stale { .. } => "plan again, and look at what changed".into(),
+            Self::Owned(_) => "`--override` takes over; the agent then waits for `meshc resume`".into(),
+            Self::NoPolicy => "`meshc apply` a policy first".into(),
+            Self::Incompatible { .. } => "`meshc detach --all`, then `meshc apply` again: established \
+                 connections lose their sidecar's answers"
+                .into(),
+            Self::Damaged(_) | Self::MissingTable(_) | Self::Altered(_) => {
+                "`meshc apply --repair` writes all tables anew".into()
+            }
+            Self::DamagedFile { .. } => {
+                "remove that file: the kernel knows the live policy, and the record is made again".into()
+            }
+            Self::UnknownWorkload { known, .. } => format!("it has: {}", known.join(", ")),
+            Self::Ambiguous(_) => {
+                "let one of the workloads ask for more, so that it is the narrower one".into()
+            }
+            Self::NotKept(_) => "`meshc history` lists the kept generations".into(),
+            Self::NotAttached(_) => "`meshc status` lists the members".into(),
+        }
+    }
+}
+
+fn fault_help(fault: &Fault) -> String {
+    match fault.errno() {
+        Some(libc::EPERM | libc::EACCES) => {
+            "this needs root, or CAP_BPF, CAP_NET_ADMIN and CAP_SYS_ADMIN; `meshc doctor` says what is missing"
+        }
+        Some(libc::ENOMEM) => "the memory limit of this cgroup or machine is too small for the policy",
+        Some(libc::ENOSPC | libc::EDQUOT) => "make room on the disk of the state folder",
+        Some(libc::EROFS) => "the file system is mounted read-only; name another folder",
+        Some(libc::ENOENT) => "something was removed while the command ran; run it again",
+        _ => "`meshc doctor` says what this kernel offers",
+    }
+    .into()
+}
+
+fn held_by(holder: Option<&Holder>, now: u64) -> String {
+    holder.map_or_else(String::new, |holder| {
+        let seconds = now.saturating_sub(holder.since) / 1000;
+        format!(": `{}`, process {}, for {seconds} s", holder.command, holder.process.pid)
+    })
+}
+
+fn basis(generation: u64) -> String {
+    if generation == 0 { "no policy".into() } else { format!("generation {generation}") }
+}

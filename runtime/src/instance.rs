@@ -1,0 +1,126 @@
+//! Which meshc this is: several live side by side, and tests beside a live one.
+
+use std::path::{Path, PathBuf};
+
+/// Everything that tells one instance from another. It is passed everywhere; there is no global path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Instance {
+    /// Its name: letters, digits, `-` and `_`.
+    pub name: String,
+    /// A folder of a mounted BPF file system; pins are in a folder of the instance's name below it.
+    pub bpffs: PathBuf,
+    /// The cgroup that programs are attached to: a folder of the version 2 hierarchy.
+    pub cgroup: PathBuf,
+    /// Where that hierarchy is mounted: cgroup paths of policies begin there.
+    pub hierarchy: PathBuf,
+    /// The instance's state folder: records, artifacts, members.
+    pub state: PathBuf,
+    /// `/proc/sys/kernel/random/boot_id`: cookies and cgroup ids mean nothing after a reboot.
+    pub boot_id: String,
+}
+
+impl Instance {
+    /// The folder with everything pinned, and the lock. Without a dot: bpffs allows none in names.
+    #[must_use]
+    pub fn pins(&self) -> PathBuf {
+        self.bpffs.join(&self.name)
+    }
+
+    /// Pinned maps. Present only as a whole.
+    #[must_use]
+    pub fn maps(&self) -> PathBuf {
+        self.pins().join("maps")
+    }
+
+    /// Where a set of maps is made before it is renamed to [`Instance::maps`].
+    #[must_use]
+    pub fn new_maps(&self) -> PathBuf {
+        self.pins().join("maps-new")
+    }
+
+    /// Pinned links, one a program.
+    #[must_use]
+    pub fn links(&self) -> PathBuf {
+        self.pins().join("links")
+    }
+
+    /// The live generation's record.
+    #[must_use]
+    pub fn current(&self) -> PathBuf {
+        self.state.join("current")
+    }
+
+    /// The record of a generation that is about to go live.
+    #[must_use]
+    pub fn pending(&self) -> PathBuf {
+        self.state.join("pending")
+    }
+
+    /// Records of generations that went live, by number.
+    #[must_use]
+    pub fn history(&self) -> PathBuf {
+        self.state.join("history")
+    }
+
+    /// Artifacts, by digest.
+    #[must_use]
+    pub fn artifacts(&self) -> PathBuf {
+        self.state.join("artifacts")
+    }
+
+    /// Endpoints of this boot.
+    #[must_use]
+    pub fn members(&self) -> PathBuf {
+        self.state.join("members").join(&self.boot_id)
+    }
+
+    /// Who holds the lock: for messages only.
+    #[must_use]
+    pub fn holder(&self) -> PathBuf {
+        self.state.join("holder")
+    }
+
+    /// The folder of an absolute cgroup path of a policy.
+    #[must_use]
+    pub fn cgroup_folder(&self, path: &str) -> PathBuf {
+        self.hierarchy.join(path.trim_start_matches('/'))
+    }
+
+    /// The cgroup path, as a policy writes it, of a folder of the hierarchy.
+    #[must_use]
+    pub fn cgroup_path(&self, folder: &Path) -> String {
+        let inner = folder.strip_prefix(&self.hierarchy).unwrap_or(folder);
+        format!("/{}", inner.display())
+    }
+}
+
+/// The mount point of the version 2 hierarchy in `/proc/self/mountinfo`.
+#[must_use]
+pub fn find_hierarchy(mountinfo: &str) -> Option<PathBuf> {
+    mountinfo.lines().find_map(|line| {
+        let (mount, kind) = line.split_once(" - ")?;
+        // A bind mount of a part of the hierarchy (its fourth field is not the root) cannot resolve paths.
+        let mut fields = mount.split(' ').skip(3);
+        let (root, place) = (fields.next()?, fields.next()?);
+        (kind.starts_with("cgroup2 ") && root == "/").then(|| PathBuf::from(unescape(place)))
+    })
+}
+
+/// Mount points have spaces as `\040`.
+fn unescape(text: &str) -> String {
+    text.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hierarchy_is_found_beside_version_1() {
+        let text = "30 25 0:26 / /sys/fs/cgroup/cpu rw,relatime - cgroup cgroup rw,cpu\n\
+                    38 25 0:34 /part /run/part rw - cgroup2 cgroup2 rw\n\
+                    39 25 0:34 / /sys/fs/cgroup/a\\040b rw,relatime shared:3 - cgroup2 cgroup2 rw\n";
+        assert_eq!(find_hierarchy(text), Some(PathBuf::from("/sys/fs/cgroup/a b")));
+        assert_eq!(find_hierarchy("30 25 0:26 / /x rw - cgroup cgroup rw,cpu\n"), None);
+    }
+}

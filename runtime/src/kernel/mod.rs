@@ -1,0 +1,494 @@
+//! The real machine.
+
+mod btf;
+mod sys;
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::process::{Child, Command};
+use std::time::{Duration, Instant, SystemTime};
+
+use aya::EbpfLoader;
+use aya::programs::Program as AyaProgram;
+use mesh_bpf::abi::Control;
+use mesh_bpf::map::{MAPS, MapDef, MapKind};
+use mesh_bpf::program::{Hook, OBJECT, PROGRAMS, ProgramDef};
+use rustix::fs::{FlockOperation, flock};
+
+use crate::store::{Fault, LinkInfo, Locked, MapInfo, Process, ProgramInfo, Step, Store, Word};
+
+/// `f_type` of a BPF file system.
+const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
+/// Elements a batch look-up asks for at first.
+const BATCH: u32 = 4096;
+
+/// The kernel that we run on.
+#[derive(Debug)]
+pub struct Kernel {
+    start: Instant,
+    cpus: usize,
+}
+
+impl Default for Kernel {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// An open map, with what is needed to size buffers for it.
+#[derive(Debug)]
+pub struct KernelMap {
+    fd: OwnedFd,
+    info: MapInfo,
+}
+
+impl Kernel {
+    /// The kernel that we run on.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { start: Instant::now(), cpus: possible_cpus() }
+    }
+
+    /// Starts a command in a cgroup of the version 2 hierarchy.
+    ///
+    /// # Errors
+    /// Where the cgroup cannot be joined or the command cannot be started.
+    pub fn spawn_in(&self, command: Command, cgroup: &Path) -> Step<Child> {
+        let name = command.get_program().to_string_lossy().into_owned();
+        let procs = cgroup.join("cgroup.procs");
+        let procs = at("opening", &procs, File::options().write(true).open(&procs))?;
+        sys::spawn_in(command, procs.into()).map_err(|cause| Fault::new("starting", name, cause))
+    }
+
+    fn value_len(&self, info: &MapInfo) -> usize {
+        let value = info.value as usize;
+        let by_cpu = [MapKind::PerCpuHash as u32, MapKind::PerCpuArray as u32].contains(&info.kind);
+        if by_cpu { value.next_multiple_of(8) * self.cpus } else { value }
+    }
+
+    fn next_entries(&self, map: &KernelMap) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
+        let mut found = Vec::new();
+        let mut key: Option<Vec<u8>> = None;
+        loop {
+            let mut next = vec![0; map.info.key as usize];
+            match sys::next_key(map.fd.as_fd(), key.as_deref(), &mut next) {
+                Ok(()) => {}
+                Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(found),
+                Err(error) => return Err(error),
+            }
+            let mut value = vec![0; self.value_len(&map.info)];
+            match sys::lookup(map.fd.as_fd(), &next, &mut value) {
+                Ok(()) => found.push((next.clone(), value)),
+                Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {}
+                Err(error) => return Err(error),
+            }
+            key = Some(next);
+        }
+    }
+
+    fn batch_entries(&self, map: &KernelMap) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
+        let (key_len, value_len) = (map.info.key as usize, self.value_len(&map.info));
+        let (mut found, mut count, mut from) = (Vec::new(), BATCH, None);
+        loop {
+            let mut keys = vec![0; key_len * count as usize];
+            let mut values = vec![0; value_len * count as usize];
+            let mut to = 0;
+            match sys::lookup_batch(map.fd.as_fd(), from, &mut to, &mut keys, &mut values, count) {
+                Ok((read, last)) => {
+                    let pairs = keys.chunks_exact(key_len).zip(values.chunks_exact(value_len));
+                    found
+                        .extend(pairs.take(read as usize).map(|(key, value)| (key.to_vec(), value.to_vec())));
+                    if last {
+                        return Ok(found);
+                    }
+                    from = Some(to);
+                }
+                // One bucket holds more than fits.
+                Err(error) if error.raw_os_error() == Some(libc::ENOSPC) => count = count.saturating_mul(2),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+/// How many CPUs there may ever be: the values of maps by CPU have that many parts.
+fn possible_cpus() -> usize {
+    let list = fs::read_to_string("/sys/devices/system/cpu/possible").unwrap_or_default();
+    let last = list.trim().rsplit(['-', ',']).next().and_then(|last| last.parse().ok());
+    last.map_or(1, |last: usize| last + 1)
+}
+
+fn at<T>(call: &'static str, path: &Path, result: io::Result<T>) -> Step<T> {
+    result.map_err(|cause| Fault::new(call, path.display().to_string(), cause))
+}
+
+fn on<T>(call: &'static str, object: &str, result: io::Result<T>) -> Step<T> {
+    result.map_err(|cause| Fault::new(call, object, cause))
+}
+
+fn absent<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    let word = bytes.get(at..at + 4).and_then(|word| word.try_into().ok());
+    word.map_or(0, u32::from_ne_bytes)
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    let word = bytes.get(at..at + 8).and_then(|word| word.try_into().ok());
+    word.map_or(0, u64::from_ne_bytes)
+}
+
+fn name_at(bytes: &[u8], at: usize) -> String {
+    let name = bytes.get(at..at + 16).unwrap_or_default();
+    let name = name.split(|&byte| byte == 0).next().unwrap_or_default();
+    String::from_utf8_lossy(name).into_owned()
+}
+
+/// `struct bpf_map_info`: type, id, key, value, capacity, flags, name.
+fn map_info(fd: &OwnedFd) -> io::Result<MapInfo> {
+    let mut bytes = [0; 40];
+    sys::info(fd.as_fd(), &mut bytes)?;
+    let word = |index: usize| u32_at(&bytes, index * 4);
+    Ok(MapInfo {
+        kind: word(0),
+        id: word(1),
+        key: word(2),
+        value: word(3),
+        capacity: word(4),
+        flags: word(5),
+        name: name_at(&bytes, 24),
+    })
+}
+
+/// `struct bpf_prog_info`: type, id, tag, …, name at 64.
+fn program_info(fd: &OwnedFd) -> io::Result<ProgramInfo> {
+    let mut bytes = [0; 80];
+    sys::info(fd.as_fd(), &mut bytes)?;
+    Ok(ProgramInfo { id: u32_at(&bytes, 4), tag: u64_at(&bytes, 8).to_ne_bytes(), name: name_at(&bytes, 64) })
+}
+
+fn open(fd: OwnedFd) -> io::Result<KernelMap> {
+    Ok(KernelMap { info: map_info(&fd)?, fd })
+}
+
+fn create(def: &MapDef, capacity: u32, inner: Option<&KernelMap>) -> io::Result<KernelMap> {
+    let types = match def.kind {
+        MapKind::SkStorage => Some(sys::load_btf(&btf::storage(def.value))?),
+        _ => None,
+    };
+    open(sys::create_map(sys::NewMap {
+        name: def.name,
+        kind: def.kind as u32,
+        key: def.key,
+        value: def.value,
+        capacity,
+        flags: def.flags,
+        inner: inner.map(|inner| inner.fd.as_fd()),
+        types: types.as_ref().map(|types| (types.as_fd(), btf::KEY, btf::VALUE)),
+    })?)
+}
+
+fn start_of(stat: &str) -> Option<u64> {
+    // The name may hold spaces and parentheses; the 22nd field is the 20th after it.
+    stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
+}
+
+fn process(pid: u32) -> Option<Process> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    Some(Process { pid, start: start_of(&stat)? })
+}
+
+fn lock(folder: &Path) -> io::Result<Locked<File>> {
+    let Some(file) = absent(File::open(folder))? else { return Ok(Locked::Gone) };
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(rustix::io::Errno::WOULDBLOCK) => return Ok(Locked::Busy),
+        Err(error) => return Err(error.into()),
+    }
+    // Whoever held it before may have removed the folder, and a third may have made another.
+    let here = absent(fs::metadata(folder))?.map(|here| (here.dev(), here.ino()));
+    let held = file.metadata()?;
+    Ok(if here == Some((held.dev(), held.ino())) { Locked::Held(file) } else { Locked::Gone })
+}
+
+fn sync_parent(path: &Path) -> io::Result<()> {
+    path.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all())
+}
+
+/// aya reads the object, patches its instructions and passes the verifier; maps are those of the pins, so
+/// it creates none, and links are ours, since it cannot update one.
+fn load(maps: &Path) -> Result<Vec<(&'static ProgramDef, OwnedFd)>, Fault> {
+    let fault = |call, name: &str, error: &(dyn std::error::Error + 'static)| explain(call, name, error);
+    let mut loader = EbpfLoader::new();
+    for map in MAPS {
+        loader.map_pin_path(map.name, maps.join(map.name));
+    }
+    let mut object = loader.load(OBJECT).map_err(|error| fault("loading", "the BPF object", &error))?;
+    let mut loaded = Vec::new();
+    for def in PROGRAMS {
+        let missing = || Fault::new("loading", def.name, io::Error::other("it is not in the BPF object"));
+        let program = object.program_mut(def.name).ok_or_else(missing)?;
+        let result = match program {
+            AyaProgram::CgroupSockAddr(program) => program.load(),
+            AyaProgram::CgroupSockopt(program) => program.load(),
+            AyaProgram::CgroupSock(program) => program.load(),
+            AyaProgram::SockOps(program) => program.load(),
+            _ => return Err(missing()),
+        };
+        result.map_err(|error| fault("loading", def.name, &error))?;
+        let fd = program.fd().map_err(|error| fault("loading", def.name, &error))?;
+        let fd = on("duplicating", def.name, fd.as_fd().try_clone_to_owned())?;
+        loaded.push((def, fd));
+    }
+    Ok(loaded)
+}
+
+/// Takes the kernel's error out of a chain of errors, and the verifier's log.
+fn explain(call: &'static str, object: &str, error: &(dyn std::error::Error + 'static)) -> Fault {
+    let mut cause = None;
+    let mut text = error.to_string();
+    let mut next = Some(error);
+    while let Some(error) = next {
+        cause = cause.or_else(|| error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error));
+        next = error.source();
+        if let Some(inner) = next {
+            let inner = inner.to_string();
+            if !text.contains(&inner) {
+                text = format!("{text}: {inner}");
+            }
+        }
+    }
+    let cause = cause.map_or_else(|| io::Error::other(text.clone()), io::Error::from_raw_os_error);
+    Fault { log: text, ..Fault::new(call, object, cause) }
+}
+
+impl Store for Kernel {
+    type Map = KernelMap;
+    type Program = OwnedFd;
+    type Link = OwnedFd;
+    type Words = sys::Words;
+    type Lock = File;
+
+    fn wall_clock(&self) -> u64 {
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn clock(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn sleep(&self, milliseconds: u64) {
+        std::thread::sleep(Duration::from_millis(milliseconds));
+    }
+
+    fn this_process(&self) -> Process {
+        let pid = std::process::id();
+        process(pid).unwrap_or(Process { pid, start: 0 })
+    }
+
+    fn is_alive(&self, wanted: Process) -> bool {
+        process(wanted.pid) == Some(wanted)
+    }
+
+    fn list(&self, folder: &Path) -> Step<Option<Vec<String>>> {
+        at(
+            "listing",
+            folder,
+            absent(fs::read_dir(folder)).and_then(|entries| {
+                let Some(entries) = entries else { return Ok(None) };
+                let names = entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
+                let mut names = names.collect::<io::Result<Vec<_>>>()?;
+                names.sort();
+                Ok(Some(names))
+            }),
+        )
+    }
+
+    fn make_folder(&self, folder: &Path) -> Step<()> {
+        match fs::create_dir(folder) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            result => at("making", folder, result),
+        }
+    }
+
+    fn remove_folder(&self, folder: &Path) -> Step<()> {
+        at("removing", folder, absent(fs::remove_dir(folder)).map(drop))
+    }
+
+    fn remove(&self, file: &Path) -> Step<()> {
+        at("removing", file, absent(fs::remove_file(file)).map(drop))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> Step<()> {
+        at("renaming", to, fs::rename(from, to).and_then(|()| sync_parent(to)))
+    }
+
+    fn read(&self, file: &Path) -> Step<Option<Vec<u8>>> {
+        at("reading", file, absent(fs::read(file)))
+    }
+
+    fn write(&self, file: &Path, content: &[u8], durable: bool) -> Step<()> {
+        at(
+            "writing",
+            file,
+            (|| {
+                let mut out = File::create(file)?;
+                io::Write::write_all(&mut out, content)?;
+                if durable { out.sync_all() } else { Ok(()) }
+            })(),
+        )
+    }
+
+    fn inode(&self, path: &Path) -> Step<Option<u64>> {
+        let inode = absent(fs::metadata(path)).map(|found| found.map(|found| found.ino()));
+        at("looking at", path, inode)
+    }
+
+    fn is_bpffs(&self, path: &Path) -> Step<bool> {
+        let found = rustix::fs::statfs(path).map_err(io::Error::from);
+        let found = at("looking at", path, absent(found))?;
+        #[expect(clippy::unnecessary_cast, reason = "the type of `f_type` differs by architecture")]
+        Ok(found.is_some_and(|found| found.f_type as i64 == BPF_FS_MAGIC))
+    }
+
+    fn lock(&self, folder: &Path) -> Step<Locked<File>> {
+        at("locking", folder, lock(folder))
+    }
+
+    fn is_populated(&self, cgroup: &Path) -> Step<bool> {
+        let events = cgroup.join("cgroup.events");
+        let text = at("reading", &events, absent(fs::read_to_string(&events)))?;
+        Ok(text.is_some_and(|text| text.lines().any(|line| line == "populated 1")))
+    }
+
+    fn create_map(&self, def: &MapDef, capacity: u32, inner: Option<&KernelMap>) -> Step<KernelMap> {
+        on("creating the map", def.name, create(def, capacity, inner))
+    }
+
+    fn pin_map(&self, map: &KernelMap, path: &Path) -> Step<()> {
+        at("pinning", path, sys::pin(map.fd.as_fd(), path))
+    }
+
+    fn open_map(&self, path: &Path) -> Step<Option<KernelMap>> {
+        at("opening", path, absent(sys::open_pin(path).and_then(open)))
+    }
+
+    fn map_by_id(&self, id: u32) -> Step<Option<KernelMap>> {
+        on("opening the map", &id.to_string(), absent(sys::map_by_id(id).and_then(open)))
+    }
+
+    fn map_info(&self, map: &KernelMap) -> Step<MapInfo> {
+        Ok(map.info.clone())
+    }
+
+    fn lookup(&self, map: &KernelMap, key: &[u8]) -> Step<Option<Vec<u8>>> {
+        let mut value = vec![0; self.value_len(&map.info)];
+        let found = absent(sys::lookup(map.fd.as_fd(), key, &mut value));
+        Ok(on("reading the map", &map.info.name, found)?.map(|()| value))
+    }
+
+    fn update(&self, map: &KernelMap, key: &[u8], value: &[u8]) -> Step<()> {
+        on("writing the map", &map.info.name, sys::update(map.fd.as_fd(), key, value))
+    }
+
+    fn delete(&self, map: &KernelMap, key: &[u8]) -> Step<()> {
+        on("writing the map", &map.info.name, absent(sys::delete(map.fd.as_fd(), key)).map(drop))
+    }
+
+    fn entries(&self, map: &KernelMap) -> Step<Vec<(Vec<u8>, Vec<u8>)>> {
+        let hash = [MapKind::Hash as u32, MapKind::PerCpuHash as u32].contains(&map.info.kind);
+        let entries = if hash { self.batch_entries(map) } else { self.next_entries(map) };
+        on("reading the map", &map.info.name, entries)
+    }
+
+    fn put_maps(&self, outer: &KernelMap, elements: &[(u32, &KernelMap)]) -> Step<()> {
+        let keys: Vec<u32> = elements.iter().map(|&(key, _)| key).collect();
+        let values: Vec<u32> =
+            elements.iter().map(|(_, map)| std::os::fd::AsRawFd::as_raw_fd(&map.fd).unsigned_abs()).collect();
+        on("writing the map", &outer.info.name, sys::update_batch(outer.fd.as_fd(), &keys, &values))
+    }
+
+    fn fill(&self, map: &KernelMap, content: &[u8]) -> Step<()> {
+        on("filling the map", &map.info.name, sys::fill(map.fd.as_fd(), content))
+    }
+
+    fn freeze(&self, map: &KernelMap) -> Step<()> {
+        on("freezing the map", &map.info.name, sys::freeze(map.fd.as_fd()))
+    }
+
+    fn content(&self, map: &KernelMap, len: usize) -> Step<Vec<u8>> {
+        on("reading the map", &map.info.name, sys::content(map.fd.as_fd(), len))
+    }
+
+    fn words(&self, control: &KernelMap) -> Step<sys::Words> {
+        on("mapping the map", &control.info.name, sys::Words::new(control.fd.as_fd()))
+    }
+
+    fn load(&self, words: &sys::Words) -> Control {
+        words.load()
+    }
+
+    fn exchange(&self, words: &sys::Words, word: Word, old: u64, new: u64) -> Step<bool> {
+        Ok(words.exchange(word, old, new))
+    }
+
+    fn load_programs(&self, maps: &Path) -> Step<Vec<(&'static ProgramDef, OwnedFd)>> {
+        load(maps)
+    }
+
+    fn program_info(&self, program: &OwnedFd) -> Step<ProgramInfo> {
+        on("looking at", "a program", program_info(program))
+    }
+
+    fn program_by_id(&self, id: u32) -> Step<Option<ProgramInfo>> {
+        let info = absent(sys::program_by_id(id).and_then(|fd| program_info(&fd)));
+        on("looking at the program", &id.to_string(), info)
+    }
+
+    fn attach(&self, program: &OwnedFd, hook: Hook, cgroup: &Path) -> Step<OwnedFd> {
+        let target = at("opening", cgroup, File::open(cgroup))?;
+        at("attaching to", cgroup, sys::link(program.as_fd(), target.as_fd(), hook as u32))
+    }
+
+    fn pin_link(&self, link: &OwnedFd, path: &Path) -> Step<()> {
+        at("pinning", path, sys::pin(link.as_fd(), path))
+    }
+
+    fn open_link(&self, path: &Path) -> Step<Option<OwnedFd>> {
+        at("opening", path, absent(sys::open_pin(path)))
+    }
+
+    /// `struct bpf_link_info`: type, id, program, …, cgroup at 16.
+    fn link_info(&self, link: &OwnedFd) -> Step<LinkInfo> {
+        let mut bytes = [0; 32];
+        on("looking at", "a link", sys::info(link.as_fd(), &mut bytes))?;
+        Ok(LinkInfo { id: u32_at(&bytes, 4), program: u32_at(&bytes, 8), cgroup: u64_at(&bytes, 16) })
+    }
+
+    fn replace(&self, link: &OwnedFd, program: &OwnedFd) -> Step<()> {
+        on("replacing the program of", "a link", sys::replace(link.as_fd(), program.as_fd()))
+    }
+
+    fn detach(&self, link: &OwnedFd) -> Step<()> {
+        match sys::detach(link.as_fd()) {
+            // Its cgroup is gone, and the attachment with it.
+            Err(error) if error.raw_os_error() == Some(libc::ENOLINK) => Ok(()),
+            result => on("detaching", "a link", result),
+        }
+    }
+
+    fn attached(&self, cgroup: &Path, hook: Hook, effective: bool) -> Step<Vec<u32>> {
+        let target = at("opening", cgroup, File::open(cgroup))?;
+        at("asking what is attached to", cgroup, sys::attached(target.as_fd(), hook as u32, effective))
+    }
+}

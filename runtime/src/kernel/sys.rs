@@ -1,0 +1,472 @@
+//! System calls that need `unsafe`: `bpf(2)`, memory maps, and joining a cgroup between fork and exec.
+//! Every function here is safe to call: it owns or borrows all memory that the kernel reads or writes.
+
+#![expect(unsafe_code, reason = "the one gate: system calls that no safe wrapper covers")]
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command};
+use std::ptr::{NonNull, addr_of, addr_of_mut};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytemuck::{Pod, Zeroable};
+use mesh_bpf::abi::Control;
+use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+
+use crate::store::Word;
+
+/// Commands of `bpf(2)` (`enum bpf_cmd` in `linux/bpf.h`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i32)]
+enum Call {
+    MapCreate = 0,
+    MapLookup = 1,
+    MapUpdate = 2,
+    MapDelete = 3,
+    MapNextKey = 4,
+    Pin = 6,
+    Get = 7,
+    ProgramById = 13,
+    MapById = 14,
+    Info = 15,
+    Query = 16,
+    BtfLoad = 18,
+    Freeze = 22,
+    LookupBatch = 24,
+    UpdateBatch = 26,
+    LinkCreate = 28,
+    LinkUpdate = 29,
+    LinkDetach = 34,
+}
+
+/// Length of a name in the kernel, with its end.
+const NAME: usize = 16;
+
+macro_rules! attributes {
+    ($($(#[doc = $doc:literal])* $name:ident { $($field:ident: $ty:ty,)* })*) => {
+        $($(#[doc = $doc])*
+        #[derive(Clone, Copy, Pod, Zeroable)]
+        #[repr(C)]
+        struct $name { $($field: $ty,)* })*
+    };
+}
+
+attributes! {
+    /// Of `BPF_MAP_CREATE`.
+    CreateAttr {
+        kind: u32, key: u32, value: u32, capacity: u32, flags: u32, inner: u32, numa: u32,
+        name: [u8; NAME], ifindex: u32, btf: u32, btf_key: u32, btf_value: u32, reserve: u32,
+    }
+    /// Of the commands on one element.
+    ElementAttr { map: u32, reserve: u32, key: u64, value: u64, flags: u64, }
+    /// Of the commands on many elements.
+    BatchAttr {
+        from: u64, to: u64, keys: u64, values: u64, count: u32, map: u32, element_flags: u64, flags: u64,
+    }
+    /// Of pinning and opening pins.
+    ObjectAttr { path: u64, fd: u32, flags: u32, }
+    /// Of opening by id.
+    IdAttr { id: u32, next: u32, flags: u32, }
+    /// Of `BPF_OBJ_GET_INFO_BY_FD`.
+    InfoAttr { fd: u32, len: u32, info: u64, }
+    /// Of `BPF_BTF_LOAD`.
+    BtfAttr { btf: u64, log: u64, size: u32, log_size: u32, log_level: u32, reserve: u32, }
+    /// Of `BPF_LINK_CREATE`.
+    LinkAttr { program: u32, target: u32, hook: u32, flags: u32, reserve: [u64; 3], }
+    /// Of `BPF_LINK_UPDATE`.
+    ReplaceAttr { link: u32, program: u32, flags: u32, old: u32, }
+    /// Of the commands that take a descriptor only.
+    FdAttr { fd: u32, }
+    /// Of `BPF_PROG_QUERY`.
+    QueryAttr {
+        target: u32, hook: u32, query_flags: u32, attach_flags: u32, ids: u64, count: u32, reserve: u32,
+        more: [u64; 4],
+    }
+}
+
+/// # Safety
+/// Every address in `attributes` is of memory that the command may read or write as far as it does.
+unsafe fn bpf<T: Pod>(command: Call, attributes: &mut T) -> io::Result<i32> {
+    loop {
+        // SAFETY: the attributes are plain data of the length given; the rest is the caller's promise.
+        let result = unsafe {
+            libc::syscall(
+                libc::SYS_bpf,
+                command as libc::c_int,
+                addr_of_mut!(*attributes),
+                size_of::<T>() as libc::c_uint,
+            )
+        };
+        if result >= 0 {
+            return i32::try_from(result).map_err(io::Error::other);
+        }
+        let error = io::Error::last_os_error();
+        // A batch or a program load may be interrupted or asked to come again.
+        if !matches!(error.raw_os_error(), Some(libc::EINTR | libc::EAGAIN)) {
+            return Err(error);
+        }
+    }
+}
+
+/// # Safety
+/// As [`bpf`]; and the command returns a new descriptor.
+unsafe fn bpf_fd<T: Pod>(command: Call, attributes: &mut T) -> io::Result<OwnedFd> {
+    // SAFETY: the caller's promise.
+    let fd = unsafe { bpf(command, attributes) }?;
+    // SAFETY: the command returned it, and nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+fn number(fd: BorrowedFd<'_>) -> u32 {
+    // A borrowed descriptor is never negative.
+    fd.as_raw_fd().unsigned_abs()
+}
+
+fn address(bytes: &[u8]) -> u64 {
+    bytes.as_ptr() as u64
+}
+
+fn address_mut(bytes: &mut [u8]) -> u64 {
+    bytes.as_mut_ptr() as u64
+}
+
+fn length(bytes: usize) -> io::Result<u32> {
+    u32::try_from(bytes).map_err(io::Error::other)
+}
+
+fn c_path(path: &Path) -> io::Result<CString> {
+    CString::new(path.as_os_str().as_bytes()).map_err(io::Error::other)
+}
+
+/// Names in the kernel are cut to 15 bytes.
+fn kernel_name(name: &str) -> [u8; NAME] {
+    let mut bytes = [0; NAME];
+    for (to, from) in bytes.iter_mut().take(NAME - 1).zip(name.bytes()) {
+        *to = from;
+    }
+    bytes
+}
+
+/// What a new map is to be.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct NewMap<'a> {
+    pub(super) name: &'a str,
+    pub(super) kind: u32,
+    pub(super) key: u32,
+    pub(super) value: u32,
+    pub(super) capacity: u32,
+    pub(super) flags: u32,
+    pub(super) inner: Option<BorrowedFd<'a>>,
+    /// Type information with the ids of the key's and the value's types.
+    pub(super) types: Option<(BorrowedFd<'a>, u32, u32)>,
+}
+
+pub(super) fn create_map(map: NewMap<'_>) -> io::Result<OwnedFd> {
+    let (btf, btf_key, btf_value) = map.types.map_or((0, 0, 0), |(fd, key, value)| (number(fd), key, value));
+    let mut attributes = CreateAttr {
+        kind: map.kind,
+        key: map.key,
+        value: map.value,
+        capacity: map.capacity,
+        flags: map.flags,
+        inner: map.inner.map_or(0, number),
+        name: kernel_name(map.name),
+        btf,
+        btf_key,
+        btf_value,
+        ..CreateAttr::zeroed()
+    };
+    // SAFETY: no addresses.
+    unsafe { bpf_fd(Call::MapCreate, &mut attributes) }
+}
+
+pub(super) fn load_btf(btf: &[u8]) -> io::Result<OwnedFd> {
+    let mut attributes = BtfAttr { btf: address(btf), size: length(btf.len())?, ..BtfAttr::zeroed() };
+    // SAFETY: `btf` outlives the call.
+    unsafe { bpf_fd(Call::BtfLoad, &mut attributes) }
+}
+
+pub(super) fn lookup(map: BorrowedFd<'_>, key: &[u8], value: &mut [u8]) -> io::Result<()> {
+    element(Call::MapLookup, map, key, address_mut(value))
+}
+
+pub(super) fn update(map: BorrowedFd<'_>, key: &[u8], value: &[u8]) -> io::Result<()> {
+    element(Call::MapUpdate, map, key, address(value))
+}
+
+pub(super) fn delete(map: BorrowedFd<'_>, key: &[u8]) -> io::Result<()> {
+    element(Call::MapDelete, map, key, 0)
+}
+
+/// The key after `key`, or the first; `next` has the same length.
+pub(super) fn next_key(map: BorrowedFd<'_>, key: Option<&[u8]>, next: &mut [u8]) -> io::Result<()> {
+    let mut attributes = ElementAttr {
+        map: number(map),
+        key: key.map_or(0, address),
+        value: address_mut(next),
+        ..ElementAttr::zeroed()
+    };
+    // SAFETY: callers size both as the map's keys are; they outlive the call.
+    unsafe { bpf(Call::MapNextKey, &mut attributes) }.map(drop)
+}
+
+// Callers size keys and values as `BPF_OBJ_GET_INFO_BY_FD` says; `Kernel` keeps these sizes with each map.
+fn element(command: Call, map: BorrowedFd<'_>, key: &[u8], value: u64) -> io::Result<()> {
+    let mut attributes = ElementAttr { map: number(map), key: address(key), value, ..ElementAttr::zeroed() };
+    // SAFETY: key and value are borrowed by the caller for the call.
+    unsafe { bpf(command, &mut attributes) }.map(drop)
+}
+
+/// Looks many elements up: from the place `from` (none at first); writes the next place to `to`. Returns how
+/// many, and whether these were the last.
+pub(super) fn lookup_batch(
+    map: BorrowedFd<'_>,
+    from: Option<u64>,
+    to: &mut u64,
+    keys: &mut [u8],
+    values: &mut [u8],
+    count: u32,
+) -> io::Result<(u32, bool)> {
+    let place = from.unwrap_or_default();
+    let mut attributes = BatchAttr {
+        from: if from.is_some() { addr_of!(place) as u64 } else { 0 },
+        to: addr_of_mut!(*to) as u64,
+        keys: address_mut(keys),
+        values: address_mut(values),
+        count,
+        map: number(map),
+        ..BatchAttr::zeroed()
+    };
+    // SAFETY: the buffers hold `count` keys and values, and a place in a hash is 4 bytes.
+    match unsafe { bpf(Call::LookupBatch, &mut attributes) } {
+        Ok(_) => Ok((attributes.count, false)),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok((attributes.count, true)),
+        Err(error) => Err(error),
+    }
+}
+
+/// Sets many elements whose keys and values have 4 bytes; returns how many were set before an error.
+pub(super) fn update_batch(map: BorrowedFd<'_>, keys: &[u32], values: &[u32]) -> io::Result<()> {
+    let mut attributes = BatchAttr {
+        keys: keys.as_ptr() as u64,
+        values: values.as_ptr() as u64,
+        count: length(keys.len().min(values.len()))?,
+        map: number(map),
+        ..BatchAttr::zeroed()
+    };
+    // SAFETY: both outlive the call and hold `count` elements.
+    unsafe { bpf(Call::UpdateBatch, &mut attributes) }.map(drop)
+}
+
+pub(super) fn freeze(map: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: no addresses.
+    unsafe { bpf(Call::Freeze, &mut FdAttr { fd: number(map) }) }.map(drop)
+}
+
+pub(super) fn pin(object: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
+    let path = c_path(path)?;
+    let mut attributes = ObjectAttr { path: address(path.as_bytes_with_nul()), fd: number(object), flags: 0 };
+    // SAFETY: the path outlives the call and ends with a zero.
+    unsafe { bpf(Call::Pin, &mut attributes) }.map(drop)
+}
+
+pub(super) fn open_pin(path: &Path) -> io::Result<OwnedFd> {
+    let path = c_path(path)?;
+    let mut attributes = ObjectAttr { path: address(path.as_bytes_with_nul()), fd: 0, flags: 0 };
+    // SAFETY: the path outlives the call and ends with a zero.
+    unsafe { bpf_fd(Call::Get, &mut attributes) }
+}
+
+pub(super) fn map_by_id(id: u32) -> io::Result<OwnedFd> {
+    // SAFETY: no addresses.
+    unsafe { bpf_fd(Call::MapById, &mut IdAttr { id, ..IdAttr::zeroed() }) }
+}
+
+pub(super) fn program_by_id(id: u32) -> io::Result<OwnedFd> {
+    // SAFETY: no addresses.
+    unsafe { bpf_fd(Call::ProgramById, &mut IdAttr { id, ..IdAttr::zeroed() }) }
+}
+
+/// The kernel's information about an object, as much of it as `info` holds.
+pub(super) fn info(object: BorrowedFd<'_>, info: &mut [u8]) -> io::Result<()> {
+    let mut attributes = InfoAttr { fd: number(object), len: length(info.len())?, info: address_mut(info) };
+    // SAFETY: the kernel writes `len` bytes at the most.
+    unsafe { bpf(Call::Info, &mut attributes) }.map(drop)
+}
+
+pub(super) fn link(program: BorrowedFd<'_>, target: BorrowedFd<'_>, hook: u32) -> io::Result<OwnedFd> {
+    let mut attributes =
+        LinkAttr { program: number(program), target: number(target), hook, ..LinkAttr::zeroed() };
+    // SAFETY: no addresses.
+    unsafe { bpf_fd(Call::LinkCreate, &mut attributes) }
+}
+
+pub(super) fn replace(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
+    let mut attributes =
+        ReplaceAttr { link: number(link), program: number(program), ..ReplaceAttr::zeroed() };
+    // SAFETY: no addresses.
+    unsafe { bpf(Call::LinkUpdate, &mut attributes) }.map(drop)
+}
+
+pub(super) fn detach(link: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: no addresses.
+    unsafe { bpf(Call::LinkDetach, &mut FdAttr { fd: number(link) }) }.map(drop)
+}
+
+/// Ids of the programs attached to a hook; those above count where `effective`.
+pub(super) fn attached(target: BorrowedFd<'_>, hook: u32, effective: bool) -> io::Result<Vec<u32>> {
+    let mut ids = vec![0u32; 64];
+    loop {
+        let mut attributes = QueryAttr {
+            target: number(target),
+            hook,
+            query_flags: effective.into(),
+            ids: ids.as_mut_ptr() as u64,
+            count: length(ids.len())?,
+            ..QueryAttr::zeroed()
+        };
+        // SAFETY: `ids` holds `count` ids.
+        match unsafe { bpf(Call::Query, &mut attributes) } {
+            Ok(_) => {
+                ids.truncate(attributes.count as usize);
+                return Ok(ids);
+            }
+            Err(error) if error.raw_os_error() == Some(libc::ENOSPC) => ids.resize(ids.len() * 2, 0),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Memory that a map's values lie in.
+#[derive(Debug)]
+struct Mapping {
+    start: NonNull<u8>,
+    len: usize,
+}
+
+impl Mapping {
+    fn new(map: BorrowedFd<'_>, len: usize, protection: ProtFlags) -> io::Result<Self> {
+        // SAFETY: a new mapping at a place that the kernel chooses.
+        let start = unsafe { mmap(std::ptr::null_mut(), len, protection, MapFlags::SHARED, map, 0) }?;
+        let start = NonNull::new(start.cast()).ok_or_else(|| io::Error::other("mapped at 0"))?;
+        Ok(Self { start, len })
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: it is ours, and nothing borrows from it any more.
+        let _ = unsafe { munmap(self.start.as_ptr().cast(), self.len) };
+    }
+}
+
+/// Writes `content` to the beginning of a memory-mapped array that nobody else sees yet.
+pub(super) fn fill(map: BorrowedFd<'_>, content: &[u8]) -> io::Result<()> {
+    if content.is_empty() {
+        return Ok(());
+    }
+    let mapping = Mapping::new(map, content.len(), ProtFlags::READ | ProtFlags::WRITE)?;
+    // SAFETY: the mapping is that long, writable, and apart from `content`.
+    unsafe { std::ptr::copy_nonoverlapping(content.as_ptr(), mapping.start.as_ptr(), content.len()) };
+    Ok(())
+}
+
+/// The first `len` bytes of a memory-mapped array.
+pub(super) fn content(map: BorrowedFd<'_>, len: usize) -> io::Result<Vec<u8>> {
+    if len == 0 {
+        return Ok(Vec::new());
+    }
+    let mapping = Mapping::new(map, len, ProtFlags::READ)?;
+    let mut bytes = vec![0; len];
+    // SAFETY: the mapping is that long; policy tables are frozen, so nobody writes meanwhile, and a copy
+    // of raw bytes is valid whatever they are.
+    unsafe { std::ptr::copy_nonoverlapping(mapping.start.as_ptr(), bytes.as_mut_ptr(), len) };
+    Ok(bytes)
+}
+
+/// The control words in memory.
+#[derive(Debug)]
+pub struct Words(Mapping);
+
+// SAFETY: all access is by atomic operations on memory that lives as long as this does.
+unsafe impl Send for Words {}
+
+impl Words {
+    pub(super) fn new(control: BorrowedFd<'_>) -> io::Result<Self> {
+        Mapping::new(control, size_of::<Control>(), ProtFlags::READ | ProtFlags::WRITE).map(Self)
+    }
+
+    fn word(&self, word: Word) -> &AtomicU64 {
+        let control = self.0.start.as_ptr().cast::<Control>();
+        // SAFETY: the mapping holds one `Control`, page-aligned; each word is 8 bytes at an aligned place,
+        // and is only ever accessed atomically.
+        unsafe {
+            AtomicU64::from_ptr(match word {
+                Word::Generation => addr_of_mut!((*control).generation),
+                Word::Claim => addr_of_mut!((*control).claim),
+                Word::Paused => addr_of_mut!((*control).paused),
+                Word::Observe => addr_of_mut!((*control).observe),
+                Word::Commits => addr_of_mut!((*control).commits),
+            })
+        }
+    }
+
+    pub(super) fn load(&self) -> Control {
+        let get = |word| self.word(word).load(Ordering::SeqCst);
+        Control {
+            generation: get(Word::Generation),
+            claim: get(Word::Claim),
+            paused: get(Word::Paused),
+            observe: get(Word::Observe),
+            commits: get(Word::Commits),
+            ..Control::default()
+        }
+    }
+
+    pub(super) fn exchange(&self, word: Word, old: u64, new: u64) -> bool {
+        self.word(word).compare_exchange(old, new, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+    }
+}
+
+/// Starts a command that joins a cgroup before it runs: `procs` is that cgroup's `cgroup.procs`.
+pub(super) fn spawn_in(mut command: Command, procs: OwnedFd) -> io::Result<Child> {
+    let fd: RawFd = procs.as_raw_fd();
+    // SAFETY: between fork and exec only `write` is called, on a descriptor that is open until the command
+    // has been started.
+    unsafe {
+        command.pre_exec(move || {
+            if libc::write(fd, c"0".as_ptr().cast(), 1) == 1 {
+                Ok(())
+            } else {
+                Err(io::Error::last_os_error())
+            }
+        });
+    }
+    let child = command.spawn();
+    drop(procs);
+    child
+}
+
+/// The cookie of the network namespace that this thread is in. Minimum kernel 5.14.
+pub(super) fn netns_cookie(socket: BorrowedFd<'_>) -> io::Result<u64> {
+    let mut cookie = 0u64;
+    let mut len = size_of::<u64>() as libc::socklen_t;
+    // SAFETY: the kernel writes 8 bytes at the most, and the length.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_NETNS_COOKIE,
+            addr_of_mut!(cookie).cast(),
+            &raw mut len,
+        )
+    };
+    if result == 0 { Ok(cookie) } else { Err(io::Error::last_os_error()) }
+}
+
+/// From `asm-generic/socket.h`.
+const SO_NETNS_COOKIE: libc::c_int = 71;

@@ -1,0 +1,442 @@
+//! The registry: which endpoints are members, outside the generations.
+//!
+//! An endpoint is one entry in a kernel map, with the profile that it falls under in each slot, and one file
+//! of the state folder with what its workload is chosen by (name, labels, addresses). A pod that comes or
+//! goes is never a generation. Files of another boot mean nothing, since cookies and ids start anew.
+//!
+//! A file is named for its key while the endpoint is a member. While it joins or leaves, the name says so;
+//! the next command finds such a file and finishes the leaving of either.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use mesh_bpf::abi::{self, ExemptKey, NO_PROFILE, OwnKey};
+use mesh_bpf::membership::{Ambiguous, Membership};
+use mesh_bpf::pack::words;
+use mesh_bpf::selector::Endpoint;
+use serde::{Deserialize, Serialize};
+
+use crate::error::Result;
+use crate::instance::Instance;
+use crate::record;
+use crate::set::Set;
+use crate::store::{Process, Store};
+
+const JOINING: &str = ".joining";
+const LEAVING: &str = ".leaving";
+const NEXT_ID: &str = "next-id";
+
+/// How the programs know an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Key {
+    /// A pod: the cookie of its network namespace.
+    Netns(u64),
+    /// A host workload: its cgroup's id.
+    Cgroup(u64),
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Netns(cookie) => write!(f, "netns-{cookie}"),
+            Self::Cgroup(id) => write!(f, "cgroup-{id}"),
+        }
+    }
+}
+
+impl FromStr for Key {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (kind, number) = text.split_once('-').ok_or(())?;
+        let number = number.parse().map_err(drop)?;
+        match kind {
+            "netns" => Ok(Self::Netns(number)),
+            "cgroup" => Ok(Self::Cgroup(number)),
+            _ => Err(()),
+        }
+    }
+}
+
+/// Why an endpoint is registered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Origin {
+    /// A policy names its cgroup.
+    Selector,
+    /// `meshc run --as` made it.
+    Run {
+        /// The workload that it runs as.
+        workload: String,
+        /// The process that removes it.
+        process: Process,
+    },
+    /// It was attached.
+    Attached,
+}
+
+/// A registered endpoint.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// Its number in the programs' events; never used again in this boot.
+    pub id: u32,
+    /// How the programs know it.
+    pub key: Key,
+    /// Why it is here.
+    pub origin: Origin,
+    /// The pod's name, or the unit's.
+    pub name: String,
+    /// The Kubernetes namespace.
+    #[serde(default)]
+    pub namespace: Option<String>,
+    /// Labels by key.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// The service account it runs as.
+    #[serde(default)]
+    pub service_account: Option<String>,
+    /// Its own addresses.
+    #[serde(default)]
+    pub addresses: Vec<IpAddr>,
+    /// Absolute cgroup v2 path, for a host workload.
+    #[serde(default)]
+    pub cgroup: Option<String>,
+}
+
+impl Member {
+    fn endpoint(&self) -> Endpoint {
+        Endpoint {
+            name: self.name.clone(),
+            namespace: self.namespace.clone(),
+            labels: self.labels.clone(),
+            service_account: self.service_account.clone(),
+            addresses: self.addresses.clone(),
+            cgroup: self.cgroup.clone(),
+        }
+    }
+
+    /// The workload that it falls under.
+    ///
+    /// # Errors
+    /// Where two select it and neither is narrower.
+    pub fn workload<'a>(
+        &self,
+        membership: &'a Membership,
+    ) -> Result<Option<&'a mesh_bpf::image::Workload>, Ambiguous> {
+        match &self.origin {
+            Origin::Run { workload, .. } => Ok(membership.workload(workload)),
+            Origin::Attached => membership.classify(&self.endpoint()),
+            // Only a workload that names a cgroup has processes of the host as members: below a path that
+            // is registered for the other slot, `any` must not begin to hold.
+            Origin::Selector => Ok((membership.classify(&self.endpoint())?)
+                .filter(|workload| !workload.selector.cgroups.is_empty())),
+        }
+    }
+
+    fn profile(&self, membership: Option<&Membership>) -> Result<u32, Ambiguous> {
+        let workload = membership.map_or(Ok(None), |membership| self.workload(membership))?;
+        Ok(workload.map_or(NO_PROFILE, |workload| workload.profile.0))
+    }
+}
+
+/// What is registered, and what the two slots' policies say of it.
+pub(crate) struct Registry<'a, S: Store> {
+    pub(crate) store: &'a S,
+    pub(crate) instance: &'a Instance,
+    pub(crate) set: &'a Set<S>,
+}
+
+/// What a refresh changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Refreshed {
+    /// Entries of the kernel's maps that were written or removed.
+    pub(crate) changed: usize,
+    /// Cgroups that a policy names and that are not there.
+    pub(crate) missing: Vec<String>,
+}
+
+/// Every endpoint that is registered in this boot, by key.
+pub(crate) fn members<S: Store>(store: &S, instance: &Instance) -> Result<Vec<Member>> {
+    let mut members = Vec::new();
+    for name in store.list(&instance.members())?.unwrap_or_default() {
+        if name.parse::<Key>().is_ok() {
+            members.extend(record::read::<Member>(store, &instance.members().join(name))?);
+        }
+    }
+    members.sort_by_key(|member| member.key);
+    Ok(members)
+}
+
+/// A number that no endpoint had in this boot.
+pub(crate) fn new_id<S: Store>(store: &S, instance: &Instance) -> Result<u32> {
+    let file = instance.members().join(NEXT_ID);
+    let id = record::read::<u32>(store, &file)?.unwrap_or(1);
+    record::write(store, &file, &(id.saturating_add(1)), false)?;
+    Ok(id)
+}
+
+/// Makes the folder of this boot's members, and forgets those of others.
+pub(crate) fn make_folder<S: Store>(store: &S, instance: &Instance) -> Result<()> {
+    let folder = instance.members();
+    if store.inode(&folder)?.is_some() {
+        return Ok(());
+    }
+    let Some(all) = folder.parent() else { return Ok(()) };
+    store.make_folder(all)?;
+    for boot in store.list(all)?.unwrap_or_default() {
+        let old = all.join(boot);
+        for name in store.list(&old)?.unwrap_or_default() {
+            store.remove(&old.join(name))?;
+        }
+        store.remove_folder(&old)?;
+    }
+    Ok(store.make_folder(&folder)?)
+}
+
+impl<S: Store> Registry<'_, S> {
+    /// Registers an endpoint: its profile in each slot is what that slot's policy says.
+    pub(crate) fn join(&self, member: &Member, policies: [Option<&Membership>; 2]) -> Result<()> {
+        let place = self.instance.members().join(member.key.to_string());
+        let joining = self.instance.members().join(format!("{}{JOINING}", member.key));
+        record::write(self.store, &joining, member, false)?;
+        self.put(member, policies)?;
+        for address in own_keys(member) {
+            self.store.update(&self.set.own, bytemuck::bytes_of(&address), &member.id.to_ne_bytes())?;
+        }
+        Ok(self.store.rename(&joining, &place)?)
+    }
+
+    /// Removes an endpoint.
+    pub(crate) fn leave(&self, key: Key) -> Result<()> {
+        let place = self.instance.members().join(key.to_string());
+        let leaving = self.instance.members().join(format!("{key}{LEAVING}"));
+        if self.store.inode(&place)?.is_some() {
+            self.store.rename(&place, &leaving)?;
+        }
+        self.forget(key, &format!("{key}{LEAVING}"))
+    }
+
+    /// Finishes what a killed process began: endpoints that were joining or leaving are removed.
+    pub(crate) fn recover(&self) -> Result<()> {
+        for name in self.store.list(&self.instance.members())?.unwrap_or_default() {
+            if name.ends_with(".new") {
+                self.store.remove(&self.instance.members().join(&name))?;
+            }
+            let key = name.strip_suffix(JOINING).or_else(|| name.strip_suffix(LEAVING));
+            if let Some(Ok(key)) = key.map(str::parse) {
+                self.forget(key, &name)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn forget(&self, key: Key, file: &str) -> Result<()> {
+        let file = self.instance.members().join(file);
+        let (map, number) = self.place(key);
+        self.store.delete(map, &number.to_ne_bytes())?;
+        if let Ok(Some(member)) = record::read::<Member>(self.store, &file) {
+            for address in own_keys(&member) {
+                self.store.delete(&self.set.own, bytemuck::bytes_of(&address))?;
+            }
+        }
+        Ok(self.store.remove(&file)?)
+    }
+
+    const fn place(&self, key: Key) -> (&S::Map, u64) {
+        match key {
+            Key::Netns(cookie) => (&self.set.endpoints, cookie),
+            Key::Cgroup(id) => (&self.set.cgroups, id),
+        }
+    }
+
+    /// Writes the kernel's entry of a member, if it differs; whether it did.
+    fn put(&self, member: &Member, policies: [Option<&Membership>; 2]) -> Result<bool> {
+        let entry = entry(member, policies)?;
+        let (map, number) = self.place(member.key);
+        let key = number.to_ne_bytes();
+        if self.store.lookup(map, &key)?.as_deref() == Some(bytemuck::bytes_of(&entry)) {
+            return Ok(false);
+        }
+        self.store.update(map, &key, bytemuck::bytes_of(&entry))?;
+        Ok(true)
+    }
+
+    /// Brings the kernel's entries in line with both slots' policies: cgroups that they name are
+    /// registered, and every member gets its profile in each slot. Members that one policy no longer
+    /// names keep an entry as long as the other does: removing it would change what the other decides.
+    pub(crate) fn refresh(&self, policies: [Option<&Membership>; 2]) -> Result<Refreshed> {
+        let mut refreshed = Refreshed::default();
+        let (paths, missing) = self.cgroups_of(policies)?;
+        refreshed.missing = missing;
+        let mut members = members(self.store, self.instance)?;
+        for stale in members.extract_if(.., |member| {
+            member.origin == Origin::Selector
+                && !matches!((member.key, &member.cgroup), (Key::Cgroup(id), Some(path)) if paths.get(path) == Some(&id))
+        }) {
+            self.leave(stale.key)?;
+            refreshed.changed += 1;
+        }
+        for (path, &id) in &paths {
+            let key = Key::Cgroup(id);
+            if !members.iter().any(|member| member.key == key) {
+                let member = selected(new_id(self.store, self.instance)?, key, path);
+                self.join(&member, policies)?;
+                refreshed.changed += 1;
+            }
+        }
+        for member in &members {
+            refreshed.changed += usize::from(self.put(member, policies)?);
+        }
+        for (slot, policy) in (0u32..).zip(policies) {
+            let Some(policy) = policy else { continue };
+            let (changed, missing) = self.exempt(slot, policy)?;
+            refreshed.changed += changed;
+            refreshed.missing.extend(missing);
+        }
+        refreshed.missing.sort();
+        refreshed.missing.dedup();
+        Ok(refreshed)
+    }
+
+    /// The cgroups that the policies name, by path with their ids, and those that are not there.
+    fn cgroups_of(&self, policies: [Option<&Membership>; 2]) -> Result<(BTreeMap<String, u64>, Vec<String>)> {
+        let workloads = policies.into_iter().flatten().flat_map(|policy| &policy.workloads);
+        let paths: BTreeSet<&String> = workloads.flat_map(|workload| &workload.selector.cgroups).collect();
+        let (mut found, mut missing) = (BTreeMap::new(), Vec::new());
+        for path in paths {
+            match self.store.inode(&self.instance.cgroup_folder(path))? {
+                Some(id) => drop(found.insert(path.clone(), id)),
+                None => missing.push(path.clone()),
+            }
+        }
+        Ok((found, missing))
+    }
+
+    /// Brings the exempt cgroups of one slot in line with its policy.
+    fn exempt(&self, slot: u32, policy: &Membership) -> Result<(usize, Vec<String>)> {
+        let (mut wanted, mut missing) = (BTreeMap::new(), Vec::new());
+        for (profile, path, source) in &policy.exempt_cgroups {
+            match self.store.inode(&self.instance.cgroup_folder(path))? {
+                Some(cgroup) => {
+                    let key = ExemptKey { cgroup, profile: profile.0, slot };
+                    wanted.insert(bytemuck::bytes_of(&key).to_vec(), source.0.to_ne_bytes().to_vec());
+                }
+                None => missing.push(path.clone()),
+            }
+        }
+        let mut changed = 0;
+        for (key, value) in self.store.entries(&self.set.exempt_cgroups)? {
+            let ours = bytemuck::try_pod_read_unaligned::<ExemptKey>(&key).is_ok_and(|key| key.slot == slot);
+            match wanted.get(&key) {
+                Some(wanted_value) if *wanted_value == value => drop(wanted.remove(&key)),
+                Some(_) => {}
+                None if ours => {
+                    self.store.delete(&self.set.exempt_cgroups, &key)?;
+                    changed += 1;
+                }
+                None => {}
+            }
+        }
+        for (key, value) in &wanted {
+            self.store.update(&self.set.exempt_cgroups, key, value)?;
+            changed += 1;
+        }
+        Ok((changed, missing))
+    }
+}
+
+/// Members whose entries are not what the live policy says, in words; and cgroups that it names which are
+/// gone, or were made again and are not registered.
+pub(crate) fn drift<S: Store>(
+    store: &S,
+    instance: &Instance,
+    set: &Set<S>,
+    slot: u32,
+    policy: &Membership,
+) -> Result<Vec<String>> {
+    let mut drift = Vec::new();
+    let members = members(store, instance)?;
+    let registry = Registry { store, instance, set };
+    let mut known = BTreeSet::new();
+    for member in &members {
+        known.insert(member.key);
+        let expected = member.profile(Some(policy)).unwrap_or(NO_PROFILE);
+        let (map, number) = registry.place(member.key);
+        let found = store.lookup(map, &number.to_ne_bytes())?;
+        let found: Option<abi::Member> =
+            found.and_then(|bytes| bytemuck::try_pod_read_unaligned(&bytes).ok());
+        match found {
+            None => drift.push(format!("the member `{}` has no entry in the kernel", member.name)),
+            Some(entry) if entry.profile.get(slot as usize) != Some(&expected) => {
+                drift.push(format!("the member `{}` does not have the profile of its workload", member.name));
+            }
+            Some(_) => {}
+        }
+    }
+    for (map, key) in [(&set.endpoints, Key::Netns as fn(u64) -> Key), (&set.cgroups, Key::Cgroup)] {
+        for (number, _) in store.entries(map)? {
+            let key = key(number.try_into().map_or(0, u64::from_ne_bytes));
+            if !known.contains(&key) {
+                drift.push(format!("the kernel has a member `{key}` that is not registered"));
+            }
+        }
+    }
+    for path in policy.workloads.iter().flat_map(|workload| &workload.selector.cgroups) {
+        match store.inode(&instance.cgroup_folder(path))? {
+            None => drift.push(format!("the cgroup `{path}` does not exist")),
+            Some(id) if !known.contains(&Key::Cgroup(id)) => {
+                drift.push(format!("the cgroup `{path}` was made anew and is not registered"));
+            }
+            Some(_) => {}
+        }
+    }
+    Ok(drift)
+}
+
+/// The kernel's entry of a member.
+pub(crate) fn entry(member: &Member, [even, odd]: [Option<&Membership>; 2]) -> Result<abi::Member> {
+    let profile = [member.profile(even)?, member.profile(odd)?];
+    Ok(abi::Member { profile, id: member.id, ..abi::Member::default() })
+}
+
+fn selected(id: u32, key: Key, path: &str) -> Member {
+    Member {
+        id,
+        key,
+        origin: Origin::Selector,
+        name: path.rsplit('/').next().unwrap_or(path).to_owned(),
+        namespace: None,
+        labels: BTreeMap::new(),
+        service_account: None,
+        addresses: Vec::new(),
+        cgroup: Some(path.to_owned()),
+    }
+}
+
+/// The keys of a pod's own addresses; a host workload has none but loopback.
+fn own_keys(member: &Member) -> Vec<OwnKey> {
+    let Key::Netns(netns) = member.key else { return Vec::new() };
+    let mapped = |address: &IpAddr| match address {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+        IpAddr::V6(v6) => *v6,
+    };
+    (member.addresses.iter())
+        .map(|address| OwnKey { netns, address: words(mapped(address).to_bits()) })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_file_names() {
+        for key in [Key::Netns(5), Key::Cgroup(u64::MAX)] {
+            assert_eq!(key.to_string().parse(), Ok(key));
+        }
+        assert!("netns-5.joining".parse::<Key>().is_err());
+    }
+}

@@ -1,0 +1,222 @@
+//! A command that changes something: it holds the lock, and has cleaned up after whoever was killed.
+
+use mesh_bpf::abi::Control;
+use mesh_bpf::map::{self, Table};
+use mesh_bpf::membership::Membership;
+use mesh_bpf::tables::{Digest, Manifest};
+
+use crate::error::{Error, Result};
+use crate::instance::Instance;
+use crate::record::{self, Holder, Owner, Record, hex};
+use crate::registry::Registry;
+use crate::set::{ControlMap, Set, sweep};
+use crate::store::{Locked, Store, Word};
+use crate::{Options, hooks, run, slot};
+
+/// How long a waiter sleeps before it asks for a lock again.
+const LOCK_POLL: u64 = 10;
+
+/// What is live, by the kernel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Live {
+    /// Its number.
+    pub(crate) generation: u64,
+    /// It is kept, and decides nothing.
+    pub(crate) paused: bool,
+    /// The manifest of its slot.
+    pub(crate) manifest: Manifest,
+}
+
+impl Live {
+    pub(crate) const fn slot(&self) -> u32 {
+        map::slot(self.generation)
+    }
+
+    pub(crate) const fn digest(&self) -> &Digest {
+        &self.manifest.header.digest
+    }
+
+    pub(crate) const fn owner(&self) -> Owner {
+        Owner::from_wire(self.manifest.header.owner)
+    }
+}
+
+/// The generation that a node holds, whether it decides or is paused; 0 for none.
+pub(crate) const fn held(control: &Control) -> u64 {
+    if control.generation == 0 { control.paused } else { control.generation }
+}
+
+/// What is live in an open set.
+pub(crate) fn live<S: Store>(store: &S, set: &Set<S>) -> Result<Option<Live>> {
+    let control = set.control.load(store);
+    let generation = held(&control);
+    if generation == 0 {
+        return Ok(None);
+    }
+    let manifest = slot::manifest(store, set, map::slot(generation))?;
+    Ok(Some(Live { generation, paused: control.generation == 0, manifest }))
+}
+
+/// The compiled selectors of what is live.
+pub(crate) fn membership<S: Store>(store: &S, set: &Set<S>, live: &Live) -> Result<Membership> {
+    let names = slot::read_table(store, set, live.slot(), &live.manifest, Table::Names)?;
+    Ok(Membership::read(&names)?)
+}
+
+/// Takes a folder's lock, waiting as long as the options say. `None` where there is no such folder.
+pub(crate) fn lock<S: Store>(
+    store: &S,
+    instance: &Instance,
+    options: &Options,
+    folder: &std::path::Path,
+    make: bool,
+) -> Result<Option<S::Lock>> {
+    let began = store.clock();
+    let mut waited = false;
+    loop {
+        if make && !waited {
+            store.make_folder(folder)?;
+        }
+        match store.lock(folder)? {
+            Locked::Held(lock) => return Ok(Some(lock)),
+            Locked::Gone if waited => return Err(Error::DetachedMeanwhile),
+            Locked::Gone if !make => return Ok(None),
+            Locked::Gone => {}
+            Locked::Busy if store.clock().saturating_sub(began) >= options.lock_timeout => {
+                let holder = record::read(store, &instance.holder()).ok().flatten();
+                return Err(Error::Held { holder, now: store.wall_clock() });
+            }
+            Locked::Busy => {
+                waited = true;
+                store.sleep(LOCK_POLL);
+            }
+        }
+    }
+}
+
+/// The lock, and what is pinned.
+pub(crate) struct Session<'a, S: Store> {
+    pub(crate) store: &'a S,
+    pub(crate) instance: &'a Instance,
+    pub(crate) options: &'a Options,
+    pub(crate) set: Option<Set<S>>,
+    _lock: S::Lock,
+}
+
+impl<'a, S: Store> Session<'a, S> {
+    /// Takes the lock and finishes or undoes what a killed command left. `None` where the instance has no
+    /// folder, unless `make`.
+    pub(crate) fn begin(
+        store: &'a S,
+        instance: &'a Instance,
+        options: &'a Options,
+        make: bool,
+    ) -> Result<Option<Self>> {
+        let Some(lock) = lock(store, instance, options, &instance.pins(), make)? else { return Ok(None) };
+        // Its name is information only; without a state folder there is none.
+        let _ = tell_holder(store, instance, options);
+        let mut session = Self { store, instance, options, set: None, _lock: lock };
+        session.recover()?;
+        Ok(Some(session))
+    }
+
+    /// The lock alone: for taking away what this version cannot read.
+    pub(crate) fn blind(store: &'a S, instance: &'a Instance, options: &'a Options) -> Result<Option<Self>> {
+        let lock = lock(store, instance, options, &instance.pins(), false)?;
+        Ok(lock.map(|lock| Self { store, instance, options, set: None, _lock: lock }))
+    }
+
+    fn recover(&mut self) -> Result<()> {
+        sweep(self.store, &self.instance.new_maps())?;
+        let Some(control) = ControlMap::open(self.store, self.instance)? else {
+            // Links without maps: the end of a removal.
+            hooks::detach(self.store, self.instance)?;
+            return Ok(self.store.remove(&self.instance.pending())?);
+        };
+        let words = control.load(self.store);
+        if words.claim != 0 {
+            control.set(self.store, Word::Claim, 0)?;
+        }
+        match (words.generation, words.paused) {
+            // Pins, but nothing that decides or could: an apply or a removal that was never finished.
+            (0, 0) => return self.take_down(&control),
+            (1.., 1..) => control.set(self.store, Word::Paused, 0)?,
+            _ => {}
+        }
+        self.set = Set::open(self.store, self.instance)?;
+        self.recover_members()?;
+        self.recover_records()
+    }
+
+    /// The registry's lock, held while membership and the live generation must not change.
+    pub(crate) fn lock_registry(&self) -> Result<Option<S::Lock>> {
+        lock(self.store, self.instance, self.options, &self.instance.maps(), false)
+    }
+
+    fn recover_members(&self) -> Result<()> {
+        let Some(set) = &self.set else { return Ok(()) };
+        let Some(_lock) = self.lock_registry()? else { return Ok(()) };
+        let registry = Registry { store: self.store, instance: self.instance, set };
+        registry.recover()?;
+        run::sweep(&registry)
+    }
+
+    /// Makes the records agree with the kernel.
+    fn recover_records(&self) -> Result<()> {
+        let (store, instance) = (self.store, self.instance);
+        let Some(live) = self.live()? else { return Ok(()) };
+        record::make_folders(store, instance)?;
+        let is_live =
+            |record: &Record| record.generation == live.generation && record.digest == hex(live.digest());
+        let read = |file| record::read::<Record>(store, file).ok().flatten().filter(is_live);
+        match (read(&instance.current()), read(&instance.pending())) {
+            (Some(_), _) => store.remove(&instance.pending())?,
+            (None, Some(pending)) => record::settle(store, instance, &pending)?,
+            (None, None) => record::settle(store, instance, &self.found(&live))?,
+        }
+        if store.inode(&instance.artifacts().join(hex(live.digest())))?.is_none()
+            && let Some(set) = &self.set
+        {
+            let tables = slot::read_tables(store, set, live.slot(), &live.manifest)?;
+            record::keep_artifact(store, instance, &tables)?;
+        }
+        Ok(())
+    }
+
+    /// A record of what the kernel holds, where the state folder knew nothing of it.
+    fn found(&self, live: &Live) -> Record {
+        Record {
+            generation: live.generation,
+            digest: hex(live.digest()),
+            owner: live.owner(),
+            applied: self.store.wall_clock(),
+            boot_id: self.instance.boot_id.clone(),
+            origin: "found in the kernel".into(),
+        }
+    }
+
+    /// What is live.
+    pub(crate) fn live(&self) -> Result<Option<Live>> {
+        self.set.as_ref().map_or(Ok(None), |set| live(self.store, set))
+    }
+
+    /// Removes everything pinned. The words are 0 when this begins, so a killed removal is gone on with by
+    /// whoever comes next.
+    pub(crate) fn take_down(&self, control: &ControlMap<S>) -> Result<()> {
+        control.set(self.store, Word::Paused, 0)?;
+        control.set(self.store, Word::Generation, 0)?;
+        let _lock = self.lock_registry()?;
+        hooks::detach(self.store, self.instance)?;
+        self.store.rename(&self.instance.maps(), &self.instance.new_maps())?;
+        sweep(self.store, &self.instance.new_maps())
+    }
+}
+
+fn tell_holder<S: Store>(store: &S, instance: &Instance, options: &Options) -> Result<()> {
+    if store.inode(&instance.state)?.is_none() {
+        return Ok(());
+    }
+    let holder =
+        Holder { process: store.this_process(), command: options.command.clone(), since: store.wall_clock() };
+    record::write(store, &instance.holder(), &holder, false)
+}

@@ -1,0 +1,77 @@
+//! The policy tables of a slot: read back, and written.
+
+use mesh_bpf::abi::{LINE, ManifestHeader};
+use mesh_bpf::map::{self, TABLES, Table};
+use mesh_bpf::tables::{Manifest, TableData, Tables};
+
+use crate::error::{Error, Result};
+use crate::set::Set;
+use crate::store::Store;
+
+/// The first line of a manifest: the part that every version can read.
+pub(crate) fn header<S: Store>(store: &S, tables: &S::Map, slot: u32) -> Result<Option<ManifestHeader>> {
+    let Some(map) = table(store, tables, slot, Table::Manifest)? else { return Ok(None) };
+    let bytes = store.content(&map, LINE)?;
+    Ok(bytemuck::try_pod_read_unaligned(&bytes).ok())
+}
+
+/// The manifest of a slot.
+pub(crate) fn manifest<S: Store>(store: &S, set: &Set<S>, slot: u32) -> Result<Manifest> {
+    let data = read(store, set, slot, Table::Manifest, LINE * (1 + TABLES))?;
+    Ok(Manifest::read(&data)?)
+}
+
+/// One table of a slot, as its manifest describes it.
+pub(crate) fn read_table<S: Store>(
+    store: &S,
+    set: &Set<S>,
+    slot: u32,
+    manifest: &Manifest,
+    table: Table,
+) -> Result<TableData> {
+    let bytes = usize::try_from(manifest.table(table).bytes).unwrap_or(usize::MAX);
+    read(store, set, slot, table, bytes)
+}
+
+/// All tables of a slot but the manifest.
+pub(crate) fn read_tables<S: Store>(
+    store: &S,
+    set: &Set<S>,
+    slot: u32,
+    manifest: &Manifest,
+) -> Result<Tables> {
+    let mut tables = Tables::default();
+    for table in Table::ALL.into_iter().filter(|&table| table != Table::Manifest) {
+        tables.set(table, read_table(store, set, slot, manifest, table)?);
+    }
+    Ok(tables)
+}
+
+/// The map of one table of a slot; `None` where the slot has none.
+pub(crate) fn table<S: Store>(store: &S, tables: &S::Map, slot: u32, table: Table) -> Result<Option<S::Map>> {
+    let Some(id) = store.lookup(tables, &table.index(slot).to_ne_bytes())? else { return Ok(None) };
+    let id = id.try_into().map_or(0, u32::from_ne_bytes);
+    Ok(store.map_by_id(id)?)
+}
+
+fn read<S: Store>(store: &S, set: &Set<S>, slot: u32, which: Table, bytes: usize) -> Result<TableData> {
+    let missing = || Error::MissingTable(which.word());
+    let map = table(store, &set.tables, slot, which)?.ok_or_else(missing)?;
+    if store.map_info(&map)?.capacity as usize * LINE < bytes {
+        return Err(missing());
+    }
+    Ok(TableData::from_bytes(&store.content(&map, bytes)?))
+}
+
+/// A map with the content of one table, read back and closed to writing. The slot will own it: it is not pinned.
+pub(crate) fn make<S: Store>(store: &S, which: Table, data: &TableData) -> Result<S::Map> {
+    let lines = u32::try_from(data.line_count()).unwrap_or(u32::MAX);
+    let map = store.create_map(&map::INNER, lines, None)?;
+    store.fill(&map, data.padded())?;
+    store.freeze(&map)?;
+    if store.content(&map, data.padded().len())? == data.padded() {
+        Ok(map)
+    } else {
+        Err(Error::Altered(which.word()))
+    }
+}

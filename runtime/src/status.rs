@@ -1,0 +1,352 @@
+//! What the kernel holds, as far as it can be read. Nothing here takes a lock or changes anything.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use mesh_bpf::abi::{Counter, POLICY_ABI};
+use mesh_bpf::image::MapImage;
+use mesh_bpf::item::counter_key;
+use mesh_bpf::map::{self, MAPS, MapKind, Table};
+use mesh_bpf::membership::Membership;
+use mesh_bpf::prefix::Prefix;
+use mesh_bpf::tables::{Manifest, Tables};
+
+use crate::Runtime;
+use crate::error::Result;
+use crate::record::{self, Owner, Record, hex};
+use crate::registry::{self, Member};
+use crate::session::{Live, held, live, membership};
+use crate::set::{ControlMap, Set};
+use crate::store::Store;
+use crate::{hooks, slot};
+
+/// Whether a policy decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Nothing is in the kernel.
+    None,
+    /// A generation decides.
+    Active,
+    /// A generation is kept, and does not decide.
+    Paused,
+    /// An apply or a removal was killed; the next command goes on with it.
+    Unfinished,
+}
+
+impl State {
+    /// The word in `status`.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Active => "active",
+            Self::Paused => "paused",
+            Self::Unfinished => "unfinished",
+        }
+    }
+}
+
+/// The part of a status that can be read from what any version left.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// Whether a policy decides.
+    pub state: State,
+    /// The live or paused generation; 0 for none.
+    pub generation: u64,
+    /// The policy's digest, in hexadecimal; empty for none.
+    pub digest: String,
+    /// Who applied it.
+    pub owner: Owner,
+    /// The policy ABI of its tables; ours where there are none.
+    pub policy_abi: u32,
+    /// The generation that a writer is building, or was when it was killed; 0 for none.
+    pub claim: u64,
+}
+
+/// A program and where it is attached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProgramStatus {
+    /// The name of its link.
+    pub name: String,
+    /// The kernel's id of the program.
+    pub id: u32,
+    /// The cgroup; none where that is gone.
+    pub attached_to: Option<PathBuf>,
+}
+
+/// A member and what it falls under.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemberStatus {
+    /// The pod's name, or the unit's.
+    pub name: String,
+    /// Its workload under the live policy.
+    pub workload: Option<String>,
+    /// Its own addresses.
+    pub addresses: Vec<IpAddr>,
+    /// Its cgroup, for a host workload.
+    pub cgroup: Option<String>,
+}
+
+/// How full a map is, counted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Occupancy {
+    /// The map; `table …` for a policy table, whose elements are lines.
+    pub name: String,
+    /// Elements in use.
+    pub entries: u64,
+    /// Elements that fit.
+    pub capacity: u64,
+}
+
+/// All of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// State, generation, digest, owner.
+    pub head: Head,
+    /// The record of the live generation.
+    pub record: Option<Record>,
+    /// Names of the meshes.
+    pub meshes: Vec<String>,
+    /// Programs, in the order in which they were attached.
+    pub programs: Vec<ProgramStatus>,
+    /// Members by key.
+    pub members: Vec<MemberStatus>,
+    /// Occupancy of the maps.
+    pub maps: Vec<Occupancy>,
+    /// Decisions by the key of the item's counter: see [`items`].
+    pub hits: BTreeMap<u64, u64>,
+    /// Early returns and events of the programs.
+    pub counters: Vec<(Counter, u64)>,
+    /// What is not as the live policy says, in words.
+    pub drift: Vec<String>,
+}
+
+/// The policy that the kernel holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LivePolicy {
+    /// Its number.
+    pub generation: u64,
+    /// It is kept, and decides nothing.
+    pub paused: bool,
+    /// Who applied it.
+    pub owner: Owner,
+    /// Its tables, byte for byte as they were applied.
+    pub tables: Tables,
+}
+
+/// An item with how often it decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ItemHits {
+    /// Index into the image's sources.
+    pub source: usize,
+    /// The item's address.
+    pub prefix: Prefix,
+    /// Decisions since the maps were made.
+    pub hits: u64,
+}
+
+impl<S: Store> Runtime<S> {
+    /// State, generation, digest and owner, whichever version applied.
+    ///
+    /// # Errors
+    /// Where the kernel does not answer.
+    pub fn head(&self) -> Result<Head> {
+        let (store, instance) = (&self.store, &self.instance);
+        let mut head = Head {
+            state: State::None,
+            generation: 0,
+            digest: String::new(),
+            owner: Owner::Cli,
+            policy_abi: POLICY_ABI,
+            claim: 0,
+        };
+        let Some(control) = ControlMap::open(store, instance)? else {
+            if store.list(&instance.pins())?.is_some_and(|names| !names.is_empty()) {
+                head.state = State::Unfinished;
+            }
+            return Ok(head);
+        };
+        let words = control.load(store);
+        head.generation = held(&words);
+        head.claim = words.claim;
+        head.state = match (words.generation, words.paused) {
+            (0, 0) => State::Unfinished,
+            (0, _) => State::Paused,
+            _ => State::Active,
+        };
+        if head.generation != 0
+            && let Some(tables) = store.open_map(&instance.maps().join(map::TABLES_MAP.name))?
+            && let Some(header) = slot::header(store, &tables, map::slot(head.generation))?
+        {
+            head.digest = hex(&header.digest);
+            head.owner = Owner::from_wire(header.owner);
+            head.policy_abi = header.policy_abi;
+        }
+        Ok(head)
+    }
+
+    /// Everything that `status` shows.
+    ///
+    /// # Errors
+    /// Where the kernel does not answer, or holds what another version applied: then [`Runtime::head`]
+    /// still works.
+    pub fn status(&self) -> Result<Status> {
+        let (store, instance) = (&self.store, &self.instance);
+        let mut status = Status {
+            head: self.head()?,
+            record: record::read(store, &instance.current()).ok().flatten(),
+            meshes: Vec::new(),
+            programs: programs(store, instance)?,
+            members: Vec::new(),
+            maps: Vec::new(),
+            hits: BTreeMap::new(),
+            counters: Vec::new(),
+            drift: Vec::new(),
+        };
+        let Some(set) = Set::open(store, instance)? else { return Ok(status) };
+        status.maps = occupancy(store, instance)?;
+        status.hits = sums(store, &set.hits)?;
+        let counters = sums(store, &set.counters)?;
+        status.counters = (Counter::ALL.iter())
+            .map(|&counter| (counter, counters.get(&(counter as u64)).copied().unwrap_or_default()))
+            .collect();
+        if let Some(live) = live(store, &set)? {
+            status.maps.extend(tables(&live.manifest));
+            status.drift = drift(self, &set, &live)?;
+            let policy = membership(store, &set, &live)?;
+            let members = registry::members(store, instance)?;
+            status.members = members.iter().map(|member| shown(member, &policy)).collect();
+            status.meshes = policy.meshes;
+        }
+        Ok(status)
+    }
+
+    /// The policy that the kernel holds, read back.
+    ///
+    /// # Errors
+    /// Where the kernel does not answer, or holds what another version applied.
+    pub fn live(&self) -> Result<Option<LivePolicy>> {
+        let store = &self.store;
+        let Some(set) = Set::open(store, &self.instance)? else { return Ok(None) };
+        // A commit while we read frees the slot under us: then all is read again.
+        loop {
+            let Some(live) = live(store, &set)? else { return Ok(None) };
+            let tables = slot::read_tables(store, &set, live.slot(), &live.manifest);
+            if held(&set.control.load(store)) == live.generation {
+                let Live { generation, paused, .. } = live;
+                return Ok(Some(LivePolicy { generation, paused, owner: live.owner(), tables: tables? }));
+            }
+        }
+    }
+}
+
+fn programs<S: Store>(store: &S, instance: &crate::Instance) -> Result<Vec<ProgramStatus>> {
+    let cgroup = store.inode(&instance.cgroup)?;
+    let attached_to = |id| (Some(id) == cgroup).then(|| instance.cgroup.clone());
+    Ok((hooks::pinned(store, instance)?.into_iter())
+        .map(|link| ProgramStatus {
+            attached_to: attached_to(link.info.cgroup),
+            id: link.info.program,
+            name: link.name,
+        })
+        .collect())
+}
+
+fn shown(member: &Member, policy: &Membership) -> MemberStatus {
+    MemberStatus {
+        name: member.name.clone(),
+        workload: member.workload(policy).ok().flatten().map(|workload| workload.name.clone()),
+        addresses: member.addresses.clone(),
+        cgroup: member.cgroup.clone(),
+    }
+}
+
+fn occupancy<S: Store>(store: &S, instance: &crate::Instance) -> Result<Vec<Occupancy>> {
+    let mut maps = Vec::new();
+    for def in MAPS.iter().filter(|def| matches!(def.kind, MapKind::Hash | MapKind::PerCpuHash)) {
+        if let Some(map) = store.open_map(&instance.maps().join(def.name))? {
+            let entries = store.entries(&map)?.len() as u64;
+            maps.push(Occupancy { name: def.name.into(), entries, capacity: def.capacity.into() });
+        }
+    }
+    Ok(maps)
+}
+
+fn tables(manifest: &Manifest) -> impl Iterator<Item = Occupancy> + '_ {
+    Table::ALL.into_iter().skip(1).map(|table| {
+        let lines = manifest.table(table).bytes.div_ceil(mesh_bpf::abi::LINE as u64);
+        let capacity = mesh_bpf::pack::MAX_LINES as u64;
+        Occupancy { name: format!("table {}", table.word()), entries: lines, capacity }
+    })
+}
+
+/// Counters by key, added up over CPUs. Keys have 4 or 8 bytes.
+fn sums<S: Store>(store: &S, map: &S::Map) -> Result<BTreeMap<u64, u64>> {
+    let number = |bytes: &[u8]| match *bytes {
+        [a, b, c, d] => u64::from(u32::from_ne_bytes([a, b, c, d])),
+        [a, b, c, d, e, f, g, h] => u64::from_ne_bytes([a, b, c, d, e, f, g, h]),
+        _ => 0,
+    };
+    let sum = |value: &[u8]| value.chunks_exact(8).map(number).fold(0, u64::wrapping_add);
+    Ok((store.entries(map)?.iter()).map(|(key, value)| (number(key), sum(value))).collect())
+}
+
+/// What differs from what was applied: tables, programs, members.
+fn drift<S: Store>(runtime: &Runtime<S>, set: &Set<S>, live: &Live) -> Result<Vec<String>> {
+    let (store, instance) = (&runtime.store, &runtime.instance);
+    let mut drift = Vec::new();
+    for table in Table::ALL.into_iter().skip(1) {
+        let intact = slot::read_table(store, set, live.slot(), &live.manifest, table)
+            .is_ok_and(|data| data.digest() == live.manifest.table(table).digest);
+        if !intact {
+            drift.push(format!("the table `{}` is not what was applied", table.word()));
+        }
+    }
+    for name in hooks::missing(store, instance)? {
+        drift.push(format!("the program `{name}` is not attached"));
+    }
+    let policy = membership(store, set, live)?;
+    drift.extend(registry::drift(store, instance, set, live.slot(), &policy)?);
+    Ok(drift)
+}
+
+/// Which items the counters are of. Counters of items that the image does not have (of earlier
+/// generations) are left out.
+#[must_use]
+pub fn items(image: &MapImage, hits: &BTreeMap<u64, u64>) -> Vec<ItemHits> {
+    let mut found: BTreeMap<(usize, Prefix), u64> = BTreeMap::new();
+    if hits.is_empty() {
+        return Vec::new();
+    }
+    let hashes: Vec<u64> = image.sources.iter().map(mesh_bpf::image::Source::stable_hash).collect();
+    let mut note = |source: usize, prefix: Prefix, key: u64| {
+        if let Some(&hits) = hits.get(&key) {
+            found.insert((source, prefix), hits);
+        }
+    };
+    // An exempt identity has no address, and its counter no prefix.
+    for (source, &hash) in hashes.iter().enumerate() {
+        note(source, Prefix::Any, hash);
+    }
+    for nodes in
+        image.profiles.iter().flat_map(|profile| &profile.sides).flat_map(|side| [&side.tree, &side.own])
+    {
+        let parents = mesh_bpf::image::parents(nodes);
+        for (index, node) in nodes.iter().enumerate() {
+            for table in node.ports.iter().filter_map(|&id| image.port_table(id)) {
+                for (_, decision) in &table.stretches {
+                    let mut at = index;
+                    for _ in 0..decision.up {
+                        at = parents.get(at).copied().flatten().map_or(at, |parent| parent as usize);
+                    }
+                    let source = decision.source.0 as usize;
+                    if let (Some(&hash), Some(item)) = (hashes.get(source), nodes.get(at)) {
+                        note(source, item.prefix, counter_key(hash, item.prefix));
+                    }
+                }
+            }
+        }
+    }
+    found.into_iter().map(|((source, prefix), hits)| ItemHits { source, prefix, hits }).collect()
+}

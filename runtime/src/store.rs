@@ -1,0 +1,336 @@
+//! The one gate: everything that the runtime does to a kernel, a file system or a clock goes through
+//! [`Store`], one call a step.
+//!
+//! That makes each step a place where a test can fail the call, or end the process: see
+//! [`Faulty`](crate::faults::Faulty). A step is atomic, or harmless when cut in two; what is not (a
+//! file, a set of pins) is made beside its place and renamed.
+
+use std::io;
+use std::path::Path;
+
+use mesh_bpf::abi::Control;
+use mesh_bpf::map::MapDef;
+use mesh_bpf::program::{Hook, ProgramDef};
+
+/// A step that failed.
+#[derive(Debug, thiserror::Error)]
+#[error("{call} of `{object}` failed: {cause}")]
+pub struct Fault {
+    /// The step, in words.
+    pub call: &'static str,
+    /// What it was done to.
+    pub object: String,
+    /// What the kernel said.
+    #[source]
+    pub cause: io::Error,
+    /// What a verifier or loader said beside it; often empty.
+    pub log: String,
+}
+
+impl Fault {
+    /// A fault of `call` on `object`.
+    pub fn new(call: &'static str, object: impl Into<String>, cause: impl Into<io::Error>) -> Self {
+        Self { call, object: object.into(), cause: cause.into(), log: String::new() }
+    }
+
+    /// The kernel's error number, where there is one.
+    #[must_use]
+    pub fn errno(&self) -> Option<i32> {
+        self.cause.raw_os_error()
+    }
+}
+
+/// The result of a step.
+pub type Step<T> = Result<T, Fault>;
+
+/// What the kernel says of a map.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MapInfo {
+    /// The kernel's id.
+    pub id: u32,
+    /// `enum bpf_map_type`.
+    pub kind: u32,
+    /// Bytes in a key.
+    pub key: u32,
+    /// Bytes in a value.
+    pub value: u32,
+    /// How many elements fit.
+    pub capacity: u32,
+    /// `BPF_F_*`.
+    pub flags: u32,
+    /// As far as the kernel keeps it.
+    pub name: String,
+}
+
+/// What the kernel says of a link.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LinkInfo {
+    /// The kernel's id.
+    pub id: u32,
+    /// The id of the program that it attaches.
+    pub program: u32,
+    /// The cgroup; 0 once that is gone.
+    pub cgroup: u64,
+}
+
+/// What the kernel says of a program.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ProgramInfo {
+    /// The kernel's id.
+    pub id: u32,
+    /// As far as the kernel keeps it.
+    pub name: String,
+    /// A hash of its instructions: equal programs have equal tags.
+    pub tag: [u8; 8],
+}
+
+/// One of the words of [`Control`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Word {
+    /// [`Control::generation`]
+    Generation,
+    /// [`Control::claim`]
+    Claim,
+    /// [`Control::paused`]
+    Paused,
+    /// [`Control::observe`]
+    Observe,
+    /// [`Control::commits`]
+    Commits,
+}
+
+/// The outcome of asking for a lock.
+#[derive(Debug)]
+pub enum Locked<L> {
+    /// It is ours until dropped, and the folder is still the one at that path.
+    Held(L),
+    /// Somebody else has it.
+    Busy,
+    /// There is no such folder (any more).
+    Gone,
+}
+
+/// A process, so that it can be told from a later one with the same number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+pub struct Process {
+    /// Its number.
+    pub pid: u32,
+    /// When it started, in clock ticks since boot.
+    pub start: u64,
+}
+
+/// What the runtime needs from the machine. Handles close what they hold when they are dropped.
+///
+/// Paths of files, pins and cgroups are paths of one tree; a pin is what [`Store::pin_map`] made, and
+/// [`Store::remove`] removes it.
+pub trait Store {
+    /// An open map.
+    type Map;
+    /// A loaded program.
+    type Program;
+    /// An open link.
+    type Link;
+    /// The memory-mapped words of the control map.
+    type Words;
+    /// A held lock.
+    type Lock;
+
+    /// Milliseconds since 1970. Other people set this clock; nothing depends on it but what is shown.
+    fn wall_clock(&self) -> u64;
+    /// Milliseconds of a clock that never goes back.
+    fn clock(&self) -> u64;
+    /// Sleeps.
+    fn sleep(&self, milliseconds: u64);
+    /// This process.
+    fn this_process(&self) -> Process;
+    /// Whether that very process lives.
+    fn is_alive(&self, process: Process) -> bool;
+
+    /// Names in a folder, sorted; `None` where there is none.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    fn list(&self, folder: &Path) -> Step<Option<Vec<String>>>;
+    /// Makes a folder; one that is there is no error.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    fn make_folder(&self, folder: &Path) -> Step<()>;
+    /// Removes an empty folder; one that is not there is no error.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    fn remove_folder(&self, folder: &Path) -> Step<()>;
+    /// Removes a file or pin; one that is not there is no error.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    fn remove(&self, file: &Path) -> Step<()>;
+    /// Renames a file, pin or folder over what is there, and makes that durable where it can be.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    fn rename(&self, from: &Path, to: &Path) -> Step<()>;
+    /// A file's content; `None` where there is none.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    fn read(&self, file: &Path) -> Step<Option<Vec<u8>>>;
+    /// Writes a file, and with `durable` waits until it is on the disk. Not atomic: for new names only.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    fn write(&self, file: &Path, content: &[u8], durable: bool) -> Step<()>;
+    /// The inode of a file or folder; `None` where there is none. A cgroup's is its id.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    fn inode(&self, path: &Path) -> Step<Option<u64>>;
+    /// Whether this is a BPF file system that can be written.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    fn is_bpffs(&self, path: &Path) -> Step<bool>;
+    /// Tries to lock a folder against other processes, and makes sure that it is still at its path.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    fn lock(&self, folder: &Path) -> Step<Locked<Self::Lock>>;
+    /// Whether any process lives in a cgroup or below it.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    fn is_populated(&self, cgroup: &Path) -> Step<bool>;
+
+    /// Creates a map as `def` says, with `capacity` elements; `inner` is the shape of a map-in-map's elements.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    fn create_map(&self, def: &MapDef, capacity: u32, inner: Option<&Self::Map>) -> Step<Self::Map>;
+    /// Pins a map.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    fn pin_map(&self, map: &Self::Map, path: &Path) -> Step<()>;
+    /// Opens a pinned map; `None` where there is no pin.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    fn open_map(&self, path: &Path) -> Step<Option<Self::Map>>;
+    /// Opens a map by its id; `None` where it is gone.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    fn map_by_id(&self, id: u32) -> Step<Option<Self::Map>>;
+    /// What the kernel says of a map.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    fn map_info(&self, map: &Self::Map) -> Step<MapInfo>;
+    /// The value of a key; for a map by CPU, of all CPUs, one after the other.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    fn lookup(&self, map: &Self::Map, key: &[u8]) -> Step<Option<Vec<u8>>>;
+    /// Sets the value of a key.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    fn update(&self, map: &Self::Map, key: &[u8], value: &[u8]) -> Step<()>;
+    /// Deletes a key; one that is not there is no error.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    fn delete(&self, map: &Self::Map, key: &[u8]) -> Step<()>;
+    /// All keys with their values.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    fn entries(&self, map: &Self::Map) -> Step<Vec<(Vec<u8>, Vec<u8>)>>;
+    /// Puts maps into a map-in-map, and returns when no program can see what was there before: one grace
+    /// period, however many they are.
+    ///
+    /// # Errors
+    /// What the kernel says; then some may be in place and others not.
+    fn put_maps(&self, outer: &Self::Map, elements: &[(u32, &Self::Map)]) -> Step<()>;
+    /// Fills a memory-mapped array from its beginning.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    fn fill(&self, map: &Self::Map, content: &[u8]) -> Step<()>;
+    /// Makes a map read-only for user space, for ever. Fails with `EBUSY` while it is mapped for writing.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    fn freeze(&self, map: &Self::Map) -> Step<()>;
+    /// The first `len` bytes of a memory-mapped array.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    fn content(&self, map: &Self::Map, len: usize) -> Step<Vec<u8>>;
+
+    /// Maps the control words into memory.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    fn words(&self, control: &Self::Map) -> Step<Self::Words>;
+    /// Reads all words.
+    fn load(&self, words: &Self::Words) -> Control;
+    /// Sets one word to `new` if it is `old`; whether it was.
+    ///
+    /// # Errors
+    /// Only where a test makes it fail.
+    fn exchange(&self, words: &Self::Words, word: Word, old: u64, new: u64) -> Step<bool>;
+
+    /// Loads all programs; each `(name, pin)` in `maps` stands for the map of that name.
+    ///
+    /// # Errors
+    /// What the kernel says, with the verifier's log.
+    fn load_programs(&self, maps: &Path) -> Step<Vec<(&'static ProgramDef, Self::Program)>>;
+    /// What the kernel says of a program.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    fn program_info(&self, program: &Self::Program) -> Step<ProgramInfo>;
+    /// The same, by id; `None` where it is gone.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    fn program_by_id(&self, id: u32) -> Step<Option<ProgramInfo>>;
+    /// Attaches a program to a cgroup.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    fn attach(&self, program: &Self::Program, hook: Hook, cgroup: &Path) -> Step<Self::Link>;
+    /// Pins a link.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    fn pin_link(&self, link: &Self::Link, path: &Path) -> Step<()>;
+    /// Opens a pinned link; `None` where there is no pin.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    fn open_link(&self, path: &Path) -> Step<Option<Self::Link>>;
+    /// What the kernel says of a link.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    fn link_info(&self, link: &Self::Link) -> Step<LinkInfo>;
+    /// Puts another program into a link, without a gap.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    fn replace(&self, link: &Self::Link, program: &Self::Program) -> Step<()>;
+    /// Detaches a link from its cgroup now; the link stays until nobody holds it.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    fn detach(&self, link: &Self::Link) -> Step<()>;
+    /// Ids of the programs attached to a hook of a cgroup; with `effective` those of its ancestors too, in
+    /// the order in which they run.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    fn attached(&self, cgroup: &Path, hook: Hook, effective: bool) -> Step<Vec<u32>>;
+}

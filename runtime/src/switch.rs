@@ -1,0 +1,100 @@
+//! Stops a policy from deciding, brings it back, and takes everything away.
+
+use crate::Runtime;
+use crate::error::{Error, Result};
+use crate::hooks;
+use crate::record;
+use crate::session::Session;
+use crate::set::{ControlMap, sweep};
+use crate::store::{Store, Word};
+
+/// What pause or resume found and left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Switched {
+    /// The generation that was stopped or brought back.
+    pub generation: u64,
+    /// Whether it was not already so.
+    pub changed: bool,
+}
+
+/// What `detach --all` removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Detached {
+    /// Whether there was anything in the kernel.
+    pub changed: bool,
+}
+
+impl<S: Store> Runtime<S> {
+    /// Stops interception at once and keeps everything. Established connections go on as they are.
+    ///
+    /// # Errors
+    /// Where no policy is live.
+    pub fn pause(&self) -> Result<Switched> {
+        let (session, control) = self.switch()?;
+        let words = control.load(session.store);
+        if words.generation == 0 {
+            return Ok(Switched { generation: words.paused, changed: false });
+        }
+        // In this order: killed between, it is live, and what is to be brought back is forgotten.
+        control.set(session.store, Word::Paused, words.generation)?;
+        change(&session, &control, words.generation, 0)?;
+        Ok(Switched { generation: words.generation, changed: true })
+    }
+
+    /// Brings back what was paused.
+    ///
+    /// # Errors
+    /// Where no policy is live or paused.
+    pub fn resume(&self) -> Result<Switched> {
+        let (session, control) = self.switch()?;
+        let words = control.load(session.store);
+        if words.generation != 0 {
+            return Ok(Switched { generation: words.generation, changed: false });
+        }
+        change(&session, &control, 0, words.paused)?;
+        control.set(session.store, Word::Paused, 0)?;
+        Ok(Switched { generation: words.paused, changed: true })
+    }
+
+    /// Takes everything out of the kernel; works on what any version left. With `purge` the state folder
+    /// goes too: records, kept policies, and which endpoints were attached.
+    ///
+    /// # Errors
+    /// What the kernel says. Whatever is left is removed by the next `detach --all`.
+    pub fn detach_all(&self, purge: bool) -> Result<Detached> {
+        let session = Session::blind(&self.store, &self.instance, &self.options)?;
+        let changed = session.is_some();
+        if let Some(session) = session {
+            sweep(&self.store, &self.instance.new_maps())?;
+            match ControlMap::open(&self.store, &self.instance)? {
+                Some(control) => session.take_down(&control)?,
+                None => {
+                    hooks::detach(&self.store, &self.instance)?;
+                    sweep(&self.store, &self.instance.maps())?;
+                }
+            }
+            crate::run::sweep_cgroups(&self.store, &self.instance)?;
+            self.store.remove(&self.instance.pending())?;
+            self.store.remove_folder(&self.instance.pins())?;
+        }
+        if purge {
+            record::purge(&self.store, &self.instance)?;
+        }
+        Ok(Detached { changed })
+    }
+
+    fn switch(&self) -> Result<(Session<'_, S>, ControlMap<S>)> {
+        let session = Session::begin(&self.store, &self.instance, &self.options, false)?;
+        let session = session.ok_or(Error::NoPolicy)?;
+        let control = ControlMap::open(&self.store, &self.instance)?.ok_or(Error::NoPolicy)?;
+        Ok((session, control))
+    }
+}
+
+/// Nobody else writes the word while the lock is held, unless the lock's folder was removed.
+fn change<S: Store>(session: &Session<'_, S>, control: &ControlMap<S>, old: u64, new: u64) -> Result<()> {
+    if control.exchange(session.store, Word::Generation, old, new)? {
+        return Ok(());
+    }
+    Err(Error::Stale { expected: old, live: control.load(session.store).generation })
+}

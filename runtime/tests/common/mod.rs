@@ -1,0 +1,142 @@
+//! Policies made by hand, and an instance on ground of its own.
+
+use std::net::SocketAddr;
+
+use mesh_bpf::flow::Verdict;
+use mesh_bpf::image::{
+    Decision, MapImage, Node, PortTable, PortTableId, Profile, ProfileId, Side, Source, SourceId, SourceKind,
+    Workload,
+};
+use mesh_bpf::pack::pack;
+use mesh_bpf::prefix::Prefix;
+use mesh_bpf::selector::Selector;
+use mesh_bpf::tables::Tables;
+use mesh_runtime::{Apply, Instance, Options, Owner, Runtime, find_hierarchy};
+use mesh_testbed::{Client, Dialled, Errno, Ground, Place};
+
+/// One workload whose members' connections to some ports are decided, and all others go straight.
+#[derive(Clone, Debug, Default)]
+pub struct Policy {
+    ports: Vec<(u16, Verdict)>,
+    cgroups: Vec<String>,
+    exempt_cgroups: Vec<String>,
+    prefixes: u32,
+}
+
+impl Policy {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    pub fn redirect(mut self, port: u16, sidecar: u16) -> Self {
+        self.ports.push((port, Verdict::Redirected { port: sidecar, transparent: false }));
+        self
+    }
+
+    pub fn deny(mut self, port: u16) -> Self {
+        self.ports.push((port, Verdict::Denied));
+        self
+    }
+
+    pub fn cgroup(mut self, path: impl Into<String>) -> Self {
+        self.cgroups.push(path.into());
+        self
+    }
+
+    pub fn exempt(mut self, path: impl Into<String>) -> Self {
+        self.exempt_cgroups.push(path.into());
+        self
+    }
+
+    /// So many prefixes below 16.0.0.0/4 in the tree, whose connections all go straight.
+    pub fn prefixes(mut self, prefixes: u32) -> Self {
+        self.prefixes = prefixes;
+        self
+    }
+
+    pub fn image(&self) -> MapImage {
+        let rule = |head: &str, tail: &str| Source {
+            kind: SourceKind::Rule,
+            scope: "shop".into(),
+            head: head.into(),
+            direction: None,
+            tail: tail.into(),
+        };
+        let mut sources = vec![Source::default()];
+        let nothing = Decision { verdict: Verdict::Excluded, source: SourceId(0), up: 0 };
+        let mut ports = self.ports.clone();
+        ports.sort_by_key(|&(port, _)| port);
+        let mut stretches = vec![(0, nothing)];
+        for (port, verdict) in ports {
+            let source = SourceId(u32::try_from(sources.len()).unwrap());
+            let tail = verdict.port().map_or(String::new(), |port| format!(" -> {port}"));
+            sources.push(rule(&format!("decide outbound tcp {port}"), &tail));
+            stretches.push((port, Decision { verdict, source, up: 0 }));
+            stretches.push((port + 1, nothing));
+        }
+        let exempt = SourceId(u32::try_from(sources.len()).unwrap());
+        sources.push(Source { kind: SourceKind::Exempt, ..rule("exempt cgroup", "") });
+        let straight = PortTable { stretches: vec![(0, nothing)] };
+        let any = Node { prefix: Prefix::Any, source: SourceId(0), ports: [PortTableId(0), PortTableId(1)] };
+        let far = (0..self.prefixes).map(|i| Node {
+            prefix: Prefix::V4 { bits: 0x1000_0000 + i * 64, len: 28 },
+            ports: [PortTableId(1); 2],
+            ..any
+        });
+        let quiet = || Side {
+            tree: vec![Node { ports: [PortTableId(1); 2], ..any }],
+            own: vec![Node { ports: [PortTableId(1); 2], ..any }],
+        };
+        let outbound = Side { tree: std::iter::once(any).chain(far).collect(), own: quiet().own };
+        let mut profile =
+            Profile { name: "shop/cart".into(), sides: [outbound, quiet()], ..Profile::default() };
+        profile.exempt.cgroups = self.exempt_cgroups.iter().map(|path| (path.clone(), exempt)).collect();
+        let selector = Selector { cgroups: self.cgroups.clone(), ..Selector::default() };
+        MapImage {
+            meshes: vec!["shop".into()],
+            sources,
+            port_tables: vec![PortTable { stretches }, straight],
+            profiles: vec![profile],
+            workloads: vec![Workload { name: "shop/cart".into(), selector, profile: ProfileId(0) }],
+        }
+        .canonical()
+    }
+
+    pub fn tables(&self) -> Tables {
+        pack(&self.image()).unwrap()
+    }
+}
+
+/// What `apply` is asked for at the command line.
+pub fn request(tables: &Tables) -> Apply<'_> {
+    Apply {
+        tables,
+        owner: Owner::Cli,
+        override_owner: false,
+        expected: None,
+        repair: false,
+        origin: "a test",
+    }
+}
+
+/// An instance on ground of a test's own.
+pub fn instance(ground: &Ground) -> Instance {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    Instance {
+        name: "test".into(),
+        bpffs: ground.bpffs().into(),
+        cgroup: ground.cgroup().path().into(),
+        hierarchy: find_hierarchy(&mounts).unwrap(),
+        state: ground.state(),
+        boot_id: std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap().trim().into(),
+    }
+}
+
+pub fn runtime(ground: &Ground) -> Runtime {
+    Runtime::open(instance(ground), Options { lock_timeout: 5_000, command: "test".into() }).unwrap()
+}
+
+/// Whom a process of a cgroup reaches.
+pub fn dial(place: &Place, target: SocketAddr) -> Result<Dialled, Errno> {
+    place.run(|| Client::to(target).dial()).unwrap()
+}

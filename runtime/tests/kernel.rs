@@ -1,0 +1,190 @@
+//! The runtime on the real kernel: what it promises, seen from sockets and from the kernel's lists.
+
+mod common;
+
+use std::net::{SocketAddr, TcpListener};
+use std::process::Command;
+
+use common::{Policy, dial, request, runtime};
+use mesh_runtime::{Error, State, items};
+use mesh_testbed::census::Census;
+use mesh_testbed::{Errno, Ground, Place, Server, ServerTask, kernel_is_usable};
+
+/// A sidecar on loopback, where only the instance's cgroup answers it, and a server that is not in the mesh.
+fn servers(ground: &Ground) -> (ServerTask, SocketAddr, Server, SocketAddr) {
+    let far = Server::start_here("far", &["127.0.0.2:0".parse().unwrap()]).unwrap();
+    let there = far.addresses().unwrap()[0];
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let sidecar = ServerTask::start(&Place::here().cgroup(ground.cgroup()), "sidecar", &[free]).unwrap();
+    (sidecar, free, far, there)
+}
+
+#[test]
+fn a_policy_redirects_its_members_and_nobody_else() {
+    if !kernel_is_usable() {
+        return;
+    }
+    let ground = Ground::new().unwrap();
+    let runtime = runtime(&ground);
+    let (_sidecar, at, _far, there) = servers(&ground);
+    let app = ground.cgroup().child("app").unwrap();
+    let other = ground.cgroup().child("other").unwrap();
+    let policy = Policy::new().redirect(there.port(), at.port()).cgroup(app.within().unwrap());
+    let tables = policy.tables();
+
+    let applied = runtime.apply(request(&tables)).unwrap();
+    assert!(applied.changed && applied.warnings.is_empty(), "{applied:?}");
+    let inside = dial(&Place::here().cgroup(&app), there).unwrap();
+    assert_eq!((inside.arrival.who.as_str(), inside.arrival.original()), ("sidecar", Some(there)));
+    assert_eq!(inside.peer, there);
+    let outside = dial(&Place::here().cgroup(&other), there).unwrap();
+    assert_eq!(outside.arrival.who, "far");
+
+    let status = runtime.status().unwrap();
+    assert_eq!(status.head.state, State::Active);
+    assert_eq!(status.head.digest, applied.digest);
+    assert_eq!(status.members.len(), 1);
+    assert_eq!(status.members[0].workload.as_deref(), Some("shop/cart"));
+    assert_eq!(status.drift, Vec::<String>::new());
+    assert_eq!(status.meshes, ["shop"]);
+    let image = policy.image();
+    let hits = items(&image, &status.hits);
+    let text = |hit: &mesh_runtime::ItemHits| (image.sources[hit.source].text(hit.prefix), hit.hits);
+    let expected = (format!("decide outbound tcp {} -> {}", there.port(), at.port()), 1);
+    assert_eq!(hits.iter().map(text).collect::<Vec<_>>(), [expected]);
+
+    let again = runtime.apply(request(&tables)).unwrap();
+    assert!(!again.changed && again.members_changed == 0 && again.generation == applied.generation);
+    assert_eq!(runtime.live().unwrap().unwrap().tables, tables);
+    runtime.detach_all(true).unwrap();
+    assert_eq!(dial(&Place::here().cgroup(&app), there).unwrap().arrival.who, "far");
+}
+
+#[test]
+fn detach_all_leaves_nothing_in_the_kernel() {
+    if !kernel_is_usable() {
+        return;
+    }
+    let ground = Ground::alone().unwrap();
+    let before = Census::take().unwrap();
+    let runtime = runtime(&ground);
+    let app = ground.cgroup().child("app").unwrap();
+    for port in [80, 81] {
+        let tables = Policy::new().redirect(port, 15001).cgroup(app.within().unwrap()).tables();
+        runtime.apply(request(&tables)).unwrap();
+    }
+    assert!(runtime.detach_all(true).unwrap().changed);
+    assert_eq!(before.left().unwrap(), []);
+    assert!(!runtime.instance().pins().exists());
+    assert!(!ground.state().exists());
+    assert!(!runtime.detach_all(true).unwrap().changed);
+    assert_eq!(runtime.head().unwrap().state, State::None);
+}
+
+#[test]
+fn pause_stops_at_once_and_resume_brings_it_back() {
+    if !kernel_is_usable() {
+        return;
+    }
+    let ground = Ground::new().unwrap();
+    let runtime = runtime(&ground);
+    let (_sidecar, at, _far, there) = servers(&ground);
+    let app = ground.cgroup().child("app").unwrap();
+    let place = Place::here().cgroup(&app);
+    let who = || dial(&place, there).map(|dialled| dialled.arrival.who);
+    let policy = Policy::new().cgroup(app.within().unwrap());
+    assert!(matches!(runtime.pause(), Err(Error::NoPolicy)));
+    let first = policy.clone().redirect(there.port(), at.port()).tables();
+    let generation = runtime.apply(request(&first)).unwrap().generation;
+    assert_eq!(who().unwrap(), "sidecar");
+    assert!(runtime.pause().unwrap().changed);
+    assert!(!runtime.pause().unwrap().changed);
+    assert_eq!(who().unwrap(), "far");
+    assert_eq!(runtime.head().unwrap().state, State::Paused);
+    // A policy that is applied meanwhile is what comes back.
+    let second = policy.deny(there.port()).tables();
+    let applied = runtime.apply(request(&second)).unwrap();
+    assert!(applied.paused && applied.generation == generation + 1);
+    assert_eq!(who().unwrap(), "far");
+    assert_eq!(runtime.resume().unwrap().generation, generation + 1);
+    assert_eq!(who().unwrap_err(), Errno::EPERM);
+    assert!(!runtime.resume().unwrap().changed);
+    runtime.detach_all(true).unwrap();
+}
+
+#[test]
+fn a_command_runs_as_a_member() {
+    if !kernel_is_usable() {
+        return;
+    }
+    let ground = Ground::new().unwrap();
+    let runtime = runtime(&ground);
+    let (_sidecar, at, _far, there) = servers(&ground);
+    runtime.apply(request(&Policy::new().deny(there.port()).tables())).unwrap();
+    let script = format!("exec 3<>/dev/tcp/{}/{}", there.ip(), there.port());
+    let command = || {
+        let mut command = Command::new("bash");
+        command.args(["-c", &script]).stderr(std::process::Stdio::null());
+        command
+    };
+    assert!(command().status().unwrap().success());
+    assert_eq!(runtime.run("shop/cart", command()).unwrap().code(), Some(1));
+    let redirected = Policy::new().redirect(there.port(), at.port()).tables();
+    runtime.apply(request(&redirected)).unwrap();
+    assert!(runtime.run("shop/cart", command()).unwrap().success());
+    assert_eq!(runtime.status().unwrap().members, []);
+    assert_eq!(
+        ground.cgroup().path().read_dir().unwrap().filter(|e| e.as_ref().unwrap().path().is_dir()).count(),
+        0
+    );
+    let Err(Error::UnknownWorkload { known, .. }) = runtime.run("shop/crat", command()) else { panic!() };
+    assert_eq!(known, ["shop/cart"]);
+    runtime.detach_all(true).unwrap();
+}
+
+#[test]
+fn exempt_cgroups_and_membership_switch_with_the_generation() {
+    if !kernel_is_usable() {
+        return;
+    }
+    let ground = Ground::new().unwrap();
+    let runtime = runtime(&ground);
+    let (_sidecar, at, _far, there) = servers(&ground);
+    let app = ground.cgroup().child("app").unwrap();
+    let sidecar = app.child("sidecar").unwrap();
+    let who = |cgroup| dial(&Place::here().cgroup(cgroup), there).map(|dialled| dialled.arrival.who);
+    let policy = Policy::new().redirect(there.port(), at.port());
+    let wide = policy.clone().cgroup(app.within().unwrap());
+    runtime.apply(request(&wide.clone().exempt(sidecar.within().unwrap()).tables())).unwrap();
+    assert_eq!((who(&app).unwrap(), who(&sidecar).unwrap()), ("sidecar".into(), "far".into()));
+    runtime.apply(request(&wide.tables())).unwrap();
+    assert_eq!((who(&app).unwrap(), who(&sidecar).unwrap()), ("sidecar".into(), "sidecar".into()));
+    runtime.apply(request(&policy.clone().cgroup(sidecar.within().unwrap()).tables())).unwrap();
+    assert_eq!((who(&app).unwrap(), who(&sidecar).unwrap()), ("far".into(), "sidecar".into()));
+    // A cgroup that is not there is said, and found by the same policy again once it is.
+    let late = policy.cgroup(format!("{}/late", app.within().unwrap())).tables();
+    assert_eq!(runtime.apply(request(&late)).unwrap().missing_cgroups.len(), 1);
+    assert_eq!(runtime.status().unwrap().drift.len(), 1);
+    let late_cgroup = app.child("late").unwrap();
+    assert_eq!(who(&late_cgroup).unwrap(), "far");
+    let again = runtime.apply(request(&late)).unwrap();
+    assert!(!again.changed && again.members_changed > 0, "{again:?}");
+    assert_eq!(who(&late_cgroup).unwrap(), "sidecar");
+    runtime.detach_all(true).unwrap();
+}
+
+#[test]
+fn an_apply_is_bound_to_what_it_was_planned_against() {
+    if !kernel_is_usable() {
+        return;
+    }
+    let ground = Ground::new().unwrap();
+    let runtime = runtime(&ground);
+    let tables = Policy::new().deny(80).tables();
+    let bound = |expected| mesh_runtime::Apply { expected: Some(expected), ..request(&tables) };
+    assert!(matches!(runtime.apply(bound(3)), Err(Error::Stale { expected: 3, live: 0 })));
+    let generation = runtime.apply(bound(0)).unwrap().generation;
+    assert!(matches!(runtime.apply(bound(0)), Err(Error::Stale { expected: 0, .. })));
+    assert!(!runtime.apply(bound(generation)).unwrap().changed);
+    runtime.detach_all(true).unwrap();
+}
