@@ -43,6 +43,17 @@ pub struct File {
     pub allows: Vec<Allow>,
     /// Names whose declaration could not be read. They exist, so a use of one is no second mistake.
     pub broken: Vec<Name>,
+    /// What else could not be read.
+    pub lost: Lost,
+}
+
+/// What could not be read, so that its absence is no further mistake.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lost {
+    /// An `exempt`, or one of its items.
+    pub exempt: bool,
+    /// A statement of any kind, or a part of one.
+    pub statement: bool,
 }
 
 impl File {
@@ -57,6 +68,7 @@ impl File {
             meshes: Vec::new(),
             allows: Vec::new(),
             broken: Vec::new(),
+            lost: Lost { exempt: false, statement: false },
         }
     }
 }
@@ -70,6 +82,14 @@ pub struct Body {
     pub exempts: Vec<Exempt>,
     /// `on`.
     pub ons: Vec<On>,
+}
+
+impl Body {
+    /// Whether nothing is written in it.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.rules.is_empty() && self.exempts.is_empty() && self.ons.is_empty()
+    }
 }
 
 /// `import "…"`

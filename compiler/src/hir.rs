@@ -9,7 +9,7 @@
 
 use std::net::IpAddr;
 
-use mesh_bpf::flow::{Direction, Protocol, Verdict};
+use mesh_bpf::flow::{Direction, Identity, Protocol, Verdict};
 use mesh_bpf::image::IdRange;
 use mesh_bpf::ports::{PortRange, PortSet};
 use mesh_bpf::prefix::Prefix;
@@ -304,7 +304,7 @@ pub struct TestLine {
     /// The destination port.
     pub port: u16,
     /// `as …`
-    pub identity: Option<Exempted>,
+    pub identity: Identity,
     /// What must come out.
     pub expected: Expected,
     /// The flow as written.

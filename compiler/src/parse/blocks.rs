@@ -14,6 +14,9 @@ use crate::source::{FileId, Span};
 /// Blocks may be this deep before what is in them is skipped; a right program needs two.
 const DEEPEST: usize = 8;
 
+/// What a statement that begins with an unknown word may have been, where its absence matters.
+const UNKNOWN_MAY_BE: [Rule; 3] = [Rule::selector_statement, Rule::workload_head, Rule::exempt_statement];
+
 /// Walks over a file and puts its tree together.
 pub(super) struct Walker<'t, 'e> {
     file: FileId,
@@ -94,6 +97,7 @@ impl<'t, 'e> Walker<'t, 'e> {
         }
         self.close_at_end();
         self.out.allows = self.allows.finish();
+        self.out.lost.statement = self.errors.len() > 0;
         self.out
     }
 
@@ -237,9 +241,7 @@ impl<'t, 'e> Walker<'t, 'e> {
         let rule = meant.and_then(statement::rule_for);
         match rule {
             Some(rule) => self.damage(rule),
-            None => {
-                [Rule::selector_statement, Rule::workload_head].into_iter().for_each(|rule| self.damage(rule))
-            }
+            None => UNKNOWN_MAY_BE.into_iter().for_each(|rule| self.damage(rule)),
         }
         if let Some(rule) = rule {
             if statement::has_block(rule) {
@@ -321,6 +323,9 @@ impl<'t, 'e> Walker<'t, 'e> {
                     let mut builder =
                         Builder { file: self.file, base: statement.extent.start, errors: &mut *self.errors };
                     built = pairs.next().and_then(|pair| builder.statement(pair));
+                    if self.errors.len() > before && rule == Rule::exempt_statement {
+                        self.damage(rule);
+                    }
                 }
                 Err(error) => self.errors.push(|| message::unexpected(statement, rule, &error)),
             }
@@ -388,6 +393,7 @@ impl<'t, 'e> Walker<'t, 'e> {
 
     /// Notes that something which `rule` reads is missing from the open blocks.
     fn damage(&mut self, rule: Rule) {
+        self.out.lost.exempt |= rule == Rule::exempt_statement;
         for open in &mut self.stack {
             match &mut open.block {
                 Block::Mesh(mesh) if rule == Rule::workload_head => mesh.damaged = true,

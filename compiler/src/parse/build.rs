@@ -458,11 +458,15 @@ impl Builder<'_> {
         }
     }
 
-    /// Where a pair is in the file. A statement's pair ends with the end of its text.
+    /// Where a pair is in the file, from its first token to its last: pest's own span may hold the white
+    /// space and comments that it passed in search of more.
     fn span_of(&self, pair: &Pair<'_, Rule>) -> Span {
-        let span = pair.as_span();
+        let mut last = pair.clone();
+        while let Some(inner) = last.clone().into_inner().next_back() {
+            last = inner;
+        }
         let at = |offset: usize| self.base.saturating_add(u32::try_from(offset).unwrap_or(u32::MAX));
-        Span { file: self.file, start: at(span.start()), end: at(span.end()) }
+        Span { file: self.file, start: at(pair.as_span().start()), end: at(last.as_span().end()) }
     }
 }
 

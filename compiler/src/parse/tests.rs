@@ -32,7 +32,7 @@ fn tree(text: &str) -> ast::File {
 
 #[test]
 fn the_reference_program_is_read() {
-    let file = tree(include_str!("../../../policies/bookstore/bookstore.mesh"));
+    let file = tree(include_str!("../../../policies/bookstore.mesh"));
     let mesh = &file.meshes[0];
     assert_eq!(mesh.workloads.len(), 3);
     assert_eq!(mesh.workloads[0].selectors.len(), 3);

@@ -1,0 +1,159 @@
+//! Rules, exemptions and `on` statements, each with the scope in which it is written.
+
+use mesh_bpf::flow::{Protocol, Verdict};
+
+use super::names::{Reach, Target};
+use super::{Resolver, blocks};
+use crate::ast::{self, Body, Identity, Verb};
+use crate::hir::{self, Exempted, Level, On, PortItem, Ports, ScopeId, WorkloadId};
+
+/// Where a body stands. Without a scope it is part of a mistake, and only its names are looked at.
+#[derive(Clone, Copy)]
+struct Place {
+    mesh: Option<usize>,
+    scope: Option<ScopeId>,
+}
+
+impl<'a> Resolver<'a, '_> {
+    /// All statements of all files.
+    pub(super) fn bodies(&mut self, files: &'a [ast::File]) {
+        let collected = self.collected;
+        for file in files {
+            self.body(Place { mesh: None, scope: Some(ScopeId(0)) }, &file.body);
+        }
+        for (mesh, block) in blocks(&collected.meshes) {
+            let name = collected.mesh_id(mesh).and(block.name.as_ref()).map(|name| name.value.as_str());
+            let scope = name.filter(|_| !block.body.is_empty());
+            let scope = scope.map(|name| self.scope(Level::Mesh, name.to_owned(), self.members_of(mesh)));
+            self.body(Place { mesh: Some(mesh), scope }, &block.body);
+            for inner in &block.fors {
+                let scope = self.for_scope(mesh, name, inner);
+                self.body(Place { mesh: Some(mesh), scope }, &inner.body);
+            }
+            for statement in &block.accelerations {
+                self.acceleration(mesh, statement);
+            }
+            for test in &block.tests {
+                self.test(mesh, test);
+            }
+        }
+        for (i, &(workload, mesh)) in collected.workloads.iter().enumerate() {
+            let scope = self.groups.workload(i).filter(|_| !workload.body.is_empty());
+            let scope = scope.map(|id| self.workload_scope(id));
+            self.body(Place { mesh: Some(mesh), scope }, &workload.body);
+        }
+    }
+
+    fn members_of(&self, mesh: usize) -> Vec<WorkloadId> {
+        let mine = self.collected.workloads.iter().enumerate().filter(|(_, (_, of))| *of == mesh);
+        mine.filter_map(|(i, _)| self.groups.workload(i)).collect()
+    }
+
+    fn for_scope(&mut self, mesh: usize, name: Option<&str>, block: &'a ast::For) -> Option<ScopeId> {
+        self.repeated(&block.members);
+        let mut members = std::collections::BTreeSet::new();
+        for member in &block.members {
+            match self.names.find(Some(mesh), member, Reach::Own) {
+                Some((target @ Target::Set(_), declared)) => {
+                    self.diagnostics.push(super::groups::no_member(
+                        &member.value,
+                        member.span,
+                        target,
+                        declared,
+                    ));
+                }
+                Some((target, _)) => members.extend(self.groups.members(target)),
+                None => {}
+            }
+        }
+        if block.body.is_empty() {
+            return None;
+        }
+        let mut names: Vec<&str> = block.members.iter().map(|member| member.value.as_str()).collect();
+        names.sort_unstable();
+        names.dedup();
+        let name = format!("{}+{}", name?, names.join(","));
+        Some(self.scope(Level::For, name, members.into_iter().collect()))
+    }
+
+    fn workload_scope(&mut self, id: WorkloadId) -> ScopeId {
+        let workload = self.program.workloads.get(id.index());
+        let mesh = workload.and_then(|workload| self.program.meshes.get(workload.mesh.index()));
+        let mesh = mesh.map_or("", |mesh| mesh.name.as_str());
+        let name = format!("{mesh}/{}", workload.map_or("", |workload| workload.name.as_str()));
+        self.scope(Level::Workload, name, vec![id])
+    }
+
+    fn body(&mut self, place: Place, body: &'a Body) {
+        for rule in &body.rules {
+            self.rule(place, rule);
+        }
+        for exempt in &body.exempts {
+            self.lost.exempt |= exempt.items.is_empty();
+            if let Some(scope) = place.scope {
+                self.program.exempts.extend(exempt.items.iter().map(|item| hir::Exempt {
+                    scope,
+                    who: exempted(&item.value),
+                    span: item.span,
+                }));
+            }
+        }
+        let Some(scope) = place.scope else { return };
+        self.program.ons.extend(body.ons.iter().map(|on| On {
+            scope,
+            event: match on.event.value {
+                ast::Event::MissingSidecar => hir::Event::MissingSidecar,
+                ast::Event::FailedAttach => hir::Event::FailedAttach,
+            },
+            refuse: on.refuse,
+            span: on.span,
+        }));
+    }
+
+    fn rule(&mut self, place: Place, rule: &'a ast::Rule) {
+        let ports = self.ports(place.mesh, rule.ports.as_ref());
+        let addresses = rule.addresses.as_ref().map(|written| self.addresses(place.mesh, written));
+        let (Some(scope), Some(verdict)) = (place.scope, verdict(rule.verb.value)) else { return };
+        let ports = ports.unwrap_or_else(|| default_ports(rule));
+        // A rule without ports or addresses here had some that were wrong, and would now be wider.
+        if ports.is_empty() || addresses.as_ref().is_some_and(Vec::is_empty) {
+            return;
+        }
+        self.program.rules.push(hir::Rule {
+            scope,
+            always: rule.always.is_some(),
+            direction: rule.direction.value,
+            verdict,
+            ports,
+            addresses: addresses.unwrap_or_default(),
+            span: rule.span,
+        });
+    }
+}
+
+/// Without a protocol a rule is about both, but a redirect only about TCP.
+fn default_ports(rule: &ast::Rule) -> Vec<PortItem> {
+    let protocols: &[Protocol] = match rule.verb.value {
+        _ if rule.ports.is_some() => &[],
+        Verb::Redirect { .. } => &[Protocol::Tcp],
+        Verb::Exclude | Verb::Deny => &Protocol::ALL,
+    };
+    let span = rule.verb.span;
+    protocols.iter().map(|&protocol| PortItem { protocol, ports: Ports::All, span }).collect()
+}
+
+fn verdict(verb: Verb) -> Option<Verdict> {
+    match verb {
+        Verb::Redirect { port, transparent } => port.map(|port| Verdict::Redirected { port, transparent }),
+        Verb::Exclude => Some(Verdict::Excluded),
+        Verb::Deny => Some(Verdict::Denied),
+    }
+}
+
+pub(super) fn exempted(identity: &Identity) -> Exempted {
+    match identity {
+        Identity::Uid(range) => Exempted::Uid(*range),
+        Identity::Gid(range) => Exempted::Gid(*range),
+        Identity::Cgroup(path) => Exempted::Cgroup(path.clone()),
+    }
+}

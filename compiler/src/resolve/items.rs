@@ -1,0 +1,205 @@
+//! Ports and addresses of rules: sets, groups and workloads become what they stand for.
+
+use mesh_bpf::flow::Protocol;
+
+use super::Resolver;
+use super::names::{Reach, Target};
+use super::sets::{Entry, Kind};
+use crate::ast::{self, PortChoice, ProtocolPorts, ProtocolWord, RulePorts};
+use crate::diag::{Code, Diagnostic, quote};
+use crate::hir::{AddressItem, PortItem, Ports, WorkloadId};
+use crate::source::Span;
+
+impl<'a> Resolver<'a, '_> {
+    /// The ports that are written; `None` where none are.
+    pub(super) fn ports(
+        &mut self,
+        mesh: Option<usize>,
+        ports: Option<&'a RulePorts>,
+    ) -> Option<Vec<PortItem>> {
+        let mut items = Vec::new();
+        match ports? {
+            RulePorts::Protocol(ports) => port_items(ports, &mut items),
+            RulePorts::Sets(names) => {
+                self.repeated(names);
+                for name in names {
+                    self.port_set(mesh, name, &mut items);
+                }
+            }
+        }
+        Some(items)
+    }
+
+    fn port_set(&mut self, mesh: Option<usize>, name: &'a ast::Name, items: &mut Vec<PortItem>) {
+        let Some((target, declared)) = self.names.find(mesh, name, Reach::Own) else { return };
+        match target {
+            Target::Set(set) if self.sets.kind(set) != Kind::Addresses => {
+                for entry in self.sets.flatten(set) {
+                    if let Entry::Ports(ports) = entry {
+                        port_items(ports, items);
+                    }
+                }
+            }
+            _ => {
+                let what = if let Target::Set(_) = target { "a set of addresses" } else { target.kind() };
+                let quoted = quote(&name.value);
+                self.diagnostics.push(
+                    Diagnostic::new(Code::WrongKind, format!("{quoted} is {what}, and ports belong here"))
+                        .label(name.span, what)
+                        .also(declared, "declared here")
+                        .help(format!("addresses follow `to` or `from`: `to {}`", name.value)),
+                );
+            }
+        }
+    }
+
+    /// The addresses of `to` and `from`.
+    pub(super) fn addresses(
+        &mut self,
+        mesh: Option<usize>,
+        written: &'a [ast::AddressItem],
+    ) -> Vec<AddressItem> {
+        self.repeated(names_of(written));
+        let mut items = Vec::with_capacity(written.len());
+        for item in written {
+            match item {
+                ast::AddressItem::Prefix(prefix) => {
+                    items.push(AddressItem { prefix: prefix.value, span: prefix.span });
+                }
+                ast::AddressItem::Name(name) => self.named_addresses(mesh, name, &mut items),
+            }
+        }
+        items
+    }
+
+    fn named_addresses(&mut self, mesh: Option<usize>, name: &'a ast::Name, items: &mut Vec<AddressItem>) {
+        let Some((target, declared)) = self.names.find(mesh, name, Reach::Everywhere) else { return };
+        let Target::Set(set) = target else { return self.member_addresses(target, name.span, items) };
+        if self.sets.kind(set) == Kind::Ports {
+            return self.diagnostics.push(not_addresses(name, declared));
+        }
+        for entry in self.sets.flatten(set) {
+            match entry {
+                Entry::Address(address) => {
+                    items.push(AddressItem { prefix: address.value, span: address.span })
+                }
+                Entry::Members(members, span) => self.member_addresses(members, span, items),
+                Entry::Ports(_) | Entry::Set(..) => {}
+            }
+        }
+    }
+
+    /// The prefixes by which the members of a workload or a group are chosen.
+    fn member_addresses(&mut self, target: Target, used: Span, items: &mut Vec<AddressItem>) {
+        for id in self.groups.members(target) {
+            if self.lost.workloads.contains(&id) {
+                continue;
+            }
+            let Some(workload) = self.program.workloads.get(id.index()) else { continue };
+            if workload.selector.is_by_address() {
+                items.extend(self.selector_items.get(&id).into_iter().flatten());
+            } else if !workload.selector_spans.is_empty() {
+                self.diagnostics.push(self.unknown_addresses(id, used));
+            }
+        }
+    }
+
+    fn unknown_addresses(&self, id: WorkloadId, used: Span) -> Diagnostic {
+        let workload = self.program.workloads.get(id.index());
+        let name = workload.map_or("", |workload| workload.name.as_str());
+        let message = format!("the addresses of workload {} are not known here", quote(name));
+        let diagnostic = Diagnostic::new(Code::WrongKind, message).label(used, "stands for addresses").help(
+            "only a workload whose members are all chosen by `address` stands for addresses; write them out",
+        );
+        let spans = workload.map_or(&[][..], |workload| &workload.selector_spans);
+        match spans.first() {
+            Some(&span) => diagnostic.also(span, "its members are chosen by something else"),
+            None => diagnostic,
+        }
+    }
+
+    /// The prefixes of an `address` selector. A workload cannot be chosen by another one's addresses.
+    pub(super) fn selector_prefixes(
+        &mut self,
+        mesh: usize,
+        written: &'a [ast::AddressItem],
+    ) -> Vec<AddressItem> {
+        self.repeated(names_of(written));
+        let mut items = Vec::with_capacity(written.len());
+        for item in written {
+            let name = match item {
+                ast::AddressItem::Prefix(prefix) => {
+                    items.push(AddressItem { prefix: prefix.value, span: prefix.span });
+                    continue;
+                }
+                ast::AddressItem::Name(name) => name,
+            };
+            let Some((target, declared)) = self.names.find(Some(mesh), name, Reach::Own) else { continue };
+            let Target::Set(set) = target else {
+                self.diagnostics.push(chosen_by_members(name.span, target));
+                continue;
+            };
+            if self.sets.kind(set) == Kind::Ports {
+                self.diagnostics.push(not_addresses(name, declared));
+                continue;
+            }
+            for entry in self.sets.flatten(set) {
+                match entry {
+                    Entry::Address(address) => {
+                        items.push(AddressItem { prefix: address.value, span: address.span })
+                    }
+                    Entry::Members(target, span) => {
+                        self.diagnostics.push(chosen_by_members(name.span, target).also(span, "in this set"));
+                    }
+                    Entry::Ports(_) | Entry::Set(..) => {}
+                }
+            }
+        }
+        items
+    }
+}
+
+/// One item for each port or range and each protocol.
+pub(super) fn port_items(written: &ProtocolPorts, items: &mut Vec<PortItem>) {
+    let protocols: &[Protocol] = match &written.protocol.value {
+        ProtocolWord::One(protocol) => std::slice::from_ref(protocol),
+        ProtocolWord::Any => &Protocol::ALL,
+    };
+    for &protocol in protocols {
+        let item = |ports, span| PortItem { protocol, ports, span };
+        match &written.ports {
+            PortChoice::All => items.push(item(Ports::All, written.protocol.span)),
+            PortChoice::Only(ranges) => {
+                items.extend(ranges.iter().map(|range| item(Ports::Range(range.value), range.span)));
+            }
+            // Every port but those that were wrong would be a guess.
+            PortChoice::Not(ranges, _) if ranges.is_empty() => {}
+            PortChoice::Not(ranges, span) => {
+                let others = ranges.iter().map(|range| range.value).collect();
+                items.push(item(Ports::Not(others), *span));
+            }
+        }
+    }
+}
+
+fn names_of(items: &[ast::AddressItem]) -> impl Iterator<Item = &ast::Name> {
+    items.iter().filter_map(|item| match item {
+        ast::AddressItem::Name(name) => Some(name),
+        ast::AddressItem::Prefix(_) => None,
+    })
+}
+
+fn not_addresses(name: &ast::Name, declared: Span) -> Diagnostic {
+    let quoted = quote(&name.value);
+    Diagnostic::new(Code::WrongKind, format!("{quoted} is a set of ports, and addresses belong here"))
+        .label(name.span, "a set of ports")
+        .also(declared, "declared here")
+        .help(format!("ports follow the direction, before `to` or `from`: `outbound {}`", name.value))
+}
+
+fn chosen_by_members(used: Span, target: Target) -> Diagnostic {
+    let message = format!("a workload cannot be chosen by the addresses of {}", target.kind());
+    Diagnostic::new(Code::WrongKind, message)
+        .label(used, target.kind())
+        .help("write the addresses, or a set of them")
+}
