@@ -65,10 +65,15 @@ impl Membership {
         })
     }
 
-    /// The workload of this name.
+    /// The workload of this name: `mesh/workload`, or the workload's own where only one mesh has it.
     #[must_use]
     pub fn workload(&self, name: &str) -> Option<&Workload> {
-        self.workloads.iter().find(|workload| workload.name == name)
+        let exact = self.workloads.iter().find(|workload| workload.name == name);
+        exact.or_else(|| {
+            let mut named = (self.workloads.iter())
+                .filter(|workload| workload.name.rsplit_once('/').is_some_and(|(_, own)| own == name));
+            named.next().filter(|_| named.next().is_none())
+        })
     }
 
     /// The narrowest workload that selects an endpoint.

@@ -1,2 +1,41 @@
-//! meshc.
-fn main() {}
+//! `meshc`: a declarative policy compiler targeting eBPF maps.
+//!
+//! This crate reads files, prints and exits; what is said comes from `mesh-compiler`, what is done to the
+//! kernel from `mesh-runtime`.
+
+mod args;
+mod cmd;
+mod exit;
+mod failure;
+mod files;
+mod output;
+mod program;
+mod render;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::args::Cli;
+use crate::exit::Exit;
+use crate::output::Output;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version come this way too.
+            let exit = if error.use_stderr() { Exit::Usage } else { Exit::Done };
+            let _ = error.print();
+            return exit.into();
+        }
+    };
+    let output = Output::new(&cli.global);
+    match cmd::run(&output, cli.command) {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            output.failure(&failure);
+            failure.exit.into()
+        }
+    }
+}

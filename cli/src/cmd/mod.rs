@@ -1,0 +1,42 @@
+//! One file a command: what it does with the compiler and the runtime, and what it answers.
+
+mod check;
+mod compile;
+mod completions;
+mod explain_code;
+mod init;
+
+#[cfg(all(feature = "kernel", target_os = "linux"))]
+mod node;
+
+use crate::args::{Command, Format};
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::output::Output;
+
+/// Runs a command.
+pub fn run(output: &Output, command: Command) -> Result<Exit, Failure> {
+    if output.format == Format::Sarif && !matches!(command, Command::Check(_)) {
+        return Err(Failure::usage("SARIF is for diagnostics, so only `meshc check` prints it"));
+    }
+    match command {
+        Command::Init(args) => init::run(output, &args),
+        Command::Check(args) => check::run(output, &args),
+        Command::Compile(args) => compile::run(output, &args),
+        Command::ExplainCode(args) => explain_code::run(output, &args),
+        Command::Completions(args) => completions::completions(output, &args),
+        Command::Man(args) => completions::man(output, &args),
+        kernel => node(output, &kernel),
+    }
+}
+
+#[cfg(all(feature = "kernel", target_os = "linux"))]
+fn node(output: &Output, command: &Command) -> Result<Exit, Failure> {
+    node::run(output, command)
+}
+
+#[cfg(not(all(feature = "kernel", target_os = "linux")))]
+fn node(_: &Output, _: &Command) -> Result<Exit, Failure> {
+    Err(Failure::cannot("no-kernel", "this meshc was built without the commands that touch a kernel")
+        .help("they need Linux and the cargo feature `kernel`"))
+}

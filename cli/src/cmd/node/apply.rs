@@ -1,0 +1,96 @@
+//! `meshc apply`.
+
+use std::time::Instant;
+
+use mesh_bpf::artifact;
+use mesh_bpf::image::MapImage;
+use mesh_bpf::tables::Tables;
+use mesh_runtime::{Applied, Apply as Request, Owner};
+use serde_json::json;
+
+use super::{failure, open};
+use crate::args::Apply;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::output::Output;
+use crate::{files, program};
+
+/// Compiles (or reads an artifact) and makes it live.
+pub fn run(output: &Output, args: &Apply) -> Result<Exit, Failure> {
+    let began = Instant::now();
+    let Some((tables, image)) = policy(output, args)? else { return Ok(Exit::Refused) };
+    let compiled = began.elapsed();
+    if image.workloads.is_empty() {
+        return Err(Failure::refused("no-mesh", "the policy has no workload, so there is nothing to apply")
+            .help("give the files of a mesh too; `meshc detach --all` takes everything away"));
+    }
+    let runtime = open(&args.instance)?;
+    let origin = args.program.paths.iter().map(|path| path.to_string_lossy()).collect::<Vec<_>>().join(" ");
+    let request = Request {
+        tables: &tables,
+        owner: Owner::Cli,
+        override_owner: false,
+        expected: None,
+        repair: false,
+        origin: &format!("apply {origin}"),
+    };
+    let applied = runtime.apply(request).map_err(failure)?;
+    report(output, &applied, compiled.as_millis());
+    Ok(Exit::Done)
+}
+
+/// The tables to apply; `None` where the policy was refused, and its diagnostics are said.
+fn policy(output: &Output, args: &Apply) -> Result<Option<(Tables, MapImage)>, Failure> {
+    if let [path] = args.program.paths.as_slice()
+        && path.is_file()
+    {
+        let bytes = files::read(path)?;
+        if artifact::is_artifact(&bytes) {
+            let decoded = artifact::decode(&bytes).map_err(|error| {
+                Failure::refused("bad-artifact", format!("`{}`: {error}", path.display()))
+                    .help("compile the policy again")
+            })?;
+            return Ok(Some(decoded));
+        }
+    }
+    let compilation = program::compile(output, &args.program)?;
+    Ok(compilation.compiled.map(|compiled| (compiled.tables, compiled.image)))
+}
+
+fn report(output: &Output, applied: &Applied, compile: u128) {
+    for warning in &applied.warnings {
+        output.warn(warning);
+    }
+    for path in &applied.missing_cgroups {
+        output.warn(&format!("the cgroup `{path}` does not exist yet; it joins when the next command runs after it does"));
+    }
+    let [wait, write, commit] = applied.milliseconds;
+    let answer = json!({
+        "generation": applied.generation,
+        "digest": applied.digest,
+        "changed": applied.changed,
+        "paused": applied.paused,
+        "bytes": applied.written.iter().map(|(_, bytes)| bytes).sum::<usize>(),
+        "tables": applied.written.iter().map(|(table, _)| table).collect::<Vec<_>>(),
+        "members_changed": applied.members_changed,
+        "missing_cgroups": applied.missing_cgroups,
+        "warnings": applied.warnings,
+        "milliseconds": { "compile": compile, "wait": wait, "write": write, "commit": commit },
+    });
+    output.answer(&answer, || text(applied));
+}
+
+fn text(applied: &Applied) -> String {
+    let digest = applied.digest.get(..12).unwrap_or(&applied.digest);
+    let paused = if applied.paused { " (paused: `meshc resume` brings it back)" } else { "" };
+    if !applied.changed {
+        return format!("nothing to do: generation {} ({digest}) is this policy{paused}\n", applied.generation);
+    }
+    let bytes: usize = applied.written.iter().map(|(_, bytes)| bytes).sum();
+    format!(
+        "applied generation {} ({digest}): {} of {} tables written, {bytes} bytes{paused}\n",
+        applied.generation,
+        applied.written.len(),
+        mesh_bpf::map::TABLES,
+    )
+}

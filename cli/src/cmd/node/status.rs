@@ -1,0 +1,136 @@
+//! `meshc status`: what is live on this node.
+
+use std::fmt::Write;
+
+use mesh_bpf::image::MapImage;
+use mesh_bpf::unpack::unpack;
+use mesh_runtime::{Owner, State, Status as Found, items};
+use serde_json::{Value, json};
+
+use super::{failure, open};
+use crate::args::{InstanceArgs, Status};
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::output::Output;
+
+/// One item with its hits, as status shows it.
+struct Row {
+    text: String,
+    scope: String,
+    hits: u64,
+}
+
+/// Prints the status.
+pub fn run(output: &Output, args: &Status) -> Result<Exit, Failure> {
+    let runtime = open(&args.instance)?;
+    let status = runtime.status().map_err(failure)?;
+    let rows = match runtime.live().map_err(failure)? {
+        Some(live) => rows(&image(&live.tables)?, &status),
+        None => Vec::new(),
+    };
+    output.answer(&answer(&status, &rows), || text(&status, &rows));
+    let different = args.check && (!status.drift.is_empty() || status.head.state == State::Unfinished);
+    Ok(if different { Exit::Different } else { Exit::Done })
+}
+
+/// The image of what is live.
+pub fn live_image(args: &InstanceArgs) -> Result<MapImage, Failure> {
+    let live = open(args)?.live().map_err(failure)?;
+    let live = live.ok_or_else(|| {
+        Failure::refused("no-policy", "no policy is live").help("`meshc apply` a policy first")
+    })?;
+    image(&live.tables)
+}
+
+fn image(tables: &mesh_bpf::tables::Tables) -> Result<MapImage, Failure> {
+    unpack(tables).map_err(|damaged| {
+        Failure::cannot("damaged", damaged.to_string()).help("`meshc apply` the policy again")
+    })
+}
+
+fn rows(image: &MapImage, status: &Found) -> Vec<Row> {
+    let mut rows: Vec<Row> = items(image, &status.hits)
+        .into_iter()
+        .filter_map(|item| {
+            let source = image.sources.get(item.source)?;
+            Some(Row { text: source.text(item.prefix), scope: source.scope.clone(), hits: item.hits })
+        })
+        .collect();
+    rows.sort_by(|a, b| b.hits.cmp(&a.hits).then_with(|| (&a.scope, &a.text).cmp(&(&b.scope, &b.text))));
+    rows
+}
+
+fn answer(status: &Found, rows: &[Row]) -> Value {
+    let head = &status.head;
+    json!({
+        "state": head.state.word(),
+        "generation": head.generation,
+        "digest": head.digest,
+        "owner": match head.owner { Owner::Cli => "cli", Owner::Agent => "agent" },
+        "meshes": status.meshes,
+        "programs": status.programs.iter().map(|program| json!({
+            "name": program.name, "id": program.id, "attached_to": program.attached_to,
+        })).collect::<Vec<_>>(),
+        "members_total": status.members.len(),
+        "members": status.members.iter().map(|member| json!({
+            "name": member.name, "workload": member.workload, "addresses": member.addresses, "cgroup": member.cgroup,
+        })).collect::<Vec<_>>(),
+        "maps": status.maps.iter().map(|map| json!({
+            "name": map.name, "entries": map.entries, "capacity": map.capacity,
+        })).collect::<Vec<_>>(),
+        "rules": rows.iter().map(|row| json!({
+            "text": row.text, "scope": row.scope, "hits": row.hits,
+        })).collect::<Vec<_>>(),
+        "counters": status.counters.iter().map(|(counter, value)| json!({
+            "name": counter.word(), "value": value,
+        })).collect::<Vec<_>>(),
+        "drift": status.drift,
+    })
+}
+
+fn text(status: &Found, rows: &[Row]) -> String {
+    let head = &status.head;
+    let mut out = String::new();
+    let digest = head.digest.get(..12).unwrap_or(&head.digest);
+    let _ = match head.state {
+        State::None => writeln!(out, "no policy is live"),
+        State::Unfinished => writeln!(out, "a command was killed; the next `apply` or `detach --all` goes on with it"),
+        State::Active | State::Paused => writeln!(
+            out,
+            "{}: generation {} ({digest}), applied by the {}, meshes: {}",
+            head.state.word(),
+            head.generation,
+            head.owner,
+            status.meshes.join(", "),
+        ),
+    };
+    section(&mut out, "members", &status.members, |member| {
+        let workload = member.workload.as_deref().unwrap_or("(no workload of the live policy)");
+        format!("{}  {workload}", member.cgroup.as_deref().unwrap_or(&member.name))
+    });
+    section(&mut out, "decisions", rows, |row| {
+        let scope = if row.scope.is_empty() { String::new() } else { format!("{}: ", row.scope) };
+        format!("{:>8}  {scope}{}", row.hits, if row.text.is_empty() { "no rule matched" } else { &row.text })
+    });
+    section(&mut out, "programs", &status.programs, |program| {
+        let place = program.attached_to.as_ref().map_or("nowhere: its cgroup is gone".into(), |place| {
+            place.display().to_string()
+        });
+        format!("{:<16} {place}", program.name)
+    });
+    section(&mut out, "maps", &status.maps, |map| format!("{:<16} {} of {}", map.name, map.entries, map.capacity));
+    let counted: Vec<_> = status.counters.iter().filter(|(_, value)| *value > 0).collect();
+    section(&mut out, "counters", &counted, |(counter, value)| format!("{:<16} {value}", counter.word()));
+    section(&mut out, "drift", &status.drift, Clone::clone);
+    out
+}
+
+fn section<T>(out: &mut String, title: &str, rows: &[T], line: impl Fn(&T) -> String) {
+    if rows.is_empty() {
+        return;
+    }
+    let _ = writeln!(out, "\n{title}:");
+    for row in rows {
+        let _ = writeln!(out, "  {}", line(row));
+    }
+}

@@ -1,0 +1,35 @@
+//! `meshc pause` and `meshc resume`.
+
+use mesh_runtime::Switched;
+use serde_json::json;
+
+use super::{failure, open};
+use crate::args::Pause;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::output::Output;
+
+/// Stops intercepting.
+pub fn pause(output: &Output, args: &Pause) -> Result<Exit, Failure> {
+    let done = open(&args.instance)?.pause().map_err(failure)?;
+    report(output, done, "paused", "paused generation", "connections go straight until `meshc resume`");
+    Ok(Exit::Done)
+}
+
+/// Brings interception back.
+pub fn resume(output: &Output, args: &Pause) -> Result<Exit, Failure> {
+    let done = open(&args.instance)?.resume().map_err(failure)?;
+    report(output, done, "active", "resumed generation", "it decides again");
+    Ok(Exit::Done)
+}
+
+fn report(output: &Output, done: Switched, state: &str, did: &str, next: &str) {
+    let Switched { generation, changed } = done;
+    output.answer(&json!({ "state": state, "generation": generation, "changed": changed }), || {
+        if changed {
+            format!("{did} {generation}: {next}\n")
+        } else {
+            format!("generation {generation} was {state} already\n")
+        }
+    });
+}

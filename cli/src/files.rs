@@ -1,0 +1,113 @@
+//! Finds and reads policy files: what the compiler itself never does.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+use mesh_compiler::resolve::{Loader, Location};
+
+use crate::failure::Failure;
+
+/// Reads imports from the file system.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct FileSystem;
+
+impl Loader for FileSystem {
+    fn find(&mut self, from: &Location, path: &str) -> Result<Vec<Location>, String> {
+        let beside = |base: &str| Path::new(base).parent().unwrap_or(Path::new("")).join(path);
+        let target = beside(&from.key);
+        if target.is_dir() {
+            let shown = beside(&from.name);
+            let names = policies_in(&target).map_err(|error| cause(&error))?;
+            if names.is_empty() {
+                return Err("is a folder without `.mesh` files".into());
+            }
+            return names.iter().map(|name| location(&target.join(name), &shown.join(name))).collect();
+        }
+        Ok(vec![location(&target, &beside(&from.name))?])
+    }
+
+    fn read(&mut self, file: &Location) -> Result<Vec<u8>, String> {
+        fs::read(&file.key).map_err(|error| cause(&error))
+    }
+}
+
+/// Reads the files of a program as the user named them.
+pub fn read_given(paths: &[PathBuf], stdin_name: &str) -> Result<Vec<(Location, Vec<u8>)>, Failure> {
+    let mut given = Vec::new();
+    for path in paths {
+        if path.as_os_str() == "-" {
+            given.push(standard_input(stdin_name)?);
+        } else if path.is_dir() {
+            read_folder(path, &mut given)?;
+        } else {
+            given.push(read_file(path)?);
+        }
+    }
+    Ok(given)
+}
+
+/// Reads any one file, whole.
+pub fn read(path: &Path) -> Result<Vec<u8>, Failure> {
+    fs::read(path).map_err(|error| unreadable(path, &error))
+}
+
+fn standard_input(name: &str) -> Result<(Location, Vec<u8>), Failure> {
+    let mut bytes = Vec::new();
+    (io::stdin().lock().read_to_end(&mut bytes))
+        .map_err(|error| Failure::refused("unreadable", format!("cannot read standard input: {error}")))?;
+    // Imports in standard input are relative to the working folder.
+    Ok((Location { key: name.to_owned(), name: name.to_owned() }, bytes))
+}
+
+fn read_folder(folder: &Path, given: &mut Vec<(Location, Vec<u8>)>) -> Result<(), Failure> {
+    let names = policies_in(folder).map_err(|error| unreadable(folder, &error))?;
+    if names.is_empty() {
+        return Err(Failure::refused("no-policy", format!("`{}` has no `.mesh` files", folder.display()))
+            .help("a folder means its own `*.mesh`, not those in folders below it"));
+    }
+    for name in names {
+        given.push(read_file(&folder.join(name))?);
+    }
+    Ok(())
+}
+
+fn read_file(path: &Path) -> Result<(Location, Vec<u8>), Failure> {
+    let bytes = read(path)?;
+    let location = location(path, path)
+        .map_err(|why| Failure::refused("unreadable", format!("`{}` {why}", path.display())))?;
+    Ok((location, bytes))
+}
+
+fn location(path: &Path, shown: &Path) -> Result<Location, String> {
+    let key = fs::canonicalize(path).map_err(|error| cause(&error))?;
+    Ok(Location { key: key.to_string_lossy().into_owned(), name: shown.to_string_lossy().into_owned() })
+}
+
+/// Names of a folder's own policies, sorted; names that begin with a dot are nobody's.
+fn policies_in(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let name = PathBuf::from(entry?.file_name());
+        let hidden = name.as_os_str().as_encoded_bytes().starts_with(b".");
+        if !hidden && name.extension().is_some_and(|extension| extension == "mesh") && folder.join(&name).is_file() {
+            names.push(name);
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> Failure {
+    Failure::refused("unreadable", format!("`{}` {}", path.display(), cause(error)))
+}
+
+/// Why a file cannot be read, in words that follow its name.
+fn cause(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => "does not exist".into(),
+        io::ErrorKind::PermissionDenied => "may not be read by this user".into(),
+        io::ErrorKind::IsADirectory => "is a folder".into(),
+        _ => format!("cannot be read: {error}"),
+    }
+}

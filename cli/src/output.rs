@@ -1,0 +1,121 @@
+//! The one place that prints.
+
+use std::io::{self, IsTerminal, Write};
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::args::{ColorChoice, Format, Global};
+use crate::failure::Failure;
+
+/// How a command talks: answers go to standard output, everything else to standard error.
+#[derive(Clone, Copy, Debug)]
+pub struct Output {
+    /// Text or JSON.
+    pub format: Format,
+    /// Whether messages are coloured.
+    pub color: bool,
+    /// Only errors are said.
+    pub quiet: bool,
+    /// Columns of the terminal, or what fits one.
+    pub width: usize,
+}
+
+/// Version of every JSON answer.
+const FORMAT: u32 = 1;
+
+impl Output {
+    /// As the user asked for it.
+    pub fn new(global: &Global) -> Self {
+        let terminal = io::stderr().is_terminal();
+        let color = match global.color {
+            ColorChoice::Always => true,
+            ColorChoice::Never => false,
+            ColorChoice::Auto => terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
+        };
+        let columns = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
+        let width = columns.unwrap_or(100).clamp(60, 140);
+        Self { format: global.format, color, quiet: global.quiet, width }
+    }
+
+    /// Whether answers are JSON.
+    pub const fn is_json(&self) -> bool {
+        matches!(self.format, Format::Json)
+    }
+
+    /// An answer as text. A reader that has gone away is no error.
+    #[expect(clippy::unused_self, reason = "printing goes through an Output, so that it can be found")]
+    pub fn text(&self, text: &str) {
+        let _ = io::stdout().lock().write_all(text.as_bytes());
+    }
+
+    /// An answer as JSON, in the common envelope.
+    pub fn json<T: Serialize>(&self, answer: &T) {
+        let mut envelope = Map::new();
+        envelope.insert("format".into(), FORMAT.into());
+        match serde_json::to_value(answer) {
+            Ok(Value::Object(fields)) => envelope.extend(fields),
+            Ok(other) => drop(envelope.insert("answer".into(), other)),
+            Err(_) => {}
+        }
+        let mut line = Value::Object(envelope).to_string();
+        line.push('\n');
+        self.text(&line);
+    }
+
+    /// The answer, in the format that was asked for.
+    pub fn answer<T: Serialize>(&self, answer: &T, text: impl FnOnce() -> String) {
+        if self.is_json() {
+            self.json(answer);
+        } else {
+            self.text(&text());
+        }
+    }
+
+    /// Something worth knowing that is not the answer.
+    pub fn say(&self, text: &str) {
+        if !self.quiet {
+            self.complain(text);
+        }
+    }
+
+    /// Something that must be known.
+    #[expect(clippy::unused_self, reason = "printing goes through an Output, so that it can be found")]
+    pub fn complain(&self, text: &str) {
+        let mut line = text.to_owned();
+        if !line.ends_with('\n') {
+            line.push('\n');
+        }
+        let _ = io::stderr().lock().write_all(line.as_bytes());
+    }
+
+    /// Several messages, or none.
+    pub fn complain_all(&self, text: &str) {
+        if !text.is_empty() {
+            self.complain(text);
+        }
+    }
+
+    /// A warning that has no place in the source.
+    pub fn warn(&self, text: &str) {
+        self.say(&format!("{} {text}", self.paint("33", "warning:")));
+    }
+
+    /// Why the command failed.
+    pub fn failure(&self, failure: &Failure) {
+        if self.is_json() {
+            let Failure { code, message, help, .. } = failure;
+            self.json(&serde_json::json!({ "error": { "code": code, "message": message, "help": help } }));
+            return;
+        }
+        let mut text = format!("{} {}", self.paint("31", "error:"), failure.message);
+        if let Some(help) = &failure.help {
+            text.push_str(&format!("\n  {} {help}", self.paint("36", "help:")));
+        }
+        self.complain(&text);
+    }
+
+    fn paint(&self, color: &str, text: &str) -> String {
+        if self.color { format!("\x1b[{color};1m{text}\x1b[0m") } else { text.to_owned() }
+    }
+}

@@ -1,0 +1,154 @@
+//! Diagnostics for people: underlined source, code, help. The compiler gives them as data.
+
+mod snippet;
+
+pub mod json;
+pub mod sarif;
+
+use std::fmt;
+
+use mesh_compiler::diag::{Diagnostic, Label, Severity};
+use mesh_compiler::source::{FileId, Sources};
+use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, SourceCode, SourceSpan};
+
+use crate::output::Output;
+use snippet::Snippet;
+
+/// All diagnostics as text, with a line that counts them.
+#[must_use]
+pub fn text(output: &Output, sources: &Sources, diagnostics: &[Diagnostic]) -> String {
+    let mut out = String::new();
+    for diagnostic in diagnostics {
+        if output.quiet && diagnostic.severity != Severity::Error {
+            continue;
+        }
+        let report = Report::new(sources, diagnostic);
+        if handler(output, diagnostic).render_report(&mut out, &report).is_err() {
+            out.push_str(&diagnostic.message);
+        }
+        out.push('\n');
+    }
+    out
+}
+
+/// The headline stands alone: severity, code, message.
+fn handler(output: &Output, diagnostic: &Diagnostic) -> GraphicalReportHandler {
+    let mut theme = if output.color { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
+    let headline = |severity: &str| format!("{severity}[{}]:", diagnostic.code);
+    theme.characters.error = headline("error");
+    theme.characters.warning = headline("warning");
+    theme.characters.advice = headline("note");
+    GraphicalReportHandler::new_themed(theme)
+        .with_width(output.width)
+        .with_context_lines(1)
+        .with_show_related_as_nested(true)
+        .without_cause_chain()
+}
+
+/// `2 errors, 1 warning`, or nothing where there is nothing.
+#[must_use]
+pub fn tally(diagnostics: &[Diagnostic]) -> String {
+    let count = |severity| diagnostics.iter().filter(|diagnostic| diagnostic.severity == severity).count();
+    [(Severity::Error, "error"), (Severity::Warning, "warning"), (Severity::Note, "note")]
+        .into_iter()
+        .map(|(severity, word)| (count(severity), word))
+        .filter(|&(count, _)| count > 0)
+        .map(|(count, word)| format!("{count} {word}{}", if count == 1 { "" } else { "s" }))
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+/// One diagnostic as miette sees it. A report shows one file; places in other files are reports of their
+/// own below it.
+#[derive(Debug)]
+struct Report<'a> {
+    diagnostic: &'a Diagnostic,
+    message: &'a str,
+    head: bool,
+    snippet: Option<Snippet<'a>>,
+    labels: Vec<&'a Label>,
+    related: Vec<Report<'a>>,
+}
+
+impl<'a> Report<'a> {
+    fn new(sources: &'a Sources, diagnostic: &'a Diagnostic) -> Self {
+        let mut files: Vec<FileId> = Vec::new();
+        for file in diagnostic.span().into_iter().chain(diagnostic.labels.iter().map(|label| label.span)) {
+            if !files.contains(&file.file) {
+                files.push(file.file);
+            }
+        }
+        let mut parts = files.into_iter().map(|file| Self::part(sources, diagnostic, file));
+        let mut head = parts.next().unwrap_or_else(|| Self::bare(diagnostic));
+        head.head = true;
+        head.message = &diagnostic.message;
+        head.related = parts.collect();
+        head
+    }
+
+    fn bare(diagnostic: &'a Diagnostic) -> Self {
+        Self {
+            diagnostic,
+            message: "also here",
+            head: false,
+            snippet: None,
+            labels: Vec::new(),
+            related: Vec::new(),
+        }
+    }
+
+    fn part(sources: &'a Sources, diagnostic: &'a Diagnostic, file: FileId) -> Self {
+        let labels = diagnostic.labels.iter().filter(|label| label.span.file == file).collect();
+        let snippet = sources.get(file).map(Snippet::new);
+        Self { snippet, labels, ..Self::bare(diagnostic) }
+    }
+}
+
+impl fmt::Display for Report<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.message)
+    }
+}
+
+impl std::error::Error for Report<'_> {}
+
+impl miette::Diagnostic for Report<'_> {
+    fn severity(&self) -> Option<miette::Severity> {
+        Some(match self.diagnostic.severity {
+            _ if !self.head => miette::Severity::Advice,
+            Severity::Error => miette::Severity::Error,
+            Severity::Warning => miette::Severity::Warning,
+            Severity::Note => miette::Severity::Advice,
+        })
+    }
+
+    fn help<'b>(&'b self) -> Option<Box<dyn fmt::Display + 'b>> {
+        let help = self.diagnostic.help.as_ref().filter(|_| self.head)?;
+        Some(Box::new(help))
+    }
+
+    fn source_code(&self) -> Option<&dyn SourceCode> {
+        self.snippet.as_ref().map(|snippet| snippet as &dyn SourceCode)
+    }
+
+    fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
+        Some(Box::new(self.labels.iter().map(|label| {
+            let start = label.span.start as usize;
+            let length = (label.span.end as usize).saturating_sub(start);
+            let span = SourceSpan::new(start.into(), length);
+            let text = Some(label.text.clone()).filter(|text| !text.is_empty());
+            if label.primary {
+                LabeledSpan::new_primary_with_span(text, span)
+            } else {
+                LabeledSpan::new_with_span(text, span)
+            }
+        })))
+    }
+
+    fn related<'b>(&'b self) -> Option<Box<dyn Iterator<Item = &'b dyn miette::Diagnostic> + 'b>> {
+        if self.related.is_empty() {
+            return None;
+        }
+        Some(Box::new(self.related.iter().map(|report| report as &dyn miette::Diagnostic)))
+    }
+}
