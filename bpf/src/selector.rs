@@ -80,6 +80,25 @@ impl Condition {
     }
 }
 
+impl Condition {
+    /// Whether `wider` holds wherever this one does: the same and less is asked of one subject.
+    #[must_use]
+    pub fn implies(&self, wider: &Self) -> bool {
+        let all_in = |some: &[String], others: &[String]| some.iter().all(|value| others.contains(value));
+        let (own, other) = (&self.values, &wider.values);
+        self.subject == wider.subject
+            && match (self.negated, wider.negated) {
+                (false, false) => other.is_empty() || (!own.is_empty() && all_in(own, other)),
+                // `not label k` asks that it is absent, which is more than not to have some values.
+                (true, true) => own.is_empty() || (!other.is_empty() && all_in(other, own)),
+                (false, true) => {
+                    !own.is_empty() && !other.is_empty() && !own.iter().any(|value| other.contains(value))
+                }
+                (true, false) => false,
+            }
+    }
+}
+
 impl Selector {
     /// Whether it is `any`: every endpoint, by no property of its own.
     #[must_use]
@@ -117,7 +136,7 @@ impl Selector {
     /// `wider` asks the same and less.
     #[must_use]
     pub fn asks_all_of(&self, wider: &Self) -> bool {
-        wider.conditions.iter().all(|condition| self.conditions.contains(condition))
+        (wider.conditions.iter()).all(|asked| self.conditions.iter().any(|condition| condition.implies(asked)))
     }
 }
 
@@ -156,6 +175,23 @@ mod tests {
         assert!(not_debug.holds(&Endpoint::default()));
         let debug = Endpoint { labels: [("tier".into(), "debug".into())].into(), ..Endpoint::default() };
         assert!(!not_debug.holds(&debug));
+    }
+
+    #[test]
+    fn a_condition_implies_what_asks_less() {
+        let label = |values: &[&str], negated| Condition {
+            subject: Subject::Label("k".into()),
+            values: values.iter().map(|&value| value.into()).collect(),
+            negated,
+        };
+        assert!(label(&["a"], false).implies(&label(&["a", "b"], false)));
+        assert!(label(&["a"], false).implies(&label(&[], false)));
+        assert!(label(&["a"], false).implies(&label(&["b"], true)));
+        assert!(label(&["a", "b"], true).implies(&label(&["a"], true)));
+        assert!(label(&[], true).implies(&label(&["a"], true)));
+        assert!(!label(&["a", "b"], false).implies(&label(&["a"], false)));
+        assert!(!label(&[], false).implies(&label(&["a"], true)));
+        assert!(!label(&["a"], true).implies(&label(&["b"], false)));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! because their order never means anything. A literal that was wrong is left out, and its diagnostic
 //! says so; the statement around it stays, so that the names in it are still checked.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use mesh_bpf::flow::{Direction, Protocol};
@@ -43,6 +44,8 @@ pub struct File {
     pub allows: Vec<Allow>,
     /// Names whose declaration could not be read. They exist, so a use of one is no second mistake.
     pub broken: Vec<Name>,
+    /// Words in statements that could not be read: a name among them is not unused.
+    pub mentioned: BTreeSet<String>,
     /// What else could not be read.
     pub lost: Lost,
 }
@@ -68,6 +71,7 @@ impl File {
             meshes: Vec::new(),
             allows: Vec::new(),
             broken: Vec::new(),
+            mentioned: BTreeSet::new(),
             lost: Lost { exempt: false, statement: false },
         }
     }

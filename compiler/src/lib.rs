@@ -1,6 +1,7 @@
 //! The meshc compiler: pure, from source text to a proved map image.
 
 pub mod ast;
+pub mod check;
 pub mod diag;
 pub mod eval;
 pub mod hir;

@@ -241,7 +241,10 @@ impl<'t, 'e> Walker<'t, 'e> {
         let rule = meant.and_then(statement::rule_for);
         match rule {
             Some(rule) => self.damage(rule),
-            None => UNKNOWN_MAY_BE.into_iter().for_each(|rule| self.damage(rule)),
+            None => {
+                UNKNOWN_MAY_BE.into_iter().for_each(|rule| self.damage(rule));
+                self.mention(statement, 0);
+            }
         }
         if let Some(rule) = rule {
             if statement::has_block(rule) {
@@ -403,8 +406,21 @@ impl<'t, 'e> Walker<'t, 'e> {
         }
     }
 
+    /// Keeps what is known of a statement that could not be read: the name that it declares, and the words
+    /// that may be names it uses.
     fn keep_name(&mut self, statement: Statement<'t>, rule: Rule) {
-        self.out.broken.extend(declared(statement, rule));
+        let name = declared(statement, rule);
+        let end = name.as_ref().map_or(statement.extent.start, |name| name.span.end);
+        self.out.broken.extend(name);
+        self.mention(statement, (end - statement.extent.start) as usize);
+    }
+
+    /// Notes the words of a statement from a byte on.
+    fn mention(&mut self, statement: Statement<'t>, from: usize) {
+        let uses = statement.words().get(from..);
+        let words =
+            uses.unwrap_or_default().split(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '_' | '-')));
+        self.out.mentioned.extend(words.filter(|word| !word.is_empty()).map(str::to_owned));
     }
 
     /// Where the next statement stands; `None` in a block that is skipped.

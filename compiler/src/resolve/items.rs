@@ -97,7 +97,7 @@ impl<'a> Resolver<'a, '_> {
             }
             let Some(workload) = self.program.workloads.get(id.index()) else { continue };
             if workload.selector.is_by_address() {
-                items.extend(self.selector_items.get(&id).into_iter().flatten());
+                items.extend(self.places.get(&id).into_iter().flat_map(|places| &places.addresses));
             } else if !workload.selector_spans.is_empty() {
                 self.diagnostics.push(self.unknown_addresses(id, used));
             }

@@ -38,14 +38,25 @@ pub struct Resolution {
     pub imported_only: BTreeSet<FileId>,
     /// Sets and groups that nothing names.
     pub unused: Vec<Unused>,
+    /// Where the selectors of each workload name addresses and cgroups.
+    pub places: BTreeMap<WorkloadId, Places>,
     /// What could not be read, so that its absence is no further mistake.
     pub lost: Lost,
     /// The first statement, if there is any.
     pub first_statement: Option<Span>,
-    /// The end of the first file.
+    /// The first file, if there is any.
     pub first_file: Option<FileId>,
     /// Whether parsing and resolving found no error.
     pub sound: bool,
+}
+
+/// The places by which a workload chooses its members, each with its words.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Places {
+    /// Items of its `address` lines.
+    pub addresses: Vec<hir::AddressItem>,
+    /// Items of its `cgroup` lines.
+    pub cgroups: Vec<(String, Span)>,
 }
 
 /// A declaration that nothing names.
@@ -90,21 +101,22 @@ pub fn resolve(files: &Files, mut earlier: Vec<Diagnostic>) -> (Resolution, Vec<
         groups,
         program: Program::default(),
         scopes: BTreeMap::new(),
-        selector_items: BTreeMap::new(),
+        places: BTreeMap::new(),
         lost: lost(files),
         diagnostics: earlier,
     };
     resolver.declare();
     resolver.bodies(&files.trees);
-    let unused = resolver.unused();
+    let unused = resolver.unused(&files.trees);
     resolver.names.report_unknown(&mut resolver.diagnostics);
-    let Resolver { program, lost, mut diagnostics, .. } = resolver;
+    let Resolver { program, places, lost, mut diagnostics, .. } = resolver;
     crate::diag::sort(&mut diagnostics);
     let resolution = Resolution {
         program,
         allows: files.trees.iter().flat_map(|tree| tree.allows.clone()).collect(),
         imported_only: files.imported_only.clone(),
         unused,
+        places,
         lost,
         first_statement: files.trees.iter().filter_map(first_statement).min(),
         first_file: files.trees.first().map(|tree| tree.id),
@@ -198,8 +210,8 @@ struct Resolver<'a, 'c> {
     program: Program,
     /// Scopes by level and name, so that each is there once.
     scopes: BTreeMap<(Level, String), ScopeId>,
-    /// The `address` items of each workload, which it stands for in a rule.
-    selector_items: BTreeMap<WorkloadId, Vec<hir::AddressItem>>,
+    /// The `address` items are also what a workload stands for in a rule.
+    places: BTreeMap<WorkloadId, Places>,
     lost: Lost,
     diagnostics: Vec<Diagnostic>,
 }
@@ -234,7 +246,7 @@ impl<'a> Resolver<'a, '_> {
                 self.lost.workloads.insert(id);
             }
             ids.push(Some(id));
-            self.selector_items.insert(id, compiled.items);
+            self.places.insert(id, compiled.places);
             self.program.workloads.push(hir::Workload {
                 mesh,
                 name: name.value.clone(),
@@ -261,7 +273,8 @@ impl<'a> Resolver<'a, '_> {
         scope
     }
 
-    fn unused(&self) -> Vec<Unused> {
+    fn unused(&self, files: &[ast::File]) -> Vec<Unused> {
+        let mentioned = |name: &str| files.iter().any(|file| file.mentioned.contains(name));
         let sets = self
             .collected
             .sets
@@ -274,6 +287,7 @@ impl<'a> Resolver<'a, '_> {
             .filter(|(target, mesh, _, name)| {
                 self.names.counts(*mesh, &name.value, *target) && !self.names.is_used(*target)
             })
+            .filter(|(_, _, _, name)| !mentioned(&name.value))
             .map(|(_, _, what, name)| Unused { what, name: name.value.clone(), span: name.span })
             .collect()
     }

@@ -2,18 +2,17 @@
 
 use mesh_bpf::selector::{Condition, Selector, Subject};
 
-use super::Resolver;
+use super::{Places, Resolver};
 use crate::ast;
 use crate::diag::{Code, Diagnostic};
-use crate::hir::AddressItem;
 use crate::source::Span;
 
 /// A workload's selectors.
 #[derive(Default)]
 pub(super) struct Compiled {
     pub(super) selector: Selector,
-    /// Its `address` items as written.
-    pub(super) items: Vec<AddressItem>,
+    /// Its places as written.
+    pub(super) places: Places,
     /// Each line.
     pub(super) spans: Vec<Span>,
     /// Whether something of it was wrong, so that it selects something else than was meant.
@@ -44,20 +43,21 @@ impl<'a> Resolver<'a, '_> {
                 ast::Subject::Address(written) => {
                     let items = self.selector_prefixes(mesh, written);
                     compiled.damaged |= items.is_empty();
-                    compiled.items.extend(items);
+                    compiled.places.addresses.extend(items);
                 }
                 ast::Subject::Cgroup(paths) => {
                     compiled.damaged |= paths.is_empty();
-                    compiled.selector.cgroups.extend(paths.iter().map(|path| path.value.clone()));
+                    compiled.places.cgroups.extend(paths.iter().map(|path| (path.value.clone(), path.span)));
                 }
                 ast::Subject::Any => any = Some(line.span),
             }
         }
         self.any_beside_others(any, &compiled.spans);
         let selector = &mut compiled.selector;
-        selector.addresses = compiled.items.iter().map(|item| item.prefix).collect();
+        selector.addresses = compiled.places.addresses.iter().map(|item| item.prefix).collect();
         selector.addresses.sort_unstable();
         selector.addresses.dedup();
+        selector.cgroups = compiled.places.cgroups.iter().map(|(path, _)| path.clone()).collect();
         selector.cgroups.sort_unstable();
         selector.cgroups.dedup();
         selector.conditions.sort_unstable();
