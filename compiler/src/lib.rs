@@ -2,6 +2,7 @@
 
 pub mod ast;
 pub mod check;
+pub mod compile;
 pub mod diag;
 pub mod eval;
 pub mod hir;

@@ -11,7 +11,7 @@ use crate::{program, render};
 
 /// Says all that there is to say. Exit code 1 where there are errors.
 pub fn run(output: &Output, args: &Check) -> Result<Exit, Failure> {
-    let checked = program::check(&args.program)?;
+    let checked = program::compile(&args.program)?;
     let (sources, diagnostics) = (&checked.files.sources, &checked.diagnostics);
     match output.format {
         Format::Json => output.json(&json!({ "diagnostics": render::json::diagnostics(sources, diagnostics) })),

@@ -8,7 +8,7 @@ use crate::program;
 
 /// Compiles.
 pub fn run(output: &Output, args: &Compile) -> Result<Exit, Failure> {
-    let compilation = program::compile(output, &args.program)?;
+    let compilation = program::compile_aloud(output, &args.program)?;
     let Some(compiled) = compilation.compiled else { return Ok(Exit::Refused) };
     output.text(&format!("{:#?}\n", compiled.image));
     Ok(Exit::Done)

@@ -5,7 +5,7 @@ use std::time::Instant;
 use mesh_bpf::artifact;
 use mesh_bpf::image::MapImage;
 use mesh_bpf::tables::Tables;
-use mesh_runtime::{Applied, Apply as Request, Owner};
+use mesh_runtime::{Applied, Apply as Request};
 use serde_json::json;
 
 use super::{failure, open};
@@ -26,14 +26,8 @@ pub fn run(output: &Output, args: &Apply) -> Result<Exit, Failure> {
     }
     let runtime = open(&args.instance)?;
     let origin = args.program.paths.iter().map(|path| path.to_string_lossy()).collect::<Vec<_>>().join(" ");
-    let request = Request {
-        tables: &tables,
-        owner: Owner::Cli,
-        override_owner: false,
-        expected: None,
-        repair: false,
-        origin: &format!("apply {origin}"),
-    };
+    let origin = format!("apply {origin}");
+    let request = Request { origin: &origin, ..Request::of(&tables) };
     let applied = runtime.apply(request).map_err(failure)?;
     report(output, &applied, compiled.as_millis());
     Ok(Exit::Done)
@@ -53,7 +47,7 @@ fn policy(output: &Output, args: &Apply) -> Result<Option<(Tables, MapImage)>, F
             return Ok(Some(decoded));
         }
     }
-    let compilation = program::compile(output, &args.program)?;
+    let compilation = program::compile_aloud(output, &args.program)?;
     Ok(compilation.compiled.map(|compiled| (compiled.tables, compiled.image)))
 }
 
