@@ -3,7 +3,8 @@
 use std::time::Instant;
 
 use mesh_bpf::artifact;
-use mesh_bpf::image::MapImage;
+use mesh_bpf::flow::Direction;
+use mesh_bpf::image::{MapImage, Source, SourceKind};
 use mesh_bpf::tables::Tables;
 use mesh_runtime::{Applied, Apply as Request};
 use serde_json::json;
@@ -23,6 +24,9 @@ pub fn run(output: &Output, args: &Apply) -> Result<Exit, Failure> {
     if image.workloads.is_empty() {
         return Err(Failure::refused("no-mesh", "the policy has no workload, so there is nothing to apply")
             .help("give the files of a mesh too; `meshc detach --all` takes everything away"));
+    }
+    for missing in not_carried_out(&image) {
+        output.warn(&missing);
     }
     let runtime = open(&args.instance)?;
     let origin = args.program.paths.iter().map(|path| path.to_string_lossy()).collect::<Vec<_>>().join(" ");
@@ -49,6 +53,25 @@ fn policy(output: &Output, args: &Apply) -> Result<Option<(Tables, MapImage)>, F
     }
     let compilation = program::compile_aloud(output, &args.program)?;
     Ok(compilation.compiled.map(|compiled| (compiled.tables, compiled.image)))
+}
+
+/// What the policy says and the programs of this version do not do. Nothing is silent.
+fn not_carried_out(image: &MapImage) -> Vec<String> {
+    let decides = |source: &&Source| source.kind == SourceKind::Rule && source.direction == Some(Direction::Inbound);
+    let inbound = image.sources.iter().filter(decides).count();
+    let accelerated = image.sources.iter().filter(|source| source.kind == SourceKind::Accelerate).count();
+    let mut missing = Vec::new();
+    if inbound > 0 {
+        missing.push(format!(
+            "{inbound} inbound items are compiled and kept, but this version decides outbound traffic only"
+        ));
+    }
+    if accelerated > 0 {
+        missing.push(format!(
+            "{accelerated} `accelerate` items are compiled and kept, but this version does not accelerate"
+        ));
+    }
+    missing
 }
 
 fn report(output: &Output, applied: &Applied, compile: u128) {
