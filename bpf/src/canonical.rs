@@ -1,8 +1,9 @@
 //! The one form of a map image: equal policies have equal images, and so equal bytes.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use crate::image::{Decision, MapImage, PortTable, PortTableId, Profile, ProfileId, Source, SourceId};
+use crate::intern::Interner;
 
 impl MapImage {
     /// The same image in its one form: profiles and workloads by name, sources sorted and only those
@@ -57,24 +58,20 @@ impl MapImage {
         for (_, decision) in self.port_tables.iter_mut().flat_map(|table| &mut table.stretches) {
             decision.source = at(&same, decision.source.0).map_or(decision.source, SourceId);
         }
-        let mut numbers: Vec<Option<u32>> = vec![None; self.port_tables.len()];
-        let mut by_content: HashMap<&PortTable, u32> = HashMap::new();
-        let mut kept: Vec<PortTable> = Vec::new();
+        let mut tables: Vec<Option<PortTable>> =
+            std::mem::take(&mut self.port_tables).into_iter().map(Some).collect();
+        let mut numbers: Vec<u32> = vec![0; tables.len()];
+        let mut kept = Interner::default();
         for id in table_uses(&mut self.profiles) {
-            let Some((number, table)) =
-                numbers.get_mut(id.0 as usize).zip(self.port_tables.get(id.0 as usize))
-            else {
-                continue;
-            };
-            let new = *number.get_or_insert_with(|| {
-                *by_content.entry(table).or_insert_with(|| {
-                    kept.push(table.clone());
-                    u32::try_from(kept.len() - 1).unwrap_or(u32::MAX)
-                })
-            });
-            *id = PortTableId(new);
+            let index = id.0 as usize;
+            if let (Some(number), Some(table)) =
+                (numbers.get_mut(index), tables.get_mut(index).and_then(Option::take))
+            {
+                *number = kept.intern(table);
+            }
+            *id = at(&numbers, id.0).map_or(*id, PortTableId);
         }
-        self.port_tables = kept;
+        self.port_tables = kept.into_values();
     }
 
     /// Sorts the sources, and drops those that nothing refers to and all but one of equal ones. "No rule",
@@ -116,10 +113,20 @@ fn at(numbers: &[u32], index: u32) -> Option<u32> {
     numbers.get(index as usize).copied()
 }
 
-/// For each source, the first that is equal to it.
+/// For each source, a number that equal ones share.
 fn first_of_equal(sources: &[Source]) -> Vec<u32> {
-    let mut first: HashMap<&Source, u32> = HashMap::new();
-    (0u32..).zip(sources).map(|(index, source)| *first.entry(source).or_insert(index)).collect()
+    let mut numbers = Interner::default();
+    let mut first: Vec<u32> = Vec::new();
+    (0u32..)
+        .zip(sources)
+        .map(|(index, source)| {
+            let number = numbers.intern(source) as usize;
+            if number == first.len() {
+                first.push(index);
+            }
+            at(&first, u32::try_from(number).unwrap_or(index)).unwrap_or(index)
+        })
+        .collect()
 }
 
 /// Every use of a port table, in canonical order.

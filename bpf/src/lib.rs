@@ -13,6 +13,7 @@ pub mod ports;
 pub mod prefix;
 
 mod canonical;
+pub mod intern;
 pub mod image;
 pub mod membership;
 pub mod selector;

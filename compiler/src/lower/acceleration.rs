@@ -17,8 +17,10 @@ use crate::source::Span;
 /// The sets of workloads that accelerations are written for.
 pub(crate) struct Parties {
     statements: Vec<Statement>,
-    /// For each workload the suffixes of the parties that it is in.
+    /// For each workload the suffixes of the parties of several that it is in.
     names: Vec<BTreeSet<String>>,
+    /// For each workload whether it is a party of its own.
+    alone: Vec<bool>,
 }
 
 /// One port item of one form.
@@ -35,6 +37,7 @@ impl Parties {
         let mut local: BTreeMap<(MeshId, &Ports), BTreeSet<WorkloadId>> = BTreeMap::new();
         let mut statements = Vec::new();
         let mut names = vec![BTreeSet::new(); program.workloads.len()];
+        let mut alone = vec![false; program.workloads.len()];
         for acceleration in &program.accelerations {
             for item in &acceleration.ports {
                 match &acceleration.form {
@@ -54,15 +57,24 @@ impl Parties {
         for (mesh, members) in statements.iter().flat_map(|statement| sets(program, statement)) {
             let Some(name) = party(program, mesh, members) else { continue };
             for member in members {
-                if let Some(names) = names.get_mut(member.index()) {
+                if let [_] = members
+                    && let Some(alone) = alone.get_mut(member.index())
+                {
+                    *alone = true;
+                } else if let Some(names) = names.get_mut(member.index()) {
                     names.insert(format!("+{name}"));
                 }
             }
         }
-        Self { statements, names }
+        Self { statements, names, alone }
     }
 
-    /// The suffixes of the parties that a workload is in.
+    /// Whether something is accelerated for this workload alone.
+    pub(crate) fn is_alone(&self, workload: WorkloadId) -> bool {
+        self.alone.get(workload.index()).copied().unwrap_or(false)
+    }
+
+    /// The suffixes of the parties of several that a workload is in.
     pub(crate) fn names_of(&self, workload: WorkloadId) -> impl Iterator<Item = &str> {
         self.names.get(workload.index()).into_iter().flatten().map(String::as_str)
     }

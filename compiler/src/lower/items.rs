@@ -1,9 +1,8 @@
 //! The distinct boxes of a program, without their addresses.
 
-use std::collections::HashMap;
-
 use mesh_bpf::flow::Verdict;
 use mesh_bpf::image::Source;
+use mesh_bpf::intern::Interner;
 use mesh_bpf::ports::{PortRange, PortSet};
 
 use crate::hir::{PortItem, Program, Rule};
@@ -18,8 +17,6 @@ pub(crate) struct GroupId(pub(crate) u32);
 /// Everything about items that resolving needs, in dense arrays.
 pub(crate) struct Items {
     pub(crate) items: Vec<Item>,
-    /// Their text without address.
-    pub(crate) sources: Vec<Source>,
     pub(crate) extents: Vec<Extent>,
     /// For each rule, the items of its ports.
     pub(crate) group_of_rule: Vec<GroupId>,
@@ -42,13 +39,12 @@ pub(crate) struct Extent {
 
 /// Interned sets of items.
 pub(crate) struct Groups {
-    sets: Vec<Vec<ItemId>>,
-    ids: HashMap<Vec<ItemId>, GroupId>,
+    sets: Interner<Vec<ItemId>>,
 }
 
 impl Default for Groups {
     fn default() -> Self {
-        let mut groups = Self { sets: Vec::new(), ids: HashMap::new() };
+        let mut groups = Self { sets: Interner::default() };
         groups.intern(Vec::new());
         groups
     }
@@ -63,18 +59,12 @@ impl Groups {
 
     /// The id of a set, which is sorted and distinct.
     pub(crate) fn intern(&mut self, set: Vec<ItemId>) -> GroupId {
-        if let Some(&id) = self.ids.get(&set) {
-            return id;
-        }
-        let id = GroupId(super::count(self.sets.len()));
-        self.sets.push(set.clone());
-        self.ids.insert(set, id);
-        id
+        GroupId(self.sets.intern(set))
     }
 
     /// The items of a group.
     pub(crate) fn get(&self, id: GroupId) -> &[ItemId] {
-        self.sets.get(id.0 as usize).map_or(&[], Vec::as_slice)
+        self.sets.values().get(id.0 as usize).map_or(&[], Vec::as_slice)
     }
 
     /// The group of everything in `parts`.
@@ -92,26 +82,26 @@ impl Groups {
 impl Items {
     /// Collects the items of all rules, and the sets of them that rules have. Does not look at addresses.
     pub(crate) fn of(program: &Program) -> (Self, Groups) {
-        let mut intern = Interner::default();
-        let group_of_rule = program.rules.iter().map(|rule| intern.group(rule)).collect();
-        let sources: Vec<Source> = intern.items.iter().map(|item| source(program, item)).collect();
+        let mut collector = Collector::default();
+        let group_of_rule = program.rules.iter().map(|rule| collector.group(rule)).collect();
+        let items = collector.items.into_values();
+        let sources: Vec<Source> = items.iter().map(|item| source(program, item)).collect();
         let texts = ranks(&sources, |source| (&source.head, &source.tail));
         let scopes = ranks(&program.scopes, |scope| &scope.name);
-        let extents = (intern.items.iter().zip(&texts))
+        let extents = (items.iter().zip(&texts))
             .map(|(item, &text)| extent(item, text, scopes.get(item.scope.index()).copied().unwrap_or(0)))
             .collect();
-        (Self { items: intern.items, sources, extents, group_of_rule }, intern.groups)
+        (Self { items, extents, group_of_rule }, collector.groups)
     }
 }
 
 #[derive(Default)]
-struct Interner {
-    items: Vec<Item>,
-    ids: HashMap<Item, ItemId>,
+struct Collector {
+    items: Interner<Item>,
     groups: Groups,
 }
 
-impl Interner {
+impl Collector {
     fn group(&mut self, rule: &Rule) -> GroupId {
         let mut set: Vec<ItemId> = rule.ports.iter().map(|ports| self.item(rule, ports)).collect();
         set.sort_unstable();
@@ -128,13 +118,7 @@ impl Interner {
             protocol: ports.protocol,
             ports: ports.ports.clone(),
         };
-        if let Some(&id) = self.ids.get(&item) {
-            return id;
-        }
-        let id = ItemId(super::count(self.items.len()));
-        self.items.push(item.clone());
-        self.ids.insert(item, id);
-        id
+        ItemId(self.items.intern(item))
     }
 }
 

@@ -26,9 +26,9 @@ pub use origins::{ItemOrigin, Origins};
 use mesh_bpf::flow::Direction;
 use mesh_bpf::image::MapImage;
 
-use crate::hir::{Event, Program, ScopeId, WorkloadId};
+use crate::hir::{Event, Program, WorkloadId};
 use crate::ir::{Ir, Profile, Side};
-use items::{Groups, Items};
+use items::Items;
 use placement::Placement;
 use ports::Resolver;
 use profiles::Class;
@@ -77,7 +77,7 @@ pub fn resolve(program: &Program) -> (Ir, Vec<Conflict>) {
             *slot = index;
         }
     }
-    let ir = Ir { items: items.items, tables: pool.tables, profiles: lowered, profile_of, sources };
+    let ir = Ir { items: items.items, tables: pool.into_values(), profiles: lowered, profile_of, sources };
     let conflicts = conflicts.finish(program);
     (ir, conflicts)
 }

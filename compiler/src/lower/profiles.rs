@@ -53,27 +53,31 @@ fn reaching_scopes(program: &Program) -> Vec<Vec<ScopeId>> {
     reaching
 }
 
-fn name(program: &Program, parties: &Parties, workload: WorkloadId, scopes: &[ScopeId]) -> String {
-    let Some(mesh) = program
+fn name(program: &Program, parties: &Parties, id: WorkloadId, scopes: &[ScopeId]) -> String {
+    let Some((workload, mesh)) = program
         .workloads
-        .get(workload.index())
-        .and_then(|workload| program.meshes.get(workload.mesh.index()))
+        .get(id.index())
+        .and_then(|workload| Some((workload, program.meshes.get(workload.mesh.index())?)))
     else {
         return String::new();
     };
-    let mut groups: BTreeSet<&str> = parties.names_of(workload).collect();
-    let mut own = "";
+    let mut groups: BTreeSet<&str> = parties.names_of(id).collect();
+    let mut alone = parties.is_alone(id);
     for scope in scopes.iter().filter_map(|scope| program.scopes.get(scope.index())) {
-        let suffix = scope.name.strip_prefix(mesh.name.as_str()).unwrap_or(&scope.name);
         match scope.level {
             Level::Top | Level::Mesh => {}
             Level::For => {
-                groups.insert(suffix);
+                groups.insert(scope.name.strip_prefix(mesh.name.as_str()).unwrap_or(&scope.name));
             }
-            Level::Workload => own = suffix,
+            Level::Workload => alone = true,
         }
     }
-    std::iter::once(mesh.name.as_str()).chain(groups).chain([own]).collect()
+    let mut name: String = std::iter::once(mesh.name.as_str()).chain(groups).collect();
+    if alone {
+        name.push('/');
+        name.push_str(&workload.name);
+    }
+    name
 }
 
 /// For each scope the ports that its rules redirect to.

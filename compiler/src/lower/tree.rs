@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 
 use mesh_bpf::flow::{Direction, Protocol};
+use mesh_bpf::intern::Interner;
 use mesh_bpf::prefix::Prefix;
 
 use super::items::{GroupId, Groups};
@@ -16,23 +17,7 @@ use crate::ir::{Decider, ItemId, Node, PortIntervals, Side, TableId};
 use crate::item::BuiltIn;
 
 /// Interned port tables of all profiles.
-#[derive(Default)]
-pub(crate) struct TablePool {
-    pub(crate) tables: Vec<PortIntervals>,
-    ids: HashMap<PortIntervals, TableId>,
-}
-
-impl TablePool {
-    fn intern(&mut self, table: PortIntervals) -> TableId {
-        if let Some(&id) = self.ids.get(&table) {
-            return id;
-        }
-        let id = TableId(super::count(self.tables.len()));
-        self.tables.push(table.clone());
-        self.ids.insert(table, id);
-        id
-    }
-}
+pub(crate) type TablePool = Interner<PortIntervals>;
 
 /// Redirects that tie at a node.
 pub(crate) struct TiedNode {
@@ -204,7 +189,7 @@ impl Grower<'_> {
         let inbound = self.direction == Direction::Inbound;
         let resolved = self.resolver.resolve(&contenders, context.depth, inbound, context.default);
         context.ties.extend(resolved.ties);
-        self.pool.intern(resolved.intervals)
+        TableId(self.pool.intern(resolved.intervals))
     }
 
     /// The boxes of one protocol on the way to the root.
