@@ -11,8 +11,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 /// tables mean what the policy says, and pushes them atomically into BPF programs in the kernel.
 #[derive(Debug, Parser)]
 #[command(name = "meshc", version, propagate_version = true, max_term_width = 100)]
-#[command(after_help = "Exit codes: 0 done or equal, 1 refused input, 2 wrong usage, 3 differences or drift, \
-                        4 this node cannot, 5 busy or stale.")]
+#[command(
+    after_help = "Exit codes: 0 done or equal, 1 refused input, 2 wrong usage, 3 differences or drift, \
+                        4 this node cannot, 5 busy or stale."
+)]
 pub struct Cli {
     /// What every command takes.
     #[command(flatten)]
@@ -127,10 +129,25 @@ pub enum Command {
     Pause(Pause),
     /// Intercept again after pause
     Resume(Pause),
-    /// Take programs and maps out of the kernel
+    /// Keep a policy that was applied with --confirm-within
+    Confirm(Confirm),
+    /// Kept generations, newest first
+    History(History),
+    /// Make a kept generation's policy live again
+    Rollback(Rollback),
+    /// After a boot: apply what was live before
+    Restore(Restore),
+    /// Print the live policy, or a kept generation, as compiled output
+    Show(Show),
+    /// Register a pod by its network namespace
+    Attach(Attach),
+    /// Take a pod out of the mesh, or everything out of the kernel
     Detach(Detach),
     /// Run a command as a member of the mesh
     Run(Run),
+    /// Wait for a confirmation, and take the policy back where none comes
+    #[command(hide = true)]
+    AwaitConfirmation(Confirm),
     /// Print a completion script for a shell
     Completions(Completions),
     /// Print the man page, or write the pages of all commands to a folder
@@ -218,6 +235,89 @@ pub struct Apply {
     /// A policy (files and folders), or one compiled artifact
     #[command(flatten)]
     pub program: Program,
+    /// Take the policy back unless `meshc confirm` comes within this time: 30s, 2m, 1h
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub confirm_within: Option<std::time::Duration>,
+    /// Write all tables anew and attach what is missing, even where nothing seems to differ
+    #[arg(long)]
+    pub repair: bool,
+    /// Go on although the agent applied what is live
+    #[arg(long = "override")]
+    pub override_owner: bool,
+    /// The instance.
+    #[command(flatten)]
+    pub instance: InstanceArgs,
+}
+
+/// `meshc confirm`
+#[derive(Args, Debug)]
+pub struct Confirm {
+    /// The instance.
+    #[command(flatten)]
+    pub instance: InstanceArgs,
+}
+
+/// `meshc history`
+#[derive(Args, Debug)]
+pub struct History {
+    /// The instance.
+    #[command(flatten)]
+    pub instance: InstanceArgs,
+}
+
+/// `meshc rollback`
+#[derive(Args, Debug)]
+pub struct Rollback {
+    /// The generation to go back to [default: the last one with another policy]
+    pub generation: Option<u64>,
+    /// Go on although the agent applied what is live
+    #[arg(long = "override")]
+    pub override_owner: bool,
+    /// The instance.
+    #[command(flatten)]
+    pub instance: InstanceArgs,
+}
+
+/// `meshc restore`
+#[derive(Args, Debug)]
+pub struct Restore {
+    /// The instance.
+    #[command(flatten)]
+    pub instance: InstanceArgs,
+}
+
+/// `meshc show`
+#[derive(Args, Debug)]
+pub struct Show {
+    /// `live`, or the number of a kept generation
+    #[arg(default_value = "live", value_name = "live | N")]
+    pub what: String,
+    /// The instance.
+    #[command(flatten)]
+    pub instance: InstanceArgs,
+}
+
+/// `meshc attach`
+#[derive(Args, Debug)]
+pub struct Attach {
+    /// A file that stands for the pod's network namespace: /run/netns/NAME, /proc/PID/ns/net
+    #[arg(long, value_name = "FILE")]
+    pub netns: PathBuf,
+    /// The pod's name
+    #[arg(long)]
+    pub name: String,
+    /// Its Kubernetes namespace
+    #[arg(long)]
+    pub namespace: Option<String>,
+    /// One of its labels
+    #[arg(long = "label", value_name = "KEY=VALUE")]
+    pub labels: Vec<String>,
+    /// The service account it runs as
+    #[arg(long, value_name = "NAME")]
+    pub service_account: Option<String>,
+    /// One of its addresses [default: those of its interfaces]
+    #[arg(long = "address", value_name = "ADDRESS")]
+    pub addresses: Vec<std::net::IpAddr>,
     /// The instance.
     #[command(flatten)]
     pub instance: InstanceArgs,
@@ -245,8 +345,17 @@ pub struct Pause {
 /// `meshc detach`
 #[derive(Args, Debug)]
 pub struct Detach {
+    /// The pod of this network namespace
+    #[arg(long, value_name = "FILE", required_unless_present_any = ["name", "all"], conflicts_with = "all")]
+    pub netns: Option<PathBuf>,
+    /// The pod of this name, where its network namespace is gone already
+    #[arg(long, conflicts_with_all = ["netns", "all"])]
+    pub name: Option<String>,
+    /// The Kubernetes namespace of the pod that `--name` names
+    #[arg(long, requires = "name")]
+    pub namespace: Option<String>,
     /// Everything that this instance has in the kernel
-    #[arg(long, required = true)]
+    #[arg(long)]
     pub all: bool,
     /// The state folder too
     #[arg(long, requires = "all")]
@@ -268,4 +377,22 @@ pub struct Run {
     /// The command and its arguments
     #[arg(required = true, last = true, value_name = "CMD")]
     pub command: Vec<std::ffi::OsString>,
+}
+
+/// `30s`, `2m`, `1h`, or seconds.
+fn duration(text: &str) -> Result<std::time::Duration, String> {
+    let (number, unit) = match text.strip_suffix(['s', 'm', 'h']) {
+        Some(number) => (number, text.chars().last()),
+        None => (text, None),
+    };
+    let number: u64 =
+        number.parse().map_err(|_| "a time is a number with `s`, `m` or `h`: `2m`".to_owned())?;
+    let seconds = match unit {
+        Some('h') => 3600,
+        Some('m') => 60,
+        _ => 1,
+    };
+    (number.checked_mul(seconds).filter(|&seconds| seconds > 0))
+        .map(std::time::Duration::from_secs)
+        .ok_or_else(|| "the time is out of range".to_owned())
 }

@@ -90,7 +90,10 @@ fn policies_in(folder: &Path) -> io::Result<Vec<PathBuf>> {
     for entry in fs::read_dir(folder)? {
         let name = PathBuf::from(entry?.file_name());
         let hidden = name.as_os_str().as_encoded_bytes().starts_with(b".");
-        if !hidden && name.extension().is_some_and(|extension| extension == "mesh") && folder.join(&name).is_file() {
+        if !hidden
+            && name.extension().is_some_and(|extension| extension == "mesh")
+            && folder.join(&name).is_file()
+        {
             names.push(name);
         }
     }

@@ -14,7 +14,9 @@ pub fn run(output: &Output, args: &Check) -> Result<Exit, Failure> {
     let checked = program::compile(&args.program)?;
     let (sources, diagnostics) = (&checked.files.sources, &checked.diagnostics);
     match output.format {
-        Format::Json => output.json(&json!({ "diagnostics": render::json::diagnostics(sources, diagnostics) })),
+        Format::Json => {
+            output.json(&json!({ "diagnostics": render::json::diagnostics(sources, diagnostics) }))
+        }
         Format::Sarif => output.text(&format!("{}\n", render::sarif::log(sources, diagnostics))),
         Format::Text => {
             output.complain_all(&render::text(output, sources, diagnostics));

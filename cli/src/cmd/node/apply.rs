@@ -9,7 +9,7 @@ use mesh_bpf::tables::Tables;
 use mesh_runtime::{Applied, Apply as Request};
 use serde_json::json;
 
-use super::{failure, open};
+use super::{confirm, failure, open};
 use crate::args::Apply;
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -31,10 +31,24 @@ pub fn run(output: &Output, args: &Apply) -> Result<Exit, Failure> {
     let runtime = open(&args.instance)?;
     let origin = args.program.paths.iter().map(|path| path.to_string_lossy()).collect::<Vec<_>>().join(" ");
     let origin = format!("apply {origin}");
-    let request = Request { origin: &origin, ..Request::of(&tables) };
+    let request = Request {
+        origin: &origin,
+        repair: args.repair,
+        override_owner: args.override_owner,
+        confirm_within: args.confirm_within.map(milliseconds),
+        ..Request::of(&tables)
+    };
     let applied = runtime.apply(request).map_err(failure)?;
+    if args.confirm_within.is_some() && applied.changed {
+        confirm::start_waiting()?;
+        output.say("it takes itself back unless `meshc confirm` comes in time");
+    }
     report(output, &applied, compiled.as_millis());
     Ok(Exit::Done)
+}
+
+fn milliseconds(time: std::time::Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The tables to apply; `None` where the policy was refused, and its diagnostics are said.
@@ -57,7 +71,8 @@ fn policy(output: &Output, args: &Apply) -> Result<Option<(Tables, MapImage)>, F
 
 /// What the policy says and the programs of this version do not do. Nothing is silent.
 fn not_carried_out(image: &MapImage) -> Vec<String> {
-    let decides = |source: &&Source| source.kind == SourceKind::Rule && source.direction == Some(Direction::Inbound);
+    let decides =
+        |source: &&Source| source.kind == SourceKind::Rule && source.direction == Some(Direction::Inbound);
     let inbound = image.sources.iter().filter(decides).count();
     let accelerated = image.sources.iter().filter(|source| source.kind == SourceKind::Accelerate).count();
     let mut missing = Vec::new();
@@ -74,12 +89,14 @@ fn not_carried_out(image: &MapImage) -> Vec<String> {
     missing
 }
 
-fn report(output: &Output, applied: &Applied, compile: u128) {
+pub fn report(output: &Output, applied: &Applied, compile: u128) {
     for warning in &applied.warnings {
         output.warn(warning);
     }
     for path in &applied.missing_cgroups {
-        output.warn(&format!("the cgroup `{path}` does not exist yet; it joins when the next command runs after it does"));
+        output.warn(&format!(
+            "the cgroup `{path}` does not exist yet; it joins when the next command runs after it does"
+        ));
     }
     let [wait, write, commit] = applied.milliseconds;
     let answer = json!({
@@ -101,7 +118,10 @@ fn text(applied: &Applied) -> String {
     let digest = applied.digest.get(..12).unwrap_or(&applied.digest);
     let paused = if applied.paused { " (paused: `meshc resume` brings it back)" } else { "" };
     if !applied.changed {
-        return format!("nothing to do: generation {} ({digest}) is this policy{paused}\n", applied.generation);
+        return format!(
+            "nothing to do: generation {} ({digest}) is this policy{paused}\n",
+            applied.generation
+        );
     }
     let bytes: usize = applied.written.iter().map(|(_, bytes)| bytes).sum();
     format!(

@@ -1,5 +1,6 @@
-//! `meshc detach --all`.
+//! `meshc detach`: one pod, or everything.
 
+use mesh_runtime::Which;
 use serde_json::json;
 
 use super::{failure, open};
@@ -8,13 +9,32 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::Output;
 
-/// Takes everything of the instance out of the kernel.
+/// Takes a pod out of the mesh, or everything of the instance out of the kernel.
 pub fn run(output: &Output, args: &Detach) -> Result<Exit, Failure> {
+    if !args.all {
+        return pod(output, args);
+    }
     let done = open(&args.instance)?.detach_all(args.purge).map_err(failure)?;
     output.answer(&json!({ "changed": done.changed, "purged": args.purge }), || {
-        let kernel = if done.changed { "detached: nothing is left in the kernel" } else { "nothing was attached" };
+        let kernel =
+            if done.changed { "detached: nothing is left in the kernel" } else { "nothing was attached" };
         let state = if args.purge { ", and the state folder is removed" } else { "" };
         format!("{kernel}{state}\n")
+    });
+    Ok(Exit::Done)
+}
+
+fn pod(output: &Output, args: &Detach) -> Result<Exit, Failure> {
+    let which = match (&args.netns, &args.name) {
+        (Some(netns), _) => Which::Netns(netns.clone()),
+        (None, Some(name)) => Which::Name(args.namespace.clone(), name.clone()),
+        (None, None) => {
+            return Err(Failure::usage("say which pod: `--netns FILE`, or `--all` for everything"));
+        }
+    };
+    let changed = open(&args.instance)?.detach(&which).map_err(failure)?;
+    output.answer(&json!({ "changed": changed }), || {
+        if changed { "detached\n".into() } else { "it was not attached\n".into() }
     });
     Ok(Exit::Done)
 }

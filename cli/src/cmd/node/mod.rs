@@ -1,7 +1,10 @@
 //! The commands that touch this node's kernel.
 
 mod apply;
+mod attach;
+mod confirm;
 mod detach;
+mod history;
 mod run;
 mod status;
 mod switch;
@@ -24,6 +27,12 @@ pub fn run(output: &Output, command: &Command) -> Result<Exit, Failure> {
         Command::Status(args) => status::run(output, args),
         Command::Pause(args) => switch::pause(output, args),
         Command::Resume(args) => switch::resume(output, args),
+        Command::Confirm(args) => confirm::run(output, args),
+        Command::AwaitConfirmation(args) => confirm::wait(args),
+        Command::History(args) => history::history(output, args),
+        Command::Rollback(args) => history::rollback(output, args),
+        Command::Restore(args) => history::restore(output, args),
+        Command::Attach(args) => attach::run(output, args),
         Command::Detach(args) => detach::run(output, args),
         Command::Run(args) => run::run(output, args),
         _ => Err(Failure::usage("this command does not touch the kernel")),
@@ -41,7 +50,8 @@ pub fn open(args: &InstanceArgs) -> Result<Runtime, Failure> {
 
 fn instance(args: &InstanceArgs) -> Result<Instance, Failure> {
     let (bpffs, name) = pins(args)?;
-    let state = args.state.clone().unwrap_or_else(|| Path::new("/var/lib").join(default_name(&args.instance)));
+    let state =
+        args.state.clone().unwrap_or_else(|| Path::new("/var/lib").join(default_name(&args.instance)));
     let hierarchy = hierarchy()?;
     let cgroup = args.cgroup.clone().unwrap_or_else(|| hierarchy.clone());
     let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
@@ -69,7 +79,8 @@ fn pins(args: &InstanceArgs) -> Result<(PathBuf, String), Failure> {
 const BPF_FS_MAGIC: u32 = 0xcafe_4a11;
 
 fn is_bpffs(folder: &Path) -> bool {
-    rustix::fs::statfs(folder).is_ok_and(|found| u32::try_from(found.f_type).is_ok_and(|kind| kind == BPF_FS_MAGIC))
+    rustix::fs::statfs(folder)
+        .is_ok_and(|found| u32::try_from(found.f_type).is_ok_and(|kind| kind == BPF_FS_MAGIC))
 }
 
 fn hierarchy() -> Result<PathBuf, Failure> {

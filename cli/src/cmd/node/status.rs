@@ -94,7 +94,9 @@ fn text(status: &Found, rows: &[Row]) -> String {
     let digest = head.digest.get(..12).unwrap_or(&head.digest);
     let _ = match head.state {
         State::None => writeln!(out, "no policy is live"),
-        State::Unfinished => writeln!(out, "a command was killed; the next `apply` or `detach --all` goes on with it"),
+        State::Unfinished => {
+            writeln!(out, "a command was killed; the next `apply` or `detach --all` goes on with it")
+        }
         State::Active | State::Paused => writeln!(
             out,
             "{}: generation {} ({digest}), applied by the {}, meshes: {}",
@@ -113,12 +115,15 @@ fn text(status: &Found, rows: &[Row]) -> String {
         format!("{:>8}  {scope}{}", row.hits, if row.text.is_empty() { "no rule matched" } else { &row.text })
     });
     section(&mut out, "programs", &status.programs, |program| {
-        let place = program.attached_to.as_ref().map_or("nowhere: its cgroup is gone".into(), |place| {
-            place.display().to_string()
-        });
+        let place = program
+            .attached_to
+            .as_ref()
+            .map_or("nowhere: its cgroup is gone".into(), |place| place.display().to_string());
         format!("{:<16} {place}", program.name)
     });
-    section(&mut out, "maps", &status.maps, |map| format!("{:<16} {} of {}", map.name, map.entries, map.capacity));
+    section(&mut out, "maps", &status.maps, |map| {
+        format!("{:<16} {} of {}", map.name, map.entries, map.capacity)
+    });
     let counted: Vec<_> = status.counters.iter().filter(|(_, value)| *value > 0).collect();
     section(&mut out, "counters", &counted, |(counter, value)| format!("{:<16} {value}", counter.word()));
     section(&mut out, "drift", &status.drift, Clone::clone);

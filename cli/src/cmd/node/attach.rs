@@ -1,0 +1,42 @@
+//! `meshc attach`: a pod, by its network namespace.
+
+use std::collections::BTreeMap;
+
+use mesh_runtime::Pod;
+use serde_json::json;
+
+use super::{failure, open};
+use crate::args::Attach;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::output::Output;
+
+/// Registers a pod. It is a member before this returns.
+pub fn run(output: &Output, args: &Attach) -> Result<Exit, Failure> {
+    let pod = Pod {
+        netns: args.netns.clone(),
+        name: args.name.clone(),
+        namespace: args.namespace.clone(),
+        labels: labels(&args.labels)?,
+        service_account: args.service_account.clone(),
+        addresses: args.addresses.iter().map(std::net::IpAddr::to_canonical).collect(),
+    };
+    let attached = open(&args.instance)?.attach(&pod).map_err(failure)?;
+    let answer = json!({ "name": pod.name, "key": attached.key.to_string(), "workload": attached.workload });
+    output.answer(&answer, || match &attached.workload {
+        Some(workload) => format!("attached `{}` as a member of {workload}\n", pod.name),
+        None => format!("attached `{}`: no workload of the live policy selects it\n", pod.name),
+    });
+    Ok(Exit::Done)
+}
+
+fn labels(given: &[String]) -> Result<BTreeMap<String, String>, Failure> {
+    (given.iter())
+        .map(|label| {
+            let pair = label.split_once('=').map(|(key, value)| (key.to_owned(), value.to_owned()));
+            pair.ok_or_else(|| {
+                Failure::usage(format!("the label `{label}` has no value")).help("write KEY=VALUE")
+            })
+        })
+        .collect()
+}
