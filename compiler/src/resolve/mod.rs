@@ -274,7 +274,9 @@ impl<'a> Resolver<'a, '_> {
     }
 
     fn unused(&self, files: &[ast::File]) -> Vec<Unused> {
-        let mentioned = |name: &str| files.iter().any(|file| file.mentioned.contains(name));
+        let meant = self.names.meant();
+        let mentioned =
+            |name: &str| meant.contains(name) || files.iter().any(|file| file.mentioned.contains(name));
         let sets = self
             .collected
             .sets

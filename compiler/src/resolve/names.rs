@@ -142,6 +142,12 @@ impl<'a> Names<'a> {
         self.used.contains(&target)
     }
 
+    /// The names that were probably meant by unknown ones: they are misspelled, not unused.
+    pub(super) fn meant(&self) -> BTreeSet<&'a str> {
+        let unknown = self.unknown.keys();
+        unknown.filter_map(|&(mesh, name)| did_you_mean(name, self.visible(mesh))).collect()
+    }
+
     /// One diagnostic for each name that nothing declares. Where an import is missing, the name may be
     /// declared there: it is then shown with the missing import, which is the mistake to correct.
     pub(super) fn report_unknown(&self, diagnostics: &mut Vec<Diagnostic>) {

@@ -1,0 +1,97 @@
+//! One name stands for a diagnostic, its page and its minimal policy, and the policy yields just that one.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use mesh_compiler::compile::compile;
+use mesh_compiler::diag::{Code, Diagnostic, Severity};
+use mesh_compiler::resolve::{Loader, Location};
+
+/// The first comment of each policy is where its reason stands.
+const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../policies/reject");
+
+/// Not found by compiling alone: the tests of a policy are run by themselves, the tables of a node hold
+/// more than a small policy can need, and what rules decide together is told apart by other passes.
+const ELSEWHERE: [Code; 5] =
+    [Code::TestFailed, Code::OverCapacity, Code::Conflict, Code::NoEffect, Code::Leak];
+
+/// Imports of a policy in `FOLDER`, or of an example that stands for one.
+struct Folder;
+
+impl Loader for Folder {
+    fn find(&mut self, _from: &Location, path: &str) -> Result<Vec<Location>, String> {
+        let there = path == "platform.mesh" || Path::new(FOLDER).join(path).exists();
+        let location = Location { key: path.to_owned(), name: path.to_owned() };
+        if there { Ok(vec![location]) } else { Err("does not exist".to_owned()) }
+    }
+
+    fn read(&mut self, file: &Location) -> Result<Vec<u8>, String> {
+        if file.key == "platform.mesh" {
+            return Ok(b"set private = 10.0.0.0/8\n".to_vec());
+        }
+        fs::read(Path::new(FOLDER).join(&file.key)).map_err(|error| error.to_string())
+    }
+}
+
+fn diagnostics(name: &str, text: &str) -> Vec<Diagnostic> {
+    let place = Location { key: name.to_owned(), name: name.to_owned() };
+    compile(vec![(place, text.as_bytes().to_vec())], &mut Folder).diagnostics
+}
+
+fn policy(code: Code) -> PathBuf {
+    Path::new(FOLDER).join(format!("{code}.mesh"))
+}
+
+/// The examples of a page: what is wrong, and what is right instead.
+fn examples(code: Code) -> [String; 2] {
+    let blocks: Vec<String> = (code.page().split("```mesh\n").skip(1))
+        .filter_map(|rest| rest.split_once("```").map(|(block, _)| block.to_owned()))
+        .collect();
+    blocks.try_into().unwrap_or_else(|_| panic!("the page of {code} must have two examples"))
+}
+
+#[test]
+fn every_diagnostic_has_a_policy_and_every_policy_a_diagnostic() {
+    let policies: BTreeSet<String> = (fs::read_dir(FOLDER).unwrap())
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    let codes: BTreeSet<String> = Code::ALL.iter().map(|code| format!("{code}.mesh")).collect();
+    assert_eq!(policies, codes);
+}
+
+#[test]
+fn each_policy_yields_its_diagnostic_and_no_other() {
+    for code in Code::ALL.into_iter().filter(|code| !ELSEWHERE.contains(code)) {
+        let text = fs::read_to_string(policy(code)).unwrap();
+        let found = diagnostics(&format!("{code}.mesh"), &text);
+        let codes: Vec<Code> = found.iter().map(|diagnostic| diagnostic.code).collect();
+        assert_eq!(codes, [code], "{found:#?}");
+    }
+}
+
+#[test]
+fn each_diagnostic_underlines_something_and_says_what_to_write() {
+    for code in Code::ALL.into_iter().filter(|code| !ELSEWHERE.contains(code)) {
+        let text = fs::read_to_string(policy(code)).unwrap();
+        for diagnostic in diagnostics(&format!("{code}.mesh"), &text) {
+            assert!(diagnostic.labels.iter().any(|label| label.primary), "{code} underlines nothing");
+            assert!(diagnostic.help.is_some(), "{code} has no help");
+            assert!(diagnostic.message.chars().next().is_some_and(|first| !first.is_uppercase()), "{code}");
+            assert!(!diagnostic.message.ends_with('.'), "{code}");
+        }
+    }
+}
+
+#[test]
+fn the_examples_of_each_page_are_what_they_say() {
+    for code in Code::ALL {
+        let [wrong, right] = examples(code);
+        let policy = fs::read_to_string(policy(code)).unwrap();
+        assert!(policy.ends_with(&wrong), "the policy of {code} is not the example of its page");
+        let found = diagnostics("right.mesh", &right);
+        let bad: Vec<&Diagnostic> =
+            found.iter().filter(|d| d.severity == Severity::Error || d.code == code).collect();
+        assert!(bad.is_empty(), "the right example of {code}: {bad:#?}");
+    }
+}
