@@ -1,0 +1,235 @@
+//! The top of the compiled output: what becomes of each workload's traffic.
+//!
+//! It names the items that decide at least one flow. An item that decides none (since narrower ones cover
+//! it) is not there.
+
+use std::collections::BTreeSet;
+use std::fmt::{self, Write as _};
+
+use mesh_bpf::flow::{Direction, Protocol};
+use mesh_bpf::image::{
+    Exempt, MapImage, Node, PortTable, Profile, Side, Source, SourceId, SourceKind, parents,
+};
+use mesh_bpf::ports::PortSet;
+use mesh_bpf::prefix::Prefix;
+
+use super::names::selector_lines;
+use super::toml::{Quoted, write_array};
+use crate::item::BuiltIn;
+
+/// Writes a section for each mesh and each workload.
+pub(super) fn write(text: &mut String, image: &MapImage) {
+    for mesh in &image.meshes {
+        let _ = writeln!(text, "\n[mesh.{}]", Quoted(mesh));
+    }
+    let summarizer = Summarizer::of(image);
+    let sides: Vec<[String; 2]> = (image.profiles.iter())
+        .map(|profile| profile.sides.each_ref().map(|side| summarizer.side(side)))
+        .collect();
+    for workload in &image.workloads {
+        let name = Quoted(&workload.name);
+        let _ = writeln!(text, "\n[workload.{name}]");
+        write_array(text, "select", &selector_lines(&workload.selector));
+        let Some(profile) = image.profile(workload.profile) else { continue };
+        let _ = writeln!(text, "profile = {}", Quoted(&profile.name));
+        write_array(text, "exempt", &exemptions(&profile.exempt));
+        write_array(text, "accelerate", &accelerations(image, profile));
+        write_array(text, "on", &ons(profile));
+        let sides = sides.get(workload.profile.0 as usize).into_iter().flatten();
+        for (direction, arrays) in Direction::ALL.iter().zip(sides) {
+            let _ = write!(text, "\n[workload.{name}.{direction}]\n{arrays}");
+        }
+    }
+}
+
+fn exemptions(exempt: &Exempt) -> Vec<String> {
+    let uids = exempt.uids.iter().map(|(range, _)| format!("uid {range}"));
+    let gids = exempt.gids.iter().map(|(range, _)| format!("gid {range}"));
+    let cgroups = exempt.cgroups.iter().map(|(path, _)| format!("cgroup \"{path}\""));
+    uids.chain(gids).chain(cgroups).collect()
+}
+
+fn accelerations(image: &MapImage, profile: &Profile) -> Vec<String> {
+    let acceleration = &profile.acceleration;
+    let all: BTreeSet<&str> = (acceleration.local.iter().chain(acceleration.peers.values().flatten()))
+        .map(|(_, source)| image.source(*source).head.as_str())
+        .collect();
+    all.into_iter().map(|head| head.strip_prefix("accelerate ").unwrap_or(head).to_owned()).collect()
+}
+
+fn ons(profile: &Profile) -> [String; 2] {
+    let word = |refuse, other| if refuse { "refuse" } else { other };
+    [
+        format!("missing-sidecar {}", word(profile.missing_sidecar_refuse, "pass")),
+        format!("failed-attach {}", word(profile.failed_attach_refuse, "start")),
+    ]
+}
+
+/// A source of a rule, taken apart. Items of both protocols that are else the same share a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Shape<'a> {
+    /// 0 redirected, 1 straight, 2 denied.
+    array: usize,
+    always: bool,
+    ports: &'a str,
+    preposition: &'static str,
+    tail: &'a str,
+}
+
+impl<'a> Shape<'a> {
+    fn of(source: &'a Source) -> Option<(Self, Protocol)> {
+        let plain = source.head.strip_prefix("always ");
+        let (verb, rest) = plain.unwrap_or(&source.head).split_once(' ')?;
+        let (_, rest) = rest.split_once(' ')?;
+        let (protocol, ports) = rest.split_once(' ').unwrap_or((rest, ""));
+        let array = match verb {
+            "redirect" => 0,
+            "exclude" => 1,
+            _ => 2,
+        };
+        let protocol = if protocol == "tcp" { Protocol::Tcp } else { Protocol::Udp };
+        let preposition = source.direction.map_or("", Direction::preposition);
+        let shape = Self { array, always: plain.is_some(), ports, preposition, tail: &source.tail };
+        Some((shape, protocol))
+    }
+}
+
+/// One line of the summary: an item without what the line's place already says.
+struct Line<'a> {
+    shape: Shape<'a>,
+    prefix: Prefix,
+    /// None for both.
+    protocol: Option<Protocol>,
+}
+
+impl fmt::Display for Line<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Shape { ports, preposition, tail, always, .. } = self.shape;
+        let mut words = Vec::with_capacity(4);
+        match self.protocol {
+            Some(Protocol::Tcp) => words.push("tcp"),
+            Some(Protocol::Udp) => words.push("udp"),
+            None if ports.is_empty() => {}
+            None => words.push("any"),
+        }
+        if !ports.is_empty() {
+            words.push(ports);
+        }
+        let prefix = if self.prefix == Prefix::Any { String::new() } else { self.prefix.to_string() };
+        if !prefix.is_empty() {
+            words.extend([preposition, &prefix]);
+        }
+        let everything = words.is_empty();
+        write!(f, "{}{tail}", if everything { "everything".to_owned() } else { words.join(" ") })?;
+        f.write_str(if always { " (always)" } else { "" })
+    }
+}
+
+/// What is known of the image before its profiles are looked at.
+struct Summarizer<'a> {
+    image: &'a MapImage,
+    shapes: Vec<Option<(Shape<'a>, Protocol)>>,
+    /// For each port table what decides in it, and how many nodes up it is written.
+    deciders: Vec<Vec<(SourceId, u8)>>,
+}
+
+impl<'a> Summarizer<'a> {
+    fn of(image: &'a MapImage) -> Self {
+        let rule = |source: &'a Source| Shape::of(source).filter(|_| source.kind == SourceKind::Rule);
+        Self {
+            image,
+            shapes: image.sources.iter().map(rule).collect(),
+            deciders: image.port_tables.iter().map(deciders).collect(),
+        }
+    }
+
+    /// The arrays of one direction.
+    fn side(&self, side: &Side) -> String {
+        let mut deciding = Vec::new();
+        for tree in [&side.tree, &side.own] {
+            self.deciding(tree, &mut deciding);
+        }
+        deciding.sort_unstable();
+        deciding.dedup();
+        let mut arrays: [String; 3] = Default::default();
+        for run in deciding.chunk_by(|a, b| (a.0, a.1) == (b.0, b.1)) {
+            if let Some(&(prefix, shape, protocol)) = run.first()
+                && let Some(array) = arrays.get_mut(shape.array)
+            {
+                let protocol = Some(protocol).filter(|_| run.len() == 1);
+                let _ = writeln!(array, "    {},", Quoted(Line { shape, prefix, protocol }));
+            }
+        }
+        let [_, straight, _] = &mut arrays;
+        self.built_in(side, straight);
+        let mut text = String::new();
+        for (key, array) in ["redirected", "straight", "denied"].into_iter().zip(&arrays) {
+            if !array.is_empty() {
+                let _ = write!(text, "{key} = [\n{array}]\n");
+            }
+        }
+        text
+    }
+
+    /// The items that decide at a node of `tree`, each with its own prefix.
+    fn deciding(&self, tree: &[Node], deciding: &mut Vec<(Prefix, Shape<'a>, Protocol)>) {
+        let parents = parents(tree);
+        let mut known: Vec<(u32, SourceId)> = Vec::new();
+        for (index, node) in (0u32..).zip(tree) {
+            for table in Protocol::ALL.map(|protocol| node.table(protocol)) {
+                for &(source, up) in self.deciders.get(table.0 as usize).into_iter().flatten() {
+                    let mut at = index;
+                    for _ in 0..up {
+                        at = parents.get(at as usize).copied().flatten().unwrap_or(at);
+                    }
+                    known.push((at, source));
+                }
+            }
+        }
+        known.sort_unstable();
+        known.dedup();
+        deciding.extend(known.into_iter().filter_map(|(node, source)| {
+            let (shape, protocol) = (*self.shapes.get(source.0 as usize)?)?;
+            Some((tree.get(node as usize)?.prefix, shape, protocol))
+        }));
+    }
+
+    /// What goes straight without a rule that says so.
+    fn built_in(&self, side: &Side, straight: &mut String) {
+        let tables: BTreeSet<_> = (side.tree.iter().chain(&side.own)).flat_map(|node| node.ports).collect();
+        let mut found: BTreeSet<(SourceKind, &str)> = BTreeSet::new();
+        let mut sidecar_ports = Vec::new();
+        for table in tables.iter().filter_map(|&id| self.image.port_table(id)) {
+            for (range, decision) in table.ranges() {
+                let source = self.image.source(decision.source);
+                if source.kind == SourceKind::BuiltIn && source.head == BuiltIn::SidecarPort.word() {
+                    sidecar_ports.push(range);
+                } else if matches!(source.kind, SourceKind::BuiltIn | SourceKind::NoRule) {
+                    found.insert((source.kind, &source.head));
+                }
+            }
+        }
+        if !sidecar_ports.is_empty() {
+            let ports: PortSet = sidecar_ports.into_iter().collect();
+            let _ =
+                writeln!(straight, "    {},", Quoted(format_args!("tcp {ports}, sidecars' own (built-in)")));
+        }
+        for (kind, head) in found.into_iter().rev() {
+            let line = match (kind, head) {
+                (SourceKind::NoRule, _) => "whatever no rule names".to_owned(),
+                (_, "loopback") => "loopback that no rule names (built-in)".to_owned(),
+                _ => "own addresses that no rule names (built-in)".to_owned(),
+            };
+            let _ = writeln!(straight, "    {},", Quoted(line));
+        }
+    }
+}
+
+/// What decides in a port table, each once.
+fn deciders(table: &PortTable) -> Vec<(SourceId, u8)> {
+    let mut all: Vec<(SourceId, u8)> =
+        table.stretches.iter().map(|(_, decision)| (decision.source, decision.up)).collect();
+    all.sort_unstable();
+    all.dedup();
+    all
+}
