@@ -4,6 +4,7 @@ use mesh_bpf::map::{Table, slot};
 use mesh_bpf::membership::Membership;
 use mesh_bpf::tables::{TableData, Tables};
 
+use crate::confirm::{self, Waiting};
 use crate::error::{Error, Result};
 use crate::record::{self, Owner, Record};
 use crate::registry::{Refreshed, Registry};
@@ -28,8 +29,30 @@ pub struct Apply<'a> {
     pub expected: Option<u64>,
     /// Write all tables anew and attach what is missing, even where nothing seems to differ.
     pub repair: bool,
+    /// Do not let it decide: keep it for `resume`. Where the mesh is paused, it stays so in any case; where a
+    /// policy decides, this changes nothing.
+    pub paused: bool,
+    /// Milliseconds after which it is taken back unless it is confirmed: see [`Runtime::expire`].
+    pub confirm_within: Option<u64>,
     /// Where it came from, in words: for the history.
     pub origin: &'a str,
+}
+
+impl<'a> Apply<'a> {
+    /// A plain apply from the command line.
+    #[must_use]
+    pub const fn of(tables: &'a Tables) -> Self {
+        Self {
+            tables,
+            owner: Owner::Cli,
+            override_owner: false,
+            expected: None,
+            repair: false,
+            paused: false,
+            confirm_within: None,
+            origin: "apply",
+        }
+    }
 }
 
 /// What an apply did.
@@ -43,6 +66,8 @@ pub struct Applied {
     pub changed: bool,
     /// The mesh is paused, and `resume` brings this generation back.
     pub paused: bool,
+    /// Programs that were replaced by those of this build.
+    pub upgraded: usize,
     /// Tables that were written, with their bytes; the others were taken over.
     pub written: Vec<(&'static str, usize)>,
     /// Members whose entries were written or removed.
@@ -66,7 +91,7 @@ impl<S: Store> Runtime<S> {
         record::make_folders(&self.store, &self.instance)?;
         registry::make_folder(&self.store, &self.instance)?;
         let session = Session::begin(&self.store, &self.instance, &self.options, true)?;
-        let mut session = session.ok_or(Error::DetachedMeanwhile)?;
+        let session = session.ok_or(Error::DetachedMeanwhile)?;
         let live = session.live()?;
         check_basis(live.as_ref(), &request)?;
         match (&live, &session.set) {
@@ -82,7 +107,7 @@ impl<S: Store> Runtime<S> {
                 }
                 applied
             }
-            _ => first(&mut session, &request, began),
+            _ => first(&session, &request, began),
         }
     }
 }
@@ -105,7 +130,8 @@ fn check_basis(live: Option<&Live>, request: &Apply<'_>) -> Result<()> {
 }
 
 /// The first apply: makes maps and loads programs. What fails here leaves nothing behind.
-fn first<S: Store>(session: &mut Session<'_, S>, request: &Apply<'_>, began: u64) -> Result<Applied> {
+fn first<S: Store>(session: &Session<'_, S>, request: &Apply<'_>, began: u64) -> Result<Applied> {
+    hooks::check_alone(session.store, session.instance)?;
     let set = Set::create(session.store, session.instance)?;
     let applied = Put { session, set: &set, live: None, request, began }.run();
     if applied.is_err() {
@@ -117,6 +143,7 @@ fn first<S: Store>(session: &mut Session<'_, S>, request: &Apply<'_>, began: u64
 
 /// The same policy again: cgroups that were made since are registered, and that is all.
 fn adopt<S: Store>(session: &Session<'_, S>, set: &Set<S>, live: &Live) -> Result<Applied> {
+    let upgraded = upgrade(session)?;
     let _registry = session.lock_registry()?.ok_or(Error::DetachedMeanwhile)?;
     let policy = membership(session.store, set, live)?;
     let registry = Registry { store: session.store, instance: session.instance, set };
@@ -126,11 +153,23 @@ fn adopt<S: Store>(session: &Session<'_, S>, set: &Set<S>, live: &Live) -> Resul
         generation: live.generation,
         digest: record::hex(live.digest()),
         paused: live.paused,
+        upgraded,
         members_changed: refreshed.changed,
         missing_cgroups: refreshed.missing,
         warnings: gone(&missing),
         ..Applied::default()
     })
+}
+
+/// Replaces programs of another build. Costs nothing where they are known to be of this one.
+fn upgrade<S: Store>(session: &Session<'_, S>) -> Result<usize> {
+    let Session { store, instance, .. } = *session;
+    if hooks::is_current(store, instance)? || !hooks::missing(store, instance)?.is_empty() {
+        return Ok(0);
+    }
+    let replaced = hooks::upgrade(store, instance, &store.load_programs(&instance.maps())?)?;
+    hooks::remember(store, instance)?;
+    Ok(replaced)
 }
 
 fn gone(missing: &[&str]) -> Vec<String> {
@@ -163,7 +202,9 @@ impl<S: Store> Put<'_, S> {
         let generation = self.next_generation()?;
         let needs_programs = self.live.is_none() || self.request.repair;
         let programs = if needs_programs { store.load_programs(&instance.maps())? } else { Vec::new() };
+        let mut upgraded = 0;
         if self.live.is_some() {
+            upgraded = upgrade(self.session)?;
             // Nobody knows when a killed process committed: readers of what was live before may run.
             set.grace_period(*store)?;
         }
@@ -174,9 +215,12 @@ impl<S: Store> Put<'_, S> {
         let written = self.fill(generation)?;
         let record = self.record(generation)?;
         record::write(*store, &instance.pending(), &record, true)?;
+        self.wait_for_confirmation(generation)?;
         let filled = store.clock();
         if needs_programs {
             hooks::attach(*store, instance, &programs)?;
+            upgraded += hooks::upgrade(*store, instance, &programs)?;
+            hooks::remember(*store, instance)?;
         }
         let refreshed = self.commit(generation)?;
         Ok(Applied {
@@ -184,6 +228,7 @@ impl<S: Store> Put<'_, S> {
             digest: record.digest.clone(),
             changed: true,
             paused: self.is_paused(),
+            upgraded,
             written,
             members_changed: refreshed.changed,
             missing_cgroups: refreshed.missing,
@@ -193,7 +238,20 @@ impl<S: Store> Put<'_, S> {
     }
 
     fn is_paused(&self) -> bool {
-        self.live.is_some_and(|live| live.paused)
+        self.live.map_or(self.request.paused, |live| live.paused)
+    }
+
+    /// Notes that this generation is to be taken back; written before it is live, so that it is not forgotten.
+    fn wait_for_confirmation(&self, generation: u64) -> Result<()> {
+        let Session { store, instance, .. } = *self.session;
+        let Some(within) = self.request.confirm_within else { return Ok(()) };
+        let waiting = Waiting {
+            generation,
+            back_to: self.live.map_or(0, |live| live.generation),
+            deadline: store.clock().saturating_add(within),
+            boot_id: instance.boot_id.clone(),
+        };
+        record::write(store, &instance.confirm(), &waiting, true)
     }
 
     /// One more than the last, in the other slot.
@@ -277,6 +335,10 @@ impl<S: Store> Put<'_, S> {
         let done = (control.set(store, Word::Commits, commits + 1))
             .and_then(|()| control.exchange(store, Word::Claim, generation, 0))
             .and_then(|_| record::settle(store, instance, record))
+            .and_then(|()| match confirm::read(store, instance)? {
+                Some(waiting) if waiting.generation != generation => Ok(store.remove(&instance.confirm())?),
+                _ => Ok(()),
+            })
             .and_then(|()| record::prune(store, instance, KEPT));
         let missing = hooks::missing(store, instance).unwrap_or_default();
         done.err().map(|error| error.to_string()).into_iter().chain(gone(&missing)).collect()

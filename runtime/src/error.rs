@@ -101,9 +101,32 @@ pub enum Error {
     /// There is no such generation among the kept ones.
     #[error("generation {0} is not kept")]
     NotKept(u64),
-    /// There is no such endpoint.
-    #[error("`{0}` is not attached")]
-    NotAttached(String),
+    /// There is no earlier policy.
+    #[error("no other policy was live before this one")]
+    NothingBefore,
+    /// Nothing waits to be confirmed.
+    #[error("nothing waits to be confirmed")]
+    NothingWaits,
+    /// A pod without a name.
+    #[error("a pod without a name cannot be attached")]
+    NoName,
+    /// Programs of another instance run for the same processes.
+    #[error("programs of another meshc are attached to `{}` or above it: {}", .cgroup.display(), .programs.join(", "))]
+    AnotherMesh {
+        /// The cgroup that ours are to be attached to.
+        cgroup: PathBuf,
+        /// Names and ids of the programs.
+        programs: Vec<String>,
+    },
+    /// The live tables are of another version.
+    #[error(
+        "the live policy was applied by a meshc with policy ABI {found}, and this one has {}",
+        mesh_bpf::abi::POLICY_ABI
+    )]
+    OtherAbi {
+        /// The ABI of the live tables.
+        found: u32,
+    },
 }
 
 impl Error {
@@ -118,11 +141,15 @@ impl Error {
             | Self::UnknownWorkload { .. }
             | Self::Ambiguous(_)
             | Self::NotKept(_)
-            | Self::NotAttached(_) => Class::Refused,
+            | Self::NothingBefore
+            | Self::NothingWaits
+            | Self::NoName => Class::Refused,
             Self::Step(_)
             | Self::NotBpffs(_)
             | Self::NotACgroup(_)
             | Self::Incompatible { .. }
+            | Self::OtherAbi { .. }
+            | Self::AnotherMesh { .. }
             | Self::Damaged(_)
             | Self::MissingTable(_)
             | Self::Altered(_)
@@ -149,7 +176,11 @@ impl Error {
             Self::UnknownWorkload { .. } => "unknown-workload",
             Self::Ambiguous(_) => "ambiguous-member",
             Self::NotKept(_) => "not-kept",
-            Self::NotAttached(_) => "not-attached",
+            Self::NothingBefore => "nothing-before",
+            Self::NothingWaits => "nothing-waits",
+            Self::NoName => "no-name",
+            Self::AnotherMesh { .. } => "another-mesh",
+            Self::OtherAbi { .. } => "other-abi",
         }
     }
 
@@ -169,9 +200,11 @@ impl Error {
             Self::Stale { .. } => "plan again, and look at what changed".into(),
             Self::Owned(_) => "`--override` takes over; the agent then waits for `meshc resume`".into(),
             Self::NoPolicy => "`meshc apply` a policy first".into(),
-            Self::Incompatible { .. } => "`meshc detach --all`, then `meshc apply` again: established \
+            Self::Incompatible { .. } | Self::OtherAbi { .. } => {
+                "`meshc detach --all`, then `meshc apply` again: established \
                  connections lose their sidecar's answers"
-                .into(),
+                    .into()
+            }
             Self::Damaged(_) | Self::MissingTable(_) | Self::Altered(_) => {
                 "`meshc apply --repair` writes all tables anew".into()
             }
@@ -183,7 +216,12 @@ impl Error {
                 "let one of the workloads ask for more, so that it is the narrower one".into()
             }
             Self::NotKept(_) => "`meshc history` lists the kept generations".into(),
-            Self::NotAttached(_) => "`meshc status` lists the members".into(),
+            Self::NothingBefore => "`meshc history` lists the kept generations".into(),
+            Self::NothingWaits => "`apply --confirm-within` makes a policy wait".into(),
+            Self::NoName => "name it with `--name`".into(),
+            Self::AnotherMesh { .. } => {
+                "detach that instance first, or attach this one elsewhere with `--cgroup`".into()
+            }
         }
     }
 }

@@ -1,10 +1,14 @@
 //! Programs and their links to the instance's cgroup.
 
-use mesh_bpf::program::{PROGRAMS, ProgramDef, Role};
+use std::collections::BTreeMap;
 
-use crate::error::Result;
+use mesh_bpf::program::{Hook, PROGRAMS, ProgramDef, Role};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
 use crate::instance::Instance;
-use crate::store::{LinkInfo, Store};
+use crate::record;
+use crate::store::{LinkInfo, ProgramInfo, Store};
 
 /// A pinned link.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,6 +58,78 @@ pub(crate) fn attach<S: Store>(store: &S, instance: &Instance, programs: &Progra
         }
     }
     Ok(())
+}
+
+/// Which build the attached programs are of, as the state folder remembers it. The kernel's ids tell whether
+/// that is still true.
+#[derive(Debug, Serialize, Deserialize, PartialEq, Eq)]
+struct Build {
+    version: String,
+    boot_id: String,
+    programs: BTreeMap<String, u32>,
+}
+
+fn build<S: Store>(store: &S, instance: &Instance) -> Result<Build> {
+    let programs = pinned(store, instance)?.into_iter().map(|link| (link.name, link.info.program));
+    Ok(Build {
+        version: store.programs_version(),
+        boot_id: instance.boot_id.clone(),
+        programs: programs.collect(),
+    })
+}
+
+/// Whether what is attached is known to be of this build, without loading anything.
+pub(crate) fn is_current<S: Store>(store: &S, instance: &Instance) -> Result<bool> {
+    let known = record::read::<Build>(store, &instance.programs()).ok().flatten();
+    Ok(known == Some(build(store, instance)?))
+}
+
+/// Notes that what is attached is of this build.
+pub(crate) fn remember<S: Store>(store: &S, instance: &Instance) -> Result<()> {
+    record::write(store, &instance.programs(), &build(store, instance)?, false)
+}
+
+/// Puts the programs of this build into links that hold others, without a gap: a link always has a program.
+/// Answering ones go first. Returns how many were replaced.
+pub(crate) fn upgrade<S: Store>(store: &S, instance: &Instance, programs: &Programs<S>) -> Result<usize> {
+    let mut replaced = 0;
+    for (def, program) in programs {
+        let Some(link) = store.open_link(&instance.links().join(def.name))? else { continue };
+        let info = store.link_info(&link)?;
+        let old = store.program_by_id(info.program)?.map(|program| program.tag);
+        if info.cgroup != 0 && old != Some(store.program_info(program)?.tag) {
+            store.replace(&link, program)?;
+            replaced += 1;
+        }
+    }
+    Ok(replaced)
+}
+
+/// Programs on our hooks that are not ours, in the order in which they run: those of our cgroup and above it.
+pub(crate) fn foreign<S: Store>(store: &S, instance: &Instance) -> Result<Vec<(Hook, ProgramInfo)>> {
+    let ours: Vec<u32> = pinned(store, instance)?.iter().map(|link| link.info.program).collect();
+    let mut foreign = Vec::new();
+    for def in PROGRAMS {
+        for id in store.attached(&instance.cgroup, def.hook, true)? {
+            if !ours.contains(&id) {
+                foreign.extend(store.program_by_id(id)?.map(|program| (def.hook, program)));
+            }
+        }
+    }
+    Ok(foreign)
+}
+
+/// Refuses to attach below or beside another meshc: flows would be decided twice.
+pub(crate) fn check_alone<S: Store>(store: &S, instance: &Instance) -> Result<()> {
+    let foreign = foreign(store, instance)?;
+    let named = |(_, program): &(Hook, ProgramInfo)| format!("`{}` (program {})", program.name, program.id);
+    let is_mesh = |(_, program): &&(Hook, ProgramInfo)| PROGRAMS.iter().any(|def| def.name == program.name);
+    let programs: Vec<String> = foreign.iter().filter(is_mesh).map(named).collect();
+    if programs.is_empty() {
+        Ok(())
+    } else {
+        Err(Error::AnotherMesh { cgroup: instance.cgroup.clone(), programs })
+    }
 }
 
 /// Detaches every program, deciding ones (and those of other versions) first.

@@ -74,6 +74,24 @@ impl Instance {
         self.state.join("members").join(&self.boot_id)
     }
 
+    /// There while the mesh is paused, so that a boot does not resume it.
+    #[must_use]
+    pub fn paused(&self) -> PathBuf {
+        self.state.join("paused")
+    }
+
+    /// The generation that waits to be confirmed.
+    #[must_use]
+    pub fn confirm(&self) -> PathBuf {
+        self.state.join("confirm")
+    }
+
+    /// Which build the attached programs are of.
+    #[must_use]
+    pub fn programs(&self) -> PathBuf {
+        self.state.join("programs")
+    }
+
     /// Who holds the lock: for messages only.
     #[must_use]
     pub fn holder(&self) -> PathBuf {

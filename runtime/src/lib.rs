@@ -29,7 +29,9 @@ mod record;
 
 pub mod store;
 
+pub mod faults;
 mod kernel;
+pub mod memory;
 
 mod hooks;
 mod registry;
@@ -39,6 +41,9 @@ mod slot;
 mod session;
 
 mod apply;
+mod confirm;
+mod history;
+mod pods;
 mod run;
 mod status;
 mod switch;
@@ -46,9 +51,12 @@ mod switch;
 use std::path::Path;
 
 pub use apply::{Applied, Apply};
+pub use confirm::{Expiry, Waiting};
 pub use error::{Class, Error, Result};
+pub use history::Kept;
 pub use instance::{Instance, find_hierarchy};
 pub use kernel::Kernel;
+pub use pods::{Pod, PodAttached, Which};
 pub use record::{Holder, Owner, Record, hex};
 pub use registry::{Key, Member, Origin};
 pub use run::Joined;
@@ -107,6 +115,11 @@ impl<S: Store> Runtime<S> {
     #[must_use]
     pub const fn instance(&self) -> &Instance {
         &self.instance
+    }
+
+    /// What its commands go through.
+    pub const fn store(&self) -> &S {
+        &self.store
     }
 
     /// Whether pins and programs can be where the instance says: asked before the first write.

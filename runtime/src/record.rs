@@ -198,8 +198,10 @@ pub(crate) fn purge(store: &impl Store, instance: &Instance) -> Result<()> {
     for folder in [members, instance.history(), instance.artifacts()] {
         empty(store, &folder)?;
     }
-    for file in [instance.current(), instance.pending(), instance.holder()] {
+    let files = [instance.current(), instance.pending(), instance.paused(), instance.confirm()];
+    for file in files.into_iter().chain([instance.programs(), instance.holder()]) {
         store.remove(&file)?;
+        store.remove(&file.with_extension("new"))?;
     }
     match store.list(&instance.state)? {
         Some(names) if names.is_empty() => Ok(store.remove_folder(&instance.state)?),

@@ -203,7 +203,13 @@ impl<S: Store> Registry<'_, S> {
         let joining = self.instance.members().join(format!("{}{JOINING}", member.key));
         record::write(self.store, &joining, member, false)?;
         self.put(member, policies)?;
-        for address in own_keys(member) {
+        let own = own_keys(member);
+        if let Some(before) = record::read::<Member>(self.store, &place)? {
+            for address in own_keys(&before).iter().filter(|address| !own.contains(address)) {
+                self.store.delete(&self.set.own, bytemuck::bytes_of(address))?;
+            }
+        }
+        for address in own {
             self.store.update(&self.set.own, bytemuck::bytes_of(&address), &member.id.to_ne_bytes())?;
         }
         Ok(self.store.rename(&joining, &place)?)
@@ -290,6 +296,7 @@ impl<S: Store> Registry<'_, S> {
         for member in &members {
             refreshed.changed += usize::from(self.put(member, policies)?);
         }
+        refreshed.changed += self.own_addresses(&members)?;
         for (slot, policy) in (0u32..).zip(policies) {
             let Some(policy) = policy else { continue };
             let (changed, missing) = self.exempt(slot, policy)?;
@@ -313,6 +320,25 @@ impl<S: Store> Registry<'_, S> {
             }
         }
         Ok((found, missing))
+    }
+
+    /// Adds the pods' own addresses that the kernel does not have.
+    fn own_addresses(&self, members: &[Member]) -> Result<usize> {
+        let wanted: Vec<(OwnKey, u32)> = (members.iter())
+            .flat_map(|member| own_keys(member).into_iter().map(|key| (key, member.id)))
+            .collect();
+        if wanted.is_empty() {
+            return Ok(0);
+        }
+        let known: BTreeMap<Vec<u8>, Vec<u8>> = self.store.entries(&self.set.own)?.into_iter().collect();
+        let mut changed = 0;
+        for (key, id) in wanted {
+            if known.get(bytemuck::bytes_of(&key)).map(Vec::as_slice) != Some(&id.to_ne_bytes()) {
+                self.store.update(&self.set.own, bytemuck::bytes_of(&key), &id.to_ne_bytes())?;
+                changed += 1;
+            }
+        }
+        Ok(changed)
     }
 
     /// Brings the exempt cgroups of one slot in line with its policy.

@@ -40,6 +40,7 @@ impl<S: Store> Runtime<S> {
             return Err(Error::UnknownWorkload { name: workload.into(), known });
         }
         let registry = Registry { store, instance, set: &set };
+        registry.recover()?;
         sweep(&registry)?;
         registry::make_folder(store, instance)?;
         let id = registry::new_id(store, instance)?;
@@ -67,7 +68,9 @@ impl<S: Store> Runtime<S> {
         if let Some(_lock) = lock(store, instance, &self.options, &instance.maps(), false)?
             && let Some(set) = Set::open(store, instance)?
         {
-            Registry { store, instance, set: &set }.leave(joined.key)?;
+            let registry = Registry { store, instance, set: &set };
+            registry.recover()?;
+            registry.leave(joined.key)?;
         } else {
             store.remove(&instance.members().join(joined.key.to_string()))?;
         }

@@ -166,6 +166,7 @@ impl<'a, S: Store> Session<'a, S> {
         let (store, instance) = (self.store, self.instance);
         let Some(live) = self.live()? else { return Ok(()) };
         record::make_folders(store, instance)?;
+        self.mark_paused(live.paused)?;
         let is_live =
             |record: &Record| record.generation == live.generation && record.digest == hex(live.digest());
         let read = |file| record::read::<Record>(store, file).ok().flatten().filter(is_live);
@@ -181,6 +182,16 @@ impl<'a, S: Store> Session<'a, S> {
             record::keep_artifact(store, instance, &tables)?;
         }
         Ok(())
+    }
+
+    /// Remembers for the next boot whether the mesh is paused.
+    pub(crate) fn mark_paused(&self, paused: bool) -> Result<()> {
+        let file = self.instance.paused();
+        match (paused, self.store.inode(&file)?.is_some()) {
+            (true, false) => Ok(self.store.write(&file, b"", true)?),
+            (false, true) => Ok(self.store.remove(&file)?),
+            _ => Ok(()),
+        }
     }
 
     /// A record of what the kernel holds, where the state folder knew nothing of it.

@@ -1,6 +1,6 @@
 //! The policy tables of a slot: read back, and written.
 
-use mesh_bpf::abi::{LINE, ManifestHeader};
+use mesh_bpf::abi::{LINE, ManifestHeader, POLICY_ABI};
 use mesh_bpf::map::{self, TABLES, Table};
 use mesh_bpf::tables::{Manifest, TableData, Tables};
 
@@ -17,6 +17,10 @@ pub(crate) fn header<S: Store>(store: &S, tables: &S::Map, slot: u32) -> Result<
 
 /// The manifest of a slot.
 pub(crate) fn manifest<S: Store>(store: &S, set: &Set<S>, slot: u32) -> Result<Manifest> {
+    let found = header(store, &set.tables, slot)?;
+    if let Some(found) = found.map(|header| header.policy_abi).filter(|&found| found != POLICY_ABI) {
+        return Err(Error::OtherAbi { found });
+    }
     let data = read(store, set, slot, Table::Manifest, LINE * (1 + TABLES))?;
     Ok(Manifest::read(&data)?)
 }

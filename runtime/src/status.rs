@@ -10,15 +10,17 @@ use mesh_bpf::item::counter_key;
 use mesh_bpf::map::{self, MAPS, MapKind, Table};
 use mesh_bpf::membership::Membership;
 use mesh_bpf::prefix::Prefix;
+use mesh_bpf::program::Hook;
 use mesh_bpf::tables::{Manifest, Tables};
 
 use crate::Runtime;
+use crate::confirm::{self, Waiting};
 use crate::error::Result;
 use crate::record::{self, Owner, Record, hex};
-use crate::registry::{self, Member};
+use crate::registry::{self, Member, Origin};
 use crate::session::{Live, held, live, membership};
 use crate::set::{ControlMap, Set};
-use crate::store::Store;
+use crate::store::{ProgramInfo, Store};
 use crate::{hooks, slot};
 
 /// Whether a policy decides.
@@ -120,6 +122,10 @@ pub struct Status {
     pub counters: Vec<(Counter, u64)>,
     /// What is not as the live policy says, in words.
     pub drift: Vec<String>,
+    /// Programs on our hooks that are not ours, by hook, in the order in which they run.
+    pub foreign: Vec<(Hook, ProgramInfo)>,
+    /// The generation that waits to be confirmed, if any.
+    pub waiting: Option<Waiting>,
 }
 
 /// The policy that the kernel holds.
@@ -203,6 +209,8 @@ impl<S: Store> Runtime<S> {
             hits: BTreeMap::new(),
             counters: Vec::new(),
             drift: Vec::new(),
+            foreign: hooks::foreign(store, instance)?,
+            waiting: confirm::read(store, instance).ok().flatten(),
         };
         let Some(set) = Set::open(store, instance)? else { return Ok(status) };
         status.maps = occupancy(store, instance)?;
@@ -216,7 +224,13 @@ impl<S: Store> Runtime<S> {
             status.drift = drift(self, &set, &live)?;
             let policy = membership(store, &set, &live)?;
             let members = registry::members(store, instance)?;
-            status.members = members.iter().map(|member| shown(member, &policy)).collect();
+            // A cgroup that only the policy before named keeps its entry until the next command, and is no
+            // member any more.
+            status.members = (members.iter())
+                .map(|member| (member, shown(member, &policy)))
+                .filter(|(member, shown)| member.origin != Origin::Selector || shown.workload.is_some())
+                .map(|(_, shown)| shown)
+                .collect();
             status.meshes = policy.meshes;
         }
         Ok(status)

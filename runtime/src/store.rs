@@ -137,7 +137,7 @@ pub trait Store {
 
     /// Milliseconds since 1970. Other people set this clock; nothing depends on it but what is shown.
     fn wall_clock(&self) -> u64;
-    /// Milliseconds of a clock that never goes back.
+    /// Milliseconds since boot, on a clock that nobody sets and that is the same for every process.
     fn clock(&self) -> u64;
     /// Sleeps.
     fn sleep(&self, milliseconds: u64);
@@ -201,6 +201,11 @@ pub trait Store {
     /// # Errors
     /// What the kernel says.
     fn is_populated(&self, cgroup: &Path) -> Step<bool>;
+    /// The cookie of a network namespace, by a file that stands for it. Minimum kernel 5.14.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    fn netns_cookie(&self, netns: &Path) -> Step<u64>;
 
     /// Creates a map as `def` says, with `capacity` elements; `inner` is the shape of a map-in-map's elements.
     ///
@@ -282,6 +287,8 @@ pub trait Store {
     /// Only where a test makes it fail.
     fn exchange(&self, words: &Self::Words, word: Word, old: u64, new: u64) -> Step<bool>;
 
+    /// Names the build of the programs that [`Store::load_programs`] loads.
+    fn programs_version(&self) -> String;
     /// Loads all programs; each `(name, pin)` in `maps` stands for the map of that name.
     ///
     /// # Errors

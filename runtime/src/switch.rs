@@ -38,6 +38,7 @@ impl<S: Store> Runtime<S> {
         // In this order: killed between, it is live, and what is to be brought back is forgotten.
         control.set(session.store, Word::Paused, words.generation)?;
         change(&session, &control, words.generation, 0)?;
+        session.mark_paused(true)?;
         Ok(Switched { generation: words.generation, changed: true })
     }
 
@@ -53,6 +54,7 @@ impl<S: Store> Runtime<S> {
         }
         change(&session, &control, 0, words.paused)?;
         control.set(session.store, Word::Paused, 0)?;
+        session.mark_paused(false)?;
         Ok(Switched { generation: words.paused, changed: true })
     }
 

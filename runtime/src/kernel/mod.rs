@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Child, Command};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use aya::EbpfLoader;
 use aya::programs::Program as AyaProgram;
@@ -17,6 +17,9 @@ use mesh_bpf::abi::Control;
 use mesh_bpf::map::{MAPS, MapDef, MapKind};
 use mesh_bpf::program::{Hook, OBJECT, PROGRAMS, ProgramDef};
 use rustix::fs::{FlockOperation, flock};
+use rustix::net::{AddressFamily, SocketType};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use rustix::time::{ClockId, clock_gettime};
 
 use crate::store::{Fault, LinkInfo, Locked, MapInfo, Process, ProgramInfo, Step, Store, Word};
 
@@ -28,7 +31,6 @@ const BATCH: u32 = 4096;
 /// The kernel that we run on.
 #[derive(Debug)]
 pub struct Kernel {
-    start: Instant,
     cpus: usize,
 }
 
@@ -49,7 +51,7 @@ impl Kernel {
     /// The kernel that we run on.
     #[must_use]
     pub fn new() -> Self {
-        Self { start: Instant::now(), cpus: possible_cpus() }
+        Self { cpus: possible_cpus() }
     }
 
     /// Starts a command in a cgroup of the version 2 hierarchy.
@@ -220,6 +222,16 @@ fn lock(folder: &Path) -> io::Result<Locked<File>> {
     Ok(if here == Some((held.dev(), held.ino())) { Locked::Held(file) } else { Locked::Gone })
 }
 
+/// A thread of its own enters the namespace, so that ours stays where it is.
+fn netns_cookie(netns: File) -> io::Result<u64> {
+    let inside = std::thread::spawn(move || {
+        move_into_link_name_space(netns.as_fd(), Some(LinkNameSpaceType::Network))?;
+        let socket = rustix::net::socket(AddressFamily::UNIX, SocketType::DGRAM, None)?;
+        sys::netns_cookie(socket.as_fd())
+    });
+    inside.join().unwrap_or_else(|_| Err(io::Error::other("the thread ended")))
+}
+
 fn sync_parent(path: &Path) -> io::Result<()> {
     path.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all())
 }
@@ -284,7 +296,9 @@ impl Store for Kernel {
     }
 
     fn clock(&self) -> u64 {
-        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
+        // Goes on while the machine sleeps, and is the same for every process of a boot.
+        let now = clock_gettime(ClockId::Boottime);
+        (now.tv_sec.unsigned_abs() * 1000) + now.tv_nsec.unsigned_abs() / 1_000_000
     }
 
     fn sleep(&self, milliseconds: u64) {
@@ -371,6 +385,11 @@ impl Store for Kernel {
         Ok(text.is_some_and(|text| text.lines().any(|line| line == "populated 1")))
     }
 
+    fn netns_cookie(&self, netns: &Path) -> Step<u64> {
+        let file = at("opening", netns, File::open(netns))?;
+        at("entering", netns, netns_cookie(file))
+    }
+
     fn create_map(&self, def: &MapDef, capacity: u32, inner: Option<&KernelMap>) -> Step<KernelMap> {
         on("creating the map", def.name, create(def, capacity, inner))
     }
@@ -440,6 +459,10 @@ impl Store for Kernel {
 
     fn exchange(&self, words: &sys::Words, word: Word, old: u64, new: u64) -> Step<bool> {
         Ok(words.exchange(word, old, new))
+    }
+
+    fn programs_version(&self) -> String {
+        blake3::hash(OBJECT).to_hex().to_string()
     }
 
     fn load_programs(&self, maps: &Path) -> Step<Vec<(&'static ProgramDef, OwnedFd)>> {

@@ -9,9 +9,9 @@ use mesh_bpf::image::{
 };
 use mesh_bpf::pack::pack;
 use mesh_bpf::prefix::Prefix;
-use mesh_bpf::selector::Selector;
+use mesh_bpf::selector::{Condition, Selector, Subject};
 use mesh_bpf::tables::Tables;
-use mesh_runtime::{Apply, Instance, Options, Owner, Runtime, find_hierarchy};
+use mesh_runtime::{Apply, Instance, Options, Runtime, find_hierarchy};
 use mesh_testbed::{Client, Dialled, Errno, Ground, Place};
 
 /// One workload whose members' connections to some ports are decided, and all others go straight.
@@ -20,6 +20,7 @@ pub struct Policy {
     ports: Vec<(u16, Verdict)>,
     cgroups: Vec<String>,
     exempt_cgroups: Vec<String>,
+    conditions: Vec<Condition>,
     prefixes: u32,
 }
 
@@ -40,6 +41,12 @@ impl Policy {
 
     pub fn cgroup(mut self, path: impl Into<String>) -> Self {
         self.cgroups.push(path.into());
+        self
+    }
+
+    pub fn label(mut self, key: &str, value: &str) -> Self {
+        let subject = Subject::Label(key.into());
+        self.conditions.push(Condition { subject, values: vec![value.into()], negated: false });
         self
     }
 
@@ -91,7 +98,11 @@ impl Policy {
         let mut profile =
             Profile { name: "shop/cart".into(), sides: [outbound, quiet()], ..Profile::default() };
         profile.exempt.cgroups = self.exempt_cgroups.iter().map(|path| (path.clone(), exempt)).collect();
-        let selector = Selector { cgroups: self.cgroups.clone(), ..Selector::default() };
+        let selector = Selector {
+            cgroups: self.cgroups.clone(),
+            conditions: self.conditions.clone(),
+            ..Selector::default()
+        };
         MapImage {
             meshes: vec!["shop".into()],
             sources,
@@ -109,14 +120,7 @@ impl Policy {
 
 /// What `apply` is asked for at the command line.
 pub fn request(tables: &Tables) -> Apply<'_> {
-    Apply {
-        tables,
-        owner: Owner::Cli,
-        override_owner: false,
-        expected: None,
-        repair: false,
-        origin: "a test",
-    }
+    Apply { origin: "a test", ..Apply::of(tables) }
 }
 
 /// An instance on ground of a test's own.

@@ -1,11 +1,9 @@
 //! The runtime on the real kernel: what it promises, seen from sockets and from the kernel's lists.
 
-mod common;
-
 use std::net::{SocketAddr, TcpListener};
 use std::process::Command;
 
-use common::{Policy, dial, request, runtime};
+use crate::common::{Policy, dial, request, runtime};
 use mesh_runtime::{Error, State, items};
 use mesh_testbed::census::Census;
 use mesh_testbed::{Errno, Ground, Place, Server, ServerTask, kernel_is_usable};

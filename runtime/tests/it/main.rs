@@ -1,0 +1,15 @@
+//! What the runtime promises, on a machine in memory and on the real kernel.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test ends where something is not as expected"
+)]
+
+mod common;
+
+mod kernel;
+mod pods;
+mod recovery;
+mod steps;

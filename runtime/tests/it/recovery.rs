@@ -1,0 +1,232 @@
+//! Files that are lost, records that lie, programs of another build, kept generations.
+
+use mesh_bpf::map::Table;
+use mesh_runtime::memory::Memory;
+use mesh_runtime::store::Store;
+use mesh_runtime::{Apply, Class, Error, Expiry, Instance, Options, Owner, Runtime, State};
+
+use crate::common::{Policy, request};
+use crate::steps::machine;
+
+fn runtime(memory: &Memory, instance: &Instance) -> Runtime<Memory> {
+    let options = Options { lock_timeout: 50, command: "apply x.mesh".into() };
+    Runtime::on(memory.clone(), instance.clone(), options).unwrap()
+}
+
+fn policies() -> [mesh_bpf::tables::Tables; 2] {
+    let policy = || Policy::new().cgroup("/ground/one");
+    [policy().redirect(80, 15001).tables(), policy().redirect(81, 15001).tables()]
+}
+
+#[test]
+fn unchanged_tables_are_taken_over() {
+    let (memory, instance) = machine();
+    let runtime = runtime(&memory, &instance);
+    let policy = Policy::new().prefixes(100).redirect(80, 15001);
+    runtime.apply(request(&policy.tables())).unwrap();
+    let other = runtime.apply(request(&policy.clone().exempt("/ground/two").tables())).unwrap();
+    let written: Vec<&str> = other.written.iter().map(|(name, _)| *name).collect();
+    assert!(!written.contains(&Table::Trees.word()), "{written:?}");
+    assert!(written.contains(&Table::Manifest.word()) && written.contains(&Table::Names.word()));
+}
+
+#[test]
+fn a_lost_state_folder_is_made_again_from_the_kernel() {
+    let (memory, instance) = machine();
+    let runtime = runtime(&memory, &instance);
+    let [first, second] = policies();
+    let digest = runtime.apply(request(&first)).unwrap().digest;
+    for file in [instance.current(), instance.artifacts().join(&digest), instance.history().join("1")] {
+        memory.remove(&file).unwrap();
+    }
+    runtime.apply(request(&first)).unwrap();
+    let (record, tables, _) = runtime.kept(1).unwrap();
+    assert_eq!((record.digest, tables), (digest, first.clone()));
+    runtime.apply(request(&second)).unwrap();
+    assert_eq!(runtime.rollback(None, Owner::Cli, false).unwrap().generation, 3);
+    assert_eq!(runtime.live().unwrap().unwrap().tables, first);
+}
+
+#[test]
+fn a_record_that_lies_is_put_right() {
+    let (memory, instance) = machine();
+    let runtime = runtime(&memory, &instance);
+    let [first, _] = policies();
+    runtime.apply(request(&first)).unwrap();
+    let good = memory.read(&instance.current()).unwrap().unwrap();
+    for content in [
+        b"{".to_vec(),
+        Vec::new(),
+        String::from_utf8(good.clone()).unwrap().replace("\"generation\": 1", "\"generation\": 9").into(),
+    ] {
+        memory.write(&instance.current(), &content, true).unwrap();
+        runtime.apply(request(&first)).unwrap();
+        assert_eq!(runtime.status().unwrap().record.unwrap().generation, 1);
+    }
+}
+
+#[test]
+fn every_flipped_byte_of_an_artifact_is_refused() {
+    let (memory, instance) = machine();
+    let runtime = runtime(&memory, &instance);
+    let [first, _] = policies();
+    let digest = runtime.apply(request(&first)).unwrap().digest;
+    let file = instance.artifacts().join(digest);
+    let good = memory.read(&file).unwrap().unwrap();
+    for at in 0..good.len() {
+        let mut bad = good.clone();
+        bad[at] ^= 1;
+        memory.write(&file, &bad, true).unwrap();
+        let error = runtime.kept(1).unwrap_err();
+        assert!(matches!(error, Error::DamagedFile { .. }) && error.class() == Class::Node, "{at}");
+    }
+    memory.write(&file, &good[..good.len() - 1], true).unwrap();
+    assert!(runtime.kept(1).is_err());
+}
+
+#[test]
+fn after_a_boot_the_policy_is_restored() {
+    let (memory, mut place) = machine();
+    let [first, second] = policies();
+    {
+        let runtime = runtime(&memory, &place);
+        assert_eq!(runtime.restore().unwrap(), None);
+        runtime.apply(request(&first)).unwrap();
+        runtime.apply(request(&second)).unwrap();
+        runtime.pause().unwrap();
+    }
+    memory.reboot(&[&place.bpffs]);
+    place.boot_id = "boot-2".into();
+    let runtime = runtime(&memory, &place);
+    assert_eq!(runtime.head().unwrap().state, State::None);
+    let restored = runtime.restore().unwrap().unwrap();
+    assert!(restored.paused && restored.generation == 3);
+    assert_eq!(runtime.resume().unwrap().generation, 3);
+    assert_eq!(runtime.live().unwrap().unwrap().tables, second);
+    assert!(!runtime.restore().unwrap().unwrap().changed);
+}
+
+#[test]
+fn what_nobody_confirms_is_taken_back() {
+    let (memory, instance) = machine();
+    let runtime = runtime(&memory, &instance);
+    let [first, second] = policies();
+    let waiting = |tables| Apply { confirm_within: Some(1000), ..request(tables) };
+    assert!(matches!(runtime.confirm(), Err(Error::NothingWaits)));
+    runtime.apply(waiting(&first)).unwrap();
+    assert_eq!(runtime.confirm().unwrap(), 1);
+    assert_eq!(runtime.expire().unwrap(), Expiry::Settled);
+    runtime.apply(waiting(&second)).unwrap();
+    assert_eq!(runtime.expire().unwrap(), Expiry::Waits(1000));
+    memory.sleep(999);
+    assert_eq!(runtime.expire().unwrap(), Expiry::Waits(1));
+    memory.sleep(1);
+    assert_eq!(runtime.expire().unwrap(), Expiry::TakenBack(3));
+    assert_eq!(runtime.live().unwrap().unwrap().tables, first);
+    assert_eq!(runtime.expire().unwrap(), Expiry::Settled);
+    runtime.detach_all(true).unwrap();
+    runtime.apply(waiting(&first)).unwrap();
+    memory.sleep(1000);
+    assert_eq!(runtime.expire().unwrap(), Expiry::TakenBack(0));
+    assert_eq!(runtime.head().unwrap().state, State::None);
+}
+
+#[test]
+fn an_unconfirmed_policy_does_not_survive_a_boot() {
+    let (memory, mut place) = machine();
+    let [first, second] = policies();
+    {
+        let runtime = runtime(&memory, &place);
+        runtime.apply(request(&first)).unwrap();
+        runtime.apply(Apply { confirm_within: Some(60_000), ..request(&second) }).unwrap();
+    }
+    memory.reboot(&[&place.bpffs]);
+    place.boot_id = "boot-2".into();
+    let runtime = runtime(&memory, &place);
+    runtime.restore().unwrap().unwrap();
+    assert_eq!(runtime.live().unwrap().unwrap().tables, first);
+}
+
+#[test]
+fn programs_of_another_build_are_replaced_in_their_links() {
+    let (memory, instance) = machine();
+    let runtime = runtime(&memory, &instance);
+    let [first, second] = policies();
+    runtime.apply(request(&first)).unwrap();
+    assert_eq!(runtime.apply(request(&first)).unwrap().upgraded, 0);
+    let programs = mesh_bpf::program::PROGRAMS.len();
+    memory.upgrade();
+    assert_eq!(runtime.apply(request(&first)).unwrap().upgraded, programs);
+    assert_eq!(runtime.apply(request(&first)).unwrap().upgraded, 0);
+    memory.upgrade();
+    assert_eq!(runtime.apply(request(&second)).unwrap().upgraded, programs);
+}
+
+#[test]
+fn a_lost_link_is_drift_and_is_repaired() {
+    let (memory, instance) = machine();
+    let runtime = runtime(&memory, &instance);
+    let [first, _] = policies();
+    runtime.apply(request(&first)).unwrap();
+    memory.remove(&instance.links().join("mesh_connect4")).unwrap();
+    assert_eq!(runtime.status().unwrap().drift, ["the program `mesh_connect4` is not attached"]);
+    assert_eq!(runtime.apply(request(&first)).unwrap().warnings.len(), 1);
+    let repaired = runtime.apply(Apply { repair: true, ..request(&first) }).unwrap();
+    assert!(repaired.changed && repaired.warnings.is_empty());
+    assert_eq!(runtime.status().unwrap().drift, Vec::<String>::new());
+}
+
+#[test]
+fn another_writer_is_named() {
+    let (memory, instance) = machine();
+    let runtime = runtime(&memory, &instance);
+    let [first, second] = policies();
+    runtime.apply(request(&first)).unwrap();
+    let held = memory.lock(&instance.pins()).unwrap();
+    memory.sleep(3000);
+    let error = runtime.apply(request(&second)).unwrap_err();
+    assert_eq!(error.class(), Class::Busy);
+    assert_eq!(
+        error.to_string(),
+        "another command holds the instance's lock: `apply x.mesh`, process 1, for 3 s"
+    );
+    drop(held);
+    runtime.apply(request(&second)).unwrap();
+}
+
+#[test]
+fn two_meshes_do_not_decide_for_the_same_processes() {
+    let (memory, instance) = machine();
+    let [first, _] = policies();
+    runtime(&memory, &instance).apply(request(&first)).unwrap();
+    let second = Instance { name: "second".into(), state: "/var/second".into(), ..instance };
+    let error = runtime(&memory, &second).apply(request(&first)).unwrap_err();
+    assert!(matches!(error, Error::AnotherMesh { .. }), "{error}");
+    assert_eq!(runtime(&memory, &second).head().unwrap().state, State::None);
+}
+
+#[test]
+fn an_agents_policy_is_not_overridden_by_accident() {
+    let (memory, instance) = machine();
+    let runtime = runtime(&memory, &instance);
+    let [first, second] = policies();
+    runtime.apply(Apply { owner: Owner::Agent, ..request(&first) }).unwrap();
+    assert!(matches!(runtime.apply(request(&second)), Err(Error::Owned(Owner::Agent))));
+    let applied = runtime.apply(Apply { override_owner: true, ..request(&second) }).unwrap();
+    assert!(applied.changed);
+    assert_eq!(runtime.head().unwrap().owner, Owner::Cli);
+}
+
+#[test]
+fn history_is_bounded_and_so_are_artifacts() {
+    let (memory, instance) = machine();
+    let runtime = runtime(&memory, &instance);
+    for port in 100..130 {
+        runtime.apply(request(&Policy::new().deny(port).tables())).unwrap();
+    }
+    let history = runtime.history().unwrap();
+    assert_eq!(history.len(), 20);
+    assert!(history.iter().all(|kept| kept.is_kept) && history.last().unwrap().is_live);
+    assert_eq!(memory.list(&instance.artifacts()).unwrap().unwrap().len(), 20);
+    assert!(matches!(runtime.rollback(Some(1), Owner::Cli, false), Err(Error::NotKept(1))));
+}

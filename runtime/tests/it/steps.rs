@@ -1,0 +1,319 @@
+//! Every command, killed and failed at every one of its steps: what decides afterwards is what decided before
+//! or what was asked for, entire, and the next command recovers.
+
+use std::path::{Path, PathBuf};
+
+use mesh_bpf::program::{PROGRAMS, Role};
+use mesh_bpf::tables::Tables;
+use mesh_runtime::faults::{Faulty, Strike};
+use mesh_runtime::memory::Memory;
+use mesh_runtime::store::Store;
+use mesh_runtime::{Instance, Joined, Kernel, Options, Owner, Pod, Result, Runtime, State, Which};
+use mesh_testbed::census::Census;
+use mesh_testbed::{Ground, Place, kernel_is_usable};
+
+use crate::common::{Policy, instance, request};
+
+/// A command under attack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Act {
+    First,
+    Another,
+    Same,
+    Repair,
+    WhilePaused,
+    Waiting,
+    Pause,
+    Resume,
+    DetachAll,
+    Purge,
+    Rollback,
+    Restore,
+    Join,
+    Leave,
+    Attach,
+    Detach,
+}
+
+impl Act {
+    const ALL: [Self; 16] = [
+        Self::First,
+        Self::Another,
+        Self::Same,
+        Self::Repair,
+        Self::WhilePaused,
+        Self::Waiting,
+        Self::Pause,
+        Self::Resume,
+        Self::DetachAll,
+        Self::Purge,
+        Self::Rollback,
+        Self::Restore,
+        Self::Join,
+        Self::Leave,
+        Self::Attach,
+        Self::Detach,
+    ];
+}
+
+/// A place to be attacked: the instance on it is made anew for each strike.
+struct Bed<'a> {
+    instance: &'a Instance,
+    old: Tables,
+    new: Tables,
+}
+
+impl<'a> Bed<'a> {
+    /// `cgroups` are the paths of two cgroups that are there; the second only joins before [`Act::Same`].
+    fn new(instance: &'a Instance, cgroups: [&str; 2]) -> Self {
+        let old = Policy::new().redirect(80, 15001).cgroup(cgroups[0]).exempt(cgroups[1]);
+        let new = Policy::new().deny(80).cgroup(cgroups[1]).exempt(cgroups[0]).prefixes(40);
+        Self { instance, old: old.tables(), new: new.tables() }
+    }
+
+    fn runtime<S: Store>(&self, store: S) -> Runtime<S> {
+        let options = Options { lock_timeout: 0, command: "test".into() };
+        Runtime::on(store, self.instance.clone(), options).unwrap()
+    }
+
+    fn pod(&self) -> Pod {
+        Pod {
+            netns: self.instance.state.parent().unwrap().join("netns"),
+            name: "pod".into(),
+            addresses: vec!["10.0.0.1".parse().unwrap()],
+            ..Pod::default()
+        }
+    }
+
+    /// What there is before the command comes.
+    fn prepare<S: Store>(&self, act: Act, runtime: &Runtime<S>) -> Option<Joined> {
+        if act == Act::First {
+            return None;
+        }
+        runtime.apply(request(&self.old)).unwrap();
+        match act {
+            Act::Resume | Act::WhilePaused => drop(runtime.pause().unwrap()),
+            Act::Rollback => drop(runtime.apply(request(&self.new)).unwrap()),
+            Act::Detach => drop(runtime.attach(&self.pod()).unwrap()),
+            Act::Restore => drop(runtime.detach_all(false).unwrap()),
+            Act::Leave => return Some(runtime.join("shop/cart").unwrap()),
+            _ => {}
+        }
+        None
+    }
+
+    fn act<S: Store>(&self, act: Act, runtime: &Runtime<S>, joined: Option<&Joined>) -> Result<()> {
+        match act {
+            Act::First => drop(runtime.apply(request(&self.old))?),
+            Act::Another | Act::WhilePaused => drop(runtime.apply(request(&self.new))?),
+            Act::Same => drop(runtime.apply(request(&self.old))?),
+            Act::Repair => {
+                drop(runtime.apply(mesh_runtime::Apply { repair: true, ..request(&self.old) })?);
+            }
+            Act::Waiting => drop(
+                runtime.apply(mesh_runtime::Apply { confirm_within: Some(60_000), ..request(&self.new) })?,
+            ),
+            Act::Pause => drop(runtime.pause()?),
+            Act::Resume => drop(runtime.resume()?),
+            Act::DetachAll => drop(runtime.detach_all(false)?),
+            Act::Purge => drop(runtime.detach_all(true)?),
+            Act::Rollback => drop(runtime.rollback(Some(1), Owner::Cli, false)?),
+            Act::Restore => drop(runtime.restore()?),
+            Act::Join => drop(runtime.join("shop/cart")?),
+            Act::Leave => runtime.leave(joined.unwrap())?,
+            Act::Attach => drop(runtime.attach(&self.pod())?),
+            Act::Detach => drop(runtime.detach(&Which::Netns(self.pod().netns))?),
+        }
+        Ok(())
+    }
+
+    /// What decides, and by which policy.
+    fn view<S: Store>(&self, runtime: &Runtime<S>) -> (State, String) {
+        let head = runtime.head().unwrap();
+        if head.state == State::Active || head.state == State::Paused {
+            let live = runtime.live().unwrap().unwrap();
+            assert!(live.tables == self.old || live.tables == self.new);
+            assert_eq!(mesh_runtime::hex(&live.tables.digest()), head.digest);
+        }
+        match head.state {
+            // Nothing decides, and pins are swept by whoever comes next.
+            State::Unfinished => (State::None, head.digest),
+            state => (state, head.digest),
+        }
+    }
+
+    /// The members' workloads, after making sure that all is as the live policy says.
+    fn members<S: Store>(&self, runtime: &Runtime<S>) -> Vec<Option<String>> {
+        let status = runtime.status().unwrap();
+        assert_eq!(status.drift, Vec::<String>::new());
+        status.members.into_iter().map(|member| member.workload).collect()
+    }
+}
+
+/// Takes the command through without a fault and returns what it leads to: the view and the members before
+/// and after, and how many steps it has.
+struct Calm {
+    before: (State, String),
+    after: (State, String),
+    members: Vec<Option<String>>,
+    steps: usize,
+}
+
+fn calm<S: Store>(bed: &Bed<'_>, act: Act, store: impl Fn() -> S) -> Calm {
+    let runtime = bed.runtime(store());
+    let joined = bed.prepare(act, &runtime);
+    let before = bed.view(&runtime);
+    let counted = bed.runtime(Faulty::new(store(), Strike::Never));
+    bed.act(act, &counted, joined.as_ref()).unwrap();
+    let steps = counted.store().steps().len();
+    let calm = Calm { before, after: bed.view(&runtime), members: bed.members(&runtime), steps };
+    runtime.detach_all(true).unwrap();
+    calm
+}
+
+/// The command, struck; and then what is left must be one of the two, and the next command must come through.
+fn strike<S: Store>(
+    bed: &Bed<'_>,
+    act: Act,
+    calm: &Calm,
+    strike: Strike,
+    store: impl Fn() -> S,
+    attack: impl FnOnce(&dyn Fn(Faulty<S>) -> Result<()>, Strike) -> Result<(), String>,
+    settle: impl FnOnce(),
+) {
+    let runtime = bed.runtime(store());
+    let joined = bed.prepare(act, &runtime);
+    let body = |faulty: Faulty<S>| bed.act(act, &bed.runtime(faulty), joined.as_ref());
+    let result = attack(&body, strike);
+    settle();
+    let view = bed.view(&runtime);
+    assert!(view == calm.before || view == calm.after, "{act:?} {strike:?}: {view:?} after {result:?}");
+    if result.is_ok() {
+        assert_eq!(view, calm.after, "{act:?} {strike:?} said that it was done");
+    }
+    bed.act(act, &runtime, joined.as_ref()).unwrap_or_else(|error| panic!("{act:?} {strike:?}: {error}"));
+    assert_eq!(bed.view(&runtime), calm.after, "{act:?} {strike:?}, then again");
+    assert_eq!(bed.members(&runtime), calm.members, "{act:?} {strike:?}, then again");
+    runtime.detach_all(true).unwrap();
+    assert!(runtime.store().inode(&bed.instance.state).unwrap().is_none(), "{act:?} {strike:?}");
+    assert!(runtime.store().inode(&bed.instance.pins()).unwrap().is_none(), "{act:?} {strike:?}");
+}
+
+/// A machine in memory with an instance's places.
+pub fn machine() -> (Memory, Instance) {
+    let instance = Instance {
+        name: "test".into(),
+        bpffs: "/bpf".into(),
+        cgroup: "/cgroup/ground".into(),
+        hierarchy: "/cgroup".into(),
+        state: "/var/state".into(),
+        boot_id: "boot-1".into(),
+    };
+    let memory = Memory::new(&[Path::new("/bpf"), Path::new("/var"), Path::new("/cgroup")]);
+    memory.make_cgroup(&instance.cgroup);
+    for name in ["one", "two"] {
+        memory.make_cgroup(&instance.cgroup.join(name));
+    }
+    memory.write(Path::new("/var/netns"), b"", false).unwrap();
+    (memory, instance)
+}
+
+/// Answering programs are attached whenever deciding ones are.
+fn hooks_are_ordered(memory: &Memory) -> bool {
+    let answering = PROGRAMS.iter().filter(|def| def.role == Role::Answers).count();
+    memory.hooks(Role::Decides).is_empty() || memory.hooks(Role::Answers).len() == answering
+}
+
+fn in_memory(act: Act, strikes: impl Fn(usize) -> Vec<Strike>) {
+    let (_, place) = machine();
+    let bed = Bed::new(&place, ["/ground/one", "/ground/two"]);
+    let calm = {
+        let (memory, _) = machine();
+        calm(&bed, act, || memory.clone())
+    };
+    assert!(calm.steps > 0, "{act:?}");
+    for step in 0..calm.steps {
+        for blow in strikes(step) {
+            let (memory, _) = machine();
+            let attack = |body: &dyn Fn(Faulty<Memory>) -> Result<()>, blow| {
+                body(Faulty::new(memory.clone(), blow)).map_err(|error| error.to_string())
+            };
+            strike(
+                &bed,
+                act,
+                &calm,
+                blow,
+                || memory.clone(),
+                attack,
+                || {
+                    memory.next_process();
+                    assert!(hooks_are_ordered(&memory), "{act:?} {blow:?}");
+                },
+            );
+            assert_eq!(memory.objects(), Vec::<String>::new(), "{act:?} {blow:?}");
+        }
+    }
+}
+
+#[test]
+fn killed_at_any_step_in_memory() {
+    for act in Act::ALL {
+        in_memory(act, |step| vec![Strike::Kill(step)]);
+    }
+}
+
+#[test]
+fn failed_at_any_step_in_memory() {
+    for act in Act::ALL {
+        in_memory(act, |step| {
+            [libc::ENOMEM, libc::EPERM, libc::ENOSPC].map(|errno| Strike::Fail(step, errno)).into()
+        });
+    }
+}
+
+/// The same on the real kernel: each strike in a process of its own, which ends. Since every step was struck
+/// in memory, one in `stride` is enough here, unless `MESHC_TEST_LONG=1`.
+fn on_the_kernel(stride: usize, strikes: impl Fn(usize) -> Strike) {
+    let every = std::env::var_os("MESHC_TEST_LONG").is_some_and(|value| value == "1");
+    if !kernel_is_usable() {
+        return;
+    }
+    let ground = Ground::alone().unwrap();
+    let place = instance(&ground);
+    let cgroups = ["one", "two"].map(|name| ground.cgroup().child(name).unwrap());
+    let paths = cgroups.each_ref().map(|cgroup| cgroup.within().unwrap());
+    let bed = Bed::new(&place, [&paths[0], &paths[1]]);
+    std::os::unix::fs::symlink("/proc/self/ns/net", bed.pod().netns).unwrap();
+    let before = Census::take().unwrap();
+    for act in Act::ALL {
+        let calm = calm(&bed, act, Kernel::new);
+        for step in (0..calm.steps).step_by(if every { 1 } else { stride }) {
+            let attack = |body: &dyn Fn(Faulty<Kernel>) -> Result<()>, blow| {
+                let body = || body(Faulty::new(Kernel::new(), blow)).map_err(|error| error.to_string());
+                Place::here().run(body).unwrap()
+            };
+            strike(&bed, act, &calm, strikes(step), Kernel::new, attack, || {});
+        }
+    }
+    assert_eq!(before.left().unwrap(), []);
+    assert_eq!(folders(ground.cgroup().path()), ["one", "two"]);
+}
+
+#[test]
+fn killed_at_any_step_on_the_kernel() {
+    on_the_kernel(7, Strike::Kill);
+}
+
+#[test]
+fn failed_at_any_step_on_the_kernel() {
+    on_the_kernel(11, |step| Strike::Fail(step, libc::ENOMEM));
+}
+
+fn folders(path: &Path) -> Vec<String> {
+    let entries = path.read_dir().unwrap().map(|entry| entry.unwrap().path());
+    let folders = entries.filter(|path| path.is_dir());
+    let name = |path: PathBuf| path.file_name().unwrap().to_str().unwrap().to_owned();
+    let mut names: Vec<String> = folders.map(name).collect();
+    names.sort();
+    names
+}
