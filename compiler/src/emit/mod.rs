@@ -13,7 +13,7 @@ mod summary;
 mod toml;
 
 pub use entries::{Entry, Key, Map, Value, for_each_entry};
-pub use names::{TableName, selector_lines};
+pub use names::{TableName, selector_lines, table_name};
 
 use mesh_bpf::image::{MapImage, Source, SourceKind};
 use mesh_bpf::prefix::Prefix;

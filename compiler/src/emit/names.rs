@@ -75,6 +75,12 @@ impl TableNames {
     }
 }
 
+/// The name of a port table that this direction of a profile uses.
+#[must_use]
+pub fn table_name(side: &Side, id: PortTableId) -> Option<TableName> {
+    TableNames::of(side).get(id).copied()
+}
+
 /// A selector as a policy writes it, a line each.
 #[must_use]
 pub fn selector_lines(selector: &Selector) -> Vec<String> {

@@ -1,0 +1,93 @@
+//! One look-up in a map image: the decision, and the entries that make it.
+
+use mesh_bpf::flow::{Direction, Flow, Identity, Verdict};
+use mesh_bpf::image::{IdRange, MapImage, Node, Profile, ProfileId, SourceId, parents};
+use mesh_bpf::prefix::Prefix;
+use mesh_bpf::selector::cgroup_covers;
+
+use super::EntryText;
+use crate::emit::{self, Key, Map};
+
+/// What the maps say about a flow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// What happens.
+    pub verdict: Verdict,
+    /// What decided, without its address.
+    pub source: SourceId,
+    /// Its address.
+    pub item: Prefix,
+    /// What was looked up, in order.
+    pub entries: Vec<EntryText>,
+}
+
+/// Decides a flow as the programs do: identity, then longest prefix, then port. `None` where the image is
+/// not whole.
+#[must_use]
+pub fn look_up(image: &MapImage, profile: ProfileId, flow: &Flow, identity: &Identity) -> Option<Found> {
+    let profile = image.profile(profile)?;
+    if flow.direction == Direction::Outbound
+        && let Some((key, source)) = exempt(profile, identity)
+    {
+        let key = format!("{} {key}", profile.name);
+        let entry = EntryText { map: Map::Exempt.name().to_owned(), key, value: "excluded".to_owned() };
+        let verdict = Verdict::Excluded;
+        return Some(Found { verdict, source, item: Prefix::Any, entries: vec![entry] });
+    }
+    let side = profile.side(flow.direction);
+    let (map, tree) = if flow.own { (Map::OwnAddresses, &side.own) } else { (Map::Addresses, &side.tree) };
+    let at = deciding(tree, flow)?;
+    let node = tree.get(at)?;
+    let (range, decision) = image.port_table(node.table(flow.protocol))?.lookup(flow.port)?;
+    let place = format!("{} {}", profile.name, flow.direction);
+    let table = emit::table_name(side, node.table(flow.protocol))?;
+    let entries = vec![
+        EntryText {
+            map: map.name().to_owned(),
+            key: format!("{place} {}", node.prefix),
+            value: table.to_string(),
+        },
+        EntryText {
+            map: Map::Ports.name().to_owned(),
+            key: format!("{place} {}", Key::Ports(table, range)),
+            value: decision.verdict.to_string(),
+        },
+    ];
+    let item = above(tree, at, decision.up)?;
+    Some(Found { verdict: decision.verdict, source: decision.source, item, entries })
+}
+
+/// The node with the longest prefix that holds the flow's address: the last one, since a prefix comes
+/// before all that it covers.
+fn deciding(tree: &[Node], flow: &Flow) -> Option<usize> {
+    tree.iter().rposition(|node| node.prefix.contains(flow.address))
+}
+
+fn above(tree: &[Node], node: usize, up: u8) -> Option<Prefix> {
+    let mut at = node;
+    if up > 0 {
+        let parents = parents(tree);
+        for _ in 0..up {
+            at = (*parents.get(at)?)? as usize;
+        }
+    }
+    tree.get(at).map(|node| node.prefix)
+}
+
+/// The exemption that covers an identity: uid, gid, then the deepest cgroup.
+fn exempt(profile: &Profile, identity: &Identity) -> Option<(String, SourceId)> {
+    let by_id = |kind: &str, ranges: &[(IdRange, SourceId)], id: Option<u32>| {
+        let id = id?;
+        let (range, source) = ranges.iter().find(|(range, _)| range.first <= id && id <= range.last)?;
+        Some((format!("{kind} {range}"), *source))
+    };
+    let exempt = &profile.exempt;
+    let by_cgroup = || {
+        let cgroup = identity.cgroup.as_deref()?;
+        let covering = exempt.cgroups.iter().filter(|(path, _)| cgroup_covers(path, cgroup));
+        covering.max_by_key(|(path, _)| path.len()).map(|(path, source)| (format!("cgroup {path}"), *source))
+    };
+    by_id("uid", &exempt.uids, identity.uid)
+        .or_else(|| by_id("gid", &exempt.gids, identity.gid))
+        .or_else(by_cgroup)
+}

@@ -1,0 +1,244 @@
+//! Why a flow is decided as it is: the rule, what it beat, and the entries of the maps that decide.
+//!
+//! Data only; how it looks is decided elsewhere. With a program at hand the evaluator gives the reasons
+//! and the map image the entries. Without one ([`explain_image`]), as for what a kernel holds, the image
+//! gives both, as far as it knows them: it keeps no rule that decides nothing.
+
+mod image;
+
+pub use image::{Found, look_up};
+
+use mesh_bpf::flow::{Direction, Flow, Identity, Protocol, Verdict};
+use mesh_bpf::image::{MapImage, ProfileId, Source, SourceKind};
+use mesh_bpf::prefix::Prefix;
+
+use crate::eval::{self, Decider, Item};
+use crate::hir::{Program, RuleId, WorkloadId};
+use crate::item;
+use crate::question::{Members, Question, workload_at};
+use crate::source::Span;
+
+/// A decision with its reasons.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Explanation {
+    /// The flow.
+    pub flow: Flow,
+    /// What happens.
+    pub verdict: Verdict,
+    /// Whether its bytes go past the TCP/IP stack on at least one way between an application and a
+    /// sidecar, or between two sidecars.
+    pub accelerated: bool,
+    /// What decided: of equal items the one with the least text.
+    pub cause: Cause,
+    /// The other items that say the same and that nothing beats.
+    pub also: Vec<Reason>,
+    /// Items that match and do not decide, each with what beat it.
+    pub beaten: Vec<(Reason, Cause)>,
+    /// What was looked up in the maps, in order.
+    pub entries: Vec<EntryText>,
+}
+
+/// What decides a flow.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Cause {
+    /// No rule matches.
+    NoRule,
+    /// The language itself: `loopback`, `own-address` or `sidecar-port`.
+    BuiltIn(String),
+    /// An `exempt` item.
+    Exempt(Reason),
+    /// An item of a rule.
+    Rule(Reason),
+}
+
+/// An item as people read it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Reason {
+    /// `exclude outbound tcp 3306`
+    pub text: String,
+    /// Where it is written: empty at top level, `bookstore`, `bookstore/cart`.
+    pub scope: String,
+    /// The statement, where the source is at hand.
+    pub span: Option<Span>,
+}
+
+/// An entry of a map as people read it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct EntryText {
+    /// The map, as the compiled output names it.
+    pub map: String,
+    /// Profile, direction and what is looked up.
+    pub key: String,
+    /// What is found.
+    pub value: String,
+}
+
+/// Explains every flow that a question stands for.
+#[must_use]
+pub fn explain(
+    program: &Program,
+    image: &MapImage,
+    members: &Members,
+    question: &Question,
+) -> Vec<Explanation> {
+    let flows = question.flows(program, members);
+    flows.iter().map(|flow| explain_flow(program, image, members, question, flow)).collect()
+}
+
+/// Explains one flow of an image: that of a kernel, or of an artifact. `profile` is that of the member.
+/// `None` where the image is not whole.
+#[must_use]
+pub fn explain_image(
+    image: &MapImage,
+    profile: ProfileId,
+    peer: Option<ProfileId>,
+    flow: &Flow,
+    identity: &Identity,
+) -> Option<Explanation> {
+    let found = look_up(image, profile, flow, identity)?;
+    let source = image.source(found.source);
+    let reason = || Reason::of_source(source, found.item, None);
+    let cause = match source.kind {
+        SourceKind::NoRule | SourceKind::Accelerate => Cause::NoRule,
+        SourceKind::BuiltIn => Cause::BuiltIn(source.head.clone()),
+        SourceKind::Exempt => Cause::Exempt(reason()),
+        SourceKind::Rule => Cause::Rule(reason()),
+    };
+    let redirected = found.verdict.port().is_some() && flow.protocol == Protocol::Tcp;
+    let accelerated = redirected
+        && image.profile(profile).is_some_and(|of| {
+            let ports =
+                [Some(&of.acceleration.local), peer.and_then(|peer| of.acceleration.peers.get(&peer))];
+            ports.into_iter().flatten().flatten().any(|(range, _)| range.contains(flow.port))
+        });
+    Some(Explanation {
+        flow: *flow,
+        verdict: found.verdict,
+        accelerated,
+        cause,
+        also: Vec::new(),
+        beaten: Vec::new(),
+        entries: found.entries,
+    })
+}
+
+fn explain_flow(
+    program: &Program,
+    image: &MapImage,
+    members: &Members,
+    question: &Question,
+    flow: &Flow,
+) -> Explanation {
+    let workload = question.workload;
+    let evaluation = eval::evaluate(program, workload, flow, &question.identity);
+    let profile = profile_of(program, image, workload);
+    let found = profile.and_then(|profile| look_up(image, profile, flow, &question.identity));
+    Explanation {
+        flow: *flow,
+        verdict: evaluation.verdict,
+        accelerated: is_accelerated(program, image, members, workload, flow, evaluation.verdict),
+        cause: cause(program, evaluation.decider),
+        also: evaluation.also.iter().filter_map(|&item| reason(program, item)).collect(),
+        beaten: (evaluation.beaten.iter())
+            .filter_map(|&(loser, by)| Some((reason(program, loser)?, cause(program, by))))
+            .collect(),
+        entries: found.map_or_else(Vec::new, |found| found.entries),
+    }
+}
+
+/// The profile of a workload of the program that the image was made of.
+#[must_use]
+pub fn profile_of(program: &Program, image: &MapImage, workload: WorkloadId) -> Option<ProfileId> {
+    let workload = program.workloads.get(workload.index())?;
+    let mesh = program.meshes.get(workload.mesh.index())?;
+    image.workload(&format!("{}/{}", mesh.name, workload.name)).map(|workload| workload.profile)
+}
+
+/// Whether a redirected flow is accelerated between the member and its sidecar, or between its sidecar and
+/// that of the workload at the other end, which must redirect it too.
+fn is_accelerated(
+    program: &Program,
+    image: &MapImage,
+    members: &Members,
+    workload: WorkloadId,
+    flow: &Flow,
+    verdict: Verdict,
+) -> bool {
+    if verdict.port().is_none() || flow.protocol != Protocol::Tcp {
+        return false;
+    }
+    let Some(profile) = profile_of(program, image, workload).and_then(|id| image.profile(id)) else {
+        return false;
+    };
+    let chosen =
+        |ports: &[(mesh_bpf::ports::PortRange, _)]| ports.iter().any(|(range, _)| range.contains(flow.port));
+    if chosen(&profile.acceleration.local) {
+        return true;
+    }
+    let Some(other) = workload_at(program, members, flow.address) else { return false };
+    let between = profile_of(program, image, other).and_then(|other| profile.acceleration.peers.get(&other));
+    between.is_some_and(|ports| chosen(ports)) && redirects_back(program, members, workload, other, flow)
+}
+
+/// Whether the workload at the other end redirects the flow as well.
+fn redirects_back(
+    program: &Program,
+    members: &Members,
+    workload: WorkloadId,
+    other: WorkloadId,
+    flow: &Flow,
+) -> bool {
+    let direction = match flow.direction {
+        Direction::Outbound => Direction::Inbound,
+        Direction::Inbound => Direction::Outbound,
+    };
+    let question = Question {
+        workload: other,
+        direction,
+        peer: crate::hir::Peer::Workload(workload),
+        protocol: flow.protocol,
+        port: flow.port,
+        identity: Identity::default(),
+    };
+    question
+        .flows(program, members)
+        .iter()
+        .all(|flow| eval::evaluate(program, other, flow, &Identity::default()).verdict.port().is_some())
+}
+
+/// What decided, in words.
+#[must_use]
+pub fn cause(program: &Program, decider: Decider) -> Cause {
+    match decider {
+        Decider::NoRule => Cause::NoRule,
+        Decider::BuiltIn(built_in) => Cause::BuiltIn(built_in.word().to_owned()),
+        Decider::Exempt(index) => program.exempts.get(index).map_or(Cause::NoRule, |exempt| {
+            let scope = program.scopes.get(exempt.scope.index()).map_or("", |scope| scope.name.as_str());
+            let source = item::exempt_source(scope, &exempt.who);
+            Cause::Exempt(Reason::of_source(&source, Prefix::Any, Some(exempt.span)))
+        }),
+        Decider::Item(item) => reason(program, item).map_or(Cause::NoRule, Cause::Rule),
+    }
+}
+
+/// An item, in words.
+#[must_use]
+pub fn reason(program: &Program, item: Item) -> Option<Reason> {
+    let rule = rule(program, item.rule)?;
+    let prefix = match item.address {
+        None => Prefix::Any,
+        Some(index) => rule.addresses.get(index as usize)?.prefix,
+    };
+    let source = item::rule_source(program, rule, rule.ports.get(item.port as usize)?);
+    Some(Reason::of_source(&source, prefix, Some(rule.span)))
+}
+
+fn rule(program: &Program, id: RuleId) -> Option<&crate::hir::Rule> {
+    program.rules.get(id.index())
+}
+
+impl Reason {
+    fn of_source(source: &Source, prefix: Prefix, span: Option<Span>) -> Self {
+        Self { text: source.text(prefix), scope: source.scope.clone(), span }
+    }
+}
