@@ -312,18 +312,18 @@ impl<'i> Scanner<'i> {
             || written.ends_with(b"=")
             || (written.ends_with(b"->") && !written.ends_with(b"<->"));
         if open_end {
-            return begins_statement(word);
+            return begins_statement(word) && !self.is_whole_item(word);
         }
         let arrow = self.byte(0) == Some(b'-') && self.byte(1) == Some(b'>');
         !(arrow || word == "to" || word == "from")
     }
 
-    /// Whether the word at `at` can be an item of a bracketed list: a selector's values may be words
-    /// that begin statements elsewhere.
+    /// Whether the word at `at` can only be an item of a list: a selector's values may be words that begin
+    /// statements elsewhere, and no statement is one such word.
     fn is_whole_item(&self, word: &str) -> bool {
         let rest = self.bytes.get(self.at + word.len()..).unwrap_or_default();
         let next = rest.iter().find(|byte| !matches!(byte, b' ' | b'\t'));
-        matches!(next, Some(b',' | b']' | b'\n' | b'\r' | b'#'))
+        matches!(next, None | Some(b',' | b']' | b'\n' | b'\r' | b'#' | b';' | b'}'))
     }
 
     /// The word that begins at `at`; empty where none does.
@@ -472,6 +472,7 @@ mod tests {
     fn a_comma_does_not_swallow_the_next_statement() {
         check("exclude outbound tcp 80,\ndeny outbound", &["exclude outbound tcp 80,", "deny outbound"]);
         check("set a = tcp 80,\n udp 53", &["set a = tcp 80,\n udp 53"]);
+        check("namespace a,\n deny\nany", &["namespace a,\n deny", "any"]);
     }
 
     #[test]

@@ -35,8 +35,10 @@ pub(super) struct Walker<'t, 'e> {
 /// A block that is open.
 struct Open {
     block: Block,
-    /// Its head and brace; only the head where the brace is missing.
+    /// Its head.
     head: Span,
+    /// Its `{`; none where that is missing, which has been said.
+    brace: Option<Span>,
     /// How far its head is indented, in bytes.
     column: u32,
     /// How many braces are open within a block that is skipped.
@@ -124,7 +126,8 @@ impl<'t, 'e> Walker<'t, 'e> {
         let span = statement.span();
         let opens = brace.is_some() || self.indent.is_deeper(self.pieces.get(next), column);
         let block = self.open_block(statement, rule);
-        self.stack.push(Open { block, head: span, column, deeper: 0, allows: covering });
+        let at = brace.map(|at| Span { start: at, end: at + 1, ..span });
+        self.stack.push(Open { block, head: span, brace: at, column, deeper: 0, allows: covering });
         if !opens {
             self.pop(span);
         }
@@ -141,8 +144,9 @@ impl<'t, 'e> Walker<'t, 'e> {
         let column = self.indent.column(extent.start);
         let covering = self.allows.above(self.text, extent);
         let head = Span { end: brace + 1, ..statement.span() };
+        let brace = Span { start: brace, ..head };
         let rule = if extent.start == extent.end {
-            self.errors.push(|| nameless(Span { start: brace, ..head }));
+            self.errors.push(|| nameless(brace));
             None
         } else {
             self.rule(statement, column)
@@ -155,13 +159,13 @@ impl<'t, 'e> Walker<'t, 'e> {
                 let built = self.read(statement, rule);
                 self.place(built, statement.span());
                 if self.errors.len() == before {
-                    self.errors.push(|| no_place_for_block(statement, Span { start: brace, ..head }));
+                    self.errors.push(|| no_place_for_block(statement, brace));
                 }
                 Block::Skipped
             }
             None => Block::Skipped,
         };
-        self.stack.push(Open { block, head, column, deeper: 0, allows: covering });
+        self.stack.push(Open { block, head, brace: Some(brace), column, deeper: 0, allows: covering });
     }
 
     /// A `}`. Returns how many of the pieces after it it has dealt with.
@@ -193,15 +197,17 @@ impl<'t, 'e> Walker<'t, 'e> {
 
     fn close_at_end(&mut self) {
         let end = Span { file: self.file, start: self.end(), end: self.end() };
-        let heads: Vec<Span> = self.stack.iter().map(|open| open.head).collect();
-        if let Some((innermost, outer)) = heads.split_last() {
-            let missing: usize = self.stack.iter().map(|open| open.deeper + 1).sum();
-            let brace = Span { start: innermost.end.saturating_sub(1), ..*innermost };
+        let unclosed: Vec<(Span, Span)> =
+            self.stack.iter().filter_map(|open| Some((open.head, open.brace?))).collect();
+        if let Some(((_, brace), outer)) = unclosed.split_last() {
+            let missing: usize = self.stack.iter().map(|open| open.deeper).sum::<usize>() + unclosed.len();
             self.errors.push(|| {
-                let unclosed = Diagnostic::new(Code::Syntax, "a block is never closed")
-                    .label(brace, "opened here")
+                let diagnostic = Diagnostic::new(Code::Syntax, "a block is never closed")
+                    .label(*brace, "opened here")
                     .help(format!("add {} where the block ends", quote(&"}".repeat(missing.min(DEEPEST)))));
-                outer.iter().fold(unclosed, |diagnostic, head| diagnostic.also(*head, "this one is open too"))
+                outer
+                    .iter()
+                    .fold(diagnostic, |diagnostic, (head, _)| diagnostic.also(*head, "this one is open too"))
             });
         }
         while !self.stack.is_empty() {
