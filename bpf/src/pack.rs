@@ -239,6 +239,8 @@ impl Packer {
             _ => None,
         })
         .into_iter()
+        // What follows a prefix that ends with the last address is no address.
+        .filter(|&(first, _)| first <= u128::from(u32::MAX))
         .map(|(first, node)| (low(first), node))
         .collect();
         let v6 = flatten(base, list, |prefix| match prefix {

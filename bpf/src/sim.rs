@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use crate::abi::{self, NO_PARENT, PORT_DEPTH, PortLine, SPAN_SUBTREE, TREE_DEPTH, TreeLine, UP_MAX};
 use crate::flow::{Direction, Flow, Identity, Protocol, Verdict};
-use crate::image::{ProfileId, SourceId};
+use crate::image::{Decision, ProfileId, SourceId};
 use crate::map::Table;
 use crate::pack::{Names, high, low};
 use crate::ports::PortRange;
@@ -227,15 +227,22 @@ impl<'a> Sim<'a> {
         self.nodes.get(node as usize).map(|node| port_root(node, protocol))
     }
 
+    /// A node's prefix and the node above it. `None` where there is no such node.
+    #[must_use]
+    pub fn node(&self, node: u32) -> Option<(Prefix, Option<u32>)> {
+        let record = self.nodes.get(node as usize)?;
+        Some((prefix(record)?, Some(record.parent).filter(|&parent| parent != NO_PARENT)))
+    }
+
     /// Reads one port table back: every port, in order, with what is decided.
     #[must_use]
-    pub fn port_ranges(&self, root: u32) -> Option<Vec<(PortRange, Verdict)>> {
+    pub fn port_ranges(&self, root: u32) -> Option<Vec<(PortRange, Decision)>> {
         let found = tree::stretches(self.ports, root, 0, PORT_DEPTH)?;
         let lasts = found.iter().skip(1).map(|&(next, _)| next.saturating_sub(1)).chain([u16::MAX]);
         (found.iter().zip(lasts))
             .map(|(&(first, at), last)| {
                 let decision = from_wire(*self.decisions.get(at as usize)?)?;
-                Some((PortRange { first, last }, decision.verdict))
+                Some((PortRange { first, last }, decision))
             })
             .collect()
     }
@@ -246,5 +253,38 @@ const fn port_root(node: &abi::Node, protocol: Protocol) -> u32 {
     match protocol {
         Protocol::Tcp => tcp,
         Protocol::Udp => udp,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::{MapImage, Node, PortTable, PortTableId, Profile, Side, Source};
+
+    #[test]
+    fn a_prefix_that_ends_with_the_last_address_reads_back() {
+        let tree: Vec<Node> =
+            [Prefix::Any, Prefix::V4 { bits: 0xff00_0000, len: 8 }, Prefix::V6 { bits: !0, len: 128 }]
+                .map(|prefix| Node { prefix, source: SourceId(0), ports: [PortTableId(0); 2] })
+                .into();
+        let side = Side { own: tree.get(..1).unwrap().to_vec(), tree };
+        let decision = Decision { verdict: Verdict::Excluded, source: SourceId(0), up: 0 };
+        let image = MapImage {
+            sources: vec![Source::default()],
+            port_tables: vec![PortTable { stretches: vec![(0, decision)] }],
+            profiles: vec![Profile { sides: [side.clone(), side], ..Profile::default() }],
+            ..MapImage::default()
+        };
+        let tables = crate::pack::pack(&image).unwrap();
+        let sim = Sim::new(&tables).unwrap();
+        let tree = TreeOf { profile: ProfileId(0), direction: Direction::Outbound, own: false };
+        let spans = sim.address_spans(tree).unwrap();
+        let ends: Vec<String> = spans.iter().map(|span| format!("{}-{}", span.first, span.last)).collect();
+        assert_eq!(ends.first().unwrap(), "0.0.0.0-254.255.255.255");
+        assert_eq!(ends.get(1).unwrap(), "255.0.0.0-255.255.255.255");
+        assert_eq!(
+            spans.last().map(|span| sim.node(span.node).unwrap().0),
+            Some(Prefix::V6 { bits: !0, len: 128 })
+        );
     }
 }
