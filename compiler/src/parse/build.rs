@@ -420,7 +420,7 @@ impl Builder<'_> {
     }
 
     fn name(&self, pair: &Pair<'_, Rule>) -> Name {
-        Spanned { value: pair.as_str().to_owned(), span: self.span_of(pair) }
+        Spanned { value: pair.as_str().to_owned(), span: self.token(pair) }
     }
 
     fn string(&self, pair: &Pair<'_, Rule>) -> Option<Spanned<String>> {
@@ -431,7 +431,7 @@ impl Builder<'_> {
     fn value(&self, pair: &Pair<'_, Rule>) -> Name {
         let text = pair.as_str();
         let value = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
-        Spanned { value: value.to_owned(), span: self.span_of(pair) }
+        Spanned { value: value.to_owned(), span: self.token(pair) }
     }
 
     fn path(&mut self, pair: &Pair<'_, Rule>) -> Option<Spanned<String>> {
@@ -444,7 +444,7 @@ impl Builder<'_> {
         pair: &Pair<'_, Rule>,
         read: impl Fn(&str) -> Result<T, Bad>,
     ) -> Option<Spanned<T>> {
-        self.checked(read(pair.as_str()), self.span_of(pair))
+        self.checked(read(pair.as_str()), self.token(pair))
     }
 
     fn checked<T>(&mut self, read: Result<T, Bad>, span: Span) -> Option<Spanned<T>> {
@@ -465,8 +465,14 @@ impl Builder<'_> {
         while let Some(inner) = last.clone().into_inner().next_back() {
             last = inner;
         }
+        Span { end: self.token(&last).end, ..self.token(pair) }
+    }
+
+    /// Where a token is in the file.
+    fn token(&self, pair: &Pair<'_, Rule>) -> Span {
+        let span = pair.as_span();
         let at = |offset: usize| self.base.saturating_add(u32::try_from(offset).unwrap_or(u32::MAX));
-        Span { file: self.file, start: at(pair.as_span().start()), end: at(last.as_span().end()) }
+        Span { file: self.file, start: at(span.start()), end: at(span.end()) }
     }
 }
 
