@@ -8,8 +8,8 @@ use crate::confirm::{self, Waiting};
 use crate::error::{Error, Result};
 use crate::record::{self, Owner, Record};
 use crate::registry::{Refreshed, Registry};
-use crate::session::{Live, Session, membership};
-use crate::set::Set;
+use crate::session::{Live, Session, membership, tell_holder};
+use crate::set::{Set, sweep};
 use crate::store::{Store, Word};
 use crate::{Runtime, hooks, registry, slot as slots};
 
@@ -88,26 +88,43 @@ impl<S: Store> Runtime<S> {
     pub fn apply(&self, request: Apply<'_>) -> Result<Applied> {
         let began = self.store.clock();
         self.check_place()?;
-        record::make_folders(&self.store, &self.instance)?;
-        registry::make_folder(&self.store, &self.instance)?;
         let session = Session::begin(&self.store, &self.instance, &self.options, true)?;
         let session = session.ok_or(Error::DetachedMeanwhile)?;
-        let live = session.live()?;
-        check_basis(live.as_ref(), &request)?;
+        let applied = self.apply_locked(&session, &request, began);
+        if applied.is_err() && session.set.is_none() {
+            // The folder was made for its lock. Otherwise the next command sweeps it.
+            let _ = self.store.remove_folder(&self.instance.pins());
+        }
+        applied
+    }
+
+    fn apply_locked(&self, session: &Session<'_, S>, request: &Apply<'_>, began: u64) -> Result<Applied> {
+        let live = match session.live() {
+            Err(_) if request.repair => session.unreadable(request.tables)?,
+            live => live?,
+        };
+        check_basis(live.as_ref(), request)?;
+        if live.is_none() {
+            hooks::check_alone(&self.store, &self.instance)?;
+        }
+        record::make_folders(&self.store, &self.instance)?;
+        registry::make_folder(&self.store, &self.instance)?;
+        if live.is_none() {
+            let _ = tell_holder(&self.store, &self.instance, &self.options);
+        }
         match (&live, &session.set) {
             (Some(live), Some(set)) if *live.digest() == request.tables.digest() && !request.repair => {
-                adopt(&session, set, live)
+                adopt(session, set, live)
             }
             (Some(live), Some(set)) => {
-                let applied =
-                    Put { session: &session, set, live: Some(live), request: &request, began }.run();
+                let applied = Put { session, set, live: Some(live), request, began }.run();
                 if applied.is_err() {
                     // Otherwise the next command does it.
                     let _ = set.control.set(&self.store, Word::Claim, 0);
                 }
                 applied
             }
-            _ => first(&session, &request, began),
+            _ => first(session, request, began),
         }
     }
 }
@@ -131,14 +148,10 @@ fn check_basis(live: Option<&Live>, request: &Apply<'_>) -> Result<()> {
 
 /// The first apply: makes maps and loads programs. What fails here leaves nothing behind.
 fn first<S: Store>(session: &Session<'_, S>, request: &Apply<'_>, began: u64) -> Result<Applied> {
-    hooks::check_alone(session.store, session.instance)?;
-    let set = Set::create(session.store, session.instance)?;
+    let set = Set::create(session.store, session.instance)
+        .inspect_err(|_| drop(sweep(session.store, &session.instance.new_maps())))?;
     let applied = Put { session, set: &set, live: None, request, began }.run();
-    if applied.is_err() {
-        let _ = session.take_down(&set.control);
-        let _ = session.store.remove_folder(&session.instance.pins());
-    }
-    applied
+    applied.inspect_err(|_| drop(session.take_down(&set.control)))
 }
 
 /// The same policy again: cgroups that were made since are registered, and that is all.
@@ -147,6 +160,10 @@ fn adopt<S: Store>(session: &Session<'_, S>, set: &Set<S>, live: &Live) -> Resul
     let _registry = session.lock_registry()?.ok_or(Error::DetachedMeanwhile)?;
     let policy = membership(session.store, set, live)?;
     let registry = Registry { store: session.store, instance: session.instance, set };
+    // What the freed slot's readers may still look up goes only after they have ended.
+    if registry.has_stale(&policy)? {
+        set.grace_period(session.store)?;
+    }
     let refreshed = registry.refresh(in_slot(live.slot(), Some(&policy), None))?;
     let missing = hooks::missing(session.store, session.instance)?;
     Ok(Applied {
@@ -314,8 +331,15 @@ impl<S: Store> Put<'_, S> {
         let Session { store, instance, .. } = *self.session;
         let _registry = self.session.lock_registry()?.ok_or(Error::DetachedMeanwhile)?;
         let new = Membership::read(self.request.tables.get(Table::Names))?;
-        let old = self.live.map(|live| membership(store, self.set, live)).transpose()?;
+        let old = match self.live.map(|live| membership(store, self.set, live)) {
+            // Its selectors cannot be read: members keep what they have under it.
+            Some(Err(_)) if self.request.repair => None,
+            old => old.transpose()?,
+        };
         let registry = Registry { store, instance, set: self.set };
+        if self.request.repair {
+            registry.remove_unknown()?;
+        }
         let refreshed = registry.refresh(in_slot(slot(generation), Some(&new), old.as_ref()))?;
         let live = self.live.map_or(0, |live| live.generation);
         let word = if self.is_paused() { Word::Paused } else { Word::Generation };

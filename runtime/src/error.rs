@@ -76,6 +76,9 @@ pub enum Error {
     /// A table of the live generation is missing.
     #[error("the live generation has no table `{0}`")]
     MissingTable(&'static str),
+    /// A table of the live generation was changed behind our back.
+    #[error("the table `{0}` of the live generation is not what was applied")]
+    NotAsApplied(&'static str),
     /// What was read back from a new map is not what was written.
     #[error("the table `{0}` reads back from the kernel differently than it was written")]
     Altered(&'static str),
@@ -152,6 +155,7 @@ impl Error {
             | Self::AnotherMesh { .. }
             | Self::Damaged(_)
             | Self::MissingTable(_)
+            | Self::NotAsApplied(_)
             | Self::Altered(_)
             | Self::DamagedFile { .. } => Class::Node,
         }
@@ -171,7 +175,9 @@ impl Error {
             Self::Owned(_) => "owner",
             Self::NoPolicy => "no-policy",
             Self::Incompatible { .. } => "incompatible",
-            Self::Damaged(_) | Self::MissingTable(_) | Self::DamagedFile { .. } => "damaged",
+            Self::Damaged(_) | Self::MissingTable(_) | Self::NotAsApplied(_) | Self::DamagedFile { .. } => {
+                "damaged"
+            }
             Self::Altered(_) => "read-back",
             Self::UnknownWorkload { .. } => "unknown-workload",
             Self::Ambiguous(_) => "ambiguous-member",
@@ -205,7 +211,7 @@ impl Error {
                  connections lose their sidecar's answers"
                     .into()
             }
-            Self::Damaged(_) | Self::MissingTable(_) | Self::Altered(_) => {
+            Self::Damaged(_) | Self::MissingTable(_) | Self::NotAsApplied(_) | Self::Altered(_) => {
                 "`meshc apply --repair` writes all tables anew".into()
             }
             Self::DamagedFile { .. } => {

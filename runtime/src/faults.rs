@@ -169,7 +169,7 @@ impl<S: Store> Store for Faulty<S> {
         fn make_folder(&self, folder: &Path) -> Step<()> { name(folder) }
         fn remove_folder(&self, folder: &Path) -> Step<()> { name(folder) }
         fn remove(&self, file: &Path) -> Step<()> { name(file) }
-        fn rename(&self, from: &Path, to: &Path) -> Step<()> { name(to) }
+        fn rename(&self, from: &Path, to: &Path, durable: bool) -> Step<()> { name(to) }
         fn create_map(&self, def: &MapDef, capacity: u32, inner: Option<&S::Map>) -> Step<S::Map> { def.name }
         fn pin_map(&self, map: &S::Map, path: &Path) -> Step<()> { name(path) }
         fn update(&self, map: &S::Map, key: &[u8], value: &[u8]) -> Step<()> { "an entry" }

@@ -2,6 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+/// The folder of endpoints that are joining or leaving, beside those that are members.
+pub(crate) const MOVING: &str = "moving";
+
 /// Everything that tells one instance from another. It is passed everywhere; there is no global path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Instance {
@@ -72,6 +75,12 @@ impl Instance {
     #[must_use]
     pub fn members(&self) -> PathBuf {
         self.state.join("members").join(&self.boot_id)
+    }
+
+    /// Endpoints that are joining or leaving.
+    #[must_use]
+    pub fn moving(&self) -> PathBuf {
+        self.members().join(MOVING)
     }
 
     /// There while the mesh is paused, so that a boot does not resume it.

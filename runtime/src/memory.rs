@@ -252,7 +252,7 @@ impl Store for Memory {
         Ok(())
     }
 
-    fn rename(&self, from: &Path, to: &Path) -> Step<()> {
+    fn rename(&self, from: &Path, to: &Path, _durable: bool) -> Step<()> {
         if !self.exists(from) {
             return Err(error("renaming", from, libc::ENOENT));
         }

@@ -111,17 +111,21 @@ impl<S: Store> Runtime<S> {
     }
 
     fn find(&self, which: &Which) -> Result<Option<Key>> {
-        let members = registry::members(&self.store, &self.instance)?;
-        let mut attached = members.iter().filter(|member| member.origin == Origin::Attached);
-        Ok(match which {
+        match which {
             Which::Netns(netns) => {
                 let key = Key::Netns(self.store.netns_cookie(netns)?);
-                attached.any(|member| member.key == key).then_some(key)
+                Ok(self.store.inode(&self.instance.members().join(key.to_string()))?.map(|_| key))
             }
-            Which::Name(namespace, name) => attached
-                .find(|member| member.namespace == *namespace && member.name == *name)
-                .map(|member| member.key),
-        })
+            Which::Name(namespace, name) => {
+                let is_it = |member: &Member| {
+                    member.origin == Origin::Attached
+                        && member.namespace == *namespace
+                        && member.name == *name
+                };
+                let members = registry::members(&self.store, &self.instance)?;
+                Ok(members.into_iter().find(is_it).map(|member| member.key))
+            }
+        }
     }
 
     /// A pod that is attached again keeps its number.

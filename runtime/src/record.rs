@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::instance::Instance;
+use crate::instance::{Instance, MOVING};
 use crate::store::{Process, Step, Store};
 
 /// Who applied a policy.
@@ -96,15 +96,19 @@ pub(crate) fn read<T: DeserializeOwned>(store: &impl Store, file: &Path) -> Resu
 
 /// Puts a JSON file in place at once.
 pub(crate) fn write<T: Serialize>(store: &impl Store, file: &Path, content: &T, durable: bool) -> Result<()> {
-    let bytes = serde_json::to_vec_pretty(content)
-        .map_err(|error| Error::DamagedFile { file: file.into(), what: error.to_string() })?;
-    Ok(write_bytes(store, file, &bytes, durable)?)
+    Ok(write_bytes(store, file, &json(file, content)?, durable)?)
+}
+
+/// The content of a JSON file.
+pub(crate) fn json<T: Serialize>(file: &Path, content: &T) -> Result<Vec<u8>> {
+    serde_json::to_vec_pretty(content)
+        .map_err(|error| Error::DamagedFile { file: file.into(), what: error.to_string() })
 }
 
 fn write_bytes(store: &impl Store, file: &Path, content: &[u8], durable: bool) -> Step<()> {
     let beside = file.with_extension("new");
     store.write(&beside, content, durable)?;
-    store.rename(&beside, file)
+    store.rename(&beside, file, durable)
 }
 
 /// Makes the folders that records go to.
@@ -167,7 +171,7 @@ pub(crate) fn settle(store: &impl Store, instance: &Instance, record: &Record) -
     write(store, &instance.history().join(record.generation.to_string()), record, false)?;
     match read::<Record>(store, &instance.pending()) {
         Ok(Some(pending)) if pending == *record => {
-            Ok(store.rename(&instance.pending(), &instance.current())?)
+            Ok(store.rename(&instance.pending(), &instance.current(), true)?)
         }
         _ => write(store, &instance.current(), record, true),
     }
@@ -193,7 +197,7 @@ pub(crate) fn prune(store: &impl Store, instance: &Instance, keep: usize) -> Res
 pub(crate) fn purge(store: &impl Store, instance: &Instance) -> Result<()> {
     let members = instance.state.join("members");
     for boot in store.list(&members)?.unwrap_or_default() {
-        empty(store, &members.join(boot))?;
+        forget_boot(store, &members.join(boot))?;
     }
     for folder in [members, instance.history(), instance.artifacts()] {
         empty(store, &folder)?;
@@ -207,6 +211,12 @@ pub(crate) fn purge(store: &impl Store, instance: &Instance) -> Result<()> {
         Some(names) if names.is_empty() => Ok(store.remove_folder(&instance.state)?),
         _ => Ok(()),
     }
+}
+
+/// Removes what was registered in a boot.
+pub(crate) fn forget_boot(store: &impl Store, members: &Path) -> Step<()> {
+    empty(store, &members.join(MOVING))?;
+    empty(store, members)
 }
 
 fn empty(store: &impl Store, folder: &Path) -> Step<()> {

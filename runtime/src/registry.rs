@@ -4,8 +4,8 @@
 //! of the state folder with what its workload is chosen by (name, labels, addresses). A pod that comes or
 //! goes is never a generation. Files of another boot mean nothing, since cookies and ids start anew.
 //!
-//! A file is named for its key while the endpoint is a member. While it joins or leaves, the name says so;
-//! the next command finds such a file and finishes the leaving of either.
+//! A file is named for its key. While the endpoint joins or leaves, it is in a folder of its own; the next
+//! command finds it there and finishes the leaving of either.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -24,8 +24,6 @@ use crate::record;
 use crate::set::Set;
 use crate::store::{Process, Store};
 
-const JOINING: &str = ".joining";
-const LEAVING: &str = ".leaving";
 const NEXT_ID: &str = "next-id";
 
 /// How the programs know an endpoint.
@@ -181,27 +179,24 @@ pub(crate) fn new_id<S: Store>(store: &S, instance: &Instance) -> Result<u32> {
 /// Makes the folder of this boot's members, and forgets those of others.
 pub(crate) fn make_folder<S: Store>(store: &S, instance: &Instance) -> Result<()> {
     let folder = instance.members();
-    if store.inode(&folder)?.is_some() {
+    if store.inode(&instance.moving())?.is_some() {
         return Ok(());
     }
     let Some(all) = folder.parent() else { return Ok(()) };
     store.make_folder(all)?;
     for boot in store.list(all)?.unwrap_or_default() {
-        let old = all.join(boot);
-        for name in store.list(&old)?.unwrap_or_default() {
-            store.remove(&old.join(name))?;
-        }
-        store.remove_folder(&old)?;
+        record::forget_boot(store, &all.join(boot))?;
     }
-    Ok(store.make_folder(&folder)?)
+    store.make_folder(&folder)?;
+    Ok(store.make_folder(&instance.moving())?)
 }
 
 impl<S: Store> Registry<'_, S> {
     /// Registers an endpoint: its profile in each slot is what that slot's policy says.
     pub(crate) fn join(&self, member: &Member, policies: [Option<&Membership>; 2]) -> Result<()> {
         let place = self.instance.members().join(member.key.to_string());
-        let joining = self.instance.members().join(format!("{}{JOINING}", member.key));
-        record::write(self.store, &joining, member, false)?;
+        let joining = self.instance.moving().join(member.key.to_string());
+        self.store.write(&joining, &record::json(&joining, member)?, false)?;
         self.put(member, policies)?;
         let own = own_keys(member);
         if let Some(before) = record::read::<Member>(self.store, &place)? {
@@ -212,43 +207,42 @@ impl<S: Store> Registry<'_, S> {
         for address in own {
             self.store.update(&self.set.own, bytemuck::bytes_of(&address), &member.id.to_ne_bytes())?;
         }
-        Ok(self.store.rename(&joining, &place)?)
+        Ok(self.store.rename(&joining, &place, false)?)
     }
 
     /// Removes an endpoint.
     pub(crate) fn leave(&self, key: Key) -> Result<()> {
         let place = self.instance.members().join(key.to_string());
-        let leaving = self.instance.members().join(format!("{key}{LEAVING}"));
         if self.store.inode(&place)?.is_some() {
-            self.store.rename(&place, &leaving)?;
+            self.store.rename(&place, &self.instance.moving().join(key.to_string()), false)?;
         }
-        self.forget(key, &format!("{key}{LEAVING}"))
+        self.forget(key)
     }
 
     /// Finishes what a killed process began: endpoints that were joining or leaving are removed.
     pub(crate) fn recover(&self) -> Result<()> {
-        for name in self.store.list(&self.instance.members())?.unwrap_or_default() {
-            if name.ends_with(".new") {
-                self.store.remove(&self.instance.members().join(&name))?;
-            }
-            let key = name.strip_suffix(JOINING).or_else(|| name.strip_suffix(LEAVING));
-            if let Some(Ok(key)) = key.map(str::parse) {
-                self.forget(key, &name)?;
+        for name in self.store.list(&self.instance.moving())?.unwrap_or_default() {
+            if let Ok(key) = name.parse() {
+                self.forget(key)?;
             }
         }
         Ok(())
     }
 
-    fn forget(&self, key: Key, file: &str) -> Result<()> {
-        let file = self.instance.members().join(file);
+    /// Whatever is known of it is removed, its file last. One that was to be registered anew has two.
+    fn forget(&self, key: Key) -> Result<()> {
         let (map, number) = self.place(key);
         self.store.delete(map, &number.to_ne_bytes())?;
-        if let Ok(Some(member)) = record::read::<Member>(self.store, &file) {
-            for address in own_keys(&member) {
-                self.store.delete(&self.set.own, bytemuck::bytes_of(&address))?;
+        for folder in [self.instance.members(), self.instance.moving()] {
+            let file = folder.join(key.to_string());
+            if let Ok(Some(member)) = record::read::<Member>(self.store, &file) {
+                for address in own_keys(&member) {
+                    self.store.delete(&self.set.own, bytemuck::bytes_of(&address))?;
+                }
             }
+            self.store.remove(&file)?;
         }
-        Ok(self.store.remove(&file)?)
+        Ok(())
     }
 
     const fn place(&self, key: Key) -> (&S::Map, u64) {
@@ -258,12 +252,24 @@ impl<S: Store> Registry<'_, S> {
         }
     }
 
-    /// Writes the kernel's entry of a member, if it differs; whether it did.
+    /// Writes the kernel's entry of a member, if it differs; whether it did. The profile of a slot whose
+    /// policy is not given stays: somebody may still be deciding by it.
     fn put(&self, member: &Member, policies: [Option<&Membership>; 2]) -> Result<bool> {
-        let entry = entry(member, policies)?;
         let (map, number) = self.place(member.key);
         let key = number.to_ne_bytes();
-        if self.store.lookup(map, &key)?.as_deref() == Some(bytemuck::bytes_of(&entry)) {
+        let found = self.store.lookup(map, &key)?;
+        let found: Option<abi::Member> =
+            found.and_then(|bytes| bytemuck::try_pod_read_unaligned(&bytes).ok());
+        let mut entry = abi::Member { profile: [NO_PROFILE; 2], id: member.id, ..abi::Member::default() };
+        if let Some(found) = found {
+            entry.profile = found.profile;
+        }
+        for (profile, policy) in entry.profile.iter_mut().zip(policies) {
+            if policy.is_some() {
+                *profile = member.profile(policy)?;
+            }
+        }
+        if found == Some(entry) {
             return Ok(false);
         }
         self.store.update(map, &key, bytemuck::bytes_of(&entry))?;
@@ -278,16 +284,14 @@ impl<S: Store> Registry<'_, S> {
         let (paths, missing) = self.cgroups_of(policies)?;
         refreshed.missing = missing;
         let mut members = members(self.store, self.instance)?;
-        for stale in members.extract_if(.., |member| {
-            member.origin == Origin::Selector
-                && !matches!((member.key, &member.cgroup), (Key::Cgroup(id), Some(path)) if paths.get(path) == Some(&id))
-        }) {
+        for stale in members.extract_if(.., |member| is_stale(member, &paths)) {
             self.leave(stale.key)?;
             refreshed.changed += 1;
         }
+        let known: BTreeSet<Key> = members.iter().map(|member| member.key).collect();
         for (path, &id) in &paths {
             let key = Key::Cgroup(id);
-            if !members.iter().any(|member| member.key == key) {
+            if !known.contains(&key) {
                 let member = selected(new_id(self.store, self.instance)?, key, path);
                 self.join(&member, policies)?;
                 refreshed.changed += 1;
@@ -308,6 +312,12 @@ impl<S: Store> Registry<'_, S> {
         Ok(refreshed)
     }
 
+    /// Whether a refresh for one policy would remove members.
+    pub(crate) fn has_stale(&self, policy: &Membership) -> Result<bool> {
+        let (paths, _) = self.cgroups_of([Some(policy), None])?;
+        Ok(members(self.store, self.instance)?.iter().any(|member| is_stale(member, &paths)))
+    }
+
     /// The cgroups that the policies name, by path with their ids, and those that are not there.
     fn cgroups_of(&self, policies: [Option<&Membership>; 2]) -> Result<(BTreeMap<String, u64>, Vec<String>)> {
         let workloads = policies.into_iter().flatten().flat_map(|policy| &policy.workloads);
@@ -320,6 +330,29 @@ impl<S: Store> Registry<'_, S> {
             }
         }
         Ok((found, missing))
+    }
+
+    /// Removes the kernel's entries that no file knows.
+    pub(crate) fn remove_unknown(&self) -> Result<()> {
+        let members = members(self.store, self.instance)?;
+        let known: BTreeSet<Key> = members.iter().map(|member| member.key).collect();
+        for key in self.keys()?.into_iter().filter(|key| !known.contains(key)) {
+            let (map, number) = self.place(key);
+            self.store.delete(map, &number.to_ne_bytes())?;
+        }
+        Ok(())
+    }
+
+    /// Every endpoint that the kernel has an entry of.
+    fn keys(&self) -> Result<Vec<Key>> {
+        let mut keys = Vec::new();
+        for (map, key) in
+            [(&self.set.endpoints, Key::Netns as fn(u64) -> Key), (&self.set.cgroups, Key::Cgroup)]
+        {
+            let entries = self.store.entries(map)?.into_iter();
+            keys.extend(entries.map(|(number, _)| key(number.try_into().map_or(0, u64::from_ne_bytes))));
+        }
+        Ok(keys)
     }
 
     /// Adds the pods' own addresses that the kernel does not have.
@@ -402,13 +435,8 @@ pub(crate) fn drift<S: Store>(
             Some(_) => {}
         }
     }
-    for (map, key) in [(&set.endpoints, Key::Netns as fn(u64) -> Key), (&set.cgroups, Key::Cgroup)] {
-        for (number, _) in store.entries(map)? {
-            let key = key(number.try_into().map_or(0, u64::from_ne_bytes));
-            if !known.contains(&key) {
-                drift.push(format!("the kernel has a member `{key}` that is not registered"));
-            }
-        }
+    for key in registry.keys()?.into_iter().filter(|key| !known.contains(key)) {
+        drift.push(format!("the kernel has a member `{key}` that is not registered"));
     }
     for path in policy.workloads.iter().flat_map(|workload| &workload.selector.cgroups) {
         match store.inode(&instance.cgroup_folder(path))? {
@@ -422,10 +450,10 @@ pub(crate) fn drift<S: Store>(
     Ok(drift)
 }
 
-/// The kernel's entry of a member.
-pub(crate) fn entry(member: &Member, [even, odd]: [Option<&Membership>; 2]) -> Result<abi::Member> {
-    let profile = [member.profile(even)?, member.profile(odd)?];
-    Ok(abi::Member { profile, id: member.id, ..abi::Member::default() })
+/// Whether it was registered for a path that no policy names any more, or that is another cgroup now.
+fn is_stale(member: &Member, paths: &BTreeMap<String, u64>) -> bool {
+    let id = member.cgroup.as_ref().and_then(|path| paths.get(path));
+    member.origin == Origin::Selector && id.map(|&id| Key::Cgroup(id)) != Some(member.key)
 }
 
 fn selected(id: u32, key: Key, path: &str) -> Member {
@@ -463,6 +491,6 @@ mod tests {
         for key in [Key::Netns(5), Key::Cgroup(u64::MAX)] {
             assert_eq!(key.to_string().parse(), Ok(key));
         }
-        assert!("netns-5.joining".parse::<Key>().is_err());
+        assert!("moving".parse::<Key>().is_err() && "netns-5.new".parse::<Key>().is_err());
     }
 }

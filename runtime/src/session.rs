@@ -3,7 +3,7 @@
 use mesh_bpf::abi::Control;
 use mesh_bpf::map::{self, Table};
 use mesh_bpf::membership::Membership;
-use mesh_bpf::tables::{Digest, Manifest};
+use mesh_bpf::tables::{Digest, Manifest, Tables};
 
 use crate::error::{Error, Result};
 use crate::instance::Instance;
@@ -60,6 +60,9 @@ pub(crate) fn live<S: Store>(store: &S, set: &Set<S>) -> Result<Option<Live>> {
 /// The compiled selectors of what is live.
 pub(crate) fn membership<S: Store>(store: &S, set: &Set<S>, live: &Live) -> Result<Membership> {
     let names = slot::read_table(store, set, live.slot(), &live.manifest, Table::Names)?;
+    if names.digest() != live.manifest.table(Table::Names).digest {
+        return Err(Error::NotAsApplied(Table::Names.word()));
+    }
     Ok(Membership::read(&names)?)
 }
 
@@ -164,7 +167,8 @@ impl<'a, S: Store> Session<'a, S> {
     /// Makes the records agree with the kernel.
     fn recover_records(&self) -> Result<()> {
         let (store, instance) = (self.store, self.instance);
-        let Some(live) = self.live()? else { return Ok(()) };
+        // What cannot be read is told by the commands that need it; others must still work.
+        let Ok(Some(live)) = self.live() else { return Ok(()) };
         record::make_folders(store, instance)?;
         self.mark_paused(live.paused)?;
         let is_live =
@@ -178,8 +182,11 @@ impl<'a, S: Store> Session<'a, S> {
         if store.inode(&instance.artifacts().join(hex(live.digest())))?.is_none()
             && let Some(set) = &self.set
         {
-            let tables = slot::read_tables(store, set, live.slot(), &live.manifest)?;
-            record::keep_artifact(store, instance, &tables)?;
+            let tables = slot::read_tables(store, set, live.slot(), &live.manifest);
+            // A damaged table is drift, and no policy to keep.
+            if let Some(tables) = tables.ok().filter(|tables| tables.digest() == *live.digest()) {
+                record::keep_artifact(store, instance, &tables)?;
+            }
         }
         Ok(())
     }
@@ -211,6 +218,14 @@ impl<'a, S: Store> Session<'a, S> {
         self.set.as_ref().map_or(Ok(None), |set| live(self.store, set))
     }
 
+    /// What is live, where its own manifest cannot be read: its number, and what will replace it.
+    pub(crate) fn unreadable(&self, new: &Tables) -> Result<Option<Live>> {
+        let Some(set) = &self.set else { return Ok(None) };
+        let words = set.control.load(self.store);
+        let manifest = Manifest::read(&new.manifest(held(&words), Owner::Cli.wire()))?;
+        Ok(Some(Live { generation: held(&words), paused: words.generation == 0, manifest }))
+    }
+
     /// Removes everything pinned. The words are 0 when this begins, so a killed removal is gone on with by
     /// whoever comes next.
     pub(crate) fn take_down(&self, control: &ControlMap<S>) -> Result<()> {
@@ -218,12 +233,13 @@ impl<'a, S: Store> Session<'a, S> {
         control.set(self.store, Word::Generation, 0)?;
         let _lock = self.lock_registry()?;
         hooks::detach(self.store, self.instance)?;
-        self.store.rename(&self.instance.maps(), &self.instance.new_maps())?;
+        self.store.rename(&self.instance.maps(), &self.instance.new_maps(), false)?;
         sweep(self.store, &self.instance.new_maps())
     }
 }
 
-fn tell_holder<S: Store>(store: &S, instance: &Instance, options: &Options) -> Result<()> {
+/// Says who holds the lock.
+pub(crate) fn tell_holder<S: Store>(store: &S, instance: &Instance, options: &Options) -> Result<()> {
     if store.inode(&instance.state)?.is_none() {
         return Ok(());
     }

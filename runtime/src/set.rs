@@ -102,7 +102,7 @@ impl<S: Store> Set<S> {
             let map = store.create_map(def, def.capacity, inner)?;
             store.pin_map(&map, &folder.join(def.name))?;
         }
-        store.rename(&folder, &instance.maps())?;
+        store.rename(&folder, &instance.maps(), false)?;
         let missing = || incompatible(&map::CONTROL, "it is missing".into());
         Self::open(store, instance)?.ok_or_else(missing)
     }

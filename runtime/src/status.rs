@@ -221,8 +221,9 @@ impl<S: Store> Runtime<S> {
             .collect();
         if let Some(live) = live(store, &set)? {
             status.maps.extend(tables(&live.manifest));
+            // Where its selectors cannot be read, that is drift, and nobody knows who falls under what.
+            let policy = membership(store, &set, &live).unwrap_or_default();
             status.drift = drift(self, &set, &live)?;
-            let policy = membership(store, &set, &live)?;
             let members = registry::members(store, instance)?;
             // A cgroup that only the policy before named keeps its entry until the next command, and is no
             // member any more.
@@ -320,8 +321,9 @@ fn drift<S: Store>(runtime: &Runtime<S>, set: &Set<S>, live: &Live) -> Result<Ve
     for name in hooks::missing(store, instance)? {
         drift.push(format!("the program `{name}` is not attached"));
     }
-    let policy = membership(store, set, live)?;
-    drift.extend(registry::drift(store, instance, set, live.slot(), &policy)?);
+    if let Ok(policy) = membership(store, set, live) {
+        drift.extend(registry::drift(store, instance, set, live.slot(), &policy)?);
+    }
     Ok(drift)
 }
 

@@ -166,11 +166,11 @@ pub trait Store {
     /// # Errors
     /// What the kernel says.
     fn remove(&self, file: &Path) -> Step<()>;
-    /// Renames a file, pin or folder over what is there, and makes that durable where it can be.
+    /// Renames a file, pin or folder over what is there, and with `durable` waits until that is on the disk.
     ///
     /// # Errors
     /// What the kernel says.
-    fn rename(&self, from: &Path, to: &Path) -> Step<()>;
+    fn rename(&self, from: &Path, to: &Path, durable: bool) -> Step<()>;
     /// A file's content; `None` where there is none.
     ///
     /// # Errors

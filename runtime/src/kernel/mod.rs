@@ -343,8 +343,9 @@ impl Store for Kernel {
         at("removing", file, absent(fs::remove_file(file)).map(drop))
     }
 
-    fn rename(&self, from: &Path, to: &Path) -> Step<()> {
-        at("renaming", to, fs::rename(from, to).and_then(|()| sync_parent(to)))
+    fn rename(&self, from: &Path, to: &Path, durable: bool) -> Step<()> {
+        let renamed = fs::rename(from, to);
+        at("renaming", to, if durable { renamed.and_then(|()| sync_parent(to)) } else { renamed })
     }
 
     fn read(&self, file: &Path) -> Step<Option<Vec<u8>>> {

@@ -1,6 +1,6 @@
 //! Files that are lost, records that lie, programs of another build, kept generations.
 
-use mesh_bpf::map::Table;
+use mesh_bpf::map::{self, Table};
 use mesh_runtime::memory::Memory;
 use mesh_runtime::store::Store;
 use mesh_runtime::{Apply, Class, Error, Expiry, Instance, Options, Owner, Runtime, State};
@@ -174,6 +174,55 @@ fn a_lost_link_is_drift_and_is_repaired() {
     let repaired = runtime.apply(Apply { repair: true, ..request(&first) }).unwrap();
     assert!(repaired.changed && repaired.warnings.is_empty());
     assert_eq!(runtime.status().unwrap().drift, Vec::<String>::new());
+}
+
+#[test]
+fn tables_and_members_changed_behind_our_back_are_found_and_repaired() {
+    let (memory, instance) = machine();
+    let runtime = runtime(&memory, &instance);
+    let [first, _] = policies();
+    runtime.apply(request(&first)).unwrap();
+    let open = |name: &str| memory.open_map(&instance.maps().join(name)).unwrap().unwrap();
+    let repair = || runtime.apply(Apply { repair: true, ..request(&first) }).unwrap();
+    for table in Table::ALL {
+        let live = runtime.head().unwrap().generation;
+        let other = memory.create_map(&map::INNER, 64, None).unwrap();
+        memory.put_maps(&open("tables"), &[(table.index(map::slot(live)), &other)]).unwrap();
+        match table {
+            Table::Manifest => assert!(matches!(runtime.status(), Err(Error::OtherAbi { found: 0 }))),
+            _ => {
+                let said = format!("the table `{}` is not what was applied", table.word());
+                assert_eq!(runtime.status().unwrap().drift, [said]);
+            }
+        }
+        // The switches work on whatever there is.
+        assert!(runtime.pause().unwrap().changed && runtime.resume().unwrap().changed);
+        assert_eq!(repair().generation, live + 1);
+        assert_eq!(runtime.status().unwrap().drift, Vec::<String>::new());
+        assert_eq!(runtime.live().unwrap().unwrap().tables, first);
+    }
+    let member = memory.entries(&open("cgroups")).unwrap()[0].clone();
+    memory.delete(&open("cgroups"), &member.0).unwrap();
+    memory.update(&open("cgroups"), &7u64.to_ne_bytes(), &member.1).unwrap();
+    let drift = runtime.status().unwrap().drift;
+    assert_eq!(
+        drift,
+        [
+            "the member `one` has no entry in the kernel",
+            "the kernel has a member `cgroup-7` that is not registered"
+        ]
+    );
+    repair();
+    assert_eq!(runtime.status().unwrap().drift, Vec::<String>::new());
+}
+
+#[test]
+fn a_refused_first_apply_leaves_nothing() {
+    let (memory, instance) = machine();
+    let runtime = runtime(&memory, &instance);
+    let [first, _] = policies();
+    runtime.apply(Apply { expected: Some(4), ..request(&first) }).unwrap_err();
+    assert!(!memory.exists(&instance.pins()) && !memory.exists(&instance.state));
 }
 
 #[test]
