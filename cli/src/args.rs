@@ -119,6 +119,8 @@ pub enum Command {
     Compile(Compile),
     /// Say what happens to a flow, and why
     Explain(Explain),
+    /// Bring policies into the one canonical layout
+    Fmt(Fmt),
     /// Show the page of a diagnostic
     ExplainCode(ExplainCode),
     /// Make this node's kernel do what a policy says
@@ -191,15 +193,32 @@ pub struct Compile {
     /// The program.
     #[command(flatten)]
     pub program: Program,
-    /// Write to this file instead of standard output; a name that ends in `.meshart` gets the binary artifact
+    /// Write to this file instead of standard output
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
+    /// Write the binary artifact that `apply` takes, instead of text
+    #[arg(long, requires = "output", conflicts_with_all = ["check", "summary"])]
+    pub artifact: bool,
     /// Write nothing; show a diff and exit with 3 where the output file is stale
     #[arg(long, requires = "output")]
     pub check: bool,
     /// Print digest, counts and sizes instead
     #[arg(long, conflicts_with = "check")]
     pub summary: bool,
+}
+
+/// `meshc fmt`
+#[derive(Args, Debug)]
+pub struct Fmt {
+    /// Policy files and folders; `-` is standard input, and the result goes to standard output
+    #[arg(required = true, value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+    /// What standard input is called in messages
+    #[arg(long, value_name = "NAME", default_value = "<stdin>")]
+    pub stdin_name: String,
+    /// Change nothing; show what would change and exit with 3 where something would
+    #[arg(long)]
+    pub check: bool,
 }
 
 /// `meshc explain`
@@ -211,6 +230,9 @@ pub struct Explain {
     /// Ask the kernel's maps instead of a policy
     #[arg(long)]
     pub live: bool,
+    /// The mesh that the names of workloads are of, where two have one of that name
+    #[arg(long, value_name = "NAME")]
+    pub mesh: Option<String>,
     /// What standard input is called in messages
     #[arg(long, value_name = "NAME", default_value = "<stdin>")]
     pub stdin_name: String,

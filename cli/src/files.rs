@@ -52,6 +52,17 @@ pub fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     fs::read(path).map_err(|error| unreadable(path, &error))
 }
 
+/// Puts a file in place at once: it is there whole or as it was.
+pub fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    let beside = path.with_added_extension("new");
+    let written = fs::write(&beside, bytes).and_then(|()| fs::rename(&beside, path));
+    written.map_err(|error| {
+        // What could not be renamed is of no use.
+        let _ = fs::remove_file(&beside);
+        Failure::refused("write", format!("cannot write `{}`: {error}", path.display()))
+    })
+}
+
 fn standard_input(name: &str) -> Result<(Location, Vec<u8>), Failure> {
     let mut bytes = Vec::new();
     (io::stdin().lock().read_to_end(&mut bytes))

@@ -5,9 +5,11 @@
 
 mod args;
 mod cmd;
+mod difference;
 mod exit;
 mod failure;
 mod files;
+mod inventory;
 mod output;
 mod program;
 mod render;

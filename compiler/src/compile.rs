@@ -1,12 +1,16 @@
 //! All passes in order: from files to a program that is checked, and to tables that are proved.
 
 use mesh_bpf::image::MapImage;
+use mesh_bpf::membership::{Ambiguous, Membership};
 use mesh_bpf::pack::pack;
+use mesh_bpf::selector::Endpoint;
 use mesh_bpf::tables::Tables;
 
 use crate::check::{self, silence};
-use crate::diag::{Code, Diagnostic, has_errors};
+use crate::diag::{Code, Diagnostic, Severity, has_errors};
 use crate::lower::{self, Origins};
+use crate::hir::Program;
+use crate::question::Members;
 use crate::resolve::{Files, Loader, Location, Resolution, load, resolve};
 
 /// A program and everything that there is to say about it.
@@ -16,6 +20,8 @@ pub struct Compilation {
     pub files: Files,
     /// Its meaning. Where there were errors, without what they are about.
     pub resolution: Resolution,
+    /// The endpoints of the inventory by workload.
+    pub members: Members,
     /// Errors, warnings and notes, in the order of their places.
     pub diagnostics: Vec<Diagnostic>,
     /// What it compiles to; none where there are errors.
@@ -33,9 +39,13 @@ pub struct Compiled {
     pub origins: Origins,
 }
 
-/// Compiles a program from its files' places and bytes; imports are read through `loader`. Does not prove
-/// the result.
-pub fn compile(given: Vec<(Location, Vec<u8>)>, loader: &mut dyn Loader) -> Compilation {
+/// Compiles a program from its files' places and bytes, against an inventory if there is one; imports are
+/// read through `loader`. Does not prove the result.
+pub fn compile(
+    given: Vec<(Location, Vec<u8>)>,
+    loader: &mut dyn Loader,
+    inventory: Option<&[Endpoint]>,
+) -> Compilation {
     let (files, found) = load(given, loader);
     let (resolution, mut diagnostics) = resolve(&files, found);
     let (checked, found) = check::check(&resolution);
@@ -51,7 +61,64 @@ pub fn compile(given: Vec<(Location, Vec<u8>)>, loader: &mut dyn Loader) -> Comp
             }
         }
     });
+    let mut members = Members::default();
+    if let (Some(compiled), Some(inventory)) = (&compiled, inventory) {
+        let (found, problems) = place(&resolution.program, &compiled.image, inventory);
+        members = found;
+        diagnostics.extend(problems);
+    }
     let diagnostics = silence(&resolution, diagnostics, compiled.is_some());
     let compiled = compiled.filter(|_| !has_errors(&diagnostics));
-    Compilation { files, resolution, diagnostics, compiled }
+    Compilation { files, resolution, members, diagnostics, compiled }
+}
+
+/// Which workload each endpoint falls under.
+fn place(program: &Program, image: &MapImage, inventory: &[Endpoint]) -> (Members, Vec<Diagnostic>) {
+    let membership = Membership::of(image);
+    let names: Vec<String> = (program.workloads.iter())
+        .map(|workload| {
+            let mesh = program.meshes.get(workload.mesh.index()).map_or("", |mesh| mesh.name.as_str());
+            format!("{mesh}/{}", workload.name)
+        })
+        .collect();
+    let mut by_workload = vec![Vec::new(); names.len()];
+    let mut problems = Vec::new();
+    for endpoint in inventory {
+        match membership.classify(endpoint) {
+            Ok(None) => {}
+            Ok(Some(workload)) => {
+                let index = names.binary_search(&workload.name).ok();
+                if let Some(members) = index.and_then(|index| by_workload.get_mut(index)) {
+                    members.push(endpoint.clone());
+                }
+            }
+            Err(ambiguous) => problems.push(overlap(program, &names, &ambiguous)),
+        }
+    }
+    for (workload, members) in program.workloads.iter().zip(&by_workload) {
+        if members.is_empty() {
+            let message = format!("no endpoint of the inventory is in the workload `{}`", workload.name);
+            problems.push(
+                Diagnostic::new(Code::EmptyWorkload, message)
+                    .severity(Severity::Warning)
+                    .label(workload.span, "selects none of them")
+                    .help("compare its selectors with the inventory's names and labels"),
+            );
+        }
+    }
+    (Members::new(by_workload), problems)
+}
+
+fn overlap(program: &Program, names: &[String], ambiguous: &Ambiguous) -> Diagnostic {
+    let span = |name: &String| {
+        names.iter().zip(&program.workloads).find(|(known, _)| *known == name).map(|(_, workload)| workload.span)
+    };
+    let mut diagnostic = Diagnostic::new(Code::MembershipOverlap, ambiguous.to_string());
+    if let Some(first) = span(&ambiguous.first) {
+        diagnostic = diagnostic.label(first, "selects it");
+    }
+    if let Some(second) = span(&ambiguous.second) {
+        diagnostic = diagnostic.also(second, "and so does this one");
+    }
+    diagnostic.help("let one of the workloads ask for more, so that it is the narrower one")
 }

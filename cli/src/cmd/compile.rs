@@ -1,15 +1,94 @@
-//! `meshc compile`.
+//! `meshc compile`: the compiled output.
+
+use std::path::Path;
+
+use mesh_bpf::artifact;
+use mesh_bpf::map::Table;
+use mesh_compiler::compile::Compiled;
+use mesh_compiler::emit::emit;
+use serde_json::json;
 
 use crate::args::Compile;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::Output;
-use crate::program;
+use crate::{difference, files, program};
 
-/// Compiles.
+/// Prints or writes what a program compiles to.
 pub fn run(output: &Output, args: &Compile) -> Result<Exit, Failure> {
-    let compilation = program::compile_aloud(output, &args.program)?;
+    let compilation = program::compile_proved(output, &args.program)?;
     let Some(compiled) = compilation.compiled else { return Ok(Exit::Refused) };
-    output.text(&format!("{:#?}\n", compiled.image));
-    Ok(Exit::Done)
+    if args.summary {
+        summary(output, &compiled);
+        return Ok(Exit::Done);
+    }
+    let bytes =
+        if args.artifact { artifact::encode(&compiled.tables) } else { emit(&compiled.image).into_bytes() };
+    match &args.output {
+        Some(file) if args.check => check(output, file, &bytes),
+        Some(file) => files::write(file, &bytes).map(|()| {
+            output.say(&format!("wrote {}", file.display()));
+            Exit::Done
+        }),
+        None => {
+            let text = String::from_utf8_lossy(&bytes);
+            output.answer(&json!({ "output": text }), || text.to_string());
+            Ok(Exit::Done)
+        }
+    }
+}
+
+/// Shows where the file differs from what it should be.
+fn check(output: &Output, file: &Path, wanted: &[u8]) -> Result<Exit, Failure> {
+    let found = if file.exists() { files::read(file)? } else { Vec::new() };
+    if found == wanted {
+        output.answer(&json!({ "equal": true }), || format!("{} is up to date\n", file.display()));
+        return Ok(Exit::Done);
+    }
+    let (found, wanted) = (String::from_utf8_lossy(&found), String::from_utf8_lossy(wanted));
+    let name = file.display().to_string();
+    let diff = difference::unified(&found, &wanted, &name, &format!("{name} (compiled now)"));
+    output.answer(&json!({ "equal": false, "diff": diff }), || diff.clone());
+    output.say(&format!("{name} is stale: `meshc compile -o {name} …` writes it anew"));
+    Ok(Exit::Different)
+}
+
+fn summary(output: &Output, compiled: &Compiled) {
+    let Compiled { image, tables, .. } = compiled;
+    let digest: String = tables.digest().iter().map(|byte| format!("{byte:02x}")).collect();
+    let nodes: usize = image
+        .profiles
+        .iter()
+        .flat_map(|profile| &profile.sides)
+        .map(|side| side.tree.len() + side.own.len())
+        .sum();
+    let sizes: Vec<_> =
+        Table::ALL.into_iter().skip(1).map(|table| (table.word(), tables.get(table).bytes().len())).collect();
+    let answer = json!({
+        "digest": digest,
+        "meshes": image.meshes.len(),
+        "workloads": image.workloads.len(),
+        "profiles": image.profiles.len(),
+        "prefixes": nodes,
+        "port_tables": image.port_tables.len(),
+        "bytes": tables.size(),
+        "tables": sizes.iter().map(|&(name, bytes)| json!({ "name": name, "bytes": bytes })).collect::<Vec<_>>(),
+    });
+    output.answer(&answer, || {
+        let mut text = format!("digest       {digest}\n");
+        for (name, count) in [
+            ("meshes", image.meshes.len()),
+            ("workloads", image.workloads.len()),
+            ("profiles", image.profiles.len()),
+            ("prefixes", nodes),
+            ("port tables", image.port_tables.len()),
+            ("bytes", tables.size()),
+        ] {
+            text.push_str(&format!("{name:<12} {count}\n"));
+        }
+        for (name, bytes) in &sizes {
+            text.push_str(&format!("  {name:<10} {bytes}\n"));
+        }
+        text
+    });
 }

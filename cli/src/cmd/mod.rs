@@ -3,7 +3,9 @@
 mod check;
 mod compile;
 mod completions;
+mod explain;
 mod explain_code;
+mod fmt;
 mod init;
 
 #[cfg(all(feature = "kernel", target_os = "linux"))]
@@ -23,6 +25,8 @@ pub fn run(output: &Output, command: Command) -> Result<Exit, Failure> {
         Command::Init(args) => init::run(output, &args),
         Command::Check(args) => check::run(output, &args),
         Command::Compile(args) => compile::run(output, &args),
+        Command::Explain(args) => explain::run(output, &args),
+        Command::Fmt(args) => fmt::run(output, &args),
         Command::ExplainCode(args) => explain_code::run(output, &args),
         Command::Completions(args) => completions::completions(output, &args),
         Command::Man(args) => completions::man(output, &args),

@@ -4,8 +4,10 @@ mod apply;
 mod attach;
 mod confirm;
 mod detach;
+mod explain;
 mod history;
 mod run;
+mod show;
 mod status;
 mod switch;
 
@@ -18,7 +20,7 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::Output;
 
-pub use status::live_image;
+pub use explain::live as explain_live;
 
 /// Runs one of them.
 pub fn run(output: &Output, command: &Command) -> Result<Exit, Failure> {
@@ -32,6 +34,7 @@ pub fn run(output: &Output, command: &Command) -> Result<Exit, Failure> {
         Command::History(args) => history::history(output, args),
         Command::Rollback(args) => history::rollback(output, args),
         Command::Restore(args) => history::restore(output, args),
+        Command::Show(args) => show::run(output, args),
         Command::Attach(args) => attach::run(output, args),
         Command::Detach(args) => detach::run(output, args),
         Command::Run(args) => run::run(output, args),
