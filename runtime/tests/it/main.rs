@@ -9,7 +9,10 @@
 
 mod common;
 
+mod flips;
+
 mod kernel;
+mod model;
 mod pods;
 mod recovery;
 mod steps;
