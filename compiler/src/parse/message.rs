@@ -122,6 +122,10 @@ fn hint(rule: Rule, error: &SyntaxError, before: &str, found: &str) -> Option<St
         return Some(format!("write {}", quote(&written)));
     }
     if rule == Rule::rule_statement && matches!(found, "tcp" | "udp" | "any") {
+        let written = |word: &&str| before.split_whitespace().any(|other| other == *word);
+        if let Some(preposition) = ["to", "from"].into_iter().find(written) {
+            return Some(format!("ports stand before `{preposition}`, right after the direction"));
+        }
         return Some(format!(
             "ports stand once, right after the direction: write a rule of its own for `{found}`, or name a set"
         ));

@@ -94,6 +94,7 @@ fn ports_and_addresses_without_their_word_are_explained() {
         "deny outbound to example.com",
         "a host name cannot stand for an address: connections are decided by address",
     );
+    check_help("deny outbound to 1.1.1.1 tcp 80", "ports stand before `to`, right after the direction");
     check_help("deny outbuond", "did you mean `outbound`?");
     check_help("import platform.mesh", "put it in quotes: `\"platform.mesh\"`");
     check_help("set log = tcp 1", "`log` is a word of the language: choose another name");

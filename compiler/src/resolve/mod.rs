@@ -24,6 +24,8 @@ use crate::diag::{Code, Diagnostic, has_errors, quote};
 use crate::hir::{self, Level, MeshId, Program, Scope, ScopeId, WorkloadId};
 use crate::source::{FileId, Span};
 
+use mesh_bpf::selector::Condition;
+
 pub use self::flows::{ResolvedFlow, resolve_flow};
 pub use self::load::{Files, Loader, Location, NoImports, load};
 
@@ -38,7 +40,7 @@ pub struct Resolution {
     pub imported_only: BTreeSet<FileId>,
     /// Sets and groups that nothing names.
     pub unused: Vec<Unused>,
-    /// Where the selectors of each workload name addresses and cgroups.
+    /// The words of each workload's selectors.
     pub places: BTreeMap<WorkloadId, Places>,
     /// What could not be read, so that its absence is no further mistake.
     pub lost: Lost,
@@ -50,13 +52,15 @@ pub struct Resolution {
     pub sound: bool,
 }
 
-/// The places by which a workload chooses its members, each with its words.
+/// By what a workload chooses its members, each with its words.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Places {
     /// Items of its `address` lines.
     pub addresses: Vec<hir::AddressItem>,
     /// Items of its `cgroup` lines.
     pub cgroups: Vec<(String, Span)>,
+    /// Its other lines.
+    pub conditions: Vec<(Condition, Span)>,
 }
 
 /// A declaration that nothing names.

@@ -220,6 +220,6 @@ fn twice(declaration: &Declaration<'_>, first: Target, span: Span) -> Diagnostic
     let kind = declaration.target.kind();
     Diagnostic::new(Code::DuplicateName, format!("{quoted} is declared twice"))
         .label(declaration.name.span, format!("{kind} of the same name"))
-        .also(span, format!("first declared here, as {}", first.kind().trim_start_matches("a ")))
+        .also(span, format!("first declared here, as {}", first.kind()))
         .help("rename one of them; sets, groups and workloads share one namespace")
 }

@@ -31,7 +31,7 @@ impl<'a> Resolver<'a, '_> {
                 let mut values: Vec<String> = values.iter().map(|value| value.value.clone()).collect();
                 values.sort_unstable();
                 values.dedup();
-                compiled.selector.conditions.push(Condition { subject, values, negated });
+                compiled.places.conditions.push((Condition { subject, values, negated }, line.span));
             };
             match &line.subject {
                 ast::Subject::Namespace(values) => condition(Subject::Namespace, values),
@@ -60,6 +60,7 @@ impl<'a> Resolver<'a, '_> {
         selector.cgroups = compiled.places.cgroups.iter().map(|(path, _)| path.clone()).collect();
         selector.cgroups.sort_unstable();
         selector.cgroups.dedup();
+        selector.conditions = compiled.places.conditions.iter().map(|(asked, _)| asked.clone()).collect();
         selector.conditions.sort_unstable();
         selector.conditions.dedup();
         compiled
