@@ -1,0 +1,117 @@
+//! How everything looks: what each policy compiles to, each diagnostic, the command line itself. The
+//! snapshots are in `snapshots/`, where people who review a change see it.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+}
+
+fn meshc(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_meshc"));
+    command.current_dir(root()).env("COLUMNS", "100").env("NO_COLOR", "1").args(arguments);
+    command.output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+/// Files of a folder of policies, relative to the repository.
+fn policies(folder: &str) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(root().join(folder)).unwrap().map(|entry| entry.unwrap().file_name());
+    let mut files: Vec<PathBuf> = entries
+        .filter(|name| name.to_str().unwrap().ends_with(".mesh"))
+        .map(|name| Path::new(folder).join(name))
+        .collect();
+    files.sort();
+    assert!(!files.is_empty(), "{folder} has no policies");
+    files
+}
+
+fn snapshot(folder: &str, name: &str, content: &str) {
+    let mut settings = insta::Settings::clone_current();
+    settings.set_snapshot_path(root().join("snapshots").join(folder));
+    settings.set_prepend_module_to_snapshot(false);
+    settings.set_omit_expression(true);
+    settings.bind(|| insta::assert_snapshot!(name, content));
+}
+
+#[test]
+fn every_policy_compiles_to_its_snapshot() {
+    for policy in policies("policies") {
+        let output = meshc(&["compile", policy.to_str().unwrap()]);
+        assert!(output.status.success(), "{}: {}", policy.display(), text(&output.stderr));
+        snapshot("compiled", policy.file_stem().unwrap().to_str().unwrap(), &text(&output.stdout));
+    }
+}
+
+#[test]
+fn every_diagnostic_looks_like_its_snapshot() {
+    for policy in policies("policies/reject") {
+        let output = meshc(&["check", policy.to_str().unwrap()]);
+        snapshot("diagnostics", policy.file_stem().unwrap().to_str().unwrap(), &text(&output.stderr));
+    }
+}
+
+#[test]
+fn ten_mistakes_are_ten_diagnostics() {
+    let output = meshc(&["check", "--format", "json", "cli/tests/data/ten-mistakes.mesh"]);
+    assert_eq!(output.status.code(), Some(1));
+    let answer: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let found: Vec<String> = (answer["diagnostics"].as_array().unwrap().iter())
+        .filter(|found| found["severity"] == "error")
+        .map(|found| {
+            let label = &found["labels"][0];
+            format!("{}:{} {}", label["line"], label["column"], found["code"].as_str().unwrap())
+        })
+        .collect();
+    assert_eq!(
+        found,
+        [
+            "2:27 bad-address",
+            "3:28 syntax",
+            "4:12 bad-id",
+            "6:26 bad-port",
+            "6:35 unknown-name",
+            "7:26 bad-range",
+            "8:18 syntax",
+            "9:14 syntax",
+            "11:14 duplicate-name",
+            "12:18 unknown-name",
+        ]
+    );
+}
+
+#[test]
+fn the_command_line_is_described() {
+    let help = text(&meshc(&["--help"]).stdout);
+    snapshot("command-line", "help", &help);
+    let commands =
+        help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+    for command in commands.filter_map(|line| line.split_whitespace().next()).filter(|word| *word != "help") {
+        snapshot("command-line", command, &text(&meshc(&[command, "--help"]).stdout));
+    }
+}
+
+#[test]
+fn a_compiled_file_that_is_stale_is_shown_and_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("out.toml");
+    let name = file.to_str().unwrap();
+    assert!(meshc(&["compile", "-q", "-o", name, "policies/hosts.mesh"]).status.success());
+    assert_eq!(meshc(&["compile", "--check", "-o", name, "policies/hosts.mesh"]).status.code(), Some(0));
+    let stale = std::fs::read_to_string(&file).unwrap().replace("192.0.2.0/24", "192.0.3.0/24");
+    std::fs::write(&file, &stale).unwrap();
+    let output = meshc(&["compile", "--check", "-o", name, "policies/hosts.mesh"]);
+    assert_eq!(output.status.code(), Some(3));
+    assert!(text(&output.stdout).contains("\n+    \"to 192.0.2.0/24\""), "{}", text(&output.stdout));
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), stale);
+}
+
+#[test]
+fn policies_are_in_the_canonical_layout() {
+    let output = meshc(&["fmt", "--check", "policies"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stdout));
+}
