@@ -4,9 +4,11 @@
 //! that remains. It is simple on purpose: the proof holds what lowering made against it, so it shares
 //! nothing with `lower` (a test reads this file to be sure).
 
+mod by_port;
 mod contest;
 mod exempt;
 
+pub use by_port::{Stretch, at, by_port, join};
 pub use contest::{Contender, Contest, contest};
 pub use exempt::exempt_by;
 

@@ -180,6 +180,7 @@ fn brute_force(program: &Program, workload: WorkloadId, flow: &Flow) -> Option<V
 
 fn check_flows(program: &Program, image: &MapImage) {
     let tables = mesh_bpf::pack::pack(image).unwrap();
+    crate::prove::prove(program, &tables).unwrap();
     let sim = Sim::new(&tables).unwrap();
     for (index, workload) in image.workloads.iter().enumerate() {
         let id = WorkloadId(u32::try_from(index).unwrap());

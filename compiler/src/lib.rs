@@ -14,6 +14,7 @@ pub mod item;
 pub mod lower;
 pub mod origin;
 pub mod parse;
+pub mod prove;
 pub mod question;
 pub mod region;
 pub mod resolve;

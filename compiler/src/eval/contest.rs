@@ -64,7 +64,7 @@ fn beater(loser: &Contender<'_>, unbeaten: &[(usize, &Contender<'_>)], winner: u
 }
 
 /// `deny` beats `exclude` beats `redirect`.
-const fn weakness(verdict: Verdict) -> u8 {
+pub(super) const fn weakness(verdict: Verdict) -> u8 {
     match verdict {
         Verdict::Denied => 0,
         Verdict::Excluded => 1,

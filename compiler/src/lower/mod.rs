@@ -21,6 +21,8 @@ mod thin;
 mod tree;
 
 pub use conflict::Conflict;
+#[cfg(test)]
+pub(crate) use mutant::{Mutant, with_mutant};
 pub use origins::{ItemOrigin, Origins};
 
 use mesh_bpf::flow::Direction;

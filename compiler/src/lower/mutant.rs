@@ -22,8 +22,8 @@ mutants! {
     SidecarPortsStayOpen,
     /// `ports::Resolver::outcome` names the deciding node's prefix, wherever the item is written.
     UpIsZero,
-    /// `ports::Resolver::priority` forgets that `deny` beats `exclude` beats `redirect`.
-    VerdictsAreEqual,
+    /// `ports::Resolver::priority` lets `redirect` beat `exclude` beat `deny`.
+    VerdictsAreReversed,
     /// `ports::Resolver::lies_within` forgets the addresses.
     PrefixesDoNotNarrow,
     /// `ports::Resolver::lies_within` forgets the ports.

@@ -145,7 +145,7 @@ impl Resolver<'_> {
     fn priority(&self, one: Contender) -> (u8, u32, std::cmp::Reverse<u8>, u32) {
         let (weakness, text, scope) =
             self.extent(one).map_or((3, 0, 0), |extent| (extent.weakness, extent.text, extent.scope));
-        let weakness = if mutated(Mutant::VerdictsAreEqual) { 0 } else { weakness };
+        let weakness = if mutated(Mutant::VerdictsAreReversed) { 3 - weakness } else { weakness };
         (weakness, text, std::cmp::Reverse(one.depth), scope)
     }
 

@@ -1,0 +1,280 @@
+//! One direction of one profile, address by address.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use mesh_bpf::flow::{Direction, Flow, Protocol};
+use mesh_bpf::image::{Decision, MapImage, ProfileId};
+use mesh_bpf::intern::Interner;
+use mesh_bpf::ports::PortRange;
+use mesh_bpf::prefix::Prefix;
+use mesh_bpf::sim::{AddressSpan, Sim, TreeOf};
+
+use super::meaning::{Around, Boxes, Expected, SetId};
+use super::{Disproof, plain};
+use crate::emit::credit;
+use crate::hir::{Program, ScopeId};
+use crate::item::BuiltIn;
+use crate::region::{AddressRange, Cell, Family, cells};
+
+/// A direction of the profile that is looked at.
+pub(super) struct Side<'a> {
+    pub(super) boxes: &'a Boxes<'a>,
+    pub(super) sim: &'a Sim<'a>,
+    pub(super) image: &'a MapImage,
+    pub(super) direction: Direction,
+}
+
+/// The prefixes that cut the addresses, in pre-order, and what is written there.
+struct Sites {
+    prefixes: Vec<Prefix>,
+    /// For each its sets of boxes.
+    sets: Vec<Vec<SetId>>,
+    /// For each the innermost prefix around it.
+    parents: Vec<Option<usize>>,
+    /// For each a number that is equal where the same is written all the way out.
+    ways: Vec<u32>,
+    own: bool,
+}
+
+impl Side<'_> {
+    /// Proves both trees.
+    pub(super) fn prove(
+        &self,
+        program: &Program,
+        scopes: &[ScopeId],
+        profile: ProfileId,
+    ) -> Result<(), Box<Disproof>> {
+        let mut written = self.boxes.written(program, scopes, self.direction);
+        let sidecar_ports = match self.direction {
+            Direction::Outbound => BTreeSet::new(),
+            Direction::Inbound => self.boxes.sidecar_ports(program, scopes),
+        };
+        written.sort_unstable();
+        written.dedup();
+        for own in [false, true] {
+            let sites = Sites::of(&written, own);
+            let tree = TreeOf { profile, direction: self.direction, own };
+            let spans = self.sim.address_spans(tree);
+            let spans = spans.ok_or_else(|| plain("a tree of addresses", "none"))?;
+            Comparison {
+                side: self,
+                sites: &sites,
+                sidecar_ports: &sidecar_ports,
+                agreed: BTreeSet::new(),
+                ways: BTreeMap::new(),
+                meanings: BTreeMap::new(),
+            }
+            .all(&spans)?;
+        }
+        Ok(())
+    }
+}
+
+impl Sites {
+    fn of(written: &[(Prefix, SetId)], own: bool) -> Self {
+        let mut all: Vec<(Prefix, Option<SetId>)> = (written.iter())
+            .filter(|(prefix, _)| !own || prefix.is_host())
+            .map(|&(p, set)| (p, Some(set)))
+            .collect();
+        all.push((Prefix::Any, None));
+        if !own {
+            all.extend(Prefix::LOOPBACK.map(|prefix| (prefix, None)));
+        }
+        all.sort();
+        let mut sites =
+            Self { prefixes: Vec::new(), sets: Vec::new(), parents: Vec::new(), ways: Vec::new(), own };
+        let mut ways = Interner::default();
+        let mut open: Vec<usize> = Vec::new();
+        for run in all.chunk_by(|a, b| a.0 == b.0) {
+            let Some(&(prefix, _)) = run.first() else { continue };
+            while open.last().and_then(|&i| sites.prefixes.get(i)).is_some_and(|outer| !outer.covers(prefix))
+            {
+                open.pop();
+            }
+            let parent = open.last().copied();
+            let sets: Vec<SetId> = run.iter().filter_map(|&(_, set)| set).collect();
+            open.push(sites.prefixes.len());
+            let inherits = parent.filter(|&parent| sites.reaches_on(parent, prefix));
+            let way =
+                (inherits.and_then(|parent| sites.ways.get(parent)).copied(), prefix.is_loopback(), sets);
+            sites.ways.push(ways.intern(way.clone()));
+            sites.prefixes.push(prefix);
+            sites.sets.push(way.2);
+            sites.parents.push(parent);
+        }
+        sites
+    }
+
+    /// Whether rules of an outer prefix reach into an inner one.
+    fn reaches_on(&self, outer: usize, inner: Prefix) -> bool {
+        let outer = self.prefixes.get(outer).copied();
+        outer.is_some_and(|outer| !self.own && outer.is_loopback() == inner.is_loopback())
+    }
+
+    /// What is written around the addresses of a site, inside out.
+    fn around(&self, site: usize) -> Option<Around<'_>> {
+        let innermost = *self.prefixes.get(site)?;
+        let mut levels = Vec::new();
+        let mut next = Some(site);
+        while let Some(at) = next {
+            levels.push((*self.prefixes.get(at)?, self.sets.get(at)?.as_slice()));
+            next = (*self.parents.get(at)?).filter(|&outer| self.reaches_on(outer, innermost));
+        }
+        let default = match (self.own, innermost.is_loopback()) {
+            (true, _) => Some(BuiltIn::OwnAddress),
+            (false, true) => Some(BuiltIn::Loopback),
+            (false, false) => None,
+        };
+        Some(Around { levels, default })
+    }
+}
+
+/// The comparison of one tree.
+struct Comparison<'a> {
+    side: &'a Side<'a>,
+    sites: &'a Sites,
+    sidecar_ports: &'a BTreeSet<u16>,
+    /// Ways and port tables that say the same.
+    agreed: BTreeSet<(u32, Protocol, u32)>,
+    /// Nodes whose way to the root is as it should be, with their site.
+    ways: BTreeMap<u32, usize>,
+    meanings: BTreeMap<(u32, Protocol), Vec<(u16, Expected)>>,
+}
+
+impl Comparison<'_> {
+    /// Walks pieces of policy and of table side by side; both are in order and hold every address.
+    fn all(mut self, spans: &[AddressSpan]) -> Result<(), Box<Disproof>> {
+        let cells = cells(&self.sites.prefixes);
+        let (mut cell, mut span) = (0, 0);
+        while let (Some(piece), Some(stretch)) = (cells.get(cell), spans.get(span)) {
+            let found = range(stretch).filter(|found| found.family == piece.range.family);
+            let found = found.ok_or_else(|| plain("every address in order", "a gap"))?;
+            self.piece(piece, found, stretch.node)?;
+            if piece.range.last <= found.last {
+                cell += 1;
+            }
+            if found.last <= piece.range.last {
+                span += 1;
+            }
+        }
+        if cell == cells.len() && span == spans.len() { Ok(()) } else { Err(plain("every address", "fewer")) }
+    }
+
+    /// Compares a piece with the node that serves it.
+    fn piece(&mut self, piece: &Cell, found: AddressRange, node: u32) -> Result<(), Box<Disproof>> {
+        let site = piece.deepest.ok_or_else(|| plain("a prefix for every address", "none"))?;
+        let way = *self.sites.ways.get(site).ok_or_else(|| plain("a prefix for every address", "none"))?;
+        let address = found.family.address(found.first.max(piece.range.first));
+        self.way_out(node, site)?;
+        for protocol in Protocol::ALL {
+            let root = self.side.sim.port_root(node, protocol);
+            let root = root.ok_or_else(|| plain("a port table", "none"))?;
+            if self.agreed.contains(&(way, protocol, root)) {
+                continue;
+            }
+            self.ports(site, way, protocol, root).map_err(|(port, expected, found)| {
+                let (direction, own) = (self.side.direction, self.sites.own);
+                let flow = Flow { direction, protocol, address, port, own };
+                Box::new(Disproof { workload: None, flow: Some(flow), expected, found })
+            })?;
+            self.agreed.insert((way, protocol, root));
+        }
+        Ok(())
+    }
+
+    /// The node and those above it must have the prefixes around the site.
+    fn way_out(&mut self, node: u32, site: usize) -> Result<(), Box<Disproof>> {
+        let (mut node, mut site) = (node, site);
+        while self.ways.insert(node, site) != Some(site) {
+            let expected = self.sites.prefixes.get(site).copied();
+            let (prefix, above) = self.side.sim.node(node).ok_or_else(|| plain("a node", "none"))?;
+            let outer = self.sites.parents.get(site).copied().flatten();
+            if Some(prefix) != expected || above.is_some() != outer.is_some() {
+                let expected = expected.map_or_else(|| "no prefix".to_owned(), |prefix| prefix.to_string());
+                return Err(plain(expected, prefix));
+            }
+            let (Some(above), Some(outer)) = (above, outer) else { break };
+            (node, site) = (above, outer);
+        }
+        Ok(())
+    }
+
+    /// Compares meaning and port table at every port; gives back the first that differs.
+    fn ports(
+        &mut self,
+        site: usize,
+        way: u32,
+        protocol: Protocol,
+        root: u32,
+    ) -> Result<(), (u16, String, String)> {
+        let (side, sites) = (self.side, self.sites);
+        let ranges = side.sim.port_ranges(root).unwrap_or_default();
+        let meaning = self.meanings.entry((way, protocol)).or_insert_with(|| {
+            let around = sites.around(site);
+            around.map_or_else(Vec::new, |around| side.boxes.expected(&around, protocol, self.sidecar_ports))
+        });
+        let mut starts: Vec<u16> = meaning.iter().map(|step| step.0).collect();
+        starts.extend(ranges.iter().map(|(range, _)| range.first.max(1)));
+        starts.sort_unstable();
+        starts.dedup();
+        for port in starts {
+            let expected = crate::eval::at(meaning, port);
+            let found = decision_at(&ranges, port);
+            let equal = expected.zip(found).is_some_and(|(expected, found)| {
+                found.verdict == expected.verdict
+                    && Some(found.source) == expected.source
+                    && usize::from(found.up) == expected.up
+            });
+            if !equal {
+                return Err((port, self.expectation(site, expected), self.finding(site, found)));
+            }
+        }
+        Ok(())
+    }
+
+    fn expectation(&self, site: usize, expected: Option<Expected>) -> String {
+        expected.map_or_else(
+            || "a decision".to_owned(),
+            |Expected { verdict, source, up }| {
+                let item = source.map(|source| credit(self.side.image.source(source), self.prefix(site, up)));
+                format!("{verdict} by {}", item.as_deref().unwrap_or("an item that the tables do not know"))
+            },
+        )
+    }
+
+    fn finding(&self, site: usize, found: Option<Decision>) -> String {
+        found.map_or_else(
+            || "none".to_owned(),
+            |found| {
+                let prefix = self.prefix(site, found.up.into());
+                format!("{} by {}", found.verdict, credit(self.side.image.source(found.source), prefix))
+            },
+        )
+    }
+
+    fn prefix(&self, site: usize, up: usize) -> Prefix {
+        let around = self.sites.around(site);
+        around.and_then(|around| around.levels.get(up).map(|level| level.0)).unwrap_or(Prefix::Any)
+    }
+}
+
+fn range(span: &AddressSpan) -> Option<AddressRange> {
+    use std::net::IpAddr::{V4, V6};
+    match (span.first, span.last) {
+        (V4(first), V4(last)) => Some(AddressRange {
+            family: Family::V4,
+            first: first.to_bits().into(),
+            last: last.to_bits().into(),
+        }),
+        (V6(first), V6(last)) => {
+            Some(AddressRange { family: Family::V6, first: first.to_bits(), last: last.to_bits() })
+        }
+        _ => None,
+    }
+}
+
+fn decision_at(ranges: &[(PortRange, Decision)], port: u16) -> Option<Decision> {
+    let after = ranges.partition_point(|(range, _)| range.first <= port);
+    let &(range, decision) = ranges.get(after.checked_sub(1)?)?;
+    range.contains(port).then_some(decision)
+}

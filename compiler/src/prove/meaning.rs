@@ -1,0 +1,226 @@
+//! What a policy means at every port of one address, by the evaluator.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use mesh_bpf::flow::{Direction, Protocol, Verdict};
+use mesh_bpf::image::{MapImage, Source, SourceId};
+use mesh_bpf::intern::Interner;
+use mesh_bpf::ports::PortSet;
+use mesh_bpf::prefix::Prefix;
+
+use crate::eval::{Contender, by_port, join};
+use crate::hir::{PortItem, Program, Rule, Scope, ScopeId};
+use crate::item::{self, BuiltIn};
+use crate::region::{FlowBox, real_ports};
+
+/// A set of boxes that one rule writes at each of its prefixes.
+pub(super) type SetId = u32;
+
+/// The boxes of all rules, without their addresses.
+pub(super) struct Boxes<'p> {
+    boxes: Vec<PlainBox<'p>>,
+    sets: Vec<Vec<u32>>,
+    set_of_rule: Vec<SetId>,
+    /// For each direction and scope its rules.
+    rules: [Vec<Vec<usize>>; 2],
+    built_ins: BTreeMap<BuiltIn, Option<SourceId>>,
+    no_rule: Option<SourceId>,
+}
+
+/// A box without its address.
+struct PlainBox<'p> {
+    scope: &'p Scope,
+    always: bool,
+    verdict: Verdict,
+    protocol: Protocol,
+    ports: PortSet,
+    source: Source,
+    /// Its source in the image, if it is there.
+    id: Option<SourceId>,
+}
+
+/// What is expected on a stretch of ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Expected {
+    pub(super) verdict: Verdict,
+    /// Who is to be credited; none where the image does not know it.
+    pub(super) source: Option<SourceId>,
+    /// How many prefixes above the innermost its own is.
+    pub(super) up: usize,
+}
+
+/// The prefixes around an address, the innermost first, each with the sets of boxes written there.
+pub(super) struct Around<'a> {
+    pub(super) levels: Vec<(Prefix, &'a [SetId])>,
+    /// What decides where no box matches.
+    pub(super) default: Option<BuiltIn>,
+}
+
+impl<'p> Boxes<'p> {
+    pub(super) fn of(program: &'p Program, image: &MapImage) -> Self {
+        let ids: BTreeMap<&Source, SourceId> = image.sources.iter().zip((0u32..).map(SourceId)).collect();
+        let mut plain = Interner::default();
+        let mut boxes = Vec::new();
+        let mut sets = Interner::default();
+        let mut rules = [0, 1].map(|_| vec![Vec::new(); program.scopes.len()]);
+        let mut set_of_rule = Vec::with_capacity(program.rules.len());
+        for (index, rule) in program.rules.iter().enumerate() {
+            let mut set: Vec<u32> = Vec::with_capacity(rule.ports.len());
+            for ports in &rule.ports {
+                let key =
+                    (rule.scope, rule.always, rule.direction, rule.verdict, ports.protocol, &ports.ports);
+                let number = plain.intern(key);
+                if number as usize == boxes.len() {
+                    boxes.extend(plain_box(program, rule, ports, &ids));
+                }
+                set.push(number);
+            }
+            set.sort_unstable();
+            set.dedup();
+            set_of_rule.push(sets.intern(set));
+            let lists = rules.get_mut(rule.direction as usize);
+            if let Some(list) = lists.and_then(|lists| lists.get_mut(rule.scope.index())) {
+                list.push(index);
+            }
+        }
+        let built_ins = BuiltIn::ALL.map(|one| (one, ids.get(&one.source()).copied())).into();
+        let no_rule = ids.get(&Source::default()).copied();
+        Self { boxes, sets: sets.into_values(), set_of_rule, rules, built_ins, no_rule }
+    }
+
+    /// Every prefix that the rules of these scopes name, with the boxes that they write there.
+    pub(super) fn written(
+        &self,
+        program: &Program,
+        scopes: &[ScopeId],
+        direction: Direction,
+    ) -> Vec<(Prefix, SetId)> {
+        let mut written = Vec::new();
+        let lists = self.rules.get(direction as usize);
+        for &index in scopes.iter().filter_map(|scope| lists?.get(scope.index())).flatten() {
+            let (Some(rule), Some(&set)) = (program.rules.get(index), self.set_of_rule.get(index)) else {
+                continue;
+            };
+            if rule.addresses.is_empty() {
+                written.push((Prefix::Any, set));
+            }
+            written.extend(rule.addresses.iter().map(|address| (address.prefix, set)));
+        }
+        written
+    }
+
+    /// Ports that the rules of these scopes redirect to.
+    pub(super) fn sidecar_ports(&self, program: &Program, scopes: &[ScopeId]) -> BTreeSet<u16> {
+        let lists =
+            self.rules.iter().flat_map(|lists| scopes.iter().filter_map(|scope| lists.get(scope.index())));
+        lists.flatten().filter_map(|&index| program.rules.get(index)?.verdict.port()).collect()
+    }
+
+    /// What is expected at every port from 1 on.
+    pub(super) fn expected(
+        &self,
+        around: &Around<'_>,
+        protocol: Protocol,
+        sidecar_ports: &BTreeSet<u16>,
+    ) -> Vec<(u16, Expected)> {
+        let mut present = self.present(around, protocol);
+        present.sort_by_key(|one| item::order(&one.plain.source, one.prefix));
+        let default = match around.default {
+            Some(built_in) => self.built_ins.get(&built_in).copied().flatten(),
+            None => self.no_rule,
+        };
+        let open = winners(&present);
+        if sidecar_ports.is_empty() || !present.iter().any(|one| one.plain.verdict.port().is_some()) {
+            return open.iter().map(|&(port, won)| (port, outcome(won, default))).collect();
+        }
+        let own = self.built_ins.get(&BuiltIn::SidecarPort).copied().flatten();
+        let standing: Vec<Present<'_>> =
+            present.iter().copied().filter(|one| one.plain.verdict.port().is_none()).collect();
+        let both = join(&open, &winners(&standing), |open, closed| (open, closed));
+        join(&both, &steps_of(sidecar_ports), |(open, closed), is_sidecar| match (is_sidecar, closed) {
+            (false, _) => outcome(open, default),
+            (true, None) if open.is_some() => outcome(None, own),
+            (true, closed) => outcome(closed, default),
+        })
+    }
+
+    /// The boxes of one protocol around an address.
+    fn present(&self, around: &Around<'_>, protocol: Protocol) -> Vec<Present<'_>> {
+        let mut numbers: BTreeSet<(usize, u32)> = BTreeSet::new();
+        for (up, (_, sets)) in around.levels.iter().enumerate() {
+            let written = sets.iter().filter_map(|&set| self.sets.get(set as usize)).flatten();
+            numbers.extend(written.map(|&number| (up, number)));
+        }
+        (numbers.into_iter())
+            .filter_map(|(up, number)| {
+                let plain = self.boxes.get(number as usize).filter(|plain| plain.protocol == protocol)?;
+                Some(Present { plain, up, prefix: around.levels.get(up)?.0 })
+            })
+            .collect()
+    }
+}
+
+/// A box that holds an address.
+#[derive(Clone, Copy)]
+struct Present<'b> {
+    plain: &'b PlainBox<'b>,
+    up: usize,
+    prefix: Prefix,
+}
+
+/// Who wins at every port; `present` is in the order of credit.
+fn winners<'b>(present: &[Present<'b>]) -> Vec<(u16, Option<Won<'b>>)> {
+    let contender = |one: &Present<'b>| Contender {
+        bounds: FlowBox { scope: one.plain.scope, ports: &one.plain.ports, prefix: one.prefix },
+        always: one.plain.always,
+        verdict: one.plain.verdict,
+    };
+    let contenders: Vec<Contender<'_>> = present.iter().map(contender).collect();
+    let winners = by_port(&contenders);
+    winners
+        .into_iter()
+        .map(|(port, won)| (port, won.and_then(|i| present.get(i)).copied().map(Won)))
+        .collect()
+}
+
+/// A winner; the same box at another port is the same winner.
+#[derive(Clone, Copy)]
+struct Won<'b>(Present<'b>);
+
+impl PartialEq for Won<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        std::ptr::eq(self.0.plain, other.0.plain) && self.0.up == other.0.up
+    }
+}
+
+fn outcome(won: Option<Won<'_>>, default: Option<SourceId>) -> Expected {
+    match won {
+        Some(Won(one)) => Expected { verdict: one.plain.verdict, source: one.plain.id, up: one.up },
+        None => Expected { verdict: Verdict::Excluded, source: default, up: 0 },
+    }
+}
+
+/// Whether a port is one of these, as steps.
+fn steps_of(ports: &BTreeSet<u16>) -> Vec<(u16, bool)> {
+    let mut cuts: BTreeSet<u16> = BTreeSet::from([1]);
+    cuts.extend(ports.iter().flat_map(|&port| [Some(port), port.checked_add(1)]).flatten());
+    cuts.into_iter().map(|cut| (cut, ports.contains(&cut))).collect()
+}
+
+fn plain_box<'p>(
+    program: &'p Program,
+    rule: &Rule,
+    ports: &PortItem,
+    ids: &BTreeMap<&Source, SourceId>,
+) -> Option<PlainBox<'p>> {
+    let source = item::rule_source(program, rule, ports);
+    Some(PlainBox {
+        scope: program.scopes.get(rule.scope.index())?,
+        always: rule.always,
+        verdict: rule.verdict,
+        protocol: ports.protocol,
+        ports: real_ports(&ports.ports),
+        id: ids.get(&source).copied(),
+        source,
+    })
+}

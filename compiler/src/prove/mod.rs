@@ -1,0 +1,118 @@
+//! The proof of a compile: the tables say exactly what the policy means.
+//!
+//! Decisions are piecewise constant, so equality can be checked and need not be sampled. The tables are
+//! read back as the programs walk them: for each profile and direction every stretch of addresses with the
+//! node that serves it, and for each node every stretch of ports. The policy's meaning is worked out by
+//! the evaluator on pieces that are cut at every boundary that a rule has. Both must agree on every piece,
+//! in the verdict, in the item that is credited and in its address. What has no address (exemptions, `on`,
+//! selectors, acceleration) is compared beside it.
+//!
+//! Nothing here is shared with lowering. Pieces with the same rules around them are compared once.
+
+mod addresses;
+mod meaning;
+mod rest;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use mesh_bpf::flow::{Direction, Flow};
+use mesh_bpf::image::{MapImage, ProfileId};
+use mesh_bpf::sim::Sim;
+use mesh_bpf::tables::Tables;
+use mesh_bpf::unpack::unpack;
+
+use crate::hir::{Program, ScopeId, WorkloadId};
+use crate::region::applies;
+use meaning::Boxes;
+
+/// What the tables say, and what they should say: a bug of the compiler.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Disproof {
+    /// `mesh/workload`, where it is about one.
+    pub workload: Option<String>,
+    /// A flow that is decided otherwise, where it is about flows.
+    pub flow: Option<Flow>,
+    /// What the policy means.
+    pub expected: String,
+    /// What the tables say.
+    pub found: String,
+}
+
+impl fmt::Display for Disproof {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the tables differ from the policy")?;
+        if let Some(workload) = &self.workload {
+            write!(f, " for `{workload}`")?;
+        }
+        if let Some(flow) = &self.flow {
+            let own = if flow.own { "its own " } else { "" };
+            let preposition = flow.direction.preposition();
+            let Flow { direction, protocol, address, port, .. } = flow;
+            write!(f, ", {direction} {protocol} {port} {preposition} {own}{address}")?;
+        }
+        write!(f, ": expected {}, found {}", self.expected, self.found)
+    }
+}
+
+impl std::error::Error for Disproof {}
+
+/// Proves that `tables` mean what `program` means.
+///
+/// # Errors
+/// The first difference, with a flow as witness where it is about flows.
+pub fn prove(program: &Program, tables: &Tables) -> Result<(), Box<Disproof>> {
+    let image = unpack(tables).map_err(|damaged| plain("tables that can be read", damaged))?;
+    let sim = Sim::new(tables).map_err(|damaged| plain("tables that can be read", damaged))?;
+    rest::workloads(program, &image)?;
+    let boxes = Boxes::of(program, &image);
+    let mut proved: BTreeSet<(ProfileId, Vec<ScopeId>)> = BTreeSet::new();
+    for (id, workload) in (0u32..).map(WorkloadId).zip(&image.workloads) {
+        let scopes = reaching(program, id);
+        if !proved.insert((workload.profile, scopes.clone())) {
+            continue;
+        }
+        let at = |mut disproof: Box<Disproof>| {
+            disproof.workload = Some(workload.name.clone());
+            disproof
+        };
+        rest::profile(program, &image, id, workload.profile).map_err(at)?;
+        for direction in Direction::ALL {
+            let side = addresses::Side { boxes: &boxes, sim: &sim, image: &image, direction };
+            side.prove(program, &scopes, workload.profile).map_err(at)?;
+        }
+    }
+    rest::accelerations(program, &image)
+}
+
+/// The scopes that reach a workload.
+fn reaching(program: &Program, workload: WorkloadId) -> Vec<ScopeId> {
+    let scopes = (0u32..).map(ScopeId).zip(&program.scopes);
+    scopes.filter(|(_, scope)| applies(scope, workload)).map(|(id, _)| id).collect()
+}
+
+fn plain(expected: impl fmt::Display, found: impl fmt::Display) -> Box<Disproof> {
+    Box::new(Disproof {
+        workload: None,
+        flow: None,
+        expected: expected.to_string(),
+        found: found.to_string(),
+    })
+}
+
+/// The image's workload of the program's.
+fn name_of(program: &Program, id: WorkloadId) -> String {
+    let workload = program.workloads.get(id.index());
+    let mesh = workload.and_then(|workload| program.meshes.get(workload.mesh.index()));
+    match (mesh, workload) {
+        (Some(mesh), Some(workload)) => format!("{}/{}", mesh.name, workload.name),
+        _ => String::new(),
+    }
+}
+
+/// The profile of a program's workload.
+fn profile_of(program: &Program, image: &MapImage, id: WorkloadId) -> Option<ProfileId> {
+    image.workload(&name_of(program, id)).map(|workload| workload.profile)
+}

@@ -1,0 +1,109 @@
+//! The proof accepts what lowering makes, and refuses what any mistake in it makes.
+
+use mesh_bpf::pack::pack;
+use mesh_bpf::ports::PortRange;
+
+use super::prove;
+use crate::fixture::Fixture;
+use crate::hir::{Event, Ports, Program};
+use crate::lower::{self, Mutant, with_mutant};
+
+/// A program that uses all that lowering decides, so that every mistake shows.
+fn everything() -> Program {
+    let mut fixture = Fixture::new(&["a", "b", "c"]);
+    fixture
+        .rule("", "redirect outbound -> 15001")
+        .rule("", "redirect inbound -> 15003")
+        .rule("", "always deny outbound to 169.254.169.254")
+        .rule("m", "exclude outbound to 169.254.0.0/16")
+        .rule("m", "exclude outbound tcp 3306,5432 to 10.0.0.0/8")
+        .rule("m", "deny outbound tcp 5000-6000")
+        .rule("m", "exclude outbound tcp 5432")
+        .rule("m", "deny outbound tcp to 10.1.0.0/16")
+        .rule("m", "exclude outbound tcp 80 to 127.0.0.0/8")
+        .rule("m", "exclude inbound from 10.9.0.1")
+        .rule("m", "deny inbound udp not 53")
+        .rule("m", "exclude outbound udp 53")
+        .rule("m+a,b", "redirect outbound tcp 443 -> 15443 transparent")
+        .rule("m/a", "redirect outbound tcp 3306 -> 15306")
+        .rule("m/b", "exclude outbound tcp 443")
+        .rule("m/b", "redirect outbound udp 53 -> 15053")
+        .rule("m/b", "redirect outbound tcp 80 to 169.254.169.254 -> 15080");
+    for i in 0..40 {
+        let verb = if i % 2 == 0 { "deny" } else { "exclude" };
+        fixture.rule("m/c", &format!("{verb} outbound tcp {}-{}", 7000 + 10 * i, 8000 - 10 * i));
+    }
+    fixture
+        .exempt("", "uid 1500-1510")
+        .exempt("m", "uid 1505")
+        .exempt("m/a", "gid 7")
+        .exempt("m/a", "cgroup /sidecars")
+        .on("m", Event::MissingSidecar, false)
+        .on("m/b", Event::MissingSidecar, true)
+        .group("front", "a,b")
+        .accelerate("local a,b,c", Ports::All)
+        .accelerate("local a", Ports::Range(PortRange::single(9)))
+        .accelerate("a,b <-> c", Ports::Not(PortRange::single(80).into()));
+    fixture.program
+}
+
+fn disproof(program: &Program, mutant: Option<Mutant>) -> Option<String> {
+    let lower = || lower::lower(program);
+    let image = mutant.map_or_else(lower, |mutant| with_mutant(mutant, lower));
+    match pack(&image) {
+        // What cannot be packed is not written either.
+        Err(error) => Some(error.to_string()),
+        Ok(tables) => prove(program, &tables).err().map(|disproof| disproof.to_string()),
+    }
+}
+
+#[test]
+fn what_lowering_makes_is_proved() {
+    assert_eq!(disproof(&everything(), None), None);
+}
+
+#[test]
+fn no_mistake_survives_the_proof() {
+    let survivors: Vec<Mutant> = (Mutant::ALL.iter().copied())
+        .filter(|&mutant| disproof(&everything(), Some(mutant)).is_none())
+        .collect();
+    assert!(survivors.is_empty(), "{survivors:?}");
+}
+
+#[test]
+fn a_difference_comes_with_its_flow() {
+    let mut fixture = Fixture::new(&["a"]);
+    fixture.rule("", "redirect outbound -> 15001").rule("m", "always exclude outbound tcp 80");
+    fixture.rule("m/a", "redirect outbound tcp 80 to 10.0.0.0/8 -> 15080");
+    assert_eq!(
+        disproof(&fixture.program, Some(Mutant::AlwaysIsIgnored)).unwrap(),
+        "the tables differ from the policy for `m/a`, outbound tcp 80 to 10.0.0.0: expected excluded by \
+         m: always exclude outbound tcp 80, found redirected 15080 by m/a: redirect outbound tcp 80 to \
+         10.0.0.0/8 -> 15080"
+    );
+}
+
+/// The proof is worth something only if it is not made of what it proves.
+#[test]
+fn evaluator_and_proof_know_nothing_of_lowering() {
+    let sources = [
+        include_str!("../eval.rs"),
+        include_str!("../eval/by_port.rs"),
+        include_str!("../eval/contest.rs"),
+        include_str!("../eval/exempt.rs"),
+        include_str!("../item.rs"),
+        include_str!("../region/mod.rs"),
+        include_str!("../region/addresses.rs"),
+        include_str!("../region/boxes.rs"),
+        include_str!("mod.rs"),
+        include_str!("addresses.rs"),
+        include_str!("meaning.rs"),
+        include_str!("rest.rs"),
+    ];
+    let uses = |line: &&str| {
+        let line = line.trim_start();
+        !line.starts_with("//") && (line.contains("lower") || line.contains("crate::ir"))
+    };
+    let lines: Vec<&str> = sources.iter().flat_map(|source| source.lines()).filter(uses).collect();
+    assert!(lines.is_empty(), "{lines:?}");
+}
