@@ -2,13 +2,15 @@
 
 use std::fmt;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::os::fd::AsFd;
 use std::time::Duration;
 
+use nix::sys::socket::{setsockopt, sockopt};
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use crate::Arrival;
+use crate::{Arrival, raw};
 
 /// How long a client waits for a connection and for an answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -55,6 +57,9 @@ pub struct Client {
     device: Option<String>,
     mapped: bool,
     nonblocking: bool,
+    fast_open: bool,
+    earlier: Vec<SocketAddr>,
+    patience: Duration,
 }
 
 /// What a client saw of a connection that it opened.
@@ -71,7 +76,16 @@ pub struct Dialled {
 impl Client {
     /// A client that connects as most do: blocking, of the target's own family, from any source.
     pub fn to(target: SocketAddr) -> Self {
-        Self { target, source: None, device: None, mapped: false, nonblocking: false }
+        Self {
+            target,
+            source: None,
+            device: None,
+            mapped: false,
+            nonblocking: false,
+            fast_open: false,
+            earlier: Vec::new(),
+            patience: PATIENCE,
+        }
     }
 
     /// Dials a v4 target by an `AF_INET6` socket, as every JVM does.
@@ -102,12 +116,34 @@ impl Client {
         self
     }
 
+    /// Sends a first line, `first`, together with the SYN, as TCP Fast Open allows.
+    #[must_use]
+    pub fn fast_open(mut self) -> Self {
+        self.fast_open = true;
+        self
+    }
+
+    /// Uses a socket that was connected to `earlier` before, or failed to be, and dissolved that connection
+    /// by `connect(AF_UNSPEC)`.
+    #[must_use]
+    pub fn after(mut self, earlier: SocketAddr) -> Self {
+        self.earlier.push(earlier);
+        self
+    }
+
+    /// Waits no longer than this for the connection and for each answer.
+    #[must_use]
+    pub fn patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
     /// Opens the connection.
     ///
     /// # Errors
     /// What `connect` or one of the calls before it answered.
     pub fn open(&self) -> Result<Stream, Errno> {
-        let target = self.target_address();
+        let target = self.address(self.target);
         let socket = Socket::new(Domain::for_address(target), Type::STREAM, None)?;
         if let Some(device) = &self.device {
             socket.bind_device(Some(device.as_bytes()))?;
@@ -115,12 +151,23 @@ impl Client {
         if let Some(source) = self.source {
             socket.bind(&SockAddr::from(source))?;
         }
-        socket.set_write_timeout(Some(PATIENCE))?;
-        socket.set_read_timeout(Some(PATIENCE))?;
+        socket.set_write_timeout(Some(self.patience))?;
+        socket.set_read_timeout(Some(self.patience))?;
+        for earlier in &self.earlier {
+            // Whether there was a connection or not: the socket is to be used again.
+            let _ = socket.connect(&SockAddr::from(self.address(*earlier)));
+            rustix::net::connect_unspec(&socket).map_err(io::Error::from)?;
+        }
+        if self.fast_open {
+            setsockopt(&socket, sockopt::TcpFastOpenConnect, &true).map_err(io::Error::from)?;
+        }
         if self.nonblocking {
-            socket.connect_timeout(&SockAddr::from(target), PATIENCE)?;
+            socket.connect_timeout(&SockAddr::from(target), self.patience)?;
         } else {
             socket.connect(&SockAddr::from(target))?;
+        }
+        if self.fast_open {
+            (&socket).write_all(b"first\n")?;
         }
         Ok(Stream(BufReader::new(TcpStream::from(socket))))
     }
@@ -133,12 +180,10 @@ impl Client {
         self.open()?.greeting()
     }
 
-    fn target_address(&self) -> SocketAddr {
-        match (self.mapped, self.target.ip()) {
-            (true, IpAddr::V4(ip)) => {
-                SocketAddr::new(IpAddr::V6(Ipv6Addr::from(ip.to_ipv6_mapped().octets())), self.target.port())
-            }
-            _ => self.target,
+    fn address(&self, of: SocketAddr) -> SocketAddr {
+        match of.ip() {
+            IpAddr::V4(ip) if self.mapped => SocketAddr::new(IpAddr::V6(ip.to_ipv6_mapped()), of.port()),
+            _ => of,
         }
     }
 }
@@ -151,6 +196,17 @@ impl Stream {
     /// The socket itself.
     pub fn socket(&self) -> &TcpStream {
         self.0.get_ref()
+    }
+
+    /// Whether the first bytes travelled with the SYN and the other end took them there.
+    ///
+    /// # Errors
+    /// If the kernel does not tell.
+    pub fn was_fast(&self) -> Result<bool, Errno> {
+        // `struct tcp_info` begins with seven bytes, of which the sixth is the options.
+        const SYN_DATA: u8 = 32;
+        let info = raw::socket_option(self.socket().as_fd(), libc::SOL_TCP, libc::TCP_INFO, 8)?;
+        Ok(info.get(5).is_some_and(|options| options & SYN_DATA != 0))
     }
 
     /// Hears the greeting of a server of the testbed.

@@ -48,7 +48,7 @@ pub use process::Process;
 pub use server::{Server, ServerTask};
 pub use task::{Line, Task};
 pub use tool::tool;
-pub use udp::{UdpAnswer, UdpServer, ask};
+pub use udp::{Manner, UdpAnswer, UdpServer, ask, ask_all};
 pub use wait::{listens, until};
 
 /// Why a test failed, from whatever library.

@@ -98,11 +98,13 @@ impl Netns {
     }
 
     /// Makes the namespace answer for a whole range of addresses, `10.0.0.0/8` or `fd00::/8`, as if each
-    /// were one of its own.
+    /// were one of its own, which a server may bind to.
     ///
     /// # Errors
     /// If `ip` refuses the range.
     pub fn own(&self, range: &str) -> io::Result<()> {
+        // For IPv4 the route is enough.
+        self.set("net/ipv6/ip_nonlocal_bind", "1")?;
         self.ip(&format!("route add local {range} dev lo"))
     }
 }

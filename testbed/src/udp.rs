@@ -1,7 +1,7 @@
 //! A UDP server that tells its clients who answered, and a client for it.
 
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::AsFd;
 use std::thread;
 use std::time::Duration;
@@ -81,14 +81,56 @@ fn answer_all(socket: &UdpSocket, who: &str) {
     }
 }
 
-/// Sends one datagram and waits for the answer, by a connected socket or an unconnected one.
+/// How a client asks by datagram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Manner {
+    /// By a socket that is connected first, as glibc's resolver does.
+    Connected,
+    /// By a socket that names the destination with the datagram.
+    Unconnected,
+    /// The same by an `AF_INET6` socket that names a v4 address in its mapped form.
+    Mapped,
+    /// By a connected `AF_INET6` socket, to a v4 address in its mapped form.
+    MappedConnected,
+}
+
+impl Manner {
+    fn connects(self) -> bool {
+        matches!(self, Self::Connected | Self::MappedConnected)
+    }
+
+    fn address(self, of: SocketAddr) -> SocketAddr {
+        match (self, of.ip()) {
+            (Self::Mapped | Self::MappedConnected, IpAddr::V4(ip)) => {
+                SocketAddr::new(IpAddr::V6(ip.to_ipv6_mapped()), of.port())
+            }
+            _ => of,
+        }
+    }
+}
+
+/// Sends one datagram and waits for the answer.
 ///
 /// # Errors
 /// What the kernel answered; `ETIMEDOUT` where nobody did.
-pub fn ask(target: SocketAddr, payload: &str, connected: bool) -> Result<UdpAnswer, Errno> {
-    let socket = Socket::new(Domain::for_address(target), Type::DGRAM, None)?;
+pub fn ask(target: SocketAddr, payload: &str, manner: Manner) -> Result<UdpAnswer, Errno> {
+    ask_all(&[target], payload, manner)?.pop().ok_or(Errno::ETIMEDOUT)
+}
+
+/// Asks one after the other by the same socket.
+///
+/// # Errors
+/// As [`ask`]; the first error ends it.
+pub fn ask_all(targets: &[SocketAddr], payload: &str, manner: Manner) -> Result<Vec<UdpAnswer>, Errno> {
+    let Some(first) = targets.first() else { return Ok(Vec::new()) };
+    let socket = Socket::new(Domain::for_address(manner.address(*first)), Type::DGRAM, None)?;
     let socket = UdpSocket::from(socket);
     socket.set_read_timeout(Some(PATIENCE))?;
+    let one = |target: &SocketAddr| one(&socket, manner.address(*target), payload, manner.connects());
+    targets.iter().map(one).collect()
+}
+
+fn one(socket: &UdpSocket, target: SocketAddr, payload: &str, connected: bool) -> Result<UdpAnswer, Errno> {
     if connected {
         socket.connect(target)?;
         socket.send(payload.as_bytes())?;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use mesh_testbed::census::{Census, Kind, Object};
 use mesh_testbed::proxy::{HaProxy, Nginx};
 use mesh_testbed::{
-    Cgroup, Client, Errno, Failure, Ground, Netns, Pair, Place, Server, ServerTask, Stream, Tested,
+    Cgroup, Client, Errno, Failure, Ground, Manner, Netns, Pair, Place, Server, ServerTask, Stream, Tested,
     UdpServer, ask, kernel_is_usable, storage, tool, until, veth,
 };
 
@@ -82,11 +82,11 @@ fn datagrams_are_answered_to_connected_and_unconnected_sockets() -> Tested {
     let listen = [address("192.168.7.1:53")?, address("[fd07::1]:53")?];
     let _server = UdpServer::start(&server, "dns", &listen)?;
     for target in listen {
-        for connected in [true, false] {
-            let answer = client.run(|| ask(target, "who?", connected))??;
+        for manner in [Manner::Connected, Manner::Unconnected] {
+            let answer = client.run(|| ask(target, "who?", manner))??;
             assert_eq!((answer.who.as_str(), answer.payload.as_str()), ("dns", "who?"));
             assert_eq!(answer.from, Some(target));
-            assert_eq!(answer.peer, connected.then_some(target));
+            assert_eq!(answer.peer, (manner == Manner::Connected).then_some(target));
         }
     }
     Ok(())

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use mesh_testbed::{Client, Errno, Failure, Tested, kernel_is_usable, long_runs_are_wanted, storage, until};
+use mesh_testbed::{
+    Client, Errno, Failure, Tested, kernel_is_usable, long_runs_are_wanted, storage, tool, until,
+};
 
 use crate::stage::{SIDECAR_UID, Stage, address, as_member};
 
@@ -16,10 +18,11 @@ fn after_many_connections_of_all_kinds_no_flow_state_is_left() -> Tested {
     }
     let stage = Stage::new()?;
     stage.pair().client.set("net/ipv4/ip_local_port_range", "16000 65000")?;
-    // Port 5432 is redirected to where nobody listens.
+    // Port 5432 is redirected to where nobody listens, 8080 to where nobody ever answers.
     stage.apply_rules(
         "redirect outbound -> 15001
          redirect outbound tcp 5432 -> 15999
+         redirect outbound tcp 8080 -> 15998
          exclude outbound tcp 3306
          deny outbound tcp 25",
     )?;
@@ -29,7 +32,17 @@ fn after_many_connections_of_all_kinds_no_flow_state_is_left() -> Tested {
     assert_eq!(ended, [rounds; 5], "connections by port {ports:?}");
     let exempt = stage.cart().uid(SIDECAR_UID);
     assert_eq!(as_member(&exempt, || many(1_000, [80; 5]))??, [1_000; 5]);
+    let drop =
+        "table inet silence { chain in { type filter hook input priority 0; tcp dport 15998 drop; }; }";
+    stage.pair().client.run(|| tool("nft", &[drop]))??;
+    assert_eq!(as_member(&stage.cart(), || abandoned(200))?, 200);
     nothing_is_left(&stage)
+}
+
+/// Begins `rounds` connections that nobody answers and gives them up.
+fn abandoned(rounds: usize) -> usize {
+    let client = Client::to(([10, 0, 0, 1], 8080).into()).nonblocking().patience(Duration::from_millis(1));
+    (0..rounds).filter(|_| client.open().is_err_and(|error| error == Errno::ETIMEDOUT)).count()
 }
 
 /// Opens and ends `rounds` connections to each port, and returns how many ended as they must.

@@ -1,7 +1,7 @@
 //! meshc on the real kernel: policies applied by the command itself, real connections, one behaviour a file.
 //!
-//! These tests know the command line and what a network sees, and nothing else of meshc. As root they run
-//! everywhere; where the kernel was promised (`MESHC_TEST_KERNEL=1`) they fail, not skip, without it.
+//! These tests know the command line and what a network sees, and nothing else of meshc, but for `model`, which
+//! compares what the kernel does with what the compiled tables say. As root they run everywhere; where the kernel was promised (`MESHC_TEST_KERNEL=1`) they fail, not skip, without it.
 #![cfg(target_os = "linux")]
 
 mod command;
@@ -9,9 +9,11 @@ mod random;
 mod seen;
 mod stage;
 
+mod again;
 mod bad_input;
 mod bystander;
 mod crash;
+mod datagram;
 mod denied;
 mod detached;
 mod excluded;

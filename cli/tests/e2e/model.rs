@@ -1,19 +1,27 @@
 //! The kernel decides as the model does: generated flows over generated policies, really connected.
+//!
+//! The model is the walk of `mesh_bpf::sim` over the tables that the policy compiles to. The policies are
+//! compiled here and by the meshc that applies them, so the two must agree about the tables first.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
-use mesh_testbed::{Client, Failure, Place, Tested, kernel_is_usable, long_runs_are_wanted};
-use serde_json::Value;
+use mesh_bpf::flow::{Direction, Flow as Asked, Identity, Protocol, Verdict};
+use mesh_bpf::sim::Sim;
+use mesh_compiler::compile::{Compiled, compile};
+use mesh_compiler::diag::{Code, Severity};
+use mesh_compiler::resolve::{Loader, Location};
+use mesh_testbed::{
+    Client, Errno, Failure, Manner, Place, Tested, UdpServer, ask, kernel_is_usable, long_runs_are_wanted,
+};
 
-use crate::command::{Answer, meshc};
 use crate::random::Random;
-use crate::seen::{Seen, seen};
-use crate::stage::{PORTS, SIDECAR_PORTS, SIDECAR_UID, Stage, as_member};
+use crate::seen::{Seen, Wrong, canonical, seen};
+use crate::stage::{PORTS, SIDECAR_PORTS, SIDECAR_UID, Stage, address, as_member};
 
 /// Flows tried under each policy.
-const FLOWS: usize = 25;
+const FLOWS: usize = 30;
 
 #[test]
 fn kernel_and_model_agree_on_generated_flows_over_generated_policies() -> Tested {
@@ -21,26 +29,26 @@ fn kernel_and_model_agree_on_generated_flows_over_generated_policies() -> Tested
         return Ok(());
     }
     let stage = Stage::new()?;
-    let wanted = if long_runs_are_wanted() { 400 } else { 20 };
+    let _datagrams = datagrams(&stage)?;
+    let wanted = if long_runs_are_wanted() { 400 } else { 25 };
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     let (mut applied, mut seed) = (0, 0);
     while applied < wanted {
         seed += 1;
         let mut random = Random::new(seed);
         let policy = stage.policy("generated.mesh", &rules(&mut random))?;
-        if !is_accepted(&policy)? {
-            continue;
-        }
+        let Some(compiled) = compiled(&policy)? else { continue };
         stage.apply(&policy)?;
         applied += 1;
         for (flow, kernel) in connect_all(&stage, &mut random)? {
-            let model = explained(&policy, &flow)?;
-            assert_eq!(kernel, model, "seed {seed}, {flow:?}: kernel and model; {}", text(&policy)?);
+            let model = decided(&compiled, &flow)?;
+            let text = || std::fs::read_to_string(&policy).unwrap_or_default();
+            assert_eq!(kernel, model, "seed {seed}, {flow:?}: kernel and model; {}", text());
             *counts.entry(kind(&flow, kernel)).or_default() += 1;
         }
     }
     for verdict in ["redirected", "straight", "denied"] {
-        for family in ["v4", "v6", "mapped"] {
+        for family in ["tcp v4", "tcp v6", "tcp mapped", "udp v4", "udp v6", "udp mapped"] {
             let name = format!("{verdict} {family}");
             assert!(counts.contains_key(&name), "no flow was {name}: {counts:?}");
         }
@@ -49,23 +57,32 @@ fn kernel_and_model_agree_on_generated_flows_over_generated_policies() -> Tested
     Ok(())
 }
 
-/// One connection to try.
+/// One connection or datagram to try.
 #[derive(Clone, Copy, Debug)]
 struct Flow {
     workload: &'static str,
     target: SocketAddr,
+    protocol: Protocol,
     mapped: bool,
+    connected: bool,
     exempt: bool,
 }
 
 impl Flow {
     fn any(random: &mut Random) -> Self {
-        let address = random.one(TARGETS);
-        let ip = address.parse().unwrap_or(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST));
+        let protocol = random.one([Protocol::Tcp, Protocol::Tcp, Protocol::Udp]);
+        let ip: IpAddr = match protocol {
+            Protocol::Tcp => random.one(TARGETS),
+            Protocol::Udp => random.one(RESOLVERS),
+        }
+        .parse()
+        .unwrap_or(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST));
         Self {
             workload: random.one(["cart", "batch"]),
             target: SocketAddr::new(ip, random.one(PORTS)),
+            protocol,
             mapped: ip.is_ipv4() && random.often(3),
+            connected: random.often(5),
             exempt: random.often(1),
         }
     }
@@ -75,11 +92,51 @@ impl Flow {
         if self.exempt { place.uid(SIDECAR_UID) } else { place }
     }
 
-    fn connect(&self) -> Seen {
-        let client = Client::to(self.target);
-        seen(&if self.mapped { client.mapped() } else { client }, self.target)
+    fn try_it(&self) -> Seen {
+        match self.protocol {
+            Protocol::Tcp => {
+                let client = Client::to(self.target);
+                seen(&if self.mapped { client.mapped() } else { client }, self.target)
+            }
+            Protocol::Udp => self.ask(),
+        }
+    }
+
+    fn ask(&self) -> Seen {
+        let manner = match (self.mapped, self.connected) {
+            (false, false) => Manner::Unconnected,
+            (false, true) => Manner::Connected,
+            (true, false) => Manner::Mapped,
+            (true, true) => Manner::MappedConnected,
+        };
+        match ask(self.target, "who?", manner) {
+            Err(Errno::EPERM) => Seen::Denied,
+            Err(Errno(error)) => Seen::Wrong(Wrong::Error(error)),
+            Ok(answer) if answer.from.map(canonical) != Some(self.target) => Seen::Wrong(Wrong::Peer),
+            Ok(answer) => answer.who.parse().map_or(Seen::Straight, Seen::Redirected),
+        }
     }
 }
+
+/// Servers that answer datagrams: the application, and one sidecar a port, whose name is its port.
+fn datagrams(stage: &Stage) -> Result<Vec<UdpServer>, Failure> {
+    let mut servers = Vec::new();
+    for port in SIDECAR_PORTS {
+        let both = [address(&format!("127.0.0.1:{port}"))?, address(&format!("[::1]:{port}"))?];
+        servers.push(UdpServer::start(&stage.pair().client, &port.to_string(), &both)?);
+    }
+    let mut application = Vec::new();
+    for ip in RESOLVERS {
+        application.extend(PORTS.map(|port| ip.parse().map(|ip| SocketAddr::new(ip, port))));
+    }
+    let application = application.into_iter().collect::<Result<Vec<_>, _>>()?;
+    servers.push(UdpServer::start(&stage.pair().server, "application", &application)?);
+    Ok(servers)
+}
+
+/// Those of [`TARGETS`] that answer datagrams.
+const RESOLVERS: [&str; 6] =
+    ["10.0.3.9", "10.0.4.0", "172.16.5.5", "fd10:0:0:3::9", "fd10:0:0:4::", "fd10:1::1"];
 
 /// Addresses inside, at the edges of and outside the prefixes of [`PREFIXES`].
 const TARGETS: [&str; 14] = [
@@ -142,12 +199,14 @@ fn rule(random: &mut Random) -> String {
 
 fn ports(random: &mut Random) -> String {
     let (one, other) = (random.one(PORTS), random.one(PORTS));
-    match random.below(6) {
+    let protocol = random.one(["tcp", "tcp", "udp", "any"]);
+    match random.below(7) {
         0 | 1 => String::new(),
-        2 | 3 => format!(" tcp {one}"),
-        4 => format!(" tcp {}-{}", one.min(other), one.max(other)),
-        _ if one == other => format!(" tcp not {one}"),
-        _ => format!(" tcp not {one}, {other}"),
+        2 => format!(" {protocol}"),
+        3 | 4 => format!(" {protocol} {one}"),
+        5 => format!(" {protocol} {}-{}", one.min(other), one.max(other)),
+        _ if one == other => format!(" {protocol} not {one}"),
+        _ => format!(" {protocol} not {one}, {other}"),
     }
 }
 
@@ -160,17 +219,29 @@ fn addresses(random: &mut Random) -> String {
     }
 }
 
-/// Whether meshc takes the policy: some contradict themselves, and are refused as such.
-fn is_accepted(policy: &Path) -> Result<bool, Failure> {
-    let answer = Answer::of(meshc().args(["--format", "json", "check"]).arg(policy))?;
-    if answer.code == 0 {
-        return Ok(true);
+/// What a policy compiles to; none where it contradicts itself, as some do, and is refused as such.
+fn compiled(policy: &Path) -> Result<Option<Compiled>, Failure> {
+    let name = policy.display().to_string();
+    let given = vec![(Location { key: name.clone(), name }, std::fs::read(policy)?)];
+    let compilation = compile(given, &mut NoImports);
+    let errors = compilation.diagnostics.iter().filter(|found| found.severity == Severity::Error);
+    match errors.clone().find(|error| error.code != Code::Conflict) {
+        Some(error) => Err(format!("{error:?}").into()),
+        None => Ok(compilation.compiled),
     }
-    let said = answer.json()?;
-    let diagnostics = said.get("diagnostics").and_then(Value::as_array).cloned().unwrap_or_default();
-    let is = |diagnostic: &Value, key: &str, word: &str| diagnostic.get(key).is_some_and(|is| is == word);
-    let mut errors = diagnostics.iter().filter(|diagnostic| is(diagnostic, "severity", "error"));
-    if errors.all(|error| is(error, "code", "conflict")) { Ok(false) } else { Err(answer.stdout.into()) }
+}
+
+/// The generated policies import nothing.
+struct NoImports;
+
+impl Loader for NoImports {
+    fn find(&mut self, _: &Location, _: &str) -> Result<Vec<Location>, String> {
+        Err("does not exist".into())
+    }
+
+    fn read(&mut self, _: &Location) -> Result<Vec<u8>, String> {
+        Err("does not exist".into())
+    }
 }
 
 /// Connects the flows, those of one place by one process.
@@ -180,25 +251,32 @@ fn connect_all(stage: &Stage, random: &mut Random) -> Result<Vec<(Flow, Seen)>, 
     let mut all = Vec::new();
     for group in flows.chunk_by(|one, two| (one.workload, one.exempt) == (two.workload, two.exempt)) {
         let Some(first) = group.first() else { continue };
-        let seen: Vec<Seen> = as_member(&first.place(stage), || group.iter().map(Flow::connect).collect())?;
+        let seen: Vec<Seen> = as_member(&first.place(stage), || group.iter().map(Flow::try_it).collect())?;
         all.extend(group.iter().copied().zip(seen));
     }
     Ok(all)
 }
 
-/// What the model says, by `meshc explain`.
-fn explained(policy: &Path, flow: &Flow) -> Result<Seen, Failure> {
-    let user = if flow.exempt { format!(" as uid {SIDECAR_UID}") } else { String::new() };
-    let text = format!("{} -> {} tcp {}{user}", flow.workload, flow.target.ip(), flow.target.port());
-    let answer =
-        Answer::of(meshc().args(["--format", "json", "explain"]).arg(policy).arg(text))?.done()?.json()?;
-    let port = answer.get("port").and_then(Value::as_u64).and_then(|port| u16::try_from(port).ok());
-    match (answer.get("verdict").and_then(Value::as_str), port) {
-        (Some("redirected"), Some(port)) => Ok(Seen::Redirected(port)),
-        (Some("excluded"), None) => Ok(Seen::Straight),
-        (Some("denied"), None) => Ok(Seen::Denied),
-        _ => Err(format!("explain says {answer}").into()),
-    }
+/// What the model says.
+fn decided(compiled: &Compiled, flow: &Flow) -> Result<Seen, Failure> {
+    let name = format!("bookstore/{}", flow.workload);
+    let workload = compiled.image.workloads.iter().find(|workload| workload.name == name);
+    let profile = workload.ok_or_else(|| format!("no workload {name}"))?.profile;
+    let Flow { protocol, target, .. } = *flow;
+    let asked = Asked {
+        direction: Direction::Outbound,
+        protocol,
+        address: target.ip(),
+        port: target.port(),
+        own: false,
+    };
+    let identity = Identity { uid: Some(if flow.exempt { SIDECAR_UID } else { 0 }), ..Identity::default() };
+    let decided = Sim::new(&compiled.tables)?.decide(profile, &asked, &identity);
+    Ok(match decided.ok_or("a table does not answer")?.verdict() {
+        Verdict::Redirected { port, .. } => Seen::Redirected(port),
+        Verdict::Excluded => Seen::Straight,
+        Verdict::Denied => Seen::Denied,
+    })
 }
 
 fn kind(flow: &Flow, seen: Seen) -> String {
@@ -213,9 +291,5 @@ fn kind(flow: &Flow, seen: Seen) -> String {
         (false, true) => "v4",
         (false, false) => "v6",
     };
-    format!("{verdict} {family}")
-}
-
-fn text(policy: &Path) -> Result<String, Failure> {
-    Ok(std::fs::read_to_string(policy)?)
+    format!("{verdict} {} {family}", flow.protocol)
 }

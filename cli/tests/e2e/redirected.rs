@@ -1,8 +1,8 @@
 //! A member's connection lands at its sidecar, which can ask where it was going; the member cannot tell.
 
-use mesh_testbed::{Client, Level, Tested, kernel_is_usable};
+use mesh_testbed::{Client, Errno, Level, ServerTask, Tested, kernel_is_usable};
 
-use crate::seen::{Seen, seen};
+use crate::seen::{Seen, judged, seen};
 use crate::stage::{Stage, address, as_member};
 
 const REDIRECT: &str = "redirect outbound -> 15001";
@@ -25,6 +25,9 @@ fn v4_v6_and_v4_mapped_connections_are_redirected_however_they_are_opened() -> T
         (Client::to(v4).mapped().nonblocking(), v4),
         (Client::to(v4).from(from4), v4),
         (Client::to(v6).from(from6), v6),
+        (Client::to(v4).through("eth0"), v4),
+        (Client::to(v6).through("eth0"), v6),
+        (Client::to(v4).mapped().through("eth0").nonblocking(), v4),
     ];
     for (client, target) in clients {
         let seen = as_member(&stage.cart(), || seen(&client, target))?;
@@ -91,5 +94,34 @@ fn each_rule_leads_to_its_own_port() -> Tested {
     assert_eq!(stage.dial("172.16.0.1:443")?, Seen::Redirected(15002));
     assert_eq!(stage.dial("[fd10::9]:443")?, Seen::Redirected(15003));
     assert_eq!(stage.dial("10.7.0.1:80")?, Seen::Redirected(15004));
+    Ok(())
+}
+
+#[test]
+fn a_first_packet_with_data_arrives_at_a_sidecar_that_knows_where_it_was_going() -> Tested {
+    if !kernel_is_usable() {
+        return Ok(());
+    }
+    let stage = Stage::new()?;
+    stage.apply_rules("redirect outbound -> 15005")?;
+    // Clients send, and listeners made from now on take, data with the SYN and without a cookie.
+    stage.pair().client.set("net/ipv4/tcp_fastopen", "1543")?;
+    let listen = [address("127.0.0.1:15005")?, address("[::1]:15005")?];
+    let _sidecar = ServerTask::start(&stage.beside(), "sidecar", &listen)?;
+    for (client, target) in [
+        (Client::to(address("10.0.3.9:80")?), "10.0.3.9:80"),
+        (Client::to(address("[fd10::9]:80")?), "[fd10::9]:80"),
+        (Client::to(address("10.0.3.9:80")?).mapped(), "10.0.3.9:80"),
+    ] {
+        let client = client.fast_open();
+        let (dialled, first, fast) = as_member(&stage.cart(), || {
+            let mut stream = client.open()?;
+            let dialled = stream.greeting()?;
+            Ok::<_, Errno>((dialled, stream.hear()?, stream.was_fast()?))
+        })??;
+        assert!(fast, "{client:?} was not fast");
+        assert_eq!(first, "first");
+        assert_eq!(judged(&dialled, address(target)?), Seen::Redirected(15005));
+    }
     Ok(())
 }

@@ -40,7 +40,8 @@ pub(crate) fn seen(client: &Client, target: SocketAddr) -> Seen {
     }
 }
 
-fn judged(dialled: &Dialled, target: SocketAddr) -> Seen {
+/// What became of a connection whose server has greeted.
+pub(crate) fn judged(dialled: &Dialled, target: SocketAddr) -> Seen {
     let arrival = &dialled.arrival;
     if canonical(dialled.peer) != target {
         return Seen::Wrong(Wrong::Peer);

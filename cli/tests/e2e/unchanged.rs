@@ -36,7 +36,7 @@ fn status_tells_the_live_generation_and_counts_hits_by_rule() -> Tested {
     }
     let stage = Stage::new()?;
     assert_eq!(stage.ask(&["status"])?["state"], "none");
-    let applied = stage.apply_rules("redirect outbound -> 15001\nexclude outbound tcp 3306")?;
+    let applied = stage.apply_rules("redirect outbound tcp -> 15001\nexclude outbound tcp 3306")?;
     for target in ["10.0.3.9:80", "10.0.3.9:80", "10.0.3.9:3306"] {
         stage.dial(target)?;
     }
@@ -48,7 +48,7 @@ fn status_tells_the_live_generation_and_counts_hits_by_rule() -> Tested {
         let rules = status["rules"].as_array().cloned().unwrap_or_default();
         rules.iter().find(|rule| rule["text"] == text).and_then(|rule| rule["hits"].as_u64())
     };
-    assert_eq!(hits("redirect outbound -> 15001"), Some(2), "{status:#}");
+    assert_eq!(hits("redirect outbound tcp -> 15001"), Some(2), "{status:#}");
     assert_eq!(hits("exclude outbound tcp 3306"), Some(1), "{status:#}");
     Ok(())
 }
