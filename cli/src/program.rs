@@ -2,6 +2,7 @@
 
 use mesh_compiler::compile::{self, Compilation};
 use mesh_compiler::diag::Severity;
+use mesh_compiler::prove::prove;
 
 use crate::args::{Deny, Program};
 use crate::failure::Failure;
@@ -32,7 +33,15 @@ pub fn compile_aloud(output: &Output, args: &Program) -> Result<Compilation, Fai
     Ok(compilation)
 }
 
-/// The same, and proves what came out.
+/// The same, and proves that the tables mean what the policy says. Where they do not, it is this compiler
+/// that is wrong: nothing comes out.
 pub fn compile_proved(output: &Output, args: &Program) -> Result<Compilation, Failure> {
-    compile_aloud(output, args)
+    let compilation = compile_aloud(output, args)?;
+    if let Some(compiled) = &compilation.compiled {
+        prove(&compilation.resolution.program, &compiled.tables).map_err(|disproof| {
+            Failure::refused("disproved", disproof.to_string())
+                .help("this is a bug in meshc, and nothing was written; please report it with the policy")
+        })?;
+    }
+    Ok(compilation)
 }

@@ -65,7 +65,7 @@ fn policy(output: &Output, args: &Apply) -> Result<Option<(Tables, MapImage)>, F
             return Ok(Some(decoded));
         }
     }
-    let compilation = program::compile_aloud(output, &args.program)?;
+    let compilation = program::compile_proved(output, &args.program)?;
     Ok(compilation.compiled.map(|compiled| (compiled.tables, compiled.image)))
 }
 
