@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 
 use mesh_compiler::compile::compile;
 use mesh_compiler::diag::{Code, Diagnostic, Severity};
+use mesh_compiler::format::format;
 use mesh_compiler::resolve::{Loader, Location};
+use mesh_compiler::source::Sources;
 
 /// The first comment of each policy is where its reason stands.
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../policies/reject");
@@ -36,7 +38,7 @@ impl Loader for Folder {
 
 fn diagnostics(name: &str, text: &str) -> Vec<Diagnostic> {
     let place = Location { key: name.to_owned(), name: name.to_owned() };
-    compile(vec![(place, text.as_bytes().to_vec())], &mut Folder).diagnostics
+    compile(vec![(place, text.as_bytes().to_vec())], &mut Folder, None).diagnostics
 }
 
 fn policy(code: Code) -> PathBuf {
@@ -93,5 +95,18 @@ fn the_examples_of_each_page_are_what_they_say() {
         let bad: Vec<&Diagnostic> =
             found.iter().filter(|d| d.severity == Severity::Error || d.code == code).collect();
         assert!(bad.is_empty(), "the right example of {code}: {bad:#?}");
+    }
+}
+
+#[test]
+fn what_can_be_read_is_in_canonical_layout() {
+    for code in Code::ALL {
+        let policy = fs::read_to_string(policy(code)).unwrap();
+        for text in examples(code).into_iter().chain([policy.as_str()]) {
+            let (id, _) = Sources::default().add("a.mesh", Vec::new());
+            if let Ok(formatted) = format(id, text) {
+                assert_eq!(formatted, text, "{code}");
+            }
+        }
     }
 }
