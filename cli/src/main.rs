@@ -11,6 +11,8 @@ mod failure;
 mod files;
 mod inventory;
 mod output;
+#[cfg(all(feature = "kernel", target_os = "linux"))]
+mod places;
 mod program;
 mod render;
 

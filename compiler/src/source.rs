@@ -69,6 +69,12 @@ impl Source {
         self.readable
     }
 
+    /// The line of a byte, from 1.
+    #[must_use]
+    pub fn line(&self, offset: u32) -> u32 {
+        count(self.lines.partition_point(|&start| start <= offset).max(1))
+    }
+
     /// Line and column of a byte.
     #[must_use]
     pub fn position(&self, offset: u32) -> Position {

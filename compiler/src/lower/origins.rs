@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use mesh_bpf::image::Source;
+use mesh_bpf::item::counter_key;
 use mesh_bpf::prefix::Prefix;
 
 use crate::hir::{Program, RuleId};
@@ -85,6 +86,28 @@ impl Origins {
     #[must_use]
     pub fn of_source(&self, source: &Source) -> Option<Span> {
         self.sources.get(source)?.iter().map(|&(_, rule, _)| rule).min()
+    }
+
+    /// Every item by the key of its counter, with the first place where it is written; sorted by key.
+    #[must_use]
+    pub fn by_counter(&self) -> Vec<(u64, Span)> {
+        let mut found = Vec::new();
+        for (source, places) in &self.sources {
+            let hash = source.stable_hash();
+            for &(id, rule, _) in places {
+                let addresses =
+                    id.and_then(|id| self.addresses.get(id.index())).map_or(&[][..], Vec::as_slice);
+                found.extend(addresses.iter().map(|&(prefix, span)| (counter_key(hash, prefix), span)));
+                if addresses.is_empty() {
+                    // What has no address at all is counted without one.
+                    let key = if id.is_some() { counter_key(hash, Prefix::Any) } else { hash };
+                    found.push((key, rule));
+                }
+            }
+        }
+        found.sort_unstable();
+        found.dedup_by_key(|&mut (key, _)| key);
+        found
     }
 
     /// Every source with the first place where it is written.

@@ -6,6 +6,7 @@ use mesh_bpf::artifact;
 use mesh_bpf::flow::Direction;
 use mesh_bpf::image::{MapImage, Source, SourceKind};
 use mesh_bpf::tables::Tables;
+use mesh_compiler::compile::Compiled;
 use mesh_runtime::{Applied, Apply as Request};
 use serde_json::json;
 
@@ -14,18 +15,20 @@ use crate::args::Apply;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::Output;
+use crate::places::Places;
 use crate::{files, program};
 
 /// Compiles (or reads an artifact) and makes it live.
 pub fn run(output: &Output, args: &Apply) -> Result<Exit, Failure> {
     let began = Instant::now();
-    let Some((tables, image)) = policy(output, args)? else { return Ok(Exit::Refused) };
+    let Some(policy) = policy(output, args)? else { return Ok(Exit::Refused) };
+    let Policy { tables, image, places } = &policy;
     let compiled = began.elapsed();
     if image.workloads.is_empty() {
         return Err(Failure::refused("no-mesh", "the policy has no workload, so there is nothing to apply")
             .help("give the files of a mesh too; `meshc detach --all` takes everything away"));
     }
-    for missing in not_carried_out(&image) {
+    for missing in not_carried_out(image) {
         output.warn(&missing);
     }
     let runtime = open(&args.instance)?;
@@ -36,9 +39,12 @@ pub fn run(output: &Output, args: &Apply) -> Result<Exit, Failure> {
         repair: args.repair,
         override_owner: args.override_owner,
         confirm_within: args.confirm_within.map(milliseconds),
-        ..Request::of(&tables)
+        ..Request::of(tables)
     };
-    let applied = runtime.apply(request).map_err(failure)?;
+    let mut applied = runtime.apply(request).map_err(failure)?;
+    if let Err(failed) = places.as_ref().map_or(Ok(()), |places| places.write(&runtime.instance().state)) {
+        applied.warnings.push(failed.message);
+    }
     if args.confirm_within.is_some() && applied.changed {
         confirm::start_waiting()?;
         output.say("it takes itself back unless `meshc confirm` comes in time");
@@ -51,22 +57,35 @@ fn milliseconds(time: std::time::Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// The tables to apply; `None` where the policy was refused, and its diagnostics are said.
-fn policy(output: &Output, args: &Apply) -> Result<Option<(Tables, MapImage)>, Failure> {
+/// What is to be applied.
+struct Policy {
+    tables: Tables,
+    image: MapImage,
+    /// Which line each item is from; an artifact does not say.
+    places: Option<Places>,
+}
+
+/// `None` where the policy was refused, and its diagnostics are said.
+fn policy(output: &Output, args: &Apply) -> Result<Option<Policy>, Failure> {
     if let [path] = args.program.paths.as_slice()
         && path.is_file()
     {
         let bytes = files::read(path)?;
         if artifact::is_artifact(&bytes) {
-            let decoded = artifact::decode(&bytes).map_err(|error| {
+            let (tables, image) = artifact::decode(&bytes).map_err(|error| {
                 Failure::refused("bad-artifact", format!("`{}`: {error}", path.display()))
                     .help("compile the policy again")
             })?;
-            return Ok(Some(decoded));
+            return Ok(Some(Policy { tables, image, places: None }));
         }
     }
     let compilation = program::compile_proved(output, &args.program)?;
-    Ok(compilation.compiled.map(|compiled| (compiled.tables, compiled.image)))
+    let places = Places::of(&compilation);
+    Ok(compilation.compiled.map(|Compiled { image, tables, .. }| Policy {
+        tables,
+        image,
+        places: Some(places),
+    }))
 }
 
 /// What the policy says and the programs of this version do not do. Nothing is silent.

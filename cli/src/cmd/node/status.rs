@@ -2,7 +2,8 @@
 
 use std::fmt::Write;
 
-use mesh_bpf::image::MapImage;
+use mesh_bpf::image::{MapImage, SourceKind};
+use mesh_bpf::item::counter_key;
 use mesh_bpf::unpack::unpack;
 use mesh_runtime::{Owner, State, Status as Found, items};
 use serde_json::{Value, json};
@@ -12,11 +13,14 @@ use crate::args::{InstanceArgs, Status};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::Output;
+use crate::places::Places;
 
 /// One item with its hits, as status shows it.
 struct Row {
     text: String,
     scope: String,
+    /// File and line, where the policy was applied from its source.
+    place: Option<(String, u32)>,
     hits: u64,
 }
 
@@ -25,7 +29,7 @@ pub fn run(output: &Output, args: &Status) -> Result<Exit, Failure> {
     let runtime = open(&args.instance)?;
     let status = runtime.status().map_err(failure)?;
     let rows = match runtime.live().map_err(failure)? {
-        Some(live) => rows(&image(&live.tables)?, &status),
+        Some(live) => rows(&image(&live.tables)?, &status, &Places::read(&runtime.instance().state)),
         None => Vec::new(),
     };
     output.answer(&answer(&status, &rows), || text(&status, &rows));
@@ -48,12 +52,23 @@ fn image(tables: &mesh_bpf::tables::Tables) -> Result<MapImage, Failure> {
     })
 }
 
-fn rows(image: &MapImage, status: &Found) -> Vec<Row> {
+fn rows(image: &MapImage, status: &Found, places: &Places) -> Vec<Row> {
     let mut rows: Vec<Row> = items(image, &status.hits)
         .into_iter()
         .filter_map(|item| {
             let source = image.sources.get(item.source)?;
-            Some(Row { text: source.text(item.prefix), scope: source.scope.clone(), hits: item.hits })
+            let hash = source.stable_hash();
+            let key = if source.kind == SourceKind::Exempt { hash } else { counter_key(hash, item.prefix) };
+            Some(Row {
+                text: if source.kind == SourceKind::BuiltIn {
+                    format!("built-in: {}", source.head)
+                } else {
+                    source.text(item.prefix)
+                },
+                scope: source.scope.clone(),
+                place: places.find(key).map(|(file, line)| (file.to_owned(), line)),
+                hits: item.hits,
+            })
         })
         .collect();
     rows.sort_by(|a, b| b.hits.cmp(&a.hits).then_with(|| (&a.scope, &a.text).cmp(&(&b.scope, &b.text))));
@@ -80,6 +95,7 @@ fn answer(status: &Found, rows: &[Row]) -> Value {
         })).collect::<Vec<_>>(),
         "rules": rows.iter().map(|row| json!({
             "text": row.text, "scope": row.scope, "hits": row.hits,
+            "file": row.place.as_ref().map(|(file, _)| file), "line": row.place.as_ref().map(|(_, line)| line),
         })).collect::<Vec<_>>(),
         "counters": status.counters.iter().map(|(counter, value)| json!({
             "name": counter.word(), "value": value,
@@ -112,7 +128,12 @@ fn text(status: &Found, rows: &[Row]) -> String {
     });
     section(&mut out, "decisions", rows, |row| {
         let scope = if row.scope.is_empty() { String::new() } else { format!("{}: ", row.scope) };
-        format!("{:>8}  {scope}{}", row.hits, if row.text.is_empty() { "no rule matched" } else { &row.text })
+        let place = row.place.as_ref().map_or_else(String::new, |(file, line)| format!("  {file}:{line}"));
+        format!(
+            "{:>8}  {scope}{}{place}",
+            row.hits,
+            if row.text.is_empty() { "no rule matched" } else { &row.text }
+        )
     });
     section(&mut out, "programs", &status.programs, |program| {
         let place = program
