@@ -223,7 +223,7 @@ fn addresses(random: &mut Random) -> String {
 fn compiled(policy: &Path) -> Result<Option<Compiled>, Failure> {
     let name = policy.display().to_string();
     let given = vec![(Location { key: name.clone(), name }, std::fs::read(policy)?)];
-    let compilation = compile(given, &mut NoImports);
+    let compilation = compile(given, &mut NoImports, None);
     let errors = compilation.diagnostics.iter().filter(|found| found.severity == Severity::Error);
     match errors.clone().find(|error| error.code != Code::Conflict) {
         Some(error) => Err(format!("{error:?}").into()),
