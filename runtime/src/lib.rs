@@ -6,11 +6,18 @@
 //! | method | takes | does |
 //! |---|---|---|
 //! | [`Runtime::apply`] | [`Apply`] | makes a policy's tables live, or says that they are |
-//! | [`Runtime::status`], [`Runtime::head`] | | what the kernel holds, is attached to, has counted |
+//! | [`Runtime::head`] | | state, generation, digest, owner: whichever version applied |
+//! | [`Runtime::status`] | | all that the kernel holds, is attached to, has counted, and what drifted |
 //! | [`Runtime::live`] | | the live tables, read back |
 //! | [`Runtime::pause`], [`Runtime::resume`] | | stops deciding and keeps everything; brings it back |
-//! | [`Runtime::detach_all`] | | leaves nothing in the kernel |
+//! | [`Runtime::detach_all`] | purge? | leaves nothing in the kernel |
 //! | [`Runtime::run`] | a workload and a command | runs it as a member |
+//! | [`Runtime::join`], [`Runtime::leave`] | a workload | the cgroup that `run` runs it in |
+//! | [`Runtime::attach`], [`Runtime::detach`] | [`Pod`], [`Which`] | a pod comes or goes |
+//! | [`Runtime::history`], [`Runtime::kept`] | a generation | what was live, and its policy |
+//! | [`Runtime::rollback`] | a generation | makes its policy live again |
+//! | [`Runtime::restore`] | | after a boot: what was live before |
+//! | [`Runtime::confirm`], [`Runtime::expire`] | | keeps, or takes back, what waits to be confirmed |
 //!
 //! # How a policy goes live
 //! All programs read one word, the generation, once for each decision; its lowest bit names the slot whose
