@@ -1,5 +1,7 @@
 //! Source files and places in them.
 
+use std::ops::Range;
+
 use crate::diag::{Code, Diagnostic};
 
 /// One of the files of a program.
@@ -59,8 +61,14 @@ pub struct Source {
     pub text: String,
     /// The first byte of each line.
     lines: Vec<u32>,
+    /// How many characters begin before each block of the text, so that a place in an endless line is
+    /// found without walking it.
+    blocks: Vec<u32>,
     readable: bool,
 }
+
+/// Bytes of a block of [`Source`].
+const BLOCK: usize = 4096;
 
 impl Source {
     /// Whether the text is what the file says, so that it can be parsed.
@@ -78,11 +86,29 @@ impl Source {
     /// Line and column of a byte.
     #[must_use]
     pub fn position(&self, offset: u32) -> Position {
-        let line = self.lines.partition_point(|&start| start <= offset);
-        let start = line.checked_sub(1).and_then(|i| self.lines.get(i)).copied().unwrap_or(0);
-        let before = self.text.get(start as usize..offset as usize).unwrap_or_default();
-        let column = before.chars().count() + 1;
-        Position { line: count(line.max(1)), column: count(column) }
+        let line = self.line(offset);
+        let start = self.lines.get(line as usize - 1).copied().unwrap_or(0);
+        let column = self.characters(offset) - self.characters(start) + 1;
+        Position { line, column }
+    }
+
+    /// The lines around a span, without the newline at the end: `before` more above and `after` more below.
+    #[must_use]
+    pub fn lines_around(&self, start: u32, end: u32, before: u32, after: u32) -> Range<usize> {
+        let first = (self.line(start) - 1).saturating_sub(before);
+        let next = self.line(end).saturating_add(after);
+        let text_end = self.text.len();
+        let from = self.lines.get(first as usize).map_or(text_end, |&start| start as usize);
+        let to = self.lines.get(next as usize).map_or(text_end, |&start| start as usize - 1);
+        from..to
+    }
+
+    /// How many characters begin before a byte.
+    fn characters(&self, offset: u32) -> u32 {
+        let offset = (offset as usize).min(self.text.len());
+        let block = offset / BLOCK;
+        let rest = self.text.as_bytes().get(block * BLOCK..offset).unwrap_or_default();
+        self.blocks.get(block).copied().unwrap_or(0) + characters(rest)
     }
 
     /// The text of a span of this file.
@@ -112,7 +138,8 @@ impl Sources {
         };
         let newlines = text.bytes().enumerate().filter(|&(_, byte)| byte == b'\n');
         let lines = std::iter::once(0).chain(newlines.map(|(at, _)| count(at + 1))).collect();
-        self.files.push(Source { name: name.into(), text, lines, readable: diagnostics.is_empty() });
+        let blocks = blocks(&text);
+        self.files.push(Source { name: name.into(), text, lines, blocks, readable: diagnostics.is_empty() });
         (id, diagnostics)
     }
 
@@ -132,6 +159,20 @@ impl Sources {
     pub fn slice(&self, span: Span) -> &str {
         self.get(span.file).map_or("", |source| source.slice(span))
     }
+}
+
+fn blocks(text: &str) -> Vec<u32> {
+    let mut before = 0;
+    let counts = text.as_bytes().chunks(BLOCK).map(|block| {
+        before += characters(block);
+        before
+    });
+    std::iter::once(0).chain(counts).collect()
+}
+
+/// Bytes that begin a character: all but those that go on with one.
+fn characters(bytes: &[u8]) -> u32 {
+    count(bytes.iter().filter(|&&byte| byte & 0b1100_0000 != 0b1000_0000).count())
 }
 
 fn too_long(file: FileId) -> Diagnostic {
@@ -171,6 +212,27 @@ mod tests {
         assert_eq!(source.position(3), Position { line: 1, column: 3 });
         assert_eq!(source.position(5), Position { line: 2, column: 1 });
         assert_eq!(source.position(6), Position { line: 2, column: 2 });
+    }
+
+    #[test]
+    fn columns_are_right_in_a_line_of_many_blocks() {
+        let mut sources = Sources::default();
+        let (id, _) = sources.add("a", "é".repeat(BLOCK).into_bytes());
+        let source = sources.get(id).unwrap();
+        assert_eq!(source.position(2 * 4000), Position { line: 1, column: 4001 });
+        assert_eq!(source.position(2 * BLOCK as u32), Position { line: 1, column: BLOCK as u32 + 1 });
+    }
+
+    #[test]
+    fn the_lines_around_a_place() {
+        let mut sources = Sources::default();
+        let (id, _) = sources.add("a", b"one\ntwo\nthree\nfour".to_vec());
+        let source = sources.get(id).unwrap();
+        let around = |start, end, n| source.text.get(source.lines_around(start, end, n, n)).unwrap();
+        assert_eq!(around(5, 6, 0), "two");
+        assert_eq!(around(5, 6, 1), "one\ntwo\nthree");
+        assert_eq!(around(0, 18, 9), source.text);
+        assert_eq!(around(18, 18, 0), "four");
     }
 
     #[test]

@@ -17,24 +17,6 @@ impl<'a> Snippet<'a> {
     pub(super) const fn new(source: &'a Source) -> Self {
         Self { source }
     }
-
-    /// The byte where the line begins that is `lines` before the one of `at`.
-    fn line_start(text: &str, at: usize, lines: usize) -> usize {
-        let before = text.as_bytes().get(..at).unwrap_or_default();
-        (before.iter().enumerate().rev())
-            .filter(|&(_, &byte)| byte == b'\n')
-            .nth(lines)
-            .map_or(0, |(newline, _)| newline + 1)
-    }
-
-    /// The byte after the line that is `lines` after the one of `at`.
-    fn line_end(text: &str, at: usize, lines: usize) -> usize {
-        let after = text.as_bytes().get(at..).unwrap_or_default();
-        (after.iter().enumerate())
-            .filter(|&(_, &byte)| byte == b'\n')
-            .nth(lines)
-            .map_or(text.len(), |(newline, _)| at + newline)
-    }
 }
 
 impl SourceCode for Snippet<'_> {
@@ -46,16 +28,16 @@ impl SourceCode for Snippet<'_> {
     ) -> Result<Box<dyn SpanContents<'b> + 'b>, MietteError> {
         let text = self.source.text.as_str();
         let (first, last) = (span.offset().min(text.len()), (span.offset() + span.len()).min(text.len()));
-        let start = Self::line_start(text, first, before);
         // A span that ends with its newline does not reach into the next line.
         let inside = if last > first { last - 1 } else { last };
-        let end = Self::line_end(text, inside, after).max(last);
+        let lines = self.source.lines_around(small(first), small(inside), small(before), small(after));
+        let (start, end) = (lines.start, lines.end.max(last));
         if end - start > LONGEST {
             return Err(MietteError::OutOfBounds);
         }
         // Without lines around it, miette asks only for the place to print in the headline of a snippet.
         let place = if before == 0 && after == 0 { first } else { start };
-        let position = self.source.position(u32::try_from(place).unwrap_or(u32::MAX));
+        let position = self.source.position(small(place));
         let data = text.as_bytes().get(start..end).unwrap_or_default();
         Ok(Box::new(MietteSpanContents::new_named(
             self.source.name.clone(),
@@ -66,4 +48,9 @@ impl SourceCode for Snippet<'_> {
             data.iter().filter(|&&byte| byte == b'\n').count() + 1,
         )))
     }
+}
+
+/// Sources are shorter than 4 GiB.
+fn small(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
 }
