@@ -117,6 +117,8 @@ pub enum Command {
     Check(Check),
     /// Compile a policy to reviewable text
     Compile(Compile),
+    /// Run the tests of a policy
+    Test(Test),
     /// Say what happens to a flow, and why
     Explain(Explain),
     /// Bring policies into the one canonical layout
@@ -205,6 +207,17 @@ pub struct Compile {
     /// Print digest, counts and sizes instead
     #[arg(long, conflicts_with = "check")]
     pub summary: bool,
+}
+
+/// `meshc test`
+#[derive(Args, Debug)]
+pub struct Test {
+    /// The program.
+    #[command(flatten)]
+    pub program: Program,
+    /// Fail where the tests reach less than this part of the rules
+    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub min_coverage: Option<u8>,
 }
 
 /// `meshc fmt`

@@ -7,6 +7,7 @@ mod explain;
 mod explain_code;
 mod fmt;
 mod init;
+mod test;
 
 #[cfg(all(feature = "kernel", target_os = "linux"))]
 mod node;
@@ -25,6 +26,7 @@ pub fn run(output: &Output, command: Command) -> Result<Exit, Failure> {
         Command::Init(args) => init::run(output, &args),
         Command::Check(args) => check::run(output, &args),
         Command::Compile(args) => compile::run(output, &args),
+        Command::Test(args) => test::run(output, &args),
         Command::Explain(args) => explain::run(output, &args),
         Command::Fmt(args) => fmt::run(output, &args),
         Command::ExplainCode(args) => explain_code::run(output, &args),

@@ -3,9 +3,11 @@
 use mesh_compiler::source::Source;
 use miette::{MietteError, MietteSpanContents, SourceCode, SourceSpan, SpanContents};
 
-/// Bytes of source that a snippet shows at the most: a file of one endless line has no lines around a
-/// place, and nobody could read them.
+/// Bytes of source that a snippet shows at the most: nobody could read more.
 const LONGEST: usize = 2000;
+
+/// Bytes that are shown on both sides of a place in an endless line.
+const BESIDE: usize = 40;
 
 /// A source file as miette reads it.
 #[derive(Clone, Copy, Debug)]
@@ -31,7 +33,11 @@ impl SourceCode for Snippet<'_> {
         // A span that ends with its newline does not reach into the next line.
         let inside = if last > first { last - 1 } else { last };
         let lines = self.source.lines_around(small(first), small(inside), small(before), small(after));
-        let (start, end) = (lines.start, lines.end.max(last));
+        let (mut start, mut end) = (lines.start, lines.end.max(last));
+        if end - start > LONGEST {
+            start = text.floor_char_boundary(first.saturating_sub(BESIDE).max(start));
+            end = text.ceil_char_boundary((last + BESIDE).min(end));
+        }
         if end - start > LONGEST {
             return Err(MietteError::OutOfBounds);
         }

@@ -1,0 +1,104 @@
+//! `meshc test`: the test blocks of a program, and which rules they reach.
+
+use std::fmt::Write;
+
+use mesh_compiler::compile::Compilation;
+use mesh_compiler::diag::{Code, Diagnostic, Severity};
+use mesh_compiler::testing::LineResult;
+use serde_json::{Value, json};
+
+use super::explain::{cause_object, cause_text};
+use crate::args::Test;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::output::Output;
+use crate::{program, render};
+
+/// Runs all tests. A program with other mistakes than failed tests has none that could be run.
+pub fn run(output: &Output, args: &Test) -> Result<Exit, Failure> {
+    let compilation = program::compile(&args.program)?;
+    let other = |found: &&Diagnostic| found.severity == Severity::Error && found.code != Code::TestFailed;
+    let mistakes: Vec<Diagnostic> = compilation.diagnostics.iter().filter(other).cloned().collect();
+    if !mistakes.is_empty() {
+        output.complain_all(&render::text(output, &compilation.files.sources, &mistakes));
+        return Err(Failure::refused("errors", format!("no test was run: {}", render::tally(&mistakes))));
+    }
+    let report = &compilation.tests;
+    let (passed, failed) = (report.passed(), report.failed());
+    let rules = report.covered.len();
+    let covered = report.covered.iter().filter(|covered| **covered).count();
+    let percent = if rules == 0 { 100 } else { covered * 100 / rules };
+    output.answer(
+        &json!({
+            "passed": passed,
+            "failed": failed,
+            "tests": report.lines.iter().map(|line| object(&compilation, line)).collect::<Vec<_>>(),
+            "coverage": { "rules": rules, "covered": covered, "uncovered": uncovered(&compilation) },
+        }),
+        || text(&compilation, passed, failed, covered, percent),
+    );
+    if failed > 0 {
+        return Ok(Exit::Refused);
+    }
+    if args.min_coverage.is_some_and(|least| percent < usize::from(least)) {
+        output
+            .complain(&format!("the tests reach {percent} % of the rules, which is less than was asked for"));
+        return Ok(Exit::Refused);
+    }
+    Ok(Exit::Done)
+}
+
+fn flow(compilation: &Compilation, line: &LineResult) -> String {
+    compilation.files.sources.slice(line.span).split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+fn object(compilation: &Compilation, line: &LineResult) -> Value {
+    let source = compilation.files.sources.get(line.span.file);
+    json!({
+        "name": line.test,
+        "flow": flow(compilation, line),
+        "expected": line.expected,
+        "actual": line.actual,
+        "passed": line.passed,
+        "rule": cause_object(&compilation.files.sources, &line.cause),
+        "file": source.map(|source| source.name.as_str()),
+        "line": source.map(|source| source.line(line.span.start)),
+    })
+}
+
+/// Where the rules are that decide no tested flow.
+fn uncovered(compilation: &Compilation) -> Vec<String> {
+    let sources = &compilation.files.sources;
+    (compilation.tests.uncovered())
+        .filter_map(|id| {
+            let rule = compilation.resolution.program.rules.get(id.index())?;
+            let source = sources.get(rule.span.file)?;
+            let text = source.slice(rule.span).split_whitespace().collect::<Vec<_>>().join(" ");
+            let short: String = text.chars().take(70).collect();
+            Some(format!("{}:{}: {short}", source.name, source.line(rule.span.start)))
+        })
+        .collect()
+}
+
+fn text(compilation: &Compilation, passed: usize, failed: usize, covered: usize, percent: usize) -> String {
+    let mut out = String::new();
+    let sources = &compilation.files.sources;
+    for line in compilation.tests.lines.iter().filter(|line| !line.passed) {
+        let at = sources
+            .get(line.span.file)
+            .map_or_else(String::new, |source| format!("  {}:{}", source.name, source.line(line.span.start)));
+        let _ = writeln!(out, "FAILED \"{}\"{at}", line.test);
+        let _ = writeln!(out, "  {} is {}, not {}", flow(compilation, line), line.actual, line.expected);
+        if let Some(flow) = line.flow {
+            let _ = writeln!(out, "  at    {} {} {}", flow.address, flow.protocol, flow.port);
+        }
+        let _ = writeln!(out, "  by    {}", cause_text(sources, &line.cause));
+    }
+    let rules = compilation.tests.covered.len();
+    for rule in uncovered(compilation) {
+        let _ = writeln!(out, "no test reaches {rule}");
+    }
+    let _ =
+        writeln!(out, "{passed} passed, {failed} failed; {covered} of {rules} rules reached ({percent} %)");
+    out
+}
