@@ -240,6 +240,7 @@ fn fault_help(fault: &Fault) -> String {
         Some(libc::ENOMEM) => "the memory limit of this cgroup or machine is too small for the policy",
         Some(libc::ENOSPC | libc::EDQUOT) => "make room on the disk of the state folder",
         Some(libc::EROFS) => "the file system is mounted read-only; name another folder",
+        Some(libc::ENOTDIR | libc::EEXIST) => "a file is where a folder should be: name another folder",
         Some(libc::ENOENT) => "something was removed while the command ran; run it again",
         _ => "`meshc doctor` says what this kernel offers",
     }

@@ -134,7 +134,10 @@ fn on<T>(call: &'static str, object: &str, result: io::Result<T>) -> Step<T> {
 fn absent<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     match result {
         Ok(value) => Ok(Some(value)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        // Below a file there is nothing either.
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            Ok(None)
+        }
         Err(error) => Err(error),
     }
 }
@@ -366,12 +369,12 @@ impl Store for Kernel {
 
     fn inode(&self, path: &Path) -> Step<Option<u64>> {
         let inode = absent(fs::metadata(path)).map(|found| found.map(|found| found.ino()));
-        at("looking at", path, inode)
+        at("the look-up", path, inode)
     }
 
     fn is_bpffs(&self, path: &Path) -> Step<bool> {
         let found = rustix::fs::statfs(path).map_err(io::Error::from);
-        let found = at("looking at", path, absent(found))?;
+        let found = at("the look-up", path, absent(found))?;
         #[expect(clippy::unnecessary_cast, reason = "the type of `f_type` differs by architecture")]
         Ok(found.is_some_and(|found| found.f_type as i64 == BPF_FS_MAGIC))
     }
