@@ -8,10 +8,11 @@ use mesh_bpf::tables::Tables;
 
 use crate::check::{self, silence};
 use crate::diag::{Code, Diagnostic, Severity, has_errors};
-use crate::lower::{self, Origins};
 use crate::hir::Program;
+use crate::lower::{self, Origins};
 use crate::question::Members;
 use crate::resolve::{Files, Loader, Location, Resolution, load, resolve};
+use crate::testing::{self, Report};
 
 /// A program and everything that there is to say about it.
 #[derive(Debug)]
@@ -22,6 +23,8 @@ pub struct Compilation {
     pub resolution: Resolution,
     /// The endpoints of the inventory by workload.
     pub members: Members,
+    /// What came out of its tests; nothing where it does not compile.
+    pub tests: Report,
     /// Errors, warnings and notes, in the order of their places.
     pub diagnostics: Vec<Diagnostic>,
     /// What it compiles to; none where there are errors.
@@ -50,26 +53,40 @@ pub fn compile(
     let (resolution, mut diagnostics) = resolve(&files, found);
     let (checked, found) = check::check(&resolution);
     diagnostics.extend(found);
-    let compiled = checked.and_then(|checked| {
-        let program = checked.program();
-        let image = lower::lower(program);
-        match pack(&image) {
-            Ok(tables) => Some(Compiled { image, tables, origins: Origins::of(program) }),
-            Err(error) => {
-                diagnostics.push(Diagnostic::new(Code::OverCapacity, error.to_string()));
-                None
-            }
-        }
-    });
+    let compiled = checked.and_then(|checked| lower_checked(checked.program(), &mut diagnostics));
     let mut members = Members::default();
     if let (Some(compiled), Some(inventory)) = (&compiled, inventory) {
         let (found, problems) = place(&resolution.program, &compiled.image, inventory);
         members = found;
         diagnostics.extend(problems);
     }
+    let mut tests = Report::default();
+    if let Some(Compiled { image, tables, origins }) = &compiled {
+        tests = testing::run(&resolution.program, image, tables, origins, &members);
+        diagnostics.extend(testing::diagnostics(&tests));
+    }
     let diagnostics = silence(&resolution, diagnostics, compiled.is_some());
     let compiled = compiled.filter(|_| !has_errors(&diagnostics));
-    Compilation { files, resolution, members, diagnostics, compiled }
+    Compilation { files, resolution, members, diagnostics, tests, compiled }
+}
+
+/// Lowers, and finds what rules decide together. Gives nothing back where redirects tie or the result is
+/// too large.
+fn lower_checked(program: &Program, diagnostics: &mut Vec<Diagnostic>) -> Option<Compiled> {
+    let (ir, conflicts) = lower::resolve(program);
+    check::conflict::check(program, &conflicts, diagnostics);
+    if !conflicts.is_empty() {
+        return None;
+    }
+    check::leak::check(program, &ir, diagnostics);
+    let image = lower::image(program, ir);
+    match pack(&image) {
+        Ok(tables) => Some(Compiled { image, tables, origins: Origins::of(program) }),
+        Err(error) => {
+            check::over_capacity::check(program, &error, diagnostics);
+            None
+        }
+    }
 }
 
 /// Which workload each endpoint falls under.
@@ -111,7 +128,11 @@ fn place(program: &Program, image: &MapImage, inventory: &[Endpoint]) -> (Member
 
 fn overlap(program: &Program, names: &[String], ambiguous: &Ambiguous) -> Diagnostic {
     let span = |name: &String| {
-        names.iter().zip(&program.workloads).find(|(known, _)| *known == name).map(|(_, workload)| workload.span)
+        names
+            .iter()
+            .zip(&program.workloads)
+            .find(|(known, _)| *known == name)
+            .map(|(_, workload)| workload.span)
     };
     let mut diagnostic = Diagnostic::new(Code::MembershipOverlap, ambiguous.to_string());
     if let Some(first) = span(&ambiguous.first) {

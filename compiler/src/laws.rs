@@ -200,7 +200,7 @@ fn check_flows(program: &Program, image: &MapImage) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
     fn evaluator_and_tables_agree(rules in prop::collection::vec(rule(), 0..12)) {
@@ -219,7 +219,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(12))]
+    #![proptest_config(ProptestConfig::with_cases(6))]
 
     #[test]
     fn the_evaluator_is_the_law(rules in prop::collection::vec(rule(), 0..8)) {

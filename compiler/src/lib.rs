@@ -19,6 +19,7 @@ pub mod question;
 pub mod region;
 pub mod resolve;
 pub mod source;
+pub mod testing;
 
 #[cfg(test)]
 mod fixture;

@@ -69,6 +69,7 @@ mod tests {
                 ("syntax", "`blob` does not begin a statement", &["blob"]),
             ],
         );
+        expect("mesh m { deny outbound", &[("syntax", "a block is never closed", &["{"])]);
     }
 
     #[test]

@@ -4,12 +4,15 @@
 //! One diagnostic, one file.
 
 mod conditions;
+pub(crate) mod conflict;
 mod empty_mesh;
 mod empty_workload;
 #[cfg(test)]
 mod fixture;
+pub(crate) mod leak;
 mod membership_overlap;
 mod on_conflict;
+pub(crate) mod over_capacity;
 mod redirect_loop;
 mod silence;
 mod unsupported;

@@ -156,7 +156,7 @@ pub fn profile_of(program: &Program, image: &MapImage, workload: WorkloadId) -> 
 
 /// Whether a redirected flow is accelerated between the member and its sidecar, or between its sidecar and
 /// that of the workload at the other end, which must redirect it too.
-fn is_accelerated(
+pub(crate) fn is_accelerated(
     program: &Program,
     image: &MapImage,
     members: &Members,

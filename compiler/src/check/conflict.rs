@@ -1,0 +1,99 @@
+//! `conflict`: redirects that tie and lead to different places, each pair of rules with one flow.
+
+use std::collections::BTreeSet;
+
+use mesh_bpf::flow::{Direction, Flow};
+use mesh_bpf::ports::PortSet;
+use mesh_bpf::prefix::Prefix;
+
+use crate::diag::{Code, Diagnostic};
+use crate::hir::{Program, Rule, WorkloadId};
+use crate::ir::Item;
+use crate::lower::Conflict;
+use crate::region::real_ports;
+use crate::source::Span;
+
+/// Rules with more addresses than this are shown by the address, not as a whole.
+const LONG: usize = 8;
+
+/// Reports what lowering found, once for each pair of rules.
+pub(crate) fn check(program: &Program, conflicts: &[Conflict], diagnostics: &mut Vec<Diagnostic>) {
+    let mut reported = BTreeSet::new();
+    for conflict in conflicts {
+        let places = [&conflict.one, &conflict.other].map(|(item, prefix)| place(program, item, *prefix));
+        let [Some(one), Some(other)] = places else { continue };
+        if reported.insert((one.rule.min(other.rule), one.rule.max(other.rule))) {
+            diagnostics.push(report(program, conflict, &one, &other));
+        }
+    }
+}
+
+struct Place {
+    rule: usize,
+    span: Span,
+}
+
+/// Where an item is written: the first rule that has it.
+fn place(program: &Program, item: &Item, prefix: Prefix) -> Option<Place> {
+    let has = |rule: &&Rule| {
+        (rule.scope, rule.always, rule.direction, rule.verdict)
+            == (item.scope, item.always, item.direction, item.verdict)
+            && rule.ports.iter().any(|ports| ports.protocol == item.protocol && ports.ports == item.ports)
+    };
+    let mut places = Vec::new();
+    for (index, rule) in program.rules.iter().enumerate().filter(|(_, rule)| has(rule)) {
+        let address = rule.addresses.iter().find(|address| address.prefix == prefix);
+        match address {
+            Some(address) if rule.addresses.len() > LONG => {
+                places.push(Place { rule: index, span: address.span })
+            }
+            Some(_) => places.push(Place { rule: index, span: rule.span }),
+            None if rule.addresses.is_empty() && prefix == Prefix::Any => {
+                places.push(Place { rule: index, span: rule.span });
+            }
+            None => {}
+        }
+    }
+    places.into_iter().min_by_key(|place| place.span)
+}
+
+fn report(program: &Program, conflict: &Conflict, one: &Place, other: &Place) -> Diagnostic {
+    let target = |item: &Item| {
+        let text = item.verdict.to_string();
+        text.strip_prefix("redirected ").unwrap_or(&text).to_owned()
+    };
+    let (first, second) = (target(&conflict.one.0), target(&conflict.other.0));
+    let witness = flow_text(program, conflict.workload, &conflict.flow);
+    Diagnostic::new(Code::Conflict, format!("`{witness}` would be redirected to {first} and to {second}"))
+        .label(one.span, format!("to {first}"))
+        .label(other.span, format!("to {second}, and neither rule is narrower"))
+        .help(format!("a rule for just the flows that both reach decides: `{}`", settling(conflict)))
+}
+
+/// A flow as tests write it.
+pub(super) fn flow_text(program: &Program, workload: WorkloadId, flow: &Flow) -> String {
+    let name = program.workloads.get(workload.index()).map_or("", |workload| workload.name.as_str());
+    let Flow { protocol, address, port, own, .. } = flow;
+    let own = if *own { ", its own address" } else { "" };
+    match flow.direction {
+        Direction::Outbound => format!("{name} -> {address} {protocol} {port}{own}"),
+        Direction::Inbound => format!("{address} -> {name} {protocol} {port}{own}"),
+    }
+}
+
+/// A redirect for just the flows that two redirects have in common.
+fn settling(conflict: &Conflict) -> String {
+    let ((one, near), (other, far)) = (&conflict.one, &conflict.other);
+    let prefix = if near.covers(*far) { *far } else { *near };
+    let ports: PortSet = real_ports(&one.ports).intersection(&real_ports(&other.ports));
+    let all = ports == real_ports(&crate::hir::Ports::All);
+    let ports = if all { String::new() } else { format!(" {ports}") };
+    let place = match prefix {
+        Prefix::Any => String::new(),
+        prefix => format!(" {} {prefix}", one.direction.preposition()),
+    };
+    let always = if one.always { "always " } else { "" };
+    let target = one.verdict.to_string();
+    let target = target.strip_prefix("redirected ").unwrap_or(&target);
+    format!("{always}redirect {} {}{ports}{place} -> {target}", one.direction, one.protocol)
+}

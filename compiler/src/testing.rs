@@ -1,0 +1,230 @@
+//! Runs the `test` blocks of a program, and tells which rules they cover.
+//!
+//! Flows are decided by the tables that the programs read, which the proof has shown to say what the
+//! policy means.
+
+use std::collections::BTreeSet;
+
+use mesh_bpf::flow::{Flow, Verdict};
+use mesh_bpf::image::{MapImage, ProfileId, SourceKind};
+use mesh_bpf::prefix::Prefix;
+use mesh_bpf::sim::{Decided, Sim};
+use mesh_bpf::tables::Tables;
+
+use crate::diag::{Code, Diagnostic};
+use crate::explain::{Cause, Reason, is_accelerated, profile_of};
+use crate::hir::{Expected, Program, RuleId, TestLine};
+use crate::lower::Origins;
+use crate::question::{Members, Question};
+use crate::source::Span;
+
+/// What came out of all tests of a program.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// One for each line, in the order of meshes and tests.
+    pub lines: Vec<LineResult>,
+    /// For each rule of the program whether it decides a tested flow.
+    pub covered: Vec<bool>,
+}
+
+/// What came out of one line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LineResult {
+    /// The name of its test.
+    pub test: String,
+    /// The flow as written.
+    pub span: Span,
+    /// The expectation as written.
+    pub expected_span: Span,
+    /// `redirected 15001`, `not accelerated`.
+    pub expected: String,
+    /// What happens to [`flow`](Self::flow).
+    pub actual: String,
+    /// Whether it holds for every flow that it stands for.
+    pub passed: bool,
+    /// The first flow for which it does not hold; if there is none, the first.
+    pub flow: Option<Flow>,
+    /// What decides that flow.
+    pub cause: Cause,
+}
+
+impl Report {
+    /// Lines that hold.
+    #[must_use]
+    pub fn passed(&self) -> usize {
+        self.lines.iter().filter(|line| line.passed).count()
+    }
+
+    /// Lines that do not.
+    #[must_use]
+    pub fn failed(&self) -> usize {
+        self.lines.len() - self.passed()
+    }
+
+    /// The rules that decide no tested flow.
+    pub fn uncovered(&self) -> impl Iterator<Item = RuleId> {
+        (0u32..).map(RuleId).zip(&self.covered).filter(|(_, covered)| !**covered).map(|(id, _)| id)
+    }
+}
+
+/// Runs every test.
+#[must_use]
+pub fn run(
+    program: &Program,
+    image: &MapImage,
+    tables: &Tables,
+    origins: &Origins,
+    members: &Members,
+) -> Report {
+    let mut report = Report { lines: Vec::new(), covered: vec![false; program.rules.len()] };
+    let Ok(sim) = Sim::new(tables) else { return report };
+    let runner = Runner { program, image, sim, origins, members };
+    for test in &program.tests {
+        for line in &test.lines {
+            let result = runner.line(&test.name, line, &mut report.covered);
+            report.lines.push(result);
+        }
+    }
+    report
+}
+
+/// A diagnostic for each line that does not hold.
+#[must_use]
+pub fn diagnostics(report: &Report) -> Vec<Diagnostic> {
+    (report.lines.iter().filter(|line| !line.passed)).map(diagnostic).collect()
+}
+
+fn diagnostic(line: &LineResult) -> Diagnostic {
+    let message = format!("test \"{}\": the flow is {}, not {}", line.test, line.actual, line.expected);
+    let label = match line.flow {
+        Some(Flow { direction, protocol, address, port, .. }) => {
+            format!("{direction} {protocol} {port} {} {address} is {}", direction.preposition(), line.actual)
+        }
+        None => "stands for no flow".to_owned(),
+    };
+    let found = Diagnostic::new(Code::TestFailed, message).label(line.expected_span, label);
+    let (Cause::Rule(reason) | Cause::Exempt(reason)) = &line.cause else {
+        return found.help(match &line.cause {
+            Cause::BuiltIn(word) => {
+                format!("the language itself decides it ({word}): correct the test, or add a rule")
+            }
+            _ => "no rule reaches it: correct the test, or add a rule".to_owned(),
+        });
+    };
+    let found = match reason.span {
+        Some(span) => found.also(span, format!("`{}` decides it", reason.text)),
+        None => found,
+    };
+    found.help("correct the test, or add a narrower rule")
+}
+
+struct Runner<'a> {
+    program: &'a Program,
+    image: &'a MapImage,
+    sim: Sim<'a>,
+    origins: &'a Origins,
+    members: &'a Members,
+}
+
+/// A flow's decision.
+struct Answer {
+    flow: Flow,
+    verdict: Verdict,
+    accelerated: bool,
+    cause: Cause,
+}
+
+impl Runner<'_> {
+    fn line(&self, test: &str, line: &TestLine, covered: &mut [bool]) -> LineResult {
+        let question = Question::of_test(line);
+        let mut shown: Option<Answer> = None;
+        let mut passed = true;
+        if let Some(profile) = profile_of(self.program, self.image, line.workload) {
+            for flow in question.flows(self.program, self.members) {
+                let Some(answer) = self.answer(&question, profile, flow, covered) else { continue };
+                let holds = holds(line.expected, &answer);
+                if shown.is_none() || (passed && !holds) {
+                    shown = Some(answer);
+                }
+                passed &= holds;
+            }
+        }
+        LineResult {
+            test: test.to_owned(),
+            span: line.span,
+            expected_span: line.expected_span,
+            expected: expected_text(line.expected),
+            actual: shown
+                .as_ref()
+                .map_or_else(|| "no flow".to_owned(), |answer| actual(line.expected, answer)),
+            passed: passed && shown.is_some(),
+            flow: shown.as_ref().map(|answer| answer.flow),
+            cause: shown.map_or(Cause::NoRule, |answer| answer.cause),
+        }
+    }
+
+    fn answer(
+        &self,
+        question: &Question,
+        profile: ProfileId,
+        flow: Flow,
+        covered: &mut [bool],
+    ) -> Option<Answer> {
+        let decided = self.sim.decide(profile, &flow, &question.identity)?;
+        let (source, prefix) = match decided {
+            Decided::Exempt(source) => (source, Prefix::Any),
+            Decided::Policy(hit) => (hit.source, hit.item),
+        };
+        let source = self.image.source(source);
+        let places = self.origins.of_item(source, prefix);
+        let rules: BTreeSet<RuleId> = places.iter().filter_map(|place| place.id).collect();
+        for rule in rules {
+            if let Some(covered) = covered.get_mut(rule.index()) {
+                *covered = true;
+            }
+        }
+        let reason = Reason {
+            text: source.text(prefix),
+            scope: source.scope.clone(),
+            span: places.first().map(|place| place.rule).or_else(|| self.origins.of_source(source)),
+        };
+        let cause = match source.kind {
+            SourceKind::NoRule | SourceKind::Accelerate => Cause::NoRule,
+            SourceKind::BuiltIn => Cause::BuiltIn(source.head.clone()),
+            SourceKind::Exempt => Cause::Exempt(reason),
+            SourceKind::Rule => Cause::Rule(reason),
+        };
+        let verdict = decided.verdict();
+        let accelerated =
+            is_accelerated(self.program, self.image, self.members, question.workload, &flow, verdict);
+        Some(Answer { flow, verdict, accelerated, cause })
+    }
+}
+
+fn holds(expected: Expected, answer: &Answer) -> bool {
+    match expected {
+        Expected::Redirected(None) => answer.verdict.port().is_some(),
+        Expected::Redirected(port) => answer.verdict.port() == port,
+        Expected::Excluded => answer.verdict == Verdict::Excluded,
+        Expected::Denied => answer.verdict == Verdict::Denied,
+        Expected::Accelerated(accelerated) => answer.accelerated == accelerated,
+    }
+}
+
+fn expected_text(expected: Expected) -> String {
+    match expected {
+        Expected::Redirected(None) => "redirected".to_owned(),
+        Expected::Redirected(Some(port)) => format!("redirected {port}"),
+        Expected::Excluded => "excluded".to_owned(),
+        Expected::Denied => "denied".to_owned(),
+        Expected::Accelerated(true) => "accelerated".to_owned(),
+        Expected::Accelerated(false) => "not accelerated".to_owned(),
+    }
+}
+
+fn actual(expected: Expected, answer: &Answer) -> String {
+    match expected {
+        Expected::Accelerated(_) => expected_text(Expected::Accelerated(answer.accelerated)),
+        _ => answer.verdict.to_string(),
+    }
+}
