@@ -17,6 +17,7 @@ mod datagram;
 mod denied;
 mod detached;
 mod excluded;
+mod explained;
 mod leak;
 mod model;
 mod paused;

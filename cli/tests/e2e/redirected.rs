@@ -88,7 +88,7 @@ fn each_rule_leads_to_its_own_port() -> Tested {
         "redirect outbound -> 15001
          redirect outbound tcp 443 -> 15002
          redirect outbound tcp 443 to fd10::/16 -> 15003
-         redirect outbound to 10.7.0.0/16 -> 15004",
+         redirect outbound tcp 1-442 to 10.7.0.0/16 -> 15004",
     )?;
     assert_eq!(stage.dial("10.0.3.9:80")?, Seen::Redirected(15001));
     assert_eq!(stage.dial("172.16.0.1:443")?, Seen::Redirected(15002));
