@@ -210,6 +210,10 @@ impl<'t, 'e> Walker<'t, 'e> {
                     .fold(diagnostic, |diagnostic, (head, _)| diagnostic.also(*head, "this one is open too"))
             });
         }
+        // What follows the place where it should have ended may have been meant for elsewhere.
+        if !self.stack.is_empty() {
+            UNKNOWN_MAY_BE.into_iter().for_each(|rule| self.damage(rule));
+        }
         while !self.stack.is_empty() {
             self.pop(end);
         }
@@ -240,7 +244,7 @@ impl<'t, 'e> Walker<'t, 'e> {
 
     fn unknown(&mut self, statement: Statement<'t>, word: &str) -> Option<Rule> {
         let place = self.current()?;
-        let meant = did_you_mean(word, place.words());
+        let meant = if self.errors.is_full() { None } else { did_you_mean(word, place.words()) };
         if !self.is_faulty(statement.extent) {
             self.errors.push(|| message::no_statement(statement, place, meant));
         }

@@ -35,7 +35,7 @@ pub fn parse_file(id: FileId, text: &str) -> (ast::File, Vec<Diagnostic>) {
     }
     errors.count(scan.more_faults);
     let file = blocks::Walker::new(id, text, &scan, &mut errors).walk();
-    (file, errors.finish(whole(id, text)))
+    (file, errors.finish(whole(id, text), text))
 }
 
 /// Reads a flow as `explain` takes it: `cart -> 10.0.3.9 tcp 3306`.
@@ -67,7 +67,7 @@ pub fn parse_flow(id: FileId, text: &str) -> Result<ast::Flow, Vec<Diagnostic>> 
     }
     match flow {
         Some(flow) if errors.len() == 0 => Ok(flow),
-        _ => Err(errors.finish(whole(id, text))),
+        _ => Err(errors.finish(whole(id, text), text)),
     }
 }
 
