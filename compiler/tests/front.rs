@@ -80,16 +80,16 @@ fn ports() -> BoxedStrategy<String> {
 
 fn rule() -> BoxedStrategy<String> {
     let join = select(vec![" ", "\n    ", " # why\n  ", "  "]);
+    let verb = select(vec!["redirect", "exclude", "deny"]);
     let parts =
-        (any::<bool>(), 0..3u8, any::<bool>(), prop::option::of(ports()), prop::option::of(list(place())));
+        (any::<bool>(), verb, any::<bool>(), prop::option::of(ports()), prop::option::of(list(place())));
     (parts, any::<u16>(), join)
         .prop_map(|((always, verb, outbound, ports, places), port, join)| {
-            let verb_word = ["redirect", "exclude", "deny"][usize::from(verb)];
             let (direction, preposition) = if outbound { ("outbound", "to") } else { ("inbound", "from") };
-            let mut text = format!("{}{verb_word} {direction}", if always { "always " } else { "" });
+            let mut text = format!("{}{verb} {direction}", if always { "always " } else { "" });
             text.extend(ports.map(|ports| format!(" {ports}")));
             text.extend(places.map(|places| format!("{join}{preposition} {places}")));
-            if verb == 0 {
+            if verb == "redirect" {
                 text.push_str(&format!("{join}-> {}", port.max(1)));
             }
             text
