@@ -15,13 +15,16 @@ use mesh_bpf::tables::{Manifest, Tables};
 
 use crate::Runtime;
 use crate::confirm::{self, Waiting};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::record::{self, Owner, Record, hex};
 use crate::registry::{self, Member, Origin};
 use crate::session::{Live, held, live, membership};
 use crate::set::{ControlMap, Set};
 use crate::store::{ProgramInfo, Store};
 use crate::{hooks, slot};
+
+/// How often a reader begins anew before it takes what it gets.
+const RETRIES: usize = 20;
 
 /// Whether a policy decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -198,6 +201,27 @@ impl<S: Store> Runtime<S> {
     /// Where the kernel does not answer, or holds what another version applied: then [`Runtime::head`]
     /// still works.
     pub fn status(&self) -> Result<Status> {
+        self.steadily(|| self.look())
+    }
+
+    /// Reads without a lock: where something was committed meanwhile, a slot may have been filled anew under
+    /// us, and all is read again.
+    fn steadily<T>(&self, read: impl Fn() -> Result<T>) -> Result<T> {
+        let generation = || {
+            let control = ControlMap::open(&self.store, &self.instance)?;
+            Ok::<_, Error>(control.map(|control| held(&control.load(&self.store))))
+        };
+        for _ in 1..RETRIES {
+            let before = generation()?;
+            let found = read();
+            if generation()? == before {
+                return found;
+            }
+        }
+        read()
+    }
+
+    fn look(&self) -> Result<Status> {
         let (store, instance) = (&self.store, &self.instance);
         let mut status = Status {
             head: self.head()?,
@@ -242,17 +266,14 @@ impl<S: Store> Runtime<S> {
     /// # Errors
     /// Where the kernel does not answer, or holds what another version applied.
     pub fn live(&self) -> Result<Option<LivePolicy>> {
-        let store = &self.store;
-        let Some(set) = Set::open(store, &self.instance)? else { return Ok(None) };
-        // A commit while we read frees the slot under us: then all is read again.
-        loop {
+        self.steadily(|| {
+            let store = &self.store;
+            let Some(set) = Set::open(store, &self.instance)? else { return Ok(None) };
             let Some(live) = live(store, &set)? else { return Ok(None) };
-            let tables = slot::read_tables(store, &set, live.slot(), &live.manifest);
-            if held(&set.control.load(store)) == live.generation {
-                let Live { generation, paused, .. } = live;
-                return Ok(Some(LivePolicy { generation, paused, owner: live.owner(), tables: tables? }));
-            }
-        }
+            let tables = slot::read_tables(store, &set, live.slot(), &live.manifest)?;
+            let Live { generation, paused, .. } = live;
+            Ok(Some(LivePolicy { generation, paused, owner: live.owner(), tables }))
+        })
     }
 }
 

@@ -71,12 +71,35 @@ fn no_connection_is_lost_or_led_astray_while_policies_flip() {
             Place::here().cgroup(&app).spawn(body).unwrap()
         })
         .collect();
+    let mut reader = {
+        let (ground, policies) = (&ground, &policies);
+        // Somebody looks all the while, and never sees a mix.
+        let body = move |line: &mut mesh_testbed::Line| {
+            let runtime = crate::common::runtime(ground);
+            let mut wrong = Vec::new();
+            while line.is_silent() && wrong.is_empty() {
+                match (runtime.status(), runtime.live()) {
+                    (Ok(status), Ok(Some(live))) => {
+                        wrong.extend(status.drift);
+                        if !policies.contains(&live.tables) {
+                            wrong.push("a mix of tables".into());
+                        }
+                    }
+                    other => wrong.push(format!("{other:?}")),
+                }
+            }
+            wrong
+        };
+        Place::here().spawn(body).unwrap()
+    };
     let began = Instant::now();
     let mut flips = 0;
     while began.elapsed() < Duration::from_secs(4) {
         flips += 1;
         assert!(runtime.apply(request(&policies[flips % 2])).unwrap().changed);
     }
+    reader.line().say("stop").unwrap();
+    assert_eq!(reader.join().unwrap(), Vec::<String>::new());
     let mut reached = [0, 0];
     for mut client in clients {
         client.line().say("stop").unwrap();

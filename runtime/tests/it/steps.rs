@@ -303,12 +303,12 @@ fn on_the_kernel(stride: usize, strikes: impl Fn(usize) -> Strike) {
 
 #[test]
 fn killed_at_any_step_on_the_kernel() {
-    on_the_kernel(7, Strike::Kill);
+    on_the_kernel(13, Strike::Kill);
 }
 
 #[test]
 fn failed_at_any_step_on_the_kernel() {
-    on_the_kernel(11, |step| Strike::Fail(step, libc::ENOMEM));
+    on_the_kernel(29, |step| Strike::Fail(step, libc::ENOMEM));
 }
 
 fn folders(path: &Path) -> Vec<String> {
