@@ -4,6 +4,7 @@ pub mod ast;
 pub mod check;
 pub mod compile;
 pub mod diag;
+pub mod diff;
 pub mod emit;
 pub mod eval;
 pub mod explain;

@@ -6,6 +6,8 @@
 
 mod addresses;
 mod boxes;
+mod merge;
 
 pub use addresses::{AddressRange, Cell, Family, cells};
 pub use boxes::{FlowBox, applies, reaches, real_ports};
+pub use merge::{Patch, addresses_text, complement, join, merge};

@@ -1,0 +1,239 @@
+//! The flows that are decided otherwise, piece by piece.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::rc::Rc;
+
+use mesh_bpf::flow::{Direction, Protocol, Verdict};
+use mesh_bpf::image::{IdRange, MapImage, ProfileId, SourceId};
+use mesh_bpf::map::Table;
+use mesh_bpf::ports::{PortRange, PortSet};
+use mesh_bpf::sim::{AddressSpan, Sim, TreeOf};
+use mesh_bpf::tables::Damaged;
+
+use super::{ExemptionChange, FlowChange, MemberChange, MemberChangeKind, Side};
+use crate::region::{AddressRange, Family, Patch, merge};
+
+/// Ports that two port tables decide differently.
+type PortChanges = Vec<(PortSet, Verdict, Verdict)>;
+/// Pieces of flow space by how they change.
+type Pieces = BTreeMap<(Direction, bool, Protocol, Verdict, Verdict), Vec<(AddressRange, PortSet)>>;
+/// The same, merged.
+type Changes = Vec<((Direction, bool, Protocol, Verdict, Verdict), Patch)>;
+
+const DAMAGED: Damaged = Damaged { table: Table::Trees, what: "it is no tree" };
+
+/// Every flow whose verdict changes, in the fewest lines for each workload.
+pub(super) fn changes(old: Option<Side<'_>>, new: Option<Side<'_>>) -> Result<Vec<FlowChange>, Damaged> {
+    let mut comparison =
+        Comparison { old: Reader::new(old)?, new: Reader::new(new)?, ports: BTreeMap::new() };
+    let mut by_profiles: BTreeMap<(Option<ProfileId>, Option<ProfileId>), Rc<Changes>> = BTreeMap::new();
+    let profile = |side: Option<Side<'_>>, name: &str| Some(side?.image.workload(name)?.profile);
+    let mut found = Vec::new();
+    for name in names(old.map(|side| side.image), new.map(|side| side.image)) {
+        let pair = (profile(old, name), profile(new, name));
+        let changes = match by_profiles.get(&pair) {
+            Some(known) => Rc::clone(known),
+            None => {
+                let changes = Rc::new(comparison.profiles(pair)?);
+                by_profiles.insert(pair, Rc::clone(&changes));
+                changes
+            }
+        };
+        found.extend(changes.iter().map(|&((direction, own, protocol, before, after), ref patch)| {
+            FlowChange {
+                workload: name.to_owned(),
+                direction,
+                protocol,
+                patch: patch.clone(),
+                own,
+                before,
+                after,
+            }
+        }));
+    }
+    Ok(found)
+}
+
+fn names<'a>(old: Option<&'a MapImage>, new: Option<&'a MapImage>) -> BTreeSet<&'a str> {
+    let all = [old, new].into_iter().flatten().flat_map(|image| &image.workloads);
+    all.map(|workload| workload.name.as_str()).collect()
+}
+
+/// One side of the comparison, read through its tables.
+struct Reader<'a>(Option<Sim<'a>>);
+
+impl<'a> Reader<'a> {
+    fn new(side: Option<Side<'a>>) -> Result<Self, Damaged> {
+        Ok(Self(side.map(|side| Sim::new(side.tables)).transpose()?))
+    }
+
+    /// Every address with its node. A workload that is not there has one piece a family and no node.
+    fn spans(&self, tree: Option<TreeOf>) -> Result<Vec<Piece>, Damaged> {
+        match (&self.0, tree) {
+            (Some(sim), Some(tree)) => {
+                Ok(sim.address_spans(tree).ok_or(DAMAGED)?.into_iter().map(Piece::of).collect())
+            }
+            _ => Ok(Family::ALL.map(|family| Piece { range: AddressRange::all(family), node: None }).into()),
+        }
+    }
+
+    fn root(&self, node: Option<u32>, protocol: Protocol) -> Option<u32> {
+        self.0.as_ref()?.port_root(node?, protocol)
+    }
+
+    fn ports(&self, root: Option<u32>) -> Result<Vec<(PortRange, Verdict)>, Damaged> {
+        match (&self.0, root) {
+            (Some(sim), Some(root)) => sim.port_ranges(root).ok_or(DAMAGED),
+            _ => Ok(vec![(PortRange::ALL, Verdict::Excluded)]),
+        }
+    }
+}
+
+/// Addresses that one node serves.
+#[derive(Clone, Copy)]
+struct Piece {
+    range: AddressRange,
+    node: Option<u32>,
+}
+
+impl Piece {
+    fn of(span: AddressSpan) -> Self {
+        let bits = |address| match address {
+            IpAddr::V4(address) => (Family::V4, u128::from(address.to_bits())),
+            IpAddr::V6(address) => (Family::V6, address.to_bits()),
+        };
+        let ((family, first), (_, last)) = (bits(span.first), bits(span.last));
+        Self { range: AddressRange { family, first, last }, node: Some(span.node) }
+    }
+}
+
+/// Compares two sides and remembers which pairs of port tables it has seen.
+struct Comparison<'a> {
+    old: Reader<'a>,
+    new: Reader<'a>,
+    ports: BTreeMap<(Option<u32>, Option<u32>), Rc<PortChanges>>,
+}
+
+impl Comparison<'_> {
+    fn profiles(&mut self, (old, new): (Option<ProfileId>, Option<ProfileId>)) -> Result<Changes, Damaged> {
+        let mut pieces = Pieces::new();
+        for direction in Direction::ALL {
+            for own in [false, true] {
+                let tree = |profile: ProfileId| TreeOf { profile, direction, own };
+                let (left, right) = (self.old.spans(old.map(tree))?, self.new.spans(new.map(tree))?);
+                for (range, before, after) in cut(&left, &right) {
+                    for protocol in Protocol::ALL {
+                        let pair = (self.old.root(before, protocol), self.new.root(after, protocol));
+                        for (ports, before, after) in self.port_changes(pair)?.iter() {
+                            let key = (direction, own, protocol, *before, *after);
+                            pieces.entry(key).or_default().push((range, ports.clone()));
+                        }
+                    }
+                }
+            }
+        }
+        let merged = pieces
+            .into_iter()
+            .flat_map(|(key, pieces)| merge(&pieces).into_iter().map(move |patch| (key, patch)));
+        Ok(merged.collect())
+    }
+
+    fn port_changes(&mut self, pair: (Option<u32>, Option<u32>)) -> Result<Rc<PortChanges>, Damaged> {
+        if let Some(known) = self.ports.get(&pair) {
+            return Ok(Rc::clone(known));
+        }
+        let (left, right) = (self.old.ports(pair.0)?, self.new.ports(pair.1)?);
+        let mut changed: BTreeMap<(Verdict, Verdict), Vec<PortRange>> = BTreeMap::new();
+        let (mut left, mut right) = (left.into_iter().peekable(), right.into_iter().peekable());
+        while let (Some(&(a, before)), Some(&(b, after))) = (left.peek(), right.peek()) {
+            // Port 0 is never dialled.
+            let common = PortRange { first: a.first.max(b.first).max(1), last: a.last.min(b.last) };
+            if before != after && common.first <= common.last {
+                changed.entry((before, after)).or_default().push(common);
+            }
+            if a.last <= b.last {
+                left.next();
+            }
+            if b.last <= a.last {
+                right.next();
+            }
+        }
+        let changes = (changed.into_iter())
+            .map(|((before, after), ranges)| (ranges.into_iter().collect(), before, after))
+            .collect();
+        let changes = Rc::new(changes);
+        self.ports.insert(pair, Rc::clone(&changes));
+        Ok(changes)
+    }
+}
+
+/// The pieces of both sides, cut at the boundaries of either.
+fn cut(left: &[Piece], right: &[Piece]) -> Vec<(AddressRange, Option<u32>, Option<u32>)> {
+    let (mut left, mut right) = (left.iter().peekable(), right.iter().peekable());
+    let mut cut = Vec::new();
+    while let (Some(a), Some(b)) = (left.peek(), right.peek()) {
+        let (a_last, b_last) = (a.range.last, b.range.last);
+        let first = a.range.first.max(b.range.first);
+        cut.push((AddressRange { first, last: a_last.min(b_last), ..a.range }, a.node, b.node));
+        if a_last <= b_last {
+            left.next();
+        }
+        if b_last <= a_last {
+            right.next();
+        }
+    }
+    cut
+}
+
+/// Identities that are exempt on one side only.
+pub(super) fn exemptions(old: &MapImage, new: &MapImage) -> Vec<ExemptionChange> {
+    let mut found = Vec::new();
+    for name in names(Some(old), Some(new)) {
+        let (before, after) = (identities(old, name), identities(new, name));
+        let change = |identity: &String, exempt| ExemptionChange {
+            workload: name.to_owned(),
+            identity: identity.clone(),
+            exempt,
+        };
+        found.extend(before.difference(&after).map(|identity| change(identity, false)));
+        found.extend(after.difference(&before).map(|identity| change(identity, true)));
+    }
+    found
+}
+
+fn identities(image: &MapImage, workload: &str) -> BTreeSet<String> {
+    let profile = image.workload(workload).and_then(|workload| image.profile(workload.profile));
+    let Some(exempt) = profile.map(|profile| &profile.exempt) else { return BTreeSet::new() };
+    let uids = joined(&exempt.uids).into_iter().map(|ids| format!("uid {ids}"));
+    let gids = joined(&exempt.gids).into_iter().map(|ids| format!("gid {ids}"));
+    let cgroups = exempt.cgroups.iter().map(|(path, _)| format!("cgroup \"{path}\""));
+    uids.chain(gids).chain(cgroups).collect()
+}
+
+/// Ranges that touch, as one: how they were written does not matter.
+fn joined(ranges: &[(IdRange, SourceId)]) -> Vec<IdRange> {
+    let mut joined: Vec<IdRange> = Vec::new();
+    for &(range, _) in ranges {
+        match joined.last_mut() {
+            Some(last) if last.last.checked_add(1) == Some(range.first) => last.last = range.last,
+            _ => joined.push(range),
+        }
+    }
+    joined
+}
+
+/// Workloads that come, go or select others.
+pub(super) fn members(old: &MapImage, new: &MapImage) -> Vec<MemberChange> {
+    let change = |name: &str| match (old.workload(name), new.workload(name)) {
+        (None, _) => Some(MemberChangeKind::Added),
+        (_, None) => Some(MemberChangeKind::Removed),
+        (Some(before), Some(after)) => {
+            (before.selector != after.selector).then_some(MemberChangeKind::Selectors)
+        }
+    };
+    names(Some(old), Some(new))
+        .into_iter()
+        .filter_map(|name| Some(MemberChange { workload: name.to_owned(), what: change(name)? }))
+        .collect()
+}

@@ -1,0 +1,129 @@
+//! What changes between two policies: exactly the flows that are decided otherwise, who is exempt and
+//! who is a member, then entries.
+//!
+//! Decisions are piecewise constant, so the difference is found piece by piece, on the tables as the
+//! programs walk them: neither policy's source is needed, and either side may be what a kernel holds.
+
+mod entries;
+mod flows;
+#[cfg(test)]
+mod tests;
+
+use mesh_bpf::flow::{Direction, Protocol, Verdict};
+use mesh_bpf::image::MapImage;
+use mesh_bpf::tables::{Damaged, Tables};
+
+pub use entries::{EntryChange, EntryChanges};
+
+use crate::region::Patch;
+
+/// One policy, as it was compiled or read back.
+#[derive(Clone, Copy, Debug)]
+pub struct Side<'a> {
+    /// What it means.
+    pub image: &'a MapImage,
+    /// As the programs read it.
+    pub tables: &'a Tables,
+}
+
+/// All differences.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Difference {
+    /// Flows whose verdict changes, by workload.
+    pub flows: Vec<FlowChange>,
+    /// Identities that become or cease to be exempt.
+    pub exemptions: Vec<ExemptionChange>,
+    /// Workloads that come, go or select others.
+    pub members: Vec<MemberChange>,
+    /// Entries of the maps.
+    pub entries: EntryChanges,
+}
+
+/// Flows of one workload that are decided otherwise, all in the same way.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FlowChange {
+    /// `mesh/workload`.
+    pub workload: String,
+    /// Which connections.
+    pub direction: Direction,
+    /// The protocol.
+    pub protocol: Protocol,
+    /// The other end's addresses, and the ports.
+    pub patch: Patch,
+    /// The addresses are the member's own.
+    pub own: bool,
+    /// Under the old policy. What is in no mesh goes straight.
+    pub before: Verdict,
+    /// Under the new one.
+    pub after: Verdict,
+}
+
+/// An identity that is exempt on one side only.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ExemptionChange {
+    /// `mesh/workload`.
+    pub workload: String,
+    /// `uid 1500`, `gid 10-20`, `cgroup "/a"`.
+    pub identity: String,
+    /// Whether it is exempt now, and was not before.
+    pub exempt: bool,
+}
+
+/// A change of who is a member.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct MemberChange {
+    /// `mesh/workload`.
+    pub workload: String,
+    /// What changed about it.
+    pub what: MemberChangeKind,
+}
+
+/// What changed about a workload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum MemberChangeKind {
+    /// It is new.
+    Added,
+    /// It is gone.
+    Removed,
+    /// Its selectors are others.
+    Selectors,
+}
+
+impl MemberChangeKind {
+    /// In words that follow the workload's name.
+    #[must_use]
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Added => "is new",
+            Self::Removed => "is gone",
+            Self::Selectors => "selects others",
+        }
+    }
+}
+
+impl Difference {
+    /// Whether nothing changes at all.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// Compares two policies. `None` stands for no policy: then nobody is in a mesh.
+///
+/// # Errors
+/// Where the tables of a side are not whole.
+pub fn diff(old: Option<Side<'_>>, new: Option<Side<'_>>) -> Result<Difference, Damaged> {
+    let empty = MapImage::default();
+    let (old_image, new_image) =
+        (old.map_or(&empty, |side| side.image), new.map_or(&empty, |side| side.image));
+    if old_image == new_image {
+        return Ok(Difference::default());
+    }
+    Ok(Difference {
+        flows: flows::changes(old, new)?,
+        exemptions: flows::exemptions(old_image, new_image),
+        members: flows::members(old_image, new_image),
+        entries: entries::changes(old_image, new_image),
+    })
+}

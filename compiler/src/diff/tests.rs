@@ -1,0 +1,153 @@
+use mesh_bpf::flow::{Direction, Flow, Identity, Protocol};
+use mesh_bpf::ports::{PortRange, PortSet};
+use mesh_bpf::sim::Sim;
+
+use super::{Difference, diff};
+use crate::compile::{Compiled, compile};
+use crate::resolve::{Location, NoImports};
+
+fn compiled(text: &str) -> Compiled {
+    let place = Location { key: "a".into(), name: "a.mesh".into() };
+    let done = compile(vec![(place, text.as_bytes().to_vec())], &mut NoImports, None);
+    done.compiled.unwrap_or_else(|| panic!("{:#?}", done.diagnostics))
+}
+
+fn difference(old: &Compiled, new: &Compiled) -> Difference {
+    diff(Some(&old.image), Some(&new.image))
+}
+
+#[track_caller]
+fn check(old: &str, new: &str, expect: &[&str]) {
+    let (old, new) = (compiled(old), compiled(new));
+    let difference = difference(&old, &new);
+    let lines: Vec<String> = (difference.flows.iter())
+        .map(|c| {
+            let own = if c.own { " own" } else { "" };
+            format!(
+                "{} {} {} {}{own} {}: {} -> {}",
+                c.workload,
+                c.direction,
+                c.protocol,
+                if c.ports == PortSet::from(PortRange { first: 1, last: u16::MAX }) {
+                    "any".into()
+                } else {
+                    c.ports.to_string()
+                },
+                c.addresses,
+                c.before,
+                c.after
+            )
+        })
+        .collect();
+    assert_eq!(lines, expect);
+    agree(&old, &new, &difference);
+}
+
+/// At every flow of a grid the verdict differs exactly where the difference says so.
+fn agree(old: &Compiled, new: &Compiled, difference: &Difference) {
+    let (left, right) = (Sim::new(&old.tables).unwrap(), Sim::new(&new.tables).unwrap());
+    let addresses = ["0.0.0.0", "1.2.3.4", "10.0.0.1", "10.0.3.9", "10.1.0.0", "127.0.0.1", "fd00::1", "::1"];
+    for workload in &new.image.workloads {
+        let before = old.image.workload(&workload.name).unwrap().profile;
+        for direction in Direction::ALL {
+            for protocol in Protocol::ALL {
+                for (address, port) in
+                    addresses.iter().flat_map(|a| [1, 25, 80, 443, 3306, 65535].map(|p| (a, p)))
+                {
+                    let address = address.parse().unwrap();
+                    let flow = Flow { direction, protocol, address, port, own: false };
+                    let who = Identity::default();
+                    let one = left.decide(before, &flow, &who).unwrap().verdict();
+                    let other = right.decide(workload.profile, &flow, &who).unwrap().verdict();
+                    let said = difference.flows.iter().find(|c| {
+                        let holds = |r: &crate::region::AddressRange| match address {
+                            std::net::IpAddr::V4(v4) => {
+                                r.family == crate::region::Family::V4
+                                    && (r.first..=r.last).contains(&v4.to_bits().into())
+                            }
+                            std::net::IpAddr::V6(v6) => {
+                                r.family == crate::region::Family::V6
+                                    && (r.first..=r.last).contains(&v6.to_bits())
+                            }
+                        };
+                        c.workload == workload.name
+                            && (c.direction, c.protocol, c.own) == (direction, protocol, false)
+                            && c.ports.contains(port)
+                            && c.addresses.ranges().iter().any(holds)
+                    });
+                    assert_eq!(
+                        said.map(|c| (c.before, c.after)),
+                        (one != other).then_some((one, other)),
+                        "{flow:?}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+const BASE: &str = "exempt uid 1500\nredirect outbound -> 15001\nmesh m {\n  workload a { cgroup \"/a\" }\n  workload b { cgroup \"/b\" }\n";
+
+fn policy(rest: &str) -> String {
+    format!("{BASE}{rest}\n}}\n")
+}
+
+#[test]
+fn a_comment_or_another_order_changes_nothing() {
+    let one = "exclude outbound tcp 25, 80 to 10.0.0.0/8, fd00::/8";
+    let other = "# so\nexclude outbound tcp 80 to fd00::/8, 10.0.0.0/8\nexclude outbound tcp 25 to 10.0.0.0/8\nexclude outbound tcp 25 to fd00::/8";
+    let (one, other) = (compiled(&policy(one)), compiled(&policy(other)));
+    assert!(difference(&one, &other).is_empty());
+}
+
+#[test]
+fn a_new_exclusion_is_one_line_a_workload() {
+    check(
+        &policy(""),
+        &policy("exclude outbound tcp 3306 to 10.0.0.0/8"),
+        &[
+            "m/a outbound tcp 3306 10.0.0.0/8: redirected 15001 -> excluded",
+            "m/b outbound tcp 3306 10.0.0.0/8: redirected 15001 -> excluded",
+        ],
+    );
+}
+
+#[test]
+fn neighbouring_addresses_and_ports_are_merged() {
+    check(
+        &policy(""),
+        &policy("for a { deny outbound tcp 25, 26 to 10.0.0.0/9, 10.128.0.0/9 }"),
+        &["m/a outbound tcp 25-26 10.0.0.0/8: redirected 15001 -> denied"],
+    );
+}
+
+#[test]
+fn a_rule_without_address_spares_loopback() {
+    check(
+        &policy(""),
+        &policy("for b { deny outbound udp }"),
+        &["m/b outbound udp any any but loopback: excluded -> denied"],
+    );
+}
+
+#[test]
+fn an_exemption_is_no_flow_and_is_told() {
+    let (old, new) = (compiled(&policy("")), compiled(&policy("for a { exempt gid 7-9 }")));
+    let found = difference(&old, &new);
+    assert!(found.flows.is_empty());
+    let told: Vec<_> =
+        found.exemptions.iter().map(|c| (c.workload.as_str(), c.identity.as_str(), c.exempt)).collect();
+    assert_eq!(told, [("m/a", "gid 7-9", true)]);
+}
+
+#[test]
+fn without_a_policy_everything_goes_straight() {
+    let new = compiled(&policy(""));
+    let found = diff(None, Some(&new.image));
+    assert_eq!(found.flows.len(), 2);
+    assert_eq!(found.members.len(), 2);
+    assert!(found.entries.removed.is_empty() && !found.entries.added.is_empty());
+    let back = diff(Some(&new.image), None);
+    assert_eq!(back.flows.len(), 2);
+    assert_eq!(back.entries.removed.len(), found.entries.added.len());
+}
