@@ -84,7 +84,10 @@ impl<'a> Reader<'a> {
 
     fn ports(&self, root: Option<u32>) -> Result<Vec<(PortRange, Verdict)>, Damaged> {
         match (&self.0, root) {
-            (Some(sim), Some(root)) => sim.port_ranges(root).ok_or(DAMAGED),
+            (Some(sim), Some(root)) => {
+                let ranges = sim.port_ranges(root).ok_or(DAMAGED)?;
+                Ok(ranges.into_iter().map(|(range, decision)| (range, decision.verdict)).collect())
+            }
             _ => Ok(vec![(PortRange::ALL, Verdict::Excluded)]),
         }
     }
