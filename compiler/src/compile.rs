@@ -79,6 +79,7 @@ fn lower_checked(program: &Program, diagnostics: &mut Vec<Diagnostic>) -> Option
         return None;
     }
     check::leak::check(program, &ir, diagnostics);
+    check::no_effect::check(program, diagnostics);
     let image = lower::image(program, ir);
     match pack(&image) {
         Ok(tables) => Some(Compiled { image, tables, origins: Origins::of(program) }),

@@ -13,9 +13,8 @@ use mesh_compiler::source::Sources;
 /// The first comment of each policy is where its reason stands.
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../policies/reject");
 
-/// Not found by compiling alone: the tables of a node hold more than a small policy can need, and rules
-/// without effect are told apart by another pass.
-const ELSEWHERE: [Code; 2] = [Code::OverCapacity, Code::NoEffect];
+/// Not found by compiling alone: the tables of a node hold more than a small policy can need.
+const ELSEWHERE: [Code; 1] = [Code::OverCapacity];
 
 /// Imports of a policy in `FOLDER`, or of an example that stands for one.
 struct Folder;

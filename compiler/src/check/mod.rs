@@ -11,6 +11,7 @@ mod empty_workload;
 mod fixture;
 pub(crate) mod leak;
 mod membership_overlap;
+pub(crate) mod no_effect;
 mod on_conflict;
 pub(crate) mod over_capacity;
 mod redirect_loop;

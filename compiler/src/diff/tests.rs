@@ -2,8 +2,9 @@ use mesh_bpf::flow::{Direction, Flow, Identity, Protocol};
 use mesh_bpf::ports::{PortRange, PortSet};
 use mesh_bpf::sim::Sim;
 
-use super::{Difference, diff};
+use super::{Difference, Side, diff};
 use crate::compile::{Compiled, compile};
+use crate::region::addresses_text;
 use crate::resolve::{Location, NoImports};
 
 fn compiled(text: &str) -> Compiled {
@@ -12,8 +13,12 @@ fn compiled(text: &str) -> Compiled {
     done.compiled.unwrap_or_else(|| panic!("{:#?}", done.diagnostics))
 }
 
+fn side(compiled: &Compiled) -> Side<'_> {
+    Side { image: &compiled.image, tables: &compiled.tables }
+}
+
 fn difference(old: &Compiled, new: &Compiled) -> Difference {
-    diff(Some(&old.image), Some(&new.image))
+    diff(Some(side(old)), Some(side(new))).unwrap()
 }
 
 #[track_caller]
@@ -28,12 +33,12 @@ fn check(old: &str, new: &str, expect: &[&str]) {
                 c.workload,
                 c.direction,
                 c.protocol,
-                if c.ports == PortSet::from(PortRange { first: 1, last: u16::MAX }) {
+                if c.patch.ports == PortSet::from(PortRange { first: 1, last: u16::MAX }) {
                     "any".into()
                 } else {
-                    c.ports.to_string()
+                    c.patch.ports.to_string()
                 },
-                c.addresses,
+                addresses_text(&c.patch.addresses),
                 c.before,
                 c.after
             )
@@ -72,8 +77,8 @@ fn agree(old: &Compiled, new: &Compiled, difference: &Difference) {
                         };
                         c.workload == workload.name
                             && (c.direction, c.protocol, c.own) == (direction, protocol, false)
-                            && c.ports.contains(port)
-                            && c.addresses.ranges().iter().any(holds)
+                            && c.patch.ports.contains(port)
+                            && c.patch.addresses.iter().any(holds)
                     });
                     assert_eq!(
                         said.map(|c| (c.before, c.after)),
@@ -143,11 +148,11 @@ fn an_exemption_is_no_flow_and_is_told() {
 #[test]
 fn without_a_policy_everything_goes_straight() {
     let new = compiled(&policy(""));
-    let found = diff(None, Some(&new.image));
+    let found = diff(None, Some(side(&new))).unwrap();
     assert_eq!(found.flows.len(), 2);
     assert_eq!(found.members.len(), 2);
     assert!(found.entries.removed.is_empty() && !found.entries.added.is_empty());
-    let back = diff(Some(&new.image), None);
+    let back = diff(Some(side(&new)), None).unwrap();
     assert_eq!(back.flows.len(), 2);
     assert_eq!(back.entries.removed.len(), found.entries.added.len());
 }

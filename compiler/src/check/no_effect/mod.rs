@@ -1,0 +1,64 @@
+//! `no-effect`: a rule, or an item, whose removal alone would change no verdict.
+//!
+//! What is removed is a *unit*: a rule, or the words of one item, which may stand in a set that several
+//! rules name. A box is gone when no unit that is left supports it. At the pieces of flow space where a
+//! unit's boxes lie, the law is applied once more without them; one different verdict is enough.
+//!
+//! Sites below the same site with the same kinds of rules have the same answers, so a list of 100,000
+//! prefixes asks once. The work is bounded: a program of tens of thousands of overlapping port ranges gets
+//! a note instead of an answer.
+
+mod report;
+mod sites;
+#[cfg(test)]
+mod tests;
+mod trial;
+mod units;
+
+use std::collections::BTreeSet;
+
+use mesh_bpf::flow::Direction;
+
+use crate::diag::Diagnostic;
+use crate::hir::{Program, ScopeId, WorkloadId};
+use crate::region::applies;
+use trial::Court;
+use units::{Effects, Units};
+
+/// How many times a box may be looked at: some seconds at the most.
+const BUDGET: u64 = 400_000_000;
+
+/// Looks at every rule and every item.
+pub(crate) fn check(program: &Program, diagnostics: &mut Vec<Diagnostic>) {
+    let units = Units::of(program);
+    let effects = effects(program, &units);
+    report::report(program, &units, &effects, diagnostics);
+}
+
+fn effects(program: &Program, units: &Units<'_>) -> Effects {
+    let mut effects = Effects::new(units, BUDGET);
+    for scopes in classes(program) {
+        let sidecar_ports = units.sidecar_ports(program, &scopes, &mut effects);
+        for direction in Direction::ALL {
+            let written = units.written(program, &scopes, direction);
+            for own in [false, true] {
+                let sites = sites::Sites::of(&written, own);
+                let closed = if direction == Direction::Inbound { &sidecar_ports[..] } else { &[] };
+                Court::new(units, &sites, closed).hear(&mut effects);
+            }
+        }
+    }
+    effects
+}
+
+/// The distinct sets of scopes that reach a workload.
+fn classes(program: &Program) -> BTreeSet<Vec<ScopeId>> {
+    let written: BTreeSet<ScopeId> = program.rules.iter().map(|rule| rule.scope).collect();
+    let reaching = |workload| {
+        let scopes = written.iter().copied();
+        let reaches =
+            |id: &ScopeId| program.scopes.get(id.index()).is_some_and(|scope| applies(scope, workload));
+        scopes.filter(reaches).collect()
+    };
+    (0u32..).map(WorkloadId).zip(&program.workloads).map(|(workload, _)| reaching(workload)).collect()
+}

@@ -1,0 +1,176 @@
+//! From units without effect to diagnostics: one for a rule, or for the items of one rule.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use mesh_bpf::prefix::Prefix;
+
+use super::units::{Effects, Unit, Units};
+use crate::diag::{Code, Diagnostic, Severity, all_of};
+use crate::hir::{Program, Rule};
+use crate::item;
+use crate::source::Span;
+
+/// How many items of one rule are underlined.
+const SHOWN: usize = 8;
+
+pub(super) fn report(
+    program: &Program,
+    units: &Units<'_>,
+    effects: &Effects,
+    diagnostics: &mut Vec<Diagnostic>,
+) {
+    if effects.budget == 0 {
+        diagnostics.extend(unsearched(program));
+        return;
+    }
+    let idle: Vec<usize> = (0..program.rules.len())
+        .filter(|&rule| !effects.is_effective(super::units::number(rule)))
+        .filter(|&rule| reaches_anyone(program, rule))
+        .collect();
+    for group in identical(program, &idle) {
+        diagnostics.extend(idle_rules(program, effects, &group));
+    }
+    let idle: BTreeSet<usize> = idle.into_iter().collect();
+    for (rule, items) in idle_items(program, units, effects, &idle) {
+        diagnostics.extend(idle_items_of(program, units, effects, rule, &items));
+    }
+}
+
+/// The answer where the search was given up.
+fn unsearched(program: &Program) -> Option<Diagnostic> {
+    let first = program.rules.iter().map(|rule| rule.span).min()?;
+    let message = "whether every rule has an effect was not found out: too many port ranges overlap";
+    Some(
+        Diagnostic::new(Code::NoEffect, message)
+            .severity(Severity::Note)
+            .label(first, "rules from here on")
+            .help("join port ranges that say the same"),
+    )
+}
+
+fn reaches_anyone(program: &Program, rule: usize) -> bool {
+    let scope = program.rules.get(rule).and_then(|rule| program.scopes.get(rule.scope.index()));
+    !program.workloads.is_empty() && scope.is_some_and(|scope| !scope.members.is_empty())
+}
+
+/// Rules that stand for the same boxes, together.
+fn identical(program: &Program, idle: &[usize]) -> Vec<Vec<usize>> {
+    let mut groups: BTreeMap<_, Vec<usize>> = BTreeMap::new();
+    for &index in idle {
+        let Some(rule) = program.rules.get(index) else { continue };
+        let ports: BTreeSet<_> = rule.ports.iter().map(|item| (item.protocol, &item.ports)).collect();
+        let addresses: BTreeSet<_> = rule.addresses.iter().map(|item| item.prefix).collect();
+        let key = (rule.scope, rule.always, rule.direction, rule.verdict, ports, addresses);
+        groups.entry(key).or_default().push(index);
+    }
+    groups.into_values().collect()
+}
+
+fn idle_rules(program: &Program, effects: &Effects, group: &[usize]) -> Option<Diagnostic> {
+    let mut rules: Vec<&Rule> = group.iter().filter_map(|&index| program.rules.get(index)).collect();
+    rules.sort_by_key(|rule| rule.span);
+    let (&last, others) = rules.split_last()?;
+    let text = text(program, last);
+    if !others.is_empty() {
+        let diagnostic = Diagnostic::new(Code::NoEffect, format!("{text} is written more than once"))
+            .label(last.span, "says nothing new");
+        let diagnostic = others.iter().fold(diagnostic, |found, rule| found.also(rule.span, "says the same"));
+        return Some(diagnostic.help("remove one of them"));
+    }
+    let unit = super::units::number(*group.first()?);
+    let found = Diagnostic::new(Code::NoEffect, format!("{text} decides nothing"))
+        .label(last.span, "without it every flow has the same verdict");
+    Some(
+        instead(program, effects, &[unit], found)
+            .help("remove it, or make it narrower than what decides instead"),
+    )
+}
+
+/// Items without effect of rules that have one, by the first rule that names them. The words of a
+/// workload's selector are no item of a rule.
+fn idle_items(
+    program: &Program,
+    units: &Units<'_>,
+    effects: &Effects,
+    idle: &BTreeSet<usize>,
+) -> BTreeMap<usize, BTreeSet<Unit>> {
+    let selectors: BTreeSet<Span> =
+        program.workloads.iter().flat_map(|workload| &workload.selector_spans).copied().collect();
+    let in_selector = |span: Span| selectors.iter().any(|selector| selector.covers(span));
+    let mut first: BTreeMap<Unit, (usize, bool)> = BTreeMap::new();
+    for (index, _) in program.rules.iter().enumerate().filter(|(index, _)| reaches_anyone(program, *index)) {
+        for unit in units.items_of(index) {
+            let known = first.entry(unit).or_insert((index, false));
+            known.1 |= !idle.contains(&index);
+        }
+    }
+    let mut items: BTreeMap<usize, BTreeSet<Unit>> = BTreeMap::new();
+    for (unit, (rule, used)) in first {
+        let span = units.spans.get(unit as usize).copied();
+        if used && !effects.is_effective(unit) && span.is_some_and(|span| !in_selector(span)) {
+            items.entry(rule).or_default().insert(unit);
+        }
+    }
+    items
+}
+
+fn idle_items_of(
+    program: &Program,
+    units: &Units<'_>,
+    effects: &Effects,
+    rule: usize,
+    items: &BTreeSet<Unit>,
+) -> Option<Diagnostic> {
+    let rule = program.rules.get(rule)?;
+    let mut words: Vec<(Span, String)> =
+        items.iter().filter_map(|&unit| words_of(units, rule, unit)).collect();
+    words.sort();
+    let message = match words.len() {
+        0 => return None,
+        1..=3 => {
+            let names: Vec<&str> = words.iter().map(|(_, name)| name.as_str()).collect();
+            let verb = if names.len() == 1 { "decides" } else { "decide" };
+            format!("{} {verb} nothing in {}", all_of(&names), text(program, rule))
+        }
+        many => format!("{many} items decide nothing in {}", text(program, rule)),
+    };
+    let found = (words.iter().take(SHOWN))
+        .fold(Diagnostic::new(Code::NoEffect, message), |found, (span, _)| {
+            found.label(*span, "without it every flow has the same verdict")
+        });
+    let units: Vec<Unit> = items.iter().copied().collect();
+    Some(instead(program, effects, &units, found).help("remove what decides nothing"))
+}
+
+/// Adds the rules that decide instead.
+fn instead(program: &Program, effects: &Effects, units: &[Unit], found: Diagnostic) -> Diagnostic {
+    let rules: BTreeSet<u32> = units.iter().flat_map(|&unit| effects.instead(unit)).collect();
+    let spans: BTreeSet<Span> =
+        rules.iter().filter_map(|&rule| program.rules.get(rule as usize)).map(|rule| rule.span).collect();
+    let labelled: BTreeSet<Span> = found.labels.iter().map(|label| label.span).collect();
+    let others = spans.into_iter().filter(|span| !labelled.contains(span)).take(3);
+    others.fold(found, |found, span| found.also(span, "decides instead"))
+}
+
+/// Where an item is written, and what it says.
+fn words_of(units: &Units<'_>, rule: &Rule, unit: Unit) -> Option<(Span, String)> {
+    let span = *units.spans.get(unit as usize)?;
+    if let Some(address) = rule.addresses.iter().find(|item| item.span == span) {
+        return Some((span, format!("`{}`", address.prefix)));
+    }
+    let ports = rule.ports.iter().find(|item| item.span == span)?;
+    let mut text = ports.protocol.to_string();
+    item::write_ports(&mut text, &ports.ports);
+    Some((span, format!("`{text}`")))
+}
+
+/// A rule as its first item says it; `…` where there are more.
+fn text(program: &Program, rule: &Rule) -> String {
+    let prefix = rule.addresses.first().map_or(Prefix::Any, |item| item.prefix);
+    let source = rule.ports.first().map(|ports| item::rule_source(program, rule, ports));
+    let first = source.map_or_else(String::new, |source| source.text(prefix));
+    // Both protocols of one item are one item to who wrote it.
+    let spans: BTreeSet<Span> = rule.ports.iter().map(|item| item.span).collect();
+    let more = if spans.len() > 1 || rule.addresses.len() > 1 { " …" } else { "" };
+    format!("`{first}{more}`")
+}

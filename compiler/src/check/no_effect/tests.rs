@@ -1,0 +1,126 @@
+use mesh_bpf::pack::pack;
+use proptest::prelude::*;
+
+use super::units::{Units, number};
+use super::{check, effects};
+use crate::diff::{Side, diff};
+use crate::fixture::Fixture;
+use crate::hir::Program;
+use crate::laws::{program, rule};
+use crate::lower;
+
+/// Whether two programs decide some flow differently.
+fn differ(one: &Program, other: &Program) -> bool {
+    let [one, other] = [one, other].map(lower::lower);
+    let [one_tables, other_tables] = [&one, &other].map(|image| pack(image).unwrap());
+    let old = Side { image: &one, tables: &one_tables };
+    let new = Side { image: &other, tables: &other_tables };
+    !diff(Some(old), Some(new)).unwrap().flows.is_empty()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn a_unit_has_an_effect_where_its_removal_changes_a_flow(
+        rules in prop::collection::vec(rule(), 1..10),
+    ) {
+        let program = program(&rules);
+        prop_assume!(lower::resolve(&program).1.is_empty());
+        let units = Units::of(&program);
+        let effects = effects(&program, &units);
+        for index in 0..program.rules.len() {
+            let mut without = program.clone();
+            without.rules.remove(index);
+            // Without the rule redirects may tie that it beat.
+            if !lower::resolve(&without).1.is_empty() {
+                continue;
+            }
+            let expected = differ(&program, &without);
+            prop_assert_eq!(effects.is_effective(number(index)), expected, "rule {}", index);
+            for item in 0..program.rules[index].addresses.len() {
+                let mut without = program.clone();
+                without.rules[index].addresses.remove(item);
+                if without.rules[index].addresses.is_empty() || !lower::resolve(&without).1.is_empty() {
+                    continue;
+                }
+                let unit = units.items_of(index).nth(item).unwrap();
+                prop_assert_eq!(
+                    effects.is_effective(unit), differ(&program, &without), "address {} of rule {}", item, index
+                );
+            }
+        }
+    }
+}
+
+#[track_caller]
+fn expect(fixture: &Fixture, expected: &[(&str, usize)]) {
+    let mut diagnostics = Vec::new();
+    check(&fixture.program, &mut diagnostics);
+    let found: Vec<(&str, usize)> =
+        diagnostics.iter().map(|found| (found.message.as_str(), found.labels.len())).collect();
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn a_rule_within_one_that_says_the_same() {
+    let mut fixture = Fixture::new(&["a"]);
+    fixture.rule("m", "deny outbound tcp 25").rule("m", "deny outbound tcp 25 to 10.0.0.0/8");
+    expect(&fixture, &[("`deny outbound tcp 25 to 10.0.0.0/8` decides nothing", 2)]);
+}
+
+#[test]
+fn identical_rules_are_told_once() {
+    let mut fixture = Fixture::new(&["a"]);
+    fixture.rule("m", "deny outbound tcp 25,26").rule("m", "deny outbound tcp 26,25");
+    expect(&fixture, &[("`deny outbound tcp 26` is written more than once", 2)]);
+}
+
+#[test]
+fn an_item_of_a_list() {
+    let mut fixture = Fixture::new(&["a"]);
+    fixture.rule("m", "deny outbound tcp 25 to 10.0.0.0/8,10.1.0.0/16,11.0.0.0/8");
+    expect(&fixture, &[("`10.1.0.0/16` decides nothing in `deny outbound tcp 25 to 10.0.0.0/8 …`", 2)]);
+}
+
+#[test]
+fn a_rule_that_is_beaten_everywhere() {
+    let mut fixture = Fixture::new(&["a"]);
+    fixture.rule("", "always deny outbound tcp 25").rule("m/a", "redirect outbound tcp 25 -> 15001");
+    expect(&fixture, &[("`redirect outbound tcp 25 -> 15001` decides nothing", 2)]);
+}
+
+#[test]
+fn half_an_item_is_no_item() {
+    let mut fixture = Fixture::new(&["a"]);
+    // UDP goes straight anyway, but nobody wrote a rule for UDP alone.
+    fixture.rule("", "redirect outbound -> 15001").rule("m", "exclude outbound to 10.0.0.0/8");
+    expect(&fixture, &[]);
+}
+
+#[test]
+fn a_rule_that_says_what_goes_without_saying() {
+    let mut fixture = Fixture::new(&["a"]);
+    fixture.rule("m", "exclude outbound tcp 80");
+    expect(&fixture, &[("`exclude outbound tcp 80` decides nothing", 1)]);
+}
+
+#[test]
+fn a_prefix_that_narrower_ones_cover() {
+    let mut fixture = Fixture::new(&["a"]);
+    fixture
+        .rule("m", "deny outbound to 10.0.0.0/8")
+        .rule("m", "redirect outbound tcp to 10.0.0.0/9,10.128.0.0/9 -> 15001")
+        .rule("m", "exclude outbound udp to 10.0.0.0/9,10.128.0.0/9");
+    expect(&fixture, &[("`deny outbound tcp to 10.0.0.0/8` decides nothing", 3)]);
+}
+
+#[test]
+fn a_rule_that_decides_between_redirects_that_would_tie() {
+    let mut fixture = Fixture::new(&["a"]);
+    fixture
+        .rule("m", "redirect outbound tcp 443 -> 15443")
+        .rule("m", "redirect outbound tcp to 10.0.0.0/8 -> 15001")
+        .rule("m", "redirect outbound tcp 443 to 10.0.0.0/8 -> 15443");
+    expect(&fixture, &[]);
+}

@@ -1,0 +1,249 @@
+//! What can be removed, and the boxes that it supports.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use mesh_bpf::flow::{Direction, Protocol, Verdict};
+use mesh_bpf::intern::Interner;
+use mesh_bpf::ports::PortSet;
+use mesh_bpf::prefix::Prefix;
+
+use crate::hir::{Program, Rule, Scope, ScopeId};
+use crate::region::real_ports;
+use crate::source::Span;
+
+/// A number for each rule, then for each item of addresses, then for each of ports.
+pub(super) type Unit = u32;
+
+/// No unit: a rule without addresses.
+pub(super) const NONE: Unit = u32::MAX;
+
+/// How many deciding rules are remembered for a unit without effect.
+const REMEMBERED: usize = 3;
+
+/// All units of a program.
+pub(super) struct Units<'p> {
+    /// Boxes without their addresses.
+    pub(super) boxes: Vec<PlainBox<'p>>,
+    /// For each rule its boxes, each with the unit of its ports.
+    pub(super) of_rule: Vec<Vec<(u32, Unit)>>,
+    /// For each rule a number that is equal for rules with the same boxes, in the same order.
+    pub(super) shapes: Vec<u32>,
+    /// For each rule the units of its addresses.
+    addresses: Vec<Vec<Unit>>,
+    /// The words of each unit.
+    pub(super) spans: Vec<Span>,
+    /// For each direction and scope its rules.
+    rules: BTreeMap<(Direction, ScopeId), Vec<u32>>,
+    /// Units of ports that several rules name.
+    pub(super) shared: BTreeSet<Unit>,
+}
+
+/// A box without its address.
+pub(super) struct PlainBox<'p> {
+    pub(super) scope: &'p Scope,
+    pub(super) always: bool,
+    pub(super) verdict: Verdict,
+    pub(super) protocol: Protocol,
+    pub(super) ports: PortSet,
+}
+
+/// A rule at one of its prefixes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Written {
+    pub(super) prefix: Prefix,
+    pub(super) rule: u32,
+    pub(super) address: Unit,
+}
+
+impl<'p> Units<'p> {
+    pub(super) fn of(program: &'p Program) -> Self {
+        let mut spans: Vec<Span> = program.rules.iter().map(|rule| rule.span).collect();
+        let mut by_span: HashMap<(bool, Span), Unit> = HashMap::new();
+        let mut unit = |is_port: bool, span: Span| {
+            *by_span.entry((is_port, span)).or_insert_with(|| {
+                spans.push(span);
+                number(spans.len() - 1)
+            })
+        };
+        let mut plain = Interner::default();
+        let mut shapes = Interner::default();
+        let mut units = Self {
+            boxes: Vec::new(),
+            of_rule: Vec::with_capacity(program.rules.len()),
+            shapes: Vec::with_capacity(program.rules.len()),
+            addresses: Vec::with_capacity(program.rules.len()),
+            spans: Vec::new(),
+            rules: BTreeMap::new(),
+            shared: BTreeSet::new(),
+        };
+        let mut owners: HashMap<Unit, u32> = HashMap::new();
+        for (index, rule) in (0u32..).zip(&program.rules) {
+            units.rules.entry((rule.direction, rule.scope)).or_default().push(index);
+            units.addresses.push(rule.addresses.iter().map(|item| unit(false, item.span)).collect());
+            let mut boxes = Vec::with_capacity(rule.ports.len());
+            for item in &rule.ports {
+                let key = (rule.scope, rule.always, rule.direction, rule.verdict, item.protocol, &item.ports);
+                let known = plain.intern(key);
+                if known as usize == units.boxes.len() {
+                    units.boxes.extend(plain_box(program, rule, item));
+                }
+                let ports = unit(true, item.span);
+                if *owners.entry(ports).or_insert(index) != index {
+                    units.shared.insert(ports);
+                }
+                boxes.push((known, ports));
+            }
+            units.shapes.push(shapes.intern(shape(&boxes)));
+            units.of_rule.push(boxes);
+        }
+        units.spans = spans;
+        units
+    }
+
+    /// Every rule of these scopes at each of its prefixes, sorted.
+    pub(super) fn written(
+        &self,
+        program: &Program,
+        scopes: &[ScopeId],
+        direction: Direction,
+    ) -> Vec<Written> {
+        let mut written = Vec::new();
+        for &index in scopes.iter().filter_map(|&scope| self.rules.get(&(direction, scope))).flatten() {
+            let (Some(rule), Some(units)) =
+                (program.rules.get(index as usize), self.addresses.get(index as usize))
+            else {
+                continue;
+            };
+            if rule.addresses.is_empty() {
+                written.push(Written { prefix: Prefix::Any, rule: index, address: NONE });
+            }
+            let items = rule.addresses.iter().zip(units);
+            written.extend(items.map(|(item, &address)| Written {
+                prefix: item.prefix,
+                rule: index,
+                address,
+            }));
+        }
+        written.sort_unstable();
+        written
+    }
+
+    /// The items of a rule.
+    pub(super) fn items_of(&self, rule: usize) -> impl Iterator<Item = Unit> {
+        let addresses = self.addresses.get(rule).into_iter().flatten().copied();
+        let ports = self.of_rule.get(rule).into_iter().flatten().map(|&(_, ports)| ports);
+        addresses.chain(ports)
+    }
+
+    /// Ports that are not redirected inbound. A rule that alone redirects to one of them keeps it from
+    /// being redirected; that is an effect.
+    pub(super) fn sidecar_ports(
+        &self,
+        program: &Program,
+        scopes: &[ScopeId],
+        effects: &mut Effects,
+    ) -> Vec<u16> {
+        let mut targets: BTreeMap<u16, BTreeSet<u32>> = BTreeMap::new();
+        let mut inbound = false;
+        for ((direction, _), rules) in self.rules.iter().filter(|((_, scope), _)| scopes.contains(scope)) {
+            for &index in rules {
+                if let Some(port) = program.rules.get(index as usize).and_then(|rule| rule.verdict.port()) {
+                    targets.entry(port).or_default().insert(index);
+                    inbound |= *direction == Direction::Inbound;
+                }
+            }
+        }
+        for rules in targets.values().filter(|rules| inbound && rules.len() == 1) {
+            effects.keep_rule(self, rules.iter().copied());
+        }
+        targets.into_keys().collect()
+    }
+}
+
+/// The boxes of a rule, and which of them share a unit of ports.
+fn shape(boxes: &[(u32, Unit)]) -> Vec<(u32, u32)> {
+    let mut local: Vec<Unit> = Vec::new();
+    let mut shape = Vec::with_capacity(boxes.len());
+    for &(known, ports) in boxes {
+        // Items of one unit follow each other.
+        if local.last() != Some(&ports) {
+            local.push(ports);
+        }
+        shape.push((known, number(local.len())));
+    }
+    shape
+}
+
+fn plain_box<'p>(program: &'p Program, rule: &Rule, item: &crate::hir::PortItem) -> Option<PlainBox<'p>> {
+    Some(PlainBox {
+        scope: program.scopes.get(rule.scope.index())?,
+        always: rule.always,
+        verdict: rule.verdict,
+        protocol: item.protocol,
+        ports: real_ports(&item.ports),
+    })
+}
+
+/// What is known of each unit.
+pub(super) struct Effects {
+    /// Whether a verdict changes without it.
+    effective: Vec<bool>,
+    /// For units that have shown no effect yet, rules that decide instead.
+    instead: BTreeMap<Unit, BTreeSet<u32>>,
+    /// How many boxes may still be looked at.
+    pub(super) budget: u64,
+}
+
+impl Effects {
+    pub(super) fn new(units: &Units<'_>, budget: u64) -> Self {
+        Self { effective: vec![false; units.spans.len()], instead: BTreeMap::new(), budget }
+    }
+
+    pub(super) fn is_effective(&self, unit: Unit) -> bool {
+        self.effective.get(unit as usize).copied().unwrap_or(true)
+    }
+
+    /// Takes in what a trial found.
+    pub(super) fn note(&mut self, unit: Unit, effective: bool, instead: &[u32]) {
+        if effective {
+            if let Some(known) = self.effective.get_mut(unit as usize) {
+                *known = true;
+            }
+            self.instead.remove(&unit);
+        } else if !self.is_effective(unit) {
+            let known = self.instead.entry(unit).or_default();
+            known.extend(
+                instead
+                    .iter()
+                    .copied()
+                    .filter(|&rule| rule != unit)
+                    .take(REMEMBERED - known.len().min(REMEMBERED)),
+            );
+        }
+    }
+
+    /// The rules that decide where this unit's boxes are.
+    pub(super) fn instead(&self, unit: Unit) -> impl Iterator<Item = u32> {
+        self.instead.get(&unit).into_iter().flatten().copied()
+    }
+
+    /// A rule that has an effect beyond its own flows; so has an item that it cannot do without.
+    fn keep_rule(&mut self, units: &Units<'_>, rules: impl Iterator<Item = u32>) {
+        for rule in rules {
+            self.note(rule, true, &[]);
+            if let Some([only]) = units.addresses.get(rule as usize).map(Vec::as_slice) {
+                self.note(*only, true, &[]);
+            }
+            let ports: BTreeSet<Unit> =
+                units.of_rule.get(rule as usize).into_iter().flatten().map(|&(_, ports)| ports).collect();
+            if ports.len() == 1 {
+                ports.into_iter().for_each(|unit| self.note(unit, true, &[]));
+            }
+        }
+    }
+}
+
+/// Programs have fewer than 2³² words.
+pub(super) fn number(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}
