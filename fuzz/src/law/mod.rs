@@ -1,0 +1,11 @@
+//! The laws, by kind of input.
+
+mod artifact;
+mod flow;
+mod program;
+mod text;
+
+pub use artifact::artifact;
+pub use flow::flow;
+pub use program::program;
+pub use text::text;
