@@ -18,6 +18,7 @@ needed=(
     nginx:nginx-light
     /usr/lib/nginx/modules/ngx_stream_module.so:libnginx-mod-stream
     curl:curl
+    /usr/lib/python3/dist-packages/jsonschema/__init__.py:python3-jsonschema
 )
 
 say() { printf 'setup: %s\n' "$*" >&2; }

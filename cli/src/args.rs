@@ -121,8 +121,12 @@ pub enum Command {
     Test(Test),
     /// Say what happens to a flow, and why
     Explain(Explain),
+    /// Compare two policies: flows whose verdict changes, then entries
+    Diff(Diff),
     /// Bring policies into the one canonical layout
     Fmt(Fmt),
+    /// Say what apply would do to this node
+    Plan(Plan),
     /// Show the page of a diagnostic
     ExplainCode(ExplainCode),
     /// Make this node's kernel do what a policy says
@@ -220,6 +224,35 @@ pub struct Test {
     pub min_coverage: Option<u8>,
 }
 
+/// `meshc diff`
+#[derive(Args, Debug)]
+pub struct Diff {
+    /// The old policy: a file or folder, a compiled artifact, or `live`
+    pub old: String,
+    /// The new policy, likewise
+    pub new: String,
+    /// Endpoints that policies are compiled against, in TOML
+    #[arg(long, value_name = "FILE")]
+    pub inventory: Option<PathBuf>,
+    /// The instance that `live` is of.
+    #[command(flatten)]
+    pub instance: InstanceArgs,
+}
+
+/// `meshc plan`
+#[derive(Args, Debug)]
+pub struct Plan {
+    /// A policy (files and folders), or one compiled artifact
+    #[command(flatten)]
+    pub program: Program,
+    /// Write the plan to this file; `meshc apply FILE` carries it out, if the same policy is still live
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// The instance.
+    #[command(flatten)]
+    pub instance: InstanceArgs,
+}
+
 /// `meshc fmt`
 #[derive(Args, Debug)]
 pub struct Fmt {
@@ -267,7 +300,7 @@ pub struct ExplainCode {
 /// `meshc apply`
 #[derive(Args, Debug)]
 pub struct Apply {
-    /// A policy (files and folders), or one compiled artifact
+    /// A policy (files and folders), one compiled artifact, or one saved plan
     #[command(flatten)]
     pub program: Program,
     /// Take the policy back unless `meshc confirm` comes within this time: 30s, 2m, 1h

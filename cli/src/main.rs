@@ -13,6 +13,8 @@ mod inventory;
 mod output;
 #[cfg(all(feature = "kernel", target_os = "linux"))]
 mod places;
+#[cfg(all(feature = "kernel", target_os = "linux"))]
+mod plan;
 mod program;
 mod render;
 

@@ -33,7 +33,16 @@ pub fn compile_aloud(output: &Output, args: &Program) -> Result<Compilation, Fai
     Ok(compilation)
 }
 
-/// The same, and proves that the tables mean what the policy says. Where they do not, it is this compiler
+/// The same, and prints errors alone: for a command that compares, warnings are beside the point.
+pub fn compile_errors_aloud(output: &Output, args: &Program) -> Result<Compilation, Failure> {
+    let compilation = compile(args)?;
+    let errors: Vec<_> =
+        compilation.diagnostics.iter().filter(|found| found.severity == Severity::Error).cloned().collect();
+    output.complain_all(&render::text(output, &compilation.files.sources, &errors));
+    Ok(compilation)
+}
+
+/// The same as [`compile_aloud`], and proves that the tables mean what the policy says. Where they do not, it is this compiler
 /// that is wrong: nothing comes out.
 pub fn compile_proved(output: &Output, args: &Program) -> Result<Compilation, Failure> {
     let compilation = compile_aloud(output, args)?;

@@ -3,6 +3,7 @@
 mod check;
 mod compile;
 mod completions;
+mod diff;
 mod explain;
 mod explain_code;
 mod fmt;
@@ -28,6 +29,7 @@ pub fn run(output: &Output, command: Command) -> Result<Exit, Failure> {
         Command::Compile(args) => compile::run(output, &args),
         Command::Test(args) => test::run(output, &args),
         Command::Explain(args) => explain::run(output, &args),
+        Command::Diff(args) => diff::run(output, &args),
         Command::Fmt(args) => fmt::run(output, &args),
         Command::ExplainCode(args) => explain_code::run(output, &args),
         Command::Completions(args) => completions::completions(output, &args),

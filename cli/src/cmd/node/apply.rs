@@ -7,22 +7,24 @@ use mesh_bpf::flow::Direction;
 use mesh_bpf::image::{MapImage, Source, SourceKind};
 use mesh_bpf::tables::Tables;
 use mesh_compiler::compile::Compiled;
+use mesh_compiler::diff::EntryChanges;
 use mesh_runtime::{Applied, Apply as Request};
 use serde_json::json;
 
-use super::{confirm, failure, open};
-use crate::args::Apply;
+use super::{confirm, failure, live_policy, open};
+use crate::args::{Apply, Program};
+use crate::cmd::diff::{Policy, compare};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::places::Places;
-use crate::{files, program};
+use crate::{files, plan, program};
 
 /// Compiles (or reads an artifact) and makes it live.
 pub fn run(output: &Output, args: &Apply) -> Result<Exit, Failure> {
     let began = Instant::now();
-    let Some(policy) = policy(output, args)? else { return Ok(Exit::Refused) };
-    let Policy { tables, image, places } = &policy;
+    let Some(candidate) = candidate(output, &args.program)? else { return Ok(Exit::Refused) };
+    let Candidate { tables, image, places, planned } = &candidate;
     let compiled = began.elapsed();
     if image.workloads.is_empty() {
         return Err(Failure::refused("no-mesh", "the policy has no workload, so there is nothing to apply")
@@ -32,10 +34,16 @@ pub fn run(output: &Output, args: &Apply) -> Result<Exit, Failure> {
         output.warn(&missing);
     }
     let runtime = open(&args.instance)?;
+    if let Some((_, planned)) = planned {
+        check_plan(planned, &runtime.head().map_err(failure)?.digest)?;
+    }
+    // What entries change is for scripts: people see it in `plan`.
+    let before = if output.is_json() { live_policy(&args.instance)? } else { None };
     let origin = args.program.paths.iter().map(|path| path.to_string_lossy()).collect::<Vec<_>>().join(" ");
     let origin = format!("apply {origin}");
     let request = Request {
         origin: &origin,
+        expected: planned.as_ref().map(|(generation, _)| *generation),
         repair: args.repair,
         override_owner: args.override_owner,
         confirm_within: args.confirm_within.map(milliseconds),
@@ -49,8 +57,28 @@ pub fn run(output: &Output, args: &Apply) -> Result<Exit, Failure> {
         confirm::start_waiting()?;
         output.say("it takes itself back unless `meshc confirm` comes in time");
     }
-    report(output, &applied, compiled.as_millis());
+    let entries = match output.is_json() && applied.changed {
+        true => {
+            let new = Policy { image: image.clone(), tables: tables.clone() };
+            compare(before.as_ref(), Some(&new))?.entries
+        }
+        false => EntryChanges::default(),
+    };
+    report(output, &applied, compiled.as_millis(), &entries);
     Ok(Exit::Done)
+}
+
+/// A generation's number can come again after everything was detached; its policy's digest does not lie.
+fn check_plan(planned: &str, live: &str) -> Result<(), Failure> {
+    if planned == live {
+        return Ok(());
+    }
+    Err(Failure::new(
+        Exit::Busy,
+        "stale",
+        "another policy is live than the one that this was planned against",
+    )
+    .help("plan again, and look at what changed"))
 }
 
 fn milliseconds(time: std::time::Duration) -> u64 {
@@ -58,33 +86,49 @@ fn milliseconds(time: std::time::Duration) -> u64 {
 }
 
 /// What is to be applied.
-struct Policy {
-    tables: Tables,
-    image: MapImage,
+pub struct Candidate {
+    /// As the kernel will hold it.
+    pub tables: Tables,
+    /// What it means.
+    pub image: MapImage,
     /// Which line each item is from; an artifact does not say.
-    places: Option<Places>,
+    pub places: Option<Places>,
+    /// The generation that it was planned against, and the digest of its policy.
+    pub planned: Option<(u64, String)>,
 }
 
-/// `None` where the policy was refused, and its diagnostics are said.
-fn policy(output: &Output, args: &Apply) -> Result<Option<Policy>, Failure> {
-    if let [path] = args.program.paths.as_slice()
+/// Reads an artifact or a plan, or compiles a policy. `None` where it was refused, and its diagnostics
+/// are said.
+pub fn candidate(output: &Output, args: &Program) -> Result<Option<Candidate>, Failure> {
+    if let [path] = args.paths.as_slice()
         && path.is_file()
     {
         let bytes = files::read(path)?;
+        let damaged = |code, why: String| {
+            Failure::refused(code, format!("`{}`: {why}", path.display()))
+                .help("make it again from the policy")
+        };
+        let decode = |bytes: &[u8]| {
+            artifact::decode(bytes).map_err(|error| damaged("bad-artifact", error.to_string()))
+        };
         if artifact::is_artifact(&bytes) {
-            let (tables, image) = artifact::decode(&bytes).map_err(|error| {
-                Failure::refused("bad-artifact", format!("`{}`: {error}", path.display()))
-                    .help("compile the policy again")
-            })?;
-            return Ok(Some(Policy { tables, image, places: None }));
+            let (tables, image) = decode(&bytes)?;
+            return Ok(Some(Candidate { tables, image, places: None, planned: None }));
+        }
+        if plan::is_plan(&bytes) {
+            let plan = plan::Plan::decode(&bytes).map_err(|why| damaged("bad-plan", why))?;
+            let (tables, image) = decode(&plan.artifact)?;
+            let planned = Some((plan.generation, plan.live));
+            return Ok(Some(Candidate { tables, image, places: Some(plan.places), planned }));
         }
     }
-    let compilation = program::compile_proved(output, &args.program)?;
+    let compilation = program::compile_proved(output, args)?;
     let places = Places::of(&compilation);
-    Ok(compilation.compiled.map(|Compiled { image, tables, .. }| Policy {
+    Ok(compilation.compiled.map(|Compiled { image, tables, .. }| Candidate {
         tables,
         image,
         places: Some(places),
+        planned: None,
     }))
 }
 
@@ -108,7 +152,7 @@ fn not_carried_out(image: &MapImage) -> Vec<String> {
     missing
 }
 
-pub fn report(output: &Output, applied: &Applied, compile: u128) {
+pub fn report(output: &Output, applied: &Applied, compile: u128, entries: &EntryChanges) {
     for warning in &applied.warnings {
         output.warn(warning);
     }
@@ -125,6 +169,9 @@ pub fn report(output: &Output, applied: &Applied, compile: u128) {
         "paused": applied.paused,
         "bytes": applied.written.iter().map(|(_, bytes)| bytes).sum::<usize>(),
         "tables": applied.written.iter().map(|(table, _)| table).collect::<Vec<_>>(),
+        "entries": {
+            "added": entries.added.len(), "removed": entries.removed.len(), "changed": entries.changed.len(),
+        },
         "members_changed": applied.members_changed,
         "missing_cgroups": applied.missing_cgroups,
         "warnings": applied.warnings,

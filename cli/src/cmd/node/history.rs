@@ -1,5 +1,6 @@
 //! `meshc history`, `rollback` and `restore`: kept generations.
 
+use mesh_compiler::diff::EntryChanges;
 use mesh_runtime::{Kept, Owner};
 use serde_json::json;
 
@@ -43,14 +44,14 @@ fn line(kept: &Kept) -> String {
 pub fn rollback(output: &Output, args: &Rollback) -> Result<Exit, Failure> {
     let runtime = open(&args.instance)?;
     let applied = runtime.rollback(args.generation, Owner::Cli, args.override_owner).map_err(failure)?;
-    apply::report(output, &applied, 0);
+    apply::report(output, &applied, 0, &EntryChanges::default());
     Ok(Exit::Done)
 }
 
 /// Applies what was live before a boot.
 pub fn restore(output: &Output, args: &Restore) -> Result<Exit, Failure> {
     match open(&args.instance)?.restore().map_err(failure)? {
-        Some(applied) => apply::report(output, &applied, 0),
+        Some(applied) => apply::report(output, &applied, 0, &EntryChanges::default()),
         None => output.answer(&json!({ "changed": false }), || "nothing to restore\n".into()),
     }
     Ok(Exit::Done)

@@ -6,6 +6,7 @@ mod confirm;
 mod detach;
 mod explain;
 mod history;
+mod plan;
 mod run;
 mod show;
 mod status;
@@ -21,6 +22,7 @@ use crate::failure::Failure;
 use crate::output::Output;
 
 pub use explain::live as explain_live;
+pub use status::live_policy;
 
 /// Runs one of them.
 pub fn run(output: &Output, command: &Command) -> Result<Exit, Failure> {
@@ -34,6 +36,7 @@ pub fn run(output: &Output, command: &Command) -> Result<Exit, Failure> {
         Command::History(args) => history::history(output, args),
         Command::Rollback(args) => history::rollback(output, args),
         Command::Restore(args) => history::restore(output, args),
+        Command::Plan(args) => plan::run(output, args),
         Command::Show(args) => show::run(output, args),
         Command::Attach(args) => attach::run(output, args),
         Command::Detach(args) => detach::run(output, args),

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::{failure, open};
 use crate::args::{InstanceArgs, Status};
+use crate::cmd::diff::Policy;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::Output;
@@ -46,7 +47,14 @@ pub fn live_image(args: &InstanceArgs) -> Result<MapImage, Failure> {
     image(&live.tables)
 }
 
-fn image(tables: &mesh_bpf::tables::Tables) -> Result<MapImage, Failure> {
+/// The live policy with its generation and digest; none where nothing is live.
+pub fn live_policy(args: &InstanceArgs) -> Result<Option<Policy>, Failure> {
+    let Some(live) = open(args)?.live().map_err(failure)? else { return Ok(None) };
+    Ok(Some(Policy { image: image(&live.tables)?, tables: live.tables }))
+}
+
+/// The image of tables that were read back.
+pub fn image(tables: &mesh_bpf::tables::Tables) -> Result<MapImage, Failure> {
     unpack(tables).map_err(|damaged| {
         Failure::cannot("damaged", damaged.to_string()).help("`meshc apply` the policy again")
     })

@@ -1,0 +1,188 @@
+//! `meshc diff`: the flows whose verdict changes between two policies, then entries.
+
+use std::fmt::Write;
+use std::path::PathBuf;
+
+use mesh_bpf::artifact;
+use mesh_bpf::flow::Verdict;
+use mesh_bpf::image::MapImage;
+use mesh_bpf::ports::{PortRange, PortSet};
+use mesh_bpf::tables::Tables;
+use mesh_compiler::diff::{Difference, EntryChange, EntryChanges, FlowChange, Side, diff};
+use mesh_compiler::region::addresses_text;
+use serde_json::{Map, Value, json};
+
+use crate::args::{Diff, Program};
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::output::Output;
+use crate::{files, program};
+
+/// Lines of changed entries that text shows before it only counts the rest.
+const SHOWN: usize = 40;
+
+/// One side of a comparison.
+pub struct Policy {
+    /// What it means.
+    pub image: MapImage,
+    /// As the programs read it.
+    pub tables: Tables,
+}
+
+impl Policy {
+    fn side(&self) -> Side<'_> {
+        Side { image: &self.image, tables: &self.tables }
+    }
+}
+
+/// Compares two policies. Exit code 3 where anything differs.
+pub fn run(output: &Output, args: &Diff) -> Result<Exit, Failure> {
+    let Some(old) = side(output, args, &args.old)? else { return Ok(Exit::Refused) };
+    let Some(new) = side(output, args, &args.new)? else { return Ok(Exit::Refused) };
+    let difference = compare(old.as_ref(), new.as_ref())?;
+    output.answer(&Value::Object(object(&difference)), || text(&difference));
+    Ok(if difference.is_empty() { Exit::Done } else { Exit::Different })
+}
+
+/// A policy by what names it. `None` outside where it was refused and that was said; `None` inside for no
+/// policy, which only `live` can be.
+fn side(output: &Output, args: &Diff, name: &str) -> Result<Option<Option<Policy>>, Failure> {
+    if name == "live" {
+        return live(args).map(Some);
+    }
+    let path = PathBuf::from(name);
+    if path.is_file() {
+        let bytes = files::read(&path)?;
+        if artifact::is_artifact(&bytes) {
+            let (tables, image) = artifact::decode(&bytes)
+                .map_err(|error| Failure::refused("bad-artifact", format!("`{name}`: {error}")))?;
+            return Ok(Some(Some(Policy { image, tables })));
+        }
+    }
+    let program = Program {
+        paths: vec![path],
+        stdin_name: "<stdin>".into(),
+        inventory: args.inventory.clone(),
+        deny: None,
+    };
+    let compilation = program::compile_errors_aloud(output, &program)?;
+    Ok(compilation.compiled.map(|compiled| Some(Policy { image: compiled.image, tables: compiled.tables })))
+}
+
+#[cfg(all(feature = "kernel", target_os = "linux"))]
+fn live(args: &Diff) -> Result<Option<Policy>, Failure> {
+    super::node::live_policy(&args.instance)
+}
+
+#[cfg(not(all(feature = "kernel", target_os = "linux")))]
+fn live(_: &Diff) -> Result<Option<Policy>, Failure> {
+    Err(Failure::cannot("no-kernel", "this meshc was built without the commands that touch a kernel"))
+}
+
+/// All differences between two policies, or a policy and none.
+pub fn compare(old: Option<&Policy>, new: Option<&Policy>) -> Result<Difference, Failure> {
+    diff(old.map(Policy::side), new.map(Policy::side))
+        .map_err(|damaged| Failure::cannot("damaged", damaged.to_string()))
+}
+
+/// The JSON of a difference.
+pub fn object(difference: &Difference) -> Map<String, Value> {
+    let flows: Vec<Value> = difference.flows.iter().map(flow_object).collect();
+    let EntryChanges { added, removed, changed } = &difference.entries;
+    let exemptions: Vec<Value> = (difference.exemptions.iter())
+        .map(|change| json!({ "workload": change.workload, "identity": change.identity, "exempt": change.exempt }))
+        .collect();
+    let members: Vec<Value> = (difference.members.iter())
+        .map(|change| json!({ "workload": change.workload, "change": change.what.words() }))
+        .collect();
+    let mut object = Map::new();
+    object.insert("equal".into(), difference.is_empty().into());
+    object.insert("flows".into(), flows.into());
+    object.insert("exemptions".into(), exemptions.into());
+    object.insert("members".into(), members.into());
+    object.insert(
+        "entries".into(),
+        json!({ "added": added.len(), "removed": removed.len(), "changed": changed.len() }),
+    );
+    object
+}
+
+fn flow_object(change: &FlowChange) -> Value {
+    let verdict = |verdict: Verdict| json!({ "verdict": verdict.word(), "port": verdict.port() });
+    json!({
+        "workload": short(&change.workload),
+        "mesh": change.workload.split('/').next(),
+        "direction": change.direction.to_string(),
+        "protocol": change.protocol.to_string(),
+        "ports": ports(&change.patch.ports),
+        "addresses": addresses_text(&change.patch.addresses),
+        "own": change.own,
+        "before": verdict(change.before),
+        "after": verdict(change.after),
+    })
+}
+
+fn short(workload: &str) -> &str {
+    workload.rsplit_once('/').map_or(workload, |(_, name)| name)
+}
+
+fn ports(ports: &PortSet) -> String {
+    let all = PortSet::from(PortRange { first: 1, last: u16::MAX });
+    if *ports == all { "any".into() } else { ports.to_string() }
+}
+
+/// A difference for people: who, which flows, then entries.
+pub fn text(difference: &Difference) -> String {
+    if difference.is_empty() {
+        return "no change\n".into();
+    }
+    let mut out = String::new();
+    for change in &difference.members {
+        let _ = writeln!(out, "workload {} {}", change.workload, change.what.words());
+    }
+    for change in &difference.exemptions {
+        let becomes = if change.exempt { "becomes exempt" } else { "is no longer exempt" };
+        let _ = writeln!(out, "{} outbound as {}: {becomes}", change.workload, change.identity);
+    }
+    for change in &difference.flows {
+        let _ = writeln!(out, "{}", flow_text(change));
+    }
+    if difference.flows.is_empty() {
+        out.push_str("no flow changes its verdict\n");
+    }
+    let EntryChanges { added, removed, changed } = &difference.entries;
+    let _ =
+        writeln!(out, "entries: {} added, {} removed, {} changed", added.len(), removed.len(), changed.len());
+    let lines = (removed.iter().map(|entry| ("-", entry)))
+        .chain(changed.iter().map(|entry| ("~", entry)))
+        .chain(added.iter().map(|entry| ("+", entry)));
+    let total = added.len() + removed.len() + changed.len();
+    for (sign, entry) in lines.take(SHOWN) {
+        let EntryChange { map, key, before, after } = entry;
+        let _ = match sign {
+            "-" => writeln!(out, "  - {map}: {key} = {before}"),
+            "+" => writeln!(out, "  + {map}: {key} = {after}"),
+            _ => writeln!(out, "  ~ {map}: {key} = {before} -> {after}"),
+        };
+    }
+    if total > SHOWN {
+        let _ = writeln!(out, "  and {} more", total - SHOWN);
+    }
+    out
+}
+
+fn flow_text(change: &FlowChange) -> String {
+    let ports = ports(&change.patch.ports);
+    let ports = if ports == "any" { String::new() } else { format!(" {ports}") };
+    let own = if change.own { "its own " } else { "" };
+    format!(
+        "{} {} {}{ports} {} {own}{}: {} → {}",
+        change.workload,
+        change.direction,
+        change.protocol,
+        change.direction.preposition(),
+        addresses_text(&change.patch.addresses),
+        change.before,
+        change.after,
+    )
+}

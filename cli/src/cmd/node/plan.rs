@@ -1,0 +1,70 @@
+//! `meshc plan`: what apply would do to this node.
+
+use mesh_bpf::artifact;
+use serde_json::json;
+
+use super::apply::{Candidate, candidate};
+use super::{failure, open};
+use crate::args::Plan as Args;
+use crate::cmd::diff::{self, Policy};
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::files;
+use crate::output::Output;
+use crate::plan::Plan;
+
+/// Compares the policy with what is live. Exit code 3 where apply would do something.
+pub fn run(output: &Output, args: &Args) -> Result<Exit, Failure> {
+    let Some(candidate) = candidate(output, &args.program)? else { return Ok(Exit::Refused) };
+    let Candidate { tables, image, places, .. } = candidate;
+    let runtime = open(&args.instance)?;
+    let live = runtime.live().map_err(failure)?;
+    let generation = live.as_ref().map_or(0, |live| live.generation);
+    let old = match &live {
+        Some(live) => {
+            Some(Policy { image: super::status::image(&live.tables)?, tables: live.tables.clone() })
+        }
+        None => None,
+    };
+    let old_digest = live.as_ref().map(|live| mesh_runtime::hex(&live.tables.digest()));
+    let new = Policy { image, tables };
+    let difference = diff::compare(old.as_ref(), Some(&new))?;
+    let new_digest = mesh_runtime::hex(&new.tables.digest());
+    let equal = old_digest.as_ref() == Some(&new_digest);
+    if let Some(file) = &args.output {
+        let plan = Plan {
+            generation,
+            live: old_digest.clone().unwrap_or_default(),
+            artifact: artifact::encode(&new.tables),
+            places: places.unwrap_or_default(),
+        };
+        files::write(file, &plan.encode()?)?;
+    }
+    let mut answer = diff::object(&difference);
+    answer.insert("live".into(), json!(old_digest));
+    answer.insert("new".into(), json!(new_digest));
+    answer.insert("equal".into(), equal.into());
+    answer.insert("generation".into(), generation.into());
+    answer.insert("bytes".into(), new.tables.size().into());
+    output.answer(&serde_json::Value::Object(answer), || {
+        if equal {
+            return format!("nothing to do: generation {generation} is this policy\n");
+        }
+        let from = if generation == 0 {
+            "nothing is live".into()
+        } else {
+            format!("generation {generation} is live")
+        };
+        let head = format!(
+            "{from}; apply would make generation {}, {} bytes of tables\n",
+            generation + 1,
+            new.tables.size()
+        );
+        format!("{head}{}", diff::text(&difference))
+    });
+    if let (Some(file), false) = (&args.output, output.is_json()) {
+        output
+            .say(&format!("`meshc apply {}` carries it out, if this is still what is live", file.display()));
+    }
+    Ok(if equal { Exit::Done } else { Exit::Different })
+}
