@@ -1,0 +1,75 @@
+//! The manual and the pages of diagnostics say what the tool does: every program in them is compiled, every
+//! command is run, and what they show of its output is compared.
+//!
+//! Fenced blocks are told apart by the words after the fence:
+//!
+//! | block | what must hold |
+//! |---|---|
+//! | `mesh` | a whole program: no errors, no warnings |
+//! | `mesh warns CODE …` | no errors, and just these warnings |
+//! | `mesh-reject CODE …` | errors, of just these codes |
+//! | `mesh-fragment` | statements of a mesh: no errors when put into one |
+//! | `text check` | what `meshc check` prints about the program before it |
+//! | `console` | commands after `$ `, and what they print; a line `…` stands for any lines |
+//!
+//! A word with a dot names the file that the block is saved as; later blocks of the page find it there.
+//! A named `mesh` block is only checked for errors, since it is there to be imported. A named `toml` block is
+//! saved; `inventory=FILE` after `mesh` checks the program against it. Other blocks are not looked at.
+//!
+//! On the page of a diagnostic the first program yields it, and the second is right.
+//!
+//! `MESHC_UPDATE_DOCS=1` writes what is printed now into the pages. Read the difference before you commit it.
+
+mod block;
+mod meshc;
+mod page;
+
+use std::error::Error;
+use std::path::{Path, PathBuf};
+
+use page::Page;
+
+type Tested<T = ()> = Result<T, Box<dyn Error>>;
+
+#[test]
+fn the_manual_says_what_the_tool_does() -> Tested {
+    hold(&[root().join("docs"), root()])
+}
+
+#[test]
+fn the_pages_of_diagnostics_say_what_the_tool_does() -> Tested {
+    hold(&[root().join("compiler/src/diag/pages")])
+}
+
+/// Looks at all pages before it fails, so that one run shows all that is wrong.
+fn hold(folders: &[PathBuf]) -> Tested {
+    let update = std::env::var_os("MESHC_UPDATE_DOCS").is_some();
+    let (mut wrong, mut pages) = (Vec::new(), 0);
+    for path in folders.iter().map(|folder| markdown(folder)).collect::<Tested<Vec<_>>>()?.concat() {
+        let mut page = Page::read(&path)?;
+        wrong.extend(page.hold()?);
+        pages += 1;
+        if update {
+            page.write()?;
+        }
+    }
+    assert!(pages > 0, "no pages in {folders:?}");
+    assert!(wrong.is_empty(), "\n{}\n{} examples are wrong", wrong.join("\n"), wrong.len());
+    Ok(())
+}
+
+fn markdown(folder: &Path) -> Tested<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "md") {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}

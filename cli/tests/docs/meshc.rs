@@ -1,0 +1,74 @@
+//! Runs the tool as a reader of the manual would.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::Tested;
+
+/// What a command printed on a terminal, and how it ended.
+pub(crate) struct Printed {
+    pub(crate) text: String,
+    pub(crate) code: i32,
+}
+
+/// Runs it in a folder, with both of its streams in one, as on a terminal.
+pub(crate) fn run(folder: &Path, arguments: &[String]) -> Tested<Printed> {
+    let path = folder.join(".printed");
+    let file = File::create(&path)?;
+    let status = command(folder, arguments).stdout(file.try_clone()?).stderr(file).status()?;
+    let text = std::fs::read_to_string(&path)?;
+    std::fs::remove_file(path)?;
+    Ok(Printed { text, code: status.code().unwrap_or(-1) })
+}
+
+/// The diagnostics of a program: the codes of errors, and those of warnings.
+pub(crate) fn codes(folder: &Path, arguments: &[String]) -> Tested<(Vec<String>, Vec<String>)> {
+    let output = command(folder, arguments).args(["--format", "json"]).output()?;
+    let answer: Value = serde_json::from_slice(&output.stdout)
+        .map_err(|error| format!("{error}: {}", String::from_utf8_lossy(&output.stderr)))?;
+    let found = answer.get("diagnostics").and_then(Value::as_array);
+    let found = found.ok_or_else(|| format!("no diagnostics in {answer}"))?;
+    let of = |severity: &str| -> Vec<String> {
+        let codes = found.iter().filter(|one| one["severity"] == severity);
+        let codes: BTreeSet<&str> = codes.filter_map(|one| one["code"].as_str()).collect();
+        codes.into_iter().map(str::to_owned).collect()
+    };
+    Ok((of("error"), of("warning")))
+}
+
+fn command(folder: &Path, arguments: &[String]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_meshc"));
+    command.current_dir(folder).args(arguments).env("COLUMNS", "110").env("NO_COLOR", "1");
+    command
+}
+
+/// The words of a command line: quotes keep spaces, and there is nothing else.
+pub(crate) fn words(line: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    let (mut quote, mut word): (_, Option<String>) = (None, None);
+    for found in line.chars() {
+        match (quote, found) {
+            (Some(open), _) if found == open => quote = None,
+            (None, '\'' | '"') => {
+                quote = Some(found);
+                word.get_or_insert_default();
+            }
+            (None, ' ') => words.extend(word.take()),
+            _ => word.get_or_insert_default().push(found),
+        }
+    }
+    words.extend(word);
+    words
+}
+
+#[test]
+fn quotes_keep_spaces() {
+    assert_eq!(
+        words("explain a.mesh 'cart -> 10.0.0.1 tcp 80'"),
+        ["explain", "a.mesh", "cart -> 10.0.0.1 tcp 80"]
+    );
+}
