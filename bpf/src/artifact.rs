@@ -1,8 +1,10 @@
 //! A compiled policy as one file: the tables, exactly as the kernel will hold them.
 //!
-//! Little-endian: 8 bytes `meshcart`, policy ABI (4), number of tables (4), BLAKE3 digest of all that
-//! follows (32); then for each table its length in bytes (8); then the tables. It is known by its first
-//! bytes, never by its name, and a flipped bit anywhere is found.
+//! Little-endian: 8 bytes `meshcart`, policy ABI (4), number of tables (4), the policy's digest (32); then for
+//! each table its length in bytes (8); then the tables. It is known by its first bytes, never by its name.
+//!
+//! The policy's digest covers the ABI and the length and digest of every table, so that a flipped bit anywhere
+//! is found, and what was hashed to read a policy need not be hashed again to apply it.
 
 use crate::abi::POLICY_ABI;
 use crate::image::MapImage;
@@ -43,19 +45,17 @@ pub fn is_artifact(bytes: &[u8]) -> bool {
 /// Writes an artifact.
 #[must_use]
 pub fn encode(tables: &Tables) -> Vec<u8> {
-    let mut body = Vec::with_capacity(tables.size() + TABLES * 8);
-    for table in Table::ALL {
-        body.extend_from_slice(&(tables.get(table).bytes().len() as u64).to_le_bytes());
-    }
-    for table in Table::ALL {
-        body.extend_from_slice(tables.get(table).bytes());
-    }
-    let mut out = Vec::with_capacity(HEAD + body.len());
+    let mut out = Vec::with_capacity(HEAD + TABLES * 8 + tables.size());
     out.extend_from_slice(&MAGIC);
     out.extend_from_slice(&POLICY_ABI.to_le_bytes());
     out.extend_from_slice(&crate::abi::TABLE_COUNT.to_le_bytes());
-    out.extend_from_slice(blake3::hash(&body).as_bytes());
-    out.extend_from_slice(&body);
+    out.extend_from_slice(&tables.digest());
+    for table in Table::ALL {
+        out.extend_from_slice(&(tables.get(table).bytes().len() as u64).to_le_bytes());
+    }
+    for table in Table::ALL {
+        out.extend_from_slice(tables.get(table).bytes());
+    }
     out
 }
 
@@ -74,9 +74,6 @@ pub fn decode(bytes: &[u8]) -> Result<(Tables, MapImage), BadArtifact> {
         return Err(BadArtifact::OtherAbi { found });
     }
     let digest = input.take(32).ok_or_else(short)?;
-    if digest != blake3::hash(input.0).as_bytes() {
-        return Err(BadArtifact::Damaged("its digest does not fit its content"));
-    }
     let mut lengths = Vec::with_capacity(TABLES);
     for _ in 0..TABLES {
         lengths.push(input.u64().and_then(|length| usize::try_from(length).ok()).ok_or_else(short)?);
@@ -87,6 +84,9 @@ pub fn decode(bytes: &[u8]) -> Result<(Tables, MapImage), BadArtifact> {
     }
     if !input.0.is_empty() {
         return Err(BadArtifact::Damaged("it goes on after its end"));
+    }
+    if digest != tables.digest() || !tables.get(Table::Manifest).bytes().is_empty() {
+        return Err(BadArtifact::Damaged("its digest does not fit its content"));
     }
     let image = unpack(&tables)?;
     Ok((tables, image))

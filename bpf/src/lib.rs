@@ -13,8 +13,8 @@ pub mod ports;
 pub mod prefix;
 
 mod canonical;
-pub mod intern;
 pub mod image;
+pub mod intern;
 pub mod membership;
 pub mod selector;
 
@@ -24,6 +24,7 @@ pub mod item;
 pub mod map;
 pub mod program;
 
+mod sink;
 mod tree;
 
 pub mod artifact;

@@ -26,6 +26,7 @@ use crate::map::Table;
 use crate::ports::PortRange;
 use crate::prefix::{Prefix, mask32, mask128};
 use crate::selector::Selector;
+use crate::sink::{Compared, Expected, Form, Sink, Written};
 use crate::tables::{TableData, Tables};
 use crate::tree;
 
@@ -86,28 +87,30 @@ pub(crate) struct ProfileNames {
 /// # Errors
 /// Where a table cannot hold it, or the image is malformed. Canonical images are never malformed.
 pub fn pack(image: &MapImage) -> Result<Tables, Unpackable> {
-    if image.source(SourceId(0)).kind != SourceKind::NoRule || image.sources.is_empty() {
-        return Err(Unpackable::Malformed("source 0 is not `no rule`"));
-    }
-    let mut packer = Packer::new();
-    for table in &image.port_tables {
-        let root = packer.port_table(table)?;
-        packer.port_roots.push(root);
-    }
-    let mut names = Names { meshes: image.meshes.clone(), ..Names::default() };
-    for profile in &image.profiles {
-        names.profiles.push(packer.profile(profile)?);
-    }
-    names.sources = image.sources.iter().map(source_text).collect();
-    names.workloads =
-        (image.workloads.iter()).map(|w| (w.name.clone(), w.profile.0, w.selector.clone())).collect();
+    let mut packer = Packer::<Written>::default();
+    let names = packer.image(image)?;
     let mut tables = packer.finish();
     tables.set(Table::Sources, TableData::from_records(&sources(image)));
-    let names =
-        postcard::to_stdvec(&names).map_err(|_| Unpackable::Malformed("its names cannot be written"))?;
     tables.set(Table::Names, TableData::from_bytes(&names));
     check_capacity(&tables)?;
     Ok(tables)
+}
+
+/// The first table that is not what [`pack`] makes of an image, if any.
+///
+/// # Errors
+/// As [`pack`].
+pub(crate) fn difference(image: &MapImage, tables: &Tables) -> Result<Option<Table>, Unpackable> {
+    check_capacity(tables)?;
+    let mut packer = Packer::<Compared<'_>>::new(tables);
+    let names = packer.image(image)?;
+    let same = |table| match table {
+        Table::Manifest => tables.get(table).bytes().is_empty(),
+        Table::Sources => *tables.get(table) == TableData::from_records(&sources(image)),
+        Table::Names => *tables.get(table).bytes() == *names,
+        packed => packer.came(packed, tables),
+    };
+    Ok(Table::ALL.into_iter().find(|&table| !same(table)))
 }
 
 fn check_capacity(tables: &Tables) -> Result<(), Unpackable> {
@@ -144,30 +147,32 @@ fn sources(image: &MapImage) -> Vec<abi::Source> {
         .collect()
 }
 
-/// The tables while they grow.
-struct Packer {
-    profiles: Vec<abi::Profile>,
-    trees: Vec<TreeLine>,
-    spans: Vec<u32>,
-    nodes: Vec<abi::Node>,
-    ports: Vec<PortLine>,
-    decisions: Vec<abi::Decision>,
+/// The tables while they grow, or while they are compared.
+struct Packer<F: Form> {
+    profiles: F::Of<abi::Profile>,
+    trees: F::Of<TreeLine>,
+    spans: F::Of<u32>,
+    nodes: F::Of<abi::Node>,
+    ports: F::Of<PortLine>,
+    decisions: F::Of<abi::Decision>,
     port_roots: Vec<u32>,
 }
 
-impl Packer {
-    fn new() -> Self {
+impl Default for Packer<Written> {
+    fn default() -> Self {
         Self {
             profiles: Vec::new(),
-            trees: vec![TreeLine::zeroed()],
+            trees: Vec::new(),
             spans: Vec::new(),
             nodes: Vec::new(),
-            ports: vec![PortLine::zeroed()],
+            ports: Vec::new(),
             decisions: Vec::new(),
             port_roots: Vec::new(),
         }
     }
+}
 
+impl Packer<Written> {
     fn finish(self) -> Tables {
         let mut tables = Tables::default();
         tables.set(Table::Profiles, TableData::from_records(&self.profiles));
@@ -177,6 +182,57 @@ impl Packer {
         tables.set(Table::Ports, TableData::from_records(&self.ports));
         tables.set(Table::Decisions, TableData::from_records(&self.decisions));
         tables
+    }
+}
+
+impl<'a> Packer<Compared<'a>> {
+    fn new(tables: &'a Tables) -> Self {
+        Self {
+            profiles: Expected::new(tables.get(Table::Profiles).records()),
+            trees: Expected::new(tables.get(Table::Trees).records()),
+            spans: Expected::new(tables.get(Table::Spans).records()),
+            nodes: Expected::new(tables.get(Table::Nodes).records()),
+            ports: Expected::new(tables.get(Table::Ports).records()),
+            decisions: Expected::new(tables.get(Table::Decisions).records()),
+            port_roots: Vec::new(),
+        }
+    }
+
+    fn came(&self, table: Table, tables: &Tables) -> bool {
+        let bytes = tables.get(table).bytes().len();
+        match table {
+            Table::Profiles => self.profiles.came(bytes),
+            Table::Trees => self.trees.came(bytes),
+            Table::Spans => self.spans.came(bytes),
+            Table::Nodes => self.nodes.came(bytes),
+            Table::Ports => self.ports.came(bytes),
+            Table::Decisions => self.decisions.came(bytes),
+            Table::Manifest | Table::Sources | Table::Names => false,
+        }
+    }
+}
+
+impl<F: Form> Packer<F> {
+    /// All of an image but its sources; returns its names, encoded.
+    fn image(&mut self, image: &MapImage) -> Result<Vec<u8>, Unpackable> {
+        if image.source(SourceId(0)).kind != SourceKind::NoRule || image.sources.is_empty() {
+            return Err(Unpackable::Malformed("source 0 is not `no rule`"));
+        }
+        // Root 0 is no tree.
+        self.trees.push(TreeLine::zeroed());
+        self.ports.push(PortLine::zeroed());
+        for table in &image.port_tables {
+            let root = self.port_table(table)?;
+            self.port_roots.push(root);
+        }
+        let mut names = Names { meshes: image.meshes.clone(), ..Names::default() };
+        for profile in &image.profiles {
+            names.profiles.push(self.profile(profile)?);
+        }
+        names.sources = image.sources.iter().map(source_text).collect();
+        names.workloads =
+            (image.workloads.iter()).map(|w| (w.name.clone(), w.profile.0, w.selector.clone())).collect();
+        postcard::to_stdvec(&names).map_err(|_| Unpackable::Malformed("its names cannot be written"))
     }
 
     fn port_table(&mut self, table: &PortTable) -> Result<u32, Unpackable> {
@@ -234,15 +290,12 @@ impl Packer {
         if self.nodes.len() >= SPAN_SUBTREE as usize {
             return Err(over(Table::Nodes, self.nodes.len()));
         }
-        let v4: Vec<(u64, u32)> = flatten(base, list, |prefix| match prefix {
-            Prefix::V4 { bits, len } => Some((u128::from(bits), u128::from(bits | !mask32(len)))),
+        let mut v4 = flatten(base, list, |prefix| match prefix {
+            Prefix::V4 { bits, len } => Some((u64::from(bits), u64::from(bits | !mask32(len)))),
             _ => None,
-        })
-        .into_iter()
+        });
         // What follows a prefix that ends with the last address is no address.
-        .filter(|&(first, _)| first <= u128::from(u32::MAX))
-        .map(|(first, node)| (low(first), node))
-        .collect();
+        let _ = v4.pop_if(|&mut (first, _)| first > u64::from(u32::MAX));
         let v6 = flatten(base, list, |prefix| match prefix {
             Prefix::V6 { bits, len } => Some((bits, bits | !mask128(len))),
             _ => None,
@@ -270,7 +323,8 @@ impl Packer {
             let [(begin, node), ..] = group else { continue };
             let half = high(*begin);
             if group.len() == 1 && low(*begin) == 0 {
-                (out, force) = (push(out, half, *node), *node);
+                put(&mut out, half, *node);
+                force = *node;
                 continue;
             }
             let mut inner: Vec<(u64, u32)> = Vec::with_capacity(group.len() + 1);
@@ -280,9 +334,9 @@ impl Packer {
             inner.extend(group.iter().map(|&(begin, node)| (low(begin), node)));
             force = inner.last().map_or(force, |&(_, node)| node);
             let root = self.tree(&inner)?;
-            out = push(out, half, root | SPAN_SUBTREE);
+            put(&mut out, half, root | SPAN_SUBTREE);
             if let Some(next) = half.checked_add(1) {
-                out = push(out, next, force);
+                put(&mut out, next, force);
             }
         }
         Ok(out)
@@ -294,8 +348,8 @@ impl Packer {
         }
         let mut stretches = vec![(0, 0)];
         for &(range, source) in ranges {
-            stretches = push(stretches, range.first.into(), source.0);
-            stretches = push(stretches, u64::from(range.last) + 1, 0);
+            put(&mut stretches, range.first.into(), source.0);
+            put(&mut stretches, u64::from(range.last) + 1, 0);
         }
         self.tree(&stretches)
     }
@@ -308,9 +362,9 @@ impl Packer {
             |verdict, source: SourceId| abi::Decision { source: source.0, port: 0, verdict, up: 0 };
         let mut stretches = vec![(0, decision(abi::VERDICT_EXCLUDED, SourceId(0)))];
         for &(range, source) in ranges {
-            stretches = push(stretches, range.first, decision(abi::VERDICT_ACCELERATED, source));
+            put(&mut stretches, range.first, decision(abi::VERDICT_ACCELERATED, source));
             if let Some(next) = range.last.checked_add(1) {
-                stretches = push(stretches, next, decision(abi::VERDICT_EXCLUDED, SourceId(0)));
+                put(&mut stretches, next, decision(abi::VERDICT_EXCLUDED, SourceId(0)));
             }
         }
         self.decision_tree(&stretches)
@@ -323,8 +377,8 @@ impl Packer {
         let mut stretches = vec![(0, 0)];
         for (peer, ranges) in peers {
             let root = self.acceleration(ranges)?;
-            stretches = push(stretches, peer.0.into(), root);
-            stretches = push(stretches, u64::from(peer.0) + 1, 0);
+            put(&mut stretches, peer.0.into(), root);
+            put(&mut stretches, u64::from(peer.0) + 1, 0);
         }
         self.tree(&stretches)
     }
@@ -342,37 +396,58 @@ fn flags(profile: &Profile) -> u32 {
 }
 
 /// A stretch, or a new value for one that begins at the same key.
-fn push<K: PartialEq, V>(mut stretches: Vec<(K, V)>, begin: K, value: V) -> Vec<(K, V)> {
+fn put<K: PartialEq, V>(stretches: &mut Vec<(K, V)>, begin: K, value: V) {
     match stretches.last_mut() {
         Some(last) if last.0 == begin => last.1 = value,
         _ => stretches.push((begin, value)),
     }
-    stretches
+}
+
+/// An address as a number.
+trait Address: Copy + Ord + Default {
+    /// The one after it.
+    fn next(self) -> Option<Self>;
+}
+
+impl Address for u64 {
+    fn next(self) -> Option<Self> {
+        self.checked_add(1)
+    }
+}
+
+impl Address for u128 {
+    fn next(self) -> Option<Self> {
+        self.checked_add(1)
+    }
 }
 
 /// Nested prefixes (in pre-order) as disjoint stretches: where each begins, and the innermost node there.
-fn flatten(base: u32, list: &[Node], bounds: impl Fn(Prefix) -> Option<(u128, u128)>) -> Vec<(u128, u32)> {
-    let mut out = vec![(0, base)];
-    let mut open: Vec<(u128, u32)> = Vec::new();
-    let close = |out: Vec<(u128, u32)>, open: &mut Vec<(u128, u32)>, before: Option<u128>| {
-        let mut out = out;
-        while let Some(&(last, _)) = open.last()
-            && before.is_none_or(|before| last < before)
-        {
-            open.pop();
-            if let Some(next) = last.checked_add(1) {
-                out = push(out, next, open.last().map_or(base, |&(_, node)| node));
-            }
-        }
-        out
-    };
+fn flatten<A: Address>(base: u32, list: &[Node], bounds: impl Fn(Prefix) -> Option<(A, A)>) -> Vec<(A, u32)> {
+    let mut out = Vec::with_capacity(2 * list.len() + 1);
+    out.push((A::default(), base));
+    let mut open: Vec<(A, u32)> = Vec::new();
     for (node, index) in list.iter().zip(base..) {
         let Some((first, last)) = bounds(node.prefix) else { continue };
-        out = close(out, &mut open, Some(first));
-        out = push(out, first, index);
+        close(&mut out, &mut open, base, |end| end < first);
+        put(&mut out, first, index);
         open.push((last, index));
     }
-    close(out, &mut open, None)
+    close(&mut out, &mut open, base, |_| true);
+    out
+}
+
+/// Ends the open prefixes whose last address has been passed: what is around them goes on.
+fn close<A: Address>(
+    out: &mut Vec<(A, u32)>,
+    open: &mut Vec<(A, u32)>,
+    base: u32,
+    is_over: impl Fn(A) -> bool,
+) {
+    while let Some((last, _)) = open.pop_if(|&mut (last, _)| is_over(last)) {
+        if let Some(next) = last.next() {
+            put(out, next, open.last().map_or(base, |&(_, node)| node));
+        }
+    }
 }
 
 /// A decision as the programs read it.

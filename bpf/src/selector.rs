@@ -136,7 +136,8 @@ impl Selector {
     /// `wider` asks the same and less.
     #[must_use]
     pub fn asks_all_of(&self, wider: &Self) -> bool {
-        (wider.conditions.iter()).all(|asked| self.conditions.iter().any(|condition| condition.implies(asked)))
+        (wider.conditions.iter())
+            .all(|asked| self.conditions.iter().any(|condition| condition.implies(asked)))
     }
 }
 

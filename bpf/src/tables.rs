@@ -1,5 +1,7 @@
 //! The tables of one generation: what the programs read, byte for byte.
 
+use std::sync::OnceLock;
+
 use bytemuck::{Pod, Zeroable};
 
 use crate::abi::{self, LINE, MANIFEST_MAGIC, ManifestHeader, ManifestTable, POLICY_ABI};
@@ -14,11 +16,21 @@ pub type Digest = [u8; 32];
 pub struct Line(pub [u64; LINE / 8]);
 
 /// The content of one table: whole lines, of which `bytes` are in use and the rest is zero.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct TableData {
     lines: Vec<Line>,
     bytes: usize,
+    /// Once it has been asked for; the content never changes.
+    digest: OnceLock<Digest>,
 }
+
+impl PartialEq for TableData {
+    fn eq(&self, other: &Self) -> bool {
+        self.bytes == other.bytes && self.lines == other.lines
+    }
+}
+
+impl Eq for TableData {}
 
 impl TableData {
     /// A table of `records`.
@@ -35,7 +47,7 @@ impl TableData {
         if let Some(used) = target.get_mut(..bytes.len()) {
             used.copy_from_slice(bytes);
         }
-        Self { lines, bytes: bytes.len() }
+        Self { lines, bytes: bytes.len(), digest: OnceLock::new() }
     }
 
     /// The bytes in use.
@@ -65,10 +77,10 @@ impl TableData {
         lines.get(..whole).unwrap_or(lines)
     }
 
-    /// Digest of the bytes in use.
+    /// Digest of the bytes in use: worked out when it is first asked for.
     #[must_use]
     pub fn digest(&self) -> Digest {
-        *blake3::hash(self.bytes()).as_bytes()
+        *self.digest.get_or_init(|| *blake3::hash(self.bytes()).as_bytes())
     }
 }
 

@@ -8,6 +8,7 @@
 use bytemuck::Zeroable;
 
 use crate::abi::{PORT_KEYS, PortLine, TREE_KEYS, TreeLine};
+use crate::sink::Sink;
 
 /// A kind of line: how many keys, of which type.
 pub(crate) trait Line: Copy + Zeroable {
@@ -17,7 +18,7 @@ pub(crate) trait Line: Copy + Zeroable {
     const FANOUT: usize;
 
     /// A line whose children `1 …` begin at `keys`.
-    fn new(keys: &[Self::Key], first: u32, leaf: bool) -> Self;
+    fn new(keys: impl Iterator<Item = Self::Key>, first: u32, leaf: bool) -> Self;
     /// The keys in use.
     fn keys(&self) -> &[Self::Key];
     /// Index of child 0.
@@ -32,11 +33,11 @@ macro_rules! line {
             type Key = $key;
             const FANOUT: usize = $keys + 1;
 
-            fn new(keys: &[$key], first: u32, leaf: bool) -> Self {
+            fn new(keys: impl Iterator<Item = $key>, first: u32, leaf: bool) -> Self {
                 let mut line = Self { first, leaf: leaf.into(), ..Self::zeroed() };
                 line.key = [<$key>::MAX; $keys];
                 for (slot, key) in line.key.iter_mut().zip(keys) {
-                    *slot = *key;
+                    *slot = key;
                     line.count += 1;
                 }
                 line
@@ -63,30 +64,43 @@ line!(PortLine, u16, PORT_KEYS);
 /// Appends a tree over `stretches` (sorted, the first at key 0) to `lines` and `values` and returns its
 /// root. `None` where an index would not fit 31 bits, or there are no stretches.
 pub(crate) fn build<L: Line, V: Copy>(
-    lines: &mut Vec<L>,
-    values: &mut Vec<V>,
+    lines: &mut impl Sink<L>,
+    values: &mut impl Sink<V>,
     stretches: &[(L::Key, V)],
 ) -> Option<u32> {
-    let mut first = index(values.len())?;
-    values.extend(stretches.iter().map(|&(_, value)| value));
-    index(values.len())?;
-    let mut begins: Vec<L::Key> = stretches.iter().map(|&(key, _)| key).collect();
-    let mut leaf = true;
-    loop {
-        let level = index(lines.len())?;
-        let mut next = Vec::with_capacity(begins.len() / L::FANOUT + 1);
-        for chunk in begins.chunks(L::FANOUT) {
-            let (&begin, keys) = chunk.split_first()?;
-            lines.push(L::new(keys, first, leaf));
-            first = first.checked_add(index(chunk.len())?)?;
-            next.push(begin);
-        }
-        index(lines.len())?;
-        if next.len() <= 1 {
-            return (!next.is_empty()).then_some(level);
-        }
-        (begins, first, leaf) = (next, level, false);
+    let first = index(values.len())?;
+    for &(_, value) in stretches {
+        values.push(value);
     }
+    let mut first_child = first;
+    let mut level = index(lines.len())?;
+    let mut begins = lines_of(lines, stretches, |&(key, _)| key, &mut first_child, true)?;
+    index(values.len())?;
+    while begins.len() > 1 {
+        first_child = level;
+        level = index(lines.len())?;
+        begins = lines_of(lines, &begins, |&key| key, &mut first_child, false)?;
+    }
+    (!begins.is_empty()).then_some(level)
+}
+
+/// Appends one level of a tree, and returns where each of its lines begins.
+fn lines_of<L: Line, T>(
+    lines: &mut impl Sink<L>,
+    children: &[T],
+    key: impl Fn(&T) -> L::Key,
+    first: &mut u32,
+    leaf: bool,
+) -> Option<Vec<L::Key>> {
+    let mut begins = Vec::with_capacity(children.len() / L::FANOUT + 1);
+    for chunk in children.chunks(L::FANOUT) {
+        let (begin, keys) = chunk.split_first()?;
+        lines.push(L::new(keys.iter().map(&key), *first, leaf));
+        *first = first.checked_add(index(chunk.len())?)?;
+        begins.push(key(begin));
+    }
+    index(lines.len())?;
+    Some(begins)
 }
 
 /// The index of the value that serves `key`, exactly as the programs find it.
@@ -122,9 +136,9 @@ pub(crate) fn stretches<L: Line>(
         }
         let children = std::iter::once(begin).chain(line.keys().iter().copied()).zip(line.first()..);
         if !line.is_leaf() {
-            let mut children: Vec<_> = children.map(|(begin, child)| (child, begin, depth - 1)).collect();
-            children.reverse();
-            open.append(&mut children);
+            let bottom = open.len();
+            open.extend(children.map(|(begin, child)| (child, begin, depth - 1)));
+            open.get_mut(bottom..)?.reverse();
             continue;
         }
         for (begin, value) in children {
@@ -187,7 +201,7 @@ mod tests {
 
     #[test]
     fn a_line_that_points_at_itself_is_no_tree() {
-        let lines = [TreeLine::new(&[1, 2], 0, false)];
+        let lines = [TreeLine::new([1, 2].into_iter(), 0, false)];
         assert_eq!(stretches(&lines, 0, 0, TREE_DEPTH), None);
         assert_eq!(find(&lines, 0, 0, TREE_DEPTH), None);
     }

@@ -1,7 +1,7 @@
 //! The map image of tables: what a kernel or an artifact holds, as people can read it.
 //!
 //! Nothing is believed: every reference is checked, and in the end the image is packed again and must give
-//! the very same tables, so that tables which could not have come from [`pack`](crate::pack::pack) are refused.
+//! the very same records, so that tables which could not have come from [`pack`](crate::pack::pack) are refused.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::image::{
     Side, Source, SourceId, SourceKind, Workload,
 };
 use crate::map::Table;
-use crate::pack::{Names, ProfileNames, SourceText, from_words, pack};
+use crate::pack::{Names, ProfileNames, SourceText, difference, from_words};
 use crate::ports::PortRange;
 use crate::prefix::Prefix;
 use crate::tables::{Damaged, Tables};
@@ -37,11 +37,9 @@ pub fn unpack(tables: &Tables) -> Result<MapImage, Damaged> {
         .collect();
     let image =
         MapImage { meshes: names.meshes, sources, port_tables: reader.port_tables, profiles, workloads };
-    match pack(&image) {
-        Ok(again) => match Table::ALL.into_iter().find(|&table| again.get(table) != tables.get(table)) {
-            None => Ok(image),
-            Some(table) => Err(Damaged { table, what: "it does not agree with the other tables" }),
-        },
+    match difference(&image, tables) {
+        Ok(None) => Ok(image),
+        Ok(Some(table)) => Err(Damaged { table, what: "it does not agree with the other tables" }),
         Err(_) => Err(Damaged { table: Table::Names, what: "the tables are no image" }),
     }
 }
@@ -77,6 +75,8 @@ struct Reader<'a> {
     decisions: &'a [abi::Decision],
     port_tables: Vec<PortTable>,
     by_root: BTreeMap<u32, PortTableId>,
+    /// Neighbours mostly have the same port table.
+    last: Option<(u32, PortTableId)>,
 }
 
 impl<'a> Reader<'a> {
@@ -88,6 +88,7 @@ impl<'a> Reader<'a> {
             decisions: tables.get(Table::Decisions).records(),
             port_tables: Vec::new(),
             by_root: BTreeMap::new(),
+            last: None,
         }
     }
 
@@ -104,6 +105,7 @@ impl<'a> Reader<'a> {
                 .split_at_checked(count as usize)
                 .ok_or(Damaged { table: Table::Nodes, what: "it is shorter than the profiles say" })?;
             *nodes = rest;
+            list.reserve(these.len());
             for (record, &source) in these.iter().zip(makers.by_ref()) {
                 list.push(self.node(record, SourceId(source))?);
             }
@@ -136,9 +138,18 @@ impl<'a> Reader<'a> {
     }
 
     fn port_table(&mut self, root: u32) -> Result<PortTableId, Damaged> {
-        if let Some(&id) = self.by_root.get(&root) {
+        if let Some((_, id)) = self.last.filter(|&(last, _)| last == root) {
             return Ok(id);
         }
+        let id = match self.by_root.get(&root) {
+            Some(&id) => id,
+            None => self.new_port_table(root)?,
+        };
+        self.last = Some((root, id));
+        Ok(id)
+    }
+
+    fn new_port_table(&mut self, root: u32) -> Result<PortTableId, Damaged> {
         let mut stretches = Vec::new();
         for (first, decision) in self.decisions_of(root)? {
             let decision = from_wire(decision)
