@@ -400,6 +400,10 @@ impl Store for Memory {
         }
     }
 
+    fn holds(&self, map: &MemoryMap, content: &[u8]) -> Step<bool> {
+        Ok(map.0.lines.borrow().starts_with(content))
+    }
+
     fn words(&self, control: &MemoryMap) -> Step<MemoryMap> {
         Ok(control.clone())
     }

@@ -73,9 +73,5 @@ pub(crate) fn make<S: Store>(store: &S, which: Table, data: &TableData) -> Resul
     let map = store.create_map(&map::INNER, lines, None)?;
     store.fill(&map, data.padded())?;
     store.freeze(&map)?;
-    if store.content(&map, data.padded().len())? == data.padded() {
-        Ok(map)
-    } else {
-        Err(Error::Altered(which.word()))
-    }
+    if store.holds(&map, data.padded())? { Ok(map) } else { Err(Error::Altered(which.word())) }
 }

@@ -273,6 +273,11 @@ pub trait Store {
     /// # Errors
     /// What the kernel says.
     fn content(&self, map: &Self::Map, len: usize) -> Step<Vec<u8>>;
+    /// Whether a memory-mapped array begins with `content`, without a copy of it.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    fn holds(&self, map: &Self::Map, content: &[u8]) -> Step<bool>;
 
     /// Maps the control words into memory.
     ///

@@ -453,6 +453,10 @@ impl Store for Kernel {
         on("reading the map", &map.info.name, sys::content(map.fd.as_fd(), len))
     }
 
+    fn holds(&self, map: &KernelMap, content: &[u8]) -> Step<bool> {
+        on("reading the map", &map.info.name, sys::holds(map.fd.as_fd(), content))
+    }
+
     fn words(&self, control: &KernelMap) -> Step<sys::Words> {
         on("mapping the map", &control.info.name, sys::Words::new(control.fd.as_fd()))
     }

@@ -388,6 +388,17 @@ pub(super) fn content(map: BorrowedFd<'_>, len: usize) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// Whether a memory-mapped array, frozen, begins with `expected`.
+pub(super) fn holds(map: BorrowedFd<'_>, expected: &[u8]) -> io::Result<bool> {
+    if expected.is_empty() {
+        return Ok(true);
+    }
+    let mapping = Mapping::new(map, expected.len(), ProtFlags::READ)?;
+    // SAFETY: both are that long; a frozen table is written by nobody.
+    let found = unsafe { std::slice::from_raw_parts(mapping.start.as_ptr(), expected.len()) };
+    Ok(found == expected)
+}
+
 /// The control words in memory.
 #[derive(Debug)]
 pub struct Words(Mapping);
