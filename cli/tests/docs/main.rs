@@ -41,6 +41,27 @@ fn the_pages_of_diagnostics_say_what_the_tool_does() -> Tested {
     hold(&[root().join("compiler/src/diag/pages")])
 }
 
+#[test]
+fn every_command_and_option_is_in_the_reference() -> Tested {
+    let page = std::fs::read_to_string(root().join("docs/commands.md"))?;
+    let spoken: Vec<&str> = page.split(|c: char| !(c.is_ascii_lowercase() || c == '-')).collect();
+    let help = meshc::help(&[])?;
+    let commands: Vec<&str> = meshc::commands(&help).collect();
+    assert!(commands.contains(&"check"), "{help}");
+    let mut missing = Vec::new();
+    for command in commands {
+        let headed = page.lines().any(|line| {
+            line.strip_prefix("## ").is_some_and(|names| names.split(", ").any(|name| name == command))
+        });
+        let help = meshc::help(&[command])?;
+        let options = meshc::options(&help).filter(|option| !spoken.contains(option));
+        missing.extend(options.map(|option| format!("{command} {option}")));
+        missing.extend((!headed).then(|| command.to_owned()));
+    }
+    assert!(missing.is_empty(), "docs/commands.md does not speak of {missing:?}");
+    Ok(())
+}
+
 /// Looks at all pages before it fails, so that one run shows all that is wrong.
 fn hold(folders: &[PathBuf]) -> Tested {
     let update = std::env::var_os("MESHC_UPDATE_DOCS").is_some();

@@ -40,6 +40,26 @@ pub(crate) fn codes(folder: &Path, arguments: &[String]) -> Tested<(Vec<String>,
     Ok((of("error"), of("warning")))
 }
 
+/// The help of a command, or of all of them.
+pub(crate) fn help(command: &[&str]) -> Tested<String> {
+    let output = Command::new(env!("CARGO_BIN_EXE_meshc")).args(command).arg("--help").output()?;
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+/// The commands that a help lists.
+pub(crate) fn commands(help: &str) -> impl Iterator<Item = &str> {
+    let listed = help.lines().skip_while(|line| *line != "Commands:").skip(1);
+    let listed = listed.take_while(|line| line.starts_with("  "));
+    listed.filter_map(|line| line.split_whitespace().next()).filter(|&command| command != "help")
+}
+
+/// The long options that a help lists.
+pub(crate) fn options(help: &str) -> impl Iterator<Item = &str> {
+    let lines = help.lines().map(|line| line.trim_start()).filter(|line| line.starts_with('-'));
+    let words = lines.flat_map(|line| line.split([' ', ',', '.', '=']));
+    words.filter(|word| word.starts_with("--") && !["--help", "--version"].contains(word))
+}
+
 fn command(folder: &Path, arguments: &[String]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_meshc"));
     command.current_dir(folder).args(arguments).env("COLUMNS", "110").env("NO_COLOR", "1");
