@@ -26,26 +26,19 @@ pub fn compile(args: &Program) -> Result<Compilation, Failure> {
     Ok(compilation)
 }
 
-/// The same, and prints what there is to say about it.
-pub fn compile_aloud(output: &Output, args: &Program) -> Result<Compilation, Failure> {
+/// The same, and prints what is as bad as `least` or worse. Notes are for `check`.
+pub fn compile_aloud(output: &Output, args: &Program, least: Severity) -> Result<Compilation, Failure> {
     let compilation = compile(args)?;
-    output.complain_all(&render::text(output, &compilation.files.sources, &compilation.diagnostics));
-    Ok(compilation)
-}
-
-/// The same, and prints errors alone: for a command that compares, warnings are beside the point.
-pub fn compile_errors_aloud(output: &Output, args: &Program) -> Result<Compilation, Failure> {
-    let compilation = compile(args)?;
-    let errors: Vec<_> =
-        compilation.diagnostics.iter().filter(|found| found.severity == Severity::Error).cloned().collect();
-    output.complain_all(&render::text(output, &compilation.files.sources, &errors));
+    let said: Vec<_> =
+        compilation.diagnostics.iter().filter(|found| found.severity <= least).cloned().collect();
+    output.complain_all(&render::text(output, &compilation.files.sources, &said));
     Ok(compilation)
 }
 
 /// The same as [`compile_aloud`], and proves that the tables mean what the policy says. Where they do not, it is this compiler
 /// that is wrong: nothing comes out.
 pub fn compile_proved(output: &Output, args: &Program) -> Result<Compilation, Failure> {
-    let compilation = compile_aloud(output, args)?;
+    let compilation = compile_aloud(output, args, Severity::Warning)?;
     if let Some(compiled) = &compilation.compiled {
         prove(&compilation.resolution.program, &compiled.tables).map_err(|disproof| {
             Failure::refused("disproved", disproof.to_string())

@@ -221,9 +221,9 @@ pub struct Exempt {
 /// Who a process is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Identity {
-    /// Effective user ids.
+    /// Real user ids.
     Uid(IdRange),
-    /// Effective group ids.
+    /// Real group ids.
     Gid(IdRange),
     /// An absolute cgroup path.
     Cgroup(String),

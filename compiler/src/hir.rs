@@ -224,9 +224,9 @@ pub struct Exempt {
 /// Who is exempt.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Exempted {
-    /// Effective user ids.
+    /// Real user ids.
     Uid(IdRange),
-    /// Effective group ids.
+    /// Real group ids.
     Gid(IdRange),
     /// A cgroup and its descendants.
     Cgroup(String),

@@ -93,10 +93,7 @@ pub fn exempt_source(scope: &str, who: &Exempted) -> Source {
 ///
 /// The address comes second so that the order is the same for every prefix with the same rules.
 #[must_use]
-pub fn order<'a>(
-    source: &'a Source,
-    prefix: Prefix,
-) -> (&'a str, &'a str, std::cmp::Reverse<(bool, u8)>, &'a str) {
+pub fn order(source: &Source, prefix: Prefix) -> (&str, &str, std::cmp::Reverse<(bool, u8)>, &str) {
     let length = match prefix {
         Prefix::Any => (false, 0),
         Prefix::V4 { len, .. } | Prefix::V6 { len, .. } => (true, len),

@@ -235,14 +235,14 @@ impl Error {
 fn fault_help(fault: &Fault) -> String {
     match fault.errno() {
         Some(libc::EPERM | libc::EACCES) => {
-            "this needs root, or CAP_BPF, CAP_NET_ADMIN and CAP_SYS_ADMIN; `meshc doctor` says what is missing"
+            "this needs root, or CAP_BPF, CAP_NET_ADMIN and CAP_SYS_ADMIN"
         }
         Some(libc::ENOMEM) => "the memory limit of this cgroup or machine is too small for the policy",
         Some(libc::ENOSPC | libc::EDQUOT) => "make room on the disk of the state folder",
         Some(libc::EROFS) => "the file system is mounted read-only; name another folder",
         Some(libc::ENOTDIR | libc::EEXIST) => "a file is where a folder should be: name another folder",
         Some(libc::ENOENT) => "something was removed while the command ran; run it again",
-        _ => "`meshc doctor` says what this kernel offers",
+        _ => "meshc needs Linux 6.1 or newer with BTF, cgroup v2 and a BPF file system",
     }
     .into()
 }

@@ -8,6 +8,7 @@ use mesh_bpf::flow::Verdict;
 use mesh_bpf::image::MapImage;
 use mesh_bpf::ports::{PortRange, PortSet};
 use mesh_bpf::tables::Tables;
+use mesh_compiler::diag::Severity;
 use mesh_compiler::diff::{Difference, EntryChange, EntryChanges, FlowChange, Side, diff};
 use mesh_compiler::region::addresses_text;
 use serde_json::{Map, Value, json};
@@ -65,7 +66,7 @@ fn side(output: &Output, args: &Diff, name: &str) -> Result<Option<Option<Policy
         inventory: args.inventory.clone(),
         deny: None,
     };
-    let compilation = program::compile_errors_aloud(output, &program)?;
+    let compilation = program::compile_aloud(output, &program, Severity::Error)?;
     Ok(compilation.compiled.map(|compiled| Some(Policy { image: compiled.image, tables: compiled.tables })))
 }
 

@@ -120,7 +120,7 @@ fn should_refuse(program: &Program, workload: WorkloadId, event: Event) -> bool 
         if answers.iter().any(|(other, _)| scope.covers(other) && !other.covers(scope)) {
             continue;
         }
-        answers.retain(|(other, _)| !(other.covers(scope) && !scope.covers(other)));
+        answers.retain(|(other, _)| !other.covers(scope) || scope.covers(other));
         answers.push((scope, on.refuse));
     }
     answers.is_empty() || answers.iter().any(|(_, refuse)| *refuse)
