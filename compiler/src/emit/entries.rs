@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 
 use mesh_bpf::flow::{Direction, Protocol, Verdict};
-use mesh_bpf::image::{IdRange, MapImage, Node, Profile, SourceId, parents};
+use mesh_bpf::image::{IdRange, MapImage, Node, Profile, Source, SourceId, parents};
 use mesh_bpf::ports::PortRange;
 use mesh_bpf::prefix::Prefix;
 
 use super::credit;
 use super::names::{TableName, TableNames, owner, owners};
-use super::toml::Quoted;
+use super::toml::{Quoted, push_prefix, push_range};
 
 /// The maps, sorted by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -147,39 +147,112 @@ pub(super) fn write(text: &mut String, image: &MapImage) {
     for profile in &image.profiles {
         places.entry(owner(&profile.name)).or_default().push(profile);
     }
+    let mut pen = Pen::new(text, image);
     for map in Map::ALL {
-        let _ = writeln!(text, "\n[map.{}]", map.name());
+        let _ = writeln!(pen.text, "\n[map.{}]", map.name());
         for (owner, profiles) in &places {
             // The line stays where profiles come and go, so that edits of neighbours do not touch.
-            let _ = writeln!(text, "\n# {}: {owner}", map.name());
+            let _ = writeln!(pen.text, "\n# {}: {owner}", map.name());
             for profile in profiles {
                 let mut section = None;
                 entries_of(image, map, profile, &mut |entry| {
                     if section != Some(entry.direction) {
                         section = Some(entry.direction);
-                        write_header(text, entry);
+                        pen.header(entry);
                     }
-                    write_line(text, image, entry);
+                    pen.line(entry);
                 });
             }
         }
     }
 }
 
-fn write_header(text: &mut String, entry: &Entry<'_>) {
-    let _ = write!(text, "[map.{}.{}", entry.map.name(), Quoted(entry.profile));
-    if let Some(direction) = entry.direction {
-        let _ = write!(text, ".{direction}");
-    }
-    text.push_str("]\n");
+/// Writes lines. There may be hundreds of thousands, so what repeats is formatted once.
+struct Pen<'a> {
+    text: &'a mut String,
+    image: &'a MapImage,
+    /// By source: what stands before and after the prefix of its items.
+    credits: Vec<Option<(String, String)>>,
+    /// The table names that were last quoted: of TCP and UDP.
+    tables: [Option<(TableName, String)>; 2],
 }
 
-fn write_line(text: &mut String, image: &MapImage, entry: &Entry<'_>) {
-    let _ = write!(text, "{} = {}", Quoted(entry.key), entry.value);
-    if let Some((source, prefix)) = entry.item {
-        let _ = write!(text, " # {}", credit(image.source(source), prefix));
+impl<'a> Pen<'a> {
+    fn new(text: &'a mut String, image: &'a MapImage) -> Self {
+        Self { text, image, credits: vec![None; image.sources.len()], tables: [None, None] }
     }
-    text.push('\n');
+
+    fn header(&mut self, entry: &Entry<'_>) {
+        let _ = write!(self.text, "[map.{}.{}", entry.map.name(), Quoted(entry.profile));
+        if let Some(direction) = entry.direction {
+            let _ = write!(self.text, ".{direction}");
+        }
+        self.text.push_str("]\n");
+    }
+
+    fn line(&mut self, entry: &Entry<'_>) {
+        match entry.key {
+            Key::Prefix(prefix) => {
+                self.text.push('"');
+                push_prefix(self.text, prefix);
+                self.text.push('"');
+            }
+            Key::Ports(table, range) => {
+                self.table(0, table);
+                // The closing quotation mark comes after the ports.
+                self.text.pop();
+                self.text.push(' ');
+                push_range(self.text, real(range));
+                self.text.push('"');
+            }
+            key => {
+                let _ = write!(self.text, "{}", Quoted(key));
+            }
+        }
+        self.text.push_str(" = ");
+        if let Value::Tables(tcp, udp) = entry.value {
+            self.text.push('[');
+            self.table(0, tcp);
+            self.text.push_str(", ");
+            self.table(1, udp);
+            self.text.push(']');
+        } else {
+            let _ = write!(self.text, "{}", entry.value);
+        }
+        if let Some((source, prefix)) = entry.item {
+            self.text.push_str(" # ");
+            self.credit(source, prefix);
+        }
+        self.text.push('\n');
+    }
+
+    /// A table's name, quoted.
+    fn table(&mut self, slot: usize, name: TableName) {
+        let Some(slot) = self.tables.get_mut(slot) else { return };
+        let (_, quoted) = match slot {
+            Some(known) if known.0 == name => known,
+            _ => slot.insert((name, Quoted(name).to_string())),
+        };
+        self.text.push_str(quoted);
+    }
+
+    /// The same as [`credit`].
+    fn credit(&mut self, id: SourceId, prefix: Prefix) {
+        let source = self.image.source(id);
+        if prefix == Prefix::Any || source.direction.is_none() {
+            self.text.push_str(&credit(source, prefix));
+            return;
+        }
+        let Some(slot) = self.credits.get_mut(id.0 as usize) else { return };
+        let (before, after) = slot.get_or_insert_with(|| {
+            let preposition = source.direction.map_or("", Direction::preposition);
+            let plain = credit(&Source { tail: String::new(), ..source.clone() }, Prefix::Any);
+            (format!("{plain} {preposition} "), source.tail.clone())
+        });
+        self.text.push_str(before);
+        push_prefix(self.text, prefix);
+        self.text.push_str(after);
+    }
 }
 
 /// How a line of another profile names this one: by its workload if it has one, so that no line changes

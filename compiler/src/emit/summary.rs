@@ -3,8 +3,8 @@
 //! It names the items that decide at least one flow. An item that decides none (since narrower ones cover
 //! it) is not there.
 
-use std::collections::BTreeSet;
-use std::fmt::{self, Write as _};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 
 use mesh_bpf::flow::{Direction, Protocol};
 use mesh_bpf::image::{
@@ -14,7 +14,7 @@ use mesh_bpf::ports::PortSet;
 use mesh_bpf::prefix::Prefix;
 
 use super::names::selector_lines;
-use super::toml::{Quoted, write_array};
+use super::toml::{Quoted, push_prefix, write_array};
 use crate::item::BuiltIn;
 
 /// Writes a section for each mesh and each workload.
@@ -94,41 +94,38 @@ impl<'a> Shape<'a> {
     }
 }
 
-/// One line of the summary: an item without what the line's place already says.
-struct Line<'a> {
-    shape: Shape<'a>,
-    prefix: Prefix,
-    /// None for both.
-    protocol: Option<Protocol>,
-}
-
-impl fmt::Display for Line<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Shape { ports, preposition, tail, always, .. } = self.shape;
+impl Shape<'_> {
+    /// What stands before and after the prefix of its lines: quoted, with the comma.
+    fn frame(&self, protocol: Option<Protocol>, has_prefix: bool) -> (String, String) {
         let mut words = Vec::with_capacity(4);
-        match self.protocol {
+        match protocol {
             Some(Protocol::Tcp) => words.push("tcp"),
             Some(Protocol::Udp) => words.push("udp"),
-            None if ports.is_empty() => {}
+            None if self.ports.is_empty() => {}
             None => words.push("any"),
         }
-        if !ports.is_empty() {
-            words.push(ports);
+        if !self.ports.is_empty() {
+            words.push(self.ports);
         }
-        let prefix = if self.prefix == Prefix::Any { String::new() } else { self.prefix.to_string() };
-        if !prefix.is_empty() {
-            words.extend([preposition, &prefix]);
+        if has_prefix {
+            words.extend([self.preposition, ""]);
         }
-        let everything = words.is_empty();
-        write!(f, "{}{tail}", if everything { "everything".to_owned() } else { words.join(" ") })?;
-        f.write_str(if always { " (always)" } else { "" })
+        let before = if words.is_empty() { "everything".to_owned() } else { words.join(" ") };
+        let always = if self.always { " (always)" } else { "" };
+        (format!("    \"{before}"), format!("{}{always}\",\n", self.tail))
     }
 }
+
+/// What is written in a summary: the shape by its place among all, and which protocols.
+type Deciding = (Prefix, u32, Protocol);
 
 /// What is known of the image before its profiles are looked at.
 struct Summarizer<'a> {
     image: &'a MapImage,
-    shapes: Vec<Option<(Shape<'a>, Protocol)>>,
+    /// Distinct shapes, sorted.
+    shapes: Vec<Shape<'a>>,
+    /// For each source of a rule its shape and protocol.
+    shape_of: Vec<Option<(u32, Protocol)>>,
     /// For each port table what decides in it, and how many nodes up it is written.
     deciders: Vec<Vec<(SourceId, u8)>>,
 }
@@ -136,11 +133,16 @@ struct Summarizer<'a> {
 impl<'a> Summarizer<'a> {
     fn of(image: &'a MapImage) -> Self {
         let rule = |source: &'a Source| Shape::of(source).filter(|_| source.kind == SourceKind::Rule);
-        Self {
-            image,
-            shapes: image.sources.iter().map(rule).collect(),
-            deciders: image.port_tables.iter().map(deciders).collect(),
-        }
+        let of_sources: Vec<Option<(Shape<'a>, Protocol)>> = image.sources.iter().map(rule).collect();
+        let mut shapes: Vec<Shape<'a>> = of_sources.iter().flatten().map(|&(shape, _)| shape).collect();
+        shapes.sort_unstable();
+        shapes.dedup();
+        let place = |(shape, protocol)| {
+            let index = shapes.binary_search(&shape).ok()?;
+            Some((u32::try_from(index).ok()?, protocol))
+        };
+        let shape_of = of_sources.iter().map(|of| of.and_then(place)).collect();
+        Self { image, shape_of, shapes, deciders: image.port_tables.iter().map(deciders).collect() }
     }
 
     /// The arrays of one direction.
@@ -152,12 +154,20 @@ impl<'a> Summarizer<'a> {
         deciding.sort_unstable();
         deciding.dedup();
         let mut arrays: [String; 3] = Default::default();
+        let mut frames: BTreeMap<(u32, Option<Protocol>, bool), (String, String)> = BTreeMap::new();
         for run in deciding.chunk_by(|a, b| (a.0, a.1) == (b.0, b.1)) {
-            if let Some(&(prefix, shape, protocol)) = run.first()
-                && let Some(array) = arrays.get_mut(shape.array)
-            {
-                let protocol = Some(protocol).filter(|_| run.len() == 1);
-                let _ = writeln!(array, "    {},", Quoted(Line { shape, prefix, protocol }));
+            let Some(&(prefix, id, protocol)) = run.first() else { continue };
+            let Some(shape) = self.shapes.get(id as usize) else { continue };
+            let protocol = Some(protocol).filter(|_| run.len() == 1);
+            let has_prefix = prefix != Prefix::Any;
+            let (before, after) =
+                frames.entry((id, protocol, has_prefix)).or_insert_with(|| shape.frame(protocol, has_prefix));
+            if let Some(array) = arrays.get_mut(shape.array) {
+                array.push_str(before);
+                if has_prefix {
+                    push_prefix(array, prefix);
+                }
+                array.push_str(after);
             }
         }
         let [_, straight, _] = &mut arrays;
@@ -172,7 +182,7 @@ impl<'a> Summarizer<'a> {
     }
 
     /// The items that decide at a node of `tree`, each with its own prefix.
-    fn deciding(&self, tree: &[Node], deciding: &mut Vec<(Prefix, Shape<'a>, Protocol)>) {
+    fn deciding(&self, tree: &[Node], deciding: &mut Vec<Deciding>) {
         let parents = parents(tree);
         let mut known: Vec<(u32, SourceId)> = Vec::new();
         for (index, node) in (0u32..).zip(tree) {
@@ -189,7 +199,7 @@ impl<'a> Summarizer<'a> {
         known.sort_unstable();
         known.dedup();
         deciding.extend(known.into_iter().filter_map(|(node, source)| {
-            let (shape, protocol) = (*self.shapes.get(source.0 as usize)?)?;
+            let (shape, protocol) = (*self.shape_of.get(source.0 as usize)?)?;
             Some((tree.get(node as usize)?.prefix, shape, protocol))
         }));
     }
