@@ -13,6 +13,10 @@ use mesh_bpf::abi::{Control, LINE};
 use mesh_bpf::map::{self, MapDef, MapKind};
 use mesh_bpf::program::{Hook, PROGRAMS, ProgramDef, Role};
 
+mod readers;
+
+pub use readers::Read;
+
 use crate::store::{Fault, LinkInfo, Locked, MapInfo, Process, ProgramInfo, Step, Store, Word};
 
 /// A machine in memory. Clones are the same machine.
@@ -30,6 +34,7 @@ struct World {
     clock: Cell<u64>,
     /// Changed by a test that upgrades: the tag of programs that are loaded from then on.
     version: Cell<u64>,
+    readers: readers::Readers,
 }
 
 #[derive(Clone, Debug)]
@@ -374,6 +379,7 @@ impl Store for Memory {
     fn put_maps(&self, outer: &MemoryMap, elements: &[(u32, &MemoryMap)]) -> Step<()> {
         let elements = elements.iter().map(|(key, map)| (*key, Rc::clone(&map.0)));
         outer.0.inner.borrow_mut().extend(elements);
+        self.after_putting(&outer.0);
         Ok(())
     }
 
@@ -414,6 +420,9 @@ impl Store for Memory {
 
     fn exchange(&self, words: &MemoryMap, which: Word, old: u64, new: u64) -> Step<bool> {
         let mut control = words.0.control.get();
+        if which == Word::Generation {
+            self.before_commit(control.generation);
+        }
         let place = word(&mut control, which);
         let is_old = *place == old;
         if is_old {

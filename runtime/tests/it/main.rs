@@ -10,6 +10,7 @@
 mod common;
 
 mod flips;
+mod grace;
 
 mod kernel;
 mod model;
