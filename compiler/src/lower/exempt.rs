@@ -65,8 +65,10 @@ fn disjoint(claims: &[Claim]) -> Vec<Claim> {
 
 /// Adds the ids from `first` to before `end`.
 fn push(cut: &mut Vec<Claim>, first: u64, end: u64, source: SourceId) {
-    let last =
-        if mutated(Mutant::ExemptRangesLoseTheirEnd) { end.saturating_sub(2) } else { end.saturating_sub(1) };
+    // Two claims may begin at 0, with nothing in between.
+    let Some(last) = end.checked_sub(if mutated(Mutant::ExemptRangesLoseTheirEnd) { 2 } else { 1 }) else {
+        return;
+    };
     let (Ok(first), Ok(last)) = (u32::try_from(first), u32::try_from(last)) else { return };
     if last < first {
         return;

@@ -54,11 +54,23 @@ fn with_digest(body: &[u8]) -> Vec<u8> {
     whole
 }
 
-/// Changes tables of a good artifact, as the first choices say; the rest makes the policy.
-fn changed(bytes: &[u8]) -> Held {
+/// The policy whose artifact these bytes change.
+#[must_use]
+pub fn artifact_policy(bytes: &[u8]) -> String {
+    changes(bytes).1
+}
+
+/// Changes, as the first choices say, and a policy of the rest.
+fn changes(bytes: &[u8]) -> (Vec<Change>, String) {
     let mut choices = Choices::new(bytes);
-    let changes: Vec<Change> = (0..=choices.below(4)).map(|_| Change::of(&mut choices)).collect();
-    let Some((mut tables, image)) = compiled(&mut choices) else { return Ok(()) };
+    let changes = (0..=choices.below(4)).map(|_| Change::of(&mut choices)).collect();
+    (changes, program::program(&mut choices))
+}
+
+/// Changes tables of a good artifact.
+fn changed(bytes: &[u8]) -> Held {
+    let (changes, policy) = changes(bytes);
+    let Some((mut tables, image)) = compiled(policy) else { return Ok(()) };
     let good = tables.clone();
     for change in &changes {
         change.make(&mut tables);
@@ -116,10 +128,9 @@ fn flows(profiles: usize) -> impl Iterator<Item = (ProfileId, Flow)> {
     })
 }
 
-fn compiled(choices: &mut Choices<'_>) -> Option<(Tables, MapImage)> {
+fn compiled(policy: String) -> Option<(Tables, MapImage)> {
     let place = Location { key: "m.mesh".to_owned(), name: "m.mesh".to_owned() };
-    let text = program::program(choices);
-    let compiled = compile(vec![(place, text.into_bytes())], &mut NoImports, None).compiled?;
+    let compiled = compile(vec![(place, policy.into_bytes())], &mut NoImports, None).compiled?;
     Some((compiled.tables, compiled.image))
 }
 

@@ -5,7 +5,7 @@ mod flow;
 mod program;
 mod text;
 
-pub use artifact::artifact;
+pub use artifact::{artifact, artifact_policy};
 pub use flow::flow;
 pub use program::program;
 pub use text::text;
