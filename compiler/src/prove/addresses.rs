@@ -27,8 +27,10 @@ pub(super) struct Side<'a> {
 /// The prefixes that cut the addresses, in pre-order, and what is written there.
 struct Sites {
     prefixes: Vec<Prefix>,
-    /// For each its sets of boxes.
-    sets: Vec<Vec<SetId>>,
+    /// For each its sets of boxes, by number.
+    sets: Vec<u32>,
+    /// Distinct sets of sets of boxes.
+    distinct: Interner<Vec<SetId>>,
     /// For each the innermost prefix around it.
     parents: Vec<Option<usize>>,
     /// For each a number that is equal where the same is written all the way out.
@@ -61,7 +63,8 @@ impl Side<'_> {
                 sites: &sites,
                 sidecar_ports: &sidecar_ports,
                 agreed: BTreeSet::new(),
-                ways: BTreeMap::new(),
+                ways: Vec::new(),
+                first: spans.iter().map(|span| span.node).min().unwrap_or(0),
                 meanings: BTreeMap::new(),
             }
             .all(&spans)?;
@@ -81,8 +84,14 @@ impl Sites {
             all.extend(Prefix::LOOPBACK.map(|prefix| (prefix, None)));
         }
         all.sort();
-        let mut sites =
-            Self { prefixes: Vec::new(), sets: Vec::new(), parents: Vec::new(), ways: Vec::new(), own };
+        let mut sites = Self {
+            prefixes: Vec::new(),
+            sets: Vec::new(),
+            distinct: Interner::default(),
+            parents: Vec::new(),
+            ways: Vec::new(),
+            own,
+        };
         let mut ways = Interner::default();
         let mut open: Vec<usize> = Vec::new();
         for run in all.chunk_by(|a, b| a.0 == b.0) {
@@ -92,14 +101,13 @@ impl Sites {
                 open.pop();
             }
             let parent = open.last().copied();
-            let sets: Vec<SetId> = run.iter().filter_map(|&(_, set)| set).collect();
+            let sets = sites.distinct.intern(run.iter().filter_map(|&(_, set)| set).collect());
             open.push(sites.prefixes.len());
             let inherits = parent.filter(|&parent| sites.reaches_on(parent, prefix));
-            let way =
-                (inherits.and_then(|parent| sites.ways.get(parent)).copied(), prefix.is_loopback(), sets);
-            sites.ways.push(ways.intern(way.clone()));
+            let outer = inherits.and_then(|parent| sites.ways.get(parent)).copied();
+            sites.ways.push(ways.intern((outer, prefix.is_loopback(), sets)));
             sites.prefixes.push(prefix);
-            sites.sets.push(way.2);
+            sites.sets.push(sets);
             sites.parents.push(parent);
         }
         sites
@@ -117,7 +125,8 @@ impl Sites {
         let mut levels = Vec::new();
         let mut next = Some(site);
         while let Some(at) = next {
-            levels.push((*self.prefixes.get(at)?, self.sets.get(at)?.as_slice()));
+            let sets = self.distinct.values().get(*self.sets.get(at)? as usize)?;
+            levels.push((*self.prefixes.get(at)?, sets.as_slice()));
             next = (*self.parents.get(at)?).filter(|&outer| self.reaches_on(outer, innermost));
         }
         let default = match (self.own, innermost.is_loopback()) {
@@ -136,8 +145,10 @@ struct Comparison<'a> {
     sidecar_ports: &'a BTreeSet<u16>,
     /// Ways and port tables that say the same.
     agreed: BTreeSet<(u32, Protocol, u32)>,
-    /// Nodes whose way to the root is as it should be, with their site.
-    ways: BTreeMap<u32, usize>,
+    /// By node, less `first`: the site that its way to the root was found to be that of.
+    ways: Vec<Option<usize>>,
+    /// The least node of the tree.
+    first: u32,
     meanings: BTreeMap<(u32, Protocol), Vec<(u16, Expected)>>,
 }
 
@@ -185,7 +196,7 @@ impl Comparison<'_> {
     /// The node and those above it must have the prefixes around the site.
     fn way_out(&mut self, node: u32, site: usize) -> Result<(), Box<Disproof>> {
         let (mut node, mut site) = (node, site);
-        while self.ways.insert(node, site) != Some(site) {
+        while self.is_new(node, site) {
             let expected = self.sites.prefixes.get(site).copied();
             let (prefix, above) = self.side.sim.node(node).ok_or_else(|| plain("a node", "none"))?;
             let outer = self.sites.parents.get(site).copied().flatten();
@@ -197,6 +208,15 @@ impl Comparison<'_> {
             (node, site) = (above, outer);
         }
         Ok(())
+    }
+
+    /// Whether this node was not yet looked at as that of `site`.
+    fn is_new(&mut self, node: u32, site: usize) -> bool {
+        let Some(index) = node.checked_sub(self.first) else { return true };
+        if self.ways.len() <= index as usize {
+            self.ways.resize(index as usize + 1, None);
+        }
+        self.ways.get_mut(index as usize).is_none_or(|known| known.replace(site) != Some(site))
     }
 
     /// Compares meaning and port table at every port; gives back the first that differs.
