@@ -107,6 +107,7 @@ impl<S: Store> Runtime<S> {
         if live.is_none() {
             hooks::check_alone(&self.store, &self.instance)?;
         }
+        self.check_memory(request.tables, live.is_none())?;
         record::make_folders(&self.store, &self.instance)?;
         registry::make_folder(&self.store, &self.instance)?;
         if live.is_none() {

@@ -121,6 +121,22 @@ pub enum Error {
         /// Names and ids of the programs.
         programs: Vec<String>,
     },
+    /// The BPF file system cannot be written.
+    #[error("`{}` is mounted read-only", .0.display())]
+    ReadOnly(PathBuf),
+    /// This process may not do what the command does.
+    #[error("this process lacks {}", .0.join(", "))]
+    NoRights(Vec<&'static str>),
+    /// A limit that the policy cannot fit into.
+    #[error("the policy needs {needed} bytes in the kernel, and `{}` allows {limit}", .file.display())]
+    TooLittleMemory {
+        /// Bytes that the new tables and maps need.
+        needed: u64,
+        /// Bytes allowed.
+        limit: u64,
+        /// The file that says so.
+        file: PathBuf,
+    },
     /// The live tables are of another version.
     #[error(
         "the live policy was applied by a meshc with policy ABI {found}, and this one has {}",
@@ -153,6 +169,9 @@ impl Error {
             | Self::Incompatible { .. }
             | Self::OtherAbi { .. }
             | Self::AnotherMesh { .. }
+            | Self::ReadOnly(_)
+            | Self::NoRights(_)
+            | Self::TooLittleMemory { .. }
             | Self::Damaged(_)
             | Self::MissingTable(_)
             | Self::NotAsApplied(_)
@@ -186,6 +205,9 @@ impl Error {
             Self::NothingWaits => "nothing-waits",
             Self::NoName => "no-name",
             Self::AnotherMesh { .. } => "another-mesh",
+            Self::ReadOnly(_) => "read-only",
+            Self::NoRights(_) => "no-rights",
+            Self::TooLittleMemory { .. } => "memory-limit",
             Self::OtherAbi { .. } => "other-abi",
         }
     }
@@ -225,6 +247,9 @@ impl Error {
             Self::NothingBefore => "`meshc history` lists the kept generations".into(),
             Self::NothingWaits => "`apply --confirm-within` makes a policy wait".into(),
             Self::NoName => "name it with `--name`".into(),
+            Self::ReadOnly(path) => format!("`mount -o remount,rw {}`", path.display()),
+            Self::NoRights(_) => "run it as root, or with these capabilities".into(),
+            Self::TooLittleMemory { .. } => "raise that limit, or run it in another cgroup".into(),
             Self::AnotherMesh { .. } => {
                 "detach that instance first, or attach this one elsewhere with `--cgroup`".into()
             }
@@ -234,9 +259,7 @@ impl Error {
 
 fn fault_help(fault: &Fault) -> String {
     match fault.errno() {
-        Some(libc::EPERM | libc::EACCES) => {
-            "this needs root, or CAP_BPF, CAP_NET_ADMIN and CAP_SYS_ADMIN"
-        }
+        Some(libc::EPERM | libc::EACCES) => "this needs root, or CAP_BPF, CAP_NET_ADMIN and CAP_SYS_ADMIN",
         Some(libc::ENOMEM) => "the memory limit of this cgroup or machine is too small for the policy",
         Some(libc::ENOSPC | libc::EDQUOT) => "make room on the disk of the state folder",
         Some(libc::EROFS) => "the file system is mounted read-only; name another folder",

@@ -148,6 +148,7 @@ impl<S: Store> Store for Faulty<S> {
         fn read(&self, file: &Path) -> Step<Option<Vec<u8>>>;
         fn inode(&self, path: &Path) -> Step<Option<u64>>;
         fn is_bpffs(&self, path: &Path) -> Step<bool>;
+        fn is_writable(&self, path: &Path) -> Step<bool>;
         fn lock(&self, folder: &Path) -> Step<Locked<S::Lock>>;
         fn is_populated(&self, cgroup: &Path) -> Step<bool>;
         fn netns_cookie(&self, netns: &Path) -> Step<u64>;

@@ -41,6 +41,7 @@ mod kernel;
 pub mod memory;
 
 mod hooks;
+mod place;
 mod registry;
 mod set;
 mod slot;
@@ -54,8 +55,6 @@ mod pods;
 mod run;
 mod status;
 mod switch;
-
-use std::path::Path;
 
 pub use apply::{Applied, Apply};
 pub use confirm::{Expiry, Waiting};
@@ -127,17 +126,5 @@ impl<S: Store> Runtime<S> {
     /// What its commands go through.
     pub const fn store(&self) -> &S {
         &self.store
-    }
-
-    /// Whether pins and programs can be where the instance says: asked before the first write.
-    fn check_place(&self) -> Result<()> {
-        if !self.store.is_bpffs(&self.instance.bpffs)? {
-            return Err(Error::NotBpffs(self.instance.bpffs.clone()));
-        }
-        let is_cgroup = |folder: &Path| self.store.inode(&folder.join("cgroup.procs"));
-        if is_cgroup(&self.instance.cgroup)?.is_none() {
-            return Err(Error::NotACgroup(self.instance.cgroup.clone()));
-        }
-        Ok(())
     }
 }

@@ -102,7 +102,9 @@ impl Memory {
     /// Makes a cgroup with its files.
     pub fn make_cgroup(&self, folder: &Path) {
         self.insert_new(folder, Node::Folder);
-        self.insert_new(&folder.join("cgroup.procs"), Node::File(Vec::new()));
+        for file in ["cgroup.procs", "cgroup.controllers"] {
+            self.insert_new(&folder.join(file), Node::File(Vec::new()));
+        }
     }
 
     /// Removes a cgroup: links to it lose their target.
@@ -290,6 +292,10 @@ impl Store for Memory {
     }
 
     fn is_bpffs(&self, path: &Path) -> Step<bool> {
+        Ok(self.exists(path))
+    }
+
+    fn is_writable(&self, path: &Path) -> Step<bool> {
         Ok(self.exists(path))
     }
 

@@ -186,11 +186,16 @@ pub trait Store {
     /// # Errors
     /// What the kernel says.
     fn inode(&self, path: &Path) -> Step<Option<u64>>;
-    /// Whether this is a BPF file system that can be written.
+    /// Whether this is a BPF file system.
     ///
     /// # Errors
     /// What the kernel says.
     fn is_bpffs(&self, path: &Path) -> Step<bool>;
+    /// Whether the file system is not mounted read-only.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    fn is_writable(&self, path: &Path) -> Step<bool>;
     /// Tries to lock a folder against other processes, and makes sure that it is still at its path.
     ///
     /// # Errors

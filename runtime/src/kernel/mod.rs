@@ -379,6 +379,11 @@ impl Store for Kernel {
         Ok(found.is_some_and(|found| found.f_type as i64 == BPF_FS_MAGIC))
     }
 
+    fn is_writable(&self, path: &Path) -> Step<bool> {
+        let found = at("the look-up", path, rustix::fs::statvfs(path).map_err(io::Error::from))?;
+        Ok(!found.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY))
+    }
+
     fn lock(&self, folder: &Path) -> Step<Locked<File>> {
         at("locking", folder, lock(folder))
     }

@@ -16,4 +16,5 @@ mod kernel;
 mod model;
 mod pods;
 mod recovery;
+mod refusals;
 mod steps;

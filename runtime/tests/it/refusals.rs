@@ -1,0 +1,124 @@
+//! Nodes that cannot have a policy: refused before the first write, and left as they were.
+
+use std::path::Path;
+use std::process::Command;
+
+use mesh_runtime::memory::Memory;
+use mesh_runtime::store::Store;
+use mesh_runtime::{Error, Instance, Kernel, Options, Runtime};
+use mesh_testbed::{Ground, kernel_is_usable};
+
+use crate::common::{self, Policy, request};
+use crate::steps::machine;
+
+fn options() -> Options {
+    Options { lock_timeout: 50, command: "apply x.mesh".into() }
+}
+
+/// Applies a policy to a machine in memory where a file of `/proc` says `text`.
+fn with_proc(file: &str, text: &str, more: &[(&str, &str)]) -> Error {
+    let (memory, instance) = machine();
+    for (file, text) in more.iter().chain([&(file, text)]) {
+        let folders: Vec<&Path> = Path::new(file).parent().unwrap().ancestors().collect();
+        for folder in folders.into_iter().rev() {
+            memory.make_folder(folder).unwrap();
+        }
+        memory.write(Path::new(file), text.as_bytes(), false).unwrap();
+    }
+    let runtime = Runtime::on(memory.clone(), instance.clone(), options()).unwrap();
+    let error = runtime.apply(request(&Policy::new().redirect(80, 15001).tables())).unwrap_err();
+    untouched(&memory, &instance);
+    error
+}
+
+fn untouched(memory: &Memory, instance: &Instance) {
+    assert_eq!(memory.objects(), Vec::<String>::new());
+    for path in [instance.pins(), instance.state.clone()] {
+        assert!(!memory.exists(&path), "{}", path.display());
+    }
+}
+
+#[test]
+fn missing_rights_are_named_before_anything_is_written() {
+    let error = with_proc("/proc/thread-self/status", "Name:\tmeshc\nCapEff:\t0000000000001000\n", &[]);
+    assert_eq!(error.to_string(), "this process lacks CAP_SYS_ADMIN, CAP_BPF");
+}
+
+#[test]
+fn a_limit_that_the_policy_cannot_fit_into_is_named() {
+    let (_, instance) = machine();
+    let above = instance.hierarchy.join("pods/memory.max");
+    let own = instance.hierarchy.join("pods/one/memory.max");
+    let files = [(above.to_str().unwrap(), "512\n"), (own.to_str().unwrap(), "max\n")];
+    let error = with_proc("/proc/self/cgroup", "0::/pods/one\n", &files);
+    let Error::TooLittleMemory { needed, limit, file } = error else { panic!("{error}") };
+    assert!(needed > limit && limit == 512);
+    assert_eq!(file, above);
+}
+
+/// What a refused apply leaves of an instance on the kernel.
+fn refused(ground: &Ground, instance: Instance) -> Error {
+    let before = names(ground.bpffs());
+    let (pins, state) = (instance.pins(), instance.state.clone());
+    let runtime = Runtime::on(Kernel::new(), instance, options()).unwrap();
+    let error = runtime.apply(request(&Policy::new().redirect(80, 15001).tables())).unwrap_err();
+    assert!(!state.exists() || pins.exists());
+    assert_eq!(names(ground.bpffs()), before);
+    error
+}
+
+fn names(folder: &Path) -> Vec<std::ffi::OsString> {
+    let mut names: Vec<_> = folder.read_dir().unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_read_only_bpffs_is_refused() {
+    if !kernel_is_usable() {
+        return;
+    }
+    let ground = Ground::new().unwrap();
+    let remount = |options: &str| {
+        let status = Command::new("mount").args(["-o", options]).arg(ground.bpffs()).status().unwrap();
+        assert!(status.success());
+    };
+    remount("remount,bind,ro");
+    let error = refused(&ground, common::instance(&ground));
+    remount("remount,bind,rw");
+    assert!(matches!(&error, Error::ReadOnly(path) if path == ground.bpffs()), "{error}");
+}
+
+#[test]
+fn a_cgroup_of_the_first_version_is_refused() {
+    if !kernel_is_usable() {
+        return;
+    }
+    let ground = Ground::new().unwrap();
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let first =
+        mounts.lines().find(|line| line.contains(" - cgroup ")).and_then(|line| line.split(' ').nth(4));
+    // A machine without one has plain folders, which are none either.
+    let cgroup = first.unwrap_or("/proc").into();
+    let error = refused(&ground, Instance { cgroup, ..common::instance(&ground) });
+    assert!(matches!(error, Error::NotACgroup(_)), "{error}");
+}
+
+#[test]
+fn programs_of_another_meshc_above_are_named() {
+    if !kernel_is_usable() {
+        return;
+    }
+    let ground = Ground::new().unwrap();
+    common::runtime(&ground).apply(request(&Policy::new().redirect(80, 15001).tables())).unwrap();
+    let below = ground.cgroup().child("below").unwrap();
+    let second = Instance {
+        name: "second".into(),
+        cgroup: below.path().into(),
+        state: ground.state().with_extension("second"),
+        ..common::instance(&ground)
+    };
+    let error = refused(&ground, second);
+    let Error::AnotherMesh { programs, .. } = &error else { panic!("{error}") };
+    assert!(!programs.is_empty() && programs.iter().all(|name| name.contains("(program ")), "{error}");
+}
