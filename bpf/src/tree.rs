@@ -129,12 +129,17 @@ pub(crate) fn stretches<L: Line>(
 ) -> Option<Vec<(L::Key, u32)>> {
     let mut found: Vec<(L::Key, u32)> = Vec::new();
     let mut open = vec![(root, zero, depth)];
+    let mut seen = 0;
     while let Some((at, begin, depth)) = open.pop() {
         let line = lines.get(at as usize)?;
-        if depth == 0 || found.len() > lines.len().checked_mul(L::FANOUT)? {
+        // A tree leads to each line once. Lines that lead to others again and again are none, and a walk
+        // over all their ways would not end.
+        seen += 1;
+        if depth == 0 || seen > lines.len() {
             return None;
         }
-        let children = std::iter::once(begin).chain(line.keys().iter().copied()).zip(line.first()..);
+        let indices = line.first()..line.first().checked_add(index(L::FANOUT)?)?;
+        let children = std::iter::once(begin).chain(line.keys().iter().copied()).zip(indices);
         if !line.is_leaf() {
             let bottom = open.len();
             open.extend(children.map(|(begin, child)| (child, begin, depth - 1)));
@@ -204,5 +209,12 @@ mod tests {
         let lines = [TreeLine::new([1, 2].into_iter(), 0, false)];
         assert_eq!(stretches(&lines, 0, 0, TREE_DEPTH), None);
         assert_eq!(find(&lines, 0, 0, TREE_DEPTH), None);
+    }
+
+    #[test]
+    fn lines_that_point_at_each_other_are_no_tree_and_no_endless_walk() {
+        let lines = [TreeLine::new(1..8, 0, false); 8];
+        assert_eq!(stretches(&lines, 0, 0, TREE_DEPTH), None);
+        assert_eq!(stretches(&[TreeLine::new(1..8, u32::MAX, true)], 0, 0, TREE_DEPTH), None);
     }
 }
