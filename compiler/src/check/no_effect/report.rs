@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use mesh_bpf::flow::{Direction, Protocol, Verdict};
 use mesh_bpf::prefix::Prefix;
 
 use super::units::{Effects, Unit, Units};
@@ -78,12 +79,22 @@ fn idle_rules(program: &Program, effects: &Effects, group: &[usize]) -> Option<D
         return Some(diagnostic.help("remove one of them"));
     }
     let unit = super::units::number(*group.first()?);
+    if is_intent(last) && effects.instead(unit).next().is_none() {
+        return None;
+    }
     let found = Diagnostic::new(Code::NoEffect, format!("{text} decides nothing"))
         .label(last.span, "without it every flow has the same verdict");
     Some(
         instead(program, effects, &[unit], found)
             .help("remove it, or make it narrower than what decides instead"),
     )
+}
+
+/// Whether a rule says that UDP is meant to go straight out: it answers `leak`, though no verdict depends
+/// on it.
+fn is_intent(rule: &Rule) -> bool {
+    let udp = rule.ports.iter().all(|item| item.protocol == Protocol::Udp);
+    udp && rule.direction == Direction::Outbound && rule.verdict == Verdict::Excluded
 }
 
 /// Items without effect of rules that have one, by the first rule that names them. The words of a
@@ -122,22 +133,21 @@ fn idle_items_of(
     items: &BTreeSet<Unit>,
 ) -> Option<Diagnostic> {
     let rule = program.rules.get(rule)?;
-    let mut words: Vec<(Span, String)> =
-        items.iter().filter_map(|&unit| words_of(units, rule, unit)).collect();
-    words.sort();
-    let message = match words.len() {
-        0 => return None,
-        1..=3 => {
-            let names: Vec<&str> = words.iter().map(|(_, name)| name.as_str()).collect();
+    let mut spans: Vec<Span> =
+        items.iter().filter_map(|&unit| units.spans.get(unit as usize)).copied().collect();
+    spans.sort_unstable();
+    let message = match spans.as_slice() {
+        [] => return None,
+        few @ ([_] | [_, _] | [_, _, _]) => {
+            let names: Vec<String> = few.iter().filter_map(|&span| words_of(rule, span)).collect();
             let verb = if names.len() == 1 { "decides" } else { "decide" };
             format!("{} {verb} nothing in {}", all_of(&names), text(program, rule))
         }
-        many => format!("{many} items decide nothing in {}", text(program, rule)),
+        many => format!("{} items decide nothing in {}", many.len(), text(program, rule)),
     };
-    let found = (words.iter().take(SHOWN))
-        .fold(Diagnostic::new(Code::NoEffect, message), |found, (span, _)| {
-            found.label(*span, "without it every flow has the same verdict")
-        });
+    let found = spans.iter().take(SHOWN).fold(Diagnostic::new(Code::NoEffect, message), |found, &span| {
+        found.label(span, "without it every flow has the same verdict")
+    });
     let units: Vec<Unit> = items.iter().copied().collect();
     Some(instead(program, effects, &units, found).help("remove what decides nothing"))
 }
@@ -152,16 +162,15 @@ fn instead(program: &Program, effects: &Effects, units: &[Unit], found: Diagnost
     others.fold(found, |found, span| found.also(span, "decides instead"))
 }
 
-/// Where an item is written, and what it says.
-fn words_of(units: &Units<'_>, rule: &Rule, unit: Unit) -> Option<(Span, String)> {
-    let span = *units.spans.get(unit as usize)?;
+/// What the item that is written at `span` says.
+fn words_of(rule: &Rule, span: Span) -> Option<String> {
     if let Some(address) = rule.addresses.iter().find(|item| item.span == span) {
-        return Some((span, format!("`{}`", address.prefix)));
+        return Some(format!("`{}`", address.prefix));
     }
     let ports = rule.ports.iter().find(|item| item.span == span)?;
     let mut text = ports.protocol.to_string();
     item::write_ports(&mut text, &ports.ports);
-    Some((span, format!("`{text}`")))
+    Some(format!("`{text}`"))
 }
 
 /// A rule as its first item says it; `…` where there are more.

@@ -10,6 +10,9 @@ use super::sites::{Site, Sites};
 use super::units::{Effects, NONE, PlainBox, Unit, Units, Written};
 use crate::region::FlowBox;
 
+/// Findings by the site around and what is written.
+type Known = HashMap<(Option<usize>, Vec<u32>), Rc<Vec<Finding>>>;
+
 /// Where the sites of one direction are heard.
 pub(super) struct Court<'a, 'p> {
     units: &'a Units<'p>,
@@ -17,7 +20,7 @@ pub(super) struct Court<'a, 'p> {
     /// Ports where nothing is redirected.
     closed: &'a [u16],
     /// By the site around and what is written here: the findings about what is written here.
-    known: HashMap<(Option<usize>, Vec<u32>), Rc<Vec<Finding>>>,
+    known: Known,
 }
 
 /// What a trial found about the `nth` unit that is new at a site.
@@ -149,7 +152,8 @@ impl<'a, 'p> Court<'a, 'p> {
                 if verdicts(&before) != verdicts(&after) {
                     return (true, Vec::new());
                 }
-                let rules = after.first().into_iter().flat_map(|one| &one.supports).map(|support| support.rule);
+                let rules =
+                    after.first().into_iter().flat_map(|one| &one.supports).map(|support| support.rule);
                 for rule in rules.filter(|&rule| rule != unit) {
                     if instead.len() < 3 && !instead.contains(&rule) {
                         instead.push(rule);
@@ -222,9 +226,7 @@ impl Present<'_, '_> {
 
 /// Who decides among boxes that all match, narrower ones first: those of the strongest verdict that nothing
 /// beats.
-fn standing<'b, 'u, 'p>(
-    boxes: impl Iterator<Item = &'b Present<'u, 'p>> + Clone,
-) -> Vec<&'b Present<'u, 'p>>
+fn standing<'b, 'u, 'p>(boxes: impl Iterator<Item = &'b Present<'u, 'p>> + Clone) -> Vec<&'b Present<'u, 'p>>
 where
     'u: 'b,
     'p: 'b,
