@@ -1,6 +1,8 @@
 //! How everything looks: what each policy compiles to, each diagnostic, the command line itself. The
 //! snapshots are in `snapshots/`, where people who review a change see it.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 

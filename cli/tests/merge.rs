@@ -1,5 +1,7 @@
 //! Two branches that edit different workloads merge, the policy and its compiled output: with real git.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::path::Path;
 use std::process::Command;
 

@@ -1,5 +1,12 @@
 //! What `meshc check --format sarif` prints is valid by the schema of SARIF 2.1.0.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
