@@ -27,7 +27,7 @@ pub fn run(output: &Output, args: &Test) -> Result<Exit, Failure> {
     let (passed, failed) = (report.passed(), report.failed());
     let rules = report.covered.len();
     let covered = report.covered.iter().filter(|covered| **covered).count();
-    let percent = if rules == 0 { 100 } else { covered * 100 / rules };
+    let percent = (covered * 100).checked_div(rules).unwrap_or(100);
     output.answer(
         &json!({
             "passed": passed,
