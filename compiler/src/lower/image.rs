@@ -5,7 +5,7 @@ use mesh_bpf::image::{
     SourceId, Workload,
 };
 
-use super::mutant::{Mutant, mutated};
+use super::mutant::mutated;
 use crate::hir::{MeshId, Program};
 use crate::ir::{self, Decider, Ir};
 use crate::item::{self, BuiltIn};
@@ -34,11 +34,12 @@ pub(crate) fn image(program: &Program, ir: Ir) -> MapImage {
         profiles: ir.profiles.into_iter().map(|profile| numbers.profile(profile)).collect(),
         workloads,
     };
-    if mutated(Mutant::ImageIsNotCanonical) { image } else { image.canonical() }
+    if mutated("image::image") { image } else { image.canonical() }
 }
 
 fn mesh_name(program: &Program, mesh: MeshId) -> &str {
-    program.meshes.get(mesh.index()).map_or("", |mesh| mesh.name.as_str())
+    let mesh = program.meshes.get(mesh.index()).filter(|_| !mutated("image::mesh_name"));
+    mesh.map_or("", |mesh| mesh.name.as_str())
 }
 
 /// Where items and built-ins begin among the sources; "no rule" is the last.
@@ -50,7 +51,7 @@ struct Numbers {
 impl Numbers {
     fn source(&self, decider: Decider) -> SourceId {
         let index = match decider {
-            Decider::Item(item) => self.items + item.0 as usize,
+            Decider::Item(item) => self.items + item.0 as usize + usize::from(mutated("image::source")),
             Decider::BuiltIn(built_in) => self.built_ins + built_in as usize,
             Decider::NoRule => self.built_ins + BuiltIn::ALL.len(),
         };
@@ -63,6 +64,7 @@ impl Numbers {
             source: self.source(outcome.decider),
             up: outcome.up,
         };
+        let table = if mutated("image::table") { table.get(..1).unwrap_or_default() } else { table };
         PortTable { stretches: table.iter().map(|&(first, outcome)| (first, decision(outcome))).collect() }
     }
 
@@ -71,10 +73,10 @@ impl Numbers {
         Profile {
             name,
             sides: sides.map(|side| Side { tree: self.nodes(&side.tree), own: self.nodes(&side.own) }),
-            exempt: if mutated(Mutant::ExemptionsAreLost) { Exempt::default() } else { exempt },
+            exempt: if mutated("image::profile") { Exempt::default() } else { exempt },
             missing_sidecar_refuse: profile.missing_sidecar_refuse,
             failed_attach_refuse: profile.failed_attach_refuse,
-            acceleration: if mutated(Mutant::AccelerationIsLost) {
+            acceleration: if mutated("acceleration::finish") {
                 Acceleration::default()
             } else {
                 acceleration
@@ -87,7 +89,11 @@ impl Numbers {
         let node = |node: &ir::Node| Node {
             prefix: node.prefix,
             source: self.source(node.least),
-            ports: node.tables.map(table),
+            ports: if mutated("image::nodes") {
+                node.tables.map(|_| PortTableId(0))
+            } else {
+                node.tables.map(table)
+            },
         };
         nodes.iter().map(node).collect()
     }

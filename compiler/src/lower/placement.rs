@@ -4,6 +4,7 @@ use mesh_bpf::flow::Direction;
 use mesh_bpf::prefix::Prefix;
 
 use super::items::{GroupId, Items};
+use super::mutant::mutated;
 use crate::hir::{Program, ScopeId};
 
 /// A prefix, and the items of one rule that name it.
@@ -28,7 +29,7 @@ impl Placement {
             else {
                 continue;
             };
-            if rule.addresses.is_empty() {
+            if rule.addresses.is_empty() && !mutated("placement::of") {
                 list.push(Placed { prefix: Prefix::Any, group });
             }
             list.extend(rule.addresses.iter().map(|item| Placed { prefix: item.prefix, group }));
@@ -48,6 +49,7 @@ impl Placement {
             Direction::Inbound => inbound,
         };
         let mut merged = Vec::new();
+        let scopes = if mutated("placement::merged") { scopes.get(..1).unwrap_or_default() } else { scopes };
         for list in scopes.iter().filter_map(|scope| lists.get(scope.index())) {
             merged.extend_from_slice(list);
         }

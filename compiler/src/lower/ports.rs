@@ -7,7 +7,7 @@ use mesh_bpf::flow::Verdict;
 use mesh_bpf::ports::PortSet;
 
 use super::items::Items;
-use super::mutant::{Mutant, mutated};
+use super::mutant::mutated;
 use super::thin::{self, Piece};
 use crate::hir::{Level, Scope};
 use crate::ir::{Decider, ItemId, Outcome, PortIntervals};
@@ -61,7 +61,7 @@ impl Resolver<'_> {
     ) -> Resolved {
         let mut ties = Vec::new();
         let open = self.layered(contenders, &mut ties);
-        let closes = inbound && !self.sidecar_ports.is_empty() && !mutated(Mutant::SidecarPortsStayOpen);
+        let closes = inbound && !self.sidecar_ports.is_empty() && !mutated("ports::resolve");
         let intervals = if closes && contenders.iter().any(|one| self.redirects(*one)) {
             let standing: Vec<Contender> =
                 contenders.iter().copied().filter(|one| !self.redirects(*one)).collect();
@@ -78,7 +78,7 @@ impl Resolver<'_> {
     fn layered(&self, contenders: &[Contender], ties: &mut Vec<Tie>) -> Stretches {
         let (always, others): (Vec<Contender>, Vec<Contender>) =
             contenders.iter().partition(|one| self.is_always(**one));
-        if always.is_empty() || mutated(Mutant::AlwaysIsIgnored) {
+        if always.is_empty() || mutated("ports::layered") {
             return self.sweep(contenders, ties);
         }
         let over = self.sweep(&always, ties);
@@ -99,7 +99,7 @@ impl Resolver<'_> {
             &both,
             &cuts.into_iter().map(|cut| (cut, ())).collect::<Vec<_>>(),
             |port, (open, closed), ()| {
-                if !self.sidecar_ports.contains(port) {
+                if !self.sidecar_ports.contains(port) || mutated("ports::splice") {
                     self.outcome(open, depth, default)
                 } else if closed.is_none() && open.is_some() {
                     self.outcome(None, depth, Decider::BuiltIn(BuiltIn::SidecarPort))
@@ -114,7 +114,7 @@ impl Resolver<'_> {
         match won.and_then(|won| Some((won, self.items.items.get(won.item.0 as usize)?))) {
             None => Outcome { verdict: Verdict::Excluded, decider: default, up: 0 },
             Some((won, item)) => {
-                let up = if mutated(Mutant::UpIsZero) { 0 } else { depth.saturating_sub(won.depth) };
+                let up = if mutated("ports::outcome") { 0 } else { depth.saturating_sub(won.depth) };
                 Outcome { verdict: item.verdict, decider: Decider::Item(won.item), up }
             }
         }
@@ -122,6 +122,9 @@ impl Resolver<'_> {
 
     /// The winner at every port from 1 on, of boxes that are all with or all without `always`.
     fn sweep(&self, contenders: &[Contender], ties: &mut Vec<Tie>) -> Stretches {
+        if mutated("ports::sweep") {
+            return vec![(1, None)];
+        }
         let mut ranked = contenders.to_vec();
         ranked.sort_by_key(|one| self.priority(*one));
         let pieces = if ranked.len() > MANY {
@@ -138,6 +141,7 @@ impl Resolver<'_> {
         let extent = self.extent(one);
         let whole = extent.filter(|extent| extent.holed.is_none()).and_then(|extent| extent.hull);
         let parts = extent.and_then(|extent| extent.holed.as_ref()).map_or(&[][..], PortSet::ranges);
+        let whole = whole.filter(|_| !mutated("ports::pieces"));
         parts.iter().copied().chain(whole).map(move |ports| Piece { ports, rank })
     }
 
@@ -145,7 +149,7 @@ impl Resolver<'_> {
     fn priority(&self, one: Contender) -> (u8, u32, std::cmp::Reverse<u8>, u32) {
         let (weakness, text, scope) =
             self.extent(one).map_or((3, 0, 0), |extent| (extent.weakness, extent.text, extent.scope));
-        let weakness = if mutated(Mutant::VerdictsAreReversed) { 3 - weakness } else { weakness };
+        let weakness = if mutated("ports::priority") { 3 - weakness } else { weakness };
         (weakness, text, std::cmp::Reverse(one.depth), scope)
     }
 
@@ -155,15 +159,15 @@ impl Resolver<'_> {
     }
 
     fn lies_within(&self, one: Contender, wider: Contender) -> bool {
-        (one.depth >= wider.depth || mutated(Mutant::PrefixesDoNotNarrow))
+        (one.depth >= wider.depth || mutated("ports::lies_within"))
             && self.scope_within(one, wider)
-            && (self.ports_within(one, wider) || mutated(Mutant::PortsDoNotNarrow))
+            && (self.ports_within(one, wider) || mutated("ports::is_narrower"))
     }
 
     fn scope_within(&self, one: Contender, wider: Contender) -> bool {
         let scope = |one: Contender| self.items.items.get(one.item.0 as usize).map(|item| item.scope);
         let (Some(one), Some(wider)) = (scope(one), scope(wider)) else { return false };
-        if one == wider || mutated(Mutant::ScopesDoNotNarrow) {
+        if one == wider || mutated("ports::scope_within") {
             return true;
         }
         match (self.scopes.get(one.index()), self.scopes.get(wider.index())) {
@@ -181,30 +185,35 @@ impl Resolver<'_> {
         let (Some(hull), Some(wider_hull)) = (one.hull, wider.hull) else { return one.hull.is_none() };
         wider_hull.covers(hull)
             && match (&one.holed, &wider.holed) {
-                (_, None) => true,
+                (_, None) => !mutated("ports::ports_within"),
                 (None, Some(wider)) => wider.covers(&hull.into()),
                 (Some(one), Some(wider)) => wider.covers(one),
             }
     }
 
     pub(crate) fn extent(&self, one: Contender) -> Option<&super::items::Extent> {
-        self.items.extents.get(one.item.0 as usize)
+        self.items.extents.get(one.item.0 as usize).filter(|_| !mutated("ports::extent"))
     }
 
     pub(crate) fn scope(&self, one: Contender) -> Option<crate::hir::ScopeId> {
-        self.items.items.get(one.item.0 as usize).map(|item| item.scope)
+        let item = self.items.items.get(one.item.0 as usize).filter(|_| !mutated("ports::scope"));
+        item.map(|item| item.scope)
     }
 
     fn is_always(&self, one: Contender) -> bool {
-        self.items.items.get(one.item.0 as usize).is_some_and(|item| item.always)
+        self.items
+            .items
+            .get(one.item.0 as usize)
+            .is_some_and(|item| item.always != mutated("ports::is_always"))
     }
 
     fn redirects(&self, one: Contender) -> bool {
-        self.verdict(one).is_some_and(|verdict| verdict.port().is_some())
+        self.verdict(one).is_some_and(|verdict| verdict.port().is_some()) && !mutated("ports::redirects")
     }
 
     fn verdict(&self, one: Contender) -> Option<Verdict> {
-        self.items.items.get(one.item.0 as usize).map(|item| item.verdict)
+        let item = self.items.items.get(one.item.0 as usize).filter(|_| !mutated("ports::verdict"));
+        item.map(|item| item.verdict)
     }
 }
 
@@ -230,6 +239,9 @@ impl Sweep<'_, '_> {
         loop {
             // Ends first: a box that ends here and begins again has a hole of no ports in between.
             while let Some(&(_, rank)) = ends.next_if(|&&(end, _)| end <= port) {
+                if mutated("ports::run") {
+                    continue;
+                }
                 if let Ok(index) = self.active.binary_search(&rank) {
                     self.active.remove(index);
                 }
@@ -251,7 +263,7 @@ impl Sweep<'_, '_> {
 
     /// The first of the active boxes that no other beats.
     fn winner(&mut self, port: u16) -> Option<Contender> {
-        let first = self.active.iter().position(|&rank| self.stands(rank))?;
+        let first = self.active.iter().position(|&rank| self.stands(rank) || mutated("ports::winner"))?;
         let winner = self.contender(*self.active.get(first)?)?;
         if self.resolver.redirects(winner) {
             self.note_ties(port, first, winner);
@@ -274,11 +286,11 @@ impl Sweep<'_, '_> {
     fn stands(&self, rank: u32) -> bool {
         let Some(one) = self.contender(rank) else { return false };
         let others = self.active.iter().filter_map(|&rank| self.contender(rank));
-        others.into_iter().all(|other| !self.resolver.is_narrower(other, one))
+        others.into_iter().all(|other| !self.resolver.is_narrower(other, one)) && !mutated("ports::stands")
     }
 
     fn contender(&self, rank: u32) -> Option<Contender> {
-        self.ranked.get(rank as usize).copied()
+        self.ranked.get(rank as usize + usize::from(mutated("ports::contender"))).copied()
     }
 }
 
@@ -298,7 +310,9 @@ fn overlay<A: Copy, B: Copy, C: PartialEq>(
         b = under.next_if(|step| step.0 == port).map(|step| step.1).or(b);
         if let (Some(a), Some(b)) = (a, b) {
             let value = join(port, a, b);
-            if joined.last().is_none_or(|(_, last)| *last != value) {
+            if joined.last().is_none_or(|(_, last)| *last != value)
+                && !(mutated("ports::overlay") && port > 1)
+            {
                 joined.push((port, value));
             }
         }
@@ -313,6 +327,9 @@ fn at(stretches: &Stretches, port: u16) -> Option<Contender> {
 
 /// Lets the first stretch begin at 0 and joins equal neighbours.
 fn from_zero(mut intervals: PortIntervals) -> PortIntervals {
+    if mutated("ports::from_zero") {
+        intervals.truncate(1);
+    }
     intervals.dedup_by_key(|&mut (_, outcome)| outcome);
     if let Some((first, _)) = intervals.first_mut() {
         *first = 0;

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use mesh_bpf::ports::{PortRange, PortSet};
 
 use super::acceleration::Parties;
+use super::mutant::mutated;
 use crate::hir::{Event, Level, Program, ScopeId, WorkloadId};
 use crate::region::applies;
 
@@ -27,7 +28,9 @@ pub(crate) fn classes(program: &Program, parties: &Parties) -> Vec<Class> {
     for (workload, scopes) in (0u32..).map(WorkloadId).zip(reaching) {
         let name = name(program, parties, workload, &scopes);
         let class = classes.entry(name.clone()).or_insert(Class { name, members: Vec::new(), scopes });
-        class.members.push(workload);
+        if !mutated("profiles::classes") {
+            class.members.push(workload);
+        }
     }
     classes.into_values().collect()
 }
@@ -41,7 +44,7 @@ fn reaching_scopes(program: &Program) -> Vec<Vec<ScopeId>> {
     let mut reaching = vec![Vec::new(); program.workloads.len()];
     for id in written {
         let Some(scope) = program.scopes.get(id.index()) else { continue };
-        if scope.level == Level::Top {
+        if scope.level == Level::Top && !mutated("profiles::reaching_scopes") {
             reaching.iter_mut().for_each(|scopes| scopes.push(id));
         }
         for member in scope.members.iter().filter(|_| scope.level != Level::Top) {
@@ -73,7 +76,7 @@ fn name(program: &Program, parties: &Parties, id: WorkloadId, scopes: &[ScopeId]
         }
     }
     let mut name: String = std::iter::once(mesh.name.as_str()).chain(groups).collect();
-    if alone {
+    if alone && !mutated("profiles::name") {
         name.push('/');
         name.push_str(&workload.name);
     }
@@ -85,7 +88,7 @@ pub(crate) fn redirect_targets(program: &Program) -> Vec<BTreeSet<u16>> {
     let mut targets = vec![BTreeSet::new(); program.scopes.len()];
     for rule in &program.rules {
         if let (Some(port), Some(targets)) = (rule.verdict.port(), targets.get_mut(rule.scope.index())) {
-            targets.insert(port);
+            targets.insert(port + u16::from(mutated("profiles::redirect_targets")));
         }
     }
     targets
@@ -94,7 +97,12 @@ pub(crate) fn redirect_targets(program: &Program) -> Vec<BTreeSet<u16>> {
 /// Ports that a profile with these scopes redirects to.
 pub(crate) fn sidecar_ports(targets: &[BTreeSet<u16>], scopes: &[ScopeId]) -> PortSet {
     let of_scopes = scopes.iter().filter_map(|scope| targets.get(scope.index()));
-    of_scopes.flatten().copied().map(PortRange::single).collect()
+    of_scopes
+        .flatten()
+        .copied()
+        .skip(usize::from(mutated("profiles::sidecar_ports")))
+        .map(PortRange::single)
+        .collect()
 }
 
 /// What `on` says for a profile: the innermost wins, and of equally inner ones `refuse`, the default.
@@ -107,5 +115,5 @@ pub(crate) fn refuses(program: &Program, member: WorkloadId, event: Event) -> bo
     let mut innermost = (ons.iter())
         .filter(|(scope, _)| !ons.iter().any(|(other, _)| scope.covers(other) && !other.covers(scope)))
         .peekable();
-    innermost.peek().is_none() || innermost.any(|&(_, refuse)| refuse)
+    innermost.peek().is_none() || mutated("profiles::refuses") || innermost.any(|&(_, refuse)| refuse)
 }
