@@ -10,6 +10,8 @@
 mod entries;
 mod names;
 mod summary;
+#[cfg(test)]
+mod tests;
 mod toml;
 
 pub use entries::{Entry, Key, Map, Value, for_each_entry};
