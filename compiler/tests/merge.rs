@@ -1,8 +1,6 @@
 //! Two branches that edit different workloads merge their compiled outputs without conflict, and what comes
 //! out is the compiled output of the merged policy: shown with git itself.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "what fails here is the test")]
-
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
