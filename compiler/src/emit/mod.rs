@@ -10,8 +10,6 @@
 mod entries;
 mod names;
 mod summary;
-#[cfg(test)]
-mod tests;
 mod toml;
 
 pub use entries::{Entry, Key, Map, Value, for_each_entry};

@@ -31,7 +31,7 @@ pub(super) struct TableNames {
 }
 
 /// The first use of a port table within one direction of a profile: its name in the compiled output.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TableName {
     /// Whether it is in the tree of own addresses.
     pub own: bool,
@@ -41,33 +41,6 @@ pub struct TableName {
     pub prefix: Prefix,
     /// The protocol.
     pub protocol: Protocol,
-}
-
-impl TableName {
-    /// What it is known by. The node's index is not part of it: it changes where another prefix comes.
-    const fn key(&self) -> (bool, Prefix, Protocol) {
-        (self.own, self.prefix, self.protocol)
-    }
-}
-
-impl PartialEq for TableName {
-    fn eq(&self, other: &Self) -> bool {
-        self.key() == other.key()
-    }
-}
-
-impl Eq for TableName {}
-
-impl PartialOrd for TableName {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for TableName {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.key().cmp(&other.key())
-    }
 }
 
 impl std::fmt::Display for TableName {
