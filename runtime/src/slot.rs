@@ -6,7 +6,7 @@ use mesh_bpf::tables::{Manifest, TableData, Tables};
 
 use crate::error::{Error, Result};
 use crate::set::Set;
-use crate::store::Store;
+use crate::store::{Step, Store};
 
 /// The first line of a manifest: the part that every version can read.
 pub(crate) fn header<S: Store>(store: &S, tables: &S::Map, slot: u32) -> Result<Option<ManifestHeader>> {
@@ -69,9 +69,27 @@ fn read<S: Store>(store: &S, set: &Set<S>, slot: u32, which: Table, bytes: usize
 
 /// A map with the content of one table, read back and closed to writing. The slot will own it: it is not pinned.
 pub(crate) fn make<S: Store>(store: &S, which: Table, data: &TableData) -> Result<S::Map> {
+    let mut map = filled(store, data);
+    for _ in 0..RETRIES {
+        match map {
+            Err(fault) if fault.errno() == Some(EBUSY) => map = filled(store, data),
+            _ => break,
+        }
+    }
+    let map = map?;
+    if store.holds(&map, data.padded())? { Ok(map) } else { Err(Error::Altered(which.word())) }
+}
+
+/// How often a table is made anew where a child of this process has a part in it.
+const RETRIES: usize = 20;
+const EBUSY: i32 = 16;
+
+/// Fails with `EBUSY` where another thread forked just while the table was mapped: the child has the
+/// mapping too, and keeps the map writable until it executes or ends.
+fn filled<S: Store>(store: &S, data: &TableData) -> Step<S::Map> {
     let lines = u32::try_from(data.line_count()).unwrap_or(u32::MAX);
     let map = store.create_map(&map::INNER, lines, None)?;
     store.fill(&map, data.padded())?;
     store.freeze(&map)?;
-    if store.holds(&map, data.padded())? { Ok(map) } else { Err(Error::Altered(which.word())) }
+    Ok(map)
 }

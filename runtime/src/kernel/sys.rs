@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytemuck::{Pod, Zeroable};
 use mesh_bpf::abi::Control;
-use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
 
 use crate::store::Word;
 
@@ -353,7 +353,11 @@ impl Mapping {
         // SAFETY: a new mapping at a place that the kernel chooses.
         let start = unsafe { mmap(std::ptr::null_mut(), len, protection, MapFlags::SHARED, map, 0) }?;
         let start = NonNull::new(start.cast()).ok_or_else(|| io::Error::other("mapped at 0"))?;
-        Ok(Self { start, len })
+        let mapping = Self { start, len };
+        // A child that another thread forks would keep the map writable, and freezing it fails with EBUSY.
+        // SAFETY: the mapping is ours; its content does not change.
+        unsafe { madvise(start.as_ptr().cast(), len, Advice::LinuxDontFork) }?;
+        Ok(mapping)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Policies that change under load, writers that race, and locks whose folders go away.
 
 use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use mesh_bpf::tables::Tables;
@@ -217,4 +218,31 @@ fn a_lock_whose_folder_was_removed_locks_nobody_out() {
 fn common_apply(ground: &Ground) -> mesh_runtime::Result<()> {
     let tables = Policy::new().deny(81).tables();
     runtime(ground).apply(request(&tables)).map(drop)
+}
+
+#[test]
+fn a_process_that_forks_meanwhile_is_no_obstacle() {
+    if !kernel_is_usable() {
+        return;
+    }
+    let ground = Ground::new().unwrap();
+    let runtime = runtime(&ground);
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                // The child has a copy of every mapping of this process that is not kept from it.
+                Place::here().run(|| std::thread::sleep(Duration::from_millis(5))).unwrap();
+            }
+        });
+        for round in 0..40 {
+            let applied = runtime.apply(request(&Policy::new().deny(80 + round).prefixes(2000).tables()));
+            if applied.is_err() {
+                done.store(true, Ordering::Relaxed);
+            }
+            assert!(applied.unwrap().changed);
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    runtime.detach_all(true).unwrap();
 }
