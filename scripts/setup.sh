@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Installs what is missing of the machine's own programs that ./demo and ./test need, by Debian's package
 # names. Says nothing and takes no time where everything is there. Starts no service.
+#
+#   scripts/setup.sh [--long]   --long: also what only ./test --long needs
 set -euo pipefail
 
 export PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin:$HOME/.cargo/bin"
@@ -20,6 +22,13 @@ needed=(
     curl:curl
     /usr/lib/python3/dist-packages/jsonschema/__init__.py:python3-jsonschema
 )
+needed_long=(
+    qemu-system-x86_64:qemu-system-x86
+    busybox:busybox-static
+    strip:binutils
+    mkfs.ext4:e2fsprogs
+)
+[ "${1:-}" != --long ] || needed+=("${needed_long[@]}")
 
 say() { printf 'setup: %s\n' "$*" >&2; }
 

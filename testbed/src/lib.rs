@@ -32,6 +32,7 @@ pub mod census;
 pub mod fault;
 pub mod proxy;
 pub mod storage;
+pub mod vm;
 
 mod raw;
 

@@ -11,6 +11,7 @@ mod stage;
 
 mod again;
 mod bad_input;
+mod boot;
 mod bystander;
 mod crash;
 mod datagram;

@@ -1,0 +1,53 @@
+//! On the smallest kernel that is promised, and over a reboot: a machine emulated by QEMU.
+
+use std::path::Path;
+
+use mesh_testbed::vm::Vm;
+use mesh_testbed::{Tested, kernel_is_usable, long_runs_are_wanted};
+
+const POLICY: &str = r#"exempt uid 1500
+mesh shop {
+    redirect outbound -> 15001
+    deny outbound tcp 25
+    workload cart { cgroup "/cart" }
+}
+"#;
+
+/// A sidecar on both families, and what a member reaches.
+const TRAFFIC: &str = "
+nc -ll -p 15001 -e echo sidecar &
+mkdir -p /sys/fs/cgroup/cart
+sleep 1
+echo \"tcp: $(meshc run --as cart -- nc -w 5 10.9.9.9 80)\"
+meshc run --as cart -- nc -w 5 10.9.9.9 25 && echo open || echo denied
+meshc status --format json
+";
+
+#[test]
+fn the_smallest_kernel_carries_a_policy_and_after_a_reboot_it_is_restored() -> Tested {
+    if !(kernel_is_usable() && long_runs_are_wanted()) {
+        return Ok(());
+    }
+    let machine = Vm::new(None)?;
+    machine.program("/bin/meshc", Path::new(env!("CARGO_BIN_EXE_meshc")))?;
+    machine.file("/shop.mesh", POLICY)?;
+    let state = "export MESHC_STATE=/disk/meshc";
+    let first = machine.boot(&format!("{state}\nuname -r\nmeshc apply /shop.mesh\n{TRAFFIC}"))?;
+    assert!(first.starts_with("6.1."), "the smallest kernel that is promised: {first}");
+    let before = spoken(&first)?;
+    // The kernel forgot everything, the disk did not.
+    let second = machine.boot(&format!("{state}\nmeshc status\nmeshc restore\n{TRAFFIC}"))?;
+    assert!(second.contains("no policy is live"), "{second}");
+    assert_eq!(spoken(&second)?, before);
+    Ok(())
+}
+
+/// The digest that is live, where traffic went as the policy says.
+fn spoken(printed: &str) -> Result<String, mesh_testbed::Failure> {
+    assert!(printed.contains("tcp: sidecar\n") && printed.contains("denied\n"), "{printed}");
+    let json = printed.lines().find(|line| line.starts_with('{')).ok_or("no status")?;
+    let status: serde_json::Value = serde_json::from_str(json)?;
+    let word = |key| status.get(key).and_then(serde_json::Value::as_str).ok_or(format!("no {key}"));
+    assert_eq!(word("state")?, "active");
+    Ok(word("digest")?.to_owned())
+}

@@ -1,0 +1,210 @@
+//! Another kernel than this machine's: Debian's, emulated by QEMU, with a disk that outlives a reboot.
+//!
+//! Needs the packages `qemu-system-x86` and `busybox-static`, and fetches the kernel's package; nothing of it
+//! is installed. A boot takes some seconds, without hardware virtualisation.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use crate::ground::Folder;
+use crate::tool::{tool, with_input};
+use crate::{Failure, Process, until};
+
+/// How long a machine may run.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(120);
+
+/// The kernel's modules that a machine loads, in this order: what its disk needs.
+const MODULES: [&str; 6] = [
+    "virtio/virtio_ring",
+    "virtio/virtio",
+    "virtio/virtio_pci_legacy_dev",
+    "virtio/virtio_pci_modern_dev",
+    "virtio/virtio_pci",
+    "block/virtio_blk",
+];
+
+/// What the machine does before and after the script: `/disk` is kept from boot to boot.
+const INIT: &str = "#!/bin/sh
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+mount -t devtmpfs dev /dev
+mount -t tmpfs run /run
+mount -t cgroup2 cgroup /sys/fs/cgroup
+mount -t bpf bpf /sys/fs/bpf
+ip link set lo up
+for module in /modules/*; do insmod $module || poweroff -f; done
+mount -t ext4 /dev/vda /disk || poweroff -f
+echo; echo '-- begin'
+sh -e /script 2>&1
+echo \"-- end $?\"
+umount /disk
+poweroff -f
+";
+
+/// A machine that is off; every [`Vm::boot`] starts its kernel anew, with the same disk.
+#[derive(Debug)]
+pub struct Vm {
+    folder: Folder,
+    kernel: PathBuf,
+}
+
+impl Vm {
+    /// A machine with the kernel of Debian's package `linux-image-VERSION-cloud-amd64`; the current one of
+    /// this release for `None`.
+    ///
+    /// # Errors
+    /// If a package is missing, or the kernel's cannot be fetched.
+    pub fn new(version: Option<&str>) -> Result<Self, Failure> {
+        let package = match version {
+            Some(version) => format!("linux-image-{version}-cloud-amd64"),
+            None => current()?,
+        };
+        let kernel = fetched(&package)?;
+        let folder = Folder::new()?;
+        let machine = Self { folder, kernel };
+        machine.prepare()?;
+        Ok(machine)
+    }
+
+    fn prepare(&self) -> Result<(), Failure> {
+        let root = self.root();
+        for folder in ["bin", "proc", "sys", "dev", "run", "disk", "tmp", "modules"] {
+            fs::create_dir_all(root.join(folder))?;
+        }
+        fs::copy("/bin/busybox", root.join("bin/busybox"))?;
+        for applet in tool("busybox", &["--list"])?.lines().filter(|applet| *applet != "busybox") {
+            std::os::unix::fs::symlink("busybox", root.join("bin").join(applet))?;
+        }
+        let drivers = single(&self.kernel.join("lib/modules"))?.join("kernel/drivers");
+        for (at, module) in MODULES.iter().enumerate() {
+            fs::copy(drivers.join(format!("{module}.ko")), root.join(format!("modules/{at}")))?;
+        }
+        executable(&root.join("init"), INIT)?;
+        let disk = self.folder.path().join("disk");
+        fs::File::create(&disk)?.set_len(64 << 20)?;
+        tool("/sbin/mkfs.ext4", &["-q", &disk.display().to_string()])?;
+        Ok(())
+    }
+
+    /// Puts a program of this machine into the other one, with the libraries that it is linked with.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn program(&self, at: &str, program: &Path) -> Result<(), Failure> {
+        let (root, from) = (self.root(), program.display().to_string());
+        let to = inside(&root, at);
+        fs::create_dir_all(to.parent().unwrap_or(&root))?;
+        tool("strip", &["-o", &to.display().to_string(), &from])?;
+        for line in tool("ldd", &[&from])?.lines() {
+            let library = line.split_whitespace().find(|word| word.starts_with('/'));
+            if let Some(library) = library {
+                let to = inside(&root, library);
+                fs::create_dir_all(to.parent().unwrap_or(&root))?;
+                fs::copy(library, to)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts a file into the machine.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn file(&self, at: &str, content: &str) -> io::Result<()> {
+        let to = inside(&self.root(), at);
+        fs::create_dir_all(to.parent().unwrap_or(Path::new("/")))?;
+        fs::write(to, content)
+    }
+
+    /// Boots, runs a shell script as root, switches off, and returns what the script printed.
+    ///
+    /// # Errors
+    /// If the script fails, or the machine does not come up and go down within two minutes: the error is what
+    /// it printed.
+    pub fn boot(&self, script: &str) -> Result<String, Failure> {
+        executable(&self.root().join("script"), script)?;
+        let (root, archive) = (self.root(), self.folder.path().join("initramfs"));
+        let names = tool("find", &[&root.display().to_string(), "-mindepth", "1", "-printf", "%P\\n"])?;
+        let pack = format!("cd {} && busybox cpio -o -H newc > {}", root.display(), archive.display());
+        with_input("sh", &["-c", &pack], &names)?;
+        let mut machine = self.start(&archive)?;
+        let down = until(PATIENCE, || !machine.is_running());
+        let printed = machine.output()?.replace('\r', "");
+        let said = printed.split_once("-- begin\n").and_then(|(_, rest)| rest.rsplit_once("-- end "));
+        match said {
+            Some((said, rest)) if down && rest.starts_with("0\n") => Ok(said.to_owned()),
+            _ => Err(format!("the other kernel's machine says:\n{printed}").into()),
+        }
+    }
+
+    fn start(&self, archive: &Path) -> Result<Process, Failure> {
+        let kernel = single_starting(&self.kernel.join("boot"), "vmlinuz")?;
+        let disk = format!("file={},if=virtio,format=raw", self.folder.path().join("disk").display());
+        let mut command = std::process::Command::new("qemu-system-x86_64");
+        command
+            .args(["-M", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-m", "768", "-nographic"])
+            .args(["-no-reboot", "-net", "none", "-drive", &disk])
+            .args(["-append", "console=ttyS0 panic=-1 quiet mitigations=off"])
+            .arg("-kernel")
+            .arg(kernel)
+            .arg("-initrd")
+            .arg(archive);
+        Ok(Process::start(&mut command, &self.folder.path().join("console"))?)
+    }
+
+    fn root(&self) -> PathBuf {
+        self.folder.path().join("root")
+    }
+}
+
+fn inside(root: &Path, at: &str) -> PathBuf {
+    root.join(at.trim_start_matches('/'))
+}
+
+fn executable(path: &Path, content: &str) -> io::Result<()> {
+    fs::write(path, content)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755))
+}
+
+/// The package of the kernel that this release's newest cloud kernel is.
+fn current() -> Result<String, Failure> {
+    let depends = tool("apt-cache", &["depends", "linux-image-cloud-amd64"])?;
+    let package = depends.lines().find_map(|line| line.trim().strip_prefix("Depends: "));
+    Ok(package.ok_or("apt knows no cloud kernel: run apt-get update")?.to_owned())
+}
+
+/// The unpacked package; kept between runs, since it never changes.
+fn fetched(package: &str) -> Result<PathBuf, Failure> {
+    let kept = Path::new("/var/tmp").join(format!("mesh-testbed-{package}"));
+    if kept.join("boot").is_dir() {
+        return Ok(kept);
+    }
+    // Beside its place, so that it can be renamed.
+    let folder = tempfile::tempdir_in("/var/tmp")?;
+    let fetch = format!(
+        "cd {0} && apt-get -qq download {package} && dpkg -x {package}_*.deb unpacked",
+        folder.path().display()
+    );
+    tool("sh", &["-c", &fetch])?;
+    match fs::rename(folder.path().join("unpacked"), &kept) {
+        // Another test was first.
+        Err(_) if kept.join("boot").is_dir() => Ok(kept),
+        moved => Ok(moved.map(|()| kept)?),
+    }
+}
+
+fn single(folder: &Path) -> Result<PathBuf, Failure> {
+    single_starting(folder, "")
+}
+
+fn single_starting(folder: &Path, start: &str) -> Result<PathBuf, Failure> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with(start) {
+            return Ok(entry.path());
+        }
+    }
+    Err(format!("nothing begins with `{start}` in {}", folder.display()).into())
+}
