@@ -412,12 +412,13 @@ pub struct Pause {
 
 /// `meshc detach`
 #[derive(Args, Debug)]
+#[command(group = clap::ArgGroup::new("what").required(true).args(["netns", "name", "all"]))]
 pub struct Detach {
     /// The pod of this network namespace
-    #[arg(long, value_name = "FILE", required_unless_present_any = ["name", "all"], conflicts_with = "all")]
+    #[arg(long, value_name = "FILE")]
     pub netns: Option<PathBuf>,
     /// The pod of this name, where its network namespace is gone already
-    #[arg(long, conflicts_with_all = ["netns", "all"])]
+    #[arg(long)]
     pub name: Option<String>,
     /// The Kubernetes namespace of the pod that `--name` names
     #[arg(long, requires = "name")]
