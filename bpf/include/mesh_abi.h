@@ -34,6 +34,10 @@
 #define MESH_FLOW_TRANSPARENT 0x1U
 #define MESH_FLOW_MAPPED 0x2U
 #define MESH_FLOW_EXEMPT 0x4U
+#define MESH_WATCHES 0x8U
+#define MESH_WATCH_EXEMPT 0x80U
+#define MESH_WATCH_UID 0x1U
+#define MESH_WATCH_NAME 0x2U
 #define MESH_TABLES 0x9U
 #define MESH_HASH_K1 0x9e3779b97f4a7c15ULL
 #define MESH_HASH_K2 0xd6e8feb86659fd93ULL
@@ -61,7 +65,7 @@ enum mesh_counter {
 	MESH_COUNT_HANDOVER_FULL, /* The hand-over map was full: the sidecar of that connection cannot be told where it was going. */
 	MESH_COUNT_ACCEPTED, /* A sidecar accepted a connection that was handed over to it. */
 	MESH_COUNT_ANSWERED, /* A sidecar asked for an original destination and got it. */
-	MESH_COUNT_EVENT_LOST, /* A decision was not sent to `observe`, since its buffer was full. */
+	MESH_COUNT_EVENT_LOST, /* A decision was not sent to a reader that wanted it, since its buffer was full. */
 	MESH_COUNT_HIT_LOST, /* The counter of an item could not be kept, since the map was full. */
 };
 
@@ -75,7 +79,7 @@ struct mesh_control {
 	__u64 claim;
 	/* The generation that `resume` brings back; 0 unless paused. */
 	__u64 paused;
-	/* Not 0: decisions are sent to the ring buffer. */
+	/* A bit for each [`Watch`] that may have a reader; 0: nobody watches. */
 	__u64 observe;
 	/* Reserve; zero. */
 	__u32 reserve[4];
@@ -271,13 +275,21 @@ struct mesh_member {
 	__u32 profile[2];
 	/* Names it in events and listeners; given once, never used again while the map lives. */
 	__u32 id;
+	/* The workload that it falls under, for each slot: its place among those of the table *names*, or
+	 * `MESH_NO_PROFILE`. Profiles are shared by workloads with equal rules; this tells them apart.
+	 */
+	__u32 workload[2];
+	/* [`name_hash`] of its name. */
+	__u32 name;
 	/* Reserve; zero. */
-	__u32 reserve[5];
+	__u32 reserve[2];
 };
 _Static_assert(sizeof(struct mesh_member) == 32, "mesh_member");
 _Static_assert(__builtin_offsetof(struct mesh_member, profile) == 0, "profile");
 _Static_assert(__builtin_offsetof(struct mesh_member, id) == 8, "id");
-_Static_assert(__builtin_offsetof(struct mesh_member, reserve) == 12, "reserve");
+_Static_assert(__builtin_offsetof(struct mesh_member, workload) == 12, "workload");
+_Static_assert(__builtin_offsetof(struct mesh_member, name) == 20, "name");
+_Static_assert(__builtin_offsetof(struct mesh_member, reserve) == 24, "reserve");
 
 /* One of a member's own addresses. */
 struct mesh_own_key {
@@ -371,6 +383,59 @@ _Static_assert(__builtin_offsetof(struct mesh_flow, item) == 40, "item");
 _Static_assert(__builtin_offsetof(struct mesh_flow, cookie) == 48, "cookie");
 _Static_assert(__builtin_offsetof(struct mesh_flow, reserve) == 56, "reserve");
 
+/* A reader of decisions, and which it wants. In a memory-mapped array, so that a reader renews its lease
+ * without a system call. What the programs cannot tell, the reader leaves out itself.
+ */
+struct mesh_watch {
+	/* Nanoseconds since boot, monotonic, up to which the reader is there. A reader that was killed
+	 * renews nothing, and the first program that finds its lease at an end turns its bit off.
+	 */
+	__u64 lease;
+	/* Decisions that it wanted and that did not fit its ring buffer. */
+	__u64 lost;
+	/* `low half of a generation << 32 | workload`: other workloads of that generation are left out;
+	 * 0: none is. In one word, so that it changes as a whole.
+	 */
+	__u64 subject;
+	/* The peer's address, network order, IPv4 as v4-mapped, under `mask`. */
+	__u32 address[4];
+	/* Bits of `address` that count. */
+	__u32 mask[4];
+	/* The process's effective user id, where `flags` says so. */
+	__u32 uid;
+	/* [`name_hash`] of the member's name, where `flags` says so. */
+	__u32 name;
+	/* Lowest destination port, host order. */
+	__u16 low;
+	/* Highest destination port, host order. */
+	__u16 high;
+	/* A bit for each protocol: 0 TCP, 1 UDP. */
+	__u8 protocols;
+	/* A bit for each direction: 0 outbound, 1 inbound. */
+	__u8 directions;
+	/* A bit for each `MESH_VERDICT_*`, and `MESH_WATCH_EXEMPT`. */
+	__u8 verdicts;
+	/* `MESH_WATCH_*`. */
+	__u8 flags;
+	/* Reserve; zero. */
+	__u64 reserve[2];
+};
+_Static_assert(sizeof(struct mesh_watch) == 88, "mesh_watch");
+_Static_assert(__builtin_offsetof(struct mesh_watch, lease) == 0, "lease");
+_Static_assert(__builtin_offsetof(struct mesh_watch, lost) == 8, "lost");
+_Static_assert(__builtin_offsetof(struct mesh_watch, subject) == 16, "subject");
+_Static_assert(__builtin_offsetof(struct mesh_watch, address) == 24, "address");
+_Static_assert(__builtin_offsetof(struct mesh_watch, mask) == 40, "mask");
+_Static_assert(__builtin_offsetof(struct mesh_watch, uid) == 56, "uid");
+_Static_assert(__builtin_offsetof(struct mesh_watch, name) == 60, "name");
+_Static_assert(__builtin_offsetof(struct mesh_watch, low) == 64, "low");
+_Static_assert(__builtin_offsetof(struct mesh_watch, high) == 66, "high");
+_Static_assert(__builtin_offsetof(struct mesh_watch, protocols) == 68, "protocols");
+_Static_assert(__builtin_offsetof(struct mesh_watch, directions) == 69, "directions");
+_Static_assert(__builtin_offsetof(struct mesh_watch, verdicts) == 70, "verdicts");
+_Static_assert(__builtin_offsetof(struct mesh_watch, flags) == 71, "flags");
+_Static_assert(__builtin_offsetof(struct mesh_watch, reserve) == 72, "reserve");
+
 /* One decision, as `observe` sees it. */
 struct mesh_event {
 	/* Nanoseconds since boot, monotonic. */
@@ -381,24 +446,30 @@ struct mesh_event {
 	__u64 item;
 	/* Cookie of the network namespace. */
 	__u64 netns;
-	/* The cgroup of the process. */
+	/* The cgroup of the process; 0 where no process asked. */
 	__u64 cgroup;
 	/* The source that decided, in that generation. */
 	__u32 source;
-	/* The node that decided, in that generation; all ones where none did. */
+	/* The node that decided, in that generation; all ones where an exemption did. */
 	__u32 node;
 	/* The member. */
 	__u32 member;
 	/* Its profile, in that generation. */
 	__u32 profile;
-	/* Process id (thread group) and effective ids. */
+	/* Its workload, in that generation. */
+	__u32 workload;
+	/* Process id (thread group); 0 where no process asked. */
 	__u32 pid;
-	/* Effective user id. */
+	/* Effective user id; all ones where no process asked. */
 	__u32 uid;
 	/* The peer: outbound the destination, inbound the source; network order, IPv4 as v4-mapped. */
 	__u32 address[4];
+	/* The member's own end, as far as it is known: zero where the kernel has not chosen it yet. */
+	__u32 local[4];
 	/* The destination port, host order. */
 	__u16 port;
+	/* The source port, host order; 0 where the kernel has not chosen it yet. */
+	__u16 from_port;
 	/* The sidecar's port; 0 unless redirected. */
 	__u16 sidecar_port;
 	/* `MESH_VERDICT_*`. */
@@ -409,10 +480,12 @@ struct mesh_event {
 	__u8 direction;
 	/* `MESH_FAMILY_*`. */
 	__u8 family;
+	/* Reserve; zero. */
+	__u16 reserve;
 	/* The process's name. */
 	__u8 comm[16];
 };
-_Static_assert(sizeof(struct mesh_event) == 104, "mesh_event");
+_Static_assert(sizeof(struct mesh_event) == 128, "mesh_event");
 _Static_assert(__builtin_offsetof(struct mesh_event, time) == 0, "time");
 _Static_assert(__builtin_offsetof(struct mesh_event, generation) == 8, "generation");
 _Static_assert(__builtin_offsetof(struct mesh_event, item) == 16, "item");
@@ -422,16 +495,20 @@ _Static_assert(__builtin_offsetof(struct mesh_event, source) == 40, "source");
 _Static_assert(__builtin_offsetof(struct mesh_event, node) == 44, "node");
 _Static_assert(__builtin_offsetof(struct mesh_event, member) == 48, "member");
 _Static_assert(__builtin_offsetof(struct mesh_event, profile) == 52, "profile");
-_Static_assert(__builtin_offsetof(struct mesh_event, pid) == 56, "pid");
-_Static_assert(__builtin_offsetof(struct mesh_event, uid) == 60, "uid");
-_Static_assert(__builtin_offsetof(struct mesh_event, address) == 64, "address");
-_Static_assert(__builtin_offsetof(struct mesh_event, port) == 80, "port");
-_Static_assert(__builtin_offsetof(struct mesh_event, sidecar_port) == 82, "sidecar_port");
-_Static_assert(__builtin_offsetof(struct mesh_event, verdict) == 84, "verdict");
-_Static_assert(__builtin_offsetof(struct mesh_event, protocol) == 85, "protocol");
-_Static_assert(__builtin_offsetof(struct mesh_event, direction) == 86, "direction");
-_Static_assert(__builtin_offsetof(struct mesh_event, family) == 87, "family");
-_Static_assert(__builtin_offsetof(struct mesh_event, comm) == 88, "comm");
+_Static_assert(__builtin_offsetof(struct mesh_event, workload) == 56, "workload");
+_Static_assert(__builtin_offsetof(struct mesh_event, pid) == 60, "pid");
+_Static_assert(__builtin_offsetof(struct mesh_event, uid) == 64, "uid");
+_Static_assert(__builtin_offsetof(struct mesh_event, address) == 68, "address");
+_Static_assert(__builtin_offsetof(struct mesh_event, local) == 84, "local");
+_Static_assert(__builtin_offsetof(struct mesh_event, port) == 100, "port");
+_Static_assert(__builtin_offsetof(struct mesh_event, from_port) == 102, "from_port");
+_Static_assert(__builtin_offsetof(struct mesh_event, sidecar_port) == 104, "sidecar_port");
+_Static_assert(__builtin_offsetof(struct mesh_event, verdict) == 106, "verdict");
+_Static_assert(__builtin_offsetof(struct mesh_event, protocol) == 107, "protocol");
+_Static_assert(__builtin_offsetof(struct mesh_event, direction) == 108, "direction");
+_Static_assert(__builtin_offsetof(struct mesh_event, family) == 109, "family");
+_Static_assert(__builtin_offsetof(struct mesh_event, reserve) == 110, "reserve");
+_Static_assert(__builtin_offsetof(struct mesh_event, comm) == 112, "comm");
 
 /* The maps. A program file that defines MESH_MAPS before it includes this gets them. */
 #ifdef MESH_MAPS
@@ -562,10 +639,25 @@ struct {
 	__type(value, __u64);
 } counters SEC(".maps");
 
-/* Decisions as they happen, for observe. */
+/* Who reads decisions as they happen, and which. */
 struct {
-	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, 1048576);
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 8);
+	__uint(map_flags, 0x400);
+	__type(key, __u32);
+	__type(value, struct mesh_watch);
+} watches SEC(".maps");
+
+/* Decisions as they happen: a ring buffer for each watch. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, 8);
+	__uint(key_size, 4);
+	__uint(value_size, 4);
+	__array(values, struct {
+		__uint(type, BPF_MAP_TYPE_RINGBUF);
+		__uint(max_entries, 4096);
+	});
 } events SEC(".maps");
 
 #endif

@@ -136,7 +136,7 @@ static __always_inline int outbound(struct bpf_sock_addr *ctx, bool v6, enum cal
 	if (a.source) {
 		a.node = NONE;
 		a.item = source_hash(q.slot, a.source);
-		tell(words, &q, &a);
+		tell(words, &q, &a, ctx->sk);
 		return leave(ctx, call, MESH_COUNT_EXEMPT, PASS);
 	}
 	if (bpf_map_lookup_elem(&own_addresses, &(struct mesh_own_key){ .netns = q.netns,
@@ -144,7 +144,7 @@ static __always_inline int outbound(struct bpf_sock_addr *ctx, bool v6, enum cal
 		q.own = 1;
 	if (!decide(&q, profile, &a))
 		return leave(ctx, call, MESH_COUNT_TABLE_MISSING, PASS);
-	tell(words, &q, &a);
+	tell(words, &q, &a, ctx->sk);
 	if (a.verdict == MESH_VERDICT_DENIED)
 		return leave(ctx, call, MESH_COUNT_DENIED, REFUSE);
 	if (a.verdict == MESH_VERDICT_REDIRECTED)

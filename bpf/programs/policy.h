@@ -22,6 +22,8 @@ struct question {
 	__u32 port;
 	__u32 protocol; /* 0 TCP, 1 UDP */
 	__u32 direction; /* 0 outbound, 1 inbound */
+	__u32 workload;
+	__u32 name; /* hash of the member's name */
 	__u32 pad;
 };
 
@@ -208,6 +210,8 @@ static __always_inline bool member_find(void *ctx, struct question *q)
 		return false;
 	}
 	q->member = member->id;
+	q->name = member->name;
+	q->workload = member->workload[q->slot & 1];
 	q->profile = member->profile[q->slot & 1];
 	if (q->profile == MESH_NO_PROFILE) {
 		count(MESH_COUNT_NO_PROFILE);
@@ -288,40 +292,135 @@ static __always_inline bool decide(struct question *q, struct mesh_profile *prof
 	return true;
 }
 
-/* Counts a decision and, where somebody watches, tells it. */
-static __always_inline void tell(struct mesh_control *words, struct question *q, struct answer *a)
-{
-	struct mesh_event *event;
-	__u64 ids;
+/* Who asks, as far as the hook can tell, and from which end. */
+struct asker {
+	__u64 time;
+	__u64 cgroup;
+	__u32 pid;
+	__u32 uid;
+	__u32 local[4];
+	__u32 port;
+	__u32 pad;
+	__u8 comm[16];
+};
 
-	hit(a->item);
-	if (!words->observe)
+/* Whether a reader wants this decision. */
+static __always_inline bool wants(struct mesh_watch *watch, struct question *q, struct answer *a, struct asker *by)
+{
+	__u64 subject = *(volatile __u64 *)&watch->subject;
+	__u32 verdict = a->node == NONE ? MESH_WATCH_EXEMPT : 1U << (a->verdict & 7), other = 0;
+
+	for (int i = 0; i < 4; i++)
+		other |= (q->address[i] ^ watch->address[i]) & watch->mask[i];
+	other |= !(watch->verdicts & verdict);
+	other |= !(watch->protocols >> (q->protocol & 1) & 1);
+	other |= !(watch->directions >> (q->direction & 1) & 1);
+	other |= q->port < watch->low;
+	other |= q->port > watch->high;
+	other |= (watch->flags & MESH_WATCH_UID) && watch->uid != by->uid;
+	other |= (watch->flags & MESH_WATCH_NAME) && watch->name != q->name;
+	other |= subject && subject >> 32 == (__u32)q->generation && (__u32)subject != q->workload;
+	return !other;
+}
+
+/* Sends a decision to a reader, if it wants it. One whose lease is at an end was killed or stopped: its bit
+ * is turned off here, so that nobody pays for it any more.
+ */
+static __noinline void report_to(struct mesh_control *words, struct question *q, struct answer *a, struct asker *by,
+				 __u32 reader)
+{
+	struct mesh_watch *watch = bpf_map_lookup_elem(&watches, &reader);
+	struct mesh_event *event;
+	void *ring;
+
+	if (!watch)
 		return;
-	event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
+	if (by->time >= *(volatile __u64 *)&watch->lease) {
+		__sync_fetch_and_and(&words->observe, ~(1ULL << (reader & 63)));
+		return;
+	}
+	if (!wants(watch, q, a, by))
+		return;
+	ring = bpf_map_lookup_elem(&events, &reader);
+	if (!ring)
+		return;
+	event = bpf_ringbuf_reserve(ring, sizeof(*event), 0);
 	if (!event) {
+		__sync_fetch_and_add(&watch->lost, 1);
 		count(MESH_COUNT_EVENT_LOST);
 		return;
 	}
-	ids = bpf_get_current_uid_gid();
-	event->time = bpf_ktime_get_ns();
+	event->time = by->time;
 	event->generation = q->generation;
 	event->item = a->item;
 	event->netns = q->netns;
-	event->cgroup = bpf_get_current_cgroup_id();
+	event->cgroup = by->cgroup;
 	event->source = a->source;
 	event->node = a->node;
 	event->member = q->member;
 	event->profile = q->profile;
-	event->pid = bpf_get_current_pid_tgid() >> 32;
-	event->uid = ids;
-	for (int i = 0; i < 4; i++)
-		event->address[i] = q->address[i];
+	event->workload = q->workload;
+	event->pid = by->pid;
+	event->uid = by->uid;
+	for (int part = 0; part < 4; part++) {
+		event->address[part] = q->address[part];
+		event->local[part] = by->local[part];
+	}
 	event->port = q->port;
+	event->from_port = by->port;
 	event->sidecar_port = a->port;
 	event->verdict = a->verdict;
 	event->protocol = q->protocol;
 	event->direction = q->direction;
 	event->family = is_mapped(q->address) ? MESH_FAMILY_V4 : MESH_FAMILY_V6;
-	bpf_get_current_comm(event->comm, sizeof(event->comm));
+	event->reserve = 0;
+	__builtin_memcpy(event->comm, by->comm, sizeof(event->comm));
 	bpf_ringbuf_submit(event, 0);
+}
+
+/* Sends a decision to whoever watches. Not a loop: the verifier does not follow its counter through memory. */
+static __always_inline void report(struct mesh_control *words, struct question *q, struct answer *a, struct asker *by)
+{
+	__u64 readers = *(volatile __u64 *)&words->observe;
+
+	by->time = bpf_ktime_get_ns();
+#pragma unroll
+	for (__u32 reader = 0; reader < MESH_WATCHES; reader++)
+		if (readers >> reader & 1)
+			report_to(words, q, a, by, reader);
+}
+
+/* The process that runs this hook, for its socket. */
+static __always_inline void this_process(struct bpf_sock *sk, struct asker *by)
+{
+	__u64 ids = bpf_get_current_uid_gid();
+
+	by->cgroup = bpf_get_current_cgroup_id();
+	by->pid = bpf_get_current_pid_tgid() >> 32;
+	by->uid = ids;
+	bpf_get_current_comm(by->comm, sizeof(by->comm));
+	if (!sk)
+		return;
+	if (sk->family == AF_INET) {
+		by->local[2] = sk->src_ip4 ? MAPPED : 0;
+		by->local[3] = sk->src_ip4;
+	} else {
+		by->local[0] = sk->src_ip6[0];
+		by->local[1] = sk->src_ip6[1];
+		by->local[2] = sk->src_ip6[2];
+		by->local[3] = sk->src_ip6[3];
+	}
+	by->port = sk->src_port;
+}
+
+/* Counts a decision of a process and, where somebody watches, tells it. */
+static __always_inline void tell(struct mesh_control *words, struct question *q, struct answer *a, struct bpf_sock *sk)
+{
+	struct asker by = {};
+
+	hit(a->item);
+	if (!*(volatile __u64 *)&words->observe)
+		return;
+	this_process(sk, &by);
+	report(words, q, a, &by);
 }

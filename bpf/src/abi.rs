@@ -84,6 +84,23 @@ pub const FLOW_MAPPED: u8 = 2;
 /// [`Flow::flags`]: the socket's identity is exempt; it is not redirected.
 pub const FLOW_EXEMPT: u8 = 4;
 
+/// Readers of decisions at the same time.
+pub const WATCHES: usize = 8;
+/// [`Watch::verdicts`]: an exemption decided.
+pub const WATCH_EXEMPT: u8 = 0x80;
+/// [`Watch::flags`]: only this user's.
+pub const WATCH_UID: u8 = 1;
+/// [`Watch::flags`]: only members of this name.
+pub const WATCH_NAME: u8 = 2;
+
+/// What the programs compare instead of a member's name. Two names may share it; the reader knows better.
+#[must_use]
+pub fn name_hash(name: &str) -> u32 {
+    let hash = blake3::hash(name.as_bytes());
+    let [a, b, c, d, ..] = *hash.as_bytes();
+    u32::from_le_bytes([a, b, c, d])
+}
+
 /// How a C type is written.
 pub trait CType {
     /// Before the name.
@@ -113,7 +130,6 @@ c_types! {
     [u16; PORT_KEYS] => "__u16" "[MESH_PORT_KEYS]";
     [u32; 2] => "__u32" "[2]";
     [u32; 4] => "__u32" "[4]";
-    [u32; 5] => "__u32" "[5]";
     [[u32; 2]; 2] => "__u32" "[2][2]";
     [u64; 2] => "__u64" "[2]";
     [u64; 5] => "__u64" "[5]";
@@ -199,7 +215,7 @@ abi! {
         claim: u64,
         /// The generation that `resume` brings back; 0 unless paused.
         paused: u64,
-        /// Not 0: decisions are sent to the ring buffer.
+        /// A bit for each [`Watch`] that may have a reader; 0: nobody watches.
         observe: u64,
         /// Reserve; zero.
         reserve: [u32; 4],
@@ -334,8 +350,13 @@ abi! {
         profile: [u32; 2],
         /// Names it in events and listeners; given once, never used again while the map lives.
         id: u32,
+        /// The workload that it falls under, for each slot: its place among those of the table *names*, or
+        /// `MESH_NO_PROFILE`. Profiles are shared by workloads with equal rules; this tells them apart.
+        workload: [u32; 2],
+        /// [`name_hash`] of its name.
+        name: u32,
         /// Reserve; zero.
-        reserve: [u32; 5],
+        reserve: [u32; 2],
     }
 
     /// One of a member's own addresses.
@@ -402,6 +423,41 @@ abi! {
         reserve: [u64; 5],
     }
 
+    /// A reader of decisions, and which it wants. In a memory-mapped array, so that a reader renews its lease
+    /// without a system call. What the programs cannot tell, the reader leaves out itself.
+    struct Watch as "mesh_watch" {
+        /// Nanoseconds since boot, monotonic, up to which the reader is there. A reader that was killed
+        /// renews nothing, and the first program that finds its lease at an end turns its bit off.
+        lease: u64,
+        /// Decisions that it wanted and that did not fit its ring buffer.
+        lost: u64,
+        /// `low half of a generation << 32 | workload`: other workloads of that generation are left out;
+        /// 0: none is. In one word, so that it changes as a whole.
+        subject: u64,
+        /// The peer's address, network order, IPv4 as v4-mapped, under `mask`.
+        address: [u32; 4],
+        /// Bits of `address` that count.
+        mask: [u32; 4],
+        /// The process's effective user id, where `flags` says so.
+        uid: u32,
+        /// [`name_hash`] of the member's name, where `flags` says so.
+        name: u32,
+        /// Lowest destination port, host order.
+        low: u16,
+        /// Highest destination port, host order.
+        high: u16,
+        /// A bit for each protocol: 0 TCP, 1 UDP.
+        protocols: u8,
+        /// A bit for each direction: 0 outbound, 1 inbound.
+        directions: u8,
+        /// A bit for each `MESH_VERDICT_*`, and `MESH_WATCH_EXEMPT`.
+        verdicts: u8,
+        /// `MESH_WATCH_*`.
+        flags: u8,
+        /// Reserve; zero.
+        reserve: [u64; 2],
+    }
+
     /// One decision, as `observe` sees it.
     struct Event as "mesh_event" {
         /// Nanoseconds since boot, monotonic.
@@ -412,24 +468,30 @@ abi! {
         item: u64,
         /// Cookie of the network namespace.
         netns: u64,
-        /// The cgroup of the process.
+        /// The cgroup of the process; 0 where no process asked.
         cgroup: u64,
         /// The source that decided, in that generation.
         source: u32,
-        /// The node that decided, in that generation; all ones where none did.
+        /// The node that decided, in that generation; all ones where an exemption did.
         node: u32,
         /// The member.
         member: u32,
         /// Its profile, in that generation.
         profile: u32,
-        /// Process id (thread group) and effective ids.
+        /// Its workload, in that generation.
+        workload: u32,
+        /// Process id (thread group); 0 where no process asked.
         pid: u32,
-        /// Effective user id.
+        /// Effective user id; all ones where no process asked.
         uid: u32,
         /// The peer: outbound the destination, inbound the source; network order, IPv4 as v4-mapped.
         address: [u32; 4],
+        /// The member's own end, as far as it is known: zero where the kernel has not chosen it yet.
+        local: [u32; 4],
         /// The destination port, host order.
         port: u16,
+        /// The source port, host order; 0 where the kernel has not chosen it yet.
+        from_port: u16,
         /// The sidecar's port; 0 unless redirected.
         sidecar_port: u16,
         /// `MESH_VERDICT_*`.
@@ -440,6 +502,8 @@ abi! {
         direction: u8,
         /// `MESH_FAMILY_*`.
         family: u8,
+        /// Reserve; zero.
+        reserve: u16,
         /// The process's name.
         comm: [u8; 16],
     }
@@ -506,7 +570,7 @@ counters! {
     Accepted = "accepted",
     /// A sidecar asked for an original destination and got it.
     Answered = "answered",
-    /// A decision was not sent to `observe`, since its buffer was full.
+    /// A decision was not sent to a reader that wanted it, since its buffer was full.
     EventLost = "event_lost",
     /// The counter of an item could not be kept, since the map was full.
     HitLost = "hit_lost",

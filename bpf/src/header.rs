@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use crate::abi::{self, Counter, Field, LAYOUTS, Layout};
-use crate::map::{self, MAPS, MapDef, MapKind, Table};
+use crate::map::{self, MAPS, MapDef, Table};
 
 /// `include/mesh_abi.h`, whole.
 #[must_use]
@@ -54,6 +54,10 @@ fn constants(out: &mut String) {
         ("FLOW_TRANSPARENT", abi::FLOW_TRANSPARENT.into()),
         ("FLOW_MAPPED", abi::FLOW_MAPPED.into()),
         ("FLOW_EXEMPT", abi::FLOW_EXEMPT.into()),
+        ("WATCHES", abi::WATCHES as u64),
+        ("WATCH_EXEMPT", abi::WATCH_EXEMPT.into()),
+        ("WATCH_UID", abi::WATCH_UID.into()),
+        ("WATCH_NAME", abi::WATCH_NAME.into()),
         ("TABLES", map::TABLES as u64),
         ("HASH_K1", crate::item::K1),
         ("HASH_K2", crate::item::K2),
@@ -129,9 +133,9 @@ fn maps(out: &mut String) {
 fn definition(out: &mut String, map: &MapDef) {
     out.push_str("struct {\n");
     body(out, "\t", map);
-    if map.kind == MapKind::ArrayOfMaps {
+    if let Some(inner) = map.inner {
         out.push_str("\t__array(values, struct {\n");
-        body(out, "\t\t", &map::INNER);
+        body(out, "\t\t", inner);
         out.push_str("\t});\n");
     }
     let _ = writeln!(out, "}} {} SEC(\".maps\");", map.name);

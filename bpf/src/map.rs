@@ -62,6 +62,8 @@ pub struct MapDef {
     pub flags: u32,
     /// C type of a key and of a value, where both have one.
     pub c_types: Option<(&'static str, &'static str)>,
+    /// The shape of the elements of a map of maps.
+    pub inner: Option<&'static Self>,
     /// What it is for.
     pub doc: &'static str,
 }
@@ -82,7 +84,7 @@ const fn map(
         MapKind::Hash | MapKind::PerCpuHash | MapKind::SkStorage => NO_PREALLOC,
         _ => 0,
     };
-    MapDef { name, kind, key, value, capacity, flags, c_types: None, doc }
+    MapDef { name, kind, key, value, capacity, flags, c_types: None, inner: None, doc }
 }
 
 /// The element of [`TABLES_MAP`] that every policy table is: an array of lines, memory-mapped to be filled
@@ -98,17 +100,22 @@ pub const CONTROL: MapDef = MapDef {
     ..map("control", MapKind::Array, 4, size::<abi::Control>(), 1, "The words that select a policy.")
 };
 /// All policy tables of both slots.
-pub const TABLES_MAP: MapDef = map(
-    "tables",
-    MapKind::ArrayOfMaps,
-    4,
-    4,
-    2 * TABLES as u32,
-    "All policy tables of both slots: index = slot × tables + table.",
-);
+pub const TABLES_MAP: MapDef = MapDef {
+    inner: Some(&INNER),
+    ..map(
+        "tables",
+        MapKind::ArrayOfMaps,
+        4,
+        4,
+        2 * TABLES as u32,
+        "All policy tables of both slots: index = slot × tables + table.",
+    )
+};
 /// Waits for a grace period.
-pub const SCRATCH: MapDef =
-    map("scratch", MapKind::ArrayOfMaps, 4, 4, 1, "Writing it waits for a grace period of its readers.");
+pub const SCRATCH: MapDef = MapDef {
+    inner: Some(&INNER),
+    ..map("scratch", MapKind::ArrayOfMaps, 4, 4, 1, "Writing it waits for a grace period of its readers.")
+};
 /// Pods.
 pub const ENDPOINTS: MapDef = MapDef {
     c_types: Some(("__u64", "struct mesh_member")),
@@ -201,9 +208,33 @@ pub const COUNTERS: MapDef = MapDef {
         "Named early returns and events of the programs.",
     )
 };
-/// Decisions as they happen.
-pub const EVENTS: MapDef =
-    map("events", MapKind::RingBuf, 0, 0, 1 << 20, "Decisions as they happen, for observe.");
+/// Who reads decisions, and which.
+pub const WATCHES: MapDef = MapDef {
+    flags: MMAPABLE,
+    c_types: Some(("__u32", "struct mesh_watch")),
+    ..map(
+        "watches",
+        MapKind::Array,
+        4,
+        size::<abi::Watch>(),
+        abi::WATCHES as u32,
+        "Who reads decisions as they happen, and which.",
+    )
+};
+/// The element of [`EVENTS`]: a ring buffer belongs to one reader, which chooses its size.
+pub const EVENT: MapDef = map("event", MapKind::RingBuf, 0, 0, 4096, "Decisions as one reader wants them.");
+/// Decisions as they happen, a ring buffer for each watch.
+pub const EVENTS: MapDef = MapDef {
+    inner: Some(&EVENT),
+    ..map(
+        "events",
+        MapKind::ArrayOfMaps,
+        4,
+        4,
+        abi::WATCHES as u32,
+        "Decisions as they happen: a ring buffer for each watch.",
+    )
+};
 
 /// Every map that is pinned, in the order in which they are created.
 pub const MAPS: &[MapDef] = &[
@@ -220,6 +251,7 @@ pub const MAPS: &[MapDef] = &[
     ACCEPTED_FLOWS,
     HITS,
     COUNTERS,
+    WATCHES,
     EVENTS,
 ];
 

@@ -134,9 +134,14 @@ impl Member {
         }
     }
 
-    fn profile(&self, membership: Option<&Membership>) -> Result<u32, Ambiguous> {
+    /// The profile that it falls under, and the place of its workload among all of them.
+    fn profile(&self, membership: Option<&Membership>) -> Result<(u32, u32), Ambiguous> {
         let workload = membership.map_or(Ok(None), |membership| self.workload(membership))?;
-        Ok(workload.map_or(NO_PROFILE, |workload| workload.profile.0))
+        let place = |wanted: &mesh_bpf::image::Workload| {
+            let mut all = (0u32..).zip(membership.iter().flat_map(|membership| &membership.workloads));
+            all.find(|(_, workload)| workload.name == wanted.name).map_or(NO_PROFILE, |(place, _)| place)
+        };
+        Ok(workload.map_or((NO_PROFILE, NO_PROFILE), |workload| (workload.profile.0, place(workload))))
     }
 }
 
@@ -260,13 +265,21 @@ impl<S: Store> Registry<'_, S> {
         let found = self.store.lookup(map, &key)?;
         let found: Option<abi::Member> =
             found.and_then(|bytes| bytemuck::try_pod_read_unaligned(&bytes).ok());
-        let mut entry = abi::Member { profile: [NO_PROFILE; 2], id: member.id, ..abi::Member::default() };
+        let mut entry = abi::Member {
+            profile: [NO_PROFILE; 2],
+            workload: [NO_PROFILE; 2],
+            id: member.id,
+            name: abi::name_hash(&member.name),
+            ..abi::Member::default()
+        };
         if let Some(found) = found {
             entry.profile = found.profile;
+            entry.workload = found.workload;
         }
-        for (profile, policy) in entry.profile.iter_mut().zip(policies) {
+        let slots = entry.profile.iter_mut().zip(&mut entry.workload);
+        for ((profile, workload), policy) in slots.zip(policies) {
             if policy.is_some() {
-                *profile = member.profile(policy)?;
+                (*profile, *workload) = member.profile(policy)?;
             }
         }
         if found == Some(entry) {
@@ -422,7 +435,7 @@ pub(crate) fn drift<S: Store>(
     let mut known = BTreeSet::new();
     for member in &members {
         known.insert(member.key);
-        let expected = member.profile(Some(policy)).unwrap_or(NO_PROFILE);
+        let (expected, _) = member.profile(Some(policy)).unwrap_or((NO_PROFILE, NO_PROFILE));
         let (map, number) = registry.place(member.key);
         let found = store.lookup(map, &number.to_ne_bytes())?;
         let found: Option<abi::Member> =

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use mesh_bpf::abi::{Control, LINE};
-use mesh_bpf::map::{self, MAPS, MapDef, MapKind};
+use mesh_bpf::map::{self, MAPS, MapDef};
 
 use crate::error::{Error, Result};
 use crate::instance::Instance;
@@ -96,10 +96,9 @@ impl<S: Store> Set<S> {
     pub(crate) fn create(store: &S, instance: &Instance) -> Result<Self> {
         let folder = instance.new_maps();
         store.make_folder(&folder)?;
-        let inner = store.create_map(&map::INNER, 1, None)?;
         for def in MAPS {
-            let inner = (def.kind == MapKind::ArrayOfMaps).then_some(&inner);
-            let map = store.create_map(def, def.capacity, inner)?;
+            let inner = def.inner.map(|inner| store.create_map(inner, inner.capacity, None)).transpose()?;
+            let map = store.create_map(def, def.capacity, inner.as_ref())?;
             store.pin_map(&map, &folder.join(def.name))?;
         }
         store.rename(&folder, &instance.maps(), false)?;
