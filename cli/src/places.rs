@@ -1,7 +1,7 @@
 //! File and line of every item of the live policy. They live beside the image, outside its digest: an apply
 //! of the same policy refreshes them without a new generation.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use mesh_compiler::compile::Compilation;
 use serde::{Deserialize, Serialize};
@@ -41,20 +41,16 @@ impl Places {
 
     /// Reads those of an instance. Where the file is missing or damaged nothing is known of any item: the
     /// policy itself is in the kernel.
-    pub fn read(state: &Path) -> Self {
-        let bytes = std::fs::read(file(state)).unwrap_or_default();
+    pub fn read(file: &Path) -> Self {
+        let bytes = std::fs::read(file).unwrap_or_default();
         postcard::from_bytes(&bytes).unwrap_or_default()
     }
 
     /// Keeps them.
-    pub fn write(&self, state: &Path) -> Result<(), Failure> {
+    pub fn write(&self, file: &Path) -> Result<(), Failure> {
         let bytes = postcard::to_stdvec(self).map_err(|error| {
             Failure::cannot("places", format!("cannot keep which line each item is from: {error}"))
         })?;
-        files::write(&file(state), &bytes)
+        files::write(file, &bytes)
     }
-}
-
-fn file(state: &Path) -> PathBuf {
-    state.join("places")
 }

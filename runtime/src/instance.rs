@@ -101,6 +101,12 @@ impl Instance {
         self.state.join("programs")
     }
 
+    /// Which line of which file each item is from, as whoever compiled the policy keeps it.
+    #[must_use]
+    pub fn places(&self) -> PathBuf {
+        self.state.join("places")
+    }
+
     /// Who holds the lock: for messages only.
     #[must_use]
     pub fn holder(&self) -> PathBuf {

@@ -203,7 +203,7 @@ pub(crate) fn purge(store: &impl Store, instance: &Instance) -> Result<()> {
         empty(store, &folder)?;
     }
     let files = [instance.current(), instance.pending(), instance.paused(), instance.confirm()];
-    for file in files.into_iter().chain([instance.programs(), instance.holder()]) {
+    for file in files.into_iter().chain([instance.programs(), instance.holder(), instance.places()]) {
         store.remove(&file)?;
         store.remove(&file.with_extension("new"))?;
     }

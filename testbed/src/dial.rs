@@ -30,6 +30,14 @@ impl Errno {
     pub const ECONNRESET: Self = Self(libc::ECONNRESET);
     /// No route leads there.
     pub const ENETUNREACH: Self = Self(libc::ENETUNREACH);
+    /// No memory, or none that the caller may use.
+    pub const ENOMEM: Self = Self(libc::ENOMEM);
+    /// A map is full.
+    pub const E2BIG: Self = Self(libc::E2BIG);
+    /// Somebody else uses it.
+    pub const EBUSY: Self = Self(libc::EBUSY);
+    /// A signal came first.
+    pub const EINTR: Self = Self(libc::EINTR);
 }
 
 impl From<io::Error> for Errno {

@@ -1,17 +1,23 @@
-//! Killed at any instant, an apply leaves the old policy or the new one, entire, and the next command goes on.
+//! Killed at any call, or with any call failed, a command leaves what was before or what it was to make,
+//! entire; traffic meanwhile sees nothing else; the same command again comes through, and nothing is orphaned.
+//!
+//! Every call that changes something is struck in the long run; without it a sample of them.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use mesh_testbed::fault::{Calls, Fault, Moment, Outcome};
-use mesh_testbed::{Client, Failure, Task, Tested, kernel_is_usable, long_runs_are_wanted};
+use mesh_testbed::{Client, Errno, Failure, Place, Task, Tested, kernel_is_usable, long_runs_are_wanted};
 
 use crate::seen::{Seen, seen};
-use crate::stage::{Stage, address};
+use crate::stage::{SIDECAR_UID, Stage, address};
 
 /// Two flows that tell the policies of these tests apart, and any mix of them too.
 const FIRST: &str = "10.0.3.9:80";
 const SECOND: &str = "[fd10::9]:3306";
+
+/// Error numbers that calls are failed with, in turn.
+const ERRORS: [Errno; 5] = [Errno::ENOMEM, Errno::E2BIG, Errno::EPERM, Errno::EBUSY, Errno::EINTR];
 
 /// Which policy is in effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,30 +27,228 @@ enum Live {
     New,
 }
 
+/// A command under attack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Act {
+    First,
+    Apply,
+    Rollback,
+    Restore,
+    Pause,
+    Resume,
+    Attach,
+    Detach,
+    DetachAll,
+}
+
+impl Act {
+    /// What is in effect before it and after it.
+    fn effect(self) -> [Live; 2] {
+        match self {
+            Self::First => [Live::None, Live::New],
+            Self::Apply => [Live::Old, Live::New],
+            Self::Rollback => [Live::New, Live::Old],
+            Self::Restore | Self::Resume | Self::Attach => [Live::None, Live::Old],
+            Self::Pause | Self::Detach | Self::DetachAll => [Live::Old, Live::None],
+        }
+    }
+
+    /// Whether a policy decides before and after: then traffic never sees a moment without one.
+    fn keeps_deciding(self) -> bool {
+        !self.effect().contains(&Live::None)
+    }
+}
+
+/// An instance, its policies, and whose connections are looked at.
+struct Bed {
+    stage: Stage,
+    old: PathBuf,
+    new: PathBuf,
+    act: Act,
+}
+
+impl Bed {
+    fn new(act: Act) -> Result<Self, Failure> {
+        let stage = Stage::new()?;
+        let old = "redirect outbound -> 15001\nexclude outbound tcp 3306";
+        let new = "redirect outbound -> 15002\ndeny outbound tcp 3306";
+        // A large policy has large tables, and files that are written in more than one call.
+        let more = if long_runs_are_wanted() { large() } else { String::new() };
+        let pods = |rules| {
+            let workload = "workload web { label tier = web }";
+            format!("exempt uid {SIDECAR_UID}\nmesh bookstore {{\n{rules}\n{more}{workload}\n}}\n")
+        };
+        let write = |name, rules| match act {
+            Act::Attach | Act::Detach => Ok(stage.ground().write(name, pods(rules))?),
+            _ => stage.policy(name, &format!("{rules}\n{more}")),
+        };
+        let (old, new) = (write("old.mesh", old)?, write("new.mesh", new)?);
+        Ok(Self { stage, old, new, act })
+    }
+
+    /// Brings about what is before the command, and returns the command.
+    fn prepare(&self) -> Result<Vec<String>, Failure> {
+        let netns = self.stage.pair().client.path();
+        let attach =
+            ["attach", "--netns", &text(&netns), "--name", "web-1", "--label", "tier=web"].map(str::to_owned);
+        let ask =
+            |arguments: &[String]| self.stage.ask(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+        let words = |command: &[&str]| command.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+        match self.act {
+            Act::First => {
+                // The state folder too: its making is a part of a first apply.
+                ask(&words(&["detach", "--all", "--purge"]))?;
+                Ok(words(&["apply", &text(&self.new)]))
+            }
+            Act::Apply => {
+                self.stage.apply(&self.old)?;
+                Ok(words(&["apply", &text(&self.new)]))
+            }
+            Act::Rollback => {
+                let applied = self.stage.apply(&self.old)?;
+                let generation = applied.get("generation").ok_or("it has no number")?.to_string();
+                self.stage.apply(&self.new)?;
+                Ok(words(&["rollback", &generation]))
+            }
+            Act::Resume => {
+                self.stage.apply(&self.old)?;
+                ask(&words(&["pause"]))?;
+                Ok(words(&["resume"]))
+            }
+            Act::Restore => {
+                self.stage.apply(&self.old)?;
+                ask(&words(&["detach", "--all"]))?;
+                Ok(words(&["restore"]))
+            }
+            Act::Attach => {
+                self.stage.apply(&self.old)?;
+                ask(&words(&["detach", "--netns", &text(&netns)]))?;
+                Ok(attach.to_vec())
+            }
+            Act::Detach => {
+                self.stage.apply(&self.old)?;
+                ask(&attach)?;
+                Ok(words(&["detach", "--netns", &text(&netns)]))
+            }
+            Act::Pause => {
+                self.stage.apply(&self.old)?;
+                ask(&words(&["resume"]))?;
+                Ok(words(&["pause"]))
+            }
+            Act::DetachAll => {
+                self.stage.apply(&self.old)?;
+                Ok(words(&["detach", "--all"]))
+            }
+        }
+    }
+
+    fn place(&self) -> Place {
+        match self.act {
+            Act::Attach | Act::Detach => self.stage.beside(),
+            _ => self.stage.cart(),
+        }
+    }
+
+    /// Which policy decides; a mix of two is an error.
+    fn live(&self) -> Result<Live, Failure> {
+        let (first, second) = (address(FIRST)?, address(SECOND)?);
+        let dial = move || [seen(&Client::to(first), first), seen(&Client::to(second), second)];
+        match self.place().run(dial)? {
+            [Seen::Straight, Seen::Straight] => Ok(Live::None),
+            [Seen::Redirected(15001), Seen::Straight] => Ok(Live::Old),
+            [Seen::Redirected(15002), Seen::Denied] => Ok(Live::New),
+            mix => Err(format!("no policy of these tests decides so: {mix:?}").into()),
+        }
+    }
+
+    /// The command, struck; and the same command again. What was in effect between the two; `None` where the
+    /// command made fewer calls.
+    fn strike(&self, fault: Fault) -> Result<Option<Live>, Failure> {
+        let command = self.prepare()?;
+        let [before, after] = self.act.effect();
+        let outcome = fault.strike(self.stage.meshc().args(&command), Calls::Changing)?;
+        let place = format!("{:?}, {fault:?} of {:?}", self.act, outcome.calls.last());
+        let live = self.live().map_err(|error| format!("{place}: {error}"))?;
+        self.judge(&outcome, live, &place);
+        let again: Vec<&str> = command.iter().map(String::as_str).collect();
+        self.stage.ask(&again).map_err(|error| format!("{place}: {error}"))?;
+        assert_eq!(self.live()?, after, "{place}, then again");
+        let status = self.stage.ask(&["status"])?;
+        assert_eq!(status.get("drift"), Some(&serde_json::json!([])), "{place}, then again");
+        let state = if self.act == Act::DetachAll {
+            "none"
+        } else if self.act == Act::Pause {
+            "paused"
+        } else {
+            "active"
+        };
+        assert_eq!(status.get("state").and_then(|state| state.as_str()), Some(state), "{place}, then again");
+        assert!(live == before || live == after, "{place}: {live:?}");
+        Ok(outcome.struck.then_some(live))
+    }
+
+    fn judge(&self, outcome: &Outcome, live: Live, place: &str) {
+        let [before, after] = self.act.effect();
+        if outcome.status.success() {
+            assert_eq!(live, after, "{place} said that it was done: {outcome:#?}");
+        } else if self.act.keeps_deciding() && outcome.status.code().is_some() {
+            assert_eq!(live, before, "{place} said that it was not done: {outcome:#?}");
+        }
+    }
+
+    /// Everything is taken away, and nothing is left.
+    fn end(self) -> Tested {
+        self.stage.ask(&["detach", "--all", "--purge"])?;
+        // What the kernel itself puts there has a dot in its name, and nothing of ours has.
+        let names = self.stage.ground().bpffs().read_dir()?.map(|entry| Ok(entry?.file_name()));
+        let left = names.collect::<std::io::Result<Vec<_>>>()?;
+        let left: Vec<_> = left.iter().filter(|name| !name.to_string_lossy().contains('.')).collect();
+        assert!(left.is_empty(), "{left:?}");
+        assert!(!self.stage.ground().state().exists());
+        Ok(())
+    }
+}
+
+/// Strikes at one call after the other, until one does not strike since the command makes fewer.
+fn attack(act: Act, faults: impl Iterator<Item = Fault>) -> Result<BTreeMap<Live, usize>, Failure> {
+    let bed = Bed::new(act)?;
+    bed.prepare()?;
+    let traffic = act.keeps_deciding().then(|| Traffic::start(&bed.stage)).transpose()?;
+    let mut seen: BTreeMap<Live, usize> = BTreeMap::new();
+    for fault in faults {
+        let Some(live) = bed.strike(fault)? else { break };
+        *seen.entry(live).or_default() += 1;
+    }
+    if let Some(traffic) = traffic {
+        traffic.end(&[Seen::Redirected(15001), Seen::Redirected(15002)])?;
+    }
+    bed.end()?;
+    Ok(seen)
+}
+
+/// A kill after a call and one before the next leave the same behind, but for what memory-mapped stores do
+/// between them, as a commit does; so one side is enough where every call is taken.
+fn kills(step: usize) -> impl Iterator<Item = Fault> {
+    let (moments, step) = if long_runs_are_wanted() {
+        (&[Moment::Before, Moment::After][..], 1)
+    } else {
+        (&[Moment::Before][..], step)
+    };
+    (1..).step_by(step).flat_map(move |number| moments.iter().map(move |&moment| Fault::Kill(number, moment)))
+}
+
+fn failures(first: usize, step: usize) -> impl Iterator<Item = Fault> {
+    let step = if long_runs_are_wanted() { 1 } else { step };
+    let errors = ERRORS.iter().cycle().copied();
+    (first..).step_by(step).zip(errors).map(|(number, error)| Fault::Fail(number, error))
+}
+
 #[test]
 fn an_apply_killed_at_any_call_leaves_one_policy_and_the_next_apply_goes_on() -> Tested {
     if !kernel_is_usable() {
         return Ok(());
     }
-    let (stage, old, new) = policies()?;
-    stage.apply(&new)?;
-    let traffic = Traffic::start(&stage)?;
-    let mut seen: BTreeMap<Live, usize> = BTreeMap::new();
-    for fault in kills(1) {
-        stage.apply(&old)?;
-        let outcome = strike(&stage, &new, fault)?;
-        let place = format!("{fault:?}, {:?}", outcome.calls.last());
-        let live = live(&stage)?;
-        assert!(matches!(live, Live::Old | Live::New), "{place}: {live:?}");
-        if !outcome.struck {
-            assert!(outcome.status.success() && live == Live::New, "{place}: {live:?}, {outcome:#?}");
-            break;
-        }
-        *seen.entry(live).or_default() += 1;
-        stage.apply(&new).map_err(|error| format!("{place}: {error}"))?;
-        assert_eq!(self::live(&stage)?, Live::New, "{place}");
-    }
-    traffic.end(&[Seen::Redirected(15001), Seen::Redirected(15002)])?;
+    let seen = attack(Act::Apply, kills(3))?;
     assert_eq!(seen.len(), 2, "some kills came before the commit and some after: {seen:?}");
     Ok(())
 }
@@ -54,26 +258,53 @@ fn a_first_apply_killed_at_any_call_leaves_nothing_or_all() -> Tested {
     if !kernel_is_usable() {
         return Ok(());
     }
-    let (stage, _, new) = policies()?;
-    let mut seen: BTreeMap<Live, usize> = BTreeMap::new();
     // A program loaded and a map made are no different from the last one; the long run takes them all.
-    for fault in kills(if long_runs_are_wanted() { 1 } else { 7 }) {
-        let outcome = strike(&stage, &new, fault)?;
-        let place = format!("{fault:?}, {:?}", outcome.calls.last());
-        let live = live(&stage)?;
-        assert!(matches!(live, Live::None | Live::New), "{place}: {live:?}");
-        if !outcome.struck {
-            assert!(outcome.status.success() && live == Live::New, "{place}: {live:?}, {outcome:#?}");
-            break;
-        }
-        *seen.entry(live).or_default() += 1;
-        stage.apply(&new).map_err(|error| format!("{place}: {error}"))?;
-        assert_eq!(self::live(&stage)?, Live::New, "{place}");
-        // The state folder too: its making is a part of a first apply.
-        stage.ask(&["detach", "--all", "--purge"])?;
-        assert_eq!(self::live(&stage)?, Live::None, "{place}");
-    }
+    let seen = attack(Act::First, kills(11))?;
     assert!(seen.contains_key(&Live::None), "{seen:?}");
+    Ok(())
+}
+
+#[test]
+fn a_rollback_killed_at_any_call_leaves_one_policy() -> Tested {
+    if !kernel_is_usable() {
+        return Ok(());
+    }
+    let seen = attack(Act::Rollback, kills(5))?;
+    assert_eq!(seen.len(), 2, "some kills came before the commit and some after: {seen:?}");
+    Ok(())
+}
+
+#[test]
+fn a_restore_killed_at_any_call_leaves_nothing_or_all() -> Tested {
+    if !kernel_is_usable() {
+        return Ok(());
+    }
+    let seen = attack(Act::Restore, kills(19))?;
+    assert!(seen.contains_key(&Live::None), "{seen:?}");
+    Ok(())
+}
+
+#[test]
+fn a_pod_that_comes_or_goes_is_a_member_or_not_wherever_the_command_is_killed() -> Tested {
+    if !kernel_is_usable() {
+        return Ok(());
+    }
+    for act in [Act::Attach, Act::Detach] {
+        let seen = attack(act, kills(2))?;
+        assert!(!seen.is_empty(), "{act:?} changes nothing");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_switch_killed_at_any_call_is_on_or_off() -> Tested {
+    if !kernel_is_usable() {
+        return Ok(());
+    }
+    for act in [Act::Pause, Act::Resume] {
+        let seen = attack(act, kills(3))?;
+        assert!(!seen.is_empty(), "{act:?} changes nothing");
+    }
     Ok(())
 }
 
@@ -82,55 +313,45 @@ fn a_detach_killed_at_any_call_is_finished_by_the_next() -> Tested {
     if !kernel_is_usable() {
         return Ok(());
     }
-    let (stage, old, _) = policies()?;
-    let mut kills_that_struck = 0;
-    for fault in kills(if long_runs_are_wanted() { 1 } else { 5 }) {
-        stage.apply(&old)?;
-        let outcome = fault.strike(stage.meshc().args(["detach", "--all"]), Calls::Changing)?;
-        let place = format!("{fault:?}, {:?}", outcome.calls.last());
-        let live = live(&stage)?;
-        assert!(matches!(live, Live::None | Live::Old), "{place}: {live:?}");
-        stage.ask(&["detach", "--all"]).map_err(|error| format!("{place}: {error}"))?;
-        assert_eq!(self::live(&stage)?, Live::None, "{place}");
-        assert_eq!(stage.ask(&["status"])?["state"], "none", "{place}");
-        if !outcome.struck {
-            break;
-        }
-        kills_that_struck += 1;
-    }
-    assert!(kills_that_struck > 0, "detach changes nothing");
+    let seen = attack(Act::DetachAll, kills(7))?;
+    assert!(!seen.is_empty(), "detach changes nothing");
     Ok(())
 }
 
-/// Kills at one call after the other, until one does not strike since the command made fewer calls.
-///
-/// A kill after a call and one before the next leave the same behind, but for what memory-mapped stores do
-/// between them, as a commit does; so one side is enough where every call is taken.
-fn kills(step: usize) -> impl Iterator<Item = Fault> {
-    let moments =
-        if long_runs_are_wanted() { &[Moment::Before, Moment::After][..] } else { &[Moment::Before][..] };
-    (1..).step_by(step).flat_map(move |number| moments.iter().map(move |&moment| Fault::Kill(number, moment)))
-}
-
-fn policies() -> Result<(Stage, PathBuf, PathBuf), Failure> {
-    let stage = Stage::new()?;
-    let old = stage.policy("old.mesh", "redirect outbound -> 15001\nexclude outbound tcp 3306")?;
-    let new = stage.policy("new.mesh", "redirect outbound -> 15002\ndeny outbound tcp 3306")?;
-    Ok((stage, old, new))
-}
-
-fn strike(stage: &Stage, policy: &Path, fault: Fault) -> Result<Outcome, Failure> {
-    Ok(fault.strike(stage.meshc().arg("apply").arg(policy), Calls::Changing)?)
-}
-
-/// Which policy decides; a mix of two is an error.
-fn live(stage: &Stage) -> Result<Live, Failure> {
-    match (stage.dial(FIRST)?, stage.dial(SECOND)?) {
-        (Seen::Straight, Seen::Straight) => Ok(Live::None),
-        (Seen::Redirected(15001), Seen::Straight) => Ok(Live::Old),
-        (Seen::Redirected(15002), Seen::Denied) => Ok(Live::New),
-        mix => Err(format!("no policy of these tests decides so: {mix:?}").into()),
+#[test]
+fn a_command_whose_calls_fail_does_all_or_nothing() -> Tested {
+    if !kernel_is_usable() {
+        return Ok(());
     }
+    let acts = [
+        (Act::Apply, 13),
+        (Act::First, 47),
+        (Act::Rollback, 17),
+        (Act::Restore, 61),
+        (Act::Attach, 7),
+        (Act::Detach, 7),
+        (Act::Pause, 9),
+        (Act::Resume, 9),
+        (Act::DetachAll, 23),
+    ];
+    for (act, step) in acts {
+        let seen = attack(act, failures(2, step))?;
+        assert!(!seen.is_empty(), "{act:?} changes nothing");
+    }
+    Ok(())
+}
+
+/// Items that tell none of these tests' flows apart: large tables.
+fn large() -> String {
+    let prefixes = (0..20_000u32).map(|number| {
+        let [_, a, b, c] = (number * 512).to_be_bytes();
+        format!("11.{a}.{b}.{c}/24")
+    });
+    format!("exclude outbound tcp 9 to {}\n", prefixes.collect::<Vec<_>>().join(", "))
+}
+
+fn text(path: &Path) -> String {
+    path.display().to_string()
 }
 
 /// A member that connects again and again while a test goes on.

@@ -50,7 +50,7 @@ pub fn run(output: &Output, args: &Apply) -> Result<Exit, Failure> {
         ..Request::of(tables)
     };
     let mut applied = runtime.apply(request).map_err(failure)?;
-    if let Err(failed) = places.as_ref().map_or(Ok(()), |places| places.write(&runtime.instance().state)) {
+    if let Err(failed) = places.as_ref().map_or(Ok(()), |places| places.write(&runtime.instance().places())) {
         applied.warnings.push(failed.message);
     }
     if args.confirm_within.is_some() && applied.changed {

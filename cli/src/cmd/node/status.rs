@@ -30,7 +30,7 @@ pub fn run(output: &Output, args: &Status) -> Result<Exit, Failure> {
     let runtime = open(&args.instance)?;
     let status = runtime.status().map_err(failure)?;
     let rows = match runtime.live().map_err(failure)? {
-        Some(live) => rows(&image(&live.tables)?, &status, &Places::read(&runtime.instance().state)),
+        Some(live) => rows(&image(&live.tables)?, &status, &Places::read(&runtime.instance().places())),
         None => Vec::new(),
     };
     output.answer(&answer(&status, &rows), || text(&status, &rows));
