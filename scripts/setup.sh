@@ -20,6 +20,10 @@ needed=(
     nginx:nginx-light
     /usr/lib/nginx/modules/ngx_stream_module.so:libnginx-mod-stream
     curl:curl
+    dig:bind9-dnsutils
+    dnsmasq:dnsmasq-base
+    redsocks:redsocks
+    microsocks:microsocks
     /usr/lib/python3/dist-packages/jsonschema/__init__.py:python3-jsonschema
 )
 needed_long=(
@@ -44,7 +48,7 @@ for entry in "${needed[@]}"; do
     have "${entry%:*}" || missing+=("${entry##*:}")
 done
 
-# Debian starts what it installs: here haproxy and nginx, the latter on port 80.
+# Debian starts what it installs: here haproxy, nginx (on port 80), redsocks and microsocks.
 without_services() {
     local policy=/usr/sbin/policy-rc.d
     local ours=
@@ -73,7 +77,7 @@ install_missing() {
     rm -f "$log"
     # Nor may they start at the next boot: nobody asked for a web server.
     local service
-    for service in haproxy nginx; do
+    for service in haproxy nginx redsocks microsocks; do
         case " $* " in
             *" $service"*) ! command -v systemctl >/dev/null || systemctl disable "$service" >/dev/null 2>&1 || true ;;
         esac

@@ -33,7 +33,6 @@ typedef _Bool bool;
 enum bpf_map_type {
 	BPF_MAP_TYPE_HASH = 1,
 	BPF_MAP_TYPE_ARRAY = 2,
-	BPF_MAP_TYPE_PERCPU_HASH = 5,
 	BPF_MAP_TYPE_PERCPU_ARRAY = 6,
 	BPF_MAP_TYPE_ARRAY_OF_MAPS = 12,
 	BPF_MAP_TYPE_SK_STORAGE = 24,
@@ -45,6 +44,9 @@ enum {
 	BPF_NOEXIST = 1,
 	BPF_SK_STORAGE_GET_F_CREATE = 1,
 	BPF_SOCK_OPS_STATE_CB_FLAG = 4,
+	BPF_F_CURRENT_NETNS = -1,
+	EINVAL = 22,
+	ENOBUFS = 105,
 };
 
 /* Values of bpf_sock_ops.op. */
@@ -149,6 +151,14 @@ struct bpf_sock_ops {
 	__u32 skb_tcp_flags;
 };
 
+/* An IPv4 tuple, as a packet on its way to the socket has it; network order. */
+struct bpf_sock_tuple4 {
+	__u32 saddr;
+	__u32 daddr;
+	__u16 sport;
+	__u16 dport;
+};
+
 struct bpf_sockopt {
 	struct bpf_sock *sk;
 	void *optval;
@@ -176,8 +186,11 @@ static long (*bpf_setsockopt)(void *ctx, int level, int name, void *value, int l
 static long (*bpf_sock_ops_cb_flags_set)(struct bpf_sock_ops *ctx, int flags) = (void *)59;
 static __u64 (*bpf_get_current_cgroup_id)(void) = (void *)80;
 static void *(*bpf_sk_storage_get)(void *map, void *sk, void *value, __u64 flags) = (void *)107;
+static struct bpf_sock *(*bpf_sk_lookup_udp)(void *ctx, void *tuple, __u32 size, __u64 netns, __u64 flags) = (void *)85;
+static long (*bpf_sk_release)(void *sk) = (void *)86;
 static long (*bpf_sk_storage_delete)(void *map, void *sk) = (void *)108;
 static __u64 (*bpf_get_netns_cookie)(void *ctx) = (void *)122;
 static __u64 (*bpf_get_current_ancestor_cgroup_id)(int level) = (void *)123;
+static long (*bpf_set_retval)(int retval) = (void *)187;
 static void *(*bpf_ringbuf_reserve)(void *ringbuf, __u64 size, __u64 flags) = (void *)131;
 static void (*bpf_ringbuf_submit)(void *data, __u64 flags) = (void *)132;

@@ -16,6 +16,8 @@
 #define MESH_TREE_DEPTH 0xaU
 #define MESH_PORT_DEPTH 0x4U
 #define MESH_UP_MAX 0x82U
+#define MESH_TOKENS 0x10U
+#define MESH_TOKEN_FIRST 0x7f400001U
 #define MESH_CGROUP_DEPTH 0x10U
 #define MESH_SPAN_SUBTREE 0x80000000U
 #define MESH_NO_PROFILE 0xffffffffU
@@ -67,6 +69,8 @@ enum mesh_counter {
 	MESH_COUNT_ANSWERED, /* A sidecar asked for an original destination and got it. */
 	MESH_COUNT_EVENT_LOST, /* A decision was not sent to a reader that wanted it, since its buffer was full. */
 	MESH_COUNT_HIT_LOST, /* The counter of an item could not be kept, since the map was full. */
+	MESH_COUNT_SOURCE_KEPT, /* A datagram socket that was sent to the sidecar connects elsewhere and still has a loopback source: refused  with `EINVAL`, since nothing would come back. */
+	MESH_COUNT_DEVICE_RELEASED, /* A datagram for the sidecar by a socket that was bound to a device: refused once with `ENOBUFS`, and the socket  released from the device, so that the next one arrives. */
 };
 
 /* The words that select a policy. One, in a memory-mapped array: user space commits by a
@@ -436,6 +440,26 @@ _Static_assert(__builtin_offsetof(struct mesh_watch, verdicts) == 70, "verdicts"
 _Static_assert(__builtin_offsetof(struct mesh_watch, flags) == 71, "flags");
 _Static_assert(__builtin_offsetof(struct mesh_watch, reserve) == 72, "reserve");
 
+/* Whom a datagram socket asked, by token: kept with the socket. */
+struct mesh_asked {
+	/* IPv4 address, network order. */
+	__u32 address[MESH_TOKENS];
+	/* Port, host order. */
+	__u16 port[MESH_TOKENS];
+	/* The sidecar's port that was asked instead, host order; 0: the token is free. */
+	__u16 sidecar_port[MESH_TOKENS];
+	/* The token that is given next, modulo their number. */
+	__u32 next;
+	/* Reserve; zero. */
+	__u32 reserve;
+};
+_Static_assert(sizeof(struct mesh_asked) == 136, "mesh_asked");
+_Static_assert(__builtin_offsetof(struct mesh_asked, address) == 0, "address");
+_Static_assert(__builtin_offsetof(struct mesh_asked, port) == 64, "port");
+_Static_assert(__builtin_offsetof(struct mesh_asked, sidecar_port) == 96, "sidecar_port");
+_Static_assert(__builtin_offsetof(struct mesh_asked, next) == 128, "next");
+_Static_assert(__builtin_offsetof(struct mesh_asked, reserve) == 132, "reserve");
+
 /* One decision, as `observe` sees it. */
 struct mesh_event {
 	/* Nanoseconds since boot, monotonic. */
@@ -622,9 +646,17 @@ struct {
 	__type(value, struct mesh_flow);
 } accepted_flows SEC(".maps");
 
+/* Whom a datagram socket asked, by token. */
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, 0x1);
+	__type(key, int);
+	__type(value, struct mesh_asked);
+} asked SEC(".maps");
+
 /* Decisions by the stable hash of the item. */
 struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);
+	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 1048576);
 	__uint(map_flags, 0x1);
 	__type(key, __u64);
@@ -634,7 +666,7 @@ struct {
 /* Named early returns and events of the programs. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 14);
+	__uint(max_entries, 16);
 	__type(key, __u32);
 	__type(value, __u64);
 } counters SEC(".maps");

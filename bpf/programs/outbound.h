@@ -61,6 +61,66 @@ static __always_inline void set_loopback(struct bpf_sock_addr *ctx, bool v6, boo
 /* Which call is looked at: what is dialled lasts for a connection, and for one datagram. */
 enum call { CONNECT, SENDMSG };
 
+/* The token of the server that is asked, or -1. One who has none gets the one that was given longest ago. */
+static __always_inline __s32 token_of(struct bpf_sock_addr *ctx, struct question *q, struct answer *a)
+{
+	struct mesh_asked *servers = bpf_sk_storage_get(&asked, ctx->sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	__u32 token;
+
+	if (!servers)
+		return -1;
+	for (token = 0; token < MESH_TOKENS; token++)
+		if (servers->sidecar_port[token] == a->port && servers->port[token] == q->port &&
+		    servers->address[token] == q->address[3])
+			return token;
+	token = servers->next++ % MESH_TOKENS;
+	servers->address[token] = q->address[3];
+	servers->port[token] = q->port;
+	servers->sidecar_port[token] = a->port;
+	return token;
+}
+
+/* A socket that has no address of its own may ask several servers. Each is told to the sidecar as another
+ * client, so that the answers can be told apart. IPv6 has no such range of loopback addresses.
+ */
+static __always_inline void set_token(struct bpf_sock_addr *ctx, struct question *q, struct answer *a)
+{
+	struct bpf_sock *sk = ctx->sk;
+	__s32 token;
+
+	if (sk->src_ip4 || ctx->msg_src_ip4)
+		return;
+	token = token_of(ctx, q, a);
+	if (token >= 0)
+		*(volatile __u32 *)&ctx->msg_src_ip4 = bpf_htonl(MESH_TOKEN_FIRST + token);
+}
+
+/* Is this the answer of a sidecar to a token that our client holds? Then it must come from there, too. */
+static __always_inline bool answers_token(struct bpf_sock_addr *ctx)
+{
+	__u32 token = bpf_ntohl(ctx->user_ip4) - MESH_TOKEN_FIRST, port = ctx->sk->src_port;
+	struct bpf_sock_tuple4 tuple = {};
+	struct mesh_asked *servers;
+	struct bpf_sock *client;
+	bool known;
+
+	if (token >= MESH_TOKENS)
+		return false;
+	tuple.saddr = LOOPBACK4;
+	tuple.daddr = ctx->user_ip4;
+	tuple.sport = bpf_htons(port);
+	tuple.dport = ctx->user_port;
+	client = bpf_sk_lookup_udp(ctx, &tuple, sizeof(tuple), BPF_F_CURRENT_NETNS, 0);
+	if (!client)
+		return false;
+	servers = bpf_sk_storage_get(&asked, client, NULL, 0);
+	known = servers && servers->sidecar_port[token] == port;
+	bpf_sk_release(client);
+	if (known)
+		*(volatile __u32 *)&ctx->msg_src_ip4 = ctx->user_ip4;
+	return known;
+}
+
 /* Keeps the original destination with the socket and sends it to the sidecar. */
 static __always_inline int redirect(struct bpf_sock_addr *ctx, bool v6, enum call call, struct question *q,
 				    struct answer *a)
@@ -86,26 +146,79 @@ static __always_inline int redirect(struct bpf_sock_addr *ctx, bool v6, enum cal
 	flow->item = a->item;
 	flow->cookie = bpf_get_socket_cookie(ctx);
 	/* A socket bound to a device would never reach loopback. */
-	if (call == CONNECT && ctx->sk->bound_dev_if) {
+	if (ctx->sk->bound_dev_if) {
 		int none = 0;
 
 		bpf_setsockopt(ctx, SOL_SOCKET, SO_BINDTOIFINDEX, &none, sizeof(none));
+		/* This datagram would still leave by the device: the kernel has taken note of it before. */
+		if (call == SENDMSG) {
+			count(MESH_COUNT_DEVICE_RELEASED);
+			bpf_set_retval(-ENOBUFS);
+			return REFUSE;
+		}
 	}
+	if (call == SENDMSG && !v6)
+		set_token(ctx, q, a);
 	set_loopback(ctx, v6, v4, a->port);
 	count(MESH_COUNT_REDIRECTED);
 	return PASS;
 }
 
-/* Not redirected. */
-static __always_inline int leave(struct bpf_sock_addr *ctx, enum call call, __u32 counter, int result)
+static __always_inline bool is_loopback(const __u32 address[4])
 {
-	/* connect(AF_UNSPEC) and again: what was dialled first must not be answered later. The answer to an
-	 * earlier datagram may still come.
-	 */
-	if (call == CONNECT)
+	if (is_mapped(address))
+		return (address[3] & bpf_htonl(0xff000000)) == bpf_htonl(0x7f000000);
+	return !address[0] && !address[1] && !address[2] && address[3] == bpf_htonl(1);
+}
+
+/* A datagram socket that is connected again, without being dissolved first, keeps the source that it got
+ * when it was sent to the sidecar.
+ */
+static __always_inline bool source_is_loopback(struct bpf_sock_addr *ctx, bool v6)
+{
+	__u32 source[4] = { 0, 0, MAPPED, ctx->sk->src_ip4 };
+
+	if (v6) {
+		source[0] = ctx->sk->src_ip6[0];
+		source[1] = ctx->sk->src_ip6[1];
+		source[2] = ctx->sk->src_ip6[2];
+		source[3] = ctx->sk->src_ip6[3];
+	}
+	return is_loopback(source);
+}
+
+/* Not redirected. */
+static __always_inline int leave(struct bpf_sock_addr *ctx, bool v6, enum call call, struct question *q,
+				 __u32 counter)
+{
+	struct mesh_flow *flow;
+
+	/* The answer to an earlier datagram may still come. */
+	if (call == SENDMSG) {
+		count(counter);
+		return PASS;
+	}
+	flow = bpf_sk_storage_get(&client_flows, ctx->sk, NULL, 0);
+	if (flow && flow->protocol && !is_loopback(q->address) && source_is_loopback(ctx, v6)) {
+		count(MESH_COUNT_SOURCE_KEPT);
+		bpf_set_retval(-EINVAL);
+		return REFUSE;
+	}
+	/* connect(AF_UNSPEC) and again: what was dialled first must not be answered later. */
+	if (flow)
 		bpf_sk_storage_delete(&client_flows, ctx->sk);
 	count(counter);
-	return result;
+	return PASS;
+}
+
+/* Fails with EPERM. */
+static __always_inline int refuse(struct bpf_sock_addr *ctx, enum call call, struct question *q)
+{
+	/* A datagram socket stays connected to whom it was connected to. */
+	if (call == CONNECT && !q->protocol)
+		bpf_sk_storage_delete(&client_flows, ctx->sk);
+	count(MESH_COUNT_DENIED);
+	return REFUSE;
 }
 
 static __always_inline int outbound(struct bpf_sock_addr *ctx, bool v6, enum call call)
@@ -117,6 +230,8 @@ static __always_inline int outbound(struct bpf_sock_addr *ctx, bool v6, enum cal
 	struct answer a = {};
 
 	if (!words || protocol < 0)
+		return PASS;
+	if (call == SENDMSG && !v6 && answers_token(ctx))
 		return PASS;
 	q.generation = *(volatile __u64 *)&words->generation;
 	if (!q.generation) {
@@ -131,23 +246,23 @@ static __always_inline int outbound(struct bpf_sock_addr *ctx, bool v6, enum cal
 	get_address(ctx, v6, q.address);
 	profile = line_of(q.slot, MESH_TABLE_PROFILES, q.profile);
 	if (!profile)
-		return leave(ctx, call, MESH_COUNT_TABLE_MISSING, PASS);
+		return leave(ctx, v6, call, &q, MESH_COUNT_TABLE_MISSING);
 	a.source = exempt_find(&q, profile);
 	if (a.source) {
 		a.node = NONE;
 		a.item = source_hash(q.slot, a.source);
 		tell(words, &q, &a, ctx->sk);
-		return leave(ctx, call, MESH_COUNT_EXEMPT, PASS);
+		return leave(ctx, v6, call, &q, MESH_COUNT_EXEMPT);
 	}
 	if (bpf_map_lookup_elem(&own_addresses, &(struct mesh_own_key){ .netns = q.netns,
 			.address = { q.address[0], q.address[1], q.address[2], q.address[3] } }))
 		q.own = 1;
 	if (!decide(&q, profile, &a))
-		return leave(ctx, call, MESH_COUNT_TABLE_MISSING, PASS);
+		return leave(ctx, v6, call, &q, MESH_COUNT_TABLE_MISSING);
 	tell(words, &q, &a, ctx->sk);
 	if (a.verdict == MESH_VERDICT_DENIED)
-		return leave(ctx, call, MESH_COUNT_DENIED, REFUSE);
+		return refuse(ctx, call, &q);
 	if (a.verdict == MESH_VERDICT_REDIRECTED)
 		return redirect(ctx, v6, call, &q, &a);
-	return leave(ctx, call, MESH_COUNT_EXCLUDED, PASS);
+	return leave(ctx, v6, call, &q, MESH_COUNT_EXCLUDED);
 }

@@ -173,15 +173,21 @@ static __always_inline __u64 source_hash(__u32 slot, __u32 source)
 	return record ? record[source % MESH_SOURCES_A_LINE].hash : 0;
 }
 
+/* One more decision of an item. Its entry is made by the first; all CPUs add to the same word. */
 static __always_inline void hit(__u64 item)
 {
 	__u64 one = 1, *value = bpf_map_lookup_elem(&hits, &item);
 
-	if (value)
-		*value += 1;
-	else if (bpf_map_update_elem(&hits, &item, &one, BPF_NOEXIST))
+	if (!value) {
+		if (!bpf_map_update_elem(&hits, &item, &one, BPF_NOEXIST))
+			return;
 		/* Another CPU may have been first: then it is there now. */
-		(value = bpf_map_lookup_elem(&hits, &item)) ? (void)(*value += 1) : count(MESH_COUNT_HIT_LOST);
+		value = bpf_map_lookup_elem(&hits, &item);
+	}
+	if (value)
+		__sync_fetch_and_add(value, 1);
+	else
+		count(MESH_COUNT_HIT_LOST);
 }
 
 /* Fills in who asks: the endpoint of this network namespace, else the deepest cgroup that is a member.

@@ -1,23 +1,44 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT OR GPL-2.0-only */
 /* cgroup/sendmsg4, sendmsg6, recvmsg4 and recvmsg6: datagrams of sockets that are not connected.
  *
- * The answer seems to come from the address that was asked: where it comes from the sidecar, the
- * destination that the socket last asked takes its place.
+ * The answer seems to come from the address that was asked: where it comes to a token, the server that the
+ * token stands for takes its place; where it comes from the sidecar otherwise, the one that was asked last.
  */
+
+static __always_inline int named(struct bpf_sock_addr *ctx, bool v6, const __u32 address[4], __u16 port)
+{
+	set_address(ctx, v6, address);
+	*(volatile __u32 *)&ctx->user_port = bpf_htons(port);
+	return PASS;
+}
 
 static __always_inline int received(struct bpf_sock_addr *ctx, bool v6)
 {
-	struct mesh_flow *flow = bpf_sk_storage_get(&client_flows, ctx->sk, NULL, 0);
-	__u32 from[4];
+	__u16 port = bpf_ntohs((__u16)ctx->user_port);
+	struct mesh_flow *flow;
+	__u32 from[4], token;
 
-	if (!flow || flow->protocol != 1 || bpf_htons(flow->sidecar_port) != (__u16)ctx->user_port)
-		return PASS;
+	/* Most datagrams come from elsewhere: they cost no look-up. */
 	get_address(ctx, v6, from);
-	if (is_mapped(from) ? from[3] != LOOPBACK4 : from[0] || from[1] || from[2] || from[3] != bpf_htonl(1))
+	if (!is_loopback(from))
 		return PASS;
-	set_address(ctx, v6, flow->original);
-	*(volatile __u32 *)&ctx->user_port = bpf_htons(flow->original_port);
-	return PASS;
+	token = bpf_ntohl(from[3]) - MESH_TOKEN_FIRST;
+	if (is_mapped(from) && token < MESH_TOKENS) {
+		struct mesh_asked *servers = bpf_sk_storage_get(&asked, ctx->sk, NULL, 0);
+
+		if (servers && servers->sidecar_port[token] == port) {
+			__u32 server[4] = { 0, 0, MAPPED, servers->address[token] };
+
+			return named(ctx, v6, server, servers->port[token]);
+		}
+		return PASS;
+	}
+	if (is_mapped(from) && from[3] != LOOPBACK4)
+		return PASS;
+	flow = bpf_sk_storage_get(&client_flows, ctx->sk, NULL, 0);
+	if (!flow || flow->protocol != 1 || flow->sidecar_port != port)
+		return PASS;
+	return named(ctx, v6, flow->original, flow->original_port);
 }
 
 SEC("cgroup/sendmsg4")

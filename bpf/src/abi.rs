@@ -42,6 +42,11 @@ pub const TREE_DEPTH: u32 = 10;
 pub const PORT_DEPTH: u32 = 4;
 /// Steps from a node to the root of its prefix tree at the most: a /128 below every shorter prefix and `any`.
 pub const UP_MAX: u32 = 130;
+/// Servers that one socket may ask by datagram at a time and still tell their answers apart.
+pub const TOKENS: usize = 16;
+/// The first of as many addresses, host order: 127.64.0.1. A datagram of a socket that may ask several servers
+/// goes to the sidecar from one of them, and the answer comes back to it.
+pub const TOKEN_FIRST: u32 = 0x7f40_0001;
 /// Levels of the cgroup hierarchy that are searched for a member.
 pub const CGROUP_DEPTH: u32 = 16;
 
@@ -127,6 +132,8 @@ c_types! {
     [u8; 6] => "__u8" "[6]";
     [u8; 16] => "__u8" "[16]";
     [u8; 32] => "__u8" "[32]";
+    [u16; TOKENS] => "__u16" "[MESH_TOKENS]";
+    [u32; TOKENS] => "__u32" "[MESH_TOKENS]";
     [u16; PORT_KEYS] => "__u16" "[MESH_PORT_KEYS]";
     [u32; 2] => "__u32" "[2]";
     [u32; 4] => "__u32" "[4]";
@@ -458,6 +465,20 @@ abi! {
         reserve: [u64; 2],
     }
 
+    /// Whom a datagram socket asked, by token: kept with the socket.
+    struct Asked as "mesh_asked" {
+        /// IPv4 address, network order.
+        address: [u32; TOKENS],
+        /// Port, host order.
+        port: [u16; TOKENS],
+        /// The sidecar's port that was asked instead, host order; 0: the token is free.
+        sidecar_port: [u16; TOKENS],
+        /// The token that is given next, modulo their number.
+        next: u32,
+        /// Reserve; zero.
+        reserve: u32,
+    }
+
     /// One decision, as `observe` sees it.
     struct Event as "mesh_event" {
         /// Nanoseconds since boot, monotonic.
@@ -509,8 +530,8 @@ abi! {
     }
 }
 
-/// The sizes of [`Flow`] and [`FlowKey`] are part of the flow ABI and never change.
-const _: () = assert!(size_of::<Flow>() == 96 && size_of::<FlowKey>() == 48);
+/// The sizes of [`Flow`], [`FlowKey`] and [`Asked`] are part of the flow ABI and never change.
+const _: () = assert!(size_of::<Flow>() == 96 && size_of::<FlowKey>() == 48 && size_of::<Asked>() == 136);
 const _: () = assert!(size_of::<Profile>() == LINE && size_of::<TreeLine>() == LINE);
 const _: () = assert!(size_of::<PortLine>() == LINE && size_of::<ManifestHeader>() == LINE);
 const _: () = assert!(size_of::<ManifestTable>() == LINE && size_of::<Control>() == LINE);
@@ -574,4 +595,10 @@ counters! {
     EventLost = "event_lost",
     /// The counter of an item could not be kept, since the map was full.
     HitLost = "hit_lost",
+    /// A datagram socket that was sent to the sidecar connects elsewhere and still has a loopback source: refused
+    /// with `EINVAL`, since nothing would come back.
+    SourceKept = "source_kept",
+    /// A datagram for the sidecar by a socket that was bound to a device: refused once with `ENOBUFS`, and the socket
+    /// released from the device, so that the next one arrives.
+    DeviceReleased = "device_released",
 }

@@ -36,6 +36,8 @@ fn constants(out: &mut String) {
         ("TREE_DEPTH", abi::TREE_DEPTH.into()),
         ("PORT_DEPTH", abi::PORT_DEPTH.into()),
         ("UP_MAX", abi::UP_MAX.into()),
+        ("TOKENS", abi::TOKENS as u64),
+        ("TOKEN_FIRST", abi::TOKEN_FIRST.into()),
         ("CGROUP_DEPTH", abi::CGROUP_DEPTH.into()),
         ("SPAN_SUBTREE", abi::SPAN_SUBTREE.into()),
         ("NO_PROFILE", abi::NO_PROFILE.into()),

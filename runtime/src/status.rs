@@ -300,7 +300,7 @@ fn shown(member: &Member, policy: &Membership) -> MemberStatus {
 
 fn occupancy<S: Store>(store: &S, instance: &crate::Instance) -> Result<Vec<Occupancy>> {
     let mut maps = Vec::new();
-    for def in MAPS.iter().filter(|def| matches!(def.kind, MapKind::Hash | MapKind::PerCpuHash)) {
+    for def in MAPS.iter().filter(|def| def.kind == MapKind::Hash) {
         if let Some(map) = store.open_map(&instance.maps().join(def.name))? {
             let entries = store.entries(&map)?.len() as u64;
             maps.push(Occupancy { name: def.name.into(), entries, capacity: def.capacity.into() });

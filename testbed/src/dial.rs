@@ -28,6 +28,10 @@ impl Errno {
     pub const ETIMEDOUT: Self = Self(libc::ETIMEDOUT);
     /// The connection was reset.
     pub const ECONNRESET: Self = Self(libc::ECONNRESET);
+    /// What was asked for makes no sense, such as a source address that cannot reach the target.
+    pub const EINVAL: Self = Self(libc::EINVAL);
+    /// The kernel cannot take it now; it may be tried again.
+    pub const ENOBUFS: Self = Self(libc::ENOBUFS);
     /// No route leads there.
     pub const ENETUNREACH: Self = Self(libc::ENETUNREACH);
     /// No memory, or none that the caller may use.

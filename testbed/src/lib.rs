@@ -49,7 +49,7 @@ pub use process::Process;
 pub use server::{Server, ServerTask};
 pub use task::{Line, Task};
 pub use tool::tool;
-pub use udp::{Manner, UdpAnswer, UdpServer, ask, ask_all};
+pub use udp::{Manner, UdpAnswer, UdpAsker, UdpClient, UdpServer, UdpServerTask, ask, ask_all};
 pub use wait::{listens, until};
 
 /// Why a test failed, from whatever library.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use crate::{Errno, Netns};
+use crate::{Errno, Line, Netns, Place, Task};
 
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -60,6 +60,64 @@ impl Drop for UdpServer {
     }
 }
 
+/// The same server as a process of its own, for what depends on its cgroup or user; killed on drop.
+///
+/// Each of its sockets keeps `patience` datagrams before it answers them, the last first: 1 answers at once.
+#[derive(Debug)]
+pub struct UdpServerTask(Task<Result<(), String>>);
+
+impl UdpServerTask {
+    /// Answers on all `addresses` at a place; `who` is what its answers say.
+    ///
+    /// # Errors
+    /// If an address is taken or is not there.
+    pub fn start(place: &Place, who: &str, addresses: &[SocketAddr], patience: usize) -> io::Result<Self> {
+        let serve =
+            |line: &mut Line| serve(line, who, addresses, patience).map_err(|error| error.to_string());
+        let mut task = place.spawn(serve)?;
+        match task.line().hear() {
+            Ok(_) => Ok(Self(task)),
+            Err(silence) => Err(task.join()?.err().map_or(silence, io::Error::other)),
+        }
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.0.id()
+    }
+}
+
+/// Serves until the process is killed.
+fn serve(line: &mut Line, who: &str, addresses: &[SocketAddr], patience: usize) -> io::Result<()> {
+    let sockets = addresses.iter().map(|address| bind(*address)).collect::<io::Result<Vec<_>>>()?;
+    for socket in sockets {
+        let who = who.to_owned();
+        thread::spawn(move || while answer_backwards(&socket, &who, patience).is_ok() {});
+    }
+    line.say("ready")?;
+    loop {
+        thread::park();
+    }
+}
+
+fn answer_backwards(socket: &UdpSocket, who: &str, patience: usize) -> io::Result<()> {
+    let mut buffer = [0; 2048];
+    let mut answers = Vec::new();
+    for _ in 0..patience {
+        let (length, client) = socket.recv_from(&mut buffer)?;
+        answers.push((answer(who, client, buffer.get(..length).unwrap_or_default())?, client));
+    }
+    for (text, client) in answers.iter().rev() {
+        socket.send_to(text, client)?;
+    }
+    Ok(())
+}
+
+fn answer(who: &str, client: SocketAddr, payload: &[u8]) -> io::Result<Vec<u8>> {
+    let payload = String::from_utf8_lossy(payload).into_owned();
+    Ok(serde_json::to_vec(&UdpAnswer { who: who.to_owned(), client, from: None, peer: None, payload })?)
+}
+
 fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, None)?;
     if address.is_ipv6() {
@@ -72,9 +130,7 @@ fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
 fn answer_all(socket: &UdpSocket, who: &str) {
     let mut buffer = [0; 2048];
     while let Ok((length, client)) = socket.recv_from(&mut buffer) {
-        let payload = String::from_utf8_lossy(buffer.get(..length).unwrap_or_default()).into_owned();
-        let answer = UdpAnswer { who: who.to_owned(), client, from: None, peer: None, payload };
-        let Ok(text) = serde_json::to_vec(&answer) else { return };
+        let Ok(text) = answer(who, client, buffer.get(..length).unwrap_or_default()) else { return };
         if socket.send_to(&text, client).is_err() {
             return;
         }
@@ -114,7 +170,7 @@ impl Manner {
 /// # Errors
 /// What the kernel answered; `ETIMEDOUT` where nobody did.
 pub fn ask(target: SocketAddr, payload: &str, manner: Manner) -> Result<UdpAnswer, Errno> {
-    ask_all(&[target], payload, manner)?.pop().ok_or(Errno::ETIMEDOUT)
+    UdpClient::new(manner).ask(target, payload)
 }
 
 /// Asks one after the other by the same socket.
@@ -123,23 +179,128 @@ pub fn ask(target: SocketAddr, payload: &str, manner: Manner) -> Result<UdpAnswe
 /// As [`ask`]; the first error ends it.
 pub fn ask_all(targets: &[SocketAddr], payload: &str, manner: Manner) -> Result<Vec<UdpAnswer>, Errno> {
     let Some(first) = targets.first() else { return Ok(Vec::new()) };
-    let socket = Socket::new(Domain::for_address(manner.address(*first)), Type::DGRAM, None)?;
-    let socket = UdpSocket::from(socket);
-    socket.set_read_timeout(Some(PATIENCE))?;
-    let one = |target: &SocketAddr| one(&socket, manner.address(*target), payload, manner.connects());
-    targets.iter().map(one).collect()
+    let asker = UdpClient::new(manner).open(*first)?;
+    targets.iter().map(|target| asker.ask(*target, payload)).collect()
 }
 
-fn one(socket: &UdpSocket, target: SocketAddr, payload: &str, connected: bool) -> Result<UdpAnswer, Errno> {
-    if connected {
-        socket.connect(target)?;
-        socket.send(payload.as_bytes())?;
-    } else {
-        socket.send_to(payload.as_bytes(), target)?;
+/// A client that asks by datagrams.
+#[derive(Clone, Debug)]
+pub struct UdpClient {
+    manner: Manner,
+    source: Option<SocketAddr>,
+    device: Option<String>,
+}
+
+impl UdpClient {
+    /// A client whose socket is bound to nothing.
+    pub fn new(manner: Manner) -> Self {
+        Self { manner, source: None, device: None }
     }
-    let mut buffer = [0; 4096];
-    let (length, from) = socket.recv_from(&mut buffer)?;
-    let answer: UdpAnswer =
-        serde_json::from_slice(buffer.get(..length).unwrap_or_default()).map_err(|_| Errno(libc::EPROTO))?;
-    Ok(UdpAnswer { from: Some(from), peer: socket.peer_addr().ok(), ..answer })
+
+    /// Binds this source first; port 0 is any.
+    #[must_use]
+    pub fn from(mut self, source: SocketAddr) -> Self {
+        self.source = Some(source);
+        self
+    }
+
+    /// Binds to a device first.
+    #[must_use]
+    pub fn through(mut self, device: &str) -> Self {
+        self.device = Some(device.to_owned());
+        self
+    }
+
+    /// Opens a socket that can reach `target`, and others of its family.
+    ///
+    /// # Errors
+    /// What one of the calls answered.
+    pub fn open(&self, target: SocketAddr) -> Result<UdpAsker, Errno> {
+        let socket = Socket::new(Domain::for_address(self.manner.address(target)), Type::DGRAM, None)?;
+        if let Some(device) = &self.device {
+            socket.bind_device(Some(device.as_bytes()))?;
+        }
+        if let Some(source) = self.source {
+            socket.bind(&SockAddr::from(source))?;
+        }
+        let asker = UdpAsker { socket: UdpSocket::from(socket), manner: self.manner };
+        asker.wait_for(PATIENCE)?;
+        Ok(asker)
+    }
+
+    /// Asks by a socket of its own.
+    ///
+    /// # Errors
+    /// As [`UdpClient::open`] and [`UdpAsker::ask`].
+    pub fn ask(&self, target: SocketAddr, payload: &str) -> Result<UdpAnswer, Errno> {
+        self.open(target)?.ask(target, payload)
+    }
+}
+
+/// A socket that asks.
+#[derive(Debug)]
+pub struct UdpAsker {
+    socket: UdpSocket,
+    manner: Manner,
+}
+
+impl UdpAsker {
+    /// Waits no longer than this for each answer.
+    ///
+    /// # Errors
+    /// If it is no time at all.
+    pub fn wait_for(&self, patience: Duration) -> Result<(), Errno> {
+        Ok(self.socket.set_read_timeout(Some(patience))?)
+    }
+
+    /// Sends one datagram and waits for the answer.
+    ///
+    /// # Errors
+    /// What the kernel answered; `ETIMEDOUT` where nobody did.
+    pub fn ask(&self, target: SocketAddr, payload: &str) -> Result<UdpAnswer, Errno> {
+        self.send(target, payload)?;
+        self.hear()
+    }
+
+    /// Connects where the manner says so.
+    ///
+    /// # Errors
+    /// What the kernel answered.
+    pub fn connect(&self, target: SocketAddr) -> Result<(), Errno> {
+        Ok(self.socket.connect(self.manner.address(target))?)
+    }
+
+    /// Dissolves what [`UdpAsker::connect`] made.
+    ///
+    /// # Errors
+    /// What the kernel answered.
+    pub fn dissolve(&self) -> Result<(), Errno> {
+        Ok(rustix::net::connect_unspec(&self.socket).map_err(io::Error::from)?)
+    }
+
+    /// Sends one datagram.
+    ///
+    /// # Errors
+    /// What the kernel answered.
+    pub fn send(&self, target: SocketAddr, payload: &str) -> Result<(), Errno> {
+        if self.manner.connects() {
+            self.connect(target)?;
+            self.socket.send(payload.as_bytes())?;
+        } else {
+            self.socket.send_to(payload.as_bytes(), self.manner.address(target))?;
+        }
+        Ok(())
+    }
+
+    /// Waits for one answer.
+    ///
+    /// # Errors
+    /// `ETIMEDOUT` where none comes, `EPROTO` where it is not that of a server of the testbed.
+    pub fn hear(&self) -> Result<UdpAnswer, Errno> {
+        let mut buffer = [0; 4096];
+        let (length, from) = self.socket.recv_from(&mut buffer)?;
+        let answer: UdpAnswer = serde_json::from_slice(buffer.get(..length).unwrap_or_default())
+            .map_err(|_| Errno(libc::EPROTO))?;
+        Ok(UdpAnswer { from: Some(from), peer: self.socket.peer_addr().ok(), ..answer })
+    }
 }

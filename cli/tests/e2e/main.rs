@@ -24,6 +24,7 @@ mod model;
 mod paused;
 mod proxies;
 mod redirected;
+mod resolvers;
 mod sidecar;
 mod swap;
 mod unchanged;

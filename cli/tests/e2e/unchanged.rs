@@ -1,6 +1,8 @@
 //! Applying what is already live does nothing and says so.
 
-use mesh_testbed::{Tested, kernel_is_usable};
+use std::collections::BTreeMap;
+
+use mesh_testbed::{Client, Errno, Tested, kernel_is_usable};
 
 use crate::command::Answer;
 use crate::stage::Stage;
@@ -50,5 +52,42 @@ fn status_tells_the_live_generation_and_counts_hits_by_rule() -> Tested {
     };
     assert_eq!(hits("redirect outbound tcp -> 15001"), Some(2), "{status:#}");
     assert_eq!(hits("exclude outbound tcp 3306"), Some(1), "{status:#}");
+    Ok(())
+}
+
+#[test]
+fn no_decision_is_lost_to_another_cpu_and_none_is_counted_twice() -> Tested {
+    if !kernel_is_usable() {
+        return Ok(());
+    }
+    const ROUNDS: usize = 2000;
+    let stage = Stage::new()?;
+    // Nobody listens there: only the decisions matter. The second rule has an item for each address.
+    stage.apply_rules(
+        "redirect outbound tcp 80 -> 15999
+         redirect outbound tcp 443 to 10.0.0.1, 10.0.0.3, 10.0.0.5, 10.0.0.7 -> 15999",
+    )?;
+    let connect = || {
+        (0..ROUNDS).try_for_each(|round| {
+            let host = u8::try_from(round % 4).unwrap_or_default() * 2 + 1;
+            let targets = [([10, 9, 9, 9], 80), ([10, 0, 0, host], 443)];
+            targets.into_iter().try_for_each(|target| match Client::to(target.into()).open() {
+                Err(Errno::ECONNREFUSED) => Ok(()),
+                other => Err(other.map_or_else(|error| error, |_| Errno(0))),
+            })
+        })
+    };
+    let tasks = (0..4).map(|_| stage.cart().spawn(|_| connect())).collect::<Result<Vec<_>, _>>()?;
+    for task in tasks {
+        assert_eq!(task.join()?, Ok(()));
+    }
+    let status = stage.ask(&["status"])?;
+    let mut hits: BTreeMap<String, u64> = BTreeMap::new();
+    for rule in status["rules"].as_array().into_iter().flatten() {
+        hits.insert(rule["text"].to_string(), rule["hits"].as_u64().unwrap_or_default());
+    }
+    let mut counts: Vec<_> = hits.into_values().collect();
+    counts.sort_unstable();
+    assert_eq!(counts, [2000, 2000, 2000, 2000, 8000], "{status:#}");
     Ok(())
 }

@@ -67,7 +67,7 @@ impl Kernel {
 
     fn value_len(&self, info: &MapInfo) -> usize {
         let value = info.value as usize;
-        let by_cpu = [MapKind::PerCpuHash as u32, MapKind::PerCpuArray as u32].contains(&info.kind);
+        let by_cpu = info.kind == MapKind::PerCpuArray as u32;
         if by_cpu { value.next_multiple_of(8) * self.cpus } else { value }
     }
 
@@ -434,7 +434,7 @@ impl Store for Kernel {
     }
 
     fn entries(&self, map: &KernelMap) -> Step<Vec<(Vec<u8>, Vec<u8>)>> {
-        let hash = [MapKind::Hash as u32, MapKind::PerCpuHash as u32].contains(&map.info.kind);
+        let hash = map.info.kind == MapKind::Hash as u32;
         let entries = if hash { self.batch_entries(map) } else { self.next_entries(map) };
         on("reading the map", &map.info.name, entries)
     }
