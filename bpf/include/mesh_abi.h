@@ -391,7 +391,7 @@ _Static_assert(__builtin_offsetof(struct mesh_flow, reserve) == 56, "reserve");
  * without a system call. What the programs cannot tell, the reader leaves out itself.
  */
 struct mesh_watch {
-	/* Nanoseconds since boot, monotonic, up to which the reader is there. A reader that was killed
+	/* Nanoseconds since boot, sleep included, up to which the reader is there. A reader that was killed
 	 * renews nothing, and the first program that finds its lease at an end turns its bit off.
 	 */
 	__u64 lease;
@@ -462,7 +462,7 @@ _Static_assert(__builtin_offsetof(struct mesh_asked, reserve) == 132, "reserve")
 
 /* One decision, as `observe` sees it. */
 struct mesh_event {
-	/* Nanoseconds since boot, monotonic. */
+	/* Nanoseconds since boot, sleep included. */
 	__u64 time;
 	/* The generation that decided. */
 	__u64 generation;

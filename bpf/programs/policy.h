@@ -389,7 +389,7 @@ static __always_inline void report(struct mesh_control *words, struct question *
 {
 	__u64 readers = *(volatile __u64 *)&words->observe;
 
-	by->time = bpf_ktime_get_ns();
+	by->time = bpf_ktime_get_boot_ns();
 #pragma unroll
 	for (__u32 reader = 0; reader < MESH_WATCHES; reader++)
 		if (readers >> reader & 1)

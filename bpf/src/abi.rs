@@ -433,7 +433,7 @@ abi! {
     /// A reader of decisions, and which it wants. In a memory-mapped array, so that a reader renews its lease
     /// without a system call. What the programs cannot tell, the reader leaves out itself.
     struct Watch as "mesh_watch" {
-        /// Nanoseconds since boot, monotonic, up to which the reader is there. A reader that was killed
+        /// Nanoseconds since boot, sleep included, up to which the reader is there. A reader that was killed
         /// renews nothing, and the first program that finds its lease at an end turns its bit off.
         lease: u64,
         /// Decisions that it wanted and that did not fit its ring buffer.
@@ -481,7 +481,7 @@ abi! {
 
     /// One decision, as `observe` sees it.
     struct Event as "mesh_event" {
-        /// Nanoseconds since boot, monotonic.
+        /// Nanoseconds since boot, sleep included.
         time: u64,
         /// The generation that decided.
         generation: u64,

@@ -133,6 +133,8 @@ pub enum Command {
     Apply(Apply),
     /// What is live on this node
     Status(Status),
+    /// Decisions as they happen: who, where to, verdict, rule and line
+    Observe(Observe),
     /// Stop intercepting at once, keep everything
     Pause(Pause),
     /// Intercept again after pause
@@ -402,6 +404,50 @@ pub struct Status {
     pub instance: InstanceArgs,
 }
 
+/// `meshc observe`
+#[derive(Args, Debug)]
+pub struct Observe {
+    /// Only these flows: 'cart', 'cart -> 10.0.0.0/8 tcp 443', 'any -> cart udp 53-60'
+    ///
+    /// As a flow of a test, with `any`, prefixes and port ranges. Left of the arrow is who opens it: a
+    /// workload opens outbound flows, and inbound ones arrive at it. What is left out may be anything.
+    pub filter: Option<String>,
+    /// Only these outcomes; may be given again
+    #[arg(long = "verdict", value_name = "VERDICT", value_enum)]
+    pub verdicts: Vec<Verdict>,
+    /// Only the member of this name: a pod, or a unit
+    #[arg(long, value_name = "NAME")]
+    pub member: Option<String>,
+    /// Only processes of this user
+    #[arg(long, value_name = "ID")]
+    pub uid: Option<u32>,
+    /// Only rules whose scope and text, as status shows them, contain this
+    #[arg(long, value_name = "TEXT")]
+    pub rule: Option<String>,
+    /// End after so many decisions
+    #[arg(short = 'n', long, value_name = "N")]
+    pub count: Option<u64>,
+    /// Bytes that the kernel keeps for what is not read yet: a power of two, 4096 or more
+    #[arg(long, value_name = "BYTES", default_value_t = 1 << 20, value_parser = buffer)]
+    pub buffer: u32,
+    /// The instance.
+    #[command(flatten)]
+    pub instance: InstanceArgs,
+}
+
+/// Outcomes that `observe` can be asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Verdict {
+    /// Sent to a sidecar.
+    Redirected,
+    /// Went straight, exempt processes included.
+    Excluded,
+    /// Refused.
+    Denied,
+    /// Went straight since the process is exempt.
+    Exempt,
+}
+
 /// `meshc pause` and `meshc resume`
 #[derive(Args, Debug)]
 pub struct Pause {
@@ -446,6 +492,14 @@ pub struct Run {
     /// The command and its arguments
     #[arg(required = true, last = true, value_name = "CMD")]
     pub command: Vec<std::ffi::OsString>,
+}
+
+/// The kernel takes whole pages, and a power of two.
+fn buffer(text: &str) -> Result<u32, String> {
+    let bytes: Option<u32> = text.parse().ok();
+    bytes
+        .filter(|bytes| bytes.is_power_of_two() && (4096..=1 << 30).contains(bytes))
+        .ok_or_else(|| "it must be a power of two from 4096 to 1073741824".to_owned())
 }
 
 /// `30s`, `2m`, `1h`, or seconds.

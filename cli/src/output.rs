@@ -51,8 +51,19 @@ impl Output {
         let _ = io::stdout().lock().write_all(text.as_bytes());
     }
 
+    /// One of many answers, as soon as it is known; whether somebody still reads them.
+    pub fn stream<T: Serialize>(&self, answer: &T, text: impl FnOnce() -> String) -> bool {
+        let line = if self.is_json() { Self::line(answer) } else { text() };
+        let mut out = io::stdout().lock();
+        out.write_all(line.as_bytes()).and_then(|()| out.flush()).is_ok()
+    }
+
     /// An answer as JSON, in the common envelope.
     pub fn json<T: Serialize>(&self, answer: &T) {
+        self.text(&Self::line(answer));
+    }
+
+    fn line<T: Serialize>(answer: &T) -> String {
         let mut envelope = Map::new();
         envelope.insert("format".into(), FORMAT.into());
         match serde_json::to_value(answer) {
@@ -62,7 +73,7 @@ impl Output {
         }
         let mut line = Value::Object(envelope).to_string();
         line.push('\n');
-        self.text(&line);
+        line
     }
 
     /// The answer, in the format that was asked for.

@@ -110,6 +110,9 @@ pub enum Error {
     /// Nothing waits to be confirmed.
     #[error("nothing waits to be confirmed")]
     NothingWaits,
+    /// As many observers as there may be.
+    #[error("{} observers of this instance run already", mesh_bpf::abi::WATCHES)]
+    ManyObservers,
     /// A pod without a name.
     #[error("a pod without a name cannot be attached")]
     NoName,
@@ -153,7 +156,9 @@ impl Error {
     #[must_use]
     pub const fn class(&self) -> Class {
         match self {
-            Self::Held { .. } | Self::DetachedMeanwhile | Self::Stale { .. } => Class::Busy,
+            Self::Held { .. } | Self::DetachedMeanwhile | Self::Stale { .. } | Self::ManyObservers => {
+                Class::Busy
+            }
             Self::BadName(_)
             | Self::Owned(_)
             | Self::NoPolicy
@@ -204,6 +209,7 @@ impl Error {
             Self::NothingBefore => "nothing-before",
             Self::NothingWaits => "nothing-waits",
             Self::NoName => "no-name",
+            Self::ManyObservers => "many-observers",
             Self::AnotherMesh { .. } => "another-mesh",
             Self::ReadOnly(_) => "read-only",
             Self::NoRights(_) => "no-rights",
@@ -246,6 +252,9 @@ impl Error {
             Self::NotKept(_) => "`meshc history` lists the kept generations".into(),
             Self::NothingBefore => "`meshc history` lists the kept generations".into(),
             Self::NothingWaits => "`apply --confirm-within` makes a policy wait".into(),
+            Self::ManyObservers => {
+                "end one of them; one that was killed gives its place free in seconds".into()
+            }
             Self::NoName => "name it with `--name`".into(),
             Self::ReadOnly(path) => format!("`mount -o remount,rw {}`", path.display()),
             Self::NoRights(_) => "run it as root, or with these capabilities".into(),

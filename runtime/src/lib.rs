@@ -8,6 +8,7 @@
 //! | [`Runtime::apply`] | [`Apply`] | makes a policy's tables live, or says that they are |
 //! | [`Runtime::head`] | | state, generation, digest, owner: whichever version applied |
 //! | [`Runtime::status`] | | all that the kernel holds, is attached to, has counted, and what drifted |
+//! | [`Runtime::observe`] | [`Filter`] | decisions as they happen |
 //! | [`Runtime::live`] | | the live tables, read back |
 //! | [`Runtime::pause`], [`Runtime::resume`] | | stops deciding and keeps everything; brings it back |
 //! | [`Runtime::detach_all`] | purge? | leaves nothing in the kernel |
@@ -51,6 +52,7 @@ mod session;
 mod apply;
 mod confirm;
 mod history;
+mod observe;
 mod pods;
 mod run;
 mod status;
@@ -62,6 +64,7 @@ pub use error::{Class, Error, Result};
 pub use history::Kept;
 pub use instance::{Instance, find_hierarchy};
 pub use kernel::Kernel;
+pub use observe::{By, Decided, Filter, Observer, Reason, Told, Wanted};
 pub use pods::{Pod, PodAttached, Which};
 pub use record::{Holder, Owner, Record, hex};
 pub use registry::{Key, Member, Origin};

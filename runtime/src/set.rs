@@ -63,6 +63,8 @@ pub(crate) struct Set<S: Store> {
     pub(crate) exempt_cgroups: S::Map,
     pub(crate) hits: S::Map,
     pub(crate) counters: S::Map,
+    pub(crate) watches: S::Map,
+    pub(crate) events: S::Map,
 }
 
 impl<S: Store> Set<S> {
@@ -89,6 +91,8 @@ impl<S: Store> Set<S> {
             exempt_cgroups: open(&map::EXEMPT_CGROUPS)?,
             hits: open(&map::HITS)?,
             counters: open(&map::COUNTERS)?,
+            watches: open(&map::WATCHES)?,
+            events: open(&map::EVENTS)?,
         }))
     }
 

@@ -127,6 +127,8 @@ pub struct Status {
     pub drift: Vec<String>,
     /// Programs on our hooks that are not ours, by hook, in the order in which they run.
     pub foreign: Vec<(Hook, ProgramInfo)>,
+    /// Observers that the programs report to.
+    pub observers: u32,
     /// The generation that waits to be confirmed, if any.
     pub waiting: Option<Waiting>,
 }
@@ -234,9 +236,11 @@ impl<S: Store> Runtime<S> {
             counters: Vec::new(),
             drift: Vec::new(),
             foreign: hooks::foreign(store, instance)?,
+            observers: 0,
             waiting: confirm::read(store, instance).ok().flatten(),
         };
         let Some(set) = Set::open(store, instance)? else { return Ok(status) };
+        status.observers = set.control.load(store).observe.count_ones();
         status.maps = occupancy(store, instance)?;
         status.hits = sums(store, &set.hits)?;
         let counters = sums(store, &set.counters)?;
@@ -356,12 +360,17 @@ pub fn items(image: &MapImage, hits: &BTreeMap<u64, u64>) -> Vec<ItemHits> {
     if hits.is_empty() {
         return Vec::new();
     }
-    let hashes: Vec<u64> = image.sources.iter().map(mesh_bpf::image::Source::stable_hash).collect();
-    let mut note = |source: usize, prefix: Prefix, key: u64| {
+    each_item(image, |source, prefix, key| {
         if let Some(&hits) = hits.get(&key) {
             found.insert((source, prefix), hits);
         }
-    };
+    });
+    found.into_iter().map(|((source, prefix), hits)| ItemHits { source, prefix, hits }).collect()
+}
+
+/// Source, address and key of the counter of every item that decides something; of some more than once.
+pub(crate) fn each_item(image: &MapImage, mut note: impl FnMut(usize, Prefix, u64)) {
+    let hashes: Vec<u64> = image.sources.iter().map(mesh_bpf::image::Source::stable_hash).collect();
     // An exempt identity has no address, and its counter no prefix.
     for (source, &hash) in hashes.iter().enumerate() {
         note(source, Prefix::Any, hash);
@@ -385,5 +394,4 @@ pub fn items(image: &MapImage, hits: &BTreeMap<u64, u64>) -> Vec<ItemHits> {
             }
         }
     }
-    found.into_iter().map(|((source, prefix), hits)| ItemHits { source, prefix, hits }).collect()
 }

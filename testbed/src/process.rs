@@ -83,7 +83,29 @@ impl Process {
         }
     }
 
-    fn kill(&mut self) {
+    /// Stops it where it is; it goes on with [`Process::go_on`].
+    pub fn halt(&self) {
+        self.signal(Signal::SIGSTOP);
+    }
+
+    /// Lets it go on.
+    pub fn go_on(&self) {
+        self.signal(Signal::SIGCONT);
+    }
+
+    /// Waits until it has printed `text`.
+    ///
+    /// # Errors
+    /// If that does not come within ten seconds; what it printed is in the error.
+    pub fn wait_until_it_says(&self, text: &str) -> io::Result<()> {
+        if until(PATIENCE, || self.output().is_ok_and(|output| output.contains(text))) {
+            return Ok(());
+        }
+        Err(io::Error::other(format!("it does not say `{text}`: {}", self.output()?)))
+    }
+
+    /// Kills it.
+    pub fn kill(&mut self) {
         self.signal(Signal::SIGKILL);
         let _ = self.child.wait();
     }

@@ -21,6 +21,7 @@ mod excluded;
 mod explained;
 mod leak;
 mod model;
+mod observed;
 mod paused;
 mod proxies;
 mod redirected;

@@ -1,6 +1,7 @@
 //! The real machine.
 
 mod btf;
+mod ring;
 mod sys;
 
 use std::fs::{self, File};
@@ -14,12 +15,15 @@ use std::time::{Duration, SystemTime};
 use aya::EbpfLoader;
 use aya::programs::Program as AyaProgram;
 use mesh_bpf::abi::Control;
-use mesh_bpf::map::{MAPS, MapDef, MapKind};
+use mesh_bpf::map::{EVENT, MAPS, MapDef, MapKind};
 use mesh_bpf::program::{Hook, OBJECT, PROGRAMS, ProgramDef};
 use rustix::fs::{FlockOperation, flock};
 use rustix::net::{AddressFamily, SocketType};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use rustix::time::{ClockId, clock_gettime};
+
+pub(crate) use ring::Ring;
+pub(crate) use sys::Watches;
 
 use crate::store::{Fault, LinkInfo, Locked, MapInfo, Process, ProgramInfo, Step, Store, Word};
 
@@ -63,6 +67,29 @@ impl Kernel {
         let procs = cgroup.join("cgroup.procs");
         let procs = at("opening", &procs, File::options().write(true).open(&procs))?;
         sys::spawn_in(command, procs.into()).map_err(|cause| Fault::new("starting", name, cause))
+    }
+
+    /// The watches, mapped.
+    pub(crate) fn watches(&self, map: &KernelMap) -> Step<Watches> {
+        on("mapping the map", &map.info.name, Watches::new(map.fd.as_fd()))
+    }
+
+    /// A new ring buffer of so many bytes, and its reading end.
+    pub(crate) fn ring(&self, bytes: u32) -> Step<(KernelMap, Ring)> {
+        let map = self.create_map(&EVENT, bytes, None)?;
+        let ring = on("mapping the map", EVENT.name, Ring::new(map.fd.as_fd()))?;
+        Ok((map, ring))
+    }
+
+    /// Nanoseconds since boot, sleep included, as the programs count them.
+    pub(crate) fn nanoseconds(&self) -> u64 {
+        let now = clock_gettime(ClockId::Boottime);
+        now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
+    }
+
+    /// What can be read once this process was asked to end.
+    pub(crate) fn endings(&self) -> Step<OwnedFd> {
+        on("taking over", "SIGINT and SIGTERM", sys::endings())
     }
 
     fn value_len(&self, info: &MapInfo) -> usize {

@@ -6,6 +6,7 @@ mod confirm;
 mod detach;
 mod explain;
 mod history;
+mod observe;
 mod plan;
 mod run;
 mod show;
@@ -29,6 +30,7 @@ pub fn run(output: &Output, command: &Command) -> Result<Exit, Failure> {
     match command {
         Command::Apply(args) => apply::run(output, args),
         Command::Status(args) => status::run(output, args),
+        Command::Observe(args) => observe::run(output, args),
         Command::Pause(args) => switch::pause(output, args),
         Command::Resume(args) => switch::resume(output, args),
         Command::Confirm(args) => confirm::run(output, args),

@@ -108,6 +108,7 @@ fn answer(status: &Found, rows: &[Row]) -> Value {
         "counters": status.counters.iter().map(|(counter, value)| json!({
             "name": counter.word(), "value": value,
         })).collect::<Vec<_>>(),
+        "observers": status.observers,
         "drift": status.drift,
     })
 }
@@ -130,6 +131,9 @@ fn text(status: &Found, rows: &[Row]) -> String {
             status.meshes.join(", "),
         ),
     };
+    if status.observers > 0 {
+        let _ = writeln!(out, "observers: {}", status.observers);
+    }
     section(&mut out, "members", &status.members, |member| {
         let workload = member.workload.as_deref().unwrap_or("(no workload of the live policy)");
         format!("{}  {workload}", member.cgroup.as_deref().unwrap_or(&member.name))

@@ -1,0 +1,216 @@
+//! `meshc observe`: decisions as they happen.
+
+mod filter;
+
+use std::net::IpAddr;
+
+use mesh_bpf::image::SourceKind;
+use mesh_runtime::{Decided, Filter, Reason, Told, Wanted};
+use serde_json::{Value, json};
+
+use super::{failure, open};
+use crate::args::{Observe, Verdict};
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::output::Output;
+use crate::places::Places;
+
+/// Prints decisions until as many came as were asked for, the reader goes away, or the process is asked to end.
+pub fn run(output: &Output, args: &Observe) -> Result<Exit, Failure> {
+    let runtime = open(&args.instance)?;
+    let mut observer = runtime.observe(wanted(args)?, args.buffer).map_err(failure)?;
+    if !observer.knows_workload() {
+        output.warn("the live policy has no workload of that name; its decisions are shown once one has");
+    }
+    output.say("observing; Ctrl-C ends it");
+    let mut lines = Lines::default();
+    let mut left = args.count.unwrap_or(u64::MAX);
+    while left > 0 {
+        match observer.wait().map_err(failure)? {
+            Told::Decision(decided) => {
+                let place = lines.place(&decided, &runtime.instance().state);
+                if !output.stream(&object(&decided, place), || line(&decided, place)) {
+                    break;
+                }
+                left -= 1;
+            }
+            Told::Lost(lost) => {
+                missed(
+                    output,
+                    &json!({ "lost": lost }),
+                    &format!(
+                        "{lost} {} not shown: the buffer was full (a narrower filter, or a larger `--buffer`, shows more)",
+                        if lost == 1 { "decision is" } else { "decisions are" }
+                    ),
+                );
+            }
+            Told::Gap => missed(
+                output,
+                &json!({ "lost": null }),
+                "this process was stopped for too long; what was decided meanwhile is not shown",
+            ),
+            Told::Ended => break,
+        }
+    }
+    Ok(Exit::Done)
+}
+
+fn wanted(args: &Observe) -> Result<Filter, Failure> {
+    let flow = args.filter.as_deref().map(filter::parse).transpose()?.unwrap_or_default();
+    let verdict = |verdict: &Verdict| match verdict {
+        Verdict::Redirected => Wanted::Redirected,
+        Verdict::Excluded => Wanted::Excluded,
+        Verdict::Denied => Wanted::Denied,
+        Verdict::Exempt => Wanted::Exempt,
+    };
+    Ok(Filter {
+        verdicts: args.verdicts.iter().map(verdict).collect(),
+        member: args.member.clone(),
+        uid: args.uid,
+        rule: args.rule.clone(),
+        ..flow
+    })
+}
+
+/// What cannot be shown is said where it is missing: between the others for scripts, beside them for people.
+fn missed(output: &Output, object: &Value, text: &str) {
+    if output.is_json() {
+        output.json(object);
+    } else {
+        output.complain(&format!("warning: {text}"));
+    }
+}
+
+/// File and line of every item, read anew for each generation: an apply writes them before it commits.
+#[derive(Default)]
+struct Lines {
+    generation: u64,
+    places: Places,
+}
+
+impl Lines {
+    fn place(&mut self, decided: &Decided, state: &std::path::Path) -> Option<(&str, u32)> {
+        if self.generation != decided.generation {
+            self.generation = decided.generation;
+            self.places = Places::read(state);
+        }
+        match decided.reason {
+            Reason::Item { key, .. } => self.places.find(key),
+            Reason::Unknown => None,
+        }
+    }
+}
+
+fn object(decided: &Decided, place: Option<(&str, u32)>) -> Value {
+    let (mesh, workload) = names(decided);
+    let by = decided.process.as_ref();
+    json!({
+        "time": time(decided.time),
+        "workload": workload, "mesh": mesh, "member": decided.member,
+        "pid": by.map(|by| by.pid), "uid": by.map(|by| by.uid), "command": by.map(|by| by.name.as_str()),
+        "direction": decided.direction.to_string(), "protocol": decided.protocol.to_string(),
+        "source": end(decided.source.0, decided.source.1),
+        "destination": end(decided.destination.0, Some(decided.destination.1)),
+        "verdict": decided.verdict.word(), "port": decided.verdict.port(),
+        "rule": rule(&decided.reason, place),
+        "generation": decided.generation,
+    })
+}
+
+/// As `explain` has it: null where none matched.
+fn rule(reason: &Reason, place: Option<(&str, u32)>) -> Value {
+    let (file, line) = place.unzip();
+    match reason {
+        Reason::Unknown => json!({ "unknown": "the generation is not kept any more" }),
+        Reason::Item { kind: SourceKind::NoRule, .. } => Value::Null,
+        Reason::Item { kind: SourceKind::BuiltIn, text, .. } => json!({ "built_in": text }),
+        Reason::Item { kind: SourceKind::Exempt, scope, text, .. } => {
+            json!({ "exempt": text, "scope": scope, "file": file, "line": line })
+        }
+        Reason::Item { scope, text, .. } => {
+            json!({ "text": text, "scope": scope, "file": file, "line": line })
+        }
+    }
+}
+
+fn names(decided: &Decided) -> (Option<&str>, Option<&str>) {
+    match decided.workload.as_deref().map(|name| name.rsplit_once('/').unwrap_or(("", name))) {
+        Some((mesh, workload)) => (Some(mesh), Some(workload)),
+        None => (None, None),
+    }
+}
+
+/// `10.0.3.9:443`; without a port that is not known; nothing where the address is not.
+fn end(address: Option<IpAddr>, port: Option<u16>) -> Option<String> {
+    match (address?, port) {
+        (address, Some(port)) => Some(std::net::SocketAddr::new(address, port).to_string()),
+        (address, None) => Some(address.to_string()),
+    }
+}
+
+fn line(decided: &Decided, place: Option<(&str, u32)>) -> String {
+    let who = decided.workload.as_deref().or(decided.member.as_deref()).unwrap_or("?");
+    let by = decided
+        .process
+        .as_ref()
+        .map_or_else(String::new, |by| format!(" {}[{}] uid {}", by.name, by.pid, by.uid));
+    let source =
+        end(decided.source.0, decided.source.1).map_or_else(String::new, |source| format!(" {source}"));
+    let destination = end(decided.destination.0, Some(decided.destination.1));
+    let destination = destination.unwrap_or_else(|| format!("port {}", decided.destination.1));
+    let reason = match &decided.reason {
+        Reason::Unknown => format!("generation {}, which is not kept any more", decided.generation),
+        Reason::Item { kind: SourceKind::NoRule, .. } => "no rule matched".into(),
+        Reason::Item { kind: SourceKind::BuiltIn, text, .. } => format!("built-in: {text}"),
+        item @ Reason::Item { .. } => item.line(),
+    };
+    let place = place.map_or_else(String::new, |(file, line)| format!("  {file}:{line}"));
+    let time = time(decided.time);
+    format!(
+        "{} {who}{by}  {} {}{source} -> {destination}  {}  {reason}{place}\n",
+        time.get(11..23).unwrap_or(&time),
+        decided.direction,
+        decided.protocol,
+        decided.verdict,
+    )
+}
+
+/// Microseconds since 1970 as RFC 3339 has it, in UTC.
+fn time(microseconds: u64) -> String {
+    let (seconds, part) = (microseconds / 1_000_000, microseconds % 1_000_000);
+    let (year, month, day) = date(seconds / 86400);
+    let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{part:06}Z")
+}
+
+/// Year, month and day of a day since 1970, in the Gregorian calendar: years begin in March here, so that the
+/// day that some have is their last.
+const fn date(days: u64) -> (u64, u64, u64) {
+    let days = days + 719_468; // from 1970 back to March of the year 0
+    let (era, day) = (days / 146_097, days % 146_097);
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let first = (153 * month + 2) / 5;
+    let (month, next) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
+    (era * 400 + year + next, month, day - first + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::time;
+
+    #[test]
+    fn times_are_those_of_the_calendar() {
+        // As `date -u -d @N` says.
+        for (seconds, text) in [
+            (0, "1970-01-01T00:00:00"),
+            (951_782_400, "2000-02-29T00:00:00"),
+            (1_709_251_199, "2024-02-29T23:59:59"),
+            (1_709_251_200, "2024-03-01T00:00:00"),
+            (4_107_542_400, "2100-03-01T00:00:00"),
+        ] {
+            assert_eq!(time(seconds * 1_000_000 + 42), format!("{text}.000042Z"));
+        }
+    }
+}
