@@ -3,6 +3,7 @@
 mod filter;
 
 use std::net::IpAddr;
+use std::path::Path;
 
 use mesh_bpf::image::SourceKind;
 use mesh_runtime::{Decided, Filter, Reason, Told, Wanted};
@@ -23,12 +24,12 @@ pub fn run(output: &Output, args: &Observe) -> Result<Exit, Failure> {
         output.warn("the live policy has no workload of that name; its decisions are shown once one has");
     }
     output.say("observing; Ctrl-C ends it");
-    let mut lines = Lines::default();
+    let (mut lines, places) = (Lines::default(), runtime.instance().places());
     let mut left = args.count.unwrap_or(u64::MAX);
     while left > 0 {
         match observer.wait().map_err(failure)? {
             Told::Decision(decided) => {
-                let place = lines.place(&decided, &runtime.instance().state);
+                let place = lines.place(&decided, &places);
                 if !output.stream(&object(&decided, place), || line(&decided, place)) {
                     break;
                 }
@@ -81,18 +82,19 @@ fn missed(output: &Output, object: &Value, text: &str) {
     }
 }
 
-/// File and line of every item, read anew for each generation: an apply writes them before it commits.
+/// File and line of every item, read anew when an apply has written them.
 #[derive(Default)]
 struct Lines {
-    generation: u64,
+    written: Option<std::time::SystemTime>,
     places: Places,
 }
 
 impl Lines {
-    fn place(&mut self, decided: &Decided, state: &std::path::Path) -> Option<(&str, u32)> {
-        if self.generation != decided.generation {
-            self.generation = decided.generation;
-            self.places = Places::read(state);
+    fn place(&mut self, decided: &Decided, file: &Path) -> Option<(&str, u32)> {
+        let written = std::fs::metadata(file).and_then(|file| file.modified()).ok();
+        if self.written != written {
+            self.written = written;
+            self.places = Places::read(file);
         }
         match decided.reason {
             Reason::Item { key, .. } => self.places.find(key),
