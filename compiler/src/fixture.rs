@@ -100,7 +100,7 @@ impl Fixture {
             _ => Direction::Inbound,
         };
         let span = self.span();
-        let ports = port_items(&mut words, verb == "redirect", span);
+        let ports = port_items(&mut words, verb == "redirect", || self.span());
         let mut addresses = Vec::new();
         if words.next_if(|word| matches!(*word, "to" | "from")).is_some() {
             for text in words.next().unwrap().split(',') {
@@ -167,7 +167,7 @@ impl Fixture {
 fn port_items<'t>(
     words: &mut std::iter::Peekable<impl Iterator<Item = &'t str>>,
     redirect: bool,
-    span: Span,
+    mut span: impl FnMut() -> Span,
 ) -> Vec<PortItem> {
     let protocols = match words.next_if(|word| matches!(*word, "tcp" | "udp" | "any")) {
         Some("tcp") => vec![Protocol::Tcp],
@@ -185,7 +185,11 @@ fn port_items<'t>(
     } else {
         ranges.into_iter().map(Ports::Range).collect()
     };
-    let item = |protocol| ports.iter().map(move |ports| PortItem { protocol, ports: ports.clone(), span });
+    // An item of both protocols has its words once.
+    let ports: Vec<(Ports, Span)> = ports.into_iter().map(|ports| (ports, span())).collect();
+    let item = |protocol| {
+        ports.iter().map(move |(ports, span)| PortItem { protocol, ports: ports.clone(), span: *span })
+    };
     protocols.into_iter().flat_map(item).collect()
 }
 

@@ -8,6 +8,8 @@
 //! prefixes asks once. The work is bounded: a program of tens of thousands of overlapping port ranges gets
 //! a note instead of an answer.
 
+mod boxes;
+mod court;
 mod report;
 mod sites;
 #[cfg(test)]
@@ -22,11 +24,11 @@ use mesh_bpf::flow::Direction;
 use crate::diag::Diagnostic;
 use crate::hir::{Program, ScopeId, WorkloadId};
 use crate::region::applies;
-use trial::Court;
+use court::Court;
 use units::{Effects, Units};
 
 /// How many times a box may be looked at: some seconds at the most.
-const BUDGET: u64 = 400_000_000;
+const BUDGET: u64 = 200_000_000;
 
 /// Looks at every rule and every item.
 pub(crate) fn check(program: &Program, diagnostics: &mut Vec<Diagnostic>) {

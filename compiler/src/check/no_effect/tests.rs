@@ -55,6 +55,18 @@ proptest! {
                     prop_assert_eq!(effects.is_effective(unit), expected, "address {} of rule {}", item, index);
                 }
             }
+            let redirects = program.rules[index].verdict.port().is_some();
+            for unit in units.items_of(index).skip(program.rules[index].addresses.len()) {
+                let mut without = program.clone();
+                without.rules[index].ports.retain(|item| item.span != units.spans[unit as usize]);
+                if without.rules[index].ports.is_empty() || !lower::resolve(&without).1.is_empty() {
+                    continue;
+                }
+                let expected = differ(&program, &without);
+                if !redirects || expected {
+                    prop_assert_eq!(effects.is_effective(unit), expected, "ports of rule {}", index);
+                }
+            }
         }
     }
 }
@@ -79,7 +91,7 @@ fn a_rule_within_one_that_says_the_same() {
 fn identical_rules_are_told_once() {
     let mut fixture = Fixture::new(&["a"]);
     fixture.rule("m", "deny outbound tcp 25,26").rule("m", "deny outbound tcp 26,25");
-    expect(&fixture, &[("`deny outbound tcp 26` is written more than once", 2)]);
+    expect(&fixture, &[("`deny outbound tcp 26 …` is written more than once", 2)]);
 }
 
 #[test]

@@ -18,7 +18,7 @@ pub(super) type Unit = u32;
 pub(super) const NONE: Unit = u32::MAX;
 
 /// How many deciding rules are remembered for a unit without effect.
-const REMEMBERED: usize = 3;
+pub(super) const REMEMBERED: usize = 3;
 
 /// All units of a program.
 pub(super) struct Units<'p> {
@@ -203,14 +203,22 @@ impl Effects {
         self.effective.get(unit as usize).copied().unwrap_or(true)
     }
 
+    /// Looks at so many boxes or words.
+    pub(super) const fn charge(&mut self, looks: usize) {
+        self.budget = self.budget.saturating_sub(looks as u64);
+    }
+
     /// Takes in what a trial found.
     pub(super) fn note(&mut self, unit: Unit, effective: bool, instead: &[u32]) {
+        if self.is_effective(unit) {
+            return;
+        }
         if effective {
             if let Some(known) = self.effective.get_mut(unit as usize) {
                 *known = true;
             }
             self.instead.remove(&unit);
-        } else if !self.is_effective(unit) {
+        } else {
             let known = self.instead.entry(unit).or_default();
             known.extend(
                 instead

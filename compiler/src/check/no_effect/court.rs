@@ -1,0 +1,187 @@
+//! Removes units one by one and looks whether a verdict changes.
+
+use std::collections::{BTreeSet, HashMap};
+use std::rc::Rc;
+
+use super::boxes::boxes_at;
+use super::sites::{Site, Sites};
+use super::trial::Trial;
+use super::units::{Effects, NONE, Unit, Units, Written, number};
+
+/// Findings by the site around and the shape of what is written.
+type ByShape = HashMap<(Option<usize>, Vec<u32>), Rc<Vec<Finding>>>;
+
+/// Findings by the site around and the rules that are written, each with the number of its address.
+type ByRules = HashMap<(Option<usize>, Vec<(u32, u32)>), Rc<Vec<Address>>>;
+
+/// Where the sites of one direction are heard.
+pub(super) struct Court<'a, 'p> {
+    units: &'a Units<'p>,
+    sites: &'a Sites<'a>,
+    /// Ports where nothing is redirected.
+    closed: &'a [u16],
+    by_shape: ByShape,
+    by_rules: ByRules,
+}
+
+/// What a trial found about the `nth` unit that is new at a site.
+struct Finding {
+    nth: usize,
+    effective: bool,
+    instead: Vec<Decider>,
+}
+
+/// What a trial found about the address of the `nth` rule that is written at a site.
+struct Address {
+    nth: usize,
+    effective: bool,
+    instead: Vec<u32>,
+}
+
+/// A rule that decides instead: the `nth` that is new at the site, or a certain one.
+#[derive(Clone, Copy)]
+enum Decider {
+    New(usize),
+    Rule(u32),
+}
+
+/// Units in the order in which they were first met, each with its number.
+#[derive(Default)]
+struct Numbered {
+    units: Vec<Unit>,
+    numbers: HashMap<Unit, u32>,
+}
+
+impl Numbered {
+    fn of(&mut self, unit: Unit) -> u32 {
+        *self.numbers.entry(unit).or_insert_with(|| {
+            self.units.push(unit);
+            number(self.units.len() - 1)
+        })
+    }
+
+    fn find(&self, unit: Unit) -> Option<usize> {
+        self.numbers.get(&unit).map(|&number| number as usize)
+    }
+}
+
+impl<'a, 'p> Court<'a, 'p> {
+    pub(super) fn new(units: &'a Units<'p>, sites: &'a Sites<'a>, closed: &'a [u16]) -> Self {
+        Self { units, sites, closed, by_shape: HashMap::new(), by_rules: HashMap::new() }
+    }
+
+    /// Looks at every site that decides an address.
+    pub(super) fn hear(mut self, effects: &mut Effects) {
+        for &index in &self.sites.live {
+            let Some(site) = self.sites.get(index) else { continue };
+            if effects.budget == 0 {
+                return;
+            }
+            effects.charge(site.written.len());
+            // Where the same rules are written, only their addresses are others.
+            let rules = rules(site);
+            if let Some(findings) = self.by_rules.get(&rules) {
+                apply_to_addresses(findings, site, effects);
+                continue;
+            }
+            let (shape, new) = self.shape(site, effects);
+            let shape = (site.parent, shape);
+            let findings = match self.by_shape.get(&shape) {
+                Some(findings) => Rc::clone(findings),
+                None => Rc::new(self.try_site(index, &new, effects)),
+            };
+            apply(&findings, &new, effects);
+            self.by_rules.insert(rules, Rc::new(of_addresses(&findings, site, &new)));
+            self.by_shape.insert(shape, findings);
+        }
+    }
+
+    /// What is written at a site, with units that are new there numbered; and those units.
+    fn shape(&self, site: &Site<'_>, effects: &mut Effects) -> (Vec<u32>, Numbered) {
+        let mut written: Vec<&Written> = site.written.iter().collect();
+        let shape = |rule: u32| self.units.shapes.get(rule as usize).copied().unwrap_or(NONE);
+        written.sort_by_key(|written| (shape(written.rule), written.rule, written.address));
+        let (mut key, mut new) = (Vec::with_capacity(4 * written.len()), Numbered::default());
+        for one in written {
+            key.push(shape(one.rule));
+            let above = self.is_above(site, one.rule);
+            let ports =
+                self.units.of_rule.get(one.rule as usize).into_iter().flatten().map(|&(_, unit)| unit);
+            let units = [one.rule, one.address].into_iter().chain(ports);
+            for unit in units.filter(|&unit| unit != NONE) {
+                let certain = self.units.shared.contains(&unit) || (above && unit != one.address);
+                key.push(if certain { unit } else { NONE - 1 - new.of(unit) });
+            }
+            key.push(NONE);
+        }
+        effects.charge(key.len());
+        (key, new)
+    }
+
+    /// Whether a rule is written around a site, too.
+    fn is_above(&self, site: &Site<'_>, rule: u32) -> bool {
+        let outer = site.parent.into_iter().flat_map(|outer| self.sites.way_out(outer));
+        outer.into_iter().any(|site| site.written.binary_search_by_key(&rule, |written| written.rule).is_ok())
+    }
+
+    /// Tries the units that are new at a site, and those around it that have shown no effect yet.
+    fn try_site(&self, index: usize, new: &Numbered, effects: &mut Effects) -> Vec<Finding> {
+        let boxes = boxes_at(self.units, self.sites, index);
+        let supports = boxes.iter().flat_map(|one| &one.supports).flat_map(|support| support.units());
+        let others = supports.filter(|&unit| new.find(unit).is_none() && !effects.is_effective(unit));
+        let others: BTreeSet<Unit> = others.collect();
+        let tried = new.units.iter().chain(&others).copied();
+        let mut found = Trial::new(&boxes, self.closed, tried).run(&mut effects.budget);
+        for unit in others {
+            if let Some(found) = found.remove(&unit) {
+                effects.note(unit, found.effective, &found.instead);
+            }
+        }
+        let decider = |rule: u32| new.find(rule).map_or(Decider::Rule(rule), Decider::New);
+        let finding = |(nth, unit)| {
+            let found = found.remove(unit).unwrap_or_default();
+            let instead = found.instead.into_iter().map(decider).collect();
+            Finding { nth, effective: found.effective, instead }
+        };
+        new.units.iter().enumerate().map(finding).collect()
+    }
+}
+
+/// The rules that are written at a site. Their addresses differ from site to site; here it counts only which
+/// of them are one.
+fn rules(site: &Site<'_>) -> (Option<usize>, Vec<(u32, u32)>) {
+    let mut addresses = Numbered::default();
+    let one = |written: &Written| (written.rule, addresses.of(written.address));
+    (site.parent, site.written.iter().map(one).collect())
+}
+
+fn apply(findings: &[Finding], new: &Numbered, effects: &mut Effects) {
+    for finding in findings {
+        let Some(&unit) = new.units.get(finding.nth) else { continue };
+        effects.note(unit, finding.effective, &instead(finding, new));
+    }
+}
+
+fn apply_to_addresses(findings: &[Address], site: &Site<'_>, effects: &mut Effects) {
+    for finding in findings {
+        if let Some(written) = site.written.get(finding.nth) {
+            effects.note(written.address, finding.effective, &finding.instead);
+        }
+    }
+}
+
+fn of_addresses(findings: &[Finding], site: &Site<'_>, new: &Numbered) -> Vec<Address> {
+    let of = |(nth, written): (usize, &Written)| {
+        let finding = findings.get(new.find(written.address)?)?;
+        Some(Address { nth, effective: finding.effective, instead: instead(finding, new) })
+    };
+    site.written.iter().enumerate().filter_map(of).collect()
+}
+
+fn instead(finding: &Finding, new: &Numbered) -> Vec<u32> {
+    let rule = |decider: &Decider| match *decider {
+        Decider::New(nth) => new.units.get(nth).copied(),
+        Decider::Rule(rule) => Some(rule),
+    };
+    finding.instead.iter().filter_map(rule).collect()
+}
