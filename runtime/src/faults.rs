@@ -6,7 +6,9 @@
 //! that is made of several (writing a file, filling several slots) is left half done.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::io;
+use std::net::IpAddr;
 use std::path::Path;
 
 use mesh_bpf::abi::Control;
@@ -152,6 +154,8 @@ impl<S: Store> Store for Faulty<S> {
         fn lock(&self, folder: &Path) -> Step<Locked<S::Lock>>;
         fn is_populated(&self, cgroup: &Path) -> Step<bool>;
         fn netns_cookie(&self, netns: &Path) -> Step<u64>;
+        fn netns_addresses(&self, netns: &Path) -> Step<Vec<IpAddr>>;
+        fn namespaces(&self) -> Step<BTreeSet<u64>>;
         fn open_map(&self, path: &Path) -> Step<Option<S::Map>>;
         fn map_by_id(&self, id: u32) -> Step<Option<S::Map>>;
         fn map_info(&self, map: &S::Map) -> Step<MapInfo>;

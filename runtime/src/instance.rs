@@ -83,6 +83,12 @@ impl Instance {
         self.members().join(MOVING)
     }
 
+    /// Pods that could not be attached.
+    #[must_use]
+    pub fn failed(&self) -> PathBuf {
+        self.state.join("failed")
+    }
+
     /// There while the mesh is paused, so that a boot does not resume it.
     #[must_use]
     pub fn paused(&self) -> PathBuf {

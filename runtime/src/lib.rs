@@ -15,6 +15,8 @@
 //! | [`Runtime::run`] | a workload and a command | runs it as a member |
 //! | [`Runtime::join`], [`Runtime::leave`] | a workload | the cgroup that `run` runs it in |
 //! | [`Runtime::attach`], [`Runtime::detach`] | [`Pod`], [`Which`] | a pod comes or goes |
+//! | [`Runtime::check`], [`Runtime::pods`], [`Runtime::sweep`] | [`Which`] | whether a pod is as it should be; all of them; those that ended go |
+//! | [`Runtime::refuses`], [`Runtime::note_failed`], [`Runtime::failed`] | [`Pod`] | what the policy says of a pod that cannot be attached, and which could not |
 //! | [`Runtime::history`], [`Runtime::kept`] | a generation | what was live, and its policy |
 //! | [`Runtime::rollback`] | a generation | makes its policy live again |
 //! | [`Runtime::restore`] | | after a boot: what was live before |
@@ -51,6 +53,7 @@ mod session;
 
 mod apply;
 mod confirm;
+mod failed;
 mod history;
 mod observe;
 mod pods;
@@ -61,13 +64,14 @@ mod switch;
 pub use apply::{Applied, Apply};
 pub use confirm::{Expiry, Waiting};
 pub use error::{Class, Error, Result};
+pub use failed::Failed;
 pub use history::Kept;
 pub use instance::{Instance, find_hierarchy};
 pub use kernel::Kernel;
 pub use observe::{By, Decided, Filter, Observer, Reason, Told, Wanted};
-pub use pods::{Pod, PodAttached, Which};
+pub use pods::{Attachment, Pod, PodAttached, Which};
 pub use record::{Holder, Owner, Record, hex};
-pub use registry::{Key, Member, Origin};
+pub use registry::{Interface, Key, Member, Origin, Sandbox};
 pub use run::Joined;
 pub use status::{Head, ItemHits, LivePolicy, MemberStatus, Occupancy, ProgramStatus, State, Status, items};
 pub use switch::{Detached, Switched};

@@ -6,6 +6,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::rc::{Rc, Weak};
 
@@ -312,6 +313,19 @@ impl Store for Memory {
     /// A namespace is a file here, and its inode the cookie.
     fn netns_cookie(&self, netns: &Path) -> Step<u64> {
         self.node(netns).map(|(inode, _)| inode).ok_or_else(|| error("opening", netns, libc::ENOENT))
+    }
+
+    fn netns_addresses(&self, netns: &Path) -> Step<Vec<IpAddr>> {
+        self.netns_cookie(netns).map(|_| Vec::new())
+    }
+
+    fn namespaces(&self) -> Step<BTreeSet<u64>> {
+        let nodes = self.0.nodes.borrow();
+        Ok(nodes
+            .values()
+            .filter(|(_, node)| matches!(node, Node::File(_)))
+            .map(|(inode, _)| *inode)
+            .collect())
     }
 
     fn create_map(&self, def: &MapDef, capacity: u32, _inner: Option<&MemoryMap>) -> Step<MemoryMap> {

@@ -5,18 +5,19 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use mesh_bpf::membership::Membership;
+use serde::{Deserialize, Serialize};
 
-use crate::Runtime;
 use crate::apply::in_slot;
 use crate::error::{Error, Result};
 use crate::record;
-use crate::registry::{self, Key, Member, Origin, Registry};
+use crate::registry::{self, Interface, Key, Member, Origin, Registry, Sandbox};
 use crate::session::{self, lock, membership};
 use crate::set::Set;
 use crate::store::Store;
+use crate::{Runtime, failed, hooks};
 
 /// A pod to attach.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pod {
     /// A file that stands for its network namespace.
     pub netns: PathBuf,
@@ -28,13 +29,45 @@ pub struct Pod {
     pub labels: BTreeMap<String, String>,
     /// The service account it runs as.
     pub service_account: Option<String>,
-    /// Its own addresses.
+    /// Annotations by key.
+    #[serde(default)]
+    pub annotations: BTreeMap<String, String>,
+    /// Its own addresses; where there are none, those of the interfaces in its network namespace.
     pub addresses: Vec<IpAddr>,
+    /// What its container runtime says of it, where one attaches it.
+    #[serde(default)]
+    pub attachment: Option<Attachment>,
+}
+
+/// One attachment of a container to a network, as a container runtime asks for it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attachment {
+    /// The id of the container, or of the pod's sandbox.
+    pub container: String,
+    /// Kubernetes' UID of the pod.
+    #[serde(default)]
+    pub uid: Option<String>,
+    /// The name of the network.
+    pub network: String,
+    /// The interface inside.
+    pub interface: String,
 }
 
 /// Which pod to detach.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Which {
+    /// By how the programs know it.
+    Key(Key),
+    /// One interface of a container, or with `None` all of it; its network namespace may be unknown, gone or
+    /// another container's by now. The pod stays a member as long as it has another interface.
+    Container {
+        /// The id.
+        container: String,
+        /// The interface inside.
+        interface: Option<String>,
+        /// A file that stood for its network namespace, where it is known: then no registry is searched.
+        netns: Option<PathBuf>,
+    },
     /// By a file that stands for its network namespace.
     Netns(PathBuf),
     /// By namespace and name: when the network namespace is gone already.
@@ -42,7 +75,7 @@ pub enum Which {
 }
 
 /// What an attach did.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PodAttached {
     /// Its key.
     pub key: Key,
@@ -68,11 +101,14 @@ impl<S: Store> Runtime<S> {
                 && let Some(set) = Set::open(store, instance)?
             {
                 let registry = Registry { store, instance, set: &set };
-                return self.attach_live(&registry, pod, key);
+                let attached = self.attach_live(&registry, pod, key)?;
+                failed::attached(store, instance, pod)?;
+                return Ok(attached);
             }
             record::write(store, &instance.members().join(key.to_string()), &self.member(pod, key)?, false)?;
             // A first apply may have read the members before this one was there.
             if store.inode(&instance.maps())?.is_none() {
+                failed::attached(store, instance, pod)?;
                 return Ok(PodAttached { key, workload: None });
             }
         }
@@ -81,13 +117,19 @@ impl<S: Store> Runtime<S> {
     fn attach_live(&self, registry: &Registry<'_, S>, pod: &Pod, key: Key) -> Result<PodAttached> {
         registry.recover()?;
         let member = self.member(pod, key)?;
+        let workload = self.put(registry, &member)?;
+        Ok(PodAttached { key, workload })
+    }
+
+    /// Registers a member as the live policy wants it, and returns its workload. The registry's lock is held.
+    fn put(&self, registry: &Registry<'_, S>, member: &Member) -> Result<Option<String>> {
         let live = session::live(registry.store, registry.set)?;
         let policy = live.as_ref().map(|live| membership(registry.store, registry.set, live)).transpose()?;
         let workload = policy.as_ref().map_or(Ok(None), |policy| member.workload(policy))?;
         let workload = workload.map(|workload| workload.name.clone());
         let slot = live.as_ref().map_or(0, session::Live::slot);
-        registry.join(&member, in_slot(slot, policy.as_ref(), None::<&Membership>))?;
-        Ok(PodAttached { key, workload })
+        registry.join(member, in_slot(slot, policy.as_ref(), None::<&Membership>))?;
+        Ok(workload)
     }
 
     /// Removes a pod; one that is not there is no error, since a runtime deletes twice. Whether it was there.
@@ -102,40 +144,114 @@ impl<S: Store> Runtime<S> {
         if let Some(registry) = &registry {
             registry.recover()?;
         }
-        let Some(key) = self.find(which)? else { return Ok(false) };
-        match registry {
-            Some(registry) => registry.leave(key)?,
-            None => store.remove(&instance.members().join(key.to_string()))?,
+        if let Which::Container { container, .. } = which {
+            failed::gone(store, instance, container)?;
+        }
+        let Some(member) = self.find(which)? else { return Ok(false) };
+        let file = instance.members().join(member.key.to_string());
+        match (rest(which, &member), registry) {
+            (Some(rest), Some(registry)) => drop(self.put(&registry, &rest)?),
+            (Some(rest), None) => record::write(store, &file, &rest, false)?,
+            (None, Some(registry)) => registry.leave(member.key)?,
+            (None, None) => store.remove(&file)?,
         }
         Ok(true)
     }
 
-    fn find(&self, which: &Which) -> Result<Option<Key>> {
-        match which {
-            Which::Netns(netns) => {
-                let key = Key::Netns(self.store.netns_cookie(netns)?);
-                Ok(self.store.inode(&self.instance.members().join(key.to_string()))?.map(|_| key))
-            }
-            Which::Name(namespace, name) => {
-                let is_it = |member: &Member| {
-                    member.origin == Origin::Attached
-                        && member.namespace == *namespace
-                        && member.name == *name
-                };
-                let members = registry::members(&self.store, &self.instance)?;
-                Ok(members.into_iter().find(is_it).map(|member| member.key))
-            }
+    /// In what a pod is not as it should be, in words; nothing where all is well.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn check(&self, which: &Which) -> Result<Vec<String>> {
+        let (store, instance) = (&self.store, &self.instance);
+        let Some(member) = self.find(which)? else { return Ok(vec!["it is not registered".into()]) };
+        let mut wrong = Vec::new();
+        if let Which::Container { interface: Some(interface), .. } = which
+            && member.sandbox.as_ref().is_some_and(|sandbox| !sandbox.interfaces.contains_key(interface))
+        {
+            wrong.push(format!("its interface `{interface}` is not registered"));
         }
+        let Some(set) = Set::open(store, instance)? else { return Ok(wrong) };
+        let Some(live) = session::live(store, &set)? else { return Ok(wrong) };
+        let policy = membership(store, &set, &live)?;
+        let registry = Registry { store, instance, set: &set };
+        wrong.extend(registry.fault(&member, live.slot(), &policy)?);
+        let missing = hooks::missing(store, instance)?;
+        wrong.extend(missing.iter().map(|name| format!("the program `{name}` is not attached")));
+        Ok(wrong)
     }
 
-    /// A pod that is attached again keeps its number.
+    /// Every pod that is registered in this boot.
+    ///
+    /// # Errors
+    /// Where the state folder cannot be read.
+    pub fn pods(&self) -> Result<Vec<Member>> {
+        let mut members = registry::members(&self.store, &self.instance)?;
+        members.retain(|member| member.origin == Origin::Attached);
+        Ok(members)
+    }
+
+    /// Removes the pods whose network namespaces have ended, and returns their names. What failed to be
+    /// attached is forgotten likewise.
+    ///
+    /// # Errors
+    /// What the kernel says; the next sweep goes on.
+    pub fn sweep(&self) -> Result<Vec<String>> {
+        let cookie = |netns: &PathBuf| self.store.netns_cookie(netns).ok().map(Key::Netns);
+        let mut gone = self.pods()?;
+        gone.retain(|member| member.netns.as_ref().and_then(cookie) != Some(member.key));
+        failed::sweep(&self.store, &self.instance)?;
+        if gone.is_empty() {
+            return Ok(Vec::new());
+        }
+        // Its file is gone or stands for another; a process may live in it all the same.
+        let living = self.store.namespaces()?;
+        gone.retain(|member| matches!(member.key, Key::Netns(cookie) if !living.contains(&cookie)));
+        for member in &gone {
+            self.detach(&Which::Key(member.key))?;
+        }
+        Ok(gone.into_iter().map(|member| member.name).collect())
+    }
+
+    fn find(&self, which: &Which) -> Result<Option<Member>> {
+        let at = |key: Key| record::read(&self.store, &self.instance.members().join(key.to_string()));
+        let is_it: &dyn Fn(&Member) -> bool = match which {
+            Which::Key(key) => return at(*key),
+            Which::Netns(netns) => return at(Key::Netns(self.store.netns_cookie(netns)?)),
+            Which::Name(namespace, name) => &move |member| {
+                member.origin == Origin::Attached && member.namespace == *namespace && member.name == *name
+            },
+            Which::Container { container, netns, .. } => {
+                let is_its = move |member: &Member| {
+                    member.sandbox.as_ref().is_some_and(|sandbox| sandbox.container == *container)
+                };
+                let cookie = netns.as_ref().and_then(|netns| self.store.netns_cookie(netns).ok());
+                if let Some(cookie) = cookie
+                    && let Some(member) = at(Key::Netns(cookie))?.filter(is_its)
+                {
+                    return Ok(Some(member));
+                }
+                &move |member| is_its(member)
+            }
+        };
+        Ok(registry::members(&self.store, &self.instance)?.into_iter().find(is_it))
+    }
+
+    /// A pod that is attached again keeps its number, and the other interfaces of the same container.
     fn member(&self, pod: &Pod, key: Key) -> Result<Member> {
         if pod.name.is_empty() {
             return Err(Error::NoName);
         }
-        let file = self.instance.members().join(key.to_string());
-        let known = record::read::<Member>(&self.store, &file)?.map(|member| member.id);
-        let id = known.map_or_else(|| registry::new_id(&self.store, &self.instance), Ok)?;
+        let (store, instance) = (&self.store, &self.instance);
+        let known = record::read::<Member>(store, &instance.members().join(key.to_string()))?;
+        let id = known.as_ref().map_or_else(|| registry::new_id(store, instance), |member| Ok(member.id))?;
+        let mut addresses: Vec<IpAddr> = pod.addresses.iter().map(IpAddr::to_canonical).collect();
+        if addresses.is_empty() {
+            addresses = store.netns_addresses(&pod.netns)?;
+        }
+        let sandbox = pod.attachment.as_ref().map(|attachment| {
+            sandbox(attachment, &addresses, known.as_ref().and_then(|member| member.sandbox.as_ref()))
+        });
         Ok(Member {
             id,
             key,
@@ -144,8 +260,29 @@ impl<S: Store> Runtime<S> {
             namespace: pod.namespace.clone(),
             labels: pod.labels.clone(),
             service_account: pod.service_account.clone(),
-            addresses: pod.addresses.iter().map(IpAddr::to_canonical).collect(),
+            annotations: pod.annotations.clone(),
+            addresses: sandbox.as_ref().map_or(addresses, Sandbox::addresses),
+            netns: Some(pod.netns.clone()),
+            sandbox,
             cgroup: None,
         })
     }
+}
+
+/// An attachment, beside the others of the same container.
+fn sandbox(attachment: &Attachment, addresses: &[IpAddr], known: Option<&Sandbox>) -> Sandbox {
+    let interface = Interface { network: attachment.network.clone(), addresses: addresses.to_vec() };
+    let same = known.filter(|known| known.container == attachment.container);
+    let mut interfaces = same.map(|known| known.interfaces.clone()).unwrap_or_default();
+    interfaces.insert(attachment.interface.clone(), interface);
+    Sandbox { container: attachment.container.clone(), uid: attachment.uid.clone(), interfaces }
+}
+
+/// The pod without the interface that is to go, where it has another.
+fn rest(which: &Which, member: &Member) -> Option<Member> {
+    let Which::Container { interface: Some(interface), .. } = which else { return None };
+    let mut sandbox = member.sandbox.clone()?;
+    sandbox.interfaces.remove(interface);
+    let addresses = sandbox.addresses();
+    (!sandbox.interfaces.is_empty()).then(|| Member { addresses, sandbox: Some(sandbox), ..member.clone() })
 }

@@ -199,7 +199,7 @@ pub(crate) fn purge(store: &impl Store, instance: &Instance) -> Result<()> {
     for boot in store.list(&members)?.unwrap_or_default() {
         forget_boot(store, &members.join(boot))?;
     }
-    for folder in [members, instance.history(), instance.artifacts()] {
+    for folder in [members, instance.history(), instance.artifacts(), instance.failed()] {
         empty(store, &folder)?;
     }
     let files = [instance.current(), instance.pending(), instance.paused(), instance.confirm()];

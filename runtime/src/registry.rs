@@ -10,6 +10,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use mesh_bpf::abi::{self, ExemptKey, NO_PROFILE, OwnKey};
@@ -76,6 +77,35 @@ pub enum Origin {
     Attached,
 }
 
+/// A pod as its container runtime knows it. One pod may be joined to several networks, each by an interface.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sandbox {
+    /// The id of the container, or of the pod's sandbox.
+    pub container: String,
+    /// Kubernetes' UID of the pod.
+    #[serde(default)]
+    pub uid: Option<String>,
+    /// By name, as it is called inside.
+    pub interfaces: BTreeMap<String, Interface>,
+}
+
+impl Sandbox {
+    /// The addresses of all its interfaces.
+    pub(crate) fn addresses(&self) -> Vec<IpAddr> {
+        let all = self.interfaces.values().flat_map(|interface| &interface.addresses).copied();
+        all.collect::<BTreeSet<_>>().into_iter().collect()
+    }
+}
+
+/// One of a pod's interfaces.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Interface {
+    /// The name of the network that it joins.
+    pub network: String,
+    /// The addresses that it was given.
+    pub addresses: Vec<IpAddr>,
+}
+
 /// A registered endpoint.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Member {
@@ -96,16 +126,25 @@ pub struct Member {
     /// The service account it runs as.
     #[serde(default)]
     pub service_account: Option<String>,
+    /// Annotations by key: for people, no policy asks for them.
+    #[serde(default)]
+    pub annotations: BTreeMap<String, String>,
     /// Its own addresses.
     #[serde(default)]
     pub addresses: Vec<IpAddr>,
+    /// The file that stood for its network namespace when it was attached.
+    #[serde(default)]
+    pub netns: Option<PathBuf>,
+    /// What its container runtime knows it by.
+    #[serde(default)]
+    pub sandbox: Option<Sandbox>,
     /// Absolute cgroup v2 path, for a host workload.
     #[serde(default)]
     pub cgroup: Option<String>,
 }
 
 impl Member {
-    fn endpoint(&self) -> Endpoint {
+    pub(crate) fn endpoint(&self) -> Endpoint {
         Endpoint {
             name: self.name.clone(),
             namespace: self.namespace.clone(),
@@ -356,6 +395,22 @@ impl<S: Store> Registry<'_, S> {
         Ok(())
     }
 
+    /// In what the kernel's entry of a member is not what the live policy says, in words.
+    pub(crate) fn fault(&self, member: &Member, slot: u32, policy: &Membership) -> Result<Option<String>> {
+        let (expected, _) = member.profile(Some(policy)).unwrap_or((NO_PROFILE, NO_PROFILE));
+        let (map, number) = self.place(member.key);
+        let found = self.store.lookup(map, &number.to_ne_bytes())?;
+        let found: Option<abi::Member> =
+            found.and_then(|bytes| bytemuck::try_pod_read_unaligned(&bytes).ok());
+        Ok(match found {
+            None => Some(format!("the member `{}` has no entry in the kernel", member.name)),
+            Some(entry) if entry.profile.get(slot as usize) != Some(&expected) => {
+                Some(format!("the member `{}` does not have the profile of its workload", member.name))
+            }
+            Some(_) => None,
+        })
+    }
+
     /// Every endpoint that the kernel has an entry of.
     fn keys(&self) -> Result<Vec<Key>> {
         let mut keys = Vec::new();
@@ -435,18 +490,7 @@ pub(crate) fn drift<S: Store>(
     let mut known = BTreeSet::new();
     for member in &members {
         known.insert(member.key);
-        let (expected, _) = member.profile(Some(policy)).unwrap_or((NO_PROFILE, NO_PROFILE));
-        let (map, number) = registry.place(member.key);
-        let found = store.lookup(map, &number.to_ne_bytes())?;
-        let found: Option<abi::Member> =
-            found.and_then(|bytes| bytemuck::try_pod_read_unaligned(&bytes).ok());
-        match found {
-            None => drift.push(format!("the member `{}` has no entry in the kernel", member.name)),
-            Some(entry) if entry.profile.get(slot as usize) != Some(&expected) => {
-                drift.push(format!("the member `{}` does not have the profile of its workload", member.name));
-            }
-            Some(_) => {}
-        }
+        drift.extend(registry.fault(member, slot, policy)?);
     }
     for key in registry.keys()?.into_iter().filter(|key| !known.contains(key)) {
         drift.push(format!("the kernel has a member `{key}` that is not registered"));
@@ -478,7 +522,10 @@ fn selected(id: u32, key: Key, path: &str) -> Member {
         namespace: None,
         labels: BTreeMap::new(),
         service_account: None,
+        annotations: BTreeMap::new(),
         addresses: Vec::new(),
+        netns: None,
+        sandbox: None,
         cgroup: Some(path.to_owned()),
     }
 }

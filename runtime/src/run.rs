@@ -117,7 +117,10 @@ fn member(instance: &Instance, id: u32, key: Key, origin: Origin, cgroup: &Path)
         namespace: None,
         labels: BTreeMap::new(),
         service_account: None,
+        annotations: BTreeMap::new(),
         addresses: Vec::new(),
+        netns: None,
+        sandbox: None,
         cgroup: Some(instance.cgroup_path(cgroup)),
     }
 }

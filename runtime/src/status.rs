@@ -16,6 +16,7 @@ use mesh_bpf::tables::{Manifest, Tables};
 use crate::Runtime;
 use crate::confirm::{self, Waiting};
 use crate::error::{Error, Result};
+use crate::failed::Failed;
 use crate::record::{self, Owner, Record, hex};
 use crate::registry::{self, Member, Origin};
 use crate::session::{Live, held, live, membership};
@@ -131,6 +132,8 @@ pub struct Status {
     pub observers: u32,
     /// The generation that waits to be confirmed, if any.
     pub waiting: Option<Waiting>,
+    /// Pods that could not be attached, the latest last.
+    pub failed: Vec<Failed>,
 }
 
 /// The policy that the kernel holds.
@@ -238,6 +241,7 @@ impl<S: Store> Runtime<S> {
             foreign: hooks::foreign(store, instance)?,
             observers: 0,
             waiting: confirm::read(store, instance).ok().flatten(),
+            failed: self.failed()?,
         };
         let Some(set) = Set::open(store, instance)? else { return Ok(status) };
         status.observers = set.control.load(store).observe.count_ones();

@@ -5,7 +5,9 @@
 //! [`Faulty`](crate::faults::Faulty). A step is atomic, or harmless when cut in two; what is not (a
 //! file, a set of pins) is made beside its place and renamed.
 
+use std::collections::BTreeSet;
 use std::io;
+use std::net::IpAddr;
 use std::path::Path;
 
 use mesh_bpf::abi::Control;
@@ -211,6 +213,16 @@ pub trait Store {
     /// # Errors
     /// What the kernel says.
     fn netns_cookie(&self, netns: &Path) -> Step<u64>;
+    /// The addresses of a network namespace's interfaces, but for loopback's.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    fn netns_addresses(&self, netns: &Path) -> Step<Vec<IpAddr>>;
+    /// The cookies of all network namespaces that a process lives in or a mount holds.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    fn namespaces(&self) -> Step<BTreeSet<u64>>;
 
     /// Creates a map as `def` says, with `capacity` elements; `inner` is the shape of a map-in-map's elements.
     ///

@@ -4,11 +4,13 @@ mod btf;
 mod ring;
 mod sys;
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::{Duration, SystemTime};
 
@@ -252,14 +254,55 @@ fn lock(folder: &Path) -> io::Result<Locked<File>> {
     Ok(if here == Some((held.dev(), held.ino())) { Locked::Held(file) } else { Locked::Gone })
 }
 
-/// A thread of its own enters the namespace, so that ours stays where it is.
-fn netns_cookie(netns: File) -> io::Result<u64> {
+/// Enters a namespace and looks around. A thread of its own does, so that ours stays where it is.
+fn inside<T: Send + 'static>(
+    netns: File,
+    look: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
     let inside = std::thread::spawn(move || {
         move_into_link_name_space(netns.as_fd(), Some(LinkNameSpaceType::Network))?;
-        let socket = rustix::net::socket(AddressFamily::UNIX, SocketType::DGRAM, None)?;
-        sys::netns_cookie(socket.as_fd())
+        look()
     });
     inside.join().unwrap_or_else(|_| Err(io::Error::other("the thread ended")))
+}
+
+fn netns_cookie(netns: File) -> io::Result<u64> {
+    inside(netns, || {
+        let socket = rustix::net::socket(AddressFamily::UNIX, SocketType::DGRAM, None)?;
+        sys::netns_cookie(socket.as_fd())
+    })
+}
+
+fn netns_addresses(netns: File) -> io::Result<Vec<IpAddr>> {
+    inside(netns, || {
+        let found = nix::ifaddrs::getifaddrs()?.filter_map(|interface| {
+            let address = interface.address?;
+            let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
+            v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
+        });
+        Ok(found.filter(|address| !address.is_loopback()).collect())
+    })
+}
+
+/// Files that stand for network namespaces, one for each: of processes, and of mounts such as `ip netns` and
+/// container runtimes make.
+fn namespace_files() -> io::Result<Vec<PathBuf>> {
+    let of_processes = fs::read_dir("/proc")?.flatten().map(|entry| entry.path());
+    let mut files: Vec<PathBuf> = (of_processes)
+        .filter(|path| {
+            path.file_name().is_some_and(|name| name.as_encoded_bytes().iter().all(u8::is_ascii_digit))
+        })
+        .map(|process| process.join("ns/net"))
+        .collect();
+    let mounts = fs::read_to_string("/proc/self/mountinfo")?;
+    files.extend(mounts.lines().filter(|line| line.contains(" - nsfs ")).filter_map(|line| {
+        let mut fields = line.split(' ').skip(3);
+        fields.next()?.starts_with("net:").then(|| fields.next().map(PathBuf::from))?
+    }));
+    // What ended meanwhile is no namespace any more.
+    let mut seen = BTreeSet::new();
+    files.retain(|file| fs::metadata(file).is_ok_and(|found| seen.insert((found.dev(), found.ino()))));
+    Ok(files)
 }
 
 fn sync_parent(path: &Path) -> io::Result<()> {
@@ -424,6 +467,16 @@ impl Store for Kernel {
     fn netns_cookie(&self, netns: &Path) -> Step<u64> {
         let file = at("opening", netns, File::open(netns))?;
         at("entering", netns, netns_cookie(file))
+    }
+
+    fn netns_addresses(&self, netns: &Path) -> Step<Vec<IpAddr>> {
+        let file = at("opening", netns, File::open(netns))?;
+        at("entering", netns, netns_addresses(file))
+    }
+
+    fn namespaces(&self) -> Step<BTreeSet<u64>> {
+        let files = at("looking for network namespaces in", Path::new("/proc"), namespace_files())?;
+        Ok(files.iter().filter_map(|file| netns_cookie(File::open(file).ok()?).ok()).collect())
     }
 
     fn create_map(&self, def: &MapDef, capacity: u32, inner: Option<&KernelMap>) -> Step<KernelMap> {

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use mesh_bpf::tables::Tables;
-use mesh_runtime::{Pod, Which};
+use mesh_runtime::{Attachment, Pod, Runtime, Which};
 use mesh_testbed::{Client, Ground, Netns, Place, Server, kernel_is_usable};
 
 use crate::common::{Policy, request, runtime};
@@ -41,6 +41,21 @@ impl Inside {
         }
     }
 
+    /// The same pod, as a container runtime attaches one of its interfaces.
+    fn interface(&self, container: &str, interface: &str, address: &str) -> Pod {
+        let attachment = Attachment {
+            container: container.into(),
+            network: "pods".into(),
+            interface: interface.into(),
+            ..Attachment::default()
+        };
+        Pod {
+            addresses: vec![address.parse().unwrap()],
+            attachment: Some(attachment),
+            ..self.pod(container, "web")
+        }
+    }
+
     fn policy(&self, tier: &str) -> Tables {
         Policy::new().redirect(self.there.port(), self.at.port()).label("tier", tier).tables()
     }
@@ -70,5 +85,97 @@ fn a_pod_is_a_member_as_long_as_it_is_attached_and_selected() {
     assert!(runtime.detach(&Which::Name(None, "p".into())).unwrap());
     assert!(!runtime.detach(&Which::Netns(inside.netns.path())).unwrap());
     assert_eq!(inside.who(&ground), "far");
+    runtime.detach_all(true).unwrap();
+}
+
+fn container(id: &str, interface: &str) -> Which {
+    Which::Container { container: id.into(), interface: Some(interface.into()), netns: None }
+}
+
+/// Names of the pods that are registered, with their addresses.
+fn registered(runtime: &Runtime) -> Vec<(String, Vec<String>)> {
+    let addresses = |pod: &mesh_runtime::Member| pod.addresses.iter().map(ToString::to_string).collect();
+    runtime.pods().unwrap().iter().map(|pod| (pod.name.clone(), addresses(pod))).collect()
+}
+
+#[test]
+fn a_pod_goes_with_its_last_interface_and_for_no_other_container() {
+    if !kernel_is_usable() {
+        return;
+    }
+    let ground = Ground::new().unwrap();
+    let runtime = runtime(&ground);
+    let inside = Inside::new();
+    // Once without and once with a policy in the kernel.
+    for live in [false, true] {
+        if live {
+            runtime.apply(request(&inside.policy("web"))).unwrap();
+        }
+        runtime.attach(&inside.interface("a", "eth0", "10.9.0.1")).unwrap();
+        runtime.attach(&inside.interface("a", "net1", "fd09::1")).unwrap();
+        let both = vec!["10.9.0.1".to_owned(), "fd09::1".to_owned()];
+        assert_eq!(registered(&runtime), [("a".to_owned(), both)]);
+        assert!(!runtime.detach(&container("b", "eth0")).unwrap());
+        assert!(runtime.detach(&container("a", "eth0")).unwrap());
+        assert_eq!(registered(&runtime), [("a".to_owned(), vec!["fd09::1".to_owned()])]);
+        assert_eq!(inside.who(&ground), if live { "sidecar" } else { "far" });
+        // The namespace is given to another container before the first one is deleted.
+        runtime.attach(&inside.interface("b", "eth0", "10.9.0.1")).unwrap();
+        assert_eq!(registered(&runtime), [("b".to_owned(), vec!["10.9.0.1".to_owned()])]);
+        assert!(!runtime.detach(&container("a", "net1")).unwrap());
+        assert_eq!(runtime.check(&container("b", "eth0")).unwrap(), Vec::<String>::new());
+        assert_eq!(runtime.check(&container("a", "eth0")).unwrap(), ["it is not registered"]);
+        assert_eq!(runtime.status().unwrap().drift, Vec::<String>::new());
+        assert!(runtime.detach(&container("b", "eth0")).unwrap());
+        assert_eq!(registered(&runtime), []);
+        assert_eq!(inside.who(&ground), "far");
+    }
+    runtime.detach_all(true).unwrap();
+}
+
+#[test]
+fn pods_whose_namespaces_ended_are_swept_and_those_with_a_process_stay() {
+    if !kernel_is_usable() {
+        return;
+    }
+    let ground = Ground::new().unwrap();
+    let runtime = runtime(&ground);
+    let [ended, lived_in, alive] = [(); 3].map(|()| Inside::new());
+    runtime.apply(request(&alive.policy("web"))).unwrap();
+    for (inside, name) in [(&ended, "ended"), (&lived_in, "lived-in"), (&alive, "alive")] {
+        runtime.attach(&inside.pod(name, "web")).unwrap();
+    }
+    let mut process = Place::here().netns(&lived_in.netns).command("sleep").arg("60").spawn().unwrap();
+    for inside in [&ended, &lived_in] {
+        // Its file goes; what lives in it goes on.
+        rustix::mount::unmount(inside.netns.path(), rustix::mount::UnmountFlags::DETACH).unwrap();
+        std::fs::remove_file(inside.netns.path()).unwrap();
+    }
+    drop(ended);
+    assert_eq!(runtime.sweep().unwrap(), ["ended"]);
+    process.kill().unwrap();
+    process.wait().unwrap();
+    drop(lived_in);
+    assert_eq!(runtime.sweep().unwrap(), ["lived-in"]);
+    assert_eq!(runtime.sweep().unwrap(), Vec::<String>::new());
+    assert_eq!(alive.who(&ground), "sidecar");
+    assert_eq!(runtime.status().unwrap().drift, Vec::<String>::new());
+    runtime.detach_all(true).unwrap();
+}
+
+#[test]
+fn a_pods_addresses_are_those_of_its_interfaces_where_none_are_given() {
+    if !kernel_is_usable() {
+        return;
+    }
+    let ground = Ground::new().unwrap();
+    let runtime = runtime(&ground);
+    let inside = Inside::new();
+    inside
+        .netns
+        .ip("link add v0 type veth peer name v1\nlink set v0 up\naddr add 10.8.0.1/24 dev v0")
+        .unwrap();
+    runtime.attach(&Pod { addresses: Vec::new(), ..inside.pod("p", "web") }).unwrap();
+    assert_eq!(registered(&runtime)[0].1[0], "10.8.0.1");
     runtime.detach_all(true).unwrap();
 }
