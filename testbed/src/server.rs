@@ -5,7 +5,7 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::thread;
 
-use socket2::{Domain, SockAddr, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use crate::{Arrival, Line, Netns, Place, Task};
 
@@ -38,7 +38,12 @@ impl Server {
     /// # Errors
     /// As [`Server::start`].
     pub fn start_here(who: &str, addresses: &[SocketAddr]) -> io::Result<Self> {
-        let listeners = addresses.iter().map(|address| listen(*address)).collect::<io::Result<Vec<_>>>()?;
+        Self::listening(who, addresses, None)
+    }
+
+    fn listening(who: &str, addresses: &[SocketAddr], protocol: Option<Protocol>) -> io::Result<Self> {
+        let listeners = addresses.iter().map(|address| listen(*address, protocol));
+        let listeners = listeners.collect::<io::Result<Vec<_>>>()?;
         for listener in &listeners {
             let (listener, who) = (listener.try_clone()?, who.to_owned());
             thread::spawn(move || accept_all(&listener, &who));
@@ -74,7 +79,26 @@ impl ServerTask {
     /// # Errors
     /// If an address is taken or is not there.
     pub fn start(place: &Place, who: &str, addresses: &[SocketAddr]) -> io::Result<Self> {
-        let mut task = place.spawn(|line| serve(line, who, addresses).map_err(|error| error.to_string()))?;
+        Self::listening(place, who, addresses, None)
+    }
+
+    /// The same, listening with MPTCP sockets, as programs in Go do.
+    ///
+    /// # Errors
+    /// As [`ServerTask::start`], or if the kernel has no MPTCP.
+    pub fn multipath(place: &Place, who: &str, addresses: &[SocketAddr]) -> io::Result<Self> {
+        Self::listening(place, who, addresses, Some(Protocol::MPTCP))
+    }
+
+    fn listening(
+        place: &Place,
+        who: &str,
+        addresses: &[SocketAddr],
+        protocol: Option<Protocol>,
+    ) -> io::Result<Self> {
+        let serve =
+            |line: &mut Line| serve(line, who, addresses, protocol).map_err(|error| error.to_string());
+        let mut task = place.spawn(serve)?;
         match task.line().hear() {
             Ok(_) => Ok(Self(task)),
             Err(silence) => Err(task.join()?.err().map_or(silence, io::Error::other)),
@@ -88,8 +112,8 @@ impl ServerTask {
 }
 
 /// Serves until the process is killed.
-fn serve(line: &mut Line, who: &str, addresses: &[SocketAddr]) -> io::Result<()> {
-    let _server = Server::start_here(who, addresses)?;
+fn serve(line: &mut Line, who: &str, addresses: &[SocketAddr], protocol: Option<Protocol>) -> io::Result<()> {
+    let _server = Server::listening(who, addresses, protocol)?;
     line.say("ready")?;
     loop {
         thread::park();
@@ -97,8 +121,8 @@ fn serve(line: &mut Line, who: &str, addresses: &[SocketAddr]) -> io::Result<()>
 }
 
 /// IPv6 addresses take IPv6 only, so that `0.0.0.0` and `[::]` can share a port.
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+fn listen(address: SocketAddr, protocol: Option<Protocol>) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, protocol)?;
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;

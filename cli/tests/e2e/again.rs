@@ -47,6 +47,30 @@ fn a_socket_that_was_dissolved_is_decided_anew() -> Tested {
 }
 
 #[test]
+fn a_socket_whose_connection_failed_connects_again_as_it_is() -> Tested {
+    if !kernel_is_usable() {
+        return Ok(());
+    }
+    let stage = Stage::new()?;
+    stage.apply_rules(RULES)?;
+    for host in ["10.0.3.9", "[fd10::9]"] {
+        // Refused at the sidecar's port, and denied.
+        for earlier in [5432, 25] {
+            let earlier = address(&format!("{host}:{earlier}"))?;
+            for (port, expected) in
+                [(80, Seen::Redirected(15001)), (3306, Seen::Straight), (25, Seen::Denied)]
+            {
+                let target = address(&format!("{host}:{port}"))?;
+                let client = Client::to(target).failing_at(earlier);
+                let seen = as_member(&stage.cart(), || seen(&client, target))?;
+                assert_eq!(seen, expected, "{client:?}");
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
 fn a_redirected_socket_that_is_then_excluded_has_no_state() -> Tested {
     if !kernel_is_usable() {
         return Ok(());

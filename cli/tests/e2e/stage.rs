@@ -97,6 +97,11 @@ impl Stage {
         Place::here().netns(&self.pair.client).cgroup(&self.cart)
     }
 
+    /// The cgroup of the workload `cart`.
+    pub(crate) fn cart_cgroup(&self) -> &Cgroup {
+        &self.cart
+    }
+
     /// Where the members of the workload `batch` live.
     pub(crate) fn batch(&self) -> Place {
         Place::here().netns(&self.pair.client).cgroup(&self.batch)

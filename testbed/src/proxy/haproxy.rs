@@ -43,7 +43,7 @@ impl HaProxy {
     pub fn destinations(&self) -> io::Result<Vec<SocketAddr>> {
         let log = self.process.output()?;
         let words = log.lines().filter_map(|line| line.split("destination=").nth(1));
-        Ok(words.filter_map(|rest| rest.split_whitespace().next()?.parse().ok()).collect())
+        Ok(words.filter_map(|rest| destination(rest.split_whitespace().next()?)).collect())
     }
 
     /// The process, for its log and to stop it.
@@ -52,11 +52,18 @@ impl HaProxy {
     }
 }
 
+/// Reads an address and a port, where an IPv6 address has no brackets.
+fn destination(text: &str) -> Option<SocketAddr> {
+    let (ip, port) = text.rsplit_once(':')?;
+    Some(SocketAddr::new(ip.parse().ok()?, port.parse().ok()?))
+}
+
 fn configured(listen: &[SocketAddr]) -> String {
     let binds: String = listen.iter().map(|address| format!("    bind {address}\n")).collect();
     format!(
         "global
     log stdout format raw local0
+    maxconn 9500
 defaults
     mode tcp
     timeout connect 5s

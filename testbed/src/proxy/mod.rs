@@ -1,9 +1,13 @@
 //! Real proxies as sidecars and applications, each with a configuration of its own in a folder of its own.
 
 mod dnsmasq;
+mod envoy;
 mod haproxy;
 mod nginx;
+mod redsocks;
 
 pub use dnsmasq::Dnsmasq;
+pub use envoy::Envoy;
 pub use haproxy::HaProxy;
-pub use nginx::Nginx;
+pub use nginx::{Nginx, NginxSidecar};
+pub use redsocks::RedSocks;

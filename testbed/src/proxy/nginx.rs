@@ -1,8 +1,9 @@
-//! nginx as an application.
+//! nginx as an application, and as a sidecar that only looks at its own address.
 
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use crate::ground::Folder;
@@ -49,6 +50,65 @@ impl Nginx {
     }
 }
 
+/// A running nginx that sends every connection on to the address and port that it was accepted on.
+///
+/// It never asks for an original destination: it serves redirects that are `transparent` only, as it serves TPROXY.
+#[derive(Debug)]
+pub struct NginxSidecar {
+    // The process before the folder: it writes there.
+    process: Process,
+    _folder: Folder,
+}
+
+impl NginxSidecar {
+    /// Starts it at a place, listening on `port` of all addresses of both families: of a listener with an
+    /// address of its own it would not ask which one a connection came to.
+    ///
+    /// # Errors
+    /// If it is not installed, or does not listen within ten seconds; its own words are in the error.
+    pub fn start(place: &Place, port: u16) -> io::Result<Self> {
+        let folder = Folder::new()?;
+        // It may run as another user.
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777))?;
+        let configuration = folder.path().join("nginx.conf");
+        fs::write(&configuration, configured_as_sidecar(port, folder.path()))?;
+        let mut command = place.command("nginx");
+        command.arg("-e").arg(folder.path().join("error.log")).arg("-c").arg(&configuration);
+        let mut process = Process::start(&mut command, &folder.path().join("log"))?;
+        process.wait_until_it_listens(port)?;
+        Ok(Self { process, _folder: folder })
+    }
+
+    /// The process, for its log and to stop it.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+}
+
+fn configured_as_sidecar(port: u16, folder: &Path) -> String {
+    let folder = folder.display();
+    format!(
+        "load_module /usr/lib/nginx/modules/ngx_stream_module.so;
+daemon off;
+worker_processes 2;
+pid {folder}/pid;
+error_log {folder}/error.log;
+events {{ worker_connections 1024; }}
+stream {{
+    proxy_half_close on;
+    server {{
+        listen 0.0.0.0:{port};
+        proxy_pass $server_addr:$server_port;
+    }}
+    server {{
+        listen [::]:{port} ipv6only=on;
+        proxy_pass [$server_addr]:$server_port;
+    }}
+}}
+"
+    )
+}
+
 fn configured(who: &str, listen: &[SocketAddr], folder: &Path) -> String {
     let listens: String = listen.iter().map(|address| format!("        listen {address};\n")).collect();
     let folder = folder.display();
@@ -58,7 +118,7 @@ user root;
 worker_processes 1;
 pid {folder}/pid;
 error_log {folder}/error.log;
-events {{ worker_connections 4096; }}
+events {{ worker_connections 12000; }}
 http {{
     log_format seen '$remote_addr $server_addr:$server_port $request';
     access_log {folder}/access.log seen;
