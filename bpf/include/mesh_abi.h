@@ -19,6 +19,7 @@
 #define MESH_TOKENS 0x10U
 #define MESH_TOKEN_FIRST 0x7f400001U
 #define MESH_CGROUP_DEPTH 0x10U
+#define MESH_CGROUP_PATH 0x100U
 #define MESH_SPAN_SUBTREE 0x80000000U
 #define MESH_NO_PROFILE 0xffffffffU
 #define MESH_NO_PARENT 0xffffffffU
@@ -71,6 +72,9 @@ enum mesh_counter {
 	MESH_COUNT_HIT_LOST, /* The counter of an item could not be kept, since the map was full. */
 	MESH_COUNT_SOURCE_KEPT, /* A datagram socket that was sent to the sidecar connects elsewhere and still has a loopback source: refused  with `EINVAL`, since nothing would come back. */
 	MESH_COUNT_DEVICE_RELEASED, /* A datagram for the sidecar by a socket that was bound to a device: refused once with `ENOBUFS`, and the socket  released from the device, so that the next one arrives. */
+	MESH_COUNT_CGROUP_JOINED, /* A cgroup was made at a path that a policy names, and its processes are what the policy says. */
+	MESH_COUNT_CGROUP_OTHER, /* A cgroup was made at a path that no policy names. */
+	MESH_COUNT_CGROUP_LOST, /* A cgroup was made at a path that a policy names, and could not join, since a map was full. */
 };
 
 /* The words that select a policy. One, in a memory-mapped array: user space commits by a
@@ -306,17 +310,39 @@ _Static_assert(sizeof(struct mesh_own_key) == 24, "mesh_own_key");
 _Static_assert(__builtin_offsetof(struct mesh_own_key, netns) == 0, "netns");
 _Static_assert(__builtin_offsetof(struct mesh_own_key, address) == 8, "address");
 
-/* A cgroup that a profile of one slot exempts. */
+/* The path of a cgroup that a policy names. */
+struct mesh_cgroup_path {
+	/* From the root of the hierarchy, with zeros at its end. */
+	__u8 path[MESH_CGROUP_PATH];
+};
+_Static_assert(sizeof(struct mesh_cgroup_path) == 256, "mesh_cgroup_path");
+_Static_assert(__builtin_offsetof(struct mesh_cgroup_path, path) == 0, "path");
+
+/* What a cgroup becomes when it is made at a path. */
+struct mesh_named_cgroup {
+	/* Its entry in `cgroups`. Its id names the path in exemptions, too. */
+	struct mesh_member becomes;
+	/* Not 0: its processes are members under one slot's policy. */
+	__u32 member;
+	/* Not 0: a policy exempts its processes. */
+	__u32 exempt;
+};
+_Static_assert(sizeof(struct mesh_named_cgroup) == 40, "mesh_named_cgroup");
+_Static_assert(__builtin_offsetof(struct mesh_named_cgroup, becomes) == 0, "becomes");
+_Static_assert(__builtin_offsetof(struct mesh_named_cgroup, member) == 32, "member");
+_Static_assert(__builtin_offsetof(struct mesh_named_cgroup, exempt) == 36, "exempt");
+
+/* A cgroup path that a profile of one slot exempts. */
 struct mesh_exempt_key {
-	/* The cgroup's id. */
-	__u64 cgroup;
+	/* The path's id. */
+	__u64 path;
 	/* The profile. */
 	__u32 profile;
 	/* The slot, 0 or 1. */
 	__u32 slot;
 };
 _Static_assert(sizeof(struct mesh_exempt_key) == 16, "mesh_exempt_key");
-_Static_assert(__builtin_offsetof(struct mesh_exempt_key, cgroup) == 0, "cgroup");
+_Static_assert(__builtin_offsetof(struct mesh_exempt_key, path) == 0, "path");
 _Static_assert(__builtin_offsetof(struct mesh_exempt_key, profile) == 8, "profile");
 _Static_assert(__builtin_offsetof(struct mesh_exempt_key, slot) == 12, "slot");
 
@@ -603,7 +629,25 @@ struct {
 	__type(value, __u32);
 } own_addresses SEC(".maps");
 
-/* Cgroups that a profile of a slot exempts; the value is the source. */
+/* What a cgroup becomes when it is made at a path that a policy names. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 131072);
+	__uint(map_flags, 0x1);
+	__type(key, struct mesh_cgroup_path);
+	__type(value, struct mesh_named_cgroup);
+} cgroup_paths SEC(".maps");
+
+/* Cgroups that policies exempt, with their paths' ids. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 131072);
+	__uint(map_flags, 0x1);
+	__type(key, __u64);
+	__type(value, __u32);
+} exempt_ids SEC(".maps");
+
+/* Paths of cgroups that a profile of a slot exempts; the value is the source. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 131072);
@@ -666,7 +710,7 @@ struct {
 /* Named early returns and events of the programs. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 16);
+	__uint(max_entries, 19);
 	__type(key, __u32);
 	__type(value, __u64);
 } counters SEC(".maps");

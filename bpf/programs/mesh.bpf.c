@@ -13,6 +13,7 @@
 #include "names.bpf.c"
 #include "sockops.bpf.c"
 #include "getsockopt.bpf.c"
+#include "cgroups.bpf.c"
 
 /* Some helpers are for GPL-compatible programs only. */
 char mesh_license[] SEC("license") = "Dual MIT/GPL";

@@ -244,11 +244,15 @@ static __always_inline __u32 exempt_find(struct question *q, struct mesh_profile
 	if (profile->flags & MESH_PROFILE_EXEMPT_CGROUPS) {
 		for (__u32 level = 0; level < MESH_CGROUP_DEPTH; level++) {
 			struct mesh_exempt_key key = { .profile = q->profile, .slot = q->slot };
-			__u32 *deeper;
+			__u64 id = bpf_get_current_ancestor_cgroup_id(level);
+			__u32 *path, *deeper;
 
-			key.cgroup = bpf_get_current_ancestor_cgroup_id(level);
-			if (!key.cgroup)
+			if (!id)
 				break;
+			path = bpf_map_lookup_elem(&exempt_ids, &id);
+			if (!path)
+				continue;
+			key.path = *path;
 			deeper = bpf_map_lookup_elem(&exempt_cgroups, &key);
 			if (deeper)
 				source = *deeper;

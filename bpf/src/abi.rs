@@ -49,6 +49,8 @@ pub const TOKENS: usize = 16;
 pub const TOKEN_FIRST: u32 = 0x7f40_0001;
 /// Levels of the cgroup hierarchy that are searched for a member.
 pub const CGROUP_DEPTH: u32 = 16;
+/// Bytes in the path of a cgroup that joins by itself when it is made, with the zero at its end.
+pub const CGROUP_PATH: usize = 256;
 
 /// In a span: the value is the root of a tree on the low 64 bits of an IPv6 address.
 pub const SPAN_SUBTREE: u32 = 1 << 31;
@@ -134,12 +136,14 @@ c_types! {
     [u8; 32] => "__u8" "[32]";
     [u16; TOKENS] => "__u16" "[MESH_TOKENS]";
     [u32; TOKENS] => "__u32" "[MESH_TOKENS]";
+    [u8; CGROUP_PATH] => "__u8" "[MESH_CGROUP_PATH]";
     [u16; PORT_KEYS] => "__u16" "[MESH_PORT_KEYS]";
     [u32; 2] => "__u32" "[2]";
     [u32; 4] => "__u32" "[4]";
     [[u32; 2]; 2] => "__u32" "[2][2]";
     [u64; 2] => "__u64" "[2]";
     [u64; 5] => "__u64" "[5]";
+    Member => "struct mesh_member" "";
     [u64; TREE_KEYS] => "__u64" "[MESH_TREE_KEYS]";
 }
 
@@ -374,10 +378,26 @@ abi! {
         address: [u32; 4],
     }
 
-    /// A cgroup that a profile of one slot exempts.
+    /// The path of a cgroup that a policy names.
+    struct CgroupPath as "mesh_cgroup_path" {
+        /// From the root of the hierarchy, with zeros at its end.
+        path: [u8; CGROUP_PATH],
+    }
+
+    /// What a cgroup becomes when it is made at a path.
+    struct NamedCgroup as "mesh_named_cgroup" {
+        /// Its entry in `cgroups`. Its id names the path in exemptions, too.
+        becomes: Member,
+        /// Not 0: its processes are members under one slot's policy.
+        member: u32,
+        /// Not 0: a policy exempts its processes.
+        exempt: u32,
+    }
+
+    /// A cgroup path that a profile of one slot exempts.
     struct ExemptKey as "mesh_exempt_key" {
-        /// The cgroup's id.
-        cgroup: u64,
+        /// The path's id.
+        path: u64,
         /// The profile.
         profile: u32,
         /// The slot, 0 or 1.
@@ -530,6 +550,17 @@ abi! {
     }
 }
 
+impl CgroupPath {
+    /// The key of a path; `None` for one that does not fit.
+    #[must_use]
+    pub fn of(path: &str) -> Option<Self> {
+        let mut key = Self::default();
+        let last = key.path.len() - 1;
+        key.path.get_mut(..last)?.get_mut(..path.len())?.copy_from_slice(path.as_bytes());
+        Some(key)
+    }
+}
+
 /// The sizes of [`Flow`], [`FlowKey`] and [`Asked`] are part of the flow ABI and never change.
 const _: () = assert!(size_of::<Flow>() == 96 && size_of::<FlowKey>() == 48 && size_of::<Asked>() == 136);
 const _: () = assert!(size_of::<Profile>() == LINE && size_of::<TreeLine>() == LINE);
@@ -601,4 +632,10 @@ counters! {
     /// A datagram for the sidecar by a socket that was bound to a device: refused once with `ENOBUFS`, and the socket
     /// released from the device, so that the next one arrives.
     DeviceReleased = "device_released",
+    /// A cgroup was made at a path that a policy names, and its processes are what the policy says.
+    CgroupJoined = "cgroup_joined",
+    /// A cgroup was made at a path that no policy names.
+    CgroupOther = "cgroup_other",
+    /// A cgroup was made at a path that a policy names, and could not join, since a map was full.
+    CgroupLost = "cgroup_lost",
 }

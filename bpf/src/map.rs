@@ -135,7 +135,24 @@ pub const OWN: MapDef = MapDef {
     c_types: Some(("struct mesh_own_key", "__u32")),
     ..map("own_addresses", MapKind::Hash, size::<abi::OwnKey>(), 4, 1 << 18, "Members' own addresses.")
 };
-/// Exempt cgroups.
+/// Paths of cgroups that policies name.
+pub const CGROUP_PATHS: MapDef = MapDef {
+    c_types: Some(("struct mesh_cgroup_path", "struct mesh_named_cgroup")),
+    ..map(
+        "cgroup_paths",
+        MapKind::Hash,
+        size::<abi::CgroupPath>(),
+        size::<abi::NamedCgroup>(),
+        1 << 17,
+        "What a cgroup becomes when it is made at a path that a policy names.",
+    )
+};
+/// Cgroups that policies exempt.
+pub const EXEMPT_IDS: MapDef = MapDef {
+    c_types: Some(("__u64", "__u32")),
+    ..map("exempt_ids", MapKind::Hash, 8, 4, 1 << 17, "Cgroups that policies exempt, with their paths' ids.")
+};
+/// Exemptions of cgroups.
 pub const EXEMPT_CGROUPS: MapDef = MapDef {
     c_types: Some(("struct mesh_exempt_key", "__u32")),
     ..map(
@@ -144,7 +161,7 @@ pub const EXEMPT_CGROUPS: MapDef = MapDef {
         size::<abi::ExemptKey>(),
         4,
         1 << 17,
-        "Cgroups that a profile of a slot exempts; the value is the source.",
+        "Paths of cgroups that a profile of a slot exempts; the value is the source.",
     )
 };
 /// Original destinations on their way from the connecting to the accepted socket.
@@ -247,6 +264,8 @@ pub const MAPS: &[MapDef] = &[
     ENDPOINTS,
     CGROUPS,
     OWN,
+    CGROUP_PATHS,
+    EXEMPT_IDS,
     EXEMPT_CGROUPS,
     HANDOVER,
     EXEMPT_FLOWS,

@@ -20,6 +20,8 @@ pub enum Hook {
     RecvMsg6 = 20,
     /// `getsockopt(2)`. Minimum kernel 5.3.
     GetSockOpt = 21,
+    /// A tracepoint with types, `tp_btf`. Minimum kernel 5.5; attached by a link 5.19.
+    Tracepoint = 23,
     /// `getpeername(2)` on an `AF_INET` socket. Minimum kernel 5.8.
     GetPeerName4 = 29,
     /// `getpeername(2)` on an `AF_INET6` socket. Minimum kernel 5.8.
@@ -28,6 +30,14 @@ pub enum Hook {
     GetSockName4 = 31,
     /// `getsockname(2)` on an `AF_INET6` socket. Minimum kernel 5.8.
     GetSockName6 = 32,
+}
+
+impl Hook {
+    /// Whether it is attached to the instance's cgroup; else to the kernel itself.
+    #[must_use]
+    pub const fn is_of_cgroup(self) -> bool {
+        !matches!(self, Self::Tracepoint)
+    }
 }
 
 /// What a program does for a flow: it decides, or it answers from what was decided. Answering programs
@@ -50,14 +60,22 @@ pub struct ProgramDef {
     pub hook: Hook,
     /// What it does.
     pub role: Role,
+    /// The kernel's tracepoint, for [`Hook::Tracepoint`].
+    pub tracepoint: &'static str,
 }
 
 const fn program(name: &'static str, hook: Hook, role: Role) -> ProgramDef {
-    ProgramDef { name, hook, role }
+    ProgramDef { name, hook, role, tracepoint: "" }
 }
 
-/// Every program that is attached to the instance's cgroup, in the order in which they are attached.
+const fn tracer(name: &'static str, tracepoint: &'static str) -> ProgramDef {
+    ProgramDef { name, hook: Hook::Tracepoint, role: Role::Answers, tracepoint }
+}
+
+/// Every program that an instance has, in the order in which they are attached.
 pub const PROGRAMS: &[ProgramDef] = &[
+    tracer("mesh_cgroup_made", "cgroup_mkdir"),
+    tracer("mesh_cgroup_gone", "cgroup_rmdir"),
     program("mesh_sockops", Hook::SockOps, Role::Answers),
     program("mesh_getsockopt", Hook::GetSockOpt, Role::Answers),
     program("mesh_peername4", Hook::GetPeerName4, Role::Answers),

@@ -338,10 +338,10 @@ impl<S: Store> Put<'_, S> {
             old => old.transpose()?,
         };
         let registry = Registry { store, instance, set: self.set };
+        let refreshed = registry.refresh(in_slot(slot(generation), Some(&new), old.as_ref()))?;
         if self.request.repair {
             registry.remove_unknown()?;
         }
-        let refreshed = registry.refresh(in_slot(slot(generation), Some(&new), old.as_ref()))?;
         let live = self.live.map_or(0, |live| live.generation);
         let word = if self.is_paused() { Word::Paused } else { Word::Generation };
         if self.set.control.exchange(store, word, live, generation)? {

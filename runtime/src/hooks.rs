@@ -10,6 +10,9 @@ use crate::instance::Instance;
 use crate::record;
 use crate::store::{LinkInfo, ProgramInfo, Store};
 
+/// At the end of the name of a pin that is not in its place yet.
+const NEW: &str = "-new";
+
 /// A pinned link.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Pinned {
@@ -38,6 +41,12 @@ fn place(name: &str) -> usize {
     PROGRAMS.iter().position(|def| def.name == name).unwrap_or(PROGRAMS.len())
 }
 
+/// The tracepoint that a program is attached to, if it is to one.
+pub(crate) fn tracepoint(program: &str) -> Option<&'static str> {
+    let def = PROGRAMS.iter().find(|def| def.name == program)?;
+    (!def.hook.is_of_cgroup()).then_some(def.tracepoint)
+}
+
 /// Attaches every program that is not attached to the instance's cgroup: answering ones first, so that no
 /// flow is redirected that cannot be told where it was going.
 pub(crate) fn attach<S: Store>(store: &S, instance: &Instance, programs: &Programs<S>) -> Result<()> {
@@ -47,7 +56,7 @@ pub(crate) fn attach<S: Store>(store: &S, instance: &Instance, programs: &Progra
         for (def, program) in programs.iter().filter(|(def, _)| def.role == role) {
             let pin = instance.links().join(def.name);
             if let Some(link) = store.open_link(&pin)? {
-                if store.link_info(&link)?.cgroup == cgroup {
+                if is_attached(def, &store.link_info(&link)?, cgroup) {
                     continue;
                 }
                 // Its cgroup is gone: a link without a target answers nobody.
@@ -55,6 +64,21 @@ pub(crate) fn attach<S: Store>(store: &S, instance: &Instance, programs: &Progra
             }
             let link = store.attach(program, def.hook, &instance.cgroup)?;
             store.pin_link(&link, &pin)?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether a link attaches its program to what it is for: a tracepoint, or the instance's cgroup.
+fn is_attached(def: &ProgramDef, link: &LinkInfo, cgroup: u64) -> bool {
+    !def.hook.is_of_cgroup() || link.cgroup == cgroup
+}
+
+/// Removes what a killed upgrade did not put in its place.
+pub(crate) fn sweep<S: Store>(store: &S, instance: &Instance) -> Result<()> {
+    for name in store.list(&instance.links())?.unwrap_or_default() {
+        if name.ends_with(NEW) {
+            store.remove(&instance.links().join(name))?;
         }
     }
     Ok(())
@@ -94,10 +118,20 @@ pub(crate) fn remember<S: Store>(store: &S, instance: &Instance) -> Result<()> {
 pub(crate) fn upgrade<S: Store>(store: &S, instance: &Instance, programs: &Programs<S>) -> Result<usize> {
     let mut replaced = 0;
     for (def, program) in programs {
-        let Some(link) = store.open_link(&instance.links().join(def.name))? else { continue };
+        let pin = instance.links().join(def.name);
+        let Some(link) = store.open_link(&pin)? else { continue };
         let info = store.link_info(&link)?;
         let old = store.program_by_id(info.program)?.map(|program| program.tag);
-        if info.cgroup != 0 && old != Some(store.program_info(program)?.tag) {
+        if old == Some(store.program_info(program)?.tag) {
+            continue;
+        }
+        if !def.hook.is_of_cgroup() {
+            // Such a link keeps its program: for a moment both run, and say the same.
+            let new = instance.links().join(format!("{}{NEW}", def.name));
+            store.pin_link(&store.attach(program, def.hook, &instance.cgroup)?, &new)?;
+            store.rename(&new, &pin, false)?;
+            replaced += 1;
+        } else if info.cgroup != 0 {
             store.replace(&link, program)?;
             replaced += 1;
         }
@@ -109,7 +143,7 @@ pub(crate) fn upgrade<S: Store>(store: &S, instance: &Instance, programs: &Progr
 pub(crate) fn foreign<S: Store>(store: &S, instance: &Instance) -> Result<Vec<(Hook, ProgramInfo)>> {
     let ours: Vec<u32> = pinned(store, instance)?.iter().map(|link| link.info.program).collect();
     let mut foreign = Vec::new();
-    for def in PROGRAMS {
+    for def in PROGRAMS.iter().filter(|def| def.hook.is_of_cgroup()) {
         for id in store.attached(&instance.cgroup, def.hook, true)? {
             if !ours.contains(&id) {
                 foreign.extend(store.program_by_id(id)?.map(|program| (def.hook, program)));
@@ -150,7 +184,8 @@ pub(crate) fn detach<S: Store>(store: &S, instance: &Instance) -> Result<()> {
 pub(crate) fn missing<S: Store>(store: &S, instance: &Instance) -> Result<Vec<&'static str>> {
     let cgroup = store.inode(&instance.cgroup)?.unwrap_or_default();
     let links = pinned(store, instance)?;
-    let is_attached =
-        |def: &ProgramDef| links.iter().any(|link| link.name == def.name && link.info.cgroup == cgroup);
-    Ok(PROGRAMS.iter().filter(|def| !is_attached(def)).map(|def| def.name).collect())
+    let has_link = |def: &ProgramDef| {
+        links.iter().any(|link| link.name == def.name && is_attached(def, &link.info, cgroup))
+    };
+    Ok(PROGRAMS.iter().filter(|def| !has_link(def)).map(|def| def.name).collect())
 }

@@ -13,7 +13,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use mesh_bpf::abi::{self, ExemptKey, NO_PROFILE, OwnKey};
+use mesh_bpf::abi::{self, CgroupPath, ExemptKey, NO_PROFILE, NamedCgroup, OwnKey};
 use mesh_bpf::membership::{Ambiguous, Membership};
 use mesh_bpf::pack::words;
 use mesh_bpf::selector::Endpoint;
@@ -296,31 +296,14 @@ impl<S: Store> Registry<'_, S> {
         }
     }
 
-    /// Writes the kernel's entry of a member, if it differs; whether it did. The profile of a slot whose
-    /// policy is not given stays: somebody may still be deciding by it.
+    /// Writes the kernel's entry of a member, if it differs; whether it did.
     fn put(&self, member: &Member, policies: [Option<&Membership>; 2]) -> Result<bool> {
         let (map, number) = self.place(member.key);
         let key = number.to_ne_bytes();
         let found = self.store.lookup(map, &key)?;
         let found: Option<abi::Member> =
             found.and_then(|bytes| bytemuck::try_pod_read_unaligned(&bytes).ok());
-        let mut entry = abi::Member {
-            profile: [NO_PROFILE; 2],
-            workload: [NO_PROFILE; 2],
-            id: member.id,
-            name: abi::name_hash(&member.name),
-            ..abi::Member::default()
-        };
-        if let Some(found) = found {
-            entry.profile = found.profile;
-            entry.workload = found.workload;
-        }
-        let slots = entry.profile.iter_mut().zip(&mut entry.workload);
-        for ((profile, workload), policy) in slots.zip(policies) {
-            if policy.is_some() {
-                (*profile, *workload) = member.profile(policy)?;
-            }
-        }
+        let entry = entry(member, found, policies)?;
         if found == Some(entry) {
             return Ok(false);
         }
@@ -333,6 +316,8 @@ impl<S: Store> Registry<'_, S> {
     /// names keep an entry as long as the other does: removing it would change what the other decides.
     pub(crate) fn refresh(&self, policies: [Option<&Membership>; 2]) -> Result<Refreshed> {
         let mut refreshed = Refreshed::default();
+        // First the paths: a cgroup that is made from here on joins by itself, and others are found below.
+        let ids = self.name_cgroups(policies, &mut refreshed)?;
         let (paths, missing) = self.cgroups_of(policies)?;
         refreshed.missing = missing;
         let mut members = members(self.store, self.instance)?;
@@ -344,8 +329,9 @@ impl<S: Store> Registry<'_, S> {
         for (path, &id) in &paths {
             let key = Key::Cgroup(id);
             if !known.contains(&key) {
-                let member = selected(new_id(self.store, self.instance)?, key, path);
-                self.join(&member, policies)?;
+                let number = ids.get(path).copied();
+                let number = number.map_or_else(|| new_id(self.store, self.instance), Ok)?;
+                self.join(&selected(number, key, path), policies)?;
                 refreshed.changed += 1;
             }
         }
@@ -353,11 +339,10 @@ impl<S: Store> Registry<'_, S> {
             refreshed.changed += usize::from(self.put(member, policies)?);
         }
         refreshed.changed += self.own_addresses(&members)?;
+        self.exempt_ids(policies, &ids, &mut refreshed)?;
         for (slot, policy) in (0u32..).zip(policies) {
             let Some(policy) = policy else { continue };
-            let (changed, missing) = self.exempt(slot, policy)?;
-            refreshed.changed += changed;
-            refreshed.missing.extend(missing);
+            refreshed.changed += self.exempt(slot, policy, &ids)?;
         }
         refreshed.missing.sort();
         refreshed.missing.dedup();
@@ -442,37 +427,141 @@ impl<S: Store> Registry<'_, S> {
         Ok(changed)
     }
 
-    /// Brings the exempt cgroups of one slot in line with its policy.
-    fn exempt(&self, slot: u32, policy: &Membership) -> Result<(usize, Vec<String>)> {
-        let (mut wanted, mut missing) = (BTreeMap::new(), Vec::new());
-        for (profile, path, source) in &policy.exempt_cgroups {
-            match self.store.inode(&self.instance.cgroup_folder(path))? {
-                Some(cgroup) => {
-                    let key = ExemptKey { cgroup, profile: profile.0, slot };
-                    wanted.insert(bytemuck::bytes_of(&key).to_vec(), source.0.to_ne_bytes().to_vec());
+    /// Tells the kernel what a cgroup becomes that is made at a path which a policy names. Returns the ids of
+    /// the paths.
+    fn name_cgroups(
+        &self,
+        policies: [Option<&Membership>; 2],
+        refreshed: &mut Refreshed,
+    ) -> Result<BTreeMap<String, u32>> {
+        let map = &self.set.cgroup_paths;
+        let mut known: BTreeMap<Vec<u8>, NamedCgroup> = BTreeMap::new();
+        for (key, value) in self.store.entries(map)? {
+            known.extend(bytemuck::try_pod_read_unaligned(&value).ok().map(|value| (key, value)));
+        }
+        let mut ids = BTreeMap::new();
+        for (path, named) in named(policies) {
+            let key = CgroupPath::of(&path);
+            let found = key.and_then(|key| known.remove(bytemuck::bytes_of(&key)));
+            let id = match found {
+                Some(found) => found.becomes.id,
+                None => new_id(self.store, self.instance)?,
+            };
+            let before = found.map(|found| found.becomes);
+            let becomes = entry(&selected(id, Key::Cgroup(0), &path), before, policies)?;
+            let entry = NamedCgroup { becomes, ..named };
+            // One with a path too long for the kernel's table joins with the next apply.
+            if let Some(key) = key.filter(|_| found != Some(entry)) {
+                self.store.update(map, bytemuck::bytes_of(&key), bytemuck::bytes_of(&entry))?;
+                refreshed.changed += 1;
+            }
+            ids.insert(path, id);
+        }
+        for key in known.keys() {
+            self.store.delete(map, key)?;
+            refreshed.changed += 1;
+        }
+        Ok(ids)
+    }
+
+    /// Brings the ids of exempt cgroups in line with the policies.
+    fn exempt_ids(
+        &self,
+        policies: [Option<&Membership>; 2],
+        ids: &BTreeMap<String, u32>,
+        refreshed: &mut Refreshed,
+    ) -> Result<()> {
+        let mut wanted: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
+        let exempt = policies.into_iter().flatten().flat_map(|policy| &policy.exempt_cgroups);
+        let paths: BTreeSet<&String> = exempt.map(|(_, path, _)| path).collect();
+        for path in paths {
+            match (self.store.inode(&self.instance.cgroup_folder(path))?, ids.get(path)) {
+                (Some(cgroup), Some(id)) => {
+                    wanted.insert(cgroup.to_ne_bytes().to_vec(), id.to_ne_bytes().to_vec());
                 }
-                None => missing.push(path.clone()),
+                _ => refreshed.missing.push(path.clone()),
             }
         }
+        refreshed.changed += self.align(&self.set.exempt_ids, wanted, |_| true)?;
+        Ok(())
+    }
+
+    /// Brings the exemptions of one slot in line with its policy.
+    fn exempt(&self, slot: u32, policy: &Membership, ids: &BTreeMap<String, u32>) -> Result<usize> {
+        let mut wanted = BTreeMap::new();
+        for (profile, path, source) in &policy.exempt_cgroups {
+            if let Some(&id) = ids.get(path) {
+                let key = ExemptKey { path: id.into(), profile: profile.0, slot };
+                wanted.insert(bytemuck::bytes_of(&key).to_vec(), source.0.to_ne_bytes().to_vec());
+            }
+        }
+        let is_ours =
+            |key: &[u8]| bytemuck::try_pod_read_unaligned::<ExemptKey>(key).is_ok_and(|key| key.slot == slot);
+        self.align(&self.set.exempt_cgroups, wanted, is_ours)
+    }
+
+    /// Makes a map hold what is wanted, and none else of its entries that are ours. How many were changed.
+    fn align(
+        &self,
+        map: &S::Map,
+        mut wanted: BTreeMap<Vec<u8>, Vec<u8>>,
+        is_ours: impl Fn(&[u8]) -> bool,
+    ) -> Result<usize> {
         let mut changed = 0;
-        for (key, value) in self.store.entries(&self.set.exempt_cgroups)? {
-            let ours = bytemuck::try_pod_read_unaligned::<ExemptKey>(&key).is_ok_and(|key| key.slot == slot);
+        for (key, value) in self.store.entries(map)? {
             match wanted.get(&key) {
                 Some(wanted_value) if *wanted_value == value => drop(wanted.remove(&key)),
                 Some(_) => {}
-                None if ours => {
-                    self.store.delete(&self.set.exempt_cgroups, &key)?;
+                None if is_ours(&key) => {
+                    self.store.delete(map, &key)?;
                     changed += 1;
                 }
                 None => {}
             }
         }
         for (key, value) in &wanted {
-            self.store.update(&self.set.exempt_cgroups, key, value)?;
+            self.store.update(map, key, value)?;
             changed += 1;
         }
-        Ok((changed, missing))
+        Ok(changed)
     }
+}
+
+/// The cgroup paths that policies name, and whether their processes are members or exempt.
+fn named(policies: [Option<&Membership>; 2]) -> BTreeMap<String, NamedCgroup> {
+    let mut paths: BTreeMap<String, NamedCgroup> = BTreeMap::new();
+    for policy in policies.into_iter().flatten() {
+        for path in policy.workloads.iter().flat_map(|workload| &workload.selector.cgroups) {
+            paths.entry(path.clone()).or_default().member = 1;
+        }
+        for (_, path, _) in &policy.exempt_cgroups {
+            paths.entry(path.clone()).or_default().exempt = 1;
+        }
+    }
+    paths
+}
+
+/// What the kernel's entry of a member must be. The profile of a slot whose policy is not given stays:
+/// somebody may still be deciding by it.
+fn entry(
+    member: &Member,
+    found: Option<abi::Member>,
+    policies: [Option<&Membership>; 2],
+) -> Result<abi::Member> {
+    let mut entry = abi::Member {
+        profile: found.map_or([NO_PROFILE; 2], |found| found.profile),
+        workload: found.map_or([NO_PROFILE; 2], |found| found.workload),
+        id: member.id,
+        name: abi::name_hash(&member.name),
+        ..abi::Member::default()
+    };
+    let slots = entry.profile.iter_mut().zip(&mut entry.workload);
+    for ((profile, workload), policy) in slots.zip(policies) {
+        if policy.is_some() {
+            (*profile, *workload) = member.profile(policy)?;
+        }
+    }
+    Ok(entry)
 }
 
 /// Members whose entries are not what the live policy says, in words; and cgroups that it names which are
@@ -485,24 +574,22 @@ pub(crate) fn drift<S: Store>(
     policy: &Membership,
 ) -> Result<Vec<String>> {
     let mut drift = Vec::new();
-    let members = members(store, instance)?;
     let registry = Registry { store, instance, set };
-    let mut known = BTreeSet::new();
+    let (paths, missing) = registry.cgroups_of([Some(policy), None])?;
+    drift.extend(missing.iter().map(|path| format!("the cgroup `{path}` does not exist")));
+    let mut known: BTreeSet<Key> = paths.values().copied().map(Key::Cgroup).collect();
+    let mut members = members(store, instance)?;
+    known.extend(members.iter().map(|member| member.key));
+    // A cgroup that was made again joined by itself, and its member's record is of the one before.
+    members.retain(|member| !is_stale(member, &paths));
+    let recorded: BTreeSet<Key> = members.iter().map(|member| member.key).collect();
+    let unrecorded = paths.iter().filter(|(_, id)| !recorded.contains(&Key::Cgroup(**id)));
+    members.extend(unrecorded.map(|(path, &id)| selected(0, Key::Cgroup(id), path)));
     for member in &members {
-        known.insert(member.key);
         drift.extend(registry.fault(member, slot, policy)?);
     }
     for key in registry.keys()?.into_iter().filter(|key| !known.contains(key)) {
         drift.push(format!("the kernel has a member `{key}` that is not registered"));
-    }
-    for path in policy.workloads.iter().flat_map(|workload| &workload.selector.cgroups) {
-        match store.inode(&instance.cgroup_folder(path))? {
-            None => drift.push(format!("the cgroup `{path}` does not exist")),
-            Some(id) if !known.contains(&Key::Cgroup(id)) => {
-                drift.push(format!("the cgroup `{path}` was made anew and is not registered"));
-            }
-            Some(_) => {}
-        }
     }
     Ok(drift)
 }

@@ -146,6 +146,7 @@ impl<'a, S: Store> Session<'a, S> {
             (1.., 1..) => control.set(self.store, Word::Paused, 0)?,
             _ => {}
         }
+        hooks::sweep(self.store, self.instance)?;
         self.set = Set::open(self.store, self.instance)?;
         self.recover_members()?;
         self.recover_records()

@@ -287,13 +287,12 @@ impl<S: Store> Runtime<S> {
 
 fn programs<S: Store>(store: &S, instance: &crate::Instance) -> Result<Vec<ProgramStatus>> {
     let cgroup = store.inode(&instance.cgroup)?;
-    let attached_to = |id| (Some(id) == cgroup).then(|| instance.cgroup.clone());
+    let attached_to = |link: &hooks::Pinned| match hooks::tracepoint(&link.name) {
+        Some(tracepoint) => Some(tracepoint.into()),
+        None => (Some(link.info.cgroup) == cgroup).then(|| instance.cgroup.clone()),
+    };
     Ok((hooks::pinned(store, instance)?.into_iter())
-        .map(|link| ProgramStatus {
-            attached_to: attached_to(link.info.cgroup),
-            id: link.info.program,
-            name: link.name,
-        })
+        .map(|link| ProgramStatus { attached_to: attached_to(&link), id: link.info.program, name: link.name })
         .collect())
 }
 

@@ -71,7 +71,7 @@ pub struct LinkInfo {
     pub id: u32,
     /// The id of the program that it attaches.
     pub program: u32,
-    /// The cgroup; 0 once that is gone.
+    /// The cgroup; 0 once that is gone, and for a tracepoint.
     pub cgroup: u64,
 }
 
@@ -326,7 +326,7 @@ pub trait Store {
     /// # Errors
     /// What the kernel says.
     fn program_by_id(&self, id: u32) -> Step<Option<ProgramInfo>>;
-    /// Attaches a program to a cgroup.
+    /// Attaches a program to a cgroup, or to the tracepoint that it was loaded for.
     ///
     /// # Errors
     /// What the kernel says.

@@ -14,8 +14,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::{Duration, SystemTime};
 
-use aya::EbpfLoader;
 use aya::programs::Program as AyaProgram;
+use aya::{Btf, EbpfLoader};
 use mesh_bpf::abi::Control;
 use mesh_bpf::map::{EVENT, MAPS, MapDef, MapKind};
 use mesh_bpf::program::{Hook, OBJECT, PROGRAMS, ProgramDef};
@@ -31,6 +31,8 @@ use crate::store::{Fault, LinkInfo, Locked, MapInfo, Process, ProgramInfo, Step,
 
 /// `f_type` of a BPF file system.
 const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
+/// `BPF_LINK_TYPE_CGROUP`
+const LINK_OF_CGROUP: u32 = 3;
 /// Elements a batch look-up asks for at first.
 const BATCH: u32 = 4096;
 
@@ -317,6 +319,8 @@ fn load(maps: &Path) -> Result<Vec<(&'static ProgramDef, OwnedFd)>, Fault> {
     for map in MAPS {
         loader.map_pin_path(map.name, maps.join(map.name));
     }
+    let types = Btf::from_sys_fs().map_err(|error| fault("reading", "the kernel's types (BTF)", &error))?;
+    loader.btf(Some(&types));
     let mut object = loader.load(OBJECT).map_err(|error| fault("loading", "the BPF object", &error))?;
     let mut loaded = Vec::new();
     for def in PROGRAMS {
@@ -327,6 +331,7 @@ fn load(maps: &Path) -> Result<Vec<(&'static ProgramDef, OwnedFd)>, Fault> {
             AyaProgram::CgroupSockopt(program) => program.load(),
             AyaProgram::CgroupSock(program) => program.load(),
             AyaProgram::SockOps(program) => program.load(),
+            AyaProgram::BtfTracePoint(program) => program.load(def.tracepoint, &types),
             _ => return Err(missing()),
         };
         result.map_err(|error| fault("loading", def.name, &error))?;
@@ -572,8 +577,11 @@ impl Store for Kernel {
     }
 
     fn attach(&self, program: &OwnedFd, hook: Hook, cgroup: &Path) -> Step<OwnedFd> {
+        if !hook.is_of_cgroup() {
+            return on("attaching", "a tracepoint", sys::link(program.as_fd(), None, hook as u32));
+        }
         let target = at("opening", cgroup, File::open(cgroup))?;
-        at("attaching to", cgroup, sys::link(program.as_fd(), target.as_fd(), hook as u32))
+        at("attaching to", cgroup, sys::link(program.as_fd(), Some(target.as_fd()), hook as u32))
     }
 
     fn pin_link(&self, link: &OwnedFd, path: &Path) -> Step<()> {
@@ -588,7 +596,8 @@ impl Store for Kernel {
     fn link_info(&self, link: &OwnedFd) -> Step<LinkInfo> {
         let mut bytes = [0; 32];
         on("looking at", "a link", sys::info(link.as_fd(), &mut bytes))?;
-        Ok(LinkInfo { id: u32_at(&bytes, 4), program: u32_at(&bytes, 8), cgroup: u64_at(&bytes, 16) })
+        let cgroup = if u32_at(&bytes, 0) == LINK_OF_CGROUP { u64_at(&bytes, 16) } else { 0 };
+        Ok(LinkInfo { id: u32_at(&bytes, 4), program: u32_at(&bytes, 8), cgroup })
     }
 
     fn replace(&self, link: &OwnedFd, program: &OwnedFd) -> Step<()> {
@@ -599,6 +608,8 @@ impl Store for Kernel {
         match sys::detach(link.as_fd()) {
             // Its cgroup is gone, and the attachment with it.
             Err(error) if error.raw_os_error() == Some(libc::ENOLINK) => Ok(()),
+            // A tracepoint's link ends with its last holder: its pin.
+            Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(()),
             result => on("detaching", "a link", result),
         }
     }

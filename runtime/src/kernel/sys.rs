@@ -298,9 +298,13 @@ pub(super) fn info(object: BorrowedFd<'_>, info: &mut [u8]) -> io::Result<()> {
     unsafe { bpf(Call::Info, &mut attributes) }.map(drop)
 }
 
-pub(super) fn link(program: BorrowedFd<'_>, target: BorrowedFd<'_>, hook: u32) -> io::Result<OwnedFd> {
-    let mut attributes =
-        LinkAttr { program: number(program), target: number(target), hook, ..LinkAttr::zeroed() };
+pub(super) fn link(
+    program: BorrowedFd<'_>,
+    target: Option<BorrowedFd<'_>>,
+    hook: u32,
+) -> io::Result<OwnedFd> {
+    let target = target.map_or(0, number);
+    let mut attributes = LinkAttr { program: number(program), target, hook, ..LinkAttr::zeroed() };
     // SAFETY: no addresses.
     unsafe { bpf_fd(Call::LinkCreate, &mut attributes) }
 }

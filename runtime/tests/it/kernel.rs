@@ -159,15 +159,54 @@ fn exempt_cgroups_and_membership_switch_with_the_generation() {
     assert_eq!((who(&app).unwrap(), who(&sidecar).unwrap()), ("sidecar".into(), "sidecar".into()));
     runtime.apply(request(&policy.clone().cgroup(sidecar.within().unwrap()).tables())).unwrap();
     assert_eq!((who(&app).unwrap(), who(&sidecar).unwrap()), ("far".into(), "sidecar".into()));
-    // A cgroup that is not there is said, and found by the same policy again once it is.
+    // A cgroup that is not there is said, and joins when it is made.
     let late = policy.cgroup(format!("{}/late", app.within().unwrap())).tables();
     assert_eq!(runtime.apply(request(&late)).unwrap().missing_cgroups.len(), 1);
     assert_eq!(runtime.status().unwrap().drift.len(), 1);
     let late_cgroup = app.child("late").unwrap();
-    assert_eq!(who(&late_cgroup).unwrap(), "far");
+    assert_eq!(who(&late_cgroup).unwrap(), "sidecar");
+    assert_eq!(runtime.status().unwrap().drift, Vec::<String>::new());
+    // Its record is written by the next apply.
     let again = runtime.apply(request(&late)).unwrap();
     assert!(!again.changed && again.members_changed > 0, "{again:?}");
     assert_eq!(who(&late_cgroup).unwrap(), "sidecar");
+    runtime.detach_all(true).unwrap();
+}
+
+#[test]
+fn a_cgroup_that_is_made_again_joins_before_its_first_process() {
+    if !kernel_is_usable() {
+        return;
+    }
+    let ground = Ground::new().unwrap();
+    let runtime = runtime(&ground);
+    let (_sidecar, at, _far, there) = servers(&ground);
+    let who = |cgroup: &mesh_testbed::Cgroup| {
+        dial(&Place::here().cgroup(cgroup), there).map(|dialled| dialled.arrival.who)
+    };
+    let unit = || {
+        let app = ground.cgroup().child("app").unwrap();
+        let proxy = app.child("proxy").unwrap();
+        (proxy, app)
+    };
+    let (proxy, app) = unit();
+    let policy = Policy::new().redirect(there.port(), at.port());
+    let policy = policy.cgroup(app.within().unwrap()).exempt(proxy.within().unwrap());
+    runtime.apply(request(&policy.tables())).unwrap();
+    let entries = || {
+        let maps = runtime.instance().maps();
+        ["cgroups", "exempt_ids"].map(|name| mesh_testbed::storage::entries(&maps.join(name)).unwrap())
+    };
+    assert_eq!(entries(), [1, 1]);
+    drop((proxy, app));
+    assert_eq!(entries(), [0, 0]);
+    // What a service manager does when a unit is restarted.
+    for _ in 0..3 {
+        let (proxy, app) = unit();
+        assert_eq!((who(&app).unwrap(), who(&proxy).unwrap()), ("sidecar".into(), "far".into()));
+        assert_eq!(runtime.status().unwrap().drift, Vec::<String>::new());
+        assert_eq!(entries(), [1, 1]);
+    }
     runtime.detach_all(true).unwrap();
 }
 

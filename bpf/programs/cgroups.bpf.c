@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: Apache-2.0 OR MIT OR GPL-2.0-only */
+/* tp_btf/cgroup_mkdir and cgroup_rmdir: a cgroup that is made at a path that a policy names joins before
+ * its first process can live in it. A service that is restarted gets a new cgroup with a new id.
+ */
+
+#define OURS __attribute__((preserve_access_index))
+
+/* Of the kernel's structures, the members that are looked at; where they are is found when loading. */
+struct kernfs_node {
+	__u64 id;
+} OURS;
+
+struct cgroup_root {
+	int hierarchy_id;
+} OURS;
+
+struct cgroup {
+	struct kernfs_node *kn;
+	struct cgroup_root *root;
+} OURS;
+
+SEC("tp_btf/cgroup_mkdir")
+int mesh_cgroup_made(__u64 *ctx)
+{
+	struct cgroup *cgroup = (void *)ctx[0];
+	struct mesh_cgroup_path path = {};
+	struct mesh_named_cgroup *named;
+	long joined = 0, exempted = 0;
+	__s64 length;
+	__u64 id;
+
+	/* 0 is the hierarchy of version 2. */
+	if (cgroup->root->hierarchy_id)
+		return 0;
+	/* A path that fills the buffer may go on. */
+	length = bpf_probe_read_kernel_str(path.path, sizeof(path.path), (void *)ctx[1]);
+	named = length > 0 && length < MESH_CGROUP_PATH ? bpf_map_lookup_elem(&cgroup_paths, &path) : NULL;
+	if (!named) {
+		count(MESH_COUNT_CGROUP_OTHER);
+		return 0;
+	}
+	id = cgroup->kn->id;
+	if (named->member)
+		joined = bpf_map_update_elem(&cgroups, &id, &named->becomes, BPF_ANY);
+	if (named->exempt)
+		exempted = bpf_map_update_elem(&exempt_ids, &id, &named->becomes.id, BPF_ANY);
+	count(joined || exempted ? MESH_COUNT_CGROUP_LOST : MESH_COUNT_CGROUP_JOINED);
+	return 0;
+}
+
+SEC("tp_btf/cgroup_rmdir")
+int mesh_cgroup_gone(__u64 *ctx)
+{
+	struct cgroup *cgroup = (void *)ctx[0];
+	__u64 id;
+
+	if (cgroup->root->hierarchy_id)
+		return 0;
+	/* An id is never used again. */
+	id = cgroup->kn->id;
+	bpf_map_delete_elem(&cgroups, &id);
+	bpf_map_delete_elem(&exempt_ids, &id);
+	return 0;
+}
