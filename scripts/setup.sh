@@ -26,6 +26,7 @@ needed=(
     dnsmasq:dnsmasq-base
     redsocks:redsocks
     microsocks:microsocks
+    /usr/lib/cni/bridge:containernetworking-plugins
     /usr/lib/python3/dist-packages/jsonschema/__init__.py:python3-jsonschema
 )
 needed_long=(

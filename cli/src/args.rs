@@ -158,6 +158,10 @@ pub enum Command {
     /// Wait for a confirmation, and take the policy back where none comes
     #[command(hide = true)]
     AwaitConfirmation(Confirm),
+    /// Answer a container runtime as its CNI plugin
+    Cni,
+    /// Put the CNI plugin in place, keep it there, or take it away
+    InstallCni(InstallCni),
     /// Print a completion script for a shell
     Completions(Completions),
     /// Print the man page, or write the pages of all commands to a folder
@@ -500,6 +504,29 @@ fn buffer(text: &str) -> Result<u32, String> {
     bytes
         .filter(|bytes| bytes.is_power_of_two() && (4096..=1 << 30).contains(bytes))
         .ok_or_else(|| "it must be a power of two from 4096 to 1073741824".to_owned())
+}
+
+/// `meshc install-cni`
+#[derive(Args, Debug)]
+pub struct InstallCni {
+    /// Folder of the networks' configurations
+    #[arg(long, value_name = "DIR", default_value = "/etc/cni/net.d")]
+    pub conf_dir: PathBuf,
+    /// Folder of the plugins
+    #[arg(long, value_name = "DIR", default_value = "/opt/cni/bin")]
+    pub bin_dir: PathBuf,
+    /// The network's file in it [default: the first one, which is the one that kubelet's container runtime uses]
+    #[arg(long, value_name = "NAME")]
+    pub file: Option<String>,
+    /// Keep it there: put it in place again whenever another tool rewrites the file
+    #[arg(long, conflicts_with = "remove")]
+    pub watch: bool,
+    /// Take program and entry away again
+    #[arg(long)]
+    pub remove: bool,
+    /// The instance that pods are attached to.
+    #[command(flatten)]
+    pub instance: InstanceArgs,
 }
 
 /// `30s`, `2m`, `1h`, or seconds.

@@ -27,6 +27,11 @@ use crate::exit::Exit;
 use crate::output::Output;
 
 fn main() -> ExitCode {
+    // A container runtime gives no arguments.
+    #[cfg(feature = "node")]
+    if let Some(done) = cmd::as_plugin(&Output::plain()) {
+        return ended(&Output::plain(), done);
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -37,7 +42,11 @@ fn main() -> ExitCode {
         }
     };
     let output = Output::new(&cli.global);
-    match cmd::run(&output, cli.command) {
+    ended(&output, cmd::run(&output, cli.command))
+}
+
+fn ended(output: &Output, done: Result<Exit, failure::Failure>) -> ExitCode {
+    match done {
         Ok(exit) => exit.into(),
         Err(failure) => {
             output.failure(&failure);

@@ -40,6 +40,12 @@ impl Output {
         Self { format: global.format, color, quiet: global.quiet, width }
     }
 
+    /// For whoever gives no options: no colours, and nothing left out.
+    #[cfg(feature = "node")]
+    pub const fn plain() -> Self {
+        Self { format: Format::Text, color: false, quiet: false, width: 100 }
+    }
+
     /// Whether answers are JSON.
     pub const fn is_json(&self) -> bool {
         matches!(self.format, Format::Json)

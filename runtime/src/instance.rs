@@ -89,6 +89,12 @@ impl Instance {
         self.state.join("failed")
     }
 
+    /// Where the agent listens.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.state.join("agent.sock")
+    }
+
     /// There while the mesh is paused, so that a boot does not resume it.
     #[must_use]
     pub fn paused(&self) -> PathBuf {

@@ -15,7 +15,10 @@ const RIGHTS: [(u32, &str); 3] = [(12, "CAP_NET_ADMIN"), (21, "CAP_SYS_ADMIN"), 
 
 impl<S: Store> Runtime<S> {
     /// Whether pins and programs can be where the instance says, and this process may put them there.
-    pub(crate) fn check_place(&self) -> Result<()> {
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn check_place(&self) -> Result<()> {
         let (store, instance) = (&self.store, &self.instance);
         if !store.is_bpffs(&instance.bpffs)? {
             return Err(Error::NotBpffs(instance.bpffs.clone()));

@@ -48,3 +48,14 @@ fn node(_: &Output, _: &Command) -> Result<Exit, Failure> {
     Err(Failure::cannot("no-kernel", "this meshc was built without the commands that touch a kernel")
         .help("they need Linux and the cargo feature `kernel`"))
 }
+
+/// Answers a container runtime that calls this process as its CNI plugin; `None` where none does.
+#[cfg(feature = "node")]
+pub fn as_plugin(output: &Output) -> Option<Result<Exit, Failure>> {
+    #[cfg(target_os = "linux")]
+    if node::is_cni() {
+        return Some(node::cni(output));
+    }
+    let _ = output;
+    None
+}

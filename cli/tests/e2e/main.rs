@@ -4,6 +4,7 @@
 //! compares what the kernel does with what the compiled tables say. As root they run everywhere; where the kernel was promised (`MESHC_TEST_KERNEL=1`) they fail, not skip, without it.
 #![cfg(target_os = "linux")]
 
+mod chain;
 mod command;
 mod random;
 mod seen;
@@ -13,6 +14,7 @@ mod again;
 mod bad_input;
 mod boot;
 mod bystander;
+mod cni;
 mod crash;
 mod datagram;
 mod denied;
@@ -20,6 +22,7 @@ mod detached;
 mod excluded;
 mod explained;
 mod failures;
+mod installed;
 mod leak;
 mod model;
 mod multipath;

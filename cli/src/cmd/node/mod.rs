@@ -2,6 +2,8 @@
 
 mod apply;
 mod attach;
+#[cfg(feature = "node")]
+mod cni;
 mod confirm;
 mod detach;
 mod explain;
@@ -22,6 +24,8 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::Output;
 
+#[cfg(feature = "node")]
+pub use cni::{call as cni, is_called as is_cni};
 pub use explain::live as explain_live;
 pub use status::live_policy;
 
@@ -43,6 +47,14 @@ pub fn run(output: &Output, command: &Command) -> Result<Exit, Failure> {
         Command::Attach(args) => attach::run(output, args),
         Command::Detach(args) => detach::run(output, args),
         Command::Run(args) => run::run(output, args),
+        #[cfg(feature = "node")]
+        Command::Cni => cni::call(output),
+        #[cfg(feature = "node")]
+        Command::InstallCni(args) => cni::install(output, args),
+        #[cfg(not(feature = "node"))]
+        Command::Cni | Command::InstallCni(_) => {
+            Err(Failure::cannot("no-node", "this meshc was built without the cargo feature `node`"))
+        }
         _ => Err(Failure::usage("this command does not touch the kernel")),
     }
 }

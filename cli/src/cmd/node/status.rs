@@ -110,6 +110,11 @@ fn answer(status: &Found, rows: &[Row]) -> Value {
         })).collect::<Vec<_>>(),
         "observers": status.observers,
         "drift": status.drift,
+        "failed": status.failed.iter().map(|failed| json!({
+            "name": failed.pod.name, "namespace": failed.pod.namespace, "why": failed.why,
+            "container": failed.pod.attachment.as_ref().map(|attachment| &attachment.container),
+            "started": failed.started, "at": failed.at,
+        })).collect::<Vec<_>>(),
     })
 }
 
@@ -159,6 +164,10 @@ fn text(status: &Found, rows: &[Row]) -> String {
     });
     let counted: Vec<_> = status.counters.iter().filter(|(_, value)| *value > 0).collect();
     section(&mut out, "counters", &counted, |(counter, value)| format!("{:<16} {value}", counter.word()));
+    section(&mut out, "pods that could not be attached", &status.failed, |failed| {
+        let became = if failed.started { "started outside the mesh" } else { "refused" };
+        format!("{}: {became}: {}", failed.pod.name, failed.why)
+    });
     section(&mut out, "drift", &status.drift, Clone::clone);
     out
 }

@@ -1,0 +1,147 @@
+//! What the plugin and the command line say to the agent: over a Unix socket that only root may use, one line
+//! of JSON each way, with a version. Whoever does not understand the other's version does without.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use mesh_runtime::{Pod, Which};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::admit::Admission;
+
+/// The version of these messages.
+pub const VERSION: u32 = 1;
+
+/// A longer line is not read.
+const LONGEST: u64 = 1 << 20;
+
+/// What is asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Request {
+    /// Attach a pod, or say whether it may start without.
+    Attach(Box<Pod>),
+    /// Take a pod out.
+    Detach(Which),
+    /// How the agent does.
+    Report,
+    /// Take over from whoever applied what is live.
+    Resume,
+}
+
+/// What is answered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reply {
+    /// To [`Request::Attach`].
+    Admission(Admission),
+    /// To [`Request::Detach`]: whether it was there.
+    Detached(bool),
+    /// To [`Request::Report`].
+    Report(Report),
+    /// To [`Request::Resume`]: the generation that the agent made live, where it had waited.
+    Resumed(Option<u64>),
+    /// It could not be done.
+    Refused {
+        /// A word for scripts.
+        code: String,
+        /// Why not.
+        message: String,
+    },
+}
+
+/// How the agent does.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// Its process.
+    pub pid: u32,
+    /// The folder that its policy is from.
+    pub folder: Option<String>,
+    /// Why the policy in the folder is not what is live; none where it is.
+    pub refused: Option<String>,
+    /// It waits for `meshc resume`, since somebody at the command line applied what is live.
+    pub waiting: bool,
+}
+
+/// A message with its version.
+#[derive(Debug, Serialize, Deserialize)]
+struct Envelope<T> {
+    version: u32,
+    message: T,
+}
+
+/// Asks the agent, and waits so long for each part of its answer.
+///
+/// # Errors
+/// Where nobody listens, it is no agent of this version, or it does not answer in time.
+pub fn ask(socket: &Path, request: &Request, patience: Duration) -> io::Result<Reply> {
+    let mut stream = UnixStream::connect(socket)?;
+    stream.set_read_timeout(Some(patience))?;
+    stream.set_write_timeout(Some(patience))?;
+    say(&mut stream, request)?;
+    hear(&stream)
+}
+
+/// Writes one message.
+///
+/// # Errors
+/// Where the other end is gone.
+pub fn say<T: Serialize>(stream: &mut UnixStream, message: &T) -> io::Result<()> {
+    let mut line = serde_json::to_vec(&Envelope { version: VERSION, message })?;
+    line.push(b'\n');
+    stream.write_all(&line)
+}
+
+/// Reads one message.
+///
+/// # Errors
+/// Where the other end is gone, silent, of another version, or says what this one does not understand.
+pub fn hear<T: DeserializeOwned>(stream: &UnixStream) -> io::Result<T> {
+    let mut line = String::new();
+    BufReader::new(stream.take(LONGEST)).read_line(&mut line)?;
+    let invalid = |what: String| io::Error::new(io::ErrorKind::InvalidData, what);
+    let Envelope { version, message } = serde_json::from_str::<Envelope<serde_json::Value>>(&line)
+        .map_err(|error| invalid(format!("no message of an agent: {error}")))?;
+    if version != VERSION {
+        return Err(invalid(format!("messages of version {version}, not {VERSION}")));
+    }
+    serde_json::from_value(message).map_err(|error| invalid(format!("an unknown message: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn heard(line: &str) -> Result<Request, String> {
+        let (mut ours, theirs) = UnixStream::pair().unwrap();
+        ours.write_all(line.as_bytes()).unwrap();
+        drop(ours);
+        hear(&theirs).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_message_of_another_version_is_not_guessed_at() {
+        assert_eq!(heard("{\"version\":1,\"message\":\"report\"}\n"), Ok(Request::Report));
+        assert_eq!(
+            heard("{\"version\":2,\"message\":\"report\"}\n"),
+            Err("messages of version 2, not 1".into())
+        );
+        assert!(heard("{\"version\":1,\"message\":\"dance\"}\n").is_err());
+        assert!(heard("").is_err() && heard("GET / HTTP/1.0\r\n").is_err());
+    }
+
+    #[test]
+    fn what_is_said_is_heard() {
+        let (mut ours, theirs) = UnixStream::pair().unwrap();
+        let pod = Pod { netns: "/run/netns/a".into(), name: "a".into(), ..Pod::default() };
+        for request in
+            [Request::Attach(Box::new(pod)), Request::Detach(Which::Name(None, "a".into())), Request::Resume]
+        {
+            say(&mut ours, &request).unwrap();
+            assert_eq!(hear::<Request>(&theirs).unwrap(), request);
+        }
+    }
+}
