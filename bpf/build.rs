@@ -12,12 +12,18 @@ fn main() {
     println!("cargo:rerun-if-changed=include");
     println!("cargo:rerun-if-env-changed=CLANG");
     let clang = std::env::var("CLANG").unwrap_or_else(|_| "clang".into());
+    for object in ["mesh", "inbound"] {
+        build(&clang, object);
+    }
+}
+
+fn build(clang: &str, object: &str) {
     let out = std::env::var("OUT_DIR").unwrap_or_default();
-    let status = Command::new(&clang)
+    let status = Command::new(clang)
         .args(["-target", "bpf", "-mcpu=v3", "-O2", "-g", "-Wall", "-Wextra", "-Werror"])
         .args(["-nostdinc", "-ffreestanding", "-fno-stack-protector", "-Iinclude", "-Iprograms"])
-        .args(["-fdebug-prefix-map=.=meshc", "-c", "programs/mesh.bpf.c", "-o"])
-        .arg(Path::new(&out).join("mesh.bpf.o"))
+        .args(["-fdebug-prefix-map=.=meshc", "-c", &format!("programs/{object}.bpf.c"), "-o"])
+        .arg(Path::new(&out).join(format!("{object}.bpf.o")))
         .status();
     match status {
         Ok(status) if status.success() => {}

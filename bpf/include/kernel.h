@@ -35,6 +35,7 @@ enum bpf_map_type {
 	BPF_MAP_TYPE_ARRAY = 2,
 	BPF_MAP_TYPE_PERCPU_ARRAY = 6,
 	BPF_MAP_TYPE_ARRAY_OF_MAPS = 12,
+	BPF_MAP_TYPE_SOCKHASH = 18,
 	BPF_MAP_TYPE_SK_STORAGE = 24,
 	BPF_MAP_TYPE_RINGBUF = 27,
 };
@@ -48,6 +49,9 @@ enum {
 	EINVAL = 22,
 	ENOBUFS = 105,
 };
+
+/* What a program on incoming packets answers. */
+enum { SK_DROP = 0, SK_PASS = 1 };
 
 /* Values of bpf_sock_ops.op. */
 enum {
@@ -70,9 +74,11 @@ enum {
 	SOL_IP = 0,
 	SOL_SOCKET = 1,
 	SOL_IPV6 = 41,
+	SO_REUSEADDR = 2,
 	SO_BINDTOIFINDEX = 62,
 	SO_ORIGINAL_DST = 80, /* IP6T_SO_ORIGINAL_DST is the same number */
 	TCP_CLOSE = 7,
+	TCP_LISTEN = 10,
 };
 
 struct bpf_sock {
@@ -169,6 +175,22 @@ struct bpf_sockopt {
 	__s32 retval;
 };
 
+/* Addresses in network order; remote_port in network order, local_port in host order. */
+struct bpf_sk_lookup {
+	struct bpf_sock *sk __attribute__((aligned(8)));
+	__u32 family;
+	__u32 protocol;
+	__u32 remote_ip4;
+	__u32 remote_ip6[4];
+	__u16 remote_port;
+	__u16 pad;
+	__u32 local_ip4;
+	__u32 local_ip6[4];
+	__u32 local_port;
+	__u32 ingress_ifindex;
+};
+
+_Static_assert(__builtin_offsetof(struct bpf_sk_lookup, ingress_ifindex) == 64, "bpf_sk_lookup.ingress_ifindex");
 _Static_assert(sizeof(struct bpf_sock_addr) == 72, "bpf_sock_addr");
 _Static_assert(__builtin_offsetof(struct bpf_sock_addr, sk) == 64, "bpf_sock_addr.sk");
 _Static_assert(__builtin_offsetof(struct bpf_sock_ops, sk) == 184, "bpf_sock_ops.sk");
@@ -183,6 +205,7 @@ static long (*bpf_get_current_comm)(void *buf, __u32 size) = (void *)16;
 static __u64 (*bpf_get_socket_cookie)(void *ctx) = (void *)46;
 static long (*bpf_setsockopt)(void *ctx, int level, int name, void *value, int len) = (void *)49;
 static long (*bpf_sock_ops_cb_flags_set)(struct bpf_sock_ops *ctx, int flags) = (void *)59;
+static long (*bpf_sock_hash_update)(struct bpf_sock_ops *ctx, void *map, void *key, __u64 flags) = (void *)70;
 static __u64 (*bpf_get_current_cgroup_id)(void) = (void *)80;
 static void *(*bpf_sk_storage_get)(void *map, void *sk, void *value, __u64 flags) = (void *)107;
 static struct bpf_sock *(*bpf_sk_lookup_udp)(void *ctx, void *tuple, __u32 size, __u64 netns, __u64 flags) = (void *)85;
@@ -191,6 +214,7 @@ static long (*bpf_probe_read_kernel_str)(void *to, __u32 size, const void *from)
 static long (*bpf_sk_storage_delete)(void *map, void *sk) = (void *)108;
 static __u64 (*bpf_get_netns_cookie)(void *ctx) = (void *)122;
 static __u64 (*bpf_get_current_ancestor_cgroup_id)(int level) = (void *)123;
+static long (*bpf_sk_assign)(struct bpf_sk_lookup *ctx, void *sk, __u64 flags) = (void *)124;
 static __u64 (*bpf_ktime_get_boot_ns)(void) = (void *)125;
 static void *(*bpf_ringbuf_reserve)(void *ringbuf, __u64 size, __u64 flags) = (void *)131;
 static void (*bpf_ringbuf_submit)(void *data, __u64 flags) = (void *)132;

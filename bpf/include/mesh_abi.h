@@ -20,6 +20,7 @@
 #define MESH_TOKEN_FIRST 0x7f400001U
 #define MESH_CGROUP_DEPTH 0x10U
 #define MESH_CGROUP_PATH 0x100U
+#define MESH_LISTENER_SLOTS 0x20U
 #define MESH_SPAN_SUBTREE 0x80000000U
 #define MESH_NO_PROFILE 0xffffffffU
 #define MESH_NO_PARENT 0xffffffffU
@@ -66,6 +67,8 @@ enum mesh_counter {
 	MESH_COUNT_TABLE_MISSING, /* A table of the live generation did not answer: a bug, and the flow went straight. */
 	MESH_COUNT_STORAGE_FULL, /* Socket storage could not be had, so the flow was refused rather than sent astray. */
 	MESH_COUNT_HANDOVER_FULL, /* The hand-over map was full: the sidecar of that connection cannot be told where it was going. */
+	MESH_COUNT_MISSING_SIDECAR, /* An inbound connection was to go to a sidecar, and none listened. */
+	MESH_COUNT_LISTENERS_FULL, /* More sockets listen on one port than are kept track of. */
 	MESH_COUNT_ACCEPTED, /* A sidecar accepted a connection that was handed over to it. */
 	MESH_COUNT_ANSWERED, /* A sidecar asked for an original destination and got it. */
 	MESH_COUNT_EVENT_LOST, /* A decision was not sent to a reader that wanted it, since its buffer was full. */
@@ -368,6 +371,37 @@ _Static_assert(__builtin_offsetof(struct mesh_flow_key, remote) == 24, "remote")
 _Static_assert(__builtin_offsetof(struct mesh_flow_key, local_port) == 40, "local_port");
 _Static_assert(__builtin_offsetof(struct mesh_flow_key, remote_port) == 42, "remote_port");
 _Static_assert(__builtin_offsetof(struct mesh_flow_key, reserve) == 44, "reserve");
+
+/* One of the sockets that listen on a port. */
+struct mesh_listener_key {
+	/* Cookie of the network namespace. */
+	__u64 netns;
+	/* The port, host order. */
+	__u16 port;
+	/* The socket's: `AF_INET` or `AF_INET6`. */
+	__u8 family;
+	/* Tells it from others on the same port: below `MESH_LISTENER_SLOTS`. */
+	__u8 slot;
+	/* Reserve; zero. */
+	__u32 reserve;
+};
+_Static_assert(sizeof(struct mesh_listener_key) == 16, "mesh_listener_key");
+_Static_assert(__builtin_offsetof(struct mesh_listener_key, netns) == 0, "netns");
+_Static_assert(__builtin_offsetof(struct mesh_listener_key, port) == 8, "port");
+_Static_assert(__builtin_offsetof(struct mesh_listener_key, family) == 10, "family");
+_Static_assert(__builtin_offsetof(struct mesh_listener_key, slot) == 11, "slot");
+_Static_assert(__builtin_offsetof(struct mesh_listener_key, reserve) == 12, "reserve");
+
+/* What is kept with a listening socket, and is copied to every socket that it accepts. */
+struct mesh_listening {
+	/* The port that it listens on, host order. An accepted socket with another port was redirected. */
+	__u16 port;
+	/* Reserve; zero. */
+	__u8 reserve[6];
+};
+_Static_assert(sizeof(struct mesh_listening) == 8, "mesh_listening");
+_Static_assert(__builtin_offsetof(struct mesh_listening, port) == 0, "port");
+_Static_assert(__builtin_offsetof(struct mesh_listening, reserve) == 2, "reserve");
 
 /* What is kept for a live connection, in socket storage of the connecting and of the accepted socket. */
 struct mesh_flow {
@@ -698,6 +732,22 @@ struct {
 	__type(value, struct mesh_asked);
 } asked SEC(".maps");
 
+/* Sockets that listen in a pod; one that is closed leaves by itself. */
+struct {
+	__uint(type, BPF_MAP_TYPE_SOCKHASH);
+	__uint(max_entries, 65536);
+	__type(key, struct mesh_listener_key);
+	__type(value, __u64);
+} listeners SEC(".maps");
+
+/* What a listening socket listens on, and sockets that it accepted were accepted by. */
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, 0x201);
+	__type(key, int);
+	__type(value, struct mesh_listening);
+} listening SEC(".maps");
+
 /* Decisions by the stable hash of the item. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -710,7 +760,7 @@ struct {
 /* Named early returns and events of the programs. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 19);
+	__uint(max_entries, 21);
 	__type(key, __u32);
 	__type(value, __u64);
 } counters SEC(".maps");

@@ -20,10 +20,48 @@ struct name6 {
 	__u32 scope;
 };
 
+/* Where a connection was going. */
+struct destination {
+	__u32 address[4];
+	__u32 port;
+	bool v4;
+};
+
+/* Outbound: what the connecting side handed over. Inbound: the accepted socket's own end, which nobody rewrote.
+ * false: nobody redirected it.
+ */
+static __always_inline bool destination_of(struct bpf_sock *sk, struct destination *to)
+{
+	struct mesh_flow *flow = bpf_sk_storage_get(&accepted_flows, sk, NULL, 0);
+
+	if (flow) {
+		for (int i = 0; i < 4; i++)
+			to->address[i] = flow->original[i];
+		to->port = flow->original_port;
+		to->v4 = flow->family == MESH_FAMILY_V4;
+		return true;
+	}
+	if (!is_redirected(sk))
+		return false;
+	if (sk->family == AF_INET) {
+		to->address[3] = sk->src_ip4;
+		to->v4 = true;
+		barrier();
+	} else {
+		to->address[0] = sk->src_ip6[0];
+		to->address[1] = sk->src_ip6[1];
+		to->address[2] = sk->src_ip6[2];
+		to->address[3] = sk->src_ip6[3];
+		to->v4 = is_mapped(to->address);
+	}
+	to->port = sk->src_port;
+	return true;
+}
+
 SEC("cgroup/getsockopt")
 int mesh_getsockopt(struct bpf_sockopt *ctx)
 {
-	struct mesh_flow *flow;
+	struct destination to = {};
 
 	/* The kernel shows at most a page of a larger option and fails the call if the length stays as it is;
 	 * 0 means "as if no program had run".
@@ -32,33 +70,30 @@ int mesh_getsockopt(struct bpf_sockopt *ctx)
 		ctx->optlen = 0;
 	if (ctx->optname != SO_ORIGINAL_DST || (ctx->level != SOL_IP && ctx->level != SOL_IPV6))
 		return PASS;
-	if (!ctx->sk)
+	if (!ctx->sk || !destination_of(ctx->sk, &to))
 		return PASS;
-	flow = bpf_sk_storage_get(&accepted_flows, ctx->sk, NULL, 0);
-	if (!flow)
-		return PASS;
-	if (ctx->level == SOL_IP && flow->family == MESH_FAMILY_V4) {
+	if (ctx->level == SOL_IP && to.v4) {
 		struct name4 *name = ctx->optval;
 
 		if ((void *)(name + 1) > ctx->optval_end)
 			return PASS;
 		name->family = AF_INET;
-		name->port = bpf_htons(flow->original_port);
-		name->address = flow->original[3];
+		name->port = bpf_htons(to.port);
+		name->address = to.address[3];
 		name->zero = 0;
 		ctx->optlen = sizeof(*name);
-	} else if (ctx->level == SOL_IPV6 && flow->family == MESH_FAMILY_V6) {
+	} else if (ctx->level == SOL_IPV6 && !to.v4) {
 		struct name6 *name = ctx->optval;
 
 		if ((void *)(name + 1) > ctx->optval_end)
 			return PASS;
 		name->family = AF_INET6;
-		name->port = bpf_htons(flow->original_port);
+		name->port = bpf_htons(to.port);
 		name->flowinfo = 0;
-		name->address[0] = flow->original[0];
-		name->address[1] = flow->original[1];
-		name->address[2] = flow->original[2];
-		name->address[3] = flow->original[3];
+		name->address[0] = to.address[0];
+		name->address[1] = to.address[1];
+		name->address[2] = to.address[2];
+		name->address[3] = to.address[3];
 		name->scope = 0;
 		ctx->optlen = sizeof(*name);
 	} else {

@@ -1,12 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT OR GPL-2.0-only */
-/* All programs as one object, so that they share maps and are loaded in one go. One hook a file. */
+/* All programs but those of single pods as one object, so that they share maps and are loaded in one go. One
+ * hook a file.
+ */
 
 #define MESH_MAPS
 #include "kernel.h"
+#include "core.h"
 #include "mesh_abi.h"
 
 #include "policy.h"
 #include "outbound.h"
+#include "listen.h"
 
 #include "connect.bpf.c"
 #include "udp.bpf.c"
@@ -14,6 +18,7 @@
 #include "sockops.bpf.c"
 #include "getsockopt.bpf.c"
 #include "cgroups.bpf.c"
+#include "listeners.bpf.c"
 
 /* Some helpers are for GPL-compatible programs only. */
 char mesh_license[] SEC("license") = "Dual MIT/GPL";

@@ -164,13 +164,6 @@ static __always_inline int redirect(struct bpf_sock_addr *ctx, bool v6, enum cal
 	return PASS;
 }
 
-static __always_inline bool is_loopback(const __u32 address[4])
-{
-	if (is_mapped(address))
-		return (address[3] & bpf_htonl(0xff000000)) == bpf_htonl(0x7f000000);
-	return !address[0] && !address[1] && !address[2] && address[3] == bpf_htonl(1);
-}
-
 /* A datagram socket that is connected again, without being dissolved first, keeps the source that it got
  * when it was sent to the sidecar.
  */
@@ -211,6 +204,27 @@ static __always_inline int leave(struct bpf_sock_addr *ctx, bool v6, enum call c
 	return PASS;
 }
 
+/* A sidecar's connection to its own pod is noted, so that a rule for the pod's own addresses does not send it
+ * back to the sidecar: sock_ops takes it from here.
+ */
+static __always_inline int exempt(struct bpf_sock_addr *ctx, bool v6, enum call call, struct question *q)
+{
+	int result = leave(ctx, v6, call, q, MESH_COUNT_EXEMPT);
+	struct mesh_flow *flow;
+
+	if (result != PASS || call != CONNECT || q->protocol || (!q->own && !is_loopback(q->address)))
+		return result;
+	flow = bpf_sk_storage_get(&client_flows, ctx->sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	if (flow) {
+		flow->flags = MESH_FLOW_EXEMPT;
+		flow->generation = q->generation;
+		flow->member = q->member;
+	} else {
+		count(MESH_COUNT_STORAGE_FULL);
+	}
+	return result;
+}
+
 /* Fails with EPERM. */
 static __always_inline int refuse(struct bpf_sock_addr *ctx, enum call call, struct question *q)
 {
@@ -247,16 +261,16 @@ static __always_inline int outbound(struct bpf_sock_addr *ctx, bool v6, enum cal
 	profile = line_of(q.slot, MESH_TABLE_PROFILES, q.profile);
 	if (!profile)
 		return leave(ctx, v6, call, &q, MESH_COUNT_TABLE_MISSING);
+	if (bpf_map_lookup_elem(&own_addresses, &(struct mesh_own_key){ .netns = q.netns,
+			.address = { q.address[0], q.address[1], q.address[2], q.address[3] } }))
+		q.own = 1;
 	a.source = exempt_find(&q, profile);
 	if (a.source) {
 		a.node = NONE;
 		a.item = source_hash(q.slot, a.source);
 		tell(words, &q, &a, ctx->sk);
-		return leave(ctx, v6, call, &q, MESH_COUNT_EXEMPT);
+		return exempt(ctx, v6, call, &q);
 	}
-	if (bpf_map_lookup_elem(&own_addresses, &(struct mesh_own_key){ .netns = q.netns,
-			.address = { q.address[0], q.address[1], q.address[2], q.address[3] } }))
-		q.own = 1;
 	if (!decide(&q, profile, &a))
 		return leave(ctx, v6, call, &q, MESH_COUNT_TABLE_MISSING);
 	tell(words, &q, &a, ctx->sk);

@@ -66,6 +66,13 @@ static __always_inline bool is_mapped(const __u32 address[4])
 	return !address[0] && !address[1] && address[2] == MAPPED;
 }
 
+static __always_inline bool is_loopback(const __u32 address[4])
+{
+	if (is_mapped(address))
+		return (address[3] & bpf_htonl(0xff000000)) == bpf_htonl(0x7f000000);
+	return !address[0] && !address[1] && !address[2] && address[3] == bpf_htonl(1);
+}
+
 /* 1 if a < b, without a branch: the verifier would follow every combination of them. */
 static __always_inline __u32 below(__u64 a, __u64 b)
 {
@@ -190,6 +197,24 @@ static __always_inline void hit(__u64 item)
 		count(MESH_COUNT_HIT_LOST);
 }
 
+/* The profile that a member falls under. false: not in the mesh. */
+static __always_inline bool profile_of(struct mesh_member *member, struct question *q)
+{
+	if (!member) {
+		count(MESH_COUNT_NOT_MEMBER);
+		return false;
+	}
+	q->member = member->id;
+	q->name = member->name;
+	q->workload = member->workload[q->slot & 1];
+	q->profile = member->profile[q->slot & 1];
+	if (q->profile == MESH_NO_PROFILE) {
+		count(MESH_COUNT_NO_PROFILE);
+		return false;
+	}
+	return true;
+}
+
 /* Fills in who asks: the endpoint of this network namespace, else the deepest cgroup that is a member.
  * false: not in the mesh.
  */
@@ -211,19 +236,7 @@ static __always_inline bool member_find(void *ctx, struct question *q)
 				member = deeper;
 		}
 	}
-	if (!member) {
-		count(MESH_COUNT_NOT_MEMBER);
-		return false;
-	}
-	q->member = member->id;
-	q->name = member->name;
-	q->workload = member->workload[q->slot & 1];
-	q->profile = member->profile[q->slot & 1];
-	if (q->profile == MESH_NO_PROFILE) {
-		count(MESH_COUNT_NO_PROFILE);
-		return false;
-	}
-	return true;
+	return profile_of(member, q);
 }
 
 /* The source that exempts this process, or 0. */

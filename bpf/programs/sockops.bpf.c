@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT OR GPL-2.0-only */
-/* sock_ops: hands the original destination from the connecting socket to the accepted one.
+/* sock_ops: hands the original destination from the connecting socket to the accepted one, and keeps track of
+ * the sockets that listen in pods.
  *
  * The hand-over map is keyed by the connection's ends. An entry is made before the SYN leaves (a Fast Open
  * sidecar may accept with the first packet), taken by the accepting side, and deleted when the connecting
@@ -43,10 +44,12 @@ static __always_inline void connecting(struct bpf_sock_ops *ctx)
 	if (!sk)
 		return;
 	flow = bpf_sk_storage_get(&client_flows, sk, NULL, 0);
-	if (!flow || !flow->sidecar_port)
+	if (!flow)
 		return;
 	flow_key(ctx, true, &key);
-	if (bpf_map_update_elem(&handover, &key, flow, BPF_ANY)) {
+	if (flow->flags & MESH_FLOW_EXEMPT) {
+		bpf_map_update_elem(&exempt_flows, &key, &flow->generation, BPF_ANY);
+	} else if (bpf_map_update_elem(&handover, &key, flow, BPF_ANY)) {
 		count(MESH_COUNT_HANDOVER_FULL);
 		return;
 	}
@@ -80,6 +83,34 @@ static __always_inline void closed(struct bpf_sock_ops *ctx)
 		return;
 	flow_key(ctx, true, &key);
 	bpf_map_delete_elem(&handover, &key);
+	bpf_map_delete_elem(&exempt_flows, &key);
+}
+
+static __always_inline void listens(struct bpf_sock_ops *ctx)
+{
+	struct bpf_sock *sk = ctx->sk;
+	struct mesh_listener_key key = {};
+	struct mesh_listening *port;
+	int one = 1;
+
+	if (!sk || !listener_key(bpf_get_netns_cookie(ctx), ctx->local_port, ctx->family, &key))
+		return;
+	port = bpf_sk_storage_get(&listening, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!port) {
+		count(MESH_COUNT_STORAGE_FULL);
+		return;
+	}
+	port->port = key.port;
+	/* What a sidecar accepts has the application's port, and would keep an application that is started
+	 * again from listening on it.
+	 */
+	bpf_setsockopt(ctx, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+	for (__u32 slot = 0; slot < MESH_LISTENER_SLOTS; slot++) {
+		key.slot = slot;
+		if (!bpf_sock_hash_update(ctx, &listeners, &key, BPF_NOEXIST))
+			return;
+	}
+	count(MESH_COUNT_LISTENERS_FULL);
 }
 
 SEC("sockops")
@@ -94,6 +125,9 @@ int mesh_sockops(struct bpf_sock_ops *ctx)
 		break;
 	case BPF_SOCK_OPS_STATE_CB:
 		closed(ctx);
+		break;
+	case BPF_SOCK_OPS_TCP_LISTEN_CB:
+		listens(ctx);
 		break;
 	}
 	return 1;

@@ -51,6 +51,9 @@ pub const TOKEN_FIRST: u32 = 0x7f40_0001;
 pub const CGROUP_DEPTH: u32 = 16;
 /// Bytes in the path of a cgroup that joins by itself when it is made, with the zero at its end.
 pub const CGROUP_PATH: usize = 256;
+/// Listeners on one port of one family and namespace that are known: those of a group that shares the port,
+/// and, while a sidecar restarts, of its successor too.
+pub const LISTENER_SLOTS: u32 = 32;
 
 /// In a span: the value is the root of a tree on the low 64 bits of an IPv6 address.
 pub const SPAN_SUBTREE: u32 = 1 << 31;
@@ -420,6 +423,28 @@ abi! {
         reserve: u32,
     }
 
+    /// One of the sockets that listen on a port.
+    struct ListenerKey as "mesh_listener_key" {
+        /// Cookie of the network namespace.
+        netns: u64,
+        /// The port, host order.
+        port: u16,
+        /// The socket's: `AF_INET` or `AF_INET6`.
+        family: u8,
+        /// Tells it from others on the same port: below `MESH_LISTENER_SLOTS`.
+        slot: u8,
+        /// Reserve; zero.
+        reserve: u32,
+    }
+
+    /// What is kept with a listening socket, and is copied to every socket that it accepts.
+    struct Listening as "mesh_listening" {
+        /// The port that it listens on, host order. An accepted socket with another port was redirected.
+        port: u16,
+        /// Reserve; zero.
+        reserve: [u8; 6],
+    }
+
     /// What is kept for a live connection, in socket storage of the connecting and of the accepted socket.
     struct Flow as "mesh_flow" {
         /// The address that was dialled, network order, IPv4 as v4-mapped.
@@ -618,6 +643,10 @@ counters! {
     StorageFull = "storage_full",
     /// The hand-over map was full: the sidecar of that connection cannot be told where it was going.
     HandoverFull = "handover_full",
+    /// An inbound connection was to go to a sidecar, and none listened.
+    MissingSidecar = "missing_sidecar",
+    /// More sockets listen on one port than are kept track of.
+    ListenersFull = "listeners_full",
     /// A sidecar accepted a connection that was handed over to it.
     Accepted = "accepted",
     /// A sidecar asked for an original destination and got it.

@@ -40,6 +40,7 @@ fn constants(out: &mut String) {
         ("TOKEN_FIRST", abi::TOKEN_FIRST.into()),
         ("CGROUP_DEPTH", abi::CGROUP_DEPTH.into()),
         ("CGROUP_PATH", abi::CGROUP_PATH as u64),
+        ("LISTENER_SLOTS", abi::LISTENER_SLOTS.into()),
         ("SPAN_SUBTREE", abi::SPAN_SUBTREE.into()),
         ("NO_PROFILE", abi::NO_PROFILE.into()),
         ("NO_PARENT", abi::NO_PARENT.into()),

@@ -238,6 +238,17 @@ impl PortTable {
 }
 
 impl Profile {
+    /// Whether any inbound flow of a member is not excluded.
+    #[must_use]
+    pub fn decides_inbound(&self, image: &MapImage) -> bool {
+        let [_, inbound] = &self.sides;
+        let mut tables = inbound.tree.iter().chain(&inbound.own).flat_map(|node| node.ports);
+        tables.any(|id| {
+            let table = image.port_table(id);
+            table.is_some_and(|it| it.stretches.iter().any(|(_, it)| it.verdict != Verdict::Excluded))
+        })
+    }
+
     /// One direction.
     #[must_use]
     pub const fn side(&self, direction: Direction) -> &Side {

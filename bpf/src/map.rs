@@ -14,6 +14,8 @@ pub enum MapKind {
     PerCpuArray = 6,
     /// Minimum kernel 4.12.
     ArrayOfMaps = 12,
+    /// Minimum kernel 4.18; listening sockets 5.6, look-up by a program 5.10.
+    SockHash = 18,
     /// Minimum kernel 5.2.
     SkStorage = 24,
     /// Minimum kernel 5.8.
@@ -29,6 +31,7 @@ impl MapKind {
             Self::Array => "BPF_MAP_TYPE_ARRAY",
             Self::PerCpuArray => "BPF_MAP_TYPE_PERCPU_ARRAY",
             Self::ArrayOfMaps => "BPF_MAP_TYPE_ARRAY_OF_MAPS",
+            Self::SockHash => "BPF_MAP_TYPE_SOCKHASH",
             Self::SkStorage => "BPF_MAP_TYPE_SK_STORAGE",
             Self::RingBuf => "BPF_MAP_TYPE_RINGBUF",
         }
@@ -37,6 +40,8 @@ impl MapKind {
 
 /// `BPF_F_NO_PREALLOC`: elements are allocated when they are added.
 pub const NO_PREALLOC: u32 = 1;
+/// `BPF_F_CLONE`: an accepted socket gets a copy of the listening socket's value (5.4).
+pub const CLONE: u32 = 1 << 9;
 /// `BPF_F_MMAPABLE`: user space may map the values (5.5).
 pub const MMAPABLE: u32 = 1 << 10;
 /// `BPF_F_INNER_MAP`: maps of different sizes fit one outer map (5.10).
@@ -210,6 +215,31 @@ pub const ASKED: MapDef = MapDef {
     c_types: Some(("int", "struct mesh_asked")),
     ..map("asked", MapKind::SkStorage, 4, size::<abi::Asked>(), 0, "Whom a datagram socket asked, by token.")
 };
+/// Listening sockets of members.
+pub const LISTENERS: MapDef = MapDef {
+    c_types: Some(("struct mesh_listener_key", "__u64")),
+    ..map(
+        "listeners",
+        MapKind::SockHash,
+        size::<abi::ListenerKey>(),
+        8,
+        1 << 16,
+        "Sockets that listen in a pod; one that is closed leaves by itself.",
+    )
+};
+/// Storage of listening sockets.
+pub const LISTENING: MapDef = MapDef {
+    c_types: Some(("int", "struct mesh_listening")),
+    flags: NO_PREALLOC | CLONE,
+    ..map(
+        "listening",
+        MapKind::SkStorage,
+        4,
+        size::<abi::Listening>(),
+        0,
+        "What a listening socket listens on, and sockets that it accepted were accepted by.",
+    )
+};
 /// Hits by item. One value for all CPUs: the first decision of an item makes its entry, and an entry of a
 /// map by CPU takes eleven microseconds to make, which every connection to a new destination would pay.
 pub const HITS: MapDef = MapDef {
@@ -272,6 +302,8 @@ pub const MAPS: &[MapDef] = &[
     CLIENT_FLOWS,
     ACCEPTED_FLOWS,
     ASKED,
+    LISTENERS,
+    LISTENING,
     HITS,
     COUNTERS,
     WATCHES,

@@ -22,6 +22,9 @@ pub enum Hook {
     GetSockOpt = 21,
     /// A tracepoint with types, `tp_btf`. Minimum kernel 5.5; attached by a link 5.19.
     Tracepoint = 23,
+    /// An iterator over the TCP sockets of a network namespace; attached to nothing. Minimum kernel 5.9, to
+    /// add what it finds to a map of sockets 5.11, to set options 5.16.
+    Iterator = 28,
     /// `getpeername(2)` on an `AF_INET` socket. Minimum kernel 5.8.
     GetPeerName4 = 29,
     /// `getpeername(2)` on an `AF_INET6` socket. Minimum kernel 5.8.
@@ -30,13 +33,15 @@ pub enum Hook {
     GetSockName4 = 31,
     /// `getsockname(2)` on an `AF_INET6` socket. Minimum kernel 5.8.
     GetSockName6 = 32,
+    /// The choice of a socket for a packet, in a network namespace. Minimum kernel 5.9.
+    SkLookup = 36,
 }
 
 impl Hook {
-    /// Whether it is attached to the instance's cgroup; else to the kernel itself.
+    /// Whether it is attached to the instance's cgroup; else to the kernel itself, to a pod or to nothing.
     #[must_use]
     pub const fn is_of_cgroup(self) -> bool {
-        !matches!(self, Self::Tracepoint)
+        !matches!(self, Self::Tracepoint | Self::Iterator | Self::SkLookup)
     }
 }
 
@@ -76,6 +81,7 @@ const fn tracer(name: &'static str, tracepoint: &'static str) -> ProgramDef {
 pub const PROGRAMS: &[ProgramDef] = &[
     tracer("mesh_cgroup_made", "cgroup_mkdir"),
     tracer("mesh_cgroup_gone", "cgroup_rmdir"),
+    program("mesh_listeners", Hook::Iterator, Role::Answers),
     program("mesh_sockops", Hook::SockOps, Role::Answers),
     program("mesh_getsockopt", Hook::GetSockOpt, Role::Answers),
     program("mesh_peername4", Hook::GetPeerName4, Role::Answers),
@@ -90,12 +96,26 @@ pub const PROGRAMS: &[ProgramDef] = &[
     program("mesh_connect6", Hook::Connect6, Role::Decides),
 ];
 
-/// The object file with all programs, compiled by `build.rs`. Only with the feature `programs`.
+/// The program that decides what is offered to a pod. Each pod has one of its own.
+pub const INBOUND: ProgramDef = program("mesh_inbound", Hook::SkLookup, Role::Decides);
+/// The variable in [`INBOUND`]'s object that names the pod: the cookie of its network namespace, 64 bits.
+pub const INBOUND_POD: &str = "mesh_pod";
+
+/// aya-obj reads the ELF in place and wants 8-byte alignment.
+#[cfg(feature = "programs")]
+#[repr(C, align(8))]
+struct Aligned<T: ?Sized>(T);
+
+/// The object file with [`PROGRAMS`], compiled by `build.rs`. Only with the feature `programs`.
 #[cfg(feature = "programs")]
 pub static OBJECT: &[u8] = {
-    // aya-obj reads the ELF in place and wants 8-byte alignment.
-    #[repr(C, align(8))]
-    struct Aligned<T: ?Sized>(T);
     static OBJECT: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/mesh.bpf.o")));
+    &OBJECT.0
+};
+
+/// The object file with [`INBOUND`]. Only with the feature `programs`.
+#[cfg(feature = "programs")]
+pub static INBOUND_OBJECT: &[u8] = {
+    static OBJECT: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/inbound.bpf.o")));
     &OBJECT.0
 };

@@ -196,6 +196,15 @@ fn gone(missing: &[&str]) -> Vec<String> {
     missing.iter().map(warning).collect()
 }
 
+fn lost(pods: &[String]) -> impl Iterator<Item = String> + '_ {
+    let warning = |name| {
+        format!(
+            "the network namespace of the pod `{name}` cannot be found; what is offered to it is not decided"
+        )
+    };
+    pods.iter().map(warning)
+}
+
 /// What a slot's policy and the other's say, in slot order.
 pub(crate) const fn in_slot<'a>(
     slot: u32,
@@ -251,7 +260,7 @@ impl<S: Store> Put<'_, S> {
             members_changed: refreshed.changed,
             missing_cgroups: refreshed.missing,
             milliseconds: [ready - self.began, filled - ready, store.clock() - filled],
-            warnings: self.settle(generation, &record),
+            warnings: lost(&refreshed.lost).chain(self.settle(generation, &record)).collect(),
         })
     }
 
@@ -338,9 +347,12 @@ impl<S: Store> Put<'_, S> {
             old => old.transpose()?,
         };
         let registry = Registry { store, instance, set: self.set };
-        let refreshed = registry.refresh(in_slot(slot(generation), Some(&new), old.as_ref()))?;
+        let mut refreshed = registry.refresh(in_slot(slot(generation), Some(&new), old.as_ref()))?;
         if self.request.repair {
             registry.remove_unknown()?;
+        }
+        if self.live.is_none() || self.request.repair {
+            refreshed.lost = registry.attach_pods()?;
         }
         let live = self.live.map_or(0, |live| live.generation);
         let word = if self.is_paused() { Word::Paused } else { Word::Generation };

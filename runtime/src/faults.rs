@@ -9,7 +9,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use mesh_bpf::abi::Control;
 use mesh_bpf::map::MapDef;
@@ -156,6 +156,7 @@ impl<S: Store> Store for Faulty<S> {
         fn netns_cookie(&self, netns: &Path) -> Step<u64>;
         fn netns_addresses(&self, netns: &Path) -> Step<Vec<IpAddr>>;
         fn namespaces(&self) -> Step<BTreeSet<u64>>;
+        fn find_netns(&self, cookie: u64) -> Step<Option<PathBuf>>;
         fn open_map(&self, path: &Path) -> Step<Option<S::Map>>;
         fn map_by_id(&self, id: u32) -> Step<Option<S::Map>>;
         fn map_info(&self, map: &S::Map) -> Step<MapInfo>;
@@ -189,6 +190,9 @@ impl<S: Store> Store for Faulty<S> {
         fn attach(&self, program: &S::Program, hook: Hook, cgroup: &Path) -> Step<S::Link> {
             format!("{hook:?}")
         }
+        fn load_inbound(&self, maps: &Path, pod: u64) -> Step<S::Program> { "a pod's program" }
+        fn attach_netns(&self, program: &S::Program, netns: &Path, cookie: u64) -> Step<S::Link> { "a pod" }
+        fn iterate(&self, iterator: &S::Link, netns: &Path, cookie: u64) -> Step<()> { "a pod" }
         fn pin_link(&self, link: &S::Link, path: &Path) -> Step<()> { name(path) }
         fn replace(&self, link: &S::Link, program: &S::Program) -> Step<()> { "a link" }
         fn detach(&self, link: &S::Link) -> Step<()> { "a link" }

@@ -1,4 +1,4 @@
-//! Programs and their links to the instance's cgroup.
+//! Programs that are loaded once for an instance, and their links, most of them to its cgroup.
 
 use std::collections::BTreeMap;
 
@@ -6,9 +6,10 @@ use mesh_bpf::program::{Hook, PROGRAMS, ProgramDef, Role};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::inbound;
 use crate::instance::Instance;
 use crate::record;
-use crate::store::{LinkInfo, ProgramInfo, Store};
+use crate::store::{LinkInfo, ProgramInfo, Store, Target};
 
 /// At the end of the name of a pin that is not in its place yet.
 const NEW: &str = "-new";
@@ -69,9 +70,9 @@ pub(crate) fn attach<S: Store>(store: &S, instance: &Instance, programs: &Progra
     Ok(())
 }
 
-/// Whether a link attaches its program to what it is for: a tracepoint, or the instance's cgroup.
+/// Whether a link attaches its program to what it is for: a tracepoint, nothing, or the instance's cgroup.
 fn is_attached(def: &ProgramDef, link: &LinkInfo, cgroup: u64) -> bool {
-    !def.hook.is_of_cgroup() || link.cgroup == cgroup
+    !def.hook.is_of_cgroup() || link.target == Target::Cgroup(cgroup)
 }
 
 /// Removes what a killed upgrade did not put in its place.
@@ -125,18 +126,18 @@ pub(crate) fn upgrade<S: Store>(store: &S, instance: &Instance, programs: &Progr
         if old == Some(store.program_info(program)?.tag) {
             continue;
         }
-        if !def.hook.is_of_cgroup() {
+        if def.hook == Hook::Tracepoint {
             // Such a link keeps its program: for a moment both run, and say the same.
             let new = instance.links().join(format!("{}{NEW}", def.name));
             store.pin_link(&store.attach(program, def.hook, &instance.cgroup)?, &new)?;
             store.rename(&new, &pin, false)?;
             replaced += 1;
-        } else if info.cgroup != 0 {
+        } else if info.target != Target::Gone {
             store.replace(&link, program)?;
             replaced += 1;
         }
     }
-    Ok(replaced)
+    Ok(replaced + inbound::upgrade(store, instance)?)
 }
 
 /// Programs on our hooks that are not ours, in the order in which they run: those of our cgroup and above it.
@@ -166,8 +167,9 @@ pub(crate) fn check_alone<S: Store>(store: &S, instance: &Instance) -> Result<()
     }
 }
 
-/// Detaches every program, deciding ones (and those of other versions) first.
+/// Detaches every program, those of pods and then deciding ones (and those of other versions) first.
 pub(crate) fn detach<S: Store>(store: &S, instance: &Instance) -> Result<()> {
+    inbound::detach_all(store, instance)?;
     let mut names = store.list(&instance.links())?.unwrap_or_default();
     names.sort_by_key(|name| std::cmp::Reverse(place(name)));
     for name in names {
@@ -180,7 +182,7 @@ pub(crate) fn detach<S: Store>(store: &S, instance: &Instance) -> Result<()> {
     Ok(store.remove_folder(&instance.links())?)
 }
 
-/// Programs that should be attached to the instance's cgroup and are not.
+/// Programs that should be attached for the instance and are not.
 pub(crate) fn missing<S: Store>(store: &S, instance: &Instance) -> Result<Vec<&'static str>> {
     let cgroup = store.inode(&instance.cgroup)?.unwrap_or_default();
     let links = pinned(store, instance)?;

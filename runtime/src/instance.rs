@@ -47,6 +47,12 @@ impl Instance {
         self.pins().join("links")
     }
 
+    /// Pinned links of pods, one a pod and named for its key.
+    #[must_use]
+    pub fn pod_links(&self) -> PathBuf {
+        self.pins().join("pods")
+    }
+
     /// The live generation's record.
     #[must_use]
     pub fn current(&self) -> PathBuf {

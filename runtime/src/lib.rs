@@ -44,6 +44,7 @@ mod kernel;
 pub mod memory;
 
 mod hooks;
+mod inbound;
 mod place;
 mod registry;
 mod set;

@@ -12,13 +12,13 @@ use std::rc::{Rc, Weak};
 
 use mesh_bpf::abi::{Control, LINE};
 use mesh_bpf::map::{self, MapDef, MapKind};
-use mesh_bpf::program::{Hook, PROGRAMS, ProgramDef, Role};
+use mesh_bpf::program::{Hook, INBOUND, PROGRAMS, ProgramDef, Role};
 
 mod readers;
 
 pub use readers::Read;
 
-use crate::store::{Fault, LinkInfo, Locked, MapInfo, Process, ProgramInfo, Step, Store, Word};
+use crate::store::{Fault, LinkInfo, Locked, MapInfo, Process, ProgramInfo, Step, Store, Target, Word};
 
 /// A machine in memory. Clones are the same machine.
 #[derive(Clone, Debug, Default)]
@@ -61,7 +61,8 @@ struct LinkObject {
     id: u32,
     hook: Hook,
     program: RefCell<Rc<ProgramInfo>>,
-    cgroup: u64,
+    /// The inode of a cgroup or of a namespace's file.
+    target: u64,
     attached: Cell<bool>,
 }
 
@@ -178,6 +179,23 @@ impl Memory {
         below.filter_map(|path| path.file_name()).map(|name| name.to_string_lossy().into_owned()).collect()
     }
 
+    fn program(&self, def: &ProgramDef) -> MemoryProgram {
+        let tag = self.0.version.get().to_ne_bytes();
+        MemoryProgram(Rc::new(ProgramInfo { id: self.number(), name: def.name.into(), tag }))
+    }
+
+    fn link(&self, program: &MemoryProgram, hook: Hook, target: u64) -> MemoryLink {
+        let link = Rc::new(LinkObject {
+            id: self.number(),
+            hook,
+            program: RefCell::new(Rc::clone(&program.0)),
+            target,
+            attached: Cell::new(true),
+        });
+        self.0.links.borrow_mut().push(Rc::downgrade(&link));
+        MemoryLink(link)
+    }
+
     /// Puts something at a path whose folder is there.
     fn place(&self, call: &'static str, path: &Path, node: Node, may_replace: bool) -> Step<()> {
         if path.parent().is_none_or(|parent| !matches!(self.node(parent), Some((_, Node::Folder)))) {
@@ -189,6 +207,13 @@ impl Memory {
         let inode = u64::from(self.number());
         self.0.nodes.borrow_mut().insert(path.into(), (inode, node));
         Ok(())
+    }
+}
+
+impl Memory {
+    fn is_netns(&self, netns: &Path, cookie: u64) -> Step<()> {
+        let is_it = self.netns_cookie(netns)? == cookie;
+        if is_it { Ok(()) } else { Err(error("entering", netns, libc::ESTALE)) }
     }
 }
 
@@ -328,6 +353,10 @@ impl Store for Memory {
             .collect())
     }
 
+    fn find_netns(&self, _cookie: u64) -> Step<Option<PathBuf>> {
+        Ok(None)
+    }
+
     fn create_map(&self, def: &MapDef, capacity: u32, _inner: Option<&MemoryMap>) -> Step<MemoryMap> {
         let info = MapInfo {
             id: self.number(),
@@ -460,11 +489,11 @@ impl Store for Memory {
         if !self.exists(maps) {
             return Err(error("loading", maps, libc::ENOENT));
         }
-        let tag = self.0.version.get().to_ne_bytes();
-        let load = |def: &'static ProgramDef| {
-            (def, MemoryProgram(Rc::new(ProgramInfo { id: self.number(), name: def.name.into(), tag })))
-        };
-        Ok(PROGRAMS.iter().map(load).collect())
+        Ok(PROGRAMS.iter().map(|def| (def, self.program(def))).collect())
+    }
+
+    fn load_inbound(&self, maps: &Path, _pod: u64) -> Step<MemoryProgram> {
+        if self.exists(maps) { Ok(self.program(&INBOUND)) } else { Err(error("loading", maps, libc::ENOENT)) }
     }
 
     fn program_info(&self, program: &MemoryProgram) -> Step<ProgramInfo> {
@@ -482,15 +511,16 @@ impl Store for Memory {
         let Some((cgroup, _)) = self.node(cgroup) else {
             return Err(error("attaching to", cgroup, libc::ENOENT));
         };
-        let link = Rc::new(LinkObject {
-            id: self.number(),
-            hook,
-            program: RefCell::new(Rc::clone(&program.0)),
-            cgroup,
-            attached: Cell::new(true),
-        });
-        self.0.links.borrow_mut().push(Rc::downgrade(&link));
-        Ok(MemoryLink(link))
+        Ok(self.link(program, hook, cgroup))
+    }
+
+    fn attach_netns(&self, program: &MemoryProgram, netns: &Path, cookie: u64) -> Step<MemoryLink> {
+        self.is_netns(netns, cookie)?;
+        Ok(self.link(program, Hook::SkLookup, cookie))
+    }
+
+    fn iterate(&self, _iterator: &MemoryLink, netns: &Path, cookie: u64) -> Step<()> {
+        self.is_netns(netns, cookie)
     }
 
     fn pin_link(&self, link: &MemoryLink, path: &Path) -> Step<()> {
@@ -505,9 +535,15 @@ impl Store for Memory {
     }
 
     fn link_info(&self, link: &MemoryLink) -> Step<LinkInfo> {
-        let is_there = self.0.nodes.borrow().values().any(|(inode, _)| *inode == link.0.cgroup);
-        let cgroup = if is_there && link.0.attached.get() { link.0.cgroup } else { 0 };
-        Ok(LinkInfo { id: link.0.id, program: link.0.program.borrow().id, cgroup })
+        let target = link.0.target;
+        let is_there = self.0.nodes.borrow().values().any(|(inode, _)| *inode == target);
+        let target = match link.0.hook {
+            _ if !is_there || !link.0.attached.get() => Target::Gone,
+            Hook::Iterator => Target::Iterator,
+            Hook::SkLookup => Target::Netns(target),
+            _ => Target::Cgroup(target),
+        };
+        Ok(LinkInfo { id: link.0.id, program: link.0.program.borrow().id, target })
     }
 
     fn replace(&self, link: &MemoryLink, program: &MemoryProgram) -> Step<()> {
@@ -524,7 +560,7 @@ impl Store for Memory {
         let Some((cgroup, _)) = self.node(cgroup) else { return Ok(Vec::new()) };
         let links = self.0.links.borrow();
         let here = links.iter().filter_map(Weak::upgrade);
-        let here = here.filter(|link| link.attached.get() && link.hook == hook && link.cgroup == cgroup);
+        let here = here.filter(|link| link.attached.get() && link.hook == hook && link.target == cgroup);
         Ok(here.map(|link| link.program.borrow().id).collect())
     }
 }

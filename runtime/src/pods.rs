@@ -117,7 +117,8 @@ impl<S: Store> Runtime<S> {
     fn attach_live(&self, registry: &Registry<'_, S>, pod: &Pod, key: Key) -> Result<PodAttached> {
         registry.recover()?;
         let member = self.member(pod, key)?;
-        let workload = self.put(registry, &member)?;
+        // It is a member entirely, or not at all.
+        let workload = self.put(registry, &member).inspect_err(|_| drop(registry.recover()))?;
         Ok(PodAttached { key, workload })
     }
 

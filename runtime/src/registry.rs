@@ -20,10 +20,11 @@ use mesh_bpf::selector::Endpoint;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
+use crate::inbound;
 use crate::instance::Instance;
 use crate::record;
 use crate::set::Set;
-use crate::store::{Process, Store};
+use crate::store::{Fault, Process, Store};
 
 const NEXT_ID: &str = "next-id";
 
@@ -198,6 +199,8 @@ pub(crate) struct Refreshed {
     pub(crate) changed: usize,
     /// Cgroups that a policy names and that are not there.
     pub(crate) missing: Vec<String>,
+    /// Pods whose namespace cannot be found.
+    pub(crate) lost: Vec<String>,
 }
 
 /// Every endpoint that is registered in this boot, by key.
@@ -236,7 +239,8 @@ pub(crate) fn make_folder<S: Store>(store: &S, instance: &Instance) -> Result<()
 }
 
 impl<S: Store> Registry<'_, S> {
-    /// Registers an endpoint: its profile in each slot is what that slot's policy says.
+    /// Registers an endpoint: its profile in each slot is what that slot's policy says. Where there is a policy,
+    /// what is offered to a pod is decided when this returns; before the first one, its apply sees to that.
     pub(crate) fn join(&self, member: &Member, policies: [Option<&Membership>; 2]) -> Result<()> {
         let place = self.instance.members().join(member.key.to_string());
         let joining = self.instance.moving().join(member.key.to_string());
@@ -250,6 +254,12 @@ impl<S: Store> Registry<'_, S> {
         }
         for address in own {
             self.store.update(&self.set.own, bytemuck::bytes_of(&address), &member.id.to_ne_bytes())?;
+        }
+        if policies.iter().any(Option::is_some) && !inbound::attach(self.store, self.instance, member)? {
+            let gone = std::io::Error::from_raw_os_error(libc::ENOENT);
+            return Err(
+                Fault::new("entering", format!("the network namespace of {}", member.name), gone).into()
+            );
         }
         Ok(self.store.rename(&joining, &place, false)?)
     }
@@ -277,6 +287,7 @@ impl<S: Store> Registry<'_, S> {
     fn forget(&self, key: Key) -> Result<()> {
         let (map, number) = self.place(key);
         self.store.delete(map, &number.to_ne_bytes())?;
+        inbound::detach(self.store, self.instance, key)?;
         for folder in [self.instance.members(), self.instance.moving()] {
             let file = folder.join(key.to_string());
             if let Ok(Some(member)) = record::read::<Member>(self.store, &file) {
@@ -349,6 +360,18 @@ impl<S: Store> Registry<'_, S> {
         Ok(refreshed)
     }
 
+    /// Gives every pod its program: those that came before there was a policy have none. Returns the names of
+    /// those whose namespace cannot be found.
+    pub(crate) fn attach_pods(&self) -> Result<Vec<String>> {
+        let mut lost = Vec::new();
+        for member in members(self.store, self.instance)? {
+            if !inbound::attach(self.store, self.instance, &member)? {
+                lost.push(member.name);
+            }
+        }
+        Ok(lost)
+    }
+
     /// Whether a refresh for one policy would remove members.
     pub(crate) fn has_stale(&self, policy: &Membership) -> Result<bool> {
         let (paths, _) = self.cgroups_of([Some(policy), None])?;
@@ -391,6 +414,12 @@ impl<S: Store> Registry<'_, S> {
             None => Some(format!("the member `{}` has no entry in the kernel", member.name)),
             Some(entry) if entry.profile.get(slot as usize) != Some(&expected) => {
                 Some(format!("the member `{}` does not have the profile of its workload", member.name))
+            }
+            Some(_)
+                if matches!(member.key, Key::Netns(_))
+                    && !inbound::is_attached(self.store, self.instance, member.key)? =>
+            {
+                Some(format!("the pod `{}` has no program in its network namespace", member.name))
             }
             Some(_) => None,
         })

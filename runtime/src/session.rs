@@ -11,7 +11,7 @@ use crate::record::{self, Holder, Owner, Record, hex};
 use crate::registry::Registry;
 use crate::set::{ControlMap, Set, sweep};
 use crate::store::{Locked, Store, Word};
-use crate::{Options, hooks, run, slot};
+use crate::{Options, hooks, inbound, run, slot};
 
 /// How long a waiter sleeps before it asks for a lock again.
 const LOCK_POLL: u64 = 10;
@@ -162,6 +162,7 @@ impl<'a, S: Store> Session<'a, S> {
         let Some(_lock) = self.lock_registry()? else { return Ok(()) };
         let registry = Registry { store: self.store, instance: self.instance, set };
         registry.recover()?;
+        inbound::sweep(&registry)?;
         run::sweep(&registry)
     }
 

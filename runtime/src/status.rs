@@ -21,8 +21,8 @@ use crate::record::{self, Owner, Record, hex};
 use crate::registry::{self, Member, Origin};
 use crate::session::{Live, held, live, membership};
 use crate::set::{ControlMap, Set};
-use crate::store::{ProgramInfo, Store};
-use crate::{hooks, slot};
+use crate::store::{ProgramInfo, Store, Target};
+use crate::{hooks, inbound, slot};
 
 /// How often a reader begins anew before it takes what it gets.
 const RETRIES: usize = 20;
@@ -77,7 +77,7 @@ pub struct ProgramStatus {
     pub name: String,
     /// The kernel's id of the program.
     pub id: u32,
-    /// The cgroup; none where that is gone.
+    /// The cgroup, or the file of a pod's network namespace; none where that is gone.
     pub attached_to: Option<PathBuf>,
 }
 
@@ -287,13 +287,29 @@ impl<S: Store> Runtime<S> {
 
 fn programs<S: Store>(store: &S, instance: &crate::Instance) -> Result<Vec<ProgramStatus>> {
     let cgroup = store.inode(&instance.cgroup)?;
-    let attached_to = |link: &hooks::Pinned| match hooks::tracepoint(&link.name) {
-        Some(tracepoint) => Some(tracepoint.into()),
-        None => (Some(link.info.cgroup) == cgroup).then(|| instance.cgroup.clone()),
+    let here = |link: &hooks::Pinned| match (hooks::tracepoint(&link.name), link.info.target) {
+        (Some(tracepoint), _) => Some(tracepoint.into()),
+        (None, Target::Cgroup(id)) => (Some(id) == cgroup).then(|| instance.cgroup.clone()),
+        // It is run when a pod comes, and waits at its pin.
+        (None, Target::Iterator) => Some(instance.links()),
+        _ => None,
     };
-    Ok((hooks::pinned(store, instance)?.into_iter())
-        .map(|link| ProgramStatus { attached_to: attached_to(&link), id: link.info.program, name: link.name })
-        .collect())
+    let mut programs: Vec<ProgramStatus> = (hooks::pinned(store, instance)?.into_iter())
+        .map(|link| ProgramStatus { attached_to: here(&link), id: link.info.program, name: link.name })
+        .collect();
+    let members = registry::members(store, instance)?;
+    let netns = |key| {
+        let member = members.iter().find(|member| member.key == key);
+        member.and_then(|member| member.netns.clone())
+    };
+    for (key, link) in inbound::pinned(store, instance)? {
+        programs.push(ProgramStatus {
+            attached_to: netns(key).filter(|_| link.info.target != Target::Gone),
+            id: link.info.program,
+            name: link.name,
+        });
+    }
+    Ok(programs)
 }
 
 fn shown(member: &Member, policy: &Membership) -> MemberStatus {
@@ -307,7 +323,7 @@ fn shown(member: &Member, policy: &Membership) -> MemberStatus {
 
 fn occupancy<S: Store>(store: &S, instance: &crate::Instance) -> Result<Vec<Occupancy>> {
     let mut maps = Vec::new();
-    for def in MAPS.iter().filter(|def| def.kind == MapKind::Hash) {
+    for def in MAPS.iter().filter(|def| matches!(def.kind, MapKind::Hash | MapKind::SockHash)) {
         if let Some(map) = store.open_map(&instance.maps().join(def.name))? {
             let entries = store.entries(&map)?.len() as u64;
             maps.push(Occupancy { name: def.name.into(), entries, capacity: def.capacity.into() });

@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use mesh_bpf::abi::Control;
 use mesh_bpf::map::MapDef;
@@ -64,6 +64,22 @@ pub struct MapInfo {
     pub name: String,
 }
 
+/// What a link attaches its program to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Target {
+    /// It is gone, or the link was detached.
+    #[default]
+    Gone,
+    /// A cgroup, by its id.
+    Cgroup(u64),
+    /// A network namespace, by the inode of its file.
+    Netns(u64),
+    /// Nothing: it is an iterator.
+    Iterator,
+    /// Something that no link of ours is attached to.
+    Other,
+}
+
 /// What the kernel says of a link.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LinkInfo {
@@ -71,8 +87,8 @@ pub struct LinkInfo {
     pub id: u32,
     /// The id of the program that it attaches.
     pub program: u32,
-    /// The cgroup; 0 once that is gone, and for a tracepoint.
-    pub cgroup: u64,
+    /// What it attaches it to.
+    pub target: Target,
 }
 
 /// What the kernel says of a program.
@@ -223,6 +239,12 @@ pub trait Store {
     /// # Errors
     /// What the kernel says.
     fn namespaces(&self) -> Step<BTreeSet<u64>>;
+    /// A file that stands for the network namespace with this cookie; `None` where no process lives in it and no
+    /// mount holds it.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    fn find_netns(&self, cookie: u64) -> Step<Option<PathBuf>>;
 
     /// Creates a map as `def` says, with `capacity` elements; `inner` is the shape of a map-in-map's elements.
     ///
@@ -316,6 +338,11 @@ pub trait Store {
     /// # Errors
     /// What the kernel says, with the verifier's log.
     fn load_programs(&self, maps: &Path) -> Step<Vec<(&'static ProgramDef, Self::Program)>>;
+    /// Loads the program that decides what is offered to the pod with this namespace cookie.
+    ///
+    /// # Errors
+    /// What the kernel says, with the verifier's log.
+    fn load_inbound(&self, maps: &Path, pod: u64) -> Step<Self::Program>;
     /// What the kernel says of a program.
     ///
     /// # Errors
@@ -326,11 +353,22 @@ pub trait Store {
     /// # Errors
     /// What the kernel says.
     fn program_by_id(&self, id: u32) -> Step<Option<ProgramInfo>>;
-    /// Attaches a program to a cgroup, or to the tracepoint that it was loaded for.
+    /// Attaches a program to a cgroup, or to the tracepoint that it was loaded for; an iterator to nothing.
     ///
     /// # Errors
     /// What the kernel says.
     fn attach(&self, program: &Self::Program, hook: Hook, cgroup: &Path) -> Step<Self::Link>;
+    /// Attaches a program to a network namespace, after making sure that the file still stands for the one
+    /// with this cookie.
+    ///
+    /// # Errors
+    /// What the kernel says; `ESTALE` where it is another.
+    fn attach_netns(&self, program: &Self::Program, netns: &Path, cookie: u64) -> Step<Self::Link>;
+    /// Runs an iterator to its end in a network namespace, with the same precaution.
+    ///
+    /// # Errors
+    /// What the kernel says; `ESTALE` where it is another.
+    fn iterate(&self, iterator: &Self::Link, netns: &Path, cookie: u64) -> Step<()>;
     /// Pins a link.
     ///
     /// # Errors

@@ -17,6 +17,7 @@ mod ground;
 mod netns;
 mod pair;
 mod tool;
+mod town;
 
 mod place;
 mod process;
@@ -49,6 +50,7 @@ pub use process::Process;
 pub use server::{Server, ServerTask};
 pub use task::{Line, Task};
 pub use tool::tool;
+pub use town::Town;
 pub use udp::{Manner, UdpAnswer, UdpAsker, UdpClient, UdpServer, UdpServerTask, ask, ask_all};
 pub use wait::{listens, until};
 

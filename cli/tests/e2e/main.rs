@@ -9,6 +9,7 @@ mod command;
 mod random;
 mod seen;
 mod stage;
+mod town;
 
 mod again;
 mod bad_input;
@@ -22,6 +23,7 @@ mod detached;
 mod excluded;
 mod explained;
 mod failures;
+mod inbound;
 mod installed;
 mod leak;
 mod model;

@@ -15,10 +15,10 @@ use std::process::{Child, Command};
 use std::time::{Duration, SystemTime};
 
 use aya::programs::Program as AyaProgram;
-use aya::{Btf, EbpfLoader};
+use aya::{Btf, Ebpf, EbpfLoader};
 use mesh_bpf::abi::Control;
 use mesh_bpf::map::{EVENT, MAPS, MapDef, MapKind};
-use mesh_bpf::program::{Hook, OBJECT, PROGRAMS, ProgramDef};
+use mesh_bpf::program::{Hook, INBOUND, INBOUND_OBJECT, INBOUND_POD, OBJECT, PROGRAMS, ProgramDef};
 use rustix::fs::{FlockOperation, flock};
 use rustix::net::{AddressFamily, SocketType};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
@@ -27,12 +27,10 @@ use rustix::time::{ClockId, clock_gettime};
 pub(crate) use ring::Ring;
 pub(crate) use sys::Watches;
 
-use crate::store::{Fault, LinkInfo, Locked, MapInfo, Process, ProgramInfo, Step, Store, Word};
+use crate::store::{Fault, LinkInfo, Locked, MapInfo, Process, ProgramInfo, Step, Store, Target, Word};
 
 /// `f_type` of a BPF file system.
 const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
-/// `BPF_LINK_TYPE_CGROUP`
-const LINK_OF_CGROUP: u32 = 3;
 /// Elements a batch look-up asks for at first.
 const BATCH: u32 = 4096;
 
@@ -212,6 +210,17 @@ fn program_info(fd: &OwnedFd) -> io::Result<ProgramInfo> {
     Ok(ProgramInfo { id: u32_at(&bytes, 4), tag: u64_at(&bytes, 8).to_ne_bytes(), name: name_at(&bytes, 64) })
 }
 
+/// `struct bpf_link_info`: type (`enum bpf_link_type`), id, program, …, and from 16 what it is attached to.
+fn target(bytes: &[u8]) -> Target {
+    match (u32_at(bytes, 0), u64_at(bytes, 16), u32_at(bytes, 16)) {
+        (3, 0, _) | (5, _, 0) => Target::Gone,
+        (3, cgroup, _) => Target::Cgroup(cgroup),
+        (4, ..) => Target::Iterator,
+        (5, _, netns) => Target::Netns(netns.into()),
+        _ => Target::Other,
+    }
+}
+
 fn open(fd: OwnedFd) -> io::Result<KernelMap> {
     Ok(KernelMap { info: map_info(&fd)?, fd })
 }
@@ -256,26 +265,47 @@ fn lock(folder: &Path) -> io::Result<Locked<File>> {
     Ok(if here == Some((held.dev(), held.ino())) { Locked::Held(file) } else { Locked::Gone })
 }
 
-/// Enters a namespace and looks around. A thread of its own does, so that ours stays where it is.
-fn inside<T: Send + 'static>(
-    netns: File,
-    look: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> io::Result<T> {
-    let inside = std::thread::spawn(move || {
-        move_into_link_name_space(netns.as_fd(), Some(LinkNameSpaceType::Network))?;
-        look()
-    });
-    inside.join().unwrap_or_else(|_| Err(io::Error::other("the thread ended")))
-}
-
-fn netns_cookie(netns: File) -> io::Result<u64> {
-    inside(netns, || {
-        let socket = rustix::net::socket(AddressFamily::UNIX, SocketType::DGRAM, None)?;
-        sys::netns_cookie(socket.as_fd())
+/// A thread of its own enters the namespace, so that ours stays where it is.
+fn inside<T: Send>(netns: &File, body: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+    std::thread::scope(|scope| {
+        let inside = scope.spawn(|| {
+            move_into_link_name_space(netns.as_fd(), Some(LinkNameSpaceType::Network))?;
+            body()
+        });
+        inside.join().unwrap_or_else(|_| Err(io::Error::other("the thread ended")))
     })
 }
 
-fn netns_addresses(netns: File) -> io::Result<Vec<IpAddr>> {
+/// Of this thread's namespace.
+fn own_cookie() -> io::Result<u64> {
+    let socket = rustix::net::socket(AddressFamily::UNIX, SocketType::DGRAM, None)?;
+    sys::netns_cookie(socket.as_fd())
+}
+
+fn cookie_of(netns: &Path) -> io::Result<u64> {
+    inside(&File::open(netns)?, own_cookie)
+}
+
+/// Opens a namespace's file, which may stand for another one by now.
+fn open_netns(netns: &Path, cookie: u64) -> io::Result<File> {
+    let file = File::open(netns)?;
+    let is_it = inside(&file, own_cookie)? == cookie;
+    if is_it { Ok(file) } else { Err(io::Error::from_raw_os_error(libc::ESTALE)) }
+}
+
+fn iterate(iterator: &OwnedFd) -> io::Result<()> {
+    let mut file = File::from(sys::iterator(iterator.as_fd())?);
+    loop {
+        match io::copy(&mut file, &mut io::sink()) {
+            Ok(_) => return Ok(()),
+            // It has looked at a million sockets.
+            Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn netns_addresses(netns: &File) -> io::Result<Vec<IpAddr>> {
     inside(netns, || {
         let found = nix::ifaddrs::getifaddrs()?.filter_map(|interface| {
             let address = interface.address?;
@@ -314,32 +344,50 @@ fn sync_parent(path: &Path) -> io::Result<()> {
 /// aya reads the object, patches its instructions and passes the verifier; maps are those of the pins, so
 /// it creates none, and links are ours, since it cannot update one.
 fn load(maps: &Path) -> Result<Vec<(&'static ProgramDef, OwnedFd)>, Fault> {
-    let fault = |call, name: &str, error: &(dyn std::error::Error + 'static)| explain(call, name, error);
+    let types = Btf::from_sys_fs()
+        .map_err(|error| explain("reading", "the type information of the kernel", &error))?;
+    let mut loader = loader(maps);
+    let mut object = loader
+        .btf(Some(&types))
+        .load(OBJECT)
+        .map_err(|error| explain("loading", "the BPF object", &error))?;
+    PROGRAMS.iter().map(|def| Ok((def, load_one(&mut object, def, Some(&types))?))).collect()
+}
+
+/// The pod's number is a constant of its program. It looks into no structure of the kernel.
+fn load_inbound(maps: &Path, pod: u64) -> Result<OwnedFd, Fault> {
+    let mut object = loader(maps)
+        .btf(None)
+        .override_global(INBOUND_POD, &pod, true)
+        .load(INBOUND_OBJECT)
+        .map_err(|error| explain("loading", "the BPF object of a pod", &error))?;
+    load_one(&mut object, &INBOUND, None)
+}
+
+fn loader(maps: &Path) -> EbpfLoader<'static> {
     let mut loader = EbpfLoader::new();
     for map in MAPS {
         loader.map_pin_path(map.name, maps.join(map.name));
     }
-    let types = Btf::from_sys_fs().map_err(|error| fault("reading", "the kernel's types (BTF)", &error))?;
-    loader.btf(Some(&types));
-    let mut object = loader.load(OBJECT).map_err(|error| fault("loading", "the BPF object", &error))?;
-    let mut loaded = Vec::new();
-    for def in PROGRAMS {
-        let missing = || Fault::new("loading", def.name, io::Error::other("it is not in the BPF object"));
-        let program = object.program_mut(def.name).ok_or_else(missing)?;
-        let result = match program {
-            AyaProgram::CgroupSockAddr(program) => program.load(),
-            AyaProgram::CgroupSockopt(program) => program.load(),
-            AyaProgram::CgroupSock(program) => program.load(),
-            AyaProgram::SockOps(program) => program.load(),
-            AyaProgram::BtfTracePoint(program) => program.load(def.tracepoint, &types),
-            _ => return Err(missing()),
-        };
-        result.map_err(|error| fault("loading", def.name, &error))?;
-        let fd = program.fd().map_err(|error| fault("loading", def.name, &error))?;
-        let fd = on("duplicating", def.name, fd.as_fd().try_clone_to_owned())?;
-        loaded.push((def, fd));
-    }
-    Ok(loaded)
+    loader
+}
+
+fn load_one(object: &mut Ebpf, def: &ProgramDef, types: Option<&Btf>) -> Result<OwnedFd, Fault> {
+    let missing = || Fault::new("loading", def.name, io::Error::other("it is not in the BPF object"));
+    let program = object.program_mut(def.name).ok_or_else(missing)?;
+    let result = match program {
+        AyaProgram::CgroupSockAddr(program) => program.load(),
+        AyaProgram::CgroupSockopt(program) => program.load(),
+        AyaProgram::CgroupSock(program) => program.load(),
+        AyaProgram::SockOps(program) => program.load(),
+        AyaProgram::SkLookup(program) => program.load(),
+        AyaProgram::Iter(program) => program.load("tcp", types.ok_or_else(missing)?),
+        AyaProgram::BtfTracePoint(program) => program.load(def.tracepoint, types.ok_or_else(missing)?),
+        _ => return Err(missing()),
+    };
+    result.map_err(|error| explain("loading", def.name, &error))?;
+    let fd = program.fd().map_err(|error| explain("loading", def.name, &error))?;
+    on("duplicating", def.name, fd.as_fd().try_clone_to_owned())
 }
 
 /// Takes the kernel's error out of a chain of errors, and the verifier's log.
@@ -471,17 +519,22 @@ impl Store for Kernel {
 
     fn netns_cookie(&self, netns: &Path) -> Step<u64> {
         let file = at("opening", netns, File::open(netns))?;
-        at("entering", netns, netns_cookie(file))
+        at("entering", netns, inside(&file, own_cookie))
+    }
+
+    fn find_netns(&self, cookie: u64) -> Step<Option<PathBuf>> {
+        let files = at("looking for network namespaces in", Path::new("/proc"), namespace_files())?;
+        Ok(files.into_iter().find(|file| cookie_of(file).is_ok_and(|found| found == cookie)))
     }
 
     fn netns_addresses(&self, netns: &Path) -> Step<Vec<IpAddr>> {
         let file = at("opening", netns, File::open(netns))?;
-        at("entering", netns, netns_addresses(file))
+        at("entering", netns, netns_addresses(&file))
     }
 
     fn namespaces(&self) -> Step<BTreeSet<u64>> {
         let files = at("looking for network namespaces in", Path::new("/proc"), namespace_files())?;
-        Ok(files.iter().filter_map(|file| netns_cookie(File::open(file).ok()?).ok()).collect())
+        Ok(files.iter().filter_map(|file| cookie_of(file).ok()).collect())
     }
 
     fn create_map(&self, def: &MapDef, capacity: u32, inner: Option<&KernelMap>) -> Step<KernelMap> {
@@ -560,11 +613,15 @@ impl Store for Kernel {
     }
 
     fn programs_version(&self) -> String {
-        blake3::hash(OBJECT).to_hex().to_string()
+        blake3::Hasher::new().update(OBJECT).update(INBOUND_OBJECT).finalize().to_hex().to_string()
     }
 
     fn load_programs(&self, maps: &Path) -> Step<Vec<(&'static ProgramDef, OwnedFd)>> {
         load(maps)
+    }
+
+    fn load_inbound(&self, maps: &Path, pod: u64) -> Step<OwnedFd> {
+        load_inbound(maps, pod)
     }
 
     fn program_info(&self, program: &OwnedFd) -> Step<ProgramInfo> {
@@ -578,10 +635,25 @@ impl Store for Kernel {
 
     fn attach(&self, program: &OwnedFd, hook: Hook, cgroup: &Path) -> Step<OwnedFd> {
         if !hook.is_of_cgroup() {
-            return on("attaching", "a tracepoint", sys::link(program.as_fd(), None, hook as u32));
+            return on(
+                "attaching",
+                "a tracepoint or iterator",
+                sys::link(program.as_fd(), None, hook as u32),
+            );
         }
         let target = at("opening", cgroup, File::open(cgroup))?;
         at("attaching to", cgroup, sys::link(program.as_fd(), Some(target.as_fd()), hook as u32))
+    }
+
+    fn attach_netns(&self, program: &OwnedFd, netns: &Path, cookie: u64) -> Step<OwnedFd> {
+        let target = at("opening", netns, open_netns(netns, cookie))?;
+        let hook = Hook::SkLookup as u32;
+        at("attaching to", netns, sys::link(program.as_fd(), Some(target.as_fd()), hook))
+    }
+
+    fn iterate(&self, iterator: &OwnedFd, netns: &Path, cookie: u64) -> Step<()> {
+        let target = at("opening", netns, open_netns(netns, cookie))?;
+        at("looking at the sockets", netns, inside(&target, || iterate(iterator)))
     }
 
     fn pin_link(&self, link: &OwnedFd, path: &Path) -> Step<()> {
@@ -592,12 +664,10 @@ impl Store for Kernel {
         at("opening", path, absent(sys::open_pin(path)))
     }
 
-    /// `struct bpf_link_info`: type, id, program, …, cgroup at 16.
     fn link_info(&self, link: &OwnedFd) -> Step<LinkInfo> {
         let mut bytes = [0; 32];
         on("looking at", "a link", sys::info(link.as_fd(), &mut bytes))?;
-        let cgroup = if u32_at(&bytes, 0) == LINK_OF_CGROUP { u64_at(&bytes, 16) } else { 0 };
-        Ok(LinkInfo { id: u32_at(&bytes, 4), program: u32_at(&bytes, 8), cgroup })
+        Ok(LinkInfo { id: u32_at(&bytes, 4), program: u32_at(&bytes, 8), target: target(&bytes) })
     }
 
     fn replace(&self, link: &OwnedFd, program: &OwnedFd) -> Step<()> {
@@ -606,10 +676,9 @@ impl Store for Kernel {
 
     fn detach(&self, link: &OwnedFd) -> Step<()> {
         match sys::detach(link.as_fd()) {
-            // Its cgroup is gone, and the attachment with it.
-            Err(error) if error.raw_os_error() == Some(libc::ENOLINK) => Ok(()),
-            // A tracepoint's link ends with its last holder: its pin.
-            Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(()),
+            // Its cgroup is gone, and the attachment with it; or it is that of a tracepoint or iterator, which
+            // ends with its last holder: its pin.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOLINK | libc::EOPNOTSUPP)) => Ok(()),
             result => on("detaching", "a link", result),
         }
     }

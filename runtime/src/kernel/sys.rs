@@ -40,6 +40,7 @@ enum Call {
     UpdateBatch = 26,
     LinkCreate = 28,
     LinkUpdate = 29,
+    IteratorCreate = 33,
     LinkDetach = 34,
 }
 
@@ -79,6 +80,8 @@ attributes! {
     LinkAttr { program: u32, target: u32, hook: u32, flags: u32, reserve: [u64; 3], }
     /// Of `BPF_LINK_UPDATE`.
     ReplaceAttr { link: u32, program: u32, flags: u32, old: u32, }
+    /// Of `BPF_ITER_CREATE`.
+    IteratorAttr { link: u32, flags: u32, }
     /// Of the commands that take a descriptor only.
     FdAttr { fd: u32, }
     /// Of `BPF_PROG_QUERY`.
@@ -298,6 +301,7 @@ pub(super) fn info(object: BorrowedFd<'_>, info: &mut [u8]) -> io::Result<()> {
     unsafe { bpf(Call::Info, &mut attributes) }.map(drop)
 }
 
+/// Without a target for a tracepoint and an iterator.
 pub(super) fn link(
     program: BorrowedFd<'_>,
     target: Option<BorrowedFd<'_>>,
@@ -307,6 +311,12 @@ pub(super) fn link(
     let mut attributes = LinkAttr { program: number(program), target, hook, ..LinkAttr::zeroed() };
     // SAFETY: no addresses.
     unsafe { bpf_fd(Call::LinkCreate, &mut attributes) }
+}
+
+/// What an iterator says of this thread's namespace is read from the descriptor.
+pub(super) fn iterator(link: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    // SAFETY: no addresses.
+    unsafe { bpf_fd(Call::IteratorCreate, &mut IteratorAttr { link: number(link), flags: 0 }) }
 }
 
 pub(super) fn replace(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {

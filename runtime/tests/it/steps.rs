@@ -9,7 +9,7 @@ use mesh_runtime::faults::{Faulty, Strike};
 use mesh_runtime::memory::Memory;
 use mesh_runtime::store::Store;
 use mesh_runtime::{Instance, Joined, Kernel, Options, Owner, Pod, Result, Runtime, State, Which};
-use mesh_testbed::{Ground, Place, kernel_is_usable};
+use mesh_testbed::{Ground, Netns, Place, kernel_is_usable};
 
 use crate::common::{Policy, instance, request};
 
@@ -283,7 +283,8 @@ fn on_the_kernel(stride: usize, strikes: impl Fn(usize) -> Strike) {
     let cgroups = ["one", "two"].map(|name| ground.cgroup().child(name).unwrap());
     let paths = cgroups.each_ref().map(|cgroup| cgroup.within().unwrap());
     let bed = Bed::new(&place, [&paths[0], &paths[1]]);
-    std::os::unix::fs::symlink("/proc/self/ns/net", bed.pod().netns).unwrap();
+    let netns = Netns::new().unwrap();
+    std::os::unix::fs::symlink(netns.path(), bed.pod().netns).unwrap();
     for act in Act::ALL {
         let calm = calm(&bed, act, Kernel::new);
         for step in (0..calm.steps).step_by(if every { 1 } else { stride }) {

@@ -3,8 +3,7 @@
 use std::time::Instant;
 
 use mesh_bpf::artifact;
-use mesh_bpf::flow::Direction;
-use mesh_bpf::image::{MapImage, Source, SourceKind};
+use mesh_bpf::image::{MapImage, SourceKind, Workload};
 use mesh_bpf::tables::Tables;
 use mesh_compiler::compile::Compiled;
 use mesh_compiler::diff::EntryChanges;
@@ -134,16 +133,18 @@ pub fn candidate(output: &Output, args: &Program) -> Result<Option<Candidate>, F
 
 /// What the policy says and the programs of this version do not do. Nothing is silent.
 fn not_carried_out(image: &MapImage) -> Vec<String> {
-    let decides =
-        |source: &&Source| source.kind == SourceKind::Rule && source.direction == Some(Direction::Inbound);
-    let inbound = image.sources.iter().filter(decides).count();
+    let hosts = image.workloads.iter().filter(|workload| !workload.selector.cgroups.is_empty());
+    let offered =
+        |workload: &&Workload| image.profile(workload.profile).is_some_and(|it| it.decides_inbound(image));
     let accelerated = image.sources.iter().filter(|source| source.kind == SourceKind::Accelerate).count();
-    let mut missing = Vec::new();
-    if inbound > 0 {
-        missing.push(format!(
-            "{inbound} inbound items are compiled and kept, but this version decides outbound traffic only"
-        ));
-    }
+    let mut missing: Vec<String> = (hosts.filter(offered))
+        .map(|workload| {
+            format!(
+                "inbound rules of `{}` are compiled and kept, but this version does not decide what is offered to cgroups",
+                workload.name
+            )
+        })
+        .collect();
     if accelerated > 0 {
         missing.push(format!(
             "{accelerated} `accelerate` items are compiled and kept, but this version does not accelerate"

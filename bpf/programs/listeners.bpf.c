@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: Apache-2.0 OR MIT OR GPL-2.0-only */
+/* iter/tcp: the sockets that listened before their pod was registered. Run inside the namespace. */
+
+SEC("iter/tcp")
+int mesh_listeners(struct bpf_iter__tcp *ctx)
+{
+	struct sock_common *sk = ctx->sk_common;
+	struct mesh_listening port = {};
+	struct mesh_listener_key key = {};
+	int one = 1;
+
+	if (!sk || sk->skc_state != TCP_LISTEN)
+		return 0;
+	if (!listener_key(sk->skc_net.net->net_cookie, sk->skc_num, sk->skc_family, &key))
+		return 0;
+	/* What is kept with it says that it is known. */
+	if (bpf_sk_storage_get(&listening, sk, NULL, 0))
+		return 0;
+	port.port = key.port;
+	bpf_sk_storage_get(&listening, sk, &port, BPF_SK_STORAGE_GET_F_CREATE);
+	bpf_setsockopt(sk, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+	for (__u32 slot = 0; slot < MESH_LISTENER_SLOTS; slot++) {
+		key.slot = slot;
+		if (!bpf_map_update_elem(&listeners, &key, sk, BPF_NOEXIST))
+			return 0;
+	}
+	count(MESH_COUNT_LISTENERS_FULL);
+	return 0;
+}

@@ -1,0 +1,268 @@
+//! Connections that are offered to a pod reach its sidecar, its application or nobody, as the policy says.
+
+use std::time::Duration;
+
+use mesh_testbed::{
+    Client, Errno, Failure, Manner, Netns, Server, Tested, UdpServer, ask, kernel_is_usable, storage, until,
+};
+
+use crate::stage::address;
+use crate::town::{APPLICATION, Offered, POD, Pod, SIDECAR, addresses, offer, offered};
+
+fn sidecar() -> Offered {
+    Offered::Redirected("sidecar".into())
+}
+
+fn application() -> Offered {
+    Offered::Straight("application".into())
+}
+
+fn refused() -> Offered {
+    Offered::Failed(Errno::ECONNREFUSED)
+}
+
+fn counter(status: &serde_json::Value, name: &str) -> u64 {
+    let counters = status["counters"].as_array().into_iter().flatten();
+    counters.filter(|it| it["name"] == name).filter_map(|it| it["value"].as_u64()).sum()
+}
+
+/// A target on each of the pod's addresses.
+fn at(port: u16) -> [String; 2] {
+    let [v4, v6] = POD;
+    [format!("{v4}:{port}"), format!("[{v6}]:{port}")]
+}
+
+#[test]
+fn connections_from_everywhere_reach_the_sidecar_which_sees_who_and_where_to() -> Tested {
+    if !kernel_is_usable() {
+        return Ok(());
+    }
+    let pod = Pod::new()?;
+    pod.apply("redirect inbound -> 15003\nexclude inbound tcp 9090")?;
+    pod.attach()?;
+    let _servers = pod.servers()?;
+    let town = pod.town();
+    for from in [&town.host, &town.other, &town.far] {
+        for target in at(8080) {
+            assert_eq!(offer(from, &target)?, sidecar(), "{target}");
+        }
+        for target in at(9090) {
+            assert_eq!(offer(from, &target)?, application(), "{target}");
+        }
+        // The sidecar decides what becomes of a port that nobody listens on.
+        assert_eq!(offer(from, "10.42.0.2:7")?, sidecar());
+        assert_eq!(offer(from, "10.42.0.2:15003")?, Offered::Failed(Errno::ECONNREFUSED), "on loopback only");
+    }
+    pod.detach()?;
+    assert_eq!(offer(&town.far, "10.42.0.2:8080")?, application());
+    Ok(())
+}
+
+#[test]
+fn from_rules_tell_sources_apart() -> Tested {
+    if !kernel_is_usable() {
+        return Ok(());
+    }
+    let pod = Pod::new()?;
+    pod.attach()?;
+    let _servers = pod.servers()?;
+    pod.apply(
+        "redirect inbound -> 15003
+         exclude inbound from 10.42.0.0/16, fd42:1::/64
+         deny inbound tcp 9090 from 10.44.0.0/24, fd44::2",
+    )?;
+    let town = pod.town();
+    let [v4, v6] = at(8080);
+    assert_eq!(offer(&town.host, &v4)?, application());
+    assert_eq!(offer(&town.host, &v6)?, sidecar());
+    assert_eq!(offer(&town.other, &v4)?, application());
+    assert_eq!(offer(&town.other, &v6)?, application());
+    assert_eq!(offer(&town.far, &v4)?, sidecar());
+    assert_eq!(offer(&town.far, &v6)?, sidecar());
+    for target in at(9090) {
+        assert_eq!(offer(&town.far, &target)?, refused());
+    }
+    let counted = counter(&pod.ask(&["status"])?, "denied");
+    assert!(counted >= 2, "{counted} denials were counted");
+    Ok(())
+}
+
+#[test]
+fn a_missing_sidecar_refuses_or_passes_as_the_policy_says() -> Tested {
+    if !kernel_is_usable() {
+        return Ok(());
+    }
+    let pod = Pod::new()?;
+    pod.attach()?;
+    let _application = pod.serve("application", &APPLICATION)?;
+    let far = &pod.town().far;
+    for (on, expected) in [("", refused()), ("on missing-sidecar pass", application())] {
+        pod.apply(&format!("redirect inbound -> 15003\n{on}"))?;
+        for target in at(8080) {
+            assert_eq!(offer(far, &target)?, expected, "{on}");
+        }
+    }
+    assert_eq!(counter(&pod.ask(&["status"])?, "missing_sidecar"), 4);
+    let _sidecar = pod.serve("sidecar", &SIDECAR)?;
+    for target in at(8080) {
+        assert_eq!(offer(far, &target)?, sidecar());
+    }
+    Ok(())
+}
+
+#[test]
+fn what_the_pod_sends_to_itself_stays_direct() -> Tested {
+    if !kernel_is_usable() {
+        return Ok(());
+    }
+    let pod = Pod::new()?;
+    pod.apply("redirect inbound -> 15003\ndeny inbound tcp 9090")?;
+    pod.attach()?;
+    let _servers = pod.servers()?;
+    for place in [pod.place(), pod.sidecar_place()] {
+        for target in ["127.0.0.1:8080", "[::1]:8080", "10.42.0.2:8080", "[fd42::2]:9090"] {
+            let target = address(target)?;
+            let dialled = place.run(|| Client::to(target).dial())?;
+            assert_eq!(offered(dialled, target), application(), "{target}");
+        }
+    }
+    assert_eq!(offer(&pod.town().far, "10.42.0.2:8080")?, sidecar());
+    Ok(())
+}
+
+#[test]
+fn a_rule_for_the_pods_own_addresses_spares_the_sidecar() -> Tested {
+    if !kernel_is_usable() {
+        return Ok(());
+    }
+    let pod = Pod::new()?;
+    pod.apply("redirect inbound from 10.42.0.2, fd42::2, 127.0.0.0/8, ::1 -> 15003")?;
+    pod.attach()?;
+    let _servers = pod.servers()?;
+    for target in ["10.42.0.2:8080", "[fd42::2]:8080", "127.0.0.1:8080", "[::1]:8080"] {
+        let target = address(target)?;
+        let by_application = pod.place().run(|| Client::to(target).dial())?;
+        assert_eq!(offered(by_application, target), sidecar(), "{target}");
+        let by_sidecar = pod.sidecar_place().run(|| Client::to(target).dial())?;
+        assert_eq!(offered(by_sidecar, target), application(), "{target}");
+    }
+    let entries = || storage::entries(&pod.pin("exempt_flows"));
+    until(Duration::from_secs(5), || entries().is_ok_and(|entries| entries == 0));
+    assert_eq!(entries()?, 0, "notes about connections that have ended");
+    Ok(())
+}
+
+#[test]
+fn a_sidecar_is_found_whenever_it_began_to_listen_and_wherever_it_lives() -> Tested {
+    if !kernel_is_usable() {
+        return Ok(());
+    }
+    let pod = Pod::new()?;
+    pod.apply("redirect inbound -> 15003")?;
+    let far = &pod.town().far;
+    // No program saw this one begin to listen.
+    let elsewhere = Server::start(&pod.town().pod, "elsewhere", &addresses(&SIDECAR)?)?;
+    pod.attach()?;
+    // It is not below the instance's cgroup, so nobody tells it where connections were going.
+    let who = |target: &str| -> Result<String, Failure> {
+        let target = address(target)?;
+        Ok(far.run(|| Client::to(target).dial())??.arrival.who)
+    };
+    for target in at(8080) {
+        assert_eq!(who(&target)?, "elsewhere");
+    }
+    drop(elsewhere);
+    assert!(until(Duration::from_secs(5), || offer(far, "10.42.0.2:8080").is_ok_and(|it| it == refused())));
+    let one = pod.serve("one", &["0.0.0.0:15003"])?;
+    assert_eq!(offer(far, "10.42.0.2:8080")?, Offered::Redirected("one".into()));
+    assert_eq!(offer(far, "[fd42::2]:8080")?, refused(), "it takes IPv4 only");
+    drop(one);
+    let _two = pod.serve("two", &SIDECAR)?;
+    for target in at(8080) {
+        assert_eq!(offer(far, &target)?, Offered::Redirected("two".into()));
+    }
+    Ok(())
+}
+
+#[test]
+fn of_two_listeners_on_one_port_the_one_that_lives_takes_all() -> Tested {
+    if !kernel_is_usable() {
+        return Ok(());
+    }
+    let pod = Pod::new()?;
+    pod.apply("redirect inbound -> 15003")?;
+    pod.attach()?;
+    let far = &pod.town().far;
+    for ends_first in [true, false] {
+        let one = pod.serve("one", &["127.0.0.1:15003"])?;
+        let two = pod.serve("two", &["127.0.0.2:15003"])?;
+        assert_eq!(offer(far, "10.42.0.2:8080")?, Offered::Redirected("one".into()));
+        let (ends, _lives, left) = if ends_first { (one, two, "two") } else { (two, one, "one") };
+        drop(ends);
+        assert_eq!(offer(far, "10.42.0.2:8080")?, Offered::Redirected(left.into()));
+    }
+    Ok(())
+}
+
+#[test]
+fn datagrams_are_denied_and_never_redirected() -> Tested {
+    if !kernel_is_usable() {
+        return Ok(());
+    }
+    let pod = Pod::new()?;
+    pod.apply("redirect inbound -> 15003\ndeny inbound udp 53 from 10.44.0.0/24, fd44::/64")?;
+    pod.attach()?;
+    let listen = addresses(&["10.42.0.2:53", "[fd42::2]:53", "10.42.0.2:54"])?;
+    let _server = UdpServer::start(&pod.town().pod, "resolver", &listen)?;
+    let who = |from: &Netns, target: &str| -> Result<Result<String, Errno>, Failure> {
+        let target = address(target)?;
+        Ok(from.run(|| ask(target, "who?", Manner::Connected))?.map(|answer| answer.who))
+    };
+    for target in ["10.42.0.2:53", "[fd42::2]:53"] {
+        assert_eq!(who(&pod.town().far, target)?, Err(Errno::ECONNREFUSED), "{target}");
+        assert_eq!(who(&pod.town().other, target)?, Ok("resolver".into()), "{target}");
+    }
+    assert_eq!(who(&pod.town().far, "10.42.0.2:54")?, Ok("resolver".into()));
+    Ok(())
+}
+
+#[test]
+fn a_missing_program_is_drift_and_repaired() -> Tested {
+    if !kernel_is_usable() {
+        return Ok(());
+    }
+    let pod = Pod::new()?;
+    pod.apply("redirect inbound -> 15003")?;
+    pod.attach()?;
+    let _servers = pod.servers()?;
+    let programs = |status: &serde_json::Value| -> Vec<String> {
+        let all = status["programs"].as_array().into_iter().flatten();
+        let inbound = all.filter(|it| it["name"] == "mesh_inbound");
+        inbound.map(|it| it["attached_to"].as_str().unwrap_or("nowhere").to_owned()).collect()
+    };
+    let path = pod.town().pod.path().display().to_string();
+    let status = pod.ask(&["status"])?;
+    assert_eq!((programs(&status), status["drift"].as_array().map(Vec::len)), (vec![path], Some(0)));
+
+    let pins = pod.ground().bpffs().join("mesh/pods");
+    for pin in std::fs::read_dir(&pins)? {
+        std::fs::remove_file(pin?.path())?;
+    }
+    let far = &pod.town().far;
+    assert!(
+        until(Duration::from_secs(5), || offer(far, "10.42.0.2:8080").is_ok_and(|it| it == application()))
+    );
+    let status = pod.ask(&["status"])?;
+    assert_eq!(programs(&status), Vec::<String>::new());
+    assert_eq!(status["drift"].as_array().map(Vec::len), Some(1), "{}", status["drift"]);
+    let policy = pod.ground().folder().join("policy.mesh").display().to_string();
+    pod.ask(&["apply", "--repair", &policy])?;
+    assert_eq!(offer(far, "10.42.0.2:8080")?, sidecar());
+    pod.ask(&["pause"])?;
+    assert_eq!(offer(far, "10.42.0.2:8080")?, application());
+    pod.ask(&["resume"])?;
+    assert_eq!(offer(far, "10.42.0.2:8080")?, sidecar());
+    pod.ask(&["detach", "--all"])?;
+    assert_eq!(offer(far, "10.42.0.2:8080")?, application());
+    Ok(())
+}
