@@ -429,8 +429,14 @@ struct mesh_flow {
 	__u64 item;
 	/* The connecting socket's cookie. */
 	__u64 cookie;
+	/* The user that opened it. */
+	__u32 uid;
+	/* The group that opened it. */
+	__u32 gid;
+	/* The cgroup that it was opened in. */
+	__u64 cgroup;
 	/* Reserve; zero. */
-	__u64 reserve[5];
+	__u64 reserve[3];
 };
 _Static_assert(sizeof(struct mesh_flow) == 96, "mesh_flow");
 _Static_assert(__builtin_offsetof(struct mesh_flow, original) == 0, "original");
@@ -445,7 +451,10 @@ _Static_assert(__builtin_offsetof(struct mesh_flow, member) == 32, "member");
 _Static_assert(__builtin_offsetof(struct mesh_flow, source) == 36, "source");
 _Static_assert(__builtin_offsetof(struct mesh_flow, item) == 40, "item");
 _Static_assert(__builtin_offsetof(struct mesh_flow, cookie) == 48, "cookie");
-_Static_assert(__builtin_offsetof(struct mesh_flow, reserve) == 56, "reserve");
+_Static_assert(__builtin_offsetof(struct mesh_flow, uid) == 56, "uid");
+_Static_assert(__builtin_offsetof(struct mesh_flow, gid) == 60, "gid");
+_Static_assert(__builtin_offsetof(struct mesh_flow, cgroup) == 64, "cgroup");
+_Static_assert(__builtin_offsetof(struct mesh_flow, reserve) == 72, "reserve");
 
 /* A reader of decisions, and which it wants. In a memory-mapped array, so that a reader renews its lease
  * without a system call. What the programs cannot tell, the reader leaves out itself.

@@ -121,21 +121,22 @@ static __always_inline bool answers_token(struct bpf_sock_addr *ctx)
 	return known;
 }
 
-/* Keeps the original destination with the socket and sends it to the sidecar. */
-static __always_inline int redirect(struct bpf_sock_addr *ctx, bool v6, enum call call, struct question *q,
-				    struct answer *a)
+/* Keeps with the socket what was decided, by which item, and for whom. NULL: there is no memory for it. */
+static __always_inline struct mesh_flow *keep(struct bpf_sock_addr *ctx, bool v6, struct question *q,
+					      struct answer *a)
 {
 	struct mesh_flow *flow = bpf_sk_storage_get(&client_flows, ctx->sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
 	bool v4 = is_mapped(q->address);
+	__u64 ids = bpf_get_current_uid_gid();
 
 	if (!flow) {
 		count(MESH_COUNT_STORAGE_FULL);
-		return REFUSE;
+		return NULL;
 	}
 	for (int i = 0; i < 4; i++)
 		flow->original[i] = q->address[i];
 	flow->original_port = q->port;
-	flow->sidecar_port = a->port;
+	flow->sidecar_port = a->verdict == MESH_VERDICT_REDIRECTED ? a->port : 0;
 	flow->family = v4 ? MESH_FAMILY_V4 : MESH_FAMILY_V6;
 	flow->flags = (a->transparent ? MESH_FLOW_TRANSPARENT : 0) | (v6 && v4 ? MESH_FLOW_MAPPED : 0);
 	flow->protocol = q->protocol;
@@ -145,6 +146,20 @@ static __always_inline int redirect(struct bpf_sock_addr *ctx, bool v6, enum cal
 	flow->source = a->source;
 	flow->item = a->item;
 	flow->cookie = bpf_get_socket_cookie(ctx);
+	flow->uid = ids;
+	flow->gid = ids >> 32;
+	flow->cgroup = bpf_get_current_cgroup_id();
+	return flow;
+}
+
+/* Keeps the original destination with the socket and sends it to the sidecar. */
+static __always_inline int redirect(struct bpf_sock_addr *ctx, bool v6, enum call call, struct question *q,
+				    struct answer *a)
+{
+	bool v4 = is_mapped(q->address);
+
+	if (!keep(ctx, v6, q, a))
+		return REFUSE;
 	/* A socket bound to a device would never reach loopback. */
 	if (ctx->sk->bound_dev_if) {
 		int none = 0;
@@ -238,7 +253,7 @@ static __always_inline int refuse(struct bpf_sock_addr *ctx, enum call call, str
 static __always_inline int outbound(struct bpf_sock_addr *ctx, bool v6, enum call call)
 {
 	struct mesh_control *words = control_words();
-	int protocol = protocol_of(ctx);
+	int protocol = protocol_of(ctx), result;
 	struct mesh_profile *profile;
 	struct question q = {};
 	struct answer a = {};
@@ -278,5 +293,9 @@ static __always_inline int outbound(struct bpf_sock_addr *ctx, bool v6, enum cal
 		return refuse(ctx, call, &q);
 	if (a.verdict == MESH_VERDICT_REDIRECTED)
 		return redirect(ctx, v6, call, &q, &a);
-	return leave(ctx, v6, call, &q, MESH_COUNT_EXCLUDED);
+	result = leave(ctx, v6, call, &q, MESH_COUNT_EXCLUDED);
+	/* So that a later policy that decides otherwise is able to close it. */
+	if (result == PASS && call == CONNECT && !q.protocol)
+		keep(ctx, v6, &q, &a);
+	return result;
 }

@@ -145,6 +145,7 @@ c_types! {
     [u32; 4] => "__u32" "[4]";
     [[u32; 2]; 2] => "__u32" "[2][2]";
     [u64; 2] => "__u64" "[2]";
+    [u64; 3] => "__u64" "[3]";
     [u64; 5] => "__u64" "[5]";
     Member => "struct mesh_member" "";
     [u64; TREE_KEYS] => "__u64" "[MESH_TREE_KEYS]";
@@ -471,8 +472,14 @@ abi! {
         item: u64,
         /// The connecting socket's cookie.
         cookie: u64,
+        /// The user that opened it.
+        uid: u32,
+        /// The group that opened it.
+        gid: u32,
+        /// The cgroup that it was opened in.
+        cgroup: u64,
         /// Reserve; zero.
-        reserve: [u64; 5],
+        reserve: [u64; 3],
     }
 
     /// A reader of decisions, and which it wants. In a memory-mapped array, so that a reader renews its lease

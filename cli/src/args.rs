@@ -315,6 +315,9 @@ pub struct Apply {
     /// Write all tables anew and attach what is missing, even where nothing seems to differ
     #[arg(long)]
     pub repair: bool,
+    /// Close established connections that the policy decides otherwise than when they were opened
+    #[arg(long)]
+    pub reset_changed: bool,
     /// Go on although the agent applied what is live
     #[arg(long = "override")]
     pub override_owner: bool,

@@ -11,7 +11,7 @@ use crate::registry::{Refreshed, Registry};
 use crate::session::{Live, Session, membership, tell_holder};
 use crate::set::{Set, sweep};
 use crate::store::{Store, Word};
-use crate::{Runtime, hooks, registry, slot as slots};
+use crate::{Runtime, hooks, registry, reset, slot as slots};
 
 /// Generations that the state folder remembers.
 const KEPT: usize = 20;
@@ -34,6 +34,8 @@ pub struct Apply<'a> {
     pub paused: bool,
     /// Milliseconds after which it is taken back unless it is confirmed: see [`Runtime::expire`].
     pub confirm_within: Option<u64>,
+    /// Close established connections that it decides otherwise than when they were opened.
+    pub reset_changed: bool,
     /// Where it came from, in words: for the history.
     pub origin: &'a str,
 }
@@ -50,6 +52,7 @@ impl<'a> Apply<'a> {
             repair: false,
             paused: false,
             confirm_within: None,
+            reset_changed: false,
             origin: "apply",
         }
     }
@@ -76,6 +79,8 @@ pub struct Applied {
     pub missing_cgroups: Vec<String>,
     /// Milliseconds until the free slot could be written, to write it, and to commit.
     pub milliseconds: [u64; 3],
+    /// Established connections that were closed; none where that was not asked for.
+    pub closed: Option<usize>,
     /// It is live, but something after the commit failed, or drifted.
     pub warnings: Vec<String>,
 }
@@ -108,6 +113,9 @@ impl<S: Store> Runtime<S> {
             hooks::check_alone(&self.store, &self.instance)?;
         }
         self.check_memory(request.tables, live.is_none())?;
+        if request.reset_changed && !self.store.can_close()? {
+            return Err(Error::CannotClose);
+        }
         record::make_folders(&self.store, &self.instance)?;
         registry::make_folder(&self.store, &self.instance)?;
         if live.is_none() {
@@ -115,7 +123,7 @@ impl<S: Store> Runtime<S> {
         }
         match (&live, &session.set) {
             (Some(live), Some(set)) if *live.digest() == request.tables.digest() && !request.repair => {
-                adopt(session, set, live)
+                adopt(session, set, live).map(|applied| self.reset(set, request, applied))
             }
             (Some(live), Some(set)) => {
                 let applied = Put { session, set, live: Some(live), request, began }.run();
@@ -123,10 +131,24 @@ impl<S: Store> Runtime<S> {
                     // Otherwise the next command does it.
                     let _ = set.control.set(&self.store, Word::Claim, 0);
                 }
-                applied
+                applied.map(|applied| self.reset(set, request, applied))
             }
             _ => first(session, request, began),
         }
+    }
+}
+
+impl<S: Store> Runtime<S> {
+    /// Closes what the policy, now live, decides otherwise, where that is asked for. A policy that is paused
+    /// decides nothing.
+    fn reset(&self, set: &Set<S>, request: &Apply<'_>, mut applied: Applied) -> Applied {
+        if request.reset_changed && !applied.paused {
+            match reset::close_changed(&self.store, &self.instance, set, request.tables) {
+                Ok(closed) => applied.closed = Some(closed),
+                Err(error) => applied.warnings.push(format!("connections were not closed: {error}")),
+            }
+        }
+        applied
     }
 }
 
@@ -260,6 +282,8 @@ impl<S: Store> Put<'_, S> {
             members_changed: refreshed.changed,
             missing_cgroups: refreshed.missing,
             milliseconds: [ready - self.began, filled - ready, store.clock() - filled],
+            // Nothing was decided before a first apply.
+            closed: self.request.reset_changed.then_some(0),
             warnings: lost(&refreshed.lost).chain(self.settle(generation, &record)).collect(),
         })
     }

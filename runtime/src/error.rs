@@ -140,6 +140,9 @@ pub enum Error {
         /// The file that says so.
         file: PathBuf,
     },
+    /// The kernel cannot close a connection on demand.
+    #[error("this kernel cannot close connections: it was built without CONFIG_INET_DIAG_DESTROY")]
+    CannotClose,
     /// The live tables are of another version.
     #[error(
         "the live policy was applied by a meshc with policy ABI {found}, and this one has {}",
@@ -177,6 +180,7 @@ impl Error {
             | Self::ReadOnly(_)
             | Self::NoRights(_)
             | Self::TooLittleMemory { .. }
+            | Self::CannotClose
             | Self::Damaged(_)
             | Self::MissingTable(_)
             | Self::NotAsApplied(_)
@@ -215,6 +219,7 @@ impl Error {
             Self::NoRights(_) => "no-rights",
             Self::TooLittleMemory { .. } => "memory-limit",
             Self::OtherAbi { .. } => "other-abi",
+            Self::CannotClose => "cannot-close",
         }
     }
 
@@ -258,6 +263,9 @@ impl Error {
             Self::NoName => "name it with `--name`".into(),
             Self::ReadOnly(path) => format!("`mount -o remount,rw {}`", path.display()),
             Self::NoRights(_) => "run it as root, or with these capabilities".into(),
+            Self::CannotClose => {
+                "leave out `--reset-changed`, and restart what must not go on as it is".into()
+            }
             Self::TooLittleMemory { .. } => "raise that limit, or run it in another cgroup".into(),
             Self::AnotherMesh { .. } => {
                 "detach that instance first, or attach this one elsewhere with `--cgroup`".into()

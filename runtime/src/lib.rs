@@ -58,6 +58,7 @@ mod failed;
 mod history;
 mod observe;
 mod pods;
+mod reset;
 mod run;
 mod status;
 mod switch;

@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::rc::{Rc, Weak};
 
-use mesh_bpf::abi::{Control, LINE};
+use mesh_bpf::abi::{Control, Flow, LINE};
 use mesh_bpf::map::{self, MapDef, MapKind};
 use mesh_bpf::program::{Hook, INBOUND, PROGRAMS, ProgramDef, Role};
 
@@ -36,6 +36,10 @@ struct World {
     /// Changed by a test that upgrades: the tag of programs that are loaded from then on.
     version: Cell<u64>,
     readers: readers::Readers,
+    /// Open connections by cookie.
+    connections: RefCell<BTreeMap<u64, Flow>>,
+    /// They cannot be closed here.
+    keeps_connections: Cell<bool>,
 }
 
 #[derive(Clone, Debug)]
@@ -153,6 +157,22 @@ impl Memory {
         self.0.version.set(self.0.version.get() + 1);
     }
 
+    /// Opens a connection that was decided so.
+    pub fn connect(&self, flow: Flow) {
+        self.0.connections.borrow_mut().insert(flow.cookie, flow);
+    }
+
+    /// The connections that are open, by cookie.
+    #[must_use]
+    pub fn open_connections(&self) -> Vec<u64> {
+        self.0.connections.borrow().keys().copied().collect()
+    }
+
+    /// As on a kernel that was built without the means to close a connection.
+    pub fn keep_connections(&self) {
+        self.0.keeps_connections.set(true);
+    }
+
     /// Whether a file, folder or pin is there.
     #[must_use]
     pub fn exists(&self, path: &Path) -> bool {
@@ -241,6 +261,7 @@ impl Store for Memory {
     type Link = MemoryLink;
     type Words = MemoryMap;
     type Lock = MemoryLock;
+    type Socket = u64;
 
     fn wall_clock(&self) -> u64 {
         1_700_000_000_000 + self.clock()
@@ -554,6 +575,19 @@ impl Store for Memory {
     fn detach(&self, link: &MemoryLink) -> Step<()> {
         link.0.attached.set(false);
         Ok(())
+    }
+
+    fn can_close(&self) -> Step<bool> {
+        Ok(!self.0.keeps_connections.get())
+    }
+
+    fn connections(&self, _flows: &MemoryMap) -> Step<Vec<(Flow, u64)>> {
+        Ok(self.0.connections.borrow().iter().map(|(&cookie, &flow)| (flow, cookie)).collect())
+    }
+
+    fn close(&self, sockets: &[u64]) -> Step<usize> {
+        let mut connections = self.0.connections.borrow_mut();
+        Ok(sockets.iter().filter(|&cookie| connections.remove(cookie).is_some()).count())
     }
 
     fn attached(&self, cgroup: &Path, hook: Hook, _effective: bool) -> Step<Vec<u32>> {

@@ -10,7 +10,7 @@ use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use mesh_bpf::abi::Control;
+use mesh_bpf::abi::{Control, Flow};
 use mesh_bpf::map::MapDef;
 use mesh_bpf::program::{Hook, ProgramDef};
 
@@ -152,6 +152,8 @@ pub trait Store {
     type Words;
     /// A held lock.
     type Lock;
+    /// A connected socket.
+    type Socket;
 
     /// Milliseconds since 1970. Other people set this clock; nothing depends on it but what is shown.
     fn wall_clock(&self) -> u64;
@@ -394,6 +396,22 @@ pub trait Store {
     /// # Errors
     /// What the kernel says.
     fn detach(&self, link: &Self::Link) -> Step<()>;
+    /// Whether connections can be closed here. Minimum kernel 4.5, with `CONFIG_INET_DIAG_DESTROY`.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    fn can_close(&self) -> Step<bool>;
+    /// Every TCP connection of this machine that has a value in a map of socket storage. Minimum kernel 5.6.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    fn connections(&self, flows: &Self::Map) -> Step<Vec<(Flow, Self::Socket)>>;
+    /// Closes connections, so that both ends are told; how many were still there.
+    ///
+    /// # Errors
+    /// What the kernel says; then some may be closed.
+    fn close(&self, sockets: &[Self::Socket]) -> Step<usize>;
+
     /// Ids of the programs attached to a hook of a cgroup; with `effective` those of its ancestors too, in
     /// the order in which they run.
     ///

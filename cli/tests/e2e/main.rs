@@ -32,6 +32,7 @@ mod observed;
 mod paused;
 mod proxies;
 mod redirected;
+mod reset;
 mod resolvers;
 mod sidecar;
 mod sidecars;

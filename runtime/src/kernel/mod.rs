@@ -1,9 +1,11 @@
 //! The real machine.
 
 mod btf;
+mod diag;
 mod ring;
 mod sys;
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
@@ -16,7 +18,7 @@ use std::time::{Duration, SystemTime};
 
 use aya::programs::Program as AyaProgram;
 use aya::{Btf, Ebpf, EbpfLoader};
-use mesh_bpf::abi::Control;
+use mesh_bpf::abi::{Control, Flow};
 use mesh_bpf::map::{EVENT, MAPS, MapDef, MapKind};
 use mesh_bpf::program::{Hook, INBOUND, INBOUND_OBJECT, INBOUND_POD, OBJECT, PROGRAMS, ProgramDef};
 use rustix::fs::{FlockOperation, flock};
@@ -38,6 +40,7 @@ const BATCH: u32 = 4096;
 #[derive(Debug)]
 pub struct Kernel {
     cpus: usize,
+    programs: Cow<'static, [u8]>,
 }
 
 impl Default for Kernel {
@@ -57,7 +60,13 @@ impl Kernel {
     /// The kernel that we run on.
     #[must_use]
     pub fn new() -> Self {
-        Self { cpus: possible_cpus() }
+        Self { cpus: possible_cpus(), programs: Cow::Borrowed(OBJECT) }
+    }
+
+    /// The kernel that we run on, with programs of another build: an object file.
+    #[must_use]
+    pub fn with_programs(object: Vec<u8>) -> Self {
+        Self { programs: Cow::Owned(object), ..Self::new() }
     }
 
     /// Starts a command in a cgroup of the version 2 hierarchy.
@@ -343,13 +352,13 @@ fn sync_parent(path: &Path) -> io::Result<()> {
 
 /// aya reads the object, patches its instructions and passes the verifier; maps are those of the pins, so
 /// it creates none, and links are ours, since it cannot update one.
-fn load(maps: &Path) -> Result<Vec<(&'static ProgramDef, OwnedFd)>, Fault> {
+fn load(programs: &[u8], maps: &Path) -> Result<Vec<(&'static ProgramDef, OwnedFd)>, Fault> {
     let types = Btf::from_sys_fs()
         .map_err(|error| explain("reading", "the type information of the kernel", &error))?;
     let mut loader = loader(maps);
     let mut object = loader
         .btf(Some(&types))
-        .load(OBJECT)
+        .load(programs)
         .map_err(|error| explain("loading", "the BPF object", &error))?;
     PROGRAMS.iter().map(|def| Ok((def, load_one(&mut object, def, Some(&types))?))).collect()
 }
@@ -415,6 +424,7 @@ impl Store for Kernel {
     type Link = OwnedFd;
     type Words = sys::Words;
     type Lock = File;
+    type Socket = diag::KernelSocket;
 
     fn wall_clock(&self) -> u64 {
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
@@ -613,11 +623,11 @@ impl Store for Kernel {
     }
 
     fn programs_version(&self) -> String {
-        blake3::Hasher::new().update(OBJECT).update(INBOUND_OBJECT).finalize().to_hex().to_string()
+        blake3::Hasher::new().update(&self.programs).update(INBOUND_OBJECT).finalize().to_hex().to_string()
     }
 
     fn load_programs(&self, maps: &Path) -> Step<Vec<(&'static ProgramDef, OwnedFd)>> {
-        load(maps)
+        load(&self.programs, maps)
     }
 
     fn load_inbound(&self, maps: &Path, pod: u64) -> Step<OwnedFd> {
@@ -681,6 +691,18 @@ impl Store for Kernel {
             Err(error) if matches!(error.raw_os_error(), Some(libc::ENOLINK | libc::EOPNOTSUPP)) => Ok(()),
             result => on("detaching", "a link", result),
         }
+    }
+
+    fn can_close(&self) -> Step<bool> {
+        on("asking about", "connections", diag::can_close())
+    }
+
+    fn connections(&self, flows: &KernelMap) -> Step<Vec<(Flow, diag::KernelSocket)>> {
+        on("listing", "connections", diag::connections(flows.fd.as_fd()))
+    }
+
+    fn close(&self, sockets: &[diag::KernelSocket]) -> Step<usize> {
+        on("closing", "connections", diag::close(sockets))
     }
 
     fn attached(&self, cgroup: &Path, hook: Hook, effective: bool) -> Step<Vec<u32>> {

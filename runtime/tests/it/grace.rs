@@ -1,10 +1,13 @@
 //! A program that is stopped between the word and its look-ups, while a policy goes live and the next is
 //! filled into the slot that the program still reads.
 
+use mesh_runtime::faults::{Faulty, Strike};
 use mesh_runtime::memory::Read;
 use mesh_runtime::{Options, Runtime};
+use mesh_testbed::{Client, Ground, Line, Place, Server, kernel_is_usable};
 
-use crate::common::{Policy, request};
+use crate::builds::{self, READ_ANOTHER, READ_WHOLE};
+use crate::common::{Policy, instance, request};
 use crate::steps::machine;
 
 /// What programs saw that were stopped before each of a few commits.
@@ -39,4 +42,63 @@ fn without_the_grace_period_it_would_see_two() {
     for read in reads {
         assert_eq!(read.tables, read.word + 2, "the slot of {} was filled again under it", read.word);
     }
+}
+
+/// How many stopped programs found the generation that their word named, and how many found another, while
+/// one policy after the other goes live on the real kernel until that is enough.
+fn reads_on_the_kernel(strike: Strike, enough: impl Fn([u64; 2]) -> bool) -> [u64; 2] {
+    let ground = Ground::new().unwrap();
+    let far = Server::start_here("far", &["127.0.0.2:0".parse().unwrap()]).unwrap();
+    let there = far.addresses().unwrap()[0];
+    let app = ground.cgroup().child("app").unwrap();
+    let options = Options { lock_timeout: 5_000, command: "test".into() };
+    let store = Faulty::new(builds::kernel(&ground, "stopped"), strike);
+    let runtime = Runtime::on(store, instance(&ground), options).unwrap();
+    let apply = |port| {
+        let tables = Policy::new().deny(port).cgroup(app.within().unwrap()).tables();
+        assert!(runtime.apply(request(&tables)).unwrap().changed);
+    };
+    apply(100);
+    // It connects again as soon as it may. A second would leave the writer no CPU on a machine with two.
+    let mut client = {
+        let body = move |line: &mut Line| {
+            while line.is_silent() {
+                Client::to(there).dial().unwrap();
+            }
+        };
+        Place::here().cgroup(&app).spawn(body).unwrap()
+    };
+    let seen = || {
+        let hits = runtime.status().unwrap().hits;
+        [READ_WHOLE, READ_ANOTHER].map(|key| hits.get(&key).copied().unwrap_or_default())
+    };
+    for port in 101..300 {
+        apply(port);
+        if enough(seen()) {
+            break;
+        }
+    }
+    client.line().say("stop").unwrap();
+    client.join().unwrap();
+    let seen = seen();
+    runtime.detach_all(true).unwrap();
+    seen
+}
+
+#[test]
+fn a_program_stopped_on_the_kernel_sees_one_generation() {
+    if !kernel_is_usable() {
+        return;
+    }
+    let [whole, another] = reads_on_the_kernel(Strike::Never, |[whole, _]| whole > 15);
+    assert!(whole > 15 && another == 0, "{whole} saw their generation, {another} did not");
+}
+
+#[test]
+fn without_the_grace_period_programs_on_the_kernel_see_two() {
+    if !kernel_is_usable() {
+        return;
+    }
+    let [whole, another] = reads_on_the_kernel(Strike::NoGracePeriod, |[_, another]| another > 0);
+    assert!(another > 0, "{whole} saw their generation, and all of them did");
 }

@@ -7,6 +7,7 @@
     reason = "a test ends where something is not as expected"
 )]
 
+mod builds;
 mod common;
 
 mod flips;
@@ -17,4 +18,5 @@ mod model;
 mod pods;
 mod recovery;
 mod refusals;
+mod reset;
 mod steps;

@@ -105,7 +105,10 @@ impl<'a> Bed<'a> {
     fn act<S: Store>(&self, act: Act, runtime: &Runtime<S>, joined: Option<&Joined>) -> Result<()> {
         match act {
             Act::First => drop(runtime.apply(request(&self.old))?),
-            Act::Another | Act::WhilePaused => drop(runtime.apply(request(&self.new))?),
+            Act::Another => {
+                drop(runtime.apply(mesh_runtime::Apply { reset_changed: true, ..request(&self.new) })?);
+            }
+            Act::WhilePaused => drop(runtime.apply(request(&self.new))?),
             Act::Same => drop(runtime.apply(request(&self.old))?),
             Act::Repair => {
                 drop(runtime.apply(mesh_runtime::Apply { repair: true, ..request(&self.old) })?);

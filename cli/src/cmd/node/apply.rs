@@ -46,6 +46,7 @@ pub fn run(output: &Output, args: &Apply) -> Result<Exit, Failure> {
         repair: args.repair,
         override_owner: args.override_owner,
         confirm_within: args.confirm_within.map(milliseconds),
+        reset_changed: args.reset_changed,
         ..Request::of(tables)
     };
     let mut applied = runtime.apply(request).map_err(failure)?;
@@ -175,6 +176,7 @@ pub fn report(output: &Output, applied: &Applied, compile: u128, entries: &Entry
         },
         "members_changed": applied.members_changed,
         "missing_cgroups": applied.missing_cgroups,
+        "closed": applied.closed,
         "warnings": applied.warnings,
         "milliseconds": { "compile": compile, "wait": wait, "write": write, "commit": commit },
     });
@@ -184,15 +186,19 @@ pub fn report(output: &Output, applied: &Applied, compile: u128, entries: &Entry
 fn text(applied: &Applied) -> String {
     let digest = applied.digest.get(..12).unwrap_or(&applied.digest);
     let paused = if applied.paused { " (paused: `meshc resume` brings it back)" } else { "" };
+    let closed = applied.closed.map_or_else(String::new, |closed| match closed {
+        1 => "1 connection that it decides otherwise was closed\n".to_owned(),
+        closed => format!("{closed} connections that it decides otherwise were closed\n"),
+    });
     if !applied.changed {
         return format!(
-            "nothing to do: generation {} ({digest}) is this policy{paused}\n",
+            "nothing to do: generation {} ({digest}) is this policy{paused}\n{closed}",
             applied.generation
         );
     }
     let bytes: usize = applied.written.iter().map(|(_, bytes)| bytes).sum();
     format!(
-        "applied generation {} ({digest}): {} of {} tables written, {bytes} bytes{paused}\n",
+        "applied generation {} ({digest}): {} of {} tables written, {bytes} bytes{paused}\n{closed}",
         applied.generation,
         applied.written.len(),
         mesh_bpf::map::TABLES,
