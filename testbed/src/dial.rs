@@ -178,6 +178,8 @@ impl Client {
             socket.bind_device(Some(device.as_bytes()))?;
         }
         if let Some(source) = self.source {
+            // A port that a connection to elsewhere has, or that waits to be forgotten, can be used again.
+            socket.set_reuse_address(source.port() != 0)?;
             socket.bind(&SockAddr::from(source))?;
         }
         socket.set_write_timeout(Some(self.patience))?;
@@ -250,6 +252,14 @@ impl Stream {
         let line = self.hear()?;
         let arrival = serde_json::from_str(&line).map_err(|_| Errno(libc::EPROTO))?;
         Ok(Dialled { local: self.socket().local_addr()?, peer: self.socket().peer_addr()?, arrival })
+    }
+
+    /// Ends the connection with a reset.
+    ///
+    /// # Errors
+    /// If the socket does not take the option.
+    pub fn abort(self) -> Result<(), Errno> {
+        Ok(socket2::SockRef::from(self.socket()).set_linger(Some(Duration::ZERO))?)
     }
 
     /// Sends a line and hears the answer, which for a server of the testbed is the same line.

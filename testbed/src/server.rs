@@ -38,11 +38,11 @@ impl Server {
     /// # Errors
     /// As [`Server::start`].
     pub fn start_here(who: &str, addresses: &[SocketAddr]) -> io::Result<Self> {
-        Self::listening(who, addresses, None)
+        Self::listening(who, addresses, Kind::Usual)
     }
 
-    fn listening(who: &str, addresses: &[SocketAddr], protocol: Option<Protocol>) -> io::Result<Self> {
-        let listeners = addresses.iter().map(|address| listen(*address, protocol));
+    fn listening(who: &str, addresses: &[SocketAddr], kind: Kind) -> io::Result<Self> {
+        let listeners = addresses.iter().map(|address| listen(*address, kind));
         let listeners = listeners.collect::<io::Result<Vec<_>>>()?;
         for listener in &listeners {
             let (listener, who) = (listener.try_clone()?, who.to_owned());
@@ -79,7 +79,7 @@ impl ServerTask {
     /// # Errors
     /// If an address is taken or is not there.
     pub fn start(place: &Place, who: &str, addresses: &[SocketAddr]) -> io::Result<Self> {
-        Self::listening(place, who, addresses, None)
+        Self::listening(place, who, addresses, Kind::Usual)
     }
 
     /// The same, listening with MPTCP sockets, as programs in Go do.
@@ -87,17 +87,27 @@ impl ServerTask {
     /// # Errors
     /// As [`ServerTask::start`], or if the kernel has no MPTCP.
     pub fn multipath(place: &Place, who: &str, addresses: &[SocketAddr]) -> io::Result<Self> {
-        Self::listening(place, who, addresses, Some(Protocol::MPTCP))
+        Self::listening(place, who, addresses, Kind::Multipath)
     }
 
-    fn listening(
-        place: &Place,
-        who: &str,
-        addresses: &[SocketAddr],
-        protocol: Option<Protocol>,
-    ) -> io::Result<Self> {
-        let serve =
-            |line: &mut Line| serve(line, who, addresses, protocol).map_err(|error| error.to_string());
+    /// The same, sharing its ports with all others that are started so (`SO_REUSEPORT`).
+    ///
+    /// # Errors
+    /// As [`ServerTask::start`].
+    pub fn sharing(place: &Place, who: &str, addresses: &[SocketAddr]) -> io::Result<Self> {
+        Self::listening(place, who, addresses, Kind::Sharing)
+    }
+
+    /// The same, without `SO_REUSEADDR`, which nearly all servers set.
+    ///
+    /// # Errors
+    /// As [`ServerTask::start`].
+    pub fn strict(place: &Place, who: &str, addresses: &[SocketAddr]) -> io::Result<Self> {
+        Self::listening(place, who, addresses, Kind::Strict)
+    }
+
+    fn listening(place: &Place, who: &str, addresses: &[SocketAddr], kind: Kind) -> io::Result<Self> {
+        let serve = |line: &mut Line| serve(line, who, addresses, kind).map_err(|error| error.to_string());
         let mut task = place.spawn(serve)?;
         match task.line().hear() {
             Ok(_) => Ok(Self(task)),
@@ -112,18 +122,29 @@ impl ServerTask {
 }
 
 /// Serves until the process is killed.
-fn serve(line: &mut Line, who: &str, addresses: &[SocketAddr], protocol: Option<Protocol>) -> io::Result<()> {
-    let _server = Server::listening(who, addresses, protocol)?;
+fn serve(line: &mut Line, who: &str, addresses: &[SocketAddr], kind: Kind) -> io::Result<()> {
+    let _server = Server::listening(who, addresses, kind)?;
     line.say("ready")?;
     loop {
         thread::park();
     }
 }
 
+/// How a server listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Usual,
+    Multipath,
+    Sharing,
+    Strict,
+}
+
 /// IPv6 addresses take IPv6 only, so that `0.0.0.0` and `[::]` can share a port.
-fn listen(address: SocketAddr, protocol: Option<Protocol>) -> io::Result<TcpListener> {
+fn listen(address: SocketAddr, kind: Kind) -> io::Result<TcpListener> {
+    let protocol = (kind == Kind::Multipath).then_some(Protocol::MPTCP);
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, protocol)?;
-    socket.set_reuse_address(true)?;
+    socket.set_reuse_address(kind != Kind::Strict)?;
+    socket.set_reuse_port(kind == Kind::Sharing)?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }

@@ -25,6 +25,7 @@ mod explained;
 mod failures;
 mod inbound;
 mod installed;
+mod lasting;
 mod leak;
 mod model;
 mod multipath;

@@ -24,9 +24,17 @@ impl HaProxy {
     /// # Errors
     /// If it is not installed, or does not listen within ten seconds; its own words are in the error.
     pub fn start(place: &Place, listen: &[SocketAddr]) -> io::Result<Self> {
+        Self::with_threads(place, listen, 1)
+    }
+
+    /// The same with so many threads, each with listeners of its own that share the ports.
+    ///
+    /// # Errors
+    /// As [`HaProxy::start`].
+    pub fn with_threads(place: &Place, listen: &[SocketAddr], threads: usize) -> io::Result<Self> {
         let folder = Folder::new()?;
         let configuration = folder.path().join("haproxy.cfg");
-        fs::write(&configuration, configured(listen))?;
+        fs::write(&configuration, configured(listen, threads))?;
         let mut command = place.command("haproxy");
         command.arg("-db").arg("-f").arg(&configuration);
         let mut process = Process::start(&mut command, &folder.path().join("log"))?;
@@ -58,11 +66,13 @@ fn destination(text: &str) -> Option<SocketAddr> {
     Some(SocketAddr::new(ip.parse().ok()?, port.parse().ok()?))
 }
 
-fn configured(listen: &[SocketAddr]) -> String {
-    let binds: String = listen.iter().map(|address| format!("    bind {address}\n")).collect();
+fn configured(listen: &[SocketAddr], threads: usize) -> String {
+    let binds: String =
+        listen.iter().map(|address| format!("    bind {address} shards by-thread\n")).collect();
     format!(
         "global
     log stdout format raw local0
+    nbthread {threads}
     maxconn 9500
 defaults
     mode tcp

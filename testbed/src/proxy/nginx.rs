@@ -1,5 +1,6 @@
 //! nginx as an application, and as a sidecar that only looks at its own address.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
@@ -57,7 +58,7 @@ impl Nginx {
 pub struct NginxSidecar {
     // The process before the folder: it writes there.
     process: Process,
-    _folder: Folder,
+    folder: Folder,
 }
 
 impl NginxSidecar {
@@ -67,16 +68,40 @@ impl NginxSidecar {
     /// # Errors
     /// If it is not installed, or does not listen within ten seconds; its own words are in the error.
     pub fn start(place: &Place, port: u16) -> io::Result<Self> {
+        Self::listening(place, port, false)
+    }
+
+    /// The same, where each worker has listeners of its own that share the port.
+    ///
+    /// # Errors
+    /// As [`NginxSidecar::start`].
+    pub fn sharing(place: &Place, port: u16) -> io::Result<Self> {
+        Self::listening(place, port, true)
+    }
+
+    /// How many connections each worker has carried to their end.
+    ///
+    /// # Errors
+    /// If its log is gone.
+    pub fn shares(&self) -> io::Result<BTreeMap<String, usize>> {
+        let mut shares = BTreeMap::new();
+        for worker in fs::read_to_string(self.folder.path().join("connections.log"))?.lines() {
+            *shares.entry(worker.to_owned()).or_default() += 1;
+        }
+        Ok(shares)
+    }
+
+    fn listening(place: &Place, port: u16, shared: bool) -> io::Result<Self> {
         let folder = Folder::new()?;
         // It may run as another user.
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777))?;
         let configuration = folder.path().join("nginx.conf");
-        fs::write(&configuration, configured_as_sidecar(port, folder.path()))?;
+        fs::write(&configuration, configured_as_sidecar(port, shared, folder.path()))?;
         let mut command = place.command("nginx");
         command.arg("-e").arg(folder.path().join("error.log")).arg("-c").arg(&configuration);
         let mut process = Process::start(&mut command, &folder.path().join("log"))?;
         process.wait_until_it_listens(port)?;
-        Ok(Self { process, _folder: folder })
+        Ok(Self { process, folder })
     }
 
     /// The process, for its log and to stop it.
@@ -85,7 +110,8 @@ impl NginxSidecar {
     }
 }
 
-fn configured_as_sidecar(port: u16, folder: &Path) -> String {
+fn configured_as_sidecar(port: u16, shared: bool, folder: &Path) -> String {
+    let shared = if shared { " reuseport" } else { "" };
     let folder = folder.display();
     format!(
         "load_module /usr/lib/nginx/modules/ngx_stream_module.so;
@@ -96,12 +122,14 @@ error_log {folder}/error.log;
 events {{ worker_connections 1024; }}
 stream {{
     proxy_half_close on;
+    log_format worker '$pid';
+    access_log {folder}/connections.log worker;
     server {{
-        listen 0.0.0.0:{port};
+        listen 0.0.0.0:{port}{shared};
         proxy_pass $server_addr:$server_port;
     }}
     server {{
-        listen [::]:{port} ipv6only=on;
+        listen [::]:{port} ipv6only=on{shared};
         proxy_pass [$server_addr]:$server_port;
     }}
 }}
