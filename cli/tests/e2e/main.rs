@@ -30,6 +30,7 @@ mod leak;
 mod model;
 mod multipath;
 mod observed;
+mod offers;
 mod paused;
 mod proxies;
 mod redirected;

@@ -197,7 +197,7 @@ fn rule(random: &mut Random) -> String {
     format!("{always}{verb} outbound{ports}{addresses}{leads}\n")
 }
 
-fn ports(random: &mut Random) -> String {
+pub(crate) fn ports(random: &mut Random) -> String {
     let (one, other) = (random.one(PORTS), random.one(PORTS));
     let protocol = random.one(["tcp", "tcp", "udp", "any"]);
     match random.below(7) {
@@ -220,7 +220,7 @@ fn addresses(random: &mut Random) -> String {
 }
 
 /// What a policy compiles to; none where it contradicts itself, as some do, and is refused as such.
-fn compiled(policy: &Path) -> Result<Option<Compiled>, Failure> {
+pub(crate) fn compiled(policy: &Path) -> Result<Option<Compiled>, Failure> {
     let name = policy.display().to_string();
     let given = vec![(Location { key: name.clone(), name }, std::fs::read(policy)?)];
     let compilation = compile(given, &mut NoImports, None);

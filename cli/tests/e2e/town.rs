@@ -98,11 +98,15 @@ impl Pod {
 
     /// Applies a mesh with these rules, whose workload `cart` is the pod once it is attached.
     pub(crate) fn apply(&self, rules: &str) -> Result<serde_json::Value, Failure> {
+        self.ask(&["apply", &self.policy(rules)?.display().to_string()])
+    }
+
+    /// Writes such a policy.
+    pub(crate) fn policy(&self, rules: &str) -> Result<PathBuf, Failure> {
         let text = format!(
             "exempt uid {SIDECAR_UID}\n\nmesh shop {{\n{rules}\nworkload cart {{ label app = cart }}\n}}\n"
         );
-        let policy = self.ground.write("policy.mesh", text)?;
-        self.ask(&["apply", &policy.display().to_string()])
+        Ok(self.ground.write("policy.mesh", text)?)
     }
 
     /// Attaches the pod.
