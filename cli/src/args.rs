@@ -155,6 +155,11 @@ pub enum Command {
     Detach(Detach),
     /// Run a command as a member of the mesh
     Run(Run),
+    /// What this kernel and machine offer, what is missing and what that costs
+    Doctor(Doctor),
+    /// Open connections as a member of doctor's mesh
+    #[command(hide = true)]
+    DoctorTrial,
     /// Wait for a confirmation, and take the policy back where none comes
     #[command(hide = true)]
     AwaitConfirmation(Confirm),
@@ -406,6 +411,14 @@ pub struct Status {
     /// Exit with 3 where there is drift
     #[arg(long)]
     pub check: bool,
+    /// The instance.
+    #[command(flatten)]
+    pub instance: InstanceArgs,
+}
+
+/// `meshc doctor`
+#[derive(Args, Debug)]
+pub struct Doctor {
     /// The instance.
     #[command(flatten)]
     pub instance: InstanceArgs,

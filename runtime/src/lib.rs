@@ -54,6 +54,7 @@ mod session;
 
 mod apply;
 mod confirm;
+pub mod doctor;
 mod failed;
 mod history;
 mod observe;

@@ -27,8 +27,7 @@ impl<S: Store> Runtime<S> {
         if store.inode(&instance.cgroup.join("cgroup.controllers"))?.is_none() {
             return Err(Error::NotACgroup(instance.cgroup.clone()));
         }
-        let status = store.read(Path::new("/proc/thread-self/status"))?.unwrap_or_default();
-        let missing = missing_rights(&String::from_utf8_lossy(&status));
+        let missing = own_missing_rights(store);
         if !missing.is_empty() {
             return Err(Error::NoRights(missing));
         }
@@ -61,6 +60,12 @@ fn fixed() -> u64 {
 
 /// `BPF_F_NO_PREALLOC`.
 const NO_PREALLOC: u32 = 1;
+
+/// The capabilities of an apply that this thread lacks. Where nothing can be read, the kernel will say.
+pub(crate) fn own_missing_rights(store: &impl Store) -> Vec<&'static str> {
+    let status = store.read(Path::new("/proc/thread-self/status")).ok().flatten().unwrap_or_default();
+    missing_rights(&String::from_utf8_lossy(&status))
+}
 
 /// Those that `/proc/…/status` does not list as effective. Where it says nothing, the kernel will.
 fn missing_rights(status: &str) -> Vec<&'static str> {

@@ -20,6 +20,7 @@ mod crash;
 mod datagram;
 mod denied;
 mod detached;
+mod doctored;
 mod excluded;
 mod explained;
 mod failures;

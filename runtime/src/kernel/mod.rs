@@ -2,6 +2,7 @@
 
 mod btf;
 mod diag;
+mod probe;
 mod ring;
 mod sys;
 
@@ -26,8 +27,9 @@ use rustix::net::{AddressFamily, SocketType};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use rustix::time::{ClockId, clock_gettime};
 
+pub(crate) use probe::{Bare, Detached};
 pub(crate) use ring::Ring;
-pub(crate) use sys::Watches;
+pub(crate) use sys::{Watches, new_network};
 
 use crate::store::{Fault, LinkInfo, Locked, MapInfo, Process, ProgramInfo, Step, Store, Target, Word};
 
@@ -90,6 +92,12 @@ impl Kernel {
         let map = self.create_map(&EVENT, bytes, None)?;
         let ring = on("mapping the map", EVENT.name, Ring::new(map.fd.as_fd()))?;
         Ok((map, ring))
+    }
+
+    /// Puts one map into a map of maps.
+    pub(crate) fn put_map(&self, outer: &KernelMap, index: u32, map: &KernelMap) -> Step<()> {
+        let fd = std::os::fd::AsRawFd::as_raw_fd(&map.fd);
+        self.update(outer, &index.to_ne_bytes(), &fd.to_ne_bytes())
     }
 
     /// Nanoseconds since boot, sleep included, as the programs count them.
@@ -353,6 +361,11 @@ fn sync_parent(path: &Path) -> io::Result<()> {
 /// aya reads the object, patches its instructions and passes the verifier; maps are those of the pins, so
 /// it creates none, and links are ours, since it cannot update one.
 fn load(programs: &[u8], maps: &Path) -> Result<Vec<(&'static ProgramDef, OwnedFd)>, Fault> {
+    try_load(programs, maps)?.into_iter().map(|(def, program)| Ok((def, program?))).collect()
+}
+
+/// The same, where one that is refused does not keep the others from being tried.
+fn try_load(programs: &[u8], maps: &Path) -> Result<Tried, Fault> {
     let types = Btf::from_sys_fs()
         .map_err(|error| explain("reading", "the type information of the kernel", &error))?;
     let mut loader = loader(maps);
@@ -360,8 +373,11 @@ fn load(programs: &[u8], maps: &Path) -> Result<Vec<(&'static ProgramDef, OwnedF
         .btf(Some(&types))
         .load(programs)
         .map_err(|error| explain("loading", "the BPF object", &error))?;
-    PROGRAMS.iter().map(|def| Ok((def, load_one(&mut object, def, Some(&types))?))).collect()
+    Ok(PROGRAMS.iter().map(|def| (def, load_one(&mut object, def, Some(&types)))).collect())
 }
+
+/// Every program, or why the kernel refuses it.
+type Tried = Vec<(&'static ProgramDef, Step<OwnedFd>)>;
 
 /// The pod's number is a constant of its program. It looks into no structure of the kernel.
 fn load_inbound(maps: &Path, pod: u64) -> Result<OwnedFd, Fault> {

@@ -28,8 +28,10 @@ enum Call {
     MapUpdate = 2,
     MapDelete = 3,
     MapNextKey = 4,
+    ProgramLoad = 5,
     Pin = 6,
     Get = 7,
+    ProgramAttach = 8,
     ProgramById = 13,
     MapById = 14,
     Info = 15,
@@ -76,6 +78,13 @@ attributes! {
     InfoAttr { fd: u32, len: u32, info: u64, }
     /// Of `BPF_BTF_LOAD`.
     BtfAttr { btf: u64, log: u64, size: u32, log_size: u32, log_level: u32, reserve: u32, }
+    /// Of `BPF_PROG_LOAD`.
+    ProgramAttr {
+        kind: u32, count: u32, code: u64, license: u64, log_level: u32, log_size: u32, log: u64, version: u32,
+        flags: u32, name: [u8; NAME], ifindex: u32, hook: u32,
+    }
+    /// Of `BPF_PROG_ATTACH`.
+    AttachAttr { target: u32, program: u32, hook: u32, flags: u32, }
     /// Of `BPF_LINK_CREATE`.
     LinkAttr { program: u32, target: u32, hook: u32, flags: u32, reserve: [u64; 3], }
     /// Of `BPF_LINK_UPDATE`.
@@ -527,6 +536,72 @@ impl Watches {
             unsafe { watch.write_volatile(new) };
         }
     }
+}
+
+/// Loads a program of a kind (`enum bpf_prog_type`) for a hook; what the verifier says comes with the error.
+pub(super) fn load_program(kind: u32, hook: u32, code: &[u64]) -> io::Result<OwnedFd> {
+    let mut attributes = ProgramAttr {
+        kind,
+        hook,
+        code: code.as_ptr() as u64,
+        count: length(code.len())?,
+        license: c"Dual MIT/GPL".as_ptr() as u64,
+        name: kernel_name("mesh_doctor"),
+        ..ProgramAttr::zeroed()
+    };
+    // SAFETY: code and license outlive the call.
+    unsafe { bpf_fd(Call::ProgramLoad, &mut attributes) }
+}
+
+/// Attaches a program to a map of sockets, as long as that lives.
+pub(super) fn attach_program(program: BorrowedFd<'_>, map: BorrowedFd<'_>, hook: u32) -> io::Result<()> {
+    let mut attributes =
+        AttachAttr { target: number(map), program: number(program), hook, ..AttachAttr::zeroed() };
+    // SAFETY: no addresses.
+    unsafe { bpf(Call::ProgramAttach, &mut attributes) }.map(drop)
+}
+
+/// Attaches a program to a network interface of this thread's namespace.
+pub(super) fn link_interface(program: BorrowedFd<'_>, ifindex: u32, hook: u32) -> io::Result<OwnedFd> {
+    let mut attributes = LinkAttr { program: number(program), target: ifindex, hook, ..LinkAttr::zeroed() };
+    // SAFETY: no addresses.
+    unsafe { bpf_fd(Call::LinkCreate, &mut attributes) }
+}
+
+/// Moves this thread to a new network namespace, whose loopback is up.
+pub(crate) fn new_network() -> io::Result<()> {
+    // SAFETY: descriptors stay shared; only this thread's network changes, which its caller asks for.
+    if unsafe { libc::unshare(libc::CLONE_NEWNET) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let socket = rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::DGRAM, None)?;
+    // SAFETY: an `ifreq` is plain data.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(c"lo".to_bytes_with_nul()) {
+        *to = libc::c_char::from_ne_bytes([*from]);
+    }
+    request.ifr_ifru.ifru_flags = libc::IFF_UP as libc::c_short;
+    // SAFETY: the request outlives the call, and names the interface and its flags.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Runs `body` while this process may not lock any memory; the limit is as before afterwards.
+pub(crate) fn without_locked_memory<T>(body: impl FnOnce() -> T) -> io::Result<T> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the kernel writes the structure.
+    if unsafe { libc::getrlimit(libc::RLIMIT_MEMLOCK, &raw mut limit) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let none = libc::rlimit { rlim_cur: 0, ..limit };
+    // SAFETY: the kernel reads the structure.
+    if unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const none) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let result = body();
+    // SAFETY: the kernel reads the structure.
+    let _ = unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const limit) };
+    Ok(result)
 }
 
 /// A descriptor that can be read once this process was asked to end (`SIGINT`, `SIGTERM`): from now on these

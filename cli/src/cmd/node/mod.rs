@@ -6,6 +6,7 @@ mod attach;
 mod cni;
 mod confirm;
 mod detach;
+mod doctor;
 mod explain;
 mod history;
 mod observe;
@@ -34,6 +35,8 @@ pub fn run(output: &Output, command: &Command) -> Result<Exit, Failure> {
     match command {
         Command::Apply(args) => apply::run(output, args),
         Command::Status(args) => status::run(output, args),
+        Command::Doctor(args) => doctor::run(output, args),
+        Command::DoctorTrial => doctor::member(output),
         Command::Observe(args) => observe::run(output, args),
         Command::Pause(args) => switch::pause(output, args),
         Command::Resume(args) => switch::resume(output, args),

@@ -1,0 +1,99 @@
+//! `meshc doctor`: what this kernel and machine offer, what is missing and what that costs.
+
+use std::fmt::Write;
+use std::process::Command;
+
+use mesh_runtime::doctor::{Bed, Checkup, Finding, Need, Outcome, examine, trial};
+use serde_json::{Value, json};
+
+use super::{hierarchy, pins};
+use crate::args::Doctor;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::output::Output;
+
+/// The hidden command that tries connections as a member.
+const TRIAL: &str = "doctor-trial";
+
+/// Tries everything and prints what became of it.
+pub fn run(output: &Output, args: &Doctor) -> Result<Exit, Failure> {
+    let (bpffs, name) = pins(&args.instance)?;
+    let bed =
+        Bed { bpffs: bpffs.join(name), hierarchy: hierarchy().ok(), cgroup: args.instance.cgroup.clone() };
+    let program = std::env::current_exe()
+        .map_err(|error| Failure::cannot("no-program", format!("cannot find this program: {error}")))?;
+    let mut member = Command::new(program);
+    member.arg(TRIAL);
+    let checkup = examine(&bed, member);
+    output.answer(&object(&checkup), || text(output, &checkup));
+    Ok(if checkup.is_able() { Exit::Done } else { Exit::Cannot })
+}
+
+/// Tries connections as a member, and prints a line for each.
+pub fn member(output: &Output) -> Result<Exit, Failure> {
+    let parts = trial().map_err(|error| Failure::cannot("no-namespace", error.to_string()))?;
+    for (name, result) in parts {
+        output.text(&format!("{name}: {}\n", result.err().unwrap_or_else(|| "ok".into())));
+    }
+    Ok(Exit::Done)
+}
+
+const fn word(outcome: &Outcome) -> &'static str {
+    match outcome {
+        Outcome::Works => "ok",
+        Outcome::Fails(_) => "missing",
+        Outcome::Untried(_) => "untried",
+    }
+}
+
+const fn why(outcome: &Outcome) -> Option<&String> {
+    match outcome {
+        Outcome::Works => None,
+        Outcome::Fails(why) | Outcome::Untried(why) => Some(why),
+    }
+}
+
+fn object(checkup: &Checkup) -> Value {
+    json!({
+        "kernel": checkup.kernel,
+        "able": checkup.is_able(),
+        "features": checkup.findings.iter().map(|Finding { feature, outcome }| json!({
+            "name": feature.name,
+            "state": word(outcome),
+            "why": why(outcome),
+            "required": feature.need == Need::Everything,
+            "kernel": Some(feature.kernel).filter(|kernel| !kernel.is_empty()),
+            "cost": feature.cost,
+            "instead": feature.instead,
+        })).collect::<Vec<_>>(),
+        "commands": checkup.rights.iter().flat_map(|rights| rights.commands.iter().map(|command| json!({
+            "name": command, "able": rights.lacks.is_empty(), "lacks": rights.lacks,
+        }))).collect::<Vec<_>>(),
+    })
+}
+
+fn text(output: &Output, checkup: &Checkup) -> String {
+    let mut out = format!("kernel {}\n\n", checkup.kernel);
+    for Finding { feature, outcome } in &checkup.findings {
+        let _ = writeln!(out, "{:<8} {}", word(outcome), feature.name);
+        let Some(why) = why(outcome) else { continue };
+        let _ = writeln!(out, "           {why}");
+        let _ = writeln!(out, "           without it: {}", feature.cost);
+        let _ = writeln!(out, "           smallest kernel {}; instead: {}", feature.kernel, feature.instead);
+    }
+    let lacking: Vec<_> = checkup.rights.iter().filter(|rights| !rights.lacks.is_empty()).collect();
+    if !lacking.is_empty() {
+        out.push_str("\ncommands that this process may not run:\n");
+        for rights in lacking {
+            let _ = writeln!(out, "  {}: {}", rights.commands.join(", "), rights.lacks.join(", "));
+        }
+    }
+    if !output.quiet {
+        out.push_str(if checkup.is_able() {
+            "\npolicies can be carried out here\n"
+        } else {
+            "\npolicies cannot be carried out here\n"
+        });
+    }
+    out
+}

@@ -1,0 +1,390 @@
+//! The probes, in the order in which one needs what the one before found.
+
+use std::io::Read;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use mesh_bpf::abi::{LINE, Member};
+use mesh_bpf::map::{self, MAPS, MapKind, Table};
+use mesh_bpf::pack::pack;
+use mesh_bpf::program::{Hook, ProgramDef};
+use mesh_bpf::tables::TableData;
+
+use super::feature::{self, Feature};
+use super::{Bed, Finding, Outcome, trial};
+use crate::instance::Instance;
+use crate::kernel::{Bare, Detached, Kernel, KernelMap, new_network};
+use crate::set::Set;
+use crate::slot;
+use crate::store::{Step, Store, Word};
+
+/// What a cgroup of ours begins with.
+const CGROUP: &str = "meshc-doctor-";
+
+/// What a probe says: nothing, or why not.
+type Probe = Result<(), String>;
+
+/// Everything.
+pub(super) fn all(kernel: &Kernel, bed: &Bed, missing: &[&str], member: Command) -> Vec<Finding> {
+    let mut findings = Findings::default();
+    let rights =
+        if missing.is_empty() { Ok(()) } else { Err(format!("this process lacks {}", missing.join(", "))) };
+    findings.note(feature::RIGHTS, rights);
+    let cgroup = Cgroup::new(kernel, bed);
+    findings.note(feature::CGROUP, cgroup.as_ref().map(drop).map_err(Clone::clone));
+    findings.note(feature::BPFFS, bpffs(kernel, bed));
+    findings.note(feature::BTF, btf());
+    maps(kernel, &mut findings);
+    cookies(kernel, &mut findings);
+    findings.note(feature::TCX, tcx(kernel));
+    findings.note(feature::SK_MSG, sk_msg(kernel).map_err(words));
+    programs(kernel, cgroup.as_ref().ok(), member, &mut findings);
+    findings.0
+}
+
+#[derive(Default)]
+struct Findings(Vec<Finding>);
+
+impl Findings {
+    fn note(&mut self, feature: Feature, probe: Probe) -> bool {
+        let works = probe.is_ok();
+        let outcome = probe.map_or_else(Outcome::Fails, |()| Outcome::Works);
+        self.0.push(Finding { feature, outcome });
+        works
+    }
+
+    fn untried(&mut self, feature: Feature, why: &str) {
+        self.0.push(Finding { feature, outcome: Outcome::Untried(why.into()) });
+    }
+}
+
+fn words(error: impl std::fmt::Display) -> String {
+    error.to_string()
+}
+
+/// A cgroup of this look's own; it goes when this is dropped.
+struct Cgroup<'a> {
+    kernel: &'a Kernel,
+    folder: PathBuf,
+    member: PathBuf,
+}
+
+impl<'a> Cgroup<'a> {
+    fn new(kernel: &'a Kernel, bed: &Bed) -> Result<Self, String> {
+        let hierarchy = bed.hierarchy.as_ref().ok_or("no cgroup v2 hierarchy is mounted here")?;
+        let above = bed.cgroup.as_ref().unwrap_or(hierarchy);
+        if kernel.inode(&above.join("cgroup.controllers")).map_err(words)?.is_none() {
+            return Err(format!("`{}` is no folder of a cgroup v2 hierarchy", above.display()));
+        }
+        sweep(kernel, above);
+        let process = kernel.this_process();
+        let folder = above.join(format!("{CGROUP}{}-{}", process.pid, process.start));
+        let member = folder.join("member");
+        let made = Self { kernel, folder, member };
+        kernel.make_folder(&made.folder).and_then(|()| kernel.make_folder(&made.member)).map_err(words)?;
+        Ok(made)
+    }
+}
+
+impl Drop for Cgroup<'_> {
+    fn drop(&mut self) {
+        // A process that has just ended keeps its cgroup for a moment.
+        for _ in 0..100 {
+            let removed = (self.kernel.remove_folder(&self.member))
+                .and_then(|()| self.kernel.remove_folder(&self.folder));
+            if removed.is_ok() {
+                return;
+            }
+            self.kernel.sleep(10);
+        }
+    }
+}
+
+/// Removes the cgroups of looks that were killed.
+fn sweep(kernel: &Kernel, above: &Path) {
+    for name in kernel.list(above).ok().flatten().unwrap_or_default() {
+        let maker = name.strip_prefix(CGROUP).and_then(|rest| rest.split_once('-'));
+        let process = maker.and_then(|(pid, start)| {
+            Some(crate::store::Process { pid: pid.parse().ok()?, start: start.parse().ok()? })
+        });
+        if process.is_some_and(|process| !kernel.is_alive(process)) {
+            let folder = above.join(&name);
+            let _ = kernel.remove_folder(&folder.join("member"));
+            let _ = kernel.remove_folder(&folder);
+        }
+    }
+}
+
+fn bpffs(kernel: &Kernel, bed: &Bed) -> Probe {
+    // The instance's own folder is not there before the first apply.
+    let folder = bed.bpffs.ancestors().find(|folder| folder.exists()).unwrap_or(&bed.bpffs);
+    if !kernel.is_bpffs(folder).map_err(words)? {
+        return Err(format!("`{}` is not on a BPF file system", bed.bpffs.display()));
+    }
+    if !kernel.is_writable(folder).map_err(words)? {
+        return Err(format!("`{}` is mounted read-only", bed.bpffs.display()));
+    }
+    Ok(())
+}
+
+fn btf() -> Probe {
+    let mut magic = [0; 2];
+    let file = "/sys/kernel/btf/vmlinux";
+    std::fs::File::open(file)
+        .and_then(|mut file| file.read_exact(&mut magic))
+        .map_err(|error| format!("{file}: {error}"))?;
+    if magic == 0xeb9f_u16.to_ne_bytes() { Ok(()) } else { Err(format!("{file} is no type information")) }
+}
+
+/// Each kind of map, as it is used.
+fn maps(kernel: &Kernel, findings: &mut Findings) {
+    findings.note(feature::MEMLOCK, kernel.unlocked_map(&map::CONTROL).map(drop).map_err(words));
+    findings.note(feature::MMAP, mapped(kernel).map_err(words));
+    findings.note(feature::FREEZE, frozen(kernel).map_err(words));
+    findings.note(feature::INNER, unequal(kernel).map_err(words));
+    findings.note(
+        feature::HASH,
+        of_kind(kernel, &[MapKind::Hash, MapKind::PerCpuArray, MapKind::Array]).map_err(words),
+    );
+    findings.note(feature::BATCH, batches(kernel).map_err(words));
+    findings.note(feature::STORAGE, of_kind(kernel, &[MapKind::SkStorage]).map_err(words));
+    findings.note(feature::RING, ring(kernel).map_err(words));
+}
+
+fn of_kind(kernel: &Kernel, kinds: &[MapKind]) -> Step<()> {
+    for def in MAPS.iter().filter(|def| kinds.contains(&def.kind)) {
+        kernel.create_map(def, def.capacity, None)?;
+    }
+    Ok(())
+}
+
+fn mapped(kernel: &Kernel) -> Step<()> {
+    let control = kernel.create_map(&map::CONTROL, 1, None)?;
+    let words = kernel.words(&control)?;
+    kernel.exchange(&words, Word::Commits, 0, 1)?;
+    let table = kernel.create_map(&map::INNER, 2, None)?;
+    kernel.fill(&table, &[7; LINE])
+}
+
+fn frozen(kernel: &Kernel) -> Step<()> {
+    let table = kernel.create_map(&map::INNER, 1, None)?;
+    kernel.freeze(&table)
+}
+
+/// One wait for several elements, of other sizes than the map of maps was made with.
+fn unequal(kernel: &Kernel) -> Step<()> {
+    let [small, large, larger] = [1, 100, 1000].map(|lines| kernel.create_map(&map::INNER, lines, None));
+    let outer = kernel.create_map(&map::TABLES_MAP, map::TABLES_MAP.capacity, Some(&small?))?;
+    let (large, larger) = (large?, larger?);
+    // One by one: batches are another question.
+    kernel.put_map(&outer, 0, &large)?;
+    kernel.put_map(&outer, 1, &larger)
+}
+
+fn batches(kernel: &Kernel) -> Step<()> {
+    let inner = kernel.create_map(&map::INNER, 1, None)?;
+    let outer = kernel.create_map(&map::TABLES_MAP, map::TABLES_MAP.capacity, Some(&inner))?;
+    kernel.put_maps(&outer, &[(0, &inner), (1, &inner)])?;
+    let hits = kernel.create_map(&map::HITS, map::HITS.capacity, None)?;
+    kernel.entries(&hits).map(drop)
+}
+
+fn ring(kernel: &Kernel) -> Step<()> {
+    let shape = kernel.create_map(&map::EVENT, map::EVENT.capacity, None)?;
+    let outer = kernel.create_map(&map::EVENTS, map::EVENTS.capacity, Some(&shape))?;
+    let (ring, _reader) = kernel.ring(1 << 16)?;
+    kernel.put_map(&outer, 0, &ring)
+}
+
+fn cookies(kernel: &Kernel, findings: &mut Findings) {
+    let cookie = kernel.netns_cookie(Path::new(HERE));
+    findings.note(feature::COOKIE, cookie.map(drop).map_err(words));
+    let in_programs = [Bare::SockAddr, Bare::SockOps, Bare::SockOpt].into_iter().try_for_each(|kind| {
+        kind.load_asking_for_netns().map(drop).map_err(|error| format!("{kind:?}: {error}"))
+    });
+    findings.note(feature::COOKIE_IN_PROGRAMS, in_programs);
+}
+
+/// Runs a probe in a network namespace of its own: that of a thread which ends at once.
+fn in_a_namespace<T: Send>(probe: impl FnOnce() -> Result<T, String> + Send) -> Result<T, String> {
+    std::thread::scope(|scope| {
+        let inside = scope.spawn(|| {
+            new_network().map_err(|error| format!("a network namespace cannot be made: {error}"))?;
+            probe()
+        });
+        inside.join().unwrap_or_else(|_| Err("the thread ended".into()))
+    })
+}
+
+/// The namespace that a thread is in, as a file that stands for it.
+const HERE: &str = "/proc/thread-self/ns/net";
+
+fn tcx(kernel: &Kernel) -> Probe {
+    in_a_namespace(|| {
+        let program = Bare::Classifier.load().map_err(words)?;
+        kernel.attach_loopback(&program).map(drop).map_err(words)
+    })
+}
+
+/// The real program of a pod, which has the pod's number in it.
+fn sk_lookup(kernel: &Kernel, instance: &Instance) -> Probe {
+    in_a_namespace(|| {
+        let pod = kernel.netns_cookie(Path::new(HERE)).map_err(words)?;
+        let program = kernel.load_inbound(&instance.maps(), pod).map_err(words)?;
+        kernel.attach_here(&program).map(drop).map_err(words)
+    })
+}
+
+/// An iterator, run over the sockets of an empty namespace.
+fn iterator(kernel: &Kernel, link: &OwnedFd) -> Probe {
+    in_a_namespace(|| {
+        let cookie = kernel.netns_cookie(Path::new(HERE)).map_err(words)?;
+        let here = format!("/proc/self/task/{}/ns/net", rustix::thread::gettid());
+        kernel.iterate(link, Path::new(&here), cookie).map_err(words)
+    })
+}
+
+/// `BPF_MAP_TYPE_SOCKHASH`.
+const SOCKHASH: u32 = 18;
+
+fn sk_msg(kernel: &Kernel) -> std::io::Result<()> {
+    let program = Bare::SkMsg.load()?;
+    let sockets = kernel.bare_map(SOCKHASH, 8, 8, 16)?;
+    kernel.attach_sockets(&program, &sockets)
+}
+
+/// The real programs, on the cgroup, with connections that they decide.
+fn programs(kernel: &Kernel, cgroup: Option<&Cgroup<'_>>, member: Command, findings: &mut Findings) {
+    let features: Vec<Feature> = mesh_bpf::program::PROGRAMS.iter().map(feature::of).collect();
+    let rest = |findings: &mut Findings, why: &str| {
+        for feature in
+            features.iter().chain(&[feature::SK_LOOKUP, feature::LINK, feature::REPLACE]).chain(&trial::PARTS)
+        {
+            findings.untried(*feature, why);
+        }
+    };
+    let mounts = ["bpf", "tmpfs"].map(Detached::new);
+    let mounted = mounts.iter().find_map(|mount| mount.as_ref().err());
+    findings.note(feature::DETACHED, mounted.map_or(Ok(()), |error| Err(error.to_string())));
+    let ([Ok(pins), Ok(state)], Some(cgroup)) = (&mounts, cgroup) else {
+        return rest(findings, "it needs a cgroup and detached mounts");
+    };
+    let instance = instance(pins, state, cgroup);
+    let tried = load(kernel, &instance);
+    let (set, tried) = match tried {
+        Ok(found) => found,
+        Err(error) => return rest(findings, &error),
+    };
+    let mut links = Vec::new();
+    for (def, program) in tried {
+        let attached =
+            program.and_then(|program| Ok((kernel.attach(&program, def.hook, &cgroup.folder)?, program)));
+        let works = match &attached {
+            Ok((link, _)) if def.hook == Hook::Iterator => iterator(kernel, link),
+            other => other.as_ref().map(drop).map_err(words),
+        };
+        findings.note(feature::of(def), works);
+        links.extend(attached.ok().map(|(link, program)| (def.hook, link, program)));
+    }
+    findings.note(feature::SK_LOOKUP, sk_lookup(kernel, &instance));
+    let all = links.len() == features.len();
+    let Some((_, link, program)) = links.iter().find(|(hook, ..)| hook.is_of_cgroup()) else {
+        findings.note(feature::LINK, Err("no program could be attached".into()));
+        findings.untried(feature::REPLACE, "it needs a link");
+        return trial::PARTS.iter().for_each(|&part| findings.untried(part, "it needs every hook"));
+    };
+    findings.note(feature::LINK, kernel.link_info(link).map(drop).map_err(words));
+    findings.note(feature::REPLACE, kernel.replace(link, program).map_err(words));
+    if !all {
+        return trial::PARTS.iter().for_each(|&part| findings.untried(part, "it needs every hook"));
+    }
+    connections(kernel, &set, cgroup, member, findings);
+}
+
+/// An instance that nobody else can name: its pins and its state are in mounts of ours.
+fn instance(pins: &Detached, state: &Detached, cgroup: &Cgroup<'_>) -> Instance {
+    Instance {
+        name: "doctor".into(),
+        bpffs: pins.root(),
+        cgroup: cgroup.folder.clone(),
+        hierarchy: cgroup.folder.clone(),
+        state: state.root(),
+        boot_id: String::new(),
+    }
+}
+
+type Loaded = Vec<(&'static ProgramDef, Step<OwnedFd>)>;
+
+fn load(kernel: &Kernel, instance: &Instance) -> Result<(Set<Kernel>, Loaded), String> {
+    kernel.make_folder(&instance.pins()).map_err(words)?;
+    let set = Set::create(kernel, instance).map_err(words)?;
+    let tried = kernel.try_programs(&instance.maps()).map_err(words)?;
+    Ok((set, tried))
+}
+
+/// Makes the trial's policy live, for the member's cgroup alone, and lets the member try it.
+fn connections(
+    kernel: &Kernel,
+    set: &Set<Kernel>,
+    cgroup: &Cgroup<'_>,
+    member: Command,
+    findings: &mut Findings,
+) {
+    let said = live(kernel, set, &cgroup.member).and_then(|()| run(kernel, &cgroup.member, member));
+    for part in trial::PARTS {
+        let result = match &said {
+            Ok(said) => result_of(said, part.name),
+            Err(error) => Err(error.clone()),
+        };
+        findings.note(part, result);
+    }
+}
+
+/// The first generation.
+const GENERATION: u64 = 1;
+
+fn live(kernel: &Kernel, set: &Set<Kernel>, member: &Path) -> Probe {
+    let tables = pack(&trial::policy()).map_err(words)?;
+    let manifest = tables.manifest(GENERATION, 0);
+    let content = |table| if table == Table::Manifest { &manifest } else { tables.get(table) };
+    let made: Vec<(u32, KernelMap)> = (Table::ALL.into_iter())
+        .map(|table| Ok((table.index(map::slot(GENERATION)), made(kernel, table, content(table))?)))
+        .collect::<Result<_, String>>()?;
+    let elements: Vec<(u32, &KernelMap)> = made.iter().map(|(index, map)| (*index, map)).collect();
+    kernel.put_maps(&set.tables, &elements).map_err(words)?;
+    let id = kernel.inode(member).map_err(words)?.ok_or("the cgroup is gone")?;
+    let entry = Member { id: 1, ..Member::default() };
+    kernel.update(&set.cgroups, &id.to_ne_bytes(), bytemuck::bytes_of(&entry)).map_err(words)?;
+    set.control.set(kernel, Word::Generation, GENERATION).map_err(words)
+}
+
+fn made(kernel: &Kernel, table: Table, content: &TableData) -> Result<KernelMap, String> {
+    slot::make(kernel, table, content).map_err(words)
+}
+
+/// What the member printed.
+fn run(kernel: &Kernel, cgroup: &Path, mut member: Command) -> Result<String, String> {
+    member.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = kernel.spawn_in(member, cgroup).map_err(words)?;
+    let output = child.wait_with_output().map_err(words)?;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    if output.status.success() {
+        return Ok(said);
+    }
+    Err(format!(
+        "the member ended with {}: {}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr).trim()
+    ))
+}
+
+/// Lines are `NAME: ok` or `NAME: why not`.
+fn result_of(said: &str, name: &str) -> Probe {
+    let line = said.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+    match line {
+        Some("ok") => Ok(()),
+        Some(why) => Err(why.into()),
+        None => Err("the member said nothing of it".into()),
+    }
+}

@@ -1,0 +1,149 @@
+//! What only a look at a machine needs: bare programs, file systems that nobody sees.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use mesh_bpf::map::MapDef;
+use mesh_bpf::program::{Hook, OBJECT};
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
+
+use super::{Kernel, KernelMap, Tried, on, sys, try_load};
+use crate::store::{Step, Store};
+
+/// A kind of program, by `enum bpf_prog_type`, with a hook that it can be loaded for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Bare {
+    /// `connect(2)`.
+    SockAddr,
+    /// TCP events.
+    SockOps,
+    /// `getsockopt(2)`.
+    SockOpt,
+    /// `sendmsg(2)` on a socket of a map.
+    SkMsg,
+    /// A packet on its way in.
+    Classifier,
+}
+
+/// `BPF_TCX_INGRESS`.
+const TCX_INGRESS: u32 = 46;
+/// `BPF_SK_MSG_VERDICT`.
+const SK_MSG_VERDICT: u32 = 7;
+/// `bpf_get_netns_cookie`.
+const NETNS_COOKIE: u32 = 122;
+
+impl Bare {
+    const fn kind(self) -> u32 {
+        match self {
+            Self::Classifier => 3,
+            Self::SockOps => 13,
+            Self::SkMsg => 16,
+            Self::SockAddr => 18,
+            Self::SockOpt => 25,
+        }
+    }
+
+    const fn hook(self) -> u32 {
+        match self {
+            Self::Classifier | Self::SkMsg => 0,
+            Self::SockOps => Hook::SockOps as u32,
+            Self::SockAddr => Hook::Connect4 as u32,
+            Self::SockOpt => Hook::GetSockOpt as u32,
+        }
+    }
+
+    /// Loads one that does nothing.
+    pub(crate) fn load(self) -> io::Result<OwnedFd> {
+        // r0 = 1; exit
+        sys::load_program(self.kind(), self.hook(), &[instruction(0xb7, 0, 1), instruction(0x95, 0, 0)])
+    }
+
+    /// Loads one that asks for the cookie of the network namespace.
+    pub(crate) fn load_asking_for_netns(self) -> io::Result<OwnedFd> {
+        // call; r0 = 1; exit. The context is still in r1.
+        let code = [instruction(0x85, 0, NETNS_COOKIE), instruction(0xb7, 0, 1), instruction(0x95, 0, 0)];
+        sys::load_program(self.kind(), self.hook(), &code)
+    }
+}
+
+/// `struct bpf_insn`: code, registers, offset, immediate value.
+const fn instruction(code: u8, registers: u8, immediate: u32) -> u64 {
+    code as u64 | (registers as u64) << 8 | (immediate as u64) << 32
+}
+
+/// A mounted file system without a place: nobody else sees it, and it goes with its descriptor. Minimum kernel 5.2.
+#[derive(Debug)]
+pub(crate) struct Detached(OwnedFd);
+
+impl Detached {
+    /// An empty one of a type.
+    pub(crate) fn new(kind: &str) -> io::Result<Self> {
+        let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
+        fsconfig_create(context.as_fd())?;
+        let mount = fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?;
+        Ok(Self(mount))
+    }
+
+    /// Its root, for this process.
+    pub(crate) fn root(&self) -> PathBuf {
+        format!("/proc/self/fd/{}", self.0.as_raw_fd()).into()
+    }
+}
+
+impl Kernel {
+    /// Every program, or why the kernel refuses it; maps by their pins.
+    pub(crate) fn try_programs(&self, maps: &Path) -> Step<Tried> {
+        try_load(OBJECT, maps)
+    }
+
+    /// Whether the kernel lets this process use objects that it has: it looks at the descriptor, which is none of
+    /// an object, only where it does.
+    #[expect(clippy::unused_self, reason = "every effect on the kernel goes through it")]
+    pub(crate) fn may_use_pins(&self) -> bool {
+        let Ok(file) = std::fs::File::open("/dev/null") else { return false };
+        sys::info(file.as_fd(), &mut [0; 8]).is_err_and(|error| error.raw_os_error() != Some(libc::EPERM))
+    }
+
+    /// Attaches a bare program to this thread's network namespace.
+    pub(crate) fn attach_here(&self, program: &OwnedFd) -> io::Result<OwnedFd> {
+        let here = std::fs::File::open("/proc/thread-self/ns/net")?;
+        sys::link(program.as_fd(), Some(here.as_fd()), Hook::SkLookup as u32)
+    }
+
+    /// Attaches a bare program to the loopback interface of this thread's namespace.
+    pub(crate) fn attach_loopback(&self, program: &OwnedFd) -> io::Result<OwnedFd> {
+        sys::link_interface(program.as_fd(), LOOPBACK, TCX_INGRESS)
+    }
+
+    /// Attaches a bare program to a map of sockets.
+    pub(crate) fn attach_sockets(&self, program: &OwnedFd, map: &KernelMap) -> io::Result<()> {
+        sys::attach_program(program.as_fd(), map.fd.as_fd(), SK_MSG_VERDICT)
+    }
+
+    /// A map of a kind that this version has no other use for.
+    pub(crate) fn bare_map(&self, kind: u32, key: u32, value: u32, capacity: u32) -> io::Result<KernelMap> {
+        super::open(sys::create_map(sys::NewMap {
+            name: "mesh_doctor",
+            kind,
+            key,
+            value,
+            capacity,
+            flags: 0,
+            inner: None,
+            types: None,
+        })?)
+    }
+
+    /// A map that is made while no memory may be locked: refused where the kernel counts maps as such.
+    pub(crate) fn unlocked_map(&self, def: &MapDef) -> Step<KernelMap> {
+        on(
+            "lowering",
+            "RLIMIT_MEMLOCK",
+            sys::without_locked_memory(|| self.create_map(def, def.capacity, None)),
+        )?
+    }
+}
+
+/// The first interface of every network namespace.
+const LOOPBACK: u32 = 1;
