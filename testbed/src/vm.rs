@@ -13,16 +13,17 @@ use crate::tool::{tool, with_input};
 use crate::{Failure, Process, until};
 
 /// How long a machine may run.
-const PATIENCE: std::time::Duration = std::time::Duration::from_secs(120);
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(300);
 
-/// The kernel's modules that a machine loads, in this order: what its disk needs.
-const MODULES: [&str; 6] = [
+/// The kernel's modules that a machine loads, in this order: what its disk needs, and pairs of interfaces.
+const MODULES: [&str; 7] = [
     "virtio/virtio_ring",
     "virtio/virtio",
     "virtio/virtio_pci_legacy_dev",
     "virtio/virtio_pci_modern_dev",
     "virtio/virtio_pci",
     "block/virtio_blk",
+    "net/veth",
 ];
 
 /// What the machine does before and after the script: `/disk` is kept from boot to boot.
@@ -121,7 +122,7 @@ impl Vm {
     /// Boots, runs a shell script as root, switches off, and returns what the script printed.
     ///
     /// # Errors
-    /// If the script fails, or the machine does not come up and go down within two minutes: the error is what
+    /// If the script fails, or the machine does not come up and go down within five minutes: the error is what
     /// it printed.
     pub fn boot(&self, script: &str) -> Result<String, Failure> {
         executable(&self.root().join("script"), script)?;

@@ -10,15 +10,26 @@ mesh shop {
     redirect outbound -> 15001
     deny outbound tcp 25
     workload cart { cgroup "/cart" }
+    workload shop { label app = shop }
+    redirect inbound -> 15003
 }
 "#;
 
-/// A sidecar on both families, and what a member reaches.
+/// A host workload with its sidecar, and a pod with another: what a member reaches, and what reaches the pod.
 const TRAFFIC: &str = "
 nc -ll -p 15001 -e echo sidecar &
 mkdir -p /sys/fs/cgroup/cart
+unshare -n sleep 1000 &
+pod=/proc/$!/ns/net
 sleep 1
-echo \"tcp: $(meshc run --as cart -- nc -w 5 10.9.9.9 80)\"
+netip link add one type veth peer name two netns $!
+netip addr add 10.1.0.1/24 dev one && netip link set one up
+nsenter --net=$pod sh -c 'netip addr add 10.1.0.2/24 dev two && netip link set two up && netip link set lo up'
+nsenter --net=$pod nc -ll -p 15003 -e echo inbound sidecar &
+sleep 1
+meshc attach --netns $pod --name shop-1 --label app=shop
+echo \"out: $(meshc run --as cart -- nc -w 5 10.9.9.9 80)\"
+echo \"in: $(nc -w 5 10.1.0.2 8080)\"
 meshc run --as cart -- nc -w 5 10.9.9.9 25 && echo open || echo denied
 meshc status --format json
 ";
@@ -30,6 +41,8 @@ fn the_smallest_kernel_carries_a_policy_and_after_a_reboot_it_is_restored() -> T
     }
     let machine = Vm::new(None)?;
     machine.program("/bin/meshc", Path::new(env!("CARGO_BIN_EXE_meshc")))?;
+    // The shell's own `ip` knows no pairs of interfaces.
+    machine.program("/bin/netip", Path::new("/bin/ip"))?;
     machine.file("/shop.mesh", POLICY)?;
     let state = "export MESHC_STATE=/disk/meshc";
     let first = machine.boot(&format!("{state}\nuname -r\nmeshc apply /shop.mesh\n{TRAFFIC}"))?;
@@ -44,7 +57,10 @@ fn the_smallest_kernel_carries_a_policy_and_after_a_reboot_it_is_restored() -> T
 
 /// The digest that is live, where traffic went as the policy says.
 fn spoken(printed: &str) -> Result<String, mesh_testbed::Failure> {
-    assert!(printed.contains("tcp: sidecar\n") && printed.contains("denied\n"), "{printed}");
+    assert!(
+        ["out: sidecar\n", "in: inbound sidecar\n", "denied\n"].iter().all(|line| printed.contains(line)),
+        "{printed}"
+    );
     let json = printed.lines().find(|line| line.starts_with('{')).ok_or("no status")?;
     let status: serde_json::Value = serde_json::from_str(json)?;
     let word = |key| status.get(key).and_then(serde_json::Value::as_str).ok_or(format!("no {key}"));

@@ -159,9 +159,7 @@ pub fn report(output: &Output, applied: &Applied, compile: u128, entries: &Entry
         output.warn(warning);
     }
     for path in &applied.missing_cgroups {
-        output.warn(&format!(
-            "the cgroup `{path}` does not exist yet; it joins when the next command runs after it does"
-        ));
+        output.warn(&format!("the cgroup `{path}` does not exist yet; it joins when it is made"));
     }
     let [wait, write, commit] = applied.milliseconds;
     let answer = json!({
