@@ -10,7 +10,7 @@ use mesh_bpf::prefix::Prefix;
 
 use super::credit;
 use super::names::{TableName, TableNames, owner, owners};
-use super::toml::{Quoted, push_prefix, push_range};
+use super::toml::{Escaped, Quoted, push_prefix, push_range};
 
 /// The maps, sorted by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -70,6 +70,8 @@ pub struct Entry<'a> {
 pub enum Key<'a> {
     /// An address, by longest prefix.
     Prefix(Prefix),
+    /// One of the member's own addresses.
+    Own(Prefix),
     /// A port of a table.
     Ports(TableName, PortRange),
     /// A user id.
@@ -90,6 +92,7 @@ impl fmt::Display for Key<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Self::Prefix(prefix) => write!(f, "{prefix}"),
+            Self::Own(prefix) => write!(f, "own {prefix}"),
             Self::Ports(table, range) => write!(f, "{table} {}", real(range)),
             Self::Uid(range) => write!(f, "uid {range}"),
             Self::Gid(range) => write!(f, "gid {range}"),
@@ -154,14 +157,7 @@ pub(super) fn write(text: &mut String, image: &MapImage) {
             // The line stays where profiles come and go, so that edits of neighbours do not touch.
             let _ = writeln!(pen.text, "\n# {}: {owner}", map.name());
             for profile in profiles {
-                let mut section = None;
-                entries_of(image, map, profile, &mut |entry| {
-                    if section != Some(entry.direction) {
-                        section = Some(entry.direction);
-                        pen.header(entry);
-                    }
-                    pen.line(entry);
-                });
+                entries_of(image, map, profile, &mut |entry| pen.line(entry));
             }
         }
     }
@@ -175,41 +171,32 @@ struct Pen<'a> {
     credits: Vec<Option<(String, String)>>,
     /// The table names that were last quoted: of TCP and UDP.
     tables: [Option<(TableName, String)>; 2],
+    /// The place that was last written.
+    place: Option<(&'a str, Option<Direction>, String)>,
 }
 
 impl<'a> Pen<'a> {
     fn new(text: &'a mut String, image: &'a MapImage) -> Self {
-        Self { text, image, credits: vec![None; image.sources.len()], tables: [None, None] }
+        Self { text, image, credits: vec![None; image.sources.len()], tables: [None, None], place: None }
     }
 
-    fn header(&mut self, entry: &Entry<'_>) {
-        let _ = write!(self.text, "[map.{}.{}", entry.map.name(), Quoted(entry.profile));
-        if let Some(direction) = entry.direction {
-            let _ = write!(self.text, ".{direction}");
-        }
-        self.text.push_str("]\n");
-    }
-
-    fn line(&mut self, entry: &Entry<'_>) {
+    fn line(&mut self, entry: &Entry<'a>) {
+        self.place(entry.profile, entry.direction);
         match entry.key {
-            Key::Prefix(prefix) => {
-                self.text.push('"');
+            Key::Prefix(prefix) => push_prefix(self.text, prefix),
+            Key::Own(prefix) => {
+                self.text.push_str("own ");
                 push_prefix(self.text, prefix);
-                self.text.push('"');
             }
             Key::Ports(table, range) => {
-                self.table(0, table);
-                // The closing quotation mark comes after the ports.
-                self.text.pop();
-                self.text.push(' ');
+                let _ = write!(self.text, "{table} ");
                 push_range(self.text, real(range));
-                self.text.push('"');
             }
             key => {
-                let _ = write!(self.text, "{}", Quoted(key));
+                let _ = write!(self.text, "{}", Escaped(key));
             }
         }
-        self.text.push_str(" = ");
+        self.text.push_str("\" = ");
         if let Value::Tables(tcp, udp) = entry.value {
             self.text.push('[');
             self.table(0, tcp);
@@ -224,6 +211,18 @@ impl<'a> Pen<'a> {
             self.credit(source, prefix);
         }
         self.text.push('\n');
+    }
+
+    /// The quotation mark, the profile and the direction: no line is the same as one of another profile, so
+    /// that texts can be compared and merged line by line.
+    fn place(&mut self, profile: &'a str, direction: Option<Direction>) {
+        let known = self.place.as_ref().filter(|known| (known.0, known.1) == (profile, direction));
+        if known.is_none() {
+            let direction_word = direction.map_or_else(String::new, |direction| format!("{direction} "));
+            let text = format!("\"{} {direction_word}", Escaped(profile));
+            self.place = Some((profile, direction, text));
+        }
+        self.text.push_str(self.place.as_ref().map_or("", |known| &known.2));
     }
 
     /// A table's name, quoted.
@@ -252,6 +251,15 @@ impl<'a> Pen<'a> {
         self.text.push_str(before);
         push_prefix(self.text, prefix);
         self.text.push_str(after);
+    }
+}
+
+impl Entry<'_> {
+    /// Profile, direction and key, as the compiled output has them.
+    #[must_use]
+    pub fn place(&self) -> String {
+        let direction = self.direction.map_or_else(String::new, |direction| format!("{direction} "));
+        format!("{} {direction}{}", self.profile, self.key)
     }
 }
 
@@ -333,10 +341,11 @@ fn of_side(
             return;
         }
     };
+    let key = if map == Map::OwnAddresses { Key::Own } else { Key::Prefix };
     for node in nodes {
         let [tcp, udp] = Protocol::ALL.map(|protocol| names.get(node.table(protocol)).copied());
         if let (Some(tcp), Some(udp)) = (tcp, udp) {
-            each(Key::Prefix(node.prefix), Value::Tables(tcp, udp), (node.source, node.prefix));
+            each(key(node.prefix), Value::Tables(tcp, udp), (node.source, node.prefix));
         }
     }
 }

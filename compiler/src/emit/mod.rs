@@ -1,7 +1,8 @@
 //! The compiled output: a map image as text for people who review pull requests.
 //!
 //! It is TOML, made from the image alone, so that what a kernel holds prints byte for byte as what was
-//! applied. On top stands what becomes of each workload's traffic; below, every entry, one a line.
+//! applied. On top stands what becomes of each workload's traffic (where workloads share what is long, once for
+//! all of them); below, every entry, one a line.
 //!
 //! Edits of different workloads must merge without conflict. So there is nothing here that counts or sums
 //! up, no line speaks of two workloads, names of port tables do not reach beyond their profile, and every
@@ -10,6 +11,8 @@
 mod entries;
 mod names;
 mod summary;
+#[cfg(test)]
+mod tests;
 mod toml;
 
 pub use entries::{Entry, Key, Map, Value, for_each_entry};

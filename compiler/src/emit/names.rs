@@ -16,6 +16,11 @@ pub(super) fn owner(profile: &str) -> String {
     }
 }
 
+/// Whether a profile is one workload's own, since that workload has something that no other has.
+pub(super) fn is_of_workload(profile: &str) -> bool {
+    profile.contains('/')
+}
+
 /// Every mesh and every workload, sorted: the places of a map.
 pub(super) fn owners(image: &MapImage) -> BTreeSet<String> {
     let workloads = image.workloads.iter().map(|workload| workload.name.clone());
@@ -31,7 +36,7 @@ pub(super) struct TableNames {
 }
 
 /// The first use of a port table within one direction of a profile: its name in the compiled output.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug)]
 pub struct TableName {
     /// Whether it is in the tree of own addresses.
     pub own: bool,
@@ -41,6 +46,33 @@ pub struct TableName {
     pub prefix: Prefix,
     /// The protocol.
     pub protocol: Protocol,
+}
+
+impl TableName {
+    /// What it is known by. The node's index is not part of it: it changes where another prefix comes.
+    const fn key(&self) -> (bool, Prefix, Protocol) {
+        (self.own, self.prefix, self.protocol)
+    }
+}
+
+impl PartialEq for TableName {
+    fn eq(&self, other: &Self) -> bool {
+        self.key() == other.key()
+    }
+}
+
+impl Eq for TableName {}
+
+impl PartialOrd for TableName {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for TableName {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.key().cmp(&other.key())
+    }
 }
 
 impl std::fmt::Display for TableName {

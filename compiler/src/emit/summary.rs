@@ -13,31 +13,63 @@ use mesh_bpf::image::{
 use mesh_bpf::ports::PortSet;
 use mesh_bpf::prefix::Prefix;
 
-use super::names::selector_lines;
+use super::names::{is_of_workload, selector_lines};
 use super::toml::{Quoted, push_prefix, write_array};
 use crate::item::BuiltIn;
 
-/// Writes a section for each mesh and each workload.
+/// How many lines of one profile are written for each of its workloads. What is longer is written once.
+const LONG: usize = 100;
+
+/// Writes a section for each mesh and each workload. Where many workloads share a profile that is long, it
+/// has a section of its own: a list of 100,000 prefixes is not there a thousand times.
 pub(super) fn write(text: &mut String, image: &MapImage) {
     for mesh in &image.meshes {
         let _ = writeln!(text, "\n[mesh.{}]", Quoted(mesh));
     }
     let summarizer = Summarizer::of(image);
-    let sides: Vec<[String; 2]> = (image.profiles.iter())
-        .map(|profile| profile.sides.each_ref().map(|side| summarizer.side(side)))
-        .collect();
+    let bodies: Vec<Body> = image.profiles.iter().map(|profile| Body::of(&summarizer, profile)).collect();
+    for (profile, body) in image.profiles.iter().zip(&bodies).filter(|(_, body)| body.stands_apart) {
+        body.write(text, &format!("profile.{}", Quoted(&profile.name)), "");
+    }
     for workload in &image.workloads {
-        let name = Quoted(&workload.name);
-        let _ = writeln!(text, "\n[workload.{name}]");
-        write_array(text, "select", &selector_lines(&workload.selector));
-        let Some(profile) = image.profile(workload.profile) else { continue };
-        let _ = writeln!(text, "profile = {}", Quoted(&profile.name));
-        write_array(text, "exempt", &exemptions(&profile.exempt));
-        write_array(text, "accelerate", &accelerations(image, profile));
-        write_array(text, "on", &ons(profile));
-        let sides = sides.get(workload.profile.0 as usize).into_iter().flatten();
-        for (direction, arrays) in Direction::ALL.iter().zip(sides) {
-            let _ = write!(text, "\n[workload.{name}.{direction}]\n{arrays}");
+        let mut head = String::new();
+        write_array(&mut head, "select", &selector_lines(&workload.selector));
+        let name = format!("workload.{}", Quoted(&workload.name));
+        let index = workload.profile.0 as usize;
+        let (Some(profile), Some(body)) = (image.profiles.get(index), bodies.get(index)) else { continue };
+        let _ = writeln!(head, "profile = {}", Quoted(&profile.name));
+        if body.stands_apart {
+            let _ = write!(text, "\n[{name}]\n{head}");
+        } else {
+            body.write(text, &name, &head);
+        }
+    }
+}
+
+/// What becomes of the traffic of a profile's workloads.
+struct Body {
+    head: String,
+    sides: [String; 2],
+    /// Whether it has a section of its own.
+    stands_apart: bool,
+}
+
+impl Body {
+    fn of(summarizer: &Summarizer<'_>, profile: &Profile) -> Self {
+        let mut head = String::new();
+        write_array(&mut head, "exempt", &exemptions(&profile.exempt));
+        write_array(&mut head, "accelerate", &accelerations(summarizer.image, profile));
+        write_array(&mut head, "on", &ons(profile));
+        let sides = profile.sides.each_ref().map(|side| summarizer.side(side));
+        let is_long = |text: &String| text.lines().nth(LONG).is_some();
+        let stands_apart = !is_of_workload(&profile.name) && sides.iter().chain([&head]).any(is_long);
+        Self { head, sides, stands_apart }
+    }
+
+    fn write(&self, text: &mut String, name: &str, above: &str) {
+        let _ = write!(text, "\n[{name}]\n{above}{}", self.head);
+        for (direction, side) in Direction::ALL.iter().zip(&self.sides) {
+            let _ = write!(text, "\n[{name}.{direction}]\n{side}");
         }
     }
 }

@@ -10,9 +10,16 @@ pub(super) struct Quoted<T>(pub(super) T);
 
 impl<T: fmt::Display> fmt::Display for Quoted<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("\"")?;
-        fmt::write(&mut Escaper(f), format_args!("{}", self.0))?;
-        f.write_str("\"")
+        write!(f, "\"{}\"", Escaped(&self.0))
+    }
+}
+
+/// The inside of a basic string.
+pub(super) struct Escaped<T>(pub(super) T);
+
+impl<T: fmt::Display> fmt::Display for Escaped<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::write(&mut Escaper(f), format_args!("{}", self.0))
     }
 }
 

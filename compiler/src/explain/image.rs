@@ -41,12 +41,9 @@ pub fn look_up(image: &MapImage, profile: ProfileId, flow: &Flow, identity: &Ide
     let (range, decision) = image.port_table(node.table(flow.protocol))?.lookup(flow.port)?;
     let place = format!("{} {}", profile.name, flow.direction);
     let table = emit::table_name(side, node.table(flow.protocol))?;
+    let key = if flow.own { Key::Own(node.prefix) } else { Key::Prefix(node.prefix) };
     let entries = vec![
-        EntryText {
-            map: map.name().to_owned(),
-            key: format!("{place} {}", node.prefix),
-            value: table.to_string(),
-        },
+        EntryText { map: map.name().to_owned(), key: format!("{place} {key}"), value: table.to_string() },
         EntryText {
             map: Map::Ports.name().to_owned(),
             key: format!("{place} {}", Key::Ports(table, range)),

@@ -1,0 +1,104 @@
+use mesh_bpf::image::MapImage;
+
+use super::{credit, emit, for_each_entry};
+use crate::fixture::Fixture;
+use crate::hir::{Event, Ports};
+use crate::lower::lower;
+
+fn image() -> MapImage {
+    let mut fixture = Fixture::new(&["cart", "catalog"]);
+    fixture
+        .rule("", "redirect outbound -> 15001")
+        .rule("", "redirect inbound -> 15003")
+        .rule("", "always deny outbound to 169.254.169.254")
+        .rule("m", "exclude outbound tcp 3306 to 10.0.0.0/8,fd00::/8")
+        .rule("m/cart", "redirect outbound tcp 443 -> 15443 transparent")
+        .exempt("", "uid 1500-1510")
+        .exempt("m", "cgroup /a\\x2d\"b\"")
+        .on("m", Event::MissingSidecar, false)
+        .accelerate("cart <-> catalog", Ports::All);
+    lower(&fixture.program)
+}
+
+#[test]
+fn it_is_toml_and_holds_every_entry_once() {
+    let image = image();
+    let text = emit(&image);
+    let parsed: toml::Table = toml::from_str(&text).unwrap();
+    let maps = parsed["map"].as_table().unwrap();
+    let mut count = 0;
+    for_each_entry(&image, |entry| {
+        count += 1;
+        let found = &maps[entry.map.name()][&entry.place()];
+        let line = format!("x = {}", entry.value);
+        let value: toml::Table = toml::from_str(&line).unwrap();
+        assert_eq!(found, &value["x"], "{}", entry.place());
+    });
+    assert_eq!(count, maps.values().map(|map| map.as_table().unwrap().len()).sum::<usize>());
+}
+
+#[test]
+fn every_entry_names_the_one_item_that_made_it() {
+    let image = image();
+    let text = emit(&image);
+    for_each_entry(&image, |entry| {
+        let Some((source, prefix)) = entry.item else { return };
+        let place = entry.place().replace('\\', "\\\\").replace('"', "\\\"");
+        let line = format!("\"{place}\" = {} # {}", entry.value, credit(image.source(source), prefix));
+        assert!(text.lines().any(|found| found == line), "{line}");
+    });
+}
+
+#[test]
+fn the_summary_says_what_becomes_of_a_workload() {
+    let text = emit(&image());
+    let from = text.find("[workload.\"m/cart\".outbound]").unwrap();
+    let section = text[from..].split("\n\n").next().unwrap();
+    assert_eq!(
+        section,
+        "[workload.\"m/cart\".outbound]
+redirected = [
+    \"tcp -> 15001\",
+    \"tcp 443 -> 15443 transparent\",
+]
+straight = [
+    \"tcp 3306 to 10.0.0.0/8\",
+    \"tcp 3306 to fd00::/8\",
+    \"own addresses that no rule names (built-in)\",
+    \"loopback that no rule names (built-in)\",
+    \"whatever no rule names\",
+]
+denied = [
+    \"to 169.254.169.254 (always)\",
+]"
+    );
+}
+
+#[test]
+fn what_workloads_share_is_written_once_if_it_is_long() {
+    for (ports, sections) in [
+        (3, ["[workload.\"m/cart\".outbound]", "[workload.\"m/catalog\".outbound]"].as_slice()),
+        (300, ["[profile.\"m\".outbound]"].as_slice()),
+    ] {
+        let mut fixture = Fixture::new(&["cart", "catalog", "till"]);
+        let list: Vec<String> = (1..=ports).map(|port| (2 * port).to_string()).collect();
+        fixture.rule("m", &format!("deny outbound tcp {}", list.join(",")));
+        fixture.rule("m/till", "exclude outbound tcp 2");
+        let text = emit(&lower(&fixture.program));
+        let found: Vec<&str> = text.lines().filter(|line| line.ends_with(".outbound]")).collect();
+        assert_eq!(found, [sections, ["[workload.\"m/till\".outbound]"].as_slice()].concat());
+        assert_eq!(text.matches("profile = \"m\"\n").count(), 2);
+        toml::from_str::<toml::Table>(&text).unwrap();
+    }
+}
+
+#[test]
+fn nothing_is_numbered_and_no_line_is_there_twice() {
+    let text = emit(&image());
+    let entries: Vec<&str> = text.lines().filter(|line| line.contains("\" = ")).collect();
+    let mut distinct = entries.clone();
+    distinct.sort_unstable();
+    distinct.dedup();
+    assert_eq!(distinct.len(), entries.len());
+    assert!(text.contains("profile = \"m/cart\""));
+}
