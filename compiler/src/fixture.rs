@@ -7,14 +7,16 @@ use mesh_bpf::prefix::Prefix;
 use mesh_bpf::selector::Selector;
 
 use crate::hir::{
-    Acceleration, AccelerationForm, AddressItem, Event, Exempt, Exempted, Group, Level, Mesh, MeshId, On,
-    PortItem, Ports, Program, Rule, Scope, ScopeId, Workload, WorkloadId,
+    Acceleration, AccelerationForm, AddressItem, Event, Exempt, Exempted, Group, Level, List, Mesh, MeshId,
+    On, PortItem, Ports, Program, Rule, Scope, ScopeId, Workload, WorkloadId,
 };
 use crate::source::{Sources, Span};
 
 /// Builds a program statement by statement. Every statement has a span of its own.
 pub(crate) struct Fixture {
     pub(crate) program: Program,
+    /// Whether rules with the same ports or addresses name them by one set.
+    pub(crate) sets: bool,
     next: u32,
 }
 
@@ -28,7 +30,7 @@ pub(crate) fn prefix(text: &str) -> Prefix {
 impl Fixture {
     /// One mesh `m` with these workloads.
     pub(crate) fn new(workloads: &[&str]) -> Self {
-        let mut fixture = Self { program: Program::default(), next: 0 };
+        let mut fixture = Self { program: Program::default(), sets: false, next: 0 };
         let span = fixture.span();
         let all: Vec<WorkloadId> = (0..u32::try_from(workloads.len()).unwrap()).map(WorkloadId).collect();
         fixture.program.meshes.push(Mesh { name: "m".into(), span });
@@ -116,6 +118,18 @@ impl Fixture {
             ("deny", None) => Verdict::Denied,
             other => panic!("{other:?} in {text}"),
         };
+        let (mut ports, mut addresses): (List<PortItem>, List<AddressItem>) =
+            (ports.into(), addresses.into());
+        for known in self.program.rules.iter().filter(|_| self.sets) {
+            let says = |item: &PortItem| (item.protocol, item.ports.clone());
+            if known.ports.iter().map(says).eq(ports.iter().map(says)) {
+                ports = known.ports.clone();
+            }
+            let prefix = |item: &AddressItem| item.prefix;
+            if known.addresses.iter().map(prefix).eq(addresses.iter().map(prefix)) {
+                addresses = known.addresses.clone();
+            }
+        }
         self.program.rules.push(Rule { scope, always, direction, verdict, ports, addresses, span });
         self
     }

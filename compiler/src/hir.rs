@@ -8,6 +8,7 @@
 //! [`PortItem`] and one [`AddressItem`] (no addresses stand for [`Prefix::Any`]), within its scope.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use mesh_bpf::flow::{Direction, Identity, Protocol, Verdict};
 use mesh_bpf::image::IdRange;
@@ -160,11 +161,53 @@ pub struct Rule {
     /// What shall happen to them.
     pub verdict: Verdict,
     /// One for each box in ports; never empty.
-    pub ports: Vec<PortItem>,
+    pub ports: List<PortItem>,
     /// One for each box in addresses; empty means [`Prefix::Any`].
-    pub addresses: Vec<AddressItem>,
+    pub addresses: List<AddressItem>,
     /// The whole statement.
     pub span: Span,
+}
+
+/// Items of a rule. Rules that name the same sets share them: a set of 100,000 prefixes that a thousand rules
+/// name is there once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct List<T>(Arc<[T]>);
+
+impl<T> List<T> {
+    /// Equal for lists that are shared, and for no others of one program.
+    #[must_use]
+    pub fn key(&self) -> usize {
+        if self.is_empty() { 0 } else { self.0.as_ptr().addr() }
+    }
+}
+
+impl<T> Default for List<T> {
+    fn default() -> Self {
+        Self(Arc::default())
+    }
+}
+
+impl<T> From<Vec<T>> for List<T> {
+    fn from(items: Vec<T>) -> Self {
+        Self(items.into())
+    }
+}
+
+impl<T> std::ops::Deref for List<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        &self.0
+    }
+}
+
+impl<'l, T> IntoIterator for &'l List<T> {
+    type Item = &'l T;
+    type IntoIter = std::slice::Iter<'l, T>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.iter()
+    }
 }
 
 /// One item of a rule's ports. `any 80` is two of them.

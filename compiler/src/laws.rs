@@ -97,6 +97,16 @@ pub(crate) fn program(rules: &[(String, String)]) -> Program {
     fixture.program
 }
 
+/// The same, where rules with the same addresses or ports name them by one set.
+pub(crate) fn program_with_sets(rules: &[(String, String)]) -> Program {
+    let mut fixture = Fixture::new(&WORKLOADS);
+    fixture.sets = true;
+    for (scope, rule) in rules {
+        fixture.rule(scope, rule);
+    }
+    fixture.program
+}
+
 fn flows() -> impl Iterator<Item = Flow> {
     Direction::ALL.into_iter().flat_map(|direction| {
         Protocol::ALL.into_iter().flat_map(move |protocol| {
@@ -206,6 +216,15 @@ proptest! {
     fn evaluator_and_tables_agree(rules in prop::collection::vec(rule(), 0..12)) {
         let program = program(&rules);
         check_flows(&program, &lower::lower(&program));
+    }
+
+    #[test]
+    fn sets_mean_what_is_in_them(rules in prop::collection::vec(rule(), 0..12)) {
+        let with_sets = program_with_sets(&rules);
+        let image = lower::lower(&with_sets);
+        prop_assert_eq!(&image, &lower::lower(&program(&rules)));
+        let tables = mesh_bpf::pack::pack(&image).unwrap();
+        prop_assert_eq!(crate::prove::prove(&with_sets, &tables), Ok(()));
     }
 
     #[test]

@@ -1,13 +1,13 @@
 //! `conflict`: redirects that tie and lead to different places, each pair of rules with one flow.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use mesh_bpf::flow::{Direction, Flow};
+use mesh_bpf::flow::{Direction, Flow, Protocol, Verdict};
 use mesh_bpf::ports::PortSet;
 use mesh_bpf::prefix::Prefix;
 
 use crate::diag::{Code, Diagnostic};
-use crate::hir::{Program, Rule, WorkloadId};
+use crate::hir::{PortItem, Ports, Program, Rule, ScopeId, WorkloadId};
 use crate::ir::Item;
 use crate::lower::Conflict;
 use crate::region::real_ports;
@@ -18,9 +18,16 @@ const LONG: usize = 8;
 
 /// Reports what lowering found, once for each pair of rules.
 pub(crate) fn check(program: &Program, conflicts: &[Conflict], diagnostics: &mut Vec<Diagnostic>) {
+    if conflicts.is_empty() {
+        return;
+    }
+    let writers = writers(program);
     let mut reported = BTreeSet::new();
     for conflict in conflicts {
-        let places = [&conflict.one, &conflict.other].map(|(item, prefix)| place(program, item, *prefix));
+        let places = [&conflict.one, &conflict.other].map(|(item, prefix)| {
+            let rules = writers.get(&Written::of(item)).map_or(&[][..], Vec::as_slice);
+            place(program, rules, *prefix)
+        });
         let [Some(one), Some(other)] = places else { continue };
         if reported.insert((one.rule.min(other.rule), one.rule.max(other.rule))) {
             diagnostics.push(report(program, conflict, &one, &other));
@@ -33,15 +40,44 @@ struct Place {
     span: Span,
 }
 
-/// Where an item is written: the first rule that has it.
-fn place(program: &Program, item: &Item, prefix: Prefix) -> Option<Place> {
-    let has = |rule: &&Rule| {
-        (rule.scope, rule.always, rule.direction, rule.verdict)
-            == (item.scope, item.always, item.direction, item.verdict)
-            && rule.ports.iter().any(|ports| ports.protocol == item.protocol && ports.ports == item.ports)
-    };
+/// What an item says, without its address.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Written<'p> {
+    scope: ScopeId,
+    always: bool,
+    direction: Direction,
+    verdict: Verdict,
+    protocol: Protocol,
+    ports: &'p Ports,
+}
+
+impl<'p> Written<'p> {
+    const fn of(item: &'p Item) -> Self {
+        let Item { scope, always, direction, verdict, protocol, ref ports } = *item;
+        Self { scope, always, direction, verdict, protocol, ports }
+    }
+
+    const fn written(rule: &Rule, item: &'p PortItem) -> Self {
+        let Rule { scope, always, direction, verdict, .. } = *rule;
+        Self { scope, always, direction, verdict, protocol: item.protocol, ports: &item.ports }
+    }
+}
+
+/// The rules that write each box.
+fn writers(program: &Program) -> BTreeMap<Written<'_>, Vec<usize>> {
+    let mut writers: BTreeMap<Written<'_>, Vec<usize>> = BTreeMap::new();
+    for (index, rule) in program.rules.iter().enumerate() {
+        for item in &rule.ports {
+            writers.entry(Written::written(rule, item)).or_default().push(index);
+        }
+    }
+    writers
+}
+
+/// Where an item is written: the first of these rules that names the address.
+fn place(program: &Program, rules: &[usize], prefix: Prefix) -> Option<Place> {
     let mut places = Vec::new();
-    for (index, rule) in program.rules.iter().enumerate().filter(|(_, rule)| has(rule)) {
+    for (index, rule) in rules.iter().filter_map(|&index| Some((index, program.rules.get(index)?))) {
         let address = rule.addresses.iter().find(|address| address.prefix == prefix);
         match address {
             Some(address) if rule.addresses.len() > LONG => {
@@ -86,7 +122,7 @@ fn settling(conflict: &Conflict) -> String {
     let ((one, near), (other, far)) = (&conflict.one, &conflict.other);
     let prefix = if near.covers(*far) { *far } else { *near };
     let ports: PortSet = real_ports(&one.ports).intersection(&real_ports(&other.ports));
-    let all = ports == real_ports(&crate::hir::Ports::All);
+    let all = ports == real_ports(&Ports::All);
     let ports = if all { String::new() } else { format!(" {ports}") };
     let place = match prefix {
         Prefix::Any => String::new(),

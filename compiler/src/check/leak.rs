@@ -1,13 +1,15 @@
 //! `leak`: TCP to a port is redirected by a rule that names it, while UDP to the same port and place goes
 //! straight out and no rule speaks of it.
 
+use std::collections::{BTreeSet, HashMap};
+
 use mesh_bpf::flow::{Direction, Protocol, Verdict};
 use mesh_bpf::ports::{PortRange, PortSet};
 use mesh_bpf::prefix::Prefix;
 
 use crate::diag::{Code, Diagnostic, Severity};
-use crate::hir::{PortItem, Ports, Program, Rule};
-use crate::ir::{Decider, Ir, Node, Outcome, Profile};
+use crate::hir::{PortItem, Ports, Program, Rule, ScopeId};
+use crate::ir::{Decider, Ir, Node, Outcome, Profile, TableId};
 use crate::region::applies;
 
 /// Ports on which clients speak either protocol: QUIC and DNS.
@@ -18,10 +20,13 @@ pub(crate) fn check(program: &Program, ir: &Ir, diagnostics: &mut Vec<Diagnostic
     let redirects = |rule: &&Rule| {
         rule.direction == Direction::Outbound && matches!(rule.verdict, Verdict::Redirected { .. })
     };
+    // Rules that share their addresses are written at the same nodes.
+    let mut known: HashMap<(ScopeId, usize), BTreeSet<[TableId; 2]>> = HashMap::new();
     for rule in program.rules.iter().filter(redirects) {
-        let profiles = profiles(program, ir, rule);
+        let key = (rule.scope, rule.addresses.key());
+        let tables = known.entry(key).or_insert_with(|| tables(program, ir, rule));
         for item in rule.ports.iter().filter(|item| item.protocol == Protocol::Tcp) {
-            let leaking = leaking(ir, &profiles, rule, item);
+            let leaking = leaking(ir, tables, rule, item);
             if !leaking.is_empty() {
                 diagnostics.push(report(rule, item, &leaking));
             }
@@ -36,25 +41,31 @@ fn profiles<'i>(program: &Program, ir: &'i Ir, rule: &Rule) -> Vec<&'i Profile> 
     ir.profiles.iter().filter(of).collect()
 }
 
+/// The tables of TCP and UDP at each prefix of a rule.
+fn tables(program: &Program, ir: &Ir, rule: &Rule) -> BTreeSet<[TableId; 2]> {
+    let prefixes = rule.addresses.iter().map(|address| address.prefix);
+    let prefixes: Vec<Prefix> =
+        if rule.addresses.is_empty() { vec![Prefix::Any] } else { prefixes.collect() };
+    let trees = profiles(program, ir, rule).into_iter().map(|profile| {
+        let [outbound, _] = &profile.sides;
+        &outbound.tree
+    });
+    trees
+        .flat_map(|tree| prefixes.iter().filter_map(|&prefix| node(tree, prefix)))
+        .map(|node| node.tables)
+        .collect()
+}
+
 /// The ports of an item that leak at one of its rule's prefixes.
-fn leaking(ir: &Ir, profiles: &[&Profile], rule: &Rule, item: &PortItem) -> PortSet {
+fn leaking(ir: &Ir, tables: &BTreeSet<[TableId; 2]>, rule: &Rule, item: &PortItem) -> PortSet {
     let ports: Vec<PortRange> = match &item.ports {
         Ports::Range(range) => vec![*range],
         // A catch-all names no port; a narrower rule, or none at all, is the usual case.
         Ports::All if rule.addresses.is_empty() => EITHER.map(PortRange::single).into(),
         Ports::All | Ports::Not(_) => return PortSet::default(),
     };
-    let mut leaking = Vec::new();
-    for profile in profiles {
-        let [outbound, _] = &profile.sides;
-        let prefixes = rule.addresses.iter().map(|address| address.prefix);
-        let prefixes: Vec<Prefix> =
-            if rule.addresses.is_empty() { vec![Prefix::Any] } else { prefixes.collect() };
-        for node in prefixes.iter().filter_map(|&prefix| node(&outbound.tree, prefix)) {
-            leaking.extend(ports.iter().flat_map(|&ports| leaks_at(ir, node, rule, ports)));
-        }
-    }
-    leaking.into_iter().collect()
+    let at = |tables| ports.iter().flat_map(move |&ports| leaks_at(ir, tables, rule, ports));
+    tables.iter().copied().flat_map(at).collect()
 }
 
 fn node(tree: &[Node], prefix: Prefix) -> Option<&Node> {
@@ -62,8 +73,7 @@ fn node(tree: &[Node], prefix: Prefix) -> Option<&Node> {
 }
 
 /// Ports where a node redirects TCP by this rule, and UDP by no rule at all.
-fn leaks_at(ir: &Ir, node: &Node, rule: &Rule, ports: PortRange) -> Vec<PortRange> {
-    let [tcp, udp] = node.tables;
+fn leaks_at(ir: &Ir, [tcp, udp]: [TableId; 2], rule: &Rule, ports: PortRange) -> Vec<PortRange> {
     let by_rule = |outcome: Outcome| match outcome.decider {
         Decider::Item(item) => ir.items.get(item.0 as usize).is_some_and(|item| {
             (item.scope, item.always, item.verdict) == (rule.scope, rule.always, rule.verdict)

@@ -1,12 +1,14 @@
 //! The distinct boxes of a program, without their addresses.
 
-use mesh_bpf::flow::Verdict;
+use std::collections::HashMap;
+
+use mesh_bpf::flow::{Direction, Verdict};
 use mesh_bpf::image::Source;
 use mesh_bpf::intern::Interner;
 use mesh_bpf::ports::{PortRange, PortSet};
 
 use super::mutant::mutated;
-use crate::hir::{PortItem, Program, Rule};
+use crate::hir::{PortItem, Program, Rule, ScopeId};
 use crate::ir::{Item, ItemId};
 use crate::item;
 use crate::region::real_ports;
@@ -99,19 +101,30 @@ impl Items {
     }
 }
 
+/// Scope, `always`, direction, verdict, and the list of ports.
+type Said = (ScopeId, bool, Direction, Verdict, usize);
+
 #[derive(Default)]
 struct Collector {
     items: Interner<Item>,
     groups: Groups,
+    /// What rules that share their ports came to.
+    known: HashMap<Said, GroupId>,
 }
 
 impl Collector {
     fn group(&mut self, rule: &Rule) -> GroupId {
+        let key = (rule.scope, rule.always, rule.direction, rule.verdict, rule.ports.key());
+        if let Some(&known) = self.known.get(&key) {
+            return known;
+        }
         let mut set: Vec<ItemId> = rule.ports.iter().map(|ports| self.item(rule, ports)).collect();
         set.sort_unstable();
         set.dedup();
         set.truncate(if mutated("items::group") { 1 } else { set.len() });
-        self.groups.intern(set)
+        let group = self.groups.intern(set);
+        self.known.insert(key, group);
+        group
     }
 
     fn item(&mut self, rule: &Rule, ports: &PortItem) -> ItemId {

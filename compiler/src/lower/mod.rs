@@ -48,7 +48,7 @@ pub fn lower(program: &Program) -> MapImage {
 #[must_use]
 pub fn resolve(program: &Program) -> (Ir, Vec<Conflict>) {
     let (items, mut groups) = Items::of(program);
-    let placement = Placement::of(program, &items);
+    let placement = Placement::of(program, &items, &mut groups);
     let parties = acceleration::Parties::of(program);
     let classes = profiles::classes(program, &parties);
     let targets = profiles::redirect_targets(program);

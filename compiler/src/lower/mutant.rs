@@ -35,6 +35,7 @@ pub(crate) const MUTANTS: &[(&str, &str)] = &[
     ("mod::profile", "lets pods start that cannot be meshed"),
     ("mod::resolve", "puts every workload under the first profile"),
     ("placement::merged", "looks at the first scope alone"),
+    ("placement::by_addresses", "leaves out all but the first of the rules that share addresses"),
     ("placement::of", "leaves out rules without addresses"),
     ("ports::contender", "takes each box for the next one"),
     ("ports::extent", "knows the ports of no item"),

@@ -2,7 +2,8 @@
 //!
 //! File and line live beside the map image, never in it: they may change while the image does not.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use mesh_bpf::image::Source;
 use mesh_bpf::item::counter_key;
@@ -30,8 +31,8 @@ pub struct ItemOrigin {
 pub struct Origins {
     /// For each source the rules that have it, with the words of the ports.
     sources: BTreeMap<Source, Vec<(Option<RuleId>, Span, Span)>>,
-    /// For each rule its addresses, sorted.
-    addresses: Vec<Vec<(Prefix, Span)>>,
+    /// For each rule its addresses, sorted; one list for rules that share theirs.
+    addresses: Vec<Arc<[(Prefix, Span)]>>,
 }
 
 impl Origins {
@@ -39,15 +40,19 @@ impl Origins {
     #[must_use]
     pub fn of(program: &Program) -> Self {
         let mut origins = Self::default();
+        let mut known: HashMap<usize, Arc<[(Prefix, Span)]>> = HashMap::new();
         for (id, rule) in (0u32..).map(RuleId).zip(&program.rules) {
             for ports in &rule.ports {
                 let source = item::rule_source(program, rule, ports);
                 origins.sources.entry(source).or_default().push((Some(id), rule.span, ports.span));
             }
-            let mut addresses: Vec<(Prefix, Span)> =
-                rule.addresses.iter().map(|item| (item.prefix, item.span)).collect();
-            addresses.sort_unstable();
-            origins.addresses.push(addresses);
+            let sorted = || {
+                let mut addresses: Vec<(Prefix, Span)> =
+                    rule.addresses.iter().map(|item| (item.prefix, item.span)).collect();
+                addresses.sort_unstable();
+                addresses.into()
+            };
+            origins.addresses.push(Arc::clone(known.entry(rule.addresses.key()).or_insert_with(sorted)));
         }
         for exempt in &program.exempts {
             let scope = program.scopes.get(exempt.scope.index()).map_or("", |scope| scope.name.as_str());
@@ -65,7 +70,7 @@ impl Origins {
     pub fn of_item(&self, source: &Source, prefix: Prefix) -> Vec<ItemOrigin> {
         let mut places = Vec::new();
         for &(id, rule, ports) in self.sources.get(source).into_iter().flatten() {
-            let addresses = id.and_then(|id| self.addresses.get(id.index())).map_or(&[][..], Vec::as_slice);
+            let addresses = id.and_then(|id| self.addresses.get(id.index())).map_or(&[][..], |list| list);
             if addresses.is_empty() {
                 if prefix == Prefix::Any {
                     places.push(ItemOrigin { rule, ports, address: None, id });
@@ -95,8 +100,7 @@ impl Origins {
         for (source, places) in &self.sources {
             let hash = source.stable_hash();
             for &(id, rule, _) in places {
-                let addresses =
-                    id.and_then(|id| self.addresses.get(id.index())).map_or(&[][..], Vec::as_slice);
+                let addresses = id.and_then(|id| self.addresses.get(id.index())).map_or(&[][..], |list| list);
                 found.extend(addresses.iter().map(|&(prefix, span)| (counter_key(hash, prefix), span)));
                 if addresses.is_empty() {
                     // What has no address at all is counted without one.

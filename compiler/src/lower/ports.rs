@@ -16,6 +16,10 @@ use crate::item::BuiltIn;
 /// Above this many boxes it pays to thin them out first.
 const MANY: usize = 32;
 
+/// How many ties of one winner are noted at a node: of a thousand redirects that all tie the reader corrects
+/// a few, and then asks again.
+const TIES: usize = 8;
+
 /// A box on the way from the root to a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Contender {
@@ -274,11 +278,16 @@ impl Sweep<'_, '_> {
     /// Redirects behind the winner that nothing beats and that lead elsewhere.
     fn note_ties(&mut self, port: u16, first: usize, winner: Contender) {
         let verdict = self.resolver.verdict(winner);
+        let mut known: Vec<Contender> =
+            self.ties.iter().filter(|tie| tie.one == winner).map(|tie| tie.other).collect();
         for &rank in self.active.get(first + 1..).unwrap_or_default() {
+            if known.len() >= TIES {
+                return;
+            }
             let Some(other) = self.contender(rank) else { continue };
-            let known = || self.ties.iter().any(|tie| (tie.one, tie.other) == (winner, other));
-            if self.resolver.verdict(other) != verdict && self.stands(rank) && !known() {
+            if self.resolver.verdict(other) != verdict && !known.contains(&other) && self.stands(rank) {
                 self.ties.push(Tie { port, one: winner, other });
+                known.push(other);
             }
         }
     }

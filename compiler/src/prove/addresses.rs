@@ -39,14 +39,14 @@ struct Sites {
 }
 
 impl Side<'_> {
-    /// Proves both trees.
+    /// Proves both trees. `written` is what the scopes of the profile write.
     pub(super) fn prove(
         &self,
         program: &Program,
         scopes: &[ScopeId],
         profile: ProfileId,
+        mut written: Vec<(Prefix, SetId)>,
     ) -> Result<(), Box<Disproof>> {
-        let mut written = self.boxes.written(program, scopes, self.direction);
         let sidecar_ports = match self.direction {
             Direction::Outbound => BTreeSet::new(),
             Direction::Inbound => self.boxes.sidecar_ports(program, scopes),

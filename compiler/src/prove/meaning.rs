@@ -1,6 +1,6 @@
 //! What a policy means at every port of one address, by the evaluator.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use mesh_bpf::flow::{Direction, Protocol, Verdict};
 use mesh_bpf::image::{MapImage, Source, SourceId};
@@ -19,7 +19,7 @@ pub(super) type SetId = u32;
 /// The boxes of all rules, without their addresses.
 pub(super) struct Boxes<'p> {
     boxes: Vec<PlainBox<'p>>,
-    sets: Vec<Vec<u32>>,
+    sets: Interner<Vec<u32>>,
     set_of_rule: Vec<SetId>,
     /// For each direction and scope its rules.
     rules: [Vec<Vec<usize>>; 2],
@@ -64,7 +64,18 @@ impl<'p> Boxes<'p> {
         let mut sets = Interner::default();
         let mut rules = [0, 1].map(|_| vec![Vec::new(); program.scopes.len()]);
         let mut set_of_rule = Vec::with_capacity(program.rules.len());
+        let mut known = HashMap::new();
         for (index, rule) in program.rules.iter().enumerate() {
+            let lists = rules.get_mut(rule.direction as usize);
+            if let Some(list) = lists.and_then(|lists| lists.get_mut(rule.scope.index())) {
+                list.push(index);
+            }
+            // Rules that share their ports write the same boxes.
+            let said = (rule.scope, rule.always, rule.direction, rule.verdict, rule.ports.key());
+            if let Some(&set) = known.get(&said) {
+                set_of_rule.push(set);
+                continue;
+            }
             let mut set: Vec<u32> = Vec::with_capacity(rule.ports.len());
             for ports in &rule.ports {
                 let key =
@@ -77,36 +88,53 @@ impl<'p> Boxes<'p> {
             }
             set.sort_unstable();
             set.dedup();
-            set_of_rule.push(sets.intern(set));
-            let lists = rules.get_mut(rule.direction as usize);
-            if let Some(list) = lists.and_then(|lists| lists.get_mut(rule.scope.index())) {
-                list.push(index);
-            }
+            let set = sets.intern(set);
+            known.insert(said, set);
+            set_of_rule.push(set);
         }
         let built_ins = BuiltIn::ALL.map(|one| (one, ids.get(&one.source()).copied())).into();
         let no_rule = ids.get(&Source::default()).copied();
-        Self { boxes, sets: sets.into_values(), set_of_rule, rules, built_ins, no_rule }
+        Self { boxes, sets, set_of_rule, rules, built_ins, no_rule }
     }
 
     /// Every prefix that the rules of these scopes name, with the boxes that they write there.
     pub(super) fn written(
-        &self,
+        &mut self,
         program: &Program,
         scopes: &[ScopeId],
         direction: Direction,
     ) -> Vec<(Prefix, SetId)> {
-        let mut written = Vec::new();
+        // Rules that share their addresses are taken together.
+        let mut together: BTreeMap<usize, (&Rule, Vec<SetId>)> = BTreeMap::new();
         let lists = self.rules.get(direction as usize);
         for &index in scopes.iter().filter_map(|scope| lists?.get(scope.index())).flatten() {
-            let (Some(rule), Some(&set)) = (program.rules.get(index), self.set_of_rule.get(index)) else {
-                continue;
-            };
+            if let (Some(rule), Some(&set)) = (program.rules.get(index), self.set_of_rule.get(index)) {
+                together.entry(rule.addresses.key()).or_insert((rule, Vec::new())).1.push(set);
+            }
+        }
+        let mut written = Vec::new();
+        for (rule, sets) in together.into_values() {
+            let set = self.union(sets);
             if rule.addresses.is_empty() {
                 written.push((Prefix::Any, set));
             }
             written.extend(rule.addresses.iter().map(|address| (address.prefix, set)));
         }
         written
+    }
+
+    /// The boxes of all these sets.
+    fn union(&mut self, mut sets: Vec<SetId>) -> SetId {
+        sets.sort_unstable();
+        sets.dedup();
+        if let [only] = sets.as_slice() {
+            return *only;
+        }
+        let boxes = sets.iter().filter_map(|&set| self.sets.values().get(set as usize)).flatten();
+        let mut boxes: Vec<u32> = boxes.copied().collect();
+        boxes.sort_unstable();
+        boxes.dedup();
+        self.sets.intern(boxes)
     }
 
     /// Ports that the rules of these scopes redirect to.
@@ -148,7 +176,7 @@ impl<'p> Boxes<'p> {
     fn present(&self, around: &Around<'_>, protocol: Protocol) -> Vec<Present<'_>> {
         let mut numbers: BTreeSet<(usize, u32)> = BTreeSet::new();
         for (up, (_, sets)) in around.levels.iter().enumerate() {
-            let written = sets.iter().filter_map(|&set| self.sets.get(set as usize)).flatten();
+            let written = sets.iter().filter_map(|&set| self.sets.values().get(set as usize)).flatten();
             numbers.extend(written.map(|&number| (up, number)));
         }
         (numbers.into_iter())

@@ -67,7 +67,7 @@ pub fn prove(program: &Program, tables: &Tables) -> Result<(), Box<Disproof>> {
     let image = unpack(tables).map_err(|damaged| plain("tables that can be read", damaged))?;
     let sim = Sim::new(tables).map_err(|damaged| plain("tables that can be read", damaged))?;
     rest::workloads(program, &image)?;
-    let boxes = Boxes::of(program, &image);
+    let mut boxes = Boxes::of(program, &image);
     let mut proved: BTreeSet<(ProfileId, Vec<ScopeId>)> = BTreeSet::new();
     for (id, workload) in (0u32..).map(WorkloadId).zip(&image.workloads) {
         let scopes = reaching(program, id);
@@ -80,8 +80,9 @@ pub fn prove(program: &Program, tables: &Tables) -> Result<(), Box<Disproof>> {
         };
         rest::profile(program, &image, id, workload.profile).map_err(at)?;
         for direction in Direction::ALL {
+            let written = boxes.written(program, &scopes, direction);
             let side = addresses::Side { boxes: &boxes, sim: &sim, image: &image, direction };
-            side.prove(program, &scopes, workload.profile).map_err(at)?;
+            side.prove(program, &scopes, workload.profile, written).map_err(at)?;
         }
     }
     rest::accelerations(program, &image)

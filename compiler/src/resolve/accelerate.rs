@@ -57,9 +57,10 @@ impl<'a> Resolver<'a, '_> {
     }
 
     fn tcp_ports(&mut self, mesh: usize, statement: &'a ast::Accelerate) -> Vec<PortItem> {
-        let Some(mut ports) = self.ports(Some(mesh), statement.ports.as_ref()) else {
+        let Some(written) = statement.ports.as_ref() else {
             return vec![PortItem { protocol: Protocol::Tcp, ports: Ports::All, span: statement.span }];
         };
+        let ports = self.ports(Some(mesh), written);
         if let Some(udp) = ports.iter().find(|item| item.protocol == Protocol::Udp) {
             self.diagnostics.push(
                 Diagnostic::new(Code::Unsupported, "udp cannot be accelerated")
@@ -68,8 +69,7 @@ impl<'a> Resolver<'a, '_> {
                     .help("only tcp connections have a fast path: write `tcp`, or nothing for all tcp ports"),
             );
         }
-        ports.retain(|item| item.protocol == Protocol::Tcp);
-        ports
+        ports.iter().filter(|item| item.protocol == Protocol::Tcp).cloned().collect()
     }
 }
 

@@ -111,12 +111,12 @@ impl<'a> Resolver<'a, '_> {
     }
 
     fn rule(&mut self, place: Place, rule: &'a ast::Rule) {
-        let ports = self.ports(place.mesh, rule.ports.as_ref());
+        let ports = rule.ports.as_ref().map(|ports| self.ports(place.mesh, ports));
         let addresses = rule.addresses.as_ref().map(|written| self.addresses(place.mesh, written));
         let (Some(scope), Some(verdict)) = (place.scope, verdict(rule.verb.value)) else { return };
-        let ports = ports.unwrap_or_else(|| default_ports(rule));
+        let ports = ports.unwrap_or_else(|| default_ports(rule).into());
         // A rule without ports or addresses here had some that were wrong, and would now be wider.
-        if ports.is_empty() || addresses.as_ref().is_some_and(Vec::is_empty) {
+        if ports.is_empty() || addresses.as_ref().is_some_and(|addresses| addresses.is_empty()) {
             return;
         }
         self.program.rules.push(hir::Rule {

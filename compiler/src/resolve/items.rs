@@ -7,27 +7,39 @@ use super::names::{Reach, Target};
 use super::sets::{Entry, Kind};
 use crate::ast::{self, PortChoice, ProtocolPorts, ProtocolWord, RulePorts};
 use crate::diag::{Code, Diagnostic, quote};
-use crate::hir::{AddressItem, PortItem, Ports, WorkloadId};
+use crate::hir::{AddressItem, List, PortItem, Ports, WorkloadId};
 use crate::source::Span;
 
 impl<'a> Resolver<'a, '_> {
-    /// The ports that are written; `None` where none are.
-    pub(super) fn ports(
-        &mut self,
-        mesh: Option<usize>,
-        ports: Option<&'a RulePorts>,
-    ) -> Option<Vec<PortItem>> {
+    /// The ports that are written.
+    pub(super) fn ports(&mut self, mesh: Option<usize>, ports: &'a RulePorts) -> List<PortItem> {
         let mut items = Vec::new();
-        match ports? {
-            RulePorts::Protocol(ports) => port_items(ports, &mut items),
-            RulePorts::Sets(names) => {
-                self.repeated(names);
-                for name in names {
-                    self.port_set(mesh, name, &mut items);
-                }
+        let names = match ports {
+            RulePorts::Protocol(ports) => {
+                port_items(ports, &mut items);
+                return items.into();
             }
+            RulePorts::Sets(names) => names,
+        };
+        let key = (mesh, names.iter().map(|name| name.value.as_str()).collect());
+        if let Some(known) = self.port_lists.get(&key) {
+            return known.clone();
         }
-        Some(items)
+        let troubles = self.troubles();
+        self.repeated(names);
+        for name in names {
+            self.port_set(mesh, name, &mut items);
+        }
+        let list: List<PortItem> = items.into();
+        if self.troubles() == troubles {
+            self.port_lists.insert(key, list.clone());
+        }
+        list
+    }
+
+    /// Grows with every mistake that is found, so that what comes with one is looked at anew at each place.
+    fn troubles(&self) -> usize {
+        self.diagnostics.len() + self.names.unknown_uses()
     }
 
     fn port_set(&mut self, mesh: Option<usize>, name: &'a ast::Name, items: &mut Vec<PortItem>) {
@@ -58,7 +70,14 @@ impl<'a> Resolver<'a, '_> {
         &mut self,
         mesh: Option<usize>,
         written: &'a [ast::AddressItem],
-    ) -> Vec<AddressItem> {
+    ) -> List<AddressItem> {
+        // What is written out here is of no other rule.
+        let names: Vec<&str> = names_of(written).map(|name| name.value.as_str()).collect();
+        let key = (names.len() == written.len()).then_some((mesh, names));
+        if let Some(known) = key.as_ref().and_then(|key| self.address_lists.get(key)) {
+            return known.clone();
+        }
+        let troubles = self.troubles();
         self.repeated(names_of(written));
         let mut items = Vec::with_capacity(written.len());
         for item in written {
@@ -69,7 +88,11 @@ impl<'a> Resolver<'a, '_> {
                 ast::AddressItem::Name(name) => self.named_addresses(mesh, name, &mut items),
             }
         }
-        items
+        let list: List<AddressItem> = items.into();
+        if let Some(key) = key.filter(|_| self.troubles() == troubles) {
+            self.address_lists.insert(key, list.clone());
+        }
+        list
     }
 
     fn named_addresses(&mut self, mesh: Option<usize>, name: &'a ast::Name, items: &mut Vec<AddressItem>) {

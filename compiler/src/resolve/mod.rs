@@ -17,7 +17,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 
 use self::groups::Groups;
-use self::names::{Declaration, Names, Target};
+use self::names::{Declaration, Meant, Names, Target};
 use self::sets::Sets;
 use crate::ast;
 use crate::diag::{Code, Diagnostic, has_errors, quote};
@@ -107,12 +107,15 @@ pub fn resolve(files: &Files, mut earlier: Vec<Diagnostic>) -> (Resolution, Vec<
         scopes: BTreeMap::new(),
         places: BTreeMap::new(),
         lost: lost(files),
+        port_lists: BTreeMap::new(),
+        address_lists: BTreeMap::new(),
         diagnostics: earlier,
     };
     resolver.declare();
     resolver.bodies(&files.trees);
-    let unused = resolver.unused(&files.trees);
-    resolver.names.report_unknown(&mut resolver.diagnostics);
+    let meant = resolver.names.meant();
+    let unused = resolver.unused(&files.trees, &meant);
+    resolver.names.report_unknown(&meant, &mut resolver.diagnostics);
     let Resolver { program, places, lost, mut diagnostics, .. } = resolver;
     crate::diag::sort(&mut diagnostics);
     let resolution = Resolution {
@@ -217,6 +220,9 @@ struct Resolver<'a, 'c> {
     /// The `address` items are also what a workload stands for in a rule.
     places: BTreeMap<WorkloadId, Places>,
     lost: Lost,
+    /// Ports and addresses of rules that name nothing but sets (and groups and workloads), by the mesh and the names.
+    port_lists: BTreeMap<(Option<usize>, Vec<&'a str>), hir::List<hir::PortItem>>,
+    address_lists: BTreeMap<(Option<usize>, Vec<&'a str>), hir::List<hir::AddressItem>>,
     diagnostics: Vec<Diagnostic>,
 }
 
@@ -277,8 +283,8 @@ impl<'a> Resolver<'a, '_> {
         scope
     }
 
-    fn unused(&self, files: &[ast::File]) -> Vec<Unused> {
-        let meant = self.names.meant();
+    fn unused(&self, files: &[ast::File], meant: &Meant<'a>) -> Vec<Unused> {
+        let meant: BTreeSet<&str> = meant.values().copied().collect();
         let mentioned =
             |name: &str| meant.contains(name) || files.iter().any(|file| file.mentioned.contains(name));
         let sets = self

@@ -12,6 +12,10 @@ use crate::source::Span;
 /// How many uses of an unknown name are underlined.
 const SHOWN_USES: usize = 8;
 
+/// How many pairs of names are compared to find what was meant. A program with more mistakes than that is
+/// no program with a slip of the pen.
+const COMPARED: usize = 2_000_000;
+
 /// What a name stands for: an index into the resolver's list of that kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Target {
@@ -48,6 +52,9 @@ pub(super) enum Reach {
     Everywhere,
 }
 
+/// For unknown names, with the mesh where they are used, the name that was probably meant.
+pub(super) type Meant<'a> = BTreeMap<(Option<usize>, &'a str), &'a str>;
+
 /// All names of a program.
 #[derive(Debug, Default)]
 pub(super) struct Names<'a> {
@@ -57,6 +64,7 @@ pub(super) struct Names<'a> {
     broken: BTreeSet<&'a str>,
     used: BTreeSet<Target>,
     unknown: BTreeMap<(Option<usize>, &'a str), Vec<Span>>,
+    unknown_uses: usize,
 }
 
 impl<'a> Names<'a> {
@@ -112,6 +120,7 @@ impl<'a> Names<'a> {
         let text = name.value.as_str();
         let own = mesh.and_then(|mesh| self.meshes.get(mesh)).and_then(|table| table.get(text));
         let found = own.or_else(|| self.top.get(text)).copied().or_else(|| self.elsewhere(text, reach));
+        self.unknown_uses += usize::from(found.is_none());
         match found {
             Some((target, _)) => {
                 self.used.insert(target);
@@ -137,22 +146,36 @@ impl<'a> Names<'a> {
         }
     }
 
+    /// How many uses there are of names that nothing declares, or that could not be read.
+    pub(super) const fn unknown_uses(&self) -> usize {
+        self.unknown_uses
+    }
+
     /// Whether anything names it.
     pub(super) fn is_used(&self, target: Target) -> bool {
         self.used.contains(&target)
     }
 
-    /// The names that were probably meant by unknown ones: they are misspelled, not unused.
-    pub(super) fn meant(&self) -> BTreeSet<&'a str> {
-        let unknown = self.unknown.keys();
-        unknown.filter_map(|&(mesh, name)| did_you_mean(name, self.visible(mesh))).collect()
+    /// For unknown names those that were probably meant: they are misspelled, not unused.
+    pub(super) fn meant(&self) -> Meant<'a> {
+        let mut left = COMPARED;
+        let mut meant = BTreeMap::new();
+        for &(mesh, name) in self.unknown.keys() {
+            let own = mesh.and_then(|mesh| self.meshes.get(mesh)).map_or(0, BTreeMap::len);
+            left = left.saturating_sub(own + self.top.len());
+            if left == 0 {
+                break;
+            }
+            meant.extend(did_you_mean(name, self.visible(mesh)).map(|found| ((mesh, name), found)));
+        }
+        meant
     }
 
     /// One diagnostic for each name that nothing declares. Where an import is missing, the name may be
     /// declared there: it is then shown with the missing import, which is the mistake to correct.
-    pub(super) fn report_unknown(&self, diagnostics: &mut Vec<Diagnostic>) {
+    pub(super) fn report_unknown(&self, meant: &Meant<'a>, diagnostics: &mut Vec<Diagnostic>) {
         for (&(mesh, name), uses) in &self.unknown {
-            let meant = did_you_mean(name, self.visible(mesh));
+            let meant = meant.get(&(mesh, name)).copied();
             let import = diagnostics.iter_mut().find(|diagnostic| diagnostic.code == Code::ImportMissing);
             match (import, meant) {
                 (Some(import), None) if !self.is_known_elsewhere(name) => {

@@ -53,9 +53,11 @@ pub(super) fn boxes_at<'u, 'p>(
     for (up, site) in sites.way_out(index).enumerate() {
         let mut level: BTreeMap<u32, Vec<Support>> = BTreeMap::new();
         for written in site.written {
-            for &(number, ports) in units.of_rule.get(written.rule as usize).into_iter().flatten() {
-                let support = Support { rule: written.rule, address: written.address, ports };
-                level.entry(number).or_default().push(support);
+            for &rule in units.rules_of(written) {
+                for &(number, ports) in units.of_rule.get(rule as usize).into_iter().flatten() {
+                    let support = Support { rule, address: written.address, ports };
+                    level.entry(number).or_default().push(support);
+                }
             }
         }
         for (number, supports) in level {

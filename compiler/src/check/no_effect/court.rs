@@ -11,8 +11,8 @@ use super::units::{Effects, NONE, Unit, Units, Written, number};
 /// Findings by the site around and the shape of what is written.
 type ByShape = HashMap<(Option<usize>, Vec<u32>), Rc<Vec<Finding>>>;
 
-/// Findings by the site around and the rules that are written, each with the number of its address.
-type ByRules = HashMap<(Option<usize>, Vec<(u32, u32)>), Rc<Vec<Address>>>;
+/// Findings by the site around and the bundles that are written, each with the number of its address.
+type ByBundles = HashMap<(Option<usize>, Vec<(u32, u32)>), Rc<Vec<Address>>>;
 
 /// Where the sites of one direction are heard.
 pub(super) struct Court<'a, 'p> {
@@ -21,7 +21,7 @@ pub(super) struct Court<'a, 'p> {
     /// Ports where nothing is redirected.
     closed: &'a [u16],
     by_shape: ByShape,
-    by_rules: ByRules,
+    by_bundles: ByBundles,
 }
 
 /// What a trial found about the `nth` unit that is new at a site.
@@ -31,7 +31,7 @@ struct Finding {
     instead: Vec<Decider>,
 }
 
-/// What a trial found about the address of the `nth` rule that is written at a site.
+/// What a trial found about the address of the `nth` bundle that is written at a site.
 struct Address {
     nth: usize,
     effective: bool,
@@ -67,7 +67,7 @@ impl Numbered {
 
 impl<'a, 'p> Court<'a, 'p> {
     pub(super) fn new(units: &'a Units<'p>, sites: &'a Sites<'a>, closed: &'a [u16]) -> Self {
-        Self { units, sites, closed, by_shape: HashMap::new(), by_rules: HashMap::new() }
+        Self { units, sites, closed, by_shape: HashMap::new(), by_bundles: HashMap::new() }
     }
 
     /// Looks at every site that decides an address.
@@ -79,8 +79,8 @@ impl<'a, 'p> Court<'a, 'p> {
             }
             effects.charge(site.written.len());
             // Where the same rules are written, only their addresses are others.
-            let rules = rules(site);
-            if let Some(findings) = self.by_rules.get(&rules) {
+            let bundles = bundles(site);
+            if let Some(findings) = self.by_bundles.get(&bundles) {
                 apply_to_addresses(findings, site, effects);
                 continue;
             }
@@ -91,23 +91,25 @@ impl<'a, 'p> Court<'a, 'p> {
                 None => Rc::new(self.try_site(index, &new, effects)),
             };
             apply(&findings, &new, effects);
-            self.by_rules.insert(rules, Rc::new(of_addresses(&findings, site, &new)));
+            self.by_bundles.insert(bundles, Rc::new(of_addresses(&findings, site, &new)));
             self.by_shape.insert(shape, findings);
         }
     }
 
     /// What is written at a site, with units that are new there numbered; and those units.
     fn shape(&self, site: &Site<'_>, effects: &mut Effects) -> (Vec<u32>, Numbered) {
-        let mut written: Vec<&Written> = site.written.iter().collect();
         let shape = |rule: u32| self.units.shapes.get(rule as usize).copied().unwrap_or(NONE);
-        written.sort_by_key(|written| (shape(written.rule), written.rule, written.address));
+        let mut written: Vec<(u32, u32, &Written)> = Vec::new();
+        for one in site.written {
+            written.extend(self.units.rules_of(one).iter().map(|&rule| (shape(rule), rule, one)));
+        }
+        written.sort_by_key(|&(shape, rule, one)| (shape, rule, one.address));
         let (mut key, mut new) = (Vec::with_capacity(4 * written.len()), Numbered::default());
-        for one in written {
-            key.push(shape(one.rule));
-            let above = self.is_above(site, one.rule);
-            let ports =
-                self.units.of_rule.get(one.rule as usize).into_iter().flatten().map(|&(_, unit)| unit);
-            let units = [one.rule, one.address].into_iter().chain(ports);
+        for (shape, rule, one) in written {
+            key.push(shape);
+            let above = self.is_above(site, one.bundle);
+            let ports = self.units.of_rule.get(rule as usize).into_iter().flatten().map(|&(_, unit)| unit);
+            let units = [rule, one.address].into_iter().chain(ports);
             for unit in units.filter(|&unit| unit != NONE) {
                 let certain = self.units.shared.contains(&unit) || (above && unit != one.address);
                 key.push(if certain { unit } else { NONE - 1 - new.of(unit) });
@@ -118,10 +120,10 @@ impl<'a, 'p> Court<'a, 'p> {
         (key, new)
     }
 
-    /// Whether a rule is written around a site, too.
-    fn is_above(&self, site: &Site<'_>, rule: u32) -> bool {
-        let outer = site.parent.into_iter().flat_map(|outer| self.sites.way_out(outer));
-        outer.into_iter().any(|site| site.written.binary_search_by_key(&rule, |written| written.rule).is_ok())
+    /// Whether a bundle is written around a site, too.
+    fn is_above(&self, site: &Site<'_>, bundle: u32) -> bool {
+        let mut outer = site.parent.into_iter().flat_map(|outer| self.sites.way_out(outer));
+        outer.any(|site| site.written.binary_search_by_key(&bundle, |written| written.bundle).is_ok())
     }
 
     /// Tries the units that are new at a site, and those around it that have shown no effect yet.
@@ -149,9 +151,9 @@ impl<'a, 'p> Court<'a, 'p> {
 
 /// The rules that are written at a site. Their addresses differ from site to site; here it counts only which
 /// of them are one.
-fn rules(site: &Site<'_>) -> (Option<usize>, Vec<(u32, u32)>) {
+fn bundles(site: &Site<'_>) -> (Option<usize>, Vec<(u32, u32)>) {
     let mut addresses = Numbered::default();
-    let one = |written: &Written| (written.rule, addresses.of(written.address));
+    let one = |written: &Written| (written.bundle, addresses.of(written.address));
     (site.parent, site.written.iter().map(one).collect())
 }
 

@@ -5,8 +5,8 @@ use super::units::{Units, number};
 use super::{check, effects};
 use crate::diff::{Side, diff};
 use crate::fixture::Fixture;
-use crate::hir::Program;
-use crate::laws::{program, rule};
+use crate::hir::{Program, Rule};
+use crate::laws::{program, program_with_sets, rule};
 use crate::lower;
 
 /// Whether two programs decide some flow differently.
@@ -45,7 +45,9 @@ proptest! {
             }
             for item in 0..program.rules[index].addresses.len() {
                 let mut without = program.clone();
-                without.rules[index].addresses.remove(item);
+                let mut left = without.rules[index].addresses.to_vec();
+                left.remove(item);
+                without.rules[index].addresses = left.into();
                 if without.rules[index].addresses.is_empty() || !lower::resolve(&without).1.is_empty() {
                     continue;
                 }
@@ -58,7 +60,9 @@ proptest! {
             let redirects = program.rules[index].verdict.port().is_some();
             for unit in units.items_of(index).skip(program.rules[index].addresses.len()) {
                 let mut without = program.clone();
-                without.rules[index].ports.retain(|item| item.span != units.spans[unit as usize]);
+                let mut left = without.rules[index].ports.to_vec();
+                left.retain(|item| item.span != units.spans[unit as usize]);
+                without.rules[index].ports = left.into();
                 if without.rules[index].ports.is_empty() || !lower::resolve(&without).1.is_empty() {
                     continue;
                 }
@@ -66,6 +70,38 @@ proptest! {
                 if !redirects || expected {
                     prop_assert_eq!(effects.is_effective(unit), expected, "ports of rule {}", index);
                 }
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn an_item_of_a_set_has_an_effect_where_its_removal_from_the_set_changes_a_flow(
+        rules in prop::collection::vec(rule(), 1..10),
+    ) {
+        let program = program_with_sets(&rules);
+        prop_assume!(lower::resolve(&program).1.is_empty());
+        let units = Units::of(&program);
+        let effects = effects(&program, &units);
+        // A redirect keeps its target from being redirected inbound, which counts, and is told elsewhere.
+        for rule in program.rules.iter().filter(|rule| rule.verdict.port().is_none()) {
+            for item in &rule.addresses {
+                let mut without = program.clone();
+                for other in without.rules.iter_mut().filter(|other| other.addresses.contains(item)) {
+                    let left: Vec<_> = other.addresses.iter().filter(|other| *other != item).copied().collect();
+                    other.addresses = left.into();
+                }
+                let emptied = |(old, new): (&Rule, &Rule)| new.addresses.len() < old.addresses.len()
+                    && (new.addresses.is_empty() || new.verdict.port().is_some());
+                let changed = program.rules.iter().zip(&without.rules);
+                if changed.into_iter().any(emptied) || !lower::resolve(&without).1.is_empty() {
+                    continue;
+                }
+                let unit = units.spans.iter().position(|span| *span == item.span).unwrap();
+                prop_assert_eq!(effects.is_effective(number(unit)), differ(&program, &without), "{:?}", item);
             }
         }
     }

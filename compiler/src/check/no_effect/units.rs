@@ -28,12 +28,14 @@ pub(super) struct Units<'p> {
     pub(super) of_rule: Vec<Vec<(u32, Unit)>>,
     /// For each rule a number that is equal for rules with the same boxes, in the same order.
     pub(super) shapes: Vec<u32>,
-    /// For each rule the units of its addresses.
-    addresses: Vec<Vec<Unit>>,
+    /// Rules of one direction and scope that share their addresses.
+    pub(super) bundles: Vec<Bundle>,
+    /// For each rule its bundle.
+    bundle_of: Vec<u32>,
     /// The words of each unit.
     pub(super) spans: Vec<Span>,
-    /// For each direction and scope its rules.
-    rules: BTreeMap<(Direction, ScopeId), Vec<u32>>,
+    /// For each direction and scope its bundles.
+    written: BTreeMap<(Direction, ScopeId), Vec<u32>>,
     /// Units of ports that several rules name.
     pub(super) shared: BTreeSet<Unit>,
 }
@@ -47,11 +49,18 @@ pub(super) struct PlainBox<'p> {
     pub(super) ports: PortSet,
 }
 
-/// A rule at one of its prefixes.
+/// Rules that share their addresses.
+pub(super) struct Bundle {
+    pub(super) rules: Vec<u32>,
+    /// The units of their addresses.
+    addresses: Vec<Unit>,
+}
+
+/// A bundle at one of its prefixes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Written {
     pub(super) prefix: Prefix,
-    pub(super) rule: u32,
+    pub(super) bundle: u32,
     pub(super) address: Unit,
 }
 
@@ -71,15 +80,26 @@ impl<'p> Units<'p> {
             boxes: Vec::new(),
             of_rule: Vec::with_capacity(program.rules.len()),
             shapes: Vec::with_capacity(program.rules.len()),
-            addresses: Vec::with_capacity(program.rules.len()),
+            bundles: Vec::new(),
+            bundle_of: Vec::with_capacity(program.rules.len()),
             spans: Vec::new(),
-            rules: BTreeMap::new(),
+            written: BTreeMap::new(),
             shared: BTreeSet::new(),
         };
         let mut owners: HashMap<Unit, u32> = HashMap::new();
+        let mut known: HashMap<(Direction, ScopeId, usize), u32> = HashMap::new();
         for (index, rule) in (0u32..).zip(&program.rules) {
-            units.rules.entry((rule.direction, rule.scope)).or_default().push(index);
-            units.addresses.push(rule.addresses.iter().map(|item| unit(false, item.span)).collect());
+            let next = number(units.bundles.len());
+            let key = (rule.direction, rule.scope, rule.addresses.key());
+            let bundle = *known.entry(key).or_insert(next);
+            units.bundle_of.push(bundle);
+            if bundle == next {
+                units.written.entry((rule.direction, rule.scope)).or_default().push(bundle);
+                let addresses = rule.addresses.iter().map(|item| unit(false, item.span)).collect();
+                units.bundles.push(Bundle { rules: vec![index], addresses });
+            } else if let Some(bundle) = units.bundles.get_mut(bundle as usize) {
+                bundle.rules.push(index);
+            }
             let mut boxes = Vec::with_capacity(rule.ports.len());
             for item in &rule.ports {
                 let key = (rule.scope, rule.always, rule.direction, rule.verdict, item.protocol, &item.ports);
@@ -100,7 +120,7 @@ impl<'p> Units<'p> {
         units
     }
 
-    /// Every rule of these scopes at each of its prefixes, sorted.
+    /// Every bundle of these scopes at each of its prefixes, sorted.
     pub(super) fn written(
         &self,
         program: &Program,
@@ -108,29 +128,34 @@ impl<'p> Units<'p> {
         direction: Direction,
     ) -> Vec<Written> {
         let mut written = Vec::new();
-        for &index in scopes.iter().filter_map(|&scope| self.rules.get(&(direction, scope))).flatten() {
-            let (Some(rule), Some(units)) =
-                (program.rules.get(index as usize), self.addresses.get(index as usize))
-            else {
-                continue;
-            };
+        for &bundle in scopes.iter().filter_map(|&scope| self.written.get(&(direction, scope))).flatten() {
+            let Some(Bundle { rules, addresses }) = self.bundles.get(bundle as usize) else { continue };
+            let rule = rules.first().and_then(|&rule| program.rules.get(rule as usize));
+            let Some(rule) = rule else { continue };
             if rule.addresses.is_empty() {
-                written.push(Written { prefix: Prefix::Any, rule: index, address: NONE });
+                written.push(Written { prefix: Prefix::Any, bundle, address: NONE });
             }
-            let items = rule.addresses.iter().zip(units);
-            written.extend(items.map(|(item, &address)| Written {
-                prefix: item.prefix,
-                rule: index,
-                address,
-            }));
+            let items = rule.addresses.iter().zip(addresses);
+            written.extend(items.map(|(item, &address)| Written { prefix: item.prefix, bundle, address }));
         }
         written.sort_unstable();
         written
     }
 
+    /// The rules that are written at a place.
+    pub(super) fn rules_of(&self, written: &Written) -> &[u32] {
+        self.bundles.get(written.bundle as usize).map_or(&[][..], |bundle| &bundle.rules)
+    }
+
+    /// The units of a rule's addresses.
+    pub(super) fn addresses_of(&self, rule: usize) -> &[Unit] {
+        let bundle = self.bundle_of.get(rule).and_then(|&bundle| self.bundles.get(bundle as usize));
+        bundle.map_or(&[][..], |bundle| &bundle.addresses)
+    }
+
     /// The items of a rule.
     pub(super) fn items_of(&self, rule: usize) -> impl Iterator<Item = Unit> {
-        let addresses = self.addresses.get(rule).into_iter().flatten().copied();
+        let addresses = self.addresses_of(rule).iter().copied();
         let ports = self.of_rule.get(rule).into_iter().flatten().map(|&(_, ports)| ports);
         addresses.chain(ports)
     }
@@ -145,8 +170,10 @@ impl<'p> Units<'p> {
     ) -> Vec<u16> {
         let mut targets: BTreeMap<u16, BTreeSet<u32>> = BTreeMap::new();
         let mut inbound = false;
-        for ((direction, _), rules) in self.rules.iter().filter(|((_, scope), _)| scopes.contains(scope)) {
-            for &index in rules {
+        for ((direction, _), bundles) in self.written.iter().filter(|((_, scope), _)| scopes.contains(scope))
+        {
+            let bundles = bundles.iter().filter_map(|&bundle| self.bundles.get(bundle as usize));
+            for &index in bundles.flat_map(|bundle| &bundle.rules) {
                 if let Some(port) = program.rules.get(index as usize).and_then(|rule| rule.verdict.port()) {
                     targets.entry(port).or_default().insert(index);
                     inbound |= *direction == Direction::Inbound;
@@ -239,7 +266,7 @@ impl Effects {
     fn keep_rule(&mut self, units: &Units<'_>, rules: impl Iterator<Item = u32>) {
         for rule in rules {
             self.note(rule, true, &[]);
-            if let Some([only]) = units.addresses.get(rule as usize).map(Vec::as_slice) {
+            if let [only] = units.addresses_of(rule as usize) {
                 self.note(*only, true, &[]);
             }
             let ports: BTreeSet<Unit> =
