@@ -1,10 +1,13 @@
 //! Who falls under which workload: the part of an image that the runtime needs for endpoints that come
 //! and go, without reading the rest.
 
+use std::collections::HashMap;
+
 use crate::image::{MapImage, ProfileId, SourceId, Workload};
 use crate::map::Table;
 use crate::pack::Names;
-use crate::selector::{Endpoint, Narrowness};
+use crate::prefix::Prefix;
+use crate::selector::{Condition, Endpoint, Narrowness, Selector, Subject};
 use crate::tables::{Damaged, TableData};
 
 /// The workloads of a policy with their selectors, and the cgroups that its profiles exempt.
@@ -81,23 +84,129 @@ impl Membership {
     /// # Errors
     /// Where there are two and neither is narrower.
     pub fn classify(&self, endpoint: &Endpoint) -> Result<Option<&Workload>, Ambiguous> {
-        let mut selected = (self.workloads.iter())
-            .filter_map(|workload| Some((workload, workload.selector.select(endpoint)?)));
-        let Some(mut best) = selected.next() else { return Ok(None) };
-        let mut beaten = Vec::new();
-        for next in selected {
-            let (winner, loser) = if is_narrower(next, best) { (next, best) } else { (best, next) };
-            beaten.push(loser);
-            best = winner;
+        narrowest(&self.workloads, endpoint)
+    }
+
+    /// For many endpoints: each is compared only with workloads that name something of it.
+    #[must_use]
+    pub fn classifier(&self) -> Classifier<'_> {
+        Classifier::of(&self.workloads)
+    }
+}
+
+/// The workloads of a policy by one thing that each asks for.
+#[derive(Debug)]
+pub struct Classifier<'m> {
+    workloads: &'m [Workload],
+    by_value: HashMap<(&'m Subject, &'m str), Vec<usize>>,
+    by_prefix: HashMap<Prefix, Vec<usize>>,
+    /// Lengths that `by_prefix` knows.
+    lengths: Vec<u8>,
+    by_cgroup: HashMap<&'m str, Vec<usize>>,
+    /// Workloads that ask for nothing by name.
+    others: Vec<usize>,
+    /// Subjects that `by_value` knows.
+    keys: Vec<&'m Subject>,
+}
+
+impl<'m> Classifier<'m> {
+    fn of(workloads: &'m [Workload]) -> Self {
+        let named = |workload: &'m Workload| {
+            workload.selector.conditions.iter().filter(|one| !one.negated && !one.values.is_empty())
+        };
+        let mut uses: HashMap<(&Subject, &str), usize> = HashMap::new();
+        for condition in workloads.iter().flat_map(named) {
+            for value in &condition.values {
+                *uses.entry((&condition.subject, value)).or_default() += 1;
+            }
         }
-        match beaten.into_iter().find(|&loser| !is_narrower(best, loser)) {
-            None => Ok(Some(best.0)),
-            Some((rival, _)) => Err(Ambiguous {
-                endpoint: endpoint.name.clone(),
-                first: best.0.name.clone(),
-                second: rival.name.clone(),
-            }),
+        let mut this = Self {
+            workloads,
+            by_value: HashMap::new(),
+            by_prefix: HashMap::new(),
+            lengths: Vec::new(),
+            by_cgroup: HashMap::new(),
+            others: Vec::new(),
+            keys: Vec::new(),
+        };
+        for (index, workload) in workloads.iter().enumerate() {
+            // What the fewest ask for tells most.
+            let cost = |condition: &&Condition| -> usize {
+                condition
+                    .values
+                    .iter()
+                    .filter_map(|value| uses.get(&(&condition.subject, value.as_str())))
+                    .sum()
+            };
+            let Selector { addresses, cgroups, .. } = &workload.selector;
+            if let Some(condition) = named(workload).min_by_key(cost) {
+                for value in &condition.values {
+                    this.by_value.entry((&condition.subject, value)).or_default().push(index);
+                }
+            } else if addresses.is_empty() && cgroups.is_empty() {
+                this.others.push(index);
+            } else {
+                addresses.iter().for_each(|&prefix| this.by_prefix.entry(prefix).or_default().push(index));
+                cgroups.iter().for_each(|path| this.by_cgroup.entry(path).or_default().push(index));
+            }
         }
+        let mut keys: Vec<&Subject> = this.by_value.keys().map(|&(subject, _)| subject).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        let mut lengths: Vec<u8> = this.by_prefix.keys().filter_map(|prefix| prefix.length()).collect();
+        lengths.sort_unstable();
+        lengths.dedup();
+        Self { keys, lengths, ..this }
+    }
+
+    /// The same as [`Membership::classify`].
+    ///
+    /// # Errors
+    /// Where there are two and neither is narrower.
+    pub fn classify(&self, endpoint: &Endpoint) -> Result<Option<&'m Workload>, Ambiguous> {
+        let mut near = self.others.clone();
+        for subject in &self.keys {
+            let value = subject.of(endpoint);
+            near.extend(value.and_then(|value| self.by_value.get(&(*subject, value))).into_iter().flatten());
+        }
+        if !self.by_prefix.is_empty() {
+            for host in endpoint.addresses.iter().map(|&address| Prefix::host(address)) {
+                let around = self.lengths.iter().filter_map(|&len| self.by_prefix.get(&host.shortened(len)?));
+                near.extend(around.flatten());
+            }
+        }
+        if let Some(cgroup) = endpoint.cgroup.as_deref().filter(|_| !self.by_cgroup.is_empty()) {
+            let paths = cgroup.match_indices('/').filter_map(|(at, _)| cgroup.get(..at.max(1)));
+            let paths = paths.chain([cgroup]);
+            near.extend(paths.filter_map(|path| self.by_cgroup.get(path)).flatten());
+        }
+        near.sort_unstable();
+        near.dedup();
+        narrowest(near.into_iter().filter_map(|index| self.workloads.get(index)), endpoint)
+    }
+}
+
+/// The narrowest of `workloads` that selects an endpoint.
+fn narrowest<'m>(
+    workloads: impl IntoIterator<Item = &'m Workload>,
+    endpoint: &Endpoint,
+) -> Result<Option<&'m Workload>, Ambiguous> {
+    let mut selected =
+        (workloads.into_iter()).filter_map(|workload| Some((workload, workload.selector.select(endpoint)?)));
+    let Some(mut best) = selected.next() else { return Ok(None) };
+    let mut beaten = Vec::new();
+    for next in selected {
+        let (winner, loser) = if is_narrower(next, best) { (next, best) } else { (best, next) };
+        beaten.push(loser);
+        best = winner;
+    }
+    match beaten.into_iter().find(|&loser| !is_narrower(best, loser)) {
+        None => Ok(Some(best.0)),
+        Some((rival, _)) => Err(Ambiguous {
+            endpoint: endpoint.name.clone(),
+            first: best.0.name.clone(),
+            second: rival.name.clone(),
+        }),
     }
 }
 
@@ -111,7 +220,6 @@ fn is_narrower(a: (&Workload, Narrowness), b: (&Workload, Narrowness)) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::selector::{Condition, Selector, Subject};
 
     fn workload(name: &str, selector: Selector) -> Workload {
         Workload { name: name.into(), selector, profile: ProfileId(0) }
@@ -164,5 +272,68 @@ mod tests {
         let one = Endpoint { labels: [("a".into(), String::new())].into(), ..Endpoint::default() };
         assert_eq!(name(policy.classify(&one)).as_deref(), Some("m/a"));
         assert_eq!(name(policy.classify(&Endpoint::default())), None);
+    }
+
+    /// One of so many, differently each time it is asked.
+    fn choose(seed: &mut u64, of: u64) -> u64 {
+        *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (*seed >> 33) % of
+    }
+
+    fn some_selector(seed: &mut u64) -> Selector {
+        let mut selector = Selector::default();
+        for _ in 0..choose(seed, 3) {
+            let key = Subject::Label(format!("k{}", choose(seed, 2)));
+            let subject = [Subject::Namespace, key, Subject::ServiceAccount, Subject::Pod];
+            let values = 0..choose(seed, 3);
+            let values: Vec<String> = values.map(|_| format!("v{}", choose(seed, 3))).collect();
+            let subject = subject[usize::try_from(choose(seed, 4)).unwrap()].clone();
+            selector.conditions.push(Condition { subject, values, negated: choose(seed, 3) == 0 });
+        }
+        for _ in 0..choose(seed, 3) {
+            let host = Prefix::V4 { bits: u32::try_from(choose(seed, 4)).unwrap() << 30 | 5, len: 32 };
+            selector
+                .addresses
+                .extend(host.shortened([0, 1, 2, 31, 32][usize::try_from(choose(seed, 5)).unwrap()]));
+        }
+        for _ in 0..choose(seed, 2) {
+            let path = ["/", "/a", "/a/b", "/ab", "/c"][usize::try_from(choose(seed, 5)).unwrap()];
+            selector.cgroups.push(path.into());
+        }
+        selector
+    }
+
+    #[test]
+    fn a_classifier_says_what_looking_at_every_workload_says() {
+        let mut seed = 7;
+        let (mut one, mut two) = (0, 0);
+        for _ in 0..2000 {
+            let workloads = 0..=choose(&mut seed, 6);
+            let workloads =
+                workloads.map(|n| workload(&format!("m/{n}"), some_selector(&mut seed))).collect();
+            let policy = Membership { workloads, ..Membership::default() };
+            let classifier = policy.classifier();
+            for _ in 0..10 {
+                let value =
+                    |seed: &mut u64| Some(format!("v{}", choose(seed, 3))).filter(|value| value != "v2");
+                let labels = [0, 1].map(|n| Some((format!("k{n}"), value(&mut seed)?)));
+                let bits = u32::try_from(choose(&mut seed, 4)).unwrap() << 30 | 5;
+                let cgroup =
+                    ["/", "/a", "/a/b/c", "/abc", ""][usize::try_from(choose(&mut seed, 5)).unwrap()];
+                let endpoint = Endpoint {
+                    name: format!("v{}", choose(&mut seed, 3)),
+                    namespace: value(&mut seed),
+                    labels: labels.into_iter().flatten().collect(),
+                    service_account: value(&mut seed),
+                    addresses: vec![std::net::Ipv4Addr::from_bits(bits).into()],
+                    cgroup: Some(cgroup.to_owned()).filter(|cgroup| !cgroup.is_empty()),
+                };
+                let found = classifier.classify(&endpoint);
+                one += usize::from(matches!(found, Ok(Some(_))));
+                two += usize::from(found.is_err());
+                assert_eq!(found, policy.classify(&endpoint), "{endpoint:?} in {policy:#?}");
+            }
+        }
+        assert!(one > 1000 && two > 1000, "{one} {two}");
     }
 }

@@ -91,6 +91,25 @@ impl Prefix {
         }
     }
 
+    /// Its leading bits, or `None` for `Any`.
+    #[must_use]
+    pub const fn length(self) -> Option<u8> {
+        match self {
+            Self::Any => None,
+            Self::V4 { len, .. } | Self::V6 { len, .. } => Some(len),
+        }
+    }
+
+    /// The prefix of `len` bits around it, or `None` where it has fewer itself.
+    #[must_use]
+    pub const fn shortened(self, len: u8) -> Option<Self> {
+        match self {
+            Self::V4 { bits, len: own } if len <= own => Some(Self::V4 { bits: bits & mask32(len), len }),
+            Self::V6 { bits, len: own } if len <= own => Some(Self::V6 { bits: bits & mask128(len), len }),
+            _ => None,
+        }
+    }
+
     /// As a network, or `None` for `Any`.
     #[must_use]
     pub fn net(self) -> Option<IpNet> {

@@ -49,6 +49,19 @@ pub enum Subject {
     Pod,
 }
 
+impl Subject {
+    /// What an endpoint has of it.
+    #[must_use]
+    pub fn of<'e>(&self, endpoint: &'e Endpoint) -> Option<&'e str> {
+        match self {
+            Self::Namespace => endpoint.namespace.as_deref(),
+            Self::Label(key) => endpoint.labels.get(key).map(String::as_str),
+            Self::ServiceAccount => endpoint.service_account.as_deref(),
+            Self::Pod => Some(endpoint.name.as_str()).filter(|_| endpoint.cgroup.is_none()),
+        }
+    }
+}
+
 /// All selectors of one workload. `places` (addresses and cgroups) add up; conditions must all hold.
 /// A selector without places and conditions is `any`.
 #[derive(
@@ -67,12 +80,7 @@ impl Condition {
     /// Whether the endpoint satisfies it.
     #[must_use]
     pub fn holds(&self, endpoint: &Endpoint) -> bool {
-        let value = match &self.subject {
-            Subject::Namespace => endpoint.namespace.as_deref(),
-            Subject::Label(key) => endpoint.labels.get(key).map(String::as_str),
-            Subject::ServiceAccount => endpoint.service_account.as_deref(),
-            Subject::Pod => Some(endpoint.name.as_str()).filter(|_| endpoint.cgroup.is_none()),
-        };
+        let value = self.subject.of(endpoint);
         let plain = value.is_some_and(|value| {
             self.values.is_empty() || self.values.iter().any(|accepted| accepted == value)
         });

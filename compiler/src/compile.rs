@@ -1,5 +1,7 @@
 //! All passes in order: from files to a program that is checked, and to tables that are proved.
 
+use std::collections::BTreeSet;
+
 use mesh_bpf::image::MapImage;
 use mesh_bpf::membership::{Ambiguous, Membership};
 use mesh_bpf::pack::pack;
@@ -47,7 +49,7 @@ pub struct Compiled {
 pub fn compile(
     given: Vec<(Location, Vec<u8>)>,
     loader: &mut dyn Loader,
-    inventory: Option<&[Endpoint]>,
+    inventory: Option<Vec<Endpoint>>,
 ) -> Compilation {
     let (files, found) = load(given, loader);
     let (resolution, mut diagnostics) = resolve(&files, found);
@@ -91,8 +93,9 @@ fn lower_checked(program: &Program, diagnostics: &mut Vec<Diagnostic>) -> Option
 }
 
 /// Which workload each endpoint falls under.
-fn place(program: &Program, image: &MapImage, inventory: &[Endpoint]) -> (Members, Vec<Diagnostic>) {
+fn place(program: &Program, image: &MapImage, inventory: Vec<Endpoint>) -> (Members, Vec<Diagnostic>) {
     let membership = Membership::of(image);
+    let classifier = membership.classifier();
     let names: Vec<String> = (program.workloads.iter())
         .map(|workload| {
             let mesh = program.meshes.get(workload.mesh.index()).map_or("", |mesh| mesh.name.as_str());
@@ -101,16 +104,22 @@ fn place(program: &Program, image: &MapImage, inventory: &[Endpoint]) -> (Member
         .collect();
     let mut by_workload = vec![Vec::new(); names.len()];
     let mut problems = Vec::new();
+    let mut reported = BTreeSet::new();
     for endpoint in inventory {
-        match membership.classify(endpoint) {
+        match classifier.classify(&endpoint) {
             Ok(None) => {}
             Ok(Some(workload)) => {
                 let index = names.binary_search(&workload.name).ok();
                 if let Some(members) = index.and_then(|index| by_workload.get_mut(index)) {
-                    members.push(endpoint.clone());
+                    members.push(endpoint);
                 }
             }
-            Err(ambiguous) => problems.push(overlap(program, &names, &ambiguous)),
+            // Two workloads are told once, with the first endpoint that both select.
+            Err(ambiguous) => {
+                if reported.insert((ambiguous.first.clone(), ambiguous.second.clone())) {
+                    problems.push(overlap(program, &names, &ambiguous));
+                }
+            }
         }
     }
     for (workload, members) in program.workloads.iter().zip(&by_workload) {

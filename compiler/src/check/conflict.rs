@@ -57,7 +57,7 @@ impl<'p> Written<'p> {
         Self { scope, always, direction, verdict, protocol, ports }
     }
 
-    const fn written(rule: &Rule, item: &'p PortItem) -> Self {
+    const fn by(rule: &Rule, item: &'p PortItem) -> Self {
         let Rule { scope, always, direction, verdict, .. } = *rule;
         Self { scope, always, direction, verdict, protocol: item.protocol, ports: &item.ports }
     }
@@ -68,7 +68,7 @@ fn writers(program: &Program) -> BTreeMap<Written<'_>, Vec<usize>> {
     let mut writers: BTreeMap<Written<'_>, Vec<usize>> = BTreeMap::new();
     for (index, rule) in program.rules.iter().enumerate() {
         for item in &rule.ports {
-            writers.entry(Written::written(rule, item)).or_default().push(index);
+            writers.entry(Written::by(rule, item)).or_default().push(index);
         }
     }
     writers
