@@ -37,13 +37,13 @@ pub const MAX_LINES: usize = 1 << 24;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unpackable {
     /// A table would be too large.
-    #[error("the table `{}` needs {needed} entries, and {limit} is the limit", .table.word())]
+    #[error("the table `{}` needs {needed} lines of 64 bytes, and {limit} is the limit", .table.word())]
     OverCapacity {
         /// Which.
         table: Table,
-        /// Entries needed.
+        /// Lines needed.
         needed: usize,
-        /// Entries possible.
+        /// Lines possible.
         limit: usize,
     },
     /// The image breaks a rule of its own form.
@@ -87,12 +87,20 @@ pub(crate) struct ProfileNames {
 /// # Errors
 /// Where a table cannot hold it, or the image is malformed. Canonical images are never malformed.
 pub fn pack(image: &MapImage) -> Result<Tables, Unpackable> {
+    pack_within(image, MAX_LINES)
+}
+
+/// Packs an image into tables of at most so many lines; [`MAX_LINES`] is what the kernel's maps hold.
+///
+/// # Errors
+/// As [`pack`].
+pub fn pack_within(image: &MapImage, limit: usize) -> Result<Tables, Unpackable> {
     let mut packer = Packer::<Written>::default();
     let names = packer.image(image)?;
     let mut tables = packer.finish();
     tables.set(Table::Sources, TableData::from_records(&sources(image)));
     tables.set(Table::Names, TableData::from_bytes(&names));
-    check_capacity(&tables)?;
+    check_capacity(&tables, limit)?;
     Ok(tables)
 }
 
@@ -101,7 +109,7 @@ pub fn pack(image: &MapImage) -> Result<Tables, Unpackable> {
 /// # Errors
 /// As [`pack`].
 pub(crate) fn difference(image: &MapImage, tables: &Tables) -> Result<Option<Table>, Unpackable> {
-    check_capacity(tables)?;
+    check_capacity(tables, MAX_LINES)?;
     let mut packer = Packer::<Compared<'_>>::new(tables);
     let names = packer.image(image)?;
     let same = |table| match table {
@@ -113,11 +121,11 @@ pub(crate) fn difference(image: &MapImage, tables: &Tables) -> Result<Option<Tab
     Ok(Table::ALL.into_iter().find(|&table| !same(table)))
 }
 
-fn check_capacity(tables: &Tables) -> Result<(), Unpackable> {
+fn check_capacity(tables: &Tables, limit: usize) -> Result<(), Unpackable> {
     for table in Table::ALL {
         let needed = tables.get(table).line_count();
-        if needed > MAX_LINES {
-            return Err(Unpackable::OverCapacity { table, needed, limit: MAX_LINES });
+        if needed > limit {
+            return Err(Unpackable::OverCapacity { table, needed, limit });
         }
     }
     Ok(())

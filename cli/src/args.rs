@@ -78,6 +78,9 @@ pub struct Program {
     /// Turn these into errors
     #[arg(long, value_name = "WHAT", value_enum)]
     pub deny: Option<Deny>,
+    /// Refuse a policy of which one table has more lines of 64 bytes than this; the kernel's maps hold 16777216
+    #[arg(long, value_name = "LINES", default_value_t = mesh_bpf::pack::MAX_LINES, hide_default_value = true)]
+    pub max_lines: usize,
 }
 
 /// What `--deny` takes.

@@ -14,7 +14,7 @@ use crate::{inventory, render};
 pub fn compile(args: &Program) -> Result<Compilation, Failure> {
     let given = read_given(&args.paths, &args.stdin_name)?;
     let endpoints = args.inventory.as_deref().map(inventory::read).transpose()?;
-    let mut compilation = compile::compile(given, &mut FileSystem, endpoints);
+    let mut compilation = compile::compile_within(given, &mut FileSystem, endpoints, args.max_lines);
     if args.deny == Some(Deny::Warnings) {
         for found in &mut compilation.diagnostics {
             if found.severity == Severity::Warning {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use mesh_bpf::image::MapImage;
 use mesh_bpf::membership::{Ambiguous, Membership};
-use mesh_bpf::pack::pack;
+use mesh_bpf::pack::{MAX_LINES, pack_within};
 use mesh_bpf::selector::Endpoint;
 use mesh_bpf::tables::Tables;
 
@@ -51,11 +51,21 @@ pub fn compile(
     loader: &mut dyn Loader,
     inventory: Option<Vec<Endpoint>>,
 ) -> Compilation {
+    compile_within(given, loader, inventory, MAX_LINES)
+}
+
+/// The same, for tables of at most so many lines of 64 bytes.
+pub fn compile_within(
+    given: Vec<(Location, Vec<u8>)>,
+    loader: &mut dyn Loader,
+    inventory: Option<Vec<Endpoint>>,
+    lines: usize,
+) -> Compilation {
     let (files, found) = load(given, loader);
     let (resolution, mut diagnostics) = resolve(&files, found);
     let (checked, found) = check::check(&resolution);
     diagnostics.extend(found);
-    let compiled = checked.and_then(|checked| lower_checked(checked.program(), &mut diagnostics));
+    let compiled = checked.and_then(|checked| lower_checked(checked.program(), lines, &mut diagnostics));
     let mut members = Members::default();
     if let (Some(compiled), Some(inventory)) = (&compiled, inventory) {
         let (found, problems) = place(&resolution.program, &compiled.image, inventory);
@@ -74,7 +84,11 @@ pub fn compile(
 
 /// Lowers, and finds what rules decide together. Gives nothing back where redirects tie or the result is
 /// too large.
-fn lower_checked(program: &Program, diagnostics: &mut Vec<Diagnostic>) -> Option<Compiled> {
+fn lower_checked(program: &Program, lines: usize, diagnostics: &mut Vec<Diagnostic>) -> Option<Compiled> {
+    if let Err(error) = check::over_capacity::foresee(program, lines) {
+        check::over_capacity::check(program, &error, diagnostics);
+        return None;
+    }
     let (ir, conflicts) = lower::resolve(program);
     check::conflict::check(program, &conflicts, diagnostics);
     if !conflicts.is_empty() {
@@ -83,7 +97,7 @@ fn lower_checked(program: &Program, diagnostics: &mut Vec<Diagnostic>) -> Option
     check::leak::check(program, &ir, diagnostics);
     check::no_effect::check(program, diagnostics);
     let image = lower::image(program, ir);
-    match pack(&image) {
+    match pack_within(&image, lines) {
         Ok(tables) => Some(Compiled { image, tables, origins: Origins::of(program) }),
         Err(error) => {
             check::over_capacity::check(program, &error, diagnostics);

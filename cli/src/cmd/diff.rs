@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use mesh_bpf::artifact;
 use mesh_bpf::flow::Verdict;
 use mesh_bpf::image::MapImage;
+use mesh_bpf::pack::MAX_LINES;
 use mesh_bpf::ports::{PortRange, PortSet};
 use mesh_bpf::tables::Tables;
 use mesh_compiler::diag::Severity;
@@ -65,6 +66,7 @@ fn side(output: &Output, args: &Diff, name: &str) -> Result<Option<Option<Policy
         stdin_name: "<stdin>".into(),
         inventory: args.inventory.clone(),
         deny: None,
+        max_lines: MAX_LINES,
     };
     let compilation = program::compile_aloud(output, &program, Severity::Error)?;
     Ok(compilation.compiled.map(|compiled| Some(Policy { image: compiled.image, tables: compiled.tables })))

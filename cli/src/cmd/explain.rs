@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::path::PathBuf;
 
 use mesh_bpf::flow::Direction;
+use mesh_bpf::pack::MAX_LINES;
 use mesh_compiler::compile::Compilation;
 use mesh_compiler::diag::Diagnostic;
 use mesh_compiler::explain::{Cause, Explanation, Reason, explain};
@@ -38,6 +39,7 @@ pub fn run(output: &Output, args: &Explain) -> Result<Exit, Failure> {
         stdin_name: args.stdin_name.clone(),
         inventory: args.inventory.clone(),
         deny: None,
+        max_lines: MAX_LINES,
     };
     let mut compilation = program::compile(&program)?;
     let Some(compiled) = compilation.compiled.take() else {

@@ -1,12 +1,31 @@
 //! `over-capacity`: the result does not fit the kernel's tables.
 
+use mesh_bpf::map::Table;
 use mesh_bpf::pack::Unpackable;
 
 use crate::diag::{Code, Diagnostic};
-use crate::hir::{Program, Rule};
+use crate::hir::{Level, Program, Rule, Scope};
+use crate::lower;
 
 /// How many rules are shown.
 const SHOWN: usize = 3;
+
+/// Counts the nodes of all trees before one is grown, where there may be too many: a program a hundred times as
+/// large as the tables would not fit into memory either.
+pub(crate) fn foresee(program: &Program, limit: usize) -> Result<(), Unpackable> {
+    const EACH: usize = size_of::<mesh_bpf::abi::Node>();
+    let lines = |nodes: usize| nodes.saturating_mul(EACH).div_ceil(64);
+    let most = program.rules.iter().map(|rule| places(program, rule)).fold(0, usize::saturating_add);
+    if lines(most) <= limit {
+        return Ok(());
+    }
+    let needed = lines(lower::nodes(program));
+    if needed <= limit {
+        Ok(())
+    } else {
+        Err(Unpackable::OverCapacity { table: Table::Nodes, needed, limit })
+    }
+}
 
 /// Reports tables that are too large, with the rules that stand for the most boxes.
 pub(crate) fn check(program: &Program, error: &Unpackable, diagnostics: &mut Vec<Diagnostic>) {
@@ -25,6 +44,15 @@ pub(crate) fn check(program: &Program, error: &Unpackable, diagnostics: &mut Vec
 
 /// Boxes that a rule stands for, for each workload that it reaches.
 fn weight(program: &Program, rule: &Rule) -> usize {
-    let workloads = program.scopes.get(rule.scope.index()).map_or(1, |scope| scope.members.len().max(1));
-    rule.ports.len().saturating_mul(rule.addresses.len().max(1)).saturating_mul(workloads)
+    rule.ports.len().saturating_mul(places(program, rule))
+}
+
+/// Its prefixes, for each workload that it reaches.
+fn places(program: &Program, rule: &Rule) -> usize {
+    let members = |scope: &Scope| match scope.level {
+        Level::Top => program.workloads.len(),
+        _ => scope.members.len(),
+    };
+    let workloads = program.scopes.get(rule.scope.index()).map_or(1, |scope| members(scope).max(1));
+    rule.addresses.len().max(1).saturating_mul(workloads)
 }

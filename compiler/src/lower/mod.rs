@@ -88,6 +88,18 @@ pub fn resolve(program: &Program) -> (Ir, Vec<Conflict>) {
     (ir, conflicts)
 }
 
+/// How many prefixes the trees of all profiles have at the least, without growing one.
+#[must_use]
+pub fn nodes(program: &Program) -> usize {
+    let (items, mut groups) = Items::of(program);
+    let placement = Placement::of(program, &items, &mut groups);
+    let classes = profiles::classes(program, &acceleration::Parties::of(program));
+    let distinct = |placed: Vec<placement::Placed>| placed.chunk_by(|a, b| a.prefix == b.prefix).count();
+    let of_class =
+        |class: &Class| Direction::ALL.map(|direction| distinct(placement.merged(direction, &class.scopes)));
+    classes.iter().flat_map(of_class).sum()
+}
+
 /// The second pass: the IR in the shape of the kernel's tables.
 #[must_use]
 pub fn image(program: &Program, ir: Ir) -> MapImage {

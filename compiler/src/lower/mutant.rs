@@ -95,6 +95,7 @@ pub(crate) const WITHOUT_MUTANT: &[(&str, &str)] = &[
     ("items::source", "text alone; that it orders items is `items::of`"),
     ("mod::count", "a conversion"),
     ("mod::image", "calls `image::image`"),
+    ("mod::nodes", "counts before anything is made"),
     ("mod::lower", "calls `mod::resolve` and `mod::image`"),
     ("mutant::*", "these"),
     ("origins::*", "words of the source, of which the tables know nothing"),
