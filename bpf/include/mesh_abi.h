@@ -96,8 +96,8 @@ struct mesh_control {
 	__u32 reserve[4];
 	/* Counts commits of every kind; never goes back. */
 	__u64 commits;
-	/* Reserve; zero. */
-	__u64 reserve2;
+	/* Version of what is kept for live connections: `MESH_FLOW_ABI` of who made the maps. */
+	__u64 flow_abi;
 };
 _Static_assert(sizeof(struct mesh_control) == 64, "mesh_control");
 _Static_assert(__builtin_offsetof(struct mesh_control, generation) == 0, "generation");
@@ -106,7 +106,7 @@ _Static_assert(__builtin_offsetof(struct mesh_control, paused) == 16, "paused");
 _Static_assert(__builtin_offsetof(struct mesh_control, observe) == 24, "observe");
 _Static_assert(__builtin_offsetof(struct mesh_control, reserve) == 32, "reserve");
 _Static_assert(__builtin_offsetof(struct mesh_control, commits) == 48, "commits");
-_Static_assert(__builtin_offsetof(struct mesh_control, reserve2) == 56, "reserve2");
+_Static_assert(__builtin_offsetof(struct mesh_control, flow_abi) == 56, "flow_abi");
 
 /* First line of the manifest table of a slot. */
 struct mesh_manifest {

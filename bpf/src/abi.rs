@@ -236,8 +236,8 @@ abi! {
         reserve: [u32; 4],
         /// Counts commits of every kind; never goes back.
         commits: u64,
-        /// Reserve; zero.
-        reserve2: u64,
+        /// Version of what is kept for live connections: `MESH_FLOW_ABI` of who made the maps.
+        flow_abi: u64,
     }
 
     /// First line of the manifest table of a slot.

@@ -38,6 +38,28 @@ pub enum Hook {
 }
 
 impl Hook {
+    /// The name in messages.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::SockOps => "sock_ops",
+            Self::Connect4 => "connect4",
+            Self::Connect6 => "connect6",
+            Self::SendMsg4 => "sendmsg4",
+            Self::SendMsg6 => "sendmsg6",
+            Self::RecvMsg4 => "recvmsg4",
+            Self::RecvMsg6 => "recvmsg6",
+            Self::GetSockOpt => "getsockopt",
+            Self::Tracepoint => "tracepoint",
+            Self::Iterator => "iterator",
+            Self::GetPeerName4 => "getpeername4",
+            Self::GetPeerName6 => "getpeername6",
+            Self::GetSockName4 => "getsockname4",
+            Self::GetSockName6 => "getsockname6",
+            Self::SkLookup => "sk_lookup",
+        }
+    }
+
     /// Whether it is attached to the instance's cgroup; else to the kernel itself, to a pod or to nothing.
     #[must_use]
     pub const fn is_of_cgroup(self) -> bool {

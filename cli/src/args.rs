@@ -323,6 +323,9 @@ pub struct Apply {
     /// Write all tables anew and attach what is missing, even where nothing seems to differ
     #[arg(long)]
     pub repair: bool,
+    /// Begin anew where another version's maps are in the kernel: established connections lose their sidecar
+    #[arg(long)]
+    pub drop_flows: bool,
     /// Close established connections that the policy decides otherwise than when they were opened
     #[arg(long)]
     pub reset_changed: bool,

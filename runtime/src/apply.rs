@@ -8,8 +8,8 @@ use crate::confirm::{self, Waiting};
 use crate::error::{Error, Result};
 use crate::record::{self, Owner, Record};
 use crate::registry::{Refreshed, Registry};
-use crate::session::{Live, Session, membership, tell_holder};
-use crate::set::{Set, sweep};
+use crate::session::{Live, Session, live, membership, tell_holder};
+use crate::set::{ControlMap, Set, sweep};
 use crate::store::{Store, Word};
 use crate::{Runtime, hooks, registry, reset, slot as slots};
 
@@ -34,6 +34,9 @@ pub struct Apply<'a> {
     pub paused: bool,
     /// Milliseconds after which it is taken back unless it is confirmed: see [`Runtime::expire`].
     pub confirm_within: Option<u64>,
+    /// Where another version's maps or tables are in the kernel, which this one cannot take over: begin anew,
+    /// with a moment in which nothing is intercepted.
+    pub drop_flows: bool,
     /// Close established connections that it decides otherwise than when they were opened.
     pub reset_changed: bool,
     /// Where it came from, in words: for the history.
@@ -52,6 +55,7 @@ impl<'a> Apply<'a> {
             repair: false,
             paused: false,
             confirm_within: None,
+            drop_flows: false,
             reset_changed: false,
             origin: "apply",
         }
@@ -93,6 +97,9 @@ impl<S: Store> Runtime<S> {
     pub fn apply(&self, request: Apply<'_>) -> Result<Applied> {
         let began = self.store.clock();
         self.check_place()?;
+        if request.drop_flows {
+            self.drop_other_version(&request)?;
+        }
         let session = Session::begin(&self.store, &self.instance, &self.options, true)?;
         let session = session.ok_or(Error::DetachedMeanwhile)?;
         let applied = self.apply_locked(&session, &request, began);
@@ -103,8 +110,29 @@ impl<S: Store> Runtime<S> {
         applied
     }
 
+    /// Takes away what another version left, if this one cannot go on with it.
+    fn drop_other_version(&self, request: &Apply<'_>) -> Result<()> {
+        let (store, instance) = (&self.store, &self.instance);
+        let Some(session) = Session::blind(store, instance, &self.options)? else { return Ok(()) };
+        let Some(control) = ControlMap::open(store, instance)? else { return Ok(()) };
+        let open = || Set::open(store, instance)?.map_or(Ok(None), |set| live(store, &set));
+        match open() {
+            Err(error) if error.is_of_another_version() => {}
+            other => return other.map(drop),
+        }
+        // Every version can read who applied what, and under which number.
+        let head = self.head()?;
+        check_owner(Some(head.owner).filter(|_| head.generation != 0), request)?;
+        if let Some(expected) = request.expected.filter(|&expected| expected != head.generation) {
+            return Err(Error::Stale { expected, live: head.generation });
+        }
+        session.take_down(&control)
+    }
+
     fn apply_locked(&self, session: &Session<'_, S>, request: &Apply<'_>, began: u64) -> Result<Applied> {
         let live = match session.live() {
+            // Tables of another version are no damage: programs of this one must never see them.
+            Err(other @ Error::OtherAbi { found: 1.. }) => return Err(other),
             Err(_) if request.repair => session.unreadable(request.tables)?,
             live => live?,
         };
@@ -157,7 +185,11 @@ fn check_basis(live: Option<&Live>, request: &Apply<'_>) -> Result<()> {
     if let Some(expected) = request.expected.filter(|&expected| expected != generation) {
         return Err(Error::Stale { expected, live: generation });
     }
-    match live.map(Live::owner) {
+    check_owner(live.map(Live::owner), request)
+}
+
+fn check_owner(owner: Option<Owner>, request: &Apply<'_>) -> Result<()> {
+    match owner {
         // An agent follows its cluster; it does not ask.
         Some(Owner::Agent) if request.owner == Owner::Cli && !request.override_owner => {
             Err(Error::Owned(Owner::Agent))
@@ -204,10 +236,16 @@ fn adopt<S: Store>(session: &Session<'_, S>, set: &Set<S>, live: &Live) -> Resul
 /// Replaces programs of another build. Costs nothing where they are known to be of this one.
 fn upgrade<S: Store>(session: &Session<'_, S>) -> Result<usize> {
     let Session { store, instance, .. } = *session;
-    if hooks::is_current(store, instance)? || !hooks::missing(store, instance)?.is_empty() {
+    // What this build attached and is gone was taken away by somebody: that is drift, and for `--repair`.
+    if hooks::is_current(store, instance)?
+        || (hooks::are_ours(store, instance) && !hooks::missing(store, instance)?.is_empty())
+    {
         return Ok(0);
     }
-    let replaced = hooks::upgrade(store, instance, &store.load_programs(&instance.maps())?)?;
+    let programs = store.load_programs(&instance.maps())?;
+    // A later build may have programs that an earlier one did not.
+    hooks::attach(store, instance, &programs)?;
+    let replaced = hooks::upgrade(store, instance, &programs)?;
     hooks::remember(store, instance)?;
     Ok(replaced)
 }

@@ -152,9 +152,23 @@ pub enum Error {
         /// The ABI of the live tables.
         found: u32,
     },
+    /// What is kept for established connections is of another version.
+    #[error(
+        "the programs in the kernel keep connections by flow ABI {found}, and this meshc has {}",
+        mesh_bpf::abi::FLOW_ABI
+    )]
+    OtherFlowAbi {
+        /// The ABI of what is kept.
+        found: u64,
+    },
 }
 
 impl Error {
+    /// Whether another version of meshc made what is in the kernel.
+    pub(crate) const fn is_of_another_version(&self) -> bool {
+        matches!(self, Self::Incompatible { .. } | Self::OtherAbi { .. } | Self::OtherFlowAbi { .. })
+    }
+
     /// What kind of failure it is.
     #[must_use]
     pub const fn class(&self) -> Class {
@@ -176,6 +190,7 @@ impl Error {
             | Self::NotACgroup(_)
             | Self::Incompatible { .. }
             | Self::OtherAbi { .. }
+            | Self::OtherFlowAbi { .. }
             | Self::AnotherMesh { .. }
             | Self::ReadOnly(_)
             | Self::NoRights(_)
@@ -219,6 +234,7 @@ impl Error {
             Self::NoRights(_) => "no-rights",
             Self::TooLittleMemory { .. } => "memory-limit",
             Self::OtherAbi { .. } => "other-abi",
+            Self::OtherFlowAbi { .. } => "other-flow-abi",
             Self::CannotClose => "cannot-close",
         }
     }
@@ -239,9 +255,9 @@ impl Error {
             Self::Stale { .. } => "plan again, and look at what changed".into(),
             Self::Owned(_) => "`--override` takes over; the agent then waits for `meshc resume`".into(),
             Self::NoPolicy => "`meshc apply` a policy first".into(),
-            Self::Incompatible { .. } | Self::OtherAbi { .. } => {
-                "`meshc detach --all`, then `meshc apply` again: established \
-                 connections lose their sidecar's answers"
+            Self::Incompatible { .. } | Self::OtherAbi { .. } | Self::OtherFlowAbi { .. } => {
+                "`meshc apply --drop-flows` starts anew: for a moment nothing is intercepted, and established \
+                 connections lose their sidecar's answers; or use the meshc that applied it"
                     .into()
             }
             Self::Damaged(_) | Self::MissingTable(_) | Self::NotAsApplied(_) | Self::Altered(_) => {

@@ -109,6 +109,12 @@ pub(crate) fn is_current<S: Store>(store: &S, instance: &Instance) -> Result<boo
     Ok(known == Some(build(store, instance)?))
 }
 
+/// Whether this build was the last to attach its programs in this boot.
+pub(crate) fn are_ours<S: Store>(store: &S, instance: &Instance) -> bool {
+    let known = record::read::<Build>(store, &instance.programs()).ok().flatten();
+    known.is_some_and(|known| known.version == store.programs_version() && known.boot_id == instance.boot_id)
+}
+
 /// Notes that what is attached is of this build.
 pub(crate) fn remember<S: Store>(store: &S, instance: &Instance) -> Result<()> {
     record::write(store, &instance.programs(), &build(store, instance)?, false)

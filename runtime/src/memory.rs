@@ -252,6 +252,7 @@ fn word(control: &mut Control, word: Word) -> &mut u64 {
         Word::Paused => &mut control.paused,
         Word::Observe => &mut control.observe,
         Word::Commits => &mut control.commits,
+        Word::FlowAbi => &mut control.flow_abi,
     }
 }
 

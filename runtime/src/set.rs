@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use mesh_bpf::abi::{Control, LINE};
+use mesh_bpf::abi::{Control, FLOW_ABI, LINE};
 use mesh_bpf::map::{self, MAPS, MapDef};
 
 use crate::error::{Error, Result};
@@ -49,6 +49,7 @@ const fn value(control: &Control, word: Word) -> u64 {
         Word::Paused => control.paused,
         Word::Observe => control.observe,
         Word::Commits => control.commits,
+        Word::FlowAbi => control.flow_abi,
     }
 }
 
@@ -80,6 +81,10 @@ impl<S: Store> Set<S> {
             check(&store.map_info(&map)?, def)?;
             Ok::<_, Error>(map)
         };
+        let found = control.load(store).flow_abi;
+        if found != u64::from(FLOW_ABI) {
+            return Err(Error::OtherFlowAbi { found });
+        }
         for def in MAPS {
             open(def)?;
         }
@@ -107,6 +112,9 @@ impl<S: Store> Set<S> {
         for def in MAPS {
             let inner = def.inner.map(|inner| store.create_map(inner, inner.capacity, None)).transpose()?;
             let map = store.create_map(def, def.capacity, inner.as_ref())?;
+            if def.name == map::CONTROL.name {
+                store.exchange(&store.words(&map)?, Word::FlowAbi, 0, FLOW_ABI.into())?;
+            }
             store.pin_map(&map, &folder.join(def.name))?;
         }
         store.rename(&folder, &instance.maps(), false)?;

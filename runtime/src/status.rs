@@ -203,8 +203,7 @@ impl<S: Store> Runtime<S> {
     /// Everything that `status` shows.
     ///
     /// # Errors
-    /// Where the kernel does not answer, or holds what another version applied: then [`Runtime::head`]
-    /// still works.
+    /// Where the kernel does not answer. What another version applied is shown as far as its head.
     pub fn status(&self) -> Result<Status> {
         self.steadily(|| self.look())
     }
@@ -243,7 +242,11 @@ impl<S: Store> Runtime<S> {
             waiting: confirm::read(store, instance).ok().flatten(),
             failed: self.failed()?,
         };
-        let Some(set) = Set::open(store, instance)? else { return Ok(status) };
+        let set = match Set::open(store, instance) {
+            Ok(Some(set)) => set,
+            Ok(None) => return Ok(status),
+            Err(error) => return of_another_version(status, error),
+        };
         status.observers = set.control.load(store).observe.count_ones();
         status.maps = occupancy(store, instance)?;
         status.hits = sums(store, &set.hits)?;
@@ -251,7 +254,11 @@ impl<S: Store> Runtime<S> {
         status.counters = (Counter::ALL.iter())
             .map(|&counter| (counter, counters.get(&(counter as u64)).copied().unwrap_or_default()))
             .collect();
-        if let Some(live) = live(store, &set)? {
+        let live = match live(store, &set) {
+            Err(error) => return of_another_version(status, error),
+            live => live?,
+        };
+        if let Some(live) = live {
             status.maps.extend(tables(&live.manifest));
             // Where its selectors cannot be read, that is drift, and nobody knows who falls under what.
             let policy = membership(store, &set, &live).unwrap_or_default();
@@ -283,6 +290,15 @@ impl<S: Store> Runtime<S> {
             Ok(Some(LivePolicy { generation, paused, owner: live.owner(), tables }))
         })
     }
+}
+
+/// What another version left is shown as far as its head, with the reason why there is no more.
+fn of_another_version(mut status: Status, error: Error) -> Result<Status> {
+    if !error.is_of_another_version() {
+        return Err(error);
+    }
+    status.drift.push(error.to_string());
+    Ok(status)
 }
 
 fn programs<S: Store>(store: &S, instance: &crate::Instance) -> Result<Vec<ProgramStatus>> {

@@ -115,6 +115,8 @@ pub enum Word {
     Observe,
     /// [`Control::commits`]
     Commits,
+    /// [`Control::flow_abi`]
+    FlowAbi,
 }
 
 /// The outcome of asking for a lock.

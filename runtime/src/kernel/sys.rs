@@ -449,6 +449,7 @@ impl Words {
                 Word::Paused => addr_of_mut!((*control).paused),
                 Word::Observe => addr_of_mut!((*control).observe),
                 Word::Commits => addr_of_mut!((*control).commits),
+                Word::FlowAbi => addr_of_mut!((*control).flow_abi),
             })
         }
     }
@@ -461,6 +462,7 @@ impl Words {
             paused: get(Word::Paused),
             observe: get(Word::Observe),
             commits: get(Word::Commits),
+            flow_abi: get(Word::FlowAbi),
             ..Control::default()
         }
     }

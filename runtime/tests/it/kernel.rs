@@ -4,6 +4,9 @@ use std::net::{SocketAddr, TcpListener};
 use std::process::Command;
 
 use crate::common::{Policy, dial, request, runtime};
+use mesh_bpf::map;
+use mesh_bpf::program::Hook;
+use mesh_runtime::store::Store;
 use mesh_runtime::{Error, State, items};
 use mesh_testbed::census::Census;
 use mesh_testbed::{Errno, Ground, Place, Server, ServerTask, kernel_is_usable};
@@ -223,5 +226,68 @@ fn an_apply_is_bound_to_what_it_was_planned_against() {
     let generation = runtime.apply(bound(0)).unwrap().generation;
     assert!(matches!(runtime.apply(bound(0)), Err(Error::Stale { expected: 0, .. })));
     assert!(!runtime.apply(bound(generation)).unwrap().changed);
+    runtime.detach_all(true).unwrap();
+}
+
+#[test]
+fn programs_of_others_on_the_same_hooks_are_listed() {
+    if !kernel_is_usable() {
+        return;
+    }
+    let ground = Ground::new().unwrap();
+    let runtime = runtime(&ground);
+    runtime.apply(request(&Policy::new().deny(80).tables())).unwrap();
+    assert_eq!(runtime.status().unwrap().foreign, []);
+    let kernel = runtime.store();
+    let programs = kernel.load_programs(&runtime.instance().maps()).unwrap();
+    let (def, program) = programs.iter().find(|(def, _)| def.hook == Hook::Connect4).unwrap();
+    let id = kernel.program_info(program).unwrap().id;
+    let link = kernel.attach(program, def.hook, ground.cgroup().path()).unwrap();
+    let foreign = runtime.status().unwrap().foreign;
+    assert_eq!(foreign.iter().map(|(hook, other)| (*hook, other.id)).collect::<Vec<_>>(), [(def.hook, id)]);
+    drop(link);
+    assert_eq!(runtime.status().unwrap().foreign, []);
+    runtime.detach_all(true).unwrap();
+}
+
+#[test]
+fn links_that_were_taken_off_and_entries_that_were_changed_are_drift_until_repaired() {
+    if !kernel_is_usable() {
+        return;
+    }
+    let ground = Ground::new().unwrap();
+    let runtime = runtime(&ground);
+    let (_sidecar, at, _far, there) = servers(&ground);
+    let app = ground.cgroup().child("app").unwrap();
+    let who = || dial(&Place::here().cgroup(&app), there).unwrap().arrival.who;
+    let tables = Policy::new().redirect(there.port(), at.port()).cgroup(app.within().unwrap()).tables();
+    runtime.apply(request(&tables)).unwrap();
+    let (kernel, instance) = (runtime.store(), runtime.instance().clone());
+    let repair = || runtime.apply(mesh_runtime::Apply { repair: true, ..request(&tables) }).unwrap();
+
+    let link = kernel.open_link(&instance.links().join("mesh_connect4")).unwrap().unwrap();
+    kernel.detach(&link).unwrap();
+    drop(link);
+    assert_eq!(runtime.status().unwrap().drift, ["the program `mesh_connect4` is not attached"]);
+    assert_eq!(who(), "far");
+    assert!(repair().warnings.is_empty());
+    assert_eq!((who(), runtime.status().unwrap().drift), ("sidecar".into(), Vec::new()));
+
+    let cgroups = kernel.open_map(&instance.maps().join("cgroups")).unwrap().unwrap();
+    for (key, _) in kernel.entries(&cgroups).unwrap() {
+        kernel.delete(&cgroups, &key).unwrap();
+    }
+    assert_eq!(runtime.status().unwrap().drift, ["the member `app` has no entry in the kernel"]);
+    assert_eq!(who(), "far");
+    repair();
+    assert_eq!((who(), runtime.status().unwrap().drift), ("sidecar".into(), Vec::new()));
+
+    let outer = kernel.open_map(&instance.maps().join("tables")).unwrap().unwrap();
+    let other = kernel.create_map(&map::INNER, 64, None).unwrap();
+    let slot = map::slot(runtime.head().unwrap().generation);
+    kernel.put_maps(&outer, &[(map::Table::Decisions.index(slot), &other)]).unwrap();
+    assert_eq!(runtime.status().unwrap().drift, ["the table `decisions` is not what was applied"]);
+    repair();
+    assert_eq!((who(), runtime.status().unwrap().drift), ("sidecar".into(), Vec::new()));
     runtime.detach_all(true).unwrap();
 }

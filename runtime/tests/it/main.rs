@@ -20,3 +20,4 @@ mod recovery;
 mod refusals;
 mod reset;
 mod steps;
+mod upgrade;

@@ -47,6 +47,7 @@ pub fn run(output: &Output, args: &Apply) -> Result<Exit, Failure> {
         override_owner: args.override_owner,
         confirm_within: args.confirm_within.map(milliseconds),
         reset_changed: args.reset_changed,
+        drop_flows: args.drop_flows,
         ..Request::of(tables)
     };
     let mut applied = runtime.apply(request).map_err(failure)?;

@@ -29,7 +29,8 @@ struct Row {
 pub fn run(output: &Output, args: &Status) -> Result<Exit, Failure> {
     let runtime = open(&args.instance)?;
     let status = runtime.status().map_err(failure)?;
-    let rows = match runtime.live().map_err(failure)? {
+    // Where the live policy cannot be read, the drift says why.
+    let rows = match runtime.live().ok().flatten() {
         Some(live) => rows(&image(&live.tables)?, &status, &Places::read(&runtime.instance().places())),
         None => Vec::new(),
     };
@@ -109,6 +110,9 @@ fn answer(status: &Found, rows: &[Row]) -> Value {
             "name": counter.word(), "value": value,
         })).collect::<Vec<_>>(),
         "observers": status.observers,
+        "foreign": status.foreign.iter().map(|(hook, program)| json!({
+            "hook": hook.word(), "name": program.name, "id": program.id,
+        })).collect::<Vec<_>>(),
         "drift": status.drift,
         "failed": status.failed.iter().map(|failed| json!({
             "name": failed.pod.name, "namespace": failed.pod.namespace, "why": failed.why,
@@ -167,6 +171,9 @@ fn text(status: &Found, rows: &[Row]) -> String {
     section(&mut out, "pods that could not be attached", &status.failed, |failed| {
         let became = if failed.started { "started outside the mesh" } else { "refused" };
         format!("{}: {became}: {}", failed.pod.name, failed.why)
+    });
+    section(&mut out, "programs of others on the same hooks", &status.foreign, |(hook, program)| {
+        format!("{:<16} {} (program {})", hook.word(), program.name, program.id)
     });
     section(&mut out, "drift", &status.drift, Clone::clone);
     out

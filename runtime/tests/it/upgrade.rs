@@ -1,0 +1,182 @@
+//! Programs and maps of another build: replaced without a gap, or refused with a way out.
+
+use std::net::{SocketAddr, TcpListener};
+
+use mesh_bpf::abi::{FLOW_ABI, LINE, POLICY_ABI};
+use mesh_bpf::map::{self, Table};
+use mesh_runtime::faults::{Faulty, Strike};
+use mesh_runtime::store::{Store, Word};
+use mesh_runtime::{Apply, Class, Error, Instance, Kernel, Options, Runtime, State};
+use mesh_testbed::{Client, Ground, Line, Place, Server, ServerTask, kernel_is_usable, long_runs_are_wanted};
+
+use crate::builds::{self, LATER_BUILD};
+use crate::common::{self, Policy, request};
+use crate::steps::machine;
+
+fn on<S: Store>(store: S, instance: &Instance) -> Runtime<S> {
+    let options = Options { lock_timeout: 5_000, command: "test".into() };
+    Runtime::on(store, instance.clone(), options).unwrap()
+}
+
+/// A member that was redirected before the upgrade and connects again and again until it is told to stop: what
+/// it saw that is wrong, and how often all was right.
+fn traffic(line: &mut Line, there: SocketAddr) -> (Vec<String>, u32) {
+    let (mut wrong, mut right) = (Vec::new(), 0);
+    let mut first = Client::to(there).open().unwrap();
+    first.greeting().unwrap();
+    let _ = line.say("open");
+    while line.is_silent() && wrong.is_empty() {
+        match Client::to(there).dial() {
+            Ok(dialled) if dialled.arrival.who == "sidecar" && dialled.arrival.original() == Some(there) => {
+                right += 1;
+            }
+            other => wrong.push(format!("{other:?}")),
+        }
+        // The connection from before goes on, and still is what it was.
+        if first.exchange("hello").ok().as_deref() != Some("hello")
+            || first.socket().peer_addr().ok() != Some(there)
+        {
+            wrong.push("the first connection did not go on".into());
+        }
+    }
+    (wrong, right)
+}
+
+#[test]
+fn programs_are_replaced_under_traffic_without_a_gap() {
+    if !kernel_is_usable() {
+        return;
+    }
+    let ground = Ground::new().unwrap();
+    let instance = common::instance(&ground);
+    let far = Server::start_here("far", &["127.0.0.2:0".parse().unwrap()]).unwrap();
+    let there = far.addresses().unwrap()[0];
+    let at = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let _sidecar = ServerTask::start(&Place::here().cgroup(ground.cgroup()), "sidecar", &[at]).unwrap();
+    let app = ground.cgroup().child("app").unwrap();
+    let policy = Policy::new().redirect(there.port(), at.port()).cgroup(app.within().unwrap()).tables();
+    let ours = on(Kernel::new(), &instance);
+    let applied = ours.apply(request(&policy)).unwrap();
+    let mut client = Place::here().cgroup(&app).spawn(move |line| traffic(line, there)).unwrap();
+    client.line().hear().unwrap();
+
+    let upgraded = on(builds::kernel(&ground, "later"), &instance).apply(request(&policy)).unwrap();
+    assert!(upgraded.upgraded > 0 && !upgraded.changed && upgraded.warnings.is_empty(), "{upgraded:?}");
+    assert_eq!(upgraded.generation, applied.generation);
+    let later = || ours.status().unwrap().hits.get(&LATER_BUILD).copied().unwrap_or_default();
+    assert!(mesh_testbed::until(std::time::Duration::from_secs(10), || later() > 20), "{}", later());
+
+    // Killed at any step on the way back to our build, each program is one or the other, and the next goes on.
+    let steps = {
+        let counted = on(Faulty::new(Kernel::new(), Strike::Never), &instance);
+        counted.apply(request(&policy)).unwrap();
+        counted.store().steps().len()
+    };
+    assert!(steps > upgraded.upgraded, "{steps}");
+    for step in (0..steps).step_by(if long_runs_are_wanted() { 1 } else { 9 }) {
+        on(builds::kernel(&ground, "later"), &instance).apply(request(&policy)).unwrap();
+        let killed = on(Faulty::new(Kernel::new(), Strike::Kill(step)), &instance);
+        Place::here().run(|| drop(killed.apply(request(&policy)))).unwrap();
+        assert_eq!(ours.head().unwrap().digest, applied.digest);
+        ours.apply(request(&policy)).unwrap();
+        assert_eq!(ours.status().unwrap().drift, Vec::<String>::new(), "{step}");
+    }
+    client.line().say("stop").unwrap();
+    let (wrong, right) = client.join().unwrap();
+    assert_eq!(wrong, Vec::<String>::new());
+    assert!(right > 20, "{right}");
+    ours.detach_all(true).unwrap();
+}
+
+/// As if a meshc with another flow ABI had made the maps.
+fn other_flows<S: Store>(store: &S, instance: &Instance) {
+    let control = store.open_map(&instance.maps().join(map::CONTROL.name)).unwrap().unwrap();
+    let words = store.words(&control).unwrap();
+    assert!(store.exchange(&words, Word::FlowAbi, FLOW_ABI.into(), 7).unwrap());
+}
+
+/// As if a meshc with another policy ABI had filled the live slot.
+fn other_tables<S: Store>(store: &S, instance: &Instance) {
+    let tables = store.open_map(&instance.maps().join(map::TABLES_MAP.name)).unwrap().unwrap();
+    let control = store.open_map(&instance.maps().join(map::CONTROL.name)).unwrap().unwrap();
+    let generation = store.load(&store.words(&control).unwrap()).generation;
+    let index = Table::Manifest.index(map::slot(generation));
+    let live = store.lookup(&tables, &index.to_ne_bytes()).unwrap().unwrap();
+    let live = store.map_by_id(u32::from_ne_bytes(live.try_into().unwrap())).unwrap().unwrap();
+    let mut manifest = store.content(&live, LINE * (1 + map::TABLES)).unwrap();
+    let abi = u32::from_ne_bytes(manifest[8..12].try_into().unwrap());
+    assert_eq!(abi, POLICY_ABI);
+    manifest[8..12].copy_from_slice(&(abi + 1).to_ne_bytes());
+    let other = store.create_map(&map::INNER, 1 + u32::try_from(map::TABLES).unwrap(), None).unwrap();
+    store.fill(&other, &manifest).unwrap();
+    store.put_maps(&tables, &[(index, &other)]).unwrap();
+}
+
+/// A later apply is refused before it writes anything; the head can be read; and there is a way out.
+fn refused_with_a_way_out<S: Store>(runtime: &Runtime<S>, spoil: impl Fn(&S, &Instance)) {
+    let old = Policy::new().redirect(80, 15001).tables();
+    let new = Policy::new().redirect(81, 15001).tables();
+    runtime.apply(request(&old)).unwrap();
+    spoil(runtime.store(), runtime.instance());
+    let before = runtime.head().unwrap();
+    let programs = |status: &mesh_runtime::Status| status.programs.clone();
+    let attached = programs(&runtime.status().unwrap());
+    assert!(!attached.is_empty());
+    for request in [request(&new), request(&old), Apply { repair: true, ..request(&new) }] {
+        let error = runtime.apply(request).unwrap_err();
+        assert!(matches!(error, Error::OtherFlowAbi { found: 7 } | Error::OtherAbi { .. }), "{error}");
+        assert!(error.class() == Class::Node && error.help().contains("--drop-flows"), "{}", error.help());
+        let status = runtime.status().unwrap();
+        assert_eq!((&status.head, programs(&status)), (&before, attached.clone()));
+        assert_eq!(status.drift, [error.to_string()]);
+    }
+    assert_eq!(before.state, State::Active);
+    // Somebody else's policy is not dropped by accident either.
+    let stale = Apply { drop_flows: true, expected: Some(before.generation + 1), ..request(&new) };
+    assert!(matches!(runtime.apply(stale), Err(Error::Stale { .. })));
+    assert_eq!(runtime.head().unwrap(), before);
+    let applied = runtime.apply(Apply { drop_flows: true, ..request(&new) }).unwrap();
+    assert!(applied.changed && applied.generation > before.generation);
+    assert_eq!(runtime.status().unwrap().drift, Vec::<String>::new());
+    assert_eq!(runtime.live().unwrap().unwrap().tables, new);
+    // Where nothing is incompatible it drops nothing.
+    let again = runtime.apply(Apply { drop_flows: true, ..request(&new) }).unwrap();
+    assert!(!again.changed);
+    spoil(runtime.store(), runtime.instance());
+    assert!(runtime.detach_all(true).unwrap().changed);
+    assert_eq!(runtime.head().unwrap().state, State::None);
+}
+
+#[test]
+fn maps_and_tables_of_another_abi_are_refused_with_a_way_out() {
+    let (memory, instance) = machine();
+    refused_with_a_way_out(&on(memory.clone(), &instance), other_flows);
+    refused_with_a_way_out(&on(memory.clone(), &instance), other_tables);
+    assert_eq!(memory.objects(), Vec::<String>::new());
+}
+
+#[test]
+fn so_they_are_on_the_kernel() {
+    if !kernel_is_usable() {
+        return;
+    }
+    let ground = Ground::new().unwrap();
+    let instance = common::instance(&ground);
+    refused_with_a_way_out(&on(Kernel::new(), &instance), other_flows);
+    refused_with_a_way_out(&on(Kernel::new(), &instance), other_tables);
+}
+
+#[test]
+fn a_pinned_map_of_another_shape_is_named() {
+    let (memory, instance) = machine();
+    let runtime = on(memory.clone(), &instance);
+    runtime.apply(request(&Policy::new().redirect(80, 15001).tables())).unwrap();
+    let pin = instance.maps().join(map::HANDOVER.name);
+    memory.remove(&pin).unwrap();
+    let narrow = map::MapDef { value: map::HANDOVER.value - 8, ..map::HANDOVER };
+    memory.pin_map(&memory.create_map(&narrow, 16, None).unwrap(), &pin).unwrap();
+    let error = runtime.apply(request(&Policy::new().deny(80).tables())).unwrap_err();
+    assert!(matches!(&error, Error::Incompatible { map, .. } if map == map::HANDOVER.name), "{error}");
+    runtime.apply(Apply { drop_flows: true, ..request(&Policy::new().deny(80).tables()) }).unwrap();
+    assert_eq!(runtime.status().unwrap().drift, Vec::<String>::new());
+}
