@@ -166,6 +166,8 @@ pub enum Command {
     /// Wait for a confirmation, and take the policy back where none comes
     #[command(hide = true)]
     AwaitConfirmation(Confirm),
+    /// Keep this node in step with a folder, pods and units
+    Agent(Agent),
     /// Answer a container runtime as its CNI plugin
     Cni,
     /// Put the CNI plugin in place, keep it there, or take it away
@@ -526,6 +528,35 @@ fn buffer(text: &str) -> Result<u32, String> {
     bytes
         .filter(|bytes| bytes.is_power_of_two() && (4096..=1 << 30).contains(bytes))
         .ok_or_else(|| "it must be a power of two from 4096 to 1073741824".to_owned())
+}
+
+/// `meshc agent`
+#[derive(Args, Debug)]
+pub struct Agent {
+    /// Folder with the policy; without it, whatever is live is kept in step
+    #[arg(long, value_name = "DIR")]
+    pub policy: Option<PathBuf>,
+    /// Tell health, readiness and metrics here: 127.0.0.1:9464, [::]:9464
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub listen: Option<std::net::SocketAddr>,
+    /// How often to look at everything, whatever happened
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "30s")]
+    pub interval: std::time::Duration,
+    /// Keep the CNI plugin in place too
+    #[arg(long)]
+    pub install_cni: bool,
+    /// Folder of the networks' configurations
+    #[arg(long, value_name = "DIR", default_value = "/etc/cni/net.d", requires = "install_cni")]
+    pub conf_dir: PathBuf,
+    /// Folder of the plugins
+    #[arg(long, value_name = "DIR", default_value = "/opt/cni/bin", requires = "install_cni")]
+    pub bin_dir: PathBuf,
+    /// The network's file [default: the first one]
+    #[arg(long, value_name = "NAME", requires = "install_cni")]
+    pub file: Option<String>,
+    /// The instance.
+    #[command(flatten)]
+    pub instance: InstanceArgs,
 }
 
 /// `meshc install-cni`

@@ -4,6 +4,7 @@
 //! | module | what it does |
 //! |---|---|
 //! | [`cni`] | answers a container runtime: ADD, DEL, CHECK, GC, STATUS, VERSION |
+//! | [`agent`] | keeps a node in step |
 //! | [`wire`] | what plugin and agent say to each other |
 //! | [`install`] | puts the plugin in place, and a network's list of plugins in order |
 //! | [`splice`] | changes that list and no other byte |
@@ -16,6 +17,7 @@
 #![cfg(target_os = "linux")]
 
 pub mod admit;
+pub mod agent;
 pub mod cni;
 pub mod install;
 pub mod splice;

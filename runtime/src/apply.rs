@@ -129,6 +129,18 @@ impl<S: Store> Runtime<S> {
         session.take_down(&control)
     }
 
+    /// Brings members in line with what is live: cgroups that were made since, or made anew, are registered, and
+    /// so is whoever should be and is not. `None` where nothing is live.
+    ///
+    /// # Errors
+    /// Then what was live is live.
+    pub fn refresh(&self) -> Result<Option<Applied>> {
+        let session = Session::begin(&self.store, &self.instance, &self.options, false)?;
+        let Some(session) = session else { return Ok(None) };
+        let (Some(set), Some(live)) = (&session.set, session.live()?) else { return Ok(None) };
+        adopt(&session, set, &live).map(Some)
+    }
+
     fn apply_locked(&self, session: &Session<'_, S>, request: &Apply<'_>, began: u64) -> Result<Applied> {
         let live = match session.live() {
             // Tables of another version are no damage: programs of this one must never see them.

@@ -6,6 +6,7 @@
 //! | method | takes | does |
 //! |---|---|---|
 //! | [`Runtime::apply`] | [`Apply`] | makes a policy's tables live, or says that they are |
+//! | [`Runtime::refresh`], [`Runtime::named_cgroups`] | | cgroups that were made since join; which there are |
 //! | [`Runtime::head`] | | state, generation, digest, owner: whichever version applied |
 //! | [`Runtime::status`] | | all that the kernel holds, is attached to, has counted, and what drifted |
 //! | [`Runtime::observe`] | [`Filter`] | decisions as they happen |

@@ -276,6 +276,22 @@ impl<S: Store> Runtime<S> {
         Ok(status)
     }
 
+    /// The folders of the cgroups that the live policy names, whether they are there or not.
+    ///
+    /// # Errors
+    /// As [`Runtime::live`].
+    pub fn named_cgroups(&self) -> Result<Vec<PathBuf>> {
+        self.steadily(|| {
+            let store = &self.store;
+            let Some(set) = Set::open(store, &self.instance)? else { return Ok(Vec::new()) };
+            let Some(live) = live(store, &set)? else { return Ok(Vec::new()) };
+            let policy = membership(store, &set, &live)?;
+            let members = policy.workloads.iter().flat_map(|workload| &workload.selector.cgroups);
+            let exempt = policy.exempt_cgroups.iter().map(|(_, path, _)| path);
+            Ok(members.chain(exempt).map(|path| self.instance.cgroup_folder(path)).collect())
+        })
+    }
+
     /// The policy that the kernel holds, read back.
     ///
     /// # Errors

@@ -58,6 +58,11 @@ impl Node {
         &self.ground
     }
 
+    /// The node's own network namespace.
+    pub(crate) fn netns(&self) -> &Netns {
+        &self.netns
+    }
+
     /// meshc, as an instance of this node's own.
     pub(crate) fn meshc(&self) -> Command {
         let mut command = crate::command::meshc();
@@ -181,7 +186,7 @@ impl Node {
         Ok(Pod { _sidecar: self.sidecar(&netns)?, netns })
     }
 
-    fn sidecar(&self, netns: &Netns) -> Result<ServerTask, Failure> {
+    pub(crate) fn sidecar(&self, netns: &Netns) -> Result<ServerTask, Failure> {
         let place = Place::here().netns(netns).cgroup(&self.pods);
         let at =
             |port: &u16| Ok([address(&format!("127.0.0.1:{port}"))?, address(&format!("[::1]:{port}"))?]);
@@ -202,7 +207,7 @@ impl Node {
     }
 
     /// Where a pod's processes live.
-    fn place(&self, pod: &Pod) -> Place {
+    pub(crate) fn place(&self, pod: &Pod) -> Place {
         Place::here().netns(&pod.netns).cgroup(&self.pods)
     }
 

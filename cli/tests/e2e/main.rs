@@ -12,6 +12,7 @@ mod stage;
 mod town;
 
 mod again;
+mod agent;
 mod bad_input;
 mod boot;
 mod bystander;

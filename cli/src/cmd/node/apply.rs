@@ -134,7 +134,7 @@ pub fn candidate(output: &Output, args: &Program) -> Result<Option<Candidate>, F
 }
 
 /// What the policy says and the programs of this version do not do. Nothing is silent.
-fn not_carried_out(image: &MapImage) -> Vec<String> {
+pub fn not_carried_out(image: &MapImage) -> Vec<String> {
     let hosts = image.workloads.iter().filter(|workload| !workload.selector.cgroups.is_empty());
     let offered =
         |workload: &&Workload| image.profile(workload.profile).is_some_and(|it| it.decides_inbound(image));

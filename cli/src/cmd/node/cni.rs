@@ -99,7 +99,8 @@ fn keep(output: &Output, place: &Place, program: &Path) -> Result<Exit, Failure>
     }
 }
 
-fn place(args: &InstallCni) -> Result<Place, Failure> {
+/// Where the arguments say that it belongs.
+pub fn place(args: &InstallCni) -> Result<Place, Failure> {
     let whole = |folder: &Option<PathBuf>| {
         folder
             .as_ref()

@@ -1,5 +1,7 @@
 //! The commands that touch this node's kernel.
 
+#[cfg(feature = "node")]
+mod agent;
 mod apply;
 mod attach;
 #[cfg(feature = "node")]
@@ -51,11 +53,13 @@ pub fn run(output: &Output, command: &Command) -> Result<Exit, Failure> {
         Command::Detach(args) => detach::run(output, args),
         Command::Run(args) => run::run(output, args),
         #[cfg(feature = "node")]
+        Command::Agent(args) => agent::run(output, args),
+        #[cfg(feature = "node")]
         Command::Cni => cni::call(output),
         #[cfg(feature = "node")]
         Command::InstallCni(args) => cni::install(output, args),
         #[cfg(not(feature = "node"))]
-        Command::Cni | Command::InstallCni(_) => {
+        Command::Agent(_) | Command::Cni | Command::InstallCni(_) => {
             Err(Failure::cannot("no-node", "this meshc was built without the cargo feature `node`"))
         }
         _ => Err(Failure::usage("this command does not touch the kernel")),

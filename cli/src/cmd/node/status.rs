@@ -34,9 +34,40 @@ pub fn run(output: &Output, args: &Status) -> Result<Exit, Failure> {
         Some(live) => rows(&image(&live.tables)?, &status, &Places::read(&runtime.instance().places())),
         None => Vec::new(),
     };
-    output.answer(&answer(&status, &rows), || text(&status, &rows));
+    let agent = agent(runtime.instance());
+    let mut found = answer(&status, &rows);
+    if let Some(found) = found.as_object_mut() {
+        found.insert("agent".into(), agent.clone());
+    }
+    output.answer(&found, || text(&status, &rows) + &words(&agent));
     let different = args.check && (!status.drift.is_empty() || status.head.state == State::Unfinished);
     Ok(if different { Exit::Different } else { Exit::Done })
+}
+
+/// What the instance's agent says of itself; null where none runs.
+fn agent(instance: &mesh_runtime::Instance) -> Value {
+    #[cfg(feature = "node")]
+    if let Some(report) = super::agent::report(instance) {
+        return json!(report);
+    }
+    let _ = instance;
+    Value::Null
+}
+
+fn words(agent: &Value) -> String {
+    let Some(pid) = agent.get("pid") else { return String::new() };
+    let folder = agent.get("folder").and_then(Value::as_str).unwrap_or("(no folder)");
+    let mut out = format!("\nagent: process {pid}, policy from {folder}\n");
+    if let Some(why) = agent.get("refused").and_then(Value::as_str) {
+        let _ = writeln!(out, "  the policy there is refused, and what is live stays live: {why}");
+    }
+    if agent.get("waiting").and_then(Value::as_bool) == Some(true) {
+        let _ = writeln!(
+            out,
+            "  waits: another policy was applied by hand; `meshc resume` hands over to the agent"
+        );
+    }
+    out
 }
 
 /// The image of what is live.

@@ -16,9 +16,16 @@ pub fn pause(output: &Output, args: &Pause) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-/// Brings interception back.
+/// Brings interception back; an agent that waits, since another policy was applied by hand, takes over.
 pub fn resume(output: &Output, args: &Pause) -> Result<Exit, Failure> {
-    let done = open(&args.instance)?.resume().map_err(failure)?;
+    let runtime = open(&args.instance)?;
+    let done = runtime.resume().map_err(failure)?;
+    #[cfg(feature = "node")]
+    if let Some(generation) = super::agent::resume(runtime.instance())? {
+        let answer = json!({ "state": "active", "generation": generation, "changed": true });
+        output.answer(&answer, || format!("the agent takes over with generation {generation}\n"));
+        return Ok(Exit::Done);
+    }
     report(output, done, "active", "resumed generation", "it decides again");
     Ok(Exit::Done)
 }

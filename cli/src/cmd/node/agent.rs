@@ -1,0 +1,118 @@
+//! `meshc agent`.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use mesh_bpf::pack::MAX_LINES;
+use mesh_compiler::diag::{Diagnostic, Severity};
+use mesh_compiler::prove::prove;
+use mesh_compiler::source::Sources;
+use mesh_node::agent::{self, Log, Policy, Settings};
+use mesh_node::install::Place;
+use mesh_node::wire::{self, Reply, Report, Request};
+use mesh_runtime::Instance;
+
+use super::{apply, cni, open};
+use crate::args::{Agent, InstallCni, Program};
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::output::Output;
+use crate::places::Places;
+use crate::program;
+
+/// The command line does not wait longer for an agent that hangs.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// An agent that takes over applies first.
+const APPLYING: Duration = Duration::from_secs(60);
+
+/// Keeps the node in step until it is asked to end.
+pub fn run(_output: &Output, args: &Agent) -> Result<Exit, Failure> {
+    let runtime = open(&args.instance)?;
+    let folder = args.policy.as_ref().map(std::path::absolute).transpose();
+    let settings = Settings {
+        folder: folder.map_err(|error| Failure::usage(error.to_string()))?,
+        listen: args.listen,
+        interval: args.interval,
+        plugin: args.install_cni.then(|| plugin(args)).transpose()?,
+    };
+    let done = agent::run(runtime, settings, Box::new(compile), Log::new(io::stderr()));
+    done.map_err(|error| Failure::cannot("agent", format!("the agent cannot run: {error}")))?;
+    Ok(Exit::Done)
+}
+
+fn plugin(args: &Agent) -> Result<(Place, PathBuf), Failure> {
+    let program = std::env::current_exe().map_err(|error| Failure::cannot("program", error.to_string()))?;
+    let install = InstallCni {
+        conf_dir: args.conf_dir.clone(),
+        bin_dir: args.bin_dir.clone(),
+        file: args.file.clone(),
+        watch: true,
+        remove: false,
+        instance: args.instance.clone(),
+    };
+    Ok((cni::place(&install)?, program))
+}
+
+/// Compiles a folder, and proves it. What is refused is said in lines, for a log.
+fn compile(folder: &Path) -> Result<Policy, String> {
+    let program = Program {
+        paths: vec![folder.into()],
+        stdin_name: String::new(),
+        inventory: None,
+        deny: None,
+        max_lines: MAX_LINES,
+    };
+    let compilation = program::compile(&program).map_err(|failure| failure.message)?;
+    let sources = &compilation.files.sources;
+    let said = |severity: Severity| {
+        let found = compilation.diagnostics.iter().filter(move |found| found.severity == severity);
+        found.map(|found| line(sources, found)).collect::<Vec<_>>()
+    };
+    let Some(compiled) = &compilation.compiled else { return Err(said(Severity::Error).join("; ")) };
+    prove(&compilation.resolution.program, &compiled.tables)
+        .map_err(|disproof| format!("{disproof}: this is a bug in meshc, and nothing was written"))?;
+    if compiled.image.workloads.is_empty() {
+        return Err("the policy has no workload, so there is nothing to apply".into());
+    }
+    let mut warnings = said(Severity::Warning);
+    warnings.extend(apply::not_carried_out(&compiled.image));
+    let places = Places::of(&compilation);
+    Ok(Policy {
+        tables: compiled.tables.clone(),
+        files: sources.iter().map(|(_, source)| PathBuf::from(&source.name)).collect(),
+        warnings,
+        keep_places: Box::new(move |file| places.write(file).map_err(|failure| failure.message)),
+    })
+}
+
+/// `shop.mesh:3:5: the message [code]`.
+fn line(sources: &Sources, found: &Diagnostic) -> String {
+    let place = found.labels.first().and_then(|label| {
+        let source = sources.get(label.span.file)?;
+        let at = source.position(label.span.start);
+        Some(format!("{}:{}:{}: ", source.name, at.line, at.column))
+    });
+    format!("{}{} [{}]", place.unwrap_or_default(), found.message, found.code.word())
+}
+
+/// What the agent of an instance says of itself; `None` where none runs.
+pub fn report(instance: &Instance) -> Option<Report> {
+    match wire::ask(&instance.socket(), &Request::Report, PATIENCE) {
+        Ok(Reply::Report(report)) => Some(report),
+        _ => None,
+    }
+}
+
+/// Tells the agent to take over; the generation that it then made live, if it had waited for that.
+pub fn resume(instance: &Instance) -> Result<Option<u64>, Failure> {
+    if report(instance).is_none_or(|report| !report.waiting) {
+        return Ok(None);
+    }
+    match wire::ask(&instance.socket(), &Request::Resume, APPLYING) {
+        Ok(Reply::Resumed(generation)) => Ok(generation),
+        Ok(Reply::Refused { message, .. }) => Err(Failure::new(Exit::Busy, "agent", message)),
+        Ok(_) => Err(Failure::new(Exit::Busy, "agent", "the agent answered something else")),
+        Err(error) => Err(Failure::new(Exit::Busy, "agent", format!("the agent did not answer: {error}"))),
+    }
+}

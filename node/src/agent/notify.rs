@@ -1,0 +1,60 @@
+//! Tells systemd how the agent does (`sd_notify(3)`): ready, alive, stopping.
+
+use std::env;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::time::Duration;
+
+/// The service manager, if one asked to be told.
+#[derive(Debug, Default)]
+pub(super) struct Notify {
+    socket: Option<(UnixDatagram, SocketAddr)>,
+    watchdog: Option<Duration>,
+}
+
+impl Notify {
+    /// The one that started this process.
+    pub(super) fn from_environment() -> Self {
+        let named = env::var("NOTIFY_SOCKET").unwrap_or_default();
+        let address = match named.strip_prefix('@') {
+            Some(name) => SocketAddr::from_abstract_name(name).ok(),
+            None if named.is_empty() => None,
+            None => SocketAddr::from_pathname(&named).ok(),
+        };
+        let ours = env::var("WATCHDOG_PID").map_or(true, |pid| pid == std::process::id().to_string());
+        let within = env::var("WATCHDOG_USEC").ok().filter(|_| ours).and_then(|time| time.parse().ok());
+        Self {
+            socket: address.and_then(|address| Some((UnixDatagram::unbound().ok()?, address))),
+            watchdog: within.map(Duration::from_micros),
+        }
+    }
+
+    /// How often to say that we live: twice as often as is asked.
+    pub(super) fn pulse(&self) -> Option<Duration> {
+        self.watchdog.map(|within| within / 2)
+    }
+
+    pub(super) fn ready(&self) {
+        self.tell("READY=1");
+    }
+
+    pub(super) fn alive(&self) {
+        self.tell("WATCHDOG=1");
+    }
+
+    pub(super) fn stopping(&self) {
+        self.tell("STOPPING=1");
+    }
+
+    /// In words, for `systemctl status`.
+    pub(super) fn doing(&self, what: &str) {
+        self.tell(&format!("STATUS={}", what.lines().next().unwrap_or_default()));
+    }
+
+    fn tell(&self, what: &str) {
+        if let Some((socket, address)) = &self.socket {
+            // Nobody there to hear it is the service manager's affair.
+            let _ = socket.send_to_addr(what.as_bytes(), address);
+        }
+    }
+}
