@@ -152,6 +152,7 @@ impl<S: Store> Runtime<S> {
         if live.is_none() {
             hooks::check_alone(&self.store, &self.instance)?;
         }
+        self.check_capacity(request.tables)?;
         self.check_memory(request.tables, live.is_none())?;
         if request.reset_changed && !self.store.can_close()? {
             return Err(Error::CannotClose);

@@ -124,6 +124,19 @@ pub enum Error {
         /// Names and ids of the programs.
         programs: Vec<String>,
     },
+    /// The BPF file system goes away with this mount namespace.
+    #[error("`{}` is mounted in this mount namespace only: what is pinned there goes away with it", .0.display())]
+    PrivateBpffs(PathBuf),
+    /// A map is too small for the policy.
+    #[error("the policy needs {needed} entries of the map `{map}`, and it has room for {capacity}")]
+    OverCapacity {
+        /// Which.
+        map: &'static str,
+        /// Entries that the policy names.
+        needed: usize,
+        /// Entries that fit.
+        capacity: u32,
+    },
     /// The BPF file system cannot be written.
     #[error("`{}` is mounted read-only", .0.display())]
     ReadOnly(PathBuf),
@@ -193,6 +206,8 @@ impl Error {
             | Self::OtherFlowAbi { .. }
             | Self::AnotherMesh { .. }
             | Self::ReadOnly(_)
+            | Self::PrivateBpffs(_)
+            | Self::OverCapacity { .. }
             | Self::NoRights(_)
             | Self::TooLittleMemory { .. }
             | Self::CannotClose
@@ -231,6 +246,8 @@ impl Error {
             Self::ManyObservers => "many-observers",
             Self::AnotherMesh { .. } => "another-mesh",
             Self::ReadOnly(_) => "read-only",
+            Self::PrivateBpffs(_) => "private-bpffs",
+            Self::OverCapacity { .. } => "over-capacity",
             Self::NoRights(_) => "no-rights",
             Self::TooLittleMemory { .. } => "memory-limit",
             Self::OtherAbi { .. } => "other-abi",
@@ -277,6 +294,12 @@ impl Error {
                 "end one of them; one that was killed gives its place free in seconds".into()
             }
             Self::NoName => "name it with `--name`".into(),
+            Self::PrivateBpffs(path) => format!(
+                "mount it where the machine lives (`nsenter -t 1 -m mount -t bpf bpf {}`), or name another \
+                 folder with `--bpffs`",
+                path.display()
+            ),
+            Self::OverCapacity { .. } => "let workloads share a cgroup above theirs".into(),
             Self::ReadOnly(path) => format!("`mount -o remount,rw {}`", path.display()),
             Self::NoRights(_) => "run it as root, or with these capabilities".into(),
             Self::CannotClose => {

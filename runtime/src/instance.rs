@@ -158,7 +158,7 @@ pub fn find_hierarchy(mountinfo: &str) -> Option<PathBuf> {
 }
 
 /// Mount points have spaces as `\040`.
-fn unescape(text: &str) -> String {
+pub(crate) fn unescape(text: &str) -> String {
     text.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\")
 }
 

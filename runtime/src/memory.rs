@@ -36,6 +36,8 @@ struct World {
     /// Changed by a test that upgrades: the tag of programs that are loaded from then on.
     version: Cell<u64>,
     readers: readers::Readers,
+    /// What it was set to, and when by the other clock.
+    wall_clock: Cell<Option<(u64, u64)>>,
     /// Open connections by cookie.
     connections: RefCell<BTreeMap<u64, Flow>>,
     /// They cannot be closed here.
@@ -157,6 +159,11 @@ impl Memory {
         self.0.version.set(self.0.version.get() + 1);
     }
 
+    /// Sets the clock that people set: to so many milliseconds since 1970, from where it goes on.
+    pub fn set_wall_clock(&self, now: u64) {
+        self.0.wall_clock.set(Some((now, self.0.clock.get())));
+    }
+
     /// Opens a connection that was decided so.
     pub fn connect(&self, flow: Flow) {
         self.0.connections.borrow_mut().insert(flow.cookie, flow);
@@ -265,7 +272,10 @@ impl Store for Memory {
     type Socket = u64;
 
     fn wall_clock(&self) -> u64 {
-        1_700_000_000_000 + self.clock()
+        match self.0.wall_clock.get() {
+            Some((set, at)) => set + (self.clock() - at),
+            None => 1_700_000_000_000 + self.clock(),
+        }
     }
 
     fn clock(&self) -> u64 {

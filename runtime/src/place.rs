@@ -1,13 +1,15 @@
 //! What an apply asks of the machine before its first write, so that a node which cannot do it is left as it was.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use mesh_bpf::map::{MAPS, TABLES_MAP};
+use mesh_bpf::map::{CGROUPS, EXEMPT_CGROUPS, MAPS, TABLES_MAP, Table};
+use mesh_bpf::membership::Membership;
 use mesh_bpf::tables::Tables;
 
 use crate::Runtime;
 use crate::error::{Error, Result};
-use crate::instance::Instance;
+use crate::instance::{Instance, unescape};
 use crate::store::Store;
 
 /// Capabilities that an apply needs, by number (`linux/capability.h`).
@@ -31,11 +33,32 @@ impl<S: Store> Runtime<S> {
         if !missing.is_empty() {
             return Err(Error::NoRights(missing));
         }
-        if store.is_writable(&instance.bpffs)? {
-            Ok(())
-        } else {
-            Err(Error::ReadOnly(instance.bpffs.clone()))
+        if !store.is_writable(&instance.bpffs)? {
+            return Err(Error::ReadOnly(instance.bpffs.clone()));
         }
+        let mounts = |process: &str| {
+            let bytes = store.read(&Path::new("/proc").join(process).join("mountinfo"))?;
+            Ok::<_, Error>(String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned())
+        };
+        if is_private(&instance.bpffs, &mounts("self")?, &mounts("1")?) {
+            return Err(Error::PrivateBpffs(instance.bpffs.clone()));
+        }
+        Ok(())
+    }
+
+    /// Whether the maps of members have room for those that the policy names.
+    pub(crate) fn check_capacity(&self, tables: &Tables) -> Result<()> {
+        let policy = Membership::read(tables.get(Table::Names))?;
+        let cgroups: BTreeSet<&String> =
+            policy.workloads.iter().flat_map(|workload| &workload.selector.cgroups).collect();
+        // Both slots' exempt cgroups are in one map.
+        let exempt = 2 * policy.exempt_cgroups.len();
+        for (needed, def) in [(cgroups.len(), &CGROUPS), (exempt, &EXEMPT_CGROUPS)] {
+            if needed > def.capacity as usize {
+                return Err(Error::OverCapacity { map: def.name, needed, capacity: def.capacity });
+            }
+        }
+        Ok(())
     }
 
     /// Whether the tables fit into the memory that this process may use at all; `first` where the other maps are
@@ -50,6 +73,23 @@ impl<S: Store> Runtime<S> {
         }
         Ok(())
     }
+}
+
+/// Whether a BPF file system is mounted here and not where the machine's first process lives, by what each of
+/// them has mounted: what is pinned in it ends with this mount namespace. Where the first process cannot be
+/// looked at, nobody knows.
+fn is_private(bpffs: &Path, here: &str, first: &str) -> bool {
+    let device = here.lines().filter_map(mount).filter(|(place, _)| bpffs.starts_with(place));
+    let device = device.max_by_key(|(place, _)| place.components().count()).map(|(_, device)| device);
+    !first.is_empty()
+        && device.is_some_and(|device| first.lines().filter_map(mount).all(|(_, other)| other != device))
+}
+
+/// Where something is mounted, and its device: the fifth and the third field of a line of `mountinfo`.
+fn mount(line: &str) -> Option<(PathBuf, &str)> {
+    let mut fields = line.split(' ').skip(2);
+    let (device, _, place) = (fields.next()?, fields.next()?, fields.next()?);
+    Some((PathBuf::from(unescape(place)), device))
 }
 
 /// Bytes of the maps that are filled when they are made: keys and values, without what the kernel adds.
@@ -121,6 +161,17 @@ mod tests {
         assert_eq!(missing_rights("CapEff:\t0000000000201000\n"), ["CAP_BPF"]);
         assert_eq!(missing_rights("CapEff:\t0000000000000000\n").len(), 3);
         assert_eq!(missing_rights(""), Vec::<&str>::new());
+    }
+
+    #[test]
+    fn a_bpffs_that_only_this_mount_namespace_has_is_private() {
+        let first = "22 1 8:1 / / rw - ext4 /dev/a rw\n31 22 0:30 / /sys/fs/bpf rw - bpf bpf rw\n";
+        let own = format!("{first}90 31 0:77 / /sys/fs/bpf rw - bpf bpf rw\n");
+        let bpffs = Path::new("/sys/fs/bpf");
+        assert!(!is_private(bpffs, first, first));
+        assert!(is_private(bpffs, &own.replace("31 22 0:30", "31 22 0:31"), first));
+        assert!(!is_private(bpffs, "22 1 0:30 / / rw - bpf bpf rw\n", first));
+        assert!(!is_private(bpffs, first, ""));
     }
 
     #[test]

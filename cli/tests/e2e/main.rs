@@ -42,3 +42,4 @@ mod sidecar;
 mod sidecars;
 mod swap;
 mod unchanged;
+mod unmounted;

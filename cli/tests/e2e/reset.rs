@@ -91,13 +91,17 @@ fn connections_keep_their_path_unless_they_are_reset() -> Tested {
     // The policy is live already, and old connections still are on their old path.
     let policy = stage.policy("policy.mesh", AFTER)?.display().to_string();
     let reset = stage.ask(&["apply", &policy, "--reset-changed"])?;
-    assert_eq!((reset.get("changed"), reset.get("closed")), (Some(&json!(false)), Some(&json!(6))));
+    assert_eq!(
+        (reset.get("changed"), reset.get("closed")),
+        (Some(&json!(false)), Some(&json!(6))),
+        "{reset}"
+    );
     assert_eq!(member.alive()?, UNCHANGED);
     for stays in [&mut exempt, &mut other] {
         assert_eq!(stays.alive()?, all);
     }
     let again = stage.ask(&["apply", &policy, "--reset-changed"])?;
-    assert_eq!(again.get("closed"), Some(&json!(0)));
+    assert_eq!(again.get("closed"), Some(&json!(0)), "{again}");
     Ok(())
 }
 

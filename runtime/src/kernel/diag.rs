@@ -138,16 +138,17 @@ pub(super) fn can_close() -> io::Result<bool> {
 /// still have sockets: they are not found.
 fn namespaces() -> io::Result<Vec<Arc<File>>> {
     let mut found: BTreeMap<u64, Arc<File>> = BTreeMap::new();
+    let kind = fs::metadata("/proc/self/ns/net")?.dev();
     let processes = fs::read_dir("/proc")?.flatten().map(|entry| entry.path().join("ns/net"));
     let named = fs::read_dir("/run/netns").into_iter().flatten().flatten().map(|entry| entry.path());
     let places: Vec<PathBuf> = processes.chain(named).collect();
     for place in places {
-        // A process that has ended meanwhile has no namespace; a name may be a plain file that is left over.
-        let Ok(inode) = fs::metadata(&place).map(|found| found.ino()) else { continue };
-        if let std::collections::btree_map::Entry::Vacant(vacant) = found.entry(inode)
-            && let Ok(file) = File::open(&place)
-        {
-            vacant.insert(Arc::new(file));
+        // A process that has ended meanwhile has no namespace; and what has a name may be about to be made, or
+        // be gone: then it is a plain file.
+        let Ok(file) = File::open(&place) else { continue };
+        let Ok(metadata) = file.metadata() else { continue };
+        if metadata.dev() == kind {
+            found.entry(metadata.ino()).or_insert_with(|| Arc::new(file));
         }
     }
     Ok(found.into_values().collect())

@@ -12,6 +12,7 @@ mod common;
 
 mod flips;
 mod grace;
+mod hardship;
 
 mod kernel;
 mod model;

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
+use mesh_runtime::faults::{Faulty, Strike};
 use mesh_runtime::memory::Memory;
 use mesh_runtime::store::Store;
 use mesh_runtime::{Error, Instance, Kernel, Options, Runtime};
@@ -121,4 +122,43 @@ fn programs_of_another_meshc_above_are_named() {
     let error = refused(&ground, second);
     let Error::AnotherMesh { programs, .. } = &error else { panic!("{error}") };
     assert!(!programs.is_empty() && programs.iter().all(|name| name.contains("(program ")), "{error}");
+}
+
+#[test]
+fn a_bpffs_that_ends_with_its_mount_namespace_is_refused() {
+    let first = "31 22 0:30 / /bpf rw - bpf bpf rw\n";
+    let own = "31 22 0:30 / /bpf rw - bpf bpf rw\n90 31 0:77 / /bpf rw - bpf bpf rw\n";
+    let error =
+        with_proc("/proc/self/mountinfo", own.trim_start_matches(first), &[("/proc/1/mountinfo", first)]);
+    assert!(matches!(&error, Error::PrivateBpffs(path) if path == Path::new("/bpf")), "{error}");
+}
+
+#[test]
+fn more_cgroups_than_fit_are_refused() {
+    let (memory, instance) = machine();
+    let runtime = Runtime::on(memory.clone(), instance.clone(), options()).unwrap();
+    let many = (0..=mesh_bpf::map::CGROUPS.capacity).map(|number| format!("/ground/{number}"));
+    let policy = many.fold(Policy::new().redirect(80, 15001), Policy::cgroup);
+    let error = runtime.apply(request(&policy.tables())).unwrap_err();
+    let Error::OverCapacity { map: "cgroups", needed, capacity } = error else { panic!("{error}") };
+    assert_eq!(needed, capacity as usize + 1);
+    untouched(&memory, &instance);
+}
+
+#[test]
+fn a_kernel_that_lacks_something_is_left_as_it_was_and_told_what_is_needed() {
+    let (memory, instance) = machine();
+    let load = {
+        let counted = Runtime::on(Faulty::new(memory.clone(), Strike::Never), instance.clone(), options());
+        let counted = counted.unwrap();
+        counted.apply(request(&Policy::new().redirect(80, 15001).tables())).unwrap();
+        counted.detach_all(true).unwrap();
+        counted.store().steps().iter().position(|step| step.starts_with("load_programs")).unwrap()
+    };
+    let faulty = Faulty::new(memory.clone(), Strike::Fail(load, 22));
+    let runtime = Runtime::on(faulty, instance.clone(), options()).unwrap();
+    let error = runtime.apply(request(&Policy::new().redirect(80, 15001).tables())).unwrap_err();
+    assert!(error.help().contains("Linux 6.1"), "{}", error.help());
+    assert_eq!(memory.objects(), Vec::<String>::new());
+    assert!(!memory.exists(&instance.maps()) && !memory.exists(&instance.pins().join("links")));
 }

@@ -1,0 +1,180 @@
+//! What the machine does to a node: disks that are full, clocks that are set back, pods that come and go while
+//! policies change.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use mesh_bpf::tables::Tables;
+use mesh_runtime::memory::Memory;
+use mesh_runtime::{Error, Instance, Kernel, Options, Owner, Pod, Runtime, Which};
+use mesh_testbed::{Ground, Line, Netns, Place, kernel_is_usable, long_runs_are_wanted};
+
+use crate::common::{self, Policy, request};
+use crate::steps::machine;
+
+fn options() -> Options {
+    Options { lock_timeout: 5_000, command: "test".into() }
+}
+
+/// A small disk, unmounted when the test ends.
+struct Disk<'a>(&'a Path);
+
+impl<'a> Disk<'a> {
+    fn new(place: &'a Path, size: &str) -> Self {
+        fs::create_dir(place).unwrap();
+        let size = format!("size={size}");
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(place).status();
+        assert!(mounted.unwrap().success());
+        Self(place)
+    }
+}
+
+impl Drop for Disk<'_> {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.0).status();
+    }
+}
+
+#[test]
+fn a_full_disk_refuses_a_policy_and_the_live_one_decides_on() {
+    if !kernel_is_usable() {
+        return;
+    }
+    let ground = Ground::new().unwrap();
+    let place = ground.folder().join("disk");
+    let disk = Disk::new(&place, "256k");
+    let instance = Instance { state: place.join("state"), ..common::instance(&ground) };
+    let runtime = Runtime::on(Kernel::new(), instance, options()).unwrap();
+    let policy = |port| Policy::new().deny(port).prefixes(200).tables();
+    let before = runtime.apply(request(&policy(80))).unwrap();
+    let filler = disk.0.join("filler");
+    let _ = fs::write(&filler, vec![1; 1 << 20]);
+    for _ in 0..2 {
+        let error = runtime.apply(request(&policy(81))).unwrap_err();
+        let Error::Step(fault) = &error else { panic!("{error}") };
+        assert_eq!(fault.errno(), Some(libc_enospc()), "{error}");
+        assert_eq!(error.help(), "make room on the disk of the state folder");
+        let status = runtime.status().unwrap();
+        assert_eq!((status.head.digest, status.head.claim), (before.digest.clone(), 0));
+        assert_eq!(status.drift, Vec::<String>::new());
+    }
+    // What takes a policy away needs no disk.
+    runtime.detach_all(false).unwrap();
+    let _ = fs::remove_file(&filler);
+    assert!(runtime.apply(request(&policy(81))).unwrap().changed);
+    runtime.detach_all(true).unwrap();
+}
+
+fn libc_enospc() -> i32 {
+    rustix::io::Errno::NOSPC.raw_os_error()
+}
+
+#[test]
+fn a_clock_that_is_set_back_changes_no_order() {
+    let (memory, instance) = machine();
+    let runtime = Runtime::on(memory.clone(), instance.clone(), options()).unwrap();
+    let policies = [80, 81, 82].map(|port| Policy::new().deny(port).tables());
+    runtime.apply(request(&policies[0])).unwrap();
+    memory.set_wall_clock(1_000);
+    let waiting = mesh_runtime::Apply { confirm_within: Some(60_000), ..request(&policies[1]) };
+    runtime.apply(waiting).unwrap();
+    assert!(matches!(runtime.expire().unwrap(), mesh_runtime::Expiry::Waits(left) if left > 59_000));
+    runtime.confirm().unwrap();
+    memory.set_wall_clock(0);
+    runtime.apply(request(&policies[2])).unwrap();
+    let order: Vec<u64> = runtime.history().unwrap().iter().map(|kept| kept.record.generation).collect();
+    assert_eq!(order, [1, 2, 3]);
+    runtime.rollback(None, Owner::Cli, false).unwrap();
+    assert_eq!(runtime.live().unwrap().unwrap().tables, policies[1]);
+    // Somebody held the lock since a time that is still to come.
+    memory.set_wall_clock(9_000);
+    runtime.apply(request(&policies[0])).unwrap();
+    memory.set_wall_clock(0);
+    let _held = mesh_runtime::store::Store::lock(&memory, &instance.pins()).unwrap();
+    let error = busy(&memory, &instance, &policies[2]);
+    assert!(error.ends_with("for 0 s"), "{error}");
+}
+
+fn busy(memory: &Memory, instance: &Instance, tables: &Tables) -> String {
+    let options = Options { lock_timeout: 20, command: "test".into() };
+    let runtime = Runtime::on(memory.clone(), instance.clone(), options).unwrap();
+    runtime.apply(request(tables)).unwrap_err().to_string()
+}
+
+const TIERS: [&str; 2] = ["web", "db"];
+
+fn pod(netns: &Path, number: usize, round: usize) -> Pod {
+    Pod {
+        netns: netns.into(),
+        name: format!("pod-{number}"),
+        labels: [("tier".into(), TIERS[round % 2].into())].into(),
+        addresses: vec![format!("10.9.9.{number}").parse().unwrap()],
+        ..Pod::default()
+    }
+}
+
+/// Attaches pods with changing labels, and takes every third away again, until it is told to stop; returns the
+/// round in which each was last attached, if it is there.
+fn come_and_go(ground: &Ground, netns: &[Netns], line: &mut Line) -> Result<Vec<Option<usize>>, String> {
+    let runtime = common::runtime(ground);
+    let mut last = vec![None; netns.len()];
+    let mut round = 0;
+    while line.is_silent() || round < 3 {
+        for (number, netns) in netns.iter().enumerate() {
+            runtime.attach(&pod(&netns.path(), number, round)).map_err(|error| error.to_string())?;
+            last[number] = Some(round);
+            if (number + round) % 3 == 0 {
+                let gone = runtime.detach(&Which::Netns(netns.path())).map_err(|error| error.to_string())?;
+                assert!(gone, "pod-{number} was lost in round {round}");
+                last[number] = None;
+            }
+        }
+        round += 1;
+    }
+    Ok(last)
+}
+
+#[test]
+fn pods_that_come_and_go_while_policies_change_are_never_lost() {
+    if !kernel_is_usable() {
+        return;
+    }
+    let ground = Ground::new().unwrap();
+    let runtime = common::runtime(&ground);
+    let netns: Vec<Netns> = (0..3).map(|_| Netns::new().unwrap()).collect();
+    let there: SocketAddr = "127.0.0.2:8080".parse().unwrap();
+    let policy = |round: usize| {
+        let port = there.port() + u16::try_from(round).unwrap();
+        Policy::new().deny(port).label("tier", TIERS[round % 2]).tables()
+    };
+    runtime.apply(request(&policy(0))).unwrap();
+    let mut pods = {
+        let (ground, netns) = (&ground, &netns);
+        Place::here().spawn(move |line| come_and_go(ground, netns, line)).unwrap()
+    };
+    let rounds = if long_runs_are_wanted() { 40 } else { 8 };
+    for round in 1..=rounds {
+        assert!(runtime.apply(request(&policy(round))).unwrap().changed);
+        // The pods of this moment are classified by the policy of this moment: what comes or goes just now is
+        // settled at the next look.
+        let settled = || runtime.status().unwrap().drift.is_empty();
+        assert!(mesh_testbed::until(Duration::from_secs(10), settled), "{:?}", runtime.status());
+    }
+    pods.line().say("stop").unwrap();
+    let last = pods.join().unwrap().unwrap();
+    let status = runtime.status().unwrap();
+    assert_eq!(status.drift, Vec::<String>::new());
+    let seen: Vec<(String, bool)> =
+        status.members.iter().map(|member| (member.name.clone(), member.workload.is_some())).collect();
+    let mut expected: Vec<(String, bool)> = (last.iter().enumerate())
+        .filter_map(|(number, round)| Some((format!("pod-{number}"), (*round)? % 2 == rounds % 2)))
+        .collect();
+    expected.sort();
+    let mut seen = seen;
+    seen.sort();
+    assert_eq!(seen, expected);
+    runtime.detach_all(true).unwrap();
+}
