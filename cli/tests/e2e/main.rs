@@ -16,6 +16,7 @@ mod agent;
 mod bad_input;
 mod boot;
 mod bystander;
+mod churn;
 mod cni;
 mod crash;
 mod datagram;

@@ -75,6 +75,12 @@ impl Pod {
         Ok(ServerTask::start(&self.place(), who, &addresses(listen)?)?)
     }
 
+    /// The same in another pod.
+    pub(crate) fn serve_in(&self, netns: &Netns, who: &str, listen: &[&str]) -> Result<ServerTask, Failure> {
+        let place = Place::here().netns(netns).cgroup(&self.inside);
+        Ok(ServerTask::start(&place, who, &addresses(listen)?)?)
+    }
+
     /// Starts the sidecar and the application.
     pub(crate) fn servers(&self) -> Result<[ServerTask; 2], Failure> {
         let sidecar = ServerTask::start(&self.sidecar_place(), "sidecar", &addresses(&SIDECAR)?)?;

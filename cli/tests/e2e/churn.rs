@@ -1,0 +1,92 @@
+//! Pods come and go, with and without a word, and leave nothing.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use mesh_testbed::{Failure, Netns, Tested, kernel_is_usable, long_runs_are_wanted, storage, tool, until};
+use serde_json::Value;
+
+use crate::town::Pod;
+
+#[test]
+fn pods_that_come_and_go_leave_nothing() -> Tested {
+    if !kernel_is_usable() {
+        return Ok(());
+    }
+    let pod = Pod::new()?;
+    pod.apply("redirect inbound -> 15003")?;
+    let (rounds, count) = if long_runs_are_wanted() { (50, 20) } else { (1, 8) };
+    let mut programs = BTreeSet::new();
+    for _ in 0..rounds {
+        programs.extend(come_and_go(&pod, count)?);
+    }
+    assert_eq!(programs.len(), rounds * count, "each pod had a program of its own");
+    nothing_is_left(&pod, &programs)
+}
+
+/// Attaches so many pods; half of them are detached, and the namespaces of the others just end. Returns the ids
+/// of their programs.
+fn come_and_go(pod: &Pod, count: usize) -> Result<Vec<u64>, Failure> {
+    let pods = (0..count).map(|_| Netns::new()).collect::<Result<Vec<_>, _>>()?;
+    let mut listening = Vec::new();
+    for (number, netns) in pods.iter().enumerate() {
+        let path = netns.path().display().to_string();
+        let (name, address) = (format!("pod-{number}"), format!("10.47.0.{number}"));
+        pod.ask(&[
+            "attach",
+            "--netns",
+            &path,
+            "--name",
+            &name,
+            "--label",
+            "app=cart",
+            "--address",
+            &address,
+        ])?;
+        if number < 3 {
+            listening.push(pod.serve_in(netns, "sidecar", &["127.0.0.1:15003"])?);
+        }
+    }
+    let status = pod.ask(&["status"])?;
+    assert_eq!(status["drift"].as_array().map(Vec::len), Some(0), "{}", status["drift"]);
+    assert_eq!(status["members_total"], count);
+    for netns in pods.iter().step_by(2) {
+        pod.ask(&["detach", "--netns", &netns.path().display().to_string()])?;
+    }
+    let all = status["programs"].as_array().into_iter().flatten();
+    Ok(all.filter(|it| it["name"] == "mesh_inbound").filter_map(|it| it["id"].as_u64()).collect())
+}
+
+fn nothing_is_left(pod: &Pod, programs: &BTreeSet<u64>) -> Tested {
+    let policy = pod.policy("redirect inbound -> 15003")?.display().to_string();
+    // The kernel ends a namespace in its own time, and the next command sees it.
+    until(Duration::from_secs(20), || {
+        let swept = pod.ask(&["apply", &policy]).and_then(|_| pod.ask(&["status"]));
+        swept.is_ok_and(|status| status["members_total"] == 0)
+    });
+    let status = pod.ask(&["status"])?;
+    assert_eq!((&status["members_total"], &status["drift"]), (&0.into(), &Value::Array(Vec::new())));
+    for map in ["endpoints", "own_addresses", "listeners"] {
+        let left = || entries(pod, map);
+        until(Duration::from_secs(10), || left().is_ok_and(|left| left == 0));
+        assert_eq!(left()?, 0, "{map}");
+    }
+    assert_eq!(std::fs::read_dir(pod.ground().bpffs().join("mesh/pods"))?.count(), 0);
+    let left = || -> Result<usize, Failure> {
+        let all: Vec<Value> = serde_json::from_str(&tool("bpftool", &["-j", "prog", "list"])?)?;
+        Ok(all.iter().filter_map(|it| it["id"].as_u64()).filter(|id| programs.contains(id)).count())
+    };
+    until(Duration::from_secs(10), || left().is_ok_and(|left| left == 0));
+    assert_eq!(left()?, 0, "programs");
+    Ok(())
+}
+
+/// By `status` for a map of sockets, which `bpftool` does not list.
+fn entries(pod: &Pod, map: &str) -> Result<u64, Failure> {
+    if map != "listeners" {
+        return Ok(storage::entries(&pod.pin(map))? as u64);
+    }
+    let status = pod.ask(&["status"])?;
+    let maps = status["maps"].as_array().into_iter().flatten();
+    maps.filter(|it| it["name"] == map).find_map(|it| it["entries"].as_u64()).ok_or("not in status".into())
+}
