@@ -32,6 +32,7 @@
 #define MESH_PROFILE_MISSING_SIDECAR_REFUSE 0x1U
 #define MESH_PROFILE_FAILED_ATTACH_REFUSE 0x2U
 #define MESH_PROFILE_EXEMPT_CGROUPS 0x4U
+#define MESH_PROFILE_INBOUND 0x8U
 #define MESH_FAMILY_ANY 0x0U
 #define MESH_FAMILY_V4 0x4U
 #define MESH_FAMILY_V6 0x6U
@@ -92,8 +93,10 @@ struct mesh_control {
 	__u64 paused;
 	/* A bit for each [`Watch`] that may have a reader; 0: nobody watches. */
 	__u64 observe;
+	/* The cookie of the network namespace in which what is offered to cgroups is decided; 0: nowhere. */
+	__u64 host;
 	/* Reserve; zero. */
-	__u32 reserve[4];
+	__u64 reserve;
 	/* Counts commits of every kind; never goes back. */
 	__u64 commits;
 	/* Version of what is kept for live connections: `MESH_FLOW_ABI` of who made the maps. */
@@ -104,7 +107,8 @@ _Static_assert(__builtin_offsetof(struct mesh_control, generation) == 0, "genera
 _Static_assert(__builtin_offsetof(struct mesh_control, claim) == 8, "claim");
 _Static_assert(__builtin_offsetof(struct mesh_control, paused) == 16, "paused");
 _Static_assert(__builtin_offsetof(struct mesh_control, observe) == 24, "observe");
-_Static_assert(__builtin_offsetof(struct mesh_control, reserve) == 32, "reserve");
+_Static_assert(__builtin_offsetof(struct mesh_control, host) == 32, "host");
+_Static_assert(__builtin_offsetof(struct mesh_control, reserve) == 40, "reserve");
 _Static_assert(__builtin_offsetof(struct mesh_control, commits) == 48, "commits");
 _Static_assert(__builtin_offsetof(struct mesh_control, flow_abi) == 56, "flow_abi");
 
@@ -391,6 +395,34 @@ _Static_assert(__builtin_offsetof(struct mesh_listener_key, port) == 8, "port");
 _Static_assert(__builtin_offsetof(struct mesh_listener_key, family) == 10, "family");
 _Static_assert(__builtin_offsetof(struct mesh_listener_key, slot) == 11, "slot");
 _Static_assert(__builtin_offsetof(struct mesh_listener_key, reserve) == 12, "reserve");
+
+/* Where somebody listens, in the network namespace of the host. */
+struct mesh_port_key {
+	/* The address that it listens on, network order, IPv4 as v4-mapped; zero for all. */
+	__u32 address[4];
+	/* The port, host order. */
+	__u16 port;
+	/* Reserve; zero. */
+	__u8 reserve[6];
+};
+_Static_assert(sizeof(struct mesh_port_key) == 24, "mesh_port_key");
+_Static_assert(__builtin_offsetof(struct mesh_port_key, address) == 0, "address");
+_Static_assert(__builtin_offsetof(struct mesh_port_key, port) == 16, "port");
+_Static_assert(__builtin_offsetof(struct mesh_port_key, reserve) == 18, "reserve");
+
+/* Who listens there. */
+struct mesh_port_owner {
+	/* The id of the socket's cgroup, then those above it, as many as there are; then zero. */
+	__u64 cgroup[MESH_CGROUP_DEPTH];
+	/* How many sockets of that cgroup there are. */
+	__u32 sockets;
+	/* Reserve; zero. */
+	__u32 reserve;
+};
+_Static_assert(sizeof(struct mesh_port_owner) == 136, "mesh_port_owner");
+_Static_assert(__builtin_offsetof(struct mesh_port_owner, cgroup) == 0, "cgroup");
+_Static_assert(__builtin_offsetof(struct mesh_port_owner, sockets) == 128, "sockets");
+_Static_assert(__builtin_offsetof(struct mesh_port_owner, reserve) == 132, "reserve");
 
 /* What is kept with a listening socket, and is copied to every socket that it accepts. */
 struct mesh_listening {
@@ -748,6 +780,15 @@ struct {
 	__type(key, struct mesh_listener_key);
 	__type(value, __u64);
 } listeners SEC(".maps");
+
+/* Who listens where, in the network namespace of the host. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 65536);
+	__uint(map_flags, 0x1);
+	__type(key, struct mesh_port_key);
+	__type(value, struct mesh_port_owner);
+} host_ports SEC(".maps");
 
 /* What a listening socket listens on, and sockets that it accepted were accepted by. */
 struct {

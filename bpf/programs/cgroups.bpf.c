@@ -3,22 +3,6 @@
  * its first process can live in it. A service that is restarted gets a new cgroup with a new id.
  */
 
-#define OURS __attribute__((preserve_access_index))
-
-/* Of the kernel's structures, the members that are looked at; where they are is found when loading. */
-struct kernfs_node {
-	__u64 id;
-} OURS;
-
-struct cgroup_root {
-	int hierarchy_id;
-} OURS;
-
-struct cgroup {
-	struct kernfs_node *kn;
-	struct cgroup_root *root;
-} OURS;
-
 SEC("tp_btf/cgroup_mkdir")
 int mesh_cgroup_made(__u64 *ctx)
 {

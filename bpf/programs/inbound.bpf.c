@@ -14,7 +14,7 @@
 
 #include "policy.h"
 
-/* The cookie of the pod's network namespace; set when the program is loaded. */
+/* The cookie of the pod's network namespace, or of the host's; set when the program is loaded. */
 volatile const __u64 mesh_pod = 0;
 
 /* The sidecar's listening socket takes it. 0: there is none that can.
@@ -99,6 +99,42 @@ static __always_inline void tell_offer(struct bpf_sk_lookup *ctx, struct mesh_co
 	report(words, q, a, &by);
 }
 
+/* The member whose socket listens on the host where this is sent to: on that address, else on all of its family,
+ * else on all.
+ */
+static __always_inline struct mesh_member *owner_of(struct bpf_sk_lookup *ctx)
+{
+	struct mesh_port_key place = { .port = ctx->local_port };
+	struct mesh_port_owner *owner;
+	struct mesh_member *member;
+
+	if (ctx->protocol != IPPROTO_TCP)
+		return NULL;
+	destination_of(ctx, place.address);
+	owner = bpf_map_lookup_elem(&host_ports, &place);
+	if (!owner && ctx->family == AF_INET) {
+		place.address[3] = 0;
+		owner = bpf_map_lookup_elem(&host_ports, &place);
+	}
+	if (!owner) {
+		for (int i = 0; i < 4; i++)
+			place.address[i] = 0;
+		owner = bpf_map_lookup_elem(&host_ports, &place);
+	}
+	if (!owner)
+		return NULL;
+	for (__u32 level = 0; level < MESH_CGROUP_DEPTH; level++) {
+		__u64 id = owner->cgroup[level];
+
+		if (!id)
+			break;
+		member = bpf_map_lookup_elem(&cgroups, &id);
+		if (member)
+			return member;
+	}
+	return NULL;
+}
+
 static __always_inline int done(__u32 counter, int verdict)
 {
 	count(counter);
@@ -125,6 +161,7 @@ int mesh_inbound(struct bpf_sk_lookup *ctx)
 {
 	struct mesh_control *words = control_words();
 	struct mesh_own_key own = {};
+	struct mesh_member *member;
 	struct mesh_profile *profile;
 	struct question q = {};
 	struct answer a = {};
@@ -136,7 +173,10 @@ int mesh_inbound(struct bpf_sk_lookup *ctx)
 		return done(MESH_COUNT_IDLE, SK_PASS);
 	q.slot = q.generation & 1;
 	q.netns = mesh_pod;
-	if (!profile_of(bpf_map_lookup_elem(&endpoints, &q.netns), &q))
+	member = bpf_map_lookup_elem(&endpoints, &q.netns);
+	if (!member && words->host == q.netns)
+		member = owner_of(ctx);
+	if (!profile_of(member, &q))
 		return SK_PASS;
 	q.direction = 1;
 	q.protocol = ctx->protocol == IPPROTO_UDP;

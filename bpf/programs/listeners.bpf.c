@@ -7,17 +7,33 @@ int mesh_listeners(struct bpf_iter__tcp *ctx)
 	struct sock_common *sk = ctx->sk_common;
 	struct mesh_listening port = {};
 	struct mesh_listener_key key = {};
+	struct mesh_port_key place = {};
+	enum place where;
+	__u64 netns;
 	int one = 1;
 
 	if (!sk || sk->skc_state != TCP_LISTEN)
 		return 0;
-	if (!listener_key(sk->skc_net.net->net_cookie, sk->skc_num, sk->skc_family, &key))
+	netns = sk->skc_net.net->net_cookie;
+	where = place_of(netns);
+	if (where == ELSEWHERE)
 		return 0;
+	listener_key(netns, sk->skc_num, sk->skc_family, &key);
 	/* What is kept with it says that it is known. */
 	if (bpf_sk_storage_get(&listening, sk, NULL, 0))
 		return 0;
 	port.port = key.port;
 	bpf_sk_storage_get(&listening, sk, &port, BPF_SK_STORAGE_GET_F_CREATE);
+	if (where == HOST) {
+		place.port = key.port;
+		if (key.family == AF_INET) {
+			place.address[2] = MAPPED;
+			place.address[3] = sk->skc_rcv_saddr;
+		} else {
+			READ(place.address, sk->skc_v6_rcv_saddr);
+		}
+		port_taken(sk, &place);
+	}
 	bpf_setsockopt(sk, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
 	for (__u32 slot = 0; slot < MESH_LISTENER_SLOTS; slot++) {
 		key.slot = slot;

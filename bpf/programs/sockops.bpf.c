@@ -44,7 +44,7 @@ static __always_inline void connecting(struct bpf_sock_ops *ctx)
 	if (!sk)
 		return;
 	flow = bpf_sk_storage_get(&client_flows, sk, NULL, 0);
-	if (!flow)
+	if (!flow || !(flow->sidecar_port || flow->flags & MESH_FLOW_EXEMPT))
 		return;
 	flow_key(ctx, true, &key);
 	if (flow->flags & MESH_FLOW_EXEMPT) {
@@ -75,12 +75,43 @@ static __always_inline void accepted(struct bpf_sock_ops *ctx)
 	bpf_map_delete_elem(&handover, &key);
 }
 
+/* A socket begins or ends to listen on the host. */
+static __always_inline bool on_host(struct bpf_sock_ops *ctx, struct bpf_sock *sk, bool begins)
+{
+	struct mesh_port_key place = { .port = ctx->local_port };
+	void *sock = bpf_skc_to_tcp_sock(sk);
+
+	if (!sock)
+		return false;
+	if (ctx->family == AF_INET) {
+		place.address[2] = MAPPED;
+		place.address[3] = ctx->local_ip4;
+		barrier();
+	} else {
+		place.address[0] = ctx->local_ip6[0];
+		place.address[1] = ctx->local_ip6[1];
+		place.address[2] = ctx->local_ip6[2];
+		place.address[3] = ctx->local_ip6[3];
+	}
+	if (begins)
+		port_taken(sock, &place);
+	else
+		port_left(sock, &place);
+	return true;
+}
+
 static __always_inline void closed(struct bpf_sock_ops *ctx)
 {
 	struct mesh_flow_key key = {};
+	struct bpf_sock *sk = ctx->sk;
 
 	if (ctx->args[1] != TCP_CLOSE)
 		return;
+	if (ctx->args[0] == TCP_LISTEN) {
+		if (sk)
+			on_host(ctx, sk, false);
+		return;
+	}
 	flow_key(ctx, true, &key);
 	bpf_map_delete_elem(&handover, &key);
 	bpf_map_delete_elem(&exempt_flows, &key);
@@ -91,16 +122,23 @@ static __always_inline void listens(struct bpf_sock_ops *ctx)
 	struct bpf_sock *sk = ctx->sk;
 	struct mesh_listener_key key = {};
 	struct mesh_listening *port;
+	enum place where;
+	__u64 netns;
 	int one = 1;
 
-	if (!sk || !listener_key(bpf_get_netns_cookie(ctx), ctx->local_port, ctx->family, &key))
+	netns = bpf_get_netns_cookie(ctx);
+	where = sk ? place_of(netns) : ELSEWHERE;
+	if (where == ELSEWHERE)
 		return;
+	listener_key(netns, ctx->local_port, ctx->family, &key);
 	port = bpf_sk_storage_get(&listening, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
 	if (!port) {
 		count(MESH_COUNT_STORAGE_FULL);
 		return;
 	}
 	port->port = key.port;
+	if (where == HOST && on_host(ctx, sk, true))
+		bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG);
 	/* What a sidecar accepts has the application's port, and would keep an application that is started
 	 * again from listening on it.
 	 */

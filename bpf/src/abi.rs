@@ -79,6 +79,8 @@ pub const PROFILE_MISSING_SIDECAR_REFUSE: u32 = 1;
 pub const PROFILE_FAILED_ATTACH_REFUSE: u32 = 2;
 /// [`Profile::flags`]: the profile exempts cgroups; look them up.
 pub const PROFILE_EXEMPT_CGROUPS: u32 = 4;
+/// [`Profile::flags`]: some inbound TCP flow is not excluded.
+pub const PROFILE_INBOUND: u32 = 8;
 
 /// [`Node::family`] of the prefix `any`.
 pub const FAMILY_ANY: u8 = 0;
@@ -147,6 +149,7 @@ c_types! {
     [u64; 2] => "__u64" "[2]";
     [u64; 3] => "__u64" "[3]";
     [u64; 5] => "__u64" "[5]";
+    [u64; CGROUP_DEPTH as usize] => "__u64" "[MESH_CGROUP_DEPTH]";
     Member => "struct mesh_member" "";
     [u64; TREE_KEYS] => "__u64" "[MESH_TREE_KEYS]";
 }
@@ -232,8 +235,10 @@ abi! {
         paused: u64,
         /// A bit for each [`Watch`] that may have a reader; 0: nobody watches.
         observe: u64,
+        /// The cookie of the network namespace in which what is offered to cgroups is decided; 0: nowhere.
+        host: u64,
         /// Reserve; zero.
-        reserve: [u32; 4],
+        reserve: u64,
         /// Counts commits of every kind; never goes back.
         commits: u64,
         /// Version of what is kept for live connections: `MESH_FLOW_ABI` of who made the maps.
@@ -434,6 +439,26 @@ abi! {
         family: u8,
         /// Tells it from others on the same port: below `MESH_LISTENER_SLOTS`.
         slot: u8,
+        /// Reserve; zero.
+        reserve: u32,
+    }
+
+    /// Where somebody listens, in the network namespace of the host.
+    struct PortKey as "mesh_port_key" {
+        /// The address that it listens on, network order, IPv4 as v4-mapped; zero for all.
+        address: [u32; 4],
+        /// The port, host order.
+        port: u16,
+        /// Reserve; zero.
+        reserve: [u8; 6],
+    }
+
+    /// Who listens there.
+    struct PortOwner as "mesh_port_owner" {
+        /// The id of the socket's cgroup, then those above it, as many as there are; then zero.
+        cgroup: [u64; CGROUP_DEPTH as usize],
+        /// How many sockets of that cgroup there are.
+        sockets: u32,
         /// Reserve; zero.
         reserve: u32,
     }

@@ -52,6 +52,7 @@ fn constants(out: &mut String) {
         ("PROFILE_MISSING_SIDECAR_REFUSE", abi::PROFILE_MISSING_SIDECAR_REFUSE.into()),
         ("PROFILE_FAILED_ATTACH_REFUSE", abi::PROFILE_FAILED_ATTACH_REFUSE.into()),
         ("PROFILE_EXEMPT_CGROUPS", abi::PROFILE_EXEMPT_CGROUPS.into()),
+        ("PROFILE_INBOUND", abi::PROFILE_INBOUND.into()),
         ("FAMILY_ANY", abi::FAMILY_ANY.into()),
         ("FAMILY_V4", abi::FAMILY_V4.into()),
         ("FAMILY_V6", abi::FAMILY_V6.into()),

@@ -240,11 +240,11 @@ impl PortTable {
 impl Profile {
     /// Whether any inbound flow of a member is not excluded.
     #[must_use]
-    pub fn decides_inbound(&self, image: &MapImage) -> bool {
+    pub fn decides_inbound(&self, image: &MapImage, protocol: Protocol) -> bool {
         let [_, inbound] = &self.sides;
-        let mut tables = inbound.tree.iter().chain(&inbound.own).flat_map(|node| node.ports);
-        tables.any(|id| {
-            let table = image.port_table(id);
+        let nodes = inbound.tree.iter().chain(&inbound.own);
+        nodes.map(|node| node.ports).any(|[tcp, udp]| {
+            let table = image.port_table(if protocol == Protocol::Tcp { tcp } else { udp });
             table.is_some_and(|it| it.stretches.iter().any(|(_, it)| it.verdict != Verdict::Excluded))
         })
     }

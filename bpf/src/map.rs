@@ -227,6 +227,18 @@ pub const LISTENERS: MapDef = MapDef {
         "Sockets that listen in a pod; one that is closed leaves by itself.",
     )
 };
+/// Who listens on the host.
+pub const HOST_PORTS: MapDef = MapDef {
+    c_types: Some(("struct mesh_port_key", "struct mesh_port_owner")),
+    ..map(
+        "host_ports",
+        MapKind::Hash,
+        size::<abi::PortKey>(),
+        size::<abi::PortOwner>(),
+        1 << 16,
+        "Who listens where, in the network namespace of the host.",
+    )
+};
 /// Storage of listening sockets.
 pub const LISTENING: MapDef = MapDef {
     c_types: Some(("int", "struct mesh_listening")),
@@ -303,6 +315,7 @@ pub const MAPS: &[MapDef] = &[
     ACCEPTED_FLOWS,
     ASKED,
     LISTENERS,
+    HOST_PORTS,
     LISTENING,
     HITS,
     COUNTERS,

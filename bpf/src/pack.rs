@@ -17,6 +17,7 @@ use bytemuck::Zeroable;
 use serde::{Deserialize, Serialize};
 
 use crate::abi::{self, NO_PARENT, PortLine, SPAN_SUBTREE, TreeLine};
+use crate::flow::Protocol;
 use crate::flow::{Direction, Verdict};
 use crate::image::{
     Decision, IdRange, MapImage, Node, PortTable, Profile, ProfileId, SourceId, SourceKind, parents,
@@ -235,7 +236,7 @@ impl<F: Form> Packer<F> {
         }
         let mut names = Names { meshes: image.meshes.clone(), ..Names::default() };
         for profile in &image.profiles {
-            names.profiles.push(self.profile(profile)?);
+            names.profiles.push(self.profile(profile, image)?);
         }
         names.sources = image.sources.iter().map(source_text).collect();
         names.workloads =
@@ -262,7 +263,7 @@ impl<F: Form> Packer<F> {
             .ok_or_else(|| over(Table::Trees, self.trees.len()))
     }
 
-    fn profile(&mut self, profile: &Profile) -> Result<ProfileNames, Unpackable> {
+    fn profile(&mut self, profile: &Profile, image: &MapImage) -> Result<ProfileNames, Unpackable> {
         let mut line = abi::Profile::zeroed();
         let mut nodes = [0; 4];
         let mut node_sources = Vec::new();
@@ -276,7 +277,7 @@ impl<F: Form> Packer<F> {
         }
         line.exempt_uid = self.id_tree(&profile.exempt.uids)?;
         line.exempt_gid = self.id_tree(&profile.exempt.gids)?;
-        line.flags = flags(profile);
+        line.flags = flags(profile, image);
         line.accelerate_local = self.acceleration(&profile.acceleration.local)?;
         line.accelerate_peers = self.peers(&profile.acceleration.peers)?;
         self.profiles.push(line);
@@ -396,11 +397,12 @@ fn over(table: Table, needed: usize) -> Unpackable {
     Unpackable::OverCapacity { table, needed, limit: MAX_LINES }
 }
 
-fn flags(profile: &Profile) -> u32 {
+fn flags(profile: &Profile, image: &MapImage) -> u32 {
     let flag = |set: bool, flag: u32| if set { flag } else { 0 };
     flag(profile.missing_sidecar_refuse, abi::PROFILE_MISSING_SIDECAR_REFUSE)
         | flag(profile.failed_attach_refuse, abi::PROFILE_FAILED_ATTACH_REFUSE)
         | flag(!profile.exempt.cgroups.is_empty(), abi::PROFILE_EXEMPT_CGROUPS)
+        | flag(profile.decides_inbound(image, Protocol::Tcp), abi::PROFILE_INBOUND)
 }
 
 /// A stretch, or a new value for one that begins at the same key.

@@ -11,7 +11,7 @@ use crate::registry::{Refreshed, Registry};
 use crate::session::{Live, Session, live, membership, tell_holder};
 use crate::set::{ControlMap, Set, sweep};
 use crate::store::{Store, Word};
-use crate::{Runtime, hooks, registry, reset, slot as slots};
+use crate::{Runtime, hooks, inbound, registry, reset, slot as slots};
 
 /// Generations that the state folder remembers.
 const KEPT: usize = 20;
@@ -429,6 +429,9 @@ impl<S: Store> Put<'_, S> {
         if self.live.is_none() || self.request.repair {
             refreshed.lost = registry.attach_pods()?;
         }
+        if inbound::is_for_host(self.request.tables, &new) {
+            inbound::attach_host(store, instance, &self.set.control)?;
+        }
         let live = self.live.map_or(0, |live| live.generation);
         let word = if self.is_paused() { Word::Paused } else { Word::Generation };
         if self.set.control.exchange(store, word, live, generation)? {
@@ -437,6 +440,15 @@ impl<S: Store> Put<'_, S> {
             let now = crate::session::held(&self.set.control.load(store));
             Err(Error::Stale { expected: live, live: now })
         }
+    }
+
+    /// Takes away what the policy before asked for and this one does not.
+    fn leave_host(&self) -> Result<()> {
+        let policy = Membership::read(self.request.tables.get(Table::Names))?;
+        if inbound::is_for_host(self.request.tables, &policy) {
+            return Ok(());
+        }
+        inbound::detach_host(self.session.store, self.session.instance, &self.set.control)
     }
 
     /// Tidies up after the commit. What fails is repaired by the next command.
@@ -451,6 +463,7 @@ impl<S: Store> Put<'_, S> {
                 Some(waiting) if waiting.generation != generation => Ok(store.remove(&instance.confirm())?),
                 _ => Ok(()),
             })
+            .and_then(|()| self.leave_host())
             .and_then(|()| record::prune(store, instance, KEPT));
         let missing = hooks::missing(store, instance).unwrap_or_default();
         done.err().map(|error| error.to_string()).into_iter().chain(gone(&missing)).collect()

@@ -260,6 +260,7 @@ fn word(control: &mut Control, word: Word) -> &mut u64 {
         Word::Observe => &mut control.observe,
         Word::Commits => &mut control.commits,
         Word::FlowAbi => &mut control.flow_abi,
+        Word::Host => &mut control.host,
     }
 }
 

@@ -417,7 +417,7 @@ impl<S: Store> Registry<'_, S> {
             }
             Some(_)
                 if matches!(member.key, Key::Netns(_))
-                    && !inbound::is_attached(self.store, self.instance, member.key)? =>
+                    && !inbound::has_program(self.store, self.instance, member.key)? =>
             {
                 Some(format!("the pod `{}` has no program in its network namespace", member.name))
             }

@@ -50,6 +50,7 @@ const fn value(control: &Control, word: Word) -> u64 {
         Word::Observe => control.observe,
         Word::Commits => control.commits,
         Word::FlowAbi => control.flow_abi,
+        Word::Host => control.host,
     }
 }
 

@@ -17,6 +17,7 @@ use crate::Runtime;
 use crate::confirm::{self, Waiting};
 use crate::error::{Error, Result};
 use crate::failed::Failed;
+use crate::inbound::Place;
 use crate::record::{self, Owner, Record, hex};
 use crate::registry::{self, Member, Origin};
 use crate::session::{Live, held, live, membership};
@@ -77,7 +78,7 @@ pub struct ProgramStatus {
     pub name: String,
     /// The kernel's id of the program.
     pub id: u32,
-    /// The cgroup, or the file of a pod's network namespace; none where that is gone.
+    /// The cgroup, the file of a pod's network namespace, or `host`; none where that is gone.
     pub attached_to: Option<PathBuf>,
 }
 
@@ -334,9 +335,13 @@ fn programs<S: Store>(store: &S, instance: &crate::Instance) -> Result<Vec<Progr
         let member = members.iter().find(|member| member.key == key);
         member.and_then(|member| member.netns.clone())
     };
-    for (key, link) in inbound::pinned(store, instance)? {
+    for (place, link) in inbound::pinned(store, instance)? {
+        let netns = match place {
+            Place::Pod(key) => netns(key),
+            Place::Host => Some("host".into()),
+        };
         programs.push(ProgramStatus {
-            attached_to: netns(key).filter(|_| link.info.target != Target::Gone),
+            attached_to: netns.filter(|_| link.info.target != Target::Gone),
             id: link.info.program,
             name: link.name,
         });
@@ -396,6 +401,9 @@ fn drift<S: Store>(runtime: &Runtime<S>, set: &Set<S>, live: &Live) -> Result<Ve
     }
     for name in hooks::missing(store, instance)? {
         drift.push(format!("the program `{name}` is not attached"));
+    }
+    if inbound::host_is_missing(store, instance, &set.control)? {
+        drift.push("the network namespace of the host has no program".into());
     }
     if let Ok(policy) = membership(store, set, live) {
         drift.extend(registry::drift(store, instance, set, live.slot(), &policy)?);

@@ -117,6 +117,8 @@ pub enum Word {
     Commits,
     /// [`Control::flow_abi`]
     FlowAbi,
+    /// [`Control::host`]
+    Host,
 }
 
 /// The outcome of asking for a lock.

@@ -26,6 +26,7 @@ mod doctored;
 mod excluded;
 mod explained;
 mod failures;
+mod hosts;
 mod inbound;
 mod installed;
 mod lasting;

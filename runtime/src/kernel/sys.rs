@@ -450,6 +450,7 @@ impl Words {
                 Word::Observe => addr_of_mut!((*control).observe),
                 Word::Commits => addr_of_mut!((*control).commits),
                 Word::FlowAbi => addr_of_mut!((*control).flow_abi),
+                Word::Host => addr_of_mut!((*control).host),
             })
         }
     }
@@ -463,6 +464,7 @@ impl Words {
             observe: get(Word::Observe),
             commits: get(Word::Commits),
             flow_abi: get(Word::FlowAbi),
+            host: get(Word::Host),
             ..Control::default()
         }
     }

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use mesh_bpf::artifact;
+use mesh_bpf::flow::Protocol;
 use mesh_bpf::image::{MapImage, SourceKind, Workload};
 use mesh_bpf::tables::Tables;
 use mesh_compiler::compile::Compiled;
@@ -136,13 +137,14 @@ pub fn candidate(output: &Output, args: &Program) -> Result<Option<Candidate>, F
 /// What the policy says and the programs of this version do not do. Nothing is silent.
 pub fn not_carried_out(image: &MapImage) -> Vec<String> {
     let hosts = image.workloads.iter().filter(|workload| !workload.selector.cgroups.is_empty());
-    let offered =
-        |workload: &&Workload| image.profile(workload.profile).is_some_and(|it| it.decides_inbound(image));
+    let offered = |workload: &&Workload| {
+        image.profile(workload.profile).is_some_and(|it| it.decides_inbound(image, Protocol::Udp))
+    };
     let accelerated = image.sources.iter().filter(|source| source.kind == SourceKind::Accelerate).count();
     let mut missing: Vec<String> = (hosts.filter(offered))
         .map(|workload| {
             format!(
-                "inbound rules of `{}` are compiled and kept, but this version does not decide what is offered to cgroups",
+                "inbound rules of `{}` for udp are kept, but only TCP is decided for processes that are members by their cgroup",
                 workload.name
             )
         })

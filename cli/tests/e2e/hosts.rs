@@ -1,0 +1,141 @@
+//! Services of the host, members by their cgroup: what is offered to them, told apart by who listens.
+//!
+//! The host is a namespace made for the test, in which meshc runs too.
+
+use std::process::Command;
+use std::time::Duration;
+
+use mesh_testbed::{
+    Cgroup, Client, Errno, Failure, Ground, Place, Server, ServerTask, Tested, Town, kernel_is_usable,
+    storage, until,
+};
+use serde_json::Value;
+
+use crate::command::{Answer, meshc};
+use crate::stage::{SIDECAR_UID, address};
+use crate::town::{Offered, SIDECAR, addresses, offer, offered};
+
+/// A host with a service, a sidecar and something that is no member.
+struct Host {
+    town: Town,
+    service: Cgroup,
+    beside: Cgroup,
+    ground: Ground,
+}
+
+impl Host {
+    fn new() -> Result<Self, Failure> {
+        let ground = Ground::new()?;
+        let (service, beside) = (ground.cgroup().child("service")?, ground.cgroup().child("beside")?);
+        Ok(Self { town: Town::new()?, service, beside, ground })
+    }
+
+    /// Where the service lives, below the cgroup that the policy names.
+    fn service(&self) -> Place {
+        Place::here().netns(&self.town.host).cgroup(&self.service)
+    }
+
+    fn beside(&self) -> Place {
+        Place::here().netns(&self.town.host).cgroup(&self.beside)
+    }
+
+    fn ask(&self, arguments: &[&str]) -> Result<Value, Failure> {
+        let answer = self.town.host.run(|| {
+            let mut command: Command = meshc();
+            command
+                .env("MESHC_BPFFS", self.ground.bpffs().join("mesh"))
+                .env("MESHC_STATE", self.ground.state())
+                .env("MESHC_CGROUP", self.ground.cgroup().path());
+            Answer::of(command.args(["--format", "json"]).args(arguments))
+        })??;
+        answer.done()?.json()
+    }
+
+    fn apply(&self, rules: &str) -> Result<Value, Failure> {
+        let cgroup = self.service.within()?;
+        let text = format!(
+            "exempt uid {SIDECAR_UID}\nmesh host {{\n{rules}\nworkload svc {{ cgroup \"{cgroup}\" }}\n}}\n"
+        );
+        let policy = self.ground.write("policy.mesh", text)?.display().to_string();
+        self.ask(&["apply", &policy])
+    }
+
+    fn ports(&self) -> Result<usize, Failure> {
+        Ok(storage::entries(&self.ground.bpffs().join("mesh/maps/host_ports"))?)
+    }
+}
+
+fn sidecar() -> Offered {
+    Offered::Redirected("sidecar".into())
+}
+
+fn straight(who: &str) -> Offered {
+    Offered::Straight(who.into())
+}
+
+#[test]
+fn ports_of_a_service_are_redirected_and_those_of_others_are_not() -> Tested {
+    if !kernel_is_usable() {
+        return Ok(());
+    }
+    let host = Host::new()?;
+    let far = &host.town.far;
+    // Some listened before the policy came, some will later.
+    let early = ServerTask::start(&host.service(), "early", &addresses(&["0.0.0.0:8080", "[::]:8080"])?)?;
+    let _other =
+        ServerTask::start(&host.beside(), "other", &addresses(&["0.0.0.0:8081", "10.43.0.1:8082"])?)?;
+    host.apply("redirect inbound -> 15003\ndeny inbound tcp 8090\nexclude inbound from 10.42.1.2")?;
+    let place = host.beside().uid(SIDECAR_UID);
+    let _sidecar = ServerTask::start(&place, "sidecar", &addresses(&SIDECAR)?)?;
+    let late = ["10.42.0.1:8082", "[::]:8083", "0.0.0.0:8090"];
+    let _late = ServerTask::start(&host.service(), "late", &addresses(&late)?)?;
+    for (target, expected) in [
+        ("10.43.0.1:8080", sidecar()),
+        ("[fd43::1]:8080", sidecar()),
+        ("10.43.0.1:8081", straight("other")),
+        // The other listens on this address, the service on that.
+        ("10.43.0.1:8082", straight("other")),
+        ("10.42.0.1:8082", sidecar()),
+        ("[fd43::1]:8083", sidecar()),
+        ("10.43.0.1:8090", Offered::Failed(Errno::ECONNREFUSED)),
+        ("10.43.0.1:9999", Offered::Failed(Errno::ECONNREFUSED)),
+    ] {
+        assert_eq!(offer(far, target)?, expected, "{target}");
+    }
+    assert_eq!(offer(&host.town.other, "10.43.0.1:8080")?, straight("early"));
+    let target = address("127.0.0.1:8080")?;
+    assert_eq!(offered(place.run(|| Client::to(target).dial())?, target), straight("early"));
+    // Another takes the port that the service had.
+    drop(early);
+    let _next = ServerTask::start(&host.beside(), "next", &addresses(&["0.0.0.0:8080"])?)?;
+    assert_eq!(offer(far, "10.43.0.1:8080")?, straight("next"));
+    Ok(())
+}
+
+#[test]
+fn the_host_has_a_program_only_while_a_policy_asks_for_it() -> Tested {
+    if !kernel_is_usable() {
+        return Ok(());
+    }
+    let host = Host::new()?;
+    let programs = || -> Result<usize, Failure> {
+        let status = host.ask(&["status", "--check"])?;
+        let all = status["programs"].as_array().into_iter().flatten();
+        Ok(all.filter(|it| it["attached_to"] == "host").count())
+    };
+    host.apply("redirect outbound -> 15001")?;
+    assert_eq!(programs()?, 0);
+    host.apply("redirect inbound -> 15003")?;
+    assert_eq!(programs()?, 1);
+    let service = ServerTask::start(&host.service(), "service", &addresses(&["0.0.0.0:8080"])?)?;
+    assert_eq!(offer(&host.town.far, "10.43.0.1:8080")?, Offered::Failed(Errno::ECONNREFUSED));
+    assert_eq!(host.ports()?, 1);
+    drop(service);
+    until(Duration::from_secs(5), || host.ports().is_ok_and(|ports| ports == 0));
+    assert_eq!(host.ports()?, 0, "ports whose listeners have ended");
+    host.apply("redirect outbound -> 15001")?;
+    assert_eq!(programs()?, 0);
+    let _server = Server::start(&host.town.host, "anybody", &addresses(&["0.0.0.0:8080"])?)?;
+    assert_eq!(offer(&host.town.far, "10.43.0.1:8080")?, straight("anybody"));
+    Ok(())
+}
