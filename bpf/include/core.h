@@ -6,6 +6,14 @@
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
+typedef struct {
+	int counter;
+} atomic_t;
+
+typedef struct {
+	__s64 counter;
+} atomic64_t;
+
 struct net {
 	__u64 net_cookie;
 };
@@ -48,15 +56,60 @@ struct sock_common {
 	volatile unsigned char skc_state;
 	possible_net_t skc_net;
 	struct in6_addr skc_v6_rcv_saddr;
-};
-
-struct sock {
-	struct sock_cgroup_data sk_cgrp_data;
+	unsigned long skc_flags;
+	atomic64_t skc_cookie;
 };
 
 struct bpf_iter__tcp {
 	void *meta;
 	struct sock_common *sk_common;
 };
+
+struct list_head {
+	struct list_head *next;
+};
+
+struct sk_psock {
+	struct list_head ingress_msg;
+};
+
+struct sock {
+	struct sock_common __sk_common;
+	struct sock_cgroup_data sk_cgrp_data;
+	struct {
+		atomic_t rmem_alloc;
+	} sk_backlog;
+	int sk_rcvbuf;
+	int sk_rcvlowat;
+	unsigned char sk_shutdown;
+	void *sk_user_data;
+};
+
+struct inet_connection_sock {
+	void *icsk_ulp_ops;
+};
+
+struct tcp_sock {
+	struct inet_connection_sock inet_conn;
+	__u32 rcv_nxt;
+	__u32 copied_seq;
+	__u32 snd_una;
+	__u32 write_seq;
+};
+
+struct seq_file;
+
+struct bpf_iter_meta {
+	struct seq_file *seq;
+};
+
+struct bpf_iter__sockmap {
+	struct bpf_iter_meta *meta;
+	void *map;
+	void *key;
+	struct sock *sk;
+};
+
+enum sock_flags { SOCK_ZEROCOPY = 21 };
 
 #pragma clang attribute pop

@@ -44,6 +44,7 @@ enum {
 	BPF_ANY = 0,
 	BPF_NOEXIST = 1,
 	BPF_SK_STORAGE_GET_F_CREATE = 1,
+	BPF_F_INGRESS = 1,
 	BPF_SOCK_OPS_STATE_CB_FLAG = 4,
 	BPF_F_CURRENT_NETNS = -1,
 	EINVAL = 22,
@@ -77,8 +78,14 @@ enum {
 	SO_REUSEADDR = 2,
 	SO_BINDTOIFINDEX = 62,
 	SO_ORIGINAL_DST = 80, /* IP6T_SO_ORIGINAL_DST is the same number */
+	TCP_ESTABLISHED = 1,
 	TCP_CLOSE = 7,
 	TCP_LISTEN = 10,
+	TCP_CLOSE_WAIT = 8,
+	RCV_SHUTDOWN = 1,
+	SEND_SHUTDOWN = 2,
+	MSG_OOB = 1,
+	MSG_WAITALL = 0x100,
 };
 
 struct bpf_sock {
@@ -191,6 +198,21 @@ struct bpf_sk_lookup {
 };
 
 _Static_assert(__builtin_offsetof(struct bpf_sk_lookup, ingress_ifindex) == 64, "bpf_sk_lookup.ingress_ifindex");
+struct sk_msg_md {
+	void *data __attribute__((aligned(8)));
+	void *data_end __attribute__((aligned(8)));
+	__u32 family;
+	__u32 remote_ip4;
+	__u32 local_ip4;
+	__u32 remote_ip6[4];
+	__u32 local_ip6[4];
+	__u32 remote_port;
+	__u32 local_port;
+	__u32 size;
+	struct bpf_sock *sk __attribute__((aligned(8)));
+};
+
+_Static_assert(__builtin_offsetof(struct sk_msg_md, sk) == 72, "sk_msg_md.sk");
 _Static_assert(sizeof(struct bpf_sock_addr) == 72, "bpf_sock_addr");
 _Static_assert(__builtin_offsetof(struct bpf_sock_addr, sk) == 64, "bpf_sock_addr.sk");
 _Static_assert(__builtin_offsetof(struct bpf_sock_ops, sk) == 184, "bpf_sock_ops.sk");
@@ -206,17 +228,19 @@ static __u64 (*bpf_get_socket_cookie)(void *ctx) = (void *)46;
 static long (*bpf_setsockopt)(void *ctx, int level, int name, void *value, int len) = (void *)49;
 static long (*bpf_sock_ops_cb_flags_set)(struct bpf_sock_ops *ctx, int flags) = (void *)59;
 static long (*bpf_sock_hash_update)(struct bpf_sock_ops *ctx, void *map, void *key, __u64 flags) = (void *)70;
+static long (*bpf_msg_redirect_hash)(struct sk_msg_md *ctx, void *map, void *key, __u64 flags) = (void *)71;
 static __u64 (*bpf_get_current_cgroup_id)(void) = (void *)80;
 static void *(*bpf_sk_storage_get)(void *map, void *sk, void *value, __u64 flags) = (void *)107;
 static struct bpf_sock *(*bpf_sk_lookup_udp)(void *ctx, void *tuple, __u32 size, __u64 netns, __u64 flags) = (void *)85;
 static long (*bpf_sk_release)(void *sk) = (void *)86;
 static long (*bpf_probe_read_kernel_str)(void *to, __u32 size, const void *from) = (void *)115;
 static long (*bpf_sk_storage_delete)(void *map, void *sk) = (void *)108;
+static long (*bpf_seq_write)(void *file, const void *data, __u32 length) = (void *)127;
+static long (*bpf_probe_read_kernel)(void *to, __u32 size, const void *from) = (void *)113;
 static __u64 (*bpf_get_netns_cookie)(void *ctx) = (void *)122;
 static __u64 (*bpf_get_current_ancestor_cgroup_id)(int level) = (void *)123;
 static long (*bpf_sk_assign)(struct bpf_sk_lookup *ctx, void *sk, __u64 flags) = (void *)124;
 static __u64 (*bpf_ktime_get_boot_ns)(void) = (void *)125;
-static long (*bpf_probe_read_kernel)(void *to, __u32 size, const void *from) = (void *)113;
 static void *(*bpf_ringbuf_reserve)(void *ringbuf, __u64 size, __u64 flags) = (void *)131;
 static void (*bpf_ringbuf_submit)(void *data, __u64 flags) = (void *)132;
 static void *(*bpf_skc_to_tcp_sock)(void *sk) = (void *)137;

@@ -43,6 +43,9 @@
 #define MESH_WATCH_EXEMPT 0x80U
 #define MESH_WATCH_UID 0x1U
 #define MESH_WATCH_NAME 0x2U
+#define MESH_FORM_LOCAL 0x0U
+#define MESH_FORM_PEERS 0x1U
+#define MESH_WAYS 0xfU
 #define MESH_TABLES 0x9U
 #define MESH_HASH_K1 0x9e3779b97f4a7c15ULL
 #define MESH_HASH_K2 0xd6e8feb86659fd93ULL
@@ -79,6 +82,26 @@ enum mesh_counter {
 	MESH_COUNT_CGROUP_JOINED, /* A cgroup was made at a path that a policy names, and its processes are what the policy says. */
 	MESH_COUNT_CGROUP_OTHER, /* A cgroup was made at a path that no policy names. */
 	MESH_COUNT_CGROUP_LOST, /* A cgroup was made at a path that a policy names, and could not join, since a map was full. */
+	MESH_COUNT_ACCELERATION_FULL, /* A chosen connection goes through the stack, since the maps of acceleration were full. */
+	MESH_COUNT_URGENT_SENT, /* Urgent data was sent on an accelerated connection; where it took the short way it was read as plain data. */
+	MESH_COUNT_CLOSED_UNREAD, /* A socket was closed while bytes of the short way were unread: its peer saw an end, not a reset. */
+};
+
+enum mesh_way {
+	MESH_WAY_SHORT, /* Past the stack. */
+	MESH_WAY_OFF, /* Through the stack: the mesh is paused, or the live policy does not choose the pair. */
+	MESH_WAY_NO_PEER, /* Through the stack: the other end is on another node, is no member, or has not accepted yet. */
+	MESH_WAY_NEW_READER, /* Through the stack: the reader has not shown yet that it reads by plain calls. */
+	MESH_WAY_READER_SPLICES, /* Through the stack: bytes were read by other means than plain calls: `splice`. */
+	MESH_WAY_READER_WAITS_FOR_ALL, /* Through the stack for good: the reader uses `MSG_WAITALL`. */
+	MESH_WAY_READER_LOW_WATER, /* Through the stack: the reader set `SO_RCVLOWAT`. */
+	MESH_WAY_URGENT, /* Through the stack for good: urgent data was sent. */
+	MESH_WAY_ZERO_COPY, /* Through the stack: the sender set `SO_ZEROCOPY`. */
+	MESH_WAY_UPPER_PROTOCOL, /* Through the stack: TLS of the kernel or MPTCP is on one of the sockets. */
+	MESH_WAY_IN_FLIGHT, /* Through the stack: earlier bytes are still on their way through it. */
+	MESH_WAY_UNREAD, /* Through the stack: earlier bytes of it are unread. */
+	MESH_WAY_FULL, /* Through the stack: the reader's buffer is full. */
+	MESH_WAY_CLOSING, /* Through the stack: one of the ends is being closed. */
 };
 
 /* The words that select a policy. One, in a memory-mapped array: user space commits by a
@@ -635,6 +658,162 @@ _Static_assert(__builtin_offsetof(struct mesh_event, family) == 109, "family");
 _Static_assert(__builtin_offsetof(struct mesh_event, reserve) == 110, "reserve");
 _Static_assert(__builtin_offsetof(struct mesh_event, comm) == 112, "comm");
 
+/* What is kept with a socket whose connection is chosen for acceleration. */
+struct mesh_end {
+	/* The pair that it is an end of: the connecting socket's cookie. 0 until it is established. */
+	__u64 pair;
+	/* The key of the counters of the `accelerate` item that chose it. */
+	__u64 item;
+	/* The generation that chose it. */
+	__u64 generation;
+	/* Cookie of the network namespace of the socket that connects. */
+	__u64 netns;
+	/* The cgroup by which its process is a member; 0: by its network namespace. */
+	__u64 cgroup;
+	/* 0 it connected, 1 it accepted. */
+	__u32 role;
+	/* The port that was dialled, host order. */
+	__u16 port;
+	/* `MESH_FORM_*`. */
+	__u8 form;
+	/* Reserve; zero. */
+	__u8 reserve;
+};
+_Static_assert(sizeof(struct mesh_end) == 48, "mesh_end");
+_Static_assert(__builtin_offsetof(struct mesh_end, pair) == 0, "pair");
+_Static_assert(__builtin_offsetof(struct mesh_end, item) == 8, "item");
+_Static_assert(__builtin_offsetof(struct mesh_end, generation) == 16, "generation");
+_Static_assert(__builtin_offsetof(struct mesh_end, netns) == 24, "netns");
+_Static_assert(__builtin_offsetof(struct mesh_end, cgroup) == 32, "cgroup");
+_Static_assert(__builtin_offsetof(struct mesh_end, role) == 40, "role");
+_Static_assert(__builtin_offsetof(struct mesh_end, port) == 44, "port");
+_Static_assert(__builtin_offsetof(struct mesh_end, form) == 46, "form");
+_Static_assert(__builtin_offsetof(struct mesh_end, reserve) == 47, "reserve");
+
+/* One end of a pair, and what it sent. */
+struct mesh_half {
+	/* The address of the kernel's `struct tcp_sock`; 0: this end is not there. */
+	__u64 sock;
+	/* Its socket's cookie, also its key among the accelerated sockets. */
+	__u64 cookie;
+	/* Bytes that it sent past the stack. */
+	__u64 short_bytes;
+	/* Bytes that it sent through the stack. */
+	__u64 long_bytes;
+	/* Bytes that it read by plain calls. */
+	__u64 plain_bytes;
+	/* 1: it was seen to read with `MSG_WAITALL`. */
+	__u8 waits_for_all;
+	/* 1: it was seen to send urgent data. */
+	__u8 urgent;
+	/* Reserve; zero. */
+	__u8 reserve[6];
+	/* Messages that it sent, by the way that they took: index `MESH_WAY_*`. */
+	__u64 messages[MESH_WAYS];
+};
+_Static_assert(sizeof(struct mesh_half) == 168, "mesh_half");
+_Static_assert(__builtin_offsetof(struct mesh_half, sock) == 0, "sock");
+_Static_assert(__builtin_offsetof(struct mesh_half, cookie) == 8, "cookie");
+_Static_assert(__builtin_offsetof(struct mesh_half, short_bytes) == 16, "short_bytes");
+_Static_assert(__builtin_offsetof(struct mesh_half, long_bytes) == 24, "long_bytes");
+_Static_assert(__builtin_offsetof(struct mesh_half, plain_bytes) == 32, "plain_bytes");
+_Static_assert(__builtin_offsetof(struct mesh_half, waits_for_all) == 40, "waits_for_all");
+_Static_assert(__builtin_offsetof(struct mesh_half, urgent) == 41, "urgent");
+_Static_assert(__builtin_offsetof(struct mesh_half, reserve) == 42, "reserve");
+_Static_assert(__builtin_offsetof(struct mesh_half, messages) == 48, "messages");
+
+/* A connection between two sockets of this node that is chosen for acceleration. */
+struct mesh_pair {
+	/* The key of the counters of the `accelerate` item that chose it. */
+	__u64 item;
+	/* The generation that was last asked whether it is chosen. */
+	__u64 generation;
+	/* Cookie of the network namespace of the socket that connected. */
+	__u64 netns;
+	/* The cgroup by which the connecting process is a member; 0: by its network namespace. */
+	__u64 cgroup;
+	/* The connecting socket's address, network order, IPv4 as v4-mapped. */
+	__u32 client[4];
+	/* The accepting socket's address, network order, IPv4 as v4-mapped. */
+	__u32 server[4];
+	/* The connecting socket's port, host order. */
+	__u16 client_port;
+	/* The accepting socket's port, host order. */
+	__u16 server_port;
+	/* The port that was dialled, host order. */
+	__u16 port;
+	/* `MESH_FORM_*`. */
+	__u8 form;
+	/* 1: the policy that lives now does not choose it. */
+	__u8 off;
+	/* The first sequence number that the connecting socket sends data with. */
+	__u32 sequence;
+	/* The first sequence number that the accepting socket sends data with. */
+	__u32 acknowledged;
+	/* The connecting and the accepting end. */
+	struct mesh_half half[2];
+};
+_Static_assert(sizeof(struct mesh_pair) == 416, "mesh_pair");
+_Static_assert(__builtin_offsetof(struct mesh_pair, item) == 0, "item");
+_Static_assert(__builtin_offsetof(struct mesh_pair, generation) == 8, "generation");
+_Static_assert(__builtin_offsetof(struct mesh_pair, netns) == 16, "netns");
+_Static_assert(__builtin_offsetof(struct mesh_pair, cgroup) == 24, "cgroup");
+_Static_assert(__builtin_offsetof(struct mesh_pair, client) == 32, "client");
+_Static_assert(__builtin_offsetof(struct mesh_pair, server) == 48, "server");
+_Static_assert(__builtin_offsetof(struct mesh_pair, client_port) == 64, "client_port");
+_Static_assert(__builtin_offsetof(struct mesh_pair, server_port) == 66, "server_port");
+_Static_assert(__builtin_offsetof(struct mesh_pair, port) == 68, "port");
+_Static_assert(__builtin_offsetof(struct mesh_pair, form) == 70, "form");
+_Static_assert(__builtin_offsetof(struct mesh_pair, off) == 71, "off");
+_Static_assert(__builtin_offsetof(struct mesh_pair, sequence) == 72, "sequence");
+_Static_assert(__builtin_offsetof(struct mesh_pair, acknowledged) == 76, "acknowledged");
+_Static_assert(__builtin_offsetof(struct mesh_pair, half) == 80, "half");
+
+/* A chosen connection that waits for its accepting end. Both ends of one connection know its sequence
+ * numbers, and no two connections share them: that tells ends of other network namespaces apart.
+ */
+struct mesh_opening {
+	/* The connecting socket's address, network order, IPv4 as v4-mapped. */
+	__u32 client[4];
+	/* The accepting socket's address, network order, IPv4 as v4-mapped. */
+	__u32 server[4];
+	/* The connecting socket's port, host order. */
+	__u16 client_port;
+	/* The accepting socket's port, host order. */
+	__u16 server_port;
+	/* The first sequence number that the connecting socket sends data with. */
+	__u32 sequence;
+	/* The first sequence number that the accepting socket sends data with. */
+	__u32 acknowledged;
+	/* Reserve; zero. */
+	__u32 reserve;
+};
+_Static_assert(sizeof(struct mesh_opening) == 48, "mesh_opening");
+_Static_assert(__builtin_offsetof(struct mesh_opening, client) == 0, "client");
+_Static_assert(__builtin_offsetof(struct mesh_opening, server) == 16, "server");
+_Static_assert(__builtin_offsetof(struct mesh_opening, client_port) == 32, "client_port");
+_Static_assert(__builtin_offsetof(struct mesh_opening, server_port) == 34, "server_port");
+_Static_assert(__builtin_offsetof(struct mesh_opening, sequence) == 36, "sequence");
+_Static_assert(__builtin_offsetof(struct mesh_opening, acknowledged) == 40, "acknowledged");
+_Static_assert(__builtin_offsetof(struct mesh_opening, reserve) == 44, "reserve");
+
+/* What the closed pairs of an `accelerate` item sent. */
+struct mesh_carried {
+	/* How many pairs. */
+	__u64 pairs;
+	/* Bytes past the stack. */
+	__u64 short_bytes;
+	/* Bytes through the stack. */
+	__u64 long_bytes;
+	/* Messages, by the way that they took: index `MESH_WAY_*`. */
+	__u64 messages[MESH_WAYS];
+};
+_Static_assert(sizeof(struct mesh_carried) == 144, "mesh_carried");
+_Static_assert(__builtin_offsetof(struct mesh_carried, pairs) == 0, "pairs");
+_Static_assert(__builtin_offsetof(struct mesh_carried, short_bytes) == 8, "short_bytes");
+_Static_assert(__builtin_offsetof(struct mesh_carried, long_bytes) == 16, "long_bytes");
+_Static_assert(__builtin_offsetof(struct mesh_carried, messages) == 24, "messages");
+
 /* The maps. A program file that defines MESH_MAPS before it includes this gets them. */
 #ifdef MESH_MAPS
 
@@ -810,7 +989,7 @@ struct {
 /* Named early returns and events of the programs. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 21);
+	__uint(max_entries, 24);
 	__type(key, __u32);
 	__type(value, __u64);
 } counters SEC(".maps");
@@ -835,5 +1014,48 @@ struct {
 		__uint(max_entries, 4096);
 	});
 } events SEC(".maps");
+
+/* Sockets of chosen connections, by their cookie. */
+struct {
+	__uint(type, BPF_MAP_TYPE_SOCKHASH);
+	__uint(max_entries, 65536);
+	__type(key, __u64);
+	__type(value, __u64);
+} accelerated SEC(".maps");
+
+/* What a chosen socket is an end of. */
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, 0x1);
+	__type(key, int);
+	__type(value, struct mesh_end);
+} ends SEC(".maps");
+
+/* Chosen connections, by the connecting socket's cookie. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 32768);
+	__uint(map_flags, 0x1);
+	__type(key, __u64);
+	__type(value, struct mesh_pair);
+} pairs SEC(".maps");
+
+/* Chosen connections that wait for their accepting end; the value is the pair. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 32768);
+	__uint(map_flags, 0x1);
+	__type(key, struct mesh_opening);
+	__type(value, __u64);
+} openings SEC(".maps");
+
+/* What closed pairs sent, by the stable hash of the item that chose them. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 65536);
+	__uint(map_flags, 0x1);
+	__type(key, __u64);
+	__type(value, struct mesh_carried);
+} carried SEC(".maps");
 
 #endif

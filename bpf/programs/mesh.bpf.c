@@ -9,6 +9,7 @@
 #include "mesh_abi.h"
 
 #include "policy.h"
+#include "accelerate.h"
 #include "outbound.h"
 #include "listen.h"
 
@@ -19,6 +20,7 @@
 #include "getsockopt.bpf.c"
 #include "cgroups.bpf.c"
 #include "listeners.bpf.c"
+#include "accelerate.bpf.c"
 
 /* Some helpers are for GPL-compatible programs only. */
 char mesh_license[] SEC("license") = "Dual MIT/GPL";

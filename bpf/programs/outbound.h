@@ -215,6 +215,7 @@ static __always_inline int leave(struct bpf_sock_addr *ctx, bool v6, enum call c
 	/* connect(AF_UNSPEC) and again: what was dialled first must not be answered later. */
 	if (flow)
 		bpf_sk_storage_delete(&client_flows, ctx->sk);
+	accelerate_not(ctx, counter);
 	count(counter);
 	return PASS;
 }
@@ -246,6 +247,8 @@ static __always_inline int refuse(struct bpf_sock_addr *ctx, enum call call, str
 	/* A datagram socket stays connected to whom it was connected to. */
 	if (call == CONNECT && !q->protocol)
 		bpf_sk_storage_delete(&client_flows, ctx->sk);
+	if (call == CONNECT)
+		accelerate_not(ctx, MESH_COUNT_DENIED);
 	count(MESH_COUNT_DENIED);
 	return REFUSE;
 }
@@ -281,6 +284,7 @@ static __always_inline int outbound(struct bpf_sock_addr *ctx, bool v6, enum cal
 		q.own = 1;
 	a.source = exempt_find(&q, profile);
 	if (a.source) {
+		accelerate_exempt(ctx, call == CONNECT, &q, profile);
 		a.node = NONE;
 		a.item = source_hash(q.slot, a.source);
 		tell(words, &q, &a, ctx->sk);
@@ -291,8 +295,10 @@ static __always_inline int outbound(struct bpf_sock_addr *ctx, bool v6, enum cal
 	tell(words, &q, &a, ctx->sk);
 	if (a.verdict == MESH_VERDICT_DENIED)
 		return refuse(ctx, call, &q);
-	if (a.verdict == MESH_VERDICT_REDIRECTED)
+	if (a.verdict == MESH_VERDICT_REDIRECTED) {
+		accelerate_redirected(ctx, call == CONNECT, &q, profile);
 		return redirect(ctx, v6, call, &q, &a);
+	}
 	result = leave(ctx, v6, call, &q, MESH_COUNT_EXCLUDED);
 	/* So that a later policy that decides otherwise is able to close it. */
 	if (result == PASS && call == CONNECT && !q.protocol)

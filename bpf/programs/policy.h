@@ -14,6 +14,7 @@
 struct question {
 	__u64 generation;
 	__u64 netns;
+	__u64 cgroup; /* by which the process is a member; 0: by its network namespace */
 	__u32 slot;
 	__u32 member;
 	__u32 profile;
@@ -232,8 +233,10 @@ static __always_inline bool member_find(void *ctx, struct question *q)
 			if (!id)
 				break;
 			deeper = bpf_map_lookup_elem(&cgroups, &id);
-			if (deeper)
+			if (deeper) {
 				member = deeper;
+				q->cgroup = id;
+			}
 		}
 	}
 	return profile_of(member, q);

@@ -151,6 +151,8 @@ static __always_inline void listens(struct bpf_sock_ops *ctx)
 	count(MESH_COUNT_LISTENERS_FULL);
 }
 
+#include "pairs.h"
+
 SEC("sockops")
 int mesh_sockops(struct bpf_sock_ops *ctx)
 {
@@ -158,11 +160,16 @@ int mesh_sockops(struct bpf_sock_ops *ctx)
 	case BPF_SOCK_OPS_TCP_CONNECT_CB:
 		connecting(ctx);
 		break;
+	case BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB:
+		accelerate_connected(ctx);
+		break;
 	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
 		accepted(ctx);
+		accelerate_accepted(ctx);
 		break;
 	case BPF_SOCK_OPS_STATE_CB:
 		closed(ctx);
+		accelerate_closed(ctx);
 		break;
 	case BPF_SOCK_OPS_TCP_LISTEN_CB:
 		listens(ctx);

@@ -112,6 +112,12 @@ pub fn name_hash(name: &str) -> u32 {
     let [a, b, c, d, ..] = *hash.as_bytes();
     u32::from_le_bytes([a, b, c, d])
 }
+/// [`End::form`] and [`Pair::form`]: an application and its own sidecar.
+pub const FORM_LOCAL: u8 = 0;
+/// [`End::form`] and [`Pair::form`]: the sidecars of two workloads.
+pub const FORM_PEERS: u8 = 1;
+/// Ways that are counted apart; more than there are [`Way`]s.
+pub const WAYS: usize = 15;
 
 /// How a C type is written.
 pub trait CType {
@@ -152,6 +158,8 @@ c_types! {
     [u64; CGROUP_DEPTH as usize] => "__u64" "[MESH_CGROUP_DEPTH]";
     Member => "struct mesh_member" "";
     [u64; TREE_KEYS] => "__u64" "[MESH_TREE_KEYS]";
+    [u64; WAYS] => "__u64" "[MESH_WAYS]";
+    [Half; 2] => "struct mesh_half" "[2]";
 }
 
 /// One field, as the header prints it.
@@ -605,6 +613,113 @@ abi! {
         /// The process's name.
         comm: [u8; 16],
     }
+
+    /// What is kept with a socket whose connection is chosen for acceleration.
+    struct End as "mesh_end" {
+        /// The pair that it is an end of: the connecting socket's cookie. 0 until it is established.
+        pair: u64,
+        /// The key of the counters of the `accelerate` item that chose it.
+        item: u64,
+        /// The generation that chose it.
+        generation: u64,
+        /// Cookie of the network namespace of the socket that connects.
+        netns: u64,
+        /// The cgroup by which its process is a member; 0: by its network namespace.
+        cgroup: u64,
+        /// 0 it connected, 1 it accepted.
+        role: u32,
+        /// The port that was dialled, host order.
+        port: u16,
+        /// `MESH_FORM_*`.
+        form: u8,
+        /// Reserve; zero.
+        reserve: u8,
+    }
+
+    /// One end of a pair, and what it sent.
+    struct Half as "mesh_half" {
+        /// The address of the kernel's `struct tcp_sock`; 0: this end is not there.
+        sock: u64,
+        /// Its socket's cookie, also its key among the accelerated sockets.
+        cookie: u64,
+        /// Bytes that it sent past the stack.
+        short_bytes: u64,
+        /// Bytes that it sent through the stack.
+        long_bytes: u64,
+        /// Bytes that it read by plain calls.
+        plain_bytes: u64,
+        /// 1: it was seen to read with `MSG_WAITALL`.
+        waits_for_all: u8,
+        /// 1: it was seen to send urgent data.
+        urgent: u8,
+        /// Reserve; zero.
+        reserve: [u8; 6],
+        /// Messages that it sent, by the way that they took: index `MESH_WAY_*`.
+        messages: [u64; WAYS],
+    }
+
+    /// A connection between two sockets of this node that is chosen for acceleration.
+    struct Pair as "mesh_pair" {
+        /// The key of the counters of the `accelerate` item that chose it.
+        item: u64,
+        /// The generation that was last asked whether it is chosen.
+        generation: u64,
+        /// Cookie of the network namespace of the socket that connected.
+        netns: u64,
+        /// The cgroup by which the connecting process is a member; 0: by its network namespace.
+        cgroup: u64,
+        /// The connecting socket's address, network order, IPv4 as v4-mapped.
+        client: [u32; 4],
+        /// The accepting socket's address, network order, IPv4 as v4-mapped.
+        server: [u32; 4],
+        /// The connecting socket's port, host order.
+        client_port: u16,
+        /// The accepting socket's port, host order.
+        server_port: u16,
+        /// The port that was dialled, host order.
+        port: u16,
+        /// `MESH_FORM_*`.
+        form: u8,
+        /// 1: the policy that lives now does not choose it.
+        off: u8,
+        /// The first sequence number that the connecting socket sends data with.
+        sequence: u32,
+        /// The first sequence number that the accepting socket sends data with.
+        acknowledged: u32,
+        /// The connecting and the accepting end.
+        half: [Half; 2],
+    }
+
+    /// A chosen connection that waits for its accepting end. Both ends of one connection know its sequence
+    /// numbers, and no two connections share them: that tells ends of other network namespaces apart.
+    struct Opening as "mesh_opening" {
+        /// The connecting socket's address, network order, IPv4 as v4-mapped.
+        client: [u32; 4],
+        /// The accepting socket's address, network order, IPv4 as v4-mapped.
+        server: [u32; 4],
+        /// The connecting socket's port, host order.
+        client_port: u16,
+        /// The accepting socket's port, host order.
+        server_port: u16,
+        /// The first sequence number that the connecting socket sends data with.
+        sequence: u32,
+        /// The first sequence number that the accepting socket sends data with.
+        acknowledged: u32,
+        /// Reserve; zero.
+        reserve: u32,
+    }
+
+    /// What the closed pairs of an `accelerate` item sent.
+    struct Carried as "mesh_carried" {
+        /// How many pairs.
+        pairs: u64,
+        /// Bytes past the stack.
+        short_bytes: u64,
+        /// Bytes through the stack.
+        long_bytes: u64,
+        /// Messages, by the way that they took: index `MESH_WAY_*`.
+        messages: [u64; WAYS],
+    }
 }
 
 impl CgroupPath {
@@ -699,4 +814,70 @@ counters! {
     CgroupOther = "cgroup_other",
     /// A cgroup was made at a path that a policy names, and could not join, since a map was full.
     CgroupLost = "cgroup_lost",
+    /// A chosen connection goes through the stack, since the maps of acceleration were full.
+    AccelerationFull = "acceleration_full",
+    /// Urgent data was sent on an accelerated connection; where it took the short way it was read as plain data.
+    UrgentSent = "urgent_sent",
+    /// A socket was closed while bytes of the short way were unread: its peer saw an end, not a reset.
+    ClosedUnread = "closed_unread",
 }
+
+/// Which way the bytes of an accelerated pair took, and why: each an index into `messages`.
+macro_rules! ways {
+    ($($(#[doc = $doc:literal])* $name:ident = $word:literal,)*) => {
+        /// Which way the bytes of an accelerated pair took, and why: each an index into `messages`.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        #[repr(u32)]
+        pub enum Way { $($(#[doc = $doc])* $name,)* }
+
+        impl Way {
+            /// All of them, in index order.
+            pub const ALL: &[Self] = &[$(Self::$name),*];
+
+            /// The name in `status`, and in C with `MESH_WAY_` before it and in capitals.
+            #[must_use]
+            pub const fn word(self) -> &'static str {
+                match self { $(Self::$name => $word,)* }
+            }
+
+            /// What it means.
+            #[must_use]
+            pub const fn doc(self) -> &'static [&'static str] {
+                match self { $(Self::$name => &[$($doc),*],)* }
+            }
+        }
+    };
+}
+
+ways! {
+    /// Past the stack.
+    Short = "short",
+    /// Through the stack: the mesh is paused, or the live policy does not choose the pair.
+    Off = "off",
+    /// Through the stack: the other end is on another node, is no member, or has not accepted yet.
+    NoPeer = "no_peer",
+    /// Through the stack: the reader has not shown yet that it reads by plain calls.
+    NewReader = "new_reader",
+    /// Through the stack: bytes were read by other means than plain calls: `splice`.
+    Splices = "reader_splices",
+    /// Through the stack for good: the reader uses `MSG_WAITALL`.
+    WaitsForAll = "reader_waits_for_all",
+    /// Through the stack: the reader set `SO_RCVLOWAT`.
+    LowWater = "reader_low_water",
+    /// Through the stack for good: urgent data was sent.
+    Urgent = "urgent",
+    /// Through the stack: the sender set `SO_ZEROCOPY`.
+    ZeroCopy = "zero_copy",
+    /// Through the stack: TLS of the kernel or MPTCP is on one of the sockets.
+    UpperProtocol = "upper_protocol",
+    /// Through the stack: earlier bytes are still on their way through it.
+    InFlight = "in_flight",
+    /// Through the stack: earlier bytes of it are unread.
+    Unread = "unread",
+    /// Through the stack: the reader's buffer is full.
+    Full = "full",
+    /// Through the stack: one of the ends is being closed.
+    Closing = "closing",
+}
+
+const _: () = assert!(Way::ALL.len() <= WAYS);

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::abi::{self, Counter, Field, LAYOUTS, Layout};
+use crate::abi::{self, Counter, Field, LAYOUTS, Layout, Way};
 use crate::map::{self, MAPS, MapDef, Table};
 
 /// `include/mesh_abi.h`, whole.
@@ -63,6 +63,9 @@ fn constants(out: &mut String) {
         ("WATCH_EXEMPT", abi::WATCH_EXEMPT.into()),
         ("WATCH_UID", abi::WATCH_UID.into()),
         ("WATCH_NAME", abi::WATCH_NAME.into()),
+        ("FORM_LOCAL", abi::FORM_LOCAL.into()),
+        ("FORM_PEERS", abi::FORM_PEERS.into()),
+        ("WAYS", abi::WAYS as u64),
         ("TABLES", map::TABLES as u64),
         ("HASH_K1", crate::item::K1),
         ("HASH_K2", crate::item::K2),
@@ -79,6 +82,11 @@ fn constants(out: &mut String) {
     for &counter in Counter::ALL {
         let doc = counter.doc().join(" ");
         let _ = writeln!(out, "\tMESH_COUNT_{}, /*{doc} */", counter.word().to_uppercase());
+    }
+    out.push_str("};\n\nenum mesh_way {\n");
+    for &way in Way::ALL {
+        let doc = way.doc().join(" ");
+        let _ = writeln!(out, "\tMESH_WAY_{}, /*{doc} */", way.word().to_uppercase());
     }
     out.push_str("};\n");
 }

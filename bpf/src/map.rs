@@ -298,6 +298,53 @@ pub const EVENTS: MapDef = MapDef {
     )
 };
 
+/// Sockets whose connection is chosen for acceleration.
+pub const ACCELERATED: MapDef = MapDef {
+    c_types: Some(("__u64", "__u64")),
+    ..map("accelerated", MapKind::SockHash, 8, 8, 1 << 16, "Sockets of chosen connections, by their cookie.")
+};
+/// Storage of those sockets.
+pub const ENDS: MapDef = MapDef {
+    c_types: Some(("int", "struct mesh_end")),
+    ..map("ends", MapKind::SkStorage, 4, size::<abi::End>(), 0, "What a chosen socket is an end of.")
+};
+/// Chosen connections.
+pub const PAIRS: MapDef = MapDef {
+    c_types: Some(("__u64", "struct mesh_pair")),
+    ..map(
+        "pairs",
+        MapKind::Hash,
+        8,
+        size::<abi::Pair>(),
+        1 << 15,
+        "Chosen connections, by the connecting socket's cookie.",
+    )
+};
+/// Chosen connections that wait for their accepting end.
+pub const OPENINGS: MapDef = MapDef {
+    c_types: Some(("struct mesh_opening", "__u64")),
+    ..map(
+        "openings",
+        MapKind::Hash,
+        size::<abi::Opening>(),
+        8,
+        1 << 15,
+        "Chosen connections that wait for their accepting end; the value is the pair.",
+    )
+};
+/// What closed pairs sent.
+pub const CARRIED: MapDef = MapDef {
+    c_types: Some(("__u64", "struct mesh_carried")),
+    ..map(
+        "carried",
+        MapKind::Hash,
+        8,
+        size::<abi::Carried>(),
+        1 << 16,
+        "What closed pairs sent, by the stable hash of the item that chose them.",
+    )
+};
+
 /// Every map that is pinned, in the order in which they are created.
 pub const MAPS: &[MapDef] = &[
     CONTROL,
@@ -321,6 +368,11 @@ pub const MAPS: &[MapDef] = &[
     COUNTERS,
     WATCHES,
     EVENTS,
+    ACCELERATED,
+    ENDS,
+    PAIRS,
+    OPENINGS,
+    CARRIED,
 ];
 
 /// The tables of a slot. All have one shape, an array of lines, so that one outer map holds them.

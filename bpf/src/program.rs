@@ -6,6 +6,8 @@
 pub enum Hook {
     /// `sock_ops` on the instance's cgroup. Minimum kernel 4.13; socket storage 5.2, namespace cookie 5.14.
     SockOps = 3,
+    /// `sendmsg(2)` on a socket of a sockhash. Minimum kernel 4.17; namespace cookie 5.15.
+    Message = 7,
     /// `connect(2)` on an `AF_INET` socket. Minimum kernel 4.17.
     Connect4 = 10,
     /// `connect(2)` on an `AF_INET6` socket. Minimum kernel 4.17.
@@ -43,6 +45,7 @@ impl Hook {
     pub const fn word(self) -> &'static str {
         match self {
             Self::SockOps => "sock_ops",
+            Self::Message => "sk_msg",
             Self::Connect4 => "connect4",
             Self::Connect6 => "connect6",
             Self::SendMsg4 => "sendmsg4",
@@ -63,7 +66,7 @@ impl Hook {
     /// Whether it is attached to the instance's cgroup; else to the kernel itself, to a pod or to nothing.
     #[must_use]
     pub const fn is_of_cgroup(self) -> bool {
-        !matches!(self, Self::Tracepoint | Self::Iterator | Self::SkLookup)
+        !matches!(self, Self::Tracepoint | Self::Iterator | Self::SkLookup | Self::Message)
     }
 }
 
@@ -117,6 +120,32 @@ pub const PROGRAMS: &[ProgramDef] = &[
     program("mesh_connect4", Hook::Connect4, Role::Decides),
     program("mesh_connect6", Hook::Connect6, Role::Decides),
 ];
+
+/// A program that carries acceleration out. Attached only where a policy accelerates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AcceleratorDef {
+    /// The C function, also the name of its pin.
+    pub name: &'static str,
+    /// What kind of place it is attached to.
+    pub hook: Hook,
+    /// The tracepoint; the map of sockets for [`Hook::Message`].
+    pub target: &'static str,
+}
+
+const fn accelerator(name: &'static str, hook: Hook, target: &'static str) -> AcceleratorDef {
+    AcceleratorDef { name, hook, target }
+}
+
+/// Every program of acceleration, in the order in which they are attached: those that watch come before the one
+/// that sends bytes the short way.
+pub const ACCELERATORS: &[AcceleratorDef] = &[
+    accelerator("mesh_received", Hook::Tracepoint, "sock_recv_length"),
+    accelerator("mesh_sent", Hook::Tracepoint, "sock_send_length"),
+    accelerator("mesh_msg", Hook::Message, "accelerated"),
+];
+
+/// The iterator that finds sockets with unread bytes of the short way.
+pub const UNREAD: &str = "mesh_unread";
 
 /// The program that decides what is offered to a pod. Each pod has one of its own.
 pub const INBOUND: ProgramDef = program("mesh_inbound", Hook::SkLookup, Role::Decides);

@@ -503,6 +503,9 @@ pub struct Detach {
     /// The state folder too
     #[arg(long, requires = "all")]
     pub purge: bool,
+    /// Although accelerated sockets hold bytes that nobody has read: they are lost
+    #[arg(long, requires = "all")]
+    pub drop_unread: bool,
     /// The instance.
     #[command(flatten)]
     pub instance: InstanceArgs,

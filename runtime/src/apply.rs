@@ -11,7 +11,7 @@ use crate::registry::{Refreshed, Registry};
 use crate::session::{Live, Session, live, membership, tell_holder};
 use crate::set::{ControlMap, Set, sweep};
 use crate::store::{Store, Word};
-use crate::{Runtime, hooks, inbound, registry, reset, slot as slots};
+use crate::{Runtime, accelerators, hooks, inbound, registry, reset, slot as slots};
 
 /// Generations that the state folder remembers.
 const KEPT: usize = 20;
@@ -234,6 +234,10 @@ fn adopt<S: Store>(session: &Session<'_, S>, set: &Set<S>, live: &Live) -> Resul
     }
     let refreshed = registry.refresh(in_slot(live.slot(), Some(&policy), None))?;
     let missing = hooks::missing(session.store, session.instance)?;
+    let profiles = slots::read_table(session.store, set, live.slot(), &live.manifest, Table::Profiles)?;
+    if accelerators::wanted_by(profiles.bytes()) {
+        accelerate(session, upgraded > 0)?;
+    }
     Ok(Applied {
         generation: live.generation,
         digest: record::hex(live.digest()),
@@ -261,6 +265,15 @@ fn upgrade<S: Store>(session: &Session<'_, S>) -> Result<usize> {
     let replaced = hooks::upgrade(store, instance, &programs)?;
     hooks::remember(store, instance)?;
     Ok(replaced)
+}
+
+/// Sees to it that acceleration is carried out.
+fn accelerate<S: Store>(session: &Session<'_, S>, anew: bool) -> Result<()> {
+    let Session { store, instance, .. } = *session;
+    if !anew && accelerators::missing(store, instance)?.is_empty() {
+        return Ok(());
+    }
+    accelerators::attach(store, instance)
 }
 
 fn gone(missing: &[&str]) -> Vec<String> {
@@ -322,7 +335,16 @@ impl<S: Store> Put<'_, S> {
             upgraded += hooks::upgrade(*store, instance, &programs)?;
             hooks::remember(*store, instance)?;
         }
+        let accelerates = accelerators::wanted(self.request.tables);
+        if accelerates {
+            accelerate(self.session, upgraded > 0 || self.request.repair)?;
+        }
         let refreshed = self.commit(generation)?;
+        let mut warnings: Vec<String> =
+            lost(&refreshed.lost).chain(self.settle(generation, &record)).collect();
+        if !accelerates {
+            warnings.extend(accelerators::retire(*store, instance).err().map(|error| error.to_string()));
+        }
         Ok(Applied {
             generation,
             digest: record.digest.clone(),
@@ -335,7 +357,7 @@ impl<S: Store> Put<'_, S> {
             milliseconds: [ready - self.began, filled - ready, store.clock() - filled],
             // Nothing was decided before a first apply.
             closed: self.request.reset_changed.then_some(0),
-            warnings: lost(&refreshed.lost).chain(self.settle(generation, &record)).collect(),
+            warnings,
         })
     }
 

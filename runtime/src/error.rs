@@ -156,6 +156,17 @@ pub enum Error {
     /// The kernel cannot close a connection on demand.
     #[error("this kernel cannot close connections: it was built without CONFIG_INET_DIAG_DESTROY")]
     CannotClose,
+    /// The policy accelerates, and this kernel cannot.
+    #[error("the policy accelerates, and this kernel cannot: {fault}")]
+    CannotAccelerate {
+        /// What it said.
+        fault: Fault,
+    },
+    /// Sockets hold bytes that would be lost.
+    #[error(
+        "{0} accelerated sockets hold bytes that their processes have not read; detaching would lose them"
+    )]
+    Unread(usize),
     /// The live tables are of another version.
     #[error(
         "the live policy was applied by a meshc with policy ABI {found}, and this one has {}",
@@ -186,9 +197,11 @@ impl Error {
     #[must_use]
     pub const fn class(&self) -> Class {
         match self {
-            Self::Held { .. } | Self::DetachedMeanwhile | Self::Stale { .. } | Self::ManyObservers => {
-                Class::Busy
-            }
+            Self::Held { .. }
+            | Self::DetachedMeanwhile
+            | Self::Stale { .. }
+            | Self::ManyObservers
+            | Self::Unread(_) => Class::Busy,
             Self::BadName(_)
             | Self::Owned(_)
             | Self::NoPolicy
@@ -204,6 +217,7 @@ impl Error {
             | Self::Incompatible { .. }
             | Self::OtherAbi { .. }
             | Self::OtherFlowAbi { .. }
+            | Self::CannotAccelerate { .. }
             | Self::AnotherMesh { .. }
             | Self::ReadOnly(_)
             | Self::PrivateBpffs(_)
@@ -253,6 +267,8 @@ impl Error {
             Self::OtherAbi { .. } => "other-abi",
             Self::OtherFlowAbi { .. } => "other-flow-abi",
             Self::CannotClose => "cannot-close",
+            Self::CannotAccelerate { .. } => "cannot-accelerate",
+            Self::Unread(_) => "unread",
         }
     }
 
@@ -306,6 +322,16 @@ impl Error {
                 "leave out `--reset-changed`, and restart what must not go on as it is".into()
             }
             Self::TooLittleMemory { .. } => "raise that limit, or run it in another cgroup".into(),
+            Self::CannotAccelerate { .. } => {
+                "remove the `accelerate` statements, or use a kernel (6.1 or newer) whose functions can be \
+                 watched: CONFIG_DEBUG_INFO_BTF, CONFIG_BPF_STREAM_PARSER, CONFIG_DYNAMIC_FTRACE"
+                    .into()
+            }
+            Self::Unread(_) => {
+                "`meshc pause` stops interception now; detach when they have read or ended, or give \
+                 `--drop-unread`"
+                    .into()
+            }
             Self::AnotherMesh { .. } => {
                 "detach that instance first, or attach this one elsewhere with `--cgroup`".into()
             }

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use mesh_bpf::abi::{Control, Flow};
 use mesh_bpf::map::{self, MapDef};
-use mesh_bpf::program::{Hook, ProgramDef};
+use mesh_bpf::program::{AcceleratorDef, Hook, ProgramDef};
 
 use crate::store::{Fault, LinkInfo, Locked, MapInfo, Process, ProgramInfo, Step, Store, Word};
 
@@ -175,6 +175,8 @@ impl<S: Store> Store for Faulty<S> {
         fn attached(&self, cgroup: &Path, hook: Hook, effective: bool) -> Step<Vec<u32>>;
         fn can_close(&self) -> Step<bool>;
         fn connections(&self, flows: &S::Map) -> Step<Vec<(Flow, S::Socket)>>;
+        fn message_program(&self, sockets: &S::Map) -> Step<Option<ProgramInfo>>;
+        fn unread(&self, maps: &Path, sockets: &S::Map) -> Step<usize>;
     }
 
     whole! {
@@ -198,6 +200,11 @@ impl<S: Store> Store for Faulty<S> {
         fn load_inbound(&self, maps: &Path, pod: u64) -> Step<S::Program> { "a pod's program" }
         fn attach_netns(&self, program: &S::Program, netns: &Path, cookie: u64) -> Step<S::Link> { "a pod" }
         fn iterate(&self, iterator: &S::Link, netns: &Path, cookie: u64) -> Step<()> { "a pod" }
+        fn load_accelerators(&self, maps: &Path) -> Step<Vec<(&'static AcceleratorDef, S::Program)>> {
+            "accelerators"
+        }
+        fn attach_message(&self, program: &S::Program, sockets: &S::Map) -> Step<()> { "sockets" }
+        fn detach_message(&self, sockets: &S::Map) -> Step<()> { "sockets" }
         fn pin_link(&self, link: &S::Link, path: &Path) -> Step<()> { name(path) }
         fn replace(&self, link: &S::Link, program: &S::Program) -> Step<()> { "a link" }
         fn detach(&self, link: &S::Link) -> Step<()> { "a link" }

@@ -53,6 +53,12 @@ impl Instance {
         self.pins().join("pods")
     }
 
+    /// Pinned links of the programs of acceleration. Not there where nothing is accelerated.
+    #[must_use]
+    pub fn accelerators(&self) -> PathBuf {
+        self.pins().join("accelerators")
+    }
+
     /// The live generation's record.
     #[must_use]
     pub fn current(&self) -> PathBuf {

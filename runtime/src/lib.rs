@@ -44,6 +44,8 @@ pub mod faults;
 mod kernel;
 pub mod memory;
 
+mod acceleration;
+mod accelerators;
 mod hooks;
 mod inbound;
 mod place;
@@ -65,6 +67,7 @@ mod run;
 mod status;
 mod switch;
 
+pub use acceleration::{Acceleration, Carriage, ItemCarriage, PairStatus};
 pub use apply::{Applied, Apply};
 pub use confirm::{Expiry, Waiting};
 pub use error::{Class, Error, Result};

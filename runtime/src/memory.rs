@@ -12,7 +12,7 @@ use std::rc::{Rc, Weak};
 
 use mesh_bpf::abi::{Control, Flow, LINE};
 use mesh_bpf::map::{self, MapDef, MapKind};
-use mesh_bpf::program::{Hook, INBOUND, PROGRAMS, ProgramDef, Role};
+use mesh_bpf::program::{ACCELERATORS, AcceleratorDef, Hook, INBOUND, PROGRAMS, ProgramDef, Role};
 
 mod readers;
 
@@ -60,6 +60,7 @@ struct MapObject {
     lines: RefCell<Vec<u8>>,
     frozen: Cell<bool>,
     control: Cell<Control>,
+    message: RefCell<Option<Rc<ProgramInfo>>>,
 }
 
 #[derive(Debug)]
@@ -408,6 +409,7 @@ impl Store for Memory {
             lines: RefCell::new(vec![0; lines]),
             frozen: Cell::new(false),
             control: Cell::new(Control::default()),
+            message: RefCell::new(None),
         });
         self.0.maps.borrow_mut().insert(object.info.id, Rc::downgrade(&object));
         Ok(MemoryMap(object))
@@ -608,5 +610,35 @@ impl Store for Memory {
         let here = links.iter().filter_map(Weak::upgrade);
         let here = here.filter(|link| link.attached.get() && link.hook == hook && link.target == cgroup);
         Ok(here.map(|link| link.program.borrow().id).collect())
+    }
+
+    fn load_accelerators(&self, maps: &Path) -> Step<Vec<(&'static AcceleratorDef, MemoryProgram)>> {
+        if !self.exists(maps) {
+            return Err(error("loading", maps, libc::ENOENT));
+        }
+        let tag = self.0.version.get().to_ne_bytes();
+        let load = |def: &'static AcceleratorDef| {
+            let info = ProgramInfo { id: self.number(), name: def.name.into(), tag };
+            (def, MemoryProgram(Rc::new(info)))
+        };
+        Ok(ACCELERATORS.iter().map(load).collect())
+    }
+
+    fn attach_message(&self, program: &MemoryProgram, sockets: &MemoryMap) -> Step<()> {
+        *sockets.0.message.borrow_mut() = Some(Rc::clone(&program.0));
+        Ok(())
+    }
+
+    fn detach_message(&self, sockets: &MemoryMap) -> Step<()> {
+        sockets.0.message.borrow_mut().take();
+        Ok(())
+    }
+
+    fn message_program(&self, sockets: &MemoryMap) -> Step<Option<ProgramInfo>> {
+        Ok(sockets.0.message.borrow().as_deref().cloned())
+    }
+
+    fn unread(&self, _maps: &Path, _sockets: &MemoryMap) -> Step<usize> {
+        Ok(0)
     }
 }

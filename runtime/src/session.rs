@@ -11,7 +11,7 @@ use crate::record::{self, Holder, Owner, Record, hex};
 use crate::registry::Registry;
 use crate::set::{ControlMap, Set, sweep};
 use crate::store::{Locked, Store, Word};
-use crate::{Options, hooks, inbound, run, slot};
+use crate::{Options, accelerators, hooks, inbound, run, slot};
 
 /// How long a waiter sleeps before it asks for a lock again.
 const LOCK_POLL: u64 = 10;
@@ -133,6 +133,7 @@ impl<'a, S: Store> Session<'a, S> {
         sweep(self.store, &self.instance.new_maps())?;
         let Some(control) = ControlMap::open(self.store, self.instance)? else {
             // Links without maps: the end of a removal.
+            accelerators::detach(self.store, self.instance)?;
             hooks::detach(self.store, self.instance)?;
             return Ok(self.store.remove(&self.instance.pending())?);
         };
@@ -234,6 +235,7 @@ impl<'a, S: Store> Session<'a, S> {
         control.set(self.store, Word::Paused, 0)?;
         control.set(self.store, Word::Generation, 0)?;
         let _lock = self.lock_registry()?;
+        accelerators::detach(self.store, self.instance)?;
         hooks::detach(self.store, self.instance)?;
         self.store.rename(&self.instance.maps(), &self.instance.new_maps(), false)?;
         sweep(self.store, &self.instance.new_maps())

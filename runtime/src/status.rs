@@ -14,6 +14,7 @@ use mesh_bpf::program::Hook;
 use mesh_bpf::tables::{Manifest, Tables};
 
 use crate::Runtime;
+use crate::acceleration::{self, Acceleration};
 use crate::confirm::{self, Waiting};
 use crate::error::{Error, Result};
 use crate::failed::Failed;
@@ -23,7 +24,7 @@ use crate::registry::{self, Member, Origin};
 use crate::session::{Live, held, live, membership};
 use crate::set::{ControlMap, Set};
 use crate::store::{ProgramInfo, Store, Target};
-use crate::{hooks, inbound, slot};
+use crate::{accelerators, hooks, inbound, slot};
 
 /// How often a reader begins anew before it takes what it gets.
 const RETRIES: usize = 20;
@@ -125,6 +126,8 @@ pub struct Status {
     pub hits: BTreeMap<u64, u64>,
     /// Early returns and events of the programs.
     pub counters: Vec<(Counter, u64)>,
+    /// What acceleration did so far.
+    pub acceleration: Acceleration,
     /// What is not as the live policy says, in words.
     pub drift: Vec<String>,
     /// Programs on our hooks that are not ours, by hook, in the order in which they run.
@@ -237,6 +240,7 @@ impl<S: Store> Runtime<S> {
             maps: Vec::new(),
             hits: BTreeMap::new(),
             counters: Vec::new(),
+            acceleration: acceleration::read(store, instance)?,
             drift: Vec::new(),
             foreign: hooks::foreign(store, instance)?,
             observers: 0,
@@ -404,6 +408,12 @@ fn drift<S: Store>(runtime: &Runtime<S>, set: &Set<S>, live: &Live) -> Result<Ve
     }
     if inbound::host_is_missing(store, instance, &set.control)? {
         drift.push("the network namespace of the host has no program".into());
+    }
+    let profiles = slot::read_table(store, set, live.slot(), &live.manifest, Table::Profiles);
+    if profiles.is_ok_and(|profiles| accelerators::wanted_by(profiles.bytes())) {
+        for name in accelerators::missing(store, instance)? {
+            drift.push(format!("the program `{name}` is not attached: nothing is accelerated"));
+        }
     }
     if let Ok(policy) = membership(store, set, live) {
         drift.extend(registry::drift(store, instance, set, live.slot(), &policy)?);

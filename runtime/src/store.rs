@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use mesh_bpf::abi::{Control, Flow};
 use mesh_bpf::map::MapDef;
-use mesh_bpf::program::{Hook, ProgramDef};
+use mesh_bpf::program::{AcceleratorDef, Hook, ProgramDef};
 
 /// A step that failed.
 #[derive(Debug, thiserror::Error)]
@@ -422,4 +422,30 @@ pub trait Store {
     /// # Errors
     /// What the kernel says.
     fn attached(&self, cgroup: &Path, hook: Hook, effective: bool) -> Step<Vec<u32>>;
+
+    /// Loads all programs of acceleration, as [`Store::load_programs`].
+    ///
+    /// # Errors
+    /// What the kernel says, with the verifier's log.
+    fn load_accelerators(&self, maps: &Path) -> Step<Vec<(&'static AcceleratorDef, Self::Program)>>;
+    /// Attaches a program to a map of sockets: it is asked of every message that they send. Replaces another.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    fn attach_message(&self, program: &Self::Program, sockets: &Self::Map) -> Step<()>;
+    /// Detaches the program of a map of sockets; none is no error.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    fn detach_message(&self, sockets: &Self::Map) -> Step<()>;
+    /// The program of a map of sockets.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    fn message_program(&self, sockets: &Self::Map) -> Step<Option<ProgramInfo>>;
+    /// How many sockets of the map hold bytes of the short way that nobody has read.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    fn unread(&self, maps: &Path, sockets: &Self::Map) -> Step<usize>;
 }

@@ -1,6 +1,7 @@
 //! Stops a policy from deciding, brings it back, and takes everything away.
 
 use crate::Runtime;
+use crate::accelerators;
 use crate::error::{Error, Result};
 use crate::hooks;
 use crate::record;
@@ -61,16 +62,35 @@ impl<S: Store> Runtime<S> {
     /// Takes everything out of the kernel; works on what any version left. With `purge` the state folder
     /// goes too: records, kept policies, and which endpoints were attached.
     ///
+    /// Bytes that went the short way and that nobody has read yet would be lost: they are waited for, and where
+    /// they stay unread, it is refused.
+    ///
     /// # Errors
     /// What the kernel says. Whatever is left is removed by the next `detach --all`.
     pub fn detach_all(&self, purge: bool) -> Result<Detached> {
+        self.detach_everything(purge, false)
+    }
+
+    /// The same, whatever is unread.
+    ///
+    /// # Errors
+    /// As [`Runtime::detach_all`].
+    pub fn detach_all_dropping_unread(&self, purge: bool) -> Result<Detached> {
+        self.detach_everything(purge, true)
+    }
+
+    fn detach_everything(&self, purge: bool, drop_unread: bool) -> Result<Detached> {
         let session = Session::blind(&self.store, &self.instance, &self.options)?;
         let changed = session.is_some();
         if let Some(session) = session {
             sweep(&self.store, &self.instance.new_maps())?;
             match ControlMap::open(&self.store, &self.instance)? {
-                Some(control) => session.take_down(&control)?,
+                Some(control) => {
+                    drain(&session, &control, drop_unread)?;
+                    session.take_down(&control)?;
+                }
                 None => {
+                    accelerators::detach(&self.store, &self.instance)?;
                     hooks::detach(&self.store, &self.instance)?;
                     sweep(&self.store, &self.instance.maps())?;
                 }
@@ -90,6 +110,23 @@ impl<S: Store> Runtime<S> {
         let session = session.ok_or(Error::NoPolicy)?;
         let control = ControlMap::open(&self.store, &self.instance)?.ok_or(Error::NoPolicy)?;
         Ok((session, control))
+    }
+}
+
+/// Sends nothing more by the short way, and waits until what went by it is read. Where it is not, all is as before.
+fn drain<S: Store>(session: &Session<'_, S>, control: &ControlMap<S>, drop_unread: bool) -> Result<()> {
+    let Session { store, instance, .. } = *session;
+    let words = control.load(store);
+    if drop_unread || words.generation == 0 && words.paused == 0 {
+        return Ok(());
+    }
+    control.set(store, Word::Generation, 0)?;
+    match accelerators::drain(store, instance) {
+        Ok(0) => Ok(()),
+        unread => {
+            control.set(store, Word::Generation, words.generation)?;
+            Err(unread.map_or_else(|error| error, Error::Unread))
+        }
     }
 }
 

@@ -6,11 +6,13 @@
 
 mod chain;
 mod command;
+mod duo;
 mod random;
 mod seen;
 mod stage;
 mod town;
 
+mod accelerate;
 mod again;
 mod agent;
 mod bad_input;

@@ -117,8 +117,7 @@ pub(super) const TCX: Feature = part(
     "inbound by tc, the fall-back of sk_lookup, needs it or the older clsact",
     "sk_lookup serves inbound connections, where it works",
 );
-pub(super) const SK_MSG: Feature =
-    part("sk_msg", "4.17", "`accelerate` has no effect: connections take the normal way", NEWER);
+pub(super) const SK_MSG: Feature = part("sk_msg", "4.17", "a policy that accelerates is refused", NEWER);
 pub(super) const TRIAL_TCP4: Feature = trial("a redirected IPv4 connection");
 pub(super) const TRIAL_TCP6: Feature = trial("a redirected IPv6 connection");
 pub(super) const TRIAL_UDP: Feature = trial("a redirected datagram, answered");
@@ -150,6 +149,7 @@ pub(super) fn of(program: &ProgramDef) -> Feature {
             NEWER,
         ),
         Hook::SkLookup => SK_LOOKUP,
+        Hook::Message => SK_MSG,
         Hook::SockOps => {
             all("hook sock_ops", "5.15", "a sidecar cannot ask where a connection was going", NEWER)
         }

@@ -21,7 +21,10 @@ use aya::programs::Program as AyaProgram;
 use aya::{Btf, Ebpf, EbpfLoader};
 use mesh_bpf::abi::{Control, Flow};
 use mesh_bpf::map::{EVENT, MAPS, MapDef, MapKind};
-use mesh_bpf::program::{Hook, INBOUND, INBOUND_OBJECT, INBOUND_POD, OBJECT, PROGRAMS, ProgramDef};
+use mesh_bpf::program::{
+    ACCELERATORS, AcceleratorDef, Hook, INBOUND, INBOUND_OBJECT, INBOUND_POD, OBJECT, PROGRAMS, ProgramDef,
+    UNREAD,
+};
 use rustix::fs::{FlockOperation, flock};
 use rustix::net::{AddressFamily, SocketType};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
@@ -366,13 +369,8 @@ fn load(programs: &[u8], maps: &Path) -> Result<Vec<(&'static ProgramDef, OwnedF
 
 /// The same, where one that is refused does not keep the others from being tried.
 fn try_load(programs: &[u8], maps: &Path) -> Result<Tried, Fault> {
-    let types = Btf::from_sys_fs()
-        .map_err(|error| explain("reading", "the type information of the kernel", &error))?;
-    let mut loader = loader(maps);
-    let mut object = loader
-        .btf(Some(&types))
-        .load(programs)
-        .map_err(|error| explain("loading", "the BPF object", &error))?;
+    let types = types()?;
+    let mut object = object(programs, maps, &types)?;
     Ok(PROGRAMS.iter().map(|def| (def, load_one(&mut object, def, Some(&types)))).collect())
 }
 
@@ -413,6 +411,29 @@ fn load_one(object: &mut Ebpf, def: &ProgramDef, types: Option<&Btf>) -> Result<
     result.map_err(|error| explain("loading", def.name, &error))?;
     let fd = program.fd().map_err(|error| explain("loading", def.name, &error))?;
     on("duplicating", def.name, fd.as_fd().try_clone_to_owned())
+}
+
+fn object(programs: &[u8], maps: &Path, types: &Btf) -> Result<Ebpf, Fault> {
+    loader(maps).btf(Some(types)).load(programs).map_err(|error| explain("loading", "the BPF object", &error))
+}
+
+/// The types of the running kernel: where its functions and the fields of its structures are.
+fn types() -> Result<Btf, Fault> {
+    Btf::from_sys_fs().map_err(|error| explain("reading", "the type information of the kernel", &error))
+}
+
+fn load_accelerator(object: &mut Ebpf, types: &Btf, name: &str, target: &str) -> Result<OwnedFd, Fault> {
+    let missing = || Fault::new("loading", name, io::Error::other("it is not in the BPF object"));
+    let program = object.program_mut(name).ok_or_else(missing)?;
+    let result = match program {
+        AyaProgram::BtfTracePoint(program) => program.load(target, types),
+        AyaProgram::Iter(program) => program.load(target, types),
+        AyaProgram::SkMsg(program) => program.load(),
+        _ => return Err(missing()),
+    };
+    result.map_err(|error| explain("loading", name, &error))?;
+    let fd = program.fd().map_err(|error| explain("loading", name, &error))?;
+    on("duplicating", name, fd.as_fd().try_clone_to_owned())
 }
 
 /// Takes the kernel's error out of a chain of errors, and the verifier's log.
@@ -724,5 +745,43 @@ impl Store for Kernel {
     fn attached(&self, cgroup: &Path, hook: Hook, effective: bool) -> Step<Vec<u32>> {
         let target = at("opening", cgroup, File::open(cgroup))?;
         at("asking what is attached to", cgroup, sys::attached(target.as_fd(), hook as u32, effective))
+    }
+
+    fn load_accelerators(&self, maps: &Path) -> Step<Vec<(&'static AcceleratorDef, OwnedFd)>> {
+        let types = types()?;
+        let mut object = object(&self.programs, maps, &types)?;
+        (ACCELERATORS.iter())
+            .map(|def| Ok((def, load_accelerator(&mut object, &types, def.name, def.target)?)))
+            .collect()
+    }
+
+    fn attach_message(&self, program: &OwnedFd, sockets: &KernelMap) -> Step<()> {
+        let attached = sys::attach_program(program.as_fd(), sockets.fd.as_fd(), Hook::Message as u32);
+        on("attaching to the map", &sockets.info.name, attached)
+    }
+
+    fn detach_message(&self, sockets: &KernelMap) -> Step<()> {
+        let hook = Hook::Message as u32;
+        let name = &sockets.info.name;
+        for id in on("asking what is attached to", name, sys::attached(sockets.fd.as_fd(), hook, false))? {
+            let Some(program) = on("opening", name, absent(sys::program_by_id(id)))? else { continue };
+            let detached = sys::detach_from_map(program.as_fd(), sockets.fd.as_fd(), hook);
+            on("detaching from the map", name, absent(detached))?;
+        }
+        Ok(())
+    }
+
+    fn message_program(&self, sockets: &KernelMap) -> Step<Option<ProgramInfo>> {
+        let ids = sys::attached(sockets.fd.as_fd(), Hook::Message as u32, false);
+        let ids = on("asking what is attached to", &sockets.info.name, ids)?;
+        ids.first().map_or(Ok(None), |&id| self.program_by_id(id))
+    }
+
+    fn unread(&self, maps: &Path, sockets: &KernelMap) -> Step<usize> {
+        let types = types()?;
+        let program =
+            load_accelerator(&mut object(&self.programs, maps, &types)?, &types, UNREAD, "sockmap")?;
+        let found = sys::iterate_map(program.as_fd(), sockets.fd.as_fd());
+        Ok(on("reading the map", &sockets.info.name, found)?.len())
     }
 }

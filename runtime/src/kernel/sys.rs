@@ -32,6 +32,7 @@ enum Call {
     Pin = 6,
     Get = 7,
     ProgramAttach = 8,
+    ProgramDetach = 9,
     ProgramById = 13,
     MapById = 14,
     Info = 15,
@@ -83,10 +84,14 @@ attributes! {
         kind: u32, count: u32, code: u64, license: u64, log_level: u32, log_size: u32, log: u64, version: u32,
         flags: u32, name: [u8; NAME], ifindex: u32, hook: u32,
     }
-    /// Of `BPF_PROG_ATTACH`.
-    AttachAttr { target: u32, program: u32, hook: u32, flags: u32, }
     /// Of `BPF_LINK_CREATE`.
     LinkAttr { program: u32, target: u32, hook: u32, flags: u32, reserve: [u64; 3], }
+    /// Of `BPF_LINK_CREATE` for an iterator over a map.
+    IterLinkAttr { program: u32, target: u32, hook: u32, flags: u32, info: u64, info_len: u32, reserve: u32, }
+    /// What an iterator walks: `union bpf_iter_link_info`.
+    IterInfo { map: u32, reserve: [u32; 3], }
+    /// Of `BPF_PROG_ATTACH` and `BPF_PROG_DETACH`.
+    AttachAttr { target: u32, program: u32, hook: u32, flags: u32, replaced: u32, }
     /// Of `BPF_LINK_UPDATE`.
     ReplaceAttr { link: u32, program: u32, flags: u32, old: u32, }
     /// Of `BPF_ITER_CREATE`.
@@ -326,6 +331,33 @@ pub(super) fn link(
 pub(super) fn iterator(link: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     // SAFETY: no addresses.
     unsafe { bpf_fd(Call::IteratorCreate, &mut IteratorAttr { link: number(link), flags: 0 }) }
+}
+
+/// Detaches that very program from a map of sockets.
+pub(super) fn detach_from_map(program: BorrowedFd<'_>, map: BorrowedFd<'_>, hook: u32) -> io::Result<()> {
+    let mut attributes =
+        AttachAttr { target: number(map), program: number(program), hook, ..AttachAttr::zeroed() };
+    // SAFETY: no addresses.
+    unsafe { bpf(Call::ProgramDetach, &mut attributes) }.map(drop)
+}
+
+/// What an iterator over a map writes, until its end.
+pub(super) fn iterate_map(program: BorrowedFd<'_>, map: BorrowedFd<'_>) -> io::Result<Vec<u8>> {
+    /// `BPF_TRACE_ITER`.
+    const HOOK: u32 = 28;
+    let info = IterInfo { map: number(map), ..IterInfo::zeroed() };
+    let mut attributes = IterLinkAttr {
+        program: number(program),
+        hook: HOOK,
+        info: addr_of!(info) as u64,
+        info_len: length(size_of::<IterInfo>())?,
+        ..IterLinkAttr::zeroed()
+    };
+    // SAFETY: `info` outlives the call and is as long as said.
+    let link = unsafe { bpf_fd(Call::LinkCreate, &mut attributes) }?;
+    let mut written = Vec::new();
+    io::Read::read_to_end(&mut std::fs::File::from(iterator(link.as_fd())?), &mut written)?;
+    Ok(written)
 }
 
 pub(super) fn replace(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use mesh_bpf::artifact;
 use mesh_bpf::flow::Protocol;
-use mesh_bpf::image::{MapImage, SourceKind, Workload};
+use mesh_bpf::image::{MapImage, Workload};
 use mesh_bpf::tables::Tables;
 use mesh_compiler::compile::Compiled;
 use mesh_compiler::diff::EntryChanges;
@@ -140,7 +140,6 @@ pub fn not_carried_out(image: &MapImage) -> Vec<String> {
     let offered = |workload: &&Workload| {
         image.profile(workload.profile).is_some_and(|it| it.decides_inbound(image, Protocol::Udp))
     };
-    let accelerated = image.sources.iter().filter(|source| source.kind == SourceKind::Accelerate).count();
     let mut missing: Vec<String> = (hosts.filter(offered))
         .map(|workload| {
             format!(
@@ -149,9 +148,12 @@ pub fn not_carried_out(image: &MapImage) -> Vec<String> {
             )
         })
         .collect();
-    if accelerated > 0 {
+    let peers = image.profiles.iter().flat_map(|profile| profile.acceleration.peers.values().flatten());
+    let peers = peers.map(|(_, source)| source).collect::<std::collections::BTreeSet<_>>().len();
+    if peers > 0 {
         missing.push(format!(
-            "{accelerated} `accelerate` items are compiled and kept, but this version does not accelerate"
+            "{peers} `accelerate` items between workloads are compiled and kept, but this version accelerates \
+             `local` only"
         ));
     }
     missing

@@ -14,7 +14,12 @@ pub fn run(output: &Output, args: &Detach) -> Result<Exit, Failure> {
     if !args.all {
         return pod(output, args);
     }
-    let done = open(&args.instance)?.detach_all(args.purge).map_err(failure)?;
+    let runtime = open(&args.instance)?;
+    let done = match args.drop_unread {
+        true => runtime.detach_all_dropping_unread(args.purge),
+        false => runtime.detach_all(args.purge),
+    };
+    let done = done.map_err(failure)?;
     output.answer(&json!({ "changed": done.changed, "purged": args.purge }), || {
         let kernel =
             if done.changed { "detached: nothing is left in the kernel" } else { "nothing was attached" };

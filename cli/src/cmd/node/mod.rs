@@ -1,5 +1,6 @@
 //! The commands that touch this node's kernel.
 
+mod acceleration;
 #[cfg(feature = "node")]
 mod agent;
 mod apply;

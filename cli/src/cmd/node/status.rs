@@ -8,6 +8,7 @@ use mesh_bpf::unpack::unpack;
 use mesh_runtime::{Owner, State, Status as Found, items};
 use serde_json::{Value, json};
 
+use super::acceleration::{self, Items};
 use super::{failure, open};
 use crate::args::{InstanceArgs, Status};
 use crate::cmd::diff::Policy;
@@ -30,16 +31,20 @@ pub fn run(output: &Output, args: &Status) -> Result<Exit, Failure> {
     let runtime = open(&args.instance)?;
     let status = runtime.status().map_err(failure)?;
     // Where the live policy cannot be read, the drift says why.
-    let rows = match runtime.live().ok().flatten() {
-        Some(live) => rows(&image(&live.tables)?, &status, &Places::read(&runtime.instance().places())),
-        None => Vec::new(),
+    let (rows, accelerates) = match runtime.live().ok().flatten() {
+        Some(live) => {
+            let image = image(&live.tables)?;
+            let places = Places::read(&runtime.instance().places());
+            (rows(&image, &status, &places), acceleration::items(&image))
+        }
+        None => (Vec::new(), Items::new()),
     };
     let agent = agent(runtime.instance());
-    let mut found = answer(&status, &rows);
+    let mut found = answer(&status, &rows, &accelerates);
     if let Some(found) = found.as_object_mut() {
         found.insert("agent".into(), agent.clone());
     }
-    output.answer(&found, || text(&status, &rows) + &words(&agent));
+    output.answer(&found, || text(&status, &rows, &accelerates) + &words(&agent));
     let different = args.check && (!status.drift.is_empty() || status.head.state == State::Unfinished);
     Ok(if different { Exit::Different } else { Exit::Done })
 }
@@ -115,7 +120,7 @@ fn rows(image: &MapImage, status: &Found, places: &Places) -> Vec<Row> {
     rows
 }
 
-fn answer(status: &Found, rows: &[Row]) -> Value {
+fn answer(status: &Found, rows: &[Row], accelerates: &Items) -> Value {
     let head = &status.head;
     json!({
         "state": head.state.word(),
@@ -144,6 +149,7 @@ fn answer(status: &Found, rows: &[Row]) -> Value {
         "foreign": status.foreign.iter().map(|(hook, program)| json!({
             "hook": hook.word(), "name": program.name, "id": program.id,
         })).collect::<Vec<_>>(),
+        "acceleration": acceleration::answer(&status.acceleration, accelerates),
         "drift": status.drift,
         "failed": status.failed.iter().map(|failed| json!({
             "name": failed.pod.name, "namespace": failed.pod.namespace, "why": failed.why,
@@ -153,7 +159,7 @@ fn answer(status: &Found, rows: &[Row]) -> Value {
     })
 }
 
-fn text(status: &Found, rows: &[Row]) -> String {
+fn text(status: &Found, rows: &[Row], accelerates: &Items) -> String {
     let head = &status.head;
     let mut out = String::new();
     let digest = head.digest.get(..12).unwrap_or(&head.digest);
@@ -206,11 +212,12 @@ fn text(status: &Found, rows: &[Row]) -> String {
     section(&mut out, "programs of others on the same hooks", &status.foreign, |(hook, program)| {
         format!("{:<16} {} (program {})", hook.word(), program.name, program.id)
     });
+    acceleration::text(&mut out, &status.acceleration, accelerates);
     section(&mut out, "drift", &status.drift, Clone::clone);
     out
 }
 
-fn section<T>(out: &mut String, title: &str, rows: &[T], line: impl Fn(&T) -> String) {
+pub fn section<T>(out: &mut String, title: &str, rows: &[T], line: impl Fn(&T) -> String) {
     if rows.is_empty() {
         return;
     }

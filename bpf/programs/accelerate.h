@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: Apache-2.0 OR MIT OR GPL-2.0-only */
+/* Acceleration, chosen at connect(2): what is said of a connection is kept with its socket, and only a socket
+ * that has it enters the map of accelerated ones when it is established.
+ *
+ * `local` is both legs between an application and its own sidecar: the connection that was redirected to the
+ * sidecar, and what the sidecar (an exempt identity) opens to its own loopback or the member's own address.
+ */
+#pragma once
+
+/* The key of the counters of the item that accelerates `port`, or 0: none does. */
+static __always_inline __u64 accelerate_item(__u32 slot, __u32 root, __u32 port)
+{
+	struct mesh_decision *decision;
+	__s64 at;
+
+	if (!root)
+		return 0;
+	at = port_find(slot, root, port);
+	if (at < 0)
+		return 0;
+	decision = line_of(slot, MESH_TABLE_DECISIONS, (__u32)at / MESH_DECISIONS_A_LINE);
+	if (!decision)
+		return 0;
+	decision += at % MESH_DECISIONS_A_LINE;
+	return decision->verdict == MESH_VERDICT_ACCELERATED ? source_hash(slot, decision->source) : 0;
+}
+
+static __always_inline void accelerate_choose(struct bpf_sock_addr *ctx, struct question *q, __u64 item, __u8 form)
+{
+	struct mesh_end *end = bpf_sk_storage_get(&ends, ctx->sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+
+	if (!end) {
+		count(MESH_COUNT_ACCELERATION_FULL);
+		return;
+	}
+	end->pair = 0;
+	end->item = item;
+	end->generation = q->generation;
+	end->netns = q->netns;
+	end->cgroup = q->cgroup;
+	end->role = 0;
+	end->port = q->port;
+	end->form = form;
+}
+
+/* What was chosen for an earlier connection of the same socket must not be taken for this one's. */
+static __always_inline void accelerate_not(struct bpf_sock_addr *ctx, __u32 counter)
+{
+	if (counter != MESH_COUNT_EXEMPT)
+		bpf_sk_storage_delete(&ends, ctx->sk);
+}
+
+/* A connection that goes to the sidecar. */
+static __always_inline void accelerate_redirected(struct bpf_sock_addr *ctx, bool connects, struct question *q,
+						  struct mesh_profile *profile)
+{
+	__u64 item;
+
+	if (!connects || q->protocol)
+		return;
+	item = accelerate_item(q->slot, profile->accelerate_local, q->port);
+	if (item)
+		accelerate_choose(ctx, q, item, MESH_FORM_LOCAL);
+	else
+		bpf_sk_storage_delete(&ends, ctx->sk);
+}
+
+/* A connection that a sidecar opens. */
+static __always_inline void accelerate_exempt(struct bpf_sock_addr *ctx, bool connects, struct question *q,
+					      struct mesh_profile *profile)
+{
+	__u64 item = 0;
+
+	if (!connects || q->protocol)
+		return;
+	if (q->own || is_loopback(q->address))
+		item = accelerate_item(q->slot, profile->accelerate_local, q->port);
+	if (item)
+		accelerate_choose(ctx, q, item, MESH_FORM_LOCAL);
+	else
+		bpf_sk_storage_delete(&ends, ctx->sk);
+}

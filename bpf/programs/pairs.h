@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: Apache-2.0 OR MIT OR GPL-2.0-only */
+/* sock_ops, for acceleration: finds the two ends of a chosen connection when they are established, and puts
+ * them into the map of accelerated sockets.
+ *
+ * The connecting end comes first (its SYN-ACK), and leaves an opening that the accepting end finds. Its key
+ * are the ends and the first sequence numbers of both directions, which both sides know and no other
+ * connection has: so an end of another network namespace is never taken for this one's.
+ *
+ * Sockets stay in the map until they close: bytes that were delivered past the stack and are unread would be
+ * lost with the entry. What is to be switched off is not asked for the short way any more, and that is all.
+ */
+#pragma once
+
+static __noinline int opening_key(struct bpf_sock_ops *ctx, bool connecting, struct mesh_opening *key)
+{
+	struct mesh_flow_key both = {};
+
+	if (!key)
+		return 0;
+	flow_key(ctx, connecting, &both);
+	for (int i = 0; i < 4; i++) {
+		key->client[i] = both.local[i];
+		key->server[i] = both.remote[i];
+	}
+	key->client_port = both.local_port;
+	key->server_port = both.remote_port;
+	return 0;
+}
+
+/* Larger than the stack. */
+static const struct mesh_pair blank_pair;
+static const struct mesh_carried nothing_carried;
+
+/* The pair of a socket that is about to be established. */
+static __always_inline struct mesh_pair *pair_begin(struct mesh_end *end, struct mesh_opening *key, __u64 cookie)
+{
+	struct mesh_pair *pair;
+
+	if (bpf_map_update_elem(&pairs, &cookie, &blank_pair, BPF_NOEXIST))
+		return NULL;
+	pair = bpf_map_lookup_elem(&pairs, &cookie);
+	if (!pair)
+		return NULL;
+	for (int i = 0; i < 4; i++) {
+		pair->client[i] = key->client[i];
+		pair->server[i] = key->server[i];
+	}
+	pair->client_port = key->client_port;
+	pair->server_port = key->server_port;
+	pair->sequence = key->sequence;
+	pair->acknowledged = key->acknowledged;
+	pair->item = end->item;
+	pair->generation = end->generation;
+	pair->netns = end->netns;
+	pair->cgroup = end->cgroup;
+	pair->port = end->port;
+	pair->form = end->form;
+	return pair;
+}
+
+static __always_inline void accelerate_connected(struct bpf_sock_ops *ctx)
+{
+	struct bpf_sock *sk = ctx->sk;
+	struct mesh_opening key = {};
+	struct mesh_pair *pair;
+	struct mesh_end *end;
+	struct tcp_sock *tcp;
+	__u64 cookie;
+
+	if (!sk)
+		return;
+	end = bpf_sk_storage_get(&ends, sk, NULL, 0);
+	if (!end)
+		return;
+	tcp = bpf_skc_to_tcp_sock(sk);
+	if (!tcp)
+		return;
+	opening_key(ctx, true, &key);
+	key.sequence = ctx->snd_nxt;
+	key.acknowledged = ctx->rcv_nxt;
+	cookie = bpf_get_socket_cookie(ctx);
+	pair = pair_begin(end, &key, cookie);
+	if (!pair) {
+		count(MESH_COUNT_ACCELERATION_FULL);
+		return;
+	}
+	pair->half[0].sock = (__u64)tcp;
+	pair->half[0].cookie = cookie;
+	if (bpf_sock_hash_update(ctx, &accelerated, &cookie, BPF_NOEXIST) ||
+	    bpf_map_update_elem(&openings, &key, &cookie, BPF_ANY)) {
+		bpf_map_delete_elem(&pairs, &cookie);
+		count(MESH_COUNT_ACCELERATION_FULL);
+		return;
+	}
+	end->pair = cookie;
+	bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG);
+}
+
+/* Whether the accepting end may be one of this pair. */
+static __always_inline bool accelerate_admits(struct bpf_sock_ops *ctx, struct mesh_pair *pair)
+{
+	return pair->form == MESH_FORM_LOCAL && pair->netns == bpf_get_netns_cookie(ctx);
+}
+
+static __always_inline void accelerate_accepted(struct bpf_sock_ops *ctx)
+{
+	struct bpf_sock *sk = ctx->sk;
+	struct mesh_opening key = {};
+	struct mesh_pair *pair;
+	struct mesh_end *end;
+	struct tcp_sock *tcp;
+	__u64 cookie, *found;
+
+	if (!sk)
+		return;
+	opening_key(ctx, false, &key);
+	key.sequence = ctx->rcv_nxt;
+	key.acknowledged = ctx->snd_nxt;
+	found = bpf_map_lookup_elem(&openings, &key);
+	if (!found)
+		return;
+	cookie = *found;
+	pair = bpf_map_lookup_elem(&pairs, &cookie);
+	bpf_map_delete_elem(&openings, &key);
+	tcp = bpf_skc_to_tcp_sock(sk);
+	if (!pair || !tcp || !accelerate_admits(ctx, pair))
+		return;
+	end = bpf_sk_storage_get(&ends, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!end) {
+		count(MESH_COUNT_ACCELERATION_FULL);
+		return;
+	}
+	end->pair = cookie;
+	end->role = 1;
+	bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG);
+	cookie = bpf_get_socket_cookie(ctx);
+	pair->half[1].cookie = cookie;
+	if (bpf_sock_hash_update(ctx, &accelerated, &cookie, BPF_NOEXIST)) {
+		count(MESH_COUNT_ACCELERATION_FULL);
+		return;
+	}
+	/* Last: a sender takes it for the sign that this end is there. */
+	*(volatile __u64 *)&pair->half[1].sock = (__u64)tcp;
+}
+
+static __always_inline void carry(__u64 *to, __u64 bytes)
+{
+	__sync_fetch_and_add(to, bytes);
+}
+
+/* Adds what a pair sent to what its item's earlier pairs did. */
+static __always_inline void accelerate_carry(struct mesh_pair *pair)
+{
+	struct mesh_carried *sum = bpf_map_lookup_elem(&carried, &pair->item);
+
+	if (!sum) {
+		bpf_map_update_elem(&carried, &pair->item, &nothing_carried, BPF_NOEXIST);
+		sum = bpf_map_lookup_elem(&carried, &pair->item);
+	}
+	if (!sum) {
+		count(MESH_COUNT_HIT_LOST);
+		return;
+	}
+	carry(&sum->pairs, 1);
+	carry(&sum->short_bytes, pair->half[0].short_bytes + pair->half[1].short_bytes);
+	carry(&sum->long_bytes, pair->half[0].long_bytes + pair->half[1].long_bytes);
+	for (__u32 i = 0; i < MESH_WAYS; i++)
+		carry(&sum->messages[i], pair->half[0].messages[i] + pair->half[1].messages[i]);
+}
+
+/* Bytes of the short way that were never read are gone now. TCP would have reset the connection. */
+static __always_inline void close_books(struct bpf_sock *sk, struct mesh_pair *pair, __u32 role)
+{
+	struct mesh_half *own = role ? &pair->half[1] : &pair->half[0];
+	struct mesh_half *peer = role ? &pair->half[0] : &pair->half[1];
+	struct tcp_sock *tcp = bpf_skc_to_tcp_sock(sk);
+	__u32 first = role ? pair->sequence : pair->acknowledged, taken;
+
+	if (!tcp || !peer->short_bytes)
+		return;
+	taken = (__u32)own->plain_bytes - (tcp->copied_seq - first);
+	if ((__s32)((__u32)peer->short_bytes - taken) > 0)
+		count(MESH_COUNT_CLOSED_UNREAD);
+}
+
+static __always_inline void accelerate_closed(struct bpf_sock_ops *ctx)
+{
+	struct bpf_sock *sk = ctx->sk;
+	struct mesh_opening key = {};
+	struct mesh_pair *pair;
+	struct mesh_end *end;
+	__u64 cookie;
+
+	if (ctx->args[1] != TCP_CLOSE || !sk)
+		return;
+	end = bpf_sk_storage_get(&ends, sk, NULL, 0);
+	if (!end || !end->pair)
+		return;
+	cookie = end->pair;
+	pair = bpf_map_lookup_elem(&pairs, &cookie);
+	if (!pair)
+		return;
+	close_books(sk, pair, end->role);
+	if (end->role)
+		return;
+	opening_key(ctx, true, &key);
+	key.sequence = pair->sequence;
+	key.acknowledged = pair->acknowledged;
+	bpf_map_delete_elem(&openings, &key);
+	accelerate_carry(pair);
+	bpf_map_delete_elem(&pairs, &cookie);
+}

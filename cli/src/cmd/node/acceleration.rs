@@ -1,0 +1,83 @@
+//! What `meshc status` says of acceleration.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use mesh_bpf::abi::Way;
+use mesh_bpf::image::{MapImage, SourceKind};
+use mesh_bpf::prefix::Prefix;
+use mesh_runtime::{Acceleration, Carriage, PairStatus};
+use serde_json::{Map, Value, json};
+
+use super::status::section;
+
+/// Scope and text of the live policy's `accelerate` items, by the key of their counters.
+pub type Items = BTreeMap<u64, (String, String)>;
+
+/// Pairs that the text shows; JSON has them all.
+const SHOWN: usize = 20;
+
+/// Those of an image.
+pub fn items(image: &MapImage) -> Items {
+    let accelerate = image.sources.iter().filter(|source| source.kind == SourceKind::Accelerate);
+    accelerate
+        .map(|source| (source.stable_hash(), (source.scope.clone(), source.text(Prefix::Any))))
+        .collect()
+}
+
+/// The part of the answer in JSON.
+pub fn answer(found: &Acceleration, items: &Items) -> Value {
+    json!({
+        "rules": rules(found, items).map(|(scope, text, of)| with(&of.carriage, json!({
+            "text": text, "scope": scope, "open": of.open, "closed": of.closed,
+        }))).collect::<Vec<_>>(),
+        "pairs": found.pairs.iter().map(|pair| with(&pair.carriage, json!({
+            "client": pair.client, "server": pair.server, "port": pair.port, "paired": pair.paired,
+            "rule": items.get(&pair.item).map(|(_, text)| text),
+        }))).collect::<Vec<_>>(),
+    })
+}
+
+fn with(carriage: &Carriage, mut value: Value) -> Value {
+    let messages: Map<String, Value> =
+        carriage.messages.iter().map(|(way, count)| (way.word().to_owned(), json!(count))).collect();
+    if let Some(object) = value.as_object_mut() {
+        object.insert("short_bytes".into(), json!(carriage.short_bytes));
+        object.insert("long_bytes".into(), json!(carriage.long_bytes));
+        object.insert("messages".into(), messages.into());
+    }
+    value
+}
+
+/// The items of the live policy, also those that did nothing yet.
+fn rules<'a>(
+    found: &'a Acceleration,
+    items: &'a Items,
+) -> impl Iterator<Item = (&'a String, &'a String, mesh_runtime::ItemCarriage)> {
+    items.iter().map(|(key, (scope, text))| (scope, text, found.items.get(key).cloned().unwrap_or_default()))
+}
+
+/// The part of the answer in text.
+pub fn text(out: &mut String, found: &Acceleration, items: &Items) {
+    let rules: Vec<_> = rules(found, items).collect();
+    section(out, "acceleration", &rules, |(scope, text, of)| {
+        format!("{scope}: {text}  {} open, {} closed: {}", of.open, of.closed, carried(&of.carriage))
+    });
+    let shown: Vec<&PairStatus> = found.pairs.iter().take(SHOWN).collect();
+    section(out, "accelerated pairs", &shown, |pair| {
+        let alone = if pair.paired { "" } else { " (the other end is not accelerated)" };
+        format!("{} -> {} port {}{alone}: {}", pair.client, pair.server, pair.port, carried(&pair.carriage))
+    });
+    if found.pairs.len() > SHOWN {
+        let _ = writeln!(out, "  and {} more: `--format json` has them all", found.pairs.len() - SHOWN);
+    }
+}
+
+/// `12 bytes short, 3 long (new_reader 2)`: why messages took the long way, the most frequent reason first.
+fn carried(carriage: &Carriage) -> String {
+    let mut why: Vec<_> = carriage.messages.iter().filter(|(way, _)| **way != Way::Short).collect();
+    why.sort_by(|a, b| b.1.cmp(a.1).then(a.0.cmp(b.0)));
+    let why: Vec<String> = why.iter().map(|(way, count)| format!("{} {count}", way.word())).collect();
+    let why = if why.is_empty() { String::new() } else { format!(" ({})", why.join(", ")) };
+    format!("{} bytes short, {} long{why}", carriage.short_bytes, carriage.long_bytes)
+}

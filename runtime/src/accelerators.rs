@@ -1,0 +1,134 @@
+//! The programs that carry acceleration out: attached where a policy accelerates, and only there.
+
+use mesh_bpf::abi::LINE;
+use mesh_bpf::map::{ACCELERATED, PAIRS, Table};
+use mesh_bpf::program::{ACCELERATORS, AcceleratorDef, Hook};
+use mesh_bpf::tables::Tables;
+
+use crate::error::{Error, Result};
+use crate::instance::Instance;
+use crate::store::{Fault, ProgramInfo, Store};
+
+/// How long unread bytes of the short way are waited for, in milliseconds, and between two looks.
+const PATIENCE: u64 = 2000;
+const LOOK: u64 = 20;
+
+/// Whether a policy accelerates anything.
+pub(crate) fn wanted(tables: &Tables) -> bool {
+    wanted_by(tables.get(Table::Profiles).bytes())
+}
+
+/// The same, by its table of profiles.
+pub(crate) fn wanted_by(profiles: &[u8]) -> bool {
+    profiles.chunks_exact(LINE).any(|line| {
+        bytemuck::try_pod_read_unaligned::<mesh_bpf::abi::Profile>(line)
+            .is_ok_and(|profile| profile.accelerate_local != 0 || profile.accelerate_peers != 0)
+    })
+}
+
+/// Attaches what is missing, and replaces what is of another build: watchers first.
+///
+/// # Errors
+/// Where this kernel cannot accelerate.
+pub(crate) fn attach<S: Store>(store: &S, instance: &Instance) -> Result<()> {
+    let sockets = sockets(store, instance)?;
+    store.make_folder(&instance.accelerators())?;
+    let refused = |fault| Error::CannotAccelerate { fault };
+    for (def, program) in store.load_accelerators(&instance.maps()).map_err(refused)? {
+        match def.hook {
+            Hook::Message => message(store, &program, &sockets),
+            _ => function(store, instance, def, &program),
+        }
+        .map_err(refused)?;
+    }
+    Ok(())
+}
+
+fn message<S: Store>(store: &S, program: &S::Program, sockets: &S::Map) -> Result<(), Fault> {
+    let tag = |info: ProgramInfo| info.tag;
+    if store.message_program(sockets)?.map(tag) == Some(store.program_info(program)?.tag) {
+        return Ok(());
+    }
+    store.attach_message(program, sockets)
+}
+
+fn function<S: Store>(
+    store: &S,
+    instance: &Instance,
+    def: &AcceleratorDef,
+    program: &S::Program,
+) -> Result<(), Fault> {
+    let pin = instance.accelerators().join(def.name);
+    if let Some(link) = store.open_link(&pin)? {
+        let old = store.program_by_id(store.link_info(&link)?.program)?;
+        if old.map(|old| old.tag) == Some(store.program_info(program)?.tag) {
+            return Ok(());
+        }
+        // The new one watches before the old one goes; both together do no harm.
+        let new = store.attach(program, def.hook, &instance.cgroup)?;
+        store.remove(&pin)?;
+        return store.pin_link(&new, &pin);
+    }
+    let link = store.attach(program, def.hook, &instance.cgroup)?;
+    store.pin_link(&link, &pin)
+}
+
+fn sockets<S: Store>(store: &S, instance: &Instance) -> Result<S::Map> {
+    let missing = || Error::Incompatible { map: ACCELERATED.name.into(), what: "it is missing".into() };
+    store.open_map(&instance.maps().join(ACCELERATED.name))?.ok_or_else(missing)
+}
+
+/// Detaches them where no chosen connection is left: after a policy that does not accelerate.
+pub(crate) fn retire<S: Store>(store: &S, instance: &Instance) -> Result<()> {
+    if store.list(&instance.accelerators())?.is_none() {
+        return Ok(());
+    }
+    let pairs = store.open_map(&instance.maps().join(PAIRS.name))?;
+    if pairs.is_some_and(|pairs| store.entries(&pairs).is_ok_and(|entries| !entries.is_empty())) {
+        return Ok(());
+    }
+    detach(store, instance)
+}
+
+/// Detaches them: bytes go the long way from now on.
+pub(crate) fn detach<S: Store>(store: &S, instance: &Instance) -> Result<()> {
+    if let Some(sockets) = store.open_map(&instance.maps().join(ACCELERATED.name))? {
+        store.detach_message(&sockets)?;
+    }
+    for name in store.list(&instance.accelerators())?.unwrap_or_default() {
+        store.remove(&instance.accelerators().join(name))?;
+    }
+    Ok(store.remove_folder(&instance.accelerators())?)
+}
+
+/// Waits until every byte that went the short way is read, as long as it is worth waiting: with the map of sockets,
+/// unread ones are lost. Returns how many sockets hold some still.
+pub(crate) fn drain<S: Store>(store: &S, instance: &Instance) -> Result<usize> {
+    let Some(sockets) = store.open_map(&instance.maps().join(ACCELERATED.name))? else { return Ok(0) };
+    if store.list(&instance.accelerators())?.is_none() {
+        return Ok(0);
+    }
+    let end = store.clock() + PATIENCE;
+    loop {
+        let unread = store.unread(&instance.maps(), &sockets)?;
+        if unread == 0 || store.clock() >= end {
+            return Ok(unread);
+        }
+        store.sleep(LOOK);
+    }
+}
+
+/// Programs that should be attached and are not.
+pub(crate) fn missing<S: Store>(store: &S, instance: &Instance) -> Result<Vec<&'static str>> {
+    let mut missing = Vec::new();
+    for def in ACCELERATORS {
+        let is_there = match def.hook {
+            Hook::Message => store.message_program(&sockets(store, instance)?)?.is_some(),
+            _ => store.open_link(&instance.accelerators().join(def.name))?.is_some(),
+        };
+        if !is_there {
+            missing.push(def.name);
+        }
+    }
+    Ok(missing)
+}
