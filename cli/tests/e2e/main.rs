@@ -31,6 +31,7 @@ mod failures;
 mod hosts;
 mod inbound;
 mod installed;
+mod kept;
 mod lasting;
 mod leak;
 mod model;
