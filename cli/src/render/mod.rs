@@ -1,10 +1,13 @@
 //! Diagnostics for people: underlined source, code, help. The compiler gives them as data.
 
 mod snippet;
+mod visible;
 
 pub mod json;
 pub mod sarif;
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 
 use mesh_compiler::diag::{Diagnostic, Label, Severity};
@@ -13,22 +16,38 @@ use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, SourceCode, So
 
 use crate::output::Output;
 use snippet::Snippet;
+use visible::visible;
 
 /// All diagnostics as text, with a line that counts them.
 #[must_use]
 pub fn text(output: &Output, sources: &Sources, diagnostics: &[Diagnostic]) -> String {
     let mut out = String::new();
+    let shown = shown(sources, diagnostics);
     for diagnostic in diagnostics {
         if output.quiet && diagnostic.severity != Severity::Error {
             continue;
         }
-        let report = Report::new(sources, diagnostic);
+        let report = Report::new(sources, &shown, diagnostic);
         if handler(output, diagnostic).render_report(&mut out, &report).is_err() {
-            out.push_str(&diagnostic.message);
+            out.push_str(&visible(&diagnostic.message));
         }
         out.push('\n');
     }
     out
+}
+
+/// The texts of all files that diagnostics are about, as they may be shown.
+fn shown<'s>(sources: &'s Sources, diagnostics: &[Diagnostic]) -> Shown<'s> {
+    let files = diagnostics
+        .iter()
+        .flat_map(|one| one.span().into_iter().chain(one.labels.iter().map(|label| label.span)));
+    let mut shown = Shown::new();
+    for file in files.map(|span| span.file) {
+        if let Some(source) = sources.get(file) {
+            shown.entry(file).or_insert_with(|| visible(&source.text));
+        }
+    }
+    shown
 }
 
 /// The headline stands alone: severity, code, message.
@@ -58,12 +77,15 @@ pub fn tally(diagnostics: &[Diagnostic]) -> String {
         .join(", ")
 }
 
+/// Texts by file.
+type Shown<'s> = BTreeMap<FileId, Cow<'s, str>>;
+
 /// One diagnostic as miette sees it. A report shows one file; places in other files are reports of their
 /// own below it.
 #[derive(Debug)]
 struct Report<'a> {
     diagnostic: &'a Diagnostic,
-    message: &'a str,
+    message: Cow<'a, str>,
     head: bool,
     snippet: Option<Snippet<'a>>,
     labels: Vec<&'a Label>,
@@ -71,17 +93,17 @@ struct Report<'a> {
 }
 
 impl<'a> Report<'a> {
-    fn new(sources: &'a Sources, diagnostic: &'a Diagnostic) -> Self {
+    fn new(sources: &'a Sources, shown: &'a Shown<'_>, diagnostic: &'a Diagnostic) -> Self {
         let mut files: Vec<FileId> = Vec::new();
         for file in diagnostic.span().into_iter().chain(diagnostic.labels.iter().map(|label| label.span)) {
             if !files.contains(&file.file) {
                 files.push(file.file);
             }
         }
-        let mut parts = files.into_iter().map(|file| Self::part(sources, diagnostic, file));
+        let mut parts = files.into_iter().map(|file| Self::part(sources, shown, diagnostic, file));
         let mut head = parts.next().unwrap_or_else(|| Self::bare(diagnostic));
         head.head = true;
-        head.message = &diagnostic.message;
+        head.message = visible(&diagnostic.message);
         head.related = parts.collect();
         head
     }
@@ -89,7 +111,7 @@ impl<'a> Report<'a> {
     fn bare(diagnostic: &'a Diagnostic) -> Self {
         Self {
             diagnostic,
-            message: "also here",
+            message: Cow::Borrowed("also here"),
             head: false,
             snippet: None,
             labels: Vec::new(),
@@ -97,16 +119,17 @@ impl<'a> Report<'a> {
         }
     }
 
-    fn part(sources: &'a Sources, diagnostic: &'a Diagnostic, file: FileId) -> Self {
+    fn part(sources: &'a Sources, shown: &'a Shown<'_>, diagnostic: &'a Diagnostic, file: FileId) -> Self {
         let labels = diagnostic.labels.iter().filter(|label| label.span.file == file).collect();
-        let snippet = sources.get(file).map(Snippet::new);
+        let snippet =
+            sources.get(file).zip(shown.get(&file)).map(|(source, text)| Snippet::new(source, text));
         Self { snippet, labels, ..Self::bare(diagnostic) }
     }
 }
 
 impl fmt::Display for Report<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.message)
+        f.write_str(&self.message)
     }
 }
 
@@ -124,7 +147,7 @@ impl miette::Diagnostic for Report<'_> {
 
     fn help<'b>(&'b self) -> Option<Box<dyn fmt::Display + 'b>> {
         let help = self.diagnostic.help.as_ref().filter(|_| self.head)?;
-        Some(Box::new(help))
+        Some(Box::new(visible(help)))
     }
 
     fn source_code(&self) -> Option<&dyn SourceCode> {
@@ -136,7 +159,7 @@ impl miette::Diagnostic for Report<'_> {
             let start = label.span.start as usize;
             let length = (label.span.end as usize).saturating_sub(start);
             let span = SourceSpan::new(start.into(), length);
-            let text = Some(label.text.clone()).filter(|text| !text.is_empty());
+            let text = Some(visible(&label.text).into_owned()).filter(|text| !text.is_empty());
             if label.primary {
                 LabeledSpan::new_primary_with_span(text, span)
             } else {

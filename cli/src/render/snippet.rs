@@ -13,11 +13,13 @@ const BESIDE: usize = 40;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Snippet<'a> {
     source: &'a Source,
+    /// Its text as it may be shown, of the same length.
+    shown: &'a str,
 }
 
 impl<'a> Snippet<'a> {
-    pub(super) const fn new(source: &'a Source) -> Self {
-        Self { source }
+    pub(super) const fn new(source: &'a Source, shown: &'a str) -> Self {
+        Self { source, shown }
     }
 }
 
@@ -28,7 +30,7 @@ impl SourceCode for Snippet<'_> {
         before: usize,
         after: usize,
     ) -> Result<Box<dyn SpanContents<'b> + 'b>, MietteError> {
-        let text = self.source.text.as_str();
+        let text = self.shown;
         let (first, last) = (span.offset().min(text.len()), (span.offset() + span.len()).min(text.len()));
         // A span that ends with its newline does not reach into the next line.
         let inside = if last > first { last - 1 } else { last };
