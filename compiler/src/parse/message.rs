@@ -67,14 +67,42 @@ pub(super) fn unexpected(statement: Statement<'_>, rule: Rule, error: &SyntaxErr
         (false, true) => ("the statement is not complete".to_owned(), "more is needed here".to_owned()),
         (false, false) => (format!("{} cannot stand here", quote(found)), "not expected here".to_owned()),
     };
-    let help =
-        hint(rule, error, before, found).unwrap_or_else(|| may_stand(&expected, short, statement.words()));
-    let diagnostic = Diagnostic::new(Code::Syntax, message).label(span, label);
-    if help.is_empty() { diagnostic } else { diagnostic.help(help) }
+    let help = hint(rule, error, before, found).unwrap_or_else(|| {
+        if short { example(rule).to_owned() } else { format!("here may stand {}", one_of(&expected)) }
+    });
+    Diagnostic::new(Code::Syntax, message).label(span, label).help(help)
 }
 
-fn may_stand(expected: &[&str], short: bool, _words: &str) -> String {
-    if short { String::new() } else { format!("here may stand {}", one_of(expected)) }
+/// How a statement is written.
+const fn example(rule: Rule) -> &'static str {
+    match rule {
+        Rule::import_statement => "an import names a file or a folder: `import \"platform.mesh\"`",
+        Rule::set_statement => {
+            "a set is `set databases = tcp 3306, 5432` or `set private = 10.0.0.0/8, fc00::/7`"
+        }
+        Rule::exempt_statement => {
+            "an exemption is `exempt uid 1500`, `exempt gid 1500` or `exempt cgroup \"/proxy\"`"
+        }
+        Rule::rule_statement => {
+            "a rule is such as `redirect outbound tcp 443 -> 15001` or `deny outbound tcp 25 to 10.0.0.0/8`"
+        }
+        Rule::on_statement => {
+            "write `on missing-sidecar refuse` (or `pass`) or `on failed-attach refuse` (or `start`)"
+        }
+        Rule::mesh_head => "a mesh is `mesh NAME { … }`",
+        Rule::workload_head => "a workload is `workload NAME { … }`",
+        Rule::for_head => "rules for several workloads or groups are `for cart, catalog { … }`",
+        Rule::test_head => "a test is `test \"what holds\" { … }`",
+        Rule::selector_statement => {
+            "a selector is such as `namespace shop`, `label app = cart`, `address 10.42.1.0/24` or `cgroup \"/cart\"`"
+        }
+        Rule::group_statement => "a group is `group storefront = cart, catalog`",
+        Rule::accelerate_statement => {
+            "write `accelerate local`, `accelerate all`, `accelerate within GROUP` or `accelerate cart <-> catalog`"
+        }
+        Rule::expect_statement => "a line of a test is such as `cart -> 10.0.3.9 tcp 3306 is excluded`",
+        _ => "a flow is such as `cart -> 10.0.3.9 tcp 3306`, or `10.0.3.9 -> cart tcp 80`",
+    }
 }
 
 fn stray_comma(statement: Statement<'_>, comma: usize, found: &str) -> Diagnostic {

@@ -249,3 +249,33 @@ fn a_flow_alone_is_read() {
     assert_eq!(parse_flow(id, "cart -> 10.0.0.0/8 tcp 3306").unwrap_err()[0].code.word(), "bad-address");
     assert_eq!(parse_flow(id, "cart to x").unwrap_err()[0].message, "expected `->`, found `to`");
 }
+
+#[test]
+fn wherever_a_statement_breaks_off_there_is_help() {
+    let statements = [
+        "import \"platform.mesh\"",
+        "set databases = tcp 3306, 5432",
+        "exempt uid 1500",
+        "exempt cgroup \"/a\"",
+        "always redirect outbound tcp not 443 to 10.0.0.0/8 -> 15001 transparent",
+        "on missing-sidecar refuse",
+        "mesh m { workload a { not label app = x } }",
+        "mesh m { workload a { cgroup \"/a\" } group g = a }",
+        "mesh m { for a , b { deny inbound udp 9 from 10.0.0.1 } }",
+        "mesh m { accelerate local for a tcp 9 }",
+        "mesh m { accelerate a <-> b }",
+        "mesh m { test \"x\" { a -> 10.0.0.1 tcp 9 as uid 7 is redirected 15001 } }",
+    ];
+    for statement in statements {
+        let words: Vec<&str> = statement.split(' ').collect();
+        for cut in 1..words.len() {
+            for next in ["", "}", "->", "%", "nonesuch"] {
+                let text = format!("{} {next}\n", words[..cut].join(" "));
+                let (id, _) = Sources::default().add("a.mesh", Vec::new());
+                for found in parse_file(id, &text).1 {
+                    assert!(found.help.is_some(), "{text}: {found:#?}");
+                }
+            }
+        }
+    }
+}
