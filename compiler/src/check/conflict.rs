@@ -7,7 +7,7 @@ use mesh_bpf::ports::PortSet;
 use mesh_bpf::prefix::Prefix;
 
 use crate::diag::{Code, Diagnostic};
-use crate::hir::{PortItem, Ports, Program, Rule, ScopeId, WorkloadId};
+use crate::hir::{Level, PortItem, Ports, Program, Rule, ScopeId, WorkloadId};
 use crate::ir::Item;
 use crate::lower::Conflict;
 use crate::region::real_ports;
@@ -103,7 +103,33 @@ fn report(program: &Program, conflict: &Conflict, one: &Place, other: &Place) ->
     Diagnostic::new(Code::Conflict, format!("`{witness}` would be redirected to {first} and to {second}"))
         .label(one.span, format!("to {first}"))
         .label(other.span, format!("to {second}, and neither rule is narrower"))
-        .help(format!("a rule for just the flows that both reach decides: `{}`", settling(conflict)))
+        .help(format!(
+            "a rule for just the flows that both reach decides{}: `{}`",
+            settling_place(program, conflict),
+            settling(conflict)
+        ))
+}
+
+/// Where that rule must stand to be narrower than both: nothing where both stand in one place.
+fn settling_place(program: &Program, conflict: &Conflict) -> String {
+    let scope = |item: &Item| program.scopes.get(item.scope.index());
+    let (Some(one), Some(other)) = (scope(&conflict.one.0), scope(&conflict.other.0)) else {
+        return String::new();
+    };
+    let inner = match (one.covers(other), other.covers(one)) {
+        (true, true) => return String::new(),
+        (true, false) => Some(other),
+        (false, true) => Some(one),
+        (false, false) => None,
+    };
+    match inner.map(|scope| (scope.level, scope.name.as_str())) {
+        Some((Level::Mesh, name)) => format!(", in mesh `{name}`"),
+        Some((Level::For, _)) => ", in the same `for` as the inner one".to_owned(),
+        _ => {
+            let name = program.workloads.get(conflict.workload.index()).map_or("", |workload| &workload.name);
+            format!(", in workload `{name}`")
+        }
+    }
 }
 
 /// A flow as tests write it.
@@ -132,4 +158,54 @@ fn settling(conflict: &Conflict) -> String {
     let target = one.verdict.to_string();
     let target = target.strip_prefix("redirected ").unwrap_or(&target);
     format!("{always}redirect {} {}{ports}{place} -> {target}", one.direction, one.protocol)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::compile::compile;
+    use crate::diag::{Code, Diagnostic};
+    use crate::resolve::{Location, NoImports};
+
+    fn conflicts(text: &str) -> Vec<Diagnostic> {
+        let place = Location { key: "a.mesh".to_owned(), name: "a.mesh".to_owned() };
+        let done = compile(vec![(place, text.as_bytes().to_vec())], &mut NoImports, None);
+        done.diagnostics.into_iter().filter(|found| found.code == Code::Conflict).collect()
+    }
+
+    /// Rules at the top, in the mesh, in two `for`s and in a workload.
+    fn program(rules: [&str; 5]) -> String {
+        let [top, mesh, two, other_two, workload] = rules;
+        format!(
+            "exempt uid 1500\n{top}\nmesh m {{\n{mesh}\nfor a, b {{ {two}\n}}\nfor b, c {{ {other_two}\n}}\n\
+             workload a {{ label app = a }}\nworkload b {{ label app = b\n{workload}\n}}\nworkload c {{ label app = c }}\n}}\n"
+        )
+    }
+
+    #[test]
+    fn the_help_settles_the_conflict_where_it_says() {
+        let [ports, prefix] =
+            ["redirect outbound tcp 53,80-90 -> 15053", "redirect outbound to 10.0.0.0/8 -> 15001"];
+        let places = ["", ", in mesh `m`", ", in the same `for` as the inner one", "", ", in workload `b`"];
+        for one in 0..5 {
+            for other in 0..5 {
+                let mut rules = [String::new(), String::new(), String::new(), String::new(), String::new()];
+                rules[one] = ports.to_owned();
+                rules[other] = format!("{}\n{prefix}", rules[other]);
+                // Two `for`s of which neither holds the other meet in one workload.
+                let crossing = one.min(other) == 2 && one.max(other) == 3;
+                let inner = if crossing { 4 } else { one.max(other) };
+                for _ in 0..2 {
+                    let text = program(rules.each_ref().map(String::as_str));
+                    let Some(found) = conflicts(&text).into_iter().next() else { break };
+                    let help = found.help.unwrap();
+                    let place = if one == other { "" } else { places[if inner == 3 { 2 } else { inner }] };
+                    let place = format!("decides{place}: `");
+                    let rule = help.split_once(&place).unwrap_or_else(|| panic!("{help}\n{text}")).1;
+                    rules[inner] = format!("{}\n{}", rules[inner], rule.trim_end_matches('`'));
+                }
+                let text = program(rules.each_ref().map(String::as_str));
+                assert_eq!(conflicts(&text), [], "{text}");
+            }
+        }
+    }
 }
