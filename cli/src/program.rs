@@ -1,5 +1,7 @@
 //! From paths on the command line to a compiled program.
 
+use std::thread;
+
 use mesh_compiler::compile::{self, Compilation};
 use mesh_compiler::diag::Severity;
 use mesh_compiler::prove::prove;
@@ -13,8 +15,24 @@ use crate::{inventory, render};
 /// Reads, checks and compiles a program. Nothing is printed.
 pub fn compile(args: &Program) -> Result<Compilation, Failure> {
     let given = read_given(&args.paths, &args.stdin_name)?;
-    let endpoints = args.inventory.as_deref().map(inventory::read).transpose()?;
-    let mut compilation = compile::compile_within(given, &mut FileSystem, endpoints, args.max_lines);
+    let mut compilation = thread::scope(|scope| {
+        // The inventory may be much longer than the policy, and is needed late.
+        let mut reading = args.inventory.as_deref().map(|path| scope.spawn(|| inventory::read(path)));
+        let mut failure = None;
+        let read = || match reading.take().map(joined)? {
+            Ok(endpoints) => Some(endpoints),
+            Err(found) => {
+                failure = Some(found);
+                None
+            }
+        };
+        let compilation = compile::compile_within(given, &mut FileSystem, read, args.max_lines);
+        // A policy with errors did not come to ask for it.
+        match failure.or_else(|| reading.take().map(joined)?.err()) {
+            Some(failure) => Err(failure),
+            None => Ok(compilation),
+        }
+    })?;
     if args.deny == Some(Deny::Warnings) {
         for found in &mut compilation.diagnostics {
             if found.severity == Severity::Warning {
@@ -24,6 +42,11 @@ pub fn compile(args: &Program) -> Result<Compilation, Failure> {
         }
     }
     Ok(compilation)
+}
+
+/// What the thread that reads came to.
+fn joined<T>(thread: thread::ScopedJoinHandle<'_, Result<T, Failure>>) -> Result<T, Failure> {
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 /// The same, and prints what is as bad as `least` or worse. Notes are for `check`.

@@ -51,14 +51,15 @@ pub fn compile(
     loader: &mut dyn Loader,
     inventory: Option<Vec<Endpoint>>,
 ) -> Compilation {
-    compile_within(given, loader, inventory, MAX_LINES)
+    compile_within(given, loader, || inventory, MAX_LINES)
 }
 
-/// The same, for tables of at most so many lines of 64 bytes.
+/// The same, for tables of at most so many lines of 64 bytes. The inventory is asked for when it is needed: it
+/// may be read meanwhile.
 pub fn compile_within(
     given: Vec<(Location, Vec<u8>)>,
     loader: &mut dyn Loader,
-    inventory: Option<Vec<Endpoint>>,
+    inventory: impl FnOnce() -> Option<Vec<Endpoint>>,
     lines: usize,
 ) -> Compilation {
     let (files, found) = load(given, loader);
@@ -67,7 +68,8 @@ pub fn compile_within(
     diagnostics.extend(found);
     let compiled = checked.and_then(|checked| lower_checked(checked.program(), lines, &mut diagnostics));
     let mut members = Members::default();
-    if let (Some(compiled), Some(inventory)) = (&compiled, inventory) {
+    if let Some((compiled, inventory)) = compiled.as_ref().and_then(|compiled| Some((compiled, inventory()?)))
+    {
         let (found, problems) = place(&resolution.program, &compiled.image, inventory);
         members = found;
         diagnostics.extend(problems);

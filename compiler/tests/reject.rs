@@ -39,7 +39,7 @@ fn diagnostics(code: Code, text: &str) -> Vec<Diagnostic> {
     let name = format!("{code}.mesh");
     let place = Location { key: name.clone(), name };
     let lines = if code == Code::OverCapacity { FEW_LINES } else { MAX_LINES };
-    compile_within(vec![(place, text.as_bytes().to_vec())], &mut Folder, None, lines).diagnostics
+    compile_within(vec![(place, text.as_bytes().to_vec())], &mut Folder, || None, lines).diagnostics
 }
 
 fn policy(code: Code) -> PathBuf {
@@ -125,7 +125,7 @@ fn what_is_many_times_too_large_is_refused_before_it_is_made() {
     let workloads: String = workloads.collect();
     let text = format!("set s = {}\nmesh m {{\n{workloads}}}\n", prefixes.join(", "));
     let place = Location { key: "a.mesh".into(), name: "a.mesh".into() };
-    let done = compile_within(vec![(place, text.into_bytes())], &mut Folder, None, 1 << 14);
+    let done = compile_within(vec![(place, text.into_bytes())], &mut Folder, || None, 1 << 14);
     let [only] = done.diagnostics.as_slice() else { panic!("{:#?}", done.diagnostics) };
     assert_eq!((only.code, only.labels.len()), (Code::OverCapacity, 3));
     assert!(
