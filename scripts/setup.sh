@@ -27,6 +27,10 @@ needed=(
     redsocks:redsocks
     microsocks:microsocks
     /usr/lib/cni/bridge:containernetworking-plugins
+    /bin/busybox:busybox-static
+    containerd:containerd
+    runc:runc
+    podman:podman
     /usr/lib/python3/dist-packages/jsonschema/__init__.py:python3-jsonschema
 )
 needed_long=(

@@ -58,6 +58,11 @@ impl Node {
         &self.ground
     }
 
+    /// Where the processes of pods live.
+    pub(crate) fn pods(&self) -> &Cgroup {
+        &self.pods
+    }
+
     /// The node's own network namespace.
     pub(crate) fn netns(&self) -> &Netns {
         &self.netns

@@ -43,6 +43,7 @@ mod proxies;
 mod redirected;
 mod reset;
 mod resolvers;
+mod runtimes;
 mod sidecar;
 mod sidecars;
 mod swap;
