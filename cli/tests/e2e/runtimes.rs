@@ -127,16 +127,27 @@ impl Drop for Machine {
     /// Where version 1 of cgroups lives beside version 2, runtimes make folders of the same name in each hierarchy.
     fn drop(&mut self) {
         let Ok(within) = self.node.pods().within() else { return };
-        let pods = Path::new(within.trim_start_matches('/'));
+        let Some(ground) = Path::new(&within).parent().and_then(|ground| ground.strip_prefix("/").ok())
+        else {
+            return;
+        };
         for hierarchy in fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
-            // The testbed removes its own; those that never were do not matter.
-            if hierarchy.file_name() != "unified" && hierarchy.path().join("tasks").exists() {
-                for folder in pods.ancestors().filter(|folder| !folder.as_os_str().is_empty()) {
-                    let _ = fs::remove_dir(hierarchy.path().join(folder));
-                }
+            // The testbed removes what is in the second version's.
+            if hierarchy.path().join("tasks").exists() {
+                remove(&hierarchy.path().join(ground));
             }
         }
     }
+}
+
+/// Removes a cgroup with all below it; one that was never there does not matter.
+fn remove(cgroup: &Path) {
+    for below in fs::read_dir(cgroup).into_iter().flatten().flatten() {
+        if below.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove(&below.path());
+        }
+    }
+    let _ = fs::remove_dir(cgroup);
 }
 
 #[test]
