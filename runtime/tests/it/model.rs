@@ -8,6 +8,7 @@ use mesh_runtime::faults::{Faulty, Strike};
 use mesh_runtime::memory::Memory;
 use mesh_runtime::store::Store;
 use mesh_runtime::{Apply, Error, Instance, Options, Owner, Pod, Result, Runtime, State, Which};
+use mesh_testbed::long_runs_are_wanted;
 
 use crate::common::{Policy, request};
 use crate::steps::machine;
@@ -228,7 +229,7 @@ fn walk(seed: u64, length: usize) {
 #[test]
 fn five_hundred_random_commands_end_where_the_model_says() {
     let seed = std::env::var("MESHC_TEST_SEED").ok().and_then(|seed| seed.parse().ok());
-    let long = std::env::var_os("MESHC_TEST_LONG").is_some_and(|value| value == "1");
+    let long = long_runs_are_wanted();
     let seeds: Vec<u64> = seed.map_or_else(|| (1..=if long { 100 } else { 5 }).collect(), |seed| vec![seed]);
     for seed in seeds {
         walk(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15), 100);

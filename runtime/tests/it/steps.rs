@@ -9,7 +9,7 @@ use mesh_runtime::faults::{Faulty, Strike};
 use mesh_runtime::memory::Memory;
 use mesh_runtime::store::Store;
 use mesh_runtime::{Instance, Joined, Kernel, Options, Owner, Pod, Result, Runtime, State, Which};
-use mesh_testbed::{Ground, Netns, Place, kernel_is_usable};
+use mesh_testbed::{Ground, Netns, Place, kernel_is_usable, long_runs_are_wanted};
 
 use crate::common::{Policy, instance, request};
 
@@ -265,11 +265,20 @@ fn killed_at_any_step_in_memory() {
     }
 }
 
+/// What kernels answer when they do not do it.
+const ERRORS: [i32; 6] = [libc::ENOMEM, libc::E2BIG, libc::EPERM, libc::EBUSY, libc::EINTR, libc::ENOSPC];
+
+fn error_of(number: usize) -> i32 {
+    ERRORS[number % ERRORS.len()]
+}
+
 #[test]
 fn failed_at_any_step_in_memory() {
     for act in Act::ALL {
         in_memory(act, |step| {
-            [libc::ENOMEM, libc::EPERM, libc::ENOSPC].map(|errno| Strike::Fail(step, errno)).into()
+            // Each step with some of them, all of them in the long run.
+            let some = if long_runs_are_wanted() { ERRORS.len() } else { 3 };
+            (0..some).map(|nth| Strike::Fail(step, error_of(step + nth))).collect()
         });
     }
 }
@@ -277,7 +286,7 @@ fn failed_at_any_step_in_memory() {
 /// The same on the real kernel: each strike in a process of its own, which ends. Since every step was struck
 /// in memory, one in `stride` is enough here, unless `MESHC_TEST_LONG=1`.
 fn on_the_kernel(stride: usize, strikes: impl Fn(usize) -> Strike) {
-    let every = std::env::var_os("MESHC_TEST_LONG").is_some_and(|value| value == "1");
+    let every = long_runs_are_wanted();
     if !kernel_is_usable() {
         return;
     }
@@ -312,7 +321,7 @@ fn killed_at_any_step_on_the_kernel() {
 
 #[test]
 fn failed_at_any_step_on_the_kernel() {
-    on_the_kernel(29, |step| Strike::Fail(step, libc::ENOMEM));
+    on_the_kernel(29, |step| Strike::Fail(step, error_of(step)));
 }
 
 fn folders(path: &Path) -> Vec<String> {
