@@ -54,6 +54,35 @@ enum {
 /* What a program on incoming packets answers. */
 enum { SK_DROP = 0, SK_PASS = 1 };
 
+/* What a program on packets of an interface answers: go on with the next one, drop. */
+enum { TCX_NEXT = -1, TC_ACT_SHOT = 2 };
+
+/* From linux/if_ether.h and linux/in6.h. */
+enum {
+	ETH_P_IP = 0x0800,
+	ETH_P_IPV6 = 0x86dd,
+	ETH_LEN = 14,
+	NEXT_HOP_BY_HOP = 0,
+	NEXT_ROUTING = 43,
+	NEXT_FRAGMENT = 44,
+	NEXT_DESTINATION = 60,
+};
+
+/* Values of bpf_sock.state; flags of a TCP header. */
+enum {
+	TCP_TIME_WAIT = 6,
+	TCP_FLAG_FIN = 1,
+	TCP_FLAG_SYN = 2,
+	TCP_FLAG_RST = 4,
+	TCP_FLAG_ACK = 16,
+};
+
+/* Of bpf_fib_lookup: the packet is not to be forwarded, or the interface forwards nothing. */
+enum { BPF_FIB_LKUP_RET_NOT_FWDED = 4, BPF_FIB_LKUP_RET_FWD_DISABLED = 5 };
+
+/* Of bpf_l4_csum_replace: the size of what changes. */
+enum { CSUM_2 = 2, CSUM_4 = 4 };
+
 /* Values of bpf_sock_ops.op. */
 enum {
 	BPF_SOCK_OPS_TCP_CONNECT_CB = 3,
@@ -197,6 +226,46 @@ struct bpf_sk_lookup {
 	__u32 ingress_ifindex;
 };
 
+/* As far as it is looked at. */
+struct __sk_buff {
+	__u32 len;
+	__u32 pkt_type;
+	__u32 mark;
+	__u32 queue_mapping;
+	__u32 protocol; /* network order */
+	__u32 vlan_present;
+	__u32 vlan_tci;
+	__u32 vlan_proto;
+	__u32 priority;
+	__u32 ingress_ifindex;
+	__u32 ifindex;
+};
+
+_Static_assert(__builtin_offsetof(struct __sk_buff, ifindex) == 40, "__sk_buff.ifindex");
+
+/* As the kernel's socket look-up takes it, network order. */
+struct bpf_sock_tuple6 {
+	__u32 saddr[4];
+	__u32 daddr[4];
+	__u16 sport;
+	__u16 dport;
+};
+
+struct bpf_fib_lookup {
+	__u8 family;
+	__u8 l4_protocol;
+	__u16 sport;
+	__u16 dport;
+	__u16 tot_len;
+	__u32 ifindex;
+	__u32 tos;
+	__u32 src[4];
+	__u32 dst[4];
+	__u8 answer[16];
+};
+
+_Static_assert(sizeof(struct bpf_fib_lookup) == 64, "bpf_fib_lookup");
+
 _Static_assert(__builtin_offsetof(struct bpf_sk_lookup, ingress_ifindex) == 64, "bpf_sk_lookup.ingress_ifindex");
 struct sk_msg_md {
 	void *data __attribute__((aligned(8)));
@@ -221,27 +290,36 @@ _Static_assert(__builtin_offsetof(struct bpf_sockopt, retval) == 36, "bpf_sockop
 static void *(*bpf_map_lookup_elem)(void *map, const void *key) = (void *)1;
 static long (*bpf_map_update_elem)(void *map, const void *key, const void *value, __u64 flags) = (void *)2;
 static long (*bpf_map_delete_elem)(void *map, const void *key) = (void *)3;
+static long (*bpf_skb_store_bytes)(struct __sk_buff *skb, __u32 at, const void *from, __u32 len, __u64 flags) = (void *)9;
+static long (*bpf_l4_csum_replace)(struct __sk_buff *skb, __u32 at, __u64 from, __u64 to, __u64 flags) = (void *)11;
 static __u64 (*bpf_get_current_pid_tgid)(void) = (void *)14;
 static __u64 (*bpf_get_current_uid_gid)(void) = (void *)15;
 static long (*bpf_get_current_comm)(void *buf, __u32 size) = (void *)16;
+static long (*bpf_clone_redirect)(struct __sk_buff *skb, __u32 ifindex, __u64 flags) = (void *)13;
+static long (*bpf_redirect)(__u32 ifindex, __u64 flags) = (void *)23;
+static long (*bpf_skb_load_bytes)(const struct __sk_buff *skb, __u32 at, void *to, __u32 len) = (void *)26;
 static __u64 (*bpf_get_socket_cookie)(void *ctx) = (void *)46;
 static long (*bpf_setsockopt)(void *ctx, int level, int name, void *value, int len) = (void *)49;
 static long (*bpf_sock_ops_cb_flags_set)(struct bpf_sock_ops *ctx, int flags) = (void *)59;
 static long (*bpf_sock_hash_update)(struct bpf_sock_ops *ctx, void *map, void *key, __u64 flags) = (void *)70;
+static long (*bpf_fib_lookup)(void *ctx, struct bpf_fib_lookup *query, int size, __u32 flags) = (void *)69;
 static long (*bpf_msg_redirect_hash)(struct sk_msg_md *ctx, void *map, void *key, __u64 flags) = (void *)71;
 static __u64 (*bpf_get_current_cgroup_id)(void) = (void *)80;
 static void *(*bpf_sk_storage_get)(void *map, void *sk, void *value, __u64 flags) = (void *)107;
+static struct bpf_sock *(*bpf_sk_lookup_tcp)(void *ctx, void *tuple, __u32 size, __u64 netns, __u64 flags) = (void *)84;
 static struct bpf_sock *(*bpf_sk_lookup_udp)(void *ctx, void *tuple, __u32 size, __u64 netns, __u64 flags) = (void *)85;
 static long (*bpf_sk_release)(void *sk) = (void *)86;
 static long (*bpf_probe_read_kernel_str)(void *to, __u32 size, const void *from) = (void *)115;
+static struct bpf_sock *(*bpf_skc_lookup_tcp)(void *ctx, void *tuple, __u32 size, __u64 netns, __u64 flags) = (void *)99;
 static long (*bpf_sk_storage_delete)(void *map, void *sk) = (void *)108;
 static long (*bpf_seq_write)(void *file, const void *data, __u32 length) = (void *)127;
 static long (*bpf_probe_read_kernel)(void *to, __u32 size, const void *from) = (void *)113;
 static __u64 (*bpf_get_netns_cookie)(void *ctx) = (void *)122;
 static __u64 (*bpf_get_current_ancestor_cgroup_id)(int level) = (void *)123;
-static long (*bpf_sk_assign)(struct bpf_sk_lookup *ctx, void *sk, __u64 flags) = (void *)124;
+static long (*bpf_sk_assign)(void *ctx, void *sk, __u64 flags) = (void *)124;
 static __u64 (*bpf_ktime_get_boot_ns)(void) = (void *)125;
 static void *(*bpf_ringbuf_reserve)(void *ringbuf, __u64 size, __u64 flags) = (void *)131;
 static void (*bpf_ringbuf_submit)(void *data, __u64 flags) = (void *)132;
 static void *(*bpf_skc_to_tcp_sock)(void *sk) = (void *)137;
+static void *(*bpf_skc_to_tcp_timewait_sock)(void *sk) = (void *)138;
 static long (*bpf_set_retval)(int retval) = (void *)187;

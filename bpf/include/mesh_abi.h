@@ -72,6 +72,10 @@ enum mesh_counter {
 	MESH_COUNT_STORAGE_FULL, /* Socket storage could not be had, so the flow was refused rather than sent astray. */
 	MESH_COUNT_HANDOVER_FULL, /* The hand-over map was full: the sidecar of that connection cannot be told where it was going. */
 	MESH_COUNT_MISSING_SIDECAR, /* An inbound connection was to go to a sidecar, and none listened. */
+	MESH_COUNT_NO_OFFER, /* With inbound by tc: a packet that is offered to nobody: no TCP segment or datagram, a later fragment, or  one that comes again on the interface of its VLAN. */
+	MESH_COUNT_OWN_SOCKET, /* With inbound by tc: a packet of a connection, established or half-open. */
+	MESH_COUNT_PAST_ENDED, /* With inbound by tc: a past connection that was ended since its client opens another one. */
+	MESH_COUNT_FORWARDED, /* With inbound by tc: a packet that is not for the pod's own addresses. */
 	MESH_COUNT_LISTENERS_FULL, /* More sockets listen on one port than are kept track of. */
 	MESH_COUNT_ACCEPTED, /* A sidecar accepted a connection that was handed over to it. */
 	MESH_COUNT_ANSWERED, /* A sidecar asked for an original destination and got it. */
@@ -989,7 +993,7 @@ struct {
 /* Named early returns and events of the programs. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 24);
+	__uint(max_entries, 28);
 	__type(key, __u32);
 	__type(value, __u64);
 } counters SEC(".maps");

@@ -44,6 +44,7 @@ static __always_inline void connecting(struct bpf_sock_ops *ctx)
 	if (!sk)
 		return;
 	flow = bpf_sk_storage_get(&client_flows, sk, NULL, 0);
+	/* What went straight is only kept so that it can be closed. */
 	if (!flow || !(flow->sidecar_port || flow->flags & MESH_FLOW_EXEMPT))
 		return;
 	flow_key(ctx, true, &key);

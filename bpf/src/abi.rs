@@ -792,6 +792,15 @@ counters! {
     HandoverFull = "handover_full",
     /// An inbound connection was to go to a sidecar, and none listened.
     MissingSidecar = "missing_sidecar",
+    /// With inbound by tc: a packet that is offered to nobody: no TCP segment or datagram, a later fragment, or
+    /// one that comes again on the interface of its VLAN.
+    NoOffer = "no_offer",
+    /// With inbound by tc: a packet of a connection, established or half-open.
+    OwnSocket = "own_socket",
+    /// With inbound by tc: a past connection that was ended since its client opens another one.
+    PastEnded = "past_ended",
+    /// With inbound by tc: a packet that is not for the pod's own addresses.
+    Forwarded = "forwarded",
     /// More sockets listen on one port than are kept track of.
     ListenersFull = "listeners_full",
     /// A sidecar accepted a connection that was handed over to it.

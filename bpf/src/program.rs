@@ -37,6 +37,8 @@ pub enum Hook {
     GetSockName6 = 32,
     /// The choice of a socket for a packet, in a network namespace. Minimum kernel 5.9.
     SkLookup = 36,
+    /// A packet that comes in by an interface of a pod. Minimum kernel 6.6.
+    TcxIngress = 46,
 }
 
 impl Hook {
@@ -60,13 +62,14 @@ impl Hook {
             Self::GetSockName4 => "getsockname4",
             Self::GetSockName6 => "getsockname6",
             Self::SkLookup => "sk_lookup",
+            Self::TcxIngress => "tcx_ingress",
         }
     }
 
     /// Whether it is attached to the instance's cgroup; else to the kernel itself, to a pod or to nothing.
     #[must_use]
     pub const fn is_of_cgroup(self) -> bool {
-        !matches!(self, Self::Tracepoint | Self::Iterator | Self::SkLookup | Self::Message)
+        !matches!(self, Self::Tracepoint | Self::Iterator | Self::SkLookup | Self::TcxIngress | Self::Message)
     }
 }
 
@@ -147,9 +150,51 @@ pub const ACCELERATORS: &[AcceleratorDef] = &[
 /// The iterator that finds sockets with unread bytes of the short way.
 pub const UNREAD: &str = "mesh_unread";
 
-/// The program that decides what is offered to a pod. Each pod has one of its own.
-pub const INBOUND: ProgramDef = program("mesh_inbound", Hook::SkLookup, Role::Decides);
-/// The variable in [`INBOUND`]'s object that names the pod: the cookie of its network namespace, 64 bits.
+/// How what is offered to pods is decided. Each pod has a program of its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Inbound {
+    /// Where the kernel looks for a packet's socket: established connections never come there.
+    #[default]
+    SkLookup,
+    /// At the pod's interfaces, where every packet comes.
+    Tc,
+}
+
+impl Inbound {
+    /// The word of the command line.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::SkLookup => "sk_lookup",
+            Self::Tc => "tc",
+        }
+    }
+
+    /// Its program.
+    #[must_use]
+    pub const fn program(self) -> ProgramDef {
+        match self {
+            Self::SkLookup => program("mesh_inbound", Hook::SkLookup, Role::Decides),
+            Self::Tc => program("mesh_arrival", Hook::TcxIngress, Role::Decides),
+        }
+    }
+
+    /// The object file with its program, compiled by `build.rs`. Only with the feature `programs`.
+    #[cfg(feature = "programs")]
+    #[must_use]
+    pub fn object(self) -> &'static [u8] {
+        static INBOUND: &Aligned<[u8]> =
+            &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/inbound.bpf.o")));
+        static ARRIVAL: &Aligned<[u8]> =
+            &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/arrival.bpf.o")));
+        match self {
+            Self::SkLookup => &INBOUND.0,
+            Self::Tc => &ARRIVAL.0,
+        }
+    }
+}
+
+/// The variable in the objects of [`Inbound`] that names the pod: the cookie of its network namespace, 64 bits.
 pub const INBOUND_POD: &str = "mesh_pod";
 
 /// aya-obj reads the ELF in place and wants 8-byte alignment.
@@ -161,12 +206,5 @@ struct Aligned<T: ?Sized>(T);
 #[cfg(feature = "programs")]
 pub static OBJECT: &[u8] = {
     static OBJECT: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/mesh.bpf.o")));
-    &OBJECT.0
-};
-
-/// The object file with [`INBOUND`]. Only with the feature `programs`.
-#[cfg(feature = "programs")]
-pub static INBOUND_OBJECT: &[u8] = {
-    static OBJECT: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/inbound.bpf.o")));
     &OBJECT.0
 };

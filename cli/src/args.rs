@@ -106,9 +106,22 @@ pub struct InstanceArgs {
     /// Folder where generations and records are kept
     #[arg(long, env = "MESHC_STATE", value_name = "DIR")]
     pub state: Option<PathBuf>,
+    /// How inbound connections of pods are decided; the next commands do as the last apply [default: sk_lookup]
+    #[arg(long, env = "MESHC_INBOUND", value_name = "WAY", value_enum)]
+    pub inbound: Option<Inbound>,
     /// How long to wait for another writer, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     pub lock_timeout: u64,
+}
+
+/// How inbound connections of pods are decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Inbound {
+    /// Where the kernel looks for a packet's socket: established connections pay nothing.
+    #[value(name = "sk_lookup")]
+    SkLookup,
+    /// At the pod's interfaces, where sk_lookup cannot serve: Linux 6.6.
+    Tc,
 }
 
 /// The commands.

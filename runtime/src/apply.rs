@@ -2,6 +2,7 @@
 
 use mesh_bpf::map::{Table, slot};
 use mesh_bpf::membership::Membership;
+use mesh_bpf::program::Inbound;
 use mesh_bpf::tables::{TableData, Tables};
 
 use crate::confirm::{self, Waiting};
@@ -107,7 +108,24 @@ impl<S: Store> Runtime<S> {
             // The folder was made for its lock. Otherwise the next command sweeps it.
             let _ = self.store.remove_folder(&self.instance.pins());
         }
-        applied
+        let applied = applied?;
+        self.change_way(&session)?;
+        Ok(applied)
+    }
+
+    /// Where another way is asked for than the last apply's, pods that are there are decided by it from now on.
+    /// What is kept says so last: whoever is killed before is gone on with by the next apply.
+    fn change_way(&self, session: &Session<'_, S>) -> Result<()> {
+        let (store, instance) = (&self.store, &self.instance);
+        let kept = record::read::<String>(store, &instance.way())?;
+        let wanted = instance.inbound.word();
+        if kept.as_deref().unwrap_or(Inbound::default().word()) == wanted {
+            return Ok(());
+        }
+        let Some(set) = Set::open(store, instance)? else { return Ok(()) };
+        let _registry = session.lock_registry()?.ok_or(Error::DetachedMeanwhile)?;
+        Registry { store, instance, set: &set }.attach_pods()?;
+        record::write(store, &instance.way(), &wanted.to_owned(), false)
     }
 
     /// Takes away what another version left, if this one cannot go on with it.

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use mesh_bpf::abi::{Control, Flow};
 use mesh_bpf::map::{self, MapDef};
-use mesh_bpf::program::{AcceleratorDef, Hook, ProgramDef};
+use mesh_bpf::program::{AcceleratorDef, Hook, Inbound, ProgramDef};
 
 use crate::store::{Fault, LinkInfo, Locked, MapInfo, Process, ProgramInfo, Step, Store, Word};
 
@@ -197,8 +197,10 @@ impl<S: Store> Store for Faulty<S> {
         fn attach(&self, program: &S::Program, hook: Hook, cgroup: &Path) -> Step<S::Link> {
             format!("{hook:?}")
         }
-        fn load_inbound(&self, maps: &Path, pod: u64) -> Step<S::Program> { "a pod's program" }
-        fn attach_netns(&self, program: &S::Program, netns: &Path, cookie: u64) -> Step<S::Link> { "a pod" }
+        fn load_inbound(&self, maps: &Path, pod: u64, by: Inbound) -> Step<S::Program> { "a pod's program" }
+        fn attach_netns(&self, program: &S::Program, by: Inbound, netns: &Path, cookie: u64) -> Step<Vec<S::Link>> {
+            "a pod"
+        }
         fn iterate(&self, iterator: &S::Link, netns: &Path, cookie: u64) -> Step<()> { "a pod" }
         fn load_accelerators(&self, maps: &Path) -> Step<Vec<(&'static AcceleratorDef, S::Program)>> {
             "accelerators"

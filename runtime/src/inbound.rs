@@ -13,7 +13,7 @@ use mesh_bpf::abi;
 use mesh_bpf::image::Workload;
 use mesh_bpf::map::Table;
 use mesh_bpf::membership::Membership;
-use mesh_bpf::program::{Hook, INBOUND, PROGRAMS};
+use mesh_bpf::program::{Hook, Inbound, PROGRAMS};
 use mesh_bpf::tables::Tables;
 
 use crate::error::Result;
@@ -28,6 +28,9 @@ const HOST: &str = "host";
 /// What the host's namespace is: that in which policies are applied.
 const HOST_NETNS: &str = "/proc/thread-self/ns/net";
 
+/// How the host's is decided, whatever way pods are: its interfaces come and go with its pods.
+const HOST_WAY: Inbound = Inbound::SkLookup;
+
 /// Whose link it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
@@ -41,28 +44,55 @@ pub(crate) enum Place {
 /// not find a program and no sidecar. `false` where the pod's namespace cannot be found.
 pub(crate) fn attach<S: Store>(store: &S, instance: &Instance, member: &Member) -> Result<bool> {
     let Key::Netns(cookie) = member.key else { return Ok(true) };
-    let pin = instance.pod_links().join(member.key.to_string());
-    if let Some(link) = store.open_link(&pin)? {
-        if store.link_info(&link)?.target != Target::Gone {
-            return Ok(true);
-        }
-        store.remove(&pin)?;
+    if has_program(store, instance, member.key)? {
+        return Ok(true);
     }
-    let Some(netns) = find(store, member, cookie)? else { return Ok(false) };
-    link(store, instance, &netns, cookie, &pin)?;
+    let Some(netns) = find(store, member, cookie)? else {
+        detach(store, instance, member.key)?;
+        return Ok(false);
+    };
+    let links = link(store, instance, instance.inbound, &netns, cookie)?;
+    // Whatever is left of an attach that was killed, or of another way.
+    detach(store, instance, member.key)?;
+    // The first comes last: where it is there, all are.
+    for (number, link) in links.iter().enumerate().rev() {
+        let pin = pin(instance, member.key, number);
+        store.remove(&pin)?;
+        store.pin_link(link, &pin)?;
+    }
     Ok(true)
 }
 
-fn link<S: Store>(store: &S, instance: &Instance, netns: &Path, cookie: u64, pin: &Path) -> Result<()> {
+fn link<S: Store>(
+    store: &S,
+    instance: &Instance,
+    by: Inbound,
+    netns: &Path,
+    cookie: u64,
+) -> Result<Vec<S::Link>> {
     for def in PROGRAMS.iter().filter(|def| def.hook == Hook::Iterator) {
         if let Some(iterator) = store.open_link(&instance.links().join(def.name))? {
             store.iterate(&iterator, netns, cookie)?;
         }
     }
     store.make_folder(&instance.pod_links())?;
-    let program = store.load_inbound(&instance.maps(), cookie)?;
-    let link = store.attach_netns(&program, netns, cookie)?;
-    Ok(store.pin_link(&link, pin)?)
+    let program = store.load_inbound(&instance.maps(), cookie, by)?;
+    Ok(store.attach_netns(&program, by, netns, cookie)?)
+}
+
+/// The pin of a pod's link: one has the pod's name, and where there are more, they are numbered.
+fn pin(instance: &Instance, key: Key, number: usize) -> PathBuf {
+    let name = if number == 0 { key.to_string() } else { format!("{key}-{number}") };
+    instance.pod_links().join(name)
+}
+
+/// Whose pin it is, and whether it is the first of that place.
+fn owner(name: &str) -> Option<(Place, bool)> {
+    if name == HOST {
+        return Some((Place::Host, true));
+    }
+    let numbered = || Some((Place::Pod(name.rsplit_once('-')?.0.parse().ok()?), false));
+    name.parse().map_or_else(|()| numbered(), |key| Some((Place::Pod(key), true)))
 }
 
 /// Whether a policy decides what is offered to processes that are members by their cgroup.
@@ -81,12 +111,15 @@ pub(crate) fn attach_host<S: Store>(store: &S, instance: &Instance, control: &Co
     let netns = Path::new(HOST_NETNS);
     let cookie = store.netns_cookie(netns)?;
     let pin = instance.pod_links().join(HOST);
-    if control.load(store).host == cookie && is_attached(store, &pin)? {
+    if control.load(store).host == cookie && is_attached(store, &pin, HOST_WAY)? {
         return Ok(());
     }
     unpin(store, &pin)?;
     control.set(store, Word::Host, cookie)?;
-    link(store, instance, netns, cookie, &pin)
+    for link in link(store, instance, HOST_WAY, netns, cookie)? {
+        store.pin_link(&link, &pin)?;
+    }
+    Ok(())
 }
 
 /// Lets everything that is offered on the host reach whom it is for.
@@ -104,7 +137,7 @@ pub(crate) fn host_is_missing<S: Store>(
     instance: &Instance,
     control: &ControlMap<S>,
 ) -> Result<bool> {
-    Ok(control.load(store).host != 0 && !is_attached(store, &instance.pod_links().join(HOST))?)
+    Ok(control.load(store).host != 0 && !is_attached(store, &instance.pod_links().join(HOST), HOST_WAY)?)
 }
 
 /// The file that the pod was attached by, or another one for its namespace, where that file has gone or stands
@@ -120,7 +153,15 @@ fn find(store: &impl Store, member: &Member, cookie: u64) -> Result<Option<PathB
 
 /// Lets everything that is offered to a pod reach it.
 pub(crate) fn detach(store: &impl Store, instance: &Instance, key: Key) -> Result<()> {
-    unpin(store, &instance.pod_links().join(key.to_string()))
+    unpin(store, &pin(instance, key, 0))?;
+    for number in 1.. {
+        let pin = pin(instance, key, number);
+        if store.inode(&pin)?.is_none() {
+            break;
+        }
+        unpin(store, &pin)?;
+    }
+    Ok(())
 }
 
 fn unpin(store: &impl Store, pin: &Path) -> Result<()> {
@@ -141,27 +182,44 @@ pub(crate) fn detach_all(store: &impl Store, instance: &Instance) -> Result<()> 
 
 /// Every link.
 pub(crate) fn pinned(store: &impl Store, instance: &Instance) -> Result<Vec<(Place, Pinned)>> {
+    Ok(links(store, instance)?.into_iter().map(|(place, _, pinned)| (place, pinned)).collect())
+}
+
+/// Every link, with the name of its pin.
+fn links(store: &impl Store, instance: &Instance) -> Result<Vec<(Place, String, Pinned)>> {
     let mut links = Vec::new();
-    for name in store.list(&instance.pod_links())?.unwrap_or_default() {
-        let place = match name.parse() {
-            Ok(key) => Place::Pod(key),
-            Err(()) if name == HOST => Place::Host,
-            Err(()) => continue,
-        };
-        if let Some(link) = store.open_link(&instance.pod_links().join(name))? {
-            links.push((place, Pinned { name: INBOUND.name.into(), info: store.link_info(&link)? }));
+    for pin in store.list(&instance.pod_links())?.unwrap_or_default() {
+        let Some((place, _)) = owner(&pin) else { continue };
+        if let Some(link) = store.open_link(&instance.pod_links().join(&pin))? {
+            let info = store.link_info(&link)?;
+            let by = way(info.target).unwrap_or(instance.inbound);
+            links.push((place, pin, Pinned { name: by.program().name.into(), info }));
         }
     }
     Ok(links)
 }
 
-/// Removes pods whose namespace is gone. The registry's lock is held.
+/// Which way a link takes; none where what it was attached to is gone.
+const fn way(target: Target) -> Option<Inbound> {
+    match target {
+        Target::Netns(_) => Some(Inbound::SkLookup),
+        Target::Interface(_) => Some(Inbound::Tc),
+        _ => None,
+    }
+}
+
+/// Removes pods whose namespace is gone, and the rest of those that were killed while they were removed. The
+/// registry's lock is held. An interface alone may go: the first of a namespace, loopback, stays as long as that.
 pub(crate) fn sweep<S: Store>(registry: &Registry<'_, S>) -> Result<()> {
-    for (place, link) in pinned(registry.store, registry.instance)? {
-        if let Place::Pod(key) = place
-            && link.info.target == Target::Gone
-        {
-            registry.leave(key)?;
+    let all = links(registry.store, registry.instance)?;
+    let is_whole = |place| all.iter().any(|(_, pin, _)| owner(pin) == Some((place, true)));
+    for (place, pin, link) in &all {
+        match (owner(pin), place) {
+            (Some((_, true)), Place::Pod(key)) if link.info.target == Target::Gone => registry.leave(*key)?,
+            (Some((_, false)), _) if !is_whole(*place) => {
+                unpin(registry.store, &registry.instance.pod_links().join(pin))?;
+            }
+            _ => {}
         }
     }
     Ok(())
@@ -169,40 +227,62 @@ pub(crate) fn sweep<S: Store>(registry: &Registry<'_, S>) -> Result<()> {
 
 /// Puts the program of this build into links that hold another, without a gap. Returns how many were replaced.
 pub(crate) fn upgrade<S: Store>(store: &S, instance: &Instance) -> Result<usize> {
-    let links = pinned(store, instance)?;
+    let mut replaced = 0;
+    for by in [Inbound::SkLookup, Inbound::Tc] {
+        replaced += upgrade_way(store, instance, by)?;
+    }
+    Ok(replaced)
+}
+
+fn upgrade_way<S: Store>(store: &S, instance: &Instance, by: Inbound) -> Result<usize> {
+    let mut links = links(store, instance)?;
+    links.retain(|(_, _, link)| way(link.info.target) == Some(by));
     if links.is_empty() {
         return Ok(0);
     }
     // Two programs of one build differ in data only, which is no part of the tag.
-    let new = store.program_info(&store.load_inbound(&instance.maps(), 0)?)?.tag;
+    let new = store.program_info(&store.load_inbound(&instance.maps(), 0, by)?)?.tag;
     let host = ControlMap::open(store, instance)?.map_or(0, |control| control.load(store).host);
     let mut replaced = 0;
-    for (place, pinned) in links {
-        let (name, cookie) = match place {
-            Place::Pod(Key::Netns(cookie)) => (Key::Netns(cookie).to_string(), cookie),
+    for (place, pin, pinned) in links {
+        let cookie = match place {
+            Place::Pod(Key::Netns(cookie)) => cookie,
             Place::Pod(Key::Cgroup(_)) => continue,
-            Place::Host => (HOST.into(), host),
+            Place::Host => host,
         };
         let old = store.program_by_id(pinned.info.program)?.map(|program| program.tag);
-        if pinned.info.target == Target::Gone || old == Some(new) {
+        if old == Some(new) {
             continue;
         }
-        if let Some(link) = store.open_link(&instance.pod_links().join(name))? {
-            store.replace(&link, &store.load_inbound(&instance.maps(), cookie)?)?;
+        if let Some(link) = store.open_link(&instance.pod_links().join(pin))? {
+            store.replace(&link, &store.load_inbound(&instance.maps(), cookie, by)?)?;
             replaced += 1;
         }
     }
     Ok(replaced)
 }
 
-/// Whether a pod has its program.
+/// Whether a pod has its program, in the instance's way.
 pub(crate) fn has_program(store: &impl Store, instance: &Instance, key: Key) -> Result<bool> {
-    is_attached(store, &instance.pod_links().join(key.to_string()))
+    is_attached(store, &pin(instance, key, 0), instance.inbound)
 }
 
-fn is_attached(store: &impl Store, pin: &Path) -> Result<bool> {
+fn is_attached(store: &impl Store, pin: &Path, by: Inbound) -> Result<bool> {
     Ok(match store.open_link(pin)? {
-        Some(link) => store.link_info(&link)?.target != Target::Gone,
+        Some(link) => way(store.link_info(&link)?.target) == Some(by),
         None => false,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pins_tell_whose_they_are() {
+        assert_eq!(owner("netns-12"), Some((Place::Pod(Key::Netns(12)), true)));
+        assert_eq!(owner("netns-12-3"), Some((Place::Pod(Key::Netns(12)), false)));
+        assert_eq!(owner("host"), Some((Place::Host, true)));
+        assert_eq!(owner("other"), None);
+    }
 }

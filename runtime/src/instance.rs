@@ -2,8 +2,23 @@
 
 use std::path::{Path, PathBuf};
 
+use mesh_bpf::program::Inbound;
+
 /// The folder of endpoints that are joining or leaving, beside those that are members.
 pub(crate) const MOVING: &str = "moving";
+
+/// The file of [`Instance::way`].
+const WAY: &str = "inbound";
+
+/// How the last apply of an instance decided what is offered to pods, by its state folder: attaching commands do
+/// as it did. Where nothing is known, by `sk_lookup`.
+#[must_use]
+pub fn kept_inbound(state: &Path) -> Inbound {
+    match std::fs::read_to_string(state.join(WAY)) {
+        Ok(word) if word.trim_matches('"') == Inbound::Tc.word() => Inbound::Tc,
+        _ => Inbound::SkLookup,
+    }
+}
 
 /// Everything that tells one instance from another. It is passed everywhere; there is no global path.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +33,8 @@ pub struct Instance {
     pub hierarchy: PathBuf,
     /// The instance's state folder: records, artifacts, members.
     pub state: PathBuf,
+    /// How what is offered to pods is decided.
+    pub inbound: Inbound,
     /// `/proc/sys/kernel/random/boot_id`: cookies and cgroup ids mean nothing after a reboot.
     pub boot_id: String,
 }
@@ -129,6 +146,12 @@ impl Instance {
     #[must_use]
     pub fn places(&self) -> PathBuf {
         self.state.join("places")
+    }
+
+    /// How the last apply decided what is offered to pods.
+    #[must_use]
+    pub fn way(&self) -> PathBuf {
+        self.state.join(WAY)
     }
 
     /// Who holds the lock: for messages only.

@@ -73,7 +73,7 @@ pub use confirm::{Expiry, Waiting};
 pub use error::{Class, Error, Result};
 pub use failed::Failed;
 pub use history::Kept;
-pub use instance::{Instance, find_hierarchy};
+pub use instance::{Instance, find_hierarchy, kept_inbound};
 pub use kernel::Kernel;
 pub use observe::{By, Decided, Filter, Observer, Reason, Told, Wanted};
 pub use pods::{Attachment, Pod, PodAttached, Which};

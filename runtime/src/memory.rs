@@ -12,7 +12,7 @@ use std::rc::{Rc, Weak};
 
 use mesh_bpf::abi::{Control, Flow, LINE};
 use mesh_bpf::map::{self, MapDef, MapKind};
-use mesh_bpf::program::{ACCELERATORS, AcceleratorDef, Hook, INBOUND, PROGRAMS, ProgramDef, Role};
+use mesh_bpf::program::{ACCELERATORS, AcceleratorDef, Hook, Inbound, PROGRAMS, ProgramDef, Role};
 
 mod readers;
 
@@ -527,8 +527,12 @@ impl Store for Memory {
         Ok(PROGRAMS.iter().map(|def| (def, self.program(def))).collect())
     }
 
-    fn load_inbound(&self, maps: &Path, _pod: u64) -> Step<MemoryProgram> {
-        if self.exists(maps) { Ok(self.program(&INBOUND)) } else { Err(error("loading", maps, libc::ENOENT)) }
+    fn load_inbound(&self, maps: &Path, _pod: u64, by: Inbound) -> Step<MemoryProgram> {
+        if self.exists(maps) {
+            Ok(self.program(&by.program()))
+        } else {
+            Err(error("loading", maps, libc::ENOENT))
+        }
     }
 
     fn program_info(&self, program: &MemoryProgram) -> Step<ProgramInfo> {
@@ -549,9 +553,20 @@ impl Store for Memory {
         Ok(self.link(program, hook, cgroup))
     }
 
-    fn attach_netns(&self, program: &MemoryProgram, netns: &Path, cookie: u64) -> Step<MemoryLink> {
+    /// Every namespace has two interfaces here.
+    fn attach_netns(
+        &self,
+        program: &MemoryProgram,
+        by: Inbound,
+        netns: &Path,
+        cookie: u64,
+    ) -> Step<Vec<MemoryLink>> {
         self.is_netns(netns, cookie)?;
-        Ok(self.link(program, Hook::SkLookup, cookie))
+        let links = match by {
+            Inbound::SkLookup => 1,
+            Inbound::Tc => 2,
+        };
+        Ok((0..links).map(|_| self.link(program, by.program().hook, cookie)).collect())
     }
 
     fn iterate(&self, _iterator: &MemoryLink, netns: &Path, cookie: u64) -> Step<()> {
@@ -576,6 +591,7 @@ impl Store for Memory {
             _ if !is_there || !link.0.attached.get() => Target::Gone,
             Hook::Iterator => Target::Iterator,
             Hook::SkLookup => Target::Netns(target),
+            Hook::TcxIngress => Target::Interface(1),
             _ => Target::Cgroup(target),
         };
         Ok(LinkInfo { id: link.0.id, program: link.0.program.borrow().id, target })

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use mesh_bpf::abi::{Control, Flow};
 use mesh_bpf::map::MapDef;
-use mesh_bpf::program::{AcceleratorDef, Hook, ProgramDef};
+use mesh_bpf::program::{AcceleratorDef, Hook, Inbound, ProgramDef};
 
 /// A step that failed.
 #[derive(Debug, thiserror::Error)]
@@ -74,6 +74,8 @@ pub enum Target {
     Cgroup(u64),
     /// A network namespace, by the inode of its file.
     Netns(u64),
+    /// An interface of a network namespace, by its number there.
+    Interface(u32),
     /// Nothing: it is an iterator.
     Iterator,
     /// Something that no link of ours is attached to.
@@ -348,7 +350,7 @@ pub trait Store {
     ///
     /// # Errors
     /// What the kernel says, with the verifier's log.
-    fn load_inbound(&self, maps: &Path, pod: u64) -> Step<Self::Program>;
+    fn load_inbound(&self, maps: &Path, pod: u64, by: Inbound) -> Step<Self::Program>;
     /// What the kernel says of a program.
     ///
     /// # Errors
@@ -364,12 +366,18 @@ pub trait Store {
     /// # Errors
     /// What the kernel says.
     fn attach(&self, program: &Self::Program, hook: Hook, cgroup: &Path) -> Step<Self::Link>;
-    /// Attaches a program to a network namespace, after making sure that the file still stands for the one
-    /// with this cookie.
+    /// Attaches the program of a pod: to its network namespace, or to each interface there, loopback first. Makes
+    /// sure before that the file still stands for the namespace with this cookie.
     ///
     /// # Errors
     /// What the kernel says; `ESTALE` where it is another.
-    fn attach_netns(&self, program: &Self::Program, netns: &Path, cookie: u64) -> Step<Self::Link>;
+    fn attach_netns(
+        &self,
+        program: &Self::Program,
+        by: Inbound,
+        netns: &Path,
+        cookie: u64,
+    ) -> Step<Vec<Self::Link>>;
     /// Runs an iterator to its end in a network namespace, with the same precaution.
     ///
     /// # Errors

@@ -13,7 +13,7 @@ fn pods_that_come_and_go_leave_nothing() -> Tested {
     if !kernel_is_usable() {
         return Ok(());
     }
-    let pod = Pod::new()?;
+    let pod = Pod::new(super::WAY)?;
     pod.apply("redirect inbound -> 15003")?;
     let (rounds, count) = if long_runs_are_wanted() { (50, 20) } else { (1, 8) };
     let mut programs = BTreeSet::new();

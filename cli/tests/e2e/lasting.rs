@@ -60,7 +60,7 @@ fn a_connection_lives_on_when_either_end_closes_its_half() -> Tested {
     if !kernel_is_usable() {
         return Ok(());
     }
-    let pod = Pod::new()?;
+    let pod = Pod::new(super::WAY)?;
     pod.apply(REDIRECT)?;
     pod.attach()?;
     let far = &pod.town().far;
@@ -88,7 +88,7 @@ fn one_source_port_reaches_two_ports_of_a_pod_at_once() -> Tested {
     if !kernel_is_usable() {
         return Ok(());
     }
-    let pod = Pod::new()?;
+    let pod = Pod::new(super::WAY)?;
     pod.apply(REDIRECT)?;
     pod.attach()?;
     let _servers = pod.servers()?;
@@ -115,7 +115,7 @@ fn a_source_port_is_used_again_right_after_a_reset_and_after_a_close() -> Tested
     if !kernel_is_usable() {
         return Ok(());
     }
-    let pod = Pod::new()?;
+    let pod = Pod::new(super::WAY)?;
     pod.apply(REDIRECT)?;
     pod.attach()?;
     let servers = pod.servers()?;
@@ -144,7 +144,7 @@ fn live_connections_outlast_every_command() -> Tested {
     if !kernel_is_usable() {
         return Ok(());
     }
-    let pod = Pod::new()?;
+    let pod = Pod::new(super::WAY)?;
     pod.apply(REDIRECT)?;
     pod.attach()?;
     let _servers = pod.servers()?;
@@ -182,7 +182,7 @@ fn an_application_restarts_while_connections_to_its_port_live_in_the_sidecar() -
     }
     let far_target = address("10.42.0.2:8080")?;
     for before_attach in [false, true] {
-        let pod = Pod::new()?;
+        let pod = Pod::new(super::WAY)?;
         pod.apply(REDIRECT)?;
         // A sidecar that does not set SO_REUSEADDR itself.
         let listen = addresses(&["127.0.0.1:15003"])?;
@@ -205,7 +205,7 @@ fn listeners_that_share_a_port_get_their_shares() -> Tested {
     if !kernel_is_usable() {
         return Ok(());
     }
-    let pod = Pod::new()?;
+    let pod = Pod::new(super::WAY)?;
     pod.apply(REDIRECT)?;
     pod.attach()?;
     let names = ["one", "two", "three", "four"];
@@ -239,7 +239,7 @@ fn haproxy_with_threads_and_nginx_with_workers_carry_connections_to_the_applicat
     if !kernel_is_usable() {
         return Ok(());
     }
-    let pod = Pod::new()?;
+    let pod = Pod::new(super::WAY)?;
     pod.apply(REDIRECT)?;
     pod.attach()?;
     let _application = pod.serve("application", &APPLICATION)?;
@@ -271,7 +271,7 @@ fn a_reused_address_or_name_inherits_nothing_from_the_pod_that_is_gone() -> Test
     if !kernel_is_usable() {
         return Ok(());
     }
-    let pod = Pod::new()?;
+    let pod = Pod::new(super::WAY)?;
     pod.apply("redirect inbound -> 15003\ndeny inbound tcp 9090")?;
     let host = &pod.town().host;
     let make = |number: usize| -> Result<Netns, Failure> {

@@ -3,6 +3,10 @@
 //! These tests know the command line and what a network sees, and nothing else of meshc, but for `model`, which
 //! compares what the kernel does with what the compiled tables say. As root they run everywhere; where the kernel was promised (`MESHC_TEST_KERNEL=1`) they fail, not skip, without it.
 #![cfg(target_os = "linux")]
+#![expect(
+    clippy::duplicate_mod,
+    reason = "tests of inbound connections run once for each way to decide them"
+)]
 
 mod chain;
 mod command;
@@ -49,3 +53,8 @@ mod sidecars;
 mod swap;
 mod unchanged;
 mod unmounted;
+
+/// How the modules above have inbound connections decided; [`tc`] has the same tests the other way.
+const WAY: &str = "sk_lookup";
+
+mod tc;

@@ -61,7 +61,7 @@ fn kernel_and_model_agree_on_generated_offers_over_generated_policies() -> Teste
     if !kernel_is_usable() {
         return Ok(());
     }
-    let pod = Pod::new()?;
+    let pod = Pod::new(super::WAY)?;
     pod.attach()?;
     reach(&pod)?;
     let _servers = serve(&pod)?;
@@ -77,6 +77,10 @@ fn kernel_and_model_agree_on_generated_offers_over_generated_policies() -> Teste
         applied += 1;
         for _ in 0..FLOWS {
             let flow = Flow::any(&mut random)?;
+            // tc drops a denied datagram without a word: its sender waits, and cannot tell.
+            if super::WAY == "tc" && flow.protocol == Protocol::Udp {
+                continue;
+            }
             let (kernel, model) = (flow.try_it(&pod)?, flow.decided(&compiled)?);
             let text = || std::fs::read_to_string(&policy).unwrap_or_default();
             assert_eq!(kernel, model, "seed {seed}, {flow:?}: kernel and model; {}", text());
@@ -86,7 +90,8 @@ fn kernel_and_model_agree_on_generated_offers_over_generated_policies() -> Teste
     for kind in ["straight", "redirected", "denied"] {
         for rest in ["tcp v4", "tcp v6", "tcp own v4", "tcp own v6", "udp v4", "udp v6"] {
             let name = format!("{kind} {rest}");
-            let expected = !name.starts_with("redirected udp");
+            let is_left_out = super::WAY == "tc" && rest.starts_with("udp");
+            let expected = !(is_left_out || name.starts_with("redirected udp"));
             assert_eq!(counts.contains_key(&name), expected, "{name}: {counts:?}");
         }
     }

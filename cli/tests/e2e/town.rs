@@ -24,6 +24,7 @@ pub(crate) struct Pod {
     town: Town,
     inside: Cgroup,
     ground: Ground,
+    way: &'static str,
 }
 
 /// What became of a connection that was offered to the pod.
@@ -40,9 +41,9 @@ pub(crate) enum Offered {
 }
 
 impl Pod {
-    pub(crate) fn new() -> Result<Self, Failure> {
+    pub(crate) fn new(way: &'static str) -> Result<Self, Failure> {
         let ground = Ground::new()?;
-        Ok(Self { town: Town::new()?, inside: ground.cgroup().child("inside")?, ground })
+        Ok(Self { town: Town::new()?, inside: ground.cgroup().child("inside")?, ground, way })
     }
 
     /// The namespaces.
@@ -93,7 +94,8 @@ impl Pod {
         command
             .env("MESHC_BPFFS", self.ground.bpffs().join("mesh"))
             .env("MESHC_STATE", self.ground.state())
-            .env("MESHC_CGROUP", self.ground.cgroup().path());
+            .env("MESHC_CGROUP", self.ground.cgroup().path())
+            .env("MESHC_INBOUND", self.way);
         command
     }
 

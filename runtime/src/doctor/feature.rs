@@ -109,12 +109,12 @@ pub(super) const SK_LOOKUP: Feature = part(
     "sk_lookup",
     "5.9",
     "inbound connections cannot be given to sidecars by choosing the socket",
-    "inbound by tc takes its place, where tcx works",
+    "`meshc apply --inbound tc` takes its place, where tcx works",
 );
 pub(super) const TCX: Feature = part(
     "tcx",
     "6.6",
-    "inbound by tc, the fall-back of sk_lookup, needs it or the older clsact",
+    "`--inbound tc`, the fall-back of sk_lookup, has nothing to attach to",
     "sk_lookup serves inbound connections, where it works",
 );
 pub(super) const SK_MSG: Feature = part("sk_msg", "4.17", "a policy that accelerates is refused", NEWER);
@@ -150,6 +150,7 @@ pub(super) fn of(program: &ProgramDef) -> Feature {
         ),
         Hook::SkLookup => SK_LOOKUP,
         Hook::Message => SK_MSG,
+        Hook::TcxIngress => TCX,
         Hook::SockOps => {
             all("hook sock_ops", "5.15", "a sidecar cannot ask where a connection was going", NEWER)
         }

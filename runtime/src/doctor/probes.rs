@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use mesh_bpf::abi::{LINE, Member};
 use mesh_bpf::map::{self, MAPS, MapKind, Table};
 use mesh_bpf::pack::pack;
-use mesh_bpf::program::{Hook, ProgramDef};
+use mesh_bpf::program::{Hook, Inbound, ProgramDef};
 use mesh_bpf::tables::TableData;
 
 use super::feature::{self, Feature};
@@ -231,7 +231,7 @@ fn tcx(kernel: &Kernel) -> Probe {
 fn sk_lookup(kernel: &Kernel, instance: &Instance) -> Probe {
     in_a_namespace(|| {
         let pod = kernel.netns_cookie(Path::new(HERE)).map_err(words)?;
-        let program = kernel.load_inbound(&instance.maps(), pod).map_err(words)?;
+        let program = kernel.load_inbound(&instance.maps(), pod, Inbound::SkLookup).map_err(words)?;
         kernel.attach_here(&program).map(drop).map_err(words)
     })
 }
@@ -310,6 +310,7 @@ fn instance(pins: &Detached, state: &Detached, cgroup: &Cgroup<'_>) -> Instance 
         cgroup: cgroup.folder.clone(),
         hierarchy: cgroup.folder.clone(),
         state: state.root(),
+        inbound: Inbound::default(),
         boot_id: String::new(),
     }
 }

@@ -22,8 +22,7 @@ use aya::{Btf, Ebpf, EbpfLoader};
 use mesh_bpf::abi::{Control, Flow};
 use mesh_bpf::map::{EVENT, MAPS, MapDef, MapKind};
 use mesh_bpf::program::{
-    ACCELERATORS, AcceleratorDef, Hook, INBOUND, INBOUND_OBJECT, INBOUND_POD, OBJECT, PROGRAMS, ProgramDef,
-    UNREAD,
+    ACCELERATORS, AcceleratorDef, Hook, INBOUND_POD, Inbound, OBJECT, PROGRAMS, ProgramDef, UNREAD,
 };
 use rustix::fs::{FlockOperation, flock};
 use rustix::net::{AddressFamily, SocketType};
@@ -233,10 +232,11 @@ fn program_info(fd: &OwnedFd) -> io::Result<ProgramInfo> {
 /// `struct bpf_link_info`: type (`enum bpf_link_type`), id, program, …, and from 16 what it is attached to.
 fn target(bytes: &[u8]) -> Target {
     match (u32_at(bytes, 0), u64_at(bytes, 16), u32_at(bytes, 16)) {
-        (3, 0, _) | (5, _, 0) => Target::Gone,
+        (3, 0, _) | (5 | 11, _, 0) => Target::Gone,
         (3, cgroup, _) => Target::Cgroup(cgroup),
         (4, ..) => Target::Iterator,
         (5, _, netns) => Target::Netns(netns.into()),
+        (11, _, interface) => Target::Interface(interface),
         _ => Target::Other,
     }
 }
@@ -336,6 +336,14 @@ fn netns_addresses(netns: &File) -> io::Result<Vec<IpAddr>> {
     })
 }
 
+/// The interfaces of this thread's namespace by their numbers: loopback is the first.
+fn interfaces() -> io::Result<Vec<u32>> {
+    let mut numbers: Vec<u32> =
+        nix::net::if_::if_nameindex()?.iter().map(nix::net::if_::Interface::index).collect();
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
 /// Files that stand for network namespaces, one for each: of processes, and of mounts such as `ip netns` and
 /// container runtimes make.
 fn namespace_files() -> io::Result<Vec<PathBuf>> {
@@ -377,14 +385,21 @@ fn try_load(programs: &[u8], maps: &Path) -> Result<Tried, Fault> {
 /// Every program, or why the kernel refuses it.
 type Tried = Vec<(&'static ProgramDef, Step<OwnedFd>)>;
 
-/// The pod's number is a constant of its program. It looks into no structure of the kernel.
-fn load_inbound(maps: &Path, pod: u64) -> Result<OwnedFd, Fault> {
+/// The pod's number is a constant of its program. That of sk_lookup looks into no structure of the kernel.
+fn load_inbound(maps: &Path, pod: u64, by: Inbound) -> Result<OwnedFd, Fault> {
+    let types = match by {
+        Inbound::SkLookup => None,
+        Inbound::Tc => {
+            let types = Btf::from_sys_fs();
+            Some(types.map_err(|error| explain("reading", "the type information of the kernel", &error))?)
+        }
+    };
     let mut object = loader(maps)
-        .btf(None)
+        .btf(types.as_ref())
         .override_global(INBOUND_POD, &pod, true)
-        .load(INBOUND_OBJECT)
+        .load(by.object())
         .map_err(|error| explain("loading", "the BPF object of a pod", &error))?;
-    load_one(&mut object, &INBOUND, None)
+    load_one(&mut object, &by.program(), None)
 }
 
 fn loader(maps: &Path) -> EbpfLoader<'static> {
@@ -404,6 +419,7 @@ fn load_one(object: &mut Ebpf, def: &ProgramDef, types: Option<&Btf>) -> Result<
         AyaProgram::CgroupSock(program) => program.load(),
         AyaProgram::SockOps(program) => program.load(),
         AyaProgram::SkLookup(program) => program.load(),
+        AyaProgram::SchedClassifier(program) => program.load(),
         AyaProgram::Iter(program) => program.load("tcp", types.ok_or_else(missing)?),
         AyaProgram::BtfTracePoint(program) => program.load(def.tracepoint, types.ok_or_else(missing)?),
         _ => return Err(missing()),
@@ -660,15 +676,20 @@ impl Store for Kernel {
     }
 
     fn programs_version(&self) -> String {
-        blake3::Hasher::new().update(&self.programs).update(INBOUND_OBJECT).finalize().to_hex().to_string()
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&self.programs);
+        for by in [Inbound::SkLookup, Inbound::Tc] {
+            hasher.update(by.object());
+        }
+        hasher.finalize().to_hex().to_string()
     }
 
     fn load_programs(&self, maps: &Path) -> Step<Vec<(&'static ProgramDef, OwnedFd)>> {
         load(&self.programs, maps)
     }
 
-    fn load_inbound(&self, maps: &Path, pod: u64) -> Step<OwnedFd> {
-        load_inbound(maps, pod)
+    fn load_inbound(&self, maps: &Path, pod: u64, by: Inbound) -> Step<OwnedFd> {
+        load_inbound(maps, pod, by)
     }
 
     fn program_info(&self, program: &OwnedFd) -> Step<ProgramInfo> {
@@ -692,10 +713,19 @@ impl Store for Kernel {
         at("attaching to", cgroup, sys::link(program.as_fd(), Some(target.as_fd()), hook as u32))
     }
 
-    fn attach_netns(&self, program: &OwnedFd, netns: &Path, cookie: u64) -> Step<OwnedFd> {
+    fn attach_netns(&self, program: &OwnedFd, by: Inbound, netns: &Path, cookie: u64) -> Step<Vec<OwnedFd>> {
         let target = at("opening", netns, open_netns(netns, cookie))?;
-        let hook = Hook::SkLookup as u32;
-        at("attaching to", netns, sys::link(program.as_fd(), Some(target.as_fd()), hook))
+        let hook = by.program().hook as u32;
+        let links = match by {
+            Inbound::SkLookup => {
+                sys::link(program.as_fd(), Some(target.as_fd()), hook).map(|link| vec![link])
+            }
+            Inbound::Tc => inside(&target, || {
+                let interfaces = interfaces()?.into_iter();
+                interfaces.map(|number| sys::link_interface(program.as_fd(), number, hook)).collect()
+            }),
+        };
+        at("attaching to", netns, links)
     }
 
     fn iterate(&self, iterator: &OwnedFd, netns: &Path, cookie: u64) -> Step<()> {

@@ -9,6 +9,7 @@ use mesh_bpf::image::{
 };
 use mesh_bpf::pack::pack;
 use mesh_bpf::prefix::Prefix;
+use mesh_bpf::program::Inbound;
 use mesh_bpf::selector::{Condition, Selector, Subject};
 use mesh_bpf::tables::Tables;
 use mesh_runtime::{Apply, Instance, Options, Runtime, find_hierarchy};
@@ -132,6 +133,7 @@ pub fn instance(ground: &Ground) -> Instance {
         cgroup: ground.cgroup().path().into(),
         hierarchy: find_hierarchy(&mounts).unwrap(),
         state: ground.state(),
+        inbound: Inbound::default(),
         boot_id: std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap().trim().into(),
     }
 }

@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use mesh_bpf::program::Inbound;
 use mesh_bpf::program::{PROGRAMS, Role};
 use mesh_bpf::tables::Tables;
 use mesh_runtime::faults::{Faulty, Strike};
@@ -210,6 +211,7 @@ pub fn machine() -> (Memory, Instance) {
         cgroup: "/cgroup/ground".into(),
         hierarchy: "/cgroup".into(),
         state: "/var/state".into(),
+        inbound: Inbound::default(),
         boot_id: "boot-1".into(),
     };
     let memory = Memory::new(&[Path::new("/bpf"), Path::new("/var"), Path::new("/cgroup")]);

@@ -55,6 +55,7 @@ fn runtime(site: &Site) -> Result<Runtime, CniFailure> {
         bpffs: folder(&site.bpffs, "MESHC_BPFFS"),
         cgroup: folder(&site.cgroup, "MESHC_CGROUP"),
         state: folder(&site.state, "MESHC_STATE"),
+        inbound: None,
         lock_timeout: 10,
     };
     open(&args).map_err(|failure| CniFailure::instance(failure.message, failure.help.unwrap_or_default()))

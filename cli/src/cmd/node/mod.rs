@@ -21,9 +21,10 @@ mod switch;
 
 use std::path::{Path, PathBuf};
 
+use mesh_bpf::program::Inbound;
 use mesh_runtime::{Class, Error, Instance, Options, Runtime};
 
-use crate::args::{Command, InstanceArgs};
+use crate::args::{self, Command, InstanceArgs};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::Output;
@@ -83,7 +84,12 @@ fn instance(args: &InstanceArgs) -> Result<Instance, Failure> {
     let hierarchy = hierarchy()?;
     let cgroup = args.cgroup.clone().unwrap_or_else(|| hierarchy.clone());
     let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    Ok(Instance { name, bpffs, cgroup, hierarchy, state, boot_id: boot_id.trim().to_owned() })
+    let inbound = match args.inbound {
+        Some(args::Inbound::SkLookup) => Inbound::SkLookup,
+        Some(args::Inbound::Tc) => Inbound::Tc,
+        None => mesh_runtime::kept_inbound(&state),
+    };
+    Ok(Instance { name, bpffs, cgroup, hierarchy, state, inbound, boot_id: boot_id.trim().to_owned() })
 }
 
 fn default_name(instance: &str) -> String {

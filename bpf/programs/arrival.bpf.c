@@ -1,0 +1,389 @@
+/* SPDX-License-Identifier: Apache-2.0 OR MIT OR GPL-2.0-only */
+/* tc ingress of a member's interfaces: who gets a connection that is offered to it, where sk_lookup cannot say.
+ *
+ * It runs for every packet, and looks first whether the kernel has a socket of the packet's own: an established
+ * connection, or one half-open. All others are decided as by sk_lookup and given to the sidecar's listening
+ * socket. Nothing is rewritten, stored or restored: the answers leave from the right port because the accepted
+ * socket has it. Only a refusal is made here, since this hook can drop packets, and not answer them.
+ */
+
+#define MESH_MAPS
+#include "kernel.h"
+#include "mesh_abi.h"
+
+#include "policy.h"
+
+typedef struct __sk_buff offer_context;
+#include "offer.h"
+
+/* Where the headers are. */
+struct place {
+	__u32 network;
+	__u32 transport;
+	__u32 next; /* protocol of the transport header */
+	__u32 flags; /* of TCP */
+	__u32 sequence; /* of TCP, network order */
+	bool v4;
+};
+
+struct header4 {
+	__u8 length;
+	__u8 tos;
+	__u16 total;
+	__u16 id;
+	__u16 fragment;
+	__u8 ttl;
+	__u8 protocol;
+	__u16 sum;
+	__u32 source;
+	__u32 destination;
+};
+
+struct header6 {
+	__u32 flow;
+	__u16 length;
+	__u8 next;
+	__u8 hops;
+	__u32 source[4];
+	__u32 destination[4];
+};
+
+struct header_tcp {
+	__u16 source;
+	__u16 destination;
+	__u32 sequence;
+	__u32 acknowledged;
+	__u8 length;
+	__u8 flags;
+	__u16 window;
+	__u16 sum;
+	__u16 urgent;
+};
+
+static __always_inline int pass(__u32 counter)
+{
+	count(counter);
+	return TCX_NEXT;
+}
+
+/* A later fragment has no ports; the kernel puts it to the first one before it looks for a socket. */
+static __always_inline bool read4(struct __sk_buff *skb, struct place *at, struct offer *o)
+{
+	struct header4 ip;
+
+	if (bpf_skb_load_bytes(skb, at->network, &ip, sizeof(ip)))
+		return false;
+	if (ip.length >> 4 != 4 || ip.fragment & bpf_htons(0x1fff))
+		return false;
+	at->transport = at->network + (ip.length & 15) * 4;
+	at->next = ip.protocol;
+	o->source[2] = MAPPED;
+	o->source[3] = ip.source;
+	o->destination[2] = MAPPED;
+	o->destination[3] = ip.destination;
+	return true;
+}
+
+/* As many extension headers as a packet that means well has. */
+#define EXTENSIONS 8
+
+static __always_inline bool read6(struct __sk_buff *skb, struct place *at, struct offer *o)
+{
+	struct header6 ip;
+	__u8 next;
+
+	if (bpf_skb_load_bytes(skb, at->network, &ip, sizeof(ip)))
+		return false;
+	for (int i = 0; i < 4; i++) {
+		o->source[i] = ip.source[i];
+		o->destination[i] = ip.destination[i];
+	}
+	at->transport = at->network + sizeof(ip);
+	next = ip.next;
+	for (int i = 0; i < EXTENSIONS; i++) {
+		__u8 extension[4];
+
+		if (next != NEXT_HOP_BY_HOP && next != NEXT_ROUTING && next != NEXT_DESTINATION && next != NEXT_FRAGMENT)
+			break;
+		if (bpf_skb_load_bytes(skb, at->transport, extension, sizeof(extension)))
+			return false;
+		if (next == NEXT_FRAGMENT) {
+			if (extension[2] || extension[3] & 0xf8)
+				return false;
+			at->transport += 8;
+		} else {
+			at->transport += (extension[1] + 1) * 8;
+		}
+		next = extension[0];
+	}
+	at->next = next;
+	return true;
+}
+
+/* Reads what is offered. false: it is no TCP segment and no datagram, or a part of one without its ports. */
+static __always_inline bool read_offer(struct __sk_buff *skb, struct place *at, struct offer *o)
+{
+	struct header_tcp tcp = {};
+
+	/* Tagged packets come again on the interface of their VLAN. */
+	if (skb->vlan_present)
+		return false;
+	at->network = ETH_LEN;
+	if (skb->protocol == bpf_htons(ETH_P_IP)) {
+		at->v4 = true;
+		if (!read4(skb, at, o))
+			return false;
+	} else if (skb->protocol != bpf_htons(ETH_P_IPV6) || !read6(skb, at, o)) {
+		return false;
+	}
+	if (at->next == IPPROTO_TCP) {
+		if (bpf_skb_load_bytes(skb, at->transport, &tcp, sizeof(tcp)))
+			return false;
+		at->flags = tcp.flags;
+		at->sequence = tcp.sequence;
+	} else if (at->next != IPPROTO_UDP || bpf_skb_load_bytes(skb, at->transport, &tcp, 8)) {
+		return false;
+	}
+	o->protocol = at->next == IPPROTO_UDP;
+	o->source_port = bpf_ntohs(tcp.source);
+	o->port = bpf_ntohs(tcp.destination);
+	return true;
+}
+
+/* The ends, as socket look-ups take them. */
+static __always_inline void tuple_of(struct place *at, struct offer *o, const __u32 destination[4], __u32 port,
+				      struct bpf_sock_tuple6 *tuple)
+{
+	struct bpf_sock_tuple4 *short_tuple = (void *)tuple;
+
+	if (at->v4) {
+		short_tuple->saddr = o->source[3];
+		short_tuple->daddr = destination[3];
+		short_tuple->sport = bpf_htons(o->source_port);
+		short_tuple->dport = bpf_htons(port);
+		return;
+	}
+	for (int i = 0; i < 4; i++) {
+		tuple->saddr[i] = o->source[i];
+		tuple->daddr[i] = destination[i];
+	}
+	tuple->sport = bpf_htons(o->source_port);
+	tuple->dport = bpf_htons(port);
+}
+
+/* Whether a connected datagram socket waits for it: that counts as established. */
+static __always_inline bool has_udp(struct __sk_buff *skb, struct place *at, struct bpf_sock_tuple6 *tuple)
+{
+	__u32 size = at->v4 ? sizeof(struct bpf_sock_tuple4) : sizeof(*tuple), state;
+	struct bpf_sock *sk = bpf_sk_lookup_udp(skb, tuple, size, BPF_F_CURRENT_NETNS, 0);
+
+	if (!sk)
+		return false;
+	state = sk->state;
+	bpf_sk_release(sk);
+	return state == TCP_ESTABLISHED;
+}
+
+/* Of the kernel's structure for a connection that waits for late packets, what is looked at. */
+struct sock_common {
+	__u32 skc_tw_rcv_nxt;
+} __attribute__((preserve_access_index));
+
+struct inet_timewait_sock {
+	struct sock_common __tw_common;
+} __attribute__((preserve_access_index));
+
+struct tcp_timewait_sock {
+	struct inet_timewait_sock tw_sk;
+} __attribute__((preserve_access_index));
+
+/* What a packet belongs to. */
+enum owner { NOBODY, A_CONNECTION, A_PAST_ONE };
+
+/* Whether the kernel has a connection that it belongs to. A client may use its port again while the old
+ * connection waits for late packets: that is an offer. `next` is what that one waits for.
+ */
+static __always_inline enum owner owner_tcp(struct __sk_buff *skb, struct place *at, struct bpf_sock_tuple6 *tuple,
+					    __u32 *next)
+{
+	__u32 size = at->v4 ? sizeof(struct bpf_sock_tuple4) : sizeof(*tuple), state;
+	struct bpf_sock *sk = bpf_skc_lookup_tcp(skb, tuple, size, BPF_F_CURRENT_NETNS, 0);
+	bool opens = (at->flags & (TCP_FLAG_SYN | TCP_FLAG_ACK | TCP_FLAG_RST)) == TCP_FLAG_SYN;
+
+	if (!sk)
+		return NOBODY;
+	state = sk->state;
+	barrier(); /* or this load and that of a datagram's socket become one, which are of two kinds */
+	if (state == TCP_TIME_WAIT && opens) {
+		struct tcp_timewait_sock *past = bpf_skc_to_tcp_timewait_sock(sk);
+
+		if (past)
+			*next = past->tw_sk.__tw_common.skc_tw_rcv_nxt;
+		bpf_sk_release(sk);
+		return past ? A_PAST_ONE : A_CONNECTION;
+	}
+	bpf_sk_release(sk);
+	return state == TCP_LISTEN ? NOBODY : A_CONNECTION;
+}
+
+static __always_inline enum owner kept_by(struct __sk_buff *skb, struct place *at, struct offer *o, __u32 *next)
+{
+	struct bpf_sock_tuple6 tuple = {};
+
+	tuple_of(at, o, o->destination, o->port, &tuple);
+	if (o->protocol)
+		return has_udp(skb, at, &tuple) ? A_CONNECTION : NOBODY;
+	return owner_tcp(skb, at, &tuple, next);
+}
+
+/* Changes sequence and flags of a segment. */
+static __always_inline void change(struct __sk_buff *skb, struct place *at, struct header_tcp *tcp, __u32 sequence,
+				   __u8 flags)
+{
+	__u16 old = tcp->length | tcp->flags << 8, new = tcp->length | flags << 8;
+	__u32 sum = at->transport + 16;
+
+	bpf_l4_csum_replace(skb, sum, tcp->sequence, sequence, CSUM_4);
+	bpf_skb_store_bytes(skb, at->transport + 4, &sequence, 4, 0);
+	bpf_l4_csum_replace(skb, sum, old, new, CSUM_2);
+	bpf_skb_store_bytes(skb, at->transport + 12, &new, 2, 0);
+	tcp->sequence = sequence;
+	tcp->flags = flags;
+}
+
+/* The kernel would answer a new connection in place of a past one by itself, and look for its listening socket
+ * where this program is not asked. So the past one is reset first: the packet goes in once as a reset, and then
+ * again as it was. Both come here again.
+ */
+static __always_inline int end_past(struct __sk_buff *skb, struct place *at, __u32 next)
+{
+	struct header_tcp tcp;
+	__u32 sequence;
+	__u8 flags;
+
+	if (bpf_skb_load_bytes(skb, at->transport, &tcp, sizeof(tcp)))
+		return TC_ACT_SHOT;
+	sequence = tcp.sequence;
+	flags = tcp.flags;
+	change(skb, at, &tcp, bpf_htonl(next), TCP_FLAG_RST);
+	bpf_clone_redirect(skb, skb->ifindex, BPF_F_INGRESS);
+	change(skb, at, &tcp, sequence, flags);
+	count(MESH_COUNT_PAST_ENDED);
+	return bpf_redirect(skb->ifindex, BPF_F_INGRESS);
+}
+
+/* Whether it is for this namespace, and not to be forwarded: a packet with a socket is not. */
+static __always_inline bool is_for_us(struct __sk_buff *skb, struct place *at, struct offer *o)
+{
+	struct bpf_fib_lookup query = { .family = at->v4 ? AF_INET : AF_INET6, .ifindex = skb->ifindex };
+	long answer;
+
+	if (is_loopback(o->destination))
+		return true;
+	if (at->v4) {
+		query.src[0] = o->source[3];
+		query.dst[0] = o->destination[3];
+	} else {
+		for (int i = 0; i < 4; i++) {
+			query.src[i] = o->source[i];
+			query.dst[i] = o->destination[i];
+		}
+	}
+	answer = bpf_fib_lookup(skb, &query, sizeof(query), 0);
+	return answer == BPF_FIB_LKUP_RET_NOT_FWDED || answer == BPF_FIB_LKUP_RET_FWD_DISABLED;
+}
+
+/* Gives it to the listening socket that the kernel itself would choose at this address. */
+static __always_inline bool assign_at(struct __sk_buff *skb, struct place *at, struct offer *o,
+				      const __u32 address[4], __u32 port)
+{
+	struct bpf_sock_tuple6 tuple = {};
+	struct bpf_sock *sk;
+	bool given;
+
+	tuple_of(at, o, address, port, &tuple);
+	sk = bpf_sk_lookup_tcp(skb, &tuple, at->v4 ? sizeof(struct bpf_sock_tuple4) : sizeof(tuple),
+			       BPF_F_CURRENT_NETNS, 0);
+	if (!sk)
+		return false;
+	given = sk->state == TCP_LISTEN && !bpf_sk_assign(skb, sk, 0);
+	bpf_sk_release(sk);
+	return given;
+}
+
+/* Refuses as the kernel does where nobody listens: the packet itself goes back as a reset. What is swapped
+ * changes no checksum, and what changes is told to it.
+ */
+static __always_inline int refuse(struct __sk_buff *skb, struct place *at, struct offer *o)
+{
+	__u32 acknowledged = bpf_htonl(bpf_ntohl(at->sequence) + 1);
+	__u16 source = bpf_htons(o->port), destination = bpf_htons(o->source_port);
+	struct header_tcp tcp;
+	__u8 macs[12], back[12];
+
+	if (o->protocol || (at->flags & (TCP_FLAG_SYN | TCP_FLAG_ACK | TCP_FLAG_RST)) != TCP_FLAG_SYN)
+		return TC_ACT_SHOT;
+	if (bpf_skb_load_bytes(skb, 0, macs, sizeof(macs)) ||
+	    bpf_skb_load_bytes(skb, at->transport, &tcp, sizeof(tcp)))
+		return TC_ACT_SHOT;
+	for (int i = 0; i < 6; i++) {
+		back[i] = macs[i + 6];
+		back[i + 6] = macs[i];
+	}
+	bpf_skb_store_bytes(skb, 0, back, sizeof(back), 0);
+	if (at->v4) {
+		bpf_skb_store_bytes(skb, at->network + 12, &o->destination[3], 4, 0);
+		bpf_skb_store_bytes(skb, at->network + 16, &o->source[3], 4, 0);
+	} else {
+		bpf_skb_store_bytes(skb, at->network + 8, o->destination, 16, 0);
+		bpf_skb_store_bytes(skb, at->network + 24, o->source, 16, 0);
+	}
+	bpf_skb_store_bytes(skb, at->transport, &source, 2, 0);
+	bpf_skb_store_bytes(skb, at->transport + 2, &destination, 2, 0);
+	bpf_l4_csum_replace(skb, at->transport + 16, tcp.acknowledged, acknowledged, CSUM_4);
+	bpf_skb_store_bytes(skb, at->transport + 8, &acknowledged, 4, 0);
+	change(skb, at, &tcp, 0, TCP_FLAG_RST | TCP_FLAG_ACK);
+	return bpf_redirect(skb->ifindex, 0);
+}
+
+SEC("classifier")
+int mesh_arrival(struct __sk_buff *skb)
+{
+	__u32 loopback[4] = { 0, 0, 0, bpf_htonl(1) };
+	struct place at = {};
+	struct offer o = {};
+	bool drop = false;
+	__u32 port = 0, next = 0;
+
+	if (!read_offer(skb, &at, &o))
+		return pass(MESH_COUNT_NO_OFFER);
+	switch (kept_by(skb, &at, &o, &next)) {
+	case A_CONNECTION:
+		return pass(MESH_COUNT_OWN_SOCKET);
+	case A_PAST_ONE:
+		return end_past(skb, &at, next);
+	default:
+		break;
+	}
+	if (!is_for_us(skb, &at, &o))
+		return pass(MESH_COUNT_FORWARDED);
+	switch (fate_of(&o, &port, &drop)) {
+	case FATE_REDIRECT:
+		break;
+	case FATE_REFUSE:
+		return refuse(skb, &at, &o);
+	default:
+		return TCX_NEXT;
+	}
+	if (at.v4) {
+		loopback[2] = MAPPED;
+		loopback[3] = LOOPBACK4;
+	}
+	if (assign_at(skb, &at, &o, loopback, port) ||
+	    assign_at(skb, &at, &o, o.destination, port) || assign(skb, port, at.v4 ? AF_INET : AF_INET6))
+		return pass(MESH_COUNT_REDIRECTED);
+	count(MESH_COUNT_MISSING_SIDECAR);
+	return drop ? refuse(skb, &at, &o) : TCX_NEXT;
+}
+
+char mesh_license[] SEC("license") = "Dual MIT/GPL";

@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: Apache-2.0 OR MIT OR GPL-2.0-only */
+/* What is offered to a pod: a packet that belongs to no connection. Shared by sk_lookup and tc, which know
+ * neither namespace nor process, so each pod has a program of its own, with the pod in it.
+ */
+#pragma once
+
+/* The cookie of the pod's network namespace, or of the host's; set when the program is loaded. */
+volatile const __u64 mesh_pod = 0;
+
+/* Addresses in network order, IPv4 as v4-mapped; ports in host order. */
+struct offer {
+	__u32 source[4];
+	__u32 destination[4];
+	__u32 source_port;
+	__u32 port;
+	__u32 protocol; /* 0 TCP, 1 UDP */
+	__u32 pad;
+};
+
+/* The member whose socket listens on the host where this is sent to: on that address, else on all of its family,
+ * else on all.
+ */
+static __always_inline struct mesh_member *owner_of(struct offer *o)
+{
+	struct mesh_port_key place = { .port = o->port };
+	struct mesh_port_owner *owner;
+	struct mesh_member *member;
+
+	if (o->protocol)
+		return NULL;
+	for (int i = 0; i < 4; i++)
+		place.address[i] = o->destination[i];
+	owner = bpf_map_lookup_elem(&host_ports, &place);
+	if (!owner && is_mapped(place.address)) {
+		place.address[3] = 0;
+		owner = bpf_map_lookup_elem(&host_ports, &place);
+	}
+	if (!owner) {
+		for (int i = 0; i < 4; i++)
+			place.address[i] = 0;
+		owner = bpf_map_lookup_elem(&host_ports, &place);
+	}
+	if (!owner)
+		return NULL;
+	for (__u32 level = 0; level < MESH_CGROUP_DEPTH; level++) {
+		__u64 id = owner->cgroup[level];
+
+		if (!id)
+			break;
+		member = bpf_map_lookup_elem(&cgroups, &id);
+		if (member)
+			return member;
+	}
+	return NULL;
+}
+
+/* What becomes of it. */
+enum fate { FATE_PASS, FATE_REDIRECT, FATE_REFUSE };
+
+/* Whether the sidecar opened it, in this namespace. */
+static __always_inline bool is_exempt(struct offer *o, __u64 netns)
+{
+	struct mesh_flow_key key = { .netns = netns };
+
+	for (int i = 0; i < 4; i++) {
+		key.local[i] = o->source[i];
+		key.remote[i] = o->destination[i];
+	}
+	key.local_port = o->source_port;
+	key.remote_port = o->port;
+	return bpf_map_lookup_elem(&exempt_flows, &key);
+}
+
+/* Counts a decision that no process asked for and, where somebody watches, tells it. */
+static __always_inline void tell_offer(struct offer *o, struct mesh_control *words, struct question *q,
+				       struct answer *a)
+{
+	struct asker by = { .uid = NONE, .port = o->source_port };
+
+	hit(a->item);
+	if (!*(volatile __u64 *)&words->observe)
+		return;
+	for (int i = 0; i < 4; i++)
+		by.local[i] = o->destination[i];
+	report(words, q, a, &by);
+}
+
+static __always_inline enum fate fated(__u32 counter, enum fate fate)
+{
+	count(counter);
+	return fate;
+}
+
+/* Says what becomes of an offer. Where it goes to the sidecar, `port` is the sidecar's, `drop` says what becomes of
+ * it where there is none, and nothing is counted yet.
+ */
+static __always_inline enum fate fate_of(struct offer *o, __u32 *port, bool *drop)
+{
+	struct mesh_control *words = control_words();
+	struct mesh_own_key own = {};
+	struct mesh_profile *profile;
+	struct mesh_member *member;
+	struct question q = {};
+	struct answer a = {};
+
+	if (!words)
+		return FATE_PASS;
+	q.generation = *(volatile __u64 *)&words->generation;
+	if (!q.generation)
+		return fated(MESH_COUNT_IDLE, FATE_PASS);
+	q.slot = q.generation & 1;
+	q.netns = mesh_pod;
+	member = bpf_map_lookup_elem(&endpoints, &q.netns);
+	if (!member && words->host == q.netns)
+		member = owner_of(o);
+	if (!profile_of(member, &q))
+		return FATE_PASS;
+	q.direction = 1;
+	q.protocol = o->protocol;
+	q.port = o->port;
+	for (int i = 0; i < 4; i++)
+		q.address[i] = o->source[i];
+	profile = line_of(q.slot, MESH_TABLE_PROFILES, q.profile);
+	if (!profile)
+		return fated(MESH_COUNT_TABLE_MISSING, FATE_PASS);
+	own.netns = q.netns;
+	for (int i = 0; i < 4; i++)
+		own.address[i] = q.address[i];
+	q.own = !!bpf_map_lookup_elem(&own_addresses, &own);
+	if ((q.own || is_loopback(q.address)) && is_exempt(o, q.netns))
+		return fated(MESH_COUNT_EXEMPT, FATE_PASS);
+	if (!decide(&q, profile, &a))
+		return fated(MESH_COUNT_TABLE_MISSING, FATE_PASS);
+	tell_offer(o, words, &q, &a);
+	if (a.verdict == MESH_VERDICT_DENIED)
+		return fated(MESH_COUNT_DENIED, FATE_REFUSE);
+	/* Datagrams cannot be answered from the right port: the compiler refuses such rules. */
+	if (a.verdict != MESH_VERDICT_REDIRECTED || q.protocol)
+		return fated(MESH_COUNT_EXCLUDED, FATE_PASS);
+	*port = a.port;
+	*drop = profile->flags & MESH_PROFILE_MISSING_SIDECAR_REFUSE;
+	return FATE_REDIRECT;
+}
+
+/* The sidecar's listening socket takes it, one of those that are known. 0: there is none that can.
+ *
+ * A global function: the verifier of 6.1 does not come to an end where it follows these references behind
+ * every path that leads here.
+ */
+__noinline int assign(offer_context *ctx, __u32 port, __u32 family)
+{
+	struct mesh_listener_key key = { .netns = mesh_pod, .port = port, .family = family };
+
+	for (__u32 slot = 0; slot < MESH_LISTENER_SLOTS; slot++) {
+		void *sk;
+		long failed;
+
+		key.slot = slot;
+		sk = bpf_map_lookup_elem(&listeners, &key);
+		if (!sk)
+			continue;
+		/* Fails for a socket of the other family, or of IPv6 only. */
+		failed = bpf_sk_assign(ctx, sk, 0);
+		bpf_sk_release(sk);
+		if (!failed)
+			return 1;
+	}
+	return 0;
+}
