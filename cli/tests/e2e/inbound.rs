@@ -53,6 +53,11 @@ fn connections_from_everywhere_reach_the_sidecar_which_sees_who_and_where_to() -
         assert_eq!(offer(from, "10.42.0.2:7")?, sidecar());
         assert_eq!(offer(from, "10.42.0.2:15003")?, Offered::Failed(Errno::ECONNREFUSED), "on loopback only");
     }
+    // A listener whose queue is full remembers nothing of a SYN; what comes back is decided alike.
+    town.pod.set("net/ipv4/tcp_syncookies", "2")?;
+    for target in at(8080) {
+        assert_eq!(offer(&town.far, &target)?, sidecar(), "{target}");
+    }
     pod.detach()?;
     assert_eq!(offer(&town.far, "10.42.0.2:8080")?, application());
     Ok(())

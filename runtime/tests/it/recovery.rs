@@ -1,9 +1,11 @@
 //! Files that are lost, records that lie, programs of another build, kept generations.
 
+use std::path::Path;
+
 use mesh_bpf::map::{self, Table};
 use mesh_runtime::memory::Memory;
 use mesh_runtime::store::Store;
-use mesh_runtime::{Apply, Class, Error, Expiry, Instance, Options, Owner, Runtime, State};
+use mesh_runtime::{Apply, Class, Error, Expiry, Instance, Options, Owner, Pod, Runtime, State};
 
 use crate::common::{Policy, request};
 use crate::steps::machine;
@@ -154,7 +156,10 @@ fn programs_of_another_build_are_replaced_in_their_links() {
     let [first, second] = policies();
     runtime.apply(request(&first)).unwrap();
     assert_eq!(runtime.apply(request(&first)).unwrap().upgraded, 0);
-    let programs = mesh_bpf::program::PROGRAMS.len();
+    let netns = Path::new("/var/netns").into();
+    runtime.attach(&Pod { netns, name: "pod".into(), ..Pod::default() }).unwrap();
+    // Those of the instance, and the pod's own.
+    let programs = mesh_bpf::program::PROGRAMS.len() + 1;
     memory.upgrade();
     assert_eq!(runtime.apply(request(&first)).unwrap().upgraded, programs);
     assert_eq!(runtime.apply(request(&first)).unwrap().upgraded, 0);

@@ -89,13 +89,15 @@ impl<'a> Bed<'a> {
     /// What there is before the command comes.
     fn prepare<S: Store>(&self, act: Act, runtime: &Runtime<S>) -> Option<Joined> {
         if act == Act::First {
+            // It came before there was a policy, and gets its program with the first one.
+            runtime.attach(&self.pod()).unwrap();
             return None;
         }
         runtime.apply(request(&self.old)).unwrap();
         match act {
             Act::Resume | Act::WhilePaused => drop(runtime.pause().unwrap()),
             Act::Rollback => drop(runtime.apply(request(&self.new)).unwrap()),
-            Act::Detach => drop(runtime.attach(&self.pod()).unwrap()),
+            Act::Detach | Act::Repair => drop(runtime.attach(&self.pod()).unwrap()),
             Act::Restore => drop(runtime.detach_all(false).unwrap()),
             Act::Leave => return Some(runtime.join("shop/cart").unwrap()),
             _ => {}
