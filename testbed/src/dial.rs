@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use nix::sys::socket::{setsockopt, sockopt};
 use serde::{Deserialize, Serialize};
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
 use crate::{Arrival, raw};
 
@@ -231,6 +231,14 @@ impl Stream {
     /// The socket itself.
     pub fn socket(&self) -> &TcpStream {
         self.0.get_ref()
+    }
+
+    /// Ends the connection by a reset.
+    ///
+    /// # Errors
+    /// If the kernel refuses the option.
+    pub fn reset(self) -> Result<(), Errno> {
+        Ok(SockRef::from(self.socket()).set_linger(Some(Duration::ZERO))?)
     }
 
     /// Whether the first bytes travelled with the SYN and the other end took them there.
