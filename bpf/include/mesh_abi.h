@@ -4,10 +4,15 @@
  */
 #pragma once
 
-#define MESH_POLICY_ABI 0x1U
+#define MESH_POLICY_ABI 0x2U
 #define MESH_FLOW_ABI 0x1U
 #define MESH_MANIFEST_MAGIC 0x6d6900636873656dULL
 #define MESH_TREE_KEYS 0x7U
+#define MESH_NARROW_KEYS 0xeU
+#define MESH_NARROW_DEPTH 0x8U
+#define MESH_HITS_A_LINE 0x4U
+#define MESH_HIT_LINES 0x40000U
+#define MESH_HIT_PROBES 0x8U
 #define MESH_PORT_KEYS 0x1cU
 #define MESH_SPANS_A_LINE 0x10U
 #define MESH_NODES_A_LINE 0x2U
@@ -184,8 +189,8 @@ _Static_assert(__builtin_offsetof(struct mesh_manifest_table, reserve2) == 56, "
 
 /* A profile: where its trees begin. */
 struct mesh_profile {
-	/* Root lines of the trees on IPv4 addresses (key: the address, host order) and on the high 64
-	 * bits of IPv6 addresses: `[direction][0 v4, 1 v6]`.
+	/* Root lines of the trees on IPv4 addresses (narrow lines; key: the address, host order) and on the
+	 * high 64 bits of IPv6 addresses: `[direction][0 v4, 1 v6]`.
 	 */
 	__u32 tree[2][2];
 	/* The same for a member's own addresses. */
@@ -234,6 +239,38 @@ _Static_assert(__builtin_offsetof(struct mesh_tree_line, key) == 0, "key");
 _Static_assert(__builtin_offsetof(struct mesh_tree_line, first) == 56, "first");
 _Static_assert(__builtin_offsetof(struct mesh_tree_line, count) == 60, "count");
 _Static_assert(__builtin_offsetof(struct mesh_tree_line, leaf) == 62, "leaf");
+
+/* One line of a search tree over 32-bit keys, in the same manner. Each line has a second one behind it,
+ * which the CPU fetches with it: in a leaf the values of its 15 children, else zero.
+ */
+struct mesh_narrow_line {
+	/* Where children 1 … 14 begin. */
+	__u32 key[MESH_NARROW_KEYS];
+	/* Child 0; the others follow it, every other line. 0 in a leaf. */
+	__u32 first;
+	/* How many keys are used. */
+	__u16 count;
+	/* 1: its children are the values in the line behind it. */
+	__u16 leaf;
+};
+_Static_assert(sizeof(struct mesh_narrow_line) == 64, "mesh_narrow_line");
+_Static_assert(__builtin_offsetof(struct mesh_narrow_line, key) == 0, "key");
+_Static_assert(__builtin_offsetof(struct mesh_narrow_line, first) == 56, "first");
+_Static_assert(__builtin_offsetof(struct mesh_narrow_line, count) == 60, "count");
+_Static_assert(__builtin_offsetof(struct mesh_narrow_line, leaf) == 62, "leaf");
+
+/* Counters of four items. The line of an item is named by the upper half of its key, or is one of
+ * the next.
+ */
+struct mesh_hit_line {
+	/* Keys; 0: free. Never freed again. */
+	__u64 item[MESH_HITS_A_LINE];
+	/* Decisions. */
+	__u64 count[MESH_HITS_A_LINE];
+};
+_Static_assert(sizeof(struct mesh_hit_line) == 64, "mesh_hit_line");
+_Static_assert(__builtin_offsetof(struct mesh_hit_line, item) == 0, "item");
+_Static_assert(__builtin_offsetof(struct mesh_hit_line, count) == 32, "count");
 
 /* One line of a search tree over ports, in the same manner. */
 struct mesh_port_line {
@@ -983,11 +1020,11 @@ struct {
 
 /* Decisions by the stable hash of the item. */
 struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 1048576);
-	__uint(map_flags, 0x1);
-	__type(key, __u64);
-	__type(value, __u64);
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 262144);
+	__uint(map_flags, 0x400);
+	__type(key, __u32);
+	__type(value, struct mesh_hit_line);
 } hits SEC(".maps");
 
 /* Named early returns and events of the programs. */

@@ -13,7 +13,7 @@
 use bytemuck::{Pod, Zeroable};
 
 /// Version of the tables of a generation.
-pub const POLICY_ABI: u32 = 1;
+pub const POLICY_ABI: u32 = 2;
 /// Version of what is kept for a live connection.
 pub const FLOW_ABI: u32 = 1;
 /// First 8 bytes of a manifest: `meshc\0im`, little-endian.
@@ -26,6 +26,8 @@ pub const TABLE_COUNT: u32 = crate::map::TABLES as u32;
 pub const LINE: usize = 64;
 /// Keys in a [`TreeLine`]; it has one child more.
 pub const TREE_KEYS: usize = 7;
+/// Keys in a [`NarrowLine`]; it has one child more.
+pub const NARROW_KEYS: usize = 14;
 /// Keys in a [`PortLine`]; it has one child more.
 pub const PORT_KEYS: usize = 28;
 /// Spans in a line.
@@ -38,6 +40,14 @@ pub const DECISIONS_A_LINE: usize = 8;
 pub const SOURCES_A_LINE: usize = 4;
 /// Levels of a tree of [`TreeLine`]s that a program walks: 8¹⁰ spans.
 pub const TREE_DEPTH: u32 = 10;
+/// Levels of a tree of [`NarrowLine`]s that a program walks: 15⁸ stretches.
+pub const NARROW_DEPTH: u32 = 8;
+/// Items in a [`HitLine`].
+pub const HITS_A_LINE: usize = 4;
+/// Lines of the map `hits`, a power of two.
+pub const HIT_LINES: u32 = 1 << 18;
+/// Lines that are searched for an item's counter, from the one that its key names.
+pub const HIT_PROBES: u32 = 8;
 /// Levels of a tree of [`PortLine`]s that a program walks: 29⁴ stretches, more than there are ports.
 pub const PORT_DEPTH: u32 = 4;
 /// Steps from a node to the root of its prefix tree at the most: a /128 below every shorter prefix and `any`.
@@ -157,6 +167,8 @@ c_types! {
     [u64; 5] => "__u64" "[5]";
     [u64; CGROUP_DEPTH as usize] => "__u64" "[MESH_CGROUP_DEPTH]";
     Member => "struct mesh_member" "";
+    [u32; NARROW_KEYS] => "__u32" "[MESH_NARROW_KEYS]";
+    [u64; HITS_A_LINE] => "__u64" "[MESH_HITS_A_LINE]";
     [u64; TREE_KEYS] => "__u64" "[MESH_TREE_KEYS]";
     [u64; WAYS] => "__u64" "[MESH_WAYS]";
     [Half; 2] => "struct mesh_half" "[2]";
@@ -285,8 +297,8 @@ abi! {
 
     /// A profile: where its trees begin.
     struct Profile as "mesh_profile" {
-        /// Root lines of the trees on IPv4 addresses (key: the address, host order) and on the high 64
-        /// bits of IPv6 addresses: `[direction][0 v4, 1 v6]`.
+        /// Root lines of the trees on IPv4 addresses (narrow lines; key: the address, host order) and on the
+        /// high 64 bits of IPv6 addresses: `[direction][0 v4, 1 v6]`.
         tree: [[u32; 2]; 2],
         /// The same for a member's own addresses.
         own: [[u32; 2]; 2],
@@ -317,6 +329,28 @@ abi! {
         count: u16,
         /// 1: the children are spans.
         leaf: u16,
+    }
+
+    /// One line of a search tree over 32-bit keys, in the same manner. Each line has a second one behind it,
+    /// which the CPU fetches with it: in a leaf the values of its 15 children, else zero.
+    struct NarrowLine as "mesh_narrow_line" {
+        /// Where children 1 … 14 begin.
+        key: [u32; NARROW_KEYS],
+        /// Child 0; the others follow it, every other line. 0 in a leaf.
+        first: u32,
+        /// How many keys are used.
+        count: u16,
+        /// 1: its children are the values in the line behind it.
+        leaf: u16,
+    }
+
+    /// Counters of four items. The line of an item is named by the upper half of its key, or is one of
+    /// the next.
+    struct HitLine as "mesh_hit_line" {
+        /// Keys; 0: free. Never freed again.
+        item: [u64; HITS_A_LINE],
+        /// Decisions.
+        count: [u64; HITS_A_LINE],
     }
 
     /// One line of a search tree over ports, in the same manner.
@@ -736,6 +770,7 @@ impl CgroupPath {
 /// The sizes of [`Flow`], [`FlowKey`] and [`Asked`] are part of the flow ABI and never change.
 const _: () = assert!(size_of::<Flow>() == 96 && size_of::<FlowKey>() == 48 && size_of::<Asked>() == 136);
 const _: () = assert!(size_of::<Profile>() == LINE && size_of::<TreeLine>() == LINE);
+const _: () = assert!(size_of::<NarrowLine>() == LINE && size_of::<HitLine>() == LINE);
 const _: () = assert!(size_of::<PortLine>() == LINE && size_of::<ManifestHeader>() == LINE);
 const _: () = assert!(size_of::<ManifestTable>() == LINE && size_of::<Control>() == LINE);
 const _: () = assert!(size_of::<Node>() * NODES_A_LINE == LINE);

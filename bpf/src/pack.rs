@@ -3,13 +3,13 @@
 //! # The tables, worked by hand
 //! A member connects to 10.0.3.9 port 3306. Its profile's line in *profiles* names the root line of the tree
 //! on IPv4 addresses in *trees*; the keys of that tree are the first addresses of stretches that one
-//! node serves. The walk ends at an index into *spans*, whose value is the node: 10.0.0.0/8, say. The
+//! node serves. The walk ends at a leaf, and the line behind it has the node: 10.0.0.0/8, say. The
 //! node's line in *nodes* names the root of the port tree for TCP in *ports*, whose walk ends at an index
 //! into *decisions*: excluded, by source 4, whose own prefix is 0 steps above. *sources* has the
 //! stable hash of source 4; with the node's prefix it keys the counter of the item.
 //!
-//! For IPv6 the first tree is on the high 64 bits. Where prefixes longer than /64 share them, the span has
-//! the bit `SPAN_SUBTREE` and names the root of a tree on the low 64 bits.
+//! For IPv6 the first tree is on the high 64 bits, and its walk ends at an index into *spans*, whose value is the
+//! node. Where prefixes longer than /64 share them, the span has the bit `SPAN_SUBTREE` and names the root of a tree on the low 64 bits.
 
 use std::collections::BTreeMap;
 
@@ -263,6 +263,11 @@ impl<F: Form> Packer<F> {
             .ok_or_else(|| over(Table::Trees, self.trees.len()))
     }
 
+    /// A tree on IPv4 addresses.
+    fn narrow_tree(&mut self, stretches: &[(u32, u32)]) -> Result<u32, Unpackable> {
+        tree::build_narrow(&mut self.trees, stretches).ok_or_else(|| over(Table::Trees, self.trees.len()))
+    }
+
     fn profile(&mut self, profile: &Profile, image: &MapImage) -> Result<ProfileNames, Unpackable> {
         let mut line = abi::Profile::zeroed();
         let mut nodes = [0; 4];
@@ -299,18 +304,19 @@ impl<F: Form> Packer<F> {
         if self.nodes.len() >= SPAN_SUBTREE as usize {
             return Err(over(Table::Nodes, self.nodes.len()));
         }
-        let mut v4 = flatten(base, list, |prefix| match prefix {
+        let v4 = flatten(base, list, |prefix| match prefix {
             Prefix::V4 { bits, len } => Some((u64::from(bits), u64::from(bits | !mask32(len)))),
             _ => None,
         });
         // What follows a prefix that ends with the last address is no address.
-        let _ = v4.pop_if(|&mut (first, _)| first > u64::from(u32::MAX));
+        let v4: Vec<(u32, u32)> =
+            v4.into_iter().filter_map(|(first, node)| Some((u32::try_from(first).ok()?, node))).collect();
         let v6 = flatten(base, list, |prefix| match prefix {
             Prefix::V6 { bits, len } => Some((bits, bits | !mask128(len))),
             _ => None,
         });
         let v6 = self.split(&v6)?;
-        Ok([self.tree(&v4)?, self.tree(&v6)?])
+        Ok([self.narrow_tree(&v4)?, self.tree(&v6)?])
     }
 
     fn node(&self, node: &Node, parent: u32) -> Result<abi::Node, Unpackable> {

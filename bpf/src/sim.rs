@@ -167,7 +167,7 @@ impl<'a> Sim<'a> {
         let span =
             |root, key| self.spans.get(tree::find(self.trees, root, key, TREE_DEPTH)? as usize).copied();
         match address.to_canonical() {
-            IpAddr::V4(address) => span(v4, address.to_bits().into()),
+            IpAddr::V4(address) => tree::find_narrow(self.trees, v4, address.to_bits()),
             IpAddr::V6(address) => {
                 let address = address.to_bits();
                 let node = span(v6, high(address))?;
@@ -193,9 +193,10 @@ impl<'a> Sim<'a> {
     pub fn address_spans(&self, tree: TreeOf) -> Option<Vec<AddressSpan>> {
         let (v4, v6) = self.roots(tree)?;
         let mut spans = Vec::new();
-        for (first, last, node) in self.stretches(v4, u32::MAX.into())? {
-            let address = |key| u32::try_from(key).ok().map(|bits| IpAddr::V4(bits.into()));
-            spans.push(AddressSpan { first: address(first)?, last: address(last)?, node });
+        let narrow = tree::narrow_stretches(self.trees, v4)?;
+        let lasts = narrow.iter().skip(1).map(|&(next, _)| next.saturating_sub(1)).chain([u32::MAX]);
+        for (&(first, node), last) in narrow.iter().zip(lasts) {
+            spans.push(AddressSpan { first: IpAddr::V4(first.into()), last: IpAddr::V4(last.into()), node });
         }
         for (first, last, node) in self.stretches(v6, u64::MAX)? {
             let address = |high: u64, low: u64| IpAddr::V6((u128::from(high) << 64 | u128::from(low)).into());

@@ -166,6 +166,7 @@ impl<S: Store> Store for Faulty<S> {
         fn lookup(&self, map: &S::Map, key: &[u8]) -> Step<Option<Vec<u8>>>;
         fn entries(&self, map: &S::Map) -> Step<Vec<(Vec<u8>, Vec<u8>)>>;
         fn content(&self, map: &S::Map, len: usize) -> Step<Vec<u8>>;
+        fn hits(&self, map: &S::Map) -> Step<Vec<(u64, u64)>>;
         fn holds(&self, map: &S::Map, content: &[u8]) -> Step<bool>;
         fn words(&self, control: &S::Map) -> Step<S::Words>;
         fn program_info(&self, program: &S::Program) -> Step<ProgramInfo>;

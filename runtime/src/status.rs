@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use mesh_bpf::abi::{Counter, POLICY_ABI};
+use mesh_bpf::abi::{Counter, HIT_LINES, HITS_A_LINE, POLICY_ABI};
 use mesh_bpf::image::MapImage;
 use mesh_bpf::item::counter_key;
 use mesh_bpf::map::{self, MAPS, MapKind, Table};
@@ -254,7 +254,12 @@ impl<S: Store> Runtime<S> {
         };
         status.observers = set.control.load(store).observe.count_ones();
         status.maps = occupancy(store, instance)?;
-        status.hits = sums(store, &set.hits)?;
+        status.hits = store.hits(&set.hits)?.into_iter().collect();
+        status.maps.push(Occupancy {
+            name: map::HITS.name.into(),
+            entries: status.hits.len() as u64,
+            capacity: (HIT_LINES as usize * HITS_A_LINE) as u64,
+        });
         let counters = sums(store, &set.counters)?;
         status.counters = (Counter::ALL.iter())
             .map(|&counter| (counter, counters.get(&(counter as u64)).copied().unwrap_or_default()))

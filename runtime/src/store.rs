@@ -320,6 +320,11 @@ pub trait Store {
     /// # Errors
     /// What the kernel says.
     fn content(&self, map: &Self::Map, len: usize) -> Step<Vec<u8>>;
+    /// The counters of items in a memory-mapped array of [`HitLine`](mesh_bpf::abi::HitLine)s, by key.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    fn hits(&self, map: &Self::Map) -> Step<Vec<(u64, u64)>>;
     /// Whether a memory-mapped array begins with `content`, without a copy of it.
     ///
     /// # Errors

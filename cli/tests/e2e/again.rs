@@ -71,7 +71,7 @@ fn a_socket_whose_connection_failed_connects_again_as_it_is() -> Tested {
 }
 
 #[test]
-fn a_redirected_socket_that_is_then_excluded_has_no_state() -> Tested {
+fn a_redirected_socket_that_is_then_excluded_keeps_nothing_of_the_time_before() -> Tested {
     if !kernel_is_usable() {
         return Ok(());
     }
@@ -85,7 +85,7 @@ fn a_redirected_socket_that_is_then_excluded_has_no_state() -> Tested {
         Ok::<_, Errno>((dialled.peer, dialled.arrival.who))
     })?;
     held.line().hear()?;
-    assert_eq!(storage::sockets_with_storage(&stage.pin("client_flows")?)?, 0);
+    assert_eq!(storage::sockets_with_storage(&stage.pin("accepted_flows")?)?, 0);
     assert_eq!(storage::entries(&stage.pin("handover")?)?, 0);
     held.line().say("close")?;
     assert_eq!(held.join()?, Ok((excluded, "application".to_owned())));

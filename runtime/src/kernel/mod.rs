@@ -19,7 +19,7 @@ use std::time::{Duration, SystemTime};
 
 use aya::programs::Program as AyaProgram;
 use aya::{Btf, Ebpf, EbpfLoader};
-use mesh_bpf::abi::{Control, Flow};
+use mesh_bpf::abi::{Control, Flow, HitLine, LINE};
 use mesh_bpf::map::{EVENT, MAPS, MapDef, MapKind};
 use mesh_bpf::program::{
     ACCELERATORS, AcceleratorDef, Hook, INBOUND_POD, Inbound, OBJECT, PROGRAMS, ProgramDef, UNREAD,
@@ -657,6 +657,13 @@ impl Store for Kernel {
 
     fn content(&self, map: &KernelMap, len: usize) -> Step<Vec<u8>> {
         on("reading the map", &map.info.name, sys::content(map.fd.as_fd(), len))
+    }
+
+    fn hits(&self, map: &KernelMap) -> Step<Vec<(u64, u64)>> {
+        let content = self.content(map, map.info.capacity as usize * LINE)?;
+        let lines = content.chunks_exact(LINE).map(bytemuck::pod_read_unaligned::<HitLine>);
+        let all = lines.flat_map(|line| line.item.into_iter().zip(line.count));
+        Ok(all.filter(|&(item, _)| item != 0).collect())
     }
 
     fn holds(&self, map: &KernelMap, content: &[u8]) -> Step<bool> {
