@@ -719,8 +719,12 @@ struct mesh_end {
 	__u8 form;
 	/* Reserve; zero. */
 	__u8 reserve;
+	/* For `MESH_FORM_PEERS`: the profile of the member that connects, in that generation. */
+	__u32 profile;
+	/* Reserve; zero. */
+	__u32 reserve2;
 };
-_Static_assert(sizeof(struct mesh_end) == 48, "mesh_end");
+_Static_assert(sizeof(struct mesh_end) == 56, "mesh_end");
 _Static_assert(__builtin_offsetof(struct mesh_end, pair) == 0, "pair");
 _Static_assert(__builtin_offsetof(struct mesh_end, item) == 8, "item");
 _Static_assert(__builtin_offsetof(struct mesh_end, generation) == 16, "generation");
@@ -730,6 +734,8 @@ _Static_assert(__builtin_offsetof(struct mesh_end, role) == 40, "role");
 _Static_assert(__builtin_offsetof(struct mesh_end, port) == 44, "port");
 _Static_assert(__builtin_offsetof(struct mesh_end, form) == 46, "form");
 _Static_assert(__builtin_offsetof(struct mesh_end, reserve) == 47, "reserve");
+_Static_assert(__builtin_offsetof(struct mesh_end, profile) == 48, "profile");
+_Static_assert(__builtin_offsetof(struct mesh_end, reserve2) == 52, "reserve2");
 
 /* One end of a pair, and what it sent. */
 struct mesh_half {
@@ -773,6 +779,8 @@ struct mesh_pair {
 	__u64 netns;
 	/* The cgroup by which the connecting process is a member; 0: by its network namespace. */
 	__u64 cgroup;
+	/* Cookie of the network namespace of the socket that accepts. */
+	__u64 peer_netns;
 	/* The connecting socket's address, network order, IPv4 as v4-mapped. */
 	__u32 client[4];
 	/* The accepting socket's address, network order, IPv4 as v4-mapped. */
@@ -794,21 +802,22 @@ struct mesh_pair {
 	/* The connecting and the accepting end. */
 	struct mesh_half half[2];
 };
-_Static_assert(sizeof(struct mesh_pair) == 416, "mesh_pair");
+_Static_assert(sizeof(struct mesh_pair) == 424, "mesh_pair");
 _Static_assert(__builtin_offsetof(struct mesh_pair, item) == 0, "item");
 _Static_assert(__builtin_offsetof(struct mesh_pair, generation) == 8, "generation");
 _Static_assert(__builtin_offsetof(struct mesh_pair, netns) == 16, "netns");
 _Static_assert(__builtin_offsetof(struct mesh_pair, cgroup) == 24, "cgroup");
-_Static_assert(__builtin_offsetof(struct mesh_pair, client) == 32, "client");
-_Static_assert(__builtin_offsetof(struct mesh_pair, server) == 48, "server");
-_Static_assert(__builtin_offsetof(struct mesh_pair, client_port) == 64, "client_port");
-_Static_assert(__builtin_offsetof(struct mesh_pair, server_port) == 66, "server_port");
-_Static_assert(__builtin_offsetof(struct mesh_pair, port) == 68, "port");
-_Static_assert(__builtin_offsetof(struct mesh_pair, form) == 70, "form");
-_Static_assert(__builtin_offsetof(struct mesh_pair, off) == 71, "off");
-_Static_assert(__builtin_offsetof(struct mesh_pair, sequence) == 72, "sequence");
-_Static_assert(__builtin_offsetof(struct mesh_pair, acknowledged) == 76, "acknowledged");
-_Static_assert(__builtin_offsetof(struct mesh_pair, half) == 80, "half");
+_Static_assert(__builtin_offsetof(struct mesh_pair, peer_netns) == 32, "peer_netns");
+_Static_assert(__builtin_offsetof(struct mesh_pair, client) == 40, "client");
+_Static_assert(__builtin_offsetof(struct mesh_pair, server) == 56, "server");
+_Static_assert(__builtin_offsetof(struct mesh_pair, client_port) == 72, "client_port");
+_Static_assert(__builtin_offsetof(struct mesh_pair, server_port) == 74, "server_port");
+_Static_assert(__builtin_offsetof(struct mesh_pair, port) == 76, "port");
+_Static_assert(__builtin_offsetof(struct mesh_pair, form) == 78, "form");
+_Static_assert(__builtin_offsetof(struct mesh_pair, off) == 79, "off");
+_Static_assert(__builtin_offsetof(struct mesh_pair, sequence) == 80, "sequence");
+_Static_assert(__builtin_offsetof(struct mesh_pair, acknowledged) == 84, "acknowledged");
+_Static_assert(__builtin_offsetof(struct mesh_pair, half) == 88, "half");
 
 /* A chosen connection that waits for its accepting end. Both ends of one connection know its sequence
  * numbers, and no two connections share them: that tells ends of other network namespaces apart.
@@ -1089,6 +1098,14 @@ struct {
 	__type(key, struct mesh_opening);
 	__type(value, __u64);
 } openings SEC(".maps");
+
+/* Connections offered to a pod whose sidecar takes them, without sequence numbers; the value is its namespace. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 8192);
+	__type(key, struct mesh_opening);
+	__type(value, __u64);
+} arrivals SEC(".maps");
 
 /* What closed pairs sent, by the stable hash of the item that chose them. */
 struct {

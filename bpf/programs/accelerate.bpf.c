@@ -42,7 +42,12 @@ static __always_inline bool chosen_now(struct mesh_pair *pair)
 				bpf_map_lookup_elem(&endpoints, &pair->netns);
 	at = member ? member->profile[slot] : MESH_NO_PROFILE;
 	profile = at == MESH_NO_PROFILE ? NULL : line_of(slot, MESH_TABLE_PROFILES, at);
-	pair->off = !profile || !accelerate_item(slot, profile->accelerate_local, pair->port);
+	if (!profile)
+		pair->off = 1;
+	else if (pair->form == MESH_FORM_LOCAL)
+		pair->off = !accelerate_item(slot, profile->accelerate_local, pair->port);
+	else
+		pair->off = !accelerate_between(slot, profile, pair->peer_netns, pair->port);
 	pair->generation = generation;
 	return !pair->off;
 }

@@ -4,6 +4,7 @@
  *
  * `local` is both legs between an application and its own sidecar: the connection that was redirected to the
  * sidecar, and what the sidecar (an exempt identity) opens to its own loopback or the member's own address.
+ * The other forms are what a sidecar opens to another pod of this node whose sidecar takes it.
  */
 #pragma once
 
@@ -25,6 +26,18 @@ static __always_inline __u64 accelerate_item(__u32 slot, __u32 root, __u32 port)
 	return decision->verdict == MESH_VERDICT_ACCELERATED ? source_hash(slot, decision->source) : 0;
 }
 
+/* The item that accelerates `port` between the sidecars of a profile and of the pod in a namespace, or 0. */
+static __always_inline __u64 accelerate_between(__u32 slot, struct mesh_profile *profile, __u64 netns, __u32 port)
+{
+	struct mesh_member *other = bpf_map_lookup_elem(&endpoints, &netns);
+	__s64 root;
+
+	if (!other || !profile->accelerate_peers || other->profile[slot & 1] == MESH_NO_PROFILE)
+		return 0;
+	root = tree_find(slot, profile->accelerate_peers, other->profile[slot & 1]);
+	return root > 0 ? accelerate_item(slot, root, port) : 0;
+}
+
 static __always_inline void accelerate_choose(struct bpf_sock_addr *ctx, struct question *q, __u64 item, __u8 form)
 {
 	struct mesh_end *end = bpf_sk_storage_get(&ends, ctx->sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
@@ -41,6 +54,7 @@ static __always_inline void accelerate_choose(struct bpf_sock_addr *ctx, struct 
 	end->role = 0;
 	end->port = q->port;
 	end->form = form;
+	end->profile = q->profile;
 }
 
 /* What was chosen for an earlier connection of the same socket must not be taken for this one's. */
@@ -69,12 +83,20 @@ static __always_inline void accelerate_redirected(struct bpf_sock_addr *ctx, boo
 static __always_inline void accelerate_exempt(struct bpf_sock_addr *ctx, bool connects, struct question *q,
 					      struct mesh_profile *profile)
 {
+	struct answer a = {};
 	__u64 item = 0;
 
 	if (!connects || q->protocol)
 		return;
 	if (q->own || is_loopback(q->address))
 		item = accelerate_item(q->slot, profile->accelerate_local, q->port);
+	else if (profile->accelerate_peers && decide(q, profile, &a) && a.verdict == MESH_VERDICT_REDIRECTED) {
+		/* On behalf of a connection that was redirected. Whether its other end is chosen is known when it
+		 * is established.
+		 */
+		accelerate_choose(ctx, q, 0, MESH_FORM_PEERS);
+		return;
+	}
 	if (item)
 		accelerate_choose(ctx, q, item, MESH_FORM_LOCAL);
 	else

@@ -58,6 +58,57 @@ static __always_inline struct mesh_pair *pair_begin(struct mesh_end *end, struct
 	return pair;
 }
 
+/* A SYN reaches a pod, before it is answered: where the pod's sidecar takes it and the pod's workload may be a peer,
+ * the connecting end will find that here.
+ */
+static __always_inline void accelerate_arriving(struct bpf_sock_ops *ctx)
+{
+	struct mesh_control *words = control_words();
+	struct mesh_opening key = {};
+	struct mesh_profile *profile;
+	struct mesh_member *member;
+	struct question q = {};
+	struct answer a = {};
+
+	if (!words)
+		return;
+	q.generation = *(volatile __u64 *)&words->generation;
+	q.slot = q.generation & 1;
+	q.netns = bpf_get_netns_cookie(ctx);
+	member = q.generation ? bpf_map_lookup_elem(&endpoints, &q.netns) : NULL;
+	if (!member)
+		return;
+	q.profile = member->profile[q.slot & 1];
+	profile = q.profile == MESH_NO_PROFILE ? NULL : line_of(q.slot, MESH_TABLE_PROFILES, q.profile);
+	if (!profile || !profile->accelerate_peers)
+		return;
+	opening_key(ctx, false, &key);
+	for (int i = 0; i < 4; i++)
+		q.address[i] = key.client[i];
+	q.port = key.server_port;
+	q.direction = 1;
+	if (decide(&q, profile, &a) && a.verdict == MESH_VERDICT_REDIRECTED)
+		bpf_map_update_elem(&arrivals, &key, &q.netns, BPF_ANY);
+}
+
+/* Whether the other end is a sidecar on this node that the policy chooses; then says by which item. */
+static __always_inline bool accelerate_meets(struct mesh_end *end, struct mesh_opening *key, __u64 *peer)
+{
+	struct mesh_control *words = control_words();
+	__u64 *netns = bpf_map_lookup_elem(&arrivals, key);
+	struct mesh_profile *profile;
+	__u32 slot;
+
+	if (!netns || !words || *(volatile __u64 *)&words->generation != end->generation)
+		return false;
+	*peer = *netns;
+	bpf_map_delete_elem(&arrivals, key);
+	slot = end->generation & 1;
+	profile = line_of(slot, MESH_TABLE_PROFILES, end->profile);
+	end->item = profile ? accelerate_between(slot, profile, *peer, end->port) : 0;
+	return end->item;
+}
+
 static __always_inline void accelerate_connected(struct bpf_sock_ops *ctx)
 {
 	struct bpf_sock *sk = ctx->sk;
@@ -65,7 +116,7 @@ static __always_inline void accelerate_connected(struct bpf_sock_ops *ctx)
 	struct mesh_pair *pair;
 	struct mesh_end *end;
 	struct tcp_sock *tcp;
-	__u64 cookie;
+	__u64 cookie, peer = 0;
 
 	if (!sk)
 		return;
@@ -76,6 +127,10 @@ static __always_inline void accelerate_connected(struct bpf_sock_ops *ctx)
 	if (!tcp)
 		return;
 	opening_key(ctx, true, &key);
+	if (end->form == MESH_FORM_PEERS && !accelerate_meets(end, &key, &peer)) {
+		bpf_sk_storage_delete(&ends, sk);
+		return;
+	}
 	key.sequence = ctx->snd_nxt;
 	key.acknowledged = ctx->rcv_nxt;
 	cookie = bpf_get_socket_cookie(ctx);
@@ -84,6 +139,7 @@ static __always_inline void accelerate_connected(struct bpf_sock_ops *ctx)
 		count(MESH_COUNT_ACCELERATION_FULL);
 		return;
 	}
+	pair->peer_netns = peer;
 	pair->half[0].sock = (__u64)tcp;
 	pair->half[0].cookie = cookie;
 	if (bpf_sock_hash_update(ctx, &accelerated, &cookie, BPF_NOEXIST) ||
@@ -99,7 +155,9 @@ static __always_inline void accelerate_connected(struct bpf_sock_ops *ctx)
 /* Whether the accepting end may be one of this pair. */
 static __always_inline bool accelerate_admits(struct bpf_sock_ops *ctx, struct mesh_pair *pair)
 {
-	return pair->form == MESH_FORM_LOCAL && pair->netns == bpf_get_netns_cookie(ctx);
+	__u64 netns = bpf_get_netns_cookie(ctx);
+
+	return netns == (pair->form == MESH_FORM_LOCAL ? pair->netns : pair->peer_netns);
 }
 
 static __always_inline void accelerate_accepted(struct bpf_sock_ops *ctx)
@@ -114,6 +172,8 @@ static __always_inline void accelerate_accepted(struct bpf_sock_ops *ctx)
 	if (!sk)
 		return;
 	opening_key(ctx, false, &key);
+	/* Whoever connects from another node does not look for it. */
+	bpf_map_delete_elem(&arrivals, &key);
 	key.sequence = ctx->rcv_nxt;
 	key.acknowledged = ctx->snd_nxt;
 	found = bpf_map_lookup_elem(&openings, &key);

@@ -161,6 +161,9 @@ int mesh_sockops(struct bpf_sock_ops *ctx)
 	case BPF_SOCK_OPS_TCP_CONNECT_CB:
 		connecting(ctx);
 		break;
+	case BPF_SOCK_OPS_TIMEOUT_INIT:
+		accelerate_arriving(ctx);
+		break;
 	case BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB:
 		accelerate_connected(ctx);
 		break;

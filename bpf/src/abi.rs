@@ -668,6 +668,10 @@ abi! {
         form: u8,
         /// Reserve; zero.
         reserve: u8,
+        /// For `MESH_FORM_PEERS`: the profile of the member that connects, in that generation.
+        profile: u32,
+        /// Reserve; zero.
+        reserve2: u32,
     }
 
     /// One end of a pair, and what it sent.
@@ -702,6 +706,8 @@ abi! {
         netns: u64,
         /// The cgroup by which the connecting process is a member; 0: by its network namespace.
         cgroup: u64,
+        /// Cookie of the network namespace of the socket that accepts.
+        peer_netns: u64,
         /// The connecting socket's address, network order, IPv4 as v4-mapped.
         client: [u32; 4],
         /// The accepting socket's address, network order, IPv4 as v4-mapped.

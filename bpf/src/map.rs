@@ -12,6 +12,8 @@ pub enum MapKind {
     Array = 2,
     /// Minimum kernel 4.6.
     PerCpuArray = 6,
+    /// Minimum kernel 4.10. What is not used makes room.
+    LruHash = 9,
     /// Minimum kernel 4.12.
     ArrayOfMaps = 12,
     /// Minimum kernel 4.18; listening sockets 5.6, look-up by a program 5.10.
@@ -30,6 +32,7 @@ impl MapKind {
             Self::Hash => "BPF_MAP_TYPE_HASH",
             Self::Array => "BPF_MAP_TYPE_ARRAY",
             Self::PerCpuArray => "BPF_MAP_TYPE_PERCPU_ARRAY",
+            Self::LruHash => "BPF_MAP_TYPE_LRU_HASH",
             Self::ArrayOfMaps => "BPF_MAP_TYPE_ARRAY_OF_MAPS",
             Self::SockHash => "BPF_MAP_TYPE_SOCKHASH",
             Self::SkStorage => "BPF_MAP_TYPE_SK_STORAGE",
@@ -341,6 +344,18 @@ pub const OPENINGS: MapDef = MapDef {
         "Chosen connections that wait for their accepting end; the value is the pair.",
     )
 };
+/// Connections that are offered to a pod whose sidecar takes them.
+pub const ARRIVALS: MapDef = MapDef {
+    c_types: Some(("struct mesh_opening", "__u64")),
+    ..map(
+        "arrivals",
+        MapKind::LruHash,
+        size::<abi::Opening>(),
+        8,
+        1 << 13,
+        "Connections offered to a pod whose sidecar takes them, without sequence numbers; the value is its namespace.",
+    )
+};
 /// What closed pairs sent.
 pub const CARRIED: MapDef = MapDef {
     c_types: Some(("__u64", "struct mesh_carried")),
@@ -381,6 +396,7 @@ pub const MAPS: &[MapDef] = &[
     ENDS,
     PAIRS,
     OPENINGS,
+    ARRIVALS,
     CARRIED,
 ];
 

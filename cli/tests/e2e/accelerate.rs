@@ -772,3 +772,89 @@ fn readers_that_want_whole_answers_get_them() -> Tested {
     assert!(books.messages["reader_waits_for_all"].as_u64() > Some(0), "{books:?}");
     Ok(())
 }
+
+/// Two pods, each with a sidecar, whose workloads `a` and `b` this policy speaks of.
+fn two_pods(duo: &Duo, accelerate: &str) -> Tested {
+    let text = format!(
+        "exempt uid {SIDECAR_UID}\nredirect outbound -> 15001\nredirect inbound -> 15003\n\
+         mesh bookstore {{\nexclude inbound tcp 9091\n{accelerate}\n\
+         workload a {{ label app = a }}\nworkload b {{ label app = b }}\n}}\n"
+    );
+    let policy = duo.stage.ground().write("pods.mesh", text)?;
+    duo.stage.apply(&policy)?;
+    for (name, netns) in [("a", &duo.stage.pair().client), ("b", &duo.stage.pair().server)] {
+        let (path, label) = (netns.path().display().to_string(), format!("app={name}"));
+        duo.stage.ask(&["attach", "--netns", &path, "--name", name, "--label", &label])?;
+    }
+    Ok(())
+}
+
+/// The sidecar of `a` asks that of `b`, whichever port `b`'s sidecar listens on, by the port that is dialled.
+fn ask_peer(duo: &Duo, listen: &str, target: &str) -> Result<Books, Failure> {
+    let before = duo.books()?;
+    let here = duo.stage.beside().uid(SIDECAR_UID);
+    let there = duo.stage.beside().netns(&duo.stage.pair().server).uid(SIDECAR_UID);
+    let rounds = |end: &mut End<'_>, asks: bool| {
+        for size in [10, 1000, 20_000].into_iter().cycle().take(30) {
+            if asks {
+                end.send(&pattern(size))?;
+            }
+            assert!(end.take(size)? == pattern(size));
+            if !asks {
+                end.send(&pattern(size))?;
+            }
+        }
+        Ok(())
+    };
+    let (near, far) = duo.between(
+        &there,
+        address(listen)?,
+        &here,
+        Client::to(address(target)?),
+        |end| rounds(end, true),
+        |end| rounds(end, false),
+    )?;
+    near?;
+    far?;
+    let after = duo.books()?;
+    Ok(Books { short: after.short - before.short, long: after.long - before.long, messages: after.messages })
+}
+
+#[test]
+fn sidecars_of_two_pods_exchange_bytes_by_the_short_way_where_they_are_chosen() -> Tested {
+    if !kernel_is_usable() {
+        return Ok(());
+    }
+    for accelerate in ["accelerate a <-> b tcp not 7000", "accelerate all tcp not 7000"] {
+        let duo = Duo::new()?;
+        two_pods(&duo, accelerate)?;
+        for (listen, target) in [("0.0.0.0:15003", "192.168.7.1:8088"), ("[::]:15003", "[fd07::1]:8088")] {
+            let books = ask_peer(&duo, listen, target)?;
+            assert!(books.short > 5 * books.long, "{accelerate}, {target}: {books:?}");
+        }
+        // Not accelerated, and excluded: there the application itself is reached.
+        for (listen, target) in
+            [("0.0.0.0:15003", "192.168.7.1:7000"), ("192.168.7.1:9091", "192.168.7.1:9091")]
+        {
+            let books = ask_peer(&duo, listen, target)?;
+            assert_eq!((books.short, books.long), (0, 0), "{accelerate}, {target}: it never entered");
+        }
+        for map in ["pairs", "openings"] {
+            assert_eq!(storage::entries(&duo.stage.pin(map)?)?, 0, "{map}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn sidecars_of_pods_that_are_not_chosen_never_enter() -> Tested {
+    if !kernel_is_usable() {
+        return Ok(());
+    }
+    let duo = Duo::new()?;
+    // The workload `a` has a peer, and it is not `b`.
+    two_pods(&duo, "accelerate within own\ngroup own = a")?;
+    let books = ask_peer(&duo, "0.0.0.0:15003", "192.168.7.1:8088")?;
+    assert_eq!((books.short, books.long), (0, 0));
+    Ok(())
+}

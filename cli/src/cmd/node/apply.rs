@@ -148,14 +148,16 @@ pub fn not_carried_out(image: &MapImage) -> Vec<String> {
             )
         })
         .collect();
-    let peers = image.profiles.iter().flat_map(|profile| profile.acceleration.peers.values().flatten());
-    let peers = peers.map(|(_, source)| source).collect::<std::collections::BTreeSet<_>>().len();
-    if peers > 0 {
-        missing.push(format!(
-            "{peers} `accelerate` items between workloads are compiled and kept, but this version accelerates \
-             `local` only"
-        ));
-    }
+    let hosts = image.workloads.iter().filter(|workload| !workload.selector.cgroups.is_empty());
+    let peers =
+        |of: &&Workload| image.profile(of.profile).is_some_and(|it| !it.acceleration.peers.is_empty());
+    missing.extend(hosts.filter(peers).map(|workload| {
+        format!(
+            "connections to the sidecar of `{}` are not accelerated: a cgroup's sidecar is not known by its \
+             namespace; those that it opens to pods are",
+            workload.name
+        )
+    }));
     missing
 }
 
