@@ -16,6 +16,7 @@ needed=(
     clang:clang
     bpftool:bpftool
     ip:iproute2
+    ethtool:ethtool
     nft:nftables
     iptables:iptables
     haproxy:haproxy

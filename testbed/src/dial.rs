@@ -71,6 +71,7 @@ pub struct Client {
     nonblocking: bool,
     fast_open: bool,
     multipath: bool,
+    options: Vec<(i32, i32, Vec<u8>)>,
     earlier: Vec<(SocketAddr, bool)>,
     patience: Duration,
 }
@@ -97,6 +98,7 @@ impl Client {
             nonblocking: false,
             fast_open: false,
             multipath: false,
+            options: Vec::new(),
             earlier: Vec::new(),
             patience: PATIENCE,
         }
@@ -159,6 +161,13 @@ impl Client {
         self
     }
 
+    /// Sets an option of the socket before it connects.
+    #[must_use]
+    pub fn option(mut self, level: i32, option: i32, value: &[u8]) -> Self {
+        self.options.push((level, option, value.to_vec()));
+        self
+    }
+
     /// Waits no longer than this for the connection and for each answer.
     #[must_use]
     pub fn patience(mut self, patience: Duration) -> Self {
@@ -181,6 +190,9 @@ impl Client {
             // A port that a connection to elsewhere has, or that waits to be forgotten, can be used again.
             socket.set_reuse_address(source.port() != 0)?;
             socket.bind(&SockAddr::from(source))?;
+        }
+        for (level, option, value) in &self.options {
+            raw::set_socket_option(socket.as_fd(), *level, *option, value)?;
         }
         socket.set_write_timeout(Some(self.patience))?;
         socket.set_read_timeout(Some(self.patience))?;

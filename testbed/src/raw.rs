@@ -90,6 +90,13 @@ struct InfoAttribute {
 const GET_INFO_BY_FD: libc::c_long = 15;
 
 /// The next id after `id`, by one of the commands `BPF_*_GET_NEXT_ID`; none after the last.
+pub(crate) fn set_socket_option(fd: BorrowedFd<'_>, level: i32, option: i32, value: &[u8]) -> io::Result<()> {
+    let length = libc::socklen_t::try_from(value.len()).map_err(io::Error::other)?;
+    // SAFETY: the kernel reads `length` bytes of the value, which outlives the call.
+    let result = unsafe { libc::setsockopt(fd.as_raw_fd(), level, option, value.as_ptr().cast(), length) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 pub(crate) fn next_bpf_id(command: libc::c_long, id: u32) -> io::Result<Option<u32>> {
     let mut attribute = IdAttribute { id, next_id: 0, flags: 0 };
     match bpf(command, &mut attribute) {

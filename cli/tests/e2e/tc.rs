@@ -1,5 +1,10 @@
 //! The tests of inbound connections once more, decided by tc, and what only that way could break.
 
+use mesh_testbed::{Client, Failure, Netns, Tested, kernel_is_usable, tool};
+
+use crate::stage::address;
+use crate::town::{Offered, Pod, offer, offered};
+
 const WAY: &str = "tc";
 
 #[path = "inbound.rs"]
@@ -8,3 +13,152 @@ mod inbound;
 mod lasting;
 #[path = "offers.rs"]
 mod offers;
+
+const SOL_IP: i32 = 0;
+const IP_OPTIONS: i32 = 4;
+const IP_MTU_DISCOVER: i32 = 10;
+const SOL_IPV6: i32 = 41;
+const IPV6_HOPOPTS: i32 = 54;
+const IPV6_DSTOPTS: i32 = 59;
+
+/// A pod whose inbound connections are redirected, but for those to port 9090, which are denied.
+fn pod() -> Result<Pod, Failure> {
+    let pod = Pod::new(WAY)?;
+    pod.apply("redirect inbound -> 15003\ndeny inbound tcp 9090")?;
+    pod.attach()?;
+    Ok(pod)
+}
+
+fn sidecar() -> Offered {
+    Offered::Redirected("sidecar".into())
+}
+
+fn refused() -> Offered {
+    Offered::Failed(mesh_testbed::Errno::ECONNREFUSED)
+}
+
+/// What becomes of a connection whose packets all have this option, to a redirected and to a denied port.
+fn with_option(
+    from: &Netns,
+    pod: &str,
+    level: i32,
+    option: i32,
+    value: &[u8],
+) -> Result<[Offered; 2], Failure> {
+    let dial = |port: u16| -> Result<Offered, Failure> {
+        let target = address(&format!("{pod}:{port}"))?;
+        let client = Client::to(target).option(level, option, value);
+        Ok(offered(from.run(|| client.dial())?, target))
+    };
+    Ok([dial(8080)?, dial(9090)?])
+}
+
+#[test]
+fn ports_are_found_behind_ip_options_and_extension_headers() -> Tested {
+    if !kernel_is_usable() {
+        return Ok(());
+    }
+    let pod = pod()?;
+    let _servers = pod.servers()?;
+    let host = &pod.town().host;
+    // Seven times "no operation", and the end of the list.
+    let options = with_option(host, "10.42.0.2", SOL_IP, IP_OPTIONS, &[1, 1, 1, 1, 1, 1, 1, 0])?;
+    assert_eq!(options, [sidecar(), refused()]);
+    // A header with eight bytes, six of them padding; one with 24, and an option that nobody knows.
+    let short = [0, 0, 1, 4, 0, 0, 0, 0];
+    let mut long = [0; 24];
+    (long[1], long[2], long[3], long[22]) = (2, 0x1e, 18, 1);
+    for option in [IPV6_HOPOPTS, IPV6_DSTOPTS] {
+        for header in [&short[..], &long[..]] {
+            let headers = with_option(host, "[fd42::2]", SOL_IPV6, option, header)?;
+            assert_eq!(headers, [sidecar(), refused()], "option {option}, {} bytes", header.len());
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn fragments_of_a_connection_find_it() -> Tested {
+    if !kernel_is_usable() {
+        return Ok(());
+    }
+    let pod = pod()?;
+    let _servers = pod.servers()?;
+    let town = pod.town();
+    town.router.ip("link set near mtu 600")?;
+    town.host.ip("link set eth0 mtu 600")?;
+    let target = address("10.42.0.2:8080")?;
+    // IP_PMTUDISC_DONT: routers may cut what is too long.
+    let client = Client::to(target).option(SOL_IP, IP_MTU_DISCOVER, &0_i32.to_ne_bytes());
+    let created = || -> Result<u64, Failure> {
+        let text = town.router.run(|| std::fs::read_to_string("/proc/thread-self/net/snmp"))??;
+        let ip: Vec<&str> = text.lines().filter(|line| line.starts_with("Ip:")).collect();
+        let [names, values] = ip[..] else { return Err("no counters".into()) };
+        let mut pairs = names.split(' ').zip(values.split(' '));
+        let found = pairs.find(|(name, _)| *name == "FragCreates").ok_or("no such counter")?;
+        Ok(found.1.parse()?)
+    };
+    let before = created()?;
+    let mut stream = town.far.run(|| client.open())??;
+    assert_eq!(offered(stream.greeting(), target), sidecar());
+    let line = "x".repeat(20_000);
+    assert_eq!(stream.exchange(&line)?, line);
+    assert!(created()? > before, "nothing was cut");
+    Ok(())
+}
+
+#[test]
+fn connections_without_state_and_checksums_of_either_kind_arrive() -> Tested {
+    if !kernel_is_usable() {
+        return Ok(());
+    }
+    let pod = pod()?;
+    let _servers = pod.servers()?;
+    let town = pod.town();
+    // Always: the listening socket keeps nothing of a half-open connection.
+    town.pod.set("net/ipv4/tcp_syncookies", "2")?;
+    for offload in ["on", "off"] {
+        for (netns, device) in [(&town.host, "pod"), (&town.pod, "eth0"), (&town.far, "eth0")] {
+            netns.run(|| tool("ethtool", &["-K", device, "tx", offload]))??;
+        }
+        for from in [&town.host, &town.far] {
+            for target in ["10.42.0.2", "[fd42::2]"] {
+                assert_eq!(offer(from, &format!("{target}:8080"))?, sidecar(), "{target}, offload {offload}");
+                assert_eq!(offer(from, &format!("{target}:9090"))?, refused(), "{target}, offload {offload}");
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn pods_change_from_one_way_to_the_other_and_the_choice_is_kept() -> Tested {
+    if !kernel_is_usable() {
+        return Ok(());
+    }
+    let pod = pod()?;
+    let _servers = pod.servers()?;
+    let far = &pod.town().far;
+    let ways = || -> Result<Vec<String>, Failure> {
+        let status = pod.ask(&["status"])?;
+        let names = status["programs"].as_array().into_iter().flatten();
+        let names = names.filter_map(|it| it["name"].as_str().map(str::to_owned));
+        let mut ways: Vec<_> = names.filter(|it| it == "mesh_inbound" || it == "mesh_arrival").collect();
+        ways.dedup();
+        Ok(ways)
+    };
+    let policy = pod.ground().folder().join("policy.mesh").display().to_string();
+    for (way, program) in
+        [("sk_lookup", "mesh_inbound"), ("tc", "mesh_arrival"), ("sk_lookup", "mesh_inbound")]
+    {
+        pod.ask(&["apply", "--inbound", way, &policy])?;
+        assert_eq!(ways()?, [program], "{way}");
+        assert_eq!(offer(far, "10.42.0.2:8080")?, sidecar(), "{way}");
+        // Nobody says it again.
+        let applied =
+            pod.meshc().env_remove("MESHC_INBOUND").args(["apply", "--repair", &policy]).output()?;
+        assert!(applied.status.success(), "{applied:?}");
+        assert_eq!(ways()?, [program], "{way}");
+    }
+    Ok(())
+}
