@@ -248,7 +248,7 @@ fn an_apply_killed_at_any_call_leaves_one_policy_and_the_next_apply_goes_on() ->
     if !kernel_is_usable() {
         return Ok(());
     }
-    let seen = attack(Act::Apply, kills(3))?;
+    let seen = attack(Act::Apply, kills(5))?;
     assert_eq!(seen.len(), 2, "some kills came before the commit and some after: {seen:?}");
     Ok(())
 }
@@ -259,7 +259,7 @@ fn a_first_apply_killed_at_any_call_leaves_nothing_or_all() -> Tested {
         return Ok(());
     }
     // A program loaded and a map made are no different from the last one; the long run takes them all.
-    let seen = attack(Act::First, kills(11))?;
+    let seen = attack(Act::First, kills(29))?;
     assert!(seen.contains_key(&Live::None), "{seen:?}");
     Ok(())
 }
@@ -269,7 +269,7 @@ fn a_rollback_killed_at_any_call_leaves_one_policy() -> Tested {
     if !kernel_is_usable() {
         return Ok(());
     }
-    let seen = attack(Act::Rollback, kills(5))?;
+    let seen = attack(Act::Rollback, kills(7))?;
     assert_eq!(seen.len(), 2, "some kills came before the commit and some after: {seen:?}");
     Ok(())
 }
@@ -279,7 +279,7 @@ fn a_restore_killed_at_any_call_leaves_nothing_or_all() -> Tested {
     if !kernel_is_usable() {
         return Ok(());
     }
-    let seen = attack(Act::Restore, kills(19))?;
+    let seen = attack(Act::Restore, kills(41))?;
     assert!(seen.contains_key(&Live::None), "{seen:?}");
     Ok(())
 }
@@ -290,7 +290,7 @@ fn a_pod_that_comes_or_goes_is_a_member_or_not_wherever_the_command_is_killed() 
         return Ok(());
     }
     for act in [Act::Attach, Act::Detach] {
-        let seen = attack(act, kills(2))?;
+        let seen = attack(act, kills(7))?;
         assert!(!seen.is_empty(), "{act:?} changes nothing");
     }
     Ok(())
@@ -302,7 +302,7 @@ fn a_switch_killed_at_any_call_is_on_or_off() -> Tested {
         return Ok(());
     }
     for act in [Act::Pause, Act::Resume] {
-        let seen = attack(act, kills(3))?;
+        let seen = attack(act, kills(5))?;
         assert!(!seen.is_empty(), "{act:?} changes nothing");
     }
     Ok(())
@@ -313,7 +313,7 @@ fn a_detach_killed_at_any_call_is_finished_by_the_next() -> Tested {
     if !kernel_is_usable() {
         return Ok(());
     }
-    let seen = attack(Act::DetachAll, kills(7))?;
+    let seen = attack(Act::DetachAll, kills(11))?;
     assert!(!seen.is_empty(), "detach changes nothing");
     Ok(())
 }
@@ -324,15 +324,15 @@ fn a_command_whose_calls_fail_does_all_or_nothing() -> Tested {
         return Ok(());
     }
     let acts = [
-        (Act::Apply, 13),
-        (Act::First, 47),
-        (Act::Rollback, 17),
-        (Act::Restore, 61),
-        (Act::Attach, 7),
-        (Act::Detach, 7),
+        (Act::Apply, 23),
+        (Act::First, 97),
+        (Act::Rollback, 31),
+        (Act::Restore, 127),
+        (Act::Attach, 19),
+        (Act::Detach, 13),
         (Act::Pause, 9),
         (Act::Resume, 9),
-        (Act::DetachAll, 23),
+        (Act::DetachAll, 37),
     ];
     for (act, step) in acts {
         let seen = attack(act, failures(2, step))?;
