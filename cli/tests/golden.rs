@@ -121,3 +121,23 @@ fn policies_are_in_the_canonical_layout() {
     let output = meshc(&["fmt", "--check", "policies"]);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stdout));
 }
+
+#[test]
+fn what_changes_alike_for_several_workloads_is_told_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let policy = |name: &str, port: u16| {
+        let file = folder.path().join(name);
+        let text = format!(
+            "exempt uid 1500\nmesh shop {{\n    redirect outbound tcp 80 -> {port}\n    deny outbound udp 80\n    \
+             workload cart {{ address 10.1.0.0/24 }}\n    workload till {{ address 10.2.0.0/24 }}\n    \
+             for cart {{ exclude outbound tcp 9000 }}\n}}\n"
+        );
+        std::fs::write(&file, text).unwrap();
+        file.to_str().unwrap().to_owned()
+    };
+    let output = meshc(&["diff", &policy("old.mesh", 15001), &policy("new.mesh", 15002)]);
+    assert_eq!(output.status.code(), Some(3));
+    let told =
+        "shop/cart, shop/till outbound tcp 80 to any but loopback: redirected 15001 → redirected 15002\n";
+    assert!(text(&output.stdout).starts_with(told), "{}", text(&output.stdout));
+}

@@ -1,5 +1,6 @@
 //! `meshc diff`: the flows whose verdict changes between two policies, then entries.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::PathBuf;
 
@@ -147,8 +148,8 @@ pub fn text(difference: &Difference) -> String {
         let becomes = if change.exempt { "becomes exempt" } else { "is no longer exempt" };
         let _ = writeln!(out, "{} outbound as {}: {becomes}", change.workload, change.identity);
     }
-    for change in &difference.flows {
-        let _ = writeln!(out, "{}", flow_text(change));
+    for (workloads, change) in alike(&difference.flows) {
+        let _ = writeln!(out, "{}", flow_text(&workloads.join(", "), change));
     }
     if difference.flows.is_empty() {
         out.push_str("no flow changes its verdict\n");
@@ -174,13 +175,27 @@ pub fn text(difference: &Difference) -> String {
     out
 }
 
-fn flow_text(change: &FlowChange) -> String {
+/// Changes that are the same for several workloads, each once; in the order of the first of them.
+fn alike(flows: &[FlowChange]) -> Vec<(Vec<&str>, &FlowChange)> {
+    let mut found: Vec<(Vec<&str>, &FlowChange)> = Vec::new();
+    let mut places = BTreeMap::new();
+    for change in flows {
+        let FlowChange { workload, direction, protocol, patch, own, before, after } = change;
+        let place = *places.entry((direction, protocol, patch, own, before, after)).or_insert(found.len());
+        match found.get_mut(place) {
+            Some((workloads, _)) => workloads.push(workload),
+            None => found.push((vec![workload], change)),
+        }
+    }
+    found
+}
+
+fn flow_text(workloads: &str, change: &FlowChange) -> String {
     let ports = ports(&change.patch.ports);
     let ports = if ports == "any" { String::new() } else { format!(" {ports}") };
     let own = if change.own { "its own " } else { "" };
     format!(
-        "{} {} {}{ports} {} {own}{}: {} → {}",
-        change.workload,
+        "{workloads} {} {}{ports} {} {own}{}: {} → {}",
         change.direction,
         change.protocol,
         change.direction.preposition(),
