@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use mesh_bpf::artifact;
 use mesh_bpf::flow::Protocol;
-use mesh_bpf::image::{MapImage, Workload};
+use mesh_bpf::image::{MapImage, Profile, Workload};
 use mesh_bpf::tables::Tables;
 use mesh_compiler::compile::Compiled;
 use mesh_compiler::diff::EntryChanges;
@@ -134,7 +134,8 @@ pub fn candidate(output: &Output, args: &Program) -> Result<Option<Candidate>, F
     }))
 }
 
-/// What the policy says and the programs of this version do not do. Nothing is silent.
+/// What the policy says and the programs of this version do not do, or not for every application. Nothing is
+/// silent.
 pub fn not_carried_out(image: &MapImage) -> Vec<String> {
     let hosts = image.workloads.iter().filter(|workload| !workload.selector.cgroups.is_empty());
     let offered = |workload: &&Workload| {
@@ -158,6 +159,15 @@ pub fn not_carried_out(image: &MapImage) -> Vec<String> {
             workload.name
         )
     }));
+    let accelerates = |it: &Profile| !it.acceleration.peers.is_empty() || !it.acceleration.local.is_empty();
+    if image.profiles.iter().any(accelerates) {
+        missing.push(
+            "an accelerated connection can wait without end where its reader reads by plain calls first and \
+             by `splice` later (HAProxy with `splice-auto`): do not accelerate such workloads, and see \
+             `meshc status` for `reader_splices`"
+                .into(),
+        );
+    }
     missing
 }
 
