@@ -186,8 +186,8 @@ fn batches(kernel: &Kernel) -> Step<()> {
     let inner = kernel.create_map(&map::INNER, 1, None)?;
     let outer = kernel.create_map(&map::TABLES_MAP, map::TABLES_MAP.capacity, Some(&inner))?;
     kernel.put_maps(&outer, &[(0, &inner), (1, &inner)])?;
-    let hits = kernel.create_map(&map::HITS, map::HITS.capacity, None)?;
-    kernel.entries(&hits).map(drop)
+    let endpoints = kernel.create_map(&map::ENDPOINTS, map::ENDPOINTS.capacity, None)?;
+    kernel.entries(&endpoints).map(drop)
 }
 
 fn ring(kernel: &Kernel) -> Step<()> {
