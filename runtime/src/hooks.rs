@@ -45,7 +45,7 @@ fn place(name: &str) -> usize {
 /// The tracepoint that a program is attached to, if it is to one.
 pub(crate) fn tracepoint(program: &str) -> Option<&'static str> {
     let def = PROGRAMS.iter().find(|def| def.name == program)?;
-    (!def.hook.is_of_cgroup()).then_some(def.tracepoint)
+    (!def.tracepoint.is_empty()).then_some(def.tracepoint)
 }
 
 /// Attaches every program that is not attached to the instance's cgroup: answering ones first, so that no

@@ -198,19 +198,19 @@ fn text(status: &Found, rows: &[Row], accelerates: &Items) -> String {
             .attached_to
             .as_ref()
             .map_or("nowhere: its cgroup is gone".into(), |place| place.display().to_string());
-        format!("{:<16} {place}", program.name)
+        format!("{:<17} {place}", program.name)
     });
     section(&mut out, "maps", &status.maps, |map| {
-        format!("{:<16} {} of {}", map.name, map.entries, map.capacity)
+        format!("{:<17} {} of {}", map.name, map.entries, map.capacity)
     });
     let counted: Vec<_> = status.counters.iter().filter(|(_, value)| *value > 0).collect();
-    section(&mut out, "counters", &counted, |(counter, value)| format!("{:<16} {value}", counter.word()));
+    section(&mut out, "counters", &counted, |(counter, value)| format!("{:<17} {value}", counter.word()));
     section(&mut out, "pods that could not be attached", &status.failed, |failed| {
         let became = if failed.started { "started outside the mesh" } else { "refused" };
         format!("{}: {became}: {}", failed.pod.name, failed.why)
     });
     section(&mut out, "programs of others on the same hooks", &status.foreign, |(hook, program)| {
-        format!("{:<16} {} (program {})", hook.word(), program.name, program.id)
+        format!("{:<17} {} (program {})", hook.word(), program.name, program.id)
     });
     acceleration::text(&mut out, &status.acceleration, accelerates);
     section(&mut out, "drift", &status.drift, Clone::clone);
