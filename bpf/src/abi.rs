@@ -783,25 +783,25 @@ const _: () = assert!(size_of::<Node>() * NODES_A_LINE == LINE);
 const _: () = assert!(size_of::<Decision>() * DECISIONS_A_LINE == LINE);
 const _: () = assert!(size_of::<Source>() * SOURCES_A_LINE == LINE);
 
-/// Named early returns and events of the programs, each an index into the map `counters`.
-macro_rules! counters {
-    ($($(#[doc = $doc:literal])* $name:ident = $word:literal,)*) => {
-        /// Named early returns and events of the programs, each an index into the map `counters`.
+/// An enumeration whose variants are indices into a map, each with the name that people see.
+macro_rules! indices {
+    ($(#[doc = $about:literal])* enum $enum:ident { $($(#[doc = $doc:literal])* $name:ident = $word:literal,)* }) => {
+        $(#[doc = $about])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
         #[repr(u32)]
-        pub enum Counter { $($(#[doc = $doc])* $name,)* }
+        pub enum $enum { $($(#[doc = $doc])* $name,)* }
 
-        impl Counter {
+        impl $enum {
             /// All of them, in index order.
             pub const ALL: &[Self] = &[$(Self::$name),*];
 
-            /// The name in `status`, and in C with `MESH_COUNT_` before it and in capitals.
+            /// The name in `status`, and in C in capitals, with the prefix of its kind before it.
             #[must_use]
             pub const fn word(self) -> &'static str {
                 match self { $(Self::$name => $word,)* }
             }
 
-            /// What it counts.
+            /// What it stands for.
             #[must_use]
             pub const fn doc(self) -> &'static [&'static str] {
                 match self { $(Self::$name => &[$($doc),*],)* }
@@ -810,7 +810,9 @@ macro_rules! counters {
     };
 }
 
-counters! {
+indices! {
+/// Named early returns and events of the programs, each an index into the map `counters`; in C `MESH_COUNT_…`.
+enum Counter {
     /// No policy is live: generation 0.
     Idle = "idle",
     /// The process is not in the mesh.
@@ -871,35 +873,11 @@ counters! {
     /// A socket was closed while bytes of the short way were unread: its peer saw an end, not a reset.
     ClosedUnread = "closed_unread",
 }
-
-/// Which way the bytes of an accelerated pair took, and why: each an index into `messages`.
-macro_rules! ways {
-    ($($(#[doc = $doc:literal])* $name:ident = $word:literal,)*) => {
-        /// Which way the bytes of an accelerated pair took, and why: each an index into `messages`.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-        #[repr(u32)]
-        pub enum Way { $($(#[doc = $doc])* $name,)* }
-
-        impl Way {
-            /// All of them, in index order.
-            pub const ALL: &[Self] = &[$(Self::$name),*];
-
-            /// The name in `status`, and in C with `MESH_WAY_` before it and in capitals.
-            #[must_use]
-            pub const fn word(self) -> &'static str {
-                match self { $(Self::$name => $word,)* }
-            }
-
-            /// What it means.
-            #[must_use]
-            pub const fn doc(self) -> &'static [&'static str] {
-                match self { $(Self::$name => &[$($doc),*],)* }
-            }
-        }
-    };
 }
 
-ways! {
+indices! {
+/// Which way the bytes of an accelerated pair took, and why: each an index into `messages`; in C `MESH_WAY_…`.
+enum Way {
     /// Past the stack.
     Short = "short",
     /// Through the stack: the mesh is paused, or the live policy does not choose the pair.
@@ -928,6 +906,8 @@ ways! {
     Full = "full",
     /// Through the stack: one of the ends is being closed.
     Closing = "closing",
+}
+
 }
 
 const _: () = assert!(Way::ALL.len() <= WAYS);
