@@ -137,11 +137,11 @@ pub fn candidate(output: &Output, args: &Program) -> Result<Option<Candidate>, F
 /// What the policy says and the programs of this version do not do, or not for every application. Nothing is
 /// silent.
 pub fn not_carried_out(image: &MapImage) -> Vec<String> {
-    let hosts = image.workloads.iter().filter(|workload| !workload.selector.cgroups.is_empty());
+    let hosts = || image.workloads.iter().filter(|workload| !workload.selector.cgroups.is_empty());
     let offered = |workload: &&Workload| {
         image.profile(workload.profile).is_some_and(|it| it.decides_inbound(image, Protocol::Udp))
     };
-    let mut missing: Vec<String> = (hosts.filter(offered))
+    let mut missing: Vec<String> = (hosts().filter(offered))
         .map(|workload| {
             format!(
                 "inbound rules of `{}` for udp are kept, but only TCP is decided for processes that are members by their cgroup",
@@ -149,10 +149,9 @@ pub fn not_carried_out(image: &MapImage) -> Vec<String> {
             )
         })
         .collect();
-    let hosts = image.workloads.iter().filter(|workload| !workload.selector.cgroups.is_empty());
     let peers =
         |of: &&Workload| image.profile(of.profile).is_some_and(|it| !it.acceleration.peers.is_empty());
-    missing.extend(hosts.filter(peers).map(|workload| {
+    missing.extend(hosts().filter(peers).map(|workload| {
         format!(
             "connections to the sidecar of `{}` are not accelerated: a cgroup's sidecar is not known by its \
              namespace; those that it opens to pods are",
