@@ -61,7 +61,9 @@ enum { TCX_NEXT = -1, TC_ACT_SHOT = 2 };
 /* From linux/if_ether.h and linux/in6.h. */
 enum {
 	ETH_P_IP = 0x0800,
+	ETH_P_8021Q = 0x8100,
 	ETH_P_IPV6 = 0x86dd,
+	ETH_P_8021AD = 0x88a8,
 	ETH_LEN = 14,
 	NEXT_HOP_BY_HOP = 0,
 	NEXT_ROUTING = 43,
@@ -298,6 +300,7 @@ static __u64 (*bpf_get_current_pid_tgid)(void) = (void *)14;
 static __u64 (*bpf_get_current_uid_gid)(void) = (void *)15;
 static long (*bpf_get_current_comm)(void *buf, __u32 size) = (void *)16;
 static long (*bpf_clone_redirect)(struct __sk_buff *skb, __u32 ifindex, __u64 flags) = (void *)13;
+static long (*bpf_skb_vlan_pop)(struct __sk_buff *skb) = (void *)19;
 static long (*bpf_redirect)(__u32 ifindex, __u64 flags) = (void *)23;
 static long (*bpf_skb_load_bytes)(const struct __sk_buff *skb, __u32 at, void *to, __u32 len) = (void *)26;
 static __u64 (*bpf_get_socket_cookie)(void *ctx) = (void *)46;

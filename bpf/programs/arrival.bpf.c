@@ -120,13 +120,22 @@ static __always_inline bool read6(struct __sk_buff *skb, struct place *at, struc
 	return true;
 }
 
+#define VLAN_NUMBER 0xfff
+
+/* Whether a tag that names a priority and no VLAN, which the kernel takes off after this hook, hides another. */
+static __always_inline bool hides_a_tag(struct __sk_buff *skb)
+{
+	return skb->vlan_present && !(skb->vlan_tci & VLAN_NUMBER) &&
+	       (skb->protocol == bpf_htons(ETH_P_8021Q) || skb->protocol == bpf_htons(ETH_P_8021AD));
+}
+
 /* Reads what is offered. false: it is no TCP segment and no datagram, or a part of one without its ports. */
 static __always_inline bool read_offer(struct __sk_buff *skb, struct place *at, struct offer *o)
 {
 	struct header_tcp tcp = {};
 
-	/* Tagged packets come again on the interface of their VLAN. */
-	if (skb->vlan_present)
+	/* Packets of a VLAN come again on its interface. */
+	if (skb->vlan_present && skb->vlan_tci & VLAN_NUMBER)
 		return false;
 	at->network = ETH_LEN;
 	if (skb->protocol == bpf_htons(ETH_P_IP)) {
@@ -355,6 +364,11 @@ int mesh_arrival(struct __sk_buff *skb)
 	bool drop = false;
 	__u32 port = 0, next = 0;
 
+	if (hides_a_tag(skb)) {
+		/* It comes here again without it. */
+		bpf_skb_vlan_pop(skb);
+		return bpf_redirect(skb->ifindex, BPF_F_INGRESS);
+	}
 	if (!read_offer(skb, &at, &o))
 		return pass(MESH_COUNT_NO_OFFER);
 	switch (kept_by(skb, &at, &o, &next)) {

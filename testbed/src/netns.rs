@@ -11,10 +11,13 @@ use std::thread;
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
+use crate::ground::Folder;
 use crate::{Name, tool};
 
 /// Where `ip netns` keeps its namespaces.
 pub(crate) const FOLDER: &str = "/run/netns";
+
+const TAG: &str = include_str!("../programs/tag_vlan.bpf.c");
 
 /// A network namespace with `lo` up and without IPv6 duplicate detection, removed on drop.
 ///
@@ -86,6 +89,49 @@ impl Netns {
     /// If there is no such sysctl, or it refuses the value.
     pub fn set(&self, sysctl: &str, value: &str) -> io::Result<()> {
         self.run(|| fs::write(Path::new("/proc/sys").join(sysctl), value))?
+    }
+
+    /// The number of an interface.
+    ///
+    /// # Errors
+    /// If the namespace has none of that name.
+    pub fn interface(&self, name: &str) -> io::Result<u32> {
+        self.run(|| nix::net::if_::if_nametoindex(name).map_err(io::Error::from))?
+    }
+
+    /// Tags everything that an interface sends from now on as of these VLANs, the innermost first, with priority 1;
+    /// VLAN 0 is none: a priority alone. It works on kernels without `CONFIG_VLAN_8021Q` too, which cannot make an
+    /// interface of a VLAN (`ip link add … type vlan`: "Unknown device type").
+    ///
+    /// # Errors
+    /// If clang or `tc` is missing, or the interface is tagged already.
+    pub fn tag(&self, interface: &str, vlans: &[u16]) -> io::Result<()> {
+        let folder = Folder::new()?;
+        let (source, object) = (folder.path().join("tag.bpf.c"), folder.path().join("tag.bpf.o"));
+        fs::write(&source, TAG)?;
+        let (source, object) = (source.display().to_string(), object.display().to_string());
+        let tags: Vec<_> = vlans.iter().map(|vlan| (1 << 13 | vlan).to_string()).collect();
+        let content = format!("-DTAGS={}", tags.join(","));
+        tool("clang", &["-O2", "-target", "bpf", &content, "-c", &source, "-o", &object])?;
+        self.run(|| {
+            tool("tc", &["qdisc", "add", "dev", interface, "clsact"])?;
+            let filter = ["bpf", "direct-action", "obj", &object, "sec", "classifier"];
+            tool("tc", &[&["filter", "add", "dev", interface, "egress"][..], &filter].concat()).map(drop)
+        })?
+    }
+
+    /// A counter of the namespace's stack: `("snmp", "Ip", "FragCreates")`, `("netstat", "TcpExt", "TCPKeepAlive")`.
+    ///
+    /// # Errors
+    /// If there is no such counter.
+    pub fn counter(&self, file: &str, group: &str, name: &str) -> io::Result<u64> {
+        let text = self.run(|| fs::read_to_string(Path::new("/proc/thread-self/net").join(file)))??;
+        // A line of names, and one of values.
+        let mut lines = text.lines().filter_map(|line| line.strip_prefix(group)?.strip_prefix(": "));
+        let (names, values) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
+        let found = names.split(' ').zip(values.split(' ')).find(|(found, _)| *found == name);
+        let value = found.and_then(|(_, value)| value.parse().ok());
+        value.ok_or_else(|| io::Error::other(format!("no counter {name} of {group} in {file}")))
     }
 
     /// Lets the namespace forward packets between its interfaces, as a router does.

@@ -1,5 +1,7 @@
 //! The tests of inbound connections once more, decided by tc, and what only that way could break.
 
+use std::time::Duration;
+
 use mesh_testbed::{Client, Failure, Netns, Tested, kernel_is_usable, tool};
 
 use crate::stage::address;
@@ -35,6 +37,10 @@ fn sidecar() -> Offered {
 
 fn refused() -> Offered {
     Offered::Failed(mesh_testbed::Errno::ECONNREFUSED)
+}
+
+fn timed_out() -> Offered {
+    Offered::Failed(mesh_testbed::Errno::ETIMEDOUT)
 }
 
 /// What becomes of a connection whose packets all have this option, to a redirected and to a denied port.
@@ -90,14 +96,7 @@ fn fragments_of_a_connection_find_it() -> Tested {
     let target = address("10.42.0.2:8080")?;
     // IP_PMTUDISC_DONT: routers may cut what is too long.
     let client = Client::to(target).option(SOL_IP, IP_MTU_DISCOVER, &0_i32.to_ne_bytes());
-    let created = || -> Result<u64, Failure> {
-        let text = town.router.run(|| std::fs::read_to_string("/proc/thread-self/net/snmp"))??;
-        let ip: Vec<&str> = text.lines().filter(|line| line.starts_with("Ip:")).collect();
-        let [names, values] = ip[..] else { return Err("no counters".into()) };
-        let mut pairs = names.split(' ').zip(values.split(' '));
-        let found = pairs.find(|(name, _)| *name == "FragCreates").ok_or("no such counter")?;
-        Ok(found.1.parse()?)
-    };
+    let created = || town.router.counter("snmp", "Ip", "FragCreates");
     let before = created()?;
     let mut stream = town.far.run(|| client.open())??;
     assert_eq!(offered(stream.greeting(), target), sidecar());
@@ -125,6 +124,30 @@ fn connections_without_state_and_checksums_of_either_kind_arrive() -> Tested {
             for target in ["10.42.0.2", "[fd42::2]"] {
                 assert_eq!(offer(from, &format!("{target}:8080"))?, sidecar(), "{target}, offload {offload}");
                 assert_eq!(offer(from, &format!("{target}:9090"))?, refused(), "{target}, offload {offload}");
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_priority_tag_spares_nobody_and_a_vlan_that_the_pod_is_not_in_reaches_nobody() -> Tested {
+    if !kernel_is_usable() {
+        return Ok(());
+    }
+    let (decided, lost) = ([sidecar(), refused()], [timed_out(), timed_out()]);
+    for (tags, expected) in
+        [(&[0][..], decided.clone()), (&[0, 0, 0], decided), (&[5], lost.clone()), (&[5, 0], lost)]
+    {
+        let pod = pod()?;
+        let _servers = pod.servers()?;
+        pod.town().host.tag("pod", tags)?;
+        for ip in ["10.42.0.2", "[fd42::2]"] {
+            for (port, expected) in [8080, 9090].into_iter().zip(&expected) {
+                let target = address(&format!("{ip}:{port}"))?;
+                let client = Client::to(target).patience(Duration::from_millis(300));
+                let found = pod.town().far.run(|| offered(client.dial(), target))?;
+                assert_eq!(found, *expected, "VLANs {tags:?}, {target}");
             }
         }
     }
