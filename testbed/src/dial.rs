@@ -32,6 +32,8 @@ impl Errno {
     pub const EINVAL: Self = Self(libc::EINVAL);
     /// The kernel cannot take it now; it may be tried again.
     pub const ENOBUFS: Self = Self(libc::ENOBUFS);
+    /// The address is not there, or all of the connection's four numbers are in use.
+    pub const EADDRNOTAVAIL: Self = Self(libc::EADDRNOTAVAIL);
     /// No route leads there.
     pub const ENETUNREACH: Self = Self(libc::ENETUNREACH);
     /// No memory, or none that the caller may use.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use crate::{Errno, Line, Netns, Place, Task};
+use crate::{Errno, Line, Netns, Place, Task, raw};
 
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -189,12 +189,13 @@ pub struct UdpClient {
     manner: Manner,
     source: Option<SocketAddr>,
     device: Option<String>,
+    options: Vec<(i32, i32, Vec<u8>)>,
 }
 
 impl UdpClient {
     /// A client whose socket is bound to nothing.
     pub fn new(manner: Manner) -> Self {
-        Self { manner, source: None, device: None }
+        Self { manner, source: None, device: None, options: Vec::new() }
     }
 
     /// Binds this source first; port 0 is any.
@@ -211,6 +212,13 @@ impl UdpClient {
         self
     }
 
+    /// Sets an option of the socket first.
+    #[must_use]
+    pub fn option(mut self, level: i32, option: i32, value: &[u8]) -> Self {
+        self.options.push((level, option, value.to_vec()));
+        self
+    }
+
     /// Opens a socket that can reach `target`, and others of its family.
     ///
     /// # Errors
@@ -222,6 +230,9 @@ impl UdpClient {
         }
         if let Some(source) = self.source {
             socket.bind(&SockAddr::from(source))?;
+        }
+        for (level, option, value) in &self.options {
+            raw::set_socket_option(socket.as_fd(), *level, *option, value)?;
         }
         let asker = UdpAsker { socket: UdpSocket::from(socket), manner: self.manner };
         asker.wait_for(PATIENCE)?;

@@ -3,9 +3,12 @@
 use std::time::Duration;
 
 use mesh_testbed::{
-    Client, Errno, Failure, Manner, Netns, Server, Tested, UdpServer, ask, kernel_is_usable, storage, until,
+    Client, Errno, Failure, Manner, Netns, Server, Tested, UdpClient, UdpServer, ask, kernel_is_usable,
+    storage, until,
 };
+use serde_json::{Value, json};
 
+use crate::observed::{Observer, parts};
 use crate::stage::address;
 use crate::town::{APPLICATION, Offered, POD, Pod, SIDECAR, addresses, offer, offered};
 
@@ -230,6 +233,56 @@ fn datagrams_are_denied_and_never_redirected() -> Tested {
         assert_eq!(who(&pod.town().other, target)?, Ok("resolver".into()), "{target}");
     }
     assert_eq!(who(&pod.town().far, "10.42.0.2:54")?, Ok("resolver".into()));
+    Ok(())
+}
+
+#[test]
+fn every_offer_is_told_with_its_rule_and_line() -> Tested {
+    if !kernel_is_usable() {
+        return Ok(());
+    }
+    let pod = Pod::new(super::WAY)?;
+    pod.apply("redirect inbound -> 15003\nexclude inbound tcp 9090\ndeny inbound any 53 from 10.44.0.0/24")?;
+    pod.attach()?;
+    let _servers = pod.servers()?;
+    let observe =
+        |log: &str, filter: &[&str]| Observer::of(pod.meshc(), &pod.ground().folder().join(log), filter);
+    let observer = observe("all", &[])?;
+    let of_one_source = observe("one", &["10.44.0.2 -> cart", "--verdict", "redirected"])?;
+    let far = &pod.town().far;
+    for (from, to, expected) in [
+        ("10.44.0.2:4001", "10.42.0.2:8080", sidecar()),
+        ("[fd44::2]:4002", "[fd42::2]:8080", sidecar()),
+        ("10.44.0.2:4003", "10.42.0.2:9090", application()),
+        ("10.44.0.2:4004", "10.42.0.2:53", refused()),
+    ] {
+        let (from, to) = (address(from)?, address(to)?);
+        assert_eq!(far.run(|| offered(Client::to(to).from(from).dial(), to))?, expected, "{to}");
+    }
+    let (target, source) = (address("10.42.0.2:53")?, address("10.44.0.2:4005")?);
+    far.run(|| UdpClient::new(Manner::Connected).from(source).open(target)?.send(target, "who?"))??;
+
+    let lines = observer.wait(5)?;
+    let keys = ["workload", "direction", "protocol", "source", "destination", "verdict", "port"];
+    let told: Vec<_> = lines.iter().map(|line| parts(line, &keys)).collect();
+    assert_eq!(
+        json!(told),
+        json!([
+            ["cart", "inbound", "tcp", "10.44.0.2:4001", "10.42.0.2:8080", "redirected", 15003],
+            ["cart", "inbound", "tcp", "[fd44::2]:4002", "[fd42::2]:8080", "redirected", 15003],
+            ["cart", "inbound", "tcp", "10.44.0.2:4003", "10.42.0.2:9090", "excluded", null],
+            ["cart", "inbound", "tcp", "10.44.0.2:4004", "10.42.0.2:53", "denied", null],
+            ["cart", "inbound", "udp", "10.44.0.2:4005", "10.42.0.2:53", "denied", null],
+        ])
+    );
+    for (line, rule) in lines.iter().zip([4, 4, 5, 6, 6]) {
+        assert_eq!(line["rule"]["line"], rule, "{line}");
+        assert_eq!(line["member"], "cart-1", "{line}");
+        // Whoever sent it may be on another machine.
+        assert_eq!(parts(line, &["pid", "uid", "command"]), vec![Value::Null; 3], "{line}");
+    }
+    let told = of_one_source.wait(1)?;
+    assert_eq!(parts(&told[0], &keys), parts(&lines[0], &keys));
     Ok(())
 }
 

@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use mesh_testbed::proxy::{HaProxy, NginxSidecar};
 use mesh_testbed::{
-    Client, Errno, Failure, Line, Netns, ServerTask, Stream, Task, Tested, kernel_is_usable, until, veth,
+    Client, Errno, Failure, Line, Netns, ServerTask, Stream, Task, Tested, kernel_is_usable, storage, until,
+    veth,
 };
+use socket2::{SockRef, TcpKeepalive};
 
 use crate::stage::address;
 use crate::town::{APPLICATION, Offered, POD, Pod, SIDECAR, addresses, offer, offered};
@@ -25,6 +27,18 @@ fn open(from: &Netns, client: &Client, who: &str) -> Result<Stream, Failure> {
     let mut stream = from.run(|| client.open())??;
     assert_eq!(stream.greeting()?.arrival.who, who);
     Ok(stream)
+}
+
+/// Opens a connection from a port as soon as the client's own end of the last one has gone: that waits until its
+/// end is acknowledged.
+fn open_again(from: &Netns, client: &Client) -> Result<Stream, Failure> {
+    let mut opened = Err(Errno::EADDRNOTAVAIL);
+    let mut open = || -> Result<bool, Failure> {
+        opened = from.run(|| client.open())?;
+        Ok(!matches!(opened, Err(Errno::EADDRNOTAVAIL)))
+    };
+    until(Duration::from_secs(5), || open().unwrap_or(true));
+    Ok(opened?)
 }
 
 /// A sidecar that closes its half at once and then hears what the client sends; it tells how much that was.
@@ -84,6 +98,37 @@ fn a_connection_lives_on_when_either_end_closes_its_half() -> Tested {
 }
 
 #[test]
+fn an_idle_connection_answers_and_nothing_but_its_sockets_remembers_it() -> Tested {
+    if !kernel_is_usable() {
+        return Ok(());
+    }
+    let pod = Pod::new(super::WAY)?;
+    pod.apply(REDIRECT)?;
+    pod.attach()?;
+    let _servers = pod.servers()?;
+    let far = &pod.town().far;
+    let mut streams = [
+        open(far, &Client::to(address("10.42.0.2:8080")?), "sidecar")?,
+        open(far, &Client::to(address("[fd42::2]:8080")?), "sidecar")?,
+    ];
+    for map in ["handover", "exempt_flows", "pairs"] {
+        assert_eq!(storage::entries(&pod.pin(map))?, 0, "{map}");
+    }
+    let second = Duration::from_secs(1);
+    for stream in &streams {
+        let often = TcpKeepalive::new().with_time(second).with_interval(second).with_retries(1);
+        SockRef::from(stream.socket()).set_tcp_keepalive(&often)?;
+    }
+    // Each is asked whether it is still there, and would end where nobody answers.
+    let asked = || far.counter("netstat", "TcpExt", "TCPKeepAlive");
+    assert!(until(Duration::from_secs(20), || asked().is_ok_and(|asked| asked >= 4)), "{:?}", asked());
+    for stream in &mut streams {
+        assert_eq!(stream.exchange("alive")?, "alive");
+    }
+    Ok(())
+}
+
+#[test]
 fn one_source_port_reaches_two_ports_of_a_pod_at_once() -> Tested {
     if !kernel_is_usable() {
         return Ok(());
@@ -123,7 +168,7 @@ fn a_source_port_is_used_again_right_after_a_reset_and_after_a_close() -> Tested
     let (source, target) = (address("10.44.0.2:40001")?, address("10.42.0.2:8080")?);
     let client = Client::to(target).from(source);
     for round in 0..5 {
-        let mut stream = far.run(|| client.open())??;
+        let mut stream = open_again(far, &client)?;
         assert_eq!(offered(stream.greeting(), target), sidecar(), "round {round}");
         assert_eq!(stream.exchange("still")?, "still");
         stream.abort()?;
@@ -133,7 +178,7 @@ fn a_source_port_is_used_again_right_after_a_reset_and_after_a_close() -> Tested
     closes.line().hear()?;
     for round in 0..5 {
         // The end in the pod waits (TIME_WAIT), and gives way.
-        let mut stream = far.run(|| client.open())??;
+        let mut stream = open_again(far, &client)?;
         assert_eq!(stream.rest()?, b"bye\n", "round {round}");
     }
     Ok(())

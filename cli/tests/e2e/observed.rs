@@ -1,5 +1,7 @@
 //! Decisions are told as they happen: who, where to, what, and by which line.
 
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use mesh_testbed::{Client, Failure, Manner, Process, Tested, UdpServer, ask, kernel_is_usable, until};
@@ -17,13 +19,16 @@ redirect outbound udp 53 -> 15053";
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A running `meshc observe`.
-struct Observer(Process);
+pub(crate) struct Observer(Process);
 
 impl Observer {
     fn start(stage: &Stage, log: &str, arguments: &[&str]) -> Result<Self, Failure> {
-        let mut command = stage.meshc();
-        command.args(["--format", "json", "observe"]).args(arguments);
-        let process = Process::start(&mut command, &stage.ground().folder().join(log))?;
+        Self::of(stage.meshc(), &stage.ground().folder().join(log), arguments)
+    }
+
+    /// The same of the instance that `meshc` names.
+    pub(crate) fn of(mut meshc: Command, log: &Path, arguments: &[&str]) -> Result<Self, Failure> {
+        let process = Process::start(meshc.args(["--format", "json", "observe"]).args(arguments), log)?;
         process.wait_until_it_says("observing")?;
         Ok(Self(process))
     }
@@ -36,7 +41,7 @@ impl Observer {
     }
 
     /// Waits for so many lines.
-    fn wait(&self, count: usize) -> Result<Vec<Value>, Failure> {
+    pub(crate) fn wait(&self, count: usize) -> Result<Vec<Value>, Failure> {
         until(PATIENCE, || self.lines().is_ok_and(|lines| lines.len() >= count));
         let lines = self.lines()?;
         if lines.len() == count {
@@ -48,7 +53,7 @@ impl Observer {
 }
 
 /// The parts of a line that a test names.
-fn parts(line: &Value, keys: &[&str]) -> Vec<Value> {
+pub(crate) fn parts(line: &Value, keys: &[&str]) -> Vec<Value> {
     keys.iter().map(|&key| line.get(key).cloned().unwrap_or_default()).collect()
 }
 

@@ -5,6 +5,11 @@ use mesh_testbed::{Client, Errno, Level, ServerTask, Tested, kernel_is_usable};
 use crate::seen::{Seen, judged, seen};
 use crate::stage::{Stage, address, as_member};
 
+const SOL_IP: i32 = 0;
+const IP_UNICAST_IF: i32 = 50;
+const SOL_IPV6: i32 = 41;
+const IPV6_UNICAST_IF: i32 = 76;
+
 const REDIRECT: &str = "redirect outbound -> 15001";
 
 #[test]
@@ -32,6 +37,25 @@ fn v4_v6_and_v4_mapped_connections_are_redirected_however_they_are_opened() -> T
     for (client, target) in clients {
         let seen = as_member(&stage.cart(), || seen(&client, target))?;
         assert_eq!(seen, Seen::Redirected(15001), "{client:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn sockets_that_name_the_device_of_their_packets_are_redirected() -> Tested {
+    if !kernel_is_usable() {
+        return Ok(());
+    }
+    let stage = Stage::new()?;
+    stage.apply_rules(REDIRECT)?;
+    // In network order.
+    let eth0 = stage.pair().client.interface("eth0")?.to_be_bytes();
+    for (target, level, option) in
+        [("10.0.3.9:80", SOL_IP, IP_UNICAST_IF), ("[fd10::9]:80", SOL_IPV6, IPV6_UNICAST_IF)]
+    {
+        let target = address(target)?;
+        let client = Client::to(target).option(level, option, &eth0);
+        assert_eq!(as_member(&stage.cart(), || seen(&client, target))?, Seen::Redirected(15001), "{target}");
     }
     Ok(())
 }

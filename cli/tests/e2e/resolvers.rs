@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use mesh_testbed::proxy::Dnsmasq;
 use mesh_testbed::{
@@ -16,6 +17,11 @@ const RULES: &str = "redirect outbound udp 53 -> 15053
 redirect outbound udp 443 -> 15054
 exclude outbound udp 53 to 10.0.3.9, fd10::9
 deny outbound udp 25";
+
+const SOL_IP: i32 = 0;
+const IP_UNICAST_IF: i32 = 50;
+const SOL_IPV6: i32 = 41;
+const IPV6_UNICAST_IF: i32 = 76;
 
 const SERVERS: [&str; 4] = ["10.0.0.1:53", "172.16.5.5:53", "10.0.0.1:443", "10.0.9.9:53"];
 
@@ -162,6 +168,38 @@ fn a_datagram_socket_bound_to_a_device_reaches_the_sidecar() -> Tested {
         })??;
         assert_eq!(again.0, Err(Errno::ENOBUFS));
         assert_eq!((again.1.payload.as_str(), again.1.from), ("who?", Some(target)));
+    }
+    Ok(())
+}
+
+#[test]
+fn sockets_that_name_the_device_of_their_datagrams_must_be_excluded() -> Tested {
+    if !kernel_is_usable() {
+        return Ok(());
+    }
+    let stage = Stage::new()?;
+    stage.apply_rules(RULES)?;
+    let _dns = [sidecar(&stage, "127.0.0.1:15053", 1)?, sidecar(&stage, "[::1]:15053", 1)?];
+    let straight = ["10.0.3.9:53", "[fd10::9]:53"].map(address).into_iter().collect::<Result<Vec<_>, _>>()?;
+    let _server = UdpServer::start(&stage.pair().server, "application", &straight)?;
+    // In network order.
+    let eth0 = stage.pair().client.interface("eth0")?.to_be_bytes();
+    for (redirected, excluded, level, option) in [
+        ("10.0.0.1:53", "10.0.3.9:53", SOL_IP, IP_UNICAST_IF),
+        ("[fd10::1]:53", "[fd10::9]:53", SOL_IPV6, IPV6_UNICAST_IF),
+    ] {
+        let [redirected, excluded] = [address(redirected)?, address(excluded)?];
+        for manner in [Manner::Connected, Manner::Unconnected] {
+            let client = UdpClient::new(manner).option(level, option, &eth0);
+            let (redirected, excluded) = as_member(&stage.cart(), || {
+                let asker = client.open(redirected)?;
+                asker.wait_for(Duration::from_millis(200))?;
+                Ok::<_, Errno>((asker.ask(redirected, "who?").map(drop), client.ask(excluded, "who?")?.who))
+            })??;
+            // Programs cannot release it, and it does not get past the mesh.
+            assert!(redirected.is_err(), "{manner:?}");
+            assert_eq!(excluded, "application", "{manner:?}");
+        }
     }
     Ok(())
 }
