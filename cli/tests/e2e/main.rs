@@ -25,6 +25,7 @@ mod bystander;
 mod churn;
 mod cni;
 mod crash;
+mod cri;
 mod datagram;
 mod denied;
 mod detached;

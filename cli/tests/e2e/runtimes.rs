@@ -20,29 +20,32 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What a container runs: a sidecar, and as soon as it listens, the application's first connection. Nothing else
 /// connects before.
-const FIRST_PROCESS: &str = "nc -ll -p 15001 -e /bin/echo sidecar &
+pub(crate) const FIRST_PROCESS: &str = "nc -ll -p 15001 -e /bin/echo sidecar &
 n=0; while ! netstat -ltn | grep -q :15001 && [ $n -lt 500 ]; do n=$((n+1)); done
 nc -w 5 10.0.3.9 80 </dev/null
 ";
 
 /// A node with a network's file as an administrator writes it, and a root file system of one program.
-struct Machine {
-    rootfs: PathBuf,
-    networks: PathBuf,
-    node: Node,
+pub(crate) struct Machine {
+    pub(crate) rootfs: PathBuf,
+    pub(crate) networks: PathBuf,
+    pub(crate) node: Node,
 }
 
+/// Two names of pods that are one workload's, for runtimes that know no labels.
+const MESH: &str = "redirect outbound -> 15001\nworkload cart { pod cart-1, default-cart-1 }";
+
 impl Machine {
-    fn new() -> Result<Self, Failure> {
+    pub(crate) fn new(mesh: &str) -> Result<Self, Failure> {
         let node = Node::new()?;
-        node.apply("redirect outbound -> 15001\nworkload cart { pod cart-1, default-cart-1 }")?;
+        node.apply(mesh)?;
         let folder = node.ground().folder();
         let (rootfs, networks) = (folder.join("rootfs"), folder.join("net.d"));
         for name in ["bin", "proc", "sys", "dev", "etc", "tmp", "run"] {
             fs::create_dir_all(rootfs.join(name))?;
         }
         fs::copy("/bin/busybox", rootfs.join("bin/busybox"))?;
-        for name in ["sh", "nc", "netstat", "grep", "echo"] {
+        for name in ["sh", "nc", "netstat", "grep", "echo", "sleep"] {
             symlink("busybox", rootfs.join("bin").join(name))?;
         }
         fs::write(rootfs.join("first.sh"), FIRST_PROCESS)?;
@@ -50,6 +53,15 @@ impl Machine {
         let network = json!({ "cniVersion": "0.4.0", "name": "pods", "plugins": node.plugins() });
         fs::write(networks.join("10-pods.conflist"), network.to_string())?;
         Ok(Self { rootfs, networks, node })
+    }
+
+    pub(crate) fn folder(&self) -> PathBuf {
+        self.node.ground().folder().to_owned()
+    }
+
+    /// Where containerd listens.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.folder().join("containerd/sock")
     }
 
     /// Runs a container of this name to its end, and returns what it printed.
@@ -77,21 +89,21 @@ impl Machine {
         Ok(Answer::of(&mut command)?.done()?.stdout)
     }
 
-    /// Starts containerd, without what it needs for Kubernetes.
-    fn containerd(&self) -> Result<Process, Failure> {
-        let folder = self.node.ground().folder().join("containerd");
+    /// Starts containerd with this in its configuration.
+    pub(crate) fn containerd(&self, more: &str) -> Result<Process, Failure> {
+        let folder = self.folder().join("containerd");
         fs::create_dir_all(&folder)?;
         let shown = folder.display();
         let config = format!(
-            "version = 2\nroot = \"{shown}/root\"\nstate = \"{shown}/state\"\n\
-             disabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n[grpc]\naddress = \"{shown}/sock\"\n"
+            "version = 2\nroot = '{shown}/root'\nstate = '{shown}/state'\n{more}[grpc]\naddress = '{}'\n",
+            self.socket().display()
         );
         fs::write(folder.join("config.toml"), config)?;
         let mut command = Place::here().netns(self.node.netns()).command("containerd");
         command.arg("--config").arg(folder.join("config.toml"));
         let process = Process::start(&mut command, &folder.join("log"))?;
         let mut version = Place::here().command("ctr");
-        version.arg("--address").arg(folder.join("sock")).arg("version");
+        version.arg("--address").arg(self.socket()).arg("version");
         if until(PATIENCE, || Answer::of(&mut version).is_ok_and(|answer| answer.code == 0)) {
             return Ok(process);
         }
@@ -108,14 +120,14 @@ impl Machine {
         let mut command = Place::here().netns(self.node.netns()).command("unshare");
         command.env("PLUGINS", PLUGINS).env("BIN", self.node.bin()).env("NETWORKS", &self.networks);
         command.args(["--mount", "sh", "-c", SCRIPT, "sh", "--address"]);
-        command.arg(self.node.ground().folder().join("containerd/sock"));
+        command.arg(self.socket());
         let cgroup = format!("{}/{name}", self.node.pods().within()?);
         command.args(["run", "--rm", "--cni", "--cgroup", &cgroup, "--rootfs"]).arg(&self.rootfs);
         command.args([name, "/bin/sh", "/first.sh"]);
         Ok(Answer::of(&mut command)?.done()?.stdout)
     }
 
-    fn nothing_is_left(&self) -> Tested {
+    pub(crate) fn nothing_is_left(&self) -> Tested {
         assert_eq!(self.node.members()?, Vec::<String>::new());
         let status = self.node.ask(&["status"])?;
         assert_eq!((&status["drift"], &status["failed"]), (&json!([]), &json!([])));
@@ -155,7 +167,7 @@ fn a_container_of_podman_is_in_the_mesh_before_its_first_process() -> Tested {
     if !kernel_is_usable() {
         return Ok(());
     }
-    let machine = Machine::new()?;
+    let machine = Machine::new(MESH)?;
     for _ in 0..if long_runs_are_wanted() { 20 } else { 1 } {
         assert_eq!(machine.podman("cart-1")?, "sidecar\n");
     }
@@ -169,8 +181,8 @@ fn a_container_of_containerd_is_in_the_mesh_before_its_first_process() -> Tested
     if !kernel_is_usable() {
         return Ok(());
     }
-    let machine = Machine::new()?;
-    let mut containerd = machine.containerd()?;
+    let machine = Machine::new(MESH)?;
+    let mut containerd = machine.containerd("disabled_plugins = ['io.containerd.grpc.v1.cri']\n")?;
     // Its namespace is of a process, and at DEL it is not told at all.
     for _ in 0..if long_runs_are_wanted() { 20 } else { 1 } {
         assert_eq!(machine.ctr("cart-1")?, "sidecar\n");

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::json;
 use serde_json::value::RawValue;
 
@@ -35,17 +35,17 @@ pub struct Site {
 /// What is ours and the specification's in it. Other keys are other people's.
 #[derive(Debug, Deserialize)]
 struct Wire<'a> {
-    #[serde(default, rename = "cniVersion")]
+    #[serde(default, deserialize_with = "or_null", rename = "cniVersion")]
     version: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_null")]
     name: String,
     #[serde(borrow, default, rename = "prevResult")]
     previous: Option<&'a RawValue>,
-    #[serde(default, rename = "runtimeConfig")]
+    #[serde(default, deserialize_with = "or_null", rename = "runtimeConfig")]
     by_runtime: RuntimeConfig,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_null")]
     args: Args,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_null")]
     labels: BTreeMap<String, String>,
     #[serde(default, rename = "cni.dev/valid-attachments")]
     valid: Option<Vec<Valid>>,
@@ -54,20 +54,20 @@ struct Wire<'a> {
 /// What a container runtime adds for a capability that the plugin's entry declares.
 #[derive(Debug, Default, Deserialize)]
 struct RuntimeConfig {
-    #[serde(default, rename = "io.kubernetes.cri.pod-annotations")]
+    #[serde(default, deserialize_with = "or_null", rename = "io.kubernetes.cri.pod-annotations")]
     annotations: BTreeMap<String, String>,
 }
 
 /// `args.cni.labels`, by the conventions of CNI.
 #[derive(Debug, Default, Deserialize)]
 struct Args {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_null")]
     cni: CniArgs,
 }
 
 #[derive(Debug, Default, Deserialize)]
 struct CniArgs {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_null")]
     labels: Vec<Label>,
 }
 
@@ -89,15 +89,15 @@ pub(super) struct Valid {
 /// As much of the result of the plugins before as is needed.
 #[derive(Debug, Default, Deserialize)]
 struct Previous {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_null")]
     interfaces: Vec<PreviousInterface>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_null")]
     ips: Vec<PreviousAddress>,
 }
 
 #[derive(Debug, Deserialize)]
 struct PreviousInterface {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_null")]
     sandbox: String,
 }
 
@@ -105,6 +105,11 @@ struct PreviousInterface {
 struct PreviousAddress {
     address: String,
     interface: Option<usize>,
+}
+
+/// Programs in Go write an empty list or map as `null`.
+fn or_null<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(from: D) -> Result<T, D::Error> {
+    Ok(Option::deserialize(from)?.unwrap_or_default())
 }
 
 /// A configuration that was understood.
@@ -213,6 +218,19 @@ mod tests {
             read(text).unwrap().addresses,
             ["10.0.0.2".parse::<IpAddr>().unwrap(), "fd00::2".parse().unwrap()]
         );
+    }
+
+    #[test]
+    fn what_is_null_is_empty() {
+        // So containerd says that a pod has no annotations.
+        let text = r#"{"cniVersion":"1.0.0","name":"n","labels":null,"args":{"cni":{"labels":null}},
+            "runtimeConfig":{"io.kubernetes.cri.pod-annotations":null},"cni.dev/valid-attachments":null,
+            "prevResult":{"interfaces":null,"ips":null}}"#;
+        let config = read(text).unwrap();
+        assert!(config.labels.is_empty() && config.annotations.is_empty() && config.addresses.is_empty());
+        for key in ["args", "runtimeConfig", "prevResult"] {
+            assert!(read(&format!(r#"{{"cniVersion":"1.0.0","name":"n","{key}":null}}"#)).is_ok(), "{key}");
+        }
     }
 
     #[test]
