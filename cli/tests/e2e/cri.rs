@@ -233,8 +233,9 @@ impl Cri {
         };
         until(PATIENCE, || printed().is_some());
         let text = printed().ok_or_else(|| format!("{name} printed nothing: {:?}", self.containerd.output()));
-        self.call("RuntimeService/StopContainer", &which)?;
-        self.call("RuntimeService/RemoveContainer", &which)?;
+        // It ends by itself, and only then may it be removed.
+        let removed = || self.call("RuntimeService/RemoveContainer", &which).is_ok();
+        assert!(until(PATIENCE, removed), "{name} does not end: {:?}", self.containerd.output());
         Ok(text?)
     }
 
