@@ -48,6 +48,7 @@ mod acceleration;
 mod accelerators;
 mod hooks;
 mod inbound;
+mod lock;
 mod place;
 mod registry;
 mod set;

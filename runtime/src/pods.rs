@@ -9,9 +9,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::apply::in_slot;
 use crate::error::{Error, Result};
+use crate::lock::lock;
 use crate::record;
 use crate::registry::{self, Interface, Key, Member, Origin, Registry, Sandbox};
-use crate::session::{self, lock, membership};
+use crate::session::{self, membership};
 use crate::set::Set;
 use crate::store::Store;
 use crate::{Runtime, failed, hooks};

@@ -7,14 +7,12 @@ use mesh_bpf::tables::{Digest, Manifest, Tables};
 
 use crate::error::{Error, Result};
 use crate::instance::Instance;
+use crate::lock::lock;
 use crate::record::{self, Holder, Owner, Record, hex};
 use crate::registry::Registry;
 use crate::set::{ControlMap, Set, sweep};
-use crate::store::{Locked, Store, Word};
+use crate::store::{Store, Word};
 use crate::{Options, accelerators, hooks, inbound, run, slot};
-
-/// How long a waiter sleeps before it asks for a lock again.
-const LOCK_POLL: u64 = 10;
 
 /// What is live, by the kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,37 +62,6 @@ pub(crate) fn membership<S: Store>(store: &S, set: &Set<S>, live: &Live) -> Resu
         return Err(Error::NotAsApplied(Table::Names.word()));
     }
     Ok(Membership::read(&names)?)
-}
-
-/// Takes a folder's lock, waiting as long as the options say. `None` where there is no such folder.
-pub(crate) fn lock<S: Store>(
-    store: &S,
-    instance: &Instance,
-    options: &Options,
-    folder: &std::path::Path,
-    make: bool,
-) -> Result<Option<S::Lock>> {
-    let began = store.clock();
-    let mut waited = false;
-    loop {
-        if make && !waited {
-            store.make_folder(folder)?;
-        }
-        match store.lock(folder)? {
-            Locked::Held(lock) => return Ok(Some(lock)),
-            Locked::Gone if waited => return Err(Error::DetachedMeanwhile),
-            Locked::Gone if !make => return Ok(None),
-            Locked::Gone => {}
-            Locked::Busy if store.clock().saturating_sub(began) >= options.lock_timeout => {
-                let holder = record::read(store, &instance.holder()).ok().flatten();
-                return Err(Error::Held { holder, now: store.wall_clock() });
-            }
-            Locked::Busy => {
-                waited = true;
-                store.sleep(LOCK_POLL);
-            }
-        }
-    }
 }
 
 /// The lock, and what is pinned.

@@ -13,21 +13,25 @@ use mesh_bpf::prefix::Prefix;
 use mesh_bpf::program::Hook;
 use mesh_bpf::tables::{Manifest, Tables};
 
-use crate::Runtime;
 use crate::acceleration::{self, Acceleration};
 use crate::confirm::{self, Waiting};
 use crate::error::{Error, Result};
 use crate::failed::Failed;
 use crate::inbound::Place;
+use crate::lock::lock;
 use crate::record::{self, Owner, Record, hex};
 use crate::registry::{self, Member, Origin};
 use crate::session::{Live, held, live, membership};
 use crate::set::{ControlMap, Set};
 use crate::store::{ProgramInfo, Store, Target};
+use crate::{Options, Runtime};
 use crate::{accelerators, hooks, inbound, slot};
 
 /// How often a reader begins anew before it takes what it gets.
 const RETRIES: usize = 20;
+
+/// Milliseconds that a look at drift waits for whoever is joining or leaving.
+const SETTLING: u64 = 2_000;
 
 /// Whether a policy decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -209,7 +213,19 @@ impl<S: Store> Runtime<S> {
     /// # Errors
     /// Where the kernel does not answer. What another version applied is shown as far as its head.
     pub fn status(&self) -> Result<Status> {
-        self.steadily(|| self.look())
+        let found = self.steadily(|| self.look())?;
+        if found.drift.is_empty() {
+            return Ok(found);
+        }
+        // Perhaps it is no drift: what joins or leaves at this moment is between two of its steps. Nothing does
+        // while the registry is locked, and where somebody else has it for long, what was seen is the answer.
+        let options =
+            Options { lock_timeout: SETTLING.min(self.options.lock_timeout), ..self.options.clone() };
+        match lock(&self.store, &self.instance, &options, &self.instance.maps(), false) {
+            Ok(_lock) => self.steadily(|| self.look()),
+            Err(Error::Held { .. }) => Ok(found),
+            Err(error) => Err(error),
+        }
     }
 
     /// Reads without a lock: where something was committed meanwhile, a slot may have been filled anew under
