@@ -37,6 +37,7 @@ needed_long=(
     qemu-system-x86_64:qemu-system-x86
     strip:binutils
     mkfs.ext4:e2fsprogs
+    /lib/systemd/systemd:systemd
     go:golang-go
     dpkg-source:dpkg-dev
 )

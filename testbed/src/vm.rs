@@ -44,6 +44,51 @@ umount /disk
 poweroff -f
 ";
 
+/// The same where systemd is the first process and runs the script as a unit, when all others are started.
+const SYSTEMD_INIT: &str = "#!/bin/sh
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+mount -t devtmpfs dev /dev
+for module in /modules/*; do insmod $module || poweroff -f; done
+mount -t ext4 /dev/vda /disk || poweroff -f
+mkdir -p /disk/lib && mount --bind /disk/lib /var/lib
+exec /lib/systemd/systemd
+";
+const SYSTEMD_SCRIPT: &str = "echo; echo '-- begin'
+sh -e /script 2>&1
+echo \"-- end $?\"
+sync
+poweroff -f
+";
+const DEFAULT_TARGET: &str = "[Unit]
+Requires=multi-user.target
+Wants=script.service
+AllowIsolate=yes
+";
+const SCRIPT_SERVICE: &str = "[Unit]
+After=multi-user.target
+[Service]
+Type=oneshot
+ExecStart=/bin/sh /run-script
+StandardOutput=tty
+TTYPath=/dev/console
+";
+/// Units of systemd's own that others are ordered by.
+const TARGETS: [&str; 12] = [
+    "basic",
+    "final",
+    "local-fs",
+    "local-fs-pre",
+    "multi-user",
+    "paths",
+    "shutdown",
+    "slices",
+    "sockets",
+    "swap",
+    "sysinit",
+    "timers",
+];
+
 /// A machine that is off; every [`Vm::boot`] starts its kernel anew, with the same disk.
 #[derive(Debug)]
 pub struct Vm {
@@ -117,6 +162,37 @@ impl Vm {
         let to = inside(&self.root(), at);
         fs::create_dir_all(to.parent().unwrap_or(Path::new("/")))?;
         fs::write(to, content)
+    }
+
+    /// Makes systemd of this machine the first process of the other one. `/var/lib` is kept from boot to boot.
+    ///
+    /// # Errors
+    /// If the package `systemd` is not there.
+    pub fn systemd(&self) -> Result<(), Failure> {
+        for program in ["/lib/systemd/systemd", "/bin/systemctl"] {
+            self.program(program, Path::new(program))?;
+        }
+        for target in TARGETS {
+            let unit = format!("/lib/systemd/system/{target}.target");
+            self.file(&unit, &fs::read_to_string(&unit)?)?;
+        }
+        fs::create_dir_all(self.root().join("var/lib"))?;
+        self.file("/etc/machine-id", &format!("{:032x}\n", 7))?;
+        self.file("/etc/passwd", "root:x:0:0::/:/bin/sh\n")?;
+        // What it says to the console would be amid what the script says.
+        self.file("/etc/systemd/system.conf", "[Manager]\nLogLevel=alert\n")?;
+        self.file("/etc/systemd/system/default.target", DEFAULT_TARGET)?;
+        self.file("/etc/systemd/system/script.service", SCRIPT_SERVICE)?;
+        self.file("/run-script", SYSTEMD_SCRIPT)?;
+        Ok(executable(&self.root().join("init"), SYSTEMD_INIT)?)
+    }
+
+    /// Has a unit started at boot (`enable`), or not any more (`disable`), as an administrator does.
+    ///
+    /// # Errors
+    /// If `systemctl` refuses.
+    pub fn systemctl(&self, verb: &str, unit: &str) -> io::Result<()> {
+        tool("systemctl", &["--root", &self.root().display().to_string(), verb, unit]).map(drop)
     }
 
     /// Boots, runs a shell script as root, switches off, and returns what the script printed.

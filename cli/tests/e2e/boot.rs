@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use mesh_testbed::vm::Vm;
-use mesh_testbed::{Tested, kernel_is_usable, long_runs_are_wanted};
+use mesh_testbed::{Failure, Tested, kernel_is_usable, long_runs_are_wanted};
 
 const POLICY: &str = r#"exempt uid 1500
 mesh shop {
@@ -56,11 +56,16 @@ fn the_smallest_kernel_carries_a_policy_and_after_a_reboot_it_is_restored() -> T
 }
 
 /// The digest that is live, where traffic went as the policy says.
-fn spoken(printed: &str) -> Result<String, mesh_testbed::Failure> {
+fn spoken(printed: &str) -> Result<String, Failure> {
     assert!(
         ["out: sidecar\n", "in: inbound sidecar\n", "denied\n"].iter().all(|line| printed.contains(line)),
         "{printed}"
     );
+    digest(printed)
+}
+
+/// What is live, as `status` printed it.
+pub(crate) fn digest(printed: &str) -> Result<String, Failure> {
     let json = printed.lines().find(|line| line.starts_with('{')).ok_or("no status")?;
     let status: serde_json::Value = serde_json::from_str(json)?;
     let word = |key| status.get(key).and_then(serde_json::Value::as_str).ok_or(format!("no {key}"));

@@ -52,6 +52,7 @@ mod runtimes;
 mod sidecar;
 mod sidecars;
 mod swap;
+mod systemd;
 mod unchanged;
 mod unmounted;
 
