@@ -40,6 +40,8 @@ needed_long=(
     /lib/systemd/systemd:systemd
     go:golang-go
     dpkg-source:dpkg-dev
+    squid:squid
+    javac:default-jdk-headless
 )
 [ "${1:-}" != --long ] || needed+=("${needed_long[@]}")
 
@@ -57,7 +59,7 @@ for entry in "${needed[@]}"; do
     have "${entry%:*}" || missing+=("${entry##*:}")
 done
 
-# Debian starts what it installs: here haproxy, nginx (on port 80), redsocks, microsocks and containerd.
+# Debian starts what it installs: here haproxy, nginx (on port 80), redsocks, microsocks, containerd and squid.
 without_services() {
     local policy=/usr/sbin/policy-rc.d
     local ours=
@@ -86,7 +88,7 @@ install_missing() {
     rm -f "$log"
     # Nor may they start at the next boot: nobody asked for a web server.
     local service
-    for service in haproxy nginx redsocks microsocks containerd; do
+    for service in haproxy nginx redsocks microsocks containerd squid; do
         case " $* " in
             *" $service"*) ! command -v systemctl >/dev/null || systemctl disable "$service" >/dev/null 2>&1 || true ;;
         esac

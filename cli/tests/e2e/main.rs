@@ -36,6 +36,7 @@ mod failures;
 mod hosts;
 mod inbound;
 mod installed;
+mod jvm;
 mod kept;
 mod lasting;
 mod leak;

@@ -3,11 +3,12 @@
 use std::io::Write;
 use std::net::{Shutdown, SocketAddr};
 
-use mesh_testbed::proxy::{Envoy, HaProxy, Nginx, NginxSidecar, RedSocks};
+use mesh_testbed::proxy::{Envoy, HaProxy, Nginx, NginxSidecar, RedSocks, Squid};
 use mesh_testbed::{
     Client, Errno, Place, Stream, Tested, kernel_is_promised, kernel_is_usable, long_runs_are_wanted,
 };
 
+use crate::command::Answer;
 use crate::seen::canonical;
 use crate::stage::{SIDECAR_UID, Stage, address, as_member};
 
@@ -76,6 +77,31 @@ fn redsocks_carries_v4_connections_through_a_socks_proxy() -> Tested {
         Ok::<_, Errno>(heard)
     })??;
     assert_eq!(heard, 150);
+    Ok(())
+}
+
+#[test]
+fn squid_carries_requests_of_both_families_to_where_they_were_going() -> Tested {
+    if !(kernel_is_usable() && long_runs_are_wanted()) {
+        return Ok(());
+    }
+    let stage = Stage::new()?;
+    stage.apply_rules("redirect outbound -> 15101")?;
+    let proxy = Squid::start(&sidecar(&stage), &[address("127.0.0.1:15101")?, address("[::1]:15101")?])?;
+    let listen = [address("10.0.3.9:8000")?, address("[fd10::9]:8000")?];
+    let application = Nginx::start(&Place::here().netns(&stage.pair().server), "nginx", &listen)?;
+    for (target, client) in [("10.0.3.9", "192.168.7.2"), ("[fd10::9]", "fd07::2")] {
+        let mut curl = stage.cart().command("curl");
+        curl.args(["-sS", "-m", "5", &format!("http://{target}:8000/")]);
+        let answer = Answer::of(&mut curl)?;
+        assert_eq!(
+            (answer.code, answer.stdout.as_str()),
+            (0, format!("nginx answers {client}\n").as_str()),
+            "{answer:?}"
+        );
+    }
+    assert_eq!(proxy.destinations()?, listen);
+    assert_eq!(application.requests()?.len(), 2);
     Ok(())
 }
 

@@ -5,9 +5,11 @@ mod envoy;
 mod haproxy;
 mod nginx;
 mod redsocks;
+mod squid;
 
 pub use dnsmasq::Dnsmasq;
 pub use envoy::Envoy;
 pub use haproxy::HaProxy;
 pub use nginx::{Nginx, NginxSidecar};
 pub use redsocks::RedSocks;
+pub use squid::Squid;
