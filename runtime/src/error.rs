@@ -323,8 +323,8 @@ impl Error {
             }
             Self::TooLittleMemory { .. } => "raise that limit, or run it in another cgroup".into(),
             Self::CannotAccelerate { .. } => {
-                "remove the `accelerate` statements, or use a kernel (6.1 or newer) whose functions can be \
-                 watched: CONFIG_DEBUG_INFO_BTF, CONFIG_BPF_STREAM_PARSER, CONFIG_DYNAMIC_FTRACE"
+                "remove the `accelerate` statements, or use a kernel (6.13 or newer, or 6.12.8) with \
+                 CONFIG_DEBUG_INFO_BTF and CONFIG_BPF_STREAM_PARSER; `meshc doctor` says what it lacks"
                     .into()
             }
             Self::Unread(_) => {

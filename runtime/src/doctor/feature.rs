@@ -1,6 +1,6 @@
 //! What meshc needs of a machine, since when kernels have it, and what is lost without it.
 
-use mesh_bpf::program::{Hook, ProgramDef};
+use mesh_bpf::program::{AcceleratorDef, Hook, ProgramDef};
 
 /// What a feature is needed for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,7 +117,30 @@ pub(super) const TCX: Feature = part(
     "`--inbound tc`, the fall-back of sk_lookup, has nothing to attach to",
     "sk_lookup serves inbound connections, where it works",
 );
-pub(super) const SK_MSG: Feature = part("sk_msg", "4.17", "a policy that accelerates is refused", NEWER);
+const NO_ACCELERATION: &str = "a policy that accelerates is refused";
+pub(super) const SK_MSG: Feature = part("sk_msg", "5.15", NO_ACCELERATION, NEWER);
+pub(super) const CHARGED: Feature = part(
+    "sk_msg charges the reader",
+    "6.13",
+    "a policy that accelerates is refused: a reader that never reads would fill the memory",
+    "a newer kernel, or of 6.12 one from 6.12.8 on",
+);
+pub(super) const UNREAD: Feature = part(
+    "iterator over maps of sockets",
+    "5.10",
+    "after a policy that accelerated, `detach --all` needs `--drop-unread`",
+    NEWER,
+);
+
+/// The hook of one of the programs of acceleration.
+pub(super) fn of_accelerator(def: &AcceleratorDef) -> Feature {
+    match def.target {
+        "sock_recv_length" => part("tracepoint sock_recv_length", "6.3", NO_ACCELERATION, NEWER),
+        "sock_send_length" => part("tracepoint sock_send_length", "6.3", NO_ACCELERATION, NEWER),
+        _ => SK_MSG,
+    }
+}
+
 pub(super) const TRIAL_TCP4: Feature = trial("a redirected IPv4 connection");
 pub(super) const TRIAL_TCP6: Feature = trial("a redirected IPv6 connection");
 pub(super) const TRIAL_UDP: Feature = trial("a redirected datagram, answered");

@@ -6,18 +6,18 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use mesh_bpf::abi::{LINE, Member};
-use mesh_bpf::map::{self, MAPS, MapKind, Table};
+use mesh_bpf::map::{self, ACCELERATED, MAPS, MapKind, Table};
 use mesh_bpf::pack::pack;
-use mesh_bpf::program::{Hook, Inbound, ProgramDef};
+use mesh_bpf::program::{ACCELERATORS, Hook, Inbound, ProgramDef};
 use mesh_bpf::tables::TableData;
 
 use super::feature::{self, Feature};
 use super::{Bed, Finding, Outcome, trial};
 use crate::instance::Instance;
-use crate::kernel::{Bare, Detached, Kernel, KernelMap, new_network};
+use crate::kernel::{Bare, Detached, Kernel, KernelMap, is_charged, new_network};
 use crate::set::Set;
 use crate::slot;
-use crate::store::{Step, Store, Word};
+use crate::store::{Fault, Step, Store, Word};
 
 /// What a cgroup of ours begins with.
 const CGROUP: &str = "meshc-doctor-";
@@ -38,7 +38,7 @@ pub(super) fn all(kernel: &Kernel, bed: &Bed, missing: &[&str], member: Command)
     maps(kernel, &mut findings);
     cookies(kernel, &mut findings);
     findings.note(feature::TCX, tcx(kernel));
-    findings.note(feature::SK_MSG, sk_msg(kernel).map_err(words));
+    findings.note(feature::CHARGED, is_charged().map_err(words));
     programs(kernel, cgroup.as_ref().ok(), member, &mut findings);
     findings.0
 }
@@ -245,24 +245,40 @@ fn iterator(kernel: &Kernel, link: &OwnedFd) -> Probe {
     })
 }
 
-/// `BPF_MAP_TYPE_SOCKHASH`.
-const SOCKHASH: u32 = 18;
-
-fn sk_msg(kernel: &Kernel) -> std::io::Result<()> {
-    let program = Bare::SkMsg.load()?;
-    let sockets = kernel.bare_map(SOCKHASH, 8, 8, 16)?;
-    kernel.attach_sockets(&program, &sockets)
+/// The programs of acceleration, where they are attached while a policy accelerates.
+fn accelerators(kernel: &Kernel, instance: &Instance, cgroup: &Cgroup<'_>, findings: &mut Findings) {
+    let maps = instance.maps();
+    let sockets = || -> Step<KernelMap> {
+        let missing = || Fault::new("opening", ACCELERATED.name, std::io::ErrorKind::NotFound);
+        kernel.open_map(&maps.join(ACCELERATED.name))?.ok_or_else(missing)
+    };
+    match kernel.try_accelerators(&maps) {
+        Ok(tried) => {
+            for (def, program) in tried {
+                let attached = program.and_then(|program| match def.hook {
+                    Hook::Message => kernel.attach_message(&program, &sockets()?),
+                    _ => kernel.attach(&program, def.hook, &cgroup.folder).map(drop),
+                });
+                findings.note(feature::of_accelerator(def), attached.map_err(words));
+            }
+        }
+        Err(error) => {
+            let why = error.to_string();
+            ACCELERATORS.iter().for_each(|def| findings.untried(feature::of_accelerator(def), &why));
+        }
+    }
+    let unread = sockets().and_then(|sockets| kernel.unread(&maps, &sockets)).map(drop);
+    findings.note(feature::UNREAD, unread.map_err(words));
 }
 
 /// The real programs, on the cgroup, with connections that they decide.
 fn programs(kernel: &Kernel, cgroup: Option<&Cgroup<'_>>, member: Command, findings: &mut Findings) {
     let features: Vec<Feature> = mesh_bpf::program::PROGRAMS.iter().map(feature::of).collect();
     let rest = |findings: &mut Findings, why: &str| {
-        for feature in
-            features.iter().chain(&[feature::SK_LOOKUP, feature::LINK, feature::REPLACE]).chain(&trial::PARTS)
-        {
-            findings.untried(*feature, why);
-        }
+        let others = [feature::SK_LOOKUP, feature::UNREAD, feature::LINK, feature::REPLACE];
+        let accelerators = ACCELERATORS.iter().map(feature::of_accelerator);
+        let all = features.iter().copied().chain(accelerators).chain(others).chain(trial::PARTS);
+        all.for_each(|feature| findings.untried(feature, why));
     };
     let mounts = ["bpf", "tmpfs"].map(Detached::new);
     let mounted = mounts.iter().find_map(|mount| mount.as_ref().err());
@@ -288,6 +304,7 @@ fn programs(kernel: &Kernel, cgroup: Option<&Cgroup<'_>>, member: Command, findi
         links.extend(attached.ok().map(|(link, program)| (def.hook, link, program)));
     }
     findings.note(feature::SK_LOOKUP, sk_lookup(kernel, &instance));
+    accelerators(kernel, &instance, cgroup, findings);
     let all = links.len() == features.len();
     let Some((_, link, program)) = links.iter().find(|(hook, ..)| hook.is_of_cgroup()) else {
         findings.note(feature::LINK, Err("no program could be attached".into()));

@@ -1,6 +1,7 @@
 //! The real machine.
 
 mod btf;
+mod charge;
 mod diag;
 mod probe;
 mod ring;
@@ -29,6 +30,7 @@ use rustix::net::{AddressFamily, SocketType};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use rustix::time::{ClockId, clock_gettime};
 
+pub(crate) use charge::is_charged;
 pub(crate) use probe::{Bare, Detached};
 pub(crate) use ring::Ring;
 pub(crate) use sys::{Watches, new_network};
@@ -438,6 +440,17 @@ fn types() -> Result<Btf, Fault> {
     Btf::from_sys_fs().map_err(|error| explain("reading", "the type information of the kernel", &error))
 }
 
+/// Every program of acceleration, or why the kernel refuses it.
+type TriedAccelerators = Vec<(&'static AcceleratorDef, Step<OwnedFd>)>;
+
+fn try_accelerators(programs: &[u8], maps: &Path) -> Result<TriedAccelerators, Fault> {
+    let types = types()?;
+    let mut object = object(programs, maps, &types)?;
+    let load =
+        |def: &'static AcceleratorDef| (def, load_accelerator(&mut object, &types, def.name, def.target));
+    Ok(ACCELERATORS.iter().map(load).collect())
+}
+
 fn load_accelerator(object: &mut Ebpf, types: &Btf, name: &str, target: &str) -> Result<OwnedFd, Fault> {
     let missing = || Fault::new("loading", name, io::Error::other("it is not in the BPF object"));
     let program = object.program_mut(name).ok_or_else(missing)?;
@@ -785,11 +798,9 @@ impl Store for Kernel {
     }
 
     fn load_accelerators(&self, maps: &Path) -> Step<Vec<(&'static AcceleratorDef, OwnedFd)>> {
-        let types = types()?;
-        let mut object = object(&self.programs, maps, &types)?;
-        (ACCELERATORS.iter())
-            .map(|def| Ok((def, load_accelerator(&mut object, &types, def.name, def.target)?)))
-            .collect()
+        on("sending", "bytes past the stack", is_charged())?;
+        let tried = try_accelerators(&self.programs, maps)?;
+        tried.into_iter().map(|(def, program)| Ok((def, program?))).collect()
     }
 
     fn attach_message(&self, program: &OwnedFd, sockets: &KernelMap) -> Step<()> {
@@ -816,8 +827,8 @@ impl Store for Kernel {
 
     fn unread(&self, maps: &Path, sockets: &KernelMap) -> Step<usize> {
         let types = types()?;
-        let program =
-            load_accelerator(&mut object(&self.programs, maps, &types)?, &types, UNREAD, "sockmap")?;
+        let mut object = object(&self.programs, maps, &types)?;
+        let program = load_accelerator(&mut object, &types, UNREAD, "sockmap")?;
         let found = sys::iterate_map(program.as_fd(), sockets.fd.as_fd());
         Ok(on("reading the map", &sockets.info.name, found)?.len())
     }

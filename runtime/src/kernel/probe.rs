@@ -8,7 +8,7 @@ use mesh_bpf::map::MapDef;
 use mesh_bpf::program::{Hook, OBJECT};
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
 
-use super::{Kernel, KernelMap, Tried, on, sys, try_load};
+use super::{Kernel, KernelMap, Tried, TriedAccelerators, on, sys, try_accelerators, try_load};
 use crate::store::{Step, Store};
 
 /// A kind of program, by `enum bpf_prog_type`, with a hook that it can be loaded for.
@@ -20,16 +20,12 @@ pub(crate) enum Bare {
     SockOps,
     /// `getsockopt(2)`.
     SockOpt,
-    /// `sendmsg(2)` on a socket of a map.
-    SkMsg,
     /// A packet on its way in.
     Classifier,
 }
 
 /// `BPF_TCX_INGRESS`.
 const TCX_INGRESS: u32 = 46;
-/// `BPF_SK_MSG_VERDICT`.
-const SK_MSG_VERDICT: u32 = 7;
 /// `bpf_get_netns_cookie`.
 const NETNS_COOKIE: u32 = 122;
 
@@ -38,7 +34,6 @@ impl Bare {
         match self {
             Self::Classifier => 3,
             Self::SockOps => 13,
-            Self::SkMsg => 16,
             Self::SockAddr => 18,
             Self::SockOpt => 25,
         }
@@ -46,7 +41,7 @@ impl Bare {
 
     const fn hook(self) -> u32 {
         match self {
-            Self::Classifier | Self::SkMsg => 0,
+            Self::Classifier => 0,
             Self::SockOps => Hook::SockOps as u32,
             Self::SockAddr => Hook::Connect4 as u32,
             Self::SockOpt => Hook::GetSockOpt as u32,
@@ -97,6 +92,11 @@ impl Kernel {
         try_load(OBJECT, maps)
     }
 
+    /// Every program of acceleration, or why the kernel refuses it.
+    pub(crate) fn try_accelerators(&self, maps: &Path) -> Step<TriedAccelerators> {
+        try_accelerators(OBJECT, maps)
+    }
+
     /// Whether the kernel lets this process use objects that it has: it looks at the descriptor, which is none of
     /// an object, only where it does.
     #[expect(clippy::unused_self, reason = "every effect on the kernel goes through it")]
@@ -114,25 +114,6 @@ impl Kernel {
     /// Attaches a bare program to the loopback interface of this thread's namespace.
     pub(crate) fn attach_loopback(&self, program: &OwnedFd) -> io::Result<OwnedFd> {
         sys::link_interface(program.as_fd(), LOOPBACK, TCX_INGRESS)
-    }
-
-    /// Attaches a bare program to a map of sockets.
-    pub(crate) fn attach_sockets(&self, program: &OwnedFd, map: &KernelMap) -> io::Result<()> {
-        sys::attach_program(program.as_fd(), map.fd.as_fd(), SK_MSG_VERDICT)
-    }
-
-    /// A map of a kind that this version has no other use for.
-    pub(crate) fn bare_map(&self, kind: u32, key: u32, value: u32, capacity: u32) -> io::Result<KernelMap> {
-        super::open(sys::create_map(sys::NewMap {
-            name: "mesh_doctor",
-            kind,
-            key,
-            value,
-            capacity,
-            flags: 0,
-            inner: None,
-            types: None,
-        })?)
     }
 
     /// A map that is made while no memory may be locked: refused where the kernel counts maps as such.
