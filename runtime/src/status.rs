@@ -222,9 +222,9 @@ impl<S: Store> Runtime<S> {
         let options =
             Options { lock_timeout: SETTLING.min(self.options.lock_timeout), ..self.options.clone() };
         match lock(&self.store, &self.instance, &options, &self.instance.maps(), false) {
-            Ok(_lock) => self.steadily(|| self.look()),
             Err(Error::Held { .. }) => Ok(found),
-            Err(error) => Err(error),
+            // What was detached meanwhile is looked at all the same.
+            _lock => self.steadily(|| self.look()),
         }
     }
 

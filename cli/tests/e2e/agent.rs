@@ -261,6 +261,37 @@ fn a_paused_mesh_stays_paused_whatever_the_folder_says() -> Tested {
 }
 
 #[test]
+fn nothing_is_detached_that_the_agent_would_bring_back() -> Tested {
+    if !kernel_is_usable() {
+        return Ok(());
+    }
+    let mut running = Running::new(&mesh(15001))?;
+    let pod = running.pod("cart-1")?;
+    let detach = |running: &Running| Answer::of(running.node.meshc().args(["detach", "--all"]));
+    let refused = detach(&running)?;
+    assert_eq!(refused.code, 1, "{refused:#?}");
+    assert!(
+        ["would bring everything back", "stop it first", "meshc pause"]
+            .iter()
+            .all(|word| refused.stderr.contains(word)),
+        "{refused:#?}"
+    );
+    assert_eq!(running.node.dial(&pod, "10.0.3.9:80")?, Seen::Redirected(15001));
+    if let Some(mut process) = running.process.take() {
+        process.stop();
+    }
+    detach(&running)?.done()?;
+    assert_eq!(running.node.dial(&pod, "10.0.3.9:80")?, Seen::Straight);
+    // One without a policy of its own brings nothing back.
+    let mut agent = running.node.meshc();
+    running.start_as(agent.args(["agent", "--interval", "1s"]))?;
+    running.node.apply(&mesh(15001))?;
+    detach(&running)?.done()?;
+    assert_eq!(running.status()?["state"], "none");
+    Ok(())
+}
+
+#[test]
 fn drift_is_repaired() -> Tested {
     if !kernel_is_usable() {
         return Ok(());

@@ -2,18 +2,22 @@
 //!
 //! The host is a namespace made for the test, in which meshc runs too.
 
+use std::fs;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use mesh_testbed::{
-    Cgroup, Client, Errno, Failure, Ground, Place, Server, ServerTask, Tested, Town, kernel_is_usable,
-    storage, until,
+    Cgroup, Client, Errno, Failure, Ground, Place, Process, Server, ServerTask, Tested, Town,
+    kernel_is_usable, storage, until,
 };
 use serde_json::Value;
 
-use crate::command::{Answer, meshc};
+use crate::command::Answer;
 use crate::stage::{SIDECAR_UID, address};
 use crate::town::{Offered, SIDECAR, addresses, offer, offered};
+
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A host with a service, a sidecar and something that is no member.
 struct Host {
@@ -39,25 +43,45 @@ impl Host {
         Place::here().netns(&self.town.host).cgroup(&self.beside)
     }
 
+    /// meshc, on this host.
+    fn meshc(&self) -> Command {
+        let mut command = Place::here().netns(&self.town.host).command(env!("CARGO_BIN_EXE_meshc"));
+        command
+            .env("MESHC_BPFFS", self.ground.bpffs().join("mesh"))
+            .env("MESHC_STATE", self.ground.state())
+            .env("MESHC_CGROUP", self.ground.cgroup().path());
+        command
+    }
+
     fn ask(&self, arguments: &[&str]) -> Result<Value, Failure> {
-        let answer = self.town.host.run(|| {
-            let mut command: Command = meshc();
-            command
-                .env("MESHC_BPFFS", self.ground.bpffs().join("mesh"))
-                .env("MESHC_STATE", self.ground.state())
-                .env("MESHC_CGROUP", self.ground.cgroup().path());
-            Answer::of(command.args(["--format", "json"]).args(arguments))
-        })??;
-        answer.done()?.json()
+        Answer::of(self.meshc().args(["--format", "json"]).args(arguments))?.done()?.json()
+    }
+
+    /// A policy with these rules for the service.
+    fn policy(&self, rules: &str) -> Result<String, Failure> {
+        let cgroup = self.service.within()?;
+        Ok(format!(
+            "exempt uid {SIDECAR_UID}\nmesh host {{\n{rules}\nworkload svc {{ cgroup \"{cgroup}\" }}\n}}\n"
+        ))
     }
 
     fn apply(&self, rules: &str) -> Result<Value, Failure> {
-        let cgroup = self.service.within()?;
-        let text = format!(
-            "exempt uid {SIDECAR_UID}\nmesh host {{\n{rules}\nworkload svc {{ cgroup \"{cgroup}\" }}\n}}\n"
-        );
-        let policy = self.ground.write("policy.mesh", text)?.display().to_string();
+        let policy = self.ground.write("policy.mesh", self.policy(rules)?)?.display().to_string();
         self.ask(&["apply", &policy])
+    }
+
+    /// The agent, with the policies of a folder.
+    fn agent(&self, folder: &Path) -> Result<Process, Failure> {
+        let mut command = self.meshc();
+        command.args(["agent", "--interval", "1s", "--policy"]).arg(folder);
+        let log = self.ground.folder().join("agent.log");
+        let agent = Process::start(&mut command, &log)?;
+        let pid = Some(Value::from(agent.id()));
+        let answers = || self.ask(&["status"]).is_ok_and(|it| it.pointer("/agent/pid").cloned() == pid);
+        if until(PATIENCE, answers) {
+            return Ok(agent);
+        }
+        Err(format!("the agent does not answer: {}", agent.output()?).into())
     }
 
     fn ports(&self) -> Result<usize, Failure> {
@@ -137,5 +161,60 @@ fn the_host_has_a_program_only_while_a_policy_asks_for_it() -> Tested {
     assert_eq!(programs()?, 0);
     let _server = Server::start(&host.town.host, "anybody", &addresses(&["0.0.0.0:8080"])?)?;
     assert_eq!(offer(&host.town.far, "10.43.0.1:8080")?, straight("anybody"));
+    Ok(())
+}
+
+#[test]
+fn listeners_stay_in_step_whether_the_agent_runs_or_not() -> Tested {
+    if !kernel_is_usable() {
+        return Ok(());
+    }
+    let mut host = Host::new()?;
+    let folder = host.ground.folder().join("policies");
+    fs::create_dir(&folder)?;
+    let write = |host: &Host, rules: &str| -> Tested {
+        Ok(fs::write(folder.join("host.mesh"), host.policy(rules)?)?)
+    };
+    let serve = |place: Place, who: &str, at: &str| -> Result<ServerTask, Failure> {
+        Ok(ServerTask::start(&place, who, &addresses(&[at])?)?)
+    };
+    let reaches = |host: &Host, target: &str, expected: Offered| {
+        let far = &host.town.far;
+        until(PATIENCE, || offer(far, target).is_ok_and(|seen| seen == expected))
+    };
+    let _sidecar = ServerTask::start(&host.beside().uid(SIDECAR_UID), "sidecar", &addresses(&SIDECAR)?)?;
+    // It listens before anybody asks what is offered to it.
+    write(&host, "redirect outbound -> 15001")?;
+    let mut agent = host.agent(&folder)?;
+    let early = serve(host.service(), "early", "0.0.0.0:8080")?;
+    assert_eq!(offer(&host.town.far, "10.43.0.1:8080")?, straight("early"));
+    write(&host, "redirect inbound -> 15003")?;
+    assert!(reaches(&host, "10.43.0.1:8080", sidecar()), "{}", agent.output()?);
+
+    // The agent is away. The service is restarted, in a cgroup that is another one, and somebody takes a port of it.
+    agent.kill();
+    drop(early);
+    host.service = {
+        let old = std::mem::replace(&mut host.service, host.ground.cgroup().child("for a moment")?);
+        drop(old);
+        host.ground.cgroup().child("service")?
+    };
+    let _again = serve(host.service(), "again", "0.0.0.0:8081")?;
+    let other = serve(host.beside(), "other", "0.0.0.0:8080")?;
+    assert_eq!(offer(&host.town.far, "10.43.0.1:8081")?, sidecar());
+    assert_eq!(offer(&host.town.far, "10.43.0.1:8080")?, straight("other"));
+
+    // Its program is gone, and meanwhile others begin to listen: the agent finds them.
+    fs::remove_file(host.ground.bpffs().join("mesh/pods/host"))?;
+    assert!(reaches(&host, "10.43.0.1:8081", straight("again")));
+    let _late = serve(host.service(), "late", "0.0.0.0:8082")?;
+    drop(other);
+    let agent = host.agent(&folder)?;
+    for port in ["8081", "8082"] {
+        assert!(reaches(&host, &format!("10.43.0.1:{port}"), sidecar()), "{port}: {}", agent.output()?);
+    }
+    // These two, the sidecar's of either family, and none of those that ended.
+    assert!(until(PATIENCE, || host.ports().is_ok_and(|ports| ports == 4)), "{}", host.ports()?);
+    assert_eq!(host.ask(&["status"])?["drift"], serde_json::json!([]));
     Ok(())
 }

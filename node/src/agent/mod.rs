@@ -41,9 +41,6 @@ use crate::wire::Reply;
 /// A repair that helped nothing is not tried again for so many looks.
 const GIVING_UP: u32 = 20;
 
-/// Whoever joins or leaves is done with it after that.
-const MOMENT: Duration = Duration::from_millis(100);
-
 /// How the agent is to be.
 #[derive(Debug)]
 pub struct Settings {
@@ -448,7 +445,7 @@ impl Agent {
 
     /// Brings back what is not as it was applied: first what costs nothing, then everything.
     fn repair(&mut self) {
-        let (drift, _) = self.lasting_drift();
+        let (drift, _) = self.drift();
         let is_known = drift.iter().all(|what| self.given_up.contains(what));
         if drift.is_empty() {
             self.given_up.clear();
@@ -460,12 +457,12 @@ impl Agent {
         }
         self.log.warn("the kernel is not as the policy says", json!({ "drift": drift }));
         self.refresh();
-        let (left, owner) = self.lasting_drift();
+        let (left, owner) = self.drift();
         if left.iter().any(|what| drift.contains(what)) {
             self.write_anew(owner);
         }
         // What is new meanwhile is for the next look.
-        let (mut left, _) = self.lasting_drift();
+        let (mut left, _) = self.drift();
         left.retain(|what| drift.contains(what));
         if left.is_empty() {
             self.change(|facts| facts.repaired += 1);
@@ -475,21 +472,6 @@ impl Agent {
             self.patience = GIVING_UP;
         }
         self.given_up = left;
-    }
-
-    /// What has drifted for more than a moment: a pod that is just joining is half there.
-    fn lasting_drift(&self) -> (Vec<String>, Owner) {
-        let (mut drift, mut owner) = self.drift();
-        for _ in 0..2 {
-            if drift.is_empty() {
-                break;
-            }
-            std::thread::sleep(MOMENT);
-            let (still, by) = self.drift();
-            drift.retain(|what| still.contains(what));
-            owner = by;
-        }
-        (drift, owner)
     }
 
     /// What drifted and can be brought back, and who applied what is live. A cgroup that is not there cannot.

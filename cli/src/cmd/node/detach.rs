@@ -15,6 +15,8 @@ pub fn run(output: &Output, args: &Detach) -> Result<Exit, Failure> {
         return pod(output, args);
     }
     let runtime = open(&args.instance)?;
+    #[cfg(feature = "node")]
+    refuse_under_an_agent(runtime.instance())?;
     let done = match args.drop_unread {
         true => runtime.detach_all_dropping_unread(args.purge),
         false => runtime.detach_all(args.purge),
@@ -27,6 +29,20 @@ pub fn run(output: &Output, args: &Detach) -> Result<Exit, Failure> {
         format!("{kernel}{state}\n")
     });
     Ok(Exit::Done)
+}
+
+/// An agent that has a policy to keep live would bring back everything within moments.
+#[cfg(feature = "node")]
+fn refuse_under_an_agent(instance: &mesh_runtime::Instance) -> Result<(), Failure> {
+    let Some(report) = super::agent::report(instance) else { return Ok(()) };
+    let Some(folder) = report.folder else { return Ok(()) };
+    let message = format!(
+        "the agent of this instance (process {}) keeps the policy of `{folder}` live, and would bring everything back",
+        report.pid
+    );
+    Err(Failure::refused("agent", message).help(
+        "stop it first (`systemctl stop meshc-agent`); to stop interception at once, `meshc pause`: the agent leaves it so",
+    ))
 }
 
 fn pod(output: &Output, args: &Detach) -> Result<Exit, Failure> {
