@@ -48,6 +48,7 @@
 #define MESH_WATCH_EXEMPT 0x80U
 #define MESH_WATCH_UID 0x1U
 #define MESH_WATCH_NAME 0x2U
+#define MESH_ENTRIES 0x4U
 #define MESH_FORM_LOCAL 0x0U
 #define MESH_FORM_PEERS 0x1U
 #define MESH_WAYS 0xfU
@@ -85,6 +86,7 @@ enum mesh_counter {
 	MESH_COUNT_ACCEPTED, /* A sidecar accepted a connection that was handed over to it. */
 	MESH_COUNT_ANSWERED, /* A sidecar asked for an original destination and got it. */
 	MESH_COUNT_EVENT_LOST, /* A decision was not sent to a reader that wanted it, since its buffer was full. */
+	MESH_COUNT_ENTRY_LOST, /* The program of a pod could not go on to the one that decides what is offered: it is not there, or too many offers  interrupted each other. It went straight. */
 	MESH_COUNT_HIT_LOST, /* The counter of an item could not be kept, since the map was full. */
 	MESH_COUNT_SOURCE_KEPT, /* A datagram socket that was sent to the sidecar connects elsewhere and still has a loopback source: refused  with `EINVAL`, since nothing would come back. */
 	MESH_COUNT_DEVICE_RELEASED, /* A datagram for the sidecar by a socket that was bound to a device: refused once with `ENOBUFS`, and the socket  released from the device, so that the next one arrives. */
@@ -551,6 +553,19 @@ _Static_assert(__builtin_offsetof(struct mesh_flow, uid) == 56, "uid");
 _Static_assert(__builtin_offsetof(struct mesh_flow, gid) == 60, "gid");
 _Static_assert(__builtin_offsetof(struct mesh_flow, cgroup) == 64, "cgroup");
 _Static_assert(__builtin_offsetof(struct mesh_flow, reserve) == 72, "reserve");
+
+/* What the program of a pod leaves for the one that decides and to which it goes on, one a CPU. Both are called with
+ * the same context, so whoever interrupts between the two takes nothing that is not its own.
+ */
+struct mesh_entries {
+	/* Addresses of contexts; 0: free. */
+	__u64 context[MESH_HITS_A_LINE];
+	/* The cookies of the network namespaces that they are in. */
+	__u64 pod[MESH_HITS_A_LINE];
+};
+_Static_assert(sizeof(struct mesh_entries) == 64, "mesh_entries");
+_Static_assert(__builtin_offsetof(struct mesh_entries, context) == 0, "context");
+_Static_assert(__builtin_offsetof(struct mesh_entries, pod) == 32, "pod");
 
 /* A reader of decisions, and which it wants. In a memory-mapped array, so that a reader renews its lease
  * without a system call. What the programs cannot tell, the reader leaves out itself.
@@ -1039,10 +1054,34 @@ struct {
 /* Named early returns and events of the programs. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 28);
+	__uint(max_entries, 29);
 	__type(key, __u32);
 	__type(value, __u64);
 } counters SEC(".maps");
+
+/* Which pod an offer is made to, on its way from the pod's program to the one that decides. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct mesh_entries);
+} entries SEC(".maps");
+
+/* The program that decides what is offered, by sk_lookup. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+	__uint(max_entries, 1);
+	__uint(key_size, 4);
+	__uint(value_size, 4);
+} inbound_program SEC(".maps");
+
+/* The program that decides what is offered, by tc. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+	__uint(max_entries, 1);
+	__uint(key_size, 4);
+	__uint(value_size, 4);
+} arrival_program SEC(".maps");
 
 /* Who reads decisions as they happen, and which. */
 struct {

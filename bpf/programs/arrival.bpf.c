@@ -359,6 +359,7 @@ SEC("classifier")
 int mesh_arrival(struct __sk_buff *skb)
 {
 	__u32 loopback[4] = { 0, 0, 0, bpf_htonl(1) };
+	__u64 netns = entered(skb);
 	struct place at = {};
 	struct offer o = {};
 	bool drop = false;
@@ -381,7 +382,7 @@ int mesh_arrival(struct __sk_buff *skb)
 	}
 	if (!is_for_us(skb, &at, &o))
 		return pass(MESH_COUNT_FORWARDED);
-	switch (fate_of(&o, &port, &drop)) {
+	switch (fate_of(&o, netns, &port, &drop)) {
 	case FATE_REDIRECT:
 		break;
 	case FATE_REFUSE:
@@ -394,7 +395,7 @@ int mesh_arrival(struct __sk_buff *skb)
 		loopback[3] = LOOPBACK4;
 	}
 	if (assign_at(skb, &at, &o, loopback, port) ||
-	    assign_at(skb, &at, &o, o.destination, port) || assign(skb, port, at.v4 ? AF_INET : AF_INET6))
+	    assign_at(skb, &at, &o, o.destination, port) || assign(skb, netns, port, at.v4 ? AF_INET : AF_INET6))
 		return pass(MESH_COUNT_REDIRECTED);
 	count(MESH_COUNT_MISSING_SIDECAR);
 	return drop ? refuse(skb, &at, &o) : TCX_NEXT;

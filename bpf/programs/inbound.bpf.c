@@ -48,11 +48,12 @@ SEC("sk_lookup")
 int mesh_inbound(struct bpf_sk_lookup *ctx)
 {
 	__u32 port = 0, family = ctx->family;
+	__u64 netns = entered(ctx);
 	struct offer o = {};
 	bool drop = false;
 
 	read_offer(ctx, &o);
-	switch (fate_of(&o, &port, &drop)) {
+	switch (fate_of(&o, netns, &port, &drop)) {
 	case FATE_REDIRECT:
 		break;
 	case FATE_REFUSE:
@@ -60,7 +61,7 @@ int mesh_inbound(struct bpf_sk_lookup *ctx)
 	default:
 		return SK_PASS;
 	}
-	if (assign(ctx, port, family) || (family == AF_INET && assign(ctx, port, AF_INET6)))
+	if (assign(ctx, netns, port, family) || (family == AF_INET && assign(ctx, netns, port, AF_INET6)))
 		return done(MESH_COUNT_REDIRECTED, SK_PASS);
 	return done(MESH_COUNT_MISSING_SIDECAR, drop ? SK_DROP : SK_PASS);
 }

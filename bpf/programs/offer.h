@@ -1,11 +1,27 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT OR GPL-2.0-only */
 /* What is offered to a pod: a packet that belongs to no connection. Shared by sk_lookup and tc, which know
- * neither namespace nor process, so each pod has a program of its own, with the pod in it.
+ * neither namespace nor process. So each pod has a small program of its own (`runtime/src/kernel/entry.rs`) that
+ * leaves the cookie of the pod's network namespace, or of the host's, and goes on to the one that includes this.
  */
 #pragma once
 
-/* The cookie of the pod's network namespace, or of the host's; set when the program is loaded. */
-volatile const __u64 mesh_pod = 0;
+/* The network namespace that this is offered in, as the program before left it. */
+__noinline __u64 entered(offer_context *ctx)
+{
+	__u32 zero = 0;
+	struct mesh_entries *left = bpf_map_lookup_elem(&entries, &zero);
+
+	if (!left)
+		return 0;
+	for (__u32 i = 0; i < MESH_ENTRIES; i++)
+		if (*(volatile __u64 *)&left->context[i] == (__u64)ctx) {
+			__u64 pod = *(volatile __u64 *)&left->pod[i];
+
+			*(volatile __u64 *)&left->context[i] = 0;
+			return pod;
+		}
+	return 0;
+}
 
 /* Addresses in network order, IPv4 as v4-mapped; ports in host order. */
 struct offer {
@@ -94,7 +110,7 @@ static __always_inline enum fate fated(__u32 counter, enum fate fate)
 /* Says what becomes of an offer. Where it goes to the sidecar, `port` is the sidecar's, `drop` says what becomes of
  * it where there is none, and nothing is counted yet.
  */
-static __always_inline enum fate fate_of(struct offer *o, __u32 *port, bool *drop)
+static __always_inline enum fate fate_of(struct offer *o, __u64 netns, __u32 *port, bool *drop)
 {
 	struct mesh_control *words = control_words();
 	struct mesh_own_key own = {};
@@ -109,7 +125,7 @@ static __always_inline enum fate fate_of(struct offer *o, __u32 *port, bool *dro
 	if (!q.generation)
 		return fated(MESH_COUNT_IDLE, FATE_PASS);
 	q.slot = q.generation & 1;
-	q.netns = mesh_pod;
+	q.netns = netns;
 	member = bpf_map_lookup_elem(&endpoints, &q.netns);
 	if (!member && words->host == q.netns)
 		member = owner_of(o);
@@ -147,9 +163,9 @@ static __always_inline enum fate fate_of(struct offer *o, __u32 *port, bool *dro
  * A global function: the verifier of 6.1 does not come to an end where it follows these references behind
  * every path that leads here.
  */
-__noinline int assign(offer_context *ctx, __u32 port, __u32 family)
+__noinline int assign(offer_context *ctx, __u64 netns, __u32 port, __u32 family)
 {
-	struct mesh_listener_key key = { .netns = mesh_pod, .port = port, .family = family };
+	struct mesh_listener_key key = { .netns = netns, .port = port, .family = family };
 
 	for (__u32 slot = 0; slot < MESH_LISTENER_SLOTS; slot++) {
 		void *sk;

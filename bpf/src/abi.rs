@@ -122,6 +122,10 @@ pub fn name_hash(name: &str) -> u32 {
     let [a, b, c, d, ..] = *hash.as_bytes();
     u32::from_le_bytes([a, b, c, d])
 }
+
+/// Offers that may be on their way from a pod's program to the one that decides, on one CPU.
+pub const ENTRIES: usize = 4;
+
 /// [`End::form`] and [`Pair::form`]: an application and its own sidecar.
 pub const FORM_LOCAL: u8 = 0;
 /// [`End::form`] and [`Pair::form`]: the sidecars of two workloads.
@@ -549,6 +553,15 @@ abi! {
         reserve: [u64; 3],
     }
 
+    /// What the program of a pod leaves for the one that decides and to which it goes on, one a CPU. Both are called with
+    /// the same context, so whoever interrupts between the two takes nothing that is not its own.
+    struct Entries as "mesh_entries" {
+        /// Addresses of contexts; 0: free.
+        context: [u64; ENTRIES],
+        /// The cookies of the network namespaces that they are in.
+        pod: [u64; ENTRIES],
+    }
+
     /// A reader of decisions, and which it wants. In a memory-mapped array, so that a reader renews its lease
     /// without a system call. What the programs cannot tell, the reader leaves out itself.
     struct Watch as "mesh_watch" {
@@ -852,6 +865,9 @@ enum Counter {
     Answered = "answered",
     /// A decision was not sent to a reader that wanted it, since its buffer was full.
     EventLost = "event_lost",
+    /// The program of a pod could not go on to the one that decides what is offered: it is not there, or too many offers
+    /// interrupted each other. It went straight.
+    EntryLost = "entry_lost",
     /// The counter of an item could not be kept, since the map was full.
     HitLost = "hit_lost",
     /// A datagram socket that was sent to the sidecar connects elsewhere and still has a loopback source: refused

@@ -68,6 +68,7 @@ fn constants(out: &mut String) {
         ("WATCH_EXEMPT", abi::WATCH_EXEMPT.into()),
         ("WATCH_UID", abi::WATCH_UID.into()),
         ("WATCH_NAME", abi::WATCH_NAME.into()),
+        ("ENTRIES", abi::ENTRIES as u64),
         ("FORM_LOCAL", abi::FORM_LOCAL.into()),
         ("FORM_PEERS", abi::FORM_PEERS.into()),
         ("WAYS", abi::WAYS as u64),

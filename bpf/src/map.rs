@@ -10,6 +10,8 @@ pub enum MapKind {
     Hash = 1,
     /// Minimum kernel 3.19.
     Array = 2,
+    /// Minimum kernel 4.2.
+    ProgArray = 3,
     /// Minimum kernel 4.6.
     PerCpuArray = 6,
     /// Minimum kernel 4.10. What is not used makes room.
@@ -31,6 +33,7 @@ impl MapKind {
         match self {
             Self::Hash => "BPF_MAP_TYPE_HASH",
             Self::Array => "BPF_MAP_TYPE_ARRAY",
+            Self::ProgArray => "BPF_MAP_TYPE_PROG_ARRAY",
             Self::PerCpuArray => "BPF_MAP_TYPE_PERCPU_ARRAY",
             Self::LruHash => "BPF_MAP_TYPE_LRU_HASH",
             Self::ArrayOfMaps => "BPF_MAP_TYPE_ARRAY_OF_MAPS",
@@ -282,6 +285,30 @@ pub const COUNTERS: MapDef = MapDef {
         "Named early returns and events of the programs.",
     )
 };
+/// Which pod an offer is made to, on its way between two programs.
+pub const ENTRIES: MapDef = MapDef {
+    c_types: Some(("__u32", "struct mesh_entries")),
+    ..map(
+        "entries",
+        MapKind::PerCpuArray,
+        4,
+        size::<abi::Entries>(),
+        1,
+        "Which pod an offer is made to, on its way from the pod's program to the one that decides.",
+    )
+};
+/// The program that decides what is offered, by `sk_lookup`.
+pub const INBOUND_PROGRAM: MapDef = map(
+    "inbound_program",
+    MapKind::ProgArray,
+    4,
+    4,
+    1,
+    "The program that decides what is offered, by sk_lookup.",
+);
+/// The program that decides what is offered, by tc.
+pub const ARRIVAL_PROGRAM: MapDef =
+    map("arrival_program", MapKind::ProgArray, 4, 4, 1, "The program that decides what is offered, by tc.");
 /// Who reads decisions, and which.
 pub const WATCHES: MapDef = MapDef {
     flags: MMAPABLE,
@@ -390,6 +417,9 @@ pub const MAPS: &[MapDef] = &[
     LISTENING,
     HITS,
     COUNTERS,
+    ENTRIES,
+    INBOUND_PROGRAM,
+    ARRIVAL_PROGRAM,
     WATCHES,
     EVENTS,
     ACCELERATED,

@@ -1,5 +1,7 @@
 //! The one table of BPF programs: where each is attached, and in which order.
 
+use crate::map::{self, MapDef};
+
 /// Where a program is attached. Numbers are those of `enum bpf_attach_type` (`linux/bpf.h`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
@@ -150,7 +152,8 @@ pub const ACCELERATORS: &[AcceleratorDef] = &[
 /// The iterator that finds sockets with unread bytes of the short way.
 pub const UNREAD: &str = "mesh_unread";
 
-/// How what is offered to pods is decided. Each pod has a program of its own.
+/// How what is offered to pods is decided. Each pod has a small program of its own that says which pod it is, and goes
+/// on to the one that decides for all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Inbound {
     /// Where the kernel looks for a packet's socket: established connections never come there.
@@ -170,7 +173,19 @@ impl Inbound {
         }
     }
 
-    /// Its program.
+    /// Both ways.
+    pub const ALL: [Self; 2] = [Self::SkLookup, Self::Tc];
+
+    /// The map with the program that decides.
+    #[must_use]
+    pub const fn map(self) -> &'static MapDef {
+        match self {
+            Self::SkLookup => &map::INBOUND_PROGRAM,
+            Self::Tc => &map::ARRIVAL_PROGRAM,
+        }
+    }
+
+    /// Its program that decides; those of pods have the same name.
     #[must_use]
     pub const fn program(self) -> ProgramDef {
         match self {
@@ -193,9 +208,6 @@ impl Inbound {
         }
     }
 }
-
-/// The variable in the objects of [`Inbound`] that names the pod: the cookie of its network namespace, 64 bits.
-pub const INBOUND_POD: &str = "mesh_pod";
 
 /// aya-obj reads the ELF in place and wants 8-byte alignment.
 #[cfg(feature = "programs")]

@@ -271,6 +271,8 @@ fn adopt<S: Store>(session: &Session<'_, S>, set: &Set<S>, live: &Live) -> Resul
 /// Replaces programs of another build. Costs nothing where they are known to be of this one.
 fn upgrade<S: Store>(session: &Session<'_, S>) -> Result<usize> {
     let Session { store, instance, .. } = *session;
+    // Another way may be asked for than before.
+    inbound::lead(store, instance, instance.inbound, false)?;
     // What this build attached and is gone was taken away by somebody: that is drift, and for `--repair`.
     if hooks::is_current(store, instance)?
         || (hooks::are_ours(store, instance) && !hooks::missing(store, instance)?.is_empty())
@@ -349,6 +351,7 @@ impl<S: Store> Put<'_, S> {
         self.wait_for_confirmation(generation)?;
         let filled = store.clock();
         if needs_programs {
+            inbound::lead(*store, instance, instance.inbound, false)?;
             hooks::attach(*store, instance, &programs)?;
             upgraded += hooks::upgrade(*store, instance, &programs)?;
             hooks::remember(*store, instance)?;

@@ -198,7 +198,9 @@ impl<S: Store> Store for Faulty<S> {
         fn attach(&self, program: &S::Program, hook: Hook, cgroup: &Path) -> Step<S::Link> {
             format!("{hook:?}")
         }
-        fn load_inbound(&self, maps: &Path, pod: u64, by: Inbound) -> Step<S::Program> { "a pod's program" }
+        fn load_inbound(&self, maps: &Path, by: Inbound) -> Step<S::Program> { by.program().name }
+        fn load_entry(&self, maps: &Path, pod: u64, by: Inbound) -> Step<S::Program> { "a pod's program" }
+        fn put_program(&self, map: &S::Map, index: u32, program: &S::Program) -> Step<()> { "a program" }
         fn attach_netns(&self, program: &S::Program, by: Inbound, netns: &Path, cookie: u64) -> Step<Vec<S::Link>> {
             "a pod"
         }

@@ -195,5 +195,7 @@ pub(crate) fn missing<S: Store>(store: &S, instance: &Instance) -> Result<Vec<&'
     let has_link = |def: &ProgramDef| {
         links.iter().any(|link| link.name == def.name && is_attached(def, &link.info, cgroup))
     };
-    Ok(PROGRAMS.iter().filter(|def| !has_link(def)).map(|def| def.name).collect())
+    let mut missing: Vec<_> = PROGRAMS.iter().filter(|def| !has_link(def)).map(|def| def.name).collect();
+    missing.extend(inbound::missing(store, instance)?);
+    Ok(missing)
 }

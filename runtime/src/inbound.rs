@@ -1,7 +1,8 @@
 //! What is offered to pods and to host workloads: a program in each pod's network namespace, and one in the host's.
 //!
 //! The hook there knows neither namespace nor process, so every pod has a program of its own that holds the
-//! pod's cookie and is pinned by the pod's key. It looks up what the registry says of the pod, so a pod that is
+//! pod's cookie and is pinned by the pod's key. It goes on to the program that decides for all pods, which an instance
+//! has once and keeps in a map. That one looks up what the registry says of the pod, so a pod that is
 //! not registered any more is decided by nobody, whether or not its program is still there.
 //!
 //! The host's namespace has a program only where the policy asks for it, since everybody who is dialled there
@@ -16,12 +17,12 @@ use mesh_bpf::membership::Membership;
 use mesh_bpf::program::{Hook, Inbound, PROGRAMS};
 use mesh_bpf::tables::Tables;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::hooks::Pinned;
 use crate::instance::Instance;
 use crate::registry::{Key, Member, Registry};
 use crate::set::ControlMap;
-use crate::store::{Store, Target, Word};
+use crate::store::{ProgramInfo, Store, Target, Word};
 
 /// The pin of the host's link, beside those of pods.
 const HOST: &str = "host";
@@ -76,8 +77,45 @@ fn link<S: Store>(
         }
     }
     store.make_folder(&instance.pod_links())?;
-    let program = store.load_inbound(&instance.maps(), cookie, by)?;
+    lead(store, instance, by, false)?;
+    let program = store.load_entry(&instance.maps(), cookie, by)?;
     Ok(store.attach_netns(&program, by, netns, cookie)?)
+}
+
+/// Sees to it that pods' programs have one that decides to go on to; with `anew`, that of this build. Whether it was put
+/// there: those of pods go on to one or the other, without a gap.
+pub(crate) fn lead<S: Store>(store: &S, instance: &Instance, by: Inbound, anew: bool) -> Result<bool> {
+    let map = map(store, instance, by)?;
+    let there = decider(store, &map)?;
+    if there.is_some() && !anew {
+        return Ok(false);
+    }
+    let program = store.load_inbound(&instance.maps(), by)?;
+    if there.map(|there| there.tag) == Some(store.program_info(&program)?.tag) {
+        return Ok(false);
+    }
+    store.put_program(&map, 0, &program)?;
+    Ok(true)
+}
+
+/// The program that decides, by the map that it is kept in.
+pub(crate) fn decider<S: Store>(store: &S, map: &S::Map) -> Result<Option<ProgramInfo>> {
+    let id =
+        store.lookup(map, &0u32.to_ne_bytes())?.and_then(|id| id.try_into().ok()).map(u32::from_ne_bytes);
+    Ok(id.map_or(Ok(None), |id| store.program_by_id(id))?)
+}
+
+fn map<S: Store>(store: &S, instance: &Instance, by: Inbound) -> Result<S::Map> {
+    let name = by.map().name;
+    let missing = || Error::Incompatible { map: name.into(), what: "it is missing".into() };
+    store.open_map(&instance.maps().join(name))?.ok_or_else(missing)
+}
+
+/// The program that decides, where pods' programs have none to go on to.
+pub(crate) fn missing<S: Store>(store: &S, instance: &Instance) -> Result<Option<&'static str>> {
+    let by = instance.inbound;
+    let there = decider(store, &map(store, instance, by)?)?;
+    Ok(there.is_none().then(|| by.program().name))
 }
 
 /// The pin of a pod's link: one has the pod's name, and where there are more, they are numbered.
@@ -225,10 +263,13 @@ pub(crate) fn sweep<S: Store>(registry: &Registry<'_, S>) -> Result<()> {
     Ok(())
 }
 
-/// Puts the program of this build into links that hold another, without a gap. Returns how many were replaced.
+/// Puts the programs of this build in the place of others, without a gap. Returns how many were replaced.
 pub(crate) fn upgrade<S: Store>(store: &S, instance: &Instance) -> Result<usize> {
     let mut replaced = 0;
-    for by in [Inbound::SkLookup, Inbound::Tc] {
+    for by in Inbound::ALL {
+        if decider(store, &map(store, instance, by)?)?.is_some() && lead(store, instance, by, true)? {
+            replaced += 1;
+        }
         replaced += upgrade_way(store, instance, by)?;
     }
     Ok(replaced)
@@ -237,11 +278,6 @@ pub(crate) fn upgrade<S: Store>(store: &S, instance: &Instance) -> Result<usize>
 fn upgrade_way<S: Store>(store: &S, instance: &Instance, by: Inbound) -> Result<usize> {
     let mut links = links(store, instance)?;
     links.retain(|(_, _, link)| way(link.info.target) == Some(by));
-    if links.is_empty() {
-        return Ok(0);
-    }
-    // Two programs of one build differ in data only, which is no part of the tag.
-    let new = store.program_info(&store.load_inbound(&instance.maps(), 0, by)?)?.tag;
     let host = ControlMap::open(store, instance)?.map_or(0, |control| control.load(store).host);
     let mut replaced = 0;
     for (place, pin, pinned) in links {
@@ -251,11 +287,13 @@ fn upgrade_way<S: Store>(store: &S, instance: &Instance, by: Inbound) -> Result<
             Place::Host => host,
         };
         let old = store.program_by_id(pinned.info.program)?.map(|program| program.tag);
-        if old == Some(new) {
+        // The cookie is in its instructions, so each pod's is compared with its own.
+        let new = store.load_entry(&instance.maps(), cookie, by)?;
+        if old == Some(store.program_info(&new)?.tag) {
             continue;
         }
         if let Some(link) = store.open_link(&instance.pod_links().join(pin))? {
-            store.replace(&link, &store.load_inbound(&instance.maps(), cookie, by)?)?;
+            store.replace(&link, &new)?;
             replaced += 1;
         }
     }

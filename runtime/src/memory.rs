@@ -61,6 +61,7 @@ struct MapObject {
     frozen: Cell<bool>,
     control: Cell<Control>,
     message: RefCell<Option<Rc<ProgramInfo>>>,
+    programs: RefCell<BTreeMap<u32, Rc<ProgramInfo>>>,
 }
 
 #[derive(Debug)]
@@ -410,6 +411,7 @@ impl Store for Memory {
             frozen: Cell::new(false),
             control: Cell::new(Control::default()),
             message: RefCell::new(None),
+            programs: RefCell::default(),
         });
         self.0.maps.borrow_mut().insert(object.info.id, Rc::downgrade(&object));
         Ok(MemoryMap(object))
@@ -438,6 +440,10 @@ impl Store for Memory {
         if map.0.info.kind == MapKind::ArrayOfMaps as u32 {
             let key = key.try_into().map_or(u32::MAX, u32::from_ne_bytes);
             return Ok(map.0.inner.borrow().get(&key).map(|inner| inner.info.id.to_ne_bytes().to_vec()));
+        }
+        if map.0.info.kind == MapKind::ProgArray as u32 {
+            let key = key.try_into().map_or(u32::MAX, u32::from_ne_bytes);
+            return Ok(map.0.programs.borrow().get(&key).map(|program| program.id.to_ne_bytes().to_vec()));
         }
         Ok(map.0.entries.borrow().get(key).cloned())
     }
@@ -532,7 +538,7 @@ impl Store for Memory {
         Ok(PROGRAMS.iter().map(|def| (def, self.program(def))).collect())
     }
 
-    fn load_inbound(&self, maps: &Path, _pod: u64, by: Inbound) -> Step<MemoryProgram> {
+    fn load_inbound(&self, maps: &Path, by: Inbound) -> Step<MemoryProgram> {
         if self.exists(maps) {
             Ok(self.program(&by.program()))
         } else {
@@ -540,14 +546,27 @@ impl Store for Memory {
         }
     }
 
+    fn load_entry(&self, maps: &Path, _pod: u64, by: Inbound) -> Step<MemoryProgram> {
+        self.load_inbound(maps, by)
+    }
+
+    fn put_program(&self, map: &MemoryMap, index: u32, program: &MemoryProgram) -> Step<()> {
+        map.0.programs.borrow_mut().insert(index, Rc::clone(&program.0));
+        Ok(())
+    }
+
     fn program_info(&self, program: &MemoryProgram) -> Step<ProgramInfo> {
         Ok(ProgramInfo::clone(&program.0))
     }
 
     fn program_by_id(&self, id: u32) -> Step<Option<ProgramInfo>> {
-        let links = self.0.links.borrow();
-        let mut programs =
-            links.iter().filter_map(Weak::upgrade).map(|link| Rc::clone(&link.program.borrow()));
+        let (links, maps) = (self.0.links.borrow(), self.0.maps.borrow());
+        let of_links = links.iter().filter_map(Weak::upgrade).map(|link| Rc::clone(&link.program.borrow()));
+        let in_maps = maps.values().filter_map(Weak::upgrade).flat_map(|map| {
+            let programs = map.programs.borrow();
+            programs.values().cloned().collect::<Vec<_>>()
+        });
+        let mut programs = of_links.chain(in_maps);
         Ok(programs.find(|program| program.id == id).map(|program| ProgramInfo::clone(&program)))
     }
 

@@ -1,5 +1,6 @@
 //! The pinned maps: made as a whole, checked before they are used.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use mesh_bpf::abi::{Control, FLOW_ABI, LINE};
@@ -76,33 +77,33 @@ impl<S: Store> Set<S> {
     pub(crate) fn open(store: &S, instance: &Instance) -> Result<Option<Self>> {
         let folder = instance.maps();
         let Some(control) = ControlMap::open(store, instance)? else { return Ok(None) };
-        let open = |def: &MapDef| {
-            let missing = || incompatible(def, "it is missing".into());
-            let map = open_pin(store, &folder, def)?.ok_or_else(missing)?;
-            check(&store.map_info(&map)?, def)?;
-            Ok::<_, Error>(map)
-        };
         let found = control.load(store).flow_abi;
         if found != u64::from(FLOW_ABI) {
             return Err(Error::OtherFlowAbi { found });
         }
+        let mut maps = BTreeMap::new();
         for def in MAPS {
-            open(def)?;
+            let missing = || incompatible(def, "it is missing".into());
+            let map = open_pin(store, &folder, def)?.ok_or_else(missing)?;
+            check(&store.map_info(&map)?, def)?;
+            maps.insert(def.name, map);
         }
+        let mut take =
+            |def: &MapDef| maps.remove(def.name).ok_or_else(|| incompatible(def, "it is missing".into()));
         Ok(Some(Self {
             control,
-            tables: open(&map::TABLES_MAP)?,
-            scratch: open(&map::SCRATCH)?,
-            endpoints: open(&map::ENDPOINTS)?,
-            cgroups: open(&map::CGROUPS)?,
-            own: open(&map::OWN)?,
-            cgroup_paths: open(&map::CGROUP_PATHS)?,
-            exempt_ids: open(&map::EXEMPT_IDS)?,
-            exempt_cgroups: open(&map::EXEMPT_CGROUPS)?,
-            hits: open(&map::HITS)?,
-            counters: open(&map::COUNTERS)?,
-            watches: open(&map::WATCHES)?,
-            events: open(&map::EVENTS)?,
+            tables: take(&map::TABLES_MAP)?,
+            scratch: take(&map::SCRATCH)?,
+            endpoints: take(&map::ENDPOINTS)?,
+            cgroups: take(&map::CGROUPS)?,
+            own: take(&map::OWN)?,
+            cgroup_paths: take(&map::CGROUP_PATHS)?,
+            exempt_ids: take(&map::EXEMPT_IDS)?,
+            exempt_cgroups: take(&map::EXEMPT_CGROUPS)?,
+            hits: take(&map::HITS)?,
+            counters: take(&map::COUNTERS)?,
+            watches: take(&map::WATCHES)?,
+            events: take(&map::EVENTS)?,
         }))
     }
 

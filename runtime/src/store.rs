@@ -351,11 +351,21 @@ pub trait Store {
     /// # Errors
     /// What the kernel says, with the verifier's log.
     fn load_programs(&self, maps: &Path) -> Step<Vec<(&'static ProgramDef, Self::Program)>>;
-    /// Loads the program that decides what is offered to the pod with this namespace cookie.
+    /// Loads the program that decides what is offered to pods.
     ///
     /// # Errors
     /// What the kernel says, with the verifier's log.
-    fn load_inbound(&self, maps: &Path, pod: u64, by: Inbound) -> Step<Self::Program>;
+    fn load_inbound(&self, maps: &Path, by: Inbound) -> Step<Self::Program>;
+    /// Loads the program of the pod with this namespace cookie: it goes on to the one that decides.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    fn load_entry(&self, maps: &Path, pod: u64, by: Inbound) -> Step<Self::Program>;
+    /// Puts a program into a map of programs, in the place of another one without a gap.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    fn put_program(&self, map: &Self::Map, index: u32, program: &Self::Program) -> Step<()>;
     /// What the kernel says of a program.
     ///
     /// # Errors

@@ -13,6 +13,7 @@ use mesh_bpf::tables::TableData;
 
 use super::feature::{self, Feature};
 use super::{Bed, Finding, Outcome, trial};
+use crate::inbound;
 use crate::instance::Instance;
 use crate::kernel::{Bare, Detached, Kernel, KernelMap, is_charged, new_network};
 use crate::set::Set;
@@ -227,11 +228,12 @@ fn tcx(kernel: &Kernel) -> Probe {
     })
 }
 
-/// The real program of a pod, which has the pod's number in it.
+/// The real programs: that of a pod, which goes on to the one that decides.
 fn sk_lookup(kernel: &Kernel, instance: &Instance) -> Probe {
     in_a_namespace(|| {
         let pod = kernel.netns_cookie(Path::new(HERE)).map_err(words)?;
-        let program = kernel.load_inbound(&instance.maps(), pod, Inbound::SkLookup).map_err(words)?;
+        inbound::lead(kernel, instance, Inbound::SkLookup, false).map_err(words)?;
+        let program = kernel.load_entry(&instance.maps(), pod, Inbound::SkLookup).map_err(words)?;
         kernel.attach_here(&program).map(drop).map_err(words)
     })
 }

@@ -3,6 +3,7 @@
 mod btf;
 mod charge;
 mod diag;
+mod entry;
 mod probe;
 mod ring;
 mod sys;
@@ -21,10 +22,8 @@ use std::time::{Duration, SystemTime};
 use aya::programs::Program as AyaProgram;
 use aya::{Btf, Ebpf, EbpfLoader};
 use mesh_bpf::abi::{Control, Flow, HitLine, LINE};
-use mesh_bpf::map::{EVENT, MAPS, MapDef, MapKind};
-use mesh_bpf::program::{
-    ACCELERATORS, AcceleratorDef, Hook, INBOUND_POD, Inbound, OBJECT, PROGRAMS, ProgramDef, UNREAD,
-};
+use mesh_bpf::map::{COUNTERS, ENTRIES, EVENT, MAPS, MapDef, MapKind};
+use mesh_bpf::program::{ACCELERATORS, AcceleratorDef, Hook, Inbound, OBJECT, PROGRAMS, ProgramDef, UNREAD};
 use rustix::fs::{FlockOperation, flock};
 use rustix::net::{AddressFamily, SocketType};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
@@ -287,15 +286,29 @@ fn lock(folder: &Path) -> io::Result<Locked<File>> {
     Ok(if here == Some((held.dev(), held.ino())) { Locked::Held(file) } else { Locked::Gone })
 }
 
-/// A thread of its own enters the namespace, so that ours stays where it is.
-fn inside<T: Send>(netns: &File, body: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
-    std::thread::scope(|scope| {
-        let inside = scope.spawn(|| {
-            move_into_link_name_space(netns.as_fd(), Some(LinkNameSpaceType::Network))?;
-            body()
-        });
-        inside.join().unwrap_or_else(|_| Err(io::Error::other("the thread ended")))
-    })
+/// What this thread is in, as a file that stands for it.
+const HERE: &str = "/proc/thread-self/ns/net";
+
+/// The namespace that a thread goes back to.
+struct Back(File);
+
+impl Drop for Back {
+    fn drop(&mut self) {
+        // It must not go on where it is: what it does next would be done to another machine's network.
+        if move_into_link_name_space(self.0.as_fd(), Some(LinkNameSpaceType::Network)).is_err() {
+            std::process::abort();
+        }
+    }
+}
+
+/// Does something inside a network namespace, and comes back. This thread goes there itself: on a busy machine, waiting for
+/// another one takes longer than all that is done there.
+fn inside<T>(netns: &File, body: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    let back = Back(File::open(HERE)?);
+    move_into_link_name_space(netns.as_fd(), Some(LinkNameSpaceType::Network))?;
+    let result = body();
+    drop(back);
+    result
 }
 
 /// Of this thread's namespace.
@@ -387,8 +400,8 @@ fn try_load(programs: &[u8], maps: &Path) -> Result<Tried, Fault> {
 /// Every program, or why the kernel refuses it.
 type Tried = Vec<(&'static ProgramDef, Step<OwnedFd>)>;
 
-/// The pod's number is a constant of its program. That of sk_lookup looks into no structure of the kernel.
-fn load_inbound(maps: &Path, pod: u64, by: Inbound) -> Result<OwnedFd, Fault> {
+/// That of sk_lookup looks into no structure of the kernel.
+fn load_inbound(maps: &Path, by: Inbound) -> Result<OwnedFd, Fault> {
     let types = match by {
         Inbound::SkLookup => None,
         Inbound::Tc => {
@@ -398,10 +411,18 @@ fn load_inbound(maps: &Path, pod: u64, by: Inbound) -> Result<OwnedFd, Fault> {
     };
     let mut object = loader(maps)
         .btf(types.as_ref())
-        .override_global(INBOUND_POD, &pod, true)
         .load(by.object())
-        .map_err(|error| explain("loading", "the BPF object of a pod", &error))?;
+        .map_err(|error| explain("loading", "the BPF object for offers", &error))?;
     load_one(&mut object, &by.program(), None)
+}
+
+fn load_entry(maps: &Path, pod: u64, by: Inbound) -> Result<OwnedFd, Fault> {
+    let open = |def: &MapDef| {
+        let pin = maps.join(def.name);
+        at("opening", &pin, sys::open_pin(&pin))
+    };
+    let maps = entry::Maps { entries: open(&ENTRIES)?, counters: open(&COUNTERS)?, program: open(by.map())? };
+    on("loading", "the program of a pod", entry::load(&maps, by, pod))
 }
 
 fn loader(maps: &Path) -> EbpfLoader<'static> {
@@ -698,7 +719,7 @@ impl Store for Kernel {
     fn programs_version(&self) -> String {
         let mut hasher = blake3::Hasher::new();
         hasher.update(&self.programs);
-        for by in [Inbound::SkLookup, Inbound::Tc] {
+        for by in Inbound::ALL {
             hasher.update(by.object());
         }
         hasher.finalize().to_hex().to_string()
@@ -708,8 +729,17 @@ impl Store for Kernel {
         load(&self.programs, maps)
     }
 
-    fn load_inbound(&self, maps: &Path, pod: u64, by: Inbound) -> Step<OwnedFd> {
-        load_inbound(maps, pod, by)
+    fn load_inbound(&self, maps: &Path, by: Inbound) -> Step<OwnedFd> {
+        load_inbound(maps, by)
+    }
+
+    fn load_entry(&self, maps: &Path, pod: u64, by: Inbound) -> Step<OwnedFd> {
+        load_entry(maps, pod, by)
+    }
+
+    fn put_program(&self, map: &KernelMap, index: u32, program: &OwnedFd) -> Step<()> {
+        let fd = std::os::fd::AsRawFd::as_raw_fd(program);
+        self.update(map, &index.to_ne_bytes(), &fd.to_ne_bytes())
     }
 
     fn program_info(&self, program: &OwnedFd) -> Step<ProgramInfo> {

@@ -51,14 +51,19 @@ impl Bare {
     /// Loads one that does nothing.
     pub(crate) fn load(self) -> io::Result<OwnedFd> {
         // r0 = 1; exit
-        sys::load_program(self.kind(), self.hook(), &[instruction(0xb7, 0, 1), instruction(0x95, 0, 0)])
+        self.load_code(&[instruction(0xb7, 0, 1), instruction(0x95, 0, 0)])
     }
 
     /// Loads one that asks for the cookie of the network namespace.
     pub(crate) fn load_asking_for_netns(self) -> io::Result<OwnedFd> {
         // call; r0 = 1; exit. The context is still in r1.
         let code = [instruction(0x85, 0, NETNS_COOKIE), instruction(0xb7, 0, 1), instruction(0x95, 0, 0)];
-        sys::load_program(self.kind(), self.hook(), &code)
+        self.load_code(&code)
+    }
+
+    fn load_code(self, code: &[u64]) -> io::Result<OwnedFd> {
+        let (kind, hook) = (self.kind(), self.hook());
+        sys::load_program(&sys::NewProgram { name: "mesh_doctor", kind, hook, code })
     }
 }
 

@@ -574,15 +574,27 @@ impl Watches {
     }
 }
 
-/// Loads a program of a kind (`enum bpf_prog_type`) for a hook; what the verifier says comes with the error.
-pub(super) fn load_program(kind: u32, hook: u32, code: &[u64]) -> io::Result<OwnedFd> {
+/// What a new program is to be.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct NewProgram<'a> {
+    pub(super) name: &'a str,
+    /// `enum bpf_prog_type`.
+    pub(super) kind: u32,
+    /// `enum bpf_attach_type`.
+    pub(super) hook: u32,
+    /// `struct bpf_insn`, one after the other.
+    pub(super) code: &'a [u64],
+}
+
+/// Loads a program.
+pub(super) fn load_program(program: &NewProgram<'_>) -> io::Result<OwnedFd> {
     let mut attributes = ProgramAttr {
-        kind,
-        hook,
-        code: code.as_ptr() as u64,
-        count: length(code.len())?,
+        kind: program.kind,
+        hook: program.hook,
+        code: program.code.as_ptr() as u64,
+        count: length(program.code.len())?,
         license: c"Dual MIT/GPL".as_ptr() as u64,
-        name: kernel_name("mesh_doctor"),
+        name: kernel_name(program.name),
         ..ProgramAttr::zeroed()
     };
     // SAFETY: code and license outlive the call.

@@ -2,8 +2,12 @@
 
 use std::net::SocketAddr;
 
+use mesh_bpf::abi::{Counter, ENTRIES, Entries};
+use mesh_bpf::map;
+use mesh_bpf::program::Inbound;
 use mesh_bpf::tables::Tables;
-use mesh_runtime::{Attachment, Pod, Runtime, Which};
+use mesh_runtime::store::Store;
+use mesh_runtime::{Apply, Attachment, Pod, Runtime, Which};
 use mesh_testbed::{Client, Ground, Netns, Place, Server, kernel_is_usable};
 
 use crate::common::{Policy, request, runtime};
@@ -177,5 +181,87 @@ fn a_pods_addresses_are_those_of_its_interfaces_where_none_are_given() {
         .unwrap();
     runtime.attach(&Pod { addresses: Vec::new(), ..inside.pod("p", "web") }).unwrap();
     assert_eq!(registered(&runtime)[0].1[0], "10.8.0.1");
+    runtime.detach_all(true).unwrap();
+}
+
+impl Inside {
+    /// Connects from outside the cgroup that programs are attached to, so that only what is offered is decided.
+    fn offer(&self) {
+        let who = Place::here().netns(&self.netns).run(|| Client::to(self.there).dial()).unwrap();
+        assert_eq!(who.unwrap().arrival.who, "far");
+    }
+
+    /// Whether each of ten such offers was decided, or else got lost on the way to the program that decides. The kernel
+    /// may ask more than once for a connection.
+    fn are_decided(&self, runtime: &Runtime) -> bool {
+        let counted = || {
+            let counters = runtime.status().unwrap().counters;
+            let of = |wanted| counters.iter().find(|(counter, _)| *counter == wanted).unwrap().1;
+            (of(Counter::Excluded), of(Counter::EntryLost))
+        };
+        let before = counted();
+        (0..10).for_each(|_| self.offer());
+        let after = counted();
+        match (after.0 - before.0, after.1 - before.1) {
+            (10.., 0) => true,
+            (0, 10..) => false,
+            mixed => panic!("{mixed:?}"),
+        }
+    }
+}
+
+#[test]
+fn where_the_deciding_program_is_gone_offers_go_straight_and_it_is_told_and_put_back() {
+    if !kernel_is_usable() {
+        return;
+    }
+    let ground = Ground::new().unwrap();
+    let runtime = runtime(&ground);
+    let inside = Inside::new();
+    let policy = inside.policy("web");
+    runtime.apply(request(&policy)).unwrap();
+    runtime.attach(&inside.pod("p", "web")).unwrap();
+    assert!(inside.are_decided(&runtime));
+    let pin = runtime.instance().maps().join(Inbound::SkLookup.map().name);
+    let program = runtime.store().open_map(&pin).unwrap().unwrap();
+    runtime.store().delete(&program, &0u32.to_ne_bytes()).unwrap();
+    assert!(!inside.are_decided(&runtime));
+    assert_eq!(runtime.status().unwrap().drift, ["the program `mesh_inbound` is not attached"]);
+    runtime.apply(Apply { repair: true, ..request(&policy) }).unwrap();
+    assert_eq!(runtime.status().unwrap().drift, Vec::<String>::new());
+    assert!(inside.are_decided(&runtime));
+    // What comes next finds it there, and nothing is replaced.
+    assert_eq!(runtime.apply(request(&policy)).unwrap().upgraded, 0);
+    runtime.detach_all(true).unwrap();
+}
+
+#[test]
+fn offers_that_interrupt_others_take_the_next_place_and_are_counted_where_there_is_none() {
+    if !kernel_is_usable() {
+        return;
+    }
+    let ground = Ground::new().unwrap();
+    let runtime = runtime(&ground);
+    let inside = Inside::new();
+    runtime.apply(request(&inside.policy("web"))).unwrap();
+    runtime.attach(&inside.pod("p", "web")).unwrap();
+    let (store, key) = (runtime.store(), 0u32.to_ne_bytes());
+    let entries = store.open_map(&runtime.instance().maps().join(map::ENTRIES.name)).unwrap().unwrap();
+    let all = store.lookup(&entries, &key).unwrap().unwrap();
+    for taken in 0..=ENTRIES {
+        // As if so many were on their way on every CPU.
+        let mut here = Entries::default();
+        here.context.iter_mut().take(taken).for_each(|context| *context = 1);
+        let here = bytemuck::bytes_of(&here).repeat(all.len() / size_of::<Entries>());
+        store.update(&entries, &key, &here).unwrap();
+        assert_eq!(inside.are_decided(&runtime), taken < ENTRIES, "{taken}");
+        let left = store.lookup(&entries, &key).unwrap().unwrap();
+        let places = |cpu: &[u8]| bytemuck::pod_read_unaligned::<Entries>(cpu).context;
+        let left = left.chunks_exact(size_of::<Entries>()).map(places);
+        assert!(
+            left.flatten().filter(|&context| context != 0).count()
+                == taken * all.len() / size_of::<Entries>()
+        );
+    }
     runtime.detach_all(true).unwrap();
 }

@@ -158,8 +158,8 @@ fn programs_of_another_build_are_replaced_in_their_links() {
     assert_eq!(runtime.apply(request(&first)).unwrap().upgraded, 0);
     let netns = Path::new("/var/netns").into();
     runtime.attach(&Pod { netns, name: "pod".into(), ..Pod::default() }).unwrap();
-    // Those of the instance, and the pod's own.
-    let programs = mesh_bpf::program::PROGRAMS.len() + 1;
+    // Those of the instance, the one that decides what is offered, and the pod's own.
+    let programs = mesh_bpf::program::PROGRAMS.len() + 2;
     memory.upgrade();
     assert_eq!(runtime.apply(request(&first)).unwrap().upgraded, programs);
     assert_eq!(runtime.apply(request(&first)).unwrap().upgraded, 0);
