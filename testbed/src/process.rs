@@ -13,7 +13,7 @@ use nix::unistd::Pid;
 use crate::{listens, until};
 
 /// How long a program may take to listen, and to end when it is asked to.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A running program whose output goes to a file; on drop it is killed with all its children.
 #[derive(Debug)]
@@ -42,7 +42,7 @@ impl Process {
     /// Waits until somebody listens on TCP `port` in the program's network namespace.
     ///
     /// # Errors
-    /// If the program ends, or nobody listens within ten seconds; what it printed is in the error.
+    /// If the program ends, or nobody listens within half a minute; what it printed is in the error.
     pub fn wait_until_it_listens(&mut self, port: u16) -> io::Result<()> {
         let id = self.id();
         let mut ended = None;
@@ -96,7 +96,7 @@ impl Process {
     /// Waits until it has printed `text`.
     ///
     /// # Errors
-    /// If that does not come within ten seconds; what it printed is in the error.
+    /// If that does not come within half a minute; what it printed is in the error.
     pub fn wait_until_it_says(&self, text: &str) -> io::Result<()> {
         if until(PATIENCE, || self.output().is_ok_and(|output| output.contains(text))) {
             return Ok(());

@@ -4,11 +4,17 @@
 //! Every call that changes something is struck in the long run; without it a sample of them.
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
 
 use mesh_testbed::fault::{Calls, Fault, Moment, Outcome};
 use mesh_testbed::{Client, Errno, Failure, Place, Task, Tested, kernel_is_usable, long_runs_are_wanted};
 
+use crate::command::Answer;
 use crate::seen::{Seen, seen};
 use crate::stage::{SIDECAR_UID, Stage, address};
 
@@ -32,6 +38,7 @@ enum Live {
 enum Act {
     First,
     Apply,
+    Upgrade,
     Rollback,
     Restore,
     Pause,
@@ -46,7 +53,7 @@ impl Act {
     fn effect(self) -> [Live; 2] {
         match self {
             Self::First => [Live::None, Live::New],
-            Self::Apply => [Live::Old, Live::New],
+            Self::Apply | Self::Upgrade => [Live::Old, Live::New],
             Self::Rollback => [Live::New, Live::Old],
             Self::Restore | Self::Resume | Self::Attach => [Live::None, Live::Old],
             Self::Pause | Self::Detach | Self::DetachAll => [Live::Old, Live::None],
@@ -65,6 +72,8 @@ struct Bed {
     old: PathBuf,
     new: PathBuf,
     act: Act,
+    /// How many programs an upgrade replaces.
+    replaces: usize,
 }
 
 impl Bed {
@@ -83,7 +92,18 @@ impl Bed {
             _ => stage.policy(name, &format!("{rules}\n{more}")),
         };
         let (old, new) = (write("old.mesh", old)?, write("new.mesh", new)?);
-        Ok(Self { stage, old, new, act })
+        let mut bed = Self { stage, old, new, act, replaces: 0 };
+        if act == Act::Upgrade {
+            bed.prepare()?;
+            let others = bed.programs()?;
+            bed.stage.apply(&bed.new)?;
+            bed.replaces = different(&bed.programs()?, &others);
+            assert_ne!(bed.replaces, 0, "nothing was replaced");
+            let ours = bed.programs()?;
+            bed.stage.apply(&bed.old)?;
+            assert_eq!(bed.programs()?, ours, "programs of the same build are kept");
+        }
+        Ok(bed)
     }
 
     /// Brings about what is before the command, and returns the command.
@@ -102,6 +122,10 @@ impl Bed {
             }
             Act::Apply => {
                 self.stage.apply(&self.old)?;
+                Ok(words(&["apply", &text(&self.new)]))
+            }
+            Act::Upgrade => {
+                self.other_build()?;
                 Ok(words(&["apply", &text(&self.new)]))
             }
             Act::Rollback => {
@@ -142,6 +166,27 @@ impl Bed {
         }
     }
 
+    /// Applies the old policy by a meshc whose programs are of another build.
+    fn other_build(&self) -> Tested {
+        let program = self.stage.ground().folder().join("other-meshc");
+        if !program.exists() {
+            fs::write(&program, other_programs(&fs::read(env!("CARGO_BIN_EXE_meshc"))?)?)?;
+            fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;
+        }
+        let ours = self.stage.meshc();
+        let mut command = Command::new(program);
+        command.envs(ours.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        Answer::of(command.arg("apply").arg(&self.old))?.done()?;
+        Ok(())
+    }
+
+    /// The kernel's ids of the programs that are attached.
+    fn programs(&self) -> Result<Vec<serde_json::Value>, Failure> {
+        let status = self.stage.ask(&["status"])?;
+        let programs = status.get("programs").and_then(|all| all.as_array()).cloned().unwrap_or_default();
+        Ok(programs.iter().map(|program| program.get("id").cloned().unwrap_or_default()).collect())
+    }
+
     fn place(&self) -> Place {
         match self.act {
             Act::Attach | Act::Detach => self.stage.beside(),
@@ -152,7 +197,7 @@ impl Bed {
     /// Which policy decides; a mix of two is an error.
     fn live(&self) -> Result<Live, Failure> {
         let (first, second) = (address(FIRST)?, address(SECOND)?);
-        let dial = move || [seen(&Client::to(first), first), seen(&Client::to(second), second)];
+        let dial = move || [first, second].map(|target| seen(&client(target), target));
         match self.place().run(dial)? {
             [Seen::Straight, Seen::Straight] => Ok(Live::None),
             [Seen::Redirected(15001), Seen::Straight] => Ok(Live::Old),
@@ -166,6 +211,7 @@ impl Bed {
     fn strike(&self, fault: Fault) -> Result<Option<Live>, Failure> {
         let command = self.prepare()?;
         let [before, after] = self.act.effect();
+        let others = if self.act == Act::Upgrade { self.programs()? } else { Vec::new() };
         let outcome = fault.strike(self.stage.meshc().args(&command), Calls::Changing)?;
         let place = format!("{:?}, {fault:?} of {:?}", self.act, outcome.calls.last());
         let live = self.live().map_err(|error| format!("{place}: {error}"))?;
@@ -173,6 +219,9 @@ impl Bed {
         let again: Vec<&str> = command.iter().map(String::as_str).collect();
         self.stage.ask(&again).map_err(|error| format!("{place}: {error}"))?;
         assert_eq!(self.live()?, after, "{place}, then again");
+        if self.act == Act::Upgrade {
+            assert_eq!(different(&self.programs()?, &others), self.replaces, "{place}, then again");
+        }
         let status = self.stage.ask(&["status"])?;
         assert_eq!(status.get("drift"), Some(&serde_json::json!([])), "{place}, then again");
         let state = if self.act == Act::DetachAll {
@@ -207,6 +256,24 @@ impl Bed {
         assert!(!self.stage.ground().state().exists());
         Ok(())
     }
+}
+
+/// At how many places two lists of one length differ.
+fn different(one: &[serde_json::Value], two: &[serde_json::Value]) -> usize {
+    assert_eq!(one.len(), two.len(), "{one:?}, {two:?}");
+    one.iter().zip(two).filter(|(one, two)| one != two).count()
+}
+
+/// The same programs in other instructions: "return 1" by a move of 64 bits rather than of 32, which is the same.
+fn other_programs(meshc: &[u8]) -> Result<Vec<u8>, Failure> {
+    const BY_32: [u8; 16] = [0xb4, 0, 0, 0, 1, 0, 0, 0, 0x95, 0, 0, 0, 0, 0, 0, 0];
+    let mut other = meshc.to_vec();
+    let places: Vec<usize> =
+        other.windows(16).enumerate().filter(|(_, it)| *it == BY_32).map(|it| it.0).collect();
+    for &at in &places {
+        *other.get_mut(at).ok_or("no such byte")? = 0xb7;
+    }
+    if places.is_empty() { Err("no program of meshc returns 1".into()) } else { Ok(other) }
 }
 
 /// Strikes at one call after the other, until one does not strike since the command makes fewer.
@@ -249,6 +316,16 @@ fn an_apply_killed_at_any_call_leaves_one_policy_and_the_next_apply_goes_on() ->
         return Ok(());
     }
     let seen = attack(Act::Apply, kills(5))?;
+    assert_eq!(seen.len(), 2, "some kills came before the commit and some after: {seen:?}");
+    Ok(())
+}
+
+#[test]
+fn an_upgrade_killed_at_any_call_leaves_one_policy_and_programs_that_work() -> Tested {
+    if !kernel_is_usable() {
+        return Ok(());
+    }
+    let seen = attack(Act::Upgrade, kills(41))?;
     assert_eq!(seen.len(), 2, "some kills came before the commit and some after: {seen:?}");
     Ok(())
 }
@@ -326,6 +403,7 @@ fn a_command_whose_calls_fail_does_all_or_nothing() -> Tested {
     let acts = [
         (Act::Apply, 23),
         (Act::First, 97),
+        (Act::Upgrade, 61),
         (Act::Rollback, 31),
         (Act::Restore, 127),
         (Act::Attach, 19),
@@ -339,6 +417,11 @@ fn a_command_whose_calls_fail_does_all_or_nothing() -> Tested {
         assert!(!seen.is_empty(), "{act:?} changes nothing");
     }
     Ok(())
+}
+
+/// A machine that is busy with something else is no failure.
+fn client(target: SocketAddr) -> Client {
+    Client::to(target).patience(Duration::from_secs(60))
 }
 
 /// Items that tell none of these tests' flows apart: large tables.
@@ -364,7 +447,7 @@ impl Traffic {
             let mut counts: BTreeMap<String, usize> = BTreeMap::new();
             let _ = line.say("started");
             while line.is_silent() {
-                let seen = seen(&Client::to(target), target);
+                let seen = seen(&client(target), target);
                 *counts.entry(format!("{seen:?}")).or_default() += 1;
             }
             counts

@@ -15,6 +15,11 @@ pub const LATER_BUILD: u64 = 0x7465_7374_0000_0003;
 
 /// This kernel, with the programs that `tests/programs/NAME.bpf.c` makes of ours.
 pub fn kernel(ground: &Ground, name: &str) -> Kernel {
+    Kernel::with_programs(object(ground, name))
+}
+
+/// The object file of these programs.
+pub fn object(ground: &Ground, name: &str) -> Vec<u8> {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let object = ground.folder().join(name).with_extension("o");
     let bpf = here.join("../bpf");
@@ -35,5 +40,5 @@ pub fn kernel(ground: &Ground, name: &str) -> Kernel {
         .output()
         .unwrap();
     assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
-    Kernel::with_programs(std::fs::read(&object).unwrap())
+    std::fs::read(&object).unwrap()
 }

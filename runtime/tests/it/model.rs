@@ -1,16 +1,18 @@
 //! Random commands, some of them killed, against a model of a few lines that says what must be so afterwards.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::PathBuf;
 
 use mesh_bpf::tables::Tables;
 use mesh_runtime::faults::{Faulty, Strike};
 use mesh_runtime::memory::Memory;
 use mesh_runtime::store::Store;
-use mesh_runtime::{Apply, Error, Instance, Options, Owner, Pod, Result, Runtime, State, Which};
-use mesh_testbed::long_runs_are_wanted;
+use mesh_runtime::{Apply, Error, Instance, Kernel, Options, Owner, Pod, Result, Runtime, State, Which};
+use mesh_testbed::{Cgroup, Ground, Netns, Place, kernel_is_usable, long_runs_are_wanted};
 
-use crate::common::{Policy, request};
+use crate::builds;
+use crate::common::{self, Policy, request};
 use crate::steps::machine;
 
 /// xorshift64*: the same numbers for the same seed, everywhere.
@@ -85,36 +87,148 @@ impl Model {
     }
 }
 
-struct World {
-    memory: Memory,
+/// What the commands are given to: a machine in memory, or the kernel.
+trait Machine {
+    type Store: Store;
+    /// The store of one process.
+    fn store(&self) -> Self::Store;
+    /// The processes after this have programs of another build.
+    fn upgrade(&self);
+    /// Runs a command in a process that does not live on.
+    fn process(&self, body: impl FnOnce(Self::Store));
+    /// A file that stands for a pod's network namespace.
+    fn netns(&self, pod: usize) -> PathBuf;
+    /// Two cgroups, as a policy writes them.
+    fn cgroups(&self) -> [String; 2];
+    fn instance(&self) -> Instance;
+    /// Nothing is left of the instance, whose state folder is removed.
+    fn is_empty(&self) -> bool;
+}
+
+impl Machine for Memory {
+    type Store = Self;
+
+    fn store(&self) -> Self {
+        self.clone()
+    }
+
+    fn upgrade(&self) {
+        Self::upgrade(self);
+    }
+
+    fn process(&self, body: impl FnOnce(Self)) {
+        body(self.clone());
+        self.next_process();
+    }
+
+    fn netns(&self, pod: usize) -> PathBuf {
+        let file = PathBuf::from(format!("/var/pod{pod}"));
+        if self.inode(&file).unwrap().is_none() {
+            self.write(&file, b"", false).unwrap();
+        }
+        file
+    }
+
+    fn cgroups(&self) -> [String; 2] {
+        ["/ground/one", "/ground/two"].map(str::to_owned)
+    }
+
+    fn instance(&self) -> Instance {
+        machine().1
+    }
+
+    fn is_empty(&self) -> bool {
+        self.objects().is_empty()
+    }
+}
+
+/// The kernel, and two builds of the programs.
+struct Real {
+    pods: [Netns; PODS],
+    cgroups: [Cgroup; 2],
+    later: Vec<u8>,
+    is_later: Cell<bool>,
+    ground: Ground,
+}
+
+impl Real {
+    fn new() -> Self {
+        let ground = Ground::new().unwrap();
+        Self {
+            pods: std::array::from_fn(|_| Netns::new().unwrap()),
+            cgroups: ["one", "two"].map(|name| ground.cgroup().child(name).unwrap()),
+            later: builds::object(&ground, "later"),
+            is_later: Cell::default(),
+            ground,
+        }
+    }
+}
+
+impl Machine for Real {
+    type Store = Kernel;
+
+    fn store(&self) -> Kernel {
+        if self.is_later.get() { Kernel::with_programs(self.later.clone()) } else { Kernel::new() }
+    }
+
+    fn upgrade(&self) {
+        self.is_later.set(!self.is_later.get());
+    }
+
+    fn process(&self, body: impl FnOnce(Kernel)) {
+        Place::here().run(|| body(self.store())).unwrap();
+    }
+
+    fn netns(&self, pod: usize) -> PathBuf {
+        self.pods[pod].path()
+    }
+
+    fn cgroups(&self) -> [String; 2] {
+        self.cgroups.each_ref().map(|cgroup| cgroup.within().unwrap())
+    }
+
+    fn instance(&self) -> Instance {
+        common::instance(&self.ground)
+    }
+
+    fn is_empty(&self) -> bool {
+        let instance = common::instance(&self.ground);
+        !instance.pins().exists() && !instance.state.exists()
+    }
+}
+
+struct World<M: Machine> {
+    machine: M,
     instance: Instance,
     policies: Vec<Tables>,
 }
 
-impl World {
-    fn new() -> Self {
-        let (memory, instance) = machine();
-        for pod in 0..PODS {
-            memory.write(Path::new(&format!("/var/pod{pod}")), b"", false).unwrap();
-        }
+impl<M: Machine> World<M> {
+    fn new(machine: M) -> Self {
+        let cgroups = machine.cgroups();
         let policy = |number: usize| {
             let port = u16::try_from(80 + number).unwrap();
-            let cgroup = ["/ground/one", "/ground/two"][number / 2];
-            Policy::new().redirect(port, 15001).cgroup(cgroup).tables()
+            Policy::new().redirect(port, 15001).cgroup(&cgroups[number / 2]).tables()
         };
         let tiered = |number: usize| Policy::new().deny(80).label("tier", TIERS[number % 2]).tables();
         let policies = (0..POLICIES).map(|n| if n % 2 == 0 { policy(n) } else { tiered(n / 2) });
-        Self { policies: policies.collect(), memory, instance }
+        Self { policies: policies.collect(), instance: machine.instance(), machine }
+    }
+
+    /// A process of its own, that nothing goes wrong with.
+    fn calm(&self) -> Runtime<M::Store> {
+        self.runtime(self.machine.store())
     }
 
     fn runtime<S: Store>(&self, store: S) -> Runtime<S> {
-        Runtime::on(store, self.instance.clone(), Options { lock_timeout: 0, command: "test".into() })
-            .unwrap()
+        // On the kernel, a process that another test forks holds our locks until it has closed them.
+        let options = Options { lock_timeout: 5_000, command: "test".into() };
+        Runtime::on(store, self.instance.clone(), options).unwrap()
     }
 
     fn pod(&self, pod: usize, tier: usize) -> Pod {
         Pod {
-            netns: format!("/var/pod{pod}").into(),
+            netns: self.machine.netns(pod),
             name: format!("pod{pod}"),
             labels: [("tier".into(), TIERS[tier].into())].into(),
             addresses: vec![format!("10.0.0.{pod}").parse().unwrap()],
@@ -124,22 +238,18 @@ impl World {
 
     fn run<S: Store>(&self, command: Command, runtime: &Runtime<S>) -> Result<()> {
         match command {
-            Command::Apply(policy) => drop(runtime.apply(request(&self.policies[policy]))?),
+            Command::Apply(policy) | Command::Upgrade(policy) => {
+                drop(runtime.apply(request(&self.policies[policy]))?);
+            }
             Command::Repair(policy) => {
                 drop(runtime.apply(Apply { repair: true, ..request(&self.policies[policy]) })?);
-            }
-            Command::Upgrade(policy) => {
-                self.memory.upgrade();
-                drop(runtime.apply(request(&self.policies[policy]))?);
             }
             Command::Rollback => drop(runtime.rollback(None, Owner::Cli, false)?),
             Command::Pause => drop(runtime.pause()?),
             Command::Resume => drop(runtime.resume()?),
             Command::DetachAll => drop(runtime.detach_all(false)?),
             Command::Attach(pod, tier) => drop(runtime.attach(&self.pod(pod, tier))?),
-            Command::Detach(pod) => {
-                runtime.detach(&Which::Netns(format!("/var/pod{pod}").into()))?;
-            }
+            Command::Detach(pod) => drop(runtime.detach(&Which::Netns(self.machine.netns(pod)))?),
         }
         Ok(())
     }
@@ -150,7 +260,7 @@ impl World {
 
     /// What a rollback would bring back: the last other policy before the live one.
     fn rollback(&self) -> Option<usize> {
-        let runtime = self.runtime(self.memory.clone());
+        let runtime = self.calm();
         let head = runtime.head().unwrap();
         let history = runtime.history().unwrap();
         let before = history.iter().rev().filter(|kept| kept.record.generation < head.generation);
@@ -160,15 +270,16 @@ impl World {
 
     /// What is so.
     fn seen(&self) -> Model {
-        let runtime = self.runtime(self.memory.clone());
+        let runtime = self.calm();
+        let store = runtime.store();
         let head = runtime.head().unwrap();
         let held = matches!(head.state, State::Active | State::Paused);
-        let members = self.memory.list(&self.instance.members()).unwrap().unwrap_or_default();
+        let members = store.list(&self.instance.members()).unwrap().unwrap_or_default();
         let pod = |pod: usize| {
-            let netns = self.memory.netns_cookie(Path::new(&format!("/var/pod{pod}"))).unwrap();
+            let netns = store.netns_cookie(&self.machine.netns(pod)).unwrap();
             let name = format!("netns-{netns}");
             let file = members.contains(&name).then(|| self.instance.members().join(name))?;
-            let text = String::from_utf8(self.memory.read(&file).unwrap()?).unwrap();
+            let text = String::from_utf8(store.read(&file).unwrap()?).unwrap();
             TIERS.iter().position(|tier| text.contains(&format!("\"{tier}\""))).map(|tier| (pod, tier))
         };
         Model {
@@ -184,22 +295,25 @@ fn is_excused(error: &Error) -> bool {
     matches!(error, Error::NoPolicy | Error::NothingBefore | Error::NotKept(_))
 }
 
-fn walk(seed: u64, length: usize) {
-    let world = World::new();
-    let mut dice = Dice(seed);
+fn walk<M: Machine>(machine: M, seed: u64, length: usize) {
+    let world = World::new(machine);
+    let mut dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
     let mut model = Model::default();
     for number in 0..length {
         let command = Command::random(&mut dice);
         let after = model.after(command, world.rollback());
-        let at = format!("seed {seed:#x}, command {number}: {command:?}, from {model:?}");
+        let at = format!("MESHC_TEST_SEED={seed}, command {number}: {command:?}, from {model:?}");
+        if matches!(command, Command::Upgrade(_)) {
+            world.machine.upgrade();
+        }
         if dice.below(3) == 0 {
             let strike = match dice.below(3) {
-                0 => Strike::Fail(dice.below(60), libc::ENOMEM),
-                _ => Strike::Kill(dice.below(60)),
+                0 => Strike::Fail(dice.below(120), libc::ENOMEM),
+                _ => Strike::Kill(dice.below(120)),
             };
-            let faulty = Faulty::new(world.memory.clone(), strike);
-            let _ = world.run(command, &world.runtime(faulty));
-            world.memory.next_process();
+            world.machine.process(|store| {
+                let _ = world.run(command, &world.runtime(Faulty::new(store, strike)));
+            });
             let seen = world.seen();
             // Pods that were joining or leaving are finished by the next command.
             let (live, paused) = (seen.live, seen.paused);
@@ -210,28 +324,41 @@ fn walk(seed: u64, length: usize) {
             (model.live, model.paused) = (live, paused);
         }
         let after = model.after(command, world.rollback());
-        match world.run(command, &world.runtime(world.memory.clone())) {
+        match world.run(command, &world.calm()) {
             Ok(()) => {}
             Err(error) => assert!(is_excused(&error), "{at}: {error}"),
         }
         let seen = world.seen();
         assert_eq!(seen, after, "{at}");
         if seen.live.is_some() {
-            let status = world.runtime(world.memory.clone()).status().unwrap();
-            assert_eq!(status.drift, Vec::<String>::new(), "{at}");
+            assert_eq!(world.calm().status().unwrap().drift, Vec::<String>::new(), "{at}");
         }
         model = seen;
     }
-    world.runtime(world.memory.clone()).detach_all(true).unwrap();
-    assert_eq!(world.memory.objects(), Vec::<String>::new(), "seed {seed:#x}");
+    world.calm().detach_all(true).unwrap();
+    assert!(world.machine.is_empty(), "MESHC_TEST_SEED={seed}");
+}
+
+/// The seeds of one test: the one that failed, where it is named.
+fn seeds(many: u64) -> Vec<u64> {
+    let named = std::env::var("MESHC_TEST_SEED").ok().and_then(|seed| seed.parse().ok());
+    named.map_or_else(|| (1..=many).collect(), |seed| vec![seed])
 }
 
 #[test]
 fn five_hundred_random_commands_end_where_the_model_says() {
-    let seed = std::env::var("MESHC_TEST_SEED").ok().and_then(|seed| seed.parse().ok());
-    let long = long_runs_are_wanted();
-    let seeds: Vec<u64> = seed.map_or_else(|| (1..=if long { 100 } else { 5 }).collect(), |seed| vec![seed]);
-    for seed in seeds {
-        walk(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15), 100);
+    for seed in seeds(if long_runs_are_wanted() { 100 } else { 5 }) {
+        walk(machine().0, seed, 100);
+    }
+}
+
+#[test]
+fn so_do_random_commands_on_the_kernel() {
+    if !kernel_is_usable() {
+        return;
+    }
+    let (many, length) = if long_runs_are_wanted() { (10, 100) } else { (1, 30) };
+    for seed in seeds(many) {
+        walk(Real::new(), seed, length);
     }
 }

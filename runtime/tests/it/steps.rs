@@ -289,7 +289,7 @@ fn failed_at_any_step_in_memory() {
 
 /// The same on the real kernel: each strike in a process of its own, which ends. Since every step was struck
 /// in memory, one in `stride` is enough here, unless `MESHC_TEST_LONG=1`.
-fn on_the_kernel(stride: usize, strikes: impl Fn(usize) -> Strike) {
+fn on_the_kernel(stride: usize, strikes: impl Fn(usize) -> Vec<Strike>) {
     let every = long_runs_are_wanted();
     if !kernel_is_usable() {
         return;
@@ -308,7 +308,9 @@ fn on_the_kernel(stride: usize, strikes: impl Fn(usize) -> Strike) {
                 let body = || body(Faulty::new(Kernel::new(), blow)).map_err(|error| error.to_string());
                 Place::here().run(body).unwrap()
             };
-            strike(&bed, act, &calm, strikes(step), Kernel::new, attack, || {});
+            for blow in strikes(step) {
+                strike(&bed, act, &calm, blow, Kernel::new, attack, || {});
+            }
         }
     }
     // Nothing outlives these processes but what is pinned, and every strike looked that no pin was left.
@@ -320,12 +322,15 @@ fn on_the_kernel(stride: usize, strikes: impl Fn(usize) -> Strike) {
 
 #[test]
 fn killed_at_any_step_on_the_kernel() {
-    on_the_kernel(13, Strike::Kill);
+    on_the_kernel(13, |step| vec![Strike::Kill(step)]);
 }
 
 #[test]
 fn failed_at_any_step_on_the_kernel() {
-    on_the_kernel(29, |step| Strike::Fail(step, error_of(step)));
+    on_the_kernel(29, |step| {
+        let some = if long_runs_are_wanted() { ERRORS.len() } else { 1 };
+        (0..some).map(|nth| Strike::Fail(step, error_of(step + nth))).collect()
+    });
 }
 
 fn folders(path: &Path) -> Vec<String> {
