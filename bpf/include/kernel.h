@@ -87,6 +87,12 @@ enum { BPF_FIB_LKUP_RET_NOT_FWDED = 4, BPF_FIB_LKUP_RET_FWD_DISABLED = 5 };
 /* Of bpf_l4_csum_replace: the size of what changes. */
 enum { CSUM_2 = 2, CSUM_4 = 4 };
 
+/* Of bpf_skb_store_bytes and bpf_skb_adjust_room. */
+enum { BPF_F_RECOMPUTE_CSUM = 1, BPF_ADJ_ROOM_MAC = 1 };
+
+/* pkt_type: for this host, and not for many or for another. */
+enum { PACKET_HOST = 0 };
+
 /* Values of bpf_sock_ops.op. */
 enum {
 	BPF_SOCK_OPS_TIMEOUT_INIT = 1,
@@ -103,8 +109,10 @@ enum {
 	AF_INET6 = 10,
 	SOCK_STREAM = 1,
 	SOCK_DGRAM = 2,
+	IPPROTO_ICMP = 1,
 	IPPROTO_TCP = 6,
 	IPPROTO_UDP = 17,
+	IPPROTO_ICMPV6 = 58,
 	IPPROTO_MPTCP = 262,
 	SOL_IP = 0,
 	SOL_SOCKET = 1,
@@ -301,6 +309,9 @@ static __u64 (*bpf_get_current_pid_tgid)(void) = (void *)14;
 static __u64 (*bpf_get_current_uid_gid)(void) = (void *)15;
 static long (*bpf_get_current_comm)(void *buf, __u32 size) = (void *)16;
 static long (*bpf_clone_redirect)(struct __sk_buff *skb, __u32 ifindex, __u64 flags) = (void *)13;
+static __s64 (*bpf_csum_diff)(const __u32 *from, __u32 from_size, const __u32 *to, __u32 to_size, __u32 seed) = (void *)28;
+static long (*bpf_skb_change_tail)(struct __sk_buff *skb, __u32 len, __u64 flags) = (void *)38;
+static long (*bpf_skb_adjust_room)(struct __sk_buff *skb, __s32 by, __u32 mode, __u64 flags) = (void *)50;
 static long (*bpf_skb_vlan_pop)(struct __sk_buff *skb) = (void *)19;
 static long (*bpf_redirect)(__u32 ifindex, __u64 flags) = (void *)23;
 static long (*bpf_skb_load_bytes)(const struct __sk_buff *skb, __u32 at, void *to, __u32 len) = (void *)26;

@@ -4,7 +4,7 @@
  * It runs for every packet, and looks first whether the kernel has a socket of the packet's own: an established
  * connection, or one half-open. All others are decided as by sk_lookup and given to the sidecar's listening
  * socket. Nothing is rewritten, stored or restored: the answers leave from the right port because the accepted
- * socket has it. Only a refusal is made here, since this hook can drop packets, and not answer them.
+ * socket has it. Only a refusal is made here, since this hook can drop packets, and does not answer them by itself.
  */
 
 #define MESH_MAPS
@@ -59,6 +59,8 @@ struct header_tcp {
 	__u16 sum;
 	__u16 urgent;
 };
+
+#include "unreachable.h"
 
 static __always_inline int pass(__u32 counter)
 {
@@ -320,26 +322,38 @@ static __always_inline bool assign_at(struct __sk_buff *skb, struct place *at, s
 	return given;
 }
 
-/* Refuses as the kernel does where nobody listens: the packet itself goes back as a reset. What is swapped
- * changes no checksum, and what changes is told to it.
+/* Sends the packet back to where it came from. */
+static __always_inline bool turn_around(struct __sk_buff *skb)
+{
+	__u8 macs[12], back[12];
+
+	if (bpf_skb_load_bytes(skb, 0, macs, sizeof(macs)))
+		return false;
+	for (int i = 0; i < 6; i++) {
+		back[i] = macs[i + 6];
+		back[i + 6] = macs[i];
+	}
+	return !bpf_skb_store_bytes(skb, 0, back, sizeof(back), 0);
+}
+
+/* Refuses as the kernel does where nobody listens: a segment itself goes back as a reset. What is swapped
+ * changes no checksum, and what changes is told to it. What was sent to many is not answered.
  */
 static __always_inline int refuse(struct __sk_buff *skb, struct place *at, struct offer *o)
 {
 	__u32 acknowledged = bpf_htonl(bpf_ntohl(at->sequence) + 1);
 	__u16 source = bpf_htons(o->port), destination = bpf_htons(o->source_port);
 	struct header_tcp tcp;
-	__u8 macs[12], back[12];
 
-	if (o->protocol || (at->flags & (TCP_FLAG_SYN | TCP_FLAG_ACK | TCP_FLAG_RST)) != TCP_FLAG_SYN)
-		return TC_ACT_SHOT;
-	if (bpf_skb_load_bytes(skb, 0, macs, sizeof(macs)) ||
-	    bpf_skb_load_bytes(skb, at->transport, &tcp, sizeof(tcp)))
-		return TC_ACT_SHOT;
-	for (int i = 0; i < 6; i++) {
-		back[i] = macs[i + 6];
-		back[i + 6] = macs[i];
+	if (o->protocol) {
+		if (skb->pkt_type != PACKET_HOST || !turn_around(skb))
+			return TC_ACT_SHOT;
+		return at->v4 ? unreachable4(skb, at, o) : unreachable6(skb, at, o);
 	}
-	bpf_skb_store_bytes(skb, 0, back, sizeof(back), 0);
+	if ((at->flags & (TCP_FLAG_SYN | TCP_FLAG_ACK | TCP_FLAG_RST)) != TCP_FLAG_SYN)
+		return TC_ACT_SHOT;
+	if (bpf_skb_load_bytes(skb, at->transport, &tcp, sizeof(tcp)) || !turn_around(skb))
+		return TC_ACT_SHOT;
 	if (at->v4) {
 		bpf_skb_store_bytes(skb, at->network + 12, &o->destination[3], 4, 0);
 		bpf_skb_store_bytes(skb, at->network + 16, &o->source[3], 4, 0);

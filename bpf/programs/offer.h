@@ -101,6 +101,20 @@ static __always_inline void tell_offer(struct offer *o, struct mesh_control *wor
 	report(words, q, a, &by);
 }
 
+/* Whether the host sends it from one of its addresses to the same: to its own services, by what the kernel takes as
+ * source for that. A sidecar that knows where a connection was going reaches its service so, and not itself.
+ */
+static __always_inline bool is_to_itself(struct offer *o)
+{
+	if (is_loopback(o->source))
+		return false;
+	for (int i = 0; i < 4; i++) {
+		if (o->source[i] != o->destination[i])
+			return false;
+	}
+	return true;
+}
+
 static __always_inline enum fate fated(__u32 counter, enum fate fate)
 {
 	count(counter);
@@ -142,7 +156,7 @@ static __always_inline enum fate fate_of(struct offer *o, __u64 netns, __u32 *po
 	own.netns = q.netns;
 	for (int i = 0; i < 4; i++)
 		own.address[i] = q.address[i];
-	q.own = !!bpf_map_lookup_elem(&own_addresses, &own);
+	q.own = bpf_map_lookup_elem(&own_addresses, &own) || (words->host == q.netns && is_to_itself(o));
 	if ((q.own || is_loopback(q.address)) && is_exempt(o, q.netns))
 		return fated(MESH_COUNT_EXEMPT, FATE_PASS);
 	if (!decide(&q, profile, &a))

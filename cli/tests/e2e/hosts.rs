@@ -3,10 +3,11 @@
 //! The host is a namespace made for the test, in which meshc runs too.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use mesh_bpf::flow::Protocol;
 use mesh_testbed::{
     Cgroup, Client, Errno, Failure, Ground, Place, Process, Server, ServerTask, Tested, Town,
     kernel_is_usable, storage, until,
@@ -14,7 +15,9 @@ use mesh_testbed::{
 use serde_json::Value;
 
 use crate::command::Answer;
-use crate::stage::{SIDECAR_UID, address};
+use crate::model::compiled;
+use crate::offers::OfferedTo;
+use crate::stage::{PORTS, SIDECAR_PORTS, SIDECAR_UID, address};
 use crate::town::{Offered, SIDECAR, addresses, offer, offered};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -66,8 +69,12 @@ impl Host {
     }
 
     fn apply(&self, rules: &str) -> Result<Value, Failure> {
-        let policy = self.ground.write("policy.mesh", self.policy(rules)?)?.display().to_string();
-        self.ask(&["apply", &policy])
+        self.ask(&["apply", &self.written(rules)?.display().to_string()])
+    }
+
+    /// The same policy as a file.
+    fn written(&self, rules: &str) -> Result<PathBuf, Failure> {
+        Ok(self.ground.write("policy.mesh", self.policy(rules)?)?)
     }
 
     /// The agent, with the policies of a folder.
@@ -127,12 +134,53 @@ fn ports_of_a_service_are_redirected_and_those_of_others_are_not() -> Tested {
         assert_eq!(offer(far, target)?, expected, "{target}");
     }
     assert_eq!(offer(&host.town.other, "10.43.0.1:8080")?, straight("early"));
-    let target = address("127.0.0.1:8080")?;
-    assert_eq!(offered(place.run(|| Client::to(target).dial())?, target), straight("early"));
+    // A sidecar that knows where a connection was going reaches the service there, and not itself.
+    for (target, who) in
+        [("127.0.0.1:8080", "early"), ("10.43.0.1:8080", "early"), ("10.42.0.1:8082", "late")]
+    {
+        let target = address(target)?;
+        assert_eq!(offered(place.run(|| Client::to(target).dial())?, target), straight(who), "{target}");
+    }
     // Another takes the port that the service had.
     drop(early);
     let _next = ServerTask::start(&host.beside(), "next", &addresses(&["0.0.0.0:8080"])?)?;
     assert_eq!(offer(far, "10.43.0.1:8080")?, straight("next"));
+    Ok(())
+}
+
+#[test]
+fn kernel_and_model_agree_on_generated_offers_to_a_service() -> Tested {
+    if !kernel_is_usable() {
+        return Ok(());
+    }
+    let host = Host::new()?;
+    let everywhere = |port: u16| [format!("0.0.0.0:{port}"), format!("[::]:{port}")];
+    let serve = |place: &Place, who: &str, ports: &[u16]| -> Result<ServerTask, Failure> {
+        let listen: Vec<_> = ports.iter().copied().flat_map(everywhere).collect();
+        Ok(ServerTask::start(
+            place,
+            who,
+            &addresses(&listen.iter().map(String::as_str).collect::<Vec<_>>())?,
+        )?)
+    };
+    let _application = serve(&host.service(), "application", &PORTS)?;
+    let names = SIDECAR_PORTS.map(|port| (port, port.to_string()));
+    let _sidecars = (names.iter().map(|(port, name)| serve(&host.beside(), name, &[*port])))
+        .collect::<Result<Vec<_>, _>>()?;
+    let to = OfferedTo { town: &host.town, netns: &host.town.host, addresses: ["10.43.0.1", "fd43::1"] };
+    let apply = |rules: &str| {
+        let policy = host.written(rules)?;
+        let Some(compiled) = compiled(&policy)? else { return Ok(None) };
+        host.ask(&["apply", &policy.display().to_string()])?;
+        Ok(Some(compiled))
+    };
+    let counts = to.agree(&[Protocol::Tcp], &PORTS, apply)?;
+    for kind in ["straight", "redirected", "denied"] {
+        for rest in ["tcp v4", "tcp v6", "tcp own v4"] {
+            let name = format!("{kind} {rest}");
+            assert!(counts.contains_key(&name), "{name}: {counts:?}");
+        }
+    }
     Ok(())
 }
 

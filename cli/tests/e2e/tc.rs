@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mesh_testbed::{Client, Failure, Netns, Tested, kernel_is_usable, tool};
+use mesh_testbed::{Client, Errno, Failure, Manner, Netns, Tested, ask, kernel_is_usable, tool};
 
 use crate::stage::address;
 use crate::town::{Offered, Pod, offer, offered};
@@ -26,7 +26,7 @@ const IPV6_DSTOPTS: i32 = 59;
 /// A pod whose inbound connections are redirected, but for those to port 9090, which are denied.
 fn pod() -> Result<Pod, Failure> {
     let pod = Pod::new(WAY)?;
-    pod.apply("redirect inbound -> 15003\ndeny inbound tcp 9090")?;
+    pod.apply("redirect inbound -> 15003\ndeny inbound any 9090")?;
     pod.attach()?;
     Ok(pod)
 }
@@ -36,11 +36,11 @@ fn sidecar() -> Offered {
 }
 
 fn refused() -> Offered {
-    Offered::Failed(mesh_testbed::Errno::ECONNREFUSED)
+    Offered::Failed(Errno::ECONNREFUSED)
 }
 
 fn timed_out() -> Offered {
-    Offered::Failed(mesh_testbed::Errno::ETIMEDOUT)
+    Offered::Failed(Errno::ETIMEDOUT)
 }
 
 /// What becomes of a connection whose packets all have this option, to a redirected and to a denied port.
@@ -124,6 +124,9 @@ fn connections_without_state_and_checksums_of_either_kind_arrive() -> Tested {
             for target in ["10.42.0.2", "[fd42::2]"] {
                 assert_eq!(offer(from, &format!("{target}:8080"))?, sidecar(), "{target}, offload {offload}");
                 assert_eq!(offer(from, &format!("{target}:9090"))?, refused(), "{target}, offload {offload}");
+                let denied = address(&format!("{target}:9090"))?;
+                let answer = from.run(|| ask(denied, "who?", Manner::Connected))?;
+                assert_eq!(answer, Err(Errno::ECONNREFUSED), "{target}, offload {offload}");
             }
         }
     }
