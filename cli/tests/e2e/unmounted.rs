@@ -1,8 +1,8 @@
-//! A BPF file system that is gone, or is another than the machine's: said before anything is written.
+//! File systems that are gone, or are others than the machine's: said before anything is written.
 
 use std::process::Command;
 
-use mesh_testbed::{Failure, Tested, kernel_is_usable};
+use mesh_testbed::{Failure, Tested, hierarchy, kernel_is_usable};
 
 use crate::command::Answer;
 use crate::seen::Seen;
@@ -42,5 +42,25 @@ fn a_bpffs_that_was_unmounted_or_is_private_is_refused_and_the_policy_decides_on
     let answer = after(&stage, ":", &["apply", &other])?;
     assert_eq!(answer.code, 0, "{answer:#?}");
     assert_eq!(stage.dial("10.0.3.9:80")?, Seen::Denied);
+    Ok(())
+}
+
+#[test]
+fn a_machine_with_cgroups_of_the_first_version_only_is_refused() -> Tested {
+    if !kernel_is_usable() {
+        return Ok(());
+    }
+    let stage = Stage::new()?;
+    let policy = stage.policy("policy.mesh", "redirect outbound -> 15001")?.display().to_string();
+    let unmount = format!("umount -l {}", hierarchy()?.display());
+    let answer = after(&stage, &unmount, &["apply", &policy])?;
+    assert_eq!(answer.code, 4, "{answer:#?}");
+    assert!(
+        ["no cgroup v2 hierarchy is mounted here", "mount -t cgroup2"]
+            .iter()
+            .all(|said| answer.words().contains(said)),
+        "{answer:#?}"
+    );
+    assert!(!stage.ground().state().exists() && !stage.ground().bpffs().join("mesh").exists());
     Ok(())
 }
