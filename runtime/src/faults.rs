@@ -174,6 +174,7 @@ impl<S: Store> Store for Faulty<S> {
         fn open_link(&self, path: &Path) -> Step<Option<S::Link>>;
         fn link_info(&self, link: &S::Link) -> Step<LinkInfo>;
         fn attached(&self, cgroup: &Path, hook: Hook, effective: bool) -> Step<Vec<u32>>;
+        fn interfaces(&self, netns: &Path, cookie: u64) -> Step<Vec<u32>>;
         fn can_close(&self) -> Step<bool>;
         fn connections(&self, flows: &S::Map) -> Step<Vec<(Flow, S::Socket)>>;
         fn message_program(&self, sockets: &S::Map) -> Step<Option<ProgramInfo>>;
@@ -201,9 +202,9 @@ impl<S: Store> Store for Faulty<S> {
         fn load_inbound(&self, maps: &Path, by: Inbound) -> Step<S::Program> { by.program().name }
         fn load_entry(&self, maps: &Path, pod: u64, by: Inbound) -> Step<S::Program> { "a pod's program" }
         fn put_program(&self, map: &S::Map, index: u32, program: &S::Program) -> Step<()> { "a program" }
-        fn attach_netns(&self, program: &S::Program, by: Inbound, netns: &Path, cookie: u64) -> Step<Vec<S::Link>> {
-            "a pod"
-        }
+        fn attach_netns(
+            &self, program: &S::Program, by: Inbound, netns: &Path, cookie: u64, covered: &BTreeSet<u32>
+        ) -> Step<Vec<S::Link>> { "a pod" }
         fn iterate(&self, iterator: &S::Link, netns: &Path, cookie: u64) -> Step<()> { "a pod" }
         fn load_accelerators(&self, maps: &Path) -> Step<Vec<(&'static AcceleratorDef, S::Program)>> {
             "accelerators"

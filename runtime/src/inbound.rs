@@ -8,6 +8,7 @@
 //! The host's namespace has a program only where the policy asks for it, since everybody who is dialled there
 //! passes it. Whose a port is there, the programs note as sockets begin to listen.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use mesh_bpf::abi;
@@ -46,7 +47,7 @@ pub(crate) enum Place {
 pub(crate) fn attach<S: Store>(store: &S, instance: &Instance, member: &Member) -> Result<bool> {
     let Key::Netns(cookie) = member.key else { return Ok(true) };
     if has_program(store, instance, member.key)? {
-        return Ok(true);
+        return cover(store, instance, member, cookie).map(|()| true);
     }
     let Some(netns) = find(store, member, cookie)? else {
         detach(store, instance, member.key)?;
@@ -79,7 +80,66 @@ fn link<S: Store>(
     store.make_folder(&instance.pod_links())?;
     lead(store, instance, by, false)?;
     let program = store.load_entry(&instance.maps(), cookie, by)?;
-    Ok(store.attach_netns(&program, by, netns, cookie)?)
+    Ok(store.attach_netns(&program, by, netns, cookie, &BTreeSet::new())?)
+}
+
+/// Attaches a pod's program to the interfaces that the pod got since it was attached.
+fn cover<S: Store>(store: &S, instance: &Instance, member: &Member, cookie: u64) -> Result<()> {
+    let Some((netns, covered)) = uncovered(store, instance, member)? else { return Ok(()) };
+    let program = store.load_entry(&instance.maps(), cookie, instance.inbound)?;
+    let mut number = 1;
+    for link in store.attach_netns(&program, instance.inbound, &netns, cookie, &covered)? {
+        // The place of an interface that has gone is free.
+        while interface(store, &pin(instance, member.key, number))?.is_some() {
+            number += 1;
+        }
+        let pin = pin(instance, member.key, number);
+        store.remove(&pin)?;
+        store.pin_link(&link, &pin)?;
+    }
+    Ok(())
+}
+
+/// Where a pod has interfaces without its program: the file of its namespace, and the interfaces that have it.
+fn uncovered<S: Store>(
+    store: &S,
+    instance: &Instance,
+    member: &Member,
+) -> Result<Option<(PathBuf, BTreeSet<u32>)>> {
+    let (Key::Netns(cookie), Inbound::Tc) = (member.key, instance.inbound) else { return Ok(None) };
+    let Some(netns) = find(store, member, cookie)? else { return Ok(None) };
+    let mut covered = BTreeSet::new();
+    for number in 0.. {
+        let pin = pin(instance, member.key, number);
+        if store.inode(&pin)?.is_none() {
+            break;
+        }
+        covered.extend(interface(store, &pin)?);
+    }
+    let has_all = store.interfaces(&netns, cookie)?.iter().all(|number| covered.contains(number));
+    Ok((!has_all).then_some((netns, covered)))
+}
+
+/// The interface that a pinned link is attached to; none where it has gone.
+fn interface(store: &impl Store, pin: &Path) -> Result<Option<u32>> {
+    let Some(link) = store.open_link(pin)? else { return Ok(None) };
+    Ok(match store.link_info(&link)?.target {
+        Target::Interface(number) => Some(number),
+        _ => None,
+    })
+}
+
+/// What a pod lacks, in words.
+pub(crate) fn fault(store: &impl Store, instance: &Instance, member: &Member) -> Result<Option<String>> {
+    if !matches!(member.key, Key::Netns(_)) {
+        return Ok(None);
+    }
+    let name = &member.name;
+    if !has_program(store, instance, member.key)? {
+        return Ok(Some(format!("the pod `{name}` has no program in its network namespace")));
+    }
+    let lacks = uncovered(store, instance, member)?.is_some();
+    Ok(lacks.then(|| format!("the pod `{name}` got an interface that has no program")))
 }
 
 /// Sees to it that pods' programs have one that decides to go on to; with `anew`, that of this build. Whether it was put

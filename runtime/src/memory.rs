@@ -71,6 +71,8 @@ struct LinkObject {
     program: RefCell<Rc<ProgramInfo>>,
     /// The inode of a cgroup or of a namespace's file.
     target: u64,
+    /// The number of an interface there.
+    interface: u32,
     attached: Cell<bool>,
 }
 
@@ -214,11 +216,16 @@ impl Memory {
     }
 
     fn link(&self, program: &MemoryProgram, hook: Hook, target: u64) -> MemoryLink {
+        self.link_at(program, hook, target, 0)
+    }
+
+    fn link_at(&self, program: &MemoryProgram, hook: Hook, target: u64, interface: u32) -> MemoryLink {
         let link = Rc::new(LinkObject {
             id: self.number(),
             hook,
             program: RefCell::new(Rc::clone(&program.0)),
             target,
+            interface,
             attached: Cell::new(true),
         });
         self.0.links.borrow_mut().push(Rc::downgrade(&link));
@@ -577,20 +584,26 @@ impl Store for Memory {
         Ok(self.link(program, hook, cgroup))
     }
 
-    /// Every namespace has two interfaces here.
     fn attach_netns(
         &self,
         program: &MemoryProgram,
         by: Inbound,
         netns: &Path,
         cookie: u64,
+        covered: &BTreeSet<u32>,
     ) -> Step<Vec<MemoryLink>> {
-        self.is_netns(netns, cookie)?;
-        let links = match by {
-            Inbound::SkLookup => 1,
-            Inbound::Tc => 2,
+        let interfaces = match by {
+            Inbound::SkLookup => vec![0],
+            Inbound::Tc => self.interfaces(netns, cookie)?,
         };
-        Ok((0..links).map(|_| self.link(program, by.program().hook, cookie)).collect())
+        self.is_netns(netns, cookie)?;
+        let new = interfaces.into_iter().filter(|number| !covered.contains(number));
+        Ok(new.map(|number| self.link_at(program, by.program().hook, cookie, number)).collect())
+    }
+
+    /// Every namespace has two here.
+    fn interfaces(&self, netns: &Path, cookie: u64) -> Step<Vec<u32>> {
+        self.is_netns(netns, cookie).map(|()| vec![1, 2])
     }
 
     fn iterate(&self, _iterator: &MemoryLink, netns: &Path, cookie: u64) -> Step<()> {
@@ -615,7 +628,7 @@ impl Store for Memory {
             _ if !is_there || !link.0.attached.get() => Target::Gone,
             Hook::Iterator => Target::Iterator,
             Hook::SkLookup => Target::Netns(target),
-            Hook::TcxIngress => Target::Interface(1),
+            Hook::TcxIngress => Target::Interface(link.0.interface),
             _ => Target::Cgroup(target),
         };
         Ok(LinkInfo { id: link.0.id, program: link.0.program.borrow().id, target })

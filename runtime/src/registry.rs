@@ -415,13 +415,7 @@ impl<S: Store> Registry<'_, S> {
             Some(entry) if entry.profile.get(slot as usize) != Some(&expected) => {
                 Some(format!("the member `{}` does not have the profile of its workload", member.name))
             }
-            Some(_)
-                if matches!(member.key, Key::Netns(_))
-                    && !inbound::has_program(self.store, self.instance, member.key)? =>
-            {
-                Some(format!("the pod `{}` has no program in its network namespace", member.name))
-            }
-            Some(_) => None,
+            Some(_) => inbound::fault(self.store, self.instance, member)?,
         })
     }
 

@@ -381,8 +381,8 @@ pub trait Store {
     /// # Errors
     /// What the kernel says.
     fn attach(&self, program: &Self::Program, hook: Hook, cgroup: &Path) -> Step<Self::Link>;
-    /// Attaches the program of a pod: to its network namespace, or to each interface there, loopback first. Makes
-    /// sure before that the file still stands for the namespace with this cookie.
+    /// Attaches the program of a pod: to its network namespace, or to each interface there, loopback first, but for
+    /// those that have it. Makes sure before that the file still stands for the namespace with this cookie.
     ///
     /// # Errors
     /// What the kernel says; `ESTALE` where it is another.
@@ -392,7 +392,13 @@ pub trait Store {
         by: Inbound,
         netns: &Path,
         cookie: u64,
+        covered: &BTreeSet<u32>,
     ) -> Step<Vec<Self::Link>>;
+    /// The interfaces of a network namespace by their numbers, with the same precaution.
+    ///
+    /// # Errors
+    /// What the kernel says; `ESTALE` where it is another.
+    fn interfaces(&self, netns: &Path, cookie: u64) -> Step<Vec<u32>>;
     /// Runs an iterator to its end in a network namespace, with the same precaution.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mesh_testbed::{Client, Errno, Failure, Manner, Netns, Tested, ask, kernel_is_usable, tool};
+use mesh_testbed::{Client, Errno, Failure, Manner, Netns, Tested, ask, kernel_is_usable, tool, veth};
 
 use crate::stage::address;
 use crate::town::{Offered, Pod, offer, offered};
@@ -154,6 +154,36 @@ fn a_priority_tag_spares_nobody_and_a_vlan_that_the_pod_is_not_in_reaches_nobody
             }
         }
     }
+    Ok(())
+}
+
+#[test]
+fn an_interface_that_a_pod_gets_later_is_drift_until_it_is_repaired() -> Tested {
+    if !kernel_is_usable() {
+        return Ok(());
+    }
+    let pod = pod()?;
+    let _servers = pod.servers()?;
+    let (town, pins) = (pod.town(), pod.ground().bpffs().join("mesh/pods"));
+    let policy = pod.ground().folder().join("policy.mesh").display().to_string();
+    let drift =
+        || -> Result<usize, Failure> { Ok(pod.ask(&["status"])?["drift"].as_array().map_or(0, Vec::len)) };
+    for (interface, at) in [("eth1", "pod1"), ("eth2", "pod2")] {
+        veth((&town.pod, interface, &["10.46.0.2/24"]), (&town.host, at, &["10.46.0.1/24"]))?;
+        assert_eq!(offer(&town.host, "10.46.0.2:9090")?, Offered::Straight("application".into()));
+        assert_eq!(drift()?, 1, "{interface}");
+        pod.ask(&["apply", "--repair", &policy])?;
+        assert_eq!(offer(&town.host, "10.46.0.2:8080")?, sidecar(), "{interface}");
+        assert_eq!(offer(&town.host, "10.46.0.2:9090")?, refused(), "{interface}");
+        assert_eq!(offer(&town.far, "10.42.0.2:9090")?, refused());
+        assert_eq!(drift()?, 0, "{interface}");
+        // Loopback, eth0 and this one: what has gone makes room.
+        assert_eq!(std::fs::read_dir(&pins)?.count(), 3, "{interface}");
+        town.pod.ip(&format!("link del {interface}"))?;
+        assert_eq!(drift()?, 0, "an interface that has gone is no drift");
+    }
+    pod.detach()?;
+    assert_eq!(std::fs::read_dir(&pins)?.count(), 0);
     Ok(())
 }
 

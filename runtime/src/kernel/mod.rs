@@ -763,7 +763,14 @@ impl Store for Kernel {
         at("attaching to", cgroup, sys::link(program.as_fd(), Some(target.as_fd()), hook as u32))
     }
 
-    fn attach_netns(&self, program: &OwnedFd, by: Inbound, netns: &Path, cookie: u64) -> Step<Vec<OwnedFd>> {
+    fn attach_netns(
+        &self,
+        program: &OwnedFd,
+        by: Inbound,
+        netns: &Path,
+        cookie: u64,
+        covered: &BTreeSet<u32>,
+    ) -> Step<Vec<OwnedFd>> {
         let target = at("opening", netns, open_netns(netns, cookie))?;
         let hook = by.program().hook as u32;
         let links = match by {
@@ -771,11 +778,16 @@ impl Store for Kernel {
                 sys::link(program.as_fd(), Some(target.as_fd()), hook).map(|link| vec![link])
             }
             Inbound::Tc => inside(&target, || {
-                let interfaces = interfaces()?.into_iter();
+                let interfaces = interfaces()?.into_iter().filter(|number| !covered.contains(number));
                 interfaces.map(|number| sys::link_interface(program.as_fd(), number, hook)).collect()
             }),
         };
         at("attaching to", netns, links)
+    }
+
+    fn interfaces(&self, netns: &Path, cookie: u64) -> Step<Vec<u32>> {
+        let target = at("opening", netns, open_netns(netns, cookie))?;
+        at("looking at the interfaces", netns, inside(&target, interfaces))
     }
 
     fn iterate(&self, iterator: &OwnedFd, netns: &Path, cookie: u64) -> Step<()> {
