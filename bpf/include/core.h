@@ -97,6 +97,40 @@ struct tcp_sock {
 	__u32 write_seq;
 };
 
+struct super_block {
+	unsigned int s_dev;
+};
+
+struct inode {
+	struct super_block *i_sb;
+	unsigned long i_ino;
+};
+
+struct file {
+	struct inode *f_inode;
+};
+
+struct mm_struct {
+	struct file *exe_file;
+};
+
+struct task_struct {
+	struct mm_struct *mm;
+};
+
+struct socket {
+	struct sock *sk;
+};
+
+/* The registers of a process that is in a system call: its number has another name on each machine. */
+struct pt_regs;
+struct pt_regs___x86 {
+	unsigned long orig_ax;
+};
+struct pt_regs___arm64 {
+	int syscallno;
+};
+
 struct seq_file;
 
 struct bpf_iter_meta {

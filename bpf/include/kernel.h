@@ -126,6 +126,7 @@ enum {
 	TCP_CLOSE_WAIT = 8,
 	RCV_SHUTDOWN = 1,
 	SEND_SHUTDOWN = 2,
+	MAY_READ = 4,
 	MSG_OOB = 1,
 	MSG_WAITALL = 0x100,
 };
@@ -300,6 +301,11 @@ _Static_assert(__builtin_offsetof(struct bpf_sock_addr, sk) == 64, "bpf_sock_add
 _Static_assert(__builtin_offsetof(struct bpf_sock_ops, sk) == 184, "bpf_sock_ops.sk");
 _Static_assert(__builtin_offsetof(struct bpf_sockopt, retval) == 36, "bpf_sockopt.retval");
 
+struct task_struct;
+struct socket;
+struct file;
+struct pt_regs;
+
 static void *(*bpf_map_lookup_elem)(void *map, const void *key) = (void *)1;
 static long (*bpf_map_update_elem)(void *map, const void *key, const void *value, __u64 flags) = (void *)2;
 static long (*bpf_map_delete_elem)(void *map, const void *key) = (void *)3;
@@ -339,4 +345,7 @@ static void *(*bpf_ringbuf_reserve)(void *ringbuf, __u64 size, __u64 flags) = (v
 static void (*bpf_ringbuf_submit)(void *data, __u64 flags) = (void *)132;
 static void *(*bpf_skc_to_tcp_sock)(void *sk) = (void *)137;
 static void *(*bpf_skc_to_tcp_timewait_sock)(void *sk) = (void *)138;
+static struct task_struct *(*bpf_get_current_task_btf)(void) = (void *)158;
+static struct socket *(*bpf_sock_from_file)(struct file *file) = (void *)162;
+static struct pt_regs *(*bpf_task_pt_regs)(struct task_struct *task) = (void *)175;
 static long (*bpf_set_retval)(int retval) = (void *)187;

@@ -51,6 +51,11 @@
 #define MESH_ENTRIES 0x4U
 #define MESH_FORM_LOCAL 0x0U
 #define MESH_FORM_PEERS 0x1U
+#define MESH_SPLICES_NOT 0x0U
+#define MESH_SPLICES_ELSEWHERE 0x1U
+#define MESH_SPLICES 0x2U
+#define MESH_SPLICES_REFUSED 0x3U
+#define MESH_SPLICES_ALONE 0x4U
 #define MESH_WAYS 0xfU
 #define MESH_TABLES 0x9U
 #define MESH_HASH_K1 0x9e3779b97f4a7c15ULL
@@ -96,6 +101,8 @@ enum mesh_counter {
 	MESH_COUNT_ACCELERATION_FULL, /* A chosen connection goes through the stack, since the maps of acceleration were full. */
 	MESH_COUNT_URGENT_SENT, /* Urgent data was sent on an accelerated connection; where it took the short way it was read as plain data. */
 	MESH_COUNT_CLOSED_UNREAD, /* A socket was closed while bytes of the short way were unread: its peer saw an end, not a reset. */
+	MESH_COUNT_SPLICE_REFUSED, /* A process was kept from `splice`, which would not have seen unread bytes of the short way (`EINVAL`). */
+	MESH_COUNT_SPLICE_STRANDED, /* A process spliced while bytes of the short way were unread. It waits for what `splice` does not see. */
 };
 
 enum mesh_way {
@@ -103,7 +110,7 @@ enum mesh_way {
 	MESH_WAY_OFF, /* Through the stack: the mesh is paused, or the live policy does not choose the pair. */
 	MESH_WAY_NO_PEER, /* Through the stack: the other end is on another node, is no member, or has not accepted yet. */
 	MESH_WAY_NEW_READER, /* Through the stack: the reader has not shown yet that it reads by plain calls. */
-	MESH_WAY_READER_SPLICES, /* Through the stack: bytes were read by other means than plain calls: `splice`. */
+	MESH_WAY_READER_SPLICES, /* Through the stack: the reader, or its program elsewhere, reads by other means than plain calls: `splice`. */
 	MESH_WAY_READER_WAITS_FOR_ALL, /* Through the stack for good: the reader uses `MSG_WAITALL`. */
 	MESH_WAY_READER_LOW_WATER, /* Through the stack: the reader set `SO_RCVLOWAT`. */
 	MESH_WAY_URGENT, /* Through the stack for good: urgent data was sent. */
@@ -113,6 +120,7 @@ enum mesh_way {
 	MESH_WAY_UNREAD, /* Through the stack: earlier bytes of it are unread. */
 	MESH_WAY_FULL, /* Through the stack: the reader's buffer is full. */
 	MESH_WAY_CLOSING, /* Through the stack: one of the ends is being closed. */
+	MESH_WAY_STRANDED, /* Refused, and all that follows (`EACCES`): the reader splices, and would get these bytes before unread ones of the short way. */
 };
 
 /* The words that select a policy. One, in a memory-mapped array: user space commits by a
@@ -129,8 +137,8 @@ struct mesh_control {
 	__u64 observe;
 	/* The cookie of the network namespace in which what is offered to cgroups is decided; 0: nowhere. */
 	__u64 host;
-	/* Reserve; zero. */
-	__u64 reserve;
+	/* How many programs were found to splice from connections of the mesh. Counted by the kernel's programs. */
+	__u64 splicers;
 	/* Counts commits of every kind; never goes back. */
 	__u64 commits;
 	/* Version of what is kept for live connections: `MESH_FLOW_ABI` of who made the maps. */
@@ -142,7 +150,7 @@ _Static_assert(__builtin_offsetof(struct mesh_control, claim) == 8, "claim");
 _Static_assert(__builtin_offsetof(struct mesh_control, paused) == 16, "paused");
 _Static_assert(__builtin_offsetof(struct mesh_control, observe) == 24, "observe");
 _Static_assert(__builtin_offsetof(struct mesh_control, host) == 32, "host");
-_Static_assert(__builtin_offsetof(struct mesh_control, reserve) == 40, "reserve");
+_Static_assert(__builtin_offsetof(struct mesh_control, splicers) == 40, "splicers");
 _Static_assert(__builtin_offsetof(struct mesh_control, commits) == 48, "commits");
 _Static_assert(__builtin_offsetof(struct mesh_control, flow_abi) == 56, "flow_abi");
 
@@ -768,8 +776,12 @@ struct mesh_half {
 	__u8 waits_for_all;
 	/* 1: it was seen to send urgent data. */
 	__u8 urgent;
+	/* `MESH_SPLICES_*`: whether it reads by `splice`. */
+	__u8 splices;
 	/* Reserve; zero. */
-	__u8 reserve[6];
+	__u8 reserve;
+	/* [`Control::splicers`] when its program was last looked for among those that splice. */
+	__u32 looked;
 	/* Messages that it sent, by the way that they took: index `MESH_WAY_*`. */
 	__u64 messages[MESH_WAYS];
 };
@@ -781,7 +793,9 @@ _Static_assert(__builtin_offsetof(struct mesh_half, long_bytes) == 24, "long_byt
 _Static_assert(__builtin_offsetof(struct mesh_half, plain_bytes) == 32, "plain_bytes");
 _Static_assert(__builtin_offsetof(struct mesh_half, waits_for_all) == 40, "waits_for_all");
 _Static_assert(__builtin_offsetof(struct mesh_half, urgent) == 41, "urgent");
-_Static_assert(__builtin_offsetof(struct mesh_half, reserve) == 42, "reserve");
+_Static_assert(__builtin_offsetof(struct mesh_half, splices) == 42, "splices");
+_Static_assert(__builtin_offsetof(struct mesh_half, reserve) == 43, "reserve");
+_Static_assert(__builtin_offsetof(struct mesh_half, looked) == 44, "looked");
 _Static_assert(__builtin_offsetof(struct mesh_half, messages) == 48, "messages");
 
 /* A connection between two sockets of this node that is chosen for acceleration. */
@@ -861,6 +875,31 @@ _Static_assert(__builtin_offsetof(struct mesh_opening, server_port) == 34, "serv
 _Static_assert(__builtin_offsetof(struct mesh_opening, sequence) == 36, "sequence");
 _Static_assert(__builtin_offsetof(struct mesh_opening, acknowledged) == 40, "acknowledged");
 _Static_assert(__builtin_offsetof(struct mesh_opening, reserve) == 44, "reserve");
+
+/* A program, by its file. */
+struct mesh_program {
+	/* The number of its inode. */
+	__u64 inode;
+	/* The device, as the kernel numbers it. */
+	__u32 device;
+	/* Reserve; zero. */
+	__u32 reserve;
+};
+_Static_assert(sizeof(struct mesh_program) == 16, "mesh_program");
+_Static_assert(__builtin_offsetof(struct mesh_program, inode) == 0, "inode");
+_Static_assert(__builtin_offsetof(struct mesh_program, device) == 8, "device");
+_Static_assert(__builtin_offsetof(struct mesh_program, reserve) == 12, "reserve");
+
+/* A program that splices from connections of the mesh. */
+struct mesh_splicer {
+	/* The name of the task that did so first, as in `/proc/PID/comm`, ended by zeros. */
+	__u8 name[16];
+	/* How often it was noticed. */
+	__u64 times;
+};
+_Static_assert(sizeof(struct mesh_splicer) == 24, "mesh_splicer");
+_Static_assert(__builtin_offsetof(struct mesh_splicer, name) == 0, "name");
+_Static_assert(__builtin_offsetof(struct mesh_splicer, times) == 16, "times");
 
 /* What the closed pairs of an `accelerate` item sent. */
 struct mesh_carried {
@@ -1054,7 +1093,7 @@ struct {
 /* Named early returns and events of the programs. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 29);
+	__uint(max_entries, 31);
 	__type(key, __u32);
 	__type(value, __u64);
 } counters SEC(".maps");
@@ -1154,5 +1193,13 @@ struct {
 	__type(key, __u64);
 	__type(value, struct mesh_carried);
 } carried SEC(".maps");
+
+/* Programs that splice from connections of the mesh, by their files. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 4096);
+	__type(key, struct mesh_program);
+	__type(value, struct mesh_splicer);
+} splicers SEC(".maps");
 
 #endif

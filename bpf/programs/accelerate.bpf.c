@@ -11,6 +11,14 @@
  * keeping the books: a tracepoint adds up what each end reads by plain calls, and a sender compares that with
  * what was taken out of the socket. Where they differ, something else reads, and the long way is taken. So a
  * reader gets nothing by the short way before it has read by plain calls.
+ *
+ * splice reads what came through the stack, and never sees what did not: a reader that turns to it while bytes of
+ * the short way are unread waits for them without end. Three nets, one below the other:
+ *  - A program that was seen to splice from a connection of the mesh is remembered by its file, and none of its
+ *    sockets gets anything by the short way any more.
+ *  - Where the kernel lets BPF speak at file_permission (the LSM `bpf`), such a splice is refused with EINVAL, by
+ *    which programs fall back to plain calls.
+ *  - Elsewhere it is counted, and nothing may overtake the unread bytes: what is sent next is refused.
  */
 
 /* Reads a field of a socket that may be gone by now: its memory stays that of a socket, and its cookie tells. */
@@ -81,16 +89,22 @@ static __always_inline bool holds_short(__u64 sk)
 /* `first` is the sequence number of the first byte that the peer received, `given` what it got by the short way. */
 static __always_inline enum mesh_way peer_allows(struct mesh_half *peer, __u32 first, __u32 given)
 {
+	struct mesh_control *words = control_words();
 	__u64 sk = peer->sock;
 	__u32 copied, plain;
+	__u8 splices;
 
 	if ((__u64)PEEK(struct sock, sk, __sk_common.skc_cookie.counter) != peer->cookie ||
 	    PEEK(struct sock, sk, sk_shutdown) & RCV_SHUTDOWN)
 		return MESH_WAY_CLOSING;
+	splices = *(volatile __u8 *)&peer->splices;
+	if (splices)
+		return MESH_WAY_READER_SPLICES;
 	if (peer->waits_for_all)
 		return MESH_WAY_READER_WAITS_FOR_ALL;
 	plain = *(volatile __u64 *)&peer->plain_bytes;
-	if (!plain)
+	/* Its program is looked for again where another one was found to splice since. */
+	if (!plain || !words || peer->looked != (__u32)words->splicers + 1)
 		return MESH_WAY_NEW_READER;
 	copied = PEEK(struct tcp_sock, sk, copied_seq);
 	if (PEEK(struct tcp_sock, sk, rcv_nxt) != copied)
@@ -122,6 +136,26 @@ static __always_inline enum mesh_way way_of(struct sk_msg_md *msg, struct mesh_p
 	return way == MESH_WAY_SHORT ? peer_allows(peer, first, own->short_bytes) : way;
 }
 
+/* The message is in the books before the reader is looked at once more, and a reader that turns to splice says so
+ * before it looks into the books: one of them sees the other.
+ */
+static __always_inline enum mesh_way send_short(struct sk_msg_md *msg, struct mesh_half *own, struct mesh_half *peer)
+{
+	enum mesh_way way = MESH_WAY_SHORT;
+	__u64 cookie = peer->cookie;
+
+	/* Never so many. An addition whose result is used is a full barrier. */
+	if (__sync_fetch_and_add(&own->short_bytes, msg->size) == ~0ULL)
+		return MESH_WAY_OFF;
+	if (*(volatile __u8 *)&peer->splices)
+		way = MESH_WAY_READER_SPLICES;
+	else if (bpf_msg_redirect_hash(msg, &accelerated, &cookie, BPF_F_INGRESS) != PASS)
+		way = MESH_WAY_CLOSING; /* not there any more: the long way tells the sender as TCP does */
+	if (way != MESH_WAY_SHORT)
+		__sync_fetch_and_sub(&own->short_bytes, msg->size);
+	return way;
+}
+
 SEC("sk_msg")
 int mesh_msg(struct sk_msg_md *msg)
 {
@@ -129,7 +163,6 @@ int mesh_msg(struct sk_msg_md *msg)
 	struct mesh_pair *pair;
 	struct mesh_end *end;
 	enum mesh_way way;
-	__u64 cookie;
 	__u32 first;
 
 	if (!msg->sk)
@@ -149,18 +182,17 @@ int mesh_msg(struct sk_msg_md *msg)
 		peer = &pair->half[1];
 		first = pair->sequence;
 	}
-	way = way_of(msg, pair, own, peer, first);
-	cookie = peer->cookie;
-	/* Not there any more: the long way tells the sender as TCP does. */
-	if (way == MESH_WAY_SHORT && bpf_msg_redirect_hash(msg, &accelerated, &cookie, BPF_F_INGRESS) != PASS)
-		way = MESH_WAY_CLOSING;
-	if (way == MESH_WAY_SHORT)
-		own->short_bytes += msg->size;
+	if (*(volatile __u8 *)&peer->splices == MESH_SPLICES && holds_short(peer->sock))
+		way = MESH_WAY_STRANDED;
 	else
+		way = way_of(msg, pair, own, peer, first);
+	if (way == MESH_WAY_SHORT)
+		way = send_short(msg, own, peer);
+	if (way > MESH_WAY_SHORT && way != MESH_WAY_STRANDED)
 		own->long_bytes += msg->size;
 	if (way < MESH_WAYS)
 		own->messages[way] += 1;
-	return PASS;
+	return way == MESH_WAY_STRANDED ? SK_DROP : PASS;
 }
 
 /* The half of a socket that is an end of a pair. */
@@ -171,6 +203,146 @@ static __always_inline struct mesh_half *half_of(struct mesh_end *end)
 	if (!pair)
 		return NULL;
 	return end->role ? &pair->half[1] : &pair->half[0];
+}
+
+/* The program of the current process. */
+static __always_inline bool program_of(struct task_struct *task, struct mesh_program *key)
+{
+	struct mm_struct *mm = task->mm;
+	struct super_block *device;
+	struct inode *inode;
+	struct file *file;
+
+	file = mm ? mm->exe_file : NULL;
+	inode = file ? file->f_inode : NULL;
+	device = inode ? inode->i_sb : NULL;
+	if (!device)
+		return false;
+	key->inode = inode->i_ino;
+	key->device = device->s_dev;
+	return true;
+}
+
+/* Whether the current process is in splice(2): 275 on x86-64, 76 on arm64. */
+static __always_inline bool is_splicing(struct task_struct *task)
+{
+	struct pt_regs *registers = bpf_task_pt_regs(task);
+
+	if (__builtin_preserve_field_info(((struct pt_regs___x86 *)0)->orig_ax, 2))
+		return ((struct pt_regs___x86 *)registers)->orig_ax == 275;
+	if (__builtin_preserve_field_info(((struct pt_regs___arm64 *)0)->syscallno, 2))
+		return ((struct pt_regs___arm64 *)registers)->syscallno == 76;
+	return false;
+}
+
+/* Remembers that the program of the current process splices. */
+static __always_inline void splicer_found(struct task_struct *task)
+{
+	struct mesh_control *words = control_words();
+	struct mesh_program key = {};
+	struct mesh_splicer new = { .times = 1 }, *known;
+
+	if (!words || !program_of(task, &key))
+		return;
+	known = bpf_map_lookup_elem(&splicers, &key);
+	if (known) {
+		known->times += 1;
+		return;
+	}
+	bpf_get_current_comm(new.name, sizeof(new.name));
+	if (!bpf_map_update_elem(&splicers, &key, &new, BPF_NOEXIST))
+		__sync_fetch_and_add(&words->splicers, 1);
+}
+
+/* A socket's receive queue is read: by plain calls, after something was taken out; by splice, also in vain. What came
+ * by the short way is elsewhere.
+ */
+SEC("tp_btf/tcp_rcv_space_adjust")
+int mesh_taken(__u64 *ctx)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct sock *sk = (struct sock *)ctx[0];
+	struct mesh_control *words;
+	struct mesh_program key = {};
+	struct mesh_half *half;
+	struct mesh_end *end;
+	__u32 splicers_now;
+
+	if (!sk || !task)
+		return 0;
+	end = bpf_sk_storage_get(&ends, sk, NULL, 0);
+	half = end ? half_of(end) : NULL;
+	if (is_splicing(task)) {
+		/* Of this mesh are those that it accelerates, redirected or let pass, at either end. */
+		if (end || bpf_sk_storage_get(&client_flows, sk, NULL, 0) ||
+		    bpf_sk_storage_get(&accepted_flows, sk, NULL, 0))
+			splicer_found(task);
+		if (!half || half->splices >= MESH_SPLICES)
+			return 0;
+		half->splices = MESH_SPLICES;
+		if (holds_short((__u64)sk))
+			count(MESH_COUNT_SPLICE_STRANDED);
+		return 0;
+	}
+	words = control_words();
+	if (!half || half->splices || !words)
+		return 0;
+	splicers_now = words->splicers;
+	if (half->looked == splicers_now + 1 || !program_of(task, &key))
+		return 0;
+	if (bpf_map_lookup_elem(&splicers, &key))
+		half->splices = MESH_SPLICES_ELSEWHERE;
+	half->looked = splicers_now + 1;
+	return 0;
+}
+
+/* Whether bytes of the short way are on their way to this end or unread, at the moment from which on none follow. */
+static __always_inline bool awaits_short(struct mesh_pair *pair, struct mesh_end *end, struct tcp_sock *tcp)
+{
+	struct mesh_half *own = end->role ? &pair->half[1] : &pair->half[0];
+	struct mesh_half *peer = end->role ? &pair->half[0] : &pair->half[1];
+	__u32 first = end->role ? pair->sequence : pair->acknowledged, plain;
+
+	if (own->splices == MESH_SPLICES_ALONE)
+		return false;
+	/* The other half of the bargain of send_short: said, then a full barrier, then looked at. */
+	*(volatile __u8 *)&own->splices = MESH_SPLICES_REFUSED;
+	plain = __sync_fetch_and_add(&own->plain_bytes, 0);
+	plain -= tcp->copied_seq - first;
+	if ((__s32)((__u32)*(volatile __u64 *)&peer->short_bytes - plain) > 0)
+		return true;
+	own->splices = MESH_SPLICES_ALONE;
+	return false;
+}
+
+/* Before a process reads or splices from a file, whatever file. */
+SEC("lsm/file_permission")
+long mesh_may_read(__u64 *ctx)
+{
+	struct task_struct *task;
+	struct mesh_pair *pair;
+	struct mesh_end *end;
+	struct socket *socket;
+	struct tcp_sock *tcp;
+	struct sock *sk;
+
+	if (!((int)ctx[1] & MAY_READ))
+		return 0;
+	socket = bpf_sock_from_file((struct file *)ctx[0]);
+	sk = socket ? socket->sk : NULL;
+	end = sk ? bpf_sk_storage_get(&ends, sk, NULL, 0) : NULL;
+	if (!end)
+		return 0;
+	task = bpf_get_current_task_btf();
+	pair = bpf_map_lookup_elem(&pairs, &end->pair);
+	tcp = bpf_skc_to_tcp_sock(sk);
+	if (!pair || !tcp || !is_splicing(task))
+		return 0;
+	splicer_found(task);
+	if (!awaits_short(pair, end, tcp))
+		return 0;
+	count(MESH_COUNT_SPLICE_REFUSED);
+	return -EINVAL;
 }
 
 /* After a socket was read, whatever socket: how much by which call. Peeking counts nothing. */

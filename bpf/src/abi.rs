@@ -130,6 +130,16 @@ pub const ENTRIES: usize = 4;
 pub const FORM_LOCAL: u8 = 0;
 /// [`End::form`] and [`Pair::form`]: the sidecars of two workloads.
 pub const FORM_PEERS: u8 = 1;
+/// [`Half::splices`]: not that anybody knows.
+pub const SPLICES_NOT: u8 = 0;
+/// [`Half::splices`]: its program does, on other sockets.
+pub const SPLICES_ELSEWHERE: u8 = 1;
+/// [`Half::splices`]: it did, and nothing keeps it from doing so while bytes of the short way are unread.
+pub const SPLICES: u8 = 2;
+/// [`Half::splices`]: it did, and is refused while bytes of the short way are unread.
+pub const SPLICES_REFUSED: u8 = 3;
+/// [`Half::splices`]: it does, and every byte of the short way is read.
+pub const SPLICES_ALONE: u8 = 4;
 /// Ways that are counted apart; more than there are [`Way`]s.
 pub const WAYS: usize = 15;
 
@@ -261,8 +271,8 @@ abi! {
         observe: u64,
         /// The cookie of the network namespace in which what is offered to cgroups is decided; 0: nowhere.
         host: u64,
-        /// Reserve; zero.
-        reserve: u64,
+        /// How many programs were found to splice from connections of the mesh. Counted by the kernel's programs.
+        splicers: u64,
         /// Counts commits of every kind; never goes back.
         commits: u64,
         /// Version of what is kept for live connections: `MESH_FLOW_ABI` of who made the maps.
@@ -703,8 +713,12 @@ abi! {
         waits_for_all: u8,
         /// 1: it was seen to send urgent data.
         urgent: u8,
+        /// `MESH_SPLICES_*`: whether it reads by `splice`.
+        splices: u8,
         /// Reserve; zero.
-        reserve: [u8; 6],
+        reserve: u8,
+        /// [`Control::splicers`] when its program was last looked for among those that splice.
+        looked: u32,
         /// Messages that it sent, by the way that they took: index `MESH_WAY_*`.
         messages: [u64; WAYS],
     }
@@ -760,6 +774,24 @@ abi! {
         acknowledged: u32,
         /// Reserve; zero.
         reserve: u32,
+    }
+
+    /// A program, by its file.
+    struct Program as "mesh_program" {
+        /// The number of its inode.
+        inode: u64,
+        /// The device, as the kernel numbers it.
+        device: u32,
+        /// Reserve; zero.
+        reserve: u32,
+    }
+
+    /// A program that splices from connections of the mesh.
+    struct Splicer as "mesh_splicer" {
+        /// The name of the task that did so first, as in `/proc/PID/comm`, ended by zeros.
+        name: [u8; 16],
+        /// How often it was noticed.
+        times: u64,
     }
 
     /// What the closed pairs of an `accelerate` item sent.
@@ -888,6 +920,10 @@ enum Counter {
     UrgentSent = "urgent_sent",
     /// A socket was closed while bytes of the short way were unread: its peer saw an end, not a reset.
     ClosedUnread = "closed_unread",
+    /// A process was kept from `splice`, which would not have seen unread bytes of the short way (`EINVAL`).
+    SpliceRefused = "splice_refused",
+    /// A process spliced while bytes of the short way were unread. It waits for what `splice` does not see.
+    SpliceStranded = "splice_stranded",
 }
 }
 
@@ -902,7 +938,7 @@ enum Way {
     NoPeer = "no_peer",
     /// Through the stack: the reader has not shown yet that it reads by plain calls.
     NewReader = "new_reader",
-    /// Through the stack: bytes were read by other means than plain calls: `splice`.
+    /// Through the stack: the reader, or its program elsewhere, reads by other means than plain calls: `splice`.
     Splices = "reader_splices",
     /// Through the stack for good: the reader uses `MSG_WAITALL`.
     WaitsForAll = "reader_waits_for_all",
@@ -922,6 +958,8 @@ enum Way {
     Full = "full",
     /// Through the stack: one of the ends is being closed.
     Closing = "closing",
+    /// Refused, and all that follows (`EACCES`): the reader splices, and would get these bytes before unread ones of the short way.
+    Stranded = "stranded",
 }
 
 }

@@ -395,6 +395,18 @@ pub const CARRIED: MapDef = MapDef {
         "What closed pairs sent, by the stable hash of the item that chose them.",
     )
 };
+/// Programs that splice from connections of the mesh.
+pub const SPLICERS: MapDef = MapDef {
+    c_types: Some(("struct mesh_program", "struct mesh_splicer")),
+    ..map(
+        "splicers",
+        MapKind::LruHash,
+        size::<abi::Program>(),
+        size::<abi::Splicer>(),
+        1 << 12,
+        "Programs that splice from connections of the mesh, by their files.",
+    )
+};
 
 /// Every map that is pinned, in the order in which they are created.
 pub const MAPS: &[MapDef] = &[
@@ -428,6 +440,7 @@ pub const MAPS: &[MapDef] = &[
     OPENINGS,
     ARRIVALS,
     CARRIED,
+    SPLICERS,
 ];
 
 /// The tables of a slot. All have one shape, an array of lines, so that one outer map holds them.

@@ -26,6 +26,8 @@ pub enum Hook {
     GetSockOpt = 21,
     /// A tracepoint with types, `tp_btf`. Minimum kernel 5.5; attached by a link 5.19.
     Tracepoint = 23,
+    /// A question of the Linux security modules. Minimum kernel 5.7; only where `bpf` is among the modules.
+    Security = 27,
     /// An iterator over the TCP sockets of a network namespace; attached to nothing. Minimum kernel 5.9, to
     /// add what it finds to a map of sockets 5.11, to set options 5.16.
     Iterator = 28,
@@ -58,6 +60,7 @@ impl Hook {
             Self::RecvMsg6 => "recvmsg6",
             Self::GetSockOpt => "getsockopt",
             Self::Tracepoint => "tracepoint",
+            Self::Security => "lsm",
             Self::Iterator => "iterator",
             Self::GetPeerName4 => "getpeername4",
             Self::GetPeerName6 => "getpeername6",
@@ -71,7 +74,15 @@ impl Hook {
     /// Whether it is attached to the instance's cgroup; else to the kernel itself, to a pod or to nothing.
     #[must_use]
     pub const fn is_of_cgroup(self) -> bool {
-        !matches!(self, Self::Tracepoint | Self::Iterator | Self::SkLookup | Self::TcxIngress | Self::Message)
+        !matches!(
+            self,
+            Self::Tracepoint
+                | Self::Security
+                | Self::Iterator
+                | Self::SkLookup
+                | Self::TcxIngress
+                | Self::Message
+        )
     }
 }
 
@@ -133,17 +144,21 @@ pub struct AcceleratorDef {
     pub name: &'static str,
     /// What kind of place it is attached to.
     pub hook: Hook,
-    /// The tracepoint; the map of sockets for [`Hook::Message`].
+    /// The tracepoint; the hook of the security modules; the map of sockets for [`Hook::Message`].
     pub target: &'static str,
+    /// Whether acceleration goes without it where the kernel refuses it.
+    pub optional: bool,
 }
 
 const fn accelerator(name: &'static str, hook: Hook, target: &'static str) -> AcceleratorDef {
-    AcceleratorDef { name, hook, target }
+    AcceleratorDef { name, hook, target, optional: matches!(hook, Hook::Security) }
 }
 
 /// Every program of acceleration, in the order in which they are attached: those that watch come before the one
 /// that sends bytes the short way.
 pub const ACCELERATORS: &[AcceleratorDef] = &[
+    accelerator("mesh_may_read", Hook::Security, "file_permission"),
+    accelerator("mesh_taken", Hook::Tracepoint, "tcp_rcv_space_adjust"),
     accelerator("mesh_received", Hook::Tracepoint, "sock_recv_length"),
     accelerator("mesh_sent", Hook::Tracepoint, "sock_send_length"),
     accelerator("mesh_msg", Hook::Message, "accelerated"),

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use bytemuck::{AnyBitPattern, try_pod_read_unaligned};
-use mesh_bpf::abi::{Carried, Half, Pair, WAYS, Way};
-use mesh_bpf::map::{CARRIED, PAIRS};
+use mesh_bpf::abi::{Carried, Half, Pair, Program, Splicer, WAYS, Way};
+use mesh_bpf::map::{CARRIED, PAIRS, SPLICERS};
 
+use crate::accelerators;
 use crate::error::Result;
 use crate::instance::Instance;
 use crate::store::Store;
@@ -50,6 +51,19 @@ pub struct PairStatus {
     pub carriage: Carriage,
 }
 
+/// A program that was seen to splice from connections of the mesh.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SplicerStatus {
+    /// The name of the task that did so first.
+    pub name: String,
+    /// The inode of the program's file.
+    pub inode: u64,
+    /// The device of that file system, as the kernel numbers it.
+    pub device: u32,
+    /// How often it was noticed.
+    pub times: u64,
+}
+
 /// What acceleration did so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Acceleration {
@@ -57,6 +71,11 @@ pub struct Acceleration {
     pub items: BTreeMap<u64, ItemCarriage>,
     /// Open connections, by their ends.
     pub pairs: Vec<PairStatus>,
+    /// Programs that splice from connections of the mesh: nothing is sent to them past the stack.
+    pub splicers: Vec<SplicerStatus>,
+    /// Whether a process is kept from `splice` where it would not see unread bytes; `false` also where nothing is
+    /// accelerated.
+    pub refuses_splice: bool,
 }
 
 impl Carriage {
@@ -101,14 +120,32 @@ pub(crate) fn read<S: Store>(store: &S, instance: &Instance) -> Result<Accelerat
         });
     }
     found.pairs.sort_by_key(|pair| (pair.server, pair.client));
+    for (program, splicer) in entries::<Program, Splicer, S>(store, instance, SPLICERS.name)? {
+        let name = splicer.name.split(|&byte| byte == 0).next().unwrap_or_default();
+        found.splicers.push(SplicerStatus {
+            name: String::from_utf8_lossy(name).into_owned(),
+            inode: program.inode,
+            device: program.device,
+            times: splicer.times,
+        });
+    }
+    found.splicers.sort_by(|a, b| a.name.cmp(&b.name).then(a.inode.cmp(&b.inode)));
+    found.refuses_splice = accelerators::refuses_splice(store, instance)?;
     Ok(found)
 }
 
 fn values<T: AnyBitPattern, S: Store>(store: &S, instance: &Instance, name: &str) -> Result<Vec<(u64, T)>> {
+    entries(store, instance, name)
+}
+
+fn entries<K: AnyBitPattern, T: AnyBitPattern, S: Store>(
+    store: &S,
+    instance: &Instance,
+    name: &str,
+) -> Result<Vec<(K, T)>> {
     let Some(map) = store.open_map(&instance.maps().join(name))? else { return Ok(Vec::new()) };
     let entry = |(key, value): (Vec<u8>, Vec<u8>)| {
-        let key = u64::from_ne_bytes(key.try_into().ok()?);
-        Some((key, try_pod_read_unaligned(&value).ok()?))
+        Some((try_pod_read_unaligned(&key).ok()?, try_pod_read_unaligned(&value).ok()?))
     };
     Ok(store.entries(&map)?.into_iter().filter_map(entry).collect())
 }

@@ -35,11 +35,13 @@ pub(crate) fn attach<S: Store>(store: &S, instance: &Instance) -> Result<()> {
     store.make_folder(&instance.accelerators())?;
     let refused = |fault| Error::CannotAccelerate { fault };
     for (def, program) in store.load_accelerators(&instance.maps()).map_err(refused)? {
-        match def.hook {
+        let attached = match def.hook {
             Hook::Message => message(store, &program, &sockets),
             _ => function(store, instance, def, &program),
+        };
+        if !def.optional {
+            attached.map_err(refused)?;
         }
-        .map_err(refused)?;
     }
     Ok(())
 }
@@ -118,10 +120,20 @@ pub(crate) fn drain<S: Store>(store: &S, instance: &Instance) -> Result<usize> {
     }
 }
 
+/// Whether a process is kept from `splice` where unread bytes of the short way would be passed over.
+pub(crate) fn refuses_splice<S: Store>(store: &S, instance: &Instance) -> Result<bool> {
+    for def in ACCELERATORS.iter().filter(|def| def.hook == Hook::Security) {
+        if store.open_link(&instance.accelerators().join(def.name))?.is_none() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 /// Programs that should be attached and are not.
 pub(crate) fn missing<S: Store>(store: &S, instance: &Instance) -> Result<Vec<&'static str>> {
     let mut missing = Vec::new();
-    for def in ACCELERATORS {
+    for def in ACCELERATORS.iter().filter(|def| !def.optional) {
         let is_there = match def.hook {
             Hook::Message => store.message_program(&sockets(store, instance)?)?.is_some(),
             _ => store.open_link(&instance.accelerators().join(def.name))?.is_some(),

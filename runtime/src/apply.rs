@@ -287,6 +287,12 @@ fn upgrade<S: Store>(session: &Session<'_, S>) -> Result<usize> {
     Ok(replaced)
 }
 
+/// What acceleration does not promise on kernels that ask no program before a splice.
+const SPLICE: &str = "this kernel lets nobody refuse a `splice` (`meshc doctor`: the security module bpf): the first \
+                      time that a program turns to it in mid-connection, bytes may wait for it without end; \
+                      `meshc status` tells, and the program is not accelerated any more. Do not accelerate \
+                      proxies that are set up to splice";
+
 /// Sees to it that acceleration is carried out.
 fn accelerate<S: Store>(session: &Session<'_, S>, anew: bool) -> Result<()> {
     let Session { store, instance, .. } = *session;
@@ -363,6 +369,9 @@ impl<S: Store> Put<'_, S> {
         let refreshed = self.commit(generation)?;
         let mut warnings: Vec<String> =
             lost(&refreshed.lost).chain(self.settle(generation, &record)).collect();
+        if accelerates && !accelerators::refuses_splice(*store, instance)? {
+            warnings.push(SPLICE.into());
+        }
         if !accelerates {
             warnings.extend(accelerators::retire(*store, instance).err().map(|error| error.to_string()));
         }

@@ -68,7 +68,7 @@ mod run;
 mod status;
 mod switch;
 
-pub use acceleration::{Acceleration, Carriage, ItemCarriage, PairStatus};
+pub use acceleration::{Acceleration, Carriage, ItemCarriage, PairStatus, SplicerStatus};
 pub use apply::{Applied, Apply};
 pub use confirm::{Expiry, Waiting};
 pub use error::{Class, Error, Result};

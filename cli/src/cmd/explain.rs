@@ -89,6 +89,13 @@ fn live(_: &Output, _: &Explain, _: &[String], _: &str) -> Result<Exit, Failure>
     Err(Failure::cannot("no-kernel", "this meshc was built without the commands that touch a kernel"))
 }
 
+/// What acceleration does not promise, for whoever reads an accelerated connection.
+const LIMITS: [&str; 3] = [
+    "message by message: only where both ends are on one node, and bytes cannot overtake others",
+    "not towards a reader that uses `splice`, MSG_WAITALL or SO_RCVLOWAT, nor with urgent data, MSG_ZEROCOPY, kTLS or MPTCP",
+    "what a reader sees that turns to one of these in mid-connection: docs/datapath.md#acceleration",
+];
+
 /// Several where a workload has several addresses and they are decided differently.
 pub fn answer(
     output: &Output,
@@ -120,6 +127,7 @@ fn object(sources: &Sources, asked: &str, found: &Explanation) -> Value {
         "verdict": found.verdict.word(),
         "port": found.verdict.port(),
         "accelerated": found.accelerated,
+        "limits": if found.accelerated { &LIMITS[..] } else { &[] },
         "rule": cause_object(sources, &found.cause),
         "also": found.also.iter().map(|also| reason_object(sources, also)).collect::<Vec<_>>(),
         "beaten": found.beaten.iter().map(|(beaten, by)| json!({
@@ -174,6 +182,9 @@ fn text(sources: &Sources, asked: &str, direction: Direction, found: &Explanatio
         if *by != found.cause {
             let _ = writeln!(out, "          which lost to {}", cause_text(sources, by));
         }
+    }
+    for limit in LIMITS.iter().filter(|_| found.accelerated) {
+        let _ = writeln!(out, "  limit {limit}");
     }
     for entry in &found.entries {
         let _ = writeln!(out, "  entry {}: {} = {}", entry.map, entry.key, entry.value);

@@ -700,6 +700,83 @@ fn a_reader_that_splices_from_the_first_is_never_accelerated() -> Tested {
     Ok(())
 }
 
+#[test]
+fn a_reader_that_turns_to_splice_is_refused_or_noticed_and_no_byte_overtakes_another() -> Tested {
+    if !kernel_is_usable() {
+        return Ok(());
+    }
+    let duo = Duo::new()?;
+    duo.apply(true)?;
+    let (near, far) = duo.run(
+        |end| {
+            end.send(b"short")?;
+            end.tell("sent")?;
+            end.wait("spliced")?;
+            // Refused where the kernel let the reader splice, else by the long way.
+            let next = end.stream.write(b"next").map_err(|error| error.kind());
+            end.tell("tried")?;
+            end.wait("read")?;
+            // The kernel keeps to a refusal.
+            let last = end.stream.write(b"last").map_err(|error| error.kind());
+            end.stream.shutdown(Shutdown::Write)?;
+            Ok(format!("{next:?} {last:?}"))
+        },
+        |end| {
+            end.wait("sent")?;
+            ready(end, PollFlags::IN)?;
+            let (_out, into) = pipe().map_err(std::io::Error::from)?;
+            let flags = SpliceFlags::NONBLOCK;
+            let spliced = splice(&end.stream, None, &into, None, 100, flags).map_err(std::io::Error::from);
+            end.tell("spliced")?;
+            end.wait("tried")?;
+            end.stream.set_nonblocking(true)?;
+            let mut room = [0; 100];
+            let count = end.stream.read(&mut room)?;
+            let mut all = room.get(..count).unwrap_or_default().to_vec();
+            end.stream.set_nonblocking(false)?;
+            end.tell("read")?;
+            all.extend(end.rest()?);
+            Ok((spliced.map_err(|error| error.kind() == ErrorKind::InvalidInput), all))
+        },
+    )?;
+    let (near, (spliced, all)) = (near?, far?);
+    let status = duo.stage.ask(&["status"])?;
+    let counter = |name: &str| {
+        let counters = status["counters"].as_array().into_iter().flatten();
+        counters.filter(|it| it["name"] == name).find_map(|it| it["value"].as_u64()).unwrap_or(0)
+    };
+    let refused = status["acceleration"]["refuses_splice"] == true;
+    assert_eq!(spliced, Err(refused), "`splice` sees nothing, or is refused");
+    assert_eq!(counter("splice_refused") > 0, refused);
+    assert_eq!(counter("splice_stranded") > 0, !refused);
+    if refused {
+        assert_eq!((near.as_str(), all.as_slice()), ("Ok(4) Ok(4)", &b"shortnextlast"[..]));
+    } else {
+        let denied = "Err(PermissionDenied) Err(PermissionDenied)";
+        assert_eq!((near.as_str(), all.as_slice()), (denied, &b"short"[..]));
+        assert!(duo.books()?.messages["stranded"].as_u64() > Some(0), "{status}");
+    }
+    assert_eq!(status["acceleration"]["splicers"].as_array().map(Vec::len), Some(1), "{status}");
+    // The program is known now: none of its connections gets anything by the short way.
+    let before = duo.books()?;
+    let (near, far) = duo.run(
+        |end| {
+            end.send(&pattern(100))?;
+            end.take(1)
+        },
+        |end| {
+            end.take(100)?;
+            end.send(b"!")
+        },
+    )?;
+    near?;
+    far?;
+    let after = duo.books()?;
+    assert_eq!(after.short, before.short, "{after:?}");
+    assert!(after.messages["reader_splices"].as_u64() > Some(0), "{after:?}");
+    Ok(())
+}
+
 /// Splices from the socket, as Go's `io.Copy` does, and returns the digest of what came.
 fn splice_all(end: &mut End<'_>, total: usize) -> Result<String, Errno> {
     let wrong = std::io::Error::from;

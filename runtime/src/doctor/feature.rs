@@ -136,6 +136,13 @@ pub(super) const UNREAD: Feature = part(
 pub(super) fn of_accelerator(def: &AcceleratorDef) -> Feature {
     match def.target {
         "sock_recv_length" => part("tracepoint sock_recv_length", "6.3", NO_ACCELERATION, NEWER),
+        "tcp_rcv_space_adjust" => part("tracepoint tcp_rcv_space_adjust", "5.5", NO_ACCELERATION, NEWER),
+        "file_permission" => part(
+            "the security module bpf",
+            "6.8",
+            "a program that turns to `splice` on an accelerated connection is not kept from it, and may wait in vain",
+            "a kernel with CONFIG_BPF_LSM, and `bpf` in its list of modules (`lsm=` at boot)",
+        ),
         "sock_send_length" => part("tracepoint sock_send_length", "6.3", NO_ACCELERATION, NEWER),
         _ => SK_MSG,
     }
@@ -172,7 +179,7 @@ pub(super) fn of(program: &ProgramDef) -> Feature {
             NEWER,
         ),
         Hook::SkLookup => SK_LOOKUP,
-        Hook::Message => SK_MSG,
+        Hook::Message | Hook::Security => SK_MSG,
         Hook::TcxIngress => TCX,
         Hook::SockOps => {
             all("hook sock_ops", "5.15", "a sidecar cannot ask where a connection was going", NEWER)

@@ -479,6 +479,9 @@ fn load_accelerator(object: &mut Ebpf, types: &Btf, name: &str, target: &str) ->
         AyaProgram::BtfTracePoint(program) => program.load(target, types),
         AyaProgram::Iter(program) => program.load(target, types),
         AyaProgram::SkMsg(program) => program.load(),
+        AyaProgram::Lsm(program) => sys::has_lsm_bpf()
+            .map_err(|error| Fault::new("asking for", "the security module `bpf`", error))
+            .map(|()| program.load(target, types))?,
         _ => return Err(missing()),
     };
     result.map_err(|error| explain("loading", name, &error))?;
@@ -842,7 +845,8 @@ impl Store for Kernel {
     fn load_accelerators(&self, maps: &Path) -> Step<Vec<(&'static AcceleratorDef, OwnedFd)>> {
         on("sending", "bytes past the stack", is_charged())?;
         let tried = try_accelerators(&self.programs, maps)?;
-        tried.into_iter().map(|(def, program)| Ok((def, program?))).collect()
+        let wanted = tried.into_iter().filter(|(def, program)| program.is_ok() || !def.optional);
+        wanted.map(|(def, program)| Ok((def, program?))).collect()
     }
 
     fn attach_message(&self, program: &OwnedFd, sockets: &KernelMap) -> Step<()> {

@@ -35,6 +35,10 @@ pub fn answer(found: &Acceleration, items: &Items) -> Value {
             "client": pair.client, "server": pair.server, "port": pair.port, "paired": pair.paired,
             "rule": items.get(&pair.item).map(|(_, text)| text),
         }))).collect::<Vec<_>>(),
+        "splicers": found.splicers.iter().map(|it| json!({
+            "name": it.name, "inode": it.inode, "device": it.device, "times": it.times,
+        })).collect::<Vec<_>>(),
+        "refuses_splice": found.refuses_splice,
     })
 }
 
@@ -70,6 +74,11 @@ pub fn text(out: &mut String, found: &Acceleration, items: &Items) {
     });
     if found.pairs.len() > SHOWN {
         let _ = writeln!(out, "  and {} more: `--format json` has them all", found.pairs.len() - SHOWN);
+    }
+    if !items.is_empty() {
+        section(out, "not accelerated, since they splice", &found.splicers, |it| {
+            format!("{} (inode {}): noticed {} times", it.name, it.inode, it.times)
+        });
     }
 }
 

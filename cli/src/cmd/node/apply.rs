@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use mesh_bpf::artifact;
 use mesh_bpf::flow::Protocol;
-use mesh_bpf::image::{MapImage, Profile, Workload};
+use mesh_bpf::image::{MapImage, Workload};
 use mesh_bpf::tables::Tables;
 use mesh_compiler::compile::Compiled;
 use mesh_compiler::diff::EntryChanges;
@@ -158,15 +158,6 @@ pub fn not_carried_out(image: &MapImage) -> Vec<String> {
             workload.name
         )
     }));
-    let accelerates = |it: &Profile| !it.acceleration.peers.is_empty() || !it.acceleration.local.is_empty();
-    if image.profiles.iter().any(accelerates) {
-        missing.push(
-            "an accelerated connection can wait without end where its reader reads by plain calls first and \
-             by `splice` later (HAProxy with `splice-auto`): do not accelerate such workloads, and see \
-             `meshc status` for `reader_splices`"
-                .into(),
-        );
-    }
     missing
 }
 
