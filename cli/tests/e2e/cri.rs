@@ -95,6 +95,7 @@ fn number(bytes: &mut &[u8]) -> Option<u64> {
 struct Cri {
     // Dropped in this order.
     containerd: Process,
+    config: String,
     folder: PathBuf,
     parent: String,
     /// Pods that were made and not removed.
@@ -137,7 +138,7 @@ impl Cri {
         );
         let containerd = machine.containerd(&config)?;
         let there = RefCell::default();
-        let cri = Self { containerd, folder, parent, there, machine };
+        let cri = Self { containerd, config, folder, parent, there, machine };
         cri.import_image()?;
         Ok(cri)
     }
@@ -253,7 +254,7 @@ fn a_pod_of_kubernetes_is_in_the_mesh_before_its_first_process() -> Tested {
     if !kernel_is_usable() {
         return Ok(());
     }
-    let cri = Cri::new("redirect outbound -> 15001\nworkload cart { namespace shop; label app = cart }")?;
+    let mut cri = Cri::new("redirect outbound -> 15001\nworkload cart { namespace shop; label app = cart }")?;
     for round in 0..if long_runs_are_wanted() { 20 } else { 1 } {
         let name = format!("cart-{round}");
         let cart = cri.run(&name, &[("meshc/labels", "app=cart"), ("else/where", "x")])?;
@@ -272,7 +273,14 @@ fn a_pod_of_kubernetes_is_in_the_mesh_before_its_first_process() -> Tested {
     let other = cri.run("other", &[])?;
     let straight = cri.first_process(&other, "straight")?;
     assert!(straight.contains("\"who\":\"application\""), "{straight}");
+    // Pods outlive containerd, and the next one takes them away.
+    let stays = cri.run("stays", &[("meshc/labels", "app=cart")])?;
+    cri.containerd.kill();
+    cri.containerd = cri.machine.containerd(&cri.config)?;
+    assert_eq!(cri.machine.node.ask(&["status"])?["members_total"], 2);
+    assert_eq!(cri.first_process(&stays, "later")?, "sidecar");
     cri.remove(&other.id)?;
+    cri.remove(&stays.id)?;
     cri.machine.nothing_is_left()
 }
 
