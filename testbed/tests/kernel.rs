@@ -195,7 +195,7 @@ fn a_dropped_namespace_takes_its_processes_along_also_after_a_panic() -> Tested 
     let (path, mut sleeper) = hear.recv()?;
     assert!(panicked.join().is_err());
     assert!(!path.exists());
-    assert!(until(Duration::from_secs(5), || matches!(sleeper.try_wait(), Ok(Some(_)))));
+    assert!(until(Duration::from_secs(20), || matches!(sleeper.try_wait(), Ok(Some(_)))));
     Ok(())
 }
 
@@ -231,7 +231,7 @@ fn nginx_answers_both_families_and_logs_its_clients() -> Tested {
         let own = if target.is_ipv4() { "192.168.7.2" } else { "fd07::2" };
         assert_eq!(answer, format!("bookstore answers {own}\n"));
     }
-    assert!(until(Duration::from_secs(5), || nginx.requests().is_ok_and(|requests| requests.len() == 2)));
+    assert!(until(Duration::from_secs(20), || nginx.requests().is_ok_and(|requests| requests.len() == 2)));
     assert_eq!(nginx.requests()?[0], "192.168.7.2 192.168.7.1:8080 GET / HTTP/1.1");
     Ok(())
 }
@@ -253,7 +253,7 @@ fn haproxy_as_a_sidecar_sends_on_to_the_original_destination() -> Tested {
     let dialled = client.run(|| dialler.dial())??;
     assert_eq!(dialled.arrival.who, "app");
     assert_ne!(dialled.arrival.peer.port(), dialled.local.port(), "the proxy made a connection of its own");
-    until(Duration::from_secs(5), || proxy.destinations().is_ok_and(|list| !list.is_empty()));
+    until(Duration::from_secs(20), || proxy.destinations().is_ok_and(|list| !list.is_empty()));
     assert_eq!(proxy.destinations()?, [address("10.0.3.9:80")?]);
     Ok(())
 }
@@ -290,7 +290,7 @@ fn the_census_sees_a_map_come_and_go() -> Tested {
     assert!(is_there(before.added()?));
     assert!(Census::take()?.count(Kind::Map) > 0);
     std::fs::remove_file(pin)?;
-    assert!(until(Duration::from_secs(5), || before.added().is_ok_and(|objects| !is_there(objects))));
+    assert!(until(Duration::from_secs(20), || before.added().is_ok_and(|objects| !is_there(objects))));
     Ok(())
 }
 

@@ -203,7 +203,7 @@ fn the_host_has_a_program_only_while_a_policy_asks_for_it() -> Tested {
     assert_eq!(offer(&host.town.far, "10.43.0.1:8080")?, Offered::Failed(Errno::ECONNREFUSED));
     assert_eq!(host.ports()?, 1);
     drop(service);
-    until(Duration::from_secs(5), || host.ports().is_ok_and(|ports| ports == 0));
+    until(Duration::from_secs(20), || host.ports().is_ok_and(|ports| ports == 0));
     assert_eq!(host.ports()?, 0, "ports whose listeners have ended");
     host.apply("redirect outbound -> 15001")?;
     assert_eq!(programs()?, 0);

@@ -155,7 +155,7 @@ fn a_rule_for_the_pods_own_addresses_spares_the_sidecar() -> Tested {
         assert_eq!(offered(by_sidecar, target), application(), "{target}");
     }
     let entries = || storage::entries(&pod.pin("exempt_flows"));
-    until(Duration::from_secs(5), || entries().is_ok_and(|entries| entries == 0));
+    until(Duration::from_secs(20), || entries().is_ok_and(|entries| entries == 0));
     assert_eq!(entries()?, 0, "notes about connections that have ended");
     Ok(())
 }
@@ -180,7 +180,7 @@ fn a_sidecar_is_found_whenever_it_began_to_listen_and_wherever_it_lives() -> Tes
         assert_eq!(who(&target)?, "elsewhere");
     }
     drop(elsewhere);
-    assert!(until(Duration::from_secs(5), || offer(far, "10.42.0.2:8080").is_ok_and(|it| it == refused())));
+    assert!(until(Duration::from_secs(20), || offer(far, "10.42.0.2:8080").is_ok_and(|it| it == refused())));
     let one = pod.serve("one", &["0.0.0.0:15003"])?;
     assert_eq!(offer(far, "10.42.0.2:8080")?, Offered::Redirected("one".into()));
     assert_eq!(offer(far, "[fd42::2]:8080")?, refused(), "it takes IPv4 only");
@@ -312,7 +312,7 @@ fn a_missing_program_is_drift_and_repaired() -> Tested {
     }
     let far = &pod.town().far;
     assert!(
-        until(Duration::from_secs(5), || offer(far, "10.42.0.2:8080").is_ok_and(|it| it == application()))
+        until(Duration::from_secs(20), || offer(far, "10.42.0.2:8080").is_ok_and(|it| it == application()))
     );
     let status = pod.ask(&["status"])?;
     assert_eq!(programs(&status), Vec::<String>::new());

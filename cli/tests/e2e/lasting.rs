@@ -37,7 +37,7 @@ fn open_again(from: &Netns, client: &Client) -> Result<Stream, Failure> {
         opened = from.run(|| client.open())?;
         Ok(!matches!(opened, Err(Errno::EADDRNOTAVAIL)))
     };
-    until(Duration::from_secs(5), || open().unwrap_or(true));
+    until(Duration::from_secs(20), || open().unwrap_or(true));
     Ok(opened?)
 }
 
@@ -299,14 +299,14 @@ fn haproxy_with_threads_and_nginx_with_workers_carry_connections_to_the_applicat
     let mut haproxy = HaProxy::with_threads(&pod.sidecar_place(), &addresses(&SIDECAR)?, 4)?;
     carried(24)?;
     let seen = || haproxy.destinations().map_or(0, |all| all.len());
-    assert!(until(Duration::from_secs(5), || seen() >= 24), "HAProxy saw {} connections", seen());
+    assert!(until(Duration::from_secs(20), || seen() >= 24), "HAProxy saw {} connections", seen());
     assert!(haproxy.destinations()?.iter().take(24).all(|to| [8080, 9090].contains(&to.port())));
     haproxy.process().stop();
 
     let nginx = NginxSidecar::sharing(&pod.sidecar_place(), 15003)?;
     carried(40)?;
     let shares = || nginx.shares().unwrap_or_default();
-    assert!(until(Duration::from_secs(5), || shares().values().sum::<usize>() == 40), "{:?}", shares());
+    assert!(until(Duration::from_secs(20), || shares().values().sum::<usize>() == 40), "{:?}", shares());
     assert_eq!(shares().len(), 2, "workers with a share: {:?}", shares());
     Ok(())
 }

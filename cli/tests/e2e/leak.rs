@@ -123,7 +123,7 @@ fn connections_that_nobody_answers_leave_nothing_when_they_are_given_up_or_time_
         ended
     })?;
     let half_open = [HELD, 0, HELD, 0, 0];
-    assert!(until(Duration::from_secs(2), || counted(&stage).is_ok_and(|counts| counts == half_open)));
+    assert!(until(Duration::from_secs(20), || counted(&stage).is_ok_and(|counts| counts == half_open)));
     waiting.line().hear()?;
     nothing_is_left(&stage)?;
     waiting.line().say("enough")?;
@@ -140,7 +140,7 @@ fn connections_that_nobody_answers_leave_nothing_when_they_are_given_up_or_time_
     })?;
     let both = [2 * HELD, HELD, HELD, 0, 0];
     assert!(
-        until(Duration::from_secs(2), || counted(&stage).is_ok_and(|counts| counts == both)),
+        until(Duration::from_secs(20), || counted(&stage).is_ok_and(|counts| counts == both)),
         "{:?}",
         counted(&stage)
     );
@@ -225,7 +225,7 @@ fn counted(stage: &Stage) -> Result<[usize; 5], Failure> {
 
 fn nothing_is_left(stage: &Stage) -> Tested {
     // The last sockets may still be on their way out.
-    until(Duration::from_secs(5), || counted(stage).is_ok_and(|counts| counts == [0; 5]));
+    until(Duration::from_secs(20), || counted(stage).is_ok_and(|counts| counts == [0; 5]));
     assert_eq!(counted(stage)?, [0; 5], "client, accepted, hand-over, asked, exempt");
     Ok(())
 }

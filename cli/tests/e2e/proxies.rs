@@ -24,13 +24,13 @@ fn curl_reaches_nginx_through_haproxy_which_knows_where_it_was_going() -> Tested
     }
     let scene = Scene::new()?;
     assert_eq!(scene.curl("http://192.168.7.1:8080/")?, (0, "nginx answers 192.168.7.2\n".to_owned()));
-    let saw = |count| until(Duration::from_secs(5), || scene.destinations() == count);
+    let saw = |count| until(Duration::from_secs(20), || scene.destinations() == count);
     assert!(saw(1), "HAProxy saw {} connections", scene.destinations());
     assert_eq!(scene.sidecar.destinations()?, [address("192.168.7.1:8080")?]);
 
     assert_eq!(scene.curl("http://192.168.7.1:9090/")?.0, 0);
     assert_eq!(scene.destinations(), 1, "an excluded connection reached the sidecar");
-    assert!(until(Duration::from_secs(5), || scene.application.requests().is_ok_and(|all| all.len() == 2)));
+    assert!(until(Duration::from_secs(20), || scene.application.requests().is_ok_and(|all| all.len() == 2)));
     Ok(())
 }
 
