@@ -80,16 +80,42 @@ enum mesh_counter {
 	MESH_COUNT_EXCLUDED, /* Went straight. */
 	MESH_COUNT_DENIED, /* Refused. */
 	MESH_COUNT_TABLE_MISSING, /* A table of the live generation did not answer: a bug, and the flow went straight. */
+	MESH_COUNT_OTHER_PROTOCOL, /* Neither TCP nor UDP: not looked at. */
 	MESH_COUNT_STORAGE_FULL, /* Socket storage could not be had, so the flow was refused rather than sent astray. */
 	MESH_COUNT_HANDOVER_FULL, /* The hand-over map was full: the sidecar of that connection cannot be told where it was going. */
+	MESH_COUNT_BEGUN_STRAIGHT, /* A connection was begun that goes straight: there is nothing to hand over. */
+	MESH_COUNT_HANDED_OVER, /* The original destination of a connection was handed over, for its sidecar to take. */
+	MESH_COUNT_EXEMPT_NOTED, /* A connection of an exempt identity within its pod was noted, so that it is not redirected inbound. */
+	MESH_COUNT_EXEMPT_FULL, /* The same could not be noted, since the map was full: a rule for the pod's own addresses redirects it. */
 	MESH_COUNT_MISSING_SIDECAR, /* An inbound connection was to go to a sidecar, and none listened. */
 	MESH_COUNT_NO_OFFER, /* With inbound by tc: a packet that is offered to nobody: no TCP segment or datagram, a later fragment, or  one that comes again on the interface of its VLAN. */
 	MESH_COUNT_OWN_SOCKET, /* With inbound by tc: a packet of a connection, established or half-open. */
 	MESH_COUNT_PAST_ENDED, /* With inbound by tc: a past connection that was ended since its client opens another one. */
 	MESH_COUNT_FORWARDED, /* With inbound by tc: a packet that is not for the pod's own addresses. */
+	MESH_COUNT_LISTENS, /* A socket listens in a pod or on the host, and is known. */
+	MESH_COUNT_LISTENS_OUTSIDE, /* A socket listens where no member lives. */
 	MESH_COUNT_LISTENERS_FULL, /* More sockets listen on one port than are kept track of. */
+	MESH_COUNT_LISTENER_CLOSED, /* A socket of the host listens no more. */
+	MESH_COUNT_LISTENER_KNOWN, /* While listening sockets were looked for: one that was known. */
+	MESH_COUNT_NO_LISTENER, /* While listening sockets were looked for: one that does not listen. */
 	MESH_COUNT_ACCEPTED, /* A sidecar accepted a connection that was handed over to it. */
+	MESH_COUNT_ACCEPTED_STRAIGHT, /* A connection was accepted that nobody redirected. */
+	MESH_COUNT_ACCEPTED_EXEMPT, /* A connection was accepted that was noted as an exempt one's. */
+	MESH_COUNT_CLOSED, /* A socket that the mesh redirected or noted was closed. */
+	MESH_COUNT_OTHER_STATE, /* Such a socket changed its state otherwise. */
+	MESH_COUNT_OTHER_EVENT, /* The kernel told of something that the mesh has no use for. */
+	MESH_COUNT_NO_SOCKET, /* The kernel told of a socket and did not show it. */
 	MESH_COUNT_ANSWERED, /* A sidecar asked for an original destination and got it. */
+	MESH_COUNT_NOT_REDIRECTED, /* A sidecar asked for an original destination, and nobody had redirected the connection. */
+	MESH_COUNT_OTHER_FAMILY, /* A sidecar asked for an original destination, and it is of the other family. */
+	MESH_COUNT_SHORT_BUFFER, /* A sidecar asked for an original destination, and its buffer was too short. */
+	MESH_COUNT_OTHER_OPTION, /* Another socket option was asked for. */
+	MESH_COUNT_PEER_NAMED, /* An application asked whom it reached, and was told what it dialled. */
+	MESH_COUNT_NAME_KEPT, /* A process asked for a name that the mesh does not change. */
+	MESH_COUNT_DATAGRAM_NAMED, /* A datagram came that seems to come from the server that was asked. */
+	MESH_COUNT_DATAGRAM_UNASKED, /* A datagram came from loopback, of which nobody was asked. */
+	MESH_COUNT_DATAGRAM_OTHER, /* A datagram came from elsewhere. */
+	MESH_COUNT_TOKEN_ANSWERED, /* A sidecar answered one of several servers' clients, from the address that it was asked at. */
 	MESH_COUNT_EVENT_LOST, /* A decision was not sent to a reader that wanted it, since its buffer was full. */
 	MESH_COUNT_ENTRY_LOST, /* The program of a pod could not go on to the one that decides what is offered: it is not there, or too many offers  interrupted each other. It went straight. */
 	MESH_COUNT_HIT_LOST, /* The counter of an item could not be kept, since the map was full. */
@@ -98,6 +124,7 @@ enum mesh_counter {
 	MESH_COUNT_CGROUP_JOINED, /* A cgroup was made at a path that a policy names, and its processes are what the policy says. */
 	MESH_COUNT_CGROUP_OTHER, /* A cgroup was made at a path that no policy names. */
 	MESH_COUNT_CGROUP_LOST, /* A cgroup was made at a path that a policy names, and could not join, since a map was full. */
+	MESH_COUNT_CGROUP_GONE, /* A cgroup was removed, with what was known of it. */
 	MESH_COUNT_ACCELERATION_FULL, /* A chosen connection goes through the stack, since the maps of acceleration were full. */
 	MESH_COUNT_URGENT_SENT, /* Urgent data was sent on an accelerated connection; where it took the short way it was read as plain data. */
 	MESH_COUNT_CLOSED_UNREAD, /* A socket was closed while bytes of the short way were unread: its peer saw an end, not a reset. */
@@ -137,8 +164,10 @@ struct mesh_control {
 	__u64 observe;
 	/* The cookie of the network namespace in which what is offered to cgroups is decided; 0: nowhere. */
 	__u64 host;
-	/* How many programs were found to splice from connections of the mesh. Counted by the kernel's programs. */
-	__u64 splicers;
+	/* Lower half: how many programs were found to splice from connections of the mesh, counted by the kernel's
+	 * programs. Upper half, not 0: the programs of acceleration are attached, and connections may be chosen.
+	 */
+	__u64 acceleration;
 	/* Counts commits of every kind; never goes back. */
 	__u64 commits;
 	/* Version of what is kept for live connections: `MESH_FLOW_ABI` of who made the maps. */
@@ -150,7 +179,7 @@ _Static_assert(__builtin_offsetof(struct mesh_control, claim) == 8, "claim");
 _Static_assert(__builtin_offsetof(struct mesh_control, paused) == 16, "paused");
 _Static_assert(__builtin_offsetof(struct mesh_control, observe) == 24, "observe");
 _Static_assert(__builtin_offsetof(struct mesh_control, host) == 32, "host");
-_Static_assert(__builtin_offsetof(struct mesh_control, splicers) == 40, "splicers");
+_Static_assert(__builtin_offsetof(struct mesh_control, acceleration) == 40, "acceleration");
 _Static_assert(__builtin_offsetof(struct mesh_control, commits) == 48, "commits");
 _Static_assert(__builtin_offsetof(struct mesh_control, flow_abi) == 56, "flow_abi");
 
@@ -1093,7 +1122,7 @@ struct {
 /* Named early returns and events of the programs. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 31);
+	__uint(max_entries, 128);
 	__type(key, __u32);
 	__type(value, __u64);
 } counters SEC(".maps");

@@ -104,7 +104,7 @@ static __always_inline enum mesh_way peer_allows(struct mesh_half *peer, __u32 f
 		return MESH_WAY_READER_WAITS_FOR_ALL;
 	plain = *(volatile __u64 *)&peer->plain_bytes;
 	/* Its program is looked for again where another one was found to splice since. */
-	if (!plain || !words || peer->looked != (__u32)words->splicers + 1)
+	if (!plain || !words || peer->looked != (__u32)words->acceleration + 1)
 		return MESH_WAY_NEW_READER;
 	copied = PEEK(struct tcp_sock, sk, copied_seq);
 	if (PEEK(struct tcp_sock, sk, rcv_nxt) != copied)
@@ -251,7 +251,7 @@ static __always_inline void splicer_found(struct task_struct *task)
 	}
 	bpf_get_current_comm(new.name, sizeof(new.name));
 	if (!bpf_map_update_elem(&splicers, &key, &new, BPF_NOEXIST))
-		__sync_fetch_and_add(&words->splicers, 1);
+		__sync_fetch_and_add(&words->acceleration, 1);
 }
 
 /* A socket's receive queue is read: by plain calls, after something was taken out; by splice, also in vain. What came
@@ -287,7 +287,7 @@ int mesh_taken(__u64 *ctx)
 	words = control_words();
 	if (!half || half->splices || !words)
 		return 0;
-	splicers_now = words->splicers;
+	splicers_now = words->acceleration;
 	if (half->looked == splicers_now + 1 || !program_of(task, &key))
 		return 0;
 	if (bpf_map_lookup_elem(&splicers, &key))

@@ -8,6 +8,14 @@
  */
 #pragma once
 
+/* Whether anything is accelerated, or was: where nothing is, nothing is looked up for it. */
+static __always_inline bool accelerates(void)
+{
+	struct mesh_control *words = control_words();
+
+	return words && *(volatile __u64 *)&words->acceleration >> 32;
+}
+
 /* The key of the counters of the item that accelerates `port`, or 0: none does. */
 static __always_inline __u64 accelerate_item(__u32 slot, __u32 root, __u32 port)
 {
@@ -60,7 +68,7 @@ static __always_inline void accelerate_choose(struct bpf_sock_addr *ctx, struct 
 /* What was chosen for an earlier connection of the same socket must not be taken for this one's. */
 static __always_inline void accelerate_not(struct bpf_sock_addr *ctx, __u32 counter)
 {
-	if (counter != MESH_COUNT_EXEMPT)
+	if (counter != MESH_COUNT_EXEMPT && accelerates())
 		bpf_sk_storage_delete(&ends, ctx->sk);
 }
 
@@ -70,7 +78,7 @@ static __always_inline void accelerate_redirected(struct bpf_sock_addr *ctx, boo
 {
 	__u64 item;
 
-	if (!connects || q->protocol)
+	if (!connects || q->protocol || !accelerates())
 		return;
 	item = accelerate_item(q->slot, profile->accelerate_local, q->port);
 	if (item)
@@ -86,7 +94,7 @@ static __always_inline void accelerate_exempt(struct bpf_sock_addr *ctx, bool co
 	struct answer a = {};
 	__u64 item = 0;
 
-	if (!connects || q->protocol)
+	if (!connects || q->protocol || !accelerates())
 		return;
 	if (q->own || is_loopback(q->address))
 		item = accelerate_item(q->slot, profile->accelerate_local, q->port);

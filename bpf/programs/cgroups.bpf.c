@@ -3,10 +3,8 @@
  * its first process can live in it. A service that is restarted gets a new cgroup with a new id.
  */
 
-SEC("tp_btf/cgroup_mkdir")
-int mesh_cgroup_made(__u64 *ctx)
+static __always_inline struct verdict cgroup_made(struct cgroup *cgroup, void *name)
 {
-	struct cgroup *cgroup = (void *)ctx[0];
 	struct mesh_cgroup_path path = {};
 	struct mesh_named_cgroup *named;
 	long joined = 0, exempted = 0;
@@ -15,34 +13,41 @@ int mesh_cgroup_made(__u64 *ctx)
 
 	/* 0 is the hierarchy of version 2. */
 	if (cgroup->root->hierarchy_id)
-		return 0;
+		return ended(MESH_COUNT_CGROUP_OTHER, 0);
 	/* A path that fills the buffer may go on. */
-	length = bpf_probe_read_kernel_str(path.path, sizeof(path.path), (void *)ctx[1]);
+	length = bpf_probe_read_kernel_str(path.path, sizeof(path.path), name);
 	named = length > 0 && length < MESH_CGROUP_PATH ? bpf_map_lookup_elem(&cgroup_paths, &path) : NULL;
-	if (!named) {
-		count(MESH_COUNT_CGROUP_OTHER);
-		return 0;
-	}
+	if (!named)
+		return ended(MESH_COUNT_CGROUP_OTHER, 0);
 	id = cgroup->kn->id;
 	if (named->member)
 		joined = bpf_map_update_elem(&cgroups, &id, &named->becomes, BPF_ANY);
 	if (named->exempt)
 		exempted = bpf_map_update_elem(&exempt_ids, &id, &named->becomes.id, BPF_ANY);
-	count(joined || exempted ? MESH_COUNT_CGROUP_LOST : MESH_COUNT_CGROUP_JOINED);
-	return 0;
+	return ended(joined || exempted ? MESH_COUNT_CGROUP_LOST : MESH_COUNT_CGROUP_JOINED, 0);
+}
+
+static __always_inline struct verdict cgroup_gone(struct cgroup *cgroup)
+{
+	__u64 id;
+
+	if (cgroup->root->hierarchy_id)
+		return ended(MESH_COUNT_CGROUP_OTHER, 0);
+	/* An id is never used again. */
+	id = cgroup->kn->id;
+	bpf_map_delete_elem(&cgroups, &id);
+	bpf_map_delete_elem(&exempt_ids, &id);
+	return ended(MESH_COUNT_CGROUP_GONE, 0);
+}
+
+SEC("tp_btf/cgroup_mkdir")
+int mesh_cgroup_made(__u64 *ctx)
+{
+	return cgroup_made((void *)ctx[0], (void *)ctx[1]).value;
 }
 
 SEC("tp_btf/cgroup_rmdir")
 int mesh_cgroup_gone(__u64 *ctx)
 {
-	struct cgroup *cgroup = (void *)ctx[0];
-	__u64 id;
-
-	if (cgroup->root->hierarchy_id)
-		return 0;
-	/* An id is never used again. */
-	id = cgroup->kn->id;
-	bpf_map_delete_elem(&cgroups, &id);
-	bpf_map_delete_elem(&exempt_ids, &id);
-	return 0;
+	return cgroup_gone((void *)ctx[0]).value;
 }

@@ -4,11 +4,11 @@
 SEC("cgroup/connect4")
 int mesh_connect4(struct bpf_sock_addr *ctx)
 {
-	return outbound(ctx, false, CONNECT);
+	return outbound(ctx, false, CONNECT).value;
 }
 
 SEC("cgroup/connect6")
 int mesh_connect6(struct bpf_sock_addr *ctx)
 {
-	return outbound(ctx, true, CONNECT);
+	return outbound(ctx, true, CONNECT).value;
 }

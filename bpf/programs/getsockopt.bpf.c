@@ -58,8 +58,7 @@ static __always_inline bool destination_of(struct bpf_sock *sk, struct destinati
 	return true;
 }
 
-SEC("cgroup/getsockopt")
-int mesh_getsockopt(struct bpf_sockopt *ctx)
+static __always_inline struct verdict asks(struct bpf_sockopt *ctx)
 {
 	struct destination to = {};
 
@@ -69,14 +68,14 @@ int mesh_getsockopt(struct bpf_sockopt *ctx)
 	if (ctx->optlen > 4096)
 		ctx->optlen = 0;
 	if (ctx->optname != SO_ORIGINAL_DST || (ctx->level != SOL_IP && ctx->level != SOL_IPV6))
-		return PASS;
+		return ended(MESH_COUNT_OTHER_OPTION, PASS);
 	if (!ctx->sk || !destination_of(ctx->sk, &to))
-		return PASS;
+		return ended(MESH_COUNT_NOT_REDIRECTED, PASS);
 	if (ctx->level == SOL_IP && to.v4) {
 		struct name4 *name = ctx->optval;
 
 		if ((void *)(name + 1) > ctx->optval_end)
-			return PASS;
+			return ended(MESH_COUNT_SHORT_BUFFER, PASS);
 		name->family = AF_INET;
 		name->port = bpf_htons(to.port);
 		name->address = to.address[3];
@@ -86,7 +85,7 @@ int mesh_getsockopt(struct bpf_sockopt *ctx)
 		struct name6 *name = ctx->optval;
 
 		if ((void *)(name + 1) > ctx->optval_end)
-			return PASS;
+			return ended(MESH_COUNT_SHORT_BUFFER, PASS);
 		name->family = AF_INET6;
 		name->port = bpf_htons(to.port);
 		name->flowinfo = 0;
@@ -97,9 +96,14 @@ int mesh_getsockopt(struct bpf_sockopt *ctx)
 		name->scope = 0;
 		ctx->optlen = sizeof(*name);
 	} else {
-		return PASS;
+		return ended(MESH_COUNT_OTHER_FAMILY, PASS);
 	}
 	ctx->retval = 0;
-	count(MESH_COUNT_ANSWERED);
-	return PASS;
+	return ended(MESH_COUNT_ANSWERED, PASS);
+}
+
+SEC("cgroup/getsockopt")
+int mesh_getsockopt(struct bpf_sockopt *ctx)
+{
+	return asks(ctx).value;
 }

@@ -1,10 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT OR GPL-2.0-only */
 /* iter/tcp: the sockets that listened before their pod was registered. Run inside the namespace. */
 
-SEC("iter/tcp")
-int mesh_listeners(struct bpf_iter__tcp *ctx)
+static __always_inline struct verdict found(struct sock_common *sk)
 {
-	struct sock_common *sk = ctx->sk_common;
 	struct mesh_listening port = {};
 	struct mesh_listener_key key = {};
 	struct mesh_port_key place = {};
@@ -13,15 +11,15 @@ int mesh_listeners(struct bpf_iter__tcp *ctx)
 	int one = 1;
 
 	if (!sk || sk->skc_state != TCP_LISTEN)
-		return 0;
+		return ended(MESH_COUNT_NO_LISTENER, 0);
 	netns = sk->skc_net.net->net_cookie;
 	where = place_of(netns);
 	if (where == ELSEWHERE)
-		return 0;
+		return ended(MESH_COUNT_LISTENS_OUTSIDE, 0);
 	listener_key(netns, sk->skc_num, sk->skc_family, &key);
 	/* What is kept with it says that it is known. */
 	if (bpf_sk_storage_get(&listening, sk, NULL, 0))
-		return 0;
+		return ended(MESH_COUNT_LISTENER_KNOWN, 0);
 	port.port = key.port;
 	bpf_sk_storage_get(&listening, sk, &port, BPF_SK_STORAGE_GET_F_CREATE);
 	if (where == HOST) {
@@ -38,8 +36,13 @@ int mesh_listeners(struct bpf_iter__tcp *ctx)
 	for (__u32 slot = 0; slot < MESH_LISTENER_SLOTS; slot++) {
 		key.slot = slot;
 		if (!bpf_map_update_elem(&listeners, &key, sk, BPF_NOEXIST))
-			return 0;
+			return ended(MESH_COUNT_LISTENS, 0);
 	}
-	count(MESH_COUNT_LISTENERS_FULL);
-	return 0;
+	return ended(MESH_COUNT_LISTENERS_FULL, 0);
+}
+
+SEC("iter/tcp")
+int mesh_listeners(struct bpf_iter__tcp *ctx)
+{
+	return found(ctx->sk_common).value;
 }

@@ -22,12 +22,12 @@ static __always_inline void set_address(struct bpf_sock_addr *ctx, bool v6, cons
 {
 	if (!v6) {
 		*(volatile __u32 *)&ctx->user_ip4 = address[3];
-		return;
+	} else {
+		*(volatile __u32 *)&ctx->user_ip6[0] = address[0];
+		*(volatile __u32 *)&ctx->user_ip6[1] = address[1];
+		*(volatile __u32 *)&ctx->user_ip6[2] = address[2];
+		*(volatile __u32 *)&ctx->user_ip6[3] = address[3];
 	}
-	*(volatile __u32 *)&ctx->user_ip6[0] = address[0];
-	*(volatile __u32 *)&ctx->user_ip6[1] = address[1];
-	*(volatile __u32 *)&ctx->user_ip6[2] = address[2];
-	*(volatile __u32 *)&ctx->user_ip6[3] = address[3];
 }
 
 static __always_inline void get_address(struct bpf_sock_addr *ctx, bool v6, __u32 address[4])
@@ -37,12 +37,12 @@ static __always_inline void get_address(struct bpf_sock_addr *ctx, bool v6, __u3
 		address[1] = 0;
 		address[2] = MAPPED;
 		address[3] = ctx->user_ip4;
-		return;
+	} else {
+		address[0] = ctx->user_ip6[0];
+		address[1] = ctx->user_ip6[1];
+		address[2] = ctx->user_ip6[2];
+		address[3] = ctx->user_ip6[3];
 	}
-	address[0] = ctx->user_ip6[0];
-	address[1] = ctx->user_ip6[1];
-	address[2] = ctx->user_ip6[2];
-	address[3] = ctx->user_ip6[3];
 }
 
 /* Loopback of the family that is dialled: a v4-mapped socket stays v4-mapped. */
@@ -86,11 +86,9 @@ static __always_inline __s32 token_of(struct bpf_sock_addr *ctx, struct question
 static __always_inline void set_token(struct bpf_sock_addr *ctx, struct question *q, struct answer *a)
 {
 	struct bpf_sock *sk = ctx->sk;
-	__s32 token;
+	bool has_address = sk->src_ip4 || ctx->msg_src_ip4;
+	__s32 token = has_address ? -1 : token_of(ctx, q, a);
 
-	if (sk->src_ip4 || ctx->msg_src_ip4)
-		return;
-	token = token_of(ctx, q, a);
 	if (token >= 0)
 		*(volatile __u32 *)&ctx->msg_src_ip4 = bpf_htonl(MESH_TOKEN_FIRST + token);
 }
@@ -121,18 +119,15 @@ static __always_inline bool answers_token(struct bpf_sock_addr *ctx)
 	return known;
 }
 
-/* Keeps with the socket what was decided, by which item, and for whom. NULL: there is no memory for it. */
-static __always_inline struct mesh_flow *keep(struct bpf_sock_addr *ctx, bool v6, struct question *q,
-					      struct answer *a)
+/* Keeps with the socket what was decided, by which item, and for whom. false: there is no memory for it. */
+static __always_inline bool keep(struct bpf_sock_addr *ctx, bool v6, struct question *q, struct answer *a)
 {
 	struct mesh_flow *flow = bpf_sk_storage_get(&client_flows, ctx->sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
 	bool v4 = is_mapped(q->address);
 	__u64 ids = bpf_get_current_uid_gid();
 
-	if (!flow) {
-		count(MESH_COUNT_STORAGE_FULL);
-		return NULL;
-	}
+	if (!flow)
+		return false;
 	for (int i = 0; i < 4; i++)
 		flow->original[i] = q->address[i];
 	flow->original_port = q->port;
@@ -149,17 +144,17 @@ static __always_inline struct mesh_flow *keep(struct bpf_sock_addr *ctx, bool v6
 	flow->uid = ids;
 	flow->gid = ids >> 32;
 	flow->cgroup = bpf_get_current_cgroup_id();
-	return flow;
+	return true;
 }
 
 /* Keeps the original destination with the socket and sends it to the sidecar. */
-static __always_inline int redirect(struct bpf_sock_addr *ctx, bool v6, enum call call, struct question *q,
+static __always_inline struct verdict redirect(struct bpf_sock_addr *ctx, bool v6, enum call call, struct question *q,
 				    struct answer *a)
 {
 	bool v4 = is_mapped(q->address);
 
 	if (!keep(ctx, v6, q, a))
-		return REFUSE;
+		return ended(MESH_COUNT_STORAGE_FULL, REFUSE);
 	/* A socket bound to a device would never reach loopback. */
 	if (ctx->sk->bound_dev_if) {
 		int none = 0;
@@ -167,16 +162,14 @@ static __always_inline int redirect(struct bpf_sock_addr *ctx, bool v6, enum cal
 		bpf_setsockopt(ctx, SOL_SOCKET, SO_BINDTOIFINDEX, &none, sizeof(none));
 		/* This datagram would still leave by the device: the kernel has taken note of it before. */
 		if (call == SENDMSG) {
-			count(MESH_COUNT_DEVICE_RELEASED);
 			bpf_set_retval(-ENOBUFS);
-			return REFUSE;
+			return ended(MESH_COUNT_DEVICE_RELEASED, REFUSE);
 		}
 	}
 	if (call == SENDMSG && !v6)
 		set_token(ctx, q, a);
 	set_loopback(ctx, v6, v4, a->port);
-	count(MESH_COUNT_REDIRECTED);
-	return PASS;
+	return ended(MESH_COUNT_REDIRECTED, PASS);
 }
 
 /* A datagram socket that is connected again, without being dissolved first, keeps the source that it got
@@ -196,39 +189,35 @@ static __always_inline bool source_is_loopback(struct bpf_sock_addr *ctx, bool v
 }
 
 /* Not redirected. */
-static __always_inline int leave(struct bpf_sock_addr *ctx, bool v6, enum call call, struct question *q,
-				 __u32 counter)
+static __always_inline struct verdict leave(struct bpf_sock_addr *ctx, bool v6, enum call call, struct question *q,
+					    __u32 counter)
 {
 	struct mesh_flow *flow;
 
 	/* The answer to an earlier datagram may still come. */
-	if (call == SENDMSG) {
-		count(counter);
-		return PASS;
-	}
+	if (call == SENDMSG)
+		return ended(counter, PASS);
 	flow = bpf_sk_storage_get(&client_flows, ctx->sk, NULL, 0);
 	if (flow && flow->protocol && !is_loopback(q->address) && source_is_loopback(ctx, v6)) {
-		count(MESH_COUNT_SOURCE_KEPT);
 		bpf_set_retval(-EINVAL);
-		return REFUSE;
+		return ended(MESH_COUNT_SOURCE_KEPT, REFUSE);
 	}
 	/* connect(AF_UNSPEC) and again: what was dialled first must not be answered later. */
 	if (flow)
 		bpf_sk_storage_delete(&client_flows, ctx->sk);
 	accelerate_not(ctx, counter);
-	count(counter);
-	return PASS;
+	return ended(counter, PASS);
 }
 
 /* A sidecar's connection to its own pod is noted, so that a rule for the pod's own addresses does not send it
  * back to the sidecar: sock_ops takes it from here.
  */
-static __always_inline int exempt(struct bpf_sock_addr *ctx, bool v6, enum call call, struct question *q)
+static __always_inline struct verdict exempt(struct bpf_sock_addr *ctx, bool v6, enum call call, struct question *q)
 {
-	int result = leave(ctx, v6, call, q, MESH_COUNT_EXEMPT);
+	struct verdict result = leave(ctx, v6, call, q, MESH_COUNT_EXEMPT);
 	struct mesh_flow *flow;
 
-	if (result != PASS || call != CONNECT || q->protocol || (!q->own && !is_loopback(q->address)))
+	if (result.value != PASS || call != CONNECT || q->protocol || (!q->own && !is_loopback(q->address)))
 		return result;
 	flow = bpf_sk_storage_get(&client_flows, ctx->sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
 	if (flow) {
@@ -242,37 +231,41 @@ static __always_inline int exempt(struct bpf_sock_addr *ctx, bool v6, enum call 
 }
 
 /* Fails with EPERM. */
-static __always_inline int refuse(struct bpf_sock_addr *ctx, enum call call, struct question *q)
+static __always_inline struct verdict refuse(struct bpf_sock_addr *ctx, enum call call, struct question *q)
 {
 	/* A datagram socket stays connected to whom it was connected to. */
 	if (call == CONNECT && !q->protocol)
 		bpf_sk_storage_delete(&client_flows, ctx->sk);
 	if (call == CONNECT)
 		accelerate_not(ctx, MESH_COUNT_DENIED);
-	count(MESH_COUNT_DENIED);
-	return REFUSE;
+	return ended(MESH_COUNT_DENIED, REFUSE);
 }
 
-static __always_inline int outbound(struct bpf_sock_addr *ctx, bool v6, enum call call)
+static __always_inline struct verdict outbound(struct bpf_sock_addr *ctx, bool v6, enum call call)
 {
 	struct mesh_control *words = control_words();
-	int protocol = protocol_of(ctx), result;
+	int protocol = protocol_of(ctx);
 	struct mesh_profile *profile;
+	struct mesh_member *member;
+	struct verdict result;
 	struct question q = {};
 	struct answer a = {};
 
-	if (!words || protocol < 0)
-		return PASS;
+	if (!words)
+		return ended(MESH_COUNT_TABLE_MISSING, PASS);
+	if (protocol < 0)
+		return ended(MESH_COUNT_OTHER_PROTOCOL, PASS);
 	if (call == SENDMSG && !v6 && answers_token(ctx))
-		return PASS;
+		return ended(MESH_COUNT_TOKEN_ANSWERED, PASS);
 	q.generation = *(volatile __u64 *)&words->generation;
-	if (!q.generation) {
-		count(MESH_COUNT_IDLE);
-		return PASS;
-	}
+	if (!q.generation)
+		return ended(MESH_COUNT_IDLE, PASS);
 	q.slot = q.generation & 1;
-	if (!member_find(ctx, &q))
-		return PASS;
+	member = member_find(ctx, &q);
+	if (!member)
+		return ended(MESH_COUNT_NOT_MEMBER, PASS);
+	if (!has_profile(member, &q))
+		return ended(MESH_COUNT_NO_PROFILE, PASS);
 	q.protocol = protocol;
 	q.port = bpf_ntohs(ctx->user_port);
 	get_address(ctx, v6, q.address);
@@ -301,7 +294,7 @@ static __always_inline int outbound(struct bpf_sock_addr *ctx, bool v6, enum cal
 	}
 	result = leave(ctx, v6, call, &q, MESH_COUNT_EXCLUDED);
 	/* So that a later policy that decides otherwise is able to close it. */
-	if (result == PASS && call == CONNECT && !q.protocol)
-		keep(ctx, v6, &q, &a);
+	if (result.value == PASS && call == CONNECT && !q.protocol && !keep(ctx, v6, &q, &a))
+		count(MESH_COUNT_STORAGE_FULL);
 	return result;
 }

@@ -47,6 +47,19 @@ static __always_inline void count(__u32 counter)
 		*value += 1;
 }
 
+/* What a program answers. Only `ended` makes one, so that every way out of a program has a counter: a program is
+ * one call of a function that returns this, and `tests/returns.rs` sees to it.
+ */
+struct verdict {
+	int value;
+};
+
+static __always_inline struct verdict ended(__u32 counter, int value)
+{
+	count(counter);
+	return (struct verdict){ value };
+}
+
 static __always_inline struct mesh_control *control_words(void)
 {
 	__u32 zero = 0;
@@ -251,6 +264,16 @@ __noinline int hit(__u64 item)
 	return 0;
 }
 
+/* Fills in what a member falls under. false: nothing of the live policy. */
+static __always_inline bool has_profile(struct mesh_member *member, struct question *q)
+{
+	q->member = member->id;
+	q->name = member->name;
+	q->workload = member->workload[q->slot & 1];
+	q->profile = member->profile[q->slot & 1];
+	return q->profile != MESH_NO_PROFILE;
+}
+
 /* The profile that a member falls under. false: not in the mesh. */
 static __always_inline bool profile_of(struct mesh_member *member, struct question *q)
 {
@@ -258,41 +281,42 @@ static __always_inline bool profile_of(struct mesh_member *member, struct questi
 		count(MESH_COUNT_NOT_MEMBER);
 		return false;
 	}
-	q->member = member->id;
-	q->name = member->name;
-	q->workload = member->workload[q->slot & 1];
-	q->profile = member->profile[q->slot & 1];
-	if (q->profile == MESH_NO_PROFILE) {
-		count(MESH_COUNT_NO_PROFILE);
-		return false;
-	}
-	return true;
+	if (has_profile(member, q))
+		return true;
+	count(MESH_COUNT_NO_PROFILE);
+	return false;
 }
 
-/* Fills in who asks: the endpoint of this network namespace, else the deepest cgroup that is a member.
- * false: not in the mesh.
+/* Who asks: the endpoint of this network namespace, else the deepest cgroup that is a member. NULL: not in the
+ * mesh. Most members live in the very cgroup that is named, so that one comes first.
  */
-static __always_inline bool member_find(void *ctx, struct question *q)
+static __always_inline struct mesh_member *member_find(void *ctx, struct question *q)
 {
+	__u64 own = bpf_get_current_cgroup_id();
 	struct mesh_member *member;
 
 	q->netns = bpf_get_netns_cookie(ctx);
 	member = bpf_map_lookup_elem(&endpoints, &q->netns);
-	if (!member) {
-		for (__u32 level = 0; level < MESH_CGROUP_DEPTH; level++) {
-			__u64 id = bpf_get_current_ancestor_cgroup_id(level);
-			struct mesh_member *deeper;
+	if (member)
+		return member;
+	member = bpf_map_lookup_elem(&cgroups, &own);
+	if (member) {
+		q->cgroup = own;
+		return member;
+	}
+	for (__u32 level = 0; level < MESH_CGROUP_DEPTH; level++) {
+		__u64 id = bpf_get_current_ancestor_cgroup_id(level);
+		struct mesh_member *deeper;
 
-			if (!id)
-				break;
-			deeper = bpf_map_lookup_elem(&cgroups, &id);
-			if (deeper) {
-				member = deeper;
-				q->cgroup = id;
-			}
+		if (!id || id == own)
+			break;
+		deeper = bpf_map_lookup_elem(&cgroups, &id);
+		if (deeper) {
+			member = deeper;
+			q->cgroup = id;
 		}
 	}
-	return profile_of(member, q);
+	return member;
 }
 
 /* The source that exempts this process, or 0. */
@@ -402,33 +426,8 @@ static __always_inline bool wants(struct mesh_watch *watch, struct question *q, 
 	return !other;
 }
 
-/* Sends a decision to a reader, if it wants it. One whose lease is at an end was killed or stopped: its bit
- * is turned off here, so that nobody pays for it any more.
- */
-static __noinline void report_to(struct mesh_control *words, struct question *q, struct answer *a, struct asker *by,
-				 __u32 reader)
+static __always_inline void fill_event(struct mesh_event *event, struct question *q, struct answer *a, struct asker *by)
 {
-	struct mesh_watch *watch = bpf_map_lookup_elem(&watches, &reader);
-	struct mesh_event *event;
-	void *ring;
-
-	if (!watch)
-		return;
-	if (by->time >= *(volatile __u64 *)&watch->lease) {
-		__sync_fetch_and_and(&words->observe, ~(1ULL << (reader & 63)));
-		return;
-	}
-	if (!wants(watch, q, a, by))
-		return;
-	ring = bpf_map_lookup_elem(&events, &reader);
-	if (!ring)
-		return;
-	event = bpf_ringbuf_reserve(ring, sizeof(*event), 0);
-	if (!event) {
-		__sync_fetch_and_add(&watch->lost, 1);
-		count(MESH_COUNT_EVENT_LOST);
-		return;
-	}
 	event->time = by->time;
 	event->generation = q->generation;
 	event->item = a->item;
@@ -454,7 +453,32 @@ static __noinline void report_to(struct mesh_control *words, struct question *q,
 	event->family = is_mapped(q->address) ? MESH_FAMILY_V4 : MESH_FAMILY_V6;
 	event->reserve = 0;
 	__builtin_memcpy(event->comm, by->comm, sizeof(event->comm));
-	bpf_ringbuf_submit(event, 0);
+}
+
+/* Sends a decision to a reader, if it wants it. One whose lease is at an end was killed or stopped: its bit
+ * is turned off here, so that nobody pays for it any more.
+ */
+static __noinline void report_to(struct mesh_control *words, struct question *q, struct answer *a, struct asker *by,
+				 __u32 reader)
+{
+	struct mesh_watch *watch = bpf_map_lookup_elem(&watches, &reader);
+	struct mesh_event *event = NULL;
+	void *ring;
+
+	if (watch && by->time >= *(volatile __u64 *)&watch->lease) {
+		__sync_fetch_and_and(&words->observe, ~(1ULL << (reader & 63)));
+	} else if (watch && wants(watch, q, a, by)) {
+		ring = bpf_map_lookup_elem(&events, &reader);
+		if (ring)
+			event = bpf_ringbuf_reserve(ring, sizeof(*event), 0);
+		if (event) {
+			fill_event(event, q, a, by);
+			bpf_ringbuf_submit(event, 0);
+		} else {
+			__sync_fetch_and_add(&watch->lost, 1);
+			count(MESH_COUNT_EVENT_LOST);
+		}
+	}
 }
 
 /* Sends a decision to whoever watches. Not a loop: the verifier does not follow its counter through memory. */
@@ -478,18 +502,17 @@ static __always_inline void this_process(struct bpf_sock *sk, struct asker *by)
 	by->pid = bpf_get_current_pid_tgid() >> 32;
 	by->uid = ids;
 	bpf_get_current_comm(by->comm, sizeof(by->comm));
-	if (!sk)
-		return;
-	if (sk->family == AF_INET) {
+	if (sk && sk->family == AF_INET) {
 		by->local[2] = sk->src_ip4 ? MAPPED : 0;
 		by->local[3] = sk->src_ip4;
-	} else {
+	} else if (sk) {
 		by->local[0] = sk->src_ip6[0];
 		by->local[1] = sk->src_ip6[1];
 		by->local[2] = sk->src_ip6[2];
 		by->local[3] = sk->src_ip6[3];
 	}
-	by->port = sk->src_port;
+	if (sk)
+		by->port = sk->src_port;
 }
 
 /* Counts a decision of a process and, where somebody watches, tells it. */
@@ -498,8 +521,8 @@ static __always_inline void tell(struct mesh_control *words, struct question *q,
 	struct asker by = {};
 
 	hit(a->item);
-	if (!*(volatile __u64 *)&words->observe)
-		return;
-	this_process(sk, &by);
-	report(words, q, a, &by);
+	if (*(volatile __u64 *)&words->observe) {
+		this_process(sk, &by);
+		report(words, q, a, &by);
+	}
 }

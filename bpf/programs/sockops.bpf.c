@@ -35,45 +35,60 @@ static __always_inline void flow_key(struct bpf_sock_ops *ctx, bool connecting, 
 	key->remote_port = connecting ? remote : local;
 }
 
-static __always_inline void connecting(struct bpf_sock_ops *ctx)
+/* Asks the kernel to tell when the socket is closed. */
+static __always_inline void watch(struct bpf_sock_ops *ctx)
 {
-	struct bpf_sock *sk = ctx->sk;
-	struct mesh_flow_key key = {};
-	struct mesh_flow *flow;
-
-	if (!sk)
-		return;
-	flow = bpf_sk_storage_get(&client_flows, sk, NULL, 0);
-	/* What went straight is only kept so that it can be closed. */
-	if (!flow || !(flow->sidecar_port || flow->flags & MESH_FLOW_EXEMPT))
-		return;
-	flow_key(ctx, true, &key);
-	if (flow->flags & MESH_FLOW_EXEMPT) {
-		bpf_map_update_elem(&exempt_flows, &key, &flow->generation, BPF_ANY);
-	} else if (bpf_map_update_elem(&handover, &key, flow, BPF_ANY)) {
-		count(MESH_COUNT_HANDOVER_FULL);
-		return;
-	}
 	bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG);
 }
 
-static __always_inline void accepted(struct bpf_sock_ops *ctx)
+static __always_inline struct verdict connecting(struct bpf_sock_ops *ctx)
 {
 	struct bpf_sock *sk = ctx->sk;
 	struct mesh_flow_key key = {};
 	struct mesh_flow *flow;
 
 	if (!sk)
-		return;
+		return ended(MESH_COUNT_NO_SOCKET, 1);
+	flow = bpf_sk_storage_get(&client_flows, sk, NULL, 0);
+	/* What went straight is only kept so that it can be closed. */
+	if (!flow || !(flow->sidecar_port || flow->flags & MESH_FLOW_EXEMPT))
+		return ended(MESH_COUNT_BEGUN_STRAIGHT, 1);
+	flow_key(ctx, true, &key);
+	if (flow->flags & MESH_FLOW_EXEMPT) {
+		if (bpf_map_update_elem(&exempt_flows, &key, &flow->generation, BPF_ANY))
+			return ended(MESH_COUNT_EXEMPT_FULL, 1);
+		watch(ctx);
+		return ended(MESH_COUNT_EXEMPT_NOTED, 1);
+	}
+	if (bpf_map_update_elem(&handover, &key, flow, BPF_ANY))
+		return ended(MESH_COUNT_HANDOVER_FULL, 1);
+	watch(ctx);
+	return ended(MESH_COUNT_HANDED_OVER, 1);
+}
+
+/* A connection is established at the end that accepts it: whoever offers a packet of it to the pod finds its socket
+ * from now on, so that what was noted of it has served.
+ */
+static __always_inline struct verdict accepted(struct bpf_sock_ops *ctx)
+{
+	struct bpf_sock *sk = ctx->sk;
+	struct mesh_flow_key key = {};
+	struct mesh_flow *flow;
+	bool kept;
+
+	if (!sk)
+		return ended(MESH_COUNT_NO_SOCKET, 1);
 	flow_key(ctx, false, &key);
 	flow = bpf_map_lookup_elem(&handover, &key);
-	if (!flow)
-		return;
-	if (bpf_sk_storage_get(&accepted_flows, sk, flow, BPF_SK_STORAGE_GET_F_CREATE))
-		count(MESH_COUNT_ACCEPTED);
-	else
-		count(MESH_COUNT_STORAGE_FULL);
+	if (!flow) {
+		if (!bpf_map_lookup_elem(&exempt_flows, &key))
+			return ended(MESH_COUNT_ACCEPTED_STRAIGHT, 1);
+		bpf_map_delete_elem(&exempt_flows, &key);
+		return ended(MESH_COUNT_ACCEPTED_EXEMPT, 1);
+	}
+	kept = bpf_sk_storage_get(&accepted_flows, sk, flow, BPF_SK_STORAGE_GET_F_CREATE);
 	bpf_map_delete_elem(&handover, &key);
+	return kept ? ended(MESH_COUNT_ACCEPTED, 1) : ended(MESH_COUNT_STORAGE_FULL, 1);
 }
 
 /* A socket begins or ends to listen on the host. */
@@ -101,24 +116,32 @@ static __always_inline bool on_host(struct bpf_sock_ops *ctx, struct bpf_sock *s
 	return true;
 }
 
-static __always_inline void closed(struct bpf_sock_ops *ctx)
+/* A socket is closed. What nobody took is still there. */
+static __always_inline struct verdict closed(struct bpf_sock_ops *ctx)
 {
 	struct mesh_flow_key key = {};
 	struct bpf_sock *sk = ctx->sk;
+	struct mesh_flow *flow;
 
-	if (ctx->args[1] != TCP_CLOSE)
-		return;
+	if (!sk)
+		return ended(MESH_COUNT_NO_SOCKET, 1);
 	if (ctx->args[0] == TCP_LISTEN) {
-		if (sk)
-			on_host(ctx, sk, false);
-		return;
+		on_host(ctx, sk, false);
+		return ended(MESH_COUNT_LISTENER_CLOSED, 1);
 	}
+	flow = bpf_sk_storage_get(&client_flows, sk, NULL, 0);
 	flow_key(ctx, true, &key);
-	bpf_map_delete_elem(&handover, &key);
-	bpf_map_delete_elem(&exempt_flows, &key);
+	/* Looking costs no lock, and mostly it was taken. */
+	if (!flow || flow->flags & MESH_FLOW_EXEMPT)
+		if (bpf_map_lookup_elem(&exempt_flows, &key))
+			bpf_map_delete_elem(&exempt_flows, &key);
+	if (!flow || !(flow->flags & MESH_FLOW_EXEMPT))
+		if (bpf_map_lookup_elem(&handover, &key))
+			bpf_map_delete_elem(&handover, &key);
+	return ended(MESH_COUNT_CLOSED, 1);
 }
 
-static __always_inline void listens(struct bpf_sock_ops *ctx)
+static __always_inline struct verdict listens(struct bpf_sock_ops *ctx)
 {
 	struct bpf_sock *sk = ctx->sk;
 	struct mesh_listener_key key = {};
@@ -127,19 +150,19 @@ static __always_inline void listens(struct bpf_sock_ops *ctx)
 	__u64 netns;
 	int one = 1;
 
+	if (!sk)
+		return ended(MESH_COUNT_NO_SOCKET, 1);
 	netns = bpf_get_netns_cookie(ctx);
-	where = sk ? place_of(netns) : ELSEWHERE;
+	where = place_of(netns);
 	if (where == ELSEWHERE)
-		return;
+		return ended(MESH_COUNT_LISTENS_OUTSIDE, 1);
 	listener_key(netns, ctx->local_port, ctx->family, &key);
 	port = bpf_sk_storage_get(&listening, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
-	if (!port) {
-		count(MESH_COUNT_STORAGE_FULL);
-		return;
-	}
+	if (!port)
+		return ended(MESH_COUNT_STORAGE_FULL, 1);
 	port->port = key.port;
 	if (where == HOST && on_host(ctx, sk, true))
-		bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG);
+		watch(ctx);
 	/* What a sidecar accepts has the application's port, and would keep an application that is started
 	 * again from listening on it.
 	 */
@@ -147,37 +170,47 @@ static __always_inline void listens(struct bpf_sock_ops *ctx)
 	for (__u32 slot = 0; slot < MESH_LISTENER_SLOTS; slot++) {
 		key.slot = slot;
 		if (!bpf_sock_hash_update(ctx, &listeners, &key, BPF_NOEXIST))
-			return;
+			return ended(MESH_COUNT_LISTENS, 1);
 	}
-	count(MESH_COUNT_LISTENERS_FULL);
+	return ended(MESH_COUNT_LISTENERS_FULL, 1);
 }
 
 #include "pairs.h"
 
-SEC("sockops")
-int mesh_sockops(struct bpf_sock_ops *ctx)
+/* The kernel tells of everything that happens to a socket, about eleven times a connection. What is of no use is seen
+ * to be so before anything is looked up.
+ */
+static __always_inline struct verdict event(struct bpf_sock_ops *ctx)
 {
 	switch (ctx->op) {
 	case BPF_SOCK_OPS_TCP_CONNECT_CB:
-		connecting(ctx);
-		break;
+		return connecting(ctx);
 	case BPF_SOCK_OPS_TIMEOUT_INIT:
-		accelerate_arriving(ctx);
+		/* A SYN that comes in has no whole socket yet; one that goes out has. */
+		if (!ctx->is_fullsock && accelerates())
+			accelerate_arriving(ctx);
 		break;
 	case BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB:
-		accelerate_connected(ctx);
+		if (accelerates())
+			accelerate_connected(ctx);
 		break;
 	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
-		accepted(ctx);
-		accelerate_accepted(ctx);
-		break;
+		if (accelerates())
+			accelerate_accepted(ctx);
+		return accepted(ctx);
 	case BPF_SOCK_OPS_STATE_CB:
-		closed(ctx);
+		if (ctx->args[1] != TCP_CLOSE)
+			return ended(MESH_COUNT_OTHER_STATE, 1);
 		accelerate_closed(ctx);
-		break;
+		return closed(ctx);
 	case BPF_SOCK_OPS_TCP_LISTEN_CB:
-		listens(ctx);
-		break;
+		return listens(ctx);
 	}
-	return 1;
+	return ended(MESH_COUNT_OTHER_EVENT, 1);
+}
+
+SEC("sockops")
+int mesh_sockops(struct bpf_sock_ops *ctx)
+{
+	return event(ctx).value;
 }

@@ -5,14 +5,14 @@
  * token stands for takes its place; where it comes from the sidecar otherwise, the one that was asked last.
  */
 
-static __always_inline int named(struct bpf_sock_addr *ctx, bool v6, const __u32 address[4], __u16 port)
+static __always_inline struct verdict named(struct bpf_sock_addr *ctx, bool v6, const __u32 address[4], __u16 port)
 {
 	set_address(ctx, v6, address);
 	*(volatile __u32 *)&ctx->user_port = bpf_htons(port);
-	return PASS;
+	return ended(MESH_COUNT_DATAGRAM_NAMED, PASS);
 }
 
-static __always_inline int received(struct bpf_sock_addr *ctx, bool v6)
+static __always_inline struct verdict received(struct bpf_sock_addr *ctx, bool v6)
 {
 	__u16 port = bpf_ntohs((__u16)ctx->user_port);
 	struct mesh_flow *flow;
@@ -21,7 +21,7 @@ static __always_inline int received(struct bpf_sock_addr *ctx, bool v6)
 	/* Most datagrams come from elsewhere: they cost no look-up. */
 	get_address(ctx, v6, from);
 	if (!is_loopback(from))
-		return PASS;
+		return ended(MESH_COUNT_DATAGRAM_OTHER, PASS);
 	token = bpf_ntohl(from[3]) - MESH_TOKEN_FIRST;
 	if (is_mapped(from) && token < MESH_TOKENS) {
 		struct mesh_asked *servers = bpf_sk_storage_get(&asked, ctx->sk, NULL, 0);
@@ -31,36 +31,36 @@ static __always_inline int received(struct bpf_sock_addr *ctx, bool v6)
 
 			return named(ctx, v6, server, servers->port[token]);
 		}
-		return PASS;
+		return ended(MESH_COUNT_DATAGRAM_UNASKED, PASS);
 	}
 	if (is_mapped(from) && from[3] != LOOPBACK4)
-		return PASS;
+		return ended(MESH_COUNT_DATAGRAM_OTHER, PASS);
 	flow = bpf_sk_storage_get(&client_flows, ctx->sk, NULL, 0);
 	if (!flow || flow->protocol != 1 || flow->sidecar_port != port)
-		return PASS;
+		return ended(MESH_COUNT_DATAGRAM_UNASKED, PASS);
 	return named(ctx, v6, flow->original, flow->original_port);
 }
 
 SEC("cgroup/sendmsg4")
 int mesh_sendmsg4(struct bpf_sock_addr *ctx)
 {
-	return outbound(ctx, false, SENDMSG);
+	return outbound(ctx, false, SENDMSG).value;
 }
 
 SEC("cgroup/sendmsg6")
 int mesh_sendmsg6(struct bpf_sock_addr *ctx)
 {
-	return outbound(ctx, true, SENDMSG);
+	return outbound(ctx, true, SENDMSG).value;
 }
 
 SEC("cgroup/recvmsg4")
 int mesh_recvmsg4(struct bpf_sock_addr *ctx)
 {
-	return received(ctx, false);
+	return received(ctx, false).value;
 }
 
 SEC("cgroup/recvmsg6")
 int mesh_recvmsg6(struct bpf_sock_addr *ctx)
 {
-	return received(ctx, true);
+	return received(ctx, true).value;
 }

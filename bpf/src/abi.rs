@@ -140,6 +140,8 @@ pub const SPLICES: u8 = 2;
 pub const SPLICES_REFUSED: u8 = 3;
 /// [`Half::splices`]: it does, and every byte of the short way is read.
 pub const SPLICES_ALONE: u8 = 4;
+/// Room for counters; more than there are [`Counter`]s, so that another one changes no map.
+pub const COUNTERS: usize = 128;
 /// Ways that are counted apart; more than there are [`Way`]s.
 pub const WAYS: usize = 15;
 
@@ -271,8 +273,9 @@ abi! {
         observe: u64,
         /// The cookie of the network namespace in which what is offered to cgroups is decided; 0: nowhere.
         host: u64,
-        /// How many programs were found to splice from connections of the mesh. Counted by the kernel's programs.
-        splicers: u64,
+        /// Lower half: how many programs were found to splice from connections of the mesh, counted by the kernel's
+        /// programs. Upper half, not 0: the programs of acceleration are attached, and connections may be chosen.
+        acceleration: u64,
         /// Counts commits of every kind; never goes back.
         commits: u64,
         /// Version of what is kept for live connections: `MESH_FLOW_ABI` of who made the maps.
@@ -874,10 +877,20 @@ enum Counter {
     Denied = "denied",
     /// A table of the live generation did not answer: a bug, and the flow went straight.
     TableMissing = "table_missing",
+    /// Neither TCP nor UDP: not looked at.
+    OtherProtocol = "other_protocol",
     /// Socket storage could not be had, so the flow was refused rather than sent astray.
     StorageFull = "storage_full",
     /// The hand-over map was full: the sidecar of that connection cannot be told where it was going.
     HandoverFull = "handover_full",
+    /// A connection was begun that goes straight: there is nothing to hand over.
+    BegunStraight = "begun_straight",
+    /// The original destination of a connection was handed over, for its sidecar to take.
+    HandedOver = "handed_over",
+    /// A connection of an exempt identity within its pod was noted, so that it is not redirected inbound.
+    ExemptNoted = "exempt_noted",
+    /// The same could not be noted, since the map was full: a rule for the pod's own addresses redirects it.
+    ExemptFull = "exempt_full",
     /// An inbound connection was to go to a sidecar, and none listened.
     MissingSidecar = "missing_sidecar",
     /// With inbound by tc: a packet that is offered to nobody: no TCP segment or datagram, a later fragment, or
@@ -889,12 +902,54 @@ enum Counter {
     PastEnded = "past_ended",
     /// With inbound by tc: a packet that is not for the pod's own addresses.
     Forwarded = "forwarded",
+    /// A socket listens in a pod or on the host, and is known.
+    Listens = "listens",
+    /// A socket listens where no member lives.
+    ListensOutside = "listens_outside",
     /// More sockets listen on one port than are kept track of.
     ListenersFull = "listeners_full",
+    /// A socket of the host listens no more.
+    ListenerClosed = "listener_closed",
+    /// While listening sockets were looked for: one that was known.
+    ListenerKnown = "listener_known",
+    /// While listening sockets were looked for: one that does not listen.
+    NoListener = "no_listener",
     /// A sidecar accepted a connection that was handed over to it.
     Accepted = "accepted",
+    /// A connection was accepted that nobody redirected.
+    AcceptedStraight = "accepted_straight",
+    /// A connection was accepted that was noted as an exempt one's.
+    AcceptedExempt = "accepted_exempt",
+    /// A socket that the mesh redirected or noted was closed.
+    Closed = "closed",
+    /// Such a socket changed its state otherwise.
+    OtherState = "other_state",
+    /// The kernel told of something that the mesh has no use for.
+    OtherEvent = "other_event",
+    /// The kernel told of a socket and did not show it.
+    NoSocket = "no_socket",
     /// A sidecar asked for an original destination and got it.
     Answered = "answered",
+    /// A sidecar asked for an original destination, and nobody had redirected the connection.
+    NotRedirected = "not_redirected",
+    /// A sidecar asked for an original destination, and it is of the other family.
+    OtherFamily = "other_family",
+    /// A sidecar asked for an original destination, and its buffer was too short.
+    ShortBuffer = "short_buffer",
+    /// Another socket option was asked for.
+    OtherOption = "other_option",
+    /// An application asked whom it reached, and was told what it dialled.
+    PeerNamed = "peer_named",
+    /// A process asked for a name that the mesh does not change.
+    NameKept = "name_kept",
+    /// A datagram came that seems to come from the server that was asked.
+    DatagramNamed = "datagram_named",
+    /// A datagram came from loopback, of which nobody was asked.
+    DatagramUnasked = "datagram_unasked",
+    /// A datagram came from elsewhere.
+    DatagramOther = "datagram_other",
+    /// A sidecar answered one of several servers' clients, from the address that it was asked at.
+    TokenAnswered = "token_answered",
     /// A decision was not sent to a reader that wanted it, since its buffer was full.
     EventLost = "event_lost",
     /// The program of a pod could not go on to the one that decides what is offered: it is not there, or too many offers
@@ -914,6 +969,8 @@ enum Counter {
     CgroupOther = "cgroup_other",
     /// A cgroup was made at a path that a policy names, and could not join, since a map was full.
     CgroupLost = "cgroup_lost",
+    /// A cgroup was removed, with what was known of it.
+    CgroupGone = "cgroup_gone",
     /// A chosen connection goes through the stack, since the maps of acceleration were full.
     AccelerationFull = "acceleration_full",
     /// Urgent data was sent on an accelerated connection; where it took the short way it was read as plain data.
@@ -964,4 +1021,4 @@ enum Way {
 
 }
 
-const _: () = assert!(Way::ALL.len() <= WAYS);
+const _: () = assert!(Way::ALL.len() <= WAYS && Counter::ALL.len() <= COUNTERS);

@@ -281,7 +281,7 @@ pub const COUNTERS: MapDef = MapDef {
         MapKind::PerCpuArray,
         4,
         8,
-        abi::Counter::ALL.len() as u32,
+        abi::COUNTERS as u32,
         "Named early returns and events of the programs.",
     )
 };

@@ -7,7 +7,8 @@ use mesh_bpf::tables::Tables;
 
 use crate::error::{Error, Result};
 use crate::instance::Instance;
-use crate::store::{Fault, ProgramInfo, Store};
+use crate::set::ControlMap;
+use crate::store::{Fault, ProgramInfo, Store, Word};
 
 /// How long unread bytes of the short way are waited for, in milliseconds, and between two looks.
 const PATIENCE: u64 = 2000;
@@ -33,6 +34,7 @@ pub(crate) fn wanted_by(profiles: &[u8]) -> bool {
 pub(crate) fn attach<S: Store>(store: &S, instance: &Instance) -> Result<()> {
     let sockets = sockets(store, instance)?;
     store.make_folder(&instance.accelerators())?;
+    say(store, instance, true)?;
     let refused = |fault| Error::CannotAccelerate { fault };
     for (def, program) in store.load_accelerators(&instance.maps()).map_err(refused)? {
         let attached = match def.hook {
@@ -100,7 +102,21 @@ pub(crate) fn detach<S: Store>(store: &S, instance: &Instance) -> Result<()> {
     for name in store.list(&instance.accelerators())?.unwrap_or_default() {
         store.remove(&instance.accelerators().join(name))?;
     }
-    Ok(store.remove_folder(&instance.accelerators())?)
+    store.remove_folder(&instance.accelerators())?;
+    say(store, instance, false)
+}
+
+/// Tells the other programs whether there is anything to look up for acceleration.
+fn say<S: Store>(store: &S, instance: &Instance, accelerates: bool) -> Result<()> {
+    let Some(control) = ControlMap::open(store, instance)? else { return Ok(()) };
+    loop {
+        let old = control.load(store).acceleration;
+        // The lower half is the programs' own.
+        let new = old & u64::from(u32::MAX) | u64::from(accelerates) << 32;
+        if old == new || control.exchange(store, Word::Acceleration, old, new)? {
+            return Ok(());
+        }
+    }
 }
 
 /// Waits until every byte that went the short way is read, as long as it is worth waiting: with the map of sockets,

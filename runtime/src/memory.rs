@@ -270,6 +270,7 @@ fn word(control: &mut Control, word: Word) -> &mut u64 {
         Word::Commits => &mut control.commits,
         Word::FlowAbi => &mut control.flow_abi,
         Word::Host => &mut control.host,
+        Word::Acceleration => &mut control.acceleration,
     }
 }
 

@@ -52,6 +52,7 @@ const fn value(control: &Control, word: Word) -> u64 {
         Word::Commits => control.commits,
         Word::FlowAbi => control.flow_abi,
         Word::Host => control.host,
+        Word::Acceleration => control.acceleration,
     }
 }
 

@@ -121,6 +121,8 @@ pub enum Word {
     FlowAbi,
     /// [`Control::host`]
     Host,
+    /// [`Control::acceleration`]
+    Acceleration,
 }
 
 /// The outcome of asking for a lock.

@@ -110,10 +110,11 @@ fn members(page: &mut Page, status: &Status) {
 /// Verdicts, what was dropped or lost, and everything else that the programs count.
 fn decisions(page: &mut Page, status: &Status) {
     const VERDICTS: [Counter; 4] = [Counter::Redirected, Counter::Excluded, Counter::Denied, Counter::Exempt];
-    const LOST: [Counter; 5] = [
+    const LOST: [Counter; 6] = [
         Counter::TableMissing,
         Counter::StorageFull,
         Counter::HandoverFull,
+        Counter::ExemptFull,
         Counter::EventLost,
         Counter::HitLost,
     ];

@@ -500,6 +500,7 @@ impl Words {
                 Word::Commits => addr_of_mut!((*control).commits),
                 Word::FlowAbi => addr_of_mut!((*control).flow_abi),
                 Word::Host => addr_of_mut!((*control).host),
+                Word::Acceleration => addr_of_mut!((*control).acceleration),
             })
         }
     }
@@ -514,7 +515,7 @@ impl Words {
             commits: get(Word::Commits),
             flow_abi: get(Word::FlowAbi),
             host: get(Word::Host),
-            ..Control::default()
+            acceleration: get(Word::Acceleration),
         }
     }
 

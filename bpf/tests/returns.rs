@@ -1,0 +1,141 @@
+//! Every way out of a program has a counter: read from the C sources.
+//!
+//! The rule is one that the C compiler helps to keep. A program is a single call of a function that returns a
+//! `struct verdict`, and only `ended`, which counts, makes one. So whatever is decided below a program leaves by
+//! `ended`, or by another function that returns a verdict. No function returns nothing by `return;`.
+
+use std::fs;
+use std::path::Path;
+
+use mesh_bpf::abi::Counter;
+
+/// Programs whose files do not keep the rule yet.
+const LATER: [&str; 3] = ["inbound.bpf.c", "arrival.bpf.c", "accelerate.bpf.c"];
+/// Files that only those programs, and functions that return no verdict, come from.
+const LATER_PARTS: [&str; 3] = ["offer.h", "pairs.h", "accelerate.h"];
+
+/// Name and text of every source, without comments.
+fn sources() -> Vec<(String, String)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("programs");
+    let mut found: Vec<_> = (fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()))
+        .filter(|path| path.extension().is_some_and(|end| end == "c" || end == "h"))
+        .map(|path| {
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            (name, without_comments(&fs::read_to_string(&path).unwrap()))
+        })
+        .collect();
+    found.sort();
+    assert!(found.len() > 10, "the programs are not where they were");
+    found
+}
+
+fn without_comments(text: &str) -> String {
+    let mut rest = text;
+    let mut code = String::new();
+    while let Some((before, comment)) = rest.split_once("/*") {
+        code.push_str(before);
+        rest = comment.split_once("*/").expect("a comment ends").1;
+    }
+    code + rest
+}
+
+/// The functions of a text, at the left margin: the line that names them, and their bodies.
+fn functions(code: &str) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    let mut head = String::new();
+    let mut body: Option<String> = None;
+    for line in code.lines() {
+        match (&mut body, line) {
+            (None, "{") => body = Some(String::new()),
+            (None, "" | "#pragma once") => head.clear(),
+            (None, _) => head = format!("{head} {}", line.trim()),
+            (Some(text), "}") => {
+                found.push((std::mem::take(&mut head), std::mem::take(text)));
+                body = None;
+            }
+            (Some(text), line) => {
+                text.push_str(line);
+                text.push('\n');
+            }
+        }
+    }
+    assert!(body.is_none(), "a function does not end at the left margin");
+    found
+}
+
+#[test]
+fn a_program_is_one_call_of_a_function_that_returns_a_verdict() {
+    let mut programs = 0;
+    for (file, code) in sources() {
+        assert_eq!(
+            functions(&code).iter().filter(|(head, _)| head.contains("SEC(")).count(),
+            code.matches("SEC(").count() - code.matches("SEC(\"license\")").count(),
+            "{file}: every program is seen"
+        );
+        for (head, body) in functions(&code).into_iter().filter(|(head, _)| head.contains("SEC(")) {
+            programs += 1;
+            if LATER.contains(&file.as_str()) {
+                continue;
+            }
+            let body = body.trim();
+            let is_one_call = body.starts_with("return ")
+                && body.ends_with(").value;")
+                && body.matches(';').count() == 1
+                && !body.contains('?')
+                && !body.contains("ended(");
+            assert!(is_one_call, "{file}:{head}: {body}");
+        }
+    }
+    assert!(programs >= mesh_bpf::program::PROGRAMS.len());
+}
+
+#[test]
+fn only_what_counts_makes_a_verdict() {
+    let mut makers = 0;
+    for (file, code) in sources() {
+        for (head, body) in functions(&code) {
+            let makes = body.matches("(struct verdict)").count();
+            if head.contains("struct verdict ended(") {
+                assert!(body.trim_start().starts_with("count(counter);"), "{file}: {body}");
+                assert_eq!(makes, 1, "{file}");
+                makers += 1;
+                continue;
+            }
+            assert_eq!(makes, 0, "{file}:{head} makes a verdict and counts nothing");
+            // A variable takes what another function returned, and nobody changes it.
+            for line in body.lines().filter(|line| line.contains("struct verdict ")) {
+                let taken = line.contains("= {") || line.contains("*");
+                assert!(!taken, "{file}:{head}: {line}");
+            }
+            let set = body.split(".value").skip(1).any(|after| {
+                let after = after.trim_start();
+                after.starts_with('=') && !after.starts_with("==")
+            });
+            assert!(!set, "{file}:{head} changes a verdict");
+        }
+    }
+    assert_eq!(makers, 1, "there is one `ended`");
+}
+
+#[test]
+fn no_function_ends_early_without_a_word() {
+    for (file, code) in sources() {
+        let later = LATER.contains(&file.as_str()) || LATER_PARTS.contains(&file.as_str());
+        for (head, body) in functions(&code) {
+            assert!(later || !body.contains("return;"), "{file}:{head} returns without a counter");
+        }
+    }
+}
+
+#[test]
+fn every_counter_is_counted_somewhere() {
+    let all: String = sources().into_iter().map(|(_, code)| code).collect();
+    for counter in Counter::ALL {
+        let name = format!("MESH_COUNT_{}", counter.word().to_uppercase());
+        let used = all.match_indices(&name).any(|(at, _)| {
+            let after = all.get(at + name.len()..).and_then(|rest| rest.chars().next());
+            after.is_some_and(|after| !after.is_ascii_alphanumeric() && after != '_')
+        });
+        assert!(used, "{name} is counted by no program");
+    }
+}
