@@ -4,7 +4,7 @@
  */
 #pragma once
 
-#define MESH_POLICY_ABI 0x2U
+#define MESH_POLICY_ABI 0x3U
 #define MESH_FLOW_ABI 0x1U
 #define MESH_MANIFEST_MAGIC 0x6d6900636873656dULL
 #define MESH_TREE_KEYS 0x7U
@@ -15,8 +15,8 @@
 #define MESH_HIT_PROBES 0x8U
 #define MESH_PORT_KEYS 0x1cU
 #define MESH_SPANS_A_LINE 0x10U
-#define MESH_NODES_A_LINE 0x2U
-#define MESH_DECISIONS_A_LINE 0x8U
+#define MESH_NODES_A_LINE 0x1U
+#define MESH_DECISIONS_A_LINE 0x4U
 #define MESH_SOURCES_A_LINE 0x4U
 #define MESH_TREE_DEPTH 0xaU
 #define MESH_PORT_DEPTH 0x4U
@@ -34,6 +34,8 @@
 #define MESH_VERDICT_DENIED 0x2U
 #define MESH_VERDICT_ACCELERATED 0x3U
 #define MESH_VERDICT_TRANSPARENT 0x80U
+#define MESH_VERDICT_BY_PORT 0x40U
+#define MESH_OWN_MULTIPLIER 0x9e3779b1U
 #define MESH_PROFILE_MISSING_SIDECAR_REFUSE 0x1U
 #define MESH_PROFILE_FAILED_ATTACH_REFUSE 0x2U
 #define MESH_PROFILE_EXEMPT_CGROUPS 0x4U
@@ -328,7 +330,33 @@ _Static_assert(__builtin_offsetof(struct mesh_port_line, first) == 56, "first");
 _Static_assert(__builtin_offsetof(struct mesh_port_line, count) == 60, "count");
 _Static_assert(__builtin_offsetof(struct mesh_port_line, leaf) == 62, "leaf");
 
-/* A prefix of a profile's tree, with its port tables. */
+/* What is decided for a stretch of ports, or for all ports of a node. */
+struct mesh_decision {
+	/* In a node, the key of the item's counter. In the table of decisions, which nodes share, the hash of the
+	 * source, of which the key is made with the item's prefix.
+	 */
+	__u64 key;
+	/* Which item decided, without its address: index into the table of sources. With `MESH_VERDICT_BY_PORT`
+	 * the root port line.
+	 */
+	__u32 source;
+	/* The sidecar's port; 0 unless redirected. */
+	__u16 port;
+	/* `MESH_VERDICT_*`. */
+	__u8 verdict;
+	/* How many parents above the deciding node the item's own prefix is. */
+	__u8 up;
+};
+_Static_assert(sizeof(struct mesh_decision) == 16, "mesh_decision");
+_Static_assert(__builtin_offsetof(struct mesh_decision, key) == 0, "key");
+_Static_assert(__builtin_offsetof(struct mesh_decision, source) == 8, "source");
+_Static_assert(__builtin_offsetof(struct mesh_decision, port) == 12, "port");
+_Static_assert(__builtin_offsetof(struct mesh_decision, verdict) == 14, "verdict");
+_Static_assert(__builtin_offsetof(struct mesh_decision, up) == 15, "up");
+
+/* A prefix of a profile's tree, with what is decided there: one line, since each line that a decision touches
+ * first is a wait for memory.
+ */
 struct mesh_node {
 	/* Network address, network order, IPv4 as v4-mapped. */
 	__u32 address[4];
@@ -340,33 +368,19 @@ struct mesh_node {
 	__u16 reserve;
 	/* The next wider prefix of the same tree: a node, or `MESH_NO_PARENT`. */
 	__u32 parent;
-	/* Root port lines: TCP, UDP. */
-	__u32 ports[2];
+	/* TCP, UDP. */
+	struct mesh_decision decision[2];
+	/* Reserve; zero. */
+	__u64 reserve2;
 };
-_Static_assert(sizeof(struct mesh_node) == 32, "mesh_node");
+_Static_assert(sizeof(struct mesh_node) == 64, "mesh_node");
 _Static_assert(__builtin_offsetof(struct mesh_node, address) == 0, "address");
 _Static_assert(__builtin_offsetof(struct mesh_node, len) == 16, "len");
 _Static_assert(__builtin_offsetof(struct mesh_node, family) == 17, "family");
 _Static_assert(__builtin_offsetof(struct mesh_node, reserve) == 18, "reserve");
 _Static_assert(__builtin_offsetof(struct mesh_node, parent) == 20, "parent");
-_Static_assert(__builtin_offsetof(struct mesh_node, ports) == 24, "ports");
-
-/* What is decided for a stretch of ports. */
-struct mesh_decision {
-	/* Which item decided, without its address: index into the table of sources. */
-	__u32 source;
-	/* The sidecar's port; 0 unless redirected. */
-	__u16 port;
-	/* `MESH_VERDICT_*`. */
-	__u8 verdict;
-	/* How many parents above the deciding node the item's own prefix is. */
-	__u8 up;
-};
-_Static_assert(sizeof(struct mesh_decision) == 8, "mesh_decision");
-_Static_assert(__builtin_offsetof(struct mesh_decision, source) == 0, "source");
-_Static_assert(__builtin_offsetof(struct mesh_decision, port) == 4, "port");
-_Static_assert(__builtin_offsetof(struct mesh_decision, verdict) == 6, "verdict");
-_Static_assert(__builtin_offsetof(struct mesh_decision, up) == 7, "up");
+_Static_assert(__builtin_offsetof(struct mesh_node, decision) == 24, "decision");
+_Static_assert(__builtin_offsetof(struct mesh_node, reserve2) == 56, "reserve2");
 
 /* What the programs know of a source. */
 struct mesh_source {
@@ -399,15 +413,17 @@ struct mesh_member {
 	__u32 workload[2];
 	/* [`name_hash`] of its name. */
 	__u32 name;
-	/* Reserve; zero. */
-	__u32 reserve[2];
+	/* [`own_bit`] of each of its own addresses: where the bit of an address is not set, it is none of them, and
+	 * nothing is looked up.
+	 */
+	__u64 own;
 };
 _Static_assert(sizeof(struct mesh_member) == 32, "mesh_member");
 _Static_assert(__builtin_offsetof(struct mesh_member, profile) == 0, "profile");
 _Static_assert(__builtin_offsetof(struct mesh_member, id) == 8, "id");
 _Static_assert(__builtin_offsetof(struct mesh_member, workload) == 12, "workload");
 _Static_assert(__builtin_offsetof(struct mesh_member, name) == 20, "name");
-_Static_assert(__builtin_offsetof(struct mesh_member, reserve) == 24, "reserve");
+_Static_assert(__builtin_offsetof(struct mesh_member, own) == 24, "own");
 
 /* One of a member's own addresses. */
 struct mesh_own_key {

@@ -31,7 +31,7 @@ static __always_inline __u64 accelerate_item(__u32 slot, __u32 root, __u32 port)
 	if (!decision)
 		return 0;
 	decision += at % MESH_DECISIONS_A_LINE;
-	return decision->verdict == MESH_VERDICT_ACCELERATED ? source_hash(slot, decision->source) : 0;
+	return decision->verdict == MESH_VERDICT_ACCELERATED ? decision->key : 0;
 }
 
 /* The item that accelerates `port` between the sidecars of a profile and of the pod in a namespace, or 0. */

@@ -272,7 +272,8 @@ static __always_inline struct verdict outbound(struct bpf_sock_addr *ctx, bool v
 	profile = line_of(q.slot, MESH_TABLE_PROFILES, q.profile);
 	if (!profile)
 		return leave(ctx, v6, call, &q, MESH_COUNT_TABLE_MISSING);
-	if (bpf_map_lookup_elem(&own_addresses, &(struct mesh_own_key){ .netns = q.netns,
+	if (may_be_own(member, q.address) &&
+	    bpf_map_lookup_elem(&own_addresses, &(struct mesh_own_key){ .netns = q.netns,
 			.address = { q.address[0], q.address[1], q.address[2], q.address[3] } }))
 		q.own = 1;
 	a.source = exempt_find(&q, profile);

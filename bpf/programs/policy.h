@@ -206,10 +206,9 @@ __noinline __u64 item_key(__u32 slot, __u32 node, __u32 up, __u64 hash)
 	__u64 high, low, mix;
 
 	for (__u32 i = 0; i <= MESH_UP_MAX; i++) {
-		record = line_of(slot, MESH_TABLE_NODES, node / MESH_NODES_A_LINE);
+		record = line_of(slot, MESH_TABLE_NODES, node);
 		if (!record)
 			return hash;
-		record += node % MESH_NODES_A_LINE;
 		if (i >= up)
 			break;
 		node = record->parent;
@@ -354,6 +353,14 @@ static __always_inline __u32 exempt_find(struct question *q, struct mesh_profile
 	return source;
 }
 
+/* Whether an address may be one of the member's own. As `own_bit` in `src/abi.rs`. */
+static __always_inline bool may_be_own(struct mesh_member *member, const __u32 address[4])
+{
+	__u32 mixed = (address[0] ^ address[1] ^ address[2] ^ address[3]) * MESH_OWN_MULTIPLIER;
+
+	return member->own >> (mixed >> 26) & 1;
+}
+
 /* What the policy says. false: a table did not answer. */
 static __always_inline bool decide(struct question *q, struct mesh_profile *profile, struct answer *a)
 {
@@ -376,22 +383,25 @@ static __always_inline bool decide(struct question *q, struct mesh_profile *prof
 	if (node < 0)
 		return false;
 	a->node = node;
-	record = line_of(q->slot, MESH_TABLE_NODES, a->node / MESH_NODES_A_LINE);
+	record = line_of(q->slot, MESH_TABLE_NODES, a->node);
 	if (!record)
 		return false;
-	record += a->node % MESH_NODES_A_LINE;
-	at = port_find(q->slot, q->protocol ? record->ports[1] : record->ports[0], q->port);
-	if (at < 0)
-		return false;
-	decision = line_of(q->slot, MESH_TABLE_DECISIONS, (__u32)at / MESH_DECISIONS_A_LINE);
-	if (!decision)
-		return false;
-	decision += at % MESH_DECISIONS_A_LINE;
+	decision = q->protocol ? &record->decision[1] : &record->decision[0];
+	a->item = decision->key;
+	if (decision->verdict == MESH_VERDICT_BY_PORT) {
+		at = port_find(q->slot, decision->source, q->port);
+		if (at < 0)
+			return false;
+		decision = line_of(q->slot, MESH_TABLE_DECISIONS, (__u32)at / MESH_DECISIONS_A_LINE);
+		if (!decision)
+			return false;
+		decision += at % MESH_DECISIONS_A_LINE;
+		a->item = item_key(q->slot, a->node, decision->up, decision->key);
+	}
 	a->source = decision->source;
 	a->port = decision->port;
 	a->verdict = decision->verdict & ~MESH_VERDICT_TRANSPARENT & 0xff;
 	a->transparent = decision->verdict & MESH_VERDICT_TRANSPARENT;
-	a->item = item_key(q->slot, a->node, decision->up, source_hash(q->slot, a->source));
 	return true;
 }
 

@@ -13,7 +13,7 @@
 use bytemuck::{Pod, Zeroable};
 
 /// Version of the tables of a generation.
-pub const POLICY_ABI: u32 = 2;
+pub const POLICY_ABI: u32 = 3;
 /// Version of what is kept for a live connection.
 pub const FLOW_ABI: u32 = 1;
 /// First 8 bytes of a manifest: `meshc\0im`, little-endian.
@@ -33,9 +33,9 @@ pub const PORT_KEYS: usize = 28;
 /// Spans in a line.
 pub const SPANS_A_LINE: usize = 16;
 /// Nodes in a line.
-pub const NODES_A_LINE: usize = 2;
+pub const NODES_A_LINE: usize = 1;
 /// Decisions in a line.
-pub const DECISIONS_A_LINE: usize = 8;
+pub const DECISIONS_A_LINE: usize = 4;
 /// Sources in a line.
 pub const SOURCES_A_LINE: usize = 4;
 /// Levels of a tree of [`TreeLine`]s that a program walks: 8¹⁰ spans.
@@ -82,6 +82,8 @@ pub const VERDICT_DENIED: u8 = 2;
 pub const VERDICT_ACCELERATED: u8 = 3;
 /// Set in [`Decision::verdict`]: the sidecar sees the original destination as its own address.
 pub const VERDICT_TRANSPARENT: u8 = 0x80;
+/// [`Decision::verdict`] of a node: it depends on the port.
+pub const VERDICT_BY_PORT: u8 = 0x40;
 
 /// [`Profile::flags`]: an inbound connection is refused where no sidecar listens.
 pub const PROFILE_MISSING_SIDECAR_REFUSE: u32 = 1;
@@ -126,6 +128,14 @@ pub fn name_hash(name: &str) -> u32 {
 /// Offers that may be on their way from a pod's program to the one that decides, on one CPU.
 pub const ENTRIES: usize = 4;
 
+/// The bit of an address (four words, network order) in [`Member::own`].
+#[must_use]
+pub const fn own_bit([a, b, c, d]: [u32; 4]) -> u64 {
+    1 << ((a ^ b ^ c ^ d).wrapping_mul(OWN_MULTIPLIER) >> 26)
+}
+
+/// [`own_bit`] multiplies by it (odd).
+pub const OWN_MULTIPLIER: u32 = 0x9e37_79b1;
 /// [`End::form`] and [`Pair::form`]: an application and its own sidecar.
 pub const FORM_LOCAL: u8 = 0;
 /// [`End::form`] and [`Pair::form`]: the sidecars of two workloads.
@@ -187,6 +197,7 @@ c_types! {
     [u64; HITS_A_LINE] => "__u64" "[MESH_HITS_A_LINE]";
     [u64; TREE_KEYS] => "__u64" "[MESH_TREE_KEYS]";
     [u64; WAYS] => "__u64" "[MESH_WAYS]";
+    [Decision; 2] => "struct mesh_decision" "[2]";
     [Half; 2] => "struct mesh_half" "[2]";
 }
 
@@ -382,7 +393,24 @@ abi! {
         leaf: u16,
     }
 
-    /// A prefix of a profile's tree, with its port tables.
+    /// What is decided for a stretch of ports, or for all ports of a node.
+    struct Decision as "mesh_decision" {
+        /// In a node, the key of the item's counter. In the table of decisions, which nodes share, the hash of the
+        /// source, of which the key is made with the item's prefix.
+        key: u64,
+        /// Which item decided, without its address: index into the table of sources. With `MESH_VERDICT_BY_PORT`
+        /// the root port line.
+        source: u32,
+        /// The sidecar's port; 0 unless redirected.
+        port: u16,
+        /// `MESH_VERDICT_*`.
+        verdict: u8,
+        /// How many parents above the deciding node the item's own prefix is.
+        up: u8,
+    }
+
+    /// A prefix of a profile's tree, with what is decided there: one line, since each line that a decision touches
+    /// first is a wait for memory.
     struct Node as "mesh_node" {
         /// Network address, network order, IPv4 as v4-mapped.
         address: [u32; 4],
@@ -394,20 +422,10 @@ abi! {
         reserve: u16,
         /// The next wider prefix of the same tree: a node, or `MESH_NO_PARENT`.
         parent: u32,
-        /// Root port lines: TCP, UDP.
-        ports: [u32; 2],
-    }
-
-    /// What is decided for a stretch of ports.
-    struct Decision as "mesh_decision" {
-        /// Which item decided, without its address: index into the table of sources.
-        source: u32,
-        /// The sidecar's port; 0 unless redirected.
-        port: u16,
-        /// `MESH_VERDICT_*`.
-        verdict: u8,
-        /// How many parents above the deciding node the item's own prefix is.
-        up: u8,
+        /// TCP, UDP.
+        decision: [Decision; 2],
+        /// Reserve; zero.
+        reserve2: u64,
     }
 
     /// What the programs know of a source.
@@ -434,8 +452,9 @@ abi! {
         workload: [u32; 2],
         /// [`name_hash`] of its name.
         name: u32,
-        /// Reserve; zero.
-        reserve: [u32; 2],
+        /// [`own_bit`] of each of its own addresses: where the bit of an address is not set, it is none of them, and
+        /// nothing is looked up.
+        own: u64,
     }
 
     /// One of a member's own addresses.

@@ -54,6 +54,8 @@ fn constants(out: &mut String) {
         ("VERDICT_DENIED", abi::VERDICT_DENIED.into()),
         ("VERDICT_ACCELERATED", abi::VERDICT_ACCELERATED.into()),
         ("VERDICT_TRANSPARENT", abi::VERDICT_TRANSPARENT.into()),
+        ("VERDICT_BY_PORT", abi::VERDICT_BY_PORT.into()),
+        ("OWN_MULTIPLIER", abi::OWN_MULTIPLIER.into()),
         ("PROFILE_MISSING_SIDECAR_REFUSE", abi::PROFILE_MISSING_SIDECAR_REFUSE.into()),
         ("PROFILE_FAILED_ATTACH_REFUSE", abi::PROFILE_FAILED_ATTACH_REFUSE.into()),
         ("PROFILE_EXEMPT_CGROUPS", abi::PROFILE_EXEMPT_CGROUPS.into()),

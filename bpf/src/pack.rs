@@ -3,10 +3,11 @@
 //! # The tables, worked by hand
 //! A member connects to 10.0.3.9 port 3306. Its profile's line in *profiles* names the root line of the tree
 //! on IPv4 addresses in *trees*; the keys of that tree are the first addresses of stretches that one
-//! node serves. The walk ends at a leaf, and the line behind it has the node: 10.0.0.0/8, say. The
-//! node's line in *nodes* names the root of the port tree for TCP in *ports*, whose walk ends at an index
-//! into *decisions*: excluded, by source 4, whose own prefix is 0 steps above. *sources* has the
-//! stable hash of source 4; with the node's prefix it keys the counter of the item.
+//! node serves. The walk ends at a leaf, and the line behind it has the node: 10.0.0.0/8, say. Where all ports of
+//! TCP are alike there, its line in *nodes* says the rest: excluded, by source 4, and the key of the counter of the item.
+//! Else it names the root of the port tree in *ports*, whose walk ends at an index into *decisions*: excluded, by
+//! source 4, whose own prefix is 0 steps above, and the stable hash of source 4; with the prefix of the node that
+//! many steps above it keys the counter.
 //!
 //! For IPv6 the first tree is on the high 64 bits, and its walk ends at an index into *spans*, whose value is the
 //! node. Where prefixes longer than /64 share them, the span has the bit `SPAN_SUBTREE` and names the root of a tree on the low 64 bits.
@@ -22,7 +23,7 @@ use crate::flow::{Direction, Verdict};
 use crate::image::{
     Decision, IdRange, MapImage, Node, PortTable, Profile, ProfileId, SourceId, SourceKind, parents,
 };
-use crate::item::wire;
+use crate::item::{counter_key, wire};
 use crate::map::Table;
 use crate::ports::PortRange;
 use crate::prefix::{Prefix, mask32, mask128};
@@ -99,7 +100,6 @@ pub fn pack_within(image: &MapImage, limit: usize) -> Result<Tables, Unpackable>
     let mut packer = Packer::<Written>::default();
     let names = packer.image(image)?;
     let mut tables = packer.finish();
-    tables.set(Table::Sources, TableData::from_records(&sources(image)));
     tables.set(Table::Names, TableData::from_bytes(&names));
     check_capacity(&tables, limit)?;
     Ok(tables)
@@ -115,7 +115,6 @@ pub(crate) fn difference(image: &MapImage, tables: &Tables) -> Result<Option<Tab
     let names = packer.image(image)?;
     let same = |table| match table {
         Table::Manifest => tables.get(table).bytes().is_empty(),
-        Table::Sources => *tables.get(table) == TableData::from_records(&sources(image)),
         Table::Names => *tables.get(table).bytes() == *names,
         packed => packer.came(packed, tables),
     };
@@ -156,6 +155,15 @@ fn sources(image: &MapImage) -> Vec<abi::Source> {
         .collect()
 }
 
+/// What is decided by port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Ports {
+    /// The same at every port.
+    Alike(Decision),
+    /// What the tree with this root line says.
+    Tree(u32),
+}
+
 /// The tables while they grow, or while they are compared.
 struct Packer<F: Form> {
     profiles: F::Of<abi::Profile>,
@@ -164,7 +172,8 @@ struct Packer<F: Form> {
     nodes: F::Of<abi::Node>,
     ports: F::Of<PortLine>,
     decisions: F::Of<abi::Decision>,
-    port_roots: Vec<u32>,
+    sources: Vec<abi::Source>,
+    port_tables: Vec<Ports>,
 }
 
 impl Default for Packer<Written> {
@@ -176,7 +185,8 @@ impl Default for Packer<Written> {
             nodes: Vec::new(),
             ports: Vec::new(),
             decisions: Vec::new(),
-            port_roots: Vec::new(),
+            sources: Vec::new(),
+            port_tables: Vec::new(),
         }
     }
 }
@@ -190,6 +200,7 @@ impl Packer<Written> {
         tables.set(Table::Nodes, TableData::from_records(&self.nodes));
         tables.set(Table::Ports, TableData::from_records(&self.ports));
         tables.set(Table::Decisions, TableData::from_records(&self.decisions));
+        tables.set(Table::Sources, TableData::from_records(&self.sources));
         tables
     }
 }
@@ -203,7 +214,8 @@ impl<'a> Packer<Compared<'a>> {
             nodes: Expected::new(tables.get(Table::Nodes).records()),
             ports: Expected::new(tables.get(Table::Ports).records()),
             decisions: Expected::new(tables.get(Table::Decisions).records()),
-            port_roots: Vec::new(),
+            sources: Vec::new(),
+            port_tables: Vec::new(),
         }
     }
 
@@ -216,13 +228,14 @@ impl<'a> Packer<Compared<'a>> {
             Table::Nodes => self.nodes.came(bytes),
             Table::Ports => self.ports.came(bytes),
             Table::Decisions => self.decisions.came(bytes),
-            Table::Manifest | Table::Sources | Table::Names => false,
+            Table::Sources => *tables.get(table) == TableData::from_records(&self.sources),
+            Table::Manifest | Table::Names => false,
         }
     }
 }
 
 impl<F: Form> Packer<F> {
-    /// All of an image but its sources; returns its names, encoded.
+    /// All of an image; returns its names, encoded.
     fn image(&mut self, image: &MapImage) -> Result<Vec<u8>, Unpackable> {
         if image.source(SourceId(0)).kind != SourceKind::NoRule || image.sources.is_empty() {
             return Err(Unpackable::Malformed("source 0 is not `no rule`"));
@@ -230,9 +243,10 @@ impl<F: Form> Packer<F> {
         // Root 0 is no tree.
         self.trees.push(TreeLine::zeroed());
         self.ports.push(PortLine::zeroed());
+        self.sources = sources(image);
         for table in &image.port_tables {
-            let root = self.port_table(table)?;
-            self.port_roots.push(root);
+            let ports = self.port_table(table)?;
+            self.port_tables.push(ports);
         }
         let mut names = Names { meshes: image.meshes.clone(), ..Names::default() };
         for profile in &image.profiles {
@@ -244,13 +258,25 @@ impl<F: Form> Packer<F> {
         postcard::to_stdvec(&names).map_err(|_| Unpackable::Malformed("its names cannot be written"))
     }
 
-    fn port_table(&mut self, table: &PortTable) -> Result<u32, Unpackable> {
+    fn port_table(&mut self, table: &PortTable) -> Result<Ports, Unpackable> {
+        if let [(0, decision)] = *table.stretches {
+            return Ok(Ports::Alike(decision));
+        }
         if table.stretches.first().is_none_or(|&(first, _)| first != 0) {
             return Err(Unpackable::Malformed("a port table does not begin at port 0"));
         }
         let stretches: Vec<_> =
-            table.stretches.iter().map(|&(first, decision)| (first, wire_decision(decision))).collect();
-        self.decision_tree(&stretches)
+            table.stretches.iter().map(|&(first, decision)| (first, self.shared(decision))).collect();
+        self.decision_tree(&stretches).map(Ports::Tree)
+    }
+
+    /// A decision that nodes share: they add their prefixes.
+    fn shared(&self, decision: Decision) -> abi::Decision {
+        wire_decision(decision, self.hash(decision.source))
+    }
+
+    fn hash(&self, source: SourceId) -> u64 {
+        self.sources.get(source.0 as usize).map_or(0, |source| source.hash)
     }
 
     fn decision_tree(&mut self, stretches: &[(u16, abi::Decision)]) -> Result<u32, Unpackable> {
@@ -297,8 +323,9 @@ impl<F: Form> Packer<F> {
             return Err(Unpackable::Malformed("a side does not begin with the prefix `any`"));
         }
         let base = u32::try_from(self.nodes.len()).map_err(|_| over(Table::Nodes, self.nodes.len()))?;
-        for (node, parent) in list.iter().zip(parents(list)) {
-            let record = self.node(node, parent.map_or(NO_PARENT, |parent| base + parent))?;
+        let parents: Vec<Option<u32>> = parents(list).into_iter().collect();
+        for at in 0..list.len() {
+            let record = self.node(base, list, &parents, at)?;
             self.nodes.push(record);
         }
         if self.nodes.len() >= SPAN_SUBTREE as usize {
@@ -319,14 +346,36 @@ impl<F: Form> Packer<F> {
         Ok([self.narrow_tree(&v4)?, self.tree(&v6)?])
     }
 
-    fn node(&self, node: &Node, parent: u32) -> Result<abi::Node, Unpackable> {
+    /// The node at `at` of a list whose first one gets the number `base`.
+    fn node(
+        &self,
+        base: u32,
+        list: &[Node],
+        parents: &[Option<u32>],
+        at: usize,
+    ) -> Result<abi::Node, Unpackable> {
+        let no_node = || Unpackable::Malformed("a node or its parent is not there");
+        let node = list.get(at).ok_or_else(no_node)?;
+        let parent = *parents.get(at).ok_or_else(no_node)?;
         let (address, len, family) = wire(node.prefix);
-        let mut ports = [0; 2];
-        for (root, table) in ports.iter_mut().zip(node.ports) {
-            *root = *(self.port_roots.get(table.0 as usize))
+        let mut decision = [abi::Decision::zeroed(); 2];
+        for (decision, table) in decision.iter_mut().zip(node.ports) {
+            let ports = *(self.port_tables.get(table.0 as usize))
                 .ok_or(Unpackable::Malformed("a node names a port table that is not there"))?;
+            *decision = match ports {
+                Ports::Tree(root) => {
+                    abi::Decision { source: root, verdict: abi::VERDICT_BY_PORT, ..abi::Decision::zeroed() }
+                }
+                Ports::Alike(alike) => {
+                    let item = climb(list, parents, at, alike.up).ok_or_else(no_node)?;
+                    wire_decision(alike, counter_key(self.hash(alike.source), item))
+                }
+            };
         }
-        Ok(abi::Node { address: words(address), len, family, reserve: 0, parent, ports })
+        let parent = parent.map_or(NO_PARENT, |parent| base + parent);
+        let node =
+            abi::Node { address: words(address), len, family, parent, decision, ..abi::Node::zeroed() };
+        Ok(node)
     }
 
     /// Stretches of IPv6 addresses as stretches of their high halves, with subtrees on the low halves
@@ -373,8 +422,13 @@ impl<F: Form> Packer<F> {
         if ranges.is_empty() {
             return Ok(0);
         }
-        let decision =
-            |verdict, source: SourceId| abi::Decision { source: source.0, port: 0, verdict, up: 0 };
+        let decision = |verdict, source: SourceId| abi::Decision {
+            key: self.hash(source),
+            source: source.0,
+            port: 0,
+            verdict,
+            up: 0,
+        };
         let mut stretches = vec![(0, decision(abi::VERDICT_EXCLUDED, SourceId(0)))];
         for &(range, source) in ranges {
             put(&mut stretches, range.first, decision(abi::VERDICT_ACCELERATED, source));
@@ -466,9 +520,18 @@ fn close<A: Address>(
     }
 }
 
+/// The prefix `up` steps above a node of a list.
+fn climb(list: &[Node], parents: &[Option<u32>], at: usize, up: u8) -> Option<Prefix> {
+    let mut at = at;
+    for _ in 0..up {
+        at = (*parents.get(at)?)? as usize;
+    }
+    list.get(at).map(|node| node.prefix)
+}
+
 /// A decision as the programs read it.
 #[must_use]
-pub(crate) fn wire_decision(decision: Decision) -> abi::Decision {
+pub(crate) fn wire_decision(decision: Decision, key: u64) -> abi::Decision {
     let (verdict, port) = match decision.verdict {
         Verdict::Excluded => (abi::VERDICT_EXCLUDED, 0),
         Verdict::Denied => (abi::VERDICT_DENIED, 0),
@@ -477,7 +540,7 @@ pub(crate) fn wire_decision(decision: Decision) -> abi::Decision {
             (abi::VERDICT_REDIRECTED | abi::VERDICT_TRANSPARENT, port)
         }
     };
-    abi::Decision { source: decision.source.0, port, verdict, up: decision.up }
+    abi::Decision { key, source: decision.source.0, port, verdict, up: decision.up }
 }
 
 pub(crate) const fn high(address: u128) -> u64 {

@@ -8,8 +8,9 @@ use std::net::IpAddr;
 use crate::abi::{self, NO_PARENT, PORT_DEPTH, PortLine, SPAN_SUBTREE, TREE_DEPTH, TreeLine, UP_MAX};
 use crate::flow::{Direction, Flow, Identity, Protocol, Verdict};
 use crate::image::{Decision, ProfileId, SourceId};
+use crate::item::counter_key;
 use crate::map::Table;
-use crate::pack::{Names, high, low};
+use crate::pack::{Names, Ports, high, low};
 use crate::ports::PortRange;
 use crate::prefix::Prefix;
 use crate::selector::cgroup_covers;
@@ -119,18 +120,31 @@ impl<'a> Sim<'a> {
         let tree = TreeOf { profile, direction: flow.direction, own: flow.own };
         let node = self.node_of(tree, flow.address)?;
         let record = self.nodes.get(node as usize)?;
-        let at = tree::find(self.ports, port_root(record, flow.protocol), flow.port, PORT_DEPTH)?;
-        let decision = from_wire(*self.decisions.get(at as usize)?)?;
-        let item = prefix(self.nodes.get(self.climb(node, decision.up)? as usize)?)?;
-        let hash = self.sources.get(decision.source.0 as usize)?.hash;
-        Some(Decided::Policy(Hit {
-            verdict: decision.verdict,
-            source: decision.source,
-            item,
-            node,
-            prefix: prefix(record)?,
-            counter: crate::item::counter_key(hash, item),
-        }))
+        let own = wire_of(record, flow.protocol);
+        let wire = match own.verdict {
+            abi::VERDICT_BY_PORT => {
+                let at = tree::find(self.ports, own.source, flow.port, PORT_DEPTH)?;
+                *self.decisions.get(at as usize)?
+            }
+            _ => own,
+        };
+        let decision = from_wire(wire)?;
+        let item = self.item(node, decision.up)?;
+        let counter = match own.verdict {
+            abi::VERDICT_BY_PORT => counter_key(wire.key, item),
+            _ => wire.key,
+        };
+        let (verdict, source) = (decision.verdict, decision.source);
+        Some(Decided::Policy(Hit { verdict, source, item, node, prefix: prefix(record)?, counter }))
+    }
+
+    /// The prefix `up` steps above a node.
+    fn item(&self, node: u32, up: u8) -> Option<Prefix> {
+        prefix(self.nodes.get(self.climb(node, up)? as usize)?)
+    }
+
+    fn hash(&self, source: SourceId) -> Option<u64> {
+        self.sources.get(source.0 as usize).map(|source| source.hash)
     }
 
     fn exempt(&self, profile: ProfileId, identity: &Identity) -> Option<Option<SourceId>> {
@@ -222,10 +236,17 @@ impl<'a> Sim<'a> {
             .collect()
     }
 
-    /// The root port line of a node: equal roots are equal tables.
+    /// What is decided by port at a node: equal ones are equal tables. `None` where there is none, or the key of its
+    /// counter is not that of its item.
     #[must_use]
-    pub fn port_root(&self, node: u32, protocol: Protocol) -> Option<u32> {
-        self.nodes.get(node as usize).map(|node| port_root(node, protocol))
+    pub fn ports(&self, node: u32, protocol: Protocol) -> Option<Ports> {
+        let wire = wire_of(self.nodes.get(node as usize)?, protocol);
+        if wire.verdict == abi::VERDICT_BY_PORT {
+            return Some(Ports::Tree(wire.source));
+        }
+        let decision = from_wire(wire)?;
+        let key = counter_key(self.hash(decision.source)?, self.item(node, decision.up)?);
+        (wire.key == key).then_some(Ports::Alike(decision))
     }
 
     /// A node's prefix and the node above it. `None` where there is no such node.
@@ -235,22 +256,28 @@ impl<'a> Sim<'a> {
         Some((prefix(record)?, Some(record.parent).filter(|&parent| parent != NO_PARENT)))
     }
 
-    /// Reads one port table back: every port, in order, with what is decided.
+    /// Reads one port table back: every port, in order, with what is decided. `None` where it is none, or the hash of
+    /// a decision is not that of its source.
     #[must_use]
-    pub fn port_ranges(&self, root: u32) -> Option<Vec<(PortRange, Decision)>> {
+    pub fn port_ranges(&self, ports: Ports) -> Option<Vec<(PortRange, Decision)>> {
+        let root = match ports {
+            Ports::Alike(decision) => return Some(vec![(PortRange::ALL, decision)]),
+            Ports::Tree(root) => root,
+        };
         let found = tree::stretches(self.ports, root, 0, PORT_DEPTH)?;
         let lasts = found.iter().skip(1).map(|&(next, _)| next.saturating_sub(1)).chain([u16::MAX]);
         (found.iter().zip(lasts))
             .map(|(&(first, at), last)| {
-                let decision = from_wire(*self.decisions.get(at as usize)?)?;
-                Some((PortRange { first, last }, decision))
+                let wire = *self.decisions.get(at as usize)?;
+                let decision = from_wire(wire)?;
+                (wire.key == self.hash(decision.source)?).then_some((PortRange { first, last }, decision))
             })
             .collect()
     }
 }
 
-const fn port_root(node: &abi::Node, protocol: Protocol) -> u32 {
-    let [tcp, udp] = node.ports;
+const fn wire_of(node: &abi::Node, protocol: Protocol) -> abi::Decision {
+    let [tcp, udp] = node.decision;
     match protocol {
         Protocol::Tcp => tcp,
         Protocol::Udp => udp,

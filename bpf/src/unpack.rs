@@ -12,7 +12,7 @@ use crate::image::{
     Side, Source, SourceId, SourceKind, Workload,
 };
 use crate::map::Table;
-use crate::pack::{Names, ProfileNames, SourceText, difference, from_words};
+use crate::pack::{Names, Ports, ProfileNames, SourceText, difference, from_words};
 use crate::ports::PortRange;
 use crate::prefix::Prefix;
 use crate::tables::{Damaged, Tables};
@@ -74,9 +74,9 @@ struct Reader<'a> {
     ports: &'a [PortLine],
     decisions: &'a [abi::Decision],
     port_tables: Vec<PortTable>,
-    by_root: BTreeMap<u32, PortTableId>,
+    known: BTreeMap<Ports, PortTableId>,
     /// Neighbours mostly have the same port table.
-    last: Option<(u32, PortTableId)>,
+    last: Option<(Ports, PortTableId)>,
 }
 
 impl<'a> Reader<'a> {
@@ -87,7 +87,7 @@ impl<'a> Reader<'a> {
             ports: tables.get(Table::Ports).records(),
             decisions: tables.get(Table::Decisions).records(),
             port_tables: Vec::new(),
-            by_root: BTreeMap::new(),
+            known: BTreeMap::new(),
             last: None,
         }
     }
@@ -133,32 +133,46 @@ impl<'a> Reader<'a> {
     fn node(&mut self, record: &abi::Node, source: SourceId) -> Result<Node, Damaged> {
         let prefix =
             prefix(record).ok_or(Damaged { table: Table::Nodes, what: "a node has no valid prefix" })?;
-        let [tcp, udp] = record.ports;
+        let [tcp, udp] = record.decision;
         Ok(Node { prefix, source, ports: [self.port_table(tcp)?, self.port_table(udp)?] })
     }
 
-    fn port_table(&mut self, root: u32) -> Result<PortTableId, Damaged> {
-        if let Some((_, id)) = self.last.filter(|&(last, _)| last == root) {
+    fn port_table(&mut self, wire: abi::Decision) -> Result<PortTableId, Damaged> {
+        let ports = match wire.verdict {
+            abi::VERDICT_BY_PORT => Ports::Tree(wire.source),
+            _ => Ports::Alike(
+                from_wire(wire)
+                    .ok_or(Damaged { table: Table::Nodes, what: "a decision has an unknown verdict" })?,
+            ),
+        };
+        if let Some((_, id)) = self.last.filter(|&(last, _)| last == ports) {
             return Ok(id);
         }
-        let id = match self.by_root.get(&root) {
+        let id = match self.known.get(&ports) {
             Some(&id) => id,
-            None => self.new_port_table(root)?,
+            None => self.new_port_table(ports)?,
         };
-        self.last = Some((root, id));
+        self.last = Some((ports, id));
         Ok(id)
     }
 
-    fn new_port_table(&mut self, root: u32) -> Result<PortTableId, Damaged> {
+    fn new_port_table(&mut self, ports: Ports) -> Result<PortTableId, Damaged> {
         let mut stretches = Vec::new();
-        for (first, decision) in self.decisions_of(root)? {
-            let decision = from_wire(decision)
-                .ok_or(Damaged { table: Table::Decisions, what: "a decision has an unknown verdict" })?;
-            stretches.push((first, decision));
+        match ports {
+            Ports::Alike(decision) => stretches.push((0, decision)),
+            Ports::Tree(root) => {
+                for (first, decision) in self.decisions_of(root)? {
+                    let decision = from_wire(decision).ok_or(Damaged {
+                        table: Table::Decisions,
+                        what: "a decision has an unknown verdict",
+                    })?;
+                    stretches.push((first, decision));
+                }
+            }
         }
         let id = PortTableId(u32::try_from(self.port_tables.len()).unwrap_or(u32::MAX));
         self.port_tables.push(PortTable { stretches });
-        self.by_root.insert(root, id);
+        self.known.insert(ports, id);
         Ok(id)
     }
 

@@ -576,7 +576,7 @@ fn entry(
         workload: found.map_or([NO_PROFILE; 2], |found| found.workload),
         id: member.id,
         name: abi::name_hash(&member.name),
-        ..abi::Member::default()
+        own: own_keys(member).iter().fold(0, |bits, key| bits | abi::own_bit(key.address)),
     };
     let slots = entry.profile.iter_mut().zip(&mut entry.workload);
     for ((profile, workload), policy) in slots.zip(policies) {

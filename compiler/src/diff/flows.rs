@@ -7,6 +7,7 @@ use std::rc::Rc;
 use mesh_bpf::flow::{Direction, Protocol, Verdict};
 use mesh_bpf::image::{IdRange, MapImage, ProfileId, SourceId};
 use mesh_bpf::map::Table;
+use mesh_bpf::pack::Ports;
 use mesh_bpf::ports::{PortRange, PortSet};
 use mesh_bpf::sim::{AddressSpan, Sim, TreeOf};
 use mesh_bpf::tables::Damaged;
@@ -78,14 +79,14 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn root(&self, node: Option<u32>, protocol: Protocol) -> Option<u32> {
-        self.0.as_ref()?.port_root(node?, protocol)
+    fn by_port(&self, node: Option<u32>, protocol: Protocol) -> Option<Ports> {
+        self.0.as_ref()?.ports(node?, protocol)
     }
 
-    fn ports(&self, root: Option<u32>) -> Result<Vec<(PortRange, Verdict)>, Damaged> {
-        match (&self.0, root) {
-            (Some(sim), Some(root)) => {
-                let ranges = sim.port_ranges(root).ok_or(DAMAGED)?;
+    fn ports(&self, by_port: Option<Ports>) -> Result<Vec<(PortRange, Verdict)>, Damaged> {
+        match (&self.0, by_port) {
+            (Some(sim), Some(by_port)) => {
+                let ranges = sim.port_ranges(by_port).ok_or(DAMAGED)?;
                 Ok(ranges.into_iter().map(|(range, decision)| (range, decision.verdict)).collect())
             }
             _ => Ok(vec![(PortRange::ALL, Verdict::Excluded)]),
@@ -115,7 +116,7 @@ impl Piece {
 struct Comparison<'a> {
     old: Reader<'a>,
     new: Reader<'a>,
-    ports: BTreeMap<(Option<u32>, Option<u32>), Rc<PortChanges>>,
+    ports: BTreeMap<(Option<Ports>, Option<Ports>), Rc<PortChanges>>,
 }
 
 impl Comparison<'_> {
@@ -127,7 +128,7 @@ impl Comparison<'_> {
                 let (left, right) = (self.old.spans(old.map(tree))?, self.new.spans(new.map(tree))?);
                 for (range, before, after) in cut(&left, &right) {
                     for protocol in Protocol::ALL {
-                        let pair = (self.old.root(before, protocol), self.new.root(after, protocol));
+                        let pair = (self.old.by_port(before, protocol), self.new.by_port(after, protocol));
                         for (ports, before, after) in self.port_changes(pair)?.iter() {
                             let key = (direction, own, protocol, *before, *after);
                             pieces.entry(key).or_default().push((range, ports.clone()));
@@ -142,7 +143,7 @@ impl Comparison<'_> {
         Ok(merged.collect())
     }
 
-    fn port_changes(&mut self, pair: (Option<u32>, Option<u32>)) -> Result<Rc<PortChanges>, Damaged> {
+    fn port_changes(&mut self, pair: (Option<Ports>, Option<Ports>)) -> Result<Rc<PortChanges>, Damaged> {
         if let Some(known) = self.ports.get(&pair) {
             return Ok(Rc::clone(known));
         }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use mesh_bpf::flow::{Direction, Flow, Protocol};
 use mesh_bpf::image::{Decision, MapImage, ProfileId};
 use mesh_bpf::intern::Interner;
+use mesh_bpf::pack::Ports;
 use mesh_bpf::ports::PortRange;
 use mesh_bpf::prefix::Prefix;
 use mesh_bpf::sim::{AddressSpan, Sim, TreeOf};
@@ -144,7 +145,7 @@ struct Comparison<'a> {
     sites: &'a Sites,
     sidecar_ports: &'a BTreeSet<u16>,
     /// Ways and port tables that say the same.
-    agreed: BTreeSet<(u32, Protocol, u32)>,
+    agreed: BTreeSet<(u32, Protocol, Ports)>,
     /// By node, less `first`: the site that its way to the root was found to be that of.
     ways: Vec<Option<usize>>,
     /// The least node of the tree.
@@ -178,17 +179,17 @@ impl Comparison<'_> {
         let address = found.family.address(found.first.max(piece.range.first));
         self.way_out(node, site)?;
         for protocol in Protocol::ALL {
-            let root = self.side.sim.port_root(node, protocol);
-            let root = root.ok_or_else(|| plain("a port table", "none"))?;
-            if self.agreed.contains(&(way, protocol, root)) {
+            let ports = self.side.sim.ports(node, protocol);
+            let ports = ports.ok_or_else(|| plain("a port table", "none"))?;
+            if self.agreed.contains(&(way, protocol, ports)) {
                 continue;
             }
-            self.ports(site, way, protocol, root).map_err(|(port, expected, found)| {
+            self.ports(site, way, protocol, ports).map_err(|(port, expected, found)| {
                 let (direction, own) = (self.side.direction, self.sites.own);
                 let flow = Flow { direction, protocol, address, port, own };
                 Box::new(Disproof { workload: None, flow: Some(flow), expected, found })
             })?;
-            self.agreed.insert((way, protocol, root));
+            self.agreed.insert((way, protocol, ports));
         }
         Ok(())
     }
@@ -225,10 +226,10 @@ impl Comparison<'_> {
         site: usize,
         way: u32,
         protocol: Protocol,
-        root: u32,
+        ports: Ports,
     ) -> Result<(), (u16, String, String)> {
         let (side, sites) = (self.side, self.sites);
-        let ranges = side.sim.port_ranges(root).unwrap_or_default();
+        let ranges = side.sim.port_ranges(ports).unwrap_or_default();
         let meaning = self.meanings.entry((way, protocol)).or_insert_with(|| {
             let around = sites.around(site);
             around.map_or_else(Vec::new, |around| side.boxes.expected(&around, protocol, self.sidecar_ports))

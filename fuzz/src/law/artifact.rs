@@ -110,7 +110,7 @@ fn walk(sim: &Sim<'_>, profiles: usize) {
         let tree = TreeOf { profile, direction: flow.direction, own: flow.own };
         for span in sim.address_spans(tree).unwrap_or_default().into_iter().take(LOOKED_AT) {
             let _ = sim.node(span.node);
-            let _ = sim.port_root(span.node, flow.protocol).and_then(|root| sim.port_ranges(root));
+            let _ = sim.ports(span.node, flow.protocol).and_then(|ports| sim.port_ranges(ports));
         }
     }
 }
