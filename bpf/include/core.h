@@ -73,8 +73,13 @@ struct sk_psock {
 	struct list_head ingress_msg;
 };
 
+typedef struct {
+	int owned;
+} socket_lock_t;
+
 struct sock {
 	struct sock_common __sk_common;
+	socket_lock_t sk_lock;
 	struct sock_cgroup_data sk_cgrp_data;
 	struct {
 		atomic_t rmem_alloc;

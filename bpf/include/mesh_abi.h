@@ -92,6 +92,7 @@ enum mesh_counter {
 	MESH_COUNT_MISSING_SIDECAR, /* An inbound connection was to go to a sidecar, and none listened. */
 	MESH_COUNT_NO_OFFER, /* With inbound by tc: a packet that is offered to nobody: no TCP segment or datagram, a later fragment, or  one that comes again on the interface of its VLAN. */
 	MESH_COUNT_OWN_SOCKET, /* With inbound by tc: a packet of a connection, established or half-open. */
+	MESH_COUNT_UNTAGGED, /* With inbound by tc: a packet whose tag of a priority was taken off; it comes again without. */
 	MESH_COUNT_PAST_ENDED, /* With inbound by tc: a past connection that was ended since its client opens another one. */
 	MESH_COUNT_FORWARDED, /* With inbound by tc: a packet that is not for the pod's own addresses. */
 	MESH_COUNT_LISTENS, /* A socket listens in a pod or on the host, and is known. */
@@ -99,6 +100,7 @@ enum mesh_counter {
 	MESH_COUNT_LISTENERS_FULL, /* More sockets listen on one port than are kept track of. */
 	MESH_COUNT_LISTENER_CLOSED, /* A socket of the host listens no more. */
 	MESH_COUNT_LISTENER_KNOWN, /* While listening sockets were looked for: one that was known. */
+	MESH_COUNT_LISTENER_LOCKED, /* While listening sockets were looked for: one that could not be noted, since this kernel holds its spin lock. */
 	MESH_COUNT_NO_LISTENER, /* While listening sockets were looked for: one that does not listen. */
 	MESH_COUNT_ACCEPTED, /* A sidecar accepted a connection that was handed over to it. */
 	MESH_COUNT_ACCEPTED_STRAIGHT, /* A connection was accepted that nobody redirected. */
@@ -128,6 +130,24 @@ enum mesh_counter {
 	MESH_COUNT_CGROUP_LOST, /* A cgroup was made at a path that a policy names, and could not join, since a map was full. */
 	MESH_COUNT_CGROUP_GONE, /* A cgroup was removed, with what was known of it. */
 	MESH_COUNT_ACCELERATION_FULL, /* A chosen connection goes through the stack, since the maps of acceleration were full. */
+	MESH_COUNT_ARRIVAL_NOTED, /* A SYN reached a pod whose sidecar takes it and whose workload may be a peer. */
+	MESH_COUNT_ARRIVAL_OTHER, /* A SYN reached another place while something is accelerated. */
+	MESH_COUNT_PAIR_BEGUN, /* A chosen connection was established at the end that connects. */
+	MESH_COUNT_PAIR_MET, /* The end that accepts was found. */
+	MESH_COUNT_NOT_MET, /* It is on another node, or no sidecar that the policy chooses. */
+	MESH_COUNT_PAIR_CLOSED, /* An end of a chosen connection was closed. */
+	MESH_COUNT_NOT_CHOSEN, /* While something is accelerated: a socket that is not. */
+	MESH_COUNT_SENT_SHORT, /* A message on a chosen connection went past the stack. */
+	MESH_COUNT_SENT_LONG, /* A message on a chosen connection went through the stack; the pair's `messages` say why. */
+	MESH_COUNT_PLAIN_READ, /* A chosen socket was read by a plain call. */
+	MESH_COUNT_NOTHING_READ, /* While something is accelerated: a read that got nothing. */
+	MESH_COUNT_PLAIN_SENT, /* While something is accelerated: a socket was written to, and not urgent data. */
+	MESH_COUNT_UNREAD, /* While unread bytes of the short way were looked for: a socket that holds some. */
+	MESH_COUNT_ALL_READ, /* While unread bytes of the short way were looked for: a socket that holds none. */
+	MESH_COUNT_SPLICED, /* A process spliced from a connection, and nothing kept it from doing so. */
+	MESH_COUNT_READER_KNOWN, /* While something is accelerated: a reader whose program was looked for before. */
+	MESH_COUNT_READER_LOOKED_UP, /* A reader's program was looked for among those that splice. */
+	MESH_COUNT_FILE_OTHER, /* While something is accelerated: a file was used that is no chosen socket, or not read by splice. */
 	MESH_COUNT_URGENT_SENT, /* Urgent data was sent on an accelerated connection; where it took the short way it was read as plain data. */
 	MESH_COUNT_CLOSED_UNREAD, /* A socket was closed while bytes of the short way were unread: its peer saw an end, not a reset. */
 	MESH_COUNT_SPLICE_REFUSED, /* A process was kept from `splice`, which would not have seen unread bytes of the short way (`EINVAL`). */

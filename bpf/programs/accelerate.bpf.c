@@ -156,8 +156,7 @@ static __always_inline enum mesh_way send_short(struct sk_msg_md *msg, struct me
 	return way;
 }
 
-SEC("sk_msg")
-int mesh_msg(struct sk_msg_md *msg)
+static __always_inline struct verdict sends(struct sk_msg_md *msg)
 {
 	struct mesh_half *own, *peer;
 	struct mesh_pair *pair;
@@ -166,13 +165,13 @@ int mesh_msg(struct sk_msg_md *msg)
 	__u32 first;
 
 	if (!msg->sk)
-		return PASS;
+		return ended(MESH_COUNT_NO_SOCKET, PASS);
 	end = bpf_sk_storage_get(&ends, msg->sk, NULL, 0);
 	if (!end)
-		return PASS;
+		return ended(MESH_COUNT_NOT_CHOSEN, PASS);
 	pair = bpf_map_lookup_elem(&pairs, &end->pair);
 	if (!pair)
-		return PASS;
+		return ended(MESH_COUNT_NOT_CHOSEN, PASS);
 	if (end->role) {
 		own = &pair->half[1];
 		peer = &pair->half[0];
@@ -192,7 +191,15 @@ int mesh_msg(struct sk_msg_md *msg)
 		own->long_bytes += msg->size;
 	if (way < MESH_WAYS)
 		own->messages[way] += 1;
-	return way == MESH_WAY_STRANDED ? SK_DROP : PASS;
+	if (way == MESH_WAY_STRANDED)
+		return ended(MESH_COUNT_SENT_LONG, SK_DROP);
+	return ended(way == MESH_WAY_SHORT ? MESH_COUNT_SENT_SHORT : MESH_COUNT_SENT_LONG, PASS);
+}
+
+SEC("sk_msg")
+int mesh_msg(struct sk_msg_md *msg)
+{
+	return sends(msg).value;
 }
 
 /* The half of a socket that is an end of a pair. */
@@ -242,26 +249,22 @@ static __always_inline void splicer_found(struct task_struct *task)
 	struct mesh_program key = {};
 	struct mesh_splicer new = { .times = 1 }, *known;
 
-	if (!words || !program_of(task, &key))
-		return;
-	known = bpf_map_lookup_elem(&splicers, &key);
-	if (known) {
-		known->times += 1;
-		return;
+	if (words && program_of(task, &key)) {
+		known = bpf_map_lookup_elem(&splicers, &key);
+		bpf_get_current_comm(new.name, sizeof(new.name));
+		if (known)
+			known->times += 1;
+		else if (!bpf_map_update_elem(&splicers, &key, &new, BPF_NOEXIST))
+			__sync_fetch_and_add(&words->acceleration, 1);
 	}
-	bpf_get_current_comm(new.name, sizeof(new.name));
-	if (!bpf_map_update_elem(&splicers, &key, &new, BPF_NOEXIST))
-		__sync_fetch_and_add(&words->acceleration, 1);
 }
 
 /* A socket's receive queue is read: by plain calls, after something was taken out; by splice, also in vain. What came
  * by the short way is elsewhere.
  */
-SEC("tp_btf/tcp_rcv_space_adjust")
-int mesh_taken(__u64 *ctx)
+static __always_inline struct verdict taken_from(struct sock *sk)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
-	struct sock *sk = (struct sock *)ctx[0];
 	struct mesh_control *words;
 	struct mesh_program key = {};
 	struct mesh_half *half;
@@ -269,7 +272,7 @@ int mesh_taken(__u64 *ctx)
 	__u32 splicers_now;
 
 	if (!sk || !task)
-		return 0;
+		return ended(MESH_COUNT_NO_SOCKET, 0);
 	end = bpf_sk_storage_get(&ends, sk, NULL, 0);
 	half = end ? half_of(end) : NULL;
 	if (is_splicing(task)) {
@@ -278,22 +281,26 @@ int mesh_taken(__u64 *ctx)
 		    bpf_sk_storage_get(&accepted_flows, sk, NULL, 0))
 			splicer_found(task);
 		if (!half || half->splices >= MESH_SPLICES)
-			return 0;
+			return ended(MESH_COUNT_SPLICED, 0);
 		half->splices = MESH_SPLICES;
-		if (holds_short((__u64)sk))
-			count(MESH_COUNT_SPLICE_STRANDED);
-		return 0;
+		return ended(holds_short((__u64)sk) ? MESH_COUNT_SPLICE_STRANDED : MESH_COUNT_SPLICED, 0);
 	}
 	words = control_words();
 	if (!half || half->splices || !words)
-		return 0;
+		return ended(MESH_COUNT_NOT_CHOSEN, 0);
 	splicers_now = words->acceleration;
 	if (half->looked == splicers_now + 1 || !program_of(task, &key))
-		return 0;
+		return ended(MESH_COUNT_READER_KNOWN, 0);
 	if (bpf_map_lookup_elem(&splicers, &key))
 		half->splices = MESH_SPLICES_ELSEWHERE;
 	half->looked = splicers_now + 1;
-	return 0;
+	return ended(MESH_COUNT_READER_LOOKED_UP, 0);
+}
+
+SEC("tp_btf/tcp_rcv_space_adjust")
+int mesh_taken(__u64 *ctx)
+{
+	return taken_from((struct sock *)ctx[0]).value;
 }
 
 /* Whether bytes of the short way are on their way to this end or unread, at the moment from which on none follow. */
@@ -316,8 +323,7 @@ static __always_inline bool awaits_short(struct mesh_pair *pair, struct mesh_end
 }
 
 /* Before a process reads or splices from a file, whatever file. */
-SEC("lsm/file_permission")
-long mesh_may_read(__u64 *ctx)
+static __always_inline struct verdict may_read(struct file *file, int mask)
 {
 	struct task_struct *task;
 	struct mesh_pair *pair;
@@ -326,72 +332,87 @@ long mesh_may_read(__u64 *ctx)
 	struct tcp_sock *tcp;
 	struct sock *sk;
 
-	if (!((int)ctx[1] & MAY_READ))
-		return 0;
-	socket = bpf_sock_from_file((struct file *)ctx[0]);
+	if (!(mask & MAY_READ))
+		return ended(MESH_COUNT_FILE_OTHER, 0);
+	socket = bpf_sock_from_file(file);
 	sk = socket ? socket->sk : NULL;
 	end = sk ? bpf_sk_storage_get(&ends, sk, NULL, 0) : NULL;
 	if (!end)
-		return 0;
+		return ended(MESH_COUNT_FILE_OTHER, 0);
 	task = bpf_get_current_task_btf();
 	pair = bpf_map_lookup_elem(&pairs, &end->pair);
 	tcp = bpf_skc_to_tcp_sock(sk);
 	if (!pair || !tcp || !is_splicing(task))
-		return 0;
+		return ended(MESH_COUNT_FILE_OTHER, 0);
 	splicer_found(task);
 	if (!awaits_short(pair, end, tcp))
-		return 0;
-	count(MESH_COUNT_SPLICE_REFUSED);
-	return -EINVAL;
+		return ended(MESH_COUNT_SPLICED, 0);
+	return ended(MESH_COUNT_SPLICE_REFUSED, -EINVAL);
+}
+
+SEC("lsm/file_permission")
+long mesh_may_read(__u64 *ctx)
+{
+	return may_read((struct file *)ctx[0], (int)ctx[1]).value;
 }
 
 /* After a socket was read, whatever socket: how much by which call. Peeking counts nothing. */
-SEC("tp_btf/sock_recv_length")
-int mesh_received(__u64 *ctx)
+static __always_inline struct verdict read_by(struct sock *sk, int length, int flags)
 {
-	struct sock *sk = (struct sock *)ctx[0];
-	int length = (int)ctx[1], flags = (int)ctx[2];
 	struct mesh_end *end;
 	struct mesh_half *half;
 
 	if (length <= 0 || !sk)
-		return 0;
+		return ended(MESH_COUNT_NOTHING_READ, 0);
 	end = bpf_sk_storage_get(&ends, sk, NULL, 0);
 	half = end ? half_of(end) : NULL;
 	if (!half)
-		return 0;
+		return ended(MESH_COUNT_NOT_CHOSEN, 0);
 	__sync_fetch_and_add(&half->plain_bytes, length);
 	if (flags & MSG_WAITALL)
 		half->waits_for_all = 1;
-	return 0;
+	return ended(MESH_COUNT_PLAIN_READ, 0);
+}
+
+SEC("tp_btf/sock_recv_length")
+int mesh_received(__u64 *ctx)
+{
+	return read_by((struct sock *)ctx[0], (int)ctx[1], (int)ctx[2]).value;
 }
 
 /* After a socket was written to, whatever socket. */
-SEC("tp_btf/sock_send_length")
-int mesh_sent(__u64 *ctx)
+static __always_inline struct verdict written_to(struct sock *sk, int flags)
 {
-	struct sock *sk = (struct sock *)ctx[0];
 	struct mesh_end *end;
 	struct mesh_half *half;
 
-	if (!((int)ctx[2] & MSG_OOB) || !sk)
-		return 0;
+	if (!(flags & MSG_OOB) || !sk)
+		return ended(MESH_COUNT_PLAIN_SENT, 0);
 	end = bpf_sk_storage_get(&ends, sk, NULL, 0);
 	half = end ? half_of(end) : NULL;
 	if (!half)
-		return 0;
+		return ended(MESH_COUNT_NOT_CHOSEN, 0);
 	half->urgent = 1;
-	count(MESH_COUNT_URGENT_SENT);
-	return 0;
+	return ended(MESH_COUNT_URGENT_SENT, 0);
+}
+
+SEC("tp_btf/sock_send_length")
+int mesh_sent(__u64 *ctx)
+{
+	return written_to((struct sock *)ctx[0], (int)ctx[2]).value;
 }
 
 /* Writes one byte for each socket of the map that holds unread bytes of the short way. */
+static __always_inline struct verdict looked_at(struct sock *sk, struct seq_file *seq)
+{
+	if (!sk || !holds_short((__u64)sk))
+		return ended(MESH_COUNT_ALL_READ, 0);
+	bpf_seq_write(seq, "x", 1);
+	return ended(MESH_COUNT_UNREAD, 0);
+}
+
 SEC("iter/sockmap")
 int mesh_unread(struct bpf_iter__sockmap *ctx)
 {
-	struct sock *sk = ctx->sk;
-
-	if (sk && holds_short((__u64)sk))
-		bpf_seq_write(ctx->meta->seq, "x", 1);
-	return 0;
+	return looked_at(ctx->sk, ctx->meta->seq).value;
 }

@@ -50,19 +50,19 @@ static __always_inline void accelerate_choose(struct bpf_sock_addr *ctx, struct 
 {
 	struct mesh_end *end = bpf_sk_storage_get(&ends, ctx->sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
 
-	if (!end) {
+	if (end) {
+		end->pair = 0;
+		end->item = item;
+		end->generation = q->generation;
+		end->netns = q->netns;
+		end->cgroup = q->cgroup;
+		end->role = 0;
+		end->port = q->port;
+		end->form = form;
+		end->profile = q->profile;
+	} else {
 		count(MESH_COUNT_ACCELERATION_FULL);
-		return;
 	}
-	end->pair = 0;
-	end->item = item;
-	end->generation = q->generation;
-	end->netns = q->netns;
-	end->cgroup = q->cgroup;
-	end->role = 0;
-	end->port = q->port;
-	end->form = form;
-	end->profile = q->profile;
 }
 
 /* What was chosen for an earlier connection of the same socket must not be taken for this one's. */
@@ -76,14 +76,12 @@ static __always_inline void accelerate_not(struct bpf_sock_addr *ctx, __u32 coun
 static __always_inline void accelerate_redirected(struct bpf_sock_addr *ctx, bool connects, struct question *q,
 						  struct mesh_profile *profile)
 {
-	__u64 item;
+	bool looks = connects && !q->protocol && accelerates();
+	__u64 item = looks ? accelerate_item(q->slot, profile->accelerate_local, q->port) : 0;
 
-	if (!connects || q->protocol || !accelerates())
-		return;
-	item = accelerate_item(q->slot, profile->accelerate_local, q->port);
 	if (item)
 		accelerate_choose(ctx, q, item, MESH_FORM_LOCAL);
-	else
+	else if (looks)
 		bpf_sk_storage_delete(&ends, ctx->sk);
 }
 
@@ -91,22 +89,20 @@ static __always_inline void accelerate_redirected(struct bpf_sock_addr *ctx, boo
 static __always_inline void accelerate_exempt(struct bpf_sock_addr *ctx, bool connects, struct question *q,
 					      struct mesh_profile *profile)
 {
+	bool looks = connects && !q->protocol && accelerates(), within = q->own || is_loopback(q->address);
 	struct answer a = {};
 	__u64 item = 0;
 
-	if (!connects || q->protocol || !accelerates())
-		return;
-	if (q->own || is_loopback(q->address))
+	if (looks && within)
 		item = accelerate_item(q->slot, profile->accelerate_local, q->port);
-	else if (profile->accelerate_peers && decide(q, profile, &a) && a.verdict == MESH_VERDICT_REDIRECTED) {
+	if (item)
+		accelerate_choose(ctx, q, item, MESH_FORM_LOCAL);
+	else if (looks && !within && profile->accelerate_peers && decide(q, profile, &a) &&
+		 a.verdict == MESH_VERDICT_REDIRECTED)
 		/* On behalf of a connection that was redirected. Whether its other end is chosen is known when it
 		 * is established.
 		 */
 		accelerate_choose(ctx, q, 0, MESH_FORM_PEERS);
-		return;
-	}
-	if (item)
-		accelerate_choose(ctx, q, item, MESH_FORM_LOCAL);
-	else
+	else if (looks)
 		bpf_sk_storage_delete(&ends, ctx->sk);
 }

@@ -62,10 +62,9 @@ struct header_tcp {
 
 #include "unreachable.h"
 
-static __always_inline int pass(__u32 counter)
+static __always_inline struct verdict pass(__u32 counter)
 {
-	count(counter);
-	return TCX_NEXT;
+	return ended(counter, TCX_NEXT);
 }
 
 /* A later fragment has no ports; the kernel puts it to the first one before it looks for a socket. */
@@ -172,14 +171,14 @@ static __always_inline void tuple_of(struct place *at, struct offer *o, const __
 		short_tuple->daddr = destination[3];
 		short_tuple->sport = bpf_htons(o->source_port);
 		short_tuple->dport = bpf_htons(port);
-		return;
+	} else {
+		for (int i = 0; i < 4; i++) {
+			tuple->saddr[i] = o->source[i];
+			tuple->daddr[i] = destination[i];
+		}
+		tuple->sport = bpf_htons(o->source_port);
+		tuple->dport = bpf_htons(port);
 	}
-	for (int i = 0; i < 4; i++) {
-		tuple->saddr[i] = o->source[i];
-		tuple->daddr[i] = destination[i];
-	}
-	tuple->sport = bpf_htons(o->source_port);
-	tuple->dport = bpf_htons(port);
 }
 
 /* Whether a connected datagram socket waits for it: that counts as established. */
@@ -266,21 +265,20 @@ static __always_inline void change(struct __sk_buff *skb, struct place *at, stru
  * where this program is not asked. So the past one is reset first: the packet goes in once as a reset, and then
  * again as it was. Both come here again.
  */
-static __always_inline int end_past(struct __sk_buff *skb, struct place *at, __u32 next)
+static __always_inline struct verdict end_past(struct __sk_buff *skb, struct place *at, __u32 next)
 {
 	struct header_tcp tcp;
 	__u32 sequence;
 	__u8 flags;
 
 	if (bpf_skb_load_bytes(skb, at->transport, &tcp, sizeof(tcp)))
-		return TC_ACT_SHOT;
+		return ended(MESH_COUNT_NO_OFFER, TC_ACT_SHOT);
 	sequence = tcp.sequence;
 	flags = tcp.flags;
 	change(skb, at, &tcp, bpf_htonl(next), TCP_FLAG_RST);
 	bpf_clone_redirect(skb, skb->ifindex, BPF_F_INGRESS);
 	change(skb, at, &tcp, sequence, flags);
-	count(MESH_COUNT_PAST_ENDED);
-	return bpf_redirect(skb->ifindex, BPF_F_INGRESS);
+	return ended(MESH_COUNT_PAST_ENDED, bpf_redirect(skb->ifindex, BPF_F_INGRESS));
 }
 
 /* Whether it is for this namespace, and not to be forwarded: a packet with a socket is not. */
@@ -339,7 +337,7 @@ static __always_inline bool turn_around(struct __sk_buff *skb)
 /* Refuses as the kernel does where nobody listens: a segment itself goes back as a reset. What is swapped
  * changes no checksum, and what changes is told to it. What was sent to many is not answered.
  */
-static __always_inline int refuse(struct __sk_buff *skb, struct place *at, struct offer *o)
+static __always_inline struct verdict refuse(struct __sk_buff *skb, struct place *at, struct offer *o, __u32 counter)
 {
 	__u32 acknowledged = bpf_htonl(bpf_ntohl(at->sequence) + 1);
 	__u16 source = bpf_htons(o->port), destination = bpf_htons(o->source_port);
@@ -347,13 +345,13 @@ static __always_inline int refuse(struct __sk_buff *skb, struct place *at, struc
 
 	if (o->protocol) {
 		if (skb->pkt_type != PACKET_HOST || !turn_around(skb))
-			return TC_ACT_SHOT;
-		return at->v4 ? unreachable4(skb, at, o) : unreachable6(skb, at, o);
+			return ended(counter, TC_ACT_SHOT);
+		return ended(counter, at->v4 ? unreachable4(skb, at, o) : unreachable6(skb, at, o));
 	}
 	if ((at->flags & (TCP_FLAG_SYN | TCP_FLAG_ACK | TCP_FLAG_RST)) != TCP_FLAG_SYN)
-		return TC_ACT_SHOT;
+		return ended(counter, TC_ACT_SHOT);
 	if (bpf_skb_load_bytes(skb, at->transport, &tcp, sizeof(tcp)) || !turn_around(skb))
-		return TC_ACT_SHOT;
+		return ended(counter, TC_ACT_SHOT);
 	if (at->v4) {
 		bpf_skb_store_bytes(skb, at->network + 12, &o->destination[3], 4, 0);
 		bpf_skb_store_bytes(skb, at->network + 16, &o->source[3], 4, 0);
@@ -366,23 +364,23 @@ static __always_inline int refuse(struct __sk_buff *skb, struct place *at, struc
 	bpf_l4_csum_replace(skb, at->transport + 16, tcp.acknowledged, acknowledged, CSUM_4);
 	bpf_skb_store_bytes(skb, at->transport + 8, &acknowledged, 4, 0);
 	change(skb, at, &tcp, 0, TCP_FLAG_RST | TCP_FLAG_ACK);
-	return bpf_redirect(skb->ifindex, 0);
+	return ended(counter, bpf_redirect(skb->ifindex, 0));
 }
 
-SEC("classifier")
-int mesh_arrival(struct __sk_buff *skb)
+static __always_inline struct verdict arrived(struct __sk_buff *skb)
 {
 	__u32 loopback[4] = { 0, 0, 0, bpf_htonl(1) };
 	__u64 netns = entered(skb);
+	struct fated fated = {};
+	enum fate fate;
 	struct place at = {};
 	struct offer o = {};
-	bool drop = false;
-	__u32 port = 0, next = 0;
+	__u32 next = 0;
 
 	if (hides_a_tag(skb)) {
 		/* It comes here again without it. */
 		bpf_skb_vlan_pop(skb);
-		return bpf_redirect(skb->ifindex, BPF_F_INGRESS);
+		return ended(MESH_COUNT_UNTAGGED, bpf_redirect(skb->ifindex, BPF_F_INGRESS));
 	}
 	if (!read_offer(skb, &at, &o))
 		return pass(MESH_COUNT_NO_OFFER);
@@ -396,23 +394,27 @@ int mesh_arrival(struct __sk_buff *skb)
 	}
 	if (!is_for_us(skb, &at, &o))
 		return pass(MESH_COUNT_FORWARDED);
-	switch (fate_of(&o, netns, &port, &drop)) {
-	case FATE_REDIRECT:
-		break;
-	case FATE_REFUSE:
-		return refuse(skb, &at, &o);
-	default:
-		return TCX_NEXT;
-	}
+	fate = fate_of(&o, netns, &fated);
+	if (fate == FATE_REFUSE)
+		return refuse(skb, &at, &o, fated.counter);
+	if (fate == FATE_PASS)
+		return pass(fated.counter);
 	if (at.v4) {
 		loopback[2] = MAPPED;
 		loopback[3] = LOOPBACK4;
 	}
-	if (assign_at(skb, &at, &o, loopback, port) ||
-	    assign_at(skb, &at, &o, o.destination, port) || assign(skb, netns, port, at.v4 ? AF_INET : AF_INET6))
+	if (assign_at(skb, &at, &o, loopback, fated.port) || assign_at(skb, &at, &o, o.destination, fated.port) ||
+	    assign(skb, netns, fated.port, at.v4 ? AF_INET : AF_INET6))
 		return pass(MESH_COUNT_REDIRECTED);
-	count(MESH_COUNT_MISSING_SIDECAR);
-	return drop ? refuse(skb, &at, &o) : TCX_NEXT;
+	if (fated.drop)
+		return refuse(skb, &at, &o, MESH_COUNT_MISSING_SIDECAR);
+	return pass(MESH_COUNT_MISSING_SIDECAR);
+}
+
+SEC("classifier")
+int mesh_arrival(struct __sk_buff *skb)
+{
+	return arrived(skb).value;
 }
 
 char mesh_license[] SEC("license") = "Dual MIT/GPL";

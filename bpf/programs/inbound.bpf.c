@@ -26,44 +26,42 @@ static __always_inline void read_offer(struct bpf_sk_lookup *ctx, struct offer *
 		o->destination[2] = MAPPED;
 		o->destination[3] = ctx->local_ip4;
 		barrier(); /* or the loads of both branches become one, through a pointer into the context */
-		return;
+	} else {
+		o->source[0] = ctx->remote_ip6[0];
+		o->source[1] = ctx->remote_ip6[1];
+		o->source[2] = ctx->remote_ip6[2];
+		o->source[3] = ctx->remote_ip6[3];
+		o->destination[0] = ctx->local_ip6[0];
+		o->destination[1] = ctx->local_ip6[1];
+		o->destination[2] = ctx->local_ip6[2];
+		o->destination[3] = ctx->local_ip6[3];
 	}
-	o->source[0] = ctx->remote_ip6[0];
-	o->source[1] = ctx->remote_ip6[1];
-	o->source[2] = ctx->remote_ip6[2];
-	o->source[3] = ctx->remote_ip6[3];
-	o->destination[0] = ctx->local_ip6[0];
-	o->destination[1] = ctx->local_ip6[1];
-	o->destination[2] = ctx->local_ip6[2];
-	o->destination[3] = ctx->local_ip6[3];
 }
 
-static __always_inline int done(__u32 counter, int verdict)
+static __always_inline struct verdict offered(struct bpf_sk_lookup *ctx)
 {
-	count(counter);
-	return verdict;
+	__u64 netns = entered(ctx);
+	__u32 family = ctx->family;
+	struct fated fated = {};
+	enum fate fate;
+	struct offer o = {};
+
+	read_offer(ctx, &o);
+	fate = fate_of(&o, netns, &fated);
+	if (fate == FATE_REFUSE)
+		return ended(fated.counter, SK_DROP);
+	if (fate == FATE_PASS)
+		return ended(fated.counter, SK_PASS);
+	if (assign(ctx, netns, fated.port, family) ||
+	    (family == AF_INET && assign(ctx, netns, fated.port, AF_INET6)))
+		return ended(MESH_COUNT_REDIRECTED, SK_PASS);
+	return ended(MESH_COUNT_MISSING_SIDECAR, fated.drop ? SK_DROP : SK_PASS);
 }
 
 SEC("sk_lookup")
 int mesh_inbound(struct bpf_sk_lookup *ctx)
 {
-	__u32 port = 0, family = ctx->family;
-	__u64 netns = entered(ctx);
-	struct offer o = {};
-	bool drop = false;
-
-	read_offer(ctx, &o);
-	switch (fate_of(&o, netns, &port, &drop)) {
-	case FATE_REDIRECT:
-		break;
-	case FATE_REFUSE:
-		return SK_DROP;
-	default:
-		return SK_PASS;
-	}
-	if (assign(ctx, netns, port, family) || (family == AF_INET && assign(ctx, netns, port, AF_INET6)))
-		return done(MESH_COUNT_REDIRECTED, SK_PASS);
-	return done(MESH_COUNT_MISSING_SIDECAR, drop ? SK_DROP : SK_PASS);
+	return offered(ctx).value;
 }
 
 char mesh_license[] SEC("license") = "Dual MIT/GPL";

@@ -1,5 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT OR GPL-2.0-only */
-/* iter/tcp: the sockets that listened before their pod was registered. Run inside the namespace. */
+/* iter/tcp: the sockets that listened before their pod was registered. Run inside the namespace.
+ *
+ * Before Linux 6.1.42, 6.4.7 and 6.5 the kernel held the spin lock of a socket while it showed it, and to put the
+ * socket into a map takes the same lock: the CPU would wait for ever. Newer kernels own the socket instead, as
+ * processes do, and that can be seen.
+ */
 
 static __always_inline struct verdict found(struct sock_common *sk)
 {
@@ -8,10 +13,13 @@ static __always_inline struct verdict found(struct sock_common *sk)
 	struct mesh_port_key place = {};
 	enum place where;
 	__u64 netns;
-	int one = 1;
+	int one = 1, owned = 0;
 
 	if (!sk || sk->skc_state != TCP_LISTEN)
 		return ended(MESH_COUNT_NO_LISTENER, 0);
+	READ(owned, ((struct sock *)sk)->sk_lock.owned);
+	if (!owned)
+		return ended(MESH_COUNT_LISTENER_LOCKED, 0);
 	netns = sk->skc_net.net->net_cookie;
 	where = place_of(netns);
 	if (where == ELSEWHERE)

@@ -94,11 +94,11 @@ static __always_inline void tell_offer(struct offer *o, struct mesh_control *wor
 	struct asker by = { .uid = NONE, .port = o->source_port };
 
 	hit(a->item);
-	if (!*(volatile __u64 *)&words->observe)
-		return;
-	for (int i = 0; i < 4; i++)
-		by.local[i] = o->destination[i];
-	report(words, q, a, &by);
+	if (*(volatile __u64 *)&words->observe) {
+		for (int i = 0; i < 4; i++)
+			by.local[i] = o->destination[i];
+		report(words, q, a, &by);
+	}
 }
 
 /* Whether the host sends it from one of its addresses to the same: to its own services, by what the kernel takes as
@@ -115,16 +115,20 @@ static __always_inline bool is_to_itself(struct offer *o)
 	return true;
 }
 
-static __always_inline enum fate fated(__u32 counter, enum fate fate)
+/* What becomes of an offer, and what the program that answers is to count. */
+struct fated {
+	__u32 counter;
+	__u32 port; /* the sidecar's, where it goes there */
+	bool drop; /* what becomes of it where no sidecar listens */
+};
+
+static __always_inline enum fate fated(struct fated *out, enum fate fate, __u32 counter)
 {
-	count(counter);
+	out->counter = counter;
 	return fate;
 }
 
-/* Says what becomes of an offer. Where it goes to the sidecar, `port` is the sidecar's, `drop` says what becomes of
- * it where there is none, and nothing is counted yet.
- */
-static __always_inline enum fate fate_of(struct offer *o, __u64 netns, __u32 *port, bool *drop)
+static __always_inline enum fate fate_of(struct offer *o, __u64 netns, struct fated *out)
 {
 	struct mesh_control *words = control_words();
 	struct mesh_own_key own = {};
@@ -134,17 +138,19 @@ static __always_inline enum fate fate_of(struct offer *o, __u64 netns, __u32 *po
 	struct answer a = {};
 
 	if (!words)
-		return FATE_PASS;
+		return fated(out, FATE_PASS, MESH_COUNT_TABLE_MISSING);
 	q.generation = *(volatile __u64 *)&words->generation;
 	if (!q.generation)
-		return fated(MESH_COUNT_IDLE, FATE_PASS);
+		return fated(out, FATE_PASS, MESH_COUNT_IDLE);
 	q.slot = q.generation & 1;
 	q.netns = netns;
 	member = bpf_map_lookup_elem(&endpoints, &q.netns);
 	if (!member && words->host == q.netns)
 		member = owner_of(o);
-	if (!profile_of(member, &q))
-		return FATE_PASS;
+	if (!member)
+		return fated(out, FATE_PASS, MESH_COUNT_NOT_MEMBER);
+	if (!has_profile(member, &q))
+		return fated(out, FATE_PASS, MESH_COUNT_NO_PROFILE);
 	q.direction = 1;
 	q.protocol = o->protocol;
 	q.port = o->port;
@@ -152,24 +158,25 @@ static __always_inline enum fate fate_of(struct offer *o, __u64 netns, __u32 *po
 		q.address[i] = o->source[i];
 	profile = line_of(q.slot, MESH_TABLE_PROFILES, q.profile);
 	if (!profile)
-		return fated(MESH_COUNT_TABLE_MISSING, FATE_PASS);
+		return fated(out, FATE_PASS, MESH_COUNT_TABLE_MISSING);
 	own.netns = q.netns;
 	for (int i = 0; i < 4; i++)
 		own.address[i] = q.address[i];
-	q.own = bpf_map_lookup_elem(&own_addresses, &own) || (words->host == q.netns && is_to_itself(o));
+	q.own = (may_be_own(member, q.address) && bpf_map_lookup_elem(&own_addresses, &own)) ||
+		(words->host == q.netns && is_to_itself(o));
 	if ((q.own || is_loopback(q.address)) && is_exempt(o, q.netns))
-		return fated(MESH_COUNT_EXEMPT, FATE_PASS);
+		return fated(out, FATE_PASS, MESH_COUNT_EXEMPT);
 	if (!decide(&q, profile, &a))
-		return fated(MESH_COUNT_TABLE_MISSING, FATE_PASS);
+		return fated(out, FATE_PASS, MESH_COUNT_TABLE_MISSING);
 	tell_offer(o, words, &q, &a);
 	if (a.verdict == MESH_VERDICT_DENIED)
-		return fated(MESH_COUNT_DENIED, FATE_REFUSE);
+		return fated(out, FATE_REFUSE, MESH_COUNT_DENIED);
 	/* Datagrams cannot be answered from the right port: the compiler refuses such rules. */
 	if (a.verdict != MESH_VERDICT_REDIRECTED || q.protocol)
-		return fated(MESH_COUNT_EXCLUDED, FATE_PASS);
-	*port = a.port;
-	*drop = profile->flags & MESH_PROFILE_MISSING_SIDECAR_REFUSE;
-	return FATE_REDIRECT;
+		return fated(out, FATE_PASS, MESH_COUNT_EXCLUDED);
+	out->port = a.port;
+	out->drop = profile->flags & MESH_PROFILE_MISSING_SIDECAR_REFUSE;
+	return fated(out, FATE_REDIRECT, MESH_COUNT_REDIRECTED);
 }
 
 /* The sidecar's listening socket takes it, one of those that are known. 0: there is none that can.

@@ -61,7 +61,7 @@ static __always_inline struct mesh_pair *pair_begin(struct mesh_end *end, struct
 /* A SYN reaches a pod, before it is answered: where the pod's sidecar takes it and the pod's workload may be a peer,
  * the connecting end will find that here.
  */
-static __always_inline void accelerate_arriving(struct bpf_sock_ops *ctx)
+static __always_inline struct verdict accelerate_arriving(struct bpf_sock_ops *ctx)
 {
 	struct mesh_control *words = control_words();
 	struct mesh_opening key = {};
@@ -71,24 +71,27 @@ static __always_inline void accelerate_arriving(struct bpf_sock_ops *ctx)
 	struct answer a = {};
 
 	if (!words)
-		return;
+		return ended(MESH_COUNT_TABLE_MISSING, 1);
 	q.generation = *(volatile __u64 *)&words->generation;
 	q.slot = q.generation & 1;
 	q.netns = bpf_get_netns_cookie(ctx);
 	member = q.generation ? bpf_map_lookup_elem(&endpoints, &q.netns) : NULL;
 	if (!member)
-		return;
+		return ended(MESH_COUNT_ARRIVAL_OTHER, 1);
 	q.profile = member->profile[q.slot & 1];
 	profile = q.profile == MESH_NO_PROFILE ? NULL : line_of(q.slot, MESH_TABLE_PROFILES, q.profile);
 	if (!profile || !profile->accelerate_peers)
-		return;
+		return ended(MESH_COUNT_ARRIVAL_OTHER, 1);
 	opening_key(ctx, false, &key);
 	for (int i = 0; i < 4; i++)
 		q.address[i] = key.client[i];
 	q.port = key.server_port;
 	q.direction = 1;
-	if (decide(&q, profile, &a) && a.verdict == MESH_VERDICT_REDIRECTED)
-		bpf_map_update_elem(&arrivals, &key, &q.netns, BPF_ANY);
+	if (!decide(&q, profile, &a) || a.verdict != MESH_VERDICT_REDIRECTED)
+		return ended(MESH_COUNT_ARRIVAL_OTHER, 1);
+	if (bpf_map_update_elem(&arrivals, &key, &q.netns, BPF_ANY))
+		return ended(MESH_COUNT_ACCELERATION_FULL, 1);
+	return ended(MESH_COUNT_ARRIVAL_NOTED, 1);
 }
 
 /* Whether the other end is a sidecar on this node that the policy chooses; then says by which item. */
@@ -109,7 +112,7 @@ static __always_inline bool accelerate_meets(struct mesh_end *end, struct mesh_o
 	return end->item;
 }
 
-static __always_inline void accelerate_connected(struct bpf_sock_ops *ctx)
+static __always_inline struct verdict accelerate_connected(struct bpf_sock_ops *ctx)
 {
 	struct bpf_sock *sk = ctx->sk;
 	struct mesh_opening key = {};
@@ -119,37 +122,35 @@ static __always_inline void accelerate_connected(struct bpf_sock_ops *ctx)
 	__u64 cookie, peer = 0;
 
 	if (!sk)
-		return;
+		return ended(MESH_COUNT_NO_SOCKET, 1);
 	end = bpf_sk_storage_get(&ends, sk, NULL, 0);
 	if (!end)
-		return;
+		return ended(MESH_COUNT_NOT_CHOSEN, 1);
 	tcp = bpf_skc_to_tcp_sock(sk);
 	if (!tcp)
-		return;
+		return ended(MESH_COUNT_NO_SOCKET, 1);
 	opening_key(ctx, true, &key);
 	if (end->form == MESH_FORM_PEERS && !accelerate_meets(end, &key, &peer)) {
 		bpf_sk_storage_delete(&ends, sk);
-		return;
+		return ended(MESH_COUNT_NOT_MET, 1);
 	}
 	key.sequence = ctx->snd_nxt;
 	key.acknowledged = ctx->rcv_nxt;
 	cookie = bpf_get_socket_cookie(ctx);
 	pair = pair_begin(end, &key, cookie);
-	if (!pair) {
-		count(MESH_COUNT_ACCELERATION_FULL);
-		return;
-	}
+	if (!pair)
+		return ended(MESH_COUNT_ACCELERATION_FULL, 1);
 	pair->peer_netns = peer;
 	pair->half[0].sock = (__u64)tcp;
 	pair->half[0].cookie = cookie;
 	if (bpf_sock_hash_update(ctx, &accelerated, &cookie, BPF_NOEXIST) ||
 	    bpf_map_update_elem(&openings, &key, &cookie, BPF_ANY)) {
 		bpf_map_delete_elem(&pairs, &cookie);
-		count(MESH_COUNT_ACCELERATION_FULL);
-		return;
+		return ended(MESH_COUNT_ACCELERATION_FULL, 1);
 	}
 	end->pair = cookie;
-	bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG);
+	watch(ctx);
+	return ended(MESH_COUNT_PAIR_BEGUN, 1);
 }
 
 /* Whether the accepting end may be one of this pair. */
@@ -160,7 +161,7 @@ static __always_inline bool accelerate_admits(struct bpf_sock_ops *ctx, struct m
 	return netns == (pair->form == MESH_FORM_LOCAL ? pair->netns : pair->peer_netns);
 }
 
-static __always_inline void accelerate_accepted(struct bpf_sock_ops *ctx)
+static __always_inline struct verdict accelerate_accepted(struct bpf_sock_ops *ctx)
 {
 	struct bpf_sock *sk = ctx->sk;
 	struct mesh_opening key = {};
@@ -170,7 +171,7 @@ static __always_inline void accelerate_accepted(struct bpf_sock_ops *ctx)
 	__u64 cookie, *found;
 
 	if (!sk)
-		return;
+		return ended(MESH_COUNT_NO_SOCKET, 1);
 	opening_key(ctx, false, &key);
 	/* Whoever connects from another node does not look for it. */
 	bpf_map_delete_elem(&arrivals, &key);
@@ -178,29 +179,26 @@ static __always_inline void accelerate_accepted(struct bpf_sock_ops *ctx)
 	key.acknowledged = ctx->snd_nxt;
 	found = bpf_map_lookup_elem(&openings, &key);
 	if (!found)
-		return;
+		return ended(MESH_COUNT_NOT_CHOSEN, 1);
 	cookie = *found;
 	pair = bpf_map_lookup_elem(&pairs, &cookie);
 	bpf_map_delete_elem(&openings, &key);
 	tcp = bpf_skc_to_tcp_sock(sk);
 	if (!pair || !tcp || !accelerate_admits(ctx, pair))
-		return;
+		return ended(MESH_COUNT_NOT_MET, 1);
 	end = bpf_sk_storage_get(&ends, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
-	if (!end) {
-		count(MESH_COUNT_ACCELERATION_FULL);
-		return;
-	}
+	if (!end)
+		return ended(MESH_COUNT_ACCELERATION_FULL, 1);
 	end->pair = cookie;
 	end->role = 1;
-	bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG);
+	watch(ctx);
 	cookie = bpf_get_socket_cookie(ctx);
 	pair->half[1].cookie = cookie;
-	if (bpf_sock_hash_update(ctx, &accelerated, &cookie, BPF_NOEXIST)) {
-		count(MESH_COUNT_ACCELERATION_FULL);
-		return;
-	}
+	if (bpf_sock_hash_update(ctx, &accelerated, &cookie, BPF_NOEXIST))
+		return ended(MESH_COUNT_ACCELERATION_FULL, 1);
 	/* Last: a sender takes it for the sign that this end is there. */
 	*(volatile __u64 *)&pair->half[1].sock = (__u64)tcp;
+	return ended(MESH_COUNT_PAIR_MET, 1);
 }
 
 static __always_inline void carry(__u64 *to, __u64 bytes)
@@ -217,15 +215,15 @@ static __always_inline void accelerate_carry(struct mesh_pair *pair)
 		bpf_map_update_elem(&carried, &pair->item, &nothing_carried, BPF_NOEXIST);
 		sum = bpf_map_lookup_elem(&carried, &pair->item);
 	}
-	if (!sum) {
+	if (sum) {
+		carry(&sum->pairs, 1);
+		carry(&sum->short_bytes, pair->half[0].short_bytes + pair->half[1].short_bytes);
+		carry(&sum->long_bytes, pair->half[0].long_bytes + pair->half[1].long_bytes);
+		for (__u32 i = 0; i < MESH_WAYS; i++)
+			carry(&sum->messages[i], pair->half[0].messages[i] + pair->half[1].messages[i]);
+	} else {
 		count(MESH_COUNT_HIT_LOST);
-		return;
 	}
-	carry(&sum->pairs, 1);
-	carry(&sum->short_bytes, pair->half[0].short_bytes + pair->half[1].short_bytes);
-	carry(&sum->long_bytes, pair->half[0].long_bytes + pair->half[1].long_bytes);
-	for (__u32 i = 0; i < MESH_WAYS; i++)
-		carry(&sum->messages[i], pair->half[0].messages[i] + pair->half[1].messages[i]);
 }
 
 /* Bytes of the short way that were never read are gone now. TCP would have reset the connection. */
@@ -236,14 +234,14 @@ static __always_inline void close_books(struct bpf_sock *sk, struct mesh_pair *p
 	struct tcp_sock *tcp = bpf_skc_to_tcp_sock(sk);
 	__u32 first = role ? pair->sequence : pair->acknowledged, taken;
 
-	if (!tcp || !peer->short_bytes)
-		return;
-	taken = (__u32)own->plain_bytes - (tcp->copied_seq - first);
-	if ((__s32)((__u32)peer->short_bytes - taken) > 0)
-		count(MESH_COUNT_CLOSED_UNREAD);
+	if (tcp && peer->short_bytes) {
+		taken = (__u32)own->plain_bytes - (tcp->copied_seq - first);
+		if ((__s32)((__u32)peer->short_bytes - taken) > 0)
+			count(MESH_COUNT_CLOSED_UNREAD);
+	}
 }
 
-static __always_inline void accelerate_closed(struct bpf_sock_ops *ctx)
+static __always_inline struct verdict accelerate_closed(struct bpf_sock_ops *ctx)
 {
 	struct bpf_sock *sk = ctx->sk;
 	struct mesh_opening key = {};
@@ -251,22 +249,23 @@ static __always_inline void accelerate_closed(struct bpf_sock_ops *ctx)
 	struct mesh_end *end;
 	__u64 cookie;
 
-	if (ctx->args[1] != TCP_CLOSE || !sk)
-		return;
+	if (!sk)
+		return ended(MESH_COUNT_NO_SOCKET, 1);
 	end = bpf_sk_storage_get(&ends, sk, NULL, 0);
 	if (!end || !end->pair)
-		return;
+		return ended(MESH_COUNT_NOT_CHOSEN, 1);
 	cookie = end->pair;
 	pair = bpf_map_lookup_elem(&pairs, &cookie);
 	if (!pair)
-		return;
+		return ended(MESH_COUNT_NOT_CHOSEN, 1);
 	close_books(sk, pair, end->role);
 	if (end->role)
-		return;
+		return ended(MESH_COUNT_PAIR_CLOSED, 1);
 	opening_key(ctx, true, &key);
 	key.sequence = pair->sequence;
 	key.acknowledged = pair->acknowledged;
 	bpf_map_delete_elem(&openings, &key);
 	accelerate_carry(pair);
 	bpf_map_delete_elem(&pairs, &cookie);
+	return ended(MESH_COUNT_PAIR_CLOSED, 1);
 }

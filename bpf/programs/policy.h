@@ -273,19 +273,6 @@ static __always_inline bool has_profile(struct mesh_member *member, struct quest
 	return q->profile != MESH_NO_PROFILE;
 }
 
-/* The profile that a member falls under. false: not in the mesh. */
-static __always_inline bool profile_of(struct mesh_member *member, struct question *q)
-{
-	if (!member) {
-		count(MESH_COUNT_NOT_MEMBER);
-		return false;
-	}
-	if (has_profile(member, q))
-		return true;
-	count(MESH_COUNT_NO_PROFILE);
-	return false;
-}
-
 /* Who asks: the endpoint of this network namespace, else the deepest cgroup that is a member. NULL: not in the
  * mesh. Most members live in the very cgroup that is named, so that one comes first.
  */

@@ -188,11 +188,11 @@ static __always_inline struct verdict event(struct bpf_sock_ops *ctx)
 	case BPF_SOCK_OPS_TIMEOUT_INIT:
 		/* A SYN that comes in has no whole socket yet; one that goes out has. */
 		if (!ctx->is_fullsock && accelerates())
-			accelerate_arriving(ctx);
+			return accelerate_arriving(ctx);
 		break;
 	case BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB:
 		if (accelerates())
-			accelerate_connected(ctx);
+			return accelerate_connected(ctx);
 		break;
 	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
 		if (accelerates())

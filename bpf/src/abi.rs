@@ -917,6 +917,8 @@ enum Counter {
     NoOffer = "no_offer",
     /// With inbound by tc: a packet of a connection, established or half-open.
     OwnSocket = "own_socket",
+    /// With inbound by tc: a packet whose tag of a priority was taken off; it comes again without.
+    Untagged = "untagged",
     /// With inbound by tc: a past connection that was ended since its client opens another one.
     PastEnded = "past_ended",
     /// With inbound by tc: a packet that is not for the pod's own addresses.
@@ -931,6 +933,8 @@ enum Counter {
     ListenerClosed = "listener_closed",
     /// While listening sockets were looked for: one that was known.
     ListenerKnown = "listener_known",
+    /// While listening sockets were looked for: one that could not be noted, since this kernel holds its spin lock.
+    ListenerLocked = "listener_locked",
     /// While listening sockets were looked for: one that does not listen.
     NoListener = "no_listener",
     /// A sidecar accepted a connection that was handed over to it.
@@ -992,6 +996,42 @@ enum Counter {
     CgroupGone = "cgroup_gone",
     /// A chosen connection goes through the stack, since the maps of acceleration were full.
     AccelerationFull = "acceleration_full",
+    /// A SYN reached a pod whose sidecar takes it and whose workload may be a peer.
+    ArrivalNoted = "arrival_noted",
+    /// A SYN reached another place while something is accelerated.
+    ArrivalOther = "arrival_other",
+    /// A chosen connection was established at the end that connects.
+    PairBegun = "pair_begun",
+    /// The end that accepts was found.
+    PairMet = "pair_met",
+    /// It is on another node, or no sidecar that the policy chooses.
+    NotMet = "not_met",
+    /// An end of a chosen connection was closed.
+    PairClosed = "pair_closed",
+    /// While something is accelerated: a socket that is not.
+    NotChosen = "not_chosen",
+    /// A message on a chosen connection went past the stack.
+    SentShort = "sent_short",
+    /// A message on a chosen connection went through the stack; the pair's `messages` say why.
+    SentLong = "sent_long",
+    /// A chosen socket was read by a plain call.
+    PlainRead = "plain_read",
+    /// While something is accelerated: a read that got nothing.
+    NothingRead = "nothing_read",
+    /// While something is accelerated: a socket was written to, and not urgent data.
+    PlainSent = "plain_sent",
+    /// While unread bytes of the short way were looked for: a socket that holds some.
+    Unread = "unread",
+    /// While unread bytes of the short way were looked for: a socket that holds none.
+    AllRead = "all_read",
+    /// A process spliced from a connection, and nothing kept it from doing so.
+    Spliced = "spliced",
+    /// While something is accelerated: a reader whose program was looked for before.
+    ReaderKnown = "reader_known",
+    /// A reader's program was looked for among those that splice.
+    ReaderLookedUp = "reader_looked_up",
+    /// While something is accelerated: a file was used that is no chosen socket, or not read by splice.
+    FileOther = "file_other",
     /// Urgent data was sent on an accelerated connection; where it took the short way it was read as plain data.
     UrgentSent = "urgent_sent",
     /// A socket was closed while bytes of the short way were unread: its peer saw an end, not a reset.

@@ -403,7 +403,7 @@ fn tables(manifest: &Manifest) -> impl Iterator<Item = Occupancy> + '_ {
 }
 
 /// Counters by key, added up over CPUs. Keys have 4 or 8 bytes.
-fn sums<S: Store>(store: &S, map: &S::Map) -> Result<BTreeMap<u64, u64>> {
+pub(crate) fn sums<S: Store>(store: &S, map: &S::Map) -> Result<BTreeMap<u64, u64>> {
     let number = |bytes: &[u8]| match *bytes {
         [a, b, c, d] => u64::from(u32::from_ne_bytes([a, b, c, d])),
         [a, b, c, d, e, f, g, h] => u64::from_ne_bytes([a, b, c, d, e, f, g, h]),

@@ -105,6 +105,12 @@ pub(super) const COOKIE_IN_PROGRAMS: Feature = all(
 pub(super) const LINK: Feature = all("links to cgroups", "5.7", "programs end with the command", NEWER);
 pub(super) const REPLACE: Feature =
     all("replacing a link's program", "5.7", "an upgrade would leave a gap without a policy", NEWER);
+pub(super) const LISTENERS: Feature = part(
+    "noting sockets that listen",
+    "6.1.42",
+    "a sidecar that listened before its pod was attached gets no inbound connections by sk_lookup",
+    "Linux 6.1.42, 6.4.7, 6.5 or newer; or start sidecars after their pod is attached; or `--inbound tc`",
+);
 pub(super) const SK_LOOKUP: Feature = part(
     "sk_lookup",
     "5.9",
@@ -172,12 +178,9 @@ pub(super) fn of(program: &ProgramDef) -> Feature {
             "the entries of cgroups that are gone stay until the next apply",
             NEWER,
         ),
-        Hook::Iterator => all(
-            "iterator over sockets",
-            "5.16",
-            "a sidecar that listened before its pod was attached gets no inbound connections",
-            NEWER,
-        ),
+        Hook::Iterator => {
+            all("iterator over sockets", "5.16", "sockets that listen cannot be looked for", NEWER)
+        }
         Hook::SkLookup => SK_LOOKUP,
         Hook::Message | Hook::Security => SK_MSG,
         Hook::TcxIngress => TCX,

@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use mesh_bpf::abi::{LINE, Member};
+use mesh_bpf::abi::{Counter, LINE, Member};
 use mesh_bpf::map::{self, ACCELERATED, MAPS, MapKind, Table};
 use mesh_bpf::pack::pack;
 use mesh_bpf::program::{ACCELERATORS, Hook, Inbound, ProgramDef};
@@ -17,8 +17,8 @@ use crate::inbound;
 use crate::instance::Instance;
 use crate::kernel::{Bare, Detached, Kernel, KernelMap, is_charged, new_network};
 use crate::set::Set;
-use crate::slot;
 use crate::store::{Fault, Step, Store, Word};
+use crate::{slot, status};
 
 /// What a cgroup of ours begins with.
 const CGROUP: &str = "meshc-doctor-";
@@ -238,13 +238,35 @@ fn sk_lookup(kernel: &Kernel, instance: &Instance) -> Probe {
     })
 }
 
-/// An iterator, run over the sockets of an empty namespace.
-fn iterator(kernel: &Kernel, link: &OwnedFd) -> Probe {
-    in_a_namespace(|| {
+/// An iterator, run over the one socket of a namespace that is a member's. Whether it could be noted is another
+/// question.
+fn iterator(kernel: &Kernel, link: &OwnedFd, set: &Set<Kernel>, findings: &mut Findings) -> Probe {
+    let endpoints = &set.endpoints;
+    let ran = in_a_namespace(|| {
         let cookie = kernel.netns_cookie(Path::new(HERE)).map_err(words)?;
         let here = format!("/proc/self/task/{}/ns/net", rustix::thread::gettid());
-        kernel.iterate(link, Path::new(&here), cookie).map_err(words)
-    })
+        let _socket = std::net::TcpListener::bind("0.0.0.0:0").map_err(words)?;
+        let member = bytemuck::bytes_of(&Member { id: 1, ..Member::default() }).to_vec();
+        kernel.update(endpoints, &cookie.to_ne_bytes(), &member).map_err(words)?;
+        let ran = kernel.iterate(link, Path::new(&here), cookie).map_err(words);
+        kernel.delete(endpoints, &cookie.to_ne_bytes()).map_err(words)?;
+        ran
+    });
+    let noted = || {
+        let counted = status::sums(kernel, &set.counters).map_err(words)?;
+        let is_counted = |counter: Counter| counted.get(&(counter as u64)).is_some_and(|&count| count > 0);
+        match (is_counted(Counter::Listens), is_counted(Counter::ListenerLocked)) {
+            (true, _) => Ok(()),
+            (_, true) => Err("this kernel holds the spin lock of a socket while it shows it"),
+            _ => Err("the socket was not seen"),
+        }
+        .map_err(str::to_owned)
+    };
+    match &ran {
+        Ok(()) => drop(findings.note(feature::LISTENERS, noted())),
+        Err(_) => findings.untried(feature::LISTENERS, "it needs the iterator"),
+    }
+    ran
 }
 
 /// The programs of acceleration, where they are attached while a policy accelerates.
@@ -277,7 +299,8 @@ fn accelerators(kernel: &Kernel, instance: &Instance, cgroup: &Cgroup<'_>, findi
 fn programs(kernel: &Kernel, cgroup: Option<&Cgroup<'_>>, member: Command, findings: &mut Findings) {
     let features: Vec<Feature> = mesh_bpf::program::PROGRAMS.iter().map(feature::of).collect();
     let rest = |findings: &mut Findings, why: &str| {
-        let others = [feature::SK_LOOKUP, feature::UNREAD, feature::LINK, feature::REPLACE];
+        let others =
+            [feature::LISTENERS, feature::SK_LOOKUP, feature::UNREAD, feature::LINK, feature::REPLACE];
         let accelerators = ACCELERATORS.iter().map(feature::of_accelerator);
         let all = features.iter().copied().chain(accelerators).chain(others).chain(trial::PARTS);
         all.for_each(|feature| findings.untried(feature, why));
@@ -299,7 +322,7 @@ fn programs(kernel: &Kernel, cgroup: Option<&Cgroup<'_>>, member: Command, findi
         let attached =
             program.and_then(|program| Ok((kernel.attach(&program, def.hook, &cgroup.folder)?, program)));
         let works = match &attached {
-            Ok((link, _)) if def.hook == Hook::Iterator => iterator(kernel, link),
+            Ok((link, _)) if def.hook == Hook::Iterator => iterator(kernel, link, &set, findings),
             other => other.as_ref().map(drop).map_err(words),
         };
         findings.note(feature::of(def), works);
