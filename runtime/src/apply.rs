@@ -481,7 +481,7 @@ impl<S: Store> Put<'_, S> {
         if self.live.is_none() || self.request.repair {
             refreshed.lost = registry.attach_pods()?;
         }
-        if inbound::is_for_host(self.request.tables, &new) {
+        if self.is_for_host(&new)? {
             inbound::attach_host(store, instance, &self.set.control)?;
         }
         let live = self.live.map_or(0, |live| live.generation);
@@ -497,10 +497,15 @@ impl<S: Store> Put<'_, S> {
     /// Takes away what the policy before asked for and this one does not.
     fn leave_host(&self) -> Result<()> {
         let policy = Membership::read(self.request.tables.get(Table::Names))?;
-        if inbound::is_for_host(self.request.tables, &policy) {
+        if self.is_for_host(&policy)? {
             return Ok(());
         }
         inbound::detach_host(self.session.store, self.session.instance, &self.set.control)
+    }
+
+    fn is_for_host(&self, policy: &Membership) -> Result<bool> {
+        let members = registry::members(self.session.store, self.session.instance)?;
+        Ok(inbound::is_for_host(self.request.tables.get(Table::Profiles), policy, &members))
     }
 
     /// Tidies up after the commit. What fails is repaired by the next command.

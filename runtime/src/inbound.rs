@@ -13,15 +13,14 @@ use std::path::{Path, PathBuf};
 
 use mesh_bpf::abi;
 use mesh_bpf::image::Workload;
-use mesh_bpf::map::Table;
 use mesh_bpf::membership::Membership;
 use mesh_bpf::program::{Hook, Inbound, PROGRAMS};
-use mesh_bpf::tables::Tables;
+use mesh_bpf::tables::TableData;
 
 use crate::error::{Error, Result};
 use crate::hooks::Pinned;
 use crate::instance::Instance;
-use crate::registry::{Key, Member, Registry};
+use crate::registry::{Key, Member, Origin, Registry};
 use crate::set::ControlMap;
 use crate::store::{ProgramInfo, Store, Target, Word};
 
@@ -193,14 +192,20 @@ fn owner(name: &str) -> Option<(Place, bool)> {
     name.parse().map_or_else(|()| numbered(), |key| Some((Place::Pod(key), true)))
 }
 
-/// Whether a policy decides what is offered to processes that are members by their cgroup.
-pub(crate) fn is_for_host(tables: &Tables, policy: &Membership) -> bool {
-    let profiles: &[abi::Profile] = tables.get(Table::Profiles).records();
+/// Whether a policy, by its table of profiles, decides what is offered to processes that are members by their cgroup:
+/// services that it names, and commands that run as one of its workloads.
+pub(crate) fn is_for_host(profiles: &TableData, policy: &Membership, members: &[Member]) -> bool {
+    let profiles: &[abi::Profile] = profiles.records();
     let decides = |workload: &Workload| {
         let profile = profiles.get(workload.profile.0 as usize);
         profile.is_some_and(|profile| profile.flags & abi::PROFILE_INBOUND != 0)
     };
-    policy.workloads.iter().any(|workload| !workload.selector.cgroups.is_empty() && decides(workload))
+    let named = policy.workloads.iter().filter(|workload| !workload.selector.cgroups.is_empty());
+    let run = members.iter().filter_map(|member| match &member.origin {
+        Origin::Run { workload, .. } => policy.workload(workload),
+        _ => None,
+    });
+    named.chain(run).any(decides)
 }
 
 /// Makes what is offered on the host be decided. The word comes first: sockets that begin to listen are noted
@@ -216,6 +221,19 @@ pub(crate) fn attach_host<S: Store>(store: &S, instance: &Instance, control: &Co
     control.set(store, Word::Host, cookie)?;
     for link in link(store, instance, HOST_WAY, netns, cookie)? {
         store.pin_link(&link, &pin)?;
+    }
+    Ok(())
+}
+
+/// The same for a command: what is offered where it runs, unless another namespace is the host's.
+pub(crate) fn attach_host_for_command<S: Store>(
+    store: &S,
+    instance: &Instance,
+    control: &ControlMap<S>,
+) -> Result<()> {
+    let host = control.load(store).host;
+    if host == 0 || host == store.netns_cookie(Path::new(HOST_NETNS))? {
+        attach_host(store, instance, control)?;
     }
     Ok(())
 }

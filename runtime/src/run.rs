@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
 
+use mesh_bpf::map::Table;
+
 use crate::error::{Error, Result};
 use crate::instance::Instance;
 use crate::kernel::Kernel;
@@ -12,7 +14,7 @@ use crate::registry::{self, Key, Member, Origin, Registry};
 use crate::session::membership;
 use crate::set::Set;
 use crate::store::{Fault, Process, Store};
-use crate::{Runtime, session};
+use crate::{Runtime, inbound, session, slot};
 
 /// A cgroup whose processes are members of a workload.
 #[derive(Debug)]
@@ -52,10 +54,12 @@ impl<S: Store> Runtime<S> {
         let number = store.inode(&cgroup)?.ok_or_else(|| Error::NotACgroup(cgroup.clone()))?;
         let key = Key::Cgroup(number);
         let origin = Origin::Run { workload: workload.into(), process };
-        registry.join(
-            &member(instance, id, key, origin, &cgroup),
-            crate::apply::in_slot(live.slot(), Some(&policy), None),
-        )?;
+        let member = member(instance, id, key, origin, &cgroup);
+        registry.join(&member, crate::apply::in_slot(live.slot(), Some(&policy), None))?;
+        let profiles = slot::read_table(store, &set, live.slot(), &live.manifest, Table::Profiles)?;
+        if inbound::is_for_host(&profiles, &policy, &[member]) {
+            inbound::attach_host_for_command(store, instance, &set.control)?;
+        }
         Ok(Joined { cgroup, key })
     }
 
@@ -72,6 +76,7 @@ impl<S: Store> Runtime<S> {
             let registry = Registry { store, instance, set: &set };
             registry.recover()?;
             registry.leave(joined.key)?;
+            leave_host(&registry)?;
         } else {
             store.remove(&instance.members().join(joined.key.to_string()))?;
         }
@@ -103,6 +108,21 @@ impl Runtime<Kernel> {
         }
         status
     }
+}
+
+/// Takes the host's program away where no other command and no service needs it.
+fn leave_host<S: Store>(registry: &Registry<'_, S>) -> Result<()> {
+    let Registry { store, instance, set } = *registry;
+    if set.control.load(store).host == 0 {
+        return Ok(());
+    }
+    let Some(live) = session::live(store, set)? else { return Ok(()) };
+    let policy = membership(store, set, &live)?;
+    let profiles = slot::read_table(store, set, live.slot(), &live.manifest, Table::Profiles)?;
+    if inbound::is_for_host(&profiles, &policy, &registry::members(store, instance)?) {
+        return Ok(());
+    }
+    inbound::detach_host(store, instance, &set.control)
 }
 
 fn prefix(instance: &Instance) -> String {

@@ -91,6 +91,13 @@ impl Host {
         Err(format!("the agent does not answer: {}", agent.output()?).into())
     }
 
+    /// How many programs the host's namespace has, where nothing drifted.
+    fn programs(&self) -> Result<usize, Failure> {
+        let status = self.ask(&["status", "--check"])?;
+        let all = status.get("programs").and_then(Value::as_array).into_iter().flatten();
+        Ok(all.filter(|it| it["attached_to"] == "host").count())
+    }
+
     fn ports(&self) -> Result<usize, Failure> {
         Ok(storage::entries(&self.ground.bpffs().join("mesh/maps/host_ports"))?)
     }
@@ -185,20 +192,49 @@ fn kernel_and_model_agree_on_generated_offers_to_a_service() -> Tested {
 }
 
 #[test]
+fn what_is_offered_to_a_command_is_decided_while_it_runs() -> Tested {
+    if !kernel_is_usable() {
+        return Ok(());
+    }
+    let host = Host::new()?;
+    let far = &host.town.far;
+    let policy = "exempt uid 1500\nmesh host {\nredirect inbound -> 15003\ndeny inbound from 10.42.1.2\n\
+                  workload cmd { label app = cmd }\n}\n";
+    let policy = host.ground.write("policy.mesh", policy)?.display().to_string();
+    host.ask(&["apply", &policy])?;
+    let _sidecar = ServerTask::start(&host.beside().uid(SIDECAR_UID), "sidecar", &addresses(&SIDECAR)?)?;
+    let _other = ServerTask::start(&host.beside(), "other", &addresses(&["0.0.0.0:8081"])?)?;
+    assert_eq!(host.programs()?, 0);
+    // It answers one connection, and ends.
+    let mut meshc = host.meshc();
+    meshc.args(["run", "--as", "cmd", "--", "busybox", "nc", "-l", "-p", "8084", "-e", "echo", "hello"]);
+    let mut command = Process::start(&mut meshc, &host.ground.folder().join("run.log"))?;
+    command.wait_until_it_listens(8084)?;
+    assert_eq!(host.programs()?, 1);
+    assert_eq!(offer(far, "10.43.0.1:8084")?, sidecar());
+    assert_eq!(offer(&host.town.other, "10.43.0.1:8084")?, Offered::Failed(Errno::ECONNREFUSED));
+    assert_eq!(offer(far, "10.43.0.1:8081")?, straight("other"));
+    // An apply leaves it.
+    host.ask(&["apply", "--repair", &policy])?;
+    assert_eq!(offer(far, "10.43.0.1:8084")?, sidecar());
+    let own = address("127.0.0.1:8084")?;
+    let said = host.town.host.run(|| Client::to(own).open().and_then(|mut stream| stream.hear()))?;
+    assert_eq!(said, Ok("hello".to_owned()));
+    assert!(until(PATIENCE, || !command.is_running()), "{}", command.output()?);
+    assert_eq!(host.programs()?, 0);
+    Ok(())
+}
+
+#[test]
 fn the_host_has_a_program_only_while_a_policy_asks_for_it() -> Tested {
     if !kernel_is_usable() {
         return Ok(());
     }
     let host = Host::new()?;
-    let programs = || -> Result<usize, Failure> {
-        let status = host.ask(&["status", "--check"])?;
-        let all = status["programs"].as_array().into_iter().flatten();
-        Ok(all.filter(|it| it["attached_to"] == "host").count())
-    };
     host.apply("redirect outbound -> 15001")?;
-    assert_eq!(programs()?, 0);
+    assert_eq!(host.programs()?, 0);
     host.apply("redirect inbound -> 15003")?;
-    assert_eq!(programs()?, 1);
+    assert_eq!(host.programs()?, 1);
     let service = ServerTask::start(&host.service(), "service", &addresses(&["0.0.0.0:8080"])?)?;
     assert_eq!(offer(&host.town.far, "10.43.0.1:8080")?, Offered::Failed(Errno::ECONNREFUSED));
     assert_eq!(host.ports()?, 1);
@@ -206,7 +242,7 @@ fn the_host_has_a_program_only_while_a_policy_asks_for_it() -> Tested {
     until(Duration::from_secs(20), || host.ports().is_ok_and(|ports| ports == 0));
     assert_eq!(host.ports()?, 0, "ports whose listeners have ended");
     host.apply("redirect outbound -> 15001")?;
-    assert_eq!(programs()?, 0);
+    assert_eq!(host.programs()?, 0);
     let _server = Server::start(&host.town.host, "anybody", &addresses(&["0.0.0.0:8080"])?)?;
     assert_eq!(offer(&host.town.far, "10.43.0.1:8080")?, straight("anybody"));
     Ok(())
