@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use mesh_bpf::flow::{Direction, Flow as Asked, Identity, Protocol, Verdict};
 use mesh_bpf::sim::Sim;
@@ -13,7 +13,8 @@ use mesh_compiler::compile::{Compiled, compile};
 use mesh_compiler::diag::{Code, Severity};
 use mesh_compiler::resolve::{Loader, Location};
 use mesh_testbed::{
-    Client, Errno, Failure, Manner, Place, Tested, UdpServer, ask, kernel_is_usable, long_runs_are_wanted,
+    Client, Errno, Failure, Manner, Place, Server, Tested, UdpServer, ask, kernel_is_usable,
+    long_runs_are_wanted,
 };
 
 use crate::random::Random;
@@ -28,22 +29,56 @@ fn kernel_and_model_agree_on_generated_flows_over_generated_policies() -> Tested
     if !kernel_is_usable() {
         return Ok(());
     }
+    agree(&Stage::new()?, Members::Cgroups, &[])
+}
+
+#[test]
+fn so_they_do_for_a_pod_which_reaches_its_own_addresses_too() -> Tested {
+    if !kernel_is_usable() {
+        return Ok(());
+    }
     let stage = Stage::new()?;
-    let _datagrams = datagrams(&stage)?;
+    let own = OWN.iter().flat_map(|ip| PORTS.map(|port| ip.parse().map(|ip| SocketAddr::new(ip, port))));
+    let _itself = Server::start(&stage.pair().client, "itself", &own.collect::<Result<Vec<_>, _>>()?)?;
+    agree(&stage, Members::Pod, &OWN)
+}
+
+/// How the processes that connect are members.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Members {
+    /// Two workloads, each a cgroup.
+    Cgroups,
+    /// One, by their network namespace.
+    Pod,
+}
+
+/// Applies generated policies, which may name the addresses of `own`, and tries flows under each.
+fn agree(stage: &Stage, members: Members, own: &[&str]) -> Tested {
+    let _datagrams = datagrams(stage)?;
     let wanted = if long_runs_are_wanted() { 400 } else { 25 };
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    let prefixes = [&PREFIXES[..], own].concat();
     let (mut applied, mut seed) = (0, 0);
     while applied < wanted {
         seed += 1;
         let mut random = Random::new(seed);
-        let policy = stage.policy("generated.mesh", &rules(&mut random))?;
+        let rules = rules(&mut random, &prefixes);
+        let policy = match members {
+            Members::Cgroups => stage.policy("generated.mesh", &rules)?,
+            Members::Pod => of_a_pod(stage, &rules)?,
+        };
         let Some(compiled) = compiled(&policy)? else { continue };
         stage.apply(&policy)?;
+        if applied == 0 && members == Members::Pod {
+            let netns = stage.pair().client.path().display().to_string();
+            let own: Vec<_> = own.iter().flat_map(|ip| ["--address", ip]).collect();
+            let named = ["attach", "--netns", &netns, "--name", "cart-1", "--label", "app=cart"];
+            stage.ask(&[&named[..], &own].concat())?;
+        }
         applied += 1;
-        for (flow, kernel) in connect_all(&stage, &mut random)? {
+        for (flow, kernel) in connect_all(stage, members, own, &mut random)? {
             let model = decided(&compiled, &flow)?;
-            let text = || std::fs::read_to_string(&policy).unwrap_or_default();
-            assert_eq!(kernel, model, "seed {seed}, {flow:?}: kernel and model; {}", text());
+            assert_eq!(kernel, model, "seed {seed}, {flow:?}: kernel and model; {rules}");
             *counts.entry(kind(&flow, kernel)).or_default() += 1;
         }
     }
@@ -52,9 +87,20 @@ fn kernel_and_model_agree_on_generated_flows_over_generated_policies() -> Tested
             let name = format!("{verdict} {family}");
             assert!(counts.contains_key(&name), "no flow was {name}: {counts:?}");
         }
+        let own_name = format!("{verdict} own");
+        assert_eq!(counts.contains_key(&own_name), !own.is_empty(), "{own_name}: {counts:?}");
     }
     assert_eq!(counts.values().sum::<usize>(), wanted * FLOWS);
     Ok(())
+}
+
+/// The same workloads, by the labels of pods.
+fn of_a_pod(stage: &Stage, rules: &str) -> Result<PathBuf, Failure> {
+    let text = format!(
+        "exempt uid {SIDECAR_UID}\n\nmesh bookstore {{\n{rules}\nworkload cart {{ label app = cart }}\n\
+         workload batch {{ label app = batch }}\n}}\n"
+    );
+    Ok(stage.ground().write("generated.mesh", text)?)
 }
 
 /// One connection or datagram to try.
@@ -66,19 +112,23 @@ struct Flow {
     mapped: bool,
     connected: bool,
     exempt: bool,
+    own: bool,
 }
 
 impl Flow {
-    fn any(random: &mut Random) -> Self {
+    fn any(random: &mut Random, members: Members, own: &[&str]) -> Self {
         let protocol = random.one([Protocol::Tcp, Protocol::Tcp, Protocol::Udp]);
+        let to_itself = protocol == Protocol::Tcp && !own.is_empty() && random.often(3);
         let ip: IpAddr = match protocol {
+            _ if to_itself => own.get(random.below(own.len())).copied().unwrap_or_default(),
             Protocol::Tcp => random.one(TARGETS),
             Protocol::Udp => random.one(RESOLVERS),
         }
         .parse()
         .unwrap_or(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST));
         Self {
-            workload: random.one(["cart", "batch"]),
+            workload: if members == Members::Pod { "cart" } else { random.one(["cart", "batch"]) },
+            own: to_itself,
             target: SocketAddr::new(ip, random.one(PORTS)),
             protocol,
             mapped: ip.is_ipv4() && random.often(3),
@@ -87,8 +137,12 @@ impl Flow {
         }
     }
 
-    fn place(&self, stage: &Stage) -> Place {
-        let place = if self.workload == "cart" { stage.cart() } else { stage.batch() };
+    fn place(&self, stage: &Stage, members: Members) -> Place {
+        let place = match (members, self.workload) {
+            (Members::Pod, _) => stage.beside(),
+            (Members::Cgroups, "cart") => stage.cart(),
+            (Members::Cgroups, _) => stage.batch(),
+        };
         if self.exempt { place.uid(SIDECAR_UID) } else { place }
     }
 
@@ -173,23 +227,26 @@ const PREFIXES: [&str; 14] = [
     "fd10:1::/32",
 ];
 
-fn rules(random: &mut Random) -> String {
+/// The pod's own addresses.
+const OWN: [&str; 2] = ["192.168.7.2", "fd07::2"];
+
+fn rules(random: &mut Random, prefixes: &[&str]) -> String {
     let mut text = String::new();
     for _ in 0..2 + random.below(8) {
-        text.push_str(&rule(random));
+        text.push_str(&rule(random, prefixes));
     }
     if random.often(5) {
-        let inner: String = (0..1 + random.below(3)).map(|_| rule(random)).collect();
+        let inner: String = (0..1 + random.below(3)).map(|_| rule(random, prefixes)).collect();
         text.push_str(&format!("for {} {{\n{inner}}}\n", random.one(["cart", "batch"])));
     }
     text
 }
 
-fn rule(random: &mut Random) -> String {
+fn rule(random: &mut Random, prefixes: &[&str]) -> String {
     let verb = random.one(["redirect", "redirect", "exclude", "deny"]);
     let always = if random.often(1) { "always " } else { "" };
     let ports = ports(random);
-    let addresses = addresses(random);
+    let addresses = addresses(random, prefixes);
     let leads = match verb {
         "redirect" => format!(" -> {}", random.one(SIDECAR_PORTS)),
         _ => String::new(),
@@ -210,8 +267,9 @@ pub(crate) fn ports(random: &mut Random) -> String {
     }
 }
 
-fn addresses(random: &mut Random) -> String {
-    let (one, other) = (random.one(PREFIXES), random.one(PREFIXES));
+fn addresses(random: &mut Random, prefixes: &[&str]) -> String {
+    let [one, other] =
+        [(); 2].map(|()| prefixes.get(random.below(prefixes.len())).copied().unwrap_or("::/0"));
     match random.below(4) {
         0 => String::new(),
         1 if one != other => format!(" to {one}, {other}"),
@@ -245,13 +303,19 @@ impl Loader for NoImports {
 }
 
 /// Connects the flows, those of one place by one process.
-fn connect_all(stage: &Stage, random: &mut Random) -> Result<Vec<(Flow, Seen)>, Failure> {
-    let mut flows: Vec<_> = (0..FLOWS).map(|_| Flow::any(random)).collect();
+fn connect_all(
+    stage: &Stage,
+    members: Members,
+    own: &[&str],
+    random: &mut Random,
+) -> Result<Vec<(Flow, Seen)>, Failure> {
+    let mut flows: Vec<_> = (0..FLOWS).map(|_| Flow::any(random, members, own)).collect();
     flows.sort_by_key(|flow| (flow.workload, flow.exempt));
     let mut all = Vec::new();
     for group in flows.chunk_by(|one, two| (one.workload, one.exempt) == (two.workload, two.exempt)) {
         let Some(first) = group.first() else { continue };
-        let seen: Vec<Seen> = as_member(&first.place(stage), || group.iter().map(Flow::try_it).collect())?;
+        let seen: Vec<Seen> =
+            as_member(&first.place(stage, members), || group.iter().map(Flow::try_it).collect())?;
         all.extend(group.iter().copied().zip(seen));
     }
     Ok(all)
@@ -268,7 +332,7 @@ fn decided(compiled: &Compiled, flow: &Flow) -> Result<Seen, Failure> {
         protocol,
         address: target.ip(),
         port: target.port(),
-        own: false,
+        own: flow.own,
     };
     let identity = Identity { uid: Some(if flow.exempt { SIDECAR_UID } else { 0 }), ..Identity::default() };
     let decided = Sim::new(&compiled.tables)?.decide(profile, &asked, &identity);
@@ -286,6 +350,9 @@ fn kind(flow: &Flow, seen: Seen) -> String {
         Seen::Denied => "denied",
         Seen::Wrong(_) => "wrong",
     };
+    if flow.own {
+        return format!("{verdict} own");
+    }
     let family = match (flow.mapped, flow.target.is_ipv4()) {
         (true, _) => "mapped",
         (false, true) => "v4",
