@@ -1,6 +1,32 @@
-//! What other redirectors are known to get wrong, each a test of its own. Some have their place elsewhere:
-//! v4-mapped sockets, the level of an original destination and `getpeername` in `redirected`, long option lists
-//! in `bystander`, resolvers in `resolvers`, identity by user id in `sidecar`.
+//! What other redirectors are known to get wrong: each is a test that fails where meshc's part is taken out.
+//!
+//! | what goes wrong elsewhere | the test |
+//! |---|---|
+//! | who connects before the sidecar listens is out of the mesh for ever | `an_application_that_connects_before_its_sidecar_listens_is_in_the_mesh_when_it_does` |
+//! | v4-mapped sockets, those of every JVM, get past | `redirected::v4_v6_and_v4_mapped_connections_are_redirected_however_they_are_opened`, `jvm` |
+//! | the level of an original destination is not checked; IPv6 has none | `redirected::each_family_is_answered_at_its_own_level_only` |
+//! | other socket options break, long ones first | `a_sidecar_gets_its_answer_in_a_buffer_of_any_size_and_other_options_as_ever`, `bystander::socket_options_answer_the_same_with_and_without_programs` |
+//! | `getpeername` tells the sidecar's address | `redirected::the_application_believes_that_it_reached_what_it_dialled` |
+//! | half a close ends an inbound connection | `lasting::a_connection_lives_on_when_either_end_closes_its_half` |
+//! | one source port to two ports of a pod times out | `lasting::one_source_port_reaches_two_ports_of_a_pod_at_once` |
+//! | resets and ports used again are answered from the wrong port | `lasting::a_source_port_is_used_again_right_after_a_reset_and_after_a_close` |
+//! | a restarted agent resets connections, or lets new ones past | `agent::killed_and_started_again_under_traffic_it_loses_no_connection`, `lasting::live_connections_outlast_every_command` |
+//! | IP options are not looked behind | `tc::ports_are_found_behind_ip_options_and_extension_headers` |
+//! | a sidecar cannot reach its application by the pod's address | `inbound::a_rule_for_the_pods_own_addresses_spares_the_sidecar` |
+//! | an application that calls itself reaches the sidecar | `a_pod_is_its_namespace_and_reaches_its_own_addresses_directly`, `inbound::what_the_pod_sends_to_itself_stays_direct` |
+//! | of `80, 8080` only the first counts, and of a list the first 20 | `every_port_of_a_list_counts_however_long_it_is_and_however_it_is_spaced` |
+//! | `0.0.0.0/0` counts for nothing | `all_of_ipv4_is_a_prefix_like_any_other` |
+//! | an IPv6 prefix ends the list | `every_address_of_a_list_counts_those_of_ipv6_and_those_after_them_too` |
+//! | lists of the whole mesh are not applied | `what_a_whole_mesh_excludes_is_excluded_for_each_workload` |
+//! | sockets bound to an interface, DNS are not redirected | `redirected`, `resolvers::dig_and_glibc_ask_the_resolver_beside_them_and_believe_its_answers` |
+//! | excluded connections are accelerated; so are those of another namespace | `accelerate::what_is_not_chosen_never_enters`, `accelerate::sidecars_of_pods_that_are_not_chosen_never_enter` |
+//! | `splice` on an accelerated socket hangs | `accelerate`, the tests of readers that splice |
+//! | a pod that gets the address of one that is gone is refused | `lasting::a_reused_address_or_name_inherits_nothing_from_the_pod_that_is_gone` |
+//! | members beyond 1,024 are none | `members_are_more_than_a_thousand` |
+//! | who has the sidecar's user id is exempt | `sidecar::a_cgroup_is_exempt_with_all_below_it_and_the_same_user_beside_it_is_not` |
+//! | a pod that cannot be in the mesh starts without a word | `cni::a_pod_that_cannot_be_in_the_mesh_starts_only_where_the_policy_says_so` |
+//! | an uninstall leaves programs and files | `detached::after_detach_the_kernel_holds_the_same_objects_as_before`, `installed::what_was_put_in_place_is_called_and_goes_without_a_trace` |
+//! | each connection is printed to the trace pipe | `no_program_prints`, beside the programs |
 
 use std::fmt::Write;
 
@@ -146,6 +172,31 @@ fn what_a_whole_mesh_excludes_is_excluded_for_each_workload() -> Tested {
     ] {
         assert_eq!((dial(&stage.cart(), port)?, dial(&stage.batch(), port)?), (cart, batch), "{port}");
     }
+    Ok(())
+}
+
+#[test]
+fn members_are_more_than_a_thousand() -> Tested {
+    if !kernel_is_usable() {
+        return Ok(());
+    }
+    const MANY: usize = 1_100;
+    let stage = Stage::new()?;
+    let mut text = "exempt uid 1500\nmesh bookstore {\nredirect outbound -> 15001\n".to_owned();
+    let mut members = Vec::new();
+    for number in 0..MANY {
+        let member = stage.cart_cgroup().child(&format!("member{number}"))?;
+        writeln!(text, "workload member{number} {{ cgroup \"{}\" }}", member.within()?)?;
+        members.push(member);
+    }
+    let policy = stage.ground().write("many.mesh", text + "}\n")?;
+    stage.apply(&policy)?;
+    let target = address("10.0.3.9:80")?;
+    for member in members.iter().step_by(MANY / 10).chain(members.last()) {
+        let seen = as_member(&stage.beside().cgroup(member), || seen(&Client::to(target), target))?;
+        assert_eq!(seen, Seen::Redirected(15001), "{member:?}");
+    }
+    assert_eq!(as_member(&stage.cart(), || seen(&Client::to(target), target))?, Seen::Straight);
     Ok(())
 }
 
