@@ -97,7 +97,7 @@ static __always_inline void tell_offer(struct offer *o, struct mesh_control *wor
 	if (*(volatile __u64 *)&words->observe) {
 		for (int i = 0; i < 4; i++)
 			by.local[i] = o->destination[i];
-		report(words, q, a, &by);
+		report(q, a, &by);
 	}
 }
 
