@@ -46,8 +46,9 @@ fn send_and_look() -> io::Result<()> {
         types: None,
     })?;
     let (kind, hook) = (SK_MSG, Hook::Message as u32);
-    let program = sys::NewProgram { name: "mesh_charge", kind, hook, code: &to_reader(&sockets) };
-    let program = sys::load_program(&program)?;
+    let program =
+        sys::NewProgram { name: "mesh_charge", kind, hook, code: &to_reader(&sockets), types: None };
+    let program = sys::load_program(&program, &mut [])?;
     sys::attach_program(program.as_fd(), sockets.as_fd(), Hook::Message as u32)?;
     for (key, socket) in [(READER, &reader), (READER + 1, &sender)] {
         sys::update(sockets.as_fd(), &i64::from(key).to_ne_bytes(), &socket.as_raw_fd().to_ne_bytes())?;

@@ -157,5 +157,6 @@ pub(super) fn load(maps: &Maps, by: Inbound, pod: u64) -> io::Result<OwnedFd> {
         Inbound::SkLookup => (SK_LOOKUP, Hook::SkLookup as u32),
         Inbound::Tc => (CLASSIFIER, 0),
     };
-    sys::load_program(&NewProgram { name: by.program().name, kind, hook, code: &code(maps, by, pod) })
+    let code = code(maps, by, pod);
+    sys::load_program(&NewProgram { name: by.program().name, kind, hook, code: &code, types: None }, &mut [])
 }

@@ -4,9 +4,11 @@ mod btf;
 mod charge;
 mod diag;
 mod entry;
+mod object;
 mod probe;
 mod ring;
 mod sys;
+mod types;
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -19,10 +21,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::{Duration, SystemTime};
 
-use aya::programs::Program as AyaProgram;
-use aya::{Btf, Ebpf, EbpfLoader};
 use mesh_bpf::abi::{Control, Flow, HitLine, LINE};
-use mesh_bpf::map::{COUNTERS, ENTRIES, EVENT, MAPS, MapDef, MapKind};
+use mesh_bpf::map::{COUNTERS, ENTRIES, EVENT, MapDef, MapKind};
 use mesh_bpf::program::{ACCELERATORS, AcceleratorDef, Hook, Inbound, OBJECT, PROGRAMS, ProgramDef, UNREAD};
 use rustix::fs::{FlockOperation, flock};
 use rustix::net::{AddressFamily, SocketType};
@@ -34,6 +34,8 @@ pub(crate) use probe::{Bare, Detached};
 pub(crate) use ring::Ring;
 pub(crate) use sys::{Watches, new_network};
 
+use self::object::Object;
+use self::types::Traced;
 use crate::store::{Fault, LinkInfo, Locked, MapInfo, Process, ProgramInfo, Step, Store, Target, Word};
 
 /// `f_type` of a BPF file system.
@@ -384,36 +386,23 @@ fn sync_parent(path: &Path) -> io::Result<()> {
     path.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all())
 }
 
-/// aya reads the object, patches its instructions and passes the verifier; maps are those of the pins, so
-/// it creates none, and links are ours, since it cannot update one.
-fn load(programs: &[u8], maps: &Path) -> Result<Vec<(&'static ProgramDef, OwnedFd)>, Fault> {
-    try_load(programs, maps)?.into_iter().map(|(def, program)| Ok((def, program?))).collect()
-}
-
-/// The same, where one that is refused does not keep the others from being tried.
-fn try_load(programs: &[u8], maps: &Path) -> Result<Tried, Fault> {
-    let types = types()?;
-    let mut object = object(programs, maps, &types)?;
-    Ok(PROGRAMS.iter().map(|def| (def, load_one(&mut object, def, Some(&types)))).collect())
-}
-
 /// Every program, or why the kernel refuses it.
 type Tried = Vec<(&'static ProgramDef, Step<OwnedFd>)>;
 
-/// That of sk_lookup looks into no structure of the kernel.
-fn load_inbound(maps: &Path, by: Inbound) -> Result<OwnedFd, Fault> {
-    let types = match by {
-        Inbound::SkLookup => None,
-        Inbound::Tc => {
-            let types = Btf::from_sys_fs();
-            Some(types.map_err(|error| explain("reading", "the type information of the kernel", &error))?)
-        }
+/// One that is refused does not keep the others from being tried.
+fn try_load(programs: &[u8], maps: &Path) -> Result<Tried, Fault> {
+    let target = |def: &ProgramDef| match def.hook {
+        Hook::Iterator => Some(Traced::Iterator("tcp")),
+        _ => object::target(def.hook, def.tracepoint),
     };
-    let mut object = loader(maps)
-        .btf(types.as_ref())
-        .load(by.object())
-        .map_err(|error| explain("loading", "the BPF object for offers", &error))?;
-    load_one(&mut object, &by.program(), None)
+    let targets: Vec<Traced> = PROGRAMS.iter().filter_map(target).collect();
+    let object = Object::open(programs, maps, &targets)?;
+    Ok(object.load_all(PROGRAMS, |object, def| object.load(def.name, def.hook, target(def))))
+}
+
+fn load_inbound(maps: &Path, by: Inbound) -> Result<OwnedFd, Fault> {
+    let def = by.program();
+    Object::open(by.object(), maps, &[])?.load(def.name, def.hook, None)
 }
 
 fn load_entry(maps: &Path, pod: u64, by: Inbound) -> Result<OwnedFd, Fault> {
@@ -425,87 +414,19 @@ fn load_entry(maps: &Path, pod: u64, by: Inbound) -> Result<OwnedFd, Fault> {
     on("loading", "the program of a pod", entry::load(&maps, by, pod))
 }
 
-fn loader(maps: &Path) -> EbpfLoader<'static> {
-    let mut loader = EbpfLoader::new();
-    for map in MAPS {
-        loader.map_pin_path(map.name, maps.join(map.name));
-    }
-    loader
-}
-
-fn load_one(object: &mut Ebpf, def: &ProgramDef, types: Option<&Btf>) -> Result<OwnedFd, Fault> {
-    let missing = || Fault::new("loading", def.name, io::Error::other("it is not in the BPF object"));
-    let program = object.program_mut(def.name).ok_or_else(missing)?;
-    let result = match program {
-        AyaProgram::CgroupSockAddr(program) => program.load(),
-        AyaProgram::CgroupSockopt(program) => program.load(),
-        AyaProgram::CgroupSock(program) => program.load(),
-        AyaProgram::SockOps(program) => program.load(),
-        AyaProgram::SkLookup(program) => program.load(),
-        AyaProgram::SchedClassifier(program) => program.load(),
-        AyaProgram::Iter(program) => program.load("tcp", types.ok_or_else(missing)?),
-        AyaProgram::BtfTracePoint(program) => program.load(def.tracepoint, types.ok_or_else(missing)?),
-        _ => return Err(missing()),
-    };
-    result.map_err(|error| explain("loading", def.name, &error))?;
-    let fd = program.fd().map_err(|error| explain("loading", def.name, &error))?;
-    on("duplicating", def.name, fd.as_fd().try_clone_to_owned())
-}
-
-fn object(programs: &[u8], maps: &Path, types: &Btf) -> Result<Ebpf, Fault> {
-    loader(maps).btf(Some(types)).load(programs).map_err(|error| explain("loading", "the BPF object", &error))
-}
-
-/// The types of the running kernel: where its functions and the fields of its structures are.
-fn types() -> Result<Btf, Fault> {
-    Btf::from_sys_fs().map_err(|error| explain("reading", "the type information of the kernel", &error))
-}
-
 /// Every program of acceleration, or why the kernel refuses it.
 type TriedAccelerators = Vec<(&'static AcceleratorDef, Step<OwnedFd>)>;
 
 fn try_accelerators(programs: &[u8], maps: &Path) -> Result<TriedAccelerators, Fault> {
-    let types = types()?;
-    let mut object = object(programs, maps, &types)?;
-    let load =
-        |def: &'static AcceleratorDef| (def, load_accelerator(&mut object, &types, def.name, def.target));
-    Ok(ACCELERATORS.iter().map(load).collect())
-}
-
-fn load_accelerator(object: &mut Ebpf, types: &Btf, name: &str, target: &str) -> Result<OwnedFd, Fault> {
-    let missing = || Fault::new("loading", name, io::Error::other("it is not in the BPF object"));
-    let program = object.program_mut(name).ok_or_else(missing)?;
-    let result = match program {
-        AyaProgram::BtfTracePoint(program) => program.load(target, types),
-        AyaProgram::Iter(program) => program.load(target, types),
-        AyaProgram::SkMsg(program) => program.load(),
-        AyaProgram::Lsm(program) => sys::has_lsm_bpf()
-            .map_err(|error| Fault::new("asking for", "the security module `bpf`", error))
-            .map(|()| program.load(target, types))?,
-        _ => return Err(missing()),
-    };
-    result.map_err(|error| explain("loading", name, &error))?;
-    let fd = program.fd().map_err(|error| explain("loading", name, &error))?;
-    on("duplicating", name, fd.as_fd().try_clone_to_owned())
-}
-
-/// Takes the kernel's error out of a chain of errors, and the verifier's log.
-fn explain(call: &'static str, object: &str, error: &(dyn std::error::Error + 'static)) -> Fault {
-    let mut cause = None;
-    let mut text = error.to_string();
-    let mut next = Some(error);
-    while let Some(error) = next {
-        cause = cause.or_else(|| error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error));
-        next = error.source();
-        if let Some(inner) = next {
-            let inner = inner.to_string();
-            if !text.contains(&inner) {
-                text = format!("{text}: {inner}");
-            }
+    let target = |def: &AcceleratorDef| object::target(def.hook, def.target);
+    let targets: Vec<Traced> = ACCELERATORS.iter().filter_map(target).collect();
+    let object = Object::open(programs, maps, &targets)?;
+    Ok(object.load_all(ACCELERATORS, |object, def| {
+        if def.hook == Hook::Security {
+            on("asking for", "the security module `bpf`", sys::has_lsm_bpf())?;
         }
-    }
-    let cause = cause.map_or_else(|| io::Error::other(text.clone()), io::Error::from_raw_os_error);
-    Fault { log: text, ..Fault::new(call, object, cause) }
+        object.load(def.name, def.hook, target(def))
+    }))
 }
 
 impl Store for Kernel {
@@ -729,7 +650,7 @@ impl Store for Kernel {
     }
 
     fn load_programs(&self, maps: &Path) -> Step<Vec<(&'static ProgramDef, OwnedFd)>> {
-        load(&self.programs, maps)
+        try_load(&self.programs, maps)?.into_iter().map(|(def, program)| Ok((def, program?))).collect()
     }
 
     fn load_inbound(&self, maps: &Path, by: Inbound) -> Step<OwnedFd> {
@@ -872,9 +793,9 @@ impl Store for Kernel {
     }
 
     fn unread(&self, maps: &Path, sockets: &KernelMap) -> Step<usize> {
-        let types = types()?;
-        let mut object = object(&self.programs, maps, &types)?;
-        let program = load_accelerator(&mut object, &types, UNREAD, "sockmap")?;
+        let target = Traced::Iterator("sockmap");
+        let object = Object::open(&self.programs, maps, &[target])?;
+        let program = object.load(UNREAD, Hook::Iterator, Some(target))?;
         let found = sys::iterate_map(program.as_fd(), sockets.fd.as_fd());
         Ok(on("reading the map", &sockets.info.name, found)?.len())
     }

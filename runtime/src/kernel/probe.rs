@@ -63,7 +63,7 @@ impl Bare {
 
     fn load_code(self, code: &[u64]) -> io::Result<OwnedFd> {
         let (kind, hook) = (self.kind(), self.hook());
-        sys::load_program(&sys::NewProgram { name: "mesh_doctor", kind, hook, code })
+        sys::load_program(&sys::NewProgram { name: "mesh_doctor", kind, hook, code, types: None }, &mut [])
     }
 }
 

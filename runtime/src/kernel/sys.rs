@@ -82,7 +82,8 @@ attributes! {
     /// Of `BPF_PROG_LOAD`.
     ProgramAttr {
         kind: u32, count: u32, code: u64, license: u64, log_level: u32, log_size: u32, log: u64, version: u32,
-        flags: u32, name: [u8; NAME], ifindex: u32, hook: u32,
+        flags: u32, name: [u8; NAME], ifindex: u32, hook: u32, types: u32, function_size: u32, functions: u64,
+        functions_len: u32, line_size: u32, lines: u64, lines_len: u32, target: u32,
     }
     /// Of `BPF_LINK_CREATE`.
     LinkAttr { program: u32, target: u32, hook: u32, flags: u32, reserve: [u64; 3], }
@@ -602,10 +603,28 @@ pub(super) struct NewProgram<'a> {
     pub(super) hook: u32,
     /// `struct bpf_insn`, one after the other.
     pub(super) code: &'a [u64],
+    /// What one that was compiled says of itself.
+    pub(super) types: Option<ProgramTypes<'a>>,
 }
 
-/// Loads a program.
-pub(super) fn load_program(program: &NewProgram<'_>) -> io::Result<OwnedFd> {
+/// Type information of a program.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ProgramTypes<'a> {
+    pub(super) types: BorrowedFd<'a>,
+    /// `struct bpf_func_info`, one after the other.
+    pub(super) functions: &'a [u8],
+    /// `struct bpf_line_info`, one after the other.
+    pub(super) lines: &'a [u8],
+    /// The type of the kernel that a program of tracing is for; 0 for others.
+    pub(super) target: u32,
+}
+
+/// Bytes of a `struct bpf_func_info`, and of a `struct bpf_line_info`.
+const FUNCTION: usize = 8;
+const FILE_LINE: usize = 16;
+
+/// Loads a program; what the verifier says is written to `log`, where that is not empty.
+pub(super) fn load_program(program: &NewProgram<'_>, log: &mut [u8]) -> io::Result<OwnedFd> {
     let mut attributes = ProgramAttr {
         kind: program.kind,
         hook: program.hook,
@@ -615,7 +634,22 @@ pub(super) fn load_program(program: &NewProgram<'_>) -> io::Result<OwnedFd> {
         name: kernel_name(program.name),
         ..ProgramAttr::zeroed()
     };
-    // SAFETY: code and license outlive the call.
+    if let Some(types) = program.types {
+        attributes.types = number(types.types);
+        attributes.functions = address(types.functions);
+        attributes.function_size = length(FUNCTION)?;
+        attributes.functions_len = length(types.functions.len() / FUNCTION)?;
+        attributes.lines = address(types.lines);
+        attributes.line_size = length(FILE_LINE)?;
+        attributes.lines_len = length(types.lines.len() / FILE_LINE)?;
+        attributes.target = types.target;
+    }
+    if !log.is_empty() {
+        attributes.log_level = 1;
+        attributes.log = address_mut(log);
+        attributes.log_size = length(log.len())?;
+    }
+    // SAFETY: code, license, type information and log outlive the call.
     unsafe { bpf_fd(Call::ProgramLoad, &mut attributes) }
 }
 

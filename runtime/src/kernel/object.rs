@@ -1,0 +1,212 @@
+//! Programs as the compiler left them, made ready for this kernel and loaded into it.
+//!
+//! aya-obj reads the object and patches its instructions; maps are those of the pins, and links are ours.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use aya_obj::Map;
+use aya_obj::btf::BtfFeatures;
+use aya_obj::generated::bpf_insn;
+use mesh_bpf::map::MAPS;
+use mesh_bpf::program::Hook;
+
+use super::types::{self, Traced, Types};
+use super::{at, on, sys};
+use crate::store::{Fault, Step};
+
+/// What every kernel from 6.1 on knows of type information: all.
+const FEATURES: BtfFeatures = BtfFeatures::new(true, true, true, true, true, true, true, true);
+/// `BPF_F_RDONLY_PROG`.
+const READ_ONLY: u32 = 128;
+/// `BPF_MAP_TYPE_ARRAY`.
+const ARRAY: u32 = 2;
+/// Bytes for what the verifier says of a program that it refuses.
+const LOG: usize = 16 << 20;
+
+/// An object whose programs can be loaded.
+pub(super) struct Object {
+    object: aya_obj::Object,
+    types: OwnedFd,
+    /// Of what programs of tracing are for.
+    ids: BTreeMap<Traced, u32>,
+    /// As long as its programs refer to them.
+    _maps: Vec<OwnedFd>,
+}
+
+fn parse(programs: &[u8]) -> Step<aya_obj::Object> {
+    aya_obj::Object::parse(programs).map_err(|error| fault("the BPF object", &error))
+}
+
+fn fault(what: &str, error: &dyn std::error::Error) -> Fault {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(error) = next {
+        text = format!("{text}: {error}");
+        next = error.source();
+    }
+    Fault { log: text.clone(), ..Fault::new("loading", what, io::Error::other(text)) }
+}
+
+impl Object {
+    /// Makes it ready. `targets` are what its programs of tracing are for.
+    pub(super) fn open(programs: &[u8], maps: &Path, targets: &[Traced]) -> Step<Self> {
+        let mut object = parse(programs)?;
+        let error = |error: &dyn std::error::Error| fault("the BPF object", error);
+        let own = object.fixup_and_sanitize_btf(&FEATURES).map_err(|fault| error(&fault))?;
+        let own = own.map(|own| own.to_bytes()).unwrap_or_default();
+        let mut ids = BTreeMap::new();
+        if object.has_btf_relocations() || !targets.is_empty() {
+            let structures = on("loading", "the types of the BPF object", types::structures(&own))?;
+            let raw = at("reading", Path::new(types::PLACE), fs::read(types::PLACE))?;
+            let picked = at("reading", Path::new(types::PLACE), Types::pick(&raw, &structures, targets))?;
+            object.relocate_btf(&picked.btf).map_err(|fault| error(&fault))?;
+            ids = picked.ids;
+        }
+        let own = on("loading", "the types of the BPF object", sys::load_btf(&own))?;
+        let named: Vec<(String, Map)> = object.maps.drain().collect();
+        let mut opened = Vec::new();
+        for (name, map) in &named {
+            opened.push(open_map(maps, name, map)?);
+        }
+        let functions: HashSet<usize> = object.functions.keys().map(|(section, _)| *section).collect();
+        let found = named.iter().zip(&opened).map(|((name, map), fd)| (name.as_str(), fd.as_raw_fd(), map));
+        object.relocate_maps(found, &functions).map_err(|fault| error(&fault))?;
+        object.relocate_calls(&functions).map_err(|fault| error(&fault))?;
+        Ok(Self { object, types: own, ids, _maps: opened })
+    }
+
+    /// Loads many of its programs, on all processors: most of the time is the verifier's.
+    pub(super) fn load_all<D: Sync>(
+        &self,
+        defs: &'static [D],
+        load: impl Fn(&Self, &D) -> Step<OwnedFd> + Sync,
+    ) -> Vec<(&'static D, Step<OwnedFd>)> {
+        let next = AtomicUsize::new(0);
+        let work = || {
+            let mut loaded = Vec::new();
+            loop {
+                let index = next.fetch_add(1, Ordering::Relaxed);
+                let Some(def) = defs.get(index) else { return loaded };
+                loaded.push((index, def, load(self, def)));
+            }
+        };
+        let workers = std::thread::available_parallelism().map_or(1, usize::from).min(defs.len());
+        let mut loaded = std::thread::scope(|scope| {
+            let others: Vec<_> = (1..workers).map(|_| scope.spawn(work)).collect();
+            let mut loaded = work();
+            loaded.extend(others.into_iter().filter_map(|other| other.join().ok()).flatten());
+            loaded
+        });
+        loaded.sort_by_key(|(index, ..)| *index);
+        loaded.into_iter().map(|(_, def, program)| (def, program)).collect()
+    }
+
+    /// Loads one of its programs; `target` is what one of tracing is for.
+    pub(super) fn load(&self, name: &str, hook: Hook, target: Option<Traced>) -> Step<OwnedFd> {
+        let missing_type = |target: Traced| {
+            Fault::new(
+                "loading",
+                name,
+                io::Error::other(format!("this kernel has no `{}`", target.named().0)),
+            )
+        };
+        let id = |target| self.ids.get(&target).copied().ok_or_else(|| missing_type(target));
+        let target = target.map_or(Ok(0), id)?;
+        let function = self.object.programs.get(name).map(aya_obj::Program::function_key);
+        let function = function.and_then(|key| self.object.functions.get(&key));
+        let missing = || Fault::new("loading", name, io::Error::other("it is not in the BPF object"));
+        let function = function.ok_or_else(missing)?;
+        let code: Vec<u64> = function.instructions.iter().map(word).collect();
+        let (functions, lines) = (function.func_info.func_info_bytes(), function.line_info.line_info_bytes());
+        let (kind, hook) = kind(hook);
+        let program = sys::NewProgram {
+            name,
+            kind,
+            hook,
+            code: &code,
+            types: Some(sys::ProgramTypes {
+                types: self.types.as_fd(),
+                functions: &functions,
+                lines: &lines,
+                target,
+            }),
+        };
+        let first = match sys::load_program(&program, &mut []) {
+            Ok(loaded) => return Ok(loaded),
+            Err(error) => error,
+        };
+        // Once more for what the verifier says.
+        let mut log = vec![0; LOG];
+        match sys::load_program(&program, &mut log) {
+            Ok(loaded) => Ok(loaded),
+            Err(_) => {
+                let said = log.split(|&byte| byte == 0).next().unwrap_or_default();
+                let log = format!("{first}: {}", String::from_utf8_lossy(said));
+                Err(Fault { log, ..Fault::new("loading", name, first) })
+            }
+        }
+    }
+}
+
+/// A pinned map, or one that the object has of its own: constants.
+fn open_map(maps: &Path, name: &str, map: &Map) -> Step<OwnedFd> {
+    if MAPS.iter().any(|def| def.name == name) {
+        let pin = maps.join(name);
+        return at("opening", &pin, sys::open_pin(&pin));
+    }
+    let constants = map.data();
+    let made = sys::create_map(sys::NewMap {
+        name: name.trim_start_matches('.').split('.').next().unwrap_or_default(),
+        kind: map.map_type(),
+        key: map.key_size(),
+        value: map.value_size(),
+        capacity: map.max_entries(),
+        flags: map.map_flags(),
+        inner: None,
+        types: None,
+    });
+    let made = on("creating the map", name, made)?;
+    if map.map_type() == ARRAY && map.map_flags() & READ_ONLY != 0 && !constants.is_empty() {
+        on("writing the map", name, sys::update(made.as_fd(), &0u32.to_ne_bytes(), constants))?;
+        on("freezing the map", name, sys::freeze(made.as_fd()))?;
+    }
+    Ok(made)
+}
+
+/// `struct bpf_insn`, as one number.
+fn word(instruction: &bpf_insn) -> u64 {
+    let bytes = [instruction.code, instruction.dst_reg() | instruction.src_reg() << 4];
+    let [code, registers] = bytes.map(u64::from);
+    let offset = u64::from(u16::from_ne_bytes(instruction.off.to_ne_bytes()));
+    let value = u64::from(u32::from_ne_bytes(instruction.imm.to_ne_bytes()));
+    code | registers << 8 | offset << 16 | value << 32
+}
+
+/// `enum bpf_prog_type` and the hook that it is loaded for; 0 where the kernel does not ask.
+const fn kind(hook: Hook) -> (u32, u32) {
+    match hook {
+        Hook::SockOps => (13, 0),
+        Hook::Message => (16, 0),
+        Hook::GetSockOpt => (25, hook as u32),
+        Hook::Tracepoint | Hook::Iterator => (26, hook as u32),
+        Hook::Security => (29, hook as u32),
+        Hook::SkLookup => (30, hook as u32),
+        Hook::TcxIngress => (3, 0),
+        _ => (18, hook as u32),
+    }
+}
+
+/// What a program of tracing is for; none where it is of another kind.
+pub(super) const fn target(hook: Hook, name: &'static str) -> Option<Traced> {
+    match hook {
+        Hook::Tracepoint => Some(Traced::Tracepoint(name)),
+        Hook::Iterator => Some(Traced::Iterator(name)),
+        Hook::Security => Some(Traced::Security(name)),
+        _ => None,
+    }
+}
