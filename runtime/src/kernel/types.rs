@@ -134,12 +134,17 @@ fn fields(bytes: &[u8]) -> io::Result<(Vec<usize>, Vec<usize>)> {
     Ok((names, types))
 }
 
-/// The names of the structures and unions that an object knows of: among them are those of the kernel that it looks into.
+/// Whether programs may ask where something is in a type of that kind, or what it stands for.
+const fn is_looked_into(kind: u32) -> bool {
+    matches!(kind, STRUCT | UNION | ENUM | ENUM64 | TYPEDEF)
+}
+
+/// The names of the types that an object knows of: among them are those of the kernel that it looks into.
 pub(super) fn structures(object: &[u8]) -> io::Result<BTreeSet<Vec<u8>>> {
     let raw = Raw::new(object)?;
     let mut names = BTreeSet::new();
     for id in raw.ids() {
-        if matches!(raw.kind(id)?, STRUCT | UNION) && !raw.name(id)?.is_empty() {
+        if is_looked_into(raw.kind(id)?) && !raw.name(id)?.is_empty() {
             names.insert(raw.name(id)?.to_vec());
         }
     }
@@ -193,7 +198,7 @@ impl Types {
         let (mut ids, mut picked) = (BTreeMap::new(), Picked::default());
         for id in raw.ids() {
             match raw.kind(id)? {
-                STRUCT | UNION if structures.contains(raw.name(id)?) => picked.want(id),
+                kind if is_looked_into(kind) && structures.contains(raw.name(id)?) => picked.want(id),
                 kind @ (TYPEDEF | FUNCTION) => {
                     // Their names begin so; most do not.
                     let name = raw.name(id)?;
@@ -335,7 +340,7 @@ mod tests {
         let types = Types::pick(&kernel, &wanted, &[Traced::Tracepoint("it")]).unwrap();
         assert_eq!(types.ids, BTreeMap::from([(Traced::Tracepoint("it"), 6)]));
         let small = types.btf.to_bytes();
-        assert_eq!(structures(&small).unwrap(), BTreeSet::from([b"outer".to_vec(), b"inner".to_vec()]),);
+        assert_eq!(structures(&small).unwrap(), BTreeSet::from([b"outer".to_vec(), b"inner".to_vec()]));
         let raw = Raw::new(&small).unwrap();
         assert_eq!(raw.name(1).unwrap(), b"outer");
         // Its first field is the other structure, and its second a pointer to nobody knows what.
