@@ -7,6 +7,7 @@ use mesh_bpf::tables::{TableData, Tables};
 
 use crate::confirm::{self, Waiting};
 use crate::error::{Error, Result};
+use crate::kernel::Kernel;
 use crate::record::{self, Owner, Record};
 use crate::registry::{Refreshed, Registry};
 use crate::session::{Live, Session, live, membership, tell_holder};
@@ -59,6 +60,19 @@ impl<'a> Apply<'a> {
             drop_flows: false,
             reset_changed: false,
             origin: "apply",
+        }
+    }
+}
+
+impl Runtime<Kernel> {
+    /// Begins to make what a first apply needs whatever its policy says, beside whatever is done until then: maps and
+    /// programs that nobody else sees and that end with this process, where nothing is applied after all. Nothing where
+    /// there is something in the kernel already, or an apply would be refused.
+    pub fn prepare(&self) {
+        let is_first = matches!(self.store.inode(&self.instance.maps()), Ok(None));
+        let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+        if is_first && cpus > 1 && self.check_place().is_ok() && self.check_fixed().is_ok() {
+            self.store.make_ahead(self.instance.inbound);
         }
     }
 }

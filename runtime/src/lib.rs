@@ -1,10 +1,11 @@
 //! Pushes a map image into the kernel, atomically, and says what the kernel holds. It knows nothing of the
-//! policy language, prints nothing, and has no threads.
+//! policy language, prints nothing, and its threads end with the call that began them, or with [`Runtime::apply`].
 //!
 //! [`Runtime`] has one method a command:
 //!
 //! | method | takes | does |
 //! |---|---|---|
+//! | [`Runtime::prepare`] | | begins to load programs while the policy is compiled |
 //! | [`Runtime::apply`] | [`Apply`] | makes a policy's tables live, or says that they are |
 //! | [`Runtime::refresh`], [`Runtime::named_cgroups`] | | cgroups that were made since join; which there are |
 //! | [`Runtime::head`] | | state, generation, digest, owner: whichever version applied |

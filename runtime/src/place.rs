@@ -65,7 +65,15 @@ impl<S: Store> Runtime<S> {
     /// to be made too. What else is in that memory is not counted: much of it goes when it is asked for.
     pub(crate) fn check_memory(&self, tables: &Tables, first: bool) -> Result<()> {
         let fixed = if first { fixed() } else { 0 };
-        let needed = fixed + tables.size() as u64;
+        self.check_bytes(fixed + tables.size() as u64)
+    }
+
+    /// The same of what a first apply makes whatever its policy says.
+    pub(crate) fn check_fixed(&self) -> Result<()> {
+        self.check_bytes(fixed())
+    }
+
+    fn check_bytes(&self, needed: u64) -> Result<()> {
         for (file, limit) in limits(&self.store, &self.instance)? {
             if limit < needed {
                 return Err(Error::TooLittleMemory { needed, limit, file });

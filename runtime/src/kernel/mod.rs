@@ -1,5 +1,6 @@
 //! The real machine.
 
+mod ahead;
 mod btf;
 mod charge;
 mod diag;
@@ -34,6 +35,7 @@ pub(crate) use probe::{Bare, Detached};
 pub(crate) use ring::Ring;
 pub(crate) use sys::{Watches, new_network};
 
+use self::ahead::Ahead;
 use self::object::Object;
 use self::types::Traced;
 use crate::store::{Fault, LinkInfo, Locked, MapInfo, Process, ProgramInfo, Step, Store, Target, Word};
@@ -48,6 +50,7 @@ const BATCH: u32 = 4096;
 pub struct Kernel {
     cpus: usize,
     programs: Cow<'static, [u8]>,
+    ahead: Ahead,
 }
 
 impl Default for Kernel {
@@ -67,13 +70,19 @@ impl Kernel {
     /// The kernel that we run on.
     #[must_use]
     pub fn new() -> Self {
-        Self { cpus: possible_cpus(), programs: Cow::Borrowed(OBJECT) }
+        Self { cpus: possible_cpus(), programs: Cow::Borrowed(OBJECT), ahead: Ahead::default() }
     }
 
     /// The kernel that we run on, with programs of another build: an object file.
     #[must_use]
     pub fn with_programs(object: Vec<u8>) -> Self {
         Self { programs: Cow::Owned(object), ..Self::new() }
+    }
+
+    /// Begins to make the maps and programs of a first apply; [`Store::create_map`] and those that load programs give
+    /// them out.
+    pub(crate) fn make_ahead(&self, by: Inbound) {
+        self.ahead.begin(self.programs.clone(), by);
     }
 
     /// Starts a command in a cgroup of the version 2 hierarchy.
@@ -306,8 +315,9 @@ impl Drop for Back {
 /// Does something inside a network namespace, and comes back. This thread goes there itself: on a busy machine, waiting for
 /// another one takes longer than all that is done there.
 fn inside<T>(netns: &File, body: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
-    let back = Back(File::open(HERE)?);
+    let here = File::open(HERE)?;
     move_into_link_name_space(netns.as_fd(), Some(LinkNameSpaceType::Network))?;
+    let back = Back(here);
     let result = body();
     drop(back);
     result
@@ -386,11 +396,22 @@ fn sync_parent(path: &Path) -> io::Result<()> {
     path.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all())
 }
 
+/// Opens the maps of an instance, by name.
+type Maps<'a> = &'a dyn Fn(&str) -> Step<OwnedFd>;
+
+/// Those that are pinned there.
+fn pinned(maps: &Path) -> impl Fn(&str) -> Step<OwnedFd> + '_ {
+    |name| {
+        let pin = maps.join(name);
+        at("opening", &pin, sys::open_pin(&pin))
+    }
+}
+
 /// Every program, or why the kernel refuses it.
 type Tried = Vec<(&'static ProgramDef, Step<OwnedFd>)>;
 
 /// One that is refused does not keep the others from being tried.
-fn try_load(programs: &[u8], maps: &Path) -> Result<Tried, Fault> {
+fn try_load(programs: &[u8], maps: Maps<'_>) -> Result<Tried, Fault> {
     let target = |def: &ProgramDef| match def.hook {
         Hook::Iterator => Some(Traced::Iterator("tcp")),
         _ => object::target(def.hook, def.tracepoint),
@@ -400,7 +421,7 @@ fn try_load(programs: &[u8], maps: &Path) -> Result<Tried, Fault> {
     Ok(object.load_all(PROGRAMS, |object, def| object.load(def.name, def.hook, target(def))))
 }
 
-fn load_inbound(maps: &Path, by: Inbound) -> Result<OwnedFd, Fault> {
+fn load_inbound(maps: Maps<'_>, by: Inbound) -> Result<OwnedFd, Fault> {
     let def = by.program();
     Object::open(by.object(), maps, &[])?.load(def.name, def.hook, None)
 }
@@ -420,7 +441,7 @@ type TriedAccelerators = Vec<(&'static AcceleratorDef, Step<OwnedFd>)>;
 fn try_accelerators(programs: &[u8], maps: &Path) -> Result<TriedAccelerators, Fault> {
     let target = |def: &AcceleratorDef| object::target(def.hook, def.target);
     let targets: Vec<Traced> = ACCELERATORS.iter().filter_map(target).collect();
-    let object = Object::open(programs, maps, &targets)?;
+    let object = Object::open(programs, &pinned(maps), &targets)?;
     Ok(object.load_all(ACCELERATORS, |object, def| {
         if def.hook == Hook::Security {
             on("asking for", "the security module `bpf`", sys::has_lsm_bpf())?;
@@ -559,7 +580,10 @@ impl Store for Kernel {
     }
 
     fn create_map(&self, def: &MapDef, capacity: u32, inner: Option<&KernelMap>) -> Step<KernelMap> {
-        on("creating the map", def.name, create(def, capacity, inner))
+        match self.ahead.map(def, capacity) {
+            Some(map) => Ok(map),
+            None => on("creating the map", def.name, create(def, capacity, inner)),
+        }
     }
 
     fn pin_map(&self, map: &KernelMap, path: &Path) -> Step<()> {
@@ -650,11 +674,15 @@ impl Store for Kernel {
     }
 
     fn load_programs(&self, maps: &Path) -> Step<Vec<(&'static ProgramDef, OwnedFd)>> {
-        try_load(&self.programs, maps)?.into_iter().map(|(def, program)| Ok((def, program?))).collect()
+        if let Some(programs) = self.ahead.programs(maps) {
+            return Ok(programs);
+        }
+        let tried = try_load(&self.programs, &pinned(maps))?;
+        tried.into_iter().map(|(def, program)| Ok((def, program?))).collect()
     }
 
     fn load_inbound(&self, maps: &Path, by: Inbound) -> Step<OwnedFd> {
-        load_inbound(maps, by)
+        self.ahead.inbound(maps, by).map_or_else(|| load_inbound(&pinned(maps), by), Ok)
     }
 
     fn load_entry(&self, maps: &Path, pod: u64, by: Inbound) -> Step<OwnedFd> {
@@ -794,7 +822,7 @@ impl Store for Kernel {
 
     fn unread(&self, maps: &Path, sockets: &KernelMap) -> Step<usize> {
         let target = Traced::Iterator("sockmap");
-        let object = Object::open(&self.programs, maps, &[target])?;
+        let object = Object::open(&self.programs, &pinned(maps), &[target])?;
         let program = object.load(UNREAD, Hook::Iterator, Some(target))?;
         let found = sys::iterate_map(program.as_fd(), sockets.fd.as_fd());
         Ok(on("reading the map", &sockets.info.name, found)?.len())

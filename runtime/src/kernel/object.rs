@@ -16,7 +16,7 @@ use mesh_bpf::map::MAPS;
 use mesh_bpf::program::Hook;
 
 use super::types::{self, Traced, Types};
-use super::{at, on, sys};
+use super::{Maps, at, on, sys};
 use crate::store::{Fault, Step};
 
 /// What every kernel from 6.1 on knows of type information: all.
@@ -54,7 +54,7 @@ fn fault(what: &str, error: &dyn std::error::Error) -> Fault {
 
 impl Object {
     /// Makes it ready. `targets` are what its programs of tracing are for.
-    pub(super) fn open(programs: &[u8], maps: &Path, targets: &[Traced]) -> Step<Self> {
+    pub(super) fn open(programs: &[u8], maps: Maps<'_>, targets: &[Traced]) -> Step<Self> {
         let mut object = parse(programs)?;
         let error = |error: &dyn std::error::Error| fault("the BPF object", error);
         let own = object.fixup_and_sanitize_btf(&FEATURES).map_err(|fault| error(&fault))?;
@@ -153,11 +153,10 @@ impl Object {
     }
 }
 
-/// A pinned map, or one that the object has of its own: constants.
-fn open_map(maps: &Path, name: &str, map: &Map) -> Step<OwnedFd> {
+/// A map of the instance, or one that the object has of its own: constants.
+fn open_map(maps: Maps<'_>, name: &str, map: &Map) -> Step<OwnedFd> {
     if MAPS.iter().any(|def| def.name == name) {
-        let pin = maps.join(name);
-        return at("opening", &pin, sys::open_pin(&pin));
+        return maps(name);
     }
     let constants = map.data();
     let made = sys::create_map(sys::NewMap {

@@ -8,7 +8,7 @@ use mesh_bpf::map::MapDef;
 use mesh_bpf::program::{Hook, OBJECT};
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
 
-use super::{Kernel, KernelMap, Tried, TriedAccelerators, on, sys, try_accelerators, try_load};
+use super::{Kernel, KernelMap, Tried, TriedAccelerators, on, pinned, sys, try_accelerators, try_load};
 use crate::store::{Step, Store};
 
 /// A kind of program, by `enum bpf_prog_type`, with a hook that it can be loaded for.
@@ -94,7 +94,7 @@ impl Detached {
 impl Kernel {
     /// Every program, or why the kernel refuses it; maps by their pins.
     pub(crate) fn try_programs(&self, maps: &Path) -> Step<Tried> {
-        try_load(OBJECT, maps)
+        try_load(OBJECT, &pinned(maps))
     }
 
     /// Every program of acceleration, or why the kernel refuses it.

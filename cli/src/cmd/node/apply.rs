@@ -23,6 +23,8 @@ use crate::{files, plan, program};
 /// Compiles (or reads an artifact) and makes it live.
 pub fn run(output: &Output, args: &Apply) -> Result<Exit, Failure> {
     let began = Instant::now();
+    // What is wrong with the place is told after what is wrong with the policy.
+    let ready = open(&args.instance).inspect(mesh_runtime::Runtime::prepare);
     let Some(candidate) = candidate(output, &args.program)? else { return Ok(Exit::Refused) };
     let Candidate { tables, image, places, planned } = &candidate;
     let compiled = began.elapsed();
@@ -33,7 +35,7 @@ pub fn run(output: &Output, args: &Apply) -> Result<Exit, Failure> {
     for missing in not_carried_out(image) {
         output.warn(&missing);
     }
-    let runtime = open(&args.instance)?;
+    let runtime = ready?;
     if let Some((_, planned)) = planned {
         check_plan(planned, &runtime.head().map_err(failure)?.digest)?;
     }
