@@ -86,6 +86,7 @@ struct sock {
 	} sk_backlog;
 	int sk_rcvbuf;
 	int sk_rcvlowat;
+	long sk_rcvtimeo;
 	unsigned char sk_shutdown;
 	void *sk_user_data;
 };

@@ -152,6 +152,7 @@ enum mesh_counter {
 	MESH_COUNT_CLOSED_UNREAD, /* A socket was closed while bytes of the short way were unread: its peer saw an end, not a reset. */
 	MESH_COUNT_SPLICE_REFUSED, /* A process was kept from `splice`, which would not have seen unread bytes of the short way (`EINVAL`). */
 	MESH_COUNT_SPLICE_STRANDED, /* A process spliced while bytes of the short way were unread. It waits for what `splice` does not see. */
+	MESH_COUNT_WOKEN_EARLY, /* A blocking read on an accelerated connection was woken with nothing to read (`EAGAIN`): another thread writes. */
 };
 
 enum mesh_way {

@@ -362,9 +362,15 @@ static __always_inline struct verdict read_by(struct sock *sk, int length, int f
 	struct mesh_end *end;
 	struct mesh_half *half;
 
-	if (length <= 0 || !sk)
+	if (!sk || !length || (length < 0 && (length != -EAGAIN || flags & MSG_DONTWAIT)))
 		return ended(MESH_COUNT_NOTHING_READ, 0);
 	end = bpf_sk_storage_get(&ends, sk, NULL, 0);
+	if (length < 0) {
+		/* The kernel's wait for a message of a sockmap ends with any wake-up of the socket. */
+		if (end && end->pair && sk->sk_rcvtimeo == ~0ULL >> 1)
+			return ended(MESH_COUNT_WOKEN_EARLY, 0);
+		return ended(MESH_COUNT_NOTHING_READ, 0);
+	}
 	half = end ? half_of(end) : NULL;
 	if (!half)
 		return ended(MESH_COUNT_NOT_CHOSEN, 0);

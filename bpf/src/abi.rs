@@ -1040,6 +1040,8 @@ enum Counter {
     SpliceRefused = "splice_refused",
     /// A process spliced while bytes of the short way were unread. It waits for what `splice` does not see.
     SpliceStranded = "splice_stranded",
+    /// A blocking read on an accelerated connection was woken with nothing to read (`EAGAIN`): another thread writes.
+    WokenEarly = "woken_early",
 }
 }
 

@@ -307,6 +307,10 @@ const SPLICE: &str = "this kernel lets nobody refuse a `splice` (`meshc doctor`:
                       `meshc status` tells, and the program is not accelerated any more. Do not accelerate \
                       proxies that are set up to splice";
 
+/// What no kernel that was tried gets right.
+const COUNTED: &str = "a program that reads as much as FIONREAD tells may wait in vain on an accelerated connection: do \
+                       not accelerate towards nginx";
+
 /// Sees to it that acceleration is carried out.
 fn accelerate<S: Store>(session: &Session<'_, S>, anew: bool) -> Result<()> {
     let Session { store, instance, .. } = *session;
@@ -383,8 +387,11 @@ impl<S: Store> Put<'_, S> {
         let refreshed = self.commit(generation)?;
         let mut warnings: Vec<String> =
             lost(&refreshed.lost).chain(self.settle(generation, &record)).collect();
-        if accelerates && !accelerators::refuses_splice(*store, instance)? {
-            warnings.push(SPLICE.into());
+        if accelerates {
+            warnings.push(COUNTED.into());
+            if !accelerators::refuses_splice(*store, instance)? {
+                warnings.push(SPLICE.into());
+            }
         }
         if !accelerates {
             warnings.extend(accelerators::retire(*store, instance).err().map(|error| error.to_string()));

@@ -32,9 +32,22 @@ impl HaProxy {
     /// # Errors
     /// As [`HaProxy::start`].
     pub fn with_threads(place: &Place, listen: &[SocketAddr], threads: usize) -> io::Result<Self> {
+        Self::configured(place, listen, &configured(listen, threads, 9500, ""))
+    }
+
+    /// The same, which carries bytes by `splice` wherever it may.
+    ///
+    /// # Errors
+    /// As [`HaProxy::start`].
+    pub fn splicing(place: &Place, listen: &[SocketAddr]) -> io::Result<Self> {
+        let options = "    option splice-request\n    option splice-response\n";
+        Self::configured(place, listen, &configured(listen, 1, 1000, options))
+    }
+
+    fn configured(place: &Place, listen: &[SocketAddr], content: &str) -> io::Result<Self> {
         let folder = Folder::new()?;
         let configuration = folder.path().join("haproxy.cfg");
-        fs::write(&configuration, configured(listen, threads))?;
+        fs::write(&configuration, content)?;
         let mut command = place.command("haproxy");
         command.arg("-db").arg("-f").arg(&configuration);
         let mut process = Process::start(&mut command, &folder.path().join("log"))?;
@@ -66,20 +79,20 @@ fn destination(text: &str) -> Option<SocketAddr> {
     Some(SocketAddr::new(ip.parse().ok()?, port.parse().ok()?))
 }
 
-fn configured(listen: &[SocketAddr], threads: usize) -> String {
+fn configured(listen: &[SocketAddr], threads: usize, connections: usize, options: &str) -> String {
     let binds: String =
         listen.iter().map(|address| format!("    bind {address} shards by-thread\n")).collect();
     format!(
         "global
     log stdout format raw local0
     nbthread {threads}
-    maxconn 9500
+    maxconn {connections}
 defaults
     mode tcp
     timeout connect 5s
     timeout client 60s
     timeout server 60s
-frontend sidecar
+{options}frontend sidecar
 {binds}    log global
     log-format \"client=%ci:%cp destination=%[dst]:%[dst_port] bytes=%B state=%ts\"
     default_backend original
