@@ -734,7 +734,11 @@ impl Store for Kernel {
                 interfaces.map(|number| sys::link_interface(program.as_fd(), number, hook)).collect()
             }),
         };
-        at("attaching to", netns, links)
+        let call = match by {
+            Inbound::SkLookup => "the attachment to the network namespace",
+            Inbound::Tc => "the attachment to interfaces (tcx, Linux 6.6)",
+        };
+        at(call, netns, links)
     }
 
     fn interfaces(&self, netns: &Path, cookie: u64) -> Step<Vec<u32>> {
