@@ -401,7 +401,8 @@ pub trait Store {
     /// # Errors
     /// What the kernel says; `ESTALE` where it is another.
     fn interfaces(&self, netns: &Path, cookie: u64) -> Step<Vec<u32>>;
-    /// Runs an iterator to its end in a network namespace, with the same precaution.
+    /// Runs an iterator over listening sockets to its end in a network namespace, with the same precaution. Where none
+    /// listens there, it need not.
     ///
     /// # Errors
     /// What the kernel says; `ESTALE` where it is another.

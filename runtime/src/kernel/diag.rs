@@ -35,6 +35,9 @@ const IPPROTO_TCP: u8 = 6;
 /// `ESTABLISHED`, `SYN_SENT`, `FIN_WAIT1`, `FIN_WAIT2` and `CLOSE_WAIT`, a bit each.
 const OPEN: u32 = 1 << 1 | 1 << 2 | 1 << 4 | 1 << 5 | 1 << 8;
 
+/// `LISTEN`.
+const LISTENING: u32 = 1 << 10;
+
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
 struct Header {
@@ -132,6 +135,17 @@ pub(super) fn can_close() -> io::Result<bool> {
         Err(error) if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EINVAL)) => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+/// Whether any TCP socket listens in this thread's network namespace. Looks at those that listen only.
+pub(super) fn somebody_listens() -> io::Result<bool> {
+    let socket = socket(AddressFamily::NETLINK, SocketType::RAW, Some(netlink::SOCK_DIAG))?;
+    let mut any = false;
+    for family in [AF_INET, AF_INET6] {
+        let request = Request { states: LISTENING, ..request(family, [0; 12]) };
+        ask(&socket, SOCK_DIAG_BY_FAMILY, NLM_F_DUMP, request, &[], |_| any = true)?;
+    }
+    Ok(any)
 }
 
 /// Every network namespace in which a process lives, and those that have a name. One that has neither can

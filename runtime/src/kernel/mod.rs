@@ -748,7 +748,12 @@ impl Store for Kernel {
 
     fn iterate(&self, iterator: &OwnedFd, netns: &Path, cookie: u64) -> Step<()> {
         let target = at("opening", netns, open_netns(netns, cookie))?;
-        at("looking at the sockets", netns, inside(&target, || iterate(iterator)))
+        // It passes all places for connections of the whole machine, in milliseconds. A new pod has no socket yet.
+        let body = || match diag::somebody_listens() {
+            Ok(false) => Ok(()),
+            _ => iterate(iterator),
+        };
+        at("looking at the sockets", netns, inside(&target, body))
     }
 
     fn pin_link(&self, link: &OwnedFd, path: &Path) -> Step<()> {
