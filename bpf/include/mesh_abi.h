@@ -391,8 +391,10 @@ struct mesh_node {
 	__u32 parent;
 	/* TCP, UDP. */
 	struct mesh_decision decision[2];
-	/* Reserve; zero. */
-	__u64 reserve2;
+	/* How often each decided; written by the programs, and no part of the policy: read as zero, and added to the
+	 * counters of the items when another table takes this one's place.
+	 */
+	__u32 tally[2];
 };
 _Static_assert(sizeof(struct mesh_node) == 64, "mesh_node");
 _Static_assert(__builtin_offsetof(struct mesh_node, address) == 0, "address");
@@ -401,7 +403,7 @@ _Static_assert(__builtin_offsetof(struct mesh_node, family) == 17, "family");
 _Static_assert(__builtin_offsetof(struct mesh_node, reserve) == 18, "reserve");
 _Static_assert(__builtin_offsetof(struct mesh_node, parent) == 20, "parent");
 _Static_assert(__builtin_offsetof(struct mesh_node, decision) == 24, "decision");
-_Static_assert(__builtin_offsetof(struct mesh_node, reserve2) == 56, "reserve2");
+_Static_assert(__builtin_offsetof(struct mesh_node, tally) == 56, "tally");
 
 /* What the programs know of a source. */
 struct mesh_source {

@@ -97,7 +97,7 @@ static __always_inline void accelerate_exempt(struct bpf_sock_addr *ctx, bool co
 		item = accelerate_item(q->slot, profile->accelerate_local, q->port);
 	if (item)
 		accelerate_choose(ctx, q, item, MESH_FORM_LOCAL);
-	else if (looks && !within && profile->accelerate_peers && decide(q, profile, &a) &&
+	else if (looks && !within && profile->accelerate_peers && decide(q, profile, &a, false) &&
 		 a.verdict == MESH_VERDICT_REDIRECTED)
 		/* On behalf of a connection that was redirected. Whether its other end is chosen is known when it
 		 * is established.

@@ -87,13 +87,12 @@ static __always_inline bool is_exempt(struct offer *o, __u64 netns)
 	return bpf_map_lookup_elem(&exempt_flows, &key);
 }
 
-/* Counts a decision that no process asked for and, where somebody watches, tells it. */
+/* Where somebody watches, tells a decision that no process asked for. */
 static __always_inline void tell_offer(struct offer *o, struct mesh_control *words, struct question *q,
 				       struct answer *a)
 {
 	struct asker by = { .uid = NONE, .port = o->source_port };
 
-	hit(a->item);
 	if (*(volatile __u64 *)&words->observe) {
 		for (int i = 0; i < 4; i++)
 			by.local[i] = o->destination[i];
@@ -166,7 +165,7 @@ static __always_inline enum fate fate_of(struct offer *o, __u64 netns, struct fa
 		(words->host == q.netns && is_to_itself(o));
 	if ((q.own || is_loopback(q.address)) && is_exempt(o, q.netns))
 		return fated(out, FATE_PASS, MESH_COUNT_EXEMPT);
-	if (!decide(&q, profile, &a))
+	if (!decide(&q, profile, &a, true))
 		return fated(out, FATE_PASS, MESH_COUNT_TABLE_MISSING);
 	tell_offer(o, words, &q, &a);
 	if (a.verdict == MESH_VERDICT_DENIED)

@@ -281,10 +281,11 @@ static __always_inline struct verdict outbound(struct bpf_sock_addr *ctx, bool v
 		accelerate_exempt(ctx, call == CONNECT, &q, profile);
 		a.node = NONE;
 		a.item = source_hash(q.slot, a.source);
+		hit(a.item);
 		tell(words, &q, &a, ctx->sk);
 		return exempt(ctx, v6, call, &q);
 	}
-	if (!decide(&q, profile, &a))
+	if (!decide(&q, profile, &a, true))
 		return leave(ctx, v6, call, &q, MESH_COUNT_TABLE_MISSING);
 	tell(words, &q, &a, ctx->sk);
 	if (a.verdict == MESH_VERDICT_DENIED)

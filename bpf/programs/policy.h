@@ -241,8 +241,8 @@ static __always_inline bool is_counter_of(struct mesh_hit_line *line, __u32 plac
 	return there == item || !there;
 }
 
-/* One more decision of an item. */
-__noinline int hit(__u64 item)
+/* More decisions of an item. */
+__noinline int hits_add(__u64 item, __u64 times)
 {
 	__u32 index = item >> 32;
 
@@ -255,12 +255,25 @@ __noinline int hit(__u64 item)
 #pragma unroll
 		for (__u32 place = 0; place < MESH_HITS_A_LINE; place++)
 			if (is_counter_of(line, place, item)) {
-				__sync_fetch_and_add(&line->count[place], 1);
+				__sync_fetch_and_add(&line->count[place], times);
 				return 0;
 			}
 	}
 	count(MESH_COUNT_HIT_LOST);
 	return 0;
+}
+
+/* One more decision of an item that is no node's alone. */
+static __always_inline void hit(__u64 item)
+{
+	hits_add(item, 1);
+}
+
+/* One more decision of a node for all ports: counted in its own line, which was touched already. */
+static __always_inline void node_hit(__u32 *tally, __u64 item)
+{
+	if (__sync_fetch_and_add(tally, 1) >> 31)
+		hits_add(item, __sync_lock_test_and_set(tally, 0));
 }
 
 /* Fills in what a member falls under. false: nothing of the live policy. */
@@ -348,8 +361,8 @@ static __always_inline bool may_be_own(struct mesh_member *member, const __u32 a
 	return member->own >> (mixed >> 26) & 1;
 }
 
-/* What the policy says. false: a table did not answer. */
-static __always_inline bool decide(struct question *q, struct mesh_profile *profile, struct answer *a)
+/* What the policy says; counted where `counts` says so. false: a table did not answer. */
+static __always_inline bool decide(struct question *q, struct mesh_profile *profile, struct answer *a, bool counts)
 {
 	bool v4 = is_mapped(q->address);
 	__u32 inbound = q->direction & 1, root;
@@ -384,6 +397,10 @@ static __always_inline bool decide(struct question *q, struct mesh_profile *prof
 			return false;
 		decision += at % MESH_DECISIONS_A_LINE;
 		a->item = item_key(q->slot, a->node, decision->up, decision->key);
+		if (counts)
+			hit(a->item);
+	} else if (counts) {
+		node_hit(q->protocol ? &record->tally[1] : &record->tally[0], a->item);
 	}
 	a->source = decision->source;
 	a->port = decision->port;
@@ -523,12 +540,11 @@ static __always_inline void this_process(struct bpf_sock *sk, struct asker *by)
 		by->port = sk->src_port;
 }
 
-/* Counts a decision of a process and, where somebody watches, tells it. */
+/* Where somebody watches, tells a decision of a process. */
 static __always_inline void tell(struct mesh_control *words, struct question *q, struct answer *a, struct bpf_sock *sk)
 {
 	struct asker by = {};
 
-	hit(a->item);
 	if (*(volatile __u64 *)&words->observe) {
 		this_process(sk, &by);
 		report(q, a, &by);

@@ -424,8 +424,9 @@ abi! {
         parent: u32,
         /// TCP, UDP.
         decision: [Decision; 2],
-        /// Reserve; zero.
-        reserve2: u64,
+        /// How often each decided; written by the programs, and no part of the policy: read as zero, and added to the
+        /// counters of the items when another table takes this one's place.
+        tally: [u32; 2],
     }
 
     /// What the programs know of a source.

@@ -454,7 +454,7 @@ impl<S: Store> Put<'_, S> {
             maps.push((table.index(slot(generation)), map));
         }
         let elements: Vec<(u32, &S::Map)> = maps.iter().map(|(index, map)| (*index, map)).collect();
-        store.put_maps(&self.set.tables, &elements)?;
+        slots::put(store, self.set, &elements)?;
         Ok(written)
     }
 

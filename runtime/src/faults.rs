@@ -191,6 +191,7 @@ impl<S: Store> Store for Faulty<S> {
         fn update(&self, map: &S::Map, key: &[u8], value: &[u8]) -> Step<()> { "an entry" }
         fn delete(&self, map: &S::Map, key: &[u8]) -> Step<()> { "an entry" }
         fn fill(&self, map: &S::Map, content: &[u8]) -> Step<()> { "a table" }
+        fn add_hits(&self, map: &S::Map, counts: &[(u64, u64)]) -> Step<()> { "counters" }
         fn freeze(&self, map: &S::Map) -> Step<()> { "a table" }
         fn exchange(&self, words: &S::Words, word: Word, old: u64, new: u64) -> Step<bool> {
             format!("{word:?} {old} to {new}")

@@ -1,6 +1,9 @@
 //! The policy tables of a slot: read back, and written.
 
-use mesh_bpf::abi::{LINE, ManifestHeader, POLICY_ABI};
+use std::collections::BTreeMap;
+use std::mem::offset_of;
+
+use mesh_bpf::abi::{LINE, ManifestHeader, Node, POLICY_ABI};
 use mesh_bpf::map::{self, TABLES, Table};
 use mesh_bpf::tables::{Manifest, TableData, Tables};
 
@@ -64,7 +67,64 @@ fn read<S: Store>(store: &S, set: &Set<S>, slot: u32, which: Table, bytes: usize
     if store.map_info(&map)?.capacity as usize * LINE < bytes {
         return Err(missing());
     }
-    Ok(TableData::from_bytes(&store.content(&map, bytes)?))
+    let mut content = store.content(&map, bytes)?;
+    if which == Table::Nodes {
+        forget_tallies(&mut content);
+    }
+    Ok(TableData::from_bytes(&content))
+}
+
+/// How often nodes decided is no part of the policy.
+fn forget_tallies(nodes: &mut [u8]) {
+    for record in nodes.chunks_exact_mut(size_of::<Node>()) {
+        if let Some(tally) = record.get_mut(offset_of!(Node, tally)..) {
+            tally.fill(0);
+        }
+    }
+}
+
+/// The counts that nodes hold, by the keys of their items.
+fn tallies<S: Store>(store: &S, nodes: &S::Map) -> Result<Vec<(u64, u64)>> {
+    let capacity = store.map_info(nodes)?.capacity as usize * LINE;
+    let content = store.content(nodes, capacity)?;
+    let records = content.chunks_exact(size_of::<Node>()).map(bytemuck::pod_read_unaligned::<Node>);
+    let counted = records.flat_map(|node| node.decision.into_iter().zip(node.tally));
+    Ok(counted.filter(|&(_, count)| count > 0).map(|(it, count)| (it.key, count.into())).collect())
+}
+
+/// The tables of nodes of both slots, each once, and none of another version.
+fn all_nodes<S: Store>(store: &S, tables: &S::Map) -> Result<BTreeMap<u32, S::Map>> {
+    let mut found = BTreeMap::new();
+    for slot in [0, 1] {
+        if header(store, tables, slot)?.is_none_or(|header| header.policy_abi != POLICY_ABI) {
+            continue;
+        }
+        if let Some(map) = table(store, tables, slot, Table::Nodes)? {
+            found.insert(store.map_info(&map)?.id, map);
+        }
+    }
+    Ok(found)
+}
+
+/// Counts that are not in the map of counters yet.
+pub(crate) fn uncollected<S: Store>(store: &S, tables: &S::Map) -> Result<Vec<(u64, u64)>> {
+    let mut found = Vec::new();
+    for nodes in all_nodes(store, tables)?.values() {
+        found.extend(tallies(store, nodes)?);
+    }
+    Ok(found)
+}
+
+/// Puts maps into a free slot, and adds what the nodes there counted to the counters of their items. Whoever is killed
+/// between loses that.
+pub(crate) fn put<S: Store>(store: &S, set: &Set<S>, elements: &[(u32, &S::Map)]) -> Result<()> {
+    let before = all_nodes(store, &set.tables)?;
+    store.put_maps(&set.tables, elements)?;
+    let after = all_nodes(store, &set.tables)?;
+    for (_, gone) in before.iter().filter(|(id, _)| !after.contains_key(*id)) {
+        store.add_hits(&set.hits, &tallies(store, gone)?)?;
+    }
+    Ok(())
 }
 
 /// A map with the content of one table, read back and closed to writing. The slot will own it: it is not pinned.

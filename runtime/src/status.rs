@@ -276,6 +276,9 @@ impl<S: Store> Runtime<S> {
             entries: status.hits.len() as u64,
             capacity: (HIT_LINES as usize * HITS_A_LINE) as u64,
         });
+        for (item, count) in slot::uncollected(store, &set.tables)? {
+            *status.hits.entry(item).or_default() += count;
+        }
         let counters = sums(store, &set.counters)?;
         status.counters = (Counter::ALL.iter())
             .map(|&counter| (counter, counters.get(&(counter as u64)).copied().unwrap_or_default()))

@@ -327,6 +327,11 @@ pub trait Store {
     /// # Errors
     /// What the kernel says.
     fn hits(&self, map: &Self::Map) -> Step<Vec<(u64, u64)>>;
+    /// Adds to counters of items, as the programs do. What finds no room is lost.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    fn add_hits(&self, map: &Self::Map, counts: &[(u64, u64)]) -> Step<()>;
     /// Whether a memory-mapped array begins with `content`, without a copy of it.
     ///
     /// # Errors

@@ -648,6 +648,10 @@ impl Store for Kernel {
         Ok(all.filter(|&(item, _)| item != 0).collect())
     }
 
+    fn add_hits(&self, map: &KernelMap, counts: &[(u64, u64)]) -> Step<()> {
+        on("writing to the map", &map.info.name, sys::add_hits(map.fd.as_fd(), counts))
+    }
+
     fn holds(&self, map: &KernelMap, content: &[u8]) -> Step<bool> {
         on("reading the map", &map.info.name, sys::holds(map.fd.as_fd(), content))
     }

@@ -465,6 +465,34 @@ pub(super) fn content(map: BorrowedFd<'_>, len: usize) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// Adds to counters of items, beside programs that do the same.
+pub(super) fn add_hits(map: BorrowedFd<'_>, counts: &[(u64, u64)]) -> io::Result<()> {
+    if counts.is_empty() {
+        return Ok(());
+    }
+    let lines = abi::HIT_LINES as usize;
+    let mapping = Mapping::new(map, lines * abi::LINE, ProtFlags::READ | ProtFlags::WRITE)?;
+    let word = |line: usize, word: usize| {
+        let at = (line % lines) * abi::LINE + word * size_of::<u64>();
+        // SAFETY: a line has twice as many words as counters, all aligned and within the mapping, and they are only
+        // ever accessed atomically.
+        unsafe { AtomicU64::from_ptr(mapping.start.as_ptr().add(at).cast()) }
+    };
+    for &(item, count) in counts {
+        let first = usize::try_from(item >> 32).unwrap_or_default();
+        let places = (0..abi::HIT_PROBES as usize)
+            .flat_map(|probe| (0..abi::HITS_A_LINE).map(move |place| (first + probe, place)));
+        for (line, place) in places {
+            let there = word(line, place).compare_exchange(0, item, Ordering::SeqCst, Ordering::SeqCst);
+            if there.is_ok_and(|_| true) || there == Err(item) {
+                word(line, abi::HITS_A_LINE + place).fetch_add(count, Ordering::SeqCst);
+                break;
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Whether a memory-mapped array, frozen, begins with `expected`.
 pub(super) fn holds(map: BorrowedFd<'_>, expected: &[u8]) -> io::Result<bool> {
     if expected.is_empty() {
