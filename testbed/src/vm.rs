@@ -15,7 +15,7 @@ use crate::{Failure, Process, until};
 /// How long a machine may run.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(300);
 
-/// The kernel's modules that a machine loads, in this order: what its disk needs, and pairs of interfaces.
+/// The kernel's modules that a machine loads, in this order, where they are not built in: what its disk needs, and pairs of interfaces.
 const MODULES: [&str; 7] = [
     "virtio/virtio_ring",
     "virtio/virtio",
@@ -107,7 +107,26 @@ impl Vm {
             Some(version) => format!("linux-image-{version}-cloud-amd64"),
             None => current()?,
         };
-        let kernel = fetched(&package)?;
+        Self::of(&package)
+    }
+
+    /// A machine with Debian's newest cloud kernel of a series, for example `6.12`.
+    ///
+    /// # Errors
+    /// If there is none, a package is missing, or the kernel's cannot be fetched.
+    pub fn newest(series: &str) -> Result<Self, Failure> {
+        let names = tool("apt-cache", &["pkgnames", &format!("linux-image-{series}.")])?;
+        let patch = |name: &str| -> Option<u32> {
+            let version =
+                name.strip_prefix(&format!("linux-image-{series}."))?.strip_suffix("-cloud-amd64")?;
+            version.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+        };
+        let newest = names.lines().filter_map(|name| Some((patch(name)?, name))).max();
+        Self::of(newest.ok_or(format!("apt knows no cloud kernel {series}: run apt-get update"))?.1)
+    }
+
+    fn of(package: &str) -> Result<Self, Failure> {
+        let kernel = fetched(package)?;
         let folder = Folder::new()?;
         let machine = Self { folder, kernel };
         machine.prepare()?;
@@ -116,7 +135,7 @@ impl Vm {
 
     fn prepare(&self) -> Result<(), Failure> {
         let root = self.root();
-        for folder in ["bin", "proc", "sys", "dev", "run", "disk", "tmp", "modules"] {
+        for folder in ["bin", "proc", "sys", "dev", "run", "disk", "tmp", "var/tmp", "modules"] {
             fs::create_dir_all(root.join(folder))?;
         }
         fs::copy("/bin/busybox", root.join("bin/busybox"))?;
@@ -125,7 +144,13 @@ impl Vm {
         }
         let drivers = single(&self.kernel.join("lib/modules"))?.join("kernel/drivers");
         for (at, module) in MODULES.iter().enumerate() {
-            fs::copy(drivers.join(format!("{module}.ko")), root.join(format!("modules/{at}")))?;
+            let (plain, to) = (drivers.join(format!("{module}.ko")), root.join(format!("modules/{at}")));
+            let packed = plain.with_extension("ko.xz");
+            if packed.exists() {
+                tool("sh", &["-c", &format!("xz -dc {} > {}", packed.display(), to.display())])?;
+            } else if plain.exists() {
+                fs::copy(plain, to)?;
+            }
         }
         executable(&root.join("init"), INIT)?;
         let disk = self.folder.path().join("disk");

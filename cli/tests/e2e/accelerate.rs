@@ -826,7 +826,7 @@ fn a_reader_that_turns_to_splice_is_refused_or_noticed_and_no_byte_overtakes_ano
         counters.filter(|it| it["name"] == name).find_map(|it| it["value"].as_u64()).unwrap_or(0)
     };
     let refused = status["acceleration"]["refuses_splice"] == true;
-    assert_eq!(spliced, Err(refused), "`splice` sees nothing, or is refused");
+    assert_eq!(spliced, Err(refused), "`splice` sees nothing, or is refused: {status}");
     assert_eq!(counter("splice_refused") > 0, refused);
     assert_eq!(counter("splice_stranded") > 0, !refused);
     if refused {

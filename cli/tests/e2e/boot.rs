@@ -55,6 +55,26 @@ fn the_smallest_kernel_carries_a_policy_and_after_a_reboot_it_is_restored() -> T
     Ok(())
 }
 
+#[test]
+fn where_bpf_is_a_security_module_a_splice_that_would_wait_in_vain_is_refused() -> Tested {
+    if !(kernel_is_usable() && long_runs_are_wanted()) {
+        return Ok(());
+    }
+    let machine = Vm::newest("6.12")?;
+    let meshc = env!("CARGO_BIN_EXE_meshc");
+    machine.program(meshc, Path::new(meshc))?;
+    machine.program("/e2e", &std::env::current_exe()?)?;
+    machine.program("/usr/local/bin/ip", Path::new("/bin/ip"))?;
+    let said = machine.boot(&format!(
+        "export PATH=/usr/local/bin:$PATH MESHC_TEST_KERNEL=1\n\
+         {meshc} doctor\n\
+         /e2e --test-threads 1 turns_to_splice splices_from_the_first"
+    ))?;
+    assert!(said.contains("ok       the security module bpf"), "{said}");
+    assert!(said.contains("test result: ok. 2 passed"), "{said}");
+    Ok(())
+}
+
 /// The digest that is live, where traffic went as the policy says.
 fn spoken(printed: &str) -> Result<String, Failure> {
     assert!(

@@ -145,7 +145,10 @@ pub(super) fn structures(object: &[u8]) -> io::Result<BTreeSet<Vec<u8>>> {
     let mut names = BTreeSet::new();
     for id in raw.ids() {
         if is_looked_into(raw.kind(id)?) && !raw.name(id)?.is_empty() {
-            names.insert(raw.name(id)?.to_vec());
+            // `pt_regs___x86` is one of several ways in which an object knows `pt_regs`.
+            let name = raw.name(id)?;
+            let end = name.windows(3).position(|part| part == b"___").unwrap_or(name.len());
+            names.insert(name.get(..end).unwrap_or_default().to_vec());
         }
     }
     Ok(names)
