@@ -298,6 +298,39 @@ fn a_reset_reaches_the_other_end() -> Tested {
 }
 
 #[test]
+fn who_closes_with_unread_bytes_is_counted_where_its_peer_sees_an_end_and_no_reset() -> Tested {
+    if !kernel_is_usable() {
+        return Ok(());
+    }
+    let duo = Duo::new()?;
+    for accelerated in [false, true] {
+        duo.apply(accelerated)?;
+        let before = duo.books()?.short;
+        let (near, far) = duo.run(
+            |end| {
+                end.send(&pattern(1000))?;
+                end.tell("sent")?;
+                ready(end, PollFlags::IN)?;
+                Ok(format!("{:?}", end.stream.read(&mut [0; 10]).map_err(|error| error.kind())))
+            },
+            |end| {
+                end.wait("sent")?;
+                // Ends here, with the bytes unread.
+                ready(end, PollFlags::IN)
+            },
+        )?;
+        far?;
+        let status = duo.stage.ask(&["status"])?;
+        let counters = status["counters"].as_array().into_iter().flatten();
+        let counted = counters.filter(|it| it["name"] == "closed_unread").find_map(|it| it["value"].as_u64());
+        let (expected, count) = if accelerated { ("Ok(0)", 1) } else { ("Err(ConnectionReset)", 0) };
+        assert_eq!((near?.as_str(), counted), (expected, Some(count)), "accelerated: {accelerated}");
+        assert_eq!(duo.books()?.short >= before + 1000, accelerated);
+    }
+    Ok(())
+}
+
+#[test]
 fn a_reader_that_never_reads_stops_its_writer_as_with_tcp() -> Tested {
     if !kernel_is_usable() {
         return Ok(());
@@ -982,7 +1015,11 @@ fn sidecars_of_two_pods_exchange_bytes_by_the_short_way_where_they_are_chosen() 
     if !kernel_is_usable() {
         return Ok(());
     }
-    for accelerate in ["accelerate a <-> b tcp not 7000", "accelerate all tcp not 7000"] {
+    for accelerate in [
+        "accelerate a <-> b tcp not 7000",
+        "accelerate within both tcp not 7000\ngroup both = a, b",
+        "accelerate all tcp not 7000",
+    ] {
         let duo = Duo::new()?;
         two_pods(&duo, accelerate)?;
         for (listen, target) in [("0.0.0.0:15003", "192.168.7.1:8088"), ("[::]:15003", "[fd07::1]:8088")] {
