@@ -331,6 +331,50 @@ fn who_closes_with_unread_bytes_is_counted_where_its_peer_sees_an_end_and_no_res
 }
 
 #[test]
+fn detaching_refuses_while_bytes_are_unread_unless_told_to_drop_them() -> Tested {
+    if !kernel_is_usable() {
+        return Ok(());
+    }
+    let duo = Duo::new()?;
+    duo.apply(true)?;
+    let stop = duo.stage.ground().folder().join("stop");
+    let stopped = || until(Duration::from_secs(15), || stop.exists());
+    let ended = std::thread::scope(|scope| -> Result<_, Failure> {
+        let run = scope.spawn(|| {
+            duo.run(
+                |end| {
+                    end.send(&pattern(1000))?;
+                    Ok(stopped())
+                },
+                |end| {
+                    stopped();
+                    Ok(end.rest()?.len())
+                },
+            )
+        });
+        let sent = until(Duration::from_secs(10), || duo.books().is_ok_and(|books| books.short >= 1000));
+        let detach = |word: &[&str]| {
+            crate::command::Answer::of(
+                duo.stage.meshc().args(["--format", "json", "detach", "--all"]).args(word),
+            )
+        };
+        let (refused, forced) = (detach(&[]), detach(&["--drop-unread"]));
+        std::fs::write(&stop, "")?;
+        let ended = run.join().map_err(|_| "a panic")??;
+        let refused = refused?;
+        assert!(sent && refused.code != 0, "{refused:?}");
+        assert!(format!("{refused:?}").contains("unread"), "{refused:?}");
+        forced?.done()?;
+        Ok(ended)
+    })?;
+    assert!(ended.0?);
+    // They go with the map, as soon as nobody holds it.
+    let read = ended.1?;
+    assert!(read == 0 || read == 1000, "{read}");
+    Ok(())
+}
+
+#[test]
 fn a_reader_that_never_reads_stops_its_writer_as_with_tcp() -> Tested {
     if !kernel_is_usable() {
         return Ok(());
