@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use mesh_testbed::{Failure, Ground, Place, Tested, kernel_is_usable};
 
-use crate::command::{Answer, meshc};
+use crate::command::{Answer, copy_program, meshc};
 use crate::seen::Seen;
 use crate::stage::Stage;
 
@@ -73,7 +73,7 @@ fn who_is_not_root_is_told_what_is_missing() -> Tested {
     let policy = stage.policy("policy.mesh", "redirect outbound -> 15001")?;
     // Where another user may read and run it, wherever the work tree is.
     let binary = stage.ground().folder().join("meshc");
-    fs::copy(env!("CARGO_BIN_EXE_meshc"), &binary)?;
+    copy_program(Path::new(env!("CARGO_BIN_EXE_meshc")), &binary)?;
     let nobody = Place::here().uid(65534).gid(65534);
     let mut command = nobody.command(&binary);
     for (key, value) in stage.meshc().get_envs() {

@@ -1,5 +1,6 @@
 //! Running meshc.
 
+use std::path::Path;
 use std::process::{Command, Output};
 
 use mesh_testbed::Failure;
@@ -41,4 +42,11 @@ impl Answer {
 /// The binary under test.
 pub(crate) fn meshc() -> Command {
     Command::new(env!("CARGO_BIN_EXE_meshc"))
+}
+
+/// Copies a program, by another process: a file that this one has open for writing is, for a moment, also open in
+/// every child that another test starts, and cannot be run as long.
+pub(crate) fn copy_program(from: &Path, to: &Path) -> Result<(), Failure> {
+    let done = Command::new("install").args(["-m", "755"]).arg(from).arg(to).status()?;
+    if done.success() { Ok(()) } else { Err(format!("install {}: {done}", to.display()).into()) }
 }

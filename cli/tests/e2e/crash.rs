@@ -6,7 +6,6 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -14,7 +13,7 @@ use std::time::Duration;
 use mesh_testbed::fault::{Calls, Fault, Moment, Outcome};
 use mesh_testbed::{Client, Errno, Failure, Place, Task, Tested, kernel_is_usable, long_runs_are_wanted};
 
-use crate::command::Answer;
+use crate::command::{Answer, copy_program};
 use crate::seen::{Seen, seen};
 use crate::stage::{SIDECAR_UID, Stage, address};
 
@@ -170,8 +169,9 @@ impl Bed {
     fn other_build(&self) -> Tested {
         let program = self.stage.ground().folder().join("other-meshc");
         if !program.exists() {
-            fs::write(&program, other_programs(&fs::read(env!("CARGO_BIN_EXE_meshc"))?)?)?;
-            fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;
+            let bytes = program.with_extension("bytes");
+            fs::write(&bytes, other_programs(&fs::read(env!("CARGO_BIN_EXE_meshc"))?)?)?;
+            copy_program(&bytes, &program)?;
         }
         let ours = self.stage.meshc();
         let mut command = Command::new(program);
