@@ -33,7 +33,7 @@ impl Line {
     /// Whether the other end has said nothing that is still to be heard; it does not wait.
     pub fn is_silent(&self) -> bool {
         let mut waiting = [PollFd::new(&self.0, PollFlags::IN)];
-        matches!(poll(&mut waiting, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })), Ok(0))
+        !matches!(poll(&mut waiting, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })), Ok(1..))
     }
 
     /// Waits for one line.
