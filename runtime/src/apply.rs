@@ -13,7 +13,7 @@ use crate::registry::{Refreshed, Registry};
 use crate::session::{Live, Session, live, membership, tell_holder};
 use crate::set::{ControlMap, Set, sweep};
 use crate::store::{Store, Word};
-use crate::{Runtime, accelerators, hooks, inbound, registry, reset, slot as slots};
+use crate::{Runtime, accelerators, hooks, inbound, registry, reset, run, slot as slots};
 
 /// Generations that the state folder remembers.
 const KEPT: usize = 20;
@@ -502,7 +502,8 @@ impl<S: Store> Put<'_, S> {
         if self.live.is_none() || self.request.repair {
             refreshed.lost = registry.attach_pods()?;
         }
-        if self.is_for_host(&new)? {
+        let profiles = self.request.tables.get(Table::Profiles);
+        if inbound::is_for_host(profiles, &new, &registry::members_by_cgroup(store, instance)?) {
             inbound::attach_host(store, instance, &self.set.control)?;
         }
         let live = self.live.map_or(0, |live| live.generation);
@@ -515,18 +516,12 @@ impl<S: Store> Put<'_, S> {
         }
     }
 
-    /// Takes away what the policy before asked for and this one does not.
+    /// Takes away what the policy before asked for and this one does not. A command that begins meanwhile waits: it
+    /// must not lose what it finds.
     fn leave_host(&self) -> Result<()> {
-        let policy = Membership::read(self.request.tables.get(Table::Names))?;
-        if self.is_for_host(&policy)? {
-            return Ok(());
-        }
-        inbound::detach_host(self.session.store, self.session.instance, &self.set.control)
-    }
-
-    fn is_for_host(&self, policy: &Membership) -> Result<bool> {
-        let members = registry::members(self.session.store, self.session.instance)?;
-        Ok(inbound::is_for_host(self.request.tables.get(Table::Profiles), policy, &members))
+        let Session { store, instance, .. } = *self.session;
+        let _registry = self.session.lock_registry()?;
+        run::leave_host(&Registry { store, instance, set: self.set })
     }
 
     /// Tidies up after the commit. What fails is repaired by the next command.

@@ -205,9 +205,22 @@ pub(crate) struct Refreshed {
 
 /// Every endpoint that is registered in this boot, by key.
 pub(crate) fn members<S: Store>(store: &S, instance: &Instance) -> Result<Vec<Member>> {
+    members_with(store, instance, |_| true)
+}
+
+/// Those that are known by their cgroup. The others, of which there may be many more, are not read.
+pub(crate) fn members_by_cgroup<S: Store>(store: &S, instance: &Instance) -> Result<Vec<Member>> {
+    members_with(store, instance, |key| matches!(key, Key::Cgroup(_)))
+}
+
+fn members_with<S: Store>(
+    store: &S,
+    instance: &Instance,
+    is_wanted: impl Fn(Key) -> bool,
+) -> Result<Vec<Member>> {
     let mut members = Vec::new();
     for name in store.list(&instance.members())?.unwrap_or_default() {
-        if name.parse::<Key>().is_ok() {
+        if name.parse::<Key>().is_ok_and(&is_wanted) {
             members.extend(record::read::<Member>(store, &instance.members().join(name))?);
         }
     }

@@ -110,8 +110,9 @@ impl Runtime<Kernel> {
     }
 }
 
-/// Takes the host's program away where no other command and no service needs it.
-fn leave_host<S: Store>(registry: &Registry<'_, S>) -> Result<()> {
+/// Takes the host's program away where no command and no service of the live policy needs it. The registry's lock is
+/// held.
+pub(crate) fn leave_host<S: Store>(registry: &Registry<'_, S>) -> Result<()> {
     let Registry { store, instance, set } = *registry;
     if set.control.load(store).host == 0 {
         return Ok(());
@@ -119,7 +120,7 @@ fn leave_host<S: Store>(registry: &Registry<'_, S>) -> Result<()> {
     let Some(live) = session::live(store, set)? else { return Ok(()) };
     let policy = membership(store, set, &live)?;
     let profiles = slot::read_table(store, set, live.slot(), &live.manifest, Table::Profiles)?;
-    if inbound::is_for_host(&profiles, &policy, &registry::members(store, instance)?) {
+    if inbound::is_for_host(&profiles, &policy, &registry::members_by_cgroup(store, instance)?) {
         return Ok(());
     }
     inbound::detach_host(store, instance, &set.control)

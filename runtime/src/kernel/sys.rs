@@ -484,7 +484,7 @@ pub(super) fn add_hits(map: BorrowedFd<'_>, counts: &[(u64, u64)]) -> io::Result
             .flat_map(|probe| (0..abi::HITS_A_LINE).map(move |place| (first + probe, place)));
         for (line, place) in places {
             let there = word(line, place).compare_exchange(0, item, Ordering::SeqCst, Ordering::SeqCst);
-            if there.is_ok_and(|_| true) || there == Err(item) {
+            if there.is_ok() || there == Err(item) {
                 word(line, abi::HITS_A_LINE + place).fetch_add(count, Ordering::SeqCst);
                 break;
             }
