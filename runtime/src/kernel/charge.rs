@@ -7,16 +7,17 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use mesh_bpf::program::Hook;
 
+use super::code::{self, EXIT, R0, R2, R3, R4, STACK, add, call, copy, map, set, store_long_value};
 use super::sys;
 
 /// `BPF_MAP_TYPE_SOCKHASH`.
 const SOCKHASH: u32 = 18;
-/// `BPF_PROG_TYPE_SK_MSG`.
-const SK_MSG: u32 = 16;
 /// `bpf_msg_redirect_hash`.
 const REDIRECT: i32 = 71;
 /// The key of the socket that gets what is sent.
 const READER: i32 = 1;
+/// Where the key is on the stack.
+const KEY: i16 = -8;
 const MESSAGE: [u8; 1024] = [7; 1024];
 
 /// Sends a message from socket to socket in a network namespace of its own, and looks where it was charged. Minimum
@@ -45,10 +46,7 @@ fn send_and_look() -> io::Result<()> {
         inner: None,
         types: None,
     })?;
-    let (kind, hook) = (SK_MSG, Hook::Message as u32);
-    let program =
-        sys::NewProgram { name: "mesh_charge", kind, hook, code: &to_reader(&sockets), types: None };
-    let program = sys::load_program(&program, &mut [])?;
+    let program = code::load("mesh_charge", Hook::Message, &to_reader(&sockets))?;
     sys::attach_program(program.as_fd(), sockets.as_fd(), Hook::Message as u32)?;
     for (key, socket) in [(READER, &reader), (READER + 1, &sender)] {
         sys::update(sockets.as_fd(), &i64::from(key).to_ne_bytes(), &socket.as_raw_fd().to_ne_bytes())?;
@@ -67,26 +65,19 @@ fn send_and_look() -> io::Result<()> {
 
 /// `return bpf_msg_redirect_hash(msg, &sockets, &READER, BPF_F_INGRESS)`
 fn to_reader(sockets: &OwnedFd) -> [u64; 9] {
+    let [first, second] = map(R2, sockets);
     [
-        // *(u64 *)(r10 - 8) = READER; r3 = r10 - 8
-        instruction(0x7a, 10, -8, READER),
-        instruction(0xbf, 0xa3, 0, 0),
-        instruction(0x07, 3, 0, -8),
-        // r2 = the map, in two parts
-        instruction(0x18, 0x12, 0, sockets.as_raw_fd()),
-        0,
-        instruction(0xb7, 4, 0, 1),
-        instruction(0x85, 0, 0, REDIRECT),
-        // Whatever it says, the message goes on; exit
-        instruction(0xb7, 0, 0, 1),
-        instruction(0x95, 0, 0, 0),
+        store_long_value(STACK, KEY, READER),
+        copy(R3, STACK),
+        add(R3, KEY.into()),
+        first,
+        second,
+        set(R4, 1),
+        call(REDIRECT),
+        // Whatever it says, the message goes on.
+        set(R0, 1),
+        EXIT,
     ]
-}
-
-/// `struct bpf_insn`: code, registers (source above destination), offset, immediate value.
-fn instruction(code: u8, registers: u8, offset: i16, immediate: i32) -> u64 {
-    let (offset, immediate) = (offset.cast_unsigned(), immediate.cast_unsigned());
-    u64::from(code) | u64::from(registers) << 8 | u64::from(offset) << 16 | u64::from(immediate) << 32
 }
 
 /// Bytes that came by the stack: `tcpi_bytes_received`.

@@ -3,6 +3,7 @@
 mod ahead;
 mod btf;
 mod charge;
+mod code;
 mod diag;
 mod entry;
 mod object;
@@ -427,11 +428,12 @@ fn load_inbound(maps: Maps<'_>, by: Inbound) -> Result<OwnedFd, Fault> {
 }
 
 fn load_entry(maps: &Path, pod: u64, by: Inbound) -> Result<OwnedFd, Fault> {
-    let open = |def: &MapDef| {
-        let pin = maps.join(def.name);
-        at("opening", &pin, sys::open_pin(&pin))
+    let open = pinned(maps);
+    let maps = entry::Maps {
+        entries: open(ENTRIES.name)?,
+        counters: open(COUNTERS.name)?,
+        program: open(by.map().name)?,
     };
-    let maps = entry::Maps { entries: open(&ENTRIES)?, counters: open(&COUNTERS)?, program: open(by.map())? };
     on("loading", "the program of a pod", entry::load(&maps, by, pod))
 }
 

@@ -15,6 +15,7 @@ use aya_obj::generated::bpf_insn;
 use mesh_bpf::map::MAPS;
 use mesh_bpf::program::Hook;
 
+use super::code::{instruction, kind};
 use super::types::{self, Traced, Types};
 use super::{Maps, at, on, sys};
 use crate::store::{Fault, Step};
@@ -177,27 +178,8 @@ fn open_map(maps: Maps<'_>, name: &str, map: &Map) -> Step<OwnedFd> {
     Ok(made)
 }
 
-/// `struct bpf_insn`, as one number.
-fn word(instruction: &bpf_insn) -> u64 {
-    let bytes = [instruction.code, instruction.dst_reg() | instruction.src_reg() << 4];
-    let [code, registers] = bytes.map(u64::from);
-    let offset = u64::from(u16::from_ne_bytes(instruction.off.to_ne_bytes()));
-    let value = u64::from(u32::from_ne_bytes(instruction.imm.to_ne_bytes()));
-    code | registers << 8 | offset << 16 | value << 32
-}
-
-/// `enum bpf_prog_type` and the hook that it is loaded for; 0 where the kernel does not ask.
-const fn kind(hook: Hook) -> (u32, u32) {
-    match hook {
-        Hook::SockOps => (13, 0),
-        Hook::Message => (16, 0),
-        Hook::GetSockOpt => (25, hook as u32),
-        Hook::Tracepoint | Hook::Iterator => (26, hook as u32),
-        Hook::Security => (29, hook as u32),
-        Hook::SkLookup => (30, hook as u32),
-        Hook::TcxIngress => (3, 0),
-        _ => (18, hook as u32),
-    }
+fn word(it: &bpf_insn) -> u64 {
+    instruction(it.code, it.dst_reg(), it.src_reg(), it.off, it.imm)
 }
 
 /// What a program of tracing is for; none where it is of another kind.

@@ -8,10 +8,11 @@ use mesh_bpf::map::MapDef;
 use mesh_bpf::program::{Hook, OBJECT};
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
 
+use super::code::{self, EXIT, R0, call, set};
 use super::{Kernel, KernelMap, Tried, TriedAccelerators, on, pinned, sys, try_accelerators, try_load};
 use crate::store::{Step, Store};
 
-/// A kind of program, by `enum bpf_prog_type`, with a hook that it can be loaded for.
+/// A kind of program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Bare {
     /// `connect(2)`.
@@ -24,52 +25,33 @@ pub(crate) enum Bare {
     Classifier,
 }
 
-/// `BPF_TCX_INGRESS`.
-const TCX_INGRESS: u32 = 46;
 /// `bpf_get_netns_cookie`.
-const NETNS_COOKIE: u32 = 122;
+const NETNS_COOKIE: i32 = 122;
 
 impl Bare {
-    const fn kind(self) -> u32 {
+    const fn hook(self) -> Hook {
         match self {
-            Self::Classifier => 3,
-            Self::SockOps => 13,
-            Self::SockAddr => 18,
-            Self::SockOpt => 25,
-        }
-    }
-
-    const fn hook(self) -> u32 {
-        match self {
-            Self::Classifier => 0,
-            Self::SockOps => Hook::SockOps as u32,
-            Self::SockAddr => Hook::Connect4 as u32,
-            Self::SockOpt => Hook::GetSockOpt as u32,
+            Self::SockAddr => Hook::Connect4,
+            Self::SockOps => Hook::SockOps,
+            Self::SockOpt => Hook::GetSockOpt,
+            Self::Classifier => Hook::TcxIngress,
         }
     }
 
     /// Loads one that does nothing.
     pub(crate) fn load(self) -> io::Result<OwnedFd> {
-        // r0 = 1; exit
-        self.load_code(&[instruction(0xb7, 0, 1), instruction(0x95, 0, 0)])
+        self.load_code(&[set(R0, 1), EXIT])
     }
 
     /// Loads one that asks for the cookie of the network namespace.
     pub(crate) fn load_asking_for_netns(self) -> io::Result<OwnedFd> {
-        // call; r0 = 1; exit. The context is still in r1.
-        let code = [instruction(0x85, 0, NETNS_COOKIE), instruction(0xb7, 0, 1), instruction(0x95, 0, 0)];
-        self.load_code(&code)
+        // The context is still in the first argument.
+        self.load_code(&[call(NETNS_COOKIE), set(R0, 1), EXIT])
     }
 
-    fn load_code(self, code: &[u64]) -> io::Result<OwnedFd> {
-        let (kind, hook) = (self.kind(), self.hook());
-        sys::load_program(&sys::NewProgram { name: "mesh_doctor", kind, hook, code, types: None }, &mut [])
+    fn load_code(self, instructions: &[u64]) -> io::Result<OwnedFd> {
+        code::load("mesh_doctor", self.hook(), instructions)
     }
-}
-
-/// `struct bpf_insn`: code, registers, offset, immediate value.
-const fn instruction(code: u8, registers: u8, immediate: u32) -> u64 {
-    code as u64 | (registers as u64) << 8 | (immediate as u64) << 32
 }
 
 /// A mounted file system without a place: nobody else sees it, and it goes with its descriptor. Minimum kernel 5.2.
@@ -118,7 +100,7 @@ impl Kernel {
 
     /// Attaches a bare program to the loopback interface of this thread's namespace.
     pub(crate) fn attach_loopback(&self, program: &OwnedFd) -> io::Result<OwnedFd> {
-        sys::link_interface(program.as_fd(), LOOPBACK, TCX_INGRESS)
+        sys::link_interface(program.as_fd(), LOOPBACK, Hook::TcxIngress as u32)
     }
 
     /// A map that is made while no memory may be locked: refused where the kernel counts maps as such.
