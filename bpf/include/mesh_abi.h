@@ -570,12 +570,20 @@ _Static_assert(__builtin_offsetof(struct mesh_port_owner, reserve) == 132, "rese
 struct mesh_listening {
 	/* The port that it listens on, host order. An accepted socket with another port was redirected. */
 	__u16 port;
+	/* Of an accepted socket, 1: a policy was live, and the connection was neither handed over by the mesh nor
+	 * opened by an exempt identity beside it. A later policy may decide it otherwise.
+	 */
+	__u8 decided;
 	/* Reserve; zero. */
-	__u8 reserve[6];
+	__u8 reserve;
+	/* Reserve; zero. */
+	__u32 reserve2;
 };
 _Static_assert(sizeof(struct mesh_listening) == 8, "mesh_listening");
 _Static_assert(__builtin_offsetof(struct mesh_listening, port) == 0, "port");
-_Static_assert(__builtin_offsetof(struct mesh_listening, reserve) == 2, "reserve");
+_Static_assert(__builtin_offsetof(struct mesh_listening, decided) == 2, "decided");
+_Static_assert(__builtin_offsetof(struct mesh_listening, reserve) == 3, "reserve");
+_Static_assert(__builtin_offsetof(struct mesh_listening, reserve2) == 4, "reserve2");
 
 /* What is kept for a live connection, in socket storage of the connecting and of the accepted socket. */
 struct mesh_flow {

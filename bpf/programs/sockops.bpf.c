@@ -66,6 +66,20 @@ static __always_inline struct verdict connecting(struct bpf_sock_ops *ctx)
 	return ended(MESH_COUNT_HANDED_OVER, 1);
 }
 
+/* So that a later policy that decides otherwise is able to close it. What the kernel copied from the listening socket
+ * says who took it; what was decided is not asked for again.
+ */
+static __always_inline void note_decided(struct bpf_sock *sk)
+{
+	struct mesh_listening *by = bpf_sk_storage_get(&listening, sk, NULL, 0);
+
+	if (by) {
+		struct mesh_control *words = control_words();
+
+		by->decided = words && *(volatile __u64 *)&words->generation;
+	}
+}
+
 /* A connection is established at the end that accepts it: whoever offers a packet of it to the pod finds its socket
  * from now on, so that what was noted of it has served.
  */
@@ -81,8 +95,10 @@ static __always_inline struct verdict accepted(struct bpf_sock_ops *ctx)
 	flow_key(ctx, false, &key);
 	flow = bpf_map_lookup_elem(&handover, &key);
 	if (!flow) {
-		if (!bpf_map_lookup_elem(&exempt_flows, &key))
+		if (!bpf_map_lookup_elem(&exempt_flows, &key)) {
+			note_decided(sk);
 			return ended(MESH_COUNT_ACCEPTED_STRAIGHT, 1);
+		}
 		bpf_map_delete_elem(&exempt_flows, &key);
 		return ended(MESH_COUNT_ACCEPTED_EXEMPT, 1);
 	}

@@ -546,8 +546,13 @@ abi! {
     struct Listening as "mesh_listening" {
         /// The port that it listens on, host order. An accepted socket with another port was redirected.
         port: u16,
+        /// Of an accepted socket, 1: a policy was live, and the connection was neither handed over by the mesh nor
+        /// opened by an exempt identity beside it. A later policy may decide it otherwise.
+        decided: u8,
         /// Reserve; zero.
-        reserve: [u8; 6],
+        reserve: u8,
+        /// Reserve; zero.
+        reserve2: u32,
     }
 
     /// What is kept for a live connection, in socket storage of the connecting and of the accepted socket.

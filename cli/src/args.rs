@@ -341,7 +341,7 @@ pub struct Apply {
     /// Begin anew where another version's maps are in the kernel: established connections lose their sidecar
     #[arg(long)]
     pub drop_flows: bool,
-    /// Close connections of members that the policy decides otherwise than when they were opened
+    /// Close connections of members that the policy decides otherwise than when they were opened or accepted
     #[arg(long)]
     pub reset_changed: bool,
     /// Go on although the agent applied what is live

@@ -11,11 +11,11 @@ use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use mesh_bpf::abi::{Control, Flow};
+use mesh_bpf::abi::Control;
 use mesh_bpf::map::{self, MapDef};
 use mesh_bpf::program::{AcceleratorDef, Hook, Inbound, ProgramDef};
 
-use crate::store::{Fault, LinkInfo, Locked, MapInfo, Process, ProgramInfo, Step, Store, Word};
+use crate::store::{Fault, LinkInfo, Locked, MapInfo, Noted, Process, ProgramInfo, Step, Store, Word};
 
 /// What happens at one of the steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -176,7 +176,7 @@ impl<S: Store> Store for Faulty<S> {
         fn attached(&self, cgroup: &Path, hook: Hook, effective: bool) -> Step<Vec<u32>>;
         fn interfaces(&self, netns: &Path, cookie: u64) -> Step<Vec<u32>>;
         fn can_close(&self) -> Step<bool>;
-        fn connections(&self, flows: &S::Map) -> Step<Vec<(Flow, S::Socket)>>;
+        fn connections(&self, flows: &S::Map, listening: &S::Map) -> Step<Vec<(Noted, S::Socket)>>;
         fn message_program(&self, sockets: &S::Map) -> Step<Option<ProgramInfo>>;
         fn unread(&self, maps: &Path, sockets: &S::Map) -> Step<usize>;
     }

@@ -238,6 +238,14 @@ pub(crate) fn attach_host_for_command<S: Store>(
     Ok(())
 }
 
+/// The cookie of the host's namespace, and whether what is offered there is decided.
+pub(crate) fn host<S: Store>(store: &S, control: &ControlMap<S>) -> Result<(u64, bool)> {
+    Ok(match control.load(store).host {
+        0 => (store.netns_cookie(Path::new(HOST_NETNS))?, false),
+        cookie => (cookie, true),
+    })
+}
+
 /// Lets everything that is offered on the host reach whom it is for.
 pub(crate) fn detach_host<S: Store>(store: &S, instance: &Instance, control: &ControlMap<S>) -> Result<()> {
     if control.load(store).host != 0 {

@@ -18,7 +18,9 @@ mod readers;
 
 pub use readers::Read;
 
-use crate::store::{Fault, LinkInfo, Locked, MapInfo, Process, ProgramInfo, Step, Store, Target, Word};
+use crate::store::{
+    Accepted, Fault, LinkInfo, Locked, MapInfo, Noted, Process, ProgramInfo, Step, Store, Target, Word,
+};
 
 /// A machine in memory. Clones are the same machine.
 #[derive(Clone, Debug, Default)]
@@ -39,7 +41,7 @@ struct World {
     /// What it was set to, and when by the other clock.
     wall_clock: Cell<Option<(u64, u64)>>,
     /// Open connections by cookie.
-    connections: RefCell<BTreeMap<u64, Flow>>,
+    connections: RefCell<BTreeMap<u64, Noted>>,
     /// They cannot be closed here.
     keeps_connections: Cell<bool>,
 }
@@ -170,7 +172,12 @@ impl Memory {
 
     /// Opens a connection that was decided so.
     pub fn connect(&self, flow: Flow) {
-        self.0.connections.borrow_mut().insert(flow.cookie, flow);
+        self.0.connections.borrow_mut().insert(flow.cookie, Noted::Opened(flow));
+    }
+
+    /// Accepts a connection.
+    pub fn accept(&self, cookie: u64, accepted: Accepted) {
+        self.0.connections.borrow_mut().insert(cookie, Noted::Accepted(accepted));
     }
 
     /// The connections that are open, by cookie.
@@ -654,8 +661,8 @@ impl Store for Memory {
         Ok(!self.0.keeps_connections.get())
     }
 
-    fn connections(&self, _flows: &MemoryMap) -> Step<Vec<(Flow, u64)>> {
-        Ok(self.0.connections.borrow().iter().map(|(&cookie, &flow)| (flow, cookie)).collect())
+    fn connections(&self, _flows: &MemoryMap, _listening: &MemoryMap) -> Step<Vec<(Noted, u64)>> {
+        Ok(self.0.connections.borrow().iter().map(|(&cookie, &noted)| (noted, cookie)).collect())
     }
 
     fn close(&self, sockets: &[u64]) -> Step<usize> {

@@ -1,21 +1,25 @@
 //! Established connections keep the path that was decided when they were opened. Those of them that the live
 //! policy decides otherwise are closed where that is asked for.
 
+mod offered;
+
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
 
 use mesh_bpf::abi::{self, FLOW_EXEMPT, FLOW_TRANSPARENT};
 use mesh_bpf::flow::{Direction, Flow, Identity, Protocol, Verdict};
-use mesh_bpf::map::{CLIENT_FLOWS, Table};
+use mesh_bpf::map::{CLIENT_FLOWS, LISTENING, MapDef, Table};
 use mesh_bpf::membership::Membership;
 use mesh_bpf::sim::Sim;
 use mesh_bpf::tables::Tables;
 
+use self::offered::Sidecar;
 use crate::error::{Error, Result};
 use crate::instance::Instance;
-use crate::registry::{self, Member};
+use crate::registry::{self, Key, Member};
 use crate::set::Set;
-use crate::store::Store;
+use crate::store::{Noted, Store};
 
 /// Closes the connections of members that `tables`, which are live, decide otherwise than when they were
 /// opened; how many.
@@ -25,40 +29,73 @@ pub(crate) fn close_changed<S: Store>(
     set: &Set<S>,
     tables: &Tables,
 ) -> Result<usize> {
-    let Some(flows) = store.open_map(&instance.maps().join(CLIENT_FLOWS.name))? else { return Ok(0) };
+    let open = |def: &MapDef| store.open_map(&instance.maps().join(def.name));
+    let (Some(flows), Some(listening)) = (open(&CLIENT_FLOWS)?, open(&LISTENING)?) else { return Ok(0) };
     // Programs that read the word before the commit may still be about to keep what they decided.
     set.grace_period(store)?;
-    let judge = Judge::new(store, instance, tables)?;
-    let changed = store.connections(&flows)?.into_iter().filter(|(flow, _)| judge.decides_otherwise(flow));
-    let sockets: Vec<S::Socket> = changed.map(|(_, socket)| socket).collect();
-    Ok(if sockets.is_empty() { 0 } else { store.close(&sockets)? })
+    let judge = Judge::new(store, instance, set, tables)?;
+    let mut changed = Vec::new();
+    for (noted, socket) in store.connections(&flows, &listening)? {
+        let otherwise = match &noted {
+            Noted::Opened(flow) => judge.decides_otherwise(flow),
+            Noted::Accepted(accepted) => judge.offers_otherwise(accepted)?,
+        };
+        if otherwise {
+            changed.push(socket);
+        }
+    }
+    Ok(if changed.is_empty() { 0 } else { store.close(&changed)? })
 }
 
-/// The live policy, asked about flows that were decided before.
-struct Judge<'a> {
+/// The live policy, asked about connections that were decided before.
+struct Judge<'a, S: Store> {
+    store: &'a S,
+    instance: &'a Instance,
+    set: &'a Set<S>,
     sim: Sim<'a>,
+    profiles: &'a [abi::Profile],
     policy: Membership,
-    members: BTreeMap<u32, Member>,
+    members: BTreeMap<Key, Member>,
+    /// Members by the number that flows are noted with.
+    numbers: BTreeMap<u32, Key>,
     /// Paths of the cgroups that the policy exempts and of those below them, by id.
     exempt: BTreeMap<u64, String>,
+    /// Whether they listen, as far as that was looked up.
+    sidecars: RefCell<BTreeMap<Sidecar, bool>>,
 }
 
-impl<'a> Judge<'a> {
-    fn new<S: Store>(store: &S, instance: &Instance, tables: &'a Tables) -> Result<Self> {
+impl<'a, S: Store> Judge<'a, S> {
+    fn new(store: &'a S, instance: &'a Instance, set: &'a Set<S>, tables: &'a Tables) -> Result<Self> {
         let policy = Membership::read(tables.get(Table::Names))?;
         let mut exempt = BTreeMap::new();
         for (_, path, _) in &policy.exempt_cgroups {
             find_below(store, instance, path, &mut exempt)?;
         }
         let members = registry::members(store, instance)?.into_iter();
-        let members = members.map(|member| (member.id, member)).collect();
-        Ok(Self { sim: Sim::new(tables).map_err(Error::Damaged)?, policy, members, exempt })
+        let members: BTreeMap<Key, Member> = members.map(|member| (member.key, member)).collect();
+        let numbers = members.values().map(|member| (member.id, member.key)).collect();
+        let sim = Sim::new(tables).map_err(Error::Damaged)?;
+        let profiles = tables.get(Table::Profiles).records();
+        Ok(Self {
+            store,
+            instance,
+            set,
+            sim,
+            profiles,
+            policy,
+            members,
+            numbers,
+            exempt,
+            sidecars: RefCell::default(),
+        })
     }
 
     /// Of a member that has left since nobody knows what would be decided, and of an exempt process no rule
     /// decides: their connections stay.
     fn decides_otherwise(&self, kept: &abi::Flow) -> bool {
-        let Some(member) = self.members.get(&kept.member) else { return false };
+        let Some(member) = self.numbers.get(&kept.member).and_then(|key| self.members.get(key)) else {
+            return false;
+        };
         if kept.flags & FLOW_EXEMPT != 0 || kept.protocol != 0 || kept.direction != 0 {
             return false;
         }

@@ -7,10 +7,10 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use mesh_bpf::abi::{Control, Flow};
+use mesh_bpf::abi::{Control, Flow, Listening};
 use mesh_bpf::map::MapDef;
 use mesh_bpf::program::{AcceleratorDef, Hook, Inbound, ProgramDef};
 
@@ -102,6 +102,28 @@ pub struct ProgramInfo {
     pub name: String,
     /// A hash of its instructions: equal programs have equal tags.
     pub tag: [u8; 8],
+}
+
+/// What the programs noted with a socket of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Noted {
+    /// A member opened it.
+    Opened(Flow),
+    /// A socket that was known accepted it.
+    Accepted(Accepted),
+}
+
+/// A connection that was accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Accepted {
+    /// The cookie of the network namespace.
+    pub netns: u64,
+    /// Where the connection comes from; never v4-mapped.
+    pub remote: SocketAddr,
+    /// What was dialled; never v4-mapped.
+    pub local: SocketAddr,
+    /// Who accepted it.
+    pub by: Listening,
 }
 
 /// One of the words of [`Control`].
@@ -442,11 +464,12 @@ pub trait Store {
     /// # Errors
     /// What the kernel says.
     fn can_close(&self) -> Step<bool>;
-    /// Every TCP connection of this machine that has a value in a map of socket storage. Minimum kernel 5.6.
+    /// Every TCP connection of this machine that has a value in one of two maps of socket storage. Minimum kernel
+    /// 5.14.
     ///
     /// # Errors
     /// What the kernel says.
-    fn connections(&self, flows: &Self::Map) -> Step<Vec<(Flow, Self::Socket)>>;
+    fn connections(&self, flows: &Self::Map, listening: &Self::Map) -> Step<Vec<(Noted, Self::Socket)>>;
     /// Closes connections, so that both ends are told; how many were still there.
     ///
     /// # Errors

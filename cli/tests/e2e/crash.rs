@@ -290,6 +290,7 @@ fn attack(act: Act, faults: impl Iterator<Item = Fault>) -> Result<BTreeMap<Live
         traffic.end(&[Seen::Redirected(15001), Seen::Redirected(15002)])?;
     }
     bed.end()?;
+    println!("{act:?}: {seen:?}");
     Ok(seen)
 }
 

@@ -17,6 +17,7 @@ use serde_json::Value;
 use crate::command::Answer;
 use crate::model::compiled;
 use crate::offers::OfferedTo;
+use crate::reset::Connected;
 use crate::stage::{PORTS, SIDECAR_PORTS, SIDECAR_UID, address};
 use crate::town::{Offered, SIDECAR, addresses, offer, offered};
 
@@ -222,6 +223,52 @@ fn what_is_offered_to_a_command_is_decided_while_it_runs() -> Tested {
     assert_eq!(said, Ok("hello".to_owned()));
     assert!(until(PATIENCE, || !command.is_running()), "{}", command.output()?);
     assert_eq!(host.programs()?, 0);
+    Ok(())
+}
+
+#[test]
+fn connections_that_services_were_offered_are_reset_where_a_policy_decides_otherwise() -> Tested {
+    if !kernel_is_usable() {
+        return Ok(());
+    }
+    let host = Host::new()?;
+    let ports = ["0.0.0.0:8080", "[::]:8080", "0.0.0.0:8081", "[::]:8081", "0.0.0.0:8083", "[::]:8083"];
+    let _service = ServerTask::start(&host.service(), "service", &addresses(&ports)?)?;
+    let _other = ServerTask::start(&host.beside(), "other", &addresses(&["0.0.0.0:8082", "[::]:8082"])?)?;
+    let place = host.beside().uid(SIDECAR_UID);
+    let _sidecar = ServerTask::start(&place, "sidecar", &addresses(&SIDECAR)?)?;
+    let open = |place: &Place| {
+        let ports = [8080, 8081, 8082, 8083];
+        let targets = ports.map(|port| [format!("10.43.0.1:{port}"), format!("[fd43::1]:{port}")]);
+        let targets: Result<Vec<_>, Failure> =
+            targets.iter().flatten().map(|target| Ok(Client::to(address(target)?))).collect();
+        Connected::to(place, targets?, 2)
+    };
+    let reset = |rules: &str| {
+        let policy = host.written(rules)?.display().to_string();
+        let applied = host.ask(&["apply", "--reset-changed", &policy])?;
+        Ok::<_, Failure>(applied.get("closed").cloned())
+    };
+    let far = Place::here().netns(&host.town.far);
+    let all = ["8080", "8081", "8082", "8083"];
+    let mut before = open(&far)?;
+    host.apply("redirect inbound -> 15003\nexclude inbound tcp 8083")?;
+    let mut offered = open(&far)?;
+    let mut sidecar = open(&place)?;
+    // Of the service and not of the other, what is refused now; and what comes from the host itself is direct.
+    assert_eq!(
+        reset("redirect inbound -> 15003\ndeny inbound tcp 8081, 8082\nexclude inbound tcp 8083")?,
+        Some(2.into())
+    );
+    assert_eq!(offered.alive()?, ["8080", "8082", "8083"]);
+    // Nothing is decided on the host any more.
+    assert_eq!(reset("redirect outbound -> 15001")?, Some(2.into()));
+    assert_eq!(offered.alive()?, ["8082", "8083"]);
+    assert_eq!(reset("redirect inbound -> 15003")?, Some(2.into()));
+    assert_eq!(offered.alive()?, ["8082"]);
+    for stays in [&mut before, &mut sidecar] {
+        assert_eq!(stays.alive()?, all);
+    }
     Ok(())
 }
 

@@ -3,10 +3,11 @@
 
 use std::net::SocketAddr;
 
-use mesh_testbed::{Client, Failure, Line, Place, Stream, Task, Tested, kernel_is_usable};
+use mesh_testbed::{Client, Failure, Line, Place, ServerTask, Stream, Task, Tested, kernel_is_usable};
 use serde_json::json;
 
 use crate::stage::{SIDECAR_UID, Stage, address};
+use crate::town::{POD, Pod, addresses};
 
 const BEFORE: &str = "redirect outbound -> 15001\nexclude outbound tcp 3306, 8080";
 const AFTER: &str = "redirect outbound -> 15001\nredirect outbound tcp 443 -> 15002\n\
@@ -17,16 +18,30 @@ const CHANGED: [&str; 2] = ["443", "3306"];
 /// To the same sidecar; and straight.
 const UNCHANGED: [&str; 2] = ["80", "8080"];
 
-/// A process with connections to these ports, of both families and one more by a v4-mapped socket.
-struct Connected(Task<()>);
+/// A process with so many connections to each of some ports.
+pub(crate) struct Connected(Task<()>, usize);
 
 impl Connected {
+    /// Of both families, and one more by a v4-mapped socket.
     fn open(place: &Place, ports: &[&str]) -> Result<Self, Failure> {
         let mut targets = Vec::new();
         for port in ports {
             let (v4, v6) = (address(&format!("10.0.3.9:{port}"))?, address(&format!("[fd10::9]:{port}"))?);
             targets.extend([Client::to(v4), Client::to(v6), Client::to(v4).mapped()]);
         }
+        Self::to(place, targets, 3)
+    }
+
+    /// To a pod, of both families.
+    fn offered(place: &Place, ports: &[&str]) -> Result<Self, Failure> {
+        let [v4, v6] = POD;
+        let targets = ports.iter().flat_map(|port| [format!("{v4}:{port}"), format!("[{v6}]:{port}")]);
+        let targets: Result<Vec<_>, Failure> =
+            targets.map(|target| Ok(Client::to(address(&target)?))).collect();
+        Self::to(place, targets?, 2)
+    }
+
+    pub(crate) fn to(place: &Place, targets: Vec<Client>, each: usize) -> Result<Self, Failure> {
         let mut task = place.spawn(move |line| {
             let opened: Result<Vec<_>, _> = targets.iter().map(open).collect();
             match opened {
@@ -35,19 +50,19 @@ impl Connected {
             }
         })?;
         match task.line().hear()?.as_str() {
-            "open" => Ok(Self(task)),
+            "open" => Ok(Self(task, each)),
             other => Err(other.into()),
         }
     }
 
     /// The ports whose connections all still carry a line there and back; those whose connections have all
     /// ended are left out.
-    fn alive(&mut self) -> Result<Vec<String>, Failure> {
+    pub(crate) fn alive(&mut self) -> Result<Vec<String>, Failure> {
         self.0.line().say("try")?;
         let said = self.0.line().hear()?;
         let mut ports: Vec<String> = said.split_whitespace().map(str::to_owned).collect();
         assert!(
-            ports.chunks(3).all(|three| three.iter().all(|port| Some(port) == three.first())),
+            ports.chunks(self.1).all(|all| all.iter().all(|port| Some(port) == all.first())),
             "{ports:?}"
         );
         ports.dedup();
@@ -122,5 +137,116 @@ fn the_apply_that_changes_them_resets_them() -> Tested {
     assert_eq!((reset.get("changed"), reset.get("closed")), (Some(&json!(true)), Some(&json!(3))));
     assert_eq!(cart.alive()?, CHANGED);
     assert_eq!(batch.alive()?, ["3306"]);
+    Ok(())
+}
+
+/// A pod with an application on all of these ports, and sidecars.
+fn pod(way: &'static str, ports: &[&str]) -> Result<(Pod, [ServerTask; 2]), Failure> {
+    let pod = Pod::new(way)?;
+    let sidecars = ["127.0.0.1:15003", "[::1]:15003", "127.0.0.1:15004", "[::1]:15004"];
+    let sidecar = ServerTask::start(&pod.sidecar_place(), "sidecar", &addresses(&sidecars)?)?;
+    let listen: Vec<_> =
+        ports.iter().flat_map(|port| [format!("0.0.0.0:{port}"), format!("[::]:{port}")]).collect();
+    let listen: Vec<&str> = listen.iter().map(String::as_str).collect();
+    let application = pod.serve("application", &listen)?;
+    Ok((pod, [sidecar, application]))
+}
+
+/// Applies the policy that is live once more.
+fn reset(pod: &Pod) -> Result<serde_json::Value, Failure> {
+    let policy = pod.ground().folder().join("policy.mesh").display().to_string();
+    pod.ask(&["apply", "--reset-changed", &policy])
+}
+
+#[test]
+fn connections_that_a_pod_was_offered_are_reset_too() -> Tested {
+    if !kernel_is_usable() {
+        return Ok(());
+    }
+    for way in ["sk_lookup", "tc"] {
+        // To the same sidecar, and straight, as before.
+        let unchanged = ["8080", "9090"];
+        // From the sidecar to another one, refused, and straight; from straight to refused, and to the sidecar.
+        let changed = ["8081", "8082", "8083", "9091", "9092"];
+        let all = [&unchanged[..], &changed].concat();
+        let (pod, _servers) = pod(way, &all)?;
+        let far = Place::here().netns(&pod.town().far);
+        let reset = |pod: &Pod| {
+            pod.ask(&[
+                "apply",
+                "--reset-changed",
+                &pod.ground().folder().join("policy.mesh").display().to_string(),
+            ])
+        };
+        pod.attach()?;
+        let mut before = Connected::offered(&far, &all)?;
+        pod.apply("redirect inbound -> 15003\nexclude inbound tcp 9090, 9091, 9092")?;
+        let mut decided = Connected::offered(&far, &all)?;
+        let mut itself = Connected::offered(&pod.place(), &all)?;
+        pod.ask(&["pause"])?;
+        let mut paused = Connected::offered(&far, &all)?;
+        pod.ask(&["resume"])?;
+        let applied = pod.apply(
+            "redirect inbound -> 15003\nredirect inbound tcp 8081 -> 15004\ndeny inbound tcp 8082, 9091\n\
+             exclude inbound tcp 8083, 9090",
+        )?;
+        assert_eq!(applied.get("closed"), Some(&json!(null)));
+        assert_eq!(decided.alive()?, all, "{way}");
+        let first = reset(&pod)?;
+        assert_eq!(
+            (first.get("changed"), first.get("closed")),
+            (Some(&json!(false)), Some(&json!(10))),
+            "{way}: {first}"
+        );
+        assert_eq!(decided.alive()?, unchanged, "{way}");
+        for stays in [&mut before, &mut itself, &mut paused] {
+            assert_eq!(stays.alive()?, all, "{way}");
+        }
+        assert_eq!(reset(&pod)?.get("closed"), Some(&json!(0)), "{way}");
+        // Of a pod that has left nobody knows.
+        pod.apply("deny inbound")?;
+        pod.detach()?;
+        assert_eq!(reset(&pod)?.get("closed"), Some(&json!(0)), "{way}");
+        assert_eq!(decided.alive()?, unchanged, "{way}");
+    }
+    Ok(())
+}
+
+#[test]
+fn what_a_sidecar_opened_to_its_own_pod_stays() -> Tested {
+    if !kernel_is_usable() {
+        return Ok(());
+    }
+    for way in ["sk_lookup", "tc"] {
+        let (pod, _servers) = pod(way, &["8080"])?;
+        pod.attach()?;
+        pod.apply("redirect inbound -> 15003")?;
+        let mut sidecar = Connected::offered(&pod.sidecar_place(), &["8080"])?;
+        let mut other = Connected::offered(&pod.place(), &["8080"])?;
+        let [v4, v6] = POD;
+        let rules = format!("redirect inbound -> 15003\ndeny inbound tcp 8080 from {v4}, {v6}");
+        let policy = pod.policy(&rules)?.display().to_string();
+        let applied = pod.ask(&["apply", "--reset-changed", &policy])?;
+        assert_eq!(applied.get("closed"), Some(&json!(2)), "{way}: {applied}");
+        assert_eq!(sidecar.alive()?, ["8080"], "{way}");
+        assert!(other.alive()?.is_empty(), "{way}");
+    }
+    Ok(())
+}
+
+#[test]
+fn what_passed_for_want_of_a_sidecar_is_reset_once_there_is_one() -> Tested {
+    if !kernel_is_usable() {
+        return Ok(());
+    }
+    let (pod, _servers) = pod("sk_lookup", &["8080"])?;
+    pod.attach()?;
+    pod.apply("on missing-sidecar pass\nredirect inbound -> 15005")?;
+    let mut passed = Connected::offered(&Place::here().netns(&pod.town().far), &["8080"])?;
+    let none = reset(&pod)?;
+    assert_eq!((none.get("closed"), passed.alive()?.len()), (Some(&json!(0)), 1), "{none}");
+    let _sidecar = pod.serve("late", &["127.0.0.1:15005", "[::1]:15005"])?;
+    let both = reset(&pod)?;
+    assert_eq!((both.get("closed"), passed.alive()?.len()), (Some(&json!(2)), 0), "{both}");
     Ok(())
 }

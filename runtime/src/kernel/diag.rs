@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
@@ -10,9 +11,12 @@ use std::sync::Arc;
 use std::thread;
 
 use bytemuck::{Pod, Zeroable};
-use mesh_bpf::abi::Flow;
+use mesh_bpf::abi::{Flow, Listening};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketType, netlink, recv, send, socket};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+use super::sys;
+use crate::store::{Accepted, Noted};
 
 // From linux/netlink.h, linux/sock_diag.h and linux/inet_diag.h.
 const NLMSG_ERROR: u16 = 2;
@@ -48,8 +52,15 @@ struct Header {
     port: u32,
 }
 
-/// `struct inet_diag_sockid`: ports, addresses, device, cookie. Only ever handed back.
-type SocketId = [u32; 12];
+/// `struct inet_diag_sockid`. Ports and addresses are those of the socket's own end, then of the other.
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C)]
+struct SocketId {
+    ports: [[u8; 2]; 2],
+    addresses: [[u8; 16]; 2],
+    device: u32,
+    cookie: [u32; 2],
+}
 
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
@@ -81,18 +92,20 @@ pub struct KernelSocket {
     id: SocketId,
 }
 
-/// Every connected TCP socket that has a value in the socket storage map `flows`. Minimum kernel 5.6.
-pub(super) fn connections(flows: BorrowedFd<'_>) -> io::Result<Vec<(Flow, KernelSocket)>> {
+/// Every connected TCP socket that has a value in one of the socket storage maps, that of [`Flow`]s and that of
+/// [`Listening`]. Of datagram sockets the kernel does not tell what is kept. Minimum kernel 5.14.
+pub(super) fn connections(maps: [BorrowedFd<'_>; 2]) -> io::Result<Vec<(Noted, KernelSocket)>> {
     let mut connections = Vec::new();
     for netns in namespaces()? {
         let found = inside(&netns, |socket| {
+            let cookie = sys::netns_cookie(socket.as_fd())?;
             let mut found = Vec::new();
             for family in [AF_INET, AF_INET6] {
-                dump(socket, family, flows, &mut found)?;
+                dump(socket, family, maps, cookie, &mut found)?;
             }
             Ok(found)
         })?;
-        let socket = |(flow, family, id)| (flow, KernelSocket { netns: Arc::clone(&netns), family, id });
+        let socket = |(noted, family, id)| (noted, KernelSocket { netns: Arc::clone(&netns), family, id });
         connections.extend(found.into_iter().map(socket));
     }
     Ok(connections)
@@ -125,13 +138,19 @@ pub(super) fn close(sockets: &[KernelSocket]) -> io::Result<usize> {
 /// exist is asked for.
 pub(super) fn can_close() -> io::Result<bool> {
     let socket = socket(AddressFamily::NETLINK, SocketType::RAW, Some(netlink::SOCK_DIAG))?;
-    match destroy(&socket, AF_INET, [0; 12]) {
+    match destroy(&socket, AF_INET, SocketId::zeroed()) {
         Ok(()) => Ok(true),
         // Where TCP itself cannot be asked about, there is no handler to be found either: ENOENT, as for a
         // connection that does not exist. A dump of it tells.
-        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
-            Ok(ask(&socket, SOCK_DIAG_BY_FAMILY, NLM_F_DUMP, request(AF_INET, [0; 12]), &[], |_| {}).is_ok())
-        }
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(ask(
+            &socket,
+            SOCK_DIAG_BY_FAMILY,
+            NLM_F_DUMP,
+            request(AF_INET, SocketId::zeroed()),
+            &[],
+            |_| {},
+        )
+        .is_ok()),
         Err(error) if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EINVAL)) => Ok(false),
         Err(error) => Err(error),
     }
@@ -142,7 +161,7 @@ pub(super) fn somebody_listens() -> io::Result<bool> {
     let socket = socket(AddressFamily::NETLINK, SocketType::RAW, Some(netlink::SOCK_DIAG))?;
     let mut any = false;
     for family in [AF_INET, AF_INET6] {
-        let request = Request { states: LISTENING, ..request(family, [0; 12]) };
+        let request = Request { states: LISTENING, ..request(family, SocketId::zeroed()) };
         ask(&socket, SOCK_DIAG_BY_FAMILY, NLM_F_DUMP, request, &[], |_| any = true)?;
     }
     Ok(any)
@@ -193,25 +212,47 @@ fn destroy(socket: &OwnedFd, family: u8, id: SocketId) -> io::Result<()> {
 fn dump(
     socket: &OwnedFd,
     family: u8,
-    flows: BorrowedFd<'_>,
-    found: &mut Vec<(Flow, u8, SocketId)>,
+    maps: [BorrowedFd<'_>; 2],
+    netns: u64,
+    found: &mut Vec<(Noted, u8, SocketId)>,
 ) -> io::Result<()> {
-    let map = attribute(REQ_MAP_FD, &flows.as_raw_fd().unsigned_abs().to_ne_bytes());
-    let storages = attribute(REQ_SK_BPF_STORAGES, &map);
-    ask(socket, SOCK_DIAG_BY_FAMILY, NLM_F_DUMP, request(family, [0; 12]), &storages, |message| {
+    let maps = maps.map(|map| attribute(REQ_MAP_FD, &map.as_raw_fd().unsigned_abs().to_ne_bytes())).concat();
+    let storages = attribute(REQ_SK_BPF_STORAGES, &maps);
+    ask(socket, SOCK_DIAG_BY_FAMILY, NLM_F_DUMP, request(family, SocketId::zeroed()), &storages, |message| {
         let Some((head, attributes)) = message.split_at_checked(size_of::<Found>()) else { return };
         let Ok(head) = bytemuck::try_pod_read_unaligned::<Found>(head) else { return };
-        if let Some(flow) = kept(attributes) {
-            found.push((flow, head.family, head.id));
+        if let Some(noted) = noted(netns, &head, attributes) {
+            found.push((noted, head.family, head.id));
         }
     })
 }
 
-/// What a socket's attributes say that the map keeps for it.
-fn kept(attributes: &[u8]) -> Option<Flow> {
-    let storages = find(attributes, INET_DIAG_SK_BPF_STORAGES)?;
-    let storage = find(storages, SK_DIAG_BPF_STORAGE)?;
-    bytemuck::try_pod_read_unaligned(find(storage, STORAGE_MAP_VALUE)?).ok()
+/// What a socket's attributes say that the maps keep for it.
+fn noted(netns: u64, head: &Found, attributes: &[u8]) -> Option<Noted> {
+    let mut storages = find(attributes, INET_DIAG_SK_BPF_STORAGES)?;
+    let mut by = None;
+    while let Some((SK_DIAG_BPF_STORAGE, storage, rest)) = first(storages) {
+        storages = rest;
+        let value = find(storage, STORAGE_MAP_VALUE)?;
+        // Their sizes tell the two apart.
+        if let Ok(flow) = bytemuck::try_pod_read_unaligned::<Flow>(value) {
+            return Some(Noted::Opened(flow));
+        }
+        by = bytemuck::try_pod_read_unaligned::<Listening>(value).ok();
+    }
+    let [local, remote] = ends(head);
+    Some(Noted::Accepted(Accepted { netns, remote, local, by: by? }))
+}
+
+/// The socket's own end, and the other one.
+fn ends(head: &Found) -> [SocketAddr; 2] {
+    let SocketId { ports: [port, other_port], addresses: [address, other_address], .. } = head.id;
+    [(port, address), (other_port, other_address)].map(|(port, bytes)| {
+        let [a, b, c, d, ..] = bytes;
+        let v4 = head.family == AF_INET;
+        let address = if v4 { IpAddr::from([a, b, c, d]) } else { IpAddr::from(bytes).to_canonical() };
+        SocketAddr::new(address, u16::from_be_bytes(port))
+    })
 }
 
 /// `struct nlattr`: length with the head, type; the next begins at a multiple of 4.
@@ -223,17 +264,24 @@ fn attribute(kind: u16, content: &[u8]) -> Vec<u8> {
     bytes
 }
 
+/// The type and content of the first attribute, and those behind it.
+fn first(attributes: &[u8]) -> Option<(u16, &[u8], &[u8])> {
+    let (head, _) = attributes.split_at_checked(4)?;
+    let [a, b, c, d] = head.try_into().ok()?;
+    let (len, kind) = (usize::from(u16::from_ne_bytes([a, b])), u16::from_ne_bytes([c, d]));
+    let content = attributes.get(4..len)?;
+    let rest = attributes.get(len.next_multiple_of(4)..).unwrap_or_default();
+    Some((kind & NLA_TYPE_MASK, content, rest))
+}
+
 /// The content of the first attribute of a type.
 fn find(mut attributes: &[u8], wanted: u16) -> Option<&[u8]> {
     loop {
-        let (head, _) = attributes.split_at_checked(4)?;
-        let [a, b, c, d] = head.try_into().ok()?;
-        let (len, kind) = (usize::from(u16::from_ne_bytes([a, b])), u16::from_ne_bytes([c, d]));
-        let content = attributes.get(4..len)?;
-        if kind & NLA_TYPE_MASK == wanted {
+        let (kind, content, rest) = first(attributes)?;
+        if kind == wanted {
             return Some(content);
         }
-        attributes = attributes.get(len.next_multiple_of(4)..)?;
+        attributes = rest;
     }
 }
 

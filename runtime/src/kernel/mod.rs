@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::{Duration, SystemTime};
 
-use mesh_bpf::abi::{Control, Flow, HitLine, LINE};
+use mesh_bpf::abi::{Control, HitLine, LINE};
 use mesh_bpf::map::{COUNTERS, ENTRIES, EVENT, MapDef, MapKind};
 use mesh_bpf::program::{ACCELERATORS, AcceleratorDef, Hook, Inbound, OBJECT, PROGRAMS, ProgramDef, UNREAD};
 use rustix::fs::{FlockOperation, flock};
@@ -39,7 +39,9 @@ pub(crate) use sys::{Watches, new_network};
 use self::ahead::Ahead;
 use self::object::Object;
 use self::types::Traced;
-use crate::store::{Fault, LinkInfo, Locked, MapInfo, Process, ProgramInfo, Step, Store, Target, Word};
+use crate::store::{
+    Fault, LinkInfo, Locked, MapInfo, Noted, Process, ProgramInfo, Step, Store, Target, Word,
+};
 
 /// `f_type` of a BPF file system.
 const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
@@ -793,8 +795,12 @@ impl Store for Kernel {
         on("asking about", "connections", diag::can_close())
     }
 
-    fn connections(&self, flows: &KernelMap) -> Step<Vec<(Flow, diag::KernelSocket)>> {
-        on("listing", "connections", diag::connections(flows.fd.as_fd()))
+    fn connections(
+        &self,
+        flows: &KernelMap,
+        listening: &KernelMap,
+    ) -> Step<Vec<(Noted, diag::KernelSocket)>> {
+        on("listing", "connections", diag::connections([flows.fd.as_fd(), listening.fd.as_fd()]))
     }
 
     fn close(&self, sockets: &[diag::KernelSocket]) -> Step<usize> {

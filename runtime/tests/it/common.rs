@@ -16,6 +16,8 @@ use mesh_runtime::{Apply, Instance, Options, Runtime, find_hierarchy};
 use mesh_testbed::{Client, Dialled, Errno, Ground, Place};
 
 /// One workload whose members' connections to some ports are decided, and all others go straight.
+///
+/// They are those that members open, unless it says [`Policy::inbound`].
 #[derive(Clone, Debug, Default)]
 pub struct Policy {
     ports: Vec<(u16, Verdict)>,
@@ -23,6 +25,7 @@ pub struct Policy {
     exempt_cgroups: Vec<String>,
     conditions: Vec<Condition>,
     prefixes: u32,
+    inbound: bool,
 }
 
 impl Policy {
@@ -62,6 +65,12 @@ impl Policy {
         self
     }
 
+    /// Its ports are those of connections that members are offered.
+    pub fn inbound(mut self) -> Self {
+        self.inbound = true;
+        self
+    }
+
     pub fn image(&self) -> MapImage {
         let rule = |head: &str, tail: &str| Source {
             kind: SourceKind::Rule,
@@ -95,9 +104,9 @@ impl Policy {
             tree: vec![Node { ports: [PortTableId(1); 2], ..any }],
             own: vec![Node { ports: [PortTableId(1); 2], ..any }],
         };
-        let outbound = Side { tree: std::iter::once(any).chain(far).collect(), own: quiet().own };
-        let mut profile =
-            Profile { name: "shop/cart".into(), sides: [outbound, quiet()], ..Profile::default() };
+        let side = Side { tree: std::iter::once(any).chain(far).collect(), own: quiet().own };
+        let sides = if self.inbound { [quiet(), side] } else { [side, quiet()] };
+        let mut profile = Profile { name: "shop/cart".into(), sides, ..Profile::default() };
         profile.exempt.cgroups = self.exempt_cgroups.iter().map(|path| (path.clone(), exempt)).collect();
         let selector = Selector {
             cgroups: self.cgroups.clone(),

@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
-use mesh_bpf::abi::{FLOW_EXEMPT, Flow};
+use mesh_bpf::abi::{FLOW_EXEMPT, Flow, ListenerKey, Listening};
+use mesh_bpf::map::LISTENERS;
 use mesh_runtime::memory::Memory;
-use mesh_runtime::store::Store;
-use mesh_runtime::{Apply, Error, Options, Runtime};
+use mesh_runtime::store::{Accepted, Store};
+use mesh_runtime::{Apply, Error, Options, Pod, Runtime};
 
 use crate::common::{Policy, request};
 use crate::steps::machine;
@@ -48,6 +49,56 @@ fn what_is_decided_as_before_stays_open() {
     let applied = runtime.apply(Apply { reset_changed: true, ..request(&new) }).unwrap();
     assert_eq!((applied.closed, applied.warnings), (Some(3), Vec::new()));
     assert_eq!(memory.open_connections(), [same, straight, was_exempt, of_nobody, datagram]);
+}
+
+#[test]
+fn of_what_a_pod_was_offered_nothing_but_what_was_decided_is_closed() {
+    let (memory, instance) = machine();
+    let options = Options { lock_timeout: 50, command: "test".into() };
+    let runtime = Runtime::on(memory.clone(), instance.clone(), options).unwrap();
+    let policy = || Policy::new().inbound().label("app", "cart");
+    runtime.apply(request(&policy().redirect(80, 15003).tables())).unwrap();
+    let netns = Path::new("/var/netns");
+    let pod = Pod {
+        netns: netns.into(),
+        name: "cart-1".into(),
+        addresses: vec!["10.0.0.1".parse().unwrap()],
+        labels: [("app".into(), "cart".into())].into(),
+        ..Pod::default()
+    };
+    runtime.attach(&pod).unwrap();
+    let from = |remote: &str, port: u16, by: u16| Accepted {
+        netns: memory.netns_cookie(netns).unwrap(),
+        remote: format!("{remote}:4321").parse().unwrap(),
+        local: format!("10.0.0.1:{port}").parse().unwrap(),
+        by: Listening { port: by, decided: 1, ..Listening::default() },
+    };
+    let (other_sidecar, now_denied, now_straight, for_want_of_a_sidecar) = (1, 2, 3, 15);
+    memory.accept(other_sidecar, from("10.0.0.7", 80, 15003));
+    memory.accept(now_denied, from("10.0.0.7", 81, 15003));
+    memory.accept(now_straight, from("10.0.0.7", 82, 15003));
+    memory.accept(for_want_of_a_sidecar, from("10.0.0.7", 83, 83));
+    let (same, straight, undecided, to_itself) = (11, 12, 13, 14);
+    memory.accept(same, from("10.0.0.7", 84, 15003));
+    memory.accept(straight, from("10.0.0.7", 85, 85));
+    let by = Listening { port: 81, ..Listening::default() };
+    memory.accept(undecided, Accepted { by, ..from("10.0.0.7", 81, 81) });
+    memory.accept(to_itself, from("10.0.0.1", 81, 81));
+    let new = policy().redirect(80, 15004).deny(81).redirect(83, 15003).redirect(84, 15003).tables();
+    let reset = || runtime.apply(Apply { reset_changed: true, ..request(&new) }).unwrap();
+    assert_eq!(reset().closed, Some(3));
+    let open = [same, straight, undecided, to_itself, for_want_of_a_sidecar];
+    assert_eq!(memory.open_connections(), open);
+    let listeners = memory.open_map(&instance.maps().join(LISTENERS.name)).unwrap().unwrap();
+    let netns_cookie = memory.netns_cookie(netns).unwrap();
+    let sidecar =
+        ListenerKey { netns: netns_cookie, port: 15003, family: 10, slot: 7, ..ListenerKey::default() };
+    memory.update(&listeners, bytemuck::bytes_of(&sidecar), &[0; 8]).unwrap();
+    assert_eq!((reset().closed, memory.open_connections()), (Some(1), open[..4].to_vec()));
+    // Of a pod that is no workload any more all goes straight.
+    let labels = [("app".into(), "other".into())].into();
+    runtime.attach(&Pod { labels, ..pod }).unwrap();
+    assert_eq!((reset().closed, memory.open_connections()), (Some(1), vec![straight, undecided, to_itself]));
 }
 
 #[test]

@@ -303,6 +303,7 @@ fn on_the_kernel(stride: usize, strikes: impl Fn(usize) -> Vec<Strike>) {
     std::os::unix::fs::symlink(netns.path(), bed.pod().netns).unwrap();
     for act in Act::ALL {
         let calm = calm(&bed, act, Kernel::new);
+        println!("{act:?}: {} steps", calm.steps);
         for step in (0..calm.steps).step_by(if every { 1 } else { stride }) {
             let attack = |body: &dyn Fn(Faulty<Kernel>) -> Result<()>, blow| {
                 let body = || body(Faulty::new(Kernel::new(), blow)).map_err(|error| error.to_string());
