@@ -6,10 +6,13 @@
 //! The policy's digest covers the ABI and the length and digest of every table, so that a flipped bit anywhere
 //! is found, and what was hashed to read a policy need not be hashed again to apply it.
 
+use std::io::{self, Read};
+use std::thread;
+
 use crate::abi::POLICY_ABI;
 use crate::image::MapImage;
 use crate::map::{TABLES, Table};
-use crate::tables::{Damaged, TableData, Tables};
+use crate::tables::{Damaged, Digest, TableData, Tables};
 use crate::unpack::unpack;
 
 /// What an artifact begins with.
@@ -28,6 +31,9 @@ pub enum BadArtifact {
         /// The ABI that it was written for.
         found: u32,
     },
+    /// Its bytes cannot be had.
+    #[error("it cannot be read: {0}")]
+    Unreadable(io::ErrorKind),
     /// Shorter or longer than it says, or a byte differs.
     #[error("it is damaged: {0}")]
     Damaged(&'static str),
@@ -46,17 +52,30 @@ pub fn is_artifact(bytes: &[u8]) -> bool {
 #[must_use]
 pub fn encode(tables: &Tables) -> Vec<u8> {
     let mut out = Vec::with_capacity(HEAD + TABLES * 8 + tables.size());
+    out.extend_from_slice(&head(tables));
+    for content in contents(tables) {
+        out.extend_from_slice(content);
+    }
+    out
+}
+
+/// What an artifact begins with, up to its tables.
+#[must_use]
+pub fn head(tables: &Tables) -> Vec<u8> {
+    let mut out = Vec::with_capacity(HEAD + TABLES * 8);
     out.extend_from_slice(&MAGIC);
     out.extend_from_slice(&POLICY_ABI.to_le_bytes());
     out.extend_from_slice(&crate::abi::TABLE_COUNT.to_le_bytes());
     out.extend_from_slice(&tables.digest());
-    for table in Table::ALL {
-        out.extend_from_slice(&(tables.get(table).bytes().len() as u64).to_le_bytes());
-    }
-    for table in Table::ALL {
-        out.extend_from_slice(tables.get(table).bytes());
+    for content in contents(tables) {
+        out.extend_from_slice(&(content.len() as u64).to_le_bytes());
     }
     out
+}
+
+/// What follows its [`head`].
+pub fn contents(tables: &Tables) -> impl Iterator<Item = &[u8]> {
+    Table::ALL.into_iter().map(|table| tables.get(table).bytes())
 }
 
 /// Reads an artifact, checks all of it, and returns its tables and the image that they hold.
@@ -64,48 +83,59 @@ pub fn encode(tables: &Tables) -> Vec<u8> {
 /// # Errors
 /// Where it is not exactly what [`encode`] wrote of a valid image.
 pub fn decode(bytes: &[u8]) -> Result<(Tables, MapImage), BadArtifact> {
-    let mut input = Input(bytes);
-    if input.take(MAGIC.len()) != Some(&MAGIC) {
+    read(bytes, bytes.len() as u64)
+}
+
+/// The same of `length` bytes that are still to be read.
+///
+/// # Errors
+/// The same, and where they cannot be read.
+pub fn read(mut input: impl Read, length: u64) -> Result<(Tables, MapImage), BadArtifact> {
+    if take::<8>(&mut input)? != MAGIC {
         return Err(BadArtifact::NotAnArtifact);
     }
-    let short = || BadArtifact::Damaged("it is cut off");
-    let found = input.u32().ok_or_else(short)?;
-    if found != POLICY_ABI || input.u32().ok_or_else(short)? != crate::abi::TABLE_COUNT {
+    let found = u32::from_le_bytes(take(&mut input)?);
+    if found != POLICY_ABI || u32::from_le_bytes(take(&mut input)?) != crate::abi::TABLE_COUNT {
         return Err(BadArtifact::OtherAbi { found });
     }
-    let digest = input.take(32).ok_or_else(short)?;
-    let mut lengths = Vec::with_capacity(TABLES);
-    for _ in 0..TABLES {
-        lengths.push(input.u64().and_then(|length| usize::try_from(length).ok()).ok_or_else(short)?);
+    let digest: Digest = take(&mut input)?;
+    let mut lengths = [0; TABLES];
+    let mut rest = length.checked_sub((HEAD + TABLES * 8) as u64).ok_or(CUT_OFF)?;
+    for length in &mut lengths {
+        *length = u64::from_le_bytes(take(&mut input)?);
+        rest = rest.checked_sub(*length).ok_or(CUT_OFF)?;
+    }
+    if rest != 0 {
+        return Err(BadArtifact::Damaged("it goes on after its end"));
     }
     let mut tables = Tables::default();
     for (table, length) in Table::ALL.into_iter().zip(lengths) {
-        tables.set(table, TableData::from_bytes(input.take(length).ok_or_else(short)?));
+        let length = usize::try_from(length).map_err(|_| CUT_OFF)?;
+        tables.set(table, TableData::read(&mut input, length).map_err(unreadable)?);
     }
-    if !input.0.is_empty() {
-        return Err(BadArtifact::Damaged("it goes on after its end"));
-    }
-    if digest != tables.digest() || !tables.get(Table::Manifest).bytes().is_empty() {
+    // Both take about as long, and what is damaged is not believed, whatever it says.
+    let (found, image) = thread::scope(|scope| {
+        let hashing = scope.spawn(|| tables.digest());
+        let image = unpack(&tables);
+        (hashing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), image)
+    });
+    if digest != found || !tables.get(Table::Manifest).bytes().is_empty() {
         return Err(BadArtifact::Damaged("its digest does not fit its content"));
     }
-    let image = unpack(&tables)?;
-    Ok((tables, image))
+    Ok((tables, image?))
 }
 
-struct Input<'a>(&'a [u8]);
+const CUT_OFF: BadArtifact = BadArtifact::Damaged("it is cut off");
 
-impl<'a> Input<'a> {
-    fn take(&mut self, length: usize) -> Option<&'a [u8]> {
-        let (taken, rest) = self.0.split_at_checked(length)?;
-        self.0 = rest;
-        Some(taken)
+fn unreadable(error: io::Error) -> BadArtifact {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => CUT_OFF,
+        kind => BadArtifact::Unreadable(kind),
     }
+}
 
-    fn u32(&mut self) -> Option<u32> {
-        self.take(4)?.try_into().ok().map(u32::from_le_bytes)
-    }
-
-    fn u64(&mut self) -> Option<u64> {
-        self.take(8)?.try_into().ok().map(u64::from_le_bytes)
-    }
+fn take<const LENGTH: usize>(input: &mut impl Read) -> Result<[u8; LENGTH], BadArtifact> {
+    let mut taken = [0; LENGTH];
+    input.read_exact(&mut taken).map_err(unreadable)?;
+    Ok(taken)
 }

@@ -1,5 +1,6 @@
 //! The tables of one generation: what the programs read, byte for byte.
 
+use std::io;
 use std::sync::OnceLock;
 
 use bytemuck::{Pod, Zeroable};
@@ -42,12 +43,25 @@ impl TableData {
     /// A table of `bytes`.
     #[must_use]
     pub fn from_bytes(bytes: &[u8]) -> Self {
-        let mut lines = vec![Line::default(); bytes.len().div_ceil(LINE)];
-        let target: &mut [u8] = bytemuck::cast_slice_mut(&mut lines);
-        if let Some(used) = target.get_mut(..bytes.len()) {
-            used.copy_from_slice(bytes);
-        }
-        Self { lines, bytes: bytes.len(), digest: OnceLock::new() }
+        let mut data = Self::zeroed(bytes.len());
+        data.used().copy_from_slice(bytes);
+        data
+    }
+
+    /// A table of the next `bytes` bytes of `input`.
+    pub(crate) fn read(input: &mut impl io::Read, bytes: usize) -> io::Result<Self> {
+        let mut data = Self::zeroed(bytes);
+        input.read_exact(data.used())?;
+        Ok(data)
+    }
+
+    fn zeroed(bytes: usize) -> Self {
+        Self { lines: vec![Line::default(); bytes.div_ceil(LINE)], bytes, digest: OnceLock::new() }
+    }
+
+    fn used(&mut self) -> &mut [u8] {
+        let lines: &mut [u8] = bytemuck::cast_slice_mut(&mut self.lines);
+        lines.get_mut(..self.bytes).unwrap_or_default()
     }
 
     /// The bytes in use.

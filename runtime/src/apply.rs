@@ -65,14 +65,20 @@ impl<'a> Apply<'a> {
 }
 
 impl Runtime<Kernel> {
-    /// Begins to make what a first apply needs whatever its policy says, beside whatever is done until then: maps and
-    /// programs that nobody else sees and that end with this process, where nothing is applied after all. Nothing where
-    /// there is something in the kernel already, or an apply would be refused.
+    /// Begins what an apply needs whatever its policy says, beside whatever is done until then. Where nothing is in the
+    /// kernel, it makes maps and programs: nobody else sees them, and they end with this process, where nothing is
+    /// applied after all. Otherwise it waits for the programs that run. Nothing where an apply would be refused.
     pub fn prepare(&self) {
-        let is_first = matches!(self.store.inode(&self.instance.maps()), Ok(None));
-        let cpus = std::thread::available_parallelism().map_or(1, usize::from);
-        if is_first && cpus > 1 && self.check_place().is_ok() && self.check_fixed().is_ok() {
-            self.store.make_ahead(self.instance.inbound);
+        let maps = self.instance.maps();
+        match self.store.inode(&maps) {
+            Ok(Some(_)) => self.store.wait_ahead(&maps),
+            Ok(None) => {
+                let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+                if cpus > 1 && self.check_place().is_ok() && self.check_fixed().is_ok() {
+                    self.store.make_ahead(self.instance.inbound);
+                }
+            }
+            Err(_) => {}
         }
     }
 }
@@ -360,17 +366,19 @@ impl<S: Store> Put<'_, S> {
         let needs_programs = self.live.is_none() || self.request.repair;
         let programs = if needs_programs { store.load_programs(&instance.maps())? } else { Vec::new() };
         let mut upgraded = 0;
-        if self.live.is_some() {
+        if let Some(live) = self.live {
             upgraded = upgrade(self.session)?;
             // Nobody knows when a killed process committed: readers of what was live before may run.
-            set.grace_period(*store)?;
+            set.wait_for_readers(*store, live.generation)?;
         }
         if !set.control.exchange(*store, Word::Claim, 0, generation)? {
             return Err(Error::Held { holder: None, now: store.wall_clock() });
         }
         let ready = store.clock();
-        let written = self.fill(generation)?;
-        let record = self.record(generation)?;
+        // The slot's grace period passes while the policy is written to the disk.
+        let tables = self.request.tables;
+        let (digest, written) = record::keep_artifact(*store, instance, tables, || self.fill(generation))?;
+        let record = self.record(generation, digest);
         record::write(*store, &instance.pending(), &record, true)?;
         self.wait_for_confirmation(generation)?;
         let filled = store.clock();
@@ -471,16 +479,16 @@ impl<S: Store> Put<'_, S> {
         slots::table(self.session.store, &self.set.tables, live.slot(), table)
     }
 
-    fn record(&self, generation: u64) -> Result<Record> {
+    fn record(&self, generation: u64, digest: String) -> Record {
         let Session { store, instance, .. } = *self.session;
-        Ok(Record {
+        Record {
             generation,
-            digest: record::keep_artifact(store, instance, self.request.tables)?,
+            digest,
             owner: self.request.owner,
             applied: store.wall_clock(),
             boot_id: instance.boot_id.clone(),
             origin: self.request.origin.to_owned(),
-        })
+        }
     }
 
     /// Classifies the members for the new slot, and switches: both under the registry's lock, so no

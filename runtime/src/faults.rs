@@ -229,6 +229,14 @@ impl<S: Store> Store for Faulty<S> {
         }
     }
 
+    fn write_beside<T>(&self, file: &Path, pieces: &[&[u8]], meanwhile: impl FnOnce() -> T) -> (Step<()>, T) {
+        (self.write(file, &pieces.concat(), true), meanwhile())
+    }
+
+    fn has_waited(&self, control: u32, generation: u64) -> bool {
+        self.inner.has_waited(control, generation)
+    }
+
     fn put_maps(&self, outer: &S::Map, elements: &[(u32, &S::Map)]) -> Step<()> {
         if self.strike == Strike::NoGracePeriod && self.inner.map_info(outer)?.name == map::SCRATCH.name {
             return Ok(());

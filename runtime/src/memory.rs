@@ -363,6 +363,10 @@ impl Store for Memory {
         self.place("writing", file, Node::File(content.to_vec()), true)
     }
 
+    fn write_beside<T>(&self, file: &Path, pieces: &[&[u8]], meanwhile: impl FnOnce() -> T) -> (Step<()>, T) {
+        (self.write(file, &pieces.concat(), true), meanwhile())
+    }
+
     fn inode(&self, path: &Path) -> Step<Option<u64>> {
         Ok(self.node(path).map(|(inode, _)| inode))
     }
@@ -486,6 +490,10 @@ impl Store for Memory {
         outer.0.inner.borrow_mut().extend(elements);
         self.after_putting(&outer.0);
         Ok(())
+    }
+
+    fn has_waited(&self, _control: u32, _generation: u64) -> bool {
+        false
     }
 
     fn fill(&self, map: &MemoryMap, content: &[u8]) -> Step<()> {

@@ -4,7 +4,7 @@
 //! its place and renamed, so it is there whole or not at all.
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use mesh_bpf::artifact;
 use mesh_bpf::image::MapImage;
@@ -106,9 +106,14 @@ pub(crate) fn json<T: Serialize>(file: &Path, content: &T) -> Result<Vec<u8>> {
 }
 
 fn write_bytes(store: &impl Store, file: &Path, content: &[u8], durable: bool) -> Step<()> {
-    let beside = file.with_extension("new");
+    let beside = beside(file);
     store.write(&beside, content, durable)?;
     store.rename(&beside, file, durable)
+}
+
+/// Where a file is written before it is in its place.
+fn beside(file: &Path) -> PathBuf {
+    file.with_extension("new")
 }
 
 /// Makes the folders that records go to.
@@ -124,14 +129,26 @@ pub(crate) fn make_folders(store: &impl Store, instance: &Instance) -> Result<()
     Ok(())
 }
 
-/// Keeps a policy, unless it is kept already.
-pub(crate) fn keep_artifact(store: &impl Store, instance: &Instance, tables: &Tables) -> Result<String> {
+/// Keeps a policy, unless it is kept already, and does something else meanwhile.
+pub(crate) fn keep_artifact<T>(
+    store: &impl Store,
+    instance: &Instance,
+    tables: &Tables,
+    meanwhile: impl FnOnce() -> Result<T>,
+) -> Result<(String, T)> {
     let digest = hex(&tables.digest());
     let file = instance.artifacts().join(&digest);
-    if store.inode(&file)?.is_none() {
-        write_bytes(store, &file, &artifact::encode(tables), true)?;
+    if store.inode(&file)?.is_some() {
+        return Ok((digest, meanwhile()?));
     }
-    Ok(digest)
+    let head = artifact::head(tables);
+    let pieces: Vec<&[u8]> = [head.as_slice()].into_iter().chain(artifact::contents(tables)).collect();
+    let beside = beside(&file);
+    let (written, done) = store.write_beside(&beside, &pieces, meanwhile);
+    let done = done?;
+    written?;
+    store.rename(&beside, &file, true)?;
+    Ok((digest, done))
 }
 
 /// Reads a kept policy, and checks all of it; `None` where it is not kept.
@@ -205,7 +222,7 @@ pub(crate) fn purge(store: &impl Store, instance: &Instance) -> Result<()> {
     let files = [instance.current(), instance.pending(), instance.paused(), instance.confirm()];
     for file in files.into_iter().chain([instance.programs(), instance.holder(), instance.places()]) {
         store.remove(&file)?;
-        store.remove(&file.with_extension("new"))?;
+        store.remove(&beside(&file))?;
     }
     match store.list(&instance.state)? {
         Some(names) if names.is_empty() => Ok(store.remove_folder(&instance.state)?),

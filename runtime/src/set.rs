@@ -13,14 +13,16 @@ use crate::store::{MapInfo, Store, Word};
 /// The control map alone: the part of a set that every version can read.
 pub(crate) struct ControlMap<S: Store> {
     words: S::Words,
+    id: u32,
 }
 
 impl<S: Store> ControlMap<S> {
     /// That of the instance; `None` where nothing is pinned.
     pub(crate) fn open(store: &S, instance: &Instance) -> Result<Option<Self>> {
         let Some(map) = open_pin(store, &instance.maps(), &map::CONTROL)? else { return Ok(None) };
-        check(&store.map_info(&map)?, &map::CONTROL)?;
-        Ok(Some(Self { words: store.words(&map)? }))
+        let info = store.map_info(&map)?;
+        check(&info, &map::CONTROL)?;
+        Ok(Some(Self { words: store.words(&map)?, id: info.id }))
     }
 
     pub(crate) fn load(&self, store: &S) -> Control {
@@ -123,6 +125,11 @@ impl<S: Store> Set<S> {
         store.rename(&folder, &instance.maps(), false)?;
         let missing = || incompatible(&map::CONTROL, "it is missing".into());
         Self::open(store, instance)?.ok_or_else(missing)
+    }
+
+    /// Waits until every program has ended that saw what was live before this generation, which is.
+    pub(crate) fn wait_for_readers(&self, store: &S, live: u64) -> Result<()> {
+        if store.has_waited(self.control.id, live) { Ok(()) } else { self.grace_period(store) }
     }
 
     /// Waits until every program that runs now has ended: none sees any more what it saw before.

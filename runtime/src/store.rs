@@ -231,6 +231,9 @@ pub trait Store {
     /// # Errors
     /// What the kernel says.
     fn write(&self, file: &Path, content: &[u8], durable: bool) -> Step<()>;
+    /// Writes a file of several pieces and waits until it is on the disk, and does something else meanwhile: one of
+    /// the two may be done when the process ends, or both half.
+    fn write_beside<T>(&self, file: &Path, pieces: &[&[u8]], meanwhile: impl FnOnce() -> T) -> (Step<()>, T);
     /// The inode of a file or folder; `None` where there is none. A cgroup's is its id.
     ///
     /// # Errors
@@ -329,6 +332,9 @@ pub trait Store {
     /// # Errors
     /// What the kernel says; then some may be in place and others not.
     fn put_maps(&self, outer: &Self::Map, elements: &[(u32, &Self::Map)]) -> Step<()>;
+    /// Whether every program that ran while the set with this control map held this generation, and no later one, has
+    /// ended: a grace period was begun ahead, and has passed. A number never comes again in a set.
+    fn has_waited(&self, control: u32, generation: u64) -> bool;
     /// Fills a memory-mapped array from its beginning.
     ///
     /// # Errors

@@ -1,5 +1,5 @@
-//! What a first apply needs whatever its policy says, made while that is compiled: maps and programs that nobody else sees
-//! before they are pinned or attached, and that end with this process.
+//! What an apply needs whatever its policy says, done while that is compiled. A first apply needs maps and programs: nobody
+//! else sees them before they are pinned or attached, and they end with this process. A later one needs a grace period.
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
@@ -7,10 +7,11 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use mesh_bpf::map::{CONTROL, MAPS, MapDef};
+use mesh_bpf::map::{CONTROL, INNER, MAPS, MapDef, SCRATCH};
 use mesh_bpf::program::{Inbound, ProgramDef};
 
-use super::{KernelMap, create, load_inbound, on, sys, try_load};
+use super::{KernelMap, create, load_inbound, on, open, put_maps, sys, try_load};
+use crate::session::held;
 use crate::store::{Fault, Step};
 
 /// Maps and programs that refer to them.
@@ -98,7 +99,49 @@ impl Ahead {
 
 impl Made {
     fn is_pinned(&self, maps: &Path) -> bool {
-        let control = sys::open_pin(&maps.join(CONTROL.name)).and_then(super::open);
+        let control = sys::open_pin(&maps.join(CONTROL.name)).and_then(open);
         control.is_ok_and(|control| control.info.id == self.control)
+    }
+}
+
+/// A grace period that passes while something else is done.
+#[derive(Debug, Default)]
+pub(super) struct Waiting(Mutex<Wait>);
+
+/// The id of a set's control map, and the generation that it held before the grace period began.
+type Waited = (u32, u64);
+
+#[derive(Debug, Default)]
+enum Wait {
+    #[default]
+    Nothing,
+    For(JoinHandle<std::io::Result<Waited>>),
+    Ended(Waited),
+}
+
+impl Waiting {
+    /// Begins to wait, where maps are pinned there.
+    pub(super) fn begin(&self, maps: &Path) {
+        let pin = |def: &MapDef| sys::open_pin(&maps.join(def.name)).and_then(open);
+        let (Ok(control), Ok(scratch)) = (pin(&CONTROL), pin(&SCRATCH)) else { return };
+        let waiting = std::thread::spawn(move || {
+            let generation = held(&sys::Words::new(control.fd.as_fd())?.load());
+            put_maps(&scratch, &[(0, &create(&INNER, 1, None)?)])?;
+            Ok((control.info.id, generation))
+        });
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Wait::For(waiting);
+    }
+
+    /// What was waited for, once that is over.
+    pub(super) fn end(&self) -> Option<Waited> {
+        let mut wait = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *wait = match std::mem::take(&mut *wait) {
+            Wait::For(waiting) => waiting.join().ok().and_then(Result::ok).map_or(Wait::Nothing, Wait::Ended),
+            ended => ended,
+        };
+        match *wait {
+            Wait::Ended(waited) => Some(waited),
+            _ => None,
+        }
     }
 }

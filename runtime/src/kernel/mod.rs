@@ -21,6 +21,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
+use std::thread;
 use std::time::{Duration, SystemTime};
 
 use mesh_bpf::abi::{Control, HitLine, LINE};
@@ -36,7 +37,7 @@ pub(crate) use probe::{Bare, Detached};
 pub(crate) use ring::Ring;
 pub(crate) use sys::{Watches, new_network};
 
-use self::ahead::Ahead;
+use self::ahead::{Ahead, Waiting};
 use self::object::Object;
 use self::types::Traced;
 use crate::store::{
@@ -54,6 +55,7 @@ pub struct Kernel {
     cpus: usize,
     programs: Cow<'static, [u8]>,
     ahead: Ahead,
+    waiting: Waiting,
 }
 
 impl Default for Kernel {
@@ -73,7 +75,12 @@ impl Kernel {
     /// The kernel that we run on.
     #[must_use]
     pub fn new() -> Self {
-        Self { cpus: possible_cpus(), programs: Cow::Borrowed(OBJECT), ahead: Ahead::default() }
+        Self {
+            cpus: possible_cpus(),
+            programs: Cow::Borrowed(OBJECT),
+            ahead: Ahead::default(),
+            waiting: Waiting::default(),
+        }
     }
 
     /// The kernel that we run on, with programs of another build: an object file.
@@ -86,6 +93,11 @@ impl Kernel {
     /// them out.
     pub(crate) fn make_ahead(&self, by: Inbound) {
         self.ahead.begin(self.programs.clone(), by);
+    }
+
+    /// Begins to wait for the programs that run now: see [`Store::has_waited`].
+    pub(crate) fn wait_ahead(&self, maps: &Path) {
+        self.waiting.begin(maps);
     }
 
     /// Starts a command in a cgroup of the version 2 hierarchy.
@@ -177,6 +189,18 @@ impl Kernel {
             }
         }
     }
+}
+
+/// Writes a file, one piece after the other.
+fn write_pieces(file: &Path, pieces: &[&[u8]], durable: bool) -> Step<()> {
+    let write = || {
+        let mut out = File::create(file)?;
+        for piece in pieces {
+            io::Write::write_all(&mut out, piece)?;
+        }
+        if durable { out.sync_all() } else { Ok(()) }
+    };
+    at("writing", file, write())
 }
 
 /// How many CPUs there may ever be: the values of maps by CPU have that many parts.
@@ -275,6 +299,14 @@ fn create(def: &MapDef, capacity: u32, inner: Option<&KernelMap>) -> io::Result<
         inner: inner.map(|inner| inner.fd.as_fd()),
         types: types.as_ref().map(|types| (types.as_fd(), btf::KEY, btf::VALUE)),
     })?)
+}
+
+/// Puts maps into a map of maps, by one call.
+fn put_maps(outer: &KernelMap, elements: &[(u32, &KernelMap)]) -> io::Result<()> {
+    let keys: Vec<u32> = elements.iter().map(|&(key, _)| key).collect();
+    let values: Vec<u32> =
+        elements.iter().map(|(_, map)| std::os::fd::AsRawFd::as_raw_fd(&map.fd).unsigned_abs()).collect();
+    sys::update_batch(outer.fd.as_fd(), &keys, &values)
 }
 
 fn start_of(stat: &str) -> Option<u64> {
@@ -525,15 +557,15 @@ impl Store for Kernel {
     }
 
     fn write(&self, file: &Path, content: &[u8], durable: bool) -> Step<()> {
-        at(
-            "writing",
-            file,
-            (|| {
-                let mut out = File::create(file)?;
-                io::Write::write_all(&mut out, content)?;
-                if durable { out.sync_all() } else { Ok(()) }
-            })(),
-        )
+        write_pieces(file, &[content], durable)
+    }
+
+    fn write_beside<T>(&self, file: &Path, pieces: &[&[u8]], meanwhile: impl FnOnce() -> T) -> (Step<()>, T) {
+        thread::scope(|scope| {
+            let writing = scope.spawn(|| write_pieces(file, pieces, true));
+            let done = meanwhile();
+            (writing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), done)
+        })
     }
 
     fn inode(&self, path: &Path) -> Step<Option<u64>> {
@@ -627,10 +659,11 @@ impl Store for Kernel {
     }
 
     fn put_maps(&self, outer: &KernelMap, elements: &[(u32, &KernelMap)]) -> Step<()> {
-        let keys: Vec<u32> = elements.iter().map(|&(key, _)| key).collect();
-        let values: Vec<u32> =
-            elements.iter().map(|(_, map)| std::os::fd::AsRawFd::as_raw_fd(&map.fd).unsigned_abs()).collect();
-        on("writing the map", &outer.info.name, sys::update_batch(outer.fd.as_fd(), &keys, &values))
+        on("writing the map", &outer.info.name, put_maps(outer, elements))
+    }
+
+    fn has_waited(&self, control: u32, generation: u64) -> bool {
+        self.waiting.end() == Some((control, generation))
     }
 
     fn fill(&self, map: &KernelMap, content: &[u8]) -> Step<()> {

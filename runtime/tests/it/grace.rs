@@ -1,9 +1,11 @@
 //! A program that is stopped between the word and its look-ups, while a policy goes live and the next is
 //! filled into the slot that the program still reads.
 
+use mesh_bpf::tables::Tables;
 use mesh_runtime::faults::{Faulty, Strike};
 use mesh_runtime::memory::Read;
-use mesh_runtime::{Options, Runtime};
+use mesh_runtime::store::Store;
+use mesh_runtime::{Kernel, Options, Runtime};
 use mesh_testbed::{Client, Ground, Line, Place, Server, kernel_is_usable};
 
 use crate::builds::{self, READ_ANOTHER, READ_WHOLE};
@@ -45,20 +47,23 @@ fn without_the_grace_period_it_would_see_two() {
 }
 
 /// How many stopped programs found the generation that their word named, and how many found another, while
-/// one policy after the other goes live on the real kernel until that is enough.
-fn reads_on_the_kernel(strike: Strike, enough: impl Fn([u64; 2]) -> bool) -> [u64; 2] {
+/// one policy after the other goes live on the real kernel, two by two, until that is enough.
+fn reads_on_the_kernel<S: Store>(
+    store: impl Fn(Kernel) -> S,
+    apply: impl Fn([&Runtime<S>; 2], [Tables; 2]),
+    enough: impl Fn([u64; 2]) -> bool,
+) -> [u64; 2] {
     let ground = Ground::new().unwrap();
     let far = Server::start_here("far", &["127.0.0.2:0".parse().unwrap()]).unwrap();
     let there = far.addresses().unwrap()[0];
     let app = ground.cgroup().child("app").unwrap();
     let options = Options { lock_timeout: 5_000, command: "test".into() };
-    let store = Faulty::new(builds::kernel(&ground, "stopped"), strike);
-    let runtime = Runtime::on(store, instance(&ground), options).unwrap();
-    let apply = |port: u16| {
-        let tables = Policy::new().deny(port).cgroup(app.within().unwrap()).tables();
-        assert!(runtime.apply(request(&tables)).unwrap().changed);
+    let runtime = || {
+        Runtime::on(store(builds::kernel(&ground, "stopped")), instance(&ground), options.clone()).unwrap()
     };
-    apply(100);
+    let (runtime, other) = (runtime(), runtime());
+    let policy = |port: u16| Policy::new().deny(port).cgroup(app.within().unwrap()).tables();
+    both([&runtime, &runtime], [policy(99), policy(100)]);
     // It connects again as soon as it may. A second would leave the writer no CPU on a machine with two.
     let mut client = {
         let body = move |line: &mut Line| {
@@ -74,7 +79,9 @@ fn reads_on_the_kernel(strike: Strike, enough: impl Fn([u64; 2]) -> bool) -> [u6
     };
     // Not after each: reading what was counted takes longer than a program is stopped.
     for ports in (101..400).collect::<Vec<u16>>().chunks(8) {
-        ports.iter().copied().for_each(apply);
+        for ports in ports.chunks_exact(2) {
+            apply([&runtime, &other], [policy(ports[0]), policy(ports[1])]);
+        }
         if enough(seen()) {
             break;
         }
@@ -86,12 +93,18 @@ fn reads_on_the_kernel(strike: Strike, enough: impl Fn([u64; 2]) -> bool) -> [u6
     seen
 }
 
+fn both<S: Store>(runtimes: [&Runtime<S>; 2], policies: [Tables; 2]) {
+    for (runtime, tables) in runtimes.into_iter().zip(&policies) {
+        assert!(runtime.apply(request(tables)).unwrap().changed);
+    }
+}
+
 #[test]
 fn a_program_stopped_on_the_kernel_sees_one_generation() {
     if !kernel_is_usable() {
         return;
     }
-    let [whole, another] = reads_on_the_kernel(Strike::Never, |[whole, _]| whole > 15);
+    let [whole, another] = reads_on_the_kernel(|kernel| kernel, both, |[whole, _]| whole > 15);
     assert!(whole > 15 && another == 0, "{whole} saw their generation, {another} did not");
 }
 
@@ -100,6 +113,24 @@ fn without_the_grace_period_programs_on_the_kernel_see_two() {
     if !kernel_is_usable() {
         return;
     }
-    let [whole, another] = reads_on_the_kernel(Strike::NoGracePeriod, |[_, another]| another > 0);
+    let [whole, another] = reads_on_the_kernel(
+        |kernel| Faulty::new(kernel, Strike::NoGracePeriod),
+        both,
+        |[_, another]| another > 0,
+    );
     assert!(another > 0, "{whole} saw their generation, and all of them did");
+}
+
+#[test]
+fn a_grace_period_ahead_counts_unless_a_policy_went_live_since() {
+    if !kernel_is_usable() {
+        return;
+    }
+    let interleaved = |[first, second]: [&Runtime<Kernel>; 2], policies| {
+        first.prepare();
+        second.prepare();
+        both([first, second], policies);
+    };
+    let [whole, another] = reads_on_the_kernel(|kernel| kernel, interleaved, |[whole, _]| whole > 15);
+    assert!(whole > 15 && another == 0, "{whole} saw their generation, {another} did not");
 }
