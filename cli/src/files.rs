@@ -52,6 +52,17 @@ pub fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     fs::read(path).map_err(|error| unreadable(path, &error))
 }
 
+/// Opens any one file: its first bytes, by which kinds of files are known, and the rest.
+pub fn open(path: &Path) -> Result<(Vec<u8>, fs::File), Failure> {
+    let open = || {
+        let mut file = fs::File::open(path)?;
+        let mut first = Vec::new();
+        file.by_ref().take(8).read_to_end(&mut first)?;
+        Ok((first, file))
+    };
+    open().map_err(|error| unreadable(path, &error))
+}
+
 /// Puts a file in place at once: it is there whole or as it was.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     let beside = path.with_added_extension("new");

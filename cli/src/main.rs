@@ -9,6 +9,7 @@ mod difference;
 mod exit;
 mod failure;
 mod files;
+mod heap;
 mod inventory;
 mod output;
 #[cfg(all(feature = "kernel", target_os = "linux"))]

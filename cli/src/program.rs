@@ -10,11 +10,15 @@ use crate::args::{Deny, Program};
 use crate::failure::Failure;
 use crate::files::{FileSystem, read_given};
 use crate::output::Output;
-use crate::{inventory, render};
+use crate::{heap, inventory, render};
+
+/// Bytes of memory that a byte of policy takes, at most: short prefixes take most.
+const SHARE: usize = 64;
 
 /// Reads, checks and compiles a program. Nothing is printed.
 pub fn compile(args: &Program) -> Result<Compilation, Failure> {
     let given = read_given(&args.paths, &args.stdin_name)?;
+    heap::reserve(given.iter().map(|(_, bytes)| bytes.len()).sum::<usize>().saturating_mul(SHARE));
     let mut compilation = thread::scope(|scope| {
         // The inventory may be much longer than the policy, and is needed late.
         let mut reading = args.inventory.as_deref().map(|path| scope.spawn(|| inventory::read(path)));

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::io::Read;
 use std::path::PathBuf;
 
 use mesh_bpf::artifact;
@@ -54,10 +55,12 @@ fn side(output: &Output, args: &Diff, name: &str) -> Result<Option<Option<Policy
         return live(args).map(Some);
     }
     let path = PathBuf::from(name);
-    if path.is_file() {
-        let bytes = files::read(&path)?;
-        if artifact::is_artifact(&bytes) {
-            let (tables, image) = artifact::decode(&bytes)
+    if let Ok(found) = path.metadata()
+        && found.is_file()
+    {
+        let (first, rest) = files::open(&path)?;
+        if artifact::is_artifact(&first) {
+            let (tables, image) = artifact::read(first.as_slice().chain(rest), found.len())
                 .map_err(|error| Failure::refused("bad-artifact", format!("`{name}`: {error}")))?;
             return Ok(Some(Some(Policy { image, tables })));
         }

@@ -1,8 +1,9 @@
 //! `meshc apply`.
 
+use std::io::Read;
 use std::time::Instant;
 
-use mesh_bpf::artifact;
+use mesh_bpf::artifact::{self, BadArtifact};
 use mesh_bpf::flow::Protocol;
 use mesh_bpf::image::{MapImage, Workload};
 use mesh_bpf::tables::Tables;
@@ -18,7 +19,10 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::places::Places;
-use crate::{files, plan, program};
+use crate::{files, heap, plan, program};
+
+/// How often the content of an artifact is in memory while it is read and written.
+const COPIES: usize = 3;
 
 /// Compiles (or reads an artifact) and makes it live.
 pub fn run(output: &Output, args: &Apply) -> Result<Exit, Failure> {
@@ -105,23 +109,24 @@ pub struct Candidate {
 /// are said.
 pub fn candidate(output: &Output, args: &Program) -> Result<Option<Candidate>, Failure> {
     if let [path] = args.paths.as_slice()
-        && path.is_file()
+        && let Ok(found) = path.metadata()
+        && found.is_file()
     {
-        let bytes = files::read(path)?;
         let damaged = |code, why: String| {
             Failure::refused(code, format!("`{}`: {why}", path.display()))
                 .help("make it again from the policy")
         };
-        let decode = |bytes: &[u8]| {
-            artifact::decode(bytes).map_err(|error| damaged("bad-artifact", error.to_string()))
-        };
-        if artifact::is_artifact(&bytes) {
-            let (tables, image) = decode(&bytes)?;
+        let bad_artifact = |error: BadArtifact| damaged("bad-artifact", error.to_string());
+        let (first, rest) = files::open(path)?;
+        if artifact::is_artifact(&first) {
+            heap::reserve(usize::try_from(found.len()).unwrap_or(usize::MAX).saturating_mul(COPIES));
+            let (tables, image) =
+                artifact::read(first.as_slice().chain(rest), found.len()).map_err(bad_artifact)?;
             return Ok(Some(Candidate { tables, image, places: None, planned: None }));
         }
-        if plan::is_plan(&bytes) {
-            let plan = plan::Plan::decode(&bytes).map_err(|why| damaged("bad-plan", why))?;
-            let (tables, image) = decode(&plan.artifact)?;
+        if plan::is_plan(&first) {
+            let plan = plan::Plan::decode(&files::read(path)?).map_err(|why| damaged("bad-plan", why))?;
+            let (tables, image) = artifact::decode(&plan.artifact).map_err(bad_artifact)?;
             let planned = Some((plan.generation, plan.live));
             return Ok(Some(Candidate { tables, image, places: Some(plan.places), planned }));
         }
