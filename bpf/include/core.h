@@ -131,9 +131,12 @@ struct socket {
 /* The registers of a process that is in a system call: its number has another name on each machine. */
 struct pt_regs;
 struct pt_regs___x86 {
+	unsigned long r10;
+	unsigned long dx;
 	unsigned long orig_ax;
 };
 struct pt_regs___arm64 {
+	unsigned long regs[31];
 	int syscallno;
 };
 

@@ -58,6 +58,9 @@
 #define MESH_SPLICES 0x2U
 #define MESH_SPLICES_REFUSED 0x3U
 #define MESH_SPLICES_ALONE 0x4U
+#define MESH_READS_ALL 0x1U
+#define MESH_READS_BELOW_MARK 0x2U
+#define MESH_MESSAGE_SIZE 0x400U
 #define MESH_WAYS 0xfU
 #define MESH_TABLES 0x9U
 #define MESH_HASH_K1 0x9e3779b97f4a7c15ULL
@@ -141,14 +144,14 @@ enum mesh_counter {
 	MESH_COUNT_SENT_LONG, /* A message on a chosen connection went through the stack; the pair's `messages` say why. */
 	MESH_COUNT_PLAIN_READ, /* A chosen socket was read by a plain call. */
 	MESH_COUNT_NOTHING_READ, /* While something is accelerated: a read that got nothing. */
-	MESH_COUNT_PLAIN_SENT, /* While something is accelerated: a socket was written to, and not urgent data. */
+	MESH_COUNT_UNFIT, /* A chosen connection never entered: its socket is of MPTCP, or sends without a copy (`SO_ZEROCOPY`). */
 	MESH_COUNT_UNREAD, /* While unread bytes of the short way were looked for: a socket that holds some. */
 	MESH_COUNT_ALL_READ, /* While unread bytes of the short way were looked for: a socket that holds none. */
 	MESH_COUNT_SPLICED, /* A process spliced from a connection, and nothing kept it from doing so. */
 	MESH_COUNT_READER_KNOWN, /* While something is accelerated: a reader whose program was looked for before. */
 	MESH_COUNT_READER_LOOKED_UP, /* A reader's program was looked for among those that splice. */
 	MESH_COUNT_FILE_OTHER, /* While something is accelerated: a file was used that is no chosen socket, or not read by splice. */
-	MESH_COUNT_URGENT_SENT, /* Urgent data was sent on an accelerated connection; where it took the short way it was read as plain data. */
+	MESH_COUNT_URGENT_SENT, /* Urgent data was sent on an accelerated connection. It goes through the stack, and so does all that follows. */
 	MESH_COUNT_CLOSED_UNREAD, /* A socket was closed while bytes of the short way were unread: its peer saw an end, not a reset. */
 	MESH_COUNT_SPLICE_REFUSED, /* A process was kept from `splice`, which would not have seen unread bytes of the short way (`EINVAL`). */
 	MESH_COUNT_SPLICE_STRANDED, /* A process spliced while bytes of the short way were unread. It waits for what `splice` does not see. */
@@ -848,8 +851,8 @@ struct mesh_half {
 	__u64 long_bytes;
 	/* Bytes that it read by plain calls. */
 	__u64 plain_bytes;
-	/* 1: it was seen to read with `MSG_WAITALL`. */
-	__u8 waits_for_all;
+	/* `MESH_READS_*`: how much it waits for. */
+	__u8 waits;
 	/* 1: it was seen to send urgent data. */
 	__u8 urgent;
 	/* `MESH_SPLICES_*`: whether it reads by `splice`. */
@@ -858,21 +861,33 @@ struct mesh_half {
 	__u8 reserve;
 	/* [`Control::splicers`] when its program was last looked for among those that splice. */
 	__u32 looked;
+	/* Bytes of the short way that it had read when it last read any. */
+	__u32 taken;
+	/* Messages of the short way that it sent, up to one that is known to be read. */
+	__u32 read_messages;
+	/* The message of the short way that is looked at next, whether it is read. */
+	__u32 next_message;
+	/* Bytes that it had sent the short way, with that message. */
+	__u32 next_bytes;
 	/* Messages that it sent, by the way that they took: index `MESH_WAY_*`. */
 	__u64 messages[MESH_WAYS];
 };
-_Static_assert(sizeof(struct mesh_half) == 168, "mesh_half");
+_Static_assert(sizeof(struct mesh_half) == 184, "mesh_half");
 _Static_assert(__builtin_offsetof(struct mesh_half, sock) == 0, "sock");
 _Static_assert(__builtin_offsetof(struct mesh_half, cookie) == 8, "cookie");
 _Static_assert(__builtin_offsetof(struct mesh_half, short_bytes) == 16, "short_bytes");
 _Static_assert(__builtin_offsetof(struct mesh_half, long_bytes) == 24, "long_bytes");
 _Static_assert(__builtin_offsetof(struct mesh_half, plain_bytes) == 32, "plain_bytes");
-_Static_assert(__builtin_offsetof(struct mesh_half, waits_for_all) == 40, "waits_for_all");
+_Static_assert(__builtin_offsetof(struct mesh_half, waits) == 40, "waits");
 _Static_assert(__builtin_offsetof(struct mesh_half, urgent) == 41, "urgent");
 _Static_assert(__builtin_offsetof(struct mesh_half, splices) == 42, "splices");
 _Static_assert(__builtin_offsetof(struct mesh_half, reserve) == 43, "reserve");
 _Static_assert(__builtin_offsetof(struct mesh_half, looked) == 44, "looked");
-_Static_assert(__builtin_offsetof(struct mesh_half, messages) == 48, "messages");
+_Static_assert(__builtin_offsetof(struct mesh_half, taken) == 48, "taken");
+_Static_assert(__builtin_offsetof(struct mesh_half, read_messages) == 52, "read_messages");
+_Static_assert(__builtin_offsetof(struct mesh_half, next_message) == 56, "next_message");
+_Static_assert(__builtin_offsetof(struct mesh_half, next_bytes) == 60, "next_bytes");
+_Static_assert(__builtin_offsetof(struct mesh_half, messages) == 64, "messages");
 
 /* A connection between two sockets of this node that is chosen for acceleration. */
 struct mesh_pair {
@@ -907,7 +922,7 @@ struct mesh_pair {
 	/* The connecting and the accepting end. */
 	struct mesh_half half[2];
 };
-_Static_assert(sizeof(struct mesh_pair) == 424, "mesh_pair");
+_Static_assert(sizeof(struct mesh_pair) == 456, "mesh_pair");
 _Static_assert(__builtin_offsetof(struct mesh_pair, item) == 0, "item");
 _Static_assert(__builtin_offsetof(struct mesh_pair, generation) == 8, "generation");
 _Static_assert(__builtin_offsetof(struct mesh_pair, netns) == 16, "netns");

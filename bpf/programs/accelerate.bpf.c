@@ -7,6 +7,8 @@
  * paused or a policy changes in mid-stream. And only while the reader's buffer has room: what is delivered is
  * charged to it, and what does not fit takes the long way, where TCP makes the sender wait.
  *
+ * What a message takes beside its bytes is not charged to anyone, so unread messages are counted too.
+ *
  * What a reader does that the kernel's sockmap cannot serve (splice, MSG_WAITALL, SO_RCVLOWAT) is found by
  * keeping the books: a tracepoint adds up what each end reads by plain calls, and a sender compares that with
  * what was taken out of the socket. Where they differ, something else reads, and the long way is taken. So a
@@ -67,7 +69,7 @@ static __always_inline enum mesh_way sender_allows(struct mesh_half *sender, str
 
 	if (sender->urgent)
 		return MESH_WAY_URGENT;
-	if (sk->__sk_common.skc_flags >> __builtin_preserve_enum_value(*(enum sock_flags *)SOCK_ZEROCOPY, 1) & 1)
+	if (sends_without_copy(sk))
 		return MESH_WAY_ZERO_COPY;
 	if (sk->sk_shutdown & SEND_SHUTDOWN || (state != TCP_ESTABLISHED && state != TCP_CLOSE_WAIT))
 		return MESH_WAY_CLOSING;
@@ -86,12 +88,29 @@ static __always_inline bool holds_short(__u64 sk)
 				(__u64)&((struct sk_psock *)psock)->ingress_msg;
 }
 
+/* Whether the reader, which has read so many bytes of the short way, is behind by so many messages that they would fill
+ * the memory, however few bytes they are. One message at a time is waited for; when it is read, all up to there are,
+ * and the last one so far is waited for next: so up to twice the messages are counted that are unread.
+ */
+static __always_inline bool lags(struct mesh_half *sender, __u64 sk, __u32 taken)
+{
+	__u32 messages = sender->messages[MESH_WAY_SHORT];
+
+	if ((__s32)(taken - sender->next_bytes) >= 0) {
+		sender->read_messages = sender->next_message;
+		sender->next_message = messages;
+		sender->next_bytes = sender->short_bytes;
+	}
+	return (__u64)(messages - sender->read_messages) * MESH_MESSAGE_SIZE >
+	       2 * (__u64)(__u32)PEEK(struct sock, sk, sk_rcvbuf);
+}
+
 /* `first` is the sequence number of the first byte that the peer received, `given` what it got by the short way. */
-static __always_inline enum mesh_way peer_allows(struct mesh_half *peer, __u32 first, __u32 given)
+static __always_inline enum mesh_way peer_allows(struct mesh_half *sender, struct mesh_half *peer, __u32 first)
 {
 	struct mesh_control *words = control_words();
 	__u64 sk = peer->sock;
-	__u32 copied, plain;
+	__u32 copied, plain, taken;
 	__u8 splices;
 
 	if ((__u64)PEEK(struct sock, sk, __sk_common.skc_cookie.counter) != peer->cookie ||
@@ -100,7 +119,7 @@ static __always_inline enum mesh_way peer_allows(struct mesh_half *peer, __u32 f
 	splices = *(volatile __u8 *)&peer->splices;
 	if (splices)
 		return MESH_WAY_READER_SPLICES;
-	if (peer->waits_for_all)
+	if (peer->waits & MESH_READS_ALL)
 		return MESH_WAY_READER_WAITS_FOR_ALL;
 	plain = *(volatile __u64 *)&peer->plain_bytes;
 	/* Its program is looked for again where another one was found to splice since. */
@@ -110,11 +129,16 @@ static __always_inline enum mesh_way peer_allows(struct mesh_half *peer, __u32 f
 	if (PEEK(struct tcp_sock, sk, rcv_nxt) != copied)
 		return MESH_WAY_UNREAD;
 	/* What was taken out of the socket: all by plain calls, but for what is still to be read. */
-	if (copied - first + given != plain && !holds_short(sk))
+	taken = plain - (copied - first);
+	if (taken != (__u32)sender->short_bytes && !holds_short(sk))
 		return MESH_WAY_READER_SPLICES;
-	if (PEEK(struct sock, sk, sk_backlog.rmem_alloc.counter) >= PEEK(struct sock, sk, sk_rcvbuf))
+	if (PEEK(struct sock, sk, sk_backlog.rmem_alloc.counter) >= PEEK(struct sock, sk, sk_rcvbuf) ||
+	    lags(sender, sk, taken))
 		return MESH_WAY_FULL;
-	if (PEEK(struct sock, sk, sk_rcvlowat) > 1)
+	/* A mark is about what came through the stack. Who was woken by the short way for less, and waits for the rest
+	 * by the same mark, would not be woken by the rest.
+	 */
+	if (PEEK(struct sock, sk, sk_rcvlowat) > 1 && !(peer->waits & MESH_READS_BELOW_MARK) && !holds_short(sk))
 		return MESH_WAY_READER_LOW_WATER;
 	return PEEK(struct tcp_sock, sk, inet_conn.icsk_ulp_ops) ? MESH_WAY_UPPER_PROTOCOL : MESH_WAY_SHORT;
 }
@@ -133,7 +157,7 @@ static __always_inline enum mesh_way way_of(struct sk_msg_md *msg, struct mesh_p
 	if (!tcp)
 		return MESH_WAY_CLOSING;
 	way = sender_allows(own, tcp);
-	return way == MESH_WAY_SHORT ? peer_allows(peer, first, own->short_bytes) : way;
+	return way == MESH_WAY_SHORT ? peer_allows(own, peer, first) : way;
 }
 
 /* The message is in the books before the reader is looked at once more, and a reader that turns to splice says so
@@ -154,6 +178,42 @@ static __always_inline enum mesh_way send_short(struct sk_msg_md *msg, struct me
 	if (way != MESH_WAY_SHORT)
 		__sync_fetch_and_sub(&own->short_bytes, msg->size);
 	return way;
+}
+
+/* Whether the current process is in sendto(2), sendmsg(2) or sendmmsg(2) with MSG_OOB. A message does not say so itself,
+ * nor does the tracepoint after it. Who sends urgent data by io_uring, or is a program of 32 bits, is not seen.
+ */
+static __always_inline bool sends_urgent(void)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct pt_regs *registers = task ? bpf_task_pt_regs(task) : NULL;
+
+	if (!registers)
+		return false;
+	if (__builtin_preserve_field_info(((struct pt_regs___x86 *)0)->orig_ax, 2)) {
+		struct pt_regs___x86 *x86 = (struct pt_regs___x86 *)registers;
+
+		switch (x86->orig_ax) {
+		case 44:
+		case 307:
+			return x86->r10 & MSG_OOB;
+		case 46:
+			return x86->dx & MSG_OOB;
+		}
+		return false;
+	}
+	if (__builtin_preserve_field_info(((struct pt_regs___arm64 *)0)->syscallno, 2)) {
+		struct pt_regs___arm64 *arm = (struct pt_regs___arm64 *)registers;
+
+		switch (arm->syscallno) {
+		case 206:
+		case 269:
+			return arm->regs[3] & MSG_OOB;
+		case 211:
+			return arm->regs[2] & MSG_OOB;
+		}
+	}
+	return false;
 }
 
 static __always_inline struct verdict sends(struct sk_msg_md *msg)
@@ -180,6 +240,10 @@ static __always_inline struct verdict sends(struct sk_msg_md *msg)
 		own = &pair->half[0];
 		peer = &pair->half[1];
 		first = pair->sequence;
+	}
+	if (sends_urgent()) {
+		own->urgent = 1;
+		count(MESH_COUNT_URGENT_SENT);
 	}
 	if (*(volatile __u8 *)&peer->splices == MESH_SPLICES && holds_short(peer->sock))
 		way = MESH_WAY_STRANDED;
@@ -361,6 +425,9 @@ static __always_inline struct verdict read_by(struct sock *sk, int length, int f
 {
 	struct mesh_end *end;
 	struct mesh_half *half;
+	struct mesh_pair *pair;
+	struct tcp_sock *tcp;
+	__u32 taken;
 
 	if (!sk || !length || (length < 0 && (length != -EAGAIN || flags & MSG_DONTWAIT)))
 		return ended(MESH_COUNT_NOTHING_READ, 0);
@@ -371,12 +438,18 @@ static __always_inline struct verdict read_by(struct sock *sk, int length, int f
 			return ended(MESH_COUNT_WOKEN_EARLY, 0);
 		return ended(MESH_COUNT_NOTHING_READ, 0);
 	}
-	half = end ? half_of(end) : NULL;
-	if (!half)
+	pair = end ? bpf_map_lookup_elem(&pairs, &end->pair) : NULL;
+	tcp = pair ? bpf_skc_to_tcp_sock(sk) : NULL;
+	if (!tcp)
 		return ended(MESH_COUNT_NOT_CHOSEN, 0);
-	__sync_fetch_and_add(&half->plain_bytes, length);
+	half = end->role ? &pair->half[1] : &pair->half[0];
+	taken = __sync_fetch_and_add(&half->plain_bytes, length) + length;
+	taken -= tcp->copied_seq - (end->role ? pair->sequence : pair->acknowledged);
+	if (taken != half->taken && length < sk->sk_rcvlowat)
+		half->waits |= MESH_READS_BELOW_MARK;
+	half->taken = taken;
 	if (flags & MSG_WAITALL)
-		half->waits_for_all = 1;
+		half->waits |= MESH_READS_ALL;
 	return ended(MESH_COUNT_PLAIN_READ, 0);
 }
 
@@ -384,28 +457,6 @@ SEC("tp_btf/sock_recv_length")
 int mesh_received(__u64 *ctx)
 {
 	return read_by((struct sock *)ctx[0], (int)ctx[1], (int)ctx[2]).value;
-}
-
-/* After a socket was written to, whatever socket. */
-static __always_inline struct verdict written_to(struct sock *sk, int flags)
-{
-	struct mesh_end *end;
-	struct mesh_half *half;
-
-	if (!(flags & MSG_OOB) || !sk)
-		return ended(MESH_COUNT_PLAIN_SENT, 0);
-	end = bpf_sk_storage_get(&ends, sk, NULL, 0);
-	half = end ? half_of(end) : NULL;
-	if (!half)
-		return ended(MESH_COUNT_NOT_CHOSEN, 0);
-	half->urgent = 1;
-	return ended(MESH_COUNT_URGENT_SENT, 0);
-}
-
-SEC("tp_btf/sock_send_length")
-int mesh_sent(__u64 *ctx)
-{
-	return written_to((struct sock *)ctx[0], (int)ctx[2]).value;
 }
 
 /* Writes one byte for each socket of the map that holds unread bytes of the short way. */

@@ -112,6 +112,20 @@ static __always_inline bool accelerate_meets(struct mesh_end *end, struct mesh_o
 	return end->item;
 }
 
+/* Whether SO_ZEROCOPY is set. */
+static __always_inline bool sends_without_copy(struct sock *sk)
+{
+	return sk->__sk_common.skc_flags >> __builtin_preserve_enum_value(*(enum sock_flags *)SOCK_ZEROCOPY, 1) & 1;
+}
+
+/* Whether the kernel's sockmap would not keep what the socket promises: a subflow of MPTCP, which it refuses; and one
+ * that sends without a copy, which would be told of more calls than there were.
+ */
+static __always_inline bool is_unfit(struct tcp_sock *tcp)
+{
+	return tcp->inet_conn.icsk_ulp_ops || sends_without_copy((struct sock *)tcp);
+}
+
 static __always_inline struct verdict accelerate_connected(struct bpf_sock_ops *ctx)
 {
 	struct bpf_sock *sk = ctx->sk;
@@ -129,6 +143,10 @@ static __always_inline struct verdict accelerate_connected(struct bpf_sock_ops *
 	tcp = bpf_skc_to_tcp_sock(sk);
 	if (!tcp)
 		return ended(MESH_COUNT_NO_SOCKET, 1);
+	if (is_unfit(tcp)) {
+		bpf_sk_storage_delete(&ends, sk);
+		return ended(MESH_COUNT_UNFIT, 1);
+	}
 	opening_key(ctx, true, &key);
 	if (end->form == MESH_FORM_PEERS && !accelerate_meets(end, &key, &peer)) {
 		bpf_sk_storage_delete(&ends, sk);
@@ -186,6 +204,8 @@ static __always_inline struct verdict accelerate_accepted(struct bpf_sock_ops *c
 	tcp = bpf_skc_to_tcp_sock(sk);
 	if (!pair || !tcp || !accelerate_admits(ctx, pair))
 		return ended(MESH_COUNT_NOT_MET, 1);
+	if (is_unfit(tcp))
+		return ended(MESH_COUNT_UNFIT, 1);
 	end = bpf_sk_storage_get(&ends, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
 	if (!end)
 		return ended(MESH_COUNT_ACCELERATION_FULL, 1);

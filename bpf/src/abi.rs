@@ -150,6 +150,12 @@ pub const SPLICES: u8 = 2;
 pub const SPLICES_REFUSED: u8 = 3;
 /// [`Half::splices`]: it does, and every byte of the short way is read.
 pub const SPLICES_ALONE: u8 = 4;
+/// [`Half::waits`]: it was seen to read with `MSG_WAITALL`.
+pub const READS_ALL: u8 = 1;
+/// [`Half::waits`]: it has read bytes of the short way that were fewer than its low-water mark (`SO_RCVLOWAT`).
+pub const READS_BELOW_MARK: u8 = 2;
+/// What the kernel needs for a message of the short way beside its bytes.
+pub const MESSAGE_SIZE: u32 = 1024;
 /// Room for counters; more than there are [`Counter`]s, so that another one changes no map.
 pub const COUNTERS: usize = 128;
 /// Ways that are counted apart; more than there are [`Way`]s.
@@ -737,8 +743,8 @@ abi! {
         long_bytes: u64,
         /// Bytes that it read by plain calls.
         plain_bytes: u64,
-        /// 1: it was seen to read with `MSG_WAITALL`.
-        waits_for_all: u8,
+        /// `MESH_READS_*`: how much it waits for.
+        waits: u8,
         /// 1: it was seen to send urgent data.
         urgent: u8,
         /// `MESH_SPLICES_*`: whether it reads by `splice`.
@@ -747,6 +753,14 @@ abi! {
         reserve: u8,
         /// [`Control::splicers`] when its program was last looked for among those that splice.
         looked: u32,
+        /// Bytes of the short way that it had read when it last read any.
+        taken: u32,
+        /// Messages of the short way that it sent, up to one that is known to be read.
+        read_messages: u32,
+        /// The message of the short way that is looked at next, whether it is read.
+        next_message: u32,
+        /// Bytes that it had sent the short way, with that message.
+        next_bytes: u32,
         /// Messages that it sent, by the way that they took: index `MESH_WAY_*`.
         messages: [u64; WAYS],
     }
@@ -1024,8 +1038,8 @@ enum Counter {
     PlainRead = "plain_read",
     /// While something is accelerated: a read that got nothing.
     NothingRead = "nothing_read",
-    /// While something is accelerated: a socket was written to, and not urgent data.
-    PlainSent = "plain_sent",
+    /// A chosen connection never entered: its socket is of MPTCP, or sends without a copy (`SO_ZEROCOPY`).
+    Unfit = "unfit",
     /// While unread bytes of the short way were looked for: a socket that holds some.
     Unread = "unread",
     /// While unread bytes of the short way were looked for: a socket that holds none.
@@ -1038,7 +1052,7 @@ enum Counter {
     ReaderLookedUp = "reader_looked_up",
     /// While something is accelerated: a file was used that is no chosen socket, or not read by splice.
     FileOther = "file_other",
-    /// Urgent data was sent on an accelerated connection; where it took the short way it was read as plain data.
+    /// Urgent data was sent on an accelerated connection. It goes through the stack, and so does all that follows.
     UrgentSent = "urgent_sent",
     /// A socket was closed while bytes of the short way were unread: its peer saw an end, not a reset.
     ClosedUnread = "closed_unread",

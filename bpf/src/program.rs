@@ -160,7 +160,6 @@ pub const ACCELERATORS: &[AcceleratorDef] = &[
     accelerator("mesh_may_read", Hook::Security, "file_permission"),
     accelerator("mesh_taken", Hook::Tracepoint, "tcp_rcv_space_adjust"),
     accelerator("mesh_received", Hook::Tracepoint, "sock_recv_length"),
-    accelerator("mesh_sent", Hook::Tracepoint, "sock_send_length"),
     accelerator("mesh_msg", Hook::Message, "accelerated"),
 ];
 

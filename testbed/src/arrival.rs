@@ -91,6 +91,14 @@ pub fn raw_option(fd: BorrowedFd<'_>, level: i32, option: i32, length: u32) -> R
     raw::socket_option(fd, level, option, length).map_err(Errno::from)
 }
 
+/// `setsockopt` with any level, option and value.
+///
+/// # Errors
+/// What the kernel answered.
+pub fn set_raw_option(fd: BorrowedFd<'_>, level: i32, option: i32, value: &[u8]) -> Result<(), Errno> {
+    raw::set_socket_option(fd, level, option, value).map_err(Errno::from)
+}
+
 /// Reads a `sockaddr_in` or `sockaddr_in6`: family in the machine's order, port and address in the network's.
 fn decode(bytes: &[u8]) -> Option<SocketAddr> {
     let family = i32::from(u16::from_ne_bytes(field(bytes, 0)?));

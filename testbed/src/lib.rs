@@ -28,6 +28,7 @@ mod dial;
 mod server;
 mod udp;
 mod wait;
+mod zero_copy;
 
 pub mod census;
 pub mod fault;
@@ -37,7 +38,7 @@ pub mod vm;
 
 mod raw;
 
-pub use arrival::{Arrival, Level, original_destination, raw_option};
+pub use arrival::{Arrival, Level, original_destination, raw_option, set_raw_option};
 pub use bpffs::BpfFs;
 pub use cgroup::{Cgroup, hierarchy};
 pub use dial::{Client, Dialled, Errno, Stream};
@@ -53,6 +54,7 @@ pub use tool::tool;
 pub use town::Town;
 pub use udp::{Manner, UdpAnswer, UdpAsker, UdpClient, UdpServer, UdpServerTask, ask, ask_all};
 pub use wait::{listens, until};
+pub use zero_copy::{allow_zero_copy, send_zero_copy, zero_copied};
 
 /// Why a test failed, from whatever library.
 pub type Failure = Box<dyn std::error::Error + Send + Sync>;

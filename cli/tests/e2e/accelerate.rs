@@ -16,10 +16,10 @@ use crate::seen::Seen;
 use crate::stage::{SIDECAR_UID, address};
 
 /// Sizes of calls, taken in turn: odd ones, a page, more than a message of the short way holds.
-const SHAPES: [usize; 8] = [1, 7, 64, 1000, 4096, 16_384, 65_537, 300_000];
+pub(crate) const SHAPES: [usize; 8] = [1, 7, 64, 1000, 4096, 16_384, 65_537, 300_000];
 
 /// Bytes that no two places of a stream share by accident.
-fn pattern(length: usize) -> Vec<u8> {
+pub(crate) fn pattern(length: usize) -> Vec<u8> {
     let mut bytes = vec![0; length];
     blake3::Hasher::new().update(b"pattern").finalize_xof().fill(&mut bytes);
     bytes
@@ -331,50 +331,6 @@ fn who_closes_with_unread_bytes_is_counted_where_its_peer_sees_an_end_and_no_res
 }
 
 #[test]
-fn detaching_refuses_while_bytes_are_unread_unless_told_to_drop_them() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let duo = Duo::new()?;
-    duo.apply(true)?;
-    let stop = duo.stage.ground().folder().join("stop");
-    let stopped = || until(Duration::from_secs(15), || stop.exists());
-    let ended = std::thread::scope(|scope| -> Result<_, Failure> {
-        let run = scope.spawn(|| {
-            duo.run(
-                |end| {
-                    end.send(&pattern(1000))?;
-                    Ok(stopped())
-                },
-                |end| {
-                    stopped();
-                    Ok(end.rest()?.len())
-                },
-            )
-        });
-        let sent = until(Duration::from_secs(10), || duo.books().is_ok_and(|books| books.short >= 1000));
-        let detach = |word: &[&str]| {
-            crate::command::Answer::of(
-                duo.stage.meshc().args(["--format", "json", "detach", "--all"]).args(word),
-            )
-        };
-        let (refused, forced) = (detach(&[]), detach(&["--drop-unread"]));
-        std::fs::write(&stop, "")?;
-        let ended = run.join().map_err(|_| "a panic")??;
-        let refused = refused?;
-        assert!(sent && refused.code != 0, "{refused:?}");
-        assert!(format!("{refused:?}").contains("unread"), "{refused:?}");
-        forced?.done()?;
-        Ok(ended)
-    })?;
-    assert!(ended.0?);
-    // They go with the map, as soon as nobody holds it.
-    let read = ended.1?;
-    assert!(read == 0 || read == 1000, "{read}");
-    Ok(())
-}
-
-#[test]
 fn a_reader_that_never_reads_stops_its_writer_as_with_tcp() -> Tested {
     if !kernel_is_usable() {
         return Ok(());
@@ -465,7 +421,7 @@ fn partial_writes_go_on_where_they_stopped() -> Tested {
 }
 
 /// Waits for a socket to be ready.
-fn ready(end: &End<'_>, what: PollFlags) -> Result<(), Errno> {
+pub(crate) fn ready(end: &End<'_>, what: PollFlags) -> Result<(), Errno> {
     let patience = Timespec { tv_sec: 20, tv_nsec: 0 };
     let ready = poll(&mut [PollFd::new(&end.stream, what)], Some(&patience)).map_err(std::io::Error::from)?;
     if ready == 0 { Err(Errno::ETIMEDOUT) } else { Ok(()) }
@@ -987,21 +943,6 @@ fn readers_that_want_whole_answers_get_them() -> Tested {
     })?;
     near?;
     assert!(far? <= 1, "it is known after the first");
-    // SO_RCVLOWAT: ready is what has so much.
-    let (near, far) = duo.run(halves, |end| {
-        let mut early = 0;
-        end.send(b"")?;
-        for _ in 0..50 {
-            ready(end, PollFlags::IN)?;
-            let there = rustix::io::ioctl_fionread(&end.stream).map_err(std::io::Error::from)?;
-            early += usize::from(there < 1);
-            end.take(1000)?;
-            end.send(b"!")?;
-        }
-        Ok(early)
-    })?;
-    near?;
-    assert_eq!(far?, 0);
     let books = duo.books()?;
     assert!(books.messages["reader_waits_for_all"].as_u64() > Some(0), "{books:?}");
     Ok(())

@@ -10,7 +10,7 @@ use mesh_testbed::{Client, Errno, Failure, Line, Place, Task};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::stage::{Stage, address};
 
@@ -151,22 +151,8 @@ impl Duo {
         A: Serialize + DeserializeOwned,
         B: Serialize + DeserializeOwned,
     {
-        let mut far = there.spawn(|line| {
-            let listener = listener(listen)?;
-            line.say("listens")?;
-            let (stream, _) = listener.accept()?;
-            drop(listener);
-            patient(&stream)?;
-            server(&mut End { stream, line })
-        })?;
-        far.line().hear()?;
-        let mut near = here.spawn(|line| {
-            let stream = open.open()?.socket().try_clone()?;
-            patient(&stream)?;
-            client(&mut End { stream, line })
-        })?;
-        relay(&mut near, &mut far);
-        Ok((near.join()?, far.join()?))
+        let opens = || Ok(open.open()?.socket().try_clone()?);
+        ends(there, || listener(listen, None), here, opens, client, server)
     }
 
     /// What the books say now.
@@ -179,6 +165,14 @@ impl Duo {
             long: bytes("long_bytes"),
             messages: rule.get("messages").cloned().unwrap_or_default(),
         })
+    }
+
+    /// What a counter of the programs says now.
+    pub(crate) fn counter(&self, name: &str) -> Result<u64, Failure> {
+        let status = self.stage.ask(&["status"])?;
+        let counters = status.get("counters").and_then(Value::as_array).into_iter().flatten();
+        let found = counters.filter(|it| it.get("name").is_some_and(|it| it == name));
+        Ok(found.filter_map(|it| it.get("value")?.as_u64()).next().unwrap_or(0))
     }
 
     /// The same case without and with acceleration: both must come to the same, and with it bytes must have
@@ -199,14 +193,46 @@ impl Duo {
     }
 }
 
+/// Runs both ends of a connection, whatever their sockets are.
+pub(crate) fn ends<A, B>(
+    there: &Place,
+    listens: impl FnOnce() -> Result<TcpListener, Errno>,
+    here: &Place,
+    opens: impl FnOnce() -> Result<TcpStream, Errno>,
+    client: impl FnOnce(&mut End<'_>) -> Result<A, Errno>,
+    server: impl FnOnce(&mut End<'_>) -> Result<B, Errno>,
+) -> Result<Ended<A, B>, Failure>
+where
+    A: Serialize + DeserializeOwned,
+    B: Serialize + DeserializeOwned,
+{
+    let mut far = there.spawn(|line| {
+        let listener = listens()?;
+        line.say("listens")?;
+        let (stream, _) = listener.accept()?;
+        drop(listener);
+        patient(&stream)?;
+        server(&mut End { stream, line })
+    })?;
+    far.line().hear()?;
+    let mut near = here.spawn(|line| {
+        let stream = opens()?;
+        patient(&stream)?;
+        client(&mut End { stream, line })
+    })?;
+    relay(&mut near, &mut far);
+    Ok((near.join()?, far.join()?))
+}
+
 fn patient(stream: &TcpStream) -> Result<(), Errno> {
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     Ok(stream.set_write_timeout(Some(PATIENCE))?)
 }
 
-fn listener(address: SocketAddr) -> Result<TcpListener, Errno> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+/// A socket that listens, of TCP or of another protocol.
+pub(crate) fn listener(address: SocketAddr, protocol: Option<Protocol>) -> Result<TcpListener, Errno> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, protocol)?;
     socket.set_reuse_address(true)?;
     socket.bind(&address.into())?;
     socket.listen(1)?;

@@ -17,6 +17,7 @@ mod stage;
 mod town;
 
 mod accelerate;
+mod accelerated_sockets;
 mod again;
 mod agent;
 mod bad_input;

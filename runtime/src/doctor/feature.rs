@@ -149,7 +149,6 @@ pub(super) fn of_accelerator(def: &AcceleratorDef) -> Feature {
             "a program that turns to `splice` on an accelerated connection is not kept from it, and may wait in vain",
             "a kernel with CONFIG_BPF_LSM, and `bpf` in its list of modules (`lsm=` at boot)",
         ),
-        "sock_send_length" => part("tracepoint sock_send_length", "6.3", NO_ACCELERATION, NEWER),
         _ => SK_MSG,
     }
 }
