@@ -122,18 +122,33 @@ fn say<S: Store>(store: &S, instance: &Instance, accelerates: bool) -> Result<()
 /// Waits until every byte that went the short way is read, as long as it is worth waiting: with the map of sockets,
 /// unread ones are lost. Returns how many sockets hold some still.
 pub(crate) fn drain<S: Store>(store: &S, instance: &Instance) -> Result<usize> {
-    let Some(sockets) = store.open_map(&instance.maps().join(ACCELERATED.name))? else { return Ok(0) };
-    if store.list(&instance.accelerators())?.is_none() {
-        return Ok(0);
-    }
     let end = store.clock() + PATIENCE;
     loop {
-        let unread = store.unread(&instance.maps(), &sockets)?;
+        let unread = unread(store, instance)?.unwrap_or(0);
         if unread == 0 || store.clock() >= end {
             return Ok(unread);
         }
         store.sleep(LOOK);
     }
+}
+
+/// Takes every socket out of the map, as if it had never been there: unread bytes of the short way are lost.
+pub(crate) fn release<S: Store>(store: &S, instance: &Instance) -> Result<()> {
+    if let Some(sockets) = store.open_map(&instance.maps().join(ACCELERATED.name))? {
+        for (cookie, _) in store.entries(&sockets)? {
+            store.delete(&sockets, &cookie)?;
+        }
+    }
+    Ok(())
+}
+
+/// How many sockets hold unread bytes of the short way; none where nothing is accelerated.
+pub(crate) fn unread<S: Store>(store: &S, instance: &Instance) -> Result<Option<usize>> {
+    let Some(sockets) = store.open_map(&instance.maps().join(ACCELERATED.name))? else { return Ok(None) };
+    if store.list(&instance.accelerators())?.is_none() {
+        return Ok(None);
+    }
+    Ok(Some(store.unread(&instance.maps(), &sockets)?))
 }
 
 /// Whether a process is kept from `splice` where unread bytes of the short way would be passed over.

@@ -23,6 +23,8 @@ pub struct Switched {
 pub struct Detached {
     /// Whether there was anything in the kernel.
     pub changed: bool,
+    /// Accelerated sockets whose unread bytes were lost.
+    pub lost: usize,
 }
 
 impl<S: Store> Runtime<S> {
@@ -62,8 +64,9 @@ impl<S: Store> Runtime<S> {
     /// Takes everything out of the kernel; works on what any version left. With `purge` the state folder
     /// goes too: records, kept policies, and which endpoints were attached.
     ///
-    /// Bytes that went the short way and that nobody has read yet would be lost: they are waited for, and where
-    /// they stay unread, it is refused.
+    /// Bytes that went the short way and that nobody has read yet are waited for, and where they stay unread, it is
+    /// refused. Where accelerated connections go on, the kernel keeps the program and the maps that they are in
+    /// until the last of them ends.
     ///
     /// # Errors
     /// What the kernel says. Whatever is left is removed by the next `detach --all`.
@@ -71,7 +74,7 @@ impl<S: Store> Runtime<S> {
         self.detach_everything(purge, false)
     }
 
-    /// The same, whatever is unread.
+    /// The same, whatever is unread: it is counted and lost, and accelerated connections go on as any other.
     ///
     /// # Errors
     /// As [`Runtime::detach_all`].
@@ -82,11 +85,12 @@ impl<S: Store> Runtime<S> {
     fn detach_everything(&self, purge: bool, drop_unread: bool) -> Result<Detached> {
         let session = Session::blind(&self.store, &self.instance, &self.options)?;
         let changed = session.is_some();
+        let mut lost = 0;
         if let Some(session) = session {
             sweep(&self.store, &self.instance.new_maps())?;
             match ControlMap::open(&self.store, &self.instance)? {
                 Some(control) => {
-                    drain(&session, &control, drop_unread)?;
+                    lost = drain(&session, &control, drop_unread)?;
                     session.take_down(&control)?;
                 }
                 None => {
@@ -102,7 +106,7 @@ impl<S: Store> Runtime<S> {
         if purge {
             record::purge(&self.store, &self.instance)?;
         }
-        Ok(Detached { changed })
+        Ok(Detached { changed, lost })
     }
 
     fn switch(&self) -> Result<(Session<'_, S>, ControlMap<S>)> {
@@ -113,16 +117,23 @@ impl<S: Store> Runtime<S> {
     }
 }
 
-/// Sends nothing more by the short way, and waits until what went by it is read. Where it is not, all is as before.
-fn drain<S: Store>(session: &Session<'_, S>, control: &ControlMap<S>, drop_unread: bool) -> Result<()> {
+/// Sends nothing more by the short way, and waits until what went by it is read. Where it is not, all is as before, or
+/// it is dropped; then says how many sockets lose something.
+fn drain<S: Store>(session: &Session<'_, S>, control: &ControlMap<S>, drop_unread: bool) -> Result<usize> {
     let Session { store, instance, .. } = *session;
     let words = control.load(store);
-    if drop_unread || words.generation == 0 && words.paused == 0 {
-        return Ok(());
+    if words.generation == 0 && words.paused == 0 {
+        return Ok(0);
     }
     control.set(store, Word::Generation, 0)?;
+    if drop_unread {
+        // A kernel that does not tell must not keep anyone from detaching.
+        let unread = accelerators::unread(store, instance).ok().flatten().unwrap_or(0);
+        accelerators::release(store, instance)?;
+        return Ok(unread);
+    }
     match accelerators::drain(store, instance) {
-        Ok(0) => Ok(()),
+        Ok(0) => Ok(0),
         unread => {
             control.set(store, Word::Generation, words.generation)?;
             Err(unread.map_or_else(|error| error, Error::Unread))

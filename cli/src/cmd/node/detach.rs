@@ -22,11 +22,16 @@ pub fn run(output: &Output, args: &Detach) -> Result<Exit, Failure> {
         false => runtime.detach_all(args.purge),
     };
     let done = done.map_err(failure)?;
-    output.answer(&json!({ "changed": done.changed, "purged": args.purge }), || {
+    output.answer(&json!({ "changed": done.changed, "purged": args.purge, "lost": done.lost }), || {
         let kernel =
             if done.changed { "detached: nothing is left in the kernel" } else { "nothing was attached" };
         let state = if args.purge { ", and the state folder is removed" } else { "" };
-        format!("{kernel}{state}\n")
+        let lost = match done.lost {
+            0 => String::new(),
+            1 => "; one accelerated connection lost bytes that nobody had read".to_owned(),
+            lost => format!("; {lost} accelerated connections lost bytes that nobody had read"),
+        };
+        format!("{kernel}{state}{lost}\n")
     });
     Ok(Exit::Done)
 }
