@@ -18,14 +18,23 @@ const DYING: Duration = Duration::from_secs(5);
 /// # Errors
 /// If there is none.
 pub fn hierarchy() -> io::Result<PathBuf> {
+    let missing = || io::Error::new(io::ErrorKind::NotFound, "no cgroup v2 hierarchy is mounted");
+    mounted("cgroup2")?.into_iter().next().ok_or_else(missing)
+}
+
+/// Where version 1 has hierarchies beside it. Container runtimes make folders of the same name in all of them.
+pub(crate) fn older_hierarchies() -> Vec<PathBuf> {
+    mounted("cgroup").unwrap_or_default()
+}
+
+fn mounted(kind: &str) -> io::Result<Vec<PathBuf>> {
     let table = fs::read_to_string("/proc/self/mounts")?;
-    let mut mounts = table.lines().map(|line| line.split(' ').skip(1));
-    mounts
-        .find_map(|mut fields| {
-            let place = fields.next()?;
-            (fields.next()? == "cgroup2").then(|| PathBuf::from(place))
-        })
-        .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no cgroup v2 hierarchy is mounted"))
+    let mounts = table.lines().map(|line| line.split(' ').skip(1));
+    let places = mounts.filter_map(|mut fields| {
+        let place = fields.next()?;
+        (fields.next()? == kind).then(|| PathBuf::from(place))
+    });
+    Ok(places.collect())
 }
 
 /// A cgroup of the version 2 hierarchy; on drop its members are killed and it is removed, with all below it.
@@ -109,7 +118,7 @@ pub(crate) fn remove(path: &Path) {
 }
 
 /// Whether the cgroup is gone; a member that still dies keeps it for a moment.
-fn remove_tree(path: &Path) -> bool {
+pub(crate) fn remove_tree(path: &Path) -> bool {
     if let Ok(entries) = fs::read_dir(path) {
         for entry in entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
             remove_tree(&entry.path());

@@ -12,6 +12,11 @@ use crate::{BpfFs, Cgroup, Name};
 /// Where the folders of all grounds are. Its files can be read by everyone: proxies run as other users.
 pub(crate) const FOLDER: &str = "/run/mesh-testbed";
 
+/// Locks in it. Not names of ours: the sweep must leave them.
+const KERNEL: &str = "kernel.lock";
+/// Held together by those that wait for the kernel alone.
+const QUEUE: &str = "kernel.queue";
+
 /// Whether whoever runs the tests promised a kernel and root (`MESHC_TEST_KERNEL=1`, as `./test` does).
 pub fn kernel_is_promised() -> bool {
     env::var_os("MESHC_TEST_KERNEL").is_some_and(|value| value == "1")
@@ -46,7 +51,7 @@ pub struct Ground {
     cgroup: Cgroup,
     bpffs: BpfFs,
     folder: Folder,
-    _share: File,
+    share: File,
 }
 
 impl Ground {
@@ -58,24 +63,43 @@ impl Ground {
         Self::with(FlockOperation::LockShared)
     }
 
-    /// Ground for a test that must have the kernel's BPF objects to itself: it waits until all others ended.
+    /// Ground for a test that must have the kernel's BPF objects to itself: it waits until all others ended or
+    /// give way.
     ///
     /// # Errors
     /// As [`Ground::new`].
     pub fn alone() -> io::Result<Self> {
-        Self::with(FlockOperation::LockExclusive)
+        let queue = lock(QUEUE)?;
+        flock(&queue, FlockOperation::LockShared)?;
+        let ground = Self::with(FlockOperation::LockExclusive);
+        // Not left to its closing: a process that another test forks may hold it.
+        flock(&queue, FlockOperation::Unlock)?;
+        ground
     }
 
     fn with(share: FlockOperation) -> io::Result<Self> {
-        fs::create_dir_all(FOLDER)?;
-        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(
-            // Not a name of ours: the sweep must leave it.
-            Path::new(FOLDER).join("kernel.lock"),
-        )?;
+        let lock = lock(KERNEL)?;
         flock(&lock, share)?;
         let folder = Folder::new()?;
         let bpffs = BpfFs::mount(&folder.path.join("bpffs"))?;
-        Ok(Self { cgroup: Cgroup::new()?, bpffs, folder, _share: lock })
+        Ok(Self { cgroup: Cgroup::new()?, bpffs, folder, share: lock })
+    }
+
+    /// Lets a test that wants the kernel alone have it now, where one waits: for a long test to call while nothing of
+    /// its own comes or goes.
+    ///
+    /// # Errors
+    /// If the locks cannot be had.
+    pub fn give_way(&self) -> io::Result<()> {
+        let queue = lock(QUEUE)?;
+        if flock(&queue, FlockOperation::NonBlockingLockExclusive).is_ok() {
+            return Ok(flock(&queue, FlockOperation::Unlock)?);
+        }
+        flock(&self.share, FlockOperation::Unlock)?;
+        // Who waits is in the queue until it has the kernel.
+        flock(&queue, FlockOperation::LockExclusive)?;
+        flock(&queue, FlockOperation::Unlock)?;
+        Ok(flock(&self.share, FlockOperation::LockShared)?)
     }
 
     /// A folder for whatever files the test needs.
@@ -107,6 +131,11 @@ impl Ground {
         fs::write(&path, content)?;
         Ok(path)
     }
+}
+
+fn lock(name: &str) -> io::Result<File> {
+    fs::create_dir_all(FOLDER)?;
+    OpenOptions::new().create(true).truncate(false).write(true).open(Path::new(FOLDER).join(name))
 }
 
 /// A folder that goes away with its content.

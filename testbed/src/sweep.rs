@@ -18,6 +18,12 @@ pub(crate) fn sweep(me: u32) {
             cgroup::remove(&left);
         }
     }
+    // Who lived there was killed with the cgroup of the same name. What still dies is for the next sweep.
+    for root in cgroup::older_hierarchies() {
+        for left in left_over(&root, me) {
+            cgroup::remove_tree(&left);
+        }
+    }
     for left in left_over(Path::new(ground::FOLDER), me) {
         bpffs::unmount_below(&left);
         let _ = fs::remove_dir_all(&left);
@@ -51,10 +57,17 @@ mod tests {
                 for path in [ground.folder(), ground.bpffs(), &netns.path(), cgroup.path()] {
                     line.say(&path.display().to_string()).map_err(|error| error.to_string())?;
                 }
+                // As a container runtime does.
+                for root in cgroup::older_hierarchies() {
+                    let pods = root.join(cgroup.path().file_name().unwrap_or_default()).join("pods");
+                    fs::create_dir_all(&pods).map_err(|error| error.to_string())?;
+                    line.say(&pods.display().to_string()).map_err(|error| error.to_string())?;
+                }
                 line.hear().map(drop).map_err(|error| error.to_string())
             })
             .unwrap();
-        let left: Vec<_> = (0..4).map(|_| PathBuf::from(maker.line().hear().unwrap())).collect();
+        let count = 4 + cgroup::older_hierarchies().len();
+        let left: Vec<_> = (0..count).map(|_| PathBuf::from(maker.line().hear().unwrap())).collect();
         drop(maker);
         for path in &left {
             assert!(path.exists(), "{} went away too early", path.display());

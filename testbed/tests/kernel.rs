@@ -295,6 +295,26 @@ fn the_census_sees_a_map_come_and_go() -> Tested {
 }
 
 #[test]
+fn a_long_test_gives_way_to_one_that_wants_the_kernel_alone() -> Tested {
+    if !kernel_is_usable() {
+        return Ok(());
+    }
+    let ground = Ground::new()?;
+    let mut other = Place::here().spawn(|line| {
+        let ground = Ground::alone().map_err(|error| error.to_string());
+        let _ = line.say("alone");
+        ground.map(drop)
+    })?;
+    // It has the kernel before this test ends. Until others' tests give way too, that may take its time.
+    while other.line().is_silent() {
+        ground.give_way()?;
+        std::thread::yield_now();
+    }
+    other.join()??;
+    Ok(())
+}
+
+#[test]
 fn entries_of_maps_are_counted() -> Tested {
     if !kernel_is_usable() {
         return Ok(());

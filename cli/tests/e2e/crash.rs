@@ -284,6 +284,7 @@ fn attack(act: Act, faults: impl Iterator<Item = Fault>) -> Result<BTreeMap<Live
     let mut seen: BTreeMap<Live, usize> = BTreeMap::new();
     for fault in faults {
         let Some(live) = bed.strike(fault)? else { break };
+        bed.stage.ground().give_way()?;
         *seen.entry(live).or_default() += 1;
     }
     if let Some(traffic) = traffic {

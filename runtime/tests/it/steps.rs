@@ -311,6 +311,7 @@ fn on_the_kernel(stride: usize, strikes: impl Fn(usize) -> Vec<Strike>) {
             };
             for blow in strikes(step) {
                 strike(&bed, act, &calm, blow, Kernel::new, attack, || {});
+                ground.give_way().unwrap();
             }
         }
     }
