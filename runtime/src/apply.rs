@@ -385,7 +385,9 @@ impl<S: Store> Put<'_, S> {
         if needs_programs {
             inbound::lead(*store, instance, instance.inbound, false)?;
             hooks::attach(*store, instance, &programs)?;
-            upgraded += hooks::upgrade(*store, instance, &programs)?;
+            if self.live.is_some() {
+                upgraded += hooks::upgrade(*store, instance, &programs)?;
+            }
             hooks::remember(*store, instance)?;
         }
         let accelerates = accelerators::wanted(self.request.tables);
