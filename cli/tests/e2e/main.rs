@@ -18,6 +18,7 @@ mod town;
 
 mod accelerate;
 mod accelerated_sockets;
+mod accelerated_twins;
 mod accelerated_unread;
 mod again;
 mod agent;
