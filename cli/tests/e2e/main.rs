@@ -17,6 +17,7 @@ mod stage;
 mod town;
 
 mod accelerate;
+mod accelerated_programs;
 mod accelerated_sockets;
 mod accelerated_twins;
 mod accelerated_unread;
