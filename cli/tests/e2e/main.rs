@@ -19,6 +19,7 @@ mod town;
 mod accelerate;
 mod accelerated_programs;
 mod accelerated_sockets;
+mod accelerated_streams;
 mod accelerated_twins;
 mod accelerated_unread;
 mod again;
