@@ -69,8 +69,32 @@ struct list_head {
 	struct list_head *next;
 };
 
+struct sk_msg_sg {
+	__u32 size;
+};
+
+struct sk_msg {
+	struct sk_msg_sg sg;
+	struct list_head list;
+};
+
 struct sk_psock {
 	struct list_head ingress_msg;
+	struct list_head link;
+};
+
+/* Newer kernels know how much is in ingress_msg. */
+struct sk_psock___counts {
+	__u32 msg_tot_len;
+};
+
+struct bpf_map {
+	__u32 id;
+};
+
+struct sk_psock_link {
+	struct list_head list;
+	struct bpf_map *map;
 };
 
 typedef struct {
@@ -99,6 +123,8 @@ struct tcp_sock {
 	struct inet_connection_sock inet_conn;
 	__u32 rcv_nxt;
 	__u32 copied_seq;
+	__u32 urg_seq;
+	__u16 urg_data;
 	__u32 snd_una;
 	__u32 write_seq;
 };
@@ -110,10 +136,21 @@ struct super_block {
 struct inode {
 	struct super_block *i_sb;
 	unsigned long i_ino;
+	__u16 i_mode;
 };
 
 struct file {
 	struct inode *f_inode;
+	void *private_data;
+};
+
+struct fdtable {
+	unsigned int max_fds;
+	struct file **fd;
+};
+
+struct files_struct {
+	struct fdtable *fdt;
 };
 
 struct mm_struct {
@@ -122,6 +159,15 @@ struct mm_struct {
 
 struct task_struct {
 	struct mm_struct *mm;
+	struct files_struct *files;
+};
+
+/* What a task begins with. It tells a system call of a 32-bit program. */
+struct thread_info___x86 {
+	__u32 status;
+};
+struct thread_info___arm64 {
+	unsigned long flags;
 };
 
 struct socket {
@@ -132,11 +178,16 @@ struct socket {
 struct pt_regs;
 struct pt_regs___x86 {
 	unsigned long r10;
+	unsigned long bx;
+	unsigned long cx;
 	unsigned long dx;
+	unsigned long si;
+	unsigned long di;
 	unsigned long orig_ax;
 };
 struct pt_regs___arm64 {
 	unsigned long regs[31];
+	unsigned long orig_x0;
 	int syscallno;
 };
 
@@ -153,6 +204,6 @@ struct bpf_iter__sockmap {
 	struct sock *sk;
 };
 
-enum sock_flags { SOCK_ZEROCOPY = 21 };
+enum sock_flags { SOCK_DONE = 1, SOCK_URGINLINE = 2, SOCK_ZEROCOPY = 21 };
 
 #pragma clang attribute pop

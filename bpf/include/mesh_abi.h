@@ -61,6 +61,8 @@
 #define MESH_READS_ALL 0x1U
 #define MESH_READS_BELOW_MARK 0x2U
 #define MESH_MESSAGE_SIZE 0x400U
+#define MESH_WAITS_SPLICES 0x1U
+#define MESH_WAITS_COUNTS 0x2U
 #define MESH_WAYS 0xfU
 #define MESH_TABLES 0x9U
 #define MESH_HASH_K1 0x9e3779b97f4a7c15ULL
@@ -145,8 +147,8 @@ enum mesh_counter {
 	MESH_COUNT_PLAIN_READ, /* A chosen socket was read by a plain call. */
 	MESH_COUNT_NOTHING_READ, /* While something is accelerated: a read that got nothing. */
 	MESH_COUNT_UNFIT, /* A chosen connection never entered: its socket is of MPTCP, or sends without a copy (`SO_ZEROCOPY`). */
-	MESH_COUNT_UNREAD, /* While unread bytes of the short way were looked for: a socket that holds some. */
-	MESH_COUNT_ALL_READ, /* While unread bytes of the short way were looked for: a socket that holds none. */
+	MESH_COUNT_UNREAD, /* While unread bytes were looked for: an accelerated socket that has some. */
+	MESH_COUNT_ALL_READ, /* While unread bytes were looked for: an accelerated socket that has none. */
 	MESH_COUNT_SPLICED, /* A process spliced from a connection, and nothing kept it from doing so. */
 	MESH_COUNT_READER_KNOWN, /* While something is accelerated: a reader whose program was looked for before. */
 	MESH_COUNT_READER_LOOKED_UP, /* A reader's program was looked for among those that splice. */
@@ -156,6 +158,14 @@ enum mesh_counter {
 	MESH_COUNT_SPLICE_REFUSED, /* A process was kept from `splice`, which would not have seen unread bytes of the short way (`EINVAL`). */
 	MESH_COUNT_SPLICE_STRANDED, /* A process spliced while bytes of the short way were unread. It waits for what `splice` does not see. */
 	MESH_COUNT_WOKEN_EARLY, /* A blocking read on an accelerated connection was woken with nothing to read (`EAGAIN`): another thread writes. */
+	MESH_COUNT_CALL_OTHER, /* While something is accelerated, and the kernel miscounts: a system call other than `FIONREAD` of a socket. */
+	MESH_COUNT_COUNT_OTHER, /* `FIONREAD` of a socket that is not accelerated. */
+	MESH_COUNT_COUNTED_RIGHT, /* `FIONREAD` of an accelerated socket told what is there. */
+	MESH_COUNT_COUNT_REPAIRED, /* The kernel's answer to `FIONREAD` of an accelerated socket was repaired. */
+	MESH_COUNT_COUNT_SHORT, /* `FIONREAD` of an accelerated socket told less than there is, and stayed so: its reader may wait in vain. */
+	MESH_COUNT_COUNTS_AVOIDED, /* A connection, or its accepting end, did not enter, since its reader asks `FIONREAD`, which this kernel miscounts. */
+	MESH_COUNT_COUNTS_LEAVING, /* An accelerated connection whose reader was told too little by `FIONREAD` is about to leave. */
+	MESH_COUNT_COUNTS_RELEASED, /* Such a connection was woken, and left where nothing of the short way is unread. */
 };
 
 enum mesh_way {
@@ -191,7 +201,8 @@ struct mesh_control {
 	/* The cookie of the network namespace in which what is offered to cgroups is decided; 0: nowhere. */
 	__u64 host;
 	/* Lower half: how many programs were found to splice from connections of the mesh, counted by the kernel's
-	 * programs. Upper half, not 0: the programs of acceleration are attached, and connections may be chosen.
+	 * programs. Upper half, not 0: the programs of acceleration are attached, and connections may be chosen; its
+	 * second bit: some readers must not be, since they ask `FIONREAD`, which this kernel miscounts.
 	 */
 	__u64 acceleration;
 	/* Counts commits of every kind; never goes back. */
@@ -857,8 +868,8 @@ struct mesh_half {
 	__u8 urgent;
 	/* `MESH_SPLICES_*`: whether it reads by `splice`. */
 	__u8 splices;
-	/* Reserve; zero. */
-	__u8 reserve;
+	/* 1: it was told too little by `FIONREAD`, and is about to leave. */
+	__u8 counts;
 	/* [`Control::splicers`] when its program was last looked for among those that splice. */
 	__u32 looked;
 	/* Bytes of the short way that it had read when it last read any. */
@@ -881,7 +892,7 @@ _Static_assert(__builtin_offsetof(struct mesh_half, plain_bytes) == 32, "plain_b
 _Static_assert(__builtin_offsetof(struct mesh_half, waits) == 40, "waits");
 _Static_assert(__builtin_offsetof(struct mesh_half, urgent) == 41, "urgent");
 _Static_assert(__builtin_offsetof(struct mesh_half, splices) == 42, "splices");
-_Static_assert(__builtin_offsetof(struct mesh_half, reserve) == 43, "reserve");
+_Static_assert(__builtin_offsetof(struct mesh_half, counts) == 43, "counts");
 _Static_assert(__builtin_offsetof(struct mesh_half, looked) == 44, "looked");
 _Static_assert(__builtin_offsetof(struct mesh_half, taken) == 48, "taken");
 _Static_assert(__builtin_offsetof(struct mesh_half, read_messages) == 52, "read_messages");
@@ -991,6 +1002,56 @@ struct mesh_splicer {
 _Static_assert(sizeof(struct mesh_splicer) == 24, "mesh_splicer");
 _Static_assert(__builtin_offsetof(struct mesh_splicer, name) == 0, "name");
 _Static_assert(__builtin_offsetof(struct mesh_splicer, times) == 16, "times");
+
+/* A reader that may wait in vain for bytes that are there, and why. */
+struct mesh_waiting {
+	/* When that was seen, in nanoseconds since boot. */
+	__u64 since;
+	/* Cookie of its network namespace. */
+	__u64 netns;
+	/* The process. */
+	__u32 process;
+	/* `MESH_WAITS_*`: why. */
+	__u32 why;
+	/* The name of its task, as in `/proc/PID/comm`, ended by zeros. */
+	__u8 name[16];
+};
+_Static_assert(sizeof(struct mesh_waiting) == 40, "mesh_waiting");
+_Static_assert(__builtin_offsetof(struct mesh_waiting, since) == 0, "since");
+_Static_assert(__builtin_offsetof(struct mesh_waiting, netns) == 8, "netns");
+_Static_assert(__builtin_offsetof(struct mesh_waiting, process) == 16, "process");
+_Static_assert(__builtin_offsetof(struct mesh_waiting, why) == 20, "why");
+_Static_assert(__builtin_offsetof(struct mesh_waiting, name) == 24, "name");
+
+/* What of an accelerated socket is unread. */
+struct mesh_unread {
+	/* The socket's cookie. */
+	__u64 cookie;
+	/* Bytes that came through the stack. */
+	__u32 long_bytes;
+	/* Bytes that came past it. */
+	__u32 short_bytes;
+};
+_Static_assert(sizeof(struct mesh_unread) == 16, "mesh_unread");
+_Static_assert(__builtin_offsetof(struct mesh_unread, cookie) == 0, "cookie");
+_Static_assert(__builtin_offsetof(struct mesh_unread, long_bytes) == 8, "long_bytes");
+_Static_assert(__builtin_offsetof(struct mesh_unread, short_bytes) == 12, "short_bytes");
+
+/* Who asks `FIONREAD`, where that tells too little: readers of connections that were accepted on a port, or a
+ * program as reader of those that it opens.
+ */
+struct mesh_asker {
+	/* Cookie of the network namespace; of a program, the number of its inode. */
+	__u64 place;
+	/* The port, host order; of a program, the device, as the kernel numbers it. */
+	__u32 number;
+	/* 0 a port, 1 a program. */
+	__u32 is_program;
+};
+_Static_assert(sizeof(struct mesh_asker) == 16, "mesh_asker");
+_Static_assert(__builtin_offsetof(struct mesh_asker, place) == 0, "place");
+_Static_assert(__builtin_offsetof(struct mesh_asker, number) == 8, "number");
+_Static_assert(__builtin_offsetof(struct mesh_asker, is_program) == 12, "is_program");
 
 /* What the closed pairs of an `accelerate` item sent. */
 struct mesh_carried {
@@ -1292,5 +1353,21 @@ struct {
 	__type(key, struct mesh_program);
 	__type(value, struct mesh_splicer);
 } splicers SEC(".maps");
+
+/* Accelerated sockets whose readers may wait in vain, by their cookie. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 4096);
+	__type(key, __u64);
+	__type(value, struct mesh_waiting);
+} waiting SEC(".maps");
+
+/* Ports and programs whose readers ask FIONREAD, where the kernel tells them too little. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1024);
+	__type(key, struct mesh_asker);
+	__type(value, struct mesh_splicer);
+} askers SEC(".maps");
 
 #endif

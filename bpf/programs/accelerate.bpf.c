@@ -27,7 +27,8 @@
 #define PEEK(type, sk, field)                                                            \
 	({                                                                               \
 		typeof(((type *)0)->field) value = 0;                                    \
-		bpf_probe_read_kernel(&value, sizeof(value), &((type *)(sk))->field);    \
+		bpf_probe_read_kernel((void *)&value, sizeof(value),                     \
+				      (const void *)&((type *)(sk))->field);             \
 		value;                                                                   \
 	})
 
@@ -119,6 +120,8 @@ static __always_inline enum mesh_way peer_allows(struct mesh_half *sender, struc
 	splices = *(volatile __u8 *)&peer->splices;
 	if (splices)
 		return MESH_WAY_READER_SPLICES;
+	if (*(volatile __u8 *)&peer->counts)
+		return MESH_WAY_OFF;
 	if (peer->waits & MESH_READS_ALL)
 		return MESH_WAY_READER_WAITS_FOR_ALL;
 	plain = *(volatile __u64 *)&peer->plain_bytes;
@@ -276,24 +279,6 @@ static __always_inline struct mesh_half *half_of(struct mesh_end *end)
 	return end->role ? &pair->half[1] : &pair->half[0];
 }
 
-/* The program of the current process. */
-static __always_inline bool program_of(struct task_struct *task, struct mesh_program *key)
-{
-	struct mm_struct *mm = task->mm;
-	struct super_block *device;
-	struct inode *inode;
-	struct file *file;
-
-	file = mm ? mm->exe_file : NULL;
-	inode = file ? file->f_inode : NULL;
-	device = inode ? inode->i_sb : NULL;
-	if (!device)
-		return false;
-	key->inode = inode->i_ino;
-	key->device = device->s_dev;
-	return true;
-}
-
 /* Whether the current process is in splice(2): 275 on x86-64, 76 on arm64. */
 static __always_inline bool is_splicing(struct task_struct *task)
 {
@@ -323,6 +308,18 @@ static __always_inline void splicer_found(struct task_struct *task)
 	}
 }
 
+/* Takes note of a reader that waits for bytes that it will never see. */
+static __always_inline void spliced_in_vain(__u64 cookie, struct sock *sk)
+{
+	struct mesh_waiting note = { .why = MESH_WAITS_SPLICES };
+
+	note.since = bpf_ktime_get_boot_ns();
+	note.netns = sk->__sk_common.skc_net.net->net_cookie;
+	note.process = bpf_get_current_pid_tgid() >> 32;
+	bpf_get_current_comm(note.name, sizeof(note.name));
+	bpf_map_update_elem(&waiting, &cookie, &note, BPF_ANY);
+}
+
 /* A socket's receive queue is read: by plain calls, after something was taken out; by splice, also in vain. What came
  * by the short way is elsewhere.
  */
@@ -347,7 +344,10 @@ static __always_inline struct verdict taken_from(struct sock *sk)
 		if (!half || half->splices >= MESH_SPLICES)
 			return ended(MESH_COUNT_SPLICED, 0);
 		half->splices = MESH_SPLICES;
-		return ended(holds_short((__u64)sk) ? MESH_COUNT_SPLICE_STRANDED : MESH_COUNT_SPLICED, 0);
+		if (!holds_short((__u64)sk))
+			return ended(MESH_COUNT_SPLICED, 0);
+		spliced_in_vain(half->cookie, sk);
+		return ended(MESH_COUNT_SPLICE_STRANDED, 0);
 	}
 	words = control_words();
 	if (!half || half->splices || !words)
@@ -457,19 +457,4 @@ SEC("tp_btf/sock_recv_length")
 int mesh_received(__u64 *ctx)
 {
 	return read_by((struct sock *)ctx[0], (int)ctx[1], (int)ctx[2]).value;
-}
-
-/* Writes one byte for each socket of the map that holds unread bytes of the short way. */
-static __always_inline struct verdict looked_at(struct sock *sk, struct seq_file *seq)
-{
-	if (!sk || !holds_short((__u64)sk))
-		return ended(MESH_COUNT_ALL_READ, 0);
-	bpf_seq_write(seq, "x", 1);
-	return ended(MESH_COUNT_UNREAD, 0);
-}
-
-SEC("iter/sockmap")
-int mesh_unread(struct bpf_iter__sockmap *ctx)
-{
-	return looked_at(ctx->sk, ctx->meta->seq).value;
 }

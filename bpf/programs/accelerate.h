@@ -16,6 +16,45 @@ static __always_inline bool accelerates(void)
 	return words && *(volatile __u64 *)&words->acceleration >> 32;
 }
 
+/* Whether some readers are not accelerated, since they ask FIONREAD, which this kernel miscounts. */
+static __always_inline bool some_ask(void)
+{
+	struct mesh_control *words = control_words();
+
+	return words && *(volatile __u64 *)&words->acceleration >> 33;
+}
+
+/* The program of the current process. */
+static __always_inline bool program_of(struct task_struct *task, struct mesh_program *key)
+{
+	struct mm_struct *mm = task->mm;
+	struct super_block *device;
+	struct inode *inode;
+	struct file *file;
+
+	file = mm ? mm->exe_file : NULL;
+	inode = file ? file->f_inode : NULL;
+	device = inode ? inode->i_sb : NULL;
+	if (!device)
+		return false;
+	key->inode = inode->i_ino;
+	key->device = device->s_dev;
+	return true;
+}
+
+/* Whether the current process's program is one of those. */
+static __always_inline bool asks_itself(void)
+{
+	struct mesh_asker key = { .is_program = 1 };
+	struct mesh_program program = {};
+
+	if (!some_ask() || !program_of(bpf_get_current_task_btf(), &program))
+		return false;
+	key.place = program.inode;
+	key.number = program.device;
+	return bpf_map_lookup_elem(&askers, &key);
+}
+
 /* The key of the counters of the item that accelerates `port`, or 0: none does. */
 static __always_inline __u64 accelerate_item(__u32 slot, __u32 root, __u32 port)
 {
@@ -48,9 +87,14 @@ static __always_inline __u64 accelerate_between(__u32 slot, struct mesh_profile 
 
 static __always_inline void accelerate_choose(struct bpf_sock_addr *ctx, struct question *q, __u64 item, __u8 form)
 {
-	struct mesh_end *end = bpf_sk_storage_get(&ends, ctx->sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	bool asks = asks_itself();
+	struct mesh_end *end;
 
-	if (end) {
+	end = asks ? NULL : bpf_sk_storage_get(&ends, ctx->sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	if (asks) {
+		bpf_sk_storage_delete(&ends, ctx->sk);
+		count(MESH_COUNT_COUNTS_AVOIDED);
+	} else if (end) {
 		end->pair = 0;
 		end->item = item;
 		end->generation = q->generation;

@@ -21,6 +21,8 @@
 #include "cgroups.bpf.c"
 #include "listeners.bpf.c"
 #include "accelerate.bpf.c"
+#include "count.bpf.c"
+#include "readers.bpf.c"
 
 /* Some helpers are for GPL-compatible programs only. */
 char mesh_license[] SEC("license") = "Dual MIT/GPL";

@@ -179,6 +179,14 @@ static __always_inline bool accelerate_admits(struct bpf_sock_ops *ctx, struct m
 	return netns == (pair->form == MESH_FORM_LOCAL ? pair->netns : pair->peer_netns);
 }
 
+/* Whether readers on this port ask FIONREAD, on a kernel that counts wrong in the map of accelerated sockets. */
+static __always_inline bool counts(struct bpf_sock_ops *ctx)
+{
+	struct mesh_asker key = { .place = bpf_get_netns_cookie(ctx), .number = ctx->local_port };
+
+	return some_ask() && bpf_map_lookup_elem(&askers, &key);
+}
+
 static __always_inline struct verdict accelerate_accepted(struct bpf_sock_ops *ctx)
 {
 	struct bpf_sock *sk = ctx->sk;
@@ -206,6 +214,8 @@ static __always_inline struct verdict accelerate_accepted(struct bpf_sock_ops *c
 		return ended(MESH_COUNT_NOT_MET, 1);
 	if (is_unfit(tcp))
 		return ended(MESH_COUNT_UNFIT, 1);
+	if (counts(ctx))
+		return ended(MESH_COUNT_COUNTS_AVOIDED, 1);
 	end = bpf_sk_storage_get(&ends, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
 	if (!end)
 		return ended(MESH_COUNT_ACCELERATION_FULL, 1);
@@ -267,7 +277,7 @@ static __always_inline struct verdict accelerate_closed(struct bpf_sock_ops *ctx
 	struct mesh_opening key = {};
 	struct mesh_pair *pair;
 	struct mesh_end *end;
-	__u64 cookie;
+	__u64 cookie, own;
 
 	if (!sk)
 		return ended(MESH_COUNT_NO_SOCKET, 1);
@@ -279,6 +289,8 @@ static __always_inline struct verdict accelerate_closed(struct bpf_sock_ops *ctx
 	if (!pair)
 		return ended(MESH_COUNT_NOT_CHOSEN, 1);
 	close_books(sk, pair, end->role);
+	own = bpf_get_socket_cookie(ctx);
+	bpf_map_delete_elem(&waiting, &own);
 	if (end->role)
 		return ended(MESH_COUNT_PAIR_CLOSED, 1);
 	opening_key(ctx, true, &key);

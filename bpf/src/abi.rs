@@ -156,6 +156,10 @@ pub const READS_ALL: u8 = 1;
 pub const READS_BELOW_MARK: u8 = 2;
 /// What the kernel needs for a message of the short way beside its bytes.
 pub const MESSAGE_SIZE: u32 = 1024;
+/// [`Waiting::why`]: it spliced while bytes of the short way were unread.
+pub const WAITS_SPLICES: u32 = 1;
+/// [`Waiting::why`]: `FIONREAD` told it less than there was.
+pub const WAITS_COUNTS: u32 = 2;
 /// Room for counters; more than there are [`Counter`]s, so that another one changes no map.
 pub const COUNTERS: usize = 128;
 /// Ways that are counted apart; more than there are [`Way`]s.
@@ -291,7 +295,8 @@ abi! {
         /// The cookie of the network namespace in which what is offered to cgroups is decided; 0: nowhere.
         host: u64,
         /// Lower half: how many programs were found to splice from connections of the mesh, counted by the kernel's
-        /// programs. Upper half, not 0: the programs of acceleration are attached, and connections may be chosen.
+        /// programs. Upper half, not 0: the programs of acceleration are attached, and connections may be chosen; its
+        /// second bit: some readers must not be, since they ask `FIONREAD`, which this kernel miscounts.
         acceleration: u64,
         /// Counts commits of every kind; never goes back.
         commits: u64,
@@ -749,8 +754,8 @@ abi! {
         urgent: u8,
         /// `MESH_SPLICES_*`: whether it reads by `splice`.
         splices: u8,
-        /// Reserve; zero.
-        reserve: u8,
+        /// 1: it was told too little by `FIONREAD`, and is about to leave.
+        counts: u8,
         /// [`Control::splicers`] when its program was last looked for among those that splice.
         looked: u32,
         /// Bytes of the short way that it had read when it last read any.
@@ -834,6 +839,41 @@ abi! {
         name: [u8; 16],
         /// How often it was noticed.
         times: u64,
+    }
+
+    /// A reader that may wait in vain for bytes that are there, and why.
+    struct Waiting as "mesh_waiting" {
+        /// When that was seen, in nanoseconds since boot.
+        since: u64,
+        /// Cookie of its network namespace.
+        netns: u64,
+        /// The process.
+        process: u32,
+        /// `MESH_WAITS_*`: why.
+        why: u32,
+        /// The name of its task, as in `/proc/PID/comm`, ended by zeros.
+        name: [u8; 16],
+    }
+
+    /// What of an accelerated socket is unread.
+    struct Unread as "mesh_unread" {
+        /// The socket's cookie.
+        cookie: u64,
+        /// Bytes that came through the stack.
+        long_bytes: u32,
+        /// Bytes that came past it.
+        short_bytes: u32,
+    }
+
+    /// Who asks `FIONREAD`, where that tells too little: readers of connections that were accepted on a port, or a
+    /// program as reader of those that it opens.
+    struct Asker as "mesh_asker" {
+        /// Cookie of the network namespace; of a program, the number of its inode.
+        place: u64,
+        /// The port, host order; of a program, the device, as the kernel numbers it.
+        number: u32,
+        /// 0 a port, 1 a program.
+        is_program: u32,
     }
 
     /// What the closed pairs of an `accelerate` item sent.
@@ -1040,9 +1080,9 @@ enum Counter {
     NothingRead = "nothing_read",
     /// A chosen connection never entered: its socket is of MPTCP, or sends without a copy (`SO_ZEROCOPY`).
     Unfit = "unfit",
-    /// While unread bytes of the short way were looked for: a socket that holds some.
+    /// While unread bytes were looked for: an accelerated socket that has some.
     Unread = "unread",
-    /// While unread bytes of the short way were looked for: a socket that holds none.
+    /// While unread bytes were looked for: an accelerated socket that has none.
     AllRead = "all_read",
     /// A process spliced from a connection, and nothing kept it from doing so.
     Spliced = "spliced",
@@ -1062,6 +1102,22 @@ enum Counter {
     SpliceStranded = "splice_stranded",
     /// A blocking read on an accelerated connection was woken with nothing to read (`EAGAIN`): another thread writes.
     WokenEarly = "woken_early",
+    /// While something is accelerated, and the kernel miscounts: a system call other than `FIONREAD` of a socket.
+    CallOther = "call_other",
+    /// `FIONREAD` of a socket that is not accelerated.
+    CountOther = "count_other",
+    /// `FIONREAD` of an accelerated socket told what is there.
+    CountedRight = "counted_right",
+    /// The kernel's answer to `FIONREAD` of an accelerated socket was repaired.
+    CountRepaired = "count_repaired",
+    /// `FIONREAD` of an accelerated socket told less than there is, and stayed so: its reader may wait in vain.
+    CountShort = "count_short",
+    /// A connection, or its accepting end, did not enter, since its reader asks `FIONREAD`, which this kernel miscounts.
+    CountsAvoided = "counts_avoided",
+    /// An accelerated connection whose reader was told too little by `FIONREAD` is about to leave.
+    CountsLeaving = "counts_leaving",
+    /// Such a connection was woken, and left where nothing of the short way is unread.
+    CountsReleased = "counts_released",
 }
 }
 

@@ -81,6 +81,8 @@ fn constants(out: &mut String) {
         ("READS_ALL", abi::READS_ALL.into()),
         ("READS_BELOW_MARK", abi::READS_BELOW_MARK.into()),
         ("MESSAGE_SIZE", abi::MESSAGE_SIZE.into()),
+        ("WAITS_SPLICES", abi::WAITS_SPLICES.into()),
+        ("WAITS_COUNTS", abi::WAITS_COUNTS.into()),
         ("WAYS", abi::WAYS as u64),
         ("TABLES", map::TABLES as u64),
         ("HASH_K1", crate::item::K1),

@@ -407,6 +407,30 @@ pub const SPLICERS: MapDef = MapDef {
         "Programs that splice from connections of the mesh, by their files.",
     )
 };
+/// Readers that may wait in vain.
+pub const WAITING: MapDef = MapDef {
+    c_types: Some(("__u64", "struct mesh_waiting")),
+    ..map(
+        "waiting",
+        MapKind::LruHash,
+        8,
+        size::<abi::Waiting>(),
+        1 << 12,
+        "Accelerated sockets whose readers may wait in vain, by their cookie.",
+    )
+};
+/// Readers that ask `FIONREAD`.
+pub const ASKERS: MapDef = MapDef {
+    c_types: Some(("struct mesh_asker", "struct mesh_splicer")),
+    ..map(
+        "askers",
+        MapKind::LruHash,
+        size::<abi::Asker>(),
+        size::<abi::Splicer>(),
+        1 << 10,
+        "Ports and programs whose readers ask FIONREAD, where the kernel tells them too little.",
+    )
+};
 
 /// Every map that is pinned, in the order in which they are created.
 pub const MAPS: &[MapDef] = &[
@@ -441,6 +465,8 @@ pub const MAPS: &[MapDef] = &[
     ARRIVALS,
     CARRIED,
     SPLICERS,
+    WAITING,
+    ASKERS,
 ];
 
 /// The tables of a slot. All have one shape, an array of lines, so that one outer map holds them.

@@ -1,15 +1,17 @@
 //! What acceleration carried: read from the programs' books.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use bytemuck::{AnyBitPattern, try_pod_read_unaligned};
-use mesh_bpf::abi::{Carried, Half, Pair, Program, Splicer, WAYS, Way};
-use mesh_bpf::map::{CARRIED, PAIRS, SPLICERS};
+use mesh_bpf::abi::{Asker, Carried, Half, Pair, Program, Splicer, WAYS, Way};
+use mesh_bpf::map::{ASKERS, CARRIED, PAIRS, SPLICERS};
 
-use crate::accelerators;
+use crate::accelerators::{self, Counting};
 use crate::error::Result;
 use crate::instance::Instance;
+use crate::rescue;
 use crate::store::Store;
 
 /// Bytes and messages by the way that they took.
@@ -64,6 +66,100 @@ pub struct SplicerStatus {
     pub times: u64,
 }
 
+/// Readers that ask `FIONREAD`, on a kernel that tells them too little.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AskerStatus {
+    /// The name of the task that did so first.
+    pub name: String,
+    /// Cookie of the network namespace and port that they accept connections on; `None`: the program, as reader of
+    /// connections that it opens.
+    pub port: Option<(u64, u16)>,
+    /// How often one was told too little.
+    pub times: u64,
+}
+
+/// Why a reader waits for bytes that are there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// It turned to `splice` while bytes of the short way were unread, which `splice` does not see.
+    Splices,
+    /// `FIONREAD` told it less than there was.
+    Counts,
+}
+
+impl Why {
+    /// The word in JSON.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Splices => "splice",
+            Self::Counts => "fionread",
+        }
+    }
+}
+
+/// What was done for a reader that waited in vain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rescue {
+    /// Nothing yet.
+    None,
+    /// Its connection is not accelerated any more, and it was woken.
+    Released,
+    /// Its connection was closed, and both ends were told.
+    Closed,
+}
+
+/// A reader that may wait for bytes that are there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StuckReader {
+    /// The name of its task.
+    pub name: String,
+    /// Its process.
+    pub process: u32,
+    /// Cookie of its network namespace.
+    pub netns: u64,
+    /// Its socket's cookie.
+    pub cookie: u64,
+    /// The connecting end.
+    pub client: SocketAddr,
+    /// The accepting end.
+    pub server: SocketAddr,
+    /// Whether it is the accepting end that waits.
+    pub accepts: bool,
+    /// Why.
+    pub why: Why,
+    /// How many bytes it has not read.
+    pub unread: u64,
+    /// Those of them that came past the stack.
+    pub short: u64,
+    /// Since when.
+    pub milliseconds: u64,
+    /// What was done.
+    pub rescue: Rescue,
+}
+
+impl fmt::Display for StuckReader {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, process, client, server, unread, .. } = self;
+        write!(out, "`{name}` (process {process}), which reads {client} -> {server} ")?;
+        let (here, of) = if self.accepts { ("accepting", server) } else { ("connecting", client) };
+        write!(out, "at its {here} end {of}, ")?;
+        match self.why {
+            Why::Splices => {
+                write!(out, "turned to `splice` while {unread} bytes were unread that it does not see")
+            }
+            Why::Counts => write!(out, "was told too little by FIONREAD, and has {unread} bytes unread"),
+        }?;
+        match self.rescue {
+            Rescue::None => Ok(()),
+            Rescue::Released => {
+                write!(out, ": the connection is not accelerated any more, and its reader was woken")
+            }
+            Rescue::Closed => write!(out, ": the connection was closed, and both ends were told"),
+        }
+    }
+}
+
 /// What acceleration did so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Acceleration {
@@ -76,6 +172,12 @@ pub struct Acceleration {
     /// Whether a process is kept from `splice` where it would not see unread bytes; `false` also where nothing is
     /// accelerated.
     pub refuses_splice: bool,
+    /// What `FIONREAD` tells of accelerated sockets.
+    pub counting: Counting,
+    /// Readers that were told too little by it: they are not accelerated.
+    pub askers: Vec<AskerStatus>,
+    /// Readers that wait in vain.
+    pub stuck: Vec<StuckReader>,
 }
 
 impl Carriage {
@@ -121,20 +223,36 @@ pub(crate) fn read<S: Store>(store: &S, instance: &Instance) -> Result<Accelerat
     }
     found.pairs.sort_by_key(|pair| (pair.server, pair.client));
     for (program, splicer) in entries::<Program, Splicer, S>(store, instance, SPLICERS.name)? {
-        let name = splicer.name.split(|&byte| byte == 0).next().unwrap_or_default();
         found.splicers.push(SplicerStatus {
-            name: String::from_utf8_lossy(name).into_owned(),
+            name: name(splicer.name),
             inode: program.inode,
             device: program.device,
             times: splicer.times,
         });
     }
     found.splicers.sort_by(|a, b| a.name.cmp(&b.name).then(a.inode.cmp(&b.inode)));
+    for (asker, first) in entries::<Asker, Splicer, S>(store, instance, ASKERS.name)? {
+        found.askers.push(AskerStatus {
+            name: name(first.name),
+            port: u16::try_from(asker.number)
+                .ok()
+                .filter(|_| asker.is_program == 0)
+                .map(|port| (asker.place, port)),
+            times: first.times,
+        });
+    }
+    found.askers.sort_by(|a, b| a.name.cmp(&b.name).then(a.port.cmp(&b.port)));
     found.refuses_splice = accelerators::refuses_splice(store, instance)?;
+    found.counting = accelerators::counting(store, instance)?;
+    found.stuck = rescue::stuck(store, instance)?;
     Ok(found)
 }
 
-fn values<T: AnyBitPattern, S: Store>(store: &S, instance: &Instance, name: &str) -> Result<Vec<(u64, T)>> {
+pub(crate) fn values<T: AnyBitPattern, S: Store>(
+    store: &S,
+    instance: &Instance,
+    name: &str,
+) -> Result<Vec<(u64, T)>> {
     entries(store, instance, name)
 }
 
@@ -150,7 +268,12 @@ fn entries<K: AnyBitPattern, T: AnyBitPattern, S: Store>(
     Ok(store.entries(&map)?.into_iter().filter_map(entry).collect())
 }
 
-fn address(words: [u32; 4], port: u16) -> SocketAddr {
+/// The name of a task, which zeros end.
+pub(crate) fn name(bytes: [u8; 16]) -> String {
+    String::from_utf8_lossy(bytes.split(|&byte| byte == 0).next().unwrap_or_default()).into_owned()
+}
+
+pub(crate) fn address(words: [u32; 4], port: u16) -> SocketAddr {
     let bytes: [u8; 16] = bytemuck::cast(words);
     SocketAddr::new(IpAddr::V6(Ipv6Addr::from(bytes)).to_canonical(), port)
 }

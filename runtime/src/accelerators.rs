@@ -2,7 +2,7 @@
 
 use mesh_bpf::abi::LINE;
 use mesh_bpf::map::{ACCELERATED, PAIRS, Table};
-use mesh_bpf::program::{ACCELERATORS, AcceleratorDef, Hook};
+use mesh_bpf::program::{ACCELERATORS, AcceleratorDef, Hook, NOTES_COUNT, Need, REPAIRS_COUNT};
 use mesh_bpf::tables::Tables;
 
 use crate::error::{Error, Result};
@@ -34,18 +34,29 @@ pub(crate) fn wanted_by(profiles: &[u8]) -> bool {
 pub(crate) fn attach<S: Store>(store: &S, instance: &Instance) -> Result<()> {
     let sockets = sockets(store, instance)?;
     store.make_folder(&instance.accelerators())?;
-    say(store, instance, true)?;
+    say(store, instance, ACCELERATES)?;
     let refused = |fault| Error::CannotAccelerate { fault };
-    for (def, program) in store.load_accelerators(&instance.maps()).map_err(refused)? {
+    let programs = store.load_accelerators(&instance.maps()).map_err(refused)?;
+    let mut miscounts = store.miscounts().map_err(refused)?;
+    for (def, program) in programs {
+        if def.need == Need::IfMiscounted && !miscounts {
+            continue;
+        }
         let attached = match def.hook {
             Hook::Message => message(store, &program, &sockets),
             _ => function(store, instance, def, &program),
         };
-        if !def.optional {
-            attached.map_err(refused)?;
+        match def.need {
+            Need::Always => attached.map_err(refused)?,
+            Need::IfAllowed => {}
+            // Those that follow do less.
+            Need::IfMiscounted => miscounts = attached.is_err(),
         }
     }
-    Ok(())
+    match counting(store, instance)? {
+        Counting::Noticed => say(store, instance, ACCELERATES | SOME_ASK),
+        _ => Ok(()),
+    }
 }
 
 fn message<S: Store>(store: &S, program: &S::Program, sockets: &S::Map) -> Result<(), Fault> {
@@ -103,16 +114,21 @@ pub(crate) fn detach<S: Store>(store: &S, instance: &Instance) -> Result<()> {
         store.remove(&instance.accelerators().join(name))?;
     }
     store.remove_folder(&instance.accelerators())?;
-    say(store, instance, false)
+    say(store, instance, 0)
 }
 
-/// Tells the other programs whether there is anything to look up for acceleration.
-fn say<S: Store>(store: &S, instance: &Instance, accelerates: bool) -> Result<()> {
+/// For the upper half of the word: there is something to look up for acceleration.
+const ACCELERATES: u64 = 1;
+/// The same: there is something to look up before a connection enters.
+const SOME_ASK: u64 = 2;
+
+/// Tells the other programs what there is to look up.
+fn say<S: Store>(store: &S, instance: &Instance, what: u64) -> Result<()> {
     let Some(control) = ControlMap::open(store, instance)? else { return Ok(()) };
     loop {
         let old = control.load(store).acceleration;
         // The lower half is the programs' own.
-        let new = old & u64::from(u32::MAX) | u64::from(accelerates) << 32;
+        let new = old & u64::from(u32::MAX) | what << 32;
         if old == new || control.exchange(store, Word::Acceleration, old, new)? {
             return Ok(());
         }
@@ -148,7 +164,8 @@ pub(crate) fn unread<S: Store>(store: &S, instance: &Instance) -> Result<Option<
     if store.list(&instance.accelerators())?.is_none() {
         return Ok(None);
     }
-    Ok(Some(store.unread(&instance.maps(), &sockets)?))
+    let unread = store.unread(&instance.maps(), &sockets)?;
+    Ok(Some(unread.iter().filter(|socket| socket.short_bytes > 0).count()))
 }
 
 /// Whether a process is kept from `splice` where unread bytes of the short way would be passed over.
@@ -161,10 +178,55 @@ pub(crate) fn refuses_splice<S: Store>(store: &S, instance: &Instance) -> Result
     Ok(true)
 }
 
+/// What `FIONREAD` tells of accelerated sockets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Counting {
+    /// Nothing is accelerated.
+    #[default]
+    Unused,
+    /// What is there: this kernel counts it.
+    Right,
+    /// What is there: this kernel miscounts it, and its answer is repaired.
+    Repaired,
+    /// The bytes of one way only; readers that were told too little are known.
+    Noticed,
+    /// The bytes of one way only.
+    Wrong,
+}
+
+impl Counting {
+    /// The word in JSON.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Unused => "unused",
+            Self::Right => "right",
+            Self::Repaired => "repaired",
+            Self::Noticed => "noticed",
+            Self::Wrong => "wrong",
+        }
+    }
+}
+
+/// What `FIONREAD` tells of accelerated sockets.
+pub(crate) fn counting<S: Store>(store: &S, instance: &Instance) -> Result<Counting> {
+    let is_there =
+        |name: &str| Ok::<_, Fault>(store.open_link(&instance.accelerators().join(name))?.is_some());
+    if store.list(&instance.accelerators())?.is_none() {
+        return Ok(Counting::Unused);
+    }
+    Ok(match (is_there(REPAIRS_COUNT)?, is_there(NOTES_COUNT)?) {
+        (true, _) => Counting::Repaired,
+        (_, true) => Counting::Noticed,
+        _ if store.miscounts()? => Counting::Wrong,
+        _ => Counting::Right,
+    })
+}
+
 /// Programs that should be attached and are not.
 pub(crate) fn missing<S: Store>(store: &S, instance: &Instance) -> Result<Vec<&'static str>> {
     let mut missing = Vec::new();
-    for def in ACCELERATORS.iter().filter(|def| !def.optional) {
+    for def in ACCELERATORS.iter().filter(|def| def.need == Need::Always) {
         let is_there = match def.hook {
             Hook::Message => store.message_program(&sockets(store, instance)?)?.is_some(),
             _ => store.open_link(&instance.accelerators().join(def.name))?.is_some(),

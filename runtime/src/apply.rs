@@ -5,6 +5,7 @@ use mesh_bpf::membership::Membership;
 use mesh_bpf::program::Inbound;
 use mesh_bpf::tables::{TableData, Tables};
 
+use crate::accelerators::Counting;
 use crate::confirm::{self, Waiting};
 use crate::error::{Error, Result};
 use crate::kernel::Kernel;
@@ -13,7 +14,7 @@ use crate::registry::{Refreshed, Registry};
 use crate::session::{Live, Session, live, membership, tell_holder};
 use crate::set::{ControlMap, Set, sweep};
 use crate::store::{Store, Word};
-use crate::{Runtime, accelerators, hooks, inbound, registry, reset, run, slot as slots};
+use crate::{Runtime, accelerators, hooks, inbound, registry, rescue, reset, run, slot as slots};
 
 /// Generations that the state folder remembers.
 const KEPT: usize = 20;
@@ -313,9 +314,16 @@ const SPLICE: &str = "this kernel lets nobody refuse a `splice` (`meshc doctor`:
                       `meshc status` tells, and the program is not accelerated any more. Do not accelerate \
                       proxies that are set up to splice";
 
-/// What no kernel that was tried gets right.
-const COUNTED: &str = "a program that reads as much as FIONREAD tells may wait in vain on an accelerated connection: do \
-                       not accelerate towards nginx";
+/// What `FIONREAD` tells where nothing may be written into a process.
+const NOTICED: &str = "FIONREAD counts wrong on accelerated connections of this kernel, and since it is locked down, \
+                       that cannot be repaired (`meshc doctor`): the first time that a program which reads by it \
+                       (nginx) is told too little, it may wait in vain, until the agent or an `apply` helps it; later \
+                       connections to that port are not accelerated. `meshc status` tells";
+
+/// The same where not even that can be seen.
+const MISCOUNTED: &str = "FIONREAD counts wrong on accelerated connections of this kernel, and that can be neither \
+                          repaired nor noticed (`meshc doctor`): a program that reads by it may wait in vain. Do not \
+                          accelerate towards nginx";
 
 /// Sees to it that acceleration is carried out.
 fn accelerate<S: Store>(session: &Session<'_, S>, anew: bool) -> Result<()> {
@@ -398,7 +406,12 @@ impl<S: Store> Put<'_, S> {
         let mut warnings: Vec<String> =
             lost(&refreshed.lost).chain(self.settle(generation, &record)).collect();
         if accelerates {
-            warnings.push(COUNTED.into());
+            match accelerators::counting(*store, instance)? {
+                Counting::Noticed => warnings.push(NOTICED.into()),
+                Counting::Wrong => warnings.push(MISCOUNTED.into()),
+                Counting::Unused | Counting::Right | Counting::Repaired => {}
+            }
+            warnings.extend(rescue::rescue(*store, instance)?.iter().map(ToString::to_string));
             if !accelerators::refuses_splice(*store, instance)? {
                 warnings.push(SPLICE.into());
             }

@@ -8,10 +8,10 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use mesh_bpf::abi::Control;
+use mesh_bpf::abi::{Control, Unread};
 use mesh_bpf::map::{self, MapDef};
 use mesh_bpf::program::{AcceleratorDef, Hook, Inbound, ProgramDef};
 
@@ -178,7 +178,9 @@ impl<S: Store> Store for Faulty<S> {
         fn can_close(&self) -> Step<bool>;
         fn connections(&self, flows: &S::Map, listening: &S::Map) -> Step<Vec<(Noted, S::Socket)>>;
         fn message_program(&self, sockets: &S::Map) -> Step<Option<ProgramInfo>>;
-        fn unread(&self, maps: &Path, sockets: &S::Map) -> Step<usize>;
+        fn unread(&self, maps: &Path, sockets: &S::Map) -> Step<Vec<Unread>>;
+        fn miscounts(&self) -> Step<bool>;
+        fn socket(&self, netns: u64, ends: (SocketAddr, SocketAddr), cookie: u64) -> Step<Option<S::Socket>>;
     }
 
     whole! {
@@ -210,6 +212,7 @@ impl<S: Store> Store for Faulty<S> {
         fn load_accelerators(&self, maps: &Path) -> Step<Vec<(&'static AcceleratorDef, S::Program)>> {
             "accelerators"
         }
+        fn release(&self, maps: &Path, netns: &Path, cookie: u64) -> Step<()> { "a pod" }
         fn attach_message(&self, program: &S::Program, sockets: &S::Map) -> Step<()> { "sockets" }
         fn detach_message(&self, sockets: &S::Map) -> Step<()> { "sockets" }
         fn pin_link(&self, link: &S::Link, path: &Path) -> Step<()> { name(path) }

@@ -64,12 +64,16 @@ mod failed;
 mod history;
 mod observe;
 mod pods;
+mod rescue;
 mod reset;
 mod run;
 mod status;
 mod switch;
 
-pub use acceleration::{Acceleration, Carriage, ItemCarriage, PairStatus, SplicerStatus};
+pub use acceleration::{
+    Acceleration, AskerStatus, Carriage, ItemCarriage, PairStatus, Rescue, SplicerStatus, StuckReader, Why,
+};
+pub use accelerators::Counting;
 pub use apply::{Applied, Apply};
 pub use confirm::{Expiry, Waiting};
 pub use error::{Class, Error, Result};

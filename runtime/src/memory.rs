@@ -6,11 +6,11 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::rc::{Rc, Weak};
 
-use mesh_bpf::abi::{Control, Flow, LINE};
+use mesh_bpf::abi::{Control, Flow, LINE, Unread};
 use mesh_bpf::map::{self, MapDef, MapKind};
 use mesh_bpf::program::{ACCELERATORS, AcceleratorDef, Hook, Inbound, PROGRAMS, ProgramDef, Role};
 
@@ -712,7 +712,19 @@ impl Store for Memory {
         Ok(sockets.0.message.borrow().as_deref().cloned())
     }
 
-    fn unread(&self, _maps: &Path, _sockets: &MemoryMap) -> Step<usize> {
-        Ok(0)
+    fn unread(&self, _maps: &Path, _sockets: &MemoryMap) -> Step<Vec<Unread>> {
+        Ok(Vec::new())
+    }
+
+    fn miscounts(&self) -> Step<bool> {
+        Ok(false)
+    }
+
+    fn release(&self, _maps: &Path, _netns: &Path, _cookie: u64) -> Step<()> {
+        Ok(())
+    }
+
+    fn socket(&self, _netns: u64, _ends: (SocketAddr, SocketAddr), cookie: u64) -> Step<Option<u64>> {
+        Ok(self.0.connections.borrow().contains_key(&cookie).then_some(cookie))
     }
 }

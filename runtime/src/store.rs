@@ -10,7 +10,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use mesh_bpf::abi::{Control, Flow, Listening};
+use mesh_bpf::abi::{Control, Flow, Listening, Unread};
 use mesh_bpf::map::MapDef;
 use mesh_bpf::program::{AcceleratorDef, Hook, Inbound, ProgramDef};
 
@@ -509,9 +509,27 @@ pub trait Store {
     /// # Errors
     /// What the kernel says.
     fn message_program(&self, sockets: &Self::Map) -> Step<Option<ProgramInfo>>;
-    /// How many sockets of the map hold bytes of the short way that nobody has read.
+    /// What of the sockets of the map is unread, where anything is.
     ///
     /// # Errors
     /// What the kernel says.
-    fn unread(&self, maps: &Path, sockets: &Self::Map) -> Step<usize>;
+    fn unread(&self, maps: &Path, sockets: &Self::Map) -> Step<Vec<Unread>>;
+    /// Whether `FIONREAD` of an accelerated socket tells another number than there is: tried.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    fn miscounts(&self) -> Step<bool>;
+    /// Takes the sockets of a network namespace off the short way whose readers were told too little by `FIONREAD`, and
+    /// the next time out of the map of sockets; wakes their readers. Makes sure before that the file still stands for
+    /// the namespace with this cookie.
+    ///
+    /// # Errors
+    /// What the kernel says; `ESTALE` where it is another.
+    fn release(&self, maps: &Path, netns: &Path, cookie: u64) -> Step<()>;
+    /// A TCP socket by the cookie of its network namespace, the ends of its connection, its own first, and its own
+    /// cookie; `None` where the namespace is gone.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    fn socket(&self, netns: u64, ends: (SocketAddr, SocketAddr), cookie: u64) -> Step<Option<Self::Socket>>;
 }

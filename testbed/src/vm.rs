@@ -107,7 +107,7 @@ impl Vm {
             Some(version) => format!("linux-image-{version}-cloud-amd64"),
             None => current()?,
         };
-        Self::of(&package)
+        Self::of(&package, "")
     }
 
     /// A machine with Debian's newest cloud kernel of a series, for example `6.12`.
@@ -122,11 +122,44 @@ impl Vm {
             version.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
         };
         let newest = names.lines().filter_map(|name| Some((patch(name)?, name))).max();
-        Self::of(newest.ok_or(format!("apt knows no cloud kernel {series}: run apt-get update"))?.1)
+        Self::of(newest.ok_or(format!("apt knows no cloud kernel {series}: run apt-get update"))?.1, "")
     }
 
-    fn of(package: &str) -> Result<Self, Failure> {
-        let kernel = fetched(package)?;
+    /// A machine with the cloud kernel of this version that Debian's backports for this release have.
+    ///
+    /// # Errors
+    /// If they do not have it, a package is missing, or the kernel's cannot be fetched.
+    pub fn backport(version: &str) -> Result<Self, Failure> {
+        let package = format!("linux-image-{version}-cloud-amd64");
+        if kept(&package).join("boot").is_dir() {
+            return Self::of(&package, "");
+        }
+        // Known to apt for this once, and to nobody else.
+        let folder = Folder::new()?;
+        let place = folder.path().display();
+        let release = fs::read_to_string("/etc/os-release")?;
+        let release = release.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME="));
+        fs::write(
+            folder.path().join("sources"),
+            format!(
+                "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] \
+                 http://deb.debian.org/debian {}-backports main\n",
+                release.ok_or("no code name in /etc/os-release")?
+            ),
+        )?;
+        let options = format!(
+            "-o Dir::Etc::sourcelist={place}/sources -o Dir::Etc::sourceparts=- \
+             -o Dir::State::lists={place}/lists -o Dir::Cache={place}/cache"
+        );
+        for folder in ["lists/partial", "cache/archives/partial"] {
+            fs::create_dir_all(Path::new(&place.to_string()).join(folder))?;
+        }
+        tool("sh", &["-c", &format!("apt-get {options} -qq update")])?;
+        Self::of(&package, &options)
+    }
+
+    fn of(package: &str, options: &str) -> Result<Self, Failure> {
+        let kernel = fetched(package, options)?;
         let folder = Folder::new()?;
         let machine = Self { folder, kernel };
         machine.prepare()?;
@@ -277,16 +310,20 @@ fn current() -> Result<String, Failure> {
     Ok(package.ok_or("apt knows no cloud kernel: run apt-get update")?.to_owned())
 }
 
+fn kept(package: &str) -> PathBuf {
+    Path::new("/var/tmp").join(format!("mesh-testbed-{package}"))
+}
+
 /// The unpacked package; kept between runs, since it never changes.
-fn fetched(package: &str) -> Result<PathBuf, Failure> {
-    let kept = Path::new("/var/tmp").join(format!("mesh-testbed-{package}"));
+fn fetched(package: &str, options: &str) -> Result<PathBuf, Failure> {
+    let kept = kept(package);
     if kept.join("boot").is_dir() {
         return Ok(kept);
     }
     // Beside its place, so that it can be renamed.
     let folder = tempfile::tempdir_in("/var/tmp")?;
     let fetch = format!(
-        "cd {0} && apt-get -qq download {package} && dpkg -x {package}_*.deb unpacked",
+        "cd {0} && apt-get {options} -qq download {package} && dpkg -x {package}_*.deb unpacked",
         folder.path().display()
     );
     tool("sh", &["-c", &fetch])?;

@@ -75,6 +75,37 @@ fn where_bpf_is_a_security_module_a_splice_that_would_wait_in_vain_is_refused() 
     Ok(())
 }
 
+#[test]
+fn where_a_kernel_miscounts_and_is_not_locked_down_what_fionread_told_is_repaired() -> Tested {
+    if !(kernel_is_usable() && long_runs_are_wanted()) {
+        return Ok(());
+    }
+    // The first counts what came through the stack, the second what came past it, each nothing else.
+    for version in ["6.12.74+deb12", "6.12.86+deb12"] {
+        repairs(&Vm::backport(version)?)?;
+    }
+    Ok(())
+}
+
+fn repairs(machine: &Vm) -> Tested {
+    let meshc = env!("CARGO_BIN_EXE_meshc");
+    machine.program(meshc, Path::new(meshc))?;
+    machine.program("/e2e", &std::env::current_exe()?)?;
+    machine.program("/usr/local/bin/ip", Path::new("/bin/ip"))?;
+    machine.program("/usr/local/bin/nginx", Path::new("/usr/sbin/nginx"))?;
+    machine.file("/etc/passwd", "root:x:0:0::/:/bin/sh\n")?;
+    machine.file("/etc/group", "root:x:0:\n")?;
+    let said = machine.boot(&format!(
+        "export PATH=/usr/local/bin:$PATH MESHC_TEST_KERNEL=1\n\
+         {meshc} doctor\n\
+         /e2e --test-threads 1 readers::"
+    ))?;
+    assert!(said.contains("missing  FIONREAD counts accelerated sockets"), "{said}");
+    assert!(said.contains("ok       repairing FIONREAD"), "{said}");
+    assert!(said.contains("test result: ok. 6 passed"), "{said}");
+    Ok(())
+}
+
 /// The digest that is live, where traffic went as the policy says.
 fn spoken(printed: &str) -> Result<String, Failure> {
     assert!(

@@ -224,7 +224,7 @@ where
     Ok((near.join()?, far.join()?))
 }
 
-fn patient(stream: &TcpStream) -> Result<(), Errno> {
+pub(crate) fn patient(stream: &TcpStream) -> Result<(), Errno> {
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     Ok(stream.set_write_timeout(Some(PATIENCE))?)

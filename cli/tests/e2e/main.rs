@@ -51,6 +51,7 @@ mod observed;
 mod offers;
 mod paused;
 mod proxies;
+mod readers;
 mod redirected;
 mod reset;
 mod resolvers;

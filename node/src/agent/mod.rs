@@ -41,6 +41,9 @@ use crate::wire::Reply;
 /// A repair that helped nothing is not tried again for so many looks.
 const GIVING_UP: u32 = 20;
 
+/// How often readers are looked for that wait in vain, while anything is accelerated.
+const RESCUE: Duration = Duration::from_secs(1);
+
 /// How the agent is to be.
 #[derive(Debug)]
 pub struct Settings {
@@ -119,6 +122,10 @@ struct Agent {
     given_up: Vec<String>,
     /// What was said last about the plugin's place, so that it is said once.
     plugin_said: String,
+    /// When readers that wait in vain were last looked for.
+    rescued: Option<Instant>,
+    /// What was said last about them.
+    rescue_said: String,
 }
 
 /// Runs until it is asked to end.
@@ -171,6 +178,8 @@ pub fn run(runtime: Runtime, settings: Settings, compile: Compile, log: Log) -> 
         patience: 0,
         given_up: Vec::new(),
         plugin_said: String::new(),
+        rescued: None,
+        rescue_said: String::new(),
     };
     agent.run(&socket)
 }
@@ -212,6 +221,7 @@ impl Agent {
             }
             self.notify.alive();
             let longest = self.notify.pulse().map_or(left, |pulse| left.min(pulse));
+            let longest = if self.rescue() { longest.min(RESCUE) } else { longest };
             let longest = Timespec::try_from(longest).map_err(io::Error::other)?;
             let mut ready = [
                 PollFd::new(&self.signals, PollFlags::IN),
@@ -230,6 +240,38 @@ impl Agent {
                 return Ok(Woken::Look(look));
             }
         }
+    }
+
+    /// Helps readers of accelerated connections that wait in vain; whether there may be any.
+    fn rescue(&mut self) -> bool {
+        if self.rescued.is_some_and(|last| last.elapsed() < RESCUE / 2) {
+            return true;
+        }
+        match self.runtime.accelerates() {
+            Ok(true) => {}
+            _ => return false,
+        }
+        match self.runtime.rescue() {
+            Ok(helped) => {
+                for one in helped {
+                    let fields = json!({
+                        "name": one.name, "process": one.process, "client": one.client, "server": one.server,
+                        "why": one.why.word(), "unread": one.unread,
+                    });
+                    self.log.warn(&one.to_string(), fields);
+                }
+                self.rescue_said.clear();
+            }
+            Err(error) => {
+                let said = error.to_string();
+                if said != self.rescue_said {
+                    self.complain("readers that wait in vain cannot be helped", &error);
+                }
+                self.rescue_said = said;
+            }
+        }
+        self.rescued = Some(Instant::now());
+        true
     }
 
     /// What the watched folders tell.

@@ -1,6 +1,6 @@
 //! What meshc needs of a machine, since when kernels have it, and what is lost without it.
 
-use mesh_bpf::program::{AcceleratorDef, Hook, ProgramDef};
+use mesh_bpf::program::{AcceleratorDef, Hook, ProgramDef, REPAIRS_COUNT};
 
 /// What a feature is needed for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,6 +131,26 @@ pub(super) const CHARGED: Feature = part(
     "a policy that accelerates is refused: a reader that never reads would fill the memory",
     "a newer kernel, or of 6.12 one from 6.12.8 on",
 );
+pub(super) const COUNTS: Feature = part(
+    "FIONREAD counts accelerated sockets",
+    // As far as kernels were tried: Debian's 6.12.86 does not.
+    "6.12.117",
+    "on an accelerated connection it counts the bytes of one way only: a program that reads by it (nginx) may wait in vain",
+    "it is repaired, where `repairing FIONREAD` works",
+);
+pub(super) const REPAIRS: Feature = part(
+    "repairing FIONREAD",
+    "5.5",
+    "where FIONREAD counts wrong on accelerated sockets, it goes on doing so",
+    "a kernel that is not locked down (`lockdown=none`; with Secure Boot most are locked down); else the agent, or an `apply`, \
+     helps readers that were told too little",
+);
+pub(super) const NOTES: Feature = part(
+    "noticing FIONREAD",
+    "5.5",
+    "where FIONREAD counts wrong and is not repaired, nobody sees who waits in vain",
+    "do not accelerate towards nginx",
+);
 pub(super) const UNREAD: Feature = part(
     "iterator over maps of sockets",
     "5.10",
@@ -141,6 +161,8 @@ pub(super) const UNREAD: Feature = part(
 /// The hook of one of the programs of acceleration.
 pub(super) fn of_accelerator(def: &AcceleratorDef) -> Feature {
     match def.target {
+        "sys_exit" if def.name == REPAIRS_COUNT => REPAIRS,
+        "sys_exit" => NOTES,
         "sock_recv_length" => part("tracepoint sock_recv_length", "6.3", NO_ACCELERATION, NEWER),
         "tcp_rcv_space_adjust" => part("tracepoint tcp_rcv_space_adjust", "5.5", NO_ACCELERATION, NEWER),
         "file_permission" => part(

@@ -8,14 +8,14 @@ use std::process::{Command, Stdio};
 use mesh_bpf::abi::{Counter, LINE, Member};
 use mesh_bpf::map::{self, ACCELERATED, MAPS, MapKind, Table};
 use mesh_bpf::pack::pack;
-use mesh_bpf::program::{ACCELERATORS, Hook, Inbound, ProgramDef};
+use mesh_bpf::program::{ACCELERATORS, Hook, Inbound, ProgramDef, REPAIRS_COUNT};
 use mesh_bpf::tables::TableData;
 
 use super::feature::{self, Feature};
 use super::{Bed, Finding, Outcome, trial};
 use crate::inbound;
 use crate::instance::Instance;
-use crate::kernel::{Bare, Detached, Kernel, KernelMap, is_charged, new_network};
+use crate::kernel::{Bare, Detached, Kernel, KernelMap, counts_all, is_charged, new_network};
 use crate::set::Set;
 use crate::store::{Fault, Step, Store, Word};
 use crate::{slot, status};
@@ -40,6 +40,7 @@ pub(super) fn all(kernel: &Kernel, bed: &Bed, missing: &[&str], member: Command)
     cookies(kernel, &mut findings);
     findings.note(feature::TCX, tcx(kernel));
     findings.note(feature::CHARGED, is_charged().map_err(words));
+    findings.note(feature::COUNTS, counts());
     programs(kernel, cgroup.as_ref().ok(), member, &mut findings);
     findings.0
 }
@@ -269,6 +270,22 @@ fn iterator(kernel: &Kernel, link: &OwnedFd, set: &Set<Kernel>, findings: &mut F
     ran
 }
 
+/// While the program that repairs is attached.
+fn repairs(sockets: &KernelMap) -> Probe {
+    match counts_all(Some(sockets)).map_err(words)? {
+        true => Ok(()),
+        false => Err("it counts wrong all the same".into()),
+    }
+}
+
+/// Whether the kernel needs that.
+fn counts() -> Probe {
+    match counts_all(None).map_err(words)? {
+        true => Ok(()),
+        false => Err("it counts the bytes of one way only".into()),
+    }
+}
+
 /// The programs of acceleration, where they are attached while a policy accelerates.
 fn accelerators(kernel: &Kernel, instance: &Instance, cgroup: &Cgroup<'_>, findings: &mut Findings) {
     let maps = instance.maps();
@@ -280,10 +297,14 @@ fn accelerators(kernel: &Kernel, instance: &Instance, cgroup: &Cgroup<'_>, findi
         Ok(tried) => {
             for (def, program) in tried {
                 let attached = program.and_then(|program| match def.hook {
-                    Hook::Message => kernel.attach_message(&program, &sockets()?),
-                    _ => kernel.attach(&program, def.hook, &cgroup.folder).map(drop),
+                    Hook::Message => kernel.attach_message(&program, &sockets()?).map(|()| None),
+                    _ => kernel.attach(&program, def.hook, &cgroup.folder).map(Some),
                 });
-                findings.note(feature::of_accelerator(def), attached.map_err(words));
+                let works = attached.map_err(words).and_then(|_attached| match def.name {
+                    REPAIRS_COUNT => repairs(&sockets().map_err(words)?),
+                    _ => Ok(()),
+                });
+                findings.note(feature::of_accelerator(def), works);
             }
         }
         Err(error) => {

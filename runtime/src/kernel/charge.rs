@@ -15,7 +15,7 @@ const SOCKHASH: u32 = 18;
 /// `bpf_msg_redirect_hash`.
 const REDIRECT: i32 = 71;
 /// The key of the socket that gets what is sent.
-const READER: i32 = 1;
+pub(super) const READER: i32 = 1;
 /// Where the key is on the stack.
 const KEY: i16 = -8;
 const MESSAGE: [u8; 1024] = [7; 1024];
@@ -36,17 +36,8 @@ fn send_and_look() -> io::Result<()> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let mut sender = TcpStream::connect(listener.local_addr()?)?;
     let (reader, _) = listener.accept()?;
-    let sockets = sys::create_map(sys::NewMap {
-        name: "mesh_charge",
-        kind: SOCKHASH,
-        key: 8,
-        value: 4,
-        capacity: 2,
-        flags: 0,
-        inner: None,
-        types: None,
-    })?;
-    let program = code::load("mesh_charge", Hook::Message, &to_reader(&sockets))?;
+    let sockets = map_of_sockets("mesh_charge")?;
+    let program = code::load("mesh_charge", Hook::Message, &to_reader(sockets.as_fd()))?;
     sys::attach_program(program.as_fd(), sockets.as_fd(), Hook::Message as u32)?;
     for (key, socket) in [(READER, &reader), (READER + 1, &sender)] {
         sys::update(sockets.as_fd(), &i64::from(key).to_ne_bytes(), &socket.as_raw_fd().to_ne_bytes())?;
@@ -63,9 +54,23 @@ fn send_and_look() -> io::Result<()> {
     Ok(())
 }
 
+/// A map for two sockets.
+pub(super) fn map_of_sockets(name: &str) -> io::Result<OwnedFd> {
+    sys::create_map(sys::NewMap {
+        name,
+        kind: SOCKHASH,
+        key: 8,
+        value: 4,
+        capacity: 2,
+        flags: 0,
+        inner: None,
+        types: None,
+    })
+}
+
 /// `return bpf_msg_redirect_hash(msg, &sockets, &READER, BPF_F_INGRESS)`
-fn to_reader(sockets: &OwnedFd) -> [u64; 9] {
-    let [first, second] = map(R2, sockets);
+pub(super) fn to_reader(sockets: BorrowedFd<'_>) -> [u64; 9] {
+    let [first, second] = map(R2, &sockets);
     [
         store_long_value(STACK, KEY, READER),
         copy(R3, STACK),

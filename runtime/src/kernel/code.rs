@@ -73,7 +73,7 @@ pub(super) const fn store_long_value(to: u8, offset: i16, value: i32) -> u64 {
     instruction(0x7a, to, 0, offset, value)
 }
 
-pub(super) fn map(to: u8, map: &OwnedFd) -> [u64; 2] {
+pub(super) fn map(to: u8, map: &impl AsRawFd) -> [u64; 2] {
     set_long(to, IS_MAP, map.as_raw_fd().unsigned_abs().into())
 }
 

@@ -92,6 +92,31 @@ pub struct KernelSocket {
     id: SocketId,
 }
 
+impl KernelSocket {
+    /// The one with this cookie, of the connection between these ends, its own first.
+    pub(super) fn new(netns: File, (local, remote): (SocketAddr, SocketAddr), cookie: u64) -> Self {
+        let family = if local.is_ipv4() && remote.is_ipv4() { AF_INET } else { AF_INET6 };
+        let address = |end: SocketAddr| {
+            let mut bytes = [0; 16];
+            match end.ip() {
+                IpAddr::V4(v4) if family == AF_INET => {
+                    bytes.iter_mut().zip(v4.octets()).for_each(|(to, byte)| *to = byte);
+                    bytes
+                }
+                IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+                IpAddr::V6(v6) => v6.octets(),
+            }
+        };
+        let id = SocketId {
+            ports: [local.port().to_be_bytes(), remote.port().to_be_bytes()],
+            addresses: [address(local), address(remote)],
+            device: 0,
+            cookie: bytemuck::cast(cookie),
+        };
+        Self { netns: Arc::new(netns), family, id }
+    }
+}
+
 /// Every connected TCP socket that has a value in one of the socket storage maps, that of [`Flow`]s and that of
 /// [`Listening`]. Of datagram sockets the kernel does not tell what is kept. Minimum kernel 5.14.
 pub(super) fn connections(maps: [BorrowedFd<'_>; 2]) -> io::Result<Vec<(Noted, KernelSocket)>> {

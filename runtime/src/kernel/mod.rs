@@ -4,6 +4,7 @@ mod ahead;
 mod btf;
 mod charge;
 mod code;
+mod count;
 mod diag;
 mod entry;
 mod object;
@@ -16,7 +17,7 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -24,15 +25,18 @@ use std::process::{Child, Command};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use mesh_bpf::abi::{Control, HitLine, LINE};
+use mesh_bpf::abi::{Control, HitLine, LINE, Unread};
 use mesh_bpf::map::{COUNTERS, ENTRIES, EVENT, MapDef, MapKind};
-use mesh_bpf::program::{ACCELERATORS, AcceleratorDef, Hook, Inbound, OBJECT, PROGRAMS, ProgramDef, UNREAD};
+use mesh_bpf::program::{
+    ACCELERATORS, AcceleratorDef, Hook, Inbound, Need, OBJECT, PROGRAMS, ProgramDef, RELEASE, UNREAD,
+};
 use rustix::fs::{FlockOperation, flock};
 use rustix::net::{AddressFamily, SocketType};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use rustix::time::{ClockId, clock_gettime};
 
 pub(crate) use charge::is_charged;
+pub(crate) use count::counts_all;
 pub(crate) use probe::{Bare, Detached};
 pub(crate) use ring::Ring;
 pub(crate) use sys::{Watches, new_network};
@@ -138,6 +142,13 @@ impl Kernel {
     /// What can be read once this process was asked to end.
     pub(crate) fn endings(&self) -> Step<OwnedFd> {
         on("taking over", "SIGINT and SIGTERM", sys::endings())
+    }
+
+    /// Loads an iterator over what has that name.
+    fn load_iterator(&self, maps: &Path, name: &str, over: &'static str) -> Step<OwnedFd> {
+        let target = Traced::Iterator(over);
+        let object = Object::open(&self.programs, &pinned(maps), &[target])?;
+        object.load(name, Hook::Iterator, Some(target))
     }
 
     fn value_len(&self, info: &MapInfo) -> usize {
@@ -848,7 +859,7 @@ impl Store for Kernel {
     fn load_accelerators(&self, maps: &Path) -> Step<Vec<(&'static AcceleratorDef, OwnedFd)>> {
         on("sending", "bytes past the stack", is_charged())?;
         let tried = try_accelerators(&self.programs, maps)?;
-        let wanted = tried.into_iter().filter(|(def, program)| program.is_ok() || !def.optional);
+        let wanted = tried.into_iter().filter(|(def, program)| program.is_ok() || def.need == Need::Always);
         wanted.map(|(def, program)| Ok((def, program?))).collect()
     }
 
@@ -874,11 +885,32 @@ impl Store for Kernel {
         ids.first().map_or(Ok(None), |&id| self.program_by_id(id))
     }
 
-    fn unread(&self, maps: &Path, sockets: &KernelMap) -> Step<usize> {
-        let target = Traced::Iterator("sockmap");
-        let object = Object::open(&self.programs, &pinned(maps), &[target])?;
-        let program = object.load(UNREAD, Hook::Iterator, Some(target))?;
+    fn unread(&self, maps: &Path, sockets: &KernelMap) -> Step<Vec<Unread>> {
+        let program = self.load_iterator(maps, UNREAD, "sockmap")?;
         let found = sys::iterate_map(program.as_fd(), sockets.fd.as_fd());
-        Ok(on("reading the map", &sockets.info.name, found)?.len())
+        let found = on("reading the map", &sockets.info.name, found)?;
+        Ok(found.chunks_exact(size_of::<Unread>()).map(bytemuck::pod_read_unaligned).collect())
+    }
+
+    fn miscounts(&self) -> Step<bool> {
+        on("asking", "FIONREAD", counts_all(None).map(|counts| !counts))
+    }
+
+    fn release(&self, maps: &Path, netns: &Path, cookie: u64) -> Step<()> {
+        let target = at("opening", netns, open_netns(netns, cookie))?;
+        let program = self.load_iterator(maps, RELEASE, "tcp")?;
+        let link = on("attaching", RELEASE, sys::link(program.as_fd(), None, Hook::Iterator as u32))?;
+        at("looking at the sockets", netns, inside(&target, || iterate(&link)))
+    }
+
+    fn socket(
+        &self,
+        netns: u64,
+        ends: (SocketAddr, SocketAddr),
+        cookie: u64,
+    ) -> Step<Option<diag::KernelSocket>> {
+        let Some(path) = self.find_netns(netns)? else { return Ok(None) };
+        let file = at("opening", &path, open_netns(&path, netns))?;
+        Ok(Some(diag::KernelSocket::new(file, ends, cookie)))
     }
 }

@@ -24,9 +24,17 @@ impl Nginx {
     /// # Errors
     /// If it is not installed, or does not listen within ten seconds; its own words are in the error.
     pub fn start(place: &Place, who: &str, listen: &[SocketAddr]) -> io::Result<Self> {
+        Self::configured(place, listen, |folder| Ok(configured(who, listen, folder)))
+    }
+
+    fn configured(
+        place: &Place,
+        listen: &[SocketAddr],
+        text: impl FnOnce(&Path) -> io::Result<String>,
+    ) -> io::Result<Self> {
         let folder = Folder::new()?;
         let configuration = folder.path().join("nginx.conf");
-        fs::write(&configuration, configured(who, listen, folder.path()))?;
+        fs::write(&configuration, text(folder.path())?)?;
         let mut command = place.command("nginx");
         // Told as an option too: before it reads its configuration it opens the log that was compiled in.
         command.arg("-e").arg(folder.path().join("error.log")).arg("-c").arg(&configuration);
@@ -35,6 +43,32 @@ impl Nginx {
             process.wait_until_it_listens(address.port())?;
         }
         Ok(Self { process, folder })
+    }
+
+    /// Starts one that keeps what is sent to it by `PUT` as a file; see [`Nginx::kept`].
+    ///
+    /// # Errors
+    /// As [`Nginx::start`].
+    pub fn keeping(place: &Place, listen: SocketAddr) -> io::Result<Self> {
+        Self::configured(place, &[listen], |folder| {
+            fs::create_dir(folder.join("kept"))?;
+            let answers = "return 200 'nginx answers $remote_addr\\n';";
+            let keeps = format!(
+                "client_max_body_size 0;
+        location = / {{ {answers} }}
+        location /kept/ {{ root {}; dav_methods PUT; }}",
+                folder.display()
+            );
+            Ok(configured("nginx", &[listen], folder).replace(answers, &keeps))
+        })
+    }
+
+    /// What was sent to `/kept/NAME`.
+    ///
+    /// # Errors
+    /// If nothing was.
+    pub fn kept(&self, name: &str) -> io::Result<Vec<u8>> {
+        fs::read(self.folder.path().join("kept").join(name))
     }
 
     /// The requests answered so far, one a line: the client's address, the server's, and the request.

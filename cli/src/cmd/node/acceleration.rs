@@ -6,7 +6,7 @@ use std::fmt::Write;
 use mesh_bpf::abi::Way;
 use mesh_bpf::image::{MapImage, SourceKind};
 use mesh_bpf::prefix::Prefix;
-use mesh_runtime::{Acceleration, Carriage, PairStatus};
+use mesh_runtime::{Acceleration, Carriage, PairStatus, Why};
 use serde_json::{Map, Value, json};
 
 use super::status::section;
@@ -39,6 +39,16 @@ pub fn answer(found: &Acceleration, items: &Items) -> Value {
             "name": it.name, "inode": it.inode, "device": it.device, "times": it.times,
         })).collect::<Vec<_>>(),
         "refuses_splice": found.refuses_splice,
+        "fionread": found.counting.word(),
+        "askers": found.askers.iter().map(|it| json!({
+            "name": it.name, "netns": it.port.map(|(netns, _)| netns), "port": it.port.map(|(_, port)| port),
+            "times": it.times,
+        })).collect::<Vec<_>>(),
+        "stuck": found.stuck.iter().map(|it| json!({
+            "name": it.name, "pid": it.process, "client": it.client, "server": it.server,
+            "end": if it.accepts { "server" } else { "client" }, "why": it.why.word(), "unread": it.unread,
+            "milliseconds": it.milliseconds,
+        })).collect::<Vec<_>>(),
     })
 }
 
@@ -79,6 +89,22 @@ pub fn text(out: &mut String, found: &Acceleration, items: &Items) {
         section(out, "not accelerated, since they splice", &found.splicers, |it| {
             format!("{} (inode {}): noticed {} times", it.name, it.inode, it.times)
         });
+        section(out, "not accelerated, since FIONREAD tells them too little", &found.askers, |it| {
+            let place = it.port.map_or_else(
+                || "in connections that it opens".into(),
+                |(netns, port)| format!("at port {port} (namespace {netns})"),
+            );
+            format!("{} {place}: noticed {} times", it.name, it.times)
+        });
+    }
+    section(out, "readers that wait in vain", &found.stuck, |it| format!("{it}; {}", advice(it.why)));
+}
+
+/// What to do about one, where no agent does it.
+const fn advice(why: Why) -> &'static str {
+    match why {
+        Why::Splices => "`meshc apply --repair` closes the connection, and so does ending either program",
+        Why::Counts => "`meshc apply --repair` helps it",
     }
 }
 

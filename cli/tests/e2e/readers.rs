@@ -1,0 +1,384 @@
+//! Readers that the kernel's sockmap serves ill get all their bytes, or are named and helped: those that ask `FIONREAD`
+//! how much there is, and those that splice.
+#![expect(
+    clippy::indexing_slicing,
+    reason = "a key that is not in the JSON is null, and the comparison fails"
+)]
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use mesh_testbed::proxy::Nginx;
+use mesh_testbed::{Client, Errno, Failure, Process, Tested, kernel_is_usable, until};
+use rustix::net::{RecvFlags, recv};
+use serde_json::Value;
+
+use crate::command::Answer;
+use crate::duo::{Duo, End, SIDECAR, TARGET, patient};
+use crate::stage::{address, as_member};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// An agent that keeps whatever is live.
+fn agent(duo: &Duo) -> Result<Process, Failure> {
+    let mut command = duo.stage.meshc();
+    command.args(["agent", "--interval", "60s"]);
+    let agent = Process::start(&mut command, &duo.stage.ground().folder().join("agent.log"))?;
+    let answers = || duo.stage.ask(&["status"]).is_ok_and(|it| !it["agent"]["pid"].is_null());
+    if until(PATIENCE, answers) { Ok(agent) } else { Err(agent.output()?.into()) }
+}
+
+/// The line of its log that says so: the agent acts before it tells.
+fn logged(agent: &Process, what: &str) -> Result<String, Failure> {
+    let line = || Some(agent.output().ok()?.lines().find(|line| line.contains(what))?.to_owned());
+    until(PATIENCE, || line().is_some());
+    Ok(line().ok_or(agent.output()?)?)
+}
+
+fn counter(status: &Value, name: &str) -> u64 {
+    let counters = status["counters"].as_array().into_iter().flatten();
+    counters.filter(|it| it["name"] == name).find_map(|it| it["value"].as_u64()).unwrap_or(0)
+}
+
+/// What is uploaded: larger than any buffer of nginx.
+fn body() -> Vec<u8> {
+    let mut bytes = vec![0; 4 << 20];
+    blake3::Hasher::new().update(b"upload").finalize_xof().fill(&mut bytes);
+    bytes
+}
+
+/// The head of an answer of nginx, and the body that its length tells of.
+fn answered(stream: &mut TcpStream) -> Result<String, Errno> {
+    let (mut all, mut room) = (Vec::new(), [0; 4096]);
+    loop {
+        let text = String::from_utf8_lossy(&all).into_owned();
+        if let Some((head, body)) = text.split_once("\r\n\r\n") {
+            let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: "));
+            if body.len() >= length.and_then(|length| length.parse().ok()).unwrap_or(0) {
+                return Ok(head.lines().next().unwrap_or_default().to_owned());
+            }
+        }
+        match stream.read(&mut room)? {
+            0 => return Err(Errno::ECONNRESET),
+            count => all.extend(room.get(..count).unwrap_or_default()),
+        }
+    }
+}
+
+/// Asks for something small, as clients do that keep connections, and then uploads as `/kept/NAME`.
+fn upload(name: &str) -> Result<String, Errno> {
+    let mut stream = Client::to(address(TARGET).map_err(|_| Errno::EINVAL)?).open()?.socket().try_clone()?;
+    patient(&stream)?;
+    for _ in 0..2 {
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")?;
+        answered(&mut stream)?;
+    }
+    let bytes = body();
+    write!(stream, "PUT /kept/{name} HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", bytes.len())?;
+    for part in bytes.chunks(10_000) {
+        stream.write_all(part)?;
+    }
+    answered(&mut stream)
+}
+
+#[test]
+fn nginx_gets_uploads_that_are_larger_than_its_buffers() -> Tested {
+    if !kernel_is_usable() {
+        return Ok(());
+    }
+    let duo = Duo::new()?;
+    let nginx = Nginx::keeping(&duo.stage.beside(), address(SIDECAR)?)?;
+    let uploaded = |name: &str| -> Tested {
+        let said = as_member(&duo.stage.cart(), || upload(name))?;
+        assert_eq!(said.as_deref(), Ok("HTTP/1.1 201 Created"), "{name}");
+        assert!(nginx.kept(name)? == body(), "{name}");
+        Ok(())
+    };
+    duo.apply(false)?;
+    uploaded("plain")?;
+    let applied = duo.apply(true)?;
+    let status = duo.stage.ask(&["status"])?;
+    let told = status["acceleration"]["fionread"].as_str().unwrap_or_default();
+    let warned = applied["warnings"].to_string().contains("FIONREAD");
+    match told {
+        "right" | "repaired" => {
+            assert!(!warned, "{applied}");
+            for name in ["one", "two", "three"] {
+                let before = duo.books()?;
+                uploaded(name)?;
+                let after = duo.books()?;
+                assert!(after.short - before.short > 100_000, "{before:?} {after:?}");
+            }
+            let status = duo.stage.ask(&["status"])?;
+            assert_eq!(counter(&status, "count_repaired") > 0, told == "repaired", "{status}");
+            assert_eq!(counter(&status, "count_short"), 0, "{status}");
+        }
+        // Nothing may be written into nginx: it is helped once, and then let alone.
+        "noticed" => {
+            assert!(warned, "{applied}");
+            let agent = agent(&duo)?;
+            uploaded("one")?;
+            let status = duo.stage.ask(&["status"])?;
+            assert!(counter(&status, "count_short") > 0, "{status}");
+            assert_eq!(status["acceleration"]["askers"][0]["name"], "nginx", "{status}");
+            assert_eq!(status["acceleration"]["stuck"], Value::Array(Vec::new()), "{status}");
+            assert!(counter(&status, "counts_released") > 0, "{status}");
+            assert!(logged(&agent, "was told too little by FIONREAD")?.contains("nginx"));
+            drop(agent);
+            let before = duo.books()?;
+            uploaded("two")?;
+            assert_eq!(duo.books()?.short, before.short);
+        }
+        other => return Err(format!("FIONREAD: {other}").into()),
+    }
+    Ok(())
+}
+
+/// How much `FIONREAD` tells.
+fn waiting(end: &impl std::os::fd::AsFd) -> Result<u64, Errno> {
+    Ok(rustix::io::ioctl_fionread(end).map_err(std::io::Error::from)?)
+}
+
+/// Waits until as much can be read, by looking at it.
+fn arrived(end: &End<'_>, length: usize) -> Result<(), Errno> {
+    let mut room = vec![0; length];
+    let there = || end.stream.peek(&mut room).is_ok_and(|count| count == length);
+    if until(PATIENCE, there) { Ok(()) } else { Err(Errno::ETIMEDOUT) }
+}
+
+/// Whether this kernel tells, by itself or repaired, what is there.
+fn tells(duo: &Duo) -> Result<bool, Failure> {
+    duo.apply(true)?;
+    let status = duo.stage.ask(&["status"])?;
+    Ok(matches!(status["acceleration"]["fionread"].as_str(), Some("right" | "repaired")))
+}
+
+#[test]
+fn fionread_tells_of_bytes_of_either_way_and_of_both() -> Tested {
+    if !kernel_is_usable() {
+        return Ok(());
+    }
+    let duo = Duo::new()?;
+    if !tells(&duo)? {
+        return Ok(());
+    }
+    let seen = duo.both_ways(|| {
+        let (near, far) = duo.run(
+            |end| {
+                end.send(&[1; 1000])?;
+                end.tell("one way")?;
+                end.wait("seen")?;
+                end.send(&[2; 500])?;
+                end.tell("both")?;
+                end.wait("seen")?;
+                end.stream.shutdown(std::net::Shutdown::Write)?;
+                end.tell("end")?;
+                end.wait("seen")
+            },
+            |end| {
+                let mut told = Vec::new();
+                end.wait("one way")?;
+                arrived(end, 1000)?;
+                told.push(waiting(&end.stream)?);
+                end.take(399)?;
+                // To one that reads so, the next bytes come through the stack.
+                let mut room = [0; 1];
+                recv(&end.stream, &mut room, RecvFlags::WAITALL).map_err(std::io::Error::from)?;
+                told.push(waiting(&end.stream)?);
+                end.tell("seen")?;
+                end.wait("both")?;
+                std::thread::sleep(Duration::from_millis(50));
+                told.push(waiting(&end.stream)?);
+                end.take(700)?;
+                told.push(waiting(&end.stream)?);
+                end.tell("seen")?;
+                end.wait("end")?;
+                std::thread::sleep(Duration::from_millis(50));
+                told.push(waiting(&end.stream)?);
+                end.take(400)?;
+                told.push(waiting(&end.stream)?);
+                end.tell("seen")?;
+                Ok(told)
+            },
+        )?;
+        near?;
+        Ok(far?)
+    })?;
+    assert_eq!(seen, [1000, 600, 1100, 400, 400, 0]);
+    // Before anything was read, all bytes come through the stack.
+    duo.apply(true)?;
+    let open = Client::to(address(TARGET)?);
+    let (near, far) = duo.strangers(
+        &duo.stage.beside(),
+        address(SIDECAR)?,
+        &duo.stage.cart(),
+        open,
+        |end| end.send(&[3; 777]),
+        |end| {
+            arrived(end, 777)?;
+            waiting(&end.stream)
+        },
+    )?;
+    near?;
+    assert_eq!(far?, 777);
+    Ok(())
+}
+
+#[test]
+fn who_asks_fionread_on_connections_that_it_opens_is_let_alone_where_it_was_told_too_little() -> Tested {
+    if !kernel_is_usable() {
+        return Ok(());
+    }
+    let duo = Duo::new()?;
+    if tells(&duo)? {
+        return Ok(());
+    }
+    let asked = || -> Result<u64, Failure> {
+        let open = Client::to(address(TARGET)?);
+        let (near, far) = duo.strangers(
+            &duo.stage.beside(),
+            address(SIDECAR)?,
+            &duo.stage.cart(),
+            open,
+            |end| {
+                arrived(end, 777)?;
+                waiting(&end.stream)
+            },
+            |end| end.send(&[3; 777]),
+        )?;
+        far?;
+        Ok(near?)
+    };
+    let told = asked()?;
+    let status = duo.stage.ask(&["status"])?;
+    let asker = &status["acceleration"]["askers"][0];
+    assert_eq!((told, asker["port"].is_null(), &asker["times"]), (0, true, &1.into()), "{status}");
+    let pairs = |status: &Value| status["acceleration"]["rules"][0]["closed"].as_u64();
+    assert_eq!((asked()?, pairs(&status)), (777, Some(1)), "counted right, where it is not accelerated");
+    let after = duo.stage.ask(&["status"])?;
+    assert_eq!((pairs(&after), counter(&after, "counts_avoided")), (Some(1), 1), "{after}");
+    Ok(())
+}
+
+#[test]
+fn what_fionread_tells_of_other_files_stays_as_it_was() -> Tested {
+    if !kernel_is_usable() {
+        return Ok(());
+    }
+    let duo = Duo::new()?;
+    let asked = || {
+        let (out, into) = rustix::pipe::pipe().map_err(std::io::Error::from)?;
+        rustix::io::write(&into, &[0; 33]).map_err(std::io::Error::from)?;
+        let one = std::net::UdpSocket::bind("127.0.0.1:0")?;
+        one.send_to(&[0; 44], one.local_addr()?)?;
+        one.send_to(&[0; 11], one.local_addr()?)?;
+        let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+        let mut near = TcpStream::connect(listener.local_addr()?)?;
+        let (far, _) = listener.accept()?;
+        near.write_all(&[0; 55])?;
+        far.peek(&mut [0; 55])?;
+        let (mut left, right) = std::os::unix::net::UnixStream::pair()?;
+        left.write_all(&[0; 66])?;
+        let told = [waiting(&out)?, waiting(&one)?, waiting(&far)?, waiting(&right)?];
+        let not = [waiting(&listener).is_err(), waiting(&std::fs::File::open("/dev/null")?).is_err()];
+        Ok::<_, Errno>((told, not))
+    };
+    let mut all = Vec::new();
+    for accelerated in [false, true] {
+        duo.apply(accelerated)?;
+        all.push((as_member(&duo.stage.cart(), asked)??, as_member(&duo.stage.beside(), asked)??));
+    }
+    assert_eq!(all.first(), all.last());
+    assert_eq!(all.first().map(|((told, _), _)| *told), Some([33, 44, 55, 66]));
+    Ok(())
+}
+
+/// A reader that turns to splice while bytes of the short way are unread; both ends then wait, and tell what ended that.
+fn strand(duo: &Duo, meanwhile: impl FnOnce() -> Tested + Send) -> Result<(String, String), Failure> {
+    let sign = duo.stage.ground().folder().join("spliced");
+    std::thread::scope(|scope| {
+        let watched = scope.spawn(|| {
+            let spliced = until(PATIENCE, || sign.exists());
+            if spliced { meanwhile().map_err(|failure| failure.to_string()) } else { Err("no splice".into()) }
+        });
+        let (near, far) = duo.run(
+            |end| {
+                end.send(b"short")?;
+                end.tell("sent")?;
+                let mut ended = end.stream.read(&mut [0; 10]).map_err(|error| error.kind());
+                // What a blocking read of an accelerated socket says first when the other end resets.
+                if ended == Err(std::io::ErrorKind::WouldBlock) {
+                    ended = end.stream.read(&mut [0; 10]).map_err(|error| error.kind());
+                }
+                Ok(format!("{ended:?}"))
+            },
+            |end| {
+                end.wait("sent")?;
+                arrived(end, 5)?;
+                let (_out, into) = rustix::pipe::pipe().map_err(std::io::Error::from)?;
+                std::fs::write(&sign, "")?;
+                let spliced = rustix::pipe::splice(
+                    &end.stream,
+                    None,
+                    &into,
+                    None,
+                    100,
+                    rustix::pipe::SpliceFlags::empty(),
+                );
+                Ok(format!("{:?}", spliced.map_err(|error| std::io::Error::from(error).kind())))
+            },
+        )?;
+        watched.join().map_err(|_| "a panic")??;
+        std::fs::remove_file(&sign)?;
+        Ok((near?, far?))
+    })
+}
+
+#[test]
+fn a_reader_that_spliced_in_vain_is_named_and_its_connection_closed() -> Tested {
+    if !kernel_is_usable() {
+        return Ok(());
+    }
+    let duo = Duo::new()?;
+    duo.apply(true)?;
+    if duo.stage.ask(&["status"])?["acceleration"]["refuses_splice"] == true {
+        return Ok(());
+    }
+    let stuck = || Ok::<_, Failure>(duo.stage.ask(&["status"])?["acceleration"]["stuck"].clone());
+    let ended = strand(&duo, || {
+        assert!(until(PATIENCE, || stuck().is_ok_and(|it| it[0]["why"] == "splice")), "{}", stuck()?);
+        let one = &stuck()?[0];
+        assert_eq!((&one["server"], &one["end"]), (&SIDECAR.into(), &"server".into()), "{one}");
+        assert!(one["pid"].as_u64().is_some_and(|pid| pid > 0) && one["unread"] == 5, "{one}");
+        let text = Answer::of(duo.stage.meshc().arg("status"))?.done()?.stdout;
+        assert!(text.contains("readers that wait in vain") && text.contains("apply --repair"), "{text}");
+        std::thread::sleep(Duration::from_millis(1100));
+        let policy = duo.stage.ground().folder().join("policy.mesh").display().to_string();
+        let applied = duo.stage.ask(&["apply", "--repair", &policy])?;
+        assert!(applied["warnings"].to_string().contains("the connection was closed"), "{applied}");
+        Ok(())
+    })?;
+    let told = ("Err(ConnectionReset)".to_owned(), "Err(ConnectionAborted)".to_owned());
+    assert_eq!(ended, told);
+    assert_eq!(stuck()?, Value::Array(Vec::new()));
+    Ok(())
+}
+
+#[test]
+fn the_agent_closes_the_connection_of_a_reader_that_spliced_in_vain() -> Tested {
+    if !kernel_is_usable() {
+        return Ok(());
+    }
+    let duo = Duo::new()?;
+    duo.apply(true)?;
+    if duo.stage.ask(&["status"])?["acceleration"]["refuses_splice"] == true {
+        return Ok(());
+    }
+    let agent = agent(&duo)?;
+    let ended = strand(&duo, || Ok(()))?;
+    assert_eq!(ended, ("Err(ConnectionReset)".to_owned(), "Err(ConnectionAborted)".to_owned()));
+    let line = logged(&agent, "turned to `splice`")?;
+    assert!(line.contains(SIDECAR) && line.contains("the connection was closed"), "{line}");
+    Ok(())
+}
