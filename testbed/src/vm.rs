@@ -17,13 +17,13 @@ const PATIENCE: std::time::Duration = std::time::Duration::from_secs(300);
 
 /// The kernel's modules that a machine loads, in this order, where they are not built in: what its disk needs, and pairs of interfaces.
 const MODULES: [&str; 7] = [
-    "virtio/virtio_ring",
-    "virtio/virtio",
-    "virtio/virtio_pci_legacy_dev",
-    "virtio/virtio_pci_modern_dev",
-    "virtio/virtio_pci",
-    "block/virtio_blk",
-    "net/veth",
+    "drivers/virtio/virtio_ring",
+    "drivers/virtio/virtio",
+    "drivers/virtio/virtio_pci_legacy_dev",
+    "drivers/virtio/virtio_pci_modern_dev",
+    "drivers/virtio/virtio_pci",
+    "drivers/block/virtio_blk",
+    "drivers/net/veth",
 ];
 
 /// What the machine does before and after the script: `/disk` is kept from boot to boot.
@@ -175,9 +175,25 @@ impl Vm {
         for applet in tool("busybox", &["--list"])?.lines().filter(|applet| *applet != "busybox") {
             std::os::unix::fs::symlink("busybox", root.join("bin").join(applet))?;
         }
-        let drivers = single(&self.kernel.join("lib/modules"))?.join("kernel/drivers");
-        for (at, module) in MODULES.iter().enumerate() {
-            let (plain, to) = (drivers.join(format!("{module}.ko")), root.join(format!("modules/{at}")));
+        self.modules(&MODULES)?;
+        executable(&root.join("init"), INIT)?;
+        let disk = self.folder.path().join("disk");
+        fs::File::create(&disk)?.set_len(64 << 20)?;
+        tool("/sbin/mkfs.ext4", &["-q", &disk.display().to_string()])?;
+        Ok(())
+    }
+
+    /// Has these modules of its kernel loaded at boot, in this order and after all others, where they are not built in.
+    ///
+    /// # Errors
+    /// If one cannot be unpacked.
+    pub fn modules(&self, names: &[&str]) -> Result<(), Failure> {
+        let folder = self.root().join("modules");
+        let kept = single(&self.kernel.join("lib/modules"))?.join("kernel");
+        for name in names {
+            // They are loaded in the order of their names.
+            let at = fs::read_dir(&folder)?.count();
+            let (plain, to) = (kept.join(format!("{name}.ko")), folder.join(format!("{at:02}")));
             let packed = plain.with_extension("ko.xz");
             if packed.exists() {
                 tool("sh", &["-c", &format!("xz -dc {} > {}", packed.display(), to.display())])?;
@@ -185,10 +201,6 @@ impl Vm {
                 fs::copy(plain, to)?;
             }
         }
-        executable(&root.join("init"), INIT)?;
-        let disk = self.folder.path().join("disk");
-        fs::File::create(&disk)?.set_len(64 << 20)?;
-        tool("/sbin/mkfs.ext4", &["-q", &disk.display().to_string()])?;
         Ok(())
     }
 

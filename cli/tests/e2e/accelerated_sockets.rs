@@ -230,6 +230,8 @@ fn urgent_data_is_urgent_and_plain_bytes_keep_their_places() -> Tested {
                     }
                     end.send(&pattern(50_000))?;
                     end.stream.shutdown(Shutdown::Write)?;
+                    // Whoever is blocked in `read` is woken when the end of its half is acknowledged.
+                    ready(end, PollFlags::IN)?;
                     end.rest()
                 },
                 |end| {

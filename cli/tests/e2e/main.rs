@@ -20,6 +20,7 @@ mod accelerate;
 mod accelerated_programs;
 mod accelerated_sockets;
 mod accelerated_streams;
+mod accelerated_tls;
 mod accelerated_twins;
 mod accelerated_unread;
 mod again;
