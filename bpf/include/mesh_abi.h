@@ -202,7 +202,8 @@ struct mesh_control {
 	__u64 host;
 	/* Lower half: how many programs were found to splice from connections of the mesh, counted by the kernel's
 	 * programs. Upper half, not 0: the programs of acceleration are attached, and connections may be chosen; its
-	 * second bit: some readers must not be, since they ask `FIONREAD`, which this kernel miscounts.
+	 * second bit: some readers must not be, since they ask `FIONREAD`, which this kernel miscounts; its third: it
+	 * does.
 	 */
 	__u64 acceleration;
 	/* Counts commits of every kind; never goes back. */

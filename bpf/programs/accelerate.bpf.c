@@ -320,6 +320,14 @@ static __always_inline void spliced_in_vain(__u64 cookie, struct sock *sk)
 	bpf_map_update_elem(&waiting, &cookie, &note, BPF_ANY);
 }
 
+/* Whether the socket is in a network namespace that is a pod's. */
+static __always_inline bool is_of_pod(struct sock *sk)
+{
+	__u64 netns = sk->__sk_common.skc_net.net->net_cookie;
+
+	return bpf_map_lookup_elem(&endpoints, &netns);
+}
+
 /* A socket's receive queue is read: by plain calls, after something was taken out; by splice, also in vain. What came
  * by the short way is elsewhere.
  */
@@ -337,9 +345,9 @@ static __always_inline struct verdict taken_from(struct sock *sk)
 	end = bpf_sk_storage_get(&ends, sk, NULL, 0);
 	half = end ? half_of(end) : NULL;
 	if (is_splicing(task)) {
-		/* Of this mesh are those that it accelerates, redirected or let pass, at either end. */
+		/* Of this mesh are those that it accelerates, redirected or let pass, at either end, and all of a pod. */
 		if (end || bpf_sk_storage_get(&client_flows, sk, NULL, 0) ||
-		    bpf_sk_storage_get(&accepted_flows, sk, NULL, 0))
+		    bpf_sk_storage_get(&accepted_flows, sk, NULL, 0) || is_of_pod(sk))
 			splicer_found(task);
 		if (!half || half->splices >= MESH_SPLICES)
 			return ended(MESH_COUNT_SPLICED, 0);

@@ -21,7 +21,7 @@ static __always_inline bool some_ask(void)
 {
 	struct mesh_control *words = control_words();
 
-	return words && *(volatile __u64 *)&words->acceleration >> 33;
+	return words && *(volatile __u64 *)&words->acceleration >> 33 & 1;
 }
 
 /* The program of the current process. */

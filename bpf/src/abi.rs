@@ -296,7 +296,8 @@ abi! {
         host: u64,
         /// Lower half: how many programs were found to splice from connections of the mesh, counted by the kernel's
         /// programs. Upper half, not 0: the programs of acceleration are attached, and connections may be chosen; its
-        /// second bit: some readers must not be, since they ask `FIONREAD`, which this kernel miscounts.
+        /// second bit: some readers must not be, since they ask `FIONREAD`, which this kernel miscounts; its third: it
+        /// does.
         acceleration: u64,
         /// Counts commits of every kind; never goes back.
         commits: u64,

@@ -37,9 +37,10 @@ pub(crate) fn attach<S: Store>(store: &S, instance: &Instance) -> Result<()> {
     say(store, instance, ACCELERATES)?;
     let refused = |fault| Error::CannotAccelerate { fault };
     let programs = store.load_accelerators(&instance.maps()).map_err(refused)?;
-    let mut miscounts = store.miscounts().map_err(refused)?;
+    let miscounts = store.miscounts().map_err(refused)?;
+    let mut helpless = miscounts;
     for (def, program) in programs {
-        if def.need == Need::IfMiscounted && !miscounts {
+        if def.need == Need::IfMiscounted && !helpless {
             continue;
         }
         let attached = match def.hook {
@@ -50,13 +51,13 @@ pub(crate) fn attach<S: Store>(store: &S, instance: &Instance) -> Result<()> {
             Need::Always => attached.map_err(refused)?,
             Need::IfAllowed => {}
             // Those that follow do less.
-            Need::IfMiscounted => miscounts = attached.is_err(),
+            Need::IfMiscounted => helpless = attached.is_err(),
         }
     }
-    match counting(store, instance)? {
-        Counting::Noticed => say(store, instance, ACCELERATES | SOME_ASK),
-        _ => Ok(()),
-    }
+    let some_ask = counting(store, instance)? == Counting::Noticed;
+    let more = [(miscounts, MISCOUNTS), (some_ask, SOME_ASK)];
+    let more = more.iter().filter(|(is_so, _)| *is_so).fold(0, |sum, (_, bit)| sum | bit);
+    say(store, instance, ACCELERATES | more)
 }
 
 fn message<S: Store>(store: &S, program: &S::Program, sockets: &S::Map) -> Result<(), Fault> {
@@ -121,6 +122,8 @@ pub(crate) fn detach<S: Store>(store: &S, instance: &Instance) -> Result<()> {
 const ACCELERATES: u64 = 1;
 /// The same: there is something to look up before a connection enters.
 const SOME_ASK: u64 = 2;
+/// The same: `FIONREAD` of accelerated sockets was found to be wrong.
+const MISCOUNTS: u64 = 4;
 
 /// Tells the other programs what there is to look up.
 fn say<S: Store>(store: &S, instance: &Instance, what: u64) -> Result<()> {
@@ -218,9 +221,15 @@ pub(crate) fn counting<S: Store>(store: &S, instance: &Instance) -> Result<Count
     Ok(match (is_there(REPAIRS_COUNT)?, is_there(NOTES_COUNT)?) {
         (true, _) => Counting::Repaired,
         (_, true) => Counting::Noticed,
-        _ if store.miscounts()? => Counting::Wrong,
+        _ if miscounts(store, instance)? => Counting::Wrong,
         _ => Counting::Right,
     })
+}
+
+/// Whether the kernel was found to miscount when the programs were attached.
+fn miscounts<S: Store>(store: &S, instance: &Instance) -> Result<bool> {
+    let control = ControlMap::open(store, instance)?;
+    Ok(control.is_some_and(|control| control.load(store).acceleration >> 32 & MISCOUNTS != 0))
 }
 
 /// Programs that should be attached and are not.

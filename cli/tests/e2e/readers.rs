@@ -10,7 +10,7 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use mesh_testbed::proxy::Nginx;
-use mesh_testbed::{Client, Errno, Failure, Process, Tested, kernel_is_usable, until};
+use mesh_testbed::{Client, Errno, Failure, Process, Tested, kernel_is_usable, long_runs_are_wanted, until};
 use rustix::net::{RecvFlags, recv};
 use serde_json::Value;
 
@@ -19,6 +19,7 @@ use crate::duo::{Duo, End, SIDECAR, TARGET, patient};
 use crate::stage::{address, as_member};
 
 const PATIENCE: Duration = Duration::from_secs(20);
+const PROGRAM: &str = include_str!("../../../testbed/programs/Available.java");
 
 /// An agent that keeps whatever is live.
 fn agent(duo: &Duo) -> Result<Process, Failure> {
@@ -133,6 +134,46 @@ fn nginx_gets_uploads_that_are_larger_than_its_buffers() -> Tested {
         other => return Err(format!("FIONREAD: {other}").into()),
     }
     Ok(())
+}
+
+#[test]
+fn a_jvm_reads_as_much_as_available_tells() -> Tested {
+    if !(kernel_is_usable() && long_runs_are_wanted()) {
+        return Ok(());
+    }
+    let duo = Duo::new()?;
+    duo.apply(true)?;
+    let _agent = agent(&duo)?;
+    let program = duo.stage.ground().write("Available.java", PROGRAM)?;
+    let mut java = duo.stage.beside().command("java");
+    java.arg(program).args(["15005", "300000", "2"]);
+    let mut java = Process::start(&mut java, &duo.stage.ground().folder().join("java.log"))?;
+    java.wait_until_it_listens(15005)?;
+    for _ in 0..2 {
+        let digest = as_member(&duo.stage.cart(), || {
+            let mut stream =
+                Client::to(address(TARGET).map_err(|_| Errno::EINVAL)?).open()?.socket().try_clone()?;
+            patient(&stream)?;
+            for part in body().get(..300_000).unwrap_or_default().chunks(10_000) {
+                stream.write_all(part)?;
+            }
+            let mut said = String::new();
+            stream.read_to_string(&mut said)?;
+            Ok::<_, Errno>(said)
+        })??;
+        assert_eq!(digest, sum(body().get(..300_000).unwrap_or_default()).to_string());
+    }
+    Ok(())
+}
+
+/// As `java.util.zip.Adler32` has it.
+fn sum(bytes: &[u8]) -> u32 {
+    let add = |(a, b): (u32, u32), byte: &u8| {
+        let a = (a + u32::from(*byte)) % 65521;
+        (a, (b + a) % 65521)
+    };
+    let (a, b) = bytes.iter().fold((1, 0), add);
+    b << 16 | a
 }
 
 /// How much `FIONREAD` tells.
@@ -333,6 +374,39 @@ fn strand(duo: &Duo, meanwhile: impl FnOnce() -> Tested + Send) -> Result<(Strin
         std::fs::remove_file(&sign)?;
         Ok((near?, far?))
     })
+}
+
+#[test]
+fn a_program_that_splices_from_any_connection_of_a_pod_is_known() -> Tested {
+    if !kernel_is_usable() {
+        return Ok(());
+    }
+    let duo = Duo::new()?;
+    let text = "exempt uid 1500\nredirect outbound -> 15001\nmesh shop {\naccelerate local\nworkload a { label app = a }\n}\n";
+    let policy = duo.stage.ground().write("pod.mesh", text)?;
+    duo.stage.apply(&policy)?;
+    let netns = duo.stage.pair().client.path().display().to_string();
+    duo.stage.ask(&["attach", "--netns", &netns, "--name", "a", "--label", "app=a"])?;
+    // From outside, past the sidecar: nothing is kept with such a socket.
+    let outside = duo.stage.beside().netns(&duo.stage.pair().server);
+    let (near, far) = duo.strangers(
+        &duo.stage.beside(),
+        address("0.0.0.0:9091")?,
+        &outside,
+        Client::to(address("192.168.7.2:9091")?),
+        |end| end.send(b"plain"),
+        |end| {
+            let (_out, into) = rustix::pipe::pipe().map_err(std::io::Error::from)?;
+            let flags = rustix::pipe::SpliceFlags::empty();
+            Ok(rustix::pipe::splice(&end.stream, None, &into, None, 100, flags)
+                .map_err(std::io::Error::from)?)
+        },
+    )?;
+    near?;
+    assert_eq!(far?, 5);
+    let status = duo.stage.ask(&["status"])?;
+    assert_eq!(status["acceleration"]["splicers"].as_array().map(Vec::len), Some(1), "{status}");
+    Ok(())
 }
 
 #[test]
