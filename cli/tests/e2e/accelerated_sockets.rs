@@ -406,6 +406,40 @@ fn who_sends_without_a_copy_is_told_of_every_call_once_and_never_accelerated() -
 }
 
 #[test]
+fn a_server_that_listens_with_sending_without_a_copy_is_told_of_every_call_once() -> Tested {
+    if !kernel_is_usable() {
+        return Ok(());
+    }
+    let duo = Duo::new()?;
+    let (listen, open) = (address(SIDECAR)?, Client::to(address(TARGET)?));
+    for accelerated in [false, true] {
+        duo.apply(accelerated)?;
+        let (near, far) = ends(
+            &duo.stage.beside(),
+            || {
+                // What it accepts inherits it.
+                let listener = listener(listen, None)?;
+                allow_zero_copy(listener.as_fd())?;
+                Ok(listener)
+            },
+            &duo.stage.cart(),
+            || Ok(open.open()?.socket().try_clone()?),
+            copies,
+            without_copies,
+        )?;
+        let (calls, told) = far?;
+        assert!(told.into_iter().eq(0..calls), "{calls} calls, accelerated: {accelerated}");
+        assert!(near?);
+        assert_eq!(duo.counter("unfit")?, u64::from(accelerated));
+        let books = duo.books()?;
+        // The client is in, and finds nobody.
+        assert_eq!(books.short, 0, "{books:?}");
+        assert_eq!(books.messages["no_peer"].as_u64() > Some(0), accelerated, "{books:?}");
+    }
+    Ok(())
+}
+
+#[test]
 fn who_turns_to_sending_without_a_copy_is_told_of_every_call_at_least_once() -> Tested {
     if !kernel_is_usable() {
         return Ok(());
