@@ -1,7 +1,8 @@
 //! Killed at any call, or with any call failed, a command leaves what was before or what it was to make,
 //! entire; traffic meanwhile sees nothing else; the same command again comes through, and nothing is orphaned.
 //!
-//! Every call that changes something is struck in the long run; without it a sample of them.
+//! Every call that changes something is struck in the long run; without it a sample of them. A long run tells where it
+//! is, and goes on there with `MESHC_TEST_FROM=NUMBER`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -282,7 +283,10 @@ fn attack(act: Act, faults: impl Iterator<Item = Fault>) -> Result<BTreeMap<Live
     bed.prepare()?;
     let traffic = act.keeps_deciding().then(|| Traffic::start(&bed.stage)).transpose()?;
     let mut seen: BTreeMap<Live, usize> = BTreeMap::new();
-    for fault in faults {
+    for (count, fault) in faults.enumerate() {
+        if count % 50 == 49 {
+            println!("{act:?}: {seen:?}, now {fault:?}");
+        }
         let Some(live) = bed.strike(fault)? else { break };
         bed.stage.ground().give_way()?;
         *seen.entry(live).or_default() += 1;
@@ -295,6 +299,11 @@ fn attack(act: Act, faults: impl Iterator<Item = Fault>) -> Result<BTreeMap<Live
     Ok(seen)
 }
 
+/// The first call that is struck, where a long run goes on.
+fn from() -> Option<usize> {
+    std::env::var("MESHC_TEST_FROM").ok()?.parse().ok()
+}
+
 /// A kill after a call and one before the next leave the same behind, but for what memory-mapped stores do
 /// between them, as a commit does; so one side is enough where every call is taken.
 fn kills(step: usize) -> impl Iterator<Item = Fault> {
@@ -303,13 +312,15 @@ fn kills(step: usize) -> impl Iterator<Item = Fault> {
     } else {
         (&[Moment::Before][..], step)
     };
-    (1..).step_by(step).flat_map(move |number| moments.iter().map(move |&moment| Fault::Kill(number, moment)))
+    (from().unwrap_or(1)..)
+        .step_by(step)
+        .flat_map(move |number| moments.iter().map(move |&moment| Fault::Kill(number, moment)))
 }
 
 fn failures(first: usize, step: usize) -> impl Iterator<Item = Fault> {
     let step = if long_runs_are_wanted() { 1 } else { step };
     let errors = ERRORS.iter().cycle().copied();
-    (first..).step_by(step).zip(errors).map(|(number, error)| Fault::Fail(number, error))
+    (from().unwrap_or(first)..).step_by(step).zip(errors).map(|(number, error)| Fault::Fail(number, error))
 }
 
 #[test]
@@ -318,7 +329,10 @@ fn an_apply_killed_at_any_call_leaves_one_policy_and_the_next_apply_goes_on() ->
         return Ok(());
     }
     let seen = attack(Act::Apply, kills(5))?;
-    assert_eq!(seen.len(), 2, "some kills came before the commit and some after: {seen:?}");
+    assert!(
+        from().is_some() || seen.len() == 2,
+        "some kills came before the commit and some after: {seen:?}"
+    );
     Ok(())
 }
 
@@ -328,7 +342,10 @@ fn an_upgrade_killed_at_any_call_leaves_one_policy_and_programs_that_work() -> T
         return Ok(());
     }
     let seen = attack(Act::Upgrade, kills(41))?;
-    assert_eq!(seen.len(), 2, "some kills came before the commit and some after: {seen:?}");
+    assert!(
+        from().is_some() || seen.len() == 2,
+        "some kills came before the commit and some after: {seen:?}"
+    );
     Ok(())
 }
 
@@ -339,7 +356,7 @@ fn a_first_apply_killed_at_any_call_leaves_nothing_or_all() -> Tested {
     }
     // A program loaded and a map made are no different from the last one; the long run takes them all.
     let seen = attack(Act::First, kills(29))?;
-    assert!(seen.contains_key(&Live::None), "{seen:?}");
+    assert!(from().is_some() || seen.contains_key(&Live::None), "{seen:?}");
     Ok(())
 }
 
@@ -349,7 +366,10 @@ fn a_rollback_killed_at_any_call_leaves_one_policy() -> Tested {
         return Ok(());
     }
     let seen = attack(Act::Rollback, kills(7))?;
-    assert_eq!(seen.len(), 2, "some kills came before the commit and some after: {seen:?}");
+    assert!(
+        from().is_some() || seen.len() == 2,
+        "some kills came before the commit and some after: {seen:?}"
+    );
     Ok(())
 }
 
@@ -359,7 +379,7 @@ fn a_restore_killed_at_any_call_leaves_nothing_or_all() -> Tested {
         return Ok(());
     }
     let seen = attack(Act::Restore, kills(41))?;
-    assert!(seen.contains_key(&Live::None), "{seen:?}");
+    assert!(from().is_some() || seen.contains_key(&Live::None), "{seen:?}");
     Ok(())
 }
 
