@@ -60,10 +60,13 @@
 #define MESH_SPLICES_ALONE 0x4U
 #define MESH_READS_ALL 0x1U
 #define MESH_READS_BELOW_MARK 0x2U
+#define MESH_READS_POLLING 0x4U
+#define MESH_VAIN_MANY 0x10U
+#define MESH_VAIN_FEW 0x4U
 #define MESH_MESSAGE_SIZE 0x400U
 #define MESH_WAITS_SPLICES 0x1U
 #define MESH_WAITS_COUNTS 0x2U
-#define MESH_WAYS 0xfU
+#define MESH_WAYS 0x12U
 #define MESH_TABLES 0x9U
 #define MESH_HASH_K1 0x9e3779b97f4a7c15ULL
 #define MESH_HASH_K2 0xd6e8feb86659fd93ULL
@@ -176,6 +179,7 @@ enum mesh_way {
 	MESH_WAY_READER_SPLICES, /* Through the stack: the reader, or its program elsewhere, reads by other means than plain calls: `splice`. */
 	MESH_WAY_READER_WAITS_FOR_ALL, /* Through the stack for good: the reader uses `MSG_WAITALL`. */
 	MESH_WAY_READER_LOW_WATER, /* Through the stack: the reader set `SO_RCVLOWAT`. */
+	MESH_WAY_READER_POLLS, /* Through the stack: the reader asks again and again, without sleeping, and holds its socket's lock most of the time. */
 	MESH_WAY_URGENT, /* Through the stack for good: urgent data was sent. */
 	MESH_WAY_ZERO_COPY, /* Through the stack: the sender set `SO_ZEROCOPY`. */
 	MESH_WAY_UPPER_PROTOCOL, /* Through the stack: TLS of the kernel or MPTCP is on one of the sockets. */
@@ -881,10 +885,14 @@ struct mesh_half {
 	__u32 next_message;
 	/* Bytes that it had sent the short way, with that message. */
 	__u32 next_bytes;
+	/* Its reads in vain since it last got something, up to `MESH_VAIN_MANY`. */
+	__u32 vain;
+	/* Reserve; zero. */
+	__u32 reserve;
 	/* Messages that it sent, by the way that they took: index `MESH_WAY_*`. */
 	__u64 messages[MESH_WAYS];
 };
-_Static_assert(sizeof(struct mesh_half) == 184, "mesh_half");
+_Static_assert(sizeof(struct mesh_half) == 216, "mesh_half");
 _Static_assert(__builtin_offsetof(struct mesh_half, sock) == 0, "sock");
 _Static_assert(__builtin_offsetof(struct mesh_half, cookie) == 8, "cookie");
 _Static_assert(__builtin_offsetof(struct mesh_half, short_bytes) == 16, "short_bytes");
@@ -899,7 +907,9 @@ _Static_assert(__builtin_offsetof(struct mesh_half, taken) == 48, "taken");
 _Static_assert(__builtin_offsetof(struct mesh_half, read_messages) == 52, "read_messages");
 _Static_assert(__builtin_offsetof(struct mesh_half, next_message) == 56, "next_message");
 _Static_assert(__builtin_offsetof(struct mesh_half, next_bytes) == 60, "next_bytes");
-_Static_assert(__builtin_offsetof(struct mesh_half, messages) == 64, "messages");
+_Static_assert(__builtin_offsetof(struct mesh_half, vain) == 64, "vain");
+_Static_assert(__builtin_offsetof(struct mesh_half, reserve) == 68, "reserve");
+_Static_assert(__builtin_offsetof(struct mesh_half, messages) == 72, "messages");
 
 /* A connection between two sockets of this node that is chosen for acceleration. */
 struct mesh_pair {
@@ -934,7 +944,7 @@ struct mesh_pair {
 	/* The connecting and the accepting end. */
 	struct mesh_half half[2];
 };
-_Static_assert(sizeof(struct mesh_pair) == 456, "mesh_pair");
+_Static_assert(sizeof(struct mesh_pair) == 520, "mesh_pair");
 _Static_assert(__builtin_offsetof(struct mesh_pair, item) == 0, "item");
 _Static_assert(__builtin_offsetof(struct mesh_pair, generation) == 8, "generation");
 _Static_assert(__builtin_offsetof(struct mesh_pair, netns) == 16, "netns");
@@ -1065,7 +1075,7 @@ struct mesh_carried {
 	/* Messages, by the way that they took: index `MESH_WAY_*`. */
 	__u64 messages[MESH_WAYS];
 };
-_Static_assert(sizeof(struct mesh_carried) == 144, "mesh_carried");
+_Static_assert(sizeof(struct mesh_carried) == 168, "mesh_carried");
 _Static_assert(__builtin_offsetof(struct mesh_carried, pairs) == 0, "pairs");
 _Static_assert(__builtin_offsetof(struct mesh_carried, short_bytes) == 8, "short_bytes");
 _Static_assert(__builtin_offsetof(struct mesh_carried, long_bytes) == 16, "long_bytes");

@@ -122,6 +122,9 @@ static __always_inline enum mesh_way peer_allows(struct mesh_half *sender, struc
 		return MESH_WAY_READER_SPLICES;
 	if (*(volatile __u8 *)&peer->counts)
 		return MESH_WAY_OFF;
+	/* Who hands bytes over takes the reader's lock, and sleeps where that is held: many times what the stack takes. */
+	if (peer->waits & MESH_READS_POLLING)
+		return MESH_WAY_READER_POLLS;
 	if (peer->waits & MESH_READS_ALL)
 		return MESH_WAY_READER_WAITS_FOR_ALL;
 	plain = *(volatile __u64 *)&peer->plain_bytes;
@@ -428,6 +431,15 @@ long mesh_may_read(__u64 *ctx)
 	return may_read((struct file *)ctx[0], (int)ctx[1]).value;
 }
 
+/* A reader polls that reads in vain many times before it gets something. */
+static __always_inline void read_in_vain(struct mesh_half *half)
+{
+	if (half->vain < MESH_VAIN_MANY)
+		half->vain += 1;
+	else
+		half->waits |= MESH_READS_POLLING;
+}
+
 /* After a socket was read, whatever socket: how much by which call. Peeking counts nothing. */
 static __always_inline struct verdict read_by(struct sock *sk, int length, int flags)
 {
@@ -437,9 +449,15 @@ static __always_inline struct verdict read_by(struct sock *sk, int length, int f
 	struct tcp_sock *tcp;
 	__u32 taken;
 
-	if (!sk || !length || (length < 0 && (length != -EAGAIN || flags & MSG_DONTWAIT)))
+	if (!sk || !length || (length < 0 && length != -EAGAIN))
 		return ended(MESH_COUNT_NOTHING_READ, 0);
 	end = bpf_sk_storage_get(&ends, sk, NULL, 0);
+	if (length < 0 && flags & MSG_DONTWAIT) {
+		half = end ? half_of(end) : NULL;
+		if (half)
+			read_in_vain(half);
+		return ended(MESH_COUNT_NOTHING_READ, 0);
+	}
 	if (length < 0) {
 		/* The kernel's wait for a message of a sockmap ends with any wake-up of the socket. */
 		if (end && end->pair && sk->sk_rcvtimeo == ~0ULL >> 1)
@@ -458,6 +476,9 @@ static __always_inline struct verdict read_by(struct sock *sk, int length, int f
 	half->taken = taken;
 	if (flags & MSG_WAITALL)
 		half->waits |= MESH_READS_ALL;
+	if (half->vain < MESH_VAIN_FEW)
+		half->waits &= ~MESH_READS_POLLING;
+	half->vain = 0;
 	return ended(MESH_COUNT_PLAIN_READ, 0);
 }
 

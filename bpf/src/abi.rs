@@ -154,6 +154,12 @@ pub const SPLICES_ALONE: u8 = 4;
 pub const READS_ALL: u8 = 1;
 /// [`Half::waits`]: it has read bytes of the short way that were fewer than its low-water mark (`SO_RCVLOWAT`).
 pub const READS_BELOW_MARK: u8 = 2;
+/// [`Half::waits`]: it polls: it asks again and again, without sleeping.
+pub const READS_POLLING: u8 = 4;
+/// After so many reads in vain, one after the other, a reader polls.
+pub const VAIN_MANY: u32 = 16;
+/// Who gets something after fewer reads in vain does not: those that read until nothing is left, and then sleep, have one.
+pub const VAIN_FEW: u32 = 4;
 /// What the kernel needs for a message of the short way beside its bytes.
 pub const MESSAGE_SIZE: u32 = 1024;
 /// [`Waiting::why`]: it spliced while bytes of the short way were unread.
@@ -163,7 +169,7 @@ pub const WAITS_COUNTS: u32 = 2;
 /// Room for counters; more than there are [`Counter`]s, so that another one changes no map.
 pub const COUNTERS: usize = 128;
 /// Ways that are counted apart; more than there are [`Way`]s.
-pub const WAYS: usize = 15;
+pub const WAYS: usize = 18;
 
 /// How a C type is written.
 pub trait CType {
@@ -767,6 +773,10 @@ abi! {
         next_message: u32,
         /// Bytes that it had sent the short way, with that message.
         next_bytes: u32,
+        /// Its reads in vain since it last got something, up to `MESH_VAIN_MANY`.
+        vain: u32,
+        /// Reserve; zero.
+        reserve: u32,
         /// Messages that it sent, by the way that they took: index `MESH_WAY_*`.
         messages: [u64; WAYS],
     }
@@ -1139,6 +1149,8 @@ enum Way {
     WaitsForAll = "reader_waits_for_all",
     /// Through the stack: the reader set `SO_RCVLOWAT`.
     LowWater = "reader_low_water",
+    /// Through the stack: the reader asks again and again, without sleeping, and holds its socket's lock most of the time.
+    Polls = "reader_polls",
     /// Through the stack for good: urgent data was sent.
     Urgent = "urgent",
     /// Through the stack: the sender set `SO_ZEROCOPY`.

@@ -2,9 +2,11 @@
 //!
 //! `rounds serve ADDRESS` echoes; `rounds ask ADDRESS SIZE COUNT PAIRS` asks COUNT times, over PAIRS connections in turn;
 //! `rounds stream ADDRESS BYTES` sends them in one direction. An address with `/` is a Unix socket's. Answers are JSON.
+//! With `ROUNDS_POLL=1` in the environment nobody sleeps: both ends ask again until there is something to read.
 
 use std::env;
 use std::error::Error;
+use std::hint;
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -19,6 +21,55 @@ const PART: usize = 64 << 10;
 
 trait Duplex: Read + Write + Send {}
 impl<T: Read + Write + Send> Duplex for T {}
+
+/// A socket that does not block, read and written without sleeping.
+struct Polled<T>(T);
+
+fn insistently<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => hint::spin_loop(),
+            done => return done,
+        }
+    }
+}
+
+impl<T: Read> Read for Polled<T> {
+    fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
+        insistently(|| self.0.read(room))
+    }
+}
+
+impl<T: Write> Write for Polled<T> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        insistently(|| self.0.write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+fn is_polled() -> bool {
+    env::var_os("ROUNDS_POLL").is_some()
+}
+
+fn of_tcp(stream: TcpStream) -> io::Result<Box<dyn Duplex>> {
+    stream.set_nodelay(true)?;
+    if is_polled() {
+        stream.set_nonblocking(true)?;
+        return Ok(Box::new(Polled(stream)));
+    }
+    Ok(Box::new(stream))
+}
+
+fn of_unix(stream: UnixStream) -> io::Result<Box<dyn Duplex>> {
+    if is_polled() {
+        stream.set_nonblocking(true)?;
+        return Ok(Box::new(Polled(stream)));
+    }
+    Ok(Box::new(stream))
+}
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = env::args().skip(1).collect();
@@ -41,13 +92,11 @@ fn serve(address: &str) -> io::Result<()> {
     };
     if address.contains('/') {
         for stream in UnixListener::bind(address)?.incoming() {
-            attend(Box::new(stream?));
+            attend(of_unix(stream?)?);
         }
     } else {
         for stream in TcpListener::bind(address)?.incoming() {
-            let stream = stream?;
-            stream.set_nodelay(true)?;
-            attend(Box::new(stream));
+            attend(of_tcp(stream?)?);
         }
     }
     Ok(())
@@ -70,12 +119,10 @@ fn attend(mut stream: Box<dyn Duplex>) -> io::Result<()> {
 }
 
 fn open(address: &str, size: u32) -> io::Result<Box<dyn Duplex>> {
-    let mut stream: Box<dyn Duplex> = if address.contains('/') {
-        Box::new(UnixStream::connect(address)?)
+    let mut stream = if address.contains('/') {
+        of_unix(UnixStream::connect(address)?)?
     } else {
-        let stream = TcpStream::connect(address)?;
-        stream.set_nodelay(true)?;
-        Box::new(stream)
+        of_tcp(TcpStream::connect(address)?)?
     };
     stream.write_all(&size.to_le_bytes())?;
     Ok(stream)

@@ -523,3 +523,55 @@ fn connections_with_mptcp_at_either_end_or_both_carry_the_same_and_subflows_neve
     }
     Ok(())
 }
+
+/// Reads in vain, as often as a reader does that polls.
+fn read_in_vain(end: &End<'_>) -> Result<bool, Errno> {
+    let mut room = [0; 1];
+    let mut all = true;
+    for _ in 0..32 {
+        all &= recv(&end.stream, &mut room, RecvFlags::DONTWAIT).is_err();
+    }
+    Ok(all)
+}
+
+#[test]
+fn a_reader_that_polls_gets_its_bytes_through_the_stack_until_it_sleeps_again() -> Tested {
+    if !kernel_is_usable() {
+        return Ok(());
+    }
+    let duo = Duo::new()?;
+    let seen = duo.both_ways(|| {
+        let (near, far) = duo.run(
+            |end| {
+                end.send(&pattern(100))?;
+                end.take(1)?;
+                end.wait("polled")?;
+                for byte in b"12345678" {
+                    end.send(&[*byte])?;
+                    end.take(1)?;
+                }
+                Ok(())
+            },
+            |end| {
+                let first = end.take(100)? == pattern(100);
+                end.send(b"!")?;
+                let in_vain = read_in_vain(end)?;
+                end.tell("polled")?;
+                let mut others = Vec::new();
+                for _ in 0..8 {
+                    others.extend(end.take(1)?);
+                    end.send(b"!")?;
+                }
+                Ok((first, in_vain, others))
+            },
+        )?;
+        near?;
+        Ok(far?)
+    })?;
+    assert_eq!(seen, (true, true, b"12345678".to_vec()));
+    let books = duo.books()?;
+    // The second may not know yet that its reader sleeps again; either may find bytes of the stack in flight first.
+    let polled = books.messages["reader_polls"].as_u64();
+    assert!(polled == Some(1) || polled == Some(2), "{books:?}");
+    Ok(())
+}
