@@ -449,7 +449,7 @@ static __always_inline struct verdict read_by(struct sock *sk, int length, int f
 	struct tcp_sock *tcp;
 	__u32 taken;
 
-	if (!sk || !length || (length < 0 && length != -EAGAIN))
+	if (!sk || !length || (length > 0 && flags & MSG_PEEK) || (length < 0 && length != -EAGAIN))
 		return ended(MESH_COUNT_NOTHING_READ, 0);
 	end = bpf_sk_storage_get(&ends, sk, NULL, 0);
 	if (length < 0 && flags & MSG_DONTWAIT) {

@@ -94,6 +94,7 @@ const TARGETS: [&str; 12] = [
 pub struct Vm {
     folder: Folder,
     kernel: PathBuf,
+    parameters: &'static str,
 }
 
 impl Vm {
@@ -158,10 +159,16 @@ impl Vm {
         Self::of(&package, &options)
     }
 
+    /// The same machine, whose kernel guards itself against root, as under Secure Boot.
+    #[must_use]
+    pub fn locked_down(self) -> Self {
+        Self { parameters: "lockdown=integrity", ..self }
+    }
+
     fn of(package: &str, options: &str) -> Result<Self, Failure> {
         let kernel = fetched(package, options)?;
         let folder = Folder::new()?;
-        let machine = Self { folder, kernel };
+        let machine = Self { folder, kernel, parameters: "" };
         machine.prepare()?;
         Ok(machine)
     }
@@ -293,7 +300,7 @@ impl Vm {
         command
             .args(["-M", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-m", "768", "-nographic"])
             .args(["-no-reboot", "-net", "none", "-drive", &disk])
-            .args(["-append", "console=ttyS0 panic=-1 quiet mitigations=off"])
+            .args(["-append", &format!("console=ttyS0 panic=-1 quiet mitigations=off {}", self.parameters)])
             .arg("-kernel")
             .arg(kernel)
             .arg("-initrd")

@@ -124,8 +124,10 @@ fn nginx_gets_uploads_that_are_larger_than_its_buffers() -> Tested {
             assert!(counter(&status, "count_short") > 0, "{status}");
             assert_eq!(status["acceleration"]["askers"][0]["name"], "nginx", "{status}");
             assert_eq!(status["acceleration"]["stuck"], Value::Array(Vec::new()), "{status}");
-            assert!(counter(&status, "counts_released") > 0, "{status}");
-            assert!(logged(&agent, "was told too little by FIONREAD")?.contains("nginx"));
+            // Where it waited, it was helped; else more came in time.
+            if counter(&status, "counts_released") > 0 {
+                assert!(logged(&agent, "was told too little by FIONREAD")?.contains("nginx"));
+            }
             drop(agent);
             let before = duo.books()?;
             uploaded("two")?;
@@ -275,7 +277,8 @@ fn who_asks_fionread_on_connections_that_it_opens_is_let_alone_where_it_was_told
     if tells(&duo)? {
         return Ok(());
     }
-    let asked = || -> Result<u64, Failure> {
+    // The first bytes come through the stack, the next past it, where the connection is accelerated.
+    let asked = || -> Result<(u64, u64), Failure> {
         let open = Client::to(address(TARGET)?);
         let (near, far) = duo.strangers(
             &duo.stage.beside(),
@@ -284,19 +287,35 @@ fn who_asks_fionread_on_connections_that_it_opens_is_let_alone_where_it_was_told
             open,
             |end| {
                 arrived(end, 777)?;
-                waiting(&end.stream)
+                let first = waiting(&end.stream)?;
+                end.take(777)?;
+                end.send(b"!")?;
+                arrived(end, 100)?;
+                let second = waiting(&end.stream)?;
+                end.take(100)?;
+                Ok((first, second))
             },
-            |end| end.send(&[3; 777]),
+            |end| {
+                end.send(&[3; 777])?;
+                end.take(1)?;
+                end.send(&[4; 100])?;
+                Ok(end.rest()?.len())
+            },
         )?;
         far?;
         Ok(near?)
     };
     let told = asked()?;
+    assert!([(0, 100), (777, 0)].contains(&told), "one way is not counted: {told:?}, {:?}", duo.books()?);
     let status = duo.stage.ask(&["status"])?;
     let asker = &status["acceleration"]["askers"][0];
-    assert_eq!((told, asker["port"].is_null(), &asker["times"]), (0, true, &1.into()), "{status}");
+    assert_eq!((asker["port"].is_null(), &asker["times"]), (true, &1.into()), "{status}");
     let pairs = |status: &Value| status["acceleration"]["rules"][0]["closed"].as_u64();
-    assert_eq!((asked()?, pairs(&status)), (777, Some(1)), "counted right, where it is not accelerated");
+    assert_eq!(
+        (asked()?, pairs(&status)),
+        ((777, 100), Some(1)),
+        "counted right, where it is not accelerated"
+    );
     let after = duo.stage.ask(&["status"])?;
     assert_eq!((pairs(&after), counter(&after, "counts_avoided")), (Some(1), 1), "{after}");
     Ok(())
@@ -454,5 +473,38 @@ fn the_agent_closes_the_connection_of_a_reader_that_spliced_in_vain() -> Tested 
     assert_eq!(ended, ("Err(ConnectionReset)".to_owned(), "Err(ConnectionAborted)".to_owned()));
     let line = logged(&agent, "turned to `splice`")?;
     assert!(line.contains(SIDECAR) && line.contains("the connection was closed"), "{line}");
+    Ok(())
+}
+
+#[test]
+fn a_reader_that_peeks_goes_on_by_the_short_way() -> Tested {
+    if !kernel_is_usable() {
+        return Ok(());
+    }
+    let duo = Duo::new()?;
+    duo.apply(true)?;
+    let before = duo.books()?;
+    let (near, far) = duo.run(
+        |end| {
+            for _ in 0..20 {
+                end.send(&[5; 100])?;
+                end.take(1)?;
+            }
+            Ok(())
+        },
+        |end| {
+            for _ in 0..20 {
+                arrived(end, 100)?;
+                end.take(100)?;
+                end.send(b"!")?;
+            }
+            Ok(())
+        },
+    )?;
+    near?;
+    far?;
+    let after = duo.books()?;
+    assert_eq!(after.messages["reader_splices"], before.messages["reader_splices"], "{after:?}");
+    assert!(after.short - before.short > 1000, "{before:?} {after:?}");
     Ok(())
 }
