@@ -411,7 +411,11 @@ impl<S: Store> Put<'_, S> {
                 Counting::Wrong => warnings.push(MISCOUNTED.into()),
                 Counting::Unused | Counting::Right | Counting::Repaired => {}
             }
-            warnings.extend(rescue::rescue(*store, instance)?.iter().map(ToString::to_string));
+            match rescue::rescue(*store, instance) {
+                Ok(helped) => warnings.extend(helped.iter().map(ToString::to_string)),
+                // The policy is live all the same.
+                Err(error) => warnings.push(error.to_string()),
+            }
             if !accelerators::refuses_splice(*store, instance)? {
                 warnings.push(SPLICE.into());
             }

@@ -107,18 +107,25 @@ pub(crate) fn rescue<S: Store>(store: &S, instance: &Instance) -> Result<Vec<Stu
     }
     let mut noted = noted(store, instance)?;
     let released = release(store, instance, &noted)?;
+    let mut failed = None;
     for one in &mut noted {
         if released.contains(&one.cookie) {
             one.rescue = Rescue::Released;
         } else if !waits(one) && one.milliseconds >= PATIENCE {
             forget(store, instance, one.cookie)?;
         } else if is_hopeless(one) {
-            close(store, one)?;
-            one.rescue = Rescue::Closed;
+            match close(store, one) {
+                Ok(()) => one.rescue = Rescue::Closed,
+                // It does not keep the others from being helped.
+                Err(error) => failed = Some(error),
+            }
         }
     }
     noted.retain(|one| one.rescue != Rescue::None);
-    Ok(noted)
+    match failed {
+        Some(error) if noted.is_empty() => Err(error),
+        _ => Ok(noted),
+    }
 }
 
 /// Whether nothing but an end of its connection will wake it.
