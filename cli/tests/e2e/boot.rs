@@ -81,7 +81,7 @@ fn where_bpf_is_a_security_module_a_splice_that_would_wait_in_vain_is_refused() 
     let said = machine.boot(&format!(
         "export PATH=/usr/local/bin:$PATH MESHC_TEST_KERNEL=1 MESHC_TEST_TLS=1\n\
          {meshc} doctor\n\
-         /e2e --test-threads 1 turns_to_splice splices_from_the_first accelerated_tls urgent_data_is"
+         /e2e --test-threads 1 turns_to_splice splices_from_the_first accelerate::tls urgent_data_is"
     ))?;
     assert!(said.contains("ok       the security module bpf"), "{said}");
     assert!(said.contains("test result: ok. 4 passed"), "{said}");

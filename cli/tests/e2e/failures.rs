@@ -19,9 +19,9 @@
 //! | an IPv6 prefix ends the list | `every_address_of_a_list_counts_those_of_ipv6_and_those_after_them_too` |
 //! | lists of the whole mesh are not applied | `what_a_whole_mesh_excludes_is_excluded_for_each_workload` |
 //! | sockets bound to an interface, DNS are not redirected | `redirected`, `resolvers::dig_and_glibc_ask_the_resolver_beside_them_and_believe_its_answers` |
-//! | excluded connections are accelerated; so are those of another namespace | `accelerate::what_is_not_chosen_never_enters`, `accelerate::sidecars_of_pods_that_are_not_chosen_never_enter` |
-//! | `splice` on an accelerated socket hangs | `accelerate` and `readers`, the tests of readers that splice |
-//! | `FIONREAD` of an accelerated socket is wrong, and nginx hangs | `readers`, `boot::where_a_kernel_miscounts_and_is_not_locked_down_what_fionread_told_is_repaired` |
+//! | excluded connections are accelerated; so are those of another namespace | `accelerate::chosen::what_is_not_chosen_never_enters`, `accelerate::chosen::sidecars_of_pods_that_are_not_chosen_never_enter` |
+//! | `splice` on an accelerated socket hangs | `accelerate::splice`, `accelerate::readers` |
+//! | `FIONREAD` of an accelerated socket is wrong, and nginx hangs | `accelerate::readers`, `boot::where_a_kernel_miscounts_and_is_not_locked_down_what_fionread_told_is_repaired` |
 //! | a pod that gets the address of one that is gone is refused | `lasting::a_reused_address_or_name_inherits_nothing_from_the_pod_that_is_gone` |
 //! | members beyond 1,024 are none | `members_are_more_than_a_thousand` |
 //! | who has the sidecar's user id is exempt | `sidecar::a_cgroup_is_exempt_with_all_below_it_and_the_same_user_beside_it_is_not` |

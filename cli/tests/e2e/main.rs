@@ -10,19 +10,12 @@
 
 mod chain;
 mod command;
-mod duo;
 mod random;
 mod seen;
 mod stage;
 mod town;
 
 mod accelerate;
-mod accelerated_programs;
-mod accelerated_sockets;
-mod accelerated_streams;
-mod accelerated_tls;
-mod accelerated_twins;
-mod accelerated_unread;
 mod again;
 mod agent;
 mod bad_input;
@@ -52,7 +45,6 @@ mod observed;
 mod offers;
 mod paused;
 mod proxies;
-mod readers;
 mod redirected;
 mod reset;
 mod resolvers;

@@ -7,6 +7,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
 use mesh_testbed::{Client, Errno, Failure, Line, Place, Task};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -257,4 +258,21 @@ fn relay<A: DeserializeOwned, B: DeserializeOwned>(near: &mut Task<A>, far: &mut
         }
         std::thread::sleep(Duration::from_micros(200));
     }
+}
+
+/// Sizes of calls, taken in turn: odd ones, a page, more than a message of the short way holds.
+pub(crate) const SHAPES: [usize; 8] = [1, 7, 64, 1000, 4096, 16_384, 65_537, 300_000];
+
+/// Bytes that no two places of a stream share by accident.
+pub(crate) fn pattern(length: usize) -> Vec<u8> {
+    let mut bytes = vec![0; length];
+    blake3::Hasher::new().update(b"pattern").finalize_xof().fill(&mut bytes);
+    bytes
+}
+
+/// Waits for a socket to be ready.
+pub(crate) fn ready(end: &End<'_>, what: PollFlags) -> Result<(), Errno> {
+    let patience = Timespec { tv_sec: 20, tv_nsec: 0 };
+    let ready = poll(&mut [PollFd::new(&end.stream, what)], Some(&patience)).map_err(std::io::Error::from)?;
+    if ready == 0 { Err(Errno::ETIMEDOUT) } else { Ok(()) }
 }

@@ -14,12 +14,12 @@ use mesh_testbed::{Client, Errno, Failure, Process, Tested, kernel_is_usable, lo
 use rustix::net::{RecvFlags, recv};
 use serde_json::Value;
 
+use super::duo::{Duo, End, SIDECAR, TARGET, patient};
 use crate::command::Answer;
-use crate::duo::{Duo, End, SIDECAR, TARGET, patient};
 use crate::stage::{address, as_member};
 
 const PATIENCE: Duration = Duration::from_secs(20);
-const PROGRAM: &str = include_str!("../../../testbed/programs/Available.java");
+const PROGRAM: &str = include_str!("../../../../testbed/programs/Available.java");
 
 /// An agent that keeps whatever is live.
 fn agent(duo: &Duo) -> Result<Process, Failure> {

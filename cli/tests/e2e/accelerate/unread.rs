@@ -1,7 +1,7 @@
 //! What becomes of bytes that nobody reads, where they came past the stack: they are bounded as TCP's are, and go only
 //! when somebody says so.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::net::Shutdown;
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -10,9 +10,8 @@ use mesh_testbed::{Errno, Failure, Tested, kernel_is_usable, raw_option, until};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::{Deserialize, Serialize};
 
-use crate::accelerate::{pattern, ready};
+use super::duo::{Books, Duo, End, pattern, ready};
 use crate::command::Answer;
-use crate::duo::{Books, Duo, End};
 
 /// Nobody waits for longer.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -184,5 +183,54 @@ fn detaching_refuses_while_bytes_are_unread_and_loses_them_where_it_is_told_to()
         let done = detach("json", word)?.done()?.json()?;
         assert_eq!((&done["changed"], &done["lost"]), (&true.into(), &0.into()), "{word:?}: {done}");
     }
+    Ok(())
+}
+
+#[test]
+fn a_reader_that_never_reads_stops_its_writer_as_with_tcp() -> Tested {
+    if !kernel_is_usable() {
+        return Ok(());
+    }
+    let duo = Duo::new()?;
+    let mut taken = Vec::new();
+    for accelerated in [false, true] {
+        duo.apply(accelerated)?;
+        let before = duo.books()?;
+        let (near, far) = duo.run(
+            |end| {
+                end.stream.set_nonblocking(true)?;
+                let (mut accepted, part) = (0_usize, pattern(100_000));
+                // Full is what stays full.
+                for _ in 0..20 {
+                    while let Ok(count) = end.stream.write(&part) {
+                        accepted += count;
+                    }
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                let error = end.stream.write(b"x").map_err(|error| error.kind()).err();
+                end.tell("full")?;
+                end.stream.set_nonblocking(false)?;
+                end.stream.shutdown(Shutdown::Write)?;
+                Ok((accepted, error == Some(ErrorKind::WouldBlock)))
+            },
+            |end| {
+                end.wait("full")?;
+                Ok(end.rest()?.len())
+            },
+        )?;
+        let (accepted, would_block) = near?;
+        assert!(would_block, "the writer is told to wait");
+        assert_eq!(far?, accepted, "every byte that was accepted arrives");
+        if accelerated {
+            let after = duo.books()?;
+            assert!(after.short > before.short, "{after:?}");
+            assert!(after.messages["full"].as_u64() > Some(0), "{after:?}");
+        }
+        taken.push(accepted);
+    }
+    let [plain, accelerated] = taken.as_slice() else { return Err("two runs".into()) };
+    // A buffer of the receiver, and one message beyond it.
+    assert!(*accelerated < 2 * plain + (16 << 20), "{plain} without, {accelerated} with acceleration");
+    println!("a reader that never reads: {plain} bytes without, {accelerated} with acceleration");
     Ok(())
 }

@@ -12,8 +12,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, recv, send, sendmsg};
 use socket2::Protocol;
 
-use crate::accelerate::{pattern, ready};
-use crate::duo::{Duo, End, SIDECAR, TARGET, ends, listener};
+use super::duo::{Duo, End, SIDECAR, TARGET, ends, listener, pattern, ready};
 use crate::stage::address;
 
 /// What a reader with a low-water mark waits for.

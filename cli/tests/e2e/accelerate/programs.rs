@@ -6,12 +6,12 @@ use std::process::Command;
 
 use mesh_testbed::{Failure, Place, Process, Tested, kernel_is_usable, long_runs_are_wanted};
 
+use super::duo::Duo;
 use crate::command::Answer;
-use crate::duo::Duo;
 
-const GO: &str = include_str!("../../../testbed/programs/talk.go");
-const JAVA: &str = include_str!("../../../testbed/programs/Talk.java");
-const PYTHON: &str = include_str!("../../../testbed/programs/talk.py");
+const GO: &str = include_str!("../../../../testbed/programs/talk.go");
+const JAVA: &str = include_str!("../../../../testbed/programs/Talk.java");
+const PYTHON: &str = include_str!("../../../../testbed/programs/talk.py");
 
 /// Where the servers listen, and where clients dial: one address as two words.
 const LISTEN: [&str; 2] = ["127.0.0.1", "15005"];

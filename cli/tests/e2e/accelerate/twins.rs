@@ -9,7 +9,7 @@ use std::time::Duration;
 use mesh_testbed::{Client, Errno, Failure, Pair, Place, Tested, kernel_is_usable, until};
 use serde_json::Value;
 
-use crate::duo::{Duo, End};
+use super::duo::{Duo, End};
 use crate::stage::{SIDECAR_UID, address};
 
 /// How long one connection waits until its twin is open.
