@@ -875,7 +875,7 @@ struct mesh_half {
 	__u8 splices;
 	/* 1: it was told too little by `FIONREAD`, and is about to leave. */
 	__u8 counts;
-	/* [`Control::splicers`] when its program was last looked for among those that splice. */
+	/* What `control.splicers` was when its program was last looked for among those that splice. */
 	__u32 looked;
 	/* Bytes of the short way that it had read when it last read any. */
 	__u32 taken;

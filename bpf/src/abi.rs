@@ -763,7 +763,7 @@ abi! {
         splices: u8,
         /// 1: it was told too little by `FIONREAD`, and is about to leave.
         counts: u8,
-        /// [`Control::splicers`] when its program was last looked for among those that splice.
+        /// What `control.splicers` was when its program was last looked for among those that splice.
         looked: u32,
         /// Bytes of the short way that it had read when it last read any.
         taken: u32,

@@ -552,8 +552,12 @@ pub struct Agent {
     /// Folder with the policy; without it, whatever is live is kept in step
     #[arg(long, value_name = "DIR")]
     pub policy: Option<PathBuf>,
-    /// Tell health, readiness and metrics here: 127.0.0.1:9464, [::]:9464
-    #[arg(long, value_name = "ADDRESS:PORT")]
+    /// Where health, readiness and metrics are told.
+    #[arg(
+        long,
+        value_name = "ADDRESS:PORT",
+        help = "Tell health, readiness and metrics here: 127.0.0.1:9464, [::]:9464"
+    )]
     pub listen: Option<std::net::SocketAddr>,
     /// How often to look at everything, whatever happened
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "30s")]
