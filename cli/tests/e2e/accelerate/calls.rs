@@ -5,20 +5,16 @@ use std::net::Shutdown;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use mesh_testbed::{Client, Errno, Failure, Tested, kernel_is_usable};
+use mesh_testbed::{Errno, Tested};
 use rustix::event::{PollFlags, Timespec};
 use rustix::net::{RecvFlags, recv};
 use rustix::pipe::{SpliceFlags, pipe, splice};
 
-use super::duo::{Duo, End, SIDECAR, TARGET, pattern, ready};
-use crate::stage::address;
+use super::duo::{Duo, End, pattern, ready};
 
 #[test]
 fn partial_writes_go_on_where_they_stopped() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let duo = Duo::new()?;
+    let Some(duo) = Duo::where_usable()? else { return Ok(()) };
     let total = 16 << 20;
     duo.both_ways(|| {
         let (near, far) = duo.run(
@@ -56,10 +52,7 @@ fn partial_writes_go_on_where_they_stopped() -> Tested {
 
 #[test]
 fn peeking_and_asking_how_much_is_there_take_nothing_away() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let duo = Duo::new()?;
+    let Some(duo) = Duo::where_usable()? else { return Ok(()) };
     let seen = duo.both_ways(|| {
         let (near, far) = duo.run(
             |end| {
@@ -70,10 +63,9 @@ fn peeking_and_asking_how_much_is_there_take_nothing_away() -> Tested {
             |end| {
                 end.wait("sent")?;
                 ready(end, PollFlags::IN)?;
-                let waiting = rustix::io::ioctl_fionread(&end.stream).map_err(std::io::Error::from)?;
+                let waiting = rustix::io::ioctl_fionread(&end.stream)?;
                 let mut room = [0; 10];
-                let peeked =
-                    recv(end.stream.as_fd(), &mut room, RecvFlags::PEEK).map_err(std::io::Error::from)?;
+                let peeked = recv(end.stream.as_fd(), &mut room, RecvFlags::PEEK)?;
                 let whole = end.take(1000)?;
                 end.tell("read")?;
                 Ok((waiting, peeked.1, whole.starts_with(&room), whole == pattern(1000)))
@@ -88,24 +80,15 @@ fn peeking_and_asking_how_much_is_there_take_nothing_away() -> Tested {
 
 #[test]
 fn what_came_through_the_stack_is_read_also_where_the_kernel_does_not_count_it() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let duo = Duo::new()?;
+    let Some(duo) = Duo::where_usable()? else { return Ok(()) };
     for accelerated in [false, true] {
         duo.apply(accelerated)?;
-        let (beside, cart) = (duo.stage.beside(), duo.stage.cart());
-        let open = Client::to(address(TARGET)?);
-        let (near, far) = duo.strangers(
-            &beside,
-            address(SIDECAR)?,
-            &cart,
-            open,
+        let (near, far) = duo.run_strangers(
             // Nothing was read yet, so this takes the long way.
             |end| end.send(&pattern(1000)),
             |end| {
                 ready(end, PollFlags::IN)?;
-                let waiting = rustix::io::ioctl_fionread(&end.stream).map_err(std::io::Error::from)?;
+                let waiting = rustix::io::ioctl_fionread(&end.stream)?;
                 Ok((waiting, end.take(1000)? == pattern(1000)))
             },
         )?;
@@ -120,10 +103,7 @@ fn what_came_through_the_stack_is_read_also_where_the_kernel_does_not_count_it()
 
 #[test]
 fn files_are_sent_and_pipes_spliced_into_the_socket() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let duo = Duo::new()?;
+    let Some(duo) = Duo::where_usable()? else { return Ok(()) };
     let total = 3 << 20;
     let path = duo.stage.ground().write("file", pattern(total))?;
     duo.both_ways(|| {
@@ -132,8 +112,7 @@ fn files_are_sent_and_pipes_spliced_into_the_socket() -> Tested {
                 let file = std::fs::File::open(&path)?;
                 let mut sent = 0;
                 while sent < total {
-                    sent += rustix::fs::sendfile(&end.stream, &file, None, total - sent)
-                        .map_err(std::io::Error::from)?;
+                    sent += rustix::fs::sendfile(&end.stream, &file, None, total - sent)?;
                 }
                 end.wait("next")?;
                 splice_into(end, &std::fs::File::open(&path)?, total)
@@ -153,15 +132,13 @@ fn files_are_sent_and_pipes_spliced_into_the_socket() -> Tested {
 
 /// Splices a file into the socket through a pipe.
 fn splice_into(end: &End<'_>, file: &std::fs::File, total: usize) -> Result<(), Errno> {
-    let (out, into) = pipe().map_err(std::io::Error::from)?;
+    let (out, into) = pipe()?;
     let mut sent = 0;
     while sent < total {
-        let filled = splice(file, None, &into, None, total - sent, SpliceFlags::empty())
-            .map_err(std::io::Error::from)?;
+        let filled = splice(file, None, &into, None, total - sent, SpliceFlags::empty())?;
         let mut left = filled;
         while left > 0 {
-            left -= splice(&out, None, &end.stream, None, left, SpliceFlags::empty())
-                .map_err(std::io::Error::from)?;
+            left -= splice(&out, None, &end.stream, None, left, SpliceFlags::empty())?;
         }
         sent += filled;
     }
@@ -170,10 +147,7 @@ fn splice_into(end: &End<'_>, file: &std::fs::File, total: usize) -> Result<(), 
 
 #[test]
 fn an_edge_triggered_reader_misses_no_byte() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let duo = Duo::new()?;
+    let Some(duo) = Duo::where_usable()? else { return Ok(()) };
     duo.both_ways(|| {
         let (near, far) = duo.run(
             |end| {
@@ -198,16 +172,15 @@ fn an_edge_triggered_reader_misses_no_byte() -> Tested {
 /// Reads as event loops do: until it would block, and then not before the next edge. Answers each time.
 fn edge_triggered(end: &mut End<'_>) -> Result<usize, Errno> {
     use rustix::event::epoll;
-    let wrong = std::io::Error::from;
-    let edges = epoll::create(epoll::CreateFlags::empty()).map_err(wrong)?;
+    let edges = epoll::create(epoll::CreateFlags::empty())?;
     let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
     end.stream.set_nonblocking(true)?;
-    epoll::add(&edges, &end.stream, epoll::EventData::new_u64(1), flags).map_err(wrong)?;
+    epoll::add(&edges, &end.stream, epoll::EventData::new_u64(1), flags)?;
     let (mut taken, mut room) = (0, vec![0; 7000]);
     loop {
         let mut found = Vec::with_capacity(4);
         let patience = Timespec { tv_sec: 20, tv_nsec: 0 };
-        epoll::wait(&edges, rustix::buffer::spare_capacity(&mut found), Some(&patience)).map_err(wrong)?;
+        epoll::wait(&edges, rustix::buffer::spare_capacity(&mut found), Some(&patience))?;
         if found.is_empty() {
             return Err(Errno::ETIMEDOUT);
         }
@@ -225,19 +198,11 @@ fn edge_triggered(end: &mut End<'_>) -> Result<usize, Errno> {
 
 #[test]
 fn a_thread_that_reads_while_another_writes_may_have_to_ask_again_and_reads_all() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let duo = Duo::new()?;
+    let Some(duo) = Duo::where_usable()? else { return Ok(()) };
     let (total, half) = (32 << 20, 100_000);
-    let woken = |duo: &Duo| -> Result<u64, Failure> {
-        let status = duo.stage.ask(&["status"])?;
-        let counters = status["counters"].as_array().into_iter().flatten();
-        Ok(counters.filter(|it| it["name"] == "woken_early").find_map(|it| it["value"].as_u64()).unwrap_or(0))
-    };
     for accelerated in [false, true] {
         duo.apply(accelerated)?;
-        let before = woken(&duo)?;
+        let before = duo.counter("woken_early")?;
         let (near, far) = duo.run(
             |end| {
                 end.stream.set_read_timeout(None)?;
@@ -265,7 +230,11 @@ fn a_thread_that_reads_while_another_writes_may_have_to_ask_again_and_reads_all(
         )?;
         let (whole, empty) = near?;
         assert!(whole && far?, "{accelerated}");
-        assert_eq!(woken(&duo)? - before, empty, "each is counted; accelerated: {accelerated}");
+        assert_eq!(
+            duo.counter("woken_early")? - before,
+            empty,
+            "each is counted; accelerated: {accelerated}"
+        );
         assert!(accelerated || empty == 0, "TCP wakes nobody for nothing");
     }
     Ok(())
@@ -273,10 +242,7 @@ fn a_thread_that_reads_while_another_writes_may_have_to_ask_again_and_reads_all(
 
 #[test]
 fn readers_that_want_whole_answers_get_them() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let duo = Duo::new()?;
+    let Some(duo) = Duo::where_usable()? else { return Ok(()) };
     duo.apply(true)?;
     let halves = |end: &mut End<'_>| {
         for _ in 0..50 {
@@ -292,8 +258,7 @@ fn readers_that_want_whole_answers_get_them() -> Tested {
         let mut short = 0;
         for _ in 0..50 {
             let mut room = [0; 1000];
-            let (_, count) =
-                recv(end.stream.as_fd(), &mut room, RecvFlags::WAITALL).map_err(std::io::Error::from)?;
+            let (_, count) = recv(end.stream.as_fd(), &mut room, RecvFlags::WAITALL)?;
             short += usize::from(count < 1000);
             if count < 1000 {
                 end.take(1000 - count)?;

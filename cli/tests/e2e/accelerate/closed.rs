@@ -4,17 +4,14 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::time::Duration;
 
-use mesh_testbed::{Errno, Tested, kernel_is_usable, long_runs_are_wanted};
+use mesh_testbed::{Errno, Tested, long_runs_are_wanted};
 use rustix::event::PollFlags;
 
 use super::duo::{Duo, End, pattern, ready};
 
 #[test]
 fn either_end_may_close_its_half_first() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let duo = Duo::new()?;
+    let Some(duo) = Duo::where_usable()? else { return Ok(()) };
     let first = |end: &mut End<'_>| {
         end.send(&pattern(100_000))?;
         end.stream.shutdown(Shutdown::Write)?;
@@ -45,10 +42,7 @@ fn either_end_may_close_its_half_first() -> Tested {
 
 #[test]
 fn data_that_is_queued_at_shutdown_and_at_close_arrives_before_the_end() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let duo = Duo::new()?;
+    let Some(duo) = Duo::where_usable()? else { return Ok(()) };
     for closes in [false, true] {
         duo.both_ways(|| {
             let (near, far) = duo.run(
@@ -72,10 +66,7 @@ fn data_that_is_queued_at_shutdown_and_at_close_arrives_before_the_end() -> Test
 
 #[test]
 fn a_reset_reaches_the_other_end() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let duo = Duo::new()?;
+    let Some(duo) = Duo::where_usable()? else { return Ok(()) };
     let resets = |end: &mut End<'_>| {
         end.send(b"before")?;
         end.wait("read")?;
@@ -120,10 +111,7 @@ fn a_reset_reaches_the_other_end() -> Tested {
 
 #[test]
 fn who_closes_with_unread_bytes_is_counted_where_its_peer_sees_an_end_and_no_reset() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let duo = Duo::new()?;
+    let Some(duo) = Duo::where_usable()? else { return Ok(()) };
     for accelerated in [false, true] {
         duo.apply(accelerated)?;
         let before = duo.books()?.short;
@@ -141,11 +129,9 @@ fn who_closes_with_unread_bytes_is_counted_where_its_peer_sees_an_end_and_no_res
             },
         )?;
         far?;
-        let status = duo.stage.ask(&["status"])?;
-        let counters = status["counters"].as_array().into_iter().flatten();
-        let counted = counters.filter(|it| it["name"] == "closed_unread").find_map(|it| it["value"].as_u64());
+        let counted = duo.counter("closed_unread")?;
         let (expected, count) = if accelerated { ("Ok(0)", 1) } else { ("Err(ConnectionReset)", 0) };
-        assert_eq!((near?.as_str(), counted), (expected, Some(count)), "accelerated: {accelerated}");
+        assert_eq!((near?.as_str(), counted), (expected, count), "accelerated: {accelerated}");
         assert_eq!(duo.books()?.short >= before + 1000, accelerated);
     }
     Ok(())
@@ -153,10 +139,7 @@ fn who_closes_with_unread_bytes_is_counted_where_its_peer_sees_an_end_and_no_res
 
 #[test]
 fn an_idle_connection_goes_on_and_one_whose_peer_dies_ends() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let duo = Duo::new()?;
+    let Some(duo) = Duo::where_usable()? else { return Ok(()) };
     let idle = if long_runs_are_wanted() { Duration::from_secs(180) } else { Duration::from_secs(3) };
     let seen = duo.both_ways(|| {
         let (near, far) = duo.run(

@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
-use mesh_testbed::{Client, Errno, Failure, Line, Place, Task};
+use mesh_testbed::{Client, Errno, Failure, Line, Place, Task, kernel_is_usable};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -20,6 +20,11 @@ pub(crate) const SIDECAR: &str = "127.0.0.1:15005";
 
 /// What the application dials.
 pub(crate) const TARGET: &str = "10.0.3.9:80";
+
+/// What an end may come to: its process tells it to the test's.
+pub(crate) trait Told: Serialize + DeserializeOwned {}
+
+impl<T: Serialize + DeserializeOwned> Told for T {}
 
 /// What came of the two ends.
 pub(crate) type Ended<A, B> = (Result<A, Errno>, Result<B, Errno>);
@@ -88,6 +93,11 @@ impl Duo {
         Ok(Self { stage: Stage::new()? })
     }
 
+    /// One where the kernel can be used; without it there is nothing to test.
+    pub(crate) fn where_usable() -> Result<Option<Self>, Failure> {
+        kernel_is_usable().then(Self::new).transpose()
+    }
+
     /// Redirects to the sidecar, and accelerates where asked to.
     pub(crate) fn apply(&self, accelerated: bool) -> Result<Value, Failure> {
         let accelerate = if accelerated { "accelerate local" } else { "" };
@@ -96,21 +106,27 @@ impl Duo {
 
     /// Runs both ends of a connection. Each has read from the other before its body begins, so that both are known
     /// to read by plain calls.
-    pub(crate) fn run<A, B>(
+    pub(crate) fn run<A: Told, B: Told>(
         &self,
         client: impl FnOnce(&mut End<'_>) -> Result<A, Errno>,
         server: impl FnOnce(&mut End<'_>) -> Result<B, Errno>,
-    ) -> Result<Ended<A, B>, Failure>
-    where
-        A: Serialize + DeserializeOwned,
-        B: Serialize + DeserializeOwned,
-    {
+    ) -> Result<Ended<A, B>, Failure> {
         let open = Client::to(address(TARGET)?);
         self.between(&self.stage.beside(), address(SIDECAR)?, &self.stage.cart(), open, client, server)
     }
 
-    /// The same between any two places.
-    pub(crate) fn between<A, B>(
+    /// The same with ends of which neither is known to read by plain calls.
+    pub(crate) fn run_strangers<A: Told, B: Told>(
+        &self,
+        client: impl FnOnce(&mut End<'_>) -> Result<A, Errno>,
+        server: impl FnOnce(&mut End<'_>) -> Result<B, Errno>,
+    ) -> Result<Ended<A, B>, Failure> {
+        let open = Client::to(address(TARGET)?);
+        self.strangers(&self.stage.beside(), address(SIDECAR)?, &self.stage.cart(), open, client, server)
+    }
+
+    /// [`Duo::run`] between any two places.
+    pub(crate) fn between<A: Told, B: Told>(
         &self,
         there: &Place,
         listen: SocketAddr,
@@ -118,11 +134,7 @@ impl Duo {
         open: Client,
         client: impl FnOnce(&mut End<'_>) -> Result<A, Errno>,
         server: impl FnOnce(&mut End<'_>) -> Result<B, Errno>,
-    ) -> Result<Ended<A, B>, Failure>
-    where
-        A: Serialize + DeserializeOwned,
-        B: Serialize + DeserializeOwned,
-    {
+    ) -> Result<Ended<A, B>, Failure> {
         let known_client = |end: &mut End<'_>| {
             end.send(b"?")?;
             end.take(1)?;
@@ -138,8 +150,8 @@ impl Duo {
         self.strangers(there, listen, here, open, known_client, known_server)
     }
 
-    /// The same with ends of which neither is known to read by plain calls.
-    pub(crate) fn strangers<A, B>(
+    /// [`Duo::run_strangers`] between any two places.
+    pub(crate) fn strangers<A: Told, B: Told>(
         &self,
         there: &Place,
         listen: SocketAddr,
@@ -147,11 +159,7 @@ impl Duo {
         open: Client,
         client: impl FnOnce(&mut End<'_>) -> Result<A, Errno>,
         server: impl FnOnce(&mut End<'_>) -> Result<B, Errno>,
-    ) -> Result<Ended<A, B>, Failure>
-    where
-        A: Serialize + DeserializeOwned,
-        B: Serialize + DeserializeOwned,
-    {
+    ) -> Result<Ended<A, B>, Failure> {
         let opens = || Ok(open.open()?.socket().try_clone()?);
         ends(there, || listener(listen, None), here, opens, client, server)
     }
@@ -195,18 +203,14 @@ impl Duo {
 }
 
 /// Runs both ends of a connection, whatever their sockets are.
-pub(crate) fn ends<A, B>(
+pub(crate) fn ends<A: Told, B: Told>(
     there: &Place,
     listens: impl FnOnce() -> Result<TcpListener, Errno>,
     here: &Place,
     opens: impl FnOnce() -> Result<TcpStream, Errno>,
     client: impl FnOnce(&mut End<'_>) -> Result<A, Errno>,
     server: impl FnOnce(&mut End<'_>) -> Result<B, Errno>,
-) -> Result<Ended<A, B>, Failure>
-where
-    A: Serialize + DeserializeOwned,
-    B: Serialize + DeserializeOwned,
-{
+) -> Result<Ended<A, B>, Failure> {
     let mut far = there.spawn(|line| {
         let listener = listens()?;
         line.say("listens")?;
@@ -273,6 +277,6 @@ pub(crate) fn pattern(length: usize) -> Vec<u8> {
 /// Waits for a socket to be ready.
 pub(crate) fn ready(end: &End<'_>, what: PollFlags) -> Result<(), Errno> {
     let patience = Timespec { tv_sec: 20, tv_nsec: 0 };
-    let ready = poll(&mut [PollFd::new(&end.stream, what)], Some(&patience)).map_err(std::io::Error::from)?;
+    let ready = poll(&mut [PollFd::new(&end.stream, what)], Some(&patience))?;
     if ready == 0 { Err(Errno::ETIMEDOUT) } else { Ok(()) }
 }

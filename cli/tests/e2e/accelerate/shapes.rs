@@ -2,7 +2,7 @@
 
 use std::io::Read;
 
-use mesh_testbed::{Errno, Tested, kernel_is_usable, long_runs_are_wanted};
+use mesh_testbed::{Errno, Tested, long_runs_are_wanted};
 
 use super::duo::{Duo, End, SHAPES, pattern};
 
@@ -45,10 +45,7 @@ fn take_shapes(end: &mut End<'_>, total: usize, first: usize) -> Result<String, 
 
 #[test]
 fn streams_of_all_shapes_arrive_as_they_were_sent() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let duo = Duo::new()?;
+    let Some(duo) = Duo::where_usable()? else { return Ok(()) };
     let total = if long_runs_are_wanted() { 1 << 30 } else { 24 << 20 };
     for (write, read) in [(0, 3), (5, 0), (7, 7)] {
         duo.both_ways(|| {

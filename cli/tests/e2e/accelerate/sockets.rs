@@ -5,9 +5,7 @@ use std::io::{IoSlice, Read};
 use std::net::Shutdown;
 use std::os::fd::AsFd;
 
-use mesh_testbed::{
-    Client, Errno, Tested, allow_zero_copy, kernel_is_usable, send_zero_copy, set_raw_option, zero_copied,
-};
+use mesh_testbed::{Client, Errno, Tested, allow_zero_copy, send_zero_copy, set_raw_option, zero_copied};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, recv, send, sendmsg};
 use socket2::Protocol;
@@ -35,7 +33,7 @@ fn set_mark(end: &End<'_>, mark: usize) -> Result<(), Errno> {
 fn is_ready(end: &End<'_>) -> Result<bool, Errno> {
     let now = Timespec { tv_sec: 0, tv_nsec: 0 };
     let ready = poll(&mut [PollFd::new(&end.stream, PollFlags::IN)], Some(&now));
-    Ok(ready.map_err(std::io::Error::from)? > 0)
+    Ok(ready? > 0)
 }
 
 /// Sends what the reader waits for in two parts, and waits for the answer to the whole.
@@ -61,7 +59,7 @@ fn wholes(end: &mut End<'_>) -> Result<(usize, usize), Errno> {
         end.tell("seen")?;
         ready(end, PollFlags::IN)?;
         let mut room = vec![0; MARK];
-        let (_, count) = recv(&end.stream, &mut room, RecvFlags::empty()).map_err(std::io::Error::from)?;
+        let (_, count) = recv(&end.stream, &mut room, RecvFlags::empty())?;
         torn += usize::from(count < MARK);
         if count < MARK {
             room.truncate(count);
@@ -77,22 +75,12 @@ fn wholes(end: &mut End<'_>) -> Result<(usize, usize), Errno> {
 
 #[test]
 fn a_reader_that_sets_a_low_water_mark_before_it_reads_is_woken_for_nothing_less() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let duo = Duo::new()?;
+    let Some(duo) = Duo::where_usable()? else { return Ok(()) };
     let seen = duo.both_ways(|| {
-        let (near, far) = duo.strangers(
-            &duo.stage.beside(),
-            address(SIDECAR)?,
-            &duo.stage.cart(),
-            Client::to(address(TARGET)?),
-            in_two_parts,
-            |end| {
-                set_mark(end, MARK)?;
-                wholes(end)
-            },
-        )?;
+        let (near, far) = duo.run_strangers(in_two_parts, |end| {
+            set_mark(end, MARK)?;
+            wholes(end)
+        })?;
         near?;
         Ok(far?)
     })?;
@@ -104,10 +92,7 @@ fn a_reader_that_sets_a_low_water_mark_before_it_reads_is_woken_for_nothing_less
 
 #[test]
 fn a_reader_that_sets_a_low_water_mark_between_two_messages_is_woken_for_nothing_less() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let duo = Duo::new()?;
+    let Some(duo) = Duo::where_usable()? else { return Ok(()) };
     let seen = duo.both_ways(|| {
         let (near, far) = duo.run(
             |end| {
@@ -140,10 +125,7 @@ fn a_reader_that_sets_a_low_water_mark_between_two_messages_is_woken_for_nothing
 
 #[test]
 fn a_reader_that_sets_a_low_water_mark_over_unread_bytes_is_woken_early_and_never_waits_in_vain() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let duo = Duo::new()?;
+    let Some(duo) = Duo::where_usable()? else { return Ok(()) };
     // Whether the reader takes what it is woken for before the rest comes. It waits in `poll`: who waits in `read` with a
     // mark may wait in vain with plain TCP, too, which takes a part and is not woken for the rest.
     for takes_at_once in [true, false] {
@@ -204,16 +186,13 @@ fn send_urgent(end: &End<'_>, byte: &[u8], as_message: bool) -> Result<(), Errno
     } else {
         send(&end.stream, byte, SendFlags::OOB)
     };
-    sent.map_err(std::io::Error::from)?;
+    sent?;
     Ok(())
 }
 
 #[test]
 fn urgent_data_is_urgent_and_plain_bytes_keep_their_places() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let duo = Duo::new()?;
+    let Some(duo) = Duo::where_usable()? else { return Ok(()) };
     for as_message in [false, true] {
         let counted = duo.counter("urgent_sent")?;
         let heard = duo.both_ways(|| {
@@ -241,8 +220,7 @@ fn urgent_data_is_urgent_and_plain_bytes_keep_their_places() -> Tested {
                         end.wait("urgent")?;
                         let mut room = [0; 10];
                         ready(end, PollFlags::PRI)?;
-                        let (_, urgent) =
-                            recv(&end.stream, &mut room, RecvFlags::OOB).map_err(std::io::Error::from)?;
+                        let (_, urgent) = recv(&end.stream, &mut room, RecvFlags::OOB)?;
                         heard.push(
                             String::from_utf8_lossy(room.get(..urgent).unwrap_or_default()).into_owned(),
                         );
@@ -267,10 +245,7 @@ fn urgent_data_is_urgent_and_plain_bytes_keep_their_places() -> Tested {
 
 #[test]
 fn who_asks_for_urgent_data_before_it_has_read_what_came_past_the_stack_gets_that_first() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let duo = Duo::new()?;
+    let Some(duo) = Duo::where_usable()? else { return Ok(()) };
     for accelerated in [false, true] {
         duo.apply(accelerated)?;
         let before = duo.books()?.short;
@@ -308,17 +283,10 @@ fn who_asks_for_urgent_data_before_it_has_read_what_came_past_the_stack_gets_tha
 
 #[test]
 fn the_first_byte_of_a_connection_may_be_urgent() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let duo = Duo::new()?;
+    let Some(duo) = Duo::where_usable()? else { return Ok(()) };
     // The very first thing that is sent: it takes the long way, since nobody has read yet.
     let heard = duo.both_ways(|| {
-        let (near, far) = duo.strangers(
-            &duo.stage.beside(),
-            address(SIDECAR)?,
-            &duo.stage.cart(),
-            Client::to(address(TARGET)?),
+        let (near, far) = duo.run_strangers(
             |end| {
                 send_urgent(end, b"!", false)?;
                 end.send(b"plain")?;
@@ -330,8 +298,7 @@ fn the_first_byte_of_a_connection_may_be_urgent() -> Tested {
             |end| {
                 end.wait("sent")?;
                 let mut room = [0; 1];
-                let (_, urgent) =
-                    recv(&end.stream, &mut room, RecvFlags::OOB).map_err(std::io::Error::from)?;
+                let (_, urgent) = recv(&end.stream, &mut room, RecvFlags::OOB)?;
                 let plain = end.take(5)?;
                 end.send(b"heard")?;
                 let more = end.take(4)?;
@@ -385,10 +352,7 @@ fn copies(end: &mut End<'_>) -> Result<bool, Errno> {
 
 #[test]
 fn who_sends_without_a_copy_is_told_of_every_call_once_and_never_accelerated() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let duo = Duo::new()?;
+    let Some(duo) = Duo::where_usable()? else { return Ok(()) };
     for accelerated in [false, true] {
         duo.apply(accelerated)?;
         let one = 1_u32.to_ne_bytes();
@@ -406,10 +370,7 @@ fn who_sends_without_a_copy_is_told_of_every_call_once_and_never_accelerated() -
 
 #[test]
 fn a_server_that_listens_with_sending_without_a_copy_is_told_of_every_call_once() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let duo = Duo::new()?;
+    let Some(duo) = Duo::where_usable()? else { return Ok(()) };
     let (listen, open) = (address(SIDECAR)?, Client::to(address(TARGET)?));
     for accelerated in [false, true] {
         duo.apply(accelerated)?;
@@ -440,10 +401,7 @@ fn a_server_that_listens_with_sending_without_a_copy_is_told_of_every_call_once(
 
 #[test]
 fn who_turns_to_sending_without_a_copy_is_told_of_every_call_at_least_once() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let duo = Duo::new()?;
+    let Some(duo) = Duo::where_usable()? else { return Ok(()) };
     duo.both_ways(|| {
         let (near, far) = duo.run(
             |end| {
@@ -472,10 +430,7 @@ fn who_turns_to_sending_without_a_copy_is_told_of_every_call_at_least_once() -> 
 
 #[test]
 fn connections_with_mptcp_at_either_end_or_both_carry_the_same_and_subflows_never_enter() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let duo = Duo::new()?;
+    let Some(duo) = Duo::where_usable()? else { return Ok(()) };
     let rounds = |end: &mut End<'_>, asks: bool| {
         let mut hash = blake3::Hasher::new();
         for size in [1, 1000, 70_000, 7].into_iter().cycle().take(40) {
@@ -535,10 +490,7 @@ fn read_in_vain(end: &End<'_>) -> Result<bool, Errno> {
 
 #[test]
 fn a_reader_that_polls_gets_its_bytes_through_the_stack_until_it_sleeps_again() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let duo = Duo::new()?;
+    let Some(duo) = Duo::where_usable()? else { return Ok(()) };
     let seen = duo.both_ways(|| {
         let (near, far) = duo.run(
             |end| {

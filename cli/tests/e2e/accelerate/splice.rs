@@ -3,28 +3,19 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
 
-use mesh_testbed::{Client, Errno, Tested, kernel_is_usable};
+use mesh_testbed::{Errno, Tested};
 use rustix::event::PollFlags;
 use rustix::pipe::{SpliceFlags, pipe, splice};
 
-use super::duo::{Duo, End, SHAPES, SIDECAR, TARGET, pattern, ready};
+use super::duo::{Duo, End, SHAPES, pattern, ready};
 use super::shapes::send_shapes;
-use crate::stage::address;
 
 #[test]
 fn a_reader_that_splices_from_the_first_is_never_accelerated() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let duo = Duo::new()?;
+    let Some(duo) = Duo::where_usable()? else { return Ok(()) };
     duo.apply(true)?;
     let total = 4 << 20;
-    let (beside, cart) = (duo.stage.beside(), duo.stage.cart());
-    let (near, far) = duo.strangers(
-        &beside,
-        address(SIDECAR)?,
-        &cart,
-        Client::to(address(TARGET)?),
+    let (near, far) = duo.run_strangers(
         |end| {
             // A pause after each message: all of it is read when the next is sent.
             for size in SHAPES {
@@ -49,10 +40,7 @@ fn a_reader_that_splices_from_the_first_is_never_accelerated() -> Tested {
 
 #[test]
 fn a_reader_that_turns_to_splice_is_refused_or_noticed_and_no_byte_overtakes_another() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let duo = Duo::new()?;
+    let Some(duo) = Duo::where_usable()? else { return Ok(()) };
     duo.apply(true)?;
     let (near, far) = duo.run(
         |end| {
@@ -71,7 +59,7 @@ fn a_reader_that_turns_to_splice_is_refused_or_noticed_and_no_byte_overtakes_ano
         |end| {
             end.wait("sent")?;
             ready(end, PollFlags::IN)?;
-            let (_out, into) = pipe().map_err(std::io::Error::from)?;
+            let (_out, into) = pipe()?;
             let flags = SpliceFlags::NONBLOCK;
             let spliced = splice(&end.stream, None, &into, None, 100, flags).map_err(std::io::Error::from);
             end.tell("spliced")?;
@@ -88,14 +76,10 @@ fn a_reader_that_turns_to_splice_is_refused_or_noticed_and_no_byte_overtakes_ano
     )?;
     let (near, (spliced, all)) = (near?, far?);
     let status = duo.stage.ask(&["status"])?;
-    let counter = |name: &str| {
-        let counters = status["counters"].as_array().into_iter().flatten();
-        counters.filter(|it| it["name"] == name).find_map(|it| it["value"].as_u64()).unwrap_or(0)
-    };
     let refused = status["acceleration"]["refuses_splice"] == true;
     assert_eq!(spliced, Err(refused), "`splice` sees nothing, or is refused: {status}");
-    assert_eq!(counter("splice_refused") > 0, refused);
-    assert_eq!(counter("splice_stranded") > 0, !refused);
+    assert_eq!(duo.counter("splice_refused")? > 0, refused);
+    assert_eq!(duo.counter("splice_stranded")? > 0, !refused);
     if refused {
         assert_eq!((near.as_str(), all.as_slice()), ("Ok(4) Ok(4)", &b"shortnextlast"[..]));
     } else {
@@ -126,13 +110,12 @@ fn a_reader_that_turns_to_splice_is_refused_or_noticed_and_no_byte_overtakes_ano
 
 /// Splices from the socket, as Go's `io.Copy` does, and returns the digest of what came.
 fn splice_all(end: &mut End<'_>, total: usize) -> Result<String, Errno> {
-    let wrong = std::io::Error::from;
-    let (out, into) = pipe().map_err(wrong)?;
+    let (out, into) = pipe()?;
     let (mut taken, mut hash) = (0, blake3::Hasher::new());
     let mut out = std::fs::File::from(out);
     let mut room = vec![0; 1 << 16];
     while taken < total {
-        let count = splice(&end.stream, None, &into, None, 1 << 16, SpliceFlags::empty()).map_err(wrong)?;
+        let count = splice(&end.stream, None, &into, None, 1 << 16, SpliceFlags::empty())?;
         let part = room.get_mut(..count).unwrap_or_default();
         out.read_exact(part)?;
         hash.update(part);

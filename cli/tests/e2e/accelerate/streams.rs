@@ -50,15 +50,14 @@ fn sends(mut stream: &TcpStream, seed: u64, total: usize) -> Result<String, Errn
         let parts = [first, second, third].map(IoSlice::new);
         let more = if dice.next(2) == 0 { SendFlags::MORE } else { SendFlags::empty() };
         let count = match dice.next(8) {
-            0 => send(stream, part, more).map_err(std::io::Error::from)?,
-            1 => sendmsg(stream, &parts, &mut SendAncillaryBuffer::default(), more)
-                .map_err(std::io::Error::from)?,
+            0 => send(stream, part, more)?,
+            1 => sendmsg(stream, &parts, &mut SendAncillaryBuffer::default(), more)?,
             2 => {
-                sockopt::set_tcp_nodelay(stream, dice.next(2) == 0).map_err(std::io::Error::from)?;
+                sockopt::set_tcp_nodelay(stream, dice.next(2) == 0)?;
                 stream.write_vectored(&parts)?
             }
             3 => {
-                sockopt::set_tcp_cork(stream, dice.next(2) == 0).map_err(std::io::Error::from)?;
+                sockopt::set_tcp_cork(stream, dice.next(2) == 0)?;
                 stream.write(part)?
             }
             4 | 5 => stream.write_vectored(&parts)?,

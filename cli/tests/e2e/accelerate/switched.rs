@@ -4,16 +4,13 @@ use std::io::Read;
 use std::net::Shutdown;
 use std::time::Duration;
 
-use mesh_testbed::{Failure, Tested, kernel_is_usable, long_runs_are_wanted, until};
+use mesh_testbed::{Failure, Tested, long_runs_are_wanted, until};
 
 use super::duo::{Books, Duo, SHAPES, pattern};
 
 #[test]
 fn a_stream_stays_whole_while_acceleration_is_switched_on_and_off() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let duo = Duo::new()?;
+    let Some(duo) = Duo::where_usable()? else { return Ok(()) };
     duo.apply(true)?;
     let switches = if long_runs_are_wanted() { 60 } else { 6 };
     let stop = duo.stage.ground().folder().join("stop");

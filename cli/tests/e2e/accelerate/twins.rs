@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
-use mesh_testbed::{Client, Errno, Failure, Pair, Place, Tested, kernel_is_usable, until};
+use mesh_testbed::{Client, Errno, Failure, Pair, Place, Tested, until};
 use serde_json::Value;
 
 use super::duo::{Duo, End};
@@ -99,10 +99,7 @@ fn carried(duo: &Duo) -> Result<(u64, u64), Failure> {
 
 #[test]
 fn pods_of_two_networks_with_the_same_addresses_and_ports_never_get_each_others_bytes() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let duo = Duo::new()?;
+    let Some(duo) = Duo::where_usable()? else { return Ok(()) };
     let other = Pair::new()?;
     let pairs = [duo.stage.pair(), &other];
     let ground = duo.stage.ground();
