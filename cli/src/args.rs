@@ -335,7 +335,8 @@ pub struct Apply {
     /// Take the policy back unless `meshc confirm` comes within this time: 30s, 2m, 1h
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub confirm_within: Option<std::time::Duration>,
-    /// Write all tables anew and attach what is missing, even where nothing seems to differ
+    /// Write all tables anew and attach what is missing, even where nothing seems to differ; help readers of
+    /// accelerated connections that wait in vain
     #[arg(long)]
     pub repair: bool,
     /// Begin anew where another version's maps are in the kernel: established connections lose their sidecar
@@ -516,7 +517,7 @@ pub struct Detach {
     /// The state folder too
     #[arg(long, requires = "all")]
     pub purge: bool,
-    /// Although accelerated sockets hold bytes that nobody has read: they are lost
+    /// Go on although accelerated connections have unread bytes: those are lost
     #[arg(long, requires = "all")]
     pub drop_unread: bool,
     /// The instance.
