@@ -1,9 +1,9 @@
 //! One socket that is connected more than once is decided each time, and keeps nothing of the time before.
 
-use mesh_testbed::{Client, Errno, Tested, kernel_is_usable, storage};
+use mesh_testbed::{Client, Errno, Tested, storage};
 
 use crate::seen::{Seen, seen};
-use crate::stage::{Stage, address, as_member};
+use crate::stage::{Stage, address, as_member, where_usable};
 
 /// Port 5432 is redirected to where nobody listens.
 const RULES: &str = "redirect outbound -> 15001
@@ -14,11 +14,7 @@ deny outbound tcp 25";
 
 #[test]
 fn a_socket_that_was_dissolved_is_decided_anew() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let stage = Stage::new()?;
-    stage.apply_rules(RULES)?;
+    let Some(stage) = where_usable(|| Stage::ruled(RULES))? else { return Ok(()) };
     let ports = [
         (80, Seen::Redirected(15001)),
         (443, Seen::Redirected(15002)),
@@ -48,11 +44,7 @@ fn a_socket_that_was_dissolved_is_decided_anew() -> Tested {
 
 #[test]
 fn a_socket_whose_connection_failed_connects_again_as_it_is() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let stage = Stage::new()?;
-    stage.apply_rules(RULES)?;
+    let Some(stage) = where_usable(|| Stage::ruled(RULES))? else { return Ok(()) };
     for host in ["10.0.3.9", "[fd10::9]"] {
         // Refused at the sidecar's port, and denied.
         for earlier in [5432, 25] {
@@ -72,11 +64,7 @@ fn a_socket_whose_connection_failed_connects_again_as_it_is() -> Tested {
 
 #[test]
 fn a_redirected_socket_that_is_then_excluded_keeps_nothing_of_the_time_before() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let stage = Stage::new()?;
-    stage.apply_rules(RULES)?;
+    let Some(stage) = where_usable(|| Stage::ruled(RULES))? else { return Ok(()) };
     let (redirected, excluded) = (address("10.0.3.9:80")?, address("10.0.3.9:3306")?);
     let mut held = stage.cart().spawn(|line| {
         let mut stream = Client::to(excluded).after(redirected).open()?;

@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use crate::chain::{Call, Node, Pod, kubernetes, labels};
 use crate::command::Answer;
 use crate::seen::{Seen, seen};
-use crate::stage::address;
+use crate::stage::{address, where_usable};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -164,10 +164,7 @@ impl Traffic {
 
 #[test]
 fn the_policy_of_a_folder_is_live_and_a_bad_one_changes_nothing() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let mut running = Running::new(&mesh(15001))?;
+    let Some(mut running) = where_usable(|| Running::new(&mesh(15001)))? else { return Ok(()) };
     let pod = running.pod("cart-1")?;
     assert_eq!(running.node.dial(&pod, "10.0.3.9:80")?, Seen::Redirected(15001));
     assert_eq!(running.status()?["owner"], "agent");
@@ -206,10 +203,7 @@ fn the_policy_of_a_folder_is_live_and_a_bad_one_changes_nothing() -> Tested {
 
 #[test]
 fn what_was_applied_by_hand_is_kept_until_the_agent_may_take_over() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let mut running = Running::new(&mesh(15001))?;
+    let Some(mut running) = where_usable(|| Running::new(&mesh(15001)))? else { return Ok(()) };
     let pod = running.pod("cart-1")?;
     let by_hand = running.node.policy(&mesh(15002))?.display().to_string();
     let refused = Answer::of(running.node.meshc().args(["apply", &by_hand]))?;
@@ -245,10 +239,7 @@ fn what_was_applied_by_hand_is_kept_until_the_agent_may_take_over() -> Tested {
 
 #[test]
 fn a_paused_mesh_stays_paused_whatever_the_folder_says() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let mut running = Running::new(&mesh(15001))?;
+    let Some(mut running) = where_usable(|| Running::new(&mesh(15001)))? else { return Ok(()) };
     let pod = running.pod("cart-1")?;
     running.node.ask(&["pause"])?;
     let generation = running.status()?["generation"].clone();
@@ -263,10 +254,7 @@ fn a_paused_mesh_stays_paused_whatever_the_folder_says() -> Tested {
 
 #[test]
 fn nothing_is_detached_that_the_agent_would_bring_back() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let mut running = Running::new(&mesh(15001))?;
+    let Some(mut running) = where_usable(|| Running::new(&mesh(15001)))? else { return Ok(()) };
     let pod = running.pod("cart-1")?;
     let detach = |running: &Running| Answer::of(running.node.meshc().args(["detach", "--all"]));
     let refused = detach(&running)?;
@@ -294,10 +282,7 @@ fn nothing_is_detached_that_the_agent_would_bring_back() -> Tested {
 
 #[test]
 fn drift_is_repaired() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let running = Running::new(&mesh(15001))?;
+    let Some(running) = where_usable(|| Running::new(&mesh(15001)))? else { return Ok(()) };
     let pod = running.pod("cart-1")?;
     let pins = running.node.ground().bpffs().join("mesh");
     let endpoints = pins.join("maps/endpoints").display().to_string();
@@ -324,10 +309,7 @@ fn drift_is_repaired() -> Tested {
 
 #[test]
 fn a_unit_that_is_restarted_is_a_member_again() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let mut running = Running::new(&mesh(15001))?;
+    let Some(mut running) = where_usable(|| Running::new(&mesh(15001)))? else { return Ok(()) };
     let unit = format!("{}/slice/cart.service", running.node.ground().cgroup().within()?);
     running.write(&format!("redirect outbound -> 15001\nworkload cart {{ cgroup \"{unit}\" }}"))?;
     // Processes of the host, which no pod's namespace speaks for.
@@ -348,10 +330,7 @@ fn a_unit_that_is_restarted_is_a_member_again() -> Tested {
 
 #[test]
 fn pods_that_ended_while_the_agent_was_down_are_swept_and_their_addresses_used_again() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let mut running = Running::new(&mesh(15001))?;
+    let Some(mut running) = where_usable(|| Running::new(&mesh(15001)))? else { return Ok(()) };
     let (stays, ends) = (running.pod("stays")?, running.pod("ends")?);
     running.kill();
     drop(ends);
@@ -392,10 +371,7 @@ fn pods_that_ended_while_the_agent_was_down_are_swept_and_their_addresses_used_a
 
 #[test]
 fn killed_and_started_again_under_traffic_it_loses_no_connection() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let mut running = Running::new(&mesh(15001))?;
+    let Some(mut running) = where_usable(|| Running::new(&mesh(15001)))? else { return Ok(()) };
     let pod = running.pod("cart-1")?;
     let traffic = Traffic::start(&running.node.place(&pod), Duration::from_millis(50))?;
     let mut pods = Vec::new();
@@ -441,10 +417,7 @@ fn a_pod_that_was_let_in_is_attached_when_nothing_is_in_its_way() -> Tested {
 
 #[test]
 fn the_service_manager_is_told_and_only_one_agent_runs() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let mut running = Running::new(&mesh(15001))?;
+    let Some(mut running) = where_usable(|| Running::new(&mesh(15001)))? else { return Ok(()) };
     let second = Answer::of(&mut running.command("1s"))?;
     assert_eq!(second.code, 4, "{second:#?}");
     assert!(second.stderr.contains("another agent"), "{second:#?}");
@@ -480,10 +453,7 @@ fn the_service_manager_is_told_and_only_one_agent_runs() -> Tested {
 
 #[test]
 fn health_and_metrics_tell_what_the_kernel_says() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let running = Running::new(&mesh(15001))?;
+    let Some(running) = where_usable(|| Running::new(&mesh(15001)))? else { return Ok(()) };
     let pod = running.pod("cart-1")?;
     for _ in 0..3 {
         running.node.dial(&pod, "10.0.3.9:80")?;
@@ -516,10 +486,7 @@ fn health_and_metrics_tell_what_the_kernel_says() -> Tested {
 
 #[test]
 fn an_agent_of_another_version_or_none_at_all_is_done_without() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let node = Node::new()?;
+    let Some(node) = where_usable(Node::new)? else { return Ok(()) };
     node.apply(&mesh(15001))?;
     let cart = labels(&[("app", "cart")]);
     // A socket that nobody listens on, as a killed agent leaves it; then one where somebody speaks otherwise.
@@ -545,10 +512,7 @@ fn an_agent_of_another_version_or_none_at_all_is_done_without() -> Tested {
 
 #[test]
 fn without_a_folder_it_keeps_what_is_live_and_the_plugin_in_place() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let node = Node::new()?;
+    let Some(node) = where_usable(Node::new)? else { return Ok(()) };
     let (conf, bin) = (node.ground().folder().join("net.d"), node.ground().folder().join("plugins"));
     fs::create_dir(&conf)?;
     let network =

@@ -4,19 +4,15 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use mesh_testbed::{Failure, Ground, Place, Tested, kernel_is_usable};
+use mesh_testbed::{Failure, Ground, Place, Tested};
 
 use crate::command::{Answer, copy_program, meshc};
 use crate::seen::Seen;
-use crate::stage::Stage;
+use crate::stage::{Stage, where_usable};
 
 #[test]
 fn files_that_are_no_policy_are_refused_and_the_live_one_stays() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let stage = Stage::new()?;
-    stage.apply_rules("redirect outbound -> 15001")?;
+    let Some(stage) = where_usable(|| Stage::ruled("redirect outbound -> 15001"))? else { return Ok(()) };
     let before = stage.ask(&["status"])?;
     let ground = stage.ground();
     let folder = ground.folder().join("empty-folder");
@@ -44,10 +40,7 @@ fn files_that_are_no_policy_are_refused_and_the_live_one_stays() -> Tested {
 
 #[test]
 fn a_machine_that_cannot_is_told_so_before_anything_changes() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let stage = Stage::new()?;
+    let Some(stage) = where_usable(Stage::new)? else { return Ok(()) };
     let policy = stage.policy("policy.mesh", "redirect outbound -> 15001")?;
     let file = stage.ground().write("no-folder", "")?;
     for (variable, value) in [
@@ -66,10 +59,7 @@ fn a_machine_that_cannot_is_told_so_before_anything_changes() -> Tested {
 
 #[test]
 fn who_is_not_root_is_told_what_is_missing() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let stage = Stage::new()?;
+    let Some(stage) = where_usable(Stage::new)? else { return Ok(()) };
     let policy = stage.policy("policy.mesh", "redirect outbound -> 15001")?;
     // Where another user may read and run it, wherever the work tree is.
     let binary = stage.ground().folder().join("meshc");

@@ -3,17 +3,15 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use mesh_testbed::{Failure, Netns, Tested, kernel_is_usable, long_runs_are_wanted, storage, tool, until};
+use mesh_testbed::{Failure, Netns, Tested, long_runs_are_wanted, storage, tool, until};
 use serde_json::{Value, json};
 
+use crate::stage::where_usable;
 use crate::town::Pod;
 
 #[test]
 fn pods_that_come_and_go_leave_nothing() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let pod = Pod::new(super::WAY)?;
+    let Some(pod) = where_usable(|| Pod::new(super::WAY))? else { return Ok(()) };
     pod.apply("redirect inbound -> 15003")?;
     let (rounds, count) = if long_runs_are_wanted() { (50, 20) } else { (1, 8) };
     let mut programs = BTreeSet::new();

@@ -4,12 +4,13 @@
     reason = "a key that is not in the JSON is null, and the comparison fails"
 )]
 
-use mesh_testbed::{Failure, Netns, Tested, kernel_is_usable, long_runs_are_wanted, storage};
+use mesh_testbed::{Failure, Netns, Tested, long_runs_are_wanted, storage};
 use serde_json::{Value, json};
 
 use crate::chain::{Call, Node, kubernetes, labels};
 use crate::command::Answer;
 use crate::seen::Seen;
+use crate::stage::where_usable;
 
 const MESH: &str = "redirect outbound -> 15001
     exclude outbound tcp 3306
@@ -37,10 +38,7 @@ fn error(answer: &Answer) -> Result<(u64, String), Failure> {
 
 #[test]
 fn a_pods_first_connection_is_redirected() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let node = Node::new()?;
+    let Some(node) = where_usable(Node::new)? else { return Ok(()) };
     node.apply(MESH)?;
     let cart = node.pod("c1", &kubernetes("shop", "cart-1"), &labels(&[("app", "cart")]))?;
     let other = node.pod("c2", &kubernetes("shop", "other-1"), &labels(&[("app", "other")]))?;
@@ -59,10 +57,7 @@ fn a_pods_first_connection_is_redirected() -> Tested {
 
 #[test]
 fn labels_may_come_by_an_annotation_and_for_a_whole_network() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let node = Node::new()?;
+    let Some(node) = where_usable(Node::new)? else { return Ok(()) };
     node.apply(
         "redirect outbound -> 15001\nworkload cart { label app = cart; label zone = a; service-account web }",
     )?;
@@ -80,10 +75,7 @@ fn labels_may_come_by_an_annotation_and_for_a_whole_network() -> Tested {
 
 #[test]
 fn every_version_of_the_specification_is_answered_in_its_own_words() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let node = Node::new()?;
+    let Some(node) = where_usable(Node::new)? else { return Ok(()) };
     node.apply(MESH)?;
     let pod = Netns::new()?;
     let path = pod.path().display().to_string();
@@ -131,10 +123,7 @@ fn every_version_of_the_specification_is_answered_in_its_own_words() -> Tested {
 
 #[test]
 fn what_is_wrong_with_a_call_is_said_with_the_code_for_it() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let node = Node::new()?;
+    let Some(node) = where_usable(Node::new)? else { return Ok(()) };
     node.apply(MESH)?;
     let pod = Netns::new()?;
     let path = pod.path().display().to_string();
@@ -156,10 +145,7 @@ fn what_is_wrong_with_a_call_is_said_with_the_code_for_it() -> Tested {
 
 #[test]
 fn a_pod_is_deleted_however_little_its_runtime_knows_of_it() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let node = Node::new()?;
+    let Some(node) = where_usable(Node::new)? else { return Ok(()) };
     node.apply(MESH)?;
     let none = json!({});
     for netns in ["", "/run/netns/there-is-none", "/proc/1/ns/net"] {
@@ -179,10 +165,7 @@ fn a_pod_is_deleted_however_little_its_runtime_knows_of_it() -> Tested {
 
 #[test]
 fn attachments_that_the_runtime_forgot_are_collected_of_its_own_network() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let node = Node::new()?;
+    let Some(node) = where_usable(Node::new)? else { return Ok(()) };
     node.apply(MESH)?;
     let (kept, forgotten, by_hand) = (Netns::new()?, Netns::new()?, Netns::new()?);
     let call = |container, netns: &Netns, command, extra: &Value| {
@@ -209,10 +192,7 @@ fn attachments_that_the_runtime_forgot_are_collected_of_its_own_network() -> Tes
 
 #[test]
 fn a_pod_that_cannot_be_in_the_mesh_starts_only_where_the_policy_says_so() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let node = Node::new()?;
+    let Some(node) = where_usable(Node::new)? else { return Ok(()) };
     // Its label says one workload, its address another.
     let mesh = |on: &str| {
         format!(
@@ -255,10 +235,7 @@ fn a_pod_that_cannot_be_in_the_mesh_starts_only_where_the_policy_says_so() -> Te
 
 #[test]
 fn after_a_boot_no_meshed_pod_starts_before_its_policy_is_back() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let node = Node::new()?;
+    let Some(node) = where_usable(Node::new)? else { return Ok(()) };
     node.apply(MESH)?;
     node.ask(&["detach", "--all"])?;
     // As if it had been applied in another boot.
@@ -283,10 +260,7 @@ fn after_a_boot_no_meshed_pod_starts_before_its_policy_is_back() -> Tested {
 
 #[test]
 fn after_many_pods_came_and_went_nothing_is_left() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let node = Node::new()?;
+    let Some(node) = where_usable(Node::new)? else { return Ok(()) };
     node.apply(MESH)?;
     let pods = if long_runs_are_wanted() { 200 } else { 12 };
     let cart = labels(&[("app", "cart")]);

@@ -12,6 +12,7 @@ use serde_json::json;
 
 use crate::chain::PLUGINS;
 use crate::runtimes::{FIRST_PROCESS, Machine};
+use crate::stage::where_usable;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -251,10 +252,12 @@ impl Cri {
 
 #[test]
 fn a_pod_of_kubernetes_is_in_the_mesh_before_its_first_process() -> Tested {
-    if !kernel_is_usable() {
+    let Some(mut cri) = where_usable(|| {
+        Cri::new("redirect outbound -> 15001\nworkload cart { namespace shop; label app = cart }")
+    })?
+    else {
         return Ok(());
-    }
-    let mut cri = Cri::new("redirect outbound -> 15001\nworkload cart { namespace shop; label app = cart }")?;
+    };
     for round in 0..if long_runs_are_wanted() { 20 } else { 1 } {
         let name = format!("cart-{round}");
         let cart = cri.run(&name, &[("meshc/labels", "app=cart"), ("else/where", "x")])?;

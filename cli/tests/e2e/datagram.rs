@@ -2,11 +2,9 @@
 
 use std::net::SocketAddr;
 
-use mesh_testbed::{
-    Errno, Failure, Manner, Tested, UdpAnswer, UdpServer, ask, ask_all, kernel_is_usable, storage,
-};
+use mesh_testbed::{Errno, Failure, Manner, Tested, UdpAnswer, UdpServer, ask, ask_all, storage};
 
-use crate::stage::{Stage, address, as_member};
+use crate::stage::{Stage, address, as_member, where_usable};
 
 const RULES: &str = "redirect outbound udp 53 -> 15053
 exclude outbound udp 53 to 10.0.3.9, fd10::9
@@ -20,10 +18,7 @@ const DENIED: [&str; 2] = ["10.0.0.1:443", "[fd10::1]:443"];
 
 #[test]
 fn an_answer_of_the_sidecar_comes_from_the_address_that_was_asked() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let (stage, _servers) = stage()?;
+    let Some((stage, _servers)) = where_usable(stage)? else { return Ok(()) };
     for target in RESOLVERS {
         let target = address(target)?;
         for manner in manners(target) {
@@ -35,10 +30,7 @@ fn an_answer_of_the_sidecar_comes_from_the_address_that_was_asked() -> Tested {
 
 #[test]
 fn other_datagrams_go_straight_or_are_denied() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let (stage, _servers) = stage()?;
+    let Some((stage, _servers)) = where_usable(stage)? else { return Ok(()) };
     for target in EXCLUDED.into_iter().chain(UNNAMED) {
         let target = address(target)?;
         for manner in manners(target) {
@@ -56,10 +48,7 @@ fn other_datagrams_go_straight_or_are_denied() -> Tested {
 
 #[test]
 fn one_unconnected_socket_asks_the_sidecar_and_others_in_turn() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let (stage, _servers) = stage()?;
+    let Some((stage, _servers)) = where_usable(stage)? else { return Ok(()) };
     for (targets, expected) in [
         (["10.0.0.1:53", "10.0.3.9:53", "172.16.5.5:53", "10.0.0.1:80"], "sidecar"),
         (["[fd10::1]:53", "[fd10::9]:53", "[fd10:1::1]:53", "[fd10::1]:80"], "sidecar"),
@@ -76,10 +65,7 @@ fn one_unconnected_socket_asks_the_sidecar_and_others_in_turn() -> Tested {
 
 #[test]
 fn a_connected_socket_that_connects_again_is_decided_again() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let (stage, _servers) = stage()?;
+    let Some((stage, _servers)) = where_usable(stage)? else { return Ok(()) };
     for targets in
         [["10.0.3.9:53", "10.0.0.1:53", "172.16.5.5:53"], ["[fd10::9]:53", "[fd10::1]:53", "[fd10:1::1]:53"]]
     {

@@ -1,16 +1,13 @@
 //! A denied connection fails at once, and says why as the kernel can.
 
-use mesh_testbed::{Client, Errno, Tested, kernel_is_usable};
+use mesh_testbed::{Client, Errno, Tested};
 
 use crate::seen::Seen;
-use crate::stage::{Stage, address, as_member};
+use crate::stage::{Stage, address, as_member, where_usable};
 
 #[test]
 fn a_denied_connection_fails_with_eperm() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let stage = Stage::new()?;
+    let Some(stage) = where_usable(Stage::new)? else { return Ok(()) };
     stage.apply_rules("redirect outbound -> 15001\ndeny outbound tcp 25")?;
     let (v4, v6) = (address("10.0.3.9:25")?, address("[fd10::9]:25")?);
     for client in [Client::to(v4), Client::to(v6), Client::to(v4).mapped(), Client::to(v4).nonblocking()] {

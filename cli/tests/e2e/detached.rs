@@ -3,17 +3,14 @@
 use std::fs;
 
 use mesh_testbed::census::{Census, Kind};
-use mesh_testbed::{Client, Tested, kernel_is_usable};
+use mesh_testbed::{Client, Tested};
 
 use crate::seen::Seen;
-use crate::stage::{Stage, address};
+use crate::stage::{Stage, address, where_usable};
 
 #[test]
 fn after_detach_the_kernel_holds_the_same_objects_as_before() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let stage = Stage::alone()?;
+    let Some(stage) = where_usable(Stage::alone)? else { return Ok(()) };
     let before = Census::take()?;
     stage.apply_rules("redirect outbound -> 15001")?;
     stage.apply_rules("redirect outbound -> 15002")?;
@@ -35,11 +32,7 @@ fn after_detach_the_kernel_holds_the_same_objects_as_before() -> Tested {
 
 #[test]
 fn connections_made_before_detach_live_on() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let stage = Stage::new()?;
-    stage.apply_rules("redirect outbound -> 15001")?;
+    let Some(stage) = where_usable(|| Stage::ruled("redirect outbound -> 15001"))? else { return Ok(()) };
     let target = address("10.0.3.9:80")?;
     let mut client = stage.cart().spawn(|line| {
         let mut stream = Client::to(target).open()?;
@@ -56,11 +49,7 @@ fn connections_made_before_detach_live_on() -> Tested {
 
 #[test]
 fn detach_without_all_is_wrong_usage() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let stage = Stage::new()?;
-    stage.apply_rules("redirect outbound -> 15001")?;
+    let Some(stage) = where_usable(|| Stage::ruled("redirect outbound -> 15001"))? else { return Ok(()) };
     let answer = crate::command::Answer::of(stage.meshc().arg("detach"))?;
     assert_eq!(answer.code, 2, "{answer:#?}");
     assert_eq!(stage.dial("10.0.3.9:80")?, Seen::Redirected(15001));

@@ -10,7 +10,7 @@ use mesh_testbed::{Errno, Failure, Tested, hierarchy, kernel_is_usable, long_run
 use serde_json::Value;
 
 use crate::command::Answer;
-use crate::stage::Stage;
+use crate::stage::{Stage, where_usable};
 
 /// The names of the features in a state.
 fn in_state(answer: &Value, state: &str) -> Vec<String> {
@@ -56,10 +56,7 @@ fn through(stage: &Stage, program: &str, arguments: &[&str]) -> Command {
 
 #[test]
 fn everything_works_here_also_beside_a_live_mesh() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let stage = Stage::new()?;
+    let Some(stage) = where_usable(Stage::new)? else { return Ok(()) };
     stage.apply_rules("redirect outbound -> 15001\ndeny outbound")?;
     let (code, answer) = doctor(&mut stage.meshc())?;
     assert_eq!((code, &answer["able"]), (0, &true.into()), "{answer:#}");
@@ -76,10 +73,7 @@ fn everything_works_here_also_beside_a_live_mesh() -> Tested {
 
 #[test]
 fn no_object_of_the_kernel_is_left() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let stage = Stage::alone()?;
+    let Some(stage) = where_usable(Stage::alone)? else { return Ok(()) };
     let before = Census::take()?;
     assert_eq!(doctor(&mut stage.meshc())?.0, 0);
     assert_eq!(before.left()?, vec![]);
@@ -88,11 +82,7 @@ fn no_object_of_the_kernel_is_left() -> Tested {
 
 #[test]
 fn a_process_without_a_capability_is_told_which_commands_it_may_not_run() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let stage = Stage::new()?;
-    stage.apply_rules("redirect outbound -> 15001")?;
+    let Some(stage) = where_usable(|| Stage::ruled("redirect outbound -> 15001"))? else { return Ok(()) };
     let policy = stage.ground().folder().join("policy.mesh").display().to_string();
     for dropped in ["-bpf", "-net_admin", "-sys_admin", "-bpf,-sys_admin"] {
         let set = format!("--bounding-set={dropped}");
@@ -131,10 +121,7 @@ fn a_process_without_a_capability_is_told_which_commands_it_may_not_run() -> Tes
 
 #[test]
 fn a_machine_without_a_mount_is_told_what_to_mount() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let stage = Stage::new()?;
+    let Some(stage) = where_usable(Stage::new)? else { return Ok(()) };
     let (code, answer) = doctor(stage.meshc().env("MESHC_BPFFS", stage.ground().folder().join("none")))?;
     assert_eq!((code, missing(&answer)), (4, vec!["bpffs".to_owned()]), "{answer:#}");
     assert_eq!(in_state(&answer, "untried"), Vec::<String>::new());
@@ -189,10 +176,7 @@ const fn libc_enosys() -> i32 {
 
 #[test]
 fn what_a_killed_doctor_leaves_the_next_one_removes() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let stage = Stage::new()?;
+    let Some(stage) = where_usable(Stage::new)? else { return Ok(()) };
     let cgroup = stage.ground().cgroup().path();
     let command = || {
         let mut command = stage.meshc();

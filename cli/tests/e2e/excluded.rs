@@ -1,16 +1,13 @@
 //! An excluded flow is not touched at all.
 
-use mesh_testbed::{Client, Errno, Tested, kernel_is_usable, storage};
+use mesh_testbed::{Client, Errno, Tested, storage};
 
 use crate::seen::Seen;
-use crate::stage::{Stage, address, as_member};
+use crate::stage::{Stage, address, as_member, where_usable};
 
 #[test]
 fn an_excluded_connection_goes_straight_and_leaves_nothing_but_what_its_own_socket_keeps() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let stage = Stage::new()?;
+    let Some(stage) = where_usable(Stage::new)? else { return Ok(()) };
     stage.apply_rules("redirect outbound -> 15001\nexclude outbound tcp 3306")?;
     for target in ["10.0.3.9:3306", "[fd10::9]:3306"] {
         assert_eq!(stage.dial(target)?, Seen::Straight, "{target}");
@@ -38,10 +35,7 @@ fn an_excluded_connection_goes_straight_and_leaves_nothing_but_what_its_own_sock
 
 #[test]
 fn what_no_rule_speaks_of_goes_straight_and_loopback_stays_loopback() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let stage = Stage::new()?;
+    let Some(stage) = where_usable(Stage::new)? else { return Ok(()) };
     stage.apply_rules("redirect outbound tcp 80 -> 15001")?;
     assert_eq!(stage.dial("10.0.3.9:80")?, Seen::Redirected(15001));
     assert_eq!(stage.dial("10.0.3.9:443")?, Seen::Straight);

@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
-use mesh_testbed::{Client, Failure, Tested, kernel_is_usable};
+use mesh_testbed::{Client, Failure, Tested};
 use serde_json::Value;
 
 use crate::command::Answer;
 use crate::seen::{Seen, seen};
-use crate::stage::{SIDECAR_UID, Stage, address, as_member};
+use crate::stage::{SIDECAR_UID, Stage, address, as_member, where_usable};
 
 /// The first of these rules stands on line 4 of the policy.
 const RULES: &str = "redirect outbound -> 15001
@@ -26,10 +26,7 @@ const FLOWS: [(&str, Seen, u64); 6] = [
 
 #[test]
 fn the_policy_and_the_kernels_maps_are_explained_as_connections_end() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let stage = Stage::new()?;
+    let Some(stage) = where_usable(Stage::new)? else { return Ok(()) };
     let policy = stage.policy("policy.mesh", RULES)?;
     stage.apply(&policy)?;
     for (target, expected, line) in FLOWS {
@@ -50,10 +47,7 @@ fn the_policy_and_the_kernels_maps_are_explained_as_connections_end() -> Tested 
 
 #[test]
 fn an_exempt_user_is_explained_as_exempt() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let stage = Stage::new()?;
+    let Some(stage) = where_usable(Stage::new)? else { return Ok(()) };
     let policy = stage.policy("policy.mesh", RULES)?;
     stage.apply(&policy)?;
     let target = address("10.0.3.9:25")?;

@@ -38,15 +38,11 @@ use mesh_testbed::{Client, Errno, Failure, Place, ServerTask, Tested, kernel_is_
 
 use crate::command::Answer;
 use crate::seen::{Seen, seen};
-use crate::stage::{Stage, address, as_member};
+use crate::stage::{Stage, address, as_member, where_usable};
 
 #[test]
 fn an_application_that_connects_before_its_sidecar_listens_is_in_the_mesh_when_it_does() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let stage = Stage::new()?;
-    stage.apply_rules("redirect outbound -> 15201")?;
+    let Some(stage) = where_usable(|| Stage::ruled("redirect outbound -> 15201"))? else { return Ok(()) };
     let target = address("10.0.3.9:80")?;
     // One process from beginning to end: nothing about it may be remembered.
     let mut application = stage.cart().spawn(|line| {
@@ -65,11 +61,7 @@ fn an_application_that_connects_before_its_sidecar_listens_is_in_the_mesh_when_i
 
 #[test]
 fn a_sidecar_gets_its_answer_in_a_buffer_of_any_size_and_other_options_as_ever() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let stage = Stage::new()?;
-    stage.apply_rules("redirect outbound -> 15202")?;
+    let Some(stage) = where_usable(|| Stage::ruled("redirect outbound -> 15202"))? else { return Ok(()) };
     let target = address("10.0.3.9:80")?;
     let mut sidecar = stage.beside().spawn(|line| {
         let listener = TcpListener::bind("127.0.0.1:15202")?;
@@ -98,10 +90,7 @@ fn a_sidecar_gets_its_answer_in_a_buffer_of_any_size_and_other_options_as_ever()
 
 #[test]
 fn every_port_of_a_list_counts_however_long_it_is_and_however_it_is_spaced() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let stage = Stage::new()?;
+    let Some(stage) = where_usable(Stage::new)? else { return Ok(()) };
     // The ports that are dialled are the first, the second after a space, and the last of a list of 46.
     let mut ports = "80, 8080".to_owned();
     for port in (7000..7086).step_by(2) {
@@ -118,10 +107,7 @@ fn every_port_of_a_list_counts_however_long_it_is_and_however_it_is_spaced() -> 
 
 #[test]
 fn every_address_of_a_list_counts_those_of_ipv6_and_those_after_them_too() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let stage = Stage::new()?;
+    let Some(stage) = where_usable(Stage::new)? else { return Ok(()) };
     let mut list = "10.0.3.0/24, fd10:0:0:3::/64".to_owned();
     for number in 0..60 {
         write!(list, ", 10.{}.0.0/16, fd10:{:x}::/32", 100 + number, 0x100 + number)?;
@@ -139,10 +125,7 @@ fn every_address_of_a_list_counts_those_of_ipv6_and_those_after_them_too() -> Te
 
 #[test]
 fn all_of_ipv4_is_a_prefix_like_any_other() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let stage = Stage::new()?;
+    let Some(stage) = where_usable(Stage::new)? else { return Ok(()) };
     stage.apply_rules("redirect outbound -> 15001\nexclude outbound to 0.0.0.0/0")?;
     assert_eq!(stage.dial("10.0.3.9:80")?, Seen::Straight);
     assert_eq!(stage.dial("172.16.5.5:443")?, Seen::Straight);
@@ -155,10 +138,7 @@ fn all_of_ipv4_is_a_prefix_like_any_other() -> Tested {
 
 #[test]
 fn what_a_whole_mesh_excludes_is_excluded_for_each_workload() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let stage = Stage::new()?;
+    let Some(stage) = where_usable(Stage::new)? else { return Ok(()) };
     stage.apply_rules(
         "redirect outbound -> 15001\nexclude outbound tcp 3306\nfor batch { exclude outbound tcp 5432 }",
     )?;
@@ -203,10 +183,7 @@ fn members_are_more_than_a_thousand() -> Tested {
 
 #[test]
 fn a_pod_is_its_namespace_and_reaches_its_own_addresses_directly() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let stage = Stage::new()?;
+    let Some(stage) = where_usable(Stage::new)? else { return Ok(()) };
     let text =
         "exempt uid 1500\nmesh bookstore {\nredirect outbound -> 15001\nworkload web { namespace shop }\n}\n";
     let policy = stage.ground().write("pods.mesh", text)?;

@@ -9,8 +9,7 @@ use std::time::Duration;
 
 use mesh_bpf::flow::Protocol;
 use mesh_testbed::{
-    Cgroup, Client, Errno, Failure, Ground, Place, Process, Server, ServerTask, Tested, Town,
-    kernel_is_usable, storage, until,
+    Cgroup, Client, Errno, Failure, Ground, Place, Process, Server, ServerTask, Tested, Town, storage, until,
 };
 use serde_json::Value;
 
@@ -18,7 +17,7 @@ use crate::command::Answer;
 use crate::model::compiled;
 use crate::offers::OfferedTo;
 use crate::reset::Connected;
-use crate::stage::{PORTS, SIDECAR_PORTS, SIDECAR_UID, address};
+use crate::stage::{PORTS, SIDECAR_PORTS, SIDECAR_UID, address, where_usable};
 use crate::town::{Offered, SIDECAR, addresses, offer, offered};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -114,10 +113,7 @@ fn straight(who: &str) -> Offered {
 
 #[test]
 fn ports_of_a_service_are_redirected_and_those_of_others_are_not() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let host = Host::new()?;
+    let Some(host) = where_usable(Host::new)? else { return Ok(()) };
     let far = &host.town.far;
     // Some listened before the policy came, some will later.
     let early = ServerTask::start(&host.service(), "early", &addresses(&["0.0.0.0:8080", "[::]:8080"])?)?;
@@ -158,10 +154,7 @@ fn ports_of_a_service_are_redirected_and_those_of_others_are_not() -> Tested {
 
 #[test]
 fn kernel_and_model_agree_on_generated_offers_to_a_service() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let host = Host::new()?;
+    let Some(host) = where_usable(Host::new)? else { return Ok(()) };
     let everywhere = |port: u16| [format!("0.0.0.0:{port}"), format!("[::]:{port}")];
     let serve = |place: &Place, who: &str, ports: &[u16]| -> Result<ServerTask, Failure> {
         let listen: Vec<_> = ports.iter().copied().flat_map(everywhere).collect();
@@ -194,10 +187,7 @@ fn kernel_and_model_agree_on_generated_offers_to_a_service() -> Tested {
 
 #[test]
 fn what_is_offered_to_a_command_is_decided_while_it_runs() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let host = Host::new()?;
+    let Some(host) = where_usable(Host::new)? else { return Ok(()) };
     let far = &host.town.far;
     let policy = "exempt uid 1500\nmesh host {\nredirect inbound -> 15003\ndeny inbound from 10.42.1.2\n\
                   workload cmd { label app = cmd }\n}\n";
@@ -228,10 +218,7 @@ fn what_is_offered_to_a_command_is_decided_while_it_runs() -> Tested {
 
 #[test]
 fn connections_that_services_were_offered_are_reset_where_a_policy_decides_otherwise() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let host = Host::new()?;
+    let Some(host) = where_usable(Host::new)? else { return Ok(()) };
     let ports = ["0.0.0.0:8080", "[::]:8080", "0.0.0.0:8081", "[::]:8081", "0.0.0.0:8083", "[::]:8083"];
     let _service = ServerTask::start(&host.service(), "service", &addresses(&ports)?)?;
     let _other = ServerTask::start(&host.beside(), "other", &addresses(&["0.0.0.0:8082", "[::]:8082"])?)?;
@@ -274,10 +261,7 @@ fn connections_that_services_were_offered_are_reset_where_a_policy_decides_other
 
 #[test]
 fn the_host_has_a_program_only_while_a_policy_asks_for_it() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let host = Host::new()?;
+    let Some(host) = where_usable(Host::new)? else { return Ok(()) };
     host.apply("redirect outbound -> 15001")?;
     assert_eq!(host.programs()?, 0);
     host.apply("redirect inbound -> 15003")?;
@@ -297,10 +281,7 @@ fn the_host_has_a_program_only_while_a_policy_asks_for_it() -> Tested {
 
 #[test]
 fn listeners_stay_in_step_whether_the_agent_runs_or_not() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let mut host = Host::new()?;
+    let Some(mut host) = where_usable(Host::new)? else { return Ok(()) };
     let folder = host.ground.folder().join("policies");
     fs::create_dir(&folder)?;
     let write = |host: &Host, rules: &str| -> Tested {

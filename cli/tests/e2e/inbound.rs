@@ -3,13 +3,12 @@
 use std::time::Duration;
 
 use mesh_testbed::{
-    Client, Errno, Failure, Manner, Netns, Server, Tested, UdpClient, UdpServer, ask, kernel_is_usable,
-    storage, until,
+    Client, Errno, Failure, Manner, Netns, Server, Tested, UdpClient, UdpServer, ask, storage, until,
 };
 use serde_json::{Value, json};
 
 use crate::observed::{Observer, parts};
-use crate::stage::address;
+use crate::stage::{address, where_usable};
 use crate::town::{APPLICATION, Offered, POD, Pod, SIDECAR, addresses, offer, offered};
 
 fn sidecar() -> Offered {
@@ -37,10 +36,7 @@ fn at(port: u16) -> [String; 2] {
 
 #[test]
 fn connections_from_everywhere_reach_the_sidecar_which_sees_who_and_where_to() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let pod = Pod::new(super::WAY)?;
+    let Some(pod) = where_usable(|| Pod::new(super::WAY))? else { return Ok(()) };
     pod.apply("redirect inbound -> 15003\nexclude inbound tcp 9090")?;
     pod.attach()?;
     let _servers = pod.servers()?;
@@ -68,10 +64,7 @@ fn connections_from_everywhere_reach_the_sidecar_which_sees_who_and_where_to() -
 
 #[test]
 fn from_rules_tell_sources_apart() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let pod = Pod::new(super::WAY)?;
+    let Some(pod) = where_usable(|| Pod::new(super::WAY))? else { return Ok(()) };
     pod.attach()?;
     let _servers = pod.servers()?;
     pod.apply(
@@ -97,10 +90,7 @@ fn from_rules_tell_sources_apart() -> Tested {
 
 #[test]
 fn a_missing_sidecar_refuses_or_passes_as_the_policy_says() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let pod = Pod::new(super::WAY)?;
+    let Some(pod) = where_usable(|| Pod::new(super::WAY))? else { return Ok(()) };
     pod.attach()?;
     let _application = pod.serve("application", &APPLICATION)?;
     let far = &pod.town().far;
@@ -120,10 +110,7 @@ fn a_missing_sidecar_refuses_or_passes_as_the_policy_says() -> Tested {
 
 #[test]
 fn what_the_pod_sends_to_itself_stays_direct() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let pod = Pod::new(super::WAY)?;
+    let Some(pod) = where_usable(|| Pod::new(super::WAY))? else { return Ok(()) };
     pod.apply("redirect inbound -> 15003\ndeny inbound tcp 9090")?;
     pod.attach()?;
     let _servers = pod.servers()?;
@@ -140,10 +127,7 @@ fn what_the_pod_sends_to_itself_stays_direct() -> Tested {
 
 #[test]
 fn a_rule_for_the_pods_own_addresses_spares_the_sidecar() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let pod = Pod::new(super::WAY)?;
+    let Some(pod) = where_usable(|| Pod::new(super::WAY))? else { return Ok(()) };
     pod.apply("redirect inbound from 10.42.0.2, fd42::2, 127.0.0.0/8, ::1 -> 15003")?;
     pod.attach()?;
     let _servers = pod.servers()?;
@@ -162,10 +146,7 @@ fn a_rule_for_the_pods_own_addresses_spares_the_sidecar() -> Tested {
 
 #[test]
 fn a_sidecar_is_found_whenever_it_began_to_listen_and_wherever_it_lives() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let pod = Pod::new(super::WAY)?;
+    let Some(pod) = where_usable(|| Pod::new(super::WAY))? else { return Ok(()) };
     pod.apply("redirect inbound -> 15003")?;
     let far = &pod.town().far;
     // No program saw this one begin to listen.
@@ -194,10 +175,7 @@ fn a_sidecar_is_found_whenever_it_began_to_listen_and_wherever_it_lives() -> Tes
 
 #[test]
 fn of_two_listeners_on_one_port_the_one_that_lives_takes_all() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let pod = Pod::new(super::WAY)?;
+    let Some(pod) = where_usable(|| Pod::new(super::WAY))? else { return Ok(()) };
     pod.apply("redirect inbound -> 15003")?;
     pod.attach()?;
     let far = &pod.town().far;
@@ -214,10 +192,7 @@ fn of_two_listeners_on_one_port_the_one_that_lives_takes_all() -> Tested {
 
 #[test]
 fn datagrams_are_denied_and_never_redirected() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let pod = Pod::new(super::WAY)?;
+    let Some(pod) = where_usable(|| Pod::new(super::WAY))? else { return Ok(()) };
     pod.apply("redirect inbound -> 15003\ndeny inbound udp 53 from 10.44.0.0/24, fd44::/64")?;
     pod.attach()?;
     let listen = addresses(&["10.42.0.2:53", "[fd42::2]:53", "10.42.0.2:54"])?;
@@ -236,10 +211,7 @@ fn datagrams_are_denied_and_never_redirected() -> Tested {
 
 #[test]
 fn every_offer_is_told_with_its_rule_and_line() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let pod = Pod::new(super::WAY)?;
+    let Some(pod) = where_usable(|| Pod::new(super::WAY))? else { return Ok(()) };
     pod.apply("redirect inbound -> 15003\nexclude inbound tcp 9090\ndeny inbound any 53 from 10.44.0.0/24")?;
     pod.attach()?;
     let _servers = pod.servers()?;
@@ -286,10 +258,7 @@ fn every_offer_is_told_with_its_rule_and_line() -> Tested {
 
 #[test]
 fn a_missing_program_is_drift_and_repaired() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let pod = Pod::new(super::WAY)?;
+    let Some(pod) = where_usable(|| Pod::new(super::WAY))? else { return Ok(()) };
     pod.apply("redirect inbound -> 15003")?;
     pod.attach()?;
     let _servers = pod.servers()?;

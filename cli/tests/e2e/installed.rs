@@ -10,11 +10,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use mesh_testbed::{Failure, Netns, Process, Tested, kernel_is_usable, until};
+use mesh_testbed::{Failure, Netns, Process, Tested, until};
 use serde_json::{Value, json};
 
 use crate::chain::{Call, Node};
 use crate::command::Answer;
+use crate::stage::where_usable;
 
 /// As somebody wrote it, and no program would.
 const NETWORK: &str = "{\n  \"name\": \"pods\",\n  \"cniVersion\":\"1.0.0\",\n  \"plugins\": [\n    \
@@ -69,10 +70,7 @@ fn is_ours(plugin: &Value) -> bool {
 
 #[test]
 fn what_was_put_in_place_is_called_and_goes_without_a_trace() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let folders = Folders::new()?;
+    let Some(folders) = where_usable(Folders::new)? else { return Ok(()) };
     fs::set_permissions(folders.conf.join("10-pods.conflist"), fs::Permissions::from_mode(0o600))?;
     Answer::of(&mut folders.install(&[]))?.done()?;
     let plugins = folders.plugins()?;
@@ -106,10 +104,7 @@ fn what_was_put_in_place_is_called_and_goes_without_a_trace() -> Tested {
 
 #[test]
 fn two_instances_have_an_entry_each_and_one_program() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let folders = Folders::new()?;
+    let Some(folders) = where_usable(Folders::new)? else { return Ok(()) };
     Answer::of(&mut folders.install(&[]))?.done()?;
     let one = folders.network()?;
     Answer::of(folders.install(&["--instance", "blue"]).env_remove("MESHC_STATE"))?.done()?;
@@ -122,10 +117,7 @@ fn two_instances_have_an_entry_each_and_one_program() -> Tested {
 
 #[test]
 fn it_stays_when_another_tool_rewrites_the_file_or_comes_first() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let folders = Folders::new()?;
+    let Some(folders) = where_usable(Folders::new)? else { return Ok(()) };
     let log = folders.node.ground().folder().join("install.log");
     let mut watching = Process::start(&mut folders.install(&["--watch"]), &log)?;
     let is_there = |file: &Path| {
@@ -161,10 +153,7 @@ fn it_stays_when_another_tool_rewrites_the_file_or_comes_first() -> Tested {
 
 #[test]
 fn what_is_no_list_of_plugins_is_left_alone() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let folders = Folders::new()?;
+    let Some(folders) = where_usable(Folders::new)? else { return Ok(()) };
     let file = folders.conf.join("10-pods.conflist");
     for text in ["", "{\"name\":\"pods\"}", "[1]", "{\"plugins\":{}}"] {
         fs::write(&file, text)?;

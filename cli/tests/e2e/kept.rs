@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use mesh_testbed::{Failure, Tested, kernel_is_usable, until};
+use mesh_testbed::{Failure, Tested, until};
 use serde_json::{Value, json};
 
 use crate::command::Answer;
 use crate::seen::Seen;
-use crate::stage::Stage;
+use crate::stage::{Stage, where_usable};
 
 const OLD: &str = "redirect outbound -> 15001";
 const NEW: &str = "redirect outbound -> 15002\ndeny outbound tcp 25";
@@ -40,10 +40,7 @@ fn of_port(difference: &Value, ports: &str) -> Vec<(Value, Value)> {
 
 #[test]
 fn a_plan_says_what_apply_does_and_is_bound_to_what_is_live() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let stage = Stage::new()?;
+    let Some(stage) = where_usable(Stage::new)? else { return Ok(()) };
     let [old, new] = policies(&stage)?;
     let file = stage.ground().folder().join("plan").display().to_string();
     let applied = json_of(&stage, 0, &["apply", &old])?;
@@ -71,10 +68,7 @@ fn a_plan_says_what_apply_does_and_is_bound_to_what_is_live() -> Tested {
 
 #[test]
 fn what_is_shown_is_what_was_applied_byte_for_byte() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let stage = Stage::new()?;
+    let Some(stage) = where_usable(Stage::new)? else { return Ok(()) };
     let [old, new] = policies(&stage)?;
     let artifact = stage.ground().folder().join("artifact").display().to_string();
     let compiled = [text_of(&stage, &["compile", &old])?, text_of(&stage, &["compile", &new])?];
@@ -105,10 +99,7 @@ fn what_is_shown_is_what_was_applied_byte_for_byte() -> Tested {
 
 #[test]
 fn any_kept_generation_comes_back_with_one_command() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let stage = Stage::new()?;
+    let Some(stage) = where_usable(Stage::new)? else { return Ok(()) };
     let [old, new] = policies(&stage)?;
     json_of(&stage, 1, &["rollback"])?;
     let first = json_of(&stage, 0, &["apply", &old])?;
@@ -133,10 +124,7 @@ fn any_kept_generation_comes_back_with_one_command() -> Tested {
 
 #[test]
 fn a_policy_takes_itself_back_unless_it_is_confirmed() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let stage = Stage::new()?;
+    let Some(stage) = where_usable(Stage::new)? else { return Ok(()) };
     let [old, new] = policies(&stage)?;
     json_of(&stage, 0, &["apply", &old])?;
     json_of(&stage, 0, &["apply", &new, "--confirm-within", "2s"])?;

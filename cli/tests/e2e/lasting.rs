@@ -13,7 +13,7 @@ use mesh_testbed::{
 };
 use socket2::{SockRef, TcpKeepalive};
 
-use crate::stage::address;
+use crate::stage::{address, where_usable};
 use crate::town::{APPLICATION, Offered, POD, Pod, SIDECAR, addresses, offer, offered};
 
 const REDIRECT: &str = "redirect inbound -> 15003";
@@ -71,12 +71,7 @@ fn closes_first(line: &mut Line) -> Result<(), String> {
 
 #[test]
 fn a_connection_lives_on_when_either_end_closes_its_half() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let pod = Pod::new(super::WAY)?;
-    pod.apply(REDIRECT)?;
-    pod.attach()?;
+    let Some(pod) = where_usable(|| Pod::ruled(super::WAY, REDIRECT))? else { return Ok(()) };
     let far = &pod.town().far;
     let mut server: Task<Result<usize, String>> = pod.sidecar_place().spawn(ends_first)?;
     server.line().hear()?;
@@ -99,12 +94,7 @@ fn a_connection_lives_on_when_either_end_closes_its_half() -> Tested {
 
 #[test]
 fn an_idle_connection_answers_and_nothing_but_its_sockets_remembers_it() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let pod = Pod::new(super::WAY)?;
-    pod.apply(REDIRECT)?;
-    pod.attach()?;
+    let Some(pod) = where_usable(|| Pod::ruled(super::WAY, REDIRECT))? else { return Ok(()) };
     let _servers = pod.servers()?;
     let far = &pod.town().far;
     let mut streams = [
@@ -130,12 +120,7 @@ fn an_idle_connection_answers_and_nothing_but_its_sockets_remembers_it() -> Test
 
 #[test]
 fn one_source_port_reaches_two_ports_of_a_pod_at_once() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let pod = Pod::new(super::WAY)?;
-    pod.apply(REDIRECT)?;
-    pod.attach()?;
+    let Some(pod) = where_usable(|| Pod::ruled(super::WAY, REDIRECT))? else { return Ok(()) };
     let _servers = pod.servers()?;
     let far = &pod.town().far;
     for (source, one, other) in [
@@ -157,12 +142,7 @@ fn one_source_port_reaches_two_ports_of_a_pod_at_once() -> Tested {
 
 #[test]
 fn a_source_port_is_used_again_right_after_a_reset_and_after_a_close() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let pod = Pod::new(super::WAY)?;
-    pod.apply(REDIRECT)?;
-    pod.attach()?;
+    let Some(pod) = where_usable(|| Pod::ruled(super::WAY, REDIRECT))? else { return Ok(()) };
     let servers = pod.servers()?;
     let far = &pod.town().far;
     let (source, target) = (address("10.44.0.2:40001")?, address("10.42.0.2:8080")?);
@@ -186,12 +166,7 @@ fn a_source_port_is_used_again_right_after_a_reset_and_after_a_close() -> Tested
 
 #[test]
 fn live_connections_outlast_every_command() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let pod = Pod::new(super::WAY)?;
-    pod.apply(REDIRECT)?;
-    pod.attach()?;
+    let Some(pod) = where_usable(|| Pod::ruled(super::WAY, REDIRECT))? else { return Ok(()) };
     let _servers = pod.servers()?;
     let far = &pod.town().far;
     let mut streams = vec![
@@ -247,12 +222,7 @@ fn an_application_restarts_while_connections_to_its_port_live_in_the_sidecar() -
 
 #[test]
 fn listeners_that_share_a_port_get_their_shares() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let pod = Pod::new(super::WAY)?;
-    pod.apply(REDIRECT)?;
-    pod.attach()?;
+    let Some(pod) = where_usable(|| Pod::ruled(super::WAY, REDIRECT))? else { return Ok(()) };
     let names = ["one", "two", "three", "four"];
     let listen = addresses(&SIDECAR)?;
     let share = |who: &&str| ServerTask::sharing(&pod.sidecar_place(), who, &listen);
@@ -281,12 +251,7 @@ fn listeners_that_share_a_port_get_their_shares() -> Tested {
 
 #[test]
 fn haproxy_with_threads_and_nginx_with_workers_carry_connections_to_the_application() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let pod = Pod::new(super::WAY)?;
-    pod.apply(REDIRECT)?;
-    pod.attach()?;
+    let Some(pod) = where_usable(|| Pod::ruled(super::WAY, REDIRECT))? else { return Ok(()) };
     let _application = pod.serve("application", &APPLICATION)?;
     let carried = |connections: usize| -> Tested {
         for number in 0..connections {
@@ -313,10 +278,7 @@ fn haproxy_with_threads_and_nginx_with_workers_carry_connections_to_the_applicat
 
 #[test]
 fn a_reused_address_or_name_inherits_nothing_from_the_pod_that_is_gone() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let pod = Pod::new(super::WAY)?;
+    let Some(pod) = where_usable(|| Pod::new(super::WAY))? else { return Ok(()) };
     pod.apply("redirect inbound -> 15003\ndeny inbound tcp 9090")?;
     let host = &pod.town().host;
     let make = |number: usize| -> Result<Netns, Failure> {

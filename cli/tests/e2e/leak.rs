@@ -5,12 +5,12 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use mesh_testbed::{
-    Client, Errno, Failure, Manner, ServerTask, Tested, UdpClient, UdpServerTask, kernel_is_usable,
-    long_runs_are_wanted, storage, tool, until,
+    Client, Errno, Failure, Manner, ServerTask, Tested, UdpClient, UdpServerTask, long_runs_are_wanted,
+    storage, tool, until,
 };
 use serde::{Deserialize, Serialize};
 
-use crate::stage::{SIDECAR_UID, Stage, address, as_member};
+use crate::stage::{SIDECAR_UID, Stage, address, as_member, where_usable};
 
 /// Connections that are open when the iterator must see them.
 const HELD: usize = 50;
@@ -79,10 +79,7 @@ impl Kind {
 
 #[test]
 fn after_many_connections_of_all_kinds_no_flow_state_is_left() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let (stage, _sidecars) = stage()?;
+    let Some((stage, _sidecars)) = where_usable(stage)? else { return Ok(()) };
     // More than a million in the long run, in parts: each is a process, whose end closes what it left open.
     let (parts, rounds) = if long_runs_are_wanted() { (96, 2_000) } else { (2, 1_000) };
     let expected: BTreeMap<Kind, usize> = Kind::ALL.map(|kind| (kind, rounds)).into();
@@ -101,10 +98,7 @@ fn after_many_connections_of_all_kinds_no_flow_state_is_left() -> Tested {
 
 #[test]
 fn connections_that_nobody_answers_leave_nothing_when_they_are_given_up_or_time_out() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let (stage, _sidecars) = stage()?;
+    let Some((stage, _sidecars)) = where_usable(stage)? else { return Ok(()) };
     let client = &stage.pair().client;
     // The kernel gives up after one repetition, three seconds in all.
     client.set("net/ipv4/tcp_syn_retries", "1")?;
@@ -186,11 +180,7 @@ fn many(rounds: usize, kinds: &[Kind]) -> BTreeMap<Kind, usize> {
 
 #[test]
 fn the_iterator_sees_open_connections_and_their_end() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let stage = Stage::new()?;
-    stage.apply_rules("redirect outbound -> 15001")?;
+    let Some(stage) = where_usable(|| Stage::ruled("redirect outbound -> 15001"))? else { return Ok(()) };
     let target = address("10.0.3.9:80")?;
     let mut client = stage.cart().spawn(|line| {
         let mut streams = Vec::new();

@@ -19,7 +19,7 @@ use mesh_testbed::{
 
 use crate::random::Random;
 use crate::seen::{Seen, Wrong, canonical, seen};
-use crate::stage::{PORTS, SIDECAR_PORTS, SIDECAR_UID, Stage, address, as_member};
+use crate::stage::{PORTS, SIDECAR_PORTS, SIDECAR_UID, Stage, address, as_member, where_usable};
 
 /// Flows tried under each policy.
 const FLOWS: usize = 30;
@@ -34,10 +34,7 @@ fn kernel_and_model_agree_on_generated_flows_over_generated_policies() -> Tested
 
 #[test]
 fn so_they_do_for_a_pod_which_reaches_its_own_addresses_too() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let stage = Stage::new()?;
+    let Some(stage) = where_usable(Stage::new)? else { return Ok(()) };
     let own = OWN.iter().flat_map(|ip| PORTS.map(|port| ip.parse().map(|ip| SocketAddr::new(ip, port))));
     let _itself = Server::start(&stage.pair().client, "itself", &own.collect::<Result<Vec<_>, _>>()?)?;
     agree(&stage, Members::Pod, &OWN)

@@ -1,17 +1,14 @@
 //! MPTCP sockets are decided like TCP's; what cannot be told about them is known.
 
-use mesh_testbed::{Client, Errno, ServerTask, Tested, kernel_is_usable};
+use mesh_testbed::{Client, Errno, ServerTask, Tested};
 
-use crate::stage::{Stage, address, as_member};
+use crate::stage::{Stage, address, as_member, where_usable};
 
 const EOPNOTSUPP: Errno = Errno(95);
 
 #[test]
 fn an_mptcp_client_is_redirected_excluded_and_denied_like_any_other() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let stage = Stage::new()?;
+    let Some(stage) = where_usable(Stage::new)? else { return Ok(()) };
     stage.apply_rules("redirect outbound -> 15001\nexclude outbound tcp 3306\ndeny outbound tcp 25")?;
     for host in ["10.0.3.9", "[fd10::9]"] {
         let target = address(&format!("{host}:80"))?;
@@ -31,11 +28,7 @@ fn an_mptcp_client_is_redirected_excluded_and_denied_like_any_other() -> Tested 
 #[test]
 fn a_sidecar_that_listens_with_mptcp_is_answered_for_tcp_clients_and_told_that_it_is_not_for_others() -> Tested
 {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let stage = Stage::new()?;
-    stage.apply_rules("redirect outbound -> 15203")?;
+    let Some(stage) = where_usable(|| Stage::ruled("redirect outbound -> 15203"))? else { return Ok(()) };
     let listen = [address("127.0.0.1:15203")?, address("[::1]:15203")?];
     let _sidecar = ServerTask::multipath(&stage.beside(), "sidecar", &listen)?;
     for target in ["10.0.3.9:80", "[fd10::9]:80"] {

@@ -4,12 +4,12 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use mesh_testbed::{Client, Failure, Manner, Process, Tested, UdpServer, ask, kernel_is_usable, until};
+use mesh_testbed::{Client, Failure, Manner, Process, Tested, UdpServer, ask, until};
 use serde_json::{Value, json};
 
 use crate::command::Answer;
 use crate::seen::{Seen, seen};
-use crate::stage::{SIDECAR_UID, Stage, address, as_member};
+use crate::stage::{SIDECAR_UID, Stage, address, as_member, where_usable};
 
 const RULES: &str = "redirect outbound -> 15001
 exclude outbound tcp 3306
@@ -59,11 +59,7 @@ pub(crate) fn parts(line: &Value, keys: &[&str]) -> Vec<Value> {
 
 #[test]
 fn every_decision_is_told_with_its_rule_and_line() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let stage = Stage::new()?;
-    stage.apply_rules(RULES)?;
+    let Some(stage) = where_usable(|| Stage::ruled(RULES))? else { return Ok(()) };
     let _sidecar = UdpServer::start(&stage.pair().client, "sidecar", &[address("127.0.0.1:15053")?])?;
     let observer = Observer::start(&stage, "observed", &[])?;
 
@@ -131,11 +127,7 @@ fn every_decision_is_told_with_its_rule_and_line() -> Tested {
 
 #[test]
 fn several_observers_each_see_what_they_asked_for() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let stage = Stage::new()?;
-    stage.apply_rules(RULES)?;
+    let Some(stage) = where_usable(|| Stage::ruled(RULES))? else { return Ok(()) };
     let filters: [(&[&str], &[usize]); 8] = [
         (&[], &[0, 1, 2, 3, 4]),
         (&["cart"], &[0, 1, 2, 3]),
@@ -180,11 +172,7 @@ fn several_observers_each_see_what_they_asked_for() -> Tested {
 
 #[test]
 fn what_does_not_fit_the_buffer_is_counted() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let stage = Stage::new()?;
-    stage.apply_rules(RULES)?;
+    let Some(stage) = where_usable(|| Stage::ruled(RULES))? else { return Ok(()) };
     let observer = Observer::start(&stage, "observed", &["--buffer", "4096"])?;
     observer.0.halt();
     let target = address("10.0.3.9:25")?;
@@ -215,11 +203,7 @@ fn what_does_not_fit_the_buffer_is_counted() -> Tested {
 
 #[test]
 fn an_observer_that_was_killed_is_turned_off_by_the_programs() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let stage = Stage::new()?;
-    stage.apply_rules(RULES)?;
+    let Some(stage) = where_usable(|| Stage::ruled(RULES))? else { return Ok(()) };
     let observers = || stage.ask(&["status"]).map(|status| status["observers"].clone());
     assert_eq!(observers()?, 0);
     let mut killed = Observer::start(&stage, "killed", &[])?;
@@ -239,11 +223,7 @@ fn an_observer_that_was_killed_is_turned_off_by_the_programs() -> Tested {
 
 #[test]
 fn an_observer_follows_an_apply_and_ends_with_the_mesh() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let stage = Stage::new()?;
-    stage.apply_rules(RULES)?;
+    let Some(stage) = where_usable(|| Stage::ruled(RULES))? else { return Ok(()) };
     let observer = Observer::start(&stage, "observed", &["cart"])?;
     assert_eq!(stage.dial("10.0.3.9:25")?, Seen::Denied);
     // A workload before it, so that it has another number.
@@ -262,10 +242,7 @@ fn an_observer_follows_an_apply_and_ends_with_the_mesh() -> Tested {
 
 #[test]
 fn without_a_policy_there_is_nothing_to_observe() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let stage = Stage::new()?;
+    let Some(stage) = where_usable(Stage::new)? else { return Ok(()) };
     let answer = Answer::of(stage.meshc().args(["observe"]))?;
     assert_eq!(answer.code, 1, "{answer:?}");
     assert!(answer.stderr.contains("no policy is live"), "{answer:?}");

@@ -9,13 +9,13 @@ use mesh_bpf::sim::Sim;
 use mesh_compiler::compile::Compiled;
 use mesh_testbed::{
     Client, Errno, Failure, Manner, Netns, ServerTask, Tested, Town, UdpAnswer, UdpClient, UdpServer,
-    kernel_is_usable, long_runs_are_wanted,
+    long_runs_are_wanted,
 };
 
 use crate::model::{compiled, ports};
 use crate::random::Random;
 use crate::seen::{Seen, Wrong};
-use crate::stage::{PORTS, SIDECAR_PORTS};
+use crate::stage::{PORTS, SIDECAR_PORTS, where_usable};
 use crate::town::{Offered, POD, Pod, addresses, offered};
 
 /// Flows tried under each policy.
@@ -58,10 +58,7 @@ const PREFIXES: [&str; 16] = [
 
 #[test]
 fn kernel_and_model_agree_on_generated_offers_over_generated_policies() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let pod = Pod::new(super::WAY)?;
+    let Some(pod) = where_usable(|| Pod::new(super::WAY))? else { return Ok(()) };
     pod.attach()?;
     let _servers = serve(&pod)?;
     let offered_to = OfferedTo { town: pod.town(), netns: &pod.town().pod, addresses: POD };

@@ -1,16 +1,13 @@
 //! `pause` stops interception at once and keeps everything; `resume` brings it back.
 
-use mesh_testbed::{Tested, kernel_is_usable};
+use mesh_testbed::Tested;
 
 use crate::seen::Seen;
-use crate::stage::Stage;
+use crate::stage::{Stage, where_usable};
 
 #[test]
 fn a_paused_mesh_is_not_there_and_a_resumed_one_is() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let stage = Stage::new()?;
+    let Some(stage) = where_usable(Stage::new)? else { return Ok(()) };
     stage.apply_rules("redirect outbound -> 15001\ndeny outbound tcp 25")?;
     stage.ask(&["pause"])?;
     assert_eq!(stage.ask(&["status"])?["state"], "paused");

@@ -1,9 +1,9 @@
 //! A member's connection lands at its sidecar, which can ask where it was going; the member cannot tell.
 
-use mesh_testbed::{Client, Errno, Level, ServerTask, Tested, kernel_is_usable};
+use mesh_testbed::{Client, Errno, Level, ServerTask, Tested};
 
 use crate::seen::{Seen, judged, seen};
-use crate::stage::{Stage, address, as_member};
+use crate::stage::{Stage, address, as_member, where_usable};
 
 const SOL_IP: i32 = 0;
 const IP_UNICAST_IF: i32 = 50;
@@ -14,11 +14,7 @@ const REDIRECT: &str = "redirect outbound -> 15001";
 
 #[test]
 fn v4_v6_and_v4_mapped_connections_are_redirected_however_they_are_opened() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let stage = Stage::new()?;
-    stage.apply_rules(REDIRECT)?;
+    let Some(stage) = where_usable(|| Stage::ruled(REDIRECT))? else { return Ok(()) };
     let (v4, v6) = (address("10.0.3.9:80")?, address("[fd10::9]:80")?);
     let (from4, from6) = (address("192.168.7.2:0")?, address("[fd07::2]:0")?);
     let clients = [
@@ -43,11 +39,7 @@ fn v4_v6_and_v4_mapped_connections_are_redirected_however_they_are_opened() -> T
 
 #[test]
 fn sockets_that_name_the_device_of_their_packets_are_redirected() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let stage = Stage::new()?;
-    stage.apply_rules(REDIRECT)?;
+    let Some(stage) = where_usable(|| Stage::ruled(REDIRECT))? else { return Ok(()) };
     // In network order.
     let eth0 = stage.pair().client.interface("eth0")?.to_be_bytes();
     for (target, level, option) in
@@ -62,11 +54,7 @@ fn sockets_that_name_the_device_of_their_packets_are_redirected() -> Tested {
 
 #[test]
 fn the_application_believes_that_it_reached_what_it_dialled() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let stage = Stage::new()?;
-    stage.apply_rules(REDIRECT)?;
+    let Some(stage) = where_usable(|| Stage::ruled(REDIRECT))? else { return Ok(()) };
     for (target, mapped, peer) in [
         ("10.0.3.9:80", false, "10.0.3.9:80"),
         ("[fd10::9]:80", false, "[fd10::9]:80"),
@@ -84,11 +72,7 @@ fn the_application_believes_that_it_reached_what_it_dialled() -> Tested {
 
 #[test]
 fn each_family_is_answered_at_its_own_level_only() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let stage = Stage::new()?;
-    stage.apply_rules(REDIRECT)?;
+    let Some(stage) = where_usable(|| Stage::ruled(REDIRECT))? else { return Ok(()) };
     for (target, level) in [("10.0.3.9:80", Level::V4), ("[fd10::9]:80", Level::V6)] {
         let target = address(target)?;
         let arrival = as_member(&stage.cart(), || Client::to(target).dial())??.arrival;
@@ -104,10 +88,7 @@ fn each_family_is_answered_at_its_own_level_only() -> Tested {
 
 #[test]
 fn each_rule_leads_to_its_own_port() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let stage = Stage::new()?;
+    let Some(stage) = where_usable(Stage::new)? else { return Ok(()) };
     stage.apply_rules(
         "redirect outbound -> 15001
          redirect outbound tcp 443 -> 15002
@@ -123,11 +104,7 @@ fn each_rule_leads_to_its_own_port() -> Tested {
 
 #[test]
 fn a_first_packet_with_data_arrives_at_a_sidecar_that_knows_where_it_was_going() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let stage = Stage::new()?;
-    stage.apply_rules("redirect outbound -> 15005")?;
+    let Some(stage) = where_usable(|| Stage::ruled("redirect outbound -> 15005"))? else { return Ok(()) };
     // Clients send, and listeners made from now on take, data with the SYN and without a cookie.
     stage.pair().client.set("net/ipv4/tcp_fastopen", "1543")?;
     let listen = [address("127.0.0.1:15005")?, address("[::1]:15005")?];

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use mesh_testbed::{Client, Failure, Line, Place, ServerTask, Stream, Task, Tested, kernel_is_usable};
 use serde_json::json;
 
-use crate::stage::{SIDECAR_UID, Stage, address};
+use crate::stage::{SIDECAR_UID, Stage, address, where_usable};
 use crate::town::{POD, Pod, addresses};
 
 const BEFORE: &str = "redirect outbound -> 15001\nexclude outbound tcp 3306, 8080";
@@ -90,11 +90,7 @@ fn answer(line: &mut Line, streams: &mut [(SocketAddr, Stream)]) -> std::io::Res
 
 #[test]
 fn connections_keep_their_path_unless_they_are_reset() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let stage = Stage::new()?;
-    stage.apply_rules(BEFORE)?;
+    let Some(stage) = where_usable(|| Stage::ruled(BEFORE))? else { return Ok(()) };
     let all = [UNCHANGED, CHANGED].concat();
     let mut member = Connected::open(&stage.cart(), &all)?;
     let mut exempt = Connected::open(&stage.cart().uid(SIDECAR_UID), &all)?;
@@ -122,11 +118,7 @@ fn connections_keep_their_path_unless_they_are_reset() -> Tested {
 
 #[test]
 fn the_apply_that_changes_them_resets_them() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let stage = Stage::new()?;
-    stage.apply_rules(BEFORE)?;
+    let Some(stage) = where_usable(|| Stage::ruled(BEFORE))? else { return Ok(()) };
     let mut cart = Connected::open(&stage.cart(), &CHANGED)?;
     let mut batch = Connected::open(&stage.batch(), &CHANGED)?;
     // `batch` is no workload of this policy any more: what the sidecar had goes straight.

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use crate::chain::{Node, PLUGINS};
 use crate::command::Answer;
 use crate::seen::{Seen, seen};
-use crate::stage::address;
+use crate::stage::{address, where_usable};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -168,10 +168,7 @@ fn remove(cgroup: &Path) {
 
 #[test]
 fn a_container_of_podman_is_in_the_mesh_before_its_first_process() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let machine = Machine::new(MESH)?;
+    let Some(machine) = where_usable(|| Machine::new(MESH))? else { return Ok(()) };
     for _ in 0..if long_runs_are_wanted() { 20 } else { 1 } {
         assert_eq!(machine.podman("cart-1")?, "sidecar\n");
     }
@@ -182,10 +179,7 @@ fn a_container_of_podman_is_in_the_mesh_before_its_first_process() -> Tested {
 
 #[test]
 fn a_container_of_containerd_is_in_the_mesh_before_its_first_process() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let machine = Machine::new(MESH)?;
+    let Some(machine) = where_usable(|| Machine::new(MESH))? else { return Ok(()) };
     let mut containerd = machine.containerd("disabled_plugins = ['io.containerd.grpc.v1.cri']\n")?;
     // Its namespace is of a process, and at DEL it is not told at all.
     for _ in 0..if long_runs_are_wanted() { 20 } else { 1 } {

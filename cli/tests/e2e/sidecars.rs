@@ -10,7 +10,7 @@ use mesh_testbed::{
 
 use crate::command::Answer;
 use crate::seen::canonical;
-use crate::stage::{SIDECAR_UID, Stage, address, as_member};
+use crate::stage::{SIDECAR_UID, Stage, address, as_member, where_usable};
 
 const V4: &str = "10.0.3.9:80";
 const V6: &str = "[fd10::9]:80";
@@ -20,10 +20,7 @@ const MUCH: usize = 8 << 20;
 
 #[test]
 fn haproxy_carries_v4_and_mapped_connections_and_v6_where_its_address_is_the_original() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let stage = Stage::new()?;
+    let Some(stage) = where_usable(Stage::new)? else { return Ok(()) };
     stage.apply_rules("redirect outbound -> 15101\nredirect outbound tcp to ::/0 -> 15102 transparent")?;
     // On v6 it never asks, and takes its own address for the destination.
     let proxy = HaProxy::start(&sidecar(&stage), &[address("127.0.0.1:15101")?, address("[::1]:15102")?])?;
@@ -40,10 +37,7 @@ fn haproxy_carries_v4_and_mapped_connections_and_v6_where_its_address_is_the_ori
 #[test]
 fn nginx_which_only_looks_at_its_own_address_carries_both_families_where_the_redirect_is_transparent()
 -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let stage = Stage::new()?;
+    let Some(stage) = where_usable(Stage::new)? else { return Ok(()) };
     stage.apply_rules("redirect outbound -> 15101 transparent")?;
     let _proxy = NginxSidecar::start(&sidecar(&stage), 15101)?;
     carried(
@@ -55,11 +49,7 @@ fn nginx_which_only_looks_at_its_own_address_carries_both_families_where_the_red
 
 #[test]
 fn redsocks_carries_v4_connections_through_a_socks_proxy() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let stage = Stage::new()?;
-    stage.apply_rules("redirect outbound -> 15101")?;
+    let Some(stage) = where_usable(|| Stage::ruled("redirect outbound -> 15101"))? else { return Ok(()) };
     let _proxy = RedSocks::start(&sidecar(&stage), address("127.0.0.1:15101")?)?;
     carried(&stage, &[Client::to(address(V4)?), Client::to(address(V4)?).mapped()])?;
     // Line by line: microsocks ends a connection when one half of it does, and waits for ever where both are full.
@@ -160,10 +150,7 @@ fn nine_thousand_connections_at_once_each_reach_what_they_dialled() -> Tested {
 
 #[test]
 fn haproxy_carries_the_same_where_it_is_accelerated() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let stage = Stage::new()?;
+    let Some(stage) = where_usable(Stage::new)? else { return Ok(()) };
     let _proxy = HaProxy::start(&sidecar(&stage), &[address("127.0.0.1:15101")?])?;
     took_the_short_way(&accelerated(&stage)?);
     Ok(())
@@ -171,10 +158,7 @@ fn haproxy_carries_the_same_where_it_is_accelerated() -> Tested {
 
 #[test]
 fn haproxy_that_splices_carries_the_same_and_is_not_accelerated_for_long() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let stage = Stage::new()?;
+    let Some(stage) = where_usable(Stage::new)? else { return Ok(()) };
     let _proxy = HaProxy::splicing(&sidecar(&stage), &[address("127.0.0.1:15101")?])?;
     let carriage = accelerated(&stage)?;
     let status = stage.ask(&["status"])?;

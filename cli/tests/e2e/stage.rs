@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use mesh_testbed::{Cgroup, Client, Failure, Ground, Pair, Place, Server, ServerTask};
+use mesh_testbed::{Cgroup, Client, Failure, Ground, Pair, Place, Server, ServerTask, kernel_is_usable};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -19,6 +19,11 @@ pub(crate) const SIDECAR_PORTS: [u16; 4] = [15001, 15002, 15003, 15004];
 
 /// Where the application listens, on every address of the server.
 pub(crate) const PORTS: [u16; 8] = [25, 53, 80, 443, 3306, 5432, 8080, 9090];
+
+/// What a test stands on, where the kernel can be used; without it there is nothing to test.
+pub(crate) fn where_usable<T>(made: impl FnOnce() -> Result<T, Failure>) -> Result<Option<T>, Failure> {
+    kernel_is_usable().then(made).transpose()
+}
 
 /// A pod whose processes in the cgroup `cart` are a workload; beside it a sidecar, and a server.
 ///
@@ -43,6 +48,13 @@ impl Stage {
     /// A stage for a test that looks at all BPF objects of the kernel.
     pub(crate) fn alone() -> Result<Self, Failure> {
         Self::on(Ground::alone()?)
+    }
+
+    /// A stage of its own, with these rules in force.
+    pub(crate) fn ruled(rules: &str) -> Result<Self, Failure> {
+        let stage = Self::new()?;
+        stage.apply_rules(rules)?;
+        Ok(stage)
     }
 
     fn on(ground: Ground) -> Result<Self, Failure> {

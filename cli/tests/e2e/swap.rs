@@ -2,17 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use mesh_testbed::{Client, Tested, kernel_is_usable, long_runs_are_wanted};
+use mesh_testbed::{Client, Tested, long_runs_are_wanted};
 
 use crate::seen::{Seen, seen};
-use crate::stage::{Stage, address};
+use crate::stage::{Stage, address, where_usable};
 
 #[test]
 fn no_connection_is_lost_or_goes_straight_while_policies_are_swapped() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let stage = Stage::new()?;
+    let Some(stage) = where_usable(Stage::new)? else { return Ok(()) };
     let one = stage.policy("one.mesh", "redirect outbound -> 15001")?;
     let two = stage.policy("two.mesh", "redirect outbound -> 15002")?;
     stage.apply(&one)?;

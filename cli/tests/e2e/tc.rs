@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use mesh_testbed::{Client, Errno, Failure, Manner, Netns, Tested, ask, kernel_is_usable, tool, veth};
 
-use crate::stage::address;
+use crate::stage::{address, where_usable};
 use crate::town::{Offered, Pod, offer, offered};
 
 const WAY: &str = "tc";
@@ -61,10 +61,7 @@ fn with_option(
 
 #[test]
 fn ports_are_found_behind_ip_options_and_extension_headers() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let pod = pod()?;
+    let Some(pod) = where_usable(pod)? else { return Ok(()) };
     let _servers = pod.servers()?;
     let host = &pod.town().host;
     // Seven times "no operation", and the end of the list.
@@ -85,10 +82,7 @@ fn ports_are_found_behind_ip_options_and_extension_headers() -> Tested {
 
 #[test]
 fn fragments_of_a_connection_find_it() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let pod = pod()?;
+    let Some(pod) = where_usable(pod)? else { return Ok(()) };
     let _servers = pod.servers()?;
     let town = pod.town();
     town.router.ip("link set near mtu 600")?;
@@ -108,10 +102,7 @@ fn fragments_of_a_connection_find_it() -> Tested {
 
 #[test]
 fn connections_without_state_and_checksums_of_either_kind_arrive() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let pod = pod()?;
+    let Some(pod) = where_usable(pod)? else { return Ok(()) };
     let _servers = pod.servers()?;
     let town = pod.town();
     // Always: the listening socket keeps nothing of a half-open connection.
@@ -159,10 +150,7 @@ fn a_priority_tag_spares_nobody_and_a_vlan_that_the_pod_is_not_in_reaches_nobody
 
 #[test]
 fn an_interface_that_a_pod_gets_later_is_drift_until_it_is_repaired() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let pod = pod()?;
+    let Some(pod) = where_usable(pod)? else { return Ok(()) };
     let _servers = pod.servers()?;
     let (town, pins) = (pod.town(), pod.ground().bpffs().join("mesh/pods"));
     let policy = pod.ground().folder().join("policy.mesh").display().to_string();
@@ -189,10 +177,7 @@ fn an_interface_that_a_pod_gets_later_is_drift_until_it_is_repaired() -> Tested 
 
 #[test]
 fn pods_change_from_one_way_to_the_other_and_the_choice_is_kept() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let pod = pod()?;
+    let Some(pod) = where_usable(pod)? else { return Ok(()) };
     let _servers = pod.servers()?;
     let far = &pod.town().far;
     let ways = || -> Result<Vec<String>, Failure> {

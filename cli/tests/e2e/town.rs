@@ -46,6 +46,14 @@ impl Pod {
         Ok(Self { town: Town::new()?, inside: ground.cgroup().child("inside")?, ground, way })
     }
 
+    /// A pod that is attached while these rules are in force.
+    pub(crate) fn ruled(way: &'static str, rules: &str) -> Result<Self, Failure> {
+        let pod = Self::new(way)?;
+        pod.apply(rules)?;
+        pod.attach()?;
+        Ok(pod)
+    }
+
     /// The namespaces.
     pub(crate) fn town(&self) -> &Town {
         &self.town

@@ -5,14 +5,11 @@ use std::collections::BTreeMap;
 use mesh_testbed::{Client, Errno, Tested, kernel_is_usable};
 
 use crate::command::Answer;
-use crate::stage::Stage;
+use crate::stage::{Stage, where_usable};
 
 #[test]
 fn a_second_apply_of_the_same_policy_changes_nothing_and_says_so() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let stage = Stage::new()?;
+    let Some(stage) = where_usable(Stage::new)? else { return Ok(()) };
     let policy = stage.policy("policy.mesh", "redirect outbound -> 15001")?;
     let first = stage.apply(&policy)?;
     assert_eq!(first["changed"], true, "{first}");
@@ -33,10 +30,7 @@ fn a_second_apply_of_the_same_policy_changes_nothing_and_says_so() -> Tested {
 
 #[test]
 fn status_tells_the_live_generation_and_counts_hits_by_rule() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let stage = Stage::new()?;
+    let Some(stage) = where_usable(Stage::new)? else { return Ok(()) };
     assert_eq!(stage.ask(&["status"])?["state"], "none");
     let applied = stage.apply_rules("redirect outbound tcp -> 15001\nexclude outbound tcp 3306")?;
     for target in ["10.0.3.9:80", "10.0.3.9:80", "10.0.3.9:3306"] {

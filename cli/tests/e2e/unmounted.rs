@@ -2,11 +2,11 @@
 
 use std::process::Command;
 
-use mesh_testbed::{Failure, Tested, hierarchy, kernel_is_usable};
+use mesh_testbed::{Failure, Tested, hierarchy};
 
 use crate::command::Answer;
 use crate::seen::Seen;
-use crate::stage::Stage;
+use crate::stage::{Stage, where_usable};
 
 /// Runs meshc in a mount namespace of its own, in which a script was run before.
 fn after(stage: &Stage, script: &str, arguments: &[&str]) -> Result<Answer, Failure> {
@@ -20,11 +20,7 @@ fn after(stage: &Stage, script: &str, arguments: &[&str]) -> Result<Answer, Fail
 
 #[test]
 fn a_bpffs_that_was_unmounted_or_is_private_is_refused_and_the_policy_decides_on() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let stage = Stage::new()?;
-    stage.apply_rules("redirect outbound -> 15001")?;
+    let Some(stage) = where_usable(|| Stage::ruled("redirect outbound -> 15001"))? else { return Ok(()) };
     let other = stage.policy("other.mesh", "deny outbound tcp 80")?.display().to_string();
     let bpffs = stage.ground().bpffs().display().to_string();
     let unmount = format!("umount -l {bpffs}");
@@ -47,10 +43,7 @@ fn a_bpffs_that_was_unmounted_or_is_private_is_refused_and_the_policy_decides_on
 
 #[test]
 fn a_machine_with_cgroups_of_the_first_version_only_is_refused() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let stage = Stage::new()?;
+    let Some(stage) = where_usable(Stage::new)? else { return Ok(()) };
     let policy = stage.policy("policy.mesh", "redirect outbound -> 15001")?.display().to_string();
     let unmount = format!("umount -l {}", hierarchy()?.display());
     let answer = after(&stage, &unmount, &["apply", &policy])?;

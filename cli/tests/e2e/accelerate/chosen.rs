@@ -4,11 +4,11 @@ use mesh_testbed::{Client, Failure, Tested, kernel_is_usable, storage};
 
 use super::duo::{Books, Duo, End, SHAPES, SIDECAR, TARGET, pattern};
 use crate::seen::Seen;
-use crate::stage::{SIDECAR_UID, address};
+use crate::stage::{SIDECAR_UID, address, where_usable};
 
 #[test]
 fn questions_and_answers_of_all_sizes_take_the_short_way() -> Tested {
-    let Some(duo) = Duo::where_usable()? else { return Ok(()) };
+    let Some(duo) = where_usable(Duo::new)? else { return Ok(()) };
     duo.apply(true)?;
     for (listen, target, mapped) in
         [(SIDECAR, TARGET, false), ("[::1]:15005", "[fd10::9]:80", false), (SIDECAR, TARGET, true)]
@@ -49,7 +49,7 @@ fn questions_and_answers_of_all_sizes_take_the_short_way() -> Tested {
 
 #[test]
 fn a_sidecar_reaches_its_own_application_by_the_short_way() -> Tested {
-    let Some(duo) = Duo::where_usable()? else { return Ok(()) };
+    let Some(duo) = where_usable(Duo::new)? else { return Ok(()) };
     duo.both_ways(|| {
         let (application, sidecar) = (duo.stage.cart(), duo.stage.cart().uid(SIDECAR_UID));
         let (near, far) = duo.between(
@@ -74,7 +74,7 @@ fn a_sidecar_reaches_its_own_application_by_the_short_way() -> Tested {
 
 #[test]
 fn what_is_not_chosen_never_enters() -> Tested {
-    let Some(duo) = Duo::where_usable()? else { return Ok(()) };
+    let Some(duo) = where_usable(Duo::new)? else { return Ok(()) };
     let stage = &duo.stage;
     let held = |target: &str| -> Result<usize, Failure> {
         let target = address(target)?;
@@ -184,7 +184,7 @@ fn sidecars_of_two_pods_exchange_bytes_by_the_short_way_where_they_are_chosen() 
 
 #[test]
 fn sidecars_of_pods_that_are_not_chosen_never_enter() -> Tested {
-    let Some(duo) = Duo::where_usable()? else { return Ok(()) };
+    let Some(duo) = where_usable(Duo::new)? else { return Ok(()) };
     // The workload `a` has a peer, and it is not `b`.
     two_pods(&duo, "accelerate within own\ngroup own = a")?;
     let books = ask_peer(&duo, "0.0.0.0:15003", "192.168.7.1:8088")?;

@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
-use mesh_testbed::{Client, Errno, Failure, Line, Place, Task, kernel_is_usable};
+use mesh_testbed::{Client, Errno, Failure, Line, Place, Task};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -91,11 +91,6 @@ pub(crate) struct Books {
 impl Duo {
     pub(crate) fn new() -> Result<Self, Failure> {
         Ok(Self { stage: Stage::new()? })
-    }
-
-    /// One where the kernel can be used; without it there is nothing to test.
-    pub(crate) fn where_usable() -> Result<Option<Self>, Failure> {
-        kernel_is_usable().then(Self::new).transpose()
     }
 
     /// Redirects to the sidecar, and accelerates where asked to.

@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use super::duo::{Duo, End, SIDECAR, TARGET, patient};
 use crate::command::Answer;
-use crate::stage::{address, as_member};
+use crate::stage::{address, as_member, where_usable};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const PROGRAM: &str = include_str!("../../../../testbed/programs/Available.java");
@@ -85,10 +85,7 @@ fn upload(name: &str) -> Result<String, Errno> {
 
 #[test]
 fn nginx_gets_uploads_that_are_larger_than_its_buffers() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let duo = Duo::new()?;
+    let Some(duo) = where_usable(Duo::new)? else { return Ok(()) };
     let nginx = Nginx::keeping(&duo.stage.beside(), address(SIDECAR)?)?;
     let uploaded = |name: &str| -> Tested {
         let said = as_member(&duo.stage.cart(), || upload(name))?;
@@ -199,10 +196,7 @@ fn tells(duo: &Duo) -> Result<bool, Failure> {
 
 #[test]
 fn fionread_tells_of_bytes_of_either_way_and_of_both() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let duo = Duo::new()?;
+    let Some(duo) = where_usable(Duo::new)? else { return Ok(()) };
     if !tells(&duo)? {
         return Ok(());
     }
@@ -270,10 +264,7 @@ fn fionread_tells_of_bytes_of_either_way_and_of_both() -> Tested {
 
 #[test]
 fn who_asks_fionread_on_connections_that_it_opens_is_let_alone_where_it_was_told_too_little() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let duo = Duo::new()?;
+    let Some(duo) = where_usable(Duo::new)? else { return Ok(()) };
     if tells(&duo)? {
         return Ok(());
     }
@@ -323,10 +314,7 @@ fn who_asks_fionread_on_connections_that_it_opens_is_let_alone_where_it_was_told
 
 #[test]
 fn what_fionread_tells_of_other_files_stays_as_it_was() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let duo = Duo::new()?;
+    let Some(duo) = where_usable(Duo::new)? else { return Ok(()) };
     let asked = || {
         let (out, into) = rustix::pipe::pipe().map_err(std::io::Error::from)?;
         rustix::io::write(&into, &[0; 33]).map_err(std::io::Error::from)?;
@@ -397,10 +385,7 @@ fn strand(duo: &Duo, meanwhile: impl FnOnce() -> Tested + Send) -> Result<(Strin
 
 #[test]
 fn a_program_that_splices_from_any_connection_of_a_pod_is_known() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let duo = Duo::new()?;
+    let Some(duo) = where_usable(Duo::new)? else { return Ok(()) };
     let text = "exempt uid 1500\nredirect outbound -> 15001\nmesh shop {\naccelerate local\nworkload a { label app = a }\n}\n";
     let policy = duo.stage.ground().write("pod.mesh", text)?;
     duo.stage.apply(&policy)?;
@@ -430,10 +415,7 @@ fn a_program_that_splices_from_any_connection_of_a_pod_is_known() -> Tested {
 
 #[test]
 fn a_reader_that_spliced_in_vain_is_named_and_its_connection_closed() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let duo = Duo::new()?;
+    let Some(duo) = where_usable(Duo::new)? else { return Ok(()) };
     duo.apply(true)?;
     if duo.stage.ask(&["status"])?["acceleration"]["refuses_splice"] == true {
         return Ok(());
@@ -460,10 +442,7 @@ fn a_reader_that_spliced_in_vain_is_named_and_its_connection_closed() -> Tested 
 
 #[test]
 fn the_agent_closes_the_connection_of_a_reader_that_spliced_in_vain() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let duo = Duo::new()?;
+    let Some(duo) = where_usable(Duo::new)? else { return Ok(()) };
     duo.apply(true)?;
     if duo.stage.ask(&["status"])?["acceleration"]["refuses_splice"] == true {
         return Ok(());
@@ -478,10 +457,7 @@ fn the_agent_closes_the_connection_of_a_reader_that_spliced_in_vain() -> Tested 
 
 #[test]
 fn a_reader_that_peeks_goes_on_by_the_short_way() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
-    let duo = Duo::new()?;
+    let Some(duo) = where_usable(Duo::new)? else { return Ok(()) };
     duo.apply(true)?;
     let before = duo.books()?;
     let (near, far) = duo.run(

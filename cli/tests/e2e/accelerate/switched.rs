@@ -7,10 +7,11 @@ use std::time::Duration;
 use mesh_testbed::{Failure, Tested, long_runs_are_wanted, until};
 
 use super::duo::{Books, Duo, SHAPES, pattern};
+use crate::stage::where_usable;
 
 #[test]
 fn a_stream_stays_whole_while_acceleration_is_switched_on_and_off() -> Tested {
-    let Some(duo) = Duo::where_usable()? else { return Ok(()) };
+    let Some(duo) = where_usable(Duo::new)? else { return Ok(()) };
     duo.apply(true)?;
     let switches = if long_runs_are_wanted() { 60 } else { 6 };
     let stop = duo.stage.ground().folder().join("stop");

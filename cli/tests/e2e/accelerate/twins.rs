@@ -10,7 +10,7 @@ use mesh_testbed::{Client, Errno, Failure, Pair, Place, Tested, until};
 use serde_json::Value;
 
 use super::duo::{Duo, End};
-use crate::stage::{SIDECAR_UID, address};
+use crate::stage::{SIDECAR_UID, address, where_usable};
 
 /// How long one connection waits until its twin is open.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -99,7 +99,7 @@ fn carried(duo: &Duo) -> Result<(u64, u64), Failure> {
 
 #[test]
 fn pods_of_two_networks_with_the_same_addresses_and_ports_never_get_each_others_bytes() -> Tested {
-    let Some(duo) = Duo::where_usable()? else { return Ok(()) };
+    let Some(duo) = where_usable(Duo::new)? else { return Ok(()) };
     let other = Pair::new()?;
     let pairs = [duo.stage.pair(), &other];
     let ground = duo.stage.ground();

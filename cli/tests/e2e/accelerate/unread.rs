@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::duo::{Books, Duo, End, pattern, ready};
 use crate::command::Answer;
+use crate::stage::where_usable;
 
 /// Nobody waits for longer.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -148,7 +149,7 @@ fn holds_some(end: &End<'_>) -> bool {
 
 #[test]
 fn detaching_refuses_while_bytes_are_unread_and_loses_them_where_it_is_told_to() -> Tested {
-    let Some(duo) = Duo::where_usable()? else { return Ok(()) };
+    let Some(duo) = where_usable(Duo::new)? else { return Ok(()) };
     let whole = [pattern(1000), pattern(100)].concat();
     let detach = |format: &str, word: &[&str]| {
         Answer::of(duo.stage.meshc().args(["--format", format, "detach", "--all"]).args(word))
@@ -185,7 +186,7 @@ fn detaching_refuses_while_bytes_are_unread_and_loses_them_where_it_is_told_to()
 
 #[test]
 fn a_reader_that_never_reads_stops_its_writer_as_with_tcp() -> Tested {
-    let Some(duo) = Duo::where_usable()? else { return Ok(()) };
+    let Some(duo) = where_usable(Duo::new)? else { return Ok(()) };
     let mut taken = Vec::new();
     for accelerated in [false, true] {
         duo.apply(accelerated)?;
