@@ -107,12 +107,7 @@ impl ServerTask {
     }
 
     fn listening(place: &Place, who: &str, addresses: &[SocketAddr], kind: Kind) -> io::Result<Self> {
-        let serve = |line: &mut Line| serve(line, who, addresses, kind).map_err(|error| error.to_string());
-        let mut task = place.spawn(serve)?;
-        match task.line().hear() {
-            Ok(_) => Ok(Self(task)),
-            Err(silence) => Err(task.join()?.err().map_or(silence, io::Error::other)),
-        }
+        Ok(Self(place.serve(|line| serve(line, who, addresses, kind))?))
     }
 
     /// Its process id.

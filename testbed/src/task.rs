@@ -72,6 +72,19 @@ impl Place {
         self.spawn(|_| body())?.join()
     }
 
+    /// Starts a server here, and waits until it has said that it is ready. It ends with the task, or with what it could
+    /// not do.
+    pub(crate) fn serve(
+        &self,
+        serve: impl FnOnce(&mut Line) -> io::Result<()>,
+    ) -> io::Result<Task<Result<(), String>>> {
+        let mut task = self.spawn(|line| serve(line).map_err(|error| error.to_string()))?;
+        match task.line().hear() {
+            Ok(_) => Ok(task),
+            Err(silence) => Err(task.join()?.err().map_or(silence, io::Error::other)),
+        }
+    }
+
     /// Starts `body` here, as a process of its own, with a line to the test.
     ///
     /// The process is a copy of the test's: `body` sees all its memory, but no file that was open. It must

@@ -72,13 +72,7 @@ impl UdpServerTask {
     /// # Errors
     /// If an address is taken or is not there.
     pub fn start(place: &Place, who: &str, addresses: &[SocketAddr], patience: usize) -> io::Result<Self> {
-        let serve =
-            |line: &mut Line| serve(line, who, addresses, patience).map_err(|error| error.to_string());
-        let mut task = place.spawn(serve)?;
-        match task.line().hear() {
-            Ok(_) => Ok(Self(task)),
-            Err(silence) => Err(task.join()?.err().map_or(silence, io::Error::other)),
-        }
+        Ok(Self(place.serve(|line| serve(line, who, addresses, patience))?))
     }
 
     /// Its process id.

@@ -13,7 +13,7 @@ use mesh_bpf::program::Inbound;
 use mesh_bpf::selector::{Condition, Selector, Subject};
 use mesh_bpf::tables::Tables;
 use mesh_runtime::{Apply, Instance, Options, Runtime, find_hierarchy};
-use mesh_testbed::{Client, Dialled, Errno, Ground, Place};
+use mesh_testbed::{Client, Dialled, Errno, Ground, Place, kernel_is_usable};
 
 /// One workload whose members' connections to some ports are decided, and all others go straight.
 ///
@@ -149,6 +149,15 @@ pub fn instance(ground: &Ground) -> Instance {
 
 pub fn runtime(ground: &Ground) -> Runtime {
     Runtime::open(instance(ground), Options { lock_timeout: 5_000, command: "test".into() }).unwrap()
+}
+
+/// Ground of a test's own and the runtime on it, where the kernel can be used; without it there is nothing to test.
+pub fn where_usable() -> Option<(Ground, Runtime)> {
+    kernel_is_usable().then(|| {
+        let ground = Ground::new().unwrap();
+        let runtime = runtime(&ground);
+        (ground, runtime)
+    })
 }
 
 /// Whom a process of a cgroup reaches.

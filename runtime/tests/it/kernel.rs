@@ -3,7 +3,7 @@
 use std::net::{SocketAddr, TcpListener};
 use std::process::Command;
 
-use crate::common::{Policy, dial, request, runtime};
+use crate::common::{Policy, dial, request, runtime, where_usable};
 use mesh_bpf::map;
 use mesh_bpf::program::Hook;
 use mesh_runtime::store::Store;
@@ -22,11 +22,7 @@ fn servers(ground: &Ground) -> (ServerTask, SocketAddr, Server, SocketAddr) {
 
 #[test]
 fn a_policy_redirects_its_members_and_nobody_else() {
-    if !kernel_is_usable() {
-        return;
-    }
-    let ground = Ground::new().unwrap();
-    let runtime = runtime(&ground);
+    let Some((ground, runtime)) = where_usable() else { return };
     let (_sidecar, at, _far, there) = servers(&ground);
     let app = ground.cgroup().child("app").unwrap();
     let other = ground.cgroup().child("other").unwrap();
@@ -84,11 +80,7 @@ fn detach_all_leaves_nothing_in_the_kernel() {
 
 #[test]
 fn pause_stops_at_once_and_resume_brings_it_back() {
-    if !kernel_is_usable() {
-        return;
-    }
-    let ground = Ground::new().unwrap();
-    let runtime = runtime(&ground);
+    let Some((ground, runtime)) = where_usable() else { return };
     let (_sidecar, at, _far, there) = servers(&ground);
     let app = ground.cgroup().child("app").unwrap();
     let place = Place::here().cgroup(&app);
@@ -115,11 +107,7 @@ fn pause_stops_at_once_and_resume_brings_it_back() {
 
 #[test]
 fn a_command_runs_as_a_member() {
-    if !kernel_is_usable() {
-        return;
-    }
-    let ground = Ground::new().unwrap();
-    let runtime = runtime(&ground);
+    let Some((ground, runtime)) = where_usable() else { return };
     let (_sidecar, at, _far, there) = servers(&ground);
     runtime.apply(request(&Policy::new().deny(there.port()).tables())).unwrap();
     let script = format!("exec 3<>/dev/tcp/{}/{}", there.ip(), there.port());
@@ -145,11 +133,7 @@ fn a_command_runs_as_a_member() {
 
 #[test]
 fn exempt_cgroups_and_membership_switch_with_the_generation() {
-    if !kernel_is_usable() {
-        return;
-    }
-    let ground = Ground::new().unwrap();
-    let runtime = runtime(&ground);
+    let Some((ground, runtime)) = where_usable() else { return };
     let (_sidecar, at, _far, there) = servers(&ground);
     let app = ground.cgroup().child("app").unwrap();
     let sidecar = app.child("sidecar").unwrap();
@@ -178,11 +162,7 @@ fn exempt_cgroups_and_membership_switch_with_the_generation() {
 
 #[test]
 fn a_cgroup_that_is_made_again_joins_before_its_first_process() {
-    if !kernel_is_usable() {
-        return;
-    }
-    let ground = Ground::new().unwrap();
-    let runtime = runtime(&ground);
+    let Some((ground, runtime)) = where_usable() else { return };
     let (_sidecar, at, _far, there) = servers(&ground);
     let who = |cgroup: &mesh_testbed::Cgroup| {
         dial(&Place::here().cgroup(cgroup), there).map(|dialled| dialled.arrival.who)
@@ -215,11 +195,7 @@ fn a_cgroup_that_is_made_again_joins_before_its_first_process() {
 
 #[test]
 fn an_apply_is_bound_to_what_it_was_planned_against() {
-    if !kernel_is_usable() {
-        return;
-    }
-    let ground = Ground::new().unwrap();
-    let runtime = runtime(&ground);
+    let Some((_ground, runtime)) = where_usable() else { return };
     let tables = Policy::new().deny(80).tables();
     let bound = |expected| mesh_runtime::Apply { expected: Some(expected), ..request(&tables) };
     assert!(matches!(runtime.apply(bound(3)), Err(Error::Stale { expected: 3, live: 0 })));
@@ -231,11 +207,7 @@ fn an_apply_is_bound_to_what_it_was_planned_against() {
 
 #[test]
 fn programs_of_others_on_the_same_hooks_are_listed() {
-    if !kernel_is_usable() {
-        return;
-    }
-    let ground = Ground::new().unwrap();
-    let runtime = runtime(&ground);
+    let Some((ground, runtime)) = where_usable() else { return };
     runtime.apply(request(&Policy::new().deny(80).tables())).unwrap();
     assert_eq!(runtime.status().unwrap().foreign, []);
     let kernel = runtime.store();
@@ -252,11 +224,7 @@ fn programs_of_others_on_the_same_hooks_are_listed() {
 
 #[test]
 fn links_that_were_taken_off_and_entries_that_were_changed_are_drift_until_repaired() {
-    if !kernel_is_usable() {
-        return;
-    }
-    let ground = Ground::new().unwrap();
-    let runtime = runtime(&ground);
+    let Some((ground, runtime)) = where_usable() else { return };
     let (_sidecar, at, _far, there) = servers(&ground);
     let app = ground.cgroup().child("app").unwrap();
     let who = || dial(&Place::here().cgroup(&app), there).unwrap().arrival.who;

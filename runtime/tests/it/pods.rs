@@ -8,9 +8,9 @@ use mesh_bpf::program::Inbound;
 use mesh_bpf::tables::Tables;
 use mesh_runtime::store::Store;
 use mesh_runtime::{Apply, Attachment, Pod, Runtime, Which};
-use mesh_testbed::{Client, Ground, Netns, Place, Server, kernel_is_usable};
+use mesh_testbed::{Client, Ground, Netns, Place, Server};
 
-use crate::common::{Policy, request, runtime};
+use crate::common::{Policy, request, where_usable};
 
 /// A pod without a network but loopback, in a cgroup that programs are attached to.
 struct Inside {
@@ -67,11 +67,7 @@ impl Inside {
 
 #[test]
 fn a_pod_is_a_member_as_long_as_it_is_attached_and_selected() {
-    if !kernel_is_usable() {
-        return;
-    }
-    let ground = Ground::new().unwrap();
-    let runtime = runtime(&ground);
+    let Some((ground, runtime)) = where_usable() else { return };
     let inside = Inside::new();
     // Attached before there is any policy.
     let early = runtime.attach(&inside.pod("p", "web")).unwrap();
@@ -104,11 +100,7 @@ fn registered(runtime: &Runtime) -> Vec<(String, Vec<String>)> {
 
 #[test]
 fn a_pod_goes_with_its_last_interface_and_for_no_other_container() {
-    if !kernel_is_usable() {
-        return;
-    }
-    let ground = Ground::new().unwrap();
-    let runtime = runtime(&ground);
+    let Some((ground, runtime)) = where_usable() else { return };
     let inside = Inside::new();
     // Once without and once with a policy in the kernel.
     for live in [false, true] {
@@ -139,11 +131,7 @@ fn a_pod_goes_with_its_last_interface_and_for_no_other_container() {
 
 #[test]
 fn pods_whose_namespaces_ended_are_swept_and_those_with_a_process_stay() {
-    if !kernel_is_usable() {
-        return;
-    }
-    let ground = Ground::new().unwrap();
-    let runtime = runtime(&ground);
+    let Some((ground, runtime)) = where_usable() else { return };
     let [ended, lived_in, alive] = [(); 3].map(|()| Inside::new());
     runtime.apply(request(&alive.policy("web"))).unwrap();
     for (inside, name) in [(&ended, "ended"), (&lived_in, "lived-in"), (&alive, "alive")] {
@@ -169,11 +157,7 @@ fn pods_whose_namespaces_ended_are_swept_and_those_with_a_process_stay() {
 
 #[test]
 fn a_pods_addresses_are_those_of_its_interfaces_where_none_are_given() {
-    if !kernel_is_usable() {
-        return;
-    }
-    let ground = Ground::new().unwrap();
-    let runtime = runtime(&ground);
+    let Some((_ground, runtime)) = where_usable() else { return };
     let inside = Inside::new();
     inside
         .netns
@@ -212,11 +196,7 @@ impl Inside {
 
 #[test]
 fn where_the_deciding_program_is_gone_offers_go_straight_and_it_is_told_and_put_back() {
-    if !kernel_is_usable() {
-        return;
-    }
-    let ground = Ground::new().unwrap();
-    let runtime = runtime(&ground);
+    let Some((_ground, runtime)) = where_usable() else { return };
     let inside = Inside::new();
     let policy = inside.policy("web");
     runtime.apply(request(&policy)).unwrap();
@@ -237,11 +217,7 @@ fn where_the_deciding_program_is_gone_offers_go_straight_and_it_is_told_and_put_
 
 #[test]
 fn offers_that_interrupt_others_take_the_next_place_and_are_counted_where_there_is_none() {
-    if !kernel_is_usable() {
-        return;
-    }
-    let ground = Ground::new().unwrap();
-    let runtime = runtime(&ground);
+    let Some((_ground, runtime)) = where_usable() else { return };
     let inside = Inside::new();
     runtime.apply(request(&inside.policy("web"))).unwrap();
     runtime.attach(&inside.pod("p", "web")).unwrap();

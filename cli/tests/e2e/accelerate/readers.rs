@@ -177,7 +177,7 @@ fn sum(bytes: &[u8]) -> u32 {
 
 /// How much `FIONREAD` tells.
 fn waiting(end: &impl std::os::fd::AsFd) -> Result<u64, Errno> {
-    Ok(rustix::io::ioctl_fionread(end).map_err(std::io::Error::from)?)
+    Ok(rustix::io::ioctl_fionread(end)?)
 }
 
 /// Waits until as much can be read, by looking at it.
@@ -221,7 +221,7 @@ fn fionread_tells_of_bytes_of_either_way_and_of_both() -> Tested {
                 end.take(399)?;
                 // To one that reads so, the next bytes come through the stack.
                 let mut room = [0; 1];
-                recv(&end.stream, &mut room, RecvFlags::WAITALL).map_err(std::io::Error::from)?;
+                recv(&end.stream, &mut room, RecvFlags::WAITALL)?;
                 told.push(waiting(&end.stream)?);
                 end.tell("seen")?;
                 end.wait("both")?;
@@ -245,12 +245,7 @@ fn fionread_tells_of_bytes_of_either_way_and_of_both() -> Tested {
     assert_eq!(seen, [1000, 600, 1100, 400, 400, 0]);
     // Before anything was read, all bytes come through the stack.
     duo.apply(true)?;
-    let open = Client::to(address(TARGET)?);
-    let (near, far) = duo.strangers(
-        &duo.stage.beside(),
-        address(SIDECAR)?,
-        &duo.stage.cart(),
-        open,
+    let (near, far) = duo.run_strangers(
         |end| end.send(&[3; 777]),
         |end| {
             arrived(end, 777)?;
@@ -270,12 +265,7 @@ fn who_asks_fionread_on_connections_that_it_opens_is_let_alone_where_it_was_told
     }
     // The first bytes come through the stack, the next past it, where the connection is accelerated.
     let asked = || -> Result<(u64, u64), Failure> {
-        let open = Client::to(address(TARGET)?);
-        let (near, far) = duo.strangers(
-            &duo.stage.beside(),
-            address(SIDECAR)?,
-            &duo.stage.cart(),
-            open,
+        let (near, far) = duo.run_strangers(
             |end| {
                 arrived(end, 777)?;
                 let first = waiting(&end.stream)?;
@@ -316,8 +306,8 @@ fn who_asks_fionread_on_connections_that_it_opens_is_let_alone_where_it_was_told
 fn what_fionread_tells_of_other_files_stays_as_it_was() -> Tested {
     let Some(duo) = where_usable(Duo::new)? else { return Ok(()) };
     let asked = || {
-        let (out, into) = rustix::pipe::pipe().map_err(std::io::Error::from)?;
-        rustix::io::write(&into, &[0; 33]).map_err(std::io::Error::from)?;
+        let (out, into) = rustix::pipe::pipe()?;
+        rustix::io::write(&into, &[0; 33])?;
         let one = std::net::UdpSocket::bind("127.0.0.1:0")?;
         one.send_to(&[0; 44], one.local_addr()?)?;
         one.send_to(&[0; 11], one.local_addr()?)?;
@@ -342,6 +332,11 @@ fn what_fionread_tells_of_other_files_stays_as_it_was() -> Tested {
     Ok(())
 }
 
+/// Whether this kernel refuses a splice that would wait in vain: then nobody has to be helped.
+fn refuses_splice(duo: &Duo) -> Result<bool, Failure> {
+    Ok(duo.stage.ask(&["status"])?["acceleration"]["refuses_splice"] == true)
+}
+
 /// A reader that turns to splice while bytes of the short way are unread; both ends then wait, and tell what ended that.
 fn strand(duo: &Duo, meanwhile: impl FnOnce() -> Tested + Send) -> Result<(String, String), Failure> {
     let sign = duo.stage.ground().folder().join("spliced");
@@ -364,7 +359,7 @@ fn strand(duo: &Duo, meanwhile: impl FnOnce() -> Tested + Send) -> Result<(Strin
             |end| {
                 end.wait("sent")?;
                 arrived(end, 5)?;
-                let (_out, into) = rustix::pipe::pipe().map_err(std::io::Error::from)?;
+                let (_out, into) = rustix::pipe::pipe()?;
                 std::fs::write(&sign, "")?;
                 let spliced = rustix::pipe::splice(
                     &end.stream,
@@ -400,10 +395,9 @@ fn a_program_that_splices_from_any_connection_of_a_pod_is_known() -> Tested {
         Client::to(address("192.168.7.2:9091")?),
         |end| end.send(b"plain"),
         |end| {
-            let (_out, into) = rustix::pipe::pipe().map_err(std::io::Error::from)?;
+            let (_out, into) = rustix::pipe::pipe()?;
             let flags = rustix::pipe::SpliceFlags::empty();
-            Ok(rustix::pipe::splice(&end.stream, None, &into, None, 100, flags)
-                .map_err(std::io::Error::from)?)
+            Ok(rustix::pipe::splice(&end.stream, None, &into, None, 100, flags)?)
         },
     )?;
     near?;
@@ -417,7 +411,7 @@ fn a_program_that_splices_from_any_connection_of_a_pod_is_known() -> Tested {
 fn a_reader_that_spliced_in_vain_is_named_and_its_connection_closed() -> Tested {
     let Some(duo) = where_usable(Duo::new)? else { return Ok(()) };
     duo.apply(true)?;
-    if duo.stage.ask(&["status"])?["acceleration"]["refuses_splice"] == true {
+    if refuses_splice(&duo)? {
         return Ok(());
     }
     let stuck = || Ok::<_, Failure>(duo.stage.ask(&["status"])?["acceleration"]["stuck"].clone());
@@ -444,7 +438,7 @@ fn a_reader_that_spliced_in_vain_is_named_and_its_connection_closed() -> Tested 
 fn the_agent_closes_the_connection_of_a_reader_that_spliced_in_vain() -> Tested {
     let Some(duo) = where_usable(Duo::new)? else { return Ok(()) };
     duo.apply(true)?;
-    if duo.stage.ask(&["status"])?["acceleration"]["refuses_splice"] == true {
+    if refuses_splice(&duo)? {
         return Ok(());
     }
     let agent = agent(&duo)?;
