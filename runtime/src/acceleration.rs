@@ -11,7 +11,6 @@ use mesh_bpf::map::{ASKERS, CARRIED, PAIRS, SPLICERS};
 use crate::accelerators::{self, Counting};
 use crate::error::Result;
 use crate::instance::Instance;
-use crate::rescue;
 use crate::store::Store;
 
 /// Bytes and messages by the way that they took.
@@ -196,7 +195,7 @@ impl Carriage {
     }
 }
 
-/// Reads the books.
+/// Reads the books; who waits in vain is known to `rescue`.
 pub(crate) fn read<S: Store>(store: &S, instance: &Instance) -> Result<Acceleration> {
     let mut found = Acceleration::default();
     for (key, carried) in values::<Carried, S>(store, instance, CARRIED.name)? {
@@ -244,7 +243,6 @@ pub(crate) fn read<S: Store>(store: &S, instance: &Instance) -> Result<Accelerat
     found.askers.sort_by(|a, b| a.name.cmp(&b.name).then(a.port.cmp(&b.port)));
     found.refuses_splice = accelerators::refuses_splice(store, instance)?;
     found.counting = accelerators::counting(store, instance)?;
-    found.stuck = rescue::stuck(store, instance)?;
     Ok(found)
 }
 

@@ -25,7 +25,7 @@ use crate::session::{Live, held, live, membership};
 use crate::set::{ControlMap, Set};
 use crate::store::{ProgramInfo, Store, Target};
 use crate::{Options, Runtime};
-use crate::{accelerators, hooks, inbound, slot};
+use crate::{accelerators, hooks, inbound, rescue, slot};
 
 /// How often a reader begins anew before it takes what it gets.
 const RETRIES: usize = 20;
@@ -256,7 +256,10 @@ impl<S: Store> Runtime<S> {
             maps: Vec::new(),
             hits: BTreeMap::new(),
             counters: Vec::new(),
-            acceleration: acceleration::read(store, instance)?,
+            acceleration: Acceleration {
+                stuck: rescue::stuck(store, instance)?,
+                ..acceleration::read(store, instance)?
+            },
             drift: Vec::new(),
             foreign: hooks::foreign(store, instance)?,
             observers: 0,
