@@ -4,9 +4,10 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsFd;
 use std::time::Duration;
 
-use mesh_testbed::{Client, Errno, Failure, Line, Place, Task};
+use mesh_testbed::{Client, Errno, Failure, Line, Place, Task, raw_option};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -29,6 +30,9 @@ impl<T: Serialize + DeserializeOwned> Told for T {}
 /// What came of the two ends.
 pub(crate) type Ended<A, B> = (Result<A, Errno>, Result<B, Errno>);
 
+const SOL_TCP: i32 = 6;
+const TCP_INFO: i32 = 11;
+
 /// How long either end waits for the other.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -48,6 +52,22 @@ impl End<'_> {
     pub(crate) fn wait(&mut self, word: &str) -> Result<(), Errno> {
         let heard = self.line.hear()?;
         if heard == word { Ok(()) } else { Err(Errno(libc_eproto())) }
+    }
+
+    /// Waits until the other end's kernel has acknowledged what went through the stack: until then what follows does, too.
+    pub(crate) fn settle(&self) -> Result<(), Errno> {
+        // `struct tcp_info`: how many segments are not acknowledged.
+        const UNACKNOWLEDGED: usize = 24;
+        let waits = || {
+            let info = raw_option(self.stream.as_fd(), SOL_TCP, TCP_INFO, 28)?;
+            Ok::<_, Errno>(
+                info.get(UNACKNOWLEDGED..).is_some_and(|count| count.iter().any(|&byte| byte != 0)),
+            )
+        };
+        while waits()? {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
     }
 
     /// Writes all of it.
@@ -134,12 +154,16 @@ impl Duo {
             end.send(b"?")?;
             end.take(1)?;
             end.send(b"?")?;
+            end.wait("known")?;
+            end.settle()?;
             client(end)
         };
         let known_server = |end: &mut End<'_>| {
             end.take(1)?;
             end.send(b"!")?;
             end.take(1)?;
+            end.settle()?;
+            end.tell("known")?;
             server(end)
         };
         self.strangers(there, listen, here, open, known_client, known_server)

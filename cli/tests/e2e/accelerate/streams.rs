@@ -118,7 +118,7 @@ fn gigabytes_both_ways_at_once_arrive_as_they_were_sent_while_acceleration_is_sw
     if !kernel_is_usable() {
         return Ok(());
     }
-    let total = if long_runs_are_wanted() { 12 << 30 } else { 384 << 20 };
+    let total = if long_runs_are_wanted() { 12 << 30 } else { 512 << 20 };
     let duo = Duo::new()?;
     duo.apply(true)?;
     let both = |stream: &TcpStream, seed: u64| {
@@ -147,7 +147,7 @@ fn gigabytes_both_ways_at_once_arrive_as_they_were_sent_while_acceleration_is_sw
             step?;
             switches += 1;
             // Accelerated, for longer than not.
-            let pause = if switches % 2 == 0 { 300 } else { 60 };
+            let pause = if switches % 2 == 0 { 100 } else { 30 };
             std::thread::sleep(Duration::from_millis(pause));
         }
         Ok::<_, mesh_testbed::Failure>((run.join().map_err(|_| "a panic")??, switches))
@@ -158,7 +158,7 @@ fn gigabytes_both_ways_at_once_arrive_as_they_were_sent_while_acceleration_is_sw
     duo.apply(true)?;
     let books = duo.books()?;
     println!("{switches} switches, {books:?}");
-    assert!(switches > 2 && books.messages["off"].as_u64() > Some(0), "{books:?}");
+    assert!(switches > 1 && books.messages["off"].as_u64() > Some(0), "{books:?}");
     assert!(books.short > (total / 100) as u64, "{books:?}");
     Ok(())
 }
