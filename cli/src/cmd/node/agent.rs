@@ -77,6 +77,7 @@ fn compile(folder: &Path) -> Result<Policy, String> {
     }
     let mut warnings = said(Severity::Warning);
     warnings.extend(apply::not_carried_out(&compiled.image));
+    warnings.extend(apply::streams_too(&compiled.image));
     let places = Places::of(&compilation);
     Ok(Policy {
         tables: compiled.tables.clone(),

@@ -5,7 +5,8 @@ use std::time::Instant;
 
 use mesh_bpf::artifact::{self, BadArtifact};
 use mesh_bpf::flow::Protocol;
-use mesh_bpf::image::{MapImage, Workload};
+use mesh_bpf::image::{MapImage, SourceId, Workload};
+use mesh_bpf::ports::PortRange;
 use mesh_bpf::tables::Tables;
 use mesh_compiler::compile::Compiled;
 use mesh_compiler::diff::EntryChanges;
@@ -36,8 +37,8 @@ pub fn run(output: &Output, args: &Apply) -> Result<Exit, Failure> {
         return Err(Failure::refused("no-mesh", "the policy has no workload, so there is nothing to apply")
             .help("give the files of a mesh too; `meshc detach --all` takes everything away"));
     }
-    for missing in not_carried_out(image) {
-        output.warn(&missing);
+    for caution in not_carried_out(image).into_iter().chain(streams_too(image)) {
+        output.warn(&caution);
     }
     let runtime = ready?;
     if let Some((_, planned)) = planned {
@@ -166,6 +167,27 @@ pub fn not_carried_out(image: &MapImage) -> Vec<String> {
         )
     }));
     missing
+}
+
+/// That streams are accelerated, too, where a policy names no ports.
+pub fn streams_too(image: &MapImage) -> Option<String> {
+    let is_every = |ranges: &Vec<(PortRange, SourceId)>| {
+        // Ranges of one list neither overlap nor touch, unless different items credit them.
+        let ports: u32 = ranges.iter().map(|(range, _)| u32::from(range.last - range.first) + 1).sum();
+        ports >= u32::from(u16::MAX)
+    };
+    let takes_every = |workload: &&Workload| {
+        image.profile(workload.profile).is_some_and(|it| {
+            is_every(&it.acceleration.local) || it.acceleration.peers.values().any(is_every)
+        })
+    };
+    image.workloads.iter().find(takes_every).map(|workload| {
+        format!(
+            "every port of `{}` is accelerated: bulk transfer, too, which takes 1.5 times the CPU a byte where both \
+             ends are on one CPU; name the ports of questions and answers, such as `accelerate local tcp not 9092`",
+            workload.name
+        )
+    })
 }
 
 pub fn report(output: &Output, applied: &Applied, compile: u128, entries: &EntryChanges) {

@@ -3,6 +3,7 @@
 use mesh_testbed::{Client, Failure, Tested, kernel_is_usable, storage};
 
 use super::duo::{Books, Duo, End, SHAPES, SIDECAR, TARGET, pattern};
+use crate::command::Answer;
 use crate::seen::Seen;
 use crate::stage::{SIDECAR_UID, address, where_usable};
 
@@ -189,5 +190,21 @@ fn sidecars_of_pods_that_are_not_chosen_never_enter() -> Tested {
     two_pods(&duo, "accelerate within own\ngroup own = a")?;
     let books = ask_peer(&duo, "0.0.0.0:15003", "192.168.7.1:8088")?;
     assert_eq!((books.short, books.long), (0, 0));
+    Ok(())
+}
+
+#[test]
+fn who_accelerates_every_port_is_told_what_streams_cost() -> Tested {
+    let Some(duo) = where_usable(Duo::new)? else { return Ok(()) };
+    let told = |ports: &str| {
+        let text = format!(
+            "exempt uid 1500\nredirect outbound -> 15001\nmesh shop {{\naccelerate local {ports}\nworkload a {{ label app = a }}\n}}\n"
+        );
+        let policy = duo.stage.ground().write("ports.mesh", text)?;
+        let answer = Answer::of(duo.stage.meshc().arg("apply").arg(&policy))?.done()?;
+        Ok::<_, Failure>(answer.stderr.contains("every port of `shop/a` is accelerated"))
+    };
+    assert!(told("")? && told("tcp")?);
+    assert!(!told("tcp 80")? && !told("tcp not 9092")?);
     Ok(())
 }
