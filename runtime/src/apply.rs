@@ -84,9 +84,6 @@ impl Runtime<Kernel> {
     }
 }
 
-/// Tables by their names, with the bytes that were written.
-pub type Written = Vec<(&'static str, usize)>;
-
 /// What an apply did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Applied {
@@ -101,7 +98,7 @@ pub struct Applied {
     /// Programs that were replaced by those of this build.
     pub upgraded: usize,
     /// Tables that were written, with their bytes; the others were taken over.
-    pub written: Written,
+    pub written: Vec<(&'static str, usize)>,
     /// Members whose entries were written or removed.
     pub members_changed: usize,
     /// Cgroups that the policy names and that are not there.
@@ -386,10 +383,9 @@ impl<S: Store> Put<'_, S> {
             return Err(Error::Held { holder: None, now: store.wall_clock() });
         }
         let ready = store.clock();
-        // The kernel's call that fills the slot ends after a grace period that nobody needs: the slot is nobody's.
+        // The slot's grace period passes while the policy is written to the disk.
         let tables = self.request.tables;
-        let (digest, (written, putting)) =
-            record::keep_artifact(*store, instance, tables, || self.fill(generation))?;
+        let (digest, written) = record::keep_artifact(*store, instance, tables, || self.fill(generation))?;
         let record = self.record(generation, digest);
         record::write(*store, &instance.pending(), &record, true)?;
         self.wait_for_confirmation(generation)?;
@@ -409,7 +405,6 @@ impl<S: Store> Put<'_, S> {
         let refreshed = self.commit(generation)?;
         let mut warnings: Vec<String> =
             lost(&refreshed.lost).chain(self.settle(generation, &record)).collect();
-        warnings.extend(store.end_put(putting).err().map(|error| error.to_string()));
         if accelerates {
             match accelerators::counting(*store, instance)? {
                 Counting::Noticed => warnings.push(NOTICED.into()),
@@ -470,7 +465,7 @@ impl<S: Store> Put<'_, S> {
     }
 
     /// Fills the free slot. Tables that are as they were are taken over.
-    fn fill(&self, generation: u64) -> Result<(Written, S::Putting)> {
+    fn fill(&self, generation: u64) -> Result<Vec<(&'static str, usize)>> {
         let store = self.session.store;
         let manifest = self.request.tables.manifest(generation, self.request.owner.wire());
         let (mut maps, mut written) = (Vec::new(), Vec::new());
@@ -486,7 +481,8 @@ impl<S: Store> Put<'_, S> {
             maps.push((table.index(slot(generation)), map));
         }
         let elements: Vec<(u32, &S::Map)> = maps.iter().map(|(index, map)| (*index, map)).collect();
-        Ok((written, slots::put(store, self.set, &elements)?))
+        slots::put(store, self.set, &elements)?;
+        Ok(written)
     }
 
     /// The live map of a table, if it holds the same.

@@ -83,20 +83,6 @@ impl<S> Faulty<S> {
             Fate::Half => Err(killed(call)),
         }
     }
-
-    /// Fills a slot, of which a process that is killed meanwhile leaves the half.
-    fn half_or_all<M, T>(&self, elements: &[(u32, &M)], put: impl Fn(&[(u32, &M)]) -> Step<T>) -> Step<T> {
-        match self.changing("put_maps", "a slot")? {
-            Fate::Go => put(elements),
-            Fate::Half => {
-                let half = elements.get(..elements.len() / 2).unwrap_or_default();
-                if !half.is_empty() {
-                    put(half)?;
-                }
-                Err(killed("put_maps"))
-            }
-        }
-    }
 }
 
 fn killed(call: &'static str) -> Fault {
@@ -132,7 +118,6 @@ impl<S: Store> Store for Faulty<S> {
     type Link = S::Link;
     type Words = S::Words;
     type Lock = S::Lock;
-    type Putting = S::Putting;
     type Socket = S::Socket;
 
     fn wall_clock(&self) -> u64 {
@@ -251,15 +236,6 @@ impl<S: Store> Store for Faulty<S> {
         (self.write(file, &pieces.concat(), true), meanwhile())
     }
 
-    fn begin_put(&self, outer: &S::Map, elements: &[(u32, &S::Map)]) -> Step<S::Putting> {
-        self.half_or_all(elements, |elements| self.inner.begin_put(outer, elements))
-    }
-
-    fn end_put(&self, putting: S::Putting) -> Step<()> {
-        self.reading("end_put")?;
-        self.inner.end_put(putting)
-    }
-
     fn has_waited(&self, control: u32, generation: u64) -> bool {
         self.inner.has_waited(control, generation)
     }
@@ -268,6 +244,15 @@ impl<S: Store> Store for Faulty<S> {
         if self.strike == Strike::NoGracePeriod && self.inner.map_info(outer)?.name == map::SCRATCH.name {
             return Ok(());
         }
-        self.half_or_all(elements, |elements| self.inner.put_maps(outer, elements))
+        match self.changing("put_maps", "a slot")? {
+            Fate::Go => self.inner.put_maps(outer, elements),
+            Fate::Half => {
+                let half = elements.get(..elements.len() / 2).unwrap_or_default();
+                if !half.is_empty() {
+                    self.inner.put_maps(outer, half)?;
+                }
+                Err(killed("put_maps"))
+            }
+        }
     }
 }

@@ -74,7 +74,7 @@ pub use acceleration::{
     Acceleration, AskerStatus, Carriage, ItemCarriage, PairStatus, Rescue, SplicerStatus, StuckReader, Why,
 };
 pub use accelerators::Counting;
-pub use apply::{Applied, Apply, Written};
+pub use apply::{Applied, Apply};
 pub use confirm::{Expiry, Waiting};
 pub use error::{Class, Error, Result};
 pub use failed::Failed;

@@ -287,7 +287,6 @@ impl Store for Memory {
     type Link = MemoryLink;
     type Words = MemoryMap;
     type Lock = MemoryLock;
-    type Putting = ();
     type Socket = u64;
 
     fn wall_clock(&self) -> u64 {
@@ -490,14 +489,6 @@ impl Store for Memory {
         let elements = elements.iter().map(|(key, map)| (*key, Rc::clone(&map.0)));
         outer.0.inner.borrow_mut().extend(elements);
         self.after_putting(&outer.0);
-        Ok(())
-    }
-
-    fn begin_put(&self, outer: &MemoryMap, elements: &[(u32, &MemoryMap)]) -> Step<()> {
-        self.put_maps(outer, elements)
-    }
-
-    fn end_put(&self, _putting: ()) -> Step<()> {
         Ok(())
     }
 

@@ -115,16 +115,16 @@ pub(crate) fn uncollected<S: Store>(store: &S, tables: &S::Map) -> Result<Vec<(u
     Ok(found)
 }
 
-/// Puts maps into a free slot, and adds what the nodes there counted to the counters of their items: nobody reads them any
-/// more. Whoever is killed between loses that.
-pub(crate) fn put<S: Store>(store: &S, set: &Set<S>, elements: &[(u32, &S::Map)]) -> Result<S::Putting> {
+/// Puts maps into a free slot, and adds what the nodes there counted to the counters of their items. Whoever is killed
+/// between loses that.
+pub(crate) fn put<S: Store>(store: &S, set: &Set<S>, elements: &[(u32, &S::Map)]) -> Result<()> {
     let before = all_nodes(store, &set.tables)?;
-    let putting = store.begin_put(&set.tables, elements)?;
+    store.put_maps(&set.tables, elements)?;
     let after = all_nodes(store, &set.tables)?;
     for (_, gone) in before.iter().filter(|(id, _)| !after.contains_key(*id)) {
         store.add_hits(&set.hits, &tallies(store, gone)?)?;
     }
-    Ok(putting)
+    Ok(())
 }
 
 /// A map with the content of one table, read back and closed to writing. The slot will own it: it is not pinned.

@@ -182,8 +182,6 @@ pub trait Store {
     type Words;
     /// A held lock.
     type Lock;
-    /// Maps that are being put.
-    type Putting;
     /// A connected socket.
     type Socket;
 
@@ -334,17 +332,6 @@ pub trait Store {
     /// # Errors
     /// What the kernel says; then some may be in place and others not.
     fn put_maps(&self, outer: &Self::Map, elements: &[(u32, &Self::Map)]) -> Step<()>;
-    /// The same, but returns as soon as the maps are in place: what was there before may be seen until [`Store::end_put`]
-    /// has returned.
-    ///
-    /// # Errors
-    /// What the kernel says; then some may be in place and others not.
-    fn begin_put(&self, outer: &Self::Map, elements: &[(u32, &Self::Map)]) -> Step<Self::Putting>;
-    /// Returns when no program can see what was there before.
-    ///
-    /// # Errors
-    /// What the kernel says.
-    fn end_put(&self, putting: Self::Putting) -> Step<()>;
     /// Whether every program that ran while the set with this control map held this generation, and no later one, has
     /// ended: a grace period was begun ahead, and has passed. A number never comes again in a set.
     fn has_waited(&self, control: u32, generation: u64) -> bool;

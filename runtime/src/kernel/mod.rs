@@ -26,7 +26,7 @@ use std::thread;
 use std::time::{Duration, SystemTime};
 
 use mesh_bpf::abi::{Control, HitLine, LINE, Unread};
-use mesh_bpf::map::{COUNTERS, ENTRIES, EVENT, MapDef, MapKind, TABLES_MAP};
+use mesh_bpf::map::{COUNTERS, ENTRIES, EVENT, MapDef, MapKind};
 use mesh_bpf::program::{
     ACCELERATORS, AcceleratorDef, Hook, Inbound, Need, OBJECT, PROGRAMS, ProgramDef, RELEASE, UNREAD,
 };
@@ -312,37 +312,6 @@ fn create(def: &MapDef, capacity: u32, inner: Option<&KernelMap>) -> io::Result<
     })?)
 }
 
-/// The one call that puts maps into a map of maps, which waits for the programs that run once its writes are done. `None`
-/// where it has ended.
-type Putting = Option<thread::JoinHandle<io::Result<()>>>;
-
-/// Makes the call, and returns when its writes are done.
-fn begin_put(outer: &KernelMap, elements: &[(u32, &KernelMap)]) -> io::Result<Putting> {
-    let copy =
-        |map: &KernelMap| Ok::<_, io::Error>(KernelMap { fd: map.fd.try_clone()?, info: map.info.clone() });
-    let copies = elements.iter().map(|&(key, map)| Ok((key, copy(map)?))).collect::<io::Result<Vec<_>>>()?;
-    let into = copy(outer)?;
-    let putting = thread::spawn(move || {
-        put_maps(&into, &copies.iter().map(|(key, map)| (*key, map)).collect::<Vec<_>>())
-    });
-    let is_in_place = |&(key, map): &(u32, &KernelMap)| {
-        let mut id = [0; 4];
-        let found = sys::lookup(outer.fd.as_fd(), &key.to_ne_bytes(), &mut id);
-        found.is_ok() && u32::from_ne_bytes(id) == map.info.id
-    };
-    while !putting.is_finished() {
-        if elements.iter().all(is_in_place) {
-            return Ok(Some(putting));
-        }
-        thread::sleep(Duration::from_micros(50));
-    }
-    joined(putting).map(|()| None)
-}
-
-fn joined(putting: thread::JoinHandle<io::Result<()>>) -> io::Result<()> {
-    putting.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-}
-
 /// Puts maps into a map of maps, by one call.
 fn put_maps(outer: &KernelMap, elements: &[(u32, &KernelMap)]) -> io::Result<()> {
     let keys: Vec<u32> = elements.iter().map(|&(key, _)| key).collect();
@@ -534,7 +503,6 @@ impl Store for Kernel {
     type Link = OwnedFd;
     type Words = sys::Words;
     type Lock = File;
-    type Putting = Putting;
     type Socket = diag::KernelSocket;
 
     fn wall_clock(&self) -> u64 {
@@ -703,14 +671,6 @@ impl Store for Kernel {
 
     fn put_maps(&self, outer: &KernelMap, elements: &[(u32, &KernelMap)]) -> Step<()> {
         on("writing the map", &outer.info.name, put_maps(outer, elements))
-    }
-
-    fn begin_put(&self, outer: &KernelMap, elements: &[(u32, &KernelMap)]) -> Step<Putting> {
-        on("writing the map", &outer.info.name, begin_put(outer, elements))
-    }
-
-    fn end_put(&self, putting: Putting) -> Step<()> {
-        on("writing the map", TABLES_MAP.name, putting.map_or(Ok(()), joined))
     }
 
     fn has_waited(&self, control: u32, generation: u64) -> bool {
