@@ -191,19 +191,6 @@ struct pt_regs___arm64 {
 	int syscallno;
 };
 
-struct seq_file;
-
-struct bpf_iter_meta {
-	struct seq_file *seq;
-};
-
-struct bpf_iter__sockmap {
-	struct bpf_iter_meta *meta;
-	void *map;
-	void *key;
-	struct sock *sk;
-};
-
 enum sock_flags { SOCK_DONE = 1, SOCK_URGINLINE = 2, SOCK_ZEROCOPY = 21 };
 
 #pragma clang attribute pop

@@ -344,7 +344,6 @@ static long (*bpf_sk_release)(void *sk) = (void *)86;
 static long (*bpf_probe_read_kernel_str)(void *to, __u32 size, const void *from) = (void *)115;
 static struct bpf_sock *(*bpf_skc_lookup_tcp)(void *ctx, void *tuple, __u32 size, __u64 netns, __u64 flags) = (void *)99;
 static long (*bpf_sk_storage_delete)(void *map, void *sk) = (void *)108;
-static long (*bpf_seq_write)(void *file, const void *data, __u32 length) = (void *)127;
 static long (*bpf_probe_write_user)(void *to, const void *from, __u32 length) = (void *)36;
 static long (*bpf_probe_read_user)(void *to, __u32 size, const void *from) = (void *)112;
 static long (*bpf_probe_read_kernel)(void *to, __u32 size, const void *from) = (void *)113;

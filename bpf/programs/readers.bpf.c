@@ -1,28 +1,42 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT OR GPL-2.0-only */
-/* iter/sockmap, iter/tcp: readers of the short way, looked at by user space. What is unread, and what is to leave. */
+/* Readers of the short way, looked at by user space. What is unread: a classifier, attached nowhere. What is to leave:
+ * iter/tcp.
+ */
 
-/* Tells of each socket of the map that has unread bytes how many came which way. */
-static __always_inline struct verdict looked_at(struct sock *sk, struct seq_file *seq)
+/* A question in the form of a packet, behind the Ethernet header: a struct mesh_unread that names a socket of the map.
+ * It goes back with how many bytes came which way and are unread. An iterator over the map would tell the same by one
+ * call; kernels that are locked down refuse those, and one over a namespace's sockets does not find the namespaces that
+ * no process and no mount stands for.
+ */
+static __always_inline struct verdict looked_at(struct __sk_buff *skb)
 {
 	struct mesh_unread found = {};
-	__u64 psock;
+	struct bpf_sock *sk;
+	__u64 sock, psock;
 
+	if (bpf_skb_load_bytes(skb, ETH_LEN, &found, sizeof(found)))
+		return ended(MESH_COUNT_NO_SOCKET, 0);
+	sk = bpf_map_lookup_elem(&accelerated, &found.cookie);
+	/* It was closed meanwhile. */
 	if (!sk)
 		return ended(MESH_COUNT_ALL_READ, 0);
-	psock = (__u64)PEEK(struct sock, sk, sk_user_data) & ~7ULL;
-	found.cookie = (__u64)PEEK(struct sock, sk, __sk_common.skc_cookie.counter);
-	found.long_bytes = waits_long((__u64)sk);
-	found.short_bytes = holds_short((__u64)sk) ? waits_short(psock) : 0;
+	sock = (__u64)bpf_skc_to_tcp_sock(sk);
+	if (sock) {
+		psock = (__u64)PEEK(struct sock, sock, sk_user_data) & ~7ULL;
+		found.long_bytes = waits_long(sock);
+		found.short_bytes = holds_short(sock) ? waits_short(psock) : 0;
+	}
+	bpf_sk_release(sk);
 	if (!found.long_bytes && !found.short_bytes)
 		return ended(MESH_COUNT_ALL_READ, 0);
-	bpf_seq_write(seq, &found, sizeof(found));
+	bpf_skb_store_bytes(skb, ETH_LEN, &found, sizeof(found), 0);
 	return ended(MESH_COUNT_UNREAD, 0);
 }
 
-SEC("iter/sockmap")
-int mesh_unread(struct bpf_iter__sockmap *ctx)
+SEC("classifier")
+int mesh_unread(struct __sk_buff *skb)
 {
-	return looked_at(ctx->sk, ctx->meta->seq).value;
+	return looked_at(skb).value;
 }
 
 /* A socket of the namespace: where its reader was told too little, nothing more is sent to it by the short way; the

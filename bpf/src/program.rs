@@ -183,7 +183,7 @@ pub const ACCELERATORS: &[AcceleratorDef] = &[
     accelerator("mesh_msg", Hook::Message, "accelerated", Need::Always),
 ];
 
-/// The iterator that finds sockets with unread bytes of the short way.
+/// The classifier that tells what of a socket is unread: user space runs it, and it is attached nowhere.
 pub const UNREAD: &str = "mesh_unread";
 
 /// The iterator that takes sockets of a network namespace out whose readers were told too little by `FIONREAD`.

@@ -1,5 +1,7 @@
 //! The programs that carry acceleration out: attached where a policy accelerates, and only there.
 
+use std::collections::BTreeSet;
+
 use mesh_bpf::abi::LINE;
 use mesh_bpf::map::{ACCELERATED, PAIRS, Table};
 use mesh_bpf::program::{ACCELERATORS, AcceleratorDef, Hook, NOTES_COUNT, Need, REPAIRS_COUNT};
@@ -167,7 +169,11 @@ pub(crate) fn unread<S: Store>(store: &S, instance: &Instance) -> Result<Option<
     if store.list(&instance.accelerators())?.is_none() {
         return Ok(None);
     }
-    let unread = store.unread(&instance.maps(), &sockets)?;
+    // One that leaves while they are read may make the kernel begin again.
+    let cookies: BTreeSet<u64> = (store.entries(&sockets)?.iter())
+        .filter_map(|(cookie, _)| Some(u64::from_ne_bytes(cookie.as_slice().try_into().ok()?)))
+        .collect();
+    let unread = store.unread(&instance.maps(), &cookies.into_iter().collect::<Vec<_>>())?;
     Ok(Some(unread.iter().filter(|socket| socket.short_bytes > 0).count()))
 }
 

@@ -178,7 +178,7 @@ impl<S: Store> Store for Faulty<S> {
         fn can_close(&self) -> Step<bool>;
         fn connections(&self, flows: &S::Map, listening: &S::Map) -> Step<Vec<(Noted, S::Socket)>>;
         fn message_program(&self, sockets: &S::Map) -> Step<Option<ProgramInfo>>;
-        fn unread(&self, maps: &Path, sockets: &S::Map) -> Step<Vec<Unread>>;
+        fn unread(&self, maps: &Path, cookies: &[u64]) -> Step<Vec<Unread>>;
         fn miscounts(&self) -> Step<bool>;
         fn socket(&self, netns: u64, ends: (SocketAddr, SocketAddr), cookie: u64) -> Step<Option<S::Socket>>;
     }

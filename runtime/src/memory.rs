@@ -712,7 +712,7 @@ impl Store for Memory {
         Ok(sockets.0.message.borrow().as_deref().cloned())
     }
 
-    fn unread(&self, _maps: &Path, _sockets: &MemoryMap) -> Step<Vec<Unread>> {
+    fn unread(&self, _maps: &Path, _cookies: &[u64]) -> Step<Vec<Unread>> {
         Ok(Vec::new())
     }
 

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use mesh_bpf::abi::{self, Unread, WAITS_COUNTS};
-use mesh_bpf::map::{ACCELERATED, WAITING};
+use mesh_bpf::map::WAITING;
 
 use crate::Runtime;
 use crate::acceleration::{self, Rescue, StuckReader, Why};
@@ -63,7 +63,9 @@ fn noted<S: Store>(store: &S, instance: &Instance) -> Result<Vec<StuckReader>> {
     if notes.is_empty() {
         return Ok(Vec::new());
     }
-    let unread = unread(store, instance)?;
+    let cookies: Vec<u64> = notes.iter().map(|(cookie, _)| *cookie).collect();
+    let unread = store.unread(&instance.maps(), &cookies)?;
+    let unread: BTreeMap<u64, Unread> = unread.into_iter().map(|one| (one.cookie, one)).collect();
     let pairs = acceleration::values::<abi::Pair, S>(store, instance, mesh_bpf::map::PAIRS.name)?;
     let mut found = Vec::new();
     for (cookie, note) in notes {
@@ -91,14 +93,6 @@ fn noted<S: Store>(store: &S, instance: &Instance) -> Result<Vec<StuckReader>> {
     }
     found.sort_by_key(|stuck| (stuck.server, stuck.client));
     Ok(found)
-}
-
-fn unread<S: Store>(store: &S, instance: &Instance) -> Result<BTreeMap<u64, Unread>> {
-    let Some(sockets) = store.open_map(&instance.maps().join(ACCELERATED.name))? else {
-        return Ok(BTreeMap::new());
-    };
-    let unread = store.unread(&instance.maps(), &sockets)?;
-    Ok(unread.into_iter().map(|unread| (unread.cookie, unread)).collect())
 }
 
 pub(crate) fn rescue<S: Store>(store: &S, instance: &Instance) -> Result<Vec<StuckReader>> {

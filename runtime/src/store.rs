@@ -509,11 +509,11 @@ pub trait Store {
     /// # Errors
     /// What the kernel says.
     fn message_program(&self, sockets: &Self::Map) -> Step<Option<ProgramInfo>>;
-    /// What of the sockets of the map is unread, where anything is.
+    /// What of the accelerated sockets with these cookies is unread, where anything is.
     ///
     /// # Errors
     /// What the kernel says.
-    fn unread(&self, maps: &Path, sockets: &Self::Map) -> Step<Vec<Unread>>;
+    fn unread(&self, maps: &Path, cookies: &[u64]) -> Step<Vec<Unread>>;
     /// Whether `FIONREAD` of an accelerated socket tells another number than there is: tried.
     ///
     /// # Errors

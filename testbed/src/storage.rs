@@ -10,22 +10,30 @@ use crate::tool;
 
 const PROGRAM: &str = include_str!("../programs/count_storage.bpf.c");
 
-/// How many living sockets have a value in the pinned socket storage map, counted by an iterator over it.
+/// How many sockets have a value in the pinned socket storage map, also those that are in no table of connections: the
+/// kernel's own lists are counted.
 ///
 /// # Errors
 /// If clang or bpftool is missing, or `pin` is no socket storage map.
 pub fn sockets_with_storage(pin: &Path) -> io::Result<usize> {
     let folder = Folder::new()?;
-    let (source, object) = (folder.path().join("count.bpf.c"), folder.path().join("count.bpf.o"));
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let (source, object, packet) = (path("count.bpf.c"), path("count.bpf.o"), path("packet"));
     fs::write(&source, PROGRAM)?;
-    let (source, object) = (source.display().to_string(), object.display().to_string());
+    // The kernel wants to see one, and the program does not look at it.
+    fs::write(&packet, [0; 64])?;
     tool("clang", &["-O2", "-g", "-target", "bpf", "-c", &source, "-o", &object])?;
     let mount = BpfFs::mount(&folder.path().join("bpffs"))?;
-    let iterator = mount.path().join("iterator");
-    let arguments = ["iter", "pin", &object, &iterator.display().to_string(), "map", "pinned"];
+    let program = mount.path().join("count").display().to_string();
     let pin = pin.display().to_string();
-    tool("bpftool", &[&arguments[..], &[&pin]].concat())?;
-    Ok(fs::read(&iterator)?.len())
+    tool("bpftool", &["prog", "load", &object, &program, "map", "name", "storage", "pinned", &pin])?;
+    let ran = tool("bpftool", &["-j", "prog", "run", "pinned", &program, "data_in", &packet])?;
+    let ran: serde_json::Value = serde_json::from_str(&ran)?;
+    let counted =
+        ran.get("retval").and_then(serde_json::Value::as_u64).and_then(|count| u32::try_from(count).ok());
+    // It says -1 where it could not read something.
+    let counted = counted.filter(|&count| count != u32::MAX).and_then(|count| usize::try_from(count).ok());
+    counted.ok_or_else(|| io::Error::other(format!("the values cannot be counted: {ran}")))
 }
 
 /// How many entries the pinned hash map has.

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::stage::{SIDECAR_UID, Stage, address, as_member, where_usable};
 
-/// Connections that are open when the iterator must see them.
+/// Connections that are open when they must be counted.
 const HELD: usize = 50;
 
 /// Port 5432 is redirected to where nobody listens, 8080 to where nobody ever answers, 9090 to a sidecar that takes
@@ -179,7 +179,7 @@ fn many(rounds: usize, kinds: &[Kind]) -> BTreeMap<Kind, usize> {
 }
 
 #[test]
-fn the_iterator_sees_open_connections_and_their_end() -> Tested {
+fn open_connections_are_counted_until_their_end() -> Tested {
     let Some(stage) = where_usable(|| Stage::ruled("redirect outbound -> 15001"))? else { return Ok(()) };
     let target = address("10.0.3.9:80")?;
     let mut client = stage.cart().spawn(|line| {

@@ -152,9 +152,9 @@ pub(super) const NOTES: Feature = part(
     "do not accelerate towards nginx",
 );
 pub(super) const UNREAD: Feature = part(
-    "iterator over maps of sockets",
+    "finding unread bytes",
     "5.10",
-    "after a policy that accelerated, `detach --all` needs `--drop-unread`",
+    "while accelerated connections are open, `detach --all` needs `--drop-unread`",
     NEWER,
 );
 

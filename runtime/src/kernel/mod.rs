@@ -50,6 +50,8 @@ use crate::store::{
 
 /// `f_type` of a BPF file system.
 const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
+/// Bytes of an Ethernet header.
+const ETHERNET: usize = 14;
 /// Elements a batch look-up asks for at first.
 const BATCH: u32 = 4096;
 
@@ -142,13 +144,6 @@ impl Kernel {
     /// What can be read once this process was asked to end.
     pub(crate) fn endings(&self) -> Step<OwnedFd> {
         on("taking over", "SIGINT and SIGTERM", sys::endings())
-    }
-
-    /// Loads an iterator over what has that name.
-    fn load_iterator(&self, maps: &Path, name: &str, over: &'static str) -> Step<OwnedFd> {
-        let target = Traced::Iterator(over);
-        let object = Object::open(&self.programs, &pinned(maps), &[target])?;
-        object.load(name, Hook::Iterator, Some(target))
     }
 
     fn value_len(&self, info: &MapInfo) -> usize {
@@ -885,11 +880,23 @@ impl Store for Kernel {
         ids.first().map_or(Ok(None), |&id| self.program_by_id(id))
     }
 
-    fn unread(&self, maps: &Path, sockets: &KernelMap) -> Step<Vec<Unread>> {
-        let program = self.load_iterator(maps, UNREAD, "sockmap")?;
-        let found = sys::iterate_map(program.as_fd(), sockets.fd.as_fd());
-        let found = on("reading the map", &sockets.info.name, found)?;
-        Ok(found.chunks_exact(size_of::<Unread>()).map(bytemuck::pod_read_unaligned).collect())
+    fn unread(&self, maps: &Path, cookies: &[u64]) -> Step<Vec<Unread>> {
+        if cookies.is_empty() {
+            return Ok(Vec::new());
+        }
+        let object = Object::open(&self.programs, &pinned(maps), &[])?;
+        // A classifier like that one, but attached to nothing.
+        let program = object.load(UNREAD, Hook::TcxIngress, None)?;
+        let ask = |&cookie| {
+            let mut packet = [0; ETHERNET + size_of::<Unread>()];
+            let (_, question) = packet.split_at_mut(ETHERNET);
+            question.copy_from_slice(bytemuck::bytes_of(&Unread { cookie, ..Unread::default() }));
+            on("running", UNREAD, sys::run_over(program.as_fd(), &mut packet))?;
+            let (_, answer) = packet.split_at(ETHERNET);
+            Ok(bytemuck::pod_read_unaligned(answer))
+        };
+        let all: Step<Vec<Unread>> = cookies.iter().map(ask).collect();
+        Ok(all?.into_iter().filter(|one| one.long_bytes > 0 || one.short_bytes > 0).collect())
     }
 
     fn miscounts(&self) -> Step<bool> {
@@ -898,7 +905,9 @@ impl Store for Kernel {
 
     fn release(&self, maps: &Path, netns: &Path, cookie: u64) -> Step<()> {
         let target = at("opening", netns, open_netns(netns, cookie))?;
-        let program = self.load_iterator(maps, RELEASE, "tcp")?;
+        let over = Traced::Iterator("tcp");
+        let object = Object::open(&self.programs, &pinned(maps), &[over])?;
+        let program = object.load(RELEASE, Hook::Iterator, Some(over))?;
         let link = on("attaching", RELEASE, sys::link(program.as_fd(), None, Hook::Iterator as u32))?;
         at("looking at the sockets", netns, inside(&target, || iterate(&link)))
     }

@@ -5,7 +5,7 @@
 
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -33,6 +33,7 @@ enum Call {
     Get = 7,
     ProgramAttach = 8,
     ProgramDetach = 9,
+    ProgramRun = 10,
     ProgramById = 13,
     MapById = 14,
     Info = 15,
@@ -87,10 +88,11 @@ attributes! {
     }
     /// Of `BPF_LINK_CREATE`.
     LinkAttr { program: u32, target: u32, hook: u32, flags: u32, reserve: [u64; 3], }
-    /// Of `BPF_LINK_CREATE` for an iterator over a map.
-    IterLinkAttr { program: u32, target: u32, hook: u32, flags: u32, info: u64, info_len: u32, reserve: u32, }
-    /// What an iterator walks: `union bpf_iter_link_info`.
-    IterInfo { map: u32, reserve: [u32; 3], }
+    /// Of `BPF_PROG_TEST_RUN`, as far as a classifier needs it.
+    RunAttr {
+        program: u32, returned: u32, packet_len: u32, changed_len: u32, packet: u64, changed: u64, repeat: u32,
+        duration: u32,
+    }
     /// Of `BPF_PROG_ATTACH` and `BPF_PROG_DETACH`.
     AttachAttr { target: u32, program: u32, hook: u32, flags: u32, replaced: u32, }
     /// Of `BPF_LINK_UPDATE`.
@@ -359,23 +361,19 @@ pub(super) fn detach_from_map(program: BorrowedFd<'_>, map: BorrowedFd<'_>, hook
     unsafe { bpf(Call::ProgramDetach, &mut attributes) }.map(drop)
 }
 
-/// What an iterator over a map writes, until its end.
-pub(super) fn iterate_map(program: BorrowedFd<'_>, map: BorrowedFd<'_>) -> io::Result<Vec<u8>> {
-    /// `BPF_TRACE_ITER`.
-    const HOOK: u32 = 28;
-    let info = IterInfo { map: number(map), ..IterInfo::zeroed() };
-    let mut attributes = IterLinkAttr {
+/// Runs a classifier over one packet, which it may change.
+pub(super) fn run_over(program: BorrowedFd<'_>, packet: &mut [u8]) -> io::Result<()> {
+    let given = packet.to_vec();
+    let mut attributes = RunAttr {
         program: number(program),
-        hook: HOOK,
-        info: addr_of!(info) as u64,
-        info_len: length(size_of::<IterInfo>())?,
-        ..IterLinkAttr::zeroed()
+        packet_len: length(given.len())?,
+        changed_len: length(packet.len())?,
+        packet: address(&given),
+        changed: address_mut(packet),
+        ..RunAttr::zeroed()
     };
-    // SAFETY: `info` outlives the call and is as long as said.
-    let link = unsafe { bpf_fd(Call::LinkCreate, &mut attributes) }?;
-    let mut written = Vec::new();
-    io::Read::read_to_end(&mut std::fs::File::from(iterator(link.as_fd())?), &mut written)?;
-    Ok(written)
+    // SAFETY: both packets outlive the call and are as long as said.
+    unsafe { bpf(Call::ProgramRun, &mut attributes) }.map(drop)
 }
 
 pub(super) fn replace(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
