@@ -422,6 +422,9 @@ pub struct Attach {
     /// One of its addresses [default: those of its interfaces]
     #[arg(long = "address", value_name = "ADDRESS")]
     pub addresses: Vec<std::net::IpAddr>,
+    /// Although the network namespace is the node's own, or a member under another name
+    #[arg(long)]
+    pub force: bool,
     /// The instance.
     #[command(flatten)]
     pub instance: InstanceArgs,

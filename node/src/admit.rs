@@ -29,6 +29,11 @@ pub enum Admission {
     },
 }
 
+/// The node's own network namespace is no pod's.
+const HOST_NETWORK: &str = "host-network";
+/// Whoever is registered for the namespace is not to be taken out.
+const OTHER_POD: &str = "other-pod";
+
 /// Why a pod could not be attached, before the policy was asked.
 struct Why {
     code: String,
@@ -54,9 +59,13 @@ pub fn admit(runtime: &Runtime, pod: &Pod) -> Admission {
         Ok((key, workload)) => return Admission::Attached { key, workload },
         Err(why) => why,
     };
-    // Where the policy cannot be read, the language's default holds.
-    let start = !runtime.refuses(pod).unwrap_or(true);
-    if !start && let Some(attachment) = &pod.attachment {
+    // Where the policy cannot be read, the language's default holds. A pod of the node's own network is nobody that a
+    // policy for pods speaks of: it is left alone, and named.
+    let start = why.code == HOST_NETWORK || !runtime.refuses(pod).unwrap_or(true);
+    if !start
+        && why.code != OTHER_POD
+        && let Some(attachment) = &pod.attachment
+    {
         let which = Which::Container {
             container: attachment.container.clone(),
             interface: Some(attachment.interface.clone()),

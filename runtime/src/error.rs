@@ -116,6 +116,24 @@ pub enum Error {
     /// A pod without a name.
     #[error("a pod without a name cannot be attached")]
     NoName,
+    /// A pod in the node's own network namespace.
+    #[error(
+        "`{0}` is in the node's own network namespace: as a member, every process of the node would be decided as if \
+         it were that pod's"
+    )]
+    HostNetwork(String),
+    /// A network namespace that is a member under another name.
+    #[error(
+        "the network namespace `{}` is a member already, as the pod `{known}`: it cannot be `{name}` too", .netns.display()
+    )]
+    OtherPod {
+        /// The file that stands for it.
+        netns: PathBuf,
+        /// The pod that it is registered as, behind its Kubernetes namespace.
+        known: String,
+        /// The one that was to be attached.
+        name: String,
+    },
     /// Programs of another instance run for the same processes.
     #[error("programs of another meshc are attached to `{}` or above it: {}", .cgroup.display(), .programs.join(", "))]
     AnotherMesh {
@@ -210,6 +228,8 @@ impl Error {
             | Self::NotKept(_)
             | Self::NothingBefore
             | Self::NothingWaits
+            | Self::HostNetwork(_)
+            | Self::OtherPod { .. }
             | Self::NoName => Class::Refused,
             Self::Step(_)
             | Self::NotBpffs(_)
@@ -257,6 +277,8 @@ impl Error {
             Self::NothingBefore => "nothing-before",
             Self::NothingWaits => "nothing-waits",
             Self::NoName => "no-name",
+            Self::HostNetwork(_) => "host-network",
+            Self::OtherPod { .. } => "other-pod",
             Self::ManyObservers => "many-observers",
             Self::AnotherMesh { .. } => "another-mesh",
             Self::ReadOnly(_) => "read-only",
@@ -310,6 +332,14 @@ impl Error {
                 "end one of them; one that was killed gives its place free in seconds".into()
             }
             Self::NoName => "name it with `--name`".into(),
+            Self::HostNetwork(_) => {
+                "leave it alone: name its cgroup in the policy (`workload w { cgroup \"…\" }`) where it is to be in \
+                 the mesh; `--force` attaches the whole node all the same"
+                    .into()
+            }
+            Self::OtherPod { known, .. } => format!(
+                "`meshc detach` the pod `{known}` first, if it is gone; `--force` puts the new one in its place"
+            ),
             Self::PrivateBpffs(path) => format!(
                 "mount it where the machine lives (`nsenter -t 1 -m mount -t bpf bpf {}`), or name another \
                  folder with `--bpffs`",

@@ -159,6 +159,8 @@ impl<S: Store> Store for Faulty<S> {
         fn netns_cookie(&self, netns: &Path) -> Step<u64>;
         fn netns_addresses(&self, netns: &Path) -> Step<Vec<IpAddr>>;
         fn namespaces(&self) -> Step<BTreeSet<u64>>;
+        fn is_own_netns(&self, cookie: u64) -> Step<bool>;
+        fn is_lived_in(&self, cookie: u64) -> Step<bool>;
         fn find_netns(&self, cookie: u64) -> Step<Option<PathBuf>>;
         fn open_map(&self, path: &Path) -> Step<Option<S::Map>>;
         fn map_by_id(&self, id: u32) -> Step<Option<S::Map>>;

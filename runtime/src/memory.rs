@@ -407,6 +407,14 @@ impl Store for Memory {
             .collect())
     }
 
+    fn is_own_netns(&self, _cookie: u64) -> Step<bool> {
+        Ok(false)
+    }
+
+    fn is_lived_in(&self, _cookie: u64) -> Step<bool> {
+        Ok(false)
+    }
+
     fn find_netns(&self, _cookie: u64) -> Step<Option<PathBuf>> {
         Ok(None)
     }

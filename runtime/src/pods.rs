@@ -38,6 +38,9 @@ pub struct Pod {
     /// What its container runtime says of it, where one attaches it.
     #[serde(default)]
     pub attachment: Option<Attachment>,
+    /// Attach it although its network namespace is the node's own, or another pod's.
+    #[serde(default)]
+    pub force: bool,
 }
 
 /// One attachment of a container to a network, as a container runtime asks for it.
@@ -89,11 +92,15 @@ impl<S: Store> Runtime<S> {
     /// next one finds it.
     ///
     /// # Errors
-    /// Where the network namespace is gone, or two workloads select the pod and neither is narrower; then
-    /// it is as it was before.
+    /// Where the network namespace is gone, or two workloads select the pod and neither is narrower; unless it is
+    /// forced, where the namespace is the node's own or another pod's. Then all is as it was before.
     pub fn attach(&self, pod: &Pod) -> Result<PodAttached> {
         let (store, instance) = (&self.store, &self.instance);
-        let key = Key::Netns(store.netns_cookie(&pod.netns)?);
+        let cookie = store.netns_cookie(&pod.netns)?;
+        let key = Key::Netns(cookie);
+        if !pod.force && store.is_own_netns(cookie)? {
+            return Err(Error::HostNetwork(pod.name.clone()));
+        }
         loop {
             let held = lock(store, instance, &self.options, &instance.maps(), false)?;
             record::make_folders(store, instance)?;
@@ -118,7 +125,7 @@ impl<S: Store> Runtime<S> {
     fn attach_live(&self, registry: &Registry<'_, S>, pod: &Pod, key: Key) -> Result<PodAttached> {
         registry.recover()?;
         let member = self.member(pod, key)?;
-        // It is a member entirely, or not at all.
+        // It is a member as it is to be, or what it was before.
         let workload = self.put(registry, &member).inspect_err(|_| drop(registry.recover()))?;
         Ok(PodAttached { key, workload })
     }
@@ -152,7 +159,10 @@ impl<S: Store> Runtime<S> {
         let Some(member) = self.find(which)? else { return Ok(false) };
         let file = instance.members().join(member.key.to_string());
         match (rest(which, &member), registry) {
-            (Some(rest), Some(registry)) => drop(self.put(&registry, &rest)?),
+            // As with an attach: without that interface, or as it was.
+            (Some(rest), Some(registry)) => {
+                drop(self.put(&registry, &rest).inspect_err(|_| drop(registry.recover()))?);
+            }
             (Some(rest), None) => record::write(store, &file, &rest, false)?,
             (None, Some(registry)) => registry.leave(member.key)?,
             (None, None) => store.remove(&file)?,
@@ -239,6 +249,24 @@ impl<S: Store> Runtime<S> {
         Ok(registry::members(&self.store, &self.instance)?.into_iter().find(is_it))
     }
 
+    /// Whether a pod may have the network namespace of one that is registered: it is the same by name, or a container
+    /// runtime says that the namespace is another container's by now, and no process of the first one is left.
+    ///
+    /// A runtime makes the namespace, asks for the pod to be attached, and starts its first process then. By hand, a
+    /// namespace without a process is no sign of anything: `ip netns` makes such.
+    fn is_free_for(&self, pod: &Pod, known: &Member) -> Result<bool> {
+        if (&known.namespace, &known.name) == (&pod.namespace, &pod.name) {
+            return Ok(true);
+        }
+        let other = match (&pod.attachment, &known.sandbox) {
+            (Some(attachment), Some(sandbox)) => attachment.container != sandbox.container,
+            (Some(_), None) => true,
+            (None, _) => false,
+        };
+        let Key::Netns(cookie) = known.key else { return Ok(false) };
+        Ok(other && !self.store.is_lived_in(cookie)?)
+    }
+
     /// A pod that is attached again keeps its number, and the other interfaces of the same container.
     fn member(&self, pod: &Pod, key: Key) -> Result<Member> {
         if pod.name.is_empty() {
@@ -246,6 +274,19 @@ impl<S: Store> Runtime<S> {
         }
         let (store, instance) = (&self.store, &self.instance);
         let known = record::read::<Member>(store, &instance.members().join(key.to_string()))?;
+        if let Some(known) = &known
+            && !pod.force
+            && !self.is_free_for(pod, known)?
+        {
+            let name = |namespace: &Option<String>, name: &String| {
+                namespace.as_ref().map_or_else(|| name.clone(), |namespace| format!("{namespace}/{name}"))
+            };
+            return Err(Error::OtherPod {
+                netns: pod.netns.clone(),
+                known: name(&known.namespace, &known.name),
+                name: name(&pod.namespace, &pod.name),
+            });
+        }
         let id = known.as_ref().map_or_else(|| registry::new_id(store, instance), |member| Ok(member.id))?;
         let mut addresses: Vec<IpAddr> = pod.addresses.iter().map(IpAddr::to_canonical).collect();
         if addresses.is_empty() {
@@ -265,6 +306,7 @@ impl<S: Store> Runtime<S> {
             annotations: pod.annotations.clone(),
             addresses: sandbox.as_ref().map_or(addresses, Sandbox::addresses),
             netns: Some(pod.netns.clone()),
+            followed: None,
             sandbox,
             cgroup: None,
         })

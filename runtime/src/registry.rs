@@ -4,8 +4,8 @@
 //! of the state folder with what its workload is chosen by (name, labels, addresses). A pod that comes or
 //! goes is never a generation. Files of another boot mean nothing, since cookies and ids start anew.
 //!
-//! A file is named for its key. While the endpoint joins or leaves, it is in a folder of its own; the next
-//! command finds it there and finishes the leaving of either.
+//! A file is named for its key. While the endpoint joins, changes or leaves, what it is to become, or was, is in a
+//! folder of its own. The next command finds that there: who was a member stays what it was, and everybody else goes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -19,10 +19,12 @@ use mesh_bpf::pack::words;
 use mesh_bpf::selector::Endpoint;
 use serde::{Deserialize, Serialize};
 
-use crate::error::Result;
+use crate::apply::in_slot;
+use crate::error::{Error, Result};
 use crate::inbound;
 use crate::instance::Instance;
 use crate::record;
+use crate::session::{self, membership};
 use crate::set::Set;
 use crate::store::{Fault, Process, Store};
 
@@ -130,9 +132,14 @@ pub struct Member {
     /// Annotations by key: for people, no policy asks for them.
     #[serde(default)]
     pub annotations: BTreeMap<String, String>,
-    /// Its own addresses.
+    /// Its addresses as it was attached: what selectors ask for. What a pod does to its interfaces afterwards must
+    /// not choose its policy.
     #[serde(default)]
     pub addresses: Vec<IpAddr>,
+    /// The addresses of its interfaces as they were last seen; none where those that it was attached with were given
+    /// by hand, and stay its own whatever it has.
+    #[serde(default)]
+    pub followed: Option<Vec<IpAddr>>,
     /// The file that stood for its network namespace when it was attached.
     #[serde(default)]
     pub netns: Option<PathBuf>,
@@ -145,6 +152,12 @@ pub struct Member {
 }
 
 impl Member {
+    /// Its own addresses.
+    #[must_use]
+    pub fn own(&self) -> &[IpAddr] {
+        self.followed.as_deref().unwrap_or(&self.addresses)
+    }
+
     pub(crate) fn endpoint(&self) -> Endpoint {
         Endpoint {
             name: self.name.clone(),
@@ -253,21 +266,15 @@ pub(crate) fn make_folder<S: Store>(store: &S, instance: &Instance) -> Result<()
 
 impl<S: Store> Registry<'_, S> {
     /// Registers an endpoint: its profile in each slot is what that slot's policy says. Where there is a policy,
-    /// what is offered to a pod is decided when this returns; before the first one, its apply sees to that.
+    /// what is offered to a pod is decided when this returns; before the first one, its apply sees to that. Where it
+    /// fails, [`Registry::recover`] makes everything what it was.
     pub(crate) fn join(&self, member: &Member, policies: [Option<&Membership>; 2]) -> Result<()> {
         let place = self.instance.members().join(member.key.to_string());
         let joining = self.instance.moving().join(member.key.to_string());
         self.store.write(&joining, &record::json(&joining, member)?, false)?;
+        let before = record::read::<Member>(self.store, &place)?;
         self.put(member, policies)?;
-        let own = own_keys(member);
-        if let Some(before) = record::read::<Member>(self.store, &place)? {
-            for address in own_keys(&before).iter().filter(|address| !own.contains(address)) {
-                self.store.delete(&self.set.own, bytemuck::bytes_of(address))?;
-            }
-        }
-        for address in own {
-            self.store.update(&self.set.own, bytemuck::bytes_of(&address), &member.id.to_ne_bytes())?;
-        }
+        self.own(member, before.as_ref())?;
         if policies.iter().any(Option::is_some) && !inbound::attach(self.store, self.instance, member)? {
             let gone = std::io::Error::from_raw_os_error(libc::ENOENT);
             return Err(
@@ -286,31 +293,68 @@ impl<S: Store> Registry<'_, S> {
         self.forget(key)
     }
 
-    /// Finishes what a killed process began: endpoints that were joining or leaving are removed.
+    /// Finishes what a killed or failed command began. Who was a member before it is what it was, and who was to
+    /// become one, or was leaving, is removed.
     pub(crate) fn recover(&self) -> Result<()> {
         for name in self.store.list(&self.instance.moving())?.unwrap_or_default() {
-            if let Ok(key) = name.parse() {
-                self.forget(key)?;
+            let Ok(key) = name.parse() else { continue };
+            match record::read(self.store, &self.instance.members().join(&name))? {
+                Some(member) => self.reinstate(&member)?,
+                None => self.forget(key)?,
             }
         }
         Ok(())
     }
 
-    /// Whatever is known of it is removed, its file last. One that was to be registered anew has two.
+    /// Makes the kernel hold a member as its file says, and forgets what it was to become.
+    fn reinstate(&self, member: &Member) -> Result<()> {
+        let moving = self.instance.moving().join(member.key.to_string());
+        let read = || {
+            let Some(live) = session::live(self.store, self.set)? else { return Ok(None) };
+            Ok(Some((live.slot(), membership(self.store, self.set, &live)?)))
+        };
+        let policy = match read() {
+            Err(error @ Error::Step(_)) => return Err(error),
+            // Whoever repairs what cannot be read gives everybody a profile anew.
+            other => other.ok().flatten(),
+        };
+        let slot = policy.as_ref().map_or(0, |(slot, _)| *slot);
+        self.put(member, in_slot(slot, policy.as_ref().map(|(_, policy)| policy), None))?;
+        // What could not be written whole was not begun.
+        let other = record::read::<Member>(self.store, &moving).ok().flatten();
+        self.own(member, other.as_ref())?;
+        if policy.is_some() {
+            // One whose namespace has ended is swept.
+            inbound::attach(self.store, self.instance, member)?;
+        }
+        Ok(self.store.remove(&moving)?)
+    }
+
+    /// Makes a member's own addresses those of the kernel, in the place of what it was, or was to become.
+    fn own(&self, member: &Member, instead_of: Option<&Member>) -> Result<()> {
+        let own = own_keys(member);
+        let before = instead_of.map(own_keys).unwrap_or_default();
+        for address in before.iter().filter(|address| !own.contains(address)) {
+            self.store.delete(&self.set.own, bytemuck::bytes_of(address))?;
+        }
+        for address in own {
+            self.store.update(&self.set.own, bytemuck::bytes_of(&address), &member.id.to_ne_bytes())?;
+        }
+        Ok(())
+    }
+
+    /// Whatever is known of it is removed, its file last.
     fn forget(&self, key: Key) -> Result<()> {
         let (map, number) = self.place(key);
         self.store.delete(map, &number.to_ne_bytes())?;
         inbound::detach(self.store, self.instance, key)?;
-        for folder in [self.instance.members(), self.instance.moving()] {
-            let file = folder.join(key.to_string());
-            if let Ok(Some(member)) = record::read::<Member>(self.store, &file) {
-                for address in own_keys(&member) {
-                    self.store.delete(&self.set.own, bytemuck::bytes_of(&address))?;
-                }
+        let file = self.instance.moving().join(key.to_string());
+        if let Ok(Some(member)) = record::read::<Member>(self.store, &file) {
+            for address in own_keys(&member) {
+                self.store.delete(&self.set.own, bytemuck::bytes_of(&address))?;
             }
-            self.store.remove(&file)?;
         }
-        Ok(())
+        Ok(self.store.remove(&file)?)
     }
 
     const fn place(&self, key: Key) -> (&S::Map, u64) {
@@ -418,18 +462,28 @@ impl<S: Store> Registry<'_, S> {
 
     /// In what the kernel's entry of a member is not what the live policy says, in words.
     pub(crate) fn fault(&self, member: &Member, slot: u32, policy: &Membership) -> Result<Option<String>> {
-        let (expected, _) = member.profile(Some(policy)).unwrap_or((NO_PROFILE, NO_PROFILE));
         let (map, number) = self.place(member.key);
         let found = self.store.lookup(map, &number.to_ne_bytes())?;
         let found: Option<abi::Member> =
             found.and_then(|bytes| bytemuck::try_pod_read_unaligned(&bytes).ok());
-        Ok(match found {
-            None => Some(format!("the member `{}` has no entry in the kernel", member.name)),
-            Some(entry) if entry.profile.get(slot as usize) != Some(&expected) => {
-                Some(format!("the member `{}` does not have the profile of its workload", member.name))
-            }
-            Some(_) => inbound::fault(self.store, self.instance, member)?,
-        })
+        let name = &member.name;
+        let Some(found) = found else {
+            return Ok(Some(format!("the member `{name}` has no entry in the kernel")));
+        };
+        let (profile, _) = member.profile(Some(policy)).unwrap_or((NO_PROFILE, NO_PROFILE));
+        let expected = entry(member, Some(found), in_slot(slot, Some(policy), None)).unwrap_or(found);
+        if found.profile.get(slot as usize) != Some(&profile) {
+            return Ok(Some(format!("the member `{name}` does not have the profile of its workload")));
+        }
+        // A cgroup that is made at a path which a policy names joins by itself, with the number of that path.
+        let expected = match member.key {
+            Key::Netns(_) => expected,
+            Key::Cgroup(_) => abi::Member { id: found.id, ..expected },
+        };
+        if found != expected {
+            return Ok(Some(format!("the kernel's entry of the member `{name}` is not what is registered")));
+        }
+        inbound::fault(self.store, self.instance, member)
     }
 
     /// Every endpoint that the kernel has an entry of.
@@ -444,23 +498,9 @@ impl<S: Store> Registry<'_, S> {
         Ok(keys)
     }
 
-    /// Adds the pods' own addresses that the kernel does not have.
+    /// Makes the kernel know the pods' own addresses, and no others.
     fn own_addresses(&self, members: &[Member]) -> Result<usize> {
-        let wanted: Vec<(OwnKey, u32)> = (members.iter())
-            .flat_map(|member| own_keys(member).into_iter().map(|key| (key, member.id)))
-            .collect();
-        if wanted.is_empty() {
-            return Ok(0);
-        }
-        let known: BTreeMap<Vec<u8>, Vec<u8>> = self.store.entries(&self.set.own)?.into_iter().collect();
-        let mut changed = 0;
-        for (key, id) in wanted {
-            if known.get(bytemuck::bytes_of(&key)).map(Vec::as_slice) != Some(&id.to_ne_bytes()) {
-                self.store.update(&self.set.own, bytemuck::bytes_of(&key), &id.to_ne_bytes())?;
-                changed += 1;
-            }
-        }
-        Ok(changed)
+        self.align(&self.set.own, own_entries(members), |_| true)
     }
 
     /// Tells the kernel what a cgroup becomes that is made at a path which a policy names. Returns the ids of
@@ -627,6 +667,27 @@ pub(crate) fn drift<S: Store>(
     for key in registry.keys()?.into_iter().filter(|key| !known.contains(key)) {
         drift.push(format!("the kernel has a member `{key}` that is not registered"));
     }
+    let wanted = own_entries(&members);
+    let own: BTreeMap<Vec<u8>, Vec<u8>> = store.entries(&set.own)?.into_iter().collect();
+    for member in &members {
+        if own_keys(member).iter().any(|key| {
+            let key = bytemuck::bytes_of(key);
+            own.get(key) != wanted.get(key)
+        }) {
+            drift.push(format!("the kernel does not know all addresses of the member `{}`", member.name));
+        }
+    }
+    let strange = own.keys().filter(|key| !wanted.contains_key(*key)).count();
+    if strange > 0 {
+        drift.push(format!("the kernel knows {strange} addresses that no member has"));
+    }
+    for name in store.list(&instance.moving())?.unwrap_or_default() {
+        if let Ok(key) = name.parse::<Key>() {
+            drift.push(format!(
+                "a command that ended was attaching, changing or detaching `{key}`; the next one finishes it"
+            ));
+        }
+    }
     Ok(drift)
 }
 
@@ -647,6 +708,7 @@ fn selected(id: u32, key: Key, path: &str) -> Member {
         service_account: None,
         annotations: BTreeMap::new(),
         addresses: Vec::new(),
+        followed: None,
         netns: None,
         sandbox: None,
         cgroup: Some(path.to_owned()),
@@ -660,8 +722,14 @@ fn own_keys(member: &Member) -> Vec<OwnKey> {
         IpAddr::V4(v4) => v4.to_ipv6_mapped(),
         IpAddr::V6(v6) => *v6,
     };
-    (member.addresses.iter())
-        .map(|address| OwnKey { netns, address: words(mapped(address).to_bits()) })
+    (member.own().iter()).map(|address| OwnKey { netns, address: words(mapped(address).to_bits()) }).collect()
+}
+
+/// What the kernel must know of the pods' own addresses.
+fn own_entries(members: &[Member]) -> BTreeMap<Vec<u8>, Vec<u8>> {
+    (members.iter())
+        .flat_map(|member| own_keys(member).into_iter().map(|key| (key, member.id)))
+        .map(|(key, id)| (bytemuck::bytes_of(&key).to_vec(), id.to_ne_bytes().to_vec()))
         .collect()
 }
 

@@ -141,6 +141,7 @@ fn member(instance: &Instance, id: u32, key: Key, origin: Origin, cgroup: &Path)
         service_account: None,
         annotations: BTreeMap::new(),
         addresses: Vec::new(),
+        followed: None,
         netns: None,
         sandbox: None,
         cgroup: Some(instance.cgroup_path(cgroup)),

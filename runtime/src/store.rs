@@ -274,6 +274,16 @@ pub trait Store {
     /// # Errors
     /// What the kernel says.
     fn namespaces(&self) -> Step<BTreeSet<u64>>;
+    /// Whether a network namespace is the node's own: that of this process, or of the machine's first one.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    fn is_own_netns(&self, cookie: u64) -> Step<bool>;
+    /// Whether a process lives in the network namespace with this cookie.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    fn is_lived_in(&self, cookie: u64) -> Step<bool>;
     /// A file that stands for the network namespace with this cookie; `None` where no process lives in it and no
     /// mount holds it.
     ///

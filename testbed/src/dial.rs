@@ -44,6 +44,8 @@ impl Errno {
     pub const EBUSY: Self = Self(libc::EBUSY);
     /// A signal came first.
     pub const EINTR: Self = Self(libc::EINTR);
+    /// A disk is full.
+    pub const ENOSPC: Self = Self(libc::ENOSPC);
 }
 
 impl From<io::Error> for Errno {

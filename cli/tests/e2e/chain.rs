@@ -37,6 +37,17 @@ pub(crate) struct Pod {
     netns: Netns,
 }
 
+impl Pod {
+    /// Its processes end, and its network namespace stays.
+    pub(crate) fn end(self) -> Netns {
+        self.netns
+    }
+
+    pub(crate) const fn netns(&self) -> &Netns {
+        &self.netns
+    }
+}
+
 impl Node {
     pub(crate) fn new() -> Result<Self, Failure> {
         let ground = Ground::new()?;

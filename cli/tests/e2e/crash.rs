@@ -23,7 +23,8 @@ const FIRST: &str = "10.0.3.9:80";
 const SECOND: &str = "[fd10::9]:3306";
 
 /// Error numbers that calls are failed with, in turn.
-const ERRORS: [Errno; 5] = [Errno::ENOMEM, Errno::E2BIG, Errno::EPERM, Errno::EBUSY, Errno::EINTR];
+const ERRORS: [Errno; 6] =
+    [Errno::ENOMEM, Errno::E2BIG, Errno::EPERM, Errno::EBUSY, Errno::EINTR, Errno::ENOSPC];
 
 /// Which policy is in effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -44,6 +45,10 @@ enum Act {
     Pause,
     Resume,
     Attach,
+    /// A pod that is a member is attached again, as it is.
+    Again,
+    /// The same, and it is another workload from then on.
+    Relabel,
     Detach,
     DetachAll,
 }
@@ -53,7 +58,8 @@ impl Act {
     fn effect(self) -> [Live; 2] {
         match self {
             Self::First => [Live::None, Live::New],
-            Self::Apply | Self::Upgrade => [Live::Old, Live::New],
+            Self::Apply | Self::Upgrade | Self::Relabel => [Live::Old, Live::New],
+            Self::Again => [Live::Old, Live::Old],
             Self::Rollback => [Live::New, Live::Old],
             Self::Restore | Self::Resume | Self::Attach => [Live::None, Live::Old],
             Self::Pause | Self::Detach | Self::DetachAll => [Live::Old, Live::None],
@@ -63,6 +69,11 @@ impl Act {
     /// Whether a policy decides before and after: then traffic never sees a moment without one.
     fn keeps_deciding(self) -> bool {
         !self.effect().contains(&Live::None)
+    }
+
+    /// Whether it is about a pod.
+    fn is_of_a_pod(self) -> bool {
+        matches!(self, Self::Attach | Self::Again | Self::Relabel | Self::Detach)
     }
 }
 
@@ -84,12 +95,19 @@ impl Bed {
         // A large policy has large tables, and files that are written in more than one call.
         let more = if long_runs_are_wanted() { large() } else { String::new() };
         let pods = |rules| {
-            let workload = "workload web { label tier = web }";
-            format!("exempt uid {SIDECAR_UID}\nmesh bookstore {{\n{rules}\n{more}{workload}\n}}\n")
+            // What applies to a workload is what the other policies say of all.
+            let workloads = if act == Act::Relabel {
+                format!(
+                    "workload web {{ label tier = web\n{old}\n}}\nworkload db {{ label tier = db\n{new}\n}}"
+                )
+            } else {
+                format!("{rules}\nworkload web {{ label tier = web }}")
+            };
+            format!("exempt uid {SIDECAR_UID}\nmesh bookstore {{\n{more}{workloads}\n}}\n")
         };
-        let write = |name, rules| match act {
-            Act::Attach | Act::Detach => Ok(stage.ground().write(name, pods(rules))?),
-            _ => stage.policy(name, &format!("{rules}\n{more}")),
+        let write = |name, rules| match act.is_of_a_pod() {
+            true => Ok(stage.ground().write(name, pods(rules))?),
+            false => stage.policy(name, &format!("{rules}\n{more}")),
         };
         let (old, new) = (write("old.mesh", old)?, write("new.mesh", new)?);
         let mut bed = Self { stage, old, new, act, replaces: 0 };
@@ -149,6 +167,15 @@ impl Bed {
                 ask(&words(&["detach", "--netns", &text(&netns)]))?;
                 Ok(attach.to_vec())
             }
+            Act::Again | Act::Relabel => {
+                self.stage.apply(&self.old)?;
+                ask(&attach)?;
+                let label = if self.act == Act::Relabel { "tier=db" } else { "tier=web" };
+                Ok(attach
+                    .iter()
+                    .map(|word| if word == "tier=web" { label.into() } else { word.clone() })
+                    .collect())
+            }
             Act::Detach => {
                 self.stage.apply(&self.old)?;
                 ask(&attach)?;
@@ -190,7 +217,7 @@ impl Bed {
 
     fn place(&self) -> Place {
         match self.act {
-            Act::Attach | Act::Detach => self.stage.beside(),
+            act if act.is_of_a_pod() => self.stage.beside(),
             _ => self.stage.cart(),
         }
     }
@@ -217,6 +244,14 @@ impl Bed {
         let place = format!("{:?}, {fault:?} of {:?}", self.act, outcome.calls.last());
         let live = self.live().map_err(|error| format!("{place}: {error}"))?;
         self.judge(&outcome, live, &place);
+        if matches!(self.act, Act::Again | Act::Relabel) {
+            // A command that has nothing to do with the pod cleans up, and makes a stranger of nobody.
+            self.stage.ask(&["detach", "--name", "nobody"])?;
+            let cleaned = self.live().map_err(|error| format!("{place}, cleaned up: {error}"))?;
+            assert!(cleaned == before || cleaned == after, "{place}, cleaned up: {cleaned:?}");
+            let status = self.stage.ask(&["status"])?;
+            assert_eq!(status.get("drift"), Some(&serde_json::json!([])), "{place}, cleaned up");
+        }
         let again: Vec<&str> = command.iter().map(String::as_str).collect();
         self.stage.ask(&again).map_err(|error| format!("{place}: {error}"))?;
         assert_eq!(self.live()?, after, "{place}, then again");
@@ -281,7 +316,7 @@ fn other_programs(meshc: &[u8]) -> Result<Vec<u8>, Failure> {
 fn attack(act: Act, faults: impl Iterator<Item = Fault>) -> Result<BTreeMap<Live, usize>, Failure> {
     let bed = Bed::new(act)?;
     bed.prepare()?;
-    let traffic = act.keeps_deciding().then(|| Traffic::start(&bed.stage)).transpose()?;
+    let traffic = act.keeps_deciding().then(|| Traffic::start(&bed.place())).transpose()?;
     let mut seen: BTreeMap<Live, usize> = BTreeMap::new();
     for (count, fault) in faults.enumerate() {
         if count % 50 == 49 {
@@ -396,6 +431,18 @@ fn a_pod_that_comes_or_goes_is_a_member_or_not_wherever_the_command_is_killed() 
 }
 
 #[test]
+fn a_member_that_is_attached_again_is_one_wherever_the_command_is_killed() -> Tested {
+    if !kernel_is_usable() {
+        return Ok(());
+    }
+    for act in [Act::Again, Act::Relabel] {
+        let seen = attack(act, kills(5))?;
+        assert!(!seen.contains_key(&Live::None) && !seen.is_empty(), "{act:?}: {seen:?}");
+    }
+    Ok(())
+}
+
+#[test]
 fn a_switch_killed_at_any_call_is_on_or_off() -> Tested {
     if !kernel_is_usable() {
         return Ok(());
@@ -429,6 +476,8 @@ fn a_command_whose_calls_fail_does_all_or_nothing() -> Tested {
         (Act::Rollback, 31),
         (Act::Restore, 127),
         (Act::Attach, 19),
+        (Act::Again, 3),
+        (Act::Relabel, 3),
         (Act::Detach, 13),
         (Act::Pause, 9),
         (Act::Resume, 9),
@@ -463,9 +512,9 @@ fn text(path: &Path) -> String {
 struct Traffic(Task<BTreeMap<String, usize>>);
 
 impl Traffic {
-    fn start(stage: &Stage) -> Result<Self, Failure> {
+    fn start(place: &Place) -> Result<Self, Failure> {
         let target = address(FIRST)?;
-        let mut task = stage.cart().spawn(|line| {
+        let mut task = place.spawn(|line| {
             let mut counts: BTreeMap<String, usize> = BTreeMap::new();
             let _ = line.say("started");
             while line.is_silent() {

@@ -22,6 +22,7 @@ mod bad_input;
 mod boot;
 mod bystander;
 mod churn;
+mod claimed;
 mod cni;
 mod crash;
 mod cri;

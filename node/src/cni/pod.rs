@@ -35,6 +35,8 @@ pub(super) fn of(environment: &Environment, config: &Config<'_>) -> Result<Pod, 
             network: config.network.clone(),
             interface: environment.interface()?.to_owned(),
         }),
+        // What is registered for the namespace is replaced where nobody lives in it any more, and never by force.
+        force: false,
     })
 }
 

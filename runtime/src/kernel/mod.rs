@@ -412,25 +412,32 @@ fn interfaces() -> io::Result<Vec<u32>> {
     Ok(numbers)
 }
 
+/// The network namespaces of processes, a file for each process.
+fn namespaces_of_processes() -> io::Result<impl Iterator<Item = PathBuf>> {
+    let processes = fs::read_dir("/proc")?.flatten().map(|entry| entry.path());
+    let is_process = |path: &PathBuf| {
+        path.file_name().is_some_and(|name| name.as_encoded_bytes().iter().all(u8::is_ascii_digit))
+    };
+    Ok(processes.filter(is_process).map(|process| process.join("ns/net")))
+}
+
 /// Files that stand for network namespaces, one for each: of processes, and of mounts such as `ip netns` and
 /// container runtimes make.
 fn namespace_files() -> io::Result<Vec<PathBuf>> {
-    let of_processes = fs::read_dir("/proc")?.flatten().map(|entry| entry.path());
-    let mut files: Vec<PathBuf> = (of_processes)
-        .filter(|path| {
-            path.file_name().is_some_and(|name| name.as_encoded_bytes().iter().all(u8::is_ascii_digit))
-        })
-        .map(|process| process.join("ns/net"))
-        .collect();
+    let mut files: Vec<PathBuf> = namespaces_of_processes()?.collect();
     let mounts = fs::read_to_string("/proc/self/mountinfo")?;
     files.extend(mounts.lines().filter(|line| line.contains(" - nsfs ")).filter_map(|line| {
         let mut fields = line.split(' ').skip(3);
         fields.next()?.starts_with("net:").then(|| fields.next().map(PathBuf::from))?
     }));
-    // What ended meanwhile is no namespace any more.
+    each_once(&mut files);
+    Ok(files)
+}
+
+/// Leaves one file for each namespace. What ended meanwhile is none any more.
+fn each_once(files: &mut Vec<PathBuf>) {
     let mut seen = BTreeSet::new();
     files.retain(|file| fs::metadata(file).is_ok_and(|found| seen.insert((found.dev(), found.ino()))));
-    Ok(files)
 }
 
 fn sync_parent(path: &Path) -> io::Result<()> {
@@ -604,6 +611,22 @@ impl Store for Kernel {
     fn netns_cookie(&self, netns: &Path) -> Step<u64> {
         let file = at("opening", netns, File::open(netns))?;
         at("entering", netns, inside(&file, own_cookie))
+    }
+
+    fn is_own_netns(&self, cookie: u64) -> Step<bool> {
+        // Where another process namespace hides the machine's first process, that is the first of ours: its network
+        // is ours too, or a pod's that this process was started for.
+        let own = [HERE, "/proc/1/ns/net"].map(|file| cookie_of(Path::new(file)).ok());
+        Ok(own.contains(&Some(cookie)))
+    }
+
+    fn is_lived_in(&self, cookie: u64) -> Step<bool> {
+        let found = namespaces_of_processes().map(|files| {
+            let mut files: Vec<PathBuf> = files.collect();
+            each_once(&mut files);
+            files.iter().any(|file| cookie_of(file).is_ok_and(|found| found == cookie))
+        });
+        at("looking for network namespaces in", Path::new("/proc"), found)
     }
 
     fn find_netns(&self, cookie: u64) -> Step<Option<PathBuf>> {

@@ -24,6 +24,7 @@ pub struct Policy {
     cgroups: Vec<String>,
     exempt_cgroups: Vec<String>,
     conditions: Vec<Condition>,
+    tiers: Vec<String>,
     prefixes: u32,
     inbound: bool,
 }
@@ -51,6 +52,12 @@ impl Policy {
     pub fn label(mut self, key: &str, value: &str) -> Self {
         let subject = Subject::Label(key.into());
         self.conditions.push(Condition { subject, values: vec![value.into()], negated: false });
+        self
+    }
+
+    /// Beside its one workload, one for each of these values of the label `tier`.
+    pub fn tiers(mut self, tiers: &[&str]) -> Self {
+        self.tiers = tiers.iter().map(|&tier| tier.to_owned()).collect();
         self
     }
 
@@ -118,7 +125,18 @@ impl Policy {
             sources,
             port_tables: vec![PortTable { stretches }, straight],
             profiles: vec![profile],
-            workloads: vec![Workload { name: "shop/cart".into(), selector, profile: ProfileId(0) }],
+            workloads: std::iter::once(Workload {
+                name: "shop/cart".into(),
+                selector,
+                profile: ProfileId(0),
+            })
+            .chain(self.tiers.iter().map(|tier| {
+                let subject = Subject::Label("tier".into());
+                let condition = Condition { subject, values: vec![tier.clone()], negated: false };
+                let selector = Selector { conditions: vec![condition], ..Selector::default() };
+                Workload { name: format!("shop/{tier}"), selector, profile: ProfileId(0) }
+            }))
+            .collect(),
         }
         .canonical()
     }

@@ -10,7 +10,7 @@ use mesh_bpf::tables::Tables;
 use mesh_runtime::memory::Memory;
 use mesh_runtime::store::{Locked, Store};
 use mesh_runtime::{Error, Instance, Kernel, Options, Owner, Pod, Runtime, Which};
-use mesh_testbed::{Ground, Line, Netns, Place, kernel_is_usable, long_runs_are_wanted};
+use mesh_testbed::{Ground, Line, Netns, Place, Server, kernel_is_usable, long_runs_are_wanted};
 
 use crate::common::{self, Policy, request};
 use crate::steps::machine;
@@ -65,6 +65,45 @@ fn a_full_disk_refuses_a_policy_and_the_live_one_decides_on() {
     runtime.detach_all(false).unwrap();
     let _ = fs::remove_file(&filler);
     assert!(runtime.apply(request(&policy(81))).unwrap().changed);
+    runtime.detach_all(true).unwrap();
+}
+
+#[test]
+fn a_full_disk_refuses_to_attach_a_member_again_and_it_is_denied_on() {
+    if !kernel_is_usable() {
+        return;
+    }
+    let ground = Ground::new().unwrap();
+    let place = ground.folder().join("disk");
+    let disk = Disk::new(&place, "256k");
+    let instance = Instance { state: place.join("state"), ..common::instance(&ground) };
+    let runtime = Runtime::on(Kernel::new(), instance, options()).unwrap();
+    let netns = Netns::new().unwrap();
+    let server = Server::start(&netns, "far", &["127.0.0.2:0".parse().unwrap()]).unwrap();
+    let there = server.addresses().unwrap()[0];
+    let tables = Policy::new().deny(there.port()).label("tier", "web").tables();
+    runtime.apply(request(&tables)).unwrap();
+    runtime.attach(&pod(&netns.path(), 1, 0)).unwrap();
+    let inside = Place::here().netns(&netns).cgroup(ground.cgroup());
+    let refused = || {
+        assert!(common::dial(&inside, there).is_err());
+        assert_eq!(runtime.status().unwrap().drift, Vec::<String>::new());
+    };
+    refused();
+    let filler = disk.0.join("filler");
+    let _ = fs::write(&filler, vec![1; 1 << 20]);
+    for round in [0, 1] {
+        let error = runtime.attach(&pod(&netns.path(), 1, round)).unwrap_err();
+        let Error::Step(fault) = &error else { panic!("{error}") };
+        assert_eq!(fault.errno(), Some(libc_enospc()), "{error}");
+        refused();
+        runtime.refresh().unwrap();
+        refused();
+    }
+    fs::remove_file(&filler).unwrap();
+    // Of the other tier, it is no member of a workload.
+    assert_eq!(runtime.attach(&pod(&netns.path(), 1, 1)).unwrap().workload, None);
+    assert!(common::dial(&inside, there).is_ok());
     runtime.detach_all(true).unwrap();
 }
 

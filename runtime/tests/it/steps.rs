@@ -1,6 +1,7 @@
 //! Every command, killed and failed at every one of its steps: what decides afterwards is what decided before
 //! or what was asked for, entire, and the next command recovers.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use mesh_bpf::program::Inbound;
@@ -9,7 +10,9 @@ use mesh_bpf::tables::Tables;
 use mesh_runtime::faults::{Faulty, Strike};
 use mesh_runtime::memory::Memory;
 use mesh_runtime::store::Store;
-use mesh_runtime::{Instance, Joined, Kernel, Options, Owner, Pod, Result, Runtime, State, Which};
+use mesh_runtime::{
+    Attachment, Instance, Joined, Kernel, Options, Owner, Pod, Result, Runtime, State, Which,
+};
 use mesh_testbed::{Ground, Netns, Place, kernel_is_usable, long_runs_are_wanted};
 
 use crate::common::{Policy, instance, request};
@@ -32,11 +35,14 @@ enum Act {
     Join,
     Leave,
     Attach,
+    Again,
+    Relabel,
+    Shrink,
     Detach,
 }
 
 impl Act {
-    const ALL: [Self; 16] = [
+    const ALL: [Self; 19] = [
         Self::First,
         Self::Another,
         Self::Same,
@@ -52,8 +58,16 @@ impl Act {
         Self::Join,
         Self::Leave,
         Self::Attach,
+        Self::Again,
+        Self::Relabel,
+        Self::Shrink,
         Self::Detach,
     ];
+
+    /// Whether it changes a pod that is a member before and after.
+    fn keeps_a_member(self) -> bool {
+        matches!(self, Self::Again | Self::Relabel | Self::Shrink)
+    }
 }
 
 /// A place to be attacked: the instance on it is made anew for each strike.
@@ -66,7 +80,8 @@ struct Bed<'a> {
 impl<'a> Bed<'a> {
     /// `cgroups` are the paths of two cgroups that are there; the second only joins before [`Act::Same`].
     fn new(instance: &'a Instance, cgroups: [&str; 2]) -> Self {
-        let old = Policy::new().redirect(80, 15001).cgroup(cgroups[0]).exempt(cgroups[1]);
+        let old =
+            Policy::new().redirect(80, 15001).cgroup(cgroups[0]).exempt(cgroups[1]).tiers(&["web", "db"]);
         let new = Policy::new().deny(80).cgroup(cgroups[1]).exempt(cgroups[0]).prefixes(40);
         Self { instance, old: old.tables(), new: new.tables() }
     }
@@ -81,9 +96,31 @@ impl<'a> Bed<'a> {
         Pod {
             netns: self.instance.state.parent().unwrap().join("netns"),
             name: "pod".into(),
+            labels: [("tier".into(), "web".into())].into(),
             addresses: vec!["10.0.0.1".parse().unwrap()],
             ..Pod::default()
         }
+    }
+
+    /// The same pod, of another workload and with another address.
+    fn relabelled(&self) -> Pod {
+        let labels = [("tier".into(), "db".into())].into();
+        Pod { labels, addresses: vec!["10.0.0.2".parse().unwrap()], ..self.pod() }
+    }
+
+    /// One of its two interfaces, as a container runtime attaches it.
+    fn interface(&self, interface: &str, address: &str) -> Pod {
+        let attachment = Attachment {
+            container: "a".into(),
+            network: "pods".into(),
+            interface: interface.into(),
+            ..Attachment::default()
+        };
+        Pod { addresses: vec![address.parse().unwrap()], attachment: Some(attachment), ..self.pod() }
+    }
+
+    fn one_interface() -> Which {
+        Which::Container { container: "a".into(), interface: Some("net1".into()), netns: None }
     }
 
     /// What there is before the command comes.
@@ -97,7 +134,13 @@ impl<'a> Bed<'a> {
         match act {
             Act::Resume | Act::WhilePaused => drop(runtime.pause().unwrap()),
             Act::Rollback => drop(runtime.apply(request(&self.new)).unwrap()),
-            Act::Detach | Act::Repair => drop(runtime.attach(&self.pod()).unwrap()),
+            Act::Detach | Act::Repair | Act::Again | Act::Relabel => {
+                drop(runtime.attach(&self.pod()).unwrap());
+            }
+            Act::Shrink => {
+                runtime.attach(&self.interface("eth0", "10.0.0.1")).unwrap();
+                runtime.attach(&self.interface("net1", "10.0.0.2")).unwrap();
+            }
             Act::Restore => drop(runtime.detach_all(false).unwrap()),
             Act::Leave => return Some(runtime.join("shop/cart").unwrap()),
             _ => {}
@@ -127,7 +170,9 @@ impl<'a> Bed<'a> {
             Act::Restore => drop(runtime.restore()?),
             Act::Join => drop(runtime.join("shop/cart")?),
             Act::Leave => runtime.leave(joined.unwrap())?,
-            Act::Attach => drop(runtime.attach(&self.pod())?),
+            Act::Attach | Act::Again => drop(runtime.attach(&self.pod())?),
+            Act::Relabel => drop(runtime.attach(&self.relabelled())?),
+            Act::Shrink => drop(runtime.detach(&Self::one_interface())?),
             Act::Detach => drop(runtime.detach(&Which::Netns(self.pod().netns))?),
         }
         Ok(())
@@ -148,6 +193,16 @@ impl<'a> Bed<'a> {
         }
     }
 
+    /// What is registered of the pod, after a command that has nothing to do with it has cleaned up, and after making
+    /// sure that the kernel has the same.
+    fn settled<S: Store>(&self, runtime: &Runtime<S>) -> Vec<(Option<String>, Vec<IpAddr>)> {
+        assert!(!runtime.detach(&Which::Name(None, "nobody".into())).unwrap());
+        let status = runtime.status().unwrap();
+        assert_eq!(status.drift, Vec::<String>::new());
+        let pods = status.members.into_iter().filter(|member| member.name == "pod");
+        pods.map(|member| (member.workload, member.addresses)).collect()
+    }
+
     /// The members' workloads, after making sure that all is as the live policy says.
     fn members<S: Store>(&self, runtime: &Runtime<S>) -> Vec<Option<String>> {
         let status = runtime.status().unwrap();
@@ -162,6 +217,8 @@ struct Calm {
     before: (State, String),
     after: (State, String),
     members: Vec<Option<String>>,
+    /// The pod before and after.
+    pod: [Vec<(Option<String>, Vec<IpAddr>)>; 2],
     steps: usize,
 }
 
@@ -169,10 +226,14 @@ fn calm<S: Store>(bed: &Bed<'_>, act: Act, store: impl Fn() -> S) -> Calm {
     let runtime = bed.runtime(store());
     let joined = bed.prepare(act, &runtime);
     let before = bed.view(&runtime);
+    let pod = || if act.keeps_a_member() { bed.settled(&runtime) } else { Vec::new() };
+    let pod_before = pod();
     let counted = bed.runtime(Faulty::new(store(), Strike::Never));
     bed.act(act, &counted, joined.as_ref()).unwrap();
     let steps = counted.store().steps().len();
-    let calm = Calm { before, after: bed.view(&runtime), members: bed.members(&runtime), steps };
+    let pod = [pod_before, pod()];
+    assert_eq!(pod[0] != pod[1], matches!(act, Act::Relabel | Act::Shrink), "{pod:?}");
+    let calm = Calm { before, after: bed.view(&runtime), members: bed.members(&runtime), pod, steps };
     runtime.detach_all(true).unwrap();
     calm
 }
@@ -205,6 +266,17 @@ fn strike<S: Store>(
             );
             if result.is_ok() {
                 assert_eq!(view, calm.after, "{act:?} {struck:?} said that it was done");
+            }
+            if act.keeps_a_member() {
+                let pod = bed.settled(&runtime);
+                assert!(calm.pod.contains(&pod), "{act:?} {struck:?}: {pod:?} after {result:?}");
+                if result.is_ok() {
+                    assert_eq!(pod, calm.pod[1], "{act:?} {struck:?} said that it was done");
+                }
+                // What is done cannot be asked for again where it was a removal.
+                if pod == calm.pod[1] {
+                    break;
+                }
             }
             // What failed and left everything as it was may fail once more; what is before it need not be made anew.
             if result.is_ok() || view == calm.after {

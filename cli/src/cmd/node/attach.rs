@@ -20,6 +20,7 @@ pub fn run(output: &Output, args: &Attach) -> Result<Exit, Failure> {
         labels: labels(&args.labels)?,
         service_account: args.service_account.clone(),
         addresses: args.addresses.iter().map(std::net::IpAddr::to_canonical).collect(),
+        force: args.force,
         ..Pod::default()
     };
     let attached = open(&args.instance)?.attach(&pod).map_err(failure)?;
