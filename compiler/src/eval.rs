@@ -8,7 +8,7 @@ mod by_port;
 mod contest;
 mod exempt;
 
-pub use by_port::{Stretch, at, by_port, join};
+pub use by_port::{Stretch, Winner, at, by_port, join};
 pub use contest::{Contender, Contest, contest};
 pub use exempt::exempt_by;
 

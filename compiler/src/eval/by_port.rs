@@ -7,11 +7,19 @@
 
 use super::contest::{Contender, weakness};
 
-/// Who wins from a port on, until the next stretch begins.
-pub type Stretch = (u16, Option<usize>);
+/// Who wins, as an index of contenders.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Winner {
+    /// Of equal ones the earliest.
+    pub index: usize,
+    /// The earliest redirect that nothing beats either and that leads elsewhere.
+    pub tied: Option<usize>,
+}
 
-/// The winner at every port from 1 on, as an index into `contenders`; of equal ones the earlier. Redirects
-/// that tie are not noticed.
+/// Who wins from a port on, until the next stretch begins.
+pub type Stretch = (u16, Option<Winner>);
+
+/// The winner at every port from 1 on.
 #[must_use]
 pub fn by_port(contenders: &[Contender<'_>]) -> Vec<Stretch> {
     let part = |always| {
@@ -153,10 +161,16 @@ impl<'c, 'p> Walk<'c, 'p> {
     }
 
     /// The strongest of those that stand; of equal ones the earliest contender.
-    fn winner(&self) -> Option<usize> {
-        let standing =
-            self.standing.iter().filter_map(|&place| Some((self.at(place)?, *self.order.get(place)?)));
-        standing.min_by_key(|(one, index)| (weakness(one.verdict), *index)).map(|(_, index)| index)
+    fn winner(&self) -> Option<Winner> {
+        let standing = || {
+            let one = |&place| {
+                Some((weakness(self.at(place)?.verdict), *self.order.get(place)?, self.at(place)?.verdict))
+            };
+            self.standing.iter().filter_map(one)
+        };
+        let (strength, index, verdict) = standing().min_by_key(|&(weakness, index, _)| (weakness, index))?;
+        let elsewhere = standing().filter(|&(weakness, _, other)| weakness == strength && other != verdict);
+        Some(Winner { index, tied: elsewhere.map(|(_, index, _)| index).min() })
     }
 }
 

@@ -4,7 +4,7 @@
 //! many do, [`thin`](super::thin) first leaves only those that are the narrowest of their place.
 
 use mesh_bpf::flow::Verdict;
-use mesh_bpf::ports::PortSet;
+use mesh_bpf::ports::{PortRange, PortSet};
 
 use super::items::Items;
 use super::mutant::mutated;
@@ -36,6 +36,35 @@ pub(crate) struct Tie {
     pub(crate) other: Contender,
 }
 
+/// The ties of a node, and where one counts.
+struct Ties {
+    found: Vec<Tie>,
+    /// Ports where what is swept decides. Elsewhere `always` or the language itself does, and nothing ties.
+    decided: PortSet,
+}
+
+impl Ties {
+    const fn at(decided: PortSet) -> Self {
+        Self { found: Vec::new(), decided }
+    }
+
+    /// Takes away the ports where something won.
+    fn leave_out(&mut self, won: &Stretches) {
+        let ends = won.iter().skip(1).map(|&(first, _)| first.saturating_sub(1)).chain([u16::MAX]);
+        let free = won.iter().zip(ends).filter(|((_, winner), _)| winner.is_none());
+        let free: PortSet = free.map(|(&(first, _), last)| PortRange { first, last }).collect();
+        self.decided = self.decided.intersection(&free);
+    }
+
+    /// The first of these ports where a tie counts.
+    fn first_within(&self, ports: PortRange) -> Option<u16> {
+        let ranges = self.decided.ranges();
+        let next = ranges.get(ranges.partition_point(|range| range.last < ports.first))?;
+        let first = next.first.max(ports.first);
+        (first <= ports.last).then_some(first)
+    }
+}
+
 /// What resolving needs to know beside the boxes.
 pub(crate) struct Resolver<'a> {
     pub(crate) items: &'a Items,
@@ -63,32 +92,30 @@ impl Resolver<'_> {
         inbound: bool,
         default: Decider,
     ) -> Resolved {
-        let mut ties = Vec::new();
-        let open = self.layered(contenders, &mut ties);
         let closes = inbound && !self.sidecar_ports.is_empty() && !mutated("ports::resolve");
+        let mut ties = Ties::at(if closes { self.sidecar_ports.complement() } else { PortSet::all() });
+        let open = self.layered(contenders, &mut ties);
         let intervals = if closes && contenders.iter().any(|one| self.redirects(*one)) {
             let standing: Vec<Contender> =
                 contenders.iter().copied().filter(|one| !self.redirects(*one)).collect();
-            let closed = self.layered(&standing, &mut Vec::new());
-            ties.retain(|tie| !self.sidecar_ports.contains(tie.port));
+            let closed = self.layered(&standing, &mut Ties::at(PortSet::default()));
             self.splice(&open, &closed, depth, default)
         } else {
             open.iter().map(|&(first, won)| (first, self.outcome(won, depth, default))).collect()
         };
-        Resolved { intervals: from_zero(intervals), ties }
+        Resolved { intervals: from_zero(intervals), ties: ties.found }
     }
 
     /// Boxes with `always` decide wherever one matches; below them the others.
-    fn layered(&self, contenders: &[Contender], ties: &mut Vec<Tie>) -> Stretches {
+    fn layered(&self, contenders: &[Contender], ties: &mut Ties) -> Stretches {
         let (always, others): (Vec<Contender>, Vec<Contender>) =
             contenders.iter().partition(|one| self.is_always(**one));
         if always.is_empty() || mutated("ports::layered") {
             return self.sweep(contenders, ties);
         }
         let over = self.sweep(&always, ties);
-        let mut under_ties = Vec::new();
-        let under = self.sweep(&others, &mut under_ties);
-        ties.extend(under_ties.into_iter().filter(|tie| at(&over, tie.port).is_none()));
+        ties.leave_out(&over);
+        let under = self.sweep(&others, ties);
         overlay(&over, &under, |_, over, under| over.or(under))
     }
 
@@ -125,7 +152,7 @@ impl Resolver<'_> {
     }
 
     /// The winner at every port from 1 on, of boxes that are all with or all without `always`.
-    fn sweep(&self, contenders: &[Contender], ties: &mut Vec<Tie>) -> Stretches {
+    fn sweep(&self, contenders: &[Contender], ties: &mut Ties) -> Stretches {
         if mutated("ports::sweep") {
             return vec![(1, None)];
         }
@@ -228,7 +255,7 @@ struct Sweep<'a, 'r> {
     /// Ranks of the boxes that hold the present port, sorted. A box with holes may be in it once only,
     /// since its ranges are disjoint.
     active: Vec<u32>,
-    ties: &'a mut Vec<Tie>,
+    ties: &'a mut Ties,
 }
 
 impl Sweep<'_, '_> {
@@ -255,21 +282,25 @@ impl Sweep<'_, '_> {
                     self.active.insert(index, piece.rank);
                 }
             }
-            let winner = self.winner(port);
+            let next = [ends.peek().map(|&&(end, _)| end), starts.peek().map(|piece| piece.ports.first)];
+            let next = next.into_iter().flatten().min();
+            let last = next.map_or(u16::MAX, |next| next.saturating_sub(1));
+            let winner = self.winner(PortRange { first: port, last });
             if stretches.last().is_none_or(|&(_, last)| last != winner) {
                 stretches.push((port, winner));
             }
-            let next = [ends.peek().map(|&&(end, _)| end), starts.peek().map(|piece| piece.ports.first)];
-            let Some(next) = next.into_iter().flatten().min() else { return stretches };
+            let Some(next) = next else { return stretches };
             port = next;
         }
     }
 
-    /// The first of the active boxes that no other beats.
-    fn winner(&mut self, port: u16) -> Option<Contender> {
+    /// The first of the active boxes that no other beats. They are the same at all of `ports`.
+    fn winner(&mut self, ports: PortRange) -> Option<Contender> {
         let first = self.active.iter().position(|&rank| self.stands(rank) || mutated("ports::winner"))?;
         let winner = self.contender(*self.active.get(first)?)?;
-        if self.resolver.redirects(winner) {
+        if self.resolver.redirects(winner)
+            && let Some(port) = self.ties.first_within(ports)
+        {
             self.note_ties(port, first, winner);
         }
         Some(winner)
@@ -279,14 +310,14 @@ impl Sweep<'_, '_> {
     fn note_ties(&mut self, port: u16, first: usize, winner: Contender) {
         let verdict = self.resolver.verdict(winner);
         let mut known: Vec<Contender> =
-            self.ties.iter().filter(|tie| tie.one == winner).map(|tie| tie.other).collect();
+            self.ties.found.iter().filter(|tie| tie.one == winner).map(|tie| tie.other).collect();
         for &rank in self.active.get(first + 1..).unwrap_or_default() {
             if known.len() >= TIES {
                 return;
             }
             let Some(other) = self.contender(rank) else { continue };
             if self.resolver.verdict(other) != verdict && !known.contains(&other) && self.stands(rank) {
-                self.ties.push(Tie { port, one: winner, other });
+                self.ties.found.push(Tie { port, one: winner, other });
                 known.push(other);
             }
         }
@@ -327,11 +358,6 @@ fn overlay<A: Copy, B: Copy, C: PartialEq>(
         }
     }
     joined
-}
-
-fn at(stretches: &Stretches, port: u16) -> Option<Contender> {
-    let after = stretches.partition_point(|&(first, _)| first <= port);
-    stretches.get(after.checked_sub(1)?)?.1
 }
 
 /// Lets the first stretch begin at 0 and joins equal neighbours.

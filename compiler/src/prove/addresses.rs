@@ -242,7 +242,8 @@ impl Comparison<'_> {
             let expected = crate::eval::at(meaning, port);
             let found = decision_at(&ranges, port);
             let equal = expected.zip(found).is_some_and(|(expected, found)| {
-                found.verdict == expected.verdict
+                expected.tied.is_none()
+                    && found.verdict == expected.verdict
                     && Some(found.source) == expected.source
                     && usize::from(found.up) == expected.up
             });
@@ -256,9 +257,17 @@ impl Comparison<'_> {
     fn expectation(&self, site: usize, expected: Option<Expected>) -> String {
         expected.map_or_else(
             || "a decision".to_owned(),
-            |Expected { verdict, source, up }| {
+            |Expected { verdict, source, up, tied }| {
                 let item = source.map(|source| credit(self.side.image.source(source), self.prefix(site, up)));
-                format!("{verdict} by {}", item.as_deref().unwrap_or("an item that the tables do not know"))
+                let item = item.as_deref().unwrap_or("an item that the tables do not know");
+                let tied = tied.and_then(|tied| Some((self.side.boxes.tied(tied)?, tied.up)));
+                let tied = tied.map_or_else(String::new, |((verdict, source), up)| {
+                    format!(
+                        " or, with the same right, {verdict} by {}",
+                        credit(source, self.prefix(site, up))
+                    )
+                });
+                format!("{verdict} by {item}{tied}")
             },
         )
     }

@@ -8,7 +8,7 @@ use mesh_bpf::intern::Interner;
 use mesh_bpf::ports::PortSet;
 use mesh_bpf::prefix::Prefix;
 
-use crate::eval::{Contender, by_port, join};
+use crate::eval::{Contender, Winner, by_port, join};
 use crate::hir::{PortItem, Program, Rule, Scope, ScopeId};
 use crate::item::{self, BuiltIn};
 use crate::region::{FlowBox, real_ports};
@@ -45,6 +45,16 @@ pub(super) struct Expected {
     pub(super) verdict: Verdict,
     /// Who is to be credited; none where the image does not know it.
     pub(super) source: Option<SourceId>,
+    /// How many prefixes above the innermost its own is.
+    pub(super) up: usize,
+    /// A redirect that ties with it and leads elsewhere.
+    pub(super) tied: Option<Tied>,
+}
+
+/// A redirect that ties with the one that is credited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Tied {
+    number: u32,
     /// How many prefixes above the innermost its own is.
     pub(super) up: usize,
 }
@@ -182,9 +192,14 @@ impl<'p> Boxes<'p> {
         (numbers.into_iter())
             .filter_map(|(up, number)| {
                 let plain = self.boxes.get(number as usize).filter(|plain| plain.protocol == protocol)?;
-                Some(Present { plain, up, prefix: around.levels.get(up)?.0 })
+                Some(Present { plain, number, up, prefix: around.levels.get(up)?.0 })
             })
             .collect()
+    }
+
+    /// What a tied redirect wants, and what it is credited as.
+    pub(super) fn tied(&self, tied: Tied) -> Option<(Verdict, &Source)> {
+        self.boxes.get(tied.number as usize).map(|plain| (plain.verdict, &plain.source))
     }
 }
 
@@ -192,6 +207,8 @@ impl<'p> Boxes<'p> {
 #[derive(Clone, Copy)]
 struct Present<'b> {
     plain: &'b PlainBox<'b>,
+    /// Its place among all boxes.
+    number: u32,
     up: usize,
     prefix: Prefix,
 }
@@ -205,26 +222,36 @@ fn winners<'b>(present: &[Present<'b>]) -> Vec<(u16, Option<Won<'b>>)> {
     };
     let contenders: Vec<Contender<'_>> = present.iter().map(contender).collect();
     let winners = by_port(&contenders);
-    winners
-        .into_iter()
-        .map(|(port, won)| (port, won.and_then(|i| present.get(i)).copied().map(Won)))
-        .collect()
+    winners.into_iter().map(|(port, won)| (port, won.and_then(|won| Won::of(present, won)))).collect()
 }
 
 /// A winner; the same box at another port is the same winner.
 #[derive(Clone, Copy)]
-struct Won<'b>(Present<'b>);
+struct Won<'b> {
+    one: Present<'b>,
+    tied: Option<Tied>,
+}
+
+impl<'b> Won<'b> {
+    fn of(present: &[Present<'b>], winner: Winner) -> Option<Self> {
+        let tied = winner.tied.and_then(|index| present.get(index));
+        let tied = tied.map(|other| Tied { number: other.number, up: other.up });
+        Some(Self { one: *present.get(winner.index)?, tied })
+    }
+}
 
 impl PartialEq for Won<'_> {
     fn eq(&self, other: &Self) -> bool {
-        std::ptr::eq(self.0.plain, other.0.plain) && self.0.up == other.0.up
+        (self.one.number, self.one.up, self.tied) == (other.one.number, other.one.up, other.tied)
     }
 }
 
 fn outcome(won: Option<Won<'_>>, default: Option<SourceId>) -> Expected {
     match won {
-        Some(Won(one)) => Expected { verdict: one.plain.verdict, source: one.plain.id, up: one.up },
-        None => Expected { verdict: Verdict::Excluded, source: default, up: 0 },
+        Some(Won { one, tied }) => {
+            Expected { verdict: one.plain.verdict, source: one.plain.id, up: one.up, tied }
+        }
+        None => Expected { verdict: Verdict::Excluded, source: default, up: 0, tied: None },
     }
 }
 

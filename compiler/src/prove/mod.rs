@@ -4,8 +4,9 @@
 //! read back as the programs walk them: for each profile and direction every stretch of addresses with the
 //! node that serves it, and for each node every stretch of ports. The policy's meaning is worked out by
 //! the evaluator on pieces that are cut at every boundary that a rule has. Both must agree on every piece,
-//! in the verdict, in the item that is credited and in its address. What has no address (exemptions, `on`,
-//! selectors, acceleration) is compared beside it.
+//! in the verdict, in the item that is credited and in its address; and on no piece may two redirects tie,
+//! since then the policy has no meaning there. What has no address (exemptions, `on`, selectors,
+//! acceleration) is compared beside it.
 //!
 //! Nothing here is shared with lowering. Pieces with the same rules around them are compared once.
 

@@ -161,3 +161,29 @@ fn evaluator_and_proof_know_nothing_of_lowering() {
     let lines: Vec<&str> = sources.iter().flat_map(|source| source.lines()).filter(uses).collect();
     assert!(lines.is_empty(), "{lines:?}");
 }
+
+/// What must not compile is not proved either, should a tie be missed before.
+#[test]
+fn a_tie_is_no_meaning() {
+    let tied = |rules: &[&str]| {
+        let mut fixture = Fixture::new(&["a"]);
+        for rule in rules {
+            fixture.rule("m", rule);
+        }
+        disproof(&fixture.program, None)
+    };
+    let [all, some] = ["redirect inbound -> 15003", "redirect inbound from 10.0.0.0/8 -> 15004"];
+    assert_eq!(tied(&[all, some]), None);
+    assert_eq!(
+        tied(&[all, some, "redirect inbound tcp 1-5 -> 1"]).unwrap(),
+        "the tables differ from the policy for `m/a`, inbound tcp 2 from 10.0.0.0: expected redirected 15004 \
+         by m: redirect inbound tcp from 10.0.0.0/8 -> 15004 or, with the same right, redirected 1 by m: \
+         redirect inbound tcp 1-5 -> 1, found redirected 15004 by m: redirect inbound tcp from 10.0.0.0/8 -> \
+         15004"
+    );
+    // Where nothing ties any more, there is nothing to disprove.
+    let hidden = "always exclude inbound tcp 2-5";
+    assert_eq!(tied(&[all, some, "redirect inbound tcp 1-5 -> 1", hidden]), None);
+    let elsewhere = "redirect inbound tcp 80 from 10.0.0.0/8 -> 15003";
+    assert_eq!(tied(&[all, some, elsewhere, "redirect inbound tcp 80 -> 15080"]), None);
+}
