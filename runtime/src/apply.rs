@@ -169,7 +169,7 @@ impl<S: Store> Runtime<S> {
     }
 
     /// Brings members in line with what is live: cgroups that were made since, or made anew, are registered, and
-    /// so is whoever should be and is not. `None` where nothing is live.
+    /// so is whoever should be and is not; pods' own addresses are those of their interfaces. `None` where nothing is live.
     ///
     /// # Errors
     /// Then what was live is live.
@@ -177,7 +177,7 @@ impl<S: Store> Runtime<S> {
         let session = Session::begin(&self.store, &self.instance, &self.options, false)?;
         let Some(session) = session else { return Ok(None) };
         let (Some(set), Some(live)) = (&session.set, session.live()?) else { return Ok(None) };
-        adopt(&session, set, &live).map(Some)
+        adopt(&session, set, &live, true).map(Some)
     }
 
     fn apply_locked(&self, session: &Session<'_, S>, request: &Apply<'_>, began: u64) -> Result<Applied> {
@@ -203,7 +203,7 @@ impl<S: Store> Runtime<S> {
         }
         match (&live, &session.set) {
             (Some(live), Some(set)) if *live.digest() == request.tables.digest() && !request.repair => {
-                adopt(session, set, live).map(|applied| self.reset(set, request, applied))
+                adopt(session, set, live, false).map(|applied| self.reset(set, request, applied))
             }
             (Some(live), Some(set)) => {
                 let applied = Put { session, set, live: Some(live), request, began }.run();
@@ -261,8 +261,9 @@ fn first<S: Store>(session: &Session<'_, S>, request: &Apply<'_>, began: u64) ->
     applied.inspect_err(|_| drop(session.take_down(&set.control)))
 }
 
-/// The same policy again: cgroups that were made since are registered, and that is all.
-fn adopt<S: Store>(session: &Session<'_, S>, set: &Set<S>, live: &Live) -> Result<Applied> {
+/// The same policy again: cgroups that were made since are registered, and pods' interfaces looked at where that is
+/// asked for. An apply leaves that to `status`, `--repair` and the agent: it takes a while for each pod.
+fn adopt<S: Store>(session: &Session<'_, S>, set: &Set<S>, live: &Live, follows: bool) -> Result<Applied> {
     let upgraded = upgrade(session)?;
     let _registry = session.lock_registry()?.ok_or(Error::DetachedMeanwhile)?;
     let policy = membership(session.store, set, live)?;
@@ -271,7 +272,11 @@ fn adopt<S: Store>(session: &Session<'_, S>, set: &Set<S>, live: &Live) -> Resul
     if registry.has_stale(&policy)? {
         set.grace_period(session.store)?;
     }
-    let refreshed = registry.refresh(in_slot(live.slot(), Some(&policy), None))?;
+    let policies = in_slot(live.slot(), Some(&policy), None);
+    let mut refreshed = registry.refresh(policies)?;
+    if follows {
+        refreshed.changed += registry.follow(policies)?;
+    }
     let missing = hooks::missing(session.store, session.instance)?;
     let profiles = slots::read_table(session.store, set, live.slot(), &live.manifest, Table::Profiles)?;
     if accelerators::wanted_by(profiles.bytes()) {
@@ -522,9 +527,13 @@ impl<S: Store> Put<'_, S> {
             old => old.transpose()?,
         };
         let registry = Registry { store, instance, set: self.set };
-        let mut refreshed = registry.refresh(in_slot(slot(generation), Some(&new), old.as_ref()))?;
+        let policies = in_slot(slot(generation), Some(&new), old.as_ref());
+        let mut refreshed = registry.refresh(policies)?;
         if self.request.repair {
             registry.remove_unknown()?;
+        }
+        if self.live.is_none() || self.request.repair {
+            refreshed.changed += registry.follow(policies)?;
         }
         if self.live.is_none() || self.request.repair {
             refreshed.lost = registry.attach_pods()?;

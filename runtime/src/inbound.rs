@@ -266,7 +266,7 @@ pub(crate) fn host_is_missing<S: Store>(
 
 /// The file that the pod was attached by, or another one for its namespace, where that file has gone or stands
 /// for another by now.
-fn find(store: &impl Store, member: &Member, cookie: u64) -> Result<Option<PathBuf>> {
+pub(crate) fn find(store: &impl Store, member: &Member, cookie: u64) -> Result<Option<PathBuf>> {
     if let Some(netns) = &member.netns
         && store.netns_cookie(netns).is_ok_and(|found| found == cookie)
     {

@@ -18,6 +18,7 @@
 //! | [`Runtime::join`], [`Runtime::leave`] | a workload | the cgroup that `run` runs it in |
 //! | [`Runtime::attach`], [`Runtime::detach`] | [`Pod`], [`Which`] | a pod comes or goes |
 //! | [`Runtime::check`], [`Runtime::pods`], [`Runtime::sweep`] | [`Which`] | whether a pod is as it should be; all of them; those that ended go |
+//! | [`Runtime::changes`], [`Runtime::follow`] | [`Key`] | tells when a pod's addresses change; brings what is known of them in line |
 //! | [`Runtime::refuses`], [`Runtime::note_failed`], [`Runtime::failed`] | [`Pod`] | what the policy says of a pod that cannot be attached, and which could not |
 //! | [`Runtime::history`], [`Runtime::kept`] | a generation | what was live, and its policy |
 //! | [`Runtime::rollback`] | a generation | makes its policy live again |
@@ -80,7 +81,7 @@ pub use error::{Class, Error, Result};
 pub use failed::Failed;
 pub use history::Kept;
 pub use instance::{Instance, find_hierarchy, kept_inbound};
-pub use kernel::Kernel;
+pub use kernel::{Changes, Kernel};
 pub use observe::{By, Decided, Filter, Observer, Reason, Told, Wanted};
 pub use pods::{Attachment, Pod, PodAttached, Which};
 pub use record::{Holder, Owner, Record, hex};

@@ -15,7 +15,7 @@ use crate::registry::{self, Interface, Key, Member, Origin, Registry, Sandbox};
 use crate::session::{self, membership};
 use crate::set::Set;
 use crate::store::Store;
-use crate::{Runtime, failed, hooks};
+use crate::{Changes, Kernel, Runtime, failed, hooks, inbound};
 
 /// A pod to attach.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,7 +33,8 @@ pub struct Pod {
     /// Annotations by key.
     #[serde(default)]
     pub annotations: BTreeMap<String, String>,
-    /// Its own addresses; where there are none, those of the interfaces in its network namespace.
+    /// Its own addresses; where there are none, those of the interfaces in its network namespace. Without a container
+    /// runtime they are its own whatever becomes of its interfaces, and else selectors alone ask for them.
     pub addresses: Vec<IpAddr>,
     /// What its container runtime says of it, where one attaches it.
     #[serde(default)]
@@ -193,6 +194,36 @@ impl<S: Store> Runtime<S> {
         Ok(wrong)
     }
 
+    /// Brings what is known of a pod's own addresses in line with its interfaces; whether it was not.
+    ///
+    /// # Errors
+    /// What the kernel says; then it is as it was before.
+    pub fn follow(&self, key: Key) -> Result<bool> {
+        let (store, instance) = (&self.store, &self.instance);
+        let held = lock(store, instance, &self.options, &instance.maps(), false)?;
+        let set = if held.is_some() { Set::open(store, instance)? } else { None };
+        let registry = set.as_ref().map(|set| Registry { store, instance, set });
+        if let Some(registry) = &registry {
+            registry.recover()?;
+        }
+        let Some(member) = self.find(&Which::Key(key))? else { return Ok(false) };
+        let Some(followed) = registry::moved(store, &member)? else { return Ok(false) };
+        let member = Member { followed: Some(followed), ..member };
+        match registry {
+            Some(registry) => drop(self.put(&registry, &member).inspect_err(|_| drop(registry.recover()))?),
+            None => record::write(store, &instance.members().join(key.to_string()), &member, false)?,
+        }
+        Ok(true)
+    }
+
+    /// The pod with this key.
+    ///
+    /// # Errors
+    /// Where the state folder cannot be read.
+    pub fn pod(&self, key: Key) -> Result<Option<Member>> {
+        Ok(self.find(&Which::Key(key))?.filter(|member| member.origin == Origin::Attached))
+    }
+
     /// Every pod that is registered in this boot.
     ///
     /// # Errors
@@ -289,8 +320,10 @@ impl<S: Store> Runtime<S> {
         }
         let id = known.as_ref().map_or_else(|| registry::new_id(store, instance), |member| Ok(member.id))?;
         let mut addresses: Vec<IpAddr> = pod.addresses.iter().map(IpAddr::to_canonical).collect();
+        let are_given = pod.attachment.is_none() && !addresses.is_empty();
+        let followed = if are_given { None } else { Some(registry::followed(store, &pod.netns)?) };
         if addresses.is_empty() {
-            addresses = store.netns_addresses(&pod.netns)?;
+            addresses = followed.clone().unwrap_or_default();
         }
         let sandbox = pod.attachment.as_ref().map(|attachment| {
             sandbox(attachment, &addresses, known.as_ref().and_then(|member| member.sandbox.as_ref()))
@@ -306,10 +339,23 @@ impl<S: Store> Runtime<S> {
             annotations: pod.annotations.clone(),
             addresses: sandbox.as_ref().map_or(addresses, Sandbox::addresses),
             netns: Some(pod.netns.clone()),
-            followed: None,
+            followed,
             sandbox,
             cgroup: None,
         })
+    }
+}
+
+impl Runtime<Kernel> {
+    /// What tells when the addresses of a pod's interfaces change; `None` where they are not followed, or its network
+    /// namespace cannot be found. It keeps that namespace alive.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn changes(&self, pod: &Member) -> Result<Option<Changes>> {
+        let (Key::Netns(cookie), Some(_)) = (pod.key, &pod.followed) else { return Ok(None) };
+        let Some(netns) = inbound::find(&self.store, pod, cookie)? else { return Ok(None) };
+        Ok(Some(self.store.changes(&netns, cookie)?))
     }
 }
 

@@ -10,7 +10,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use mesh_bpf::abi::{self, CgroupPath, ExemptKey, NO_PROFILE, NamedCgroup, OwnKey};
@@ -26,9 +26,13 @@ use crate::instance::Instance;
 use crate::record;
 use crate::session::{self, membership};
 use crate::set::Set;
-use crate::store::{Fault, Process, Store};
+use crate::store::{Fault, Process, Step, Store};
 
 const NEXT_ID: &str = "next-id";
+
+/// So many addresses of a pod's interfaces count as its own: whoever may give itself addresses must not fill what
+/// all pods' are kept in.
+const FOLLOWED: usize = 1024;
 
 /// How the programs know an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -429,6 +433,18 @@ impl<S: Store> Registry<'_, S> {
         Ok(lost)
     }
 
+    /// Brings what is known of the pods' own addresses in line with their interfaces. How many had others.
+    pub(crate) fn follow(&self, policies: [Option<&Membership>; 2]) -> Result<usize> {
+        let mut changed = 0;
+        for member in members(self.store, self.instance)? {
+            if let Some(followed) = moved(self.store, &member)? {
+                self.join(&Member { followed: Some(followed), ..member }, policies)?;
+                changed += 1;
+            }
+        }
+        Ok(changed)
+    }
+
     /// Whether a refresh for one policy would remove members.
     pub(crate) fn has_stale(&self, policy: &Membership) -> Result<bool> {
         let (paths, _) = self.cgroups_of([Some(policy), None])?;
@@ -663,6 +679,7 @@ pub(crate) fn drift<S: Store>(
     members.extend(unrecorded.map(|(path, &id)| selected(0, Key::Cgroup(id), path)));
     for member in &members {
         drift.extend(registry.fault(member, slot, policy)?);
+        drift.extend(moves(store, member)?);
     }
     for key in registry.keys()?.into_iter().filter(|key| !known.contains(key)) {
         drift.push(format!("the kernel has a member `{key}` that is not registered"));
@@ -689,6 +706,51 @@ pub(crate) fn drift<S: Store>(
         }
     }
     Ok(drift)
+}
+
+/// The addresses of the interfaces in a network namespace, as far as they count.
+pub(crate) fn followed(store: &impl Store, netns: &Path) -> Step<Vec<IpAddr>> {
+    let mut found = store.netns_addresses(netns)?;
+    found.truncate(FOLLOWED);
+    Ok(found)
+}
+
+/// The addresses of a pod's interfaces, where they are followed and are not what is known of them. One whose namespace
+/// has ended is for whoever sweeps.
+pub(crate) fn moved(store: &impl Store, member: &Member) -> Result<Option<Vec<IpAddr>>> {
+    let (Key::Netns(cookie), Some(known)) = (member.key, &member.followed) else { return Ok(None) };
+    let Some(netns) = inbound::find(store, member, cookie)? else { return Ok(None) };
+    match followed(store, &netns) {
+        Ok(found) => Ok((found != *known).then_some(found)),
+        // It ended just now.
+        Err(fault) if fault.errno() == Some(libc::ENOENT) => Ok(None),
+        Err(fault) => Err(fault.into()),
+    }
+}
+
+/// In what a pod's addresses are not those that are known of it, in words. Addresses of one link come and go with it,
+/// and nobody routes to them.
+fn moves(store: &impl Store, member: &Member) -> Result<Vec<String>> {
+    let name = &member.name;
+    let mut said = Vec::new();
+    if member.followed.as_ref().is_some_and(|known| known.len() >= FOLLOWED) {
+        said.push(format!("the pod `{name}` has too many addresses: {FOLLOWED} of them count as its own"));
+    }
+    let Some(found) = moved(store, member)? else { return Ok(said) };
+    let of_a_link = |address: &&IpAddr| match address {
+        IpAddr::V4(v4) => v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    };
+    let set = |all: &[IpAddr]| all.iter().filter(|one| !of_a_link(one)).copied().collect::<BTreeSet<_>>();
+    let (found, known) = (set(&found), set(member.own()));
+    let came = found.difference(&known).map(|address| {
+        format!("the pod `{name}` got the address {address}, which is not known to be its own")
+    });
+    let gone = known
+        .difference(&found)
+        .map(|address| format!("the pod `{name}` has lost the address {address}, which counts as its own"));
+    said.extend(came.chain(gone));
+    Ok(said)
 }
 
 /// Whether it was registered for a path that no policy names any more, or that is another cgroup now.

@@ -94,8 +94,10 @@ pub struct MemberStatus {
     pub name: String,
     /// Its workload under the live policy.
     pub workload: Option<String>,
-    /// Its own addresses.
+    /// The addresses that selectors ask for.
     pub addresses: Vec<IpAddr>,
+    /// Its own addresses.
+    pub own: Vec<IpAddr>,
     /// Its cgroup, for a host workload.
     pub cgroup: Option<String>,
 }
@@ -385,6 +387,7 @@ fn shown(member: &Member, policy: &Membership) -> MemberStatus {
         name: member.name.clone(),
         workload: member.workload(policy).ok().flatten().map(|workload| workload.name.clone()),
         addresses: member.addresses.clone(),
+        own: member.own().to_vec(),
         cgroup: member.cgroup.clone(),
     }
 }

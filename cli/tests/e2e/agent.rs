@@ -14,7 +14,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use mesh_testbed::{Client, Failure, Netns, Place, Process, Task, Tested, kernel_is_usable, tool, until};
+use mesh_testbed::{
+    Client, Failure, Netns, Place, Process, Server, Task, Tested, kernel_is_usable, tool, until,
+};
 use serde_json::{Value, json};
 
 use crate::chain::{Call, Node, Pod, kubernetes, labels};
@@ -366,6 +368,48 @@ fn pods_that_ended_while_the_agent_was_down_are_swept_and_their_addresses_used_a
     let mut members = running.node.members()?;
     members.sort();
     assert_eq!(members, ["stays", "third"]);
+    Ok(())
+}
+
+#[test]
+fn an_address_that_a_pod_gets_or_loses_is_its_own_or_not_from_that_moment() -> Tested {
+    let Some(mut running) = where_usable(|| Running::new(&mesh(15001)))? else { return Ok(()) };
+    // One pod is there before the agent, and nothing is found by looking at everything from time to time.
+    let early = running.pod("early")?;
+    running.kill();
+    running.start_as(&mut running.command("1h"))?;
+    let late = running.pod("late")?;
+    let everywhere = [address("0.0.0.0:8080")?, address("[::]:8080")?];
+    for pod in [&early, &late] {
+        let _application = Server::start(pod.netns(), "application", &everywhere)?;
+        let becomes = |target: &str, wanted: Seen| -> Tested {
+            let reached = until(PATIENCE, || running.node.dial(pod, target).is_ok_and(|seen| seen == wanted));
+            if reached { Ok(()) } else { Err(format!("{target}: {wanted:?}: {}", running.log()?).into()) }
+        };
+        let targets = ["10.77.0.5:8080", "[fd77::5]:8080"];
+        for (verb, wanted) in [("add", Seen::Straight), ("del", Seen::Redirected(15001))] {
+            pod.netns()
+                .ip(&format!("addr {verb} 10.77.0.5/32 dev eth0\naddr {verb} fd77::5/128 dev eth0 nodad"))?;
+            targets.iter().try_for_each(|target| becomes(target, wanted))?;
+        }
+        // More at once than the kernel keeps for whoever does not listen all the time.
+        let many = |verb: &str| {
+            let lines = (0..900).map(|number: u32| {
+                let [_, _, a, b] = number.to_be_bytes();
+                format!("addr {verb} 10.78.{a}.{b}/32 dev eth0")
+            });
+            lines.collect::<Vec<_>>().join("\n")
+        };
+        pod.netns().ip(&many("add"))?;
+        becomes("10.78.3.131:8080", Seen::Straight)?;
+        pod.netns().ip(&many("del"))?;
+        becomes("10.78.3.131:8080", Seen::Redirected(15001))?;
+    }
+    assert!(until(PATIENCE, || running.status().is_ok_and(|status| status["drift"] == json!([]))));
+    // The agent keeps nobody's namespace: that of a pod which ends goes.
+    drop((early, late));
+    let gone = || running.node.members().is_ok_and(|members| members.is_empty());
+    assert!(until(PATIENCE, gone), "{}", running.log()?);
     Ok(())
 }
 

@@ -16,6 +16,7 @@ mod stage;
 mod town;
 
 mod accelerate;
+mod addressed;
 mod again;
 mod agent;
 mod bad_input;

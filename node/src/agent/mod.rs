@@ -4,6 +4,7 @@
 //! and the command line do without it. Killed at any instant, it leaves what any killed command leaves, and
 //! the next one goes on.
 
+mod addresses;
 mod facts;
 mod http;
 mod log;
@@ -29,6 +30,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::json;
 
+use addresses::Addresses;
 use facts::Facts;
 pub use log::Log;
 use notify::Notify;
@@ -95,6 +97,8 @@ enum Woken {
 struct Look {
     policy: bool,
     cgroups: bool,
+    pods: bool,
+    members: bool,
     plugin: bool,
     all: bool,
 }
@@ -116,6 +120,10 @@ struct Agent {
     fingerprint: Option<Fingerprint>,
     /// Cgroups that the live policy names, with their ids when we last looked.
     cgroups: BTreeMap<PathBuf, Option<u64>>,
+    /// Pods whose addresses are followed.
+    addresses: Addresses,
+    /// What was said last about them.
+    addresses_said: String,
     /// Looks until a repair is tried again.
     patience: u32,
     /// What it did not help against.
@@ -175,6 +183,8 @@ pub fn run(runtime: Runtime, settings: Settings, compile: Compile, log: Log) -> 
         wanted: None,
         fingerprint: None,
         cgroups: BTreeMap::new(),
+        addresses: Addresses::default(),
+        addresses_said: String::new(),
         patience: 0,
         given_up: Vec::new(),
         plugin_said: String::new(),
@@ -189,7 +199,7 @@ impl Agent {
         self.log
             .info("started", json!({ "pid": std::process::id(), "instance": self.runtime.instance().name }));
         self.restore();
-        self.look(Look { policy: true, cgroups: true, plugin: true, all: true });
+        self.look(Look { policy: true, plugin: true, all: true, ..Look::default() });
         // Whoever asks gets answers of an agent that has looked around.
         serve::serve(serve::listen(socket)?, self.desk.clone())?;
         self.notify.ready();
@@ -222,12 +232,15 @@ impl Agent {
             self.notify.alive();
             let longest = self.notify.pulse().map_or(left, |pulse| left.min(pulse));
             let longest = if self.rescue() { longest.min(RESCUE) } else { longest };
+            let (sockets, resting) = self.addresses.waited_for();
+            let longest = resting.map_or(longest, |resting| longest.min(resting));
             let longest = Timespec::try_from(longest).map_err(io::Error::other)?;
-            let mut ready = [
+            let mut ready = vec![
                 PollFd::new(&self.signals, PollFlags::IN),
                 PollFd::new(&self.bell, PollFlags::IN),
                 PollFd::new(&self.watch, PollFlags::IN),
             ];
+            ready.extend(sockets.into_iter().map(|socket| PollFd::from_borrowed_fd(socket, PollFlags::IN)));
             match poll(&mut ready, Some(&longest)) {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
@@ -236,6 +249,7 @@ impl Agent {
                 return Ok(Woken::Stop);
             }
             self.answer();
+            self.follow();
             if let Some(look) = self.happened()? {
                 return Ok(Woken::Look(look));
             }
@@ -286,10 +300,17 @@ impl Agent {
         if changed.iter().any(|folder| is_policy(folder) || folders.contains(folder)) {
             changed.extend(self.watch.wait(Duration::from_millis(50))?);
         }
+        let (namespaces, members) = (self.addresses.namespaces(), self.runtime.instance().members());
+        // Or where that is made.
+        let is_of_members = |folder: &PathBuf| members.starts_with(folder);
+        let is_of_pods = |folder: &PathBuf| namespaces.contains(folder) || is_of_members(folder);
         Ok(Some(Look {
             policy: changed.iter().any(is_policy),
             plugin: changed.iter().any(|folder| folders.contains(folder)),
-            cgroups: true,
+            pods: changed.iter().any(|folder| namespaces.contains(folder)),
+            // What is done for a pod that comes or goes writes there itself, and is not to be done again for that.
+            members: changed.iter().any(is_of_members),
+            cgroups: !changed.iter().all(is_of_pods),
             all: false,
         }))
     }
@@ -304,8 +325,11 @@ impl Agent {
         if look.cgroups || look.all {
             self.keep_cgroups();
         }
-        if look.policy || look.all {
+        if look.policy || look.pods || look.all {
             self.keep_pods();
+        }
+        if look.members || look.pods || look.all {
+            self.keep_following();
         }
         if look.all {
             self.repair();
@@ -485,6 +509,32 @@ impl Agent {
         }
     }
 
+    /// Pods that came since are followed, and those that went are not: their namespaces end.
+    fn keep_following(&mut self) {
+        let followed = self.addresses.only_those_there(&self.runtime);
+        self.say_of_addresses(followed.err());
+    }
+
+    /// Brings what is known of pods' own addresses in line where they changed.
+    fn follow(&mut self) {
+        let (followed, failed) = self.addresses.follow(&self.runtime);
+        if followed > 0 {
+            self.log.info("pods have other addresses", json!({ "pods": followed }));
+        }
+        if failed.is_some() {
+            self.say_of_addresses(failed);
+        }
+    }
+
+    /// Complains of what went wrong, once.
+    fn say_of_addresses(&mut self, failed: Option<Error>) {
+        let said = failed.as_ref().map(ToString::to_string).unwrap_or_default();
+        if let Some(error) = failed.filter(|_| said != self.addresses_said) {
+            self.complain("pods' addresses cannot be followed", &error);
+        }
+        self.addresses_said = said;
+    }
+
     /// Brings back what is not as it was applied: first what costs nothing, then everything.
     fn repair(&mut self) {
         let (drift, _) = self.drift();
@@ -567,11 +617,13 @@ impl Agent {
         self.plugin_said = said;
     }
 
-    /// The policy's folder, those of the plugin, and those in which the cgroups are that a policy names; where
+    /// The policy's folder, those of the plugin, of members and their namespaces, and those in which the cgroups are that a policy names; where
     /// one of these is missing, the nearest above it.
     fn watch_folders(&mut self) {
         let mut folders: BTreeSet<PathBuf> = self.settings.folder.iter().cloned().collect();
         folders.extend(self.settings.plugin.iter().flat_map(|(place, _)| place.folders()));
+        folders.extend(self.addresses.namespaces());
+        folders.extend(Addresses::members(&self.runtime));
         let hierarchy = &self.runtime.instance().hierarchy;
         for cgroup in self.cgroups.keys() {
             let above = cgroup.ancestors().skip(1).take_while(|folder| folder.starts_with(hierarchy));

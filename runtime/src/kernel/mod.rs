@@ -2,6 +2,7 @@
 
 mod ahead;
 mod btf;
+mod changes;
 mod charge;
 mod code;
 mod count;
@@ -35,6 +36,7 @@ use rustix::net::{AddressFamily, SocketType};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use rustix::time::{ClockId, clock_gettime};
 
+pub use changes::Changes;
 pub(crate) use charge::is_charged;
 pub(crate) use count::counts_all;
 pub(crate) use probe::{Bare, Detached};
@@ -115,6 +117,16 @@ impl Kernel {
         let procs = cgroup.join("cgroup.procs");
         let procs = at("opening", &procs, File::options().write(true).open(&procs))?;
         sys::spawn_in(command, procs.into()).map_err(|cause| Fault::new("starting", name, cause))
+    }
+
+    /// Changes of the addresses of a network namespace, after making sure that the file still stands for the one with
+    /// this cookie.
+    ///
+    /// # Errors
+    /// What the kernel says; `ESTALE` where it is another.
+    pub fn changes(&self, netns: &Path, cookie: u64) -> Step<Changes> {
+        let file = at("opening", netns, open_netns(netns, cookie))?;
+        at("listening to the addresses of", netns, Changes::of(&file))
     }
 
     /// The watches, mapped.

@@ -168,6 +168,58 @@ fn a_pods_addresses_are_those_of_its_interfaces_where_none_are_given() {
     runtime.detach_all(true).unwrap();
 }
 
+#[test]
+fn a_change_of_addresses_is_told_also_where_the_kernel_could_not_tell_it() {
+    let Some((_ground, runtime)) = where_usable() else { return };
+    let inside = Inside::new();
+    inside.netns.ip("link add v0 type veth peer name v1\nlink set v0 up\nlink set v1 up").unwrap();
+    let key = runtime.attach(&Pod { addresses: Vec::new(), ..inside.pod("p", "web") }).unwrap().key;
+    let pod = || runtime.pod(key).unwrap().unwrap();
+    let changes = runtime.changes(&pod()).unwrap().unwrap();
+    let owns = |address: &str| pod().own().contains(&address.parse().unwrap());
+    // Once without and once with a policy in the kernel; and the second time more than is kept for us.
+    for (round, count) in [1u8, 250].into_iter().enumerate() {
+        if round == 1 {
+            runtime.apply(request(&inside.policy("web"))).unwrap();
+        }
+        let change = |verb: &str| {
+            let lines = (0..count).flat_map(|a| (1..=4).map(move |b| (a, b)));
+            let lines = lines.map(|(a, b)| format!("addr {verb} 10.7.{a}.{b}/32 dev v0"));
+            inside.netns.ip(&lines.collect::<Vec<_>>().join("\n")).unwrap();
+        };
+        let last = format!("10.7.{}.4", count - 1);
+        for (verb, is_own) in [("add", true), ("del", false)] {
+            change(verb);
+            assert!(changes.happened().unwrap(), "{verb} {count}");
+            while changes.happened().unwrap() {}
+            assert!(runtime.follow(key).unwrap() && !runtime.follow(key).unwrap());
+            assert_eq!(owns(&last), is_own, "{verb} {count}");
+        }
+    }
+    assert_eq!(runtime.status().unwrap().drift, Vec::<String>::new());
+    // Where they were given, nobody asks for others.
+    runtime.attach(&inside.pod("p", "web")).unwrap();
+    assert!(runtime.changes(&pod()).unwrap().is_none());
+    inside.netns.ip("addr add 10.7.0.9/32 dev v0").unwrap();
+    assert!(!runtime.follow(key).unwrap() && owns("10.9.9.9") && !owns("10.7.0.9"));
+    runtime.detach_all(true).unwrap();
+}
+
+#[test]
+fn whoever_gives_itself_many_addresses_owns_as_many_as_there_is_room_for() {
+    let Some((_ground, runtime)) = where_usable() else { return };
+    let inside = Inside::new();
+    runtime.apply(request(&inside.policy("web"))).unwrap();
+    inside.netns.ip("link add v0 type veth peer name v1\nlink set v0 up").unwrap();
+    let lines = (0..6).flat_map(|a| (0..250).map(move |b| format!("addr add 10.7.{a}.{b}/32 dev v0")));
+    inside.netns.ip(&lines.collect::<Vec<_>>().join("\n")).unwrap();
+    runtime.attach(&Pod { addresses: Vec::new(), ..inside.pod("p", "web") }).unwrap();
+    assert_eq!(runtime.pods().unwrap()[0].own().len(), 1024);
+    let drift = runtime.status().unwrap().drift;
+    assert_eq!(drift, ["the pod `p` has too many addresses: 1024 of them count as its own"]);
+    runtime.detach_all(true).unwrap();
+}
+
 impl Inside {
     /// Connects from outside the cgroup that programs are attached to, so that only what is offered is decided.
     fn offer(&self) {

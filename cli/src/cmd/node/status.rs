@@ -133,7 +133,8 @@ fn answer(status: &Found, rows: &[Row], accelerates: &Items) -> Value {
         })).collect::<Vec<_>>(),
         "members_total": status.members.len(),
         "members": status.members.iter().map(|member| json!({
-            "name": member.name, "workload": member.workload, "addresses": member.addresses, "cgroup": member.cgroup,
+            "name": member.name, "workload": member.workload, "addresses": member.addresses, "own": member.own,
+            "cgroup": member.cgroup,
         })).collect::<Vec<_>>(),
         "maps": status.maps.iter().map(|map| json!({
             "name": map.name, "entries": map.entries, "capacity": map.capacity,

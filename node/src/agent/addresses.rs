@@ -1,0 +1,101 @@
+//! Pods' own addresses, followed: a socket in each pod's network namespace tells when they change.
+//!
+//! Pods come and go by the plugin, the command line and this agent; all of them leave it in the folder of members, which
+//! is watched.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::os::fd::BorrowedFd;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use mesh_runtime::{Changes, Error, Key, Runtime};
+
+/// Whoever changes addresses all the time is looked at no more often.
+const REST: Duration = Duration::from_millis(100);
+
+/// Where it failed, for instance since another command takes long, it is tried again after so long.
+const LATER: Duration = Duration::from_secs(1);
+
+/// The pods that are followed.
+#[derive(Debug, Default)]
+pub(super) struct Addresses(BTreeMap<Key, Followed>);
+
+#[derive(Debug)]
+struct Followed {
+    /// None where its addresses were given by hand.
+    changes: Option<Changes>,
+    /// The folder in which its namespace has a file.
+    folder: Option<PathBuf>,
+    /// Not looked at before.
+    rests: Instant,
+    /// It could not be looked at the last time.
+    again: bool,
+}
+
+impl Addresses {
+    /// Follows just the pods that are there. Those that are new are looked at next.
+    pub(super) fn only_those_there(&mut self, runtime: &Runtime) -> Result<(), Error> {
+        let names = fs::read_dir(runtime.instance().members()).into_iter().flatten().flatten();
+        let there: BTreeSet<Key> =
+            names.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+        self.0.retain(|key, _| there.contains(key));
+        for key in there {
+            if self.0.contains_key(&key) || !matches!(key, Key::Netns(_)) {
+                continue;
+            }
+            let Some(pod) = runtime.pod(key)? else { continue };
+            // What changed before there was somebody to tell is found by looking.
+            let changes = runtime.changes(&pod)?;
+            runtime.follow(key)?;
+            let folder = pod.netns.as_ref().and_then(|netns| netns.parent()).map(PathBuf::from);
+            self.0.insert(key, Followed { changes, folder, rests: Instant::now(), again: false });
+        }
+        Ok(())
+    }
+
+    /// The sockets to wait for, and how long at most, since some rest until then.
+    pub(super) fn waited_for(&self) -> (Vec<BorrowedFd<'_>>, Option<Duration>) {
+        use std::os::fd::AsFd;
+        let now = Instant::now();
+        let awake = self.0.values().filter(|pod| pod.rests <= now);
+        let resting = self.0.values().filter(|pod| pod.changes.is_some() && pod.rests > now);
+        let first = resting.map(|pod| pod.rests - now).min();
+        (awake.filter_map(|pod| pod.changes.as_ref()).map(AsFd::as_fd).collect(), first)
+    }
+
+    /// Looks at the pods whose addresses changed; how many were brought in line, and what could not be.
+    pub(super) fn follow(&mut self, runtime: &Runtime) -> (usize, Option<Error>) {
+        let (mut followed, mut failed) = (0, None);
+        let now = Instant::now();
+        for (key, pod) in self.0.iter_mut().filter(|(_, pod)| pod.rests <= now) {
+            let Some(changes) = &pod.changes else { continue };
+            // One that cannot be asked is looked at.
+            if !changes.happened().unwrap_or(true) && !pod.again {
+                continue;
+            }
+            let done = runtime.follow(*key);
+            pod.again = done.is_err();
+            pod.rests = now + if pod.again { LATER } else { REST };
+            match done {
+                Ok(changed) => followed += usize::from(changed),
+                Err(error) => failed = Some(error),
+            }
+        }
+        (followed, failed)
+    }
+
+    /// The folders of the files that stand for the pods' namespaces: something happens there when one ends.
+    pub(super) fn namespaces(&self) -> BTreeSet<PathBuf> {
+        let folders = self.0.values().filter_map(|pod| pod.folder.clone());
+        // Nothing is told of what the kernel makes up itself.
+        folders.filter(|folder| !folder.starts_with("/proc") && folder.is_dir()).collect()
+    }
+
+    /// The folder of the members, or where it will be: something happens there when a pod comes or goes.
+    pub(super) fn members(runtime: &Runtime) -> Option<PathBuf> {
+        let (members, state) = (runtime.instance().members(), &runtime.instance().state);
+        let folders = members.ancestors().take_while(|folder| folder.starts_with(state));
+        folders.map(PathBuf::from).find(|folder| folder.is_dir())
+    }
+}
