@@ -5,7 +5,7 @@
 #pragma once
 
 #define MESH_POLICY_ABI 0x3U
-#define MESH_FLOW_ABI 0x1U
+#define MESH_FLOW_ABI 0x2U
 #define MESH_MANIFEST_MAGIC 0x6d6900636873656dULL
 #define MESH_TREE_KEYS 0x7U
 #define MESH_NARROW_KEYS 0xeU
@@ -1186,7 +1186,7 @@ struct {
 	__type(value, struct mesh_flow);
 } handover SEC(".maps");
 
-/* Live connections of exempt identities. */
+/* Live connections of exempt identities; the value is the connecting socket's cookie. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 262144);

@@ -46,6 +46,7 @@ static __always_inline struct verdict connecting(struct bpf_sock_ops *ctx)
 	struct bpf_sock *sk = ctx->sk;
 	struct mesh_flow_key key = {};
 	struct mesh_flow *flow;
+	__u64 cookie;
 
 	if (!sk)
 		return ended(MESH_COUNT_NO_SOCKET, 1);
@@ -54,8 +55,9 @@ static __always_inline struct verdict connecting(struct bpf_sock_ops *ctx)
 	if (!flow || !(flow->sidecar_port || flow->flags & MESH_FLOW_EXEMPT))
 		return ended(MESH_COUNT_BEGUN_STRAIGHT, 1);
 	flow_key(ctx, true, &key);
+	cookie = bpf_get_socket_cookie(ctx);
 	if (flow->flags & MESH_FLOW_EXEMPT) {
-		if (bpf_map_update_elem(&exempt_flows, &key, &flow->generation, BPF_ANY))
+		if (bpf_map_update_elem(&exempt_flows, &key, &cookie, BPF_ANY))
 			return ended(MESH_COUNT_EXEMPT_FULL, 1);
 		watch(ctx);
 		return ended(MESH_COUNT_EXEMPT_NOTED, 1);
@@ -132,12 +134,16 @@ static __always_inline bool on_host(struct bpf_sock_ops *ctx, struct bpf_sock *s
 	return true;
 }
 
-/* A socket is closed. What nobody took is still there. */
+/* A socket is closed. What nobody took of what it noted is still there. The entry of its ends may be another socket's:
+ * where two are bound to one port, the kernel refuses the second one's connection to the place where the first one's is
+ * on its way, and closes it with its ends in place.
+ */
 static __always_inline struct verdict closed(struct bpf_sock_ops *ctx)
 {
 	struct mesh_flow_key key = {};
 	struct bpf_sock *sk = ctx->sk;
-	struct mesh_flow *flow;
+	struct mesh_flow *handed;
+	__u64 cookie, *noted;
 
 	if (!sk)
 		return ended(MESH_COUNT_NO_SOCKET, 1);
@@ -145,15 +151,15 @@ static __always_inline struct verdict closed(struct bpf_sock_ops *ctx)
 		on_host(ctx, sk, false);
 		return ended(MESH_COUNT_LISTENER_CLOSED, 1);
 	}
-	flow = bpf_sk_storage_get(&client_flows, sk, NULL, 0);
 	flow_key(ctx, true, &key);
-	/* Looking costs no lock, and mostly it was taken. */
-	if (!flow || flow->flags & MESH_FLOW_EXEMPT)
-		if (bpf_map_lookup_elem(&exempt_flows, &key))
-			bpf_map_delete_elem(&exempt_flows, &key);
-	if (!flow || !(flow->flags & MESH_FLOW_EXEMPT))
-		if (bpf_map_lookup_elem(&handover, &key))
-			bpf_map_delete_elem(&handover, &key);
+	cookie = bpf_get_socket_cookie(ctx);
+	/* Looking costs no lock, and mostly it was taken. Where the look finds it, nobody takes it but with it. */
+	noted = bpf_map_lookup_elem(&exempt_flows, &key);
+	if (noted && *noted == cookie)
+		bpf_map_delete_elem(&exempt_flows, &key);
+	handed = bpf_map_lookup_elem(&handover, &key);
+	if (handed && handed->cookie == cookie)
+		bpf_map_delete_elem(&handover, &key);
 	return ended(MESH_COUNT_CLOSED, 1);
 }
 

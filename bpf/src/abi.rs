@@ -15,7 +15,7 @@ use bytemuck::{Pod, Zeroable};
 /// Version of the tables of a generation.
 pub const POLICY_ABI: u32 = 3;
 /// Version of what is kept for a live connection.
-pub const FLOW_ABI: u32 = 1;
+pub const FLOW_ABI: u32 = 2;
 /// First 8 bytes of a manifest: `meshc\0im`, little-endian.
 pub const MANIFEST_MAGIC: u64 = u64::from_le_bytes(*b"meshc\0im");
 

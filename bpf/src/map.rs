@@ -196,7 +196,7 @@ pub const EXEMPT_FLOWS: MapDef = MapDef {
         size::<abi::FlowKey>(),
         8,
         1 << 18,
-        "Live connections of exempt identities.",
+        "Live connections of exempt identities; the value is the connecting socket's cookie.",
     )
 };
 /// Storage of connecting sockets.

@@ -34,6 +34,7 @@ mod doctored;
 mod excluded;
 mod explained;
 mod failures;
+mod handover;
 mod hosts;
 mod inbound;
 mod installed;
