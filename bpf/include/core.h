@@ -4,6 +4,13 @@
  */
 #pragma once
 
+/* Whether the running kernel's structure has a field, and where. */
+#define HAS(type, field) __builtin_preserve_field_info(((type *)0)->field, 2)
+#define AT(type, field) __builtin_preserve_field_info(((type *)0)->field, 0)
+
+/* Reads a field. What cannot be read is zero. */
+#define READ(to, from) bpf_probe_read_kernel(&(to), sizeof(to), &(from))
+
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
 typedef struct {
@@ -117,6 +124,56 @@ struct sock {
 
 struct inet_connection_sock {
 	void *icsk_ulp_ops;
+};
+
+struct ip_options {
+	unsigned char srr;
+};
+
+struct ip_options_rcu {
+	struct ip_options opt;
+};
+
+struct ipv6_txoptions {
+	void *srcrt;
+};
+
+struct in6_pktinfo {
+	int ipi6_ifindex;
+};
+
+struct ipv6_pinfo {
+	struct ipv6_txoptions *opt;
+	int ucast_oif;
+	struct in6_pktinfo sticky_pktinfo;
+};
+
+struct inet_sock {
+	struct ipv6_pinfo *pinet6;
+	struct ip_options_rcu *inet_opt;
+	int uc_index;
+};
+
+/* What a hook of addresses is called with. While a datagram is sent, `t_ctx` is where its source goes: the field `addr`
+ * of the first one below, or `saddr` of the second.
+ */
+struct bpf_sock_addr_kern {
+	struct sock *sk;
+	void *t_ctx;
+};
+
+struct ipcm_cookie {
+	__u32 addr;
+	int oif;
+};
+
+struct flowi_common {
+	int flowic_oif;
+};
+
+struct flowi6 {
+	struct flowi_common __fl_common;
+	struct in6_addr saddr;
 };
 
 struct tcp_sock {

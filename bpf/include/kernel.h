@@ -49,7 +49,9 @@ enum {
 	BPF_F_INGRESS = 1,
 	BPF_SOCK_OPS_STATE_CB_FLAG = 4,
 	BPF_F_CURRENT_NETNS = -1,
+	EPERM = 1,
 	EAGAIN = 11,
+	ENODEV = 19,
 	EINVAL = 22,
 	ENOBUFS = 105,
 };
@@ -84,6 +86,9 @@ enum {
 
 /* Of bpf_fib_lookup: the packet is not to be forwarded, or the interface forwards nothing. */
 enum { BPF_FIB_LKUP_RET_NOT_FWDED = 4, BPF_FIB_LKUP_RET_FWD_DISABLED = 5 };
+
+/* The first interface of every network namespace. */
+enum { LOOPBACK_INDEX = 1 };
 
 /* Of bpf_l4_csum_replace: the size of what changes. */
 enum { CSUM_2 = 2, CSUM_4 = 4 };

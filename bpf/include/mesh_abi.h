@@ -132,7 +132,9 @@ enum mesh_counter {
 	MESH_COUNT_ENTRY_LOST, /* The program of a pod could not go on to the one that decides what is offered: it is not there, or too many offers  interrupted each other. It went straight. */
 	MESH_COUNT_HIT_LOST, /* The counter of an item could not be kept, since the map was full. */
 	MESH_COUNT_SOURCE_KEPT, /* A datagram socket that was sent to the sidecar connects elsewhere and still has a loopback source: refused  with `EINVAL`, since nothing would come back. */
-	MESH_COUNT_DEVICE_RELEASED, /* A datagram for the sidecar by a socket that was bound to a device: refused once with `ENOBUFS`, and the socket  released from the device, so that the next one arrives. */
+	MESH_COUNT_DEVICE_RELEASED, /* A datagram by a socket that was to be released from its device, for the sidecar, or bound to it again, for elsewhere:  refused once with `ENOBUFS`, so that the next one arrives. */
+	MESH_COUNT_DEVICE_HELD, /* A connection or datagram for the sidecar that would leave by an interface, by whatever option: refused with  `EPERM`, since it cannot be kept from that; or one for elsewhere by a socket that cannot be bound again. */
+	MESH_COUNT_DATAGRAM_CONNECTED, /* A datagram with control data by a connected socket, which goes where that is connected to. */
 	MESH_COUNT_CGROUP_JOINED, /* A cgroup was made at a path that a policy names, and its processes are what the policy says. */
 	MESH_COUNT_CGROUP_OTHER, /* A cgroup was made at a path that no policy names. */
 	MESH_COUNT_CGROUP_LOST, /* A cgroup was made at a path that a policy names, and could not join, since a map was full. */
@@ -636,8 +638,12 @@ struct mesh_flow {
 	__u32 gid;
 	/* The cgroup that it was opened in. */
 	__u64 cgroup;
+	/* The interface that the socket was bound to before it was released from it; 0: none. */
+	__u32 device;
 	/* Reserve; zero. */
-	__u64 reserve[3];
+	__u32 reserve;
+	/* Reserve; zero. */
+	__u64 reserve2[2];
 };
 _Static_assert(sizeof(struct mesh_flow) == 96, "mesh_flow");
 _Static_assert(__builtin_offsetof(struct mesh_flow, original) == 0, "original");
@@ -655,7 +661,9 @@ _Static_assert(__builtin_offsetof(struct mesh_flow, cookie) == 48, "cookie");
 _Static_assert(__builtin_offsetof(struct mesh_flow, uid) == 56, "uid");
 _Static_assert(__builtin_offsetof(struct mesh_flow, gid) == 60, "gid");
 _Static_assert(__builtin_offsetof(struct mesh_flow, cgroup) == 64, "cgroup");
-_Static_assert(__builtin_offsetof(struct mesh_flow, reserve) == 72, "reserve");
+_Static_assert(__builtin_offsetof(struct mesh_flow, device) == 72, "device");
+_Static_assert(__builtin_offsetof(struct mesh_flow, reserve) == 76, "reserve");
+_Static_assert(__builtin_offsetof(struct mesh_flow, reserve2) == 80, "reserve2");
 
 /* What the program of a pod leaves for the one that decides and to which it goes on, one a CPU. Both are called with
  * the same context, so whoever interrupts between the two takes nothing that is not its own.

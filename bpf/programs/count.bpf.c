@@ -18,8 +18,6 @@
 /* Messages of the short way that are counted one by one, where the kernel does not know their sum. */
 #define MESSAGES_COUNTED 2048
 
-#define HAS(type, field) __builtin_preserve_field_info(((type *)0)->field, 2)
-#define AT(type, field) __builtin_preserve_field_info(((type *)0)->field, 0)
 
 /* A question for FIONREAD: of which descriptor, and where the answer is. */
 struct inquiry {

@@ -26,8 +26,6 @@ static __always_inline void listener_key(__u64 netns, __u32 port, __u32 family, 
 	key->family = family;
 }
 
-#define READ(to, from) bpf_probe_read_kernel(&(to), sizeof(to), &(from))
-
 /* The cgroups that a socket was made in, from its own upwards. */
 static __noinline int cgroups_of(void *sock, __u64 ids[MESH_CGROUP_DEPTH])
 {

@@ -61,6 +61,8 @@ static __always_inline void set_loopback(struct bpf_sock_addr *ctx, bool v6, boo
 /* Which call is looked at: what is dialled lasts for a connection, and for one datagram. */
 enum call { CONNECT, SENDMSG };
 
+#include "device.h"
+
 /* The token of the server that is asked, or -1. One who has none gets the one that was given longest ago. */
 static __always_inline __s32 token_of(struct bpf_sock_addr *ctx, struct question *q, struct answer *a)
 {
@@ -152,20 +154,12 @@ static __always_inline struct verdict redirect(struct bpf_sock_addr *ctx, bool v
 				    struct answer *a)
 {
 	bool v4 = is_mapped(q->address);
+	int error = release(ctx, v6, call, q);
 
+	if (error)
+		return held(error);
 	if (!keep(ctx, v6, q, a))
 		return ended(MESH_COUNT_STORAGE_FULL, REFUSE);
-	/* A socket bound to a device would never reach loopback. */
-	if (ctx->sk->bound_dev_if) {
-		int none = 0;
-
-		bpf_setsockopt(ctx, SOL_SOCKET, SO_BINDTOIFINDEX, &none, sizeof(none));
-		/* This datagram would still leave by the device: the kernel has taken note of it before. */
-		if (call == SENDMSG) {
-			bpf_set_retval(-ENOBUFS);
-			return ended(MESH_COUNT_DEVICE_RELEASED, REFUSE);
-		}
-	}
 	if (call == SENDMSG && !v6)
 		set_token(ctx, q, a);
 	set_loopback(ctx, v6, v4, a->port);
@@ -192,16 +186,20 @@ static __always_inline bool source_is_loopback(struct bpf_sock_addr *ctx, bool v
 static __always_inline struct verdict leave(struct bpf_sock_addr *ctx, bool v6, enum call call, struct question *q,
 					    __u32 counter)
 {
-	struct mesh_flow *flow;
+	struct mesh_flow *flow = bpf_sk_storage_get(&client_flows, ctx->sk, NULL, 0);
+	int error;
 
-	/* The answer to an earlier datagram may still come. */
-	if (call == SENDMSG)
-		return ended(counter, PASS);
-	flow = bpf_sk_storage_get(&client_flows, ctx->sk, NULL, 0);
-	if (flow && flow->protocol && !is_loopback(q->address) && source_is_loopback(ctx, v6)) {
+	if (call == CONNECT && flow && flow->protocol && !is_loopback(q->address) && source_is_loopback(ctx, v6)) {
+		/* Ignored: as in `held`. */
 		bpf_set_retval(-EINVAL);
 		return ended(MESH_COUNT_SOURCE_KEPT, REFUSE);
 	}
+	error = hold(ctx, call, q, flow);
+	if (error)
+		return held(error);
+	/* The answer to an earlier datagram may still come. */
+	if (call == SENDMSG)
+		return ended(counter, PASS);
 	/* connect(AF_UNSPEC) and again: what was dialled first must not be answered later. */
 	if (flow)
 		bpf_sk_storage_delete(&client_flows, ctx->sk);
@@ -234,11 +232,22 @@ static __always_inline struct verdict exempt(struct bpf_sock_addr *ctx, bool v6,
 static __always_inline struct verdict refuse(struct bpf_sock_addr *ctx, enum call call, struct question *q)
 {
 	/* A datagram socket stays connected to whom it was connected to. */
-	if (call == CONNECT && !q->protocol)
+	if (call == CONNECT && !q->protocol &&
+	    !hold(ctx, call, q, bpf_sk_storage_get(&client_flows, ctx->sk, NULL, 0)))
 		bpf_sk_storage_delete(&client_flows, ctx->sk);
 	if (call == CONNECT)
 		accelerate_not(ctx, MESH_COUNT_DENIED);
 	return ended(MESH_COUNT_DENIED, REFUSE);
+}
+
+/* Why nothing is decided. */
+static __always_inline __u32 undecided(struct question *q, struct mesh_member *member)
+{
+	if (!q->generation)
+		return MESH_COUNT_IDLE;
+	if (!member)
+		return MESH_COUNT_NOT_MEMBER;
+	return q->profile == MESH_NO_PROFILE ? MESH_COUNT_NO_PROFILE : MESH_COUNT_TABLE_MISSING;
 }
 
 static __always_inline struct verdict outbound(struct bpf_sock_addr *ctx, bool v6, enum call call)
@@ -255,23 +264,20 @@ static __always_inline struct verdict outbound(struct bpf_sock_addr *ctx, bool v
 		return ended(MESH_COUNT_TABLE_MISSING, PASS);
 	if (protocol < 0)
 		return ended(MESH_COUNT_OTHER_PROTOCOL, PASS);
-	if (call == SENDMSG && !v6 && answers_token(ctx))
-		return ended(MESH_COUNT_TOKEN_ANSWERED, PASS);
-	q.generation = *(volatile __u64 *)&words->generation;
-	if (!q.generation)
-		return ended(MESH_COUNT_IDLE, PASS);
-	q.slot = q.generation & 1;
-	member = member_find(ctx, &q);
-	if (!member)
-		return ended(MESH_COUNT_NOT_MEMBER, PASS);
-	if (!has_profile(member, &q))
-		return ended(MESH_COUNT_NO_PROFILE, PASS);
 	q.protocol = protocol;
 	q.port = bpf_ntohs(ctx->user_port);
+	/* The kernel refuses port 0 where it is named: the socket is connected, and the datagram has control data. */
+	if (call == SENDMSG && !q.port)
+		return misses(ctx, v6) ? held(EPERM) : ended(MESH_COUNT_DATAGRAM_CONNECTED, PASS);
+	if (call == SENDMSG && !v6 && answers_token(ctx))
+		return ended(MESH_COUNT_TOKEN_ANSWERED, PASS);
 	get_address(ctx, v6, q.address);
-	profile = line_of(q.slot, MESH_TABLE_PROFILES, q.profile);
-	if (!profile)
-		return leave(ctx, v6, call, &q, MESH_COUNT_TABLE_MISSING);
+	q.generation = *(volatile __u64 *)&words->generation;
+	q.slot = q.generation & 1;
+	member = q.generation ? member_find(ctx, &q) : NULL;
+	profile = member && has_profile(member, &q) ? line_of(q.slot, MESH_TABLE_PROFILES, q.profile) : NULL;
+	if (!member || !profile)
+		return leave(ctx, v6, call, &q, undecided(&q, member));
 	if (may_be_own(member, q.address) &&
 	    bpf_map_lookup_elem(&own_addresses, &(struct mesh_own_key){ .netns = q.netns,
 			.address = { q.address[0], q.address[1], q.address[2], q.address[3] } }))

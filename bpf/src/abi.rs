@@ -605,8 +605,12 @@ abi! {
         gid: u32,
         /// The cgroup that it was opened in.
         cgroup: u64,
+        /// The interface that the socket was bound to before it was released from it; 0: none.
+        device: u32,
         /// Reserve; zero.
-        reserve: [u64; 3],
+        reserve: u32,
+        /// Reserve; zero.
+        reserve2: [u64; 2],
     }
 
     /// What the program of a pod leaves for the one that decides and to which it goes on, one a CPU. Both are called with
@@ -1054,9 +1058,14 @@ enum Counter {
     /// A datagram socket that was sent to the sidecar connects elsewhere and still has a loopback source: refused
     /// with `EINVAL`, since nothing would come back.
     SourceKept = "source_kept",
-    /// A datagram for the sidecar by a socket that was bound to a device: refused once with `ENOBUFS`, and the socket
-    /// released from the device, so that the next one arrives.
+    /// A datagram by a socket that was to be released from its device, for the sidecar, or bound to it again, for elsewhere:
+    /// refused once with `ENOBUFS`, so that the next one arrives.
     DeviceReleased = "device_released",
+    /// A connection or datagram for the sidecar that would leave by an interface, by whatever option: refused with
+    /// `EPERM`, since it cannot be kept from that; or one for elsewhere by a socket that cannot be bound again.
+    DeviceHeld = "device_held",
+    /// A datagram with control data by a connected socket, which goes where that is connected to.
+    DatagramConnected = "datagram_connected",
     /// A cgroup was made at a path that a policy names, and its processes are what the policy says.
     CgroupJoined = "cgroup_joined",
     /// A cgroup was made at a path that no policy names.

@@ -52,7 +52,7 @@ pub use server::{Server, ServerTask};
 pub use task::{Line, Task};
 pub use tool::tool;
 pub use town::Town;
-pub use udp::{Manner, UdpAnswer, UdpAsker, UdpClient, UdpServer, UdpServerTask, ask, ask_all};
+pub use udp::{Manner, UdpAnswer, UdpAsker, UdpClient, UdpServer, UdpServerTask, ask, ask_all, control};
 pub use wait::{listens, until};
 pub use zero_copy::{allow_zero_copy, send_zero_copy, zero_copied};
 

@@ -1,13 +1,13 @@
 //! A UDP server that tells its clients who answered, and a client for it.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::AsFd;
 use std::thread;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use socket2::{Domain, SockAddr, Socket, Type};
+use socket2::{Domain, MsgHdr, SockAddr, SockRef, Socket, Type};
 
 use crate::{Errno, Line, Netns, Place, Task, raw};
 
@@ -242,6 +242,16 @@ impl UdpClient {
     }
 }
 
+/// One piece of control data, as `sendmsg` takes it.
+pub fn control(level: i32, kind: i32, data: &[u8]) -> Vec<u8> {
+    const HEADER: usize = 16;
+    let mut piece = (HEADER + data.len()).to_ne_bytes().to_vec();
+    piece.extend([level, kind].iter().flat_map(|number| number.to_ne_bytes()));
+    piece.extend(data);
+    piece.resize(piece.len().next_multiple_of(8), 0);
+    piece
+}
+
 /// A socket that asks.
 #[derive(Debug)]
 pub struct UdpAsker {
@@ -295,6 +305,30 @@ impl UdpAsker {
             self.socket.send_to(payload.as_bytes(), self.manner.address(target))?;
         }
         Ok(())
+    }
+
+    /// Sends one datagram with control data ([`control`]); where no target is named, to where the socket is connected.
+    ///
+    /// # Errors
+    /// What the kernel answered.
+    pub fn send_with(&self, target: Option<SocketAddr>, payload: &str, control: &[u8]) -> Result<(), Errno> {
+        let target = target.map(|target| SockAddr::from(self.manner.address(target)));
+        let payload = [IoSlice::new(payload.as_bytes())];
+        let mut message = MsgHdr::new().with_buffers(&payload).with_control(control);
+        if let Some(target) = &target {
+            message = message.with_addr(target);
+        }
+        SockRef::from(&self.socket).sendmsg(&message, 0)?;
+        Ok(())
+    }
+
+    /// The device that the socket is bound to.
+    ///
+    /// # Errors
+    /// If the kernel does not tell.
+    pub fn device(&self) -> Result<Option<String>, Errno> {
+        let device = SockRef::from(&self.socket).device()?;
+        Ok(device.map(|name| String::from_utf8_lossy(&name).trim_end_matches('\0').to_owned()))
     }
 
     /// Waits for one answer.

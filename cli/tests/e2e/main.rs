@@ -30,6 +30,7 @@ mod cri;
 mod datagram;
 mod denied;
 mod detached;
+mod device;
 mod doctored;
 mod excluded;
 mod explained;

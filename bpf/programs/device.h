@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: Apache-2.0 OR MIT OR GPL-2.0-only */
+/* Sockets whose packets must leave by one interface, and what would keep them from loopback otherwise.
+ *
+ * A socket that is bound to a device is released from it when it is sent to the sidecar, and bound again before it
+ * goes elsewhere. What a program can neither see in its context nor change is read from the kernel's own structures:
+ * the interface of a single datagram (IP_PKTINFO, a scope), that of all of a socket's (IP_UNICAST_IF), source routes.
+ */
+#pragma once
+
+/* The kernel's own structure behind a context, as a number that the verifier lets a program read from. */
+static __always_inline struct bpf_sock_addr_kern *behind(struct bpf_sock_addr *ctx)
+{
+	struct bpf_sock_addr *volatile kept = ctx;
+	struct bpf_sock_addr_kern *address = NULL;
+
+	bpf_probe_read_kernel(&address, sizeof(address), (void *)&kept);
+	return address;
+}
+
+/* A datagram socket that is connected. */
+static __always_inline bool is_connected(struct bpf_sock *sk)
+{
+	return sk->dst_port;
+}
+
+/* The interface by which a datagram leaves that is sent to loopback, where the socket is bound to no device; 0: loopback. */
+static __noinline __u32 leaves_by(struct bpf_sock_addr *ctx, bool v6, bool mapped, bool sends)
+{
+	struct bpf_sock_addr_kern *context;
+	struct inet_sock *sk = NULL;
+	struct ipv6_pinfo *np = NULL;
+	void *source = NULL;
+	__u32 index = 0;
+
+	if (!ctx)
+		return 0;
+	context = behind(ctx);
+	READ(sk, context->sk);
+	if (v6)
+		READ(np, sk->pinet6);
+	if (sends) {
+		READ(source, context->t_ctx);
+		if (v6) {
+			struct flowi6 *flow = source - AT(struct flowi6, saddr);
+
+			READ(index, flow->__fl_common.flowic_oif);
+		} else {
+			struct ipcm_cookie *cookie = source - AT(struct ipcm_cookie, addr);
+
+			READ(index, cookie->oif);
+		}
+	} else if (v6 && !mapped) {
+		READ(index, np->sticky_pktinfo.ipi6_ifindex);
+	}
+	if (!index && v6 && !mapped)
+		READ(index, np->ucast_oif);
+	else if (!index)
+		READ(index, sk->uc_index);
+	return index == LOOPBACK_INDEX ? 0 : index;
+}
+
+/* Lets a socket that is sent to the sidecar reach loopback, and remembers its device. Returns 0, or why it cannot be:
+ * EPERM, for good, or ENOBUFS, for this datagram only.
+ */
+static __always_inline int release(struct bpf_sock_addr *ctx, bool v6, enum call call, struct question *q)
+{
+	__u32 device = ctx->sk->bound_dev_if;
+	struct mesh_flow *flow;
+	int none = 0;
+
+	if (device && device != LOOPBACK_INDEX) {
+		/* It would go on by the device where it is connected to. */
+		if (call == SENDMSG && is_connected(ctx->sk))
+			return EPERM;
+		flow = bpf_sk_storage_get(&client_flows, ctx->sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+		/* The kernel refuses it where the process may not bind it again (CAP_NET_RAW). */
+		if (!flow || bpf_setsockopt(ctx, SOL_SOCKET, SO_BINDTOIFINDEX, &none, sizeof(none)))
+			return EPERM;
+		flow->device = device;
+		/* The kernel has taken note of it before: this datagram would still leave by the device. */
+		if (call == SENDMSG)
+			return ENOBUFS;
+	}
+	return q->protocol && leaves_by(ctx, v6, is_mapped(q->address), call == SENDMSG) ? EPERM : 0;
+}
+
+/* Binds a socket that goes elsewhere to its device again. Returns as `release`. */
+static __always_inline int hold(struct bpf_sock_addr *ctx, enum call call, struct question *q, struct mesh_flow *flow)
+{
+	int device = flow ? flow->device : 0;
+
+	/* What a v4-mapped socket sends where it is connected to, the kernel shows as if it had been named. */
+	if (!device || (call == SENDMSG && is_loopback(q->address)))
+		return 0;
+	if (!ctx->sk->bound_dev_if) {
+		/* It is connected to the sidecar, which it would reach no more. */
+		if (call == SENDMSG && is_connected(ctx->sk))
+			return EPERM;
+		if (bpf_setsockopt(ctx, SOL_SOCKET, SO_BINDTOIFINDEX, &device, sizeof(device)))
+			return EPERM;
+		flow->device = 0;
+		return call == SENDMSG ? ENOBUFS : 0;
+	}
+	/* The process has bound it itself. */
+	flow->device = 0;
+	return 0;
+}
+
+/* Whether a datagram that names no destination, of a connected socket, would miss the sidecar. */
+static __always_inline bool misses(struct bpf_sock_addr *ctx, bool v6)
+{
+	struct mesh_flow *flow = bpf_sk_storage_get(&client_flows, ctx->sk, NULL, 0);
+
+	return flow && flow->protocol && flow->sidecar_port &&
+	       leaves_by(ctx, v6, flow->family == MESH_FAMILY_V4, true);
+}
+
+/* Fails a call because of a socket's device. */
+static __always_inline struct verdict held(int error)
+{
+	/* Ignored: it fails for no error number, and the call fails with EPERM without it. */
+	bpf_set_retval(-error);
+	return ended(error == ENOBUFS ? MESH_COUNT_DEVICE_RELEASED : MESH_COUNT_DEVICE_HELD, REFUSE);
+}
