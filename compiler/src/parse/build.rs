@@ -115,9 +115,18 @@ impl Builder<'_> {
 
     fn rule(&mut self, parts: Pairs<'_, Rule>, span: Span) -> Option<Statement> {
         let mut rule = RuleParts::default();
+        let leads_nowhere = !parts.clone().any(|part| part.as_rule() == Rule::arrow);
         for part in parts {
             let at = self.span_of(&part);
+            let is_redirect = rule.verb.is_some_and(|(verb, _)| verb == Rule::kw_redirect);
             match part.as_rule() {
+                // `redirect outbound to 15001`: the sidecar's port, where an address would stand.
+                Rule::addresses
+                    if is_redirect && leads_nowhere && literal::port(part.as_str().trim()).is_ok() =>
+                {
+                    self.errors.push(|| target_as_address(at, part.as_str().trim()));
+                    return None;
+                }
                 Rule::kw_always => rule.always = Some(at),
                 word @ (Rule::kw_redirect | Rule::kw_exclude | Rule::kw_deny) => rule.verb = Some((word, at)),
                 Rule::kw_outbound => rule.direction = Some(Spanned { value: Direction::Outbound, span: at }),
@@ -488,6 +497,12 @@ struct RuleParts {
     arrow: Option<Span>,
     port: Option<Result<Spanned<u16>, Span>>,
     transparent: Option<Span>,
+}
+
+fn target_as_address(place: Span, port: &str) -> Diagnostic {
+    Diagnostic::new(Code::Syntax, "`redirect` does not say to which port")
+        .label(place, "stands for an address here")
+        .help(format!("the sidecar's port stands behind `->`: write `-> {port}`"))
 }
 
 fn no_port(verb: Span) -> Diagnostic {

@@ -54,6 +54,13 @@ pub(super) fn port(text: &str) -> Result<u16, Bad> {
     let bad = |message: String, label, help: String| Err(Bad::new(Code::BadPort, message, label, help));
     let quoted = quote(text);
     if text.contains([':', '.', '/']) {
+        if let Some((first, last)) = foreign_range(text) {
+            let help = format!("a range is written with `-`: `{first}-{last}`");
+            return bad(format!("{quoted} is not a port"), "not a range", help);
+        }
+        if let Some(number) = text.strip_prefix(':').filter(|rest| number(rest).is_some()) {
+            return bad(format!("{quoted} is not a port"), "a colon before it", format!("write `{number}`"));
+        }
         let help = match target_port(text) {
             Some(port) => format!("the address is always loopback: write `{port}`"),
             None => "an address follows `to` or `from`: `tcp 80 to 10.0.0.0/8`".to_owned(),
@@ -191,6 +198,12 @@ fn range(text: &str) -> Option<(&str, &str)> {
     let (first, last) = text.split_once('-')?;
     let plain = |side: &str| !side.is_empty() && side.bytes().all(|byte| byte.is_ascii_digit());
     (plain(first) && plain(last)).then_some((first, last))
+}
+
+/// The two sides of `80:90` or `80..90`.
+fn foreign_range(text: &str) -> Option<(&str, &str)> {
+    let (first, last) = text.split_once("..").or_else(|| text.split_once(':'))?;
+    (number(first).is_some() && number(last).is_some()).then_some((first, last))
 }
 
 /// A number, however many digits it has.

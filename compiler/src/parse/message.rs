@@ -5,6 +5,8 @@ use mesh_grammar::scan::{Extent, Fault, FaultKind};
 use mesh_grammar::statement::{Place, SyntaxError, rule_for};
 use mesh_grammar::symbol::symbol;
 
+use super::errors::Errors;
+use super::habit::{self, Habit};
 use crate::diag::{Code, Diagnostic, did_you_mean, one_of, quote};
 use crate::source::{FileId, Span};
 
@@ -52,7 +54,16 @@ pub(super) fn unexpected(statement: Statement<'_>, rule: Rule, error: &SyntaxErr
     let words = statement.words();
     let (start, found) = token_at(words, error.at);
     let before = words.get(..start).unwrap_or_default().trim_end();
-    if before.ends_with(',') && (found.is_empty() || is_word(found)) {
+    let habit = habit::in_statement(rule, error, words, start);
+    if let Some(Habit { message: Some(message), start, end, label, help }) = habit {
+        return Diagnostic::new(Code::Syntax, message).label(statement.part(start, end), label).help(help);
+    }
+    if found.is_empty() && statement.next_token() == "{" && !is_head(rule) && expects_list(error) {
+        return Diagnostic::new(Code::Syntax, "a list does not stand in braces")
+            .label(brace_after(statement), "opens a block")
+            .help("a list stands in `[ ]`, or without any brackets");
+    }
+    if habit.is_none() && before.ends_with(',') && (found.is_empty() || is_word(found)) {
         return stray_comma(statement, before.len() - 1, found);
     }
     let expected = expected_symbols(&error.expected);
@@ -67,10 +78,27 @@ pub(super) fn unexpected(statement: Statement<'_>, rule: Rule, error: &SyntaxErr
         (false, true) => ("the statement is not complete".to_owned(), "more is needed here".to_owned()),
         (false, false) => (format!("{} cannot stand here", quote(found)), "not expected here".to_owned()),
     };
-    let help = hint(rule, error, before, found).unwrap_or_else(|| {
+    let usual = habit.map(|habit| habit.help).or_else(|| hint(rule, error, before, found));
+    let help = usual.unwrap_or_else(|| {
         if short { example(rule).to_owned() } else { format!("here may stand {}", one_of(&expected)) }
     });
     Diagnostic::new(Code::Syntax, message).label(span, label).help(help)
+}
+
+const fn is_head(rule: Rule) -> bool {
+    mesh_grammar::statement::has_block(rule)
+}
+
+/// Whether a list could begin where the statement ends.
+fn expects_list(error: &SyntaxError) -> bool {
+    [Rule::open, Rule::addresses, Rule::port, Rule::id].iter().any(|rule| error.expected.contains(rule))
+}
+
+/// The `{` that follows.
+fn brace_after(statement: Statement<'_>) -> Span {
+    let rest = statement.text.get(statement.extent.end as usize..).unwrap_or_default();
+    let at = statement.words().len() + rest.find('{').unwrap_or(0);
+    statement.part(at, at + 1)
 }
 
 /// How a statement is written.
@@ -184,6 +212,17 @@ fn nearest_word(expected: &[Rule], found: &str) -> Option<&'static str> {
 /// A statement begins with a word that begins none.
 pub(super) fn no_statement(statement: Statement<'_>, place: Place, meant: Option<&str>) -> Diagnostic {
     let (_, found) = token_at(statement.words(), 0);
+    let start = statement.extent.start as usize;
+    let before = statement.text.get(..start).unwrap_or_default();
+    let line = before.rsplit('\n').next().unwrap_or_default();
+    let habit = habit::at_beginning(statement.words(), line, place);
+    if let Some(habit) = habit {
+        let found = statement.words().get(..habit.end).unwrap_or_default();
+        let message = habit.message.unwrap_or_else(|| format!("{} does not begin a statement", quote(found)));
+        return Diagnostic::new(Code::Syntax, message)
+            .label(statement.part(habit.start, habit.end), habit.label)
+            .help(habit.help);
+    }
     let help = match meant {
         Some(word) => format!("did you mean `{word}`?"),
         None => {
@@ -207,8 +246,46 @@ pub(super) fn misplaced(statement: Statement<'_>, rule: Rule, place: Place) -> D
         .help(format!("it stands {}", one_of(&allowed)))
 }
 
+/// What is wrong with the characters themselves. Two typographic quotes around one text are one mistake.
+pub(super) fn faults(file: FileId, text: &str, all: &[Fault], errors: &mut Errors) {
+    let mut rest = all;
+    while let Some((&one, others)) = rest.split_first() {
+        rest = others;
+        let Some(open) = quote_of(one) else {
+            errors.push(|| fault(file, one));
+            continue;
+        };
+        let between = |other: &Fault| text.get(one.extent.end as usize..other.extent.start as usize);
+        let partner = others.first().filter(|other| {
+            quote_of(**other).is_some() && between(other).is_some_and(|inner| !inner.contains(['\n', '"']))
+        });
+        let before = text.get(..one.extent.start as usize).unwrap_or_default();
+        let statement = before.rsplit(['\n', ';', '{']).next().unwrap_or_default();
+        let inner = partner.and_then(between).unwrap_or_default();
+        if partner.is_some() {
+            rest = others.get(1..).unwrap_or_default();
+        }
+        errors.push(|| {
+            let Some(close) = partner.copied() else { return fault(file, one) };
+            let shown = quote_of(close).unwrap_or(open);
+            let span = Span { file, start: one.extent.start, end: close.extent.end };
+            Diagnostic::new(Code::Syntax, format!("typographic quotes `{open}` and `{shown}`"))
+                .label(span, format!("U+{:04X} and U+{:04X}", u32::from(open), u32::from(shown)))
+                .help(habit::without_quotes(statement, inner))
+        });
+    }
+}
+
+/// The character, if the fault is a typographic quote.
+const fn quote_of(fault: Fault) -> Option<char> {
+    match fault.kind {
+        FaultKind::Typographic { found, what, .. } if matches!(what.as_bytes(), b"quote") => Some(found),
+        _ => None,
+    }
+}
+
 /// A character that may not stand where it does, or something never closed.
-pub(super) fn fault(file: FileId, fault: Fault) -> Diagnostic {
+fn fault(file: FileId, fault: Fault) -> Diagnostic {
     let span = Span { file, start: fault.extent.start, end: fault.extent.end };
     let new = |message: String| Diagnostic::new(Code::Syntax, message);
     match fault.kind {

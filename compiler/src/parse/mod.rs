@@ -7,6 +7,7 @@ mod allow;
 mod blocks;
 mod build;
 mod errors;
+pub(crate) mod habit;
 mod literal;
 mod message;
 #[cfg(test)]
@@ -30,9 +31,7 @@ use crate::source::{FileId, Span};
 pub fn parse_file(id: FileId, text: &str) -> (ast::File, Vec<Diagnostic>) {
     let scan = scan::scan(text);
     let mut errors = Errors::default();
-    for &fault in &scan.faults {
-        errors.push(|| message::fault(id, fault));
-    }
+    message::faults(id, text, &scan.faults, &mut errors);
     errors.count(scan.more_faults);
     let file = blocks::Walker::new(id, text, &scan, &mut errors).walk();
     (file, errors.finish(whole(id, text), text))
@@ -45,9 +44,7 @@ pub fn parse_file(id: FileId, text: &str) -> (ast::File, Vec<Diagnostic>) {
 pub fn parse_flow(id: FileId, text: &str) -> Result<ast::Flow, Vec<Diagnostic>> {
     let scan = scan::scan(text);
     let mut errors = Errors::default();
-    for &fault in &scan.faults {
-        errors.push(|| message::fault(id, fault));
-    }
+    message::faults(id, text, &scan.faults, &mut errors);
     let trimmed = text.trim();
     let start = text.len() - text.trim_start().len();
     let at = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);

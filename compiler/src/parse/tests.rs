@@ -72,7 +72,7 @@ fn a_comma_before_a_keyword_or_a_brace_says_so() {
     check("exclude outbound tcp 80, to 10.0.0.0/8", &[("syntax", "a comma before `to`", ",")]);
     check("exclude outbound tcp 80,\ndeny outbound", &[("syntax", "a comma before `deny`", ",")]);
     check("mesh m { group g = a, b, }", &[("syntax", "a comma before `}`", ",")]);
-    check("exclude outbound tcp 80, udp 53", &[("syntax", "a comma before `udp`", ",")]);
+    check("exclude outbound tcp 80, udp 53", &[("syntax", "the ports of a rule have one protocol", "udp")]);
     check("exempt uid 1,", &[("syntax", "a comma at the end of a statement", ",")]);
     check("exempt uid [1, 2,]", &[]);
 }
@@ -92,7 +92,7 @@ fn ports_and_addresses_without_their_word_are_explained() {
     check_help("exclude inbound 10.0.0.0/8", "write `from 10.0.0.0/8`");
     check_help(
         "deny outbound to example.com",
-        "a host name cannot stand for an address: connections are decided by address",
+        "connections are decided by address, when they are opened: write its addresses, or let the sidecar decide by name",
     );
     check_help("deny outbound to 1.1.1.1 tcp 80", "ports stand before `to`, right after the direction");
     check_help("deny outbuond", "did you mean `outbound`?");

@@ -198,6 +198,8 @@ impl<'a> Names<'a> {
             return self.mesh_name(name, uses, help);
         } else if let Some(meant) = meant {
             (format!("nothing is named {quoted}"), format!("did you mean `{meant}`?"))
+        } else if let Some(help) = crate::parse::habit::unknown_name(name) {
+            (format!("nothing is named {quoted}"), help)
         } else {
             (format!("nothing is named {quoted}"), self.where_else(name))
         };
