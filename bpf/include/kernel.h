@@ -53,6 +53,7 @@ enum {
 	EAGAIN = 11,
 	ENODEV = 19,
 	EINVAL = 22,
+	ENETUNREACH = 101,
 	ENOBUFS = 105,
 };
 
@@ -161,6 +162,22 @@ struct bpf_sock {
 	__u32 dst_ip6[4];
 	__u32 state;
 	__s32 rx_queue_mapping;
+};
+
+/* Socket addresses, as system calls take them. Addresses and ports in network order. */
+struct name4 {
+	__u16 family;
+	__u16 port;
+	__u32 address;
+	__u64 zero;
+};
+
+struct name6 {
+	__u16 family;
+	__u16 port;
+	__u32 flowinfo;
+	__u32 address[4];
+	__u32 scope;
 };
 
 /* Addresses and ports in network order. */
@@ -338,6 +355,7 @@ static long (*bpf_skb_load_bytes)(const struct __sk_buff *skb, __u32 at, void *t
 static __u64 (*bpf_get_socket_cookie)(void *ctx) = (void *)46;
 static long (*bpf_setsockopt)(void *ctx, int level, int name, void *value, int len) = (void *)49;
 static long (*bpf_sock_ops_cb_flags_set)(struct bpf_sock_ops *ctx, int flags) = (void *)59;
+static long (*bpf_bind)(struct bpf_sock_addr *ctx, const void *address, int len) = (void *)64;
 static long (*bpf_sock_hash_update)(struct bpf_sock_ops *ctx, void *map, void *key, __u64 flags) = (void *)70;
 static long (*bpf_fib_lookup)(void *ctx, struct bpf_fib_lookup *query, int size, __u32 flags) = (void *)69;
 static long (*bpf_msg_redirect_hash)(struct sk_msg_md *ctx, void *map, void *key, __u64 flags) = (void *)71;

@@ -46,6 +46,12 @@
 #define MESH_FLOW_TRANSPARENT 0x1U
 #define MESH_FLOW_MAPPED 0x2U
 #define MESH_FLOW_EXEMPT 0x4U
+#define MESH_FLOW_DENIED 0x8U
+#define MESH_FLOW_BOUND 0x10U
+#define MESH_MEMBER_SPREADS 0x1U
+#define MESH_SPREAD_FIRST 0x7f800000U
+#define MESH_SPREAD_COUNT 0x7fffffU
+#define MESH_REFUSING_PORT 0x1U
 #define MESH_WATCHES 0x8U
 #define MESH_WATCH_EXEMPT 0x80U
 #define MESH_WATCH_UID 0x1U
@@ -171,6 +177,11 @@ enum mesh_counter {
 	MESH_COUNT_COUNTS_AVOIDED, /* A connection, or its accepting end, did not enter, since its reader asks `FIONREAD`, which this kernel miscounts. */
 	MESH_COUNT_COUNTS_LEAVING, /* An accelerated connection whose reader was told too little by `FIONREAD` is about to leave. */
 	MESH_COUNT_COUNTS_RELEASED, /* Such a connection was woken, and left where nothing of the short way is unread. */
+	MESH_COUNT_UNROUTABLE, /* A member that has no routable address of a family was to reach one of it through the sidecar: refused with  `ENETUNREACH`, as without a mesh. */
+	MESH_COUNT_SOURCE_MISSING, /* A socket could not be bound to its member's own address, which is not there any more, or not yet: the sidecar  sees a loopback address in its place. */
+	MESH_COUNT_TAKEN, /* The first packet of a redirected connection was let through to its sidecar, whatever the policy says of its source. */
+	MESH_COUNT_DATAGRAM_REFUSED, /* A datagram of a socket that a policy denied was refused, for the application to see. */
+	MESH_COUNT_SOURCE_NAMED, /* A process asked for its own address, and was told its member's. */
 };
 
 enum mesh_way {
@@ -461,13 +472,29 @@ struct mesh_member {
 	 * nothing is looked up.
 	 */
 	__u64 own;
+	/* Cookie of the network namespace that the two sources are addresses of; 0: they are not known, nor is it
+	 * known that there are none.
+	 */
+	__u64 netns;
+	/* The address that its connections to others come from, network order; zero: it has none but loopback and
+	 * link-local ones.
+	 */
+	__u32 source6[4];
+	/* The same of IPv4. */
+	__u32 source4;
+	/* `MESH_MEMBER_*`. */
+	__u32 flags;
 };
-_Static_assert(sizeof(struct mesh_member) == 32, "mesh_member");
+_Static_assert(sizeof(struct mesh_member) == 64, "mesh_member");
 _Static_assert(__builtin_offsetof(struct mesh_member, profile) == 0, "profile");
 _Static_assert(__builtin_offsetof(struct mesh_member, id) == 8, "id");
 _Static_assert(__builtin_offsetof(struct mesh_member, workload) == 12, "workload");
 _Static_assert(__builtin_offsetof(struct mesh_member, name) == 20, "name");
 _Static_assert(__builtin_offsetof(struct mesh_member, own) == 24, "own");
+_Static_assert(__builtin_offsetof(struct mesh_member, netns) == 32, "netns");
+_Static_assert(__builtin_offsetof(struct mesh_member, source6) == 40, "source6");
+_Static_assert(__builtin_offsetof(struct mesh_member, source4) == 56, "source4");
+_Static_assert(__builtin_offsetof(struct mesh_member, flags) == 60, "flags");
 
 /* One of a member's own addresses. */
 struct mesh_own_key {
@@ -497,10 +524,10 @@ struct mesh_named_cgroup {
 	/* Not 0: a policy exempts its processes. */
 	__u32 exempt;
 };
-_Static_assert(sizeof(struct mesh_named_cgroup) == 40, "mesh_named_cgroup");
+_Static_assert(sizeof(struct mesh_named_cgroup) == 72, "mesh_named_cgroup");
 _Static_assert(__builtin_offsetof(struct mesh_named_cgroup, becomes) == 0, "becomes");
-_Static_assert(__builtin_offsetof(struct mesh_named_cgroup, member) == 32, "member");
-_Static_assert(__builtin_offsetof(struct mesh_named_cgroup, exempt) == 36, "exempt");
+_Static_assert(__builtin_offsetof(struct mesh_named_cgroup, member) == 64, "member");
+_Static_assert(__builtin_offsetof(struct mesh_named_cgroup, exempt) == 68, "exempt");
 
 /* A cgroup path that a profile of one slot exempts. */
 struct mesh_exempt_key {
@@ -642,8 +669,10 @@ struct mesh_flow {
 	__u32 device;
 	/* Reserve; zero. */
 	__u32 reserve;
-	/* Reserve; zero. */
-	__u64 reserve2[2];
+	/* The address that the socket seems to have, or with `MESH_FLOW_BOUND` was bound to, network order, IPv4 as
+	 * v4-mapped; zero for none.
+	 */
+	__u32 own[4];
 };
 _Static_assert(sizeof(struct mesh_flow) == 96, "mesh_flow");
 _Static_assert(__builtin_offsetof(struct mesh_flow, original) == 0, "original");
@@ -663,7 +692,7 @@ _Static_assert(__builtin_offsetof(struct mesh_flow, gid) == 60, "gid");
 _Static_assert(__builtin_offsetof(struct mesh_flow, cgroup) == 64, "cgroup");
 _Static_assert(__builtin_offsetof(struct mesh_flow, device) == 72, "device");
 _Static_assert(__builtin_offsetof(struct mesh_flow, reserve) == 76, "reserve");
-_Static_assert(__builtin_offsetof(struct mesh_flow, reserve2) == 80, "reserve2");
+_Static_assert(__builtin_offsetof(struct mesh_flow, own) == 80, "own");
 
 /* What the program of a pod leaves for the one that decides and to which it goes on, one a CPU. Both are called with
  * the same context, so whoever interrupts between the two takes nothing that is not its own.

@@ -397,7 +397,7 @@ static __always_inline struct verdict arrived(struct __sk_buff *skb)
 	fate = fate_of(&o, netns, &fated);
 	if (fate == FATE_REFUSE)
 		return refuse(skb, &at, &o, fated.counter);
-	if (fate == FATE_PASS)
+	if (fate == FATE_PASS || fate == FATE_TAKE)
 		return pass(fated.counter);
 	if (at.v4) {
 		loopback[2] = MAPPED;

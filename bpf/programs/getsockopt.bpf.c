@@ -5,21 +5,6 @@
  * kernel's own answer: proxies that try both rely on it.
  */
 
-struct name4 {
-	__u16 family;
-	__u16 port;
-	__u32 address;
-	__u64 zero;
-};
-
-struct name6 {
-	__u16 family;
-	__u16 port;
-	__u32 flowinfo;
-	__u32 address[4];
-	__u32 scope;
-};
-
 /* Where a connection was going. */
 struct destination {
 	__u32 address[4];

@@ -38,6 +38,29 @@ static __always_inline void read_offer(struct bpf_sk_lookup *ctx, struct offer *
 	}
 }
 
+/* A redirected connection that was sent to an address of its own reaches a sidecar that listens on 127.0.0.1 alone. One
+ * that listens on all addresses is found by the kernel.
+ */
+__noinline int take(offer_context *ctx, __u64 netns, __u32 port, __u32 family)
+{
+	struct mesh_listener_key key = { .netns = netns, .port = port, .family = family };
+
+	for (__u32 slot = 0; slot < MESH_LISTENER_SLOTS; slot++) {
+		struct bpf_sock *sk;
+		long failed;
+
+		key.slot = slot;
+		sk = bpf_map_lookup_elem(&listeners, &key);
+		if (!sk)
+			continue;
+		failed = sk->src_ip4 == LOOPBACK4 ? bpf_sk_assign(ctx, sk, 0) : -1;
+		bpf_sk_release(sk);
+		if (!failed)
+			return 1;
+	}
+	return 0;
+}
+
 static __always_inline struct verdict offered(struct bpf_sk_lookup *ctx)
 {
 	__u64 netns = entered(ctx);
@@ -50,7 +73,9 @@ static __always_inline struct verdict offered(struct bpf_sk_lookup *ctx)
 	fate = fate_of(&o, netns, &fated);
 	if (fate == FATE_REFUSE)
 		return ended(fated.counter, SK_DROP);
-	if (fate == FATE_PASS)
+	if (fate == FATE_TAKE && is_spread(o.destination) && !take(ctx, netns, fated.port, AF_INET))
+		take(ctx, netns, fated.port, AF_INET6);
+	if (fate == FATE_PASS || fate == FATE_TAKE)
 		return ended(fated.counter, SK_PASS);
 	if (assign(ctx, netns, fated.port, family) ||
 	    (family == AF_INET && assign(ctx, netns, fated.port, AF_INET6)))

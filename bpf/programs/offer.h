@@ -71,7 +71,7 @@ static __always_inline struct mesh_member *owner_of(struct offer *o)
 }
 
 /* What becomes of it. */
-enum fate { FATE_PASS, FATE_REDIRECT, FATE_REFUSE };
+enum fate { FATE_PASS, FATE_REDIRECT, FATE_REFUSE, FATE_TAKE };
 
 /* Whether the sidecar opened it, in this namespace. */
 static __always_inline bool is_exempt(struct offer *o, __u64 netns)
@@ -85,6 +85,42 @@ static __always_inline bool is_exempt(struct offer *o, __u64 netns)
 	key.local_port = o->source_port;
 	key.remote_port = o->port;
 	return bpf_map_lookup_elem(&exempt_flows, &key);
+}
+
+/* Whether it is a connection of this namespace that was redirected: its sidecar is to take it, whatever was decided
+ * since then, and whichever loopback address that listens on.
+ */
+static __always_inline bool is_handed_over(struct offer *o, __u64 netns)
+{
+	struct mesh_flow_key key = { .netns = netns };
+
+	if (o->protocol || !is_loopback(o->destination))
+		return false;
+	for (int i = 0; i < 4; i++) {
+		key.local[i] = o->source[i];
+		key.remote[i] = o->destination[i];
+	}
+	key.local_port = o->source_port;
+	key.remote_port = o->port;
+	return bpf_map_lookup_elem(&handover, &key);
+}
+
+/* Whether it goes to one of the addresses that redirected connections are spread over. */
+static __always_inline bool is_spread(const __u32 address[4])
+{
+	return is_mapped(address) && bpf_ntohl(address[3]) - MESH_SPREAD_FIRST < MESH_SPREAD_COUNT;
+}
+
+/* Whether it is a datagram of a socket that a policy denied: nobody may listen there. */
+static __always_inline bool is_refused(struct offer *o)
+{
+	if (!o->protocol || o->port != MESH_REFUSING_PORT)
+		return false;
+	for (int i = 0; i < 4; i++) {
+		if (o->source[i] != o->destination[i])
+			return false;
+	}
+	return true;
 }
 
 /* Where somebody watches, tells a decision that no process asked for. */
@@ -138,6 +174,12 @@ static __always_inline enum fate fate_of(struct offer *o, __u64 netns, struct fa
 
 	if (!words)
 		return fated(out, FATE_PASS, MESH_COUNT_TABLE_MISSING);
+	if (is_handed_over(o, netns)) {
+		out->port = o->port;
+		return fated(out, FATE_TAKE, MESH_COUNT_TAKEN);
+	}
+	if (is_refused(o))
+		return fated(out, FATE_REFUSE, MESH_COUNT_DATAGRAM_REFUSED);
 	q.generation = *(volatile __u64 *)&words->generation;
 	if (!q.generation)
 		return fated(out, FATE_PASS, MESH_COUNT_IDLE);

@@ -45,10 +45,74 @@ static __always_inline void get_address(struct bpf_sock_addr *ctx, bool v6, __u3
 	}
 }
 
-/* Loopback of the family that is dialled: a v4-mapped socket stays v4-mapped. */
-static __always_inline void set_loopback(struct bpf_sock_addr *ctx, bool v6, bool v4, __u16 port)
+/* Which call is looked at: what is dialled lasts for a connection, and for one datagram. */
+enum call { CONNECT, SENDMSG };
+
+static __always_inline bool is_link_local(const __u32 address[4])
 {
-	__u32 mapped[4] = { 0, 0, MAPPED, LOOPBACK4 };
+	if (is_mapped(address))
+		return (address[3] & bpf_htonl(0xffff0000)) == bpf_htonl(0xa9fe0000);
+	return (address[0] & bpf_htonl(0xffc00000)) == bpf_htonl(0xfe800000);
+}
+
+static __always_inline bool is_none(const __u32 address[4])
+{
+	return !(address[0] | address[1] | address[2] | address[3]);
+}
+
+/* Whether it is known which addresses the member has: a process of a cgroup may live in any network namespace. */
+static __always_inline bool has_known_source(struct mesh_member *member, struct question *q)
+{
+	return member->netns && member->netns == q->netns;
+}
+
+/* The address that the member's connections to others come from; zero where there is none, or none is known. */
+static __always_inline void source_of(struct mesh_member *member, struct question *q, __u32 source[4])
+{
+	bool is_known = has_known_source(member, q);
+
+	for (int i = 0; i < 4; i++)
+		source[i] = 0;
+	if (is_known && is_mapped(q->address)) {
+		source[2] = member->source4 ? MAPPED : 0;
+		source[3] = member->source4;
+	} else if (is_known) {
+		for (int i = 0; i < 4; i++)
+			source[i] = member->source6[i];
+	}
+}
+
+/* Whether the kernel would find no way there: the member has no address of that family which others can answer to.
+ * What a mesh catches would reach the sidecar all the same, and applications that try one family after the other
+ * would take the wrong one.
+ */
+static __always_inline bool is_unroutable(struct mesh_member *member, struct question *q, const __u32 source[4])
+{
+	return has_known_source(member, q) && is_none(source) && !is_loopback(q->address) && !is_link_local(q->address);
+}
+
+static __always_inline struct verdict unroutable(void)
+{
+	/* Ignored: it fails for no error number, and the call fails with EPERM without it. */
+	bpf_set_retval(-ENETUNREACH);
+	return ended(MESH_COUNT_UNROUTABLE, REFUSE);
+}
+
+/* Where in 127.128.0.0/9 a connection goes: another address for each destination, so that one port of the client
+ * serves as many as without a mesh.
+ */
+static __always_inline __u32 spread(struct question *q)
+{
+	__u32 mixed = (bpf_ntohl(q->address[3]) ^ q->port << 16 ^ q->port) * MESH_OWN_MULTIPLIER;
+
+	mixed = (mixed ^ mixed >> 15) * MESH_OWN_MULTIPLIER;
+	return bpf_htonl(MESH_SPREAD_FIRST + (__u32)((__u64)mixed * MESH_SPREAD_COUNT >> 32));
+}
+
+/* Loopback of the family that is dialled: a v4-mapped socket stays v4-mapped. */
+static __always_inline void set_loopback(struct bpf_sock_addr *ctx, bool v6, bool v4, __u32 loopback4, __u16 port)
+{
+	__u32 mapped[4] = { 0, 0, MAPPED, loopback4 };
 	__u32 native[4] = { 0, 0, 0, bpf_htonl(1) };
 
 	if (v4)
@@ -57,9 +121,6 @@ static __always_inline void set_loopback(struct bpf_sock_addr *ctx, bool v6, boo
 		set_address(ctx, v6, native);
 	*(volatile __u32 *)&ctx->user_port = bpf_htons(port);
 }
-
-/* Which call is looked at: what is dialled lasts for a connection, and for one datagram. */
-enum call { CONNECT, SENDMSG };
 
 #include "device.h"
 
@@ -121,21 +182,88 @@ static __always_inline bool answers_token(struct bpf_sock_addr *ctx)
 	return known;
 }
 
-/* Keeps with the socket what was decided, by which item, and for whom. false: there is no memory for it. */
-static __always_inline bool keep(struct bpf_sock_addr *ctx, bool v6, struct question *q, struct answer *a)
+/* The address that the socket has, IPv4 as v4-mapped; zero for none. */
+static __always_inline void address_of(struct bpf_sock *sk, __u32 address[4])
+{
+	if (sk->family == AF_INET) {
+		address[0] = 0;
+		address[1] = 0;
+		address[2] = sk->src_ip4 ? MAPPED : 0;
+		address[3] = sk->src_ip4;
+	} else {
+		address[0] = sk->src_ip6[0];
+		address[1] = sk->src_ip6[1];
+		address[2] = sk->src_ip6[2];
+		address[3] = sk->src_ip6[3];
+	}
+}
+
+/* Binds the socket to an address, or to none, and leaves it to the kernel to choose the port when it connects. */
+static __always_inline long bind_to(struct bpf_sock_addr *ctx, const __u32 address[4])
+{
+	if (ctx->sk->family == AF_INET) {
+		struct name4 name = { .family = AF_INET, .address = address[3] };
+
+		return bpf_bind(ctx, &name, sizeof(name));
+	} else {
+		struct name6 name = { .family = AF_INET6 };
+
+		for (int i = 0; i < 4; i++)
+			name.address[i] = address[i];
+		return bpf_bind(ctx, &name, sizeof(name));
+	}
+}
+
+/* Whether the application left it to the kernel where the connection comes from. An address that the mesh gave the
+ * socket for an earlier connection stays with it; a port does not, so one that has a port was bound by its application.
+ */
+static __always_inline bool is_free(struct bpf_sock_addr *ctx, struct mesh_flow *flow)
+{
+	__u32 address[4], other = 0;
+
+	if (ctx->sk->src_port)
+		return false;
+	address_of(ctx->sk, address);
+	if (is_none(address))
+		return true;
+	if (!flow || !(flow->flags & MESH_FLOW_BOUND))
+		return false;
+	for (int i = 0; i < 4; i++)
+		other |= flow->own[i] ^ address[i];
+	return !other || is_none(flow->own);
+}
+
+/* What the mesh bound for an earlier connection must not decide where this one comes from. The kernel does not forget
+ * that the socket was bound, and keeps the address that it chooses now, so the flow stays and says so.
+ */
+static __always_inline void unbind(struct bpf_sock_addr *ctx, struct mesh_flow *flow)
+{
+	__u32 none[4] = {};
+
+	if (flow->flags & MESH_FLOW_BOUND && is_free(ctx, flow)) {
+		/* Ignored: the kernel binds a closed socket without a port to no address. */
+		bind_to(ctx, none);
+		for (int i = 0; i < 4; i++)
+			flow->own[i] = 0;
+	}
+}
+
+/* Keeps with the socket what was decided, by which item, and for whom. NULL: there is no memory for it. */
+static __always_inline struct mesh_flow *keep(struct bpf_sock_addr *ctx, bool v6, struct question *q, struct answer *a)
 {
 	struct mesh_flow *flow = bpf_sk_storage_get(&client_flows, ctx->sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
 	bool v4 = is_mapped(q->address);
 	__u64 ids = bpf_get_current_uid_gid();
 
 	if (!flow)
-		return false;
+		return NULL;
 	for (int i = 0; i < 4; i++)
 		flow->original[i] = q->address[i];
 	flow->original_port = q->port;
 	flow->sidecar_port = a->verdict == MESH_VERDICT_REDIRECTED ? a->port : 0;
 	flow->family = v4 ? MESH_FAMILY_V4 : MESH_FAMILY_V6;
-	flow->flags = (a->transparent ? MESH_FLOW_TRANSPARENT : 0) | (v6 && v4 ? MESH_FLOW_MAPPED : 0);
+	flow->flags = (a->transparent ? MESH_FLOW_TRANSPARENT : 0) | (v6 && v4 ? MESH_FLOW_MAPPED : 0) |
+		      (flow->flags & MESH_FLOW_BOUND);
 	flow->protocol = q->protocol;
 	flow->direction = q->direction;
 	flow->generation = q->generation;
@@ -146,50 +274,103 @@ static __always_inline bool keep(struct bpf_sock_addr *ctx, bool v6, struct ques
 	flow->uid = ids;
 	flow->gid = ids >> 32;
 	flow->cgroup = bpf_get_current_cgroup_id();
-	return true;
+	for (int i = 0; !(flow->flags & MESH_FLOW_BOUND) && i < 4; i++)
+		flow->own[i] = 0;
+	return flow;
+}
+
+/* Binds the socket to where its connection would come from without a mesh, and notes that. One to loopback comes from
+ * there by itself.
+ */
+static __always_inline void bind_source(struct bpf_sock_addr *ctx, struct question *q, struct mesh_flow *flow,
+					const __u32 source[4])
+{
+	bool is_within = is_loopback(q->address), frees = is_free(ctx, flow);
+
+	if (is_within || is_none(source)) {
+		unbind(ctx, flow);
+	} else if (frees && bind_to(ctx, source)) {
+		count(MESH_COUNT_SOURCE_MISSING);
+	} else {
+		if (frees)
+			flow->flags |= MESH_FLOW_BOUND;
+		for (int i = 0; i < 4; i++)
+			flow->own[i] = source[i];
+	}
+}
+
+/* A datagram socket is sent to the sidecar from loopback, since a sidecar on all addresses answers from the one that it
+ * is asked by. It is told its member's own all the same.
+ */
+static __always_inline void note_source(struct question *q, struct mesh_flow *flow, const __u32 source[4])
+{
+	bool is_within = is_loopback(q->address);
+
+	for (int i = 0; i < 4; i++)
+		flow->own[i] = is_within ? 0 : source[i];
 }
 
 /* Keeps the original destination with the socket and sends it to the sidecar. */
-static __always_inline struct verdict redirect(struct bpf_sock_addr *ctx, bool v6, enum call call, struct question *q,
-				    struct answer *a)
+static __always_inline struct verdict redirect(struct bpf_sock_addr *ctx, bool v6, enum call call,
+					       struct mesh_member *member, struct question *q, struct answer *a)
 {
-	bool v4 = is_mapped(q->address);
-	int error = release(ctx, v6, call, q);
+	bool v4 = is_mapped(q->address), connects = call == CONNECT && !q->protocol;
+	struct mesh_flow *flow;
+	__u32 source[4];
+	int error;
 
+	source_of(member, q, source);
+	if (is_unroutable(member, q, source))
+		return unroutable();
+	error = release(ctx, v6, call, q);
 	if (error)
 		return held(error);
-	if (!keep(ctx, v6, q, a))
+	flow = keep(ctx, v6, q, a);
+	if (!flow)
 		return ended(MESH_COUNT_STORAGE_FULL, REFUSE);
 	if (call == SENDMSG && !v6)
 		set_token(ctx, q, a);
-	set_loopback(ctx, v6, v4, a->port);
+	if (connects)
+		bind_source(ctx, q, flow, source);
+	else
+		note_source(q, flow, source);
+	set_loopback(ctx, v6, v4,
+		     connects && has_known_source(member, q) && member->flags & MESH_MEMBER_SPREADS ? spread(q) : LOOPBACK4,
+		     a->port);
 	return ended(MESH_COUNT_REDIRECTED, PASS);
 }
 
 /* A datagram socket that is connected again, without being dissolved first, keeps the source that it got
  * when it was sent to the sidecar.
  */
-static __always_inline bool source_is_loopback(struct bpf_sock_addr *ctx, bool v6)
+static __always_inline bool source_is_loopback(struct bpf_sock_addr *ctx)
 {
-	__u32 source[4] = { 0, 0, MAPPED, ctx->sk->src_ip4 };
+	__u32 source[4];
 
-	if (v6) {
-		source[0] = ctx->sk->src_ip6[0];
-		source[1] = ctx->sk->src_ip6[1];
-		source[2] = ctx->sk->src_ip6[2];
-		source[3] = ctx->sk->src_ip6[3];
-	}
+	address_of(ctx->sk, source);
 	return is_loopback(source);
 }
 
+/* connect(AF_UNSPEC) and again: what was dialled first must not be answered later. */
+static __always_inline void forget(struct bpf_sock_addr *ctx, struct mesh_flow *flow)
+{
+	if (flow && flow->flags & MESH_FLOW_BOUND) {
+		unbind(ctx, flow);
+		flow->sidecar_port = 0;
+		flow->flags = MESH_FLOW_BOUND;
+		flow->member = 0;
+	} else if (flow) {
+		bpf_sk_storage_delete(&client_flows, ctx->sk);
+	}
+}
+
 /* Not redirected. */
-static __always_inline struct verdict leave(struct bpf_sock_addr *ctx, bool v6, enum call call, struct question *q,
-					    __u32 counter)
+static __always_inline struct verdict leave(struct bpf_sock_addr *ctx, enum call call, struct question *q, __u32 counter)
 {
 	struct mesh_flow *flow = bpf_sk_storage_get(&client_flows, ctx->sk, NULL, 0);
 	int error;
 
-	if (call == CONNECT && flow && flow->protocol && !is_loopback(q->address) && source_is_loopback(ctx, v6)) {
+	if (call == CONNECT && flow && flow->protocol && !is_loopback(q->address) && source_is_loopback(ctx)) {
 		/* Ignored: as in `held`. */
 		bpf_set_retval(-EINVAL);
 		return ended(MESH_COUNT_SOURCE_KEPT, REFUSE);
@@ -200,9 +381,7 @@ static __always_inline struct verdict leave(struct bpf_sock_addr *ctx, bool v6, 
 	/* The answer to an earlier datagram may still come. */
 	if (call == SENDMSG)
 		return ended(counter, PASS);
-	/* connect(AF_UNSPEC) and again: what was dialled first must not be answered later. */
-	if (flow)
-		bpf_sk_storage_delete(&client_flows, ctx->sk);
+	forget(ctx, flow);
 	accelerate_not(ctx, counter);
 	return ended(counter, PASS);
 }
@@ -210,16 +389,16 @@ static __always_inline struct verdict leave(struct bpf_sock_addr *ctx, bool v6, 
 /* A sidecar's connection to its own pod is noted, so that a rule for the pod's own addresses does not send it
  * back to the sidecar: sock_ops takes it from here.
  */
-static __always_inline struct verdict exempt(struct bpf_sock_addr *ctx, bool v6, enum call call, struct question *q)
+static __always_inline struct verdict exempt(struct bpf_sock_addr *ctx, enum call call, struct question *q)
 {
-	struct verdict result = leave(ctx, v6, call, q, MESH_COUNT_EXEMPT);
+	struct verdict result = leave(ctx, call, q, MESH_COUNT_EXEMPT);
 	struct mesh_flow *flow;
 
 	if (result.value != PASS || call != CONNECT || q->protocol || (!q->own && !is_loopback(q->address)))
 		return result;
 	flow = bpf_sk_storage_get(&client_flows, ctx->sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
 	if (flow) {
-		flow->flags = MESH_FLOW_EXEMPT;
+		flow->flags = MESH_FLOW_EXEMPT | (flow->flags & MESH_FLOW_BOUND);
 		flow->generation = q->generation;
 		flow->member = q->member;
 	} else {
@@ -231,13 +410,46 @@ static __always_inline struct verdict exempt(struct bpf_sock_addr *ctx, bool v6,
 /* Fails with EPERM. */
 static __always_inline struct verdict refuse(struct bpf_sock_addr *ctx, enum call call, struct question *q)
 {
-	/* A datagram socket stays connected to whom it was connected to. */
-	if (call == CONNECT && !q->protocol &&
-	    !hold(ctx, call, q, bpf_sk_storage_get(&client_flows, ctx->sk, NULL, 0)))
-		bpf_sk_storage_delete(&client_flows, ctx->sk);
-	if (call == CONNECT)
+	if (call == CONNECT) {
+		struct mesh_flow *flow = bpf_sk_storage_get(&client_flows, ctx->sk, NULL, 0);
+
+		if (!hold(ctx, call, q, flow))
+			forget(ctx, flow);
 		accelerate_not(ctx, MESH_COUNT_DENIED);
+	}
 	return ended(MESH_COUNT_DENIED, REFUSE);
+}
+
+/* Connects a datagram socket to where nobody listens, so that what it sends is refused. It is not refused here: to find
+ * out which address they would come from, and in which order to try a server's, resolvers connect to each of them and
+ * send nothing.
+ *
+ * The port is on the member's own address, and so is the socket from then on.
+ */
+static __always_inline struct verdict refuse_datagrams(struct bpf_sock_addr *ctx, bool v6, struct mesh_member *member,
+						       struct question *q, struct answer *a)
+{
+	bool v4 = is_mapped(q->address);
+	struct mesh_flow *flow;
+	__u32 source[4];
+	int error;
+
+	source_of(member, q, source);
+	if (is_unroutable(member, q, source))
+		return unroutable();
+	error = release(ctx, v6, CONNECT, q);
+	if (error)
+		return held(error);
+	flow = keep(ctx, v6, q, a);
+	if (!flow)
+		return ended(MESH_COUNT_STORAGE_FULL, REFUSE);
+	flow->flags |= MESH_FLOW_DENIED;
+	for (int i = 0; i < 4; i++)
+		flow->own[i] = source[i];
+	set_loopback(ctx, v6, v4, LOOPBACK4, MESH_REFUSING_PORT);
+	if (!is_none(source) && !is_loopback(q->address))
+		set_address(ctx, v6, source);
+	return ended(MESH_COUNT_DENIED, PASS);
 }
 
 /* Why nothing is decided. */
@@ -277,7 +489,7 @@ static __always_inline struct verdict outbound(struct bpf_sock_addr *ctx, bool v
 	member = q.generation ? member_find(ctx, &q) : NULL;
 	profile = member && has_profile(member, &q) ? line_of(q.slot, MESH_TABLE_PROFILES, q.profile) : NULL;
 	if (!member || !profile)
-		return leave(ctx, v6, call, &q, undecided(&q, member));
+		return leave(ctx, call, &q, undecided(&q, member));
 	if (may_be_own(member, q.address) &&
 	    bpf_map_lookup_elem(&own_addresses, &(struct mesh_own_key){ .netns = q.netns,
 			.address = { q.address[0], q.address[1], q.address[2], q.address[3] } }))
@@ -289,18 +501,20 @@ static __always_inline struct verdict outbound(struct bpf_sock_addr *ctx, bool v
 		a.item = source_hash(q.slot, a.source);
 		hit(a.item);
 		tell(words, &q, &a, ctx->sk);
-		return exempt(ctx, v6, call, &q);
+		return exempt(ctx, call, &q);
 	}
 	if (!decide(&q, profile, &a, true))
-		return leave(ctx, v6, call, &q, MESH_COUNT_TABLE_MISSING);
+		return leave(ctx, call, &q, MESH_COUNT_TABLE_MISSING);
 	tell(words, &q, &a, ctx->sk);
+	if (a.verdict == MESH_VERDICT_DENIED && call == CONNECT && q.protocol)
+		return refuse_datagrams(ctx, v6, member, &q, &a);
 	if (a.verdict == MESH_VERDICT_DENIED)
 		return refuse(ctx, call, &q);
 	if (a.verdict == MESH_VERDICT_REDIRECTED) {
 		accelerate_redirected(ctx, call == CONNECT, &q, profile);
-		return redirect(ctx, v6, call, &q, &a);
+		return redirect(ctx, v6, call, member, &q, &a);
 	}
-	result = leave(ctx, v6, call, &q, MESH_COUNT_EXCLUDED);
+	result = leave(ctx, call, &q, MESH_COUNT_EXCLUDED);
 	/* So that a later policy that decides otherwise is able to close it. */
 	if (result.value == PASS && call == CONNECT && !q.protocol && !keep(ctx, v6, &q, &a))
 		count(MESH_COUNT_STORAGE_FULL);

@@ -85,6 +85,17 @@ pub const VERDICT_TRANSPARENT: u8 = 0x80;
 /// [`Decision::verdict`] of a node: it depends on the port.
 pub const VERDICT_BY_PORT: u8 = 0x40;
 
+/// [`Member::flags`]: what is sent to any address of `127.128.0.0/9` and was handed over reaches its sidecar, whatever
+/// address that listens on: `sk_lookup` sees to it.
+pub const MEMBER_SPREADS: u32 = 1;
+/// Where redirected connections of a member that spreads go, host order: 127.128.0.0/9, of which the last address
+/// is for broadcasts.
+pub const SPREAD_FIRST: u32 = 0x7f80_0000;
+/// How many addresses that are.
+pub const SPREAD_COUNT: u32 = 0x7f_ffff;
+/// The port that a denied datagram socket is connected to, on its own address. Nobody listens there.
+pub const REFUSING_PORT: u16 = 1;
+
 /// [`Profile::flags`]: an inbound connection is refused where no sidecar listens.
 pub const PROFILE_MISSING_SIDECAR_REFUSE: u32 = 1;
 /// [`Profile::flags`]: a pod that cannot be meshed must not start.
@@ -107,6 +118,11 @@ pub const FLOW_TRANSPARENT: u8 = 1;
 pub const FLOW_MAPPED: u8 = 2;
 /// [`Flow::flags`]: the socket's identity is exempt; it is not redirected.
 pub const FLOW_EXEMPT: u8 = 4;
+
+/// [`Flow::flags`]: a datagram socket that a policy denied: it is connected to where nobody listens.
+pub const FLOW_DENIED: u8 = 8;
+/// [`Flow::flags`]: the mesh bound the socket to an address, and not the application.
+pub const FLOW_BOUND: u8 = 16;
 
 /// Readers of decisions at the same time.
 pub const WATCHES: usize = 8;
@@ -474,6 +490,16 @@ abi! {
         /// [`own_bit`] of each of its own addresses: where the bit of an address is not set, it is none of them, and
         /// nothing is looked up.
         own: u64,
+        /// Cookie of the network namespace that the two sources are addresses of; 0: they are not known, nor is it
+        /// known that there are none.
+        netns: u64,
+        /// The address that its connections to others come from, network order; zero: it has none but loopback and
+        /// link-local ones.
+        source6: [u32; 4],
+        /// The same of IPv4.
+        source4: u32,
+        /// `MESH_MEMBER_*`.
+        flags: u32,
     }
 
     /// One of a member's own addresses.
@@ -609,8 +635,9 @@ abi! {
         device: u32,
         /// Reserve; zero.
         reserve: u32,
-        /// Reserve; zero.
-        reserve2: [u64; 2],
+        /// The address that the socket seems to have, or with `MESH_FLOW_BOUND` was bound to, network order, IPv4 as
+        /// v4-mapped; zero for none.
+        own: [u32; 4],
     }
 
     /// What the program of a pod leaves for the one that decides and to which it goes on, one a CPU. Both are called with
@@ -1138,6 +1165,18 @@ enum Counter {
     CountsLeaving = "counts_leaving",
     /// Such a connection was woken, and left where nothing of the short way is unread.
     CountsReleased = "counts_released",
+    /// A member that has no routable address of a family was to reach one of it through the sidecar: refused with
+    /// `ENETUNREACH`, as without a mesh.
+    Unroutable = "unroutable",
+    /// A socket could not be bound to its member's own address, which is not there any more, or not yet: the sidecar
+    /// sees a loopback address in its place.
+    SourceMissing = "source_missing",
+    /// The first packet of a redirected connection was let through to its sidecar, whatever the policy says of its source.
+    Taken = "taken",
+    /// A datagram of a socket that a policy denied was refused, for the application to see.
+    DatagramRefused = "datagram_refused",
+    /// A process asked for its own address, and was told its member's.
+    SourceNamed = "source_named",
 }
 }
 

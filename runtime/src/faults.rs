@@ -15,7 +15,9 @@ use mesh_bpf::abi::{Control, Unread};
 use mesh_bpf::map::{self, MapDef};
 use mesh_bpf::program::{AcceleratorDef, Hook, Inbound, ProgramDef};
 
-use crate::store::{Fault, LinkInfo, Locked, MapInfo, Noted, Process, ProgramInfo, Step, Store, Word};
+use crate::store::{
+    Fault, LinkInfo, Locked, MapInfo, Noted, Process, ProgramInfo, Sources, Step, Store, Word,
+};
 
 /// What happens at one of the steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,6 +160,7 @@ impl<S: Store> Store for Faulty<S> {
         fn is_populated(&self, cgroup: &Path) -> Step<bool>;
         fn netns_cookie(&self, netns: &Path) -> Step<u64>;
         fn netns_addresses(&self, netns: &Path) -> Step<Vec<IpAddr>>;
+        fn netns_sources(&self, netns: &Path) -> Step<Sources>;
         fn namespaces(&self) -> Step<BTreeSet<u64>>;
         fn is_own_netns(&self, cookie: u64) -> Step<bool>;
         fn is_lived_in(&self, cookie: u64) -> Step<bool>;

@@ -27,7 +27,7 @@ use crate::store::{ProgramInfo, Store, Target, Word};
 /// The pin of the host's link, beside those of pods.
 const HOST: &str = "host";
 /// What the host's namespace is: that in which policies are applied.
-const HOST_NETNS: &str = "/proc/thread-self/ns/net";
+pub(crate) const HOST_NETNS: &str = "/proc/thread-self/ns/net";
 
 /// How the host's is decided, whatever way pods are: its interfaces come and go with its pods.
 const HOST_WAY: Inbound = Inbound::SkLookup;

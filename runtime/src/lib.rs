@@ -88,6 +88,7 @@ pub use record::{Holder, Owner, Record, hex};
 pub use registry::{Interface, Key, Member, Origin, Sandbox};
 pub use run::Joined;
 pub use status::{Head, ItemHits, LivePolicy, MemberStatus, Occupancy, ProgramStatus, State, Status, items};
+pub use store::Sources;
 pub use switch::{Detached, Switched};
 
 use store::Store;

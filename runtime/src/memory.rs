@@ -19,7 +19,8 @@ mod readers;
 pub use readers::Read;
 
 use crate::store::{
-    Accepted, Fault, LinkInfo, Locked, MapInfo, Noted, Process, ProgramInfo, Step, Store, Target, Word,
+    Accepted, Fault, LinkInfo, Locked, MapInfo, Noted, Process, ProgramInfo, Sources, Step, Store, Target,
+    Word,
 };
 
 /// A machine in memory. Clones are the same machine.
@@ -389,13 +390,20 @@ impl Store for Memory {
         Ok(false)
     }
 
-    /// A namespace is a file here, and its inode the cookie.
+    /// A namespace is a file here, and its inode the cookie. The one that everybody is in has the first.
     fn netns_cookie(&self, netns: &Path) -> Step<u64> {
+        if netns == Path::new(crate::inbound::HOST_NETNS) {
+            return Ok(1);
+        }
         self.node(netns).map(|(inode, _)| inode).ok_or_else(|| error("opening", netns, libc::ENOENT))
     }
 
     fn netns_addresses(&self, netns: &Path) -> Step<Vec<IpAddr>> {
         self.netns_cookie(netns).map(|_| Vec::new())
+    }
+
+    fn netns_sources(&self, netns: &Path) -> Step<Sources> {
+        self.netns_cookie(netns).map(|_| Sources::default())
     }
 
     fn namespaces(&self) -> Step<BTreeSet<u64>> {

@@ -14,7 +14,7 @@ use crate::record;
 use crate::registry::{self, Interface, Key, Member, Origin, Registry, Sandbox};
 use crate::session::{self, membership};
 use crate::set::Set;
-use crate::store::Store;
+use crate::store::{Sources, Store};
 use crate::{Changes, Kernel, Runtime, failed, hooks, inbound};
 
 /// A pod to attach.
@@ -207,8 +207,7 @@ impl<S: Store> Runtime<S> {
             registry.recover()?;
         }
         let Some(member) = self.find(&Which::Key(key))? else { return Ok(false) };
-        let Some(followed) = registry::moved(store, &member)? else { return Ok(false) };
-        let member = Member { followed: Some(followed), ..member };
+        let Some(member) = registry::moved(store, &member)? else { return Ok(false) };
         match registry {
             Some(registry) => drop(self.put(&registry, &member).inspect_err(|_| drop(registry.recover()))?),
             None => record::write(store, &instance.members().join(key.to_string()), &member, false)?,
@@ -325,9 +324,12 @@ impl<S: Store> Runtime<S> {
         if addresses.is_empty() {
             addresses = followed.clone().unwrap_or_default();
         }
+        let sources = store.netns_sources(&pod.netns)?;
         let sandbox = pod.attachment.as_ref().map(|attachment| {
             sandbox(attachment, &addresses, known.as_ref().and_then(|member| member.sandbox.as_ref()))
         });
+        let addresses = sandbox.as_ref().map_or(addresses, Sandbox::addresses);
+        let sources = Sources::of(sources, &addresses);
         Ok(Member {
             id,
             key,
@@ -337,7 +339,8 @@ impl<S: Store> Runtime<S> {
             labels: pod.labels.clone(),
             service_account: pod.service_account.clone(),
             annotations: pod.annotations.clone(),
-            addresses: sandbox.as_ref().map_or(addresses, Sandbox::addresses),
+            addresses,
+            sources: Some(sources),
             netns: Some(pod.netns.clone()),
             followed,
             sandbox,

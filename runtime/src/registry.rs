@@ -13,9 +13,10 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use mesh_bpf::abi::{self, CgroupPath, ExemptKey, NO_PROFILE, NamedCgroup, OwnKey};
+use mesh_bpf::abi::{self, CgroupPath, ExemptKey, MEMBER_SPREADS, NO_PROFILE, NamedCgroup, OwnKey};
 use mesh_bpf::membership::{Ambiguous, Membership};
 use mesh_bpf::pack::words;
+use mesh_bpf::program::Inbound;
 use mesh_bpf::selector::Endpoint;
 use serde::{Deserialize, Serialize};
 
@@ -26,7 +27,7 @@ use crate::instance::Instance;
 use crate::record;
 use crate::session::{self, membership};
 use crate::set::Set;
-use crate::store::{Fault, Process, Step, Store};
+use crate::store::{Fault, Process, Sources, Step, Store};
 
 const NEXT_ID: &str = "next-id";
 
@@ -144,6 +145,9 @@ pub struct Member {
     /// by hand, and stay its own whatever it has.
     #[serde(default)]
     pub followed: Option<Vec<IpAddr>>,
+    /// Where its connections to others come from; none where it is not known, or where the host says so.
+    #[serde(default)]
+    pub sources: Option<Sources>,
     /// The file that stood for its network namespace when it was attached.
     #[serde(default)]
     pub netns: Option<PathBuf>,
@@ -200,6 +204,13 @@ impl Member {
         };
         Ok(workload.map_or((NO_PROFILE, NO_PROFILE), |workload| (workload.profile.0, place(workload))))
     }
+}
+
+/// Where a member's connections come from, and in which network namespace that holds; 0 where it is not known.
+#[derive(Clone, Copy, Debug, Default)]
+struct Whence {
+    netns: u64,
+    sources: Sources,
 }
 
 /// What is registered, and what the two slots' policies say of it.
@@ -277,9 +288,9 @@ impl<S: Store> Registry<'_, S> {
         let joining = self.instance.moving().join(member.key.to_string());
         self.store.write(&joining, &record::json(&joining, member)?, false)?;
         let before = record::read::<Member>(self.store, &place)?;
-        self.put(member, policies)?;
+        self.put(member, policies, None)?;
         self.own(member, before.as_ref())?;
-        if policies.iter().any(Option::is_some) && !inbound::attach(self.store, self.instance, member)? {
+        if policies.iter().any(Option::is_some) && !self.attach_pod(member)? {
             let gone = std::io::Error::from_raw_os_error(libc::ENOENT);
             return Err(
                 Fault::new("entering", format!("the network namespace of {}", member.name), gone).into()
@@ -323,13 +334,13 @@ impl<S: Store> Registry<'_, S> {
             other => other.ok().flatten(),
         };
         let slot = policy.as_ref().map_or(0, |(slot, _)| *slot);
-        self.put(member, in_slot(slot, policy.as_ref().map(|(_, policy)| policy), None))?;
+        self.put(member, in_slot(slot, policy.as_ref().map(|(_, policy)| policy), None), None)?;
         // What could not be written whole was not begun.
         let other = record::read::<Member>(self.store, &moving).ok().flatten();
         self.own(member, other.as_ref())?;
         if policy.is_some() {
             // One whose namespace has ended is swept.
-            inbound::attach(self.store, self.instance, member)?;
+            self.attach_pod(member)?;
         }
         Ok(self.store.remove(&moving)?)
     }
@@ -369,17 +380,14 @@ impl<S: Store> Registry<'_, S> {
     }
 
     /// Writes the kernel's entry of a member, if it differs; whether it did.
-    fn put(&self, member: &Member, policies: [Option<&Membership>; 2]) -> Result<bool> {
+    fn put(&self, member: &Member, policies: [Option<&Membership>; 2], host: Option<Whence>) -> Result<bool> {
         let (map, number) = self.place(member.key);
-        let key = number.to_ne_bytes();
-        let found = self.store.lookup(map, &key)?;
-        let found: Option<abi::Member> =
-            found.and_then(|bytes| bytemuck::try_pod_read_unaligned(&bytes).ok());
-        let entry = entry(member, found, policies)?;
+        let found = self.found(member.key)?;
+        let entry = entry(member, found, policies, self.whence(member, host)?)?;
         if found == Some(entry) {
             return Ok(false);
         }
-        self.store.update(map, &key, bytemuck::bytes_of(&entry))?;
+        self.store.update(map, &number.to_ne_bytes(), bytemuck::bytes_of(&entry))?;
         Ok(true)
     }
 
@@ -389,7 +397,8 @@ impl<S: Store> Registry<'_, S> {
     pub(crate) fn refresh(&self, policies: [Option<&Membership>; 2]) -> Result<Refreshed> {
         let mut refreshed = Refreshed::default();
         // First the paths: a cgroup that is made from here on joins by itself, and others are found below.
-        let ids = self.name_cgroups(policies, &mut refreshed)?;
+        let host = self.host()?;
+        let ids = self.name_cgroups(policies, host, &mut refreshed)?;
         let (paths, missing) = self.cgroups_of(policies)?;
         refreshed.missing = missing;
         let mut members = members(self.store, self.instance)?;
@@ -408,7 +417,7 @@ impl<S: Store> Registry<'_, S> {
             }
         }
         for member in &members {
-            refreshed.changed += usize::from(self.put(member, policies)?);
+            refreshed.changed += usize::from(self.put(member, policies, Some(host))?);
         }
         refreshed.changed += self.own_addresses(&members)?;
         self.exempt_ids(policies, &ids, &mut refreshed)?;
@@ -426,7 +435,7 @@ impl<S: Store> Registry<'_, S> {
     pub(crate) fn attach_pods(&self) -> Result<Vec<String>> {
         let mut lost = Vec::new();
         for member in members(self.store, self.instance)? {
-            if !inbound::attach(self.store, self.instance, &member)? {
+            if !self.attach_pod(&member)? {
                 lost.push(member.name);
             }
         }
@@ -437,12 +446,61 @@ impl<S: Store> Registry<'_, S> {
     pub(crate) fn follow(&self, policies: [Option<&Membership>; 2]) -> Result<usize> {
         let mut changed = 0;
         for member in members(self.store, self.instance)? {
-            if let Some(followed) = moved(self.store, &member)? {
-                self.join(&Member { followed: Some(followed), ..member }, policies)?;
+            if let Some(member) = moved(self.store, &member)? {
+                self.join(&member, policies)?;
                 changed += 1;
             }
         }
         Ok(changed)
+    }
+
+    /// Makes what is offered to a member be decided; `false` where its namespace cannot be found. Its redirected
+    /// connections are spread over many addresses as long as a program sees to it that they reach a sidecar on one.
+    fn attach_pod(&self, member: &Member) -> Result<bool> {
+        if self.instance.inbound != Inbound::SkLookup {
+            self.set_spreads(member.key, false)?;
+        }
+        let attached = inbound::attach(self.store, self.instance, member)?;
+        self.set_spreads(member.key, attached && self.instance.inbound == Inbound::SkLookup)?;
+        Ok(attached)
+    }
+
+    fn set_spreads(&self, key: Key, spreads: bool) -> Result<()> {
+        let (map, number) = self.place(key);
+        let Some(mut entry) = self.found(key)?.filter(|_| matches!(key, Key::Netns(_))) else {
+            return Ok(());
+        };
+        let flags = if spreads { entry.flags | MEMBER_SPREADS } else { entry.flags & !MEMBER_SPREADS };
+        if entry.flags != flags {
+            entry.flags = flags;
+            self.store.update(map, &number.to_ne_bytes(), bytemuck::bytes_of(&entry))?;
+        }
+        Ok(())
+    }
+
+    /// The kernel's entry of a member.
+    fn found(&self, key: Key) -> Result<Option<abi::Member>> {
+        let (map, number) = self.place(key);
+        let found = self.store.lookup(map, &number.to_ne_bytes())?;
+        Ok(found.and_then(|bytes| bytemuck::try_pod_read_unaligned(&bytes).ok()))
+    }
+
+    /// What the kernel's entries say of where connections come from that processes of the host open.
+    fn host(&self) -> Result<Whence> {
+        let netns = Path::new(inbound::HOST_NETNS);
+        let chosen = self.store.netns_sources(netns)?;
+        let sources = Sources::of(chosen, &self.store.netns_addresses(netns)?);
+        Ok(Whence { netns: self.store.netns_cookie(netns)?, sources })
+    }
+
+    /// The same of a member; `host` is what holds for processes of the host.
+    fn whence(&self, member: &Member, host: Option<Whence>) -> Result<Whence> {
+        Ok(match (member.key, member.sources, host) {
+            (Key::Cgroup(_), _, Some(host)) => host,
+            (Key::Cgroup(_), _, None) => self.host()?,
+            (Key::Netns(netns), Some(sources), _) => Whence { netns, sources },
+            (Key::Netns(_), None, _) => Whence::default(),
+        })
     }
 
     /// Whether a refresh for one policy would remove members.
@@ -478,16 +536,13 @@ impl<S: Store> Registry<'_, S> {
 
     /// In what the kernel's entry of a member is not what the live policy says, in words.
     pub(crate) fn fault(&self, member: &Member, slot: u32, policy: &Membership) -> Result<Option<String>> {
-        let (map, number) = self.place(member.key);
-        let found = self.store.lookup(map, &number.to_ne_bytes())?;
-        let found: Option<abi::Member> =
-            found.and_then(|bytes| bytemuck::try_pod_read_unaligned(&bytes).ok());
         let name = &member.name;
-        let Some(found) = found else {
+        let Some(found) = self.found(member.key)? else {
             return Ok(Some(format!("the member `{name}` has no entry in the kernel")));
         };
         let (profile, _) = member.profile(Some(policy)).unwrap_or((NO_PROFILE, NO_PROFILE));
-        let expected = entry(member, Some(found), in_slot(slot, Some(policy), None)).unwrap_or(found);
+        let whence = self.whence(member, None)?;
+        let expected = entry(member, Some(found), in_slot(slot, Some(policy), None), whence).unwrap_or(found);
         if found.profile.get(slot as usize) != Some(&profile) {
             return Ok(Some(format!("the member `{name}` does not have the profile of its workload")));
         }
@@ -524,6 +579,7 @@ impl<S: Store> Registry<'_, S> {
     fn name_cgroups(
         &self,
         policies: [Option<&Membership>; 2],
+        host: Whence,
         refreshed: &mut Refreshed,
     ) -> Result<BTreeMap<String, u32>> {
         let map = &self.set.cgroup_paths;
@@ -540,7 +596,7 @@ impl<S: Store> Registry<'_, S> {
                 None => new_id(self.store, self.instance)?,
             };
             let before = found.map(|found| found.becomes);
-            let becomes = entry(&selected(id, Key::Cgroup(0), &path), before, policies)?;
+            let becomes = entry(&selected(id, Key::Cgroup(0), &path), before, policies, host)?;
             let entry = NamedCgroup { becomes, ..named };
             // One with a path too long for the kernel's table joins with the next apply.
             if let Some(key) = key.filter(|_| found != Some(entry)) {
@@ -639,6 +695,7 @@ fn entry(
     member: &Member,
     found: Option<abi::Member>,
     policies: [Option<&Membership>; 2],
+    whence: Whence,
 ) -> Result<abi::Member> {
     let mut entry = abi::Member {
         profile: found.map_or([NO_PROFILE; 2], |found| found.profile),
@@ -646,6 +703,10 @@ fn entry(
         id: member.id,
         name: abi::name_hash(&member.name),
         own: own_keys(member).iter().fold(0, |bits, key| bits | abi::own_bit(key.address)),
+        netns: whence.netns,
+        source4: whence.sources.v4.map_or(0, |v4| u32::from_ne_bytes(v4.octets())),
+        source6: whence.sources.v6.map_or([0; 4], |v6| words(v6.to_bits())),
+        flags: found.map_or(0, |found| found.flags),
     };
     let slots = entry.profile.iter_mut().zip(&mut entry.workload);
     for ((profile, workload), policy) in slots.zip(policies) {
@@ -715,13 +776,18 @@ pub(crate) fn followed(store: &impl Store, netns: &Path) -> Step<Vec<IpAddr>> {
     Ok(found)
 }
 
-/// The addresses of a pod's interfaces, where they are followed and are not what is known of them. One whose namespace
-/// has ended is for whoever sweeps.
-pub(crate) fn moved(store: &impl Store, member: &Member) -> Result<Option<Vec<IpAddr>>> {
+/// A pod as it is, where its addresses are followed, and they or where its connections come from are not what is known of
+/// it. One whose namespace has ended is for whoever sweeps.
+pub(crate) fn moved(store: &impl Store, member: &Member) -> Result<Option<Member>> {
     let (Key::Netns(cookie), Some(known)) = (member.key, &member.followed) else { return Ok(None) };
     let Some(netns) = inbound::find(store, member, cookie)? else { return Ok(None) };
-    match followed(store, &netns) {
-        Ok(found) => Ok((found != *known).then_some(found)),
+    let look = || Ok::<_, Fault>((followed(store, &netns)?, store.netns_sources(&netns)?));
+    match look() {
+        Ok((found, chosen)) => {
+            let sources = Some(Sources::of(chosen, &found));
+            let moved = found != *known || sources != member.sources;
+            Ok(moved.then(|| Member { followed: Some(found), sources, ..member.clone() }))
+        }
         // It ended just now.
         Err(fault) if fault.errno() == Some(libc::ENOENT) => Ok(None),
         Err(fault) => Err(fault.into()),
@@ -736,13 +802,18 @@ fn moves(store: &impl Store, member: &Member) -> Result<Vec<String>> {
     if member.followed.as_ref().is_some_and(|known| known.len() >= FOLLOWED) {
         said.push(format!("the pod `{name}` has too many addresses: {FOLLOWED} of them count as its own"));
     }
-    let Some(found) = moved(store, member)? else { return Ok(said) };
+    let Some(now) = moved(store, member)? else { return Ok(said) };
     let of_a_link = |address: &&IpAddr| match address {
         IpAddr::V4(v4) => v4.is_link_local(),
         IpAddr::V6(v6) => v6.is_unicast_link_local(),
     };
     let set = |all: &[IpAddr]| all.iter().filter(|one| !of_a_link(one)).copied().collect::<BTreeSet<_>>();
-    let (found, known) = (set(&found), set(member.own()));
+    let (found, known) = (set(now.own()), set(member.own()));
+    if found == known && now.sources != member.sources {
+        said.push(format!(
+            "connections of the pod `{name}` come from another of its addresses than is known"
+        ));
+    }
     let came = found.difference(&known).map(|address| {
         format!("the pod `{name}` got the address {address}, which is not known to be its own")
     });
@@ -772,6 +843,7 @@ fn selected(id: u32, key: Key, path: &str) -> Member {
         addresses: Vec::new(),
         followed: None,
         netns: None,
+        sources: None,
         sandbox: None,
         cgroup: Some(path.to_owned()),
     }

@@ -143,6 +143,7 @@ fn member(instance: &Instance, id: u32, key: Key, origin: Origin, cgroup: &Path)
         addresses: Vec::new(),
         followed: None,
         netns: None,
+        sources: None,
         sandbox: None,
         cgroup: Some(instance.cgroup_path(cgroup)),
     }

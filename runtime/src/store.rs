@@ -7,12 +7,48 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use mesh_bpf::abi::{Control, Flow, Listening, Unread};
 use mesh_bpf::map::MapDef;
 use mesh_bpf::program::{AcceleratorDef, Hook, Inbound, ProgramDef};
+use serde::{Deserialize, Serialize};
+
+/// Where the connections of a network namespace to others come from, of each family; none where it has no address but
+/// loopback and link-local ones.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sources {
+    /// IPv4.
+    pub v4: Option<Ipv4Addr>,
+    /// IPv6.
+    pub v6: Option<Ipv6Addr>,
+}
+
+impl Sources {
+    /// What the routes to the outside choose, else the first of the addresses that others can answer to. A route may choose
+    /// a link-local address of IPv4, which is translated on its way.
+    #[must_use]
+    pub fn of(chosen: Self, addresses: &[IpAddr]) -> Self {
+        let v4 = chosen.v4.filter(|v4| !v4.is_loopback());
+        let v6 = chosen.v6.filter(|v6| !v6.is_loopback() && !v6.is_unicast_link_local());
+        let first_v4 = || {
+            let mut all = addresses.iter().filter_map(|address| match address {
+                IpAddr::V4(v4) => Some(*v4),
+                IpAddr::V6(_) => None,
+            });
+            all.find(|v4| !v4.is_loopback() && !v4.is_link_local() && !v4.is_unspecified())
+        };
+        let first_v6 = || {
+            let mut all = addresses.iter().filter_map(|address| match address {
+                IpAddr::V6(v6) => Some(*v6),
+                IpAddr::V4(_) => None,
+            });
+            all.find(|v6| !v6.is_loopback() && !v6.is_unicast_link_local() && !v6.is_unspecified())
+        };
+        Self { v4: v4.or_else(first_v4), v6: v6.or_else(first_v6) }
+    }
+}
 
 /// A step that failed.
 #[derive(Debug, thiserror::Error)]
@@ -269,6 +305,11 @@ pub trait Store {
     /// # Errors
     /// What the kernel says.
     fn netns_addresses(&self, netns: &Path) -> Step<Vec<IpAddr>>;
+    /// Where the connections of a network namespace to others come from, as far as its routes say.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    fn netns_sources(&self, netns: &Path) -> Step<Sources>;
     /// The cookies of all network namespaces that a process lives in or a mount holds.
     ///
     /// # Errors
@@ -542,4 +583,23 @@ pub trait Store {
     /// # Errors
     /// What the kernel says.
     fn socket(&self, netns: u64, ends: (SocketAddr, SocketAddr), cookie: u64) -> Step<Option<Self::Socket>>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sources_are_what_routes_choose_else_the_first_address_that_is_routable() {
+        let addresses: Vec<IpAddr> = ["169.254.7.7", "fe80::1", "10.1.0.2", "10.1.0.3", "fd00::2", "fd00::3"]
+            .map(|address| address.parse().unwrap())
+            .to_vec();
+        let both = Sources { v4: "10.1.0.2".parse().ok(), v6: "fd00::2".parse().ok() };
+        assert_eq!(Sources::of(Sources::default(), &addresses), both);
+        let chosen = Sources { v4: "169.254.7.7".parse().ok(), v6: "fd00::3".parse().ok() };
+        assert_eq!(Sources::of(chosen, &addresses), chosen);
+        let within = Sources { v4: "127.0.0.1".parse().ok(), v6: "fe80::1".parse().ok() };
+        assert_eq!(Sources::of(within, &addresses), both);
+        assert_eq!(Sources::of(within, addresses.get(..2).unwrap()), Sources::default());
+    }
 }

@@ -1,4 +1,4 @@
-//! Changes of the addresses in a network namespace: `NETLINK_ROUTE`.
+//! Changes of the addresses in a network namespace, and of the routes, which choose between them: `NETLINK_ROUTE`.
 //!
 //! The socket is one of rustix's, as those for `sock_diag` are: what it is told is not even read, since a change that
 //! was told and one that was lost are both answered by reading all addresses again. A crate that takes such messages
@@ -17,11 +17,15 @@ use super::inside;
 // From linux/rtnetlink.h.
 const RTMGRP_IPV4_IFADDR: u32 = 0x10;
 const RTMGRP_IPV6_IFADDR: u32 = 0x100;
+const RTMGRP_IPV4_ROUTE: u32 = 0x40;
+const RTMGRP_IPV6_ROUTE: u32 = 0x400;
+
+const GROUPS: u32 = RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR | RTMGRP_IPV4_ROUTE | RTMGRP_IPV6_ROUTE;
 
 /// So much is taken at a time: whoever never stops changing addresses must not keep us from everything else.
 const AT_A_TIME: usize = 256;
 
-/// Tells of changes of the addresses in a namespace, from when it was made. As long as it is there, so is the namespace.
+/// Tells of changes of the addresses and routes in a namespace, from when it was made. As long as it is there, so is the namespace.
 #[derive(Debug)]
 pub struct Changes(OwnedFd);
 
@@ -31,7 +35,7 @@ impl Changes {
             let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
             // `NETLINK_ROUTE` is protocol 0.
             let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, None)?;
-            bind(&socket, &SocketAddrNetlink::new(0, RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR))?;
+            bind(&socket, &SocketAddrNetlink::new(0, GROUPS))?;
             Ok(Self(socket))
         })
     }

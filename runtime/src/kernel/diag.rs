@@ -22,7 +22,7 @@ use crate::store::{Accepted, Noted};
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
 const NLM_F_REQUEST: u16 = 1;
-const NLM_F_ACK: u16 = 4;
+pub(super) const NLM_F_ACK: u16 = 4;
 const NLM_F_DUMP: u16 = 0x300;
 const NLA_TYPE_MASK: u16 = 0x3fff;
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
@@ -171,7 +171,7 @@ pub(super) fn can_close() -> io::Result<bool> {
             &socket,
             SOCK_DIAG_BY_FAMILY,
             NLM_F_DUMP,
-            request(AF_INET, SocketId::zeroed()),
+            &request(AF_INET, SocketId::zeroed()),
             &[],
             |_| {},
         )
@@ -187,7 +187,7 @@ pub(super) fn somebody_listens() -> io::Result<bool> {
     let mut any = false;
     for family in [AF_INET, AF_INET6] {
         let request = Request { states: LISTENING, ..request(family, SocketId::zeroed()) };
-        ask(&socket, SOCK_DIAG_BY_FAMILY, NLM_F_DUMP, request, &[], |_| any = true)?;
+        ask(&socket, SOCK_DIAG_BY_FAMILY, NLM_F_DUMP, &request, &[], |_| any = true)?;
     }
     Ok(any)
 }
@@ -231,7 +231,7 @@ fn request(family: u8, id: SocketId) -> Request {
 }
 
 fn destroy(socket: &OwnedFd, family: u8, id: SocketId) -> io::Result<()> {
-    ask(socket, SOCK_DESTROY, NLM_F_ACK, request(family, id), &[], |_| {})
+    ask(socket, SOCK_DESTROY, NLM_F_ACK, &request(family, id), &[], |_| {})
 }
 
 fn dump(
@@ -243,7 +243,7 @@ fn dump(
 ) -> io::Result<()> {
     let maps = maps.map(|map| attribute(REQ_MAP_FD, &map.as_raw_fd().unsigned_abs().to_ne_bytes())).concat();
     let storages = attribute(REQ_SK_BPF_STORAGES, &maps);
-    ask(socket, SOCK_DIAG_BY_FAMILY, NLM_F_DUMP, request(family, SocketId::zeroed()), &storages, |message| {
+    ask(socket, SOCK_DIAG_BY_FAMILY, NLM_F_DUMP, &request(family, SocketId::zeroed()), &storages, |message| {
         let Some((head, attributes)) = message.split_at_checked(size_of::<Found>()) else { return };
         let Ok(head) = bytemuck::try_pod_read_unaligned::<Found>(head) else { return };
         if let Some(noted) = noted(netns, &head, attributes) {
@@ -281,7 +281,7 @@ fn ends(head: &Found) -> [SocketAddr; 2] {
 }
 
 /// `struct nlattr`: length with the head, type; the next begins at a multiple of 4.
-fn attribute(kind: u16, content: &[u8]) -> Vec<u8> {
+pub(super) fn attribute(kind: u16, content: &[u8]) -> Vec<u8> {
     let len = u16::try_from(4 + content.len()).unwrap_or(u16::MAX);
     let mut bytes = [len.to_ne_bytes(), kind.to_ne_bytes()].concat();
     bytes.extend_from_slice(content);
@@ -300,7 +300,7 @@ fn first(attributes: &[u8]) -> Option<(u16, &[u8], &[u8])> {
 }
 
 /// The content of the first attribute of a type.
-fn find(mut attributes: &[u8], wanted: u16) -> Option<&[u8]> {
+pub(super) fn find(mut attributes: &[u8], wanted: u16) -> Option<&[u8]> {
     loop {
         let (kind, content, rest) = first(attributes)?;
         if kind == wanted {
@@ -311,18 +311,19 @@ fn find(mut attributes: &[u8], wanted: u16) -> Option<&[u8]> {
 }
 
 /// Sends one request, and hands over each message of the answer until it ends.
-fn ask(
+pub(super) fn ask(
     socket: &OwnedFd,
     kind: u16,
     flags: u16,
-    request: Request,
+    request: &impl Pod,
     attributes: &[u8],
     mut message: impl FnMut(&[u8]),
 ) -> io::Result<()> {
-    let len = size_of::<Header>() + size_of::<Request>() + attributes.len();
+    let request = bytemuck::bytes_of(request);
+    let len = size_of::<Header>() + request.len() + attributes.len();
     let len = u32::try_from(len).map_err(io::Error::other)?;
     let header = Header { len, kind, flags: NLM_F_REQUEST | flags, sequence: 1, port: 0 };
-    let bytes = [bytemuck::bytes_of(&header), bytemuck::bytes_of(&request), attributes].concat();
+    let bytes = [bytemuck::bytes_of(&header), request, attributes].concat();
     send(socket, &bytes, SendFlags::empty())?;
     let mut buffer = vec![0; 1 << 16];
     loop {

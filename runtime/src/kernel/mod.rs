@@ -11,6 +11,7 @@ mod entry;
 mod object;
 mod probe;
 mod ring;
+mod route;
 mod sys;
 mod types;
 
@@ -47,7 +48,7 @@ use self::ahead::{Ahead, Waiting};
 use self::object::Object;
 use self::types::Traced;
 use crate::store::{
-    Fault, LinkInfo, Locked, MapInfo, Noted, Process, ProgramInfo, Step, Store, Target, Word,
+    Fault, LinkInfo, Locked, MapInfo, Noted, Process, ProgramInfo, Sources, Step, Store, Target, Word,
 };
 
 /// `f_type` of a BPF file system.
@@ -649,6 +650,12 @@ impl Store for Kernel {
     fn netns_addresses(&self, netns: &Path) -> Step<Vec<IpAddr>> {
         let file = at("opening", netns, File::open(netns))?;
         at("entering", netns, netns_addresses(&file))
+    }
+
+    fn netns_sources(&self, netns: &Path) -> Step<Sources> {
+        let file = at("opening", netns, File::open(netns))?;
+        let chosen = inside(&file, route::sources).map(|(v4, v6)| Sources { v4, v6 });
+        at("asking for the routes of", netns, chosen)
     }
 
     fn namespaces(&self) -> Step<BTreeSet<u64>> {
