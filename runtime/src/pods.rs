@@ -329,7 +329,7 @@ impl<S: Store> Runtime<S> {
             sandbox(attachment, &addresses, known.as_ref().and_then(|member| member.sandbox.as_ref()))
         });
         let addresses = sandbox.as_ref().map_or(addresses, Sandbox::addresses);
-        let sources = Sources::of(sources, &addresses);
+        let sources = Sources::of(sources, followed.as_ref().unwrap_or(&addresses));
         Ok(Member {
             id,
             key,

@@ -160,6 +160,17 @@ fn a_first_packet_with_data_comes_from_the_members_own_address() -> Tested {
     Ok(())
 }
 
+/// And gives them back.
+fn back(netns: &Netns, family: &str) -> Result<(), Failure> {
+    if family == "6" {
+        netns.set("net/ipv6/conf/eth0/disable_ipv6", "0")?;
+        netns.ip("addr add fd42::2/64 dev eth0 nodad\nroute add default via fd42::1")?;
+    } else {
+        netns.ip("addr add 10.42.0.2/24 dev eth0\nroute add default via 10.42.0.1")?;
+    }
+    Ok(())
+}
+
 /// What a datagram socket sees that is connected.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Probe {
@@ -236,6 +247,10 @@ fn a_family_without_a_routable_address_is_unreachable() -> Tested {
             let asked = pod.place().run(|| UdpClient::new(manner).ask(target, "who?"))?;
             assert_eq!(asked.err(), Some(Errno::ENETUNREACH), "{family} {port} {manner:?}");
         }
+        // In step with what the pod has.
+        back(&pod.town().pod, family)?;
+        pod.ask(&["apply", "--repair", &pod.policy(rules)?.display().to_string()])?;
+        assert_from(&dial(&pod, &Client::to(lost))??, lost, POD[gone].parse()?);
     }
     Ok(())
 }
