@@ -51,7 +51,8 @@ pub struct Item {
     pub ports: Ports,
 }
 
-/// Where each stretch of equal outcomes begins. The first begins at 0; port 0 itself is never dialled.
+/// Where each stretch of equal outcomes begins. The first begins at 0, so that port 0, which no rule
+/// can name, is decided as port 1.
 pub type PortIntervals = Vec<(u16, Outcome)>;
 
 /// What happens to a flow, and why.

@@ -12,8 +12,11 @@ use crate::hir::{PortItem, Ports, Program, Rule, ScopeId};
 use crate::ir::{Decider, Ir, Node, Outcome, Profile, TableId};
 use crate::region::applies;
 
-/// Ports on which clients speak either protocol: QUIC and DNS.
-const EITHER: [u16; 2] = [53, 443];
+const DNS: u16 = 53;
+const QUIC: u16 = 443;
+
+/// Ports on which clients speak either protocol.
+const EITHER: [u16; 2] = [DNS, QUIC];
 
 /// Looks for leaks where rules are written; what is narrower has rules of its own.
 pub(crate) fn check(program: &Program, ir: &Ir, diagnostics: &mut Vec<Diagnostic>) {
@@ -94,7 +97,7 @@ fn matching(ir: &Ir, table: u32, ports: PortRange, wanted: impl Fn(Outcome) -> b
 }
 
 fn report(rule: &Rule, item: &PortItem, leaking: &PortSet) -> Diagnostic {
-    let deny = if rule.addresses.is_empty() { "" } else { " to …" };
+    let help = help(rule, leaking, item.ports != Ports::All);
     if item.ports == Ports::All {
         return Diagnostic::new(
             Code::Leak,
@@ -102,17 +105,109 @@ fn report(rule: &Rule, item: &PortItem, leaking: &PortSet) -> Diagnostic {
         )
         .severity(Severity::Note)
         .label(rule.span, "redirects tcp alone")
-        .help(format!(
-            "say what is meant, such as `deny outbound udp {leaking}`: clients then fall back to TCP"
-        ));
+        .help(format!("say what is meant: {help}"));
     }
     Diagnostic::new(
         Code::Leak,
         format!("tcp {leaking} is redirected, and udp {leaking} to the same place goes straight out"),
     )
     .label(item.span, "names tcp alone")
-    .help(format!(
-        "add a rule for udp: `deny outbound udp {leaking}{deny}` makes clients fall back to TCP, and `exclude` says \
-         that it is meant"
-    ))
+    .help(format!("add a rule for udp: {help}"))
+}
+
+/// What to write. Clients of QUIC fall back to TCP where UDP is denied. Resolvers do not: over UDP, DNS is either
+/// answered or broken, so nobody is told to deny it.
+fn help(rule: &Rule, leaking: &PortSet, names_port: bool) -> String {
+    let place = if rule.addresses.is_empty() { "" } else { " to …" };
+    let dns = PortSet::from(PortRange::single(DNS));
+    let others = leaking.intersection(&dns.complement());
+    let mut help = Vec::new();
+    if others != *leaking {
+        let target = rule.verdict.port().filter(|_| names_port).map(|port| port.to_string());
+        let target = target.unwrap_or_else(|| "PORT".to_owned());
+        help.push(format!(
+            "`exclude outbound udp {DNS}{place}`, or `redirect outbound udp {DNS}{place} -> {target}` to a sidecar that \
+             answers DNS (resolvers do not fall back to TCP)"
+        ));
+    }
+    if !others.is_empty() {
+        let falls_back = if others.contains(QUIC) { " (QUIC falls back to TCP)" } else { "" };
+        help.push(format!(
+            "`deny outbound udp {others}{place}`{falls_back}, or `exclude` if it may go straight"
+        ));
+    }
+    help.join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::compile::compile;
+    use crate::diag::{Code, has_errors};
+    use crate::resolve::{Location, NoImports};
+
+    fn helps(rules: &str) -> Vec<String> {
+        let text = format!(
+            "exempt uid 1500\nalways deny outbound to 169.254.169.254\nmesh m {{\nworkload w {{ any }}\n{rules}\n}}\n"
+        );
+        let place = Location { key: "a.mesh".to_owned(), name: "a.mesh".to_owned() };
+        let done = compile(vec![(place, text.clone().into_bytes())], &mut NoImports, None);
+        assert!(!has_errors(&done.diagnostics), "{text}: {:?}", done.diagnostics);
+        assert!(
+            done.diagnostics.iter().all(|found| found.code == Code::Leak),
+            "{text}: {:?}",
+            done.diagnostics
+        );
+        let leaks = done.diagnostics.into_iter();
+        leaks.map(|found| found.help.unwrap()).collect()
+    }
+
+    /// The rules that a help writes out, in all its backticks.
+    fn rules(help: &str) -> Vec<String> {
+        let quoted = help.split('`').skip(1).step_by(2).filter(|text| text.contains("outbound"));
+        quoted.map(|text| text.replace("PORT", "15053").replace("to …", "to 10.0.0.0/8")).collect()
+    }
+
+    const LEAKING: [&str; 7] = [
+        "redirect outbound -> 15001",
+        "redirect outbound tcp 53 -> 15053",
+        "redirect outbound tcp 50-60, 443 -> 15001",
+        "redirect outbound tcp 443 to 10.0.0.0/8 -> 15001",
+        "redirect outbound tcp 53 to 10.0.0.0/8 -> 15053",
+        "redirect outbound -> 15001; exclude outbound udp 53",
+        "redirect outbound -> 15001; deny outbound udp 443",
+    ];
+
+    #[test]
+    fn nobody_is_told_to_deny_dns() {
+        for leaking in LEAKING {
+            let helps = helps(leaking);
+            assert!(!helps.is_empty(), "{leaking}");
+            for rule in helps.iter().flat_map(|help| rules(help)) {
+                let denied = rule.strip_prefix("deny outbound udp ").unwrap_or_default();
+                let ports = denied.split(" to ").next().unwrap_or_default();
+                let holds_dns = |range: &str| {
+                    let (first, last) = range.split_once('-').unwrap_or((range, range));
+                    (first.parse::<u16>().unwrap()..=last.parse().unwrap()).contains(&53)
+                };
+                assert!(denied.is_empty() || !ports.split(", ").any(holds_dns), "{rule}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_the_help_writes_settles_it() {
+        for leaking in LEAKING {
+            let advice: Vec<Vec<String>> = helps(leaking).iter().map(|help| rules(help)).collect();
+            // One rule for each port that is told of apart; of two ways to say it, either will do.
+            for way in [0, 1] {
+                let chosen = advice.iter().flat_map(|rules| {
+                    let dns: Vec<&String> = rules.iter().filter(|rule| !rule.starts_with("deny")).collect();
+                    let denied = rules.iter().filter(|rule| rule.starts_with("deny"));
+                    dns.get(way).copied().into_iter().chain(denied).collect::<Vec<_>>()
+                });
+                let text = chosen.fold(leaking.to_owned(), |text, rule| format!("{text}\n{rule}"));
+                assert_eq!(helps(&text), Vec::<String>::new(), "{text}");
+            }
+        }
+    }
 }

@@ -151,7 +151,7 @@ impl Comparison<'_> {
         let mut changed: BTreeMap<(Verdict, Verdict), Vec<PortRange>> = BTreeMap::new();
         let (mut left, mut right) = (left.into_iter().peekable(), right.into_iter().peekable());
         while let (Some(&(a, before)), Some(&(b, after))) = (left.peek(), right.peek()) {
-            // Port 0 is never dialled.
+            // No rule names port 0, which is decided as port 1.
             let common = PortRange { first: a.first.max(b.first).max(1), last: a.last.min(b.last) };
             if before != after && common.first <= common.last {
                 changed.entry((before, after)).or_default().push(common);

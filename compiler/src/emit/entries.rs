@@ -104,7 +104,7 @@ impl fmt::Display for Key<'_> {
     }
 }
 
-/// Port 0 is never dialled.
+/// No rule names port 0; the kernel decides it as port 1.
 fn real(range: PortRange) -> PortRange {
     PortRange { first: range.first.max(1), ..range }
 }

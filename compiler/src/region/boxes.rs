@@ -32,7 +32,7 @@ impl FlowBox<'_> {
     }
 }
 
-/// The ports of an item. Port 0 is never dialled, so it is in no box: `tcp` and `tcp 1-65535` are equally
+/// The ports of an item. No rule can name port 0, so it is in no box: `tcp` and `tcp 1-65535` are equally
 /// wide.
 #[must_use]
 pub fn real_ports(ports: &Ports) -> PortSet {

@@ -20,6 +20,8 @@ pub(super) struct Court<'a, 'p> {
     sites: &'a Sites<'a>,
     /// Ports where nothing is redirected.
     closed: &'a [u16],
+    /// Whether they are a member's own addresses.
+    own: bool,
     by_shape: ByShape,
     by_bundles: ByBundles,
 }
@@ -66,8 +68,8 @@ impl Numbered {
 }
 
 impl<'a, 'p> Court<'a, 'p> {
-    pub(super) fn new(units: &'a Units<'p>, sites: &'a Sites<'a>, closed: &'a [u16]) -> Self {
-        Self { units, sites, closed, by_shape: HashMap::new(), by_bundles: HashMap::new() }
+    pub(super) fn new(units: &'a Units<'p>, sites: &'a Sites<'a>, closed: &'a [u16], own: bool) -> Self {
+        Self { units, sites, closed, own, by_shape: HashMap::new(), by_bundles: HashMap::new() }
     }
 
     /// Looks at every site that decides an address.
@@ -133,7 +135,7 @@ impl<'a, 'p> Court<'a, 'p> {
         let others = supports.filter(|&unit| new.find(unit).is_none() && !effects.is_effective(unit));
         let others: BTreeSet<Unit> = others.collect();
         let tried = new.units.iter().chain(&others).copied();
-        let mut found = Trial::new(&boxes, self.closed, tried).run(&mut effects.budget);
+        let mut found = Trial::new(&boxes, self.closed, self.own, tried).run(&mut effects.budget);
         for unit in others {
             if let Some(found) = found.remove(&unit) {
                 effects.note(unit, found.effective, &found.instead);

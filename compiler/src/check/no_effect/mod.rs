@@ -46,7 +46,7 @@ fn effects(program: &Program, units: &Units<'_>) -> Effects {
             for own in [false, true] {
                 let sites = sites::Sites::of(&written, own);
                 let closed = if direction == Direction::Inbound { &sidecar_ports[..] } else { &[] };
-                Court::new(units, &sites, closed).hear(&mut effects);
+                Court::new(units, &sites, closed, own).hear(&mut effects);
             }
         }
     }

@@ -79,7 +79,7 @@ fn idle_rules(program: &Program, effects: &Effects, group: &[usize]) -> Option<D
         return Some(diagnostic.help("remove one of them"));
     }
     let unit = super::units::number(*group.first()?);
-    if is_intent(last) && effects.instead(unit).next().is_none() {
+    if is_intent(last) && effects.is_alone(unit) {
         return None;
     }
     let found = Diagnostic::new(Code::NoEffect, format!("{text} decides nothing"))
@@ -91,7 +91,7 @@ fn idle_rules(program: &Program, effects: &Effects, group: &[usize]) -> Option<D
 }
 
 /// Whether a rule says that UDP is meant to go straight out: it answers `leak`, though no verdict depends
-/// on it.
+/// on it. It does so where no other rule would speak.
 fn is_intent(rule: &Rule) -> bool {
     let udp = rule.ports.iter().all(|item| item.protocol == Protocol::Udp);
     udp && rule.direction == Direction::Outbound && rule.verdict == Verdict::Excluded

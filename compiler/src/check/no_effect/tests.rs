@@ -184,4 +184,17 @@ fn an_exclusion_that_answers_leak() {
     let mut fixture = Fixture::new(&["a"]);
     fixture.rule("", "redirect outbound -> 15001").rule("m", "exclude outbound udp 53");
     expect(&fixture, &[]);
+    // Although elsewhere narrower ones, or one with `always`, decide.
+    fixture.rule("m", "exclude outbound any to 10.0.0.1").rule("", "always deny outbound to 169.254.169.254");
+    fixture.rule("m", "redirect outbound udp 53 to 10.0.0.2 -> 15053");
+    expect(&fixture, &[]);
+}
+
+#[test]
+fn an_exclusion_of_udp_where_others_decide_everywhere() {
+    let mut fixture = Fixture::new(&["a"]);
+    fixture.rule("", "redirect outbound -> 15001").rule("m", "exclude outbound udp 53");
+    fixture.rule("", "deny outbound udp to 10.0.0.0/8").rule("m", "exclude outbound udp 50-60 to 10.0.0.0/8");
+    fixture.rule("m/a", "exclude outbound udp 50-60 to 10.0.0.1");
+    expect(&fixture, &[("`exclude outbound udp 50-60 to 10.0.0.1` decides nothing", 3)]);
 }

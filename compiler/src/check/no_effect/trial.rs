@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use mesh_bpf::flow::{Protocol, Verdict};
 
 use super::boxes::Present;
-use super::units::{REMEMBERED, Unit};
+use super::units::{NOBODY, REMEMBERED, Unit};
 
 /// A site on trial.
 pub(super) struct Trial<'t, 'u, 'p> {
@@ -13,6 +13,8 @@ pub(super) struct Trial<'t, 'u, 'p> {
     boxes: &'t [Present<'u, 'p>],
     /// Ports where nothing is redirected.
     closed: &'t [u16],
+    /// Whether the site is of a member's own addresses: there the language itself speaks where no rule does.
+    own: bool,
     found: HashMap<Unit, Found>,
 }
 
@@ -29,9 +31,10 @@ impl<'t, 'u, 'p> Trial<'t, 'u, 'p> {
     pub(super) fn new(
         boxes: &'t [Present<'u, 'p>],
         closed: &'t [u16],
+        own: bool,
         units: impl Iterator<Item = Unit>,
     ) -> Self {
-        Self { boxes, closed, found: units.map(|unit| (unit, Found::default())).collect() }
+        Self { boxes, closed, own, found: units.map(|unit| (unit, Found::default())).collect() }
     }
 
     /// Tries every unit at every piece. Ends early where the budget does.
@@ -101,6 +104,9 @@ impl<'t, 'u, 'p> Trial<'t, 'u, 'p> {
                     // One verdict, unless redirects tie that the unit beats: then it decides between them.
                     found.effective = verdicts(&before) != verdicts(&after);
                     found.note(unit, &self::strongest(&after));
+                    if after.is_empty() && !self.own && !found.instead.contains(&NOBODY) {
+                        found.instead.push(NOBODY);
+                    }
                 }
             }
         }

@@ -17,6 +17,9 @@ pub(super) type Unit = u32;
 /// No unit: a rule without addresses.
 pub(super) const NONE: Unit = u32::MAX;
 
+/// In the place of a rule that decides instead: somewhere, without the unit, none does.
+pub(super) const NOBODY: u32 = u32::MAX;
+
 /// How many deciding rules are remembered for a unit without effect.
 pub(super) const REMEMBERED: usize = 3;
 
@@ -247,19 +250,21 @@ impl Effects {
             self.instead.remove(&unit);
         } else {
             let known = self.instead.entry(unit).or_default();
-            known.extend(
-                instead
-                    .iter()
-                    .copied()
-                    .filter(|&rule| rule != unit)
-                    .take(REMEMBERED - known.len().min(REMEMBERED)),
-            );
+            let left = REMEMBERED - known.len().min(REMEMBERED);
+            let rules = instead.iter().copied().filter(|&rule| rule != unit && rule != NOBODY);
+            known.extend(rules.take(left));
+            known.extend(instead.contains(&NOBODY).then_some(NOBODY));
         }
+    }
+
+    /// Whether somewhere this unit decides, and no other rule would.
+    pub(super) fn is_alone(&self, unit: Unit) -> bool {
+        self.instead.get(&unit).is_some_and(|known| known.contains(&NOBODY))
     }
 
     /// The rules that decide where this unit's boxes are.
     pub(super) fn instead(&self, unit: Unit) -> impl Iterator<Item = u32> {
-        self.instead.get(&unit).into_iter().flatten().copied()
+        self.instead.get(&unit).into_iter().flatten().copied().filter(|&rule| rule != NOBODY)
     }
 
     /// A rule that has an effect beyond its own flows; so has an item that it cannot do without.
