@@ -8,6 +8,7 @@ use mesh_bpf::tables::{TableData, Tables};
 use crate::accelerators::Counting;
 use crate::confirm::{self, Waiting};
 use crate::error::{Error, Result};
+use crate::inbound::Led;
 use crate::kernel::Kernel;
 use crate::record::{self, Owner, Record};
 use crate::registry::{Refreshed, Registry};
@@ -264,7 +265,8 @@ fn first<S: Store>(session: &Session<'_, S>, request: &Apply<'_>, began: u64) ->
 /// The same policy again: cgroups that were made since are registered, and pods' interfaces looked at where that is
 /// asked for. An apply leaves that to `status`, `--repair` and the agent: it takes a while for each pod.
 fn adopt<S: Store>(session: &Session<'_, S>, set: &Set<S>, live: &Live, follows: bool) -> Result<Applied> {
-    let upgraded = upgrade(session)?;
+    let profiles = slots::read_table(session.store, set, live.slot(), &live.manifest, Table::Profiles)?;
+    let (upgraded, led) = upgrade(session, &profiles)?;
     let _registry = session.lock_registry()?.ok_or(Error::DetachedMeanwhile)?;
     let policy = membership(session.store, set, live)?;
     let registry = Registry { store: session.store, instance: session.instance, set };
@@ -277,8 +279,10 @@ fn adopt<S: Store>(session: &Session<'_, S>, set: &Set<S>, live: &Live, follows:
     if follows {
         refreshed.changed += registry.follow(policies)?;
     }
+    if led == Led::Newly {
+        refreshed.lost = registry.attach_pods()?;
+    }
     let missing = hooks::missing(session.store, session.instance)?;
-    let profiles = slots::read_table(session.store, set, live.slot(), &live.manifest, Table::Profiles)?;
     if accelerators::wanted_by(profiles.bytes()) {
         accelerate(session, upgraded > 0)?;
     }
@@ -289,28 +293,36 @@ fn adopt<S: Store>(session: &Session<'_, S>, set: &Set<S>, live: &Live, follows:
         upgraded,
         members_changed: refreshed.changed,
         missing_cgroups: refreshed.missing,
-        warnings: gone(&missing),
+        warnings: lost(&refreshed.lost).chain(undecided(led)).chain(gone(&missing)).collect(),
         ..Applied::default()
     })
 }
 
 /// Replaces programs of another build. Costs nothing where they are known to be of this one.
-fn upgrade<S: Store>(session: &Session<'_, S>) -> Result<usize> {
+fn upgrade<S: Store>(session: &Session<'_, S>, profiles: &TableData) -> Result<(usize, Led)> {
     let Session { store, instance, .. } = *session;
     // Another way may be asked for than before.
-    inbound::lead(store, instance, instance.inbound, false)?;
+    let led = inbound::lead_for(store, instance, profiles)?;
     // What this build attached and is gone was taken away by somebody: that is drift, and for `--repair`.
     if hooks::is_current(store, instance)?
         || (hooks::are_ours(store, instance) && !hooks::missing(store, instance)?.is_empty())
     {
-        return Ok(0);
+        return Ok((0, led));
     }
     let programs = store.load_programs(&instance.maps())?;
     // A later build may have programs that an earlier one did not.
     hooks::attach(store, instance, &programs)?;
     let replaced = hooks::upgrade(store, instance, &programs)?;
     hooks::remember(store, instance)?;
-    Ok(replaced)
+    Ok((replaced, led))
+}
+
+/// What is not decided, in words.
+fn undecided(led: Led) -> Option<String> {
+    match led {
+        Led::Undecided(why) => Some(why),
+        Led::Decided | Led::Newly => None,
+    }
 }
 
 /// What acceleration does not promise on kernels that ask no program before a splice.
@@ -378,9 +390,12 @@ impl<S: Store> Put<'_, S> {
         let generation = self.next_generation()?;
         let needs_programs = self.live.is_none() || self.request.repair;
         let programs = if needs_programs { store.load_programs(&instance.maps())? } else { Vec::new() };
-        let mut upgraded = 0;
+        let profiles = self.request.tables.get(Table::Profiles);
+        let policy = Membership::read(self.request.tables.get(Table::Names))?;
+        inbound::lead_host(*store, instance, profiles, &policy)?;
+        let (mut upgraded, mut led) = (0, Led::Decided);
         if let Some(live) = self.live {
-            upgraded = upgrade(self.session)?;
+            (upgraded, led) = upgrade(self.session, profiles)?;
             // Nobody knows when a killed process committed: readers of what was live before may run.
             set.wait_for_readers(*store, live.generation)?;
         }
@@ -396,7 +411,9 @@ impl<S: Store> Put<'_, S> {
         self.wait_for_confirmation(generation)?;
         let filled = store.clock();
         if needs_programs {
-            inbound::lead(*store, instance, instance.inbound, false)?;
+            if self.live.is_none() {
+                led = inbound::lead_for(*store, instance, profiles)?;
+            }
             hooks::attach(*store, instance, &programs)?;
             if self.live.is_some() {
                 upgraded += hooks::upgrade(*store, instance, &programs)?;
@@ -407,9 +424,9 @@ impl<S: Store> Put<'_, S> {
         if accelerates {
             accelerate(self.session, upgraded > 0 || self.request.repair)?;
         }
-        let refreshed = self.commit(generation)?;
+        let refreshed = self.commit(generation, led == Led::Newly)?;
         let mut warnings: Vec<String> =
-            lost(&refreshed.lost).chain(self.settle(generation, &record)).collect();
+            lost(&refreshed.lost).chain(undecided(led)).chain(self.settle(generation, &record)).collect();
         if accelerates {
             match accelerators::counting(*store, instance)? {
                 Counting::Noticed => warnings.push(NOTICED.into()),
@@ -517,7 +534,7 @@ impl<S: Store> Put<'_, S> {
 
     /// Classifies the members for the new slot, and switches: both under the registry's lock, so no
     /// endpoint comes or goes between.
-    fn commit(&self, generation: u64) -> Result<Refreshed> {
+    fn commit(&self, generation: u64, newly_led: bool) -> Result<Refreshed> {
         let Session { store, instance, .. } = *self.session;
         let _registry = self.session.lock_registry()?.ok_or(Error::DetachedMeanwhile)?;
         let new = Membership::read(self.request.tables.get(Table::Names))?;
@@ -535,7 +552,7 @@ impl<S: Store> Put<'_, S> {
         if self.live.is_none() || self.request.repair {
             refreshed.changed += registry.follow(policies)?;
         }
-        if self.live.is_none() || self.request.repair {
+        if self.live.is_none() || self.request.repair || newly_led {
             refreshed.lost = registry.attach_pods()?;
         }
         let profiles = self.request.tables.get(Table::Profiles);

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use mesh_bpf::membership::Ambiguous;
+use mesh_bpf::program::Inbound;
 use mesh_bpf::tables::Damaged;
 
 use crate::record::{Holder, Owner};
@@ -180,6 +181,19 @@ pub enum Error {
         /// What it said.
         fault: Fault,
     },
+    /// The policy decides what is offered, and this kernel cannot.
+    #[error("the policy decides what is offered to its workloads by {}, and this kernel cannot: {fault}", .by.word())]
+    CannotDecideOffers {
+        /// How it was to be decided.
+        by: Inbound,
+        /// What it said.
+        fault: Fault,
+    },
+    /// The kernel does not tell whether sockets hold bytes that would be lost.
+    #[error(
+        "this kernel does not tell whether accelerated sockets hold bytes that their processes have not read: {0}"
+    )]
+    UnreadUnknown(Fault),
     /// Sockets hold bytes that would be lost.
     #[error(
         "{0} accelerated sockets hold bytes that their processes have not read; detaching would lose them"
@@ -238,6 +252,8 @@ impl Error {
             | Self::OtherAbi { .. }
             | Self::OtherFlowAbi { .. }
             | Self::CannotAccelerate { .. }
+            | Self::CannotDecideOffers { .. }
+            | Self::UnreadUnknown(_)
             | Self::AnotherMesh { .. }
             | Self::ReadOnly(_)
             | Self::PrivateBpffs(_)
@@ -290,6 +306,8 @@ impl Error {
             Self::OtherFlowAbi { .. } => "other-flow-abi",
             Self::CannotClose => "cannot-close",
             Self::CannotAccelerate { .. } => "cannot-accelerate",
+            Self::CannotDecideOffers { .. } => "cannot-decide-offers",
+            Self::UnreadUnknown(_) => "unread-unknown",
             Self::Unread(_) => "unread",
         }
     }
@@ -357,6 +375,21 @@ impl Error {
                  CONFIG_DEBUG_INFO_BTF and CONFIG_BPF_STREAM_PARSER; `meshc doctor` says what it lacks"
                     .into()
             }
+            Self::CannotDecideOffers { by: Inbound::SkLookup, .. } => {
+                "`meshc apply --inbound tc` decides at the interfaces of pods, where `meshc doctor` says that tcx \
+                 works; or remove the inbound rules"
+                    .into()
+            }
+            Self::CannotDecideOffers { by: Inbound::Tc, .. } => {
+                "`meshc apply --inbound sk_lookup` takes its place, where `meshc doctor` says that it works; or \
+                 remove the inbound rules"
+                    .into()
+            }
+            Self::UnreadUnknown(_) => {
+                "`meshc pause` stops interception now; detach when those connections have ended, or give \
+                 `--drop-unread`"
+                    .into()
+            }
             Self::Unread(_) => {
                 "`meshc pause` stops interception now; detach when they have read or ended, or give \
                  `--drop-unread`"
@@ -371,7 +404,10 @@ impl Error {
 
 fn fault_help(fault: &Fault) -> String {
     match fault.errno() {
-        Some(libc::EPERM | libc::EACCES) => "this needs root, or CAP_BPF, CAP_NET_ADMIN and CAP_SYS_ADMIN",
+        Some(libc::EPERM | libc::EACCES) => {
+            "this needs root, or CAP_BPF, CAP_NET_ADMIN and CAP_SYS_ADMIN; what the kernel refuses root, too, \
+             `meshc doctor` tells"
+        }
         Some(libc::ENOMEM) => "the memory limit of this cgroup or machine is too small for the policy",
         Some(libc::ENOSPC | libc::EDQUOT) => "make room on the disk of the state folder",
         Some(libc::EROFS) => "the file system is mounted read-only; name another folder",

@@ -20,9 +20,9 @@ use mesh_bpf::tables::TableData;
 use crate::error::{Error, Result};
 use crate::hooks::Pinned;
 use crate::instance::Instance;
-use crate::registry::{Key, Member, Origin, Registry};
+use crate::registry::{self, Key, Member, Origin, Registry};
 use crate::set::ControlMap;
-use crate::store::{ProgramInfo, Store, Target, Word};
+use crate::store::{Fault, ProgramInfo, Store, Target, Word};
 
 /// The pin of the host's link, beside those of pods.
 const HOST: &str = "host";
@@ -45,6 +45,9 @@ pub(crate) enum Place {
 /// not find a program and no sidecar. `false` where the pod's namespace cannot be found.
 pub(crate) fn attach<S: Store>(store: &S, instance: &Instance, member: &Member) -> Result<bool> {
     let Key::Netns(cookie) = member.key else { return Ok(true) };
+    if is_undecided(store, instance)? {
+        return Ok(true);
+    }
     if has_program(store, instance, member.key)? {
         return cover(store, instance, member, cookie).map(|()| true);
     }
@@ -130,7 +133,7 @@ fn interface(store: &impl Store, pin: &Path) -> Result<Option<u32>> {
 
 /// What a pod lacks, in words.
 pub(crate) fn fault(store: &impl Store, instance: &Instance, member: &Member) -> Result<Option<String>> {
-    if !matches!(member.key, Key::Netns(_)) {
+    if !matches!(member.key, Key::Netns(_)) || is_undecided(store, instance)? {
         return Ok(None);
     }
     let name = &member.name;
@@ -149,12 +152,65 @@ pub(crate) fn lead<S: Store>(store: &S, instance: &Instance, by: Inbound, anew: 
     if there.is_some() && !anew {
         return Ok(false);
     }
-    let program = store.load_inbound(&instance.maps(), by)?;
+    let refused = |fault: Fault| match fault.is_refusal() {
+        true => Error::CannotDecideOffers { by, fault },
+        false => fault.into(),
+    };
+    let program = store.load_inbound(&instance.maps(), by).map_err(refused)?;
     if there.map(|there| there.tag) == Some(store.program_info(&program)?.tag) {
         return Ok(false);
     }
     store.put_program(&map, 0, &program)?;
     Ok(true)
+}
+
+/// What becomes of what is offered to pods.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Led {
+    /// It is decided, as before.
+    Decided,
+    /// It is decided from now on, and pods that are there have no program yet.
+    Newly,
+    /// It is not, in words.
+    Undecided(String),
+}
+
+/// As [`lead`], for a policy with these profiles. Where the kernel refuses it and the policy decides nothing that is
+/// offered, pods go without: nothing else of a policy needs it.
+///
+/// # Errors
+/// Where the policy decides what is offered.
+pub(crate) fn lead_for<S: Store>(store: &S, instance: &Instance, profiles: &TableData) -> Result<Led> {
+    let was_undecided = is_undecided(store, instance)?;
+    match lead(store, instance, instance.inbound, false) {
+        Err(error @ Error::CannotDecideOffers { .. }) => {
+            let mut all = profiles.records::<abi::Profile>().iter();
+            let Error::CannotDecideOffers { by, fault } = &error else { return Err(error) };
+            if all.any(|profile| profile.flags & abi::PROFILE_INBOUND != 0) {
+                return Err(error);
+            }
+            if !was_undecided {
+                store.write(&instance.undecided(*by), b"", false)?;
+            }
+            Ok(Led::Undecided(format!(
+                "what is offered to pods cannot be decided by {} on this kernel (`meshc doctor`), and this policy \
+                 decides nothing of it: one with inbound rules is refused ({fault})",
+                by.word()
+            )))
+        }
+        Err(error) => Err(error),
+        Ok(_) => {
+            if was_undecided {
+                store.remove(&instance.undecided(instance.inbound))?;
+            }
+            Ok(if was_undecided { Led::Newly } else { Led::Decided })
+        }
+    }
+}
+
+/// Whether pods go without a program, since the kernel refuses the instance's way.
+fn is_undecided(store: &impl Store, instance: &Instance) -> Result<bool> {
+    Ok(store.inode(&instance.undecided(instance.inbound))?.is_some())
 }
 
 /// The program that decides, by the map that it is kept in.
@@ -174,7 +230,8 @@ fn map<S: Store>(store: &S, instance: &Instance, by: Inbound) -> Result<S::Map> 
 pub(crate) fn missing<S: Store>(store: &S, instance: &Instance) -> Result<Option<&'static str>> {
     let by = instance.inbound;
     let there = decider(store, &map(store, instance, by)?)?;
-    Ok(there.is_none().then(|| by.program().name))
+    let is_wanted = there.is_none() && !is_undecided(store, instance)?;
+    Ok(is_wanted.then(|| by.program().name))
 }
 
 /// The pin of a pod's link: one has the pod's name, and where there are more, they are numbered.
@@ -208,6 +265,24 @@ pub(crate) fn is_for_host(profiles: &TableData, policy: &Membership, members: &[
     named.chain(run).any(decides)
 }
 
+/// Sees to it that there is a program that decides what is offered on the host, where the policy asks for it.
+///
+/// # Errors
+/// Where this kernel cannot.
+pub(crate) fn lead_host<S: Store>(
+    store: &S,
+    instance: &Instance,
+    profiles: &TableData,
+    policy: &Membership,
+) -> Result<()> {
+    if instance.inbound != HOST_WAY
+        && is_for_host(profiles, policy, &registry::members_by_cgroup(store, instance)?)
+    {
+        lead(store, instance, HOST_WAY, false)?;
+    }
+    Ok(())
+}
+
 /// Makes what is offered on the host be decided. The word comes first: sockets that begin to listen are noted
 /// from then on, and those that did before are found.
 pub(crate) fn attach_host<S: Store>(store: &S, instance: &Instance, control: &ControlMap<S>) -> Result<()> {
@@ -219,7 +294,11 @@ pub(crate) fn attach_host<S: Store>(store: &S, instance: &Instance, control: &Co
     }
     unpin(store, &pin)?;
     control.set(store, Word::Host, cookie)?;
-    for link in link(store, instance, HOST_WAY, netns, cookie)? {
+    let linked = link(store, instance, HOST_WAY, netns, cookie);
+    if linked.is_err() {
+        control.set(store, Word::Host, 0)?;
+    }
+    for link in linked? {
         store.pin_link(&link, &pin)?;
     }
     Ok(())

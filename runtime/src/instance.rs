@@ -154,6 +154,13 @@ impl Instance {
         self.state.join(WAY)
     }
 
+    /// There while what is offered to pods is not decided in that way, since the kernel refuses it: then the policy decides
+    /// nothing of it.
+    #[must_use]
+    pub fn undecided(&self, by: Inbound) -> PathBuf {
+        self.state.join(format!("undecided-{}", by.word()))
+    }
+
     /// Who holds the lock: for messages only.
     #[must_use]
     pub fn holder(&self) -> PathBuf {

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use mesh_bpf::artifact;
 use mesh_bpf::image::MapImage;
+use mesh_bpf::program::Inbound;
 use mesh_bpf::tables::{Digest, Tables};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -220,7 +221,9 @@ pub(crate) fn purge(store: &impl Store, instance: &Instance) -> Result<()> {
         empty(store, &folder)?;
     }
     let files = [instance.current(), instance.pending(), instance.paused(), instance.confirm()];
-    for file in files.into_iter().chain([instance.programs(), instance.holder(), instance.places()]) {
+    let more = [instance.programs(), instance.holder(), instance.places(), instance.way()];
+    let more = more.into_iter().chain(Inbound::ALL.map(|by| instance.undecided(by)));
+    for file in files.into_iter().chain(more) {
         store.remove(&file)?;
         store.remove(&beside(&file))?;
     }

@@ -461,7 +461,9 @@ impl<S: Store> Registry<'_, S> {
             self.set_spreads(member.key, false)?;
         }
         let attached = inbound::attach(self.store, self.instance, member)?;
-        self.set_spreads(member.key, attached && self.instance.inbound == Inbound::SkLookup)?;
+        // Where the kernel refuses the program, it goes without.
+        let has_program = attached && inbound::has_program(self.store, self.instance, member.key)?;
+        self.set_spreads(member.key, has_program && self.instance.inbound == Inbound::SkLookup)?;
         Ok(attached)
     }
 

@@ -44,7 +44,7 @@ impl<S: Store> Runtime<S> {
 
 /// Those that wait in vain at this moment.
 pub(crate) fn stuck<S: Store>(store: &S, instance: &Instance) -> Result<Vec<StuckReader>> {
-    let mut noted = noted(store, instance)?;
+    let (mut noted, _) = noted(store, instance)?;
     noted.retain(waits);
     Ok(noted)
 }
@@ -57,14 +57,17 @@ fn waits(one: &StuckReader) -> bool {
     }
 }
 
-/// Those of which a note was taken, whose connections are open.
-fn noted<S: Store>(store: &S, instance: &Instance) -> Result<Vec<StuckReader>> {
+/// Those of which a note was taken, whose connections are open; and whether the kernel tells what they have not read.
+fn noted<S: Store>(store: &S, instance: &Instance) -> Result<(Vec<StuckReader>, bool)> {
     let notes = acceleration::values::<abi::Waiting, S>(store, instance, WAITING.name)?;
     if notes.is_empty() {
-        return Ok(Vec::new());
+        return Ok((Vec::new(), true));
     }
     let cookies: Vec<u64> = notes.iter().map(|(cookie, _)| *cookie).collect();
-    let unread = store.unread(&instance.maps(), &cookies)?;
+    let (unread, is_told) = match store.unread(&instance.maps(), &cookies) {
+        Err(fault) if fault.is_refusal() => (Vec::new(), false),
+        unread => (unread?, true),
+    };
     let unread: BTreeMap<u64, Unread> = unread.into_iter().map(|one| (one.cookie, one)).collect();
     let pairs = acceleration::values::<abi::Pair, S>(store, instance, mesh_bpf::map::PAIRS.name)?;
     let mut found = Vec::new();
@@ -92,19 +95,21 @@ fn noted<S: Store>(store: &S, instance: &Instance) -> Result<Vec<StuckReader>> {
         });
     }
     found.sort_by_key(|stuck| (stuck.server, stuck.client));
-    Ok(found)
+    Ok((found, is_told))
 }
 
 pub(crate) fn rescue<S: Store>(store: &S, instance: &Instance) -> Result<Vec<StuckReader>> {
     if ControlMap::open(store, instance)?.is_none() {
         return Ok(Vec::new());
     }
-    let mut noted = noted(store, instance)?;
+    let (mut noted, is_told) = noted(store, instance)?;
     let released = release(store, instance, &noted)?;
     let mut failed = None;
     for one in &mut noted {
         if released.contains(&one.cookie) {
             one.rescue = Rescue::Released;
+        } else if !is_told {
+            // It may have read everything: it is neither forgotten nor closed.
         } else if !waits(one) && one.milliseconds >= PATIENCE {
             forget(store, instance, one.cookie)?;
         } else if is_hopeless(one) {

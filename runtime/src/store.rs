@@ -76,6 +76,17 @@ impl Fault {
     pub fn errno(&self) -> Option<i32> {
         self.cause.raw_os_error()
     }
+
+    /// Whether the kernel has no such thing, or lets nobody use it; not where something has run out.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        /// `ENOTSUPP`, which the kernel keeps to itself elsewhere.
+        const NOT_SUPPORTED: i32 = 524;
+        matches!(
+            self.errno(),
+            Some(libc::EPERM | libc::EACCES | libc::EINVAL | libc::EOPNOTSUPP | libc::ENOSYS | NOT_SUPPORTED)
+        )
+    }
 }
 
 /// The result of a step.

@@ -23,8 +23,8 @@ pub struct Switched {
 pub struct Detached {
     /// Whether there was anything in the kernel.
     pub changed: bool,
-    /// Accelerated sockets whose unread bytes were lost.
-    pub lost: usize,
+    /// Accelerated sockets whose unread bytes were lost; `None` where the kernel does not tell.
+    pub lost: Option<usize>,
 }
 
 impl<S: Store> Runtime<S> {
@@ -85,7 +85,7 @@ impl<S: Store> Runtime<S> {
     fn detach_everything(&self, purge: bool, drop_unread: bool) -> Result<Detached> {
         let session = Session::blind(&self.store, &self.instance, &self.options)?;
         let changed = session.is_some();
-        let mut lost = 0;
+        let mut lost = Some(0);
         if let Some(session) = session {
             sweep(&self.store, &self.instance.new_maps())?;
             match ControlMap::open(&self.store, &self.instance)? {
@@ -118,27 +118,32 @@ impl<S: Store> Runtime<S> {
 }
 
 /// Sends nothing more by the short way, and waits until what went by it is read. Where it is not, all is as before, or
-/// it is dropped; then says how many sockets lose something.
-fn drain<S: Store>(session: &Session<'_, S>, control: &ControlMap<S>, drop_unread: bool) -> Result<usize> {
+/// it is dropped; then says how many sockets lose something, as far as the kernel tells.
+fn drain<S: Store>(
+    session: &Session<'_, S>,
+    control: &ControlMap<S>,
+    drop_unread: bool,
+) -> Result<Option<usize>> {
     let Session { store, instance, .. } = *session;
     let words = control.load(store);
     if words.generation == 0 && words.paused == 0 {
-        return Ok(0);
+        return Ok(Some(0));
     }
     control.set(store, Word::Generation, 0)?;
     if drop_unread {
         // A kernel that does not tell must not keep anyone from detaching.
-        let unread = accelerators::unread(store, instance).ok().flatten().unwrap_or(0);
+        let unread = accelerators::unread(store, instance).ok().map(|unread| unread.unwrap_or(0));
         accelerators::release(store, instance)?;
         return Ok(unread);
     }
-    match accelerators::drain(store, instance) {
-        Ok(0) => Ok(0),
-        unread => {
-            control.set(store, Word::Generation, words.generation)?;
-            Err(unread.map_or_else(|error| error, Error::Unread))
-        }
-    }
+    let error = match accelerators::drain(store, instance) {
+        Ok(0) => return Ok(Some(0)),
+        Ok(unread) => Error::Unread(unread),
+        Err(Error::Step(fault)) if fault.is_refusal() => Error::UnreadUnknown(fault),
+        Err(error) => error,
+    };
+    control.set(store, Word::Generation, words.generation)?;
+    Err(error)
 }
 
 /// Nobody else writes the word while the lock is held, unless the lock's folder was removed.

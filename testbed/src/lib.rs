@@ -33,6 +33,7 @@ mod zero_copy;
 pub mod census;
 pub mod fault;
 pub mod proxy;
+pub mod refuse;
 pub mod storage;
 pub mod vm;
 

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use mesh_testbed::Failure;
+use mesh_testbed::refuse::{OPTIONAL, Refused, all_is_refused, refuse};
 use serde_json::Value;
 
 /// What one call of meshc answered.
@@ -41,7 +42,23 @@ impl Answer {
 
 /// The binary under test.
 pub(crate) fn meshc() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_meshc"))
+    let mut command = Command::new(env!("CARGO_BIN_EXE_meshc"));
+    if all_is_refused() {
+        refused(&mut command, &OPTIONAL);
+    }
+    command
+}
+
+/// Lets the kernel refuse this to a command of meshc, unless it refuses everything that it may anyhow.
+pub(crate) fn refusing(command: &mut Command, what: &[Refused]) {
+    if !what.is_empty() && !all_is_refused() {
+        refused(command, what);
+    }
+}
+
+fn refused(command: &mut Command, what: &[Refused]) {
+    let done = refuse(command, what, Path::new(env!("CARGO_TARGET_TMPDIR")));
+    assert!(done.is_ok(), "the kernel cannot be made to refuse anything: {done:?}");
 }
 
 /// Copies a program, by another process: a file that this one has open for writing is, for a moment, also open in

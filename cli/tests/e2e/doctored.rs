@@ -9,7 +9,7 @@ use mesh_testbed::vm::Vm;
 use mesh_testbed::{Errno, Failure, Tested, hierarchy, kernel_is_usable, long_runs_are_wanted};
 use serde_json::Value;
 
-use crate::command::Answer;
+use crate::command::{Answer, copy_program};
 use crate::stage::{Stage, where_usable};
 
 /// The names of the features in a state.
@@ -89,7 +89,12 @@ fn a_process_without_a_capability_is_told_which_commands_it_may_not_run() -> Tes
         let restricted = || through(&stage, "setpriv", &[&set, "--inh-caps=-all"]);
         let (code, answer) = doctor(&mut restricted())?;
         assert_eq!(code, 4, "{dropped}: {answer:#}");
-        assert!(in_state(&answer, "missing").contains(&"capabilities".to_owned()), "{dropped}: {answer:#}");
+        let features = answer["features"].as_array().map_or(0, Vec::len);
+        assert_eq!(
+            (in_state(&answer, "missing"), features),
+            (vec!["capabilities".to_owned()], 1),
+            "{dropped}"
+        );
         let commands = answer["commands"].as_array().ok_or("no commands")?;
         let said = |name: &str| {
             commands.iter().find(|command| command["name"] == name).map(|found| found["able"] == true)
@@ -116,6 +121,34 @@ fn a_process_without_a_capability_is_told_which_commands_it_may_not_run() -> Tes
         stage.apply(Path::new(&policy))?;
     }
     assert_eq!(left(stage.ground().cgroup().path())?, Vec::<PathBuf>::new());
+    Ok(())
+}
+
+#[test]
+fn who_is_not_root_is_told_so_and_nothing_else_is_called_missing() -> Tested {
+    let Some(stage) = where_usable(Stage::new)? else { return Ok(()) };
+    // Where everybody may run it.
+    let binary = stage.ground().folder().join("meshc");
+    copy_program(Path::new(stage.meshc().get_program()), &binary)?;
+    let nobody = |format: &str| {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&binary);
+        Answer::of(command.args(["--format", format, "doctor"]))
+    };
+    let said = nobody("text")?;
+    assert_eq!(said.code, 4, "{said:?}");
+    let words = "nothing was tried: this process lacks CAP_BPF, CAP_NET_ADMIN, CAP_SYS_ADMIN";
+    assert!(said.words().contains(words), "{said:?}");
+    assert!(said.words().contains("run it as root"), "{said:?}");
+    for word in ["missing", "untried", "newer kernel", "smallest kernel"] {
+        assert!(!said.words().contains(word), "`{word}`: {said:?}");
+    }
+    let answer = nobody("json")?.json()?;
+    assert_eq!(
+        (&answer["able"], in_state(&answer, "missing")),
+        (&false.into(), vec!["capabilities".to_owned()])
+    );
+    assert_eq!(answer["features"].as_array().map(Vec::len), Some(1), "{answer:#}");
     Ok(())
 }
 

@@ -50,6 +50,7 @@ mod offers;
 mod paused;
 mod proxies;
 mod redirected;
+mod refused;
 mod reset;
 mod resolvers;
 mod runtimes;

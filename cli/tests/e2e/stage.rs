@@ -3,12 +3,14 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
+use mesh_testbed::refuse::Refused;
 use mesh_testbed::{Cgroup, Client, Failure, Ground, Pair, Place, Server, ServerTask, kernel_is_usable};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::command::{Answer, meshc};
+use crate::command::{Answer, meshc, refusing};
 use crate::seen::{Seen, seen};
 
 /// The user that every policy of these tests exempts.
@@ -37,6 +39,7 @@ pub(crate) struct Stage {
     batch: Cgroup,
     beside: Cgroup,
     ground: Ground,
+    refused: Mutex<Vec<Refused>>,
 }
 
 impl Stage {
@@ -66,7 +69,8 @@ impl Stage {
         let place = Place::here().netns(&pair.client).cgroup(&beside);
         let sidecar = ServerTask::start(&place, "sidecar", &on_ports(["127.0.0.1", "::1"], &SIDECAR_PORTS)?)?;
         let application = Server::start(&pair.server, "application", &on_ports(["0.0.0.0", "::"], &PORTS)?)?;
-        Ok(Self { _sidecar: sidecar, _application: application, pair, cart, batch, beside, ground })
+        let refused = Mutex::default();
+        Ok(Self { _sidecar: sidecar, _application: application, pair, cart, batch, beside, ground, refused })
     }
 
     /// A policy of a mesh with these rules, the workloads `cart` and `batch`, and the sidecar's exemption.
@@ -86,7 +90,13 @@ impl Stage {
             .env("MESHC_BPFFS", self.ground.bpffs().join("mesh"))
             .env("MESHC_STATE", self.ground.state())
             .env("MESHC_CGROUP", self.ground.cgroup().path());
+        refusing(&mut command, &self.refused.lock().unwrap_or_else(PoisonError::into_inner));
         command
+    }
+
+    /// From now on the kernel refuses this, and this only, to meshc.
+    pub(crate) fn refuse(&self, what: &[Refused]) {
+        *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = what.to_vec();
     }
 
     /// Runs a command of meshc that must succeed, and returns its JSON.

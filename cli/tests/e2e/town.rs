@@ -3,10 +3,12 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
+use mesh_testbed::refuse::Refused;
 use mesh_testbed::{Cgroup, Client, Dialled, Errno, Failure, Ground, Netns, Place, ServerTask, Town};
 
-use crate::command::{Answer, meshc};
+use crate::command::{Answer, meshc, refusing};
 use crate::stage::{SIDECAR_UID, address};
 
 /// Where the sidecar of these tests listens, on loopback only.
@@ -25,6 +27,7 @@ pub(crate) struct Pod {
     inside: Cgroup,
     ground: Ground,
     way: &'static str,
+    refused: Mutex<Vec<Refused>>,
 }
 
 /// What became of a connection that was offered to the pod.
@@ -43,7 +46,8 @@ pub(crate) enum Offered {
 impl Pod {
     pub(crate) fn new(way: &'static str) -> Result<Self, Failure> {
         let ground = Ground::new()?;
-        Ok(Self { town: Town::new()?, inside: ground.cgroup().child("inside")?, ground, way })
+        let inside = ground.cgroup().child("inside")?;
+        Ok(Self { town: Town::new()?, inside, ground, way, refused: Mutex::default() })
     }
 
     /// A pod that is attached while these rules are in force.
@@ -104,7 +108,13 @@ impl Pod {
             .env("MESHC_STATE", self.ground.state())
             .env("MESHC_CGROUP", self.ground.cgroup().path())
             .env("MESHC_INBOUND", self.way);
+        refusing(&mut command, &self.refused.lock().unwrap_or_else(PoisonError::into_inner));
         command
+    }
+
+    /// From now on the kernel refuses this, and this only, to meshc.
+    pub(crate) fn refuse(&self, what: &[Refused]) {
+        *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = what.to_vec();
     }
 
     /// Runs a command of meshc that must succeed, and returns its JSON.

@@ -114,13 +114,13 @@ pub(super) const LISTENERS: Feature = part(
 pub(super) const SK_LOOKUP: Feature = part(
     "sk_lookup",
     "5.9",
-    "inbound connections cannot be given to sidecars by choosing the socket",
+    "inbound connections cannot be given to sidecars by choosing the socket: a policy with inbound rules is refused",
     "`meshc apply --inbound tc` takes its place, where tcx works",
 );
 pub(super) const TCX: Feature = part(
     "tcx",
     "6.6",
-    "`--inbound tc`, the fall-back of sk_lookup, has nothing to attach to",
+    "`--inbound tc`, the fall-back of sk_lookup, has nothing to attach to: with it, a policy with inbound rules is refused",
     "sk_lookup serves inbound connections, where it works",
 );
 const NO_ACCELERATION: &str = "a policy that accelerates is refused";
@@ -154,7 +154,8 @@ pub(super) const NOTES: Feature = part(
 pub(super) const UNREAD: Feature = part(
     "finding unread bytes",
     "5.10",
-    "while accelerated connections are open, `detach --all` needs `--drop-unread`",
+    "while accelerated connections are open, `detach --all` needs `--drop-unread`; a reader that spliced in vain is \
+     neither named nor helped",
     NEWER,
 );
 

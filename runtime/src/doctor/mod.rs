@@ -70,6 +70,15 @@ pub struct Checkup {
 }
 
 impl Checkup {
+    /// Capabilities for want of which nothing was tried.
+    #[must_use]
+    pub fn lacks(&self) -> Vec<&'static str> {
+        let mut lacks: Vec<_> = self.rights.iter().flat_map(|rights| rights.lacks.iter().copied()).collect();
+        lacks.sort_unstable();
+        lacks.dedup();
+        lacks
+    }
+
     /// Whether policies can be carried out here, by this process: every feature that all need works.
     #[must_use]
     pub fn is_able(&self) -> bool {
@@ -109,7 +118,11 @@ pub fn examine(bed: &Bed, member: Command) -> Checkup {
     let release = rustix::system::uname().release().to_string_lossy().into_owned();
     Checkup {
         kernel: release,
-        findings: probes::all(&kernel, bed, &missing, member),
+        findings: match missing.as_slice() {
+            [] => probes::all(&kernel, bed, member),
+            // The kernel would refuse everything alike, and that would say nothing of it.
+            _ => vec![probes::rights(&missing)],
+        },
         rights: COMMANDS.iter().map(|(commands, needed)| Rights { commands, lacks: lacks(needed) }).collect(),
     }
 }

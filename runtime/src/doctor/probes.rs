@@ -13,6 +13,7 @@ use mesh_bpf::tables::TableData;
 
 use super::feature::{self, Feature};
 use super::{Bed, Finding, Outcome, trial};
+use crate::error::Error;
 use crate::inbound;
 use crate::instance::Instance;
 use crate::kernel::{Bare, Detached, Kernel, KernelMap, counts_all, is_charged, new_network};
@@ -26,12 +27,18 @@ const CGROUP: &str = "meshc-doctor-";
 /// What a probe says: nothing, or why not.
 type Probe = Result<(), String>;
 
-/// Everything.
-pub(super) fn all(kernel: &Kernel, bed: &Bed, missing: &[&str], member: Command) -> Vec<Finding> {
-    let mut findings = Findings::default();
-    let rights =
-        if missing.is_empty() { Ok(()) } else { Err(format!("this process lacks {}", missing.join(", "))) };
-    findings.note(feature::RIGHTS, rights);
+/// Whether this process may do what commands do.
+pub(super) fn rights(missing: &[&str]) -> Finding {
+    let outcome = match missing {
+        [] => Outcome::Works,
+        _ => Outcome::Fails(format!("this process lacks {}", missing.join(", "))),
+    };
+    Finding { feature: feature::RIGHTS, outcome }
+}
+
+/// Everything, for a process that may do it.
+pub(super) fn all(kernel: &Kernel, bed: &Bed, member: Command) -> Vec<Finding> {
+    let mut findings = Findings(vec![rights(&[])]);
     let cgroup = Cgroup::new(kernel, bed);
     findings.note(feature::CGROUP, cgroup.as_ref().map(drop).map_err(Clone::clone));
     findings.note(feature::BPFFS, bpffs(kernel, bed));
@@ -45,7 +52,6 @@ pub(super) fn all(kernel: &Kernel, bed: &Bed, missing: &[&str], member: Command)
     findings.0
 }
 
-#[derive(Default)]
 struct Findings(Vec<Finding>);
 
 impl Findings {
@@ -233,7 +239,10 @@ fn tcx(kernel: &Kernel) -> Probe {
 fn sk_lookup(kernel: &Kernel, instance: &Instance) -> Probe {
     in_a_namespace(|| {
         let pod = kernel.netns_cookie(Path::new(HERE)).map_err(words)?;
-        inbound::lead(kernel, instance, Inbound::SkLookup, false).map_err(words)?;
+        inbound::lead(kernel, instance, Inbound::SkLookup, false).map_err(|error| match error {
+            Error::CannotDecideOffers { fault, .. } => words(fault),
+            error => words(error),
+        })?;
         let program = kernel.load_entry(&instance.maps(), pod, Inbound::SkLookup).map_err(words)?;
         kernel.attach_here(&program).map(drop).map_err(words)
     })

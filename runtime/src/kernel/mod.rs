@@ -53,6 +53,8 @@ use crate::store::{
 
 /// `f_type` of a BPF file system.
 const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
+/// The first interface of every network namespace.
+const LOOPBACK: u32 = 1;
 /// Bytes of an Ethernet header.
 const ETHERNET: usize = 14;
 /// Elements a batch look-up asks for at first.
@@ -484,6 +486,10 @@ fn try_load(programs: &[u8], maps: Maps<'_>) -> Result<Tried, Fault> {
 
 fn load_inbound(maps: Maps<'_>, by: Inbound) -> Result<OwnedFd, Fault> {
     let def = by.program();
+    if by == Inbound::Tc {
+        // Such a program can be loaded long before there is something to attach it to.
+        on("attaching to", "an interface (tcx, Linux 6.6)", has_tcx())?;
+    }
     Object::open(by.object(), maps, &[])?.load(def.name, def.hook, None)
 }
 
@@ -495,6 +501,18 @@ fn load_entry(maps: &Path, pod: u64, by: Inbound) -> Result<OwnedFd, Fault> {
         program: open(by.map().name)?,
     };
     on("loading", "the program of a pod", entry::load(&maps, by, pod))
+}
+
+/// Whether a program can be attached to an interface: tried, in a network namespace of its own.
+fn has_tcx() -> io::Result<()> {
+    thread::scope(|scope| {
+        let inside = scope.spawn(|| {
+            sys::new_network()?;
+            let program = Bare::Classifier.load()?;
+            sys::link_interface(program.as_fd(), LOOPBACK, Hook::TcxIngress as u32).map(drop)
+        });
+        inside.join().unwrap_or_else(|_| Err(io::Error::other("the thread ended")))
+    })
 }
 
 /// Every program of acceleration, or why the kernel refuses it.

@@ -9,7 +9,9 @@ use mesh_bpf::program::{Hook, OBJECT};
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
 
 use super::code::{self, EXIT, R0, call, set};
-use super::{Kernel, KernelMap, Tried, TriedAccelerators, on, pinned, sys, try_accelerators, try_load};
+use super::{
+    Kernel, KernelMap, LOOPBACK, Tried, TriedAccelerators, on, pinned, sys, try_accelerators, try_load,
+};
 use crate::store::{Step, Store};
 
 /// A kind of program.
@@ -112,6 +114,3 @@ impl Kernel {
         )?
     }
 }
-
-/// The first interface of every network namespace.
-const LOOPBACK: u32 = 1;

@@ -27,9 +27,10 @@ pub fn run(output: &Output, args: &Detach) -> Result<Exit, Failure> {
             if done.changed { "detached: nothing is left in the kernel" } else { "nothing was attached" };
         let state = if args.purge { ", and the state folder is removed" } else { "" };
         let lost = match done.lost {
-            0 => String::new(),
-            1 => "; one accelerated connection lost bytes that nobody had read".to_owned(),
-            lost => format!("; {lost} accelerated connections lost bytes that nobody had read"),
+            None => "; whether accelerated connections lost bytes, this kernel does not tell".to_owned(),
+            Some(0) => String::new(),
+            Some(1) => "; one accelerated connection lost bytes that nobody had read".to_owned(),
+            Some(lost) => format!("; {lost} accelerated connections lost bytes that nobody had read"),
         };
         format!("{kernel}{state}{lost}\n")
     });

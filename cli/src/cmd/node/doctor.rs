@@ -74,19 +74,23 @@ fn object(checkup: &Checkup) -> Value {
 
 fn text(output: &Output, checkup: &Checkup) -> String {
     let mut out = format!("kernel {}\n\n", checkup.kernel);
+    let lacks = checkup.lacks();
+    if !lacks.is_empty() {
+        let _ = writeln!(
+            out,
+            "nothing was tried: this process lacks {}, and the kernel would refuse everything\n\
+             run it as root (`sudo meshc doctor`), or with these capabilities",
+            lacks.join(", ")
+        );
+        commands(&mut out, checkup);
+        return out;
+    }
     for Finding { feature, outcome } in &checkup.findings {
         let _ = writeln!(out, "{:<8} {}", word(outcome), feature.name);
         let Some(why) = why(outcome) else { continue };
         let _ = writeln!(out, "           {why}");
         let _ = writeln!(out, "           without it: {}", feature.cost);
         let _ = writeln!(out, "           smallest kernel {}; instead: {}", feature.kernel, feature.instead);
-    }
-    let lacking: Vec<_> = checkup.rights.iter().filter(|rights| !rights.lacks.is_empty()).collect();
-    if !lacking.is_empty() {
-        out.push_str("\ncommands that this process may not run:\n");
-        for rights in lacking {
-            let _ = writeln!(out, "  {}: {}", rights.commands.join(", "), rights.lacks.join(", "));
-        }
     }
     if !output.quiet {
         out.push_str(if checkup.is_able() {
@@ -96,4 +100,13 @@ fn text(output: &Output, checkup: &Checkup) -> String {
         });
     }
     out
+}
+
+/// Which commands this process may not run.
+fn commands(out: &mut String, checkup: &Checkup) {
+    let lacking = checkup.rights.iter().filter(|rights| !rights.lacks.is_empty());
+    out.push_str("\ncommands that this process may not run:\n");
+    for rights in lacking {
+        let _ = writeln!(out, "  {}: {}", rights.commands.join(", "), rights.lacks.join(", "));
+    }
 }

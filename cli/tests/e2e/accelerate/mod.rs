@@ -1,7 +1,7 @@
 //! Bytes past the stack arrive as TCP would have brought them: each case runs without and with acceleration, must
 //! come to the same, and the books must show that bytes took the short way.
 
-mod duo;
+pub(crate) mod duo;
 
 mod calls;
 mod chosen;
