@@ -23,6 +23,11 @@
 #define MESH_UP_MAX 0x82U
 #define MESH_TOKENS 0x10U
 #define MESH_TOKEN_FIRST 0x7f400001U
+#define MESH_PEER_GROUPS 0x3eU
+#define MESH_PEERS_A_GROUP 0x10U
+#define MESH_PEERS 0x3e0U
+#define MESH_PEER_AGE 0x70U
+#define MESH_SPOKEN 0x20U
 #define MESH_CGROUP_DEPTH 0x10U
 #define MESH_CGROUP_PATH 0x100U
 #define MESH_LISTENER_SLOTS 0x20U
@@ -40,6 +45,8 @@
 #define MESH_PROFILE_FAILED_ATTACH_REFUSE 0x2U
 #define MESH_PROFILE_EXEMPT_CGROUPS 0x4U
 #define MESH_PROFILE_INBOUND 0x8U
+#define MESH_PROFILE_ANSWERS 0x10U
+#define MESH_PROFILE_SOME_ANSWER 0x20U
 #define MESH_FAMILY_ANY 0x0U
 #define MESH_FAMILY_V4 0x4U
 #define MESH_FAMILY_V6 0x6U
@@ -133,6 +140,8 @@ enum mesh_counter {
 	MESH_COUNT_DATAGRAM_NAMED, /* A datagram came that seems to come from the server that was asked. */
 	MESH_COUNT_DATAGRAM_UNASKED, /* A datagram came from loopback, of which nobody was asked. */
 	MESH_COUNT_DATAGRAM_OTHER, /* A datagram came from elsewhere. */
+	MESH_COUNT_PEER_NOTED, /* A datagram came to a socket that is not connected, and its sender may be answered. */
+	MESH_COUNT_PEER_ANSWERED, /* A datagram was sent to a peer that has sent one to the same socket: it passed whatever the rules say. */
 	MESH_COUNT_TOKEN_ANSWERED, /* A sidecar answered one of several servers' clients, from the address that it was asked at. */
 	MESH_COUNT_EVENT_LOST, /* A decision was not sent to a reader that wanted it, since its buffer was full. */
 	MESH_COUNT_ENTRY_LOST, /* The program of a pod could not go on to the one that decides what is offered: it is not there, or too many offers  interrupted each other. It went straight. */
@@ -780,6 +789,31 @@ _Static_assert(__builtin_offsetof(struct mesh_asked, sidecar_port) == 96, "sidec
 _Static_assert(__builtin_offsetof(struct mesh_asked, next) == 128, "next");
 _Static_assert(__builtin_offsetof(struct mesh_asked, reserve) == 132, "reserve");
 
+/* Who sent datagrams to a socket that is not connected, in socket storage: answers to them are no new flows. */
+struct mesh_peers {
+	/* Chosen by chance, so that nobody can tell which peers share an entry. */
+	__u64 secret[2];
+	/* A hash of address and port (40 bits), and when its last datagram came (24 bits); 0: free. */
+	__u64 peer[MESH_PEERS];
+};
+_Static_assert(sizeof(struct mesh_peers) == 7952, "mesh_peers");
+_Static_assert(__builtin_offsetof(struct mesh_peers, secret) == 0, "secret");
+_Static_assert(__builtin_offsetof(struct mesh_peers, peer) == 16, "peer");
+
+/* Whom a socket that is not connected sent datagrams, in socket storage: what comes from them is no question. */
+struct mesh_spoken {
+	/* As [`Peers::peer`], with secrets of zero, and when the last datagram was sent. */
+	__u64 server[MESH_SPOKEN];
+	/* The place that is given next, modulo their number. */
+	__u32 next;
+	/* When and under which generation (its lower 8 bits) nobody needed a note of what the socket receives; 0: never. */
+	__u32 needless;
+};
+_Static_assert(sizeof(struct mesh_spoken) == 264, "mesh_spoken");
+_Static_assert(__builtin_offsetof(struct mesh_spoken, server) == 0, "server");
+_Static_assert(__builtin_offsetof(struct mesh_spoken, next) == 256, "next");
+_Static_assert(__builtin_offsetof(struct mesh_spoken, needless) == 260, "needless");
+
 /* One decision, as `observe` sees it. */
 struct mesh_event {
 	/* Nanoseconds since boot, sleep included. */
@@ -1255,6 +1289,22 @@ struct {
 	__type(key, int);
 	__type(value, struct mesh_asked);
 } asked SEC(".maps");
+
+/* Who sent datagrams to a socket. */
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, 0x1);
+	__type(key, int);
+	__type(value, struct mesh_peers);
+} peers SEC(".maps");
+
+/* Whom a socket sent datagrams. */
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, 0x1);
+	__type(key, int);
+	__type(value, struct mesh_spoken);
+} spoken SEC(".maps");
 
 /* Sockets that listen in a pod; one that is closed leaves by itself. */
 struct {

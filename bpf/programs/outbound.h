@@ -123,6 +123,7 @@ static __always_inline void set_loopback(struct bpf_sock_addr *ctx, bool v6, boo
 }
 
 #include "device.h"
+#include "peers.h"
 
 /* The token of the server that is asked, or -1. One who has none gets the one that was given longest ago. */
 static __always_inline __s32 token_of(struct bpf_sock_addr *ctx, struct question *q, struct answer *a)
@@ -490,6 +491,8 @@ static __always_inline struct verdict outbound(struct bpf_sock_addr *ctx, bool v
 	profile = member && has_profile(member, &q) ? line_of(q.slot, MESH_TABLE_PROFILES, q.profile) : NULL;
 	if (!member || !profile)
 		return leave(ctx, call, &q, undecided(&q, member));
+	if (call == SENDMSG && profile->flags & MESH_PROFILE_ANSWERS && answers_peer(ctx, &q))
+		return leave(ctx, call, &q, MESH_COUNT_PEER_ANSWERED);
 	if (may_be_own(member, q.address) &&
 	    bpf_map_lookup_elem(&own_addresses, &(struct mesh_own_key){ .netns = q.netns,
 			.address = { q.address[0], q.address[1], q.address[2], q.address[3] } }))
@@ -510,6 +513,8 @@ static __always_inline struct verdict outbound(struct bpf_sock_addr *ctx, bool v
 		return refuse_datagrams(ctx, v6, member, &q, &a);
 	if (a.verdict == MESH_VERDICT_DENIED)
 		return refuse(ctx, call, &q);
+	if (call == SENDMSG && profile->flags & MESH_PROFILE_ANSWERS)
+		speak(ctx, &q);
 	if (a.verdict == MESH_VERDICT_REDIRECTED) {
 		accelerate_redirected(ctx, call == CONNECT, &q, profile);
 		return redirect(ctx, v6, call, member, &q, &a);

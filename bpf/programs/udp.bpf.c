@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT OR GPL-2.0-only */
 /* cgroup/sendmsg4, sendmsg6, recvmsg4 and recvmsg6: datagrams of sockets that are not connected.
  *
- * The answer seems to come from the address that was asked: where it comes to a token, the server that the
+ * Who sent a datagram to a member's server is noted, so that it may be answered (`peers.h`). Where a member asked: the
+ * answer seems to come from the address that was asked: where it comes to a token, the server that the
  * token stands for takes its place; where it comes from the sidecar otherwise, the one that was asked last.
  */
 
@@ -18,10 +19,10 @@ static __always_inline struct verdict received(struct bpf_sock_addr *ctx, bool v
 	struct mesh_flow *flow;
 	__u32 from[4], token;
 
-	/* Most datagrams come from elsewhere: they cost no look-up. */
+	/* Most datagrams come from elsewhere: they cost no look-up of a flow. */
 	get_address(ctx, v6, from);
 	if (!is_loopback(from))
-		return ended(MESH_COUNT_DATAGRAM_OTHER, PASS);
+		return heard(ctx, from, port);
 	token = bpf_ntohl(from[3]) - MESH_TOKEN_FIRST;
 	if (is_mapped(from) && token < MESH_TOKENS) {
 		struct mesh_asked *servers = bpf_sk_storage_get(&asked, ctx->sk, NULL, 0);

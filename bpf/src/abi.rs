@@ -57,6 +57,16 @@ pub const TOKENS: usize = 16;
 /// The first of as many addresses, host order: 127.64.0.1. A datagram of a socket that may ask several servers
 /// goes to the sidecar from one of them, and the answer comes back to it.
 pub const TOKEN_FIRST: u32 = 0x7f40_0001;
+/// Groups of the peers that are remembered with a datagram socket; a peer belongs to one of them.
+pub const PEER_GROUPS: usize = 62;
+/// Peers in a group. All of them, with what the kernel adds, fit into 8 KiB.
+pub const PEERS_A_GROUP: usize = 16;
+/// How many peers are remembered with a datagram socket.
+pub const PEERS: usize = PEER_GROUPS * PEERS_A_GROUP;
+/// How long an answer may take, in units of 2³⁰ ns: 120 seconds.
+pub const PEER_AGE: u32 = 112;
+/// Servers that a datagram socket asked, which are no peers when they answer; a power of two.
+pub const SPOKEN: usize = 32;
 /// Levels of the cgroup hierarchy that are searched for a member.
 pub const CGROUP_DEPTH: u32 = 16;
 /// Bytes in the path of a cgroup that joins by itself when it is made, with the zero at its end.
@@ -104,6 +114,11 @@ pub const PROFILE_FAILED_ATTACH_REFUSE: u32 = 2;
 pub const PROFILE_EXEMPT_CGROUPS: u32 = 4;
 /// [`Profile::flags`]: some inbound TCP flow is not excluded.
 pub const PROFILE_INBOUND: u32 = 8;
+
+/// [`Profile::flags`]: some outbound UDP flow is not excluded, so that answers of servers have to be told from it.
+pub const PROFILE_ANSWERS: u32 = 16;
+/// [`Profile::flags`], of all profiles of a policy: one of them has [`PROFILE_ANSWERS`].
+pub const PROFILE_SOME_ANSWER: u32 = 32;
 
 /// [`Node::family`] of the prefix `any`.
 pub const FAMILY_ANY: u8 = 0;
@@ -227,6 +242,8 @@ c_types! {
     Member => "struct mesh_member" "";
     [u32; NARROW_KEYS] => "__u32" "[MESH_NARROW_KEYS]";
     [u64; HITS_A_LINE] => "__u64" "[MESH_HITS_A_LINE]";
+    [[u64; 2 * PEERS_A_GROUP]; PEER_GROUPS / 2] => "__u64" "[MESH_PEERS]";
+    [u64; SPOKEN] => "__u64" "[MESH_SPOKEN]";
     [u64; TREE_KEYS] => "__u64" "[MESH_TREE_KEYS]";
     [u64; WAYS] => "__u64" "[MESH_WAYS]";
     [Decision; 2] => "struct mesh_decision" "[2]";
@@ -698,6 +715,24 @@ abi! {
         reserve: u32,
     }
 
+    /// Who sent datagrams to a socket that is not connected, in socket storage: answers to them are no new flows.
+    struct Peers as "mesh_peers" {
+        /// Chosen by chance, so that nobody can tell which peers share an entry.
+        secret: [u64; 2],
+        /// A hash of address and port (40 bits), and when its last datagram came (24 bits); 0: free.
+        peer: [[u64; 2 * PEERS_A_GROUP]; PEER_GROUPS / 2],
+    }
+
+    /// Whom a socket that is not connected sent datagrams, in socket storage: what comes from them is no question.
+    struct Spoken as "mesh_spoken" {
+        /// As [`Peers::peer`], with secrets of zero, and when the last datagram was sent.
+        server: [u64; SPOKEN],
+        /// The place that is given next, modulo their number.
+        next: u32,
+        /// When and under which generation (its lower 8 bits) nobody needed a note of what the socket receives; 0: never.
+        needless: u32,
+    }
+
     /// One decision, as `observe` sees it.
     struct Event as "mesh_event" {
         /// Nanoseconds since boot, sleep included.
@@ -944,6 +979,7 @@ impl CgroupPath {
 
 /// The sizes of [`Flow`], [`FlowKey`] and [`Asked`] are part of the flow ABI and never change.
 const _: () = assert!(size_of::<Flow>() == 96 && size_of::<FlowKey>() == 48 && size_of::<Asked>() == 136);
+const _: () = assert!(size_of::<Peers>() == 16 + 8 * PEERS);
 const _: () = assert!(size_of::<Profile>() == LINE && size_of::<TreeLine>() == LINE);
 const _: () = assert!(size_of::<NarrowLine>() == LINE && size_of::<HitLine>() == LINE);
 const _: () = assert!(size_of::<PortLine>() == LINE && size_of::<ManifestHeader>() == LINE);
@@ -1073,6 +1109,10 @@ enum Counter {
     DatagramUnasked = "datagram_unasked",
     /// A datagram came from elsewhere.
     DatagramOther = "datagram_other",
+    /// A datagram came to a socket that is not connected, and its sender may be answered.
+    PeerNoted = "peer_noted",
+    /// A datagram was sent to a peer that has sent one to the same socket: it passed whatever the rules say.
+    PeerAnswered = "peer_answered",
     /// A sidecar answered one of several servers' clients, from the address that it was asked at.
     TokenAnswered = "token_answered",
     /// A decision was not sent to a reader that wanted it, since its buffer was full.

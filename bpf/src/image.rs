@@ -241,8 +241,18 @@ impl Profile {
     /// Whether any inbound flow of a member is not excluded.
     #[must_use]
     pub fn decides_inbound(&self, image: &MapImage, protocol: Protocol) -> bool {
-        let [_, inbound] = &self.sides;
-        let nodes = inbound.tree.iter().chain(&inbound.own);
+        self.decides(Direction::Inbound, image, protocol)
+    }
+
+    /// Whether any outbound flow of a member is not excluded.
+    #[must_use]
+    pub fn decides_outbound(&self, image: &MapImage, protocol: Protocol) -> bool {
+        self.decides(Direction::Outbound, image, protocol)
+    }
+
+    fn decides(&self, direction: Direction, image: &MapImage, protocol: Protocol) -> bool {
+        let side = self.side(direction);
+        let nodes = side.tree.iter().chain(&side.own);
         nodes.map(|node| node.ports).any(|[tcp, udp]| {
             let table = image.port_table(if protocol == Protocol::Tcp { tcp } else { udp });
             table.is_some_and(|it| it.stretches.iter().any(|(_, it)| it.verdict != Verdict::Excluded))

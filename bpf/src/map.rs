@@ -221,6 +221,16 @@ pub const ASKED: MapDef = MapDef {
     c_types: Some(("int", "struct mesh_asked")),
     ..map("asked", MapKind::SkStorage, 4, size::<abi::Asked>(), 0, "Whom a datagram socket asked, by token.")
 };
+/// Storage of datagram sockets that serve.
+pub const PEERS: MapDef = MapDef {
+    c_types: Some(("int", "struct mesh_peers")),
+    ..map("peers", MapKind::SkStorage, 4, size::<abi::Peers>(), 0, "Who sent datagrams to a socket.")
+};
+/// Storage of datagram sockets that ask.
+pub const SPOKEN: MapDef = MapDef {
+    c_types: Some(("int", "struct mesh_spoken")),
+    ..map("spoken", MapKind::SkStorage, 4, size::<abi::Spoken>(), 0, "Whom a socket sent datagrams.")
+};
 /// Listening sockets of members.
 pub const LISTENERS: MapDef = MapDef {
     c_types: Some(("struct mesh_listener_key", "__u64")),
@@ -448,6 +458,8 @@ pub const MAPS: &[MapDef] = &[
     CLIENT_FLOWS,
     ACCEPTED_FLOWS,
     ASKED,
+    PEERS,
+    SPOKEN,
     LISTENERS,
     HOST_PORTS,
     LISTENING,

@@ -249,8 +249,10 @@ impl<F: Form> Packer<F> {
             self.port_tables.push(ports);
         }
         let mut names = Names { meshes: image.meshes.clone(), ..Names::default() };
+        let answers = image.profiles.iter().any(|profile| profile.decides_outbound(image, Protocol::Udp));
+        let common = if answers { abi::PROFILE_SOME_ANSWER } else { 0 };
         for profile in &image.profiles {
-            names.profiles.push(self.profile(profile, image)?);
+            names.profiles.push(self.profile(profile, image, common)?);
         }
         names.sources = image.sources.iter().map(source_text).collect();
         names.workloads =
@@ -294,7 +296,13 @@ impl<F: Form> Packer<F> {
         tree::build_narrow(&mut self.trees, stretches).ok_or_else(|| over(Table::Trees, self.trees.len()))
     }
 
-    fn profile(&mut self, profile: &Profile, image: &MapImage) -> Result<ProfileNames, Unpackable> {
+    /// `common` are the flags that all profiles of the image have.
+    fn profile(
+        &mut self,
+        profile: &Profile,
+        image: &MapImage,
+        common: u32,
+    ) -> Result<ProfileNames, Unpackable> {
         let mut line = abi::Profile::zeroed();
         let mut nodes = [0; 4];
         let mut node_sources = Vec::new();
@@ -308,7 +316,7 @@ impl<F: Form> Packer<F> {
         }
         line.exempt_uid = self.id_tree(&profile.exempt.uids)?;
         line.exempt_gid = self.id_tree(&profile.exempt.gids)?;
-        line.flags = flags(profile, image);
+        line.flags = flags(profile, image) | common;
         line.accelerate_local = self.acceleration(&profile.acceleration.local)?;
         line.accelerate_peers = self.peers(&profile.acceleration.peers)?;
         self.profiles.push(line);
@@ -463,6 +471,7 @@ fn flags(profile: &Profile, image: &MapImage) -> u32 {
         | flag(profile.failed_attach_refuse, abi::PROFILE_FAILED_ATTACH_REFUSE)
         | flag(!profile.exempt.cgroups.is_empty(), abi::PROFILE_EXEMPT_CGROUPS)
         | flag(profile.decides_inbound(image, Protocol::Tcp), abi::PROFILE_INBOUND)
+        | flag(profile.decides_outbound(image, Protocol::Udp), abi::PROFILE_ANSWERS)
 }
 
 /// A stretch, or a new value for one that begins at the same key.

@@ -322,6 +322,24 @@ impl UdpAsker {
         Ok(())
     }
 
+    /// Waits for a datagram of whatever kind.
+    ///
+    /// # Errors
+    /// `ETIMEDOUT` where none comes.
+    pub fn hear_raw(&self) -> Result<String, Errno> {
+        let mut buffer = [0; 2048];
+        let (length, _) = self.socket.recv_from(&mut buffer)?;
+        Ok(String::from_utf8_lossy(buffer.get(..length).unwrap_or_default()).into_owned())
+    }
+
+    /// The port that the socket has.
+    ///
+    /// # Errors
+    /// If the kernel does not tell.
+    pub fn port(&self) -> Result<u16, Errno> {
+        Ok(self.socket.local_addr()?.port())
+    }
+
     /// The device that the socket is bound to.
     ///
     /// # Errors

@@ -19,6 +19,7 @@ mod accelerate;
 mod addressed;
 mod again;
 mod agent;
+mod answers;
 mod bad_input;
 mod boot;
 mod bystander;
