@@ -15,7 +15,7 @@ use crate::registry::{Refreshed, Registry};
 use crate::session::{Live, Session, live, membership, tell_holder};
 use crate::set::{ControlMap, Set, sweep};
 use crate::store::{Store, Word};
-use crate::{Runtime, accelerators, hooks, inbound, registry, rescue, reset, run, slot as slots};
+use crate::{Runtime, accelerators, hooks, inbound, registry, rescue, reserved, reset, run, slot as slots};
 
 /// Generations that the state folder remembers.
 const KEPT: usize = 20;
@@ -282,6 +282,7 @@ fn adopt<S: Store>(session: &Session<'_, S>, set: &Set<S>, live: &Live, follows:
     if led == Led::Newly {
         refreshed.lost = registry.attach_pods()?;
     }
+    reserved::keep_all(session.store, session.instance, follows)?;
     let missing = hooks::missing(session.store, session.instance)?;
     if accelerators::wanted_by(profiles.bytes()) {
         accelerate(session, upgraded > 0)?;
@@ -577,6 +578,14 @@ impl<S: Store> Put<'_, S> {
         run::leave_host(&Registry { store, instance, set: self.set })
     }
 
+    /// Keeps the ports of sidecars from the pods' own connections.
+    fn reserve(&self) -> Result<()> {
+        let Session { store, instance, .. } = *self.session;
+        let _registry = self.session.lock_registry()?;
+        reserved::want(store, instance, &reserved::ports(self.request.tables))?;
+        reserved::keep_all(store, instance, self.request.repair)
+    }
+
     /// Tidies up after the commit. What fails is repaired by the next command.
     fn settle(&self, generation: u64, record: &Record) -> Vec<String> {
         let Session { store, instance, .. } = *self.session;
@@ -590,6 +599,7 @@ impl<S: Store> Put<'_, S> {
                 _ => Ok(()),
             })
             .and_then(|()| self.leave_host())
+            .and_then(|()| self.reserve())
             .and_then(|()| record::prune(store, instance, KEPT));
         let missing = hooks::missing(store, instance).unwrap_or_default();
         done.err().map(|error| error.to_string()).into_iter().chain(gone(&missing)).collect()

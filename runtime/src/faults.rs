@@ -161,6 +161,7 @@ impl<S: Store> Store for Faulty<S> {
         fn netns_cookie(&self, netns: &Path) -> Step<u64>;
         fn netns_addresses(&self, netns: &Path) -> Step<Vec<IpAddr>>;
         fn netns_sources(&self, netns: &Path) -> Step<Sources>;
+        fn netns_setting(&self, netns: &Path, cookie: u64, name: &str) -> Step<String>;
         fn namespaces(&self) -> Step<BTreeSet<u64>>;
         fn is_own_netns(&self, cookie: u64) -> Step<bool>;
         fn is_lived_in(&self, cookie: u64) -> Step<bool>;
@@ -193,6 +194,7 @@ impl<S: Store> Store for Faulty<S> {
         fn remove_folder(&self, folder: &Path) -> Step<()> { name(folder) }
         fn remove(&self, file: &Path) -> Step<()> { name(file) }
         fn rename(&self, from: &Path, to: &Path, durable: bool) -> Step<()> { name(to) }
+        fn set_netns_setting(&self, netns: &Path, cookie: u64, name: &str, value: &str) -> Step<()> { name }
         fn create_map(&self, def: &MapDef, capacity: u32, inner: Option<&S::Map>) -> Step<S::Map> { def.name }
         fn pin_map(&self, map: &S::Map, path: &Path) -> Step<()> { name(path) }
         fn update(&self, map: &S::Map, key: &[u8], value: &[u8]) -> Step<()> { "an entry" }

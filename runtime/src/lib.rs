@@ -53,6 +53,7 @@ mod inbound;
 mod lock;
 mod place;
 mod registry;
+mod reserved;
 mod set;
 mod slot;
 

@@ -43,6 +43,8 @@ struct World {
     wall_clock: Cell<Option<(u64, u64)>>,
     /// Open connections by cookie.
     connections: RefCell<BTreeMap<u64, Noted>>,
+    /// Settings of network namespaces, by cookie and name.
+    settings: RefCell<BTreeMap<(u64, String), String>>,
     /// They cannot be closed here.
     keeps_connections: Cell<bool>,
 }
@@ -404,6 +406,17 @@ impl Store for Memory {
 
     fn netns_sources(&self, netns: &Path) -> Step<Sources> {
         self.netns_cookie(netns).map(|_| Sources::default())
+    }
+
+    fn netns_setting(&self, netns: &Path, _cookie: u64, name: &str) -> Step<String> {
+        let key = (self.netns_cookie(netns)?, name.to_owned());
+        Ok(self.0.settings.borrow().get(&key).cloned().unwrap_or_default())
+    }
+
+    fn set_netns_setting(&self, netns: &Path, _cookie: u64, name: &str, value: &str) -> Step<()> {
+        let key = (self.netns_cookie(netns)?, name.to_owned());
+        self.0.settings.borrow_mut().insert(key, value.to_owned());
+        Ok(())
     }
 
     fn namespaces(&self) -> Step<BTreeSet<u64>> {

@@ -25,6 +25,7 @@ use crate::error::{Error, Result};
 use crate::inbound;
 use crate::instance::Instance;
 use crate::record;
+use crate::reserved;
 use crate::session::{self, membership};
 use crate::set::Set;
 use crate::store::{Fault, Process, Sources, Step, Store};
@@ -296,6 +297,7 @@ impl<S: Store> Registry<'_, S> {
                 Fault::new("entering", format!("the network namespace of {}", member.name), gone).into()
             );
         }
+        reserved::keep(self.store, self.instance, member, true)?;
         Ok(self.store.rename(&joining, &place, false)?)
     }
 
@@ -341,6 +343,7 @@ impl<S: Store> Registry<'_, S> {
         if policy.is_some() {
             // One whose namespace has ended is swept.
             self.attach_pod(member)?;
+            reserved::keep(self.store, self.instance, member, true)?;
         }
         Ok(self.store.remove(&moving)?)
     }
@@ -365,6 +368,7 @@ impl<S: Store> Registry<'_, S> {
         inbound::detach(self.store, self.instance, key)?;
         let file = self.instance.moving().join(key.to_string());
         if let Ok(Some(member)) = record::read::<Member>(self.store, &file) {
+            reserved::release(self.store, self.instance, &member)?;
             for address in own_keys(&member) {
                 self.store.delete(&self.set.own, bytemuck::bytes_of(&address))?;
             }
@@ -743,6 +747,7 @@ pub(crate) fn drift<S: Store>(
     for member in &members {
         drift.extend(registry.fault(member, slot, policy)?);
         drift.extend(moves(store, member)?);
+        drift.extend(reserved::fault(store, instance, member)?);
     }
     for key in registry.keys()?.into_iter().filter(|key| !known.contains(key)) {
         drift.push(format!("the kernel has a member `{key}` that is not registered"));

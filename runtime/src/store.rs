@@ -321,6 +321,16 @@ pub trait Store {
     /// # Errors
     /// What the kernel says.
     fn netns_sources(&self, netns: &Path) -> Step<Sources>;
+    /// A setting of the network namespace that has this cookie, by its path below `/proc/sys`.
+    ///
+    /// # Errors
+    /// What the kernel says; `ESTALE` where the file stands for another namespace.
+    fn netns_setting(&self, netns: &Path, cookie: u64, name: &str) -> Step<String>;
+    /// Changes it.
+    ///
+    /// # Errors
+    /// As [`Store::netns_setting`].
+    fn set_netns_setting(&self, netns: &Path, cookie: u64, name: &str, value: &str) -> Step<()>;
     /// The cookies of all network namespaces that a process lives in or a mount holds.
     ///
     /// # Errors

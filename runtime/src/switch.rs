@@ -5,6 +5,7 @@ use crate::accelerators;
 use crate::error::{Error, Result};
 use crate::hooks;
 use crate::record;
+use crate::reserved;
 use crate::session::Session;
 use crate::set::{ControlMap, sweep};
 use crate::store::{Store, Word};
@@ -99,6 +100,7 @@ impl<S: Store> Runtime<S> {
                     sweep(&self.store, &self.instance.maps())?;
                 }
             }
+            reserved::release_all(&self.store, &self.instance)?;
             crate::run::sweep_cgroups(&self.store, &self.instance)?;
             self.store.remove(&self.instance.pending())?;
             self.store.remove_folder(&self.instance.pins())?;

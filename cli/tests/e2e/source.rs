@@ -288,20 +288,58 @@ fn a_hundred_ports_are_enough_for_a_thousand_destinations() -> Tested {
     Ok(())
 }
 
+const LIST: &str = "/proc/sys/net/ipv4/ip_local_reserved_ports";
+
+fn reserved(pod: &Pod) -> Result<String, Failure> {
+    Ok(pod.town().pod.run(|| std::fs::read_to_string(LIST))??.trim().to_owned())
+}
+
 #[test]
-fn no_socket_connects_to_itself_where_no_sidecar_listens() -> Tested {
+fn no_connection_takes_the_port_of_a_sidecar() -> Tested {
     let Some((pod, sidecar, _far)) = where_usable(|| pod(&SIDECAR))? else { return Ok(()) };
     drop(sidecar);
-    let range = "15001 15001";
-    pod.town().pod.set("net/ipv4/ip_local_port_range", range)?;
+    pod.town().pod.set("net/ipv4/ip_local_port_range", "15000 15002")?;
     for (target, _) in targets()? {
+        // Nobody listens; a socket that had the port itself would hear what it says.
         for client in [Client::to(target), Client::to(target).nonblocking()] {
-            let dialled = dial(&pod, &client)?;
-            assert!(
-                matches!(dialled, Err(Errno::ECONNREFUSED | Errno::EADDRNOTAVAIL)),
-                "{target}: {dialled:?}"
-            );
+            for _ in 0..20 {
+                assert_eq!(dial(&pod, &client)?, Err(Errno::ECONNREFUSED), "{client:?}");
+            }
         }
+        // Connections that go straight take all that there is.
+        let straight = SocketAddr::new(target.ip(), 81);
+        let streams = pod.place().run(|| {
+            let streams: Vec<_> = std::iter::from_fn(|| Client::to(straight).open().ok()).take(10).collect();
+            let listens = std::net::TcpListener::bind("[::]:15001").map(drop).map_err(Errno::from);
+            (streams.len(), listens)
+        })?;
+        assert!(matches!(streams, (1 | 2, Ok(()))), "{streams:?}");
     }
+    Ok(())
+}
+
+#[test]
+fn the_list_of_reserved_ports_keeps_what_others_put_there() -> Tested {
+    let Some(pod) = where_usable(|| Pod::new(super::WAY))? else { return Ok(()) };
+    pod.town().pod.set("net/ipv4/ip_local_reserved_ports", "9000,15002")?;
+    pod.apply("redirect outbound -> 15001\nredirect outbound tcp 80 -> 15002")?;
+    pod.attach()?;
+    assert_eq!(reserved(&pod)?, "9000,15001-15002");
+    pod.apply("redirect outbound -> 4140")?;
+    assert_eq!(reserved(&pod)?, "4140,9000,15002");
+    pod.town().pod.set("net/ipv4/ip_local_reserved_ports", "9000")?;
+    let drift = || -> Result<String, Failure> {
+        Ok(pod.ask(&["status"])?.get("drift").map(ToString::to_string).unwrap_or_default())
+    };
+    let expected = "[\"connections of the pod `cart-1` may take ports that its sidecars need: 4140\"]";
+    assert_eq!(drift()?, expected);
+    pod.ask(&["apply", "--repair", &pod.policy("redirect outbound -> 4140")?.display().to_string()])?;
+    assert_eq!((drift()?.as_str(), reserved(&pod)?.as_str()), ("[]", "4140,9000"));
+    pod.detach()?;
+    assert_eq!(reserved(&pod)?, "9000");
+    pod.attach()?;
+    assert_eq!(reserved(&pod)?, "4140,9000");
+    pod.ask(&["detach", "--all"])?;
+    assert_eq!(reserved(&pod)?, "9000");
     Ok(())
 }

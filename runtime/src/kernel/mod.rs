@@ -676,6 +676,18 @@ impl Store for Kernel {
         at("asking for the routes of", netns, chosen)
     }
 
+    fn netns_setting(&self, netns: &Path, cookie: u64, name: &str) -> Step<String> {
+        let file = at("opening", netns, open_netns(netns, cookie))?;
+        let path = Path::new("/proc/sys").join(name);
+        at("reading", &path, inside(&file, || fs::read_to_string(&path)))
+    }
+
+    fn set_netns_setting(&self, netns: &Path, cookie: u64, name: &str, value: &str) -> Step<()> {
+        let file = at("opening", netns, open_netns(netns, cookie))?;
+        let path = Path::new("/proc/sys").join(name);
+        at("writing", &path, inside(&file, || fs::write(&path, value)))
+    }
+
     fn namespaces(&self) -> Step<BTreeSet<u64>> {
         let files = at("looking for network namespaces in", Path::new("/proc"), namespace_files())?;
         Ok(files.iter().filter_map(|file| cookie_of(file).ok()).collect())
