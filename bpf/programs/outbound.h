@@ -300,6 +300,43 @@ static __always_inline void bind_source(struct bpf_sock_addr *ctx, struct questi
 	}
 }
 
+/* Of the sockets that listen on one port, so many are looked at: who is not found among them is sent to the address that
+ * everybody listens on.
+ */
+#define SIDECARS_SEEN 8
+
+/* Whether what is spread reaches a sidecar on this port: one on all addresses, or one that sk_lookup knows. The sidecar of
+ * a kernel that does not show who listened before is not known, nor is one outside of the instance's cgroup.
+ */
+static __noinline int is_reached(__u64 netns, __u32 port)
+{
+	struct mesh_listener_key key = { .netns = netns, .port = port };
+
+	for (__u32 at = 0; at < 2 * SIDECARS_SEEN; at++) {
+		struct bpf_sock *sk;
+		__u32 address;
+
+		key.family = at & 1 ? AF_INET6 : AF_INET;
+		key.slot = at >> 1;
+		sk = bpf_map_lookup_elem(&listeners, &key);
+		if (!sk)
+			continue;
+		address = sk->src_ip4;
+		bpf_sk_release(sk);
+		if (!address || address == LOOPBACK4)
+			return 1;
+	}
+	return 0;
+}
+
+/* The loopback address of IPv4 that a connection is sent to. */
+static __always_inline __u32 loopback_for(struct mesh_member *member, struct question *q, struct answer *a)
+{
+	bool spreads = has_known_source(member, q) && member->flags & MESH_MEMBER_SPREADS;
+
+	return spreads && is_mapped(q->address) && is_reached(q->netns, a->port) ? spread(q) : LOOPBACK4;
+}
+
 /* A datagram socket is sent to the sidecar from loopback, since a sidecar on all addresses answers from the one that it
  * is asked by. It is told its member's own all the same.
  */
@@ -335,9 +372,7 @@ static __always_inline struct verdict redirect(struct bpf_sock_addr *ctx, bool v
 		bind_source(ctx, q, flow, source);
 	else
 		note_source(q, flow, source);
-	set_loopback(ctx, v6, v4,
-		     connects && has_known_source(member, q) && member->flags & MESH_MEMBER_SPREADS ? spread(q) : LOOPBACK4,
-		     a->port);
+	set_loopback(ctx, v6, v4, connects ? loopback_for(member, q, a) : LOOPBACK4, a->port);
 	return ended(MESH_COUNT_REDIRECTED, PASS);
 }
 
