@@ -155,6 +155,7 @@ static __always_inline bool read_offer(struct __sk_buff *skb, struct place *at, 
 		return false;
 	}
 	o->protocol = at->next == IPPROTO_UDP;
+	o->device = skb->ifindex;
 	o->source_port = bpf_ntohs(tcp.source);
 	o->port = bpf_ntohs(tcp.destination);
 	return true;

@@ -9,6 +9,7 @@
 struct destination {
 	__u32 address[4];
 	__u32 port;
+	__u32 scope; /* the link that a link-local address means */
 	bool v4;
 };
 
@@ -38,6 +39,9 @@ static __always_inline bool destination_of(struct bpf_sock *sk, struct destinati
 		to->address[2] = sk->src_ip6[2];
 		to->address[3] = sk->src_ip6[3];
 		to->v4 = is_mapped(to->address);
+		/* The kernel binds to the link what comes from one of its addresses. */
+		if (is_link_local(to->address))
+			to->scope = sk->bound_dev_if;
 	}
 	to->port = sk->src_port;
 	return true;
@@ -78,7 +82,7 @@ static __always_inline struct verdict asks(struct bpf_sockopt *ctx)
 		name->address[1] = to.address[1];
 		name->address[2] = to.address[2];
 		name->address[3] = to.address[3];
-		name->scope = 0;
+		name->scope = to.scope;
 		ctx->optlen = sizeof(*name);
 	} else {
 		return ended(MESH_COUNT_OTHER_FAMILY, PASS);

@@ -20,6 +20,7 @@ static __always_inline void read_offer(struct bpf_sk_lookup *ctx, struct offer *
 	o->protocol = ctx->protocol == IPPROTO_UDP;
 	o->source_port = bpf_ntohs(ctx->remote_port);
 	o->port = ctx->local_port;
+	o->device = ctx->ingress_ifindex;
 	if (ctx->family == AF_INET) {
 		o->source[2] = MAPPED;
 		o->source[3] = ctx->remote_ip4;

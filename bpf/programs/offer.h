@@ -30,7 +30,7 @@ struct offer {
 	__u32 source_port;
 	__u32 port;
 	__u32 protocol; /* 0 TCP, 1 UDP */
-	__u32 pad;
+	__u32 device; /* that it came in by */
 };
 
 /* The member whose socket listens on the host where this is sent to: on that address, else on all of its family,
@@ -136,18 +136,36 @@ static __always_inline void tell_offer(struct offer *o, struct mesh_control *wor
 	}
 }
 
-/* Whether the host sends it from one of its addresses to the same: to its own services, by what the kernel takes as
- * source for that. A sidecar that knows where a connection was going reaches its service so, and not itself.
+/* Whether the namespace sends it to itself: from one of its addresses to the same, which is what the kernel takes as
+ * source for that, or from any of them to loopback. A sidecar that knows where a connection was going reaches its
+ * service so, and not itself. Loopback is reached from elsewhere, too, where `route_localnet` is set: by another device.
  */
 static __always_inline bool is_to_itself(struct offer *o)
 {
 	if (is_loopback(o->source))
 		return false;
+	if (is_loopback(o->destination))
+		return o->device == LOOPBACK_INDEX;
 	for (int i = 0; i < 4; i++) {
 		if (o->source[i] != o->destination[i])
 			return false;
 	}
 	return true;
+}
+
+/* Whether it comes from one of the addresses that the member is known to have. A function of its own: the caller's stack
+ * has no room for the key.
+ */
+__noinline int is_from_member(struct question *q)
+{
+	struct mesh_own_key own = {};
+
+	if (!q)
+		return 0;
+	own.netns = q->netns;
+	for (int i = 0; i < 4; i++)
+		own.address[i] = q->address[i];
+	return !!bpf_map_lookup_elem(&own_addresses, &own);
 }
 
 /* What becomes of an offer, and what the program that answers is to count. */
@@ -166,7 +184,6 @@ static __always_inline enum fate fated(struct fated *out, enum fate fate, __u32 
 static __always_inline enum fate fate_of(struct offer *o, __u64 netns, struct fated *out)
 {
 	struct mesh_control *words = control_words();
-	struct mesh_own_key own = {};
 	struct mesh_profile *profile;
 	struct mesh_member *member;
 	struct question q = {};
@@ -200,11 +217,7 @@ static __always_inline enum fate fate_of(struct offer *o, __u64 netns, struct fa
 	profile = line_of(q.slot, MESH_TABLE_PROFILES, q.profile);
 	if (!profile)
 		return fated(out, FATE_PASS, MESH_COUNT_TABLE_MISSING);
-	own.netns = q.netns;
-	for (int i = 0; i < 4; i++)
-		own.address[i] = q.address[i];
-	q.own = (may_be_own(member, q.address) && bpf_map_lookup_elem(&own_addresses, &own)) ||
-		(words->host == q.netns && is_to_itself(o));
+	q.own = (may_be_own(member, q.address) && is_from_member(&q)) || is_to_itself(o);
 	if ((q.own || is_loopback(q.address)) && is_exempt(o, q.netns))
 		return fated(out, FATE_PASS, MESH_COUNT_EXEMPT);
 	if (!decide(&q, profile, &a, true))

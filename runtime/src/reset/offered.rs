@@ -58,8 +58,10 @@ impl<S: Store> Judge<'_, S> {
     /// `None` where nobody knows whom it would be offered to: its pod has left, or the port of the host is nobody's.
     fn offer(&self, accepted: &Accepted) -> Result<Option<Offer>> {
         let (remote, local) = (accepted.remote.ip(), accepted.local.ip());
+        // As `is_to_itself` in `offer.h`.
+        let to_itself = !remote.is_loopback() && (remote == local || local.is_loopback());
         if let Some(pod) = self.members.get(&Key::Netns(accepted.netns)) {
-            return Ok(self.offer_to(pod, accepted, pod.addresses.contains(&remote)));
+            return Ok(self.offer_to(pod, accepted, to_itself || pod.addresses.contains(&remote)));
         }
         let (host, decides) = inbound::host(self.store, &self.set.control)?;
         if accepted.netns != host {
@@ -71,7 +73,7 @@ impl<S: Store> Judge<'_, S> {
         let Some(owner) = self.owner_of(accepted.local)? else { return Ok(None) };
         let owner = owner.cgroup.iter().find_map(|&id| self.members.get(&Key::Cgroup(id)));
         let Some(owner) = owner else { return Ok(Some(Offer::STRAIGHT)) };
-        Ok(self.offer_to(owner, accepted, remote == local && !remote.is_loopback()))
+        Ok(self.offer_to(owner, accepted, to_itself))
     }
 
     fn offer_to(&self, member: &Member, accepted: &Accepted, own: bool) -> Option<Offer> {
