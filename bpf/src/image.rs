@@ -123,7 +123,7 @@ pub enum SourceKind {
     /// No rule matched.
     #[default]
     NoRule = 0,
-    /// The language itself: loopback, own addresses, sidecar ports.
+    /// The language itself: addresses apart, own addresses, sidecar ports.
     BuiltIn = 1,
     /// An `exempt` item.
     Exempt = 2,
@@ -241,22 +241,26 @@ impl Profile {
     /// Whether any inbound flow of a member is not excluded.
     #[must_use]
     pub fn decides_inbound(&self, image: &MapImage, protocol: Protocol) -> bool {
-        self.decides(Direction::Inbound, image, protocol)
+        self.decided(Direction::Inbound, image, protocol).next().is_some()
     }
 
     /// Whether any outbound flow of a member is not excluded.
     #[must_use]
     pub fn decides_outbound(&self, image: &MapImage, protocol: Protocol) -> bool {
-        self.decides(Direction::Outbound, image, protocol)
+        self.decided(Direction::Outbound, image, protocol).next().is_some()
     }
 
-    fn decides(&self, direction: Direction, image: &MapImage, protocol: Protocol) -> bool {
+    /// Ports with every decision about a member's flows that does not exclude them, once for each node.
+    pub fn decided(
+        &self,
+        direction: Direction,
+        image: &MapImage,
+        protocol: Protocol,
+    ) -> impl Iterator<Item = (PortRange, Decision)> {
         let side = self.side(direction);
-        let nodes = side.tree.iter().chain(&side.own);
-        nodes.map(|node| node.ports).any(|[tcp, udp]| {
-            let table = image.port_table(if protocol == Protocol::Tcp { tcp } else { udp });
-            table.is_some_and(|it| it.stretches.iter().any(|(_, it)| it.verdict != Verdict::Excluded))
-        })
+        let tables = side.tree.iter().chain(&side.own).map(move |node| node.table(protocol));
+        let ranges = tables.filter_map(|table| image.port_table(table)).flat_map(PortTable::ranges);
+        ranges.filter(|(_, decision)| decision.verdict != Verdict::Excluded)
     }
 
     /// One direction.

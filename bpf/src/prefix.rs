@@ -30,14 +30,56 @@ pub enum Prefix {
     },
 }
 
+/// Addresses that only rules whose own addresses lie inside them can reach.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Apart {
+    /// The member itself.
+    Loopback,
+    /// Whoever listens: multicast and broadcast.
+    Multicast,
+    /// IPv6 addresses that mean something on one link only.
+    LinkLocal,
+}
+
+impl Apart {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Loopback, Self::Multicast, Self::LinkLocal];
+
+    /// The word for it.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Loopback => "loopback",
+            Self::Multicast => "multicast",
+            Self::LinkLocal => "link-local",
+        }
+    }
+
+    /// Its prefixes.
+    #[must_use]
+    pub const fn prefixes(self) -> &'static [Prefix] {
+        match self {
+            Self::Loopback => &[
+                Prefix::V4 { bits: 0, len: 32 },
+                Prefix::V4 { bits: 0x7f00_0000, len: 8 },
+                Prefix::V6 { bits: 0, len: 128 },
+                Prefix::V6 { bits: 1, len: 128 },
+            ],
+            Self::Multicast => &[
+                Prefix::V4 { bits: 0xe000_0000, len: 4 },
+                Prefix::V4 { bits: u32::MAX, len: 32 },
+                Prefix::V6 { bits: 0xff << 120, len: 8 },
+            ],
+            Self::LinkLocal => &[Prefix::V6 { bits: 0xfe80 << 112, len: 10 }],
+        }
+    }
+}
+
 impl Prefix {
-    /// The prefixes that only rules whose own addresses lie inside them can reach: loopback.
-    pub const LOOPBACK: [Self; 4] = [
-        Self::V4 { bits: 0, len: 32 },
-        Self::V4 { bits: 0x7f00_0000, len: 8 },
-        Self::V6 { bits: 0, len: 128 },
-        Self::V6 { bits: 1, len: 128 },
-    ];
+    /// The prefixes of all that is [`Apart`].
+    pub fn all_apart() -> impl Iterator<Item = Self> {
+        Apart::ALL.into_iter().flat_map(Apart::prefixes).copied()
+    }
 
     /// The prefix that is one address. A v4-mapped address is an IPv4 address.
     #[must_use]
@@ -75,10 +117,16 @@ impl Prefix {
         matches!(self, Self::V4 { len: 32, .. } | Self::V6 { len: 128, .. })
     }
 
-    /// Whether it lies inside one of the [`LOOPBACK`](Self::LOOPBACK) prefixes.
+    /// The addresses apart that it lies inside of, if any. No prefix lies inside of two.
+    #[must_use]
+    pub fn apart(self) -> Option<Apart> {
+        Apart::ALL.into_iter().find(|apart| apart.prefixes().iter().any(|prefix| prefix.covers(self)))
+    }
+
+    /// Whether it lies inside of loopback.
     #[must_use]
     pub fn is_loopback(self) -> bool {
-        Self::LOOPBACK.iter().any(|loopback| loopback.covers(self))
+        self.apart() == Some(Apart::Loopback)
     }
 
     /// The first address, or `None` for `Any`.
@@ -189,5 +237,26 @@ mod tests {
         assert!(prefix("0.0.0.0/32").is_loopback());
         assert!(!prefix("0.0.0.0/31").is_loopback());
         assert!(!prefix("::2/128").is_loopback());
+    }
+
+    #[test]
+    fn what_is_apart_is_what_the_language_lists() {
+        for (inside, apart) in [
+            ("224.0.0.0/4", Apart::Multicast),
+            ("239.255.255.255/32", Apart::Multicast),
+            ("255.255.255.255/32", Apart::Multicast),
+            ("ff00::/8", Apart::Multicast),
+            ("ff02::fb/128", Apart::Multicast),
+            ("fe80::/10", Apart::LinkLocal),
+            ("febf::1/128", Apart::LinkLocal),
+        ] {
+            assert_eq!(prefix(inside).apart(), Some(apart), "{inside}");
+        }
+        for outside in ["224.0.0.0/3", "240.0.0.0/4", "255.255.255.254/31", "fe00::/7", "fec0::/10", "::/0"] {
+            assert_eq!(prefix(outside).apart(), None, "{outside}");
+        }
+        assert_eq!(Prefix::Any.apart(), None);
+        let mapped = Prefix::host("::ffff:224.0.0.251".parse().unwrap());
+        assert_eq!(mapped.apart(), Some(Apart::Multicast));
     }
 }

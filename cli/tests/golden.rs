@@ -137,7 +137,10 @@ fn what_changes_alike_for_several_workloads_is_told_once() {
     };
     let output = meshc(&["diff", &policy("old.mesh", 15001), &policy("new.mesh", 15002)]);
     assert_eq!(output.status.code(), Some(3));
-    let told =
-        "shop/cart, shop/till outbound tcp 80 to any but loopback: redirected 15001 → redirected 15002\n";
+    let told = "\
+        shop/cart, shop/till outbound tcp 80 to any but loopback, multicast, link-local: redirected 15001 → \
+        redirected 15002\n\
+        shop/cart, shop/till inbound tcp 15002 from any but loopback: excluded → denied\n\
+        shop/cart, shop/till inbound tcp 15001 from any but loopback: denied → excluded\n";
     assert!(text(&output.stdout).starts_with(told), "{}", text(&output.stdout));
 }

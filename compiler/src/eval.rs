@@ -14,9 +14,9 @@ pub use exempt::exempt_by;
 
 use std::collections::BTreeSet;
 
-use mesh_bpf::flow::{Direction, Flow, Identity, Verdict};
+use mesh_bpf::flow::{Direction, Flow, Identity, Protocol, Verdict};
 use mesh_bpf::image::Source;
-use mesh_bpf::ports::PortSet;
+use mesh_bpf::ports::{PortRange, PortSet};
 use mesh_bpf::prefix::Prefix;
 
 use crate::hir::{Program, Rule, RuleId, WorkloadId};
@@ -76,16 +76,21 @@ pub fn evaluate(program: &Program, workload: WorkloadId, flow: &Flow, identity: 
     if flow.direction == Direction::Outbound
         && let Some(index) = exempt_by(program, workload, identity)
     {
-        return Evaluation::plain(Decider::Exempt(index));
+        return Evaluation::plain(Verdict::Excluded, Decider::Exempt(index));
     }
     let (matches, apart) = collect(program, workload, flow);
-    let (matches, dropped) = drop_sidecar_redirects(program, workload, flow, matches);
-    let default = default_decider(flow, !dropped.is_empty());
+    let Closed { matches, redirects, outsiders, belongs } = close(program, workload, flow, matches);
+    let default = match (belongs, redirects.is_empty()) {
+        (true, _) => (Verdict::Denied, Decider::BuiltIn(BuiltIn::OutboundPort)),
+        (false, false) => (Verdict::Excluded, Decider::BuiltIn(BuiltIn::SidecarPort)),
+        (false, true) => (Verdict::Excluded, built_in(flow).map_or(Decider::NoRule, Decider::BuiltIn)),
+    };
     let mut evaluation = judge(program, &matches, default);
-    let to_sidecar = dropped.into_iter().map(|found| (found.item, Decider::BuiltIn(BuiltIn::SidecarPort)));
-    evaluation.beaten.extend(to_sidecar);
-    let built_in = Decider::BuiltIn(if flow.own { BuiltIn::OwnAddress } else { BuiltIn::Loopback });
-    evaluation.beaten.extend(apart.into_iter().map(|item| (item, built_in)));
+    let by =
+        |built_in, beaten: Vec<Item>| beaten.into_iter().map(move |item| (item, Decider::BuiltIn(built_in)));
+    evaluation.beaten.extend(by(BuiltIn::SidecarPort, redirects));
+    evaluation.beaten.extend(by(BuiltIn::OutboundPort, outsiders));
+    evaluation.beaten.extend(built_in(flow).into_iter().flat_map(|built_in| by(built_in, apart.clone())));
     evaluation
 }
 
@@ -96,30 +101,29 @@ pub fn sidecar_ports(program: &Program, workload: WorkloadId) -> BTreeSet<u16> {
     reaching.filter_map(|(_, rule)| rule.verdict.port()).collect()
 }
 
-/// What decides a flow that no box matches. `redirected` says that only a redirect to the sidecar's
-/// own port would have matched.
+/// Ports that belong to the members of a workload: outbound redirects of this protocol lead to them, and no
+/// inbound redirect of it does.
 #[must_use]
-pub fn default_decider(flow: &Flow, redirected: bool) -> Decider {
-    if redirected {
-        Decider::BuiltIn(BuiltIn::SidecarPort)
-    } else if flow.own {
-        Decider::BuiltIn(BuiltIn::OwnAddress)
-    } else if Prefix::host(flow.address).is_loopback() {
-        Decider::BuiltIn(BuiltIn::Loopback)
-    } else {
-        Decider::NoRule
-    }
+pub fn outbound_ports(program: &Program, workload: WorkloadId, protocol: Protocol) -> PortSet {
+    let led_to = |direction| {
+        let rules = rules_of(program, workload).filter(move |(_, rule)| rule.direction == direction);
+        let of_protocol =
+            rules.filter(move |(_, rule)| rule.ports.iter().any(|item| item.protocol == protocol));
+        of_protocol.filter_map(|(_, rule)| rule.verdict.port()).collect::<BTreeSet<u16>>()
+    };
+    let inbound = led_to(Direction::Inbound);
+    led_to(Direction::Outbound).difference(&inbound).copied().map(PortRange::single).collect()
+}
+
+/// What is built in about the address of a flow.
+fn built_in(flow: &Flow) -> Option<BuiltIn> {
+    let apart = Prefix::host(flow.address).apart().map(BuiltIn::of_apart);
+    if flow.own { Some(BuiltIn::OwnAddress) } else { apart }
 }
 
 impl Evaluation {
-    const fn plain(decider: Decider) -> Self {
-        Self {
-            verdict: Verdict::Excluded,
-            decider,
-            also: Vec::new(),
-            beaten: Vec::new(),
-            conflict: Vec::new(),
-        }
+    const fn plain(verdict: Verdict, decider: Decider) -> Self {
+        Self { verdict, decider, also: Vec::new(), beaten: Vec::new(), conflict: Vec::new() }
     }
 }
 
@@ -129,8 +133,8 @@ fn rules_of(program: &Program, workload: WorkloadId) -> impl Iterator<Item = (Ru
     })
 }
 
-/// The boxes that match the flow; and those that hold it but do not reach in there, since it is to a
-/// loopback address or one of the member's own.
+/// The boxes that match the flow; and those that hold it but do not reach in there, since its address is apart
+/// or one of the member's own.
 fn collect(program: &Program, workload: WorkloadId, flow: &Flow) -> (Vec<Match>, Vec<Item>) {
     let (mut matches, mut apart) = (Vec::new(), Vec::new());
     for (id, rule) in rules_of(program, workload).filter(|(_, rule)| rule.direction == flow.direction) {
@@ -156,23 +160,46 @@ fn prefixes(rule: &Rule) -> impl Iterator<Item = (Option<u32>, Prefix)> {
     any.into_iter().chain((0u32..).zip(&rule.addresses).map(|(index, item)| (Some(index), item.prefix)))
 }
 
-/// No port that the workload redirects to is redirected inbound.
-fn drop_sidecar_redirects(
-    program: &Program,
-    workload: WorkloadId,
-    flow: &Flow,
+/// The boxes that match a flow, by whether they take part at its port.
+#[derive(Default)]
+struct Closed {
+    /// Those that do.
     matches: Vec<Match>,
-) -> (Vec<Match>, Vec<Match>) {
-    let closed =
-        flow.direction == Direction::Inbound && sidecar_ports(program, workload).contains(&flow.port);
-    let redirects = |found: &Match| {
-        program.rules.get(found.item.rule.index()).is_some_and(|rule| rule.verdict.port().is_some())
-    };
-    matches.into_iter().partition(|found| !(closed && redirects(found)))
+    /// Redirects to a port of a sidecar.
+    redirects: Vec<Item>,
+    /// Boxes that are not about the member's own ports alone.
+    outsiders: Vec<Item>,
+    /// Whether the flow comes from elsewhere to a port that belongs to the member.
+    belongs: bool,
+}
+
+/// No port that the workload redirects to is redirected inbound. At one that belongs to the member, what
+/// comes from elsewhere is let in only by a box whose ports all do.
+fn close(program: &Program, workload: WorkloadId, flow: &Flow, matches: Vec<Match>) -> Closed {
+    let mut closed = Closed { matches, ..Closed::default() };
+    if flow.direction == Direction::Outbound {
+        return closed;
+    }
+    let is_sidecars = sidecar_ports(program, workload).contains(&flow.port);
+    let own_ports = outbound_ports(program, workload, flow.protocol);
+    let elsewhere = !flow.own && !Prefix::host(flow.address).is_loopback();
+    closed.belongs = elsewhere && own_ports.contains(flow.port);
+    let belongs = closed.belongs;
+    let matches = std::mem::take(&mut closed.matches);
+    for found in matches {
+        match program.rules.get(found.item.rule.index()).map(|rule| rule.verdict) {
+            Some(Verdict::Redirected { .. }) if is_sidecars => closed.redirects.push(found.item),
+            Some(Verdict::Excluded) if belongs && !own_ports.covers(&found.ports) => {
+                closed.outsiders.push(found.item);
+            }
+            _ => closed.matches.push(found),
+        }
+    }
+    closed
 }
 
 /// Applies the law to boxes that all match one flow.
-fn judge(program: &Program, matches: &[Match], default: Decider) -> Evaluation {
+fn judge(program: &Program, matches: &[Match], default: (Verdict, Decider)) -> Evaluation {
     let mut order: Vec<&Match> = matches.iter().collect();
     order.sort_by_key(|found| (item::order(&found.source, found.prefix), found.item));
     let contenders: Vec<Contender<'_>> = order.iter().filter_map(|found| contender(program, found)).collect();
@@ -180,7 +207,7 @@ fn judge(program: &Program, matches: &[Match], default: Decider) -> Evaluation {
     let item = |index: usize| order.get(index).map(|found| found.item);
     let Some((verdict, winner)) = contest.winner.and_then(|(verdict, index)| Some((verdict, item(index)?)))
     else {
-        return Evaluation::plain(default);
+        return Evaluation::plain(default.0, default.1);
     };
     Evaluation {
         verdict,

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 
 use mesh_bpf::flow::{Direction, Protocol, Verdict};
 use mesh_bpf::image::{Source, SourceKind};
-use mesh_bpf::prefix::Prefix;
+use mesh_bpf::prefix::{Apart, Prefix};
 
 use crate::hir::{Exempted, PortItem, Ports, Program, Rule};
 
@@ -16,23 +16,50 @@ use crate::hir::{Exempted, PortItem, Ports, Program, Rule};
 pub enum BuiltIn {
     /// A loopback address that no rule names.
     Loopback,
+    /// A multicast or broadcast address that no rule names.
+    Multicast,
+    /// A link-local address that no rule names.
+    LinkLocal,
     /// One of the member's own addresses that no rule names.
     OwnAddress,
     /// An inbound connection to a port that the workload redirects to.
     SidecarPort,
+    /// What comes from elsewhere to a port that only outbound redirects of the workload lead to, and that no
+    /// rule opens.
+    OutboundPort,
 }
 
 impl BuiltIn {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Loopback, Self::OwnAddress, Self::SidecarPort];
+    pub const ALL: [Self; 6] = [
+        Self::Loopback,
+        Self::Multicast,
+        Self::LinkLocal,
+        Self::OwnAddress,
+        Self::SidecarPort,
+        Self::OutboundPort,
+    ];
+
+    /// What decides where no rule reaches addresses apart.
+    #[must_use]
+    pub const fn of_apart(apart: Apart) -> Self {
+        match apart {
+            Apart::Loopback => Self::Loopback,
+            Apart::Multicast => Self::Multicast,
+            Apart::LinkLocal => Self::LinkLocal,
+        }
+    }
 
     /// The word that stands for it in the compiled output.
     #[must_use]
     pub const fn word(self) -> &'static str {
         match self {
-            Self::Loopback => "loopback",
+            Self::Loopback => Apart::Loopback.word(),
+            Self::Multicast => Apart::Multicast.word(),
+            Self::LinkLocal => Apart::LinkLocal.word(),
             Self::OwnAddress => "own-address",
             Self::SidecarPort => "sidecar-port",
+            Self::OutboundPort => "outbound-port",
         }
     }
 

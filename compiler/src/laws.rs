@@ -15,7 +15,7 @@ use crate::lower;
 
 const WORKLOADS: [&str; 3] = ["a", "b", "c"];
 const SCOPES: [&str; 7] = ["", "m", "m+a,b", "m+b,c", "m+a,b,c", "m/a", "m/b"];
-const PORTS: [&str; 16] = [
+const PORTS: [&str; 20] = [
     "",
     "tcp",
     "udp",
@@ -32,8 +32,12 @@ const PORTS: [&str; 16] = [
     "udp 2-65535",
     "tcp 2,4-5",
     "tcp not 1-3",
+    "tcp 4",
+    "any 4,9",
+    "udp 9",
+    "tcp not 1-3,5-8,10-65535",
 ];
-const ADDRESSES: [&str; 18] = [
+const ADDRESSES: [&str; 25] = [
     "",
     "",
     "",
@@ -52,8 +56,15 @@ const ADDRESSES: [&str; 18] = [
     "0.0.0.0",
     "10.0.0.0/31,10.0.0.4",
     "126.0.0.0/7",
+    "224.0.0.0/3",
+    "224.0.0.0/4",
+    "240.0.0.0/4",
+    "255.255.255.255",
+    "ff02::/16",
+    "fe80::9",
+    "fe00::/7",
 ];
-const FLOW_ADDRESSES: [&str; 12] = [
+const FLOW_ADDRESSES: [&str; 17] = [
     "10.0.0.0",
     "10.0.0.1",
     "10.0.0.2",
@@ -66,6 +77,11 @@ const FLOW_ADDRESSES: [&str; 12] = [
     "::1",
     "fd00::1",
     "fe80::9",
+    "223.255.255.255",
+    "224.0.0.251",
+    "240.0.0.1",
+    "255.255.255.255",
+    "ff02::fb",
 ];
 const FLOW_PORTS: [u16; 12] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 15001, 65535];
 
@@ -75,7 +91,8 @@ pub(crate) fn rule() -> impl Strategy<Value = (String, String)> {
         Just(("exclude", "")),
         Just(("deny", "")),
         Just(("redirect", " -> 4")),
-        Just(("redirect", " -> 9 transparent"))
+        Just(("redirect", " -> 9 transparent")),
+        Just(("redirect", " -> 9"))
     ];
     let pick = |all: &'static [&'static str]| prop::sample::select(all);
     (pick(&SCOPES), prop::bool::weighted(0.15), verb, any::<bool>(), pick(&PORTS), pick(&ADDRESSES)).prop_map(
@@ -138,7 +155,18 @@ fn credited(program: &Program, decider: Decider) -> (Source, Prefix) {
 
 /// The law once more, as plainly as it can be said: no struct of the compiler but the rules themselves.
 fn brute_force(program: &Program, workload: WorkloadId, flow: &Flow) -> Option<Verdict> {
-    let loopback = Prefix::host(flow.address).is_loopback();
+    let apart = |prefix: Prefix| {
+        [
+            ["0.0.0.0/32", "127.0.0.0/8", "::/128", "::1/128"].as_slice(),
+            ["224.0.0.0/4", "255.255.255.255/32", "ff00::/8"].as_slice(),
+            ["fe80::/10"].as_slice(),
+        ]
+        .iter()
+        .position(|class| {
+            class.iter().any(|text| Prefix::from(text.parse::<ipnet::IpNet>().unwrap()).covers(prefix))
+        })
+    };
+    let host = Prefix::host(flow.address);
     let mut boxes = Vec::new();
     let reaching = |rule: &&crate::hir::Rule| {
         let scope = &program.scopes[rule.scope.index()];
@@ -146,6 +174,16 @@ fn brute_force(program: &Program, workload: WorkloadId, flow: &Flow) -> Option<V
     };
     let rules: Vec<_> = program.rules.iter().filter(reaching).collect();
     let sidecar = rules.iter().any(|rule| rule.verdict.port() == Some(flow.port));
+    let led_to = |direction| -> Vec<u16> {
+        let speaks = |rule: &&&crate::hir::Rule| {
+            rule.direction == direction && rule.ports.iter().any(|item| item.protocol == flow.protocol)
+        };
+        rules.iter().filter(speaks).filter_map(|rule| rule.verdict.port()).collect()
+    };
+    let (mut belonging, inbound) = (led_to(Direction::Outbound), led_to(Direction::Inbound));
+    belonging.retain(|port| !inbound.contains(port));
+    let elsewhere = !flow.own && apart(host) != Some(0);
+    let closed = flow.direction == Direction::Inbound && elsewhere && belonging.contains(&flow.port);
     for rule in rules.iter().filter(|rule| rule.direction == flow.direction) {
         if flow.direction == Direction::Inbound && sidecar && rule.verdict.port().is_some() {
             continue;
@@ -155,9 +193,14 @@ fn brute_force(program: &Program, workload: WorkloadId, flow: &Flow) -> Option<V
             prefixes.push(Prefix::Any);
         }
         for ports in rule.ports.iter().filter(|ports| ports.protocol == flow.protocol) {
-            let set: Vec<bool> = (1..=65535).map(|port| ports.ports.set().contains(port)).collect();
+            let written = ports.ports.set();
+            let set: Vec<bool> = (1..=65535).map(|port| written.contains(port)).collect();
+            let wide = (1..=u16::MAX).any(|port| written.contains(port) && !belonging.contains(&port));
+            if closed && rule.verdict == Verdict::Excluded && wide {
+                continue;
+            }
             for &prefix in prefixes.iter().filter(|prefix| prefix.contains(flow.address)) {
-                let inside = if flow.own { prefix.is_host() } else { !loopback || prefix.is_loopback() };
+                let inside = if flow.own { prefix.is_host() } else { apart(host) == apart(prefix) };
                 if inside && set[usize::from(flow.port) - 1] {
                     boxes.push((rule, prefix, set.clone()));
                 }
@@ -178,7 +221,7 @@ fn brute_force(program: &Program, workload: WorkloadId, flow: &Flow) -> Option<V
         .filter(|one| !boxes.iter().any(|other| within(other, one) && !within(one, other)))
         .collect();
     let verdicts: Vec<Verdict> = left.iter().map(|(rule, ..)| rule.verdict).collect();
-    if verdicts.contains(&Verdict::Denied) {
+    if verdicts.contains(&Verdict::Denied) || verdicts.is_empty() && closed {
         return Some(Verdict::Denied);
     }
     if verdicts.is_empty() || verdicts.contains(&Verdict::Excluded) {

@@ -9,7 +9,7 @@ pub enum Origin {
     Written(Span),
     /// The language itself, where the policy says nothing: a flow without a rule is excluded.
     Derived,
-    /// A rule that every policy has: loopback, a member's own addresses, a redirect's own port.
+    /// A rule that every policy has: addresses apart, a member's own addresses, a redirect's own port.
     BuiltIn,
 }
 

@@ -129,7 +129,7 @@ fn addresses(
 /// An address that no rule of `workload` names; of the widest prefix where all are named.
 fn unnamed(program: &Program, workload: WorkloadId, direction: Direction) -> Option<IpAddr> {
     let mut named: Vec<Prefix> =
-        prefixes(program, workload, direction).chain(Prefix::LOOPBACK).chain([Prefix::Any]).collect();
+        prefixes(program, workload, direction).chain(Prefix::all_apart()).chain([Prefix::Any]).collect();
     named.sort_unstable();
     named.dedup();
     let cells = cells(&named);

@@ -51,13 +51,25 @@ fn check(old: &str, new: &str, expect: &[&str]) {
 /// At every flow of a grid the verdict differs exactly where the difference says so.
 fn agree(old: &Compiled, new: &Compiled, difference: &Difference) {
     let (left, right) = (Sim::new(&old.tables).unwrap(), Sim::new(&new.tables).unwrap());
-    let addresses = ["0.0.0.0", "1.2.3.4", "10.0.0.1", "10.0.3.9", "10.1.0.0", "127.0.0.1", "fd00::1", "::1"];
+    let addresses = [
+        "0.0.0.0",
+        "1.2.3.4",
+        "10.0.0.1",
+        "10.0.3.9",
+        "10.1.0.0",
+        "127.0.0.1",
+        "224.0.0.251",
+        "fd00::1",
+        "::1",
+        "fe80::1",
+        "ff02::fb",
+    ];
     for workload in &new.image.workloads {
         let before = old.image.workload(&workload.name).unwrap().profile;
         for direction in Direction::ALL {
             for protocol in Protocol::ALL {
                 for (address, port) in
-                    addresses.iter().flat_map(|a| [1, 25, 80, 443, 3306, 65535].map(|p| (a, p)))
+                    addresses.iter().flat_map(|a| [1, 25, 80, 443, 3306, 15001, 65535].map(|p| (a, p)))
                 {
                     let address = address.parse().unwrap();
                     let flow = Flow { direction, protocol, address, port, own: false };
@@ -131,7 +143,7 @@ fn a_rule_without_address_spares_loopback() {
     check(
         &policy(""),
         &policy("for b { deny outbound udp }"),
-        &["m/b outbound udp any any but loopback: excluded -> denied"],
+        &["m/b outbound udp any any but loopback, multicast, link-local: excluded -> denied"],
     );
 }
 
@@ -149,10 +161,11 @@ fn an_exemption_is_no_flow_and_is_told() {
 fn without_a_policy_everything_goes_straight() {
     let new = compiled(&policy(""));
     let found = diff(None, Some(side(&new))).unwrap();
-    assert_eq!(found.flows.len(), 2);
+    // For each workload what is redirected, and the port that it is redirected to.
+    assert_eq!(found.flows.len(), 4);
     assert_eq!(found.members.len(), 2);
     assert!(found.entries.removed.is_empty() && !found.entries.added.is_empty());
     let back = diff(Some(side(&new)), None).unwrap();
-    assert_eq!(back.flows.len(), 2);
+    assert_eq!(back.flows.len(), 4);
     assert_eq!(back.entries.removed.len(), found.entries.added.len());
 }

@@ -10,7 +10,7 @@ use mesh_bpf::flow::{Direction, Protocol};
 use mesh_bpf::image::{
     Exempt, MapImage, Node, PortTable, Profile, Side, Source, SourceId, SourceKind, parents,
 };
-use mesh_bpf::ports::PortSet;
+use mesh_bpf::ports::{PortRange, PortSet};
 use mesh_bpf::prefix::Prefix;
 
 use super::names::{is_of_workload, selector_lines};
@@ -202,8 +202,8 @@ impl<'a> Summarizer<'a> {
                 array.push_str(after);
             }
         }
-        let [_, straight, _] = &mut arrays;
-        self.built_in(side, straight);
+        let [_, straight, denied] = &mut arrays;
+        self.built_in(side, straight, denied);
         let mut text = String::new();
         for (key, array) in ["redirected", "straight", "denied"].into_iter().zip(&arrays) {
             if !array.is_empty() {
@@ -236,31 +236,52 @@ impl<'a> Summarizer<'a> {
         }));
     }
 
-    /// What goes straight without a rule that says so.
-    fn built_in(&self, side: &Side, straight: &mut String) {
-        let tables: BTreeSet<_> = (side.tree.iter().chain(&side.own)).flat_map(|node| node.ports).collect();
+    /// What goes straight, or is denied, without a rule that says so.
+    fn built_in(&self, side: &Side, straight: &mut String, denied: &mut String) {
+        let nodes = side.tree.iter().chain(&side.own);
+        let tables: BTreeSet<_> =
+            nodes.flat_map(|node| Protocol::ALL.map(|protocol| (protocol, node.table(protocol)))).collect();
         let mut found: BTreeSet<(SourceKind, &str)> = BTreeSet::new();
-        let mut sidecar_ports = Vec::new();
-        for table in tables.iter().filter_map(|&id| self.image.port_table(id)) {
-            for (range, decision) in table.ranges() {
+        let closing = [BuiltIn::SidecarPort, BuiltIn::OutboundPort].map(BuiltIn::word);
+        let mut closed: BTreeMap<(&str, Protocol), Vec<PortRange>> = BTreeMap::new();
+        for &(protocol, table) in &tables {
+            for (range, decision) in self.image.port_table(table).into_iter().flat_map(PortTable::ranges) {
                 let source = self.image.source(decision.source);
-                if source.kind == SourceKind::BuiltIn && source.head == BuiltIn::SidecarPort.word() {
-                    sidecar_ports.push(range);
-                } else if matches!(source.kind, SourceKind::BuiltIn | SourceKind::NoRule) {
-                    found.insert((source.kind, &source.head));
+                match source.kind {
+                    SourceKind::BuiltIn if closing.contains(&source.head.as_str()) => {
+                        closed.entry((&source.head, protocol)).or_default().push(range);
+                    }
+                    SourceKind::BuiltIn | SourceKind::NoRule => {
+                        found.insert((source.kind, &source.head));
+                    }
+                    _ => {}
                 }
             }
         }
-        if !sidecar_ports.is_empty() {
-            let ports: PortSet = sidecar_ports.into_iter().collect();
-            let _ =
-                writeln!(straight, "    {},", Quoted(format_args!("tcp {ports}, sidecars' own (built-in)")));
+        let mut by_port: BTreeMap<(&str, PortSet), Vec<Protocol>> = BTreeMap::new();
+        for ((closed, protocol), ranges) in closed {
+            by_port.entry((closed, ranges.into_iter().collect())).or_default().push(protocol);
+        }
+        for ((closed, ports), protocols) in &by_port {
+            let protocol = match protocols.as_slice() {
+                [Protocol::Tcp] => "tcp",
+                [Protocol::Udp] => "udp",
+                _ => "any",
+            };
+            let (array, which) = if *closed == BuiltIn::SidecarPort.word() {
+                (&mut *straight, ", sidecars' own")
+            } else {
+                (&mut *denied, " from elsewhere, to which only outbound redirects lead")
+            };
+            let line = format_args!("{protocol} {ports}{which} (built-in)");
+            let _ = writeln!(array, "    {},", Quoted(line));
         }
         for (kind, head) in found.into_iter().rev() {
             let line = match (kind, head) {
                 (SourceKind::NoRule, _) => "whatever no rule names".to_owned(),
-                (_, "loopback") => "loopback that no rule names (built-in)".to_owned(),
-                _ => "own addresses that no rule names (built-in)".to_owned(),
+                (_, "own-address") => "own addresses that no rule names (built-in)".to_owned(),
+                (_, "multicast") => "multicast and broadcast that no rule names (built-in)".to_owned(),
+                (_, apart) => format!("{apart} that no rule names (built-in)"),
             };
             let _ = writeln!(straight, "    {},", Quoted(line));
         }

@@ -65,11 +65,47 @@ straight = [
     \"tcp 3306 to 10.0.0.0/8\",
     \"tcp 3306 to fd00::/8\",
     \"own addresses that no rule names (built-in)\",
+    \"multicast and broadcast that no rule names (built-in)\",
     \"loopback that no rule names (built-in)\",
+    \"link-local that no rule names (built-in)\",
     \"whatever no rule names\",
 ]
 denied = [
     \"to 169.254.169.254 (always)\",
+]"
+    );
+}
+
+#[test]
+fn the_summary_says_which_ports_are_closed() {
+    let mut fixture = Fixture::new(&["cart"]);
+    fixture
+        .rule("", "redirect outbound -> 15001")
+        .rule("", "redirect outbound udp 53 -> 15053")
+        .rule("", "redirect outbound tcp 53 -> 15053")
+        .rule("m", "redirect inbound -> 15003")
+        .rule("m/cart", "exclude inbound tcp 15001 from 10.0.0.0/8");
+    let text = emit(&lower(&fixture.program));
+    let from = text.find("[workload.\"m/cart\".inbound]").unwrap();
+    let section = text[from..].split("\n\n").next().unwrap();
+    assert_eq!(
+        section,
+        "[workload.\"m/cart\".inbound]
+redirected = [
+    \"tcp -> 15003\",
+]
+straight = [
+    \"tcp 15001 from 10.0.0.0/8\",
+    \"tcp 15003, sidecars' own (built-in)\",
+    \"own addresses that no rule names (built-in)\",
+    \"multicast and broadcast that no rule names (built-in)\",
+    \"loopback that no rule names (built-in)\",
+    \"link-local that no rule names (built-in)\",
+    \"whatever no rule names\",
+]
+denied = [
+    \"tcp 15001, 15053 from elsewhere, to which only outbound redirects lead (built-in)\",
+    \"udp 15053 from elsewhere, to which only outbound redirects lead (built-in)\",
 ]"
     );
 }

@@ -43,7 +43,7 @@ pub struct Explanation {
 pub enum Cause {
     /// No rule matches.
     NoRule,
-    /// The language itself: `loopback`, `own-address` or `sidecar-port`.
+    /// The language itself: `loopback`, `own-address`, `sidecar-port` and others: see [`item::BuiltIn`].
     BuiltIn(String),
     /// An `exempt` item.
     Exempt(Reason),

@@ -117,12 +117,12 @@ fn free_address(nodes: &[Node], node: usize) -> Option<IpAddr> {
     })
 }
 
-/// The prefix `depth` nodes below the root on the way to `node`. Loopback has roots of its own.
+/// The prefix `depth` nodes below the root on the way to `node`. What is apart has roots of its own.
 fn ancestor(nodes: &[Node], node: usize, depth: u8, own: bool) -> Option<Prefix> {
     let prefix = nodes.get(node)?.prefix;
-    let apart = prefix.is_loopback() && !own;
+    let apart = prefix.apart().filter(|_| !own);
     let mut way: Vec<Prefix> = (nodes.get(..=node)?.iter().map(|node| node.prefix))
-        .filter(|above| above.covers(prefix) && (!apart || above.is_loopback()))
+        .filter(|above| above.covers(prefix) && (apart.is_none() || above.apart() == apart))
         .collect();
     way.sort_unstable();
     way.get(usize::from(depth)).copied()

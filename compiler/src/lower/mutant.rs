@@ -37,10 +37,13 @@ pub(crate) const MUTANTS: &[(&str, &str)] = &[
     ("placement::merged", "looks at the first scope alone"),
     ("placement::by_addresses", "leaves out all but the first of the rules that share addresses"),
     ("placement::of", "leaves out rules without addresses"),
+    ("ports::built_in", "lets in what the language denies"),
     ("ports::contender", "takes each box for the next one"),
+    ("ports::enters", "lets boxes of all ports open what belongs to the member"),
     ("ports::extent", "knows the ports of no item"),
     ("ports::from_zero", "keeps only the first stretch"),
     ("ports::is_always", "takes rules with `always` for those without"),
+    ("ports::is_elsewhere", "takes the member for somebody else"),
     ("ports::is_narrower", "forgets the ports"),
     ("ports::layered", "does not look at `always`"),
     ("ports::lies_within", "forgets the addresses"),
@@ -61,6 +64,7 @@ pub(crate) const MUTANTS: &[(&str, &str)] = &[
     ("ports::winner", "lets boxes win that are beaten"),
     ("profiles::classes", "puts no workload into its class"),
     ("profiles::name", "forgets workloads with rules of their own"),
+    ("profiles::outbound_only", "forgets the inbound redirects"),
     ("profiles::reaching_scopes", "forgets the top level"),
     ("profiles::redirect_targets", "takes the next port"),
     ("profiles::refuses", "always refuses"),
@@ -80,8 +84,8 @@ pub(crate) const MUTANTS: &[(&str, &str)] = &[
     ("tree::own", "lets whole prefixes reach own addresses"),
     ("tree::resolve", "decides UDP by the rules for TCP"),
     ("tree::sites", "takes one rule a prefix"),
-    ("tree::tree", "lets wider rules reach into loopback"),
-    ("tree::with_built_in", "leaves out the loopback prefixes behind the last rule"),
+    ("tree::tree", "lets wider rules reach into what is apart"),
+    ("tree::with_built_in", "leaves out the prefixes apart behind the last rule"),
 ];
 
 /// Functions that no flow depends on, with the reason.

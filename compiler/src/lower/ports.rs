@@ -3,11 +3,12 @@
 //! The ports are swept from low to high. No two boxes are compared unless they meet at a port, and where
 //! many do, [`thin`](super::thin) first leaves only those that are the narrowest of their place.
 
-use mesh_bpf::flow::Verdict;
+use mesh_bpf::flow::{Direction, Protocol, Verdict};
 use mesh_bpf::ports::{PortRange, PortSet};
 
 use super::items::Items;
 use super::mutant::mutated;
+use super::profiles::SidecarPorts;
 use super::thin::{self, Piece};
 use crate::hir::{Level, Scope};
 use crate::ir::{Decider, ItemId, Outcome, PortIntervals};
@@ -69,8 +70,27 @@ impl Ties {
 pub(crate) struct Resolver<'a> {
     pub(crate) items: &'a Items,
     pub(crate) scopes: &'a [Scope],
-    /// Ports that the profile redirects to: there nothing is redirected inbound.
-    pub(crate) sidecar_ports: &'a PortSet,
+    /// Ports of sidecars, where some things are not let in.
+    pub(crate) sidecar_ports: &'a SidecarPorts,
+}
+
+/// What a port table is about, beside its boxes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    pub(crate) direction: Direction,
+    pub(crate) protocol: Protocol,
+    /// How many nodes below the root its node is.
+    pub(crate) depth: u8,
+    /// What decides where no box matches.
+    pub(crate) default: Decider,
+}
+
+impl Place {
+    /// Whether what comes from there may be somebody else's.
+    fn is_elsewhere(self) -> bool {
+        let member = [BuiltIn::OwnAddress, BuiltIn::Loopback].map(Decider::BuiltIn);
+        !member.contains(&self.default) || mutated("ports::is_elsewhere")
+    }
 }
 
 /// The ports of a node.
@@ -82,28 +102,65 @@ pub(crate) struct Resolved {
 /// Who won at a stretch of ports, until the next one begins.
 type Stretches = Vec<(u16, Option<Contender>)>;
 
+/// Who wins where some boxes do not take part.
+struct Closed<'a> {
+    /// Ports where nothing is redirected.
+    sidecars: &'a PortSet,
+    /// Who wins there.
+    closed: Stretches,
+    /// Those of them that belong to the member.
+    outbound: &'a PortSet,
+    /// Who wins there.
+    belonging: Stretches,
+}
+
 impl Resolver<'_> {
-    /// Resolves all ports. `contenders` are of one direction and protocol; `depth` is the node's own;
-    /// `default` decides where none matches.
-    pub(crate) fn resolve(
-        &self,
-        contenders: &[Contender],
-        depth: u8,
-        inbound: bool,
-        default: Decider,
-    ) -> Resolved {
-        let closes = inbound && !self.sidecar_ports.is_empty() && !mutated("ports::resolve");
-        let mut ties = Ties::at(if closes { self.sidecar_ports.complement() } else { PortSet::all() });
-        let open = self.layered(contenders, &mut ties);
-        let intervals = if closes && contenders.iter().any(|one| self.redirects(*one)) {
-            let standing: Vec<Contender> =
-                contenders.iter().copied().filter(|one| !self.redirects(*one)).collect();
-            let closed = self.layered(&standing, &mut Ties::at(PortSet::default()));
-            self.splice(&open, &closed, depth, default)
-        } else {
-            open.iter().map(|&(first, won)| (first, self.outcome(won, depth, default))).collect()
+    /// Resolves all ports. `contenders` are of the direction and protocol of `place`.
+    pub(crate) fn resolve(&self, contenders: &[Contender], place: Place) -> Resolved {
+        let inbound = place.direction == Direction::Inbound && !mutated("ports::resolve");
+        let nothing = PortSet::default();
+        let sidecars = if inbound { &self.sidecar_ports.all } else { &nothing };
+        let [tcp, udp] = &self.sidecar_ports.outbound;
+        let outbound = match place.protocol {
+            _ if !inbound || !place.is_elsewhere() => &nothing,
+            Protocol::Tcp => tcp,
+            Protocol::Udp => udp,
         };
+        let mut ties = Ties::at(sidecars.complement());
+        let open = self.layered(contenders, &mut ties);
+        if sidecars.is_empty() {
+            let intervals = open.iter().map(|&(first, won)| (first, self.outcome(won, place))).collect();
+            return Resolved { intervals: from_zero(intervals), ties: ties.found };
+        }
+        let without = |leave: &dyn Fn(Contender) -> bool| {
+            let standing: Vec<Contender> = contenders.iter().copied().filter(|one| !leave(*one)).collect();
+            if standing.len() == contenders.len() {
+                open.clone()
+            } else {
+                self.layered(&standing, &mut Ties::at(PortSet::default()))
+            }
+        };
+        let closed = without(&|one| self.redirects(one));
+        let belonging = if outbound.is_empty() {
+            closed.clone()
+        } else {
+            without(&|one| self.redirects(one) || !self.enters(one, outbound))
+        };
+        let intervals = self.splice(&open, &Closed { sidecars, closed, outbound, belonging }, place);
         Resolved { intervals: from_zero(intervals), ties: ties.found }
+    }
+
+    /// Whether a box takes part where only outbound redirects lead to, for what comes from elsewhere.
+    fn enters(&self, one: Contender, outbound: &PortSet) -> bool {
+        if self.verdict(one) == Some(Verdict::Denied) || mutated("ports::enters") {
+            return true;
+        }
+        let Some(extent) = self.extent(one) else { return false };
+        match (&extent.holed, extent.hull) {
+            (Some(holed), _) => outbound.covers(holed),
+            (None, Some(hull)) => outbound.covers(&hull.into()),
+            (None, None) => true,
+        }
     }
 
     /// Boxes with `always` decide wherever one matches; below them the others.
@@ -120,32 +177,37 @@ impl Resolver<'_> {
     }
 
     /// `closed` at the ports of sidecars, `open` elsewhere.
-    fn splice(&self, open: &Stretches, closed: &Stretches, depth: u8, default: Decider) -> PortIntervals {
+    fn splice(&self, open: &Stretches, closed: &Closed<'_>, place: Place) -> PortIntervals {
         let mut cuts: Vec<u16> = vec![1];
-        for range in self.sidecar_ports.ranges() {
+        for range in closed.sidecars.ranges().iter().chain(closed.outbound.ranges()) {
             cuts.extend([Some(range.first), range.last.checked_add(1)].into_iter().flatten());
         }
-        let both = overlay(open, closed, |_, open, closed| (open, closed));
-        overlay(
-            &both,
-            &cuts.into_iter().map(|cut| (cut, ())).collect::<Vec<_>>(),
-            |port, (open, closed), ()| {
-                if !self.sidecar_ports.contains(port) || mutated("ports::splice") {
-                    self.outcome(open, depth, default)
-                } else if closed.is_none() && open.is_some() {
-                    self.outcome(None, depth, Decider::BuiltIn(BuiltIn::SidecarPort))
-                } else {
-                    self.outcome(closed, depth, default)
+        cuts.sort_unstable();
+        cuts.dedup();
+        let cuts: Vec<(u16, ())> = cuts.into_iter().map(|cut| (cut, ())).collect();
+        let both = overlay(open, &closed.closed, |_, open, closed| (open, closed));
+        let all = overlay(&both, &closed.belonging, |_, both, belonging| (both, belonging));
+        overlay(&all, &cuts, |port, ((open, standing), belonging), ()| {
+            if closed.outbound.contains(port) && !mutated("ports::splice") {
+                match belonging {
+                    Some(_) => self.outcome(belonging, place),
+                    None => built_in(Verdict::Denied, BuiltIn::OutboundPort),
                 }
-            },
-        )
+            } else if !closed.sidecars.contains(port) || mutated("ports::splice") {
+                self.outcome(open, place)
+            } else if standing.is_none() && open.is_some() {
+                built_in(Verdict::Excluded, BuiltIn::SidecarPort)
+            } else {
+                self.outcome(standing, place)
+            }
+        })
     }
 
-    fn outcome(&self, won: Option<Contender>, depth: u8, default: Decider) -> Outcome {
+    fn outcome(&self, won: Option<Contender>, place: Place) -> Outcome {
         match won.and_then(|won| Some((won, self.items.items.get(won.item.0 as usize)?))) {
-            None => Outcome { verdict: Verdict::Excluded, decider: default, up: 0 },
+            None => Outcome { verdict: Verdict::Excluded, decider: place.default, up: 0 },
             Some((won, item)) => {
-                let up = if mutated("ports::outcome") { 0 } else { depth.saturating_sub(won.depth) };
+                let up = if mutated("ports::outcome") { 0 } else { place.depth.saturating_sub(won.depth) };
                 Outcome { verdict: item.verdict, decider: Decider::Item(won.item), up }
             }
         }
@@ -332,6 +394,12 @@ impl Sweep<'_, '_> {
     fn contender(&self, rank: u32) -> Option<Contender> {
         self.ranked.get(rank as usize + usize::from(mutated("ports::contender"))).copied()
     }
+}
+
+/// What the language itself decides at a port.
+fn built_in(verdict: Verdict, built_in: BuiltIn) -> Outcome {
+    let verdict = if mutated("ports::built_in") { Verdict::Excluded } else { verdict };
+    Outcome { verdict, decider: Decider::BuiltIn(built_in), up: 0 }
 }
 
 /// Two step functions made one. Both begin at port 1.

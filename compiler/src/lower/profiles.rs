@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use mesh_bpf::flow::{Direction, Protocol};
 use mesh_bpf::ports::{PortRange, PortSet};
 
 use super::acceleration::Parties;
@@ -83,26 +84,50 @@ fn name(program: &Program, parties: &Parties, id: WorkloadId, scopes: &[ScopeId]
     name
 }
 
-/// For each scope the ports that its rules redirect to.
-pub(crate) fn redirect_targets(program: &Program) -> Vec<BTreeSet<u16>> {
+/// Where a redirect leads to: its direction, a protocol that it is about, and the port.
+pub(crate) type Target = (Direction, Protocol, u16);
+
+/// For each scope where its redirects lead to.
+pub(crate) fn redirect_targets(program: &Program) -> Vec<BTreeSet<Target>> {
     let mut targets = vec![BTreeSet::new(); program.scopes.len()];
     for rule in &program.rules {
         if let (Some(port), Some(targets)) = (rule.verdict.port(), targets.get_mut(rule.scope.index())) {
-            targets.insert(port + u16::from(mutated("profiles::redirect_targets")));
+            let port = port + u16::from(mutated("profiles::redirect_targets"));
+            targets.extend(rule.ports.iter().map(|item| (rule.direction, item.protocol, port)));
         }
     }
     targets
 }
 
+/// Ports of a profile's sidecars.
+pub(crate) struct SidecarPorts {
+    /// All that the profile redirects to: there nothing is redirected inbound.
+    pub(crate) all: PortSet,
+    /// For TCP and UDP, those that only outbound redirects lead to: what comes from elsewhere is let in there only
+    /// by rules for them alone.
+    pub(crate) outbound: [PortSet; 2],
+}
+
 /// Ports that a profile with these scopes redirects to.
-pub(crate) fn sidecar_ports(targets: &[BTreeSet<u16>], scopes: &[ScopeId]) -> PortSet {
-    let of_scopes = scopes.iter().filter_map(|scope| targets.get(scope.index()));
-    of_scopes
-        .flatten()
-        .copied()
-        .skip(usize::from(mutated("profiles::sidecar_ports")))
-        .map(PortRange::single)
-        .collect()
+pub(crate) fn sidecar_ports(targets: &[BTreeSet<Target>], scopes: &[ScopeId]) -> SidecarPorts {
+    let of_scopes = scopes.iter().filter_map(|scope| targets.get(scope.index())).flatten();
+    let targets: BTreeSet<Target> = of_scopes.copied().collect();
+    let ports = targets.iter().map(|&(_, _, port)| port).collect::<BTreeSet<u16>>();
+    let skipped = usize::from(mutated("profiles::sidecar_ports"));
+    SidecarPorts {
+        all: ports.into_iter().skip(skipped).map(PortRange::single).collect(),
+        outbound: Protocol::ALL.map(|protocol| outbound_only(&targets, protocol)),
+    }
+}
+
+/// Ports that outbound redirects of a protocol lead to and inbound ones do not.
+fn outbound_only(targets: &BTreeSet<Target>, protocol: Protocol) -> PortSet {
+    let led_to = |&(direction, of, port): &Target| {
+        let inbound = (Direction::Inbound, protocol, port);
+        let is_only = !targets.contains(&inbound) || mutated("profiles::outbound_only");
+        (direction == Direction::Outbound && of == protocol && is_only).then_some(port)
+    };
+    targets.iter().filter_map(led_to).map(PortRange::single).collect()
 }
 
 /// What `on` says for a profile: the innermost wins, and of equally inner ones `refuse`, the default.

@@ -12,7 +12,7 @@ use mesh_bpf::prefix::Prefix;
 use super::items::{GroupId, Groups};
 use super::mutant::mutated;
 use super::placement::Placed;
-use super::ports::{Contender, Resolver, Tie};
+use super::ports::{Contender, Place, Resolver, Tie};
 use crate::ir::{Decider, ItemId, Node, PortIntervals, Side, TableId};
 use crate::item::BuiltIn;
 
@@ -98,12 +98,12 @@ pub(crate) fn sites(placed: &[Placed], groups: &mut Groups) -> Vec<Site> {
     sites
 }
 
-/// Adds the root and the loopback prefixes where no rule names them.
+/// Adds the root and the prefixes apart where no rule names them.
 fn with_built_in(sites: &[Site], nothing: GroupId) -> Vec<Site> {
-    let mut built_in: Vec<Prefix> = std::iter::once(Prefix::Any).chain(Prefix::LOOPBACK).collect();
+    let mut built_in: Vec<Prefix> = std::iter::once(Prefix::Any).chain(Prefix::all_apart()).collect();
     built_in.sort_unstable();
     let mut built_in = built_in.into_iter().peekable();
-    let mut all = Vec::with_capacity(sites.len() + 5);
+    let mut all = Vec::with_capacity(sites.len() + built_in.len());
     for site in sites {
         while let Some(prefix) = built_in.next_if(|&prefix| prefix <= site.prefix) {
             if prefix < site.prefix {
@@ -127,10 +127,10 @@ impl Grower<'_> {
             while open.last().is_some_and(|&(prefix, _)| !prefix.covers(site.prefix)) {
                 open.pop();
             }
-            let loopback = site.prefix.is_loopback() && !mutated("tree::tree");
-            // Loopback is a root of its own: nothing wider reaches into it.
-            let parent = open.last().filter(|&&(prefix, _)| !loopback || prefix.is_loopback());
-            let default = if loopback { Decider::BuiltIn(BuiltIn::Loopback) } else { Decider::NoRule };
+            let apart = site.prefix.apart().filter(|_| !mutated("tree::tree"));
+            // What is apart has roots of its own: nothing wider reaches into it.
+            let parent = open.last().filter(|&&(prefix, _)| apart.is_none() || prefix.apart() == apart);
+            let default = apart.map_or(Decider::NoRule, |apart| Decider::BuiltIn(BuiltIn::of_apart(apart)));
             let context = self.context(parent.map(|&(_, context)| context), site.group, default);
             nodes.push(self.node(site, context, default));
             self.note_ties(false, nodes.len() - 1, context);
@@ -195,8 +195,8 @@ impl Grower<'_> {
     fn resolve(&mut self, context: &mut Context, protocol: Protocol) -> TableId {
         let protocol = if mutated("tree::resolve") { Protocol::Tcp } else { protocol };
         let contenders = self.contenders(context, protocol);
-        let inbound = self.direction == Direction::Inbound;
-        let resolved = self.resolver.resolve(&contenders, context.depth, inbound, context.default);
+        let (direction, depth, default) = (self.direction, context.depth, context.default);
+        let resolved = self.resolver.resolve(&contenders, Place { direction, protocol, depth, default });
         context.ties.extend(resolved.ties);
         TableId(self.pool.intern(resolved.intervals))
     }

@@ -10,7 +10,7 @@ use mesh_bpf::ports::PortRange;
 use mesh_bpf::prefix::Prefix;
 use mesh_bpf::sim::{AddressSpan, Sim, TreeOf};
 
-use super::meaning::{Around, Boxes, Expected, SetId};
+use super::meaning::{Around, Boxes, Expected, SetId, SidecarPorts};
 use super::{Disproof, plain};
 use crate::emit::credit;
 use crate::hir::{Program, ScopeId};
@@ -49,7 +49,7 @@ impl Side<'_> {
         mut written: Vec<(Prefix, SetId)>,
     ) -> Result<(), Box<Disproof>> {
         let sidecar_ports = match self.direction {
-            Direction::Outbound => BTreeSet::new(),
+            Direction::Outbound => SidecarPorts::default(),
             Direction::Inbound => self.boxes.sidecar_ports(program, scopes),
         };
         written.sort_unstable();
@@ -82,7 +82,7 @@ impl Sites {
             .collect();
         all.push((Prefix::Any, None));
         if !own {
-            all.extend(Prefix::LOOPBACK.map(|prefix| (prefix, None)));
+            all.extend(Prefix::all_apart().map(|prefix| (prefix, None)));
         }
         all.sort();
         let mut sites = Self {
@@ -106,7 +106,7 @@ impl Sites {
             open.push(sites.prefixes.len());
             let inherits = parent.filter(|&parent| sites.reaches_on(parent, prefix));
             let outer = inherits.and_then(|parent| sites.ways.get(parent)).copied();
-            sites.ways.push(ways.intern((outer, prefix.is_loopback(), sets)));
+            sites.ways.push(ways.intern((outer, prefix.apart(), sets)));
             sites.prefixes.push(prefix);
             sites.sets.push(sets);
             sites.parents.push(parent);
@@ -117,7 +117,7 @@ impl Sites {
     /// Whether rules of an outer prefix reach into an inner one.
     fn reaches_on(&self, outer: usize, inner: Prefix) -> bool {
         let outer = self.prefixes.get(outer).copied();
-        outer.is_some_and(|outer| !self.own && outer.is_loopback() == inner.is_loopback())
+        outer.is_some_and(|outer| !self.own && outer.apart() == inner.apart())
     }
 
     /// What is written around the addresses of a site, inside out.
@@ -130,11 +130,8 @@ impl Sites {
             levels.push((*self.prefixes.get(at)?, sets.as_slice()));
             next = (*self.parents.get(at)?).filter(|&outer| self.reaches_on(outer, innermost));
         }
-        let default = match (self.own, innermost.is_loopback()) {
-            (true, _) => Some(BuiltIn::OwnAddress),
-            (false, true) => Some(BuiltIn::Loopback),
-            (false, false) => None,
-        };
+        let default =
+            if self.own { Some(BuiltIn::OwnAddress) } else { innermost.apart().map(BuiltIn::of_apart) };
         Some(Around { levels, default })
     }
 }
@@ -143,7 +140,7 @@ impl Sites {
 struct Comparison<'a> {
     side: &'a Side<'a>,
     sites: &'a Sites,
-    sidecar_ports: &'a BTreeSet<u16>,
+    sidecar_ports: &'a SidecarPorts,
     /// Ways and port tables that say the same.
     agreed: BTreeSet<(u32, Protocol, Ports)>,
     /// By node, less `first`: the site that its way to the root was found to be that of.

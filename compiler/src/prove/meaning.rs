@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use mesh_bpf::flow::{Direction, Protocol, Verdict};
 use mesh_bpf::image::{MapImage, Source, SourceId};
 use mesh_bpf::intern::Interner;
-use mesh_bpf::ports::PortSet;
+use mesh_bpf::ports::{PortRange, PortSet};
 use mesh_bpf::prefix::Prefix;
 
 use crate::eval::{Contender, Winner, by_port, join};
@@ -57,6 +57,20 @@ pub(super) struct Tied {
     number: u32,
     /// How many prefixes above the innermost its own is.
     pub(super) up: usize,
+}
+
+/// Where redirects lead to.
+#[derive(Default)]
+pub(super) struct SidecarPorts {
+    all: BTreeSet<u16>,
+    led_to: BTreeSet<(Direction, Protocol, u16)>,
+}
+
+impl SidecarPorts {
+    fn is_outbound_only(&self, protocol: Protocol, port: u16) -> bool {
+        let led_to = |direction| self.led_to.contains(&(direction, protocol, port));
+        led_to(Direction::Outbound) && !led_to(Direction::Inbound)
+    }
 }
 
 /// The prefixes around an address, the innermost first, each with the sets of boxes written there.
@@ -148,10 +162,18 @@ impl<'p> Boxes<'p> {
     }
 
     /// Ports that the rules of these scopes redirect to.
-    pub(super) fn sidecar_ports(&self, program: &Program, scopes: &[ScopeId]) -> BTreeSet<u16> {
+    pub(super) fn sidecar_ports(&self, program: &Program, scopes: &[ScopeId]) -> SidecarPorts {
+        let mut ports = SidecarPorts::default();
         let lists =
             self.rules.iter().flat_map(|lists| scopes.iter().filter_map(|scope| lists.get(scope.index())));
-        lists.flatten().filter_map(|&index| program.rules.get(index)?.verdict.port()).collect()
+        let rules = lists.flatten().filter_map(|&index| program.rules.get(index));
+        for (rule, port) in rules.filter_map(|rule| Some((rule, rule.verdict.port()?))) {
+            ports.all.insert(port);
+            for protocol in rule.ports.iter().map(|item| item.protocol) {
+                ports.led_to.insert((rule.direction, protocol, port));
+            }
+        }
+        ports
     }
 
     /// What is expected at every port from 1 on.
@@ -159,26 +181,48 @@ impl<'p> Boxes<'p> {
         &self,
         around: &Around<'_>,
         protocol: Protocol,
-        sidecar_ports: &BTreeSet<u16>,
+        sidecar_ports: &SidecarPorts,
     ) -> Vec<(u16, Expected)> {
         let mut present = self.present(around, protocol);
         present.sort_by_key(|one| item::order(&one.plain.source, one.prefix));
-        let default = match around.default {
-            Some(built_in) => self.built_ins.get(&built_in).copied().flatten(),
-            None => self.no_rule,
-        };
-        let open = winners(&present);
-        if sidecar_ports.is_empty() || !present.iter().any(|one| one.plain.verdict.port().is_some()) {
-            return open.iter().map(|&(port, won)| (port, outcome(won, default))).collect();
+        let source = |built_in| self.built_ins.get(&built_in).copied().flatten();
+        let default = around.default.map_or(self.no_rule, source);
+        let default = Expected { verdict: Verdict::Excluded, source: default, up: 0, tied: None };
+        let all = winners(&present);
+        if sidecar_ports.all.is_empty() {
+            return all.iter().map(|&(port, won)| (port, outcome(won, default))).collect();
         }
-        let own = self.built_ins.get(&BuiltIn::SidecarPort).copied().flatten();
-        let standing: Vec<Present<'_>> =
-            present.iter().copied().filter(|one| one.plain.verdict.port().is_none()).collect();
-        let both = join(&open, &winners(&standing), |open, closed| (open, closed));
-        join(&both, &steps_of(sidecar_ports), |(open, closed), is_sidecar| match (is_sidecar, closed) {
-            (false, _) => outcome(open, default),
-            (true, None) if open.is_some() => outcome(None, own),
-            (true, closed) => outcome(closed, default),
+        let elsewhere = !matches!(around.default, Some(BuiltIn::OwnAddress | BuiltIn::Loopback));
+        let belonging = |port| elsewhere && sidecar_ports.is_outbound_only(protocol, port);
+        let own: PortSet = sidecar_ports
+            .all
+            .iter()
+            .copied()
+            .filter(|&port| belonging(port))
+            .map(PortRange::single)
+            .collect();
+        let left = |stays: &dyn Fn(&PlainBox<'_>) -> bool| {
+            winners(&present.iter().copied().filter(|one| stays(one.plain)).collect::<Vec<_>>())
+        };
+        let straight = left(&|one| one.verdict.port().is_none());
+        let inside = left(&|one| match one.verdict {
+            Verdict::Redirected { .. } => false,
+            Verdict::Excluded => own.covers(&one.ports),
+            Verdict::Denied => true,
+        });
+        let both = join(&all, &straight, |all, straight| (all, straight));
+        let three = join(&both, &inside, |both, inside| (both, inside));
+        let steps = steps_of(&sidecar_ports.all);
+        let at = |port| (sidecar_ports.all.contains(&port), own.contains(port));
+        let steps: Vec<_> = steps.into_iter().map(|port| (port, at(port))).collect();
+        let closed = |verdict, by| Expected { verdict, source: source(by), up: 0, tied: None };
+        join(&three, &steps, |((all, straight), inside), (is_sidecar, is_own)| {
+            match (is_sidecar, is_own, straight) {
+                (false, _, _) => outcome(all, default),
+                (true, true, _) => outcome(inside, closed(Verdict::Denied, BuiltIn::OutboundPort)),
+                (true, false, None) if all.is_some() => closed(Verdict::Excluded, BuiltIn::SidecarPort),
+                (true, false, straight) => outcome(straight, default),
+            }
         })
     }
 
@@ -246,20 +290,19 @@ impl PartialEq for Won<'_> {
     }
 }
 
-fn outcome(won: Option<Won<'_>>, default: Option<SourceId>) -> Expected {
-    match won {
-        Some(Won { one, tied }) => {
-            Expected { verdict: one.plain.verdict, source: one.plain.id, up: one.up, tied }
-        }
-        None => Expected { verdict: Verdict::Excluded, source: default, up: 0, tied: None },
-    }
+fn outcome(won: Option<Won<'_>>, default: Expected) -> Expected {
+    won.map_or(default, |Won { one, tied }| Expected {
+        verdict: one.plain.verdict,
+        source: one.plain.id,
+        up: one.up,
+        tied,
+    })
 }
 
-/// Whether a port is one of these, as steps.
-fn steps_of(ports: &BTreeSet<u16>) -> Vec<(u16, bool)> {
-    let mut cuts: BTreeSet<u16> = BTreeSet::from([1]);
-    cuts.extend(ports.iter().flat_map(|&port| [Some(port), port.checked_add(1)]).flatten());
-    cuts.into_iter().map(|cut| (cut, ports.contains(&cut))).collect()
+/// Where it may change whether a port is one of these.
+fn steps_of(ports: &BTreeSet<u16>) -> BTreeSet<u16> {
+    let around = ports.iter().flat_map(|&port| [Some(port), port.checked_add(1)]).flatten();
+    around.chain([1]).collect()
 }
 
 fn plain_box<'p>(

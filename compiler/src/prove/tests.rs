@@ -32,6 +32,10 @@ fn everything() -> Program {
         .rule("m", "exclude outbound tcp 12100-12300")
         .rule("m/c", "exclude outbound tcp not 1-20000,21000-65000")
         .rule("m/b", "redirect outbound udp 53 -> 15053")
+        .rule("m", "redirect inbound tcp 81 -> 15001")
+        .rule("m/b", "exclude inbound udp 15053 from 10.9.0.0/16")
+        .rule("m/d", "exclude inbound udp 53,15053")
+        .rule("m/d", "redirect outbound udp 53 to 224.0.0.251,ff02::fb -> 15053")
         .rule("m/b", "redirect outbound tcp 80 to 169.254.169.254 -> 15080");
     for i in 0..40 {
         let verb = if i % 2 == 0 { "deny" } else { "exclude" };

@@ -51,12 +51,12 @@ pub fn applies(scope: &Scope, workload: WorkloadId) -> bool {
 }
 
 /// Whether a rule whose addresses are `prefix` reaches `address`; `own` says that it is one of the
-/// member's own. Loopback and own addresses are reached only by rules whose own addresses lie inside
+/// member's own. Those, and what is apart, are reached only by rules whose own addresses lie inside
 /// them.
 #[must_use]
 pub fn reaches(prefix: Prefix, address: IpAddr, own: bool) -> bool {
-    let inside = if own { prefix.is_host() } else { prefix.is_loopback() };
-    prefix.contains(address) && (inside || !(own || Prefix::host(address).is_loopback()))
+    let inside = if own { prefix.is_host() } else { prefix.apart() == Prefix::host(address).apart() };
+    prefix.contains(address) && inside
 }
 
 #[cfg(test)]
@@ -112,6 +112,21 @@ mod tests {
         assert!(!reaches(prefix("0.0.0.0/0"), local, false));
         assert!(reaches(prefix("127.0.0.0/8"), local, false));
         assert!(reaches(prefix("127.0.0.1/32"), local, false));
+    }
+
+    #[test]
+    fn what_is_apart_is_reached_only_from_inside() {
+        for (address, inside, around) in [
+            ("224.0.0.251", "224.0.0.0/4", "224.0.0.0/3"),
+            ("255.255.255.255", "255.255.255.255/32", "240.0.0.0/4"),
+            ("ff02::fb", "ff02::/16", "::/0"),
+            ("fe80::1", "fe80::/10", "fe00::/7"),
+        ] {
+            let address = address.parse().unwrap();
+            assert!(reaches(prefix(inside), address, false), "{inside}");
+            assert!(!reaches(prefix(around), address, false) && !reaches(Prefix::Any, address, false));
+        }
+        assert!(reaches(prefix("240.0.0.0/4"), "240.0.0.1".parse().unwrap(), false));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use mesh_bpf::ports::{PortRange, PortSet};
-use mesh_bpf::prefix::Prefix;
+use mesh_bpf::prefix::{Apart, Prefix};
 
 use super::addresses::{AddressRange, Family};
 
@@ -100,30 +100,28 @@ pub fn complement(ranges: &[AddressRange], within: &[AddressRange]) -> Vec<Addre
     rest
 }
 
-/// Addresses as people write them: prefixes, `any`, `loopback`, and what is left out after `but` where that is
-/// shorter. A rule without addresses reaches `any but loopback`.
+/// Addresses as people write them: prefixes, `any`, words for what is apart, and what is left out after `but`
+/// where that is shorter. A rule without addresses reaches `any but loopback, multicast, link-local`.
 #[must_use]
 pub fn addresses_text(ranges: &[AddressRange]) -> String {
     let everything = Family::ALL.map(AddressRange::all);
-    let loopback = join(Prefix::LOOPBACK.into_iter().filter_map(AddressRange::of).collect());
     if ranges == everything {
         return "any".to_owned();
     }
-    if ranges == loopback {
-        return "loopback".to_owned();
+    if let Some(apart) = Apart::ALL.into_iter().find(|apart| apart_ranges(*apart) == ranges) {
+        return apart.word().to_owned();
     }
-    let rest = complement(ranges, &everything);
-    let mut texts = vec![list(ranges), but("any", &rest)];
-    if complement(&rest, &loopback).is_empty() {
-        let (items, text) = list(&complement(&loopback, &rest));
-        let comma = if text.is_empty() { "" } else { ", " };
-        texts.push((items + 1, format!("any but loopback{comma}{text}")));
-    }
+    let mut texts = vec![list(ranges), but("any", &everything, ranges)];
     if let Some(hull) = hull(ranges) {
         let range: Vec<AddressRange> = AddressRange::of(hull).into_iter().collect();
-        texts.push(but(&hull.to_string(), &complement(ranges, &range)));
+        texts.push(but(&hull.to_string(), &range, ranges));
     }
     texts.into_iter().min_by_key(|(items, _)| *items).map_or_else(String::new, |(_, text)| text)
+}
+
+/// What is apart, as ranges.
+fn apart_ranges(apart: Apart) -> Vec<AddressRange> {
+    join(apart.prefixes().iter().copied().filter_map(AddressRange::of).collect())
 }
 
 /// The smallest prefix around all ranges, if they are of one family.
@@ -144,9 +142,23 @@ fn list(ranges: &[AddressRange]) -> (usize, String) {
     (texts.len() + odd, texts.join(", "))
 }
 
-fn but(whole: &str, left: &[AddressRange]) -> (usize, String) {
-    let (items, text) = list(left);
-    (items + 1, if left.is_empty() { whole.to_owned() } else { format!("{whole} but {text}") })
+/// `whole`, whose name this is, without what `ranges` leave out.
+fn but(name: &str, whole: &[AddressRange], ranges: &[AddressRange]) -> (usize, String) {
+    let mut left_out = complement(ranges, whole);
+    let mut texts = Vec::new();
+    for apart in Apart::ALL {
+        let apart_ranges = apart_ranges(apart);
+        let within = complement(&complement(&apart_ranges, whole), whole);
+        if !within.is_empty() && complement(&left_out, &within).is_empty() {
+            texts.push(apart.word().to_owned());
+            left_out = complement(&apart_ranges, &left_out);
+        }
+    }
+    let (items, text) = list(&left_out);
+    // What is built in costs the reader nothing.
+    let items = items + 1;
+    texts.extend(Some(text).filter(|text| !text.is_empty()));
+    (items, if texts.is_empty() { name.to_owned() } else { format!("{name} but {}", texts.join(", ")) })
 }
 
 #[cfg(test)]
@@ -200,12 +212,25 @@ mod tests {
         let holes = join(vec![range("10.1.0.0/16"), range("10.9.0.0/16")]);
         assert_eq!(addresses_text(&complement(&holes, &whole)), "10.0.0.0/8 but 10.1.0.0/16, 10.9.0.0/16");
         let everything = Family::ALL.map(AddressRange::all);
-        let loopback: Vec<_> = Prefix::LOOPBACK.into_iter().filter_map(AddressRange::of).collect();
-        let reached = complement(&join(loopback.clone()), &everything);
+        let apart: Vec<_> = Prefix::all_apart().filter_map(AddressRange::of).collect();
+        let without = |holes: &[&str], whole: &[AddressRange]| {
+            let holes = holes.iter().map(|text| range(text)).chain(apart.iter().copied()).collect();
+            addresses_text(&complement(&join(holes), whole))
+        };
         assert_eq!(addresses_text(&everything), "any");
-        assert_eq!(addresses_text(&reached), "any but loopback");
-        let holes: Vec<_> = loopback.into_iter().chain([range("10.0.0.0/8")]).collect();
-        assert_eq!(addresses_text(&complement(&join(holes), &everything)), "any but loopback, 10.0.0.0/8");
+        assert_eq!(without(&[], &everything), "any but loopback, multicast, link-local");
+        assert_eq!(
+            without(&["10.0.0.0/8"], &everything),
+            "any but loopback, multicast, link-local, 10.0.0.0/8"
+        );
+        assert_eq!(without(&[], &[range("0.0.0.0/0")]), "0.0.0.0/0 but loopback, multicast");
+        assert_eq!(
+            without(&["2001:db8::/32"], &[range("::/0")]),
+            "::/0 but loopback, multicast, link-local, 2001:db8::/32"
+        );
+        assert_eq!(addresses_text(&apart_ranges(Apart::Multicast)), "multicast");
+        assert_eq!(addresses_text(&[range("fe80::/10")]), "link-local");
+        assert_eq!(addresses_text(&[range("fe80::/64")]), "fe80::/64");
         assert_eq!(addresses_text(&[range("::/0")]), "::/0");
     }
 }

@@ -4,9 +4,9 @@ use std::io::Read;
 use std::time::Instant;
 
 use mesh_bpf::artifact::{self, BadArtifact};
-use mesh_bpf::flow::Protocol;
-use mesh_bpf::image::{MapImage, SourceId, Workload};
-use mesh_bpf::ports::PortRange;
+use mesh_bpf::flow::{Direction, Protocol};
+use mesh_bpf::image::{MapImage, SourceId, SourceKind, Workload};
+use mesh_bpf::ports::{PortRange, PortSet};
 use mesh_bpf::tables::Tables;
 use mesh_compiler::compile::Compiled;
 use mesh_compiler::diff::EntryChanges;
@@ -146,17 +146,28 @@ pub fn candidate(output: &Output, args: &Program) -> Result<Option<Candidate>, F
 /// silent.
 pub fn not_carried_out(image: &MapImage) -> Vec<String> {
     let hosts = || image.workloads.iter().filter(|workload| !workload.selector.cgroups.is_empty());
-    let offered = |workload: &&Workload| {
-        image.profile(workload.profile).is_some_and(|it| it.decides_inbound(image, Protocol::Udp))
-    };
-    let mut missing: Vec<String> = (hosts().filter(offered))
-        .map(|workload| {
-            format!(
-                "inbound rules of `{}` for udp are kept, but only TCP is decided for processes that are members by their cgroup",
-                workload.name
-            )
-        })
-        .collect();
+    let mut missing = Vec::new();
+    for workload in hosts() {
+        let name = &workload.name;
+        let profile = image.profile(workload.profile);
+        let decided =
+            profile.into_iter().flat_map(|profile| profile.decided(Direction::Inbound, image, Protocol::Udp));
+        let (built_in, by_rules): (Vec<_>, Vec<_>) =
+            decided.partition(|(_, decision)| image.source(decision.source).kind == SourceKind::BuiltIn);
+        if !by_rules.is_empty() {
+            missing.push(format!(
+                "inbound rules of `{name}` for udp are kept, but only TCP is decided for processes that are members by \
+                 their cgroup"
+            ));
+        }
+        if !built_in.is_empty() {
+            let ports: PortSet = built_in.into_iter().map(|(ports, _)| ports).collect();
+            missing.push(format!(
+                "udp {ports} of `{name}` stays open to others: only TCP is decided for processes that are members by \
+                 their cgroup"
+            ));
+        }
+    }
     let peers =
         |of: &&Workload| image.profile(of.profile).is_some_and(|it| !it.acceleration.peers.is_empty());
     missing.extend(hosts().filter(peers).map(|workload| {

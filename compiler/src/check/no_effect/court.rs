@@ -6,21 +6,24 @@ use std::rc::Rc;
 use super::boxes::boxes_at;
 use super::sites::{Site, Sites};
 use super::trial::Trial;
-use super::units::{Effects, NONE, Unit, Units, Written, number};
+use super::units::{Effects, NONE, SidecarPorts, Unit, Units, Written, number};
 
-/// Findings by the site around and the shape of what is written.
-type ByShape = HashMap<(Option<usize>, Vec<u32>), Rc<Vec<Finding>>>;
+/// The site around a site, and whether what comes from there may be somebody else's.
+type Around = (Option<usize>, bool);
 
-/// Findings by the site around and the bundles that are written, each with the number of its address.
-type ByBundles = HashMap<(Option<usize>, Vec<(u32, u32)>), Rc<Vec<Address>>>;
+/// Findings by what is around and the shape of what is written.
+type ByShape = HashMap<(Around, Vec<u32>), Rc<Vec<Finding>>>;
+
+/// Findings by what is around and the bundles that are written, each with the number of its address.
+type ByBundles = HashMap<(Around, Vec<(u32, u32)>), Rc<Vec<Address>>>;
 
 /// Where the sites of one direction are heard.
 pub(super) struct Court<'a, 'p> {
     units: &'a Units<'p>,
     sites: &'a Sites<'a>,
-    /// Ports where nothing is redirected.
-    closed: &'a [u16],
-    /// Whether they are a member's own addresses.
+    /// Ports where not all take part.
+    closed: &'a SidecarPorts,
+    /// Whether the addresses are the member's own.
     own: bool,
     by_shape: ByShape,
     by_bundles: ByBundles,
@@ -68,7 +71,12 @@ impl Numbered {
 }
 
 impl<'a, 'p> Court<'a, 'p> {
-    pub(super) fn new(units: &'a Units<'p>, sites: &'a Sites<'a>, closed: &'a [u16], own: bool) -> Self {
+    pub(super) fn new(
+        units: &'a Units<'p>,
+        sites: &'a Sites<'a>,
+        closed: &'a SidecarPorts,
+        own: bool,
+    ) -> Self {
         Self { units, sites, closed, own, by_shape: HashMap::new(), by_bundles: HashMap::new() }
     }
 
@@ -81,16 +89,18 @@ impl<'a, 'p> Court<'a, 'p> {
             }
             effects.charge(site.written.len());
             // Where the same rules are written, only their addresses are others.
-            let bundles = bundles(site);
+            let elsewhere = !self.own && !site.prefix.is_loopback();
+            let around = (site.parent, elsewhere);
+            let bundles = (around, bundles(site));
             if let Some(findings) = self.by_bundles.get(&bundles) {
                 apply_to_addresses(findings, site, effects);
                 continue;
             }
             let (shape, new) = self.shape(site, effects);
-            let shape = (site.parent, shape);
+            let shape = (around, shape);
             let findings = match self.by_shape.get(&shape) {
                 Some(findings) => Rc::clone(findings),
-                None => Rc::new(self.try_site(index, &new, effects)),
+                None => Rc::new(self.try_site(index, elsewhere, &new, effects)),
             };
             apply(&findings, &new, effects);
             self.by_bundles.insert(bundles, Rc::new(of_addresses(&findings, site, &new)));
@@ -129,13 +139,13 @@ impl<'a, 'p> Court<'a, 'p> {
     }
 
     /// Tries the units that are new at a site, and those around it that have shown no effect yet.
-    fn try_site(&self, index: usize, new: &Numbered, effects: &mut Effects) -> Vec<Finding> {
+    fn try_site(&self, index: usize, elsewhere: bool, new: &Numbered, effects: &mut Effects) -> Vec<Finding> {
         let boxes = boxes_at(self.units, self.sites, index);
         let supports = boxes.iter().flat_map(|one| &one.supports).flat_map(|support| support.units());
         let others = supports.filter(|&unit| new.find(unit).is_none() && !effects.is_effective(unit));
         let others: BTreeSet<Unit> = others.collect();
         let tried = new.units.iter().chain(&others).copied();
-        let mut found = Trial::new(&boxes, self.closed, self.own, tried).run(&mut effects.budget);
+        let mut found = Trial::new(&boxes, self.closed, self.own, elsewhere, tried).run(&mut effects.budget);
         for unit in others {
             if let Some(found) = found.remove(&unit) {
                 effects.note(unit, found.effective, &found.instead);
@@ -153,10 +163,10 @@ impl<'a, 'p> Court<'a, 'p> {
 
 /// The rules that are written at a site. Their addresses differ from site to site; here it counts only which
 /// of them are one.
-fn bundles(site: &Site<'_>) -> (Option<usize>, Vec<(u32, u32)>) {
+fn bundles(site: &Site<'_>) -> Vec<(u32, u32)> {
     let mut addresses = Numbered::default();
     let one = |written: &Written| (written.bundle, addresses.of(written.address));
-    (site.parent, site.written.iter().map(one).collect())
+    site.written.iter().map(one).collect()
 }
 
 fn apply(findings: &[Finding], new: &Numbered, effects: &mut Effects) {

@@ -25,7 +25,7 @@ use crate::diag::Diagnostic;
 use crate::hir::{Program, ScopeId, WorkloadId};
 use crate::region::applies;
 use court::Court;
-use units::{Effects, Units};
+use units::{Effects, SidecarPorts, Units};
 
 /// How many times a box may be looked at: some seconds at the most.
 const BUDGET: u64 = 200_000_000;
@@ -45,8 +45,11 @@ fn effects(program: &Program, units: &Units<'_>) -> Effects {
             let written = units.written(program, &scopes, direction);
             for own in [false, true] {
                 let sites = sites::Sites::of(&written, own);
-                let closed = if direction == Direction::Inbound { &sidecar_ports[..] } else { &[] };
-                Court::new(units, &sites, closed, own).hear(&mut effects);
+                let closed = match direction {
+                    Direction::Outbound => SidecarPorts::default(),
+                    Direction::Inbound => sidecar_ports.clone(),
+                };
+                Court::new(units, &sites, &closed, own).hear(&mut effects);
             }
         }
     }

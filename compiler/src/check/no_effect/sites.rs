@@ -36,7 +36,7 @@ impl<'w> Sites<'w> {
             while open.last().and_then(prefix_of).is_some_and(|outer| !outer.covers(prefix)) {
                 open.pop();
             }
-            let reaches = |outer: Prefix| !own && outer.is_loopback() == prefix.is_loopback();
+            let reaches = |outer: Prefix| !own && outer.apart() == prefix.apart();
             let parent = open.last().copied().filter(|outer| prefix_of(outer).is_some_and(reaches));
             open.push(sites.len());
             sites.push(Site { prefix, written: run, parent });
@@ -57,11 +57,11 @@ impl<'w> Sites<'w> {
     }
 }
 
-/// The sites that some address has as its innermost, loopback apart.
+/// The sites that some address has as its innermost, what is apart for itself.
 fn live(sites: &[Site<'_>]) -> Vec<usize> {
     let mut prefixes: Vec<(Prefix, Option<usize>)> =
         sites.iter().enumerate().map(|(index, site)| (site.prefix, Some(index))).collect();
-    prefixes.extend(Prefix::LOOPBACK.map(|prefix| (prefix, None)));
+    prefixes.extend(Prefix::all_apart().map(|prefix| (prefix, None)));
     prefixes.sort_by_key(|&(prefix, site)| (prefix, site.is_none()));
     prefixes.dedup_by_key(|&mut (prefix, _)| prefix);
     let bare: Vec<Prefix> = prefixes.iter().map(|&(prefix, _)| prefix).collect();

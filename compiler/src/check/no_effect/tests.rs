@@ -37,7 +37,7 @@ proptest! {
                 continue;
             }
             let expected = differ(&program, &without);
-            // A redirect also keeps its target from being redirected inbound. That counts as an effect, even
+            // A redirect also closes its target to others. That counts as an effect, even
             // where another rule hides it: a warning must be right, and need not be complete.
             let closes_a_port = program.rules[index].verdict.port().is_some() && !expected;
             if !closes_a_port {
@@ -86,7 +86,7 @@ proptest! {
         prop_assume!(lower::resolve(&program).1.is_empty());
         let units = Units::of(&program);
         let effects = effects(&program, &units);
-        // A redirect keeps its target from being redirected inbound, which counts, and is told elsewhere.
+        // A redirect closes its target to others, which counts, and is told elsewhere.
         for rule in program.rules.iter().filter(|rule| rule.verdict.port().is_none()) {
             for item in &rule.addresses {
                 let mut without = program.clone();
@@ -141,7 +141,27 @@ fn an_item_of_a_list() {
 fn a_rule_that_is_beaten_everywhere() {
     let mut fixture = Fixture::new(&["a"]);
     fixture.rule("", "always deny outbound tcp 25").rule("m/a", "redirect outbound tcp 25 -> 15001");
+    // Alone it keeps others from 15001.
+    expect(&fixture, &[]);
+    fixture.rule("m", "redirect outbound tcp 80 -> 15001");
     expect(&fixture, &[("`redirect outbound tcp 25 -> 15001` decides nothing", 2)]);
+}
+
+#[test]
+fn a_rule_at_a_port_that_belongs_to_the_member() {
+    let mut fixture = Fixture::new(&["a"]);
+    fixture
+        .rule("", "redirect outbound -> 15001")
+        .rule("m", "exclude inbound tcp 15001 from 10.0.0.0/8")
+        .rule("m", "deny inbound tcp 15001 from 192.0.2.0/24")
+        .rule("m", "exclude inbound tcp 15001-15002 from 198.51.100.0/24");
+    expect(
+        &fixture,
+        &[
+            ("`exclude inbound tcp 15001-15002 from 198.51.100.0/24` decides nothing", 1),
+            ("`deny inbound tcp 15001 from 192.0.2.0/24` decides nothing", 1),
+        ],
+    );
 }
 
 #[test]

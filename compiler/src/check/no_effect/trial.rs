@@ -5,16 +5,18 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use mesh_bpf::flow::{Protocol, Verdict};
 
 use super::boxes::Present;
-use super::units::{NOBODY, REMEMBERED, Unit};
+use super::units::{NOBODY, REMEMBERED, SidecarPorts, Unit};
 
 /// A site on trial.
 pub(super) struct Trial<'t, 'u, 'p> {
     /// Narrower ones before those that they beat.
     boxes: &'t [Present<'u, 'p>],
-    /// Ports where nothing is redirected.
-    closed: &'t [u16],
+    /// Ports where not all take part.
+    closed: &'t SidecarPorts,
     /// Whether the site is of a member's own addresses: there the language itself speaks where no rule does.
     own: bool,
+    /// Whether what comes from there may be somebody else's.
+    elsewhere: bool,
     found: HashMap<Unit, Found>,
 }
 
@@ -30,11 +32,13 @@ pub(super) struct Found {
 impl<'t, 'u, 'p> Trial<'t, 'u, 'p> {
     pub(super) fn new(
         boxes: &'t [Present<'u, 'p>],
-        closed: &'t [u16],
+        closed: &'t SidecarPorts,
         own: bool,
+        elsewhere: bool,
         units: impl Iterator<Item = Unit>,
     ) -> Self {
-        Self { boxes, closed, own, found: units.map(|unit| (unit, Found::default())).collect() }
+        let found = units.map(|unit| (unit, Found::default())).collect();
+        Self { boxes, closed, own, elsewhere, found }
     }
 
     /// Tries every unit at every piece. Ends early where the budget does.
@@ -52,7 +56,7 @@ impl<'t, 'u, 'p> Trial<'t, 'u, 'p> {
                 }
                 *budget = budget.saturating_sub(active.len() as u64 + 1);
                 if let Some(&(port, _)) = run.first() {
-                    self.piece(port, &active, budget);
+                    self.piece(port, protocol, &active, budget);
                 }
                 if *budget == 0 {
                     return self.found;
@@ -71,20 +75,26 @@ impl<'t, 'u, 'p> Trial<'t, 'u, 'p> {
                 events.extend(range.last.checked_add(1).map(|end| (end, Change::Ends(index))));
             }
         }
-        let closed = self.closed.iter().flat_map(|&port| [Some(port), port.checked_add(1)]).flatten();
+        let closed = self.closed.all.iter().flat_map(|&port| [Some(port), port.checked_add(1)]).flatten();
         events.extend(closed.map(|port| (port, Change::Cut)));
         events.sort_unstable();
         events
     }
 
     /// Applies the law to the boxes at one port, and again without each unit that one of them needs.
-    fn piece(&mut self, port: u16, active: &BTreeSet<usize>, budget: &mut u64) {
+    fn piece(&mut self, port: u16, protocol: Protocol, active: &BTreeSet<usize>, budget: &mut u64) {
         let boxes = self.boxes;
-        let is_open = !self.closed.contains(&port);
-        let here: Vec<&Present<'_, '_>> = (active.iter())
-            .filter_map(|&index| boxes.get(index))
-            .filter(|one| is_open || one.plain.verdict.port().is_none())
-            .collect();
+        let is_open = !self.closed.all.contains(&port);
+        let belonging = self.closed.outbound(protocol);
+        let belongs = self.elsewhere && belonging.contains(port);
+        let takes_part = |one: &Present<'_, '_>| match one.plain.verdict {
+            Verdict::Redirected { .. } => is_open,
+            Verdict::Excluded => !belongs || belonging.covers(&one.plain.ports),
+            Verdict::Denied => true,
+        };
+        let here: Vec<&Present<'_, '_>> =
+            (active.iter()).filter_map(|&index| boxes.get(index)).filter(|one| takes_part(one)).collect();
+        let default = if belongs { Verdict::Denied } else { Verdict::Excluded };
         let before = standing(here.iter().copied(), budget);
         let strongest = strongest(&before);
         let mut asked: HashSet<Unit> = HashSet::new();
@@ -102,9 +112,9 @@ impl<'t, 'u, 'p> Trial<'t, 'u, 'p> {
                     let left = here.iter().copied().filter(|one| !one.needs.contains(&unit));
                     let after = standing(left, budget);
                     // One verdict, unless redirects tie that the unit beats: then it decides between them.
-                    found.effective = verdicts(&before) != verdicts(&after);
+                    found.effective = verdicts(&before, default) != verdicts(&after, default);
                     found.note(unit, &self::strongest(&after));
-                    if after.is_empty() && !self.own && !found.instead.contains(&NOBODY) {
+                    if after.is_empty() && !self.own && !belongs && !found.instead.contains(&NOBODY) {
                         found.instead.push(NOBODY);
                     }
                 }
@@ -171,10 +181,10 @@ const fn weakness(verdict: Verdict) -> u8 {
 }
 
 /// What happens to a flow: more than one thing where redirects tie.
-fn verdicts(standing: &[&Present<'_, '_>]) -> BTreeSet<Verdict> {
+fn verdicts(standing: &[&Present<'_, '_>], default: Verdict) -> BTreeSet<Verdict> {
     let strongest = strongest(standing);
     if strongest.is_empty() {
-        return BTreeSet::from([Verdict::Excluded]);
+        return BTreeSet::from([default]);
     }
     strongest.iter().map(|one| one.plain.verdict).collect()
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use mesh_bpf::flow::{Direction, Protocol, Verdict};
 use mesh_bpf::intern::Interner;
-use mesh_bpf::ports::PortSet;
+use mesh_bpf::ports::{PortRange, PortSet};
 use mesh_bpf::prefix::Prefix;
 
 use crate::hir::{Program, Rule, Scope, ScopeId};
@@ -163,30 +163,75 @@ impl<'p> Units<'p> {
         addresses.chain(ports)
     }
 
-    /// Ports that are not redirected inbound. A rule that alone redirects to one of them keeps it from
-    /// being redirected; that is an effect.
+    /// Where redirects lead to. What alone leads to a port closes it to inbound redirects, and to those elsewhere
+    /// where no inbound redirect leads to it; that is an effect.
     pub(super) fn sidecar_ports(
         &self,
         program: &Program,
         scopes: &[ScopeId],
         effects: &mut Effects,
-    ) -> Vec<u16> {
-        let mut targets: BTreeMap<u16, BTreeSet<u32>> = BTreeMap::new();
+    ) -> SidecarPorts {
+        let mut by_port: BTreeMap<u16, Vec<Unit>> = BTreeMap::new();
+        let mut by_target: BTreeMap<(Direction, Protocol, u16), Vec<Unit>> = BTreeMap::new();
         let mut inbound = false;
-        for ((direction, _), bundles) in self.written.iter().filter(|((_, scope), _)| scopes.contains(scope))
+        for (&(direction, _), bundles) in self.written.iter().filter(|((_, scope), _)| scopes.contains(scope))
         {
             let bundles = bundles.iter().filter_map(|&bundle| self.bundles.get(bundle as usize));
-            for &index in bundles.flat_map(|bundle| &bundle.rules) {
-                if let Some(port) = program.rules.get(index as usize).and_then(|rule| rule.verdict.port()) {
-                    targets.entry(port).or_default().insert(index);
-                    inbound |= *direction == Direction::Inbound;
+            for (bundle, &rule) in
+                bundles.flat_map(|bundle| bundle.rules.iter().map(move |rule| (bundle, rule)))
+            {
+                let port = program.rules.get(rule as usize).and_then(|rule| rule.verdict.port());
+                let Some(port) = port else { continue };
+                inbound |= direction == Direction::Inbound;
+                for &(known, ports) in self.of_rule.get(rule as usize).into_iter().flatten() {
+                    let Some(plain) = self.boxes.get(known as usize) else { continue };
+                    // Of several addresses none is needed.
+                    let address = if let [only] = *bundle.addresses { Some(only) } else { None };
+                    let support: Vec<Unit> = [rule, ports].into_iter().chain(address).collect();
+                    let needs = |known: &mut Vec<Unit>| known.retain(|unit| support.contains(unit));
+                    by_port.entry(port).and_modify(needs).or_insert_with(|| support.clone());
+                    let target = (direction, plain.protocol, port);
+                    by_target.entry(target).and_modify(needs).or_insert_with(|| support.clone());
                 }
             }
         }
-        for rules in targets.values().filter(|rules| inbound && rules.len() == 1) {
-            effects.keep_rule(self, rules.iter().copied());
+        let led_to = |direction, protocol, port| by_target.contains_key(&(direction, protocol, port));
+        for (&(direction, protocol, port), units) in &by_target {
+            let inbound_too = led_to(Direction::Inbound, protocol, port);
+            let decides = match direction {
+                Direction::Outbound => !inbound_too,
+                Direction::Inbound => led_to(Direction::Outbound, protocol, port),
+            };
+            effects.keep(units.iter().filter(|_| decides));
         }
-        targets.into_keys().collect()
+        effects.keep(by_port.values().flatten().filter(|_| inbound));
+        let outbound = |protocol| {
+            let ports = by_target.keys().filter(|&&(direction, of, port)| {
+                direction == Direction::Outbound && of == protocol && !led_to(Direction::Inbound, of, port)
+            });
+            ports.map(|&(_, _, port)| PortRange::single(port)).collect()
+        };
+        SidecarPorts { all: by_port.keys().copied().collect(), outbound: Protocol::ALL.map(outbound) }
+    }
+}
+
+/// Ports of sidecars.
+#[derive(Clone, Default)]
+pub(super) struct SidecarPorts {
+    /// Those where nothing is redirected inbound.
+    pub(super) all: Vec<u16>,
+    /// For TCP and UDP those where, from elsewhere, only what is for them alone is let in.
+    pub(super) outbound: [PortSet; 2],
+}
+
+impl SidecarPorts {
+    /// The latter of one protocol.
+    pub(super) const fn outbound(&self, protocol: Protocol) -> &PortSet {
+        let [tcp, udp] = &self.outbound;
+        match protocol {
+            Protocol::Tcp => tcp,
+            Protocol::Udp => udp,
+        }
     }
 }
 
@@ -267,19 +312,9 @@ impl Effects {
         self.instead.get(&unit).into_iter().flatten().copied().filter(|&rule| rule != NOBODY)
     }
 
-    /// A rule that has an effect beyond its own flows; so has an item that it cannot do without.
-    fn keep_rule(&mut self, units: &Units<'_>, rules: impl Iterator<Item = u32>) {
-        for rule in rules {
-            self.note(rule, true, &[]);
-            if let [only] = units.addresses_of(rule as usize) {
-                self.note(*only, true, &[]);
-            }
-            let ports: BTreeSet<Unit> =
-                units.of_rule.get(rule as usize).into_iter().flatten().map(|&(_, ports)| ports).collect();
-            if ports.len() == 1 {
-                ports.into_iter().for_each(|unit| self.note(unit, true, &[]));
-            }
-        }
+    /// Units that have an effect beyond their own flows.
+    fn keep<'u>(&mut self, units: impl Iterator<Item = &'u Unit>) {
+        units.for_each(|&unit| self.note(unit, true, &[]));
     }
 }
 
