@@ -1,7 +1,7 @@
 //! What a server sees of a connection that reached it.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use serde::{Deserialize, Serialize};
@@ -103,12 +103,14 @@ pub fn set_raw_option(fd: BorrowedFd<'_>, level: i32, option: i32, value: &[u8])
 fn decode(bytes: &[u8]) -> Option<SocketAddr> {
     let family = i32::from(u16::from_ne_bytes(field(bytes, 0)?));
     let port = u16::from_be_bytes(field(bytes, 2)?);
-    let ip = match family {
-        libc::AF_INET => IpAddr::V4(Ipv4Addr::from(field::<4>(bytes, 4)?)),
-        libc::AF_INET6 => IpAddr::V6(Ipv6Addr::from(field::<16>(bytes, 8)?)),
-        _ => return None,
-    };
-    Some(SocketAddr::new(ip, port))
+    match family {
+        libc::AF_INET => Some(SocketAddr::new(Ipv4Addr::from(field::<4>(bytes, 4)?).into(), port)),
+        libc::AF_INET6 => {
+            let (ip, scope) = (Ipv6Addr::from(field::<16>(bytes, 8)?), u32::from_ne_bytes(field(bytes, 24)?));
+            Some(SocketAddrV6::new(ip, port, 0, scope).into())
+        }
+        _ => None,
+    }
 }
 
 fn field<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
@@ -129,6 +131,8 @@ mod tests {
         v6.push(9);
         v6.resize(28, 0);
         assert_eq!(decode(&v6), Some("[fd00::9]:80".parse().unwrap()));
+        v6[24..].copy_from_slice(&3u32.to_ne_bytes());
+        assert_eq!(decode(&v6), Some("[fd00::9%3]:80".parse().unwrap()));
         assert_eq!(decode(&v6[..20]), None);
         assert_eq!(decode(&[1, 0, 0, 0]), None);
     }

@@ -98,6 +98,14 @@ impl Host {
         Ok(all.filter(|it| it["attached_to"] == "host").count())
     }
 
+    /// How often something was denied.
+    fn denied(&self) -> Result<u64, Failure> {
+        let status = self.ask(&["status"])?;
+        let all = status.get("counters").and_then(Value::as_array).into_iter().flatten();
+        let denied = all.filter(|it| it["name"] == "denied");
+        Ok(denied.filter_map(|it| it.get("value")?.as_u64()).sum())
+    }
+
     fn ports(&self) -> Result<usize, Failure> {
         Ok(storage::entries(&self.ground.bpffs().join("mesh/maps/host_ports"))?)
     }
@@ -249,7 +257,7 @@ fn connections_that_services_were_offered_are_reset_where_a_policy_decides_other
     );
     assert_eq!(offered.alive()?, ["8080", "8082", "8083"]);
     // Nothing is decided on the host any more.
-    assert_eq!(reset("redirect outbound -> 15001")?, Some(2.into()));
+    assert_eq!(reset("deny outbound tcp 25")?, Some(2.into()));
     assert_eq!(offered.alive()?, ["8082", "8083"]);
     assert_eq!(reset("redirect inbound -> 15003")?, Some(2.into()));
     assert_eq!(offered.alive()?, ["8082"]);
@@ -262,8 +270,11 @@ fn connections_that_services_were_offered_are_reset_where_a_policy_decides_other
 #[test]
 fn the_host_has_a_program_only_while_a_policy_asks_for_it() -> Tested {
     let Some(host) = where_usable(Host::new)? else { return Ok(()) };
-    host.apply("redirect outbound -> 15001")?;
+    host.apply("deny outbound tcp 25")?;
     assert_eq!(host.programs()?, 0);
+    // Its port belongs to the service.
+    host.apply("redirect outbound -> 15001")?;
+    assert_eq!(host.programs()?, 1);
     host.apply("redirect inbound -> 15003")?;
     assert_eq!(host.programs()?, 1);
     let service = ServerTask::start(&host.service(), "service", &addresses(&["0.0.0.0:8080"])?)?;
@@ -272,10 +283,59 @@ fn the_host_has_a_program_only_while_a_policy_asks_for_it() -> Tested {
     drop(service);
     until(Duration::from_secs(20), || host.ports().is_ok_and(|ports| ports == 0));
     assert_eq!(host.ports()?, 0, "ports whose listeners have ended");
-    host.apply("redirect outbound -> 15001")?;
+    host.apply("deny outbound tcp 25")?;
     assert_eq!(host.programs()?, 0);
     let _server = Server::start(&host.town.host, "anybody", &addresses(&["0.0.0.0:8080"])?)?;
     assert_eq!(offer(&host.town.far, "10.43.0.1:8080")?, straight("anybody"));
+    Ok(())
+}
+
+#[test]
+fn the_outbound_port_of_a_service_is_its_own() -> Tested {
+    let Some(host) = where_usable(Host::new)? else { return Ok(()) };
+    host.apply("redirect outbound tcp 80 -> 15001\ndeny outbound udp 80")?;
+    let all = ["0.0.0.0:15001", "[::]:15001"];
+    let outbound = ServerTask::start(&host.service().uid(SIDECAR_UID), "sidecar", &addresses(&all)?)?;
+    for (from, source) in [(&host.town.far, "10.44.0.2:0"), (&host.town.other, "10.42.1.2:0")] {
+        for target in ["10.43.0.1:15001", "[fd43::1]:15001"] {
+            assert_eq!(offer(from, target)?, Offered::Failed(Errno::ECONNREFUSED), "{source} {target}");
+        }
+    }
+    // The service's own connections, and whoever is on the host.
+    let dialled = |place: &Place, client: Client, target: &str| -> Result<Offered, Failure> {
+        let target = address(target)?;
+        Ok(offered(place.run(|| client.dial())?, target))
+    };
+    for target in ["10.44.0.2:80", "[fd44::2]:80"] {
+        let client = Client::to(address(target)?);
+        let seen = host.service().run(|| client.dial())?.map(|dialled| dialled.arrival.original());
+        assert_eq!(seen, Ok(Some(address(target)?)));
+    }
+    for target in ["127.0.0.1:15001", "[::1]:15001", "10.43.0.1:15001", "[fd43::1]:15001"] {
+        for place in [host.service(), host.beside()] {
+            let client = Client::to(address(target)?);
+            assert_eq!(dialled(&place, client, target)?, straight("sidecar"), "{target}");
+        }
+    }
+    for (source, target) in [("10.43.0.1:0", "127.0.0.1:15001"), ("[fd43::1]:0", "[::1]:15001")] {
+        let client = Client::to(address(target)?).from(address(source)?);
+        assert_eq!(dialled(&host.beside(), client, target)?, straight("sidecar"), "{source}");
+    }
+    // Where the host lets others dial loopback, they are others still. What it answers they drop.
+    host.town.host.set("net/ipv4/conf/all/route_localnet", "1")?;
+    host.town.other.ip(
+        "route del local 127.0.0.0/8 dev lo table local\nroute del local 127.0.0.1 dev lo table local\n\
+         route add 127.0.0.0/8 via 10.42.1.1 dev eth0",
+    )?;
+    let before = host.denied()?;
+    let through = Client::to(address("127.0.0.1:15001")?).patience(Duration::from_millis(500));
+    let through = through.from(address("10.42.1.2:0")?);
+    assert!(host.town.other.run(|| through.dial())?.is_err());
+    assert!(until(PATIENCE, || host.denied().is_ok_and(|now| now > before)));
+    drop(outbound);
+    // A sidecar beside the service is no member's.
+    let _outbound = ServerTask::start(&host.beside().uid(SIDECAR_UID), "beside", &addresses(&all)?)?;
+    assert_eq!(offer(&host.town.far, "10.43.0.1:15001")?, straight("beside"));
     Ok(())
 }
 
@@ -296,7 +356,7 @@ fn listeners_stay_in_step_whether_the_agent_runs_or_not() -> Tested {
     };
     let _sidecar = ServerTask::start(&host.beside().uid(SIDECAR_UID), "sidecar", &addresses(&SIDECAR)?)?;
     // It listens before anybody asks what is offered to it.
-    write(&host, "redirect outbound -> 15001")?;
+    write(&host, "deny outbound tcp 25")?;
     let mut agent = host.agent(&folder)?;
     let early = serve(host.service(), "early", "0.0.0.0:8080")?;
     assert_eq!(offer(&host.town.far, "10.43.0.1:8080")?, straight("early"));

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use mesh_testbed::{
-    Client, Errno, Failure, Manner, Netns, Server, Tested, UdpClient, UdpServer, ask, storage, until,
+    Client, Dialled, Errno, Failure, Manner, Netns, Server, ServerTask, Tested, Town, UdpClient, UdpServer,
+    ask, storage, until,
 };
 use serde_json::{Value, json};
 
@@ -297,5 +298,145 @@ fn a_missing_program_is_drift_and_repaired() -> Tested {
     assert_eq!(offer(far, "10.42.0.2:8080")?, sidecar());
     pod.ask(&["detach", "--all"])?;
     assert_eq!(offer(far, "10.42.0.2:8080")?, application());
+    Ok(())
+}
+
+/// The sidecar's port for redirected connections, open to all, and for redirected datagrams.
+const OUTBOUND: [&str; 2] = ["0.0.0.0:15001", "[::]:15001"];
+const DATAGRAMS: [&str; 4] = ["127.0.0.1:15053", "[::1]:15053", "10.42.0.2:15053", "[fd42::2]:15053"];
+
+const PROXIED: &str = "redirect outbound -> 15001
+    redirect outbound udp 53 -> 15053
+    redirect inbound -> 15003";
+
+fn outbound() -> Offered {
+    Offered::Straight("outbound".into())
+}
+
+/// What becomes of a datagram to the pod.
+fn told(from: &Netns, target: &str) -> Result<Result<String, Errno>, Failure> {
+    let target = address(target)?;
+    Ok(from.run(|| ask(target, "who?", Manner::Connected))?.map(|answer| answer.who))
+}
+
+#[test]
+fn a_port_that_only_outbound_redirects_lead_to_is_no_proxy_for_strangers() -> Tested {
+    let Some(pod) = where_usable(|| Pod::new(super::WAY))? else { return Ok(()) };
+    pod.attach()?;
+    pod.apply(PROXIED)?;
+    let _servers = pod.servers()?;
+    let _outbound = ServerTask::start(&pod.sidecar_place(), "outbound", &addresses(&OUTBOUND)?)?;
+    let _datagrams = UdpServer::start(&pod.town().pod, "outbound", &addresses(&DATAGRAMS)?)?;
+    let Town { host, other, far, .. } = pod.town();
+    for from in [host, other, far] {
+        for target in at(15001) {
+            assert_eq!(offer(from, &target)?, refused(), "{target}");
+        }
+        for target in at(15053) {
+            assert_eq!(told(from, &target)?, Err(Errno::ECONNREFUSED), "{target}");
+        }
+        for target in at(8080) {
+            assert_eq!(offer(from, &target)?, sidecar(), "{target}");
+        }
+    }
+    let counted = counter(&pod.ask(&["status"])?, "denied");
+    assert!(counted >= 12, "{counted} denials were counted");
+    // A rule for that port alone opens it; one for all ports does not, whatever it says.
+    pod.apply(&format!(
+        "{PROXIED}
+         exclude inbound any 15001, 15053 from 10.44.0.0/24, fd44::/64
+         exclude inbound from 10.42.1.0/24
+         always exclude inbound tcp 15000-15010 from fd42:1::/64"
+    ))?;
+    for (tcp, udp) in at(15001).into_iter().zip(at(15053)) {
+        assert_eq!(offer(far, &tcp)?, outbound(), "{tcp}");
+        assert_eq!(told(far, &udp)?, Ok("outbound".to_owned()), "{udp}");
+        for from in [host, other] {
+            assert_eq!(offer(from, &tcp)?, refused(), "{tcp}");
+            assert_eq!(told(from, &udp)?, Err(Errno::ECONNREFUSED), "{udp}");
+        }
+    }
+    // Any rule denies.
+    pod.apply(&format!("{PROXIED}\nexclude inbound any 15001 from 10.44.0.0/24\nalways deny inbound"))?;
+    assert_eq!(offer(far, "10.42.0.2:15001")?, refused());
+    Ok(())
+}
+
+#[test]
+fn the_pod_itself_reaches_the_ports_of_its_outbound_redirects() -> Tested {
+    let Some(pod) = where_usable(|| Pod::new(super::WAY))? else { return Ok(()) };
+    pod.attach()?;
+    pod.apply(PROXIED)?;
+    let _outbound = ServerTask::start(&pod.sidecar_place(), "outbound", &addresses(&OUTBOUND)?)?;
+    let _datagrams = UdpServer::start(&pod.town().pod, "outbound", &addresses(&DATAGRAMS)?)?;
+    pod.town().pod.ip("addr add fe80::7/64 dev eth0 nodad")?;
+    for target in ["10.44.0.2:80", "[fd44::2]:80"] {
+        let target = address(target)?;
+        let seen = pod.place().run(|| Client::to(target).dial())?;
+        assert_eq!(seen.map(|seen| (seen.peer, seen.arrival.original())), Ok((target, Some(target))));
+    }
+    for target in ["10.44.0.2:53", "[fd44::2]:53"] {
+        let target = address(target)?;
+        for manner in [Manner::Connected, Manner::Unconnected] {
+            let answer = pod.place().run(|| ask(target, "who?", manner))?;
+            let seen = answer.map(|answer| (answer.who, answer.from));
+            assert_eq!(seen, Ok(("outbound".to_owned(), Some(target))), "{manner:?}");
+        }
+    }
+    let link = pod.town().pod.interface("eth0")?;
+    let own = format!("[fe80::7%{link}]:15001");
+    for place in [pod.place(), pod.sidecar_place()] {
+        for target in ["127.0.0.1:15001", "[::1]:15001", "10.42.0.2:15001", "[fd42::2]:15001", &own] {
+            let target = address(target)?;
+            let who = place.run(|| Client::to(target).dial())?.map(|dialled| dialled.arrival.who);
+            assert_eq!(who, Ok("outbound".to_owned()), "{target}");
+        }
+        // A redirected connection may have the pod's address, or any other of its own.
+        for (source, target) in [
+            ("10.42.0.2:0", "127.0.0.1:15001"),
+            ("[fd42::2]:0", "[::1]:15001"),
+            ("127.0.0.1:0", "10.42.0.2:15001"),
+        ] {
+            let (source, target) = (address(source)?, address(target)?);
+            let who =
+                place.run(|| Client::to(target).from(source).dial())?.map(|dialled| dialled.arrival.who);
+            assert_eq!(who, Ok("outbound".to_owned()), "{source} {target}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_link_local_source_is_reached_by_rules_that_name_it_alone() -> Tested {
+    let Some(pod) = where_usable(|| Pod::new(super::WAY))? else { return Ok(()) };
+    pod.attach()?;
+    pod.apply(&format!("{PROXIED}\ndeny inbound tcp 9090"))?;
+    let _servers = pod.servers()?;
+    let _outbound = ServerTask::start(&pod.sidecar_place(), "outbound", &addresses(&OUTBOUND)?)?;
+    let Town { host, pod: inside, .. } = pod.town();
+    inside.ip("addr add fe80::7/64 dev eth0 nodad")?;
+    host.ip("addr add fe80::8/64 dev pod nodad")?;
+    let (ours, theirs) = (inside.interface("eth0")?, host.interface("pod")?);
+    let dial = |port: u16| -> Result<Result<Dialled, Errno>, Failure> {
+        let target = address(&format!("[fe80::7%{theirs}]:{port}"))?;
+        let source = address(&format!("[fe80::8%{theirs}]:0"))?;
+        Ok(host.run(|| Client::to(target).from(source).dial())?)
+    };
+    for port in [8080, 9090] {
+        let seen = dial(port)?.map(|dialled| (dialled.arrival.original(), dialled.arrival.who));
+        assert_eq!(seen, Ok((None, "application".to_owned())), "{port}");
+    }
+    // A stranger all the same.
+    assert_eq!(dial(15001)?, Err(Errno::ECONNREFUSED));
+    pod.apply(
+        "redirect outbound -> 15001
+         redirect inbound from fe80::/10 -> 15003
+         deny inbound tcp 9090 from fe80::8",
+    )?;
+    // Where it was going, and by which link.
+    let arrival = dial(8080)?.map(|dialled| dialled.arrival);
+    let seen = arrival.map(|arrival| (arrival.original6, arrival.who));
+    assert_eq!(seen, Ok((Ok(address(&format!("[fe80::7%{ours}]:8080"))?), "sidecar".to_owned())));
+    assert_eq!(dial(9090)?, Err(Errno::ECONNREFUSED));
     Ok(())
 }

@@ -44,6 +44,7 @@ mod jvm;
 mod kept;
 mod lasting;
 mod leak;
+mod links;
 mod model;
 mod multipath;
 mod observed;

@@ -165,6 +165,9 @@ fn rules(random: &mut Random) -> String {
 }
 
 fn rule(random: &mut Random) -> String {
+    if random.below(6) == 0 {
+        return outbound(random);
+    }
     let verb = random.one(["redirect", "redirect", "exclude", "deny"]);
     let always = if random.often(1) { "always " } else { "" };
     let mut ports = ports(random);
@@ -181,6 +184,14 @@ fn rule(random: &mut Random) -> String {
         _ => format!(" from {one}"),
     };
     format!("{always}{verb} inbound{ports}{from}{leads}\n")
+}
+
+/// A redirect of something else, whose port belongs to the member where no inbound redirect leads to it. Two that lead
+/// to different ports meet nowhere.
+fn outbound(random: &mut Random) -> String {
+    let port = random.one([SIDECAR_PORTS[0], PORTS[0], PORTS[1], PORTS[2]]);
+    let protocol = random.one(["tcp", "udp"]);
+    format!("redirect outbound {protocol} {port} to 198.51.100.7 -> {port}\n")
 }
 
 /// One connection or datagram to try.
