@@ -17,6 +17,7 @@ mod town;
 
 mod accelerate;
 mod addressed;
+mod advice;
 mod again;
 mod agent;
 mod answers;
