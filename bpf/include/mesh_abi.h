@@ -111,6 +111,8 @@ enum mesh_counter {
 	MESH_COUNT_EXEMPT_NOTED, /* A connection of an exempt identity within its pod was noted, so that it is not redirected inbound. */
 	MESH_COUNT_EXEMPT_FULL, /* The same could not be noted, since the map was full: a rule for the pod's own addresses redirects it. */
 	MESH_COUNT_MISSING_SIDECAR, /* An inbound connection was to go to a sidecar, and none listened. */
+	MESH_COUNT_NOT_TAKEN, /* A connection that was sent to a sidecar ended, and the sidecar had never taken it. */
+	MESH_COUNT_NOT_TAKEN_LOST, /* What a sidecar did not take could not be added up by its port. */
 	MESH_COUNT_NO_OFFER, /* With inbound by tc: a packet that is offered to nobody: no TCP segment or datagram, a later fragment, or  one that comes again on the interface of its VLAN. */
 	MESH_COUNT_OWN_SOCKET, /* With inbound by tc: a packet of a connection, established or half-open. */
 	MESH_COUNT_UNTAGGED, /* With inbound by tc: a packet whose tag of a priority was taken off; it comes again without. */
@@ -551,6 +553,26 @@ _Static_assert(sizeof(struct mesh_exempt_key) == 16, "mesh_exempt_key");
 _Static_assert(__builtin_offsetof(struct mesh_exempt_key, path) == 0, "path");
 _Static_assert(__builtin_offsetof(struct mesh_exempt_key, profile) == 8, "profile");
 _Static_assert(__builtin_offsetof(struct mesh_exempt_key, slot) == 12, "slot");
+
+/* A port of a sidecar, for those who are sent there. */
+struct mesh_sidecar_key {
+	/* Cookie of the network namespace. */
+	__u64 netns;
+	/* The member's number. */
+	__u32 member;
+	/* The sidecar's port, host order. */
+	__u16 port;
+	/* `MESH_FAMILY_*` of what is dialled. */
+	__u8 family;
+	/* 0 outbound, 1 inbound. */
+	__u8 direction;
+};
+_Static_assert(sizeof(struct mesh_sidecar_key) == 16, "mesh_sidecar_key");
+_Static_assert(__builtin_offsetof(struct mesh_sidecar_key, netns) == 0, "netns");
+_Static_assert(__builtin_offsetof(struct mesh_sidecar_key, member) == 8, "member");
+_Static_assert(__builtin_offsetof(struct mesh_sidecar_key, port) == 12, "port");
+_Static_assert(__builtin_offsetof(struct mesh_sidecar_key, family) == 14, "family");
+_Static_assert(__builtin_offsetof(struct mesh_sidecar_key, direction) == 15, "direction");
 
 /* A connection by its ends, as the connecting socket sees them. */
 struct mesh_flow_key {
@@ -1256,6 +1278,14 @@ struct {
 	__type(key, struct mesh_flow_key);
 	__type(value, struct mesh_flow);
 } handover SEC(".maps");
+
+/* Connections that were sent to a port of a sidecar and that it did not take. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, struct mesh_sidecar_key);
+	__type(value, __u64);
+} not_taken SEC(".maps");
 
 /* Live connections of exempt identities; the value is the connecting socket's cookie. */
 struct {

@@ -407,6 +407,7 @@ static __always_inline struct verdict arrived(struct __sk_buff *skb)
 	if (assign_at(skb, &at, &o, loopback, fated.port) || assign_at(skb, &at, &o, o.destination, fated.port) ||
 	    assign(skb, netns, fated.port, at.v4 ? AF_INET : AF_INET6))
 		return pass(MESH_COUNT_REDIRECTED);
+	missed(netns, &fated, at.v4);
 	if (fated.drop)
 		return refuse(skb, &at, &o, MESH_COUNT_MISSING_SIDECAR);
 	return pass(MESH_COUNT_MISSING_SIDECAR);

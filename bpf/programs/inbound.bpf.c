@@ -81,6 +81,7 @@ static __always_inline struct verdict offered(struct bpf_sk_lookup *ctx)
 	if (assign(ctx, netns, fated.port, family) ||
 	    (family == AF_INET && assign(ctx, netns, fated.port, AF_INET6)))
 		return ended(MESH_COUNT_REDIRECTED, SK_PASS);
+	missed(netns, &fated, family == AF_INET);
 	return ended(MESH_COUNT_MISSING_SIDECAR, fated.drop ? SK_DROP : SK_PASS);
 }
 

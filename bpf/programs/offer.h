@@ -172,6 +172,7 @@ __noinline int is_from_member(struct question *q)
 struct fated {
 	__u32 counter;
 	__u32 port; /* the sidecar's, where it goes there */
+	__u32 member; /* who is sent there */
 	bool drop; /* what becomes of it where no sidecar listens */
 };
 
@@ -229,8 +230,23 @@ static __always_inline enum fate fate_of(struct offer *o, __u64 netns, struct fa
 	if (a.verdict != MESH_VERDICT_REDIRECTED || q.protocol)
 		return fated(out, FATE_PASS, MESH_COUNT_EXCLUDED);
 	out->port = a.port;
+	out->member = q.member;
 	out->drop = profile->flags & MESH_PROFILE_MISSING_SIDECAR_REFUSE;
 	return fated(out, FATE_REDIRECT, MESH_COUNT_REDIRECTED);
+}
+
+/* No sidecar takes it. */
+static __always_inline void missed(__u64 netns, struct fated *fated, bool v4)
+{
+	struct mesh_sidecar_key sidecar = {
+		.netns = netns,
+		.member = fated->member,
+		.port = fated->port,
+		.family = v4 ? MESH_FAMILY_V4 : MESH_FAMILY_V6,
+		.direction = 1,
+	};
+
+	add_not_taken(&sidecar);
 }
 
 /* The sidecar's listening socket takes it, one of those that are known. 0: there is none that can.

@@ -60,6 +60,19 @@ static __always_inline struct verdict ended(__u32 counter, int value)
 	return (struct verdict){ value };
 }
 
+/* One more connection that a sidecar did not take. Whose it is and what the policy says make the key, so that nobody
+ * can fill the map by what he sends; what is not used makes room.
+ */
+static __always_inline void add_not_taken(struct mesh_sidecar_key *key)
+{
+	__u64 one = 1, *times = bpf_map_lookup_elem(&not_taken, key);
+
+	if (times)
+		__sync_fetch_and_add(times, 1);
+	else if (bpf_map_update_elem(&not_taken, key, &one, BPF_ANY))
+		count(MESH_COUNT_NOT_TAKEN_LOST);
+}
+
 static __always_inline struct mesh_control *control_words(void)
 {
 	__u32 zero = 0;

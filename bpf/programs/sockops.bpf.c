@@ -158,8 +158,19 @@ static __always_inline struct verdict closed(struct bpf_sock_ops *ctx)
 	if (noted && *noted == cookie)
 		bpf_map_delete_elem(&exempt_flows, &key);
 	handed = bpf_map_lookup_elem(&handover, &key);
-	if (handed && handed->cookie == cookie)
+	if (handed && handed->cookie == cookie) {
+		struct mesh_sidecar_key sidecar = {
+			.netns = key.netns,
+			.member = handed->member,
+			.port = handed->sidecar_port,
+			.family = handed->family,
+			.direction = handed->direction,
+		};
+
 		bpf_map_delete_elem(&handover, &key);
+		add_not_taken(&sidecar);
+		return ended(MESH_COUNT_NOT_TAKEN, 1);
+	}
 	return ended(MESH_COUNT_CLOSED, 1);
 }
 

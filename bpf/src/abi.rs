@@ -553,6 +553,20 @@ abi! {
         slot: u32,
     }
 
+    /// A port of a sidecar, for those who are sent there.
+    struct SidecarKey as "mesh_sidecar_key" {
+        /// Cookie of the network namespace.
+        netns: u64,
+        /// The member's number.
+        member: u32,
+        /// The sidecar's port, host order.
+        port: u16,
+        /// `MESH_FAMILY_*` of what is dialled.
+        family: u8,
+        /// 0 outbound, 1 inbound.
+        direction: u8,
+    }
+
     /// A connection by its ends, as the connecting socket sees them.
     struct FlowKey as "mesh_flow_key" {
         /// Cookie of the network namespace.
@@ -1050,6 +1064,10 @@ enum Counter {
     ExemptFull = "exempt_full",
     /// An inbound connection was to go to a sidecar, and none listened.
     MissingSidecar = "missing_sidecar",
+    /// A connection that was sent to a sidecar ended, and the sidecar had never taken it.
+    NotTaken = "not_taken",
+    /// What a sidecar did not take could not be added up by its port.
+    NotTakenLost = "not_taken_lost",
     /// With inbound by tc: a packet that is offered to nobody: no TCP segment or datagram, a later fragment, or
     /// one that comes again on the interface of its VLAN.
     NoOffer = "no_offer",

@@ -187,6 +187,18 @@ pub const HANDOVER: MapDef = MapDef {
         "Original destinations on their way from the connecting to the accepted socket.",
     )
 };
+/// What sidecars did not take.
+pub const NOT_TAKEN: MapDef = MapDef {
+    c_types: Some(("struct mesh_sidecar_key", "__u64")),
+    ..map(
+        "not_taken",
+        MapKind::LruHash,
+        size::<abi::SidecarKey>(),
+        8,
+        1 << 14,
+        "Connections that were sent to a port of a sidecar and that it did not take.",
+    )
+};
 /// Connections of exempt identities.
 pub const EXEMPT_FLOWS: MapDef = MapDef {
     c_types: Some(("struct mesh_flow_key", "__u64")),
@@ -454,6 +466,7 @@ pub const MAPS: &[MapDef] = &[
     EXEMPT_IDS,
     EXEMPT_CGROUPS,
     HANDOVER,
+    NOT_TAKEN,
     EXEMPT_FLOWS,
     CLIENT_FLOWS,
     ACCEPTED_FLOWS,

@@ -433,7 +433,7 @@ pub struct Attach {
 /// `meshc status`
 #[derive(Args, Debug)]
 pub struct Status {
-    /// Exit with 3 where there is drift
+    /// Exit with 3 where there is drift, or a sidecar does not listen
     #[arg(long)]
     pub check: bool,
     /// The instance.

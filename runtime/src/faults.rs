@@ -16,7 +16,7 @@ use mesh_bpf::map::{self, MapDef};
 use mesh_bpf::program::{AcceleratorDef, Hook, Inbound, ProgramDef};
 
 use crate::store::{
-    Fault, LinkInfo, Locked, MapInfo, Noted, Process, ProgramInfo, Sources, Step, Store, Word,
+    Fault, LinkInfo, Locked, MapInfo, Noted, Process, ProgramInfo, Sources, Step, Store, Waits, Word,
 };
 
 /// What happens at one of the steps.
@@ -181,6 +181,7 @@ impl<S: Store> Store for Faulty<S> {
         fn link_info(&self, link: &S::Link) -> Step<LinkInfo>;
         fn attached(&self, cgroup: &Path, hook: Hook, effective: bool) -> Step<Vec<u32>>;
         fn interfaces(&self, netns: &Path, cookie: u64) -> Step<Vec<u32>>;
+        fn waiting(&self, netns: &Path, cookie: u64) -> Step<Vec<Waits>>;
         fn can_close(&self) -> Step<bool>;
         fn connections(&self, flows: &S::Map, listening: &S::Map) -> Step<Vec<(Noted, S::Socket)>>;
         fn message_program(&self, sockets: &S::Map) -> Step<Option<ProgramInfo>>;

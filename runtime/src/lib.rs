@@ -10,6 +10,7 @@
 //! | [`Runtime::refresh`], [`Runtime::named_cgroups`] | | cgroups that were made since join; which there are |
 //! | [`Runtime::head`] | | state, generation, digest, owner: whichever version applied |
 //! | [`Runtime::status`] | | all that the kernel holds, is attached to, has counted, and what drifted |
+//! | [`Runtime::unheard`], [`Runtime::is_heard`], [`Runtime::not_taken`] | the live image | where no sidecar waits for what it is sent, and what was not taken |
 //! | [`Runtime::observe`] | [`Filter`] | decisions as they happen |
 //! | [`Runtime::live`] | | the live tables, read back |
 //! | [`Runtime::pause`], [`Runtime::resume`] | | stops deciding and keeps everything; brings it back |
@@ -69,6 +70,7 @@ mod pods;
 mod rescue;
 mod reset;
 mod run;
+mod sidecars;
 mod status;
 mod switch;
 
@@ -88,6 +90,7 @@ pub use pods::{Attachment, Pod, PodAttached, Which};
 pub use record::{Holder, Owner, Record, hex};
 pub use registry::{Interface, Key, Member, Origin, Sandbox};
 pub use run::Joined;
+pub use sidecars::{Family, NotTaken, Port, Unheard};
 pub use status::{Head, ItemHits, LivePolicy, MemberStatus, Occupancy, ProgramStatus, State, Status, items};
 pub use store::Sources;
 pub use switch::{Detached, Switched};

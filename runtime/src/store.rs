@@ -173,6 +173,17 @@ pub struct Accepted {
     pub by: Listening,
 }
 
+/// A socket that waits for connections or datagrams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Waits {
+    /// For datagrams.
+    pub is_udp: bool,
+    /// Where.
+    pub at: SocketAddr,
+    /// It is on all IPv6 addresses, and takes what comes by IPv4 too.
+    pub takes_v4: bool,
+}
+
 /// One of the words of [`Control`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Word {
@@ -506,6 +517,11 @@ pub trait Store {
     /// # Errors
     /// What the kernel says; `ESTALE` where it is another.
     fn interfaces(&self, netns: &Path, cookie: u64) -> Step<Vec<u32>>;
+    /// The sockets that wait for connections or datagrams in a network namespace, with the same precaution.
+    ///
+    /// # Errors
+    /// What the kernel says; `ESTALE` where it is another.
+    fn waiting(&self, netns: &Path, cookie: u64) -> Step<Vec<Waits>>;
     /// Runs an iterator over listening sockets to its end in a network namespace, with the same precaution. Where none
     /// listens there, it need not.
     ///

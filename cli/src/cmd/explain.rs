@@ -63,7 +63,7 @@ pub fn run(output: &Output, args: &Explain) -> Result<Exit, Failure> {
         };
         alike(next) == alike(first)
     });
-    answer(output, &compilation.files.sources, flow, question.direction, &found)
+    answer(output, &compilation.files.sources, flow, question.direction, &found, &[])
 }
 
 /// Reads the flow against the names of the program.
@@ -96,13 +96,14 @@ const LIMITS: [&str; 3] = [
     "what a reader sees that turns to one of these in mid-connection, or asks FIONREAD (nginx): docs/datapath.md#acceleration",
 ];
 
-/// Several where a workload has several addresses and they are decided differently.
+/// Several where a workload has several addresses and they are decided differently. `more` is for scripts.
 pub fn answer(
     output: &Output,
     sources: &Sources,
     asked: &str,
     direction: Direction,
     found: &[Explanation],
+    more: &[(&str, Value)],
 ) -> Result<Exit, Failure> {
     let Some((first, others)) = found.split_first() else {
         return Err(Failure::refused(
@@ -115,6 +116,9 @@ pub fn answer(
     if let (false, Some(fields)) = (others.is_empty(), object.as_object_mut()) {
         let others: Vec<_> = others.iter().map(|other| self::object(sources, asked, other)).collect();
         fields.insert("others".into(), others.into());
+    }
+    if let Some(fields) = object.as_object_mut() {
+        fields.extend(more.iter().map(|(key, value)| ((*key).to_owned(), value.clone())));
     }
     output.answer(&object, || found.iter().map(|found| text(sources, asked, direction, found)).collect());
     Ok(Exit::Done)

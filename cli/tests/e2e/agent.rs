@@ -529,6 +529,28 @@ fn health_and_metrics_tell_what_the_kernel_says() -> Tested {
 }
 
 #[test]
+fn metrics_tell_where_no_sidecar_listens() -> Tested {
+    let Some(running) = where_usable(|| Running::new(&mesh(15001)))? else { return Ok(()) };
+    let target = address("10.0.3.9:80")?;
+    let pod = running.pod("cart-1")?;
+    let place = running.node.place(&pod);
+    let labels = |family: &str| format!("direction=\"outbound\",family=\"{family}\",port=\"15001\"}}");
+    let unheard = |family: &str| {
+        let who = "namespace=\"shop\",member=\"cart-1\",workload=\"shop/cart\",direction=\"outbound\",protocol=\"tcp\"";
+        format!("meshc_sidecar_unheard{{{who},family=\"{family}\",port=\"15001\"}}")
+    };
+    assert!(running.metric(&unheard("IPv4")).is_err(), "its sidecar listens");
+    let _netns = pod.end();
+    assert!(place.run(|| Client::to(target).dial())?.is_err());
+    for family in ["IPv4", "IPv6"] {
+        assert!((running.metric(&unheard(family))? - 1.0).abs() < f64::EPSILON, "{family}");
+    }
+    let not_taken = format!("meshc_sidecar_not_taken_total{{member=\"cart-1\",{}", labels("IPv4"));
+    assert!((running.metric(&not_taken)? - 1.0).abs() < f64::EPSILON, "{}", running.page("/metrics")?.1);
+    Ok(())
+}
+
+#[test]
 fn an_agent_of_another_version_or_none_at_all_is_done_without() -> Tested {
     let Some(node) = where_usable(Node::new)? else { return Ok(()) };
     node.apply(&mesh(15001))?;

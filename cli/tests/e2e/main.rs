@@ -64,6 +64,7 @@ mod source;
 mod swap;
 mod systemd;
 mod unchanged;
+mod unheard;
 mod unmounted;
 
 /// How the modules above have inbound connections decided; [`tc`] has the same tests the other way.

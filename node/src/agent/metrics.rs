@@ -1,7 +1,7 @@
 //! The page of metrics, in the text format of Prometheus. Everything that the kernel knows is read from the
 //! kernel when the page is asked for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{Display, Write};
 use std::sync::Mutex;
 
@@ -9,7 +9,7 @@ use mesh_bpf::abi::Counter;
 use mesh_bpf::image::{MapImage, SourceKind};
 use mesh_bpf::prefix::Prefix;
 use mesh_bpf::unpack::unpack;
-use mesh_runtime::{Error, Owner, Runtime, State, Status, items};
+use mesh_runtime::{Error, NotTaken, Owner, Runtime, State, Status, Unheard, items};
 
 use super::facts::Facts;
 
@@ -36,6 +36,7 @@ impl Metrics {
         decisions(&mut page, &status);
         if let Some((_, image)) = &self.image {
             rules(&mut page, image, &status);
+            sidecars(&mut page, &runtime.unheard(image)?, &runtime.not_taken()?);
         }
         maps(&mut page, &status);
         if let Ok(facts) = facts.lock() {
@@ -149,6 +150,51 @@ fn rules(page: &mut Page, image: &MapImage, status: &Status) {
     page.metric("rule_hits_total", "counter", "Decisions by rule; an empty rule is where none matched.");
     for ((scope, rule), hits) in &rules {
         page.value("rule_hits_total", &[("scope", scope), ("rule", rule)], hits);
+    }
+}
+
+/// Where no sidecar waits for what it is sent, and what was not taken.
+fn sidecars(page: &mut Page, unheard: &[Unheard], not_taken: &[NotTaken]) {
+    page.metric(
+        "sidecar_unheard",
+        "gauge",
+        "1 for each port that members are sent to and at which nobody listens.",
+    );
+    // Processes of one member may live in several network namespaces.
+    let mut told = BTreeSet::new();
+    for it in unheard.iter().filter(|it| told.insert((&it.namespace, &it.member, &it.workload, it.port))) {
+        let (direction, protocol, family, port) = (
+            it.port.direction.to_string(),
+            it.port.protocol.to_string(),
+            it.port.family.to_string(),
+            it.port.port.to_string(),
+        );
+        let labels = [
+            ("namespace", it.namespace.as_deref().unwrap_or_default()),
+            ("member", it.member.as_str()),
+            ("workload", it.workload.as_str()),
+            ("direction", direction.as_str()),
+            ("protocol", protocol.as_str()),
+            ("family", family.as_str()),
+            ("port", port.as_str()),
+        ];
+        page.value("sidecar_unheard", &labels, 1);
+    }
+    page.metric(
+        "sidecar_not_taken_total",
+        "counter",
+        "Connections that were sent to a sidecar and not taken.",
+    );
+    for it in not_taken {
+        let (direction, family, port) =
+            (it.direction.to_string(), it.family.to_string(), it.port.to_string());
+        let labels = [
+            ("member", it.member.as_str()),
+            ("direction", direction.as_str()),
+            ("family", family.as_str()),
+            ("port", port.as_str()),
+        ];
+        page.value("sidecar_not_taken_total", &labels, it.times);
     }
 }
 

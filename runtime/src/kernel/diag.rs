@@ -16,7 +16,7 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketType, netlink, recv
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::sys;
-use crate::store::{Accepted, Noted};
+use crate::store::{Accepted, Noted, Waits};
 
 // From linux/netlink.h, linux/sock_diag.h and linux/inet_diag.h.
 const NLMSG_ERROR: u16 = 2;
@@ -41,6 +41,10 @@ const OPEN: u32 = 1 << 1 | 1 << 2 | 1 << 4 | 1 << 5 | 1 << 8;
 
 /// `LISTEN`.
 const LISTENING: u32 = 1 << 10;
+/// `CLOSE`: what a datagram socket is that is not connected.
+const UNCONNECTED: u32 = 1 << 7;
+const IPPROTO_UDP: u8 = 17;
+const INET_DIAG_SKV6ONLY: u16 = 11;
 
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
@@ -190,6 +194,29 @@ pub(super) fn somebody_listens() -> io::Result<bool> {
         ask(&socket, SOCK_DIAG_BY_FAMILY, NLM_F_DUMP, &request, &[], |_| any = true)?;
     }
     Ok(any)
+}
+
+/// Every socket that waits for TCP connections or, unconnected, for datagrams in a network namespace.
+pub(super) fn waiting(netns: &File) -> io::Result<Vec<Waits>> {
+    inside(netns, |socket| {
+        let mut found = Vec::new();
+        for (protocol, states) in [(IPPROTO_TCP, LISTENING), (IPPROTO_UDP, UNCONNECTED)] {
+            for family in [AF_INET, AF_INET6] {
+                let request = Request { protocol, states, ..request(family, SocketId::zeroed()) };
+                ask(socket, SOCK_DIAG_BY_FAMILY, NLM_F_DUMP, &request, &[], |message| {
+                    let Some((head, attributes)) = message.split_at_checked(size_of::<Found>()) else {
+                        return;
+                    };
+                    let Ok(head) = bytemuck::try_pod_read_unaligned::<Found>(head) else { return };
+                    let [at, _] = ends(&head);
+                    let only_v6 = find(attributes, INET_DIAG_SKV6ONLY).is_some_and(|only| only != [0]);
+                    let takes_v4 = head.family == AF_INET6 && at.ip().is_unspecified() && !only_v6;
+                    found.push(Waits { is_udp: protocol == IPPROTO_UDP, at, takes_v4 });
+                })?;
+            }
+        }
+        Ok(found)
+    })
 }
 
 /// Every network namespace in which a process lives, and those that have a name. One that has neither can

@@ -48,7 +48,7 @@ use self::ahead::{Ahead, Waiting};
 use self::object::Object;
 use self::types::Traced;
 use crate::store::{
-    Fault, LinkInfo, Locked, MapInfo, Noted, Process, ProgramInfo, Sources, Step, Store, Target, Word,
+    Fault, LinkInfo, Locked, MapInfo, Noted, Process, ProgramInfo, Sources, Step, Store, Target, Waits, Word,
 };
 
 /// `f_type` of a BPF file system.
@@ -863,6 +863,11 @@ impl Store for Kernel {
     fn interfaces(&self, netns: &Path, cookie: u64) -> Step<Vec<u32>> {
         let target = at("opening", netns, open_netns(netns, cookie))?;
         at("looking at the interfaces", netns, inside(&target, interfaces))
+    }
+
+    fn waiting(&self, netns: &Path, cookie: u64) -> Step<Vec<Waits>> {
+        let target = at("opening", netns, open_netns(netns, cookie))?;
+        at("looking at the sockets", netns, diag::waiting(&target))
     }
 
     fn iterate(&self, iterator: &OwnedFd, netns: &Path, cookie: u64) -> Step<()> {

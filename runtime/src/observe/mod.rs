@@ -70,6 +70,8 @@ pub struct Decided {
     pub reason: Reason,
     /// The generation that did.
     pub generation: u64,
+    /// The cookie of the network namespace that it is sent in.
+    pub netns: u64,
 }
 
 /// The process that asked.
@@ -273,6 +275,7 @@ impl Observer<'_> {
             },
             reason: names.reason(event.generation, event.item),
             generation: event.generation,
+            netns: event.netns,
         })
     }
 }

@@ -10,10 +10,10 @@ use mesh_bpf::ports::{PortRange, PortSet};
 use mesh_bpf::tables::Tables;
 use mesh_compiler::compile::Compiled;
 use mesh_compiler::diff::EntryChanges;
-use mesh_runtime::{Applied, Apply as Request};
+use mesh_runtime::{Applied, Apply as Request, Unheard};
 use serde_json::json;
 
-use super::{confirm, failure, live_policy, open};
+use super::{confirm, failure, live_policy, open, sidecars};
 use crate::args::{Apply, Program};
 use crate::cmd::diff::{Policy, compare};
 use crate::exit::Exit;
@@ -62,6 +62,14 @@ pub fn run(output: &Output, args: &Apply) -> Result<Exit, Failure> {
     if let Err(failed) = places.as_ref().map_or(Ok(()), |places| places.write(&runtime.instance().places())) {
         applied.warnings.push(failed.message);
     }
+    // It is live all the same, and sidecars may come later.
+    let unheard = match runtime.unheard(image) {
+        Ok(unheard) => unheard,
+        Err(error) => {
+            applied.warnings.push(format!("whether sidecars listen cannot be told: {error}"));
+            Vec::new()
+        }
+    };
     if args.confirm_within.is_some() && applied.changed {
         confirm::start_waiting()?;
         output.say("it takes itself back unless `meshc confirm` comes in time");
@@ -73,7 +81,7 @@ pub fn run(output: &Output, args: &Apply) -> Result<Exit, Failure> {
         }
         false => EntryChanges::default(),
     };
-    report(output, &applied, compiled.as_millis(), &entries);
+    report(output, &applied, compiled.as_millis(), &entries, &unheard);
     Ok(Exit::Done)
 }
 
@@ -201,9 +209,15 @@ pub fn streams_too(image: &MapImage) -> Option<String> {
     })
 }
 
-pub fn report(output: &Output, applied: &Applied, compile: u128, entries: &EntryChanges) {
-    for warning in &applied.warnings {
-        output.warn(warning);
+pub fn report(
+    output: &Output,
+    applied: &Applied,
+    compile: u128,
+    entries: &EntryChanges,
+    unheard: &[Unheard],
+) {
+    for warning in applied.warnings.iter().cloned().chain(sidecars::warnings(unheard)) {
+        output.warn(&warning);
     }
     for path in &applied.missing_cgroups {
         output.warn(&format!("the cgroup `{path}` does not exist yet; it joins when it is made"));
@@ -223,6 +237,7 @@ pub fn report(output: &Output, applied: &Applied, compile: u128, entries: &Entry
         "missing_cgroups": applied.missing_cgroups,
         "closed": applied.closed,
         "warnings": applied.warnings,
+        "unheard": sidecars::unheard(unheard),
         "milliseconds": { "compile": compile, "wait": wait, "write": write, "commit": commit },
     });
     output.answer(&answer, || text(applied));

@@ -7,8 +7,10 @@ use mesh_compiler::ast::{self, Endpoint};
 use mesh_compiler::explain::explain_image;
 use mesh_compiler::parse::parse_flow;
 use mesh_compiler::source::Sources;
+use mesh_runtime::{Family, Port, Unheard};
 
 use super::status::live_image;
+use super::{failure, open, sidecars};
 use crate::args::Explain;
 use crate::cmd::explain::answer;
 use crate::exit::Exit;
@@ -19,6 +21,7 @@ use crate::render;
 /// A flow by the names of the live image.
 struct Question {
     profile: ProfileId,
+    workload: String,
     flow: Flow,
     identity: Identity,
 }
@@ -28,6 +31,7 @@ pub fn live(output: &Output, args: &Explain, paths: &[String], flow: &str) -> Re
     if !paths.is_empty() {
         return Err(Failure::usage("`--live` asks the kernel's maps, so it takes a flow and no policy"));
     }
+    let runtime = open(&args.instance)?;
     let image = live_image(&args.instance)?;
     let mut sources = Sources::default();
     let (id, _) = sources.add("<flow>", flow.as_bytes().to_vec());
@@ -38,12 +42,26 @@ pub fn live(output: &Output, args: &Explain, paths: &[String], flow: &str) -> Re
             return Ok(Exit::Usage);
         }
     };
-    let Question { profile, flow: asked, identity } = question(&image, &parsed)?;
+    let Question { profile, workload, flow: asked, identity } = question(&image, &parsed)?;
     let found = explain_image(&image, profile, None, &asked, &identity).ok_or_else(|| {
         Failure::cannot("damaged", "the live tables do not answer")
             .help("`meshc apply --repair` writes them anew")
     })?;
-    answer(output, &sources, flow, asked.direction, &[found])
+    // The flow has one family, whichever end is named.
+    let goes_to = |port: &Port| {
+        port.protocol == asked.protocol
+            && port.family == Family::of(asked.address)
+            && Some(port.port) == found.verdict.port()
+    };
+    let all = runtime.unheard(&image).map_err(failure)?;
+    let unheard: Vec<Unheard> =
+        sidecars::of_flow(&all, &workload, asked.direction, goes_to).cloned().collect();
+    let more = [("unheard", sidecars::unheard(&unheard))];
+    let exit = answer(output, &sources, flow, asked.direction, std::slice::from_ref(&found), &more)?;
+    for warning in sidecars::warnings(&unheard) {
+        output.warn(&warning);
+    }
+    Ok(exit)
 }
 
 fn question(image: &MapImage, flow: &ast::Flow) -> Result<Question, Failure> {
@@ -60,7 +78,12 @@ fn question(image: &MapImage, flow: &ast::Flow) -> Result<Question, Failure> {
     })?;
     let ast::Flow { protocol, port, .. } = *flow;
     let flow_asked = Flow { direction, protocol, address: address.to_canonical(), port, own: false };
-    Ok(Question { profile: workload.profile, flow: flow_asked, identity: identity(flow) })
+    Ok(Question {
+        profile: workload.profile,
+        workload: workload.name.clone(),
+        flow: flow_asked,
+        identity: identity(flow),
+    })
 }
 
 fn identity(flow: &ast::Flow) -> Identity {

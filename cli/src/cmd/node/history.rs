@@ -4,7 +4,7 @@ use mesh_compiler::diff::EntryChanges;
 use mesh_runtime::{Kept, Owner};
 use serde_json::json;
 
-use super::{apply, failure, open};
+use super::{apply, failure, open, sidecars};
 use crate::args::{History, Restore, Rollback};
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -44,14 +44,18 @@ fn line(kept: &Kept) -> String {
 pub fn rollback(output: &Output, args: &Rollback) -> Result<Exit, Failure> {
     let runtime = open(&args.instance)?;
     let applied = runtime.rollback(args.generation, Owner::Cli, args.override_owner).map_err(failure)?;
-    apply::report(output, &applied, 0, &EntryChanges::default());
+    apply::report(output, &applied, 0, &EntryChanges::default(), &sidecars::of_live(&runtime));
     Ok(Exit::Done)
 }
 
 /// Applies what was live before a boot.
 pub fn restore(output: &Output, args: &Restore) -> Result<Exit, Failure> {
-    match open(&args.instance)?.restore().map_err(failure)? {
-        Some(applied) => apply::report(output, &applied, 0, &EntryChanges::default()),
+    let runtime = open(&args.instance)?;
+    match runtime.restore().map_err(failure)? {
+        Some(applied) => {
+            let unheard = sidecars::of_live(&runtime);
+            apply::report(output, &applied, 0, &EntryChanges::default(), &unheard);
+        }
         None => output.answer(&json!({ "changed": false }), || "nothing to restore\n".into()),
     }
     Ok(Exit::Done)

@@ -16,6 +16,7 @@ mod observe;
 mod plan;
 mod run;
 mod show;
+mod sidecars;
 mod status;
 mod switch;
 

@@ -5,11 +5,11 @@ use std::fmt::Write;
 use mesh_bpf::image::{MapImage, SourceKind};
 use mesh_bpf::item::counter_key;
 use mesh_bpf::unpack::unpack;
-use mesh_runtime::{Owner, State, Status as Found, items};
+use mesh_runtime::{Owner, State, Status as Found, Unheard, items};
 use serde_json::{Value, json};
 
 use super::acceleration::{self, Items};
-use super::{failure, open};
+use super::{failure, open, sidecars};
 use crate::args::{InstanceArgs, Status};
 use crate::cmd::diff::Policy;
 use crate::exit::Exit;
@@ -31,21 +31,25 @@ pub fn run(output: &Output, args: &Status) -> Result<Exit, Failure> {
     let runtime = open(&args.instance)?;
     let status = runtime.status().map_err(failure)?;
     // Where the live policy cannot be read, the drift says why.
-    let (rows, accelerates) = match runtime.live().ok().flatten() {
+    let (rows, accelerates, unheard) = match runtime.live().ok().flatten() {
         Some(live) => {
             let image = image(&live.tables)?;
             let places = Places::read(&runtime.instance().places());
-            (rows(&image, &status, &places), acceleration::items(&image))
+            let unheard = runtime.unheard(&image).map_err(failure)?;
+            (rows(&image, &status, &places), acceleration::items(&image), unheard)
         }
-        None => (Vec::new(), Items::new()),
+        None => (Vec::new(), Items::new(), Vec::new()),
     };
     let agent = agent(runtime.instance());
     let mut found = answer(&status, &rows, &accelerates);
     if let Some(found) = found.as_object_mut() {
         found.insert("agent".into(), agent.clone());
+        found.insert("unheard".into(), sidecars::unheard(&unheard));
+        found.insert("not_taken".into(), sidecars::not_taken(&runtime.not_taken().map_err(failure)?));
     }
-    output.answer(&found, || text(&status, &rows, &accelerates) + &words(&agent));
-    let different = args.check && (!status.drift.is_empty() || status.head.state == State::Unfinished);
+    output.answer(&found, || text(&status, &rows, &accelerates, &unheard) + &words(&agent));
+    let is_well = status.drift.is_empty() && unheard.is_empty() && status.head.state != State::Unfinished;
+    let different = args.check && !is_well;
     Ok(if different { Exit::Different } else { Exit::Done })
 }
 
@@ -160,7 +164,7 @@ fn answer(status: &Found, rows: &[Row], accelerates: &Items) -> Value {
     })
 }
 
-fn text(status: &Found, rows: &[Row], accelerates: &Items) -> String {
+fn text(status: &Found, rows: &[Row], accelerates: &Items, unheard: &[Unheard]) -> String {
     let head = &status.head;
     let mut out = String::new();
     let digest = head.digest.get(..12).unwrap_or(&head.digest);
@@ -214,6 +218,7 @@ fn text(status: &Found, rows: &[Row], accelerates: &Items) -> String {
         format!("{:<17} {} (program {})", hook.word(), program.name, program.id)
     });
     acceleration::text(&mut out, &status.acceleration, accelerates);
+    section(&mut out, "sidecars that do not listen", unheard, ToString::to_string);
     section(&mut out, "drift", &status.drift, Clone::clone);
     out
 }

@@ -9,6 +9,7 @@ use mesh_bpf::image::SourceKind;
 use mesh_runtime::{Decided, Filter, Reason, Told, Wanted};
 use serde_json::{Value, json};
 
+use super::sidecars::Heard;
 use super::{failure, open};
 use crate::args::{Observe, Verdict};
 use crate::exit::Exit;
@@ -25,12 +26,14 @@ pub fn run(output: &Output, args: &Observe) -> Result<Exit, Failure> {
     }
     output.say("observing; Ctrl-C ends it");
     let (mut lines, places) = (Lines::default(), runtime.instance().places());
+    let mut heard = Heard::default();
     let mut left = args.count.unwrap_or(u64::MAX);
     while left > 0 {
         match observer.wait().map_err(failure)? {
             Told::Decision(decided) => {
                 let place = lines.place(&decided, &places);
-                if !output.stream(&object(&decided, place), || line(&decided, place)) {
+                let heard = heard.of(&runtime, &decided);
+                if !output.stream(&object(&decided, place, heard), || line(&decided, place, heard)) {
                     break;
                 }
                 left -= 1;
@@ -103,7 +106,7 @@ impl Lines {
     }
 }
 
-fn object(decided: &Decided, place: Option<(&str, u32)>) -> Value {
+fn object(decided: &Decided, place: Option<(&str, u32)>, heard: Option<bool>) -> Value {
     let (mesh, workload) = names(decided);
     let by = decided.process.as_ref();
     json!({
@@ -113,7 +116,7 @@ fn object(decided: &Decided, place: Option<(&str, u32)>) -> Value {
         "direction": decided.direction.to_string(), "protocol": decided.protocol.to_string(),
         "source": end(decided.source.0, decided.source.1),
         "destination": end(decided.destination.0, Some(decided.destination.1)),
-        "verdict": decided.verdict.word(), "port": decided.verdict.port(),
+        "verdict": decided.verdict.word(), "port": decided.verdict.port(), "heard": heard,
         "rule": rule(&decided.reason, place),
         "generation": decided.generation,
     })
@@ -150,7 +153,7 @@ fn end(address: Option<IpAddr>, port: Option<u16>) -> Option<String> {
     }
 }
 
-fn line(decided: &Decided, place: Option<(&str, u32)>) -> String {
+fn line(decided: &Decided, place: Option<(&str, u32)>, heard: Option<bool>) -> String {
     let who = decided.workload.as_deref().or(decided.member.as_deref()).unwrap_or("?");
     let by = decided
         .process
@@ -168,8 +171,9 @@ fn line(decided: &Decided, place: Option<(&str, u32)>) -> String {
     };
     let place = place.map_or_else(String::new, |(file, line)| format!("  {file}:{line}"));
     let time = time(decided.time);
+    let nobody = if heard == Some(false) { ", where nobody listens" } else { "" };
     format!(
-        "{} {who}{by}  {} {}{source} -> {destination}  {}  {reason}{place}\n",
+        "{} {who}{by}  {} {}{source} -> {destination}  {}{nobody}  {reason}{place}\n",
         time.get(11..23).unwrap_or(&time),
         decided.direction,
         decided.protocol,

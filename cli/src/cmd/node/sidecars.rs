@@ -1,0 +1,98 @@
+//! Where the live policy sends connections and no sidecar waits for them, in words and for scripts.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use mesh_bpf::flow::{Direction, Verdict};
+use mesh_bpf::unpack::unpack;
+use mesh_runtime::{Decided, Family, NotTaken, Port, Runtime, Unheard};
+use serde_json::{Value, json};
+
+/// So many are named, the others counted.
+const NAMED: usize = 8;
+
+/// What was found stays true for so long, where decisions are many.
+const FRESH: Duration = Duration::from_secs(1);
+/// No more answers are kept.
+const KEPT: usize = 4096;
+
+/// As scripts read it.
+pub fn unheard(all: &[Unheard]) -> Value {
+    let one = |it: &Unheard| {
+        json!({
+            "member": it.member, "namespace": it.namespace, "workload": it.workload,
+            "direction": it.port.direction.to_string(), "protocol": it.port.protocol.to_string(),
+            "family": it.port.family.to_string(), "port": it.port.port,
+            "elsewhere": it.elsewhere.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "not_taken": it.not_taken, "text": it.to_string(),
+        })
+    };
+    all.iter().map(one).collect()
+}
+
+/// The same of what sidecars did not take.
+pub fn not_taken(all: &[NotTaken]) -> Value {
+    let one = |it: &NotTaken| {
+        json!({
+            "member": it.member, "direction": it.direction.to_string(), "family": it.family.to_string(),
+            "port": it.port, "times": it.times,
+        })
+    };
+    all.iter().map(one).collect()
+}
+
+/// A warning each, and one for all that are left.
+pub fn warnings(all: &[Unheard]) -> Vec<String> {
+    let mut said: Vec<String> = all.iter().take(NAMED).map(ToString::to_string).collect();
+    if all.len() > NAMED {
+        said.push(format!("{} more ports at which nobody listens: `meshc status`", all.len() - NAMED));
+    }
+    said
+}
+
+/// Of the policy that is live; nothing where that cannot be told, which `status` says.
+pub fn of_live(runtime: &Runtime) -> Vec<Unheard> {
+    let Ok(Some(live)) = runtime.live() else { return Vec::new() };
+    unpack(&live.tables).ok().and_then(|image| runtime.unheard(&image).ok()).unwrap_or_default()
+}
+
+/// Whether somebody waits where decisions send connections, asked now and then.
+#[derive(Default)]
+pub struct Heard(BTreeMap<(u64, Port), (Instant, Option<bool>)>);
+
+impl Heard {
+    /// Of one decision; nothing where it sends nobody anywhere, or it cannot be told.
+    pub fn of(&mut self, runtime: &Runtime, decided: &Decided) -> Option<bool> {
+        let Verdict::Redirected { port, .. } = decided.verdict else { return None };
+        // What is offered comes from the other end, and both ends have one family.
+        let address = decided.destination.0.or(decided.source.0)?;
+        let port = Port {
+            direction: decided.direction,
+            protocol: decided.protocol,
+            family: Family::of(address),
+            port,
+        };
+        let key = (decided.netns, port);
+        if let Some((asked, answer)) = self.0.get(&key)
+            && asked.elapsed() < FRESH
+        {
+            return *answer;
+        }
+        if self.0.len() >= KEPT {
+            self.0.clear();
+        }
+        let answer = runtime.is_heard(decided.netns, port).ok().flatten();
+        self.0.insert(key, (Instant::now(), answer));
+        answer
+    }
+}
+
+/// Those that a flow of a workload comes to.
+pub fn of_flow<'a>(
+    all: &'a [Unheard],
+    workload: &'a str,
+    direction: Direction,
+    wanted: impl Fn(&Port) -> bool + 'a,
+) -> impl Iterator<Item = &'a Unheard> {
+    all.iter().filter(move |it| it.workload == workload && it.port.direction == direction && wanted(&it.port))
+}
