@@ -1,7 +1,7 @@
 //! The contract that compiler, runtime and BPF programs share.
 //!
 //! Nothing here knows the policy language, and nothing here touches a kernel. The code reads from the
-//! meaning to the bytes: values of the flow space ([`flow`], [`ports`], [`prefix`]), the map image
+//! meaning to the bytes: values of the flow space ([`flow`], [`ports`], [`prefix`]), text as it may be shown ([`text`]), the map image
 //! ([`image`], [`selector`]), how it is laid out ([`abi`], [`map`], [`program`]), the way there and back
 //! ([`pack`], [`unpack`], [`artifact`]), and the programs' walk through it ([`sim`]).
 
@@ -11,6 +11,7 @@ compile_error!("tables and artifacts are little-endian, as every machine that ru
 pub mod flow;
 pub mod ports;
 pub mod prefix;
+pub mod text;
 
 mod canonical;
 pub mod image;

@@ -1,7 +1,9 @@
-//! The one place that prints.
+//! The one place that prints. What comes from outside is spelled out here where a terminal would obey it; what may hold
+//! line breaks and is one word of a line, such as the name of a process, is spelled out where it is read.
 
 use std::io::{self, IsTerminal, Write};
 
+use mesh_bpf::text;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -54,12 +56,12 @@ impl Output {
     /// An answer as text. A reader that has gone away is no error.
     #[expect(clippy::unused_self, reason = "printing goes through an Output, so that it can be found")]
     pub fn text(&self, text: &str) {
-        let _ = io::stdout().lock().write_all(text.as_bytes());
+        let _ = io::stdout().lock().write_all(text::lines(text).as_bytes());
     }
 
     /// One of many answers, as soon as it is known; whether somebody still reads them.
     pub fn stream<T: Serialize>(&self, answer: &T, text: impl FnOnce() -> String) -> bool {
-        let line = if self.is_json() { Self::line(answer) } else { text() };
+        let line = if self.is_json() { Self::line(answer) } else { text::lines(&text()).into_owned() };
         let mut out = io::stdout().lock();
         out.write_all(line.as_bytes()).and_then(|()| out.flush()).is_ok()
     }
@@ -77,7 +79,7 @@ impl Output {
             Ok(other) => drop(envelope.insert("answer".into(), other)),
             Err(_) => {}
         }
-        let mut line = Value::Object(envelope).to_string();
+        let mut line = text::json(Value::Object(envelope).to_string());
         line.push('\n');
         line
     }
@@ -99,8 +101,20 @@ impl Output {
     }
 
     /// Something that must be known.
-    #[expect(clippy::unused_self, reason = "printing goes through an Output, so that it can be found")]
     pub fn complain(&self, text: &str) {
+        self.put(&text::lines(text));
+    }
+
+    /// Several messages as [`render`](crate::render) coloured them, or none.
+    pub fn complain_all(&self, rendered: &str) {
+        if !rendered.is_empty() {
+            self.put(rendered);
+        }
+    }
+
+    /// What a terminal may obey.
+    #[expect(clippy::unused_self, reason = "printing goes through an Output, so that it can be found")]
+    fn put(&self, text: &str) {
         let mut line = text.to_owned();
         if !line.ends_with('\n') {
             line.push('\n');
@@ -108,16 +122,11 @@ impl Output {
         let _ = io::stderr().lock().write_all(line.as_bytes());
     }
 
-    /// Several messages, or none.
-    pub fn complain_all(&self, text: &str) {
-        if !text.is_empty() {
-            self.complain(text);
-        }
-    }
-
     /// A warning that has no place in the source.
     pub fn warn(&self, text: &str) {
-        self.say(&format!("{} {text}", self.paint("33", "warning:")));
+        if !self.quiet {
+            self.put(&format!("{} {}", self.paint("33", "warning:"), text::lines(text)));
+        }
     }
 
     /// Why the command failed.
@@ -127,11 +136,11 @@ impl Output {
             self.json(&serde_json::json!({ "error": { "code": code, "message": message, "help": help } }));
             return;
         }
-        let mut text = format!("{} {}", self.paint("31", "error:"), failure.message);
+        let mut text = format!("{} {}", self.paint("31", "error:"), text::lines(&failure.message));
         if let Some(help) = &failure.help {
-            text.push_str(&format!("\n  {} {help}", self.paint("36", "help:")));
+            text.push_str(&format!("\n  {} {}", self.paint("36", "help:"), text::lines(help)));
         }
-        self.complain(&text);
+        self.put(&text);
     }
 
     fn paint(&self, color: &str, text: &str) -> String {

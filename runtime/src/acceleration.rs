@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use bytemuck::{AnyBitPattern, try_pod_read_unaligned};
 use mesh_bpf::abi::{Asker, Carried, Half, Pair, Program, Splicer, WAYS, Way};
 use mesh_bpf::map::{ASKERS, CARRIED, PAIRS, SPLICERS};
+use mesh_bpf::text::process_name;
 
 use crate::accelerators::{self, Counting};
 use crate::error::Result;
@@ -268,7 +269,7 @@ fn entries<K: AnyBitPattern, T: AnyBitPattern, S: Store>(
 
 /// The name of a task, which zeros end.
 pub(crate) fn name(bytes: [u8; 16]) -> String {
-    String::from_utf8_lossy(bytes.split(|&byte| byte == 0).next().unwrap_or_default()).into_owned()
+    process_name(&bytes)
 }
 
 pub(crate) fn address(words: [u32; 4], port: u16) -> SocketAddr {

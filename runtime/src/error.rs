@@ -35,6 +35,9 @@ pub enum Error {
     /// There is no BPF file system where one should be.
     #[error("`{}` is not in a BPF file system", .0.display())]
     NotBpffs(PathBuf),
+    /// The state folder holds what is not ours.
+    #[error("`{}` cannot be the state folder: it holds other things", .0.display())]
+    NotAStateFolder(PathBuf),
     /// The cgroup to attach to is no folder of the version 2 hierarchy.
     #[error("`{}` is no cgroup of the version 2 hierarchy", .0.display())]
     NotACgroup(PathBuf),
@@ -135,8 +138,14 @@ pub enum Error {
         /// The one that was to be attached.
         name: String,
     },
+    /// Who asked for it waits no longer.
+    #[error("whoever asked for this has given up waiting, and it is not done")]
+    TooLate,
+    /// A name or label of a pod that would do something to a terminal.
+    #[error("`{0}` cannot be a name or a label of a pod: it has control characters")]
+    BadWord(String),
     /// Programs of another instance run for the same processes.
-    #[error("programs of another meshc are attached to `{}` or above it: {}", .cgroup.display(), .programs.join(", "))]
+    #[error("programs of another meshc are attached to `{}`, above it or below it: {}", .cgroup.display(), .programs.join(", "))]
     AnotherMesh {
         /// The cgroup that ours are to be attached to.
         cgroup: PathBuf,
@@ -233,6 +242,7 @@ impl Error {
             | Self::DetachedMeanwhile
             | Self::Stale { .. }
             | Self::ManyObservers
+            | Self::TooLate
             | Self::Unread(_) => Class::Busy,
             Self::BadName(_)
             | Self::Owned(_)
@@ -244,9 +254,11 @@ impl Error {
             | Self::NothingWaits
             | Self::HostNetwork(_)
             | Self::OtherPod { .. }
-            | Self::NoName => Class::Refused,
+            | Self::NoName
+            | Self::BadWord(_) => Class::Refused,
             Self::Step(_)
             | Self::NotBpffs(_)
+            | Self::NotAStateFolder(_)
             | Self::NotACgroup(_)
             | Self::Incompatible { .. }
             | Self::OtherAbi { .. }
@@ -276,6 +288,7 @@ impl Error {
             Self::Step(_) => "kernel",
             Self::BadName(_) => "instance-name",
             Self::NotBpffs(_) => "no-bpffs",
+            Self::NotAStateFolder(_) => "state-folder",
             Self::NotACgroup(_) => "no-cgroup",
             Self::Held { .. } => "locked",
             Self::DetachedMeanwhile => "detached",
@@ -295,6 +308,8 @@ impl Error {
             Self::NoName => "no-name",
             Self::HostNetwork(_) => "host-network",
             Self::OtherPod { .. } => "other-pod",
+            Self::TooLate => "too-late",
+            Self::BadWord(_) => "bad-word",
             Self::ManyObservers => "many-observers",
             Self::AnotherMesh { .. } => "another-mesh",
             Self::ReadOnly(_) => "read-only",
@@ -322,6 +337,9 @@ impl Error {
                 "mount one (`mount -t bpf bpf {}`), or name another folder with `--bpffs`",
                 path.display()
             ),
+            Self::NotAStateFolder(_) => {
+                "name a folder of its own with `--state`: others are kept out of it".into()
+            }
             Self::NotACgroup(_) => "name a folder below a cgroup2 mount with `--cgroup`".into(),
             Self::Held { .. } => "wait for it, or give this one more time with `--lock-timeout`".into(),
             Self::DetachedMeanwhile => "if the mesh is still wanted, run the command again".into(),
@@ -358,6 +376,8 @@ impl Error {
             Self::OtherPod { known, .. } => format!(
                 "`meshc detach` the pod `{known}` first, if it is gone; `--force` puts the new one in its place"
             ),
+            Self::TooLate => "ask again".into(),
+            Self::BadWord(_) => "give it another, as Kubernetes would".into(),
             Self::PrivateBpffs(path) => format!(
                 "mount it where the machine lives (`nsenter -t 1 -m mount -t bpf bpf {}`), or name another \
                  folder with `--bpffs`",

@@ -86,7 +86,7 @@ pub use history::Kept;
 pub use instance::{Instance, find_hierarchy, kept_inbound};
 pub use kernel::{Changes, Kernel};
 pub use observe::{By, Decided, Filter, Observer, Reason, Told, Wanted};
-pub use pods::{Attachment, Pod, PodAttached, Which};
+pub use pods::{Attachment, NEVER, Pod, PodAttached, Which};
 pub use record::{Holder, Owner, Record, hex};
 pub use registry::{Interface, Key, Member, Origin, Sandbox};
 pub use run::Joined;

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use mesh_bpf::membership::Membership;
+use mesh_bpf::text::{is_obeyed, one_line};
 use serde::{Deserialize, Serialize};
 
 use crate::apply::in_slot;
@@ -16,6 +17,9 @@ use crate::session::{self, membership};
 use crate::set::Set;
 use crate::store::{Sources, Store};
 use crate::{Changes, Kernel, Runtime, failed, hooks, inbound};
+
+/// A deadline that does not come.
+pub const NEVER: u64 = u64::MAX;
 
 /// A pod to attach.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -96,6 +100,15 @@ impl<S: Store> Runtime<S> {
     /// Where the network namespace is gone, or two workloads select the pod and neither is narrower; unless it is
     /// forced, where the namespace is the node's own or another pod's. Then all is as it was before.
     pub fn attach(&self, pod: &Pod) -> Result<PodAttached> {
+        self.attach_before(pod, NEVER)
+    }
+
+    /// The same, unless it is later than `deadline` by [`Runtime::clock`] once nobody else works on the registry: whoever
+    /// asked for it has given up then, and may have done it or undone it without us.
+    ///
+    /// # Errors
+    /// As [`Runtime::attach`], and where it is too late.
+    pub fn attach_before(&self, pod: &Pod, deadline: u64) -> Result<PodAttached> {
         let (store, instance) = (&self.store, &self.instance);
         let cookie = store.netns_cookie(&pod.netns)?;
         let key = Key::Netns(cookie);
@@ -104,6 +117,7 @@ impl<S: Store> Runtime<S> {
         }
         loop {
             let held = lock(store, instance, &self.options, &instance.maps(), false)?;
+            self.in_time(deadline)?;
             record::make_folders(store, instance)?;
             registry::make_folder(store, instance)?;
             if held.is_some()
@@ -121,6 +135,15 @@ impl<S: Store> Runtime<S> {
                 return Ok(PodAttached { key, workload: None });
             }
         }
+    }
+
+    /// Milliseconds since boot, sleep included: the same for every process.
+    pub fn clock(&self) -> u64 {
+        self.store.clock()
+    }
+
+    fn in_time(&self, deadline: u64) -> Result<()> {
+        if self.store.clock() > deadline { Err(Error::TooLate) } else { Ok(()) }
     }
 
     fn attach_live(&self, registry: &Registry<'_, S>, pod: &Pod, key: Key) -> Result<PodAttached> {
@@ -147,8 +170,17 @@ impl<S: Store> Runtime<S> {
     /// # Errors
     /// What the kernel says; the next command tries again.
     pub fn detach(&self, which: &Which) -> Result<bool> {
+        self.detach_before(which, NEVER)
+    }
+
+    /// The same, unless it is too late as for [`Runtime::attach_before`].
+    ///
+    /// # Errors
+    /// As [`Runtime::detach`], and where it is too late.
+    pub fn detach_before(&self, which: &Which, deadline: u64) -> Result<bool> {
         let (store, instance) = (&self.store, &self.instance);
         let held = lock(store, instance, &self.options, &instance.maps(), false)?;
+        self.in_time(deadline)?;
         let set = if held.is_some() { Set::open(store, instance)? } else { None };
         let registry = set.as_ref().map(|set| Registry { store, instance, set });
         if let Some(registry) = &registry {
@@ -301,6 +333,12 @@ impl<S: Store> Runtime<S> {
     fn member(&self, pod: &Pod, key: Key) -> Result<Member> {
         if pod.name.is_empty() {
             return Err(Error::NoName);
+        }
+        // What is said of a pod is shown on terminals and in logs, a line each.
+        let labels = pod.labels.iter().flat_map(|(key, value)| [key, value]);
+        let words = [&pod.name].into_iter().chain(&pod.namespace).chain(&pod.service_account).chain(labels);
+        if let Some(word) = words.into_iter().find(|word| word.contains(is_obeyed)) {
+            return Err(Error::BadWord(one_line(word).into_owned()));
         }
         let (store, instance) = (&self.store, &self.instance);
         let known = record::read::<Member>(store, &instance.members().join(key.to_string()))?;

@@ -5,6 +5,8 @@
 
 use std::borrow::Cow;
 
+use mesh_bpf::text::is_obeyed;
+
 /// The text with a sign in place of each character that a terminal would obey. It has as many bytes, so that
 /// places in it are where they were.
 pub(super) fn visible(text: &str) -> Cow<'_, str> {
@@ -20,14 +22,9 @@ pub(super) fn visible(text: &str) -> Cow<'_, str> {
     Cow::Owned(text.chars().map(sign).collect())
 }
 
-/// Control characters but tab and newline (a carriage return at the end of a line is one of those), and characters
-/// that change the direction of text.
+/// What a terminal obeys, but tab and newline (a carriage return at the end of a line is one of those).
 fn obeyed(c: char) -> bool {
-    match c {
-        '\t' | '\n' | '\r' => false,
-        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => true,
-        c => c.is_control(),
-    }
+    !matches!(c, '\t' | '\n' | '\r') && is_obeyed(c)
 }
 
 #[cfg(test)]

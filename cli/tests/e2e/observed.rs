@@ -125,6 +125,43 @@ fn every_decision_is_told_with_its_rule_and_line() -> Tested {
     Ok(())
 }
 
+/// Whoever runs a program chooses its name, and root reads it.
+#[test]
+fn what_a_process_or_a_pod_is_called_does_nothing_to_a_terminal() -> Tested {
+    let Some(stage) = where_usable(|| Stage::ruled(RULES))? else { return Ok(()) };
+    let log = stage.ground().folder().join("text.log");
+    let text = Process::start(stage.meshc().arg("observe"), &log)?;
+    text.wait_until_it_says("observing")?;
+    let json = Observer::start(&stage, "json.log", &[])?;
+    let there = address("10.0.3.9:80")?;
+    let done = stage.cart().run(move || {
+        let named = std::fs::write("/proc/self/comm", b"e\x1b[2J\n\xc2\x9b\xe2\x80\xaeil");
+        [named.is_ok(), Client::to(there).dial().is_ok()]
+    })?;
+    assert_eq!(done, [true; 2]);
+    let lines = json.wait(1)?;
+    let shown = "e\\u{1b}[2J\\n\\u{9b}\\u{202e}il";
+    assert_eq!(lines[0]["command"], shown, "{lines:#?}");
+    assert!(until(PATIENCE, || text.output().is_ok_and(|output| output.contains("2J"))));
+    for output in [text.output()?, std::fs::read_to_string(stage.ground().folder().join("json.log"))?] {
+        assert!(
+            !output.contains(|c: char| c.is_control() && c != '\n') && !output.contains('\u{202e}'),
+            "{output:?}"
+        );
+        let line = output.lines().find(|line| line.contains("2J")).unwrap_or_default();
+        assert!(line.contains("il") && line.contains("10.0.3.9"), "it is one line: {output:?}");
+    }
+    let netns = stage.pair().client.path();
+    for name in ["a\u{1b}[31m", "a\nb", "a\u{202e}b"] {
+        let mut command = stage.meshc();
+        let attach = command.args(["--format", "json", "attach", "--name", name, "--netns"]).arg(&netns);
+        let answer = Answer::of(attach)?;
+        assert_eq!((answer.code, &answer.json()?["error"]["code"]), (1, &json!("bad-word")), "{answer:#?}");
+        assert!(!answer.words().contains(|c: char| c.is_control() && c != '\n'), "{answer:?}");
+    }
+    Ok(())
+}
+
 #[test]
 fn several_observers_each_see_what_they_asked_for() -> Tested {
     let Some(stage) = where_usable(|| Stage::ruled(RULES))? else { return Ok(()) };

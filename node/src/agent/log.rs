@@ -62,7 +62,7 @@ impl Log {
         if let Value::Object(fields) = fields {
             line.extend(fields);
         }
-        let mut text = Value::Object(line).to_string();
+        let mut text = mesh_bpf::text::json(Value::Object(line).to_string());
         text.push('\n');
         // A log that nobody reads is no reason to stop.
         let Ok(mut sink) = self.0.lock() else { return };

@@ -16,6 +16,7 @@ use mesh_bpf::abi::{self, Event};
 use mesh_bpf::flow::{Direction, Protocol, Verdict};
 use mesh_bpf::image::SourceKind;
 use mesh_bpf::map;
+use mesh_bpf::text::process_name;
 
 pub use filter::{Filter, Wanted};
 
@@ -261,7 +262,11 @@ impl Observer<'_> {
             time: (store.wall_clock() * 1000).saturating_sub(ago),
             workload: names.workloads(event.generation).get(event.workload as usize).cloned(),
             member: names.member(event.member).map(str::to_owned),
-            process: (event.pid != 0).then(|| By { pid: event.pid, uid: event.uid, name: text(&event.comm) }),
+            process: (event.pid != 0).then(|| By {
+                pid: event.pid,
+                uid: event.uid,
+                name: process_name(&event.comm),
+            }),
             direction: if inbound { Direction::Inbound } else { Direction::Outbound },
             protocol: if event.protocol == 0 { Protocol::Tcp } else { Protocol::Udp },
             source: (source, Some(event.from_port).filter(|&port| port != 0)),
@@ -363,9 +368,4 @@ fn ip(words: [u32; 4]) -> Option<IpAddr> {
     }
     let bytes: [u8; 16] = bytemuck::cast(words);
     Some(IpAddr::from(bytes).to_canonical())
-}
-
-fn text(comm: &[u8]) -> String {
-    let name = comm.split(|&byte| byte == 0).next().unwrap_or_default();
-    String::from_utf8_lossy(name).into_owned()
 }
