@@ -24,7 +24,7 @@ use crate::command::Answer;
 use crate::seen::{Seen, seen};
 use crate::stage::{address, where_usable};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A mesh whose pods go to a sidecar's port.
 fn mesh(port: u16) -> String {
@@ -111,13 +111,18 @@ impl Running {
         self.node.pod(container, &kubernetes("shop", container), &cart)
     }
 
-    /// Where health and metrics are told.
-    fn page(&self, path: &str) -> Result<(u16, String), Failure> {
+    /// A connection to where health and metrics are told.
+    fn listening(&self) -> Result<TcpStream, Failure> {
         let log = self.log()?;
         let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
         let mut told = lines.filter(|line| line["message"] == "health and metrics");
         let told = told.next().ok_or("no address was told")?;
-        let mut stream = TcpStream::connect(told["address"].as_str().unwrap_or_default())?;
+        Ok(TcpStream::connect(told["address"].as_str().unwrap_or_default())?)
+    }
+
+    /// A page of health and metrics.
+    fn page(&self, path: &str) -> Result<(u16, String), Failure> {
+        let mut stream = self.listening()?;
         write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")?;
         let mut answer = BufReader::new(stream);
         let mut first = String::new();
@@ -525,6 +530,92 @@ fn health_and_metrics_tell_what_the_kernel_says() -> Tested {
     ] {
         assert_eq!(running.metric(metric)?, value, "{metric}");
     }
+    Ok(())
+}
+
+/// Memory that a process has in use, in KiB.
+fn memory(process: u32) -> Result<u64, Failure> {
+    let status = fs::read_to_string(format!("/proc/{process}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
+    Ok(line.trim().trim_end_matches(" kB").parse()?)
+}
+
+#[test]
+fn whatever_others_do_health_is_told_and_the_agent_does_not_grow() -> Tested {
+    let Some(running) = where_usable(|| Running::new(&mesh(15001)))? else { return Ok(()) };
+    let pid = running.process.as_ref().map(Process::id).ok_or("no agent runs")?;
+    let healthy = || -> Tested {
+        assert_eq!(running.page("/healthz")?, (200, "ok\n".to_owned()));
+        assert_eq!(running.page("/metrics")?.0, 200);
+        Ok(())
+    };
+    // What the agent takes for good, it has taken then.
+    for _ in 0..20 {
+        healthy()?;
+    }
+    let before = memory(pid)?;
+    // They ask and never read; they say nothing; they begin and do not go on. More than there is room for.
+    let mut others = Vec::new();
+    for asks in ["GET /metrics HTTP/1.1\r\n\r\n", "", "GET /hea"] {
+        for _ in 0..100 {
+            let mut stream = running.listening()?;
+            stream.write_all(asks.as_bytes())?;
+            others.push(stream);
+        }
+        healthy()?;
+    }
+    // Many requests in one connection: the first is answered. Endless headers: they are not read.
+    for asks in [
+        "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n".repeat(2_000),
+        format!("GET / HTTP/1.1\r\n{}", "a: b\r\n".repeat(1_000_000)),
+    ] {
+        let mut stream = running.listening()?;
+        // It may hang up before everything was said.
+        let _ = stream.write_all(asks.as_bytes());
+        healthy()?;
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        let answers = String::from_utf8_lossy(&answer).matches("HTTP/1.1 ").count();
+        assert!(answers <= 1, "{answers} answers");
+    }
+    let after = memory(pid)?;
+    // 64 pages and requests at the most, where the headers alone are 6 MB and their list would be ten times that.
+    assert!(after < before + 16 * 1024, "{before} KiB, then {after} KiB");
+    drop(others);
+    Ok(())
+}
+
+#[test]
+fn what_an_agent_was_asked_for_before_it_hung_is_not_done_when_it_goes_on() -> Tested {
+    let Some(running) = where_usable(|| Running::new(&mesh(15001)))? else { return Ok(()) };
+    let agent = running.process.as_ref().ok_or("no agent runs")?;
+    let netns = Netns::new()?;
+    let path = netns.path().display().to_string();
+    let call = |command| {
+        let call = Call { command, container: "c1", netns: &path, arguments: &kubernetes("shop", "cart-1") };
+        let mut config = running.node.plugin();
+        config["cniVersion"] = "1.0.0".into();
+        config["name"] = "pods".into();
+        config["prevResult"] = json!({ "cniVersion": "1.0.0", "ips": [{ "address": "172.30.0.9/16" }] });
+        let labels = labels(&[("app", "cart")]);
+        if let (Some(config), Some(labels)) = (config.as_object_mut(), labels.as_object()) {
+            config.extend(labels.clone());
+        }
+        running.node.call(&call, &config)?.done()
+    };
+    agent.halt();
+    // The plugin waits for the agent, and then does it alone.
+    call("ADD")?;
+    assert_eq!(running.node.members()?, ["cart-1"]);
+    call("DEL")?;
+    assert_eq!(running.node.members()?, Vec::<String>::new());
+    agent.go_on();
+    let heard = || running.log().is_ok_and(|log| log.matches("came too late").count() == 2);
+    assert!(until(PATIENCE, heard), "{}", running.log()?);
+    assert_eq!(running.node.members()?, Vec::<String>::new());
+    // What comes in time is done as ever.
+    call("ADD")?;
+    assert_eq!(running.node.members()?, ["cart-1"]);
     Ok(())
 }
 

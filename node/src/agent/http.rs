@@ -1,22 +1,44 @@
-//! Health, readiness and metrics over HTTP.
+//! Health, readiness and metrics over HTTP/1.1, for probes and scrapers.
+//!
+//! One request a connection, which is closed after its answer. Everything has a bound, so that nobody who may connect
+//! can keep others from an answer or make the agent grow: bytes and headers of a request, time, and connections at one
+//! moment, of which the oldest goes for a new one. One thread moves all bytes and waits for none of them; metrics, which
+//! take longer the larger the policy is, are made by another. The servers that were looked at wait for one client
+//! at a time (tiny_http), or bring an asynchronous runtime for three pages; the requests are read by `httparse`.
 
-use std::io;
-use std::net::SocketAddr;
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mesh_runtime::{Runtime, State};
-use tiny_http::{Header, Method, Response, Server};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::facts::Facts;
 use super::metrics::Metrics;
 
+/// Connections at one moment.
+const CONNECTIONS: usize = 64;
+/// Bytes of a request: its line and headers.
+const REQUEST: usize = 8 * 1024;
+/// Headers of a request.
+const HEADERS: usize = 64;
+/// From connecting to the end of the answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// What a client sends beyond its request is read and thrown away, so long, or a reset would overtake the answer.
+const DRAINING: Duration = Duration::from_millis(500);
+
+/// An answer: its code, and a page of text.
+type Answer = (u16, String);
+
 /// What the pages are made of.
-struct Desk {
+struct Pages {
     runtime: Arc<Runtime>,
     facts: Arc<Mutex<Facts>>,
     interval: Duration,
-    metrics: Metrics,
 }
 
 /// Answers at an address, which is returned with the port that port 0 became.
@@ -26,32 +48,293 @@ pub(super) fn serve(
     facts: Arc<Mutex<Facts>>,
     interval: Duration,
 ) -> io::Result<SocketAddr> {
-    let server = Server::http(address).map_err(|error| io::Error::other(format!("{address}: {error}")))?;
-    let bound = server.server_addr().to_ip().unwrap_or(address);
-    let mut desk = Desk { runtime, facts, interval, metrics: Metrics::default() };
-    std::thread::Builder::new().name("http".into()).spawn(move || {
-        for request in server.incoming_requests() {
-            let (code, text) = match (request.method(), request.url()) {
-                (Method::Get | Method::Head, "/healthz") => desk.health(),
-                (Method::Get | Method::Head, "/readyz") => desk.readiness(),
-                (Method::Get | Method::Head, "/metrics") => desk.metrics(),
-                (Method::Get | Method::Head, _) => (404, "/healthz, /readyz, /metrics\n".into()),
-                _ => (405, "only GET\n".into()),
-            };
-            let mut response = Response::from_string(text).with_status_code(code);
-            if let Ok(kind) = Header::from_bytes("Content-Type", "text/plain; version=0.0.4; charset=utf-8") {
-                response.add_header(kind);
-            }
-            // Whoever asked may have gone.
-            let _ = request.respond(response);
-        }
-    })?;
+    let named = |error: io::Error| io::Error::new(error.kind(), format!("{address}: {error}"));
+    let listener = TcpListener::bind(address).map_err(named)?;
+    listener.set_nonblocking(true)?;
+    let bound = listener.local_addr()?;
+    let measuring = Measuring::start(Arc::clone(&runtime), Arc::clone(&facts))?;
+    let pages = Pages { runtime, facts, interval };
+    let server = Server { listener, pages, measuring, connections: VecDeque::new() };
+    std::thread::Builder::new().name("http".into()).spawn(move || server.run())?;
     Ok(bound)
 }
 
-impl Desk {
+/// The thread that makes the page of metrics: one at a time, for all who wait.
+struct Measuring {
+    wanted: SyncSender<()>,
+    made: Receiver<Answer>,
+    /// Readable when a page is made.
+    bell: UnixStream,
+    /// A page is being made.
+    busy: bool,
+}
+
+impl Measuring {
+    fn start(runtime: Arc<Runtime>, facts: Arc<Mutex<Facts>>) -> io::Result<Self> {
+        let (wanted, wants) = sync_channel(1);
+        let (sender, made) = sync_channel(1);
+        let (bell, ringing) = UnixStream::pair()?;
+        bell.set_nonblocking(true)?;
+        std::thread::Builder::new().name("metrics".into()).spawn(move || {
+            let mut metrics = Metrics::default();
+            while wants.recv().is_ok() {
+                let page = match metrics.page(&runtime, &facts) {
+                    Ok(page) => (200, page),
+                    Err(error) => (500, format!("{error}\n")),
+                };
+                if sender.send(page).is_err() || (&ringing).write_all(&[1]).is_err() {
+                    return;
+                }
+            }
+        })?;
+        Ok(Self { wanted, made, bell, busy: false })
+    }
+
+    /// Begins a page, unless one is being made.
+    fn begin(&mut self) -> bool {
+        let begins = !self.busy && self.wanted.try_send(()).is_ok();
+        self.busy |= begins;
+        begins
+    }
+
+    /// The page that was made.
+    fn end(&mut self) -> Option<Answer> {
+        let _ = (&self.bell).read(&mut [0; 8]);
+        let page = self.made.try_recv().ok()?;
+        self.busy = false;
+        Some(page)
+    }
+}
+
+/// A connection, and how far it is.
+struct Connection {
+    stream: TcpStream,
+    until: Instant,
+    phase: Phase,
+}
+
+enum Phase {
+    /// So much of the request is there.
+    Asking(Vec<u8>),
+    /// For a page of metrics: one that was begun after this was asked for, where `begun`.
+    Waiting { begun: bool, bare: bool },
+    /// This is to be written, and so much is.
+    Answering(Vec<u8>, usize),
+    /// The answer is written.
+    Draining,
+    /// Done, well or not.
+    Over,
+}
+
+struct Server {
+    listener: TcpListener,
+    pages: Pages,
+    measuring: Measuring,
+    connections: VecDeque<Connection>,
+}
+
+impl Server {
+    fn run(mut self) {
+        loop {
+            let ready = match self.wait() {
+                Ok(ready) => ready,
+                // Interrupted, or out of memory for a moment.
+                Err(_) => {
+                    std::thread::sleep(Duration::from_millis(10));
+                    continue;
+                }
+            };
+            self.go_on(&ready);
+            self.hand_out();
+            let now = Instant::now();
+            self.connections
+                .retain(|connection| connection.until > now && !matches!(connection.phase, Phase::Over));
+            self.accept();
+        }
+    }
+
+    /// Waits until somebody can go on; which of the connections.
+    fn wait(&self) -> io::Result<Vec<bool>> {
+        let next = self.connections.iter().map(|connection| connection.until).min();
+        let left = next.map(|next| next.saturating_duration_since(Instant::now()));
+        // A page may be asked for when one is made, so this never waits long.
+        let left = left.unwrap_or(PATIENCE).min(PATIENCE) + Duration::from_millis(1);
+        let timeout = Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: left.subsec_nanos().into() };
+        let mut watched = vec![
+            PollFd::new(&self.listener, PollFlags::IN),
+            PollFd::new(&self.measuring.bell, PollFlags::IN),
+        ];
+        watched.extend(self.connections.iter().map(|connection| {
+            let flags = match connection.phase {
+                Phase::Asking(_) | Phase::Draining => PollFlags::IN,
+                Phase::Answering(..) => PollFlags::OUT,
+                Phase::Waiting { .. } | Phase::Over => PollFlags::empty(),
+            };
+            PollFd::new(&connection.stream, flags)
+        }));
+        poll(&mut watched, Some(&timeout))?;
+        Ok(watched.iter().skip(2).map(|one| !one.revents().is_empty()).collect())
+    }
+
+    fn accept(&mut self) {
+        // As many as wait now: others come in the next round.
+        for _ in 0..CONNECTIONS {
+            let Ok((stream, _)) = self.listener.accept() else { return };
+            if stream.set_nonblocking(true).is_err() {
+                continue;
+            }
+            if self.connections.len() == CONNECTIONS {
+                self.connections.pop_front();
+            }
+            let until = Instant::now() + PATIENCE;
+            self.connections.push_back(Connection { stream, until, phase: Phase::Asking(Vec::new()) });
+        }
+    }
+
+    fn go_on(&mut self, ready: &[bool]) {
+        for (connection, _) in self.connections.iter_mut().zip(ready).filter(|(_, ready)| **ready) {
+            connection.go_on(&self.pages);
+        }
+    }
+
+    /// Gives a page of metrics to those that waited for it, and begins one for those that came since.
+    fn hand_out(&mut self) {
+        if let Some((code, page)) = self.measuring.end() {
+            for connection in &mut self.connections {
+                if let Phase::Waiting { begun: true, bare } = connection.phase {
+                    connection.answer(code, &page, bare);
+                }
+            }
+        }
+        let waits = |connection: &Connection| matches!(connection.phase, Phase::Waiting { begun: false, .. });
+        if self.connections.iter().any(waits) && self.measuring.begin() {
+            for connection in &mut self.connections {
+                if let Phase::Waiting { begun, .. } = &mut connection.phase {
+                    *begun = true;
+                }
+            }
+        }
+    }
+}
+
+impl Connection {
+    fn go_on(&mut self, pages: &Pages) {
+        match &mut self.phase {
+            Phase::Asking(read) => {
+                let mut piece = [0; 2048];
+                match self.stream.read(&mut piece) {
+                    Ok(0) => self.phase = Phase::Over,
+                    Ok(count) => {
+                        read.extend_from_slice(piece.get(..count).unwrap_or_default());
+                        self.asked(pages);
+                    }
+                    Err(error) => self.failed(&error),
+                }
+            }
+            Phase::Answering(text, written) => {
+                match self.stream.write(text.get(*written..).unwrap_or_default()) {
+                    Ok(count) => {
+                        *written += count;
+                        if *written == text.len() {
+                            let _ = self.stream.shutdown(Shutdown::Write);
+                            self.until = self.until.min(Instant::now() + DRAINING);
+                            self.phase = Phase::Draining;
+                        }
+                    }
+                    Err(error) => self.failed(&error),
+                }
+            }
+            Phase::Draining => match self.stream.read(&mut [0; 4096]) {
+                Ok(0) => self.phase = Phase::Over,
+                Ok(_) => {}
+                Err(error) => self.failed(&error),
+            },
+            // It has gone while it waited.
+            Phase::Waiting { .. } => self.phase = Phase::Over,
+            Phase::Over => {}
+        }
+    }
+
+    fn failed(&mut self, error: &io::Error) {
+        if !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) {
+            self.phase = Phase::Over;
+        }
+    }
+
+    /// Looks whether the request is there as a whole, and what it asks for.
+    fn asked(&mut self, pages: &Pages) {
+        let Phase::Asking(read) = &self.phase else { return };
+        let asked = Asked::read(read);
+        match asked {
+            Asked::More => {}
+            Asked::Wrong(code, why) => self.answer(code, why, false),
+            Asked::Page { path, bare } => match path.as_str() {
+                "/healthz" => self.page(pages.health(), bare),
+                "/readyz" => self.page(pages.readiness(), bare),
+                "/metrics" => self.phase = Phase::Waiting { begun: false, bare },
+                _ => self.answer(404, "/healthz, /readyz, /metrics\n", bare),
+            },
+        }
+    }
+
+    fn page(&mut self, (code, text): Answer, bare: bool) {
+        self.answer(code, &text, bare);
+    }
+
+    /// `bare`: without the page itself, as `HEAD` asks for.
+    fn answer(&mut self, code: u16, page: &str, bare: bool) {
+        let reason = match code {
+            200 => "OK",
+            400 => "Bad Request",
+            404 => "Not Found",
+            405 => "Method Not Allowed",
+            431 => "Request Header Fields Too Large",
+            500 => "Internal Server Error",
+            _ => "Service Unavailable",
+        };
+        let head = format!(
+            "HTTP/1.1 {code} {reason}\r\nContent-Type: text/plain; version=0.0.4; charset=utf-8\r\n\
+             Content-Length: {}\r\nConnection: close\r\n\r\n",
+            page.len()
+        );
+        let page = if bare { "" } else { page };
+        self.phase = Phase::Answering([head.as_bytes(), page.as_bytes()].concat(), 0);
+    }
+}
+
+/// What was asked, as far as it is there.
+#[derive(Debug, PartialEq, Eq)]
+enum Asked {
+    More,
+    Page { path: String, bare: bool },
+    Wrong(u16, &'static str),
+}
+
+impl Asked {
+    fn read(bytes: &[u8]) -> Self {
+        const TOO_LARGE: Asked = Asked::Wrong(431, "the request is too large\n");
+        let mut headers = [httparse::EMPTY_HEADER; HEADERS];
+        let mut request = httparse::Request::new(&mut headers);
+        match request.parse(bytes) {
+            Ok(httparse::Status::Partial) if bytes.len() < REQUEST => Self::More,
+            Ok(httparse::Status::Partial) | Err(httparse::Error::TooManyHeaders) => TOO_LARGE,
+            Ok(httparse::Status::Complete(_)) => {
+                // What follows a `?` asks for nothing here.
+                let path = request.path.unwrap_or_default().split('?').next().unwrap_or_default().to_owned();
+                match request.method {
+                    Some("GET") => Self::Page { path, bare: false },
+                    Some("HEAD") => Self::Page { path, bare: true },
+                    _ => Self::Wrong(405, "only GET\n"),
+                }
+            }
+            Err(_) => Self::Wrong(400, "no request of HTTP\n"),
+        }
+    }
+}
+
+impl Pages {
     /// Whether the agent goes round: it has looked at everything not long ago.
-    fn health(&self) -> (u16, String) {
+    fn health(&self) -> Answer {
         let looked = self.facts.lock().ok().and_then(|facts| facts.looked);
         let longest = self.interval * 3 + Duration::from_secs(30);
         match looked {
@@ -63,7 +346,7 @@ impl Desk {
 
     /// Whether pods and units of this node are in the mesh as a policy says. An older policy is one: what the
     /// folder holds and is refused is told by the metrics, and by `meshc status`.
-    fn readiness(&self) -> (u16, String) {
+    fn readiness(&self) -> Answer {
         let looked = self.facts.lock().is_ok_and(|facts| facts.looked.is_some());
         match self.runtime.head() {
             _ if !looked => (503, "starting\n".into()),
@@ -77,11 +360,23 @@ impl Desk {
             Err(error) => (503, format!("{error}\n")),
         }
     }
+}
 
-    fn metrics(&mut self) -> (u16, String) {
-        match self.metrics.page(&self.runtime, &self.facts) {
-            Ok(page) => (200, page),
-            Err(error) => (500, format!("{error}\n")),
-        }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_is_read_when_it_is_there_and_never_without_bound() {
+        let page = |path: &str, bare| Asked::Page { path: path.into(), bare };
+        assert_eq!(Asked::read(b"GET /healthz HT"), Asked::More);
+        assert_eq!(Asked::read(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"), page("/healthz", false));
+        assert_eq!(Asked::read(b"HEAD /metrics?x=1 HTTP/1.0\r\n\r\n"), page("/metrics", true));
+        assert!(matches!(Asked::read(b"POST / HTTP/1.1\r\n\r\n"), Asked::Wrong(405, _)));
+        assert!(matches!(Asked::read(b"\x16\x03\x01\x02\x00"), Asked::Wrong(400, _)));
+        let many = format!("GET / HTTP/1.1\r\n{}", "a: b\r\n".repeat(HEADERS + 1));
+        assert!(matches!(Asked::read(many.as_bytes()), Asked::Wrong(431, _)));
+        let long = format!("GET /{} HTTP/1.1\r\n", "a".repeat(REQUEST));
+        assert!(matches!(Asked::read(long.as_bytes()), Asked::Wrong(431, _)));
     }
 }
