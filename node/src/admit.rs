@@ -1,6 +1,6 @@
 //! Attaches a pod; where that fails, the policy says whether it may start all the same.
 
-use mesh_runtime::{Error, Pod, Runtime, Which};
+use mesh_runtime::{Error, NEVER, Pod, Runtime, Which};
 use serde::{Deserialize, Serialize};
 
 /// What became of a pod that asked to be in the mesh.
@@ -55,10 +55,22 @@ impl From<Error> for Why {
 
 /// Attaches a pod. A failure is noted for `status`; a pod that must not start is not registered.
 pub fn admit(runtime: &Runtime, pod: &Pod) -> Admission {
-    let why = match attach(runtime, pod) {
-        Ok((key, workload)) => return Admission::Attached { key, workload },
-        Err(why) => why,
-    };
+    match attach(runtime, pod, NEVER) {
+        Ok((key, workload)) => Admission::Attached { key, workload },
+        Err(why) => failed(runtime, pod, why),
+    }
+}
+
+/// The same for one who waits until `deadline`; `None` where that has passed, and nothing was done.
+pub fn admit_before(runtime: &Runtime, pod: &Pod, deadline: u64) -> Option<Admission> {
+    match attach(runtime, pod, deadline) {
+        Ok((key, workload)) => Some(Admission::Attached { key, workload }),
+        Err(_) if runtime.clock() > deadline => None,
+        Err(why) => Some(failed(runtime, pod, why)),
+    }
+}
+
+fn failed(runtime: &Runtime, pod: &Pod, why: Why) -> Admission {
     // Where the policy cannot be read, the language's default holds. A pod of the node's own network is nobody that a
     // policy for pods speaks of: it is left alone, and named.
     let start = why.code == HOST_NETWORK || !runtime.refuses(pod).unwrap_or(true);
@@ -81,8 +93,8 @@ pub fn admit(runtime: &Runtime, pod: &Pod) -> Admission {
     Admission::Failed { start, code: why.code, message, help: why.help, again: why.again }
 }
 
-fn attach(runtime: &Runtime, pod: &Pod) -> Result<(String, Option<String>), Why> {
-    let attached = runtime.attach(pod)?;
+fn attach(runtime: &Runtime, pod: &Pod, deadline: u64) -> Result<(String, Option<String>), Why> {
+    let attached = runtime.attach_before(pod, deadline)?;
     // It is registered, and would be a member as soon as the policy is restored: too late for its first process.
     if runtime.awaits_restore()?.is_some() {
         return Err(Why {

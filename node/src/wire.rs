@@ -70,18 +70,25 @@ pub struct Report {
 #[derive(Debug, Serialize, Deserialize)]
 struct Envelope<T> {
     version: u32,
+    /// Milliseconds since boot until which the asking side waits for the answer. Later it must not be done any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    until: Option<u64>,
     message: T,
 }
 
-/// Asks the agent, and waits so long for each part of its answer.
+/// Asks the agent, and waits so long for each part of its answer. With `now`, which is what [`Runtime::clock`] says, it is
+/// not done after that time.
+///
+/// [`Runtime::clock`]: mesh_runtime::Runtime::clock
 ///
 /// # Errors
 /// Where nobody listens, it is no agent of this version, or it does not answer in time.
-pub fn ask(socket: &Path, request: &Request, patience: Duration) -> io::Result<Reply> {
+pub fn ask(socket: &Path, request: &Request, patience: Duration, now: Option<u64>) -> io::Result<Reply> {
     let mut stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(patience))?;
     stream.set_write_timeout(Some(patience))?;
-    say(&mut stream, request)?;
+    let patience = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX);
+    send(&mut stream, request, now.map(|now| now.saturating_add(patience)))?;
     hear(&stream)
 }
 
@@ -90,7 +97,11 @@ pub fn ask(socket: &Path, request: &Request, patience: Duration) -> io::Result<R
 /// # Errors
 /// Where the other end is gone.
 pub fn say<T: Serialize>(stream: &mut UnixStream, message: &T) -> io::Result<()> {
-    let mut line = serde_json::to_vec(&Envelope { version: VERSION, message })?;
+    send(stream, message, None)
+}
+
+fn send<T: Serialize>(stream: &mut UnixStream, message: &T, until: Option<u64>) -> io::Result<()> {
+    let mut line = serde_json::to_vec(&Envelope { version: VERSION, until, message })?;
     line.push(b'\n');
     stream.write_all(&line)
 }
@@ -100,15 +111,24 @@ pub fn say<T: Serialize>(stream: &mut UnixStream, message: &T) -> io::Result<()>
 /// # Errors
 /// Where the other end is gone, silent, of another version, or says what this one does not understand.
 pub fn hear<T: DeserializeOwned>(stream: &UnixStream) -> io::Result<T> {
+    hear_until(stream).map(|(message, _)| message)
+}
+
+/// The same, and until when whoever says it waits for an answer.
+///
+/// # Errors
+/// As [`hear`].
+pub fn hear_until<T: DeserializeOwned>(stream: &UnixStream) -> io::Result<(T, Option<u64>)> {
     let mut line = String::new();
     BufReader::new(stream.take(LONGEST)).read_line(&mut line)?;
     let invalid = |what: String| io::Error::new(io::ErrorKind::InvalidData, what);
-    let Envelope { version, message } = serde_json::from_str::<Envelope<serde_json::Value>>(&line)
+    let Envelope { version, until, message } = serde_json::from_str::<Envelope<serde_json::Value>>(&line)
         .map_err(|error| invalid(format!("no message of an agent: {error}")))?;
     if version != VERSION {
         return Err(invalid(format!("messages of version {version}, not {VERSION}")));
     }
-    serde_json::from_value(message).map_err(|error| invalid(format!("an unknown message: {error}")))
+    let message = serde_json::from_value(message);
+    Ok((message.map_err(|error| invalid(format!("an unknown message: {error}")))?, until))
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 
 use std::path::PathBuf;
 
+use mesh_bpf::abi::name_hash;
 use mesh_bpf::membership::Membership;
 use mesh_bpf::selector::Endpoint;
 use mesh_bpf::unpack::unpack;
@@ -140,11 +141,17 @@ fn all<S: Store>(store: &S, instance: &Instance) -> Result<Vec<(PathBuf, Failed)
     Ok(files.filter_map(|file| Some((file.clone(), record::read(store, &file).ok()??))).collect())
 }
 
-/// The file of a pod. Its name came from elsewhere, and must not lead anywhere.
+/// As much of a pod's name as a file is named for: file systems take 255 bytes.
+const NAMED: usize = 160;
+
+/// The file of a pod. Its name came from elsewhere: it must not lead anywhere, may be of any length, and what is left of
+/// two of them may be the same.
 fn file(instance: &Instance, pod: &Pod) -> PathBuf {
     let safe = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '-' | '.') { c } else { '_' };
     let name = format!("{}_{}", pod.namespace.as_deref().unwrap_or_default(), pod.name);
-    instance.failed().join(format!("pod_{}", name.chars().map(safe).collect::<String>()))
+    let shown: String = name.chars().take(NAMED).map(safe).collect();
+    let whole = if shown == name { String::new() } else { format!("_{:08x}", name_hash(&name)) };
+    instance.failed().join(format!("pod_{shown}{whole}"))
 }
 
 /// Forgets a pod: it is attached now.

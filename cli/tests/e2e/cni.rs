@@ -233,6 +233,47 @@ fn a_pod_that_cannot_be_in_the_mesh_starts_only_where_the_policy_says_so() -> Te
     Ok(())
 }
 
+/// A failure makes the folder that failures are noted in, where every later pod is looked for by its name.
+#[test]
+fn the_length_of_a_pods_name_is_no_obstacle() -> Tested {
+    let Some(node) = where_usable(Node::new)? else { return Ok(()) };
+    node.apply(
+        "redirect outbound -> 15001\non failed-attach start\nworkload cart { label app = cart }\n\
+         workload range { address 172.30.0.0/16 }",
+    )?;
+    let names = ["a".repeat(253), format!("{}b", "a".repeat(252)), "é".repeat(200)];
+    let pod = Netns::new()?;
+    let netns = pod.path().display().to_string();
+    let add = |name: &str, extra: Value| {
+        let call =
+            Call { command: "ADD", container: "c1", netns: &netns, arguments: &kubernetes("shop", name) };
+        let mut config = node.plugin();
+        config["cniVersion"] = "1.0.0".into();
+        config["name"] = "pods".into();
+        if let (Some(config), Some(extra)) = (config.as_object_mut(), extra.as_object()) {
+            config.extend(extra.clone());
+        }
+        node.call(&call, &config)?.done()
+    };
+    let mut ambiguous = labels(&[("app", "cart")]);
+    ambiguous["prevResult"] = json!({ "cniVersion": "1.0.0", "ips": [{ "address": "172.30.0.9/16" }] });
+    for name in &names {
+        add(name, ambiguous.clone())?;
+    }
+    let status = node.ask(&["status"])?;
+    let failed = status["failed"].as_array().cloned().unwrap_or_default();
+    let failed: Vec<&str> = failed.iter().filter_map(|one| one["name"].as_str()).collect();
+    assert_eq!(failed, names, "each is noted for itself");
+    let mut plain = labels(&[("app", "cart")]);
+    plain["prevResult"] = json!({ "cniVersion": "1.0.0", "ips": [{ "address": "10.99.0.9/16" }] });
+    for name in &names {
+        add(name, plain.clone())?;
+        assert_eq!(node.members()?, [name.as_str()]);
+    }
+    assert_eq!(node.ask(&["status"])?["failed"], json!([]));
+    Ok(())
+}
+
 #[test]
 fn after_a_boot_no_meshed_pod_starts_before_its_policy_is_back() -> Tested {
     let Some(node) = where_usable(Node::new)? else { return Ok(()) };

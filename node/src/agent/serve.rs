@@ -3,20 +3,20 @@
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use mesh_runtime::Runtime;
+use mesh_runtime::{Error, NEVER, Runtime};
 use rustix::fs::{FlockOperation, flock};
 use serde_json::json;
 
 use super::facts::Facts;
 use super::{Ask, Log};
-use crate::admit::{Admission, admit};
+use crate::admit::{Admission, admit_before};
 use crate::wire::{self, Reply, Request};
 
 /// A client that says nothing is not listened to for longer.
@@ -37,9 +37,12 @@ pub(super) struct Desk {
 /// That this is the instance's only agent, as long as it is kept.
 pub(super) fn alone(socket: &Path) -> io::Result<File> {
     if let Some(folder) = socket.parent() {
-        fs::create_dir_all(folder)?;
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     }
-    let file = File::create(socket.with_extension("lock"))?;
+    let lock = socket.with_extension("lock");
+    let file = File::options().write(true).create(true).truncate(false).mode(0o600).open(lock)?;
+    // One of a version before may be open to whoever wants to lock it.
+    file.set_permissions(fs::Permissions::from_mode(0o600))?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file),
         Err(rustix::io::Errno::WOULDBLOCK) => Err(io::Error::other("another agent of this instance runs")),
@@ -82,21 +85,24 @@ impl Desk {
         if !peer.uid.is_root() {
             return Err(io::Error::other(format!("the user {} may not ask", peer.uid.as_raw())));
         }
-        let reply = match wire::hear::<Request>(&stream) {
-            Ok(request) => self.answer(request),
+        let reply = match wire::hear_until::<Request>(&stream) {
+            Ok((request, until)) => self.answer(request, until.unwrap_or(NEVER)),
             Err(error) => Reply::Refused { code: "message".into(), message: error.to_string() },
         };
         wire::say(&mut stream, &reply)
     }
 
-    fn answer(&self, request: Request) -> Reply {
+    fn answer(&self, request: Request, until: u64) -> Reply {
         match request {
             Request::Attach(pod) => {
-                let admission = admit(&self.runtime, &pod);
+                let Some(admission) = admit_before(&self.runtime, &pod, until) else {
+                    return self.too_late(&json!({ "attach": pod.name }));
+                };
                 self.note(&pod, &admission);
                 Reply::Admission(admission)
             }
-            Request::Detach(which) => match self.runtime.detach(&which) {
+            Request::Detach(which) => match self.runtime.detach_before(&which, until) {
+                Err(Error::TooLate) => self.too_late(&json!({ "detach": which })),
                 Ok(was_there) => {
                     self.count(|facts| facts.detached += u64::from(was_there));
                     self.log.info("pod detached", json!({ "which": which, "was_there": was_there }));
@@ -110,6 +116,12 @@ impl Desk {
             }
             Request::Resume => self.resume(),
         }
+    }
+
+    /// Whoever asked did it alone meanwhile, and may have undone it since.
+    fn too_late(&self, what: &serde_json::Value) -> Reply {
+        self.log.warn("a request came too late, and was not carried out", what.clone());
+        Reply::Refused { code: Error::TooLate.code().into(), message: Error::TooLate.to_string() }
     }
 
     fn resume(&self) -> Reply {

@@ -110,7 +110,7 @@ impl Call<'_> {
 
     /// What the agent answers; `None` where it is away, and the plugin does it alone.
     fn ask(&self, runtime: &Runtime, request: &Request) -> Option<Reply> {
-        wire::ask(&runtime.instance().socket(), request, PATIENCE).ok()
+        wire::ask(&runtime.instance().socket(), request, PATIENCE, Some(runtime.clock())).ok()
     }
 
     fn add(&self, log: &mut Vec<String>) -> Result<String, Failure> {

@@ -99,7 +99,7 @@ fn line(sources: &Sources, found: &Diagnostic) -> String {
 
 /// What the agent of an instance says of itself; `None` where none runs.
 pub fn report(instance: &Instance) -> Option<Report> {
-    match wire::ask(&instance.socket(), &Request::Report, PATIENCE) {
+    match wire::ask(&instance.socket(), &Request::Report, PATIENCE, None) {
         Ok(Reply::Report(report)) => Some(report),
         _ => None,
     }
@@ -110,7 +110,7 @@ pub fn resume(instance: &Instance) -> Result<Option<u64>, Failure> {
     if report(instance).is_none_or(|report| !report.waiting) {
         return Ok(None);
     }
-    match wire::ask(&instance.socket(), &Request::Resume, APPLYING) {
+    match wire::ask(&instance.socket(), &Request::Resume, APPLYING, None) {
         Ok(Reply::Resumed(generation)) => Ok(generation),
         Ok(Reply::Refused { message, .. }) => Err(Failure::new(Exit::Busy, "agent", message)),
         Ok(_) => Err(Failure::new(Exit::Busy, "agent", "the agent answered something else")),
