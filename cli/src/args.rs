@@ -1,5 +1,6 @@
 //! The command line, defined once: the parser, the completions and the man pages come from here.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -112,6 +113,19 @@ pub struct InstanceArgs {
     /// How long to wait for another writer, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     pub lock_timeout: u64,
+}
+
+impl InstanceArgs {
+    /// The arguments by which another command means the same instance.
+    pub fn to_args(&self) -> Vec<OsString> {
+        let folders = [("--bpffs", &self.bpffs), ("--cgroup", &self.cgroup), ("--state", &self.state)];
+        let folders = folders.into_iter().filter_map(|(option, folder)| Some((option, folder.as_ref()?)));
+        let mut arguments = vec!["--instance".into(), self.instance.clone().into()];
+        for (option, folder) in folders {
+            arguments.extend([option.into(), folder.clone().into()]);
+        }
+        arguments
+    }
 }
 
 /// How inbound connections of pods are decided.

@@ -1,6 +1,7 @@
 //! Finds and reads policy files: what the compiler itself never does.
 
-use std::io::Read;
+use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
@@ -22,12 +23,19 @@ impl Loader for FileSystem {
             if names.is_empty() {
                 return Err("is a folder without `.mesh` files".into());
             }
-            return names.iter().map(|name| location(&target.join(name), &shown.join(name))).collect();
+            let found = names.iter().map(|name| {
+                let file = target.join(name);
+                is_a_file(&file)
+                    .and_then(|()| location(&file, &shown.join(name)))
+                    .map_err(|why| format!("has `{}`, which {why}", name.display()))
+            });
+            return found.collect();
         }
         Ok(vec![location(&target, &beside(&from.name))?])
     }
 
     fn read(&mut self, file: &Location) -> Result<Vec<u8>, String> {
+        is_a_file(Path::new(&file.key))?;
         fs::read(&file.key).map_err(|error| cause(&error))
     }
 }
@@ -57,16 +65,32 @@ pub fn open(path: &Path) -> Result<(Vec<u8>, fs::File), Failure> {
     let open = || {
         let mut file = fs::File::open(path)?;
         let mut first = Vec::new();
-        file.by_ref().take(8).read_to_end(&mut first)?;
+        Read::by_ref(&mut file).take(8).read_to_end(&mut first)?;
         Ok((first, file))
     };
     open().map_err(|error| unreadable(path, &error))
 }
 
-/// Puts a file in place at once: it is there whole or as it was.
+/// Puts a file in place at once: it is there whole or as it was. Who may read one that was there may read it after.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    let mode = fs::metadata(path).ok().map(|found| found.permissions().mode() & 0o7777);
+    put(path, bytes, mode)
+}
+
+/// The same of a file that is its owner's alone.
+pub fn write_private(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    put(path, bytes, Some(0o600))
+}
+
+fn put(path: &Path, bytes: &[u8], mode: Option<u32>) -> Result<(), Failure> {
     let beside = path.with_added_extension("new");
-    let written = fs::write(&beside, bytes).and_then(|()| fs::rename(&beside, path));
+    let write = || {
+        let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).open(&beside)?;
+        mode.map_or(Ok(()), |mode| file.set_permissions(fs::Permissions::from_mode(mode)))?;
+        file.write_all(bytes)?;
+        fs::rename(&beside, path)
+    };
+    let written = write();
     written.map_err(|error| {
         // What could not be renamed is of no use.
         let _ = fs::remove_file(&beside);
@@ -89,15 +113,21 @@ fn read_folder(folder: &Path, given: &mut Vec<(Location, Vec<u8>)>) -> Result<()
             .help("a folder means its own `*.mesh`, not those in folders below it"));
     }
     for name in names {
-        given.push(read_file(&folder.join(name))?);
+        let file = folder.join(name);
+        is_a_file(&file).map_err(|why| {
+            Failure::refused("unreadable", format!("`{}` {why}", file.display()))
+                .help("every `*.mesh` of a folder is a part of the policy; rename or remove what is none")
+        })?;
+        given.push(read_file(&file)?);
     }
     Ok(())
 }
 
 fn read_file(path: &Path) -> Result<(Location, Vec<u8>), Failure> {
     let bytes = read(path)?;
-    let location = location(path, path)
-        .map_err(|why| Failure::refused("unreadable", format!("`{}` {why}", path.display())))?;
+    let shown = path.to_string_lossy().into_owned();
+    // A pipe such as a shell's `<(…)` has no name of its own.
+    let location = location(path, path).unwrap_or(Location { key: shown.clone(), name: shown });
     Ok((location, bytes))
 }
 
@@ -106,16 +136,27 @@ fn location(path: &Path, shown: &Path) -> Result<Location, String> {
     Ok(Location { key: key.to_string_lossy().into_owned(), name: shown.to_string_lossy().into_owned() })
 }
 
-/// Names of a folder's own policies, sorted; names that begin with a dot are nobody's.
+/// Says why something that a folder or an import names is no policy. What a user names may be a pipe; here it would
+/// keep everybody waiting, and what was left out would be a rule that does not hold.
+fn is_a_file(path: &Path) -> Result<(), String> {
+    let found = fs::metadata(path).map_err(|error| {
+        let leads_nowhere = error.kind() == io::ErrorKind::NotFound && path.is_symlink();
+        if leads_nowhere { "is a link that leads nowhere".into() } else { cause(&error) }
+    })?;
+    match found.file_type() {
+        kind if kind.is_file() => Ok(()),
+        kind if kind.is_dir() => Err("is a folder".into()),
+        _ => Err("is no file: a pipe, a socket or a device".into()),
+    }
+}
+
+/// Names of a folder's own policies, sorted, whether they can be read or not; names that begin with a dot are nobody's.
 fn policies_in(folder: &Path) -> io::Result<Vec<PathBuf>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(folder)? {
         let name = PathBuf::from(entry?.file_name());
         let hidden = name.as_os_str().as_encoded_bytes().starts_with(b".");
-        if !hidden
-            && name.extension().is_some_and(|extension| extension == "mesh")
-            && folder.join(&name).is_file()
-        {
+        if !hidden && name.extension().is_some_and(|extension| extension == "mesh") {
             names.push(name);
         }
     }

@@ -71,7 +71,7 @@ fn parse(text: &str) -> Result<Vec<Entry>, toml::de::Error> {
     }
 }
 
-/// Reads pieces on as many threads as run at once. Nothing where one of them is wrong.
+/// Reads pieces on as many threads as run at once. Nothing where one of them is wrong, or no thread can be had.
 fn side_by_side(pieces: &[&str]) -> Option<Vec<Entry>> {
     let threads = thread::available_parallelism().map_or(1, NonZero::get).min(pieces.len());
     let share = pieces.len().div_ceil(threads.max(1)).max(1);
@@ -83,9 +83,10 @@ fn side_by_side(pieces: &[&str]) -> Option<Vec<Entry>> {
             }
             Some(entries)
         };
-        let running: Vec<_> = pieces.chunks(share).map(|share| scope.spawn(move || read(share))).collect();
+        let start = |share| thread::Builder::new().spawn_scoped(scope, move || read(share)).ok();
+        let running: Option<Vec<_>> = pieces.chunks(share).map(start).collect();
         let mut entries = Vec::new();
-        for thread in running {
+        for thread in running? {
             entries.extend(thread.join().ok().flatten()?);
         }
         Some(entries)

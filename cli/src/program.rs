@@ -21,9 +21,13 @@ pub fn compile(args: &Program) -> Result<Compilation, Failure> {
     heap::reserve(given.iter().map(|(_, bytes)| bytes.len()).sum::<usize>().saturating_mul(SHARE));
     let mut compilation = thread::scope(|scope| {
         // The inventory may be much longer than the policy, and is needed late.
-        let mut reading = args.inventory.as_deref().map(|path| scope.spawn(|| inventory::read(path)));
+        let mut reading = args.inventory.as_deref().map(|path| {
+            let thread = thread::Builder::new().spawn_scoped(scope, || inventory::read(path));
+            // Where no thread can be had, it is read when it is needed.
+            move || thread.map_or_else(|_| inventory::read(path), joined)
+        });
         let mut failure = None;
-        let read = || match reading.take().map(joined)? {
+        let read = || match reading.take()?() {
             Ok(endpoints) => Some(endpoints),
             Err(found) => {
                 failure = Some(found);
@@ -32,7 +36,7 @@ pub fn compile(args: &Program) -> Result<Compilation, Failure> {
         };
         let compilation = compile::compile_within(given, &mut FileSystem, read, args.max_lines);
         // A policy with errors did not come to ask for it.
-        match failure.or_else(|| reading.take().map(joined)?.err()) {
+        match failure.or_else(|| reading.take()?().err()) {
             Some(failure) => Err(failure),
             None => Ok(compilation),
         }

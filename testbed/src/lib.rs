@@ -8,6 +8,7 @@
 //!
 //! Nothing here knows meshc: the crate depends on none of its packages, so it can contradict all of them.
 
+mod lonely;
 mod name;
 mod sweep;
 
@@ -44,6 +45,7 @@ pub use bpffs::BpfFs;
 pub use cgroup::{Cgroup, hierarchy};
 pub use dial::{Client, Dialled, Errno, Stream};
 pub use ground::{Ground, kernel_is_promised, kernel_is_usable, long_runs_are_wanted};
+pub use lonely::Lonely;
 pub use name::Name;
 pub use netns::{Netns, veth};
 pub use pair::Pair;

@@ -71,7 +71,7 @@ pub fn run(output: &Output, args: &Apply) -> Result<Exit, Failure> {
         }
     };
     if args.confirm_within.is_some() && applied.changed {
-        confirm::start_waiting()?;
+        confirm::start_waiting(&args.instance)?;
         output.say("it takes itself back unless `meshc confirm` comes in time");
     }
     let entries = match output.is_json() && applied.changed {

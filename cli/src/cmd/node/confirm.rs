@@ -7,7 +7,7 @@ use mesh_runtime::Expiry;
 use serde_json::json;
 
 use super::{failure, open};
-use crate::args::Confirm;
+use crate::args::{Confirm, InstanceArgs};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::Output;
@@ -21,32 +21,15 @@ pub fn run(output: &Output, args: &Confirm) -> Result<Exit, Failure> {
 
 /// Starts the process that waits, and outlives the terminal that this one was started from: the policy may
 /// be what cuts it off.
-pub fn start_waiting() -> Result<(), Failure> {
+pub fn start_waiting(instance: &InstanceArgs) -> Result<(), Failure> {
     let failed = |error: std::io::Error| {
         Failure::cannot("confirm", format!("cannot start the process that takes the policy back: {error}"))
             .help("confirm it, or roll it back by hand: `meshc confirm`, `meshc rollback`")
     };
     let mut command = Command::new(std::env::current_exe().map_err(failed)?);
-    // The same instance: its options and environment are those of this process.
-    command.arg("await-confirmation").args(instance_options());
+    command.arg("await-confirmation").args(instance.to_args());
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command.spawn().map(drop).map_err(failed)
-}
-
-/// The options of this process that name the instance.
-fn instance_options() -> Vec<String> {
-    const NAMES: [&str; 4] = ["--instance", "--bpffs", "--cgroup", "--state"];
-    let mut found = Vec::new();
-    let mut arguments = std::env::args().skip(1);
-    while let Some(argument) = arguments.next() {
-        if NAMES.iter().any(|name| argument.strip_prefix(name).is_some_and(|rest| rest.starts_with('='))) {
-            found.push(argument);
-        } else if NAMES.contains(&argument.as_str()) {
-            found.push(argument);
-            found.extend(arguments.next());
-        }
-    }
-    found
 }
 
 /// Waits, and takes the policy back where nobody confirms it in time.

@@ -73,7 +73,10 @@ pub fn run(output: &Output, command: &Command) -> Result<Exit, Failure> {
 pub fn open(args: &InstanceArgs) -> Result<Runtime, Failure> {
     let options = Options {
         lock_timeout: args.lock_timeout.saturating_mul(1000),
-        command: std::env::args().collect::<Vec<_>>().join(" "),
+        command: std::env::args_os()
+            .map(|argument| argument.to_string_lossy().into_owned())
+            .collect::<Vec<_>>()
+            .join(" "),
     };
     Runtime::open(instance(args)?, options).map_err(failure)
 }
