@@ -51,6 +51,6 @@ impl Places {
         let bytes = postcard::to_stdvec(self).map_err(|error| {
             Failure::cannot("places", format!("cannot keep which line each item is from: {error}"))
         })?;
-        files::write(file, &bytes)
+        files::write_private(file, &bytes)
     }
 }

@@ -180,6 +180,7 @@ impl<S: Store> Store for Faulty<S> {
         fn open_link(&self, path: &Path) -> Step<Option<S::Link>>;
         fn link_info(&self, link: &S::Link) -> Step<LinkInfo>;
         fn attached(&self, cgroup: &Path, hook: Hook, effective: bool) -> Step<Vec<u32>>;
+        fn attached_below(&self, cgroup: &Path, hook: Hook) -> Step<Vec<u32>>;
         fn interfaces(&self, netns: &Path, cookie: u64) -> Step<Vec<u32>>;
         fn waiting(&self, netns: &Path, cookie: u64) -> Step<Vec<Waits>>;
         fn can_close(&self) -> Step<bool>;

@@ -160,11 +160,16 @@ pub(crate) fn foreign<S: Store>(store: &S, instance: &Instance) -> Result<Vec<(H
     Ok(foreign)
 }
 
-/// Refuses to attach below or beside another meshc: flows would be decided twice.
+/// Refuses to attach below, beside or above another meshc: flows would be decided twice.
 pub(crate) fn check_alone<S: Store>(store: &S, instance: &Instance) -> Result<()> {
-    let foreign = foreign(store, instance)?;
-    let named = |(_, program): &(Hook, ProgramInfo)| format!("`{}` (program {})", program.name, program.id);
-    let is_mesh = |(_, program): &&(Hook, ProgramInfo)| PROGRAMS.iter().any(|def| def.name == program.name);
+    let mut foreign: Vec<ProgramInfo> =
+        foreign(store, instance)?.into_iter().map(|(_, program)| program).collect();
+    // Every meshc has a program there.
+    for id in store.attached_below(&instance.cgroup, Hook::Connect4)? {
+        foreign.extend(store.program_by_id(id)?);
+    }
+    let named = |program: &ProgramInfo| format!("`{}` (program {})", program.name, program.id);
+    let is_mesh = |program: &&ProgramInfo| PROGRAMS.iter().any(|def| def.name == program.name);
     let programs: Vec<String> = foreign.iter().filter(is_mesh).map(named).collect();
     if programs.is_empty() {
         Ok(())

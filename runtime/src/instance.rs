@@ -7,8 +7,31 @@ use mesh_bpf::program::Inbound;
 /// The folder of endpoints that are joining or leaving, beside those that are members.
 pub(crate) const MOVING: &str = "moving";
 
+/// The folder of [`Instance::members`], one a boot.
+pub(crate) const MEMBERS: &str = "members";
+
 /// The file of [`Instance::way`].
 const WAY: &str = "inbound";
+
+/// The folders of the state folder.
+pub(crate) const FOLDERS: [&str; 4] = [MEMBERS, "history", "artifacts", "failed"];
+
+/// The files of the state folder, which go with it.
+pub(crate) const FILES: [&str; 10] = [
+    "current",
+    "pending",
+    "paused",
+    "confirm",
+    "programs",
+    "holder",
+    "places",
+    WAY,
+    "undecided-sk_lookup",
+    "undecided-tc",
+];
+
+/// What the agent has there while it runs.
+pub(crate) const AGENT: [&str; 2] = ["agent.lock", "agent.sock"];
 
 /// How the last apply of an instance decided what is offered to pods, by its state folder: attaching commands do
 /// as it did. Where nothing is known, by `sk_lookup`.
@@ -103,7 +126,7 @@ impl Instance {
     /// Endpoints of this boot.
     #[must_use]
     pub fn members(&self) -> PathBuf {
-        self.state.join("members").join(&self.boot_id)
+        self.state.join(MEMBERS).join(&self.boot_id)
     }
 
     /// Endpoints that are joining or leaving.

@@ -719,6 +719,13 @@ impl Store for Memory {
         Ok(here.map(|link| link.program.borrow().id).collect())
     }
 
+    fn attached_below(&self, cgroup: &Path, hook: Hook) -> Step<Vec<u32>> {
+        let nodes: Vec<PathBuf> = self.0.nodes.borrow().keys().cloned().collect();
+        let below = nodes.iter().filter(|path| path.starts_with(cgroup) && *path != cgroup);
+        let attached = below.map(|path| self.attached(path, hook, false)).collect::<Step<Vec<_>>>()?;
+        Ok(attached.concat())
+    }
+
     fn load_accelerators(&self, maps: &Path) -> Step<Vec<(&'static AcceleratorDef, MemoryProgram)>> {
         if !self.exists(maps) {
             return Err(error("loading", maps, libc::ENOENT));

@@ -14,8 +14,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::instance::{Instance, MOVING};
-use crate::store::{Process, Step, Store};
+use crate::instance::{AGENT, FILES, FOLDERS, Instance, MEMBERS, MOVING};
+use crate::store::{Locked, Process, Step, Store};
 
 /// Who applied a policy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -117,14 +117,24 @@ fn beside(file: &Path) -> PathBuf {
     file.with_extension("new")
 }
 
-/// Makes the folders that records go to.
+/// Whether the state folder holds things, and none of ours.
+pub(crate) fn is_foreign(store: &impl Store, instance: &Instance) -> Step<bool> {
+    let is_ours = |name: &str| FILES.contains(&name) || FOLDERS.contains(&name) || AGENT.contains(&name);
+    let names = store.list(&instance.state)?.unwrap_or_default();
+    Ok(!names.is_empty() && !names.iter().any(|name| is_ours(name)))
+}
+
+/// Makes the folders that records go to. Nobody but the owner enters them: who could, could hold the lock.
 pub(crate) fn make_folders(store: &impl Store, instance: &Instance) -> Result<()> {
-    for folder in instance.state.ancestors().collect::<Vec<_>>().into_iter().rev() {
+    for folder in instance.state.ancestors().skip(1).collect::<Vec<_>>().into_iter().rev() {
         if store.inode(folder)?.is_none() {
             store.make_folder(folder)?;
         }
     }
-    for folder in [instance.history(), instance.artifacts()] {
+    if is_foreign(store, instance)? {
+        return Err(Error::NotAStateFolder(instance.state.clone()));
+    }
+    for folder in [instance.state.clone(), instance.history(), instance.artifacts()] {
         store.make_folder(&folder)?;
     }
     Ok(())
@@ -170,12 +180,17 @@ pub(crate) fn artifact(
     }
 }
 
-/// Every generation that is remembered, oldest first. What cannot be read is left out.
+/// No instance comes as far. A larger number is damage: the one after it might be 0, which means that nothing is decided.
+const MOST_GENERATIONS: u64 = u64::MAX >> 1;
+
+/// Every generation that is remembered, oldest first. What cannot be read is left out, and so is a number that cannot be.
 pub(crate) fn history(store: &impl Store, instance: &Instance) -> Result<Vec<Record>> {
     let mut records = Vec::new();
     for name in store.list(&instance.history())?.unwrap_or_default() {
-        if name.parse::<u64>().is_ok()
+        if let Ok(number) = name.parse::<u64>()
             && let Ok(Some(record)) = read::<Record>(store, &instance.history().join(name))
+            && record.generation == number
+            && number <= MOST_GENERATIONS
         {
             records.push(record);
         }
@@ -213,19 +228,23 @@ pub(crate) fn prune(store: &impl Store, instance: &Instance, keep: usize) -> Res
 
 /// Removes all that is ours in the state folder, and the folder where nothing else is in it.
 pub(crate) fn purge(store: &impl Store, instance: &Instance) -> Result<()> {
-    let members = instance.state.join("members");
+    let members = instance.state.join(MEMBERS);
     for boot in store.list(&members)?.unwrap_or_default() {
         forget_boot(store, &members.join(boot))?;
     }
-    for folder in [members, instance.history(), instance.artifacts(), instance.failed()] {
-        empty(store, &folder)?;
+    for name in FOLDERS {
+        empty(store, &instance.state.join(name))?;
     }
-    let files = [instance.current(), instance.pending(), instance.paused(), instance.confirm()];
-    let more = [instance.programs(), instance.holder(), instance.places(), instance.way()];
-    let more = more.into_iter().chain(Inbound::ALL.map(|by| instance.undecided(by)));
-    for file in files.into_iter().chain(more) {
+    for name in FILES {
+        let file = instance.state.join(name);
         store.remove(&file)?;
         store.remove(&beside(&file))?;
+    }
+    // An agent that goes on keeps what says that it is the only one.
+    let [lock, socket] = AGENT.map(|name| instance.state.join(name));
+    if !matches!(store.lock(&lock)?, Locked::Busy) {
+        store.remove(&lock)?;
+        store.remove(&socket)?;
     }
     match store.list(&instance.state)? {
         Some(names) if names.is_empty() => Ok(store.remove_folder(&instance.state)?),

@@ -211,7 +211,8 @@ impl<'a, S: Store> Session<'a, S> {
 
 /// Says who holds the lock.
 pub(crate) fn tell_holder<S: Store>(store: &S, instance: &Instance, options: &Options) -> Result<()> {
-    if store.inode(&instance.state)?.is_none() {
+    // Nor is anything written into a folder that is not ours.
+    if store.inode(&instance.state)?.is_none() || record::is_foreign(store, instance)? {
         return Ok(());
     }
     let holder =

@@ -259,7 +259,7 @@ pub trait Store {
     /// # Errors
     /// What the kernel says.
     fn list(&self, folder: &Path) -> Step<Option<Vec<String>>>;
-    /// Makes a folder; one that is there is no error.
+    /// Makes a folder that only its owner may enter; one that is there becomes such a one.
     ///
     /// # Errors
     /// What the kernel says.
@@ -576,6 +576,11 @@ pub trait Store {
     /// # Errors
     /// What the kernel says.
     fn attached(&self, cgroup: &Path, hook: Hook, effective: bool) -> Step<Vec<u32>>;
+    /// Ids of the programs attached to a hook of the cgroups below a cgroup.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    fn attached_below(&self, cgroup: &Path, hook: Hook) -> Step<Vec<u32>>;
 
     /// Loads all programs of acceleration, as [`Store::load_programs`].
     ///

@@ -51,6 +51,7 @@ mod multipath;
 mod observed;
 mod offers;
 mod paused;
+mod private;
 mod proxies;
 mod redirected;
 mod refused;

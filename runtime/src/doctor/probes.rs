@@ -16,7 +16,7 @@ use super::{Bed, Finding, Outcome, trial};
 use crate::error::Error;
 use crate::inbound;
 use crate::instance::Instance;
-use crate::kernel::{Bare, Detached, Kernel, KernelMap, counts_all, is_charged, new_network};
+use crate::kernel::{Bare, Detached, Kernel, KernelMap, apart, counts_all, is_charged, new_network};
 use crate::set::Set;
 use crate::store::{Fault, Step, Store, Word};
 use crate::{slot, status};
@@ -216,13 +216,13 @@ fn cookies(kernel: &Kernel, findings: &mut Findings) {
 
 /// Runs a probe in a network namespace of its own: that of a thread which ends at once.
 fn in_a_namespace<T: Send>(probe: impl FnOnce() -> Result<T, String> + Send) -> Result<T, String> {
-    std::thread::scope(|scope| {
-        let inside = scope.spawn(|| {
-            new_network().map_err(|error| format!("a network namespace cannot be made: {error}"))?;
-            probe()
-        });
-        inside.join().unwrap_or_else(|_| Err("the thread ended".into()))
-    })
+    let inside = apart(|| {
+        Ok(match new_network() {
+            Ok(()) => probe(),
+            Err(error) => Err(format!("a network namespace cannot be made: {error}")),
+        })
+    });
+    inside.unwrap_or_else(|error| Err(error.to_string()))
 }
 
 /// The namespace that a thread is in, as a file that stands for it.

@@ -60,8 +60,9 @@ fn make(programs: &[u8], by: Inbound) -> Step<Made> {
 impl Ahead {
     /// Begins to make them, beside whatever else is done.
     pub(super) fn begin(&self, programs: std::borrow::Cow<'static, [u8]>, by: Inbound) {
-        let making = std::thread::spawn(move || make(&programs, by));
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = State::Making(making);
+        let making = std::thread::Builder::new().spawn(move || make(&programs, by));
+        // Without a thread nothing is made ahead.
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = making.map_or(State::Nothing, State::Making);
     }
 
     /// Takes something of it. What could not be made is nothing: whoever makes it then says why it cannot be.
@@ -124,12 +125,12 @@ impl Waiting {
     pub(super) fn begin(&self, maps: &Path) {
         let pin = |def: &MapDef| sys::open_pin(&maps.join(def.name)).and_then(open);
         let (Ok(control), Ok(scratch)) = (pin(&CONTROL), pin(&SCRATCH)) else { return };
-        let waiting = std::thread::spawn(move || {
+        let waiting = std::thread::Builder::new().spawn(move || {
             let generation = held(&sys::Words::new(control.fd.as_fd())?.load());
             put_maps(&scratch, &[(0, &create(&INNER, 1, None)?)])?;
             Ok((control.info.id, generation))
         });
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Wait::For(waiting);
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = waiting.map_or(Wait::Nothing, Wait::For);
     }
 
     /// What was waited for, once that is over.

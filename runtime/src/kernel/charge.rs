@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use mesh_bpf::program::Hook;
 
 use super::code::{self, EXIT, R0, R2, R3, R4, STACK, add, call, copy, map, set, store_long_value};
-use super::sys;
+use super::{apart, sys};
 
 /// `BPF_MAP_TYPE_SOCKHASH`.
 const SOCKHASH: u32 = 18;
@@ -26,10 +26,7 @@ const MESSAGE: [u8; 1024] = [7; 1024];
 /// # Errors
 /// What the kernel says, or that it does not.
 pub(crate) fn is_charged() -> io::Result<()> {
-    std::thread::scope(|scope| {
-        let inside = scope.spawn(|| sys::new_network().and_then(|()| send_and_look()));
-        inside.join().unwrap_or_else(|_| Err(io::Error::other("the thread ended")))
-    })
+    apart(|| sys::new_network().and_then(|()| send_and_look()))
 }
 
 fn send_and_look() -> io::Result<()> {

@@ -10,7 +10,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::ioctl_fionread;
 
 use super::charge::{READER, map_of_sockets, to_reader};
-use super::{KernelMap, code, sys};
+use super::{KernelMap, apart, code, sys};
 
 /// How long a message within the machine may take.
 const PATIENCE: Timespec = Timespec { tv_sec: 5, tv_nsec: 0 };
@@ -23,15 +23,12 @@ const SHORT: [u8; 1000] = [2; 1000];
 /// # Errors
 /// What the kernel says where it cannot be tried.
 pub(crate) fn counts_all(sockets: Option<&KernelMap>) -> io::Result<bool> {
-    std::thread::scope(|scope| {
-        let inside = scope.spawn(|| {
-            sys::new_network()?;
-            match sockets {
-                Some(map) => send_and_ask(map.fd.as_fd()),
-                None => send_and_ask(map_of_sockets("mesh_count")?.as_fd()),
-            }
-        });
-        inside.join().unwrap_or_else(|_| Err(io::Error::other("the thread ended")))
+    apart(|| {
+        sys::new_network()?;
+        match sockets {
+            Some(map) => send_and_ask(map.fd.as_fd()),
+            None => send_and_ask(map_of_sockets("mesh_count")?.as_fd()),
+        }
     })
 }
 

@@ -8,14 +8,13 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::thread;
 
 use bytemuck::{Pod, Zeroable};
 use mesh_bpf::abi::{Flow, Listening};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketType, netlink, recv, send, socket};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use super::sys;
+use super::{apart, sys};
 use crate::store::{Accepted, Noted, Waits};
 
 // From linux/netlink.h, linux/sock_diag.h and linux/inet_diag.h.
@@ -241,15 +240,9 @@ fn namespaces() -> io::Result<Vec<Arc<File>>> {
 
 /// Asks on a thread of its own inside a namespace, so that ours stays where it is.
 fn inside<T: Send>(netns: &File, ask: impl FnOnce(&OwnedFd) -> io::Result<T> + Send) -> io::Result<T> {
-    thread::scope(|scope| {
-        let inside = scope.spawn(|| {
-            match move_into_link_name_space(netns.as_fd(), Some(LinkNameSpaceType::Network)) {
-                Ok(()) => {}
-                Err(error) => return Err(io::Error::from(error)),
-            }
-            ask(&socket(AddressFamily::NETLINK, SocketType::RAW, Some(netlink::SOCK_DIAG))?)
-        });
-        inside.join().unwrap_or_else(|_| Err(io::Error::other("the thread ended")))
+    apart(|| {
+        move_into_link_name_space(netns.as_fd(), Some(LinkNameSpaceType::Network))?;
+        ask(&socket(AddressFamily::NETLINK, SocketType::RAW, Some(netlink::SOCK_DIAG))?)
     })
 }
 

@@ -17,11 +17,11 @@ mod types;
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::thread;
@@ -63,7 +63,7 @@ const BATCH: u32 = 4096;
 /// The kernel that we run on.
 #[derive(Debug)]
 pub struct Kernel {
-    cpus: usize,
+    cpus: Option<usize>,
     programs: Cow<'static, [u8]>,
     ahead: Ahead,
     waiting: Waiting,
@@ -161,10 +161,13 @@ impl Kernel {
         on("taking over", "SIGINT and SIGTERM", sys::endings())
     }
 
-    fn value_len(&self, info: &MapInfo) -> usize {
+    fn value_len(&self, info: &MapInfo) -> io::Result<usize> {
         let value = info.value as usize;
-        let by_cpu = info.kind == MapKind::PerCpuArray as u32;
-        if by_cpu { value.next_multiple_of(8) * self.cpus } else { value }
+        if info.kind != MapKind::PerCpuArray as u32 {
+            return Ok(value);
+        }
+        let unknown = || io::Error::other(format!("`{POSSIBLE_CPUS}` does not say how many CPUs there are"));
+        Ok(value.next_multiple_of(8) * self.cpus.ok_or_else(unknown)?)
     }
 
     fn next_entries(&self, map: &KernelMap) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
@@ -177,7 +180,7 @@ impl Kernel {
                 Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(found),
                 Err(error) => return Err(error),
             }
-            let mut value = vec![0; self.value_len(&map.info)];
+            let mut value = vec![0; self.value_len(&map.info)?];
             match sys::lookup(map.fd.as_fd(), &next, &mut value) {
                 Ok(()) => found.push((next.clone(), value)),
                 Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {}
@@ -188,7 +191,7 @@ impl Kernel {
     }
 
     fn batch_entries(&self, map: &KernelMap) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
-        let (key_len, value_len) = (map.info.key as usize, self.value_len(&map.info));
+        let (key_len, value_len) = (map.info.key as usize, self.value_len(&map.info)?);
         let (mut found, mut count, mut from) = (Vec::new(), BATCH, None);
         loop {
             let mut keys = vec![0; key_len * count as usize];
@@ -215,7 +218,7 @@ impl Kernel {
 /// Writes a file, one piece after the other.
 fn write_pieces(file: &Path, pieces: &[&[u8]], durable: bool) -> Step<()> {
     let write = || {
-        let mut out = File::create(file)?;
+        let mut out = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(file)?;
         for piece in pieces {
             io::Write::write_all(&mut out, piece)?;
         }
@@ -224,11 +227,31 @@ fn write_pieces(file: &Path, pieces: &[&[u8]], durable: bool) -> Step<()> {
     at("writing", file, write())
 }
 
-/// How many CPUs there may ever be: the values of maps by CPU have that many parts.
-fn possible_cpus() -> usize {
-    let list = fs::read_to_string("/sys/devices/system/cpu/possible").unwrap_or_default();
-    let last = list.trim().rsplit(['-', ',']).next().and_then(|last| last.parse().ok());
-    last.map_or(1, |last: usize| last + 1)
+/// The mode of folders: who may enter one may also lock it, and keep every command waiting.
+const OWNER_ONLY: u32 = 0o700;
+
+/// Takes a folder that is there from all but its owner, as versions before did not.
+fn close_to_others(folder: &Path) -> io::Result<()> {
+    let found = fs::metadata(folder)?;
+    if !found.is_dir() || found.mode() & 0o077 == 0 {
+        return Ok(());
+    }
+    fs::set_permissions(folder, fs::Permissions::from_mode(OWNER_ONLY))
+}
+
+/// Where the kernel says how many CPUs there may ever be.
+const POSSIBLE_CPUS: &str = "/sys/devices/system/cpu/possible";
+
+/// How many CPUs there may ever be: the values of maps by CPU have that many parts, and the kernel writes all of them.
+/// `None` where it does not say.
+fn possible_cpus() -> Option<usize> {
+    cpus_in(&fs::read_to_string(POSSIBLE_CPUS).ok()?)
+}
+
+/// How many numbers a list such as `0-3,8` has. Counted from 0, so that it is never less than the kernel's own count.
+fn cpus_in(list: &str) -> Option<usize> {
+    let last = list.trim().rsplit(['-', ',']).next()?.parse::<usize>().ok()?;
+    last.checked_add(1)
 }
 
 fn at<T>(call: &'static str, path: &Path, result: io::Result<T>) -> Step<T> {
@@ -351,6 +374,17 @@ fn lock(folder: &Path) -> io::Result<Locked<File>> {
     let here = absent(fs::metadata(folder))?.map(|here| (here.dev(), here.ino()));
     let held = file.metadata()?;
     Ok(if here == Some((held.dev(), held.ino())) { Locked::Held(file) } else { Locked::Gone })
+}
+
+/// Does something on a thread of its own, whose namespace may be changed.
+///
+/// # Errors
+/// What it answers, or where no thread can be had.
+pub(crate) fn apart<T: Send>(work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+    thread::scope(|scope| {
+        let inside = thread::Builder::new().spawn_scoped(scope, work)?;
+        inside.join().unwrap_or_else(|_| Err(io::Error::other("the thread ended")))
+    })
 }
 
 /// What this thread is in, as a file that stands for it.
@@ -577,8 +611,10 @@ impl Store for Kernel {
     }
 
     fn make_folder(&self, folder: &Path) -> Step<()> {
-        match fs::create_dir(folder) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        match DirBuilder::new().mode(OWNER_ONLY).create(folder) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                at("closing to others", folder, close_to_others(folder))
+            }
             result => at("making", folder, result),
         }
     }
@@ -606,9 +642,15 @@ impl Store for Kernel {
 
     fn write_beside<T>(&self, file: &Path, pieces: &[&[u8]], meanwhile: impl FnOnce() -> T) -> (Step<()>, T) {
         thread::scope(|scope| {
-            let writing = scope.spawn(|| write_pieces(file, pieces, true));
+            let write = || write_pieces(file, pieces, true);
+            let writing = thread::Builder::new().spawn_scoped(scope, write);
             let done = meanwhile();
-            (writing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), done)
+            let written = match writing {
+                Ok(writing) => writing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+                // No thread can be had: one after the other.
+                Err(_) => write(),
+            };
+            (written, done)
         })
     }
 
@@ -717,7 +759,7 @@ impl Store for Kernel {
     }
 
     fn lookup(&self, map: &KernelMap, key: &[u8]) -> Step<Option<Vec<u8>>> {
-        let mut value = vec![0; self.value_len(&map.info)];
+        let mut value = vec![0; on("reading the map", &map.info.name, self.value_len(&map.info))?];
         let found = absent(sys::lookup(map.fd.as_fd(), key, &mut value));
         Ok(on("reading the map", &map.info.name, found)?.map(|()| value))
     }
@@ -926,6 +968,23 @@ impl Store for Kernel {
     fn attached(&self, cgroup: &Path, hook: Hook, effective: bool) -> Step<Vec<u32>> {
         let target = at("opening", cgroup, File::open(cgroup))?;
         at("asking what is attached to", cgroup, sys::attached(target.as_fd(), hook as u32, effective))
+    }
+
+    fn attached_below(&self, cgroup: &Path, hook: Hook) -> Step<Vec<u32>> {
+        let mut found = Vec::new();
+        let mut left = vec![cgroup.to_owned()];
+        while let Some(folder) = left.pop() {
+            // One that ends meanwhile has nothing attached.
+            let Some(entries) = at("listing", &folder, absent(fs::read_dir(&folder)))? else { continue };
+            for entry in entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+                let below = entry.path();
+                let Some(target) = at("opening", &below, absent(File::open(&below)))? else { continue };
+                let asked = sys::attached(target.as_fd(), hook as u32, false);
+                found.extend(at("asking what is attached to", &below, asked)?);
+                left.push(below);
+            }
+        }
+        Ok(found)
     }
 
     fn load_accelerators(&self, maps: &Path) -> Step<Vec<(&'static AcceleratorDef, OwnedFd)>> {

@@ -98,7 +98,9 @@ impl Object {
         };
         let workers = std::thread::available_parallelism().map_or(1, usize::from).min(defs.len());
         let mut loaded = std::thread::scope(|scope| {
-            let others: Vec<_> = (1..workers).map(|_| scope.spawn(work)).collect();
+            // Where no more threads can be had, this one does it all.
+            let start = |_| std::thread::Builder::new().spawn_scoped(scope, work).ok();
+            let others: Vec<_> = (1..workers).map_while(start).collect();
             let mut loaded = work();
             loaded.extend(others.into_iter().filter_map(|other| other.join().ok()).flatten());
             loaded

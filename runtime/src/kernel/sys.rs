@@ -11,7 +11,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command};
 use std::ptr::{NonNull, addr_of, addr_of_mut};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use bytemuck::{Pod, Zeroable};
 use mesh_bpf::abi::{self, Control, Watch};
@@ -457,9 +457,18 @@ pub(super) fn content(map: BorrowedFd<'_>, len: usize) -> io::Result<Vec<u8>> {
     }
     let mapping = Mapping::new(map, len, ProtFlags::READ)?;
     let mut bytes = vec![0; len];
-    // SAFETY: the mapping is that long; policy tables are frozen, so nobody writes meanwhile, and a copy
-    // of raw bytes is valid whatever they are.
-    unsafe { std::ptr::copy_nonoverlapping(mapping.start.as_ptr(), bytes.as_mut_ptr(), len) };
+    let mut words = bytes.chunks_exact_mut(size_of::<u64>());
+    for (index, to) in words.by_ref().enumerate() {
+        // SAFETY: the mapping is that long and begins at a page. Programs count in the lines of a live table, also of one
+        // that is frozen for processes, so each word is read atomically.
+        let word = unsafe { AtomicU64::from_ptr(mapping.start.as_ptr().cast::<u64>().add(index)) };
+        to.copy_from_slice(&word.load(Ordering::Relaxed).to_ne_bytes());
+    }
+    let whole = len - words.into_remainder().len();
+    for (index, to) in bytes.iter_mut().enumerate().skip(whole) {
+        // SAFETY: as above, a byte at a time.
+        *to = unsafe { AtomicU8::from_ptr(mapping.start.as_ptr().add(index)) }.load(Ordering::Relaxed);
+    }
     Ok(bytes)
 }
 
@@ -491,13 +500,13 @@ pub(super) fn add_hits(map: BorrowedFd<'_>, counts: &[(u64, u64)]) -> io::Result
     Ok(())
 }
 
-/// Whether a memory-mapped array, frozen, begins with `expected`.
+/// Whether a memory-mapped array that nobody else sees yet begins with `expected`.
 pub(super) fn holds(map: BorrowedFd<'_>, expected: &[u8]) -> io::Result<bool> {
     if expected.is_empty() {
         return Ok(true);
     }
     let mapping = Mapping::new(map, expected.len(), ProtFlags::READ)?;
-    // SAFETY: both are that long; a frozen table is written by nobody.
+    // SAFETY: both are that long. No program sees the map before it is put into a slot, so nobody writes.
     let found = unsafe { std::slice::from_raw_parts(mapping.start.as_ptr(), expected.len()) };
     Ok(found == expected)
 }

@@ -262,6 +262,26 @@ fn two_meshes_do_not_decide_for_the_same_processes() {
     assert_eq!(runtime(&memory, &second).head().unwrap().state, State::None);
 }
 
+/// The number after the largest is 0, by which nothing is decided at all.
+#[test]
+fn a_record_of_a_generation_that_cannot_be_makes_no_policy_go_live_as_none() {
+    let (memory, instance) = machine();
+    let runtime = runtime(&memory, &instance);
+    let [first, second] = policies();
+    runtime.apply(request(&first)).unwrap();
+    let record = memory.read(&instance.history().join("1")).unwrap().unwrap();
+    let record = String::from_utf8(record).unwrap();
+    for number in [u64::MAX, u64::MAX - 1, u64::MAX / 2 + 1] {
+        let forged = record.replace("\"generation\": 1,", &format!("\"generation\": {number},"));
+        assert_ne!(forged, record);
+        memory.write(&instance.history().join(number.to_string()), forged.as_bytes(), false).unwrap();
+    }
+    let applied = runtime.apply(request(&second)).unwrap();
+    assert_eq!(applied.generation, 2);
+    assert_eq!(runtime.head().unwrap().state, State::Active);
+    assert_eq!(runtime.live().unwrap().unwrap().tables, second);
+}
+
 #[test]
 fn an_agents_policy_is_not_overridden_by_accident() {
     let (memory, instance) = machine();

@@ -125,6 +125,30 @@ fn programs_of_another_meshc_above_are_named() {
 }
 
 #[test]
+fn programs_of_another_meshc_below_are_named() {
+    if !kernel_is_usable() {
+        return;
+    }
+    let ground = Ground::new().unwrap();
+    let between = ground.cgroup().child("between").unwrap();
+    let below = between.child("below").unwrap();
+    let policy = Policy::new().redirect(80, 15001).tables();
+    let second = Instance {
+        name: "second".into(),
+        cgroup: below.path().into(),
+        state: ground.state().with_extension("second"),
+        ..common::instance(&ground)
+    };
+    let second = Runtime::on(Kernel::new(), second, options()).unwrap();
+    second.apply(request(&policy)).unwrap();
+    let error = refused(&ground, common::instance(&ground));
+    let Error::AnotherMesh { programs, .. } = &error else { panic!("{error}") };
+    assert!(!programs.is_empty() && programs.iter().all(|name| name.contains("(program ")), "{error}");
+    second.detach_all(true).unwrap();
+    common::runtime(&ground).apply(request(&policy)).unwrap();
+}
+
+#[test]
 fn a_bpffs_that_ends_with_its_mount_namespace_is_refused() {
     let first = "31 22 0:30 / /bpf rw - bpf bpf rw\n";
     let own = "31 22 0:30 / /bpf rw - bpf bpf rw\n90 31 0:77 / /bpf rw - bpf bpf rw\n";
