@@ -225,6 +225,43 @@ pub(crate) fn unescape(text: &str) -> String {
 mod tests {
     use super::*;
 
+    /// What is not listed would outlive a purge.
+    #[test]
+    fn everything_in_the_state_folder_is_listed() {
+        let instance = Instance {
+            name: "a".into(),
+            bpffs: "/bpf".into(),
+            cgroup: "/cgroup".into(),
+            hierarchy: "/cgroup".into(),
+            state: "/state".into(),
+            inbound: Inbound::Tc,
+            boot_id: "boot".into(),
+        };
+        let named = [
+            instance.current(),
+            instance.pending(),
+            instance.history(),
+            instance.artifacts(),
+            instance.members(),
+            instance.failed(),
+            instance.socket(),
+            instance.socket().with_extension("lock"),
+            instance.paused(),
+            instance.confirm(),
+            instance.programs(),
+            instance.places(),
+            instance.way(),
+            instance.holder(),
+        ];
+        let undecided = Inbound::ALL.map(|by| instance.undecided(by));
+        let all: Vec<&str> = FILES.iter().chain(&FOLDERS).chain(&AGENT).copied().collect();
+        let first = |path: &Path| Some(path.strip_prefix("/state").ok()?.iter().next()?.to_str()?.to_owned());
+        for path in named.iter().chain(&undecided) {
+            assert!(first(path).is_some_and(|name| all.contains(&name.as_str())), "{}", path.display());
+        }
+        assert_eq!(all.len(), named.len() + undecided.len());
+    }
+
     #[test]
     fn the_hierarchy_is_found_beside_version_1() {
         let text = "30 25 0:26 / /sys/fs/cgroup/cpu rw,relatime - cgroup cgroup rw,cpu\n\

@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 
 use mesh_bpf::artifact;
 use mesh_bpf::image::MapImage;
-use mesh_bpf::program::Inbound;
 use mesh_bpf::tables::{Digest, Tables};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};

@@ -244,9 +244,8 @@ fn the_length_of_a_pods_name_is_no_obstacle() -> Tested {
     let names = ["a".repeat(253), format!("{}b", "a".repeat(252)), "é".repeat(200)];
     let pod = Netns::new()?;
     let netns = pod.path().display().to_string();
-    let add = |name: &str, extra: Value| {
-        let call =
-            Call { command: "ADD", container: "c1", netns: &netns, arguments: &kubernetes("shop", name) };
+    let call = |command: &str, name: &str, extra: &Value| {
+        let call = Call { command, container: "c1", netns: &netns, arguments: &kubernetes("shop", name) };
         let mut config = node.plugin();
         config["cniVersion"] = "1.0.0".into();
         config["name"] = "pods".into();
@@ -258,7 +257,7 @@ fn the_length_of_a_pods_name_is_no_obstacle() -> Tested {
     let mut ambiguous = labels(&[("app", "cart")]);
     ambiguous["prevResult"] = json!({ "cniVersion": "1.0.0", "ips": [{ "address": "172.30.0.9/16" }] });
     for name in &names {
-        add(name, ambiguous.clone())?;
+        call("ADD", name, &ambiguous)?;
     }
     let status = node.ask(&["status"])?;
     let failed = status["failed"].as_array().cloned().unwrap_or_default();
@@ -267,8 +266,9 @@ fn the_length_of_a_pods_name_is_no_obstacle() -> Tested {
     let mut plain = labels(&[("app", "cart")]);
     plain["prevResult"] = json!({ "cniVersion": "1.0.0", "ips": [{ "address": "10.99.0.9/16" }] });
     for name in &names {
-        add(name, plain.clone())?;
+        call("ADD", name, &plain)?;
         assert_eq!(node.members()?, [name.as_str()]);
+        call("DEL", name, &plain)?;
     }
     assert_eq!(node.ask(&["status"])?["failed"], json!([]));
     Ok(())
