@@ -120,6 +120,11 @@ struct sock {
 	long sk_rcvtimeo;
 	unsigned char sk_shutdown;
 	void *sk_user_data;
+	__u16 sk_protocol;
+};
+
+struct sk_buff {
+	struct sock *sk;
 };
 
 struct inet_connection_sock {

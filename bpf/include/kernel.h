@@ -76,6 +76,9 @@ enum {
 	NEXT_DESTINATION = 60,
 };
 
+/* Options of an IPv4 header. */
+enum { OPTION_END = 0, OPTION_NOTHING = 1, OPTION_LOOSE_ROUTE = 131, OPTION_STRICT_ROUTE = 137, OPTIONS_MAX = 40 };
+
 /* Values of bpf_sock.state; flags of a TCP header. */
 enum {
 	TCP_TIME_WAIT = 6,
@@ -361,6 +364,7 @@ static long (*bpf_sock_hash_update)(struct bpf_sock_ops *ctx, void *map, void *k
 static long (*bpf_fib_lookup)(void *ctx, struct bpf_fib_lookup *query, int size, __u32 flags) = (void *)69;
 static long (*bpf_msg_redirect_hash)(struct sk_msg_md *ctx, void *map, void *key, __u64 flags) = (void *)71;
 static __u64 (*bpf_get_current_cgroup_id)(void) = (void *)80;
+static __u64 (*bpf_skb_ancestor_cgroup_id)(struct __sk_buff *skb, int level) = (void *)83;
 static void *(*bpf_sk_storage_get)(void *map, void *sk, void *value, __u64 flags) = (void *)107;
 static struct bpf_sock *(*bpf_sk_lookup_tcp)(void *ctx, void *tuple, __u32 size, __u64 netns, __u64 flags) = (void *)84;
 static struct bpf_sock *(*bpf_sk_lookup_udp)(void *ctx, void *tuple, __u32 size, __u64 netns, __u64 flags) = (void *)85;

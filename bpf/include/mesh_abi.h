@@ -151,6 +151,8 @@ enum mesh_counter {
 	MESH_COUNT_SOURCE_KEPT, /* A datagram socket that was sent to the sidecar connects elsewhere and still has a loopback source: refused  with `EINVAL`, since nothing would come back. */
 	MESH_COUNT_DEVICE_RELEASED, /* A datagram by a socket that was to be released from its device, for the sidecar, or bound to it again, for elsewhere:  refused once with `ENOBUFS`, so that the next one arrives. */
 	MESH_COUNT_DEVICE_HELD, /* A connection or datagram for the sidecar that would leave by an interface, by whatever option: refused with  `EPERM`, since it cannot be kept from that; or one for elsewhere by a socket that cannot be bound again. */
+	MESH_COUNT_SENT, /* A packet was sent that carries no route, or by nobody whom a policy decides. */
+	MESH_COUNT_ROUTE_REFUSED, /* A connection or packet of a member that carries a route (a routing header of IPv6, a source route of IPv4), and would  go elsewhere first: refused with `EPERM`. */
 	MESH_COUNT_DATAGRAM_CONNECTED, /* A datagram with control data by a connected socket, which goes where that is connected to. */
 	MESH_COUNT_CGROUP_JOINED, /* A cgroup was made at a path that a policy names, and its processes are what the policy says. */
 	MESH_COUNT_CGROUP_OTHER, /* A cgroup was made at a path that no policy names. */

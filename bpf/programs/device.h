@@ -59,6 +59,35 @@ static __noinline __u32 leaves_by(struct bpf_sock_addr *ctx, bool v6, bool mappe
 	return index == LOOPBACK_INDEX ? 0 : index;
 }
 
+/* Whether a socket's packets carry a route, and go elsewhere first: an egress program would drop them, which TCP takes
+ * for a loss.
+ */
+static __noinline int has_route(struct bpf_sock_addr *ctx, bool v6)
+{
+	struct ipv6_txoptions *options = NULL;
+	struct ip_options_rcu *narrow = NULL;
+	struct bpf_sock_addr_kern *context;
+	struct ipv6_pinfo *np = NULL;
+	struct inet_sock *sk = NULL;
+	unsigned char at = 0;
+	void *route = NULL;
+
+	if (!ctx)
+		return 0;
+	context = behind(ctx);
+	READ(sk, context->sk);
+	READ(narrow, sk->inet_opt);
+	if (narrow)
+		READ(at, narrow->opt.srr);
+	if (v6)
+		READ(np, sk->pinet6);
+	if (np)
+		READ(options, np->opt);
+	if (options)
+		READ(route, options->srcrt);
+	return at || route;
+}
+
 /* Lets a socket that is sent to the sidecar reach loopback, and remembers its device. Returns 0, or why it cannot be:
  * EPERM, for good, or ENOBUFS, for this datagram only.
  */

@@ -16,6 +16,7 @@
 #include "connect.bpf.c"
 #include "udp.bpf.c"
 #include "names.bpf.c"
+#include "route.bpf.c"
 #include "sockops.bpf.c"
 #include "getsockopt.bpf.c"
 #include "cgroups.bpf.c"

@@ -357,6 +357,8 @@ static __always_inline struct verdict redirect(struct bpf_sock_addr *ctx, bool v
 	__u32 source[4];
 	int error;
 
+	if (call == SENDMSG && has_route(ctx, v6))
+		return ended(MESH_COUNT_ROUTE_REFUSED, REFUSE);
 	source_of(member, q, source);
 	if (is_unroutable(member, q, source))
 		return unroutable();
@@ -541,6 +543,8 @@ static __always_inline struct verdict outbound(struct bpf_sock_addr *ctx, bool v
 		tell(words, &q, &a, ctx->sk);
 		return exempt(ctx, call, &q);
 	}
+	if (call == CONNECT && has_route(ctx, v6))
+		return ended(MESH_COUNT_ROUTE_REFUSED, REFUSE);
 	if (!decide(&q, profile, &a, true))
 		return leave(ctx, call, &q, MESH_COUNT_TABLE_MISSING);
 	tell(words, &q, &a, ctx->sk);

@@ -1149,6 +1149,11 @@ enum Counter {
     /// A connection or datagram for the sidecar that would leave by an interface, by whatever option: refused with
     /// `EPERM`, since it cannot be kept from that; or one for elsewhere by a socket that cannot be bound again.
     DeviceHeld = "device_held",
+    /// A packet was sent that carries no route, or by nobody whom a policy decides.
+    Sent = "sent",
+    /// A connection or packet of a member that carries a route (a routing header of IPv6, a source route of IPv4), and would
+    /// go elsewhere first: refused with `EPERM`.
+    RouteRefused = "route_refused",
     /// A datagram with control data by a connected socket, which goes where that is connected to.
     DatagramConnected = "datagram_connected",
     /// A cgroup was made at a path that a policy names, and its processes are what the policy says.

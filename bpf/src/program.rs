@@ -6,6 +6,8 @@ use crate::map::{self, MapDef};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Hook {
+    /// A packet that a socket sends. Minimum kernel 4.10.
+    Egress = 1,
     /// `sock_ops` on the instance's cgroup. Minimum kernel 4.13; socket storage 5.2, namespace cookie 5.14.
     SockOps = 3,
     /// `sendmsg(2)` on a socket of a sockhash. Minimum kernel 4.17; namespace cookie 5.15.
@@ -50,6 +52,7 @@ impl Hook {
     #[must_use]
     pub const fn word(self) -> &'static str {
         match self {
+            Self::Egress => "egress",
             Self::SockOps => "sock_ops",
             Self::Message => "sk_msg",
             Self::Connect4 => "connect4",
@@ -131,6 +134,7 @@ pub const PROGRAMS: &[ProgramDef] = &[
     program("mesh_sockname6", Hook::GetSockName6, Role::Answers),
     program("mesh_recvmsg4", Hook::RecvMsg4, Role::Answers),
     program("mesh_recvmsg6", Hook::RecvMsg6, Role::Answers),
+    program("mesh_egress", Hook::Egress, Role::Decides),
     program("mesh_sendmsg4", Hook::SendMsg4, Role::Decides),
     program("mesh_sendmsg6", Hook::SendMsg6, Role::Decides),
     program("mesh_connect4", Hook::Connect4, Role::Decides),

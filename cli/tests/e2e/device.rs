@@ -36,10 +36,10 @@ const IPV6_UNICAST_IF: i32 = 76;
 const SERVERS: [[&str; 2]; 2] = [["10.0.0.1:53", "10.0.3.9:53"], ["[fd10::1]:53", "[fd10::9]:53"]];
 
 /// What comes in by an interface of the servers.
-struct Sniffer(Socket);
+pub(crate) struct Sniffer(Socket);
 
 impl Sniffer {
-    fn on(netns: &Netns) -> Result<Self, Failure> {
+    pub(crate) fn on(netns: &Netns) -> Result<Self, Failure> {
         let all = Protocol::from(i32::from(ETH_P_ALL.to_be()));
         let socket = netns.run(|| Socket::new(Domain::PACKET, Type::DGRAM, Some(all)))??;
         socket.set_read_timeout(Some(PATIENCE))?;
@@ -48,6 +48,11 @@ impl Sniffer {
 
     /// Where packets went that should never have left, of those that were sent before this.
     fn strays(&self, stage: &Stage) -> Result<Vec<IpAddr>, Failure> {
+        Ok(self.destinations(stage)?.into_iter().filter(IpAddr::is_loopback).collect())
+    }
+
+    /// Where packets went, of those that were sent before this.
+    pub(crate) fn destinations(&self, stage: &Stage) -> Result<Vec<IpAddr>, Failure> {
         let fence = address("10.0.255.255:9")?;
         let client = UdpClient::new(Manner::Unconnected);
         stage.pair().client.run(|| client.open(fence)?.send(fence, "fence"))??;
@@ -55,12 +60,9 @@ impl Sniffer {
         loop {
             let mut packet = [0; 2048];
             let length = (&self.0).read(&mut packet)?;
-            let Some(to) = packet.get(..length).and_then(destination) else { continue };
-            if to == fence.ip() {
-                return Ok(found);
-            }
-            if to.is_loopback() {
-                found.push(to);
+            match packet.get(..length).and_then(destination) {
+                Some(to) if to == fence.ip() => return Ok(found),
+                to => found.extend(to),
             }
         }
     }

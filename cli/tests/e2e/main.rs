@@ -57,6 +57,7 @@ mod redirected;
 mod refused;
 mod reset;
 mod resolvers;
+mod route;
 mod runtimes;
 mod selection;
 mod sidecar;

@@ -206,6 +206,12 @@ pub(super) fn of(program: &ProgramDef) -> Feature {
         Hook::SkLookup => SK_LOOKUP,
         Hook::Message | Hook::Security => SK_MSG,
         Hook::TcxIngress => TCX,
+        Hook::Egress => all(
+            "hook egress",
+            "5.7",
+            "packets that carry a route get past the rules for where they go",
+            NEWER,
+        ),
         Hook::SockOps => {
             all("hook sock_ops", "5.15", "a sidecar cannot ask where a connection was going", NEWER)
         }
