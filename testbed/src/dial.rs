@@ -82,6 +82,7 @@ pub struct Client {
     nonblocking: bool,
     fast_open: bool,
     multipath: bool,
+    transparent: bool,
     options: Vec<(i32, i32, Vec<u8>)>,
     earlier: Vec<(SocketAddr, bool)>,
     patience: Duration,
@@ -109,6 +110,7 @@ impl Client {
             nonblocking: false,
             fast_open: false,
             multipath: false,
+            transparent: false,
             options: Vec::new(),
             earlier: Vec::new(),
             patience: PATIENCE,
@@ -172,6 +174,13 @@ impl Client {
         self
     }
 
+    /// Takes any source as its own (`IP_TRANSPARENT`), as a proxy does that keeps its client's address.
+    #[must_use]
+    pub fn transparent(mut self) -> Self {
+        self.transparent = true;
+        self
+    }
+
     /// Sets an option of the socket before it connects.
     #[must_use]
     pub fn option(mut self, level: i32, option: i32, value: &[u8]) -> Self {
@@ -196,6 +205,13 @@ impl Client {
         let socket = Socket::new(Domain::for_address(target), Type::STREAM, protocol)?;
         if let Some(device) = &self.device {
             socket.bind_device(Some(device.as_bytes()))?;
+        }
+        if self.transparent {
+            let (level, option) = match target {
+                SocketAddr::V4(_) => (libc::SOL_IP, libc::IP_TRANSPARENT),
+                SocketAddr::V6(_) => (libc::SOL_IPV6, libc::IPV6_TRANSPARENT),
+            };
+            raw::set_socket_option(socket.as_fd(), level, option, &1_i32.to_ne_bytes())?;
         }
         if let Some(source) = self.source {
             // A port that a connection to elsewhere has, or that waits to be forgotten, can be used again.

@@ -35,6 +35,15 @@ impl HaProxy {
         Self::configured(place, listen, &configured(listen, threads, 9500, ""))
     }
 
+    /// The same, which opens connections from its client's address (`usesrc clientip`): it must be root's.
+    ///
+    /// # Errors
+    /// As [`HaProxy::start`].
+    pub fn keeping_the_source(place: &Place, listen: &[SocketAddr]) -> io::Result<Self> {
+        let content = configured(listen, 1, 1000, "    source 0.0.0.0 usesrc clientip\n");
+        Self::configured(place, listen, &content)
+    }
+
     /// The same, which carries bytes by `splice` wherever it may.
     ///
     /// # Errors
