@@ -56,7 +56,12 @@ struct in6_addr {
 	__u32 words[4];
 };
 
+typedef struct {
+	__u32 val;
+} kuid_t;
+
 struct sock_common {
+	__u32 skc_tw_rcv_nxt;
 	__u32 skc_rcv_saddr;
 	__u16 skc_num;
 	__u16 skc_family;
@@ -112,6 +117,7 @@ struct sock {
 	struct sock_common __sk_common;
 	socket_lock_t sk_lock;
 	struct sock_cgroup_data sk_cgrp_data;
+	kuid_t sk_uid;
 	struct {
 		atomic_t rmem_alloc;
 	} sk_backlog;
@@ -189,6 +195,14 @@ struct tcp_sock {
 	__u16 urg_data;
 	__u32 snd_una;
 	__u32 write_seq;
+};
+
+struct inet_timewait_sock {
+	struct sock_common __tw_common;
+};
+
+struct tcp_timewait_sock {
+	struct inet_timewait_sock tw_sk;
 };
 
 struct super_block {

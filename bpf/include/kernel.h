@@ -125,6 +125,8 @@ enum {
 	IPPROTO_ICMPV6 = 58,
 	IPPROTO_MPTCP = 262,
 	SOL_IP = 0,
+	SOL_TCP = 6,
+	TCP_BPF_SOCK_OPS_CB_FLAGS = 1008,
 	SOL_SOCKET = 1,
 	SOL_IPV6 = 41,
 	SO_REUSEADDR = 2,
@@ -370,6 +372,7 @@ static struct bpf_sock *(*bpf_sk_lookup_tcp)(void *ctx, void *tuple, __u32 size,
 static struct bpf_sock *(*bpf_sk_lookup_udp)(void *ctx, void *tuple, __u32 size, __u64 netns, __u64 flags) = (void *)85;
 static long (*bpf_sk_release)(void *sk) = (void *)86;
 static long (*bpf_probe_read_kernel_str)(void *to, __u32 size, const void *from) = (void *)115;
+static long (*bpf_tcp_check_syncookie)(void *sk, void *ip, __u32 ip_len, void *tcp, __u32 tcp_len) = (void *)100;
 static struct bpf_sock *(*bpf_skc_lookup_tcp)(void *ctx, void *tuple, __u32 size, __u64 netns, __u64 flags) = (void *)99;
 static long (*bpf_sk_storage_delete)(void *map, void *sk) = (void *)108;
 static long (*bpf_probe_write_user)(void *to, const void *from, __u32 length) = (void *)36;

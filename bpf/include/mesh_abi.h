@@ -30,7 +30,13 @@
 #define MESH_SPOKEN 0x20U
 #define MESH_CGROUP_DEPTH 0x10U
 #define MESH_CGROUP_PATH 0x100U
-#define MESH_LISTENER_SLOTS 0x20U
+#define MESH_LISTENER_SLOTS 0x80U
+#define MESH_PORT_SLOTS 0x4U
+#define MESH_ROOM_LISTENERS 0x800U
+#define MESH_ROOM_PLACES 0x1000U
+#define MESH_LISTENING_COUNTED 0x1U
+#define MESH_LISTENING_MISSED 0x2U
+#define MESH_LISTENING_PLACED 0x4U
 #define MESH_SPAN_SUBTREE 0x80000000U
 #define MESH_NO_PROFILE 0xffffffffU
 #define MESH_NO_PARENT 0xffffffffU
@@ -120,7 +126,7 @@ enum mesh_counter {
 	MESH_COUNT_FORWARDED, /* With inbound by tc: a packet that is not for the pod's own addresses. */
 	MESH_COUNT_LISTENS, /* A socket listens in a pod or on the host, and is known. */
 	MESH_COUNT_LISTENS_OUTSIDE, /* A socket listens where no member lives. */
-	MESH_COUNT_LISTENERS_FULL, /* More sockets listen on one port than are kept track of. */
+	MESH_COUNT_LISTENERS_FULL, /* A socket listens that is not known: more do on its port, or of its user or pod, than are kept track of. It is drift, and  looked for again by `apply --repair`, the agent and an attach. */
 	MESH_COUNT_LISTENER_CLOSED, /* A socket of the host listens no more. */
 	MESH_COUNT_LISTENER_KNOWN, /* While listening sockets were looked for: one that was known. */
 	MESH_COUNT_LISTENER_LOCKED, /* While listening sockets were looked for: one that could not be noted, since this kernel holds its spin lock. */
@@ -195,6 +201,12 @@ enum mesh_counter {
 	MESH_COUNT_TAKEN, /* The first packet of a redirected connection was let through to its sidecar, whatever the policy says of its source. */
 	MESH_COUNT_DATAGRAM_REFUSED, /* A datagram of a socket that a policy denied was refused, for the application to see. */
 	MESH_COUNT_SOURCE_NAMED, /* A process asked for its own address, and was told its member's. */
+	MESH_COUNT_OTHERS_LISTENER, /* An inbound connection went to a listening socket on the sidecar's port whose user is neither exempt nor root, as there  was no other: who is not the sidecar may have taken its port. */
+	MESH_COUNT_LISTENER_MISSED, /* The program that notes listening sockets did not note one (`listeners_full` counts why). */
+	MESH_COUNT_OPENS_NOTHING, /* With inbound by tc: a segment that opens no connection and belongs to none of this pod: it passes through, or is answered  by a reset. */
+	MESH_COUNT_COOKIE_ANSWERED, /* With inbound by tc: the answer to a SYN cookie of the sidecar's, for its listening socket. */
+	MESH_COUNT_COOKIE_REFUSED, /* With inbound by tc: the answer to a SYN cookie that somebody else would have taken. Dropped. */
+	MESH_COUNT_NOT_UNDERSTOOD, /* With inbound by tc: a packet whose ports or flags are in a later fragment, or behind more extension headers than are  looked at, and a SYN in fragments. Dropped. */
 };
 
 enum mesh_way {
@@ -625,27 +637,58 @@ struct mesh_port_key {
 	__u32 address[4];
 	/* The port, host order. */
 	__u16 port;
+	/* Tells an owner from others at the same place: below `MESH_PORT_SLOTS`. */
+	__u8 slot;
 	/* Reserve; zero. */
-	__u8 reserve[6];
+	__u8 reserve;
+	/* Reserve; zero. */
+	__u32 reserve2;
 };
 _Static_assert(sizeof(struct mesh_port_key) == 24, "mesh_port_key");
 _Static_assert(__builtin_offsetof(struct mesh_port_key, address) == 0, "address");
 _Static_assert(__builtin_offsetof(struct mesh_port_key, port) == 16, "port");
-_Static_assert(__builtin_offsetof(struct mesh_port_key, reserve) == 18, "reserve");
+_Static_assert(__builtin_offsetof(struct mesh_port_key, slot) == 18, "slot");
+_Static_assert(__builtin_offsetof(struct mesh_port_key, reserve) == 19, "reserve");
+_Static_assert(__builtin_offsetof(struct mesh_port_key, reserve2) == 20, "reserve2");
 
-/* Who listens there. */
+/* Who shares the room for listening sockets. */
+struct mesh_room_key {
+	/* Cookie of the network namespace. */
+	__u64 netns;
+	/* In a pod, 0 for root and users that the policy exempts, 1 for all others; on the host, the user. */
+	__u32 who;
+	/* Reserve; zero. */
+	__u32 reserve;
+};
+_Static_assert(sizeof(struct mesh_room_key) == 16, "mesh_room_key");
+_Static_assert(__builtin_offsetof(struct mesh_room_key, netns) == 0, "netns");
+_Static_assert(__builtin_offsetof(struct mesh_room_key, who) == 8, "who");
+_Static_assert(__builtin_offsetof(struct mesh_room_key, reserve) == 12, "reserve");
+
+/* How much of it is taken. */
+struct mesh_room {
+	/* Sockets in `listeners`. */
+	__u32 listeners;
+	/* Entries of `host_ports`. */
+	__u32 places;
+};
+_Static_assert(sizeof(struct mesh_room) == 8, "mesh_room");
+_Static_assert(__builtin_offsetof(struct mesh_room, listeners) == 0, "listeners");
+_Static_assert(__builtin_offsetof(struct mesh_room, places) == 4, "places");
+
+/* One of those who listen there: sockets may share a place, and each owner has an entry. */
 struct mesh_port_owner {
 	/* The id of the socket's cgroup, then those above it, as many as there are; then zero. */
 	__u64 cgroup[MESH_CGROUP_DEPTH];
 	/* How many sockets of that cgroup there are. */
 	__u32 sockets;
-	/* Reserve; zero. */
-	__u32 reserve;
+	/* The user whose room the entry takes. */
+	__u32 uid;
 };
 _Static_assert(sizeof(struct mesh_port_owner) == 136, "mesh_port_owner");
 _Static_assert(__builtin_offsetof(struct mesh_port_owner, cgroup) == 0, "cgroup");
 _Static_assert(__builtin_offsetof(struct mesh_port_owner, sockets) == 128, "sockets");
-_Static_assert(__builtin_offsetof(struct mesh_port_owner, reserve) == 132, "reserve");
+_Static_assert(__builtin_offsetof(struct mesh_port_owner, uid) == 132, "uid");
 
 /* What is kept with a listening socket, and is copied to every socket that it accepts. */
 struct mesh_listening {
@@ -655,16 +698,16 @@ struct mesh_listening {
 	 * opened by an exempt identity beside it. A later policy may decide it otherwise.
 	 */
 	__u8 decided;
-	/* Reserve; zero. */
-	__u8 reserve;
-	/* Reserve; zero. */
-	__u32 reserve2;
+	/* Of a listening socket, `MESH_LISTENING_*`. */
+	__u8 flags;
+	/* [`RoomKey::who`] of a listening socket that is counted. */
+	__u32 who;
 };
 _Static_assert(sizeof(struct mesh_listening) == 8, "mesh_listening");
 _Static_assert(__builtin_offsetof(struct mesh_listening, port) == 0, "port");
 _Static_assert(__builtin_offsetof(struct mesh_listening, decided) == 2, "decided");
-_Static_assert(__builtin_offsetof(struct mesh_listening, reserve) == 3, "reserve");
-_Static_assert(__builtin_offsetof(struct mesh_listening, reserve2) == 4, "reserve2");
+_Static_assert(__builtin_offsetof(struct mesh_listening, flags) == 3, "flags");
+_Static_assert(__builtin_offsetof(struct mesh_listening, who) == 4, "who");
 
 /* What is kept for a live connection, in socket storage of the connecting and of the accepted socket. */
 struct mesh_flow {
@@ -1341,7 +1384,7 @@ struct {
 /* Sockets that listen in a pod; one that is closed leaves by itself. */
 struct {
 	__uint(type, BPF_MAP_TYPE_SOCKHASH);
-	__uint(max_entries, 65536);
+	__uint(max_entries, 131072);
 	__type(key, struct mesh_listener_key);
 	__type(value, __u64);
 } listeners SEC(".maps");
@@ -1349,11 +1392,29 @@ struct {
 /* Who listens where, in the network namespace of the host. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 65536);
+	__uint(max_entries, 131072);
 	__uint(map_flags, 0x1);
 	__type(key, struct mesh_port_key);
 	__type(value, struct mesh_port_owner);
 } host_ports SEC(".maps");
+
+/* How much of the room for listening sockets each takes. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 131072);
+	__uint(map_flags, 0x1);
+	__type(key, struct mesh_room_key);
+	__type(value, struct mesh_room);
+} rooms SEC(".maps");
+
+/* How many listening sockets were not noted, by the cookie of their network namespace. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 131072);
+	__uint(map_flags, 0x1);
+	__type(key, __u64);
+	__type(value, __u64);
+} unnoted SEC(".maps");
 
 /* What a listening socket listens on, and sockets that it accepted were accepted by. */
 struct {

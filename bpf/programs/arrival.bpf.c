@@ -9,11 +9,15 @@
 
 #define MESH_MAPS
 #include "kernel.h"
+#include "core.h"
 #include "mesh_abi.h"
 
 #include "policy.h"
 
 typedef struct __sk_buff offer_context;
+#define ASSIGN_ANEW 0
+/* What a namespace sends to an address of its own comes by loopback. */
+#define IS_FROM_OUTSIDE(o) ((o)->device != LOOPBACK_INDEX)
 #include "offer.h"
 
 /* Where the headers are. */
@@ -24,6 +28,15 @@ struct place {
 	__u32 flags; /* of TCP */
 	__u32 sequence; /* of TCP, network order */
 	bool v4;
+	bool cut; /* a first fragment: what it is given to is forgotten when the others are put to it */
+};
+
+/* What a packet is, before it is known whose. */
+enum kind {
+	AN_OFFER, /* perhaps: a segment or a datagram with its ports */
+	ANOTHER, /* of another protocol, or a later fragment: the kernel puts that to the first one, or drops it */
+	IN_PIECES, /* the first fragment of a segment, with its ports and without its flags */
+	NOT_UNDERSTOOD,
 };
 
 struct header4 {
@@ -67,34 +80,37 @@ static __always_inline struct verdict pass(__u32 counter)
 	return ended(counter, TCX_NEXT);
 }
 
-/* A later fragment has no ports; the kernel puts it to the first one before it looks for a socket. */
-static __always_inline bool read4(struct __sk_buff *skb, struct place *at, struct offer *o)
+static __always_inline enum kind read4(struct __sk_buff *skb, struct place *at, struct offer *o)
 {
 	struct header4 ip;
 
-	if (bpf_skb_load_bytes(skb, at->network, &ip, sizeof(ip)))
-		return false;
-	if (ip.length >> 4 != 4 || ip.fragment & bpf_htons(0x1fff))
-		return false;
+	if (bpf_skb_load_bytes(skb, at->network, &ip, sizeof(ip)) || ip.length >> 4 != 4)
+		return NOT_UNDERSTOOD;
+	at->cut = ip.fragment & bpf_htons(0x2000);
 	at->transport = at->network + (ip.length & 15) * 4;
 	at->next = ip.protocol;
 	o->source[2] = MAPPED;
 	o->source[3] = ip.source;
 	o->destination[2] = MAPPED;
 	o->destination[3] = ip.destination;
-	return true;
+	return ip.fragment & bpf_htons(0x1fff) ? ANOTHER : AN_OFFER;
 }
 
 /* As many extension headers as a packet that means well has. */
 #define EXTENSIONS 8
 
-static __always_inline bool read6(struct __sk_buff *skb, struct place *at, struct offer *o)
+static __always_inline bool is_extension(__u8 next)
+{
+	return next == NEXT_HOP_BY_HOP || next == NEXT_ROUTING || next == NEXT_DESTINATION || next == NEXT_FRAGMENT;
+}
+
+static __always_inline enum kind read6(struct __sk_buff *skb, struct place *at, struct offer *o)
 {
 	struct header6 ip;
 	__u8 next;
 
 	if (bpf_skb_load_bytes(skb, at->network, &ip, sizeof(ip)))
-		return false;
+		return NOT_UNDERSTOOD;
 	for (int i = 0; i < 4; i++) {
 		o->source[i] = ip.source[i];
 		o->destination[i] = ip.destination[i];
@@ -104,13 +120,14 @@ static __always_inline bool read6(struct __sk_buff *skb, struct place *at, struc
 	for (int i = 0; i < EXTENSIONS; i++) {
 		__u8 extension[4];
 
-		if (next != NEXT_HOP_BY_HOP && next != NEXT_ROUTING && next != NEXT_DESTINATION && next != NEXT_FRAGMENT)
+		if (!is_extension(next))
 			break;
 		if (bpf_skb_load_bytes(skb, at->transport, extension, sizeof(extension)))
-			return false;
+			return NOT_UNDERSTOOD;
 		if (next == NEXT_FRAGMENT) {
 			if (extension[2] || extension[3] & 0xf8)
-				return false;
+				return ANOTHER;
+			at->cut = extension[3] & 1;
 			at->transport += 8;
 		} else {
 			at->transport += (extension[1] + 1) * 8;
@@ -118,7 +135,7 @@ static __always_inline bool read6(struct __sk_buff *skb, struct place *at, struc
 		next = extension[0];
 	}
 	at->next = next;
-	return true;
+	return is_extension(next) ? NOT_UNDERSTOOD : AN_OFFER;
 }
 
 #define VLAN_NUMBER 0xfff
@@ -130,35 +147,41 @@ static __always_inline bool hides_a_tag(struct __sk_buff *skb)
 	       (skb->protocol == bpf_htons(ETH_P_8021Q) || skb->protocol == bpf_htons(ETH_P_8021AD));
 }
 
-/* Reads what is offered. false: it is no TCP segment and no datagram, or a part of one without its ports. */
-static __always_inline bool read_offer(struct __sk_buff *skb, struct place *at, struct offer *o)
+/* Reads what is offered. */
+static __always_inline enum kind read_offer(struct __sk_buff *skb, struct place *at, struct offer *o)
 {
 	struct header_tcp tcp = {};
+	enum kind kind;
 
 	/* Packets of a VLAN come again on its interface. */
 	if (skb->vlan_present && skb->vlan_tci & VLAN_NUMBER)
-		return false;
+		return ANOTHER;
 	at->network = ETH_LEN;
 	if (skb->protocol == bpf_htons(ETH_P_IP)) {
 		at->v4 = true;
-		if (!read4(skb, at, o))
-			return false;
-	} else if (skb->protocol != bpf_htons(ETH_P_IPV6) || !read6(skb, at, o)) {
-		return false;
+		kind = read4(skb, at, o);
+	} else if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
+		kind = read6(skb, at, o);
+	} else {
+		return ANOTHER;
 	}
-	if (at->next == IPPROTO_TCP) {
-		if (bpf_skb_load_bytes(skb, at->transport, &tcp, sizeof(tcp)))
-			return false;
-		at->flags = tcp.flags;
-		at->sequence = tcp.sequence;
-	} else if (at->next != IPPROTO_UDP || bpf_skb_load_bytes(skb, at->transport, &tcp, 8)) {
-		return false;
-	}
+	if (kind != AN_OFFER)
+		return kind;
+	if (at->next != IPPROTO_TCP && at->next != IPPROTO_UDP)
+		return ANOTHER;
+	if (bpf_skb_load_bytes(skb, at->transport, &tcp, 8))
+		return NOT_UNDERSTOOD;
 	o->protocol = at->next == IPPROTO_UDP;
 	o->device = skb->ifindex;
 	o->source_port = bpf_ntohs(tcp.source);
 	o->port = bpf_ntohs(tcp.destination);
-	return true;
+	if (o->protocol)
+		return AN_OFFER;
+	if (bpf_skb_load_bytes(skb, at->transport, &tcp, sizeof(tcp)))
+		return IN_PIECES;
+	at->flags = tcp.flags;
+	at->sequence = tcp.sequence;
+	return AN_OFFER;
 }
 
 /* The ends, as socket look-ups take them. */
@@ -195,21 +218,14 @@ static __always_inline bool has_udp(struct __sk_buff *skb, struct place *at, str
 	return state == TCP_ESTABLISHED;
 }
 
-/* Of the kernel's structure for a connection that waits for late packets, what is looked at. */
-struct sock_common {
-	__u32 skc_tw_rcv_nxt;
-} __attribute__((preserve_access_index));
-
-struct inet_timewait_sock {
-	struct sock_common __tw_common;
-} __attribute__((preserve_access_index));
-
-struct tcp_timewait_sock {
-	struct inet_timewait_sock tw_sk;
-} __attribute__((preserve_access_index));
-
 /* What a packet belongs to. */
 enum owner { NOBODY, A_CONNECTION, A_PAST_ONE };
+
+/* Whether a segment opens a connection. */
+static __always_inline bool opens(struct place *at)
+{
+	return (at->flags & (TCP_FLAG_SYN | TCP_FLAG_ACK | TCP_FLAG_RST)) == TCP_FLAG_SYN;
+}
 
 /* Whether the kernel has a connection that it belongs to. A client may use its port again while the old
  * connection waits for late packets: that is an offer. `next` is what that one waits for.
@@ -219,13 +235,12 @@ static __always_inline enum owner owner_tcp(struct __sk_buff *skb, struct place 
 {
 	__u32 size = at->v4 ? sizeof(struct bpf_sock_tuple4) : sizeof(*tuple), state;
 	struct bpf_sock *sk = bpf_skc_lookup_tcp(skb, tuple, size, BPF_F_CURRENT_NETNS, 0);
-	bool opens = (at->flags & (TCP_FLAG_SYN | TCP_FLAG_ACK | TCP_FLAG_RST)) == TCP_FLAG_SYN;
 
 	if (!sk)
 		return NOBODY;
 	state = sk->state;
 	barrier(); /* or this load and that of a datagram's socket become one, which are of two kinds */
-	if (state == TCP_TIME_WAIT && opens) {
+	if (state == TCP_TIME_WAIT && opens(at)) {
 		struct tcp_timewait_sock *past = bpf_skc_to_tcp_timewait_sock(sk);
 
 		if (past)
@@ -282,12 +297,17 @@ static __always_inline struct verdict end_past(struct __sk_buff *skb, struct pla
 	return ended(MESH_COUNT_PAST_ENDED, bpf_redirect(skb->ifindex, BPF_F_INGRESS));
 }
 
-/* Whether it is for this namespace, and not to be forwarded: a packet with a socket is not. */
-static __always_inline bool is_for_us(struct __sk_buff *skb, struct place *at, struct offer *o)
+/* Whether it is for this namespace, and not to be forwarded: a packet with a socket is not. A global function for the
+ * sake of the stack.
+ */
+__noinline int is_for_us(struct __sk_buff *skb, struct place *at, struct offer *o)
 {
-	struct bpf_fib_lookup query = { .family = at->v4 ? AF_INET : AF_INET6, .ifindex = skb->ifindex };
+	struct bpf_fib_lookup query = { .ifindex = skb->ifindex };
 	long answer;
 
+	if (!at || !o)
+		return 0;
+	query.family = at->v4 ? AF_INET : AF_INET6;
 	if (is_loopback(o->destination))
 		return true;
 	if (at->v4) {
@@ -303,22 +323,110 @@ static __always_inline bool is_for_us(struct __sk_buff *skb, struct place *at, s
 	return answer == BPF_FIB_LKUP_RET_NOT_FWDED || answer == BPF_FIB_LKUP_RET_FWD_DISABLED;
 }
 
-/* Gives it to the listening socket that the kernel itself would choose at this address. */
-static __always_inline bool assign_at(struct __sk_buff *skb, struct place *at, struct offer *o,
-				      const __u32 address[4], __u32 port)
-{
-	struct bpf_sock_tuple6 tuple = {};
-	struct bpf_sock *sk;
-	bool given;
+/* The headers that say whether a segment answers a cookie: of a connection that its listening socket keeps nothing of. */
+struct answering {
+	__u8 ip[40]; /* of IPv4, with what follows */
+	struct header_tcp tcp;
+};
 
-	tuple_of(at, o, address, port, &tuple);
-	sk = bpf_sk_lookup_tcp(skb, &tuple, at->v4 ? sizeof(struct bpf_sock_tuple4) : sizeof(tuple),
-			       BPF_F_CURRENT_NETNS, 0);
+static __always_inline bool read_answering(struct __sk_buff *skb, struct place *at, struct answering *headers)
+{
+	return !bpf_skb_load_bytes(skb, at->network, headers->ip, sizeof(headers->ip)) &&
+	       !bpf_skb_load_bytes(skb, at->transport, &headers->tcp, sizeof(headers->tcp));
+}
+
+/* Whether this listening socket sent the cookie. */
+static __always_inline bool is_answered(struct bpf_sock *sk, struct answering *headers)
+{
+	return !bpf_tcp_check_syncookie(sk, headers->ip, sizeof(headers->ip), &headers->tcp, sizeof(headers->tcp));
+}
+
+/* Where a listening socket is looked for. */
+enum { AT_LOOPBACK, AT_DESTINATION, WHERE_SENT };
+
+static __always_inline struct bpf_sock *listener_at(struct __sk_buff *skb, struct place *at, struct offer *o, int where,
+						   __u32 port)
+{
+	__u32 loopback[4] = { 0, 0, at->v4 ? MAPPED : 0, at->v4 ? LOOPBACK4 : bpf_htonl(1) };
+	struct bpf_sock_tuple6 tuple = {};
+
+	tuple_of(at, o, where == AT_LOOPBACK ? loopback : o->destination, port, &tuple);
+	return bpf_sk_lookup_tcp(skb, &tuple, at->v4 ? sizeof(struct bpf_sock_tuple4) : sizeof(tuple),
+				 BPF_F_CURRENT_NETNS, 0);
+}
+
+/* The listening socket that the kernel itself would choose at an address takes it, where it fits better than the one
+ * that does. Global functions, as `assign`, and for the sake of the stack.
+ */
+__noinline int assign_at(struct __sk_buff *skb, struct place *at, struct offer *o, struct fated *to, int where)
+{
+	struct bpf_sock *sk;
+	__u32 score;
+
+	if (!at || !o || !to)
+		return 0;
+	sk = listener_at(skb, at, o, where, to->port);
+	if (!sk)
+		return 0;
+	if (sk->state == TCP_LISTEN) {
+		score = fits(sk, o, to);
+		if (score > to->fits && !bpf_sk_assign(skb, sk, 0))
+			to->fits = score;
+	}
+	bpf_sk_release(sk);
+	return 0;
+}
+
+/* Whether the listening socket there sent the cookie; then it takes the answer, but for WHERE_SENT. */
+static __always_inline bool answers_at(struct __sk_buff *skb, struct place *at, struct offer *o, int where, __u32 port,
+				       struct answering *headers)
+{
+	struct bpf_sock *sk = listener_at(skb, at, o, where, port);
+	bool answers;
+
 	if (!sk)
 		return false;
-	given = sk->state == TCP_LISTEN && !bpf_sk_assign(skb, sk, 0);
+	answers = sk->state == TCP_LISTEN && is_answered(sk, headers) &&
+		  (where == WHERE_SENT || !bpf_sk_assign(skb, sk, 0));
 	bpf_sk_release(sk);
-	return given;
+	return answers;
+}
+
+/* Gives the answer to a cookie to the sidecar's listening socket that sent it. */
+__noinline int assign_answer(struct __sk_buff *skb, struct place *at, struct offer *o, __u32 port, __u64 netns)
+{
+	struct mesh_listener_key key = { .netns = netns, .port = port };
+	struct answering headers = {};
+
+	if (!at || !o || !read_answering(skb, at, &headers))
+		return 0;
+	if (answers_at(skb, at, o, AT_LOOPBACK, port, &headers) || answers_at(skb, at, o, AT_DESTINATION, port, &headers))
+		return 1;
+	key.family = at->v4 ? AF_INET : AF_INET6;
+	for (__u32 slot = 0; slot < MESH_LISTENER_SLOTS; slot++) {
+		struct bpf_sock *sk;
+		bool given;
+
+		key.slot = slot;
+		sk = bpf_map_lookup_elem(&listeners, &key);
+		if (!sk)
+			continue;
+		given = is_answered(sk, &headers) && !bpf_sk_assign(skb, sk, 0);
+		bpf_sk_release(sk);
+		if (given)
+			return 1;
+	}
+	return 0;
+}
+
+/* Whether who listens where it was sent to would take it as the answer to a cookie. */
+__noinline int is_answer_there(struct __sk_buff *skb, struct place *at, struct offer *o)
+{
+	struct answering headers = {};
+
+	if (!at || !o || !read_answering(skb, at, &headers))
+		return 0;
+	return answers_at(skb, at, o, WHERE_SENT, o->port, &headers);
 }
 
 /* Sends the packet back to where it came from. */
@@ -349,8 +457,6 @@ static __always_inline struct verdict refuse(struct __sk_buff *skb, struct place
 			return ended(counter, TC_ACT_SHOT);
 		return ended(counter, at->v4 ? unreachable4(skb, at, o) : unreachable6(skb, at, o));
 	}
-	if ((at->flags & (TCP_FLAG_SYN | TCP_FLAG_ACK | TCP_FLAG_RST)) != TCP_FLAG_SYN)
-		return ended(counter, TC_ACT_SHOT);
 	if (bpf_skb_load_bytes(skb, at->transport, &tcp, sizeof(tcp)) || !turn_around(skb))
 		return ended(counter, TC_ACT_SHOT);
 	if (at->v4) {
@@ -368,23 +474,64 @@ static __always_inline struct verdict refuse(struct __sk_buff *skb, struct place
 	return ended(counter, bpf_redirect(skb->ifindex, 0));
 }
 
+/* A segment without SYN that belongs to no connection of this namespace: the answer to a cookie, which opens one, or
+ * something that only passes through, such as what comes back to a container whose addresses are translated here. The
+ * offer was decided and counted when the SYN came.
+ */
+static __always_inline struct verdict answered(struct __sk_buff *skb, struct place *at, struct offer *o, __u64 netns,
+					       enum fate fate, __u32 port)
+{
+	if (fate == FATE_PASS || fate == FATE_TAKE)
+		return pass(MESH_COUNT_OPENS_NOTHING);
+	if (fate == FATE_REDIRECT && !at->cut && assign_answer(skb, at, o, port, netns))
+		return pass(MESH_COUNT_COOKIE_ANSWERED);
+	/* No more than the SYN may it reach somebody else. */
+	if (is_answer_there(skb, at, o))
+		return ended(MESH_COUNT_COOKIE_REFUSED, TC_ACT_SHOT);
+	return pass(MESH_COUNT_OPENS_NOTHING);
+}
+
+/* Whether the live policy says anything of who lives here. */
+static __always_inline bool is_decided(__u64 netns)
+{
+	struct mesh_control *words = control_words();
+	struct mesh_member *member = bpf_map_lookup_elem(&endpoints, &netns);
+	__u64 generation;
+
+	if (!words || !member)
+		return false;
+	generation = *(volatile __u64 *)&words->generation;
+	return generation && member->profile[generation & 1] != MESH_NO_PROFILE;
+}
+
+/* Nobody knows what it opens: what is put together of it would be decided nowhere. */
+static __always_inline struct verdict lose(struct __sk_buff *skb, struct place *at, struct offer *o, __u64 netns)
+{
+	if (!is_decided(netns) || !is_for_us(skb, at, o))
+		return pass(MESH_COUNT_NO_OFFER);
+	return ended(MESH_COUNT_NOT_UNDERSTOOD, TC_ACT_SHOT);
+}
+
 static __always_inline struct verdict arrived(struct __sk_buff *skb)
 {
-	__u32 loopback[4] = { 0, 0, 0, bpf_htonl(1) };
 	__u64 netns = entered(skb);
 	struct fated fated = {};
 	enum fate fate;
 	struct place at = {};
 	struct offer o = {};
 	__u32 next = 0;
+	enum kind kind;
 
 	if (hides_a_tag(skb)) {
 		/* It comes here again without it. */
 		bpf_skb_vlan_pop(skb);
 		return ended(MESH_COUNT_UNTAGGED, bpf_redirect(skb->ifindex, BPF_F_INGRESS));
 	}
-	if (!read_offer(skb, &at, &o))
+	kind = read_offer(skb, &at, &o);
+	if (kind == ANOTHER)
 		return pass(MESH_COUNT_NO_OFFER);
+	if (kind == NOT_UNDERSTOOD)
+		return lose(skb, &at, &o, netns);
 	switch (kept_by(skb, &at, &o, &next)) {
 	case A_CONNECTION:
 		return pass(MESH_COUNT_OWN_SOCKET);
@@ -393,21 +540,33 @@ static __always_inline struct verdict arrived(struct __sk_buff *skb)
 	default:
 		break;
 	}
+	if (kind == IN_PIECES)
+		return lose(skb, &at, &o, netns);
 	if (!is_for_us(skb, &at, &o))
 		return pass(MESH_COUNT_FORWARDED);
+	if (!o.protocol && !opens(&at)) {
+		if ((at.flags & (TCP_FLAG_SYN | TCP_FLAG_ACK | TCP_FLAG_RST)) != TCP_FLAG_ACK)
+			return pass(MESH_COUNT_OPENS_NOTHING);
+		fated.again = 1;
+	}
 	fate = fate_of(&o, netns, &fated);
-	if (fate == FATE_REFUSE)
-		return refuse(skb, &at, &o, fated.counter);
+	if (fated.again)
+		return answered(skb, &at, &o, netns, fate, fated.port);
 	if (fate == FATE_PASS || fate == FATE_TAKE)
 		return pass(fated.counter);
-	if (at.v4) {
-		loopback[2] = MAPPED;
-		loopback[3] = LOOPBACK4;
-	}
-	if (assign_at(skb, &at, &o, loopback, fated.port) || assign_at(skb, &at, &o, o.destination, fated.port) ||
-	    assign(skb, netns, fated.port, at.v4 ? AF_INET : AF_INET6))
-		return pass(MESH_COUNT_REDIRECTED);
-	missed(netns, &fated, at.v4);
+	/* Nobody cuts a SYN, and the socket that is given to it would be forgotten. */
+	if (at.cut && !o.protocol)
+		return ended(MESH_COUNT_NOT_UNDERSTOOD, TC_ACT_SHOT);
+	if (fate == FATE_REFUSE)
+		return refuse(skb, &at, &o, fated.counter);
+	assign_at(skb, &at, &o, &fated, AT_LOOPBACK);
+	if (!fits_best(&fated))
+		assign_at(skb, &at, &o, &fated, AT_DESTINATION);
+	if (!fits_best(&fated))
+		assign(skb, &o, &fated, netns, at.v4 ? AF_INET : AF_INET6);
+	if (fated.fits)
+		return pass(taken(&fated));
+	missed(&fated, netns, at.v4);
 	if (fated.drop)
 		return refuse(skb, &at, &o, MESH_COUNT_MISSING_SIDECAR);
 	return pass(MESH_COUNT_MISSING_SIDECAR);

@@ -8,11 +8,16 @@
 
 #define MESH_MAPS
 #include "kernel.h"
+#include "core.h"
 #include "mesh_abi.h"
 
 #include "policy.h"
 
 typedef struct bpf_sk_lookup offer_context;
+/* BPF_SK_LOOKUP_F_REPLACE */
+#define ASSIGN_ANEW 1
+/* The interface that is told for what a namespace sends to an address of its own is that which has the address. */
+#define IS_FROM_OUTSIDE(o) false
 #include "offer.h"
 
 static __always_inline void read_offer(struct bpf_sk_lookup *ctx, struct offer *o)
@@ -78,10 +83,12 @@ static __always_inline struct verdict offered(struct bpf_sk_lookup *ctx)
 		take(ctx, netns, fated.port, AF_INET6);
 	if (fate == FATE_PASS || fate == FATE_TAKE)
 		return ended(fated.counter, SK_PASS);
-	if (assign(ctx, netns, fated.port, family) ||
-	    (family == AF_INET && assign(ctx, netns, fated.port, AF_INET6)))
-		return ended(MESH_COUNT_REDIRECTED, SK_PASS);
-	missed(netns, &fated, family == AF_INET);
+	assign(ctx, &o, &fated, netns, family);
+	if (family == AF_INET && !fits_best(&fated))
+		assign(ctx, &o, &fated, netns, AF_INET6);
+	if (fated.fits)
+		return ended(taken(&fated), SK_PASS);
+	missed(&fated, netns, family == AF_INET);
 	return ended(MESH_COUNT_MISSING_SIDECAR, fated.drop ? SK_DROP : SK_PASS);
 }
 

@@ -50,29 +50,140 @@ static __noinline int cgroups_of(void *sock, __u64 ids[MESH_CGROUP_DEPTH])
 	return 0;
 }
 
-/* Notes whose socket listens there. A socket that nobody owns is noted too: it may listen on one address
- * where a member listens on all.
- */
-static __always_inline void port_taken(void *sock, struct mesh_port_key *key)
+/* The user of a socket. */
+static __always_inline __u32 user_of(void *sock)
 {
-	struct mesh_port_owner owner = { .sockets = 1 }, *known;
+	struct sock *sk = sock;
+	__u32 uid = NONE;
 
-	cgroups_of(sock, owner.cgroup);
-	known = bpf_map_lookup_elem(&host_ports, key);
-	if (known && known->cgroup[0] == owner.cgroup[0])
-		__sync_fetch_and_add(&known->sockets, 1);
-	else if (bpf_map_update_elem(&host_ports, key, &owner, BPF_ANY))
-		count(MESH_COUNT_LISTENERS_FULL);
+	READ(uid, sk->sk_uid.val);
+	return uid;
 }
 
-static __always_inline void port_left(void *sock, struct mesh_port_key *key)
+/* Whose room it takes. Root and the users that the live policy exempts in a pod have one that others there cannot fill. */
+static __noinline __u32 who_of(void *sock, __u64 netns, __u32 host)
 {
+	struct mesh_control *words = control_words();
+	__u32 uid = user_of(sock), slot, line;
+	struct mesh_profile *profile;
+	struct mesh_member *member;
+	__u64 generation;
+
+	if (host || !uid)
+		return uid;
+	member = bpf_map_lookup_elem(&endpoints, &netns);
+	if (!words || !member)
+		return 1;
+	generation = *(volatile __u64 *)&words->generation;
+	slot = generation & 1;
+	line = member->profile[slot];
+	if (!generation || line == MESH_NO_PROFILE)
+		return 1;
+	profile = line_of(slot, MESH_TABLE_PROFILES, line);
+	return profile && profile->exempt_uid && tree_find(slot, profile->exempt_uid, uid) > 0 ? 0 : 1;
+}
+
+static __always_inline struct mesh_room *room_of(struct mesh_room_key *key)
+{
+	struct mesh_room none = {}, *room = bpf_map_lookup_elem(&rooms, key);
+
+	if (room)
+		return room;
+	bpf_map_update_elem(&rooms, key, &none, BPF_NOEXIST);
+	return bpf_map_lookup_elem(&rooms, key);
+}
+
+static __always_inline bool take(__u32 *taken, __u32 most)
+{
+	if (__sync_fetch_and_add(taken, 1) < most)
+		return true;
+	__sync_fetch_and_add(taken, -1);
+	return false;
+}
+
+static __always_inline void leave_room(struct mesh_room_key *key, bool place)
+{
+	struct mesh_room *room = bpf_map_lookup_elem(&rooms, key);
+
+	if (room) {
+		__u32 *taken = place ? &room->places : &room->listeners;
+
+		/* A pod that is attached again begins to count anew. */
+		if (*(volatile __u32 *)taken)
+			__sync_fetch_and_add(taken, -1);
+		if (!*(volatile __u32 *)&room->places && !*(volatile __u32 *)&room->listeners)
+			bpf_map_delete_elem(&rooms, key);
+	}
+}
+
+/* Notes that a socket is not known, so that it is looked for again. */
+static __always_inline void miss(struct mesh_listening *port, __u64 netns)
+{
+	__u64 one = 1, *known = bpf_map_lookup_elem(&unnoted, &netns);
+
+	port->flags |= MESH_LISTENING_MISSED;
+	if (known)
+		__sync_fetch_and_add(known, 1);
+	else
+		bpf_map_update_elem(&unnoted, &netns, &one, BPF_ANY);
+	count(MESH_COUNT_LISTENERS_FULL);
+}
+
+/* Notes whose socket listens there. A socket that nobody owns is noted too: it may listen on one address
+ * where a member listens on all. false: there is no room for it.
+ */
+static __noinline bool port_taken(void *sock, struct mesh_port_key *key, __u64 netns)
+{
+	struct mesh_port_owner owner = { .sockets = 1 }, *known;
+	struct mesh_room_key whose = { .netns = netns };
+	struct mesh_room *room;
+
+	if (!key)
+		return false;
+	cgroups_of(sock, owner.cgroup);
+	owner.uid = user_of(sock);
+	for (__u32 slot = 0; slot < MESH_PORT_SLOTS; slot++) {
+		key->slot = slot;
+		known = bpf_map_lookup_elem(&host_ports, key);
+		if (known && known->cgroup[0] == owner.cgroup[0]) {
+			__sync_fetch_and_add(&known->sockets, 1);
+			return true;
+		}
+	}
+	whose.who = owner.uid;
+	room = room_of(&whose);
+	if (!room || !take(&room->places, owner.uid ? MESH_ROOM_PLACES : NONE))
+		return false;
+	for (__u32 slot = 0; slot < MESH_PORT_SLOTS; slot++) {
+		key->slot = slot;
+		if (!bpf_map_update_elem(&host_ports, key, &owner, BPF_NOEXIST))
+			return true;
+	}
+	leave_room(&whose, true);
+	return false;
+}
+
+static __noinline bool port_left(void *sock, struct mesh_port_key *key, __u64 netns)
+{
+	struct mesh_room_key whose = { .netns = netns };
 	struct mesh_port_owner owner = {}, *known;
 
+	if (!key)
+		return false;
 	cgroups_of(sock, owner.cgroup);
-	known = bpf_map_lookup_elem(&host_ports, key);
-	if (known && known->cgroup[0] == owner.cgroup[0] && __sync_fetch_and_add(&known->sockets, -1) == 1)
-		bpf_map_delete_elem(&host_ports, key);
+	for (__u32 slot = 0; slot < MESH_PORT_SLOTS; slot++) {
+		key->slot = slot;
+		known = bpf_map_lookup_elem(&host_ports, key);
+		if (!known || known->cgroup[0] != owner.cgroup[0])
+			continue;
+		whose.who = known->uid;
+		if (__sync_fetch_and_add(&known->sockets, -1) == 1) {
+			bpf_map_delete_elem(&host_ports, key);
+			leave_room(&whose, true);
+		}
+		return true;
+	}
+	return false;
 }
 
 /* Whether this socket was redirected to where it was accepted, and did not come there by itself. */

@@ -8,7 +8,10 @@
 
 static __always_inline struct verdict found(struct sock_common *sk)
 {
-	struct mesh_listening port = {};
+	int told = BPF_SOCK_OPS_STATE_CB_FLAG;
+	struct mesh_room_key whose = {};
+	struct mesh_listening *port;
+	struct mesh_room *room;
 	struct mesh_listener_key key = {};
 	struct mesh_port_key place = {};
 	enum place where;
@@ -25,12 +28,15 @@ static __always_inline struct verdict found(struct sock_common *sk)
 	if (where == ELSEWHERE)
 		return ended(MESH_COUNT_LISTENS_OUTSIDE, 0);
 	listener_key(netns, sk->skc_num, sk->skc_family, &key);
-	/* What is kept with it says that it is known. */
-	if (bpf_sk_storage_get(&listening, sk, NULL, 0))
+	/* What is kept with it says that it is known, or was missed. */
+	port = bpf_sk_storage_get(&listening, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!port)
+		return ended(MESH_COUNT_STORAGE_FULL, 0);
+	if (port->port && !(port->flags & MESH_LISTENING_MISSED))
 		return ended(MESH_COUNT_LISTENER_KNOWN, 0);
-	port.port = key.port;
-	bpf_sk_storage_get(&listening, sk, &port, BPF_SK_STORAGE_GET_F_CREATE);
-	if (where == HOST) {
+	port->port = key.port;
+	port->flags &= ~MESH_LISTENING_MISSED;
+	if (where == HOST && !(port->flags & MESH_LISTENING_PLACED)) {
 		place.port = key.port;
 		if (key.family == AF_INET) {
 			place.address[2] = MAPPED;
@@ -38,15 +44,35 @@ static __always_inline struct verdict found(struct sock_common *sk)
 		} else {
 			READ(place.address, sk->skc_v6_rcv_saddr);
 		}
-		port_taken(sk, &place);
+		if (!port_taken(sk, &place, netns)) {
+			miss(port, netns);
+			return ended(MESH_COUNT_LISTENER_MISSED, 0);
+		}
+		port->flags |= MESH_LISTENING_PLACED;
 	}
 	bpf_setsockopt(sk, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+	whose.netns = netns;
+	whose.who = who_of(sk, netns, where == HOST);
+	room = room_of(&whose);
+	if (!room || !take(&room->listeners, MESH_ROOM_LISTENERS)) {
+		miss(port, netns);
+		return ended(MESH_COUNT_LISTENER_MISSED, 0);
+	}
 	for (__u32 slot = 0; slot < MESH_LISTENER_SLOTS; slot++) {
 		key.slot = slot;
-		if (!bpf_map_update_elem(&listeners, &key, sk, BPF_NOEXIST))
-			return ended(MESH_COUNT_LISTENS, 0);
+		if (bpf_map_update_elem(&listeners, &key, sk, BPF_NOEXIST))
+			continue;
+		port->who = whose.who;
+		/* Newer kernels let this program ask to be told when it is closed. Elsewhere its room is free at once. */
+		if (!bpf_setsockopt(sk, SOL_TCP, TCP_BPF_SOCK_OPS_CB_FLAGS, &told, sizeof(told)))
+			port->flags |= MESH_LISTENING_COUNTED;
+		else
+			leave_room(&whose, false);
+		return ended(MESH_COUNT_LISTENS, 0);
 	}
-	return ended(MESH_COUNT_LISTENERS_FULL, 0);
+	leave_room(&whose, false);
+	miss(port, netns);
+	return ended(MESH_COUNT_LISTENER_MISSED, 0);
 }
 
 SEC("iter/tcp")

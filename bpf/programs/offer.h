@@ -33,33 +33,12 @@ struct offer {
 	__u32 device; /* that it came in by */
 };
 
-/* The member whose socket listens on the host where this is sent to: on that address, else on all of its family,
- * else on all.
- */
-static __always_inline struct mesh_member *owner_of(struct offer *o)
+/* The member that a socket was made by. */
+static __always_inline struct mesh_member *member_of(struct mesh_port_owner *owner)
 {
-	struct mesh_port_key place = { .port = o->port };
-	struct mesh_port_owner *owner;
-	struct mesh_member *member;
-
-	if (o->protocol)
-		return NULL;
-	for (int i = 0; i < 4; i++)
-		place.address[i] = o->destination[i];
-	owner = bpf_map_lookup_elem(&host_ports, &place);
-	if (!owner && is_mapped(place.address)) {
-		place.address[3] = 0;
-		owner = bpf_map_lookup_elem(&host_ports, &place);
-	}
-	if (!owner) {
-		for (int i = 0; i < 4; i++)
-			place.address[i] = 0;
-		owner = bpf_map_lookup_elem(&host_ports, &place);
-	}
-	if (!owner)
-		return NULL;
 	for (__u32 level = 0; level < MESH_CGROUP_DEPTH; level++) {
 		__u64 id = owner->cgroup[level];
+		struct mesh_member *member;
 
 		if (!id)
 			break;
@@ -70,21 +49,73 @@ static __always_inline struct mesh_member *owner_of(struct offer *o)
 	return NULL;
 }
 
+/* Whether somebody listens at a place, and the member. Sockets of several may share it; a member among them decides,
+ * since the kernel may give what is offered to each.
+ */
+static __always_inline bool owners_at(struct mesh_port_key *place, struct mesh_member **member)
+{
+	bool found = false;
+
+	for (__u32 slot = 0; slot < MESH_PORT_SLOTS; slot++) {
+		struct mesh_port_owner *owner;
+
+		place->slot = slot;
+		owner = bpf_map_lookup_elem(&host_ports, place);
+		if (!owner)
+			continue;
+		found = true;
+		*member = member_of(owner);
+		if (*member)
+			break;
+	}
+	return found;
+}
+
+/* The member whose socket listens on the host where this is sent to: on that address, else on all of its family,
+ * else on all.
+ */
+static __always_inline struct mesh_member *owner_of(struct offer *o)
+{
+	struct mesh_port_key place = { .port = o->port };
+	struct mesh_member *member = NULL;
+
+	if (o->protocol)
+		return NULL;
+	for (int i = 0; i < 4; i++)
+		place.address[i] = o->destination[i];
+	if (owners_at(&place, &member))
+		return member;
+	if (is_mapped(place.address)) {
+		place.address[3] = 0;
+		if (owners_at(&place, &member))
+			return member;
+	}
+	for (int i = 0; i < 4; i++)
+		place.address[i] = 0;
+	owners_at(&place, &member);
+	return member;
+}
+
 /* What becomes of it. */
 enum fate { FATE_PASS, FATE_REDIRECT, FATE_REFUSE, FATE_TAKE };
 
-/* Whether the sidecar opened it, in this namespace. */
-static __always_inline bool is_exempt(struct offer *o, __u64 netns)
+/* Whether the sidecar opened it, in this namespace, from whichever source: one that keeps its client's address has that.
+ * There is a note from its SYN on until it is established, so that nobody else can use what is noted for long. A global
+ * function for the sake of the stack.
+ */
+__noinline int is_exempt(struct offer *o, __u64 netns)
 {
 	struct mesh_flow_key key = { .netns = netns };
 
+	if (!o)
+		return 0;
 	for (int i = 0; i < 4; i++) {
 		key.local[i] = o->source[i];
 		key.remote[i] = o->destination[i];
 	}
 	key.local_port = o->source_port;
 	key.remote_port = o->port;
-	return bpf_map_lookup_elem(&exempt_flows, &key);
+	return bpf_map_lookup_elem(&exempt_flows, &key) != NULL;
 }
 
 /* Whether it is a connection of this namespace that was redirected: its sidecar is to take it, whatever was decided
@@ -170,10 +201,14 @@ __noinline int is_from_member(struct question *q)
 
 /* What becomes of an offer, and what the program that answers is to count. */
 struct fated {
-	__u32 counter;
-	__u32 port; /* the sidecar's, where it goes there */
+	__u16 counter;
+	__u16 port; /* the sidecar's, where it goes there */
+	__u32 exempt_uid; /* root of the tree on exempt user ids; 0: there is none */
 	__u32 member; /* who is sent there */
-	bool drop; /* what becomes of it where no sidecar listens */
+	__u8 slot; /* of the policy */
+	__u8 drop; /* what becomes of it where no sidecar listens */
+	__u8 fits; /* how well the socket fits that takes it; 0: none does */
+	__u8 again; /* in: it was decided and told before, or opens nothing */
 };
 
 static __always_inline enum fate fated(struct fated *out, enum fate fate, __u32 counter)
@@ -192,7 +227,7 @@ static __always_inline enum fate fate_of(struct offer *o, __u64 netns, struct fa
 
 	if (!words)
 		return fated(out, FATE_PASS, MESH_COUNT_TABLE_MISSING);
-	if (is_handed_over(o, netns)) {
+	if (!IS_FROM_OUTSIDE(o) && is_handed_over(o, netns)) {
 		out->port = o->port;
 		return fated(out, FATE_TAKE, MESH_COUNT_TAKEN);
 	}
@@ -218,12 +253,15 @@ static __always_inline enum fate fate_of(struct offer *o, __u64 netns, struct fa
 	profile = line_of(q.slot, MESH_TABLE_PROFILES, q.profile);
 	if (!profile)
 		return fated(out, FATE_PASS, MESH_COUNT_TABLE_MISSING);
-	q.own = (may_be_own(member, q.address) && is_from_member(&q)) || is_to_itself(o);
-	if ((q.own || is_loopback(q.address)) && is_exempt(o, q.netns))
+	/* Nobody outside has an address of this namespace, whatever is written in a packet. */
+	if (!IS_FROM_OUTSIDE(o))
+		q.own = (may_be_own(member, q.address) && is_from_member(&q)) || is_to_itself(o);
+	if (!IS_FROM_OUTSIDE(o) && !o->protocol && is_exempt(o, q.netns))
 		return fated(out, FATE_PASS, MESH_COUNT_EXEMPT);
-	if (!decide(&q, profile, &a, true))
+	if (!decide(&q, profile, &a, !out->again))
 		return fated(out, FATE_PASS, MESH_COUNT_TABLE_MISSING);
-	tell_offer(o, words, &q, &a);
+	if (!out->again)
+		tell_offer(o, words, &q, &a);
 	if (a.verdict == MESH_VERDICT_DENIED)
 		return fated(out, FATE_REFUSE, MESH_COUNT_DENIED);
 	/* Datagrams cannot be answered from the right port: the compiler refuses such rules. */
@@ -231,46 +269,103 @@ static __always_inline enum fate fate_of(struct offer *o, __u64 netns, struct fa
 		return fated(out, FATE_PASS, MESH_COUNT_EXCLUDED);
 	out->port = a.port;
 	out->member = q.member;
-	out->drop = profile->flags & MESH_PROFILE_MISSING_SIDECAR_REFUSE;
+	out->slot = q.slot;
+	out->exempt_uid = profile->exempt_uid;
+	out->drop = !!(profile->flags & MESH_PROFILE_MISSING_SIDECAR_REFUSE);
 	return fated(out, FATE_REDIRECT, MESH_COUNT_REDIRECTED);
 }
 
-/* No sidecar takes it. */
-static __always_inline void missed(__u64 netns, struct fated *fated, bool v4)
+/* No sidecar takes it. A global function for the sake of the stack. */
+__noinline int missed(struct fated *fated, __u64 netns, __u32 v4)
 {
-	struct mesh_sidecar_key sidecar = {
-		.netns = netns,
-		.member = fated->member,
-		.port = fated->port,
-		.family = v4 ? MESH_FAMILY_V4 : MESH_FAMILY_V6,
-		.direction = 1,
-	};
+	struct mesh_sidecar_key sidecar = { .netns = netns, .direction = 1 };
 
+	if (!fated)
+		return 0;
+	sidecar.member = fated->member;
+	sidecar.port = fated->port;
+	sidecar.family = v4 ? MESH_FAMILY_V4 : MESH_FAMILY_V6;
 	add_not_taken(&sidecar);
+	return 0;
 }
 
-/* The sidecar's listening socket takes it, one of those that are known. 0: there is none that can.
+/* How well a listening socket fits, of all that listen on the sidecar's port: any process of the pod may, where another
+ * address is free. One of a user that the policy exempts is the sidecar's; root's may be, before it becomes that user.
+ * Next comes one at an address that a sidecar is expected at.
+ */
+enum { FITS = 1, AT_EXPECTED = 2, OF_ROOT = 4, OF_EXEMPT = 8 };
+
+static __always_inline bool is_expected(struct bpf_sock *sk, struct offer *o)
+{
+	__u32 first = sk->src_ip6[0], second = sk->src_ip6[1], third = sk->src_ip6[2], last = sk->src_ip6[3];
+
+	if (sk->family == AF_INET) {
+		last = sk->src_ip4;
+		return !last || last == LOOPBACK4 || (is_mapped(o->destination) && last == o->destination[3]);
+	}
+	if (first == o->destination[0] && second == o->destination[1] && third == o->destination[2] &&
+	    last == o->destination[3])
+		return true;
+	if (first || second)
+		return false;
+	return third ? third == MAPPED && last == LOOPBACK4 : !last || last == bpf_htonl(1);
+}
+
+static __always_inline __u32 fits(struct bpf_sock *sk, struct offer *o, struct fated *to)
+{
+	__u32 fits = is_expected(sk, o) ? FITS | AT_EXPECTED : FITS, uid = NONE;
+	struct sock *sock;
+
+	if (!to->exempt_uid)
+		return fits;
+	sock = bpf_skc_to_tcp_sock(sk);
+	if (!sock)
+		return fits;
+	READ(uid, sock->sk_uid.val);
+	if (tree_find(to->slot, to->exempt_uid, uid) > 0)
+		return fits | OF_EXEMPT;
+	return uid ? fits : fits | OF_ROOT;
+}
+
+/* Whether none can fit better than the one that takes it. */
+static __always_inline bool fits_best(struct fated *to)
+{
+	return to->fits == (to->exempt_uid ? FITS | AT_EXPECTED | OF_EXEMPT : FITS | AT_EXPECTED);
+}
+
+/* Who takes it, as it is counted. */
+static __always_inline __u32 taken(struct fated *to)
+{
+	return !to->exempt_uid || to->fits & (OF_EXEMPT | OF_ROOT) ? MESH_COUNT_REDIRECTED : MESH_COUNT_OTHERS_LISTENER;
+}
+
+/* The sidecar's listening socket takes it: of those of a family that are known, the one that fits best.
  *
  * A global function: the verifier of 6.1 does not come to an end where it follows these references behind
  * every path that leads here.
  */
-__noinline int assign(offer_context *ctx, __u64 netns, __u32 port, __u32 family)
+__noinline int assign(offer_context *ctx, struct offer *o, struct fated *to, __u64 netns, __u32 family)
 {
-	struct mesh_listener_key key = { .netns = netns, .port = port, .family = family };
+	struct mesh_listener_key key = { .netns = netns, .family = family };
 
+	if (!o || !to)
+		return 0;
+	key.port = to->port;
 	for (__u32 slot = 0; slot < MESH_LISTENER_SLOTS; slot++) {
-		void *sk;
-		long failed;
+		struct bpf_sock *sk;
+		__u32 score;
 
 		key.slot = slot;
 		sk = bpf_map_lookup_elem(&listeners, &key);
 		if (!sk)
 			continue;
+		score = fits(sk, o, to);
 		/* Fails for a socket of the other family, or of IPv6 only. */
-		failed = bpf_sk_assign(ctx, sk, 0);
+		if (score > to->fits && !bpf_sk_assign(ctx, sk, ASSIGN_ANEW))
+			to->fits = score;
 		bpf_sk_release(sk);
-		if (!failed)
-			return 1;
+		if (fits_best(to))
+			break;
 	}
 	return 0;
 }

@@ -10,6 +10,9 @@
 #define MAPPED bpf_htonl(0x0000ffff)
 #define NONE 0xffffffffU
 
+/* Reads a field of one of the kernel's own structures. */
+#define READ(to, from) bpf_probe_read_kernel(&(to), sizeof(to), &(from))
+
 /* What is known of the flow before the decision. */
 struct question {
 	__u64 generation;

@@ -41,6 +41,15 @@ static __always_inline void watch(struct bpf_sock_ops *ctx)
 	bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG);
 }
 
+/* The kernel copies that wish from a listening socket to what it accepts. */
+static __always_inline void unwatch(struct bpf_sock_ops *ctx)
+{
+	__u32 flags = ctx->bpf_sock_ops_cb_flags;
+
+	if (flags & BPF_SOCK_OPS_STATE_CB_FLAG)
+		bpf_sock_ops_cb_flags_set(ctx, flags & ~BPF_SOCK_OPS_STATE_CB_FLAG);
+}
+
 static __always_inline struct verdict connecting(struct bpf_sock_ops *ctx)
 {
 	struct bpf_sock *sk = ctx->sk;
@@ -127,11 +136,28 @@ static __always_inline bool on_host(struct bpf_sock_ops *ctx, struct bpf_sock *s
 		place.address[2] = ctx->local_ip6[2];
 		place.address[3] = ctx->local_ip6[3];
 	}
-	if (begins)
-		port_taken(sock, &place);
-	else
-		port_left(sock, &place);
-	return true;
+	return begins ? port_taken(sock, &place, bpf_get_netns_cookie(ctx)) :
+			port_left(sock, &place, bpf_get_netns_cookie(ctx));
+}
+
+/* A socket listens no more: its room is free, and the kernel takes it out of `listeners`. */
+static __always_inline struct verdict unlistens(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
+{
+	struct mesh_listening *port = bpf_sk_storage_get(&listening, sk, NULL, 0);
+	struct mesh_room_key whose = {};
+
+	if (!port)
+		return ended(MESH_COUNT_LISTENER_CLOSED, 1);
+	if (port->flags & MESH_LISTENING_PLACED)
+		on_host(ctx, sk, false);
+	if (port->flags & MESH_LISTENING_COUNTED) {
+		whose.netns = bpf_get_netns_cookie(ctx);
+		whose.who = port->who;
+		leave_room(&whose, false);
+	}
+	/* It may listen once more. */
+	port->flags = 0;
+	return ended(MESH_COUNT_LISTENER_CLOSED, 1);
 }
 
 /* A socket is closed. What nobody took of what it noted is still there. The entry of its ends may be another socket's:
@@ -147,10 +173,8 @@ static __always_inline struct verdict closed(struct bpf_sock_ops *ctx)
 
 	if (!sk)
 		return ended(MESH_COUNT_NO_SOCKET, 1);
-	if (ctx->args[0] == TCP_LISTEN) {
-		on_host(ctx, sk, false);
-		return ended(MESH_COUNT_LISTENER_CLOSED, 1);
-	}
+	if (ctx->args[0] == TCP_LISTEN)
+		return unlistens(ctx, sk);
 	flow_key(ctx, true, &key);
 	cookie = bpf_get_socket_cookie(ctx);
 	/* Looking costs no lock, and mostly it was taken. Where the look finds it, nobody takes it but with it. */
@@ -178,10 +202,13 @@ static __always_inline struct verdict listens(struct bpf_sock_ops *ctx)
 {
 	struct bpf_sock *sk = ctx->sk;
 	struct mesh_listener_key key = {};
+	struct mesh_room_key whose = {};
 	struct mesh_listening *port;
+	struct mesh_room *room;
 	enum place where;
 	__u64 netns;
 	int one = 1;
+	void *sock;
 
 	if (!sk)
 		return ended(MESH_COUNT_NO_SOCKET, 1);
@@ -191,21 +218,41 @@ static __always_inline struct verdict listens(struct bpf_sock_ops *ctx)
 		return ended(MESH_COUNT_LISTENS_OUTSIDE, 1);
 	listener_key(netns, ctx->local_port, ctx->family, &key);
 	port = bpf_sk_storage_get(&listening, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
-	if (!port)
+	sock = bpf_skc_to_tcp_sock(sk);
+	if (!port || !sock)
 		return ended(MESH_COUNT_STORAGE_FULL, 1);
 	port->port = key.port;
-	if (where == HOST && on_host(ctx, sk, true))
-		watch(ctx);
+	port->flags = 0;
+	if (where == HOST) {
+		if (!on_host(ctx, sk, true)) {
+			miss(port, netns);
+			return ended(MESH_COUNT_LISTENER_MISSED, 1);
+		}
+		port->flags = MESH_LISTENING_PLACED;
+	}
+	watch(ctx);
 	/* What a sidecar accepts has the application's port, and would keep an application that is started
 	 * again from listening on it.
 	 */
 	bpf_setsockopt(ctx, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+	whose.netns = netns;
+	whose.who = who_of(sock, netns, where == HOST);
+	room = room_of(&whose);
+	if (!room || !take(&room->listeners, MESH_ROOM_LISTENERS)) {
+		miss(port, netns);
+		return ended(MESH_COUNT_LISTENER_MISSED, 1);
+	}
 	for (__u32 slot = 0; slot < MESH_LISTENER_SLOTS; slot++) {
 		key.slot = slot;
-		if (!bpf_sock_hash_update(ctx, &listeners, &key, BPF_NOEXIST))
-			return ended(MESH_COUNT_LISTENS, 1);
+		if (bpf_sock_hash_update(ctx, &listeners, &key, BPF_NOEXIST))
+			continue;
+		port->flags |= MESH_LISTENING_COUNTED;
+		port->who = whose.who;
+		return ended(MESH_COUNT_LISTENS, 1);
 	}
-	return ended(MESH_COUNT_LISTENERS_FULL, 1);
+	leave_room(&whose, false);
+	miss(port, netns);
+	return ended(MESH_COUNT_LISTENER_MISSED, 1);
 }
 
 #include "pairs.h"
@@ -228,6 +275,7 @@ static __always_inline struct verdict event(struct bpf_sock_ops *ctx)
 			return accelerate_connected(ctx);
 		break;
 	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
+		unwatch(ctx);
 		if (accelerates())
 			accelerate_accepted(ctx);
 		return accepted(ctx);

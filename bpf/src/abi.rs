@@ -73,7 +73,13 @@ pub const CGROUP_DEPTH: u32 = 16;
 pub const CGROUP_PATH: usize = 256;
 /// Listeners on one port of one family and namespace that are known: those of a group that shares the port,
 /// and, while a sidecar restarts, of its successor too.
-pub const LISTENER_SLOTS: u32 = 32;
+pub const LISTENER_SLOTS: u32 = 128;
+/// Owners of one place of the host that are known: cgroups whose sockets share an address and a port.
+pub const PORT_SLOTS: u32 = 4;
+/// Listening sockets that are kept for one [`RoomKey`], so that nobody takes the room of others.
+pub const ROOM_LISTENERS: u32 = 2048;
+/// Places on the host that are kept for one user other than root.
+pub const ROOM_PLACES: u32 = 4096;
 
 /// In a span: the value is the root of a tree on the low 64 bits of an IPv6 address.
 pub const SPAN_SUBTREE: u32 = 1 << 31;
@@ -138,6 +144,12 @@ pub const FLOW_EXEMPT: u8 = 4;
 pub const FLOW_DENIED: u8 = 8;
 /// [`Flow::flags`]: the mesh bound the socket to an address, and not the application.
 pub const FLOW_BOUND: u8 = 16;
+/// [`Listening::flags`]: it takes room, and is counted.
+pub const LISTENING_COUNTED: u8 = 1;
+/// [`Listening::flags`]: there was no room for it, so that it is not known.
+pub const LISTENING_MISSED: u8 = 2;
+/// [`Listening::flags`]: its owner is noted in `host_ports`.
+pub const LISTENING_PLACED: u8 = 4;
 
 /// Readers of decisions at the same time.
 pub const WATCHES: usize = 8;
@@ -603,18 +615,40 @@ abi! {
         address: [u32; 4],
         /// The port, host order.
         port: u16,
+        /// Tells an owner from others at the same place: below `MESH_PORT_SLOTS`.
+        slot: u8,
         /// Reserve; zero.
-        reserve: [u8; 6],
+        reserve: u8,
+        /// Reserve; zero.
+        reserve2: u32,
     }
 
-    /// Who listens there.
+    /// Who shares the room for listening sockets.
+    struct RoomKey as "mesh_room_key" {
+        /// Cookie of the network namespace.
+        netns: u64,
+        /// In a pod, 0 for root and users that the policy exempts, 1 for all others; on the host, the user.
+        who: u32,
+        /// Reserve; zero.
+        reserve: u32,
+    }
+
+    /// How much of it is taken.
+    struct Room as "mesh_room" {
+        /// Sockets in `listeners`.
+        listeners: u32,
+        /// Entries of `host_ports`.
+        places: u32,
+    }
+
+    /// One of those who listen there: sockets may share a place, and each owner has an entry.
     struct PortOwner as "mesh_port_owner" {
         /// The id of the socket's cgroup, then those above it, as many as there are; then zero.
         cgroup: [u64; CGROUP_DEPTH as usize],
         /// How many sockets of that cgroup there are.
         sockets: u32,
-        /// Reserve; zero.
-        reserve: u32,
+        /// The user whose room the entry takes.
+        uid: u32,
     }
 
     /// What is kept with a listening socket, and is copied to every socket that it accepts.
@@ -624,10 +658,10 @@ abi! {
         /// Of an accepted socket, 1: a policy was live, and the connection was neither handed over by the mesh nor
         /// opened by an exempt identity beside it. A later policy may decide it otherwise.
         decided: u8,
-        /// Reserve; zero.
-        reserve: u8,
-        /// Reserve; zero.
-        reserve2: u32,
+        /// Of a listening socket, `MESH_LISTENING_*`.
+        flags: u8,
+        /// [`RoomKey::who`] of a listening socket that is counted.
+        who: u32,
     }
 
     /// What is kept for a live connection, in socket storage of the connecting and of the accepted socket.
@@ -1083,7 +1117,8 @@ enum Counter {
     Listens = "listens",
     /// A socket listens where no member lives.
     ListensOutside = "listens_outside",
-    /// More sockets listen on one port than are kept track of.
+    /// A socket listens that is not known: more do on its port, or of its user or pod, than are kept track of. It is drift, and
+    /// looked for again by `apply --repair`, the agent and an attach.
     ListenersFull = "listeners_full",
     /// A socket of the host listens no more.
     ListenerClosed = "listener_closed",
@@ -1240,6 +1275,21 @@ enum Counter {
     DatagramRefused = "datagram_refused",
     /// A process asked for its own address, and was told its member's.
     SourceNamed = "source_named",
+    /// An inbound connection went to a listening socket on the sidecar's port whose user is neither exempt nor root, as there
+    /// was no other: who is not the sidecar may have taken its port.
+    OthersListener = "others_listener",
+    /// The program that notes listening sockets did not note one (`listeners_full` counts why).
+    ListenerMissed = "listener_missed",
+    /// With inbound by tc: a segment that opens no connection and belongs to none of this pod: it passes through, or is answered
+    /// by a reset.
+    OpensNothing = "opens_nothing",
+    /// With inbound by tc: the answer to a SYN cookie of the sidecar's, for its listening socket.
+    CookieAnswered = "cookie_answered",
+    /// With inbound by tc: the answer to a SYN cookie that somebody else would have taken. Dropped.
+    CookieRefused = "cookie_refused",
+    /// With inbound by tc: a packet whose ports or flags are in a later fragment, or behind more extension headers than are
+    /// looked at, and a SYN in fragments. Dropped.
+    NotUnderstood = "not_understood",
 }
 }
 

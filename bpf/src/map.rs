@@ -251,7 +251,7 @@ pub const LISTENERS: MapDef = MapDef {
         MapKind::SockHash,
         size::<abi::ListenerKey>(),
         8,
-        1 << 16,
+        1 << 17,
         "Sockets that listen in a pod; one that is closed leaves by itself.",
     )
 };
@@ -263,8 +263,32 @@ pub const HOST_PORTS: MapDef = MapDef {
         MapKind::Hash,
         size::<abi::PortKey>(),
         size::<abi::PortOwner>(),
-        1 << 16,
+        1 << 17,
         "Who listens where, in the network namespace of the host.",
+    )
+};
+/// How much room for listening sockets is taken.
+pub const ROOMS: MapDef = MapDef {
+    c_types: Some(("struct mesh_room_key", "struct mesh_room")),
+    ..map(
+        "rooms",
+        MapKind::Hash,
+        size::<abi::RoomKey>(),
+        size::<abi::Room>(),
+        1 << 17,
+        "How much of the room for listening sockets each takes.",
+    )
+};
+/// Where listening sockets are that are not known.
+pub const UNNOTED: MapDef = MapDef {
+    c_types: Some(("__u64", "__u64")),
+    ..map(
+        "unnoted",
+        MapKind::Hash,
+        8,
+        8,
+        1 << 17,
+        "How many listening sockets were not noted, by the cookie of their network namespace.",
     )
 };
 /// Storage of listening sockets.
@@ -475,6 +499,8 @@ pub const MAPS: &[MapDef] = &[
     SPOKEN,
     LISTENERS,
     HOST_PORTS,
+    ROOMS,
+    UNNOTED,
     LISTENING,
     HITS,
     COUNTERS,

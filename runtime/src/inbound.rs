@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use mesh_bpf::abi;
 use mesh_bpf::image::Workload;
+use mesh_bpf::map::{ROOMS, UNNOTED};
 use mesh_bpf::membership::Membership;
 use mesh_bpf::program::{Hook, Inbound, PROGRAMS};
 use mesh_bpf::tables::TableData;
@@ -49,6 +50,7 @@ pub(crate) fn attach<S: Store>(store: &S, instance: &Instance, member: &Member) 
         return Ok(true);
     }
     if has_program(store, instance, member.key)? {
+        look_again(store, instance, cookie, || find(store, member, cookie))?;
         return cover(store, instance, member, cookie).map(|()| true);
     }
     let Some(netns) = find(store, member, cookie)? else {
@@ -67,6 +69,60 @@ pub(crate) fn attach<S: Store>(store: &S, instance: &Instance, member: &Member) 
     Ok(true)
 }
 
+/// The map of the network namespaces in which listening sockets were missed; none before there is one.
+fn missed<S: Store>(store: &S, instance: &Instance) -> Result<Option<S::Map>> {
+    Ok(store.open_map(&instance.maps().join(UNNOTED.name))?)
+}
+
+/// Whether some of the sockets that listen in a network namespace are not known: there were too many.
+fn has_missed<S: Store>(store: &S, instance: &Instance, cookie: u64) -> Result<bool> {
+    let Some(map) = missed(store, instance)? else { return Ok(false) };
+    Ok(store.lookup(&map, &cookie.to_ne_bytes())?.is_some())
+}
+
+/// Looks for the sockets that were missed: others may have made room.
+fn look_again<S: Store>(
+    store: &S,
+    instance: &Instance,
+    cookie: u64,
+    netns: impl FnOnce() -> Result<Option<PathBuf>>,
+) -> Result<()> {
+    if has_missed(store, instance, cookie)?
+        && let Some(netns) = netns()?
+    {
+        look(store, instance, &netns, cookie)?;
+    }
+    Ok(())
+}
+
+/// Looks for all sockets that listen in a network namespace. What is missed now is noted anew.
+fn look<S: Store>(store: &S, instance: &Instance, netns: &Path, cookie: u64) -> Result<()> {
+    if let Some(map) = missed(store, instance)? {
+        store.delete(&map, &cookie.to_ne_bytes())?;
+    }
+    for def in PROGRAMS.iter().filter(|def| def.hook == Hook::Iterator) {
+        if let Some(iterator) = store.open_link(&instance.links().join(def.name))? {
+            store.iterate(&iterator, netns, cookie)?;
+        }
+    }
+    Ok(())
+}
+
+/// Forgets what the programs counted of a pod's listening sockets.
+pub(crate) fn forget<S: Store>(store: &S, instance: &Instance, key: Key) -> Result<()> {
+    let Key::Netns(cookie) = key else { return Ok(()) };
+    if let Some(map) = missed(store, instance)? {
+        store.delete(&map, &cookie.to_ne_bytes())?;
+    }
+    if let Some(map) = store.open_map(&instance.maps().join(ROOMS.name))? {
+        for who in 0..2 {
+            let room = abi::RoomKey { netns: cookie, who, reserve: 0 };
+            store.delete(&map, bytemuck::bytes_of(&room))?;
+        }
+    }
+    Ok(())
+}
+
 fn link<S: Store>(
     store: &S,
     instance: &Instance,
@@ -74,11 +130,7 @@ fn link<S: Store>(
     netns: &Path,
     cookie: u64,
 ) -> Result<Vec<S::Link>> {
-    for def in PROGRAMS.iter().filter(|def| def.hook == Hook::Iterator) {
-        if let Some(iterator) = store.open_link(&instance.links().join(def.name))? {
-            store.iterate(&iterator, netns, cookie)?;
-        }
-    }
+    look(store, instance, netns, cookie)?;
     store.make_folder(&instance.pod_links())?;
     lead(store, instance, by, false)?;
     let program = store.load_entry(&instance.maps(), cookie, by)?;
@@ -140,8 +192,29 @@ pub(crate) fn fault(store: &impl Store, instance: &Instance, member: &Member) ->
     if !has_program(store, instance, member.key)? {
         return Ok(Some(format!("the pod `{name}` has no program in its network namespace")));
     }
-    let lacks = uncovered(store, instance, member)?.is_some();
-    Ok(lacks.then(|| format!("the pod `{name}` got an interface that has no program")))
+    if uncovered(store, instance, member)?.is_some() {
+        return Ok(Some(format!("the pod `{name}` got an interface that has no program")));
+    }
+    let Key::Netns(cookie) = member.key else { return Ok(None) };
+    let missed = has_missed(store, instance, cookie)?;
+    Ok(missed.then(|| format!("the pod `{name}` {MISSED_WORDS}")))
+}
+
+/// What is said of a network namespace in which sockets were missed.
+const MISSED_WORDS: &str = "has sockets that listen and are not known, since there were too many";
+
+/// What the host's namespace lacks, in words.
+pub(crate) fn host_fault<S: Store>(
+    store: &S,
+    instance: &Instance,
+    control: &ControlMap<S>,
+) -> Result<Option<String>> {
+    if host_is_missing(store, instance, control)? {
+        return Ok(Some("the network namespace of the host has no program".into()));
+    }
+    let host = control.load(store).host;
+    let missed = host != 0 && has_missed(store, instance, host)?;
+    Ok(missed.then(|| format!("the network namespace of the host {MISSED_WORDS}")))
 }
 
 /// Sees to it that pods' programs have one that decides to go on to; with `anew`, that of this build. Whether it was put
@@ -290,7 +363,7 @@ pub(crate) fn attach_host<S: Store>(store: &S, instance: &Instance, control: &Co
     let cookie = store.netns_cookie(netns)?;
     let pin = instance.pod_links().join(HOST);
     if control.load(store).host == cookie && is_attached(store, &pin, HOST_WAY)? {
-        return Ok(());
+        return look_again(store, instance, cookie, || Ok(Some(netns.to_owned())));
     }
     unpin(store, &pin)?;
     control.set(store, Word::Host, cookie)?;
@@ -335,11 +408,7 @@ pub(crate) fn detach_host<S: Store>(store: &S, instance: &Instance, control: &Co
 }
 
 /// Whether the host has no program and should have one.
-pub(crate) fn host_is_missing<S: Store>(
-    store: &S,
-    instance: &Instance,
-    control: &ControlMap<S>,
-) -> Result<bool> {
+fn host_is_missing<S: Store>(store: &S, instance: &Instance, control: &ControlMap<S>) -> Result<bool> {
     Ok(control.load(store).host != 0 && !is_attached(store, &instance.pod_links().join(HOST), HOST_WAY)?)
 }
 

@@ -366,6 +366,7 @@ impl<S: Store> Registry<'_, S> {
         let (map, number) = self.place(key);
         self.store.delete(map, &number.to_ne_bytes())?;
         inbound::detach(self.store, self.instance, key)?;
+        inbound::forget(self.store, self.instance, key)?;
         let file = self.instance.moving().join(key.to_string());
         if let Ok(Some(member)) = record::read::<Member>(self.store, &file) {
             reserved::release(self.store, self.instance, &member)?;

@@ -436,9 +436,7 @@ fn drift<S: Store>(runtime: &Runtime<S>, set: &Set<S>, live: &Live) -> Result<Ve
     for name in hooks::missing(store, instance)? {
         drift.push(format!("the program `{name}` is not attached"));
     }
-    if inbound::host_is_missing(store, instance, &set.control)? {
-        drift.push("the network namespace of the host has no program".into());
-    }
+    drift.extend(inbound::host_fault(store, instance, &set.control)?);
     let profiles = slot::read_table(store, set, live.slot(), &live.manifest, Table::Profiles);
     if profiles.is_ok_and(|profiles| accelerators::wanted_by(profiles.bytes())) {
         for name in accelerators::missing(store, instance)? {

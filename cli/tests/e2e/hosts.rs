@@ -390,3 +390,68 @@ fn listeners_stay_in_step_whether_the_agent_runs_or_not() -> Tested {
     assert_eq!(host.ask(&["status"])?["drift"], serde_json::json!([]));
     Ok(())
 }
+
+/// A server that shares its ports with all others of its user.
+fn sharing(place: &Place, who: &str, at: &str) -> Result<ServerTask, Failure> {
+    Ok(ServerTask::sharing(place, who, &addresses(&[at])?)?)
+}
+
+#[test]
+fn a_port_that_several_share_is_a_members_as_long_as_one_of_its_sockets_is_there() -> Tested {
+    let Some(host) = where_usable(Host::new)? else { return Ok(()) };
+    let far = &host.town.far;
+    host.apply("redirect inbound -> 15003\ndeny inbound tcp 8090")?;
+    let _sidecar = ServerTask::start(&host.beside().uid(SIDECAR_UID), "sidecar", &addresses(&SIDECAR)?)?;
+    let inner = |name: &str| host.service.child(name);
+    let (one, other) = (inner("one")?, inner("other")?);
+    let of = |cgroup: &Cgroup| Place::here().netns(&host.town.host).cgroup(cgroup);
+    for at in ["0.0.0.0:8080", "10.43.0.1:8080"] {
+        // Two cgroups of the service, in either order of their ends.
+        for ends_first in [true, false] {
+            let (first, second) = (sharing(&of(&one), "first", at)?, sharing(&of(&other), "second", at)?);
+            assert_eq!(offer(far, "10.43.0.1:8080")?, sidecar(), "{at}");
+            let (ends, _stays) = if ends_first { (first, second) } else { (second, first) };
+            drop(ends);
+            assert_eq!(offer(far, "10.43.0.1:8080")?, sidecar(), "{at}, {ends_first}");
+        }
+        // A stranger joins and leaves. While both are there, the member decides for both.
+        let service = sharing(&host.service(), "service", at)?;
+        let stranger = sharing(&host.beside(), "stranger", at)?;
+        assert_eq!(offer(far, "10.43.0.1:8080")?, sidecar(), "{at}");
+        drop(stranger);
+        assert_eq!(offer(far, "10.43.0.1:8080")?, sidecar(), "{at}");
+        let _stranger = sharing(&host.beside(), "stranger", at)?;
+        drop(service);
+        assert_eq!(offer(far, "10.43.0.1:8080")?, straight("stranger"), "{at}");
+    }
+    let denied = "0.0.0.0:8090";
+    let (first, _second) = (sharing(&of(&one), "first", denied)?, sharing(&of(&other), "second", denied)?);
+    drop(first);
+    assert_eq!(offer(far, "10.43.0.1:8090")?, Offered::Failed(Errno::ECONNREFUSED));
+    Ok(())
+}
+
+#[test]
+fn a_user_that_listens_on_thousands_of_places_takes_no_room_of_services() -> Tested {
+    let Some(host) = where_usable(Host::new)? else { return Ok(()) };
+    host.apply("redirect inbound -> 15003")?;
+    let _sidecar = ServerTask::start(&host.beside().uid(SIDECAR_UID), "sidecar", &addresses(&SIDECAR)?)?;
+    let places: Vec<String> = (0..4200_u16).map(|port| format!("127.0.0.1:{}", 20_000 + port)).collect();
+    let places = addresses(&places.iter().map(String::as_str).collect::<Vec<_>>())?;
+    let flood = ServerTask::start(&host.beside().uid(1000), "flood", &places)?;
+    assert_eq!(host.ports()?, 4096 + 2, "what one user has, and the sidecar");
+    let _service = ServerTask::start(&host.service(), "service", &addresses(&["0.0.0.0:8080"])?)?;
+    assert_eq!(offer(&host.town.far, "10.43.0.1:8080")?, sidecar());
+    let drift = || -> Result<Vec<Value>, Failure> {
+        Ok(host.ask(&["status"])?["drift"].as_array().cloned().unwrap_or_default())
+    };
+    let found = drift()?;
+    assert!(found.len() == 1 && found[0].as_str().is_some_and(|it| it.contains("host")), "{found:?}");
+    drop(flood);
+    let policy = host.ground.folder().join("policy.mesh").display().to_string();
+    let is_well =
+        || host.ask(&["apply", "--repair", &policy]).is_ok() && drift().is_ok_and(|it| it.is_empty());
+    assert!(until(PATIENCE, is_well), "{:?}", drift()?);
+    assert!(until(PATIENCE, || host.ports().is_ok_and(|ports| ports == 3)), "{}", host.ports()?);
+    Ok(())
+}

@@ -13,8 +13,14 @@ const WAY: &str = "tc";
 mod inbound;
 #[path = "lasting.rs"]
 mod lasting;
+#[path = "listeners.rs"]
+mod listeners;
 #[path = "offers.rs"]
 mod offers;
+#[path = "own_source.rs"]
+mod own_source;
+#[path = "segments.rs"]
+mod segments;
 
 const SOL_IP: i32 = 0;
 const IP_OPTIONS: i32 = 4;

@@ -142,8 +142,18 @@ impl Pod {
 
     /// Attaches a namespace as a pod of the workload `cart`.
     pub(crate) fn attach_as(&self, netns: &Netns, addresses: &[&str]) -> Result<serde_json::Value, Failure> {
+        self.attach_named(netns, "cart-1", addresses)
+    }
+
+    /// The same, by this name.
+    pub(crate) fn attach_named(
+        &self,
+        netns: &Netns,
+        name: &str,
+        addresses: &[&str],
+    ) -> Result<serde_json::Value, Failure> {
         let path = netns.path().display().to_string();
-        let mut arguments = vec!["attach", "--netns", &path, "--name", "cart-1", "--label", "app=cart"];
+        let mut arguments = vec!["attach", "--netns", &path, "--name", name, "--label", "app=cart"];
         for address in addresses {
             arguments.extend(["--address", address]);
         }
