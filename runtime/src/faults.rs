@@ -183,6 +183,7 @@ impl<S: Store> Store for Faulty<S> {
         fn attached_below(&self, cgroup: &Path, hook: Hook) -> Step<Vec<u32>>;
         fn interfaces(&self, netns: &Path, cookie: u64) -> Step<Vec<u32>>;
         fn waiting(&self, netns: &Path, cookie: u64) -> Step<Vec<Waits>>;
+        fn translates(&self, netns: &Path, cookie: u64) -> Step<bool>;
         fn can_close(&self) -> Step<bool>;
         fn connections(&self, flows: &S::Map, listening: &S::Map) -> Step<Vec<(Noted, S::Socket)>>;
         fn message_program(&self, sockets: &S::Map) -> Step<Option<ProgramInfo>>;

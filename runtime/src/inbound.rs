@@ -49,15 +49,26 @@ pub(crate) fn attach<S: Store>(store: &S, instance: &Instance, member: &Member) 
     if is_undecided(store, instance)? {
         return Ok(true);
     }
-    if has_program(store, instance, member.key)? {
+    let attached = attached_way(store, instance, member.key)?;
+    // What does not depend on the namespace is known without looking for it.
+    if attached == Some(instance.inbound) && instance.inbound == Inbound::SkLookup {
         look_again(store, instance, cookie, || find(store, member, cookie))?;
-        return cover(store, instance, member, cookie).map(|()| true);
+        return Ok(true);
     }
     let Some(netns) = find(store, member, cookie)? else {
+        // Whoever is there decides as long as the namespace lives somewhere.
+        if attached == Some(instance.inbound) {
+            return Ok(true);
+        }
         detach(store, instance, member.key)?;
         return Ok(false);
     };
-    let links = link(store, instance, instance.inbound, &netns, cookie)?;
+    let way = way_for(store, instance, &netns, cookie)?;
+    if attached == Some(way) {
+        look_again(store, instance, cookie, || Ok(Some(netns)))?;
+        return cover(store, instance, member, cookie).map(|()| true);
+    }
+    let links = link(store, instance, way, &netns, cookie)?;
     // Whatever is left of an attach that was killed, or of another way.
     detach(store, instance, member.key)?;
     // The first comes last: where it is there, all are.
@@ -154,13 +165,23 @@ fn cover<S: Store>(store: &S, instance: &Instance, member: &Member, cookie: u64)
     Ok(())
 }
 
+/// How a pod is to be decided: the instance's way, but not by tc where addresses are translated. There the kernel takes
+/// away what tc gives to a listening socket.
+fn way_for(store: &impl Store, instance: &Instance, netns: &Path, cookie: u64) -> Result<Inbound> {
+    let by_tc = instance.inbound == Inbound::Tc && !store.translates(netns, cookie)?;
+    Ok(if by_tc { Inbound::Tc } else { Inbound::SkLookup })
+}
+
 /// Where a pod has interfaces without its program: the file of its namespace, and the interfaces that have it.
 fn uncovered<S: Store>(
     store: &S,
     instance: &Instance,
     member: &Member,
 ) -> Result<Option<(PathBuf, BTreeSet<u32>)>> {
-    let (Key::Netns(cookie), Inbound::Tc) = (member.key, instance.inbound) else { return Ok(None) };
+    let Key::Netns(cookie) = member.key else { return Ok(None) };
+    if attached_way(store, instance, member.key)? != Some(Inbound::Tc) {
+        return Ok(None);
+    }
     let Some(netns) = find(store, member, cookie)? else { return Ok(None) };
     let mut covered = BTreeSet::new();
     for number in 0.. {
@@ -192,12 +213,27 @@ pub(crate) fn fault(store: &impl Store, instance: &Instance, member: &Member) ->
     if !has_program(store, instance, member.key)? {
         return Ok(Some(format!("the pod `{name}` has no program in its network namespace")));
     }
+    if translates_by_tc(store, instance, member)? {
+        return Ok(Some(format!(
+            "the pod `{name}` translates addresses (NAT), and the kernel takes away there what tc gives to a sidecar"
+        )));
+    }
     if uncovered(store, instance, member)?.is_some() {
         return Ok(Some(format!("the pod `{name}` got an interface that has no program")));
     }
     let Key::Netns(cookie) = member.key else { return Ok(None) };
     let missed = has_missed(store, instance, cookie)?;
     Ok(missed.then(|| format!("the pod `{name}` {MISSED_WORDS}")))
+}
+
+/// Whether a pod that is decided by tc has got rules since that make it decide in vain.
+fn translates_by_tc<S: Store>(store: &S, instance: &Instance, member: &Member) -> Result<bool> {
+    let Key::Netns(cookie) = member.key else { return Ok(false) };
+    if attached_way(store, instance, member.key)? != Some(Inbound::Tc) {
+        return Ok(false);
+    }
+    let netns = find(store, member, cookie)?;
+    netns.map_or(Ok(false), |netns| Ok(store.translates(&netns, cookie)?))
 }
 
 /// What is said of a network namespace in which sockets were missed.
@@ -534,9 +570,18 @@ fn upgrade_way<S: Store>(store: &S, instance: &Instance, by: Inbound) -> Result<
     Ok(replaced)
 }
 
-/// Whether a pod has its program, in the instance's way.
+/// Whether a pod has its program, in the instance's way or in that which serves everywhere.
 pub(crate) fn has_program(store: &impl Store, instance: &Instance, key: Key) -> Result<bool> {
-    is_attached(store, &pin(instance, key, 0), instance.inbound)
+    let attached = attached_way(store, instance, key)?;
+    Ok(attached == Some(instance.inbound) || attached == Some(Inbound::SkLookup))
+}
+
+/// How a pod is decided; none where it is not.
+fn attached_way(store: &impl Store, instance: &Instance, key: Key) -> Result<Option<Inbound>> {
+    Ok(match store.open_link(&pin(instance, key, 0))? {
+        Some(link) => way(store.link_info(&link)?.target),
+        None => None,
+    })
 }
 
 fn is_attached(store: &impl Store, pin: &Path, by: Inbound) -> Result<bool> {

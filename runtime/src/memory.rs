@@ -660,6 +660,10 @@ impl Store for Memory {
         self.is_netns(netns, cookie).map(|()| Vec::new())
     }
 
+    fn translates(&self, netns: &Path, cookie: u64) -> Step<bool> {
+        self.is_netns(netns, cookie).map(|()| false)
+    }
+
     fn iterate(&self, _iterator: &MemoryLink, netns: &Path, cookie: u64) -> Step<()> {
         self.is_netns(netns, cookie)
     }

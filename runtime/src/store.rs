@@ -522,6 +522,11 @@ pub trait Store {
     /// # Errors
     /// What the kernel says; `ESTALE` where it is another.
     fn waiting(&self, netns: &Path, cookie: u64) -> Step<Vec<Waits>>;
+    /// Whether rules of a network namespace translate addresses (NAT), with the same precaution.
+    ///
+    /// # Errors
+    /// What the kernel says; `ESTALE` where it is another.
+    fn translates(&self, netns: &Path, cookie: u64) -> Step<bool>;
     /// Runs an iterator over listening sockets to its end in a network namespace, with the same precaution. Where none
     /// listens there, it need not.
     ///

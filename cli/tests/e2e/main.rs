@@ -49,6 +49,7 @@ mod links;
 mod listeners;
 mod model;
 mod multipath;
+mod nested;
 mod observed;
 mod offers;
 mod own_source;

@@ -15,6 +15,8 @@ mod inbound;
 mod lasting;
 #[path = "listeners.rs"]
 mod listeners;
+#[path = "nested.rs"]
+mod nested;
 #[path = "offers.rs"]
 mod offers;
 #[path = "own_source.rs"]
@@ -178,6 +180,62 @@ fn an_interface_that_a_pod_gets_later_is_drift_until_it_is_repaired() -> Tested 
     }
     pod.detach()?;
     assert_eq!(std::fs::read_dir(&pins)?.count(), 0);
+    Ok(())
+}
+
+#[test]
+fn rules_that_translate_addresses_are_drift_until_sk_lookup_decides_and_no_harm_to_who_is_attached_then()
+-> Tested {
+    let Some(pod) = where_usable(pod)? else { return Ok(()) };
+    let _servers = pod.servers()?;
+    let far = &pod.town().far;
+    let policy = pod.ground().folder().join("policy.mesh").display().to_string();
+    let drift =
+        || -> Result<usize, Failure> { Ok(pod.ask(&["status"])?["drift"].as_array().map_or(0, Vec::len)) };
+    let inside = |words: &str| -> Tested {
+        let words: Vec<_> = words.split(' ').collect();
+        let (program, arguments) = words.split_first().ok_or("no program")?;
+        pod.town().pod.run(|| tool(program, arguments))??;
+        Ok(())
+    };
+    // None of them matches anything; the kernel asks of every connection all the same.
+    for (set, unset) in [
+        (
+            "iptables -t nat -A PREROUTING -s 203.0.113.9 -j DNAT --to-destination 203.0.113.10",
+            "nft delete table ip nat",
+        ),
+        (
+            "nft add table ip6 t; add chain ip6 t c { type nat hook prerouting priority -100; }; add rule ip6 t c ip6 saddr 2001:db8::9 dnat to 2001:db8::10",
+            "nft delete table ip6 t",
+        ),
+        (
+            "nft add table inet t; add chain inet t c { type nat hook postrouting priority 100; }; add rule inet t c ip saddr 203.0.113.9 masquerade",
+            "nft delete table inet t",
+        ),
+    ] {
+        assert_eq!((drift()?, offer(far, "10.42.0.2:8080")?), (0, sidecar()), "{set}");
+        inside(set)?;
+        assert_eq!(drift()?, 1, "{set}");
+        pod.ask(&["apply", "--repair", &policy])?;
+        assert_eq!(drift()?, 0, "{set}");
+        let decided = || -> Tested {
+            for ip in ["10.42.0.2", "[fd42::2]"] {
+                assert_eq!(offer(far, &format!("{ip}:8080"))?, sidecar(), "{set}");
+                assert_eq!(offer(far, &format!("{ip}:9090"))?, refused(), "{set}");
+            }
+            Ok(())
+        };
+        decided()?;
+        // Who is attached while they are there needs no repair.
+        pod.detach()?;
+        pod.attach()?;
+        decided()?;
+        assert_eq!(drift()?, 0, "{set}");
+        inside(unset)?;
+        decided()?;
+        pod.ask(&["apply", "--repair", &policy])?;
+        decided()?;
+    }
     Ok(())
 }
 

@@ -8,6 +8,7 @@ mod code;
 mod count;
 mod diag;
 mod entry;
+mod nat;
 mod object;
 mod probe;
 mod ring;
@@ -910,6 +911,11 @@ impl Store for Kernel {
     fn waiting(&self, netns: &Path, cookie: u64) -> Step<Vec<Waits>> {
         let target = at("opening", netns, open_netns(netns, cookie))?;
         at("looking at the sockets", netns, diag::waiting(&target))
+    }
+
+    fn translates(&self, netns: &Path, cookie: u64) -> Step<bool> {
+        let target = at("opening", netns, open_netns(netns, cookie))?;
+        at("looking at the translated addresses", netns, inside(&target, nat::translates))
     }
 
     fn iterate(&self, iterator: &OwnedFd, netns: &Path, cookie: u64) -> Step<()> {
