@@ -320,6 +320,7 @@ static __always_inline void spliced_in_vain(__u64 cookie, struct sock *sk)
 	note.netns = sk->__sk_common.skc_net.net->net_cookie;
 	note.process = bpf_get_current_pid_tgid() >> 32;
 	bpf_get_current_comm(note.name, sizeof(note.name));
+	/* Ignored: this map forgets the oldest, and is never full. */
 	bpf_map_update_elem(&waiting, &cookie, &note, BPF_ANY);
 }
 

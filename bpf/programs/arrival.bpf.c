@@ -269,6 +269,7 @@ static __always_inline void change(struct __sk_buff *skb, struct place *at, stru
 	__u16 old = tcp->length | tcp->flags << 8, new = tcp->length | flags << 8;
 	__u32 sum = at->transport + 16;
 
+	/* Ignored: what was just read can be written; else the checksum is wrong, and the segment is dropped. */
 	bpf_l4_csum_replace(skb, sum, tcp->sequence, sequence, CSUM_4);
 	bpf_skb_store_bytes(skb, at->transport + 4, &sequence, 4, 0);
 	bpf_l4_csum_replace(skb, sum, old, new, CSUM_2);
@@ -292,6 +293,7 @@ static __always_inline struct verdict end_past(struct __sk_buff *skb, struct pla
 	sequence = tcp.sequence;
 	flags = tcp.flags;
 	change(skb, at, &tcp, bpf_htonl(next), TCP_FLAG_RST);
+	/* Ignored: the past connection stays then, and the client sends its SYN once more. */
 	bpf_clone_redirect(skb, skb->ifindex, BPF_F_INGRESS);
 	change(skb, at, &tcp, sequence, flags);
 	return ended(MESH_COUNT_PAST_ENDED, bpf_redirect(skb->ifindex, BPF_F_INGRESS));
@@ -459,6 +461,7 @@ static __always_inline struct verdict refuse(struct __sk_buff *skb, struct place
 	}
 	if (bpf_skb_load_bytes(skb, at->transport, &tcp, sizeof(tcp)) || !turn_around(skb))
 		return ended(counter, TC_ACT_SHOT);
+	/* Ignored: as in `change`. */
 	if (at->v4) {
 		bpf_skb_store_bytes(skb, at->network + 12, &o->destination[3], 4, 0);
 		bpf_skb_store_bytes(skb, at->network + 16, &o->source[3], 4, 0);
@@ -524,7 +527,8 @@ static __always_inline struct verdict arrived(struct __sk_buff *skb)
 
 	if (hides_a_tag(skb)) {
 		/* It comes here again without it. */
-		bpf_skb_vlan_pop(skb);
+		if (bpf_skb_vlan_pop(skb))
+			return ended(MESH_COUNT_NO_OFFER, TC_ACT_SHOT);
 		return ended(MESH_COUNT_UNTAGGED, bpf_redirect(skb->ifindex, BPF_F_INGRESS));
 	}
 	kind = read_offer(skb, &at, &o);

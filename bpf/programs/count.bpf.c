@@ -170,6 +170,7 @@ static __always_inline void asker_found(__u64 sk, __u64 cookie, __u64 netns)
 	if (known)
 		known->times += 1;
 	else
+		/* Ignored: this map forgets the oldest, and where another CPU was first, it has it. */
 		bpf_map_update_elem(&askers, &key, &first, BPF_NOEXIST);
 }
 
@@ -184,6 +185,7 @@ static __always_inline void told_too_little(__u64 sk)
 	note.netns = netns ? PEEK(struct net, netns, net_cookie) : 0;
 	note.process = bpf_get_current_pid_tgid() >> 32;
 	bpf_get_current_comm(note.name, sizeof(note.name));
+	/* Ignored: as above. */
 	bpf_map_update_elem(&waiting, &cookie, &note, BPF_NOEXIST);
 	asker_found(sk, cookie, note.netns);
 }

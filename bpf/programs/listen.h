@@ -89,6 +89,7 @@ static __always_inline struct mesh_room *room_of(struct mesh_room_key *key)
 
 	if (room)
 		return room;
+	/* Ignored: the look-up that follows tells. */
 	bpf_map_update_elem(&rooms, key, &none, BPF_NOEXIST);
 	return bpf_map_lookup_elem(&rooms, key);
 }
@@ -125,6 +126,7 @@ static __always_inline void miss(struct mesh_listening *port, __u64 netns)
 	if (known)
 		__sync_fetch_and_add(known, 1);
 	else
+		/* Ignored: the counter tells, too. */
 		bpf_map_update_elem(&unnoted, &netns, &one, BPF_ANY);
 	count(MESH_COUNT_LISTENERS_FULL);
 }

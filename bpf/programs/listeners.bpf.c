@@ -50,6 +50,7 @@ static __always_inline struct verdict found(struct sock_common *sk)
 		}
 		port->flags |= MESH_LISTENING_PLACED;
 	}
+	/* Ignored: the kernel refuses it to no socket that listens. */
 	bpf_setsockopt(sk, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
 	whose.netns = netns;
 	whose.who = who_of(sk, netns, where == HOST);

@@ -242,6 +242,7 @@ static __always_inline void accelerate_carry(struct mesh_pair *pair)
 	struct mesh_carried *sum = bpf_map_lookup_elem(&carried, &pair->item);
 
 	if (!sum) {
+		/* Ignored: the look-up that follows tells. */
 		bpf_map_update_elem(&carried, &pair->item, &nothing_carried, BPF_NOEXIST);
 		sum = bpf_map_lookup_elem(&carried, &pair->item);
 	}

@@ -29,6 +29,7 @@ static __always_inline struct verdict looked_at(struct __sk_buff *skb)
 	bpf_sk_release(sk);
 	if (!found.long_bytes && !found.short_bytes)
 		return ended(MESH_COUNT_ALL_READ, 0);
+	/* Ignored: where it was just read, it can be written. */
 	bpf_skb_store_bytes(skb, ETH_LEN, &found, sizeof(found), 0);
 	return ended(MESH_COUNT_UNREAD, 0);
 }
@@ -70,6 +71,7 @@ static __always_inline struct verdict leaves(struct sock_common *sk)
 		bpf_map_delete_elem(&waiting, &cookie);
 	}
 	low = PEEK(struct sock, (__u64)sk, sk_rcvlowat);
+	/* Ignored: whoever runs this looks again a second later. */
 	bpf_setsockopt(sk, SOL_SOCKET, SO_RCVLOWAT, &low, sizeof(low));
 	return ended(MESH_COUNT_COUNTS_RELEASED, 0);
 }

@@ -38,6 +38,7 @@ static __always_inline void flow_key(struct bpf_sock_ops *ctx, bool connecting, 
 /* Asks the kernel to tell when the socket is closed. */
 static __always_inline void watch(struct bpf_sock_ops *ctx)
 {
+	/* Ignored: it tells which flags the kernel does not know, and all know this one. */
 	bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG);
 }
 
@@ -47,6 +48,7 @@ static __always_inline void unwatch(struct bpf_sock_ops *ctx)
 	__u32 flags = ctx->bpf_sock_ops_cb_flags;
 
 	if (flags & BPF_SOCK_OPS_STATE_CB_FLAG)
+		/* Ignored: as in `watch`. */
 		bpf_sock_ops_cb_flags_set(ctx, flags & ~BPF_SOCK_OPS_STATE_CB_FLAG);
 }
 
@@ -232,7 +234,7 @@ static __always_inline struct verdict listens(struct bpf_sock_ops *ctx)
 	}
 	watch(ctx);
 	/* What a sidecar accepts has the application's port, and would keep an application that is started
-	 * again from listening on it.
+	 * again from listening on it. Ignored: the kernel refuses it to no socket that listens.
 	 */
 	bpf_setsockopt(ctx, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
 	whose.netns = netns;

@@ -61,6 +61,7 @@ static __noinline int unreachable4(struct __sk_buff *skb, struct place *at, stru
 	a.ip.sum = folded(bpf_csum_diff(NULL, 0, (void *)&a.ip, sizeof(a.ip), 0));
 	a.icmp.kind = bpf_htons(ICMP4_PORT_UNREACHABLE);
 	a.icmp.sum = folded(bpf_csum_diff(NULL, 0, (void *)&a.icmp, sizeof(a.icmp), 0));
+	/* Ignored: there is room, as `cut` has made it; else the answer has a wrong checksum, and is dropped. */
 	bpf_skb_store_bytes(skb, at->network, &a, headers, BPF_F_RECOMPUTE_CSUM);
 	return bpf_redirect(skb->ifindex, 0);
 }
@@ -85,6 +86,7 @@ static __noinline int unreachable6(struct __sk_buff *skb, struct place *at, stru
 	sum = bpf_csum_diff(NULL, 0, a.ip.source, 32, bpf_htonl(UNREACHABLE_LEN + length));
 	sum = bpf_csum_diff(NULL, 0, (void *)&a.icmp, sizeof(a.icmp), sum);
 	a.icmp.sum = folded(bpf_csum_diff(NULL, 0, &(__u32){ bpf_htonl(IPPROTO_ICMPV6) }, 4, sum));
+	/* Ignored: as above. */
 	bpf_skb_store_bytes(skb, at->network, &a, headers, BPF_F_RECOMPUTE_CSUM);
 	return bpf_redirect(skb->ifindex, 0);
 }

@@ -150,3 +150,82 @@ fn the_manual_names_every_counter() -> io::Result<()> {
     }
     Ok(())
 }
+
+/// Helpers whose results say nothing that a program could act on.
+const NO_RESULT: [(&str, &str); 6] = [
+    ("bpf_ringbuf_submit", "returns nothing"),
+    ("bpf_sk_release", "never fails"),
+    ("bpf_get_current_comm", "never fails for a buffer of this size"),
+    ("bpf_probe_read_kernel", "what cannot be read is zero"),
+    ("bpf_map_delete_elem", "fails only where there is nothing to delete"),
+    ("bpf_sk_storage_delete", "fails only where there is nothing to delete"),
+];
+
+/// A statement that is a call of a helper, whose result nobody looks at.
+fn ignores_a_result(line: &str, before: &str) -> bool {
+    let Some((helper, _)) = line.trim_start().split_once('(') else { return false };
+    let is_helper =
+        helper.starts_with("bpf_") && helper.chars().all(|it| it.is_ascii_alphanumeric() || it == '_');
+    // What goes on with an expression of the line before is part of it.
+    let begins = [";", "{", "}", ")", "else", "*/"].iter().any(|end| before.trim_end().ends_with(end));
+    let is_case = ["case ", "default:"].iter().any(|word| before.trim_start().starts_with(word));
+    is_helper && (begins || is_case) && !NO_RESULT.iter().any(|(name, _)| *name == helper)
+}
+
+#[test]
+fn no_result_of_a_helper_is_ignored_without_a_reason() -> io::Result<()> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("programs");
+    let mut reasons = 0;
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.extension().is_none_or(|end| end != "c" && end != "h") {
+            continue;
+        }
+        let text = fs::read_to_string(&path)?;
+        let lines: Vec<&str> = text.lines().collect();
+        for (at, line) in lines.iter().enumerate().skip(1) {
+            let before = lines.get(at - 1).copied().unwrap_or_default();
+            if !ignores_a_result(line, before) {
+                continue;
+            }
+            // One reason serves the calls that follow one another, in one branch or several.
+            let above = lines.get(..at).unwrap_or_default().iter().rev();
+            let is_of_them = |line: &&&str| {
+                let line = line.trim();
+                line.starts_with("bpf_")
+                    || line.starts_with('}')
+                    || line.starts_with("if (")
+                    || line == "else"
+            };
+            let reason: Vec<&str> = (above.skip_while(is_of_them).copied())
+                .scan(true, |more, line| {
+                    more.then(|| {
+                        *more = !line.contains("/*");
+                        line
+                    })
+                })
+                .collect();
+            let is_comment = reason.first().is_some_and(|last| last.trim_end().ends_with("*/"));
+            let says_so = is_comment && reason.iter().any(|line| line.contains("Ignored: "));
+            assert!(
+                says_so,
+                "{}:{}: {}: its result is ignored without a reason",
+                path.display(),
+                at + 1,
+                line.trim()
+            );
+            reasons += 1;
+        }
+    }
+    assert!(reasons > 10, "the statements are not read as they were");
+    Ok(())
+}
+
+#[test]
+fn a_call_whose_result_is_used_or_goes_on_is_none_that_ignores_it() {
+    assert!(ignores_a_result("\tbpf_setsockopt(ctx, 1, 2, &none, 4);", "\tint none = 0;"));
+    assert!(ignores_a_result("\t\tbpf_bind(ctx, none, 4);", "\tif (bound)"));
+    assert!(!ignores_a_result("\t    bpf_setsockopt(ctx, 1, 2, &none, 4))", "\tif (!flow ||"));
+    assert!(!ignores_a_result("\tif (bpf_setsockopt(ctx, 1, 2, &none, 4))", "\tint none = 0;"));
+    assert!(!ignores_a_result("\tbpf_sk_release(sk);", "\tint none = 0;"));
+}
