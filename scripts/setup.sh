@@ -42,6 +42,8 @@ needed_long=(
     dpkg-source:dpkg-dev
     squid:squid
     javac:default-jdk-headless
+    musl-gcc:musl-tools
+    node:nodejs
 )
 [ "${1:-}" != --long ] || needed+=("${needed_long[@]}")
 

@@ -3,9 +3,13 @@
 //! Resolvers ask the kernel by connecting datagram sockets, and send nothing.
 
 use std::net::TcpStream;
+use std::process::Command;
 use std::time::Duration;
 
-use mesh_testbed::{Errno, Failure, Manner, Process, Tested, UdpClient, UdpServerTask, until};
+use mesh_testbed::{
+    Errno, Failure, Manner, Process, Tested, UdpClient, UdpServerTask, kernel_is_usable,
+    long_runs_are_wanted, until,
+};
 use serde_json::Value;
 
 use crate::command::Answer;
@@ -100,6 +104,105 @@ fn a_servers_addresses_are_tried_in_the_same_order_and_from_the_same_source() ->
             }
             pod.detach()?;
         }
+    }
+    Ok(())
+}
+
+const MUSL: &str = r#"
+#include <stdio.h>
+#include <netdb.h>
+#include <string.h>
+#include <sys/socket.h>
+int main(void)
+{
+    struct addrinfo hints = { .ai_socktype = SOCK_STREAM }, *all = NULL;
+    char name[64];
+    if (getaddrinfo("both.test", "443", &hints, &all))
+        return 1;
+    for (; all; all = all->ai_next) {
+        getnameinfo(all->ai_addr, all->ai_addrlen, name, sizeof(name), NULL, 0, NI_NUMERICHOST);
+        puts(name);
+    }
+    return 0;
+}
+"#;
+const GO: &str = r#"
+package main
+
+import ("context"; "fmt"; "net"; "os")
+
+func main() {
+    resolver := net.Resolver{PreferGo: true}
+    found, err := resolver.LookupIPAddr(context.Background(), "both.test")
+    if err != nil {
+        fmt.Println(err)
+        os.Exit(1)
+    }
+    for _, address := range found {
+        fmt.Println(address.String())
+        if probe, err := net.Dial("udp", net.JoinHostPort(address.String(), "443")); err == nil {
+            fmt.Println(probe.LocalAddr().(*net.UDPAddr).IP)
+        } else {
+            fmt.Println("unreachable")
+        }
+    }
+}
+"#;
+const JAVA: &str = r#"
+import java.net.*;
+
+class Select {
+    public static void main(String[] all) throws Exception {
+        for (InetAddress address : InetAddress.getAllByName("both.test")) {
+            System.out.println(address.getHostAddress());
+            try (DatagramSocket probe = new DatagramSocket()) {
+                probe.connect(new InetSocketAddress(address, 443));
+                System.out.println(probe.getLocalAddress().getHostAddress());
+            } catch (Exception error) {
+                System.out.println("unreachable");
+            }
+        }
+    }
+}
+"#;
+const NODE: &str = "
+const probe = (address, family) => new Promise(done => {
+    const socket = require('dgram').createSocket('udp' + family);
+    socket.on('error', () => done('unreachable'));
+    socket.connect(443, address, error => done(error ? 'unreachable' : socket.address().address));
+});
+require('dns').lookup('both.test', { all: true, verbatim: true }, async (error, all) => {
+    for (const { address, family } of all) console.log(address, await probe(address, family));
+    process.exit(0);
+});
+";
+
+#[test]
+fn other_resolvers_and_runtimes_choose_as_without_a_mesh() -> Tested {
+    if !(kernel_is_usable() && long_runs_are_wanted()) {
+        return Ok(());
+    }
+    for lacking in LACKING {
+        let pod = pod(lacking)?;
+        let write = |name, text| Ok::<_, Failure>(pod.ground().write(name, text)?.display().to_string());
+        let (c, go, java) = (write("select.c", MUSL)?, write("select.go", GO)?, write("Select.java", JAVA)?);
+        let folder = pod.ground().folder().display().to_string();
+        let (musl, gone) = (format!("{folder}/select-musl"), format!("{folder}/select-go"));
+        Answer::of(Command::new("musl-gcc").args(["-static", "-o", &musl, &c]))?.done()?;
+        let cache = format!("{folder}/cache");
+        Answer::of(Command::new("go").env("GOCACHE", cache).args(["build", "-o", &gone, &go]))?.done()?;
+        Answer::of(Command::new("javac").args(["-d", &folder, &java]))?.done()?;
+        let programs: [&[&str]; 4] =
+            [&[&musl], &[&gone], &["java", "-cp", &folder, "Select"], &["node", "-e", NODE]];
+        let without = programs.map(|program| said(&pod, program));
+        attach(&pod, RULES[0])?;
+        for (program, without) in programs.iter().zip(without) {
+            assert_eq!(said(&pod, program)?, without?, "lacking {lacking:?}");
+        }
+        pod.detach()?;
+        attach(&pod, RULES[2])?;
+        let with = programs.map(|program| said(&pod, program));
+        assert!(with.iter().all(Result::is_ok), "{with:?}");
     }
     Ok(())
 }

@@ -3,8 +3,10 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use mesh_testbed::proxy::{Envoy, HaProxy, NginxSidecar, RedSocks};
 use mesh_testbed::{
     Client, Dialled, Errno, Failure, Manner, Netns, Server, ServerTask, Tested, UdpClient, UdpServerTask,
+    long_runs_are_wanted,
 };
 use serde::{Deserialize, Serialize};
 
@@ -342,4 +344,47 @@ fn the_list_of_reserved_ports_keeps_what_others_put_there() -> Tested {
     pod.ask(&["detach", "--all"])?;
     assert_eq!(reserved(&pod)?, "9000");
     Ok(())
+}
+
+/// Greeted by the far server through a sidecar, from the pod's own address.
+fn carried(pod: &Pod, clients: &[Client]) -> Tested {
+    for client in clients {
+        let dialled = dial(pod, client)?.map_err(|error| format!("{client:?}: {error}"))?;
+        let target = canonical(dialled.peer);
+        let own: IpAddr = if target.is_ipv4() { "10.42.0.2".parse()? } else { "fd42::2".parse()? };
+        assert_eq!(dialled.arrival.who, "far", "{client:?}");
+        assert_eq!(canonical(dialled.arrival.local), target, "{client:?}");
+        assert_eq!(dialled.local.ip().to_canonical(), own, "{client:?}");
+        assert_ne!(dialled.arrival.peer.port(), dialled.local.port(), "{client:?} went straight");
+    }
+    Ok(())
+}
+
+#[test]
+fn real_sidecars_on_loopback_carry_what_is_spread() -> Tested {
+    let Some(pod) = where_usable(|| Pod::new(super::WAY))? else { return Ok(()) };
+    let _far = Server::start(&pod.town().far, "far", &addresses(&["0.0.0.0:80", "[::]:80"])?)?;
+    let [v4, v6] = FAR.map(address);
+    let (v4, v6) = (v4?, v6?);
+    let both = [Client::to(v4), Client::to(v4).mapped(), Client::to(v6)];
+    let only_v4 = [Client::to(v4), Client::to(v4).mapped()];
+
+    pod.apply("redirect outbound -> 15101\nredirect outbound tcp to ::/0 -> 15102 transparent")?;
+    pod.attach()?;
+    let haproxy = HaProxy::start(&pod.sidecar_place(), &addresses(&["127.0.0.1:15101", "[::1]:15102"])?)?;
+    carried(&pod, &both)?;
+    drop(haproxy);
+
+    let redsocks = RedSocks::start(&pod.sidecar_place(), address("127.0.0.1:15101")?)?;
+    carried(&pod, &only_v4)?;
+    drop(redsocks);
+
+    if long_runs_are_wanted() {
+        let envoy = Envoy::start(&pod.sidecar_place(), &addresses(&["127.0.0.1:15101"])?)?;
+        carried(&pod, &only_v4)?;
+        drop(envoy);
+    }
+    pod.apply("redirect outbound -> 15103 transparent")?;
+    let _nginx = NginxSidecar::start(&pod.sidecar_place(), 15103)?;
+    carried(&pod, &both)
 }
