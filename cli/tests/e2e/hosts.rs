@@ -3,6 +3,7 @@
 //! The host is a namespace made for the test, in which meshc runs too.
 
 use std::fs;
+use std::net::{SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -453,5 +454,34 @@ fn a_user_that_listens_on_thousands_of_places_takes_no_room_of_services() -> Tes
         || host.ask(&["apply", "--repair", &policy]).is_ok() && drift().is_ok_and(|it| it.is_empty());
     assert!(until(PATIENCE, is_well), "{:?}", drift()?);
     assert!(until(PATIENCE, || host.ports().is_ok_and(|ports| ports == 3)), "{}", host.ports()?);
+    Ok(())
+}
+
+#[test]
+fn a_services_redirected_connections_come_from_the_address_that_the_host_would_take() -> Tested {
+    let Some(host) = where_usable(Host::new)? else { return Ok(()) };
+    let listen = addresses(&["127.0.0.1:15001", "[::1]:15001"])?;
+    // A member, too, so that what is offered to it is decided.
+    let _sidecar = ServerTask::start(&host.service().uid(SIDECAR_UID), "sidecar", &listen)?;
+    for inbound in ["", "redirect inbound -> 15003", "deny inbound"] {
+        host.apply(&format!("redirect outbound -> 15001\ndeny outbound udp 443\n{inbound}"))?;
+        for (target, own) in [("10.44.0.2:80", "10.43.0.1"), ("[fd44::2]:80", "fd43::1")] {
+            let target = address(target)?;
+            let dialled = host.service().run(|| Client::to(target).dial())??;
+            assert_eq!(dialled.arrival.who, "sidecar", "{inbound}");
+            assert_eq!(dialled.arrival.original(), Some(target), "{inbound}");
+            let seen = [dialled.local.ip(), dialled.arrival.peer.ip()].map(|ip| ip.to_string());
+            assert_eq!(seen, [own, own], "{inbound}");
+            let denied = SocketAddr::new(target.ip(), 443);
+            let probe = host.service().run(|| {
+                let socket = UdpSocket::bind(if denied.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" })?;
+                socket.connect(denied)?;
+                let own = socket.local_addr()?.ip();
+                socket.send(b"hello")?;
+                Ok::<_, Errno>((own, socket.recv(&mut [0; 8]).map_err(Errno::from)))
+            })??;
+            assert_eq!((probe.0.to_string().as_str(), probe.1), (own, Err(Errno::ECONNREFUSED)));
+        }
+    }
     Ok(())
 }
