@@ -146,9 +146,9 @@ fn spoken(printed: &str) -> Result<String, Failure> {
 
 /// What is live, as `status` printed it.
 pub(crate) fn digest(printed: &str) -> Result<String, Failure> {
-    let answers = printed.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    let mut answers = printed.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
     // What was refused before is said as an object too.
-    let status = answers.filter(|answer| answer.get("state").is_some()).last().ok_or("no status")?;
+    let status = answers.find(|answer| answer.get("state").is_some()).ok_or("no status")?;
     let word = |key| status.get(key).and_then(serde_json::Value::as_str).ok_or(format!("no {key}"));
     assert_eq!(word("state")?, "active");
     Ok(word("digest")?.to_owned())
