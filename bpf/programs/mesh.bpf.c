@@ -10,8 +10,8 @@
 
 #include "policy.h"
 #include "accelerate.h"
-#include "outbound.h"
 #include "listen.h"
+#include "outbound.h"
 
 #include "connect.bpf.c"
 #include "udp.bpf.c"

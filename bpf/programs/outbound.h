@@ -490,6 +490,37 @@ static __always_inline struct verdict refuse_datagrams(struct bpf_sock_addr *ctx
 	return ended(MESH_COUNT_DENIED, PASS);
 }
 
+/* Whether a thread of the kernel calls, and no process: it connects the further ways of an MPTCP connection. */
+static __always_inline bool is_of_kernel(void)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+
+	return !task->mm;
+}
+
+/* Whom the kernel itself connects a socket for: a further way of an MPTCP connection has the cgroup that the first one
+ * was made in.
+ */
+static __noinline struct mesh_member *member_of_socket(struct bpf_sock *sk, struct question *q)
+{
+	__u64 ids[MESH_CGROUP_DEPTH] = {};
+	void *sock = bpf_skc_to_tcp_sock(sk);
+
+	if (!sock)
+		return NULL;
+	cgroups_of(sock, ids);
+#pragma unroll
+	for (__u32 level = 0; level < MESH_CGROUP_DEPTH; level++) {
+		struct mesh_member *member = ids[level] ? bpf_map_lookup_elem(&cgroups, &ids[level]) : NULL;
+
+		if (member) {
+			q->cgroup = ids[level];
+			return member;
+		}
+	}
+	return NULL;
+}
+
 /* Why nothing is decided. */
 static __always_inline __u32 undecided(struct question *q, struct mesh_member *member)
 {
@@ -509,6 +540,7 @@ static __always_inline struct verdict outbound(struct bpf_sock_addr *ctx, bool v
 	struct verdict result;
 	struct question q = {};
 	struct answer a = {};
+	bool is_kernels;
 
 	if (!words)
 		return ended(MESH_COUNT_TABLE_MISSING, PASS);
@@ -525,6 +557,9 @@ static __always_inline struct verdict outbound(struct bpf_sock_addr *ctx, bool v
 	q.generation = *(volatile __u64 *)&words->generation;
 	q.slot = q.generation & 1;
 	member = q.generation ? member_find(ctx, &q) : NULL;
+	is_kernels = call == CONNECT && !protocol && is_of_kernel();
+	if (is_kernels && !member && q.generation)
+		member = member_of_socket(ctx->sk, &q);
 	profile = member && has_profile(member, &q) ? line_of(q.slot, MESH_TABLE_PROFILES, q.profile) : NULL;
 	if (!member || !profile)
 		return leave(ctx, call, &q, undecided(&q, member));
@@ -534,7 +569,8 @@ static __always_inline struct verdict outbound(struct bpf_sock_addr *ctx, bool v
 	    bpf_map_lookup_elem(&own_addresses, &(struct mesh_own_key){ .netns = q.netns,
 			.address = { q.address[0], q.address[1], q.address[2], q.address[3] } }))
 		q.own = 1;
-	a.source = exempt_find(&q, profile);
+	/* The kernel's threads are root's, and whose process it was is not known. */
+	a.source = is_kernels ? 0 : exempt_find(&q, profile);
 	if (a.source) {
 		accelerate_exempt(ctx, call == CONNECT, &q, profile);
 		a.node = NONE;

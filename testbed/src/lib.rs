@@ -31,6 +31,8 @@ mod udp;
 mod wait;
 mod zero_copy;
 
+mod other;
+
 pub mod census;
 pub mod fault;
 pub mod proxy;
@@ -48,6 +50,7 @@ pub use ground::{Ground, kernel_is_promised, kernel_is_usable, long_runs_are_wan
 pub use lonely::Lonely;
 pub use name::Name;
 pub use netns::{Netns, veth};
+pub use other::{Ring, receive_socket, send_many, send_socket};
 pub use pair::Pair;
 pub use place::Place;
 pub use process::Process;

@@ -1,16 +1,17 @@
 //! The system calls that no safe crate offers; the only unsafe code of the testbed.
 #![expect(
     unsafe_code,
-    reason = "fork, pre_exec, bpf(2), raw socket options and the union of ptrace have no safe binding"
+    reason = "fork, pre_exec, bpf(2), io_uring, raw socket options and the union of ptrace have no safe binding"
 )]
 
 use std::io;
 use std::mem;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Command;
 use std::ptr;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::process::Pid;
 
@@ -155,4 +156,200 @@ pub(crate) fn side(info: &libc::ptrace_syscall_info) -> Option<Side> {
         libc::PTRACE_SYSCALL_INFO_EXIT => Some(Side::Exit),
         _ => None,
     }
+}
+
+/// The part of `struct io_uring_sqe` that is used here, 64 bytes as all of it.
+#[repr(C)]
+struct RingEntry {
+    operation: u8,
+    flags: u8,
+    priority: u16,
+    fd: i32,
+    offset: u64,
+    address: u64,
+    length: u32,
+    call_flags: u32,
+    user_data: u64,
+    rest: [u64; 3],
+}
+
+/// `struct io_uring_params`.
+#[repr(C)]
+#[derive(Default)]
+struct RingParameters {
+    submissions: u32,
+    completions: u32,
+    flags: u32,
+    others: [u32; 7],
+    submitted: SubmittedAt,
+    completed: CompletedAt,
+}
+
+/// `struct io_sqring_offsets`: where things are in the ring of what is submitted.
+#[repr(C)]
+#[derive(Default)]
+struct SubmittedAt {
+    head: u32,
+    tail: u32,
+    others: [u32; 4],
+    array: u32,
+    rest: [u32; 3],
+}
+
+/// `struct io_cqring_offsets`: the same of the ring of answers.
+#[repr(C)]
+#[derive(Default)]
+struct CompletedAt {
+    head: u32,
+    tail: u32,
+    others: [u32; 3],
+    entries: u32,
+    rest: [u32; 4],
+}
+
+/// Memory that is shared with the kernel, unmapped on drop.
+struct Shared(*mut libc::c_void, usize);
+
+impl Shared {
+    fn of(ring: BorrowedFd<'_>, length: usize, offset: i64) -> io::Result<Self> {
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        // SAFETY: the kernel chooses a place that nothing else has.
+        let place = unsafe {
+            libc::mmap(ptr::null_mut(), length, protection, libc::MAP_SHARED, ring.as_raw_fd(), offset)
+        };
+        if place == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(Self(place, length)) }
+    }
+
+    /// The number at an offset that the kernel named.
+    fn number(&self, offset: u32) -> io::Result<&AtomicU32> {
+        let offset = offset as usize;
+        if !offset.is_multiple_of(mem::align_of::<u32>()) || offset + mem::size_of::<u32>() > self.1 {
+            return Err(io::Error::other("the kernel names a place outside of its ring"));
+        }
+        // SAFETY: aligned and within the mapping, which `self` keeps; both sides use it as an atomic number.
+        Ok(unsafe { AtomicU32::from_ptr(self.0.byte_add(offset).cast()) })
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // SAFETY: no reference into it outlives `self`.
+        unsafe { libc::munmap(self.0, self.1) };
+    }
+}
+
+/// Asks the kernel for one thing by a ring of io_uring of its own, with these setup flags, and waits for the answer.
+///
+/// INVARIANT: what `address` and `offset` stand for in the operation lives until this returns; the kernel has answered
+/// by then, and reads it no more.
+fn by_ring(
+    setup: u32,
+    operation: u8,
+    fd: BorrowedFd<'_>,
+    address: u64,
+    offset: u64,
+    length: u32,
+) -> io::Result<i32> {
+    const ENTER_GETEVENTS: u32 = 1;
+    const ENTER_SQ_WAKEUP: u32 = 2;
+    const SETUP_SQPOLL: u32 = 2;
+    const OFFSET_CQ: i64 = 0x0800_0000;
+    const OFFSET_ENTRIES: i64 = 0x1000_0000;
+    let mut parameters = RingParameters { flags: setup, ..RingParameters::default() };
+    // SAFETY: the kernel reads and writes no more than the structure.
+    let made = unsafe { libc::syscall(libc::SYS_io_uring_setup, 1_u32, &raw mut parameters) };
+    if made < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just made this descriptor, and nobody else knows it.
+    let ring = unsafe { OwnedFd::from_raw_fd(RawFd::try_from(made).map_err(io::Error::other)?) };
+    let (to, from) = (&parameters.submitted, &parameters.completed);
+    let submitted = Shared::of(ring.as_fd(), to.array as usize + 4 * parameters.submissions as usize, 0)?;
+    let completed =
+        Shared::of(ring.as_fd(), from.entries as usize + 16 * parameters.completions as usize, OFFSET_CQ)?;
+    let entries = Shared::of(ring.as_fd(), mem::size_of::<RingEntry>(), OFFSET_ENTRIES)?;
+    let entry = RingEntry {
+        operation,
+        flags: 0,
+        priority: 0,
+        fd: fd.as_raw_fd(),
+        offset,
+        address,
+        length,
+        call_flags: 0,
+        user_data: 0,
+        rest: [0; 3],
+    };
+    // SAFETY: the mapping has room for one entry, and the kernel reads it once the tail says so.
+    unsafe { entries.0.cast::<RingEntry>().write(entry) };
+    submitted.number(to.array)?.store(0, Ordering::Relaxed);
+    submitted.number(to.tail)?.store(1, Ordering::Release);
+    let wakes = if setup & SETUP_SQPOLL == 0 { 0 } else { ENTER_SQ_WAKEUP };
+    // SAFETY: numbers only; no signal mask is given.
+    let entered = unsafe {
+        libc::syscall(
+            libc::SYS_io_uring_enter,
+            ring.as_raw_fd(),
+            1_u32,
+            1_u32,
+            ENTER_GETEVENTS | wakes,
+            ptr::null::<libc::c_void>(),
+            0_usize,
+        )
+    };
+    if entered < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    if completed.number(from.tail)?.load(Ordering::Acquire) == 0 {
+        return Err(io::Error::other("the kernel has not answered"));
+    }
+    // An answer is eight bytes of ours, and the result.
+    let result = completed.number(from.entries + 8)?.load(Ordering::Relaxed).cast_signed();
+    if result < 0 { Err(io::Error::from_raw_os_error(-result)) } else { Ok(result) }
+}
+
+/// `connect` by io_uring.
+pub(crate) fn connect_by_ring(setup: u32, fd: BorrowedFd<'_>, to: &socket2::SockAddr) -> io::Result<()> {
+    const CONNECT: u8 = 16;
+    let address = to.as_ptr().expose_provenance() as u64;
+    by_ring(setup, CONNECT, fd, address, u64::from(to.len()), 0).map(drop)
+}
+
+/// `sendmsg` of one datagram by io_uring.
+pub(crate) fn send_by_ring(
+    setup: u32,
+    fd: BorrowedFd<'_>,
+    to: &socket2::SockAddr,
+    payload: &[u8],
+) -> io::Result<()> {
+    const SENDMSG: u8 = 9;
+    let mut piece = libc::iovec { iov_base: payload.as_ptr().cast_mut().cast(), iov_len: payload.len() };
+    // SAFETY: all of its fields may be zero.
+    let mut message: libc::msghdr = unsafe { mem::zeroed() };
+    message.msg_name = to.as_ptr().cast_mut().cast();
+    message.msg_namelen = to.len();
+    message.msg_iov = &raw mut piece;
+    message.msg_iovlen = 1;
+    by_ring(setup, SENDMSG, fd, (&raw const message).expose_provenance() as u64, 0, 1).map(drop)
+}
+
+/// `sendmmsg`: a datagram to each of these; how many were sent.
+pub(crate) fn send_many(fd: BorrowedFd<'_>, to: &[socket2::SockAddr], payload: &[u8]) -> io::Result<usize> {
+    let mut piece = libc::iovec { iov_base: payload.as_ptr().cast_mut().cast(), iov_len: payload.len() };
+    let mut messages: Vec<libc::mmsghdr> = to
+        .iter()
+        .map(|to| {
+            // SAFETY: all of its fields may be zero.
+            let mut message: libc::mmsghdr = unsafe { mem::zeroed() };
+            message.msg_hdr.msg_name = to.as_ptr().cast_mut().cast();
+            message.msg_hdr.msg_namelen = to.len();
+            message.msg_hdr.msg_iov = &raw mut piece;
+            message.msg_hdr.msg_iovlen = 1;
+            message
+        })
+        .collect();
+    let count = u32::try_from(messages.len()).map_err(io::Error::other)?;
+    // SAFETY: names and pieces outlive the call, which writes nothing but the messages' lengths.
+    let sent = unsafe { libc::sendmmsg(fd.as_raw_fd(), messages.as_mut_ptr(), count, 0) };
+    usize::try_from(sent).map_err(|_| io::Error::last_os_error())
 }
