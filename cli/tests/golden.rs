@@ -54,7 +54,7 @@ fn every_diagnostic_looks_like_its_snapshot() {
     for policy in policies("policies/reject") {
         let mut arguments = vec!["check", policy.to_str().unwrap()];
         if policy.ends_with("over-capacity.mesh") {
-            arguments.extend(["--max-lines", "20"]);
+            arguments.extend(["--max-lines", "30"]);
         }
         let output = meshc(&arguments);
         snapshot("diagnostics", policy.file_stem().unwrap().to_str().unwrap(), &text(&output.stderr));

@@ -53,7 +53,7 @@ const SCOPES: [(Level, &[usize]); 11] = [
 const PORTS: [&str; 14] =
     ["", "", "", "1-5", "2-3", "3-7", "1-8", "4", "7", "1-65535", "2, 4-5", "not 3", "not 1-3, 7", "6-15001"];
 const TARGETS: [u16; 5] = [1, 4, 7, 15001, 65535];
-const ADDRESSES: [&str; 20] = [
+const ADDRESSES: [&str; 22] = [
     "",
     "",
     "",
@@ -68,6 +68,8 @@ const ADDRESSES: [&str; 20] = [
     "10.0.0.1, 10.0.0.2",
     "127.0.0.0/8",
     "127.0.0.1",
+    "224.0.0.0/4",
+    "224.0.0.251",
     "::1",
     "fd64::/16",
     "100.64.1.1",
@@ -75,7 +77,7 @@ const ADDRESSES: [&str; 20] = [
     "fd64::1, 100.64.1.1",
     "10.0.0.0/8, fd64::1",
 ];
-const FLOW_ADDRESSES: [&str; 13] = [
+const FLOW_ADDRESSES: [&str; 16] = [
     "10.0.0.0",
     "10.0.0.1",
     "10.0.0.2",
@@ -85,6 +87,9 @@ const FLOW_ADDRESSES: [&str; 13] = [
     "203.0.113.1",
     "127.0.0.1",
     "127.0.0.2",
+    "224.0.0.251",
+    "fe80::1",
+    "ff02::fb",
     "::1",
     "fd64::1",
     "2001:db8::1",
@@ -201,6 +206,22 @@ fn lies_in(inner: (IpAddr, u8), outer: (IpAddr, u8)) -> bool {
 
 /// "Loopback (127.0.0.0/8, 0.0.0.0, ::1, ::)"
 const LOOPBACK: [&str; 4] = ["127.0.0.0/8", "0.0.0.0", "::1", "::"];
+/// "multicast and broadcast (224.0.0.0/4, 255.255.255.255, ff00::/8), IPv6 link-local (fe80::/10)"
+const OTHERS_APART: [&str; 4] = ["224.0.0.0/4", "255.255.255.255", "ff00::/8", "fe80::/10"];
+
+/// The one of these that holds an address.
+fn one_of(networks: &[&str], address: IpAddr) -> Option<(IpAddr, u8)> {
+    networks.iter().map(|text| network(text)).find(|&all| holds(all, address))
+}
+
+/// "a port that only outbound redirects of a workload lead to belongs to the member", "by protocol"
+fn belongs(reaching: &[&Box], protocol: Protocol, port: u16) -> bool {
+    let leads = |outbound: bool| {
+        let redirects = reaching.iter().filter(|one| one.outbound == outbound && one.protocol == protocol);
+        redirects.into_iter().any(|one| one.verdict.port() == Some(port))
+    };
+    leads(true) && !leads(false)
+}
 
 /// "A rule is shorthand for several boxes, one for each combination of its items"
 fn boxes(rules: &[Rule]) -> Vec<Box> {
@@ -276,20 +297,40 @@ fn is_narrower(one: &Box, other: &Box) -> bool {
 fn meaning(boxes: &[Box], workload: usize, flow: &Flow) -> Meaning {
     let reaching: Vec<&Box> = boxes.iter().filter(|one| one.members.contains(&workload)).collect();
     let is_sidecars = reaching.iter().any(|one| one.verdict.port() == Some(flow.port));
+    let comes_from_elsewhere =
+        flow.direction == Direction::Inbound && !flow.own && one_of(&LOOPBACK, flow.address).is_none();
+    let is_members = comes_from_elsewhere && belongs(&reaching, flow.protocol, flow.port);
+    let all_belong = |one: &Box| {
+        let mut ports = FLOW_PORTS.into_iter().filter(|&port| one.ports.contains(port));
+        ports.all(|port| belongs(&reaching, flow.protocol, port))
+    };
     let mut matching: Vec<&Box> = reaching
-        .into_iter()
+        .iter()
+        .copied()
         .filter(|one| one.outbound == (flow.direction == Direction::Outbound))
         .filter(|one| one.protocol == flow.protocol && one.ports.contains(flow.port))
         .filter(|one| one.addresses.is_none_or(|network| holds(network, flow.address)))
         // "are reached, in either direction, only by rules whose own addresses lie inside them"
-        .filter(|one| match LOOPBACK.into_iter().map(network).find(|&all| holds(all, flow.address)) {
+        .filter(|one| match one_of(&[LOOPBACK, OTHERS_APART].concat(), flow.address) {
             _ if flow.own => one.addresses.is_some_and(|(_, length)| length == bits(flow.address).1),
-            Some(loopback) => one.addresses.is_some_and(|network| lies_in(network, loopback)),
+            Some(apart) => one.addresses.is_some_and(|network| lies_in(network, apart)),
             None => true,
         })
         // "no port that a workload redirects to is redirected inbound"
         .filter(|one| one.outbound || !is_sidecars || one.verdict.port().is_none())
         .collect();
+    // "What comes to it from elsewhere is denied. Only an `exclude` whose own ports all belong to the member opens it; it
+    // takes part in the contest with every `deny` that matches"
+    if is_members {
+        matching.retain(|one| match one.verdict {
+            Verdict::Denied => true,
+            Verdict::Excluded => all_belong(one),
+            Verdict::Redirected { .. } => false,
+        });
+        if !matching.iter().any(|one| one.verdict == Verdict::Excluded) {
+            return Meaning::Decided(Verdict::Denied);
+        }
+    }
     // "Where a rule with `always` matches a flow, rules without it do not take part."
     if matching.iter().any(|one| one.always) {
         matching.retain(|one| one.always);
