@@ -152,6 +152,14 @@ pub enum Error {
         /// Names and ids of the programs.
         programs: Vec<String>,
     },
+    /// Programs of this instance run, and their pins are not to be seen.
+    #[error("this instance's programs are attached, and `{}` has no pins of them: it was unmounted while they were, or another file system is mounted over it: {}", .bpffs.display(), .programs.join(", "))]
+    LostPins {
+        /// Where the pins were.
+        bpffs: PathBuf,
+        /// Names and ids of the programs.
+        programs: Vec<String>,
+    },
     /// The BPF file system goes away with this mount namespace.
     #[error("`{}` is mounted in this mount namespace only: what is pinned there goes away with it", .0.display())]
     PrivateBpffs(PathBuf),
@@ -267,6 +275,7 @@ impl Error {
             | Self::CannotDecideOffers { .. }
             | Self::UnreadUnknown(_)
             | Self::AnotherMesh { .. }
+            | Self::LostPins { .. }
             | Self::ReadOnly(_)
             | Self::PrivateBpffs(_)
             | Self::OverCapacity { .. }
@@ -314,6 +323,7 @@ impl Error {
             Self::AnotherMesh { .. } => "another-mesh",
             Self::ReadOnly(_) => "read-only",
             Self::PrivateBpffs(_) => "private-bpffs",
+            Self::LostPins { .. } => "lost-pins",
             Self::OverCapacity { .. } => "over-capacity",
             Self::NoRights(_) => "no-rights",
             Self::TooLittleMemory { .. } => "memory-limit",
@@ -416,7 +426,15 @@ impl Error {
                     .into()
             }
             Self::AnotherMesh { .. } => {
-                "detach that instance first, or attach this one elsewhere with `--cgroup`".into()
+                "detach that instance first, or attach this one elsewhere with `--cgroup`; where its pins and its state \
+                 folder are gone, `bpftool link list` names the links of these programs, and `bpftool link detach id ID` \
+                 takes each away"
+                    .into()
+            }
+            Self::LostPins { .. } => {
+                "where it is only covered, `umount` shows it again; else `meshc detach --all` finds and detaches them, and \
+                 nobody is decided until you apply and attach again"
+                    .into()
             }
         }
     }

@@ -179,6 +179,8 @@ impl<S: Store> Store for Faulty<S> {
         fn program_by_id(&self, id: u32) -> Step<Option<ProgramInfo>>;
         fn open_link(&self, path: &Path) -> Step<Option<S::Link>>;
         fn link_info(&self, link: &S::Link) -> Step<LinkInfo>;
+        fn all_links(&self) -> Step<Vec<S::Link>>;
+        fn maps_of(&self, program: u32) -> Step<Vec<u32>>;
         fn attached(&self, cgroup: &Path, hook: Hook, effective: bool) -> Step<Vec<u32>>;
         fn attached_below(&self, cgroup: &Path, hook: Hook) -> Step<Vec<u32>>;
         fn interfaces(&self, netns: &Path, cookie: u64) -> Step<Vec<u32>>;

@@ -1,6 +1,6 @@
 //! Programs that are loaded once for an instance, and their links, most of them to its cgroup.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use mesh_bpf::program::{Hook, PROGRAMS, ProgramDef, Role};
 use serde::{Deserialize, Serialize};
@@ -173,6 +173,8 @@ pub(crate) fn check_alone<S: Store>(store: &S, instance: &Instance) -> Result<()
     let programs: Vec<String> = foreign.iter().filter(is_mesh).map(named).collect();
     if programs.is_empty() {
         Ok(())
+    } else if !lost(store, instance)?.is_empty() {
+        Err(Error::LostPins { bpffs: instance.bpffs.clone(), programs })
     } else {
         Err(Error::AnotherMesh { cgroup: instance.cgroup.clone(), programs })
     }
@@ -191,6 +193,46 @@ pub(crate) fn detach<S: Store>(store: &S, instance: &Instance) -> Result<()> {
         store.remove(&pin)?;
     }
     Ok(store.remove_folder(&instance.links())?)
+}
+
+/// Links of this instance whose pins are gone, since their file system was unmounted or another is mounted over it: those
+/// of the programs that the state folder remembers, and those, of pods, whose programs use maps of these. In the order
+/// in which they are to be detached.
+fn lost<S: Store>(store: &S, instance: &Instance) -> Result<Vec<(S::Link, LinkInfo)>> {
+    let known = record::read::<Build>(store, &instance.programs()).ok().flatten();
+    let known = known.filter(|known| known.boot_id == instance.boot_id).map(|known| known.programs);
+    let Some(known) = known.filter(|known| !known.is_empty()) else { return Ok(Vec::new()) };
+    let mut pins: BTreeSet<u32> = pinned(store, instance)?.iter().map(|link| link.info.id).collect();
+    pins.extend(inbound::pinned(store, instance)?.iter().map(|(_, link)| link.info.id));
+    let mut maps = BTreeSet::new();
+    for &program in known.values() {
+        maps.extend(store.maps_of(program)?);
+    }
+    let mut lost = Vec::new();
+    for link in store.all_links()? {
+        let info = store.link_info(&link)?;
+        let of = known.iter().find(|(_, program)| **program == info.program).map(|(name, _)| place(name));
+        let is_of_a_pod = matches!(info.target, Target::Netns(_) | Target::Interface(_));
+        let shares = || Ok::<_, Error>(store.maps_of(info.program)?.iter().any(|map| maps.contains(map)));
+        if !pins.contains(&info.id) && (of.is_some() || is_of_a_pod && shares()?) {
+            // Pods first, and those that answer last.
+            lost.push((of.map_or(usize::MAX, |place| place), link, info));
+        }
+    }
+    lost.sort_by_key(|(place, ..)| std::cmp::Reverse(*place));
+    Ok(lost.into_iter().map(|(_, link, info)| (link, info)).collect())
+}
+
+/// Detaches what is attached of this instance without a pin; how many. A link to a tracepoint stays until whoever holds
+/// the old file system lets it go, and decides nothing.
+pub(crate) fn detach_lost<S: Store>(store: &S, instance: &Instance) -> Result<usize> {
+    let lost = lost(store, instance)?;
+    for (link, _) in &lost {
+        store.detach(link)?;
+    }
+    let was_attached =
+        |info: &LinkInfo| matches!(info.target, Target::Cgroup(_) | Target::Netns(_) | Target::Interface(_));
+    Ok(lost.iter().filter(|(_, info)| was_attached(info)).count())
 }
 
 /// Programs that should be attached for the instance and are not.

@@ -692,6 +692,15 @@ impl Store for Memory {
         Ok(LinkInfo { id: link.0.id, program: link.0.program.borrow().id, target })
     }
 
+    fn all_links(&self) -> Step<Vec<MemoryLink>> {
+        Ok(self.0.links.borrow().iter().filter_map(Weak::upgrade).map(MemoryLink).collect())
+    }
+
+    /// Programs are not looked into here.
+    fn maps_of(&self, _program: u32) -> Step<Vec<u32>> {
+        Ok(Vec::new())
+    }
+
     fn replace(&self, link: &MemoryLink, program: &MemoryProgram) -> Step<()> {
         *link.0.program.borrow_mut() = Rc::clone(&program.0);
         Ok(())

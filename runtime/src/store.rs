@@ -548,6 +548,16 @@ pub trait Store {
     /// # Errors
     /// What the kernel says.
     fn link_info(&self, link: &Self::Link) -> Step<LinkInfo>;
+    /// Every link of the kernel, whoever made it and wherever it is pinned.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    fn all_links(&self) -> Step<Vec<Self::Link>>;
+    /// Ids of the maps that a program uses; none where it is gone.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    fn maps_of(&self, program: u32) -> Step<Vec<u32>>;
     /// Puts another program into a link, without a gap.
     ///
     /// # Errors

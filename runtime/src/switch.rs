@@ -105,6 +105,14 @@ impl<S: Store> Runtime<S> {
             self.store.remove(&self.instance.pending())?;
             self.store.remove_folder(&self.instance.pins())?;
         }
+        // Of a file system that was unmounted, or is covered by another one.
+        let lost_links = hooks::detach_lost(&self.store, &self.instance)?;
+        if !changed && lost_links > 0 {
+            reserved::release_all(&self.store, &self.instance)?;
+            crate::run::sweep_cgroups(&self.store, &self.instance)?;
+            self.store.remove(&self.instance.pending())?;
+        }
+        let changed = changed || lost_links > 0;
         if purge {
             record::purge(&self.store, &self.instance)?;
         }

@@ -942,6 +942,22 @@ impl Store for Kernel {
         Ok(LinkInfo { id: u32_at(&bytes, 4), program: u32_at(&bytes, 8), target: target(&bytes) })
     }
 
+    fn all_links(&self) -> Step<Vec<OwnedFd>> {
+        let mut links = Vec::new();
+        let mut id = 0;
+        while let Some(next) = on("listing", "links", absent(sys::next_link(id)))? {
+            // One that ended meanwhile is none.
+            links.extend(on("opening", "a link", absent(sys::link_by_id(next)))?);
+            id = next;
+        }
+        Ok(links)
+    }
+
+    fn maps_of(&self, program: u32) -> Step<Vec<u32>> {
+        let maps = absent(sys::program_by_id(program).and_then(|fd| sys::maps_of(fd.as_fd())));
+        Ok(on("looking at the program", &program.to_string(), maps)?.unwrap_or_default())
+    }
+
     fn replace(&self, link: &OwnedFd, program: &OwnedFd) -> Step<()> {
         on("replacing the program of", "a link", sys::replace(link.as_fd(), program.as_fd()))
     }

@@ -44,6 +44,8 @@ enum Call {
     UpdateBatch = 26,
     LinkCreate = 28,
     LinkUpdate = 29,
+    LinkById = 30,
+    LinkNextId = 31,
     IteratorCreate = 33,
     LinkDetach = 34,
 }
@@ -309,6 +311,44 @@ pub(super) fn map_by_id(id: u32) -> io::Result<OwnedFd> {
 pub(super) fn program_by_id(id: u32) -> io::Result<OwnedFd> {
     // SAFETY: no addresses.
     unsafe { bpf_fd(Call::ProgramById, &mut IdAttr { id, ..IdAttr::zeroed() }) }
+}
+
+pub(super) fn link_by_id(id: u32) -> io::Result<OwnedFd> {
+    // SAFETY: no addresses.
+    unsafe { bpf_fd(Call::LinkById, &mut IdAttr { id, ..IdAttr::zeroed() }) }
+}
+
+/// The id of the next link of the kernel after this one.
+pub(super) fn next_link(id: u32) -> io::Result<u32> {
+    let mut attributes = IdAttr { id, ..IdAttr::zeroed() };
+    // SAFETY: no addresses.
+    unsafe { bpf(Call::LinkNextId, &mut attributes) }?;
+    Ok(attributes.next)
+}
+
+/// Ids of the maps that a program uses.
+pub(super) fn maps_of(program: BorrowedFd<'_>) -> io::Result<Vec<u32>> {
+    // Where in `struct bpf_prog_info` their number is, and the address of their ids.
+    const NUMBER: usize = 52;
+    const IDS: usize = 56;
+    let mut count = 0;
+    loop {
+        let mut ids = vec![0u32; count];
+        let mut info = [0; 80];
+        info[NUMBER..NUMBER + 4].copy_from_slice(&length(count)?.to_ne_bytes());
+        info[IDS..IDS + 8].copy_from_slice(&(ids.as_mut_ptr() as u64).to_ne_bytes());
+        let mut attributes =
+            InfoAttr { fd: number(program), len: length(info.len())?, info: address_mut(&mut info) };
+        // SAFETY: the kernel writes `len` bytes at the most, and no more ids than the number that is there.
+        unsafe { bpf(Call::Info, &mut attributes) }?;
+        let [a, b, c, d] = [info[NUMBER], info[NUMBER + 1], info[NUMBER + 2], info[NUMBER + 3]];
+        let there = u32::from_ne_bytes([a, b, c, d]) as usize;
+        if there <= count {
+            ids.truncate(there);
+            return Ok(ids);
+        }
+        count = there;
+    }
 }
 
 /// The kernel's information about an object, as much of it as `info` holds.
