@@ -36,6 +36,43 @@ pub fn sockets_with_storage(pin: &Path) -> io::Result<usize> {
     counted.ok_or_else(|| io::Error::other(format!("the values cannot be counted: {ran}")))
 }
 
+const FILL: &str = include_str!("../programs/fill_map.bpf.c");
+
+/// Fills the pinned hash map, whose keys begin with a number of eight bytes, as far as there is room; or takes out what
+/// that put in.
+///
+/// # Errors
+/// If clang or bpftool is missing, or `pin` is no such map.
+pub fn fill(pin: &Path, takes: bool) -> io::Result<()> {
+    let pin = pin.display().to_string();
+    let shape: serde_json::Value =
+        serde_json::from_str(&tool("bpftool", &["-j", "map", "show", "pinned", &pin])?)?;
+    let number = |name: &str| shape.get(name).and_then(serde_json::Value::as_u64).unwrap_or_default();
+    let folder = Folder::new()?;
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let (source, object, packet) = (path("fill.bpf.c"), path("fill.bpf.o"), path("packet"));
+    fs::write(&source, FILL)?;
+    fs::write(&packet, [0; 64])?;
+    let sizes = [
+        format!("-DKEY={}", number("bytes_key")),
+        format!("-DVALUE={}", number("bytes_value")),
+        format!("-DENTRIES={}", number("max_entries")),
+        format!("-DTAKES={}", u8::from(takes)),
+    ];
+    let sizes = sizes.iter().map(String::as_str);
+    let arguments: Vec<&str> = ["-O2", "-g", "-target", "bpf"].into_iter().chain(sizes).collect();
+    tool("clang", &[&arguments[..], &["-c", &source, "-o", &object]].concat())?;
+    let mount = BpfFs::mount(&folder.path().join("bpffs"))?;
+    let program = mount.path().join("fill").display().to_string();
+    tool("bpftool", &["prog", "load", &object, &program, "map", "name", "filled", "pinned", &pin])?;
+    let ran = tool("bpftool", &["-j", "prog", "run", "pinned", &program, "data_in", &packet])?;
+    let ran: serde_json::Value = serde_json::from_str(&ran)?;
+    match ran.get("retval").and_then(serde_json::Value::as_u64) {
+        Some(1) => Ok(()),
+        _ => Err(io::Error::other(format!("the map cannot be filled: {ran}"))),
+    }
+}
+
 /// How many entries the pinned hash map has.
 ///
 /// # Errors
