@@ -40,6 +40,7 @@ mod explained;
 mod failures;
 mod forms;
 mod handover;
+mod hostile;
 mod hosts;
 mod inbound;
 mod installed;
