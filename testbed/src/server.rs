@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::thread;
+use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
@@ -149,22 +150,31 @@ fn listen(address: SocketAddr, kind: Kind) -> io::Result<TcpListener> {
     Ok(TcpListener::from(socket))
 }
 
+/// Until the listener is shut down. A connection that ended in the queue, or descriptors, threads or memory that cannot be
+/// had for a moment, are no reason for a server to end.
 fn accept_all(listener: &TcpListener, who: &str) {
-    while let Ok((stream, _)) = listener.accept() {
+    loop {
+        let stream = match listener.accept() {
+            Ok((stream, _)) => stream,
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => return,
+            Err(_) => {
+                thread::sleep(Duration::from_millis(1));
+                continue;
+            }
+        };
         let who = who.to_owned();
-        let started = thread::Builder::new().stack_size(STACK).spawn(move || {
+        let attend = move || {
             // A client that goes away early is no failure of the server.
             let _ = attend(&stream, &who);
-        });
-        if started.is_err() {
-            return;
-        }
+        };
+        // Without a thread this client hears nothing, and the next may.
+        let _ = thread::Builder::new().stack_size(STACK).spawn(attend);
     }
 }
 
 fn attend(mut stream: &TcpStream, who: &str) -> io::Result<()> {
     let arrival = Arrival::of(stream, who)?;
     stream.write_all(format!("{}\n", serde_json::to_string(&arrival)?).as_bytes())?;
-    io::copy(&mut stream.try_clone()?, &mut stream)?;
+    io::copy(&mut { stream }, &mut stream)?;
     stream.shutdown(Shutdown::Write)
 }

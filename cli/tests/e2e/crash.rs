@@ -6,10 +6,8 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 use mesh_testbed::fault::{Calls, Fault, Moment, Outcome};
 use mesh_testbed::{Client, Errno, Failure, Place, Task, Tested, kernel_is_usable, long_runs_are_wanted};
@@ -225,7 +223,7 @@ impl Bed {
     /// Which policy decides; a mix of two is an error.
     fn live(&self) -> Result<Live, Failure> {
         let (first, second) = (address(FIRST)?, address(SECOND)?);
-        let dial = move || [first, second].map(|target| seen(&client(target), target));
+        let dial = move || [first, second].map(|target| seen(&Client::to(target), target));
         match self.place().run(dial)? {
             [Seen::Straight, Seen::Straight] => Ok(Live::None),
             [Seen::Redirected(15001), Seen::Straight] => Ok(Live::Old),
@@ -490,11 +488,6 @@ fn a_command_whose_calls_fail_does_all_or_nothing() -> Tested {
     Ok(())
 }
 
-/// A machine that is busy with something else is no failure.
-fn client(target: SocketAddr) -> Client {
-    Client::to(target).patience(Duration::from_secs(60))
-}
-
 /// Items that tell none of these tests' flows apart: large tables.
 fn large() -> String {
     let prefixes = (0..2_000u32).map(|number| {
@@ -518,7 +511,7 @@ impl Traffic {
             let mut counts: BTreeMap<String, usize> = BTreeMap::new();
             let _ = line.say("started");
             while line.is_silent() {
-                let seen = seen(&client(target), target);
+                let seen = seen(&Client::to(target), target);
                 *counts.entry(format!("{seen:?}")).or_default() += 1;
             }
             counts
