@@ -125,6 +125,8 @@ pub const PROFILE_INBOUND: u32 = 8;
 pub const PROFILE_ANSWERS: u32 = 16;
 /// [`Profile::flags`], of all profiles of a policy: one of them has [`PROFILE_ANSWERS`].
 pub const PROFILE_SOME_ANSWER: u32 = 32;
+/// [`Profile::flags`]: a rule decides what members are offered, and not only what is built in.
+pub const PROFILE_INBOUND_RULES: u32 = 64;
 
 /// [`Node::family`] of the prefix `any`.
 pub const FAMILY_ANY: u8 = 0;

@@ -71,6 +71,7 @@ fn constants(out: &mut String) {
         ("PROFILE_FAILED_ATTACH_REFUSE", abi::PROFILE_FAILED_ATTACH_REFUSE.into()),
         ("PROFILE_EXEMPT_CGROUPS", abi::PROFILE_EXEMPT_CGROUPS.into()),
         ("PROFILE_INBOUND", abi::PROFILE_INBOUND.into()),
+        ("PROFILE_INBOUND_RULES", abi::PROFILE_INBOUND_RULES.into()),
         ("PROFILE_ANSWERS", abi::PROFILE_ANSWERS.into()),
         ("PROFILE_SOME_ANSWER", abi::PROFILE_SOME_ANSWER.into()),
         ("FAMILY_ANY", abi::FAMILY_ANY.into()),

@@ -244,6 +244,20 @@ impl Profile {
         self.decided(Direction::Inbound, image, protocol).next().is_some()
     }
 
+    /// Whether a rule, and not what is built in, decides that an inbound flow of a member is not excluded.
+    #[must_use]
+    pub fn has_inbound_rules(&self, image: &MapImage) -> bool {
+        let is_rules = |decision: Decision| {
+            image
+                .sources
+                .get(decision.source.0 as usize)
+                .is_none_or(|source| source.kind != SourceKind::BuiltIn)
+        };
+        Protocol::ALL.into_iter().any(|protocol| {
+            self.decided(Direction::Inbound, image, protocol).any(|(_, decision)| is_rules(decision))
+        })
+    }
+
     /// Whether any outbound flow of a member is not excluded.
     #[must_use]
     pub fn decides_outbound(&self, image: &MapImage, protocol: Protocol) -> bool {

@@ -426,8 +426,11 @@ impl<S: Store> Put<'_, S> {
             accelerate(self.session, upgraded > 0 || self.request.repair)?;
         }
         let refreshed = self.commit(generation, led == Led::Newly)?;
-        let mut warnings: Vec<String> =
-            lost(&refreshed.lost).chain(undecided(led)).chain(self.settle(generation, &record)).collect();
+        let mut warnings: Vec<String> = lost(&refreshed.lost)
+            .chain(undecided(led))
+            .chain(refreshed.unprotected)
+            .chain(self.settle(generation, &record))
+            .collect();
         if accelerates {
             match accelerators::counting(*store, instance)? {
                 Counting::Noticed => warnings.push(NOTICED.into()),
@@ -557,9 +560,7 @@ impl<S: Store> Put<'_, S> {
             refreshed.lost = registry.attach_pods()?;
         }
         let profiles = self.request.tables.get(Table::Profiles);
-        if inbound::is_for_host(profiles, &new, &registry::members_by_cgroup(store, instance)?) {
-            inbound::attach_host(store, instance, &self.set.control)?;
-        }
+        refreshed.unprotected = inbound::attach_host_for(store, instance, &self.set.control, profiles, &new)?;
         let live = self.live.map_or(0, |live| live.generation);
         let word = if self.is_paused() { Word::Paused } else { Word::Generation };
         if self.set.control.exchange(store, word, live, generation)? {

@@ -284,8 +284,9 @@ pub(crate) enum Led {
     Undecided(String),
 }
 
-/// As [`lead`], for a policy with these profiles. Where the kernel refuses it and the policy decides nothing that is
-/// offered, pods go without: nothing else of a policy needs it.
+/// As [`lead`], for a policy with these profiles. Where the kernel refuses it and no rule of the policy decides what is
+/// offered, pods go without: nothing else of a policy needs it but what keeps others from the ports that outbound
+/// redirects lead to.
 ///
 /// # Errors
 /// Where the policy decides what is offered.
@@ -295,15 +296,16 @@ pub(crate) fn lead_for<S: Store>(store: &S, instance: &Instance, profiles: &Tabl
         Err(error @ Error::CannotDecideOffers { .. }) => {
             let mut all = profiles.records::<abi::Profile>().iter();
             let Error::CannotDecideOffers { by, fault } = &error else { return Err(error) };
-            if all.any(|profile| profile.flags & abi::PROFILE_INBOUND != 0) {
+            if all.any(|profile| profile.flags & abi::PROFILE_INBOUND_RULES != 0) {
                 return Err(error);
             }
             if !was_undecided {
                 store.write(&instance.undecided(*by), b"", false)?;
             }
             Ok(Led::Undecided(format!(
-                "what is offered to pods cannot be decided by {} on this kernel (`meshc doctor`), and this policy \
-                 decides nothing of it: one with inbound rules is refused ({fault})",
+                "what is offered to pods cannot be decided by {} on this kernel (`meshc doctor`), and no rule of this \
+                 policy asks for it: one with inbound rules is refused. Nothing keeps others from the ports of sidecars \
+                 that outbound redirects lead to: let them listen on loopback only ({fault})",
                 by.word()
             )))
         }
@@ -361,10 +363,21 @@ fn owner(name: &str) -> Option<(Place, bool)> {
 /// Whether a policy, by its table of profiles, decides what is offered to processes that are members by their cgroup:
 /// services that it names, and commands that run as one of its workloads.
 pub(crate) fn is_for_host(profiles: &TableData, policy: &Membership, members: &[Member]) -> bool {
+    is_of_host(abi::PROFILE_INBOUND, profiles, policy, members)
+}
+
+/// Whether rules of its do, and not only what is built in.
+pub(crate) fn rules_are_for_host(profiles: &TableData, policy: &Membership, members: &[Member]) -> bool {
+    is_for_host(profiles, policy, members)
+        && is_of_host(abi::PROFILE_INBOUND_RULES, profiles, policy, members)
+}
+
+/// Whether a profile of such members has a flag.
+fn is_of_host(flag: u32, profiles: &TableData, policy: &Membership, members: &[Member]) -> bool {
     let profiles: &[abi::Profile] = profiles.records();
     let decides = |workload: &Workload| {
         let profile = profiles.get(workload.profile.0 as usize);
-        profile.is_some_and(|profile| profile.flags & abi::PROFILE_INBOUND != 0)
+        profile.is_some_and(|profile| profile.flags & flag != 0)
     };
     let named = policy.workloads.iter().filter(|workload| !workload.selector.cgroups.is_empty());
     let run = members.iter().filter_map(|member| match &member.origin {
@@ -377,19 +390,56 @@ pub(crate) fn is_for_host(profiles: &TableData, policy: &Membership, members: &[
 /// Sees to it that there is a program that decides what is offered on the host, where the policy asks for it.
 ///
 /// # Errors
-/// Where this kernel cannot.
+/// Where this kernel cannot, and a rule asks for it.
 pub(crate) fn lead_host<S: Store>(
     store: &S,
     instance: &Instance,
     profiles: &TableData,
     policy: &Membership,
 ) -> Result<()> {
-    if instance.inbound != HOST_WAY
-        && is_for_host(profiles, policy, &registry::members_by_cgroup(store, instance)?)
-    {
-        lead(store, instance, HOST_WAY, false)?;
+    let members = registry::members_by_cgroup(store, instance)?;
+    if instance.inbound == HOST_WAY || !is_for_host(profiles, policy, &members) {
+        return Ok(());
     }
-    Ok(())
+    match lead(store, instance, HOST_WAY, false) {
+        Err(Error::CannotDecideOffers { .. }) if !rules_are_for_host(profiles, policy, &members) => Ok(()),
+        led => led.map(drop),
+    }
+}
+
+/// As [`attach_host`], where the policy asks for it. Where the kernel refuses and no rule asks, its services go without;
+/// then in words what that costs.
+///
+/// # Errors
+/// Where this kernel cannot, and a rule asks for it.
+pub(crate) fn attach_host_for<S: Store>(
+    store: &S,
+    instance: &Instance,
+    control: &ControlMap<S>,
+    profiles: &TableData,
+    policy: &Membership,
+) -> Result<Option<String>> {
+    let members = registry::members_by_cgroup(store, instance)?;
+    if !is_for_host(profiles, policy, &members) {
+        return Ok(None);
+    }
+    let attached = attach_host(store, instance, control);
+    without_rules(attached, || rules_are_for_host(profiles, policy, &members))
+}
+
+/// A refusal of the kernel is a warning where no rule asks for what it refuses.
+fn without_rules(attached: Result<()>, has_rules: impl Fn() -> bool) -> Result<Option<String>> {
+    match attached {
+        Err(Error::Step(fault) | Error::CannotDecideOffers { fault, .. })
+            if fault.is_refusal() && !has_rules() =>
+        {
+            Ok(Some(format!(
+                "nothing keeps others from the ports of services of the host that outbound redirects lead to: let their \
+                 sidecars listen on loopback only ({fault})"
+            )))
+        }
+        other => other.map(|()| None),
+    }
 }
 
 /// Makes what is offered on the host be decided. The word comes first: sockets that begin to listen are noted
@@ -418,10 +468,12 @@ pub(crate) fn attach_host_for_command<S: Store>(
     store: &S,
     instance: &Instance,
     control: &ControlMap<S>,
+    has_rules: impl Fn() -> bool,
 ) -> Result<()> {
     let host = control.load(store).host;
     if host == 0 || host == store.netns_cookie(Path::new(HOST_NETNS))? {
-        attach_host(store, instance, control)?;
+        // What is missing without rules was said when the policy was applied.
+        without_rules(attach_host(store, instance, control), has_rules)?;
     }
     Ok(())
 }

@@ -230,6 +230,8 @@ pub(crate) struct Refreshed {
     pub(crate) missing: Vec<String>,
     /// Pods whose namespace cannot be found.
     pub(crate) lost: Vec<String>,
+    /// What services of the host go without, in words.
+    pub(crate) unprotected: Option<String>,
 }
 
 /// Every endpoint that is registered in this boot, by key.

@@ -57,8 +57,10 @@ impl<S: Store> Runtime<S> {
         let member = member(instance, id, key, origin, &cgroup);
         registry.join(&member, crate::apply::in_slot(live.slot(), Some(&policy), None))?;
         let profiles = slot::read_table(store, &set, live.slot(), &live.manifest, Table::Profiles)?;
-        if inbound::is_for_host(&profiles, &policy, &[member]) {
-            inbound::attach_host_for_command(store, instance, &set.control)?;
+        let member = [member];
+        if inbound::is_for_host(&profiles, &policy, &member) {
+            let has_rules = || inbound::rules_are_for_host(&profiles, &policy, &member);
+            inbound::attach_host_for_command(store, instance, &set.control, has_rules)?;
         }
         Ok(Joined { cgroup, key })
     }

@@ -162,6 +162,8 @@ impl Flow {
         };
         match ask(self.target, "who?", manner) {
             Err(Errno::EPERM) => Seen::Denied,
+            // What a connected socket sends to what is denied is refused. Everybody else here listens.
+            Err(Errno::ECONNREFUSED) if self.connected => Seen::Denied,
             Err(Errno(error)) => Seen::Wrong(Wrong::Error(error)),
             Ok(answer) if answer.from.map(canonical) != Some(self.target) => Seen::Wrong(Wrong::Peer),
             Ok(answer) => answer.who.parse().map_or(Seen::Straight, Seen::Redirected),
