@@ -351,19 +351,22 @@ __noinline int assign(offer_context *ctx, struct offer *o, struct fated *to, __u
 	if (!o || !to)
 		return 0;
 	key.port = to->port;
+	/* Without `continue`: clang would put the step before the head of the loop, and the verifier of 6.1 takes what falls
+	 * through into a head for a loop without an end.
+	 */
 	for (__u32 slot = 0; slot < MESH_LISTENER_SLOTS; slot++) {
 		struct bpf_sock *sk;
 		__u32 score;
 
 		key.slot = slot;
 		sk = bpf_map_lookup_elem(&listeners, &key);
-		if (!sk)
-			continue;
-		score = fits(sk, o, to);
-		/* Fails for a socket of the other family, or of IPv6 only. */
-		if (score > to->fits && !bpf_sk_assign(ctx, sk, ASSIGN_ANEW))
-			to->fits = score;
-		bpf_sk_release(sk);
+		if (sk) {
+			score = fits(sk, o, to);
+			/* Fails for a socket of the other family, or of IPv6 only. */
+			if (score > to->fits && !bpf_sk_assign(ctx, sk, ASSIGN_ANEW))
+				to->fits = score;
+			bpf_sk_release(sk);
+		}
 		if (fits_best(to))
 			break;
 	}

@@ -193,3 +193,68 @@ pub(super) const fn target(hook: Hook, name: &'static str) -> Option<Traced> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use mesh_bpf::program::{Inbound, OBJECT};
+
+    use super::*;
+
+    const JUMPS: [u8; 2] = [0x05, 0x06];
+    const CALL: u8 = 0x80;
+    const EXIT: u8 = 0x90;
+    const ALWAYS: u8 = 0x00;
+
+    /// Where an instruction that is no jump falls into a loop that it is a part of. The kernel walks a program in this
+    /// order too (`check_cfg` in kernel/bpf/verifier.c): what is on its way already is a loop, and before 6.3 only a jump
+    /// may close one. Clang puts the step of a loop with `continue` there.
+    fn closed_by_falling(code: &[bpf_insn]) -> Option<usize> {
+        let mut seen = vec![false; code.len()];
+        let mut on_the_way = vec![false; code.len()];
+        // An instruction, and which of those that follow it is next.
+        let mut way = vec![(0, 0)];
+        if let Some(first) = on_the_way.first_mut() {
+            *first = true;
+        }
+        while let Some((at, next)) = way.last_mut() {
+            let (here, insn) = (*at, code.get(*at)?);
+            let (is_jump, operation) = (JUMPS.contains(&(insn.code & 7)), insn.code & 0xf0);
+            let target = usize::try_from(i64::try_from(here).ok()? + 1 + i64::from(insn.off)).ok()?;
+            let follow = match (is_jump, operation) {
+                (true, EXIT) => vec![],
+                (true, ALWAYS) => vec![(target, true)],
+                (false, _) | (true, CALL) => vec![(here + 1, false)],
+                (true, _) => vec![(here + 1, true), (target, true)],
+            };
+            let step = follow.get(*next).copied();
+            *next += 1;
+            let Some((to, by_jump)) = step else {
+                *on_the_way.get_mut(here)? = false;
+                way.pop();
+                continue;
+            };
+            if *on_the_way.get(to)? && !by_jump {
+                return Some(here);
+            }
+            if !*seen.get(to)? {
+                *seen.get_mut(to)? = true;
+                *on_the_way.get_mut(to)? = true;
+                way.push((to, 0));
+            }
+        }
+        None
+    }
+
+    #[test]
+    fn no_loop_is_closed_in_a_way_that_older_verifiers_refuse() {
+        let mut functions = 0;
+        for bytes in [OBJECT, Inbound::SkLookup.object(), Inbound::Tc.object()] {
+            let object = aya_obj::Object::parse(bytes).unwrap();
+            for function in object.functions.values() {
+                functions += 1;
+                assert_eq!(closed_by_falling(&function.instructions), None, "{}", function.name);
+            }
+        }
+        assert!(functions > 40, "{functions}");
+    }
+}
