@@ -212,14 +212,13 @@ mod tests {
         let mut seen = vec![false; code.len()];
         let mut on_the_way = vec![false; code.len()];
         // An instruction, and which of those that follow it is next.
-        let mut way = vec![(0, 0)];
-        if let Some(first) = on_the_way.first_mut() {
-            *first = true;
-        }
+        let mut way = vec![(0_usize, 0)];
+        on_the_way[0] = true;
         while let Some((at, next)) = way.last_mut() {
-            let (here, insn) = (*at, code.get(*at)?);
+            let (here, insn) = (*at, &code[*at]);
             let (is_jump, operation) = (JUMPS.contains(&(insn.code & 7)), insn.code & 0xf0);
-            let target = usize::try_from(i64::try_from(here).ok()? + 1 + i64::from(insn.off)).ok()?;
+            // Of other instructions, the offset is one into memory.
+            let target = here.wrapping_add(1).wrapping_add_signed(insn.off.into());
             let follow = match (is_jump, operation) {
                 (true, EXIT) => vec![],
                 (true, ALWAYS) => vec![(target, true)],
@@ -229,16 +228,16 @@ mod tests {
             let step = follow.get(*next).copied();
             *next += 1;
             let Some((to, by_jump)) = step else {
-                *on_the_way.get_mut(here)? = false;
+                on_the_way[here] = false;
                 way.pop();
                 continue;
             };
-            if *on_the_way.get(to)? && !by_jump {
+            if on_the_way[to] && !by_jump {
                 return Some(here);
             }
-            if !*seen.get(to)? {
-                *seen.get_mut(to)? = true;
-                *on_the_way.get_mut(to)? = true;
+            if !seen[to] {
+                seen[to] = true;
+                on_the_way[to] = true;
                 way.push((to, 0));
             }
         }
