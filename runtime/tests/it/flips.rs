@@ -95,8 +95,10 @@ fn no_connection_is_lost_or_led_astray_while_policies_flip() {
     let mut flips = 0;
     let enough = if long_runs_are_wanted() { 3000 } else { 20 };
     // On a busy machine an apply may take as long as many connections, and a connection as long as many applies.
-    let decided = || runtime.status().unwrap().hits.values().sum::<u64>();
-    while began.elapsed() < Duration::from_secs(4) || flips < enough || decided() < 1000 {
+    let both_decide = || runtime.status().unwrap().hits.values().filter(|&&hits| hits > 150).count() >= 2;
+    // Clients that have ended decide nothing more, and tell why below.
+    let waits = || began.elapsed() < Duration::from_secs(120) && !both_decide();
+    while began.elapsed() < Duration::from_secs(4) || flips < enough || waits() {
         flips += 1;
         assert!(runtime.apply(request(&policies[flips % 2])).unwrap().changed);
     }
@@ -110,7 +112,7 @@ fn no_connection_is_lost_or_led_astray_while_policies_flip() {
         assert_eq!(tally.wrong, Vec::<String>::new());
         reached = [reached[0] + tally.reached[0], reached[1] + tally.reached[1]];
     }
-    assert!(reached[0] > 0 && reached[1] > 0, "{flips} flips, {reached:?}");
+    assert!(flips > 10 && reached[0] > 100 && reached[1] > 100, "{flips} flips, {reached:?}");
     runtime.detach_all(true).unwrap();
 }
 

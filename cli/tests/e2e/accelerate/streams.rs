@@ -137,7 +137,8 @@ fn gigabytes_both_ways_at_once_arrive_as_they_were_sent_while_acceleration_is_sw
         let begun = until(Duration::from_secs(15), || duo.books().is_ok_and(|books| books.short > 0));
         assert!(begun, "no byte took the short way");
         let mut switches = 0;
-        while !run.is_finished() {
+        // On a busy machine it may all be carried before the second switch.
+        while !run.is_finished() || switches < 2 {
             let step = match switches % 4 {
                 0 => duo.stage.ask(&["pause"]),
                 1 => duo.stage.ask(&["resume"]),
@@ -158,8 +159,7 @@ fn gigabytes_both_ways_at_once_arrive_as_they_were_sent_while_acceleration_is_sw
     duo.apply(true)?;
     let books = duo.books()?;
     println!("{switches} switches, {books:?}");
-    // A busy machine carries it all within few switches; that they were felt is what counts.
-    assert!(switches > 0 && books.messages["off"].as_u64() > Some(0), "{books:?}");
+    assert!(switches > 1 && books.messages["off"].as_u64() > Some(0), "{books:?}");
     assert!(books.short > (total / 100) as u64, "{books:?}");
     Ok(())
 }
