@@ -27,6 +27,11 @@ pub fn long_runs_are_wanted() -> bool {
     env::var_os("MESHC_TEST_LONG").is_some_and(|value| value == "1")
 }
 
+/// The step at which a test begins that strikes at one step after the other: `MESHC_TEST_FROM`.
+pub fn first_step() -> Option<usize> {
+    std::env::var("MESHC_TEST_FROM").ok()?.parse().ok()
+}
+
 /// Whether a test that needs root may run; where not, it says so, and the test returns.
 ///
 /// # Panics

@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use mesh_testbed::fault::{Calls, Fault, Moment, Outcome};
-use mesh_testbed::{Client, Errno, Failure, Place, Task, Tested, kernel_is_usable, long_runs_are_wanted};
+use mesh_testbed::{
+    Client, Errno, Failure, Place, Task, Tested, first_step, kernel_is_usable, long_runs_are_wanted,
+};
 
 use crate::command::{Answer, copy_program};
 use crate::seen::{Seen, seen};
@@ -332,11 +334,6 @@ fn attack(act: Act, faults: impl Iterator<Item = Fault>) -> Result<BTreeMap<Live
     Ok(seen)
 }
 
-/// The first call that is struck, where a long run goes on.
-fn from() -> Option<usize> {
-    std::env::var("MESHC_TEST_FROM").ok()?.parse().ok()
-}
-
 /// A kill after a call and one before the next leave the same behind, but for what memory-mapped stores do
 /// between them, as a commit does; so one side is enough where every call is taken.
 fn kills(step: usize) -> impl Iterator<Item = Fault> {
@@ -345,7 +342,7 @@ fn kills(step: usize) -> impl Iterator<Item = Fault> {
     } else {
         (&[Moment::Before][..], step)
     };
-    (from().unwrap_or(1)..)
+    (first_step().unwrap_or(1)..)
         .step_by(step)
         .flat_map(move |number| moments.iter().map(move |&moment| Fault::Kill(number, moment)))
 }
@@ -353,7 +350,10 @@ fn kills(step: usize) -> impl Iterator<Item = Fault> {
 fn failures(first: usize, step: usize) -> impl Iterator<Item = Fault> {
     let step = if long_runs_are_wanted() { 1 } else { step };
     let errors = ERRORS.iter().cycle().copied();
-    (from().unwrap_or(first)..).step_by(step).zip(errors).map(|(number, error)| Fault::Fail(number, error))
+    (first_step().unwrap_or(first)..)
+        .step_by(step)
+        .zip(errors)
+        .map(|(number, error)| Fault::Fail(number, error))
 }
 
 #[test]
@@ -363,7 +363,7 @@ fn an_apply_killed_at_any_call_leaves_one_policy_and_the_next_apply_goes_on() ->
     }
     let seen = attack(Act::Apply, kills(5))?;
     assert!(
-        from().is_some() || seen.len() == 2,
+        first_step().is_some() || seen.len() == 2,
         "some kills came before the commit and some after: {seen:?}"
     );
     Ok(())
@@ -376,7 +376,7 @@ fn an_upgrade_killed_at_any_call_leaves_one_policy_and_programs_that_work() -> T
     }
     let seen = attack(Act::Upgrade, kills(41))?;
     assert!(
-        from().is_some() || seen.len() == 2,
+        first_step().is_some() || seen.len() == 2,
         "some kills came before the commit and some after: {seen:?}"
     );
     Ok(())
@@ -389,7 +389,7 @@ fn a_first_apply_killed_at_any_call_leaves_nothing_or_all() -> Tested {
     }
     // A program loaded and a map made are no different from the last one; the long run takes them all.
     let seen = attack(Act::First, kills(29))?;
-    assert!(from().is_some() || seen.contains_key(&Live::None), "{seen:?}");
+    assert!(first_step().is_some() || seen.contains_key(&Live::None), "{seen:?}");
     Ok(())
 }
 
@@ -398,9 +398,9 @@ fn a_rollback_killed_at_any_call_leaves_one_policy() -> Tested {
     if !kernel_is_usable() {
         return Ok(());
     }
-    let seen = attack(Act::Rollback, kills(7))?;
+    let seen = attack(Act::Rollback, kills(31))?;
     assert!(
-        from().is_some() || seen.len() == 2,
+        first_step().is_some() || seen.len() == 2,
         "some kills came before the commit and some after: {seen:?}"
     );
     Ok(())
@@ -412,7 +412,7 @@ fn a_restore_killed_at_any_call_leaves_nothing_or_all() -> Tested {
         return Ok(());
     }
     let seen = attack(Act::Restore, kills(41))?;
-    assert!(from().is_some() || seen.contains_key(&Live::None), "{seen:?}");
+    assert!(first_step().is_some() || seen.contains_key(&Live::None), "{seen:?}");
     Ok(())
 }
 
