@@ -141,12 +141,12 @@ fn every_counter_is_counted_somewhere() -> io::Result<()> {
 
 #[test]
 fn the_manual_names_every_counter() -> io::Result<()> {
-    let manual = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/datapath.md");
+    let manual = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/counters.md");
     let manual = fs::read_to_string(manual)?;
     for counter in Counter::ALL {
         let words: Vec<&str> = counter.doc().iter().flat_map(|line| line.split_whitespace()).collect();
         let row = format!("| `{}` | {} |", counter.word(), words.join(" "));
-        assert!(manual.contains(&row), "docs/datapath.md lacks: {row}");
+        assert!(manual.contains(&row), "docs/counters.md lacks: {row}");
     }
     Ok(())
 }

@@ -93,7 +93,7 @@ fn live(_: &Output, _: &Explain, _: &[String], _: &str) -> Result<Exit, Failure>
 const LIMITS: [&str; 3] = [
     "message by message: only where both ends are on one node, and bytes cannot overtake others",
     "not towards a reader that uses `splice`, MSG_WAITALL or SO_RCVLOWAT, nor with urgent data, MSG_ZEROCOPY, kTLS or MPTCP",
-    "what a reader sees that turns to one of these in mid-connection, or asks FIONREAD (nginx): docs/datapath.md#acceleration",
+    "what a reader sees that turns to one of these in mid-connection, or asks FIONREAD (nginx): docs/acceleration.md",
 ];
 
 /// Several where a workload has several addresses and they are decided differently. `more` is for scripts.

@@ -251,7 +251,7 @@ fn much_there_and_back(target: SocketAddr, other: SocketAddr) -> Result<Vec<usiz
 }
 
 /// Reads to the end. A thread that is blocked in `read` may be woken with nothing to read where its connection is
-/// accelerated and another thread writes (docs/datapath.md): it asks again.
+/// accelerated and another thread writes (docs/acceleration.md): it asks again.
 fn all_of(socket: &std::net::TcpStream) -> Result<Vec<u8>, Errno> {
     let (mut all, mut room) = (Vec::new(), vec![0; 1 << 16]);
     let mut empty = 0;
