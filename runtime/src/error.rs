@@ -6,8 +6,8 @@ use mesh_bpf::membership::Ambiguous;
 use mesh_bpf::program::Inbound;
 use mesh_bpf::tables::Damaged;
 
-use crate::record::{Holder, Owner};
-use crate::store::Fault;
+use crate::state::record::{Holder, Owner};
+use crate::system::Fault;
 
 /// The result of a command.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

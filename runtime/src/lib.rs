@@ -33,124 +33,42 @@
 //! both slots' tables are whole; the next command finds out which by looking at the kernel, and sweeps what
 //! is left over.
 //!
-//! Every effect goes through [`store::Store`], so that tests can fail or end a command at each of its steps.
+//! Every effect goes through [`system::Store`], so that tests can fail or end a command at each of its steps.
 
 #![cfg(target_os = "linux")]
 
+mod attach;
+mod commands;
 mod error;
+mod generation;
 mod instance;
-mod record;
+mod maps;
+mod members;
+mod runtime;
+mod state;
+pub mod system;
 
-pub mod store;
-
-pub mod faults;
-mod kernel;
-pub mod memory;
-
-mod acceleration;
-mod accelerators;
-mod hooks;
-mod inbound;
-mod lock;
-mod place;
-mod registry;
-mod reserved;
-mod set;
-mod slot;
-
-mod session;
-
-mod apply;
-mod confirm;
-pub mod doctor;
-mod failed;
-mod history;
-mod observe;
-mod pods;
-mod rescue;
-mod reset;
-mod run;
-mod sidecars;
-mod status;
-mod switch;
-
-pub use acceleration::{
+pub use attach::accelerators::Counting;
+pub use commands::apply::{Applied, Apply};
+pub use commands::confirm::{Expiry, Waiting};
+pub use commands::doctor;
+pub use commands::failed::Failed;
+pub use commands::history::Kept;
+pub use commands::observe::{By, Decided, Filter, Observer, Reason, Told, Wanted};
+pub use commands::pods::{Attachment, NEVER, Pod, PodAttached, Which};
+pub use commands::run::Joined;
+pub use commands::sidecars::{Family, NotTaken, Port, Unheard};
+pub use commands::status::acceleration::{
     Acceleration, AskerStatus, Carriage, ItemCarriage, PairStatus, Rescue, SplicerStatus, StuckReader, Why,
 };
-pub use accelerators::Counting;
-pub use apply::{Applied, Apply};
-pub use confirm::{Expiry, Waiting};
+pub use commands::status::{
+    Head, ItemHits, LivePolicy, MemberStatus, Occupancy, ProgramStatus, State, Status, items,
+};
+pub use commands::switch::{Detached, Switched};
 pub use error::{Class, Error, Result};
-pub use failed::Failed;
-pub use history::Kept;
 pub use instance::{Instance, find_hierarchy, kept_inbound};
-pub use kernel::{Changes, Kernel};
-pub use observe::{By, Decided, Filter, Observer, Reason, Told, Wanted};
-pub use pods::{Attachment, NEVER, Pod, PodAttached, Which};
-pub use record::{Holder, Owner, Record, hex};
-pub use registry::{Interface, Key, Member, Origin, Sandbox};
-pub use run::Joined;
-pub use sidecars::{Family, NotTaken, Port, Unheard};
-pub use status::{Head, ItemHits, LivePolicy, MemberStatus, Occupancy, ProgramStatus, State, Status, items};
-pub use store::Sources;
-pub use switch::{Detached, Switched};
-
-use store::Store;
-
-/// What holds for every command of a process.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Options {
-    /// Milliseconds to wait for another command's lock.
-    pub lock_timeout: u64,
-    /// How this command is called, for whoever waits for it.
-    pub command: String,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self { lock_timeout: 10_000, command: "meshc".into() }
-    }
-}
-
-/// One instance on one machine.
-#[derive(Debug)]
-pub struct Runtime<S: Store = Kernel> {
-    store: S,
-    instance: Instance,
-    options: Options,
-}
-
-impl Runtime<Kernel> {
-    /// The instance on the kernel that we run on. Touches nothing.
-    ///
-    /// # Errors
-    /// Where the instance's name cannot be the name of a pin.
-    pub fn open(instance: Instance, options: Options) -> Result<Self> {
-        Self::on(Kernel::new(), instance, options)
-    }
-}
-
-impl<S: Store> Runtime<S> {
-    /// The instance on another kernel, such as one that fails when a test asks it to.
-    ///
-    /// # Errors
-    /// Where the instance's name cannot be the name of a pin.
-    pub fn on(store: S, instance: Instance, options: Options) -> Result<Self> {
-        let fits = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-        if instance.name.is_empty() || instance.name.len() > 64 || !instance.name.chars().all(fits) {
-            return Err(Error::BadName(instance.name));
-        }
-        Ok(Self { store, instance, options })
-    }
-
-    /// Which instance it is.
-    #[must_use]
-    pub const fn instance(&self) -> &Instance {
-        &self.instance
-    }
-
-    /// What its commands go through.
-    pub const fn store(&self) -> &S {
-        &self.store
-    }
-}
+pub use members::registry::{Interface, Key, Member, Origin, Sandbox};
+pub use runtime::{Options, Runtime};
+pub use state::record::{Holder, Owner, Record, hex};
+pub use system::Sources;
+pub use system::linux::{Changes, Kernel};

@@ -2,9 +2,9 @@
 //! filled into the slot that the program still reads.
 
 use mesh_bpf::tables::Tables;
-use mesh_runtime::faults::{Faulty, Strike};
-use mesh_runtime::memory::Read;
-use mesh_runtime::store::Store;
+use mesh_runtime::system::Store;
+use mesh_runtime::system::faults::{Faulty, Strike};
+use mesh_runtime::system::memory::Read;
 use mesh_runtime::{Kernel, Options, Runtime};
 use mesh_testbed::{Client, Ground, Line, Place, Server, kernel_is_usable};
 

@@ -7,8 +7,8 @@ use std::path::Path;
 use std::process::Command;
 
 use mesh_bpf::tables::Tables;
-use mesh_runtime::memory::Memory;
-use mesh_runtime::store::{Locked, Store};
+use mesh_runtime::system::memory::Memory;
+use mesh_runtime::system::{Locked, Store};
 use mesh_runtime::{Error, Instance, Kernel, Options, Owner, Pod, Runtime, Which};
 use mesh_testbed::{Ground, Line, Netns, Place, Server, kernel_is_usable, long_runs_are_wanted};
 

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use mesh_bpf::tables::Tables;
-use mesh_runtime::faults::{Faulty, Strike};
-use mesh_runtime::memory::Memory;
-use mesh_runtime::store::Store;
+use mesh_runtime::system::Store;
+use mesh_runtime::system::faults::{Faulty, Strike};
+use mesh_runtime::system::memory::Memory;
 use mesh_runtime::{Apply, Error, Instance, Kernel, Options, Owner, Pod, Result, Runtime, State, Which};
 use mesh_testbed::{Cgroup, Ground, Netns, Place, kernel_is_usable, long_runs_are_wanted};
 

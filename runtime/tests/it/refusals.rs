@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::process::Command;
 
-use mesh_runtime::faults::{Faulty, Strike};
-use mesh_runtime::memory::Memory;
-use mesh_runtime::store::Store;
+use mesh_runtime::system::Store;
+use mesh_runtime::system::faults::{Faulty, Strike};
+use mesh_runtime::system::memory::Memory;
 use mesh_runtime::{Error, Instance, Kernel, Options, Runtime};
 use mesh_testbed::{Ground, kernel_is_usable};
 

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use mesh_bpf::program::Inbound;
 use mesh_bpf::program::{PROGRAMS, Role};
 use mesh_bpf::tables::Tables;
-use mesh_runtime::faults::{Faulty, Strike};
-use mesh_runtime::memory::Memory;
-use mesh_runtime::store::Store;
+use mesh_runtime::system::Store;
+use mesh_runtime::system::faults::{Faulty, Strike};
+use mesh_runtime::system::memory::Memory;
 use mesh_runtime::{
     Attachment, Instance, Joined, Kernel, Options, Owner, Pod, Result, Runtime, State, Which,
 };

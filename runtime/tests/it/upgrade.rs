@@ -4,8 +4,8 @@ use std::net::{SocketAddr, TcpListener};
 
 use mesh_bpf::abi::{FLOW_ABI, LINE, POLICY_ABI};
 use mesh_bpf::map::{self, Table};
-use mesh_runtime::faults::{Faulty, Strike};
-use mesh_runtime::store::{Store, Word};
+use mesh_runtime::system::faults::{Faulty, Strike};
+use mesh_runtime::system::{Store, Word};
 use mesh_runtime::{Apply, Class, Error, Instance, Kernel, Options, Runtime, State};
 use mesh_testbed::{
     Client, Ground, Line, Place, Server, ServerTask, first_step, kernel_is_usable, long_runs_are_wanted,

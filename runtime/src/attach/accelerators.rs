@@ -1,0 +1,254 @@
+//! The programs that carry acceleration out: attached where a policy accelerates, and only there.
+
+use std::collections::BTreeSet;
+
+use mesh_bpf::abi::LINE;
+use mesh_bpf::map::{ACCELERATED, PAIRS, Table};
+use mesh_bpf::program::{ACCELERATORS, AcceleratorDef, Hook, NOTES_COUNT, Need, REPAIRS_COUNT};
+use mesh_bpf::tables::Tables;
+
+use crate::error::{Error, Result};
+use crate::instance::Instance;
+use crate::maps::set::ControlMap;
+use crate::system::{Fault, ProgramInfo, Store, Word};
+
+/// How long unread bytes of the short way are waited for, in milliseconds, and between two looks.
+const PATIENCE: u64 = 2000;
+const LOOK: u64 = 20;
+
+/// Whether a policy accelerates anything.
+pub(crate) fn wanted(tables: &Tables) -> bool {
+    wanted_by(tables.get(Table::Profiles).bytes())
+}
+
+/// The same, by its table of profiles.
+pub(crate) fn wanted_by(profiles: &[u8]) -> bool {
+    profiles.chunks_exact(LINE).any(|line| {
+        bytemuck::try_pod_read_unaligned::<mesh_bpf::abi::Profile>(line)
+            .is_ok_and(|profile| profile.accelerate_local != 0 || profile.accelerate_peers != 0)
+    })
+}
+
+/// Attaches what is missing, and replaces what is of another build: watchers first.
+///
+/// # Errors
+/// Where this kernel cannot accelerate.
+pub(crate) fn attach<S: Store>(store: &S, instance: &Instance) -> Result<()> {
+    let sockets = sockets(store, instance)?;
+    store.make_folder(&instance.accelerators())?;
+    say(store, instance, ACCELERATES)?;
+    let refused = |fault| Error::CannotAccelerate { fault };
+    let programs = store.load_accelerators(&instance.maps()).map_err(refused)?;
+    let miscounts = store.miscounts().map_err(refused)?;
+    let mut helpless = miscounts;
+    for (def, program) in programs {
+        if def.need == Need::IfMiscounted && !helpless {
+            continue;
+        }
+        let attached = match def.hook {
+            Hook::Message => message(store, &program, &sockets),
+            _ => function(store, instance, def, &program),
+        };
+        match def.need {
+            Need::Always => attached.map_err(refused)?,
+            Need::IfAllowed => {}
+            // Those that follow do less.
+            Need::IfMiscounted => helpless = attached.is_err(),
+        }
+    }
+    let some_ask = counting(store, instance)? == Counting::Noticed;
+    let more = [(miscounts, MISCOUNTS), (some_ask, SOME_ASK)];
+    let more = more.iter().filter(|(is_so, _)| *is_so).fold(0, |sum, (_, bit)| sum | bit);
+    say(store, instance, ACCELERATES | more)
+}
+
+fn message<S: Store>(store: &S, program: &S::Program, sockets: &S::Map) -> Result<(), Fault> {
+    let tag = |info: ProgramInfo| info.tag;
+    if store.message_program(sockets)?.map(tag) == Some(store.program_info(program)?.tag) {
+        return Ok(());
+    }
+    store.attach_message(program, sockets)
+}
+
+fn function<S: Store>(
+    store: &S,
+    instance: &Instance,
+    def: &AcceleratorDef,
+    program: &S::Program,
+) -> Result<(), Fault> {
+    let pin = instance.accelerators().join(def.name);
+    if let Some(link) = store.open_link(&pin)? {
+        let old = store.program_by_id(store.link_info(&link)?.program)?;
+        if old.map(|old| old.tag) == Some(store.program_info(program)?.tag) {
+            return Ok(());
+        }
+        // The new one watches before the old one goes; both together do no harm.
+        let new = store.attach(program, def.hook, &instance.cgroup)?;
+        store.remove(&pin)?;
+        return store.pin_link(&new, &pin);
+    }
+    let link = store.attach(program, def.hook, &instance.cgroup)?;
+    store.pin_link(&link, &pin)
+}
+
+fn sockets<S: Store>(store: &S, instance: &Instance) -> Result<S::Map> {
+    let missing = || Error::Incompatible { map: ACCELERATED.name.into(), what: "it is missing".into() };
+    store.open_map(&instance.maps().join(ACCELERATED.name))?.ok_or_else(missing)
+}
+
+/// Detaches them where no chosen connection is left: after a policy that does not accelerate.
+pub(crate) fn retire<S: Store>(store: &S, instance: &Instance) -> Result<()> {
+    if store.list(&instance.accelerators())?.is_none() {
+        return Ok(());
+    }
+    let pairs = store.open_map(&instance.maps().join(PAIRS.name))?;
+    if pairs.is_some_and(|pairs| store.entries(&pairs).is_ok_and(|entries| !entries.is_empty())) {
+        return Ok(());
+    }
+    detach(store, instance)
+}
+
+/// Detaches them: bytes go the long way from now on.
+pub(crate) fn detach<S: Store>(store: &S, instance: &Instance) -> Result<()> {
+    if let Some(sockets) = store.open_map(&instance.maps().join(ACCELERATED.name))? {
+        store.detach_message(&sockets)?;
+    }
+    for name in store.list(&instance.accelerators())?.unwrap_or_default() {
+        store.remove(&instance.accelerators().join(name))?;
+    }
+    store.remove_folder(&instance.accelerators())?;
+    say(store, instance, 0)
+}
+
+/// For the upper half of the word: there is something to look up for acceleration.
+const ACCELERATES: u64 = 1;
+/// The same: there is something to look up before a connection enters.
+const SOME_ASK: u64 = 2;
+/// The same: `FIONREAD` of accelerated sockets was found to be wrong.
+const MISCOUNTS: u64 = 4;
+
+/// Tells the other programs what there is to look up.
+fn say<S: Store>(store: &S, instance: &Instance, what: u64) -> Result<()> {
+    let Some(control) = ControlMap::open(store, instance)? else { return Ok(()) };
+    loop {
+        let old = control.load(store).acceleration;
+        // The lower half is the programs' own.
+        let new = old & u64::from(u32::MAX) | what << 32;
+        if old == new || control.exchange(store, Word::Acceleration, old, new)? {
+            return Ok(());
+        }
+    }
+}
+
+/// Waits until every byte that went the short way is read, as long as it is worth waiting: with the map of sockets,
+/// unread ones are lost. Returns how many sockets hold some still.
+pub(crate) fn drain<S: Store>(store: &S, instance: &Instance) -> Result<usize> {
+    let end = store.clock() + PATIENCE;
+    loop {
+        let unread = unread(store, instance)?.unwrap_or(0);
+        if unread == 0 || store.clock() >= end {
+            return Ok(unread);
+        }
+        store.sleep(LOOK);
+    }
+}
+
+/// Takes every socket out of the map, as if it had never been there: unread bytes of the short way are lost.
+pub(crate) fn release<S: Store>(store: &S, instance: &Instance) -> Result<()> {
+    if let Some(sockets) = store.open_map(&instance.maps().join(ACCELERATED.name))? {
+        for (cookie, _) in store.entries(&sockets)? {
+            store.delete(&sockets, &cookie)?;
+        }
+    }
+    Ok(())
+}
+
+/// How many sockets hold unread bytes of the short way; none where nothing is accelerated.
+pub(crate) fn unread<S: Store>(store: &S, instance: &Instance) -> Result<Option<usize>> {
+    let Some(sockets) = store.open_map(&instance.maps().join(ACCELERATED.name))? else { return Ok(None) };
+    if store.list(&instance.accelerators())?.is_none() {
+        return Ok(None);
+    }
+    // One that leaves while they are read may make the kernel begin again.
+    let cookies: BTreeSet<u64> = (store.entries(&sockets)?.iter())
+        .filter_map(|(cookie, _)| Some(u64::from_ne_bytes(cookie.as_slice().try_into().ok()?)))
+        .collect();
+    let unread = store.unread(&instance.maps(), &cookies.into_iter().collect::<Vec<_>>())?;
+    Ok(Some(unread.iter().filter(|socket| socket.short_bytes > 0).count()))
+}
+
+/// Whether a process is kept from `splice` where unread bytes of the short way would be passed over.
+pub(crate) fn refuses_splice<S: Store>(store: &S, instance: &Instance) -> Result<bool> {
+    for def in ACCELERATORS.iter().filter(|def| def.hook == Hook::Security) {
+        if store.open_link(&instance.accelerators().join(def.name))?.is_none() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// What `FIONREAD` tells of accelerated sockets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Counting {
+    /// Nothing is accelerated.
+    #[default]
+    Unused,
+    /// What is there: this kernel counts it.
+    Right,
+    /// What is there: this kernel miscounts it, and its answer is repaired.
+    Repaired,
+    /// The bytes of one way only; readers that were told too little are known.
+    Noticed,
+    /// The bytes of one way only.
+    Wrong,
+}
+
+impl Counting {
+    /// The word in JSON.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Unused => "unused",
+            Self::Right => "right",
+            Self::Repaired => "repaired",
+            Self::Noticed => "noticed",
+            Self::Wrong => "wrong",
+        }
+    }
+}
+
+/// What `FIONREAD` tells of accelerated sockets.
+pub(crate) fn counting<S: Store>(store: &S, instance: &Instance) -> Result<Counting> {
+    let is_there =
+        |name: &str| Ok::<_, Fault>(store.open_link(&instance.accelerators().join(name))?.is_some());
+    if store.list(&instance.accelerators())?.is_none() {
+        return Ok(Counting::Unused);
+    }
+    Ok(match (is_there(REPAIRS_COUNT)?, is_there(NOTES_COUNT)?) {
+        (true, _) => Counting::Repaired,
+        (_, true) => Counting::Noticed,
+        _ if miscounts(store, instance)? => Counting::Wrong,
+        _ => Counting::Right,
+    })
+}
+
+/// Whether the kernel was found to miscount when the programs were attached.
+fn miscounts<S: Store>(store: &S, instance: &Instance) -> Result<bool> {
+    let control = ControlMap::open(store, instance)?;
+    Ok(control.is_some_and(|control| control.load(store).acceleration >> 32 & MISCOUNTS != 0))
+}
+
+/// Programs that should be attached and are not.
+pub(crate) fn missing<S: Store>(store: &S, instance: &Instance) -> Result<Vec<&'static str>> {
+    let mut missing = Vec::new();
+    for def in ACCELERATORS.iter().filter(|def| def.need == Need::Always) {
+        let is_there = match def.hook {
+            Hook::Message => store.message_program(&sockets(store, instance)?)?.is_some(),
+            _ => store.open_link(&instance.accelerators().join(def.name))?.is_some(),
+        };
+        if !is_there {
+            missing.push(def.name);
+        }
+    }
+    Ok(missing)
+}

@@ -1,0 +1,248 @@
+//! Programs that are loaded once for an instance, and their links, most of them to its cgroup.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use mesh_bpf::program::{Hook, PROGRAMS, ProgramDef, Role};
+use serde::{Deserialize, Serialize};
+
+use crate::attach::inbound;
+use crate::error::{Error, Result};
+use crate::instance::Instance;
+use crate::state::record;
+use crate::system::{LinkInfo, ProgramInfo, Store, Target};
+
+/// At the end of the name of a pin that is not in its place yet.
+const NEW: &str = "-new";
+
+/// A pinned link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Pinned {
+    /// Its name: that of the program.
+    pub(crate) name: String,
+    /// What the kernel says.
+    pub(crate) info: LinkInfo,
+}
+
+/// Programs that are loaded and perhaps not attached yet.
+pub(crate) type Programs<S> = Vec<(&'static ProgramDef, <S as Store>::Program)>;
+
+/// Every pinned link, in the order in which programs are attached; those this version does not know come last.
+pub(crate) fn pinned<S: Store>(store: &S, instance: &Instance) -> Result<Vec<Pinned>> {
+    let mut links = Vec::new();
+    for name in store.list(&instance.links())?.unwrap_or_default() {
+        if let Some(link) = store.open_link(&instance.links().join(&name))? {
+            links.push(Pinned { info: store.link_info(&link)?, name });
+        }
+    }
+    links.sort_by_key(|link| place(&link.name));
+    Ok(links)
+}
+
+fn place(name: &str) -> usize {
+    PROGRAMS.iter().position(|def| def.name == name).unwrap_or(PROGRAMS.len())
+}
+
+/// The tracepoint that a program is attached to, if it is to one.
+pub(crate) fn tracepoint(program: &str) -> Option<&'static str> {
+    let def = PROGRAMS.iter().find(|def| def.name == program)?;
+    (!def.tracepoint.is_empty()).then_some(def.tracepoint)
+}
+
+/// Attaches every program that is not attached to the instance's cgroup: answering ones first, so that no
+/// flow is redirected that cannot be told where it was going.
+pub(crate) fn attach<S: Store>(store: &S, instance: &Instance, programs: &Programs<S>) -> Result<()> {
+    let cgroup = store.inode(&instance.cgroup)?.unwrap_or_default();
+    store.make_folder(&instance.links())?;
+    for role in [Role::Answers, Role::Decides] {
+        for (def, program) in programs.iter().filter(|(def, _)| def.role == role) {
+            let pin = instance.links().join(def.name);
+            if let Some(link) = store.open_link(&pin)? {
+                if is_attached(def, &store.link_info(&link)?, cgroup) {
+                    continue;
+                }
+                // Its cgroup is gone: a link without a target answers nobody.
+                store.remove(&pin)?;
+            }
+            let link = store.attach(program, def.hook, &instance.cgroup)?;
+            store.pin_link(&link, &pin)?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether a link attaches its program to what it is for: a tracepoint, nothing, or the instance's cgroup.
+fn is_attached(def: &ProgramDef, link: &LinkInfo, cgroup: u64) -> bool {
+    !def.hook.is_of_cgroup() || link.target == Target::Cgroup(cgroup)
+}
+
+/// Removes what a killed upgrade did not put in its place.
+pub(crate) fn sweep<S: Store>(store: &S, instance: &Instance) -> Result<()> {
+    for name in store.list(&instance.links())?.unwrap_or_default() {
+        if name.ends_with(NEW) {
+            store.remove(&instance.links().join(name))?;
+        }
+    }
+    Ok(())
+}
+
+/// Which build the attached programs are of, as the state folder remembers it. The kernel's ids tell whether
+/// that is still true.
+#[derive(Debug, Serialize, Deserialize, PartialEq, Eq)]
+struct Build {
+    version: String,
+    boot_id: String,
+    programs: BTreeMap<String, u32>,
+}
+
+fn build<S: Store>(store: &S, instance: &Instance) -> Result<Build> {
+    let programs = pinned(store, instance)?.into_iter().map(|link| (link.name, link.info.program));
+    Ok(Build {
+        version: store.programs_version(),
+        boot_id: instance.boot_id.clone(),
+        programs: programs.collect(),
+    })
+}
+
+/// Whether what is attached is known to be of this build, without loading anything.
+pub(crate) fn is_current<S: Store>(store: &S, instance: &Instance) -> Result<bool> {
+    let known = record::read::<Build>(store, &instance.programs()).ok().flatten();
+    Ok(known == Some(build(store, instance)?))
+}
+
+/// Whether this build was the last to attach its programs in this boot.
+pub(crate) fn are_ours<S: Store>(store: &S, instance: &Instance) -> bool {
+    let known = record::read::<Build>(store, &instance.programs()).ok().flatten();
+    known.is_some_and(|known| known.version == store.programs_version() && known.boot_id == instance.boot_id)
+}
+
+/// Notes that what is attached is of this build.
+pub(crate) fn remember<S: Store>(store: &S, instance: &Instance) -> Result<()> {
+    record::write(store, &instance.programs(), &build(store, instance)?, false)
+}
+
+/// Puts the programs of this build into links that hold others, without a gap: a link always has a program.
+/// Answering ones go first. Returns how many were replaced.
+pub(crate) fn upgrade<S: Store>(store: &S, instance: &Instance, programs: &Programs<S>) -> Result<usize> {
+    let mut replaced = 0;
+    for (def, program) in programs {
+        let pin = instance.links().join(def.name);
+        let Some(link) = store.open_link(&pin)? else { continue };
+        let info = store.link_info(&link)?;
+        let old = store.program_by_id(info.program)?.map(|program| program.tag);
+        if old == Some(store.program_info(program)?.tag) {
+            continue;
+        }
+        if def.hook == Hook::Tracepoint {
+            // Such a link keeps its program: for a moment both run, and say the same.
+            let new = instance.links().join(format!("{}{NEW}", def.name));
+            store.pin_link(&store.attach(program, def.hook, &instance.cgroup)?, &new)?;
+            store.rename(&new, &pin, false)?;
+            replaced += 1;
+        } else if info.target != Target::Gone {
+            store.replace(&link, program)?;
+            replaced += 1;
+        }
+    }
+    Ok(replaced + inbound::upgrade(store, instance)?)
+}
+
+/// Programs on our hooks that are not ours, in the order in which they run: those of our cgroup and above it.
+pub(crate) fn foreign<S: Store>(store: &S, instance: &Instance) -> Result<Vec<(Hook, ProgramInfo)>> {
+    let ours: Vec<u32> = pinned(store, instance)?.iter().map(|link| link.info.program).collect();
+    let mut foreign = Vec::new();
+    for def in PROGRAMS.iter().filter(|def| def.hook.is_of_cgroup()) {
+        for id in store.attached(&instance.cgroup, def.hook, true)? {
+            if !ours.contains(&id) {
+                foreign.extend(store.program_by_id(id)?.map(|program| (def.hook, program)));
+            }
+        }
+    }
+    Ok(foreign)
+}
+
+/// Refuses to attach below, beside or above another meshc: flows would be decided twice.
+pub(crate) fn check_alone<S: Store>(store: &S, instance: &Instance) -> Result<()> {
+    let mut foreign: Vec<ProgramInfo> =
+        foreign(store, instance)?.into_iter().map(|(_, program)| program).collect();
+    // Every meshc has a program there.
+    for id in store.attached_below(&instance.cgroup, Hook::Connect4)? {
+        foreign.extend(store.program_by_id(id)?);
+    }
+    let named = |program: &ProgramInfo| format!("`{}` (program {})", program.name, program.id);
+    let is_mesh = |program: &&ProgramInfo| PROGRAMS.iter().any(|def| def.name == program.name);
+    let programs: Vec<String> = foreign.iter().filter(is_mesh).map(named).collect();
+    if programs.is_empty() {
+        Ok(())
+    } else if !lost(store, instance)?.is_empty() {
+        Err(Error::LostPins { bpffs: instance.bpffs.clone(), programs })
+    } else {
+        Err(Error::AnotherMesh { cgroup: instance.cgroup.clone(), programs })
+    }
+}
+
+/// Detaches every program, those of pods and then deciding ones (and those of other versions) first.
+pub(crate) fn detach<S: Store>(store: &S, instance: &Instance) -> Result<()> {
+    inbound::detach_all(store, instance)?;
+    let mut names = store.list(&instance.links())?.unwrap_or_default();
+    names.sort_by_key(|name| std::cmp::Reverse(place(name)));
+    for name in names {
+        let pin = instance.links().join(name);
+        if let Some(link) = store.open_link(&pin)? {
+            store.detach(&link)?;
+        }
+        store.remove(&pin)?;
+    }
+    Ok(store.remove_folder(&instance.links())?)
+}
+
+/// Links of this instance whose pins are gone, since their file system was unmounted or another is mounted over it: those
+/// of the programs that the state folder remembers, and those, of pods, whose programs use maps of these. In the order
+/// in which they are to be detached.
+fn lost<S: Store>(store: &S, instance: &Instance) -> Result<Vec<(S::Link, LinkInfo)>> {
+    let known = record::read::<Build>(store, &instance.programs()).ok().flatten();
+    let known = known.filter(|known| known.boot_id == instance.boot_id).map(|known| known.programs);
+    let Some(known) = known.filter(|known| !known.is_empty()) else { return Ok(Vec::new()) };
+    let mut pins: BTreeSet<u32> = pinned(store, instance)?.iter().map(|link| link.info.id).collect();
+    pins.extend(inbound::pinned(store, instance)?.iter().map(|(_, link)| link.info.id));
+    let mut maps = BTreeSet::new();
+    for &program in known.values() {
+        maps.extend(store.maps_of(program)?);
+    }
+    let mut lost = Vec::new();
+    for link in store.all_links()? {
+        let info = store.link_info(&link)?;
+        let of = known.iter().find(|(_, program)| **program == info.program).map(|(name, _)| place(name));
+        let is_of_a_pod = matches!(info.target, Target::Netns(_) | Target::Interface(_));
+        let shares = || Ok::<_, Error>(store.maps_of(info.program)?.iter().any(|map| maps.contains(map)));
+        if !pins.contains(&info.id) && (of.is_some() || is_of_a_pod && shares()?) {
+            // Pods first, and those that answer last.
+            lost.push((of.map_or(usize::MAX, |place| place), link, info));
+        }
+    }
+    lost.sort_by_key(|(place, ..)| std::cmp::Reverse(*place));
+    Ok(lost.into_iter().map(|(_, link, info)| (link, info)).collect())
+}
+
+/// Detaches what is attached of this instance without a pin; how many. A link to a tracepoint stays until whoever holds
+/// the old file system lets it go, and decides nothing.
+pub(crate) fn detach_lost<S: Store>(store: &S, instance: &Instance) -> Result<usize> {
+    let lost = lost(store, instance)?;
+    for (link, _) in &lost {
+        store.detach(link)?;
+    }
+    let was_attached =
+        |info: &LinkInfo| matches!(info.target, Target::Cgroup(_) | Target::Netns(_) | Target::Interface(_));
+    Ok(lost.iter().filter(|(_, info)| was_attached(info)).count())
+}
+
+/// Programs that should be attached for the instance and are not.
+pub(crate) fn missing<S: Store>(store: &S, instance: &Instance) -> Result<Vec<&'static str>> {
+    let cgroup = store.inode(&instance.cgroup)?.unwrap_or_default();
+    let links = pinned(store, instance)?;
+    let has_link = |def: &ProgramDef| {
+        links.iter().any(|link| link.name == def.name && is_attached(def, &link.info, cgroup))
+    };
+    let mut missing: Vec<_> = PROGRAMS.iter().filter(|def| !has_link(def)).map(|def| def.name).collect();
+    missing.extend(inbound::missing(store, instance)?);
+    Ok(missing)
+}

@@ -1,0 +1,77 @@
+//! A policy that takes itself back unless somebody confirms it: for changes that may cut off whoever makes
+//! them.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::instance::Instance;
+use crate::runtime::Runtime;
+use crate::state::record;
+use crate::system::Store;
+
+/// A generation that waits to be confirmed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Waiting {
+    /// It.
+    pub generation: u64,
+    /// The generation whose policy comes back; 0: nothing was live, and nothing will be.
+    pub back_to: u64,
+    /// Milliseconds since boot, on a clock that nobody sets.
+    pub deadline: u64,
+    /// The boot that it went live in.
+    pub boot_id: String,
+}
+
+/// What happened to a generation that was waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expiry {
+    /// Nothing waits: it was confirmed, or something else went live.
+    Settled,
+    /// So many milliseconds are left.
+    Waits(u64),
+    /// It was taken back; the generation is now this one, 0 for none.
+    TakenBack(u64),
+}
+
+pub(crate) fn read<S: Store>(store: &S, instance: &Instance) -> Result<Option<Waiting>> {
+    record::read(store, &instance.confirm())
+}
+
+impl<S: Store> Runtime<S> {
+    /// Keeps the live generation for good. Returns it.
+    ///
+    /// # Errors
+    /// Where nothing waits to be confirmed.
+    pub fn confirm(&self) -> Result<u64> {
+        let waiting = read(&self.store, &self.instance)?.ok_or(Error::NothingWaits)?;
+        if self.head()?.generation != waiting.generation {
+            return Err(Error::NothingWaits);
+        }
+        self.store.remove(&self.instance.confirm())?;
+        Ok(waiting.generation)
+    }
+
+    /// Takes back what nobody confirmed in time. Whoever applied it calls this until it is settled.
+    ///
+    /// # Errors
+    /// As [`Runtime::rollback`].
+    pub fn expire(&self) -> Result<Expiry> {
+        let Some(waiting) = read(&self.store, &self.instance)? else { return Ok(Expiry::Settled) };
+        let head = self.head()?;
+        if head.generation != waiting.generation {
+            return Ok(Expiry::Settled);
+        }
+        let now = self.store.clock();
+        if waiting.boot_id == self.instance.boot_id && now < waiting.deadline {
+            return Ok(Expiry::Waits(waiting.deadline - now));
+        }
+        if waiting.back_to == 0 {
+            self.detach_all(false)?;
+            self.store.remove(&self.instance.confirm())?;
+            return Ok(Expiry::TakenBack(0));
+        }
+        // The apply forgets what waited.
+        let applied = self.rollback(Some(waiting.back_to), head.owner, true)?;
+        Ok(Expiry::TakenBack(applied.generation))
+    }
+}

@@ -1,0 +1,465 @@
+//! The probes, in the order in which one needs what the one before found.
+
+use std::io::Read;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use mesh_bpf::abi::{Counter, LINE, Member};
+use mesh_bpf::map::{self, ACCELERATED, MAPS, MapKind, Table};
+use mesh_bpf::pack::pack;
+use mesh_bpf::program::{ACCELERATORS, Hook, Inbound, ProgramDef, REPAIRS_COUNT};
+use mesh_bpf::tables::TableData;
+
+use super::feature::{self, Feature};
+use super::{Bed, Finding, Outcome, trial};
+use crate::attach::inbound;
+use crate::commands::status;
+use crate::error::Error;
+use crate::instance::Instance;
+use crate::maps::set::Set;
+use crate::maps::slot;
+use crate::system::linux::{Bare, Detached, Kernel, KernelMap, apart, counts_all, is_charged, new_network};
+use crate::system::{Fault, Step, Store, Word};
+
+/// What a cgroup of ours begins with.
+const CGROUP: &str = "meshc-doctor-";
+
+/// What a probe says: nothing, or why not.
+type Probe = Result<(), String>;
+
+/// Whether this process may do what commands do.
+pub(super) fn rights(missing: &[&str]) -> Finding {
+    let outcome = match missing {
+        [] => Outcome::Works,
+        _ => Outcome::Fails(format!("this process lacks {}", missing.join(", "))),
+    };
+    Finding { feature: feature::RIGHTS, outcome }
+}
+
+/// Everything, for a process that may do it.
+pub(super) fn all(kernel: &Kernel, bed: &Bed, member: Command) -> Vec<Finding> {
+    let mut findings = Findings(vec![rights(&[])]);
+    let cgroup = Cgroup::new(kernel, bed);
+    findings.note(feature::CGROUP, cgroup.as_ref().map(drop).map_err(Clone::clone));
+    findings.note(feature::BPFFS, bpffs(kernel, bed));
+    findings.note(feature::BTF, btf());
+    maps(kernel, &mut findings);
+    cookies(kernel, &mut findings);
+    findings.note(feature::TCX, tcx(kernel));
+    findings.note(feature::CHARGED, is_charged().map_err(words));
+    findings.note(feature::COUNTS, counts());
+    programs(kernel, cgroup.as_ref().ok(), member, &mut findings);
+    findings.0
+}
+
+struct Findings(Vec<Finding>);
+
+impl Findings {
+    fn note(&mut self, feature: Feature, probe: Probe) -> bool {
+        let works = probe.is_ok();
+        let outcome = probe.map_or_else(Outcome::Fails, |()| Outcome::Works);
+        self.0.push(Finding { feature, outcome });
+        works
+    }
+
+    fn untried(&mut self, feature: Feature, why: &str) {
+        self.0.push(Finding { feature, outcome: Outcome::Untried(why.into()) });
+    }
+}
+
+fn words(error: impl std::fmt::Display) -> String {
+    error.to_string()
+}
+
+/// A cgroup of this look's own; it goes when this is dropped.
+struct Cgroup<'a> {
+    kernel: &'a Kernel,
+    folder: PathBuf,
+    member: PathBuf,
+}
+
+impl<'a> Cgroup<'a> {
+    fn new(kernel: &'a Kernel, bed: &Bed) -> Result<Self, String> {
+        let hierarchy = bed.hierarchy.as_ref().ok_or("no cgroup v2 hierarchy is mounted here")?;
+        let above = bed.cgroup.as_ref().unwrap_or(hierarchy);
+        if kernel.inode(&above.join("cgroup.controllers")).map_err(words)?.is_none() {
+            return Err(format!("`{}` is no folder of a cgroup v2 hierarchy", above.display()));
+        }
+        sweep(kernel, above);
+        let process = kernel.this_process();
+        let folder = above.join(format!("{CGROUP}{}-{}", process.pid, process.start));
+        let member = folder.join("member");
+        let made = Self { kernel, folder, member };
+        kernel.make_folder(&made.folder).and_then(|()| kernel.make_folder(&made.member)).map_err(words)?;
+        Ok(made)
+    }
+}
+
+impl Drop for Cgroup<'_> {
+    fn drop(&mut self) {
+        // A process that has just ended keeps its cgroup for a moment.
+        for _ in 0..100 {
+            let removed = (self.kernel.remove_folder(&self.member))
+                .and_then(|()| self.kernel.remove_folder(&self.folder));
+            if removed.is_ok() {
+                return;
+            }
+            self.kernel.sleep(10);
+        }
+    }
+}
+
+/// Removes the cgroups of looks that were killed.
+fn sweep(kernel: &Kernel, above: &Path) {
+    for name in kernel.list(above).ok().flatten().unwrap_or_default() {
+        let maker = name.strip_prefix(CGROUP).and_then(|rest| rest.split_once('-'));
+        let process = maker.and_then(|(pid, start)| {
+            Some(crate::system::Process { pid: pid.parse().ok()?, start: start.parse().ok()? })
+        });
+        if process.is_some_and(|process| !kernel.is_alive(process)) {
+            let folder = above.join(&name);
+            let _ = kernel.remove_folder(&folder.join("member"));
+            let _ = kernel.remove_folder(&folder);
+        }
+    }
+}
+
+fn bpffs(kernel: &Kernel, bed: &Bed) -> Probe {
+    // The instance's own folder is not there before the first apply.
+    let folder = bed.bpffs.ancestors().find(|folder| folder.exists()).unwrap_or(&bed.bpffs);
+    if !kernel.is_bpffs(folder).map_err(words)? {
+        return Err(format!("`{}` is not on a BPF file system", bed.bpffs.display()));
+    }
+    if !kernel.is_writable(folder).map_err(words)? {
+        return Err(format!("`{}` is mounted read-only", bed.bpffs.display()));
+    }
+    Ok(())
+}
+
+fn btf() -> Probe {
+    let mut magic = [0; 2];
+    let file = "/sys/kernel/btf/vmlinux";
+    std::fs::File::open(file)
+        .and_then(|mut file| file.read_exact(&mut magic))
+        .map_err(|error| format!("{file}: {error}"))?;
+    if magic == 0xeb9f_u16.to_ne_bytes() { Ok(()) } else { Err(format!("{file} is no type information")) }
+}
+
+/// Each kind of map, as it is used.
+fn maps(kernel: &Kernel, findings: &mut Findings) {
+    findings.note(feature::MEMLOCK, kernel.unlocked_map(&map::CONTROL).map(drop).map_err(words));
+    findings.note(feature::MMAP, mapped(kernel).map_err(words));
+    findings.note(feature::FREEZE, frozen(kernel).map_err(words));
+    findings.note(feature::INNER, unequal(kernel).map_err(words));
+    findings.note(
+        feature::HASH,
+        of_kind(kernel, &[MapKind::Hash, MapKind::PerCpuArray, MapKind::Array]).map_err(words),
+    );
+    findings.note(feature::BATCH, batches(kernel).map_err(words));
+    findings.note(feature::STORAGE, of_kind(kernel, &[MapKind::SkStorage]).map_err(words));
+    findings.note(feature::RING, ring(kernel).map_err(words));
+}
+
+fn of_kind(kernel: &Kernel, kinds: &[MapKind]) -> Step<()> {
+    for def in MAPS.iter().filter(|def| kinds.contains(&def.kind)) {
+        kernel.create_map(def, def.capacity, None)?;
+    }
+    Ok(())
+}
+
+fn mapped(kernel: &Kernel) -> Step<()> {
+    let control = kernel.create_map(&map::CONTROL, 1, None)?;
+    let words = kernel.words(&control)?;
+    kernel.exchange(&words, Word::Commits, 0, 1)?;
+    let table = kernel.create_map(&map::INNER, 2, None)?;
+    kernel.fill(&table, &[7; LINE])
+}
+
+fn frozen(kernel: &Kernel) -> Step<()> {
+    let table = kernel.create_map(&map::INNER, 1, None)?;
+    kernel.freeze(&table)
+}
+
+/// One wait for several elements, of other sizes than the map of maps was made with.
+fn unequal(kernel: &Kernel) -> Step<()> {
+    let [small, large, larger] = [1, 100, 1000].map(|lines| kernel.create_map(&map::INNER, lines, None));
+    let outer = kernel.create_map(&map::TABLES_MAP, map::TABLES_MAP.capacity, Some(&small?))?;
+    let (large, larger) = (large?, larger?);
+    // One by one: batches are another question.
+    kernel.put_map(&outer, 0, &large)?;
+    kernel.put_map(&outer, 1, &larger)
+}
+
+fn batches(kernel: &Kernel) -> Step<()> {
+    let inner = kernel.create_map(&map::INNER, 1, None)?;
+    let outer = kernel.create_map(&map::TABLES_MAP, map::TABLES_MAP.capacity, Some(&inner))?;
+    kernel.put_maps(&outer, &[(0, &inner), (1, &inner)])?;
+    let endpoints = kernel.create_map(&map::ENDPOINTS, map::ENDPOINTS.capacity, None)?;
+    kernel.entries(&endpoints).map(drop)
+}
+
+fn ring(kernel: &Kernel) -> Step<()> {
+    let shape = kernel.create_map(&map::EVENT, map::EVENT.capacity, None)?;
+    let outer = kernel.create_map(&map::EVENTS, map::EVENTS.capacity, Some(&shape))?;
+    let (ring, _reader) = kernel.ring(1 << 16)?;
+    kernel.put_map(&outer, 0, &ring)
+}
+
+fn cookies(kernel: &Kernel, findings: &mut Findings) {
+    let cookie = kernel.netns_cookie(Path::new(HERE));
+    findings.note(feature::COOKIE, cookie.map(drop).map_err(words));
+    let in_programs = [Bare::SockAddr, Bare::SockOps, Bare::SockOpt].into_iter().try_for_each(|kind| {
+        kind.load_asking_for_netns().map(drop).map_err(|error| format!("{kind:?}: {error}"))
+    });
+    findings.note(feature::COOKIE_IN_PROGRAMS, in_programs);
+}
+
+/// Runs a probe in a network namespace of its own: that of a thread which ends at once.
+fn in_a_namespace<T: Send>(probe: impl FnOnce() -> Result<T, String> + Send) -> Result<T, String> {
+    let inside = apart(|| {
+        Ok(match new_network() {
+            Ok(()) => probe(),
+            Err(error) => Err(format!("a network namespace cannot be made: {error}")),
+        })
+    });
+    inside.unwrap_or_else(|error| Err(error.to_string()))
+}
+
+/// The namespace that a thread is in, as a file that stands for it.
+const HERE: &str = "/proc/thread-self/ns/net";
+
+fn tcx(kernel: &Kernel) -> Probe {
+    in_a_namespace(|| {
+        let program = Bare::Classifier.load().map_err(words)?;
+        kernel.attach_loopback(&program).map(drop).map_err(words)
+    })
+}
+
+/// The real programs: that of a pod, which goes on to the one that decides.
+fn sk_lookup(kernel: &Kernel, instance: &Instance) -> Probe {
+    in_a_namespace(|| {
+        let pod = kernel.netns_cookie(Path::new(HERE)).map_err(words)?;
+        inbound::lead(kernel, instance, Inbound::SkLookup, false).map_err(|error| match error {
+            Error::CannotDecideOffers { fault, .. } => words(fault),
+            error => words(error),
+        })?;
+        let program = kernel.load_entry(&instance.maps(), pod, Inbound::SkLookup).map_err(words)?;
+        kernel.attach_here(&program).map(drop).map_err(words)
+    })
+}
+
+/// An iterator, run over the one socket of a namespace that is a member's. Whether it could be noted is another
+/// question.
+fn iterator(kernel: &Kernel, link: &OwnedFd, set: &Set<Kernel>, findings: &mut Findings) -> Probe {
+    let endpoints = &set.endpoints;
+    let ran = in_a_namespace(|| {
+        let cookie = kernel.netns_cookie(Path::new(HERE)).map_err(words)?;
+        let here = format!("/proc/self/task/{}/ns/net", rustix::thread::gettid());
+        let _socket = std::net::TcpListener::bind("0.0.0.0:0").map_err(words)?;
+        let member = bytemuck::bytes_of(&Member { id: 1, ..Member::default() }).to_vec();
+        kernel.update(endpoints, &cookie.to_ne_bytes(), &member).map_err(words)?;
+        let ran = kernel.iterate(link, Path::new(&here), cookie).map_err(words);
+        kernel.delete(endpoints, &cookie.to_ne_bytes()).map_err(words)?;
+        ran
+    });
+    let noted = || {
+        let counted = status::sums(kernel, &set.counters).map_err(words)?;
+        let is_counted = |counter: Counter| counted.get(&(counter as u64)).is_some_and(|&count| count > 0);
+        match (is_counted(Counter::Listens), is_counted(Counter::ListenerLocked)) {
+            (true, _) => Ok(()),
+            (_, true) => Err("this kernel holds the spin lock of a socket while it shows it"),
+            _ => Err("the socket was not seen"),
+        }
+        .map_err(str::to_owned)
+    };
+    match &ran {
+        Ok(()) => drop(findings.note(feature::LISTENERS, noted())),
+        Err(_) => findings.untried(feature::LISTENERS, "it needs the iterator"),
+    }
+    ran
+}
+
+/// While the program that repairs is attached.
+fn repairs(sockets: &KernelMap) -> Probe {
+    match counts_all(Some(sockets)).map_err(words)? {
+        true => Ok(()),
+        false => Err("it counts wrong all the same".into()),
+    }
+}
+
+/// Whether the kernel needs that.
+fn counts() -> Probe {
+    match counts_all(None).map_err(words)? {
+        true => Ok(()),
+        false => Err("it counts the bytes of one way only".into()),
+    }
+}
+
+/// The programs of acceleration, where they are attached while a policy accelerates.
+fn accelerators(kernel: &Kernel, instance: &Instance, cgroup: &Cgroup<'_>, findings: &mut Findings) {
+    let maps = instance.maps();
+    let sockets = || -> Step<KernelMap> {
+        let missing = || Fault::new("opening", ACCELERATED.name, std::io::ErrorKind::NotFound);
+        kernel.open_map(&maps.join(ACCELERATED.name))?.ok_or_else(missing)
+    };
+    match kernel.try_accelerators(&maps) {
+        Ok(tried) => {
+            for (def, program) in tried {
+                let attached = program.and_then(|program| match def.hook {
+                    Hook::Message => kernel.attach_message(&program, &sockets()?).map(|()| None),
+                    _ => kernel.attach(&program, def.hook, &cgroup.folder).map(Some),
+                });
+                let works = attached.map_err(words).and_then(|_attached| match def.name {
+                    REPAIRS_COUNT => repairs(&sockets().map_err(words)?),
+                    _ => Ok(()),
+                });
+                findings.note(feature::of_accelerator(def), works);
+            }
+        }
+        Err(error) => {
+            let why = error.to_string();
+            ACCELERATORS.iter().for_each(|def| findings.untried(feature::of_accelerator(def), &why));
+        }
+    }
+    // No socket has that cookie.
+    let unread = kernel.unread(&maps, &[0]).map(drop);
+    findings.note(feature::UNREAD, unread.map_err(words));
+}
+
+/// The real programs, on the cgroup, with connections that they decide.
+fn programs(kernel: &Kernel, cgroup: Option<&Cgroup<'_>>, member: Command, findings: &mut Findings) {
+    let features: Vec<Feature> = mesh_bpf::program::PROGRAMS.iter().map(feature::of).collect();
+    let rest = |findings: &mut Findings, why: &str| {
+        let others =
+            [feature::LISTENERS, feature::SK_LOOKUP, feature::UNREAD, feature::LINK, feature::REPLACE];
+        let accelerators = ACCELERATORS.iter().map(feature::of_accelerator);
+        let all = features.iter().copied().chain(accelerators).chain(others).chain(trial::PARTS);
+        all.for_each(|feature| findings.untried(feature, why));
+    };
+    let mounts = ["bpf", "tmpfs"].map(Detached::new);
+    let mounted = mounts.iter().find_map(|mount| mount.as_ref().err());
+    findings.note(feature::DETACHED, mounted.map_or(Ok(()), |error| Err(error.to_string())));
+    let ([Ok(pins), Ok(state)], Some(cgroup)) = (&mounts, cgroup) else {
+        return rest(findings, "it needs a cgroup and detached mounts");
+    };
+    let instance = instance(pins, state, cgroup);
+    let tried = load(kernel, &instance);
+    let (set, tried) = match tried {
+        Ok(found) => found,
+        Err(error) => return rest(findings, &error),
+    };
+    let mut links = Vec::new();
+    for (def, program) in tried {
+        let attached =
+            program.and_then(|program| Ok((kernel.attach(&program, def.hook, &cgroup.folder)?, program)));
+        let works = match &attached {
+            Ok((link, _)) if def.hook == Hook::Iterator => iterator(kernel, link, &set, findings),
+            other => other.as_ref().map(drop).map_err(words),
+        };
+        findings.note(feature::of(def), works);
+        links.extend(attached.ok().map(|(link, program)| (def.hook, link, program)));
+    }
+    findings.note(feature::SK_LOOKUP, sk_lookup(kernel, &instance));
+    accelerators(kernel, &instance, cgroup, findings);
+    let all = links.len() == features.len();
+    let Some((_, link, program)) = links.iter().find(|(hook, ..)| hook.is_of_cgroup()) else {
+        findings.note(feature::LINK, Err("no program could be attached".into()));
+        findings.untried(feature::REPLACE, "it needs a link");
+        return trial::PARTS.iter().for_each(|&part| findings.untried(part, "it needs every hook"));
+    };
+    findings.note(feature::LINK, kernel.link_info(link).map(drop).map_err(words));
+    findings.note(feature::REPLACE, kernel.replace(link, program).map_err(words));
+    if !all {
+        return trial::PARTS.iter().for_each(|&part| findings.untried(part, "it needs every hook"));
+    }
+    connections(kernel, &set, cgroup, member, findings);
+}
+
+/// An instance that nobody else can name: its pins and its state are in mounts of ours.
+fn instance(pins: &Detached, state: &Detached, cgroup: &Cgroup<'_>) -> Instance {
+    Instance {
+        name: "doctor".into(),
+        bpffs: pins.root(),
+        cgroup: cgroup.folder.clone(),
+        hierarchy: cgroup.folder.clone(),
+        state: state.root(),
+        inbound: Inbound::default(),
+        boot_id: String::new(),
+    }
+}
+
+type Loaded = Vec<(&'static ProgramDef, Step<OwnedFd>)>;
+
+fn load(kernel: &Kernel, instance: &Instance) -> Result<(Set<Kernel>, Loaded), String> {
+    kernel.make_folder(&instance.pins()).map_err(words)?;
+    let set = Set::create(kernel, instance).map_err(words)?;
+    let tried = kernel.try_programs(&instance.maps()).map_err(words)?;
+    Ok((set, tried))
+}
+
+/// Makes the trial's policy live, for the member's cgroup alone, and lets the member try it.
+fn connections(
+    kernel: &Kernel,
+    set: &Set<Kernel>,
+    cgroup: &Cgroup<'_>,
+    member: Command,
+    findings: &mut Findings,
+) {
+    let said = live(kernel, set, &cgroup.member).and_then(|()| run(kernel, &cgroup.member, member));
+    for part in trial::PARTS {
+        let result = match &said {
+            Ok(said) => result_of(said, part.name),
+            Err(error) => Err(error.clone()),
+        };
+        findings.note(part, result);
+    }
+}
+
+/// The first generation.
+const GENERATION: u64 = 1;
+
+fn live(kernel: &Kernel, set: &Set<Kernel>, member: &Path) -> Probe {
+    let tables = pack(&trial::policy()).map_err(words)?;
+    let manifest = tables.manifest(GENERATION, 0);
+    let content = |table| if table == Table::Manifest { &manifest } else { tables.get(table) };
+    let made: Vec<(u32, KernelMap)> = (Table::ALL.into_iter())
+        .map(|table| Ok((table.index(map::slot(GENERATION)), made(kernel, table, content(table))?)))
+        .collect::<Result<_, String>>()?;
+    let elements: Vec<(u32, &KernelMap)> = made.iter().map(|(index, map)| (*index, map)).collect();
+    kernel.put_maps(&set.tables, &elements).map_err(words)?;
+    let id = kernel.inode(member).map_err(words)?.ok_or("the cgroup is gone")?;
+    let entry = Member { id: 1, ..Member::default() };
+    kernel.update(&set.cgroups, &id.to_ne_bytes(), bytemuck::bytes_of(&entry)).map_err(words)?;
+    set.control.set(kernel, Word::Generation, GENERATION).map_err(words)
+}
+
+fn made(kernel: &Kernel, table: Table, content: &TableData) -> Result<KernelMap, String> {
+    slot::make(kernel, table, content).map_err(words)
+}
+
+/// What the member printed.
+fn run(kernel: &Kernel, cgroup: &Path, mut member: Command) -> Result<String, String> {
+    member.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = kernel.spawn_in(member, cgroup).map_err(words)?;
+    let output = child.wait_with_output().map_err(words)?;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    if output.status.success() {
+        return Ok(said);
+    }
+    Err(format!(
+        "the member ended with {}: {}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr).trim()
+    ))
+}
+
+/// Lines are `NAME: ok` or `NAME: why not`.
+fn result_of(said: &str, name: &str) -> Probe {
+    let line = said.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+    match line {
+        Some("ok") => Ok(()),
+        Some(why) => Err(why.into()),
+        None => Err("the member said nothing of it".into()),
+    }
+}

@@ -1,0 +1,101 @@
+//! Kept generations: back to one, after a mistake or a boot.
+
+use mesh_bpf::image::MapImage;
+use mesh_bpf::tables::Tables;
+
+use crate::commands::apply::{Applied, Apply};
+use crate::commands::confirm;
+use crate::error::{Error, Result};
+use crate::runtime::Runtime;
+use crate::state::record::{self, Owner, Record};
+use crate::system::Store;
+
+/// A generation that the state folder remembers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// What is known of it.
+    pub record: Record,
+    /// It is the one that the kernel holds.
+    pub is_live: bool,
+    /// Its policy is kept, so that a rollback can bring it back.
+    pub is_kept: bool,
+}
+
+impl<S: Store> Runtime<S> {
+    /// Every generation that is remembered, oldest first.
+    ///
+    /// # Errors
+    /// Where the state folder or the kernel cannot be read.
+    pub fn history(&self) -> Result<Vec<Kept>> {
+        let live = self.head()?.generation;
+        let artifacts = self.store.list(&self.instance.artifacts())?.unwrap_or_default();
+        Ok((record::history(&self.store, &self.instance)?.into_iter())
+            .map(|record| Kept {
+                is_live: record.generation == live,
+                is_kept: artifacts.contains(&record.digest),
+                record,
+            })
+            .collect())
+    }
+
+    /// The policy of a generation, from its artifact, all of it checked.
+    ///
+    /// # Errors
+    /// Where it is not kept, or damaged.
+    pub fn kept(&self, generation: u64) -> Result<(Record, Tables, MapImage)> {
+        let file = self.instance.history().join(generation.to_string());
+        let record: Record = record::read(&self.store, &file)?.ok_or(Error::NotKept(generation))?;
+        let policy = record::artifact(&self.store, &self.instance, &record.digest)?;
+        let (tables, image) = policy.ok_or(Error::NotKept(generation))?;
+        Ok((record, tables, image))
+    }
+
+    /// Makes a kept policy live again, as a new generation and with today's members: that of `generation`,
+    /// or else the last that was live before this policy.
+    ///
+    /// # Errors
+    /// Where there is none, or as [`Runtime::apply`].
+    pub fn rollback(&self, generation: Option<u64>, owner: Owner, override_owner: bool) -> Result<Applied> {
+        let head = self.head()?;
+        let before = || {
+            let records = record::history(&self.store, &self.instance)?;
+            let earlier = records.iter().rev().filter(|record| record.generation < head.generation);
+            let mut others = earlier.filter(|record| record.digest != head.digest);
+            others.next().map(|record| record.generation).ok_or(Error::NothingBefore)
+        };
+        let generation = generation.map_or_else(before, Ok)?;
+        let (_, tables, _) = self.kept(generation)?;
+        let origin = format!("rollback to {generation}");
+        let request = Apply { owner, override_owner, origin: &origin, ..Apply::of(&tables) };
+        self.apply(Apply { expected: Some(head.generation), ..request })
+    }
+
+    /// After a boot: makes the policy live that was live before; paused if it was paused. What was never
+    /// confirmed is not restored: the policy before it is. `None` where there is nothing to restore.
+    ///
+    /// # Errors
+    /// As [`Runtime::apply`], or where the policy is not kept.
+    pub fn restore(&self) -> Result<Option<Applied>> {
+        let Some(mut record) = record::read::<Record>(&self.store, &self.instance.current())? else {
+            return Ok(None);
+        };
+        if let Some(waiting) = confirm::read(&self.store, &self.instance)?
+            && waiting.generation == record.generation
+            && self.head()?.generation == 0
+        {
+            self.store.remove(&self.instance.confirm())?;
+            if waiting.back_to == 0 {
+                self.store.remove(&self.instance.current())?;
+                return Ok(None);
+            }
+            record = self.kept(waiting.back_to)?.0;
+        }
+        let not_kept = Error::NotKept(record.generation);
+        let policy = record::artifact(&self.store, &self.instance, &record.digest)?;
+        let (tables, _) = policy.ok_or(not_kept)?;
+        let origin = format!("restore of {}", record.generation);
+        let paused = self.store.inode(&self.instance.paused())?.is_some();
+        let request = Apply { owner: record.owner, origin: &origin, paused, ..Apply::of(&tables) };
+        self.apply(request).map(Some)
+    }
+}

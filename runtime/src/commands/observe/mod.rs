@@ -1,0 +1,371 @@
+//! Decisions as they happen.
+//!
+//! Every observer has a ring buffer and a watch of its own: what it wants, and until when it is there. The
+//! programs look at the watches only while a bit of the control words says that there are some. An observer
+//! renews its lease all the time; one that was killed does not, and the first decision after that turns its
+//! bit off. Its ring buffer goes when the next observer comes, or with `detach --all`.
+
+mod filter;
+mod names;
+
+use std::fmt;
+use std::net::IpAddr;
+use std::os::fd::OwnedFd;
+
+use mesh_bpf::abi::{self, Event};
+use mesh_bpf::flow::{Direction, Protocol, Verdict};
+use mesh_bpf::image::SourceKind;
+use mesh_bpf::map;
+use mesh_bpf::text::process_name;
+
+pub use filter::{Filter, Wanted};
+
+use crate::error::{Error, Result};
+use crate::generation::session::held;
+use crate::maps::set::Set;
+use crate::runtime::Runtime;
+use crate::system::linux::{Kernel, Ring, Watches};
+use crate::system::{Fault, Store, Word};
+use names::Names;
+
+/// How long an observer counts as there without renewing its lease: nanoseconds.
+const LEASE: u64 = 4_000_000_000;
+/// How long it waits between two renewals: nanoseconds.
+const RENEWAL: u64 = 1_000_000_000;
+
+/// What an observer has to tell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// Something was decided.
+    Decision(Box<Decided>),
+    /// So many decisions did not fit the buffer.
+    Lost(u64),
+    /// The observer was stopped for so long that its place was given up: what was decided meanwhile is not known.
+    Gap,
+    /// This process was asked to end.
+    Ended,
+}
+
+/// A decision, with the names of whom and what it is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decided {
+    /// Microseconds since 1970.
+    pub time: u64,
+    /// `mesh/workload`; none where the generation is not known any more.
+    pub workload: Option<String>,
+    /// The member: the pod's name, or the unit's; none where it has left.
+    pub member: Option<String>,
+    /// The process; none where no process asked, as for inbound connections.
+    pub process: Option<By>,
+    /// Which end the member is.
+    pub direction: Direction,
+    /// TCP or UDP.
+    pub protocol: Protocol,
+    /// Where it comes from, as far as the kernel has chosen it.
+    pub source: (Option<IpAddr>, Option<u16>),
+    /// Where it was going.
+    pub destination: (Option<IpAddr>, u16),
+    /// What was decided.
+    pub verdict: Verdict,
+    /// What decided.
+    pub reason: Reason,
+    /// The generation that did.
+    pub generation: u64,
+    /// The cookie of the network namespace that it is sent in.
+    pub netns: u64,
+}
+
+/// The process that asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct By {
+    /// Its number.
+    pub pid: u32,
+    /// Its effective user id.
+    pub uid: u32,
+    /// Its name.
+    pub name: String,
+}
+
+/// What decided.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// An item of the generation's policy.
+    Item {
+        /// What it is.
+        kind: SourceKind,
+        /// Where it is written.
+        scope: String,
+        /// Its text.
+        text: String,
+        /// The key of its counter.
+        key: u64,
+    },
+    /// The generation is neither live nor kept.
+    Unknown,
+}
+
+/// Reads decisions. Others may do so at the same time.
+pub struct Observer<'a> {
+    runtime: &'a Runtime<Kernel>,
+    set: Set<Kernel>,
+    watches: Watches,
+    buffer: u32,
+    ring: Ring,
+    reader: usize,
+    lease: u64,
+    lost: u64,
+    filter: Filter,
+    names: Names,
+    generation: u64,
+    end: OwnedFd,
+}
+
+impl fmt::Debug for Observer<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Observer")
+            .field("reader", &self.reader)
+            .field("filter", &self.filter)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Runtime<Kernel> {
+    /// Begins to observe, with a buffer of so many bytes: a power of two, whole pages. From now on `SIGINT`
+    /// and `SIGTERM` do not end this process: the observer says that they came. Takes no lock.
+    ///
+    /// # Errors
+    /// Where no policy is live, or as many observers run as may.
+    pub fn observe(&self, filter: Filter, buffer: u32) -> Result<Observer<'_>> {
+        let store = &self.store;
+        let set = Set::open(store, &self.instance)?.ok_or(Error::NoPolicy)?;
+        if held(&set.control.load(store)) == 0 {
+            return Err(Error::NoPolicy);
+        }
+        let watches = store.watches(&set.watches)?;
+        sweep(store, &set, &watches)?;
+        let place = claim(store, &set, &watches, buffer)?;
+        let mut observer = Observer {
+            runtime: self,
+            set,
+            watches,
+            buffer,
+            ring: place.ring,
+            reader: place.reader,
+            lease: place.lease,
+            lost: 0,
+            filter,
+            names: Names::default(),
+            generation: 0,
+            end: store.endings()?,
+        };
+        observer.begin()?;
+        Ok(observer)
+    }
+}
+
+impl Observer<'_> {
+    /// Whether the live policy has a workload of the name that the filter has, if it has one.
+    #[must_use]
+    pub fn knows_workload(&self) -> bool {
+        let names = self.names.workloads(self.generation);
+        self.filter
+            .workload
+            .as_deref()
+            .is_none_or(|wanted| names.iter().any(|name| filter::is_called(name, wanted)))
+    }
+
+    /// What there is to tell next; waits for it.
+    ///
+    /// # Errors
+    /// Where the mesh was detached, or the kernel does not answer.
+    pub fn wait(&mut self) -> Result<Told> {
+        loop {
+            let now = self.runtime.store.nanoseconds();
+            if now + LEASE >= self.lease + RENEWAL && !self.renew(now)? {
+                return Ok(Told::Gap);
+            }
+            if let Some(event) = self.ring.next() {
+                let decided = self.named(&event)?;
+                if self.filter.wants(&decided) {
+                    return Ok(Told::Decision(Box::new(decided)));
+                }
+                continue;
+            }
+            // Only now: those that were lost came after those that were read.
+            let lost = self.watches.lost(self.reader);
+            if lost > self.lost {
+                let more = lost - self.lost;
+                self.lost = lost;
+                return Ok(Told::Lost(more));
+            }
+            let fault = |cause| Fault::new("waiting for", "decisions", cause);
+            if self.ring.wait(&self.end, RENEWAL / 1_000_000).map_err(fault)? {
+                return Ok(Told::Ended);
+            }
+        }
+    }
+
+    /// Says what is wanted, and turns the programs' eyes to it.
+    fn begin(&mut self) -> Result<()> {
+        self.watches.set(self.reader, &self.filter.watch());
+        self.lost = 0;
+        self.follow()?;
+        turn(&self.runtime.store, &self.set, self.reader, true)
+    }
+
+    /// Tells the programs which workload is wanted, as the live generation counts them.
+    fn follow(&mut self) -> Result<()> {
+        let generation = held(&self.set.control.load(&self.runtime.store));
+        if generation == self.generation {
+            return Ok(());
+        }
+        self.generation = generation;
+        self.names.learn(self.runtime, generation)?;
+        let subject = self.filter.subject(generation, self.names.workloads(generation));
+        self.watches.set_subject(self.reader, subject);
+        Ok(())
+    }
+
+    /// Renews the lease; false where it came too late, and something may have been missed.
+    fn renew(&mut self, now: u64) -> Result<bool> {
+        let store = &self.runtime.store;
+        let control = store.open_map(&self.runtime.instance.maps().join(map::EVENTS.name))?;
+        let control = control.map(|map| store.map_info(&map)).transpose()?;
+        if control.map(|info| info.id) != Some(store.map_info(&self.set.events)?.id) {
+            return Err(Error::DetachedMeanwhile);
+        }
+        if self.watches.exchange_lease(self.reader, self.lease, now + LEASE) {
+            let expired = now >= self.lease;
+            self.lease = now + LEASE;
+            let off = store_bits(store, &self.set) & bit(self.reader) == 0;
+            turn(store, &self.set, self.reader, true)?;
+            self.follow()?;
+            return Ok(!expired && !off);
+        }
+        // Somebody else has our place: take another.
+        let place = claim(store, &self.set, &self.watches, self.buffer)?;
+        (self.ring, self.reader, self.lease, self.generation) = (place.ring, place.reader, place.lease, 0);
+        self.begin()?;
+        Ok(false)
+    }
+
+    fn named(&mut self, event: &Event) -> Result<Decided> {
+        self.names.learn(self.runtime, event.generation)?;
+        self.names.learn_member(self.runtime, event.member)?;
+        let names = &self.names;
+        let inbound = event.direction != 0;
+        let store = &self.runtime.store;
+        let ago = store.nanoseconds().saturating_sub(event.time) / 1000;
+        let (peer, own) = (ip(event.address), ip(event.local));
+        let (source, destination) = if inbound { (peer, own) } else { (own, peer) };
+        Ok(Decided {
+            time: (store.wall_clock() * 1000).saturating_sub(ago),
+            workload: names.workloads(event.generation).get(event.workload as usize).cloned(),
+            member: names.member(event.member).map(str::to_owned),
+            process: (event.pid != 0).then(|| By {
+                pid: event.pid,
+                uid: event.uid,
+                name: process_name(&event.comm),
+            }),
+            direction: if inbound { Direction::Inbound } else { Direction::Outbound },
+            protocol: if event.protocol == 0 { Protocol::Tcp } else { Protocol::Udp },
+            source: (source, Some(event.from_port).filter(|&port| port != 0)),
+            destination: (destination, event.port),
+            verdict: match event.verdict {
+                abi::VERDICT_REDIRECTED => {
+                    Verdict::Redirected { port: event.sidecar_port, transparent: false }
+                }
+                abi::VERDICT_DENIED => Verdict::Denied,
+                _ => Verdict::Excluded,
+            },
+            reason: names.reason(event.generation, event.item),
+            generation: event.generation,
+            netns: event.netns,
+        })
+    }
+}
+
+impl Drop for Observer<'_> {
+    fn drop(&mut self) {
+        let _ = release(&self.runtime.store, &self.set, &self.watches, self.reader, self.lease);
+    }
+}
+
+/// A place among the observers.
+struct Place {
+    ring: Ring,
+    reader: usize,
+    lease: u64,
+}
+
+const fn bit(reader: usize) -> u64 {
+    1 << reader
+}
+
+fn store_bits(store: &Kernel, set: &Set<Kernel>) -> u64 {
+    set.control.load(store).observe
+}
+
+/// Turns the programs' eyes to a watch, or away from it.
+fn turn(store: &Kernel, set: &Set<Kernel>, reader: usize, on: bool) -> Result<()> {
+    loop {
+        let old = store_bits(store, set);
+        let new = if on { old | bit(reader) } else { old & !bit(reader) };
+        if set.control.exchange(store, Word::Observe, old, new)? {
+            return Ok(());
+        }
+    }
+}
+
+/// Takes a place whose lease is at an end. Its bit goes off first, and putting the ring buffer waits for a
+/// grace period: then no program looks at the watch any more, and it can be written.
+fn claim(store: &Kernel, set: &Set<Kernel>, watches: &Watches, buffer: u32) -> Result<Place> {
+    let (map, ring) = store.ring(buffer)?;
+    let now = store.nanoseconds();
+    let lease = now + LEASE;
+    let free = |&reader: &usize| {
+        let old = watches.lease(reader);
+        old <= now && watches.exchange_lease(reader, old, lease)
+    };
+    let reader = (0..abi::WATCHES).find(free).ok_or(Error::ManyObservers)?;
+    turn(store, set, reader, false)?;
+    store.put_maps(&set.events, &[(number(reader), &map)])?;
+    Ok(Place { ring, reader, lease })
+}
+
+/// Gives a place up, if it is still ours.
+fn release(store: &Kernel, set: &Set<Kernel>, watches: &Watches, reader: usize, lease: u64) -> Result<()> {
+    // A lease of our own making keeps others away until the ring buffer is gone.
+    let leaving = store.nanoseconds() + LEASE;
+    if !watches.exchange_lease(reader, lease, leaving) {
+        return Ok(());
+    }
+    turn(store, set, reader, false)?;
+    store.delete(&set.events, &number(reader).to_ne_bytes())?;
+    watches.exchange_lease(reader, leaving, 0);
+    Ok(())
+}
+
+/// Removes the ring buffers of observers that were killed.
+fn sweep(store: &Kernel, set: &Set<Kernel>, watches: &Watches) -> Result<()> {
+    for reader in 0..abi::WATCHES {
+        let lease = watches.lease(reader);
+        if lease != 0 && lease < store.nanoseconds() {
+            release(store, set, watches, reader, lease)?;
+        }
+    }
+    Ok(())
+}
+
+fn number(reader: usize) -> u32 {
+    u32::try_from(reader).unwrap_or(u32::MAX)
+}
+
+/// An address of an event; none where it is not known.
+fn ip(words: [u32; 4]) -> Option<IpAddr> {
+    if words == [0; 4] {
+        return None;
+    }
+    let bytes: [u8; 16] = bytemuck::cast(words);
+    Some(IpAddr::from(bytes).to_canonical())
+}

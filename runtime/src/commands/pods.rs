@@ -1,0 +1,424 @@
+//! Pods come and go by the cookie of their network namespace.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use mesh_bpf::membership::Membership;
+use mesh_bpf::text::{is_obeyed, one_line};
+use serde::{Deserialize, Serialize};
+
+use crate::attach::hooks;
+use crate::attach::inbound;
+use crate::commands::apply::in_slot;
+use crate::commands::failed;
+use crate::error::{Error, Result};
+use crate::generation::session::{self, membership};
+use crate::maps::set::Set;
+use crate::members::registry::{self, Interface, Key, Member, Origin, Registry, Sandbox};
+use crate::runtime::Runtime;
+use crate::state::lock::lock;
+use crate::state::record;
+use crate::system::linux::Changes;
+use crate::system::linux::Kernel;
+use crate::system::{Sources, Store};
+
+/// A deadline that does not come.
+pub const NEVER: u64 = u64::MAX;
+
+/// A pod to attach.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pod {
+    /// A file that stands for its network namespace.
+    pub netns: PathBuf,
+    /// Its name.
+    pub name: String,
+    /// The Kubernetes namespace.
+    pub namespace: Option<String>,
+    /// Labels by key.
+    pub labels: BTreeMap<String, String>,
+    /// The service account it runs as.
+    pub service_account: Option<String>,
+    /// Annotations by key.
+    #[serde(default)]
+    pub annotations: BTreeMap<String, String>,
+    /// Its own addresses; where there are none, those of the interfaces in its network namespace. Without a container
+    /// runtime they are its own whatever becomes of its interfaces, and else selectors alone ask for them.
+    pub addresses: Vec<IpAddr>,
+    /// What its container runtime says of it, where one attaches it.
+    #[serde(default)]
+    pub attachment: Option<Attachment>,
+    /// Attach it although its network namespace is the node's own, or another pod's.
+    #[serde(default)]
+    pub force: bool,
+}
+
+/// One attachment of a container to a network, as a container runtime asks for it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attachment {
+    /// The id of the container, or of the pod's sandbox.
+    pub container: String,
+    /// Kubernetes' UID of the pod.
+    #[serde(default)]
+    pub uid: Option<String>,
+    /// The name of the network.
+    pub network: String,
+    /// The interface inside.
+    pub interface: String,
+}
+
+/// Which pod to detach.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Which {
+    /// By how the programs know it.
+    Key(Key),
+    /// One interface of a container, or with `None` all of it; its network namespace may be unknown, gone or
+    /// another container's by now. The pod stays a member as long as it has another interface.
+    Container {
+        /// The id.
+        container: String,
+        /// The interface inside.
+        interface: Option<String>,
+        /// A file that stood for its network namespace, where it is known: then no registry is searched.
+        netns: Option<PathBuf>,
+    },
+    /// By a file that stands for its network namespace.
+    Netns(PathBuf),
+    /// By namespace and name: when the network namespace is gone already.
+    Name(Option<String>, String),
+}
+
+/// What an attach did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PodAttached {
+    /// Its key.
+    pub key: Key,
+    /// The workload that it falls under; none where no policy is live or none selects it.
+    pub workload: Option<String>,
+}
+
+impl<S: Store> Runtime<S> {
+    /// Registers a pod, or registers it anew with other labels or addresses. Where no policy is live, the
+    /// next one finds it.
+    ///
+    /// # Errors
+    /// Where the network namespace is gone, or two workloads select the pod and neither is narrower; unless it is
+    /// forced, where the namespace is the node's own or another pod's. Then all is as it was before.
+    pub fn attach(&self, pod: &Pod) -> Result<PodAttached> {
+        self.attach_before(pod, NEVER)
+    }
+
+    /// The same, unless it is later than `deadline` by [`Runtime::clock`] once nobody else works on the registry: whoever
+    /// asked for it has given up then, and may have done it or undone it without us.
+    ///
+    /// # Errors
+    /// As [`Runtime::attach`], and where it is too late.
+    pub fn attach_before(&self, pod: &Pod, deadline: u64) -> Result<PodAttached> {
+        let (store, instance) = (&self.store, &self.instance);
+        let cookie = store.netns_cookie(&pod.netns)?;
+        let key = Key::Netns(cookie);
+        if !pod.force && store.is_own_netns(cookie)? {
+            return Err(Error::HostNetwork(pod.name.clone()));
+        }
+        loop {
+            let held = lock(store, instance, &self.options, &instance.maps(), false)?;
+            self.in_time(deadline)?;
+            record::make_folders(store, instance)?;
+            registry::make_folder(store, instance)?;
+            if held.is_some()
+                && let Some(set) = Set::open(store, instance)?
+            {
+                let registry = Registry { store, instance, set: &set };
+                let attached = self.attach_live(&registry, pod, key)?;
+                failed::attached(store, instance, pod)?;
+                return Ok(attached);
+            }
+            record::write(store, &instance.members().join(key.to_string()), &self.member(pod, key)?, false)?;
+            // A first apply may have read the members before this one was there.
+            if store.inode(&instance.maps())?.is_none() {
+                failed::attached(store, instance, pod)?;
+                return Ok(PodAttached { key, workload: None });
+            }
+        }
+    }
+
+    /// Milliseconds since boot, sleep included: the same for every process.
+    pub fn clock(&self) -> u64 {
+        self.store.clock()
+    }
+
+    fn in_time(&self, deadline: u64) -> Result<()> {
+        if self.store.clock() > deadline { Err(Error::TooLate) } else { Ok(()) }
+    }
+
+    fn attach_live(&self, registry: &Registry<'_, S>, pod: &Pod, key: Key) -> Result<PodAttached> {
+        registry.recover()?;
+        let member = self.member(pod, key)?;
+        // It is a member as it is to be, or what it was before.
+        let workload = self.put(registry, &member).inspect_err(|_| drop(registry.recover()))?;
+        Ok(PodAttached { key, workload })
+    }
+
+    /// Registers a member as the live policy wants it, and returns its workload. The registry's lock is held.
+    fn put(&self, registry: &Registry<'_, S>, member: &Member) -> Result<Option<String>> {
+        let live = session::live(registry.store, registry.set)?;
+        let policy = live.as_ref().map(|live| membership(registry.store, registry.set, live)).transpose()?;
+        let workload = policy.as_ref().map_or(Ok(None), |policy| member.workload(policy))?;
+        let workload = workload.map(|workload| workload.name.clone());
+        let slot = live.as_ref().map_or(0, session::Live::slot);
+        registry.join(member, in_slot(slot, policy.as_ref(), None::<&Membership>))?;
+        Ok(workload)
+    }
+
+    /// Removes a pod; one that is not there is no error, since a runtime deletes twice. Whether it was there.
+    ///
+    /// # Errors
+    /// What the kernel says; the next command tries again.
+    pub fn detach(&self, which: &Which) -> Result<bool> {
+        self.detach_before(which, NEVER)
+    }
+
+    /// The same, unless it is too late as for [`Runtime::attach_before`].
+    ///
+    /// # Errors
+    /// As [`Runtime::detach`], and where it is too late.
+    pub fn detach_before(&self, which: &Which, deadline: u64) -> Result<bool> {
+        let (store, instance) = (&self.store, &self.instance);
+        let held = lock(store, instance, &self.options, &instance.maps(), false)?;
+        self.in_time(deadline)?;
+        let set = if held.is_some() { Set::open(store, instance)? } else { None };
+        let registry = set.as_ref().map(|set| Registry { store, instance, set });
+        if let Some(registry) = &registry {
+            registry.recover()?;
+        }
+        if let Which::Container { container, .. } = which {
+            failed::gone(store, instance, container)?;
+        }
+        let Some(member) = self.find(which)? else { return Ok(false) };
+        let file = instance.members().join(member.key.to_string());
+        match (rest(which, &member), registry) {
+            // As with an attach: without that interface, or as it was.
+            (Some(rest), Some(registry)) => {
+                drop(self.put(&registry, &rest).inspect_err(|_| drop(registry.recover()))?);
+            }
+            (Some(rest), None) => record::write(store, &file, &rest, false)?,
+            (None, Some(registry)) => registry.leave(member.key)?,
+            (None, None) => store.remove(&file)?,
+        }
+        Ok(true)
+    }
+
+    /// In what a pod is not as it should be, in words; nothing where all is well.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn check(&self, which: &Which) -> Result<Vec<String>> {
+        let (store, instance) = (&self.store, &self.instance);
+        let Some(member) = self.find(which)? else { return Ok(vec!["it is not registered".into()]) };
+        let mut wrong = Vec::new();
+        if let Which::Container { interface: Some(interface), .. } = which
+            && member.sandbox.as_ref().is_some_and(|sandbox| !sandbox.interfaces.contains_key(interface))
+        {
+            wrong.push(format!("its interface `{interface}` is not registered"));
+        }
+        let Some(set) = Set::open(store, instance)? else { return Ok(wrong) };
+        let Some(live) = session::live(store, &set)? else { return Ok(wrong) };
+        let policy = membership(store, &set, &live)?;
+        let registry = Registry { store, instance, set: &set };
+        wrong.extend(registry.fault(&member, live.slot(), &policy)?);
+        let missing = hooks::missing(store, instance)?;
+        wrong.extend(missing.iter().map(|name| format!("the program `{name}` is not attached")));
+        Ok(wrong)
+    }
+
+    /// Brings what is known of a pod's own addresses in line with its interfaces; whether it was not.
+    ///
+    /// # Errors
+    /// What the kernel says; then it is as it was before.
+    pub fn follow(&self, key: Key) -> Result<bool> {
+        let (store, instance) = (&self.store, &self.instance);
+        let held = lock(store, instance, &self.options, &instance.maps(), false)?;
+        let set = if held.is_some() { Set::open(store, instance)? } else { None };
+        let registry = set.as_ref().map(|set| Registry { store, instance, set });
+        if let Some(registry) = &registry {
+            registry.recover()?;
+        }
+        let Some(member) = self.find(&Which::Key(key))? else { return Ok(false) };
+        let Some(member) = registry::moved(store, &member)? else { return Ok(false) };
+        match registry {
+            Some(registry) => drop(self.put(&registry, &member).inspect_err(|_| drop(registry.recover()))?),
+            None => record::write(store, &instance.members().join(key.to_string()), &member, false)?,
+        }
+        Ok(true)
+    }
+
+    /// The pod with this key.
+    ///
+    /// # Errors
+    /// Where the state folder cannot be read.
+    pub fn pod(&self, key: Key) -> Result<Option<Member>> {
+        Ok(self.find(&Which::Key(key))?.filter(|member| member.origin == Origin::Attached))
+    }
+
+    /// Every pod that is registered in this boot.
+    ///
+    /// # Errors
+    /// Where the state folder cannot be read.
+    pub fn pods(&self) -> Result<Vec<Member>> {
+        let mut members = registry::members(&self.store, &self.instance)?;
+        members.retain(|member| member.origin == Origin::Attached);
+        Ok(members)
+    }
+
+    /// Removes the pods whose network namespaces have ended, and returns their names. What failed to be
+    /// attached is forgotten likewise.
+    ///
+    /// # Errors
+    /// What the kernel says; the next sweep goes on.
+    pub fn sweep(&self) -> Result<Vec<String>> {
+        let cookie = |netns: &PathBuf| self.store.netns_cookie(netns).ok().map(Key::Netns);
+        let mut gone = self.pods()?;
+        gone.retain(|member| member.netns.as_ref().and_then(cookie) != Some(member.key));
+        failed::sweep(&self.store, &self.instance)?;
+        if gone.is_empty() {
+            return Ok(Vec::new());
+        }
+        // Its file is gone or stands for another; a process may live in it all the same.
+        let living = self.store.namespaces()?;
+        gone.retain(|member| matches!(member.key, Key::Netns(cookie) if !living.contains(&cookie)));
+        for member in &gone {
+            self.detach(&Which::Key(member.key))?;
+        }
+        Ok(gone.into_iter().map(|member| member.name).collect())
+    }
+
+    fn find(&self, which: &Which) -> Result<Option<Member>> {
+        let at = |key: Key| record::read(&self.store, &self.instance.members().join(key.to_string()));
+        let is_it: &dyn Fn(&Member) -> bool = match which {
+            Which::Key(key) => return at(*key),
+            Which::Netns(netns) => return at(Key::Netns(self.store.netns_cookie(netns)?)),
+            Which::Name(namespace, name) => &move |member| {
+                member.origin == Origin::Attached && member.namespace == *namespace && member.name == *name
+            },
+            Which::Container { container, netns, .. } => {
+                let is_its = move |member: &Member| {
+                    member.sandbox.as_ref().is_some_and(|sandbox| sandbox.container == *container)
+                };
+                let cookie = netns.as_ref().and_then(|netns| self.store.netns_cookie(netns).ok());
+                if let Some(cookie) = cookie
+                    && let Some(member) = at(Key::Netns(cookie))?.filter(is_its)
+                {
+                    return Ok(Some(member));
+                }
+                &move |member| is_its(member)
+            }
+        };
+        Ok(registry::members(&self.store, &self.instance)?.into_iter().find(is_it))
+    }
+
+    /// Whether a pod may have the network namespace of one that is registered: it is the same by name, or a container
+    /// runtime says that the namespace is another container's by now, and no process of the first one is left.
+    ///
+    /// A runtime makes the namespace, asks for the pod to be attached, and starts its first process then. By hand, a
+    /// namespace without a process is no sign of anything: `ip netns` makes such.
+    fn is_free_for(&self, pod: &Pod, known: &Member) -> Result<bool> {
+        if (&known.namespace, &known.name) == (&pod.namespace, &pod.name) {
+            return Ok(true);
+        }
+        let other = match (&pod.attachment, &known.sandbox) {
+            (Some(attachment), Some(sandbox)) => attachment.container != sandbox.container,
+            (Some(_), None) => true,
+            (None, _) => false,
+        };
+        let Key::Netns(cookie) = known.key else { return Ok(false) };
+        Ok(other && !self.store.is_lived_in(cookie)?)
+    }
+
+    /// A pod that is attached again keeps its number, and the other interfaces of the same container.
+    fn member(&self, pod: &Pod, key: Key) -> Result<Member> {
+        if pod.name.is_empty() {
+            return Err(Error::NoName);
+        }
+        // What is said of a pod is shown on terminals and in logs, a line each.
+        let labels = pod.labels.iter().flat_map(|(key, value)| [key, value]);
+        let words = [&pod.name].into_iter().chain(&pod.namespace).chain(&pod.service_account).chain(labels);
+        if let Some(word) = words.into_iter().find(|word| word.contains(is_obeyed)) {
+            return Err(Error::BadWord(one_line(word).into_owned()));
+        }
+        let (store, instance) = (&self.store, &self.instance);
+        let known = record::read::<Member>(store, &instance.members().join(key.to_string()))?;
+        if let Some(known) = &known
+            && !pod.force
+            && !self.is_free_for(pod, known)?
+        {
+            let name = |namespace: &Option<String>, name: &String| {
+                namespace.as_ref().map_or_else(|| name.clone(), |namespace| format!("{namespace}/{name}"))
+            };
+            return Err(Error::OtherPod {
+                netns: pod.netns.clone(),
+                known: name(&known.namespace, &known.name),
+                name: name(&pod.namespace, &pod.name),
+            });
+        }
+        let id = known.as_ref().map_or_else(|| registry::new_id(store, instance), |member| Ok(member.id))?;
+        let mut addresses: Vec<IpAddr> = pod.addresses.iter().map(IpAddr::to_canonical).collect();
+        let are_given = pod.attachment.is_none() && !addresses.is_empty();
+        let followed = if are_given { None } else { Some(registry::followed(store, &pod.netns)?) };
+        if addresses.is_empty() {
+            addresses = followed.clone().unwrap_or_default();
+        }
+        let sources = store.netns_sources(&pod.netns)?;
+        let sandbox = pod.attachment.as_ref().map(|attachment| {
+            sandbox(attachment, &addresses, known.as_ref().and_then(|member| member.sandbox.as_ref()))
+        });
+        let addresses = sandbox.as_ref().map_or(addresses, Sandbox::addresses);
+        let sources = Sources::of(sources, followed.as_ref().unwrap_or(&addresses));
+        Ok(Member {
+            id,
+            key,
+            origin: Origin::Attached,
+            name: pod.name.clone(),
+            namespace: pod.namespace.clone(),
+            labels: pod.labels.clone(),
+            service_account: pod.service_account.clone(),
+            annotations: pod.annotations.clone(),
+            addresses,
+            sources: Some(sources),
+            netns: Some(pod.netns.clone()),
+            followed,
+            sandbox,
+            cgroup: None,
+        })
+    }
+}
+
+impl Runtime<Kernel> {
+    /// What tells when the addresses of a pod's interfaces change; `None` where they are not followed, or its network
+    /// namespace cannot be found. It keeps that namespace alive.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn changes(&self, pod: &Member) -> Result<Option<Changes>> {
+        let (Key::Netns(cookie), Some(_)) = (pod.key, &pod.followed) else { return Ok(None) };
+        let Some(netns) = inbound::find(&self.store, pod, cookie)? else { return Ok(None) };
+        Ok(Some(self.store.changes(&netns, cookie)?))
+    }
+}
+
+/// An attachment, beside the others of the same container.
+fn sandbox(attachment: &Attachment, addresses: &[IpAddr], known: Option<&Sandbox>) -> Sandbox {
+    let interface = Interface { network: attachment.network.clone(), addresses: addresses.to_vec() };
+    let same = known.filter(|known| known.container == attachment.container);
+    let mut interfaces = same.map(|known| known.interfaces.clone()).unwrap_or_default();
+    interfaces.insert(attachment.interface.clone(), interface);
+    Sandbox { container: attachment.container.clone(), uid: attachment.uid.clone(), interfaces }
+}
+
+/// The pod without the interface that is to go, where it has another.
+fn rest(which: &Which, member: &Member) -> Option<Member> {
+    let Which::Container { interface: Some(interface), .. } = which else { return None };
+    let mut sandbox = member.sandbox.clone()?;
+    sandbox.interfaces.remove(interface);
+    let addresses = sandbox.addresses();
+    (!sandbox.interfaces.is_empty()).then(|| Member { addresses, sandbox: Some(sandbox), ..member.clone() })
+}

@@ -1,0 +1,278 @@
+//! What acceleration carried: read from the programs' books.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+use bytemuck::{AnyBitPattern, try_pod_read_unaligned};
+use mesh_bpf::abi::{Asker, Carried, Half, Pair, Program, Splicer, WAYS, Way};
+use mesh_bpf::map::{ASKERS, CARRIED, PAIRS, SPLICERS};
+use mesh_bpf::text::process_name;
+
+use crate::attach::accelerators::{self, Counting};
+use crate::error::Result;
+use crate::instance::Instance;
+use crate::system::Store;
+
+/// Bytes and messages by the way that they took.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Carriage {
+    /// Bytes past the stack.
+    pub short_bytes: u64,
+    /// Bytes through the stack.
+    pub long_bytes: u64,
+    /// Messages by way; ways that none took are left out.
+    pub messages: BTreeMap<Way, u64>,
+}
+
+/// What one `accelerate` item did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ItemCarriage {
+    /// Chosen connections that are open.
+    pub open: u64,
+    /// Chosen connections that were closed.
+    pub closed: u64,
+    /// All of them together.
+    pub carriage: Carriage,
+}
+
+/// A chosen connection that is open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PairStatus {
+    /// The key of its item's counters: the stable hash of the source.
+    pub item: u64,
+    /// The connecting end.
+    pub client: SocketAddr,
+    /// The accepting end.
+    pub server: SocketAddr,
+    /// The port that was dialled.
+    pub port: u16,
+    /// Whether both ends are on this node and chosen.
+    pub paired: bool,
+    /// What it carried so far.
+    pub carriage: Carriage,
+}
+
+/// A program that was seen to splice from connections of the mesh.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SplicerStatus {
+    /// The name of the task that did so first.
+    pub name: String,
+    /// The inode of the program's file.
+    pub inode: u64,
+    /// The device of that file system, as the kernel numbers it.
+    pub device: u32,
+    /// How often it was noticed.
+    pub times: u64,
+}
+
+/// Readers that ask `FIONREAD`, on a kernel that tells them too little.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AskerStatus {
+    /// The name of the task that did so first.
+    pub name: String,
+    /// Cookie of the network namespace and port that they accept connections on; `None`: the program, as reader of
+    /// connections that it opens.
+    pub port: Option<(u64, u16)>,
+    /// How often one was told too little.
+    pub times: u64,
+}
+
+/// Why a reader waits for bytes that are there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// It turned to `splice` while bytes of the short way were unread, which `splice` does not see.
+    Splices,
+    /// `FIONREAD` told it less than there was.
+    Counts,
+}
+
+impl Why {
+    /// The word in JSON.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Splices => "splice",
+            Self::Counts => "fionread",
+        }
+    }
+}
+
+/// What was done for a reader that waited in vain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rescue {
+    /// Nothing yet.
+    None,
+    /// Its connection is not accelerated any more, and it was woken.
+    Released,
+    /// Its connection was closed, and both ends were told.
+    Closed,
+}
+
+/// A reader that may wait for bytes that are there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StuckReader {
+    /// The name of its task.
+    pub name: String,
+    /// Its process.
+    pub process: u32,
+    /// Cookie of its network namespace.
+    pub netns: u64,
+    /// Its socket's cookie.
+    pub cookie: u64,
+    /// The connecting end.
+    pub client: SocketAddr,
+    /// The accepting end.
+    pub server: SocketAddr,
+    /// Whether it is the accepting end that waits.
+    pub accepts: bool,
+    /// Why.
+    pub why: Why,
+    /// How many bytes it has not read.
+    pub unread: u64,
+    /// Those of them that came past the stack.
+    pub short: u64,
+    /// Since when.
+    pub milliseconds: u64,
+    /// What was done.
+    pub rescue: Rescue,
+}
+
+impl fmt::Display for StuckReader {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, process, client, server, unread, .. } = self;
+        write!(out, "`{name}` (process {process}), which reads {client} -> {server} ")?;
+        let (here, of) = if self.accepts { ("accepting", server) } else { ("connecting", client) };
+        write!(out, "at its {here} end {of}, ")?;
+        match self.why {
+            Why::Splices => {
+                write!(out, "turned to `splice` while {unread} bytes were unread that it does not see")
+            }
+            Why::Counts => write!(out, "was told too little by FIONREAD, and has {unread} bytes unread"),
+        }?;
+        match self.rescue {
+            Rescue::None => Ok(()),
+            Rescue::Released => {
+                write!(out, ": the connection is not accelerated any more, and its reader was woken")
+            }
+            Rescue::Closed => write!(out, ": the connection was closed, and both ends were told"),
+        }
+    }
+}
+
+/// What acceleration did so far.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Acceleration {
+    /// By the key of the item's counters.
+    pub items: BTreeMap<u64, ItemCarriage>,
+    /// Open connections, by their ends.
+    pub pairs: Vec<PairStatus>,
+    /// Programs that splice from connections of the mesh: nothing is sent to them past the stack.
+    pub splicers: Vec<SplicerStatus>,
+    /// Whether a process is kept from `splice` where it would not see unread bytes; `false` also where nothing is
+    /// accelerated.
+    pub refuses_splice: bool,
+    /// What `FIONREAD` tells of accelerated sockets.
+    pub counting: Counting,
+    /// Readers that were told too little by it: they are not accelerated.
+    pub askers: Vec<AskerStatus>,
+    /// Readers that wait in vain.
+    pub stuck: Vec<StuckReader>,
+}
+
+impl Carriage {
+    fn add(&mut self, short: u64, long: u64, messages: &[u64; WAYS]) {
+        self.short_bytes += short;
+        self.long_bytes += long;
+        for (&way, &count) in Way::ALL.iter().zip(messages) {
+            if count > 0 {
+                *self.messages.entry(way).or_default() += count;
+            }
+        }
+    }
+
+    fn add_half(&mut self, half: &Half) {
+        self.add(half.short_bytes, half.long_bytes, &half.messages);
+    }
+}
+
+/// Reads the books; who waits in vain is known to `rescue`.
+pub(crate) fn read<S: Store>(store: &S, instance: &Instance) -> Result<Acceleration> {
+    let mut found = Acceleration::default();
+    for (key, carried) in values::<Carried, S>(store, instance, CARRIED.name)? {
+        let item = found.items.entry(key).or_default();
+        item.closed += carried.pairs;
+        item.carriage.add(carried.short_bytes, carried.long_bytes, &carried.messages);
+    }
+    for (_, pair) in values::<Pair, S>(store, instance, PAIRS.name)? {
+        let item = found.items.entry(pair.item).or_default();
+        item.open += 1;
+        let mut carriage = Carriage::default();
+        for half in &pair.half {
+            item.carriage.add_half(half);
+            carriage.add_half(half);
+        }
+        found.pairs.push(PairStatus {
+            item: pair.item,
+            client: address(pair.client, pair.client_port),
+            server: address(pair.server, pair.server_port),
+            port: pair.port,
+            paired: pair.half.iter().all(|half| half.sock != 0),
+            carriage,
+        });
+    }
+    found.pairs.sort_by_key(|pair| (pair.server, pair.client));
+    for (program, splicer) in entries::<Program, Splicer, S>(store, instance, SPLICERS.name)? {
+        found.splicers.push(SplicerStatus {
+            name: name(splicer.name),
+            inode: program.inode,
+            device: program.device,
+            times: splicer.times,
+        });
+    }
+    found.splicers.sort_by(|a, b| a.name.cmp(&b.name).then(a.inode.cmp(&b.inode)));
+    for (asker, first) in entries::<Asker, Splicer, S>(store, instance, ASKERS.name)? {
+        found.askers.push(AskerStatus {
+            name: name(first.name),
+            port: u16::try_from(asker.number)
+                .ok()
+                .filter(|_| asker.is_program == 0)
+                .map(|port| (asker.place, port)),
+            times: first.times,
+        });
+    }
+    found.askers.sort_by(|a, b| a.name.cmp(&b.name).then(a.port.cmp(&b.port)));
+    found.refuses_splice = accelerators::refuses_splice(store, instance)?;
+    found.counting = accelerators::counting(store, instance)?;
+    Ok(found)
+}
+
+pub(crate) fn values<T: AnyBitPattern, S: Store>(
+    store: &S,
+    instance: &Instance,
+    name: &str,
+) -> Result<Vec<(u64, T)>> {
+    entries(store, instance, name)
+}
+
+fn entries<K: AnyBitPattern, T: AnyBitPattern, S: Store>(
+    store: &S,
+    instance: &Instance,
+    name: &str,
+) -> Result<Vec<(K, T)>> {
+    let Some(map) = store.open_map(&instance.maps().join(name))? else { return Ok(Vec::new()) };
+    let entry = |(key, value): (Vec<u8>, Vec<u8>)| {
+        Some((try_pod_read_unaligned(&key).ok()?, try_pod_read_unaligned(&value).ok()?))
+    };
+    Ok(store.entries(&map)?.into_iter().filter_map(entry).collect())
+}
+
+/// The name of a task, which zeros end.
+pub(crate) fn name(bytes: [u8; 16]) -> String {
+    process_name(&bytes)
+}
+
+pub(crate) fn address(words: [u32; 4], port: u16) -> SocketAddr {
+    let bytes: [u8; 16] = bytemuck::cast(words);
+    SocketAddr::new(IpAddr::V6(Ipv6Addr::from(bytes)).to_canonical(), port)
+}

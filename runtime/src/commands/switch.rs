@@ -1,0 +1,169 @@
+//! Stops a policy from deciding, brings it back, and takes everything away.
+
+use crate::attach::accelerators;
+use crate::attach::hooks;
+use crate::error::{Error, Result};
+use crate::generation::session::Session;
+use crate::maps::set::{ControlMap, sweep};
+use crate::members::reserved_ports;
+use crate::runtime::Runtime;
+use crate::state::record;
+use crate::system::{Store, Word};
+
+/// What pause or resume found and left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Switched {
+    /// The generation that was stopped or brought back.
+    pub generation: u64,
+    /// Whether it was not already so.
+    pub changed: bool,
+}
+
+/// What `detach --all` removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Detached {
+    /// Whether there was anything in the kernel.
+    pub changed: bool,
+    /// Accelerated sockets whose unread bytes were lost; `None` where the kernel does not tell.
+    pub lost: Option<usize>,
+}
+
+impl<S: Store> Runtime<S> {
+    /// Stops interception at once and keeps everything. Established connections go on as they are.
+    ///
+    /// # Errors
+    /// Where no policy is live.
+    pub fn pause(&self) -> Result<Switched> {
+        let (session, control) = self.switch()?;
+        let words = control.load(session.store);
+        if words.generation == 0 {
+            return Ok(Switched { generation: words.paused, changed: false });
+        }
+        // In this order: killed between, it is live, and what is to be brought back is forgotten.
+        control.set(session.store, Word::Paused, words.generation)?;
+        change(&session, &control, words.generation, 0)?;
+        session.mark_paused(true)?;
+        Ok(Switched { generation: words.generation, changed: true })
+    }
+
+    /// Brings back what was paused.
+    ///
+    /// # Errors
+    /// Where no policy is live or paused.
+    pub fn resume(&self) -> Result<Switched> {
+        let (session, control) = self.switch()?;
+        let words = control.load(session.store);
+        if words.generation != 0 {
+            return Ok(Switched { generation: words.generation, changed: false });
+        }
+        change(&session, &control, 0, words.paused)?;
+        control.set(session.store, Word::Paused, 0)?;
+        session.mark_paused(false)?;
+        Ok(Switched { generation: words.paused, changed: true })
+    }
+
+    /// Takes everything out of the kernel; works on what any version left. With `purge` the state folder
+    /// goes too: records, kept policies, and which endpoints were attached.
+    ///
+    /// Bytes that went the short way and that nobody has read yet are waited for, and where they stay unread, it is
+    /// refused. Where accelerated connections go on, the kernel keeps the program and the maps that they are in
+    /// until the last of them ends.
+    ///
+    /// # Errors
+    /// What the kernel says. Whatever is left is removed by the next `detach --all`.
+    pub fn detach_all(&self, purge: bool) -> Result<Detached> {
+        self.detach_everything(purge, false)
+    }
+
+    /// The same, whatever is unread: it is counted and lost, and accelerated connections go on as any other.
+    ///
+    /// # Errors
+    /// As [`Runtime::detach_all`].
+    pub fn detach_all_dropping_unread(&self, purge: bool) -> Result<Detached> {
+        self.detach_everything(purge, true)
+    }
+
+    fn detach_everything(&self, purge: bool, drop_unread: bool) -> Result<Detached> {
+        let session = Session::blind(&self.store, &self.instance, &self.options)?;
+        let changed = session.is_some();
+        let mut lost = Some(0);
+        if let Some(session) = session {
+            sweep(&self.store, &self.instance.new_maps())?;
+            match ControlMap::open(&self.store, &self.instance)? {
+                Some(control) => {
+                    lost = drain(&session, &control, drop_unread)?;
+                    session.take_down(&control)?;
+                }
+                None => {
+                    accelerators::detach(&self.store, &self.instance)?;
+                    hooks::detach(&self.store, &self.instance)?;
+                    sweep(&self.store, &self.instance.maps())?;
+                }
+            }
+            reserved_ports::release_all(&self.store, &self.instance)?;
+            crate::commands::run::sweep_cgroups(&self.store, &self.instance)?;
+            self.store.remove(&self.instance.pending())?;
+            self.store.remove_folder(&self.instance.pins())?;
+        }
+        // Of a file system that was unmounted, or is covered by another one. Only CAP_SYS_ADMIN may look for them; who
+        // has found pins has found what was attached.
+        let lost_links = match hooks::detach_lost(&self.store, &self.instance) {
+            Err(Error::Step(fault)) if changed && fault.is_refusal() => 0,
+            found => found?,
+        };
+        if !changed && lost_links > 0 {
+            reserved_ports::release_all(&self.store, &self.instance)?;
+            crate::commands::run::sweep_cgroups(&self.store, &self.instance)?;
+            self.store.remove(&self.instance.pending())?;
+        }
+        let changed = changed || lost_links > 0;
+        if purge {
+            record::purge(&self.store, &self.instance)?;
+        }
+        Ok(Detached { changed, lost })
+    }
+
+    fn switch(&self) -> Result<(Session<'_, S>, ControlMap<S>)> {
+        let session = Session::begin(&self.store, &self.instance, &self.options, false)?;
+        let session = session.ok_or(Error::NoPolicy)?;
+        let control = ControlMap::open(&self.store, &self.instance)?.ok_or(Error::NoPolicy)?;
+        Ok((session, control))
+    }
+}
+
+/// Sends nothing more by the short way, and waits until what went by it is read. Where it is not, all is as before, or
+/// it is dropped; then says how many sockets lose something, as far as the kernel tells.
+fn drain<S: Store>(
+    session: &Session<'_, S>,
+    control: &ControlMap<S>,
+    drop_unread: bool,
+) -> Result<Option<usize>> {
+    let Session { store, instance, .. } = *session;
+    let words = control.load(store);
+    if words.generation == 0 && words.paused == 0 {
+        return Ok(Some(0));
+    }
+    control.set(store, Word::Generation, 0)?;
+    if drop_unread {
+        // A kernel that does not tell must not keep anyone from detaching.
+        let unread = accelerators::unread(store, instance).ok().map(|unread| unread.unwrap_or(0));
+        accelerators::release(store, instance)?;
+        return Ok(unread);
+    }
+    let error = match accelerators::drain(store, instance) {
+        Ok(0) => return Ok(Some(0)),
+        Ok(unread) => Error::Unread(unread),
+        Err(Error::Step(fault)) if fault.is_refusal() => Error::UnreadUnknown(fault),
+        Err(error) => error,
+    };
+    control.set(store, Word::Generation, words.generation)?;
+    Err(error)
+}
+
+/// Nobody else writes the word while the lock is held, unless the lock's folder was removed.
+fn change<S: Store>(session: &Session<'_, S>, control: &ControlMap<S>, old: u64, new: u64) -> Result<()> {
+    if control.exchange(session.store, Word::Generation, old, new)? {
+        return Ok(());
+    }
+    Err(Error::Stale { expected: old, live: control.load(session.store).generation })
+}

@@ -1,0 +1,139 @@
+//! Connections that were offered to members. Who accepted one is known by its listening socket; what the live policy
+//! says is asked with its two ends, as the programs would.
+
+use std::net::{IpAddr, SocketAddr};
+
+use mesh_bpf::abi::{LISTENER_SLOTS, ListenerKey, PROFILE_MISSING_SIDECAR_REFUSE, PortKey, PortOwner};
+use mesh_bpf::flow::{Direction, Flow, Identity, Protocol, Verdict};
+use mesh_bpf::map::{HOST_PORTS, LISTENERS, MapDef};
+use mesh_bpf::pack::words;
+
+use super::Judge;
+use crate::attach::inbound;
+use crate::error::Result;
+use crate::members::registry::{Key, Member};
+use crate::system::{Accepted, Store};
+
+const AF_INET: u8 = 2;
+const AF_INET6: u8 = 10;
+
+/// Sockets that listen on a port, of one family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Sidecar {
+    netns: u64,
+    port: u16,
+    family: u8,
+}
+
+/// What would become of a connection if it were offered now.
+struct Offer {
+    verdict: Verdict,
+    /// Where no sidecar listens, the application takes what is redirected.
+    passes: bool,
+}
+
+impl Offer {
+    const STRAIGHT: Self = Self { verdict: Verdict::Excluded, passes: false };
+}
+
+impl<S: Store> Judge<'_, S> {
+    /// Whether another socket would take it now, or none.
+    pub(super) fn offers_otherwise(&self, accepted: &Accepted) -> Result<bool> {
+        // Nobody decided it, or it is judged by its other end.
+        if accepted.by.decided == 0 {
+            return Ok(false);
+        }
+        let Some(offer) = self.offer(accepted)? else { return Ok(false) };
+        let straight = accepted.by.port == accepted.local.port();
+        Ok(match offer.verdict {
+            Verdict::Denied => true,
+            Verdict::Excluded => !straight,
+            Verdict::Redirected { port, .. } if port == accepted.by.port => false,
+            Verdict::Redirected { port, .. } => {
+                !(straight && offer.passes && !self.somebody_listens(accepted, port)?)
+            }
+        })
+    }
+
+    /// `None` where nobody knows whom it would be offered to: its pod has left, or the port of the host is nobody's.
+    fn offer(&self, accepted: &Accepted) -> Result<Option<Offer>> {
+        let (remote, local) = (accepted.remote.ip(), accepted.local.ip());
+        // As `is_to_itself` in `offer.h`.
+        let to_itself = !remote.is_loopback() && (remote == local || local.is_loopback());
+        if let Some(pod) = self.members.get(&Key::Netns(accepted.netns)) {
+            return Ok(self.offer_to(pod, accepted, to_itself || pod.addresses.contains(&remote)));
+        }
+        let (host, decides) = inbound::host(self.store, &self.set.control)?;
+        if accepted.netns != host {
+            return Ok(None);
+        }
+        if !decides {
+            return Ok(Some(Offer::STRAIGHT));
+        }
+        let Some(owner) = self.owner_of(accepted.local)? else { return Ok(None) };
+        let owner = owner.cgroup.iter().find_map(|&id| self.members.get(&Key::Cgroup(id)));
+        let Some(owner) = owner else { return Ok(Some(Offer::STRAIGHT)) };
+        Ok(self.offer_to(owner, accepted, to_itself))
+    }
+
+    fn offer_to(&self, member: &Member, accepted: &Accepted, own: bool) -> Option<Offer> {
+        let Some(workload) = member.workload(&self.policy).ok()? else { return Some(Offer::STRAIGHT) };
+        let flow = Flow {
+            direction: Direction::Inbound,
+            protocol: Protocol::Tcp,
+            address: accepted.remote.ip(),
+            port: accepted.local.port(),
+            own,
+        };
+        let verdict = self.sim.decide(workload.profile, &flow, &Identity::default())?.verdict();
+        let flags = self.profiles.get(workload.profile.0 as usize)?.flags;
+        Some(Offer { verdict, passes: flags & PROFILE_MISSING_SIDECAR_REFUSE == 0 })
+    }
+
+    /// Who listens there on the host: on that address, else on all of its family, else on all.
+    fn owner_of(&self, local: SocketAddr) -> Result<Option<PortOwner>> {
+        let (exact, family) = match local.ip() {
+            IpAddr::V4(v4) => (v4.to_ipv6_mapped().to_bits(), 0xffff_0000_0000),
+            IpAddr::V6(v6) => (v6.to_bits(), 0),
+        };
+        for address in [exact, family, 0] {
+            let place = PortKey { address: words(address), port: local.port(), ..PortKey::default() };
+            let owner = self.noted(&HOST_PORTS, bytemuck::bytes_of(&place))?;
+            if let Some(owner) = owner.and_then(|bytes| bytemuck::try_pod_read_unaligned(&bytes).ok()) {
+                return Ok(Some(owner));
+            }
+        }
+        Ok(None)
+    }
+
+    fn listens(&self, sidecar: Sidecar) -> Result<bool> {
+        if let Some(&known) = self.sidecars.borrow().get(&sidecar) {
+            return Ok(known);
+        }
+        let mut found = false;
+        for slot in 0..LISTENER_SLOTS {
+            let key = ListenerKey {
+                netns: sidecar.netns,
+                port: sidecar.port,
+                family: sidecar.family,
+                slot: u8::try_from(slot).unwrap_or_default(),
+                ..ListenerKey::default()
+            };
+            found = found || self.noted(&LISTENERS, bytemuck::bytes_of(&key))?.is_some();
+        }
+        self.sidecars.borrow_mut().insert(sidecar, found);
+        Ok(found)
+    }
+
+    /// A socket for all of IPv6 takes connections of IPv4, too.
+    fn somebody_listens(&self, accepted: &Accepted, port: u16) -> Result<bool> {
+        let on = |family| Sidecar { netns: accepted.netns, port, family };
+        Ok((accepted.local.is_ipv4() && self.listens(on(AF_INET))?) || self.listens(on(AF_INET6))?)
+    }
+
+    /// What a map of the programs' own says.
+    fn noted(&self, map: &MapDef, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        let Some(map) = self.store.open_map(&self.instance.maps().join(map.name))? else { return Ok(None) };
+        Ok(self.store.lookup(&map, key)?)
+    }
+}

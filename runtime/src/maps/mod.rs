@@ -1,0 +1,4 @@
+//! Pinned maps: the set that an instance has, its two slots, and what is live in one of them.
+
+pub(crate) mod set;
+pub(crate) mod slot;

@@ -1,0 +1,155 @@
+//! The policy tables of a slot: read back, and written.
+
+use std::collections::BTreeMap;
+use std::mem::offset_of;
+
+use mesh_bpf::abi::{LINE, ManifestHeader, Node, POLICY_ABI};
+use mesh_bpf::map::{self, TABLES, Table};
+use mesh_bpf::tables::{Manifest, TableData, Tables};
+
+use crate::error::{Error, Result};
+use crate::maps::set::Set;
+use crate::system::{Step, Store};
+
+/// The first line of a manifest: the part that every version can read.
+pub(crate) fn header<S: Store>(store: &S, tables: &S::Map, slot: u32) -> Result<Option<ManifestHeader>> {
+    let Some(map) = table(store, tables, slot, Table::Manifest)? else { return Ok(None) };
+    let bytes = store.content(&map, LINE)?;
+    Ok(bytemuck::try_pod_read_unaligned(&bytes).ok())
+}
+
+/// The manifest of a slot.
+pub(crate) fn manifest<S: Store>(store: &S, set: &Set<S>, slot: u32) -> Result<Manifest> {
+    let found = header(store, &set.tables, slot)?;
+    if let Some(found) = found.map(|header| header.policy_abi).filter(|&found| found != POLICY_ABI) {
+        return Err(Error::OtherAbi { found });
+    }
+    let data = read(store, set, slot, Table::Manifest, LINE * (1 + TABLES))?;
+    Ok(Manifest::read(&data)?)
+}
+
+/// One table of a slot, as its manifest describes it.
+pub(crate) fn read_table<S: Store>(
+    store: &S,
+    set: &Set<S>,
+    slot: u32,
+    manifest: &Manifest,
+    table: Table,
+) -> Result<TableData> {
+    let bytes = usize::try_from(manifest.table(table).bytes).unwrap_or(usize::MAX);
+    read(store, set, slot, table, bytes)
+}
+
+/// All tables of a slot but the manifest.
+pub(crate) fn read_tables<S: Store>(
+    store: &S,
+    set: &Set<S>,
+    slot: u32,
+    manifest: &Manifest,
+) -> Result<Tables> {
+    let mut tables = Tables::default();
+    for table in Table::ALL.into_iter().filter(|&table| table != Table::Manifest) {
+        tables.set(table, read_table(store, set, slot, manifest, table)?);
+    }
+    Ok(tables)
+}
+
+/// The map of one table of a slot; `None` where the slot has none.
+pub(crate) fn table<S: Store>(store: &S, tables: &S::Map, slot: u32, table: Table) -> Result<Option<S::Map>> {
+    let Some(id) = store.lookup(tables, &table.index(slot).to_ne_bytes())? else { return Ok(None) };
+    let id = id.try_into().map_or(0, u32::from_ne_bytes);
+    Ok(store.map_by_id(id)?)
+}
+
+fn read<S: Store>(store: &S, set: &Set<S>, slot: u32, which: Table, bytes: usize) -> Result<TableData> {
+    let missing = || Error::MissingTable(which.word());
+    let map = table(store, &set.tables, slot, which)?.ok_or_else(missing)?;
+    if store.map_info(&map)?.capacity as usize * LINE < bytes {
+        return Err(missing());
+    }
+    let mut content = store.content(&map, bytes)?;
+    if which == Table::Nodes {
+        forget_tallies(&mut content);
+    }
+    Ok(TableData::from_bytes(&content))
+}
+
+/// How often nodes decided is no part of the policy.
+fn forget_tallies(nodes: &mut [u8]) {
+    for record in nodes.chunks_exact_mut(size_of::<Node>()) {
+        if let Some(tally) = record.get_mut(offset_of!(Node, tally)..) {
+            tally.fill(0);
+        }
+    }
+}
+
+/// The counts that nodes hold, by the keys of their items.
+fn tallies<S: Store>(store: &S, nodes: &S::Map) -> Result<Vec<(u64, u64)>> {
+    let capacity = store.map_info(nodes)?.capacity as usize * LINE;
+    let content = store.content(nodes, capacity)?;
+    let records = content.chunks_exact(size_of::<Node>()).map(bytemuck::pod_read_unaligned::<Node>);
+    let counted = records.flat_map(|node| node.decision.into_iter().zip(node.tally));
+    Ok(counted.filter(|&(_, count)| count > 0).map(|(it, count)| (it.key, count.into())).collect())
+}
+
+/// The tables of nodes of both slots, each once, and none of another version.
+fn all_nodes<S: Store>(store: &S, tables: &S::Map) -> Result<BTreeMap<u32, S::Map>> {
+    let mut found = BTreeMap::new();
+    for slot in [0, 1] {
+        if header(store, tables, slot)?.is_none_or(|header| header.policy_abi != POLICY_ABI) {
+            continue;
+        }
+        if let Some(map) = table(store, tables, slot, Table::Nodes)? {
+            found.insert(store.map_info(&map)?.id, map);
+        }
+    }
+    Ok(found)
+}
+
+/// Counts that are not in the map of counters yet.
+pub(crate) fn uncollected<S: Store>(store: &S, tables: &S::Map) -> Result<Vec<(u64, u64)>> {
+    let mut found = Vec::new();
+    for nodes in all_nodes(store, tables)?.values() {
+        found.extend(tallies(store, nodes)?);
+    }
+    Ok(found)
+}
+
+/// Puts maps into a free slot, and adds what the nodes there counted to the counters of their items. Whoever is killed
+/// between loses that.
+pub(crate) fn put<S: Store>(store: &S, set: &Set<S>, elements: &[(u32, &S::Map)]) -> Result<()> {
+    let before = all_nodes(store, &set.tables)?;
+    store.put_maps(&set.tables, elements)?;
+    let after = all_nodes(store, &set.tables)?;
+    for (_, gone) in before.iter().filter(|(id, _)| !after.contains_key(*id)) {
+        store.add_hits(&set.hits, &tallies(store, gone)?)?;
+    }
+    Ok(())
+}
+
+/// A map with the content of one table, read back and closed to writing. The slot will own it: it is not pinned.
+pub(crate) fn make<S: Store>(store: &S, which: Table, data: &TableData) -> Result<S::Map> {
+    let mut map = filled(store, data);
+    for _ in 0..RETRIES {
+        match map {
+            Err(fault) if fault.errno() == Some(EBUSY) => map = filled(store, data),
+            _ => break,
+        }
+    }
+    let map = map?;
+    if store.holds(&map, data.padded())? { Ok(map) } else { Err(Error::Altered(which.word())) }
+}
+
+/// How often a table is made anew where a child of this process has a part in it.
+const RETRIES: usize = 20;
+const EBUSY: i32 = 16;
+
+/// Fails with `EBUSY` where another thread forked just while the table was mapped: the child has the
+/// mapping too, and keeps the map writable until it executes or ends.
+fn filled<S: Store>(store: &S, data: &TableData) -> Step<S::Map> {
+    let lines = u32::try_from(data.line_count()).unwrap_or(u32::MAX);
+    let map = store.create_map(&map::INNER, lines, None)?;
+    store.fill(&map, data.padded())?;
+    store.freeze(&map)?;
+    Ok(map)
+}

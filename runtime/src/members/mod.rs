@@ -1,0 +1,4 @@
+//! Endpoints: pods and cgroups, outside the generations.
+
+pub(crate) mod registry;
+pub(crate) mod reserved_ports;

@@ -1,0 +1,4 @@
+//! The files of the state folder, and locks. Nothing here knows the kernel.
+
+pub(crate) mod lock;
+pub(crate) mod record;

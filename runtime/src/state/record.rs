@@ -1,0 +1,265 @@
+//! The files of the state folder: what was live when, and the policies themselves by digest.
+//!
+//! The manifest in the kernel is the truth; a record that differs is made again. Each file is written beside
+//! its place and renamed, so it is there whole or not at all.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use mesh_bpf::artifact;
+use mesh_bpf::image::MapImage;
+use mesh_bpf::tables::{Digest, Tables};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::instance::{AGENT, FILES, FOLDERS, Instance, MEMBERS, MOVING};
+use crate::system::{Locked, Process, Step, Store};
+
+/// Who applied a policy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Owner {
+    /// Somebody at the command line.
+    #[default]
+    Cli,
+    /// The node agent.
+    Agent,
+}
+
+impl Owner {
+    /// As the manifest has it.
+    #[must_use]
+    pub const fn wire(self) -> u32 {
+        match self {
+            Self::Cli => 0,
+            Self::Agent => 1,
+        }
+    }
+
+    /// From a manifest.
+    #[must_use]
+    pub const fn from_wire(wire: u32) -> Self {
+        if wire == 1 { Self::Agent } else { Self::Cli }
+    }
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Cli => "command line",
+            Self::Agent => "agent",
+        })
+    }
+}
+
+/// One generation, as the state folder remembers it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// Its number.
+    pub generation: u64,
+    /// The policy's digest, in hexadecimal.
+    pub digest: String,
+    /// Who applied it.
+    pub owner: Owner,
+    /// Milliseconds since 1970.
+    pub applied: u64,
+    /// The boot that it went live in.
+    pub boot_id: String,
+    /// Where it came from, in words: `apply shop.mesh`, `rollback to 3`.
+    pub origin: String,
+}
+
+/// Who holds the lock.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// The process.
+    pub process: Process,
+    /// Its command.
+    pub command: String,
+    /// Milliseconds since 1970.
+    pub since: u64,
+}
+
+/// A digest in hexadecimal.
+#[must_use]
+pub fn hex(digest: &Digest) -> String {
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Reads a JSON file; `None` where there is none.
+pub(crate) fn read<T: DeserializeOwned>(store: &impl Store, file: &Path) -> Result<Option<T>> {
+    let Some(bytes) = store.read(file)? else { return Ok(None) };
+    let parsed = serde_json::from_slice(&bytes);
+    parsed.map(Some).map_err(|error| Error::DamagedFile { file: file.into(), what: error.to_string() })
+}
+
+/// Puts a JSON file in place at once.
+pub(crate) fn write<T: Serialize>(store: &impl Store, file: &Path, content: &T, durable: bool) -> Result<()> {
+    Ok(write_bytes(store, file, &json(file, content)?, durable)?)
+}
+
+/// The content of a JSON file.
+pub(crate) fn json<T: Serialize>(file: &Path, content: &T) -> Result<Vec<u8>> {
+    serde_json::to_vec_pretty(content)
+        .map_err(|error| Error::DamagedFile { file: file.into(), what: error.to_string() })
+}
+
+fn write_bytes(store: &impl Store, file: &Path, content: &[u8], durable: bool) -> Step<()> {
+    let beside = beside(file);
+    store.write(&beside, content, durable)?;
+    store.rename(&beside, file, durable)
+}
+
+/// Where a file is written before it is in its place.
+fn beside(file: &Path) -> PathBuf {
+    file.with_extension("new")
+}
+
+/// Whether the state folder holds things, and none of ours.
+pub(crate) fn is_foreign(store: &impl Store, instance: &Instance) -> Step<bool> {
+    let is_ours = |name: &str| FILES.contains(&name) || FOLDERS.contains(&name) || AGENT.contains(&name);
+    let names = store.list(&instance.state)?.unwrap_or_default();
+    Ok(!names.is_empty() && !names.iter().any(|name| is_ours(name)))
+}
+
+/// Makes the folders that records go to. Nobody but the owner enters them: who could, could hold the lock.
+pub(crate) fn make_folders(store: &impl Store, instance: &Instance) -> Result<()> {
+    for folder in instance.state.ancestors().skip(1).collect::<Vec<_>>().into_iter().rev() {
+        if store.inode(folder)?.is_none() {
+            store.make_folder(folder)?;
+        }
+    }
+    if is_foreign(store, instance)? {
+        return Err(Error::NotAStateFolder(instance.state.clone()));
+    }
+    for folder in [instance.state.clone(), instance.history(), instance.artifacts()] {
+        store.make_folder(&folder)?;
+    }
+    Ok(())
+}
+
+/// Keeps a policy, unless it is kept already, and does something else meanwhile.
+pub(crate) fn keep_artifact<T>(
+    store: &impl Store,
+    instance: &Instance,
+    tables: &Tables,
+    meanwhile: impl FnOnce() -> Result<T>,
+) -> Result<(String, T)> {
+    let digest = hex(&tables.digest());
+    let file = instance.artifacts().join(&digest);
+    if store.inode(&file)?.is_some() {
+        return Ok((digest, meanwhile()?));
+    }
+    let head = artifact::head(tables);
+    let pieces: Vec<&[u8]> = [head.as_slice()].into_iter().chain(artifact::contents(tables)).collect();
+    let beside = beside(&file);
+    let (written, done) = store.write_beside(&beside, &pieces, meanwhile);
+    let done = done?;
+    written?;
+    store.rename(&beside, &file, true)?;
+    Ok((digest, done))
+}
+
+/// Reads a kept policy, and checks all of it; `None` where it is not kept.
+pub(crate) fn artifact(
+    store: &impl Store,
+    instance: &Instance,
+    digest: &str,
+) -> Result<Option<(Tables, MapImage)>> {
+    let file = instance.artifacts().join(digest);
+    let Some(bytes) = store.read(&file)? else { return Ok(None) };
+    let decoded = artifact::decode(&bytes);
+    let (tables, image) =
+        decoded.map_err(|error| Error::DamagedFile { file: file.clone(), what: error.to_string() })?;
+    if hex(&tables.digest()) == digest {
+        Ok(Some((tables, image)))
+    } else {
+        Err(Error::DamagedFile { file, what: "it holds another policy than its name says".into() })
+    }
+}
+
+/// No instance comes as far. A larger number is damage: the one after it might be 0, which means that nothing is decided.
+const MOST_GENERATIONS: u64 = u64::MAX >> 1;
+
+/// Every generation that is remembered, oldest first. What cannot be read is left out, and so is a number that cannot be.
+pub(crate) fn history(store: &impl Store, instance: &Instance) -> Result<Vec<Record>> {
+    let mut records = Vec::new();
+    for name in store.list(&instance.history())?.unwrap_or_default() {
+        if let Ok(number) = name.parse::<u64>()
+            && let Ok(Some(record)) = read::<Record>(store, &instance.history().join(name))
+            && record.generation == number
+            && number <= MOST_GENERATIONS
+        {
+            records.push(record);
+        }
+    }
+    records.sort_by_key(|record: &Record| record.generation);
+    Ok(records)
+}
+
+/// Notes that `record` is live: in the history, and as `current`.
+pub(crate) fn settle(store: &impl Store, instance: &Instance, record: &Record) -> Result<()> {
+    write(store, &instance.history().join(record.generation.to_string()), record, false)?;
+    match read::<Record>(store, &instance.pending()) {
+        Ok(Some(pending)) if pending == *record => {
+            Ok(store.rename(&instance.pending(), &instance.current(), true)?)
+        }
+        _ => write(store, &instance.current(), record, true),
+    }
+}
+
+/// Removes the oldest records beyond `keep`, and artifacts that no record names.
+pub(crate) fn prune(store: &impl Store, instance: &Instance, keep: usize) -> Result<()> {
+    let records = history(store, instance)?;
+    let (old, kept) = records.split_at(records.len().saturating_sub(keep));
+    for record in old {
+        store.remove(&instance.history().join(record.generation.to_string()))?;
+    }
+    let artifacts = store.list(&instance.artifacts())?.unwrap_or_default();
+    for name in artifacts {
+        if !kept.iter().any(|record| record.digest == name) {
+            store.remove(&instance.artifacts().join(name))?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes all that is ours in the state folder, and the folder where nothing else is in it.
+pub(crate) fn purge(store: &impl Store, instance: &Instance) -> Result<()> {
+    let members = instance.state.join(MEMBERS);
+    for boot in store.list(&members)?.unwrap_or_default() {
+        forget_boot(store, &members.join(boot))?;
+    }
+    for name in FOLDERS {
+        empty(store, &instance.state.join(name))?;
+    }
+    for name in FILES {
+        let file = instance.state.join(name);
+        store.remove(&file)?;
+        store.remove(&beside(&file))?;
+    }
+    // An agent that goes on keeps what says that it is the only one.
+    let [lock, socket] = AGENT.map(|name| instance.state.join(name));
+    if !matches!(store.lock(&lock)?, Locked::Busy) {
+        store.remove(&lock)?;
+        store.remove(&socket)?;
+    }
+    match store.list(&instance.state)? {
+        Some(names) if names.is_empty() => Ok(store.remove_folder(&instance.state)?),
+        _ => Ok(()),
+    }
+}
+
+/// Removes what was registered in a boot.
+pub(crate) fn forget_boot(store: &impl Store, members: &Path) -> Step<()> {
+    empty(store, &members.join(MOVING))?;
+    empty(store, members)
+}
+
+fn empty(store: &impl Store, folder: &Path) -> Step<()> {
+    for name in store.list(folder)?.unwrap_or_default() {
+        store.remove(&folder.join(name))?;
+    }
+    store.remove_folder(folder)
+}

@@ -1,0 +1,270 @@
+//! A store whose steps fail, or end the process, where a test says so.
+//!
+//! Steps are numbered as they come; only those that change something count, since a process that is killed
+//! before it reads left the same behind as one killed after the change before. To be killed is an error
+//! here, after which every step fails: what is on the stack is dropped, and nothing is tidied up. A step
+//! that is made of several (writing a file, filling several slots) is left half done.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use mesh_bpf::abi::{Control, Unread};
+use mesh_bpf::map::{self, MapDef};
+use mesh_bpf::program::{AcceleratorDef, Hook, Inbound, ProgramDef};
+
+use crate::system::{
+    Fault, LinkInfo, Locked, MapInfo, Noted, Process, ProgramInfo, Sources, Step, Store, Waits, Word,
+};
+
+/// What happens at one of the steps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Strike {
+    /// Nothing; steps are only counted.
+    Never,
+    /// The step with this number, from 0, fails with this error number and changes nothing.
+    Fail(usize, i32),
+    /// The process ends at the step with this number, from 0.
+    Kill(usize),
+    /// Nothing fails, but nobody waits for the programs that still read what was live before.
+    NoGracePeriod,
+}
+
+/// A store that fails where it is told to.
+#[derive(Debug)]
+pub struct Faulty<S> {
+    inner: S,
+    strike: Strike,
+    steps: RefCell<Vec<String>>,
+    dead: Cell<bool>,
+}
+
+/// What a step does.
+enum Fate {
+    Go,
+    Half,
+}
+
+impl<S> Faulty<S> {
+    /// `inner`, but for one step.
+    pub const fn new(inner: S, strike: Strike) -> Self {
+        Self { inner, strike, steps: RefCell::new(Vec::new()), dead: Cell::new(false) }
+    }
+
+    /// The steps that were taken or failed, in words.
+    pub fn steps(&self) -> Vec<String> {
+        self.steps.borrow().clone()
+    }
+
+    fn reading(&self, call: &'static str) -> Step<()> {
+        if self.dead.get() { Err(killed(call)) } else { Ok(()) }
+    }
+
+    fn changing(&self, call: &'static str, object: &str) -> Step<Fate> {
+        self.reading(call)?;
+        let number = self.steps.borrow().len();
+        self.steps.borrow_mut().push(format!("{call} {object}"));
+        match self.strike {
+            Strike::Fail(at, errno) if at == number => {
+                Err(Fault::new(call, object, io::Error::from_raw_os_error(errno)))
+            }
+            Strike::Kill(at) if at == number => {
+                self.dead.set(true);
+                Ok(Fate::Half)
+            }
+            _ => Ok(Fate::Go),
+        }
+    }
+
+    /// A step that is done whole or not at all.
+    fn whole<T>(&self, call: &'static str, object: &str, step: impl FnOnce(&S) -> Step<T>) -> Step<T> {
+        match self.changing(call, object)? {
+            Fate::Go => step(&self.inner),
+            Fate::Half => Err(killed(call)),
+        }
+    }
+}
+
+fn killed(call: &'static str) -> Fault {
+    Fault::new(call, "a killed process", io::Error::from_raw_os_error(libc::EOWNERDEAD))
+}
+
+fn name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// Steps that change nothing.
+macro_rules! reading {
+    ($(fn $name:ident(&self $(, $arg:ident: $ty:ty)*) -> $result:ty;)*) => {
+        $(fn $name(&self $(, $arg: $ty)*) -> $result {
+            self.reading(stringify!($name))?;
+            self.inner.$name($($arg),*)
+        })*
+    };
+}
+
+/// Steps that change something, with what they change, in words.
+macro_rules! whole {
+    ($(fn $name:ident(&self $(, $arg:ident: $ty:ty)*) -> $result:ty { $object:expr })*) => {
+        $(fn $name(&self $(, $arg: $ty)*) -> $result {
+            self.whole(stringify!($name), &$object, |inner| inner.$name($($arg),*))
+        })*
+    };
+}
+
+impl<S: Store> Store for Faulty<S> {
+    type Map = S::Map;
+    type Program = S::Program;
+    type Link = S::Link;
+    type Words = S::Words;
+    type Lock = S::Lock;
+    type Socket = S::Socket;
+
+    fn wall_clock(&self) -> u64 {
+        self.inner.wall_clock()
+    }
+
+    fn clock(&self) -> u64 {
+        self.inner.clock()
+    }
+
+    fn sleep(&self, milliseconds: u64) {
+        self.inner.sleep(milliseconds);
+    }
+
+    fn this_process(&self) -> Process {
+        self.inner.this_process()
+    }
+
+    fn is_alive(&self, process: Process) -> bool {
+        self.inner.is_alive(process)
+    }
+
+    fn programs_version(&self) -> String {
+        self.inner.programs_version()
+    }
+
+    fn load(&self, words: &S::Words) -> Control {
+        self.inner.load(words)
+    }
+
+    reading! {
+        fn list(&self, folder: &Path) -> Step<Option<Vec<String>>>;
+        fn read(&self, file: &Path) -> Step<Option<Vec<u8>>>;
+        fn inode(&self, path: &Path) -> Step<Option<u64>>;
+        fn is_bpffs(&self, path: &Path) -> Step<bool>;
+        fn is_writable(&self, path: &Path) -> Step<bool>;
+        fn lock(&self, folder: &Path) -> Step<Locked<S::Lock>>;
+        fn is_populated(&self, cgroup: &Path) -> Step<bool>;
+        fn netns_cookie(&self, netns: &Path) -> Step<u64>;
+        fn netns_addresses(&self, netns: &Path) -> Step<Vec<IpAddr>>;
+        fn netns_sources(&self, netns: &Path) -> Step<Sources>;
+        fn netns_setting(&self, netns: &Path, cookie: u64, name: &str) -> Step<String>;
+        fn namespaces(&self) -> Step<BTreeSet<u64>>;
+        fn is_own_netns(&self, cookie: u64) -> Step<bool>;
+        fn is_lived_in(&self, cookie: u64) -> Step<bool>;
+        fn find_netns(&self, cookie: u64) -> Step<Option<PathBuf>>;
+        fn open_map(&self, path: &Path) -> Step<Option<S::Map>>;
+        fn map_by_id(&self, id: u32) -> Step<Option<S::Map>>;
+        fn map_info(&self, map: &S::Map) -> Step<MapInfo>;
+        fn lookup(&self, map: &S::Map, key: &[u8]) -> Step<Option<Vec<u8>>>;
+        fn entries(&self, map: &S::Map) -> Step<Vec<(Vec<u8>, Vec<u8>)>>;
+        fn content(&self, map: &S::Map, len: usize) -> Step<Vec<u8>>;
+        fn hits(&self, map: &S::Map) -> Step<Vec<(u64, u64)>>;
+        fn holds(&self, map: &S::Map, content: &[u8]) -> Step<bool>;
+        fn words(&self, control: &S::Map) -> Step<S::Words>;
+        fn program_info(&self, program: &S::Program) -> Step<ProgramInfo>;
+        fn program_by_id(&self, id: u32) -> Step<Option<ProgramInfo>>;
+        fn open_link(&self, path: &Path) -> Step<Option<S::Link>>;
+        fn link_info(&self, link: &S::Link) -> Step<LinkInfo>;
+        fn all_links(&self) -> Step<Vec<S::Link>>;
+        fn maps_of(&self, program: u32) -> Step<Vec<u32>>;
+        fn attached(&self, cgroup: &Path, hook: Hook, effective: bool) -> Step<Vec<u32>>;
+        fn attached_below(&self, cgroup: &Path, hook: Hook) -> Step<Vec<u32>>;
+        fn interfaces(&self, netns: &Path, cookie: u64) -> Step<Vec<u32>>;
+        fn waiting(&self, netns: &Path, cookie: u64) -> Step<Vec<Waits>>;
+        fn translates(&self, netns: &Path, cookie: u64) -> Step<bool>;
+        fn can_close(&self) -> Step<bool>;
+        fn connections(&self, flows: &S::Map, listening: &S::Map) -> Step<Vec<(Noted, S::Socket)>>;
+        fn message_program(&self, sockets: &S::Map) -> Step<Option<ProgramInfo>>;
+        fn unread(&self, maps: &Path, cookies: &[u64]) -> Step<Vec<Unread>>;
+        fn miscounts(&self) -> Step<bool>;
+        fn socket(&self, netns: u64, ends: (SocketAddr, SocketAddr), cookie: u64) -> Step<Option<S::Socket>>;
+    }
+
+    whole! {
+        fn make_folder(&self, folder: &Path) -> Step<()> { name(folder) }
+        fn remove_folder(&self, folder: &Path) -> Step<()> { name(folder) }
+        fn remove(&self, file: &Path) -> Step<()> { name(file) }
+        fn rename(&self, from: &Path, to: &Path, durable: bool) -> Step<()> { name(to) }
+        fn set_netns_setting(&self, netns: &Path, cookie: u64, name: &str, value: &str) -> Step<()> { name }
+        fn create_map(&self, def: &MapDef, capacity: u32, inner: Option<&S::Map>) -> Step<S::Map> { def.name }
+        fn pin_map(&self, map: &S::Map, path: &Path) -> Step<()> { name(path) }
+        fn update(&self, map: &S::Map, key: &[u8], value: &[u8]) -> Step<()> { "an entry" }
+        fn delete(&self, map: &S::Map, key: &[u8]) -> Step<()> { "an entry" }
+        fn fill(&self, map: &S::Map, content: &[u8]) -> Step<()> { "a table" }
+        fn add_hits(&self, map: &S::Map, counts: &[(u64, u64)]) -> Step<()> { "counters" }
+        fn freeze(&self, map: &S::Map) -> Step<()> { "a table" }
+        fn exchange(&self, words: &S::Words, word: Word, old: u64, new: u64) -> Step<bool> {
+            format!("{word:?} {old} to {new}")
+        }
+        fn load_programs(&self, maps: &Path) -> Step<Vec<(&'static ProgramDef, S::Program)>> { "all programs" }
+        fn attach(&self, program: &S::Program, hook: Hook, cgroup: &Path) -> Step<S::Link> {
+            format!("{hook:?}")
+        }
+        fn load_inbound(&self, maps: &Path, by: Inbound) -> Step<S::Program> { by.program().name }
+        fn load_entry(&self, maps: &Path, pod: u64, by: Inbound) -> Step<S::Program> { "a pod's program" }
+        fn put_program(&self, map: &S::Map, index: u32, program: &S::Program) -> Step<()> { "a program" }
+        fn attach_netns(
+            &self, program: &S::Program, by: Inbound, netns: &Path, cookie: u64, covered: &BTreeSet<u32>
+        ) -> Step<Vec<S::Link>> { "a pod" }
+        fn iterate(&self, iterator: &S::Link, netns: &Path, cookie: u64) -> Step<()> { "a pod" }
+        fn load_accelerators(&self, maps: &Path) -> Step<Vec<(&'static AcceleratorDef, S::Program)>> {
+            "accelerators"
+        }
+        fn release(&self, maps: &Path, netns: &Path, cookie: u64) -> Step<()> { "a pod" }
+        fn attach_message(&self, program: &S::Program, sockets: &S::Map) -> Step<()> { "sockets" }
+        fn detach_message(&self, sockets: &S::Map) -> Step<()> { "sockets" }
+        fn pin_link(&self, link: &S::Link, path: &Path) -> Step<()> { name(path) }
+        fn replace(&self, link: &S::Link, program: &S::Program) -> Step<()> { "a link" }
+        fn detach(&self, link: &S::Link) -> Step<()> { "a link" }
+        fn close(&self, sockets: &[S::Socket]) -> Step<usize> { "connections" }
+    }
+
+    fn write(&self, file: &Path, content: &[u8], durable: bool) -> Step<()> {
+        match self.changing("write", &name(file))? {
+            Fate::Go => self.inner.write(file, content, durable),
+            Fate::Half => {
+                let half = content.get(..content.len() / 2).unwrap_or_default();
+                self.inner.write(file, half, false)?;
+                Err(killed("write"))
+            }
+        }
+    }
+
+    fn write_beside<T>(&self, file: &Path, pieces: &[&[u8]], meanwhile: impl FnOnce() -> T) -> (Step<()>, T) {
+        (self.write(file, &pieces.concat(), true), meanwhile())
+    }
+
+    fn has_waited(&self, control: u32, generation: u64) -> bool {
+        self.inner.has_waited(control, generation)
+    }
+
+    fn put_maps(&self, outer: &S::Map, elements: &[(u32, &S::Map)]) -> Step<()> {
+        if self.strike == Strike::NoGracePeriod && self.inner.map_info(outer)?.name == map::SCRATCH.name {
+            return Ok(());
+        }
+        match self.changing("put_maps", "a slot")? {
+            Fate::Go => self.inner.put_maps(outer, elements),
+            Fate::Half => {
+                let half = elements.get(..elements.len() / 2).unwrap_or_default();
+                if !half.is_empty() {
+                    self.inner.put_maps(outer, half)?;
+                }
+                Err(killed("put_maps"))
+            }
+        }
+    }
+}

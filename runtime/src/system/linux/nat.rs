@@ -1,0 +1,58 @@
+//! Whether addresses are translated in a network namespace: `NETLINK_NETFILTER`, and the tables of before.
+//!
+//! Where they are, the kernel compares the socket of each packet that opens a connection with the packet's source, and a
+//! listening socket has none: it takes away what an interface's program gave the packet to, whether a rule matches or not.
+
+use std::fs;
+use std::io;
+
+use bytemuck::{Pod, Zeroable};
+use rustix::net::{AddressFamily, SocketType, netlink, socket};
+
+use super::sock_diag;
+
+// From linux/netfilter/nfnetlink.h and linux/netfilter/nf_tables.h.
+const GET_CHAINS: u16 = 10 << 8 | 4;
+const CHAIN_TYPE: u16 = 7;
+
+/// `struct nfgenmsg`.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct Request {
+    family: u8,
+    version: u8,
+    resource: [u8; 2],
+}
+
+/// In this thread's namespace.
+pub(super) fn translates() -> io::Result<bool> {
+    Ok(has_old_table("ip_tables_names")? || has_old_table("ip6_tables_names")? || has_chain()?)
+}
+
+/// The names of iptables' own tables, as far as they are there.
+fn has_old_table(names: &str) -> io::Result<bool> {
+    match fs::read_to_string(format!("/proc/thread-self/net/{names}")) {
+        Ok(names) => Ok(names.lines().any(|name| name == "nat")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// A chain of nftables that translates; iptables makes those, too, in most places.
+fn has_chain() -> io::Result<bool> {
+    let socket = match socket(AddressFamily::NETLINK, SocketType::RAW, Some(netlink::NETFILTER)) {
+        Err(rustix::io::Errno::PROTONOSUPPORT) => return Ok(false),
+        made => made?,
+    };
+    let mut any = false;
+    let request = Request::zeroed();
+    let asked = sock_diag::ask(&socket, GET_CHAINS, sock_diag::NLM_F_DUMP, &request, &[], |message| {
+        let attributes = message.get(size_of::<Request>()..).unwrap_or_default();
+        any |= sock_diag::find(attributes, CHAIN_TYPE).is_some_and(|kind| kind.starts_with(b"nat"));
+    });
+    match asked {
+        // A kernel without nftables.
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP)) => Ok(false),
+        asked => asked.map(|()| any),
+    }
+}

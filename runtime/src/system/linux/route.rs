@@ -1,0 +1,74 @@
+//! Where connections to others come from: `NETLINK_ROUTE` is asked as `connect` would ask, and nothing is sent.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use bytemuck::{Pod, Zeroable};
+use rustix::net::{AddressFamily, SocketType, socket};
+
+use super::sock_diag::{NLM_F_ACK, ask, attribute, find};
+
+// From linux/rtnetlink.h.
+const RTM_GETROUTE: u16 = 26;
+const RTA_DST: u16 = 1;
+const RTA_PREFSRC: u16 = 7;
+
+const AF_INET: u8 = 2;
+const AF_INET6: u8 = 10;
+
+/// Addresses that nobody has a route of their own for: what leads there is the way to the outside.
+const OUTSIDE_V4: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
+const OUTSIDE_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xffff, 0, 0, 0, 0, 1);
+
+/// `struct rtmsg`.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct Route {
+    family: u8,
+    destination_len: u8,
+    source_len: u8,
+    tos: u8,
+    table: u8,
+    protocol: u8,
+    scope: u8,
+    kind: u8,
+    flags: u32,
+}
+
+/// The source that this thread's namespace would take for a connection to the outside, of each family; none where no
+/// route leads there.
+pub(super) fn sources() -> io::Result<(Option<Ipv4Addr>, Option<Ipv6Addr>)> {
+    let v4 = match source(AF_INET, &OUTSIDE_V4.octets())? {
+        Some(IpAddr::V4(v4)) => Some(v4),
+        _ => None,
+    };
+    let v6 = match source(AF_INET6, &OUTSIDE_V6.octets())? {
+        Some(IpAddr::V6(v6)) => Some(v6),
+        _ => None,
+    };
+    Ok((v4, v6))
+}
+
+fn source(family: u8, destination: &[u8]) -> io::Result<Option<IpAddr>> {
+    // Protocol 0: `NETLINK_ROUTE`.
+    let netlink = socket(AddressFamily::NETLINK, SocketType::RAW, None)?;
+    let destination_len = u8::try_from(destination.len() * 8).unwrap_or_default();
+    let request = Route { family, destination_len, ..Route::zeroed() };
+    let mut source = None;
+    let asked =
+        ask(&netlink, RTM_GETROUTE, NLM_F_ACK, &request, &attribute(RTA_DST, destination), |message| {
+            let attributes = message.get(size_of::<Route>()..).unwrap_or_default();
+            source = find(attributes, RTA_PREFSRC).and_then(address);
+        });
+    match asked {
+        Ok(()) => Ok(source),
+        // No route leads there, one that refuses does, or the kernel has no such family.
+        Err(error) if error.raw_os_error().is_some() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn address(bytes: &[u8]) -> Option<IpAddr> {
+    let v4 = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
+    v4.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from)).ok()
+}

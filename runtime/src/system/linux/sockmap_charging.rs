@@ -1,0 +1,97 @@
+//! Whether bytes that go from socket to socket past the stack are charged to the reader's buffer. Where they are not,
+//! nothing makes a sender wait for a reader that never reads, until the memory is full.
+
+use std::io::{self, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use mesh_bpf::program::Hook;
+
+use super::asm::{self, EXIT, R0, R2, R3, R4, STACK, add, call, copy, map, set, store_long_value};
+use super::{apart, syscall};
+
+/// `BPF_MAP_TYPE_SOCKHASH`.
+const SOCKHASH: u32 = 18;
+/// `bpf_msg_redirect_hash`.
+const REDIRECT: i32 = 71;
+/// The key of the socket that gets what is sent.
+pub(super) const READER: i32 = 1;
+/// Where the key is on the stack.
+const KEY: i16 = -8;
+const MESSAGE: [u8; 1024] = [7; 1024];
+
+/// Sends a message from socket to socket in a network namespace of its own, and looks where it was charged. Minimum
+/// kernel 6.13, or 6.12.8.
+///
+/// # Errors
+/// What the kernel says, or that it does not.
+pub(crate) fn is_charged() -> io::Result<()> {
+    apart(|| syscall::new_network().and_then(|()| send_and_look()))
+}
+
+fn send_and_look() -> io::Result<()> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let mut sender = TcpStream::connect(listener.local_addr()?)?;
+    let (reader, _) = listener.accept()?;
+    let sockets = map_of_sockets("mesh_charge")?;
+    let program = asm::load("mesh_charge", Hook::Message, &to_reader(sockets.as_fd()))?;
+    syscall::attach_program(program.as_fd(), sockets.as_fd(), Hook::Message as u32)?;
+    for (key, socket) in [(READER, &reader), (READER + 1, &sender)] {
+        syscall::update(sockets.as_fd(), &i64::from(key).to_ne_bytes(), &socket.as_raw_fd().to_ne_bytes())?;
+    }
+    sender.write_all(&MESSAGE)?;
+    if received(reader.as_fd())? != 0 {
+        return Err(io::Error::other("a message did not take the short way"));
+    }
+    if charged(reader.as_fd())? < MESSAGE.len() as u64 {
+        return Err(io::Error::other(
+            "bytes of the short way are not charged to their reader: one that never reads would fill the memory",
+        ));
+    }
+    Ok(())
+}
+
+/// A map for two sockets.
+pub(super) fn map_of_sockets(name: &str) -> io::Result<OwnedFd> {
+    syscall::create_map(syscall::NewMap {
+        name,
+        kind: SOCKHASH,
+        key: 8,
+        value: 4,
+        capacity: 2,
+        flags: 0,
+        inner: None,
+        types: None,
+    })
+}
+
+/// `return bpf_msg_redirect_hash(msg, &sockets, &READER, BPF_F_INGRESS)`
+pub(super) fn to_reader(sockets: BorrowedFd<'_>) -> [u64; 9] {
+    let [first, second] = map(R2, &sockets);
+    [
+        store_long_value(STACK, KEY, READER),
+        copy(R3, STACK),
+        add(R3, KEY.into()),
+        first,
+        second,
+        set(R4, 1),
+        call(REDIRECT),
+        // Whatever it says, the message goes on.
+        set(R0, 1),
+        EXIT,
+    ]
+}
+
+/// Bytes that came by the stack: `tcpi_bytes_received`.
+fn received(socket: BorrowedFd<'_>) -> io::Result<u64> {
+    let mut info = [0; 136];
+    syscall::socket_option(socket, libc::SOL_TCP, libc::TCP_INFO, &mut info)?;
+    Ok(super::u64_at(&info, 128))
+}
+
+/// Bytes that count against the socket's receive buffer: `SK_MEMINFO_RMEM_ALLOC`.
+fn charged(socket: BorrowedFd<'_>) -> io::Result<u64> {
+    let mut info = [0; 4];
+    syscall::socket_option(socket, libc::SOL_SOCKET, libc::SO_MEMINFO, &mut info)?;
+    Ok(super::u32_at(&info, 0).into())
+}
