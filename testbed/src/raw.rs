@@ -181,30 +181,22 @@ struct RingParameters {
     completions: u32,
     flags: u32,
     others: [u32; 7],
-    submitted: SubmittedAt,
-    completed: CompletedAt,
+    submitted: RingOffsets,
+    completed: RingOffsets,
 }
 
-/// `struct io_sqring_offsets`: where things are in the ring of what is submitted.
+/// `struct io_sqring_offsets` and `struct io_cqring_offsets`: where things are in a ring.
 #[repr(C)]
 #[derive(Default)]
-struct SubmittedAt {
-    head: u32,
-    tail: u32,
-    others: [u32; 4],
-    array: u32,
-    rest: [u32; 3],
-}
-
-/// `struct io_cqring_offsets`: the same of the ring of answers.
-#[repr(C)]
-#[derive(Default)]
-struct CompletedAt {
+struct RingOffsets {
     head: u32,
     tail: u32,
     others: [u32; 3],
+    /// Of the answers.
     entries: u32,
-    rest: [u32; 4],
+    /// Of what is submitted.
+    array: u32,
+    rest: [u32; 3],
 }
 
 /// Memory that is shared with the kernel, unmapped on drop.

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use mesh_bpf::tables::Tables;
@@ -20,22 +20,53 @@ fn options() -> Options {
 }
 
 /// A small disk, unmounted when the test ends.
-struct Disk<'a>(&'a Path);
+struct Disk(PathBuf);
 
-impl<'a> Disk<'a> {
-    fn new(place: &'a Path, size: &str) -> Self {
-        fs::create_dir(place).unwrap();
+impl Disk {
+    fn new(place: PathBuf, size: &str) -> Self {
+        fs::create_dir(&place).unwrap();
         let size = format!("size={size}");
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(place).status();
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(&place).status();
         assert!(mounted.unwrap().success());
         Self(place)
     }
 }
 
-impl Drop for Disk<'_> {
+impl Drop for Disk {
     fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(self.0).status();
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
     }
+}
+
+/// An instance whose state folder is on a small disk.
+struct Cramped {
+    // Dropped in this order.
+    runtime: Runtime<Kernel>,
+    disk: Disk,
+    ground: Ground,
+}
+
+impl Cramped {
+    fn new() -> Self {
+        let ground = Ground::new().unwrap();
+        let disk = Disk::new(ground.folder().join("disk"), "256k");
+        let instance = Instance { state: disk.0.join("state"), ..common::instance(&ground) };
+        let runtime = Runtime::on(Kernel::new(), instance, options()).unwrap();
+        Self { runtime, disk, ground }
+    }
+
+    fn fill(&self) {
+        let _ = fs::write(self.disk.0.join("filler"), vec![1; 1 << 20]);
+    }
+
+    fn make_room(&self) {
+        fs::remove_file(self.disk.0.join("filler")).unwrap();
+    }
+}
+
+fn assert_disk_full(error: &Error) {
+    let Error::Step(fault) = error else { panic!("{error}") };
+    assert_eq!(fault.errno(), Some(rustix::io::Errno::NOSPC.raw_os_error()), "{error}");
 }
 
 #[test]
@@ -43,19 +74,14 @@ fn a_full_disk_refuses_a_policy_and_the_live_one_decides_on() {
     if !kernel_is_usable() {
         return;
     }
-    let ground = Ground::new().unwrap();
-    let place = ground.folder().join("disk");
-    let disk = Disk::new(&place, "256k");
-    let instance = Instance { state: place.join("state"), ..common::instance(&ground) };
-    let runtime = Runtime::on(Kernel::new(), instance, options()).unwrap();
+    let cramped = Cramped::new();
+    let runtime = &cramped.runtime;
     let policy = |port| Policy::new().deny(port).prefixes(200).tables();
     let before = runtime.apply(request(&policy(80))).unwrap();
-    let filler = disk.0.join("filler");
-    let _ = fs::write(&filler, vec![1; 1 << 20]);
+    cramped.fill();
     for _ in 0..2 {
         let error = runtime.apply(request(&policy(81))).unwrap_err();
-        let Error::Step(fault) = &error else { panic!("{error}") };
-        assert_eq!(fault.errno(), Some(libc_enospc()), "{error}");
+        assert_disk_full(&error);
         assert_eq!(error.help(), "make room on the disk of the state folder");
         let status = runtime.status().unwrap();
         assert_eq!((status.head.digest, status.head.claim), (before.digest.clone(), 0));
@@ -63,7 +89,7 @@ fn a_full_disk_refuses_a_policy_and_the_live_one_decides_on() {
     }
     // What takes a policy away needs no disk.
     runtime.detach_all(false).unwrap();
-    let _ = fs::remove_file(&filler);
+    cramped.make_room();
     assert!(runtime.apply(request(&policy(81))).unwrap().changed);
     runtime.detach_all(true).unwrap();
 }
@@ -73,11 +99,8 @@ fn a_full_disk_refuses_to_attach_a_member_again_and_it_is_denied_on() {
     if !kernel_is_usable() {
         return;
     }
-    let ground = Ground::new().unwrap();
-    let place = ground.folder().join("disk");
-    let disk = Disk::new(&place, "256k");
-    let instance = Instance { state: place.join("state"), ..common::instance(&ground) };
-    let runtime = Runtime::on(Kernel::new(), instance, options()).unwrap();
+    let cramped = Cramped::new();
+    let (runtime, ground) = (&cramped.runtime, &cramped.ground);
     let netns = Netns::new().unwrap();
     let server = Server::start(&netns, "far", &["127.0.0.2:0".parse().unwrap()]).unwrap();
     let there = server.addresses().unwrap()[0];
@@ -90,25 +113,19 @@ fn a_full_disk_refuses_to_attach_a_member_again_and_it_is_denied_on() {
         assert_eq!(runtime.status().unwrap().drift, Vec::<String>::new());
     };
     refused();
-    let filler = disk.0.join("filler");
-    let _ = fs::write(&filler, vec![1; 1 << 20]);
+    cramped.fill();
     for round in [0, 1] {
         let error = runtime.attach(&pod(&netns.path(), 1, round)).unwrap_err();
-        let Error::Step(fault) = &error else { panic!("{error}") };
-        assert_eq!(fault.errno(), Some(libc_enospc()), "{error}");
+        assert_disk_full(&error);
         refused();
         runtime.refresh().unwrap();
         refused();
     }
-    fs::remove_file(&filler).unwrap();
+    cramped.make_room();
     // Of the other tier, it is no member of a workload.
     assert_eq!(runtime.attach(&pod(&netns.path(), 1, 1)).unwrap().workload, None);
     assert!(common::dial(&inside, there).is_ok());
     runtime.detach_all(true).unwrap();
-}
-
-fn libc_enospc() -> i32 {
-    rustix::io::Errno::NOSPC.raw_os_error()
 }
 
 #[test]

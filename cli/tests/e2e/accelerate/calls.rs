@@ -10,8 +10,8 @@ use rustix::event::{PollFlags, Timespec};
 use rustix::net::{RecvFlags, recv};
 use rustix::pipe::{SpliceFlags, pipe, splice};
 
-use super::duo::{Duo, End, pattern, ready};
-use crate::stage::where_usable;
+use crate::fixtures::duo::{Duo, End, pattern, ready};
+use crate::fixtures::stage::where_usable;
 
 #[test]
 fn partial_writes_go_on_where_they_stopped() -> Tested {

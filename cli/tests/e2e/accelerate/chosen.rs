@@ -2,10 +2,10 @@
 
 use mesh_testbed::{Client, Failure, Tested, kernel_is_usable, storage};
 
-use super::duo::{Books, Duo, End, SHAPES, SIDECAR, TARGET, pattern};
-use crate::command::Answer;
-use crate::seen::Seen;
-use crate::stage::{SIDECAR_UID, address, where_usable};
+use crate::fixtures::command::Answer;
+use crate::fixtures::duo::{Books, Duo, End, SHAPES, SIDECAR, TARGET, pattern};
+use crate::fixtures::seen::Seen;
+use crate::fixtures::stage::{SIDECAR_UID, address, where_usable};
 
 #[test]
 fn questions_and_answers_of_all_sizes_take_the_short_way() -> Tested {

@@ -7,8 +7,8 @@ use std::time::Duration;
 use mesh_testbed::{Errno, Tested, long_runs_are_wanted};
 use rustix::event::PollFlags;
 
-use super::duo::{Duo, End, pattern, ready};
-use crate::stage::where_usable;
+use crate::fixtures::duo::{Duo, End, pattern, ready};
+use crate::fixtures::stage::where_usable;
 
 #[test]
 fn either_end_may_close_its_half_first() -> Tested {

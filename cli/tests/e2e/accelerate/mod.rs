@@ -1,8 +1,6 @@
 //! Bytes past the stack arrive as TCP would have brought them: each case runs without and with acceleration, must
 //! come to the same, and the books must show that bytes took the short way.
 
-pub(crate) mod duo;
-
 mod calls;
 mod chosen;
 mod closed;

@@ -6,8 +6,8 @@ use std::process::Command;
 
 use mesh_testbed::{Failure, Place, Process, Tested, kernel_is_usable, long_runs_are_wanted};
 
-use super::duo::Duo;
-use crate::command::Answer;
+use crate::fixtures::command::Answer;
+use crate::fixtures::duo::Duo;
 
 const GO: &str = include_str!("../../../../testbed/programs/talk.go");
 const JAVA: &str = include_str!("../../../../testbed/programs/Talk.java");

@@ -14,9 +14,9 @@ use mesh_testbed::{Client, Errno, Failure, Process, Tested, kernel_is_usable, lo
 use rustix::net::{RecvFlags, recv};
 use serde_json::Value;
 
-use super::duo::{Duo, End, SIDECAR, TARGET, patient};
-use crate::command::Answer;
-use crate::stage::{address, as_member, where_usable};
+use crate::fixtures::command::Answer;
+use crate::fixtures::duo::{Duo, End, SIDECAR, TARGET, patient};
+use crate::fixtures::stage::{address, as_member, where_usable};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const PROGRAM: &str = include_str!("../../../../testbed/programs/Available.java");

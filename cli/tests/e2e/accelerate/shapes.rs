@@ -4,8 +4,8 @@ use std::io::Read;
 
 use mesh_testbed::{Errno, Tested, long_runs_are_wanted};
 
-use super::duo::{Duo, End, SHAPES, pattern};
-use crate::stage::where_usable;
+use crate::fixtures::duo::{Duo, End, SHAPES, pattern};
+use crate::fixtures::stage::where_usable;
 
 /// Sends `total` bytes by calls of all shapes, beginning with one of them, and returns their digest.
 pub(super) fn send_shapes(end: &mut End<'_>, total: usize, first: usize) -> Result<String, Errno> {

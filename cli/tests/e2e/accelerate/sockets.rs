@@ -10,8 +10,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, recv, send, sendmsg};
 use socket2::Protocol;
 
-use super::duo::{Duo, End, SIDECAR, TARGET, ends, listener, pattern, ready};
-use crate::stage::{address, where_usable};
+use crate::fixtures::duo::{Duo, End, SIDECAR, TARGET, ends, listener, pattern, ready};
+use crate::fixtures::stage::{address, where_usable};
 
 /// What a reader with a low-water mark waits for.
 const MARK: usize = 1000;

@@ -7,9 +7,9 @@ use mesh_testbed::{Errno, Tested};
 use rustix::event::PollFlags;
 use rustix::pipe::{SpliceFlags, pipe, splice};
 
-use super::duo::{Duo, End, SHAPES, pattern, ready};
 use super::shapes::send_shapes;
-use crate::stage::where_usable;
+use crate::fixtures::duo::{Duo, End, SHAPES, pattern, ready};
+use crate::fixtures::stage::where_usable;
 
 #[test]
 fn a_reader_that_splices_from_the_first_is_never_accelerated() -> Tested {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use mesh_testbed::{Errno, Tested, kernel_is_usable, long_runs_are_wanted, until};
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, recv, send, sendmsg, sockopt};
 
-use super::duo::{Duo, pattern};
+use crate::fixtures::duo::{Duo, pattern};
 
 /// After so many bytes they come again: no size of a call divides it.
 const PERIOD: usize = (4 << 20) + 7;

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use mesh_testbed::{Failure, Tested, long_runs_are_wanted, until};
 
-use super::duo::{Books, Duo, SHAPES, pattern};
-use crate::stage::where_usable;
+use crate::fixtures::duo::{Books, Duo, SHAPES, pattern};
+use crate::fixtures::stage::where_usable;
 
 #[test]
 fn a_stream_stays_whole_while_acceleration_is_switched_on_and_off() -> Tested {

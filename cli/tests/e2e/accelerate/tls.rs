@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 
 use mesh_testbed::{Errno, Failure, Tested, kernel_is_usable, set_raw_option};
 
-use super::duo::{Duo, End, pattern};
+use crate::fixtures::duo::{Duo, End, pattern};
 
 const SOL_TCP: i32 = 6;
 const TCP_ULP: i32 = 31;

@@ -9,8 +9,8 @@ use std::time::Duration;
 use mesh_testbed::{Client, Errno, Failure, Pair, Place, Tested, until};
 use serde_json::Value;
 
-use super::duo::{Duo, End};
-use crate::stage::{SIDECAR_UID, address, where_usable};
+use crate::fixtures::duo::{Duo, End};
+use crate::fixtures::stage::{SIDECAR_UID, address, where_usable};
 
 /// How long one connection waits until its twin is open.
 const PATIENCE: Duration = Duration::from_secs(15);

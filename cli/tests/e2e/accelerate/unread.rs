@@ -10,9 +10,9 @@ use mesh_testbed::{Errno, Failure, Tested, kernel_is_usable, raw_option, until};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::{Deserialize, Serialize};
 
-use super::duo::{Books, Duo, End, pattern, ready};
-use crate::command::Answer;
-use crate::stage::where_usable;
+use crate::fixtures::command::Answer;
+use crate::fixtures::duo::{Books, Duo, End, pattern, ready};
+use crate::fixtures::stage::where_usable;
 
 /// Nobody waits for longer.
 const PATIENCE: Duration = Duration::from_secs(15);

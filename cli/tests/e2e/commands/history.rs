@@ -1,0 +1,139 @@
+//! What a node keeps, and what it says of what it would do: plans, generations, artifacts, confirmation.
+
+use std::time::Duration;
+
+use mesh_testbed::{Failure, Tested, until};
+use serde_json::{Value, json};
+
+use crate::fixtures::command::Answer;
+use crate::fixtures::seen::Seen;
+use crate::fixtures::stage::{Stage, where_usable};
+
+const OLD: &str = "redirect outbound -> 15001";
+const NEW: &str = "redirect outbound -> 15002\ndeny outbound tcp 25";
+const FLOW: &str = "10.0.3.9:80";
+
+/// What a command answers, with its exit code.
+fn json_of(stage: &Stage, code: i32, arguments: &[&str]) -> Result<Value, Failure> {
+    let answer = Answer::of(stage.meshc().args(["--format", "json"]).args(arguments))?;
+    assert_eq!(answer.code, code, "{arguments:?}: {answer:#?}");
+    if code == 0 || code == 3 { answer.json() } else { Ok(Value::Null) }
+}
+
+fn text_of(stage: &Stage, arguments: &[&str]) -> Result<String, Failure> {
+    Ok(Answer::of(stage.meshc().args(arguments))?.done()?.stdout)
+}
+
+fn policies(stage: &Stage) -> Result<[String; 2], Failure> {
+    let path = |name, rules| Ok::<_, Failure>(stage.policy(name, rules)?.display().to_string());
+    Ok([path("old.mesh", OLD)?, path("new.mesh", NEW)?])
+}
+
+/// Verdicts of one port, before and after, as a difference has them.
+fn of_port(difference: &Value, ports: &str) -> Vec<(Value, Value)> {
+    let flows = difference.get("flows").and_then(Value::as_array).cloned().unwrap_or_default();
+    let part = |flow: &Value, part| flow.pointer(&format!("/{part}/verdict")).cloned().unwrap_or_default();
+    (flows.iter().filter(|flow| flow.get("ports") == Some(&json!(ports))))
+        .map(|flow| (part(flow, "before"), part(flow, "after")))
+        .collect()
+}
+
+#[test]
+fn a_plan_says_what_apply_does_and_is_bound_to_what_is_live() -> Tested {
+    let Some(stage) = where_usable(Stage::new)? else { return Ok(()) };
+    let [old, new] = policies(&stage)?;
+    let file = stage.ground().folder().join("plan").display().to_string();
+    let applied = json_of(&stage, 0, &["apply", &old])?;
+    let planned = json_of(&stage, 3, &["plan", &new, "-o", &file])?;
+    assert_eq!(planned.get("live"), applied.get("digest"));
+    assert!(of_port(&planned, "25").contains(&(json!("redirected"), json!("denied"))), "{planned:#}");
+    assert!(planned.get("bytes").and_then(Value::as_u64) > Some(0), "{planned:#}");
+    let different = json_of(&stage, 3, &["diff", "live", &new])?;
+    assert_eq!(different.get("flows"), planned.get("flows"));
+    assert_eq!(different.get("entries"), planned.get("entries"));
+    // Nothing was changed by asking.
+    assert_eq!(json_of(&stage, 0, &["plan", &old])?.get("equal"), Some(&json!(true)));
+    json_of(&stage, 0, &["diff", "live", &old])?;
+    assert_eq!(stage.dial(FLOW)?, Seen::Redirected(15001));
+
+    let carried_out = json_of(&stage, 0, &["apply", &file])?;
+    assert_eq!(carried_out.get("digest"), planned.get("new"));
+    assert_eq!(carried_out.get("entries"), planned.get("entries"));
+    assert_eq!(stage.dial(FLOW)?, Seen::Redirected(15002));
+    // Another policy is live than the one that it was planned against.
+    json_of(&stage, 5, &["apply", &file])?;
+    assert_eq!(stage.dial(FLOW)?, Seen::Redirected(15002));
+    Ok(())
+}
+
+#[test]
+fn what_is_shown_is_what_was_applied_byte_for_byte() -> Tested {
+    let Some(stage) = where_usable(Stage::new)? else { return Ok(()) };
+    let [old, new] = policies(&stage)?;
+    let artifact = stage.ground().folder().join("artifact").display().to_string();
+    let compiled = [text_of(&stage, &["compile", &old])?, text_of(&stage, &["compile", &new])?];
+    let first = json_of(&stage, 0, &["apply", &old])?;
+    assert_eq!(text_of(&stage, &["show"])?, compiled[0]);
+    text_of(&stage, &["compile", &new, "--artifact", "-o", &artifact])?;
+    let second = json_of(&stage, 0, &["apply", &artifact])?;
+    assert_eq!(text_of(&stage, &["show", "live"])?, compiled[1]);
+    let number = |applied: &Value| applied.get("generation").map(Value::to_string).unwrap_or_default();
+    assert_eq!(text_of(&stage, &["show", &number(&first)])?, compiled[0]);
+    assert_eq!(text_of(&stage, &["show", &number(&second)])?, compiled[1]);
+
+    // Damaged anywhere, or cut off, it is refused with a reason, and what is live stays.
+    let good = std::fs::read(&artifact)?;
+    let step = good.len() / 12;
+    for at in (0..good.len()).step_by(step.max(1)) {
+        let mut bad = good.clone();
+        bad.iter_mut().skip(at).take(1).for_each(|byte| *byte ^= 1);
+        std::fs::write(&artifact, &bad)?;
+        let answer = Answer::of(stage.meshc().args(["apply", &artifact]))?;
+        assert!(answer.code == 1 && answer.words().contains("error"), "{at}: {answer:#?}");
+        std::fs::write(&artifact, good.iter().copied().take(at).collect::<Vec<u8>>())?;
+        assert_eq!(Answer::of(stage.meshc().args(["apply", &artifact]))?.code, 1, "cut off at {at}");
+    }
+    assert_eq!(text_of(&stage, &["show"])?, compiled[1]);
+    Ok(())
+}
+
+#[test]
+fn any_kept_generation_comes_back_with_one_command() -> Tested {
+    let Some(stage) = where_usable(Stage::new)? else { return Ok(()) };
+    let [old, new] = policies(&stage)?;
+    json_of(&stage, 1, &["rollback"])?;
+    let first = json_of(&stage, 0, &["apply", &old])?;
+    json_of(&stage, 1, &["rollback"])?;
+    json_of(&stage, 0, &["apply", &new])?;
+    let back = json_of(&stage, 0, &["rollback"])?;
+    assert_eq!(back.get("digest"), first.get("digest"));
+    assert_eq!(stage.dial(FLOW)?, Seen::Redirected(15001));
+    let history = json_of(&stage, 0, &["history"])?;
+    let field = |name: &str| -> Vec<Value> {
+        let generations = history.get("generations").and_then(Value::as_array).cloned().unwrap_or_default();
+        generations.iter().map(|kept| kept.get(name).cloned().unwrap_or_default()).collect()
+    };
+    assert_eq!(field("generation"), [json!(3), json!(2), json!(1)]);
+    assert_eq!(field("live"), [json!(true), json!(false), json!(false)]);
+    assert_eq!(field("origin").first(), Some(&json!("rollback to 1")));
+    json_of(&stage, 0, &["rollback", "2"])?;
+    assert_eq!(stage.dial(FLOW)?, Seen::Redirected(15002));
+    json_of(&stage, 1, &["rollback", "99"])?;
+    Ok(())
+}
+
+#[test]
+fn a_policy_takes_itself_back_unless_it_is_confirmed() -> Tested {
+    let Some(stage) = where_usable(Stage::new)? else { return Ok(()) };
+    let [old, new] = policies(&stage)?;
+    json_of(&stage, 0, &["apply", &old])?;
+    json_of(&stage, 0, &["apply", &new, "--confirm-within", "2s"])?;
+    let live = || stage.dial(FLOW).ok();
+    assert!(until(Duration::from_secs(30), || live() == Some(Seen::Redirected(15001))), "{:?}", live());
+    json_of(&stage, 1, &["confirm"])?;
+    json_of(&stage, 0, &["apply", &new, "--confirm-within", "3s"])?;
+    json_of(&stage, 0, &["confirm"])?;
+    std::thread::sleep(Duration::from_secs(4));
+    assert_eq!(live(), Some(Seen::Redirected(15002)));
+    Ok(())
+}

@@ -1,0 +1,12 @@
+//! What each command does and says.
+
+mod bad_input;
+mod detach;
+mod doctor;
+mod explain;
+mod history;
+mod observe;
+mod pause;
+mod reapply;
+mod reset_changed;
+mod unheard_sidecars;

@@ -1,0 +1,699 @@
+//! The agent keeps a node in step, and nothing depends on it.
+#![expect(
+    clippy::indexing_slicing,
+    reason = "a key that is not in the JSON is null, and the comparison fails"
+)]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::os::unix::fs::symlink;
+use std::os::unix::net::{UnixDatagram, UnixListener};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use mesh_testbed::{
+    Client, Failure, Netns, Place, Process, Server, Task, Tested, kernel_is_usable, tool, until,
+};
+use serde_json::{Value, json};
+
+use crate::fixtures::chain::{Call, Node, Pod, kubernetes, labels};
+use crate::fixtures::command::Answer;
+use crate::fixtures::seen::{Seen, seen};
+use crate::fixtures::stage::{address, where_usable};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A mesh whose pods go to a sidecar's port.
+fn mesh(port: u16) -> String {
+    format!("redirect outbound -> {port}\nexclude outbound tcp 3306\nworkload cart {{ label app = cart }}")
+}
+
+/// A folder as Kubernetes makes one of a ConfigMap, and the agent that watches it.
+struct Running {
+    process: Option<Process>,
+    folder: PathBuf,
+    node: Node,
+    versions: usize,
+    starts: usize,
+}
+
+impl Running {
+    fn new(policy: &str) -> Result<Self, Failure> {
+        let node = Node::new()?;
+        let folder = node.ground().folder().join("policies");
+        fs::create_dir(&folder)?;
+        symlink("..data/shop.mesh", folder.join("shop.mesh"))?;
+        let mut running = Self { process: None, folder, node, versions: 0, starts: 0 };
+        running.write(policy)?;
+        running.start()?;
+        Ok(running)
+    }
+
+    /// Puts another version of the policy in place, by swapping a link to a folder.
+    fn write(&mut self, policy: &str) -> Tested {
+        self.versions += 1;
+        let version = format!("..version-{}", self.versions);
+        fs::create_dir(self.folder.join(&version))?;
+        let text = format!("exempt uid 1500\n\nmesh shop {{\n{policy}\n}}\n");
+        fs::write(self.folder.join(&version).join("shop.mesh"), text)?;
+        symlink(&version, self.folder.join("..data_tmp"))?;
+        fs::rename(self.folder.join("..data_tmp"), self.folder.join("..data"))?;
+        Ok(())
+    }
+
+    fn command(&self, interval: &str) -> Command {
+        let mut command = self.node.meshc();
+        command.arg("agent").arg("--policy").arg(&self.folder).args(["--interval", interval]);
+        command.args(["--listen", "127.0.0.1:0"]);
+        command
+    }
+
+    fn start(&mut self) -> Tested {
+        let mut command = self.command("1s");
+        self.start_as(&mut command)
+    }
+
+    fn start_as(&mut self, command: &mut Command) -> Tested {
+        self.starts += 1;
+        let log = self.node.ground().folder().join(format!("agent-{}.log", self.starts));
+        self.process = Some(Process::start(command, &log)?);
+        if until(PATIENCE, || self.report().is_ok_and(|report| !report.is_null())) {
+            return Ok(());
+        }
+        Err(format!("the agent does not answer: {}", self.log()?).into())
+    }
+
+    /// Kills it, without a word.
+    fn kill(&mut self) {
+        self.process = None;
+    }
+
+    fn log(&self) -> Result<String, Failure> {
+        Ok(self.process.as_ref().ok_or("no agent runs")?.output()?)
+    }
+
+    fn status(&self) -> Result<Value, Failure> {
+        self.node.ask(&["status"])
+    }
+
+    /// What the running agent says of itself.
+    fn report(&self) -> Result<Value, Failure> {
+        let report = self.status()?["agent"].clone();
+        let pid = self.process.as_ref().map(Process::id);
+        Ok(if report["pid"].as_u64() == pid.map(u64::from) { report } else { Value::Null })
+    }
+
+    fn pod(&self, container: &str) -> Result<Pod, Failure> {
+        let cart = labels(&[("app", "cart")]);
+        self.node.pod(container, &kubernetes("shop", container), &cart)
+    }
+
+    /// A connection to where health and metrics are told.
+    fn listening(&self) -> Result<TcpStream, Failure> {
+        let log = self.log()?;
+        let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let mut told = lines.filter(|line| line["message"] == "health and metrics");
+        let told = told.next().ok_or("no address was told")?;
+        Ok(TcpStream::connect(told["address"].as_str().unwrap_or_default())?)
+    }
+
+    /// A page of health and metrics.
+    fn page(&self, path: &str) -> Result<(u16, String), Failure> {
+        let mut stream = self.listening()?;
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")?;
+        let mut answer = BufReader::new(stream);
+        let mut first = String::new();
+        answer.read_line(&mut first)?;
+        let mut rest = String::new();
+        answer.read_to_string(&mut rest)?;
+        let body = rest.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default();
+        let code = first.split(' ').nth(1).and_then(|code| code.parse().ok());
+        Ok((code.ok_or_else(|| format!("no HTTP: {first}"))?, body))
+    }
+
+    /// The value of a metric, by its name with labels.
+    fn metric(&self, name: &str) -> Result<f64, Failure> {
+        let (_, page) = self.page("/metrics")?;
+        let line = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        Ok(line.ok_or_else(|| format!("no metric {name} in {page}"))?.parse()?)
+    }
+}
+
+/// A pod that connects every few milliseconds while a test goes on, and counts what it sees.
+struct Traffic(Task<BTreeMap<String, usize>>);
+
+impl Traffic {
+    fn start(place: &Place, pause: Duration) -> Result<Self, Failure> {
+        let target = address("10.0.3.9:80")?;
+        let mut task = place.spawn(move |line| {
+            let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+            let _ = line.say("started");
+            while line.is_silent() {
+                let seen = seen(&Client::to(target), target);
+                *counts.entry(format!("{seen:?}")).or_default() += 1;
+                std::thread::sleep(pause);
+            }
+            counts
+        })?;
+        task.line().hear()?;
+        Ok(Self(task))
+    }
+
+    fn end(mut self) -> Result<BTreeMap<String, usize>, Failure> {
+        // Where it has ended already, its answer tells why.
+        let _ = self.0.line().say("enough");
+        Ok(self.0.join()?)
+    }
+}
+
+#[test]
+fn the_policy_of_a_folder_is_live_and_a_bad_one_changes_nothing() -> Tested {
+    let Some(mut running) = where_usable(|| Running::new(&mesh(15001)))? else { return Ok(()) };
+    let pod = running.pod("cart-1")?;
+    assert_eq!(running.node.dial(&pod, "10.0.3.9:80")?, Seen::Redirected(15001));
+    assert_eq!(running.status()?["owner"], "agent");
+    let sees = |running: &Running, port| {
+        until(PATIENCE, || {
+            running.node.dial(&pod, "10.0.3.9:80").is_ok_and(|seen| seen == Seen::Redirected(port))
+        })
+    };
+    running.write(&mesh(15002))?;
+    assert!(sees(&running, 15002), "{}", running.log()?);
+    let generation = running.status()?["generation"].clone();
+
+    running.write("redirect outbound 15003")?;
+    assert!(until(PATIENCE, || running.report().is_ok_and(|report| report["refused"].is_string())));
+    let refused = running.report()?["refused"].clone();
+    assert!(
+        refused.as_str().is_some_and(|why| why.contains("shop.mesh:4:") && why.contains("[syntax]")),
+        "{refused}"
+    );
+    assert_eq!(running.metric("meshc_policy_refused")?, 1.0);
+    assert_eq!(running.page("/readyz")?.0, 200);
+    assert_eq!(running.status()?["generation"], generation);
+    assert!(sees(&running, 15002));
+
+    running.write(&mesh(15003))?;
+    assert!(sees(&running, 15003), "{}", running.log()?);
+    assert!(until(PATIENCE, || running.report().is_ok_and(|report| report["refused"].is_null())));
+    assert_eq!(running.metric("meshc_policy_refused")?, 0.0);
+    // Whose rule each decision is by is told too.
+    let status = running.status()?;
+    let rules = status["rules"].as_array().cloned().unwrap_or_default();
+    let is_placed = |rule: &Value| rule["file"].as_str().is_some_and(|file| file.ends_with("shop.mesh"));
+    assert!(rules.iter().any(is_placed), "{status:#}");
+    Ok(())
+}
+
+#[test]
+fn what_was_applied_by_hand_is_kept_until_the_agent_may_take_over() -> Tested {
+    let Some(mut running) = where_usable(|| Running::new(&mesh(15001)))? else { return Ok(()) };
+    let pod = running.pod("cart-1")?;
+    let by_hand = running.node.policy(&mesh(15002))?.display().to_string();
+    let refused = Answer::of(running.node.meshc().args(["apply", &by_hand]))?;
+    assert_eq!(refused.code, 1, "{refused:#?}");
+    running.node.ask(&["apply", "--override", &by_hand])?;
+    assert!(until(PATIENCE, || running.report().is_ok_and(|report| report["waiting"] == true)));
+    running.write(&mesh(15003))?;
+    std::thread::sleep(Duration::from_millis(1500));
+    assert_eq!(running.node.dial(&pod, "10.0.3.9:80")?, Seen::Redirected(15002));
+    // Not even an agent that knows nothing of it takes over by itself.
+    running.kill();
+    running.start()?;
+    assert!(until(PATIENCE, || running.report().is_ok_and(|report| report["waiting"] == true)));
+    assert_eq!(running.status()?["owner"], "cli");
+    assert_eq!(running.node.dial(&pod, "10.0.3.9:80")?, Seen::Redirected(15002));
+    let resumed = Answer::of(running.node.meshc().arg("resume"))?.done()?;
+    assert!(resumed.stdout.contains("the agent takes over"), "{resumed:#?}");
+    assert_eq!(running.node.dial(&pod, "10.0.3.9:80")?, Seen::Redirected(15003));
+    assert_eq!(
+        (running.status()?["owner"].clone(), running.report()?["waiting"].clone()),
+        (json!("agent"), json!(false))
+    );
+    // The same policy, applied by hand and handed over, has its owner back too.
+    running.node.ask(&["apply", "--override", &by_hand])?;
+    running.write(&mesh(15002))?;
+    assert!(until(PATIENCE, || running.report().is_ok_and(|report| report["waiting"] == true)));
+    std::thread::sleep(Duration::from_millis(1500));
+    running.node.ask(&["resume"])?;
+    assert_eq!(running.status()?["owner"], "agent");
+    assert_eq!(running.node.dial(&pod, "10.0.3.9:80")?, Seen::Redirected(15002));
+    Ok(())
+}
+
+#[test]
+fn a_paused_mesh_stays_paused_whatever_the_folder_says() -> Tested {
+    let Some(mut running) = where_usable(|| Running::new(&mesh(15001)))? else { return Ok(()) };
+    let pod = running.pod("cart-1")?;
+    running.node.ask(&["pause"])?;
+    let generation = running.status()?["generation"].clone();
+    running.write(&mesh(15002))?;
+    assert!(until(PATIENCE, || running.status().is_ok_and(|status| status["generation"] != generation)));
+    assert_eq!(running.status()?["state"], "paused");
+    assert_eq!(running.node.dial(&pod, "10.0.3.9:80")?, Seen::Straight);
+    running.node.ask(&["resume"])?;
+    assert_eq!(running.node.dial(&pod, "10.0.3.9:80")?, Seen::Redirected(15002));
+    Ok(())
+}
+
+#[test]
+fn nothing_is_detached_that_the_agent_would_bring_back() -> Tested {
+    let Some(mut running) = where_usable(|| Running::new(&mesh(15001)))? else { return Ok(()) };
+    let pod = running.pod("cart-1")?;
+    let detach = |running: &Running| Answer::of(running.node.meshc().args(["detach", "--all"]));
+    let refused = detach(&running)?;
+    assert_eq!(refused.code, 1, "{refused:#?}");
+    assert!(
+        ["would bring everything back", "stop it first", "meshc pause"]
+            .iter()
+            .all(|word| refused.stderr.contains(word)),
+        "{refused:#?}"
+    );
+    assert_eq!(running.node.dial(&pod, "10.0.3.9:80")?, Seen::Redirected(15001));
+    if let Some(mut process) = running.process.take() {
+        process.stop();
+    }
+    detach(&running)?.done()?;
+    assert_eq!(running.node.dial(&pod, "10.0.3.9:80")?, Seen::Straight);
+    // One without a policy of its own brings nothing back.
+    let mut agent = running.node.meshc();
+    running.start_as(agent.args(["agent", "--interval", "1s"]))?;
+    running.node.apply(&mesh(15001))?;
+    detach(&running)?.done()?;
+    assert_eq!(running.status()?["state"], "none");
+    Ok(())
+}
+
+#[test]
+fn drift_is_repaired() -> Tested {
+    let Some(running) = where_usable(|| Running::new(&mesh(15001)))? else { return Ok(()) };
+    let pod = running.pod("cart-1")?;
+    let pins = running.node.ground().bpffs().join("mesh");
+    let endpoints = pins.join("maps/endpoints").display().to_string();
+    let entries: Value =
+        serde_json::from_str(&tool("bpftool", &["-j", "map", "dump", "pinned", &endpoints])?)?;
+    let key: Vec<String> = (entries[0]["key"].as_array().ok_or("no entry")?.iter())
+        .filter_map(|byte| byte.as_str().map(str::to_owned))
+        .collect();
+    let mut delete = vec!["map", "delete", "pinned", endpoints.as_str(), "key", "hex"];
+    let bytes: Vec<&str> = key.iter().map(|byte| byte.trim_start_matches("0x")).collect();
+    delete.extend(bytes);
+    tool("bpftool", &delete)?;
+    let in_step = || {
+        running.status().is_ok_and(|status| status["drift"] == json!([]))
+            && running.node.dial(&pod, "10.0.3.9:80").is_ok_and(|seen| seen == Seen::Redirected(15001))
+    };
+    assert!(until(PATIENCE, in_step), "a member: {}", running.log()?);
+    // The last holder of a link detaches its program.
+    fs::remove_file(pins.join("links/mesh_connect4"))?;
+    assert!(until(PATIENCE, in_step), "a program: {}", running.log()?);
+    assert!(until(PATIENCE, || running.metric("meshc_repairs_total").is_ok_and(|repairs| repairs >= 2.0)));
+    Ok(())
+}
+
+#[test]
+fn a_unit_that_is_restarted_is_a_member_again() -> Tested {
+    let Some(mut running) = where_usable(|| Running::new(&mesh(15001)))? else { return Ok(()) };
+    let unit = format!("{}/slice/cart.service", running.node.ground().cgroup().within()?);
+    running.write(&format!("redirect outbound -> 15001\nworkload cart {{ cgroup \"{unit}\" }}"))?;
+    // Processes of the host, which no pod's namespace speaks for.
+    let _sidecar = running.node.sidecar(running.node.netns())?;
+    // Not even the folder above it is there when the policy comes.
+    for _ in 0..3 {
+        let slice = running.node.ground().cgroup().child("slice")?;
+        let service = slice.child("cart.service")?;
+        let place = Place::here().netns(running.node.netns()).cgroup(&service);
+        let target = address("10.0.3.9:80")?;
+        let joined = until(PATIENCE, || {
+            place.run(|| seen(&Client::to(target), target)).is_ok_and(|seen| seen == Seen::Redirected(15001))
+        });
+        assert!(joined, "{}", running.log()?);
+    }
+    Ok(())
+}
+
+#[test]
+fn pods_that_ended_while_the_agent_was_down_are_swept_and_their_addresses_used_again() -> Tested {
+    let Some(mut running) = where_usable(|| Running::new(&mesh(15001)))? else { return Ok(()) };
+    let (stays, ends) = (running.pod("stays")?, running.pod("ends")?);
+    running.kill();
+    drop(ends);
+    assert_eq!(running.node.members()?.len(), 2);
+    // Another pod gets its address and, as a file, its namespace's name.
+    let again = Netns::new()?;
+    let place = again.path().display().to_string();
+    let mut config = running.node.plugin();
+    config["cniVersion"] = "1.0.0".into();
+    config["name"] = "pods".into();
+    config["labels"] = json!({ "app": "cart" });
+    config["prevResult"] = json!({ "ips": [{ "address": "172.30.0.3/16" }, { "address": "fd30::3/64" }] });
+    running
+        .node
+        .call(&Call { command: "ADD", container: "again", netns: &place, arguments: "" }, &config)?
+        .done()?;
+    running.start()?;
+    assert!(
+        until(PATIENCE, || running.node.members().is_ok_and(|members| members.len() == 2)),
+        "{}",
+        running.log()?
+    );
+    let mut members = running.node.members()?;
+    members.sort();
+    assert_eq!(members, ["again", "stays"]);
+    assert_eq!(running.status()?["drift"], json!([]));
+    assert_eq!(running.node.dial(&stays, "10.0.3.9:80")?, Seen::Redirected(15001));
+    // The namespace is given to yet another before the first is deleted, whose late deletion takes nothing away.
+    config["labels"] = json!({ "app": "other" });
+    let call = |command, container| Call { command, container, netns: place.as_str(), arguments: "" };
+    running.node.call(&call("ADD", "third"), &config)?.done()?;
+    running.node.call(&call("DEL", "again"), &config)?.done()?;
+    let mut members = running.node.members()?;
+    members.sort();
+    assert_eq!(members, ["stays", "third"]);
+    Ok(())
+}
+
+#[test]
+fn an_address_that_a_pod_gets_or_loses_is_its_own_or_not_from_that_moment() -> Tested {
+    let Some(mut running) = where_usable(|| Running::new(&mesh(15001)))? else { return Ok(()) };
+    // One pod is there before the agent, and nothing is found by looking at everything from time to time.
+    let early = running.pod("early")?;
+    running.kill();
+    running.start_as(&mut running.command("1h"))?;
+    let late = running.pod("late")?;
+    let everywhere = [address("0.0.0.0:8080")?, address("[::]:8080")?];
+    for pod in [&early, &late] {
+        let _application = Server::start(pod.netns(), "application", &everywhere)?;
+        let becomes = |target: &str, wanted: Seen| -> Tested {
+            let reached = until(PATIENCE, || running.node.dial(pod, target).is_ok_and(|seen| seen == wanted));
+            if reached { Ok(()) } else { Err(format!("{target}: {wanted:?}: {}", running.log()?).into()) }
+        };
+        let targets = ["10.77.0.5:8080", "[fd77::5]:8080"];
+        for (verb, wanted) in [("add", Seen::Straight), ("del", Seen::Redirected(15001))] {
+            pod.netns()
+                .ip(&format!("addr {verb} 10.77.0.5/32 dev eth0\naddr {verb} fd77::5/128 dev eth0 nodad"))?;
+            targets.iter().try_for_each(|target| becomes(target, wanted))?;
+        }
+        // More at once than the kernel keeps for whoever does not listen all the time.
+        let many = |verb: &str| {
+            let lines = (0..900).map(|number: u32| {
+                let [_, _, a, b] = number.to_be_bytes();
+                format!("addr {verb} 10.78.{a}.{b}/32 dev eth0")
+            });
+            lines.collect::<Vec<_>>().join("\n")
+        };
+        pod.netns().ip(&many("add"))?;
+        becomes("10.78.3.131:8080", Seen::Straight)?;
+        pod.netns().ip(&many("del"))?;
+        becomes("10.78.3.131:8080", Seen::Redirected(15001))?;
+    }
+    assert!(until(PATIENCE, || running.status().is_ok_and(|status| status["drift"] == json!([]))));
+    // The agent keeps nobody's namespace: that of a pod which ends goes.
+    drop((early, late));
+    let gone = || running.node.members().is_ok_and(|members| members.is_empty());
+    assert!(until(PATIENCE, gone), "{}", running.log()?);
+    Ok(())
+}
+
+#[test]
+fn killed_and_started_again_under_traffic_it_loses_no_connection() -> Tested {
+    let Some(mut running) = where_usable(|| Running::new(&mesh(15001)))? else { return Ok(()) };
+    let pod = running.pod("cart-1")?;
+    let traffic = Traffic::start(&running.node.place(&pod), Duration::from_millis(50))?;
+    let mut pods = Vec::new();
+    for round in 0..5 {
+        running.kill();
+        // Pods come without it, too.
+        let other = running.pod(&format!("without-{round}"))?;
+        assert_eq!(running.node.dial(&other, "10.0.3.9:80")?, Seen::Redirected(15001));
+        pods.push(other);
+        running.start()?;
+    }
+    if let Some(mut process) = running.process.take() {
+        process.stop();
+    }
+    assert_eq!(running.node.dial(&pod, "10.0.3.9:80")?, Seen::Redirected(15001));
+    let counts = traffic.end()?;
+    assert_eq!(counts.keys().collect::<Vec<_>>(), ["Redirected(15001)"], "{counts:?}");
+    assert!(counts.values().sum::<usize>() > 5, "{counts:?}");
+    Ok(())
+}
+
+#[test]
+fn a_pod_that_was_let_in_is_attached_when_nothing_is_in_its_way() -> Tested {
+    if !kernel_is_usable() {
+        return Ok(());
+    }
+    let both = "redirect outbound -> 15001\non failed-attach start\nworkload cart { label app = cart }\n\
+                workload range { address 172.30.0.0/16 }";
+    let mut running = Running::new(both)?;
+    let pod = running.pod("cart-1")?;
+    assert_eq!(running.node.dial(&pod, "10.0.3.9:80")?, Seen::Straight);
+    assert_eq!(running.status()?["failed"][0]["started"], true);
+    assert!(running.log()?.contains("pod cannot be in the mesh"));
+    assert_eq!(running.metric("meshc_failed_pods{became=\"started\"}")?, 1.0);
+    running.write(&mesh(15001))?;
+    let is_member =
+        || running.node.dial(&pod, "10.0.3.9:80").is_ok_and(|seen| seen == Seen::Redirected(15001));
+    assert!(until(PATIENCE, is_member), "{}", running.log()?);
+    let nothing_failed = || running.status().is_ok_and(|status| status["failed"] == json!([]));
+    assert!(until(PATIENCE, nothing_failed), "{:#}", running.status()?);
+    Ok(())
+}
+
+#[test]
+fn the_service_manager_is_told_and_only_one_agent_runs() -> Tested {
+    let Some(mut running) = where_usable(|| Running::new(&mesh(15001)))? else { return Ok(()) };
+    let second = Answer::of(&mut running.command("1s"))?;
+    assert_eq!(second.code, 4, "{second:#?}");
+    assert!(second.stderr.contains("another agent"), "{second:#?}");
+    running.kill();
+    let path = running.node.ground().folder().join("notify");
+    let manager = UnixDatagram::bind(&path)?;
+    manager.set_read_timeout(Some(PATIENCE))?;
+    let mut command = running.command("60s");
+    command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "400000");
+    running.start_as(&mut command)?;
+    let hear = || -> Result<String, Failure> {
+        let mut buffer = [0; 512];
+        let length = manager.recv(&mut buffer)?;
+        Ok(String::from_utf8_lossy(buffer.get(..length).unwrap_or_default()).into_owned())
+    };
+    let mut heard = Vec::new();
+    while heard.iter().filter(|said| *said == "WATCHDOG=1").count() < 6 {
+        heard.push(hear()?);
+    }
+    assert!(
+        heard.contains(&"READY=1".to_owned()) && heard.contains(&"STATUS=in step".to_owned()),
+        "{heard:?}"
+    );
+    if let Some(mut process) = running.process.take() {
+        process.stop();
+        assert!(process.output()?.contains("stopped"), "{}", process.output()?);
+    }
+    while hear()? != "STOPPING=1" {}
+    assert!(!running.node.ground().state().join("agent.sock").exists());
+    assert_eq!(running.status()?["state"], "active");
+    Ok(())
+}
+
+#[test]
+fn health_and_metrics_tell_what_the_kernel_says() -> Tested {
+    let Some(running) = where_usable(|| Running::new(&mesh(15001)))? else { return Ok(()) };
+    let pod = running.pod("cart-1")?;
+    for _ in 0..3 {
+        running.node.dial(&pod, "10.0.3.9:80")?;
+    }
+    running.node.dial(&pod, "10.0.3.9:3306")?;
+    assert_eq!(running.page("/healthz")?, (200, "ok\n".to_owned()));
+    assert_eq!(running.page("/readyz")?.0, 200);
+    assert_eq!(running.page("/elsewhere")?.0, 404);
+    let status = running.status()?;
+    let digest = status["digest"].as_str().unwrap_or_default();
+    for (metric, value) in [
+        ("meshc_generation", status["generation"].as_f64().unwrap_or_default()),
+        (&format!("meshc_policy_info{{digest=\"{digest}\",owner=\"agent\"}}"), 1.0),
+        ("meshc_state{state=\"active\"}", 1.0),
+        ("meshc_members{workload=\"shop/cart\"}", 1.0),
+        ("meshc_decisions_total{verdict=\"redirected\"}", 3.0),
+        ("meshc_rule_hits_total{scope=\"shop\",rule=\"exclude outbound tcp 3306\"}", 1.0),
+        ("meshc_rule_hits_total{scope=\"shop\",rule=\"redirect outbound tcp -> 15001\"}", 3.0),
+        ("meshc_map_entries{map=\"endpoints\"}", 1.0),
+        ("meshc_drops_total{reason=\"storage_full\"}", 0.0),
+        ("meshc_drift", 0.0),
+        ("meshc_applies_total{result=\"done\"}", 1.0),
+        ("meshc_apply_seconds_count{phase=\"commit\"}", 1.0),
+        ("meshc_pods_total{became=\"attached\"}", 1.0),
+    ] {
+        assert_eq!(running.metric(metric)?, value, "{metric}");
+    }
+    Ok(())
+}
+
+/// Memory that a process has in use, in KiB.
+fn memory(process: u32) -> Result<u64, Failure> {
+    let status = fs::read_to_string(format!("/proc/{process}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
+    Ok(line.trim().trim_end_matches(" kB").parse()?)
+}
+
+#[test]
+fn whatever_others_do_health_is_told_and_the_agent_does_not_grow() -> Tested {
+    let Some(running) = where_usable(|| Running::new(&mesh(15001)))? else { return Ok(()) };
+    let pid = running.process.as_ref().map(Process::id).ok_or("no agent runs")?;
+    let healthy = || -> Tested {
+        assert_eq!(running.page("/healthz")?, (200, "ok\n".to_owned()));
+        assert_eq!(running.page("/metrics")?.0, 200);
+        Ok(())
+    };
+    // What the agent takes for good, it has taken then.
+    for _ in 0..20 {
+        healthy()?;
+    }
+    let before = memory(pid)?;
+    // They ask and never read; they say nothing; they begin and do not go on. More than there is room for.
+    let mut others = Vec::new();
+    for asks in ["GET /metrics HTTP/1.1\r\n\r\n", "", "GET /hea"] {
+        for _ in 0..100 {
+            let mut stream = running.listening()?;
+            stream.write_all(asks.as_bytes())?;
+            others.push(stream);
+        }
+        healthy()?;
+    }
+    // Many requests in one connection: the first is answered. Endless headers: they are not read.
+    for asks in [
+        "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n".repeat(2_000),
+        format!("GET / HTTP/1.1\r\n{}", "a: b\r\n".repeat(1_000_000)),
+    ] {
+        let mut stream = running.listening()?;
+        // It may hang up before everything was said.
+        let _ = stream.write_all(asks.as_bytes());
+        healthy()?;
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        let answers = String::from_utf8_lossy(&answer).matches("HTTP/1.1 ").count();
+        assert!(answers <= 1, "{answers} answers");
+    }
+    let after = memory(pid)?;
+    // 64 pages and requests at the most, where the headers alone are 6 MB and their list would be ten times that.
+    assert!(after < before + 16 * 1024, "{before} KiB, then {after} KiB");
+    drop(others);
+    Ok(())
+}
+
+#[test]
+fn what_an_agent_was_asked_for_before_it_hung_is_not_done_when_it_goes_on() -> Tested {
+    let Some(running) = where_usable(|| Running::new(&mesh(15001)))? else { return Ok(()) };
+    let agent = running.process.as_ref().ok_or("no agent runs")?;
+    let netns = Netns::new()?;
+    let path = netns.path().display().to_string();
+    let call = |command| {
+        let call = Call { command, container: "c1", netns: &path, arguments: &kubernetes("shop", "cart-1") };
+        let mut config = running.node.plugin();
+        config["cniVersion"] = "1.0.0".into();
+        config["name"] = "pods".into();
+        config["prevResult"] = json!({ "cniVersion": "1.0.0", "ips": [{ "address": "172.30.0.9/16" }] });
+        let labels = labels(&[("app", "cart")]);
+        if let (Some(config), Some(labels)) = (config.as_object_mut(), labels.as_object()) {
+            config.extend(labels.clone());
+        }
+        running.node.call(&call, &config)?.done()
+    };
+    agent.halt();
+    // The plugin waits for the agent, and then does it alone.
+    call("ADD")?;
+    assert_eq!(running.node.members()?, ["cart-1"]);
+    call("DEL")?;
+    assert_eq!(running.node.members()?, Vec::<String>::new());
+    agent.go_on();
+    let heard = || running.log().is_ok_and(|log| log.matches("came too late").count() == 2);
+    assert!(until(PATIENCE, heard), "{}", running.log()?);
+    assert_eq!(running.node.members()?, Vec::<String>::new());
+    // What comes in time is done as ever.
+    call("ADD")?;
+    assert_eq!(running.node.members()?, ["cart-1"]);
+    Ok(())
+}
+
+#[test]
+fn metrics_tell_where_no_sidecar_listens() -> Tested {
+    let Some(running) = where_usable(|| Running::new(&mesh(15001)))? else { return Ok(()) };
+    let target = address("10.0.3.9:80")?;
+    let pod = running.pod("cart-1")?;
+    let place = running.node.place(&pod);
+    let labels = |family: &str| format!("direction=\"outbound\",family=\"{family}\",port=\"15001\"}}");
+    let unheard = |family: &str| {
+        let who = "namespace=\"shop\",member=\"cart-1\",workload=\"shop/cart\",direction=\"outbound\",protocol=\"tcp\"";
+        format!("meshc_sidecar_unheard{{{who},family=\"{family}\",port=\"15001\"}}")
+    };
+    assert!(running.metric(&unheard("IPv4")).is_err(), "its sidecar listens");
+    let _netns = pod.end();
+    assert!(place.run(|| Client::to(target).dial())?.is_err());
+    for family in ["IPv4", "IPv6"] {
+        assert!((running.metric(&unheard(family))? - 1.0).abs() < f64::EPSILON, "{family}");
+    }
+    let not_taken = format!("meshc_sidecar_not_taken_total{{member=\"cart-1\",{}", labels("IPv4"));
+    assert!((running.metric(&not_taken)? - 1.0).abs() < f64::EPSILON, "{}", running.page("/metrics")?.1);
+    Ok(())
+}
+
+#[test]
+fn an_agent_of_another_version_or_none_at_all_is_done_without() -> Tested {
+    let Some(node) = where_usable(Node::new)? else { return Ok(()) };
+    node.apply(&mesh(15001))?;
+    let cart = labels(&[("app", "cart")]);
+    // A socket that nobody listens on, as a killed agent leaves it; then one where somebody speaks otherwise.
+    let socket = node.ground().state().join("agent.sock");
+    drop(UnixListener::bind(&socket)?);
+    let pod = node.pod("c1", "", &cart)?;
+    assert_eq!(node.dial(&pod, "10.0.3.9:80")?, Seen::Redirected(15001));
+    fs::remove_file(&socket)?;
+    let other = UnixListener::bind(&socket)?;
+    let answering = std::thread::spawn(move || -> std::io::Result<String> {
+        let (mut stream, _) = other.accept()?;
+        let mut request = String::new();
+        BufReader::new(&stream).read_line(&mut request)?;
+        stream.write_all(b"{\"version\":9,\"message\":{\"welcome\":{}}}\n")?;
+        Ok(request)
+    });
+    let pod = node.pod("c2", "", &cart)?;
+    assert_eq!(node.dial(&pod, "10.0.3.9:80")?, Seen::Redirected(15001));
+    let request = answering.join().map_err(|_| "the thread ended")??;
+    assert!(request.starts_with("{\"version\":1,"), "{request}");
+    Ok(())
+}
+
+#[test]
+fn without_a_folder_it_keeps_what_is_live_and_the_plugin_in_place() -> Tested {
+    let Some(node) = where_usable(Node::new)? else { return Ok(()) };
+    let (conf, bin) = (node.ground().folder().join("net.d"), node.ground().folder().join("plugins"));
+    fs::create_dir(&conf)?;
+    let network =
+        json!({ "name": "pods", "cniVersion": "1.0.0", "plugins": [{ "type": "bridge" }] }).to_string();
+    let file = conf.join("10-pods.conflist");
+    fs::write(&file, &network)?;
+    let unit = format!("{}/cart.service", node.ground().cgroup().within()?);
+    node.apply(&format!("redirect outbound -> 15001\nworkload cart {{ cgroup \"{unit}\" }}"))?;
+    let mut command = node.meshc();
+    command
+        .args(["agent", "--interval", "1s", "--install-cni", "--conf-dir"])
+        .arg(&conf)
+        .arg("--bin-dir")
+        .arg(&bin);
+    let mut agent = Process::start(&mut command, &node.ground().folder().join("agent.log"))?;
+    let is_there = |file: &Path| fs::read_to_string(file).is_ok_and(|text| text.contains("meshc-cni"));
+    assert!(until(PATIENCE, || is_there(&file) && bin.join("meshc-cni").exists()), "{}", agent.output()?);
+    fs::write(&file, &network)?;
+    assert!(until(PATIENCE, || is_there(&file)), "{}", agent.output()?);
+    let service = node.ground().cgroup().child("cart.service")?;
+    let joined = || node.ask(&["status"]).is_ok_and(|status| status["members_total"] == 1);
+    assert!(until(PATIENCE, joined), "{}", agent.output()?);
+    assert_eq!(node.ask(&["status"])?["owner"], "cli");
+    drop(service);
+    agent.stop();
+    Ok(())
+}

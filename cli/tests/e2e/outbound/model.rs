@@ -1,0 +1,322 @@
+//! The kernel decides as the model does: generated flows over generated policies, really connected.
+//!
+//! The model is the walk of `mesh_bpf::sim` over the tables that the policy compiles to. The policies are
+//! compiled here and by the meshc that applies them, so the two must agree about the tables first.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use mesh_bpf::flow::{Direction, Flow as Asked, Identity, Protocol, Verdict};
+use mesh_bpf::sim::Sim;
+use mesh_compiler::compile::Compiled;
+use mesh_testbed::{
+    Client, Errno, Failure, Manner, Place, Server, Tested, UdpServer, ask, kernel_is_usable,
+    long_runs_are_wanted,
+};
+
+use crate::fixtures::compiled::compiled;
+use crate::fixtures::random::{Random, ports};
+use crate::fixtures::seen::{Seen, Wrong, canonical, seen};
+use crate::fixtures::stage::{PORTS, SIDECAR_PORTS, SIDECAR_UID, Stage, address, as_member, where_usable};
+
+/// Flows tried under each policy.
+const FLOWS: usize = 30;
+
+#[test]
+fn kernel_and_model_agree_on_generated_flows_over_generated_policies() -> Tested {
+    if !kernel_is_usable() {
+        return Ok(());
+    }
+    agree(&Stage::new()?, Members::Cgroups, &[])
+}
+
+#[test]
+fn so_they_do_for_a_pod_which_reaches_its_own_addresses_too() -> Tested {
+    let Some(stage) = where_usable(Stage::new)? else { return Ok(()) };
+    let own = OWN.iter().flat_map(|ip| PORTS.map(|port| ip.parse().map(|ip| SocketAddr::new(ip, port))));
+    let _itself = Server::start(&stage.pair().client, "itself", &own.collect::<Result<Vec<_>, _>>()?)?;
+    agree(&stage, Members::Pod, &OWN)
+}
+
+/// How the processes that connect are members.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Members {
+    /// Two workloads, each a cgroup.
+    Cgroups,
+    /// One, by their network namespace.
+    Pod,
+}
+
+/// Applies generated policies, which may name the addresses of `own`, and tries flows under each.
+fn agree(stage: &Stage, members: Members, own: &[&str]) -> Tested {
+    let _datagrams = datagrams(stage)?;
+    let wanted = if long_runs_are_wanted() { 400 } else { 25 };
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    let prefixes = [&PREFIXES[..], own].concat();
+    let (mut applied, mut seed) = (0, 0);
+    while applied < wanted {
+        seed += 1;
+        let mut random = Random::new(seed);
+        let rules = rules(&mut random, &prefixes);
+        let policy = match members {
+            Members::Cgroups => stage.policy("generated.mesh", &rules)?,
+            Members::Pod => of_a_pod(stage, &rules)?,
+        };
+        let Some(compiled) = compiled(&policy)? else { continue };
+        stage.apply(&policy)?;
+        if applied == 0 && members == Members::Pod {
+            let netns = stage.pair().client.path().display().to_string();
+            let own: Vec<_> = own.iter().flat_map(|ip| ["--address", ip]).collect();
+            let named = ["attach", "--netns", &netns, "--name", "cart-1", "--label", "app=cart"];
+            stage.ask(&[&named[..], &own].concat())?;
+        }
+        applied += 1;
+        for (flow, kernel) in connect_all(stage, members, own, &mut random)? {
+            let model = decided(&compiled, &flow)?;
+            assert_eq!(kernel, model, "seed {seed}, {flow:?}: kernel and model; {rules}");
+            *counts.entry(kind(&flow, kernel)).or_default() += 1;
+        }
+    }
+    for verdict in ["redirected", "straight", "denied"] {
+        for family in ["tcp v4", "tcp v6", "tcp mapped", "udp v4", "udp v6", "udp mapped"] {
+            let name = format!("{verdict} {family}");
+            assert!(counts.contains_key(&name), "no flow was {name}: {counts:?}");
+        }
+        let own_name = format!("{verdict} own");
+        assert_eq!(counts.contains_key(&own_name), !own.is_empty(), "{own_name}: {counts:?}");
+    }
+    assert_eq!(counts.values().sum::<usize>(), wanted * FLOWS);
+    Ok(())
+}
+
+/// The same workloads, by the labels of pods.
+fn of_a_pod(stage: &Stage, rules: &str) -> Result<PathBuf, Failure> {
+    let text = format!(
+        "exempt uid {SIDECAR_UID}\n\nmesh bookstore {{\n{rules}\nworkload cart {{ label app = cart }}\n\
+         workload batch {{ label app = batch }}\n}}\n"
+    );
+    Ok(stage.ground().write("generated.mesh", text)?)
+}
+
+/// One connection or datagram to try.
+#[derive(Clone, Copy, Debug)]
+struct Flow {
+    workload: &'static str,
+    target: SocketAddr,
+    protocol: Protocol,
+    mapped: bool,
+    connected: bool,
+    exempt: bool,
+    own: bool,
+}
+
+impl Flow {
+    fn any(random: &mut Random, members: Members, own: &[&str]) -> Self {
+        let protocol = random.one([Protocol::Tcp, Protocol::Tcp, Protocol::Udp]);
+        let to_itself = protocol == Protocol::Tcp && !own.is_empty() && random.often(3);
+        let ip: IpAddr = match protocol {
+            _ if to_itself => own.get(random.below(own.len())).copied().unwrap_or_default(),
+            Protocol::Tcp => random.one(TARGETS),
+            Protocol::Udp => random.one(RESOLVERS),
+        }
+        .parse()
+        .unwrap_or(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST));
+        Self {
+            workload: if members == Members::Pod { "cart" } else { random.one(["cart", "batch"]) },
+            own: to_itself,
+            target: SocketAddr::new(ip, random.one(PORTS)),
+            protocol,
+            mapped: ip.is_ipv4() && random.often(3),
+            connected: random.often(5),
+            exempt: random.often(1),
+        }
+    }
+
+    fn place(&self, stage: &Stage, members: Members) -> Place {
+        let place = match (members, self.workload) {
+            (Members::Pod, _) => stage.beside(),
+            (Members::Cgroups, "cart") => stage.cart(),
+            (Members::Cgroups, _) => stage.batch(),
+        };
+        if self.exempt { place.uid(SIDECAR_UID) } else { place }
+    }
+
+    fn try_it(&self) -> Seen {
+        match self.protocol {
+            Protocol::Tcp => {
+                let client = Client::to(self.target);
+                seen(&if self.mapped { client.mapped() } else { client }, self.target)
+            }
+            Protocol::Udp => self.ask(),
+        }
+    }
+
+    fn ask(&self) -> Seen {
+        let manner = match (self.mapped, self.connected) {
+            (false, false) => Manner::Unconnected,
+            (false, true) => Manner::Connected,
+            (true, false) => Manner::Mapped,
+            (true, true) => Manner::MappedConnected,
+        };
+        match ask(self.target, "who?", manner) {
+            Err(Errno::EPERM) => Seen::Denied,
+            // What a connected socket sends to what is denied is refused. Everybody else here listens.
+            Err(Errno::ECONNREFUSED) if self.connected => Seen::Denied,
+            Err(Errno(error)) => Seen::Wrong(Wrong::Error(error)),
+            Ok(answer) if answer.from.map(canonical) != Some(self.target) => Seen::Wrong(Wrong::Peer),
+            Ok(answer) => answer.who.parse().map_or(Seen::Straight, Seen::Redirected),
+        }
+    }
+}
+
+/// Servers that answer datagrams: the application, and one sidecar a port, whose name is its port.
+fn datagrams(stage: &Stage) -> Result<Vec<UdpServer>, Failure> {
+    let mut servers = Vec::new();
+    for port in SIDECAR_PORTS {
+        let both = [address(&format!("127.0.0.1:{port}"))?, address(&format!("[::1]:{port}"))?];
+        servers.push(UdpServer::start(&stage.pair().client, &port.to_string(), &both)?);
+    }
+    let mut application = Vec::new();
+    for ip in RESOLVERS {
+        application.extend(PORTS.map(|port| ip.parse().map(|ip| SocketAddr::new(ip, port))));
+    }
+    let application = application.into_iter().collect::<Result<Vec<_>, _>>()?;
+    servers.push(UdpServer::start(&stage.pair().server, "application", &application)?);
+    Ok(servers)
+}
+
+/// Those of [`TARGETS`] that answer datagrams.
+const RESOLVERS: [&str; 6] =
+    ["10.0.3.9", "10.0.4.0", "172.16.5.5", "fd10:0:0:3::9", "fd10:0:0:4::", "fd10:1::1"];
+
+/// Addresses inside, at the edges of and outside the prefixes of [`PREFIXES`].
+const TARGETS: [&str; 14] = [
+    "10.0.0.1",
+    "10.0.3.9",
+    "10.0.3.255",
+    "10.0.4.0",
+    "10.9.0.1",
+    "10.255.255.255",
+    "172.16.5.5",
+    "172.20.0.1",
+    "fd10::1",
+    "fd10:0:0:3::9",
+    "fd10:0:0:3:ffff:ffff:ffff:ffff",
+    "fd10:0:0:4::",
+    "fd10:1::1",
+    "fd10:ffff::1",
+];
+
+const PREFIXES: [&str; 14] = [
+    "10.0.0.0/8",
+    "10.0.0.0/16",
+    "10.0.3.0/24",
+    "10.0.3.9",
+    "10.0.0.0/30",
+    "172.16.0.0/12",
+    "172.16.5.4/31",
+    "0.0.0.0/0",
+    "fd10::/16",
+    "fd10:0:0:3::/64",
+    "fd10:0:0:3::9",
+    "fd10::/32",
+    "::/0",
+    "fd10:1::/32",
+];
+
+/// The pod's own addresses.
+const OWN: [&str; 2] = ["192.168.7.2", "fd07::2"];
+
+fn rules(random: &mut Random, prefixes: &[&str]) -> String {
+    let mut text = String::new();
+    for _ in 0..2 + random.below(8) {
+        text.push_str(&rule(random, prefixes));
+    }
+    if random.often(5) {
+        let inner: String = (0..1 + random.below(3)).map(|_| rule(random, prefixes)).collect();
+        text.push_str(&format!("for {} {{\n{inner}}}\n", random.one(["cart", "batch"])));
+    }
+    text
+}
+
+fn rule(random: &mut Random, prefixes: &[&str]) -> String {
+    let verb = random.one(["redirect", "redirect", "exclude", "deny"]);
+    let always = if random.often(1) { "always " } else { "" };
+    let ports = ports(random);
+    let addresses = addresses(random, prefixes);
+    let leads = match verb {
+        "redirect" => format!(" -> {}", random.one(SIDECAR_PORTS)),
+        _ => String::new(),
+    };
+    format!("{always}{verb} outbound{ports}{addresses}{leads}\n")
+}
+
+fn addresses(random: &mut Random, prefixes: &[&str]) -> String {
+    let [one, other] =
+        [(); 2].map(|()| prefixes.get(random.below(prefixes.len())).copied().unwrap_or("::/0"));
+    match random.below(4) {
+        0 => String::new(),
+        1 if one != other => format!(" to {one}, {other}"),
+        _ => format!(" to {one}"),
+    }
+}
+
+/// Connects the flows, those of one place by one process.
+fn connect_all(
+    stage: &Stage,
+    members: Members,
+    own: &[&str],
+    random: &mut Random,
+) -> Result<Vec<(Flow, Seen)>, Failure> {
+    let mut flows: Vec<_> = (0..FLOWS).map(|_| Flow::any(random, members, own)).collect();
+    flows.sort_by_key(|flow| (flow.workload, flow.exempt));
+    let mut all = Vec::new();
+    for group in flows.chunk_by(|one, two| (one.workload, one.exempt) == (two.workload, two.exempt)) {
+        let Some(first) = group.first() else { continue };
+        let seen: Vec<Seen> =
+            as_member(&first.place(stage, members), || group.iter().map(Flow::try_it).collect())?;
+        all.extend(group.iter().copied().zip(seen));
+    }
+    Ok(all)
+}
+
+/// What the model says.
+fn decided(compiled: &Compiled, flow: &Flow) -> Result<Seen, Failure> {
+    let name = format!("bookstore/{}", flow.workload);
+    let workload = compiled.image.workloads.iter().find(|workload| workload.name == name);
+    let profile = workload.ok_or_else(|| format!("no workload {name}"))?.profile;
+    let Flow { protocol, target, .. } = *flow;
+    let asked = Asked {
+        direction: Direction::Outbound,
+        protocol,
+        address: target.ip(),
+        port: target.port(),
+        own: flow.own,
+    };
+    let identity = Identity { uid: Some(if flow.exempt { SIDECAR_UID } else { 0 }), ..Identity::default() };
+    let decided = Sim::new(&compiled.tables)?.decide(profile, &asked, &identity);
+    Ok(match decided.ok_or("a table does not answer")?.verdict() {
+        Verdict::Redirected { port, .. } => Seen::Redirected(port),
+        Verdict::Excluded => Seen::Straight,
+        Verdict::Denied => Seen::Denied,
+    })
+}
+
+fn kind(flow: &Flow, seen: Seen) -> String {
+    let verdict = match seen {
+        Seen::Redirected(_) => "redirected",
+        Seen::Straight => "straight",
+        Seen::Denied => "denied",
+        Seen::Wrong(_) => "wrong",
+    };
+    if flow.own {
+        return format!("{verdict} own");
+    }
+    let family = match (flow.mapped, flow.target.is_ipv4()) {
+        (true, _) => "mapped",
+        (false, true) => "v4",
+        (false, false) => "v6",
+    };
+    format!("{verdict} {} {family}", flow.protocol)
+}

@@ -1,0 +1,118 @@
+//! MPTCP sockets are decided like TCP's; what cannot be told about them is known.
+
+use std::fs;
+use std::time::Duration;
+
+use mesh_testbed::{Client, Errno, Failure, Netns, Place, ServerTask, Tested, until};
+
+use crate::fixtures::stage::{Stage, address, as_member, where_usable};
+
+const EOPNOTSUPP: Errno = Errno(95);
+
+#[test]
+fn an_mptcp_client_is_redirected_excluded_and_denied_like_any_other() -> Tested {
+    let Some(stage) = where_usable(Stage::new)? else { return Ok(()) };
+    stage.apply_rules("redirect outbound -> 15001\nexclude outbound tcp 3306\ndeny outbound tcp 25")?;
+    for host in ["10.0.3.9", "[fd10::9]"] {
+        let target = address(&format!("{host}:80"))?;
+        let dialled = as_member(&stage.cart(), || Client::to(target).multipath().dial())??;
+        assert_eq!((dialled.arrival.who.as_str(), dialled.arrival.original()), ("sidecar", Some(target)));
+        // The programs see the subflow, and `getpeername` asks the socket above it: the manual says so.
+        assert_eq!(dialled.peer.port(), 15001);
+        let excluded = address(&format!("{host}:3306"))?;
+        let dialled = as_member(&stage.cart(), || Client::to(excluded).multipath().dial())??;
+        assert_eq!((dialled.arrival.who.as_str(), dialled.peer), ("application", excluded));
+        let denied = address(&format!("{host}:25"))?;
+        assert_eq!(as_member(&stage.cart(), || Client::to(denied).multipath().dial())?, Err(Errno::EPERM));
+    }
+    Ok(())
+}
+
+#[test]
+fn a_sidecar_that_listens_with_mptcp_is_answered_for_tcp_clients_and_told_that_it_is_not_for_others() -> Tested
+{
+    let Some(stage) = where_usable(|| Stage::ruled("redirect outbound -> 15203"))? else { return Ok(()) };
+    let listen = [address("127.0.0.1:15203")?, address("[::1]:15203")?];
+    let _sidecar = ServerTask::multipath(&stage.beside(), "sidecar", &listen)?;
+    for target in ["10.0.3.9:80", "[fd10::9]:80"] {
+        let target = address(target)?;
+        let arrival = as_member(&stage.cart(), || Client::to(target).dial())??.arrival;
+        assert_eq!(arrival.original(), Some(target), "{arrival:?}");
+        let arrival = as_member(&stage.cart(), || Client::to(target).multipath().dial())??.arrival;
+        assert_eq!(
+            (arrival.who.as_str(), arrival.original4, arrival.original6),
+            ("sidecar", Err(EOPNOTSUPP), Err(EOPNOTSUPP))
+        );
+    }
+    Ok(())
+}
+
+/// How long a second way is waited for.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How many connections the namespace has of its own end at `ip`, as the kernel writes it in its tables.
+fn ends_at(netns: &Netns, ip: &str) -> Result<usize, Failure> {
+    let tables = netns.run(|| {
+        ["tcp", "tcp6"]
+            .map(|table| fs::read_to_string(format!("/proc/thread-self/net/{table}")).unwrap_or_default())
+    })?;
+    let lines = tables.iter().flat_map(|table| table.lines().skip(1));
+    // Established, by its number.
+    let ends = lines.map(|line| line.split_whitespace().collect::<Vec<_>>());
+    Ok(ends
+        .filter(|line| line.get(1).is_some_and(|end| end.starts_with(ip)) && line.get(3) == Some(&"01"))
+        .count())
+}
+
+/// What the programs have counted so often.
+fn counted(status: &serde_json::Value, name: &str) -> u64 {
+    let all = status.get("counters").and_then(serde_json::Value::as_array).into_iter().flatten();
+    all.filter(|it| it["name"] == name).filter_map(|it| it.get("value")?.as_u64()).sum()
+}
+
+#[test]
+fn a_second_way_that_a_server_offers_is_decided_as_its_process_is() -> Tested {
+    let Some(stage) = where_usable(|| Stage::ruled("deny outbound to 10.0.3.10"))? else { return Ok(()) };
+    let (client, server) = (&stage.pair().client, &stage.pair().server);
+    let place = Place::here().netns(server);
+    let _server =
+        ServerTask::multipath(&place, "server", &[address("10.0.3.9:7000")?, address("10.0.3.10:7000")?])?;
+    client.ip("mptcp limits set subflow 4 add_addr_accepted 4")?;
+    // For a kernel that asks where the address is: it is one of the server's.
+    server.ip("addr add 10.0.3.9/32 dev lo\naddr add 10.0.3.10/32 dev lo\nmptcp limits set subflow 4\n\
+               mptcp endpoint add 10.0.3.10 signal")?;
+    let open = |place: &Place| -> Result<_, Failure> {
+        let target = address("10.0.3.9:7000")?;
+        let mut task = place.spawn(|line| -> Result<(), Errno> {
+            let mut stream = Client::to(target).multipath().open()?;
+            stream.greeting()?;
+            stream.exchange("so that the connection is one of several ways")?;
+            line.say("open")?;
+            line.hear()?;
+            Ok(())
+        })?;
+        task.line().hear()?;
+        Ok(task)
+    };
+    // Whoever is no member gets it.
+    let mut stranger = open(&stage.beside())?;
+    assert!(until(PATIENCE, || ends_at(server, "0A03000A").is_ok_and(|count| count == 1)));
+    stranger.line().say("end")?;
+    stranger.join()??;
+    assert!(until(PATIENCE, || ends_at(server, "0A03000A").is_ok_and(|count| count == 0)));
+    // The kernel's threads open it, as root: nobody is exempt by that.
+    let (cart, text) = (stage.cart_cgroup().within()?, "mesh m { deny outbound to 10.0.3.10\nexempt uid 0");
+    let policy =
+        stage.ground().write("root.mesh", format!("{text}\nworkload cart {{ cgroup \"{cart}\" }}\n}}\n"))?;
+    for place in [stage.cart(), stage.cart().uid(1000)] {
+        let before = counted(&stage.ask(&["status"])?, "denied");
+        let mut member = open(&place)?;
+        let denied =
+            until(PATIENCE, || stage.ask(&["status"]).is_ok_and(|now| counted(&now, "denied") > before));
+        assert_eq!((denied, ends_at(server, "0A03000A")?), (true, 0), "{place:?}");
+        member.line().say("end")?;
+        member.join()??;
+        stage.apply(&policy)?;
+    }
+    Ok(())
+}

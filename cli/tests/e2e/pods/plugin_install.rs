@@ -1,0 +1,169 @@
+//! The CNI plugin is put in place beside other people's, stays there, and goes without a trace.
+#![expect(
+    clippy::indexing_slicing,
+    reason = "a key that is not in the JSON is null, and the comparison fails"
+)]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use mesh_testbed::{Failure, Netns, Process, Tested, until};
+use serde_json::{Value, json};
+
+use crate::fixtures::chain::{Call, Node};
+use crate::fixtures::command::Answer;
+use crate::fixtures::stage::where_usable;
+
+/// As somebody wrote it, and no program would.
+const NETWORK: &str = "{\n  \"name\": \"pods\",\n  \"cniVersion\":\"1.0.0\",\n  \"plugins\": [\n    \
+    {\"type\": \"bridge\" },\n\t{ \"type\":\"portmap\", \"snat\": 1e0 }\n  ]\n}";
+
+struct Folders {
+    node: Node,
+    conf: PathBuf,
+    bin: PathBuf,
+}
+
+impl Folders {
+    fn new() -> Result<Self, Failure> {
+        let node = Node::new()?;
+        let (conf, bin) = (node.ground().folder().join("net.d"), node.ground().folder().join("plugins"));
+        fs::create_dir(&conf)?;
+        fs::write(conf.join("10-pods.conflist"), NETWORK)?;
+        Ok(Self { node, conf, bin })
+    }
+
+    fn install(&self, arguments: &[&str]) -> Command {
+        let mut command = self.node.meshc();
+        command.arg("install-cni").arg("--conf-dir").arg(&self.conf).arg("--bin-dir").arg(&self.bin);
+        command.args(arguments);
+        command
+    }
+
+    fn network(&self) -> Result<String, Failure> {
+        Ok(fs::read_to_string(self.conf.join("10-pods.conflist"))?)
+    }
+
+    fn plugins(&self) -> Result<Vec<Value>, Failure> {
+        let network: Value = serde_json::from_str(&self.network()?)?;
+        Ok(network["plugins"].as_array().cloned().unwrap_or_default())
+    }
+
+    fn files(&self) -> Result<Vec<String>, Failure> {
+        let mut files = Vec::new();
+        for folder in [&self.conf, &self.bin] {
+            let entries =
+                if folder.exists() { fs::read_dir(folder)?.flatten().collect() } else { Vec::new() };
+            files.extend(entries.iter().map(|entry| entry.file_name().to_string_lossy().into_owned()));
+        }
+        files.sort();
+        Ok(files)
+    }
+}
+
+fn is_ours(plugin: &Value) -> bool {
+    plugin["type"] == "meshc-cni"
+}
+
+#[test]
+fn what_was_put_in_place_is_called_and_goes_without_a_trace() -> Tested {
+    let Some(folders) = where_usable(Folders::new)? else { return Ok(()) };
+    fs::set_permissions(folders.conf.join("10-pods.conflist"), fs::Permissions::from_mode(0o600))?;
+    Answer::of(&mut folders.install(&[]))?.done()?;
+    let plugins = folders.plugins()?;
+    assert_eq!(plugins.len(), 3);
+    assert!(plugins.last().is_some_and(is_ours), "{plugins:?}");
+    assert!(folders.network()?.starts_with(NETWORK.split_at(80).0));
+    let mode = fs::metadata(folders.conf.join("10-pods.conflist"))?.permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let before = folders.network()?;
+    let again = Answer::of(&mut folders.install(&[]))?.done()?;
+    assert!(again.stdout.contains("already"), "{again:#?}");
+    assert_eq!(folders.network()?, before);
+
+    // It is called as it says there, and reaches the instance that it was put in place for.
+    let pod = Netns::new()?;
+    let mut entry = plugins.last().cloned().unwrap_or_default();
+    entry["cniVersion"] = "1.0.0".into();
+    entry["name"] = "pods".into();
+    let path = pod.path().display().to_string();
+    let call = Call { command: "ADD", container: "c1", netns: &path, arguments: "" };
+    folders.node.call(&call, &entry)?.done()?;
+    folders.node.apply("redirect outbound -> 15001\nworkload every { any }")?;
+    assert_eq!(folders.node.members()?, ["c1"]);
+
+    Answer::of(&mut folders.install(&["--remove"]))?.done()?;
+    assert_eq!(folders.network()?, NETWORK);
+    assert_eq!(folders.files()?, ["10-pods.conflist"]);
+    Answer::of(&mut folders.install(&["--remove"]))?.done()?;
+    Ok(())
+}
+
+#[test]
+fn two_instances_have_an_entry_each_and_one_program() -> Tested {
+    let Some(folders) = where_usable(Folders::new)? else { return Ok(()) };
+    Answer::of(&mut folders.install(&[]))?.done()?;
+    let one = folders.network()?;
+    Answer::of(folders.install(&["--instance", "blue"]).env_remove("MESHC_STATE"))?.done()?;
+    assert_eq!(folders.plugins()?.iter().filter(|plugin| is_ours(plugin)).count(), 2);
+    Answer::of(folders.install(&["--remove", "--instance", "blue"]).env_remove("MESHC_STATE"))?.done()?;
+    assert_eq!(folders.network()?, one);
+    assert!(folders.bin.join("meshc-cni").exists());
+    Ok(())
+}
+
+#[test]
+fn it_stays_when_another_tool_rewrites_the_file_or_comes_first() -> Tested {
+    let Some(folders) = where_usable(Folders::new)? else { return Ok(()) };
+    let log = folders.node.ground().folder().join("install.log");
+    let mut watching = Process::start(&mut folders.install(&["--watch"]), &log)?;
+    let is_there = |file: &Path| {
+        let text = fs::read_to_string(file).unwrap_or_default();
+        let network: Value = serde_json::from_str(&text).unwrap_or_default();
+        network["plugins"].as_array().is_some_and(|plugins| plugins.iter().any(is_ours))
+    };
+    let file = folders.conf.join("10-pods.conflist");
+    let patience = Duration::from_secs(20);
+    assert!(until(patience, || is_there(&file)), "{}", watching.output()?);
+    // In place, by a rename, and by one that first writes half of it.
+    let other = json!({ "name": "pods", "cniVersion": "0.4.0", "plugins": [{ "type": "ptp" }] }).to_string();
+    fs::write(&file, &other)?;
+    assert!(until(patience, || is_there(&file)), "rewritten: {}", watching.output()?);
+    fs::write(folders.conf.join("new"), &other)?;
+    fs::rename(folders.conf.join("new"), &file)?;
+    assert!(until(patience, || is_there(&file)), "renamed: {}", watching.output()?);
+    fs::write(&file, other.split_at(20).0)?;
+    std::thread::sleep(Duration::from_millis(200));
+    fs::write(&file, &other)?;
+    assert!(until(patience, || is_there(&file)), "in halves: {}", watching.output()?);
+    fs::remove_file(folders.bin.join("meshc-cni"))?;
+    assert!(until(patience, || folders.bin.join("meshc-cni").exists()), "{}", watching.output()?);
+    let first = folders.conf.join("05-first.conflist");
+    fs::write(&first, &other)?;
+    assert!(until(patience, || is_there(&first)), "a new first: {}", watching.output()?);
+    watching.stop();
+    Answer::of(&mut folders.install(&["--remove"]))?.done()?;
+    assert_eq!(fs::read_to_string(&first)?, other);
+    assert_eq!(fs::read_to_string(&file)?, other);
+    Ok(())
+}
+
+#[test]
+fn what_is_no_list_of_plugins_is_left_alone() -> Tested {
+    let Some(folders) = where_usable(Folders::new)? else { return Ok(()) };
+    let file = folders.conf.join("10-pods.conflist");
+    for text in ["", "{\"name\":\"pods\"}", "[1]", "{\"plugins\":{}}"] {
+        fs::write(&file, text)?;
+        let answer = Answer::of(&mut folders.install(&[]))?;
+        assert_eq!(answer.code, 1, "{answer:#?}");
+        assert!(answer.stderr.contains("10-pods.conflist"), "{answer:#?}");
+        assert_eq!(fs::read_to_string(&file)?, text);
+        assert!(!folders.bin.join("meshc-cni").exists());
+    }
+    fs::remove_file(&file)?;
+    assert_eq!(Answer::of(&mut folders.install(&[]))?.code, 1);
+    Ok(())
+}

@@ -1,0 +1,264 @@
+//! What the manual and the compiler advise, run with the programs that it is about: glibc and dig, curl and
+//! nginx. The policies are the recipes' own, as they stand in docs/recipes.md; only who the workload is differs.
+
+use std::process::Command;
+
+use mesh_testbed::proxy::{Dnsmasq, Nginx};
+use mesh_testbed::{Cgroup, Client, Errno, Failure, Ground, Netns, Pair, Place, Tested, tool, veth};
+
+use serde_json::json;
+
+use crate::fixtures::command::{Answer, meshc};
+use crate::fixtures::observer::{Observer, parts};
+use crate::fixtures::stage::{address, as_member, where_usable};
+use crate::fixtures::town::{Pod, addresses};
+
+const RECIPES: &str = include_str!("../../../../docs/recipes.md");
+
+/// The `nth` program below a heading, whose workload is chosen by `selector`, without its tests.
+fn recipe(heading: &str, nth: usize, selector: &str) -> Result<String, Failure> {
+    let missing = || format!("docs/recipes.md has no {nth} below {heading}");
+    let (_, section) = RECIPES.split_once(&format!("\n## {heading}\n")).ok_or_else(missing)?;
+    let section = section.split("\n## ").next().ok_or_else(missing)?;
+    let program = section.split("```mesh\n").nth(nth + 1).ok_or_else(missing)?;
+    let program = program.split("\n```").next().ok_or_else(missing)?;
+    let (rules, _tests) = program.split_once("    test \"").ok_or_else(missing)?;
+    let selectors = |line: &&str| line.trim() != "namespace shop";
+    let mut chosen = String::new();
+    for line in rules.lines().filter(selectors) {
+        let line = if line.trim() == "label app = cart" { selector } else { line };
+        let line = line.replace("cgroup \"/system.slice/app.service\"", selector);
+        chosen.push_str(&line);
+        chosen.push('\n');
+    }
+    if !chosen.contains(selector) {
+        return Err(format!("nobody is chosen by {chosen}").into());
+    }
+    Ok(chosen + "}\n")
+}
+
+/// A pod whose processes in the cgroup `cart` are members, and what they reach.
+struct Scene {
+    // Dropped in this order: the namespaces before the cgroups that their processes are in.
+    pair: Pair,
+    cart: Cgroup,
+    beside: Cgroup,
+    ground: Ground,
+}
+
+impl Scene {
+    fn new() -> Result<Self, Failure> {
+        let (pair, ground) = (Pair::new()?, Ground::new()?);
+        let (cart, beside) = (ground.cgroup().child("cart")?, ground.cgroup().child("beside")?);
+        Ok(Self { pair, cart, beside, ground })
+    }
+
+    fn selector(&self) -> Result<String, Failure> {
+        Ok(format!("cgroup \"{}\"", self.cart.within()?))
+    }
+
+    /// Applies a whole policy, and returns what was said about it.
+    fn apply(&self, policy: &str) -> Result<String, Failure> {
+        let file = self.ground.write("policy.mesh", policy)?;
+        Ok(Answer::of(self.meshc().arg("apply").arg(file))?.done()?.words())
+    }
+
+    /// meshc, as an instance of this test's own.
+    fn meshc(&self) -> Command {
+        let mut command = meshc();
+        command
+            .env("MESHC_BPFFS", self.ground.bpffs().join("mesh"))
+            .env("MESHC_STATE", self.ground.state())
+            .env("MESHC_CGROUP", self.ground.cgroup().path());
+        command
+    }
+
+    /// A policy with these rules for all members.
+    fn ruled(&self, rules: &str) -> Result<String, Failure> {
+        let selector = self.selector()?;
+        self.apply(&format!("exempt uid 1500\n{rules}\nmesh shop {{ workload cart {{ {selector} }} }}\n"))
+    }
+
+    fn cart(&self) -> Place {
+        Place::here().netns(&self.pair.client).cgroup(&self.cart)
+    }
+
+    /// A resolver on the other side.
+    fn resolver(&self) -> Result<Dnsmasq, Failure> {
+        let names = [("shop.test", "10.9.9.9".parse()?)];
+        Ok(Dnsmasq::start(&Place::here().netns(&self.pair.server), &[address("10.43.0.10:53")?], &names)?)
+    }
+
+    /// What glibc finds, asking these servers in turn.
+    fn glibc(&self, servers: &[&str]) -> Result<Answer, Failure> {
+        let lines: String = servers.iter().map(|server| format!("nameserver {server}\n")).collect();
+        let file = self.ground.write("resolv.conf", lines + "options timeout:1 attempts:1\n")?;
+        let mut command = self.cart().command("unshare");
+        let script = "mount --bind \"$0\" /etc/resolv.conf && exec getent ahostsv4 shop.test";
+        Answer::of(command.args(["--mount", "sh", "-c", script]).arg(file))
+    }
+
+    fn dig(&self, server: &str, more: &[&str]) -> Result<Answer, Failure> {
+        let mut command = self.cart().command("dig");
+        command.args([&format!("@{server}"), "+short", "+tries=1", "+timeout=1"]).args(more);
+        Answer::of(command.args(["shop.test", "A"]))
+    }
+}
+
+fn curl(place: &Place, url: &str) -> Result<(i32, String), Failure> {
+    let answer = Answer::of(place.command("curl").args(["-sS", "-m", "20", url]))?;
+    Ok((answer.code, answer.stdout))
+}
+
+#[test]
+fn names_are_found_where_dns_is_excluded_as_the_compiler_advises() -> Tested {
+    let Some(scene) = where_usable(Scene::new)? else { return Ok(()) };
+    let _resolver = scene.resolver()?;
+    // What the help of `leak` says of a catch-all.
+    scene.ruled("redirect outbound -> 15001\nexclude outbound udp 53\ndeny outbound udp 443")?;
+    assert!(scene.glibc(&["10.43.0.10"])?.done()?.stdout.contains("10.9.9.9"));
+    assert_eq!(scene.dig("10.43.0.10", &[])?.done()?.stdout, "10.9.9.9\n");
+    Ok(())
+}
+
+/// Why it does not advise to deny it.
+#[test]
+fn resolvers_do_not_fall_back_to_tcp_where_dns_is_denied() -> Tested {
+    let Some(scene) = where_usable(Scene::new)? else { return Ok(()) };
+    let resolver = scene.resolver()?;
+    scene.ruled("exclude outbound tcp\ndeny outbound udp 53, 443")?;
+    assert_eq!(scene.dig("10.43.0.10", &["+tcp"])?.done()?.stdout, "10.9.9.9\n", "by TCP it would be heard");
+    let heard = resolver.questions()?;
+    let glibc = scene.glibc(&["10.43.0.10"])?;
+    assert_eq!((glibc.code, glibc.stdout.as_str()), (2, ""), "{glibc:?}");
+    let dig = scene.dig("10.43.0.10", &[])?;
+    assert!(!dig.stdout.contains("10.9.9.9"), "{dig:?}");
+    assert_eq!(resolver.questions()?, heard);
+    Ok(())
+}
+
+#[test]
+fn names_are_found_by_the_one_resolver_that_the_recipe_leaves() -> Tested {
+    let Some(scene) = where_usable(Scene::new)? else { return Ok(()) };
+    let _resolver = scene.resolver()?;
+    scene.apply(&recipe("DNS", 2, &scene.selector()?)?)?;
+    for servers in [&["10.43.0.10"][..], &["203.0.113.8", "10.43.0.10"]] {
+        assert!(scene.glibc(servers)?.done()?.stdout.contains("10.9.9.9"), "{servers:?}");
+    }
+    assert_eq!(scene.dig("10.43.0.10", &["+tcp"])?.done()?.stdout, "10.9.9.9\n");
+    assert!(!scene.dig("10.43.0.11", &[])?.stdout.contains("10.9.9.9"));
+    Ok(())
+}
+
+#[test]
+fn the_sidecar_s_resolver_is_asked_in_the_place_of_all_others_and_of_the_stub() -> Tested {
+    let Some(scene) = where_usable(Scene::new)? else { return Ok(()) };
+    let place = Place::here().netns(&scene.pair.client).cgroup(&scene.beside);
+    let names = [("shop.test", "10.9.9.9".parse()?)];
+    let resolver = Dnsmasq::start(&place, &[address("127.0.0.1:15053")?], &names)?;
+    scene.apply(&recipe("DNS", 0, &scene.selector()?)?)?;
+    assert!(scene.glibc(&["10.43.0.10"])?.done()?.stdout.contains("10.9.9.9"));
+    assert!(!scene.dig("127.0.0.53", &[])?.stdout.contains("10.9.9.9"), "loopback was not named");
+    scene.apply(&recipe("DNS", 1, &scene.selector()?)?)?;
+    for more in [&[][..], &["+tcp"]] {
+        assert_eq!(scene.dig("127.0.0.53", more)?.done()?.stdout, "10.9.9.9\n", "{more:?}");
+    }
+    assert!(scene.glibc(&["127.0.0.53"])?.done()?.stdout.contains("10.9.9.9"));
+    assert_eq!(resolver.questions()?, 4);
+    Ok(())
+}
+
+#[test]
+fn init_containers_fetch_before_there_is_a_sidecar() -> Tested {
+    let Some(scene) = where_usable(Scene::new)? else { return Ok(()) };
+    let listen = addresses(&["10.20.0.5:443", "10.30.0.5:443"])?;
+    let _store = Nginx::start(&Place::here().netns(&scene.pair.server), "store", &listen)?;
+    let [store, elsewhere] = ["http://10.20.0.5:443/", "http://10.30.0.5:443/"];
+    let fetched = (0, "store answers 192.168.7.2\n".to_owned());
+    // 7 is curl's word for a connection that was refused.
+    let refused = (7, String::new());
+    scene.apply(&recipe("Init containers", 0, &scene.selector()?)?)?;
+    assert_eq!(curl(&scene.cart(), store)?, fetched);
+    assert_eq!(curl(&scene.cart(), elsewhere)?, refused);
+    scene.apply(&recipe("Init containers", 1, &scene.selector()?)?)?;
+    let init = scene.cart().uid(1600);
+    assert_eq!([curl(&init, store)?, curl(&init, elsewhere)?], [fetched.clone(), fetched]);
+    assert_eq!(curl(&scene.cart().uid(1000), store)?, refused);
+    Ok(())
+}
+
+/// The recipe for probes, with the namespaces' addresses, and what it says that comes by it.
+#[test]
+fn probes_come_straight_on_their_ports_and_so_does_what_the_node_masquerades() -> Tested {
+    let Some(pod) = where_usable(|| Pod::new(crate::fixtures::town::WAY))? else { return Ok(()) };
+    let town = pod.town();
+    let listen = addresses(&["10.42.0.2:8080", "10.42.0.2:8081"])?;
+    let _application = Nginx::start(&pod.place(), "application", &listen)?;
+    let _sidecar = Nginx::start(&pod.place(), "sidecar", &addresses(&["127.0.0.1:15003"])?)?;
+    let policy = recipe("Kubelet probes", 0, "label app = cart")?;
+    let file = pod.ground().write("probes.mesh", policy)?;
+    Answer::of(pod.meshc().arg("apply").arg(file))?.done()?;
+    pod.attach()?;
+    let probe = |from: &Netns, port: u16| -> Result<String, Failure> {
+        let (_, answer) = curl(&Place::here().netns(from), &format!("http://10.42.0.2:{port}/"))?;
+        Ok(answer.split(' ').next().unwrap_or_default().to_owned())
+    };
+    assert_eq!([probe(&town.host, 8081)?, probe(&town.host, 8080)?], ["application", "sidecar"]);
+    assert_eq!([probe(&town.far, 8081)?, probe(&town.far, 8080)?], ["sidecar", "sidecar"]);
+    // As kube-proxy does for a service whose traffic policy is `Cluster`.
+    let masquerade = "add table ip nat; add chain ip nat out { type nat hook postrouting priority 100; }; \
+                      add rule ip nat out oifname \"pod\" masquerade";
+    let nft = town.host.run(|| tool("nft", &[masquerade]).map_err(|error| error.to_string()))?;
+    nft?;
+    assert_eq!([probe(&town.far, 8081)?, probe(&town.far, 8080)?], ["application", "sidecar"]);
+    pod.detach()?;
+    Ok(())
+}
+
+/// A limit of docs/datapath.md: its own connections are not those of the pod around it.
+#[test]
+fn a_network_namespace_within_a_pod_is_no_member_until_it_is_attached() -> Tested {
+    let Some(pod) = where_usable(|| Pod::ruled(crate::fixtures::town::WAY, "redirect outbound -> 15001"))?
+    else {
+        return Ok(());
+    };
+    let within = Netns::new()?;
+    veth((&pod.town().pod, "within", &["10.50.0.1/24"]), (&within, "eth0", &["10.50.0.2/24"]))?;
+    let target = address("10.50.0.1:8080")?;
+    let _application = pod.serve("application", &["10.50.0.1:8080"])?;
+    let inner = pod.ground().cgroup().child("within")?;
+    let place = Place::here().netns(&within).cgroup(&inner);
+    let dial =
+        |place: &Place| as_member(place, || Client::to(target).dial().map(|dialled| dialled.arrival.who));
+    assert_eq!(dial(&place)?, Ok("application".to_owned()));
+    // What one looks at: the namespace is another, and `status` knows one of them.
+    let status = pod.ask(&["status"])?;
+    assert_eq!(status["members"].as_array().map(Vec::len), Some(1), "{status}");
+    let path = within.path().display().to_string();
+    pod.ask(&["attach", "--netns", &path, "--name", "cart-2", "--label", "app=cart"])?;
+    assert_eq!(dial(&place)?, Err(Errno::ECONNREFUSED), "now it needs a sidecar of its own");
+    pod.ask(&["detach", "--netns", &path])?;
+    pod.detach()?;
+    Ok(())
+}
+
+/// A limit of docs/datapath.md: no rule names port 0, and programs dial it.
+#[test]
+fn port_0_is_decided_as_port_1_and_observed() -> Tested {
+    let Some(scene) = where_usable(Scene::new)? else { return Ok(()) };
+    let target = address("10.0.3.9:0")?;
+    let dial = || as_member(&scene.cart(), || Client::to(target).dial().map(drop));
+    scene.ruled("deny outbound tcp 1\nexclude outbound tcp 2-65535")?;
+    let observer = Observer::of(scene.meshc(), &scene.ground.folder().join("observed"), &[])?;
+    assert_eq!(dial()?, Err(Errno::EPERM));
+    let lines = observer.wait(1)?;
+    assert_eq!(
+        parts(&lines[0], &["destination", "verdict"]),
+        [json!("10.0.3.9:0"), json!("denied")],
+        "{lines:?}"
+    );
+    // Nobody listens there, or can.
+    scene.ruled("exclude outbound tcp 1\ndeny outbound tcp 2-65535")?;
+    assert_eq!(dial()?, Err(Errno::ECONNREFUSED));
+    Ok(())
+}
