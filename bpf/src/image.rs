@@ -163,6 +163,17 @@ impl Source {
         }
     }
 
+    /// The same, with its scope: `m/cart: exclude outbound tcp 11211`.
+    #[must_use]
+    pub fn credit(&self, prefix: Prefix) -> String {
+        match (self.kind, self.scope.as_str()) {
+            (SourceKind::NoRule, _) => "no rule".to_owned(),
+            (SourceKind::BuiltIn, _) => format!("built-in: {}", self.head),
+            (_, "") => format!("top level: {}", self.text(prefix)),
+            (_, scope) => format!("{scope}: {}", self.text(prefix)),
+        }
+    }
+
     /// A number that stays the same as long as scope and text do: it keys the counters, which survive
     /// generations. The first 8 bytes of a BLAKE3 digest, little-endian.
     #[must_use]

@@ -8,8 +8,8 @@ use mesh_bpf::flow::{Direction, Protocol, Verdict};
 use mesh_bpf::image::{Acceleration, Exempt, Source};
 use mesh_bpf::prefix::Prefix;
 
+use crate::hir::item::BuiltIn;
 use crate::hir::{Ports, ScopeId, WorkloadId};
-use crate::item::BuiltIn;
 
 /// Index into [`Ir::items`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

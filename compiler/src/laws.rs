@@ -9,8 +9,8 @@ use proptest::prelude::*;
 
 use crate::eval::{self, Decider};
 use crate::fixture::Fixture;
+use crate::hir::item;
 use crate::hir::{Program, WorkloadId};
-use crate::item;
 use crate::lower;
 
 const WORKLOADS: [&str; 3] = ["a", "b", "c"];

@@ -6,18 +6,12 @@ pub mod compile;
 pub mod diag;
 pub mod diff;
 pub mod emit;
-pub mod eval;
 pub mod explain;
 pub mod format;
-pub mod hir;
 pub mod ir;
-pub mod item;
 pub mod lower;
-pub mod origin;
 pub mod parse;
-pub mod prove;
 pub mod question;
-pub mod region;
 pub mod resolve;
 pub mod source;
 pub mod testing;
@@ -26,3 +20,8 @@ pub mod testing;
 mod fixture;
 #[cfg(test)]
 mod laws;
+#[cfg(test)]
+mod proof_tests;
+
+pub use mesh_hir as hir;
+pub use mesh_proof::{eval, prove};

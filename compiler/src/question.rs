@@ -10,8 +10,8 @@ use mesh_bpf::flow::{Direction, Flow, Identity, Protocol};
 use mesh_bpf::prefix::Prefix;
 use mesh_bpf::selector::Endpoint;
 
+use crate::hir::region::{AddressRange, applies, cells};
 use crate::hir::{Peer, Program, TestLine, WorkloadId};
-use crate::region::{AddressRange, applies, cells};
 
 /// A flow as a policy names it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,46 +2,9 @@
 
 use std::ops::Range;
 
+pub use crate::hir::span::{FileId, Span};
+
 use crate::diag::{Code, Diagnostic};
-
-/// One of the files of a program.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct FileId(u32);
-
-impl FileId {
-    /// As an index into [`Sources`].
-    #[must_use]
-    pub const fn index(self) -> usize {
-        self.0 as usize
-    }
-}
-
-/// A part of a source file, in bytes.
-///
-/// It is never absent: what nobody wrote has another [`Origin`](crate::origin::Origin).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Span {
-    /// The file.
-    pub file: FileId,
-    /// The first byte.
-    pub start: u32,
-    /// The byte after the last.
-    pub end: u32,
-}
-
-impl Span {
-    /// From the start of this one to the end of `other`, in one file.
-    #[must_use]
-    pub fn to(self, other: Self) -> Self {
-        Self { file: self.file, start: self.start.min(other.start), end: self.end.max(other.end) }
-    }
-
-    /// Whether `other` lies within it.
-    #[must_use]
-    pub fn covers(self, other: Self) -> bool {
-        self.file == other.file && self.start <= other.start && other.end <= self.end
-    }
-}
 
 /// A place as people count it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -130,7 +93,7 @@ impl Sources {
     /// A file that is not UTF-8, or not shorter than 4 GiB, is refused as a whole: the diagnostics say
     /// why, and [`Source::is_readable`] is false.
     pub fn add(&mut self, name: impl Into<String>, bytes: Vec<u8>) -> (FileId, Vec<Diagnostic>) {
-        let id = FileId(count(self.files.len()));
+        let id = FileId::new(count(self.files.len()));
         let (text, diagnostics) = match String::from_utf8(bytes) {
             Ok(text) if u32::try_from(text.len()).is_ok() => (text, Vec::new()),
             Ok(_) => (String::new(), vec![too_long(id)]),
@@ -151,7 +114,7 @@ impl Sources {
 
     /// All files with their ids.
     pub fn iter(&self) -> impl Iterator<Item = (FileId, &Source)> {
-        self.files.iter().enumerate().map(|(i, source)| (FileId(count(i)), source))
+        self.files.iter().enumerate().map(|(i, source)| (FileId::new(count(i)), source))
     }
 
     /// The text of a span; empty for a span of other `Sources`.

@@ -12,8 +12,8 @@ use mesh_bpf::pack::MAX_LINES;
 use mesh_bpf::ports::{PortRange, PortSet};
 use mesh_bpf::tables::Tables;
 use mesh_compiler::diag::Severity;
+use mesh_compiler::diff::addresses_text;
 use mesh_compiler::diff::{Difference, EntryChange, EntryChanges, FlowChange, Side, diff};
-use mesh_compiler::region::addresses_text;
 use serde_json::{Map, Value, json};
 
 use crate::args::{Diff, Program};

@@ -7,10 +7,10 @@ use mesh_bpf::ports::PortSet;
 use mesh_bpf::prefix::Prefix;
 
 use crate::diag::{Code, Diagnostic};
+use crate::hir::region::real_ports;
 use crate::hir::{Level, PortItem, Ports, Program, Rule, ScopeId, WorkloadId};
 use crate::ir::Item;
 use crate::lower::Conflict;
-use crate::region::real_ports;
 use crate::source::Span;
 
 /// Rules with more addresses than this are shown by the address, not as a whole.

@@ -8,9 +8,9 @@ use mesh_bpf::ports::{PortRange, PortSet};
 use mesh_bpf::prefix::Prefix;
 
 use crate::diag::{Code, Diagnostic, Severity};
+use crate::hir::region::applies;
 use crate::hir::{PortItem, Ports, Program, Rule, ScopeId};
 use crate::ir::{Decider, Ir, Node, Outcome, Profile, TableId};
-use crate::region::applies;
 
 const DNS: u16 = 53;
 const QUIC: u16 = 443;

@@ -12,8 +12,9 @@ use mesh_bpf::ports::{PortRange, PortSet};
 use mesh_bpf::sim::{AddressSpan, Sim, TreeOf};
 use mesh_bpf::tables::Damaged;
 
+use super::merge::{Patch, merge};
 use super::{ExemptionChange, FlowChange, MemberChange, MemberChangeKind, Side};
-use crate::region::{AddressRange, Family, Patch, merge};
+use crate::hir::region::{AddressRange, Family};
 
 /// Ports that two port tables decide differently.
 type PortChanges = Vec<(PortSet, Verdict, Verdict)>;

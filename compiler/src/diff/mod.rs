@@ -6,6 +6,7 @@
 
 mod entries;
 mod flows;
+mod merge;
 #[cfg(test)]
 mod tests;
 
@@ -14,8 +15,7 @@ use mesh_bpf::image::MapImage;
 use mesh_bpf::tables::{Damaged, Tables};
 
 pub use entries::{EntryChange, EntryChanges};
-
-use crate::region::Patch;
+pub use merge::{Patch, addresses_text};
 
 /// One policy, as it was compiled or read back.
 #[derive(Clone, Copy, Debug)]

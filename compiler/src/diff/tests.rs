@@ -2,9 +2,9 @@ use mesh_bpf::flow::{Direction, Flow, Identity, Protocol};
 use mesh_bpf::ports::{PortRange, PortSet};
 use mesh_bpf::sim::Sim;
 
+use super::addresses_text;
 use super::{Difference, Side, diff};
 use crate::compile::{Compiled, compile};
-use crate::region::addresses_text;
 use crate::resolve::{Location, NoImports};
 
 fn compiled(text: &str) -> Compiled {
@@ -77,13 +77,13 @@ fn agree(old: &Compiled, new: &Compiled, difference: &Difference) {
                     let one = left.decide(before, &flow, &who).unwrap().verdict();
                     let other = right.decide(workload.profile, &flow, &who).unwrap().verdict();
                     let said = difference.flows.iter().find(|c| {
-                        let holds = |r: &crate::region::AddressRange| match address {
+                        let holds = |r: &crate::hir::region::AddressRange| match address {
                             std::net::IpAddr::V4(v4) => {
-                                r.family == crate::region::Family::V4
+                                r.family == crate::hir::region::Family::V4
                                     && (r.first..=r.last).contains(&v4.to_bits().into())
                             }
                             std::net::IpAddr::V6(v6) => {
-                                r.family == crate::region::Family::V6
+                                r.family == crate::hir::region::Family::V6
                                     && (r.first..=r.last).contains(&v6.to_bits())
                             }
                         };

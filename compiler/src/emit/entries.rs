@@ -8,7 +8,6 @@ use mesh_bpf::image::{IdRange, MapImage, Node, Profile, Source, SourceId, parent
 use mesh_bpf::ports::PortRange;
 use mesh_bpf::prefix::Prefix;
 
-use super::credit;
 use super::names::{TableName, TableNames, owner, owners};
 use super::toml::{Escaped, Quoted, push_prefix, push_range};
 
@@ -235,17 +234,17 @@ impl<'a> Pen<'a> {
         self.text.push_str(quoted);
     }
 
-    /// The same as [`credit`].
+    /// The same as [`Source::credit`].
     fn credit(&mut self, id: SourceId, prefix: Prefix) {
         let source = self.image.source(id);
         if prefix == Prefix::Any || source.direction.is_none() {
-            self.text.push_str(&credit(source, prefix));
+            self.text.push_str(&source.credit(prefix));
             return;
         }
         let Some(slot) = self.credits.get_mut(id.0 as usize) else { return };
         let (before, after) = slot.get_or_insert_with(|| {
             let preposition = source.direction.map_or("", Direction::preposition);
-            let plain = credit(&Source { tail: String::new(), ..source.clone() }, Prefix::Any);
+            let plain = Source { tail: String::new(), ..source.clone() }.credit(Prefix::Any);
             (format!("{plain} {preposition} "), source.tail.clone())
         });
         self.text.push_str(before);

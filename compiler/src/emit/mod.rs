@@ -18,8 +18,7 @@ mod toml;
 pub use entries::{Entry, Key, Map, Value, for_each_entry};
 pub use names::{TableName, selector_lines, table_name};
 
-use mesh_bpf::image::{MapImage, Source, SourceKind};
-use mesh_bpf::prefix::Prefix;
+use mesh_bpf::image::MapImage;
 
 /// The compiled output. Ends with a newline.
 #[must_use]
@@ -32,15 +31,4 @@ pub fn emit(image: &MapImage) -> String {
     summary::write(&mut text, image);
     entries::write(&mut text, image);
     text
-}
-
-/// The item of `source` whose address is `prefix`, with its scope: `m/cart: exclude outbound tcp 11211`.
-#[must_use]
-pub fn credit(source: &Source, prefix: Prefix) -> String {
-    match (source.kind, source.scope.as_str()) {
-        (SourceKind::NoRule, _) => "no rule".to_owned(),
-        (SourceKind::BuiltIn, _) => format!("built-in: {}", source.head),
-        (_, "") => format!("top level: {}", source.text(prefix)),
-        (_, scope) => format!("{scope}: {}", source.text(prefix)),
-    }
 }

@@ -15,7 +15,7 @@ use mesh_bpf::prefix::Prefix;
 
 use super::names::{is_of_workload, selector_lines};
 use super::toml::{Quoted, push_prefix, write_array};
-use crate::item::BuiltIn;
+use crate::hir::item::BuiltIn;
 
 /// How many lines of one profile are written for each of its workloads. What is longer is written once.
 const LONG: usize = 100;

@@ -1,6 +1,6 @@
 use mesh_bpf::image::MapImage;
 
-use super::{credit, emit, for_each_entry};
+use super::{emit, for_each_entry};
 use crate::fixture::Fixture;
 use crate::hir::{Event, Ports};
 use crate::lower::lower;
@@ -44,7 +44,7 @@ fn every_entry_names_the_one_item_that_made_it() {
     for_each_entry(&image, |entry| {
         let Some((source, prefix)) = entry.item else { return };
         let place = entry.place().replace('\\', "\\\\").replace('"', "\\\"");
-        let line = format!("\"{place}\" = {} # {}", entry.value, credit(image.source(source), prefix));
+        let line = format!("\"{place}\" = {} # {}", entry.value, image.source(source).credit(prefix));
         assert!(text.lines().any(|found| found == line), "{line}");
     });
 }

@@ -13,8 +13,8 @@ use mesh_bpf::image::{MapImage, ProfileId, Source, SourceKind};
 use mesh_bpf::prefix::Prefix;
 
 use crate::eval::{self, Decider, Item};
+use crate::hir::item;
 use crate::hir::{Program, RuleId, WorkloadId};
-use crate::item;
 use crate::question::{Members, Question, workload_at};
 use crate::source::Span;
 

@@ -10,9 +10,9 @@ use mesh_bpf::ports::{PortRange, PortSet};
 
 use super::mutant::mutated;
 use super::profiles::Class;
+use crate::hir::item::write_ports;
+use crate::hir::region::real_ports;
 use crate::hir::{self, AccelerationForm, MeshId, Ports, Program, WorkloadId};
-use crate::item::write_ports;
-use crate::region::real_ports;
 use crate::source::Span;
 
 /// The sets of workloads that accelerations are written for.

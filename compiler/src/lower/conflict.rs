@@ -10,9 +10,9 @@ use super::items::Items;
 use super::ports::{Contender, Tie};
 use super::profiles::Class;
 use super::tree::TiedNode;
+use crate::hir::region::AddressRange;
 use crate::hir::{Program, WorkloadId};
 use crate::ir::{Item, ItemId, Node, Side};
-use crate::region::AddressRange;
 
 /// Two redirects that tie at a flow and lead to different places.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,7 +100,7 @@ fn free_address(nodes: &[Node], node: usize) -> Option<IpAddr> {
     let children = nodes.get(node + 1..)?.iter().map(|node| node.prefix);
     let whole = match AddressRange::of(prefix) {
         Some(range) => vec![range],
-        None => crate::region::Family::ALL.map(AddressRange::all).to_vec(),
+        None => crate::hir::region::Family::ALL.map(AddressRange::all).to_vec(),
     };
     whole.into_iter().find_map(|range| {
         let mut next = range.first;

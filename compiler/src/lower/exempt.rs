@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use mesh_bpf::image::{Exempt, IdRange, Source, SourceId};
 
 use super::mutant::mutated;
+use crate::hir::item;
 use crate::hir::{Exempted, Program, ScopeId};
-use crate::item;
 
 /// A range of ids and the exemption that claims it.
 type Claim = (IdRange, SourceId);

@@ -6,9 +6,9 @@ use mesh_bpf::image::{
 };
 
 use super::mutant::mutated;
+use crate::hir::item::{self, BuiltIn};
 use crate::hir::{MeshId, Program};
 use crate::ir::{self, Decider, Ir};
-use crate::item::{self, BuiltIn};
 
 /// Gives the IR the shape of the kernel's tables. Does not resolve anything.
 pub(crate) fn image(program: &Program, ir: Ir) -> MapImage {

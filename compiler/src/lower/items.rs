@@ -8,10 +8,10 @@ use mesh_bpf::intern::Interner;
 use mesh_bpf::ports::{PortRange, PortSet};
 
 use super::mutant::mutated;
+use crate::hir::item;
+use crate::hir::region::real_ports;
 use crate::hir::{PortItem, Program, Rule, ScopeId};
 use crate::ir::{Item, ItemId};
-use crate::item;
-use crate::region::real_ports;
 
 /// A set of items of [`Groups`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -9,8 +9,8 @@ use mesh_bpf::image::Source;
 use mesh_bpf::item::counter_key;
 use mesh_bpf::prefix::Prefix;
 
+use crate::hir::item;
 use crate::hir::{Program, RuleId};
-use crate::item;
 use crate::source::Span;
 
 /// The words of one item.

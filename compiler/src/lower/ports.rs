@@ -10,9 +10,9 @@ use super::items::Items;
 use super::mutant::mutated;
 use super::profiles::SidecarPorts;
 use super::thin::{self, Piece};
+use crate::hir::item::BuiltIn;
 use crate::hir::{Level, Scope};
 use crate::ir::{Decider, ItemId, Outcome, PortIntervals};
-use crate::item::BuiltIn;
 
 /// Above this many boxes it pays to thin them out first.
 const MANY: usize = 32;

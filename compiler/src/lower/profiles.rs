@@ -7,8 +7,8 @@ use mesh_bpf::ports::{PortRange, PortSet};
 
 use super::acceleration::Parties;
 use super::mutant::mutated;
+use crate::hir::region::applies;
 use crate::hir::{Event, Level, Program, ScopeId, WorkloadId};
-use crate::region::applies;
 
 /// Workloads with equal rules.
 pub(crate) struct Class {

@@ -13,8 +13,8 @@ use super::items::{GroupId, Groups};
 use super::mutant::mutated;
 use super::placement::Placed;
 use super::ports::{Contender, Place, Resolver, Tie};
+use crate::hir::item::BuiltIn;
 use crate::ir::{Decider, ItemId, Node, PortIntervals, Side, TableId};
-use crate::item::BuiltIn;
 
 /// Interned port tables of all profiles.
 pub(crate) type TablePool = Interner<PortIntervals>;

@@ -6,7 +6,7 @@ use mesh_bpf::prefix::Prefix;
 
 use super::sites::Sites;
 use super::units::{NONE, PlainBox, Unit, Units};
-use crate::region::FlowBox;
+use mesh_proof::bounds::FlowBox;
 
 /// A box at a site, and who supports it.
 pub(super) struct Present<'u, 'p> {

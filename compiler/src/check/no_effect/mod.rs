@@ -22,8 +22,8 @@ use std::collections::BTreeSet;
 use mesh_bpf::flow::Direction;
 
 use crate::diag::Diagnostic;
+use crate::hir::region::applies;
 use crate::hir::{Program, ScopeId, WorkloadId};
-use crate::region::applies;
 use court::Court;
 use units::{Effects, SidecarPorts, Units};
 

@@ -7,8 +7,8 @@ use mesh_bpf::prefix::Prefix;
 
 use super::units::{Effects, Unit, Units};
 use crate::diag::{Code, Diagnostic, Severity, all_of};
+use crate::hir::item;
 use crate::hir::{Program, Rule};
-use crate::item;
 use crate::source::Span;
 
 /// How many items of one rule are underlined.

@@ -3,7 +3,7 @@
 use mesh_bpf::prefix::Prefix;
 
 use super::units::Written;
-use crate::region::cells;
+use crate::hir::region::cells;
 
 /// All prefixes that are named, in pre-order.
 pub(super) struct Sites<'w> {

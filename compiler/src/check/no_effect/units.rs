@@ -7,8 +7,8 @@ use mesh_bpf::intern::Interner;
 use mesh_bpf::ports::{PortRange, PortSet};
 use mesh_bpf::prefix::Prefix;
 
+use crate::hir::region::real_ports;
 use crate::hir::{Program, Rule, Scope, ScopeId};
-use crate::region::real_ports;
 use crate::source::Span;
 
 /// A number for each rule, then for each item of addresses, then for each of ports.

@@ -9,13 +9,12 @@ use mesh_bpf::pack::Ports;
 use mesh_bpf::ports::PortRange;
 use mesh_bpf::prefix::Prefix;
 use mesh_bpf::sim::{AddressSpan, Sim, TreeOf};
+use mesh_hir::item::BuiltIn;
+use mesh_hir::region::{AddressRange, Cell, Family, cells};
+use mesh_hir::{Program, ScopeId};
 
 use super::meaning::{Around, Boxes, Expected, SetId, SidecarPorts};
 use super::{Disproof, plain};
-use crate::emit::credit;
-use crate::hir::{Program, ScopeId};
-use crate::item::BuiltIn;
-use crate::region::{AddressRange, Cell, Family, cells};
 
 /// A direction of the profile that is looked at.
 pub(super) struct Side<'a> {
@@ -255,14 +254,11 @@ impl Comparison<'_> {
         expected.map_or_else(
             || "a decision".to_owned(),
             |Expected { verdict, source, up, tied }| {
-                let item = source.map(|source| credit(self.side.image.source(source), self.prefix(site, up)));
+                let item = source.map(|source| self.side.image.source(source).credit(self.prefix(site, up)));
                 let item = item.as_deref().unwrap_or("an item that the tables do not know");
                 let tied = tied.and_then(|tied| Some((self.side.boxes.tied(tied)?, tied.up)));
                 let tied = tied.map_or_else(String::new, |((verdict, source), up)| {
-                    format!(
-                        " or, with the same right, {verdict} by {}",
-                        credit(source, self.prefix(site, up))
-                    )
+                    format!(" or, with the same right, {verdict} by {}", source.credit(self.prefix(site, up)))
                 });
                 format!("{verdict} by {item}{tied}")
             },
@@ -274,7 +270,7 @@ impl Comparison<'_> {
             || "none".to_owned(),
             |found| {
                 let prefix = self.prefix(site, found.up.into());
-                format!("{} by {}", found.verdict, credit(self.side.image.source(found.source), prefix))
+                format!("{} by {}", found.verdict, self.side.image.source(found.source).credit(prefix))
             },
         )
     }

@@ -9,7 +9,7 @@ use mesh_bpf::flow::{Direction, Protocol, Verdict};
 use mesh_bpf::image::{Source, SourceKind};
 use mesh_bpf::prefix::{Apart, Prefix};
 
-use crate::hir::{Exempted, PortItem, Ports, Program, Rule};
+use crate::{Exempted, PortItem, Ports, Program, Rule};
 
 /// What the language itself decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -129,7 +129,7 @@ pub fn order(source: &Source, prefix: Prefix) -> (&str, &str, std::cmp::Reverse<
 }
 
 /// ` tcp 80`, ` tcp` and ` tcp not 25, 80` without the protocol: nothing for all ports.
-pub(crate) fn write_ports(text: &mut String, ports: &Ports) {
+pub fn write_ports(text: &mut String, ports: &Ports) {
     let _ = match ports {
         Ports::All => Ok(()),
         Ports::Range(range) => write!(text, " {range}"),

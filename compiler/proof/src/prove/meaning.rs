@@ -7,11 +7,12 @@ use mesh_bpf::image::{MapImage, Source, SourceId};
 use mesh_bpf::intern::Interner;
 use mesh_bpf::ports::{PortRange, PortSet};
 use mesh_bpf::prefix::Prefix;
+use mesh_hir::item::{self, BuiltIn};
+use mesh_hir::region::real_ports;
+use mesh_hir::{PortItem, Program, Rule, Scope, ScopeId};
 
+use crate::bounds::FlowBox;
 use crate::eval::{Contender, Winner, by_port, join};
-use crate::hir::{PortItem, Program, Rule, Scope, ScopeId};
-use crate::item::{self, BuiltIn};
-use crate::region::{FlowBox, real_ports};
 
 /// A set of boxes that one rule writes at each of its prefixes.
 pub(super) type SetId = u32;

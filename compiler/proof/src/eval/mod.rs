@@ -1,8 +1,7 @@
 //! The evaluator: what a policy means for one flow, straight from the law of deciding.
 //!
 //! It collects the boxes that match, drops those that a narrower one beats, and takes the strongest verdict
-//! that remains. It is simple on purpose: the proof holds what lowering made against it, so it shares
-//! nothing with `lower` (a test reads this file to be sure).
+//! that remains. It is simple on purpose: the proof holds what lowering made against it.
 
 mod by_port;
 mod contest;
@@ -18,10 +17,11 @@ use mesh_bpf::flow::{Direction, Flow, Identity, Protocol, Verdict};
 use mesh_bpf::image::Source;
 use mesh_bpf::ports::{PortRange, PortSet};
 use mesh_bpf::prefix::Prefix;
+use mesh_hir::item::{self, BuiltIn};
+use mesh_hir::region::{applies, real_ports};
+use mesh_hir::{Program, Rule, RuleId, WorkloadId};
 
-use crate::hir::{Program, Rule, RuleId, WorkloadId};
-use crate::item::{self, BuiltIn};
-use crate::region::{self, applies, reaches, real_ports};
+use crate::bounds::{FlowBox, reaches};
 
 /// One item of a rule: one box.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -223,6 +223,6 @@ fn judge(program: &Program, matches: &[Match], default: (Verdict, Decider)) -> E
 fn contender<'p>(program: &'p Program, found: &'p Match) -> Option<Contender<'p>> {
     let rule = program.rules.get(found.item.rule.index())?;
     let scope = program.scopes.get(rule.scope.index())?;
-    let bounds = region::FlowBox { scope, ports: &found.ports, prefix: found.prefix };
+    let bounds = FlowBox { scope, ports: &found.ports, prefix: found.prefix };
     Some(Contender { bounds, always: rule.always, verdict: rule.verdict })
 }

@@ -1,18 +1,17 @@
-//! The box that one item of a rule stands for.
+//! The box that one item of a rule stands for, and when one is narrower than another.
 
 use std::net::IpAddr;
 
-use mesh_bpf::ports::{PortRange, PortSet};
+use mesh_bpf::ports::PortSet;
 use mesh_bpf::prefix::Prefix;
-
-use crate::hir::{Level, Ports, Scope, WorkloadId};
+use mesh_hir::Scope;
 
 /// One box: workloads × ports × addresses, within one direction and one protocol.
 #[derive(Clone, Copy, Debug)]
 pub struct FlowBox<'p> {
     /// Whose flows.
     pub scope: &'p Scope,
-    /// Which ports; see [`real_ports`].
+    /// Which ports; see [`real_ports`](mesh_hir::region::real_ports).
     pub ports: &'p PortSet,
     /// Which addresses.
     pub prefix: Prefix,
@@ -32,24 +31,6 @@ impl FlowBox<'_> {
     }
 }
 
-/// The ports of an item. No rule can name port 0, so it is in no box: `tcp` and `tcp 1-65535` are equally
-/// wide.
-#[must_use]
-pub fn real_ports(ports: &Ports) -> PortSet {
-    let all = PortSet::from(PortRange { first: 1, last: u16::MAX });
-    match ports {
-        Ports::All => all,
-        Ports::Range(range) => PortSet::from(*range).intersection(&all),
-        Ports::Not(others) => others.complement().intersection(&all),
-    }
-}
-
-/// Whether a rule of this scope is about the flows of `workload`.
-#[must_use]
-pub fn applies(scope: &Scope, workload: WorkloadId) -> bool {
-    scope.level == Level::Top || scope.members.binary_search(&workload).is_ok()
-}
-
 /// Whether a rule whose addresses are `prefix` reaches `address`; `own` says that it is one of the
 /// member's own. Those, and what is apart, are reached only by rules whose own addresses lie inside
 /// them.
@@ -61,6 +42,10 @@ pub fn reaches(prefix: Prefix, address: IpAddr, own: bool) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use mesh_bpf::ports::PortRange;
+    use mesh_hir::region::real_ports;
+    use mesh_hir::{Level, Ports, WorkloadId};
+
     use super::*;
 
     fn scope(level: Level, members: &[u32]) -> Scope {
@@ -96,13 +81,6 @@ mod tests {
         let one = FlowBox { scope: &one, ports: &ports, prefix: Prefix::Any };
         let two = FlowBox { scope: &two, ..one };
         assert!(!one.is_narrower(&two) && !two.is_narrower(&one));
-    }
-
-    #[test]
-    fn every_port_is_as_wide_as_no_ports_written() {
-        let written = Ports::Range(PortRange { first: 1, last: u16::MAX });
-        assert_eq!(real_ports(&written), real_ports(&Ports::All));
-        assert!(!real_ports(&Ports::Not(PortRange::single(1).into())).contains(0));
     }
 
     #[test]

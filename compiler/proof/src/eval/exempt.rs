@@ -2,10 +2,9 @@
 
 use mesh_bpf::flow::Identity;
 use mesh_bpf::selector::cgroup_covers;
-
-use crate::hir::{Exempt, Exempted, Program, WorkloadId};
-use crate::item;
-use crate::region::applies;
+use mesh_hir::item;
+use mesh_hir::region::applies;
+use mesh_hir::{Exempt, Exempted, Program, WorkloadId};
 
 /// The index of the exemption that covers `identity`: of several the deepest cgroup, else the least text.
 #[must_use]

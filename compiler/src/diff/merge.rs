@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use mesh_bpf::ports::{PortRange, PortSet};
 use mesh_bpf::prefix::{Apart, Prefix};
 
-use super::addresses::{AddressRange, Family};
+use crate::hir::region::{AddressRange, Family};
 
 /// Ports × addresses that have something in common.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

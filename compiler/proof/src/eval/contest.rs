@@ -2,7 +2,7 @@
 
 use mesh_bpf::flow::Verdict;
 
-use crate::region::FlowBox;
+use crate::bounds::FlowBox;
 
 /// A box that matches the flow.
 #[derive(Clone, Copy, Debug)]

@@ -6,6 +6,14 @@
 //!
 //! Rules keep their lists in factored form: a rule stands for one *box* for every pair of one
 //! [`PortItem`] and one [`AddressItem`] (no addresses stand for [`Prefix::Any`]), within its scope.
+//!
+//! This crate is what lowering and proof have in common: what was written ([`Program`]), where ([`span`]), how
+//! an item is called ([`item`]) and how addresses are cut into pieces ([`region`]). It decides nothing, so that
+//! those two can be held against each other.
+
+pub mod item;
+pub mod region;
+pub mod span;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -16,7 +24,7 @@ use mesh_bpf::ports::{PortRange, PortSet};
 use mesh_bpf::prefix::Prefix;
 use mesh_bpf::selector::Selector;
 
-use crate::source::Span;
+use crate::span::Span;
 
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {

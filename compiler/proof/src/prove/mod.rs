@@ -13,8 +13,6 @@
 mod addresses;
 mod meaning;
 mod rest;
-#[cfg(test)]
-mod tests;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -24,9 +22,9 @@ use mesh_bpf::image::{MapImage, ProfileId};
 use mesh_bpf::sim::Sim;
 use mesh_bpf::tables::Tables;
 use mesh_bpf::unpack::unpack;
+use mesh_hir::region::applies;
+use mesh_hir::{Program, ScopeId, WorkloadId};
 
-use crate::hir::{Program, ScopeId, WorkloadId};
-use crate::region::applies;
 use meaning::Boxes;
 
 /// What the tables say, and what they should say: a bug of the compiler.

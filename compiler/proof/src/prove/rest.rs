@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use mesh_bpf::image::{IdRange, MapImage, ProfileId, Source, SourceId};
 use mesh_bpf::ports::{PortRange, PortSet};
+use mesh_hir::item;
+use mesh_hir::region::{applies, real_ports};
+use mesh_hir::{AccelerationForm, Event, Exempted, Program, WorkloadId};
 
 use super::{Disproof, name_of, plain, profile_of};
-use crate::hir::{AccelerationForm, Event, Exempted, Program, WorkloadId};
-use crate::item;
-use crate::region::{applies, real_ports};
 
 /// Every workload is there with its selectors, and no other.
 pub(super) fn workloads(program: &Program, image: &MapImage) -> Result<(), Box<Disproof>> {
@@ -111,7 +111,7 @@ fn ids(
 
 /// The innermost `on` wins, of equally inner ones `refuse`; without any it is `refuse`.
 fn should_refuse(program: &Program, workload: WorkloadId, event: Event) -> bool {
-    let mut answers: Vec<(&crate::hir::Scope, bool)> = Vec::new();
+    let mut answers: Vec<(&mesh_hir::Scope, bool)> = Vec::new();
     for on in program.ons.iter().filter(|on| on.event == event) {
         let Some(scope) = program.scopes.get(on.scope.index()).filter(|scope| applies(scope, workload))
         else {
