@@ -6,9 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use mesh_bpf::image::{Acceleration, ProfileId, Source, SourceId, SourceKind};
-use mesh_bpf::ports::{PortRange, PortSet};
+use mesh_bpf::ports::PortRange;
 
-use super::mutant::mutated;
 use super::profiles::Class;
 use crate::hir::item::write_ports;
 use crate::hir::region::real_ports;
@@ -43,9 +42,7 @@ impl Parties {
             for item in &acceleration.ports {
                 match &acceleration.form {
                     AccelerationForm::Local(members) => {
-                        if !mutated("acceleration::of") {
-                            local.entry((acceleration.mesh, &item.ports)).or_default().extend(members);
-                        }
+                        local.entry((acceleration.mesh, &item.ports)).or_default().extend(members);
                     }
                     form @ AccelerationForm::Between(..) => {
                         statements.push(statement(program, acceleration.mesh, form.clone(), &item.ports));
@@ -74,13 +71,12 @@ impl Parties {
 
     /// Whether something is accelerated for this workload alone.
     pub(crate) fn is_alone(&self, workload: WorkloadId) -> bool {
-        self.alone.get(workload.index()).copied().unwrap_or(false) && !mutated("acceleration::is_alone")
+        self.alone.get(workload.index()).copied().unwrap_or(false)
     }
 
     /// The suffixes of the parties of several that a workload is in.
     pub(crate) fn names_of(&self, workload: WorkloadId) -> impl Iterator<Item = &str> {
-        let names = self.names.get(workload.index()).filter(|_| !mutated("acceleration::names_of"));
-        names.into_iter().flatten().map(String::as_str)
+        self.names.get(workload.index()).into_iter().flatten().map(String::as_str)
     }
 
     /// What is accelerated in each profile. New sources go to the end of `sources`.
@@ -105,9 +101,7 @@ impl Parties {
                         .iter()
                         .flat_map(|one| others.iter().flat_map(move |other| [(one, other), (other, one)]))
                     {
-                        if let Some(draft) =
-                            drafts.get_mut(*one).filter(|_| !mutated("acceleration::accelerations"))
-                        {
+                        if let Some(draft) = drafts.get_mut(*one) {
                             draft.peers.entry(ProfileId(super::count(*other))).or_default().push(claim);
                         }
                     }
@@ -176,11 +170,7 @@ fn credit(mut claims: Vec<Claim<'_>>) -> Vec<(PortRange, SourceId)> {
     for claim in claims {
         let ports = real_ports(claim.ports);
         credited.extend(free.intersection(&ports).ranges().iter().map(|&range| (range, claim.id)));
-        free = if mutated("acceleration::credit") {
-            PortSet::default()
-        } else {
-            free.intersection(&ports.complement())
-        };
+        free = free.intersection(&ports.complement());
     }
     credited.sort_unstable();
     credited
@@ -188,19 +178,14 @@ fn credit(mut claims: Vec<Claim<'_>>) -> Vec<(PortRange, SourceId)> {
 
 /// Indices of the profiles whose workloads are in a set: all of them are, or none.
 fn within(classes: &[Class], members: &[WorkloadId]) -> Vec<usize> {
-    let first_is_in = |class: &Class| {
-        class
-            .members
-            .first()
-            .is_some_and(|member| !mutated("acceleration::within") && members.binary_search(member).is_ok())
-    };
+    let first_is_in =
+        |class: &Class| class.members.first().is_some_and(|member| members.binary_search(member).is_ok());
     (classes.iter().enumerate()).filter(|(_, class)| first_is_in(class)).map(|(index, _)| index).collect()
 }
 
 fn sets<'a>(program: &Program, statement: &'a Statement) -> Vec<(MeshId, &'a [WorkloadId])> {
     let sets: Vec<&[WorkloadId]> = match &statement.form {
         AccelerationForm::Local(members) => vec![members],
-        AccelerationForm::Between(..) if mutated("acceleration::sets") => Vec::new(),
         AccelerationForm::Between(ones, others) => vec![ones, others],
     };
     let mesh = |set: &[WorkloadId]| {
@@ -212,7 +197,7 @@ fn sets<'a>(program: &Program, statement: &'a Statement) -> Vec<(MeshId, &'a [Wo
 /// The name of a set of workloads: its group's, or its workloads'; none for a whole mesh.
 fn party(program: &Program, mesh: MeshId, members: &[WorkloadId]) -> Option<String> {
     let all = program.workloads.iter().filter(|workload| workload.mesh == mesh).count();
-    if members.len() == all || mutated("acceleration::party") {
+    if members.len() == all {
         return None;
     }
     let workload = |id: &WorkloadId| program.workloads.get(id.index()).map(|workload| workload.name.as_str());
@@ -251,7 +236,7 @@ fn statement(program: &Program, mesh: MeshId, form: AccelerationForm, ports: &Po
     let scope = mesh_name(program, mesh);
     Statement {
         form,
-        ports: if mutated("acceleration::statement") { Ports::All } else { ports.clone() },
+        ports: ports.clone(),
         source: Source { kind: SourceKind::Accelerate, scope, head, ..Source::default() },
     }
 }

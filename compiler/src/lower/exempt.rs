@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use mesh_bpf::image::{Exempt, IdRange, Source, SourceId};
 
-use super::mutant::mutated;
 use crate::hir::item;
 use crate::hir::{Exempted, Program, ScopeId};
 
@@ -14,7 +13,7 @@ type Claim = (IdRange, SourceId);
 /// The exemptions that these scopes write. New sources go to the end of `sources`.
 pub(crate) fn exemptions(program: &Program, scopes: &[ScopeId], sources: &mut Vec<Source>) -> Exempt {
     let mut written: Vec<(Source, &Exempted)> = (program.exempts.iter())
-        .filter(|exempt| scopes.contains(&exempt.scope) || mutated("exempt::exemptions"))
+        .filter(|exempt| scopes.contains(&exempt.scope))
         .map(|exempt| {
             let scope = program.scopes.get(exempt.scope.index()).map_or("", |scope| scope.name.as_str());
             (item::exempt_source(scope, &exempt.who), &exempt.who)
@@ -58,7 +57,7 @@ fn disjoint(claims: &[Claim]) -> Vec<Claim> {
         } else {
             active.remove(&index)
         };
-        since = if mutated("exempt::disjoint") { 0 } else { at };
+        since = at;
     }
     cut
 }
@@ -66,9 +65,7 @@ fn disjoint(claims: &[Claim]) -> Vec<Claim> {
 /// Adds the ids from `first` to before `end`.
 fn push(cut: &mut Vec<Claim>, first: u64, end: u64, source: SourceId) {
     // Two claims may begin at 0, with nothing in between.
-    let Some(last) = end.checked_sub(if mutated("exempt::push") { 2 } else { 1 }) else {
-        return;
-    };
+    let Some(last) = end.checked_sub(1) else { return };
     let (Ok(first), Ok(last)) = (u32::try_from(first), u32::try_from(last)) else { return };
     if last < first {
         return;

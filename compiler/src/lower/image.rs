@@ -1,11 +1,9 @@
 //! From the IR to the map image: items become sources, and all of it its one canonical form.
 
 use mesh_bpf::image::{
-    Acceleration, Decision, Exempt, MapImage, Node, PortTable, PortTableId, Profile, ProfileId, Side, Source,
-    SourceId, Workload,
+    Decision, MapImage, Node, PortTable, PortTableId, Profile, ProfileId, Side, Source, SourceId, Workload,
 };
 
-use super::mutant::mutated;
 use crate::hir::item::{self, BuiltIn};
 use crate::hir::{MeshId, Program};
 use crate::ir::{self, Decider, Ir};
@@ -27,19 +25,18 @@ pub(crate) fn image(program: &Program, ir: Ir) -> MapImage {
             profile: ProfileId(profile),
         })
         .collect();
-    let image = MapImage {
+    MapImage {
         meshes: program.meshes.iter().map(|mesh| mesh.name.clone()).collect(),
         sources,
         port_tables: ir.tables.iter().map(|table| numbers.table(table)).collect(),
         profiles: ir.profiles.into_iter().map(|profile| numbers.profile(profile)).collect(),
         workloads,
-    };
-    if mutated("image::image") { image } else { image.canonical() }
+    }
+    .canonical()
 }
 
 fn mesh_name(program: &Program, mesh: MeshId) -> &str {
-    let mesh = program.meshes.get(mesh.index()).filter(|_| !mutated("image::mesh_name"));
-    mesh.map_or("", |mesh| mesh.name.as_str())
+    program.meshes.get(mesh.index()).map_or("", |mesh| mesh.name.as_str())
 }
 
 /// Where items and built-ins begin among the sources; "no rule" is the last.
@@ -51,7 +48,7 @@ struct Numbers {
 impl Numbers {
     fn source(&self, decider: Decider) -> SourceId {
         let index = match decider {
-            Decider::Item(item) => self.items + item.0 as usize + usize::from(mutated("image::source")),
+            Decider::Item(item) => self.items + item.0 as usize,
             Decider::BuiltIn(built_in) => self.built_ins + built_in as usize,
             Decider::NoRule => self.built_ins + BuiltIn::ALL.len(),
         };
@@ -64,7 +61,6 @@ impl Numbers {
             source: self.source(outcome.decider),
             up: outcome.up,
         };
-        let table = if mutated("image::table") { table.get(..1).unwrap_or_default() } else { table };
         PortTable { stretches: table.iter().map(|&(first, outcome)| (first, decision(outcome))).collect() }
     }
 
@@ -73,14 +69,10 @@ impl Numbers {
         Profile {
             name,
             sides: sides.map(|side| Side { tree: self.nodes(&side.tree), own: self.nodes(&side.own) }),
-            exempt: if mutated("image::profile") { Exempt::default() } else { exempt },
+            exempt,
             missing_sidecar_refuse: profile.missing_sidecar_refuse,
             failed_attach_refuse: profile.failed_attach_refuse,
-            acceleration: if mutated("acceleration::finish") {
-                Acceleration::default()
-            } else {
-                acceleration
-            },
+            acceleration,
         }
     }
 
@@ -89,11 +81,7 @@ impl Numbers {
         let node = |node: &ir::Node| Node {
             prefix: node.prefix,
             source: self.source(node.least),
-            ports: if mutated("image::nodes") {
-                node.tables.map(|_| PortTableId(0))
-            } else {
-                node.tables.map(table)
-            },
+            ports: node.tables.map(table),
         };
         nodes.iter().map(node).collect()
     }

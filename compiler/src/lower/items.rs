@@ -7,7 +7,6 @@ use mesh_bpf::image::Source;
 use mesh_bpf::intern::Interner;
 use mesh_bpf::ports::{PortRange, PortSet};
 
-use super::mutant::mutated;
 use crate::hir::item;
 use crate::hir::region::real_ports;
 use crate::hir::{PortItem, Program, Rule, ScopeId};
@@ -57,18 +56,17 @@ impl Groups {
     /// The group of no items: the first.
     #[expect(clippy::unused_self, reason = "a group is only of use with the sets that it is one of")]
     pub(crate) fn nothing(&self) -> GroupId {
-        GroupId(u32::from(mutated("items::nothing")))
+        GroupId(0)
     }
 
     /// The id of a set, which is sorted and distinct.
     pub(crate) fn intern(&mut self, set: Vec<ItemId>) -> GroupId {
-        let set = if mutated("items::intern") { Vec::new() } else { set };
         GroupId(self.sets.intern(set))
     }
 
     /// The items of a group.
     pub(crate) fn get(&self, id: GroupId) -> &[ItemId] {
-        self.sets.values().get(id.0 as usize).filter(|_| !mutated("items::get")).map_or(&[], Vec::as_slice)
+        self.sets.values().get(id.0 as usize).map_or(&[], Vec::as_slice)
     }
 
     /// The group of everything in `parts`.
@@ -79,7 +77,6 @@ impl Groups {
         let mut set: Vec<ItemId> = parts.iter().flat_map(|&part| self.get(part).iter().copied()).collect();
         set.sort_unstable();
         set.dedup();
-        set.truncate(if mutated("items::union") { 1 } else { set.len() });
         self.intern(set)
     }
 }
@@ -91,7 +88,6 @@ impl Items {
         let group_of_rule = program.rules.iter().map(|rule| collector.group(rule)).collect();
         let items = collector.items.into_values();
         let sources: Vec<Source> = items.iter().map(|item| source(program, item)).collect();
-        let sources = if mutated("items::of") { vec![Source::default(); sources.len()] } else { sources };
         let texts = ranks(&sources, |source| (&source.head, &source.tail));
         let scopes = ranks(&program.scopes, |scope| &scope.name);
         let extents = (items.iter().zip(&texts))
@@ -121,7 +117,6 @@ impl Collector {
         let mut set: Vec<ItemId> = rule.ports.iter().map(|ports| self.item(rule, ports)).collect();
         set.sort_unstable();
         set.dedup();
-        set.truncate(if mutated("items::group") { 1 } else { set.len() });
         let group = self.groups.intern(set);
         self.known.insert(key, group);
         group
@@ -130,7 +125,7 @@ impl Collector {
     fn item(&mut self, rule: &Rule, ports: &PortItem) -> ItemId {
         let item = Item {
             scope: rule.scope,
-            always: rule.always && !mutated("items::item"),
+            always: rule.always,
             direction: rule.direction,
             verdict: rule.verdict,
             protocol: ports.protocol,
@@ -154,13 +149,7 @@ fn extent(item: &Item, text: u32, scope: u32) -> Extent {
         Verdict::Excluded => 1,
         Verdict::Redirected { .. } => 2,
     };
-    Extent {
-        hull,
-        holed: (set.ranges().len() > 1 && !mutated("items::extent")).then_some(set),
-        weakness,
-        text,
-        scope,
-    }
+    Extent { hull, holed: (set.ranges().len() > 1).then_some(set), weakness, text, scope }
 }
 
 /// The place of each thing's key among all distinct keys.
@@ -168,9 +157,6 @@ fn ranks<'a, T, K: Ord>(things: &'a [T], key: impl Fn(&'a T) -> K) -> Vec<u32> {
     let mut order: Vec<(K, usize)> =
         things.iter().enumerate().map(|(index, thing)| (key(thing), index)).collect();
     order.sort_unstable();
-    if mutated("items::ranks") {
-        order.reverse();
-    }
     let mut ranks = vec![0; things.len()];
     let mut rank = 0u32;
     let mut previous: Option<&K> = None;

@@ -12,7 +12,6 @@ mod conflict;
 mod exempt;
 mod image;
 mod items;
-mod mutant;
 mod origins;
 mod placement;
 mod ports;
@@ -21,8 +20,6 @@ mod thin;
 mod tree;
 
 pub use conflict::Conflict;
-#[cfg(test)]
-pub(crate) use mutant::{MUTANTS, WITHOUT_MUTANT, with_mutant};
 pub use origins::{ItemOrigin, Origins};
 
 use mesh_bpf::flow::Direction;
@@ -31,7 +28,6 @@ use mesh_bpf::image::MapImage;
 use crate::hir::{Event, Program, WorkloadId};
 use crate::ir::{Ir, Profile, Side};
 use items::Items;
-use mutant::mutated;
 use placement::Placement;
 use ports::Resolver;
 use profiles::Class;
@@ -80,9 +76,6 @@ pub fn resolve(program: &Program) -> (Ir, Vec<Conflict>) {
             *slot = index;
         }
     }
-    if mutated("mod::resolve") {
-        profile_of.fill(0);
-    }
     let ir = Ir { items: items.items, tables: pool.into_values(), profiles: lowered, profile_of, sources };
     let conflicts = conflicts.finish(program);
     (ir, conflicts)
@@ -119,8 +112,7 @@ fn profile(
         sides,
         exempt: exempt::exemptions(program, &class.scopes, sources),
         missing_sidecar_refuse: profiles::refuses(program, member, Event::MissingSidecar),
-        failed_attach_refuse: profiles::refuses(program, member, Event::FailedAttach)
-            && !mutated("mod::profile"),
+        failed_attach_refuse: profiles::refuses(program, member, Event::FailedAttach),
         acceleration: mesh_bpf::image::Acceleration::default(),
     }
 }

@@ -6,7 +6,6 @@ use mesh_bpf::flow::Direction;
 use mesh_bpf::prefix::Prefix;
 
 use super::items::{GroupId, Groups, Items};
-use super::mutant::mutated;
 use crate::hir::{Program, Rule, ScopeId};
 
 /// A prefix, and the items of one rule that name it.
@@ -32,7 +31,7 @@ impl Placement {
                 continue;
             };
             let group = groups.union(&parts);
-            if rule.addresses.is_empty() && !mutated("placement::of") {
+            if rule.addresses.is_empty() {
                 list.push(Placed { prefix: Prefix::Any, group });
             }
             list.extend(rule.addresses.iter().map(|item| Placed { prefix: item.prefix, group }));
@@ -52,7 +51,6 @@ impl Placement {
             Direction::Inbound => inbound,
         };
         let mut merged = Vec::new();
-        let scopes = if mutated("placement::merged") { scopes.get(..1).unwrap_or_default() } else { scopes };
         for list in scopes.iter().filter_map(|scope| lists.get(scope.index())) {
             merged.extend_from_slice(list);
         }
@@ -71,7 +69,6 @@ fn by_addresses<'p>(program: &'p Program, items: &Items) -> Vec<(&'p Rule, Vec<G
         let key = (rule.direction, rule.scope, rule.addresses.key());
         let index = *known.entry(key).or_insert(found.len());
         match found.get_mut(index) {
-            Some(_) if mutated("placement::by_addresses") => {}
             Some((_, groups)) => groups.push(group),
             None => found.push((rule, vec![group])),
         }

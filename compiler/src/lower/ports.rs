@@ -7,7 +7,6 @@ use mesh_bpf::flow::{Direction, Protocol, Verdict};
 use mesh_bpf::ports::{PortRange, PortSet};
 
 use super::items::Items;
-use super::mutant::mutated;
 use super::profiles::SidecarPorts;
 use super::thin::{self, Piece};
 use crate::hir::item::BuiltIn;
@@ -89,7 +88,7 @@ impl Place {
     /// Whether what comes from there may be somebody else's.
     fn is_elsewhere(self) -> bool {
         let member = [BuiltIn::OwnAddress, BuiltIn::Loopback].map(Decider::BuiltIn);
-        !member.contains(&self.default) || mutated("ports::is_elsewhere")
+        !member.contains(&self.default)
     }
 }
 
@@ -117,7 +116,7 @@ struct Closed<'a> {
 impl Resolver<'_> {
     /// Resolves all ports. `contenders` are of the direction and protocol of `place`.
     pub(crate) fn resolve(&self, contenders: &[Contender], place: Place) -> Resolved {
-        let inbound = place.direction == Direction::Inbound && !mutated("ports::resolve");
+        let inbound = place.direction == Direction::Inbound;
         let nothing = PortSet::default();
         let sidecars = if inbound { &self.sidecar_ports.all } else { &nothing };
         let [tcp, udp] = &self.sidecar_ports.outbound;
@@ -152,7 +151,7 @@ impl Resolver<'_> {
 
     /// Whether a box takes part where only outbound redirects lead to, for what comes from elsewhere.
     fn enters(&self, one: Contender, outbound: &PortSet) -> bool {
-        if self.verdict(one) == Some(Verdict::Denied) || mutated("ports::enters") {
+        if self.verdict(one) == Some(Verdict::Denied) {
             return true;
         }
         let Some(extent) = self.extent(one) else { return false };
@@ -167,7 +166,7 @@ impl Resolver<'_> {
     fn layered(&self, contenders: &[Contender], ties: &mut Ties) -> Stretches {
         let (always, others): (Vec<Contender>, Vec<Contender>) =
             contenders.iter().partition(|one| self.is_always(**one));
-        if always.is_empty() || mutated("ports::layered") {
+        if always.is_empty() {
             return self.sweep(contenders, ties);
         }
         let over = self.sweep(&always, ties);
@@ -188,12 +187,12 @@ impl Resolver<'_> {
         let both = overlay(open, &closed.closed, |_, open, closed| (open, closed));
         let all = overlay(&both, &closed.belonging, |_, both, belonging| (both, belonging));
         overlay(&all, &cuts, |port, ((open, standing), belonging), ()| {
-            if closed.outbound.contains(port) && !mutated("ports::splice") {
+            if closed.outbound.contains(port) {
                 match belonging {
                     Some(_) => self.outcome(belonging, place),
                     None => built_in(Verdict::Denied, BuiltIn::OutboundPort),
                 }
-            } else if !closed.sidecars.contains(port) || mutated("ports::splice") {
+            } else if !closed.sidecars.contains(port) {
                 self.outcome(open, place)
             } else if standing.is_none() && open.is_some() {
                 built_in(Verdict::Excluded, BuiltIn::SidecarPort)
@@ -207,7 +206,7 @@ impl Resolver<'_> {
         match won.and_then(|won| Some((won, self.items.items.get(won.item.0 as usize)?))) {
             None => Outcome { verdict: Verdict::Excluded, decider: place.default, up: 0 },
             Some((won, item)) => {
-                let up = if mutated("ports::outcome") { 0 } else { place.depth.saturating_sub(won.depth) };
+                let up = place.depth.saturating_sub(won.depth);
                 Outcome { verdict: item.verdict, decider: Decider::Item(won.item), up }
             }
         }
@@ -215,9 +214,6 @@ impl Resolver<'_> {
 
     /// The winner at every port from 1 on, of boxes that are all with or all without `always`.
     fn sweep(&self, contenders: &[Contender], ties: &mut Ties) -> Stretches {
-        if mutated("ports::sweep") {
-            return vec![(1, None)];
-        }
         let mut ranked = contenders.to_vec();
         ranked.sort_by_key(|one| self.priority(*one));
         let pieces = if ranked.len() > MANY {
@@ -234,7 +230,6 @@ impl Resolver<'_> {
         let extent = self.extent(one);
         let whole = extent.filter(|extent| extent.holed.is_none()).and_then(|extent| extent.hull);
         let parts = extent.and_then(|extent| extent.holed.as_ref()).map_or(&[][..], PortSet::ranges);
-        let whole = whole.filter(|_| !mutated("ports::pieces"));
         parts.iter().copied().chain(whole).map(move |ports| Piece { ports, rank })
     }
 
@@ -242,7 +237,6 @@ impl Resolver<'_> {
     fn priority(&self, one: Contender) -> (u8, u32, std::cmp::Reverse<u8>, u32) {
         let (weakness, text, scope) =
             self.extent(one).map_or((3, 0, 0), |extent| (extent.weakness, extent.text, extent.scope));
-        let weakness = if mutated("ports::priority") { 3 - weakness } else { weakness };
         (weakness, text, std::cmp::Reverse(one.depth), scope)
     }
 
@@ -252,15 +246,13 @@ impl Resolver<'_> {
     }
 
     fn lies_within(&self, one: Contender, wider: Contender) -> bool {
-        (one.depth >= wider.depth || mutated("ports::lies_within"))
-            && self.scope_within(one, wider)
-            && (self.ports_within(one, wider) || mutated("ports::is_narrower"))
+        one.depth >= wider.depth && self.scope_within(one, wider) && self.ports_within(one, wider)
     }
 
     fn scope_within(&self, one: Contender, wider: Contender) -> bool {
         let scope = |one: Contender| self.items.items.get(one.item.0 as usize).map(|item| item.scope);
         let (Some(one), Some(wider)) = (scope(one), scope(wider)) else { return false };
-        if one == wider || mutated("ports::scope_within") {
+        if one == wider {
             return true;
         }
         match (self.scopes.get(one.index()), self.scopes.get(wider.index())) {
@@ -278,35 +270,30 @@ impl Resolver<'_> {
         let (Some(hull), Some(wider_hull)) = (one.hull, wider.hull) else { return one.hull.is_none() };
         wider_hull.covers(hull)
             && match (&one.holed, &wider.holed) {
-                (_, None) => !mutated("ports::ports_within"),
+                (_, None) => true,
                 (None, Some(wider)) => wider.covers(&hull.into()),
                 (Some(one), Some(wider)) => wider.covers(one),
             }
     }
 
     pub(crate) fn extent(&self, one: Contender) -> Option<&super::items::Extent> {
-        self.items.extents.get(one.item.0 as usize).filter(|_| !mutated("ports::extent"))
+        self.items.extents.get(one.item.0 as usize)
     }
 
     pub(crate) fn scope(&self, one: Contender) -> Option<crate::hir::ScopeId> {
-        let item = self.items.items.get(one.item.0 as usize).filter(|_| !mutated("ports::scope"));
-        item.map(|item| item.scope)
+        self.items.items.get(one.item.0 as usize).map(|item| item.scope)
     }
 
     fn is_always(&self, one: Contender) -> bool {
-        self.items
-            .items
-            .get(one.item.0 as usize)
-            .is_some_and(|item| item.always != mutated("ports::is_always"))
+        self.items.items.get(one.item.0 as usize).is_some_and(|item| item.always)
     }
 
     fn redirects(&self, one: Contender) -> bool {
-        self.verdict(one).is_some_and(|verdict| verdict.port().is_some()) && !mutated("ports::redirects")
+        self.verdict(one).is_some_and(|verdict| verdict.port().is_some())
     }
 
     fn verdict(&self, one: Contender) -> Option<Verdict> {
-        let item = self.items.items.get(one.item.0 as usize).filter(|_| !mutated("ports::verdict"));
-        item.map(|item| item.verdict)
+        self.items.items.get(one.item.0 as usize).map(|item| item.verdict)
     }
 }
 
@@ -332,9 +319,6 @@ impl Sweep<'_, '_> {
         loop {
             // Ends first: a box that ends here and begins again has a hole of no ports in between.
             while let Some(&(_, rank)) = ends.next_if(|&&(end, _)| end <= port) {
-                if mutated("ports::run") {
-                    continue;
-                }
                 if let Ok(index) = self.active.binary_search(&rank) {
                     self.active.remove(index);
                 }
@@ -358,7 +342,7 @@ impl Sweep<'_, '_> {
 
     /// The first of the active boxes that no other beats. They are the same at all of `ports`.
     fn winner(&mut self, ports: PortRange) -> Option<Contender> {
-        let first = self.active.iter().position(|&rank| self.stands(rank) || mutated("ports::winner"))?;
+        let first = self.active.iter().position(|&rank| self.stands(rank))?;
         let winner = self.contender(*self.active.get(first)?)?;
         if self.resolver.redirects(winner)
             && let Some(port) = self.ties.first_within(ports)
@@ -388,17 +372,16 @@ impl Sweep<'_, '_> {
     fn stands(&self, rank: u32) -> bool {
         let Some(one) = self.contender(rank) else { return false };
         let others = self.active.iter().filter_map(|&rank| self.contender(rank));
-        others.into_iter().all(|other| !self.resolver.is_narrower(other, one)) && !mutated("ports::stands")
+        others.into_iter().all(|other| !self.resolver.is_narrower(other, one))
     }
 
     fn contender(&self, rank: u32) -> Option<Contender> {
-        self.ranked.get(rank as usize + usize::from(mutated("ports::contender"))).copied()
+        self.ranked.get(rank as usize).copied()
     }
 }
 
 /// What the language itself decides at a port.
 fn built_in(verdict: Verdict, built_in: BuiltIn) -> Outcome {
-    let verdict = if mutated("ports::built_in") { Verdict::Excluded } else { verdict };
     Outcome { verdict, decider: Decider::BuiltIn(built_in), up: 0 }
 }
 
@@ -418,9 +401,7 @@ fn overlay<A: Copy, B: Copy, C: PartialEq>(
         b = under.next_if(|step| step.0 == port).map(|step| step.1).or(b);
         if let (Some(a), Some(b)) = (a, b) {
             let value = join(port, a, b);
-            if joined.last().is_none_or(|(_, last)| *last != value)
-                && !(mutated("ports::overlay") && port > 1)
-            {
+            if joined.last().is_none_or(|(_, last)| *last != value) {
                 joined.push((port, value));
             }
         }
@@ -430,9 +411,6 @@ fn overlay<A: Copy, B: Copy, C: PartialEq>(
 
 /// Lets the first stretch begin at 0 and joins equal neighbours.
 fn from_zero(mut intervals: PortIntervals) -> PortIntervals {
-    if mutated("ports::from_zero") {
-        intervals.truncate(1);
-    }
     intervals.dedup_by_key(|&mut (_, outcome)| outcome);
     if let Some((first, _)) = intervals.first_mut() {
         *first = 0;

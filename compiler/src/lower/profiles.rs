@@ -6,7 +6,6 @@ use mesh_bpf::flow::{Direction, Protocol};
 use mesh_bpf::ports::{PortRange, PortSet};
 
 use super::acceleration::Parties;
-use super::mutant::mutated;
 use crate::hir::region::applies;
 use crate::hir::{Event, Level, Program, ScopeId, WorkloadId};
 
@@ -29,9 +28,7 @@ pub(crate) fn classes(program: &Program, parties: &Parties) -> Vec<Class> {
     for (workload, scopes) in (0u32..).map(WorkloadId).zip(reaching) {
         let name = name(program, parties, workload, &scopes);
         let class = classes.entry(name.clone()).or_insert(Class { name, members: Vec::new(), scopes });
-        if !mutated("profiles::classes") {
-            class.members.push(workload);
-        }
+        class.members.push(workload);
     }
     classes.into_values().collect()
 }
@@ -45,7 +42,7 @@ fn reaching_scopes(program: &Program) -> Vec<Vec<ScopeId>> {
     let mut reaching = vec![Vec::new(); program.workloads.len()];
     for id in written {
         let Some(scope) = program.scopes.get(id.index()) else { continue };
-        if scope.level == Level::Top && !mutated("profiles::reaching_scopes") {
+        if scope.level == Level::Top {
             reaching.iter_mut().for_each(|scopes| scopes.push(id));
         }
         for member in scope.members.iter().filter(|_| scope.level != Level::Top) {
@@ -77,7 +74,7 @@ fn name(program: &Program, parties: &Parties, id: WorkloadId, scopes: &[ScopeId]
         }
     }
     let mut name: String = std::iter::once(mesh.name.as_str()).chain(groups).collect();
-    if alone && !mutated("profiles::name") {
+    if alone {
         name.push('/');
         name.push_str(&workload.name);
     }
@@ -92,7 +89,6 @@ pub(crate) fn redirect_targets(program: &Program) -> Vec<BTreeSet<Target>> {
     let mut targets = vec![BTreeSet::new(); program.scopes.len()];
     for rule in &program.rules {
         if let (Some(port), Some(targets)) = (rule.verdict.port(), targets.get_mut(rule.scope.index())) {
-            let port = port + u16::from(mutated("profiles::redirect_targets"));
             targets.extend(rule.ports.iter().map(|item| (rule.direction, item.protocol, port)));
         }
     }
@@ -113,9 +109,8 @@ pub(crate) fn sidecar_ports(targets: &[BTreeSet<Target>], scopes: &[ScopeId]) ->
     let of_scopes = scopes.iter().filter_map(|scope| targets.get(scope.index())).flatten();
     let targets: BTreeSet<Target> = of_scopes.copied().collect();
     let ports = targets.iter().map(|&(_, _, port)| port).collect::<BTreeSet<u16>>();
-    let skipped = usize::from(mutated("profiles::sidecar_ports"));
     SidecarPorts {
-        all: ports.into_iter().skip(skipped).map(PortRange::single).collect(),
+        all: ports.into_iter().map(PortRange::single).collect(),
         outbound: Protocol::ALL.map(|protocol| outbound_only(&targets, protocol)),
     }
 }
@@ -124,7 +119,7 @@ pub(crate) fn sidecar_ports(targets: &[BTreeSet<Target>], scopes: &[ScopeId]) ->
 fn outbound_only(targets: &BTreeSet<Target>, protocol: Protocol) -> PortSet {
     let led_to = |&(direction, of, port): &Target| {
         let inbound = (Direction::Inbound, protocol, port);
-        let is_only = !targets.contains(&inbound) || mutated("profiles::outbound_only");
+        let is_only = !targets.contains(&inbound);
         (direction == Direction::Outbound && of == protocol && is_only).then_some(port)
     };
     targets.iter().filter_map(led_to).map(PortRange::single).collect()
@@ -140,5 +135,5 @@ pub(crate) fn refuses(program: &Program, member: WorkloadId, event: Event) -> bo
     let mut innermost = (ons.iter())
         .filter(|(scope, _)| !ons.iter().any(|(other, _)| scope.covers(other) && !other.covers(scope)))
         .peekable();
-    innermost.peek().is_none() || mutated("profiles::refuses") || innermost.any(|&(_, refuse)| refuse)
+    innermost.peek().is_none() || innermost.any(|&(_, refuse)| refuse)
 }

@@ -8,7 +8,6 @@ use std::collections::{BTreeMap, HashMap};
 
 use mesh_bpf::ports::PortRange;
 
-use super::mutant::mutated;
 use super::ports::{Contender, Resolver};
 use crate::hir::ScopeId;
 
@@ -37,7 +36,6 @@ pub(crate) fn narrowest(resolver: &Resolver<'_>, ranked: &[Contender]) -> Vec<Pi
                     ranges.entry((hull.first, u16::MAX - hull.last)).or_default().push(rank);
                 }
             }
-            _ if mutated("thin::narrowest") => {}
             _ => pieces.extend(resolver.pieces(rank, one)),
         }
     }
@@ -67,10 +65,7 @@ struct Range<'a> {
 impl<'a> Staircase<'a> {
     fn of(ranges: &'a BTreeMap<(u16, u16), Vec<u32>>) -> Self {
         let range = |(&(first, from_top), ranks): (&(u16, u16), &'a Vec<u32>)| Range {
-            ports: PortRange {
-                first,
-                last: if mutated("thin::of") { u16::MAX } else { u16::MAX - from_top },
-            },
+            ports: PortRange { first, last: u16::MAX - from_top },
             ranks,
             since: first,
             waiting: Vec::new(),
@@ -92,9 +87,6 @@ impl<'a> Staircase<'a> {
             // Narrow ones first, so that few have to be taken down again.
             arriving.sort_by_key(|&range| self.ports(range).map(|ports| ports.last - ports.first));
             for range in arriving {
-                if mutated("thin::climb") && port > 7100 {
-                    continue;
-                }
                 self.arrive(range, port, pieces);
             }
         }
@@ -104,8 +96,7 @@ impl<'a> Staircase<'a> {
     }
 
     fn ports(&self, range: usize) -> Option<PortRange> {
-        let last = |ports: PortRange| if mutated("thin::ports") { u16::MAX } else { ports.last };
-        self.ranges.get(range).map(|range| PortRange { last: last(range.ports), ..range.ports })
+        self.ranges.get(range).map(|range| range.ports)
     }
 
     /// How many steps, from the first, satisfy a condition that later ones do not.
@@ -128,7 +119,7 @@ impl<'a> Staircase<'a> {
                 if over { &mut ended } else { &mut freed }.push(range);
             }
         }
-        if mutated("thin::leave") { Vec::new() } else { freed }
+        freed
     }
 
     /// Puts a range among the steps, or lets it wait for the one within it that holds out longest.
@@ -138,9 +129,6 @@ impl<'a> Staircase<'a> {
         let inner_end = self.steps_while(|step| step.last <= ports.last);
         if let Some(&step) = self.steps.get(inner..inner_end).and_then(<[usize]>::last) {
             self.wait(range, step);
-            return;
-        }
-        if mutated("thin::arrive") && !self.steps.is_empty() {
             return;
         }
         let outer = self.steps_while(|step| step.last < ports.last);
@@ -158,9 +146,6 @@ impl<'a> Staircase<'a> {
     }
 
     fn wait(&mut self, range: usize, step: usize) {
-        if mutated("thin::wait") {
-            return;
-        }
         if let Some(step) = self.ranges.get_mut(step) {
             step.waiting.push(range);
         }
@@ -170,7 +155,7 @@ impl<'a> Staircase<'a> {
     fn end(&self, step: usize, last: u16, pieces: &mut Vec<Piece>) {
         let Some(range) = self.ranges.get(step) else { return };
         let ports = PortRange { first: range.since, last: range.ports.last.min(last) };
-        if ports.first <= ports.last && !mutated("thin::end") {
+        if ports.first <= ports.last {
             pieces.extend(range.ranks.iter().map(|&rank| Piece { ports, rank }));
         }
     }

@@ -10,7 +10,6 @@ use mesh_bpf::intern::Interner;
 use mesh_bpf::prefix::Prefix;
 
 use super::items::{GroupId, Groups};
-use super::mutant::mutated;
 use super::placement::Placed;
 use super::ports::{Contender, Place, Resolver, Tie};
 use crate::hir::item::BuiltIn;
@@ -77,7 +76,7 @@ pub(crate) fn grow(
         tied: Vec::new(),
     };
     let tree = grower.tree(&with_built_in(sites, groups.nothing()));
-    let own = grower.own(if mutated("tree::grow") { &[] } else { sites }, groups.nothing());
+    let own = grower.own(sites, groups.nothing());
     (Side { tree, own }, grower.tied)
 }
 
@@ -90,9 +89,6 @@ pub(crate) fn sites(placed: &[Placed], groups: &mut Groups) -> Vec<Site> {
         parts.clear();
         parts.extend(run.iter().map(|placed| placed.group));
         parts.dedup();
-        if mutated("tree::sites") {
-            parts.truncate(1);
-        }
         sites.push(Site { prefix: first.prefix, group: groups.union(&parts) });
     }
     sites
@@ -112,9 +108,6 @@ fn with_built_in(sites: &[Site], nothing: GroupId) -> Vec<Site> {
         }
         all.push(Site { prefix: site.prefix, group: site.group });
     }
-    if mutated("tree::with_built_in") {
-        return all;
-    }
     all.extend(built_in.map(|prefix| Site { prefix, group: nothing }));
     all
 }
@@ -127,7 +120,7 @@ impl Grower<'_> {
             while open.last().is_some_and(|&(prefix, _)| !prefix.covers(site.prefix)) {
                 open.pop();
             }
-            let apart = site.prefix.apart().filter(|_| !mutated("tree::tree"));
+            let apart = site.prefix.apart();
             // What is apart has roots of its own: nothing wider reaches into it.
             let parent = open.last().filter(|&&(prefix, _)| apart.is_none() || prefix.apart() == apart);
             let default = apart.map_or(Decider::NoRule, |apart| Decider::BuiltIn(BuiltIn::of_apart(apart)));
@@ -145,7 +138,7 @@ impl Grower<'_> {
         let root = Site { prefix: Prefix::Any, group: nothing };
         let root_context = self.context(None, nothing, default);
         let mut nodes = vec![self.node(&root, root_context, default)];
-        for site in sites.iter().filter(|site| site.prefix.is_host() || mutated("tree::own")) {
+        for site in sites.iter().filter(|site| site.prefix.is_host()) {
             let context = self.context(Some(root_context), site.group, default);
             nodes.push(self.node(site, context, default));
             self.note_ties(true, nodes.len() - 1, context);
@@ -154,7 +147,6 @@ impl Grower<'_> {
     }
 
     fn node(&self, site: &Site, context: ContextId, default: Decider) -> Node {
-        let context = if mutated("tree::node") { 0 } else { context };
         let tables = self.contexts.get(context).map_or([TableId(0); 2], |context| context.tables);
         let extents = &self.resolver.items.extents;
         let least = self
@@ -172,7 +164,6 @@ impl Grower<'_> {
     }
 
     fn context(&mut self, parent: Option<ContextId>, group: GroupId, default: Decider) -> ContextId {
-        let parent = parent.filter(|_| !mutated("tree::context"));
         if let Some(&id) = self.ids.get(&(parent, group, default)) {
             return id;
         }
@@ -193,7 +184,6 @@ impl Grower<'_> {
     }
 
     fn resolve(&mut self, context: &mut Context, protocol: Protocol) -> TableId {
-        let protocol = if mutated("tree::resolve") { Protocol::Tcp } else { protocol };
         let contenders = self.contenders(context, protocol);
         let (direction, depth, default) = (self.direction, context.depth, context.default);
         let resolved = self.resolver.resolve(&contenders, Place { direction, protocol, depth, default });
@@ -211,7 +201,6 @@ impl Grower<'_> {
             };
             let items = self.groups.get(group).iter().filter(of_protocol);
             contenders.extend(items.map(|&item| Contender { item, depth }));
-            let parent = parent.filter(|_| !mutated("tree::contenders"));
             level = parent
                 .and_then(|parent| self.contexts.get(parent))
                 .map(|above| (above.group, above.depth, above.parent));

@@ -1,11 +1,13 @@
 //! The laws, by kind of input.
 
 mod artifact;
+mod damaged;
 mod flow;
 mod program;
 mod text;
 
 pub use artifact::{artifact, artifact_policy};
+pub use damaged::{Came, MISTAKES, all_mistakes, damaged};
 pub use flow::flow;
 pub use program::program;
 pub use text::text;
