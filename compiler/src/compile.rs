@@ -4,14 +4,16 @@ use std::collections::BTreeSet;
 
 use mesh_bpf::image::MapImage;
 use mesh_bpf::membership::{Ambiguous, Membership};
-use mesh_bpf::pack::{MAX_LINES, pack_within};
+use mesh_bpf::pack::{MAX_LINES, Unpackable, pack_within};
 use mesh_bpf::selector::Endpoint;
 use mesh_bpf::tables::Tables;
 
-use crate::check::{self, silence};
+use crate::analysis::{analyze, over_capacity};
+use crate::check::{self, Checked, silence};
+use crate::decide::decide;
 use crate::diag::{Code, Diagnostic, Severity, has_errors};
 use crate::hir::Program;
-use crate::lower::{self, Origins};
+use crate::lower::{Origins, lower};
 use crate::question::Members;
 use crate::resolve::{Files, Loader, Location, Resolution, load, resolve};
 use crate::testing::{self, Report};
@@ -66,7 +68,7 @@ pub fn compile_within(
     let (resolution, mut diagnostics) = resolve(&files, found);
     let (checked, found) = check::check(&resolution);
     diagnostics.extend(found);
-    let compiled = checked.and_then(|checked| lower_checked(checked.program(), lines, &mut diagnostics));
+    let compiled = checked.and_then(|checked| tables(checked, lines, &mut diagnostics));
     let mut members = Members::default();
     if let Some((compiled, inventory)) = compiled.as_ref().and_then(|compiled| Some((compiled, inventory()?)))
     {
@@ -84,28 +86,17 @@ pub fn compile_within(
     Compilation { files, resolution, members, diagnostics, tests, compiled }
 }
 
-/// Lowers, and finds what rules decide together. Gives nothing back where redirects tie or the result is
-/// too large.
-fn lower_checked(program: &Program, lines: usize, diagnostics: &mut Vec<Diagnostic>) -> Option<Compiled> {
-    if let Err(error) = check::over_capacity::foresee(program, lines) {
-        check::over_capacity::check(program, &error, diagnostics);
-        return None;
-    }
-    let (ir, conflicts) = lower::resolve(program);
-    check::conflict::check(program, &conflicts, diagnostics);
-    if !conflicts.is_empty() {
-        return None;
-    }
-    check::leak::check(program, &ir, diagnostics);
-    check::no_effect::check(program, diagnostics);
-    let image = lower::image(program, ir);
-    match pack_within(&image, lines) {
-        Ok(tables) => Some(Compiled { image, tables, origins: Origins::of(program) }),
-        Err(error) => {
-            check::over_capacity::check(program, &error, diagnostics);
-            None
-        }
-    }
+/// The passes from a checked program to tables. Gives nothing back where redirects tie or the result is too
+/// large.
+fn tables(checked: Checked<'_>, lines: usize, diagnostics: &mut Vec<Diagnostic>) -> Option<Compiled> {
+    let program = checked.program();
+    let too_large = |error: &Unpackable| over_capacity(program, error);
+    let decided = decide(checked, lines).map_err(|error| diagnostics.push(too_large(&error))).ok()?;
+    let (analyzed, found) = analyze(decided);
+    diagnostics.extend(found);
+    let image = lower(analyzed?);
+    let tables = pack_within(&image, lines).map_err(|error| diagnostics.push(too_large(&error))).ok()?;
+    Some(Compiled { image, tables, origins: Origins::of(program) })
 }
 
 /// Which workload each endpoint falls under.

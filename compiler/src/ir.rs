@@ -1,5 +1,5 @@
 //! The intermediate representation: for each profile and direction a prefix tree whose nodes have every
-//! port resolved, each with the item that decides it.
+//! port decided, each with the item that decides it.
 //!
 //! What is gone: groups, sets, lists, precedence. What is left: longest-prefix match, then one look-up of the
 //! port. Names are still those of the policy; the map image has the kernel's shape.
@@ -19,7 +19,7 @@ pub struct ItemId(pub u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TableId(pub u32);
 
-/// A program, resolved.
+/// A program, decided.
 #[derive(Clone, Debug, Default)]
 pub struct Ir {
     /// The distinct boxes of all rules, without their addresses.

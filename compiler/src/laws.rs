@@ -7,11 +7,11 @@ use mesh_bpf::prefix::Prefix;
 use mesh_bpf::sim::{Decided, Sim};
 use proptest::prelude::*;
 
+use crate::analysis::fixture::{image, ties};
 use crate::eval::{self, Decider};
 use crate::fixture::Fixture;
 use crate::hir::item;
 use crate::hir::{Program, WorkloadId};
-use crate::lower;
 
 const WORKLOADS: [&str; 3] = ["a", "b", "c"];
 const SCOPES: [&str; 7] = ["", "m", "m+a,b", "m+b,c", "m+a,b,c", "m/a", "m/b"];
@@ -233,7 +233,7 @@ fn brute_force(program: &Program, workload: WorkloadId, flow: &Flow) -> Option<V
 
 /// The proof accepts the tables, except where redirects tie: lowering and proof find that each for itself.
 fn is_proved_unless_tied(program: &Program, tables: &mesh_bpf::tables::Tables) {
-    let (_, conflicts) = lower::resolve(program);
+    let conflicts = ties(program);
     let proof = crate::prove::prove(program, tables);
     assert_eq!(proof.is_err(), !conflicts.is_empty(), "{proof:?} {conflicts:?}");
     if let Err(disproof) = proof {
@@ -268,15 +268,15 @@ proptest! {
     #[test]
     fn evaluator_and_tables_agree(rules in prop::collection::vec(rule(), 0..12)) {
         let program = program(&rules);
-        check_flows(&program, &lower::lower(&program));
+        check_flows(&program, &image(&program));
     }
 
     #[test]
     fn sets_mean_what_is_in_them(rules in prop::collection::vec(rule(), 0..12)) {
         let with_sets = program_with_sets(&rules);
-        let image = lower::lower(&with_sets);
-        prop_assert_eq!(&image, &lower::lower(&program(&rules)));
-        let tables = mesh_bpf::pack::pack(&image).unwrap();
+        let with = image(&with_sets);
+        prop_assert_eq!(&with, &image(&program(&rules)));
+        let tables = mesh_bpf::pack::pack(&with).unwrap();
         is_proved_unless_tied(&with_sets, &tables);
     }
 
@@ -286,7 +286,7 @@ proptest! {
         let len = shuffled.len().max(1);
         shuffled.rotate_left(usize::try_from(seed % len as u64).unwrap());
         shuffled.reverse();
-        prop_assert_eq!(lower::lower(&program(&rules)), lower::lower(&program(&shuffled)));
+        prop_assert_eq!(image(&program(&rules)), image(&program(&shuffled)));
     }
 }
 
@@ -297,7 +297,7 @@ proptest! {
     fn the_evaluator_is_the_law(rules in prop::collection::vec(rule(), 0..8)) {
         let program = program(&rules);
         let mut conflicts = false;
-        let found = lower::resolve(&program).1;
+        let found = ties(&program);
         for workload in (0..3).map(WorkloadId) {
             for flow in flows().step_by(7) {
                 let evaluation = eval::evaluate(&program, workload, &flow, &Identity::default());

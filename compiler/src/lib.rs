@@ -1,8 +1,10 @@
 //! The meshc compiler: pure, from source text to a proved map image.
 
+pub mod analysis;
 pub mod ast;
 pub mod check;
 pub mod compile;
+pub mod decide;
 pub mod diag;
 pub mod diff;
 pub mod emit;
@@ -16,6 +18,8 @@ pub mod resolve;
 pub mod source;
 pub mod testing;
 
+#[cfg(test)]
+mod brute_force;
 #[cfg(test)]
 mod fixture;
 #[cfg(test)]

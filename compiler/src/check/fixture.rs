@@ -1,8 +1,14 @@
 //! For tests: a program of one file, through all passes up to the checks.
 
-use super::{check, silence};
+use super::{Checked, check, silence};
 use crate::diag::Diagnostic;
+use crate::hir::Program;
 use crate::resolve::{Files, Location, NoImports, load, resolve};
+
+/// A program that was put together by hand, as if it had passed.
+pub(crate) const fn unchecked(program: &Program) -> Checked<'_> {
+    Checked { program }
+}
 
 /// All diagnostics of a file, silenced as its comments say.
 pub(super) fn diagnostics(text: &str) -> (Files, Vec<Diagnostic>) {

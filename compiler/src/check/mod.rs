@@ -1,19 +1,16 @@
 //! What must hold of a resolved program before it is lowered, as far as its statements show it. What
-//! rules decide together (conflicts, rules without effect, leaks) is found by the passes that decide.
+//! rules decide together (conflicts, rules without effect, leaks) is looked at after they are decided, by
+//! [`analysis`](crate::analysis).
 //!
 //! One diagnostic, one file.
 
 mod conditions;
-pub(crate) mod conflict;
 mod empty_mesh;
 mod empty_workload;
 #[cfg(test)]
-mod fixture;
-pub(crate) mod leak;
+pub(crate) mod fixture;
 mod membership_overlap;
-pub(crate) mod no_effect;
 mod on_conflict;
-pub(crate) mod over_capacity;
 mod redirect_loop;
 mod silence;
 mod unsupported;
@@ -26,7 +23,8 @@ use crate::resolve::Resolution;
 
 pub use self::silence::silence;
 
-/// Proof that a program was read, resolved and checked without an error.
+/// Proof that a program was read and resolved, and that its statements were checked, without an error: the only
+/// thing that is decided.
 #[derive(Clone, Copy, Debug)]
 pub struct Checked<'p> {
     program: &'p Program,

@@ -1,11 +1,11 @@
 use mesh_bpf::image::MapImage;
 
 use super::{emit, for_each_entry};
+use crate::analysis::fixture::image;
 use crate::fixture::Fixture;
 use crate::hir::{Event, Ports};
-use crate::lower::lower;
 
-fn image() -> MapImage {
+fn example() -> MapImage {
     let mut fixture = Fixture::new(&["cart", "catalog"]);
     fixture
         .rule("", "redirect outbound -> 15001")
@@ -17,12 +17,19 @@ fn image() -> MapImage {
         .exempt("m", "cgroup /a\\x2d\"b\"")
         .on("m", Event::MissingSidecar, false)
         .accelerate("cart <-> catalog", Ports::All);
-    lower(&fixture.program)
+    image(&fixture.program)
+}
+
+/// One section of the output.
+fn section(image: &MapImage, heading: &str) -> String {
+    let text = emit(image);
+    let section = text.split("\n\n").find(|section| section.starts_with(heading));
+    section.unwrap().to_owned()
 }
 
 #[test]
 fn it_is_toml_and_holds_every_entry_once() {
-    let image = image();
+    let image = example();
     let text = emit(&image);
     let parsed: toml::Table = toml::from_str(&text).unwrap();
     let maps = parsed["map"].as_table().unwrap();
@@ -39,7 +46,7 @@ fn it_is_toml_and_holds_every_entry_once() {
 
 #[test]
 fn every_entry_names_the_one_item_that_made_it() {
-    let image = image();
+    let image = example();
     let text = emit(&image);
     for_each_entry(&image, |entry| {
         let Some((source, prefix)) = entry.item else { return };
@@ -51,11 +58,8 @@ fn every_entry_names_the_one_item_that_made_it() {
 
 #[test]
 fn the_summary_says_what_becomes_of_a_workload() {
-    let text = emit(&image());
-    let from = text.find("[workload.\"m/cart\".outbound]").unwrap();
-    let section = text[from..].split("\n\n").next().unwrap();
     assert_eq!(
-        section,
+        section(&example(), "[workload.\"m/cart\".outbound]"),
         "[workload.\"m/cart\".outbound]
 redirected = [
     \"tcp -> 15001\",
@@ -85,11 +89,8 @@ fn the_summary_says_which_ports_are_closed() {
         .rule("", "redirect outbound tcp 53 -> 15053")
         .rule("m", "redirect inbound -> 15003")
         .rule("m/cart", "exclude inbound tcp 15001 from 10.0.0.0/8");
-    let text = emit(&lower(&fixture.program));
-    let from = text.find("[workload.\"m/cart\".inbound]").unwrap();
-    let section = text[from..].split("\n\n").next().unwrap();
     assert_eq!(
-        section,
+        section(&image(&fixture.program), "[workload.\"m/cart\".inbound]"),
         "[workload.\"m/cart\".inbound]
 redirected = [
     \"tcp -> 15003\",
@@ -120,7 +121,7 @@ fn what_workloads_share_is_written_once_if_it_is_long() {
         let list: Vec<String> = (1..=ports).map(|port| (2 * port).to_string()).collect();
         fixture.rule("m", &format!("deny outbound tcp {}", list.join(",")));
         fixture.rule("m/till", "exclude outbound tcp 2");
-        let text = emit(&lower(&fixture.program));
+        let text = emit(&image(&fixture.program));
         let found: Vec<&str> = text.lines().filter(|line| line.ends_with(".outbound]")).collect();
         assert_eq!(found, [sections, ["[workload.\"m/till\".outbound]"].as_slice()].concat());
         assert_eq!(text.matches("profile = \"m\"\n").count(), 2);
@@ -130,7 +131,7 @@ fn what_workloads_share_is_written_once_if_it_is_long() {
 
 #[test]
 fn nothing_is_numbered_and_no_line_is_there_twice() {
-    let text = emit(&image());
+    let text = emit(&example());
     let entries: Vec<&str> = text.lines().filter(|line| line.contains("\" = ")).collect();
     let mut distinct = entries.clone();
     distinct.sort_unstable();

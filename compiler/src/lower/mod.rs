@@ -1,123 +1,98 @@
-//! Lowering: from a checked program to the map image.
-//!
-//! Two passes. [`resolve`] makes the IR: workloads with equal rules become profiles, and for each
-//! profile and direction a prefix tree whose nodes have every port resolved. [`image`] gives it the shape
-//! of the kernel's tables. What is lost is precedence: nothing after this needs to know it.
-//!
-//! No rule is compared with every other one. Addresses are sorted; nodes with the same rules on their way to
-//! the root are resolved once; ports are swept.
+//! Lowering: from the IR to the map image, the shape of the kernel's tables. Items become sources, and all of
+//! it its one canonical form.
 
-mod acceleration;
-mod conflict;
-mod exempt;
-mod image;
-mod items;
 mod origins;
-mod placement;
-mod ports;
-mod profiles;
-mod thin;
-mod tree;
 
-pub use conflict::Conflict;
 pub use origins::{ItemOrigin, Origins};
 
-use mesh_bpf::flow::Direction;
-use mesh_bpf::image::MapImage;
+use mesh_bpf::image::{
+    Decision, MapImage, Node, PortTable, PortTableId, Profile, ProfileId, Side, Source, SourceId, Workload,
+};
 
-use crate::hir::{Event, Program, WorkloadId};
-use crate::ir::{Ir, Profile, Side};
-use items::Items;
-use placement::Placement;
-use ports::Resolver;
-use profiles::Class;
-use tree::TablePool;
+use crate::analysis::Analyzed;
+use crate::hir::item::{self, BuiltIn};
+use crate::hir::{MeshId, Program};
+use crate::ir::{self, Decider};
 
-/// Lowers a program whose checks have passed. Does not check anything, nor prove the result.
+/// Gives what was decided, and found to be without error, the shape of the kernel's tables. Does not decide
+/// anything, nor prove the result.
 #[must_use]
-pub fn lower(program: &Program) -> MapImage {
-    let (ir, _) = resolve(program);
-    image(program, ir)
+pub fn lower(analyzed: Analyzed<'_>) -> MapImage {
+    let program = analyzed.program();
+    let ir = analyzed.into_ir();
+    let numbers = Numbers { items: ir.sources.len(), built_ins: ir.sources.len() + ir.items.len() };
+    let mut sources = ir.sources;
+    sources.extend(ir.items.iter().map(|item| {
+        let scope = program.scopes.get(item.scope.index()).map_or("", |scope| scope.name.as_str());
+        item::source(scope, item.always, item.direction, item.verdict, item.protocol, &item.ports)
+    }));
+    sources.extend(BuiltIn::ALL.map(BuiltIn::source));
+    sources.push(Source::default());
+    let workloads = (program.workloads.iter().zip(&ir.profile_of))
+        .map(|(workload, &profile)| Workload {
+            name: format!("{}/{}", mesh_name(program, workload.mesh), workload.name),
+            selector: workload.selector.clone(),
+            profile: ProfileId(profile),
+        })
+        .collect();
+    MapImage {
+        meshes: program.meshes.iter().map(|mesh| mesh.name.clone()).collect(),
+        sources,
+        port_tables: ir.tables.iter().map(|table| numbers.table(table)).collect(),
+        profiles: ir.profiles.into_iter().map(|profile| numbers.profile(profile)).collect(),
+        workloads,
+    }
+    .canonical()
 }
 
-/// The first pass: trees with resolved ports. Gives back every pair of rules that tie, each with a flow.
-#[must_use]
-pub fn resolve(program: &Program) -> (Ir, Vec<Conflict>) {
-    let (items, mut groups) = Items::of(program);
-    let placement = Placement::of(program, &items, &mut groups);
-    let parties = acceleration::Parties::of(program);
-    let classes = profiles::classes(program, &parties);
-    let targets = profiles::redirect_targets(program);
-    let mut pool = TablePool::default();
-    let mut sources = Vec::new();
-    let mut conflicts = conflict::Conflicts::default();
-    let mut lowered = Vec::with_capacity(classes.len());
-    for class in &classes {
-        let sidecar_ports = profiles::sidecar_ports(&targets, &class.scopes);
-        let sides = Direction::ALL.map(|direction| {
-            let placed = placement.merged(direction, &class.scopes);
-            let sites = tree::sites(&placed, &mut groups);
-            let resolver = Resolver { items: &items, scopes: &program.scopes, sidecar_ports: &sidecar_ports };
-            let (side, tied) = tree::grow(resolver, direction, &mut pool, &sites, &groups);
-            conflicts.note(&items, class, direction, &side, &tied);
-            side
-        });
-        lowered.push(profile(program, class, sides, &mut sources));
+fn mesh_name(program: &Program, mesh: MeshId) -> &str {
+    program.meshes.get(mesh.index()).map_or("", |mesh| mesh.name.as_str())
+}
+
+/// Where items and built-ins begin among the sources; "no rule" is the last.
+struct Numbers {
+    items: usize,
+    built_ins: usize,
+}
+
+impl Numbers {
+    fn source(&self, decider: Decider) -> SourceId {
+        let index = match decider {
+            Decider::Item(item) => self.items + item.0 as usize,
+            Decider::BuiltIn(built_in) => self.built_ins + built_in as usize,
+            Decider::NoRule => self.built_ins + BuiltIn::ALL.len(),
+        };
+        SourceId(crate::decide::count(index))
     }
-    let accelerations = parties.accelerations(&classes, &mut sources);
-    for (profile, acceleration) in lowered.iter_mut().zip(accelerations) {
-        profile.acceleration = acceleration;
+
+    fn table(&self, table: &ir::PortIntervals) -> PortTable {
+        let decision = |outcome: ir::Outcome| Decision {
+            verdict: outcome.verdict,
+            source: self.source(outcome.decider),
+            up: outcome.up,
+        };
+        PortTable { stretches: table.iter().map(|&(first, outcome)| (first, decision(outcome))).collect() }
     }
-    let mut profile_of = vec![0; program.workloads.len()];
-    for (index, member) in
-        (0u32..).zip(&classes).flat_map(|(index, class)| class.members.iter().map(move |m| (index, m)))
-    {
-        if let Some(slot) = profile_of.get_mut(member.index()) {
-            *slot = index;
+
+    fn profile(&self, profile: ir::Profile) -> Profile {
+        let ir::Profile { name, sides, exempt, acceleration, .. } = profile;
+        Profile {
+            name,
+            sides: sides.map(|side| Side { tree: self.nodes(&side.tree), own: self.nodes(&side.own) }),
+            exempt,
+            missing_sidecar_refuse: profile.missing_sidecar_refuse,
+            failed_attach_refuse: profile.failed_attach_refuse,
+            acceleration,
         }
     }
-    let ir = Ir { items: items.items, tables: pool.into_values(), profiles: lowered, profile_of, sources };
-    let conflicts = conflicts.finish(program);
-    (ir, conflicts)
-}
 
-/// How many prefixes the trees of all profiles have at the least, without growing one.
-#[must_use]
-pub fn nodes(program: &Program) -> usize {
-    let (items, mut groups) = Items::of(program);
-    let placement = Placement::of(program, &items, &mut groups);
-    let classes = profiles::classes(program, &acceleration::Parties::of(program));
-    let distinct = |placed: Vec<placement::Placed>| placed.chunk_by(|a, b| a.prefix == b.prefix).count();
-    let of_class =
-        |class: &Class| Direction::ALL.map(|direction| distinct(placement.merged(direction, &class.scopes)));
-    classes.iter().flat_map(of_class).sum()
-}
-
-/// The second pass: the IR in the shape of the kernel's tables.
-#[must_use]
-pub fn image(program: &Program, ir: Ir) -> MapImage {
-    image::image(program, ir)
-}
-
-fn profile(
-    program: &Program,
-    class: &Class,
-    sides: [Side; 2],
-    sources: &mut Vec<mesh_bpf::image::Source>,
-) -> Profile {
-    let member = class.members.first().copied().unwrap_or(WorkloadId(0));
-    Profile {
-        name: class.name.clone(),
-        members: class.members.clone(),
-        sides,
-        exempt: exempt::exemptions(program, &class.scopes, sources),
-        missing_sidecar_refuse: profiles::refuses(program, member, Event::MissingSidecar),
-        failed_attach_refuse: profiles::refuses(program, member, Event::FailedAttach),
-        acceleration: mesh_bpf::image::Acceleration::default(),
+    fn nodes(&self, nodes: &[ir::Node]) -> Vec<Node> {
+        let table = |id: ir::TableId| PortTableId(id.0);
+        let node = |node: &ir::Node| Node {
+            prefix: node.prefix,
+            source: self.source(node.least),
+            ports: node.tables.map(table),
+        };
+        nodes.iter().map(node).collect()
     }
-}
-
-/// Arenas hold fewer than 2³² things: a program of that many would not fit into memory.
-fn count(n: usize) -> u32 {
-    u32::try_from(n).unwrap_or(u32::MAX)
 }

@@ -9,6 +9,7 @@ use mesh_bpf::image::Source;
 use mesh_bpf::item::counter_key;
 use mesh_bpf::prefix::Prefix;
 
+use crate::decide::written_accelerations;
 use crate::hir::item;
 use crate::hir::{Program, RuleId};
 use crate::source::Span;
@@ -59,7 +60,7 @@ impl Origins {
             let source = item::exempt_source(scope, &exempt.who);
             origins.sources.entry(source).or_default().push((None, exempt.span, exempt.span));
         }
-        for (source, span) in super::acceleration::written(program) {
+        for (source, span) in written_accelerations(program) {
             origins.sources.entry(source).or_default().push((None, span, span));
         }
         origins

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use mesh_bpf::ports::PortRange;
 
-use super::ports::{Contender, Resolver};
+use super::ports::{Contender, PortDecider};
 use crate::hir::ScopeId;
 
 /// A range of ports where a box takes part. `rank` is its place among the ranked boxes.
@@ -19,15 +19,15 @@ pub(crate) struct Piece {
 }
 
 /// The ranges where each box is among the narrowest of its place. Boxes with holes are left whole.
-pub(crate) fn narrowest(resolver: &Resolver<'_>, ranked: &[Contender]) -> Vec<Piece> {
+pub(crate) fn narrowest(decider: &PortDecider<'_>, ranked: &[Contender]) -> Vec<Piece> {
     let mut places: HashMap<(Option<ScopeId>, u8), usize> = HashMap::new();
     let mut staircases: Vec<BTreeMap<(u16, u16), Vec<u32>>> = Vec::new();
     let mut pieces = Vec::new();
     for (rank, &one) in (0u32..).zip(ranked) {
-        let Some(extent) = resolver.extent(one) else { continue };
+        let Some(extent) = decider.extent(one) else { continue };
         match extent.hull {
             Some(hull) if extent.holed.is_none() => {
-                let place = *places.entry((resolver.scope(one), one.depth)).or_insert(staircases.len());
+                let place = *places.entry((decider.scope(one), one.depth)).or_insert(staircases.len());
                 if place == staircases.len() {
                     staircases.push(BTreeMap::new());
                 }
@@ -36,7 +36,7 @@ pub(crate) fn narrowest(resolver: &Resolver<'_>, ranked: &[Contender]) -> Vec<Pi
                     ranges.entry((hull.first, u16::MAX - hull.last)).or_default().push(rank);
                 }
             }
-            _ => pieces.extend(resolver.pieces(rank, one)),
+            _ => pieces.extend(decider.pieces(rank, one)),
         }
     }
     for ranges in &staircases {

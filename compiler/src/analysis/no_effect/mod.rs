@@ -31,7 +31,7 @@ use units::{Effects, SidecarPorts, Units};
 const BUDGET: u64 = 200_000_000;
 
 /// Looks at every rule and every item.
-pub(crate) fn check(program: &Program, diagnostics: &mut Vec<Diagnostic>) {
+pub(super) fn check(program: &Program, diagnostics: &mut Vec<Diagnostic>) {
     let units = Units::of(program);
     let effects = effects(program, &units);
     report::report(program, &units, &effects, diagnostics);

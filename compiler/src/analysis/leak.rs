@@ -19,7 +19,7 @@ const QUIC: u16 = 443;
 const EITHER: [u16; 2] = [DNS, QUIC];
 
 /// Looks for leaks where rules are written; what is narrower has rules of its own.
-pub(crate) fn check(program: &Program, ir: &Ir, diagnostics: &mut Vec<Diagnostic>) {
+pub(super) fn check(program: &Program, ir: &Ir, diagnostics: &mut Vec<Diagnostic>) {
     let redirects = |rule: &&Rule| {
         rule.direction == Direction::Outbound && matches!(rule.verdict, Verdict::Redirected { .. })
     };

@@ -5,13 +5,6 @@
 //! tied, with a flow that is; where none is, the tables must decide each flow alike; and the proof must refuse
 //! the tables of a program with a tie, wherever that stands.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "what fails here is the test"
-)]
-
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -19,11 +12,12 @@ use std::net::IpAddr;
 use mesh_bpf::flow::{Direction, Flow, Identity, Protocol, Verdict};
 use mesh_bpf::pack::pack;
 use mesh_bpf::sim::{Decided, Sim};
-use mesh_compiler::compile::{Compilation, compile};
-use mesh_compiler::diag::{Code, Severity};
-use mesh_compiler::lower;
-use mesh_compiler::prove::prove;
-use mesh_compiler::resolve::{Location, NoImports};
+
+use crate::analysis::fixture::{image, ties};
+use crate::compile::{Compilation, compile};
+use crate::diag::{Code, Severity};
+use crate::prove::prove;
+use crate::resolve::{Location, NoImports};
 
 /// Programs of the random test. Each has some ten thousand flows.
 const SEEDS: u64 = 400;
@@ -416,7 +410,7 @@ fn compare(rules: &[Rule]) -> Found {
     let errors = done.diagnostics.iter().filter(|found| found.severity == Severity::Error);
     let codes: BTreeSet<Code> = errors.map(|found| found.code).collect();
     let program = &done.resolution.program;
-    let image = lower::lower(program);
+    let image = image(program);
     let tables = pack(&image).unwrap();
     let sim = Sim::new(&tables).unwrap();
     let mut found = Found { flows: 0, tied: 0 };
@@ -437,7 +431,7 @@ fn compare(rules: &[Rule]) -> Found {
         }
     }
     // What the compiler says ties, ties; and the proof says the same, for itself.
-    for tie in lower::resolve(program).1 {
+    for tie in ties(program) {
         let workload = workload_index(&done, tie.workload.index());
         let Meaning::Tied(verdicts) = meaning(&boxes, workload, &tie.flow) else {
             panic!("{:?} is not tied\n{text}", tie.flow);

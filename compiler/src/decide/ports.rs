@@ -1,4 +1,4 @@
-//! Resolves the ports of one node: of the boxes on its way to the root, which decides at which port.
+//! Decides the ports of one node: of the boxes on its way to the root, which decides at which port.
 //!
 //! The ports are swept from low to high. No two boxes are compared unless they meet at a port, and where
 //! many do, [`thin`](super::thin) first leaves only those that are the narrowest of their place.
@@ -65,8 +65,8 @@ impl Ties {
     }
 }
 
-/// What resolving needs to know beside the boxes.
-pub(crate) struct Resolver<'a> {
+/// What deciding needs to know beside the boxes.
+pub(crate) struct PortDecider<'a> {
     pub(crate) items: &'a Items,
     pub(crate) scopes: &'a [Scope],
     /// Ports of sidecars, where some things are not let in.
@@ -93,7 +93,7 @@ impl Place {
 }
 
 /// The ports of a node.
-pub(crate) struct Resolved {
+pub(crate) struct DecidedPorts {
     pub(crate) intervals: PortIntervals,
     pub(crate) ties: Vec<Tie>,
 }
@@ -113,9 +113,9 @@ struct Closed<'a> {
     belonging: Stretches,
 }
 
-impl Resolver<'_> {
-    /// Resolves all ports. `contenders` are of the direction and protocol of `place`.
-    pub(crate) fn resolve(&self, contenders: &[Contender], place: Place) -> Resolved {
+impl PortDecider<'_> {
+    /// Decides all ports. `contenders` are of the direction and protocol of `place`.
+    pub(crate) fn decide(&self, contenders: &[Contender], place: Place) -> DecidedPorts {
         let inbound = place.direction == Direction::Inbound;
         let nothing = PortSet::default();
         let sidecars = if inbound { &self.sidecar_ports.all } else { &nothing };
@@ -129,7 +129,7 @@ impl Resolver<'_> {
         let open = self.layered(contenders, &mut ties);
         if sidecars.is_empty() {
             let intervals = open.iter().map(|&(first, won)| (first, self.outcome(won, place))).collect();
-            return Resolved { intervals: from_zero(intervals), ties: ties.found };
+            return DecidedPorts { intervals: from_zero(intervals), ties: ties.found };
         }
         let without = |leave: &dyn Fn(Contender) -> bool| {
             let standing: Vec<Contender> = contenders.iter().copied().filter(|one| !leave(*one)).collect();
@@ -146,7 +146,7 @@ impl Resolver<'_> {
             without(&|one| self.redirects(one) || !self.enters(one, outbound))
         };
         let intervals = self.splice(&open, &Closed { sidecars, closed, outbound, belonging }, place);
-        Resolved { intervals: from_zero(intervals), ties: ties.found }
+        DecidedPorts { intervals: from_zero(intervals), ties: ties.found }
     }
 
     /// Whether a box takes part where only outbound redirects lead to, for what comes from elsewhere.
@@ -221,7 +221,7 @@ impl Resolver<'_> {
         } else {
             ranked.iter().enumerate().flat_map(|(rank, &one)| self.pieces(super::count(rank), one)).collect()
         };
-        let mut sweep = Sweep { resolver: self, ranked: &ranked, active: Vec::new(), ties };
+        let mut sweep = Sweep { decider: self, ranked: &ranked, active: Vec::new(), ties };
         sweep.run(pieces)
     }
 
@@ -299,7 +299,7 @@ impl Resolver<'_> {
 
 /// One pass over the ports.
 struct Sweep<'a, 'r> {
-    resolver: &'a Resolver<'r>,
+    decider: &'a PortDecider<'r>,
     ranked: &'a [Contender],
     /// Ranks of the boxes that hold the present port, sorted. A box with holes may be in it once only,
     /// since its ranges are disjoint.
@@ -344,7 +344,7 @@ impl Sweep<'_, '_> {
     fn winner(&mut self, ports: PortRange) -> Option<Contender> {
         let first = self.active.iter().position(|&rank| self.stands(rank))?;
         let winner = self.contender(*self.active.get(first)?)?;
-        if self.resolver.redirects(winner)
+        if self.decider.redirects(winner)
             && let Some(port) = self.ties.first_within(ports)
         {
             self.note_ties(port, first, winner);
@@ -354,7 +354,7 @@ impl Sweep<'_, '_> {
 
     /// Redirects behind the winner that nothing beats and that lead elsewhere.
     fn note_ties(&mut self, port: u16, first: usize, winner: Contender) {
-        let verdict = self.resolver.verdict(winner);
+        let verdict = self.decider.verdict(winner);
         let mut known: Vec<Contender> =
             self.ties.found.iter().filter(|tie| tie.one == winner).map(|tie| tie.other).collect();
         for &rank in self.active.get(first + 1..).unwrap_or_default() {
@@ -362,7 +362,7 @@ impl Sweep<'_, '_> {
                 return;
             }
             let Some(other) = self.contender(rank) else { continue };
-            if self.resolver.verdict(other) != verdict && !known.contains(&other) && self.stands(rank) {
+            if self.decider.verdict(other) != verdict && !known.contains(&other) && self.stands(rank) {
                 self.ties.found.push(Tie { port, one: winner, other });
                 known.push(other);
             }
@@ -372,7 +372,7 @@ impl Sweep<'_, '_> {
     fn stands(&self, rank: u32) -> bool {
         let Some(one) = self.contender(rank) else { return false };
         let others = self.active.iter().filter_map(|&rank| self.contender(rank));
-        others.into_iter().all(|other| !self.resolver.is_narrower(other, one))
+        others.into_iter().all(|other| !self.decider.is_narrower(other, one))
     }
 
     fn contender(&self, rank: u32) -> Option<Contender> {

@@ -3,15 +3,15 @@ use proptest::prelude::*;
 
 use super::units::{Units, number};
 use super::{check, effects};
+use crate::analysis::fixture::{image, ties};
 use crate::diff::{Side, diff};
 use crate::fixture::Fixture;
 use crate::hir::{Program, Rule};
 use crate::laws::{program, program_with_sets, rule};
-use crate::lower;
 
 /// Whether two programs decide some flow differently.
 fn differ(one: &Program, other: &Program) -> bool {
-    let [one, other] = [one, other].map(lower::lower);
+    let [one, other] = [one, other].map(image);
     let [one_tables, other_tables] = [&one, &other].map(|image| pack(image).unwrap());
     let old = Side { image: &one, tables: &one_tables };
     let new = Side { image: &other, tables: &other_tables };
@@ -26,14 +26,14 @@ proptest! {
         rules in prop::collection::vec(rule(), 1..10),
     ) {
         let program = program(&rules);
-        prop_assume!(lower::resolve(&program).1.is_empty());
+        prop_assume!(ties(&program).is_empty());
         let units = Units::of(&program);
         let effects = effects(&program, &units);
         for index in 0..program.rules.len() {
             let mut without = program.clone();
             without.rules.remove(index);
             // Without the rule redirects may tie that it beat.
-            if !lower::resolve(&without).1.is_empty() {
+            if !ties(&without).is_empty() {
                 continue;
             }
             let expected = differ(&program, &without);
@@ -48,7 +48,7 @@ proptest! {
                 let mut left = without.rules[index].addresses.to_vec();
                 left.remove(item);
                 without.rules[index].addresses = left.into();
-                if without.rules[index].addresses.is_empty() || !lower::resolve(&without).1.is_empty() {
+                if without.rules[index].addresses.is_empty() || !ties(&without).is_empty() {
                     continue;
                 }
                 let unit = units.items_of(index).nth(item).unwrap();
@@ -63,7 +63,7 @@ proptest! {
                 let mut left = without.rules[index].ports.to_vec();
                 left.retain(|item| item.span != units.spans[unit as usize]);
                 without.rules[index].ports = left.into();
-                if without.rules[index].ports.is_empty() || !lower::resolve(&without).1.is_empty() {
+                if without.rules[index].ports.is_empty() || !ties(&without).is_empty() {
                     continue;
                 }
                 let expected = differ(&program, &without);
@@ -83,7 +83,7 @@ proptest! {
         rules in prop::collection::vec(rule(), 1..10),
     ) {
         let program = program_with_sets(&rules);
-        prop_assume!(lower::resolve(&program).1.is_empty());
+        prop_assume!(ties(&program).is_empty());
         let units = Units::of(&program);
         let effects = effects(&program, &units);
         // A redirect closes its target to others, which counts, and is told elsewhere.
@@ -97,7 +97,7 @@ proptest! {
                 let emptied = |(old, new): (&Rule, &Rule)| new.addresses.len() < old.addresses.len()
                     && (new.addresses.is_empty() || new.verdict.port().is_some());
                 let changed = program.rules.iter().zip(&without.rules);
-                if changed.into_iter().any(emptied) || !lower::resolve(&without).1.is_empty() {
+                if changed.into_iter().any(emptied) || !ties(&without).is_empty() {
                     continue;
                 }
                 let unit = units.spans.iter().position(|span| *span == item.span).unwrap();

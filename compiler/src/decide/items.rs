@@ -16,7 +16,7 @@ use crate::ir::{Item, ItemId};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct GroupId(pub(crate) u32);
 
-/// Everything about items that resolving needs, in dense arrays.
+/// Everything about items that deciding needs, in dense arrays.
 pub(crate) struct Items {
     pub(crate) items: Vec<Item>,
     pub(crate) extents: Vec<Extent>,

@@ -6,18 +6,18 @@ use mesh_bpf::flow::{Direction, Flow, Protocol, Verdict};
 use mesh_bpf::ports::PortSet;
 use mesh_bpf::prefix::Prefix;
 
+use crate::decide::Conflict;
 use crate::diag::{Code, Diagnostic};
 use crate::hir::region::real_ports;
 use crate::hir::{Level, PortItem, Ports, Program, Rule, ScopeId, WorkloadId};
 use crate::ir::Item;
-use crate::lower::Conflict;
 use crate::source::Span;
 
 /// Rules with more addresses than this are shown by the address, not as a whole.
 const LONG: usize = 8;
 
 /// Reports what lowering found, once for each pair of rules.
-pub(crate) fn check(program: &Program, conflicts: &[Conflict], diagnostics: &mut Vec<Diagnostic>) {
+pub(super) fn check(program: &Program, conflicts: &[Conflict], diagnostics: &mut Vec<Diagnostic>) {
     if conflicts.is_empty() {
         return;
     }

@@ -1,7 +1,7 @@
-//! One direction of one profile: the prefix tree, each node with its ports resolved.
+//! One direction of one profile: the prefix tree, each node with its ports decided.
 //!
 //! What a node's ports are depends only on the items written at it and above it. Nodes that agree in
-//! that share a *context*, so 100,000 sibling prefixes of one rule are resolved once.
+//! that share a *context*, so 100,000 sibling prefixes of one rule are decided once.
 
 use std::collections::HashMap;
 
@@ -11,7 +11,7 @@ use mesh_bpf::prefix::Prefix;
 
 use super::items::{GroupId, Groups};
 use super::placement::Placed;
-use super::ports::{Contender, Place, Resolver, Tie};
+use super::ports::{Contender, Place, PortDecider, Tie};
 use crate::hir::item::BuiltIn;
 use crate::ir::{Decider, ItemId, Node, PortIntervals, Side, TableId};
 
@@ -43,7 +43,7 @@ struct Context {
 
 /// Grows the trees of one direction of one profile.
 pub(crate) struct Grower<'a> {
-    resolver: Resolver<'a>,
+    decider: PortDecider<'a>,
     direction: Direction,
     pool: &'a mut TablePool,
     groups: &'a Groups,
@@ -60,14 +60,14 @@ pub(crate) struct Site {
 
 /// Grows both trees from the sites of a profile, sorted.
 pub(crate) fn grow(
-    resolver: Resolver<'_>,
+    decider: PortDecider<'_>,
     direction: Direction,
     pool: &mut TablePool,
     sites: &[Site],
     groups: &Groups,
 ) -> (Side, Vec<TiedNode>) {
     let mut grower = Grower {
-        resolver,
+        decider,
         direction,
         pool,
         groups,
@@ -148,7 +148,7 @@ impl Grower<'_> {
 
     fn node(&self, site: &Site, context: ContextId, default: Decider) -> Node {
         let tables = self.contexts.get(context).map_or([TableId(0); 2], |context| context.tables);
-        let extents = &self.resolver.items.extents;
+        let extents = &self.decider.items.extents;
         let least = self
             .groups
             .get(site.group)
@@ -172,7 +172,7 @@ impl Grower<'_> {
         let mut context =
             Context { parent, group, depth, default, tables: [TableId(0); 2], ties: Vec::new() };
         for (slot, protocol) in [0, 1].into_iter().zip(Protocol::ALL) {
-            let table = self.resolve(&mut context, protocol);
+            let table = self.decide(&mut context, protocol);
             if let Some(slot) = context.tables.get_mut(slot) {
                 *slot = table;
             }
@@ -183,12 +183,12 @@ impl Grower<'_> {
         id
     }
 
-    fn resolve(&mut self, context: &mut Context, protocol: Protocol) -> TableId {
+    fn decide(&mut self, context: &mut Context, protocol: Protocol) -> TableId {
         let contenders = self.contenders(context, protocol);
         let (direction, depth, default) = (self.direction, context.depth, context.default);
-        let resolved = self.resolver.resolve(&contenders, Place { direction, protocol, depth, default });
-        context.ties.extend(resolved.ties);
-        TableId(self.pool.intern(resolved.intervals))
+        let decided = self.decider.decide(&contenders, Place { direction, protocol, depth, default });
+        context.ties.extend(decided.ties);
+        TableId(self.pool.intern(decided.intervals))
     }
 
     /// The boxes of one protocol on the way to the root.
@@ -197,7 +197,7 @@ impl Grower<'_> {
         let mut level = Some((context.group, context.depth, context.parent));
         while let Some((group, depth, parent)) = level {
             let of_protocol = |&&item: &&ItemId| {
-                self.resolver.items.items.get(item.0 as usize).is_some_and(|item| item.protocol == protocol)
+                self.decider.items.items.get(item.0 as usize).is_some_and(|item| item.protocol == protocol)
             };
             let items = self.groups.get(group).iter().filter(of_protocol);
             contenders.extend(items.map(|&item| Contender { item, depth }));

@@ -1,0 +1,49 @@
+//! Whether the trees will fit, before one is grown.
+
+use mesh_bpf::flow::Direction;
+use mesh_bpf::map::Table;
+use mesh_bpf::pack::Unpackable;
+
+use super::acceleration::Parties;
+use super::items::Items;
+use super::placement::{Placed, Placement};
+use super::profiles::{self, Class};
+use crate::hir::{Level, Program, Rule, Scope};
+
+/// Counts the nodes of all trees before one is grown, where there may be too many: a program a hundred times as
+/// large as the tables would not fit into memory either.
+pub(super) fn foresee(program: &Program, limit: usize) -> Result<(), Unpackable> {
+    const EACH: usize = size_of::<mesh_bpf::abi::Node>();
+    let lines = |nodes: usize| nodes.saturating_mul(EACH).div_ceil(64);
+    let most = program.rules.iter().map(|rule| placed(program, rule)).fold(0, usize::saturating_add);
+    if lines(most) <= limit {
+        return Ok(());
+    }
+    let needed = lines(nodes(program));
+    if needed <= limit {
+        Ok(())
+    } else {
+        Err(Unpackable::OverCapacity { table: Table::Nodes, needed, limit })
+    }
+}
+
+/// How many prefixes the trees of all profiles have at the least, without growing one.
+fn nodes(program: &Program) -> usize {
+    let (items, mut groups) = Items::of(program);
+    let placement = Placement::of(program, &items, &mut groups);
+    let classes = profiles::classes(program, &Parties::of(program));
+    let distinct = |placed: Vec<Placed>| placed.chunk_by(|a, b| a.prefix == b.prefix).count();
+    let of_class =
+        |class: &Class| Direction::ALL.map(|direction| distinct(placement.merged(direction, &class.scopes)));
+    classes.iter().flat_map(of_class).sum()
+}
+
+/// Its prefixes, for each workload that it reaches.
+pub(crate) fn placed(program: &Program, rule: &Rule) -> usize {
+    let members = |scope: &Scope| match scope.level {
+        Level::Top => program.workloads.len(),
+        _ => scope.members.len(),
+    };
+    let workloads = program.scopes.get(rule.scope.index()).map_or(1, |scope| members(scope).max(1));
+    rule.addresses.len().max(1).saturating_mul(workloads)
+}

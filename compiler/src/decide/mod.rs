@@ -1,0 +1,144 @@
+//! Deciding: from a checked program to the IR.
+//!
+//! Workloads with equal rules become profiles, and for each profile and direction a prefix tree whose nodes
+//! have every port decided. What is lost is precedence: nothing after this needs to know it. Redirects that
+//! tie are found on the way, each with a flow; that they are errors is said by [`analysis`](crate::analysis).
+//!
+//! No rule is compared with every other one. Addresses are sorted; nodes with the same rules on their way to
+//! the root are decided once; ports are swept.
+
+mod acceleration;
+mod capacity;
+mod conflict;
+mod exempt;
+mod items;
+mod placement;
+mod ports;
+mod profiles;
+mod thin;
+mod tree;
+
+pub use conflict::Conflict;
+
+pub(crate) use acceleration::written as written_accelerations;
+pub(crate) use capacity::placed;
+
+use mesh_bpf::flow::Direction;
+use mesh_bpf::pack::Unpackable;
+
+use crate::check::Checked;
+use crate::hir::{Event, Program, WorkloadId};
+use crate::ir::{Ir, Profile, Side};
+use items::Items;
+use placement::Placement;
+use ports::PortDecider;
+use profiles::Class;
+use tree::TablePool;
+
+/// A checked program with everything decided, and the redirects that tie.
+#[derive(Debug)]
+pub struct Decided<'p> {
+    program: &'p Program,
+    ir: Ir,
+    conflicts: Vec<Conflict>,
+}
+
+impl<'p> Decided<'p> {
+    /// What was decided.
+    #[must_use]
+    pub const fn program(&self) -> &'p Program {
+        self.program
+    }
+
+    /// Its trees, with a decision for every port.
+    #[must_use]
+    pub const fn ir(&self) -> &Ir {
+        &self.ir
+    }
+
+    /// Every pair of rules that tie, each with a flow.
+    #[must_use]
+    pub fn conflicts(&self) -> &[Conflict] {
+        &self.conflicts
+    }
+
+    /// The trees alone.
+    #[must_use]
+    pub fn into_ir(self) -> Ir {
+        self.ir
+    }
+}
+
+/// Decides every flow of a program whose statements are checked. Does not judge what comes out.
+///
+/// # Errors
+/// Where the trees will not fit into tables of at most so many `lines` of 64 bytes: nothing is grown then.
+pub fn decide(checked: Checked<'_>, lines: usize) -> Result<Decided<'_>, Unpackable> {
+    let program = checked.program();
+    capacity::foresee(program, lines)?;
+    let (ir, conflicts) = grow(program);
+    Ok(Decided { program, ir, conflicts })
+}
+
+fn grow(program: &Program) -> (Ir, Vec<Conflict>) {
+    let (items, mut groups) = Items::of(program);
+    let placement = Placement::of(program, &items, &mut groups);
+    let parties = acceleration::Parties::of(program);
+    let classes = profiles::classes(program, &parties);
+    let targets = profiles::redirect_targets(program);
+    let mut pool = TablePool::default();
+    let mut sources = Vec::new();
+    let mut conflicts = conflict::Conflicts::default();
+    let mut decided = Vec::with_capacity(classes.len());
+    for class in &classes {
+        let sidecar_ports = profiles::sidecar_ports(&targets, &class.scopes);
+        let sides = Direction::ALL.map(|direction| {
+            let placed = placement.merged(direction, &class.scopes);
+            let sites = tree::sites(&placed, &mut groups);
+            let decider =
+                PortDecider { items: &items, scopes: &program.scopes, sidecar_ports: &sidecar_ports };
+            let (side, tied) = tree::grow(decider, direction, &mut pool, &sites, &groups);
+            conflicts.note(&items, class, direction, &side, &tied);
+            side
+        });
+        decided.push(profile(program, class, sides, &mut sources));
+    }
+    let accelerations = parties.accelerations(&classes, &mut sources);
+    for (profile, acceleration) in decided.iter_mut().zip(accelerations) {
+        profile.acceleration = acceleration;
+    }
+    let mut profile_of = vec![0; program.workloads.len()];
+    for (index, member) in
+        (0u32..).zip(&classes).flat_map(|(index, class)| class.members.iter().map(move |m| (index, m)))
+    {
+        if let Some(slot) = profile_of.get_mut(member.index()) {
+            *slot = index;
+        }
+    }
+    let ir = Ir { items: items.items, tables: pool.into_values(), profiles: decided, profile_of, sources };
+    let conflicts = conflicts.finish(program);
+    (ir, conflicts)
+}
+
+fn profile(
+    program: &Program,
+    class: &Class,
+    sides: [Side; 2],
+    sources: &mut Vec<mesh_bpf::image::Source>,
+) -> Profile {
+    let member = class.members.first().copied().unwrap_or(WorkloadId(0));
+    Profile {
+        name: class.name.clone(),
+        members: class.members.clone(),
+        sides,
+        exempt: exempt::exemptions(program, &class.scopes, sources),
+        missing_sidecar_refuse: profiles::refuses(program, member, Event::MissingSidecar),
+        failed_attach_refuse: profiles::refuses(program, member, Event::FailedAttach),
+        acceleration: mesh_bpf::image::Acceleration::default(),
+    }
+}
+
+/// Arenas hold fewer than 2³² things: a program of that many would not fit into memory.
+pub(crate) fn count(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}
