@@ -4,6 +4,8 @@
 //! `struct verdict`, and only `ended`, which counts, makes one. So whatever is decided below a program leaves by
 //! `ended`, or by another function that returns a verdict. No function returns nothing by `return;`.
 
+#![expect(clippy::disallowed_methods, reason = "the test reads files")]
+
 use std::path::Path;
 use std::{fs, io};
 

@@ -1,6 +1,8 @@
 //! Programs count and report; they never print. Printing to the kernel's trace pipe for each connection costs another
 //! mesh most of what its acceleration gains.
 
+#![expect(clippy::disallowed_methods, reason = "the test reads files")]
+
 use std::fs;
 use std::path::Path;
 

@@ -1,5 +1,7 @@
 //! One name stands for a diagnostic, its page and its minimal policy, and the policy yields just that one.
 
+#![expect(clippy::disallowed_methods, reason = "the test reads files")]
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};

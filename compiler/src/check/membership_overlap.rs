@@ -320,6 +320,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::disallowed_types, reason = "the test takes time")]
     fn a_hundred_thousand_workloads_are_told_apart_quickly() {
         let by_address: String = (0..50_000)
             .map(|i| format!("workload a{i} {{ address 10.{}.{}.{} }}\n", i >> 16, i >> 8 & 255, i & 255))

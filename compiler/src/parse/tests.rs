@@ -206,6 +206,7 @@ fn a_million_errors_are_counted() {
 
 /// Each of these is ten megabytes; none may take more than the time to read it a few times over.
 #[test]
+#[expect(clippy::disallowed_types, reason = "the test takes time")]
 fn ten_megabytes_of_anything_are_read_in_linear_time() {
     for unit in [
         "a",
