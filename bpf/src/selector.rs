@@ -108,12 +108,6 @@ impl Condition {
 }
 
 impl Selector {
-    /// Whether it is `any`: every endpoint, by no property of its own.
-    #[must_use]
-    pub const fn is_any(&self) -> bool {
-        self.addresses.is_empty() && self.cgroups.is_empty() && self.conditions.is_empty()
-    }
-
     /// Whether only addresses choose its members, so that it can stand for those prefixes in a rule.
     #[must_use]
     pub const fn is_by_address(&self) -> bool {
