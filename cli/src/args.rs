@@ -37,9 +37,6 @@ pub struct Global {
     /// Say only what must be known
     #[arg(short, long, global = true, help_heading = "Output")]
     pub quiet: bool,
-    /// Say more
-    #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = "Output")]
-    pub verbose: u8,
 }
 
 /// How answers are printed.
@@ -254,6 +251,20 @@ pub struct Compile {
     /// Print digest, counts and sizes instead
     #[arg(long, conflicts_with = "check")]
     pub summary: bool,
+    /// Print what a pass of the compiler makes instead, for those who work on it
+    #[arg(long, value_name = "PASS", conflicts_with_all = ["artifact", "check", "summary"])]
+    pub print: Option<Pass>,
+}
+
+/// What `meshc compile --print` shows.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Pass {
+    /// The program with every name resolved
+    Hir,
+    /// Trees of prefixes with every port decided
+    Ir,
+    /// What is packed into the kernel's tables
+    Image,
 }
 
 /// `meshc test`

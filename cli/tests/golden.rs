@@ -101,6 +101,22 @@ fn the_command_line_is_described() {
     }
 }
 
+/// What people see who work on the compiler. How it looks is no promise, so it has no snapshot.
+#[test]
+fn passes_are_printed() {
+    for (pass, line) in [("hir", "mesh bookstore\n"), ("ir", "\nports 0\n"), ("image", "source 0: no rule\n")] {
+        let output = meshc(&["compile", "--print", pass, "policies/bookstore.mesh"]);
+        assert!(output.status.success() && text(&output.stdout).contains(line), "{}", text(&output.stdout));
+        let again = meshc(&["compile", "--print", pass, "policies/bookstore.mesh"]);
+        assert_eq!(text(&output.stdout), text(&again.stdout));
+    }
+    let tied = meshc(&["compile", "--print", "ir", "policies/reject/conflict.mesh"]);
+    assert_eq!(tied.status.code(), Some(1));
+    assert!(text(&tied.stdout).contains("\nports 0\n") && text(&tied.stderr).contains("conflict"));
+    let image = meshc(&["compile", "--print", "image", "policies/reject/conflict.mesh"]);
+    assert_eq!((image.status.code(), text(&image.stdout).as_str()), (Some(1), ""));
+}
+
 #[test]
 fn a_compiled_file_that_is_stale_is_shown_and_left_alone() {
     let folder = tempfile::tempdir().unwrap();

@@ -10,7 +10,7 @@ use mesh_bpf::tables::Tables;
 
 use crate::analysis::{analyze, over_capacity};
 use crate::check::{self, Checked, silence};
-use crate::decide::decide;
+use crate::decide::{Decided, decide};
 use crate::diag::{Code, Diagnostic, Severity, has_errors};
 use crate::hir::Program;
 use crate::lower::{Origins, lower};
@@ -33,6 +33,16 @@ pub struct Compilation {
     pub diagnostics: Vec<Diagnostic>,
     /// What it compiles to; none where there are errors.
     pub compiled: Option<Compiled>,
+}
+
+impl Compilation {
+    /// The program as it is decided before it is lowered: again, since that is kept nowhere. `None` where its
+    /// statements have errors, or it is too large.
+    #[must_use]
+    pub fn decided(&self, lines: usize) -> Option<Decided<'_>> {
+        let (checked, _) = check::check(&self.resolution);
+        decide(checked?, lines).ok()
+    }
 }
 
 /// What a program compiles to.

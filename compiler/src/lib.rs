@@ -13,6 +13,7 @@ pub mod format;
 pub mod ir;
 pub mod lower;
 pub mod parse;
+pub mod print;
 pub mod question;
 pub mod resolve;
 pub mod source;

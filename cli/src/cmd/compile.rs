@@ -4,11 +4,12 @@ use std::path::Path;
 
 use mesh_bpf::artifact;
 use mesh_bpf::map::Table;
-use mesh_compiler::compile::Compiled;
+use mesh_compiler::compile::{Compilation, Compiled};
 use mesh_compiler::emit::emit;
+use mesh_compiler::print;
 use serde_json::json;
 
-use crate::args::Compile;
+use crate::args::{Compile, Pass};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::Output;
@@ -17,6 +18,9 @@ use crate::{difference, files, program};
 /// Prints or writes what a program compiles to.
 pub fn run(output: &Output, args: &Compile) -> Result<Exit, Failure> {
     let compilation = program::compile_proved(output, &args.program)?;
+    if let Some(pass) = args.print {
+        return print(output, args, &compilation, pass);
+    }
     let Some(compiled) = compilation.compiled else { return Ok(Exit::Refused) };
     if args.summary {
         summary(output, &compiled);
@@ -26,16 +30,36 @@ pub fn run(output: &Output, args: &Compile) -> Result<Exit, Failure> {
         if args.artifact { artifact::encode(&compiled.tables) } else { emit(&compiled.image).into_bytes() };
     match &args.output {
         Some(file) if args.check => check(output, file, &bytes),
-        Some(file) => files::write(file, &bytes).map(|()| {
-            output.say(&format!("wrote {}", file.display()));
-            Exit::Done
-        }),
-        None => {
-            let text = String::from_utf8_lossy(&bytes);
-            output.answer(&json!({ "output": text }), || text.to_string());
-            Ok(Exit::Done)
-        }
+        file => write(output, file.as_deref(), &bytes),
     }
+}
+
+/// To the file, or to standard output.
+fn write(output: &Output, file: Option<&Path>, bytes: &[u8]) -> Result<Exit, Failure> {
+    if let Some(file) = file {
+        files::write(file, bytes)?;
+        output.say(&format!("wrote {}", file.display()));
+    } else {
+        let text = String::from_utf8_lossy(bytes);
+        output.answer(&json!({ "output": text }), || text.to_string());
+    }
+    Ok(Exit::Done)
+}
+
+/// What a pass makes, as far as the program came.
+fn print(output: &Output, args: &Compile, compilation: &Compilation, pass: Pass) -> Result<Exit, Failure> {
+    let program = &compilation.resolution.program;
+    let text = match pass {
+        Pass::Hir => Some(print::hir(program)),
+        Pass::Ir => {
+            compilation.decided(args.program.max_lines).map(|decided| print::ir(program, decided.ir()))
+        }
+        Pass::Image => compilation.compiled.as_ref().map(|compiled| print::image(&compiled.image)),
+    };
+    if let Some(text) = text {
+        write(output, args.output.as_deref(), text.as_bytes())?;
+    }
+    Ok(if compilation.compiled.is_some() { Exit::Done } else { Exit::Refused })
 }
 
 /// Shows where the file differs from what it should be.
