@@ -1,4 +1,18 @@
 //! The meshc compiler: pure, from source text to a proved map image.
+//!
+//! [`compile`](compile::compile) runs the passes in order. Each is a function from one type to the next:
+//!
+//! | pass | takes | gives |
+//! |---|---|---|
+//! | [`parse`] | text | a tree ([`ast`]), with what could not be read left out |
+//! | [`resolve`] | the trees of all files | the policy with every name resolved ([`hir`]) |
+//! | [`check`] | that | [`Checked`](check::Checked): no statement has an error |
+//! | [`decide`] | that | [`Decided`](decide::Decided): trees of prefixes with every port decided ([`ir`]) |
+//! | [`analysis`] | that | [`Analyzed`](analysis::Analyzed): no redirects tie |
+//! | [`lower`] | that | the map image, which `mesh_bpf::pack` makes tables of |
+//!
+//! [`prove`] holds tables against the policy and shares nothing with what made them. [`emit`], [`explain`],
+//! [`diff`] and [`testing`] say what came out; [`print`] shows what a pass made, [`format`] lays source text out.
 
 pub mod analysis;
 pub mod ast;
