@@ -10,6 +10,9 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use mesh_runtime::{Changes, Error, Key, Runtime};
+use tracing::info;
+
+use super::log::{self, LastSaid};
 
 /// Whoever changes addresses all the time is looked at no more often.
 const REST: Duration = Duration::from_millis(100);
@@ -17,9 +20,12 @@ const REST: Duration = Duration::from_millis(100);
 /// Where it failed, for instance since another command takes long, it is tried again after so long.
 const LATER: Duration = Duration::from_secs(1);
 
-/// The pods that are followed.
+/// The pods that are followed, and what was said last about them.
 #[derive(Debug, Default)]
-pub(super) struct Addresses(BTreeMap<Key, Followed>);
+pub(super) struct AddressKeeper {
+    pods: BTreeMap<Key, Followed>,
+    said: LastSaid,
+}
 
 #[derive(Debug)]
 struct Followed {
@@ -33,15 +39,40 @@ struct Followed {
     again: bool,
 }
 
-impl Addresses {
+impl AddressKeeper {
+    /// Pods that came since are followed, and those that went are not: their namespaces end.
+    pub(super) fn keep(&mut self, runtime: &Runtime) {
+        let failed = self.only_those_there(runtime).err();
+        self.complain(failed);
+    }
+
+    /// Brings what is known of pods' own addresses in line where they changed.
+    pub(super) fn follow(&mut self, runtime: &Runtime) {
+        let (followed, failed) = self.follow_changed(runtime);
+        if followed > 0 {
+            info!(pods = followed, "pods have other addresses");
+        }
+        if failed.is_some() {
+            self.complain(failed);
+        }
+    }
+
+    /// Says what went wrong, once.
+    fn complain(&mut self, failed: Option<Error>) {
+        let is_news = self.said.is_new_error(failed.as_ref());
+        if let Some(error) = failed.filter(|_| is_news) {
+            log::failed("pods' addresses cannot be followed", &error);
+        }
+    }
+
     /// Follows just the pods that are there. Those that are new are looked at next.
-    pub(super) fn only_those_there(&mut self, runtime: &Runtime) -> Result<(), Error> {
+    fn only_those_there(&mut self, runtime: &Runtime) -> Result<(), Error> {
         let names = fs::read_dir(runtime.instance().members()).into_iter().flatten().flatten();
         let there: BTreeSet<Key> =
             names.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
-        self.0.retain(|key, _| there.contains(key));
+        self.pods.retain(|key, _| there.contains(key));
         for key in there {
-            if self.0.contains_key(&key) || !matches!(key, Key::Netns(_)) {
+            if self.pods.contains_key(&key) || !matches!(key, Key::Netns(_)) {
                 continue;
             }
             let Some(pod) = runtime.pod(key)? else { continue };
@@ -49,7 +80,7 @@ impl Addresses {
             let changes = runtime.changes(&pod)?;
             runtime.follow(key)?;
             let folder = pod.netns.as_ref().and_then(|netns| netns.parent()).map(PathBuf::from);
-            self.0.insert(key, Followed { changes, folder, rests: Instant::now(), again: false });
+            self.pods.insert(key, Followed { changes, folder, rests: Instant::now(), again: false });
         }
         Ok(())
     }
@@ -58,17 +89,17 @@ impl Addresses {
     pub(super) fn waited_for(&self) -> (Vec<BorrowedFd<'_>>, Option<Duration>) {
         use std::os::fd::AsFd;
         let now = Instant::now();
-        let awake = self.0.values().filter(|pod| pod.rests <= now);
-        let resting = self.0.values().filter(|pod| pod.changes.is_some() && pod.rests > now);
+        let awake = self.pods.values().filter(|pod| pod.rests <= now);
+        let resting = self.pods.values().filter(|pod| pod.changes.is_some() && pod.rests > now);
         let first = resting.map(|pod| pod.rests - now).min();
         (awake.filter_map(|pod| pod.changes.as_ref()).map(AsFd::as_fd).collect(), first)
     }
 
     /// Looks at the pods whose addresses changed; how many were brought in line, and what could not be.
-    pub(super) fn follow(&mut self, runtime: &Runtime) -> (usize, Option<Error>) {
+    fn follow_changed(&mut self, runtime: &Runtime) -> (usize, Option<Error>) {
         let (mut followed, mut failed) = (0, None);
         let now = Instant::now();
-        for (key, pod) in self.0.iter_mut().filter(|(_, pod)| pod.rests <= now) {
+        for (key, pod) in self.pods.iter_mut().filter(|(_, pod)| pod.rests <= now) {
             let Some(changes) = &pod.changes else { continue };
             // One that cannot be asked is looked at.
             if !changes.happened().unwrap_or(true) && !pod.again {
@@ -87,7 +118,7 @@ impl Addresses {
 
     /// The folders of the files that stand for the pods' namespaces: something happens there when one ends.
     pub(super) fn namespaces(&self) -> BTreeSet<PathBuf> {
-        let folders = self.0.values().filter_map(|pod| pod.folder.clone());
+        let folders = self.pods.values().filter_map(|pod| pod.folder.clone());
         // Nothing is told of what the kernel makes up itself.
         folders.filter(|folder| !folder.starts_with("/proc") && folder.is_dir()).collect()
     }

@@ -11,14 +11,14 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use mesh_runtime::{Runtime, State};
+use mesh_runtime::State;
+use prometheus_client::encoding::prometheus_text::CONTENT_TYPE;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::facts::Facts;
 use super::metrics::Metrics;
+use super::state::Shared;
 
 /// Connections at one moment.
 const CONNECTIONS: usize = 64;
@@ -36,24 +36,18 @@ type Answer = (u16, String);
 
 /// What the pages are made of.
 struct Pages {
-    runtime: Arc<Runtime>,
-    facts: Arc<Mutex<Facts>>,
+    shared: Shared,
     interval: Duration,
 }
 
 /// Answers at an address, which is returned with the port that port 0 became.
-pub(super) fn serve(
-    address: SocketAddr,
-    runtime: Arc<Runtime>,
-    facts: Arc<Mutex<Facts>>,
-    interval: Duration,
-) -> io::Result<SocketAddr> {
+pub(super) fn serve(address: SocketAddr, shared: &Shared, interval: Duration) -> io::Result<SocketAddr> {
     let named = |error: io::Error| io::Error::new(error.kind(), format!("{address}: {error}"));
     let listener = TcpListener::bind(address).map_err(named)?;
     listener.set_nonblocking(true)?;
     let bound = listener.local_addr()?;
-    let measuring = Measuring::start(Arc::clone(&runtime), Arc::clone(&facts))?;
-    let pages = Pages { runtime, facts, interval };
+    let measuring = Measuring::start(shared.clone())?;
+    let pages = Pages { shared: shared.clone(), interval };
     let server = Server { listener, pages, measuring, connections: VecDeque::new() };
     std::thread::Builder::new().name("http".into()).spawn(move || server.run())?;
     Ok(bound)
@@ -70,7 +64,7 @@ struct Measuring {
 }
 
 impl Measuring {
-    fn start(runtime: Arc<Runtime>, facts: Arc<Mutex<Facts>>) -> io::Result<Self> {
+    fn start(shared: Shared) -> io::Result<Self> {
         let (wanted, wants) = sync_channel(1);
         let (sender, made) = sync_channel(1);
         let (bell, ringing) = UnixStream::pair()?;
@@ -78,7 +72,7 @@ impl Measuring {
         std::thread::Builder::new().name("metrics".into()).spawn(move || {
             let mut metrics = Metrics::default();
             while wants.recv().is_ok() {
-                let page = match metrics.page(&runtime, &facts) {
+                let page = match metrics.page(&shared) {
                     Ok(page) => (200, page),
                     Err(error) => (500, format!("{error}\n")),
                 };
@@ -293,7 +287,7 @@ impl Connection {
             _ => "Service Unavailable",
         };
         let head = format!(
-            "HTTP/1.1 {code} {reason}\r\nContent-Type: text/plain; version=0.0.4; charset=utf-8\r\n\
+            "HTTP/1.1 {code} {reason}\r\nContent-Type: {CONTENT_TYPE}\r\n\
              Content-Length: {}\r\nConnection: close\r\n\r\n",
             page.len()
         );
@@ -335,7 +329,7 @@ impl Asked {
 impl Pages {
     /// Whether the agent goes round: it has looked at everything not long ago.
     fn health(&self) -> Answer {
-        let looked = self.facts.lock().ok().and_then(|facts| facts.looked);
+        let looked = self.shared.state().looked;
         let longest = self.interval * 3 + Duration::from_secs(30);
         match looked {
             Some(looked) if looked.elapsed() < longest => (200, "ok\n".into()),
@@ -347,15 +341,15 @@ impl Pages {
     /// Whether pods and units of this node are in the mesh as a policy says. An older policy is one: what the
     /// folder holds and is refused is told by the metrics, and by `meshc status`.
     fn readiness(&self) -> Answer {
-        let looked = self.facts.lock().is_ok_and(|facts| facts.looked.is_some());
-        match self.runtime.head() {
-            _ if !looked => (503, "starting\n".into()),
+        let state = self.shared.state();
+        match self.shared.runtime.head() {
+            _ if state.looked.is_none() => (503, "starting\n".into()),
             Ok(head) if matches!(head.state, State::Active | State::Paused) => {
                 (200, format!("{}: generation {}\n", head.state.word(), head.generation))
             }
             Ok(head) => {
-                let why = self.facts.lock().ok().and_then(|facts| facts.report.refused.clone());
-                (503, format!("no policy is live ({})\n{}\n", head.state.word(), why.unwrap_or_default()))
+                let why = state.report.refused.unwrap_or_default();
+                (503, format!("no policy is live ({})\n{why}\n", head.state.word()))
             }
             Err(error) => (503, format!("{error}\n")),
         }

@@ -1,106 +1,114 @@
-//! What the agent does, a line of JSON for each thing.
+//! Where the agent's log goes: a line of JSON for each thing, by `tracing`.
 
-use std::fmt;
-use std::io::Write;
-use std::sync::Mutex;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::io::{self, Write};
 
-use serde_json::{Map, Value};
+use mesh_runtime::Error;
 
-/// How bad it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Level {
-    /// It was done.
-    Info,
-    /// Somebody should look.
-    Warning,
-    /// It could not be done.
-    Error,
+/// Writes the log of this process to what `sink` opens: time, level, message and what else is known, in one object.
+///
+/// # Errors
+/// Where the process has a log already.
+pub fn start<W: Write + 'static>(sink: impl Fn() -> W + Send + Sync + 'static) -> io::Result<()> {
+    tracing::subscriber::set_global_default(subscriber(sink)).map_err(io::Error::other)
 }
 
-/// Where lines go.
-pub struct Log(Mutex<Box<dyn Write + Send>>);
-
-impl fmt::Debug for Log {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Log")
-    }
+fn subscriber<W: Write + 'static>(
+    sink: impl Fn() -> W + Send + Sync + 'static,
+) -> impl tracing::Subscriber + Send + Sync {
+    tracing_subscriber::fmt()
+        .json()
+        .flatten_event(true)
+        .with_current_span(false)
+        .with_span_list(false)
+        .with_target(false)
+        .with_writer(move || Sink(sink()))
+        .finish()
 }
 
-impl Log {
-    /// A log that is written to `sink`.
-    pub fn new(sink: impl Write + Send + 'static) -> Self {
-        Self(Mutex::new(Box::new(sink)))
+/// Says what could not be done, and what may help.
+pub(super) fn failed(message: &str, error: &Error) {
+    tracing::error!(code = error.code(), error = %error, help = error.help(), "{message}");
+}
+
+/// What was said last, where a thing that stays wrong is said once.
+#[derive(Debug, Default)]
+pub(super) struct LastSaid(String);
+
+impl LastSaid {
+    /// Whether this is something else. Nothing at all is no news, and makes news of what comes next.
+    pub(super) fn is_news(&mut self, said: String) -> bool {
+        let is_news = !said.is_empty() && said != self.0;
+        self.0 = said;
+        is_news
     }
 
-    /// Something that was done.
-    pub fn info(&self, message: &str, fields: Value) {
-        self.write(Level::Info, message, fields);
-    }
-
-    /// Something that somebody should look at.
-    pub fn warn(&self, message: &str, fields: Value) {
-        self.write(Level::Warning, message, fields);
-    }
-
-    /// Something that could not be done.
-    pub fn error(&self, message: &str, fields: Value) {
-        self.write(Level::Error, message, fields);
-    }
-
-    fn write(&self, level: Level, message: &str, fields: Value) {
-        let level = match level {
-            Level::Info => "info",
-            Level::Warning => "warning",
-            Level::Error => "error",
-        };
-        let mut line = Map::new();
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        line.insert("time".into(), time(since.as_secs(), since.subsec_millis()).into());
-        line.insert("level".into(), level.into());
-        line.insert("message".into(), message.into());
-        if let Value::Object(fields) = fields {
-            line.extend(fields);
-        }
-        let mut text = mesh_bpf::text::json(Value::Object(line).to_string());
-        text.push('\n');
-        // A log that nobody reads is no reason to stop.
-        let Ok(mut sink) = self.0.lock() else { return };
-        let _ = sink.write_all(text.as_bytes()).and_then(|()| sink.flush());
+    /// The same of an error.
+    pub(super) fn is_new_error(&mut self, error: Option<&Error>) -> bool {
+        self.is_news(error.map(ToString::to_string).unwrap_or_default())
     }
 }
 
-/// `2026-01-31T12:34:56.789Z`, from seconds since 1970 in the calendar that knows no leap seconds.
-fn time(seconds: u64, milliseconds: u32) -> String {
-    let (days, second) = (seconds / 86_400, seconds % 86_400);
-    // Years begin in March here, so that a leap day is the last of its year; eras have 400 years.
-    let shifted = days + 719_468;
-    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-    let year = era * 400 + year_of_era + u64::from(month <= 2);
-    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milliseconds:03}Z")
+/// Escapes what a terminal would obey: names in the log are chosen by others.
+struct Sink<W>(W);
+
+impl<W: Write> Write for Sink<W> {
+    /// Gets each line as a whole.
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(line);
+        let mut escaped = mesh_bpf::text::json(text.trim_end_matches('\n').to_owned());
+        escaped.push('\n');
+        self.0.write_all(escaped.as_bytes())?;
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use serde_json::Value;
+
     use super::*;
 
-    #[test]
-    fn times_are_those_of_the_calendar() {
-        for (seconds, expected) in [
-            (0, "1970-01-01T00:00:00.000Z"),
-            (951_782_399, "2000-02-28T23:59:59.000Z"),
-            (951_782_400, "2000-02-29T00:00:00.000Z"),
-            (951_868_800, "2000-03-01T00:00:00.000Z"),
-            (1_798_761_599, "2026-12-31T23:59:59.000Z"),
-            (4_107_542_400, "2100-03-01T00:00:00.000Z"),
-        ] {
-            assert_eq!(time(seconds, 0), expected);
+    #[derive(Clone, Default)]
+    struct Kept(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Kept {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
         }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_line_is_one_object_whatever_is_in_it() {
+        let kept = Kept::default();
+        let sink = kept.clone();
+        tracing::subscriber::with_default(subscriber(move || sink.clone()), || {
+            tracing::warn!(pod = "a\n\u{9b}2J\u{202e}", generation = 7_u64, "something");
+        });
+        let text = String::from_utf8(kept.0.lock().unwrap().clone()).unwrap();
+        assert!(text.is_ascii() && text.lines().count() == 1 && text.ends_with("}\n"), "{text}");
+        let line: Value = serde_json::from_str(&text).unwrap();
+        let keys: Vec<&str> = line.as_object().unwrap().keys().map(String::as_str).collect();
+        assert_eq!(keys, ["generation", "level", "message", "pod", "timestamp"]);
+        assert_eq!((&line["level"], &line["message"]), (&"WARN".into(), &"something".into()));
+        assert_eq!((&line["pod"], &line["generation"]), (&"a\n\u{9b}2J\u{202e}".into(), &7.into()));
+        let time = line["timestamp"].as_str().unwrap();
+        assert!(time.starts_with("20") && time.ends_with('Z'), "{time}");
+    }
+
+    #[test]
+    fn what_stays_wrong_is_said_once() {
+        let mut said = LastSaid::default();
+        let news: Vec<bool> = ["", "a", "a", "b", "", "b"].map(|it| said.is_news(it.into())).into();
+        assert_eq!(news, [false, true, false, true, false, true]);
     }
 }

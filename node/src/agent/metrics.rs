@@ -2,16 +2,19 @@
 //! kernel when the page is asked for.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::{Display, Write};
-use std::sync::Mutex;
+use std::fmt;
 
 use mesh_bpf::abi::Counter;
 use mesh_bpf::image::{MapImage, SourceKind};
 use mesh_bpf::prefix::Prefix;
 use mesh_bpf::unpack::unpack;
-use mesh_runtime::{Error, NotTaken, Owner, Runtime, State, Status, Unheard, items};
+use mesh_runtime::{Error, NotTaken, Owner, State, Status, Unheard, items};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet, prometheus_text};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Registry;
 
-use super::facts::Facts;
+use super::state::{AgentState, Shared};
 
 /// What is kept between two pages: the policy that the counters are of, which is long to read.
 #[derive(Debug, Default)]
@@ -21,7 +24,8 @@ pub(super) struct Metrics {
 
 impl Metrics {
     /// The page.
-    pub(super) fn page(&mut self, runtime: &Runtime, facts: &Mutex<Facts>) -> Result<String, Error> {
+    pub(super) fn page(&mut self, shared: &Shared) -> Result<String, Error> {
+        let runtime = &shared.runtime;
         let status = runtime.status()?;
         let generation = status.head.generation;
         if self.image.as_ref().map(|(known, _)| *known) != Some(generation) {
@@ -30,86 +34,135 @@ impl Metrics {
                 None => None,
             };
         }
-        let mut page = Page(String::new());
-        policy(&mut page, &status);
-        members(&mut page, &status);
-        decisions(&mut page, &status);
-        if let Some((_, image)) = &self.image {
-            rules(&mut page, image, &status);
-            sidecars(&mut page, &runtime.unheard(image)?, &runtime.not_taken()?);
-        }
-        maps(&mut page, &status);
-        if let Ok(facts) = facts.lock() {
-            agent(&mut page, &facts);
-        }
-        Ok(page.0)
+        let live = match &self.image {
+            Some((_, image)) => Some(Live {
+                rules: rules(image, &status),
+                unheard: runtime.unheard(image)?,
+                not_taken: runtime.not_taken()?,
+            }),
+            None => None,
+        };
+        Ok(Scrape { status, live, agent: shared.state() }.text())
     }
 }
+
+/// What was read for one page.
+#[derive(Debug)]
+struct Scrape {
+    status: Status,
+    live: Option<Live>,
+    agent: AgentState,
+}
+
+/// What there is only while a policy is live.
+#[derive(Debug)]
+struct Live {
+    rules: BTreeMap<(String, String), u64>,
+    unheard: Vec<Unheard>,
+    not_taken: Vec<NotTaken>,
+}
+
+impl Scrape {
+    fn text(self) -> String {
+        let mut registry = Registry::with_prefix("meshc");
+        registry.register_collector(Box::new(self));
+        let mut text = String::new();
+        // Into a string everything can be written.
+        let _ = prometheus_text::encode(&mut text, &registry);
+        text
+    }
+}
+
+impl Collector for Scrape {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut page = Page(encoder);
+        policy(&mut page, &self.status)?;
+        members(&mut page, &self.status)?;
+        decisions(&mut page, &self.status)?;
+        if let Some(live) = &self.live {
+            let rules = live.rules.iter().map(|((scope, rule), hits)| {
+                (vec![("scope", scope.as_str()), ("rule", rule.as_str())], *hits)
+            });
+            let help = "Decisions by rule; an empty rule is where none matched";
+            page.counter("rule_hits", help, rules)?;
+            sidecars(&mut page, &live.unheard, &live.not_taken)?;
+        }
+        maps(&mut page, &self.status)?;
+        agent(&mut page, &self.agent)
+    }
+}
+
+type Labels<'a> = Vec<(&'a str, &'a str)>;
 
 /// A page that is being written.
-struct Page(String);
+struct Page<'a>(DescriptorEncoder<'a>);
 
-impl Page {
-    /// Begins a metric.
-    fn metric(&mut self, name: &str, kind: &str, help: &str) {
-        let _ = writeln!(self.0, "# HELP meshc_{name} {help}\n# TYPE meshc_{name} {kind}");
+impl Page<'_> {
+    /// A metric that may go up and down.
+    fn gauge<'l>(
+        &mut self,
+        name: &str,
+        help: &str,
+        values: impl IntoIterator<Item = (Labels<'l>, u64)>,
+    ) -> fmt::Result {
+        let mut metric = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for (labels, value) in values {
+            metric.encode_family(&labels)?.encode_gauge(&value)?;
+        }
+        Ok(())
     }
 
-    /// One value of it.
-    fn value(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
-        let labels: Vec<_> =
-            labels.iter().map(|(key, value)| format!("{key}=\"{}\"", escaped(value))).collect();
-        let labels = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
-        let _ = writeln!(self.0, "meshc_{name}{labels} {value}");
+    /// A metric that only goes up, whose name ends with `_total` on the page.
+    fn counter<'l>(
+        &mut self,
+        name: &str,
+        help: &str,
+        values: impl IntoIterator<Item = (Labels<'l>, u64)>,
+    ) -> fmt::Result {
+        let mut metric = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (labels, value) in values {
+            metric.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&value, None)?;
+        }
+        Ok(())
     }
 
-    /// A metric of one value.
-    fn one(&mut self, name: &str, kind: &str, help: &str, value: impl Display) {
-        self.metric(name, kind, help);
-        self.value(name, &[], value);
+    /// A gauge of one value.
+    fn one(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
+        self.gauge(name, help, [(Vec::new(), value)])
     }
 }
 
-fn escaped(value: &str) -> String {
-    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
-}
-
-fn policy(page: &mut Page, status: &Status) {
+fn policy(page: &mut Page<'_>, status: &Status) -> fmt::Result {
     let head = &status.head;
-    page.one("generation", "gauge", "The live or paused generation, 0 for none.", head.generation);
-    page.metric("state", "gauge", "1 for the state that the mesh is in.");
-    for state in [State::None, State::Active, State::Paused, State::Unfinished] {
-        page.value("state", &[("state", state.word())], u8::from(state == head.state));
-    }
-    page.metric("policy_info", "gauge", "Digest and owner of the live policy.");
-    if head.generation != 0 {
-        let owner = match head.owner {
-            Owner::Cli => "cli",
-            Owner::Agent => "agent",
-        };
-        page.value("policy_info", &[("digest", &head.digest), ("owner", owner)], 1);
-    }
-    page.one("drift", "gauge", "Things that are not as the live policy says.", status.drift.len());
+    page.one("generation", "The live or paused generation, 0 for none", head.generation)?;
+    let states = [State::None, State::Active, State::Paused, State::Unfinished];
+    let states = states.map(|state| (vec![("state", state.word())], u64::from(state == head.state)));
+    page.gauge("state", "1 for the state that the mesh is in", states)?;
+    let owner = match head.owner {
+        Owner::Cli => "cli",
+        Owner::Agent => "agent",
+    };
+    let info = (head.generation != 0).then(|| (vec![("digest", head.digest.as_str()), ("owner", owner)], 1));
+    page.gauge("policy_info", "Digest and owner of the live policy", info)?;
+    page.one("drift", "Things that are not as the live policy says", status.drift.len() as u64)
 }
 
-fn members(page: &mut Page, status: &Status) {
-    let mut members: BTreeMap<&str, usize> = BTreeMap::new();
+fn members(page: &mut Page<'_>, status: &Status) -> fmt::Result {
+    let mut members: BTreeMap<&str, u64> = BTreeMap::new();
     for member in &status.members {
         *members.entry(member.workload.as_deref().unwrap_or_default()).or_default() += 1;
     }
-    page.metric("members", "gauge", "Pods and host workloads, by workload; empty where none selects them.");
-    for (workload, count) in members {
-        page.value("members", &[("workload", workload)], count);
-    }
-    page.metric("failed_pods", "gauge", "Pods that could not be attached and are remembered.");
-    for (became, started) in [("started", true), ("refused", false)] {
+    let members = members.into_iter().map(|(workload, count)| (vec![("workload", workload)], count));
+    page.gauge("members", "Pods and host workloads, by workload; empty where none selects them", members)?;
+    let failed = [("started", true), ("refused", false)].map(|(became, started)| {
         let count = status.failed.iter().filter(|failed| failed.started == started).count();
-        page.value("failed_pods", &[("became", became)], count);
-    }
+        (vec![("became", became)], count as u64)
+    });
+    page.gauge("failed_pods", "Pods that could not be attached and are remembered", failed)
 }
 
 /// Verdicts, what was dropped or lost, and everything else that the programs count.
-fn decisions(page: &mut Page, status: &Status) {
+fn decisions(page: &mut Page<'_>, status: &Status) -> fmt::Result {
     const VERDICTS: [Counter; 4] = [Counter::Redirected, Counter::Excluded, Counter::Denied, Counter::Exempt];
     const LOST: [Counter; 6] = [
         Counter::TableMissing,
@@ -119,25 +172,23 @@ fn decisions(page: &mut Page, status: &Status) {
         Counter::EventLost,
         Counter::HitLost,
     ];
-    let mut family = |name: &str, label: &str, help: &str, of: &dyn Fn(&Counter) -> bool| {
-        page.metric(name, "counter", help);
-        for (counter, value) in status.counters.iter().filter(|(counter, _)| of(counter)) {
-            page.value(name, &[(label, counter.word())], value);
-        }
+    let mut family = |name: &str, label: &'static str, help: &str, of: &dyn Fn(&Counter) -> bool| {
+        let counters = status.counters.iter().filter(|(counter, _)| of(counter));
+        page.counter(name, help, counters.map(|(counter, value)| (vec![(label, counter.word())], *value)))
     };
-    family("decisions_total", "verdict", "Connections and datagrams decided, by verdict.", &|counter| {
+    family("decisions", "verdict", "Connections and datagrams decided, by verdict", &|counter| {
         VERDICTS.contains(counter)
-    });
-    family("drops_total", "reason", "What was lost, or refused for want of room.", &|counter| {
+    })?;
+    family("drops", "reason", "What was lost, or refused for want of room", &|counter| {
         LOST.contains(counter)
-    });
-    family("events_total", "event", "Everything else that the programs count.", &|counter| {
+    })?;
+    family("events", "event", "Everything else that the programs count", &|counter| {
         !VERDICTS.contains(counter) && !LOST.contains(counter)
-    });
+    })
 }
 
 /// Hits by rule, its addresses added up: a list of a hundred thousand prefixes is one rule.
-fn rules(page: &mut Page, image: &MapImage, status: &Status) {
+fn rules(image: &MapImage, status: &Status) -> BTreeMap<(String, String), u64> {
     let mut rules: BTreeMap<(String, String), u64> = BTreeMap::new();
     for item in items(image, &status.hits) {
         let Some(source) = image.sources.get(item.source) else { continue };
@@ -147,29 +198,28 @@ fn rules(page: &mut Page, image: &MapImage, status: &Status) {
         };
         *rules.entry((source.scope.clone(), text)).or_default() += item.hits;
     }
-    page.metric("rule_hits_total", "counter", "Decisions by rule; an empty rule is where none matched.");
-    for ((scope, rule), hits) in &rules {
-        page.value("rule_hits_total", &[("scope", scope), ("rule", rule)], hits);
-    }
+    rules
 }
 
 /// Where no sidecar waits for what it is sent, and what was not taken.
-fn sidecars(page: &mut Page, unheard: &[Unheard], not_taken: &[NotTaken]) {
-    page.metric(
-        "sidecar_unheard",
-        "gauge",
-        "1 for each port that members are sent to and at which nobody listens.",
-    );
+fn sidecars(page: &mut Page<'_>, unheard: &[Unheard], not_taken: &[NotTaken]) -> fmt::Result {
     // Processes of one member may live in several network namespaces.
     let mut told = BTreeSet::new();
-    for it in unheard.iter().filter(|it| told.insert((&it.namespace, &it.member, &it.workload, it.port))) {
-        let (direction, protocol, family, port) = (
-            it.port.direction.to_string(),
-            it.port.protocol.to_string(),
-            it.port.family.to_string(),
-            it.port.port.to_string(),
-        );
-        let labels = [
+    let unheard: Vec<_> = (unheard.iter())
+        .filter(|it| told.insert((&it.namespace, &it.member, &it.workload, it.port)))
+        .map(|it| {
+            let port = &it.port;
+            let words = [
+                port.direction.to_string(),
+                port.protocol.to_string(),
+                port.family.to_string(),
+                port.port.to_string(),
+            ];
+            (it, words)
+        })
+        .collect();
+    let values = unheard.iter().map(|(it, [direction, protocol, family, port])| {
+        let labels = vec![
             ("namespace", it.namespace.as_deref().unwrap_or_default()),
             ("member", it.member.as_str()),
             ("workload", it.workload.as_str()),
@@ -178,76 +228,97 @@ fn sidecars(page: &mut Page, unheard: &[Unheard], not_taken: &[NotTaken]) {
             ("family", family.as_str()),
             ("port", port.as_str()),
         ];
-        page.value("sidecar_unheard", &labels, 1);
-    }
-    page.metric(
-        "sidecar_not_taken_total",
-        "counter",
-        "Connections that were sent to a sidecar and not taken.",
-    );
-    for it in not_taken {
-        let (direction, family, port) =
-            (it.direction.to_string(), it.family.to_string(), it.port.to_string());
-        let labels = [
+        (labels, 1)
+    });
+    let help = "1 for each port that members are sent to and at which nobody listens";
+    page.gauge("sidecar_unheard", help, values)?;
+    let not_taken: Vec<_> = (not_taken.iter())
+        .map(|it| (it, [it.direction.to_string(), it.family.to_string(), it.port.to_string()]))
+        .collect();
+    let values = not_taken.iter().map(|(it, [direction, family, port])| {
+        let labels = vec![
             ("member", it.member.as_str()),
             ("direction", direction.as_str()),
             ("family", family.as_str()),
             ("port", port.as_str()),
         ];
-        page.value("sidecar_not_taken_total", &labels, it.times);
-    }
+        (labels, it.times)
+    });
+    page.counter("sidecar_not_taken", "Connections that were sent to a sidecar and not taken", values)
 }
 
-fn maps(page: &mut Page, status: &Status) {
-    page.metric("map_entries", "gauge", "Elements in use, by map.");
-    for map in &status.maps {
-        page.value("map_entries", &[("map", &map.name)], map.entries);
-    }
-    page.metric("map_capacity", "gauge", "Elements that fit, by map.");
-    for map in &status.maps {
-        page.value("map_capacity", &[("map", &map.name)], map.capacity);
-    }
+fn maps(page: &mut Page<'_>, status: &Status) -> fmt::Result {
+    let entries = status.maps.iter().map(|map| (vec![("map", map.name.as_str())], map.entries));
+    page.gauge("map_entries", "Elements in use, by map", entries)?;
+    let capacities = status.maps.iter().map(|map| (vec![("map", map.name.as_str())], map.capacity));
+    page.gauge("map_capacity", "Elements that fit, by map", capacities)
 }
 
-fn agent(page: &mut Page, facts: &Facts) {
-    let report = &facts.report;
-    let refused = u8::from(report.refused.is_some());
-    page.one("policy_refused", "gauge", "1 while the policy in the folder is refused.", refused);
-    let waiting = u8::from(report.waiting);
-    page.one("waiting", "gauge", "1 while the agent waits for `meshc resume`.", waiting);
-    page.metric("applies_total", "counter", "Applies of the agent, by result.");
-    page.value("applies_total", &[("result", "done")], facts.applies.done);
-    page.value("applies_total", &[("result", "failed")], facts.applies.failed);
-    page.metric("apply_seconds", "summary", "Time of the agent's applies, by phase.");
-    let phases = ["wait", "write", "commit"].into_iter().zip(facts.applies.phases);
-    for (phase, milliseconds) in phases {
-        let seconds = std::time::Duration::from_millis(milliseconds).as_secs_f64();
-        page.value("apply_seconds_sum", &[("phase", phase)], seconds);
-        page.value("apply_seconds_count", &[("phase", phase)], facts.applies.done);
+fn agent(page: &mut Page<'_>, state: &AgentState) -> fmt::Result {
+    let (report, applies) = (&state.report, &state.applies);
+    let refused = u64::from(report.refused.is_some());
+    page.one("policy_refused", "1 while the policy in the folder is refused", refused)?;
+    page.one("waiting", "1 while the agent waits for `meshc resume`", report.waiting.into())?;
+    let results = [("done", applies.done), ("failed", applies.failed)];
+    let results = results.map(|(result, count)| (vec![("result", result)], count));
+    page.counter("applies", "Applies of the agent, by result", results)?;
+    apply_seconds(page, state)?;
+    let pods = [
+        ("attached", state.attached),
+        ("detached", state.detached),
+        ("refused", state.refused),
+        ("started", state.let_in),
+        ("swept", state.swept),
+    ];
+    let pods = pods.map(|(became, count)| (vec![("became", became)], count));
+    page.counter("pods", "Pods that the agent was asked for, by what became of them", pods)?;
+    page.counter("repairs", "Times that drift was repaired", [(Vec::new(), state.repaired)])
+}
+
+/// Sum and count; the times themselves are not kept, so all are in one bucket.
+fn apply_seconds(page: &mut Page<'_>, state: &AgentState) -> fmt::Result {
+    let applies = &state.applies;
+    let help = "Time of the agent's applies, by phase";
+    let mut metric = page.0.encode_descriptor("apply_seconds", help, None, MetricType::Histogram)?;
+    let phases = ["wait", "write", "commit"].into_iter().zip(applies.phases).map(|(phase, milliseconds)| {
+        (phase, std::time::Duration::from_millis(milliseconds).as_secs_f64(), applies.done)
+    });
+    for (phase, seconds, count) in
+        phases.chain([("compile", applies.compiling.as_secs_f64(), applies.compiled)])
+    {
+        let labels = [("phase", phase)];
+        let mut one = metric.encode_family(&labels)?;
+        one.encode_histogram::<NoLabelSet>(seconds, count, &[(f64::INFINITY, count)], None)?;
     }
-    page.value("apply_seconds_sum", &[("phase", "compile")], facts.applies.compiling.as_secs_f64());
-    page.value("apply_seconds_count", &[("phase", "compile")], facts.applies.compiled);
-    page.metric("pods_total", "counter", "Pods that the agent was asked for, by what became of them.");
-    for (became, count) in [
-        ("attached", facts.attached),
-        ("detached", facts.detached),
-        ("refused", facts.refused),
-        ("started", facts.let_in),
-        ("swept", facts.swept),
-    ] {
-        page.value("pods_total", &[("became", became)], count);
-    }
-    page.one("repairs_total", "counter", "Times that drift was repaired.", facts.repaired);
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    #[derive(Debug)]
+    struct Two;
+
+    impl Collector for Two {
+        fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+            let mut page = Page(encoder);
+            page.counter("x", "Help", [(vec![("rule", "a \"b\"\\\nc")], 1)])?;
+            page.one("y", "Help", 2)
+        }
+    }
+
     #[test]
     fn a_label_may_hold_anything() {
-        let mut page = Page(String::new());
-        page.value("x", &[("rule", "a \"b\"\\\nc")], 1);
-        assert_eq!(page.0, "meshc_x{rule=\"a \\\"b\\\"\\\\\\nc\"} 1\n");
+        let mut registry = Registry::with_prefix("meshc");
+        registry.register_collector(Box::new(Two));
+        let mut text = String::new();
+        prometheus_text::encode(&mut text, &registry).unwrap();
+        assert_eq!(
+            text,
+            "# HELP meshc_x_total Help\n# TYPE meshc_x_total counter\n\
+             meshc_x_total{rule=\"a \\\"b\\\"\\\\\\nc\"} 1\n\
+             # HELP meshc_y Help\n# TYPE meshc_y gauge\nmeshc_y 2\n"
+        );
     }
 }

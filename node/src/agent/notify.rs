@@ -15,17 +15,24 @@ pub(super) struct Notify {
 impl Notify {
     /// The one that started this process.
     pub(super) fn from_environment() -> Self {
-        let named = env::var("NOTIFY_SOCKET").unwrap_or_default();
-        let address = match named.strip_prefix('@') {
-            Some(name) => SocketAddr::from_abstract_name(name).ok(),
-            None if named.is_empty() => None,
-            None => SocketAddr::from_pathname(&named).ok(),
-        };
         let ours = env::var("WATCHDOG_PID").map_or(true, |pid| pid == std::process::id().to_string());
         let within = env::var("WATCHDOG_USEC").ok().filter(|_| ours).and_then(|time| time.parse().ok());
         Self {
-            socket: address.and_then(|address| Some((UnixDatagram::unbound().ok()?, address))),
             watchdog: within.map(Duration::from_micros),
+            ..Self::at(&env::var("NOTIFY_SOCKET").unwrap_or_default())
+        }
+    }
+
+    /// One that listens here: a path, or `@` and a name without a file.
+    fn at(named: &str) -> Self {
+        let address = match named.strip_prefix('@') {
+            Some(name) => SocketAddr::from_abstract_name(name).ok(),
+            None if named.is_empty() => None,
+            None => SocketAddr::from_pathname(named).ok(),
+        };
+        Self {
+            socket: address.and_then(|address| Some((UnixDatagram::unbound().ok()?, address))),
+            watchdog: None,
         }
     }
 
@@ -56,5 +63,21 @@ impl Notify {
             // Nobody there to hear it is the service manager's affair.
             let _ = socket.send_to_addr(what.as_bytes(), address);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_manager_without_a_file_is_told_too() {
+        let name = format!("meshc-notify-{}", std::process::id());
+        let manager = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
+        manager.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        Notify::at(&format!("@{name}")).doing("in step\nand more");
+        let mut told = [0; 64];
+        let length = manager.recv(&mut told).unwrap();
+        assert_eq!(told.get(..length), Some(&b"STATUS=in step"[..]));
     }
 }

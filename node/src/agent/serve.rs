@@ -6,16 +6,16 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use mesh_runtime::{Error, NEVER, Runtime};
+use mesh_runtime::{Error, NEVER, Pod, Which};
 use rustix::fs::{FlockOperation, flock};
-use serde_json::json;
+use tracing::{error, info, warn};
 
-use super::facts::Facts;
-use super::{Ask, Log};
+use super::Command;
+use super::state::Shared;
 use crate::admit::{Admission, admit_before};
 use crate::wire::{self, Reply, Request};
 
@@ -26,12 +26,10 @@ const APPLYING: Duration = Duration::from_secs(60);
 
 /// What every connection needs.
 #[derive(Clone)]
-pub(super) struct Desk {
-    pub(super) runtime: Arc<Runtime>,
-    pub(super) facts: Arc<Mutex<Facts>>,
-    pub(super) log: Arc<Log>,
-    pub(super) asks: Sender<Ask>,
-    pub(super) bell: Arc<UnixStream>,
+pub(super) struct SocketServer {
+    pub(super) shared: Shared,
+    pub(super) tx: Sender<Command>,
+    pub(super) wake_tx: Arc<UnixStream>,
 }
 
 /// That this is the instance's only agent, as long as it is kept.
@@ -61,23 +59,24 @@ pub(super) fn listen(socket: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// Answers whoever connects, each on a thread of its own: an apply does not keep a pod waiting.
-pub(super) fn serve(listener: UnixListener, desk: Desk) -> io::Result<()> {
-    std::thread::Builder::new().name("socket".into()).spawn(move || {
-        for stream in listener.incoming().flatten() {
-            let desk = desk.clone();
-            // Without a thread nobody answers, and the plugin does it alone.
-            let _ = std::thread::Builder::new().name("request".into()).spawn(move || {
-                if let Err(error) = desk.attend(stream) {
-                    desk.log.warn("a request was not answered", json!({ "error": error.to_string() }));
-                }
-            });
-        }
-    })?;
-    Ok(())
-}
+impl SocketServer {
+    /// Answers whoever connects, each on a thread of its own: an apply does not keep a pod waiting.
+    pub(super) fn serve(&self, listener: UnixListener) -> io::Result<()> {
+        let server = self.clone();
+        std::thread::Builder::new().name("socket".into()).spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let server = server.clone();
+                // Without a thread nobody answers, and the plugin does it alone.
+                let _ = std::thread::Builder::new().name("request".into()).spawn(move || {
+                    if let Err(error) = server.attend(stream) {
+                        warn!(error = %error, "a request was not answered");
+                    }
+                });
+            }
+        })?;
+        Ok(())
+    }
 
-impl Desk {
     fn attend(&self, mut stream: UnixStream) -> io::Result<()> {
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
@@ -95,77 +94,80 @@ impl Desk {
     fn answer(&self, request: Request, until: u64) -> Reply {
         match request {
             Request::Attach(pod) => {
-                let Some(admission) = admit_before(&self.runtime, &pod, until) else {
-                    return self.too_late(&json!({ "attach": pod.name }));
+                let Some(admission) = admit_before(&self.shared.runtime, &pod, until) else {
+                    return too_late("attach", &pod.name);
                 };
                 self.note(&pod, &admission);
                 Reply::Admission(admission)
             }
-            Request::Detach(which) => match self.runtime.detach_before(&which, until) {
-                Err(Error::TooLate) => self.too_late(&json!({ "detach": which })),
+            Request::Detach(which) => match self.shared.runtime.detach_before(&which, until) {
+                Err(Error::TooLate) => too_late("detach", &named(&which)),
                 Ok(was_there) => {
-                    self.count(|facts| facts.detached += u64::from(was_there));
-                    self.log.info("pod detached", json!({ "which": which, "was_there": was_there }));
+                    self.shared.change(|state| state.detached += u64::from(was_there));
+                    info!(which = named(&which), was_there, "pod detached");
                     Reply::Detached(was_there)
                 }
                 Err(error) => Reply::Refused { code: error.code().into(), message: error.to_string() },
             },
-            Request::Report => {
-                let report = self.facts.lock().map(|facts| facts.report.clone());
-                Reply::Report(report.unwrap_or_default())
-            }
+            Request::Report => Reply::Report(self.shared.state().report),
             Request::Resume => self.resume(),
         }
-    }
-
-    /// Whoever asked did it alone meanwhile, and may have undone it since.
-    fn too_late(&self, what: &serde_json::Value) -> Reply {
-        self.log.warn("a request came too late, and was not carried out", what.clone());
-        Reply::Refused { code: Error::TooLate.code().into(), message: Error::TooLate.to_string() }
     }
 
     fn resume(&self) -> Reply {
         let (answer, answered) = channel();
         let gone = |_| Reply::Refused { code: "busy".into(), message: "the agent is busy or ends".into() };
-        if self.asks.send(Ask::Resume(answer)).is_err() {
+        if self.tx.send(Command::Resume(answer)).is_err() {
             return gone(());
         }
-        self.ring();
+        self.wake();
         answered.recv_timeout(APPLYING).unwrap_or_else(|_| gone(()))
     }
 
-    fn ring(&self) {
+    fn wake(&self) {
         use std::io::Write;
-        // A full bell rings already.
-        let _ = (&*self.bell).write(&[1]);
+        // A full socket wakes already.
+        let _ = (&*self.wake_tx).write(&[1]);
     }
 
-    fn note(&self, pod: &mesh_runtime::Pod, admission: &Admission) {
-        let container = pod.attachment.as_ref().map(|attachment| &attachment.container);
-        let who = json!({ "pod": pod.name, "namespace": pod.namespace, "container": container });
-        let mut fields = who.as_object().cloned().unwrap_or_default();
+    fn note(&self, pod: &Pod, admission: &Admission) {
+        let container = pod.attachment.as_ref().map(|attachment| attachment.container.as_str());
+        let (name, namespace) = (&pod.name, pod.namespace.as_deref());
         match admission {
             Admission::Attached { key, workload } => {
-                self.count(|facts| facts.attached += 1);
-                fields.extend([("key".into(), json!(key)), ("workload".into(), json!(workload))]);
-                self.log.info("pod attached", fields.into());
+                self.shared.change(|state| state.attached += 1);
+                let workload = workload.as_deref();
+                info!(pod = name, namespace, container, key = %key, workload, "pod attached");
             }
             Admission::Failed { start, code, message, help, .. } => {
-                self.count(|facts| if *start { facts.let_in += 1 } else { facts.refused += 1 });
-                fields.extend([
-                    ("starts_outside".into(), json!(start)),
-                    ("code".into(), json!(code)),
-                    ("error".into(), json!(message)),
-                    ("help".into(), json!(help)),
-                ]);
-                self.log.error("pod cannot be in the mesh", fields.into());
+                self.shared.change(|state| if *start { state.let_in += 1 } else { state.refused += 1 });
+                error!(
+                    pod = name,
+                    namespace,
+                    container,
+                    starts_outside = start,
+                    code,
+                    error = message,
+                    help,
+                    "pod cannot be in the mesh"
+                );
             }
         }
     }
+}
 
-    fn count(&self, change: impl FnOnce(&mut Facts)) {
-        if let Ok(mut facts) = self.facts.lock() {
-            change(&mut facts);
-        }
+/// The pod, as whoever asks named it.
+fn named(which: &Which) -> String {
+    match which {
+        Which::Key(key) => key.to_string(),
+        Which::Container { container, .. } => container.clone(),
+        Which::Netns(path) => path.display().to_string(),
+        Which::Name(namespace, name) => format!("{}/{name}", namespace.as_deref().unwrap_or_default()),
     }
+}
+
+/// Whoever asked did it alone meanwhile, and may have undone it since.
+fn too_late(what: &str, pod: &str) -> Reply {
+    warn!(what, pod, "a request came too late, and was not carried out");
+    Reply::Refused { code: Error::TooLate.code().into(), message: Error::TooLate.to_string() }
 }

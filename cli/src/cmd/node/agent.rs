@@ -8,7 +8,7 @@ use mesh_bpf::pack::MAX_LINES;
 use mesh_compiler::diag::{Diagnostic, Severity};
 use mesh_compiler::prove::prove;
 use mesh_compiler::source::Sources;
-use mesh_node::agent::{self, Log, Policy, Settings};
+use mesh_node::agent::{self, Policy, Settings, log};
 use mesh_node::install::Place;
 use mesh_node::wire::{self, Reply, Report, Request};
 use mesh_runtime::Instance;
@@ -36,7 +36,7 @@ pub fn run(_output: &Output, args: &Agent) -> Result<Exit, Failure> {
         interval: args.interval,
         plugin: args.install_cni.then(|| plugin(args)).transpose()?,
     };
-    let done = agent::run(runtime, settings, Box::new(compile), Log::new(io::stderr()));
+    let done = log::start(io::stderr).and_then(|()| agent::run(runtime, settings, Box::new(compile)));
     done.map_err(|error| Failure::cannot("agent", format!("the agent cannot run: {error}")))?;
     Ok(Exit::Done)
 }

@@ -1,0 +1,164 @@
+//! Keeps the policy of a folder live.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use mesh_bpf::tables::Tables;
+use mesh_runtime::{Applied, Apply, Error, Owner, hex};
+use tracing::{error, info, warn};
+
+use super::log;
+use super::state::Shared;
+use super::{Compile, Policy};
+
+/// Files with what tells that they changed: inode, length, time.
+type Fingerprint = BTreeMap<PathBuf, Option<(u64, u64, i64, i64)>>;
+
+/// Reads the folder where something in it changed, and applies what compiled.
+pub(super) struct PolicyKeeper {
+    folder: Option<PathBuf>,
+    compile: Compile,
+    /// The policy of the folder, if it compiled.
+    wanted: Option<Policy>,
+    fingerprint: Option<Fingerprint>,
+}
+
+impl PolicyKeeper {
+    pub(super) const fn new(folder: Option<PathBuf>, compile: Compile) -> Self {
+        Self { folder, compile, wanted: None, fingerprint: None }
+    }
+
+    /// Makes what the folder holds now live. `touched`: something in it was written.
+    pub(super) fn keep(&mut self, shared: &Shared, touched: bool) {
+        self.read(shared, touched);
+        self.apply(shared, false);
+    }
+
+    /// The tables that are to be live, if the folder has some.
+    pub(super) fn tables(&self) -> Option<&Tables> {
+        self.wanted.as_ref().map(|policy| &policy.tables)
+    }
+
+    /// Compiles the policy of the folder, where one of its files is not as it was.
+    fn read(&mut self, shared: &Shared, touched: bool) {
+        let Some(folder) = &self.folder else { return };
+        let known: Vec<PathBuf> = self.wanted.iter().flat_map(|policy| policy.files.clone()).collect();
+        let fingerprint = fingerprint(folder, &known);
+        if self.fingerprint.as_ref() == Some(&fingerprint) && !touched {
+            return;
+        }
+        let began = Instant::now();
+        match (self.compile)(folder) {
+            Ok(policy) => {
+                for warning in &policy.warnings {
+                    warn!(warning, "the policy");
+                }
+                self.fingerprint = Some(self::fingerprint(folder, &policy.files));
+                self.wanted = Some(policy);
+                shared.change(|state| {
+                    state.applies.compiling += began.elapsed();
+                    state.applies.compiled += 1;
+                    state.report.refused = None;
+                });
+            }
+            Err(why) => {
+                error!(error = why, "the policy is refused, and what is live stays live");
+                self.fingerprint = Some(fingerprint);
+                shared.change(|state| state.report.refused = Some(why));
+            }
+        }
+    }
+
+    /// Makes the folder's policy live, if it is not. Somebody who applied another at the command line is asked
+    /// first: that is what `resume` answers. The generation, where there is a new one.
+    pub(super) fn apply(&self, shared: &Shared, take_over: bool) -> Option<u64> {
+        let policy = self.wanted.as_ref()?;
+        let folder = self.folder.as_ref()?;
+        let head = match shared.runtime.head() {
+            Ok(head) => head,
+            Err(error) => {
+                log::failed("cannot tell what is live", &error);
+                return None;
+            }
+        };
+        let is_live = head.generation != 0 && head.digest == hex(&policy.tables.digest());
+        if is_live && head.owner == Owner::Agent {
+            shared.change(|state| state.report.waiting = false);
+            return None;
+        }
+        let origin = format!("agent, from {}", folder.display());
+        let request = Apply {
+            owner: Owner::Agent,
+            override_owner: take_over,
+            origin: &origin,
+            // The same policy gets its new owner by a new generation only.
+            repair: take_over && is_live,
+            ..Apply::of(&policy.tables)
+        };
+        match shared.runtime.apply(request) {
+            Ok(applied) => {
+                note(shared, &applied);
+                if let Err(why) = (policy.keep_places)(&shared.runtime.instance().places()) {
+                    warn!(error = why, "which line each item is from is not kept");
+                }
+                Some(applied.generation)
+            }
+            Err(Error::Owned(owner)) => {
+                if !shared.state().report.waiting {
+                    let help = "`meshc resume` hands over to the agent";
+                    warn!(applied_by = %owner, help, "another policy was applied by hand, and is kept");
+                }
+                shared.change(|state| state.report.waiting = true);
+                None
+            }
+            Err(error) => {
+                log::failed("the policy cannot be applied", &error);
+                shared.change(|state| {
+                    state.applies.failed += 1;
+                    state.report.refused = Some(error.to_string());
+                });
+                None
+            }
+        }
+    }
+}
+
+/// Counts an apply, and says what it did.
+pub(super) fn note(shared: &Shared, applied: &Applied) {
+    shared.change(|state| {
+        state.report.waiting = false;
+        state.report.refused = None;
+        if applied.changed {
+            state.applies.done += 1;
+            for (sum, phase) in state.applies.phases.iter_mut().zip(applied.milliseconds) {
+                *sum += phase;
+            }
+        }
+    });
+    let Applied { generation, digest, changed, paused, .. } = applied;
+    let [wait_ms, write_ms, commit_ms] = applied.milliseconds;
+    info!(generation, digest, changed, paused, wait_ms, write_ms, commit_ms, "applied");
+    for cgroup in &applied.missing_cgroups {
+        warn!(cgroup, "a cgroup that the policy names is not there");
+    }
+    for warning in &applied.warnings {
+        warn!(warning, "the apply");
+    }
+}
+
+/// The files of a folder, and those that a policy was read from besides.
+fn fingerprint(folder: &Path, known: &[PathBuf]) -> Fingerprint {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let files = entries.chain(known.iter().cloned()).chain([folder.to_owned()]);
+    files
+        .map(|file| {
+            // Behind symbolic links: that is what is read.
+            let found = fs::metadata(&file).ok();
+            let seen = found.map(|found| (found.ino(), found.len(), found.mtime(), found.mtime_nsec()));
+            (file, seen)
+        })
+        .collect()
+}
