@@ -631,20 +631,38 @@ pub struct InstallCni {
     pub instance: InstanceArgs,
 }
 
-/// `30s`, `2m`, `1h`, or seconds.
+/// `30s`, `2m`, `1h 30m`, or seconds.
 fn duration(text: &str) -> Result<std::time::Duration, String> {
-    let (number, unit) = match text.strip_suffix(['s', 'm', 'h']) {
-        Some(number) => (number, text.chars().last()),
-        None => (text, None),
-    };
-    let number: u64 =
-        number.parse().map_err(|_| "a time is a number with `s`, `m` or `h`: `2m`".to_owned())?;
-    let seconds = match unit {
-        Some('h') => 3600,
-        Some('m') => 60,
-        _ => 1,
-    };
-    (number.checked_mul(seconds).filter(|&seconds| seconds > 0))
-        .map(std::time::Duration::from_secs)
-        .ok_or_else(|| "the time is out of range".to_owned())
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let with_unit = if is_number { format!("{text}s") } else { text.to_owned() };
+    let time = humantime::parse_duration(&with_unit).map_err(|error| match error {
+        humantime::DurationError::NumberOverflow => "the time is out of range".to_owned(),
+        _ => "a time is a number with `s`, `m` or `h`: `2m`".to_owned(),
+    })?;
+    // More than a lifetime cannot be added to a clock.
+    let longest = std::time::Duration::from_secs(100 * 365 * 24 * 60 * 60);
+    if time.as_secs() == 0 || time > longest {
+        return Err("the time is out of range".to_owned());
+    }
+    Ok(time)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_units_and_bounds() {
+        let seconds = |text: &str| duration(text).map(|time| time.as_secs_f64());
+        for (text, expected) in
+            [("30", 30.0), ("30s", 30.0), ("2m", 120.0), ("1h", 3600.0), ("1h 30m", 5400.0), ("1500ms", 1.5)]
+        {
+            assert_eq!(seconds(text), Ok(expected), "{text}");
+        }
+        for text in
+            ["", "0", "0s", "-1", "s", "2 weeks and a bit", "999ms", "18446744073709551615s", "999999h"]
+        {
+            assert!(seconds(text).is_err(), "{text}");
+        }
+    }
 }
