@@ -60,6 +60,16 @@ typedef struct {
 	__u32 val;
 } kuid_t;
 
+struct user_namespace {
+	struct user_namespace *parent;
+	int level;
+	kuid_t owner;
+};
+
+struct cred {
+	struct user_namespace *user_ns;
+};
+
 struct sock_common {
 	__u32 skc_tw_rcv_nxt;
 	__u32 skc_rcv_saddr;
@@ -118,6 +128,7 @@ struct sock {
 	socket_lock_t sk_lock;
 	struct sock_cgroup_data sk_cgrp_data;
 	kuid_t sk_uid;
+	struct socket *sk_socket;
 	struct {
 		atomic_t rmem_alloc;
 	} sk_backlog;
@@ -216,6 +227,7 @@ struct inode {
 };
 
 struct file {
+	const struct cred *f_cred;
 	struct inode *f_inode;
 	void *private_data;
 };
@@ -248,6 +260,7 @@ struct thread_info___arm64 {
 
 struct socket {
 	struct sock *sk;
+	struct file *file;
 };
 
 /* The registers of a process that is in a system call: its number has another name on each machine. */

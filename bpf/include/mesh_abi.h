@@ -34,6 +34,15 @@
 #define MESH_PORT_SLOTS 0x4U
 #define MESH_ROOM_LISTENERS 0x800U
 #define MESH_ROOM_PLACES 0x1000U
+#define MESH_ROOM_UNBOUNDED 0x40000000U
+#define MESH_ROOM_CONNECTIONS 0x8000U
+#define MESH_ROOM_CONNECTIONS_ANY 0x4000U
+#define MESH_ROOM_CONNECTIONS_USER 0x1000U
+#define MESH_ROOM_OF_LISTENERS 0x0U
+#define MESH_ROOM_OF_PLACES 0x1U
+#define MESH_ROOM_OF_HANDOVER 0x2U
+#define MESH_ROOM_OF_EXEMPT 0x3U
+#define MESH_ROOM_BY_USER 0x8U
 #define MESH_LISTENING_COUNTED 0x1U
 #define MESH_LISTENING_MISSED 0x2U
 #define MESH_LISTENING_PLACED 0x4U
@@ -62,6 +71,7 @@
 #define MESH_FLOW_EXEMPT 0x4U
 #define MESH_FLOW_DENIED 0x8U
 #define MESH_FLOW_BOUND 0x10U
+#define MESH_FLOW_BY_USER 0x20U
 #define MESH_MEMBER_SPREADS 0x1U
 #define MESH_SPREAD_FIRST 0x7f800000U
 #define MESH_SPREAD_COUNT 0x7fffffU
@@ -112,11 +122,11 @@ enum mesh_counter {
 	MESH_COUNT_TABLE_MISSING, /* A table of the live generation did not answer: a bug, and the flow went straight. */
 	MESH_COUNT_OTHER_PROTOCOL, /* Neither TCP nor UDP: not looked at. */
 	MESH_COUNT_STORAGE_FULL, /* Socket storage could not be had, so the flow was refused rather than sent astray. */
-	MESH_COUNT_HANDOVER_FULL, /* The hand-over map was full: the sidecar of that connection cannot be told where it was going. */
+	MESH_COUNT_HANDOVER_FULL, /* The hand-over map was full, or the room of its member or user in it: the sidecar of that connection cannot be told  where it was going. */
 	MESH_COUNT_BEGUN_STRAIGHT, /* A connection was begun that goes straight: there is nothing to hand over. */
 	MESH_COUNT_HANDED_OVER, /* The original destination of a connection was handed over, for its sidecar to take. */
 	MESH_COUNT_EXEMPT_NOTED, /* A connection of an exempt identity within its pod was noted, so that it is not redirected inbound. */
-	MESH_COUNT_EXEMPT_FULL, /* The same could not be noted, since the map was full: a rule for the pod's own addresses redirects it. */
+	MESH_COUNT_EXEMPT_FULL, /* The same could not be noted, since the map was full, or the room of its member or user in it: a rule for the pod's own  addresses redirects it. */
 	MESH_COUNT_MISSING_SIDECAR, /* An inbound connection was to go to a sidecar, and none listened. */
 	MESH_COUNT_NOT_TAKEN, /* A connection that was sent to a sidecar ended, and the sidecar had never taken it. */
 	MESH_COUNT_NOT_TAKEN_LOST, /* What a sidecar did not take could not be added up by its port. */
@@ -652,30 +662,46 @@ _Static_assert(__builtin_offsetof(struct mesh_port_key, slot) == 18, "slot");
 _Static_assert(__builtin_offsetof(struct mesh_port_key, reserve) == 19, "reserve");
 _Static_assert(__builtin_offsetof(struct mesh_port_key, reserve2) == 20, "reserve2");
 
-/* Who shares the room for listening sockets. */
+/* Who shares the room in a map. */
 struct mesh_room_key {
-	/* Cookie of the network namespace. */
-	__u64 netns;
-	/* In a pod, 0 for root and users that the policy exempts, 1 for all others; on the host, the user. */
+	/* For sockets that listen, the cookie of the network namespace; for connections, the member's number. */
+	__u64 of;
+	/* For sockets that listen in a pod, 0 for root and users that the policy exempts, 1 for all others; on the host,
+	 * the user. For connections the user with `MESH_ROOM_BY_USER`, else 0.
+	 */
 	__u32 who;
-	/* Reserve; zero. */
-	__u32 reserve;
+	/* `MESH_ROOM_OF_*`. */
+	__u32 kind;
 };
 _Static_assert(sizeof(struct mesh_room_key) == 16, "mesh_room_key");
-_Static_assert(__builtin_offsetof(struct mesh_room_key, netns) == 0, "netns");
+_Static_assert(__builtin_offsetof(struct mesh_room_key, of) == 0, "of");
 _Static_assert(__builtin_offsetof(struct mesh_room_key, who) == 8, "who");
-_Static_assert(__builtin_offsetof(struct mesh_room_key, reserve) == 12, "reserve");
+_Static_assert(__builtin_offsetof(struct mesh_room_key, kind) == 12, "kind");
 
 /* How much of it is taken. */
 struct mesh_room {
-	/* Sockets in `listeners`. */
-	__u32 listeners;
-	/* Entries of `host_ports`. */
-	__u32 places;
+	/* Entries. Signed: what was noted before the room began to count is given back, too. */
+	__u32 taken;
+	/* Reserve; zero. */
+	__u32 reserve;
 };
 _Static_assert(sizeof(struct mesh_room) == 8, "mesh_room");
-_Static_assert(__builtin_offsetof(struct mesh_room, listeners) == 0, "listeners");
-_Static_assert(__builtin_offsetof(struct mesh_room, places) == 4, "places");
+_Static_assert(__builtin_offsetof(struct mesh_room, taken) == 0, "taken");
+_Static_assert(__builtin_offsetof(struct mesh_room, reserve) == 4, "reserve");
+
+/* A connection that an exempt identity opens. */
+struct mesh_exempt_flow {
+	/* The connecting socket's cookie. */
+	__u64 cookie;
+	/* The member that opens it. */
+	__u32 member;
+	/* The user whose room it takes beside the member's, or all ones. */
+	__u32 user;
+};
+_Static_assert(sizeof(struct mesh_exempt_flow) == 16, "mesh_exempt_flow");
+_Static_assert(__builtin_offsetof(struct mesh_exempt_flow, cookie) == 0, "cookie");
+_Static_assert(__builtin_offsetof(struct mesh_exempt_flow, member) == 8, "member");
+_Static_assert(__builtin_offsetof(struct mesh_exempt_flow, user) == 12, "user");
 
 /* One of those who listen there: sockets may share a place, and each owner has an entry. */
 struct mesh_port_owner {
@@ -683,7 +709,7 @@ struct mesh_port_owner {
 	__u64 cgroup[MESH_CGROUP_DEPTH];
 	/* How many sockets of that cgroup there are. */
 	__u32 sockets;
-	/* The user whose room the entry takes. */
+	/* The user whose room the entry takes: of a user namespace, who made the outermost one. */
 	__u32 uid;
 };
 _Static_assert(sizeof(struct mesh_port_owner) == 136, "mesh_port_owner");
@@ -1333,13 +1359,13 @@ struct {
 	__type(value, __u64);
 } not_taken SEC(".maps");
 
-/* Live connections of exempt identities; the value is the connecting socket's cookie. */
+/* Connections that exempt identities are opening. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 262144);
 	__uint(map_flags, 0x1);
 	__type(key, struct mesh_flow_key);
-	__type(value, __u64);
+	__type(value, struct mesh_exempt_flow);
 } exempt_flows SEC(".maps");
 
 /* What a connecting socket dialled. */
@@ -1399,7 +1425,7 @@ struct {
 	__type(value, struct mesh_port_owner);
 } host_ports SEC(".maps");
 
-/* How much of the room for listening sockets each takes. */
+/* How much of the room in maps that all share each takes. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 131072);

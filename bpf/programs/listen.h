@@ -60,11 +60,45 @@ static __always_inline __u32 user_of(void *sock)
 	return uid;
 }
 
+/* How deep user namespaces are nested at most. */
+#define USER_NAMESPACES 33
+
+/* The user whose room a socket takes on the host. Users of a user namespace are as many as whoever made it likes, so they
+ * have one room: of who made the outermost one.
+ */
+static __noinline __u32 payer_of(void *sock)
+{
+	struct user_namespace *within = NULL;
+	const struct cred *cred = NULL;
+	struct socket *socket = NULL;
+	struct file *file = NULL;
+	struct sock *sk = sock;
+
+	READ(socket, sk->sk_socket);
+	READ(file, socket->file);
+	READ(cred, file->f_cred);
+	READ(within, cred->user_ns);
+	for (__u32 times = 0; times < USER_NAMESPACES; times++) {
+		__u32 owner = NONE;
+		int level = 0;
+
+		READ(level, within->level);
+		if (level < 1)
+			break;
+		if (level == 1) {
+			READ(owner, within->owner.val);
+			return owner;
+		}
+		READ(within, within->parent);
+	}
+	return user_of(sock);
+}
+
 /* Whose room it takes. Root and the users that the live policy exempts in a pod have one that others there cannot fill. */
 static __noinline __u32 who_of(void *sock, __u64 netns, __u32 host)
 {
 	struct mesh_control *words = control_words();
-	__u32 uid = user_of(sock), slot, line;
+	__u32 uid = host ? payer_of(sock) : user_of(sock), slot, line;
 	struct mesh_profile *profile;
 	struct mesh_member *member;
 	__u64 generation;
@@ -81,40 +115,6 @@ static __noinline __u32 who_of(void *sock, __u64 netns, __u32 host)
 		return 1;
 	profile = line_of(slot, MESH_TABLE_PROFILES, line);
 	return profile && profile->exempt_uid && tree_find(slot, profile->exempt_uid, uid) > 0 ? 0 : 1;
-}
-
-static __always_inline struct mesh_room *room_of(struct mesh_room_key *key)
-{
-	struct mesh_room none = {}, *room = bpf_map_lookup_elem(&rooms, key);
-
-	if (room)
-		return room;
-	/* Ignored: the look-up that follows tells. */
-	bpf_map_update_elem(&rooms, key, &none, BPF_NOEXIST);
-	return bpf_map_lookup_elem(&rooms, key);
-}
-
-static __always_inline bool take(__u32 *taken, __u32 most)
-{
-	if (__sync_fetch_and_add(taken, 1) < most)
-		return true;
-	__sync_fetch_and_add(taken, -1);
-	return false;
-}
-
-static __always_inline void leave_room(struct mesh_room_key *key, bool place)
-{
-	struct mesh_room *room = bpf_map_lookup_elem(&rooms, key);
-
-	if (room) {
-		__u32 *taken = place ? &room->places : &room->listeners;
-
-		/* A pod that is attached again begins to count anew. */
-		if (*(volatile __u32 *)taken)
-			__sync_fetch_and_add(taken, -1);
-		if (!*(volatile __u32 *)&room->places && !*(volatile __u32 *)&room->listeners)
-			bpf_map_delete_elem(&rooms, key);
-	}
 }
 
 /* Notes that a socket is not known, so that it is looked for again. */
@@ -137,13 +137,12 @@ static __always_inline void miss(struct mesh_listening *port, __u64 netns)
 static __noinline bool port_taken(void *sock, struct mesh_port_key *key, __u64 netns)
 {
 	struct mesh_port_owner owner = { .sockets = 1 }, *known;
-	struct mesh_room_key whose = { .netns = netns };
-	struct mesh_room *room;
+	struct mesh_room_key whose = { .of = netns, .kind = MESH_ROOM_OF_PLACES };
 
 	if (!key)
 		return false;
 	cgroups_of(sock, owner.cgroup);
-	owner.uid = user_of(sock);
+	owner.uid = payer_of(sock);
 	for (__u32 slot = 0; slot < MESH_PORT_SLOTS; slot++) {
 		key->slot = slot;
 		known = bpf_map_lookup_elem(&host_ports, key);
@@ -153,21 +152,20 @@ static __noinline bool port_taken(void *sock, struct mesh_port_key *key, __u64 n
 		}
 	}
 	whose.who = owner.uid;
-	room = room_of(&whose);
-	if (!room || !take(&room->places, owner.uid ? MESH_ROOM_PLACES : NONE))
+	if (room_take(&whose, owner.uid ? MESH_ROOM_PLACES : MESH_ROOM_UNBOUNDED) < 0)
 		return false;
 	for (__u32 slot = 0; slot < MESH_PORT_SLOTS; slot++) {
 		key->slot = slot;
 		if (!bpf_map_update_elem(&host_ports, key, &owner, BPF_NOEXIST))
 			return true;
 	}
-	leave_room(&whose, true);
+	room_leave(&whose, true);
 	return false;
 }
 
 static __noinline bool port_left(void *sock, struct mesh_port_key *key, __u64 netns)
 {
-	struct mesh_room_key whose = { .netns = netns };
+	struct mesh_room_key whose = { .of = netns, .kind = MESH_ROOM_OF_PLACES };
 	struct mesh_port_owner owner = {}, *known;
 
 	if (!key)
@@ -181,11 +179,46 @@ static __noinline bool port_left(void *sock, struct mesh_port_key *key, __u64 ne
 		whose.who = known->uid;
 		if (__sync_fetch_and_add(&known->sockets, -1) == 1) {
 			bpf_map_delete_elem(&host_ports, key);
-			leave_room(&whose, true);
+			room_leave(&whose, true);
 		}
 		return true;
 	}
 	return false;
+}
+
+/* Takes whatever a socket that listens takes beside its slot: its place on the host, and room for it. Whose room is kept
+ * with it. false: there is none, and it is looked for again.
+ */
+static __noinline bool settle(struct mesh_listening *port, void *sock, struct mesh_port_key *at, __u64 netns)
+{
+	struct mesh_room_key whose = { .of = netns, .kind = MESH_ROOM_OF_LISTENERS };
+	bool is_on_host = place_of(netns) == HOST;
+
+	if (!port || !at)
+		return false;
+	port->flags &= ~MESH_LISTENING_MISSED;
+	if (is_on_host && !(port->flags & MESH_LISTENING_PLACED)) {
+		if (!port_taken(sock, at, netns)) {
+			miss(port, netns);
+			return false;
+		}
+		port->flags |= MESH_LISTENING_PLACED;
+	}
+	whose.who = who_of(sock, netns, is_on_host);
+	if (room_take(&whose, MESH_ROOM_LISTENERS) < 0) {
+		miss(port, netns);
+		return false;
+	}
+	port->who = whose.who;
+	return true;
+}
+
+/* Gives back the room that a listening socket took. */
+static __always_inline void unsettle(struct mesh_listening *port, __u64 netns)
+{
+	struct mesh_room_key whose = { .of = netns, .who = port->who, .kind = MESH_ROOM_OF_LISTENERS };
+
+	room_leave(&whose, true);
 }
 
 /* Whether this socket was redirected to where it was accepted, and did not come there by itself. */

@@ -9,12 +9,9 @@
 static __always_inline struct verdict found(struct sock_common *sk)
 {
 	int told = BPF_SOCK_OPS_STATE_CB_FLAG;
-	struct mesh_room_key whose = {};
 	struct mesh_listening *port;
-	struct mesh_room *room;
 	struct mesh_listener_key key = {};
 	struct mesh_port_key place = {};
-	enum place where;
 	__u64 netns;
 	int one = 1, owned = 0;
 
@@ -24,8 +21,7 @@ static __always_inline struct verdict found(struct sock_common *sk)
 	if (!owned)
 		return ended(MESH_COUNT_LISTENER_LOCKED, 0);
 	netns = sk->skc_net.net->net_cookie;
-	where = place_of(netns);
-	if (where == ELSEWHERE)
+	if (place_of(netns) == ELSEWHERE)
 		return ended(MESH_COUNT_LISTENS_OUTSIDE, 0);
 	listener_key(netns, sk->skc_num, sk->skc_family, &key);
 	/* What is kept with it says that it is known, or was missed. */
@@ -35,43 +31,29 @@ static __always_inline struct verdict found(struct sock_common *sk)
 	if (port->port && !(port->flags & MESH_LISTENING_MISSED))
 		return ended(MESH_COUNT_LISTENER_KNOWN, 0);
 	port->port = key.port;
-	port->flags &= ~MESH_LISTENING_MISSED;
-	if (where == HOST && !(port->flags & MESH_LISTENING_PLACED)) {
-		place.port = key.port;
-		if (key.family == AF_INET) {
-			place.address[2] = MAPPED;
-			place.address[3] = sk->skc_rcv_saddr;
-		} else {
-			READ(place.address, sk->skc_v6_rcv_saddr);
-		}
-		if (!port_taken(sk, &place, netns)) {
-			miss(port, netns);
-			return ended(MESH_COUNT_LISTENER_MISSED, 0);
-		}
-		port->flags |= MESH_LISTENING_PLACED;
+	place.port = key.port;
+	if (key.family == AF_INET) {
+		place.address[2] = MAPPED;
+		place.address[3] = sk->skc_rcv_saddr;
+	} else {
+		READ(place.address, sk->skc_v6_rcv_saddr);
 	}
 	/* Ignored: the kernel refuses it to no socket that listens. */
 	bpf_setsockopt(sk, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
-	whose.netns = netns;
-	whose.who = who_of(sk, netns, where == HOST);
-	room = room_of(&whose);
-	if (!room || !take(&room->listeners, MESH_ROOM_LISTENERS)) {
-		miss(port, netns);
+	if (!settle(port, sk, &place, netns))
 		return ended(MESH_COUNT_LISTENER_MISSED, 0);
-	}
 	for (__u32 slot = 0; slot < MESH_LISTENER_SLOTS; slot++) {
 		key.slot = slot;
 		if (bpf_map_update_elem(&listeners, &key, sk, BPF_NOEXIST))
 			continue;
-		port->who = whose.who;
 		/* Newer kernels let this program ask to be told when it is closed. Elsewhere its room is free at once. */
 		if (!bpf_setsockopt(sk, SOL_TCP, TCP_BPF_SOCK_OPS_CB_FLAGS, &told, sizeof(told)))
 			port->flags |= MESH_LISTENING_COUNTED;
 		else
-			leave_room(&whose, false);
+			unsettle(port, netns);
 		return ended(MESH_COUNT_LISTENS, 0);
 	}
-	leave_room(&whose, false);
+	unsettle(port, netns);
 	miss(port, netns);
 	return ended(MESH_COUNT_LISTENER_MISSED, 0);
 }

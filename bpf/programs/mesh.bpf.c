@@ -10,6 +10,7 @@
 
 #include "policy.h"
 #include "accelerate.h"
+#include "room.h"
 #include "listen.h"
 #include "outbound.h"
 

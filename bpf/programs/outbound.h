@@ -437,6 +437,7 @@ static __always_inline struct verdict exempt(struct bpf_sock_addr *ctx, enum cal
 	flow = bpf_sk_storage_get(&client_flows, ctx->sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
 	if (flow) {
 		flow->flags = MESH_FLOW_EXEMPT | (flow->flags & MESH_FLOW_BOUND);
+		flow->uid = bpf_get_current_uid_gid();
 		flow->generation = q->generation;
 		flow->member = q->member;
 	} else {

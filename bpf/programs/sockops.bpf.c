@@ -57,7 +57,6 @@ static __always_inline struct verdict connecting(struct bpf_sock_ops *ctx)
 	struct bpf_sock *sk = ctx->sk;
 	struct mesh_flow_key key = {};
 	struct mesh_flow *flow;
-	__u64 cookie;
 
 	if (!sk)
 		return ended(MESH_COUNT_NO_SOCKET, 1);
@@ -66,14 +65,13 @@ static __always_inline struct verdict connecting(struct bpf_sock_ops *ctx)
 	if (!flow || !(flow->sidecar_port || flow->flags & MESH_FLOW_EXEMPT))
 		return ended(MESH_COUNT_BEGUN_STRAIGHT, 1);
 	flow_key(ctx, true, &key);
-	cookie = bpf_get_socket_cookie(ctx);
 	if (flow->flags & MESH_FLOW_EXEMPT) {
-		if (bpf_map_update_elem(&exempt_flows, &key, &cookie, BPF_ANY))
+		if (!exempt_note(&key, flow, bpf_get_socket_cookie(ctx)))
 			return ended(MESH_COUNT_EXEMPT_FULL, 1);
 		watch(ctx);
 		return ended(MESH_COUNT_EXEMPT_NOTED, 1);
 	}
-	if (bpf_map_update_elem(&handover, &key, flow, BPF_ANY))
+	if (!handover_note(&key, flow))
 		return ended(MESH_COUNT_HANDOVER_FULL, 1);
 	watch(ctx);
 	return ended(MESH_COUNT_HANDED_OVER, 1);
@@ -100,6 +98,7 @@ static __always_inline struct verdict accepted(struct bpf_sock_ops *ctx)
 {
 	struct bpf_sock *sk = ctx->sk;
 	struct mesh_flow_key key = {};
+	struct mesh_exempt_flow *noted;
 	struct mesh_flow *flow;
 	bool kept;
 
@@ -108,55 +107,50 @@ static __always_inline struct verdict accepted(struct bpf_sock_ops *ctx)
 	flow_key(ctx, false, &key);
 	flow = bpf_map_lookup_elem(&handover, &key);
 	if (!flow) {
-		if (!bpf_map_lookup_elem(&exempt_flows, &key)) {
+		noted = bpf_map_lookup_elem(&exempt_flows, &key);
+		if (!noted) {
 			note_decided(sk);
 			return ended(MESH_COUNT_ACCEPTED_STRAIGHT, 1);
 		}
-		bpf_map_delete_elem(&exempt_flows, &key);
+		exempt_forget(&key, noted);
 		return ended(MESH_COUNT_ACCEPTED_EXEMPT, 1);
 	}
 	kept = bpf_sk_storage_get(&accepted_flows, sk, flow, BPF_SK_STORAGE_GET_F_CREATE);
-	bpf_map_delete_elem(&handover, &key);
+	handover_forget(&key, flow);
 	return kept ? ended(MESH_COUNT_ACCEPTED, 1) : ended(MESH_COUNT_STORAGE_FULL, 1);
 }
 
-/* A socket begins or ends to listen on the host. */
-static __always_inline bool on_host(struct bpf_sock_ops *ctx, struct bpf_sock *sk, bool begins)
+/* Where a socket listens. */
+static __always_inline void port_key(struct bpf_sock_ops *ctx, struct mesh_port_key *place)
 {
-	struct mesh_port_key place = { .port = ctx->local_port };
-	void *sock = bpf_skc_to_tcp_sock(sk);
-
-	if (!sock)
-		return false;
+	place->port = ctx->local_port;
 	if (ctx->family == AF_INET) {
-		place.address[2] = MAPPED;
-		place.address[3] = ctx->local_ip4;
+		place->address[2] = MAPPED;
+		place->address[3] = ctx->local_ip4;
 		barrier();
 	} else {
-		place.address[0] = ctx->local_ip6[0];
-		place.address[1] = ctx->local_ip6[1];
-		place.address[2] = ctx->local_ip6[2];
-		place.address[3] = ctx->local_ip6[3];
+		place->address[0] = ctx->local_ip6[0];
+		place->address[1] = ctx->local_ip6[1];
+		place->address[2] = ctx->local_ip6[2];
+		place->address[3] = ctx->local_ip6[3];
 	}
-	return begins ? port_taken(sock, &place, bpf_get_netns_cookie(ctx)) :
-			port_left(sock, &place, bpf_get_netns_cookie(ctx));
 }
 
 /* A socket listens no more: its room is free, and the kernel takes it out of `listeners`. */
 static __always_inline struct verdict unlistens(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
 {
 	struct mesh_listening *port = bpf_sk_storage_get(&listening, sk, NULL, 0);
-	struct mesh_room_key whose = {};
+	__u64 netns = bpf_get_netns_cookie(ctx);
+	void *sock = bpf_skc_to_tcp_sock(sk);
+	struct mesh_port_key place = {};
 
-	if (!port)
+	if (!port || !sock)
 		return ended(MESH_COUNT_LISTENER_CLOSED, 1);
+	port_key(ctx, &place);
 	if (port->flags & MESH_LISTENING_PLACED)
-		on_host(ctx, sk, false);
-	if (port->flags & MESH_LISTENING_COUNTED) {
-		whose.netns = bpf_get_netns_cookie(ctx);
-		whose.who = port->who;
-		leave_room(&whose, false);
-	}
+		port_left(sock, &place, netns);
+	if (port->flags & MESH_LISTENING_COUNTED)
+		unsettle(port, netns);
 	/* It may listen once more. */
 	port->flags = 0;
 	return ended(MESH_COUNT_LISTENER_CLOSED, 1);
@@ -170,8 +164,9 @@ static __always_inline struct verdict closed(struct bpf_sock_ops *ctx)
 {
 	struct mesh_flow_key key = {};
 	struct bpf_sock *sk = ctx->sk;
+	struct mesh_exempt_flow *noted;
 	struct mesh_flow *handed;
-	__u64 cookie, *noted;
+	__u64 cookie;
 
 	if (!sk)
 		return ended(MESH_COUNT_NO_SOCKET, 1);
@@ -181,8 +176,8 @@ static __always_inline struct verdict closed(struct bpf_sock_ops *ctx)
 	cookie = bpf_get_socket_cookie(ctx);
 	/* Looking costs no lock, and mostly it was taken. Where the look finds it, nobody takes it but with it. */
 	noted = bpf_map_lookup_elem(&exempt_flows, &key);
-	if (noted && *noted == cookie)
-		bpf_map_delete_elem(&exempt_flows, &key);
+	if (noted && noted->cookie == cookie)
+		exempt_forget(&key, noted);
 	handed = bpf_map_lookup_elem(&handover, &key);
 	if (handed && handed->cookie == cookie) {
 		struct mesh_sidecar_key sidecar = {
@@ -193,7 +188,7 @@ static __always_inline struct verdict closed(struct bpf_sock_ops *ctx)
 			.direction = handed->direction,
 		};
 
-		bpf_map_delete_elem(&handover, &key);
+		handover_forget(&key, handed);
 		add_not_taken(&sidecar);
 		return ended(MESH_COUNT_NOT_TAKEN, 1);
 	}
@@ -204,10 +199,8 @@ static __always_inline struct verdict listens(struct bpf_sock_ops *ctx)
 {
 	struct bpf_sock *sk = ctx->sk;
 	struct mesh_listener_key key = {};
-	struct mesh_room_key whose = {};
+	struct mesh_port_key place = {};
 	struct mesh_listening *port;
-	struct mesh_room *room;
-	enum place where;
 	__u64 netns;
 	int one = 1;
 	void *sock;
@@ -215,8 +208,7 @@ static __always_inline struct verdict listens(struct bpf_sock_ops *ctx)
 	if (!sk)
 		return ended(MESH_COUNT_NO_SOCKET, 1);
 	netns = bpf_get_netns_cookie(ctx);
-	where = place_of(netns);
-	if (where == ELSEWHERE)
+	if (place_of(netns) == ELSEWHERE)
 		return ended(MESH_COUNT_LISTENS_OUTSIDE, 1);
 	listener_key(netns, ctx->local_port, ctx->family, &key);
 	port = bpf_sk_storage_get(&listening, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
@@ -225,34 +217,22 @@ static __always_inline struct verdict listens(struct bpf_sock_ops *ctx)
 		return ended(MESH_COUNT_STORAGE_FULL, 1);
 	port->port = key.port;
 	port->flags = 0;
-	if (where == HOST) {
-		if (!on_host(ctx, sk, true)) {
-			miss(port, netns);
-			return ended(MESH_COUNT_LISTENER_MISSED, 1);
-		}
-		port->flags = MESH_LISTENING_PLACED;
-	}
+	port_key(ctx, &place);
 	watch(ctx);
 	/* What a sidecar accepts has the application's port, and would keep an application that is started
 	 * again from listening on it. Ignored: the kernel refuses it to no socket that listens.
 	 */
 	bpf_setsockopt(ctx, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
-	whose.netns = netns;
-	whose.who = who_of(sock, netns, where == HOST);
-	room = room_of(&whose);
-	if (!room || !take(&room->listeners, MESH_ROOM_LISTENERS)) {
-		miss(port, netns);
+	if (!settle(port, sock, &place, netns))
 		return ended(MESH_COUNT_LISTENER_MISSED, 1);
-	}
 	for (__u32 slot = 0; slot < MESH_LISTENER_SLOTS; slot++) {
 		key.slot = slot;
 		if (bpf_sock_hash_update(ctx, &listeners, &key, BPF_NOEXIST))
 			continue;
 		port->flags |= MESH_LISTENING_COUNTED;
-		port->who = whose.who;
 		return ended(MESH_COUNT_LISTENS, 1);
 	}
-	leave_room(&whose, false);
+	unsettle(port, netns);
 	miss(port, netns);
 	return ended(MESH_COUNT_LISTENER_MISSED, 1);
 }

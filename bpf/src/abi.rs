@@ -80,6 +80,24 @@ pub const PORT_SLOTS: u32 = 4;
 pub const ROOM_LISTENERS: u32 = 2048;
 /// Places on the host that are kept for one user other than root.
 pub const ROOM_PLACES: u32 = 4096;
+/// More than any map holds.
+pub const ROOM_UNBOUNDED: u32 = 1 << 30;
+/// Connections that are kept for one member while they are being opened, in `handover` and in `exempt_flows`.
+pub const ROOM_CONNECTIONS: u32 = 1 << 15;
+/// So many of them, whoever opens them. What is left is for all users of the member.
+pub const ROOM_CONNECTIONS_ANY: u32 = ROOM_CONNECTIONS / 2;
+/// So many of what is left for one user.
+pub const ROOM_CONNECTIONS_USER: u32 = ROOM_CONNECTIONS / 8;
+/// [`RoomKey::kind`]: sockets in `listeners`.
+pub const ROOM_OF_LISTENERS: u32 = 0;
+/// [`RoomKey::kind`]: entries of `host_ports`.
+pub const ROOM_OF_PLACES: u32 = 1;
+/// [`RoomKey::kind`]: entries of `handover`.
+pub const ROOM_OF_HANDOVER: u32 = 2;
+/// [`RoomKey::kind`]: entries of `exempt_flows`.
+pub const ROOM_OF_EXEMPT: u32 = 3;
+/// Beside one of the two: those that were noted beyond [`ROOM_CONNECTIONS_ANY`], of one user.
+pub const ROOM_BY_USER: u32 = 8;
 
 /// In a span: the value is the root of a tree on the low 64 bits of an IPv6 address.
 pub const SPAN_SUBTREE: u32 = 1 << 31;
@@ -146,6 +164,8 @@ pub const FLOW_EXEMPT: u8 = 4;
 pub const FLOW_DENIED: u8 = 8;
 /// [`Flow::flags`]: the mesh bound the socket to an address, and not the application.
 pub const FLOW_BOUND: u8 = 16;
+/// [`Flow::flags`]: its entry in `handover` takes the room of its user, too.
+pub const FLOW_BY_USER: u8 = 32;
 /// [`Listening::flags`]: it takes room, and is counted.
 pub const LISTENING_COUNTED: u8 = 1;
 /// [`Listening::flags`]: there was no room for it, so that it is not known.
@@ -625,22 +645,33 @@ abi! {
         reserve2: u32,
     }
 
-    /// Who shares the room for listening sockets.
+    /// Who shares the room in a map.
     struct RoomKey as "mesh_room_key" {
-        /// Cookie of the network namespace.
-        netns: u64,
-        /// In a pod, 0 for root and users that the policy exempts, 1 for all others; on the host, the user.
+        /// For sockets that listen, the cookie of the network namespace; for connections, the member's number.
+        of: u64,
+        /// For sockets that listen in a pod, 0 for root and users that the policy exempts, 1 for all others; on the host,
+        /// the user. For connections the user with `MESH_ROOM_BY_USER`, else 0.
         who: u32,
-        /// Reserve; zero.
-        reserve: u32,
+        /// `MESH_ROOM_OF_*`.
+        kind: u32,
     }
 
     /// How much of it is taken.
     struct Room as "mesh_room" {
-        /// Sockets in `listeners`.
-        listeners: u32,
-        /// Entries of `host_ports`.
-        places: u32,
+        /// Entries. Signed: what was noted before the room began to count is given back, too.
+        taken: u32,
+        /// Reserve; zero.
+        reserve: u32,
+    }
+
+    /// A connection that an exempt identity opens.
+    struct ExemptFlow as "mesh_exempt_flow" {
+        /// The connecting socket's cookie.
+        cookie: u64,
+        /// The member that opens it.
+        member: u32,
+        /// The user whose room it takes beside the member's, or all ones.
+        user: u32,
     }
 
     /// One of those who listen there: sockets may share a place, and each owner has an entry.
@@ -649,7 +680,7 @@ abi! {
         cgroup: [u64; CGROUP_DEPTH as usize],
         /// How many sockets of that cgroup there are.
         sockets: u32,
-        /// The user whose room the entry takes.
+        /// The user whose room the entry takes: of a user namespace, who made the outermost one.
         uid: u32,
     }
 
@@ -1088,7 +1119,8 @@ enum Counter {
     OtherProtocol = "other_protocol",
     /// Socket storage could not be had, so the flow was refused rather than sent astray.
     StorageFull = "storage_full",
-    /// The hand-over map was full: the sidecar of that connection cannot be told where it was going.
+    /// The hand-over map was full, or the room of its member or user in it: the sidecar of that connection cannot be told
+    /// where it was going.
     HandoverFull = "handover_full",
     /// A connection was begun that goes straight: there is nothing to hand over.
     BegunStraight = "begun_straight",
@@ -1096,7 +1128,8 @@ enum Counter {
     HandedOver = "handed_over",
     /// A connection of an exempt identity within its pod was noted, so that it is not redirected inbound.
     ExemptNoted = "exempt_noted",
-    /// The same could not be noted, since the map was full: a rule for the pod's own addresses redirects it.
+    /// The same could not be noted, since the map was full, or the room of its member or user in it: a rule for the pod's own
+    /// addresses redirects it.
     ExemptFull = "exempt_full",
     /// An inbound connection was to go to a sidecar, and none listened.
     MissingSidecar = "missing_sidecar",

@@ -201,14 +201,14 @@ pub const NOT_TAKEN: MapDef = MapDef {
 };
 /// Connections of exempt identities.
 pub const EXEMPT_FLOWS: MapDef = MapDef {
-    c_types: Some(("struct mesh_flow_key", "__u64")),
+    c_types: Some(("struct mesh_flow_key", "struct mesh_exempt_flow")),
     ..map(
         "exempt_flows",
         MapKind::Hash,
         size::<abi::FlowKey>(),
-        8,
+        size::<abi::ExemptFlow>(),
         1 << 18,
-        "Live connections of exempt identities; the value is the connecting socket's cookie.",
+        "Connections that exempt identities are opening.",
     )
 };
 /// Storage of connecting sockets.
@@ -267,7 +267,7 @@ pub const HOST_PORTS: MapDef = MapDef {
         "Who listens where, in the network namespace of the host.",
     )
 };
-/// How much room for listening sockets is taken.
+/// How much room in maps is taken.
 pub const ROOMS: MapDef = MapDef {
     c_types: Some(("struct mesh_room_key", "struct mesh_room")),
     ..map(
@@ -276,7 +276,7 @@ pub const ROOMS: MapDef = MapDef {
         size::<abi::RoomKey>(),
         size::<abi::Room>(),
         1 << 17,
-        "How much of the room for listening sockets each takes.",
+        "How much of the room in maps that all share each takes.",
     )
 };
 /// Where listening sockets are that are not known.

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT OR GPL-2.0-only */
-/* Puts as many entries into a hash map as it has room for, with keys that nothing else has, or takes them out. */
+/* Puts as many entries into a hash map as it has room for, with keys that nothing else has, or takes them out. Every word of
+ * an array is set to what no other element has, or to zero.
+ */
 
 typedef unsigned int u32;
 typedef unsigned long long u64;
@@ -17,13 +19,17 @@ static long (*map_update)(void *map, const void *key, const void *value, u64 fla
 static long (*map_delete)(void *map, const void *key) = (void *)3;
 static long (*loop)(u32 times, void *body, void *context, u64 flags) = (void *)181;
 
+/* Larger than the stack, perhaps. */
+static u64 value[(VALUE + 7) / 8];
+
 static long one(u32 index, void *context)
 {
-	u64 key[KEY / 8] = { ~(u64)index };
-	u64 value[VALUE / 8] = {};
+	u64 key[(KEY + 7) / 8] = { KEY == 4 ? index : ~(u64)index };
 
 	(void)context;
-	if (TAKES)
+	for (u32 word = 0; KEY == 4 && !TAKES && word < VALUE / 8; word++)
+		value[word] = ~(u64)index;
+	if (TAKES && KEY != 4)
 		map_delete(&filled, key);
 	else
 		map_update(&filled, key, value, 0);

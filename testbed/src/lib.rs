@@ -52,7 +52,7 @@ pub use name::Name;
 pub use netns::{Netns, veth};
 pub use other::{Ring, receive_socket, send_many, send_socket};
 pub use pair::Pair;
-pub use place::Place;
+pub use place::{Place, act_as, leave_users};
 pub use process::Process;
 pub use server::{Server, ServerTask};
 pub use task::{Line, Task};

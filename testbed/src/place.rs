@@ -85,3 +85,22 @@ impl Place {
         Ok(())
     }
 }
+
+/// Moves the calling process, which must have one thread, into a user namespace of its own. It is nobody there until somebody
+/// writes its `uid_map`.
+///
+/// # Errors
+/// If the kernel makes none.
+pub fn leave_users() -> io::Result<()> {
+    Ok(nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWUSER)?)
+}
+
+/// Makes the calling process, which must have one thread, act as a user of its namespace; as root it may go on to others.
+///
+/// # Errors
+/// If it is not root there.
+pub fn act_as(user: u32) -> io::Result<()> {
+    let root = Uid::ROOT;
+    rustix::thread::set_thread_res_uid(root, root, root)?;
+    Ok(rustix::thread::set_thread_res_uid(root, Uid::from_raw(user), root)?)
+}

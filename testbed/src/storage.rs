@@ -39,7 +39,7 @@ pub fn sockets_with_storage(pin: &Path) -> io::Result<usize> {
 const FILL: &str = include_str!("../programs/fill_map.bpf.c");
 
 /// Fills the pinned hash map, whose keys begin with a number of eight bytes, as far as there is room; or takes out what
-/// that put in.
+/// that put in. An array is overwritten, or emptied.
 ///
 /// # Errors
 /// If clang or bpftool is missing, or `pin` is no such map.
@@ -71,6 +71,38 @@ pub fn fill(pin: &Path, takes: bool) -> io::Result<()> {
         Some(1) => Ok(()),
         _ => Err(io::Error::other(format!("the map cannot be filled: {ran}"))),
     }
+}
+
+/// The entries of the pinned hash map.
+///
+/// # Errors
+/// If bpftool is missing, or `pin` is no map that can be listed.
+pub fn read(pin: &Path) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    let listed = tool("bpftool", &["-j", "map", "dump", "pinned", &pin.display().to_string()])?;
+    let listed: Vec<serde_json::Value> = serde_json::from_str(&listed)?;
+    let bytes = |entry: &serde_json::Value, field: &str| {
+        let bytes = entry.get(field).and_then(serde_json::Value::as_array).into_iter().flatten();
+        let byte =
+            |byte: &serde_json::Value| u8::from_str_radix(byte.as_str()?.trim_start_matches("0x"), 16).ok();
+        bytes
+            .map(byte)
+            .collect::<Option<Vec<u8>>>()
+            .ok_or_else(|| io::Error::other("no bytes in hexadecimal"))
+    };
+    listed.iter().map(|entry| Ok((bytes(entry, "key")?, bytes(entry, "value")?))).collect()
+}
+
+/// Puts an entry into the pinned map.
+///
+/// # Errors
+/// If bpftool is missing, or the map does not take it.
+pub fn write(pin: &Path, key: &[u8], value: &[u8]) -> io::Result<()> {
+    let pin = pin.display().to_string();
+    let words = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>();
+    let (key, value) = (words(key), words(value));
+    let pieces = [&["map", "update", "pinned", &pin, "key", "hex"].map(str::to_owned)[..], &key];
+    let arguments = [pieces.concat(), ["value", "hex"].map(str::to_owned).to_vec(), value].concat();
+    tool("bpftool", &arguments.iter().map(String::as_str).collect::<Vec<_>>()).map(drop)
 }
 
 /// How many entries the pinned hash map has.

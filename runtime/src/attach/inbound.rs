@@ -127,7 +127,7 @@ pub(crate) fn forget<S: Store>(store: &S, instance: &Instance, key: Key) -> Resu
     }
     if let Some(map) = store.open_map(&instance.maps().join(ROOMS.name))? {
         for who in 0..2 {
-            let room = abi::RoomKey { netns: cookie, who, reserve: 0 };
+            let room = abi::RoomKey { of: cookie, who, kind: abi::ROOM_OF_LISTENERS };
             store.delete(&map, bytemuck::bytes_of(&room))?;
         }
     }

@@ -11,6 +11,7 @@ use crate::attach::inbound;
 use crate::commands::run;
 use crate::error::{Error, Result};
 use crate::instance::Instance;
+use crate::maps::room;
 use crate::maps::set::{ControlMap, Set, sweep};
 use crate::maps::slot;
 use crate::members::registry::Registry;
@@ -136,6 +137,7 @@ impl<'a, S: Store> Session<'a, S> {
         let registry = Registry { store: self.store, instance: self.instance, set };
         registry.recover()?;
         inbound::sweep(&registry)?;
+        room::recount(self.store, self.instance, set)?;
         run::sweep(&registry)
     }
 

@@ -25,6 +25,7 @@ use crate::commands::apply::in_slot;
 use crate::error::{Error, Result};
 use crate::generation::session::{self, membership};
 use crate::instance::Instance;
+use crate::maps::room;
 use crate::maps::set::Set;
 use crate::members::reserved_ports;
 use crate::state::record;
@@ -747,8 +748,12 @@ pub(crate) fn drift<S: Store>(
     let recorded: BTreeSet<Key> = members.iter().map(|member| member.key).collect();
     let unrecorded = paths.iter().filter(|(_, id)| !recorded.contains(&Key::Cgroup(**id)));
     members.extend(unrecorded.map(|(path, &id)| selected(0, Key::Cgroup(id), path)));
+    let full = room::full(store, instance)?;
     for member in &members {
         drift.extend(registry.fault(member, slot, policy)?);
+        let number = registry.found(member.key)?.map_or(member.id, |found| found.id);
+        let words = full.get(&number).into_iter().flatten();
+        drift.extend(words.map(|words| format!("the member `{}` {words}", member.name)));
         drift.extend(moves(store, member)?);
         drift.extend(reserved_ports::fault(store, instance, member)?);
     }

@@ -170,10 +170,18 @@ fn several_observers_each_see_what_they_asked_for() -> Tested {
 #[test]
 fn what_does_not_fit_the_buffer_is_counted() -> Tested {
     let Some(stage) = where_usable(|| Stage::ruled(RULES))? else { return Ok(()) };
-    let observer = Observer::start(&stage, "observed", &["--buffer", "4096"])?;
+    let observer = Observer::start(&stage, "observed", &["cart", "--buffer", "4096"])?;
+    let others = Observer::start(&stage, "others", &["batch", "--buffer", "4096"])?;
     observer.0.halt();
     let target = address("10.0.3.9:25")?;
     as_member(&stage.cart(), || (0..100).for_each(|_| drop(Client::to(target).dial())))?;
+    // Another member is decided as ever, and its own reader has room.
+    let elsewhere = address("10.0.3.9:80")?;
+    assert_eq!(
+        as_member(&stage.batch(), || seen(&Client::to(elsewhere), elsewhere))?,
+        Seen::Redirected(15001)
+    );
+    assert_eq!(others.wait(1)?[0]["verdict"], "redirected");
     observer.0.go_on();
     let counted = |lines: &[Value]| {
         let lost = lines.iter().filter_map(|line| line["lost"].as_u64()).sum::<u64>();

@@ -3,14 +3,15 @@
 //! The host is a namespace made for the test, in which meshc runs too.
 
 use std::fs;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use mesh_bpf::flow::Protocol;
 use mesh_testbed::{
-    Cgroup, Client, Errno, Failure, Ground, Place, Process, Server, ServerTask, Tested, Town, storage, until,
+    Cgroup, Client, Errno, Failure, Ground, Place, Process, Server, ServerTask, Tested, Town, act_as,
+    leave_users, storage, until,
 };
 use serde_json::Value;
 
@@ -454,6 +455,41 @@ fn a_user_that_listens_on_thousands_of_places_takes_no_room_of_services() -> Tes
         || host.ask(&["apply", "--repair", &policy]).is_ok() && drift().is_ok_and(|it| it.is_empty());
     assert!(until(PATIENCE, is_well), "{:?}", drift()?);
     assert!(until(PATIENCE, || host.ports().is_ok_and(|ports| ports == 3)), "{}", host.ports()?);
+    Ok(())
+}
+
+#[test]
+fn all_users_of_a_user_namespace_have_the_room_of_who_made_it() -> Tested {
+    let Some(host) = where_usable(Host::new)? else { return Ok(()) };
+    host.apply("redirect inbound -> 15003")?;
+    let mut flood = host.beside().uid(1000).spawn(|line| -> Result<(), Errno> {
+        leave_users()?;
+        line.say("made")?;
+        line.hear()?;
+        let mut held = Vec::new();
+        for user in 1..=3_u16 {
+            act_as(user.into())?;
+            let ports = (0..1500).map(|port| 20_000 + 1500 * user + port);
+            held.extend(
+                ports.map(|port| TcpListener::bind(("127.0.0.1", port))).collect::<Result<Vec<_>, _>>()?,
+            );
+        }
+        line.say("listens")?;
+        line.hear()?;
+        Ok(())
+    })?;
+    assert_eq!(flood.line().hear()?, "made");
+    fs::write(format!("/proc/{}/uid_map", flood.id()), "0 100000 65536")?;
+    flood.line().say("mapped")?;
+    if flood.line().hear().is_err() {
+        return Err(format!("{:?}", flood.join()?).into());
+    }
+    assert_eq!(host.ports()?, 4096);
+    // Who made it has no more outside.
+    let _outside = ServerTask::start(&host.beside().uid(1000), "outside", &addresses(&["127.0.0.1:19000"])?)?;
+    assert_eq!(host.ports()?, 4096);
+    let _other = ServerTask::start(&host.beside().uid(100_001), "other", &addresses(&["127.0.0.1:19001"])?)?;
+    assert_eq!(host.ports()?, 4097);
     Ok(())
 }
 

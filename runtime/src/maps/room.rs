@@ -1,0 +1,195 @@
+//! How much of the maps of connections that are being opened each member takes.
+//!
+//! The programs count what they note and give it back with the entry. A count that is higher than what is there would
+//! keep a member's connections from their sidecar for good, so whoever begins a command looks for one.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use mesh_bpf::abi::{self, ExemptFlow, Flow, Room, RoomKey};
+use mesh_bpf::map::{self, MapDef};
+
+use crate::error::Result;
+use crate::instance::Instance;
+use crate::maps::set::Set;
+use crate::system::Store;
+
+/// How often is looked before a count is taken for wrong: connections come and go meanwhile.
+const LOOKS: usize = 3;
+
+/// A map of connections that are being opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Opening {
+    /// Those that go to a sidecar.
+    Redirected,
+    /// Those of exempt identities within their member.
+    Exempt,
+}
+
+impl Opening {
+    const ALL: [Self; 2] = [Self::Redirected, Self::Exempt];
+
+    const fn kind(self) -> u32 {
+        match self {
+            Self::Redirected => abi::ROOM_OF_HANDOVER,
+            Self::Exempt => abi::ROOM_OF_EXEMPT,
+        }
+    }
+
+    const fn map(self) -> &'static MapDef {
+        match self {
+            Self::Redirected => &map::HANDOVER,
+            Self::Exempt => &map::EXEMPT_FLOWS,
+        }
+    }
+
+    /// The member that an entry is of, and the user whose room it takes, too.
+    fn owner(self, value: &[u8]) -> Option<(u32, Option<u32>)> {
+        match self {
+            Self::Redirected => {
+                let flow: Flow = bytemuck::try_pod_read_unaligned(value).ok()?;
+                Some((flow.member, (flow.flags & abi::FLOW_BY_USER != 0).then_some(flow.uid)))
+            }
+            Self::Exempt => {
+                let flow: ExemptFlow = bytemuck::try_pod_read_unaligned(value).ok()?;
+                Some((flow.member, (flow.user != u32::MAX).then_some(flow.user)))
+            }
+        }
+    }
+}
+
+/// The room of a member's connections, or of one user's among them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Whose {
+    opening: Opening,
+    member: u32,
+    user: Option<u32>,
+}
+
+impl Whose {
+    /// None for a room of sockets that listen.
+    fn of(key: &[u8]) -> Option<Self> {
+        let key: RoomKey = bytemuck::try_pod_read_unaligned(key).ok()?;
+        let opening = Opening::ALL.into_iter().find(|it| it.kind() == key.kind & !abi::ROOM_BY_USER)?;
+        let user = (key.kind & abi::ROOM_BY_USER != 0).then_some(key.who);
+        Some(Self { opening, member: u32::try_from(key.of).ok()?, user })
+    }
+
+    fn key(self) -> RoomKey {
+        let kind = self.opening.kind() | if self.user.is_some() { abi::ROOM_BY_USER } else { 0 };
+        RoomKey { of: self.member.into(), who: self.user.unwrap_or_default(), kind }
+    }
+
+    const fn most(self) -> i64 {
+        match self.user {
+            None => abi::ROOM_CONNECTIONS as i64,
+            Some(_) => abi::ROOM_CONNECTIONS_USER as i64,
+        }
+    }
+
+    /// Less than this is in the way of nobody.
+    const fn tolerance(self) -> i64 {
+        self.most() / 8
+    }
+}
+
+/// What the rooms of connections count. A room is signed: see [`Room`].
+fn taken<S: Store>(store: &S, rooms: &S::Map) -> Result<BTreeMap<Whose, i64>> {
+    let read = |(key, value): &(Vec<u8>, Vec<u8>)| {
+        let room: Room = bytemuck::try_pod_read_unaligned(value).ok()?;
+        Some((Whose::of(key)?, room.taken.cast_signed().into()))
+    };
+    Ok(store.entries(rooms)?.iter().filter_map(read).collect())
+}
+
+/// What is there of those.
+fn noted<S: Store>(store: &S, instance: &Instance, opening: Opening) -> Result<BTreeMap<Whose, i64>> {
+    let mut noted = BTreeMap::new();
+    let Some(map) = store.open_map(&instance.maps().join(opening.map().name))? else { return Ok(noted) };
+    for (_, value) in store.entries(&map)? {
+        let Some((member, user)) = opening.owner(&value) else { continue };
+        *noted.entry(Whose { opening, member, user: None }).or_default() += 1;
+        if user.is_some() {
+            *noted.entry(Whose { opening, member, user }).or_default() += 1;
+        }
+    }
+    Ok(noted)
+}
+
+/// By how much more than is there each room has counted, at the least.
+fn surplus<S: Store>(store: &S, instance: &Instance, rooms: &S::Map) -> Result<BTreeMap<Whose, i64>> {
+    let mut least = taken(store, rooms)?;
+    for _ in 0..LOOKS {
+        least.retain(|whose, surplus| *surplus > whose.tolerance());
+        let openings: BTreeSet<Opening> = least.keys().map(|whose| whose.opening).collect();
+        if openings.is_empty() {
+            break;
+        }
+        let (before, mut there) = (taken(store, rooms)?, BTreeMap::new());
+        for opening in openings {
+            there.extend(noted(store, instance, opening)?);
+        }
+        let after = taken(store, rooms)?;
+        for (whose, surplus) in &mut least {
+            let count = |all: &BTreeMap<Whose, i64>| all.get(whose).copied().unwrap_or_default();
+            *surplus = (*surplus).min(count(&before).min(count(&after)) - count(&there));
+        }
+    }
+    least.retain(|whose, surplus| *surplus > whose.tolerance());
+    Ok(least)
+}
+
+/// Takes from each room what it has counted and is not there, and removes those of members that are none any more.
+pub(crate) fn recount<S: Store>(store: &S, instance: &Instance, set: &Set<S>) -> Result<()> {
+    let Some(rooms) = store.open_map(&instance.maps().join(map::ROOMS.name))? else { return Ok(()) };
+    let counted = taken(store, &rooms)?;
+    if counted.is_empty() {
+        return Ok(());
+    }
+    for (whose, surplus) in surplus(store, instance, &rooms)? {
+        let key = whose.key();
+        let now = taken(store, &rooms)?.get(&whose).copied().unwrap_or_default();
+        let right = i32::try_from(now - surplus).unwrap_or_default().cast_unsigned();
+        store.update(
+            &rooms,
+            bytemuck::bytes_of(&key),
+            bytemuck::bytes_of(&Room { taken: right, reserve: 0 }),
+        )?;
+    }
+    let mut numbers = BTreeSet::new();
+    for map in [&set.endpoints, &set.cgroups] {
+        let members = store.entries(map)?.into_iter();
+        numbers.extend(
+            members
+                .filter_map(|(_, value)| bytemuck::try_pod_read_unaligned(&value).ok())
+                .map(|it: abi::Member| it.id),
+        );
+    }
+    let named = store.entries(&set.cgroup_paths)?.into_iter();
+    numbers.extend(
+        named
+            .filter_map(|(_, value)| bytemuck::try_pod_read_unaligned(&value).ok())
+            .map(|it: abi::NamedCgroup| it.becomes.id),
+    );
+    for whose in counted.keys().filter(|whose| !numbers.contains(&whose.member)) {
+        store.delete(&rooms, bytemuck::bytes_of(&whose.key()))?;
+    }
+    Ok(())
+}
+
+/// The rooms that are full, by the member's number: in words that go on after the member's name.
+pub(crate) fn full<S: Store>(store: &S, instance: &Instance) -> Result<BTreeMap<u32, Vec<String>>> {
+    let mut full: BTreeMap<u32, Vec<String>> = BTreeMap::new();
+    let Some(rooms) = store.open_map(&instance.maps().join(map::ROOMS.name))? else { return Ok(full) };
+    for (whose, count) in taken(store, &rooms)?.into_iter().filter(|(whose, count)| *count >= whose.most()) {
+        let who = whose.user.map(|user| format!(" by user {user}")).unwrap_or_default();
+        full.entry(whose.member).or_default().push(match whose.opening {
+            Opening::Redirected => format!(
+                "has {count} connections{who} on their way to a sidecar: of more it is not told where they are going"
+            ),
+            Opening::Exempt => format!(
+                "has {count} connections of exempt identities{who} on their way within it: more are redirected to the sidecar"
+            ),
+        });
+    }
+    Ok(full)
+}
