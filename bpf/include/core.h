@@ -140,6 +140,10 @@ struct sock {
 	__u16 sk_protocol;
 };
 
+struct mptcp_sock {
+	struct sock *first;
+};
+
 struct sk_buff {
 	struct sock *sk;
 };

@@ -386,6 +386,7 @@ static __u64 (*bpf_ktime_get_boot_ns)(void) = (void *)125;
 static void *(*bpf_ringbuf_reserve)(void *ringbuf, __u64 size, __u64 flags) = (void *)131;
 static void (*bpf_ringbuf_submit)(void *data, __u64 flags) = (void *)132;
 static void *(*bpf_skc_to_tcp_sock)(void *sk) = (void *)137;
+static void *(*bpf_skc_to_mptcp_sock)(void *sk) = (void *)196;
 static void *(*bpf_skc_to_tcp_timewait_sock)(void *sk) = (void *)138;
 static __u64 (*bpf_ktime_get_coarse_ns)(void) = (void *)160;
 static struct task_struct *(*bpf_get_current_task_btf)(void) = (void *)158;

@@ -770,8 +770,8 @@ struct mesh_flow {
 	__u64 cgroup;
 	/* The interface that the socket was bound to before it was released from it; 0: none. */
 	__u32 device;
-	/* Reserve; zero. */
-	__u32 reserve;
+	/* The lower half of the id of the member's cgroup, at or above `cgroup`; 0 for a pod. */
+	__u32 within;
 	/* The address that the socket seems to have, or with `MESH_FLOW_BOUND` was bound to, network order, IPv4 as
 	 * v4-mapped; zero for none.
 	 */
@@ -794,7 +794,7 @@ _Static_assert(__builtin_offsetof(struct mesh_flow, uid) == 56, "uid");
 _Static_assert(__builtin_offsetof(struct mesh_flow, gid) == 60, "gid");
 _Static_assert(__builtin_offsetof(struct mesh_flow, cgroup) == 64, "cgroup");
 _Static_assert(__builtin_offsetof(struct mesh_flow, device) == 72, "device");
-_Static_assert(__builtin_offsetof(struct mesh_flow, reserve) == 76, "reserve");
+_Static_assert(__builtin_offsetof(struct mesh_flow, within) == 76, "within");
 _Static_assert(__builtin_offsetof(struct mesh_flow, own) == 80, "own");
 
 /* What the program of a pod leaves for the one that decides and to which it goes on, one a CPU. Both are called with

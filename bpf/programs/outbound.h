@@ -275,6 +275,7 @@ static __always_inline struct mesh_flow *keep(struct bpf_sock_addr *ctx, bool v6
 	flow->uid = ids;
 	flow->gid = ids >> 32;
 	flow->cgroup = bpf_get_current_cgroup_id();
+	flow->within = q->cgroup;
 	for (int i = 0; !(flow->flags & MESH_FLOW_BOUND) && i < 4; i++)
 		flow->own[i] = 0;
 	return flow;
@@ -499,6 +500,32 @@ static __always_inline bool is_of_kernel(void)
 	return !task->mm;
 }
 
+/* Whom the first way of an MPTCP connection was decided for, whichever cgroup its socket was made in. Of the id of a
+ * cgroup the upper half is that of all that were made about that time; the member's number tells whether it is the one.
+ */
+static __noinline struct mesh_member *member_of_first(struct bpf_sock *sk, struct question *q)
+{
+	struct mesh_member *member;
+	struct mptcp_sock *whole;
+	struct mesh_flow *flow;
+	struct sock *first;
+	__u64 id;
+
+	if (!HAS(struct mptcp_sock, first))
+		return NULL;
+	whole = bpf_skc_to_mptcp_sock(sk);
+	first = whole ? whole->first : NULL;
+	flow = first ? bpf_sk_storage_get(&client_flows, first, NULL, 0) : NULL;
+	if (!flow || !flow->within)
+		return NULL;
+	id = flow->cgroup >> 32 << 32 | flow->within;
+	member = bpf_map_lookup_elem(&cgroups, &id);
+	if (!member || member->id != flow->member)
+		return NULL;
+	q->cgroup = id;
+	return member;
+}
+
 /* Whom the kernel itself connects a socket for: a further way of an MPTCP connection has the cgroup that the first one
  * was made in.
  */
@@ -560,7 +587,7 @@ static __always_inline struct verdict outbound(struct bpf_sock_addr *ctx, bool v
 	member = q.generation ? member_find(ctx, &q) : NULL;
 	is_kernels = call == CONNECT && !protocol && is_of_kernel();
 	if (is_kernels && !member && q.generation)
-		member = member_of_socket(ctx->sk, &q);
+		member = member_of_first(ctx->sk, &q) ?: member_of_socket(ctx->sk, &q);
 	profile = member && has_profile(member, &q) ? line_of(q.slot, MESH_TABLE_PROFILES, q.profile) : NULL;
 	if (!member || !profile)
 		return leave(ctx, call, &q, undecided(&q, member));

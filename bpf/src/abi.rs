@@ -731,8 +731,8 @@ abi! {
         cgroup: u64,
         /// The interface that the socket was bound to before it was released from it; 0: none.
         device: u32,
-        /// Reserve; zero.
-        reserve: u32,
+        /// The lower half of the id of the member's cgroup, at or above `cgroup`; 0 for a pod.
+        within: u32,
         /// The address that the socket seems to have, or with `MESH_FLOW_BOUND` was bound to, network order, IPv4 as
         /// v4-mapped; zero for none.
         own: [u32; 4],

@@ -1,9 +1,12 @@
 //! MPTCP sockets are decided like TCP's; what cannot be told about them is known.
 
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpStream;
 use std::time::Duration;
 
 use mesh_testbed::{Client, Errno, Failure, Netns, Place, ServerTask, Tested, until};
+use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::fixtures::stage::{Stage, address, as_member, where_usable};
 
@@ -70,17 +73,23 @@ fn counted(status: &serde_json::Value, name: &str) -> u64 {
     all.filter(|it| it["name"] == name).filter_map(|it| it.get("value")?.as_u64()).sum()
 }
 
-#[test]
-fn a_second_way_that_a_server_offers_is_decided_as_its_process_is() -> Tested {
-    let Some(stage) = where_usable(|| Stage::ruled("deny outbound to 10.0.3.10"))? else { return Ok(()) };
+/// A server at two addresses, of which it offers the second to whoever reaches the first: 10.0.3.9 and 10.0.3.10.
+fn offering(stage: &Stage) -> Result<ServerTask, Failure> {
     let (client, server) = (&stage.pair().client, &stage.pair().server);
-    let place = Place::here().netns(server);
-    let _server =
-        ServerTask::multipath(&place, "server", &[address("10.0.3.9:7000")?, address("10.0.3.10:7000")?])?;
+    let listen = [address("10.0.3.9:7000")?, address("10.0.3.10:7000")?];
+    let task = ServerTask::multipath(&Place::here().netns(server), "server", &listen)?;
     client.ip("mptcp limits set subflow 4 add_addr_accepted 4")?;
     // For a kernel that asks where the address is: it is one of the server's.
     server.ip("addr add 10.0.3.9/32 dev lo\naddr add 10.0.3.10/32 dev lo\nmptcp limits set subflow 4\n\
                mptcp endpoint add 10.0.3.10 signal")?;
+    Ok(task)
+}
+
+#[test]
+fn a_second_way_that_a_server_offers_is_decided_as_its_process_is() -> Tested {
+    let Some(stage) = where_usable(|| Stage::ruled("deny outbound to 10.0.3.10"))? else { return Ok(()) };
+    let server = &stage.pair().server;
+    let _server = offering(&stage)?;
     let open = |place: &Place| -> Result<_, Failure> {
         let target = address("10.0.3.9:7000")?;
         let mut task = place.spawn(|line| -> Result<(), Errno> {
@@ -113,6 +122,45 @@ fn a_second_way_that_a_server_offers_is_decided_as_its_process_is() -> Tested {
         member.line().say("end")?;
         member.join()??;
         stage.apply(&policy)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_second_way_of_a_socket_from_before_its_process_joined_is_decided() -> Tested {
+    let Some(stage) = where_usable(|| Stage::ruled("deny outbound to 10.0.3.10"))? else { return Ok(()) };
+    let server = &stage.pair().server;
+    let _server = offering(&stage)?;
+    let (target, cart) = (address("10.0.3.9:7000")?, stage.cart_cgroup().child("deeper")?);
+    // Whether it joins before it connects, and a second way must not be opened.
+    for joins in [false, true] {
+        let before = counted(&stage.ask(&["status"])?, "denied");
+        let mut task = stage.beside().spawn(|line| -> Result<(), Errno> {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::MPTCP))?;
+            if joins {
+                fs::write(cart.path().join("cgroup.procs"), "0")?;
+            }
+            socket.connect(&target.into())?;
+            let mut stream = BufReader::new(TcpStream::from(socket));
+            let mut text = String::new();
+            stream.read_line(&mut text)?;
+            stream.get_mut().write_all(b"so that the connection is one of several ways\n")?;
+            stream.read_line(&mut text)?;
+            line.say("open")?;
+            line.hear()?;
+            Ok(())
+        })?;
+        task.line().hear()?;
+        if joins {
+            let denied =
+                until(PATIENCE, || stage.ask(&["status"]).is_ok_and(|now| counted(&now, "denied") > before));
+            assert_eq!((denied, ends_at(server, "0A03000A")?), (true, 0));
+        } else {
+            assert!(until(PATIENCE, || ends_at(server, "0A03000A").is_ok_and(|count| count == 1)));
+        }
+        task.line().say("end")?;
+        task.join()??;
+        assert!(until(PATIENCE, || ends_at(server, "0A03000A").is_ok_and(|count| count == 0)));
     }
     Ok(())
 }
