@@ -73,11 +73,14 @@ pub fn fill(pin: &Path, takes: bool) -> io::Result<()> {
     }
 }
 
+/// A key and its value.
+pub type Entry = (Vec<u8>, Vec<u8>);
+
 /// The entries of the pinned hash map.
 ///
 /// # Errors
 /// If bpftool is missing, or `pin` is no map that can be listed.
-pub fn read(pin: &Path) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
+pub fn read(pin: &Path) -> io::Result<Vec<Entry>> {
     let listed = tool("bpftool", &["-j", "map", "dump", "pinned", &pin.display().to_string()])?;
     let listed: Vec<serde_json::Value> = serde_json::from_str(&listed)?;
     let bytes = |entry: &serde_json::Value, field: &str| {

@@ -230,7 +230,7 @@ fn a_count_of_connections_that_is_too_high_is_drift_and_found_by_repair() -> Tes
     assert!(told()?);
     // `struct mesh_room_key` ends with its kind, and a room begins with its count: 2 is what is handed over.
     let rooms = stage.pin("rooms")?;
-    let counts = || -> Result<Vec<(Vec<u8>, Vec<u8>)>, Failure> {
+    let counts = || -> Result<Vec<storage::Entry>, Failure> {
         let mut counts = storage::read(&rooms)?;
         counts.retain(|(key, _)| key.get(12..) == Some(&[2, 0, 0, 0]));
         Ok(counts)
