@@ -82,12 +82,12 @@ fn of_all_that_listen_on_its_port_the_sidecar_gets_what_is_offered() -> Tested {
     assert_eq!(offer(far, "10.42.0.2:8080")?, by("root"));
     let elsewhere = serve("elsewhere", crate::fixtures::stage::SIDECAR_UID, &["127.0.0.7:15003"])?;
     assert_eq!(offer(far, "10.42.0.2:8080")?, by("elsewhere"));
-    drop(roots);
+    // Behind the others, in whichever order they are looked at.
     let _sidecar = serve("sidecar", crate::fixtures::stage::SIDECAR_UID, &SIDECAR)?;
     for target in ["10.42.0.2:8080", "[fd42::2]:8080"] {
         assert_eq!(offer(far, target)?, by("sidecar"), "{target}");
     }
-    drop(elsewhere);
+    drop((roots, elsewhere));
     assert_eq!(counter(&pod, "others_listener")?, before);
     Ok(())
 }

@@ -1,4 +1,5 @@
-//! The tests of inbound connections once more, decided by tc, and what only that way could break.
+//! The tests of inbound connections once more, decided by tc, with those of outbound ones to which the way makes a
+//! difference, and what only that way could break.
 
 use std::time::Duration;
 
@@ -9,6 +10,8 @@ use crate::fixtures::town::{Offered, Pod, offer, offered};
 
 const WAY: &str = "tc";
 
+#[path = "../outbound/address_selection.rs"]
+mod address_selection;
 #[path = "decisions.rs"]
 mod decisions;
 #[path = "lifetimes.rs"]
@@ -21,6 +24,8 @@ mod model;
 mod nested_containers;
 #[path = "raw_packets.rs"]
 mod raw_packets;
+#[path = "../outbound/source_address.rs"]
+mod source_address;
 #[path = "transparent_sidecar.rs"]
 mod transparent_sidecar;
 

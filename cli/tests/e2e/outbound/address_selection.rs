@@ -74,7 +74,7 @@ fn said(pod: &Pod, program: &[&str]) -> Result<String, Failure> {
 const LACKING: [&str; 3] = ["", "6", "4"];
 
 fn pod(lacking: &str) -> Result<Pod, Failure> {
-    let pod = Pod::new(crate::fixtures::town::WAY)?;
+    let pod = Pod::new(super::WAY)?;
     if !lacking.is_empty() {
         without(&pod.town().pod, lacking)?;
     }

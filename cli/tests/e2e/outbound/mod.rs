@@ -1,5 +1,7 @@
 //! What members open: connections and datagrams, decided as the policy says.
 
+use crate::fixtures::town::WAY;
+
 mod address_forms;
 mod address_selection;
 mod bound_device;

@@ -10,6 +10,7 @@ use mesh_testbed::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::fixtures::command::Answer;
 use crate::fixtures::seen::canonical;
 use crate::fixtures::stage::{address, where_usable};
 use crate::fixtures::town::{POD, Pod, addresses, without};
@@ -21,7 +22,7 @@ const RULES: &str = "redirect outbound -> 15001\nexclude outbound tcp 81";
 
 /// A pod with a sidecar on these addresses, and a server far away.
 fn pod(listen: &[&str]) -> Result<(Pod, ServerTask, Server), Failure> {
-    let pod = Pod::ruled(crate::fixtures::town::WAY, RULES)?;
+    let pod = Pod::ruled(super::WAY, RULES)?;
     let sidecar = ServerTask::start(&pod.sidecar_place(), "sidecar", &addresses(listen)?)?;
     let far = ["0.0.0.0:80", "[::]:80", "0.0.0.0:81", "[::]:81"];
     let far = Server::start(&pod.town().far, "far", &addresses(&far)?)?;
@@ -147,7 +148,7 @@ fn a_socket_whose_redirected_connection_failed_may_be_used_again() -> Tested {
 
 #[test]
 fn a_first_packet_with_data_comes_from_the_members_own_address() -> Tested {
-    let Some(pod) = where_usable(|| Pod::ruled(crate::fixtures::town::WAY, RULES))? else { return Ok(()) };
+    let Some(pod) = where_usable(|| Pod::ruled(super::WAY, RULES))? else { return Ok(()) };
     pod.town().pod.set("net/ipv4/tcp_fastopen", "1543")?;
     let _sidecar = ServerTask::start(&pod.sidecar_place(), "sidecar", &addresses(&SIDECAR)?)?;
     for (target, own) in targets()? {
@@ -189,7 +190,7 @@ fn probe(socket: &std::net::UdpSocket, target: SocketAddr) -> Probe {
 #[test]
 fn a_datagram_socket_sees_the_members_own_address() -> Tested {
     let rules = "redirect outbound udp 53 -> 15053\ndeny outbound udp 443";
-    let Some(pod) = where_usable(|| Pod::ruled(crate::fixtures::town::WAY, rules))? else { return Ok(()) };
+    let Some(pod) = where_usable(|| Pod::ruled(super::WAY, rules))? else { return Ok(()) };
     let listen = addresses(&["0.0.0.0:15053", "[::]:15053"])?;
     let _sidecar = UdpServerTask::start(&pod.sidecar_place(), "sidecar", &listen, 1)?;
     for (target, own) in targets()? {
@@ -214,7 +215,7 @@ fn a_datagram_socket_sees_the_members_own_address() -> Tested {
 fn a_family_without_a_routable_address_is_unreachable() -> Tested {
     let rules = "redirect outbound -> 15001\nredirect outbound udp 53 -> 15053\ndeny outbound udp 443";
     for (family, gone) in [("6", 1), ("4", 0)] {
-        let Some(pod) = where_usable(|| Pod::new(crate::fixtures::town::WAY))? else { return Ok(()) };
+        let Some(pod) = where_usable(|| Pod::new(super::WAY))? else { return Ok(()) };
         pod.apply(rules)?;
         without(&pod.town().pod, family)?;
         pod.ask(&[
@@ -248,8 +249,73 @@ fn a_family_without_a_routable_address_is_unreachable() -> Tested {
     Ok(())
 }
 
+/// Connects to one address after the other of a network, with a sidecar that leaves all of them in its queue, and tells
+/// how many fit beside each other and why the next one did not. Several processes hold them: each may have so many files.
+const BESIDE: &str = "
+import errno, ipaddress, itertools, os, socket, sys
+network, most, share = ipaddress.ip_network(sys.argv[1]), int(sys.argv[2]), 8000
+family = socket.AF_INET if network.version == 4 else socket.AF_INET6
+sidecar = socket.socket(family)
+sidecar.bind(('127.0.0.1' if network.version == 4 else '::1', 15001))
+sidecar.listen(65535)
+targets = iter([str(address) for address in itertools.islice(network, most)])
+ends, held, why = os.pipe(), 0, ''
+while not why and held < most:
+    told, tells = os.pipe()
+    if not os.fork():
+        os.close(ends[1])
+        streams = []
+        for target in itertools.islice(targets, share):
+            stream = socket.socket(family)
+            try:
+                stream.connect((target, 80))
+            except OSError as error:
+                why = errno.errorcode[error.errno]
+                break
+            streams.append(stream)
+        os.write(tells, f'{len(streams)} {why}'.encode())
+        os.read(ends[0], 1)
+        os._exit(0)
+    count, why = os.read(told, 100).decode().split(' ')
+    held += int(count)
+    next(itertools.islice(targets, share, share), None)
+print(held, why)
+";
+
+/// With `BESIDE`, in a pod whose own connections may take these local ports.
+fn beside_each_other(pod: &Pod, ports: &str, network: &str, most: u32) -> Result<String, Failure> {
+    pod.town().pod.set("net/core/somaxconn", "65535")?;
+    pod.town().pod.set("net/ipv4/ip_local_port_range", ports)?;
+    let mut python = pod.place().command("python3");
+    Ok(Answer::of(python.args(["-c", BESIDE, network, &most.to_string()]))?.done()?.stdout)
+}
+
+/// A limit of docs/datapath.md, with its figure.
+#[test]
+fn over_ipv6_as_many_connections_fit_beside_each_other_as_there_are_local_ports() -> Tested {
+    let Some(pod) = where_usable(|| Pod::ruled(super::WAY, RULES))? else { return Ok(()) };
+    let networks = match super::WAY {
+        "tc" => &["2001:db8::/64", "10.99.0.0/16"][..],
+        _ => &["2001:db8::/64"],
+    };
+    for network in networks {
+        let said = beside_each_other(&pod, "40000 40099", network, 200)?;
+        assert_eq!(said, "100 EADDRNOTAVAIL\n", "{network}");
+        if long_runs_are_wanted() {
+            // What Linux begins with.
+            let said = beside_each_other(&pod, "32768 60999", network, 30_000)?;
+            assert_eq!(said, "28232 EADDRNOTAVAIL\n", "{network}");
+        }
+    }
+    Ok(())
+}
+
 #[test]
 fn a_hundred_ports_are_enough_for_a_thousand_destinations() -> Tested {
+    if super::WAY == "tc" {
+        // There it is as over IPv6.
+        return Ok(());
+    }
     for listen in [SIDECAR, EVERYWHERE] {
         let Some((pod, _sidecar, _far)) = where_usable(|| pod(&listen))? else { return Ok(()) };
         pod.town().pod.set("net/ipv4/ip_local_port_range", "40000 40099")?;
@@ -313,7 +379,7 @@ fn no_connection_takes_the_port_of_a_sidecar() -> Tested {
 
 #[test]
 fn the_list_of_reserved_ports_keeps_what_others_put_there() -> Tested {
-    let Some(pod) = where_usable(|| Pod::new(crate::fixtures::town::WAY))? else { return Ok(()) };
+    let Some(pod) = where_usable(|| Pod::new(super::WAY))? else { return Ok(()) };
     pod.town().pod.set("net/ipv4/ip_local_reserved_ports", "9000,15002")?;
     pod.apply("redirect outbound -> 15001\nredirect outbound tcp 80 -> 15002")?;
     pod.attach()?;
@@ -353,7 +419,7 @@ fn carried(pod: &Pod, clients: &[Client]) -> Tested {
 
 #[test]
 fn real_sidecars_on_loopback_carry_what_is_spread() -> Tested {
-    let Some(pod) = where_usable(|| Pod::new(crate::fixtures::town::WAY))? else { return Ok(()) };
+    let Some(pod) = where_usable(|| Pod::new(super::WAY))? else { return Ok(()) };
     let _far = Server::start(&pod.town().far, "far", &addresses(&["0.0.0.0:80", "[::]:80"])?)?;
     let [v4, v6] = FAR.map(address);
     let (v4, v6) = (v4?, v6?);
