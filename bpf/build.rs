@@ -1,7 +1,11 @@
 //! Compiles the BPF programs when the feature `programs` asks for them: `clang -target bpf`, nothing
 //! but clang needed (the few kernel headers are in `include/`).
 
-#![expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "it is asked by the environment, and runs clang")]
+#![expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "it is asked by the environment, and runs clang"
+)]
 
 use std::path::Path;
 use std::process::{Command, exit};

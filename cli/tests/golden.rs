@@ -104,7 +104,8 @@ fn the_command_line_is_described() {
 /// What people see who work on the compiler. How it looks is no promise, so it has no snapshot.
 #[test]
 fn passes_are_printed() {
-    for (pass, line) in [("hir", "mesh bookstore\n"), ("ir", "\nports 0\n"), ("image", "source 0: no rule\n")] {
+    for (pass, line) in [("hir", "mesh bookstore\n"), ("ir", "\nports 0\n"), ("image", "source 0: no rule\n")]
+    {
         let output = meshc(&["compile", "--print", pass, "policies/bookstore.mesh"]);
         assert!(output.status.success() && text(&output.stdout).contains(line), "{}", text(&output.stdout));
         let again = meshc(&["compile", "--print", pass, "policies/bookstore.mesh"]);

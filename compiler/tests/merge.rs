@@ -1,8 +1,11 @@
 //! Two branches that edit different workloads merge their compiled outputs without conflict, and what comes
 //! out is the compiled output of the merged policy: shown with git itself.
 
-#![expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "the test works with files and with git")]
-
+#![expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "the test works with files and with git"
+)]
 #![expect(clippy::unwrap_used, clippy::panic, reason = "what fails here is the test")]
 
 use std::fs;

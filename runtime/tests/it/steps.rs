@@ -409,12 +409,12 @@ fn on_the_kernel(stride: usize, strikes: impl Fn(usize) -> Vec<Strike>) {
 
 #[test]
 fn killed_at_any_step_on_the_kernel() {
-    on_the_kernel(13, |step| vec![Strike::Kill(step)]);
+    on_the_kernel(23, |step| vec![Strike::Kill(step)]);
 }
 
 #[test]
 fn failed_at_any_step_on_the_kernel() {
-    on_the_kernel(29, |step| {
+    on_the_kernel(53, |step| {
         let some = if long_runs_are_wanted() { ERRORS.len() } else { 1 };
         (0..some).map(|nth| Strike::Fail(step, error_of(step + nth))).collect()
     });

@@ -361,7 +361,7 @@ fn an_apply_killed_at_any_call_leaves_one_policy_and_the_next_apply_goes_on() ->
     if !kernel_is_usable() {
         return Ok(());
     }
-    let seen = attack(Act::Apply, kills(5))?;
+    let seen = attack(Act::Apply, kills(11))?;
     assert!(
         first_step().is_some() || seen.len() == 2,
         "some kills came before the commit and some after: {seen:?}"
@@ -422,7 +422,7 @@ fn a_pod_that_comes_or_goes_is_a_member_or_not_wherever_the_command_is_killed() 
         return Ok(());
     }
     for act in [Act::Attach, Act::Detach] {
-        let seen = attack(act, kills(7))?;
+        let seen = attack(act, kills(11))?;
         assert!(!seen.is_empty(), "{act:?} changes nothing");
     }
     Ok(())
@@ -434,7 +434,7 @@ fn a_member_that_is_attached_again_is_one_wherever_the_command_is_killed() -> Te
         return Ok(());
     }
     for act in [Act::Again, Act::Relabel] {
-        let seen = attack(act, kills(5))?;
+        let seen = attack(act, kills(13))?;
         assert!(!seen.contains_key(&Live::None) && !seen.is_empty(), "{act:?}: {seen:?}");
     }
     Ok(())
@@ -446,7 +446,7 @@ fn a_switch_killed_at_any_call_is_on_or_off() -> Tested {
         return Ok(());
     }
     for act in [Act::Pause, Act::Resume] {
-        let seen = attack(act, kills(5))?;
+        let seen = attack(act, kills(9))?;
         assert!(!seen.is_empty(), "{act:?} changes nothing");
     }
     Ok(())
@@ -468,17 +468,17 @@ fn a_command_whose_calls_fail_does_all_or_nothing() -> Tested {
         return Ok(());
     }
     let acts = [
-        (Act::Apply, 23),
+        (Act::Apply, 61),
         (Act::First, 97),
-        (Act::Upgrade, 61),
+        (Act::Upgrade, 101),
         (Act::Rollback, 31),
         (Act::Restore, 127),
-        (Act::Attach, 19),
-        (Act::Again, 3),
-        (Act::Relabel, 3),
-        (Act::Detach, 13),
-        (Act::Pause, 9),
-        (Act::Resume, 9),
+        (Act::Attach, 29),
+        (Act::Again, 17),
+        (Act::Relabel, 17),
+        (Act::Detach, 23),
+        (Act::Pause, 17),
+        (Act::Resume, 17),
         (Act::DetachAll, 37),
     ];
     for (act, step) in acts {
