@@ -1064,6 +1064,14 @@ const _: () = assert!(size_of::<Peers>() == 16 + 8 * PEERS);
 const _: () = assert!(size_of::<Profile>() == LINE && size_of::<TreeLine>() == LINE);
 const _: () = assert!(size_of::<NarrowLine>() == LINE && size_of::<HitLine>() == LINE);
 const _: () = assert!(size_of::<PortLine>() == LINE && size_of::<ManifestHeader>() == LINE);
+impl Control {
+    /// The generation that a node holds, whether it decides or is paused; 0 for none.
+    #[must_use]
+    pub const fn current_generation(&self) -> u64 {
+        if self.generation == 0 { self.paused } else { self.generation }
+    }
+}
+
 const _: () = assert!(size_of::<ManifestTable>() == LINE && size_of::<Control>() == LINE);
 const _: () = assert!(size_of::<Node>() * NODES_A_LINE == LINE);
 const _: () = assert!(size_of::<Decision>() * DECISIONS_A_LINE == LINE);

@@ -10,7 +10,7 @@ use mesh_bpf::artifact;
 use mesh_bpf::map::{self, Table};
 use mesh_bpf::tables::Tables;
 use mesh_runtime::Kernel;
-use mesh_runtime::system::{Step, Store};
+use mesh_runtime::system::{Maps, Step};
 
 fn main() -> ExitCode {
     let mut args = std::env::args().skip(1);

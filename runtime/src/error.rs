@@ -6,7 +6,7 @@ use mesh_bpf::membership::Ambiguous;
 use mesh_bpf::program::Inbound;
 use mesh_bpf::tables::Damaged;
 
-use crate::state::record::{Holder, Owner};
+use crate::owner::{Holder, Owner};
 use crate::system::Fault;
 
 /// The result of a command.

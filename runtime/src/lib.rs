@@ -33,7 +33,7 @@
 //! both slots' tables are whole; the next command finds out which by looking at the kernel, and sweeps what
 //! is left over.
 //!
-//! Every effect goes through [`system::Store`], so that tests can fail or end a command at each of its steps.
+//! Every effect goes through [`system::System`], so that tests can fail or end a command at each of its steps.
 
 #![cfg(target_os = "linux")]
 
@@ -43,32 +43,37 @@ mod error;
 mod generation;
 mod instance;
 mod maps;
+mod member;
 mod members;
+mod owner;
 mod runtime;
 mod state;
 pub mod system;
 
 pub use attach::accelerators::Counting;
-pub use commands::apply::{Applied, Apply};
-pub use commands::confirm::{Expiry, Waiting};
+pub use attach::stuck_readers::{Rescue, StuckReader, Why};
+pub use commands::confirm::Expiry;
 pub use commands::doctor;
 pub use commands::failed::Failed;
 pub use commands::history::Kept;
 pub use commands::observe::{By, Decided, Filter, Observer, Reason, Told, Wanted};
-pub use commands::pods::{Attachment, NEVER, Pod, PodAttached, Which};
+pub use commands::pods::NEVER;
 pub use commands::run::Joined;
 pub use commands::sidecars::{Family, NotTaken, Port, Unheard};
 pub use commands::status::acceleration::{
-    Acceleration, AskerStatus, Carriage, ItemCarriage, PairStatus, Rescue, SplicerStatus, StuckReader, Why,
+    Acceleration, AskerStatus, Carriage, ItemCarriage, PairStatus, SplicerStatus,
 };
-pub use commands::status::{
-    Head, ItemHits, LivePolicy, MemberStatus, Occupancy, ProgramStatus, State, Status, items,
-};
+pub use commands::status::hits::{ItemHits, items};
+pub use commands::status::{Head, LivePolicy, MemberStatus, Occupancy, ProgramStatus, State, Status};
 pub use commands::switch::{Detached, Switched};
 pub use error::{Class, Error, Result};
+pub use generation::confirmation::Waiting;
+pub use generation::request::{Applied, Apply};
 pub use instance::{Instance, find_hierarchy, kept_inbound};
-pub use members::registry::{Interface, Key, Member, Origin, Sandbox};
+pub use member::{Interface, Key, Member, Origin, Sandbox};
+pub use members::pod::{Attachment, Pod, PodAttached, Which};
+pub use owner::{Holder, Owner};
 pub use runtime::{Options, Runtime};
-pub use state::record::{Holder, Owner, Record, hex};
+pub use state::record::{Record, hex};
 pub use system::Sources;
 pub use system::linux::{Changes, Kernel};

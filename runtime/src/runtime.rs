@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::instance::Instance;
-use crate::system::Store;
+use crate::system::System;
 use crate::system::linux::Kernel;
 
 /// What holds for every command of a process.
@@ -22,7 +22,7 @@ impl Default for Options {
 
 /// One instance on one machine.
 #[derive(Debug)]
-pub struct Runtime<S: Store = Kernel> {
+pub struct Runtime<S: System = Kernel> {
     pub(crate) store: S,
     pub(crate) instance: Instance,
     pub(crate) options: Options,
@@ -38,7 +38,7 @@ impl Runtime<Kernel> {
     }
 }
 
-impl<S: Store> Runtime<S> {
+impl<S: System> Runtime<S> {
     /// The instance on another kernel, such as one that fails when a test asks it to.
     ///
     /// # Errors

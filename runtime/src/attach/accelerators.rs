@@ -10,7 +10,7 @@ use mesh_bpf::tables::Tables;
 use crate::error::{Error, Result};
 use crate::instance::Instance;
 use crate::maps::set::ControlMap;
-use crate::system::{Fault, ProgramInfo, Store, Word};
+use crate::system::{Fault, ProgramInfo, System, Word};
 
 /// How long unread bytes of the short way are waited for, in milliseconds, and between two looks.
 const PATIENCE: u64 = 2000;
@@ -33,7 +33,7 @@ pub(crate) fn wanted_by(profiles: &[u8]) -> bool {
 ///
 /// # Errors
 /// Where this kernel cannot accelerate.
-pub(crate) fn attach<S: Store>(store: &S, instance: &Instance) -> Result<()> {
+pub(crate) fn attach<S: System>(store: &S, instance: &Instance) -> Result<()> {
     let sockets = sockets(store, instance)?;
     store.make_folder(&instance.accelerators())?;
     say(store, instance, ACCELERATES)?;
@@ -62,7 +62,7 @@ pub(crate) fn attach<S: Store>(store: &S, instance: &Instance) -> Result<()> {
     say(store, instance, ACCELERATES | more)
 }
 
-fn message<S: Store>(store: &S, program: &S::Program, sockets: &S::Map) -> Result<(), Fault> {
+fn message<S: System>(store: &S, program: &S::Program, sockets: &S::Map) -> Result<(), Fault> {
     let tag = |info: ProgramInfo| info.tag;
     if store.message_program(sockets)?.map(tag) == Some(store.program_info(program)?.tag) {
         return Ok(());
@@ -70,7 +70,7 @@ fn message<S: Store>(store: &S, program: &S::Program, sockets: &S::Map) -> Resul
     store.attach_message(program, sockets)
 }
 
-fn function<S: Store>(
+fn function<S: System>(
     store: &S,
     instance: &Instance,
     def: &AcceleratorDef,
@@ -91,13 +91,13 @@ fn function<S: Store>(
     store.pin_link(&link, &pin)
 }
 
-fn sockets<S: Store>(store: &S, instance: &Instance) -> Result<S::Map> {
+fn sockets<S: System>(store: &S, instance: &Instance) -> Result<S::Map> {
     let missing = || Error::Incompatible { map: ACCELERATED.name.into(), what: "it is missing".into() };
     store.open_map(&instance.maps().join(ACCELERATED.name))?.ok_or_else(missing)
 }
 
 /// Detaches them where no chosen connection is left: after a policy that does not accelerate.
-pub(crate) fn retire<S: Store>(store: &S, instance: &Instance) -> Result<()> {
+pub(crate) fn retire<S: System>(store: &S, instance: &Instance) -> Result<()> {
     if store.list(&instance.accelerators())?.is_none() {
         return Ok(());
     }
@@ -109,7 +109,7 @@ pub(crate) fn retire<S: Store>(store: &S, instance: &Instance) -> Result<()> {
 }
 
 /// Detaches them: bytes go the long way from now on.
-pub(crate) fn detach<S: Store>(store: &S, instance: &Instance) -> Result<()> {
+pub(crate) fn detach<S: System>(store: &S, instance: &Instance) -> Result<()> {
     if let Some(sockets) = store.open_map(&instance.maps().join(ACCELERATED.name))? {
         store.detach_message(&sockets)?;
     }
@@ -128,7 +128,7 @@ const SOME_ASK: u64 = 2;
 const MISCOUNTS: u64 = 4;
 
 /// Tells the other programs what there is to look up.
-fn say<S: Store>(store: &S, instance: &Instance, what: u64) -> Result<()> {
+fn say<S: System>(store: &S, instance: &Instance, what: u64) -> Result<()> {
     let Some(control) = ControlMap::open(store, instance)? else { return Ok(()) };
     loop {
         let old = control.load(store).acceleration;
@@ -142,7 +142,7 @@ fn say<S: Store>(store: &S, instance: &Instance, what: u64) -> Result<()> {
 
 /// Waits until every byte that went the short way is read, as long as it is worth waiting: with the map of sockets,
 /// unread ones are lost. Returns how many sockets hold some still.
-pub(crate) fn drain<S: Store>(store: &S, instance: &Instance) -> Result<usize> {
+pub(crate) fn drain<S: System>(store: &S, instance: &Instance) -> Result<usize> {
     let end = store.clock() + PATIENCE;
     loop {
         let unread = unread(store, instance)?.unwrap_or(0);
@@ -154,7 +154,7 @@ pub(crate) fn drain<S: Store>(store: &S, instance: &Instance) -> Result<usize> {
 }
 
 /// Takes every socket out of the map, as if it had never been there: unread bytes of the short way are lost.
-pub(crate) fn release<S: Store>(store: &S, instance: &Instance) -> Result<()> {
+pub(crate) fn release<S: System>(store: &S, instance: &Instance) -> Result<()> {
     if let Some(sockets) = store.open_map(&instance.maps().join(ACCELERATED.name))? {
         for (cookie, _) in store.entries(&sockets)? {
             store.delete(&sockets, &cookie)?;
@@ -164,7 +164,7 @@ pub(crate) fn release<S: Store>(store: &S, instance: &Instance) -> Result<()> {
 }
 
 /// How many sockets hold unread bytes of the short way; none where nothing is accelerated.
-pub(crate) fn unread<S: Store>(store: &S, instance: &Instance) -> Result<Option<usize>> {
+pub(crate) fn unread<S: System>(store: &S, instance: &Instance) -> Result<Option<usize>> {
     let Some(sockets) = store.open_map(&instance.maps().join(ACCELERATED.name))? else { return Ok(None) };
     if store.list(&instance.accelerators())?.is_none() {
         return Ok(None);
@@ -178,7 +178,7 @@ pub(crate) fn unread<S: Store>(store: &S, instance: &Instance) -> Result<Option<
 }
 
 /// Whether a process is kept from `splice` where unread bytes of the short way would be passed over.
-pub(crate) fn refuses_splice<S: Store>(store: &S, instance: &Instance) -> Result<bool> {
+pub(crate) fn refuses_splice<S: System>(store: &S, instance: &Instance) -> Result<bool> {
     for def in ACCELERATORS.iter().filter(|def| def.hook == Hook::Security) {
         if store.open_link(&instance.accelerators().join(def.name))?.is_none() {
             return Ok(false);
@@ -218,7 +218,7 @@ impl Counting {
 }
 
 /// What `FIONREAD` tells of accelerated sockets.
-pub(crate) fn counting<S: Store>(store: &S, instance: &Instance) -> Result<Counting> {
+pub(crate) fn counting<S: System>(store: &S, instance: &Instance) -> Result<Counting> {
     let is_there =
         |name: &str| Ok::<_, Fault>(store.open_link(&instance.accelerators().join(name))?.is_some());
     if store.list(&instance.accelerators())?.is_none() {
@@ -233,13 +233,13 @@ pub(crate) fn counting<S: Store>(store: &S, instance: &Instance) -> Result<Count
 }
 
 /// Whether the kernel was found to miscount when the programs were attached.
-fn miscounts<S: Store>(store: &S, instance: &Instance) -> Result<bool> {
+fn miscounts<S: System>(store: &S, instance: &Instance) -> Result<bool> {
     let control = ControlMap::open(store, instance)?;
     Ok(control.is_some_and(|control| control.load(store).acceleration >> 32 & MISCOUNTS != 0))
 }
 
 /// Programs that should be attached and are not.
-pub(crate) fn missing<S: Store>(store: &S, instance: &Instance) -> Result<Vec<&'static str>> {
+pub(crate) fn missing<S: System>(store: &S, instance: &Instance) -> Result<Vec<&'static str>> {
     let mut missing = Vec::new();
     for def in ACCELERATORS.iter().filter(|def| def.need == Need::Always) {
         let is_there = match def.hook {

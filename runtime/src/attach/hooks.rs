@@ -5,29 +5,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use mesh_bpf::program::{Hook, PROGRAMS, ProgramDef, Role};
 use serde::{Deserialize, Serialize};
 
-use crate::attach::inbound;
+use super::link::Pinned;
+use super::{dispatch, netns_links};
 use crate::error::{Error, Result};
 use crate::instance::Instance;
 use crate::state::record;
-use crate::system::{LinkInfo, ProgramInfo, Store, Target};
+use crate::system::{LinkInfo, ProgramInfo, System, Target};
 
 /// At the end of the name of a pin that is not in its place yet.
 const NEW: &str = "-new";
 
-/// A pinned link.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Pinned {
-    /// Its name: that of the program.
-    pub(crate) name: String,
-    /// What the kernel says.
-    pub(crate) info: LinkInfo,
-}
-
 /// Programs that are loaded and perhaps not attached yet.
-pub(crate) type Programs<S> = Vec<(&'static ProgramDef, <S as Store>::Program)>;
+pub(crate) type Programs<S> = Vec<(&'static ProgramDef, <S as crate::system::Programs>::Program)>;
 
 /// Every pinned link, in the order in which programs are attached; those this version does not know come last.
-pub(crate) fn pinned<S: Store>(store: &S, instance: &Instance) -> Result<Vec<Pinned>> {
+pub(crate) fn pinned<S: System>(store: &S, instance: &Instance) -> Result<Vec<Pinned>> {
     let mut links = Vec::new();
     for name in store.list(&instance.links())?.unwrap_or_default() {
         if let Some(link) = store.open_link(&instance.links().join(&name))? {
@@ -50,7 +42,7 @@ pub(crate) fn tracepoint(program: &str) -> Option<&'static str> {
 
 /// Attaches every program that is not attached to the instance's cgroup: answering ones first, so that no
 /// flow is redirected that cannot be told where it was going.
-pub(crate) fn attach<S: Store>(store: &S, instance: &Instance, programs: &Programs<S>) -> Result<()> {
+pub(crate) fn attach<S: System>(store: &S, instance: &Instance, programs: &Programs<S>) -> Result<()> {
     let cgroup = store.inode(&instance.cgroup)?.unwrap_or_default();
     store.make_folder(&instance.links())?;
     for role in [Role::Answers, Role::Decides] {
@@ -76,7 +68,7 @@ fn is_attached(def: &ProgramDef, link: &LinkInfo, cgroup: u64) -> bool {
 }
 
 /// Removes what a killed upgrade did not put in its place.
-pub(crate) fn sweep<S: Store>(store: &S, instance: &Instance) -> Result<()> {
+pub(crate) fn sweep<S: System>(store: &S, instance: &Instance) -> Result<()> {
     for name in store.list(&instance.links())?.unwrap_or_default() {
         if name.ends_with(NEW) {
             store.remove(&instance.links().join(name))?;
@@ -94,7 +86,7 @@ struct Build {
     programs: BTreeMap<String, u32>,
 }
 
-fn build<S: Store>(store: &S, instance: &Instance) -> Result<Build> {
+fn build<S: System>(store: &S, instance: &Instance) -> Result<Build> {
     let programs = pinned(store, instance)?.into_iter().map(|link| (link.name, link.info.program));
     Ok(Build {
         version: store.programs_version(),
@@ -104,25 +96,25 @@ fn build<S: Store>(store: &S, instance: &Instance) -> Result<Build> {
 }
 
 /// Whether what is attached is known to be of this build, without loading anything.
-pub(crate) fn is_current<S: Store>(store: &S, instance: &Instance) -> Result<bool> {
+pub(crate) fn is_current<S: System>(store: &S, instance: &Instance) -> Result<bool> {
     let known = record::read::<Build>(store, &instance.programs()).ok().flatten();
     Ok(known == Some(build(store, instance)?))
 }
 
 /// Whether this build was the last to attach its programs in this boot.
-pub(crate) fn are_ours<S: Store>(store: &S, instance: &Instance) -> bool {
+pub(crate) fn are_ours<S: System>(store: &S, instance: &Instance) -> bool {
     let known = record::read::<Build>(store, &instance.programs()).ok().flatten();
     known.is_some_and(|known| known.version == store.programs_version() && known.boot_id == instance.boot_id)
 }
 
 /// Notes that what is attached is of this build.
-pub(crate) fn remember<S: Store>(store: &S, instance: &Instance) -> Result<()> {
+pub(crate) fn remember<S: System>(store: &S, instance: &Instance) -> Result<()> {
     record::write(store, &instance.programs(), &build(store, instance)?, false)
 }
 
 /// Puts the programs of this build into links that hold others, without a gap: a link always has a program.
 /// Answering ones go first. Returns how many were replaced.
-pub(crate) fn upgrade<S: Store>(store: &S, instance: &Instance, programs: &Programs<S>) -> Result<usize> {
+pub(crate) fn upgrade<S: System>(store: &S, instance: &Instance, programs: &Programs<S>) -> Result<usize> {
     let mut replaced = 0;
     for (def, program) in programs {
         let pin = instance.links().join(def.name);
@@ -143,11 +135,11 @@ pub(crate) fn upgrade<S: Store>(store: &S, instance: &Instance, programs: &Progr
             replaced += 1;
         }
     }
-    Ok(replaced + inbound::upgrade(store, instance)?)
+    Ok(replaced + netns_links::upgrade(store, instance)?)
 }
 
 /// Programs on our hooks that are not ours, in the order in which they run: those of our cgroup and above it.
-pub(crate) fn foreign<S: Store>(store: &S, instance: &Instance) -> Result<Vec<(Hook, ProgramInfo)>> {
+pub(crate) fn foreign<S: System>(store: &S, instance: &Instance) -> Result<Vec<(Hook, ProgramInfo)>> {
     let ours: Vec<u32> = pinned(store, instance)?.iter().map(|link| link.info.program).collect();
     let mut foreign = Vec::new();
     for def in PROGRAMS.iter().filter(|def| def.hook.is_of_cgroup()) {
@@ -161,7 +153,7 @@ pub(crate) fn foreign<S: Store>(store: &S, instance: &Instance) -> Result<Vec<(H
 }
 
 /// Refuses to attach below, beside or above another meshc: flows would be decided twice.
-pub(crate) fn check_alone<S: Store>(store: &S, instance: &Instance) -> Result<()> {
+pub(crate) fn check_alone<S: System>(store: &S, instance: &Instance) -> Result<()> {
     let mut foreign: Vec<ProgramInfo> =
         foreign(store, instance)?.into_iter().map(|(_, program)| program).collect();
     // Every meshc has a program there.
@@ -181,8 +173,8 @@ pub(crate) fn check_alone<S: Store>(store: &S, instance: &Instance) -> Result<()
 }
 
 /// Detaches every program, those of pods and then deciding ones (and those of other versions) first.
-pub(crate) fn detach<S: Store>(store: &S, instance: &Instance) -> Result<()> {
-    inbound::detach_all(store, instance)?;
+pub(crate) fn detach<S: System>(store: &S, instance: &Instance) -> Result<()> {
+    netns_links::detach_all(store, instance)?;
     let mut names = store.list(&instance.links())?.unwrap_or_default();
     names.sort_by_key(|name| std::cmp::Reverse(place(name)));
     for name in names {
@@ -198,12 +190,12 @@ pub(crate) fn detach<S: Store>(store: &S, instance: &Instance) -> Result<()> {
 /// Links of this instance whose pins are gone, since their file system was unmounted or another is mounted over it: those
 /// of the programs that the state folder remembers, and those, of pods, whose programs use maps of these. In the order
 /// in which they are to be detached.
-fn lost<S: Store>(store: &S, instance: &Instance) -> Result<Vec<(S::Link, LinkInfo)>> {
+fn lost<S: System>(store: &S, instance: &Instance) -> Result<Vec<(S::Link, LinkInfo)>> {
     let known = record::read::<Build>(store, &instance.programs()).ok().flatten();
     let known = known.filter(|known| known.boot_id == instance.boot_id).map(|known| known.programs);
     let Some(known) = known.filter(|known| !known.is_empty()) else { return Ok(Vec::new()) };
     let mut pins: BTreeSet<u32> = pinned(store, instance)?.iter().map(|link| link.info.id).collect();
-    pins.extend(inbound::pinned(store, instance)?.iter().map(|(_, link)| link.info.id));
+    pins.extend(netns_links::pinned(store, instance)?.iter().map(|(_, link)| link.info.id));
     let mut maps = BTreeSet::new();
     for &program in known.values() {
         maps.extend(store.maps_of(program)?);
@@ -225,7 +217,7 @@ fn lost<S: Store>(store: &S, instance: &Instance) -> Result<Vec<(S::Link, LinkIn
 
 /// Detaches what is attached of this instance without a pin; how many. A link to a tracepoint stays until whoever holds
 /// the old file system lets it go, and decides nothing.
-pub(crate) fn detach_lost<S: Store>(store: &S, instance: &Instance) -> Result<usize> {
+pub(crate) fn detach_lost<S: System>(store: &S, instance: &Instance) -> Result<usize> {
     let lost = lost(store, instance)?;
     for (link, _) in &lost {
         store.detach(link)?;
@@ -236,13 +228,13 @@ pub(crate) fn detach_lost<S: Store>(store: &S, instance: &Instance) -> Result<us
 }
 
 /// Programs that should be attached for the instance and are not.
-pub(crate) fn missing<S: Store>(store: &S, instance: &Instance) -> Result<Vec<&'static str>> {
+pub(crate) fn missing<S: System>(store: &S, instance: &Instance) -> Result<Vec<&'static str>> {
     let cgroup = store.inode(&instance.cgroup)?.unwrap_or_default();
     let links = pinned(store, instance)?;
     let has_link = |def: &ProgramDef| {
         links.iter().any(|link| link.name == def.name && is_attached(def, &link.info, cgroup))
     };
     let mut missing: Vec<_> = PROGRAMS.iter().filter(|def| !has_link(def)).map(|def| def.name).collect();
-    missing.extend(inbound::missing(store, instance)?);
+    missing.extend(dispatch::missing(store, instance)?);
     Ok(missing)
 }

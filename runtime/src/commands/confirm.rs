@@ -1,26 +1,10 @@
 //! A policy that takes itself back unless somebody confirms it: for changes that may cut off whoever makes
 //! them.
 
-use serde::{Deserialize, Serialize};
-
 use crate::error::{Error, Result};
-use crate::instance::Instance;
+use crate::generation::confirmation;
 use crate::runtime::Runtime;
-use crate::state::record;
-use crate::system::Store;
-
-/// A generation that waits to be confirmed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Waiting {
-    /// It.
-    pub generation: u64,
-    /// The generation whose policy comes back; 0: nothing was live, and nothing will be.
-    pub back_to: u64,
-    /// Milliseconds since boot, on a clock that nobody sets.
-    pub deadline: u64,
-    /// The boot that it went live in.
-    pub boot_id: String,
-}
+use crate::system::System;
 
 /// What happened to a generation that was waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,17 +17,13 @@ pub enum Expiry {
     TakenBack(u64),
 }
 
-pub(crate) fn read<S: Store>(store: &S, instance: &Instance) -> Result<Option<Waiting>> {
-    record::read(store, &instance.confirm())
-}
-
-impl<S: Store> Runtime<S> {
+impl<S: System> Runtime<S> {
     /// Keeps the live generation for good. Returns it.
     ///
     /// # Errors
     /// Where nothing waits to be confirmed.
     pub fn confirm(&self) -> Result<u64> {
-        let waiting = read(&self.store, &self.instance)?.ok_or(Error::NothingWaits)?;
+        let waiting = confirmation::read(&self.store, &self.instance)?.ok_or(Error::NothingWaits)?;
         if self.head()?.generation != waiting.generation {
             return Err(Error::NothingWaits);
         }
@@ -56,7 +36,9 @@ impl<S: Store> Runtime<S> {
     /// # Errors
     /// As [`Runtime::rollback`].
     pub fn expire(&self) -> Result<Expiry> {
-        let Some(waiting) = read(&self.store, &self.instance)? else { return Ok(Expiry::Settled) };
+        let Some(waiting) = confirmation::read(&self.store, &self.instance)? else {
+            return Ok(Expiry::Settled);
+        };
         let head = self.head()?;
         if head.generation != waiting.generation {
             return Ok(Expiry::Settled);

@@ -12,12 +12,12 @@ use mesh_bpf::selector::Endpoint;
 use mesh_bpf::unpack::unpack;
 use serde::{Deserialize, Serialize};
 
-use crate::commands::pods::Pod;
 use crate::error::{Error, Result};
 use crate::instance::Instance;
+use crate::members::pod::Pod;
 use crate::runtime::Runtime;
 use crate::state::record::{self, Record};
-use crate::system::Store;
+use crate::system::System;
 
 /// As many are kept; the oldest go first.
 const KEPT: usize = 256;
@@ -40,7 +40,7 @@ pub struct Failed {
     pub boot_id: String,
 }
 
-impl<S: Store> Runtime<S> {
+impl<S: System> Runtime<S> {
     /// Whether a pod that cannot be attached must not start: what the policy says `on failed-attach` for the
     /// workload that selects it. Where two select it, one that refuses is enough. A pod that no
     /// workload selects may start. After a boot, the policy that is to be restored is asked.
@@ -135,7 +135,7 @@ impl<S: Store> Runtime<S> {
 }
 
 /// What is noted, with its file. What cannot be read is left out.
-fn all<S: Store>(store: &S, instance: &Instance) -> Result<Vec<(PathBuf, Failed)>> {
+fn all<S: System>(store: &S, instance: &Instance) -> Result<Vec<(PathBuf, Failed)>> {
     let names = store.list(&instance.failed())?.unwrap_or_default();
     let files = names.into_iter().map(|name| instance.failed().join(name));
     Ok(files.filter_map(|file| Some((file.clone(), record::read(store, &file).ok()??))).collect())
@@ -155,7 +155,7 @@ fn file(instance: &Instance, pod: &Pod) -> PathBuf {
 }
 
 /// Forgets a pod: it is attached now.
-pub(crate) fn attached<S: Store>(store: &S, instance: &Instance, pod: &Pod) -> Result<()> {
+pub(crate) fn attached<S: System>(store: &S, instance: &Instance, pod: &Pod) -> Result<()> {
     let file = file(instance, pod);
     if store.inode(&file)?.is_some() {
         store.remove(&file)?;
@@ -164,7 +164,7 @@ pub(crate) fn attached<S: Store>(store: &S, instance: &Instance, pod: &Pod) -> R
 }
 
 /// Forgets a container that was let in, and is gone.
-pub(crate) fn gone<S: Store>(store: &S, instance: &Instance, container: &str) -> Result<()> {
+pub(crate) fn gone<S: System>(store: &S, instance: &Instance, container: &str) -> Result<()> {
     for (file, failed) in all(store, instance)? {
         let attachment = failed.pod.attachment.as_ref();
         if failed.started && attachment.is_some_and(|attachment| attachment.container == container) {
@@ -175,7 +175,7 @@ pub(crate) fn gone<S: Store>(store: &S, instance: &Instance, container: &str) ->
 }
 
 /// Forgets those of other boots, those whose network namespaces have ended, and old refusals.
-pub(crate) fn sweep<S: Store>(store: &S, instance: &Instance) -> Result<()> {
+pub(crate) fn sweep<S: System>(store: &S, instance: &Instance) -> Result<()> {
     let now = store.wall_clock();
     for (file, failed) in all(store, instance)? {
         let is_over = match failed.started {

@@ -3,12 +3,13 @@
 use mesh_bpf::image::MapImage;
 use mesh_bpf::tables::Tables;
 
-use crate::commands::apply::{Applied, Apply};
-use crate::commands::confirm;
 use crate::error::{Error, Result};
+use crate::generation::confirmation;
+use crate::generation::request::{Applied, Apply};
+use crate::owner::Owner;
 use crate::runtime::Runtime;
-use crate::state::record::{self, Owner, Record};
-use crate::system::Store;
+use crate::state::record::{self, Record};
+use crate::system::System;
 
 /// A generation that the state folder remembers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,7 +22,7 @@ pub struct Kept {
     pub is_kept: bool,
 }
 
-impl<S: Store> Runtime<S> {
+impl<S: System> Runtime<S> {
     /// Every generation that is remembered, oldest first.
     ///
     /// # Errors
@@ -79,7 +80,7 @@ impl<S: Store> Runtime<S> {
         let Some(mut record) = record::read::<Record>(&self.store, &self.instance.current())? else {
             return Ok(None);
         };
-        if let Some(waiting) = confirm::read(&self.store, &self.instance)?
+        if let Some(waiting) = confirmation::read(&self.store, &self.instance)?
             && waiting.generation == record.generation
             && self.head()?.generation == 0
         {

@@ -1,103 +1,31 @@
 //! Pods come and go by the cookie of their network namespace.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
 use mesh_bpf::membership::Membership;
 use mesh_bpf::text::{is_obeyed, one_line};
-use serde::{Deserialize, Serialize};
 
-use crate::attach::hooks;
-use crate::attach::inbound;
-use crate::commands::apply::in_slot;
+use crate::attach::{hooks, pod};
 use crate::commands::failed;
 use crate::error::{Error, Result};
-use crate::generation::session::{self, membership};
+use crate::maps::live::{self, membership};
 use crate::maps::set::Set;
-use crate::members::registry::{self, Interface, Key, Member, Origin, Registry, Sandbox};
+use crate::maps::slot::PerSlot;
+use crate::member::{Interface, Key, Member, Origin, Sandbox};
+use crate::members::pod::{Attachment, Pod, PodAttached, Which};
+use crate::members::registry::Registry;
+use crate::members::{addresses, files};
 use crate::runtime::Runtime;
 use crate::state::lock::lock;
 use crate::state::record;
-use crate::system::linux::Changes;
-use crate::system::linux::Kernel;
-use crate::system::{Sources, Store};
+use crate::system::linux::{Changes, Kernel};
+use crate::system::{Sources, System};
 
 /// A deadline that does not come.
 pub const NEVER: u64 = u64::MAX;
 
-/// A pod to attach.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Pod {
-    /// A file that stands for its network namespace.
-    pub netns: PathBuf,
-    /// Its name.
-    pub name: String,
-    /// The Kubernetes namespace.
-    pub namespace: Option<String>,
-    /// Labels by key.
-    pub labels: BTreeMap<String, String>,
-    /// The service account it runs as.
-    pub service_account: Option<String>,
-    /// Annotations by key.
-    #[serde(default)]
-    pub annotations: BTreeMap<String, String>,
-    /// Its own addresses; where there are none, those of the interfaces in its network namespace. Without a container
-    /// runtime they are its own whatever becomes of its interfaces, and else selectors alone ask for them.
-    pub addresses: Vec<IpAddr>,
-    /// What its container runtime says of it, where one attaches it.
-    #[serde(default)]
-    pub attachment: Option<Attachment>,
-    /// Attach it although its network namespace is the node's own, or another pod's.
-    #[serde(default)]
-    pub force: bool,
-}
-
-/// One attachment of a container to a network, as a container runtime asks for it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Attachment {
-    /// The id of the container, or of the pod's sandbox.
-    pub container: String,
-    /// Kubernetes' UID of the pod.
-    #[serde(default)]
-    pub uid: Option<String>,
-    /// The name of the network.
-    pub network: String,
-    /// The interface inside.
-    pub interface: String,
-}
-
-/// Which pod to detach.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Which {
-    /// By how the programs know it.
-    Key(Key),
-    /// One interface of a container, or with `None` all of it; its network namespace may be unknown, gone or
-    /// another container's by now. The pod stays a member as long as it has another interface.
-    Container {
-        /// The id.
-        container: String,
-        /// The interface inside.
-        interface: Option<String>,
-        /// A file that stood for its network namespace, where it is known: then no registry is searched.
-        netns: Option<PathBuf>,
-    },
-    /// By a file that stands for its network namespace.
-    Netns(PathBuf),
-    /// By namespace and name: when the network namespace is gone already.
-    Name(Option<String>, String),
-}
-
-/// What an attach did.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PodAttached {
-    /// Its key.
-    pub key: Key,
-    /// The workload that it falls under; none where no policy is live or none selects it.
-    pub workload: Option<String>,
-}
-
-impl<S: Store> Runtime<S> {
+impl<S: System> Runtime<S> {
     /// Registers a pod, or registers it anew with other labels or addresses. Where no policy is live, the
     /// next one finds it.
     ///
@@ -124,7 +52,7 @@ impl<S: Store> Runtime<S> {
             let held = lock(store, instance, &self.options, &instance.maps(), false)?;
             self.in_time(deadline)?;
             record::make_folders(store, instance)?;
-            registry::make_folder(store, instance)?;
+            files::make_folder(store, instance)?;
             if held.is_some()
                 && let Some(set) = Set::open(store, instance)?
             {
@@ -161,12 +89,12 @@ impl<S: Store> Runtime<S> {
 
     /// Registers a member as the live policy wants it, and returns its workload. The registry's lock is held.
     fn put(&self, registry: &Registry<'_, S>, member: &Member) -> Result<Option<String>> {
-        let live = session::live(registry.store, registry.set)?;
+        let live = live::live(registry.store, registry.set)?;
         let policy = live.as_ref().map(|live| membership(registry.store, registry.set, live)).transpose()?;
         let workload = policy.as_ref().map_or(Ok(None), |policy| member.workload(policy))?;
         let workload = workload.map(|workload| workload.name.clone());
-        let slot = live.as_ref().map_or(0, session::Live::slot);
-        registry.join(member, in_slot(slot, policy.as_ref(), None::<&Membership>))?;
+        let slot = live.as_ref().map_or(0, live::Live::slot);
+        registry.join(member, PerSlot::of(slot, policy.as_ref(), None::<&Membership>))?;
         Ok(workload)
     }
 
@@ -222,7 +150,7 @@ impl<S: Store> Runtime<S> {
             wrong.push(format!("its interface `{interface}` is not registered"));
         }
         let Some(set) = Set::open(store, instance)? else { return Ok(wrong) };
-        let Some(live) = session::live(store, &set)? else { return Ok(wrong) };
+        let Some(live) = live::live(store, &set)? else { return Ok(wrong) };
         let policy = membership(store, &set, &live)?;
         let registry = Registry { store, instance, set: &set };
         wrong.extend(registry.fault(&member, live.slot(), &policy)?);
@@ -244,7 +172,7 @@ impl<S: Store> Runtime<S> {
             registry.recover()?;
         }
         let Some(member) = self.find(&Which::Key(key))? else { return Ok(false) };
-        let Some(member) = registry::moved(store, &member)? else { return Ok(false) };
+        let Some(member) = addresses::moved(store, &member)? else { return Ok(false) };
         match registry {
             Some(registry) => drop(self.put(&registry, &member).inspect_err(|_| drop(registry.recover()))?),
             None => record::write(store, &instance.members().join(key.to_string()), &member, false)?,
@@ -265,7 +193,7 @@ impl<S: Store> Runtime<S> {
     /// # Errors
     /// Where the state folder cannot be read.
     pub fn pods(&self) -> Result<Vec<Member>> {
-        let mut members = registry::members(&self.store, &self.instance)?;
+        let mut members = files::members(&self.store, &self.instance)?;
         members.retain(|member| member.origin == Origin::Attached);
         Ok(members)
     }
@@ -313,7 +241,7 @@ impl<S: Store> Runtime<S> {
                 &move |member| is_its(member)
             }
         };
-        Ok(registry::members(&self.store, &self.instance)?.into_iter().find(is_it))
+        Ok(files::members(&self.store, &self.instance)?.into_iter().find(is_it))
     }
 
     /// Whether a pod may have the network namespace of one that is registered: it is the same by name, or a container
@@ -360,10 +288,10 @@ impl<S: Store> Runtime<S> {
                 name: name(&pod.namespace, &pod.name),
             });
         }
-        let id = known.as_ref().map_or_else(|| registry::new_id(store, instance), |member| Ok(member.id))?;
+        let id = known.as_ref().map_or_else(|| files::new_id(store, instance), |member| Ok(member.id))?;
         let mut addresses: Vec<IpAddr> = pod.addresses.iter().map(IpAddr::to_canonical).collect();
         let are_given = pod.attachment.is_none() && !addresses.is_empty();
-        let followed = if are_given { None } else { Some(registry::followed(store, &pod.netns)?) };
+        let followed = if are_given { None } else { Some(addresses::followed(store, &pod.netns)?) };
         if addresses.is_empty() {
             addresses = followed.clone().unwrap_or_default();
         }
@@ -400,7 +328,7 @@ impl Runtime<Kernel> {
     /// What the kernel says.
     pub fn changes(&self, pod: &Member) -> Result<Option<Changes>> {
         let (Key::Netns(cookie), Some(_)) = (pod.key, &pod.followed) else { return Ok(None) };
-        let Some(netns) = inbound::find(&self.store, pod, cookie)? else { return Ok(None) };
+        let Some(netns) = pod::find(&self.store, pod, cookie)? else { return Ok(None) };
         Ok(Some(self.store.changes(&netns, cookie)?))
     }
 }

@@ -10,12 +10,12 @@ use mesh_bpf::tables::Tables;
 use crate::error::{Error, Result};
 use crate::instance::{Instance, unescape};
 use crate::runtime::Runtime;
-use crate::system::Store;
+use crate::system::System;
 
 /// Capabilities that an apply needs, by number (`linux/capability.h`).
 const RIGHTS: [(u32, &str); 3] = [(12, "CAP_NET_ADMIN"), (21, "CAP_SYS_ADMIN"), (39, "CAP_BPF")];
 
-impl<S: Store> Runtime<S> {
+impl<S: System> Runtime<S> {
     /// Whether pins and programs can be where the instance says, and this process may put them there.
     ///
     /// # Errors
@@ -110,7 +110,7 @@ fn fixed() -> u64 {
 const NO_PREALLOC: u32 = 1;
 
 /// The capabilities of an apply that this thread lacks. Where nothing can be read, the kernel will say.
-pub(crate) fn own_missing_rights(store: &impl Store) -> Vec<&'static str> {
+pub(crate) fn own_missing_rights(store: &impl System) -> Vec<&'static str> {
     let status = store.read(Path::new("/proc/thread-self/status")).ok().flatten().unwrap_or_default();
     missing_rights(&String::from_utf8_lossy(&status))
 }
@@ -125,7 +125,7 @@ fn missing_rights(status: &str) -> Vec<&'static str> {
 }
 
 /// The memory limits of our own cgroup and of those above it, with the files that say so.
-fn limits(store: &impl Store, instance: &Instance) -> Result<Vec<(PathBuf, u64)>> {
+fn limits(store: &impl System, instance: &Instance) -> Result<Vec<(PathBuf, u64)>> {
     let cgroups = store.read(Path::new("/proc/self/cgroup"))?.unwrap_or_default();
     let mut limits = Vec::new();
     for (folder, name) in own_cgroups(&String::from_utf8_lossy(&cgroups), &instance.hierarchy) {

@@ -1,36 +1,18 @@
-//! Readers of the short way that wait for bytes which are there: named, and helped.
-//!
-//! One that spliced in vain cannot be given its bytes: its connection is closed, and both ends are told. One that
-//! `FIONREAD` told too little needs only to look again: its connection leaves the map of accelerated sockets, by which
-//! the kernel counts right from then on, and its reader is woken.
+//! Helps readers of accelerated connections that wait in vain.
 
-use std::collections::{BTreeMap, BTreeSet};
-
-use mesh_bpf::abi::{self, Unread, WAITS_COUNTS};
-use mesh_bpf::map::WAITING;
-
-use crate::commands::status::acceleration::{self, Rescue, StuckReader, Why};
+use crate::attach::stuck_readers::{self, StuckReader};
 use crate::error::Result;
-use crate::instance::Instance;
-use crate::maps::set::ControlMap;
 use crate::runtime::Runtime;
-use crate::system::{Fault, Store};
+use crate::system::System;
 
-/// How long a reader that spliced in vain may still come back by plain calls, in milliseconds.
-const PATIENCE: u64 = 1000;
-/// The same for one that was told too little, where it cannot be woken.
-const LONG_PATIENCE: u64 = 10_000;
-/// How long a message may be on its way by the short way, in milliseconds.
-const ON_ITS_WAY: u64 = 20;
-
-impl<S: Store> Runtime<S> {
+impl<S: System> Runtime<S> {
     /// Helps readers of accelerated connections that wait in vain, and says whom. Costs a look at a small map where
     /// there are none.
     ///
     /// # Errors
     /// What the kernel says.
     pub fn rescue(&self) -> Result<Vec<StuckReader>> {
-        rescue(&self.store, &self.instance)
+        stuck_readers::rescue(&self.store, &self.instance)
     }
 
     /// Whether anything is accelerated, so that readers may have to be helped.
@@ -40,137 +22,4 @@ impl<S: Store> Runtime<S> {
     pub fn accelerates(&self) -> Result<bool> {
         Ok(self.store.list(&self.instance.accelerators())?.is_some())
     }
-}
-
-/// Those that wait in vain at this moment.
-pub(crate) fn stuck<S: Store>(store: &S, instance: &Instance) -> Result<Vec<StuckReader>> {
-    let (mut noted, _) = noted(store, instance)?;
-    noted.retain(waits);
-    Ok(noted)
-}
-
-/// Whether there are bytes that it does not see. What came through the stack is seen by `splice`.
-fn waits(one: &StuckReader) -> bool {
-    match one.why {
-        Why::Splices => one.short > 0,
-        Why::Counts => one.unread > 0,
-    }
-}
-
-/// Those of which a note was taken, whose connections are open; and whether the kernel tells what they have not read.
-fn noted<S: Store>(store: &S, instance: &Instance) -> Result<(Vec<StuckReader>, bool)> {
-    let notes = acceleration::values::<abi::Waiting, S>(store, instance, WAITING.name)?;
-    if notes.is_empty() {
-        return Ok((Vec::new(), true));
-    }
-    let cookies: Vec<u64> = notes.iter().map(|(cookie, _)| *cookie).collect();
-    let (unread, is_told) = match store.unread(&instance.maps(), &cookies) {
-        Err(fault) if fault.is_refusal() => (Vec::new(), false),
-        unread => (unread?, true),
-    };
-    let unread: BTreeMap<u64, Unread> = unread.into_iter().map(|one| (one.cookie, one)).collect();
-    let pairs = acceleration::values::<abi::Pair, S>(store, instance, mesh_bpf::map::PAIRS.name)?;
-    let mut found = Vec::new();
-    for (cookie, note) in notes {
-        let end = |(_, pair): &(u64, abi::Pair)| {
-            let role = pair.half.iter().position(|half| half.sock != 0 && half.cookie == cookie)?;
-            Some((role, *pair))
-        };
-        let Some((role, pair)) = pairs.iter().find_map(end) else { continue };
-        let unread = unread.get(&cookie).copied().unwrap_or_default();
-        let why = if note.why == WAITS_COUNTS { Why::Counts } else { Why::Splices };
-        found.push(StuckReader {
-            name: acceleration::name(note.name),
-            process: note.process,
-            netns: note.netns,
-            cookie,
-            client: acceleration::address(pair.client, pair.client_port),
-            server: acceleration::address(pair.server, pair.server_port),
-            accepts: role == 1,
-            why,
-            unread: u64::from(unread.long_bytes) + u64::from(unread.short_bytes),
-            short: unread.short_bytes.into(),
-            milliseconds: store.clock().saturating_sub(note.since / 1_000_000),
-            rescue: Rescue::None,
-        });
-    }
-    found.sort_by_key(|stuck| (stuck.server, stuck.client));
-    Ok((found, is_told))
-}
-
-pub(crate) fn rescue<S: Store>(store: &S, instance: &Instance) -> Result<Vec<StuckReader>> {
-    if ControlMap::open(store, instance)?.is_none() {
-        return Ok(Vec::new());
-    }
-    let (mut noted, is_told) = noted(store, instance)?;
-    let released = release(store, instance, &noted)?;
-    let mut failed = None;
-    for one in &mut noted {
-        if released.contains(&one.cookie) {
-            one.rescue = Rescue::Released;
-        } else if !is_told {
-            // It may have read everything: it is neither forgotten nor closed.
-        } else if !waits(one) && one.milliseconds >= PATIENCE {
-            forget(store, instance, one.cookie)?;
-        } else if is_hopeless(one) {
-            match close(store, one) {
-                Ok(()) => one.rescue = Rescue::Closed,
-                // It does not keep the others from being helped.
-                Err(error) => failed = Some(error),
-            }
-        }
-    }
-    noted.retain(|one| one.rescue != Rescue::None);
-    match failed {
-        Some(error) if noted.is_empty() => Err(error),
-        _ => Ok(noted),
-    }
-}
-
-/// Whether nothing but an end of its connection will wake it.
-fn is_hopeless(one: &StuckReader) -> bool {
-    waits(one)
-        && match one.why {
-            Why::Splices => one.milliseconds >= PATIENCE,
-            // Only what comes through the stack can be used to wake it.
-            Why::Counts => one.unread == one.short && one.milliseconds >= LONG_PATIENCE,
-        }
-}
-
-fn forget<S: Store>(store: &S, instance: &Instance, cookie: u64) -> Result<()> {
-    let Some(notes) = store.open_map(&instance.maps().join(WAITING.name))? else { return Ok(()) };
-    Ok(store.delete(&notes, &cookie.to_ne_bytes())?)
-}
-
-/// Lets those leave that were told too little; their cookies.
-fn release<S: Store>(store: &S, instance: &Instance, stuck: &[StuckReader]) -> Result<BTreeSet<u64>> {
-    let counted = || stuck.iter().filter(|one| one.why == Why::Counts);
-    let namespaces: BTreeSet<u64> = counted().map(|one| one.netns).collect();
-    if namespaces.is_empty() {
-        return Ok(BTreeSet::new());
-    }
-    let mut places = Vec::new();
-    for cookie in namespaces {
-        places.extend(store.find_netns(cookie)?.map(|path| (path, cookie)));
-    }
-    // First nothing more is sent to them past the stack, then they leave.
-    for _ in 0..2 {
-        for (netns, cookie) in &places {
-            store.release(&instance.maps(), netns, *cookie)?;
-        }
-        store.sleep(ON_ITS_WAY);
-    }
-    let left = acceleration::values::<abi::Waiting, S>(store, instance, WAITING.name)?;
-    let left: BTreeSet<u64> = left.into_iter().map(|(cookie, _)| cookie).collect();
-    Ok(counted().map(|one| one.cookie).filter(|cookie| !left.contains(cookie)).collect())
-}
-
-fn close<S: Store>(store: &S, one: &StuckReader) -> Result<()> {
-    let (client, server) = (one.client, one.server);
-    let ends = if one.accepts { (server, client) } else { (client, server) };
-    let socket = store.socket(one.netns, ends, one.cookie)?;
-    let closed = socket.map_or(Ok(0), |socket| store.close(&[socket]))?;
-    let gone = || Fault::new("closing", format!("{client} -> {server}"), std::io::ErrorKind::NotFound);
-    // It may have closed by itself; then it is not named the next time.
-    if closed == 0 && one.milliseconds > LONG_PATIENCE { Err(gone().into()) } else { Ok(()) }
 }

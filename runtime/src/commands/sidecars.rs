@@ -17,12 +17,13 @@ use mesh_bpf::map::NOT_TAKEN;
 use mesh_bpf::membership::Membership;
 use mesh_bpf::prefix::Prefix;
 
-use crate::attach::inbound;
+use crate::attach::pod;
 use crate::commands::status::State;
 use crate::error::Result;
-use crate::members::registry::{self, Key, Member};
+use crate::member::{Key, Member};
+use crate::members::files;
 use crate::runtime::Runtime;
-use crate::system::{Store, Waits};
+use crate::system::{System, Waits};
 
 /// The family of what is dialled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -164,7 +165,7 @@ impl Place {
     }
 }
 
-impl<S: Store> Runtime<S> {
+impl<S: System> Runtime<S> {
     /// Where the live policy, which this is the image of, sends members' connections and no sidecar waits for them.
     /// Nothing is sent anywhere while the mesh is paused.
     ///
@@ -180,7 +181,7 @@ impl<S: Store> Runtime<S> {
             image.profiles.iter().map(|profile| needed(image, profile)).collect();
         let counted = self.counted()?;
         let mut unheard = Vec::new();
-        for member in registry::members(store, &self.instance)? {
+        for member in files::members(store, &self.instance)? {
             let Some(workload) = member.workload(&membership).ok().flatten() else { continue };
             let Some(needs) = needs.get(workload.profile.0 as usize).filter(|needs| !needs.is_empty()) else {
                 continue;
@@ -236,7 +237,7 @@ impl<S: Store> Runtime<S> {
     /// What the kernel says.
     pub fn not_taken(&self) -> Result<Vec<NotTaken>> {
         let counted = self.counted()?;
-        let members = registry::members(&self.store, &self.instance)?;
+        let members = files::members(&self.store, &self.instance)?;
         let names: BTreeMap<u32, &str> =
             members.iter().map(|member| (member.id, member.name.as_str())).collect();
         let mut all: BTreeMap<_, u64> = BTreeMap::new();
@@ -265,7 +266,7 @@ impl<S: Store> Runtime<S> {
 
     fn place(&self, member: &Member, netns: u64) -> Result<Option<Place>> {
         let file = match member.key {
-            Key::Netns(cookie) if cookie == netns => inbound::find(&self.store, member, netns)?,
+            Key::Netns(cookie) if cookie == netns => pod::find(&self.store, member, netns)?,
             _ => self.store.find_netns(netns)?,
         };
         file.map_or(Ok(None), |file| self.sockets(file, netns))

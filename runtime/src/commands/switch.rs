@@ -5,10 +5,10 @@ use crate::attach::hooks;
 use crate::error::{Error, Result};
 use crate::generation::session::Session;
 use crate::maps::set::{ControlMap, sweep};
-use crate::members::reserved_ports;
+use crate::members::{command_cgroups, reserved_ports};
 use crate::runtime::Runtime;
 use crate::state::record;
-use crate::system::{Store, Word};
+use crate::system::{System, Word};
 
 /// What pause or resume found and left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub struct Detached {
     pub lost: Option<usize>,
 }
 
-impl<S: Store> Runtime<S> {
+impl<S: System> Runtime<S> {
     /// Stops interception at once and keeps everything. Established connections go on as they are.
     ///
     /// # Errors
@@ -101,7 +101,7 @@ impl<S: Store> Runtime<S> {
                 }
             }
             reserved_ports::release_all(&self.store, &self.instance)?;
-            crate::commands::run::sweep_cgroups(&self.store, &self.instance)?;
+            command_cgroups::sweep_cgroups(&self.store, &self.instance)?;
             self.store.remove(&self.instance.pending())?;
             self.store.remove_folder(&self.instance.pins())?;
         }
@@ -113,7 +113,7 @@ impl<S: Store> Runtime<S> {
         };
         if !changed && lost_links > 0 {
             reserved_ports::release_all(&self.store, &self.instance)?;
-            crate::commands::run::sweep_cgroups(&self.store, &self.instance)?;
+            command_cgroups::sweep_cgroups(&self.store, &self.instance)?;
             self.store.remove(&self.instance.pending())?;
         }
         let changed = changed || lost_links > 0;
@@ -133,7 +133,7 @@ impl<S: Store> Runtime<S> {
 
 /// Sends nothing more by the short way, and waits until what went by it is read. Where it is not, all is as before, or
 /// it is dropped; then says how many sockets lose something, as far as the kernel tells.
-fn drain<S: Store>(
+fn drain<S: System>(
     session: &Session<'_, S>,
     control: &ControlMap<S>,
     drop_unread: bool,
@@ -161,7 +161,7 @@ fn drain<S: Store>(
 }
 
 /// Nobody else writes the word while the lock is held, unless the lock's folder was removed.
-fn change<S: Store>(session: &Session<'_, S>, control: &ControlMap<S>, old: u64, new: u64) -> Result<()> {
+fn change<S: System>(session: &Session<'_, S>, control: &ControlMap<S>, old: u64, new: u64) -> Result<()> {
     if control.exchange(session.store, Word::Generation, old, new)? {
         return Ok(());
     }

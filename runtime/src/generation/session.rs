@@ -1,77 +1,25 @@
 //! A command that changes something: it holds the lock, and has cleaned up after whoever was killed.
 
-use mesh_bpf::abi::Control;
-use mesh_bpf::map::{self, Table};
-use mesh_bpf::membership::Membership;
-use mesh_bpf::tables::{Digest, Manifest, Tables};
+use mesh_bpf::tables::{Manifest, Tables};
 
 use crate::attach::accelerators;
 use crate::attach::hooks;
-use crate::attach::inbound;
-use crate::commands::run;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::instance::Instance;
+use crate::maps::live::{Live, live};
 use crate::maps::room;
 use crate::maps::set::{ControlMap, Set, sweep};
 use crate::maps::slot;
 use crate::members::registry::Registry;
+use crate::members::{command_cgroups, sweep};
+use crate::owner::{Holder, Owner};
 use crate::runtime::Options;
 use crate::state::lock::lock;
-use crate::state::record::{self, Holder, Owner, Record, hex};
-use crate::system::{Store, Word};
-
-/// What is live, by the kernel.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Live {
-    /// Its number.
-    pub(crate) generation: u64,
-    /// It is kept, and decides nothing.
-    pub(crate) paused: bool,
-    /// The manifest of its slot.
-    pub(crate) manifest: Manifest,
-}
-
-impl Live {
-    pub(crate) const fn slot(&self) -> u32 {
-        map::slot(self.generation)
-    }
-
-    pub(crate) const fn digest(&self) -> &Digest {
-        &self.manifest.header.digest
-    }
-
-    pub(crate) const fn owner(&self) -> Owner {
-        Owner::from_wire(self.manifest.header.owner)
-    }
-}
-
-/// The generation that a node holds, whether it decides or is paused; 0 for none.
-pub(crate) const fn held(control: &Control) -> u64 {
-    if control.generation == 0 { control.paused } else { control.generation }
-}
-
-/// What is live in an open set.
-pub(crate) fn live<S: Store>(store: &S, set: &Set<S>) -> Result<Option<Live>> {
-    let control = set.control.load(store);
-    let generation = held(&control);
-    if generation == 0 {
-        return Ok(None);
-    }
-    let manifest = slot::manifest(store, set, map::slot(generation))?;
-    Ok(Some(Live { generation, paused: control.generation == 0, manifest }))
-}
-
-/// The compiled selectors of what is live.
-pub(crate) fn membership<S: Store>(store: &S, set: &Set<S>, live: &Live) -> Result<Membership> {
-    let names = slot::read_table(store, set, live.slot(), &live.manifest, Table::Names)?;
-    if names.digest() != live.manifest.table(Table::Names).digest {
-        return Err(Error::NotAsApplied(Table::Names.word()));
-    }
-    Ok(Membership::read(&names)?)
-}
+use crate::state::record::{self, Record, hex};
+use crate::system::{System, Word};
 
 /// The lock, and what is pinned.
-pub(crate) struct Session<'a, S: Store> {
+pub(crate) struct Session<'a, S: System> {
     pub(crate) store: &'a S,
     pub(crate) instance: &'a Instance,
     pub(crate) options: &'a Options,
@@ -79,7 +27,7 @@ pub(crate) struct Session<'a, S: Store> {
     _lock: S::Lock,
 }
 
-impl<'a, S: Store> Session<'a, S> {
+impl<'a, S: System> Session<'a, S> {
     /// Takes the lock and finishes or undoes what a killed command left. `None` where the instance has no
     /// folder, unless `make`.
     pub(crate) fn begin(
@@ -136,9 +84,9 @@ impl<'a, S: Store> Session<'a, S> {
         let Some(_lock) = self.lock_registry()? else { return Ok(()) };
         let registry = Registry { store: self.store, instance: self.instance, set };
         registry.recover()?;
-        inbound::sweep(&registry)?;
+        sweep::remove_ended_pods(&registry)?;
         room::recount(self.store, self.instance, set)?;
-        run::sweep(&registry)
+        command_cgroups::sweep(&registry)
     }
 
     /// Makes the records agree with the kernel.
@@ -199,8 +147,8 @@ impl<'a, S: Store> Session<'a, S> {
     pub(crate) fn unreadable(&self, new: &Tables) -> Result<Option<Live>> {
         let Some(set) = &self.set else { return Ok(None) };
         let words = set.control.load(self.store);
-        let manifest = Manifest::read(&new.manifest(held(&words), Owner::Cli.wire()))?;
-        Ok(Some(Live { generation: held(&words), paused: words.generation == 0, manifest }))
+        let manifest = Manifest::read(&new.manifest(words.current_generation(), Owner::Cli.wire()))?;
+        Ok(Some(Live { generation: words.current_generation(), paused: words.generation == 0, manifest }))
     }
 
     /// Removes everything pinned. The words are 0 when this begins, so a killed removal is gone on with by
@@ -217,7 +165,7 @@ impl<'a, S: Store> Session<'a, S> {
 }
 
 /// Says who holds the lock.
-pub(crate) fn tell_holder<S: Store>(store: &S, instance: &Instance, options: &Options) -> Result<()> {
+pub(crate) fn tell_holder<S: System>(store: &S, instance: &Instance, options: &Options) -> Result<()> {
     // Nor is anything written into a folder that is not ours.
     if store.inode(&instance.state)?.is_none() || record::is_foreign(store, instance)? {
         return Ok(());

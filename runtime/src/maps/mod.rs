@@ -1,5 +1,7 @@
 //! Pinned maps: the set that an instance has, its two slots, and what is live in one of them.
 
+pub(crate) mod entries;
+pub(crate) mod live;
 pub(crate) mod room;
 pub(crate) mod set;
 pub(crate) mod slot;

@@ -11,7 +11,7 @@ use mesh_bpf::map::{self, MapDef};
 use crate::error::Result;
 use crate::instance::Instance;
 use crate::maps::set::Set;
-use crate::system::Store;
+use crate::system::System;
 
 /// How often is looked before a count is taken for wrong: connections come and go meanwhile.
 const LOOKS: usize = 3;
@@ -93,7 +93,7 @@ impl Whose {
 }
 
 /// What the rooms of connections count. A room is signed: see [`Room`].
-fn taken<S: Store>(store: &S, rooms: &S::Map) -> Result<BTreeMap<Whose, i64>> {
+fn taken<S: System>(store: &S, rooms: &S::Map) -> Result<BTreeMap<Whose, i64>> {
     let read = |(key, value): &(Vec<u8>, Vec<u8>)| {
         let room: Room = bytemuck::try_pod_read_unaligned(value).ok()?;
         Some((Whose::of(key)?, room.taken.cast_signed().into()))
@@ -102,7 +102,7 @@ fn taken<S: Store>(store: &S, rooms: &S::Map) -> Result<BTreeMap<Whose, i64>> {
 }
 
 /// What is there of those.
-fn noted<S: Store>(store: &S, instance: &Instance, opening: Opening) -> Result<BTreeMap<Whose, i64>> {
+fn noted<S: System>(store: &S, instance: &Instance, opening: Opening) -> Result<BTreeMap<Whose, i64>> {
     let mut noted = BTreeMap::new();
     let Some(map) = store.open_map(&instance.maps().join(opening.map().name))? else { return Ok(noted) };
     for (_, value) in store.entries(&map)? {
@@ -116,7 +116,7 @@ fn noted<S: Store>(store: &S, instance: &Instance, opening: Opening) -> Result<B
 }
 
 /// By how much more than is there each room has counted, at the least.
-fn surplus<S: Store>(store: &S, instance: &Instance, rooms: &S::Map) -> Result<BTreeMap<Whose, i64>> {
+fn surplus<S: System>(store: &S, instance: &Instance, rooms: &S::Map) -> Result<BTreeMap<Whose, i64>> {
     let mut least = taken(store, rooms)?;
     for _ in 0..LOOKS {
         least.retain(|whose, surplus| *surplus > whose.tolerance());
@@ -139,7 +139,7 @@ fn surplus<S: Store>(store: &S, instance: &Instance, rooms: &S::Map) -> Result<B
 }
 
 /// Takes from each room what it has counted and is not there, and removes those of members that are none any more.
-pub(crate) fn recount<S: Store>(store: &S, instance: &Instance, set: &Set<S>) -> Result<()> {
+pub(crate) fn recount<S: System>(store: &S, instance: &Instance, set: &Set<S>) -> Result<()> {
     let Some(rooms) = store.open_map(&instance.maps().join(map::ROOMS.name))? else { return Ok(()) };
     let counted = taken(store, &rooms)?;
     if counted.is_empty() {
@@ -177,7 +177,7 @@ pub(crate) fn recount<S: Store>(store: &S, instance: &Instance, set: &Set<S>) ->
 }
 
 /// The rooms that are full, by the member's number: in words that go on after the member's name.
-pub(crate) fn full<S: Store>(store: &S, instance: &Instance) -> Result<BTreeMap<u32, Vec<String>>> {
+pub(crate) fn full<S: System>(store: &S, instance: &Instance) -> Result<BTreeMap<u32, Vec<String>>> {
     let mut full: BTreeMap<u32, Vec<String>> = BTreeMap::new();
     let Some(rooms) = store.open_map(&instance.maps().join(map::ROOMS.name))? else { return Ok(full) };
     for (whose, count) in taken(store, &rooms)?.into_iter().filter(|(whose, count)| *count >= whose.most()) {

@@ -8,15 +8,15 @@ use mesh_bpf::map::{self, MAPS, MapDef};
 
 use crate::error::{Error, Result};
 use crate::instance::Instance;
-use crate::system::{MapInfo, Store, Word};
+use crate::system::{MapInfo, System, Word};
 
 /// The control map alone: the part of a set that every version can read.
-pub(crate) struct ControlMap<S: Store> {
+pub(crate) struct ControlMap<S: System> {
     words: S::Words,
     id: u32,
 }
 
-impl<S: Store> ControlMap<S> {
+impl<S: System> ControlMap<S> {
     /// That of the instance; `None` where nothing is pinned.
     pub(crate) fn open(store: &S, instance: &Instance) -> Result<Option<Self>> {
         let Some(map) = open_pin(store, &instance.maps(), &map::CONTROL)? else { return Ok(None) };
@@ -59,7 +59,7 @@ const fn value(control: &Control, word: Word) -> u64 {
 }
 
 /// All maps of the instance that user space works with.
-pub(crate) struct Set<S: Store> {
+pub(crate) struct Set<S: System> {
     pub(crate) control: ControlMap<S>,
     pub(crate) tables: S::Map,
     pub(crate) scratch: S::Map,
@@ -75,7 +75,7 @@ pub(crate) struct Set<S: Store> {
     pub(crate) events: S::Map,
 }
 
-impl<S: Store> Set<S> {
+impl<S: System> Set<S> {
     /// That of the instance, every map checked; `None` where nothing is pinned.
     pub(crate) fn open(store: &S, instance: &Instance) -> Result<Option<Self>> {
         let folder = instance.maps();
@@ -140,14 +140,14 @@ impl<S: Store> Set<S> {
 }
 
 /// Removes a set of pins that is not in its place: one that was never finished, or is being removed.
-pub(crate) fn sweep(store: &impl Store, folder: &Path) -> Result<()> {
+pub(crate) fn sweep(store: &impl System, folder: &Path) -> Result<()> {
     for name in store.list(folder)?.unwrap_or_default() {
         store.remove(&folder.join(name))?;
     }
     Ok(store.remove_folder(folder)?)
 }
 
-fn open_pin<S: Store>(store: &S, folder: &Path, def: &MapDef) -> Result<Option<S::Map>> {
+fn open_pin<S: System>(store: &S, folder: &Path, def: &MapDef) -> Result<Option<S::Map>> {
     Ok(store.open_map(&folder.join(def.name))?)
 }
 

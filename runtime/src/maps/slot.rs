@@ -9,17 +9,37 @@ use mesh_bpf::tables::{Manifest, TableData, Tables};
 
 use crate::error::{Error, Result};
 use crate::maps::set::Set;
-use crate::system::{Step, Store};
+use crate::system::{Step, System};
+
+/// What belongs to the two slots, in their order.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PerSlot<T>([Option<T>; 2]);
+
+impl<T> PerSlot<T> {
+    /// What belongs to `slot`, and to the other one.
+    pub(crate) fn of(slot: u32, this: Option<T>, other: Option<T>) -> Self {
+        Self(if slot == 0 { [this, other] } else { [other, this] })
+    }
+}
+
+impl<T> IntoIterator for PerSlot<T> {
+    type Item = Option<T>;
+    type IntoIter = std::array::IntoIter<Option<T>, 2>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
 
 /// The first line of a manifest: the part that every version can read.
-pub(crate) fn header<S: Store>(store: &S, tables: &S::Map, slot: u32) -> Result<Option<ManifestHeader>> {
+pub(crate) fn header<S: System>(store: &S, tables: &S::Map, slot: u32) -> Result<Option<ManifestHeader>> {
     let Some(map) = table(store, tables, slot, Table::Manifest)? else { return Ok(None) };
     let bytes = store.content(&map, LINE)?;
     Ok(bytemuck::try_pod_read_unaligned(&bytes).ok())
 }
 
 /// The manifest of a slot.
-pub(crate) fn manifest<S: Store>(store: &S, set: &Set<S>, slot: u32) -> Result<Manifest> {
+pub(crate) fn manifest<S: System>(store: &S, set: &Set<S>, slot: u32) -> Result<Manifest> {
     let found = header(store, &set.tables, slot)?;
     if let Some(found) = found.map(|header| header.policy_abi).filter(|&found| found != POLICY_ABI) {
         return Err(Error::OtherAbi { found });
@@ -29,7 +49,7 @@ pub(crate) fn manifest<S: Store>(store: &S, set: &Set<S>, slot: u32) -> Result<M
 }
 
 /// One table of a slot, as its manifest describes it.
-pub(crate) fn read_table<S: Store>(
+pub(crate) fn read_table<S: System>(
     store: &S,
     set: &Set<S>,
     slot: u32,
@@ -41,7 +61,7 @@ pub(crate) fn read_table<S: Store>(
 }
 
 /// All tables of a slot but the manifest.
-pub(crate) fn read_tables<S: Store>(
+pub(crate) fn read_tables<S: System>(
     store: &S,
     set: &Set<S>,
     slot: u32,
@@ -55,13 +75,18 @@ pub(crate) fn read_tables<S: Store>(
 }
 
 /// The map of one table of a slot; `None` where the slot has none.
-pub(crate) fn table<S: Store>(store: &S, tables: &S::Map, slot: u32, table: Table) -> Result<Option<S::Map>> {
+pub(crate) fn table<S: System>(
+    store: &S,
+    tables: &S::Map,
+    slot: u32,
+    table: Table,
+) -> Result<Option<S::Map>> {
     let Some(id) = store.lookup(tables, &table.index(slot).to_ne_bytes())? else { return Ok(None) };
     let id = id.try_into().map_or(0, u32::from_ne_bytes);
     Ok(store.map_by_id(id)?)
 }
 
-fn read<S: Store>(store: &S, set: &Set<S>, slot: u32, which: Table, bytes: usize) -> Result<TableData> {
+fn read<S: System>(store: &S, set: &Set<S>, slot: u32, which: Table, bytes: usize) -> Result<TableData> {
     let missing = || Error::MissingTable(which.word());
     let map = table(store, &set.tables, slot, which)?.ok_or_else(missing)?;
     if store.map_info(&map)?.capacity as usize * LINE < bytes {
@@ -84,7 +109,7 @@ fn forget_tallies(nodes: &mut [u8]) {
 }
 
 /// The counts that nodes hold, by the keys of their items.
-fn tallies<S: Store>(store: &S, nodes: &S::Map) -> Result<Vec<(u64, u64)>> {
+fn tallies<S: System>(store: &S, nodes: &S::Map) -> Result<Vec<(u64, u64)>> {
     let capacity = store.map_info(nodes)?.capacity as usize * LINE;
     let content = store.content(nodes, capacity)?;
     let records = content.chunks_exact(size_of::<Node>()).map(bytemuck::pod_read_unaligned::<Node>);
@@ -93,7 +118,7 @@ fn tallies<S: Store>(store: &S, nodes: &S::Map) -> Result<Vec<(u64, u64)>> {
 }
 
 /// The tables of nodes of both slots, each once, and none of another version.
-fn all_nodes<S: Store>(store: &S, tables: &S::Map) -> Result<BTreeMap<u32, S::Map>> {
+fn all_nodes<S: System>(store: &S, tables: &S::Map) -> Result<BTreeMap<u32, S::Map>> {
     let mut found = BTreeMap::new();
     for slot in [0, 1] {
         if header(store, tables, slot)?.is_none_or(|header| header.policy_abi != POLICY_ABI) {
@@ -107,7 +132,7 @@ fn all_nodes<S: Store>(store: &S, tables: &S::Map) -> Result<BTreeMap<u32, S::Ma
 }
 
 /// Counts that are not in the map of counters yet.
-pub(crate) fn uncollected<S: Store>(store: &S, tables: &S::Map) -> Result<Vec<(u64, u64)>> {
+pub(crate) fn uncollected<S: System>(store: &S, tables: &S::Map) -> Result<Vec<(u64, u64)>> {
     let mut found = Vec::new();
     for nodes in all_nodes(store, tables)?.values() {
         found.extend(tallies(store, nodes)?);
@@ -117,7 +142,7 @@ pub(crate) fn uncollected<S: Store>(store: &S, tables: &S::Map) -> Result<Vec<(u
 
 /// Puts maps into a free slot, and adds what the nodes there counted to the counters of their items. Whoever is killed
 /// between loses that.
-pub(crate) fn put<S: Store>(store: &S, set: &Set<S>, elements: &[(u32, &S::Map)]) -> Result<()> {
+pub(crate) fn put<S: System>(store: &S, set: &Set<S>, elements: &[(u32, &S::Map)]) -> Result<()> {
     let before = all_nodes(store, &set.tables)?;
     store.put_maps(&set.tables, elements)?;
     let after = all_nodes(store, &set.tables)?;
@@ -128,7 +153,7 @@ pub(crate) fn put<S: Store>(store: &S, set: &Set<S>, elements: &[(u32, &S::Map)]
 }
 
 /// A map with the content of one table, read back and closed to writing. The slot will own it: it is not pinned.
-pub(crate) fn make<S: Store>(store: &S, which: Table, data: &TableData) -> Result<S::Map> {
+pub(crate) fn make<S: System>(store: &S, which: Table, data: &TableData) -> Result<S::Map> {
     let mut map = filled(store, data);
     for _ in 0..RETRIES {
         match map {
@@ -146,7 +171,7 @@ const EBUSY: i32 = 16;
 
 /// Fails with `EBUSY` where another thread forked just while the table was mapped: the child has the
 /// mapping too, and keeps the map writable until it executes or ends.
-fn filled<S: Store>(store: &S, data: &TableData) -> Step<S::Map> {
+fn filled<S: System>(store: &S, data: &TableData) -> Step<S::Map> {
     let lines = u32::try_from(data.line_count()).unwrap_or(u32::MAX);
     let map = store.create_map(&map::INNER, lines, None)?;
     store.fill(&map, data.padded())?;

@@ -12,12 +12,13 @@ use mesh_bpf::map::Table;
 use mesh_bpf::tables::Tables;
 use serde::{Deserialize, Serialize};
 
-use crate::attach::inbound;
+use crate::attach::pod;
 use crate::error::{Error, Result};
 use crate::instance::Instance;
-use crate::members::registry::{self, Key, Member};
+use crate::member::{Key, Member};
+use crate::members::files;
 use crate::state::record;
-use crate::system::{Fault, Store};
+use crate::system::{Fault, System};
 
 /// Below `/proc/sys`.
 const LIST: &str = "net/ipv4/ip_local_reserved_ports";
@@ -43,7 +44,7 @@ pub(crate) fn ports(tables: &Tables) -> BTreeSet<u16> {
 }
 
 /// Notes what is to be kept free in every pod.
-pub(crate) fn want(store: &impl Store, instance: &Instance, ports: &BTreeSet<u16>) -> Result<()> {
+pub(crate) fn want(store: &impl System, instance: &Instance, ports: &BTreeSet<u16>) -> Result<()> {
     let file = instance.members().join(WANTED);
     if record::read::<BTreeSet<u16>>(store, &file)?.as_ref() == Some(ports) {
         return Ok(());
@@ -52,15 +53,15 @@ pub(crate) fn want(store: &impl Store, instance: &Instance, ports: &BTreeSet<u16
 }
 
 /// Brings the lists of all pods in line; those that were, and `again` says no other, are not looked at.
-pub(crate) fn keep_all(store: &impl Store, instance: &Instance, again: bool) -> Result<()> {
-    for member in registry::members(store, instance)? {
+pub(crate) fn keep_all(store: &impl System, instance: &Instance, again: bool) -> Result<()> {
+    for member in files::members(store, instance)? {
         keep(store, instance, &member, again)?;
     }
     Ok(())
 }
 
 /// The same of one pod.
-pub(crate) fn keep(store: &impl Store, instance: &Instance, member: &Member, again: bool) -> Result<()> {
+pub(crate) fn keep(store: &impl System, instance: &Instance, member: &Member, again: bool) -> Result<()> {
     let Key::Netns(cookie) = member.key else { return Ok(()) };
     let note = note(instance, member.key);
     let before = record::read::<Note>(store, &note)?.unwrap_or_default();
@@ -68,7 +69,7 @@ pub(crate) fn keep(store: &impl Store, instance: &Instance, member: &Member, aga
     if before.wanted == wanted && !again {
         return Ok(());
     }
-    let Some(netns) = inbound::find(store, member, cookie)? else { return Ok(()) };
+    let Some(netns) = pod::find(store, member, cookie)? else { return Ok(()) };
     let done = store.netns_setting(&netns, cookie, LIST).map_err(Error::from).and_then(|text| {
         let found = parsed(&text);
         let others: BTreeSet<u16> = found.difference(&before.added).copied().collect();
@@ -90,11 +91,11 @@ pub(crate) fn keep(store: &impl Store, instance: &Instance, member: &Member, aga
 }
 
 /// Takes what was added from a pod's list.
-pub(crate) fn release(store: &impl Store, instance: &Instance, member: &Member) -> Result<()> {
+pub(crate) fn release(store: &impl System, instance: &Instance, member: &Member) -> Result<()> {
     let Key::Netns(cookie) = member.key else { return Ok(()) };
     let note = note(instance, member.key);
     let Some(before) = record::read::<Note>(store, &note)? else { return Ok(()) };
-    if let Some(netns) = inbound::find(store, member, cookie)? {
+    if let Some(netns) = pod::find(store, member, cookie)? {
         let done = store.netns_setting(&netns, cookie, LIST).map_err(Error::from).and_then(|text| {
             let found = parsed(&text);
             let rest: BTreeSet<u16> = found.difference(&before.added).copied().collect();
@@ -109,20 +110,20 @@ pub(crate) fn release(store: &impl Store, instance: &Instance, member: &Member) 
 }
 
 /// The same of all pods.
-pub(crate) fn release_all(store: &impl Store, instance: &Instance) -> Result<()> {
-    for member in registry::members(store, instance)? {
+pub(crate) fn release_all(store: &impl System, instance: &Instance) -> Result<()> {
+    for member in files::members(store, instance)? {
         release(store, instance, &member)?;
     }
     Ok(store.remove(&instance.members().join(WANTED))?)
 }
 
 /// Which ports a pod's connections may take that its sidecars need, in words.
-pub(crate) fn fault(store: &impl Store, instance: &Instance, member: &Member) -> Result<Option<String>> {
+pub(crate) fn fault(store: &impl System, instance: &Instance, member: &Member) -> Result<Option<String>> {
     let (Key::Netns(cookie), wanted) = (member.key, wanted(store, instance)?) else { return Ok(None) };
     if wanted.is_empty() {
         return Ok(None);
     }
-    let Some(netns) = inbound::find(store, member, cookie)? else { return Ok(None) };
+    let Some(netns) = pod::find(store, member, cookie)? else { return Ok(None) };
     let found = match store.netns_setting(&netns, cookie, LIST) {
         Ok(text) => parsed(&text),
         // It ended just now.
@@ -139,7 +140,7 @@ pub(crate) fn fault(store: &impl Store, instance: &Instance, member: &Member) ->
     }))
 }
 
-fn wanted(store: &impl Store, instance: &Instance) -> Result<BTreeSet<u16>> {
+fn wanted(store: &impl System, instance: &Instance) -> Result<BTreeSet<u16>> {
     Ok(record::read(store, &instance.members().join(WANTED))?.unwrap_or_default())
 }
 

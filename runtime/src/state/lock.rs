@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::instance::Instance;
 use crate::runtime::Options;
 use crate::state::record;
-use crate::system::{Locked, Store};
+use crate::system::{Locked, System};
 
 /// Milliseconds that the first in the queue sleeps before it asks for the lock again.
 const NEXT_POLL: u64 = 1;
@@ -18,7 +18,7 @@ const NEXT_POLL: u64 = 1;
 const QUEUE_POLL: u64 = 5;
 
 /// Takes a folder's lock, waiting as long as the options say. `None` where there is no such folder.
-pub(crate) fn lock<S: Store>(
+pub(crate) fn lock<S: System>(
     store: &S,
     instance: &Instance,
     options: &Options,
@@ -59,14 +59,14 @@ fn queue(instance: &Instance, folder: &Path) -> PathBuf {
     if folder == instance.pins() { instance.state.clone() } else { instance.links() }
 }
 
-struct Wait<'a, S: Store> {
+struct Wait<'a, S: System> {
     store: &'a S,
     instance: &'a Instance,
     options: &'a Options,
     began: u64,
 }
 
-impl<S: Store> Wait<'_, S> {
+impl<S: System> Wait<'_, S> {
     fn sleep(&self, milliseconds: u64) -> Result<()> {
         let Self { store, instance, options, began } = self;
         if store.clock().saturating_sub(*began) >= options.lock_timeout {

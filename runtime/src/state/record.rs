@@ -3,7 +3,6 @@
 //! The manifest in the kernel is the truth; a record that differs is made again. Each file is written beside
 //! its place and renamed, so it is there whole or not at all.
 
-use std::fmt;
 use std::path::{Path, PathBuf};
 
 use mesh_bpf::artifact;
@@ -14,44 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::instance::{AGENT, FILES, FOLDERS, Instance, MEMBERS, MOVING};
-use crate::system::{Locked, Process, Step, Store};
-
-/// Who applied a policy.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Owner {
-    /// Somebody at the command line.
-    #[default]
-    Cli,
-    /// The node agent.
-    Agent,
-}
-
-impl Owner {
-    /// As the manifest has it.
-    #[must_use]
-    pub const fn wire(self) -> u32 {
-        match self {
-            Self::Cli => 0,
-            Self::Agent => 1,
-        }
-    }
-
-    /// From a manifest.
-    #[must_use]
-    pub const fn from_wire(wire: u32) -> Self {
-        if wire == 1 { Self::Agent } else { Self::Cli }
-    }
-}
-
-impl fmt::Display for Owner {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Cli => "command line",
-            Self::Agent => "agent",
-        })
-    }
-}
+use crate::owner::Owner;
+use crate::system::{Locked, Step, System};
 
 /// One generation, as the state folder remembers it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,17 +33,6 @@ pub struct Record {
     pub origin: String,
 }
 
-/// Who holds the lock.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Holder {
-    /// The process.
-    pub process: Process,
-    /// Its command.
-    pub command: String,
-    /// Milliseconds since 1970.
-    pub since: u64,
-}
-
 /// A digest in hexadecimal.
 #[must_use]
 pub fn hex(digest: &Digest) -> String {
@@ -88,14 +40,19 @@ pub fn hex(digest: &Digest) -> String {
 }
 
 /// Reads a JSON file; `None` where there is none.
-pub(crate) fn read<T: DeserializeOwned>(store: &impl Store, file: &Path) -> Result<Option<T>> {
+pub(crate) fn read<T: DeserializeOwned>(store: &impl System, file: &Path) -> Result<Option<T>> {
     let Some(bytes) = store.read(file)? else { return Ok(None) };
     let parsed = serde_json::from_slice(&bytes);
     parsed.map(Some).map_err(|error| Error::DamagedFile { file: file.into(), what: error.to_string() })
 }
 
 /// Puts a JSON file in place at once.
-pub(crate) fn write<T: Serialize>(store: &impl Store, file: &Path, content: &T, durable: bool) -> Result<()> {
+pub(crate) fn write<T: Serialize>(
+    store: &impl System,
+    file: &Path,
+    content: &T,
+    durable: bool,
+) -> Result<()> {
     Ok(write_bytes(store, file, &json(file, content)?, durable)?)
 }
 
@@ -105,7 +62,7 @@ pub(crate) fn json<T: Serialize>(file: &Path, content: &T) -> Result<Vec<u8>> {
         .map_err(|error| Error::DamagedFile { file: file.into(), what: error.to_string() })
 }
 
-fn write_bytes(store: &impl Store, file: &Path, content: &[u8], durable: bool) -> Step<()> {
+fn write_bytes(store: &impl System, file: &Path, content: &[u8], durable: bool) -> Step<()> {
     let beside = beside(file);
     store.write(&beside, content, durable)?;
     store.rename(&beside, file, durable)
@@ -117,14 +74,14 @@ fn beside(file: &Path) -> PathBuf {
 }
 
 /// Whether the state folder holds things, and none of ours.
-pub(crate) fn is_foreign(store: &impl Store, instance: &Instance) -> Step<bool> {
+pub(crate) fn is_foreign(store: &impl System, instance: &Instance) -> Step<bool> {
     let is_ours = |name: &str| FILES.contains(&name) || FOLDERS.contains(&name) || AGENT.contains(&name);
     let names = store.list(&instance.state)?.unwrap_or_default();
     Ok(!names.is_empty() && !names.iter().any(|name| is_ours(name)))
 }
 
 /// Makes the folders that records go to. Nobody but the owner enters them: who could, could hold the lock.
-pub(crate) fn make_folders(store: &impl Store, instance: &Instance) -> Result<()> {
+pub(crate) fn make_folders(store: &impl System, instance: &Instance) -> Result<()> {
     for folder in instance.state.ancestors().skip(1).collect::<Vec<_>>().into_iter().rev() {
         if store.inode(folder)?.is_none() {
             store.make_folder(folder)?;
@@ -141,7 +98,7 @@ pub(crate) fn make_folders(store: &impl Store, instance: &Instance) -> Result<()
 
 /// Keeps a policy, unless it is kept already, and does something else meanwhile.
 pub(crate) fn keep_artifact<T>(
-    store: &impl Store,
+    store: &impl System,
     instance: &Instance,
     tables: &Tables,
     meanwhile: impl FnOnce() -> Result<T>,
@@ -163,7 +120,7 @@ pub(crate) fn keep_artifact<T>(
 
 /// Reads a kept policy, and checks all of it; `None` where it is not kept.
 pub(crate) fn artifact(
-    store: &impl Store,
+    store: &impl System,
     instance: &Instance,
     digest: &str,
 ) -> Result<Option<(Tables, MapImage)>> {
@@ -183,7 +140,7 @@ pub(crate) fn artifact(
 const MOST_GENERATIONS: u64 = u64::MAX >> 1;
 
 /// Every generation that is remembered, oldest first. What cannot be read is left out, and so is a number that cannot be.
-pub(crate) fn history(store: &impl Store, instance: &Instance) -> Result<Vec<Record>> {
+pub(crate) fn history(store: &impl System, instance: &Instance) -> Result<Vec<Record>> {
     let mut records = Vec::new();
     for name in store.list(&instance.history())?.unwrap_or_default() {
         if let Ok(number) = name.parse::<u64>()
@@ -199,7 +156,7 @@ pub(crate) fn history(store: &impl Store, instance: &Instance) -> Result<Vec<Rec
 }
 
 /// Notes that `record` is live: in the history, and as `current`.
-pub(crate) fn settle(store: &impl Store, instance: &Instance, record: &Record) -> Result<()> {
+pub(crate) fn settle(store: &impl System, instance: &Instance, record: &Record) -> Result<()> {
     write(store, &instance.history().join(record.generation.to_string()), record, false)?;
     match read::<Record>(store, &instance.pending()) {
         Ok(Some(pending)) if pending == *record => {
@@ -210,7 +167,7 @@ pub(crate) fn settle(store: &impl Store, instance: &Instance, record: &Record) -
 }
 
 /// Removes the oldest records beyond `keep`, and artifacts that no record names.
-pub(crate) fn prune(store: &impl Store, instance: &Instance, keep: usize) -> Result<()> {
+pub(crate) fn prune(store: &impl System, instance: &Instance, keep: usize) -> Result<()> {
     let records = history(store, instance)?;
     let (old, kept) = records.split_at(records.len().saturating_sub(keep));
     for record in old {
@@ -226,7 +183,7 @@ pub(crate) fn prune(store: &impl Store, instance: &Instance, keep: usize) -> Res
 }
 
 /// Removes all that is ours in the state folder, and the folder where nothing else is in it.
-pub(crate) fn purge(store: &impl Store, instance: &Instance) -> Result<()> {
+pub(crate) fn purge(store: &impl System, instance: &Instance) -> Result<()> {
     let members = instance.state.join(MEMBERS);
     for boot in store.list(&members)?.unwrap_or_default() {
         forget_boot(store, &members.join(boot))?;
@@ -252,12 +209,12 @@ pub(crate) fn purge(store: &impl Store, instance: &Instance) -> Result<()> {
 }
 
 /// Removes what was registered in a boot.
-pub(crate) fn forget_boot(store: &impl Store, members: &Path) -> Step<()> {
+pub(crate) fn forget_boot(store: &impl System, members: &Path) -> Step<()> {
     empty(store, &members.join(MOVING))?;
     empty(store, members)
 }
 
-fn empty(store: &impl Store, folder: &Path) -> Step<()> {
+fn empty(store: &impl System, folder: &Path) -> Step<()> {
     for name in store.list(folder)?.unwrap_or_default() {
         store.remove(&folder.join(name))?;
     }

@@ -16,7 +16,8 @@ use mesh_bpf::map::{self, MapDef};
 use mesh_bpf::program::{AcceleratorDef, Hook, Inbound, ProgramDef};
 
 use crate::system::{
-    Fault, LinkInfo, Locked, MapInfo, Noted, Process, ProgramInfo, Sources, Step, Store, Waits, Word,
+    Acceleration, Clock, Fault, Files, LinkInfo, Links, Locked, MapInfo, Maps, Netns, Noted, Process,
+    ProgramInfo, Programs, Sockets, Sources, Step, Waits, Word,
 };
 
 /// What happens at one of the steps.
@@ -114,14 +115,7 @@ macro_rules! whole {
     };
 }
 
-impl<S: Store> Store for Faulty<S> {
-    type Map = S::Map;
-    type Program = S::Program;
-    type Link = S::Link;
-    type Words = S::Words;
-    type Lock = S::Lock;
-    type Socket = S::Socket;
-
+impl<S: Clock> Clock for Faulty<S> {
     fn wall_clock(&self) -> u64 {
         self.inner.wall_clock()
     }
@@ -141,97 +135,10 @@ impl<S: Store> Store for Faulty<S> {
     fn is_alive(&self, process: Process) -> bool {
         self.inner.is_alive(process)
     }
+}
 
-    fn programs_version(&self) -> String {
-        self.inner.programs_version()
-    }
-
-    fn load(&self, words: &S::Words) -> Control {
-        self.inner.load(words)
-    }
-
-    reading! {
-        fn list(&self, folder: &Path) -> Step<Option<Vec<String>>>;
-        fn read(&self, file: &Path) -> Step<Option<Vec<u8>>>;
-        fn inode(&self, path: &Path) -> Step<Option<u64>>;
-        fn is_bpffs(&self, path: &Path) -> Step<bool>;
-        fn is_writable(&self, path: &Path) -> Step<bool>;
-        fn lock(&self, folder: &Path) -> Step<Locked<S::Lock>>;
-        fn is_populated(&self, cgroup: &Path) -> Step<bool>;
-        fn netns_cookie(&self, netns: &Path) -> Step<u64>;
-        fn netns_addresses(&self, netns: &Path) -> Step<Vec<IpAddr>>;
-        fn netns_sources(&self, netns: &Path) -> Step<Sources>;
-        fn netns_setting(&self, netns: &Path, cookie: u64, name: &str) -> Step<String>;
-        fn namespaces(&self) -> Step<BTreeSet<u64>>;
-        fn is_own_netns(&self, cookie: u64) -> Step<bool>;
-        fn is_lived_in(&self, cookie: u64) -> Step<bool>;
-        fn find_netns(&self, cookie: u64) -> Step<Option<PathBuf>>;
-        fn open_map(&self, path: &Path) -> Step<Option<S::Map>>;
-        fn map_by_id(&self, id: u32) -> Step<Option<S::Map>>;
-        fn map_info(&self, map: &S::Map) -> Step<MapInfo>;
-        fn lookup(&self, map: &S::Map, key: &[u8]) -> Step<Option<Vec<u8>>>;
-        fn entries(&self, map: &S::Map) -> Step<Vec<(Vec<u8>, Vec<u8>)>>;
-        fn content(&self, map: &S::Map, len: usize) -> Step<Vec<u8>>;
-        fn hits(&self, map: &S::Map) -> Step<Vec<(u64, u64)>>;
-        fn holds(&self, map: &S::Map, content: &[u8]) -> Step<bool>;
-        fn words(&self, control: &S::Map) -> Step<S::Words>;
-        fn program_info(&self, program: &S::Program) -> Step<ProgramInfo>;
-        fn program_by_id(&self, id: u32) -> Step<Option<ProgramInfo>>;
-        fn open_link(&self, path: &Path) -> Step<Option<S::Link>>;
-        fn link_info(&self, link: &S::Link) -> Step<LinkInfo>;
-        fn all_links(&self) -> Step<Vec<S::Link>>;
-        fn maps_of(&self, program: u32) -> Step<Vec<u32>>;
-        fn attached(&self, cgroup: &Path, hook: Hook, effective: bool) -> Step<Vec<u32>>;
-        fn attached_below(&self, cgroup: &Path, hook: Hook) -> Step<Vec<u32>>;
-        fn interfaces(&self, netns: &Path, cookie: u64) -> Step<Vec<u32>>;
-        fn waiting(&self, netns: &Path, cookie: u64) -> Step<Vec<Waits>>;
-        fn translates(&self, netns: &Path, cookie: u64) -> Step<bool>;
-        fn can_close(&self) -> Step<bool>;
-        fn connections(&self, flows: &S::Map, listening: &S::Map) -> Step<Vec<(Noted, S::Socket)>>;
-        fn message_program(&self, sockets: &S::Map) -> Step<Option<ProgramInfo>>;
-        fn unread(&self, maps: &Path, cookies: &[u64]) -> Step<Vec<Unread>>;
-        fn miscounts(&self) -> Step<bool>;
-        fn socket(&self, netns: u64, ends: (SocketAddr, SocketAddr), cookie: u64) -> Step<Option<S::Socket>>;
-    }
-
-    whole! {
-        fn make_folder(&self, folder: &Path) -> Step<()> { name(folder) }
-        fn remove_folder(&self, folder: &Path) -> Step<()> { name(folder) }
-        fn remove(&self, file: &Path) -> Step<()> { name(file) }
-        fn rename(&self, from: &Path, to: &Path, durable: bool) -> Step<()> { name(to) }
-        fn set_netns_setting(&self, netns: &Path, cookie: u64, name: &str, value: &str) -> Step<()> { name }
-        fn create_map(&self, def: &MapDef, capacity: u32, inner: Option<&S::Map>) -> Step<S::Map> { def.name }
-        fn pin_map(&self, map: &S::Map, path: &Path) -> Step<()> { name(path) }
-        fn update(&self, map: &S::Map, key: &[u8], value: &[u8]) -> Step<()> { "an entry" }
-        fn delete(&self, map: &S::Map, key: &[u8]) -> Step<()> { "an entry" }
-        fn fill(&self, map: &S::Map, content: &[u8]) -> Step<()> { "a table" }
-        fn add_hits(&self, map: &S::Map, counts: &[(u64, u64)]) -> Step<()> { "counters" }
-        fn freeze(&self, map: &S::Map) -> Step<()> { "a table" }
-        fn exchange(&self, words: &S::Words, word: Word, old: u64, new: u64) -> Step<bool> {
-            format!("{word:?} {old} to {new}")
-        }
-        fn load_programs(&self, maps: &Path) -> Step<Vec<(&'static ProgramDef, S::Program)>> { "all programs" }
-        fn attach(&self, program: &S::Program, hook: Hook, cgroup: &Path) -> Step<S::Link> {
-            format!("{hook:?}")
-        }
-        fn load_inbound(&self, maps: &Path, by: Inbound) -> Step<S::Program> { by.program().name }
-        fn load_entry(&self, maps: &Path, pod: u64, by: Inbound) -> Step<S::Program> { "a pod's program" }
-        fn put_program(&self, map: &S::Map, index: u32, program: &S::Program) -> Step<()> { "a program" }
-        fn attach_netns(
-            &self, program: &S::Program, by: Inbound, netns: &Path, cookie: u64, covered: &BTreeSet<u32>
-        ) -> Step<Vec<S::Link>> { "a pod" }
-        fn iterate(&self, iterator: &S::Link, netns: &Path, cookie: u64) -> Step<()> { "a pod" }
-        fn load_accelerators(&self, maps: &Path) -> Step<Vec<(&'static AcceleratorDef, S::Program)>> {
-            "accelerators"
-        }
-        fn release(&self, maps: &Path, netns: &Path, cookie: u64) -> Step<()> { "a pod" }
-        fn attach_message(&self, program: &S::Program, sockets: &S::Map) -> Step<()> { "sockets" }
-        fn detach_message(&self, sockets: &S::Map) -> Step<()> { "sockets" }
-        fn pin_link(&self, link: &S::Link, path: &Path) -> Step<()> { name(path) }
-        fn replace(&self, link: &S::Link, program: &S::Program) -> Step<()> { "a link" }
-        fn detach(&self, link: &S::Link) -> Step<()> { "a link" }
-        fn close(&self, sockets: &[S::Socket]) -> Step<usize> { "connections" }
-    }
+impl<S: Files> Files for Faulty<S> {
+    type Lock = S::Lock;
 
     fn write(&self, file: &Path, content: &[u8], durable: bool) -> Step<()> {
         match self.changing("write", &name(file))? {
@@ -246,6 +153,51 @@ impl<S: Store> Store for Faulty<S> {
 
     fn write_beside<T>(&self, file: &Path, pieces: &[&[u8]], meanwhile: impl FnOnce() -> T) -> (Step<()>, T) {
         (self.write(file, &pieces.concat(), true), meanwhile())
+    }
+
+    reading! {
+        fn list(&self, folder: &Path) -> Step<Option<Vec<String>>>;
+        fn read(&self, file: &Path) -> Step<Option<Vec<u8>>>;
+        fn inode(&self, path: &Path) -> Step<Option<u64>>;
+        fn is_bpffs(&self, path: &Path) -> Step<bool>;
+        fn is_writable(&self, path: &Path) -> Step<bool>;
+        fn lock(&self, folder: &Path) -> Step<Locked<S::Lock>>;
+        fn is_populated(&self, cgroup: &Path) -> Step<bool>;
+    }
+
+    whole! {
+        fn make_folder(&self, folder: &Path) -> Step<()> { name(folder) }
+        fn remove_folder(&self, folder: &Path) -> Step<()> { name(folder) }
+        fn remove(&self, file: &Path) -> Step<()> { name(file) }
+        fn rename(&self, from: &Path, to: &Path, durable: bool) -> Step<()> { name(to) }
+    }
+}
+
+impl<S: Netns> Netns for Faulty<S> {
+    reading! {
+        fn netns_cookie(&self, netns: &Path) -> Step<u64>;
+        fn netns_addresses(&self, netns: &Path) -> Step<Vec<IpAddr>>;
+        fn netns_sources(&self, netns: &Path) -> Step<Sources>;
+        fn netns_setting(&self, netns: &Path, cookie: u64, name: &str) -> Step<String>;
+        fn namespaces(&self) -> Step<BTreeSet<u64>>;
+        fn is_own_netns(&self, cookie: u64) -> Step<bool>;
+        fn is_lived_in(&self, cookie: u64) -> Step<bool>;
+        fn find_netns(&self, cookie: u64) -> Step<Option<PathBuf>>;
+        fn interfaces(&self, netns: &Path, cookie: u64) -> Step<Vec<u32>>;
+        fn translates(&self, netns: &Path, cookie: u64) -> Step<bool>;
+    }
+
+    whole! {
+        fn set_netns_setting(&self, netns: &Path, cookie: u64, name: &str, value: &str) -> Step<()> { name }
+    }
+}
+
+impl<S: Maps> Maps for Faulty<S> {
+    type Map = S::Map;
+    type Words = S::Words;
+
+    fn load(&self, words: &S::Words) -> Control {
+        self.inner.load(words)
     }
 
     fn has_waited(&self, control: u32, generation: u64) -> bool {
@@ -266,5 +218,108 @@ impl<S: Store> Store for Faulty<S> {
                 Err(killed("put_maps"))
             }
         }
+    }
+
+    reading! {
+        fn open_map(&self, path: &Path) -> Step<Option<S::Map>>;
+        fn map_by_id(&self, id: u32) -> Step<Option<S::Map>>;
+        fn map_info(&self, map: &S::Map) -> Step<MapInfo>;
+        fn lookup(&self, map: &S::Map, key: &[u8]) -> Step<Option<Vec<u8>>>;
+        fn entries(&self, map: &S::Map) -> Step<Vec<(Vec<u8>, Vec<u8>)>>;
+        fn content(&self, map: &S::Map, len: usize) -> Step<Vec<u8>>;
+        fn hits(&self, map: &S::Map) -> Step<Vec<(u64, u64)>>;
+        fn holds(&self, map: &S::Map, content: &[u8]) -> Step<bool>;
+        fn words(&self, control: &S::Map) -> Step<S::Words>;
+    }
+
+    whole! {
+        fn create_map(&self, def: &MapDef, capacity: u32, inner: Option<&S::Map>) -> Step<S::Map> { def.name }
+        fn pin_map(&self, map: &S::Map, path: &Path) -> Step<()> { name(path) }
+        fn update(&self, map: &S::Map, key: &[u8], value: &[u8]) -> Step<()> { "an entry" }
+        fn delete(&self, map: &S::Map, key: &[u8]) -> Step<()> { "an entry" }
+        fn fill(&self, map: &S::Map, content: &[u8]) -> Step<()> { "a table" }
+        fn add_hits(&self, map: &S::Map, counts: &[(u64, u64)]) -> Step<()> { "counters" }
+        fn freeze(&self, map: &S::Map) -> Step<()> { "a table" }
+        fn exchange(&self, words: &S::Words, word: Word, old: u64, new: u64) -> Step<bool> {
+            format!("{word:?} {old} to {new}")
+        }
+    }
+}
+
+impl<S: Programs> Programs for Faulty<S> {
+    type Program = S::Program;
+
+    fn programs_version(&self) -> String {
+        self.inner.programs_version()
+    }
+
+    reading! {
+        fn program_info(&self, program: &S::Program) -> Step<ProgramInfo>;
+        fn program_by_id(&self, id: u32) -> Step<Option<ProgramInfo>>;
+        fn maps_of(&self, program: u32) -> Step<Vec<u32>>;
+    }
+
+    whole! {
+        fn load_programs(&self, maps: &Path) -> Step<Vec<(&'static ProgramDef, S::Program)>> { "all programs" }
+        fn load_inbound(&self, maps: &Path, by: Inbound) -> Step<S::Program> { by.program().name }
+        fn load_entry(&self, maps: &Path, pod: u64, by: Inbound) -> Step<S::Program> { "a pod's program" }
+        fn put_program(&self, map: &S::Map, index: u32, program: &S::Program) -> Step<()> { "a program" }
+    }
+}
+
+impl<S: Links> Links for Faulty<S> {
+    type Link = S::Link;
+
+    reading! {
+        fn open_link(&self, path: &Path) -> Step<Option<S::Link>>;
+        fn link_info(&self, link: &S::Link) -> Step<LinkInfo>;
+        fn all_links(&self) -> Step<Vec<S::Link>>;
+        fn attached(&self, cgroup: &Path, hook: Hook, effective: bool) -> Step<Vec<u32>>;
+        fn attached_below(&self, cgroup: &Path, hook: Hook) -> Step<Vec<u32>>;
+    }
+
+    whole! {
+        fn attach(&self, program: &S::Program, hook: Hook, cgroup: &Path) -> Step<S::Link> {
+            format!("{hook:?}")
+        }
+        fn attach_netns(
+            &self, program: &S::Program, by: Inbound, netns: &Path, cookie: u64, covered: &BTreeSet<u32>
+        ) -> Step<Vec<S::Link>> { "a pod" }
+        fn iterate(&self, iterator: &S::Link, netns: &Path, cookie: u64) -> Step<()> { "a pod" }
+        fn pin_link(&self, link: &S::Link, path: &Path) -> Step<()> { name(path) }
+        fn replace(&self, link: &S::Link, program: &S::Program) -> Step<()> { "a link" }
+        fn detach(&self, link: &S::Link) -> Step<()> { "a link" }
+    }
+}
+
+impl<S: Sockets> Sockets for Faulty<S> {
+    type Socket = S::Socket;
+
+    reading! {
+        fn waiting(&self, netns: &Path, cookie: u64) -> Step<Vec<Waits>>;
+        fn can_close(&self) -> Step<bool>;
+        fn connections(&self, flows: &S::Map, listening: &S::Map) -> Step<Vec<(Noted, S::Socket)>>;
+        fn socket(&self, netns: u64, ends: (SocketAddr, SocketAddr), cookie: u64) -> Step<Option<S::Socket>>;
+    }
+
+    whole! {
+        fn close(&self, sockets: &[S::Socket]) -> Step<usize> { "connections" }
+    }
+}
+
+impl<S: Acceleration> Acceleration for Faulty<S> {
+    reading! {
+        fn message_program(&self, sockets: &S::Map) -> Step<Option<ProgramInfo>>;
+        fn unread(&self, maps: &Path, cookies: &[u64]) -> Step<Vec<Unread>>;
+        fn miscounts(&self) -> Step<bool>;
+    }
+
+    whole! {
+        fn load_accelerators(&self, maps: &Path) -> Step<Vec<(&'static AcceleratorDef, S::Program)>> {
+            "accelerators"
+        }
+        fn release(&self, maps: &Path, netns: &Path, cookie: u64) -> Step<()> { "a pod" }
+        fn attach_message(&self, program: &S::Program, sockets: &S::Map) -> Step<()> { "sockets" }
+        fn detach_message(&self, sockets: &S::Map) -> Step<()> { "sockets" }
     }
 }

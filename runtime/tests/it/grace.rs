@@ -2,7 +2,7 @@
 //! filled into the slot that the program still reads.
 
 use mesh_bpf::tables::Tables;
-use mesh_runtime::system::Store;
+use mesh_runtime::system::System;
 use mesh_runtime::system::faults::{Faulty, Strike};
 use mesh_runtime::system::memory::Read;
 use mesh_runtime::{Kernel, Options, Runtime};
@@ -48,7 +48,7 @@ fn without_the_grace_period_it_would_see_two() {
 
 /// How many stopped programs found the generation that their word named, and how many found another, while
 /// one policy after the other goes live on the real kernel, two by two, until that is enough.
-fn reads_on_the_kernel<S: Store>(
+fn reads_on_the_kernel<S: System>(
     store: impl Fn(Kernel) -> S,
     apply: impl Fn([&Runtime<S>; 2], [Tables; 2]),
     enough: impl Fn([u64; 2]) -> bool,
@@ -93,7 +93,7 @@ fn reads_on_the_kernel<S: Store>(
     seen
 }
 
-fn both<S: Store>(runtimes: [&Runtime<S>; 2], policies: [Tables; 2]) {
+fn both<S: System>(runtimes: [&Runtime<S>; 2], policies: [Tables; 2]) {
     for (runtime, tables) in runtimes.into_iter().zip(&policies) {
         assert!(runtime.apply(request(tables)).unwrap().changed);
     }

@@ -8,7 +8,7 @@ use std::process::Command;
 
 use mesh_bpf::tables::Tables;
 use mesh_runtime::system::memory::Memory;
-use mesh_runtime::system::{Locked, Store};
+use mesh_runtime::system::{Files, Locked};
 use mesh_runtime::{Error, Instance, Kernel, Options, Owner, Pod, Runtime, Which};
 use mesh_testbed::{Ground, Line, Netns, Place, Server, kernel_is_usable, long_runs_are_wanted};
 
@@ -149,7 +149,7 @@ fn a_clock_that_is_set_back_changes_no_order() {
     memory.set_wall_clock(9_000);
     runtime.apply(request(&policies[0])).unwrap();
     memory.set_wall_clock(0);
-    let _held = Store::lock(&memory, &instance.pins()).unwrap();
+    let _held = Files::lock(&memory, &instance.pins()).unwrap();
     let error = busy(&memory, &instance, &policies[2]);
     assert!(error.ends_with("for 0 s"), "{error}");
 }
@@ -162,7 +162,7 @@ fn whoever_waits_comes_before_those_who_come_later() {
     runtime.apply(request(&policy(80))).unwrap();
     // The locks are free, and somebody is about to take them: of the instance, and of its registry.
     for queue in [instance.state.clone(), instance.links()] {
-        let turn = Store::lock(&memory, &queue).unwrap();
+        let turn = Files::lock(&memory, &queue).unwrap();
         assert!(matches!(turn, Locked::Held(_)), "{turn:?}");
         let error = busy(&memory, &instance, &policy(81));
         assert!(error.starts_with("another command holds the instance"), "{error}");

@@ -6,7 +6,7 @@ use std::process::Command;
 use crate::common::{Policy, dial, request, runtime, where_usable};
 use mesh_bpf::map;
 use mesh_bpf::program::Hook;
-use mesh_runtime::system::Store;
+use mesh_runtime::system::{Links, Maps, Programs};
 use mesh_runtime::{Error, State, items};
 use mesh_testbed::census::Census;
 use mesh_testbed::{Errno, Ground, Place, Server, ServerTask, kernel_is_usable};

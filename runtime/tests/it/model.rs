@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use mesh_bpf::tables::Tables;
-use mesh_runtime::system::Store;
 use mesh_runtime::system::faults::{Faulty, Strike};
 use mesh_runtime::system::memory::Memory;
+use mesh_runtime::system::{Files, Netns as _, System};
 use mesh_runtime::{Apply, Error, Instance, Kernel, Options, Owner, Pod, Result, Runtime, State, Which};
 use mesh_testbed::{Cgroup, Ground, Netns, Place, kernel_is_usable, long_runs_are_wanted};
 
@@ -89,13 +89,13 @@ impl Model {
 
 /// What the commands are given to: a machine in memory, or the kernel.
 trait Machine {
-    type Store: Store;
+    type System: System;
     /// The store of one process.
-    fn store(&self) -> Self::Store;
+    fn store(&self) -> Self::System;
     /// The processes after this have programs of another build.
     fn upgrade(&self);
     /// Runs a command in a process that does not live on.
-    fn process(&self, body: impl FnOnce(Self::Store));
+    fn process(&self, body: impl FnOnce(Self::System));
     /// A file that stands for a pod's network namespace.
     fn netns(&self, pod: usize) -> PathBuf;
     /// Two cgroups, as a policy writes them.
@@ -106,7 +106,7 @@ trait Machine {
 }
 
 impl Machine for Memory {
-    type Store = Self;
+    type System = Self;
 
     fn store(&self) -> Self {
         self.clone()
@@ -165,7 +165,7 @@ impl Real {
 }
 
 impl Machine for Real {
-    type Store = Kernel;
+    type System = Kernel;
 
     fn store(&self) -> Kernel {
         if self.is_later.get() { Kernel::with_programs(self.later.clone()) } else { Kernel::new() }
@@ -216,11 +216,11 @@ impl<M: Machine> World<M> {
     }
 
     /// A process of its own, that nothing goes wrong with.
-    fn calm(&self) -> Runtime<M::Store> {
+    fn calm(&self) -> Runtime<M::System> {
         self.runtime(self.machine.store())
     }
 
-    fn runtime<S: Store>(&self, store: S) -> Runtime<S> {
+    fn runtime<S: System>(&self, store: S) -> Runtime<S> {
         // On the kernel, a process that another test forks holds our locks until it has closed them.
         let options = Options { lock_timeout: 5_000, command: "test".into() };
         Runtime::on(store, self.instance.clone(), options).unwrap()
@@ -236,7 +236,7 @@ impl<M: Machine> World<M> {
         }
     }
 
-    fn run<S: Store>(&self, command: Command, runtime: &Runtime<S>) -> Result<()> {
+    fn run<S: System>(&self, command: Command, runtime: &Runtime<S>) -> Result<()> {
         match command {
             Command::Apply(policy) | Command::Upgrade(policy) => {
                 drop(runtime.apply(request(&self.policies[policy]))?);

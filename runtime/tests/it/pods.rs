@@ -6,7 +6,7 @@ use mesh_bpf::abi::{Counter, ENTRIES, Entries};
 use mesh_bpf::map;
 use mesh_bpf::program::Inbound;
 use mesh_bpf::tables::Tables;
-use mesh_runtime::system::Store;
+use mesh_runtime::system::Maps;
 use mesh_runtime::{Apply, Attachment, Pod, Runtime, Which};
 use mesh_testbed::{Client, Ground, Netns, Place, Server};
 

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use mesh_bpf::map::{self, Table};
-use mesh_runtime::system::Store;
 use mesh_runtime::system::memory::Memory;
+use mesh_runtime::system::{Clock, Files, Maps};
 use mesh_runtime::{Apply, Class, Error, Expiry, Instance, Options, Owner, Pod, Runtime, State};
 
 use crate::common::{Policy, request};

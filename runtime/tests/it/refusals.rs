@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use mesh_runtime::system::Store;
+use mesh_runtime::system::Files;
 use mesh_runtime::system::faults::{Faulty, Strike};
 use mesh_runtime::system::memory::Memory;
 use mesh_runtime::{Error, Instance, Kernel, Options, Runtime};

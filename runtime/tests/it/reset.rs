@@ -5,7 +5,7 @@ use std::path::Path;
 use mesh_bpf::abi::{FLOW_EXEMPT, Flow, ListenerKey, Listening};
 use mesh_bpf::map::LISTENERS;
 use mesh_runtime::system::memory::Memory;
-use mesh_runtime::system::{Accepted, Store};
+use mesh_runtime::system::{Accepted, Files, Maps, Netns};
 use mesh_runtime::{Apply, Error, Options, Pod, Runtime};
 
 use crate::common::{Policy, request};

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use mesh_bpf::program::Inbound;
 use mesh_bpf::program::{PROGRAMS, Role};
 use mesh_bpf::tables::Tables;
-use mesh_runtime::system::Store;
 use mesh_runtime::system::faults::{Faulty, Strike};
 use mesh_runtime::system::memory::Memory;
+use mesh_runtime::system::{Files, System};
 use mesh_runtime::{
     Attachment, Instance, Joined, Kernel, Options, Owner, Pod, Result, Runtime, State, Which,
 };
@@ -86,7 +86,7 @@ impl<'a> Bed<'a> {
         Self { instance, old: old.tables(), new: new.tables() }
     }
 
-    fn runtime<S: Store>(&self, store: S) -> Runtime<S> {
+    fn runtime<S: System>(&self, store: S) -> Runtime<S> {
         // A process that another test forks holds our locks until it has closed them.
         let options = Options { lock_timeout: 5_000, command: "test".into() };
         Runtime::on(store, self.instance.clone(), options).unwrap()
@@ -124,7 +124,7 @@ impl<'a> Bed<'a> {
     }
 
     /// What there is before the command comes.
-    fn prepare<S: Store>(&self, act: Act, runtime: &Runtime<S>) -> Option<Joined> {
+    fn prepare<S: System>(&self, act: Act, runtime: &Runtime<S>) -> Option<Joined> {
         if act == Act::First {
             // It came before there was a policy, and gets its program with the first one.
             runtime.attach(&self.pod()).unwrap();
@@ -148,7 +148,7 @@ impl<'a> Bed<'a> {
         None
     }
 
-    fn act<S: Store>(&self, act: Act, runtime: &Runtime<S>, joined: Option<&Joined>) -> Result<()> {
+    fn act<S: System>(&self, act: Act, runtime: &Runtime<S>, joined: Option<&Joined>) -> Result<()> {
         match act {
             Act::First => drop(runtime.apply(request(&self.old))?),
             Act::Another => {
@@ -179,7 +179,7 @@ impl<'a> Bed<'a> {
     }
 
     /// What decides, and by which policy.
-    fn view<S: Store>(&self, runtime: &Runtime<S>) -> (State, String) {
+    fn view<S: System>(&self, runtime: &Runtime<S>) -> (State, String) {
         let head = runtime.head().unwrap();
         if head.state == State::Active || head.state == State::Paused {
             let live = runtime.live().unwrap().unwrap();
@@ -195,7 +195,7 @@ impl<'a> Bed<'a> {
 
     /// What is registered of the pod, after a command that has nothing to do with it has cleaned up, and after making
     /// sure that the kernel has the same.
-    fn settled<S: Store>(&self, runtime: &Runtime<S>) -> Vec<(Option<String>, Vec<IpAddr>)> {
+    fn settled<S: System>(&self, runtime: &Runtime<S>) -> Vec<(Option<String>, Vec<IpAddr>)> {
         assert!(!runtime.detach(&Which::Name(None, "nobody".into())).unwrap());
         let status = runtime.status().unwrap();
         assert_eq!(status.drift, Vec::<String>::new());
@@ -204,7 +204,7 @@ impl<'a> Bed<'a> {
     }
 
     /// The members' workloads, after making sure that all is as the live policy says.
-    fn members<S: Store>(&self, runtime: &Runtime<S>) -> Vec<Option<String>> {
+    fn members<S: System>(&self, runtime: &Runtime<S>) -> Vec<Option<String>> {
         let status = runtime.status().unwrap();
         assert_eq!(status.drift, Vec::<String>::new());
         status.members.into_iter().map(|member| member.workload).collect()
@@ -222,7 +222,7 @@ struct Calm {
     steps: usize,
 }
 
-fn calm<S: Store>(bed: &Bed<'_>, act: Act, store: impl Fn() -> S) -> Calm {
+fn calm<S: System>(bed: &Bed<'_>, act: Act, store: impl Fn() -> S) -> Calm {
     let runtime = bed.runtime(store());
     let joined = bed.prepare(act, &runtime);
     let before = bed.view(&runtime);
@@ -240,7 +240,7 @@ fn calm<S: Store>(bed: &Bed<'_>, act: Act, store: impl Fn() -> S) -> Calm {
 
 /// The command, struck by one blow after the other; and then what is left must be one of the two, and the next
 /// command must come through.
-fn strike<S: Store>(
+fn strike<S: System>(
     bed: &Bed<'_>,
     act: Act,
     calm: &Calm,

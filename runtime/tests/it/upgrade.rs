@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use mesh_bpf::abi::{FLOW_ABI, LINE, POLICY_ABI};
 use mesh_bpf::map::{self, Table};
 use mesh_runtime::system::faults::{Faulty, Strike};
-use mesh_runtime::system::{Store, Word};
+use mesh_runtime::system::{Files, Maps, System, Word};
 use mesh_runtime::{Apply, Class, Error, Instance, Kernel, Options, Runtime, State};
 use mesh_testbed::{
     Client, Ground, Line, Place, Server, ServerTask, first_step, kernel_is_usable, long_runs_are_wanted,
@@ -15,7 +15,7 @@ use crate::builds::{self, LATER_BUILD};
 use crate::common::{self, Policy, request};
 use crate::steps::machine;
 
-fn on<S: Store>(store: S, instance: &Instance) -> Runtime<S> {
+fn on<S: System>(store: S, instance: &Instance) -> Runtime<S> {
     let options = Options { lock_timeout: 5_000, command: "test".into() };
     Runtime::on(store, instance.clone(), options).unwrap()
 }
@@ -94,14 +94,14 @@ fn programs_are_replaced_under_traffic_without_a_gap() {
 }
 
 /// As if a meshc with another flow ABI had made the maps.
-fn other_flows<S: Store>(store: &S, instance: &Instance) {
+fn other_flows<S: System>(store: &S, instance: &Instance) {
     let control = store.open_map(&instance.maps().join(map::CONTROL.name)).unwrap().unwrap();
     let words = store.words(&control).unwrap();
     assert!(store.exchange(&words, Word::FlowAbi, FLOW_ABI.into(), 7).unwrap());
 }
 
 /// As if a meshc with another policy ABI had filled the live slot.
-fn other_tables<S: Store>(store: &S, instance: &Instance) {
+fn other_tables<S: System>(store: &S, instance: &Instance) {
     let tables = store.open_map(&instance.maps().join(map::TABLES_MAP.name)).unwrap().unwrap();
     let control = store.open_map(&instance.maps().join(map::CONTROL.name)).unwrap().unwrap();
     let generation = store.load(&store.words(&control).unwrap()).generation;
@@ -118,7 +118,7 @@ fn other_tables<S: Store>(store: &S, instance: &Instance) {
 }
 
 /// A later apply is refused before it writes anything; the head can be read; and there is a way out.
-fn refused_with_a_way_out<S: Store>(runtime: &Runtime<S>, spoil: impl Fn(&S, &Instance)) {
+fn refused_with_a_way_out<S: System>(runtime: &Runtime<S>, spoil: impl Fn(&S, &Instance)) {
     let old = Policy::new().redirect(80, 15001).tables();
     let new = Policy::new().redirect(81, 15001).tables();
     runtime.apply(request(&old)).unwrap();

@@ -13,14 +13,14 @@ use mesh_bpf::tables::TableData;
 
 use super::feature::{self, Feature};
 use super::{Bed, Finding, Outcome, trial};
-use crate::attach::inbound;
-use crate::commands::status;
+use crate::attach::dispatch;
+use crate::commands::status::hits;
 use crate::error::Error;
 use crate::instance::Instance;
 use crate::maps::set::Set;
 use crate::maps::slot;
 use crate::system::linux::{Bare, Detached, Kernel, KernelMap, apart, counts_all, is_charged, new_network};
-use crate::system::{Fault, Step, Store, Word};
+use crate::system::{Acceleration, Clock, Fault, Files, Links, Maps, Netns, Programs, Step, Word};
 
 /// What a cgroup of ours begins with.
 const CGROUP: &str = "meshc-doctor-";
@@ -240,7 +240,7 @@ fn tcx(kernel: &Kernel) -> Probe {
 fn sk_lookup(kernel: &Kernel, instance: &Instance) -> Probe {
     in_a_namespace(|| {
         let pod = kernel.netns_cookie(Path::new(HERE)).map_err(words)?;
-        inbound::lead(kernel, instance, Inbound::SkLookup, false).map_err(|error| match error {
+        dispatch::lead(kernel, instance, Inbound::SkLookup, false).map_err(|error| match error {
             Error::CannotDecideOffers { fault, .. } => words(fault),
             error => words(error),
         })?;
@@ -264,7 +264,7 @@ fn iterator(kernel: &Kernel, link: &OwnedFd, set: &Set<Kernel>, findings: &mut F
         ran
     });
     let noted = || {
-        let counted = status::sums(kernel, &set.counters).map_err(words)?;
+        let counted = hits::sums(kernel, &set.counters).map_err(words)?;
         let is_counted = |counter: Counter| counted.get(&(counter as u64)).is_some_and(|&count| count > 0);
         match (is_counted(Counter::Listens), is_counted(Counter::ListenerLocked)) {
             (true, _) => Ok(()),

@@ -7,7 +7,7 @@ use mesh_bpf::item;
 use mesh_bpf::pack::words;
 use mesh_bpf::prefix::Prefix;
 
-use super::{Decided, Reason};
+use super::event::{Decided, Reason};
 
 /// An outcome that an observer may want.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,104 +5,30 @@
 //! renews its lease all the time; one that was killed does not, and the first decision after that turns its
 //! bit off. Its ring buffer goes when the next observer comes, or with `detach --all`.
 
+mod event;
 mod filter;
 mod names;
 
-use std::fmt;
-use std::net::IpAddr;
-use std::os::fd::OwnedFd;
-
-use mesh_bpf::abi::{self, Event};
-use mesh_bpf::flow::{Direction, Protocol, Verdict};
-use mesh_bpf::image::SourceKind;
-use mesh_bpf::map;
-use mesh_bpf::text::process_name;
-
-pub use filter::{Filter, Wanted};
-
 use crate::error::{Error, Result};
-use crate::generation::session::held;
 use crate::maps::set::Set;
 use crate::runtime::Runtime;
 use crate::system::linux::{Kernel, Ring, Watches};
-use crate::system::{Fault, Store, Word};
+use crate::system::{Clock, Fault, Maps, Word};
+pub use event::{By, Decided, Reason, Told};
+pub use filter::{Filter, Wanted};
+use mesh_bpf::abi::{self, Event};
+use mesh_bpf::flow::{Direction, Protocol, Verdict};
+use mesh_bpf::map;
+use mesh_bpf::text::process_name;
 use names::Names;
+use std::fmt;
+use std::net::IpAddr;
+use std::os::fd::OwnedFd;
 
 /// How long an observer counts as there without renewing its lease: nanoseconds.
 const LEASE: u64 = 4_000_000_000;
 /// How long it waits between two renewals: nanoseconds.
 const RENEWAL: u64 = 1_000_000_000;
-
-/// What an observer has to tell.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Told {
-    /// Something was decided.
-    Decision(Box<Decided>),
-    /// So many decisions did not fit the buffer.
-    Lost(u64),
-    /// The observer was stopped for so long that its place was given up: what was decided meanwhile is not known.
-    Gap,
-    /// This process was asked to end.
-    Ended,
-}
-
-/// A decision, with the names of whom and what it is about.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Decided {
-    /// Microseconds since 1970.
-    pub time: u64,
-    /// `mesh/workload`; none where the generation is not known any more.
-    pub workload: Option<String>,
-    /// The member: the pod's name, or the unit's; none where it has left.
-    pub member: Option<String>,
-    /// The process; none where no process asked, as for inbound connections.
-    pub process: Option<By>,
-    /// Which end the member is.
-    pub direction: Direction,
-    /// TCP or UDP.
-    pub protocol: Protocol,
-    /// Where it comes from, as far as the kernel has chosen it.
-    pub source: (Option<IpAddr>, Option<u16>),
-    /// Where it was going.
-    pub destination: (Option<IpAddr>, u16),
-    /// What was decided.
-    pub verdict: Verdict,
-    /// What decided.
-    pub reason: Reason,
-    /// The generation that did.
-    pub generation: u64,
-    /// The cookie of the network namespace that it is sent in.
-    pub netns: u64,
-}
-
-/// The process that asked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct By {
-    /// Its number.
-    pub pid: u32,
-    /// Its effective user id.
-    pub uid: u32,
-    /// Its name.
-    pub name: String,
-}
-
-/// What decided.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Reason {
-    /// An item of the generation's policy.
-    Item {
-        /// What it is.
-        kind: SourceKind,
-        /// Where it is written.
-        scope: String,
-        /// Its text.
-        text: String,
-        /// The key of its counter.
-        key: u64,
-    },
-    /// The generation is neither live nor kept.
-    Unknown,
-}
 
 /// Reads decisions. Others may do so at the same time.
 pub struct Observer<'a> {
@@ -138,7 +64,7 @@ impl Runtime<Kernel> {
     pub fn observe(&self, filter: Filter, buffer: u32) -> Result<Observer<'_>> {
         let store = &self.store;
         let set = Set::open(store, &self.instance)?.ok_or(Error::NoPolicy)?;
-        if held(&set.control.load(store)) == 0 {
+        if set.control.load(store).current_generation() == 0 {
             return Err(Error::NoPolicy);
         }
         let watches = store.watches(&set.watches)?;
@@ -215,7 +141,7 @@ impl Observer<'_> {
 
     /// Tells the programs which workload is wanted, as the live generation counts them.
     fn follow(&mut self) -> Result<()> {
-        let generation = held(&self.set.control.load(&self.runtime.store));
+        let generation = self.set.control.load(&self.runtime.store).current_generation();
         if generation == self.generation {
             return Ok(());
         }

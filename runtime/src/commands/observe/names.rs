@@ -6,10 +6,10 @@ use mesh_bpf::image::{MapImage, SourceKind};
 use mesh_bpf::prefix::Prefix;
 use mesh_bpf::unpack::unpack;
 
-use super::Reason;
-use crate::commands::status::each_item;
+use super::event::Reason;
+use crate::commands::status::hits::each_item;
 use crate::error::Result;
-use crate::members::registry;
+use crate::members::files;
 use crate::runtime::Runtime;
 use crate::system::linux::Kernel;
 
@@ -55,7 +55,7 @@ impl Names {
         if self.members.contains_key(&id) {
             return Ok(());
         }
-        for member in registry::members(&runtime.store, &runtime.instance)? {
+        for member in files::members(&runtime.store, &runtime.instance)? {
             self.members.insert(member.id, Some(member.name));
         }
         // It has left already: it is not looked for again.

@@ -1,18 +1,17 @@
 //! What acceleration carried: read from the programs' books.
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 
-use bytemuck::{AnyBitPattern, try_pod_read_unaligned};
 use mesh_bpf::abi::{Asker, Carried, Half, Pair, Program, Splicer, WAYS, Way};
 use mesh_bpf::map::{ASKERS, CARRIED, PAIRS, SPLICERS};
-use mesh_bpf::text::process_name;
 
 use crate::attach::accelerators::{self, Counting};
+use crate::attach::stuck_readers::StuckReader;
 use crate::error::Result;
 use crate::instance::Instance;
-use crate::system::Store;
+use crate::maps::entries::{address, entries, name, values};
+use crate::system::System;
 
 /// Bytes and messages by the way that they took.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -78,88 +77,6 @@ pub struct AskerStatus {
     pub times: u64,
 }
 
-/// Why a reader waits for bytes that are there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Why {
-    /// It turned to `splice` while bytes of the short way were unread, which `splice` does not see.
-    Splices,
-    /// `FIONREAD` told it less than there was.
-    Counts,
-}
-
-impl Why {
-    /// The word in JSON.
-    #[must_use]
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Splices => "splice",
-            Self::Counts => "fionread",
-        }
-    }
-}
-
-/// What was done for a reader that waited in vain.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rescue {
-    /// Nothing yet.
-    None,
-    /// Its connection is not accelerated any more, and it was woken.
-    Released,
-    /// Its connection was closed, and both ends were told.
-    Closed,
-}
-
-/// A reader that may wait for bytes that are there.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StuckReader {
-    /// The name of its task.
-    pub name: String,
-    /// Its process.
-    pub process: u32,
-    /// Cookie of its network namespace.
-    pub netns: u64,
-    /// Its socket's cookie.
-    pub cookie: u64,
-    /// The connecting end.
-    pub client: SocketAddr,
-    /// The accepting end.
-    pub server: SocketAddr,
-    /// Whether it is the accepting end that waits.
-    pub accepts: bool,
-    /// Why.
-    pub why: Why,
-    /// How many bytes it has not read.
-    pub unread: u64,
-    /// Those of them that came past the stack.
-    pub short: u64,
-    /// Since when.
-    pub milliseconds: u64,
-    /// What was done.
-    pub rescue: Rescue,
-}
-
-impl fmt::Display for StuckReader {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, process, client, server, unread, .. } = self;
-        write!(out, "`{name}` (process {process}), which reads {client} -> {server} ")?;
-        let (here, of) = if self.accepts { ("accepting", server) } else { ("connecting", client) };
-        write!(out, "at its {here} end {of}, ")?;
-        match self.why {
-            Why::Splices => {
-                write!(out, "turned to `splice` while {unread} bytes were unread that it does not see")
-            }
-            Why::Counts => write!(out, "was told too little by FIONREAD, and has {unread} bytes unread"),
-        }?;
-        match self.rescue {
-            Rescue::None => Ok(()),
-            Rescue::Released => {
-                write!(out, ": the connection is not accelerated any more, and its reader was woken")
-            }
-            Rescue::Closed => write!(out, ": the connection was closed, and both ends were told"),
-        }
-    }
-}
-
 /// What acceleration did so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Acceleration {
@@ -197,7 +114,7 @@ impl Carriage {
 }
 
 /// Reads the books; who waits in vain is known to `rescue`.
-pub(crate) fn read<S: Store>(store: &S, instance: &Instance) -> Result<Acceleration> {
+pub(crate) fn read<S: System>(store: &S, instance: &Instance) -> Result<Acceleration> {
     let mut found = Acceleration::default();
     for (key, carried) in values::<Carried, S>(store, instance, CARRIED.name)? {
         let item = found.items.entry(key).or_default();
@@ -245,34 +162,4 @@ pub(crate) fn read<S: Store>(store: &S, instance: &Instance) -> Result<Accelerat
     found.refuses_splice = accelerators::refuses_splice(store, instance)?;
     found.counting = accelerators::counting(store, instance)?;
     Ok(found)
-}
-
-pub(crate) fn values<T: AnyBitPattern, S: Store>(
-    store: &S,
-    instance: &Instance,
-    name: &str,
-) -> Result<Vec<(u64, T)>> {
-    entries(store, instance, name)
-}
-
-fn entries<K: AnyBitPattern, T: AnyBitPattern, S: Store>(
-    store: &S,
-    instance: &Instance,
-    name: &str,
-) -> Result<Vec<(K, T)>> {
-    let Some(map) = store.open_map(&instance.maps().join(name))? else { return Ok(Vec::new()) };
-    let entry = |(key, value): (Vec<u8>, Vec<u8>)| {
-        Some((try_pod_read_unaligned(&key).ok()?, try_pod_read_unaligned(&value).ok()?))
-    };
-    Ok(store.entries(&map)?.into_iter().filter_map(entry).collect())
-}
-
-/// The name of a task, which zeros end.
-pub(crate) fn name(bytes: [u8; 16]) -> String {
-    process_name(&bytes)
-}
-
-pub(crate) fn address(words: [u32; 4], port: u16) -> SocketAddr {
-    let bytes: [u8; 16] = bytemuck::cast(words);
-    SocketAddr::new(IpAddr::V6(Ipv6Addr::from(bytes)).to_canonical(), port)
 }

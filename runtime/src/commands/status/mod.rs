@@ -1,42 +1,42 @@
 //! What the kernel holds, as far as it can be read. Nothing here takes a lock or changes anything.
 
 pub(crate) mod acceleration;
+mod drift;
+pub(crate) mod hits;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
 use mesh_bpf::abi::{Counter, HIT_LINES, HITS_A_LINE, POLICY_ABI};
-use mesh_bpf::image::MapImage;
-use mesh_bpf::item::counter_key;
 use mesh_bpf::map::{self, MAPS, MapKind, Table};
 use mesh_bpf::membership::Membership;
-use mesh_bpf::prefix::Prefix;
 use mesh_bpf::program::Hook;
 use mesh_bpf::tables::{Manifest, Tables};
 
 use self::acceleration::Acceleration;
-use crate::attach::accelerators;
-use crate::attach::hooks;
-use crate::attach::inbound;
-use crate::attach::inbound::Place;
-use crate::commands::confirm::{self, Waiting};
+use self::drift::drift;
+use self::hits::sums;
+use crate::attach::link::Pinned;
+use crate::attach::netns_links::{self, LinkOwner};
+use crate::attach::{hooks, stuck_readers};
 use crate::commands::failed::Failed;
-use crate::commands::rescue;
 use crate::error::{Error, Result};
-use crate::generation::session::{Live, held, live, membership};
+use crate::generation::confirmation::{self, Waiting};
+use crate::instance::Instance;
+use crate::maps::live::{Live, live, membership};
 use crate::maps::set::{ControlMap, Set};
 use crate::maps::slot;
-use crate::members::registry::{self, Member, Origin};
-use crate::runtime::Options;
-use crate::runtime::Runtime;
+use crate::member::{Member, Origin};
+use crate::members::files;
+use crate::owner::Owner;
+use crate::runtime::{Options, Runtime};
 use crate::state::lock::lock;
-use crate::state::record::{self, Owner, Record, hex};
-use crate::system::{ProgramInfo, Store, Target};
+use crate::state::record::{self, Record, hex};
+use crate::system::{ProgramInfo, System, Target};
 
 /// How often a reader begins anew before it takes what it gets.
 const RETRIES: usize = 20;
-
 /// Milliseconds that a look at drift waits for whoever is joining or leaving.
 const SETTLING: u64 = 2_000;
 
@@ -166,18 +166,7 @@ pub struct LivePolicy {
     pub tables: Tables,
 }
 
-/// An item with how often it decided.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ItemHits {
-    /// Index into the image's sources.
-    pub source: usize,
-    /// The item's address.
-    pub prefix: Prefix,
-    /// Decisions since the maps were made.
-    pub hits: u64,
-}
-
-impl<S: Store> Runtime<S> {
+impl<S: System> Runtime<S> {
     /// State, generation, digest and owner, whichever version applied.
     ///
     /// # Errors
@@ -199,7 +188,7 @@ impl<S: Store> Runtime<S> {
             return Ok(head);
         };
         let words = control.load(store);
-        head.generation = held(&words);
+        head.generation = words.current_generation();
         head.claim = words.claim;
         head.state = match (words.generation, words.paused) {
             (0, 0) => State::Unfinished,
@@ -242,7 +231,7 @@ impl<S: Store> Runtime<S> {
     fn steadily<T>(&self, read: impl Fn() -> Result<T>) -> Result<T> {
         let generation = || {
             let control = ControlMap::open(&self.store, &self.instance)?;
-            Ok::<_, Error>(control.map(|control| held(&control.load(&self.store))))
+            Ok::<_, Error>(control.map(|control| control.load(&self.store).current_generation()))
         };
         for _ in 1..RETRIES {
             let before = generation()?;
@@ -266,13 +255,13 @@ impl<S: Store> Runtime<S> {
             hits: BTreeMap::new(),
             counters: Vec::new(),
             acceleration: Acceleration {
-                stuck: rescue::stuck(store, instance)?,
+                stuck: stuck_readers::stuck(store, instance)?,
                 ..acceleration::read(store, instance)?
             },
             drift: Vec::new(),
             foreign: hooks::foreign(store, instance)?,
             observers: 0,
-            waiting: confirm::read(store, instance).ok().flatten(),
+            waiting: confirmation::read(store, instance).ok().flatten(),
             failed: self.failed()?,
         };
         let set = match Set::open(store, instance) {
@@ -303,8 +292,8 @@ impl<S: Store> Runtime<S> {
             status.maps.extend(tables(&live.manifest));
             // Where its selectors cannot be read, that is drift, and nobody knows who falls under what.
             let policy = membership(store, &set, &live).unwrap_or_default();
-            status.drift = drift(self, &set, &live)?;
-            let members = registry::members(store, instance)?;
+            status.drift = drift(store, instance, &set, &live)?;
+            let members = files::members(store, instance)?;
             // A cgroup that only the policy before named keeps its entry until the next command, and is no
             // member any more.
             status.members = (members.iter())
@@ -358,9 +347,9 @@ fn of_another_version(mut status: Status, error: Error) -> Result<Status> {
     Ok(status)
 }
 
-fn programs<S: Store>(store: &S, instance: &crate::instance::Instance) -> Result<Vec<ProgramStatus>> {
+fn programs<S: System>(store: &S, instance: &Instance) -> Result<Vec<ProgramStatus>> {
     let cgroup = store.inode(&instance.cgroup)?;
-    let here = |link: &hooks::Pinned| match (hooks::tracepoint(&link.name), link.info.target) {
+    let here = |link: &Pinned| match (hooks::tracepoint(&link.name), link.info.target) {
         (Some(tracepoint), _) => Some(tracepoint.into()),
         (None, Target::Cgroup(id)) => (Some(id) == cgroup).then(|| instance.cgroup.clone()),
         // It is run when a pod comes, and waits at its pin.
@@ -370,15 +359,15 @@ fn programs<S: Store>(store: &S, instance: &crate::instance::Instance) -> Result
     let mut programs: Vec<ProgramStatus> = (hooks::pinned(store, instance)?.into_iter())
         .map(|link| ProgramStatus { attached_to: here(&link), id: link.info.program, name: link.name })
         .collect();
-    let members = registry::members(store, instance)?;
+    let members = files::members(store, instance)?;
     let netns = |key| {
         let member = members.iter().find(|member| member.key == key);
         member.and_then(|member| member.netns.clone())
     };
-    for (place, link) in inbound::pinned(store, instance)? {
+    for (place, link) in netns_links::pinned(store, instance)? {
         let netns = match place {
-            Place::Pod(key) => netns(key),
-            Place::Host => Some("host".into()),
+            LinkOwner::Pod(key) => netns(key),
+            LinkOwner::Host => Some("host".into()),
         };
         programs.push(ProgramStatus {
             attached_to: netns.filter(|_| link.info.target != Target::Gone),
@@ -399,7 +388,7 @@ fn shown(member: &Member, policy: &Membership) -> MemberStatus {
     }
 }
 
-fn occupancy<S: Store>(store: &S, instance: &crate::instance::Instance) -> Result<Vec<Occupancy>> {
+fn occupancy<S: System>(store: &S, instance: &Instance) -> Result<Vec<Occupancy>> {
     let mut maps = Vec::new();
     for def in MAPS.iter().filter(|def| matches!(def.kind, MapKind::Hash | MapKind::SockHash)) {
         if let Some(map) = store.open_map(&instance.maps().join(def.name))? {
@@ -416,86 +405,4 @@ fn tables(manifest: &Manifest) -> impl Iterator<Item = Occupancy> + '_ {
         let capacity = mesh_bpf::pack::MAX_LINES as u64;
         Occupancy { name: format!("table {}", table.word()), entries: lines, capacity }
     })
-}
-
-/// Counters by key, added up over CPUs. Keys have 4 or 8 bytes.
-pub(crate) fn sums<S: Store>(store: &S, map: &S::Map) -> Result<BTreeMap<u64, u64>> {
-    let number = |bytes: &[u8]| match *bytes {
-        [a, b, c, d] => u64::from(u32::from_ne_bytes([a, b, c, d])),
-        [a, b, c, d, e, f, g, h] => u64::from_ne_bytes([a, b, c, d, e, f, g, h]),
-        _ => 0,
-    };
-    let sum = |value: &[u8]| value.chunks_exact(8).map(number).fold(0, u64::wrapping_add);
-    Ok((store.entries(map)?.iter()).map(|(key, value)| (number(key), sum(value))).collect())
-}
-
-/// What differs from what was applied: tables, programs, members.
-fn drift<S: Store>(runtime: &Runtime<S>, set: &Set<S>, live: &Live) -> Result<Vec<String>> {
-    let (store, instance) = (&runtime.store, &runtime.instance);
-    let mut drift = Vec::new();
-    for table in Table::ALL.into_iter().skip(1) {
-        let intact = slot::read_table(store, set, live.slot(), &live.manifest, table)
-            .is_ok_and(|data| data.digest() == live.manifest.table(table).digest);
-        if !intact {
-            drift.push(format!("the table `{}` is not what was applied", table.word()));
-        }
-    }
-    for name in hooks::missing(store, instance)? {
-        drift.push(format!("the program `{name}` is not attached"));
-    }
-    drift.extend(inbound::host_fault(store, instance, &set.control)?);
-    let profiles = slot::read_table(store, set, live.slot(), &live.manifest, Table::Profiles);
-    if profiles.is_ok_and(|profiles| accelerators::wanted_by(profiles.bytes())) {
-        for name in accelerators::missing(store, instance)? {
-            drift.push(format!("the program `{name}` is not attached: nothing is accelerated"));
-        }
-    }
-    if let Ok(policy) = membership(store, set, live) {
-        drift.extend(registry::drift(store, instance, set, live.slot(), &policy)?);
-    }
-    Ok(drift)
-}
-
-/// Which items the counters are of. Counters of items that the image does not have (of earlier
-/// generations) are left out.
-#[must_use]
-pub fn items(image: &MapImage, hits: &BTreeMap<u64, u64>) -> Vec<ItemHits> {
-    let mut found: BTreeMap<(usize, Prefix), u64> = BTreeMap::new();
-    if hits.is_empty() {
-        return Vec::new();
-    }
-    each_item(image, |source, prefix, key| {
-        if let Some(&hits) = hits.get(&key) {
-            found.insert((source, prefix), hits);
-        }
-    });
-    found.into_iter().map(|((source, prefix), hits)| ItemHits { source, prefix, hits }).collect()
-}
-
-/// Source, address and key of the counter of every item that decides something; of some more than once.
-pub(crate) fn each_item(image: &MapImage, mut note: impl FnMut(usize, Prefix, u64)) {
-    let hashes: Vec<u64> = image.sources.iter().map(mesh_bpf::image::Source::stable_hash).collect();
-    // An exempt identity has no address, and its counter no prefix.
-    for (source, &hash) in hashes.iter().enumerate() {
-        note(source, Prefix::Any, hash);
-    }
-    for nodes in
-        image.profiles.iter().flat_map(|profile| &profile.sides).flat_map(|side| [&side.tree, &side.own])
-    {
-        let parents = mesh_bpf::image::parents(nodes);
-        for (index, node) in nodes.iter().enumerate() {
-            for table in node.ports.iter().filter_map(|&id| image.port_table(id)) {
-                for (_, decision) in &table.stretches {
-                    let mut at = index;
-                    for _ in 0..decision.up {
-                        at = parents.get(at).copied().flatten().map_or(at, |parent| parent as usize);
-                    }
-                    let source = decision.source.0 as usize;
-                    if let (Some(&hash), Some(item)) = (hashes.get(source), nodes.get(at)) {
-                        note(source, item.prefix, counter_key(hash, item.prefix));
-                    }
-                }
-            }
-        }
-    }
 }

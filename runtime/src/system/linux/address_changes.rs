@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, bind, recv, socket_with};
 
-use super::inside;
+use super::enter::inside;
 
 // From linux/rtnetlink.h.
 const RTMGRP_IPV4_IFADDR: u32 = 0x10;

@@ -17,8 +17,12 @@ use mesh_bpf::program::Hook;
 
 use super::asm::{instruction, kind};
 use super::btf_subset::{self, Traced, Types};
-use super::{Maps, at, on, syscall};
+use super::step::{at, on};
+use super::syscall;
 use crate::system::{Fault, Step};
+
+/// Opens the maps of an instance, by name.
+pub(super) type Maps<'a> = &'a dyn Fn(&str) -> Step<OwnedFd>;
 
 /// What every kernel from 6.1 on knows of type information: all.
 const FEATURES: BtfFeatures = BtfFeatures::new(true, true, true, true, true, true, true, true);

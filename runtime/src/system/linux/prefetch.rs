@@ -10,8 +10,10 @@ use std::thread::JoinHandle;
 use mesh_bpf::map::{CONTROL, INNER, MAPS, MapDef, SCRATCH};
 use mesh_bpf::program::{Inbound, ProgramDef};
 
-use super::{KernelMap, create, load_inbound, on, open, put_maps, syscall, try_load};
-use crate::generation::session::held;
+use super::load::{load_inbound, try_load};
+use super::map::{KernelMap, create, open, put_maps};
+use super::step::on;
+use super::syscall;
 use crate::system::{Fault, Step};
 
 /// Maps and programs that refer to them.
@@ -126,7 +128,7 @@ impl Waiting {
         let pin = |def: &MapDef| syscall::open_pin(&maps.join(def.name)).and_then(open);
         let (Ok(control), Ok(scratch)) = (pin(&CONTROL), pin(&SCRATCH)) else { return };
         let waiting = std::thread::Builder::new().spawn(move || {
-            let generation = held(&syscall::Words::new(control.fd.as_fd())?.load());
+            let generation = syscall::Words::new(control.fd.as_fd())?.load().current_generation();
             put_maps(&scratch, &[(0, &create(&INNER, 1, None)?)])?;
             Ok((control.info.id, generation))
         });

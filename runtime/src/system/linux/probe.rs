@@ -1,4 +1,4 @@
-//! What only a look at a machine needs: bare programs, file systems that nobody sees.
+//! What only a look at a machine needs: file systems that nobody sees.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -8,53 +8,12 @@ use mesh_bpf::map::MapDef;
 use mesh_bpf::program::{Hook, OBJECT};
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
 
-use super::asm::{self, EXIT, R0, call, set};
-use super::{
-    Kernel, KernelMap, LOOPBACK, Tried, TriedAccelerators, on, pinned, syscall, try_accelerators, try_load,
-};
-use crate::system::{Step, Store};
-
-/// A kind of program.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Bare {
-    /// `connect(2)`.
-    SockAddr,
-    /// TCP events.
-    SockOps,
-    /// `getsockopt(2)`.
-    SockOpt,
-    /// A packet on its way in.
-    Classifier,
-}
-
-/// `bpf_get_netns_cookie`.
-const NETNS_COOKIE: i32 = 122;
-
-impl Bare {
-    const fn hook(self) -> Hook {
-        match self {
-            Self::SockAddr => Hook::Connect4,
-            Self::SockOps => Hook::SockOps,
-            Self::SockOpt => Hook::GetSockOpt,
-            Self::Classifier => Hook::TcxIngress,
-        }
-    }
-
-    /// Loads one that does nothing.
-    pub(crate) fn load(self) -> io::Result<OwnedFd> {
-        self.load_code(&[set(R0, 1), EXIT])
-    }
-
-    /// Loads one that asks for the cookie of the network namespace.
-    pub(crate) fn load_asking_for_netns(self) -> io::Result<OwnedFd> {
-        // The context is still in the first argument.
-        self.load_code(&[call(NETNS_COOKIE), set(R0, 1), EXIT])
-    }
-
-    fn load_code(self, instructions: &[u64]) -> io::Result<OwnedFd> {
-        asm::load("mesh_doctor", self.hook(), instructions)
-    }
-}
+use super::kernel::Kernel;
+use super::load::{LOOPBACK, Tried, TriedAccelerators, pinned, try_accelerators, try_load};
+use super::map::KernelMap;
+use super::step::on;
+use super::syscall;
+use crate::system::{Maps, Step};
 
 /// A mounted file system without a place: nobody else sees it, and it goes with its descriptor. Minimum kernel 5.2.
 #[derive(Debug)]

@@ -14,7 +14,8 @@ use mesh_bpf::abi::{Flow, Listening};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketType, netlink, recv, send, socket};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use super::{apart, syscall};
+use super::enter::apart;
+use super::syscall;
 use crate::system::{Accepted, Noted, Waits};
 
 // From linux/netlink.h, linux/sock_diag.h and linux/inet_diag.h.

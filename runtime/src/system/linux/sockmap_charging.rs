@@ -8,7 +8,9 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use mesh_bpf::program::Hook;
 
 use super::asm::{self, EXIT, R0, R2, R3, R4, STACK, add, call, copy, map, set, store_long_value};
-use super::{apart, syscall};
+use super::enter::apart;
+use super::info::{u32_at, u64_at};
+use super::syscall;
 
 /// `BPF_MAP_TYPE_SOCKHASH`.
 const SOCKHASH: u32 = 18;
@@ -86,12 +88,12 @@ pub(super) fn to_reader(sockets: BorrowedFd<'_>) -> [u64; 9] {
 fn received(socket: BorrowedFd<'_>) -> io::Result<u64> {
     let mut info = [0; 136];
     syscall::socket_option(socket, libc::SOL_TCP, libc::TCP_INFO, &mut info)?;
-    Ok(super::u64_at(&info, 128))
+    Ok(u64_at(&info, 128))
 }
 
 /// Bytes that count against the socket's receive buffer: `SK_MEMINFO_RMEM_ALLOC`.
 fn charged(socket: BorrowedFd<'_>) -> io::Result<u64> {
     let mut info = [0; 4];
     syscall::socket_option(socket, libc::SOL_SOCKET, libc::SO_MEMINFO, &mut info)?;
-    Ok(super::u32_at(&info, 0).into())
+    Ok(u32_at(&info, 0).into())
 }

@@ -9,8 +9,10 @@ use mesh_bpf::program::Hook;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::ioctl_fionread;
 
+use super::enter::apart;
+use super::map::KernelMap;
 use super::sockmap_charging::{READER, map_of_sockets, to_reader};
-use super::{KernelMap, apart, asm, syscall};
+use super::{asm, syscall};
 
 /// How long a message within the machine may take.
 const PATIENCE: Timespec = Timespec { tv_sec: 5, tv_nsec: 0 };

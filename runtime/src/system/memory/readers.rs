@@ -1,30 +1,12 @@
 //! Programs that are stopped between reading the word and looking their tables up, and go on as late as a
 //! kernel lets them: when a writer waits until all that run have ended.
 
-use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use mesh_bpf::abi::ManifestHeader;
 use mesh_bpf::map::{self, Table};
 
-use super::{MapObject, Memory};
-
-/// What a program saw.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Read {
-    /// The generation that the word named.
-    pub word: u64,
-    /// The generation that the tables of its slot were of, once it looked: 0 where they were gone.
-    pub tables: u64,
-}
-
-#[derive(Debug, Default)]
-pub(super) struct Readers {
-    start: Cell<bool>,
-    careless: Cell<bool>,
-    stopped: RefCell<Vec<u64>>,
-    done: RefCell<Vec<Read>>,
-}
+use super::world::{MapObject, Memory, Read};
 
 impl Memory {
     /// From now on a program reads the word just before each commit, and is stopped there.

@@ -8,22 +8,14 @@ use mesh_bpf::flow::{Direction, Flow, Identity, Protocol, Verdict};
 use mesh_bpf::map::{HOST_PORTS, LISTENERS, MapDef};
 use mesh_bpf::pack::words;
 
-use super::Judge;
-use crate::attach::inbound;
+use super::judge::{Judge, Sidecar};
+use crate::attach::host;
 use crate::error::Result;
-use crate::members::registry::{Key, Member};
-use crate::system::{Accepted, Store};
+use crate::member::{Key, Member};
+use crate::system::{Accepted, System};
 
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
-
-/// Sockets that listen on a port, of one family.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Sidecar {
-    netns: u64,
-    port: u16,
-    family: u8,
-}
 
 /// What would become of a connection if it were offered now.
 struct Offer {
@@ -36,7 +28,7 @@ impl Offer {
     const STRAIGHT: Self = Self { verdict: Verdict::Excluded, passes: false };
 }
 
-impl<S: Store> Judge<'_, S> {
+impl<S: System> Judge<'_, S> {
     /// Whether another socket would take it now, or none.
     pub(super) fn offers_otherwise(&self, accepted: &Accepted) -> Result<bool> {
         // Nobody decided it, or it is judged by its other end.
@@ -63,7 +55,7 @@ impl<S: Store> Judge<'_, S> {
         if let Some(pod) = self.members.get(&Key::Netns(accepted.netns)) {
             return Ok(self.offer_to(pod, accepted, to_itself || pod.addresses.contains(&remote)));
         }
-        let (host, decides) = inbound::host(self.store, &self.set.control)?;
+        let (host, decides) = host::netns(self.store, &self.set.control)?;
         if accepted.netns != host {
             return Ok(None);
         }

@@ -1,0 +1,101 @@
+//! The program that decides for all pods: an instance has it once, in a map, and those of pods go on to it.
+
+use mesh_bpf::abi;
+use mesh_bpf::program::Inbound;
+use mesh_bpf::tables::TableData;
+
+use crate::error::{Error, Result};
+use crate::instance::Instance;
+use crate::system::{Fault, ProgramInfo, System};
+
+/// Sees to it that pods' programs have one that decides to go on to; with `anew`, that of this build. Whether it was put
+/// there: those of pods go on to one or the other, without a gap.
+pub(crate) fn lead<S: System>(store: &S, instance: &Instance, by: Inbound, anew: bool) -> Result<bool> {
+    let map = map(store, instance, by)?;
+    let there = decider(store, &map)?;
+    if there.is_some() && !anew {
+        return Ok(false);
+    }
+    let refused = |fault: Fault| match fault.is_refusal() {
+        true => Error::CannotDecideOffers { by, fault },
+        false => fault.into(),
+    };
+    let program = store.load_inbound(&instance.maps(), by).map_err(refused)?;
+    if there.map(|there| there.tag) == Some(store.program_info(&program)?.tag) {
+        return Ok(false);
+    }
+    store.put_program(&map, 0, &program)?;
+    Ok(true)
+}
+
+/// What becomes of what is offered to pods.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Led {
+    /// It is decided, as before.
+    Decided,
+    /// It is decided from now on, and pods that are there have no program yet.
+    Newly,
+    /// It is not, in words.
+    Undecided(String),
+}
+
+/// As [`lead`], for a policy with these profiles. Where the kernel refuses it and no rule of the policy decides what is
+/// offered, pods go without: nothing else of a policy needs it but what keeps others from the ports that outbound
+/// redirects lead to.
+///
+/// # Errors
+/// Where the policy decides what is offered.
+pub(crate) fn lead_for<S: System>(store: &S, instance: &Instance, profiles: &TableData) -> Result<Led> {
+    let was_undecided = is_undecided(store, instance)?;
+    match lead(store, instance, instance.inbound, false) {
+        Err(error @ Error::CannotDecideOffers { .. }) => {
+            let mut all = profiles.records::<abi::Profile>().iter();
+            let Error::CannotDecideOffers { by, fault } = &error else { return Err(error) };
+            if all.any(|profile| profile.flags & abi::PROFILE_INBOUND_RULES != 0) {
+                return Err(error);
+            }
+            if !was_undecided {
+                store.write(&instance.undecided(*by), b"", false)?;
+            }
+            Ok(Led::Undecided(format!(
+                "what is offered to pods cannot be decided by {} on this kernel (`meshc doctor`), and no rule of this \
+                 policy asks for it: one with inbound rules is refused. Nothing keeps others from the ports of sidecars \
+                 that outbound redirects lead to: let them listen on loopback only ({fault})",
+                by.word()
+            )))
+        }
+        Err(error) => Err(error),
+        Ok(_) => {
+            if was_undecided {
+                store.remove(&instance.undecided(instance.inbound))?;
+            }
+            Ok(if was_undecided { Led::Newly } else { Led::Decided })
+        }
+    }
+}
+
+/// Whether pods go without a program, since the kernel refuses the instance's way.
+pub(crate) fn is_undecided(store: &impl System, instance: &Instance) -> Result<bool> {
+    Ok(store.inode(&instance.undecided(instance.inbound))?.is_some())
+}
+
+/// The program that decides, by the map that it is kept in.
+pub(crate) fn decider<S: System>(store: &S, map: &S::Map) -> Result<Option<ProgramInfo>> {
+    let id =
+        store.lookup(map, &0u32.to_ne_bytes())?.and_then(|id| id.try_into().ok()).map(u32::from_ne_bytes);
+    Ok(id.map_or(Ok(None), |id| store.program_by_id(id))?)
+}
+
+pub(crate) fn map<S: System>(store: &S, instance: &Instance, by: Inbound) -> Result<S::Map> {
+    let name = by.map().name;
+    let missing = || Error::Incompatible { map: name.into(), what: "it is missing".into() };
+    store.open_map(&instance.maps().join(name))?.ok_or_else(missing)
+}
+
+/// The program that decides, where pods' programs have none to go on to.
+pub(crate) fn missing<S: System>(store: &S, instance: &Instance) -> Result<Option<&'static str>> {
+    let by = instance.inbound;
+    let there = decider(store, &map(store, instance, by)?)?;
+    let is_wanted = there.is_none() && !is_undecided(store, instance)?;
+    Ok(is_wanted.then(|| by.program().name))
+}

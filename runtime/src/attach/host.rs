@@ -1,0 +1,172 @@
+//! What is offered to workloads of the host: a program in its network namespace, where the policy asks for it, since
+//! everybody who is dialled there passes it. Whose a port is there, the programs note as sockets begin to listen.
+
+use std::path::Path;
+
+use mesh_bpf::abi;
+use mesh_bpf::image::Workload;
+use mesh_bpf::membership::Membership;
+use mesh_bpf::tables::TableData;
+
+use super::dispatch;
+use super::link::unpin;
+use super::listening::{self, MISSED_WORDS};
+use super::netns_links::{HOST, HOST_WAY, is_attached};
+use crate::error::{Error, Result};
+use crate::instance::Instance;
+use crate::maps::set::ControlMap;
+use crate::member::{Member, Origin};
+use crate::system::{HOST_NETNS, System, Word};
+
+/// What the host's namespace lacks, in words.
+pub(crate) fn fault<S: System>(
+    store: &S,
+    instance: &Instance,
+    control: &ControlMap<S>,
+) -> Result<Option<String>> {
+    if is_missing(store, instance, control)? {
+        return Ok(Some("the network namespace of the host has no program".into()));
+    }
+    let host = control.load(store).host;
+    let missed = host != 0 && listening::has_missed(store, instance, host)?;
+    Ok(missed.then(|| format!("the network namespace of the host {MISSED_WORDS}")))
+}
+
+/// Whether a policy, by its table of profiles, decides what is offered to processes that are members by their cgroup:
+/// services that it names, and commands that run as one of its workloads.
+pub(crate) fn is_wanted(profiles: &TableData, policy: &Membership, members: &[Member]) -> bool {
+    has_flag(abi::PROFILE_INBOUND, profiles, policy, members)
+}
+
+/// Whether rules of its do, and not only what is built in.
+pub(crate) fn rules_want_it(profiles: &TableData, policy: &Membership, members: &[Member]) -> bool {
+    is_wanted(profiles, policy, members) && has_flag(abi::PROFILE_INBOUND_RULES, profiles, policy, members)
+}
+
+/// Whether a profile of such members has a flag.
+fn has_flag(flag: u32, profiles: &TableData, policy: &Membership, members: &[Member]) -> bool {
+    let profiles: &[abi::Profile] = profiles.records();
+    let decides = |workload: &Workload| {
+        let profile = profiles.get(workload.profile.0 as usize);
+        profile.is_some_and(|profile| profile.flags & flag != 0)
+    };
+    let named = policy.workloads.iter().filter(|workload| !workload.selector.cgroups.is_empty());
+    let run = members.iter().filter_map(|member| match &member.origin {
+        Origin::Run { workload, .. } => policy.workload(workload),
+        _ => None,
+    });
+    named.chain(run).any(decides)
+}
+
+/// Sees to it that there is a program that decides what is offered on the host, where the policy asks for it.
+///
+/// # Errors
+/// Where this kernel cannot, and a rule asks for it.
+pub(crate) fn ensure_dispatch<S: System>(
+    store: &S,
+    instance: &Instance,
+    profiles: &TableData,
+    policy: &Membership,
+    members: &[Member],
+) -> Result<()> {
+    if instance.inbound == HOST_WAY || !is_wanted(profiles, policy, members) {
+        return Ok(());
+    }
+    match dispatch::lead(store, instance, HOST_WAY, false) {
+        Err(Error::CannotDecideOffers { .. }) if !rules_want_it(profiles, policy, members) => Ok(()),
+        led => led.map(drop),
+    }
+}
+
+/// As [`attach`], where the policy asks for it. Where the kernel refuses and no rule asks, its services go without;
+/// then in words what that costs.
+///
+/// # Errors
+/// Where this kernel cannot, and a rule asks for it.
+pub(crate) fn attach_if_wanted<S: System>(
+    store: &S,
+    instance: &Instance,
+    control: &ControlMap<S>,
+    profiles: &TableData,
+    policy: &Membership,
+    members: &[Member],
+) -> Result<Option<String>> {
+    if !is_wanted(profiles, policy, members) {
+        return Ok(None);
+    }
+    let attached = attach(store, instance, control);
+    without_rules(attached, || rules_want_it(profiles, policy, members))
+}
+
+/// A refusal of the kernel is a warning where no rule asks for what it refuses.
+fn without_rules(attached: Result<()>, has_rules: impl Fn() -> bool) -> Result<Option<String>> {
+    match attached {
+        Err(Error::Step(fault) | Error::CannotDecideOffers { fault, .. })
+            if fault.is_refusal() && !has_rules() =>
+        {
+            Ok(Some(format!(
+                "nothing keeps others from the ports of services of the host that outbound redirects lead to: let their \
+                 sidecars listen on loopback only ({fault})"
+            )))
+        }
+        other => other.map(|()| None),
+    }
+}
+
+/// Makes what is offered on the host be decided. The word comes first: sockets that begin to listen are noted
+/// from then on, and those that did before are found.
+pub(crate) fn attach<S: System>(store: &S, instance: &Instance, control: &ControlMap<S>) -> Result<()> {
+    let netns = Path::new(HOST_NETNS);
+    let cookie = store.netns_cookie(netns)?;
+    let pin = instance.pod_links().join(HOST);
+    if control.load(store).host == cookie && is_attached(store, &pin, HOST_WAY)? {
+        return listening::look_again(store, instance, cookie, || Ok(Some(netns.to_owned())));
+    }
+    unpin(store, &pin)?;
+    control.set(store, Word::Host, cookie)?;
+    let linked = listening::link(store, instance, HOST_WAY, netns, cookie);
+    if linked.is_err() {
+        control.set(store, Word::Host, 0)?;
+    }
+    for link in linked? {
+        store.pin_link(&link, &pin)?;
+    }
+    Ok(())
+}
+
+/// The same for a command: what is offered where it runs, unless another namespace is the host's.
+pub(crate) fn attach_for_command<S: System>(
+    store: &S,
+    instance: &Instance,
+    control: &ControlMap<S>,
+    has_rules: impl Fn() -> bool,
+) -> Result<()> {
+    let host = control.load(store).host;
+    if host == 0 || host == store.netns_cookie(Path::new(HOST_NETNS))? {
+        // What is missing without rules was said when the policy was applied.
+        without_rules(attach(store, instance, control), has_rules)?;
+    }
+    Ok(())
+}
+
+/// The cookie of the host's namespace, and whether what is offered there is decided.
+pub(crate) fn netns<S: System>(store: &S, control: &ControlMap<S>) -> Result<(u64, bool)> {
+    Ok(match control.load(store).host {
+        0 => (store.netns_cookie(Path::new(HOST_NETNS))?, false),
+        cookie => (cookie, true),
+    })
+}
+
+/// Lets everything that is offered on the host reach whom it is for.
+pub(crate) fn detach<S: System>(store: &S, instance: &Instance, control: &ControlMap<S>) -> Result<()> {
+    if control.load(store).host != 0 {
+        unpin(store, &instance.pod_links().join(HOST))?;
+        control.set(store, Word::Host, 0)?;
+    }
+    Ok(())
+}
+
+/// Whether the host has no program and should have one.
+fn is_missing<S: System>(store: &S, instance: &Instance, control: &ControlMap<S>) -> Result<bool> {
+    Ok(control.load(store).host != 0 && !is_attached(store, &instance.pod_links().join(HOST), HOST_WAY)?)
+}

@@ -1,0 +1,86 @@
+//! Sockets that listened before a program was there to note them are looked for; a connection must not find a program and no
+//! sidecar.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use mesh_bpf::abi;
+use mesh_bpf::map::{ROOMS, UNNOTED};
+use mesh_bpf::program::{Hook, Inbound, PROGRAMS};
+
+use super::dispatch;
+use crate::error::Result;
+use crate::instance::Instance;
+use crate::member::Key;
+use crate::system::System;
+
+/// What is said of a network namespace in which sockets were missed.
+pub(crate) const MISSED_WORDS: &str = "has sockets that listen and are not known, since there were too many";
+
+/// The map of the network namespaces in which listening sockets were missed; none before there is one.
+pub(crate) fn missed<S: System>(store: &S, instance: &Instance) -> Result<Option<S::Map>> {
+    Ok(store.open_map(&instance.maps().join(UNNOTED.name))?)
+}
+
+/// Whether some of the sockets that listen in a network namespace are not known: there were too many.
+pub(crate) fn has_missed<S: System>(store: &S, instance: &Instance, cookie: u64) -> Result<bool> {
+    let Some(map) = missed(store, instance)? else { return Ok(false) };
+    Ok(store.lookup(&map, &cookie.to_ne_bytes())?.is_some())
+}
+
+/// Looks for the sockets that were missed: others may have made room.
+pub(crate) fn look_again<S: System>(
+    store: &S,
+    instance: &Instance,
+    cookie: u64,
+    netns: impl FnOnce() -> Result<Option<PathBuf>>,
+) -> Result<()> {
+    if has_missed(store, instance, cookie)?
+        && let Some(netns) = netns()?
+    {
+        look(store, instance, &netns, cookie)?;
+    }
+    Ok(())
+}
+
+/// Looks for all sockets that listen in a network namespace. What is missed now is noted anew.
+pub(crate) fn look<S: System>(store: &S, instance: &Instance, netns: &Path, cookie: u64) -> Result<()> {
+    if let Some(map) = missed(store, instance)? {
+        store.delete(&map, &cookie.to_ne_bytes())?;
+    }
+    for def in PROGRAMS.iter().filter(|def| def.hook == Hook::Iterator) {
+        if let Some(iterator) = store.open_link(&instance.links().join(def.name))? {
+            store.iterate(&iterator, netns, cookie)?;
+        }
+    }
+    Ok(())
+}
+
+/// Forgets what the programs counted of a pod's listening sockets.
+pub(crate) fn forget<S: System>(store: &S, instance: &Instance, key: Key) -> Result<()> {
+    let Key::Netns(cookie) = key else { return Ok(()) };
+    if let Some(map) = missed(store, instance)? {
+        store.delete(&map, &cookie.to_ne_bytes())?;
+    }
+    if let Some(map) = store.open_map(&instance.maps().join(ROOMS.name))? {
+        for who in 0..2 {
+            let room = abi::RoomKey { of: cookie, who, kind: abi::ROOM_OF_LISTENERS };
+            store.delete(&map, bytemuck::bytes_of(&room))?;
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn link<S: System>(
+    store: &S,
+    instance: &Instance,
+    by: Inbound,
+    netns: &Path,
+    cookie: u64,
+) -> Result<Vec<S::Link>> {
+    look(store, instance, netns, cookie)?;
+    store.make_folder(&instance.pod_links())?;
+    dispatch::lead(store, instance, by, false)?;
+    let program = store.load_entry(&instance.maps(), cookie, by)?;
+    Ok(store.attach_netns(&program, by, netns, cookie, &BTreeSet::new())?)
+}

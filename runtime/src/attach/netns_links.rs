@@ -1,0 +1,161 @@
+//! Links in network namespaces: whose each is, and how what is offered there is decided.
+
+use std::path::{Path, PathBuf};
+
+use mesh_bpf::program::Inbound;
+
+use super::dispatch;
+use super::link::{Pinned, unpin};
+use crate::error::Result;
+use crate::instance::Instance;
+use crate::maps::set::ControlMap;
+use crate::member::Key;
+use crate::system::{System, Target};
+
+/// The pin of the host's link, beside those of pods.
+pub(crate) const HOST: &str = "host";
+/// How the host's is decided, whatever way pods are: its interfaces come and go with its pods.
+pub(crate) const HOST_WAY: Inbound = Inbound::SkLookup;
+
+/// Whose link it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LinkOwner {
+    /// A pod's.
+    Pod(Key),
+    /// The host's.
+    Host,
+}
+
+/// The pin of a pod's link: one has the pod's name, and where there are more, they are numbered.
+pub(crate) fn pin(instance: &Instance, key: Key, number: usize) -> PathBuf {
+    let name = if number == 0 { key.to_string() } else { format!("{key}-{number}") };
+    instance.pod_links().join(name)
+}
+
+/// Whose pin it is, and whether it is the first of that place.
+pub(crate) fn owner(name: &str) -> Option<(LinkOwner, bool)> {
+    if name == HOST {
+        return Some((LinkOwner::Host, true));
+    }
+    let numbered = || Some((LinkOwner::Pod(name.rsplit_once('-')?.0.parse().ok()?), false));
+    name.parse().map_or_else(|()| numbered(), |key| Some((LinkOwner::Pod(key), true)))
+}
+
+/// The interface that a pinned link is attached to; none where it has gone.
+pub(crate) fn interface(store: &impl System, pin: &Path) -> Result<Option<u32>> {
+    let Some(link) = store.open_link(pin)? else { return Ok(None) };
+    Ok(match store.link_info(&link)?.target {
+        Target::Interface(number) => Some(number),
+        _ => None,
+    })
+}
+
+/// The same for all pods.
+pub(crate) fn detach_all(store: &impl System, instance: &Instance) -> Result<()> {
+    let folder = instance.pod_links();
+    for name in store.list(&folder)?.unwrap_or_default() {
+        unpin(store, &folder.join(name))?;
+    }
+    Ok(store.remove_folder(&folder)?)
+}
+
+/// Every link.
+pub(crate) fn pinned(store: &impl System, instance: &Instance) -> Result<Vec<(LinkOwner, Pinned)>> {
+    Ok(links(store, instance)?.into_iter().map(|(place, _, pinned)| (place, pinned)).collect())
+}
+
+/// Every link, with the name of its pin.
+pub(crate) fn links(store: &impl System, instance: &Instance) -> Result<Vec<(LinkOwner, String, Pinned)>> {
+    let mut links = Vec::new();
+    for pin in store.list(&instance.pod_links())?.unwrap_or_default() {
+        let Some((place, _)) = owner(&pin) else { continue };
+        if let Some(link) = store.open_link(&instance.pod_links().join(&pin))? {
+            let info = store.link_info(&link)?;
+            let by = way(info.target).unwrap_or(instance.inbound);
+            links.push((place, pin, Pinned { name: by.program().name.into(), info }));
+        }
+    }
+    Ok(links)
+}
+
+/// Which way a link takes; none where what it was attached to is gone.
+pub(crate) const fn way(target: Target) -> Option<Inbound> {
+    match target {
+        Target::Netns(_) => Some(Inbound::SkLookup),
+        Target::Interface(_) => Some(Inbound::Tc),
+        _ => None,
+    }
+}
+
+/// Puts the programs of this build in the place of others, without a gap. Returns how many were replaced.
+pub(crate) fn upgrade<S: System>(store: &S, instance: &Instance) -> Result<usize> {
+    let mut replaced = 0;
+    for by in Inbound::ALL {
+        if dispatch::decider(store, &dispatch::map(store, instance, by)?)?.is_some()
+            && dispatch::lead(store, instance, by, true)?
+        {
+            replaced += 1;
+        }
+        replaced += upgrade_way(store, instance, by)?;
+    }
+    Ok(replaced)
+}
+
+pub(crate) fn upgrade_way<S: System>(store: &S, instance: &Instance, by: Inbound) -> Result<usize> {
+    let mut links = links(store, instance)?;
+    links.retain(|(_, _, link)| way(link.info.target) == Some(by));
+    let host = ControlMap::open(store, instance)?.map_or(0, |control| control.load(store).host);
+    let mut replaced = 0;
+    for (place, pin, pinned) in links {
+        let cookie = match place {
+            LinkOwner::Pod(Key::Netns(cookie)) => cookie,
+            LinkOwner::Pod(Key::Cgroup(_)) => continue,
+            LinkOwner::Host => host,
+        };
+        let old = store.program_by_id(pinned.info.program)?.map(|program| program.tag);
+        // The cookie is in its instructions, so each pod's is compared with its own.
+        let new = store.load_entry(&instance.maps(), cookie, by)?;
+        if old == Some(store.program_info(&new)?.tag) {
+            continue;
+        }
+        if let Some(link) = store.open_link(&instance.pod_links().join(pin))? {
+            store.replace(&link, &new)?;
+            replaced += 1;
+        }
+    }
+    Ok(replaced)
+}
+
+/// Whether a pod has its program, in the instance's way or in that which serves everywhere.
+pub(crate) fn has_program(store: &impl System, instance: &Instance, key: Key) -> Result<bool> {
+    let attached = attached_way(store, instance, key)?;
+    Ok(attached == Some(instance.inbound) || attached == Some(Inbound::SkLookup))
+}
+
+/// How a pod is decided; none where it is not.
+pub(crate) fn attached_way(store: &impl System, instance: &Instance, key: Key) -> Result<Option<Inbound>> {
+    Ok(match store.open_link(&pin(instance, key, 0))? {
+        Some(link) => way(store.link_info(&link)?.target),
+        None => None,
+    })
+}
+
+pub(crate) fn is_attached(store: &impl System, pin: &Path, by: Inbound) -> Result<bool> {
+    Ok(match store.open_link(pin)? {
+        Some(link) => way(store.link_info(&link)?.target) == Some(by),
+        None => false,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pins_tell_whose_they_are() {
+        assert_eq!(owner("netns-12"), Some((LinkOwner::Pod(Key::Netns(12)), true)));
+        assert_eq!(owner("netns-12-3"), Some((LinkOwner::Pod(Key::Netns(12)), false)));
+        assert_eq!(owner("host"), Some((LinkOwner::Host, true)));
+        assert_eq!(owner("other"), None);
+    }
+}

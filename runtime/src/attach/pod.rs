@@ -1,0 +1,161 @@
+//! What is offered to pods: a program in each pod's network namespace.
+//!
+//! The hook there knows neither namespace nor process, so every pod has a program of its own that holds the
+//! pod's cookie and is pinned by the pod's key. It goes on to the program that decides for all pods, which an instance
+//! has once and keeps in a map. That one looks up what the registry says of the pod, so a pod that is
+//! not registered any more is decided by nobody, whether or not its program is still there.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use mesh_bpf::program::Inbound;
+
+use super::dispatch;
+use super::link::unpin;
+use super::listening::{self, MISSED_WORDS};
+use super::netns_links::{attached_way, has_program, interface, pin};
+use crate::error::Result;
+use crate::instance::Instance;
+use crate::member::{Key, Member};
+use crate::system::System;
+
+/// Makes what is offered to a pod be decided. Sockets that listen there already come first: a connection must
+/// not find a program and no sidecar. `false` where the pod's namespace cannot be found.
+pub(crate) fn attach<S: System>(store: &S, instance: &Instance, member: &Member) -> Result<bool> {
+    let Key::Netns(cookie) = member.key else { return Ok(true) };
+    if dispatch::is_undecided(store, instance)? {
+        return Ok(true);
+    }
+    let attached = attached_way(store, instance, member.key)?;
+    // What does not depend on the namespace is known without looking for it.
+    if attached == Some(instance.inbound) && instance.inbound == Inbound::SkLookup {
+        listening::look_again(store, instance, cookie, || find(store, member, cookie))?;
+        return Ok(true);
+    }
+    let Some(netns) = find(store, member, cookie)? else {
+        // Whoever is there decides as long as the namespace lives somewhere.
+        if attached == Some(instance.inbound) {
+            return Ok(true);
+        }
+        detach(store, instance, member.key)?;
+        return Ok(false);
+    };
+    let way = way_for(store, instance, &netns, cookie)?;
+    if attached == Some(way) {
+        listening::look_again(store, instance, cookie, || Ok(Some(netns)))?;
+        return cover(store, instance, member, cookie).map(|()| true);
+    }
+    let links = listening::link(store, instance, way, &netns, cookie)?;
+    // Whatever is left of an attach that was killed, or of another way.
+    detach(store, instance, member.key)?;
+    // The first comes last: where it is there, all are.
+    for (number, link) in links.iter().enumerate().rev() {
+        let pin = pin(instance, member.key, number);
+        store.remove(&pin)?;
+        store.pin_link(link, &pin)?;
+    }
+    Ok(true)
+}
+
+/// Attaches a pod's program to the interfaces that the pod got since it was attached.
+fn cover<S: System>(store: &S, instance: &Instance, member: &Member, cookie: u64) -> Result<()> {
+    let Some((netns, covered)) = uncovered(store, instance, member)? else { return Ok(()) };
+    let program = store.load_entry(&instance.maps(), cookie, instance.inbound)?;
+    let mut number = 1;
+    for link in store.attach_netns(&program, instance.inbound, &netns, cookie, &covered)? {
+        // The place of an interface that has gone is free.
+        while interface(store, &pin(instance, member.key, number))?.is_some() {
+            number += 1;
+        }
+        let pin = pin(instance, member.key, number);
+        store.remove(&pin)?;
+        store.pin_link(&link, &pin)?;
+    }
+    Ok(())
+}
+
+/// How a pod is to be decided: the instance's way, but not by tc where addresses are translated. There the kernel takes
+/// away what tc gives to a listening socket.
+fn way_for(store: &impl System, instance: &Instance, netns: &Path, cookie: u64) -> Result<Inbound> {
+    let by_tc = instance.inbound == Inbound::Tc && !store.translates(netns, cookie)?;
+    Ok(if by_tc { Inbound::Tc } else { Inbound::SkLookup })
+}
+
+/// Where a pod has interfaces without its program: the file of its namespace, and the interfaces that have it.
+fn uncovered<S: System>(
+    store: &S,
+    instance: &Instance,
+    member: &Member,
+) -> Result<Option<(PathBuf, BTreeSet<u32>)>> {
+    let Key::Netns(cookie) = member.key else { return Ok(None) };
+    if attached_way(store, instance, member.key)? != Some(Inbound::Tc) {
+        return Ok(None);
+    }
+    let Some(netns) = find(store, member, cookie)? else { return Ok(None) };
+    let mut covered = BTreeSet::new();
+    for number in 0.. {
+        let pin = pin(instance, member.key, number);
+        if store.inode(&pin)?.is_none() {
+            break;
+        }
+        covered.extend(interface(store, &pin)?);
+    }
+    let has_all = store.interfaces(&netns, cookie)?.iter().all(|number| covered.contains(number));
+    Ok((!has_all).then_some((netns, covered)))
+}
+
+/// What a pod lacks, in words.
+pub(crate) fn fault(store: &impl System, instance: &Instance, member: &Member) -> Result<Option<String>> {
+    if !matches!(member.key, Key::Netns(_)) || dispatch::is_undecided(store, instance)? {
+        return Ok(None);
+    }
+    let name = &member.name;
+    if !has_program(store, instance, member.key)? {
+        return Ok(Some(format!("the pod `{name}` has no program in its network namespace")));
+    }
+    if translates_by_tc(store, instance, member)? {
+        return Ok(Some(format!(
+            "the pod `{name}` translates addresses (NAT), and the kernel takes away there what tc gives to a sidecar"
+        )));
+    }
+    if uncovered(store, instance, member)?.is_some() {
+        return Ok(Some(format!("the pod `{name}` got an interface that has no program")));
+    }
+    let Key::Netns(cookie) = member.key else { return Ok(None) };
+    let missed = listening::has_missed(store, instance, cookie)?;
+    Ok(missed.then(|| format!("the pod `{name}` {MISSED_WORDS}")))
+}
+
+/// Whether a pod that is decided by tc has got rules since that make it decide in vain.
+fn translates_by_tc<S: System>(store: &S, instance: &Instance, member: &Member) -> Result<bool> {
+    let Key::Netns(cookie) = member.key else { return Ok(false) };
+    if attached_way(store, instance, member.key)? != Some(Inbound::Tc) {
+        return Ok(false);
+    }
+    let netns = find(store, member, cookie)?;
+    netns.map_or(Ok(false), |netns| Ok(store.translates(&netns, cookie)?))
+}
+
+/// The file that the pod was attached by, or another one for its namespace, where that file has gone or stands
+/// for another by now.
+pub(crate) fn find(store: &impl System, member: &Member, cookie: u64) -> Result<Option<PathBuf>> {
+    if let Some(netns) = &member.netns
+        && store.netns_cookie(netns).is_ok_and(|found| found == cookie)
+    {
+        return Ok(Some(netns.clone()));
+    }
+    Ok(store.find_netns(cookie)?)
+}
+
+/// Lets everything that is offered to a pod reach it.
+pub(crate) fn detach(store: &impl System, instance: &Instance, key: Key) -> Result<()> {
+    unpin(store, &pin(instance, key, 0))?;
+    for number in 1.. {
+        let pin = pin(instance, key, number);
+        if store.inode(&pin)?.is_none() {
+            break;
+        }
+        unpin(store, &pin)?;
+    }
+    Ok(())
+}

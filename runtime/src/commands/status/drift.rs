@@ -1,0 +1,43 @@
+//! What differs from what was applied, in words.
+
+use mesh_bpf::map::Table;
+
+use crate::attach::{accelerators, hooks, host};
+use crate::error::Result;
+use crate::instance::Instance;
+use crate::maps::live::{Live, membership};
+use crate::maps::set::Set;
+use crate::maps::slot;
+use crate::members;
+use crate::system::System;
+
+/// What differs from what was applied: tables, programs, members.
+pub(super) fn drift<S: System>(
+    store: &S,
+    instance: &Instance,
+    set: &Set<S>,
+    live: &Live,
+) -> Result<Vec<String>> {
+    let mut drift = Vec::new();
+    for table in Table::ALL.into_iter().skip(1) {
+        let intact = slot::read_table(store, set, live.slot(), &live.manifest, table)
+            .is_ok_and(|data| data.digest() == live.manifest.table(table).digest);
+        if !intact {
+            drift.push(format!("the table `{}` is not what was applied", table.word()));
+        }
+    }
+    for name in hooks::missing(store, instance)? {
+        drift.push(format!("the program `{name}` is not attached"));
+    }
+    drift.extend(host::fault(store, instance, &set.control)?);
+    let profiles = slot::read_table(store, set, live.slot(), &live.manifest, Table::Profiles);
+    if profiles.is_ok_and(|profiles| accelerators::wanted_by(profiles.bytes())) {
+        for name in accelerators::missing(store, instance)? {
+            drift.push(format!("the program `{name}` is not attached: nothing is accelerated"));
+        }
+    }
+    if let Ok(policy) = membership(store, set, live) {
+        drift.extend(members::drift::drift(store, instance, set, live.slot(), &policy)?);
+    }
+    Ok(drift)
+}

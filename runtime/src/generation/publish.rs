@@ -1,0 +1,377 @@
+//! A new generation: fills the free slot, and commits with one compare-and-swap.
+
+use mesh_bpf::map::{Table, slot};
+use mesh_bpf::membership::Membership;
+use mesh_bpf::tables::TableData;
+
+use crate::attach::accelerators::Counting;
+use crate::attach::dispatch::Led;
+use crate::attach::{accelerators, dispatch, hooks, host, stuck_readers};
+use crate::error::{Error, Result};
+use crate::generation::confirmation::{self, Waiting};
+use crate::generation::host as host_program;
+use crate::generation::request::{Applied, Apply};
+use crate::generation::session::Session;
+use crate::maps::live::{Live, membership};
+use crate::maps::set::{Set, sweep};
+use crate::maps::slot::{self as slots, PerSlot};
+use crate::members::registry::{Refreshed, Registry};
+use crate::members::{files, reserved_ports};
+use crate::state::record::{self, Record};
+use crate::system::{System, Word};
+
+/// Generations that the state folder remembers.
+const KEPT: usize = 20;
+/// What acceleration does not promise on kernels that ask no program before a splice.
+const SPLICE: &str = "this kernel lets nobody refuse a `splice` (`meshc doctor`: the security module bpf): the first \
+                      time that a program turns to it in mid-connection, bytes may wait for it without end; \
+                      `meshc status` tells, and the program is not accelerated any more. Do not accelerate \
+                      proxies that are set up to splice";
+/// What `FIONREAD` tells where nothing may be written into a process.
+const NOTICED: &str = "FIONREAD counts wrong on accelerated connections of this kernel, and since it is locked down, \
+                       that cannot be repaired (`meshc doctor`): the first time that a program which reads by it \
+                       (nginx) is told too little, it may wait in vain, until the agent or an `apply` helps it; later \
+                       connections to that port are not accelerated. `meshc status` tells";
+/// The same where not even that can be seen.
+const MISCOUNTED: &str = "FIONREAD counts wrong on accelerated connections of this kernel, and that can be neither \
+                          repaired nor noticed (`meshc doctor`): a program that reads by it may wait in vain. Do not \
+                          accelerate towards nginx";
+
+/// The first apply: makes maps and loads programs. What fails here leaves nothing behind.
+pub(crate) fn publish_first<S: System>(
+    session: &Session<'_, S>,
+    request: &Apply<'_>,
+    began: u64,
+) -> Result<Applied> {
+    let set = Set::create(session.store, session.instance)
+        .inspect_err(|_| drop(sweep(session.store, &session.instance.new_maps())))?;
+    let applied = Publish { session, set: &set, live: None, request, began }.run();
+    applied.inspect_err(|_| drop(session.take_down(&set.control)))
+}
+
+/// The same policy again: cgroups that were made since are registered, and pods' interfaces looked at where that is
+/// asked for. An apply leaves that to `status`, `--repair` and the agent: it takes a while for each pod.
+pub(crate) fn reapply_unchanged<S: System>(
+    session: &Session<'_, S>,
+    set: &Set<S>,
+    live: &Live,
+    follows: bool,
+) -> Result<Applied> {
+    let profiles = slots::read_table(session.store, set, live.slot(), &live.manifest, Table::Profiles)?;
+    let (upgraded, led) = upgrade(session, &profiles)?;
+    let _registry = session.lock_registry()?.ok_or(Error::DetachedMeanwhile)?;
+    let policy = membership(session.store, set, live)?;
+    let registry = Registry { store: session.store, instance: session.instance, set };
+    // What the freed slot's readers may still look up goes only after they have ended.
+    if registry.has_stale(&policy)? {
+        set.grace_period(session.store)?;
+    }
+    let policies = PerSlot::of(live.slot(), Some(&policy), None);
+    let mut refreshed = registry.refresh(policies)?;
+    if follows {
+        refreshed.changed += registry.follow(policies)?;
+    }
+    if led == Led::Newly {
+        refreshed.lost = registry.attach_pods()?;
+    }
+    reserved_ports::keep_all(session.store, session.instance, follows)?;
+    let missing = hooks::missing(session.store, session.instance)?;
+    if accelerators::wanted_by(profiles.bytes()) {
+        accelerate(session, upgraded > 0)?;
+    }
+    Ok(Applied {
+        generation: live.generation,
+        digest: record::hex(live.digest()),
+        paused: live.paused,
+        upgraded,
+        members_changed: refreshed.changed,
+        missing_cgroups: refreshed.missing,
+        warnings: lost(&refreshed.lost).chain(undecided(led)).chain(gone(&missing)).collect(),
+        ..Applied::default()
+    })
+}
+
+/// One new generation.
+pub(crate) struct Publish<'a, S: System> {
+    pub(crate) session: &'a Session<'a, S>,
+    pub(crate) set: &'a Set<S>,
+    pub(crate) live: Option<&'a Live>,
+    pub(crate) request: &'a Apply<'a>,
+    pub(crate) began: u64,
+}
+
+impl<S: System> Publish<'_, S> {
+    pub(crate) fn run(&self) -> Result<Applied> {
+        let Self { session: Session { store, instance, .. }, set, .. } = *self;
+        let generation = self.next_generation()?;
+        let needs_programs = self.live.is_none() || self.request.repair;
+        let programs = if needs_programs { store.load_programs(&instance.maps())? } else { Vec::new() };
+        let profiles = self.request.tables.get(Table::Profiles);
+        let policy = Membership::read(self.request.tables.get(Table::Names))?;
+        let members = files::members_by_cgroup(*store, instance)?;
+        host::ensure_dispatch(*store, instance, profiles, &policy, &members)?;
+        let (mut upgraded, mut led) = (0, Led::Decided);
+        if let Some(live) = self.live {
+            (upgraded, led) = upgrade(self.session, profiles)?;
+            // Nobody knows when a killed process committed: readers of what was live before may run.
+            set.wait_for_readers(*store, live.generation)?;
+        }
+        if !set.control.exchange(*store, Word::Claim, 0, generation)? {
+            return Err(Error::Held { holder: None, now: store.wall_clock() });
+        }
+        let ready = store.clock();
+        // The slot's grace period passes while the policy is written to the disk.
+        let tables = self.request.tables;
+        let (digest, written) = record::keep_artifact(*store, instance, tables, || self.fill(generation))?;
+        let record = self.record(generation, digest);
+        record::write(*store, &instance.pending(), &record, true)?;
+        self.wait_for_confirmation(generation)?;
+        let filled = store.clock();
+        if needs_programs {
+            if self.live.is_none() {
+                led = dispatch::lead_for(*store, instance, profiles)?;
+            }
+            hooks::attach(*store, instance, &programs)?;
+            if self.live.is_some() {
+                upgraded += hooks::upgrade(*store, instance, &programs)?;
+            }
+            hooks::remember(*store, instance)?;
+        }
+        let accelerates = accelerators::wanted(self.request.tables);
+        if accelerates {
+            accelerate(self.session, upgraded > 0 || self.request.repair)?;
+        }
+        let refreshed = self.commit(generation, led == Led::Newly)?;
+        let mut warnings: Vec<String> = lost(&refreshed.lost)
+            .chain(undecided(led))
+            .chain(refreshed.unprotected)
+            .chain(self.settle(generation, &record))
+            .collect();
+        if accelerates {
+            match accelerators::counting(*store, instance)? {
+                Counting::Noticed => warnings.push(NOTICED.into()),
+                Counting::Wrong => warnings.push(MISCOUNTED.into()),
+                Counting::Unused | Counting::Right | Counting::Repaired => {}
+            }
+            match stuck_readers::rescue(*store, instance) {
+                Ok(helped) => warnings.extend(helped.iter().map(ToString::to_string)),
+                // The policy is live all the same.
+                Err(error) => warnings.push(error.to_string()),
+            }
+            if !accelerators::refuses_splice(*store, instance)? {
+                warnings.push(SPLICE.into());
+            }
+        }
+        if !accelerates {
+            warnings.extend(accelerators::retire(*store, instance).err().map(|error| error.to_string()));
+        }
+        Ok(Applied {
+            generation,
+            digest: record.digest.clone(),
+            changed: true,
+            paused: self.is_paused(),
+            upgraded,
+            written,
+            members_changed: refreshed.changed,
+            missing_cgroups: refreshed.missing,
+            milliseconds: [ready - self.began, filled - ready, store.clock() - filled],
+            // Nothing was decided before a first apply.
+            closed: self.request.reset_changed.then_some(0),
+            warnings,
+        })
+    }
+
+    fn is_paused(&self) -> bool {
+        self.live.map_or(self.request.paused, |live| live.paused)
+    }
+
+    /// Notes that this generation is to be taken back; written before it is live, so that it is not forgotten.
+    fn wait_for_confirmation(&self, generation: u64) -> Result<()> {
+        let Session { store, instance, .. } = *self.session;
+        let Some(within) = self.request.confirm_within else { return Ok(()) };
+        let waiting = Waiting {
+            generation,
+            back_to: self.live.map_or(0, |live| live.generation),
+            deadline: store.clock().saturating_add(within),
+            boot_id: instance.boot_id.clone(),
+        };
+        record::write(store, &instance.confirm(), &waiting, true)
+    }
+
+    /// One more than the last, in the other slot.
+    fn next_generation(&self) -> Result<u64> {
+        let live = self.live.map_or(0, |live| live.generation);
+        let history = record::history(self.session.store, self.session.instance)?;
+        let last = history.last().map_or(0, |record| record.generation).max(live);
+        Ok(if live != 0 && slot(last + 1) == slot(live) { last + 2 } else { last + 1 })
+    }
+
+    /// Fills the free slot. Tables that are as they were are taken over.
+    fn fill(&self, generation: u64) -> Result<Vec<(&'static str, usize)>> {
+        let store = self.session.store;
+        let manifest = self.request.tables.manifest(generation, self.request.owner.wire());
+        let (mut maps, mut written) = (Vec::new(), Vec::new());
+        for table in Table::ALL {
+            let data = if table == Table::Manifest { &manifest } else { self.request.tables.get(table) };
+            let map = match self.unchanged(table, data)? {
+                Some(map) => map,
+                None => {
+                    written.push((table.word(), data.padded().len()));
+                    slots::make(store, table, data)?
+                }
+            };
+            maps.push((table.index(slot(generation)), map));
+        }
+        let elements: Vec<(u32, &S::Map)> = maps.iter().map(|(index, map)| (*index, map)).collect();
+        slots::put(store, self.set, &elements)?;
+        Ok(written)
+    }
+
+    /// The live map of a table, if it holds the same.
+    fn unchanged(&self, table: Table, data: &TableData) -> Result<Option<S::Map>> {
+        let Some(live) = self.live.filter(|_| !self.request.repair) else { return Ok(None) };
+        let described = live.manifest.table(table);
+        if table == Table::Manifest
+            || described.digest != data.digest()
+            || described.bytes != data.bytes().len() as u64
+        {
+            return Ok(None);
+        }
+        slots::table(self.session.store, &self.set.tables, live.slot(), table)
+    }
+
+    fn record(&self, generation: u64, digest: String) -> Record {
+        let Session { store, instance, .. } = *self.session;
+        Record {
+            generation,
+            digest,
+            owner: self.request.owner,
+            applied: store.wall_clock(),
+            boot_id: instance.boot_id.clone(),
+            origin: self.request.origin.to_owned(),
+        }
+    }
+
+    /// Classifies the members for the new slot, and switches: both under the registry's lock, so no
+    /// endpoint comes or goes between.
+    fn commit(&self, generation: u64, newly_led: bool) -> Result<Refreshed> {
+        let Session { store, instance, .. } = *self.session;
+        let _registry = self.session.lock_registry()?.ok_or(Error::DetachedMeanwhile)?;
+        let new = Membership::read(self.request.tables.get(Table::Names))?;
+        let old = match self.live.map(|live| membership(store, self.set, live)) {
+            // Its selectors cannot be read: members keep what they have under it.
+            Some(Err(_)) if self.request.repair => None,
+            old => old.transpose()?,
+        };
+        let registry = Registry { store, instance, set: self.set };
+        let policies = PerSlot::of(slot(generation), Some(&new), old.as_ref());
+        let mut refreshed = registry.refresh(policies)?;
+        if self.request.repair {
+            registry.remove_unknown()?;
+        }
+        if self.live.is_none() || self.request.repair {
+            refreshed.changed += registry.follow(policies)?;
+        }
+        if self.live.is_none() || self.request.repair || newly_led {
+            refreshed.lost = registry.attach_pods()?;
+        }
+        let profiles = self.request.tables.get(Table::Profiles);
+        let members = files::members_by_cgroup(store, instance)?;
+        refreshed.unprotected =
+            host::attach_if_wanted(store, instance, &self.set.control, profiles, &new, &members)?;
+        let live = self.live.map_or(0, |live| live.generation);
+        let word = if self.is_paused() { Word::Paused } else { Word::Generation };
+        if self.set.control.exchange(store, word, live, generation)? {
+            Ok(refreshed)
+        } else {
+            let now = self.set.control.load(store).current_generation();
+            Err(Error::Stale { expected: live, live: now })
+        }
+    }
+
+    /// Takes away what the policy before asked for and this one does not. A command that begins meanwhile waits: it
+    /// must not lose what it finds.
+    fn leave_host(&self) -> Result<()> {
+        let Session { store, instance, .. } = *self.session;
+        let _registry = self.session.lock_registry()?;
+        host_program::leave(&Registry { store, instance, set: self.set })
+    }
+
+    /// Keeps the ports of sidecars from the pods' own connections.
+    fn reserve(&self) -> Result<()> {
+        let Session { store, instance, .. } = *self.session;
+        let _registry = self.session.lock_registry()?;
+        reserved_ports::want(store, instance, &reserved_ports::ports(self.request.tables))?;
+        reserved_ports::keep_all(store, instance, self.request.repair)
+    }
+
+    /// Tidies up after the commit. What fails is repaired by the next command.
+    fn settle(&self, generation: u64, record: &Record) -> Vec<String> {
+        let Session { store, instance, .. } = *self.session;
+        let control = &self.set.control;
+        let commits = control.load(store).commits;
+        let done = (control.set(store, Word::Commits, commits + 1))
+            .and_then(|()| control.exchange(store, Word::Claim, generation, 0))
+            .and_then(|_| record::settle(store, instance, record))
+            .and_then(|()| match confirmation::read(store, instance)? {
+                Some(waiting) if waiting.generation != generation => Ok(store.remove(&instance.confirm())?),
+                _ => Ok(()),
+            })
+            .and_then(|()| self.leave_host())
+            .and_then(|()| self.reserve())
+            .and_then(|()| record::prune(store, instance, KEPT));
+        let missing = hooks::missing(store, instance).unwrap_or_default();
+        done.err().map(|error| error.to_string()).into_iter().chain(gone(&missing)).collect()
+    }
+}
+
+/// Replaces programs of another build. Costs nothing where they are known to be of this one.
+fn upgrade<S: System>(session: &Session<'_, S>, profiles: &TableData) -> Result<(usize, Led)> {
+    let Session { store, instance, .. } = *session;
+    // Another way may be asked for than before.
+    let led = dispatch::lead_for(store, instance, profiles)?;
+    // What this build attached and is gone was taken away by somebody: that is drift, and for `--repair`.
+    if hooks::is_current(store, instance)?
+        || (hooks::are_ours(store, instance) && !hooks::missing(store, instance)?.is_empty())
+    {
+        return Ok((0, led));
+    }
+    let programs = store.load_programs(&instance.maps())?;
+    // A later build may have programs that an earlier one did not.
+    hooks::attach(store, instance, &programs)?;
+    let replaced = hooks::upgrade(store, instance, &programs)?;
+    hooks::remember(store, instance)?;
+    Ok((replaced, led))
+}
+
+/// Sees to it that acceleration is carried out.
+fn accelerate<S: System>(session: &Session<'_, S>, anew: bool) -> Result<()> {
+    let Session { store, instance, .. } = *session;
+    if !anew && accelerators::missing(store, instance)?.is_empty() {
+        return Ok(());
+    }
+    accelerators::attach(store, instance)
+}
+
+/// What is not decided, in words.
+fn undecided(led: Led) -> Option<String> {
+    match led {
+        Led::Undecided(why) => Some(why),
+        Led::Decided | Led::Newly => None,
+    }
+}
+
+fn gone(missing: &[&str]) -> Vec<String> {
+    let warning =
+        |name| format!("the program `{name}` is not attached any more; `apply --repair` attaches it");
+    missing.iter().map(warning).collect()
+}
+
+fn lost(pods: &[String]) -> impl Iterator<Item = String> + '_ {
+    let warning = |name| {
+        format!(
+            "the network namespace of the pod `{name}` cannot be found; what is offered to it is not decided"
+        )
+    };
+    pods.iter().map(warning)
+}

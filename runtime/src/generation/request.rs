@@ -1,0 +1,78 @@
+//! What an apply is asked for, and what it did.
+
+use mesh_bpf::tables::Tables;
+
+use crate::owner::Owner;
+
+/// A policy to make live.
+#[derive(Clone, Copy, Debug)]
+pub struct Apply<'a> {
+    /// Its tables.
+    pub tables: &'a Tables,
+    /// Who applies it.
+    pub owner: Owner,
+    /// Go on although somebody else applied what is live.
+    pub override_owner: bool,
+    /// The generation it was planned against, 0 for none; with `None` whatever is live.
+    pub expected: Option<u64>,
+    /// Write all tables anew and attach what is missing, even where nothing seems to differ.
+    pub repair: bool,
+    /// Do not let it decide: keep it for `resume`. Where the mesh is paused, it stays so in any case; where a
+    /// policy decides, this changes nothing.
+    pub paused: bool,
+    /// Milliseconds after which it is taken back unless it is confirmed: see [`Runtime::expire`](crate::Runtime::expire).
+    pub confirm_within: Option<u64>,
+    /// Where another version's maps or tables are in the kernel, which this one cannot take over: begin anew,
+    /// with a moment in which nothing is intercepted.
+    pub drop_flows: bool,
+    /// Close established connections that it decides otherwise than when they were opened.
+    pub reset_changed: bool,
+    /// Where it came from, in words: for the history.
+    pub origin: &'a str,
+}
+
+impl<'a> Apply<'a> {
+    /// A plain apply from the command line.
+    #[must_use]
+    pub const fn of(tables: &'a Tables) -> Self {
+        Self {
+            tables,
+            owner: Owner::Cli,
+            override_owner: false,
+            expected: None,
+            repair: false,
+            paused: false,
+            confirm_within: None,
+            drop_flows: false,
+            reset_changed: false,
+            origin: "apply",
+        }
+    }
+}
+
+/// What an apply did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// The live generation.
+    pub generation: u64,
+    /// The policy's digest, in hexadecimal.
+    pub digest: String,
+    /// Whether there is a new generation. Not where the same policy was live.
+    pub changed: bool,
+    /// The mesh is paused, and `resume` brings this generation back.
+    pub paused: bool,
+    /// Programs that were replaced by those of this build.
+    pub upgraded: usize,
+    /// Tables that were written, with their bytes; the others were taken over.
+    pub written: Vec<(&'static str, usize)>,
+    /// Members whose entries were written or removed.
+    pub members_changed: usize,
+    /// Cgroups that the policy names and that are not there.
+    pub missing_cgroups: Vec<String>,
+    /// Milliseconds until the free slot could be written, to write it, and to commit.
+    pub milliseconds: [u64; 3],
+    /// Established connections that were closed; none where that was not asked for.
+    pub closed: Option<usize>,
+    /// It is live, but something after the commit failed, or drifted.
+    pub warnings: Vec<String>,
+}

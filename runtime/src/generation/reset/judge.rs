@@ -1,0 +1,141 @@
+//! The live policy, asked about connections that members opened.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv6Addr};
+
+use mesh_bpf::abi::{self, FLOW_EXEMPT, FLOW_TRANSPARENT};
+use mesh_bpf::flow::{Direction, Flow, Identity, Protocol, Verdict};
+use mesh_bpf::map::Table;
+use mesh_bpf::membership::Membership;
+use mesh_bpf::sim::Sim;
+use mesh_bpf::tables::Tables;
+
+use crate::error::{Error, Result};
+use crate::instance::Instance;
+use crate::maps::set::Set;
+use crate::member::{Key, Member};
+use crate::members::files;
+use crate::system::System;
+
+/// The live policy, asked about connections that were decided before.
+pub(super) struct Judge<'a, S: System> {
+    pub(super) store: &'a S,
+    pub(super) instance: &'a Instance,
+    pub(super) set: &'a Set<S>,
+    pub(super) sim: Sim<'a>,
+    pub(super) profiles: &'a [abi::Profile],
+    pub(super) policy: Membership,
+    pub(super) members: BTreeMap<Key, Member>,
+    /// Members by the number that flows are noted with.
+    pub(super) numbers: BTreeMap<u32, Key>,
+    /// Paths of the cgroups that the policy exempts and of those below them, by id.
+    pub(super) exempt: BTreeMap<u64, String>,
+    /// Whether they listen, as far as that was looked up.
+    pub(super) sidecars: RefCell<BTreeMap<Sidecar, bool>>,
+}
+
+impl<'a, S: System> Judge<'a, S> {
+    pub(super) fn new(
+        store: &'a S,
+        instance: &'a Instance,
+        set: &'a Set<S>,
+        tables: &'a Tables,
+    ) -> Result<Self> {
+        let policy = Membership::read(tables.get(Table::Names))?;
+        let mut exempt = BTreeMap::new();
+        for (_, path, _) in &policy.exempt_cgroups {
+            find_below(store, instance, path, &mut exempt)?;
+        }
+        let members = files::members(store, instance)?.into_iter();
+        let members: BTreeMap<Key, Member> = members.map(|member| (member.key, member)).collect();
+        let numbers = members.values().map(|member| (member.id, member.key)).collect();
+        let sim = Sim::new(tables).map_err(Error::Damaged)?;
+        let profiles = tables.get(Table::Profiles).records();
+        Ok(Self {
+            store,
+            instance,
+            set,
+            sim,
+            profiles,
+            policy,
+            members,
+            numbers,
+            exempt,
+            sidecars: RefCell::default(),
+        })
+    }
+
+    /// Of a member that has left since nobody knows what would be decided, and of an exempt process no rule
+    /// decides: their connections stay.
+    pub(super) fn decides_otherwise(&self, kept: &abi::Flow) -> bool {
+        let Some(member) = self.numbers.get(&kept.member).and_then(|key| self.members.get(key)) else {
+            return false;
+        };
+        if kept.flags & FLOW_EXEMPT != 0 || kept.protocol != 0 || kept.direction != 0 {
+            return false;
+        }
+        self.verdict(member, kept).is_some_and(|verdict| verdict != path(kept))
+    }
+
+    fn verdict(&self, member: &Member, kept: &abi::Flow) -> Option<Verdict> {
+        let Some(workload) = member.workload(&self.policy).ok()? else { return Some(Verdict::Excluded) };
+        let address = destination(kept);
+        let flow = Flow {
+            direction: Direction::Outbound,
+            protocol: Protocol::Tcp,
+            address,
+            port: kept.original_port,
+            own: member.addresses.contains(&address),
+        };
+        let identity = Identity {
+            uid: Some(kept.uid),
+            gid: Some(kept.gid),
+            cgroup: self.exempt.get(&kept.cgroup).cloned(),
+        };
+        Some(self.sim.decide(workload.profile, &flow, &identity)?.verdict())
+    }
+}
+
+/// What was decided when it was opened.
+const fn path(kept: &abi::Flow) -> Verdict {
+    match kept.sidecar_port {
+        0 => Verdict::Excluded,
+        port => Verdict::Redirected { port, transparent: kept.flags & FLOW_TRANSPARENT != 0 },
+    }
+}
+
+fn destination(kept: &abi::Flow) -> IpAddr {
+    let mut bytes = [0; 16];
+    for (to, word) in bytes.chunks_exact_mut(4).zip(kept.original) {
+        to.copy_from_slice(&word.to_ne_bytes());
+    }
+    IpAddr::V6(Ipv6Addr::from(bytes)).to_canonical()
+}
+
+fn find_below<S: System>(
+    store: &S,
+    instance: &Instance,
+    path: &str,
+    found: &mut BTreeMap<u64, String>,
+) -> Result<()> {
+    let folder = instance.cgroup_folder(path);
+    let Some(id) = store.inode(&folder)? else { return Ok(()) };
+    found.insert(id, path.to_owned());
+    for name in store.list(&folder)?.unwrap_or_default() {
+        let below = format!("{path}/{name}");
+        // A cgroup's own files are no cgroups.
+        if store.inode(&instance.cgroup_folder(&below).join("cgroup.procs"))?.is_some() {
+            find_below(store, instance, &below, found)?;
+        }
+    }
+    Ok(())
+}
+
+/// Sockets that listen on a port, of one family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Sidecar {
+    pub(super) netns: u64,
+    pub(super) port: u16,
+    pub(super) family: u8,
+}

@@ -1,0 +1,56 @@
+//! The generation that is live, as its maps say.
+
+use mesh_bpf::map::{self, Table};
+use mesh_bpf::membership::Membership;
+use mesh_bpf::tables::{Digest, Manifest};
+
+use crate::error::{Error, Result};
+use crate::maps::set::Set;
+use crate::maps::slot;
+use crate::owner::Owner;
+use crate::system::System;
+
+/// What is live, by the kernel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Live {
+    /// Its number.
+    pub(crate) generation: u64,
+    /// It is kept, and decides nothing.
+    pub(crate) paused: bool,
+    /// The manifest of its slot.
+    pub(crate) manifest: Manifest,
+}
+
+impl Live {
+    pub(crate) const fn slot(&self) -> u32 {
+        map::slot(self.generation)
+    }
+
+    pub(crate) const fn digest(&self) -> &Digest {
+        &self.manifest.header.digest
+    }
+
+    pub(crate) const fn owner(&self) -> Owner {
+        Owner::from_wire(self.manifest.header.owner)
+    }
+}
+
+/// What is live in an open set.
+pub(crate) fn live<S: System>(store: &S, set: &Set<S>) -> Result<Option<Live>> {
+    let control = set.control.load(store);
+    let generation = control.current_generation();
+    if generation == 0 {
+        return Ok(None);
+    }
+    let manifest = slot::manifest(store, set, map::slot(generation))?;
+    Ok(Some(Live { generation, paused: control.generation == 0, manifest }))
+}
+
+/// The compiled selectors of what is live.
+pub(crate) fn membership<S: System>(store: &S, set: &Set<S>, live: &Live) -> Result<Membership> {
+    let names = slot::read_table(store, set, live.slot(), &live.manifest, Table::Names)?;
+    if names.digest() != live.manifest.table(Table::Names).digest {
+        return Err(Error::NotAsApplied(Table::Names.word()));
+    }
+    Ok(Membership::read(&names)?)
+}

@@ -1,0 +1,69 @@
+//! A pod's own addresses, where they follow its interfaces.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::path::Path;
+
+use crate::attach::pod;
+use crate::error::Result;
+use crate::member::{Key, Member};
+use crate::system::{Fault, Sources, Step, System};
+
+/// So many addresses of a pod's interfaces count as its own: whoever may give itself addresses must not fill what
+/// all pods' are kept in.
+const FOLLOWED: usize = 1024;
+
+/// The addresses of the interfaces in a network namespace, as far as they count.
+pub(crate) fn followed(store: &impl System, netns: &Path) -> Step<Vec<IpAddr>> {
+    let mut found = store.netns_addresses(netns)?;
+    found.truncate(FOLLOWED);
+    Ok(found)
+}
+
+/// A pod as it is, where its addresses are followed, and they or where its connections come from are not what is known of
+/// it. One whose namespace has ended is for whoever sweeps.
+pub(crate) fn moved(store: &impl System, member: &Member) -> Result<Option<Member>> {
+    let (Key::Netns(cookie), Some(known)) = (member.key, &member.followed) else { return Ok(None) };
+    let Some(netns) = pod::find(store, member, cookie)? else { return Ok(None) };
+    let look = || Ok::<_, Fault>((followed(store, &netns)?, store.netns_sources(&netns)?));
+    match look() {
+        Ok((found, chosen)) => {
+            let sources = Some(Sources::of(chosen, &found));
+            let moved = found != *known || sources != member.sources;
+            Ok(moved.then(|| Member { followed: Some(found), sources, ..member.clone() }))
+        }
+        // It ended just now.
+        Err(fault) if fault.errno() == Some(libc::ENOENT) => Ok(None),
+        Err(fault) => Err(fault.into()),
+    }
+}
+
+/// In what a pod's addresses are not those that are known of it, in words. Addresses of one link come and go with it,
+/// and nobody routes to them.
+pub(super) fn moves(store: &impl System, member: &Member) -> Result<Vec<String>> {
+    let name = &member.name;
+    let mut said = Vec::new();
+    if member.followed.as_ref().is_some_and(|known| known.len() >= FOLLOWED) {
+        said.push(format!("the pod `{name}` has too many addresses: {FOLLOWED} of them count as its own"));
+    }
+    let Some(now) = moved(store, member)? else { return Ok(said) };
+    let of_a_link = |address: &&IpAddr| match address {
+        IpAddr::V4(v4) => v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    };
+    let set = |all: &[IpAddr]| all.iter().filter(|one| !of_a_link(one)).copied().collect::<BTreeSet<_>>();
+    let (found, known) = (set(now.own()), set(member.own()));
+    if found == known && now.sources != member.sources {
+        said.push(format!(
+            "connections of the pod `{name}` come from another of its addresses than is known"
+        ));
+    }
+    let came = found.difference(&known).map(|address| {
+        format!("the pod `{name}` got the address {address}, which is not known to be its own")
+    });
+    let gone = known
+        .difference(&found)
+        .map(|address| format!("the pod `{name}` has lost the address {address}, which counts as its own"));
+    said.extend(came.chain(gone));
+    Ok(said)
+}

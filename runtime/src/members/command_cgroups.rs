@@ -1,0 +1,69 @@
+//! The cgroups that `meshc run` makes: named for the process that made them, and removed by whoever finds it gone.
+
+use std::path::PathBuf;
+
+use crate::error::Result;
+use crate::instance::Instance;
+use crate::member::Key;
+use crate::members::registry::Registry;
+use crate::system::{Process, System};
+
+pub(crate) fn prefix(instance: &Instance) -> String {
+    format!("meshc-{}-", instance.name)
+}
+
+/// The cgroups of commands whose maker has ended and in which nothing lives, with their ids.
+fn dead(store: &impl System, instance: &Instance) -> Result<Vec<(PathBuf, u64)>> {
+    let mut dead = Vec::new();
+    let prefix = prefix(instance);
+    for name in store.list(&instance.cgroup)?.unwrap_or_default() {
+        let Some(process) = name.strip_prefix(&prefix).and_then(maker) else { continue };
+        let folder = instance.cgroup.join(&name);
+        if !store.is_alive(process)
+            && !store.is_populated(&folder)?
+            && let Some(id) = store.inode(&folder)?
+        {
+            dead.push((folder, id));
+        }
+    }
+    Ok(dead)
+}
+
+/// `PID-START-ID`
+fn maker(rest: &str) -> Option<Process> {
+    let mut numbers = rest.split('-');
+    let process = Process { pid: numbers.next()?.parse().ok()?, start: numbers.next()?.parse().ok()? };
+    numbers.next()?.parse::<u32>().ok()?;
+    numbers.next().is_none().then_some(process)
+}
+
+/// Unregisters and removes the cgroups of commands that were killed. The registry's lock is held.
+pub(crate) fn sweep<S: System>(registry: &Registry<'_, S>) -> Result<()> {
+    for (folder, id) in dead(registry.store, registry.instance)? {
+        registry.leave(Key::Cgroup(id))?;
+        registry.store.remove_folder(&folder)?;
+    }
+    Ok(())
+}
+
+/// The same where nothing is registered any more.
+pub(crate) fn sweep_cgroups<S: System>(store: &S, instance: &Instance) -> Result<()> {
+    for (folder, id) in dead(store, instance)? {
+        store.remove(&instance.members().join(Key::Cgroup(id).to_string()))?;
+        store.remove_folder(&folder)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_cgroups_tell_who_made_them() {
+        assert_eq!(maker("12-345-6"), Some(Process { pid: 12, start: 345 }));
+        for other in ["12-345", "12-345-6-7", "x-345-6", "12-345-x"] {
+            assert_eq!(maker(other), None, "{other}");
+        }
+    }
+}

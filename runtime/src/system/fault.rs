@@ -1,0 +1,45 @@
+//! A step that failed.
+
+use std::io;
+
+/// A step that failed.
+#[derive(Debug, thiserror::Error)]
+#[error("{call} of `{object}` failed: {cause}")]
+pub struct Fault {
+    /// The step, in words.
+    pub call: &'static str,
+    /// What it was done to.
+    pub object: String,
+    /// What the kernel said.
+    #[source]
+    pub cause: io::Error,
+    /// What a verifier or loader said beside it; often empty.
+    pub log: String,
+}
+
+impl Fault {
+    /// A fault of `call` on `object`.
+    pub fn new(call: &'static str, object: impl Into<String>, cause: impl Into<io::Error>) -> Self {
+        Self { call, object: object.into(), cause: cause.into(), log: String::new() }
+    }
+
+    /// The kernel's error number, where there is one.
+    #[must_use]
+    pub fn errno(&self) -> Option<i32> {
+        self.cause.raw_os_error()
+    }
+
+    /// Whether the kernel has no such thing, or lets nobody use it; not where something has run out.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        /// `ENOTSUPP`, which the kernel keeps to itself elsewhere.
+        const NOT_SUPPORTED: i32 = 524;
+        matches!(
+            self.errno(),
+            Some(libc::EPERM | libc::EACCES | libc::EINVAL | libc::EOPNOTSUPP | libc::ENOSYS | NOT_SUPPORTED)
+        )
+    }
+}
+
+/// The result of a step.
+pub type Step<T> = Result<T, Fault>;

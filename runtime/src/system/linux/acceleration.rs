@@ -1,0 +1,87 @@
+//! Acceleration.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use mesh_bpf::abi::Unread;
+use mesh_bpf::program::{AcceleratorDef, Hook, Need, RELEASE, UNREAD};
+
+use super::btf_subset::Traced;
+use super::enter::{inside, open_netns};
+use super::iterator::iterate;
+use super::kernel::Kernel;
+use super::load::{pinned, try_accelerators};
+use super::loader::Object;
+use super::map::KernelMap;
+use super::sockmap_charging::is_charged;
+use super::sockmap_fionread::counts_all;
+use super::step::{absent, at, on};
+use super::syscall;
+use crate::system::{Acceleration, ProgramInfo, Programs, Step};
+
+/// Bytes of an Ethernet header.
+const ETHERNET: usize = 14;
+
+impl Acceleration for Kernel {
+    fn load_accelerators(&self, maps: &Path) -> Step<Vec<(&'static AcceleratorDef, OwnedFd)>> {
+        on("sending", "bytes past the stack", is_charged())?;
+        let tried = try_accelerators(&self.programs, maps)?;
+        let wanted = tried.into_iter().filter(|(def, program)| program.is_ok() || def.need == Need::Always);
+        wanted.map(|(def, program)| Ok((def, program?))).collect()
+    }
+
+    fn attach_message(&self, program: &OwnedFd, sockets: &KernelMap) -> Step<()> {
+        let attached = syscall::attach_program(program.as_fd(), sockets.fd.as_fd(), Hook::Message as u32);
+        on("attaching to the map", &sockets.info.name, attached)
+    }
+
+    fn detach_message(&self, sockets: &KernelMap) -> Step<()> {
+        let hook = Hook::Message as u32;
+        let name = &sockets.info.name;
+        for id in on("asking what is attached to", name, syscall::attached(sockets.fd.as_fd(), hook, false))?
+        {
+            let Some(program) = on("opening", name, absent(syscall::program_by_id(id)))? else { continue };
+            let detached = syscall::detach_from_map(program.as_fd(), sockets.fd.as_fd(), hook);
+            on("detaching from the map", name, absent(detached))?;
+        }
+        Ok(())
+    }
+
+    fn message_program(&self, sockets: &KernelMap) -> Step<Option<ProgramInfo>> {
+        let ids = syscall::attached(sockets.fd.as_fd(), Hook::Message as u32, false);
+        let ids = on("asking what is attached to", &sockets.info.name, ids)?;
+        ids.first().map_or(Ok(None), |&id| self.program_by_id(id))
+    }
+
+    fn unread(&self, maps: &Path, cookies: &[u64]) -> Step<Vec<Unread>> {
+        if cookies.is_empty() {
+            return Ok(Vec::new());
+        }
+        let object = Object::open(&self.programs, &pinned(maps), &[])?;
+        // A classifier like that one, but attached to nothing.
+        let program = object.load(UNREAD, Hook::TcxIngress, None)?;
+        let ask = |&cookie| {
+            let mut packet = [0; ETHERNET + size_of::<Unread>()];
+            let (_, question) = packet.split_at_mut(ETHERNET);
+            question.copy_from_slice(bytemuck::bytes_of(&Unread { cookie, ..Unread::default() }));
+            on("running", UNREAD, syscall::run_over(program.as_fd(), &mut packet))?;
+            let (_, answer) = packet.split_at(ETHERNET);
+            Ok(bytemuck::pod_read_unaligned(answer))
+        };
+        let all: Step<Vec<Unread>> = cookies.iter().map(ask).collect();
+        Ok(all?.into_iter().filter(|one| one.long_bytes > 0 || one.short_bytes > 0).collect())
+    }
+
+    fn miscounts(&self) -> Step<bool> {
+        on("asking", "FIONREAD", counts_all(None).map(|counts| !counts))
+    }
+
+    fn release(&self, maps: &Path, netns: &Path, cookie: u64) -> Step<()> {
+        let target = at("opening", netns, open_netns(netns, cookie))?;
+        let over = Traced::Iterator("tcp");
+        let object = Object::open(&self.programs, &pinned(maps), &[over])?;
+        let program = object.load(RELEASE, Hook::Iterator, Some(over))?;
+        let link = on("attaching", RELEASE, syscall::link(program.as_fd(), None, Hook::Iterator as u32))?;
+        at("looking at the sockets", netns, inside(&target, || iterate(&link)))
+    }
+}

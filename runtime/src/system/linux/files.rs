@@ -1,0 +1,145 @@
+//! Files, folders, pins and cgroups.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+use std::{io, thread};
+
+use rustix::fs::{FlockOperation, flock};
+
+use super::kernel::Kernel;
+use super::step::{absent, at};
+use crate::system::{Files, Locked, Step};
+
+/// `f_type` of a BPF file system.
+const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
+
+impl Files for Kernel {
+    type Lock = File;
+
+    fn list(&self, folder: &Path) -> Step<Option<Vec<String>>> {
+        at(
+            "listing",
+            folder,
+            absent(fs::read_dir(folder)).and_then(|entries| {
+                let Some(entries) = entries else { return Ok(None) };
+                let names = entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
+                let mut names = names.collect::<io::Result<Vec<_>>>()?;
+                names.sort();
+                Ok(Some(names))
+            }),
+        )
+    }
+
+    fn make_folder(&self, folder: &Path) -> Step<()> {
+        match DirBuilder::new().mode(OWNER_ONLY).create(folder) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                at("closing to others", folder, close_to_others(folder))
+            }
+            result => at("making", folder, result),
+        }
+    }
+
+    fn remove_folder(&self, folder: &Path) -> Step<()> {
+        at("removing", folder, absent(fs::remove_dir(folder)).map(drop))
+    }
+
+    fn remove(&self, file: &Path) -> Step<()> {
+        at("removing", file, absent(fs::remove_file(file)).map(drop))
+    }
+
+    fn rename(&self, from: &Path, to: &Path, durable: bool) -> Step<()> {
+        let renamed = fs::rename(from, to);
+        at("renaming", to, if durable { renamed.and_then(|()| sync_parent(to)) } else { renamed })
+    }
+
+    fn read(&self, file: &Path) -> Step<Option<Vec<u8>>> {
+        at("reading", file, absent(fs::read(file)))
+    }
+
+    fn write(&self, file: &Path, content: &[u8], durable: bool) -> Step<()> {
+        write_pieces(file, &[content], durable)
+    }
+
+    fn write_beside<T>(&self, file: &Path, pieces: &[&[u8]], meanwhile: impl FnOnce() -> T) -> (Step<()>, T) {
+        thread::scope(|scope| {
+            let write = || write_pieces(file, pieces, true);
+            let writing = thread::Builder::new().spawn_scoped(scope, write);
+            let done = meanwhile();
+            let written = match writing {
+                Ok(writing) => writing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+                // No thread can be had: one after the other.
+                Err(_) => write(),
+            };
+            (written, done)
+        })
+    }
+
+    fn inode(&self, path: &Path) -> Step<Option<u64>> {
+        let inode = absent(fs::metadata(path)).map(|found| found.map(|found| found.ino()));
+        at("the look-up", path, inode)
+    }
+
+    fn is_bpffs(&self, path: &Path) -> Step<bool> {
+        let found = rustix::fs::statfs(path).map_err(io::Error::from);
+        let found = at("the look-up", path, absent(found))?;
+        #[expect(clippy::unnecessary_cast, reason = "the type of `f_type` differs by architecture")]
+        Ok(found.is_some_and(|found| found.f_type as i64 == BPF_FS_MAGIC))
+    }
+
+    fn is_writable(&self, path: &Path) -> Step<bool> {
+        let found = at("the look-up", path, rustix::fs::statvfs(path).map_err(io::Error::from))?;
+        Ok(!found.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY))
+    }
+
+    fn lock(&self, folder: &Path) -> Step<Locked<File>> {
+        at("locking", folder, lock(folder))
+    }
+
+    fn is_populated(&self, cgroup: &Path) -> Step<bool> {
+        let events = cgroup.join("cgroup.events");
+        let text = at("reading", &events, absent(fs::read_to_string(&events)))?;
+        Ok(text.is_some_and(|text| text.lines().any(|line| line == "populated 1")))
+    }
+}
+
+/// Writes a file, one piece after the other.
+fn write_pieces(file: &Path, pieces: &[&[u8]], durable: bool) -> Step<()> {
+    let write = || {
+        let mut out = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(file)?;
+        for piece in pieces {
+            io::Write::write_all(&mut out, piece)?;
+        }
+        if durable { out.sync_all() } else { Ok(()) }
+    };
+    at("writing", file, write())
+}
+
+/// The mode of folders: who may enter one may also lock it, and keep every command waiting.
+const OWNER_ONLY: u32 = 0o700;
+
+/// Takes a folder that is there from all but its owner, as versions before did not.
+fn close_to_others(folder: &Path) -> io::Result<()> {
+    let found = fs::metadata(folder)?;
+    if !found.is_dir() || found.mode() & 0o077 == 0 {
+        return Ok(());
+    }
+    fs::set_permissions(folder, fs::Permissions::from_mode(OWNER_ONLY))
+}
+
+fn lock(folder: &Path) -> io::Result<Locked<File>> {
+    let Some(file) = absent(File::open(folder))? else { return Ok(Locked::Gone) };
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(rustix::io::Errno::WOULDBLOCK) => return Ok(Locked::Busy),
+        Err(error) => return Err(error.into()),
+    }
+    // Whoever held it before may have removed the folder, and a third may have made another.
+    let here = absent(fs::metadata(folder))?.map(|here| (here.dev(), here.ino()));
+    let held = file.metadata()?;
+    Ok(if here == Some((held.dev(), held.ino())) { Locked::Held(file) } else { Locked::Gone })
+}
+
+fn sync_parent(path: &Path) -> io::Result<()> {
+    path.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all())
+}

@@ -1,0 +1,129 @@
+//! Links.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use mesh_bpf::program::{Hook, Inbound};
+
+use super::enter::{inside, open_netns};
+use super::info::{target, u32_at};
+use super::iterator::iterate;
+use super::kernel::Kernel;
+use super::netns::interfaces;
+use super::step::{absent, at, on};
+use super::{sock_diag, syscall};
+use crate::system::{LinkInfo, Links, Step};
+
+impl Links for Kernel {
+    type Link = OwnedFd;
+
+    fn attach(&self, program: &OwnedFd, hook: Hook, cgroup: &Path) -> Step<OwnedFd> {
+        if !hook.is_of_cgroup() {
+            return on(
+                "attaching",
+                "a tracepoint or iterator",
+                syscall::link(program.as_fd(), None, hook as u32),
+            );
+        }
+        let target = at("opening", cgroup, File::open(cgroup))?;
+        at("attaching to", cgroup, syscall::link(program.as_fd(), Some(target.as_fd()), hook as u32))
+    }
+
+    fn attach_netns(
+        &self,
+        program: &OwnedFd,
+        by: Inbound,
+        netns: &Path,
+        cookie: u64,
+        covered: &BTreeSet<u32>,
+    ) -> Step<Vec<OwnedFd>> {
+        let target = at("opening", netns, open_netns(netns, cookie))?;
+        let hook = by.program().hook as u32;
+        let links = match by {
+            Inbound::SkLookup => {
+                syscall::link(program.as_fd(), Some(target.as_fd()), hook).map(|link| vec![link])
+            }
+            Inbound::Tc => inside(&target, || {
+                let interfaces = interfaces()?.into_iter().filter(|number| !covered.contains(number));
+                interfaces.map(|number| syscall::link_interface(program.as_fd(), number, hook)).collect()
+            }),
+        };
+        let call = match by {
+            Inbound::SkLookup => "the attachment to the network namespace",
+            Inbound::Tc => "the attachment to interfaces (tcx, Linux 6.6)",
+        };
+        at(call, netns, links)
+    }
+
+    fn iterate(&self, iterator: &OwnedFd, netns: &Path, cookie: u64) -> Step<()> {
+        let target = at("opening", netns, open_netns(netns, cookie))?;
+        // It passes all places for connections of the whole machine, in milliseconds. A new pod has no socket yet.
+        let body = || match sock_diag::somebody_listens() {
+            Ok(false) => Ok(()),
+            _ => iterate(iterator),
+        };
+        at("looking at the sockets", netns, inside(&target, body))
+    }
+
+    fn pin_link(&self, link: &OwnedFd, path: &Path) -> Step<()> {
+        at("pinning", path, syscall::pin(link.as_fd(), path))
+    }
+
+    fn open_link(&self, path: &Path) -> Step<Option<OwnedFd>> {
+        at("opening", path, absent(syscall::open_pin(path)))
+    }
+
+    fn link_info(&self, link: &OwnedFd) -> Step<LinkInfo> {
+        let mut bytes = [0; 32];
+        on("looking at", "a link", syscall::info(link.as_fd(), &mut bytes))?;
+        Ok(LinkInfo { id: u32_at(&bytes, 4), program: u32_at(&bytes, 8), target: target(&bytes) })
+    }
+
+    fn all_links(&self) -> Step<Vec<OwnedFd>> {
+        let mut links = Vec::new();
+        let mut id = 0;
+        while let Some(next) = on("listing", "links", absent(syscall::next_link(id)))? {
+            // One that ended meanwhile is none.
+            links.extend(on("opening", "a link", absent(syscall::link_by_id(next)))?);
+            id = next;
+        }
+        Ok(links)
+    }
+
+    fn replace(&self, link: &OwnedFd, program: &OwnedFd) -> Step<()> {
+        on("replacing the program of", "a link", syscall::replace(link.as_fd(), program.as_fd()))
+    }
+
+    fn detach(&self, link: &OwnedFd) -> Step<()> {
+        match syscall::detach(link.as_fd()) {
+            // Its cgroup is gone, and the attachment with it; or it is that of a tracepoint or iterator, which
+            // ends with its last holder: its pin.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOLINK | libc::EOPNOTSUPP)) => Ok(()),
+            result => on("detaching", "a link", result),
+        }
+    }
+
+    fn attached(&self, cgroup: &Path, hook: Hook, effective: bool) -> Step<Vec<u32>> {
+        let target = at("opening", cgroup, File::open(cgroup))?;
+        at("asking what is attached to", cgroup, syscall::attached(target.as_fd(), hook as u32, effective))
+    }
+
+    fn attached_below(&self, cgroup: &Path, hook: Hook) -> Step<Vec<u32>> {
+        let mut found = Vec::new();
+        let mut left = vec![cgroup.to_owned()];
+        while let Some(folder) = left.pop() {
+            // One that ends meanwhile has nothing attached.
+            let Some(entries) = at("listing", &folder, absent(fs::read_dir(&folder)))? else { continue };
+            for entry in entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+                let below = entry.path();
+                let Some(target) = at("opening", &below, absent(File::open(&below)))? else { continue };
+                let asked = syscall::attached(target.as_fd(), hook as u32, false);
+                found.extend(at("asking what is attached to", &below, asked)?);
+                left.push(below);
+            }
+        }
+        Ok(found)
+    }
+}

@@ -1,0 +1,62 @@
+//! Programs.
+
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
+
+use mesh_bpf::program::{Inbound, ProgramDef};
+
+use super::info::program_info;
+use super::kernel::Kernel;
+use super::load::{load_entry, load_inbound, pinned, try_load};
+use super::map::KernelMap;
+use super::step::{absent, on};
+use super::syscall;
+use crate::system::{Maps, ProgramInfo, Programs, Step};
+
+impl Programs for Kernel {
+    type Program = OwnedFd;
+
+    fn programs_version(&self) -> String {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&self.programs);
+        for by in Inbound::ALL {
+            hasher.update(by.object());
+        }
+        hasher.finalize().to_hex().to_string()
+    }
+
+    fn load_programs(&self, maps: &Path) -> Step<Vec<(&'static ProgramDef, OwnedFd)>> {
+        if let Some(programs) = self.ahead.programs(maps) {
+            return Ok(programs);
+        }
+        let tried = try_load(&self.programs, &pinned(maps))?;
+        tried.into_iter().map(|(def, program)| Ok((def, program?))).collect()
+    }
+
+    fn load_inbound(&self, maps: &Path, by: Inbound) -> Step<OwnedFd> {
+        self.ahead.inbound(maps, by).map_or_else(|| load_inbound(&pinned(maps), by), Ok)
+    }
+
+    fn load_entry(&self, maps: &Path, pod: u64, by: Inbound) -> Step<OwnedFd> {
+        load_entry(maps, pod, by)
+    }
+
+    fn put_program(&self, map: &KernelMap, index: u32, program: &OwnedFd) -> Step<()> {
+        let fd = program.as_raw_fd();
+        self.update(map, &index.to_ne_bytes(), &fd.to_ne_bytes())
+    }
+
+    fn program_info(&self, program: &OwnedFd) -> Step<ProgramInfo> {
+        on("looking at", "a program", program_info(program))
+    }
+
+    fn program_by_id(&self, id: u32) -> Step<Option<ProgramInfo>> {
+        let info = absent(syscall::program_by_id(id).and_then(|fd| program_info(&fd)));
+        on("looking at the program", &id.to_string(), info)
+    }
+
+    fn maps_of(&self, program: u32) -> Step<Vec<u32>> {
+        let maps = absent(syscall::program_by_id(program).and_then(|fd| syscall::maps_of(fd.as_fd())));
+        Ok(on("looking at the program", &program.to_string(), maps)?.unwrap_or_default())
+    }
+}

@@ -1,0 +1,87 @@
+//! Files, folders, pins and cgroups.
+
+use std::path::{Path, PathBuf};
+
+use super::world::{Memory, MemoryLock, Node, error};
+use crate::system::{Files, Locked, Step};
+
+impl Files for Memory {
+    type Lock = MemoryLock;
+
+    fn list(&self, folder: &Path) -> Step<Option<Vec<String>>> {
+        Ok(self.node(folder).map(|_| self.children(folder)))
+    }
+
+    fn make_folder(&self, folder: &Path) -> Step<()> {
+        if self.exists(folder) { Ok(()) } else { self.place("making", folder, Node::Folder, false) }
+    }
+
+    fn remove_folder(&self, folder: &Path) -> Step<()> {
+        // The files of a cgroup are no obstacle.
+        let is_cgroup = self.exists(&folder.join("cgroup.procs"));
+        if !is_cgroup && !self.children(folder).is_empty() {
+            return Err(error("removing", folder, libc::ENOTEMPTY));
+        }
+        self.remove_cgroup(folder);
+        Ok(())
+    }
+
+    fn remove(&self, file: &Path) -> Step<()> {
+        self.0.nodes.borrow_mut().remove(file);
+        Ok(())
+    }
+
+    fn rename(&self, from: &Path, to: &Path, _durable: bool) -> Step<()> {
+        if !self.exists(from) {
+            return Err(error("renaming", from, libc::ENOENT));
+        }
+        let mut nodes = self.0.nodes.borrow_mut();
+        let moved: Vec<PathBuf> = nodes.keys().filter(|path| path.starts_with(from)).cloned().collect();
+        for path in moved {
+            if let (Some(node), Ok(rest)) = (nodes.remove(&path), path.strip_prefix(from)) {
+                // Joining nothing would end the path with a slash.
+                let place = if rest.as_os_str().is_empty() { to.to_owned() } else { to.join(rest) };
+                nodes.insert(place, node);
+            }
+        }
+        Ok(())
+    }
+
+    fn read(&self, file: &Path) -> Step<Option<Vec<u8>>> {
+        match self.node(file) {
+            Some((_, Node::File(content))) => Ok(Some(content)),
+            Some(_) => Err(error("reading", file, libc::EINVAL)),
+            None => Ok(None),
+        }
+    }
+
+    fn write(&self, file: &Path, content: &[u8], _durable: bool) -> Step<()> {
+        self.place("writing", file, Node::File(content.to_vec()), true)
+    }
+
+    fn write_beside<T>(&self, file: &Path, pieces: &[&[u8]], meanwhile: impl FnOnce() -> T) -> (Step<()>, T) {
+        (self.write(file, &pieces.concat(), true), meanwhile())
+    }
+
+    fn inode(&self, path: &Path) -> Step<Option<u64>> {
+        Ok(self.node(path).map(|(inode, _)| inode))
+    }
+
+    fn is_bpffs(&self, path: &Path) -> Step<bool> {
+        Ok(self.exists(path))
+    }
+
+    fn is_writable(&self, path: &Path) -> Step<bool> {
+        Ok(self.exists(path))
+    }
+
+    fn lock(&self, folder: &Path) -> Step<Locked<MemoryLock>> {
+        let Some((inode, _)) = self.node(folder) else { return Ok(Locked::Gone) };
+        let free = self.0.locks.borrow_mut().insert(inode);
+        Ok(if free { Locked::Held(MemoryLock(self.clone(), inode)) } else { Locked::Busy })
+    }
+
+    fn is_populated(&self, _cgroup: &Path) -> Step<bool> {
+        Ok(false)
+    }
+}

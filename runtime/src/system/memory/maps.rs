@@ -1,0 +1,173 @@
+//! Maps.
+
+use std::cell::{Cell, RefCell};
+use std::path::Path;
+use std::rc::{Rc, Weak};
+
+use mesh_bpf::abi::{Control, LINE};
+use mesh_bpf::map::{self, MapDef, MapKind};
+
+use super::world::{MapObject, Memory, MemoryMap, Node, refuse};
+use crate::system::{MapInfo, Maps, Step, Word};
+
+impl Maps for Memory {
+    type Map = MemoryMap;
+    type Words = MemoryMap;
+
+    fn create_map(&self, def: &MapDef, capacity: u32, _inner: Option<&MemoryMap>) -> Step<MemoryMap> {
+        let info = MapInfo {
+            id: self.number(),
+            kind: def.kind as u32,
+            key: def.key,
+            value: def.value,
+            capacity,
+            flags: def.flags,
+            name: def.name.into(),
+        };
+        let lines = if def.flags & map::MMAPABLE == 0 { 0 } else { capacity as usize * LINE };
+        let object = Rc::new(MapObject {
+            info,
+            entries: RefCell::default(),
+            inner: RefCell::default(),
+            lines: RefCell::new(vec![0; lines]),
+            frozen: Cell::new(false),
+            control: Cell::new(Control::default()),
+            message: RefCell::new(None),
+            programs: RefCell::default(),
+        });
+        self.0.maps.borrow_mut().insert(object.info.id, Rc::downgrade(&object));
+        Ok(MemoryMap(object))
+    }
+
+    fn pin_map(&self, map: &MemoryMap, path: &Path) -> Step<()> {
+        self.place("pinning", path, Node::Map(Rc::clone(&map.0)), false)
+    }
+
+    fn open_map(&self, path: &Path) -> Step<Option<MemoryMap>> {
+        Ok(match self.node(path) {
+            Some((_, Node::Map(map))) => Some(MemoryMap(map)),
+            _ => None,
+        })
+    }
+
+    fn map_by_id(&self, id: u32) -> Step<Option<MemoryMap>> {
+        Ok(self.0.maps.borrow().get(&id).and_then(Weak::upgrade).map(MemoryMap))
+    }
+
+    fn map_info(&self, map: &MemoryMap) -> Step<MapInfo> {
+        Ok(map.0.info.clone())
+    }
+
+    fn lookup(&self, map: &MemoryMap, key: &[u8]) -> Step<Option<Vec<u8>>> {
+        if map.0.info.kind == MapKind::ArrayOfMaps as u32 {
+            let key = key.try_into().map_or(u32::MAX, u32::from_ne_bytes);
+            return Ok(map.0.inner.borrow().get(&key).map(|inner| inner.info.id.to_ne_bytes().to_vec()));
+        }
+        if map.0.info.kind == MapKind::ProgArray as u32 {
+            let key = key.try_into().map_or(u32::MAX, u32::from_ne_bytes);
+            return Ok(map.0.programs.borrow().get(&key).map(|program| program.id.to_ne_bytes().to_vec()));
+        }
+        Ok(map.0.entries.borrow().get(key).cloned())
+    }
+
+    fn update(&self, map: &MemoryMap, key: &[u8], value: &[u8]) -> Step<()> {
+        let mut entries = map.0.entries.borrow_mut();
+        if entries.len() >= map.0.info.capacity as usize && !entries.contains_key(key) {
+            return refuse("writing the map", &map.0.info.name, libc::E2BIG);
+        }
+        entries.insert(key.to_vec(), value.to_vec());
+        Ok(())
+    }
+
+    fn delete(&self, map: &MemoryMap, key: &[u8]) -> Step<()> {
+        map.0.entries.borrow_mut().remove(key);
+        Ok(())
+    }
+
+    fn entries(&self, map: &MemoryMap) -> Step<Vec<(Vec<u8>, Vec<u8>)>> {
+        Ok(map.0.entries.borrow().iter().map(|(key, value)| (key.clone(), value.clone())).collect())
+    }
+
+    fn put_maps(&self, outer: &MemoryMap, elements: &[(u32, &MemoryMap)]) -> Step<()> {
+        let elements = elements.iter().map(|(key, map)| (*key, Rc::clone(&map.0)));
+        outer.0.inner.borrow_mut().extend(elements);
+        self.after_putting(&outer.0);
+        Ok(())
+    }
+
+    fn has_waited(&self, _control: u32, _generation: u64) -> bool {
+        false
+    }
+
+    fn fill(&self, map: &MemoryMap, content: &[u8]) -> Step<()> {
+        let mut lines = map.0.lines.borrow_mut();
+        match lines.get_mut(..content.len()) {
+            Some(place) if !map.0.frozen.get() => {
+                place.copy_from_slice(content);
+                Ok(())
+            }
+            _ => refuse("filling the map", &map.0.info.name, libc::EPERM),
+        }
+    }
+
+    fn freeze(&self, map: &MemoryMap) -> Step<()> {
+        map.0.frozen.set(true);
+        Ok(())
+    }
+
+    fn content(&self, map: &MemoryMap, len: usize) -> Step<Vec<u8>> {
+        match map.0.lines.borrow().get(..len) {
+            Some(content) => Ok(content.to_vec()),
+            None => refuse("reading the map", &map.0.info.name, libc::EINVAL),
+        }
+    }
+
+    fn hits(&self, _: &MemoryMap) -> Step<Vec<(u64, u64)>> {
+        // No program runs here.
+        Ok(Vec::new())
+    }
+
+    fn add_hits(&self, _: &MemoryMap, _: &[(u64, u64)]) -> Step<()> {
+        // No program runs here.
+        Ok(())
+    }
+
+    fn holds(&self, map: &MemoryMap, content: &[u8]) -> Step<bool> {
+        Ok(map.0.lines.borrow().starts_with(content))
+    }
+
+    fn words(&self, control: &MemoryMap) -> Step<MemoryMap> {
+        Ok(control.clone())
+    }
+
+    fn load(&self, words: &MemoryMap) -> Control {
+        words.0.control.get()
+    }
+
+    fn exchange(&self, words: &MemoryMap, which: Word, old: u64, new: u64) -> Step<bool> {
+        let mut control = words.0.control.get();
+        if which == Word::Generation {
+            self.before_commit(control.generation);
+        }
+        let place = word(&mut control, which);
+        let is_old = *place == old;
+        if is_old {
+            *place = new;
+            words.0.control.set(control);
+        }
+        Ok(is_old)
+    }
+}
+
+fn word(control: &mut Control, word: Word) -> &mut u64 {
+    match word {
+        Word::Generation => &mut control.generation,
+        Word::Claim => &mut control.claim,
+        Word::Paused => &mut control.paused,
+        Word::Observe => &mut control.observe,
+        Word::Commits => &mut control.commits,
+        Word::FlowAbi => &mut control.flow_abi,
+        Word::Host => &mut control.host,
+        Word::Acceleration => &mut control.acceleration,
+    }
+}

@@ -1,0 +1,76 @@
+//! Sockets.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use mesh_bpf::abi::{Flow, Listening};
+
+use super::fault::Step;
+use super::maps::Maps;
+
+/// What the programs noted with a socket of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Noted {
+    /// A member opened it.
+    Opened(Flow),
+    /// A socket that was known accepted it.
+    Accepted(Accepted),
+}
+
+/// A connection that was accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Accepted {
+    /// The cookie of the network namespace.
+    pub netns: u64,
+    /// Where the connection comes from; never v4-mapped.
+    pub remote: SocketAddr,
+    /// What was dialled; never v4-mapped.
+    pub local: SocketAddr,
+    /// Who accepted it.
+    pub by: Listening,
+}
+
+/// A socket that waits for connections or datagrams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Waits {
+    /// For datagrams.
+    pub is_udp: bool,
+    /// Where.
+    pub at: SocketAddr,
+    /// It is on all IPv6 addresses, and takes what comes by IPv4 too.
+    pub takes_v4: bool,
+}
+
+/// What the runtime asks and does to sockets.
+pub trait Sockets: Maps {
+    /// A connected socket.
+    type Socket;
+
+    /// The sockets that wait for connections or datagrams in a network namespace, with the same precaution.
+    ///
+    /// # Errors
+    /// What the kernel says; `ESTALE` where it is another.
+    fn waiting(&self, netns: &Path, cookie: u64) -> Step<Vec<Waits>>;
+    /// Whether connections can be closed here. Minimum kernel 4.5, with `CONFIG_INET_DIAG_DESTROY`.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    fn can_close(&self) -> Step<bool>;
+    /// Every TCP connection of this machine that has a value in one of two maps of socket storage. Minimum kernel
+    /// 5.14.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    fn connections(&self, flows: &Self::Map, listening: &Self::Map) -> Step<Vec<(Noted, Self::Socket)>>;
+    /// Closes connections, so that both ends are told; how many were still there.
+    ///
+    /// # Errors
+    /// What the kernel says; then some may be closed.
+    fn close(&self, sockets: &[Self::Socket]) -> Step<usize>;
+    /// A TCP socket by the cookie of its network namespace, the ends of its connection, its own first, and its own
+    /// cookie; `None` where the namespace is gone.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    fn socket(&self, netns: u64, ends: (SocketAddr, SocketAddr), cookie: u64) -> Step<Option<Self::Socket>>;
+}
