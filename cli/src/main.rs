@@ -5,19 +5,38 @@
 
 mod args;
 mod cmd;
-mod difference;
 mod exit;
 mod failure;
 mod files;
 mod heap;
 mod inventory;
 mod output;
+mod policy;
+mod program;
+mod render;
+mod text_diff;
+
+#[cfg(all(feature = "kernel", target_os = "linux"))]
+mod candidate;
+#[cfg(all(feature = "kernel", target_os = "linux"))]
+mod cautions;
+#[cfg(all(feature = "kernel", target_os = "linux"))]
+mod confirmation;
+#[cfg(all(feature = "kernel", target_os = "linux"))]
+mod live;
+#[cfg(all(feature = "kernel", target_os = "linux"))]
+mod node;
 #[cfg(all(feature = "kernel", target_os = "linux"))]
 mod places;
 #[cfg(all(feature = "kernel", target_os = "linux"))]
 mod plan;
-mod program;
-mod render;
+#[cfg(all(feature = "kernel", target_os = "linux"))]
+mod sidecars;
+
+#[cfg(all(feature = "node", target_os = "linux"))]
+mod agent_client;
+#[cfg(all(feature = "node", target_os = "linux"))]
+mod plugin;
 
 use std::process::ExitCode;
 

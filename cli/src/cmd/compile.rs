@@ -13,7 +13,7 @@ use crate::args::{Compile, Pass};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::Output;
-use crate::{difference, files, program};
+use crate::{files, program, text_diff};
 
 /// Prints or writes what a program compiles to.
 pub fn run(output: &Output, args: &Compile) -> Result<Exit, Failure> {
@@ -71,7 +71,7 @@ fn check(output: &Output, file: &Path, wanted: &[u8]) -> Result<Exit, Failure> {
     }
     let (found, wanted) = (String::from_utf8_lossy(&found), String::from_utf8_lossy(wanted));
     let name = file.display().to_string();
-    let diff = difference::unified(&found, &wanted, &name, &format!("{name} (compiled now)"));
+    let diff = text_diff::unified(&found, &wanted, &name, &format!("{name} (compiled now)"));
     output.answer(&json!({ "equal": false, "diff": diff }), || diff.clone());
     output.say(&format!("{name} is stale: `meshc compile -o {name} …` writes it anew"));
     Ok(Exit::Different)

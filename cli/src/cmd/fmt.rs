@@ -12,7 +12,7 @@ use crate::args::Fmt;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::Output;
-use crate::{difference, files, render};
+use crate::{files, render, text_diff};
 
 /// Formats files in place, or standard input to standard output. A file with a mistake stays as it is.
 pub fn run(output: &Output, args: &Fmt) -> Result<Exit, Failure> {
@@ -68,7 +68,7 @@ fn settle(
     let name = &location.name;
     if args.check {
         if !output.is_json() {
-            output.text(&difference::unified(old, new, name, &format!("{name} (formatted)")));
+            output.text(&text_diff::unified(old, new, name, &format!("{name} (formatted)")));
         }
     } else if stdin && *name == args.stdin_name {
         if !output.is_json() {

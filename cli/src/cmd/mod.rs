@@ -28,7 +28,7 @@ pub fn run(output: &Output, command: Command) -> Result<Exit, Failure> {
         Command::Check(args) => check::run(output, &args),
         Command::Compile(args) => compile::run(output, &args),
         Command::Test(args) => test::run(output, &args),
-        Command::Explain(args) => explain::run(output, &args),
+        Command::Explain(args) if !args.live => explain::run(output, &args),
         Command::Diff(args) => diff::run(output, &args),
         Command::Fmt(args) => fmt::run(output, &args),
         Command::ExplainCode(args) => explain_code::run(output, &args),

@@ -7,11 +7,11 @@ use mesh_compiler::diag::{Code, Diagnostic, Severity};
 use mesh_compiler::testing::LineResult;
 use serde_json::{Value, json};
 
-use super::explain::{cause_object, cause_text};
 use crate::args::Test;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::Output;
+use crate::render::explanation::{cause_object, cause_text};
 use crate::{program, render};
 
 /// Runs all tests. A program with other mistakes than failed tests has none that could be run.

@@ -3,8 +3,16 @@
 mod snippet;
 mod visible;
 
+#[cfg(all(feature = "kernel", target_os = "linux"))]
+pub mod acceleration;
+#[cfg(all(feature = "kernel", target_os = "linux"))]
+pub mod applied;
+pub mod difference;
+pub mod explanation;
 pub mod json;
 pub mod sarif;
+#[cfg(all(feature = "kernel", target_os = "linux"))]
+pub mod section;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;

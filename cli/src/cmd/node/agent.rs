@@ -2,7 +2,6 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use mesh_bpf::pack::MAX_LINES;
 use mesh_compiler::diag::{Diagnostic, Severity};
@@ -10,21 +9,15 @@ use mesh_compiler::prove::prove;
 use mesh_compiler::source::Sources;
 use mesh_node::agent::{self, Policy, Settings, log};
 use mesh_node::install::Place;
-use mesh_node::wire::{self, Reply, Report, Request};
-use mesh_runtime::Instance;
 
-use super::{apply, cni, open};
 use crate::args::{Agent, InstallCni, Program};
+use crate::cautions::cautions;
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::node::open;
 use crate::output::Output;
 use crate::places::Places;
-use crate::program;
-
-/// The command line does not wait longer for an agent that hangs.
-const PATIENCE: Duration = Duration::from_secs(2);
-/// An agent that takes over applies first.
-const APPLYING: Duration = Duration::from_secs(60);
+use crate::{plugin, program};
 
 /// Keeps the node in step until it is asked to end.
 pub fn run(_output: &Output, args: &Agent) -> Result<Exit, Failure> {
@@ -34,14 +27,14 @@ pub fn run(_output: &Output, args: &Agent) -> Result<Exit, Failure> {
         folder: folder.map_err(|error| Failure::usage(error.to_string()))?,
         listen: args.listen,
         interval: args.interval,
-        plugin: args.install_cni.then(|| plugin(args)).transpose()?,
+        plugin: args.install_cni.then(|| installation(args)).transpose()?,
     };
     let done = log::start(io::stderr).and_then(|()| agent::run(runtime, settings, Box::new(compile)));
     done.map_err(|error| Failure::cannot("agent", format!("the agent cannot run: {error}")))?;
     Ok(Exit::Done)
 }
 
-fn plugin(args: &Agent) -> Result<(Place, PathBuf), Failure> {
+fn installation(args: &Agent) -> Result<(Place, PathBuf), Failure> {
     let program = std::env::current_exe().map_err(|error| Failure::cannot("program", error.to_string()))?;
     let install = InstallCni {
         conf_dir: args.conf_dir.clone(),
@@ -51,7 +44,7 @@ fn plugin(args: &Agent) -> Result<(Place, PathBuf), Failure> {
         remove: false,
         instance: args.instance.clone(),
     };
-    Ok((cni::place(&install)?, program))
+    Ok((plugin::place(&install)?, program))
 }
 
 /// Compiles a folder, and proves it. What is refused is said in lines, for a log.
@@ -76,8 +69,7 @@ fn compile(folder: &Path) -> Result<Policy, String> {
         return Err("the policy has no workload, so there is nothing to apply".into());
     }
     let mut warnings = said(Severity::Warning);
-    warnings.extend(apply::not_carried_out(&compiled.image));
-    warnings.extend(apply::streams_too(&compiled.image));
+    warnings.extend(cautions(&compiled.image));
     let places = Places::of(&compilation);
     Ok(Policy {
         tables: compiled.tables.clone(),
@@ -95,25 +87,4 @@ fn line(sources: &Sources, found: &Diagnostic) -> String {
         Some(format!("{}:{}:{}: ", source.name, at.line, at.column))
     });
     format!("{}{} [{}]", place.unwrap_or_default(), found.message, found.code.word())
-}
-
-/// What the agent of an instance says of itself; `None` where none runs.
-pub fn report(instance: &Instance) -> Option<Report> {
-    match wire::ask(&instance.socket(), &Request::Report, PATIENCE, None) {
-        Ok(Reply::Report(report)) => Some(report),
-        _ => None,
-    }
-}
-
-/// Tells the agent to take over; the generation that it then made live, if it had waited for that.
-pub fn resume(instance: &Instance) -> Result<Option<u64>, Failure> {
-    if report(instance).is_none_or(|report| !report.waiting) {
-        return Ok(None);
-    }
-    match wire::ask(&instance.socket(), &Request::Resume, APPLYING, None) {
-        Ok(Reply::Resumed(generation)) => Ok(generation),
-        Ok(Reply::Refused { message, .. }) => Err(Failure::new(Exit::Busy, "agent", message)),
-        Ok(_) => Err(Failure::new(Exit::Busy, "agent", "the agent answered something else")),
-        Err(error) => Err(Failure::new(Exit::Busy, "agent", format!("the agent did not answer: {error}"))),
-    }
 }

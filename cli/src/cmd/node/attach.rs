@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use mesh_runtime::Pod;
 use serde_json::json;
 
-use super::{failure, open};
 use crate::args::Attach;
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::node::{failure, open};
 use crate::output::Output;
 
 /// Registers a pod. It is a member before this returns.

@@ -10,11 +10,12 @@ use mesh_node::watch::Watch;
 use mesh_runtime::Runtime;
 use serde_json::json;
 
-use super::open;
 use crate::args::{InstallCni, InstanceArgs};
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::node::open;
 use crate::output::Output;
+use crate::plugin;
 
 /// Whether a container runtime calls this process as a plugin: by the plugin's name, or with its environment
 /// and without arguments, as it calls whatever name the plugin was given.
@@ -63,7 +64,7 @@ fn runtime(site: &Site) -> Result<Runtime, CniFailure> {
 
 /// Puts the plugin in place, keeps it there, or takes it away.
 pub fn install(output: &Output, args: &InstallCni) -> Result<Exit, Failure> {
-    let place = place(args)?;
+    let place = plugin::place(args)?;
     if args.remove {
         let done = install::remove(&place).map_err(|error| refused(&error))?;
         report(output, &done, "removed", "nothing of it was there");
@@ -98,29 +99,6 @@ fn keep(output: &Output, place: &Place, program: &Path) -> Result<Exit, Failure>
         // A folder that is not there yet is not watched, but looked for.
         watch.wait(Duration::from_secs(10)).map_err(failed)?;
     }
-}
-
-/// Where the arguments say that it belongs.
-pub fn place(args: &InstallCni) -> Result<Place, Failure> {
-    let whole = |folder: &Option<PathBuf>| {
-        folder
-            .as_ref()
-            .map(std::path::absolute)
-            .transpose()
-            .map_err(|error| Failure::usage(error.to_string()))
-    };
-    let InstanceArgs { instance, bpffs, cgroup, state, .. } = &args.instance;
-    Ok(Place {
-        networks: args.conf_dir.clone(),
-        plugins: args.bin_dir.clone(),
-        file: args.file.clone(),
-        site: Site {
-            instance: (instance != "default").then(|| instance.clone()),
-            bpffs: whole(bpffs)?,
-            cgroup: whole(cgroup)?,
-            state: whole(state)?,
-        },
-    })
 }
 
 fn refused(error: &install::Error) -> Failure {

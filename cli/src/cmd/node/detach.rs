@@ -3,10 +3,10 @@
 use mesh_runtime::Which;
 use serde_json::json;
 
-use super::{failure, open};
 use crate::args::Detach;
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::node::{failure, open};
 use crate::output::Output;
 
 /// Takes a pod out of the mesh, or everything of the instance out of the kernel.
@@ -40,7 +40,7 @@ pub fn run(output: &Output, args: &Detach) -> Result<Exit, Failure> {
 /// An agent that has a policy to keep live would bring back everything within moments.
 #[cfg(feature = "node")]
 fn refuse_under_an_agent(instance: &mesh_runtime::Instance) -> Result<(), Failure> {
-    let Some(report) = super::agent::report(instance) else { return Ok(()) };
+    let Some(report) = crate::agent_client::report(instance) else { return Ok(()) };
     let Some(folder) = report.folder else { return Ok(()) };
     let message = format!(
         "the agent of this instance (process {}) keeps the policy of `{folder}` live, and would bring everything back",

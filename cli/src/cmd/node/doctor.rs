@@ -6,10 +6,10 @@ use std::process::Command;
 use mesh_runtime::doctor::{Bed, Checkup, Finding, Need, Outcome, examine, trial};
 use serde_json::{Value, json};
 
-use super::{hierarchy, pins};
 use crate::args::Doctor;
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::node::{hierarchy, pins};
 use crate::output::Output;
 
 /// The hidden command that tries connections as a member.

@@ -9,14 +9,14 @@ use mesh_compiler::parse::parse_flow;
 use mesh_compiler::source::Sources;
 use mesh_runtime::{Family, Port, Unheard};
 
-use super::status::live_image;
-use super::{failure, open, sidecars};
 use crate::args::Explain;
-use crate::cmd::explain::answer;
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::live::live_image;
+use crate::node::{failure, open};
 use crate::output::Output;
-use crate::render;
+use crate::render::explanation::answer;
+use crate::{render, sidecars};
 
 /// A flow by the names of the live image.
 struct Question {
@@ -27,7 +27,10 @@ struct Question {
 }
 
 /// Explains a flow from the live tables alone: no policy is read.
-pub fn live(output: &Output, args: &Explain, paths: &[String], flow: &str) -> Result<Exit, Failure> {
+pub fn run(output: &Output, args: &Explain) -> Result<Exit, Failure> {
+    let Some((flow, paths)) = args.arguments.split_last() else {
+        return Err(Failure::usage("no flow was given"));
+    };
     if !paths.is_empty() {
         return Err(Failure::usage("`--live` asks the kernel's maps, so it takes a flow and no policy"));
     }

@@ -4,11 +4,13 @@ use mesh_compiler::diff::EntryChanges;
 use mesh_runtime::{Kept, Owner};
 use serde_json::json;
 
-use super::{apply, failure, open, sidecars};
 use crate::args::{History, Restore, Rollback};
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::node::{failure, open};
 use crate::output::Output;
+use crate::render::applied::report;
+use crate::sidecars;
 
 /// Lists what is remembered, newest first.
 pub fn history(output: &Output, args: &History) -> Result<Exit, Failure> {
@@ -44,7 +46,7 @@ fn line(kept: &Kept) -> String {
 pub fn rollback(output: &Output, args: &Rollback) -> Result<Exit, Failure> {
     let runtime = open(&args.instance)?;
     let applied = runtime.rollback(args.generation, Owner::Cli, args.override_owner).map_err(failure)?;
-    apply::report(output, &applied, 0, &EntryChanges::default(), &sidecars::of_live(&runtime));
+    report(output, &applied, 0, &EntryChanges::default(), &sidecars::of_live(&runtime));
     Ok(Exit::Done)
 }
 
@@ -54,7 +56,7 @@ pub fn restore(output: &Output, args: &Restore) -> Result<Exit, Failure> {
     match runtime.restore().map_err(failure)? {
         Some(applied) => {
             let unheard = sidecars::of_live(&runtime);
-            apply::report(output, &applied, 0, &EntryChanges::default(), &unheard);
+            report(output, &applied, 0, &EntryChanges::default(), &unheard);
         }
         None => output.answer(&json!({ "changed": false }), || "nothing to restore\n".into()),
     }

@@ -3,32 +3,32 @@
 use mesh_bpf::artifact;
 use serde_json::json;
 
-use super::apply::{Candidate, candidate};
-use super::{failure, open};
 use crate::args::Plan as Args;
-use crate::cmd::diff::{self, Policy};
+use crate::candidate::{Candidate, candidate};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::files;
+use crate::live::image;
+use crate::node::{failure, open};
 use crate::output::Output;
 use crate::plan::Plan;
+use crate::policy::{Policy, compare};
+use crate::render::difference;
 
 /// Compares the policy with what is live. Exit code 3 where apply would do something.
 pub fn run(output: &Output, args: &Args) -> Result<Exit, Failure> {
     let Some(candidate) = candidate(output, &args.program)? else { return Ok(Exit::Refused) };
-    let Candidate { tables, image, places, .. } = candidate;
+    let Candidate { tables, image: meaning, places, .. } = candidate;
     let runtime = open(&args.instance)?;
     let live = runtime.live().map_err(failure)?;
     let generation = live.as_ref().map_or(0, |live| live.generation);
     let old = match &live {
-        Some(live) => {
-            Some(Policy { image: super::status::image(&live.tables)?, tables: live.tables.clone() })
-        }
+        Some(live) => Some(Policy { image: image(&live.tables)?, tables: live.tables.clone() }),
         None => None,
     };
     let old_digest = live.as_ref().map(|live| mesh_runtime::hex(&live.tables.digest()));
-    let new = Policy { image, tables };
-    let difference = diff::compare(old.as_ref(), Some(&new))?;
+    let new = Policy { image: meaning, tables };
+    let changes = compare(old.as_ref(), Some(&new))?;
     let new_digest = mesh_runtime::hex(&new.tables.digest());
     let equal = old_digest.as_ref() == Some(&new_digest);
     if let Some(file) = &args.output {
@@ -40,7 +40,7 @@ pub fn run(output: &Output, args: &Args) -> Result<Exit, Failure> {
         };
         files::write(file, &plan.encode()?)?;
     }
-    let mut answer = diff::object(&difference);
+    let mut answer = difference::object(&changes);
     answer.insert("live".into(), json!(old_digest));
     answer.insert("new".into(), json!(new_digest));
     answer.insert("equal".into(), equal.into());
@@ -60,7 +60,7 @@ pub fn run(output: &Output, args: &Args) -> Result<Exit, Failure> {
             generation + 1,
             new.tables.size()
         );
-        format!("{head}{}", diff::text(&difference))
+        format!("{head}{}", difference::text(&changes))
     });
     if let (Some(file), false) = (&args.output, output.is_json()) {
         output

@@ -3,10 +3,10 @@
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 
-use super::{failure, open};
 use crate::args::Run;
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::node::{failure, open};
 use crate::output::Output;
 
 /// Runs the command and ends as it ended: this process's exit code is the command's, or 128 and the signal.

@@ -3,11 +3,11 @@
 use mesh_compiler::emit::emit;
 use serde_json::json;
 
-use super::status::live_image;
-use super::{failure, open};
 use crate::args::Show;
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::live::live_image;
+use crate::node::{failure, open};
 use crate::output::Output;
 
 /// Prints it: for what is live byte for byte what was applied.

@@ -4,18 +4,19 @@ use std::fmt::Write;
 
 use mesh_bpf::image::{MapImage, SourceKind};
 use mesh_bpf::item::counter_key;
-use mesh_bpf::unpack::unpack;
 use mesh_runtime::{Owner, State, Status as Found, Unheard, items};
 use serde_json::{Value, json};
 
-use super::acceleration::{self, Items};
-use super::{failure, open, sidecars};
-use crate::args::{InstanceArgs, Status};
-use crate::cmd::diff::Policy;
+use crate::args::Status;
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::live::image;
+use crate::node::{failure, open};
 use crate::output::Output;
 use crate::places::Places;
+use crate::render::acceleration::{self, Items};
+use crate::render::section::section;
+use crate::sidecars;
 
 /// One item with its hits, as status shows it.
 struct Row {
@@ -56,7 +57,7 @@ pub fn run(output: &Output, args: &Status) -> Result<Exit, Failure> {
 /// What the instance's agent says of itself; null where none runs.
 fn agent(instance: &mesh_runtime::Instance) -> Value {
     #[cfg(feature = "node")]
-    if let Some(report) = super::agent::report(instance) {
+    if let Some(report) = crate::agent_client::report(instance) {
         return json!(report);
     }
     let _ = instance;
@@ -77,28 +78,6 @@ fn words(agent: &Value) -> String {
         );
     }
     out
-}
-
-/// The image of what is live.
-pub fn live_image(args: &InstanceArgs) -> Result<MapImage, Failure> {
-    let live = open(args)?.live().map_err(failure)?;
-    let live = live.ok_or_else(|| {
-        Failure::refused("no-policy", "no policy is live").help("`meshc apply` a policy first")
-    })?;
-    image(&live.tables)
-}
-
-/// The live policy with its generation and digest; none where nothing is live.
-pub fn live_policy(args: &InstanceArgs) -> Result<Option<Policy>, Failure> {
-    let Some(live) = open(args)?.live().map_err(failure)? else { return Ok(None) };
-    Ok(Some(Policy { image: image(&live.tables)?, tables: live.tables }))
-}
-
-/// The image of tables that were read back.
-pub fn image(tables: &mesh_bpf::tables::Tables) -> Result<MapImage, Failure> {
-    unpack(tables).map_err(|damaged| {
-        Failure::cannot("damaged", damaged.to_string()).help("`meshc apply` the policy again")
-    })
 }
 
 fn rows(image: &MapImage, status: &Found, places: &Places) -> Vec<Row> {
@@ -221,14 +200,4 @@ fn text(status: &Found, rows: &[Row], accelerates: &Items, unheard: &[Unheard]) 
     section(&mut out, "sidecars that do not listen", unheard, ToString::to_string);
     section(&mut out, "drift", &status.drift, Clone::clone);
     out
-}
-
-pub fn section<T>(out: &mut String, title: &str, rows: &[T], line: impl Fn(&T) -> String) {
-    if rows.is_empty() {
-        return;
-    }
-    let _ = writeln!(out, "\n{title}:");
-    for row in rows {
-        let _ = writeln!(out, "  {}", line(row));
-    }
 }

@@ -3,10 +3,10 @@
 use mesh_runtime::Switched;
 use serde_json::json;
 
-use super::{failure, open};
 use crate::args::Pause;
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::node::{failure, open};
 use crate::output::Output;
 
 /// Stops intercepting.
@@ -21,7 +21,7 @@ pub fn resume(output: &Output, args: &Pause) -> Result<Exit, Failure> {
     let runtime = open(&args.instance)?;
     let done = runtime.resume().map_err(failure)?;
     #[cfg(feature = "node")]
-    if let Some(generation) = super::agent::resume(runtime.instance())? {
+    if let Some(generation) = crate::agent_client::resume(runtime.instance())? {
         let answer = json!({ "state": "active", "generation": generation, "changed": true });
         output.answer(&answer, || format!("the agent takes over with generation {generation}\n"));
         return Ok(Exit::Done);

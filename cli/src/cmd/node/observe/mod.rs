@@ -9,13 +9,13 @@ use mesh_bpf::image::SourceKind;
 use mesh_runtime::{Decided, Filter, Reason, Told, Wanted};
 use serde_json::{Value, json};
 
-use super::sidecars::Heard;
-use super::{failure, open};
 use crate::args::{Observe, Verdict};
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::node::{failure, open};
 use crate::output::Output;
 use crate::places::Places;
+use crate::sidecars::Heard;
 
 /// Prints decisions until as many came as were asked for, the reader goes away, or the process is asked to end.
 pub fn run(output: &Output, args: &Observe) -> Result<Exit, Failure> {

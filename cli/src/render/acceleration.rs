@@ -9,7 +9,7 @@ use mesh_bpf::prefix::Prefix;
 use mesh_runtime::{Acceleration, Carriage, PairStatus, Why};
 use serde_json::{Map, Value, json};
 
-use super::status::section;
+use super::section::section;
 
 /// Scope and text of the live policy's `accelerate` items, by the key of their counters.
 pub type Items = BTreeMap<u64, (String, String)>;

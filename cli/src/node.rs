@@ -1,0 +1,85 @@
+//! The instance that the arguments name, on this node.
+
+use std::path::{Path, PathBuf};
+
+use mesh_bpf::program::Inbound;
+use mesh_runtime::{Class, Error, Instance, Options, Runtime};
+
+use crate::args::{self, InstanceArgs};
+use crate::exit::Exit;
+use crate::failure::Failure;
+
+/// The runtime of the instance that the arguments name.
+pub fn open(args: &InstanceArgs) -> Result<Runtime, Failure> {
+    let options = Options {
+        lock_timeout: args.lock_timeout.saturating_mul(1000),
+        command: std::env::args_os()
+            .map(|argument| argument.to_string_lossy().into_owned())
+            .collect::<Vec<_>>()
+            .join(" "),
+    };
+    Runtime::open(instance(args)?, options).map_err(failure)
+}
+
+fn instance(args: &InstanceArgs) -> Result<Instance, Failure> {
+    let (bpffs, name) = pins(args)?;
+    let state =
+        args.state.clone().unwrap_or_else(|| Path::new("/var/lib").join(default_name(&args.instance)));
+    let hierarchy = hierarchy()?;
+    let cgroup = args.cgroup.clone().unwrap_or_else(|| hierarchy.clone());
+    let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let inbound = match args.inbound {
+        Some(args::Inbound::SkLookup) => Inbound::SkLookup,
+        Some(args::Inbound::Tc) => Inbound::Tc,
+        None => mesh_runtime::kept_inbound(&state),
+    };
+    Ok(Instance { name, bpffs, cgroup, hierarchy, state, inbound, boot_id: boot_id.trim().to_owned() })
+}
+
+fn default_name(instance: &str) -> String {
+    if instance == "default" { "meshc".into() } else { format!("meshc-{instance}") }
+}
+
+/// The folder that pins are below, and the name of the instance's own folder in it.
+pub fn pins(args: &InstanceArgs) -> Result<(PathBuf, String), Failure> {
+    let named = default_name(&args.instance);
+    let Some(folder) = &args.bpffs else { return Ok(("/sys/fs/bpf".into(), named)) };
+    let whole = std::path::absolute(folder)
+        .map_err(|error| Failure::usage(format!("`--bpffs {}`: {error}", folder.display())))?;
+    match (whole.parent(), whole.file_name().and_then(|name| name.to_str())) {
+        (Some(parent), Some(name)) if is_bpffs(parent) => Ok((parent.into(), name.into())),
+        // The mount point itself: the instance's folder is below it.
+        _ => Ok((whole, named)),
+    }
+}
+
+/// `BPF_FS_MAGIC` of `linux/magic.h`.
+const BPF_FS_MAGIC: u32 = 0xcafe_4a11;
+
+fn is_bpffs(folder: &Path) -> bool {
+    rustix::fs::statfs(folder)
+        .is_ok_and(|found| u32::try_from(found.f_type).is_ok_and(|kind| kind == BPF_FS_MAGIC))
+}
+
+/// Where version 2 of the cgroup hierarchy is mounted.
+pub fn hierarchy() -> Result<PathBuf, Failure> {
+    let mountinfo = std::fs::read_to_string("/proc/self/mountinfo").map_err(|error| {
+        Failure::cannot("no-cgroup", format!("cannot read `/proc/self/mountinfo`: {error}"))
+    })?;
+    mesh_runtime::find_hierarchy(&mountinfo).ok_or_else(|| {
+        Failure::cannot("no-cgroup", "no cgroup v2 hierarchy is mounted here").help(
+            "mount one (`mount -t cgroup2 none /sys/fs/cgroup/unified`); `ip netns exec` hides it behind a \
+             /sys of its own, `nsenter --net=FILE` does not",
+        )
+    })
+}
+
+/// A failure of the runtime, as a command reports it.
+pub fn failure(error: Error) -> Failure {
+    let exit = match error.class() {
+        Class::Refused => Exit::Refused,
+        Class::Node => Exit::Cannot,
+        Class::Busy => Exit::Busy,
+    };
+    Failure::new(exit, error.code(), error.to_string()).help(error.help())
+}

@@ -1,0 +1,65 @@
+//! What an apply did.
+
+use mesh_compiler::diff::EntryChanges;
+use mesh_runtime::{Applied, Unheard};
+use serde_json::json;
+
+use crate::output::Output;
+use crate::sidecars;
+
+/// Says it, with its warnings.
+pub fn report(
+    output: &Output,
+    applied: &Applied,
+    compile: u128,
+    entries: &EntryChanges,
+    unheard: &[Unheard],
+) {
+    for warning in applied.warnings.iter().cloned().chain(sidecars::warnings(unheard)) {
+        output.warn(&warning);
+    }
+    for path in &applied.missing_cgroups {
+        output.warn(&format!("the cgroup `{path}` does not exist yet; it joins when it is made"));
+    }
+    let [wait, write, commit] = applied.milliseconds;
+    let answer = json!({
+        "generation": applied.generation,
+        "digest": applied.digest,
+        "changed": applied.changed,
+        "paused": applied.paused,
+        "bytes": applied.written.iter().map(|(_, bytes)| bytes).sum::<usize>(),
+        "tables": applied.written.iter().map(|(table, _)| table).collect::<Vec<_>>(),
+        "entries": {
+            "added": entries.added.len(), "removed": entries.removed.len(), "changed": entries.changed.len(),
+        },
+        "members_changed": applied.members_changed,
+        "missing_cgroups": applied.missing_cgroups,
+        "closed": applied.closed,
+        "warnings": applied.warnings,
+        "unheard": sidecars::unheard(unheard),
+        "milliseconds": { "compile": compile, "wait": wait, "write": write, "commit": commit },
+    });
+    output.answer(&answer, || text(applied));
+}
+
+fn text(applied: &Applied) -> String {
+    let digest = applied.digest.get(..12).unwrap_or(&applied.digest);
+    let paused = if applied.paused { " (paused: `meshc resume` brings it back)" } else { "" };
+    let closed = applied.closed.map_or_else(String::new, |closed| match closed {
+        1 => "1 connection that it decides otherwise was closed\n".to_owned(),
+        closed => format!("{closed} connections that it decides otherwise were closed\n"),
+    });
+    if !applied.changed {
+        return format!(
+            "nothing to do: generation {} ({digest}) is this policy{paused}\n{closed}",
+            applied.generation
+        );
+    }
+    let bytes: usize = applied.written.iter().map(|(_, bytes)| bytes).sum();
+    format!(
+        "applied generation {} ({digest}): {} of {} tables written, {bytes} bytes{paused}\n{closed}",
+        applied.generation,
+        applied.written.len(),
+        mesh_bpf::map::TABLES,
+    )
+}
