@@ -19,8 +19,8 @@ pub const FLOW_ABI: u32 = 2;
 /// First 8 bytes of a manifest: `meshc\0im`, little-endian.
 pub const MANIFEST_MAGIC: u64 = u64::from_le_bytes(*b"meshc\0im");
 
-/// How many tables a slot has; see [`Table`](crate::map::Table).
-pub const TABLE_COUNT: u32 = crate::map::TABLES as u32;
+/// How many tables a slot has; see [`Table`](crate::table::Table).
+pub const TABLE_COUNT: u32 = crate::table::TABLES as u32;
 
 /// Bytes in a line, the element of every policy table: one cache line.
 pub const LINE: usize = 64;
@@ -1047,6 +1047,14 @@ abi! {
     }
 }
 
+impl Control {
+    /// The generation that a node holds, whether it decides or is paused; 0 for none.
+    #[must_use]
+    pub const fn current_generation(&self) -> u64 {
+        if self.generation == 0 { self.paused } else { self.generation }
+    }
+}
+
 impl CgroupPath {
     /// The key of a path; `None` for one that does not fit.
     #[must_use]
@@ -1064,14 +1072,6 @@ const _: () = assert!(size_of::<Peers>() == 16 + 8 * PEERS);
 const _: () = assert!(size_of::<Profile>() == LINE && size_of::<TreeLine>() == LINE);
 const _: () = assert!(size_of::<NarrowLine>() == LINE && size_of::<HitLine>() == LINE);
 const _: () = assert!(size_of::<PortLine>() == LINE && size_of::<ManifestHeader>() == LINE);
-impl Control {
-    /// The generation that a node holds, whether it decides or is paused; 0 for none.
-    #[must_use]
-    pub const fn current_generation(&self) -> u64 {
-        if self.generation == 0 { self.paused } else { self.generation }
-    }
-}
-
 const _: () = assert!(size_of::<ManifestTable>() == LINE && size_of::<Control>() == LINE);
 const _: () = assert!(size_of::<Node>() * NODES_A_LINE == LINE);
 const _: () = assert!(size_of::<Decision>() * DECISIONS_A_LINE == LINE);

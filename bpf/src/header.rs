@@ -3,7 +3,8 @@
 use std::fmt::Write;
 
 use crate::abi::{self, Counter, Field, LAYOUTS, Layout, Way};
-use crate::map::{self, MAPS, MapDef, Table};
+use crate::map::{MAPS, MapDef};
+use crate::table::{TABLES, Table};
 
 /// `include/mesh_abi.h`, whole.
 #[must_use]
@@ -117,7 +118,7 @@ fn constants(out: &mut String) {
         ("WAITS_SPLICES", abi::WAITS_SPLICES.into()),
         ("WAITS_COUNTS", abi::WAITS_COUNTS.into()),
         ("WAYS", abi::WAYS as u64),
-        ("TABLES", map::TABLES as u64),
+        ("TABLES", TABLES as u64),
         ("HASH_K1", crate::item::K1),
         ("HASH_K2", crate::item::K2),
     ];

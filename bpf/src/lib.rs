@@ -24,6 +24,7 @@ pub mod header;
 pub mod item;
 pub mod map;
 pub mod program;
+pub mod table;
 
 mod sink;
 mod tree;

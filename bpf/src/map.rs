@@ -1,6 +1,7 @@
-//! The one table of kernel maps, and the tables of a slot.
+//! The one list of kernel maps.
 
 use crate::abi;
+pub use crate::table::{TABLES, Table, slot};
 
 /// Kinds of BPF maps in use, with their numbers in `enum bpf_map_type` (`linux/bpf.h`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,7 +102,6 @@ pub const INNER: MapDef = MapDef {
     flags: MMAPABLE | INNER_MAP,
     ..map("table", MapKind::Array, 4, abi::LINE as u32, 1, "One policy table: an array of lines.")
 };
-
 /// Words that select a policy.
 pub const CONTROL: MapDef = MapDef {
     flags: MMAPABLE,
@@ -382,7 +382,6 @@ pub const EVENTS: MapDef = MapDef {
         "Decisions as they happen: a ring buffer for each watch.",
     )
 };
-
 /// Sockets whose connection is chosen for acceleration.
 pub const ACCELERATED: MapDef = MapDef {
     c_types: Some(("__u64", "__u64")),
@@ -477,7 +476,6 @@ pub const ASKERS: MapDef = MapDef {
         "Ports and programs whose readers ask FIONREAD, where the kernel tells them too little.",
     )
 };
-
 /// Every map that is pinned, in the order in which they are created.
 pub const MAPS: &[MapDef] = &[
     CONTROL,
@@ -520,76 +518,6 @@ pub const MAPS: &[MapDef] = &[
     ASKERS,
 ];
 
-/// The tables of a slot. All have one shape, an array of lines, so that one outer map holds them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[repr(u32)]
-pub enum Table {
-    /// [`abi::ManifestHeader`], then one [`abi::ManifestTable`] for each table.
-    Manifest = 0,
-    /// [`abi::Profile`], one a line.
-    Profiles = 1,
-    /// [`abi::TreeLine`]: search trees on addresses, ids and peers. Line 0 is unused: 0 means "no tree".
-    Trees = 2,
-    /// `u32`: what the stretches between a tree's keys stand for.
-    Spans = 3,
-    /// [`abi::Node`].
-    Nodes = 4,
-    /// [`abi::PortLine`]: search trees on ports. Line 0 is unused: 0 means "no tree".
-    Ports = 5,
-    /// [`abi::Decision`].
-    Decisions = 6,
-    /// [`abi::Source`].
-    Sources = 7,
-    /// Names, texts of items and compiled selectors, for user space: see `pack`.
-    Names = 8,
-}
-
-/// How many tables a slot has.
-pub const TABLES: usize = 9;
-
-impl Table {
-    /// All of them, in index order.
-    pub const ALL: [Self; TABLES] = [
-        Self::Manifest,
-        Self::Profiles,
-        Self::Trees,
-        Self::Spans,
-        Self::Nodes,
-        Self::Ports,
-        Self::Decisions,
-        Self::Sources,
-        Self::Names,
-    ];
-
-    /// The name in messages, `status`, and in C with `MESH_TABLE_` before it and in capitals.
-    #[must_use]
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Manifest => "manifest",
-            Self::Profiles => "profiles",
-            Self::Trees => "trees",
-            Self::Spans => "spans",
-            Self::Nodes => "nodes",
-            Self::Ports => "ports",
-            Self::Decisions => "decisions",
-            Self::Sources => "sources",
-            Self::Names => "names",
-        }
-    }
-
-    /// Its index in the outer map.
-    #[must_use]
-    pub const fn index(self, slot: u32) -> u32 {
-        slot * TABLES as u32 + self as u32
-    }
-}
-
-/// The slot that a generation lives in.
-#[must_use]
-pub const fn slot(generation: u64) -> u32 {
-    (generation & 1) as u32
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -598,13 +526,6 @@ mod tests {
     fn names_fit_the_kernel_and_a_pin() {
         for map in MAPS {
             assert!(map.name.len() <= 15 && !map.name.contains('.'), "{}", map.name);
-        }
-    }
-
-    #[test]
-    fn tables_are_in_index_order() {
-        for (index, table) in (0..).zip(Table::ALL) {
-            assert_eq!(table as u32, index);
         }
     }
 }

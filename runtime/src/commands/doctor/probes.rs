@@ -11,8 +11,9 @@ use mesh_bpf::pack::pack;
 use mesh_bpf::program::{ACCELERATORS, Hook, Inbound, ProgramDef, REPAIRS_COUNT};
 use mesh_bpf::tables::TableData;
 
+use super::checkup::{Bed, Finding, Outcome};
 use super::feature::{self, Feature};
-use super::{Bed, Finding, Outcome, trial};
+use super::trial;
 use crate::attach::dispatch;
 use crate::commands::status::hits;
 use crate::error::Error;

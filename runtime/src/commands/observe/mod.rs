@@ -9,21 +9,24 @@ mod event;
 mod filter;
 mod names;
 
+use std::fmt;
+use std::net::IpAddr;
+use std::os::fd::OwnedFd;
+
+use mesh_bpf::abi::{self, Event};
+use mesh_bpf::flow::{Direction, Protocol, Verdict};
+use mesh_bpf::map;
+use mesh_bpf::text::process_name;
+
+pub use event::{By, Decided, Reason, Told};
+pub use filter::{Filter, Wanted};
+
 use crate::error::{Error, Result};
 use crate::maps::set::Set;
 use crate::runtime::Runtime;
 use crate::system::linux::{Kernel, Ring, Watches};
 use crate::system::{Clock, Fault, Maps, Word};
-pub use event::{By, Decided, Reason, Told};
-pub use filter::{Filter, Wanted};
-use mesh_bpf::abi::{self, Event};
-use mesh_bpf::flow::{Direction, Protocol, Verdict};
-use mesh_bpf::map;
-use mesh_bpf::text::process_name;
 use names::Names;
-use std::fmt;
-use std::net::IpAddr;
-use std::os::fd::OwnedFd;
 
 /// How long an observer counts as there without renewing its lease: nanoseconds.
 const LEASE: u64 = 4_000_000_000;
