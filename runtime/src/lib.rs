@@ -5,7 +5,7 @@
 //!
 //! | method | takes | does |
 //! |---|---|---|
-//! | [`Runtime::prepare`] | | begins to load programs while the policy is compiled |
+//! | [`Runtime::prepare`] | | begins to load programs while the policy is compiled; [`Apply`] takes what it gives |
 //! | [`Runtime::apply`] | [`Apply`] | makes a policy's tables live, or says that they are |
 //! | [`Runtime::refresh`], [`Runtime::named_cgroups`] | | cgroups that were made since join; which there are |
 //! | [`Runtime::head`] | | state, generation, digest, owner: whichever version applied |
@@ -75,5 +75,5 @@ pub use members::pod::{Attachment, Pod, PodAttached, Which};
 pub use owner::{Holder, Owner};
 pub use runtime::{Options, Runtime};
 pub use state::record::{Record, hex};
-pub use system::Sources;
 pub use system::linux::{Changes, Kernel};
+pub use system::{Prepared, Sources};

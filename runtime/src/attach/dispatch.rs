@@ -8,9 +8,15 @@ use crate::error::{Error, Result};
 use crate::instance::Instance;
 use crate::system::{Fault, ProgramInfo, System};
 
-/// Sees to it that pods' programs have one that decides to go on to; with `anew`, that of this build. Whether it was put
+/// Sees to it that pods' programs have one that decides to go on to; with `anew`, that of this build. `loaded` is it, where it was loaded before. Whether it was put
 /// there: those of pods go on to one or the other, without a gap.
-pub(crate) fn lead<S: System>(store: &S, instance: &Instance, by: Inbound, anew: bool) -> Result<bool> {
+pub(crate) fn lead<S: System>(
+    store: &S,
+    instance: &Instance,
+    by: Inbound,
+    anew: bool,
+    loaded: Option<S::Program>,
+) -> Result<bool> {
     let map = map(store, instance, by)?;
     let there = decider(store, &map)?;
     if there.is_some() && !anew {
@@ -20,7 +26,10 @@ pub(crate) fn lead<S: System>(store: &S, instance: &Instance, by: Inbound, anew:
         true => Error::CannotDecideOffers { by, fault },
         false => fault.into(),
     };
-    let program = store.load_inbound(&instance.maps(), by).map_err(refused)?;
+    let program = match loaded {
+        Some(program) => program,
+        None => store.load_inbound(&instance.maps(), by).map_err(refused)?,
+    };
     if there.map(|there| there.tag) == Some(store.program_info(&program)?.tag) {
         return Ok(false);
     }
@@ -45,9 +54,14 @@ pub(crate) enum Led {
 ///
 /// # Errors
 /// Where the policy decides what is offered.
-pub(crate) fn lead_for<S: System>(store: &S, instance: &Instance, profiles: &TableData) -> Result<Led> {
+pub(crate) fn lead_for<S: System>(
+    store: &S,
+    instance: &Instance,
+    profiles: &TableData,
+    loaded: Option<S::Program>,
+) -> Result<Led> {
     let was_undecided = is_undecided(store, instance)?;
-    match lead(store, instance, instance.inbound, false) {
+    match lead(store, instance, instance.inbound, false, loaded) {
         Err(error @ Error::CannotDecideOffers { .. }) => {
             let mut all = profiles.records::<abi::Profile>().iter();
             let Error::CannotDecideOffers { by, fault } = &error else { return Err(error) };

@@ -72,7 +72,7 @@ pub(crate) fn ensure_dispatch<S: System>(
     if instance.inbound == HOST_WAY || !is_wanted(profiles, policy, members) {
         return Ok(());
     }
-    match dispatch::lead(store, instance, HOST_WAY, false) {
+    match dispatch::lead(store, instance, HOST_WAY, false, None) {
         Err(Error::CannotDecideOffers { .. }) if !rules_want_it(profiles, policy, members) => Ok(()),
         led => led.map(drop),
     }

@@ -80,7 +80,7 @@ pub(crate) fn link<S: System>(
 ) -> Result<Vec<S::Link>> {
     look(store, instance, netns, cookie)?;
     store.make_folder(&instance.pod_links())?;
-    dispatch::lead(store, instance, by, false)?;
+    dispatch::lead(store, instance, by, false, None)?;
     let program = store.load_entry(&instance.maps(), cookie, by)?;
     Ok(store.attach_netns(&program, by, netns, cookie, &BTreeSet::new())?)
 }

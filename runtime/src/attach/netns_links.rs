@@ -92,7 +92,7 @@ pub(crate) fn upgrade<S: System>(store: &S, instance: &Instance) -> Result<usize
     let mut replaced = 0;
     for by in Inbound::ALL {
         if dispatch::decider(store, &dispatch::map(store, instance, by)?)?.is_some()
-            && dispatch::lead(store, instance, by, true)?
+            && dispatch::lead(store, instance, by, true, None)?
         {
             replaced += 1;
         }

@@ -16,23 +16,26 @@ use crate::owner::Owner;
 use crate::runtime::Runtime;
 use crate::state::record;
 use crate::system::linux::Kernel;
-use crate::system::{Files, System, Word};
+use crate::system::{Files, Prepared, System, Word};
 
 impl Runtime<Kernel> {
     /// Begins what an apply needs whatever its policy says, beside whatever is done until then. Where nothing is in the
     /// kernel, it makes maps and programs: nobody else sees them, and they end with this process, where nothing is
     /// applied after all. Otherwise it waits for the programs that run. Nothing where an apply would be refused.
-    pub fn prepare(&self) {
+    #[must_use]
+    pub fn prepare(&self) -> Prepared<Kernel> {
         let maps = self.instance.maps();
         match self.store.inode(&maps) {
             Ok(Some(_)) => self.store.wait_ahead(&maps),
             Ok(None) => {
                 let cpus = std::thread::available_parallelism().map_or(1, usize::from);
                 if cpus > 1 && self.check_place().is_ok() && self.check_fixed().is_ok() {
-                    self.store.make_ahead(self.instance.inbound);
+                    self.store.make_ahead(self.instance.inbound)
+                } else {
+                    Prepared::default()
                 }
             }
-            Err(_) => {}
+            Err(_) => Prepared::default(),
         }
     }
 }
@@ -42,7 +45,8 @@ impl<S: System> Runtime<S> {
     ///
     /// # Errors
     /// Then what was live is live, entire.
-    pub fn apply(&self, request: Apply<'_>) -> Result<Applied> {
+    pub fn apply(&self, mut request: Apply<'_, S>) -> Result<Applied> {
+        let mut prepared = std::mem::take(&mut request.prepared);
         let began = self.store.clock();
         self.check_place()?;
         if request.drop_flows {
@@ -50,7 +54,7 @@ impl<S: System> Runtime<S> {
         }
         let session = Session::begin(&self.store, &self.instance, &self.options, true)?;
         let session = session.ok_or(Error::DetachedMeanwhile)?;
-        let applied = self.apply_locked(&session, &request, began);
+        let applied = self.apply_locked(&session, &request, &mut prepared, began);
         if applied.is_err() && session.set.is_none() {
             // The folder was made for its lock. Otherwise the next command sweeps it.
             let _ = self.store.remove_folder(&self.instance.pins());
@@ -76,7 +80,7 @@ impl<S: System> Runtime<S> {
     }
 
     /// Takes away what another version left, if this one cannot go on with it.
-    fn drop_other_version(&self, request: &Apply<'_>) -> Result<()> {
+    fn drop_other_version(&self, request: &Apply<'_, S>) -> Result<()> {
         let (store, instance) = (&self.store, &self.instance);
         let Some(session) = Session::blind(store, instance, &self.options)? else { return Ok(()) };
         let Some(control) = ControlMap::open(store, instance)? else { return Ok(()) };
@@ -106,7 +110,13 @@ impl<S: System> Runtime<S> {
         reapply_unchanged(&session, set, &live, true).map(Some)
     }
 
-    fn apply_locked(&self, session: &Session<'_, S>, request: &Apply<'_>, began: u64) -> Result<Applied> {
+    fn apply_locked(
+        &self,
+        session: &Session<'_, S>,
+        request: &Apply<'_, S>,
+        prepared: &mut Prepared<S>,
+        began: u64,
+    ) -> Result<Applied> {
         let live = match session.live() {
             // Tables of another version are no damage: programs of this one must never see them.
             Err(other @ Error::OtherAbi { found: 1.. }) => return Err(other),
@@ -132,14 +142,14 @@ impl<S: System> Runtime<S> {
                 reapply_unchanged(session, set, live, false).map(|applied| self.reset(set, request, applied))
             }
             (Some(live), Some(set)) => {
-                let applied = Publish { session, set, live: Some(live), request, began }.run();
+                let applied = Publish { session, set, live: Some(live), request, began }.run(prepared);
                 if applied.is_err() {
                     // Otherwise the next command does it.
                     let _ = set.control.set(&self.store, Word::Claim, 0);
                 }
                 applied.map(|applied| self.reset(set, request, applied))
             }
-            _ => publish_first(session, request, began),
+            _ => publish_first(session, request, prepared, began),
         }
     }
 }
@@ -147,7 +157,7 @@ impl<S: System> Runtime<S> {
 impl<S: System> Runtime<S> {
     /// Closes what the policy, now live, decides otherwise, where that is asked for. A policy that is paused
     /// decides nothing.
-    fn reset(&self, set: &Set<S>, request: &Apply<'_>, mut applied: Applied) -> Applied {
+    fn reset(&self, set: &Set<S>, request: &Apply<'_, S>, mut applied: Applied) -> Applied {
         if request.reset_changed && !applied.paused {
             match reset::close_changed(&self.store, &self.instance, set, request.tables) {
                 Ok(closed) => applied.closed = Some(closed),
@@ -158,7 +168,7 @@ impl<S: System> Runtime<S> {
     }
 }
 
-fn check_basis(live: Option<&Live>, request: &Apply<'_>) -> Result<()> {
+fn check_basis<S: System>(live: Option<&Live>, request: &Apply<'_, S>) -> Result<()> {
     let generation = live.map_or(0, |live| live.generation);
     if let Some(expected) = request.expected.filter(|&expected| expected != generation) {
         return Err(Error::Stale { expected, live: generation });
@@ -166,7 +176,7 @@ fn check_basis(live: Option<&Live>, request: &Apply<'_>) -> Result<()> {
     check_owner(live.map(Live::owner), request)
 }
 
-fn check_owner(owner: Option<Owner>, request: &Apply<'_>) -> Result<()> {
+fn check_owner<S: System>(owner: Option<Owner>, request: &Apply<'_, S>) -> Result<()> {
     match owner {
         // An agent follows its cluster; it does not ask.
         Some(Owner::Agent) if request.owner == Owner::Cli && !request.override_owner => {

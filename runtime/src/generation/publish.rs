@@ -18,7 +18,7 @@ use crate::maps::slot::{self as slots, PerSlot};
 use crate::members::registry::{Refreshed, Registry};
 use crate::members::{files, reserved_ports};
 use crate::state::record::{self, Record};
-use crate::system::{System, Word};
+use crate::system::{Prepared, System, Word};
 
 /// Generations that the state folder remembers.
 const KEPT: usize = 20;
@@ -40,12 +40,13 @@ const MISCOUNTED: &str = "FIONREAD counts wrong on accelerated connections of th
 /// The first apply: makes maps and loads programs. What fails here leaves nothing behind.
 pub(crate) fn publish_first<S: System>(
     session: &Session<'_, S>,
-    request: &Apply<'_>,
+    request: &Apply<'_, S>,
+    prepared: &mut Prepared<S>,
     began: u64,
 ) -> Result<Applied> {
-    let set = Set::create(session.store, session.instance)
+    let set = Set::create(session.store, session.instance, prepared)
         .inspect_err(|_| drop(sweep(session.store, &session.instance.new_maps())))?;
-    let applied = Publish { session, set: &set, live: None, request, began }.run();
+    let applied = Publish { session, set: &set, live: None, request, began }.run(prepared);
     applied.inspect_err(|_| drop(session.take_down(&set.control)))
 }
 
@@ -96,16 +97,20 @@ pub(crate) struct Publish<'a, S: System> {
     pub(crate) session: &'a Session<'a, S>,
     pub(crate) set: &'a Set<S>,
     pub(crate) live: Option<&'a Live>,
-    pub(crate) request: &'a Apply<'a>,
+    pub(crate) request: &'a Apply<'a, S>,
     pub(crate) began: u64,
 }
 
 impl<S: System> Publish<'_, S> {
-    pub(crate) fn run(&self) -> Result<Applied> {
+    pub(crate) fn run(&self, prepared: &mut Prepared<S>) -> Result<Applied> {
         let Self { session: Session { store, instance, .. }, set, .. } = *self;
         let generation = self.next_generation()?;
         let needs_programs = self.live.is_none() || self.request.repair;
-        let programs = if needs_programs { store.load_programs(&instance.maps())? } else { Vec::new() };
+        let control = set.control.id;
+        let programs = match needs_programs {
+            true => prepared.programs(control).map_or_else(|| store.load_programs(&instance.maps()), Ok)?,
+            false => Vec::new(),
+        };
         let profiles = self.request.tables.get(Table::Profiles);
         let policy = Membership::read(self.request.tables.get(Table::Names))?;
         let members = files::members_by_cgroup(*store, instance)?;
@@ -114,7 +119,7 @@ impl<S: System> Publish<'_, S> {
         if let Some(live) = self.live {
             (upgraded, led) = upgrade(self.session, profiles)?;
             // Nobody knows when a killed process committed: readers of what was live before may run.
-            set.wait_for_readers(*store, live.generation)?;
+            set.wait_for_readers(*store, live.generation, prepared)?;
         }
         if !set.control.exchange(*store, Word::Claim, 0, generation)? {
             return Err(Error::Held { holder: None, now: store.wall_clock() });
@@ -129,7 +134,8 @@ impl<S: System> Publish<'_, S> {
         let filled = store.clock();
         if needs_programs {
             if self.live.is_none() {
-                led = dispatch::lead_for(*store, instance, profiles)?;
+                let loaded = prepared.inbound(control, instance.inbound);
+                led = dispatch::lead_for(*store, instance, profiles, loaded)?;
             }
             hooks::attach(*store, instance, &programs)?;
             if self.live.is_some() {
@@ -329,7 +335,7 @@ impl<S: System> Publish<'_, S> {
 fn upgrade<S: System>(session: &Session<'_, S>, profiles: &TableData) -> Result<(usize, Led)> {
     let Session { store, instance, .. } = *session;
     // Another way may be asked for than before.
-    let led = dispatch::lead_for(store, instance, profiles)?;
+    let led = dispatch::lead_for(store, instance, profiles, None)?;
     // What this build attached and is gone was taken away by somebody: that is drift, and for `--repair`.
     if hooks::is_current(store, instance)?
         || (hooks::are_ours(store, instance) && !hooks::missing(store, instance)?.is_empty())

@@ -3,10 +3,11 @@
 use mesh_bpf::tables::Tables;
 
 use crate::owner::Owner;
+use crate::system::{Prepared, Programs};
 
 /// A policy to make live.
-#[derive(Clone, Copy, Debug)]
-pub struct Apply<'a> {
+#[derive(Debug)]
+pub struct Apply<'a, S: Programs> {
     /// Its tables.
     pub tables: &'a Tables,
     /// Who applies it.
@@ -29,12 +30,14 @@ pub struct Apply<'a> {
     pub reset_changed: bool,
     /// Where it came from, in words: for the history.
     pub origin: &'a str,
+    /// What [`Runtime::prepare`](crate::Runtime::prepare) began for it.
+    pub prepared: Prepared<S>,
 }
 
-impl<'a> Apply<'a> {
+impl<'a, S: Programs> Apply<'a, S> {
     /// A plain apply from the command line.
     #[must_use]
-    pub const fn of(tables: &'a Tables) -> Self {
+    pub fn of(tables: &'a Tables) -> Self {
         Self {
             tables,
             owner: Owner::Cli,
@@ -46,6 +49,7 @@ impl<'a> Apply<'a> {
             drop_flows: false,
             reset_changed: false,
             origin: "apply",
+            prepared: Prepared::default(),
         }
     }
 }

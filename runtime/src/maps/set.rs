@@ -8,12 +8,13 @@ use mesh_bpf::map::{self, MAPS, MapDef};
 
 use crate::error::{Error, Result};
 use crate::instance::Instance;
-use crate::system::{MapInfo, System, Word};
+use crate::system::{MapInfo, Prepared, System, Word};
 
 /// The control map alone: the part of a set that every version can read.
 pub(crate) struct ControlMap<S: System> {
     words: S::Words,
-    id: u32,
+    /// The kernel's id of the map.
+    pub(crate) id: u32,
 }
 
 impl<S: System> ControlMap<S> {
@@ -111,12 +112,11 @@ impl<S: System> Set<S> {
     }
 
     /// Makes a new set beside its place, and puts it there with one rename.
-    pub(crate) fn create(store: &S, instance: &Instance) -> Result<Self> {
+    pub(crate) fn create(store: &S, instance: &Instance, prepared: &mut Prepared<S>) -> Result<Self> {
         let folder = instance.new_maps();
         store.make_folder(&folder)?;
         for def in MAPS {
-            let inner = def.inner.map(|inner| store.create_map(inner, inner.capacity, None)).transpose()?;
-            let map = store.create_map(def, def.capacity, inner.as_ref())?;
+            let map = prepared.map(def).map_or_else(|| make(store, def), Ok)?;
             if def.name == map::CONTROL.name {
                 store.exchange(&store.words(&map)?, Word::FlowAbi, 0, FLOW_ABI.into())?;
             }
@@ -128,8 +128,10 @@ impl<S: System> Set<S> {
     }
 
     /// Waits until every program has ended that saw what was live before this generation, which is.
-    pub(crate) fn wait_for_readers(&self, store: &S, live: u64) -> Result<()> {
-        if store.has_waited(self.control.id, live) { Ok(()) } else { self.grace_period(store) }
+    pub(crate) fn wait_for_readers(&self, store: &S, live: u64, prepared: &mut Prepared<S>) -> Result<()> {
+        // A number never comes again in a set.
+        let has_waited = prepared.waited() == Some((self.control.id, live));
+        if has_waited { Ok(()) } else { self.grace_period(store) }
     }
 
     /// Waits until every program that runs now has ended: none sees any more what it saw before.
@@ -145,6 +147,11 @@ pub(crate) fn sweep(store: &impl System, folder: &Path) -> Result<()> {
         store.remove(&folder.join(name))?;
     }
     Ok(store.remove_folder(folder)?)
+}
+
+fn make<S: System>(store: &S, def: &MapDef) -> Result<S::Map> {
+    let inner = def.inner.map(|inner| store.create_map(inner, inner.capacity, None)).transpose()?;
+    Ok(store.create_map(def, def.capacity, inner.as_ref())?)
 }
 
 fn open_pin<S: System>(store: &S, folder: &Path, def: &MapDef) -> Result<Option<S::Map>> {

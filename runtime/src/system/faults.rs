@@ -200,10 +200,6 @@ impl<S: Maps> Maps for Faulty<S> {
         self.inner.load(words)
     }
 
-    fn has_waited(&self, control: u32, generation: u64) -> bool {
-        self.inner.has_waited(control, generation)
-    }
-
     fn put_maps(&self, outer: &S::Map, elements: &[(u32, &S::Map)]) -> Step<()> {
         if self.strike == Strike::NoGracePeriod && self.inner.map_info(outer)?.name == map::SCRATCH.name {
             return Ok(());

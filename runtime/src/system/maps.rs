@@ -106,9 +106,6 @@ pub trait Maps {
     /// # Errors
     /// What the kernel says; then some may be in place and others not.
     fn put_maps(&self, outer: &Self::Map, elements: &[(u32, &Self::Map)]) -> Step<()>;
-    /// Whether every program that ran while the set with this control map held this generation, and no later one, has
-    /// ended: a grace period was begun ahead, and has passed. A number never comes again in a set.
-    fn has_waited(&self, control: u32, generation: u64) -> bool;
     /// Fills a memory-mapped array from its beginning.
     ///
     /// # Errors

@@ -18,6 +18,7 @@ pub(crate) mod linux;
 mod maps;
 pub mod memory;
 mod netns;
+mod prepared;
 mod programs;
 mod sockets;
 
@@ -29,6 +30,8 @@ pub use links::{LinkInfo, Links, Target};
 pub use maps::{MapInfo, Maps, Word};
 pub(crate) use netns::HOST_NETNS;
 pub use netns::{Netns, Sources};
+pub use prepared::Prepared;
+pub(crate) use prepared::{Made, Waited};
 pub use programs::{ProgramInfo, Programs};
 pub use sockets::{Accepted, Noted, Sockets, Waits};
 

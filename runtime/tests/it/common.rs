@@ -12,6 +12,7 @@ use mesh_bpf::prefix::Prefix;
 use mesh_bpf::program::Inbound;
 use mesh_bpf::selector::{Condition, Selector, Subject};
 use mesh_bpf::tables::Tables;
+use mesh_runtime::system::Programs;
 use mesh_runtime::{Apply, Instance, Options, Runtime, find_hierarchy};
 use mesh_testbed::{Client, Dialled, Errno, Ground, Place, kernel_is_usable};
 
@@ -147,7 +148,7 @@ impl Policy {
 }
 
 /// What `apply` is asked for at the command line.
-pub fn request(tables: &Tables) -> Apply<'_> {
+pub fn request<S: Programs>(tables: &Tables) -> Apply<'_, S> {
     Apply { origin: "a test", ..Apply::of(tables) }
 }
 

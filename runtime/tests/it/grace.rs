@@ -5,7 +5,7 @@ use mesh_bpf::tables::Tables;
 use mesh_runtime::system::System;
 use mesh_runtime::system::faults::{Faulty, Strike};
 use mesh_runtime::system::memory::Read;
-use mesh_runtime::{Kernel, Options, Runtime};
+use mesh_runtime::{Apply, Kernel, Options, Runtime};
 use mesh_testbed::{Client, Ground, Line, Place, Server, kernel_is_usable};
 
 use crate::builds::{self, READ_ANOTHER, READ_WHOLE};
@@ -126,10 +126,11 @@ fn a_grace_period_ahead_counts_unless_a_policy_went_live_since() {
     if !kernel_is_usable() {
         return;
     }
-    let interleaved = |[first, second]: [&Runtime<Kernel>; 2], policies| {
-        first.prepare();
-        second.prepare();
-        both([first, second], policies);
+    let interleaved = |[first, second]: [&Runtime<Kernel>; 2], policies: [Tables; 2]| {
+        let prepared = [first.prepare(), second.prepare()];
+        for ((runtime, tables), prepared) in [first, second].into_iter().zip(&policies).zip(prepared) {
+            assert!(runtime.apply(Apply { prepared, ..request(tables) }).unwrap().changed);
+        }
     };
     let [whole, another] = reads_on_the_kernel(|kernel| kernel, interleaved, |[whole, _]| whole > 15);
     assert!(whole > 15 && another == 0, "{whole} saw their generation, {another} did not");

@@ -3,7 +3,12 @@
 //! [`house`] is the only place that says which floor a module stands on. A module that is new fails here until it
 //! has one.
 
-#![expect(clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "a test fails where it panics")]
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test fails where it panics"
+)]
 
 mod house;
 mod imports;

@@ -21,7 +21,10 @@ use crate::render::applied::report;
 pub fn run(output: &Output, args: &Apply) -> Result<Exit, Failure> {
     let began = Instant::now();
     // What is wrong with the place is told after what is wrong with the policy.
-    let ready = open(&args.instance).inspect(mesh_runtime::Runtime::prepare);
+    let ready = open(&args.instance).map(|runtime| {
+        let prepared = runtime.prepare();
+        (runtime, prepared)
+    });
     let Some(candidate) = candidate(output, &args.program)? else { return Ok(Exit::Refused) };
     let Candidate { tables, image, places, planned } = &candidate;
     let compiled = began.elapsed();
@@ -32,7 +35,7 @@ pub fn run(output: &Output, args: &Apply) -> Result<Exit, Failure> {
     for caution in cautions(image) {
         output.warn(&caution);
     }
-    let runtime = ready?;
+    let (runtime, prepared) = ready?;
     if let Some((_, planned)) = planned {
         check_plan(planned, &runtime.head().map_err(failure)?.digest)?;
     }
@@ -48,6 +51,7 @@ pub fn run(output: &Output, args: &Apply) -> Result<Exit, Failure> {
         confirm_within: args.confirm_within.map(milliseconds),
         reset_changed: args.reset_changed,
         drop_flows: args.drop_flows,
+        prepared,
         ..Request::of(tables)
     };
     let mut applied = runtime.apply(request).map_err(failure)?;

@@ -21,7 +21,7 @@ use crate::instance::Instance;
 use crate::maps::set::Set;
 use crate::maps::slot;
 use crate::system::linux::{Bare, Detached, Kernel, KernelMap, apart, counts_all, is_charged, new_network};
-use crate::system::{Acceleration, Clock, Fault, Files, Links, Maps, Netns, Programs, Step, Word};
+use crate::system::{Acceleration, Clock, Fault, Files, Links, Maps, Netns, Prepared, Programs, Step, Word};
 
 /// What a cgroup of ours begins with.
 const CGROUP: &str = "meshc-doctor-";
@@ -241,7 +241,7 @@ fn tcx(kernel: &Kernel) -> Probe {
 fn sk_lookup(kernel: &Kernel, instance: &Instance) -> Probe {
     in_a_namespace(|| {
         let pod = kernel.netns_cookie(Path::new(HERE)).map_err(words)?;
-        dispatch::lead(kernel, instance, Inbound::SkLookup, false).map_err(|error| match error {
+        dispatch::lead(kernel, instance, Inbound::SkLookup, false, None).map_err(|error| match error {
             Error::CannotDecideOffers { fault, .. } => words(fault),
             error => words(error),
         })?;
@@ -394,7 +394,7 @@ type Loaded = Vec<(&'static ProgramDef, Step<OwnedFd>)>;
 
 fn load(kernel: &Kernel, instance: &Instance) -> Result<(Set<Kernel>, Loaded), String> {
     kernel.make_folder(&instance.pins()).map_err(words)?;
-    let set = Set::create(kernel, instance).map_err(words)?;
+    let set = Set::create(kernel, instance, &mut Prepared::default()).map_err(words)?;
     let tried = kernel.try_programs(&instance.maps()).map_err(words)?;
     Ok((set, tried))
 }

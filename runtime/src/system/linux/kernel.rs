@@ -6,6 +6,7 @@ use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 use std::process::{Child, Command};
+use std::thread;
 
 use mesh_bpf::map::EVENT;
 use mesh_bpf::program::{Inbound, OBJECT};
@@ -14,19 +15,17 @@ use rustix::time::{ClockId, clock_gettime};
 use super::address_changes::Changes;
 use super::enter::open_netns;
 use super::map::KernelMap;
-use super::prefetch::{Ahead, Waiting};
+use super::prefetch::{make, wait};
 use super::ring::Ring;
 use super::step::{at, on};
 use super::syscall::{self, Watches};
-use crate::system::{Fault, Maps, Step};
+use crate::system::{Fault, Maps, Prepared, Step};
 
 /// The kernel that we run on.
 #[derive(Debug)]
 pub struct Kernel {
     pub(super) cpus: Option<usize>,
     pub(super) programs: Cow<'static, [u8]>,
-    pub(super) ahead: Ahead,
-    pub(super) waiting: Waiting,
 }
 
 impl Default for Kernel {
@@ -39,12 +38,7 @@ impl Kernel {
     /// The kernel that we run on.
     #[must_use]
     pub fn new() -> Self {
-        Self {
-            cpus: possible_cpus(),
-            programs: Cow::Borrowed(OBJECT),
-            ahead: Ahead::default(),
-            waiting: Waiting::default(),
-        }
+        Self { cpus: possible_cpus(), programs: Cow::Borrowed(OBJECT) }
     }
 
     /// The kernel that we run on, with programs of another build: an object file.
@@ -53,15 +47,16 @@ impl Kernel {
         Self { programs: Cow::Owned(object), ..Self::new() }
     }
 
-    /// Begins to make the maps and programs of a first apply; [`Maps::create_map`] and those that load programs give
-    /// them out.
-    pub(crate) fn make_ahead(&self, by: Inbound) {
-        self.ahead.begin(self.programs.clone(), by);
+    /// Begins to make the maps and programs of a first apply.
+    pub(crate) fn make_ahead(&self, by: Inbound) -> Prepared<Self> {
+        let programs = self.programs.clone();
+        Prepared::making(thread::Builder::new().spawn(move || make(&programs, by)))
     }
 
-    /// Begins to wait for the programs that run now: see [`Maps::has_waited`].
-    pub(crate) fn wait_ahead(&self, maps: &Path) {
-        self.waiting.begin(maps);
+    /// Begins to wait for the programs that run now.
+    #[expect(clippy::unused_self, reason = "every effect on the kernel goes through it")]
+    pub(crate) fn wait_ahead(&self, maps: &Path) -> Prepared<Self> {
+        wait(maps).map_or_else(Prepared::default, Prepared::waiting)
     }
 
     /// Starts a command in a cgroup of the version 2 hierarchy.

@@ -76,10 +76,7 @@ impl Maps for Kernel {
     type Words = syscall::Words;
 
     fn create_map(&self, def: &MapDef, capacity: u32, inner: Option<&KernelMap>) -> Step<KernelMap> {
-        match self.ahead.map(def, capacity) {
-            Some(map) => Ok(map),
-            None => on("creating the map", def.name, create(def, capacity, inner)),
-        }
+        on("creating the map", def.name, create(def, capacity, inner))
     }
 
     fn pin_map(&self, map: &KernelMap, path: &Path) -> Step<()> {
@@ -120,10 +117,6 @@ impl Maps for Kernel {
 
     fn put_maps(&self, outer: &KernelMap, elements: &[(u32, &KernelMap)]) -> Step<()> {
         on("writing the map", &outer.info.name, put_maps(outer, elements))
-    }
-
-    fn has_waited(&self, control: u32, generation: u64) -> bool {
-        self.waiting.end() == Some((control, generation))
     }
 
     fn fill(&self, map: &KernelMap, content: &[u8]) -> Step<()> {

@@ -26,15 +26,12 @@ impl Programs for Kernel {
     }
 
     fn load_programs(&self, maps: &Path) -> Step<Vec<(&'static ProgramDef, OwnedFd)>> {
-        if let Some(programs) = self.ahead.programs(maps) {
-            return Ok(programs);
-        }
         let tried = try_load(&self.programs, &pinned(maps))?;
         tried.into_iter().map(|(def, program)| Ok((def, program?))).collect()
     }
 
     fn load_inbound(&self, maps: &Path, by: Inbound) -> Step<OwnedFd> {
-        self.ahead.inbound(maps, by).map_or_else(|| load_inbound(&pinned(maps), by), Ok)
+        load_inbound(&pinned(maps), by)
     }
 
     fn load_entry(&self, maps: &Path, pod: u64, by: Inbound) -> Step<OwnedFd> {

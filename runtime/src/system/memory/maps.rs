@@ -95,10 +95,6 @@ impl Maps for Memory {
         Ok(())
     }
 
-    fn has_waited(&self, _control: u32, _generation: u64) -> bool {
-        false
-    }
-
     fn fill(&self, map: &MemoryMap, content: &[u8]) -> Step<()> {
         let mut lines = map.0.lines.borrow_mut();
         match lines.get_mut(..content.len()) {
