@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use mesh_bpf::program::Inbound;
-use mesh_runtime::{Class, Error, Instance, Options, Runtime};
+use mesh_runtime::{Class, Error, Instance, Options, Runtime, is_bpffs};
 
 use crate::args::{self, InstanceArgs};
 use crate::exit::Exit;
@@ -47,18 +47,12 @@ pub fn pins(args: &InstanceArgs) -> Result<(PathBuf, String), Failure> {
     let whole = std::path::absolute(folder)
         .map_err(|error| Failure::usage(format!("`--bpffs {}`: {error}", folder.display())))?;
     match (whole.parent(), whole.file_name().and_then(|name| name.to_str())) {
-        (Some(parent), Some(name)) if is_bpffs(parent) => Ok((parent.into(), name.into())),
+        (Some(parent), Some(name)) if is_bpffs(parent).unwrap_or_default() => {
+            Ok((parent.into(), name.into()))
+        }
         // The mount point itself: the instance's folder is below it.
         _ => Ok((whole, named)),
     }
-}
-
-/// `BPF_FS_MAGIC` of `linux/magic.h`.
-const BPF_FS_MAGIC: u32 = 0xcafe_4a11;
-
-fn is_bpffs(folder: &Path) -> bool {
-    rustix::fs::statfs(folder)
-        .is_ok_and(|found| u32::try_from(found.f_type).is_ok_and(|kind| kind == BPF_FS_MAGIC))
 }
 
 /// Where version 2 of the cgroup hierarchy is mounted.

@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use mesh_bpf::program::Inbound;
 
+use crate::system::{Mount, mounts};
+
 /// The folder of endpoints that are joining or leaving, beside those that are members.
 pub(crate) const MOVING: &str = "moving";
 
@@ -207,18 +209,9 @@ impl Instance {
 /// The mount point of the version 2 hierarchy in `/proc/self/mountinfo`.
 #[must_use]
 pub fn find_hierarchy(mountinfo: &str) -> Option<PathBuf> {
-    mountinfo.lines().find_map(|line| {
-        let (mount, kind) = line.split_once(" - ")?;
-        // A bind mount of a part of the hierarchy (its fourth field is not the root) cannot resolve paths.
-        let mut fields = mount.split(' ').skip(3);
-        let (root, place) = (fields.next()?, fields.next()?);
-        (kind.starts_with("cgroup2 ") && root == "/").then(|| PathBuf::from(unescape(place)))
-    })
-}
-
-/// Mount points have spaces as `\040`.
-pub(crate) fn unescape(text: &str) -> String {
-    text.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\")
+    // A bind mount of a part of the hierarchy cannot resolve paths.
+    let is_whole = |mount: &Mount<'_>| mount.kind == "cgroup2" && mount.root == "/";
+    mounts(mountinfo).find(is_whole).map(|mount| mount.place)
 }
 
 #[cfg(test)]

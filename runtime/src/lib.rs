@@ -75,5 +75,5 @@ pub use members::pod::{Attachment, Pod, PodAttached, Which};
 pub use owner::{Holder, Owner};
 pub use runtime::{Options, Runtime};
 pub use state::record::{Record, hex};
-pub use system::linux::{Changes, Kernel};
+pub use system::linux::{Changes, Kernel, is_bpffs};
 pub use system::{Prepared, Sources};

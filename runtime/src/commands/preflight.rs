@@ -3,14 +3,14 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use mesh_bpf::map::{CGROUPS, EXEMPT_CGROUPS, MAPS, TABLES_MAP, Table};
+use mesh_bpf::map::{CGROUPS, EXEMPT_CGROUPS, MAPS, NO_PREALLOC, TABLES_MAP, Table};
 use mesh_bpf::membership::Membership;
 use mesh_bpf::tables::Tables;
 
 use crate::error::{Error, Result};
-use crate::instance::{Instance, unescape};
+use crate::instance::Instance;
 use crate::runtime::Runtime;
-use crate::system::System;
+use crate::system::{System, mounts};
 
 /// Capabilities that an apply needs, by number (`linux/capability.h`).
 const RIGHTS: [(u32, &str); 3] = [(12, "CAP_NET_ADMIN"), (21, "CAP_SYS_ADMIN"), (39, "CAP_BPF")];
@@ -87,17 +87,9 @@ impl<S: System> Runtime<S> {
 /// them has mounted: what is pinned in it ends with this mount namespace. Where the first process cannot be
 /// looked at, nobody knows.
 fn is_private(bpffs: &Path, here: &str, first: &str) -> bool {
-    let device = here.lines().filter_map(mount).filter(|(place, _)| bpffs.starts_with(place));
-    let device = device.max_by_key(|(place, _)| place.components().count()).map(|(_, device)| device);
-    !first.is_empty()
-        && device.is_some_and(|device| first.lines().filter_map(mount).all(|(_, other)| other != device))
-}
-
-/// Where something is mounted, and its device: the fifth and the third field of a line of `mountinfo`.
-fn mount(line: &str) -> Option<(PathBuf, &str)> {
-    let mut fields = line.split(' ').skip(2);
-    let (device, _, place) = (fields.next()?, fields.next()?, fields.next()?);
-    Some((PathBuf::from(unescape(place)), device))
+    let above = mounts(here).filter(|mount| bpffs.starts_with(&mount.place));
+    let ours = above.max_by_key(|mount| mount.place.components().count());
+    !first.is_empty() && ours.is_some_and(|ours| mounts(first).all(|other| other.device != ours.device))
 }
 
 /// Bytes of the maps that are filled when they are made: keys and values, without what the kernel adds.
@@ -105,9 +97,6 @@ fn fixed() -> u64 {
     let bytes = |def: &mesh_bpf::map::MapDef| u64::from(def.capacity) * u64::from(def.key + def.value);
     MAPS.iter().filter(|def| def.name != TABLES_MAP.name && def.flags & NO_PREALLOC == 0).map(bytes).sum()
 }
-
-/// `BPF_F_NO_PREALLOC`.
-const NO_PREALLOC: u32 = 1;
 
 /// The capabilities of an apply that this thread lacks. Where nothing can be read, the kernel will say.
 pub(crate) fn own_missing_rights(store: &impl System) -> Vec<&'static str> {

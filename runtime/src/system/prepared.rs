@@ -28,6 +28,9 @@ pub(crate) struct Made<M, P> {
 /// The id of a set's control map, and the generation that it held before a grace period began.
 pub(crate) type Waited = (u32, u64);
 
+/// A thread, where one could be had.
+pub(crate) type Begun<T> = std::io::Result<JoinHandle<T>>;
+
 /// What was begun ahead for one apply; nothing by default. What could not be made is nothing: whoever makes it then says
 /// why it cannot be.
 pub struct Prepared<S: Programs>(Work<S::Map, S::Program>);
@@ -57,12 +60,12 @@ impl<S: Programs> fmt::Debug for Prepared<S> {
 
 impl<S: Programs> Prepared<S> {
     /// Where no thread could be had, nothing is made ahead.
-    pub(crate) fn making(thread: std::io::Result<JoinHandle<Step<Made<S::Map, S::Program>>>>) -> Self {
+    pub(crate) fn making(thread: Begun<Step<Made<S::Map, S::Program>>>) -> Self {
         Self(thread.map_or(Work::Nothing, Work::Making))
     }
 
     /// The same of a grace period.
-    pub(crate) fn waiting(thread: std::io::Result<JoinHandle<std::io::Result<Waited>>>) -> Self {
+    pub(crate) fn waiting(thread: Begun<std::io::Result<Waited>>) -> Self {
         Self(thread.map_or(Work::Nothing, Work::Waiting))
     }
 

@@ -1,15 +1,20 @@
 //! The runtime on the real kernel: what it promises, seen from sockets and from the kernel's lists.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
+use std::path::PathBuf;
 use std::process::Command;
 
-use crate::common::{Policy, dial, request, runtime, where_usable};
-use mesh_bpf::map;
+use mesh_bpf::abi::Flow;
+use mesh_bpf::map::{self, MapDef};
 use mesh_bpf::program::Hook;
-use mesh_runtime::system::{Links, Maps, Programs};
-use mesh_runtime::{Error, State, items};
+use mesh_runtime::system::{Links, Maps, Noted, Programs, Sockets};
+use mesh_runtime::{Error, Kernel, State, items};
 use mesh_testbed::census::Census;
-use mesh_testbed::{Errno, Ground, Place, Server, ServerTask, kernel_is_usable};
+use mesh_testbed::{Errno, Ground, Netns, Place, Server, ServerTask, kernel_is_usable};
+use rustix::mount::{UnmountFlags, mount_bind, unmount};
+
+use crate::common::{Policy, dial, request, runtime, where_usable};
 
 /// A sidecar on loopback, where only the instance's cgroup answers it, and a server that is not in the mesh.
 fn servers(ground: &Ground) -> (ServerTask, SocketAddr, Server, SocketAddr) {
@@ -258,4 +263,43 @@ fn links_that_were_taken_off_and_entries_that_were_changed_are_drift_until_repai
     repair();
     assert_eq!((who(), runtime.status().unwrap().drift), ("sidecar".into(), Vec::new()));
     runtime.detach_all(true).unwrap();
+}
+
+/// A mount that goes when a test ends, however it does.
+struct Mounted(PathBuf);
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = unmount(&self.0, UnmountFlags::DETACH);
+    }
+}
+
+/// A socket may be held by a process that lives elsewhere, and its network namespace by a mount in any place.
+#[test]
+fn connections_are_found_in_a_namespace_that_nothing_but_a_mount_holds() {
+    if !kernel_is_usable() {
+        return;
+    }
+    let netns = Netns::new().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().join("a place");
+    std::fs::write(&place, "").unwrap();
+    mount_bind(netns.path(), &place).unwrap();
+    let _mounted = Mounted(place);
+    unmount(netns.path(), UnmountFlags::DETACH).unwrap();
+    let open = || {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        (TcpStream::connect(listener.local_addr().unwrap()).unwrap(), listener)
+    };
+    let (connection, _listener) = netns.run(open).unwrap();
+
+    let kernel = Kernel::new();
+    let make = |def: &MapDef| kernel.create_map(def, def.capacity, None).unwrap();
+    let (flows, listening) = (make(&map::CLIENT_FLOWS), make(&map::LISTENING));
+    let flow = Flow { cookie: 7, original_port: 80, ..Flow::default() };
+    // To user space, the key of what is kept with a socket is its descriptor.
+    let socket = connection.as_raw_fd().to_ne_bytes();
+    kernel.update(&flows, &socket, bytemuck::bytes_of(&flow)).unwrap();
+    let found = kernel.connections(&flows, &listening).unwrap();
+    assert_eq!(found.into_iter().map(|(noted, _)| noted).collect::<Vec<_>>(), [Noted::Opened(flow)]);
 }

@@ -12,7 +12,7 @@ use super::step::{absent, at};
 use crate::system::{Files, Locked, Step};
 
 /// `f_type` of a BPF file system.
-const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
+const BPF_FS_MAGIC: u32 = 0xcafe_4a11;
 
 impl Files for Kernel {
     type Lock = File;
@@ -81,10 +81,8 @@ impl Files for Kernel {
     }
 
     fn is_bpffs(&self, path: &Path) -> Step<bool> {
-        let found = rustix::fs::statfs(path).map_err(io::Error::from);
-        let found = at("the look-up", path, absent(found))?;
-        #[expect(clippy::unnecessary_cast, reason = "the type of `f_type` differs by architecture")]
-        Ok(found.is_some_and(|found| found.f_type as i64 == BPF_FS_MAGIC))
+        let found = at("the look-up", path, absent(is_bpffs(path)))?;
+        Ok(found.unwrap_or_default())
     }
 
     fn is_writable(&self, path: &Path) -> Step<bool> {
@@ -142,4 +140,13 @@ fn lock(folder: &Path) -> io::Result<Locked<File>> {
 
 fn sync_parent(path: &Path) -> io::Result<()> {
     path.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all())
+}
+
+/// Whether a path is in a BPF file system.
+///
+/// # Errors
+/// What the kernel says.
+pub fn is_bpffs(path: &Path) -> io::Result<bool> {
+    let found = rustix::fs::statfs(path)?;
+    Ok(u32::try_from(found.f_type).is_ok_and(|kind| kind == BPF_FS_MAGIC))
 }

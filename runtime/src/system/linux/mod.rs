@@ -36,6 +36,7 @@ mod syscall;
 pub use address_changes::Changes;
 pub(crate) use bare::Bare;
 pub(crate) use enter::apart;
+pub use files::is_bpffs;
 pub use kernel::Kernel;
 pub use map::KernelMap;
 pub(crate) use probe::Detached;

@@ -11,7 +11,7 @@ use super::load::{load_inbound, try_load};
 use super::map::{KernelMap, create, open, put_maps};
 use super::step::on;
 use super::syscall;
-use crate::system::{Fault, Made, Step, Waited};
+use crate::system::{Begun, Fault, Made, Step, Waited};
 
 /// All that a first apply needs of a build.
 pub(super) fn make(programs: &[u8], by: Inbound) -> Step<Made<KernelMap, OwnedFd>> {
@@ -36,7 +36,7 @@ pub(super) fn make(programs: &[u8], by: Inbound) -> Step<Made<KernelMap, OwnedFd
 }
 
 /// Begins to wait on a thread of its own until every program has ended that runs now; `None` where no maps are pinned there.
-pub(super) fn wait(maps: &Path) -> Option<std::io::Result<std::thread::JoinHandle<std::io::Result<Waited>>>> {
+pub(super) fn wait(maps: &Path) -> Option<Begun<std::io::Result<Waited>>> {
     let pin = |def: &MapDef| syscall::open_pin(&maps.join(def.name)).and_then(open);
     let (Ok(control), Ok(scratch)) = (pin(&CONTROL), pin(&SCRATCH)) else { return None };
     Some(std::thread::Builder::new().spawn(move || {

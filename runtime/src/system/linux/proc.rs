@@ -1,11 +1,13 @@
 //! What `/proc` says of processes and network namespaces.
 
 use std::collections::BTreeSet;
+use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::{fs, io};
 
-use crate::system::Process;
+use super::enter::HERE;
+use crate::system::{Process, mounts};
 
 pub(super) fn process(pid: u32) -> Option<Process> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
@@ -30,13 +32,19 @@ pub(super) fn namespaces_of_processes() -> io::Result<impl Iterator<Item = PathB
 /// container runtimes make.
 pub(super) fn namespace_files() -> io::Result<Vec<PathBuf>> {
     let mut files: Vec<PathBuf> = namespaces_of_processes()?.collect();
-    let mounts = fs::read_to_string("/proc/self/mountinfo")?;
-    files.extend(mounts.lines().filter(|line| line.contains(" - nsfs ")).filter_map(|line| {
-        let mut fields = line.split(' ').skip(3);
-        fields.next()?.starts_with("net:").then(|| fields.next().map(PathBuf::from))?
-    }));
+    let mountinfo = fs::read_to_string("/proc/self/mountinfo")?;
+    let held = mounts(&mountinfo).filter(|mount| mount.kind == "nsfs" && mount.root.starts_with("net:"));
+    files.extend(held.map(|mount| mount.place));
     each_once(&mut files);
     Ok(files)
+}
+
+/// The same namespaces, opened.
+pub(super) fn namespaces() -> io::Result<Vec<File>> {
+    let kind = fs::metadata(HERE)?.dev();
+    let opened = namespace_files()?.into_iter().filter_map(|file| File::open(file).ok());
+    // Where one was unmounted meanwhile, a plain file is left.
+    Ok(opened.filter(|file| file.metadata().is_ok_and(|found| found.dev() == kind)).collect())
 }
 
 /// Leaves one file for each namespace. What ended meanwhile is none any more.

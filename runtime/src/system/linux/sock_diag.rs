@@ -1,12 +1,9 @@
 //! Sockets of every network namespace, and what our programs keep with them: `NETLINK_SOCK_DIAG`.
 
-use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytemuck::{Pod, Zeroable};
@@ -15,6 +12,7 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketType, netlink, recv
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::enter::apart;
+use super::proc::namespaces;
 use super::syscall;
 use crate::system::{Accepted, Noted, Waits};
 
@@ -125,7 +123,7 @@ impl KernelSocket {
 /// [`Listening`]. Of datagram sockets the kernel does not tell what is kept. Minimum kernel 5.14.
 pub(super) fn connections(maps: [BorrowedFd<'_>; 2]) -> io::Result<Vec<(Noted, KernelSocket)>> {
     let mut connections = Vec::new();
-    for netns in namespaces()? {
+    for netns in namespaces()?.into_iter().map(Arc::new) {
         let found = inside(&netns, |socket| {
             let cookie = syscall::netns_cookie(socket.as_fd())?;
             let mut found = Vec::new();
@@ -217,26 +215,6 @@ pub(super) fn waiting(netns: &File) -> io::Result<Vec<Waits>> {
         }
         Ok(found)
     })
-}
-
-/// Every network namespace in which a process lives, and those that have a name. One that has neither can
-/// still have sockets: they are not found.
-fn namespaces() -> io::Result<Vec<Arc<File>>> {
-    let mut found: BTreeMap<u64, Arc<File>> = BTreeMap::new();
-    let kind = fs::metadata("/proc/self/ns/net")?.dev();
-    let processes = fs::read_dir("/proc")?.flatten().map(|entry| entry.path().join("ns/net"));
-    let named = fs::read_dir("/run/netns").into_iter().flatten().flatten().map(|entry| entry.path());
-    let places: Vec<PathBuf> = processes.chain(named).collect();
-    for place in places {
-        // A process that has ended meanwhile has no namespace; and what has a name may be about to be made, or
-        // be gone: then it is a plain file.
-        let Ok(file) = File::open(&place) else { continue };
-        let Ok(metadata) = file.metadata() else { continue };
-        if metadata.dev() == kind {
-            found.entry(metadata.ino()).or_insert_with(|| Arc::new(file));
-        }
-    }
-    Ok(found.into_values().collect())
 }
 
 /// Asks on a thread of its own inside a namespace, so that ours stays where it is.
