@@ -5,8 +5,8 @@ use std::fmt::Write;
 
 use mesh_bpf::flow::Verdict;
 use mesh_bpf::ports::{PortRange, PortSet};
-use mesh_compiler::diff::{Difference, EntryChange, EntryChanges, FlowChange};
 use mesh_compiler::diff::addresses_text;
+use mesh_compiler::diff::{Difference, EntryChange, EntryChanges, FlowChange};
 use serde_json::{Map, Value, json};
 
 /// Lines of changed entries that text shows before it only counts the rest.

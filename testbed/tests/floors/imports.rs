@@ -178,8 +178,8 @@ fn target(
             first if modules.contains_key(&[&module[..], &[first.to_owned()]].concat()) => {
                 [&["crate".to_owned()][..], &module, next].concat()
             }
-            // Another crate's, passed on: that is the module's own.
-            _ => return Some(module),
+            // Another crate's: what the root passes on is as good as the crate itself.
+            _ => return Some(module).filter(|module| !module.is_empty()),
         };
         path = [&next[..], after].concat();
     }

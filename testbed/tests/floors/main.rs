@@ -62,12 +62,15 @@ fn is_one(import: &Import) -> bool {
 }
 
 fn stands_on(module: &Module, floors: &[Floor]) -> Option<usize> {
-    let path = if module.is_empty() { "crate".to_owned() } else { module.join("::") };
-    let is_in =
-        |named: &str| path == named || path.strip_prefix(named).is_some_and(|rest| rest.starts_with("::"));
     let all =
         floors.iter().enumerate().flat_map(|(at, floor)| floor.modules.split(' ').map(move |it| (at, it)));
-    all.filter(|(_, named)| is_in(named)).max_by_key(|(_, named)| named.len()).map(|(at, _)| at)
+    all.filter(|(_, named)| is_in(module, named)).max_by_key(|(_, named)| named.len()).map(|(at, _)| at)
+}
+
+/// Whether a module is the named one, or inside it. The root is called `crate`.
+fn is_in(module: &Module, named: &str) -> bool {
+    let path = if module.is_empty() { "crate".to_owned() } else { module.join("::") };
+    path == named || path.strip_prefix(named).is_some_and(|rest| rest.starts_with("::"))
 }
 
 /// Modules that import each other, in circles of any length, with the imports that make each; and known circles that are
@@ -83,8 +86,9 @@ fn circles(krate: &Crate, known: &[&str]) -> Vec<String> {
     let mut open: Vec<&str> = known.to_vec();
     for circle in tarjan_scc(&graph).into_iter().filter(|circle| circle.len() > 1) {
         let members: Vec<&Module> = circle.iter().map(|&node| graph[node]).collect();
-        let is_in = |known: &&str| members.iter().all(|module| known.split(' ').any(|it| it == name(module)));
-        if let Some(known) = known.iter().find(|known| is_in(known)) {
+        let is_known =
+            |known: &&str| members.iter().all(|module| known.split(' ').any(|it| is_in(module, it)));
+        if let Some(known) = known.iter().find(|known| is_known(known)) {
             open.retain(|other| other != known);
             continue;
         }
@@ -182,4 +186,16 @@ fn a_module_without_a_floor_is_told() {
     let root = ("lib.rs", "mod new; mod one; mod other; mod top; pub use other::Thing;");
     let told = faults_of(&[root, TOP, LEFT, RIGHT, ONE, OTHER, ("new.rs", "")]);
     assert_eq!(told, ["new.rs: new stands on no floor"]);
+}
+
+#[test]
+fn every_crate_has_a_house() {
+    let manifest = fs::read_to_string(repository().join("Cargo.toml")).expect("the manifest");
+    let members = manifest.lines().find_map(|line| line.strip_prefix("members = [")).expect("the members");
+    let members: Vec<&str> = members.split('"').skip(1).step_by(2).collect();
+    assert!(members.len() > 5, "{members:?}");
+    for member in members {
+        let folder = format!("{member}/src/");
+        assert!(HOUSES.iter().any(|house| house.root.strip_prefix(&folder).is_some()), "{member}");
+    }
 }
