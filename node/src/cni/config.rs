@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use mesh_bpf::text::one_line;
+use serde::de::{DeserializeOwned, Error};
 use serde::{Deserialize, Deserializer};
-use serde_json::json;
 use serde_json::value::RawValue;
+use serde_json::{Map, Value, json};
 
 use super::Failure;
 
@@ -86,25 +88,89 @@ pub(super) struct Valid {
     pub(super) interface: String,
 }
 
-/// As much of the result of the plugins before as is needed.
+/// The result of the plugins before, as far as the specification says what is in it: it is passed on, so that it is
+/// looked at whole.
 #[derive(Debug, Default, Deserialize)]
 struct Previous {
+    #[serde(default, deserialize_with = "or_null", rename = "cniVersion")]
+    _version: String,
     #[serde(default, deserialize_with = "or_null")]
-    interfaces: Vec<PreviousInterface>,
+    interfaces: Vec<Object<PreviousInterface>>,
     #[serde(default, deserialize_with = "or_null")]
-    ips: Vec<PreviousAddress>,
+    ips: Vec<Object<PreviousAddress>>,
+    #[serde(default, deserialize_with = "or_null", rename = "routes")]
+    _routes: Vec<Object<PreviousRoute>>,
+    #[serde(default, rename = "dns")]
+    _dns: Option<Object<PreviousDns>>,
 }
 
 #[derive(Debug, Deserialize)]
 struct PreviousInterface {
+    #[serde(default, deserialize_with = "or_null", rename = "name")]
+    _name: String,
+    #[serde(default, deserialize_with = "or_null", rename = "mac")]
+    _mac: String,
     #[serde(default, deserialize_with = "or_null")]
     sandbox: String,
 }
 
 #[derive(Debug, Deserialize)]
 struct PreviousAddress {
-    address: String,
+    address: Cidr,
+    #[serde(default, rename = "gateway")]
+    _gateway: Option<IpAddr>,
     interface: Option<usize>,
+}
+
+#[derive(Debug, Deserialize)]
+struct PreviousRoute {
+    #[serde(rename = "dst")]
+    _destination: Cidr,
+    #[serde(default, rename = "gw")]
+    _gateway: Option<IpAddr>,
+}
+
+#[derive(Debug, Deserialize)]
+struct PreviousDns {
+    #[serde(default, deserialize_with = "or_null", rename = "nameservers")]
+    _servers: Vec<String>,
+    #[serde(default, deserialize_with = "or_null", rename = "domain")]
+    _domain: String,
+    #[serde(default, deserialize_with = "or_null", rename = "search")]
+    _search: Vec<String>,
+    #[serde(default, deserialize_with = "or_null", rename = "options")]
+    _options: Vec<String>,
+}
+
+/// A structure that is written as an object: serde takes a list for one, too.
+#[derive(Debug)]
+struct Object<T>(T);
+
+impl<'de, T: DeserializeOwned> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let object = Value::Object(Map::deserialize(from)?);
+        serde_json::from_value(object).map(Self).map_err(D::Error::custom)
+    }
+}
+
+/// An address with the length of its network's prefix.
+#[derive(Debug)]
+struct Cidr(IpAddr);
+
+impl<'de> Deserialize<'de> for Cidr {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        let address = || {
+            let (address, length) = text.split_once('/')?;
+            let address: IpAddr = address.parse().ok()?;
+            let bits: u8 =
+                length.parse().ok().filter(|_| length.bytes().all(|byte| byte.is_ascii_digit()))?;
+            (bits <= if address.is_ipv4() { 32 } else { 128 }).then_some(address)
+        };
+        let wrong =
+            || D::Error::custom(format!("`{}` is no address with the length of a prefix", one_line(&text)));
+        address().map(Self).ok_or_else(wrong)
+    }
 }
 
 /// Programs in Go write an empty list or map as `null`.
@@ -122,8 +188,6 @@ pub(super) struct Config<'a> {
     pub(super) labels: BTreeMap<String, String>,
     pub(super) annotations: BTreeMap<String, String>,
     pub(super) valid: Option<Vec<Valid>>,
-    /// The pod's addresses, as the plugins before say.
-    pub(super) addresses: Vec<IpAddr>,
     previous: Option<&'a RawValue>,
 }
 
@@ -151,9 +215,13 @@ impl<'a> Config<'a> {
             labels,
             annotations: wire.by_runtime.annotations,
             valid: wire.valid,
-            addresses: previous.map(addresses).transpose()?.unwrap_or_default(),
             previous,
         })
+    }
+
+    /// The pod's addresses, as the plugins before say. Only an ADD asks: a DEL succeeds whatever they said.
+    pub(super) fn addresses(&self) -> Result<Vec<IpAddr>, Failure> {
+        Ok(self.previous.map(addresses).transpose()?.unwrap_or_default())
     }
 
     /// The result of an ADD: that of the plugins before, byte for byte.
@@ -178,18 +246,13 @@ pub(super) fn version(input: &[u8]) -> Option<String> {
 /// The addresses that are inside the pod, those of the host's interfaces left out.
 fn addresses(previous: &RawValue) -> Result<Vec<IpAddr>, Failure> {
     let damaged = |why: String| Failure::decode(format!("prevResult: {why}"));
-    let previous: Previous =
+    let Object(previous): Object<Previous> =
         serde_json::from_str(previous.get()).map_err(|error| damaged(error.to_string()))?;
-    let is_inside = |ip: &&PreviousAddress| {
+    let is_inside = |Object(ip): &&Object<PreviousAddress>| {
         let interface = ip.interface.and_then(|index| previous.interfaces.get(index));
-        interface.is_none_or(|interface| !interface.sandbox.is_empty())
+        interface.is_none_or(|Object(interface)| !interface.sandbox.is_empty())
     };
-    (previous.ips.iter().filter(is_inside))
-        .map(|ip| {
-            let address = ip.address.split('/').next().unwrap_or_default();
-            address.parse().map_err(|_| damaged(format!("`{}` is no address", ip.address)))
-        })
-        .collect()
+    Ok(previous.ips.iter().filter(is_inside).map(|Object(ip)| ip.address.0).collect())
 }
 
 #[cfg(test)]
@@ -215,7 +278,7 @@ mod tests {
             {"version":"4","interface":1,"address":"10.0.0.2/16"},
             {"version":"6","address":"fd00::2/64"}]}}"#;
         assert_eq!(
-            read(text).unwrap().addresses,
+            read(text).unwrap().addresses().unwrap(),
             ["10.0.0.2".parse::<IpAddr>().unwrap(), "fd00::2".parse().unwrap()]
         );
     }
@@ -227,7 +290,8 @@ mod tests {
             "runtimeConfig":{"io.kubernetes.cri.pod-annotations":null},"cni.dev/valid-attachments":null,
             "prevResult":{"interfaces":null,"ips":null}}"#;
         let config = read(text).unwrap();
-        assert!(config.labels.is_empty() && config.annotations.is_empty() && config.addresses.is_empty());
+        assert!(config.labels.is_empty() && config.annotations.is_empty());
+        assert_eq!(config.addresses(), Ok(vec![]));
         for key in ["args", "runtimeConfig", "prevResult"] {
             assert!(read(&format!(r#"{{"cniVersion":"1.0.0","name":"n","{key}":null}}"#)).is_ok(), "{key}");
         }
@@ -235,7 +299,12 @@ mod tests {
 
     #[test]
     fn a_configuration_that_is_not_understood_is_refused_with_the_code_for_it() {
-        let code = |text| read(text).map(drop).map_err(|failure| failure.object("1.0.0"));
+        let code = |text| {
+            read(text)
+                .and_then(|config| config.addresses())
+                .map(drop)
+                .map_err(|failure| failure.object("1.0.0"))
+        };
         for (text, expected) in [
             ("{", "\"code\":6"),
             (r#"{"name":"n"}"#, "\"code\":1"),
@@ -244,6 +313,63 @@ mod tests {
             (r#"{"cniVersion":"1.0.0","name":"n","prevResult":{"ips":[{"address":"x"}]}}"#, "\"code\":6"),
         ] {
             assert!(code(text).is_err_and(|object| object.contains(expected)), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_result_before_that_is_not_of_the_specifications_form_is_not_passed_on() {
+        let read = |previous: &str| {
+            let text = format!(r#"{{"cniVersion":"1.0.0","name":"n","prevResult":{previous}}}"#);
+            let addresses = self::read(&text).and_then(|config| config.addresses());
+            addresses.map(drop).map_err(|failure| failure.object("1.0.0"))
+        };
+        let of_address = |address: &str| format!(r#"{{"ips":[{{"address":"{address}"}}]}}"#);
+        for good in ["10.0.0.1/0", "10.0.0.1/32", "fd00::1/128", "::ffff:10.0.0.1/120", "fe80::1/64"] {
+            assert_eq!(read(&of_address(good)), Ok(()), "{good}");
+        }
+        let addresses = [
+            "10.0.0.1",
+            "10.0.0.1/",
+            "10.0.0.1/33",
+            "10.0.0.1/+8",
+            "10.0.0.1/-1",
+            "10.0.0.1/8/8",
+            "10.0.0.1/ 8",
+            "/8",
+            "010.0.0.1/8",
+            "10.0.0/8",
+            "fd00::1/129",
+            "fe80::1%eth0/64",
+            "fd00::1/256",
+            " 10.0.0.1/8",
+            "\\u001b[2J/8",
+        ]
+        .map(of_address);
+        let others = [
+            "[]",
+            "\"x\"",
+            "1",
+            "true",
+            "[[],[]]",
+            r#"{"ips":{}}"#,
+            r#"{"ips":"10.0.0.1/8"}"#,
+            r#"{"ips":[["10.0.0.1/8"]]}"#,
+            r#"{"ips":[{"interface":0}]}"#,
+            r#"{"ips":[{"address":"10.0.0.1/8","interface":-1}]}"#,
+            r#"{"ips":[{"address":"10.0.0.1/8","gateway":"10.0.0.2/8"}]}"#,
+            r#"{"interfaces":[[]]}"#,
+            r#"{"interfaces":[{"sandbox":1}]}"#,
+            r#"{"routes":[{"dst":"0.0.0.0"}]}"#,
+            r#"{"routes":[{}]}"#,
+            r#"{"routes":[{"dst":"0.0.0.0/0","gw":"x"}]}"#,
+            r#"{"dns":[]}"#,
+            r#"{"cniVersion":1}"#,
+        ]
+        .map(str::to_owned);
+        for bad in addresses.iter().chain(&others) {
+            let said = read(bad);
+            assert!(said.as_ref().is_err_and(|object| object.contains("\"code\":6")), "{bad}: {said:?}");
+            assert!(!said.is_err_and(|object| object.contains('\u{1b}')), "{bad}");
         }
     }
 

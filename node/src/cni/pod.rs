@@ -28,7 +28,7 @@ pub(super) fn of(environment: &Environment, config: &Config<'_>) -> Result<Pod, 
         labels,
         service_account: config.annotations.get(SERVICE_ACCOUNT).cloned(),
         annotations: config.annotations.clone(),
-        addresses: config.addresses.clone(),
+        addresses: config.addresses()?,
         attachment: Some(Attachment {
             container: container.to_owned(),
             uid: argument("K8S_POD_UID"),

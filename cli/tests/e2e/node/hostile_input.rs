@@ -136,6 +136,10 @@ fn hostile_words_of_a_runtime_are_refused_as_the_specification_says() -> Tested 
         ("c1", &long, json!({})),
         ("c1", &path, addresses(json!("10.0.0.1"))),
         ("c1", &path, addresses(json!([null]))),
+        ("c1", &path, addresses(json!([{ "address": "10.0.0.1/33" }]))),
+        ("c1", &path, addresses(json!([{ "address": "10.0.0.1" }]))),
+        ("c1", &path, json!({ "prevResult": [] })),
+        ("c1", &path, json!({ "prevResult": { "interfaces": [], "ips": [["10.0.0.1/8"]] } })),
         ("c1", &path, json!({ "cniVersion": 1 })),
         ("c1", &path, json!({ "name": { "a": "b" } })),
     ] {
@@ -148,5 +152,10 @@ fn hostile_words_of_a_runtime_are_refused_as_the_specification_says() -> Tested 
         assert!(!answer.words().contains("panicked"), "{short} {extra}: {:.600}", answer.words());
         assert_eq!(node.members()?, Vec::<String>::new(), "{short} {extra}");
     }
+    // What was once added must go, whatever is said of it.
+    let call =
+        Call { command: "DEL", container: "c1", netns: &path, arguments: &kubernetes("shop", "cart-1") };
+    let answer = node.call(&call, &config(json!({ "prevResult": [] })))?;
+    assert_eq!(answer.code, 0, "{}", answer.words());
     Ok::<(), Failure>(())
 }
