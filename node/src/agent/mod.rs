@@ -34,10 +34,9 @@ use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-use mesh_bpf::tables::Tables;
 use mesh_runtime::Runtime;
 use tracing::info;
 
@@ -46,9 +45,10 @@ use cgroups::CgroupKeeper;
 use notify::Notify;
 use plugin::PluginKeeper;
 use policy::PolicyKeeper;
+pub use policy::{Compile, Keep, Policy};
 use repair::Repairer;
 use rescue::{RESCUE, Rescuer};
-use serve::SocketServer;
+use serve::{Command, SocketServer};
 use state::Shared;
 use wait::{Look, Waiter};
 
@@ -67,30 +67,6 @@ pub struct Settings {
     pub interval: Duration,
     /// Keep the CNI plugin in place, and the program that it is.
     pub plugin: Option<(Place, PathBuf)>,
-}
-
-/// Writes something to a file, or says why that cannot be.
-pub type Keep = Box<dyn Fn(&Path) -> Result<(), String>>;
-
-/// A policy that compiled.
-pub struct Policy {
-    /// Its tables.
-    pub tables: Tables,
-    /// Every file that it was read from.
-    pub files: Vec<PathBuf>,
-    /// What it says and should be known, in words.
-    pub warnings: Vec<String>,
-    /// Keeps in this file which line each item is from.
-    pub keep_places: Keep,
-}
-
-/// Compiles the policy of a folder, or says why that cannot be.
-pub type Compile = Box<dyn Fn(&Path) -> Result<Policy, String>>;
-
-/// What other threads ask the agent to do.
-#[derive(Debug)]
-enum Command {
-    Resume(Sender<Reply>),
 }
 
 struct Agent {

@@ -12,7 +12,24 @@ use tracing::{error, info, warn};
 
 use super::log;
 use super::state::Shared;
-use super::{Compile, Policy};
+
+/// Writes something to a file, or says why that cannot be.
+pub type Keep = Box<dyn Fn(&Path) -> Result<(), String>>;
+
+/// A policy that compiled.
+pub struct Policy {
+    /// Its tables.
+    pub tables: Tables,
+    /// Every file that it was read from.
+    pub files: Vec<PathBuf>,
+    /// What it says and should be known, in words.
+    pub warnings: Vec<String>,
+    /// Keeps in this file which line each item is from.
+    pub keep_places: Keep,
+}
+
+/// Compiles the policy of a folder, or says why that cannot be.
+pub type Compile = Box<dyn Fn(&Path) -> Result<Policy, String>>;
 
 /// Files with what tells that they changed: inode, length, time.
 type Fingerprint = BTreeMap<PathBuf, Option<(u64, u64, i64, i64)>>;

@@ -14,7 +14,6 @@ use mesh_runtime::{Error, NEVER, Pod, Which};
 use rustix::fs::{FlockOperation, flock};
 use tracing::{error, info, warn};
 
-use super::Command;
 use super::state::Shared;
 use crate::admit::{Admission, admit_before};
 use crate::wire::{self, Reply, Request};
@@ -23,6 +22,12 @@ use crate::wire::{self, Reply, Request};
 const PATIENCE: Duration = Duration::from_secs(5);
 /// So long somebody who resumes waits for the apply.
 const APPLYING: Duration = Duration::from_secs(60);
+
+/// What other threads ask the agent to do.
+#[derive(Debug)]
+pub(super) enum Command {
+    Resume(Sender<Reply>),
+}
 
 /// What every connection needs.
 #[derive(Clone)]

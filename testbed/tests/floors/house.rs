@@ -60,7 +60,7 @@ pub const HOUSES: &[House] = &[
             floor("plugin", "install cni"),
             floor("parts", "wire watch splice admit"),
         ],
-        circles: &["agent"],
+        circles: &[],
     },
     House {
         root: "compiler/src/lib.rs",
