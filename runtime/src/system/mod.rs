@@ -2,7 +2,7 @@
 //! [`System`], one call a step.
 //!
 //! That makes each step a place where a test can fail the call, or end the process: see
-//! [`Faulty`](crate::system::faults::Faulty). A step is atomic, or harmless when cut in two; what is not (a
+//! `faults`, with the feature `testing`. A step is atomic, or harmless when cut in two; what is not (a
 //! file, a set of pins) is made beside its place and renamed.
 //!
 //! There is a trait for each subject, and a file with its implementation for each machine. One that is not BPF says
@@ -11,11 +11,13 @@
 mod acceleration;
 mod clock;
 mod fault;
+#[cfg(feature = "testing")]
 pub mod faults;
 mod files;
 mod links;
 pub(crate) mod linux;
 mod maps;
+#[cfg(feature = "testing")]
 pub mod memory;
 mod mounts;
 mod netns;
