@@ -4,99 +4,201 @@
  */
 #pragma once
 
+/* Version of the tables of a generation. */
 #define MESH_POLICY_ABI 0x3U
+/* Version of what is kept for a live connection. */
 #define MESH_FLOW_ABI 0x2U
+/* First 8 bytes of a manifest: `meshc\0im`, little-endian. */
 #define MESH_MANIFEST_MAGIC 0x6d6900636873656dULL
+/* Keys in a [`TreeLine`]; it has one child more. */
 #define MESH_TREE_KEYS 0x7U
+/* Keys in a [`NarrowLine`]; it has one child more. */
 #define MESH_NARROW_KEYS 0xeU
-#define MESH_NARROW_DEPTH 0x8U
-#define MESH_HITS_A_LINE 0x4U
-#define MESH_HIT_LINES 0x40000U
-#define MESH_HIT_PROBES 0x8U
+/* Keys in a [`PortLine`]; it has one child more. */
 #define MESH_PORT_KEYS 0x1cU
+/* Spans in a line. */
 #define MESH_SPANS_A_LINE 0x10U
+/* Nodes in a line. */
 #define MESH_NODES_A_LINE 0x1U
+/* Decisions in a line. */
 #define MESH_DECISIONS_A_LINE 0x4U
+/* Sources in a line. */
 #define MESH_SOURCES_A_LINE 0x4U
+/* Levels of a tree of [`TreeLine`]s that a program walks: 8¹⁰ spans. */
 #define MESH_TREE_DEPTH 0xaU
+/* Levels of a tree of [`NarrowLine`]s that a program walks: 15⁸ stretches. */
+#define MESH_NARROW_DEPTH 0x8U
+/* Items in a [`HitLine`]. */
+#define MESH_HITS_A_LINE 0x4U
+/* Lines of the map `hits`, a power of two. */
+#define MESH_HIT_LINES 0x40000U
+/* Lines that are searched for an item's counter, from the one that its key names. */
+#define MESH_HIT_PROBES 0x8U
+/* Levels of a tree of [`PortLine`]s that a program walks: 29⁴ stretches, more than there are ports. */
 #define MESH_PORT_DEPTH 0x4U
+/* Steps from a node to the root of its prefix tree at the most: a /128 below every shorter prefix and `any`. */
 #define MESH_UP_MAX 0x82U
+/* Servers that one socket may ask by datagram at a time and still tell their answers apart. */
 #define MESH_TOKENS 0x10U
+/* The first of as many addresses, host order: 127.64.0.1. A datagram of a socket that may ask several servers
+ * goes to the sidecar from one of them, and the answer comes back to it.
+ */
 #define MESH_TOKEN_FIRST 0x7f400001U
+/* Groups of the peers that are remembered with a datagram socket; a peer belongs to one of them. */
 #define MESH_PEER_GROUPS 0x3eU
+/* Peers in a group. All of them, with what the kernel adds, fit into 8 KiB. */
 #define MESH_PEERS_A_GROUP 0x10U
+/* How many peers are remembered with a datagram socket. */
 #define MESH_PEERS 0x3e0U
+/* How long an answer may take, in units of 2³⁰ ns: 120 seconds. */
 #define MESH_PEER_AGE 0x70U
+/* Servers that a datagram socket asked, which are no peers when they answer; a power of two. */
 #define MESH_SPOKEN 0x20U
+/* Levels of the cgroup hierarchy that are searched for a member. */
 #define MESH_CGROUP_DEPTH 0x10U
+/* Bytes in the path of a cgroup that joins by itself when it is made, with the zero at its end. */
 #define MESH_CGROUP_PATH 0x100U
+/* Listeners on one port of one family and namespace that are known: those of a group that shares the port,
+ * and, while a sidecar restarts, of its successor too.
+ */
 #define MESH_LISTENER_SLOTS 0x80U
+/* Owners of one place of the host that are known: cgroups whose sockets share an address and a port. */
 #define MESH_PORT_SLOTS 0x4U
+/* Listening sockets that are kept for one [`RoomKey`], so that nobody takes the room of others. */
 #define MESH_ROOM_LISTENERS 0x800U
+/* Places on the host that are kept for one user other than root. */
 #define MESH_ROOM_PLACES 0x1000U
+/* More than any map holds. */
 #define MESH_ROOM_UNBOUNDED 0x40000000U
+/* Connections that are kept for one member while they are being opened, in `handover` and in `exempt_flows`. */
 #define MESH_ROOM_CONNECTIONS 0x8000U
+/* So many of them, whoever opens them. What is left is for all users of the member. */
 #define MESH_ROOM_CONNECTIONS_ANY 0x4000U
+/* So many of what is left for one user. */
 #define MESH_ROOM_CONNECTIONS_USER 0x1000U
+/* [`RoomKey::kind`]: sockets in `listeners`. */
 #define MESH_ROOM_OF_LISTENERS 0x0U
+/* [`RoomKey::kind`]: entries of `host_ports`. */
 #define MESH_ROOM_OF_PLACES 0x1U
+/* [`RoomKey::kind`]: entries of `handover`. */
 #define MESH_ROOM_OF_HANDOVER 0x2U
+/* [`RoomKey::kind`]: entries of `exempt_flows`. */
 #define MESH_ROOM_OF_EXEMPT 0x3U
+/* Beside one of the two: those that were noted beyond [`ROOM_CONNECTIONS_ANY`], of one user. */
 #define MESH_ROOM_BY_USER 0x8U
-#define MESH_LISTENING_COUNTED 0x1U
-#define MESH_LISTENING_MISSED 0x2U
-#define MESH_LISTENING_PLACED 0x4U
+/* In a span: the value is the root of a tree on the low 64 bits of an IPv6 address. */
 #define MESH_SPAN_SUBTREE 0x80000000U
+/* In a member's profile: not a member under this slot's policy. */
 #define MESH_NO_PROFILE 0xffffffffU
+/* In a node: the tree has no wider prefix. */
 #define MESH_NO_PARENT 0xffffffffU
+/* [`Decision::verdict`]: goes straight. */
 #define MESH_VERDICT_EXCLUDED 0x0U
+/* [`Decision::verdict`]: to the sidecar. */
 #define MESH_VERDICT_REDIRECTED 0x1U
+/* [`Decision::verdict`]: refused. */
 #define MESH_VERDICT_DENIED 0x2U
+/* [`Decision::verdict`] of an acceleration table: past the TCP/IP stack. */
 #define MESH_VERDICT_ACCELERATED 0x3U
+/* Set in [`Decision::verdict`]: the sidecar sees the original destination as its own address. */
 #define MESH_VERDICT_TRANSPARENT 0x80U
+/* [`Decision::verdict`] of a node: it depends on the port. */
 #define MESH_VERDICT_BY_PORT 0x40U
-#define MESH_OWN_MULTIPLIER 0x9e3779b1U
-#define MESH_PROFILE_MISSING_SIDECAR_REFUSE 0x1U
-#define MESH_PROFILE_FAILED_ATTACH_REFUSE 0x2U
-#define MESH_PROFILE_EXEMPT_CGROUPS 0x4U
-#define MESH_PROFILE_INBOUND 0x8U
-#define MESH_PROFILE_INBOUND_RULES 0x40U
-#define MESH_PROFILE_ANSWERS 0x10U
-#define MESH_PROFILE_SOME_ANSWER 0x20U
-#define MESH_FAMILY_ANY 0x0U
-#define MESH_FAMILY_V4 0x4U
-#define MESH_FAMILY_V6 0x6U
-#define MESH_FLOW_TRANSPARENT 0x1U
-#define MESH_FLOW_MAPPED 0x2U
-#define MESH_FLOW_EXEMPT 0x4U
-#define MESH_FLOW_DENIED 0x8U
-#define MESH_FLOW_BOUND 0x10U
-#define MESH_FLOW_BY_USER 0x20U
+/* [`Member::flags`]: what is sent to any address of `127.128.0.0/9` and was handed over reaches its sidecar, whatever
+ * address that listens on: `sk_lookup` sees to it.
+ */
 #define MESH_MEMBER_SPREADS 0x1U
+/* Where redirected connections of a member that spreads go, host order: 127.128.0.0/9, of which the last address
+ * is for broadcasts.
+ */
 #define MESH_SPREAD_FIRST 0x7f800000U
+/* How many addresses that are. */
 #define MESH_SPREAD_COUNT 0x7fffffU
+/* The port that a denied datagram socket is connected to, on its own address. Nobody listens there. */
 #define MESH_REFUSING_PORT 0x1U
+/* [`Profile::flags`]: an inbound connection is refused where no sidecar listens. */
+#define MESH_PROFILE_MISSING_SIDECAR_REFUSE 0x1U
+/* [`Profile::flags`]: a pod that cannot be meshed must not start. */
+#define MESH_PROFILE_FAILED_ATTACH_REFUSE 0x2U
+/* [`Profile::flags`]: the profile exempts cgroups; look them up. */
+#define MESH_PROFILE_EXEMPT_CGROUPS 0x4U
+/* [`Profile::flags`]: some inbound TCP flow is not excluded. */
+#define MESH_PROFILE_INBOUND 0x8U
+/* [`Profile::flags`]: some outbound UDP flow is not excluded, so that answers of servers have to be told from it. */
+#define MESH_PROFILE_ANSWERS 0x10U
+/* [`Profile::flags`], of all profiles of a policy: one of them has [`PROFILE_ANSWERS`]. */
+#define MESH_PROFILE_SOME_ANSWER 0x20U
+/* [`Profile::flags`]: a rule decides what members are offered, and not only what is built in. */
+#define MESH_PROFILE_INBOUND_RULES 0x40U
+/* [`Node::family`] of the prefix `any`. */
+#define MESH_FAMILY_ANY 0x0U
+/* [`Node::family`] and [`Flow::family`] of IPv4. */
+#define MESH_FAMILY_V4 0x4U
+/* [`Node::family`] and [`Flow::family`] of IPv6. */
+#define MESH_FAMILY_V6 0x6U
+/* [`Flow::flags`]: the sidecar's own address is the original destination. */
+#define MESH_FLOW_TRANSPARENT 0x1U
+/* [`Flow::flags`]: the socket was v4-mapped, so addresses go back as `::ffff:a.b.c.d`. */
+#define MESH_FLOW_MAPPED 0x2U
+/* [`Flow::flags`]: the socket's identity is exempt; it is not redirected. */
+#define MESH_FLOW_EXEMPT 0x4U
+/* [`Flow::flags`]: a datagram socket that a policy denied: it is connected to where nobody listens. */
+#define MESH_FLOW_DENIED 0x8U
+/* [`Flow::flags`]: the mesh bound the socket to an address, and not the application. */
+#define MESH_FLOW_BOUND 0x10U
+/* [`Flow::flags`]: its entry in `handover` takes the room of its user, too. */
+#define MESH_FLOW_BY_USER 0x20U
+/* [`Listening::flags`]: it takes room, and is counted. */
+#define MESH_LISTENING_COUNTED 0x1U
+/* [`Listening::flags`]: there was no room for it, so that it is not known. */
+#define MESH_LISTENING_MISSED 0x2U
+/* [`Listening::flags`]: its owner is noted in `host_ports`. */
+#define MESH_LISTENING_PLACED 0x4U
+/* Readers of decisions at the same time. */
 #define MESH_WATCHES 0x8U
+/* [`Watch::verdicts`]: an exemption decided. */
 #define MESH_WATCH_EXEMPT 0x80U
+/* [`Watch::flags`]: only this user's. */
 #define MESH_WATCH_UID 0x1U
+/* [`Watch::flags`]: only members of this name. */
 #define MESH_WATCH_NAME 0x2U
+/* Offers that may be on their way from a pod's program to the one that decides, on one CPU. */
 #define MESH_ENTRIES 0x4U
+/* [`own_bit`] multiplies by it (odd). */
+#define MESH_OWN_MULTIPLIER 0x9e3779b1U
+/* [`End::form`] and [`Pair::form`]: an application and its own sidecar. */
 #define MESH_FORM_LOCAL 0x0U
+/* [`End::form`] and [`Pair::form`]: the sidecars of two workloads. */
 #define MESH_FORM_PEERS 0x1U
+/* [`Half::splices`]: not that anybody knows. */
 #define MESH_SPLICES_NOT 0x0U
+/* [`Half::splices`]: its program does, on other sockets. */
 #define MESH_SPLICES_ELSEWHERE 0x1U
+/* [`Half::splices`]: it did, and nothing keeps it from doing so while bytes of the short way are unread. */
 #define MESH_SPLICES 0x2U
+/* [`Half::splices`]: it did, and is refused while bytes of the short way are unread. */
 #define MESH_SPLICES_REFUSED 0x3U
+/* [`Half::splices`]: it does, and every byte of the short way is read. */
 #define MESH_SPLICES_ALONE 0x4U
+/* [`Half::waits`]: it was seen to read with `MSG_WAITALL`. */
 #define MESH_READS_ALL 0x1U
+/* [`Half::waits`]: it has read bytes of the short way that were fewer than its low-water mark (`SO_RCVLOWAT`). */
 #define MESH_READS_BELOW_MARK 0x2U
+/* [`Half::waits`]: it polls: it asks again and again, without sleeping. */
 #define MESH_READS_POLLING 0x4U
+/* After so many reads in vain, one after the other, a reader polls. */
 #define MESH_VAIN_MANY 0x10U
+/* Who gets something after fewer reads in vain does not: those that read until nothing is left, and then sleep, have one. */
 #define MESH_VAIN_FEW 0x4U
+/* What the kernel needs for a message of the short way beside its bytes. */
 #define MESH_MESSAGE_SIZE 0x400U
+/* [`Waiting::why`]: it spliced while bytes of the short way were unread. */
 #define MESH_WAITS_SPLICES 0x1U
+/* [`Waiting::why`]: `FIONREAD` told it less than there was. */
 #define MESH_WAITS_COUNTS 0x2U
+/* Ways that are counted apart; more than there are [`Way`]s. */
 #define MESH_WAYS 0x12U
+/* How many tables a slot has. */
 #define MESH_TABLES 0x9U
 #define MESH_HASH_K1 0x9e3779b97f4a7c15ULL
 #define MESH_HASH_K2 0xd6e8feb86659fd93ULL

@@ -12,176 +12,239 @@
 
 use bytemuck::{Pod, Zeroable};
 
-/// Version of the tables of a generation.
-pub const POLICY_ABI: u32 = 3;
-/// Version of what is kept for a live connection.
-pub const FLOW_ABI: u32 = 2;
-/// First 8 bytes of a manifest: `meshc\0im`, little-endian.
-pub const MANIFEST_MAGIC: u64 = u64::from_le_bytes(*b"meshc\0im");
+/// One constant, as the header prints it.
+#[derive(Clone, Copy, Debug)]
+pub struct Constant {
+    /// Name in Rust, and in C with `MESH_` before it.
+    pub name: &'static str,
+    /// What it is.
+    pub value: u64,
+    /// Lines of its documentation.
+    pub doc: &'static [&'static str],
+}
+
+macro_rules! constants {
+    ($( $(#[doc = $doc:literal])* $name:ident: $ty:ty = $value:expr; )*) => {
+        $( $(#[doc = $doc])* pub const $name: $ty = $value; )*
+
+        /// Every constant that programs see, in the order in which the header prints them.
+        pub const CONSTANTS: &[Constant] = &[$(
+            Constant { name: stringify!($name), value: $name as u64, doc: &[$($doc),*] }
+        ),*];
+    };
+}
+
+constants! {
+    /// Version of the tables of a generation.
+    POLICY_ABI: u32 = 3;
+    /// Version of what is kept for a live connection.
+    FLOW_ABI: u32 = 2;
+    /// First 8 bytes of a manifest: `meshc\0im`, little-endian.
+    MANIFEST_MAGIC: u64 = u64::from_le_bytes(*b"meshc\0im");
+
+    /// Keys in a [`TreeLine`]; it has one child more.
+    TREE_KEYS: usize = 7;
+    /// Keys in a [`NarrowLine`]; it has one child more.
+    NARROW_KEYS: usize = 14;
+    /// Keys in a [`PortLine`]; it has one child more.
+    PORT_KEYS: usize = 28;
+    /// Spans in a line.
+    SPANS_A_LINE: usize = 16;
+    /// Nodes in a line.
+    NODES_A_LINE: usize = 1;
+    /// Decisions in a line.
+    DECISIONS_A_LINE: usize = 4;
+    /// Sources in a line.
+    SOURCES_A_LINE: usize = 4;
+    /// Levels of a tree of [`TreeLine`]s that a program walks: 8¹⁰ spans.
+    TREE_DEPTH: u32 = 10;
+    /// Levels of a tree of [`NarrowLine`]s that a program walks: 15⁸ stretches.
+    NARROW_DEPTH: u32 = 8;
+    /// Items in a [`HitLine`].
+    HITS_A_LINE: usize = 4;
+    /// Lines of the map `hits`, a power of two.
+    HIT_LINES: u32 = 1 << 18;
+    /// Lines that are searched for an item's counter, from the one that its key names.
+    HIT_PROBES: u32 = 8;
+    /// Levels of a tree of [`PortLine`]s that a program walks: 29⁴ stretches, more than there are ports.
+    PORT_DEPTH: u32 = 4;
+    /// Steps from a node to the root of its prefix tree at the most: a /128 below every shorter prefix and `any`.
+    UP_MAX: u32 = 130;
+    /// Servers that one socket may ask by datagram at a time and still tell their answers apart.
+    TOKENS: usize = 16;
+    /// The first of as many addresses, host order: 127.64.0.1. A datagram of a socket that may ask several servers
+    /// goes to the sidecar from one of them, and the answer comes back to it.
+    TOKEN_FIRST: u32 = 0x7f40_0001;
+    /// Groups of the peers that are remembered with a datagram socket; a peer belongs to one of them.
+    PEER_GROUPS: usize = 62;
+    /// Peers in a group. All of them, with what the kernel adds, fit into 8 KiB.
+    PEERS_A_GROUP: usize = 16;
+    /// How many peers are remembered with a datagram socket.
+    PEERS: usize = PEER_GROUPS * PEERS_A_GROUP;
+    /// How long an answer may take, in units of 2³⁰ ns: 120 seconds.
+    PEER_AGE: u32 = 112;
+    /// Servers that a datagram socket asked, which are no peers when they answer; a power of two.
+    SPOKEN: usize = 32;
+    /// Levels of the cgroup hierarchy that are searched for a member.
+    CGROUP_DEPTH: u32 = 16;
+    /// Bytes in the path of a cgroup that joins by itself when it is made, with the zero at its end.
+    CGROUP_PATH: usize = 256;
+    /// Listeners on one port of one family and namespace that are known: those of a group that shares the port,
+    /// and, while a sidecar restarts, of its successor too.
+    LISTENER_SLOTS: u32 = 128;
+    /// Owners of one place of the host that are known: cgroups whose sockets share an address and a port.
+    PORT_SLOTS: u32 = 4;
+    /// Listening sockets that are kept for one [`RoomKey`], so that nobody takes the room of others.
+    ROOM_LISTENERS: u32 = 2048;
+    /// Places on the host that are kept for one user other than root.
+    ROOM_PLACES: u32 = 4096;
+    /// More than any map holds.
+    ROOM_UNBOUNDED: u32 = 1 << 30;
+    /// Connections that are kept for one member while they are being opened, in `handover` and in `exempt_flows`.
+    ROOM_CONNECTIONS: u32 = 1 << 15;
+    /// So many of them, whoever opens them. What is left is for all users of the member.
+    ROOM_CONNECTIONS_ANY: u32 = ROOM_CONNECTIONS / 2;
+    /// So many of what is left for one user.
+    ROOM_CONNECTIONS_USER: u32 = ROOM_CONNECTIONS / 8;
+    /// [`RoomKey::kind`]: sockets in `listeners`.
+    ROOM_OF_LISTENERS: u32 = 0;
+    /// [`RoomKey::kind`]: entries of `host_ports`.
+    ROOM_OF_PLACES: u32 = 1;
+    /// [`RoomKey::kind`]: entries of `handover`.
+    ROOM_OF_HANDOVER: u32 = 2;
+    /// [`RoomKey::kind`]: entries of `exempt_flows`.
+    ROOM_OF_EXEMPT: u32 = 3;
+    /// Beside one of the two: those that were noted beyond [`ROOM_CONNECTIONS_ANY`], of one user.
+    ROOM_BY_USER: u32 = 8;
+
+    /// In a span: the value is the root of a tree on the low 64 bits of an IPv6 address.
+    SPAN_SUBTREE: u32 = 1 << 31;
+    /// In a member's profile: not a member under this slot's policy.
+    NO_PROFILE: u32 = u32::MAX;
+    /// In a node: the tree has no wider prefix.
+    NO_PARENT: u32 = u32::MAX;
+
+    /// [`Decision::verdict`]: goes straight.
+    VERDICT_EXCLUDED: u8 = 0;
+    /// [`Decision::verdict`]: to the sidecar.
+    VERDICT_REDIRECTED: u8 = 1;
+    /// [`Decision::verdict`]: refused.
+    VERDICT_DENIED: u8 = 2;
+    /// [`Decision::verdict`] of an acceleration table: past the TCP/IP stack.
+    VERDICT_ACCELERATED: u8 = 3;
+    /// Set in [`Decision::verdict`]: the sidecar sees the original destination as its own address.
+    VERDICT_TRANSPARENT: u8 = 0x80;
+    /// [`Decision::verdict`] of a node: it depends on the port.
+    VERDICT_BY_PORT: u8 = 0x40;
+
+    /// [`Member::flags`]: what is sent to any address of `127.128.0.0/9` and was handed over reaches its sidecar, whatever
+    /// address that listens on: `sk_lookup` sees to it.
+    MEMBER_SPREADS: u32 = 1;
+    /// Where redirected connections of a member that spreads go, host order: 127.128.0.0/9, of which the last address
+    /// is for broadcasts.
+    SPREAD_FIRST: u32 = 0x7f80_0000;
+    /// How many addresses that are.
+    SPREAD_COUNT: u32 = 0x7f_ffff;
+    /// The port that a denied datagram socket is connected to, on its own address. Nobody listens there.
+    REFUSING_PORT: u16 = 1;
+
+    /// [`Profile::flags`]: an inbound connection is refused where no sidecar listens.
+    PROFILE_MISSING_SIDECAR_REFUSE: u32 = 1;
+    /// [`Profile::flags`]: a pod that cannot be meshed must not start.
+    PROFILE_FAILED_ATTACH_REFUSE: u32 = 2;
+    /// [`Profile::flags`]: the profile exempts cgroups; look them up.
+    PROFILE_EXEMPT_CGROUPS: u32 = 4;
+    /// [`Profile::flags`]: some inbound TCP flow is not excluded.
+    PROFILE_INBOUND: u32 = 8;
+
+    /// [`Profile::flags`]: some outbound UDP flow is not excluded, so that answers of servers have to be told from it.
+    PROFILE_ANSWERS: u32 = 16;
+    /// [`Profile::flags`], of all profiles of a policy: one of them has [`PROFILE_ANSWERS`].
+    PROFILE_SOME_ANSWER: u32 = 32;
+    /// [`Profile::flags`]: a rule decides what members are offered, and not only what is built in.
+    PROFILE_INBOUND_RULES: u32 = 64;
+
+    /// [`Node::family`] of the prefix `any`.
+    FAMILY_ANY: u8 = 0;
+    /// [`Node::family`] and [`Flow::family`] of IPv4.
+    FAMILY_V4: u8 = 4;
+    /// [`Node::family`] and [`Flow::family`] of IPv6.
+    FAMILY_V6: u8 = 6;
+
+    /// [`Flow::flags`]: the sidecar's own address is the original destination.
+    FLOW_TRANSPARENT: u8 = 1;
+    /// [`Flow::flags`]: the socket was v4-mapped, so addresses go back as `::ffff:a.b.c.d`.
+    FLOW_MAPPED: u8 = 2;
+    /// [`Flow::flags`]: the socket's identity is exempt; it is not redirected.
+    FLOW_EXEMPT: u8 = 4;
+
+    /// [`Flow::flags`]: a datagram socket that a policy denied: it is connected to where nobody listens.
+    FLOW_DENIED: u8 = 8;
+    /// [`Flow::flags`]: the mesh bound the socket to an address, and not the application.
+    FLOW_BOUND: u8 = 16;
+    /// [`Flow::flags`]: its entry in `handover` takes the room of its user, too.
+    FLOW_BY_USER: u8 = 32;
+    /// [`Listening::flags`]: it takes room, and is counted.
+    LISTENING_COUNTED: u8 = 1;
+    /// [`Listening::flags`]: there was no room for it, so that it is not known.
+    LISTENING_MISSED: u8 = 2;
+    /// [`Listening::flags`]: its owner is noted in `host_ports`.
+    LISTENING_PLACED: u8 = 4;
+
+    /// Readers of decisions at the same time.
+    WATCHES: usize = 8;
+    /// [`Watch::verdicts`]: an exemption decided.
+    WATCH_EXEMPT: u8 = 0x80;
+    /// [`Watch::flags`]: only this user's.
+    WATCH_UID: u8 = 1;
+    /// [`Watch::flags`]: only members of this name.
+    WATCH_NAME: u8 = 2;
+
+    /// Offers that may be on their way from a pod's program to the one that decides, on one CPU.
+    ENTRIES: usize = 4;
+
+    /// [`own_bit`] multiplies by it (odd).
+    OWN_MULTIPLIER: u32 = 0x9e37_79b1;
+    /// [`End::form`] and [`Pair::form`]: an application and its own sidecar.
+    FORM_LOCAL: u8 = 0;
+    /// [`End::form`] and [`Pair::form`]: the sidecars of two workloads.
+    FORM_PEERS: u8 = 1;
+    /// [`Half::splices`]: not that anybody knows.
+    SPLICES_NOT: u8 = 0;
+    /// [`Half::splices`]: its program does, on other sockets.
+    SPLICES_ELSEWHERE: u8 = 1;
+    /// [`Half::splices`]: it did, and nothing keeps it from doing so while bytes of the short way are unread.
+    SPLICES: u8 = 2;
+    /// [`Half::splices`]: it did, and is refused while bytes of the short way are unread.
+    SPLICES_REFUSED: u8 = 3;
+    /// [`Half::splices`]: it does, and every byte of the short way is read.
+    SPLICES_ALONE: u8 = 4;
+    /// [`Half::waits`]: it was seen to read with `MSG_WAITALL`.
+    READS_ALL: u8 = 1;
+    /// [`Half::waits`]: it has read bytes of the short way that were fewer than its low-water mark (`SO_RCVLOWAT`).
+    READS_BELOW_MARK: u8 = 2;
+    /// [`Half::waits`]: it polls: it asks again and again, without sleeping.
+    READS_POLLING: u8 = 4;
+    /// After so many reads in vain, one after the other, a reader polls.
+    VAIN_MANY: u32 = 16;
+    /// Who gets something after fewer reads in vain does not: those that read until nothing is left, and then sleep, have one.
+    VAIN_FEW: u32 = 4;
+    /// What the kernel needs for a message of the short way beside its bytes.
+    MESSAGE_SIZE: u32 = 1024;
+    /// [`Waiting::why`]: it spliced while bytes of the short way were unread.
+    WAITS_SPLICES: u32 = 1;
+    /// [`Waiting::why`]: `FIONREAD` told it less than there was.
+    WAITS_COUNTS: u32 = 2;
+
+    /// Ways that are counted apart; more than there are [`Way`]s.
+    WAYS: usize = 18;
+}
 
 /// How many tables a slot has; see [`Table`](crate::table::Table).
 pub const TABLE_COUNT: u32 = crate::table::TABLES as u32;
 
 /// Bytes in a line, the element of every policy table: one cache line.
 pub const LINE: usize = 64;
-/// Keys in a [`TreeLine`]; it has one child more.
-pub const TREE_KEYS: usize = 7;
-/// Keys in a [`NarrowLine`]; it has one child more.
-pub const NARROW_KEYS: usize = 14;
-/// Keys in a [`PortLine`]; it has one child more.
-pub const PORT_KEYS: usize = 28;
-/// Spans in a line.
-pub const SPANS_A_LINE: usize = 16;
-/// Nodes in a line.
-pub const NODES_A_LINE: usize = 1;
-/// Decisions in a line.
-pub const DECISIONS_A_LINE: usize = 4;
-/// Sources in a line.
-pub const SOURCES_A_LINE: usize = 4;
-/// Levels of a tree of [`TreeLine`]s that a program walks: 8¹⁰ spans.
-pub const TREE_DEPTH: u32 = 10;
-/// Levels of a tree of [`NarrowLine`]s that a program walks: 15⁸ stretches.
-pub const NARROW_DEPTH: u32 = 8;
-/// Items in a [`HitLine`].
-pub const HITS_A_LINE: usize = 4;
-/// Lines of the map `hits`, a power of two.
-pub const HIT_LINES: u32 = 1 << 18;
-/// Lines that are searched for an item's counter, from the one that its key names.
-pub const HIT_PROBES: u32 = 8;
-/// Levels of a tree of [`PortLine`]s that a program walks: 29⁴ stretches, more than there are ports.
-pub const PORT_DEPTH: u32 = 4;
-/// Steps from a node to the root of its prefix tree at the most: a /128 below every shorter prefix and `any`.
-pub const UP_MAX: u32 = 130;
-/// Servers that one socket may ask by datagram at a time and still tell their answers apart.
-pub const TOKENS: usize = 16;
-/// The first of as many addresses, host order: 127.64.0.1. A datagram of a socket that may ask several servers
-/// goes to the sidecar from one of them, and the answer comes back to it.
-pub const TOKEN_FIRST: u32 = 0x7f40_0001;
-/// Groups of the peers that are remembered with a datagram socket; a peer belongs to one of them.
-pub const PEER_GROUPS: usize = 62;
-/// Peers in a group. All of them, with what the kernel adds, fit into 8 KiB.
-pub const PEERS_A_GROUP: usize = 16;
-/// How many peers are remembered with a datagram socket.
-pub const PEERS: usize = PEER_GROUPS * PEERS_A_GROUP;
-/// How long an answer may take, in units of 2³⁰ ns: 120 seconds.
-pub const PEER_AGE: u32 = 112;
-/// Servers that a datagram socket asked, which are no peers when they answer; a power of two.
-pub const SPOKEN: usize = 32;
-/// Levels of the cgroup hierarchy that are searched for a member.
-pub const CGROUP_DEPTH: u32 = 16;
-/// Bytes in the path of a cgroup that joins by itself when it is made, with the zero at its end.
-pub const CGROUP_PATH: usize = 256;
-/// Listeners on one port of one family and namespace that are known: those of a group that shares the port,
-/// and, while a sidecar restarts, of its successor too.
-pub const LISTENER_SLOTS: u32 = 128;
-/// Owners of one place of the host that are known: cgroups whose sockets share an address and a port.
-pub const PORT_SLOTS: u32 = 4;
-/// Listening sockets that are kept for one [`RoomKey`], so that nobody takes the room of others.
-pub const ROOM_LISTENERS: u32 = 2048;
-/// Places on the host that are kept for one user other than root.
-pub const ROOM_PLACES: u32 = 4096;
-/// More than any map holds.
-pub const ROOM_UNBOUNDED: u32 = 1 << 30;
-/// Connections that are kept for one member while they are being opened, in `handover` and in `exempt_flows`.
-pub const ROOM_CONNECTIONS: u32 = 1 << 15;
-/// So many of them, whoever opens them. What is left is for all users of the member.
-pub const ROOM_CONNECTIONS_ANY: u32 = ROOM_CONNECTIONS / 2;
-/// So many of what is left for one user.
-pub const ROOM_CONNECTIONS_USER: u32 = ROOM_CONNECTIONS / 8;
-/// [`RoomKey::kind`]: sockets in `listeners`.
-pub const ROOM_OF_LISTENERS: u32 = 0;
-/// [`RoomKey::kind`]: entries of `host_ports`.
-pub const ROOM_OF_PLACES: u32 = 1;
-/// [`RoomKey::kind`]: entries of `handover`.
-pub const ROOM_OF_HANDOVER: u32 = 2;
-/// [`RoomKey::kind`]: entries of `exempt_flows`.
-pub const ROOM_OF_EXEMPT: u32 = 3;
-/// Beside one of the two: those that were noted beyond [`ROOM_CONNECTIONS_ANY`], of one user.
-pub const ROOM_BY_USER: u32 = 8;
-
-/// In a span: the value is the root of a tree on the low 64 bits of an IPv6 address.
-pub const SPAN_SUBTREE: u32 = 1 << 31;
-/// In a member's profile: not a member under this slot's policy.
-pub const NO_PROFILE: u32 = u32::MAX;
-/// In a node: the tree has no wider prefix.
-pub const NO_PARENT: u32 = u32::MAX;
-
-/// [`Decision::verdict`]: goes straight.
-pub const VERDICT_EXCLUDED: u8 = 0;
-/// [`Decision::verdict`]: to the sidecar.
-pub const VERDICT_REDIRECTED: u8 = 1;
-/// [`Decision::verdict`]: refused.
-pub const VERDICT_DENIED: u8 = 2;
-/// [`Decision::verdict`] of an acceleration table: past the TCP/IP stack.
-pub const VERDICT_ACCELERATED: u8 = 3;
-/// Set in [`Decision::verdict`]: the sidecar sees the original destination as its own address.
-pub const VERDICT_TRANSPARENT: u8 = 0x80;
-/// [`Decision::verdict`] of a node: it depends on the port.
-pub const VERDICT_BY_PORT: u8 = 0x40;
-
-/// [`Member::flags`]: what is sent to any address of `127.128.0.0/9` and was handed over reaches its sidecar, whatever
-/// address that listens on: `sk_lookup` sees to it.
-pub const MEMBER_SPREADS: u32 = 1;
-/// Where redirected connections of a member that spreads go, host order: 127.128.0.0/9, of which the last address
-/// is for broadcasts.
-pub const SPREAD_FIRST: u32 = 0x7f80_0000;
-/// How many addresses that are.
-pub const SPREAD_COUNT: u32 = 0x7f_ffff;
-/// The port that a denied datagram socket is connected to, on its own address. Nobody listens there.
-pub const REFUSING_PORT: u16 = 1;
-
-/// [`Profile::flags`]: an inbound connection is refused where no sidecar listens.
-pub const PROFILE_MISSING_SIDECAR_REFUSE: u32 = 1;
-/// [`Profile::flags`]: a pod that cannot be meshed must not start.
-pub const PROFILE_FAILED_ATTACH_REFUSE: u32 = 2;
-/// [`Profile::flags`]: the profile exempts cgroups; look them up.
-pub const PROFILE_EXEMPT_CGROUPS: u32 = 4;
-/// [`Profile::flags`]: some inbound TCP flow is not excluded.
-pub const PROFILE_INBOUND: u32 = 8;
-
-/// [`Profile::flags`]: some outbound UDP flow is not excluded, so that answers of servers have to be told from it.
-pub const PROFILE_ANSWERS: u32 = 16;
-/// [`Profile::flags`], of all profiles of a policy: one of them has [`PROFILE_ANSWERS`].
-pub const PROFILE_SOME_ANSWER: u32 = 32;
-/// [`Profile::flags`]: a rule decides what members are offered, and not only what is built in.
-pub const PROFILE_INBOUND_RULES: u32 = 64;
-
-/// [`Node::family`] of the prefix `any`.
-pub const FAMILY_ANY: u8 = 0;
-/// [`Node::family`] and [`Flow::family`] of IPv4.
-pub const FAMILY_V4: u8 = 4;
-/// [`Node::family`] and [`Flow::family`] of IPv6.
-pub const FAMILY_V6: u8 = 6;
-
-/// [`Flow::flags`]: the sidecar's own address is the original destination.
-pub const FLOW_TRANSPARENT: u8 = 1;
-/// [`Flow::flags`]: the socket was v4-mapped, so addresses go back as `::ffff:a.b.c.d`.
-pub const FLOW_MAPPED: u8 = 2;
-/// [`Flow::flags`]: the socket's identity is exempt; it is not redirected.
-pub const FLOW_EXEMPT: u8 = 4;
-
-/// [`Flow::flags`]: a datagram socket that a policy denied: it is connected to where nobody listens.
-pub const FLOW_DENIED: u8 = 8;
-/// [`Flow::flags`]: the mesh bound the socket to an address, and not the application.
-pub const FLOW_BOUND: u8 = 16;
-/// [`Flow::flags`]: its entry in `handover` takes the room of its user, too.
-pub const FLOW_BY_USER: u8 = 32;
-/// [`Listening::flags`]: it takes room, and is counted.
-pub const LISTENING_COUNTED: u8 = 1;
-/// [`Listening::flags`]: there was no room for it, so that it is not known.
-pub const LISTENING_MISSED: u8 = 2;
-/// [`Listening::flags`]: its owner is noted in `host_ports`.
-pub const LISTENING_PLACED: u8 = 4;
-
-/// Readers of decisions at the same time.
-pub const WATCHES: usize = 8;
-/// [`Watch::verdicts`]: an exemption decided.
-pub const WATCH_EXEMPT: u8 = 0x80;
-/// [`Watch::flags`]: only this user's.
-pub const WATCH_UID: u8 = 1;
-/// [`Watch::flags`]: only members of this name.
-pub const WATCH_NAME: u8 = 2;
-
 /// What the programs compare instead of a member's name. Two names may share it; the reader knows better.
 #[must_use]
 pub fn name_hash(name: &str) -> u32 {
@@ -190,52 +253,14 @@ pub fn name_hash(name: &str) -> u32 {
     u32::from_le_bytes([a, b, c, d])
 }
 
-/// Offers that may be on their way from a pod's program to the one that decides, on one CPU.
-pub const ENTRIES: usize = 4;
-
 /// The bit of an address (four words, network order) in [`Member::own`].
 #[must_use]
 pub const fn own_bit([a, b, c, d]: [u32; 4]) -> u64 {
     1 << ((a ^ b ^ c ^ d).wrapping_mul(OWN_MULTIPLIER) >> 26)
 }
 
-/// [`own_bit`] multiplies by it (odd).
-pub const OWN_MULTIPLIER: u32 = 0x9e37_79b1;
-/// [`End::form`] and [`Pair::form`]: an application and its own sidecar.
-pub const FORM_LOCAL: u8 = 0;
-/// [`End::form`] and [`Pair::form`]: the sidecars of two workloads.
-pub const FORM_PEERS: u8 = 1;
-/// [`Half::splices`]: not that anybody knows.
-pub const SPLICES_NOT: u8 = 0;
-/// [`Half::splices`]: its program does, on other sockets.
-pub const SPLICES_ELSEWHERE: u8 = 1;
-/// [`Half::splices`]: it did, and nothing keeps it from doing so while bytes of the short way are unread.
-pub const SPLICES: u8 = 2;
-/// [`Half::splices`]: it did, and is refused while bytes of the short way are unread.
-pub const SPLICES_REFUSED: u8 = 3;
-/// [`Half::splices`]: it does, and every byte of the short way is read.
-pub const SPLICES_ALONE: u8 = 4;
-/// [`Half::waits`]: it was seen to read with `MSG_WAITALL`.
-pub const READS_ALL: u8 = 1;
-/// [`Half::waits`]: it has read bytes of the short way that were fewer than its low-water mark (`SO_RCVLOWAT`).
-pub const READS_BELOW_MARK: u8 = 2;
-/// [`Half::waits`]: it polls: it asks again and again, without sleeping.
-pub const READS_POLLING: u8 = 4;
-/// After so many reads in vain, one after the other, a reader polls.
-pub const VAIN_MANY: u32 = 16;
-/// Who gets something after fewer reads in vain does not: those that read until nothing is left, and then sleep, have one.
-pub const VAIN_FEW: u32 = 4;
-/// What the kernel needs for a message of the short way beside its bytes.
-pub const MESSAGE_SIZE: u32 = 1024;
-/// [`Waiting::why`]: it spliced while bytes of the short way were unread.
-pub const WAITS_SPLICES: u32 = 1;
-/// [`Waiting::why`]: `FIONREAD` told it less than there was.
-pub const WAITS_COUNTS: u32 = 2;
 /// Room for counters; more than there are [`Counter`]s, so that another one changes no map.
 pub const COUNTERS: usize = 128;
-/// Ways that are counted apart; more than there are [`Way`]s.
-pub const WAYS: usize = 18;
-
 /// How a C type is written.
 pub trait CType {
     /// Before the name.

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::abi::{self, Counter, Field, LAYOUTS, Layout, Way};
+use crate::abi::{CONSTANTS, Constant, Counter, Field, LAYOUTS, Layout, Way};
 use crate::map::{MAPS, MapDef};
 use crate::table::{TABLES, Table};
 
@@ -24,108 +24,12 @@ pub fn header() -> String {
 }
 
 fn constants(out: &mut String) {
-    let numbers: &[(&str, u64)] = &[
-        ("POLICY_ABI", abi::POLICY_ABI.into()),
-        ("FLOW_ABI", abi::FLOW_ABI.into()),
-        ("MANIFEST_MAGIC", abi::MANIFEST_MAGIC),
-        ("TREE_KEYS", abi::TREE_KEYS as u64),
-        ("NARROW_KEYS", abi::NARROW_KEYS as u64),
-        ("NARROW_DEPTH", abi::NARROW_DEPTH.into()),
-        ("HITS_A_LINE", abi::HITS_A_LINE as u64),
-        ("HIT_LINES", abi::HIT_LINES.into()),
-        ("HIT_PROBES", abi::HIT_PROBES.into()),
-        ("PORT_KEYS", abi::PORT_KEYS as u64),
-        ("SPANS_A_LINE", abi::SPANS_A_LINE as u64),
-        ("NODES_A_LINE", abi::NODES_A_LINE as u64),
-        ("DECISIONS_A_LINE", abi::DECISIONS_A_LINE as u64),
-        ("SOURCES_A_LINE", abi::SOURCES_A_LINE as u64),
-        ("TREE_DEPTH", abi::TREE_DEPTH.into()),
-        ("PORT_DEPTH", abi::PORT_DEPTH.into()),
-        ("UP_MAX", abi::UP_MAX.into()),
-        ("TOKENS", abi::TOKENS as u64),
-        ("TOKEN_FIRST", abi::TOKEN_FIRST.into()),
-        ("PEER_GROUPS", abi::PEER_GROUPS as u64),
-        ("PEERS_A_GROUP", abi::PEERS_A_GROUP as u64),
-        ("PEERS", abi::PEERS as u64),
-        ("PEER_AGE", abi::PEER_AGE.into()),
-        ("SPOKEN", abi::SPOKEN as u64),
-        ("CGROUP_DEPTH", abi::CGROUP_DEPTH.into()),
-        ("CGROUP_PATH", abi::CGROUP_PATH as u64),
-        ("LISTENER_SLOTS", abi::LISTENER_SLOTS.into()),
-        ("PORT_SLOTS", abi::PORT_SLOTS.into()),
-        ("ROOM_LISTENERS", abi::ROOM_LISTENERS.into()),
-        ("ROOM_PLACES", abi::ROOM_PLACES.into()),
-        ("ROOM_UNBOUNDED", abi::ROOM_UNBOUNDED.into()),
-        ("ROOM_CONNECTIONS", abi::ROOM_CONNECTIONS.into()),
-        ("ROOM_CONNECTIONS_ANY", abi::ROOM_CONNECTIONS_ANY.into()),
-        ("ROOM_CONNECTIONS_USER", abi::ROOM_CONNECTIONS_USER.into()),
-        ("ROOM_OF_LISTENERS", abi::ROOM_OF_LISTENERS.into()),
-        ("ROOM_OF_PLACES", abi::ROOM_OF_PLACES.into()),
-        ("ROOM_OF_HANDOVER", abi::ROOM_OF_HANDOVER.into()),
-        ("ROOM_OF_EXEMPT", abi::ROOM_OF_EXEMPT.into()),
-        ("ROOM_BY_USER", abi::ROOM_BY_USER.into()),
-        ("LISTENING_COUNTED", abi::LISTENING_COUNTED.into()),
-        ("LISTENING_MISSED", abi::LISTENING_MISSED.into()),
-        ("LISTENING_PLACED", abi::LISTENING_PLACED.into()),
-        ("SPAN_SUBTREE", abi::SPAN_SUBTREE.into()),
-        ("NO_PROFILE", abi::NO_PROFILE.into()),
-        ("NO_PARENT", abi::NO_PARENT.into()),
-        ("VERDICT_EXCLUDED", abi::VERDICT_EXCLUDED.into()),
-        ("VERDICT_REDIRECTED", abi::VERDICT_REDIRECTED.into()),
-        ("VERDICT_DENIED", abi::VERDICT_DENIED.into()),
-        ("VERDICT_ACCELERATED", abi::VERDICT_ACCELERATED.into()),
-        ("VERDICT_TRANSPARENT", abi::VERDICT_TRANSPARENT.into()),
-        ("VERDICT_BY_PORT", abi::VERDICT_BY_PORT.into()),
-        ("OWN_MULTIPLIER", abi::OWN_MULTIPLIER.into()),
-        ("PROFILE_MISSING_SIDECAR_REFUSE", abi::PROFILE_MISSING_SIDECAR_REFUSE.into()),
-        ("PROFILE_FAILED_ATTACH_REFUSE", abi::PROFILE_FAILED_ATTACH_REFUSE.into()),
-        ("PROFILE_EXEMPT_CGROUPS", abi::PROFILE_EXEMPT_CGROUPS.into()),
-        ("PROFILE_INBOUND", abi::PROFILE_INBOUND.into()),
-        ("PROFILE_INBOUND_RULES", abi::PROFILE_INBOUND_RULES.into()),
-        ("PROFILE_ANSWERS", abi::PROFILE_ANSWERS.into()),
-        ("PROFILE_SOME_ANSWER", abi::PROFILE_SOME_ANSWER.into()),
-        ("FAMILY_ANY", abi::FAMILY_ANY.into()),
-        ("FAMILY_V4", abi::FAMILY_V4.into()),
-        ("FAMILY_V6", abi::FAMILY_V6.into()),
-        ("FLOW_TRANSPARENT", abi::FLOW_TRANSPARENT.into()),
-        ("FLOW_MAPPED", abi::FLOW_MAPPED.into()),
-        ("FLOW_EXEMPT", abi::FLOW_EXEMPT.into()),
-        ("FLOW_DENIED", abi::FLOW_DENIED.into()),
-        ("FLOW_BOUND", abi::FLOW_BOUND.into()),
-        ("FLOW_BY_USER", abi::FLOW_BY_USER.into()),
-        ("MEMBER_SPREADS", abi::MEMBER_SPREADS.into()),
-        ("SPREAD_FIRST", abi::SPREAD_FIRST.into()),
-        ("SPREAD_COUNT", abi::SPREAD_COUNT.into()),
-        ("REFUSING_PORT", abi::REFUSING_PORT.into()),
-        ("WATCHES", abi::WATCHES as u64),
-        ("WATCH_EXEMPT", abi::WATCH_EXEMPT.into()),
-        ("WATCH_UID", abi::WATCH_UID.into()),
-        ("WATCH_NAME", abi::WATCH_NAME.into()),
-        ("ENTRIES", abi::ENTRIES as u64),
-        ("FORM_LOCAL", abi::FORM_LOCAL.into()),
-        ("FORM_PEERS", abi::FORM_PEERS.into()),
-        ("SPLICES_NOT", abi::SPLICES_NOT.into()),
-        ("SPLICES_ELSEWHERE", abi::SPLICES_ELSEWHERE.into()),
-        ("SPLICES", abi::SPLICES.into()),
-        ("SPLICES_REFUSED", abi::SPLICES_REFUSED.into()),
-        ("SPLICES_ALONE", abi::SPLICES_ALONE.into()),
-        ("READS_ALL", abi::READS_ALL.into()),
-        ("READS_BELOW_MARK", abi::READS_BELOW_MARK.into()),
-        ("READS_POLLING", abi::READS_POLLING.into()),
-        ("VAIN_MANY", abi::VAIN_MANY.into()),
-        ("VAIN_FEW", abi::VAIN_FEW.into()),
-        ("MESSAGE_SIZE", abi::MESSAGE_SIZE.into()),
-        ("WAITS_SPLICES", abi::WAITS_SPLICES.into()),
-        ("WAITS_COUNTS", abi::WAITS_COUNTS.into()),
-        ("WAYS", abi::WAYS as u64),
-        ("TABLES", TABLES as u64),
-        ("HASH_K1", crate::item::K1),
-        ("HASH_K2", crate::item::K2),
-    ];
-    for (name, value) in numbers {
-        let suffix = if *value > u64::from(u32::MAX) { "ULL" } else { "U" };
-        let _ = writeln!(out, "#define MESH_{name} {value:#x}{suffix}");
+    for Constant { name, value, doc } in CONSTANTS {
+        define(out, name, *value, doc);
     }
+    define(out, "TABLES", TABLES as u64, &[" How many tables a slot has."]);
+    define(out, "HASH_K1", crate::item::K1, &[]);
+    define(out, "HASH_K2", crate::item::K2, &[]);
     out.push('\n');
     for table in Table::ALL {
         let _ = writeln!(out, "#define MESH_TABLE_{} {}", table.word().to_uppercase(), table as u32);
@@ -141,6 +45,12 @@ fn constants(out: &mut String) {
         let _ = writeln!(out, "\tMESH_WAY_{}, /*{doc} */", way.word().to_uppercase());
     }
     out.push_str("};\n");
+}
+
+fn define(out: &mut String, name: &str, value: u64, doc: &[&str]) {
+    comment(out, "", doc);
+    let suffix = if value > u64::from(u32::MAX) { "ULL" } else { "U" };
+    let _ = writeln!(out, "#define MESH_{name} {value:#x}{suffix}");
 }
 
 fn structure(out: &mut String, layout: &Layout) {
