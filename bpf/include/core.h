@@ -146,6 +146,13 @@ struct mptcp_sock {
 
 struct sk_buff {
 	struct sock *sk;
+	unsigned long _skb_refdst;
+	__u16 network_header;
+	__u16 transport_header;
+};
+
+struct rtable {
+	__u32 rt_flags;
 };
 
 struct inet_connection_sock {

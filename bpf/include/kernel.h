@@ -101,8 +101,11 @@ enum { CSUM_2 = 2, CSUM_4 = 4 };
 /* Of bpf_skb_store_bytes and bpf_skb_adjust_room. */
 enum { BPF_F_RECOMPUTE_CSUM = 1, BPF_ADJ_ROOM_MAC = 1 };
 
-/* pkt_type: for this host, and not for many or for another. */
-enum { PACKET_HOST = 0 };
+/* pkt_type: for this host, and not for many or for another; a copy of what this host sends to many. */
+enum { PACKET_HOST = 0, PACKET_LOOPBACK = 5 };
+
+/* From linux/in_route.h, and the bit that is no part of a packet's reference to its route. */
+enum { RTCF_BROADCAST = 0x10000000, RTCF_MULTICAST = 0x20000000, DST_NOT_COUNTED = 1 };
 
 /* Values of bpf_sock_ops.op. */
 enum {
@@ -290,9 +293,12 @@ struct __sk_buff {
 	__u32 priority;
 	__u32 ingress_ifindex;
 	__u32 ifindex;
+	__u32 unused[31];
+	struct bpf_sock *sk __attribute__((aligned(8)));
 };
 
 _Static_assert(__builtin_offsetof(struct __sk_buff, ifindex) == 40, "__sk_buff.ifindex");
+_Static_assert(__builtin_offsetof(struct __sk_buff, sk) == 168, "__sk_buff.sk");
 
 /* As the kernel's socket look-up takes it, network order. */
 struct bpf_sock_tuple6 {
@@ -372,6 +378,7 @@ static void *(*bpf_sk_storage_get)(void *map, void *sk, void *value, __u64 flags
 static struct bpf_sock *(*bpf_sk_lookup_tcp)(void *ctx, void *tuple, __u32 size, __u64 netns, __u64 flags) = (void *)84;
 static struct bpf_sock *(*bpf_sk_lookup_udp)(void *ctx, void *tuple, __u32 size, __u64 netns, __u64 flags) = (void *)85;
 static long (*bpf_sk_release)(void *sk) = (void *)86;
+static struct bpf_sock *(*bpf_sk_fullsock)(struct bpf_sock *sk) = (void *)95;
 static long (*bpf_probe_read_kernel_str)(void *to, __u32 size, const void *from) = (void *)115;
 static long (*bpf_tcp_check_syncookie)(void *sk, void *ip, __u32 ip_len, void *tcp, __u32 tcp_len) = (void *)100;
 static struct bpf_sock *(*bpf_skc_lookup_tcp)(void *ctx, void *tuple, __u32 size, __u64 netns, __u64 flags) = (void *)99;

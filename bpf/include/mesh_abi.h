@@ -130,6 +130,8 @@
 #define MESH_PROFILE_SOME_ANSWER 0x20U
 /* [`Profile::flags`]: a rule decides what members are offered, and not only what is built in. */
 #define MESH_PROFILE_INBOUND_RULES 0x40U
+/* [`Profile::flags`]: some inbound UDP flow is not excluded. */
+#define MESH_PROFILE_INBOUND_DATAGRAMS 0x80U
 /* [`Node::family`] of the prefix `any`. */
 #define MESH_FAMILY_ANY 0x0U
 /* [`Node::family`] and [`Flow::family`] of IPv4. */
@@ -320,6 +322,7 @@ enum mesh_counter {
 	MESH_COUNT_COOKIE_ANSWERED, /* With inbound by tc: the answer to a SYN cookie of the sidecar's, for its listening socket. */
 	MESH_COUNT_COOKIE_REFUSED, /* With inbound by tc: the answer to a SYN cookie that somebody else would have taken. Dropped. */
 	MESH_COUNT_NOT_UNDERSTOOD, /* With inbound by tc: a packet whose ports or flags are in a later fragment, or behind more extension headers than are  looked at, and a SYN in fragments. Dropped. */
+	MESH_COUNT_RECEIVED, /* A packet that a socket received and that was decided before, or by nobody: of a connection, or offered to it. Counted  only while a policy decides datagrams that members are offered. */
 };
 
 enum mesh_way {

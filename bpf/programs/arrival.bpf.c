@@ -153,8 +153,10 @@ static __always_inline enum kind read_offer(struct __sk_buff *skb, struct place 
 	struct header_tcp tcp = {};
 	enum kind kind;
 
-	/* Packets of a VLAN come again on its interface. */
-	if (skb->vlan_present && skb->vlan_tci & VLAN_NUMBER)
+	/* Packets of a VLAN come again on its interface. What this namespace sends to many comes to itself without a header of
+	 * the link.
+	 */
+	if ((skb->vlan_present && skb->vlan_tci & VLAN_NUMBER) || skb->pkt_type == PACKET_LOOPBACK)
 		return ANOTHER;
 	at->network = ETH_LEN;
 	if (skb->protocol == bpf_htons(ETH_P_IP)) {

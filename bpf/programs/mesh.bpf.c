@@ -18,6 +18,7 @@
 #include "udp.bpf.c"
 #include "names.bpf.c"
 #include "route.bpf.c"
+#include "receive.bpf.c"
 #include "sockops.bpf.c"
 #include "getsockopt.bpf.c"
 #include "cgroups.bpf.c"

@@ -6,8 +6,11 @@
  * the packet itself tells. All packets of the node come here: what has no such header costs a look at one byte.
  */
 
-/* Sizes of the headers without options, and where IPv6 names what follows. */
-enum { HEADER4_LEN = 20, HEADER6_LEN = 40, HEADER6_NEXT = 6 };
+/* Sizes of the headers without options, and where they have their source, with the destination behind it. */
+enum { HEADER4_LEN = 20, HEADER4_SOURCE = 12, HEADER6_LEN = 40, HEADER6_SOURCE = 8 };
+
+/* Where IPv6 names what follows. */
+enum { HEADER6_NEXT = 6 };
 
 /* Whether an IPv6 packet has a routing header. The kernel puts at most two others before it. */
 static __noinline int has_routing_header(struct __sk_buff *skb, __u32 next)

@@ -163,6 +163,8 @@ constants! {
     PROFILE_SOME_ANSWER: u32 = 32;
     /// [`Profile::flags`]: a rule decides what members are offered, and not only what is built in.
     PROFILE_INBOUND_RULES: u32 = 64;
+    /// [`Profile::flags`]: some inbound UDP flow is not excluded.
+    PROFILE_INBOUND_DATAGRAMS: u32 = 128;
 
     /// [`Node::family`] of the prefix `any`.
     FAMILY_ANY: u8 = 0;
@@ -1358,6 +1360,9 @@ enum Counter {
     /// With inbound by tc: a packet whose ports or flags are in a later fragment, or behind more extension headers than are
     /// looked at, and a SYN in fragments. Dropped.
     NotUnderstood = "not_understood",
+    /// A packet that a socket received and that was decided before, or by nobody: of a connection, or offered to it. Counted
+    /// only while a policy decides datagrams that members are offered.
+    Received = "received",
 }
 }
 

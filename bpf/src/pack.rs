@@ -472,6 +472,7 @@ fn flags(profile: &Profile, image: &MapImage) -> u32 {
         | flag(!profile.exempt.cgroups.is_empty(), abi::PROFILE_EXEMPT_CGROUPS)
         | flag(profile.decides_inbound(image, Protocol::Tcp), abi::PROFILE_INBOUND)
         | flag(profile.has_inbound_rules(image), abi::PROFILE_INBOUND_RULES)
+        | flag(profile.decides_inbound(image, Protocol::Udp), abi::PROFILE_INBOUND_DATAGRAMS)
         | flag(profile.decides_outbound(image, Protocol::Udp), abi::PROFILE_ANSWERS)
 }
 

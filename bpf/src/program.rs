@@ -6,6 +6,8 @@ use crate::map::{self, MapDef};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Hook {
+    /// A packet that a socket receives. Minimum kernel 4.10.
+    Ingress = 0,
     /// A packet that a socket sends. Minimum kernel 4.10.
     Egress = 1,
     /// `sock_ops` on the instance's cgroup. Minimum kernel 4.13; socket storage 5.2, namespace cookie 5.14.
@@ -52,6 +54,7 @@ impl Hook {
     #[must_use]
     pub const fn word(self) -> &'static str {
         match self {
+            Self::Ingress => "ingress",
             Self::Egress => "egress",
             Self::SockOps => "sock_ops",
             Self::Message => "sk_msg",
@@ -111,14 +114,25 @@ pub struct ProgramDef {
     pub role: Role,
     /// The kernel's tracepoint, for [`Hook::Tracepoint`].
     pub tracepoint: &'static str,
+    /// What it is attached for.
+    pub policies: Policies,
+}
+
+/// The policies that a program is attached for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Policies {
+    /// Whatever is live.
+    All,
+    /// Those that decide datagrams that members are offered.
+    InboundDatagrams,
 }
 
 const fn program(name: &'static str, hook: Hook, role: Role) -> ProgramDef {
-    ProgramDef { name, hook, role, tracepoint: "" }
+    ProgramDef { name, hook, role, tracepoint: "", policies: Policies::All }
 }
 
 const fn tracer(name: &'static str, tracepoint: &'static str) -> ProgramDef {
-    ProgramDef { name, hook: Hook::Tracepoint, role: Role::Answers, tracepoint }
+    ProgramDef { name, hook: Hook::Tracepoint, role: Role::Answers, tracepoint, policies: Policies::All }
 }
 
 /// Every program that an instance has, in the order in which they are attached.
@@ -135,6 +149,10 @@ pub const PROGRAMS: &[ProgramDef] = &[
     program("mesh_recvmsg4", Hook::RecvMsg4, Role::Answers),
     program("mesh_recvmsg6", Hook::RecvMsg6, Role::Answers),
     program("mesh_egress", Hook::Egress, Role::Decides),
+    ProgramDef {
+        policies: Policies::InboundDatagrams,
+        ..program("mesh_ingress", Hook::Ingress, Role::Decides)
+    },
     program("mesh_sendmsg4", Hook::SendMsg4, Role::Decides),
     program("mesh_sendmsg6", Hook::SendMsg6, Role::Decides),
     program("mesh_connect4", Hook::Connect4, Role::Decides),

@@ -23,6 +23,8 @@ pub enum Refused {
     SkLookup,
     /// Links of programs to interfaces.
     Tcx,
+    /// Programs that look at packets on their way into a socket.
+    Ingress,
     /// Programs that look at packets, whatever for.
     Classifier,
     /// Programs that look at messages of sockets in a map.
@@ -41,6 +43,7 @@ impl Refused {
         Ok(match self {
             Self::SkLookup => "load 30 * *;".into(),
             Self::Tcx => "link 46;".into(),
+            Self::Ingress => "load 8 0 *;".into(),
             Self::Classifier => "load 3 * *;".into(),
             Self::SkMsg => "load 16 * *;".into(),
             Self::Lsm => "load 29 * *;".into(),
@@ -55,9 +58,10 @@ impl Refused {
 }
 
 /// Everything that may be refused: no part of meshc that all policies need is among it.
-pub const OPTIONAL: [Refused; 9] = [
+pub const OPTIONAL: [Refused; 10] = [
     Refused::SkLookup,
     Refused::Tcx,
+    Refused::Ingress,
     Refused::Classifier,
     Refused::SkMsg,
     Refused::Lsm,

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use socket2::{Domain, MsgHdr, SockAddr, SockRef, Socket, Type};
+use socket2::{Domain, InterfaceIndexOrAddress, MsgHdr, SockAddr, SockRef, Socket, Type};
 
 use crate::{Errno, Line, Netns, Place, Task, raw};
 
@@ -72,7 +72,35 @@ impl UdpServerTask {
     /// # Errors
     /// If an address is taken or is not there.
     pub fn start(place: &Place, who: &str, addresses: &[SocketAddr], patience: usize) -> io::Result<Self> {
-        Ok(Self(place.serve(|line| serve(line, who, addresses, patience))?))
+        let sockets = || addresses.iter().map(|address| bind(*address)).collect::<io::Result<Vec<_>>>();
+        Ok(Self(place.serve(|line| serve(line, who, sockets()?, patience))?))
+    }
+
+    /// The same, on sockets that have joined these groups by an interface.
+    ///
+    /// # Errors
+    /// If an address is taken or is not there, or a group cannot be joined.
+    pub fn of_groups(
+        place: &Place,
+        who: &str,
+        addresses: &[SocketAddr],
+        (groups, interface): (&[IpAddr], u32),
+    ) -> io::Result<Self> {
+        let sockets = || {
+            let joined = |address: &SocketAddr| -> io::Result<UdpSocket> {
+                let socket = bind(*address)?;
+                for group in groups.iter().filter(|group| group.is_ipv4() == address.is_ipv4()) {
+                    match group {
+                        IpAddr::V4(group) => SockRef::from(&socket)
+                            .join_multicast_v4_n(group, &InterfaceIndexOrAddress::Index(interface)),
+                        IpAddr::V6(group) => socket.join_multicast_v6(group, interface),
+                    }?;
+                }
+                Ok(socket)
+            };
+            addresses.iter().map(joined).collect::<io::Result<Vec<_>>>()
+        };
+        Ok(Self(place.serve(|line| serve(line, who, sockets()?, 1))?))
     }
 
     /// Its process id.
@@ -82,8 +110,7 @@ impl UdpServerTask {
 }
 
 /// Serves until the process is killed.
-fn serve(line: &mut Line, who: &str, addresses: &[SocketAddr], patience: usize) -> io::Result<()> {
-    let sockets = addresses.iter().map(|address| bind(*address)).collect::<io::Result<Vec<_>>>()?;
+fn serve(line: &mut Line, who: &str, sockets: Vec<UdpSocket>, patience: usize) -> io::Result<()> {
     for socket in sockets {
         let who = who.to_owned();
         thread::spawn(move || while answer_backwards(&socket, &who, patience).is_ok() {});

@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mesh_bpf::program::{Hook, PROGRAMS, ProgramDef, Role};
+use mesh_bpf::abi;
+use mesh_bpf::program::{Hook, PROGRAMS, Policies, ProgramDef, Role};
+use mesh_bpf::tables::TableData;
 use serde::{Deserialize, Serialize};
 
 use super::link::Pinned;
@@ -40,13 +42,83 @@ pub(crate) fn tracepoint(program: &str) -> Option<&'static str> {
     (!def.tracepoint.is_empty()).then_some(def.tracepoint)
 }
 
-/// Attaches every program that is not attached to the instance's cgroup: answering ones first, so that no
-/// flow is redirected that cannot be told where it was going.
-pub(crate) fn attach<S: System>(store: &S, instance: &Instance, programs: &Programs<S>) -> Result<()> {
+/// Whether a policy, by its table of profiles, needs a program.
+fn is_needed(def: &ProgramDef, profiles: &TableData) -> bool {
+    let flag = match def.policies {
+        Policies::All => return true,
+        Policies::InboundDatagrams => abi::PROFILE_INBOUND_DATAGRAMS,
+    };
+    profiles.records::<abi::Profile>().iter().any(|profile| profile.flags & flag != 0)
+}
+
+/// Those that this policy needs and not every one does.
+fn special(profiles: &TableData) -> impl Iterator<Item = &'static ProgramDef> + '_ {
+    PROGRAMS.iter().filter(|def| def.policies != Policies::All && is_needed(def, profiles))
+}
+
+/// Attaches what this policy needs and not every one does. Where the kernel refuses, in words what that costs.
+pub(crate) fn attach_special<S: System>(
+    store: &S,
+    instance: &Instance,
+    profiles: &TableData,
+) -> Result<Vec<String>> {
+    let mut refused = Vec::new();
+    for def in special(profiles) {
+        if has_link(store, instance, def)? {
+            continue;
+        }
+        let attached = store.load_program(&instance.maps(), def).map_err(Error::from).and_then(|program| {
+            attach(store, instance, &[(def, program)], profiles)?;
+            remember(store, instance)
+        });
+        match attached {
+            Err(Error::Step(fault)) if fault.is_refusal() => {
+                refused.push(format!("{} ({fault})", is_missing(def.name)));
+            }
+            other => other?,
+        }
+    }
+    Ok(refused)
+}
+
+/// Detaches what this policy, which is live, does not need.
+pub(crate) fn detach_special<S: System>(store: &S, instance: &Instance, profiles: &TableData) -> Result<()> {
+    let is_special = |def: &&ProgramDef| def.policies != Policies::All && !is_needed(def, profiles);
+    for def in PROGRAMS.iter().filter(is_special) {
+        let pin = instance.links().join(def.name);
+        let Some(link) = store.open_link(&pin)? else { continue };
+        store.detach(&link)?;
+        store.remove(&pin)?;
+        remember(store, instance)?;
+    }
+    Ok(())
+}
+
+/// That a program is not attached, and what that costs where it is not everything.
+pub(crate) fn is_missing(name: &str) -> String {
+    let def = PROGRAMS.iter().find(|def| def.name == name);
+    let cost = match def.map(|def| def.policies) {
+        Some(Policies::InboundDatagrams) => {
+            ": broadcasts, multicasts and datagrams that claim a pod's own address get past inbound rules"
+        }
+        Some(Policies::All) | None => "",
+    };
+    format!("the program `{name}` is not attached{cost}")
+}
+
+/// Attaches every program that the policy needs and that is not attached to the instance's cgroup: answering ones first,
+/// so that no flow is redirected that cannot be told where it was going.
+pub(crate) fn attach<S: System>(
+    store: &S,
+    instance: &Instance,
+    programs: &[(&'static ProgramDef, S::Program)],
+    profiles: &TableData,
+) -> Result<()> {
     let cgroup = store.inode(&instance.cgroup)?.unwrap_or_default();
     store.make_folder(&instance.links())?;
     for role in [Role::Answers, Role::Decides] {
-        for (def, program) in programs.iter().filter(|(def, _)| def.role == role) {
+        let needed = programs.iter().filter(|(def, _)| def.role == role && is_needed(def, profiles));
+        for (def, program) in needed {
             let pin = instance.links().join(def.name);
             if let Some(link) = store.open_link(&pin)? {
                 if is_attached(def, &store.link_info(&link)?, cgroup) {
@@ -227,14 +299,38 @@ pub(crate) fn detach_lost<S: System>(store: &S, instance: &Instance) -> Result<u
     Ok(lost.iter().filter(|(_, info)| was_attached(info)).count())
 }
 
-/// Programs that should be attached for the instance and are not.
+/// Programs that should be attached for the instance, whatever its policy says, and are not.
 pub(crate) fn missing<S: System>(store: &S, instance: &Instance) -> Result<Vec<&'static str>> {
-    let cgroup = store.inode(&instance.cgroup)?.unwrap_or_default();
-    let links = pinned(store, instance)?;
-    let has_link = |def: &ProgramDef| {
-        links.iter().any(|link| link.name == def.name && is_attached(def, &link.info, cgroup))
-    };
-    let mut missing: Vec<_> = PROGRAMS.iter().filter(|def| !has_link(def)).map(|def| def.name).collect();
+    let mut missing = Vec::new();
+    for def in PROGRAMS.iter().filter(|def| def.policies == Policies::All) {
+        if !has_link(store, instance, def)? {
+            missing.push(def.name);
+        }
+    }
     missing.extend(dispatch::missing(store, instance)?);
     Ok(missing)
+}
+
+/// The same, with those that this policy needs and not every one does.
+pub(crate) fn missing_for<S: System>(
+    store: &S,
+    instance: &Instance,
+    profiles: &TableData,
+) -> Result<Vec<&'static str>> {
+    let mut all = missing(store, instance)?;
+    for def in special(profiles) {
+        if !has_link(store, instance, def)? {
+            all.push(def.name);
+        }
+    }
+    Ok(all)
+}
+
+/// Whether a program is attached where it is to be.
+fn has_link<S: System>(store: &S, instance: &Instance, def: &ProgramDef) -> Result<bool> {
+    let cgroup = store.inode(&instance.cgroup)?.unwrap_or_default();
+    Ok(match store.open_link(&instance.links().join(def.name))? {
+        Some(link) => is_attached(def, &store.link_info(&link)?, cgroup),
+        None => false,
+    })
 }

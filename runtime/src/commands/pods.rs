@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use mesh_bpf::map::Table;
 use mesh_bpf::membership::Membership;
 use mesh_bpf::text::{is_obeyed, one_line};
 
@@ -11,7 +12,7 @@ use crate::commands::failed;
 use crate::error::{Error, Result};
 use crate::maps::live::{self, membership};
 use crate::maps::set::Set;
-use crate::maps::slot::PerSlot;
+use crate::maps::slot::{self, PerSlot};
 use crate::member::{Interface, Key, Member, Origin, Sandbox};
 use crate::members::pod::{Attachment, Pod, PodAttached, Which};
 use crate::members::registry::Registry;
@@ -154,8 +155,9 @@ impl<S: System> Runtime<S> {
         let policy = membership(store, &set, &live)?;
         let registry = Registry { store, instance, set: &set };
         wrong.extend(registry.fault(&member, live.slot(), &policy)?);
-        let missing = hooks::missing(store, instance)?;
-        wrong.extend(missing.iter().map(|name| format!("the program `{name}` is not attached")));
+        let profiles = slot::read_table(store, &set, live.slot(), &live.manifest, Table::Profiles)?;
+        let missing = hooks::missing_for(store, instance, &profiles)?;
+        wrong.extend(missing.into_iter().map(hooks::is_missing));
         Ok(wrong)
     }
 

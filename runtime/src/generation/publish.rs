@@ -76,7 +76,7 @@ pub(crate) fn reapply_unchanged<S: System>(
         refreshed.lost = registry.attach_pods()?;
     }
     reserved_ports::keep_all(session.store, session.instance, follows)?;
-    let missing = hooks::missing(session.store, session.instance)?;
+    let missing = hooks::missing_for(session.store, session.instance, &profiles)?;
     if accelerators::wanted_by(profiles.bytes()) {
         accelerate(session, upgraded > 0)?;
     }
@@ -137,12 +137,13 @@ impl<S: System> Publish<'_, S> {
                 let loaded = prepared.inbound(control, instance.inbound);
                 led = dispatch::lead_for(*store, instance, profiles, loaded)?;
             }
-            hooks::attach(*store, instance, &programs)?;
+            hooks::attach(*store, instance, &programs, profiles)?;
             if self.live.is_some() {
                 upgraded += hooks::upgrade(*store, instance, &programs)?;
             }
             hooks::remember(*store, instance)?;
         }
+        let refused = hooks::attach_special(*store, instance, profiles)?;
         let accelerates = accelerators::wanted(self.request.tables);
         if accelerates {
             accelerate(self.session, upgraded > 0 || self.request.repair)?;
@@ -151,6 +152,7 @@ impl<S: System> Publish<'_, S> {
         let mut warnings: Vec<String> = lost(&refreshed.lost)
             .chain(undecided(led))
             .chain(refreshed.unprotected)
+            .chain(refused)
             .chain(self.settle(generation, &record))
             .collect();
         if accelerates {
@@ -325,6 +327,7 @@ impl<S: System> Publish<'_, S> {
             })
             .and_then(|()| self.leave_host())
             .and_then(|()| self.reserve())
+            .and_then(|()| hooks::detach_special(store, instance, self.request.tables.get(Table::Profiles)))
             .and_then(|()| record::prune(store, instance, KEPT));
         let missing = hooks::missing(store, instance).unwrap_or_default();
         done.err().map(|error| error.to_string()).into_iter().chain(gone(&missing)).collect()
@@ -344,7 +347,7 @@ fn upgrade<S: System>(session: &Session<'_, S>, profiles: &TableData) -> Result<
     }
     let programs = store.load_programs(&instance.maps())?;
     // A later build may have programs that an earlier one did not.
-    hooks::attach(store, instance, &programs)?;
+    hooks::attach(store, instance, &programs, profiles)?;
     let replaced = hooks::upgrade(store, instance, &programs)?;
     hooks::remember(store, instance)?;
     Ok((replaced, led))
@@ -368,9 +371,8 @@ fn undecided(led: Led) -> Option<String> {
 }
 
 fn gone(missing: &[&str]) -> Vec<String> {
-    let warning =
-        |name| format!("the program `{name}` is not attached any more; `apply --repair` attaches it");
-    missing.iter().map(warning).collect()
+    let warning = |name| format!("{}; `apply --repair` attaches it", hooks::is_missing(name));
+    missing.iter().map(|name| warning(name)).collect()
 }
 
 fn lost(pods: &[String]) -> impl Iterator<Item = String> + '_ {

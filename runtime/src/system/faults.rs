@@ -257,6 +257,7 @@ impl<S: Programs> Programs for Faulty<S> {
 
     whole! {
         fn load_programs(&self, maps: &Path) -> Step<Vec<(&'static ProgramDef, S::Program)>> { "all programs" }
+        fn load_program(&self, maps: &Path, def: &'static ProgramDef) -> Step<S::Program> { def.name }
         fn load_inbound(&self, maps: &Path, by: Inbound) -> Step<S::Program> { by.program().name }
         fn load_entry(&self, maps: &Path, pod: u64, by: Inbound) -> Step<S::Program> { "a pod's program" }
         fn put_program(&self, map: &S::Map, index: u32, program: &S::Program) -> Step<()> { "a program" }

@@ -30,6 +30,11 @@ pub trait Programs: Maps {
     /// # Errors
     /// What the kernel says, with the verifier's log.
     fn load_programs(&self, maps: &Path) -> Step<Vec<(&'static ProgramDef, Self::Program)>>;
+    /// Loads one of them, as [`Programs::load_programs`].
+    ///
+    /// # Errors
+    /// What the kernel says, with the verifier's log.
+    fn load_program(&self, maps: &Path, def: &'static ProgramDef) -> Step<Self::Program>;
     /// Loads the program that decides what is offered to pods.
     ///
     /// # Errors

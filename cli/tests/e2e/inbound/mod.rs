@@ -7,6 +7,7 @@ mod host_services;
 mod lifetimes;
 mod listeners;
 mod model;
+mod multicast;
 mod nested_containers;
 mod tc;
 mod transparent_sidecar;

@@ -20,6 +20,8 @@ mod lifetimes;
 mod listeners;
 #[path = "model.rs"]
 mod model;
+#[path = "multicast.rs"]
+mod multicast;
 #[path = "nested_containers.rs"]
 mod nested_containers;
 #[path = "raw_packets.rs"]

@@ -14,6 +14,7 @@ mesh shop {
     workload cart { cgroup "/cart" }
     workload shop { label app = shop }
     redirect inbound -> 15003
+    deny inbound udp 9090
 }
 "#;
 
@@ -60,6 +61,8 @@ fn the_smallest_kernel_carries_a_policy_and_after_a_reboot_it_is_restored() -> T
     // It does not charge bytes past the stack to their reader: refused before anything is written, as `spoken` sees.
     let told = ["cannot-accelerate", "sock_recv_length", "refused: 4"];
     assert!(told.iter().all(|word| first.contains(word)), "{first}");
+    // Programs that not every policy needs are left out where the kernel refuses them: it does not.
+    assert!(first.contains("mesh_ingress") && !first.contains("is not attached"), "{first}");
     let before = spoken(&first)?;
     // The kernel forgot everything, the disk did not.
     let second = machine.boot(&format!("{state}\nmeshc status\nmeshc restore\n{TRAFFIC}"))?;

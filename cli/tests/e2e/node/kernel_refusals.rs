@@ -309,6 +309,7 @@ fn without_any_of_it_what_all_policies_need_is_carried_out() -> Tested {
         "tcx",
         "sk_msg charges the reader",
         "FIONREAD counts accelerated sockets",
+        "hook ingress",
         "sk_lookup",
         "the security module bpf",
         "repairing FIONREAD",

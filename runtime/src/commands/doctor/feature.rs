@@ -206,6 +206,12 @@ pub(super) fn of(program: &ProgramDef) -> Feature {
         Hook::SkLookup => SK_LOOKUP,
         Hook::Message | Hook::Security => SK_MSG,
         Hook::TcxIngress => TCX,
+        Hook::Ingress => part(
+            "hook ingress",
+            "5.7",
+            "broadcasts, multicasts and datagrams that claim a pod's own address get past inbound rules",
+            NEWER,
+        ),
         Hook::Egress => all(
             "hook egress",
             "5.7",

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use mesh_bpf::abi::{Counter, LINE, Member};
 use mesh_bpf::map::{self, ACCELERATED, MAPS, MapKind, Table};
 use mesh_bpf::pack::pack;
-use mesh_bpf::program::{ACCELERATORS, Hook, Inbound, ProgramDef, REPAIRS_COUNT};
+use mesh_bpf::program::{ACCELERATORS, Hook, Inbound, Policies, ProgramDef, REPAIRS_COUNT};
 use mesh_bpf::tables::TableData;
 
 use super::checkup::{Bed, Finding, Outcome};
@@ -350,7 +350,7 @@ fn programs(kernel: &Kernel, cgroup: Option<&Cgroup<'_>>, member: Command, findi
         Ok(found) => found,
         Err(error) => return rest(findings, &error),
     };
-    let mut links = Vec::new();
+    let (mut links, mut all) = (Vec::new(), true);
     for (def, program) in tried {
         let attached =
             program.and_then(|program| Ok((kernel.attach(&program, def.hook, &cgroup.folder)?, program)));
@@ -359,11 +359,11 @@ fn programs(kernel: &Kernel, cgroup: Option<&Cgroup<'_>>, member: Command, findi
             other => other.as_ref().map(drop).map_err(words),
         };
         findings.note(feature::of(def), works);
+        all &= attached.is_ok() || def.policies != Policies::All;
         links.extend(attached.ok().map(|(link, program)| (def.hook, link, program)));
     }
     findings.note(feature::SK_LOOKUP, sk_lookup(kernel, &instance));
     accelerators(kernel, &instance, cgroup, findings);
-    let all = links.len() == features.len();
     let Some((_, link, program)) = links.iter().find(|(hook, ..)| hook.is_of_cgroup()) else {
         findings.note(feature::LINK, Err("no program could be attached".into()));
         findings.untried(feature::REPLACE, "it needs a link");

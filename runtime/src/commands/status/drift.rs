@@ -26,11 +26,13 @@ pub(super) fn drift<S: System>(
             drift.push(format!("the table `{}` is not what was applied", table.word()));
         }
     }
-    for name in hooks::missing(store, instance)? {
-        drift.push(format!("the program `{name}` is not attached"));
-    }
-    drift.extend(host::fault(store, instance, &set.control)?);
     let profiles = slot::read_table(store, set, live.slot(), &live.manifest, Table::Profiles);
+    let missing = match &profiles {
+        Ok(profiles) => hooks::missing_for(store, instance, profiles)?,
+        Err(_) => hooks::missing(store, instance)?,
+    };
+    drift.extend(missing.into_iter().map(hooks::is_missing));
+    drift.extend(host::fault(store, instance, &set.control)?);
     if profiles.is_ok_and(|profiles| accelerators::wanted_by(profiles.bytes())) {
         for name in accelerators::missing(store, instance)? {
             drift.push(format!("the program `{name}` is not attached: nothing is accelerated"));

@@ -80,7 +80,7 @@ pub(super) fn map(to: u8, map: &impl AsRawFd) -> [u64; 2] {
 /// `enum bpf_prog_type` of the programs of a hook, and the hook that they are loaded for; 0 where the kernel does not ask.
 pub(super) const fn kind(hook: Hook) -> (u32, u32) {
     match hook {
-        Hook::Egress => (8, hook as u32),
+        Hook::Ingress | Hook::Egress => (8, hook as u32),
         Hook::SockOps => (13, 0),
         Hook::Message => (16, 0),
         Hook::GetSockOpt => (25, hook as u32),

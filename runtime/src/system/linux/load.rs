@@ -5,7 +5,7 @@ use std::path::Path;
 use std::{io, thread};
 
 use mesh_bpf::map::{COUNTERS, ENTRIES};
-use mesh_bpf::program::{ACCELERATORS, AcceleratorDef, Hook, Inbound, PROGRAMS, ProgramDef};
+use mesh_bpf::program::{ACCELERATORS, AcceleratorDef, Hook, Inbound, PROGRAMS, Policies, ProgramDef};
 
 use super::bare::Bare;
 use super::btf_subset::Traced;
@@ -37,6 +37,12 @@ pub(super) fn try_load(programs: &[u8], maps: Maps<'_>) -> Result<Tried, Fault> 
     let targets: Vec<Traced> = PROGRAMS.iter().filter_map(target).collect();
     let object = Object::open(programs, maps, &targets)?;
     Ok(object.load_all(PROGRAMS, |object, def| object.load(def.name, def.hook, target(def))))
+}
+
+/// Those that could be loaded; all that every policy needs.
+pub(super) fn needed(tried: Tried) -> Step<Vec<(&'static ProgramDef, OwnedFd)>> {
+    let wanted = tried.into_iter().filter(|(def, program)| program.is_ok() || def.policies == Policies::All);
+    wanted.map(|(def, program)| Ok((def, program?))).collect()
 }
 
 pub(super) fn load_inbound(maps: Maps<'_>, by: Inbound) -> Result<OwnedFd, Fault> {

@@ -7,7 +7,7 @@ use std::path::Path;
 use mesh_bpf::map::{CONTROL, INNER, MAPS, MapDef, SCRATCH};
 use mesh_bpf::program::Inbound;
 
-use super::load::{load_inbound, try_load};
+use super::load::{load_inbound, needed, try_load};
 use super::map::{KernelMap, create, open, put_maps};
 use super::step::on;
 use super::syscall;
@@ -28,8 +28,7 @@ pub(super) fn make(programs: &[u8], by: Inbound) -> Step<Made<KernelMap, OwnedFd
         let map: &KernelMap = maps.get(name).ok_or_else(missing)?;
         on("duplicating", name, map.fd.as_fd().try_clone_to_owned())
     };
-    let programs = try_load(programs, &open)?.into_iter().map(|(def, program)| Ok((def, program?)));
-    let programs = programs.collect::<Step<Vec<_>>>()?;
+    let programs = needed(try_load(programs, &open)?)?;
     let inbound = Some((by, load_inbound(&open, by)?));
     let control = maps.get(CONTROL.name).map_or(0, |control| control.info.id);
     Ok(Made { maps, control, programs, inbound })

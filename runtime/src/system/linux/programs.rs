@@ -7,7 +7,8 @@ use mesh_bpf::program::{Inbound, ProgramDef};
 
 use super::info::program_info;
 use super::kernel::Kernel;
-use super::load::{load_entry, load_inbound, pinned, try_load};
+use super::load::{load_entry, load_inbound, needed, pinned, try_load};
+use super::loader::Object;
 use super::map::KernelMap;
 use super::step::{absent, on};
 use super::syscall;
@@ -26,8 +27,11 @@ impl Programs for Kernel {
     }
 
     fn load_programs(&self, maps: &Path) -> Step<Vec<(&'static ProgramDef, OwnedFd)>> {
-        let tried = try_load(&self.programs, &pinned(maps))?;
-        tried.into_iter().map(|(def, program)| Ok((def, program?))).collect()
+        needed(try_load(&self.programs, &pinned(maps))?)
+    }
+
+    fn load_program(&self, maps: &Path, def: &'static ProgramDef) -> Step<OwnedFd> {
+        Object::open(&self.programs, &pinned(maps), &[])?.load(def.name, def.hook, None)
     }
 
     fn load_inbound(&self, maps: &Path, by: Inbound) -> Step<OwnedFd> {

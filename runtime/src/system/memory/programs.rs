@@ -22,6 +22,10 @@ impl Programs for Memory {
         Ok(PROGRAMS.iter().map(|def| (def, self.program(def))).collect())
     }
 
+    fn load_program(&self, maps: &Path, def: &'static ProgramDef) -> Step<MemoryProgram> {
+        if self.exists(maps) { Ok(self.program(def)) } else { Err(error("loading", maps, libc::ENOENT)) }
+    }
+
     fn load_inbound(&self, maps: &Path, by: Inbound) -> Step<MemoryProgram> {
         if self.exists(maps) {
             Ok(self.program(&by.program()))
