@@ -48,6 +48,7 @@ pub use cgroup::{Cgroup, hierarchy};
 pub use dial::{Client, Dialled, Errno, Stream};
 pub use ground::{Ground, first_step, kernel_is_promised, kernel_is_usable, long_runs_are_wanted};
 pub use lonely::Lonely;
+pub use mesh_testbed_macros::kernel_test;
 pub use name::Name;
 pub use netns::{Netns, veth};
 pub use other::{Ring, receive_socket, send_many, send_socket};

@@ -44,7 +44,7 @@ mod tests {
     use super::*;
     use crate::{Cgroup, Ground, Netns, Place, kernel_is_usable};
 
-    #[test]
+    #[crate::kernel_test]
     fn what_a_killed_process_left_is_swept() {
         if !kernel_is_usable() {
             return;

@@ -5,6 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use mesh_testbed::census::{Census, Kind, Object};
+use mesh_testbed::kernel_test;
 use mesh_testbed::proxy::{HaProxy, Nginx};
 use mesh_testbed::{
     Cgroup, Client, Errno, Failure, Ground, Manner, Netns, Pair, Place, Server, ServerTask, Stream, Tested,
@@ -16,7 +17,7 @@ fn address(text: &str) -> Result<SocketAddr, Failure> {
     text.parse().map_err(|error| format!("{text}: {error}").into())
 }
 
-#[test]
+#[kernel_test]
 fn clients_of_all_kinds_reach_a_server_and_both_sides_tell_what_they_saw() -> Tested {
     if !kernel_is_usable() {
         return Ok(());
@@ -44,7 +45,7 @@ fn clients_of_all_kinds_reach_a_server_and_both_sides_tell_what_they_saw() -> Te
     Ok(())
 }
 
-#[test]
+#[kernel_test]
 fn connections_that_are_refused_or_lead_nowhere_say_so() -> Tested {
     if !kernel_is_usable() {
         return Ok(());
@@ -57,7 +58,7 @@ fn connections_that_are_refused_or_lead_nowhere_say_so() -> Tested {
     Ok(())
 }
 
-#[test]
+#[kernel_test]
 fn a_connection_stays_open_and_echoes() -> Tested {
     if !kernel_is_usable() {
         return Ok(());
@@ -73,7 +74,7 @@ fn a_connection_stays_open_and_echoes() -> Tested {
     Ok(())
 }
 
-#[test]
+#[kernel_test]
 fn datagrams_are_answered_to_connected_and_unconnected_sockets() -> Tested {
     if !kernel_is_usable() {
         return Ok(());
@@ -92,7 +93,7 @@ fn datagrams_are_answered_to_connected_and_unconnected_sockets() -> Tested {
     Ok(())
 }
 
-#[test]
+#[kernel_test]
 fn a_router_forwards_between_two_namespaces() -> Tested {
     if !kernel_is_usable() {
         return Ok(());
@@ -118,7 +119,7 @@ fn a_router_forwards_between_two_namespaces() -> Tested {
     Ok(())
 }
 
-#[test]
+#[kernel_test]
 fn a_task_lives_in_its_cgroup_its_namespace_and_its_user() -> Tested {
     if !kernel_is_usable() {
         return Ok(());
@@ -163,7 +164,7 @@ fn a_task_talks_with_its_test_and_its_panic_is_an_error() -> Tested {
     Ok(())
 }
 
-#[test]
+#[kernel_test]
 fn a_dropped_cgroup_takes_its_members_and_children_along() -> Tested {
     if !kernel_is_usable() {
         return Ok(());
@@ -180,7 +181,7 @@ fn a_dropped_cgroup_takes_its_members_and_children_along() -> Tested {
     Ok(())
 }
 
-#[test]
+#[kernel_test]
 fn a_dropped_namespace_takes_its_processes_along_also_after_a_panic() -> Tested {
     if !kernel_is_usable() {
         return Ok(());
@@ -199,7 +200,7 @@ fn a_dropped_namespace_takes_its_processes_along_also_after_a_panic() -> Tested 
     Ok(())
 }
 
-#[test]
+#[kernel_test]
 fn a_server_as_a_task_serves_until_it_is_dropped() -> Tested {
     if !kernel_is_usable() {
         return Ok(());
@@ -216,7 +217,7 @@ fn a_server_as_a_task_serves_until_it_is_dropped() -> Tested {
     Ok(())
 }
 
-#[test]
+#[kernel_test]
 fn nginx_answers_both_families_and_logs_its_clients() -> Tested {
     if !kernel_is_usable() {
         return Ok(());
@@ -236,7 +237,7 @@ fn nginx_answers_both_families_and_logs_its_clients() -> Tested {
     Ok(())
 }
 
-#[test]
+#[kernel_test]
 fn haproxy_as_a_sidecar_sends_on_to_the_original_destination() -> Tested {
     if !kernel_is_usable() {
         return Ok(());
@@ -258,7 +259,7 @@ fn haproxy_as_a_sidecar_sends_on_to_the_original_destination() -> Tested {
     Ok(())
 }
 
-#[test]
+#[kernel_test]
 fn a_proxy_that_cannot_start_says_why() -> Tested {
     if !kernel_is_usable() {
         return Ok(());
@@ -270,7 +271,7 @@ fn a_proxy_that_cannot_start_says_why() -> Tested {
     Ok(())
 }
 
-#[test]
+#[kernel_test]
 fn the_census_sees_a_map_come_and_go() -> Tested {
     if !kernel_is_usable() {
         return Ok(());
@@ -294,7 +295,7 @@ fn the_census_sees_a_map_come_and_go() -> Tested {
     Ok(())
 }
 
-#[test]
+#[kernel_test]
 fn a_long_test_gives_way_to_one_that_wants_the_kernel_alone() -> Tested {
     if !kernel_is_usable() {
         return Ok(());
@@ -314,7 +315,7 @@ fn a_long_test_gives_way_to_one_that_wants_the_kernel_alone() -> Tested {
     Ok(())
 }
 
-#[test]
+#[kernel_test]
 fn entries_of_maps_are_counted() -> Tested {
     if !kernel_is_usable() {
         return Ok(());

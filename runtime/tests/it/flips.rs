@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use mesh_bpf::tables::Tables;
 use mesh_runtime::{Error, State};
+use mesh_testbed::kernel_test as test;
 use mesh_testbed::{
     Client, Errno, Ground, Place, Server, ServerTask, kernel_is_usable, long_runs_are_wanted,
 };

@@ -6,6 +6,7 @@ use mesh_runtime::system::System;
 use mesh_runtime::system::faults::{Faulty, Strike};
 use mesh_runtime::system::memory::Read;
 use mesh_runtime::{Apply, Kernel, Options, Runtime};
+use mesh_testbed::kernel_test;
 use mesh_testbed::{Client, Ground, Line, Place, Server, kernel_is_usable};
 
 use crate::builds::{self, READ_ANOTHER, READ_WHOLE};
@@ -99,7 +100,7 @@ fn both<S: System>(runtimes: [&Runtime<S>; 2], policies: [Tables; 2]) {
     }
 }
 
-#[test]
+#[kernel_test]
 fn a_program_stopped_on_the_kernel_sees_one_generation() {
     if !kernel_is_usable() {
         return;
@@ -108,7 +109,7 @@ fn a_program_stopped_on_the_kernel_sees_one_generation() {
     assert!(whole > 15 && another == 0, "{whole} saw their generation, {another} did not");
 }
 
-#[test]
+#[kernel_test]
 fn without_the_grace_period_programs_on_the_kernel_see_two() {
     if !kernel_is_usable() {
         return;
@@ -121,7 +122,7 @@ fn without_the_grace_period_programs_on_the_kernel_see_two() {
     assert!(another > 0, "{whole} saw their generation, and all of them did");
 }
 
-#[test]
+#[kernel_test]
 fn a_grace_period_ahead_counts_unless_a_policy_went_live_since() {
     if !kernel_is_usable() {
         return;

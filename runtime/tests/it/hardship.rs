@@ -10,6 +10,7 @@ use mesh_bpf::tables::Tables;
 use mesh_runtime::system::memory::Memory;
 use mesh_runtime::system::{Files, Locked};
 use mesh_runtime::{Error, Instance, Kernel, Options, Owner, Pod, Runtime, Which};
+use mesh_testbed::kernel_test;
 use mesh_testbed::{Ground, Line, Netns, Place, Server, kernel_is_usable, long_runs_are_wanted};
 
 use crate::common::{self, Policy, request};
@@ -69,7 +70,7 @@ fn assert_disk_full(error: &Error) {
     assert_eq!(fault.errno(), Some(rustix::io::Errno::NOSPC.raw_os_error()), "{error}");
 }
 
-#[test]
+#[kernel_test]
 fn a_full_disk_refuses_a_policy_and_the_live_one_decides_on() {
     if !kernel_is_usable() {
         return;
@@ -94,7 +95,7 @@ fn a_full_disk_refuses_a_policy_and_the_live_one_decides_on() {
     runtime.detach_all(true).unwrap();
 }
 
-#[test]
+#[kernel_test]
 fn a_full_disk_refuses_to_attach_a_member_again_and_it_is_denied_on() {
     if !kernel_is_usable() {
         return;
@@ -209,7 +210,7 @@ fn come_and_go(ground: &Ground, netns: &[Netns], line: &mut Line) -> Result<Vec<
     Ok(last)
 }
 
-#[test]
+#[kernel_test]
 fn pods_that_come_and_go_while_policies_change_are_never_lost() {
     if !kernel_is_usable() {
         return;

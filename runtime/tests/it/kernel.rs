@@ -11,6 +11,7 @@ use mesh_bpf::program::Hook;
 use mesh_runtime::system::{Links, Maps, Noted, Programs, Sockets};
 use mesh_runtime::{Error, Kernel, State, items};
 use mesh_testbed::census::Census;
+use mesh_testbed::kernel_test as test;
 use mesh_testbed::{Errno, Ground, Netns, Place, Server, ServerTask, kernel_is_usable};
 use rustix::mount::{UnmountFlags, mount_bind, unmount};
 

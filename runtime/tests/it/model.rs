@@ -9,6 +9,7 @@ use mesh_runtime::system::faults::{Faulty, Strike};
 use mesh_runtime::system::memory::Memory;
 use mesh_runtime::system::{Files, Netns as _, System};
 use mesh_runtime::{Apply, Error, Instance, Kernel, Options, Owner, Pod, Result, Runtime, State, Which};
+use mesh_testbed::kernel_test;
 use mesh_testbed::{Cgroup, Ground, Netns, Place, kernel_is_usable, long_runs_are_wanted};
 
 use crate::builds;
@@ -352,7 +353,7 @@ fn five_hundred_random_commands_end_where_the_model_says() {
     }
 }
 
-#[test]
+#[kernel_test]
 fn so_do_random_commands_on_the_kernel() {
     if !kernel_is_usable() {
         return;

@@ -8,6 +8,7 @@ use mesh_bpf::program::Inbound;
 use mesh_bpf::tables::Tables;
 use mesh_runtime::system::Maps;
 use mesh_runtime::{Apply, Attachment, Pod, Runtime, Which};
+use mesh_testbed::kernel_test as test;
 use mesh_testbed::{Client, Ground, Netns, Place, Server};
 
 use crate::common::{Policy, request, where_usable};

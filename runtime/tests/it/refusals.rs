@@ -7,6 +7,7 @@ use mesh_runtime::system::Files;
 use mesh_runtime::system::faults::{Faulty, Strike};
 use mesh_runtime::system::memory::Memory;
 use mesh_runtime::{Error, Instance, Kernel, Options, Runtime};
+use mesh_testbed::kernel_test;
 use mesh_testbed::{Ground, kernel_is_usable};
 
 use crate::common::{self, Policy, request};
@@ -74,7 +75,7 @@ fn names(folder: &Path) -> Vec<std::ffi::OsString> {
     names
 }
 
-#[test]
+#[kernel_test]
 fn a_read_only_bpffs_is_refused() {
     if !kernel_is_usable() {
         return;
@@ -90,7 +91,7 @@ fn a_read_only_bpffs_is_refused() {
     assert!(matches!(&error, Error::ReadOnly(path) if path == ground.bpffs()), "{error}");
 }
 
-#[test]
+#[kernel_test]
 fn a_cgroup_of_the_first_version_is_refused() {
     if !kernel_is_usable() {
         return;
@@ -105,7 +106,7 @@ fn a_cgroup_of_the_first_version_is_refused() {
     assert!(matches!(error, Error::NotACgroup(_)), "{error}");
 }
 
-#[test]
+#[kernel_test]
 fn programs_of_another_meshc_above_are_named() {
     if !kernel_is_usable() {
         return;
@@ -124,7 +125,7 @@ fn programs_of_another_meshc_above_are_named() {
     assert!(!programs.is_empty() && programs.iter().all(|name| name.contains("(program ")), "{error}");
 }
 
-#[test]
+#[kernel_test]
 fn programs_of_another_meshc_below_are_named() {
     if !kernel_is_usable() {
         return;

@@ -13,6 +13,7 @@ use mesh_runtime::system::{Files, System};
 use mesh_runtime::{
     Attachment, Instance, Joined, Kernel, Options, Owner, Pod, Result, Runtime, State, Which,
 };
+use mesh_testbed::kernel_test;
 use mesh_testbed::{Ground, Netns, Place, kernel_is_usable, long_runs_are_wanted};
 
 use crate::common::{Policy, instance, request};
@@ -407,12 +408,12 @@ fn on_the_kernel(stride: usize, strikes: impl Fn(usize) -> Vec<Strike>) {
     assert_eq!(left.collect::<Vec<_>>(), ["one", "two"]);
 }
 
-#[test]
+#[kernel_test]
 fn killed_at_any_step_on_the_kernel() {
     on_the_kernel(23, |step| vec![Strike::Kill(step)]);
 }
 
-#[test]
+#[kernel_test]
 fn failed_at_any_step_on_the_kernel() {
     on_the_kernel(53, |step| {
         let some = if long_runs_are_wanted() { ERRORS.len() } else { 1 };

@@ -7,6 +7,7 @@ use mesh_bpf::map::{self, Table};
 use mesh_runtime::system::faults::{Faulty, Strike};
 use mesh_runtime::system::{Files, Maps, System, Word};
 use mesh_runtime::{Apply, Class, Error, Instance, Kernel, Options, Runtime, State};
+use mesh_testbed::kernel_test;
 use mesh_testbed::{
     Client, Ground, Line, Place, Server, ServerTask, first_step, kernel_is_usable, long_runs_are_wanted,
 };
@@ -44,7 +45,7 @@ fn traffic(line: &mut Line, there: SocketAddr) -> (Vec<String>, u32) {
     (wrong, right)
 }
 
-#[test]
+#[kernel_test]
 fn programs_are_replaced_under_traffic_without_a_gap() {
     if !kernel_is_usable() {
         return;
@@ -160,7 +161,7 @@ fn maps_and_tables_of_another_abi_are_refused_with_a_way_out() {
     assert_eq!(memory.objects(), Vec::<String>::new());
 }
 
-#[test]
+#[kernel_test]
 fn so_they_are_on_the_kernel() {
     if !kernel_is_usable() {
         return;

@@ -5,6 +5,7 @@ use std::net::Shutdown;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
+use mesh_testbed::kernel_test as test;
 use mesh_testbed::{Errno, Tested};
 use rustix::event::{PollFlags, Timespec};
 use rustix::net::{RecvFlags, recv};

@@ -1,5 +1,6 @@
 //! Connections that a policy chooses go past the stack, and no others.
 
+use mesh_testbed::kernel_test as test;
 use mesh_testbed::{Client, Failure, Tested, kernel_is_usable, storage};
 
 use crate::fixtures::command::Answer;

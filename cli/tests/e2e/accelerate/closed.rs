@@ -4,6 +4,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::time::Duration;
 
+use mesh_testbed::kernel_test as test;
 use mesh_testbed::{Errno, Tested, long_runs_are_wanted};
 use rustix::event::PollFlags;
 

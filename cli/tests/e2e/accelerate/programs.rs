@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use mesh_testbed::kernel_test as test;
 use mesh_testbed::{Failure, Place, Process, Tested, kernel_is_usable, long_runs_are_wanted};
 
 use crate::fixtures::command::Answer;
@@ -68,7 +69,7 @@ impl Program {
     }
 }
 
-#[test]
+#[test(long)]
 fn programs_in_go_on_a_jvm_and_with_asyncio_speak_http_past_the_stack() -> Tested {
     if !(kernel_is_usable() && long_runs_are_wanted()) {
         return Ok(());

@@ -9,6 +9,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
+use mesh_testbed::kernel_test as test;
 use mesh_testbed::proxy::Nginx;
 use mesh_testbed::{Client, Errno, Failure, Process, Tested, kernel_is_usable, long_runs_are_wanted, until};
 use rustix::net::{RecvFlags, recv};
@@ -135,7 +136,7 @@ fn nginx_gets_uploads_that_are_larger_than_its_buffers() -> Tested {
     Ok(())
 }
 
-#[test]
+#[test(long)]
 fn a_jvm_reads_as_much_as_available_tells() -> Tested {
     if !(kernel_is_usable() && long_runs_are_wanted()) {
         return Ok(());

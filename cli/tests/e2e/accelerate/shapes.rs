@@ -2,6 +2,7 @@
 
 use std::io::Read;
 
+use mesh_testbed::kernel_test as test;
 use mesh_testbed::{Errno, Tested, long_runs_are_wanted};
 
 use crate::fixtures::duo::{Duo, End, SHAPES, pattern};

@@ -5,6 +5,7 @@ use std::io::{IoSlice, Read};
 use std::net::Shutdown;
 use std::os::fd::AsFd;
 
+use mesh_testbed::kernel_test as test;
 use mesh_testbed::{Client, Errno, Tested, allow_zero_copy, send_zero_copy, set_raw_option, zero_copied};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, recv, send, sendmsg};

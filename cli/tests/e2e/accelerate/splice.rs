@@ -3,6 +3,7 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
 
+use mesh_testbed::kernel_test as test;
 use mesh_testbed::{Errno, Tested};
 use rustix::event::PollFlags;
 use rustix::pipe::{SpliceFlags, pipe, splice};

@@ -4,6 +4,7 @@ use std::io::Read;
 use std::net::Shutdown;
 use std::time::Duration;
 
+use mesh_testbed::kernel_test as test;
 use mesh_testbed::{Failure, Tested, long_runs_are_wanted, until};
 
 use crate::fixtures::duo::{Books, Duo, SHAPES, pattern};

@@ -3,6 +3,7 @@
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsFd;
 
+use mesh_testbed::kernel_test as test;
 use mesh_testbed::{Errno, Failure, Tested, kernel_is_usable, set_raw_option};
 
 use crate::fixtures::duo::{Duo, End, pattern};

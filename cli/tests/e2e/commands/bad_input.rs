@@ -4,13 +4,14 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use mesh_testbed::kernel_test;
 use mesh_testbed::{Failure, Ground, Place, Tested};
 
 use crate::fixtures::command::{Answer, copy_program, meshc};
 use crate::fixtures::seen::Seen;
 use crate::fixtures::stage::{Stage, where_usable};
 
-#[test]
+#[kernel_test]
 fn files_that_are_no_policy_are_refused_and_the_live_one_stays() -> Tested {
     let Some(stage) = where_usable(|| Stage::ruled("redirect outbound -> 15001"))? else { return Ok(()) };
     let before = stage.ask(&["status"])?;
@@ -38,7 +39,7 @@ fn files_that_are_no_policy_are_refused_and_the_live_one_stays() -> Tested {
     Ok(())
 }
 
-#[test]
+#[kernel_test]
 fn a_machine_that_cannot_is_told_so_before_anything_changes() -> Tested {
     let Some(stage) = where_usable(Stage::new)? else { return Ok(()) };
     let policy = stage.policy("policy.mesh", "redirect outbound -> 15001")?;
@@ -57,7 +58,7 @@ fn a_machine_that_cannot_is_told_so_before_anything_changes() -> Tested {
     Ok(())
 }
 
-#[test]
+#[kernel_test]
 fn who_is_not_root_is_told_what_is_missing() -> Tested {
     let Some(stage) = where_usable(Stage::new)? else { return Ok(()) };
     let policy = stage.policy("policy.mesh", "redirect outbound -> 15001")?;
@@ -124,7 +125,7 @@ fn what_a_folder_names_as_a_policy_and_cannot_be_read_is_an_error() -> Tested {
     Ok(())
 }
 
-#[test]
+#[kernel_test]
 fn arguments_that_are_not_utf_8_are_words_like_others() -> Tested {
     use std::os::unix::ffi::OsStrExt;
     let Some(stage) = where_usable(Stage::new)? else { return Ok(()) };
@@ -151,7 +152,7 @@ fn arguments_that_are_not_utf_8_are_words_like_others() -> Tested {
 }
 
 /// Where there can be no more threads: the commands do one thing after the other, or say that they cannot.
-#[test]
+#[kernel_test]
 fn no_command_panics_where_no_thread_can_be_had() -> Tested {
     let Some(stage) = where_usable(Stage::new)? else { return Ok(()) };
     let policy = stage.policy("policy.mesh", "redirect outbound -> 15001")?;

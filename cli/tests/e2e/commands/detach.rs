@@ -3,6 +3,7 @@
 use std::fs;
 
 use mesh_testbed::census::{Census, Kind};
+use mesh_testbed::kernel_test as test;
 use mesh_testbed::{Client, Tested};
 
 use crate::fixtures::seen::Seen;

@@ -5,6 +5,7 @@ use std::process::Command;
 
 use mesh_testbed::census::Census;
 use mesh_testbed::fault::{Calls, Fault, Moment};
+use mesh_testbed::kernel_test as test;
 use mesh_testbed::vm::Vm;
 use mesh_testbed::{Errno, Failure, Tested, hierarchy, kernel_is_usable, long_runs_are_wanted};
 use serde_json::Value;
@@ -226,7 +227,7 @@ fn what_a_killed_doctor_leaves_the_next_one_removes() -> Tested {
     Ok(())
 }
 
-#[test]
+#[test(long)]
 fn on_the_smallest_kernel_it_tells_the_truth() -> Tested {
     if !(kernel_is_usable() && long_runs_are_wanted()) {
         return Ok(());

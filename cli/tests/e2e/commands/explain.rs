@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use mesh_testbed::kernel_test as test;
 use mesh_testbed::{Client, Failure, Tested};
 use serde_json::Value;
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use mesh_testbed::kernel_test as test;
 use mesh_testbed::{Client, Manner, Process, Tested, UdpServer, ask, until};
 use serde_json::{Value, json};
 

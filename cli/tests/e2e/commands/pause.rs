@@ -1,6 +1,7 @@
 //! `pause` stops interception at once and keeps everything; `resume` brings it back.
 
 use mesh_testbed::Tested;
+use mesh_testbed::kernel_test as test;
 
 use crate::fixtures::seen::Seen;
 use crate::fixtures::stage::{Stage, where_usable};

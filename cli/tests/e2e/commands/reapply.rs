@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use mesh_testbed::kernel_test as test;
 use mesh_testbed::{Client, Errno, Tested, kernel_is_usable};
 
 use crate::fixtures::command::Answer;

@@ -1,6 +1,7 @@
 //! Established connections keep their path when the policy changes; `--reset-changed` closes those that the new
 //! one decides otherwise, and no others.
 
+use mesh_testbed::kernel_test as test;
 use mesh_testbed::{Failure, Place, ServerTask, Tested, kernel_is_usable};
 use serde_json::json;
 

@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::net::UdpSocket;
 use std::process::Stdio;
 
+use mesh_testbed::kernel_test as test;
 use mesh_testbed::{Failure, Netns, Place, ServerTask, Tested};
 use serde_json::{Value, json};
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use mesh_testbed::kernel_test as test;
 use mesh_testbed::{
     Client, Dialled, Errno, Failure, Manner, Netns, Server, ServerTask, Tested, Town, UdpClient, UdpServer,
     ask, storage, until,

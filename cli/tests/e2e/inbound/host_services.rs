@@ -9,6 +9,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use mesh_bpf::flow::Protocol;
+use mesh_testbed::kernel_test as test;
 use mesh_testbed::{
     Cgroup, Client, Errno, Failure, Ground, Place, Process, Server, ServerTask, Tested, Town, act_as,
     leave_users, storage, until,

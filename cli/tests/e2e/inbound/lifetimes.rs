@@ -6,6 +6,7 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener};
 use std::time::Duration;
 
+use mesh_testbed::kernel_test as test;
 use mesh_testbed::proxy::{HaProxy, NginxSidecar};
 use mesh_testbed::{
     Client, Errno, Failure, Line, Netns, ServerTask, Stream, Task, Tested, kernel_is_usable, storage, until,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use mesh_testbed::kernel_test as test;
 use mesh_testbed::{Errno, Failure, ServerTask, Tested, until};
 
 use crate::fixtures::stage::where_usable;

@@ -7,6 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use mesh_bpf::flow::{Direction, Flow as Asked, Identity, Protocol, Verdict};
 use mesh_bpf::sim::Sim;
 use mesh_compiler::compile::Compiled;
+use mesh_testbed::kernel_test as test;
 use mesh_testbed::{
     Client, Errno, Failure, Manner, Netns, ServerTask, Tested, Town, UdpAnswer, UdpClient, UdpServer,
     long_runs_are_wanted,

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use mesh_testbed::kernel_test as test;
 use mesh_testbed::{Client, Failure, Netns, Server, Tested, tool, veth};
 
 use crate::fixtures::stage::{address, where_usable};

@@ -1,5 +1,6 @@
 //! Packets that no socket sends: what opens a connection is decided, whatever it looks like, and nothing else is.
 
+use mesh_testbed::kernel_test as test;
 use mesh_testbed::{Tested, UdpServer};
 
 use super::pod;

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use mesh_testbed::kernel_test as test;
 use mesh_testbed::{Client, Errno, Failure, Manner, Netns, Tested, ask, kernel_is_usable, tool, veth};
 
 use crate::fixtures::stage::{address, where_usable};

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use mesh_testbed::kernel_test as test;
 use mesh_testbed::proxy::HaProxy;
 use mesh_testbed::{Client, Failure, Place, ServerTask, Tested, storage, until};
 

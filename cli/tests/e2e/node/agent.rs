@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use mesh_testbed::kernel_test as test;
 use mesh_testbed::{
     Client, Failure, Netns, Place, Process, Server, Task, Tested, kernel_is_usable, tool, until,
 };

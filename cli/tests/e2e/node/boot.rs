@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use mesh_testbed::kernel_test as test;
 use mesh_testbed::vm::Vm;
 use mesh_testbed::{Failure, Tested, kernel_is_usable, long_runs_are_wanted};
 
@@ -41,7 +42,7 @@ meshc run --as cart -- nc -w 5 10.9.9.9 25 && echo open || echo denied
 meshc status --format json
 ";
 
-#[test]
+#[test(long)]
 fn the_smallest_kernel_carries_a_policy_and_after_a_reboot_it_is_restored() -> Tested {
     if !(kernel_is_usable() && long_runs_are_wanted()) {
         return Ok(());
@@ -71,7 +72,7 @@ fn the_smallest_kernel_carries_a_policy_and_after_a_reboot_it_is_restored() -> T
     Ok(())
 }
 
-#[test]
+#[test(long)]
 fn where_bpf_is_a_security_module_a_splice_that_would_wait_in_vain_is_refused() -> Tested {
     if !(kernel_is_usable() && long_runs_are_wanted()) {
         return Ok(());
@@ -93,7 +94,7 @@ fn where_bpf_is_a_security_module_a_splice_that_would_wait_in_vain_is_refused() 
     Ok(())
 }
 
-#[test]
+#[test(long)]
 fn where_a_kernel_miscounts_and_is_not_locked_down_what_fionread_told_is_repaired() -> Tested {
     if !(kernel_is_usable() && long_runs_are_wanted()) {
         return Ok(());
@@ -105,7 +106,7 @@ fn where_a_kernel_miscounts_and_is_not_locked_down_what_fionread_told_is_repaire
     Ok(())
 }
 
-#[test]
+#[test(long)]
 fn where_a_kernel_miscounts_and_is_locked_down_readers_that_ask_are_helped() -> Tested {
     if !(kernel_is_usable() && long_runs_are_wanted()) {
         return Ok(());

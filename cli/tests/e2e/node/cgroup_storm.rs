@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 
+use mesh_testbed::kernel_test as test;
 use mesh_testbed::{Client, Errno, Tested, storage};
 
 use crate::fixtures::seen::Seen;

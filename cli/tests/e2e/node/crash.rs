@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use mesh_testbed::fault::{Calls, Fault, Moment, Outcome};
+use mesh_testbed::kernel_test as test;
 use mesh_testbed::{
     Client, Errno, Failure, Place, Task, Tested, first_step, kernel_is_usable, long_runs_are_wanted,
 };

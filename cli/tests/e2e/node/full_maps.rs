@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::net::SocketAddr;
 
+use mesh_testbed::kernel_test as test;
 use mesh_testbed::{Arrival, Client, Errno, Failure, Line, Place, Task, Tested, storage};
 use serde_json::Value;
 use socket2::{Domain, Socket, Type};

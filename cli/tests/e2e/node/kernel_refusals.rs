@@ -3,6 +3,7 @@
 
 use std::net::Shutdown;
 
+use mesh_testbed::kernel_test as test;
 use mesh_testbed::refuse::{OPTIONAL, Refused};
 use mesh_testbed::{Client, Errno, Failure, Tested};
 use serde_json::Value;

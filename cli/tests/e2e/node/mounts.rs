@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::process::Command;
 
+use mesh_testbed::kernel_test as test;
 use mesh_testbed::{BpfFs, Client, Errno, Failure, ServerTask, Tested, hierarchy, tool};
 
 use crate::fixtures::command::Answer;

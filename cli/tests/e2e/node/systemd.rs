@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::Path;
 
+use mesh_testbed::kernel_test as test;
 use mesh_testbed::vm::Vm;
 use mesh_testbed::{Tested, kernel_is_usable, long_runs_are_wanted};
 
@@ -73,7 +74,7 @@ again
 meshc status --format json
 ";
 
-#[test]
+#[test(long)]
 fn systemd_starts_watches_and_restarts_the_agent_and_restores_after_a_reboot() -> Tested {
     if !(kernel_is_usable() && long_runs_are_wanted()) {
         return Ok(());

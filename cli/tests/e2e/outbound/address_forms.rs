@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV6, ToSocketAddrs, UdpSocket};
 use std::os::fd::AsFd;
 
+use mesh_testbed::kernel_test as test;
 use mesh_testbed::{
     Client, Errno, Failure, Manner, Place, Ring, ServerTask, Tested, UdpClient, UdpServer, send_many,
     set_raw_option,

@@ -6,6 +6,7 @@ use std::net::TcpStream;
 use std::process::Command;
 use std::time::Duration;
 
+use mesh_testbed::kernel_test as test;
 use mesh_testbed::{
     Errno, Failure, Manner, Process, Tested, UdpClient, UdpServerTask, kernel_is_usable,
     long_runs_are_wanted, until,
@@ -201,7 +202,7 @@ require('dns').lookup('both.test', { all: true, verbatim: true }, async (error, 
 });
 ";
 
-#[test]
+#[test(long)]
 fn other_resolvers_and_runtimes_choose_as_without_a_mesh() -> Tested {
     if !(kernel_is_usable() && long_runs_are_wanted()) {
         return Ok(());

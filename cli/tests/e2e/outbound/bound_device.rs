@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use mesh_testbed::kernel_test as test;
 use mesh_testbed::{Client, Errno, Failure, Manner, Tested, UdpClient, UdpServer, UdpServerTask, control};
 use socket2::{Domain, SockAddr, Socket, Type};
 

@@ -2,6 +2,7 @@
 
 use std::os::fd::AsFd;
 
+use mesh_testbed::kernel_test as test;
 use mesh_testbed::{Client, Level, Tested, original_destination, raw_option};
 
 use crate::fixtures::seen::{Seen, seen};

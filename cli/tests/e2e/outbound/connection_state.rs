@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use mesh_testbed::kernel_test as test;
 use mesh_testbed::{
     Client, Errno, Failure, Manner, ServerTask, Tested, UdpClient, UdpServerTask, long_runs_are_wanted,
     storage, tool, until,

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use mesh_testbed::kernel_test as test;
 use mesh_testbed::{Errno, Failure, Manner, Tested, UdpAnswer, UdpServer, ask, ask_all, storage};
 
 use crate::fixtures::stage::{Stage, address, as_member, where_usable};

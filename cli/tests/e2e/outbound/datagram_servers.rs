@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
+use mesh_testbed::kernel_test as test;
 use mesh_testbed::{Errno, Failure, Manner, Task, Tested, UdpClient, UdpServer, UdpServerTask, ask};
 
 use crate::fixtures::stage::{Stage, address, where_usable};

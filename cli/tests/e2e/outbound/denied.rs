@@ -1,5 +1,6 @@
 //! A denied connection fails at once, and says why as the kernel can.
 
+use mesh_testbed::kernel_test as test;
 use mesh_testbed::{Client, Errno, Tested};
 
 use crate::fixtures::seen::Seen;

@@ -1,5 +1,6 @@
 //! An excluded flow is not touched at all.
 
+use mesh_testbed::kernel_test as test;
 use mesh_testbed::{Client, Errno, Tested, storage};
 
 use crate::fixtures::seen::Seen;

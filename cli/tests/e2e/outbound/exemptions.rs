@@ -1,5 +1,6 @@
 //! The sidecar's own connections are never touched, wherever it lives; nobody else's are spared for it.
 
+use mesh_testbed::kernel_test as test;
 use mesh_testbed::{Client, Failure, Place, Tested, UdpServer};
 use mesh_testbed::{Manner, ask};
 

@@ -4,6 +4,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
+use mesh_testbed::kernel_test as test;
 use mesh_testbed::{Errno, Failure, Level, Place, Task, Tested, original_destination};
 use socket2::{Domain, SockAddr, Socket, Type};
 

@@ -34,6 +34,7 @@ use std::fmt::Write;
 use std::net::TcpListener;
 use std::os::fd::AsFd;
 
+use mesh_testbed::kernel_test as test;
 use mesh_testbed::{Client, Errno, Failure, Place, ServerTask, Tested, kernel_is_usable, raw_option};
 
 use crate::fixtures::command::Answer;

@@ -7,6 +7,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
 
+use mesh_testbed::kernel_test as test;
 use mesh_testbed::{Client, Errno, Failure, Manner, Netns, Tested, UdpClient, UdpServer};
 use rustix::net::{Shutdown, shutdown};
 

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use mesh_bpf::flow::{Direction, Flow as Asked, Identity, Protocol, Verdict};
 use mesh_bpf::sim::Sim;
 use mesh_compiler::compile::Compiled;
+use mesh_testbed::kernel_test as test;
 use mesh_testbed::{
     Client, Errno, Failure, Manner, Place, Server, Tested, UdpServer, ask, kernel_is_usable,
     long_runs_are_wanted,

@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
+use mesh_testbed::kernel_test as test;
 use mesh_testbed::{Client, Errno, Failure, Netns, Place, ServerTask, Tested, until};
 use socket2::{Domain, Protocol, Socket, Type};
 

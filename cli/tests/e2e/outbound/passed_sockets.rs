@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 
+use mesh_testbed::kernel_test as test;
 use mesh_testbed::{Errno, Failure, Line, Place, Task, Tested, UdpServer, receive_socket, send_socket};
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, SockAddr, Socket, Type};

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use mesh_testbed::kernel_test as test;
 use mesh_testbed::{Client, Tested, long_runs_are_wanted};
 
 use crate::fixtures::seen::{Seen, seen};

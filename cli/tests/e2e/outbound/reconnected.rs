@@ -1,5 +1,6 @@
 //! One socket that is connected more than once is decided each time, and keeps nothing of the time before.
 
+use mesh_testbed::kernel_test as test;
 use mesh_testbed::{Client, Errno, Tested, storage};
 
 use crate::fixtures::seen::{Seen, seen};

@@ -1,5 +1,6 @@
 //! A member's connection lands at its sidecar, which can ask where it was going; the member cannot tell.
 
+use mesh_testbed::kernel_test as test;
 use mesh_testbed::{Client, Errno, Level, ServerTask, Tested};
 
 use crate::fixtures::seen::{Seen, judged, seen};

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use mesh_testbed::kernel_test as test;
 use mesh_testbed::proxy::Dnsmasq;
 use mesh_testbed::{Errno, Failure, Manner, Tested, UdpAnswer, UdpClient, UdpServer, UdpServerTask, storage};
 

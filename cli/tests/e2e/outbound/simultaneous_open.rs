@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use mesh_testbed::kernel_test as test;
 use mesh_testbed::{Errno, Failure, Line, Place, Task, Tested};
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, SockAddr, Socket, Type};

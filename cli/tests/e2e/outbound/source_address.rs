@@ -3,6 +3,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use mesh_testbed::kernel_test as test;
 use mesh_testbed::proxy::{Envoy, HaProxy, NginxSidecar, RedSocks};
 use mesh_testbed::{
     Client, Dialled, Errno, Failure, Manner, Netns, Server, ServerTask, Tested, UdpClient, UdpServerTask,

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::fd::AsFd;
 
+use mesh_testbed::kernel_test as test;
 use mesh_testbed::{Client, Errno, Failure, Manner, Tested, UdpClient, control, set_raw_option};
 
 use crate::fixtures::sniffer::Sniffer;

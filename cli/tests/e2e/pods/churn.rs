@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use mesh_testbed::kernel_test as test;
 use mesh_testbed::{Failure, Netns, Tested, long_runs_are_wanted, storage, tool, until};
 use serde_json::{Value, json};
 

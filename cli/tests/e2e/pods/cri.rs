@@ -7,6 +7,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use mesh_testbed::kernel_test as test;
 use mesh_testbed::{Failure, Place, Process, Tested, kernel_is_usable, long_runs_are_wanted, tool, until};
 use serde_json::json;
 

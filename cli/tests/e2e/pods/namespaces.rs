@@ -4,6 +4,7 @@
     reason = "a key that is not in the JSON is null, and the comparison fails"
 )]
 
+use mesh_testbed::kernel_test as test;
 use mesh_testbed::{Failure, Netns, Place, Tested};
 use serde_json::json;
 

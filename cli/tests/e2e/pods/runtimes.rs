@@ -1,6 +1,7 @@
 //! Real container runtimes call the plugin, in a chain with bridge and host-local: the very first connection of a
 //! container's first process is redirected.
 
+use mesh_testbed::kernel_test as test;
 use mesh_testbed::{Client, Netns, Place, Tested, kernel_is_usable, long_runs_are_wanted};
 use serde_json::Value;
 
@@ -51,7 +52,7 @@ fn a_container_of_containerd_is_in_the_mesh_before_its_first_process() -> Tested
 /// `cnitool` of the CNI project, as `scripts/setup.sh --long` builds it.
 const CNITOOL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/tools/cnitool");
 
-#[test]
+#[test(long)]
 fn the_tool_of_the_cni_project_adds_checks_and_deletes_a_pod() -> Tested {
     if !(kernel_is_usable() && long_runs_are_wanted()) {
         return Ok(());

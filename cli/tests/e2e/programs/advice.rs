@@ -1,6 +1,7 @@
 //! What the manual and the compiler advise, run with the programs that it is about: glibc and dig, curl and
 //! nginx. The policies are the recipes' own, as they stand in docs/recipes.md; only who the workload is differs.
 
+use mesh_testbed::kernel_test as test;
 use mesh_testbed::proxy::{Dnsmasq, Nginx};
 use mesh_testbed::{Client, Errno, Failure, Netns, Place, Tested, tool, veth};
 

@@ -10,6 +10,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use mesh_testbed::kernel_test as test;
 use mesh_testbed::proxy::{HaProxy, Nginx};
 use mesh_testbed::{
     Failure, Netns, Place, Process, Tested, kernel_is_usable, long_runs_are_wanted, until, veth,

@@ -1,5 +1,6 @@
 //! Programs on a JVM, whose sockets are all of IPv6: the mesh that this one replaces let them past.
 
+use mesh_testbed::kernel_test as test;
 use mesh_testbed::{Arrival, Failure, Tested, UdpAnswer, UdpServer, kernel_is_usable, long_runs_are_wanted};
 
 use crate::fixtures::command::Answer;
@@ -7,7 +8,7 @@ use crate::fixtures::stage::{Stage, address};
 
 const PROGRAM: &str = include_str!("../../../../testbed/programs/Dial.java");
 
-#[test]
+#[test(long)]
 fn sockets_channels_and_datagrams_of_a_jvm_are_redirected_excluded_and_denied() -> Tested {
     if !(kernel_is_usable() && long_runs_are_wanted()) {
         return Ok(());

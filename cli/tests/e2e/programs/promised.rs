@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use mesh_testbed::kernel_test as test;
 use mesh_testbed::proxy::{Dnsmasq, HaProxy, Nginx};
 use mesh_testbed::{Cgroup, Failure, Ground, Netns, Place, Tested, UdpServer, until, veth};
 

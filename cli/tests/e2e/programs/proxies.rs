@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use mesh_testbed::kernel_test as test;
 use mesh_testbed::proxy::{HaProxy, Nginx};
 use mesh_testbed::{Cgroup, Failure, Ground, Pair, Place, Tested, until};
 

@@ -3,6 +3,7 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr};
 
+use mesh_testbed::kernel_test as test;
 use mesh_testbed::proxy::{Envoy, HaProxy, Nginx, NginxSidecar, RedSocks, Squid};
 use mesh_testbed::{
     Client, Errno, Place, Stream, Tested, kernel_is_promised, kernel_is_usable, long_runs_are_wanted,
@@ -70,7 +71,7 @@ fn redsocks_carries_v4_connections_through_a_socks_proxy() -> Tested {
     Ok(())
 }
 
-#[test]
+#[test(long)]
 fn squid_carries_requests_of_both_families_to_where_they_were_going() -> Tested {
     if !(kernel_is_usable() && long_runs_are_wanted()) {
         return Ok(());
