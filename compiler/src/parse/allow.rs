@@ -86,3 +86,49 @@ impl Reader<'_> {
         Span { file: self.file, start, end }
     }
 }
+
+/// `allow` comments, and the statements below them.
+pub(super) struct Allows {
+    found: Vec<(Allow, bool)>,
+    next: usize,
+}
+
+impl Allows {
+    pub(super) const fn new(found: Vec<(Allow, bool)>) -> Self {
+        Self { found, next: 0 }
+    }
+
+    /// The comments that stand right above the statement. Statements are asked about in order.
+    pub(super) fn above(&mut self, text: &str, extent: Extent) -> Vec<usize> {
+        let mut above = Vec::new();
+        while let Some((allow, alone)) =
+            self.found.get(self.next).filter(|(allow, _)| allow.span.end <= extent.start)
+        {
+            let gap = text.get(allow.span.end as usize..extent.start as usize).unwrap_or_default();
+            let mut lines = gap.split('\n').skip(1).peekable();
+            let mut adjoins = *alone;
+            while let Some(line) = lines.next() {
+                let last = lines.peek().is_none();
+                adjoins &= if last { line.trim().is_empty() } else { line.trim_start().starts_with('#') };
+            }
+            if adjoins {
+                above.push(self.next);
+            }
+            self.next += 1;
+        }
+        above
+    }
+
+    /// Sets what the comments cover.
+    pub(super) fn end(&mut self, which: &[usize], scope: Span) {
+        for &i in which {
+            if let Some((allow, _)) = self.found.get_mut(i) {
+                allow.scope = Some(scope);
+            }
+        }
+    }
+
+    pub(super) fn finish(self) -> Vec<Allow> {
+        self.found.into_iter().map(|(allow, _)| allow).collect()
+    }
+}

@@ -319,6 +319,45 @@ fn typographic(span: Span, found: char, what: &str, write: &str) -> Diagnostic {
         .help(format!("write `{write}`"))
 }
 
+pub(super) fn no_block(statement: Statement<'_>, rule: Rule, brace: Option<u32>) -> Diagnostic {
+    let (_, word) = token_at(statement.words(), 0);
+    let diagnostic = Diagnostic::new(Code::Syntax, format!("{} has no block", quote(word)));
+    let end = statement.words().len();
+    match brace {
+        Some(at) => diagnostic
+            .label(
+                Span { start: at, end: at + 1, ..statement.span() },
+                "a newline ends the statement before it",
+            )
+            .help(format!("write the `{{` on the line of {}", quote(word))),
+        None => {
+            let inner = if rule == Rule::test_head { "flows" } else { "statements" };
+            diagnostic
+                .label(statement.part(end, end), "`{` belongs here")
+                .help(format!("write `{{`, then its {inner}, then `}}`"))
+        }
+    }
+}
+
+pub(super) fn nameless(brace: Span) -> Diagnostic {
+    Diagnostic::new(Code::Syntax, "a block without a head")
+        .label(brace, "opens a block of nothing")
+        .help("write what it is before the `{`, such as `workload cart {`")
+}
+
+pub(super) fn no_place_for_block(statement: Statement<'_>, brace: Span) -> Diagnostic {
+    let (_, word) = token_at(statement.words(), 0);
+    Diagnostic::new(Code::Syntax, format!("{} takes no block", quote(word)))
+        .label(brace, "not expected here")
+        .help("`mesh`, `workload`, `for` and `test` have blocks; a list stands in `[ ]`")
+}
+
+pub(super) fn unreadable(statement: Statement<'_>) -> Diagnostic {
+    Diagnostic::new(Code::Syntax, "this statement cannot be read")
+        .label(statement.span(), "not understood")
+        .help("compare it with the reference")
+}
+
 /// The token at a byte of a statement, and where it starts. Words are taken whole, also where a part of
 /// one was understood.
 pub(super) fn token_at(words: &str, at: usize) -> (usize, &str) {

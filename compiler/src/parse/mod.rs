@@ -4,14 +4,17 @@
 //! with a stack of open blocks, has the grammar read each statement, and goes on after an error.
 
 mod allow;
-mod blocks;
 mod build;
 mod errors;
 pub(crate) mod habit;
+mod indent;
 mod literal;
 mod message;
+mod placement;
+mod recovery;
 #[cfg(test)]
 mod tests;
+mod walker;
 
 use mesh_grammar::Rule;
 use mesh_grammar::scan::{self, Extent};
@@ -33,7 +36,7 @@ pub fn parse_file(id: FileId, text: &str) -> (ast::File, Vec<Diagnostic>) {
     let mut errors = Errors::default();
     message::faults(id, text, &scan.faults, &mut errors);
     errors.count(scan.more_faults);
-    let file = blocks::Walker::new(id, text, &scan, &mut errors).walk();
+    let file = walker::Walker::new(id, text, &scan, &mut errors).walk();
     (file, errors.finish(whole(id, text), text))
 }
 
