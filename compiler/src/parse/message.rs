@@ -2,11 +2,12 @@
 
 use mesh_grammar::Rule;
 use mesh_grammar::scan::{Extent, Fault, FaultKind};
-use mesh_grammar::statement::{Place, SyntaxError, rule_for};
+use mesh_grammar::statement::{self, Place, SyntaxError, rule_for};
 use mesh_grammar::symbol::symbol;
 
 use super::errors::Errors;
 use super::habit::{self, Habit};
+use crate::ast::{Name, Spanned};
 use crate::diag::{Code, Diagnostic, did_you_mean, one_of, quote};
 use crate::source::{FileId, Span};
 
@@ -356,6 +357,20 @@ pub(super) fn unreadable(statement: Statement<'_>) -> Diagnostic {
     Diagnostic::new(Code::Syntax, "this statement cannot be read")
         .label(statement.span(), "not understood")
         .help("compare it with the reference")
+}
+
+/// The name that a statement declares, also where the rest of it could not be read.
+pub(super) fn declared(statement: Statement<'_>, rule: Rule) -> Option<Name> {
+    if !matches!(rule, Rule::set_statement | Rule::group_statement | Rule::mesh_head | Rule::workload_head) {
+        return None;
+    }
+    let words = statement.words();
+    let (_, first) = token_at(words, 0);
+    let rest = words.get(first.len()..)?;
+    let start = words.len() - rest.trim_start().len();
+    let (_, name) = token_at(words, start);
+    let span = statement.part(start, start + name.len());
+    statement::is_name(name).then(|| Spanned { value: name.to_owned(), span })
 }
 
 /// The token at a byte of a statement, and where it starts. Words are taken whole, also where a part of

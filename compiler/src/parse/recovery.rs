@@ -5,9 +5,8 @@ use mesh_grammar::Rule;
 use mesh_grammar::scan::Piece;
 use mesh_grammar::statement::{self, Place};
 
-use super::message::{self, Statement, token_at};
+use super::message::{self, Statement, declared, token_at};
 use super::walker::{Block, DEEPEST, Walker};
-use crate::ast::{Name, Spanned};
 use crate::diag::{Code, Diagnostic, did_you_mean, quote};
 use crate::source::Span;
 
@@ -136,18 +135,4 @@ impl<'t> Walker<'t, '_> {
             uses.unwrap_or_default().split(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '_' | '-')));
         self.out.mentioned.extend(words.filter(|word| !word.is_empty()).map(str::to_owned));
     }
-}
-
-/// The name that a statement declares, also where the rest of it could not be read.
-pub(super) fn declared(statement: Statement<'_>, rule: Rule) -> Option<Name> {
-    if !matches!(rule, Rule::set_statement | Rule::group_statement | Rule::mesh_head | Rule::workload_head) {
-        return None;
-    }
-    let words = statement.words();
-    let (_, first) = token_at(words, 0);
-    let rest = words.get(first.len()..)?;
-    let start = words.len() - rest.trim_start().len();
-    let (_, name) = token_at(words, start);
-    let span = statement.part(start, start + name.len());
-    statement::is_name(name).then(|| Spanned { value: name.to_owned(), span })
 }

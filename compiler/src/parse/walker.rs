@@ -8,8 +8,7 @@ use super::allow::Allows;
 use super::build::{Builder, Statement as Built};
 use super::errors::Errors;
 use super::indent::Indent;
-use super::message::{self, Statement, token_at};
-use super::recovery::declared;
+use super::message::{self, Statement, declared, token_at};
 use crate::ast::{self, Body, Name};
 use crate::source::{FileId, Span};
 
