@@ -1,12 +1,10 @@
 //! The attribute of tests that need a kernel. It is a crate of its own because procedural macros are.
 
+mod promise;
+
 use proc_macro::TokenStream;
 
-/// What `./test` sets to `1` where it runs as root on a kernel that may be used.
-const KERNEL: &str = "MESHC_TEST_KERNEL";
-
-/// What `./test --long` sets to `1`.
-const LONG: &str = "MESHC_TEST_LONG";
+use promise::{KERNEL, LONG, Promise};
 
 /// A test that loads programs into the kernel, or makes namespaces, and so needs root; with `(long)`, one that
 /// takes minutes too.
@@ -18,18 +16,17 @@ const LONG: &str = "MESHC_TEST_LONG";
 /// A file all of whose tests are such says so once: `use mesh_testbed::kernel_test as test;`.
 #[proc_macro_attribute]
 pub fn kernel_test(arguments: TokenStream, function: TokenStream) -> TokenStream {
-    let needed: &[(&str, &str)] = match arguments.to_string().as_str() {
-        "" => &[(KERNEL, "root and a kernel that may be used")],
-        "long" => &[(KERNEL, "root and a kernel that may be used"), (LONG, "minutes")],
+    let needed: &[Promise] = match arguments.to_string().as_str() {
+        "" => &[KERNEL],
+        "long" => &[KERNEL, LONG],
         _ => return text("::core::compile_error!(\"`kernel_test` takes nothing, or `long`\");"),
     };
-    let is_promised = |name: &str| std::env::var_os(name).is_some_and(|value| value == "1");
     // `option_env` tells cargo what the test was compiled with.
     let asked: String = (needed.iter())
-        .map(|(name, _)| format!("const _: Option<&str> = ::core::option_env!(\"{name}\");"))
+        .map(|Promise { name, .. }| format!("const _: Option<&str> = ::core::option_env!(\"{name}\");"))
         .collect();
-    let missing = needed.iter().find(|(name, _)| !is_promised(name));
-    let ignored = missing.map_or_else(String::new, |(name, what)| {
+    let missing = needed.iter().find(|promise| !promise.is_given());
+    let ignored = missing.map_or_else(String::new, |Promise { name, what }| {
         format!("#[ignore = \"needs {what}: {name}=1 when it is compiled\"]")
     });
     let mut test = text(&format!("{asked} #[::core::prelude::v1::test] {ignored}"));

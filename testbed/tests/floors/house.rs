@@ -120,4 +120,9 @@ pub const HOUSES: &[House] = &[
         )],
         circles: &["arrival dial", "cgroup ground name netns sweep", "fault"],
     },
+    House {
+        root: "testbed/macros/src/lib.rs",
+        floors: &[floor("attributes", "crate"), floor("promises", "promise")],
+        circles: &[],
+    },
 ];
