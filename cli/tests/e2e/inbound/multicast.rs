@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use mesh_testbed::kernel_test as test;
 use mesh_testbed::refuse::Refused;
 use mesh_testbed::{Errno, Failure, Manner, Netns, Tested, UdpClient, UdpServerTask, tool, until};
 
