@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use mesh_bpf::flow::{Direction, Verdict};
 use mesh_bpf::unpack::unpack;
-use mesh_runtime::{Decided, Family, NotTaken, Port, Runtime, Unheard};
+use mesh_runtime::{Decided, Family, Held, NotTaken, Port, Runtime, Stranger, Unheard};
 use serde_json::{Value, json};
 
 /// So many are named, the others counted.
@@ -25,6 +25,24 @@ pub fn unheard(all: &[Unheard]) -> Value {
             "family": it.port.family.to_string(), "port": it.port.port,
             "elsewhere": it.elsewhere.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "not_taken": it.not_taken, "text": it.to_string(),
+        })
+    };
+    all.iter().map(one).collect()
+}
+
+/// Ports of sidecars that others hold.
+pub fn held(all: &[Held]) -> Value {
+    let by = |it: &Stranger| {
+        let (process, command) =
+            it.process.as_ref().map_or((None, None), |(id, name)| (Some(id), Some(name)));
+        json!({ "at": it.at.to_string(), "uid": it.uid, "pid": process, "command": command })
+    };
+    let one = |it: &Held| {
+        json!({
+            "member": it.member, "namespace": it.namespace, "workload": it.workload,
+            "direction": it.port.direction.to_string(), "protocol": it.port.protocol.to_string(),
+            "family": it.port.family.to_string(), "port": it.port.port,
+            "by": it.by.iter().map(by).collect::<Vec<_>>(), "text": it.to_string(),
         })
     };
     all.iter().map(one).collect()

@@ -11,6 +11,7 @@
 //! | [`Runtime::head`] | | state, generation, digest, owner: whichever version applied |
 //! | [`Runtime::status`] | | all that the kernel holds, is attached to, has counted, and what drifted |
 //! | [`Runtime::unheard`], [`Runtime::is_heard`], [`Runtime::not_taken`] | the live image | where no sidecar waits for what it is sent, and what was not taken |
+//! | [`Runtime::held`] | the live image | where others have taken a sidecar's port |
 //! | [`Runtime::observe`] | [`Filter`] | decisions as they happen |
 //! | [`Runtime::live`] | | the live tables, read back |
 //! | [`Runtime::pause`], [`Runtime::resume`] | | stops deciding and keeps everything; brings it back |
@@ -59,7 +60,7 @@ pub use commands::history::Kept;
 pub use commands::observe::{By, Decided, Filter, Observer, Reason, Told, Wanted};
 pub use commands::pods::NEVER;
 pub use commands::run::Joined;
-pub use commands::sidecars::{Family, NotTaken, Port, Unheard};
+pub use commands::sidecars::{Family, Held, NotTaken, Port, Stranger, Unheard};
 pub use commands::status::acceleration::{
     Acceleration, AskerStatus, Carriage, ItemCarriage, PairStatus, SplicerStatus,
 };

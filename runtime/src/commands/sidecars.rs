@@ -12,7 +12,7 @@ use std::path::PathBuf;
 
 use mesh_bpf::abi::{FAMILY_V4, SidecarKey};
 use mesh_bpf::flow::{Direction, Protocol, Verdict};
-use mesh_bpf::image::{MapImage, Profile};
+use mesh_bpf::image::{Exempt, IdRange, MapImage, Profile, SourceId};
 use mesh_bpf::map::NOT_TAKEN;
 use mesh_bpf::membership::Membership;
 use mesh_bpf::prefix::Prefix;
@@ -131,6 +131,59 @@ impl fmt::Display for Unheard {
     }
 }
 
+/// A port of a sidecar at which processes wait that the policy does not exempt, though it exempts some: who is not the
+/// sidecar may have taken its port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// The member's name.
+    pub member: String,
+    /// Its Kubernetes namespace.
+    pub namespace: Option<String>,
+    /// The workload that it falls under.
+    pub workload: String,
+    /// Where its sidecar is needed.
+    pub port: Port,
+    /// Who waits there.
+    pub by: Vec<Stranger>,
+}
+
+/// A socket that somebody else than a sidecar has on its port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stranger {
+    /// Where it waits.
+    pub at: SocketAddr,
+    /// The user that made it.
+    pub uid: u32,
+    /// The process that has it, with its name as it is to be shown; none where that cannot be found.
+    pub process: Option<(u32, String)>,
+}
+
+impl fmt::Display for Stranger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.process {
+            Some((process, name)) => write!(f, "`{name}` (process {process}, user {})", self.uid)?,
+            None => write!(f, "a process of user {}", self.uid)?,
+        }
+        write!(f, " at {}", self.at)
+    }
+}
+
+impl fmt::Display for Held {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Port { direction, protocol, family, port } = self.port;
+        let by: Vec<String> = self.by.iter().map(ToString::to_string).collect();
+        write!(
+            f,
+            "port {port} for {family} ({protocol}, {direction}) in the pod `{}` of {} is held by {}, whom the policy \
+             does not exempt: it may get what is for the sidecar. Stop it, or let the sidecar run as a user that `exempt` \
+             names",
+            self.member,
+            self.workload,
+            by.join(" and ")
+        )
+    }
+}
+
 /// Connections that a sidecar did not take.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NotTaken {
@@ -153,7 +206,11 @@ struct Place {
 
 impl Place {
     fn serves(&self, port: Port) -> bool {
-        self.sockets.iter().any(|socket| port.is_served_by(socket))
+        self.serving(port).next().is_some()
+    }
+
+    fn serving(&self, port: Port) -> impl Iterator<Item = &Waits> {
+        self.sockets.iter().filter(move |socket| port.is_served_by(socket))
     }
 
     fn elsewhere(&self, port: Port) -> Vec<SocketAddr> {
@@ -221,6 +278,68 @@ impl<S: System> Runtime<S> {
         Ok(unheard)
     }
 
+    /// Ports of pods' sidecars at which others wait than those whom the live policy, which this is the image of,
+    /// exempts, and get what is for the sidecar. Users that it exempts come before them, and so does root, whom sidecars
+    /// may begin as. Where it exempts nobody, nobody is known as the sidecar.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn held(&self, image: &MapImage) -> Result<Vec<Held>> {
+        if self.head()?.state != State::Active {
+            return Ok(Vec::new());
+        }
+        let membership = Membership::of(image);
+        let mut held = Vec::new();
+        for member in files::members(&self.store, &self.instance)? {
+            let Key::Netns(cookie) = member.key else { continue };
+            let Some(workload) = member.workload(&membership).ok().flatten() else { continue };
+            let Some(profile) = image.profiles.get(workload.profile.0 as usize) else { continue };
+            let Exempt { uids, gids, cgroups } = &profile.exempt;
+            if uids.is_empty() && gids.is_empty() && cgroups.is_empty() {
+                continue;
+            }
+            let needs = needed(image, profile);
+            let place = if needs.is_empty() { None } else { self.place(&member, cookie)? };
+            let Some(place) = place else { continue };
+            let may_be_its = |socket: &Waits| socket.uid == 0 || is_among(uids, socket.uid);
+            let mut doubtful: Vec<(Port, Vec<Waits>)> = Vec::new();
+            for port in needs {
+                let sockets: Vec<Waits> = place.serving(port).copied().collect();
+                if !sockets.is_empty() && !sockets.iter().any(may_be_its) {
+                    doubtful.push((port, sockets));
+                }
+            }
+            let inodes =
+                doubtful.iter().flat_map(|(_, sockets)| sockets).map(|socket| socket.inode).collect();
+            let holders = self.store.holders(&inodes)?;
+            let is_exempt = |socket: &Waits| {
+                let holds = holders.get(&socket.inode);
+                holds.is_some_and(|holds| {
+                    is_among(gids, holds.gid) || cgroups.iter().any(|(path, _)| is_below(&holds.cgroup, path))
+                })
+            };
+            for (port, sockets) in doubtful {
+                let strangers: Vec<Waits> = sockets.into_iter().filter(|socket| !is_exempt(socket)).collect();
+                if strangers.is_empty() {
+                    continue;
+                }
+                let stranger = |socket: &Waits| Stranger {
+                    at: socket.at,
+                    uid: socket.uid,
+                    process: holders.get(&socket.inode).map(|holds| (holds.process, holds.name.clone())),
+                };
+                held.push(Held {
+                    member: member.name.clone(),
+                    namespace: member.namespace.clone(),
+                    workload: workload.name.clone(),
+                    port,
+                    by: strangers.iter().map(stranger).collect(),
+                });
+            }
+        }
+        Ok(held)
+    }
+
     /// Whether somebody waits now where a connection was sent, in the network namespace with this cookie; `None` where
     /// that cannot be found.
     ///
@@ -280,6 +399,17 @@ impl<S: System> Runtime<S> {
             Err(fault) => Err(fault.into()),
         }
     }
+}
+
+/// Whether an id is in one of these ranges.
+fn is_among(ranges: &[(IdRange, SourceId)], id: u32) -> bool {
+    ranges.iter().any(|(range, _)| (range.first..=range.last).contains(&id))
+}
+
+/// Whether the path of a cgroup is another one, or below that.
+fn is_below(path: &str, other: &str) -> bool {
+    path.strip_prefix(other.trim_end_matches('/'))
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// Whether a member may dial, or be dialled, by a family: it has an address that is routed.

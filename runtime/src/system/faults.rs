@@ -6,7 +6,7 @@
 //! that is made of several (writing a file, filling several slots) is left half done.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use mesh_bpf::map::{self, MapDef};
 use mesh_bpf::program::{AcceleratorDef, Hook, Inbound, ProgramDef};
 
 use crate::system::{
-    Acceleration, Clock, Fault, Files, LinkInfo, Links, Locked, MapInfo, Maps, Netns, Noted, Process,
+    Acceleration, Clock, Fault, Files, Holds, LinkInfo, Links, Locked, MapInfo, Maps, Netns, Noted, Process,
     ProgramInfo, Programs, Sockets, Sources, Step, Waits, Word,
 };
 
@@ -294,6 +294,7 @@ impl<S: Sockets> Sockets for Faulty<S> {
 
     reading! {
         fn waiting(&self, netns: &Path, cookie: u64) -> Step<Vec<Waits>>;
+        fn holders(&self, inodes: &BTreeSet<u64>) -> Step<BTreeMap<u64, Holds>>;
         fn can_close(&self) -> Step<bool>;
         fn connections(&self, flows: &S::Map, listening: &S::Map) -> Step<Vec<(Noted, S::Socket)>>;
         fn socket(&self, netns: u64, ends: (SocketAddr, SocketAddr), cookie: u64) -> Step<Option<S::Socket>>;

@@ -37,7 +37,7 @@ pub use netns::{Netns, Sources};
 pub use prepared::Prepared;
 pub(crate) use prepared::{Begun, Made, Waited};
 pub use programs::{ProgramInfo, Programs};
-pub use sockets::{Accepted, Noted, Sockets, Waits};
+pub use sockets::{Accepted, Holds, Noted, Sockets, Waits};
 
 /// What the runtime needs from a machine. Handles close what they hold when they are dropped.
 pub trait System: Clock + Files + Netns + Maps + Programs + Links + Sockets + Acceleration {}

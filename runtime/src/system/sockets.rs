@@ -1,5 +1,6 @@
 //! Sockets.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::Path;
 
@@ -39,6 +40,23 @@ pub struct Waits {
     pub at: SocketAddr,
     /// It is on all IPv6 addresses, and takes what comes by IPv4 too.
     pub takes_v4: bool,
+    /// The user that made it.
+    pub uid: u32,
+    /// The number of its inode.
+    pub inode: u64,
+}
+
+/// A process that has a socket open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holds {
+    /// Its id.
+    pub process: u32,
+    /// Its name, as it is to be shown.
+    pub name: String,
+    /// The group that made the socket.
+    pub gid: u32,
+    /// The path of its cgroup.
+    pub cgroup: String,
 }
 
 /// What the runtime asks and does to sockets.
@@ -51,6 +69,11 @@ pub trait Sockets: Maps {
     /// # Errors
     /// What the kernel says; `ESTALE` where it is another.
     fn waiting(&self, netns: &Path, cookie: u64) -> Step<Vec<Waits>>;
+    /// Who has sockets with these inodes open: of each one process, as far as it can be found.
+    ///
+    /// # Errors
+    /// If processes cannot be looked at.
+    fn holders(&self, inodes: &BTreeSet<u64>) -> Step<BTreeMap<u64, Holds>>;
     /// Whether connections can be closed here. Minimum kernel 4.5, with `CONFIG_INET_DIAG_DESTROY`.
     ///
     /// # Errors

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use mesh_bpf::image::{MapImage, SourceKind};
 use mesh_bpf::item::counter_key;
-use mesh_runtime::{Owner, State, Status as Found, Unheard, items};
+use mesh_runtime::{Held, Owner, State, Status as Found, Unheard, items};
 use serde_json::{Value, json};
 
 use crate::args::Status;
@@ -32,24 +32,29 @@ pub fn run(output: &Output, args: &Status) -> Result<Exit, Failure> {
     let runtime = open(&args.instance)?;
     let status = runtime.status().map_err(failure)?;
     // Where the live policy cannot be read, the drift says why.
-    let (rows, accelerates, unheard) = match runtime.live().ok().flatten() {
+    let (rows, accelerates, unheard, held) = match runtime.live().ok().flatten() {
         Some(live) => {
             let image = image(&live.tables)?;
             let places = Places::read(&runtime.instance().places());
             let unheard = runtime.unheard(&image).map_err(failure)?;
-            (rows(&image, &status, &places), acceleration::items(&image), unheard)
+            let held = runtime.held(&image).map_err(failure)?;
+            (rows(&image, &status, &places), acceleration::items(&image), unheard, held)
         }
-        None => (Vec::new(), Items::new(), Vec::new()),
+        None => (Vec::new(), Items::new(), Vec::new(), Vec::new()),
     };
     let agent = agent(runtime.instance());
     let mut found = answer(&status, &rows, &accelerates);
     if let Some(found) = found.as_object_mut() {
         found.insert("agent".into(), agent.clone());
         found.insert("unheard".into(), sidecars::unheard(&unheard));
+        found.insert("held".into(), sidecars::held(&held));
         found.insert("not_taken".into(), sidecars::not_taken(&runtime.not_taken().map_err(failure)?));
     }
-    output.answer(&found, || text(&status, &rows, &accelerates, &unheard) + &words(&agent));
-    let is_well = status.drift.is_empty() && unheard.is_empty() && status.head.state != State::Unfinished;
+    output.answer(&found, || text(&status, &rows, &accelerates, (&unheard, &held)) + &words(&agent));
+    let is_well = status.drift.is_empty()
+        && unheard.is_empty()
+        && held.is_empty()
+        && status.head.state != State::Unfinished;
     let different = args.check && !is_well;
     Ok(if different { Exit::Different } else { Exit::Done })
 }
@@ -143,7 +148,7 @@ fn answer(status: &Found, rows: &[Row], accelerates: &Items) -> Value {
     })
 }
 
-fn text(status: &Found, rows: &[Row], accelerates: &Items, unheard: &[Unheard]) -> String {
+fn text(status: &Found, rows: &[Row], accelerates: &Items, (unheard, held): (&[Unheard], &[Held])) -> String {
     let head = &status.head;
     let mut out = String::new();
     let digest = head.digest.get(..12).unwrap_or(&head.digest);
@@ -198,6 +203,7 @@ fn text(status: &Found, rows: &[Row], accelerates: &Items, unheard: &[Unheard]) 
     });
     acceleration::text(&mut out, &status.acceleration, accelerates);
     section(&mut out, "sidecars that do not listen", unheard, ToString::to_string);
+    section(&mut out, "ports of sidecars that others hold", held, ToString::to_string);
     section(&mut out, "drift", &status.drift, Clone::clone);
     out
 }

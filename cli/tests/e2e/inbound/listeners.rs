@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use mesh_testbed::kernel_test as test;
 use mesh_testbed::{Errno, Failure, ServerTask, Tested, until};
+use serde_json::{Value, json};
 
+use crate::fixtures::command::Answer;
 use crate::fixtures::stage::where_usable;
-use crate::fixtures::town::{Offered, Pod, SIDECAR, addresses, offer};
+use crate::fixtures::town::{APPLICATION, Offered, Pod, SIDECAR, addresses, offer};
 
 const REDIRECT: &str = "redirect inbound -> 15003";
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -90,6 +92,59 @@ fn of_all_that_listen_on_its_port_the_sidecar_gets_what_is_offered() -> Tested {
     }
     drop((roots, elsewhere));
     assert_eq!(counter(&pod, "others_listener")?, before);
+    Ok(())
+}
+
+#[test]
+fn who_holds_a_sidecars_port_and_is_of_no_exempt_identity_is_named() -> Tested {
+    let Some(pod) = where_usable(|| Pod::new(super::WAY))? else { return Ok(()) };
+    let apart = pod.ground().cgroup().child("proxy")?;
+    // Deeper than the one that is named.
+    let within = apart.child("worker")?;
+    let by_cgroup = format!("exempt cgroup \"{}\"", apart.within()?);
+    let far = &pod.town().far;
+    let _application = pod.serve("application", &APPLICATION)?;
+    let held = || -> Result<Vec<Value>, Failure> {
+        Ok(pod.ask(&["status"])?["held"].as_array().cloned().unwrap_or_default())
+    };
+    for (exempt, place) in [
+        ("exempt gid 1501", pod.place().uid(1001).gid(1501)),
+        (&by_cgroup[..], pod.place().uid(1001).cgroup(&within)),
+        ("exempt uid 1001", pod.place().uid(1001)),
+    ] {
+        let text = format!("{exempt}\nmesh shop {{\n{REDIRECT}\nworkload cart {{ label app = cart }}\n}}\n");
+        let policy = pod.ground().write("policy.mesh", text)?.display().to_string();
+        pod.ask(&["apply", &policy])?;
+        pod.attach()?;
+        assert_eq!(held()?, Vec::<Value>::new(), "{exempt}");
+        let stranger =
+            ServerTask::start(&pod.place().uid(1000), "stranger", &addresses(&["127.0.0.1:15003"])?)?;
+        assert_eq!(offer(far, "10.42.0.2:8080")?, by("stranger"), "{exempt}: there is no other");
+        let found = held()?;
+        assert_eq!(found.len(), 1, "{exempt}: {found:#?}");
+        let keys = ["member", "workload", "direction", "protocol", "family"];
+        assert_eq!(
+            keys.map(|key| found[0][key].clone()),
+            ["cart-1", "shop/cart", "inbound", "tcp", "IPv4"].map(Value::from),
+        );
+        assert_eq!(found[0]["port"], json!(15003));
+        let it = &found[0]["by"][0];
+        assert_eq!((&it["at"], &it["uid"]), (&json!("127.0.0.1:15003"), &json!(1000)), "{it}");
+        assert_eq!(it["pid"], json!(stranger.id()), "{it}");
+        let shown = Answer::of(pod.meshc().args(["status", "--check"]))?;
+        assert!(
+            shown.code == 3 && shown.stdout.contains(&format!("process {}, user 1000", stranger.id())),
+            "{shown:?}"
+        );
+        // Beside a sidecar that is known by its group or cgroup only, the other one may still get it.
+        let sidecar = ServerTask::start(&place, "sidecar", &addresses(&["127.0.0.7:15003"])?)?;
+        let still = if exempt.starts_with("exempt uid") { Vec::new() } else { found };
+        assert_eq!(held()?, still, "{exempt}");
+        drop(stranger);
+        assert_eq!(held()?, Vec::<Value>::new(), "{exempt}");
+        assert_eq!(offer(far, "10.42.0.2:8080")?, by("sidecar"), "{exempt}");
+        drop(sidecar);
+    }
     Ok(())
 }
 

@@ -26,6 +26,7 @@ mod programs;
 mod ring;
 mod route;
 mod sock_diag;
+mod socket_holders;
 mod sockets;
 mod sockmap_charging;
 mod sockmap_fionread;

@@ -209,7 +209,9 @@ pub(super) fn waiting(netns: &File) -> io::Result<Vec<Waits>> {
                     let [at, _] = ends(&head);
                     let only_v6 = find(attributes, INET_DIAG_SKV6ONLY).is_some_and(|only| only != [0]);
                     let takes_v4 = head.family == AF_INET6 && at.ip().is_unspecified() && !only_v6;
-                    found.push(Waits { is_udp: protocol == IPPROTO_UDP, at, takes_v4 });
+                    let [.., uid, inode] = head.rest;
+                    let inode = inode.into();
+                    found.push(Waits { is_udp: protocol == IPPROTO_UDP, at, takes_v4, uid, inode });
                 })?;
             }
         }

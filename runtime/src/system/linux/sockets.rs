@@ -1,5 +1,6 @@
 //! Sockets.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -8,8 +9,9 @@ use super::enter::open_netns;
 use super::kernel::Kernel;
 use super::map::KernelMap;
 use super::sock_diag;
+use super::socket_holders;
 use super::step::{at, on};
-use crate::system::{Netns, Noted, Sockets, Step, Waits};
+use crate::system::{Holds, Netns, Noted, Sockets, Step, Waits};
 
 impl Sockets for Kernel {
     type Socket = sock_diag::KernelSocket;
@@ -17,6 +19,10 @@ impl Sockets for Kernel {
     fn waiting(&self, netns: &Path, cookie: u64) -> Step<Vec<Waits>> {
         let target = at("opening", netns, open_netns(netns, cookie))?;
         at("looking at the sockets", netns, sock_diag::waiting(&target))
+    }
+
+    fn holders(&self, inodes: &BTreeSet<u64>) -> Step<BTreeMap<u64, Holds>> {
+        at("reading", Path::new("/proc"), socket_holders::find(inodes))
     }
 
     fn can_close(&self) -> Step<bool> {

@@ -1,16 +1,21 @@
 //! Sockets.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::Path;
 
 use super::world::{Memory, MemoryMap};
-use crate::system::{Noted, Sockets, Step, Waits};
+use crate::system::{Holds, Noted, Sockets, Step, Waits};
 
 impl Sockets for Memory {
     type Socket = u64;
 
     fn waiting(&self, netns: &Path, cookie: u64) -> Step<Vec<Waits>> {
         self.is_netns(netns, cookie).map(|()| Vec::new())
+    }
+
+    fn holders(&self, _inodes: &BTreeSet<u64>) -> Step<BTreeMap<u64, Holds>> {
+        Ok(BTreeMap::new())
     }
 
     fn can_close(&self) -> Step<bool> {
