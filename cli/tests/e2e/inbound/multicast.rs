@@ -166,7 +166,9 @@ fn attached(pod: &Pod) -> Result<(bool, usize), Failure> {
     let status = pod.ask(&["status"])?;
     let of = |name: &str| status.get(name).and_then(serde_json::Value::as_array).cloned().unwrap_or_default();
     let programs = of("programs").into_iter();
-    let is_there = programs.filter(|it| !it["attached_to"].is_null()).any(|it| it["name"] == "mesh_ingress");
+    let is_there = programs
+        .filter(|it| !it["attached_to"].is_null())
+        .any(|it| it.get("name").is_some_and(|name| name == "mesh_ingress"));
     Ok((is_there, of("drift").len()))
 }
 
