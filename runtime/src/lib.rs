@@ -40,6 +40,7 @@
 
 mod attach;
 mod commands;
+mod drift;
 mod error;
 mod generation;
 mod instance;
@@ -67,6 +68,7 @@ pub use commands::status::acceleration::{
 pub use commands::status::hits::{ItemHits, items};
 pub use commands::status::{Head, LivePolicy, MemberStatus, Occupancy, ProgramStatus, State, Status};
 pub use commands::switch::{Detached, Switched};
+pub use drift::{Drift, Full, PodFault};
 pub use error::{Class, Error, Result};
 pub use generation::confirmation::Waiting;
 pub use generation::request::{Applied, Apply};

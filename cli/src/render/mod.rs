@@ -8,6 +8,8 @@ pub mod acceleration;
 #[cfg(all(feature = "kernel", target_os = "linux"))]
 pub mod applied;
 pub mod difference;
+#[cfg(all(feature = "kernel", target_os = "linux"))]
+pub mod drift;
 pub mod explanation;
 pub mod json;
 pub mod sarif;

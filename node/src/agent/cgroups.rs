@@ -35,12 +35,6 @@ impl CgroupKeeper {
         }
     }
 
-    /// Those that are not there, as `status` shows their paths.
-    pub(super) fn missing(&self, runtime: &Runtime) -> Vec<String> {
-        let missing = self.known.iter().filter(|(_, id)| id.is_none());
-        missing.map(|(folder, _)| runtime.instance().cgroup_path(folder).to_string()).collect()
-    }
-
     /// Where cgroups will be made or removed: the nearest folder above each that is there.
     pub(super) fn folders(&self, runtime: &Runtime) -> BTreeSet<PathBuf> {
         let hierarchy = &runtime.instance().hierarchy;

@@ -37,7 +37,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-use mesh_runtime::Runtime;
+use mesh_runtime::{Drift, Runtime};
 use tracing::info;
 
 use addresses::AddressKeeper;
@@ -65,6 +65,8 @@ pub struct Settings {
     pub listen: Option<SocketAddr>,
     /// How often everything is looked at, whatever happened.
     pub interval: Duration,
+    /// Puts into words what drifted, for the log.
+    pub wording: fn(&Drift) -> String,
     /// Keep the CNI plugin in place, and the program that it is.
     pub plugin: Option<(Place, PathBuf)>,
 }
@@ -114,7 +116,7 @@ pub fn run(runtime: Runtime, settings: Settings, compile: Compile) -> io::Result
         cgroups: CgroupKeeper::default(),
         addresses: AddressKeeper::default(),
         plugin: PluginKeeper::new(settings.plugin),
-        repairer: Repairer::default(),
+        repairer: Repairer::new(settings.wording),
         rescuer: Rescuer::default(),
     };
     agent.run(&socket, &server)
@@ -209,7 +211,7 @@ impl Agent {
             self.addresses.keep(runtime);
         }
         if look.all {
-            self.repairer.repair(&self.shared, &self.cgroups, &self.policy);
+            self.repairer.repair(&self.shared, &self.policy);
         }
         if look.plugin || look.all {
             self.plugin.keep();

@@ -11,7 +11,7 @@ mod pod;
 
 use std::time::Duration;
 
-use mesh_runtime::{Runtime, Which};
+use mesh_runtime::{PodFault, Runtime, Which};
 use serde_json::json;
 
 pub use config::Site;
@@ -31,6 +31,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Opens the instance that a network's configuration names.
 pub type Open<'a> = &'a dyn Fn(&Site) -> Result<Runtime, Failure>;
 
+/// Puts into words in what a pod is not as it should be.
+pub type Wording = fn(&PodFault) -> String;
+
 /// What a call answers its caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
@@ -43,9 +46,9 @@ pub struct Answer {
 }
 
 /// Answers one call of a container runtime; `input` is what came on standard input.
-pub fn call(environment: &Environment, input: &[u8], open: Open<'_>) -> Answer {
+pub fn call(environment: &Environment, input: &[u8], open: Open<'_>, wording: Wording) -> Answer {
     let mut log = Vec::new();
-    let (version, result) = answer(environment, input, open, &mut log);
+    let (version, result) = answer(environment, input, open, wording, &mut log);
     let success = result.is_ok();
     let output = result.unwrap_or_else(|failure| {
         log.push(format!("{NAME}: {}: {failure}", environment.command));
@@ -59,6 +62,7 @@ fn answer(
     environment: &Environment,
     input: &[u8],
     open: Open<'_>,
+    wording: Wording,
     log: &mut Vec<String>,
 ) -> (String, Result<String, Failure>) {
     // A caller asks for the versions with whatever environment and configuration it has.
@@ -72,7 +76,7 @@ fn answer(
     match Config::read(input) {
         Ok(config) => {
             let version = config.version.clone();
-            (version, Call { environment, config, open }.run(log))
+            (version, Call { environment, config, open, wording }.run(log))
         }
         Err(failure) => (config::version(input).unwrap_or_else(|| LATEST.into()), Err(failure)),
     }
@@ -83,6 +87,7 @@ struct Call<'a> {
     environment: &'a Environment,
     config: Config<'a>,
     open: Open<'a>,
+    wording: Wording,
 }
 
 impl Call<'_> {
@@ -152,6 +157,7 @@ impl Call<'_> {
             netns: Some(netns.ok_or_else(|| Failure::environment("CNI_NETNS is empty".into()))?),
         };
         let wrong = self.runtime()?.check(&which).map_err(|error| Failure::runtime(&error))?;
+        let wrong: Vec<String> = wrong.iter().map(self.wording).collect();
         if wrong.is_empty() { Ok(()) } else { Err(Failure::wrong(&wrong.join("; "))) }
     }
 

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::link::Pinned;
 use super::{dispatch, netns_links};
+use crate::drift::Drift;
 use crate::error::{Error, Result};
 use crate::instance::Instance;
 use crate::state::record;
@@ -95,13 +96,21 @@ pub(crate) fn detach_special<S: System>(store: &S, instance: &Instance, profiles
 }
 
 /// That a program is not attached, and what that costs where it is not everything.
-pub(crate) fn is_missing(name: &str) -> String {
+pub(crate) fn drift(name: &'static str) -> Drift {
     let def = PROGRAMS.iter().find(|def| def.name == name);
-    let cost = match def.map(|def| def.policies) {
-        Some(Policies::InboundDatagrams) => {
+    match def.map(|def| def.policies) {
+        Some(Policies::InboundDatagrams) => Drift::DatagramProgramMissing(name),
+        Some(Policies::All) | None => Drift::ProgramMissing(name),
+    }
+}
+
+/// The same as a warning begins.
+pub(crate) fn is_missing(name: &'static str) -> String {
+    let cost = match drift(name) {
+        Drift::DatagramProgramMissing(_) => {
             ": broadcasts, multicasts and datagrams that claim a pod's own address get past inbound rules"
         }
-        Some(Policies::All) | None => "",
+        _ => "",
     };
     format!("the program `{name}` is not attached{cost}")
 }

@@ -10,26 +10,27 @@ use mesh_bpf::tables::TableData;
 
 use super::dispatch;
 use super::link::unpin;
-use super::listening::{self, MISSED_WORDS};
+use super::listening;
 use super::netns_links::{HOST, HOST_WAY, is_attached};
+use crate::drift::Drift;
 use crate::error::{Error, Result};
 use crate::instance::Instance;
 use crate::maps::set::ControlMap;
 use crate::member::{Member, Origin};
 use crate::system::{HOST_NETNS, System, Word};
 
-/// What the host's namespace lacks, in words.
+/// What the host's namespace lacks.
 pub(crate) fn fault<S: System>(
     store: &S,
     instance: &Instance,
     control: &ControlMap<S>,
-) -> Result<Option<String>> {
+) -> Result<Option<Drift>> {
     if is_missing(store, instance, control)? {
-        return Ok(Some("the network namespace of the host has no program".into()));
+        return Ok(Some(Drift::HostProgramMissing));
     }
     let host = control.load(store).host;
     let missed = host != 0 && listening::has_missed(store, instance, host)?;
-    Ok(missed.then(|| format!("the network namespace of the host {MISSED_WORDS}")))
+    Ok(missed.then_some(Drift::HostSocketsUnknown))
 }
 
 /// Whether a policy, by its table of profiles, decides what is offered to processes that are members by their cgroup:

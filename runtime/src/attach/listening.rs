@@ -14,9 +14,6 @@ use crate::instance::Instance;
 use crate::member::Key;
 use crate::system::System;
 
-/// What is said of a network namespace in which sockets were missed.
-pub(crate) const MISSED_WORDS: &str = "has sockets that listen and are not known, since there were too many";
-
 /// The map of the network namespaces in which listening sockets were missed; none before there is one.
 pub(crate) fn missed<S: System>(store: &S, instance: &Instance) -> Result<Option<S::Map>> {
     Ok(store.open_map(&instance.maps().join(UNNOTED.name))?)

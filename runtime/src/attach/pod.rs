@@ -12,8 +12,9 @@ use mesh_bpf::program::Inbound;
 
 use super::dispatch;
 use super::link::unpin;
-use super::listening::{self, MISSED_WORDS};
+use super::listening;
 use super::netns_links::{attached_way, has_program, interface, pin};
+use crate::drift::Drift;
 use crate::error::Result;
 use crate::instance::Instance;
 use crate::member::{Key, Member};
@@ -104,26 +105,24 @@ fn uncovered<S: System>(
     Ok((!has_all).then_some((netns, covered)))
 }
 
-/// What a pod lacks, in words.
-pub(crate) fn fault(store: &impl System, instance: &Instance, member: &Member) -> Result<Option<String>> {
+/// What a pod lacks.
+pub(crate) fn fault(store: &impl System, instance: &Instance, member: &Member) -> Result<Option<Drift>> {
     if !matches!(member.key, Key::Netns(_)) || dispatch::is_undecided(store, instance)? {
         return Ok(None);
     }
-    let name = &member.name;
+    let name = || member.name.clone();
     if !has_program(store, instance, member.key)? {
-        return Ok(Some(format!("the pod `{name}` has no program in its network namespace")));
+        return Ok(Some(Drift::PodProgramMissing(name())));
     }
     if translates_by_tc(store, instance, member)? {
-        return Ok(Some(format!(
-            "the pod `{name}` translates addresses (NAT), and the kernel takes away there what tc gives to a sidecar"
-        )));
+        return Ok(Some(Drift::PodTranslates(name())));
     }
     if uncovered(store, instance, member)?.is_some() {
-        return Ok(Some(format!("the pod `{name}` got an interface that has no program")));
+        return Ok(Some(Drift::PodInterfaceMissed(name())));
     }
     let Key::Netns(cookie) = member.key else { return Ok(None) };
     let missed = listening::has_missed(store, instance, cookie)?;
-    Ok(missed.then(|| format!("the pod `{name}` {MISSED_WORDS}")))
+    Ok(missed.then(|| Drift::PodSocketsUnknown(name())))
 }
 
 /// Whether a pod that is decided by tc has got rules since that make it decide in vain.

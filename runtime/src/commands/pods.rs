@@ -9,6 +9,7 @@ use mesh_bpf::text::{is_obeyed, one_line};
 
 use crate::attach::{hooks, pod};
 use crate::commands::failed;
+use crate::drift::PodFault;
 use crate::error::{Error, Result};
 use crate::maps::live::{self, membership};
 use crate::maps::set::Set;
@@ -137,27 +138,27 @@ impl<S: System> Runtime<S> {
         Ok(true)
     }
 
-    /// In what a pod is not as it should be, in words; nothing where all is well.
+    /// In what a pod is not as it should be; nothing where all is well.
     ///
     /// # Errors
     /// What the kernel says.
-    pub fn check(&self, which: &Which) -> Result<Vec<String>> {
+    pub fn check(&self, which: &Which) -> Result<Vec<PodFault>> {
         let (store, instance) = (&self.store, &self.instance);
-        let Some(member) = self.find(which)? else { return Ok(vec!["it is not registered".into()]) };
+        let Some(member) = self.find(which)? else { return Ok(vec![PodFault::NotRegistered]) };
         let mut wrong = Vec::new();
         if let Which::Container { interface: Some(interface), .. } = which
             && member.sandbox.as_ref().is_some_and(|sandbox| !sandbox.interfaces.contains_key(interface))
         {
-            wrong.push(format!("its interface `{interface}` is not registered"));
+            wrong.push(PodFault::InterfaceNotRegistered(interface.clone()));
         }
         let Some(set) = Set::open(store, instance)? else { return Ok(wrong) };
         let Some(live) = live::live(store, &set)? else { return Ok(wrong) };
         let policy = membership(store, &set, &live)?;
         let registry = Registry { store, instance, set: &set };
-        wrong.extend(registry.fault(&member, live.slot(), &policy)?);
+        wrong.extend(registry.fault(&member, live.slot(), &policy)?.map(PodFault::from));
         let profiles = slot::read_table(store, &set, live.slot(), &live.manifest, Table::Profiles)?;
         let missing = hooks::missing_for(store, instance, &profiles)?;
-        wrong.extend(missing.into_iter().map(hooks::is_missing));
+        wrong.extend(missing.into_iter().map(hooks::drift).map(PodFault::from));
         Ok(wrong)
     }
 

@@ -370,7 +370,7 @@ fn undecided(led: Led) -> Option<String> {
     }
 }
 
-fn gone(missing: &[&str]) -> Vec<String> {
+fn gone(missing: &[&'static str]) -> Vec<String> {
     let warning = |name| format!("{}; `apply --repair` attaches it", hooks::is_missing(name));
     missing.iter().map(|name| warning(name)).collect()
 }

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use mesh_bpf::abi::{self, ExemptFlow, Flow, Room, RoomKey};
 use mesh_bpf::map::{self, MapDef};
 
+use crate::drift::{Drift, Full};
 use crate::error::Result;
 use crate::instance::Instance;
 use crate::maps::set::Set;
@@ -176,20 +177,34 @@ pub(crate) fn recount<S: System>(store: &S, instance: &Instance, set: &Set<S>) -
     Ok(())
 }
 
-/// The rooms that are full, by the member's number: in words that go on after the member's name.
-pub(crate) fn full<S: System>(store: &S, instance: &Instance) -> Result<BTreeMap<u32, Vec<String>>> {
-    let mut full: BTreeMap<u32, Vec<String>> = BTreeMap::new();
+/// A room that is full.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FullRoom {
+    opening: Opening,
+    user: Option<u32>,
+    connections: i64,
+}
+
+impl FullRoom {
+    /// That the member of this name has it.
+    pub(crate) fn of(self, member: &str) -> Drift {
+        let full = Full { member: member.to_owned(), user: self.user, connections: self.connections };
+        match self.opening {
+            Opening::Redirected => Drift::RedirectedFull(full),
+            Opening::Exempt => Drift::ExemptFull(full),
+        }
+    }
+}
+
+/// The rooms that are full, by the member's number.
+pub(crate) fn full<S: System>(store: &S, instance: &Instance) -> Result<BTreeMap<u32, Vec<FullRoom>>> {
+    let mut full: BTreeMap<u32, Vec<FullRoom>> = BTreeMap::new();
     let Some(rooms) = store.open_map(&instance.maps().join(map::ROOMS.name))? else { return Ok(full) };
-    for (whose, count) in taken(store, &rooms)?.into_iter().filter(|(whose, count)| *count >= whose.most()) {
-        let who = whose.user.map(|user| format!(" by user {user}")).unwrap_or_default();
-        full.entry(whose.member).or_default().push(match whose.opening {
-            Opening::Redirected => format!(
-                "has {count} connections{who} on their way to a sidecar: of more it is not told where they are going"
-            ),
-            Opening::Exempt => format!(
-                "has {count} connections of exempt identities{who} on their way within it: more are redirected to the sidecar"
-            ),
-        });
+    let taken = taken(store, &rooms)?.into_iter();
+    for (Whose { opening, member, user }, connections) in
+        taken.filter(|(whose, count)| *count >= whose.most())
+    {
+        full.entry(member).or_default().push(FullRoom { opening, user, connections });
     }
     Ok(full)
 }

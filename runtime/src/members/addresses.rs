@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use crate::attach::pod;
+use crate::drift::Drift;
 use crate::error::Result;
 use crate::member::{Key, Member};
 use crate::system::{Fault, Sources, Step, System};
@@ -38,15 +39,15 @@ pub(crate) fn moved(store: &impl System, member: &Member) -> Result<Option<Membe
     }
 }
 
-/// In what a pod's addresses are not those that are known of it, in words. Addresses of one link come and go with it,
-/// and nobody routes to them.
-pub(super) fn moves(store: &impl System, member: &Member) -> Result<Vec<String>> {
-    let name = &member.name;
-    let mut said = Vec::new();
+/// In what a pod's addresses are not those that are known of it. Addresses of one link come and go with it, and nobody
+/// routes to them.
+pub(super) fn moves(store: &impl System, member: &Member) -> Result<Vec<Drift>> {
+    let pod = || member.name.clone();
+    let mut drift = Vec::new();
     if member.followed.as_ref().is_some_and(|known| known.len() >= FOLLOWED) {
-        said.push(format!("the pod `{name}` has too many addresses: {FOLLOWED} of them count as its own"));
+        drift.push(Drift::PodAddressesMany { pod: pod(), own: FOLLOWED });
     }
-    let Some(now) = moved(store, member)? else { return Ok(said) };
+    let Some(now) = moved(store, member)? else { return Ok(drift) };
     let of_a_link = |address: &&IpAddr| match address {
         IpAddr::V4(v4) => v4.is_link_local(),
         IpAddr::V6(v6) => v6.is_unicast_link_local(),
@@ -54,16 +55,9 @@ pub(super) fn moves(store: &impl System, member: &Member) -> Result<Vec<String>>
     let set = |all: &[IpAddr]| all.iter().filter(|one| !of_a_link(one)).copied().collect::<BTreeSet<_>>();
     let (found, known) = (set(now.own()), set(member.own()));
     if found == known && now.sources != member.sources {
-        said.push(format!(
-            "connections of the pod `{name}` come from another of its addresses than is known"
-        ));
+        drift.push(Drift::PodSourceChanged(pod()));
     }
-    let came = found.difference(&known).map(|address| {
-        format!("the pod `{name}` got the address {address}, which is not known to be its own")
-    });
-    let gone = known
-        .difference(&found)
-        .map(|address| format!("the pod `{name}` has lost the address {address}, which counts as its own"));
-    said.extend(came.chain(gone));
-    Ok(said)
+    drift.extend(found.difference(&known).map(|&address| Drift::PodAddressAdded(pod(), address)));
+    drift.extend(known.difference(&found).map(|&address| Drift::PodAddressLost(pod(), address)));
+    Ok(drift)
 }

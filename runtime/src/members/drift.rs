@@ -1,4 +1,4 @@
-//! In what the kernel's members are not those that are registered, in words.
+//! In what the kernel's members are not those that are registered.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,6 +7,7 @@ use mesh_bpf::membership::Membership;
 
 use super::registry::{Registry, entry, is_stale, own_entries, own_keys};
 use crate::attach::pod;
+use crate::drift::Drift;
 use crate::error::Result;
 use crate::instance::Instance;
 use crate::maps::room;
@@ -16,19 +17,19 @@ use crate::member::{Key, Member};
 use crate::members::{addresses, files, reserved_ports};
 use crate::system::System;
 
-/// Members whose entries are not what the live policy says, in words; and cgroups that it names which are
-/// gone, or were made again and are not registered.
+/// Members whose entries are not what the live policy says; and cgroups that it names which are gone, or were made
+/// again and are not registered.
 pub(crate) fn drift<S: System>(
     store: &S,
     instance: &Instance,
     set: &Set<S>,
     slot: u32,
     policy: &Membership,
-) -> Result<Vec<String>> {
+) -> Result<Vec<Drift>> {
     let mut drift = Vec::new();
     let registry = Registry { store, instance, set };
     let (paths, missing) = registry.cgroups_of(PerSlot::of(0, Some(policy), None))?;
-    drift.extend(missing.iter().map(|path| format!("the cgroup `{path}` does not exist")));
+    drift.extend(missing.into_iter().map(Drift::CgroupMissing));
     let mut known: BTreeSet<Key> = paths.values().copied().map(Key::Cgroup).collect();
     let mut members = files::members(store, instance)?;
     known.extend(members.iter().map(|member| member.key));
@@ -41,14 +42,12 @@ pub(crate) fn drift<S: System>(
     for member in &members {
         drift.extend(registry.fault(member, slot, policy)?);
         let number = registry.found(member.key)?.map_or(member.id, |found| found.id);
-        let words = full.get(&number).into_iter().flatten();
-        drift.extend(words.map(|words| format!("the member `{}` {words}", member.name)));
+        drift.extend(full.get(&number).into_iter().flatten().map(|full| full.of(&member.name)));
         drift.extend(addresses::moves(store, member)?);
         drift.extend(reserved_ports::fault(store, instance, member)?);
     }
-    for key in registry.keys()?.into_iter().filter(|key| !known.contains(key)) {
-        drift.push(format!("the kernel has a member `{key}` that is not registered"));
-    }
+    let strange = registry.keys()?.into_iter().filter(|key| !known.contains(key));
+    drift.extend(strange.map(Drift::MemberUnregistered));
     let wanted = own_entries(&members);
     let own: BTreeMap<Vec<u8>, Vec<u8>> = store.entries(&set.own)?.into_iter().collect();
     for member in &members {
@@ -56,36 +55,34 @@ pub(crate) fn drift<S: System>(
             let key = bytemuck::bytes_of(key);
             own.get(key) != wanted.get(key)
         }) {
-            drift.push(format!("the kernel does not know all addresses of the member `{}`", member.name));
+            drift.push(Drift::MemberAddressesMissing(member.name.clone()));
         }
     }
     let strange = own.keys().filter(|key| !wanted.contains_key(*key)).count();
     if strange > 0 {
-        drift.push(format!("the kernel knows {strange} addresses that no member has"));
+        drift.push(Drift::AddressesUnregistered(strange));
     }
     for name in store.list(&instance.moving())?.unwrap_or_default() {
         if let Ok(key) = name.parse::<Key>() {
-            drift.push(format!(
-                "a command that ended was attaching, changing or detaching `{key}`; the next one finishes it"
-            ));
+            drift.push(Drift::CommandUnfinished(key));
         }
     }
     Ok(drift)
 }
 
 impl<S: System> Registry<'_, S> {
-    /// In what the kernel's entry of a member is not what the live policy says, in words.
-    pub(crate) fn fault(&self, member: &Member, slot: u32, policy: &Membership) -> Result<Option<String>> {
-        let name = &member.name;
+    /// In what the kernel's entry of a member is not what the live policy says.
+    pub(crate) fn fault(&self, member: &Member, slot: u32, policy: &Membership) -> Result<Option<Drift>> {
+        let name = || member.name.clone();
         let Some(found) = self.found(member.key)? else {
-            return Ok(Some(format!("the member `{name}` has no entry in the kernel")));
+            return Ok(Some(Drift::MemberMissing(name())));
         };
         let (profile, _) = member.profile(Some(policy)).unwrap_or((NO_PROFILE, NO_PROFILE));
         let whence = self.whence(member, None)?;
         let expected =
             entry(member, Some(found), PerSlot::of(slot, Some(policy), None), whence).unwrap_or(found);
         if found.profile.get(slot as usize) != Some(&profile) {
-            return Ok(Some(format!("the member `{name}` does not have the profile of its workload")));
+            return Ok(Some(Drift::MemberProfile(name())));
         }
         // A cgroup that is made at a path which a policy names joins by itself, with the number of that path.
         let expected = match member.key {
@@ -93,7 +90,7 @@ impl<S: System> Registry<'_, S> {
             Key::Cgroup(_) => abi::Member { id: found.id, ..expected },
         };
         if found != expected {
-            return Ok(Some(format!("the kernel's entry of the member `{name}` is not what is registered")));
+            return Ok(Some(Drift::MemberChanged(name())));
         }
         pod::fault(self.store, self.instance, member)
     }

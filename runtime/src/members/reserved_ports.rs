@@ -13,6 +13,7 @@ use mesh_bpf::tables::Tables;
 use serde::{Deserialize, Serialize};
 
 use crate::attach::pod;
+use crate::drift::Drift;
 use crate::error::{Error, Result};
 use crate::instance::Instance;
 use crate::member::{Key, Member};
@@ -117,8 +118,8 @@ pub(crate) fn release_all(store: &impl System, instance: &Instance) -> Result<()
     Ok(store.remove(&instance.members().join(WANTED))?)
 }
 
-/// Which ports a pod's connections may take that its sidecars need, in words.
-pub(crate) fn fault(store: &impl System, instance: &Instance, member: &Member) -> Result<Option<String>> {
+/// Which ports a pod's connections may take that its sidecars need.
+pub(crate) fn fault(store: &impl System, instance: &Instance, member: &Member) -> Result<Option<Drift>> {
     let (Key::Netns(cookie), wanted) = (member.key, wanted(store, instance)?) else { return Ok(None) };
     if wanted.is_empty() {
         return Ok(None);
@@ -130,14 +131,8 @@ pub(crate) fn fault(store: &impl System, instance: &Instance, member: &Member) -
         Err(fault) if is_gone(&fault) => return Ok(None),
         Err(fault) => return Err(fault.into()),
     };
-    let missing: Vec<String> = wanted.difference(&found).map(u16::to_string).collect();
-    let name = &member.name;
-    Ok((!missing.is_empty()).then(|| {
-        format!(
-            "connections of the pod `{name}` may take ports that its sidecars need: {}",
-            missing.join(", ")
-        )
-    }))
+    let ports: Vec<u16> = wanted.difference(&found).copied().collect();
+    Ok((!ports.is_empty()).then(|| Drift::PodPortsNotReserved { pod: member.name.clone(), ports }))
 }
 
 fn wanted(store: &impl System, instance: &Instance) -> Result<BTreeSet<u16>> {

@@ -80,7 +80,7 @@ fn no_connection_is_lost_or_led_astray_while_policies_flip() {
             while line.is_silent() && wrong.is_empty() {
                 match (runtime.status(), runtime.live()) {
                     (Ok(status), Ok(Some(live))) => {
-                        wrong.extend(status.drift);
+                        wrong.extend(status.drift.iter().map(|drift| format!("{drift:?}")));
                         if !policies.contains(&live.tables) {
                             wrong.push("a mix of tables".into());
                         }

@@ -9,7 +9,7 @@ use std::process::Command;
 use mesh_bpf::tables::Tables;
 use mesh_runtime::system::memory::Memory;
 use mesh_runtime::system::{Files, Locked};
-use mesh_runtime::{Error, Instance, Kernel, Options, Owner, Pod, Runtime, Which};
+use mesh_runtime::{Drift, Error, Instance, Kernel, Options, Owner, Pod, Runtime, Which};
 use mesh_testbed::kernel_test;
 use mesh_testbed::{Ground, Line, Netns, Place, Server, kernel_is_usable, long_runs_are_wanted};
 
@@ -86,7 +86,7 @@ fn a_full_disk_refuses_a_policy_and_the_live_one_decides_on() {
         assert_eq!(error.help(), "make room on the disk of the state folder");
         let status = runtime.status().unwrap();
         assert_eq!((status.head.digest, status.head.claim), (before.digest.clone(), 0));
-        assert_eq!(status.drift, Vec::<String>::new());
+        assert_eq!(status.drift, Vec::<Drift>::new());
     }
     // What takes a policy away needs no disk.
     runtime.detach_all(false).unwrap();
@@ -111,7 +111,7 @@ fn a_full_disk_refuses_to_attach_a_member_again_and_it_is_denied_on() {
     let inside = Place::here().netns(&netns).cgroup(ground.cgroup());
     let refused = || {
         assert!(common::dial(&inside, there).is_err());
-        assert_eq!(runtime.status().unwrap().drift, Vec::<String>::new());
+        assert_eq!(runtime.status().unwrap().drift, Vec::<Drift>::new());
     };
     refused();
     cramped.fill();
@@ -233,12 +233,12 @@ fn pods_that_come_and_go_while_policies_change_are_never_lost() {
         assert!(runtime.apply(request(&policy(round))).unwrap().changed);
         // The pods of this moment are classified by the policy of this moment, and one that comes or goes just
         // now is no drift.
-        assert_eq!(runtime.status().unwrap().drift, Vec::<String>::new());
+        assert_eq!(runtime.status().unwrap().drift, Vec::<Drift>::new());
     }
     pods.line().say("stop").unwrap();
     let last = pods.join().unwrap().unwrap();
     let status = runtime.status().unwrap();
-    assert_eq!(status.drift, Vec::<String>::new());
+    assert_eq!(status.drift, Vec::<Drift>::new());
     let seen: Vec<(String, bool)> =
         status.members.iter().map(|member| (member.name.clone(), member.workload.is_some())).collect();
     let mut expected: Vec<(String, bool)> = (last.iter().enumerate())

@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use mesh_bpf::abi::Flow;
-use mesh_bpf::map::{self, MapDef};
+use mesh_bpf::map::{self, MapDef, Table};
 use mesh_bpf::program::Hook;
 use mesh_runtime::system::{Links, Maps, Noted, Programs, Sockets};
-use mesh_runtime::{Error, Kernel, State, items};
+use mesh_runtime::{Drift, Error, Kernel, State, items};
 use mesh_testbed::census::Census;
 use mesh_testbed::kernel_test as test;
 use mesh_testbed::{Errno, Ground, Netns, Place, Server, ServerTask, kernel_is_usable};
@@ -48,7 +48,7 @@ fn a_policy_redirects_its_members_and_nobody_else() {
     assert_eq!(status.head.digest, applied.digest);
     assert_eq!(status.members.len(), 1);
     assert_eq!(status.members[0].workload.as_deref(), Some("shop/cart"));
-    assert_eq!(status.drift, Vec::<String>::new());
+    assert_eq!(status.drift, Vec::<Drift>::new());
     assert_eq!(status.meshes, ["shop"]);
     let image = policy.image();
     let hits = items(&image, &status.hits);
@@ -158,7 +158,7 @@ fn exempt_cgroups_and_membership_switch_with_the_generation() {
     assert_eq!(runtime.status().unwrap().drift.len(), 1);
     let late_cgroup = app.child("late").unwrap();
     assert_eq!(who(&late_cgroup).unwrap(), "sidecar");
-    assert_eq!(runtime.status().unwrap().drift, Vec::<String>::new());
+    assert_eq!(runtime.status().unwrap().drift, Vec::<Drift>::new());
     // Its record is written by the next apply.
     let again = runtime.apply(request(&late)).unwrap();
     assert!(!again.changed && again.members_changed > 0, "{again:?}");
@@ -193,7 +193,7 @@ fn a_cgroup_that_is_made_again_joins_before_its_first_process() {
     for _ in 0..3 {
         let (proxy, app) = unit();
         assert_eq!((who(&app).unwrap(), who(&proxy).unwrap()), ("sidecar".into(), "far".into()));
-        assert_eq!(runtime.status().unwrap().drift, Vec::<String>::new());
+        assert_eq!(runtime.status().unwrap().drift, Vec::<Drift>::new());
         assert_eq!(entries(), [1, 1]);
     }
     runtime.detach_all(true).unwrap();
@@ -242,7 +242,7 @@ fn links_that_were_taken_off_and_entries_that_were_changed_are_drift_until_repai
     let link = kernel.open_link(&instance.links().join("mesh_connect4")).unwrap().unwrap();
     kernel.detach(&link).unwrap();
     drop(link);
-    assert_eq!(runtime.status().unwrap().drift, ["the program `mesh_connect4` is not attached"]);
+    assert_eq!(runtime.status().unwrap().drift, [Drift::ProgramMissing("mesh_connect4")]);
     assert_eq!(who(), "far");
     assert!(repair().warnings.is_empty());
     assert_eq!((who(), runtime.status().unwrap().drift), ("sidecar".into(), Vec::new()));
@@ -251,7 +251,7 @@ fn links_that_were_taken_off_and_entries_that_were_changed_are_drift_until_repai
     for (key, _) in kernel.entries(&cgroups).unwrap() {
         kernel.delete(&cgroups, &key).unwrap();
     }
-    assert_eq!(runtime.status().unwrap().drift, ["the member `app` has no entry in the kernel"]);
+    assert_eq!(runtime.status().unwrap().drift, [Drift::MemberMissing("app".into())]);
     assert_eq!(who(), "far");
     repair();
     assert_eq!((who(), runtime.status().unwrap().drift), ("sidecar".into(), Vec::new()));
@@ -260,7 +260,7 @@ fn links_that_were_taken_off_and_entries_that_were_changed_are_drift_until_repai
     let other = kernel.create_map(&map::INNER, 64, None).unwrap();
     let slot = map::slot(runtime.head().unwrap().generation);
     kernel.put_maps(&outer, &[(map::Table::Decisions.index(slot), &other)]).unwrap();
-    assert_eq!(runtime.status().unwrap().drift, ["the table `decisions` is not what was applied"]);
+    assert_eq!(runtime.status().unwrap().drift, [Drift::TableChanged(Table::Decisions)]);
     repair();
     assert_eq!((who(), runtime.status().unwrap().drift), ("sidecar".into(), Vec::new()));
     runtime.detach_all(true).unwrap();

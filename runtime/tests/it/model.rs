@@ -8,7 +8,9 @@ use mesh_bpf::tables::Tables;
 use mesh_runtime::system::faults::{Faulty, Strike};
 use mesh_runtime::system::memory::Memory;
 use mesh_runtime::system::{Files, Netns as _, System};
-use mesh_runtime::{Apply, Error, Instance, Kernel, Options, Owner, Pod, Result, Runtime, State, Which};
+use mesh_runtime::{
+    Apply, Drift, Error, Instance, Kernel, Options, Owner, Pod, Result, Runtime, State, Which,
+};
 use mesh_testbed::kernel_test;
 use mesh_testbed::{Cgroup, Ground, Netns, Place, kernel_is_usable, long_runs_are_wanted};
 
@@ -332,7 +334,7 @@ fn walk<M: Machine>(machine: M, seed: u64, length: usize) {
         let seen = world.seen();
         assert_eq!(seen, after, "{at}");
         if seen.live.is_some() {
-            assert_eq!(world.calm().status().unwrap().drift, Vec::<String>::new(), "{at}");
+            assert_eq!(world.calm().status().unwrap().drift, Vec::<Drift>::new(), "{at}");
         }
         model = seen;
     }

@@ -7,7 +7,7 @@ use mesh_bpf::map;
 use mesh_bpf::program::Inbound;
 use mesh_bpf::tables::Tables;
 use mesh_runtime::system::Maps;
-use mesh_runtime::{Apply, Attachment, Pod, Runtime, Which};
+use mesh_runtime::{Apply, Attachment, Drift, Pod, PodFault, Runtime, Which};
 use mesh_testbed::kernel_test as test;
 use mesh_testbed::{Client, Ground, Netns, Place, Server};
 
@@ -82,7 +82,7 @@ fn a_pod_is_a_member_as_long_as_it_is_attached_and_selected() {
     let again = runtime.attach(&inside.pod("p", "db")).unwrap();
     assert_eq!((again.key, again.workload.as_deref()), (early.key, Some("shop/cart")));
     assert_eq!(inside.who(&ground), "sidecar");
-    assert_eq!(runtime.status().unwrap().drift, Vec::<String>::new());
+    assert_eq!(runtime.status().unwrap().drift, Vec::<Drift>::new());
     assert!(runtime.detach(&Which::Name(None, "p".into())).unwrap());
     assert!(!runtime.detach(&Which::Netns(inside.netns.path())).unwrap());
     assert_eq!(inside.who(&ground), "far");
@@ -120,9 +120,9 @@ fn a_pod_goes_with_its_last_interface_and_for_no_other_container() {
         runtime.attach(&inside.interface("b", "eth0", "10.9.0.1")).unwrap();
         assert_eq!(registered(&runtime), [("b".to_owned(), vec!["10.9.0.1".to_owned()])]);
         assert!(!runtime.detach(&container("a", "net1")).unwrap());
-        assert_eq!(runtime.check(&container("b", "eth0")).unwrap(), Vec::<String>::new());
-        assert_eq!(runtime.check(&container("a", "eth0")).unwrap(), ["it is not registered"]);
-        assert_eq!(runtime.status().unwrap().drift, Vec::<String>::new());
+        assert_eq!(runtime.check(&container("b", "eth0")).unwrap(), Vec::<PodFault>::new());
+        assert_eq!(runtime.check(&container("a", "eth0")).unwrap(), [PodFault::NotRegistered]);
+        assert_eq!(runtime.status().unwrap().drift, Vec::<Drift>::new());
         assert!(runtime.detach(&container("b", "eth0")).unwrap());
         assert_eq!(registered(&runtime), []);
         assert_eq!(inside.who(&ground), "far");
@@ -152,7 +152,7 @@ fn pods_whose_namespaces_ended_are_swept_and_those_with_a_process_stay() {
     assert_eq!(runtime.sweep().unwrap(), ["lived-in"]);
     assert_eq!(runtime.sweep().unwrap(), Vec::<String>::new());
     assert_eq!(alive.who(&ground), "sidecar");
-    assert_eq!(runtime.status().unwrap().drift, Vec::<String>::new());
+    assert_eq!(runtime.status().unwrap().drift, Vec::<Drift>::new());
     runtime.detach_all(true).unwrap();
 }
 
@@ -197,7 +197,7 @@ fn a_change_of_addresses_is_told_also_where_the_kernel_could_not_tell_it() {
             assert_eq!(owns(&last), is_own, "{verb} {count}");
         }
     }
-    assert_eq!(runtime.status().unwrap().drift, Vec::<String>::new());
+    assert_eq!(runtime.status().unwrap().drift, Vec::<Drift>::new());
     // Where they were given, nobody asks for others.
     runtime.attach(&inside.pod("p", "web")).unwrap();
     assert!(runtime.changes(&pod()).unwrap().is_none());
@@ -217,7 +217,7 @@ fn whoever_gives_itself_many_addresses_owns_as_many_as_there_is_room_for() {
     runtime.attach(&Pod { addresses: Vec::new(), ..inside.pod("p", "web") }).unwrap();
     assert_eq!(runtime.pods().unwrap()[0].own().len(), 1024);
     let drift = runtime.status().unwrap().drift;
-    assert_eq!(drift, ["the pod `p` has too many addresses: 1024 of them count as its own"]);
+    assert_eq!(drift, [Drift::PodAddressesMany { pod: "p".into(), own: 1024 }]);
     runtime.detach_all(true).unwrap();
 }
 
@@ -259,9 +259,9 @@ fn where_the_deciding_program_is_gone_offers_go_straight_and_it_is_told_and_put_
     let program = runtime.store().open_map(&pin).unwrap().unwrap();
     runtime.store().delete(&program, &0u32.to_ne_bytes()).unwrap();
     assert!(!inside.are_decided(&runtime));
-    assert_eq!(runtime.status().unwrap().drift, ["the program `mesh_inbound` is not attached"]);
+    assert_eq!(runtime.status().unwrap().drift, [Drift::ProgramMissing("mesh_inbound")]);
     runtime.apply(Apply { repair: true, ..request(&policy) }).unwrap();
-    assert_eq!(runtime.status().unwrap().drift, Vec::<String>::new());
+    assert_eq!(runtime.status().unwrap().drift, Vec::<Drift>::new());
     assert!(inside.are_decided(&runtime));
     // What comes next finds it there, and nothing is replaced.
     assert_eq!(runtime.apply(request(&policy)).unwrap().upgraded, 0);

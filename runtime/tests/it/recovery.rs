@@ -6,7 +6,7 @@ use mesh_bpf::map::{self, Table};
 use mesh_bpf::program::{PROGRAMS, Policies, ProgramDef};
 use mesh_runtime::system::memory::Memory;
 use mesh_runtime::system::{Clock, Files, Maps};
-use mesh_runtime::{Apply, Class, Error, Expiry, Instance, Options, Owner, Pod, Runtime, State};
+use mesh_runtime::{Apply, Class, Drift, Error, Expiry, Instance, Key, Options, Owner, Pod, Runtime, State};
 
 use crate::common::{Policy, request};
 use crate::steps::machine;
@@ -176,11 +176,11 @@ fn a_lost_link_is_drift_and_is_repaired() {
     let [first, _] = policies();
     runtime.apply(request(&first)).unwrap();
     memory.remove(&instance.links().join("mesh_connect4")).unwrap();
-    assert_eq!(runtime.status().unwrap().drift, ["the program `mesh_connect4` is not attached"]);
+    assert_eq!(runtime.status().unwrap().drift, [Drift::ProgramMissing("mesh_connect4")]);
     assert_eq!(runtime.apply(request(&first)).unwrap().warnings.len(), 1);
     let repaired = runtime.apply(Apply { repair: true, ..request(&first) }).unwrap();
     assert!(repaired.changed && repaired.warnings.is_empty());
-    assert_eq!(runtime.status().unwrap().drift, Vec::<String>::new());
+    assert_eq!(runtime.status().unwrap().drift, Vec::<Drift>::new());
 }
 
 #[test]
@@ -201,29 +201,22 @@ fn tables_and_members_changed_behind_our_back_are_found_and_repaired() {
                 assert_eq!(runtime.status().unwrap().drift.len(), 1);
             }
             _ => {
-                let said = format!("the table `{}` is not what was applied", table.word());
-                assert_eq!(runtime.status().unwrap().drift, [said]);
+                assert_eq!(runtime.status().unwrap().drift, [Drift::TableChanged(table)]);
             }
         }
         // The switches work on whatever there is.
         assert!(runtime.pause().unwrap().changed && runtime.resume().unwrap().changed);
         assert_eq!(repair().generation, live + 1);
-        assert_eq!(runtime.status().unwrap().drift, Vec::<String>::new());
+        assert_eq!(runtime.status().unwrap().drift, Vec::<Drift>::new());
         assert_eq!(runtime.live().unwrap().unwrap().tables, first);
     }
     let member = memory.entries(&open("cgroups")).unwrap()[0].clone();
     memory.delete(&open("cgroups"), &member.0).unwrap();
     memory.update(&open("cgroups"), &7u64.to_ne_bytes(), &member.1).unwrap();
     let drift = runtime.status().unwrap().drift;
-    assert_eq!(
-        drift,
-        [
-            "the member `one` has no entry in the kernel",
-            "the kernel has a member `cgroup-7` that is not registered"
-        ]
-    );
+    assert_eq!(drift, [Drift::MemberMissing("one".into()), Drift::MemberUnregistered(Key::Cgroup(7)),]);
     repair();
-    assert_eq!(runtime.status().unwrap().drift, Vec::<String>::new());
+    assert_eq!(runtime.status().unwrap().drift, Vec::<Drift>::new());
 }
 
 #[test]

@@ -11,7 +11,7 @@ use mesh_runtime::system::faults::{Faulty, Strike};
 use mesh_runtime::system::memory::Memory;
 use mesh_runtime::system::{Files, System};
 use mesh_runtime::{
-    Attachment, Instance, Joined, Kernel, Options, Owner, Pod, Result, Runtime, State, Which,
+    Attachment, Drift, Instance, Joined, Kernel, Options, Owner, Pod, Result, Runtime, State, Which,
 };
 use mesh_testbed::kernel_test;
 use mesh_testbed::{Ground, Netns, Place, kernel_is_usable, long_runs_are_wanted};
@@ -199,7 +199,7 @@ impl<'a> Bed<'a> {
     fn settled<S: System>(&self, runtime: &Runtime<S>) -> Vec<(Option<String>, Vec<IpAddr>)> {
         assert!(!runtime.detach(&Which::Name(None, "nobody".into())).unwrap());
         let status = runtime.status().unwrap();
-        assert_eq!(status.drift, Vec::<String>::new());
+        assert_eq!(status.drift, Vec::<Drift>::new());
         let pods = status.members.into_iter().filter(|member| member.name == "pod");
         pods.map(|member| (member.workload, member.addresses)).collect()
     }
@@ -207,7 +207,7 @@ impl<'a> Bed<'a> {
     /// The members' workloads, after making sure that all is as the live policy says.
     fn members<S: System>(&self, runtime: &Runtime<S>) -> Vec<Option<String>> {
         let status = runtime.status().unwrap();
-        assert_eq!(status.drift, Vec::<String>::new());
+        assert_eq!(status.drift, Vec::<Drift>::new());
         status.members.into_iter().map(|member| member.workload).collect()
     }
 }

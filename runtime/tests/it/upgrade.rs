@@ -6,7 +6,7 @@ use mesh_bpf::abi::{FLOW_ABI, LINE, POLICY_ABI};
 use mesh_bpf::map::{self, Table};
 use mesh_runtime::system::faults::{Faulty, Strike};
 use mesh_runtime::system::{Files, Maps, System, Word};
-use mesh_runtime::{Apply, Class, Error, Instance, Kernel, Options, Runtime, State};
+use mesh_runtime::{Apply, Class, Drift, Error, Instance, Kernel, Options, Runtime, State};
 use mesh_testbed::kernel_test;
 use mesh_testbed::{
     Client, Ground, Line, Place, Server, ServerTask, first_step, kernel_is_usable, long_runs_are_wanted,
@@ -84,7 +84,7 @@ fn programs_are_replaced_under_traffic_without_a_gap() {
         Place::here().run(|| drop(killed.apply(request(&policy)))).unwrap();
         assert_eq!(ours.head().unwrap().digest, applied.digest);
         ours.apply(request(&policy)).unwrap();
-        assert_eq!(ours.status().unwrap().drift, Vec::<String>::new(), "{step}");
+        assert_eq!(ours.status().unwrap().drift, Vec::<Drift>::new(), "{step}");
     }
     // One that has ended already tells why.
     let _ = client.line().say("stop");
@@ -134,7 +134,8 @@ fn refused_with_a_way_out<S: System>(runtime: &Runtime<S>, spoil: impl Fn(&S, &I
         assert!(error.class() == Class::Node && error.help().contains("--drop-flows"), "{}", error.help());
         let status = runtime.status().unwrap();
         assert_eq!((&status.head, programs(&status)), (&before, attached.clone()));
-        assert_eq!(status.drift, [error.to_string()]);
+        let unreadable = Drift::Unreadable { error: error.code(), said: error.to_string() };
+        assert_eq!(status.drift, [unreadable]);
     }
     assert_eq!(before.state, State::Active);
     // Somebody else's policy is not dropped by accident either.
@@ -143,7 +144,7 @@ fn refused_with_a_way_out<S: System>(runtime: &Runtime<S>, spoil: impl Fn(&S, &I
     assert_eq!(runtime.head().unwrap(), before);
     let applied = runtime.apply(Apply { drop_flows: true, ..request(&new) }).unwrap();
     assert!(applied.changed && applied.generation > before.generation);
-    assert_eq!(runtime.status().unwrap().drift, Vec::<String>::new());
+    assert_eq!(runtime.status().unwrap().drift, Vec::<Drift>::new());
     assert_eq!(runtime.live().unwrap().unwrap().tables, new);
     // Where nothing is incompatible it drops nothing.
     let again = runtime.apply(Apply { drop_flows: true, ..request(&new) }).unwrap();
@@ -184,5 +185,5 @@ fn a_pinned_map_of_another_shape_is_named() {
     let error = runtime.apply(request(&Policy::new().deny(80).tables())).unwrap_err();
     assert!(matches!(&error, Error::Incompatible { map, .. } if map == map::HANDOVER.name), "{error}");
     runtime.apply(Apply { drop_flows: true, ..request(&Policy::new().deny(80).tables()) }).unwrap();
-    assert_eq!(runtime.status().unwrap().drift, Vec::<String>::new());
+    assert_eq!(runtime.status().unwrap().drift, Vec::<Drift>::new());
 }

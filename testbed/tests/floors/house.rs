@@ -37,7 +37,7 @@ pub const HOUSES: &[House] = &[
             floor("attach", "attach"),
             floor("maps", "maps"),
             floor("state", "state"),
-            floor("what all floors speak of", "runtime error instance member owner"),
+            floor("what all floors speak of", "runtime drift error instance member owner"),
             floor("system", "system"),
         ],
         circles: &[],

@@ -17,6 +17,7 @@ use crate::failure::Failure;
 use crate::node::open;
 use crate::output::Output;
 use crate::places::Places;
+use crate::render::drift;
 use crate::{plugin, program};
 
 /// Keeps the node in step until it is asked to end.
@@ -27,6 +28,7 @@ pub fn run(_output: &Output, args: &Agent) -> Result<Exit, Failure> {
         folder: folder.map_err(|error| Failure::usage(error.to_string()))?,
         listen: args.listen,
         interval: args.interval,
+        wording: drift::text,
         plugin: args.install_cni.then(|| installation(args)).transpose()?,
     };
     let done = log::start(io::stderr).and_then(|()| agent::run(runtime, settings, Box::new(compile)));

@@ -16,6 +16,7 @@ use crate::failure::Failure;
 use crate::node::open;
 use crate::output::Output;
 use crate::plugin;
+use crate::render::drift;
 
 /// Whether a container runtime calls this process as a plugin: by the plugin's name, or with its environment
 /// and without arguments, as it calls whatever name the plugin was given.
@@ -36,7 +37,7 @@ pub fn call(output: &Output) -> Result<Exit, Failure> {
     let mut input = Vec::new();
     (io::stdin().lock().read_to_end(&mut input))
         .map_err(|error| Failure::refused("unreadable", format!("cannot read standard input: {error}")))?;
-    let answer = cni::call(&environment, &input, &runtime);
+    let answer = cni::call(&environment, &input, &runtime, drift::pod_fault);
     for line in &answer.log {
         output.complain(line);
     }

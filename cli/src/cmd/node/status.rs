@@ -15,6 +15,7 @@ use crate::node::{failure, open};
 use crate::output::Output;
 use crate::places::Places;
 use crate::render::acceleration::{self, Items};
+use crate::render::drift;
 use crate::render::section::section;
 use crate::sidecars;
 
@@ -139,7 +140,7 @@ fn answer(status: &Found, rows: &[Row], accelerates: &Items) -> Value {
             "hook": hook.word(), "name": program.name, "id": program.id,
         })).collect::<Vec<_>>(),
         "acceleration": acceleration::answer(&status.acceleration, accelerates),
-        "drift": status.drift,
+        "drift": drift::answer(&status.drift),
         "failed": status.failed.iter().map(|failed| json!({
             "name": failed.pod.name, "namespace": failed.pod.namespace, "why": failed.why,
             "container": failed.pod.attachment.as_ref().map(|attachment| &attachment.container),
@@ -204,6 +205,6 @@ fn text(status: &Found, rows: &[Row], accelerates: &Items, (unheard, held): (&[U
     acceleration::text(&mut out, &status.acceleration, accelerates);
     section(&mut out, "sidecars that do not listen", unheard, ToString::to_string);
     section(&mut out, "ports of sidecars that others hold", held, ToString::to_string);
-    section(&mut out, "drift", &status.drift, Clone::clone);
+    section(&mut out, "drift", &status.drift, drift::text);
     out
 }

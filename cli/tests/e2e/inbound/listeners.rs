@@ -48,7 +48,7 @@ fn sockets_beyond_what_is_kept_track_of_are_drift_and_found_by_repair() -> Teste
     let drift = || -> Result<Vec<String>, Failure> {
         let status = pod.ask(&["status"])?;
         let all = status["drift"].as_array().into_iter().flatten();
-        Ok(all.filter_map(|it| it.as_str().map(str::to_owned)).collect())
+        Ok(all.filter_map(|it| it["text"].as_str().map(str::to_owned)).collect())
     };
     let policy = pod.ground().folder().join("policy.mesh").display().to_string();
     let old = sharing(&pod, "old", 128)?;
@@ -170,7 +170,10 @@ fn who_listens_on_thousands_of_ports_takes_no_room_of_the_sidecar_nor_of_other_p
     assert_eq!(offer(&town.far, "10.42.1.2:8080")?, by("other"));
     let status = pod.ask(&["status"])?;
     let drift = status["drift"].as_array().cloned().unwrap_or_default();
-    assert!(drift.len() == 1 && drift[0].as_str().is_some_and(|it| it.contains("cart-1")), "{drift:?}");
+    assert!(
+        drift.len() == 1 && drift[0]["text"].as_str().is_some_and(|it| it.contains("cart-1")),
+        "{drift:?}"
+    );
     drop(many);
     let policy = pod.ground().folder().join("policy.mesh").display().to_string();
     let repaired = || pod.ask(&["apply", "--repair", &policy]).and_then(|_| pod.ask(&["status"]));

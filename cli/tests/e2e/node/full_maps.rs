@@ -84,7 +84,7 @@ fn full_exempt_flows_change_nothing_for_others() -> Tested {
 /// What a status says that is not as it was applied.
 fn drift(status: &Value) -> Vec<String> {
     let all = status.get("drift").and_then(Value::as_array).into_iter().flatten();
-    all.filter_map(|it| it.as_str().map(str::to_owned)).collect()
+    all.filter_map(|it| it["text"].as_str().map(str::to_owned)).collect()
 }
 
 /// How many entries a map has, by a status.

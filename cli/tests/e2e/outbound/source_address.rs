@@ -10,6 +10,7 @@ use mesh_testbed::{
     long_runs_are_wanted,
 };
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use crate::fixtures::command::Answer;
 use crate::fixtures::seen::canonical;
@@ -388,13 +389,11 @@ fn the_list_of_reserved_ports_keeps_what_others_put_there() -> Tested {
     pod.apply("redirect outbound -> 4140")?;
     assert_eq!(reserved(&pod)?, "4140,9000,15002");
     pod.town().pod.set("net/ipv4/ip_local_reserved_ports", "9000")?;
-    let drift = || -> Result<String, Failure> {
-        Ok(pod.ask(&["status"])?.get("drift").map(ToString::to_string).unwrap_or_default())
-    };
-    let expected = "[\"connections of the pod `cart-1` may take ports that its sidecars need: 4140\"]";
-    assert_eq!(drift()?, expected);
+    let drift = || Ok::<_, Failure>(pod.ask(&["status"])?["drift"].clone());
+    let text = "connections of the pod `cart-1` may take ports that its sidecars need: 4140";
+    assert_eq!(drift()?, json!([{ "code": "pod-ports-not-reserved", "text": text }]));
     pod.ask(&["apply", "--repair", &pod.policy("redirect outbound -> 4140")?.display().to_string()])?;
-    assert_eq!((drift()?.as_str(), reserved(&pod)?.as_str()), ("[]", "4140,9000"));
+    assert_eq!((drift()?, reserved(&pod)?.as_str()), (json!([]), "4140,9000"));
     pod.detach()?;
     assert_eq!(reserved(&pod)?, "9000");
     pod.attach()?;

@@ -37,7 +37,7 @@ fn dial(node: &Node, pod: &Pod) -> Result<[Seen; 2], Failure> {
 
 fn drift(node: &Node) -> Result<Vec<String>, Failure> {
     let drift = node.ask(&["status"])?["drift"].as_array().cloned().unwrap_or_default();
-    Ok(drift.iter().filter_map(|what| what.as_str().map(str::to_owned)).collect())
+    Ok(drift.iter().filter_map(|what| what["text"].as_str().map(str::to_owned)).collect())
 }
 
 #[test]

@@ -1,8 +1,9 @@
-//! What differs from what was applied, in words.
+//! What differs from what was applied.
 
 use mesh_bpf::map::Table;
 
 use crate::attach::{accelerators, hooks, host};
+use crate::drift::Drift;
 use crate::error::Result;
 use crate::instance::Instance;
 use crate::maps::live::{Live, membership};
@@ -17,13 +18,13 @@ pub(super) fn drift<S: System>(
     instance: &Instance,
     set: &Set<S>,
     live: &Live,
-) -> Result<Vec<String>> {
+) -> Result<Vec<Drift>> {
     let mut drift = Vec::new();
     for table in Table::ALL.into_iter().skip(1) {
         let intact = slot::read_table(store, set, live.slot(), &live.manifest, table)
             .is_ok_and(|data| data.digest() == live.manifest.table(table).digest);
         if !intact {
-            drift.push(format!("the table `{}` is not what was applied", table.word()));
+            drift.push(Drift::TableChanged(table));
         }
     }
     let profiles = slot::read_table(store, set, live.slot(), &live.manifest, Table::Profiles);
@@ -31,12 +32,10 @@ pub(super) fn drift<S: System>(
         Ok(profiles) => hooks::missing_for(store, instance, profiles)?,
         Err(_) => hooks::missing(store, instance)?,
     };
-    drift.extend(missing.into_iter().map(hooks::is_missing));
+    drift.extend(missing.into_iter().map(hooks::drift));
     drift.extend(host::fault(store, instance, &set.control)?);
     if profiles.is_ok_and(|profiles| accelerators::wanted_by(profiles.bytes())) {
-        for name in accelerators::missing(store, instance)? {
-            drift.push(format!("the program `{name}` is not attached: nothing is accelerated"));
-        }
+        drift.extend(accelerators::missing(store, instance)?.into_iter().map(Drift::AcceleratorMissing));
     }
     if let Ok(policy) = membership(store, set, live) {
         drift.extend(members::drift::drift(store, instance, set, live.slot(), &policy)?);

@@ -21,6 +21,7 @@ use crate::attach::link::Pinned;
 use crate::attach::netns_links::{self, LinkOwner};
 use crate::attach::{hooks, stuck_readers};
 use crate::commands::failed::Failed;
+use crate::drift::Drift;
 use crate::error::{Error, Result};
 use crate::generation::confirmation::{self, Waiting};
 use crate::instance::Instance;
@@ -141,8 +142,8 @@ pub struct Status {
     pub counters: Vec<(Counter, u64)>,
     /// What acceleration did so far.
     pub acceleration: Acceleration,
-    /// What is not as the live policy says, in words.
-    pub drift: Vec<String>,
+    /// What is not as the live policy says.
+    pub drift: Vec<Drift>,
     /// Programs on our hooks that are not ours, by hook, in the order in which they run.
     pub foreign: Vec<(Hook, ProgramInfo)>,
     /// Observers that the programs report to.
@@ -343,7 +344,7 @@ fn of_another_version(mut status: Status, error: Error) -> Result<Status> {
     if !error.is_of_another_version() {
         return Err(error);
     }
-    status.drift.push(error.to_string());
+    status.drift.push(Drift::unreadable(&error));
     Ok(status)
 }
 
