@@ -43,7 +43,8 @@ pub fn candidate(output: &Output, args: &Program) -> Result<Option<Candidate>, F
             let (tables, image) = artifact::decode(&plan.artifact)
                 .map_err(|error| damaged("bad-artifact", error.to_string()))?;
             let planned = Some((plan.generation, plan.live));
-            return Ok(Some(Candidate { tables, image, places: Some(plan.places), planned }));
+            let places = Some(plan.places).filter(|places| !places.is_empty());
+            return Ok(Some(Candidate { tables, image, places, planned }));
         }
     }
     let compilation = program::compile_proved(output, args)?;

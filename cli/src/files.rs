@@ -74,15 +74,6 @@ pub fn open(path: &Path) -> Result<(Vec<u8>, fs::File), Failure> {
 /// Puts a file in place at once: it is there whole or as it was. Who may read one that was there may read it after.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     let mode = fs::metadata(path).ok().map(|found| found.permissions().mode() & 0o7777);
-    put(path, bytes, mode)
-}
-
-/// The same of a file that is its owner's alone.
-pub fn write_private(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
-    put(path, bytes, Some(0o600))
-}
-
-fn put(path: &Path, bytes: &[u8], mode: Option<u32>) -> Result<(), Failure> {
     let beside = path.with_added_extension("new");
     let write = || {
         let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).open(&beside)?;

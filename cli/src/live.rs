@@ -12,10 +12,12 @@ use crate::policy::Policy;
 /// The image of what is live.
 pub fn live_image(args: &InstanceArgs) -> Result<MapImage, Failure> {
     let live = open(args)?.live().map_err(failure)?;
-    let live = live.ok_or_else(|| {
-        Failure::refused("no-policy", "no policy is live").help("`meshc apply` a policy first")
-    })?;
-    image(&live.tables)
+    image(&live.ok_or_else(no_policy)?.tables)
+}
+
+/// Where what is live is asked for and nothing is.
+pub fn no_policy() -> Failure {
+    Failure::refused("no-policy", "no policy is live").help("`meshc apply` a policy first")
 }
 
 /// The live policy with its generation and digest; none where nothing is live.

@@ -1,13 +1,13 @@
-//! File and line of every item of the live policy. They live beside the image, outside its digest: an apply
+//! File and line of every item of a policy. They are kept beside its artifact, outside its digest: an apply
 //! of the same policy refreshes them without a new generation.
 
-use std::path::Path;
-
 use mesh_compiler::compile::Compilation;
+use mesh_compiler::explain::Reason;
+use mesh_compiler::source::Sources;
+use mesh_runtime::Runtime;
 use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
-use crate::files;
 
 /// Where items are written, by the keys of their counters.
 #[derive(Debug, Default, Deserialize, Serialize)]
@@ -39,18 +39,49 @@ impl Places {
         Some((self.files.get(file as usize)?, line))
     }
 
-    /// Reads those of an instance. Where the file is missing or damaged nothing is known of any item: the
-    /// policy itself is in the kernel.
-    pub fn read(file: &Path) -> Self {
-        let bytes = std::fs::read(file).unwrap_or_default();
-        postcard::from_bytes(&bytes).unwrap_or_default()
+    /// Those that were kept of a policy, by its digest.
+    pub fn kept(runtime: &Runtime, digest: &str) -> Self {
+        Self::decode(&runtime.lines(digest).ok().flatten().unwrap_or_default())
     }
 
-    /// Keeps them.
-    pub fn write(&self, file: &Path) -> Result<(), Failure> {
-        let bytes = postcard::to_stdvec(self).map_err(|error| {
+    /// From what was kept. Where that is missing or damaged nothing is known of any item: the policy itself is in the
+    /// kernel.
+    pub fn decode(bytes: &[u8]) -> Self {
+        postcard::from_bytes(bytes).unwrap_or_default()
+    }
+
+    /// What is kept.
+    pub fn encode(&self) -> Result<Vec<u8>, Failure> {
+        postcard::to_stdvec(self).map_err(|error| {
             Failure::cannot("places", format!("cannot keep which line each item is from: {error}"))
-        })?;
-        files::write_private(file, &bytes)
+        })
+    }
+
+    /// Whether no file is known, as of a policy that was given as an artifact.
+    pub fn is_empty(&self) -> bool {
+        self.files.is_empty()
+    }
+}
+
+/// Where items of explanations are written.
+#[derive(Clone, Copy, Debug)]
+pub enum Locations<'a> {
+    /// In sources that are at hand.
+    Sources(&'a Sources),
+    /// Where they were when the policy was applied.
+    Kept(&'a Places),
+}
+
+impl Locations<'_> {
+    /// File and line of an item.
+    pub fn of(&self, reason: &Reason) -> Option<(&str, u32)> {
+        match self {
+            Self::Sources(sources) => {
+                let span = reason.span?;
+                let source = sources.get(span.file)?;
+                Some((source.name.as_str(), source.line(span.start)))
+            }
+            Self::Kept(places) => places.find(reason.counter),
+        }
     }
 }

@@ -183,11 +183,8 @@ impl Runner<'_> {
                 *covered = true;
             }
         }
-        let reason = Reason {
-            text: source.text(prefix),
-            scope: source.scope.clone(),
-            span: places.first().map(|place| place.rule).or_else(|| self.origins.of_source(source)),
-        };
+        let span = places.first().map(|place| place.rule).or_else(|| self.origins.of_source(source));
+        let reason = Reason::of_source(source, prefix, span);
         let cause = match source.kind {
             SourceKind::NoRule | SourceKind::Accelerate => Cause::NoRule,
             SourceKind::BuiltIn => Cause::BuiltIn(source.head.clone()),

@@ -12,6 +12,9 @@ pub(crate) const MOVING: &str = "moving";
 /// The folder of [`Instance::members`], one a boot.
 pub(crate) const MEMBERS: &str = "members";
 
+/// How the names of [`Instance::lines`] end.
+pub(crate) const LINES: &str = ".lines";
+
 /// The file of [`Instance::way`].
 const WAY: &str = "inbound";
 
@@ -19,14 +22,13 @@ const WAY: &str = "inbound";
 pub(crate) const FOLDERS: [&str; 4] = [MEMBERS, "history", "artifacts", "failed"];
 
 /// The files of the state folder, which go with it.
-pub(crate) const FILES: [&str; 10] = [
+pub(crate) const FILES: [&str; 9] = [
     "current",
     "pending",
     "paused",
     "confirm",
     "programs",
     "holder",
-    "places",
     WAY,
     "undecided-sk_lookup",
     "undecided-tc",
@@ -119,7 +121,7 @@ impl Instance {
         self.state.join("history")
     }
 
-    /// Artifacts, by digest.
+    /// Artifacts, by digest, and beside each the lines of its items.
     #[must_use]
     pub fn artifacts(&self) -> PathBuf {
         self.state.join("artifacts")
@@ -167,10 +169,10 @@ impl Instance {
         self.state.join("programs")
     }
 
-    /// Which line of which file each item is from, as whoever compiled the policy keeps it.
+    /// Which line of which file each item of a policy is from, by its digest: see [`Apply::lines`](crate::Apply::lines).
     #[must_use]
-    pub fn places(&self) -> PathBuf {
-        self.state.join("places")
+    pub fn lines(&self, digest: &str) -> PathBuf {
+        self.artifacts().join(format!("{digest}{LINES}"))
     }
 
     /// How the last apply decided what is offered to pods.
@@ -242,7 +244,6 @@ mod tests {
             instance.paused(),
             instance.confirm(),
             instance.programs(),
-            instance.places(),
             instance.way(),
             instance.holder(),
         ];

@@ -23,6 +23,7 @@
 //! | [`Runtime::changes`], [`Runtime::follow`] | [`Key`] | tells when a pod's addresses change; brings what is known of them in line |
 //! | [`Runtime::refuses`], [`Runtime::note_failed`], [`Runtime::failed`] | [`Pod`] | what the policy says of a pod that cannot be attached, and which could not |
 //! | [`Runtime::history`], [`Runtime::kept`] | a generation | what was live, and its policy |
+//! | [`Runtime::lines`] | a digest | which line of which file each item of a policy is from |
 //! | [`Runtime::rollback`] | a generation | makes its policy live again |
 //! | [`Runtime::restore`] | | after a boot: what was live before |
 //! | [`Runtime::confirm`], [`Runtime::expire`] | | keeps, or takes back, what waits to be confirmed |

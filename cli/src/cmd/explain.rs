@@ -14,6 +14,7 @@ use crate::args::{Explain, Program};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::Output;
+use crate::places::Locations;
 use crate::render::explanation::answer;
 use crate::{program, render};
 
@@ -55,7 +56,8 @@ pub fn run(output: &Output, args: &Explain) -> Result<Exit, Failure> {
         };
         alike(next) == alike(first)
     });
-    answer(output, &compilation.files.sources, flow, question.direction, &found, &[])
+    let locations = Locations::Sources(&compilation.files.sources);
+    answer(output, locations, flow, question.direction, &found, &[])
 }
 
 /// Reads the flow against the names of the program.

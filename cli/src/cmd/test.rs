@@ -11,6 +11,7 @@ use crate::args::Test;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::Output;
+use crate::places::Locations;
 use crate::render::explanation::{cause_object, cause_text};
 use crate::{program, render};
 
@@ -60,7 +61,7 @@ fn object(compilation: &Compilation, line: &LineResult) -> Value {
         "expected": line.expected,
         "actual": line.actual,
         "passed": line.passed,
-        "rule": cause_object(&compilation.files.sources, &line.cause),
+        "rule": cause_object(Locations::Sources(&compilation.files.sources), &line.cause),
         "file": source.map(|source| source.name.as_str()),
         "line": source.map(|source| source.line(line.span.start)),
     })
@@ -92,7 +93,7 @@ fn text(compilation: &Compilation, passed: usize, failed: usize, covered: usize,
         if let Some(flow) = line.flow {
             let _ = writeln!(out, "  at    {} {} {}", flow.address, flow.protocol, flow.port);
         }
-        let _ = writeln!(out, "  by    {}", cause_text(sources, &line.cause));
+        let _ = writeln!(out, "  by    {}", cause_text(Locations::Sources(sources), &line.cause));
     }
     let rules = compilation.tests.covered.len();
     for rule in uncovered(compilation) {

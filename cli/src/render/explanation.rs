@@ -4,12 +4,12 @@ use std::fmt::Write;
 
 use mesh_bpf::flow::Direction;
 use mesh_compiler::explain::{Cause, Explanation, Reason};
-use mesh_compiler::source::Sources;
 use serde_json::{Value, json};
 
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::Output;
+use crate::places::Locations;
 
 /// What acceleration does not promise, for whoever reads an accelerated connection.
 const LIMITS: [&str; 3] = [
@@ -21,7 +21,7 @@ const LIMITS: [&str; 3] = [
 /// Several where a workload has several addresses and they are decided differently. `more` is for scripts.
 pub fn answer(
     output: &Output,
-    sources: &Sources,
+    locations: Locations<'_>,
     asked: &str,
     direction: Direction,
     found: &[Explanation],
@@ -34,19 +34,19 @@ pub fn answer(
         )
         .help("name its endpoints in an inventory (`--inventory`), or ask for an address"));
     };
-    let mut object = object(sources, asked, first);
+    let mut object = object(locations, asked, first);
     if let (false, Some(fields)) = (others.is_empty(), object.as_object_mut()) {
-        let others: Vec<_> = others.iter().map(|other| self::object(sources, asked, other)).collect();
+        let others: Vec<_> = others.iter().map(|other| self::object(locations, asked, other)).collect();
         fields.insert("others".into(), others.into());
     }
     if let Some(fields) = object.as_object_mut() {
         fields.extend(more.iter().map(|(key, value)| ((*key).to_owned(), value.clone())));
     }
-    output.answer(&object, || found.iter().map(|found| text(sources, asked, direction, found)).collect());
+    output.answer(&object, || found.iter().map(|found| text(locations, asked, direction, found)).collect());
     Ok(Exit::Done)
 }
 
-fn object(sources: &Sources, asked: &str, found: &Explanation) -> Value {
+fn object(locations: Locations<'_>, asked: &str, found: &Explanation) -> Value {
     json!({
         "flow": asked,
         "address": found.flow.address,
@@ -54,10 +54,10 @@ fn object(sources: &Sources, asked: &str, found: &Explanation) -> Value {
         "port": found.verdict.port(),
         "accelerated": found.accelerated,
         "limits": if found.accelerated { &LIMITS[..] } else { &[] },
-        "rule": cause_object(sources, &found.cause),
-        "also": found.also.iter().map(|also| reason_object(sources, also)).collect::<Vec<_>>(),
+        "rule": cause_object(locations, &found.cause),
+        "also": found.also.iter().map(|also| reason_object(locations, also)).collect::<Vec<_>>(),
         "beaten": found.beaten.iter().map(|(beaten, by)| json!({
-            "rule": reason_object(sources, beaten), "by": cause_object(sources, by),
+            "rule": reason_object(locations, beaten), "by": cause_object(locations, by),
         })).collect::<Vec<_>>(),
         "entries": found.entries.iter().map(|entry| json!({
             "map": entry.map, "key": entry.key, "value": entry.value,
@@ -66,47 +66,40 @@ fn object(sources: &Sources, asked: &str, found: &Explanation) -> Value {
 }
 
 /// `rule` of a JSON answer: null where none matched.
-pub fn cause_object(sources: &Sources, cause: &Cause) -> Value {
+pub fn cause_object(locations: Locations<'_>, cause: &Cause) -> Value {
     match cause {
         Cause::NoRule => Value::Null,
         Cause::BuiltIn(what) => json!({ "built_in": what }),
         Cause::Exempt(reason) => {
-            json!({ "exempt": reason.text, "scope": reason.scope, "at": place(sources, reason) })
+            json!({ "exempt": reason.text, "scope": reason.scope, "at": place(locations, reason) })
         }
-        Cause::Rule(reason) => reason_object(sources, reason),
+        Cause::Rule(reason) => reason_object(locations, reason),
     }
 }
 
-fn reason_object(sources: &Sources, reason: &Reason) -> Value {
-    let at = reason.span.and_then(|span| Some((sources.get(span.file)?, span)));
-    json!({
-        "text": reason.text,
-        "scope": reason.scope,
-        "file": at.map(|(source, _)| source.name.as_str()),
-        "line": at.map(|(source, span)| source.position(span.start).line),
-    })
+fn reason_object(locations: Locations<'_>, reason: &Reason) -> Value {
+    let (file, line) = locations.of(reason).unzip();
+    json!({ "text": reason.text, "scope": reason.scope, "file": file, "line": line })
 }
 
-fn place(sources: &Sources, reason: &Reason) -> Option<String> {
-    let span = reason.span?;
-    let source = sources.get(span.file)?;
-    Some(format!("{}:{}", source.name, source.position(span.start).line))
+fn place(locations: Locations<'_>, reason: &Reason) -> Option<String> {
+    locations.of(reason).map(|(file, line)| format!("{file}:{line}"))
 }
 
-fn text(sources: &Sources, asked: &str, direction: Direction, found: &Explanation) -> String {
+fn text(locations: Locations<'_>, asked: &str, direction: Direction, found: &Explanation) -> String {
     let mut out = format!("{asked}\n  is {}", found.verdict);
     if found.accelerated {
         out.push_str(", accelerated");
     }
     let _ = writeln!(out, "  ({direction}, {})", found.flow.address);
-    let _ = writeln!(out, "  by    {}", cause_text(sources, &found.cause));
+    let _ = writeln!(out, "  by    {}", cause_text(locations, &found.cause));
     for also in &found.also {
-        let _ = writeln!(out, "  also  {}", reason_text(sources, also));
+        let _ = writeln!(out, "  also  {}", reason_text(locations, also));
     }
     for (beaten, by) in &found.beaten {
-        let _ = writeln!(out, "  beat  {}", reason_text(sources, beaten));
+        let _ = writeln!(out, "  beat  {}", reason_text(locations, beaten));
         if *by != found.cause {
-            let _ = writeln!(out, "          which lost to {}", cause_text(sources, by));
+            let _ = writeln!(out, "          which lost to {}", cause_text(locations, by));
         }
     }
     for limit in LIMITS.iter().filter(|_| found.accelerated) {
@@ -119,16 +112,16 @@ fn text(sources: &Sources, asked: &str, direction: Direction, found: &Explanatio
 }
 
 /// What decided, for people.
-pub fn cause_text(sources: &Sources, cause: &Cause) -> String {
+pub fn cause_text(locations: Locations<'_>, cause: &Cause) -> String {
     match cause {
         Cause::NoRule => "no rule: what no rule matches is excluded".into(),
         Cause::BuiltIn(what) => format!("built-in: {what}"),
-        Cause::Exempt(reason) | Cause::Rule(reason) => reason_text(sources, reason),
+        Cause::Exempt(reason) | Cause::Rule(reason) => reason_text(locations, reason),
     }
 }
 
-fn reason_text(sources: &Sources, reason: &Reason) -> String {
+fn reason_text(locations: Locations<'_>, reason: &Reason) -> String {
     let scope = if reason.scope.is_empty() { "top level" } else { &reason.scope };
-    let place = place(sources, reason).map_or_else(String::new, |place| format!("  {place}"));
+    let place = place(locations, reason).map_or_else(String::new, |place| format!("  {place}"));
     format!("{scope}: {}{place}", reason.text)
 }

@@ -10,6 +10,7 @@ pub use image::{Found, look_up};
 
 use mesh_bpf::flow::{Direction, Flow, Identity, Protocol, Verdict};
 use mesh_bpf::image::{MapImage, ProfileId, Source, SourceKind};
+use mesh_bpf::item::counter_key;
 use mesh_bpf::prefix::Prefix;
 
 use crate::eval::{self, Decider, Item};
@@ -60,6 +61,8 @@ pub struct Reason {
     pub scope: String,
     /// The statement, where the source is at hand.
     pub span: Option<Span>,
+    /// The key of its counter.
+    pub counter: u64,
 }
 
 /// An entry of a map as people read it.
@@ -238,7 +241,9 @@ fn rule(program: &Program, id: RuleId) -> Option<&crate::hir::Rule> {
 }
 
 impl Reason {
-    fn of_source(source: &Source, prefix: Prefix, span: Option<Span>) -> Self {
-        Self { text: source.text(prefix), scope: source.scope.clone(), span }
+    pub(crate) fn of_source(source: &Source, prefix: Prefix, span: Option<Span>) -> Self {
+        let hash = source.stable_hash();
+        let counter = if source.kind == SourceKind::Exempt { hash } else { counter_key(hash, prefix) };
+        Self { text: source.text(prefix), scope: source.scope.clone(), span, counter }
     }
 }

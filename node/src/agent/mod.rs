@@ -45,7 +45,7 @@ use cgroups::CgroupKeeper;
 use notify::Notify;
 use plugin::PluginKeeper;
 use policy::PolicyKeeper;
-pub use policy::{Compile, Keep, Policy};
+pub use policy::{Compile, Policy};
 use repair::Repairer;
 use rescue::{RESCUE, Rescuer};
 use serve::{Command, SocketServer};

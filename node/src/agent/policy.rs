@@ -13,9 +13,6 @@ use tracing::{error, info, warn};
 use super::log;
 use super::state::Shared;
 
-/// Writes something to a file, or says why that cannot be.
-pub type Keep = Box<dyn Fn(&Path) -> Result<(), String>>;
-
 /// A policy that compiled.
 pub struct Policy {
     /// Its tables.
@@ -24,8 +21,8 @@ pub struct Policy {
     pub files: Vec<PathBuf>,
     /// What it says and should be known, in words.
     pub warnings: Vec<String>,
-    /// Keeps in this file which line each item is from.
-    pub keep_places: Keep,
+    /// Which line of which file each item is from, as [`Apply::lines`] is kept.
+    pub lines: Vec<u8>,
 }
 
 /// Compiles the policy of a folder, or says why that cannot be.
@@ -102,12 +99,16 @@ impl PolicyKeeper {
             }
         };
         let is_live = head.generation != 0 && head.digest == hex(&policy.tables.digest());
-        if is_live && head.owner == Owner::Agent {
+        // The same policy may stand on other lines than before.
+        let is_cited =
+            || shared.runtime.lines(&head.digest).is_ok_and(|kept| kept.as_ref() == Some(&policy.lines));
+        if is_live && head.owner == Owner::Agent && is_cited() {
             shared.change(|state| state.report.waiting = false);
             return None;
         }
         let origin = format!("agent, from {}", folder.display());
         let request = Apply {
+            lines: Some(&policy.lines),
             owner: Owner::Agent,
             override_owner: take_over,
             origin: &origin,
@@ -118,9 +119,6 @@ impl PolicyKeeper {
         match shared.runtime.apply(request) {
             Ok(applied) => {
                 note(shared, &applied);
-                if let Err(why) = (policy.keep_places)(&shared.runtime.instance().places()) {
-                    warn!(error = why, "which line each item is from is not kept");
-                }
                 Some(applied.generation)
             }
             Err(Error::Owned(owner)) => {

@@ -139,7 +139,9 @@ impl<S: System> Runtime<S> {
         }
         match (&live, &session.set) {
             (Some(live), Some(set)) if *live.digest() == request.tables.digest() && !request.repair => {
-                reapply_unchanged(session, set, live, false).map(|applied| self.reset(set, request, applied))
+                let applied = reapply_unchanged(session, set, live, false)?;
+                record::keep_lines(&self.store, &self.instance, &applied.digest, request.lines)?;
+                Ok(self.reset(set, request, applied))
             }
             (Some(live), Some(set)) => {
                 let applied = Publish { session, set, live: Some(live), request, began }.run(prepared);

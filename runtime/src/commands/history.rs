@@ -51,6 +51,15 @@ impl<S: System> Runtime<S> {
         Ok((record, tables, image))
     }
 
+    /// Which line of which file each item of a policy is from, by its digest in hexadecimal: what [`Apply::lines`] was when
+    /// it was last applied. `None` where nobody said.
+    ///
+    /// # Errors
+    /// Where it cannot be read.
+    pub fn lines(&self, digest: &str) -> Result<Option<Vec<u8>>> {
+        Ok(self.store.read(&self.instance.lines(digest))?)
+    }
+
     /// Makes a kept policy live again, as a new generation and with today's members: that of `generation`,
     /// or else the last that was live before this policy.
     ///

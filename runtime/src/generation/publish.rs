@@ -126,8 +126,9 @@ impl<S: System> Publish<'_, S> {
         }
         let ready = store.clock();
         // The slot's grace period passes while the policy is written to the disk.
-        let tables = self.request.tables;
-        let (digest, written) = record::keep_artifact(*store, instance, tables, || self.fill(generation))?;
+        let Apply { tables, lines, .. } = *self.request;
+        let fill = || self.fill(generation);
+        let (digest, written) = record::keep_artifact(*store, instance, tables, lines, fill)?;
         let record = self.record(generation, digest);
         record::write(*store, &instance.pending(), &record, true)?;
         self.wait_for_confirmation(generation)?;

@@ -10,6 +10,9 @@ use crate::system::{Prepared, Programs};
 pub struct Apply<'a, S: Programs> {
     /// Its tables.
     pub tables: &'a Tables,
+    /// Which line of which file each item is from: bytes that the caller understands. They are kept with the policy, for
+    /// [`Runtime::lines`](crate::Runtime::lines). With `None`, what was kept of the same policy stays.
+    pub lines: Option<&'a [u8]>,
     /// Who applies it.
     pub owner: Owner,
     /// Go on although somebody else applied what is live.
@@ -40,6 +43,7 @@ impl<'a, S: Programs> Apply<'a, S> {
     pub fn of(tables: &'a Tables) -> Self {
         Self {
             tables,
+            lines: None,
             owner: Owner::Cli,
             override_owner: false,
             expected: None,

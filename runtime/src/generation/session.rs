@@ -110,7 +110,7 @@ impl<'a, S: System> Session<'a, S> {
             let tables = slot::read_tables(store, set, live.slot(), &live.manifest);
             // A damaged table is drift, and no policy to keep.
             if let Some(tables) = tables.ok().filter(|tables| tables.digest() == *live.digest()) {
-                record::keep_artifact(store, instance, &tables, || Ok(()))?;
+                record::keep_artifact(store, instance, &tables, None, || Ok(()))?;
             }
         }
         Ok(())

@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::instance::{AGENT, FILES, FOLDERS, Instance, MEMBERS, MOVING};
+use crate::instance::{AGENT, FILES, FOLDERS, Instance, LINES, MEMBERS, MOVING};
 use crate::owner::Owner;
 use crate::system::{Locked, Step, System};
 
@@ -70,7 +70,7 @@ fn write_bytes(store: &impl System, file: &Path, content: &[u8], durable: bool) 
 
 /// Where a file is written before it is in its place.
 fn beside(file: &Path) -> PathBuf {
-    file.with_extension("new")
+    file.with_added_extension("new")
 }
 
 /// Whether the state folder holds things, and none of ours.
@@ -96,14 +96,16 @@ pub(crate) fn make_folders(store: &impl System, instance: &Instance) -> Result<(
     Ok(())
 }
 
-/// Keeps a policy, unless it is kept already, and does something else meanwhile.
+/// Keeps a policy with its lines, unless it is kept already, and does something else meanwhile.
 pub(crate) fn keep_artifact<T>(
     store: &impl System,
     instance: &Instance,
     tables: &Tables,
+    lines: Option<&[u8]>,
     meanwhile: impl FnOnce() -> Result<T>,
 ) -> Result<(String, T)> {
     let digest = hex(&tables.digest());
+    keep_lines(store, instance, &digest, lines)?;
     let file = instance.artifacts().join(&digest);
     if store.inode(&file)?.is_some() {
         return Ok((digest, meanwhile()?));
@@ -116,6 +118,22 @@ pub(crate) fn keep_artifact<T>(
     written?;
     store.rename(&beside, &file, true)?;
     Ok((digest, done))
+}
+
+/// Keeps which line each item of a policy is from, where that is known and not as it was. It is not waited for: after a
+/// power failure the lines may be missing, and the policy is whole.
+pub(crate) fn keep_lines(
+    store: &impl System,
+    instance: &Instance,
+    digest: &str,
+    lines: Option<&[u8]>,
+) -> Result<()> {
+    let Some(lines) = lines else { return Ok(()) };
+    let file = instance.lines(digest);
+    if store.read(&file)?.is_some_and(|kept| kept == lines) {
+        return Ok(());
+    }
+    Ok(write_bytes(store, &file, lines, false)?)
 }
 
 /// Reads a kept policy, and checks all of it; `None` where it is not kept.
@@ -166,7 +184,7 @@ pub(crate) fn settle(store: &impl System, instance: &Instance, record: &Record) 
     }
 }
 
-/// Removes the oldest records beyond `keep`, and artifacts that no record names.
+/// Removes the oldest records beyond `keep`, and artifacts and lines that no record names.
 pub(crate) fn prune(store: &impl System, instance: &Instance, keep: usize) -> Result<()> {
     let records = history(store, instance)?;
     let (old, kept) = records.split_at(records.len().saturating_sub(keep));
@@ -175,7 +193,8 @@ pub(crate) fn prune(store: &impl System, instance: &Instance, keep: usize) -> Re
     }
     let artifacts = store.list(&instance.artifacts())?.unwrap_or_default();
     for name in artifacts {
-        if !kept.iter().any(|record| record.digest == name) {
+        let digest = name.strip_suffix(LINES).unwrap_or(&name);
+        if !kept.iter().any(|record| record.digest == digest) {
             store.remove(&instance.artifacts().join(name))?;
         }
     }

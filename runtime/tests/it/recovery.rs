@@ -289,16 +289,62 @@ fn an_agents_policy_is_not_overridden_by_accident() {
     assert_eq!(runtime.head().unwrap().owner, Owner::Cli);
 }
 
+/// The lines that are kept of what is live.
+fn live_lines(runtime: &Runtime<Memory>) -> Option<Vec<u8>> {
+    runtime.lines(&runtime.head().unwrap().digest).unwrap()
+}
+
+#[test]
+fn lines_are_those_of_the_policy_that_is_live() {
+    let (memory, mut place) = machine();
+    let [first, second] = policies();
+    let applied = |tables, lines| Apply { lines, ..request(tables) };
+    let [one, two, moved] = [b"one", b"two", b"new"].map(|lines: &[u8; 3]| lines.as_slice());
+    let lines_of = |instance: &Instance| live_lines(&runtime(&memory, instance));
+    {
+        let runtime = runtime(&memory, &place);
+        runtime.apply(applied(&first, Some(one))).unwrap();
+        runtime.apply(applied(&second, None)).unwrap();
+        assert_eq!(lines_of(&place), None, "nobody said");
+        runtime.apply(applied(&second, Some(two))).unwrap();
+        assert_eq!(lines_of(&place).as_deref(), Some(two));
+        runtime.rollback(None, Owner::Cli, false).unwrap();
+        assert_eq!(lines_of(&place).as_deref(), Some(one));
+        runtime.apply(Apply { confirm_within: Some(1000), ..applied(&second, Some(two)) }).unwrap();
+        assert_eq!(lines_of(&place).as_deref(), Some(two));
+        memory.sleep(1000);
+        assert!(matches!(runtime.expire().unwrap(), Expiry::TakenBack(_)));
+        assert_eq!(lines_of(&place).as_deref(), Some(one), "taken back");
+        // The same policy, from another file, and then without one.
+        assert!(!runtime.apply(applied(&first, Some(moved))).unwrap().changed);
+        assert!(!runtime.apply(applied(&first, None)).unwrap().changed);
+        assert_eq!(lines_of(&place).as_deref(), Some(moved));
+        // What is refused leaves all as it was.
+        let refused = Apply { expected: Some(1), ..applied(&first, Some(one)) };
+        assert!(matches!(runtime.apply(refused), Err(Error::Stale { .. })));
+        assert_eq!(lines_of(&place).as_deref(), Some(moved));
+    }
+    memory.reboot(&[&place.bpffs]);
+    place.boot_id = "boot-2".into();
+    runtime(&memory, &place).restore().unwrap();
+    assert_eq!(lines_of(&place).as_deref(), Some(moved), "restored");
+    runtime(&memory, &place).detach_all(true).unwrap();
+    assert!(memory.inode(&place.state).unwrap().is_none());
+}
+
 #[test]
 fn history_is_bounded_and_so_are_artifacts() {
     let (memory, instance) = machine();
     let runtime = runtime(&memory, &instance);
     for port in 100..130 {
-        runtime.apply(request(&Policy::new().deny(port).tables())).unwrap();
+        let tables = Policy::new().deny(port).tables();
+        runtime.apply(Apply { lines: Some(b"lines"), ..request(&tables) }).unwrap();
     }
     let history = runtime.history().unwrap();
     assert_eq!(history.len(), 20);
     assert!(history.iter().all(|kept| kept.is_kept) && history.last().unwrap().is_live);
-    assert_eq!(memory.list(&instance.artifacts()).unwrap().unwrap().len(), 20);
+    let kept = memory.list(&instance.artifacts()).unwrap().unwrap();
+    let (lines, artifacts): (Vec<_>, Vec<_>) = kept.iter().partition(|name| name.ends_with(".lines"));
+    assert_eq!([lines.len(), artifacts.len()], [20, 20]);
     assert!(matches!(runtime.rollback(Some(1), Owner::Cli, false), Err(Error::NotKept(1))));
 }

@@ -87,6 +87,16 @@ impl<'a> Bed<'a> {
         Self { instance, old: old.tables(), new: new.tables() }
     }
 
+    /// An apply of a policy, with the lines of its items.
+    fn apply<'t, S: System>(&self, tables: &'t Tables) -> mesh_runtime::Apply<'t, S> {
+        mesh_runtime::Apply { lines: Some(self.lines(tables)), ..request(tables) }
+    }
+
+    /// The lines of the items of a policy.
+    fn lines(&self, tables: &Tables) -> &'static [u8] {
+        if *tables == self.old { b"of the old" } else { b"of the new" }
+    }
+
     fn runtime<S: System>(&self, store: S) -> Runtime<S> {
         // A process that another test forks holds our locks until it has closed them.
         let options = Options { lock_timeout: 5_000, command: "test".into() };
@@ -131,10 +141,10 @@ impl<'a> Bed<'a> {
             runtime.attach(&self.pod()).unwrap();
             return None;
         }
-        runtime.apply(request(&self.old)).unwrap();
+        runtime.apply(self.apply(&self.old)).unwrap();
         match act {
             Act::Resume | Act::WhilePaused => drop(runtime.pause().unwrap()),
-            Act::Rollback => drop(runtime.apply(request(&self.new)).unwrap()),
+            Act::Rollback => drop(runtime.apply(self.apply(&self.new)).unwrap()),
             Act::Detach | Act::Repair | Act::Again | Act::Relabel => {
                 drop(runtime.attach(&self.pod()).unwrap());
             }
@@ -151,17 +161,18 @@ impl<'a> Bed<'a> {
 
     fn act<S: System>(&self, act: Act, runtime: &Runtime<S>, joined: Option<&Joined>) -> Result<()> {
         match act {
-            Act::First => drop(runtime.apply(request(&self.old))?),
+            Act::First => drop(runtime.apply(self.apply(&self.old))?),
             Act::Another => {
-                drop(runtime.apply(mesh_runtime::Apply { reset_changed: true, ..request(&self.new) })?);
+                drop(runtime.apply(mesh_runtime::Apply { reset_changed: true, ..self.apply(&self.new) })?);
             }
-            Act::WhilePaused => drop(runtime.apply(request(&self.new))?),
-            Act::Same => drop(runtime.apply(request(&self.old))?),
+            Act::WhilePaused => drop(runtime.apply(self.apply(&self.new))?),
+            Act::Same => drop(runtime.apply(self.apply(&self.old))?),
             Act::Repair => {
-                drop(runtime.apply(mesh_runtime::Apply { repair: true, ..request(&self.old) })?);
+                drop(runtime.apply(mesh_runtime::Apply { repair: true, ..self.apply(&self.old) })?);
             }
             Act::Waiting => drop(
-                runtime.apply(mesh_runtime::Apply { confirm_within: Some(60_000), ..request(&self.new) })?,
+                runtime
+                    .apply(mesh_runtime::Apply { confirm_within: Some(60_000), ..self.apply(&self.new) })?,
             ),
             Act::Pause => drop(runtime.pause()?),
             Act::Resume => drop(runtime.resume()?),
@@ -185,6 +196,8 @@ impl<'a> Bed<'a> {
         if head.state == State::Active || head.state == State::Paused {
             let live = runtime.live().unwrap().unwrap();
             assert!(live.tables == self.old || live.tables == self.new);
+            let kept = runtime.lines(&head.digest).unwrap();
+            assert_eq!(kept.as_deref(), Some(self.lines(&live.tables)));
             assert_eq!(mesh_runtime::hex(&live.tables.digest()), head.digest);
         }
         match head.state {

@@ -72,12 +72,12 @@ fn compile(folder: &Path) -> Result<Policy, String> {
     }
     let mut warnings = said(Severity::Warning);
     warnings.extend(cautions(&compiled.image));
-    let places = Places::of(&compilation);
+    let lines = Places::of(&compilation).encode().map_err(|failure| failure.message)?;
     Ok(Policy {
         tables: compiled.tables.clone(),
         files: sources.iter().map(|(_, source)| PathBuf::from(&source.name)).collect(),
         warnings,
-        keep_places: Box::new(move |file| places.write(file).map_err(|failure| failure.message)),
+        lines,
     })
 }
 

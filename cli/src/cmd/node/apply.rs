@@ -14,6 +14,7 @@ use crate::failure::Failure;
 use crate::live::live_policy;
 use crate::node::{failure, open};
 use crate::output::Output;
+use crate::places::Places;
 use crate::policy::{Policy, compare};
 use crate::render::applied::report;
 
@@ -43,7 +44,9 @@ pub fn run(output: &Output, args: &Apply) -> Result<Exit, Failure> {
     let before = if output.is_json() { live_policy(&args.instance)? } else { None };
     let origin = args.program.paths.iter().map(|path| path.to_string_lossy()).collect::<Vec<_>>().join(" ");
     let origin = format!("apply {origin}");
+    let lines = places.as_ref().map(Places::encode).transpose()?;
     let request = Request {
+        lines: lines.as_deref(),
         origin: &origin,
         expected: planned.as_ref().map(|(generation, _)| *generation),
         repair: args.repair,
@@ -55,9 +58,6 @@ pub fn run(output: &Output, args: &Apply) -> Result<Exit, Failure> {
         ..Request::of(tables)
     };
     let mut applied = runtime.apply(request).map_err(failure)?;
-    if let Err(failed) = places.as_ref().map_or(Ok(()), |places| places.write(&runtime.instance().places())) {
-        applied.warnings.push(failed.message);
-    }
     // It is live all the same, and sidecars may come later.
     let unheard = match runtime.unheard(image) {
         Ok(unheard) => unheard,

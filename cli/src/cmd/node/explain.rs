@@ -7,14 +7,16 @@ use mesh_compiler::ast::{self, Endpoint};
 use mesh_compiler::explain::explain_image;
 use mesh_compiler::parse::parse_flow;
 use mesh_compiler::source::Sources;
-use mesh_runtime::{Family, Port, Unheard};
+use mesh_runtime::{Family, Port, Unheard, hex};
 
 use crate::args::Explain;
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::live::live_image;
+use crate::live::{live_policy, no_policy};
 use crate::node::{failure, open};
 use crate::output::Output;
+use crate::places::{Locations, Places};
+use crate::policy::Policy;
 use crate::render::explanation::answer;
 use crate::{render, sidecars};
 
@@ -35,7 +37,7 @@ pub fn run(output: &Output, args: &Explain) -> Result<Exit, Failure> {
         return Err(Failure::usage("`--live` asks the kernel's maps, so it takes a flow and no policy"));
     }
     let runtime = open(&args.instance)?;
-    let image = live_image(&args.instance)?;
+    let Policy { image, tables } = live_policy(&args.instance)?.ok_or_else(no_policy)?;
     let mut sources = Sources::default();
     let (id, _) = sources.add("<flow>", flow.as_bytes().to_vec());
     let parsed = match parse_flow(id, flow) {
@@ -60,7 +62,9 @@ pub fn run(output: &Output, args: &Explain) -> Result<Exit, Failure> {
     let unheard: Vec<Unheard> =
         sidecars::of_flow(&all, &workload, asked.direction, goes_to).cloned().collect();
     let more = [("unheard", sidecars::unheard(&unheard))];
-    let exit = answer(output, &sources, flow, asked.direction, std::slice::from_ref(&found), &more)?;
+    let places = Places::kept(&runtime, &hex(&tables.digest()));
+    let locations = Locations::Kept(&places);
+    let exit = answer(output, locations, flow, asked.direction, std::slice::from_ref(&found), &more)?;
     for warning in sidecars::warnings(&unheard) {
         output.warn(&warning);
     }

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use mesh_bpf::image::{MapImage, SourceKind};
 use mesh_bpf::item::counter_key;
-use mesh_runtime::{Held, Owner, State, Status as Found, Unheard, items};
+use mesh_runtime::{Held, Owner, State, Status as Found, Unheard, hex, items};
 use serde_json::{Value, json};
 
 use crate::args::Status;
@@ -36,7 +36,7 @@ pub fn run(output: &Output, args: &Status) -> Result<Exit, Failure> {
     let (rows, accelerates, unheard, held) = match runtime.live().ok().flatten() {
         Some(live) => {
             let image = image(&live.tables)?;
-            let places = Places::read(&runtime.instance().places());
+            let places = Places::kept(&runtime, &hex(&live.tables.digest()));
             let unheard = runtime.unheard(&image).map_err(failure)?;
             let held = runtime.held(&image).map_err(failure)?;
             (rows(&image, &status, &places), acceleration::items(&image), unheard, held)

@@ -41,7 +41,7 @@ fn the_policy_and_the_kernels_maps_are_explained_as_connections_end() -> Tested 
         assert!(said["entries"].as_array().is_some_and(|entries| !entries.is_empty()), "{flow}: {said:#}");
         let live = explained(&stage, None, &flow)?;
         assert_eq!(verdict(&live), Some(expected), "live, {flow}: {live:#}");
-        assert_eq!(live["rule"]["text"], said["rule"]["text"], "live, {flow}: {live:#}");
+        assert_eq!(live["rule"], said["rule"], "live, {flow}: {live:#}");
     }
     Ok(())
 }
@@ -59,6 +59,7 @@ fn an_exempt_user_is_explained_as_exempt() -> Tested {
         let said = explained(&stage, policy, &flow)?;
         assert_eq!(verdict(&said), Some(Seen::Straight), "{said:#}");
         assert!(said["rule"].get("exempt").is_some(), "{said:#}");
+        assert!(said["rule"]["at"].as_str().is_some_and(|at| at.ends_with("policy.mesh:1")), "{said:#}");
     }
     Ok(())
 }

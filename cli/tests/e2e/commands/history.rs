@@ -7,6 +7,7 @@ use mesh_testbed::{Failure, Tested, until};
 use serde_json::{Value, json};
 
 use crate::fixtures::command::Answer;
+use crate::fixtures::observer::Observer;
 use crate::fixtures::seen::Seen;
 use crate::fixtures::stage::{Stage, where_usable};
 
@@ -136,5 +137,73 @@ fn a_policy_takes_itself_back_unless_it_is_confirmed() -> Tested {
     json_of(&stage, 0, &["confirm"])?;
     std::thread::sleep(Duration::from_secs(4));
     assert_eq!(live(), Some(Seen::Redirected(15002)));
+    Ok(())
+}
+
+/// The rule that both of [`cited`]'s policies have, on another line of another file.
+const SHARED: &str = "redirect outbound tcp -> 15001";
+
+/// Where the commands say that a rule is written, one after the other: `status`, `explain --live`, and the decisions that
+/// are made meanwhile.
+fn cited(stage: &Stage, observer: &Observer, seen: usize) -> Result<Vec<Value>, Failure> {
+    assert_eq!(stage.dial(FLOW)?, Seen::Redirected(15001));
+    let at = |rule: &Value| json!([rule.get("file"), rule.get("line")]);
+    let status = stage.ask(&["status"])?;
+    let rules = status.get("rules").and_then(Value::as_array).cloned().unwrap_or_default();
+    let rule = rules.iter().find(|rule| rule.get("text") == Some(&json!(SHARED)));
+    let explained = stage.ask(&["explain", "--live", "cart -> 10.0.3.9 tcp 80"])?;
+    let observed = observer.wait(seen)?.pop().unwrap_or_default();
+    let rules = [rule.cloned(), explained.get("rule").cloned(), observed.get("rule").cloned()];
+    let lines: Vec<_> = rules.iter().flatten().map(at).collect();
+    let text = text_of(stage, &["status"])?;
+    let shown = lines.first().map(|at| {
+        let part =
+            |part: usize| at.get(part).map(|part| part.to_string().replace('"', "")).unwrap_or_default();
+        format!("{}:{}", part(0), part(1))
+    });
+    assert!(shown.is_some_and(|shown| text.contains(&shown)), "{text}");
+    Ok(lines)
+}
+
+#[test]
+fn the_lines_of_rules_come_back_with_their_policy() -> Tested {
+    let Some(stage) = where_usable(Stage::new)? else { return Ok(()) };
+    let path = |name: &str, rules: &str| Ok::<_, Failure>(stage.policy(name, rules)?.display().to_string());
+    let old = path("old.mesh", SHARED)?;
+    let new = path("new.mesh", &format!("deny outbound tcp 25\n\n{SHARED}"))?;
+    let at = |file: &str, line: u32| vec![json!([file, line]); 3];
+    json_of(&stage, 0, &["apply", &old])?;
+    let observer = Observer::start(&stage, "observed", &[])?;
+    assert_eq!(cited(&stage, &observer, 1)?, at(&old, 4));
+    json_of(&stage, 0, &["apply", &new])?;
+    assert_eq!(cited(&stage, &observer, 2)?, at(&new, 6));
+    json_of(&stage, 0, &["rollback"])?;
+    assert_eq!(cited(&stage, &observer, 3)?, at(&old, 4), "after a rollback");
+
+    json_of(&stage, 0, &["apply", &new, "--confirm-within", "1s"])?;
+    let generation = || json_of(&stage, 0, &["status"]).ok()?.get("generation")?.as_u64();
+    assert!(until(Duration::from_secs(30), || generation() == Some(5)), "{:?}", generation());
+    assert_eq!(cited(&stage, &observer, 4)?, at(&old, 4), "after it was taken back");
+    drop(observer);
+
+    // What the state folder holds when the kernel is empty, as after a boot.
+    json_of(&stage, 0, &["apply", &new])?;
+    json_of(&stage, 0, &["rollback"])?;
+    json_of(&stage, 0, &["detach", "--all"])?;
+    json_of(&stage, 0, &["restore"])?;
+    let observer = Observer::start(&stage, "restored", &[])?;
+    assert_eq!(cited(&stage, &observer, 1)?, at(&old, 4), "after a restore");
+
+    // The same policy from another file, and then as an artifact, which has no lines.
+    let moved = path("moved.mesh", &format!("# moved\n{SHARED}"))?;
+    assert_eq!(json_of(&stage, 0, &["apply", &moved])?.get("changed"), Some(&json!(false)));
+    assert_eq!(cited(&stage, &observer, 2)?, at(&moved, 5));
+    let [artifact, plan] =
+        ["artifact", "plan"].map(|name| stage.ground().folder().join(name).display().to_string());
+    text_of(&stage, &["compile", &moved, "--artifact", "-o", &artifact])?;
+    json_of(&stage, 0, &["plan", &artifact, "-o", &plan])?;
+    json_of(&stage, 0, &["apply", &artifact])?;
+    json_of(&stage, 0, &["apply", &plan])?;
+    assert_eq!(cited(&stage, &observer, 3)?, at(&moved, 5));
     Ok(())
 }

@@ -206,6 +206,15 @@ fn the_policy_of_a_folder_is_live_and_a_bad_one_changes_nothing() -> Tested {
     let rules = status["rules"].as_array().cloned().unwrap_or_default();
     let is_placed = |rule: &Value| rule["file"].as_str().is_some_and(|file| file.ends_with("shop.mesh"));
     assert!(rules.iter().any(is_placed), "{status:#}");
+    // A comment moves the rules and changes no policy.
+    running.write(&format!("# moved\n{}", mesh(15003)))?;
+    let line = || {
+        let status = running.status().ok()?;
+        let rule = status["rules"].as_array()?.iter().find(|rule| is_placed(rule))?.clone();
+        rule["line"].as_u64()
+    };
+    assert!(until(PATIENCE, || line() == Some(5)), "{:?}: {}", line(), running.log()?);
+    assert_eq!(running.status()?["generation"], status["generation"]);
     Ok(())
 }
 

@@ -245,6 +245,9 @@ impl Bed {
         let place = format!("{:?}, {fault:?} of {:?}", self.act, outcome.calls.last());
         let live = self.live().map_err(|error| format!("{place}: {error}"))?;
         self.judge(&outcome, live, &place);
+        if !self.act.is_of_a_pod() && live != Live::None {
+            self.check_lines(&self.stage.ask(&["status"])?, live, &place);
+        }
         if matches!(self.act, Act::Again | Act::Relabel) {
             // A command that has nothing to do with the pod cleans up, and makes a stranger of nobody.
             self.stage.ask(&["detach", "--name", "nobody"])?;
@@ -269,8 +272,28 @@ impl Bed {
             "active"
         };
         assert_eq!(status.get("state").and_then(|state| state.as_str()), Some(state), "{place}, then again");
+        self.check_lines(&status, after, &place);
         assert!(live == before || live == after, "{place}: {live:?}");
         Ok(outcome.struck.then_some(live))
+    }
+
+    /// The rules that decided are cited from the file of the policy that decides.
+    fn check_lines(&self, status: &serde_json::Value, live: Live, place: &str) {
+        let expected = match live {
+            Live::None => return,
+            Live::Old => &self.old,
+            Live::New => &self.new,
+        };
+        let expected = if self.act.is_of_a_pod() { &self.old } else { expected };
+        let rules = status.get("rules").and_then(|rules| rules.as_array()).cloned().unwrap_or_default();
+        let written = |rule: &&serde_json::Value| {
+            let text = rule.get("text").and_then(|text| text.as_str());
+            text.is_some_and(|text| !text.is_empty() && !text.starts_with("built-in"))
+        };
+        let files: Vec<_> = rules.iter().filter(written).map(|rule| rule.get("file").cloned()).collect();
+        assert!(!files.is_empty(), "{place}: {status:#}");
+        let expected = Some(serde_json::Value::from(text(expected)));
+        assert!(files.iter().all(|file| *file == expected), "{place}: {status:#}");
     }
 
     fn judge(&self, outcome: &Outcome, live: Live, place: &str) {

@@ -103,6 +103,13 @@ impl Observer<'_> {
             .is_none_or(|wanted| names.iter().any(|name| filter::is_called(name, wanted)))
     }
 
+    /// The digest, in hexadecimal, of the policy of a generation that a decision came of; `None` where it is not known any
+    /// more.
+    #[must_use]
+    pub fn digest(&self, generation: u64) -> Option<&str> {
+        self.names.digest(generation)
+    }
+
     /// What there is to tell next; waits for it.
     ///
     /// # Errors

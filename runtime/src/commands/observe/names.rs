@@ -11,6 +11,7 @@ use crate::commands::status::hits::each_item;
 use crate::error::Result;
 use crate::members::files;
 use crate::runtime::Runtime;
+use crate::state::record::hex;
 use crate::system::linux::Kernel;
 
 /// Policies by generation and members by id, as far as they came up.
@@ -23,6 +24,7 @@ pub(super) struct Names {
 /// What an observer needs of a policy.
 #[derive(Debug)]
 struct Policy {
+    digest: String,
     image: MapImage,
     workloads: Vec<String>,
     /// Source and address of every item, by the key of its counter.
@@ -39,11 +41,13 @@ impl Names {
             return Ok(());
         }
         let live = runtime.live()?.filter(|live| live.generation == generation);
-        let image = match live {
-            Some(live) => unpack(&live.tables).ok(),
-            None => runtime.kept(generation).ok().map(|(_, _, image)| image),
+        let policy = match live {
+            Some(live) => {
+                unpack(&live.tables).ok().map(|image| Policy::new(hex(&live.tables.digest()), image))
+            }
+            None => runtime.kept(generation).ok().map(|(record, _, image)| Policy::new(record.digest, image)),
         };
-        self.policies.insert(generation, image.map(Policy::new));
+        self.policies.insert(generation, policy);
         while self.policies.len() > POLICIES {
             self.policies.pop_first();
         }
@@ -67,6 +71,10 @@ impl Names {
         self.policies.get(&generation)?.as_ref()
     }
 
+    pub(super) fn digest(&self, generation: u64) -> Option<&str> {
+        self.policy(generation).map(|policy| policy.digest.as_str())
+    }
+
     pub(super) fn workloads(&self, generation: u64) -> &[String] {
         self.policy(generation).map_or(&[], |policy| &policy.workloads)
     }
@@ -85,12 +93,12 @@ impl Names {
 }
 
 impl Policy {
-    fn new(image: MapImage) -> Self {
+    fn new(digest: String, image: MapImage) -> Self {
         let mut items = BTreeMap::new();
         each_item(&image, |source, prefix, key| {
             items.insert(key, (source, prefix));
         });
         let workloads = image.workloads.iter().map(|workload| workload.name.clone()).collect();
-        Self { image, workloads, items }
+        Self { digest, image, workloads, items }
     }
 }

@@ -3,7 +3,7 @@
 mod filter;
 
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use mesh_bpf::image::SourceKind;
 use mesh_runtime::{Decided, Filter, Reason, Told, Wanted};
@@ -25,13 +25,14 @@ pub fn run(output: &Output, args: &Observe) -> Result<Exit, Failure> {
         output.warn("the live policy has no workload of that name; its decisions are shown once one has");
     }
     output.say("observing; Ctrl-C ends it");
-    let (mut lines, places) = (Lines::default(), runtime.instance().places());
+    let mut lines = Lines::default();
     let mut heard = Heard::default();
     let mut left = args.count.unwrap_or(u64::MAX);
     while left > 0 {
         match observer.wait().map_err(failure)? {
             Told::Decision(decided) => {
-                let place = lines.place(&decided, &places);
+                let file = observer.digest(decided.generation).map(|digest| runtime.instance().lines(digest));
+                let place = lines.place(&decided, file.as_deref());
                 let heard = heard.of(&runtime, &decided);
                 if !output.stream(&object(&decided, place, heard), || line(&decided, place, heard)) {
                     break;
@@ -85,19 +86,22 @@ fn missed(output: &Output, object: &Value, text: &str) {
     }
 }
 
-/// File and line of every item, read anew when an apply has written them.
+/// File and line of every item of the policy that decided last, read anew when an apply has written them.
 #[derive(Default)]
 struct Lines {
+    file: Option<PathBuf>,
     written: Option<std::time::SystemTime>,
     places: Places,
 }
 
 impl Lines {
-    fn place(&mut self, decided: &Decided, file: &Path) -> Option<(&str, u32)> {
+    fn place(&mut self, decided: &Decided, file: Option<&Path>) -> Option<(&str, u32)> {
+        let file = file?;
         let written = std::fs::metadata(file).and_then(|file| file.modified()).ok();
-        if self.written != written {
+        if self.file.as_deref() != Some(file) || self.written != written {
+            self.file = Some(file.into());
             self.written = written;
-            self.places = Places::read(file);
+            self.places = Places::decode(&std::fs::read(file).unwrap_or_default());
         }
         match decided.reason {
             Reason::Item { key, .. } => self.places.find(key),
