@@ -103,10 +103,14 @@ pub fn all_mistakes(program: &Program, compiled: &Compiled, times: usize, random
 /// A stretch of ports with its verdict, and the item that is credited.
 type Step = (PortRange, Verdict, String);
 
-/// What a workload's flows become: for each tree every stretch of addresses, with what is decided by port.
+/// A stretch of addresses in one of a workload's trees (the direction, and whether it is that of own addresses), its
+/// first and last address, and what is decided by port for TCP and UDP.
+type Stretch = (Direction, bool, IpAddr, IpAddr, [Vec<Step>; 2]);
+
+/// What a workload's flows become.
 #[derive(PartialEq, Eq)]
 struct Said {
-    flows: Vec<(Direction, bool, IpAddr, IpAddr, [Vec<Step>; 2])>,
+    flows: Vec<Stretch>,
     /// Who is exempt, what `on` answers and what is accelerated, with the workloads of the other end.
     rest: String,
 }
