@@ -1,7 +1,5 @@
 //! What the proof is worth: an image with a mistake in it is refused.
 
-#![expect(clippy::expect_used, clippy::panic, reason = "what fails here is the test")]
-
 use mesh_compiler::compile::{Compilation, compile};
 use mesh_compiler::prove::prove;
 use mesh_compiler::resolve::{Location, NoImports};
