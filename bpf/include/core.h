@@ -60,6 +60,10 @@ typedef struct {
 	__u32 val;
 } kuid_t;
 
+typedef struct {
+	__u32 val;
+} kgid_t;
+
 struct user_namespace {
 	struct user_namespace *parent;
 	int level;
@@ -67,6 +71,7 @@ struct user_namespace {
 };
 
 struct cred {
+	kgid_t gid;
 	struct user_namespace *user_ns;
 };
 

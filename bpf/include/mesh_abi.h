@@ -316,7 +316,7 @@ enum mesh_counter {
 	MESH_COUNT_TAKEN, /* The first packet of a redirected connection was let through to its sidecar, whatever the policy says of its source. */
 	MESH_COUNT_DATAGRAM_REFUSED, /* A datagram of a socket that a policy denied was refused, for the application to see. */
 	MESH_COUNT_SOURCE_NAMED, /* A process asked for its own address, and was told its member's. */
-	MESH_COUNT_OTHERS_LISTENER, /* An inbound connection went to a listening socket on the sidecar's port whose user is neither exempt nor root, as there  was no other: who is not the sidecar may have taken its port. */
+	MESH_COUNT_OTHERS_LISTENER, /* An inbound connection went to a listening socket on the sidecar's port that neither an exempt identity nor root made,  as there was no other: who is not the sidecar may have taken its port. */
 	MESH_COUNT_LISTENER_MISSED, /* The program that notes listening sockets did not note one (`listeners_full` counts why). */
 	MESH_COUNT_OPENS_NOTHING, /* With inbound by tc: a segment that opens no connection and belongs to none of this pod: it passes through, or is answered  by a reset. */
 	MESH_COUNT_COOKIE_ANSWERED, /* With inbound by tc: the answer to a SYN cookie of the sidecar's, for its listening socket. */

@@ -203,10 +203,11 @@ __noinline int is_from_member(struct question *q)
 struct fated {
 	__u16 counter;
 	__u16 port; /* the sidecar's, where it goes there */
-	__u32 exempt_uid; /* root of the tree on exempt user ids; 0: there is none */
+	__u32 profile; /* of the member */
 	__u32 member; /* who is sent there */
 	__u8 slot; /* of the policy */
-	__u8 drop; /* what becomes of it where no sidecar listens */
+	__u8 drop : 1; /* what becomes of it where no sidecar listens */
+	__u8 exempts : 1; /* the policy exempts somebody */
 	__u8 fits; /* how well the socket fits that takes it; 0: none does */
 	__u8 again; /* in: it was decided and told before, or opens nothing */
 };
@@ -270,7 +271,8 @@ static __always_inline enum fate fate_of(struct offer *o, __u64 netns, struct fa
 	out->port = a.port;
 	out->member = q.member;
 	out->slot = q.slot;
-	out->exempt_uid = profile->exempt_uid;
+	out->profile = q.profile;
+	out->exempts = !!(profile->exempt_uid | profile->exempt_gid | (profile->flags & MESH_PROFILE_EXEMPT_CGROUPS));
 	out->drop = !!(profile->flags & MESH_PROFILE_MISSING_SIDECAR_REFUSE);
 	return fated(out, FATE_REDIRECT, MESH_COUNT_REDIRECTED);
 }
@@ -290,53 +292,139 @@ __noinline int missed(struct fated *fated, __u64 netns, __u32 v4)
 }
 
 /* How well a listening socket fits, of all that listen on the sidecar's port: any process of the pod may, where another
- * address is free. One of a user that the policy exempts is the sidecar's; root's may be, before it becomes that user.
- * Next comes one at an address that a sidecar is expected at.
+ * address is free. One of an identity that the policy exempts is the sidecar's; root's may be, before it becomes that
+ * one. Next comes one at an address that a sidecar is expected at.
  */
 enum { FITS = 1, AT_EXPECTED = 2, OF_ROOT = 4, OF_EXEMPT = 8 };
 
-static __always_inline bool is_expected(struct bpf_sock *sk, struct offer *o)
+static __always_inline bool is_expected(struct sock_common *sk, struct offer *o)
 {
-	__u32 first = sk->src_ip6[0], second = sk->src_ip6[1], third = sk->src_ip6[2], last = sk->src_ip6[3];
+	__u32 at[4] = {}, v4 = 0, differs = 0;
+	__u16 family = 0;
 
-	if (sk->family == AF_INET) {
-		last = sk->src_ip4;
-		return !last || last == LOOPBACK4 || (is_mapped(o->destination) && last == o->destination[3]);
+	READ(family, sk->skc_family);
+	if (family == AF_INET) {
+		READ(v4, sk->skc_rcv_saddr);
+		return !v4 || v4 == LOOPBACK4 || (is_mapped(o->destination) && v4 == o->destination[3]);
 	}
-	if (first == o->destination[0] && second == o->destination[1] && third == o->destination[2] &&
-	    last == o->destination[3])
+	READ(at, sk->skc_v6_rcv_saddr);
+	for (int i = 0; i < 4; i++)
+		differs |= at[i] ^ o->destination[i];
+	if (!differs)
 		return true;
-	if (first || second)
+	if (at[0] || at[1])
 		return false;
-	return third ? third == MAPPED && last == LOOPBACK4 : !last || last == bpf_htonl(1);
+	return at[2] ? at[2] == MAPPED && at[3] == LOOPBACK4 : !at[3] || at[3] == bpf_htonl(1);
+}
+
+/* A cgroup that a socket was made in or below, and whose policy is asked about it. */
+struct within {
+	__u64 cgroup; /* its address */
+	__u32 profile;
+	__u32 slot;
+};
+
+/* Whether the policy exempts this one; goes on to the one above. A global function, as those that follow: the verifier of
+ * 6.1 looks at each once, and not on every way that leads to it. They take numbers only, so a socket's address.
+ */
+__noinline int is_exempt_cgroup(struct within *at)
+{
+	struct mesh_exempt_key key = {};
+	struct cgroup *cgroup;
+	__u64 id = 0;
+	__u32 *path;
+
+	if (!at)
+		return 0;
+	cgroup = (void *)at->cgroup;
+	READ(id, cgroup->kn);
+	READ(id, ((struct kernfs_node *)id)->id);
+	READ(at->cgroup, cgroup->self.parent);
+	path = bpf_map_lookup_elem(&exempt_ids, &id);
+	if (!path)
+		return 0;
+	key.path = *path;
+	key.profile = at->profile;
+	key.slot = at->slot;
+	return !!bpf_map_lookup_elem(&exempt_cgroups, &key);
+}
+
+/* Whether a socket was made in a cgroup that the policy exempts, or below one. */
+__noinline int is_in_exempt(__u64 address, __u32 profile, __u32 slot)
+{
+	struct within at = { .profile = profile, .slot = slot };
+	struct sock *sock = (void *)address;
+
+	READ(at.cgroup, sock->sk_cgrp_data.cgroup);
+	for (__u32 level = 0; level < MESH_CGROUP_DEPTH; level++) {
+		if (!at.cgroup)
+			break;
+		if (is_exempt_cgroup(&at))
+			return 1;
+	}
+	return 0;
+}
+
+/* The group of who made a socket. */
+__noinline __u32 group_of(__u64 address)
+{
+	struct sock *sock = (void *)address;
+	__u64 at = 0;
+	__u32 gid = NONE;
+
+	READ(at, sock->sk_socket);
+	READ(at, ((struct socket *)at)->file);
+	READ(at, ((struct file *)at)->f_cred);
+	if (at)
+		READ(gid, ((struct cred *)at)->gid.val);
+	return gid;
+}
+
+/* How well the socket at an address fits. */
+__noinline int score_of(__u64 address, struct offer *o, struct fated *to)
+{
+	struct sock *sock = (void *)address;
+	struct mesh_profile *profile;
+	__u32 fits, uid = NONE;
+
+	if (!o || !to)
+		return 0;
+	fits = is_expected(&sock->__sk_common, o) ? FITS | AT_EXPECTED : FITS;
+	if (!to->exempts)
+		return fits;
+	profile = line_of(to->slot, MESH_TABLE_PROFILES, to->profile);
+	if (!profile)
+		return fits;
+	READ(uid, sock->sk_uid.val);
+	if (profile->exempt_uid && tree_find(to->slot, profile->exempt_uid, uid) > 0)
+		return fits | OF_EXEMPT;
+	if (profile->exempt_gid && tree_find(to->slot, profile->exempt_gid, group_of(address)) > 0)
+		return fits | OF_EXEMPT;
+	if ((profile->flags & MESH_PROFILE_EXEMPT_CGROUPS) && is_in_exempt(address, to->profile, to->slot))
+		return fits | OF_EXEMPT;
+	return uid ? fits : fits | OF_ROOT;
 }
 
 static __always_inline __u32 fits(struct bpf_sock *sk, struct offer *o, struct fated *to)
 {
-	__u32 fits = is_expected(sk, o) ? FITS | AT_EXPECTED : FITS, uid = NONE;
-	struct sock *sock;
+	void *volatile kept = bpf_skc_to_tcp_sock(sk);
+	__u64 address = 0;
 
-	if (!to->exempt_uid)
-		return fits;
-	sock = bpf_skc_to_tcp_sock(sk);
-	if (!sock)
-		return fits;
-	READ(uid, sock->sk_uid.val);
-	if (tree_find(to->slot, to->exempt_uid, uid) > 0)
-		return fits | OF_EXEMPT;
-	return uid ? fits : fits | OF_ROOT;
+	/* A look at the stack makes a number of it. */
+	READ(address, *(__u64 *)&kept);
+	return score_of(address, o, to);
 }
 
 /* Whether none can fit better than the one that takes it. */
 static __always_inline bool fits_best(struct fated *to)
 {
-	return to->fits == (to->exempt_uid ? FITS | AT_EXPECTED | OF_EXEMPT : FITS | AT_EXPECTED);
+	return to->fits == (to->exempts ? FITS | AT_EXPECTED | OF_EXEMPT : FITS | AT_EXPECTED);
 }
 
 /* Who takes it, as it is counted. */
 static __always_inline __u32 taken(struct fated *to)
 {
-	return !to->exempt_uid || to->fits & (OF_EXEMPT | OF_ROOT) ? MESH_COUNT_REDIRECTED : MESH_COUNT_OTHERS_LISTENER;
+	return !to->exempts || to->fits & (OF_EXEMPT | OF_ROOT) ? MESH_COUNT_REDIRECTED : MESH_COUNT_OTHERS_LISTENER;
 }
 
 /* The sidecar's listening socket takes it: of those of a family that are known, the one that fits best.

@@ -1345,8 +1345,8 @@ enum Counter {
     DatagramRefused = "datagram_refused",
     /// A process asked for its own address, and was told its member's.
     SourceNamed = "source_named",
-    /// An inbound connection went to a listening socket on the sidecar's port whose user is neither exempt nor root, as there
-    /// was no other: who is not the sidecar may have taken its port.
+    /// An inbound connection went to a listening socket on the sidecar's port that neither an exempt identity nor root made,
+    /// as there was no other: who is not the sidecar may have taken its port.
     OthersListener = "others_listener",
     /// The program that notes listening sockets did not note one (`listeners_full` counts why).
     ListenerMissed = "listener_missed",

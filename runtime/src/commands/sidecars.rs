@@ -131,7 +131,7 @@ impl fmt::Display for Unheard {
     }
 }
 
-/// A port of a sidecar at which processes wait that the policy does not exempt, though it exempts some: who is not the
+/// A port of a sidecar at which only processes wait that the policy does not exempt, though it exempts some: who is not the
 /// sidecar may have taken its port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Held {
@@ -175,8 +175,7 @@ impl fmt::Display for Held {
         write!(
             f,
             "port {port} for {family} ({protocol}, {direction}) in the pod `{}` of {} is held by {}, whom the policy \
-             does not exempt: it may get what is for the sidecar. Stop it, or let the sidecar run as a user that `exempt` \
-             names",
+             does not exempt: it gets what is for the sidecar. Stop it, or let the sidecar run as who `exempt` names",
             self.member,
             self.workload,
             by.join(" and ")
@@ -278,9 +277,8 @@ impl<S: System> Runtime<S> {
         Ok(unheard)
     }
 
-    /// Ports of pods' sidecars at which others wait than those whom the live policy, which this is the image of,
-    /// exempts, and get what is for the sidecar. Users that it exempts come before them, and so does root, whom sidecars
-    /// may begin as. Where it exempts nobody, nobody is known as the sidecar.
+    /// Ports of pods' sidecars at which only others wait than those whom the live policy, which this is the image of,
+    /// exempts, and root, whom sidecars may begin as. Where it exempts nobody, nobody is known as the sidecar.
     ///
     /// # Errors
     /// What the kernel says.
@@ -319,8 +317,7 @@ impl<S: System> Runtime<S> {
                 })
             };
             for (port, sockets) in doubtful {
-                let strangers: Vec<Waits> = sockets.into_iter().filter(|socket| !is_exempt(socket)).collect();
-                if strangers.is_empty() {
+                if sockets.iter().any(is_exempt) {
                     continue;
                 }
                 let stranger = |socket: &Waits| Stranger {
@@ -333,7 +330,7 @@ impl<S: System> Runtime<S> {
                     namespace: member.namespace.clone(),
                     workload: workload.name.clone(),
                     port,
-                    by: strangers.iter().map(stranger).collect(),
+                    by: sockets.iter().map(stranger).collect(),
                 });
             }
         }
