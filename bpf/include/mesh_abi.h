@@ -176,15 +176,15 @@
 #define MESH_SPLICES_NOT 0x0U
 /* [`Half::splices`]: its program does, on other sockets. */
 #define MESH_SPLICES_ELSEWHERE 0x1U
-/* [`Half::splices`]: it did, and nothing keeps it from doing so while bytes of the short way are unread. */
+/* [`Half::splices`]: it did, and nothing keeps it from doing so while bytes of the fast path are unread. */
 #define MESH_SPLICES 0x2U
-/* [`Half::splices`]: it did, and is refused while bytes of the short way are unread. */
+/* [`Half::splices`]: it did, and is refused while bytes of the fast path are unread. */
 #define MESH_SPLICES_REFUSED 0x3U
-/* [`Half::splices`]: it does, and every byte of the short way is read. */
+/* [`Half::splices`]: it does, and every byte of the fast path is read. */
 #define MESH_SPLICES_ALONE 0x4U
 /* [`Half::waits`]: it was seen to read with `MSG_WAITALL`. */
 #define MESH_READS_ALL 0x1U
-/* [`Half::waits`]: it has read bytes of the short way that were fewer than its low-water mark (`SO_RCVLOWAT`). */
+/* [`Half::waits`]: it has read bytes of the fast path that were fewer than its low-water mark (`SO_RCVLOWAT`). */
 #define MESH_READS_BELOW_MARK 0x2U
 /* [`Half::waits`]: it polls: it asks again and again, without sleeping. */
 #define MESH_READS_POLLING 0x4U
@@ -192,9 +192,9 @@
 #define MESH_VAIN_MANY 0x10U
 /* Who gets something after fewer reads in vain does not: those that read until nothing is left, and then sleep, have one. */
 #define MESH_VAIN_FEW 0x4U
-/* What the kernel needs for a message of the short way beside its bytes. */
+/* What the kernel needs for a message of the fast path beside its bytes. */
 #define MESH_MESSAGE_SIZE 0x400U
-/* [`Waiting::why`]: it spliced while bytes of the short way were unread. */
+/* [`Waiting::why`]: it spliced while bytes of the fast path were unread. */
 #define MESH_WAITS_SPLICES 0x1U
 /* [`Waiting::why`]: `FIONREAD` told it less than there was. */
 #define MESH_WAITS_COUNTS 0x2U
@@ -299,9 +299,9 @@ enum mesh_counter {
 	MESH_COUNT_READER_LOOKED_UP, /* A reader's program was looked for among those that splice. */
 	MESH_COUNT_FILE_OTHER, /* While something is accelerated: a file was used that is no chosen socket, or not read by splice. */
 	MESH_COUNT_URGENT_SENT, /* Urgent data was sent on an accelerated connection. It goes through the stack, and so does all that follows. */
-	MESH_COUNT_CLOSED_UNREAD, /* A socket was closed while bytes of the short way were unread: its peer saw an end, not a reset. */
-	MESH_COUNT_SPLICE_REFUSED, /* A process was kept from `splice`, which would not have seen unread bytes of the short way (`EINVAL`). */
-	MESH_COUNT_SPLICE_STRANDED, /* A process spliced while bytes of the short way were unread. It waits for what `splice` does not see. */
+	MESH_COUNT_CLOSED_UNREAD, /* A socket was closed while bytes of the fast path were unread: its peer saw an end, not a reset. */
+	MESH_COUNT_SPLICE_REFUSED, /* A process was kept from `splice`, which would not have seen unread bytes of the fast path (`EINVAL`). */
+	MESH_COUNT_SPLICE_STRANDED, /* A process spliced while bytes of the fast path were unread. It waits for what `splice` does not see. */
 	MESH_COUNT_WOKEN_EARLY, /* A blocking read on an accelerated connection was woken with nothing to read (`EAGAIN`): another thread writes. */
 	MESH_COUNT_CALL_OTHER, /* While something is accelerated, and the kernel miscounts: a system call other than `FIONREAD` of a socket. */
 	MESH_COUNT_COUNT_OTHER, /* `FIONREAD` of a socket that is not accelerated. */
@@ -310,7 +310,7 @@ enum mesh_counter {
 	MESH_COUNT_COUNT_SHORT, /* `FIONREAD` of an accelerated socket told less than there is, and stayed so: its reader may wait in vain. */
 	MESH_COUNT_COUNTS_AVOIDED, /* A connection, or its accepting end, did not enter, since its reader asks `FIONREAD`, which this kernel miscounts. */
 	MESH_COUNT_COUNTS_LEAVING, /* An accelerated connection whose reader was told too little by `FIONREAD` is about to leave. */
-	MESH_COUNT_COUNTS_RELEASED, /* Such a connection was woken, and left where nothing of the short way is unread. */
+	MESH_COUNT_COUNTS_RELEASED, /* Such a connection was woken, and left where nothing of the fast path is unread. */
 	MESH_COUNT_UNROUTABLE, /* A member that has no routable address of a family was to reach one of it through the sidecar: refused with  `ENETUNREACH`, as without a mesh. */
 	MESH_COUNT_SOURCE_MISSING, /* A socket could not be bound to its member's own address, which is not there any more, or not yet: the sidecar  sees a loopback address in its place. */
 	MESH_COUNT_TAKEN, /* The first packet of a redirected connection was let through to its sidecar, whatever the policy says of its source. */
@@ -341,7 +341,7 @@ enum mesh_way {
 	MESH_WAY_UNREAD, /* Through the stack: earlier bytes of it are unread. */
 	MESH_WAY_FULL, /* Through the stack: the reader's buffer is full. */
 	MESH_WAY_CLOSING, /* Through the stack: one of the ends is being closed. */
-	MESH_WAY_STRANDED, /* Refused, and all that follows (`EACCES`): the reader splices, and would get these bytes before unread ones of the short way. */
+	MESH_WAY_STRANDED, /* Refused, and all that follows (`EACCES`): the reader splices, and would get these bytes before unread ones of the fast path. */
 };
 
 /* The words that select a policy. One, in a memory-mapped array: user space commits by a
@@ -1132,9 +1132,9 @@ struct mesh_half {
 	/* Its socket's cookie, also its key among the accelerated sockets. */
 	__u64 cookie;
 	/* Bytes that it sent past the stack. */
-	__u64 short_bytes;
+	__u64 fast_bytes;
 	/* Bytes that it sent through the stack. */
-	__u64 long_bytes;
+	__u64 slow_bytes;
 	/* Bytes that it read by plain calls. */
 	__u64 plain_bytes;
 	/* `MESH_READS_*`: how much it waits for. */
@@ -1147,13 +1147,13 @@ struct mesh_half {
 	__u8 counts;
 	/* What `control.splicers` was when its program was last looked for among those that splice. */
 	__u32 looked;
-	/* Bytes of the short way that it had read when it last read any. */
+	/* Bytes of the fast path that it had read when it last read any. */
 	__u32 taken;
-	/* Messages of the short way that it sent, up to one that is known to be read. */
+	/* Messages of the fast path that it sent, up to one that is known to be read. */
 	__u32 read_messages;
-	/* The message of the short way that is looked at next, whether it is read. */
+	/* The message of the fast path that is looked at next, whether it is read. */
 	__u32 next_message;
-	/* Bytes that it had sent the short way, with that message. */
+	/* Bytes that it had sent over the fast path, with that message. */
 	__u32 next_bytes;
 	/* Its reads in vain since it last got something, up to `MESH_VAIN_MANY`. */
 	__u32 vain;
@@ -1165,8 +1165,8 @@ struct mesh_half {
 _Static_assert(sizeof(struct mesh_half) == 216, "mesh_half");
 _Static_assert(__builtin_offsetof(struct mesh_half, sock) == 0, "sock");
 _Static_assert(__builtin_offsetof(struct mesh_half, cookie) == 8, "cookie");
-_Static_assert(__builtin_offsetof(struct mesh_half, short_bytes) == 16, "short_bytes");
-_Static_assert(__builtin_offsetof(struct mesh_half, long_bytes) == 24, "long_bytes");
+_Static_assert(__builtin_offsetof(struct mesh_half, fast_bytes) == 16, "fast_bytes");
+_Static_assert(__builtin_offsetof(struct mesh_half, slow_bytes) == 24, "slow_bytes");
 _Static_assert(__builtin_offsetof(struct mesh_half, plain_bytes) == 32, "plain_bytes");
 _Static_assert(__builtin_offsetof(struct mesh_half, waits) == 40, "waits");
 _Static_assert(__builtin_offsetof(struct mesh_half, urgent) == 41, "urgent");
@@ -1309,14 +1309,14 @@ struct mesh_unread {
 	/* The socket's cookie. */
 	__u64 cookie;
 	/* Bytes that came through the stack. */
-	__u32 long_bytes;
+	__u32 slow_bytes;
 	/* Bytes that came past it. */
-	__u32 short_bytes;
+	__u32 fast_bytes;
 };
 _Static_assert(sizeof(struct mesh_unread) == 16, "mesh_unread");
 _Static_assert(__builtin_offsetof(struct mesh_unread, cookie) == 0, "cookie");
-_Static_assert(__builtin_offsetof(struct mesh_unread, long_bytes) == 8, "long_bytes");
-_Static_assert(__builtin_offsetof(struct mesh_unread, short_bytes) == 12, "short_bytes");
+_Static_assert(__builtin_offsetof(struct mesh_unread, slow_bytes) == 8, "slow_bytes");
+_Static_assert(__builtin_offsetof(struct mesh_unread, fast_bytes) == 12, "fast_bytes");
 
 /* Who asks `FIONREAD`, where that tells too little: readers of connections that were accepted on a port, or a
  * program as reader of those that it opens.
@@ -1339,16 +1339,16 @@ struct mesh_carried {
 	/* How many pairs. */
 	__u64 pairs;
 	/* Bytes past the stack. */
-	__u64 short_bytes;
+	__u64 fast_bytes;
 	/* Bytes through the stack. */
-	__u64 long_bytes;
+	__u64 slow_bytes;
 	/* Messages, by the way that they took: index `MESH_WAY_*`. */
 	__u64 messages[MESH_WAYS];
 };
 _Static_assert(sizeof(struct mesh_carried) == 168, "mesh_carried");
 _Static_assert(__builtin_offsetof(struct mesh_carried, pairs) == 0, "pairs");
-_Static_assert(__builtin_offsetof(struct mesh_carried, short_bytes) == 8, "short_bytes");
-_Static_assert(__builtin_offsetof(struct mesh_carried, long_bytes) == 16, "long_bytes");
+_Static_assert(__builtin_offsetof(struct mesh_carried, fast_bytes) == 8, "fast_bytes");
+_Static_assert(__builtin_offsetof(struct mesh_carried, slow_bytes) == 16, "slow_bytes");
 _Static_assert(__builtin_offsetof(struct mesh_carried, messages) == 24, "messages");
 
 /* The maps. A program file that defines MESH_MAPS before it includes this gets them. */

@@ -2,22 +2,22 @@
 /* sk_msg: sends the bytes of an accelerated pair from socket to socket, past the stack, where that cannot be
  * told from TCP; and programs that watch how its ends read.
  *
- * The short way is taken only where no byte of the connection is anywhere else: nothing that this end sent is
+ * The fast path is taken only where no byte of the connection is anywhere else: nothing that this end sent is
  * unacknowledged, nothing that the other received is unread. So bytes stay in order, also when the mesh is
  * paused or a policy changes in mid-stream. And only while the reader's buffer has room: what is delivered is
- * charged to it, and what does not fit takes the long way, where TCP makes the sender wait.
+ * charged to it, and what does not fit takes the slow path, where TCP makes the sender wait.
  *
  * What a message takes beside its bytes is not charged to anyone, so unread messages are counted too.
  *
  * What a reader does that the kernel's sockmap cannot serve (splice, MSG_WAITALL, SO_RCVLOWAT) is found by
  * keeping the books: a tracepoint adds up what each end reads by plain calls, and a sender compares that with
- * what was taken out of the socket. Where they differ, something else reads, and the long way is taken. So a
- * reader gets nothing by the short way before it has read by plain calls.
+ * what was taken out of the socket. Where they differ, something else reads, and the slow path is taken. So a
+ * reader gets nothing over the fast path before it has read by plain calls.
  *
  * splice reads what came through the stack, and never sees what did not: a reader that turns to it while bytes of
- * the short way are unread waits for them without end. Three nets, one below the other:
+ * the fast path are unread waits for them without end. Three nets, one below the other:
  *  - A program that was seen to splice from a connection of the mesh is remembered by its file, and none of its
- *    sockets gets anything by the short way any more.
+ *    sockets gets anything over the fast path any more.
  *  - Where the kernel lets BPF speak at file_permission (the LSM `bpf`), such a splice is refused with EINVAL, by
  *    which programs fall back to plain calls.
  *  - Elsewhere it is counted, and nothing may overtake the unread bytes: what is sent next is refused.
@@ -79,8 +79,8 @@ static __always_inline enum mesh_way sender_allows(struct mesh_half *sender, str
 	return tcp->write_seq == tcp->snd_una ? MESH_WAY_SHORT : MESH_WAY_IN_FLIGHT;
 }
 
-/* Whether the socket holds bytes that came by the short way and are unread. */
-static __always_inline bool holds_short(__u64 sk)
+/* Whether the socket holds bytes that came over the fast path and are unread. */
+static __always_inline bool holds_fast_bytes(__u64 sk)
 {
 	/* The lowest bits are flags of the kernel. */
 	__u64 psock = (__u64)PEEK(struct sock, sk, sk_user_data) & ~7ULL;
@@ -89,7 +89,7 @@ static __always_inline bool holds_short(__u64 sk)
 				(__u64)&((struct sk_psock *)psock)->ingress_msg;
 }
 
-/* Whether the reader, which has read so many bytes of the short way, is behind by so many messages that they would fill
+/* Whether the reader, which has read so many bytes of the fast path, is behind by so many messages that they would fill
  * the memory, however few bytes they are. One message at a time is waited for; when it is read, all up to there are,
  * and the last one so far is waited for next: so up to twice the messages are counted that are unread.
  */
@@ -100,13 +100,13 @@ static __always_inline bool lags(struct mesh_half *sender, __u64 sk, __u32 taken
 	if ((__s32)(taken - sender->next_bytes) >= 0) {
 		sender->read_messages = sender->next_message;
 		sender->next_message = messages;
-		sender->next_bytes = sender->short_bytes;
+		sender->next_bytes = sender->fast_bytes;
 	}
 	return (__u64)(messages - sender->read_messages) * MESH_MESSAGE_SIZE >
 	       2 * (__u64)(__u32)PEEK(struct sock, sk, sk_rcvbuf);
 }
 
-/* `first` is the sequence number of the first byte that the peer received, `given` what it got by the short way. */
+/* `first` is the sequence number of the first byte that the peer received, `given` what it got over the fast path. */
 static __always_inline enum mesh_way peer_allows(struct mesh_half *sender, struct mesh_half *peer, __u32 first)
 {
 	struct mesh_control *words = control_words();
@@ -136,15 +136,15 @@ static __always_inline enum mesh_way peer_allows(struct mesh_half *sender, struc
 		return MESH_WAY_UNREAD;
 	/* What was taken out of the socket: all by plain calls, but for what is still to be read. */
 	taken = plain - (copied - first);
-	if (taken != (__u32)sender->short_bytes && !holds_short(sk))
+	if (taken != (__u32)sender->fast_bytes && !holds_fast_bytes(sk))
 		return MESH_WAY_READER_SPLICES;
 	if (PEEK(struct sock, sk, sk_backlog.rmem_alloc.counter) >= PEEK(struct sock, sk, sk_rcvbuf) ||
 	    lags(sender, sk, taken))
 		return MESH_WAY_FULL;
-	/* A mark is about what came through the stack. Who was woken by the short way for less, and waits for the rest
+	/* A mark is about what came through the stack. Who was woken over the fast path for less, and waits for the rest
 	 * by the same mark, would not be woken by the rest.
 	 */
-	if (PEEK(struct sock, sk, sk_rcvlowat) > 1 && !(peer->waits & MESH_READS_BELOW_MARK) && !holds_short(sk))
+	if (PEEK(struct sock, sk, sk_rcvlowat) > 1 && !(peer->waits & MESH_READS_BELOW_MARK) && !holds_fast_bytes(sk))
 		return MESH_WAY_READER_LOW_WATER;
 	return PEEK(struct tcp_sock, sk, inet_conn.icsk_ulp_ops) ? MESH_WAY_UPPER_PROTOCOL : MESH_WAY_SHORT;
 }
@@ -175,14 +175,14 @@ static __always_inline enum mesh_way send_short(struct sk_msg_md *msg, struct me
 	__u64 cookie = peer->cookie;
 
 	/* Never so many. An addition whose result is used is a full barrier. */
-	if (__sync_fetch_and_add(&own->short_bytes, msg->size) == ~0ULL)
+	if (__sync_fetch_and_add(&own->fast_bytes, msg->size) == ~0ULL)
 		return MESH_WAY_OFF;
 	if (*(volatile __u8 *)&peer->splices)
 		way = MESH_WAY_READER_SPLICES;
 	else if (bpf_msg_redirect_hash(msg, &accelerated, &cookie, BPF_F_INGRESS) != PASS)
-		way = MESH_WAY_CLOSING; /* not there any more: the long way tells the sender as TCP does */
+		way = MESH_WAY_CLOSING; /* not there any more: the slow path tells the sender as TCP does */
 	if (way != MESH_WAY_SHORT)
-		__sync_fetch_and_sub(&own->short_bytes, msg->size);
+		__sync_fetch_and_sub(&own->fast_bytes, msg->size);
 	return way;
 }
 
@@ -251,14 +251,14 @@ static __always_inline struct verdict sends(struct sk_msg_md *msg)
 		own->urgent = 1;
 		count(MESH_COUNT_URGENT_SENT);
 	}
-	if (*(volatile __u8 *)&peer->splices == MESH_SPLICES && holds_short(peer->sock))
+	if (*(volatile __u8 *)&peer->splices == MESH_SPLICES && holds_fast_bytes(peer->sock))
 		way = MESH_WAY_STRANDED;
 	else
 		way = way_of(msg, pair, own, peer, first);
 	if (way == MESH_WAY_SHORT)
 		way = send_short(msg, own, peer);
 	if (way > MESH_WAY_SHORT && way != MESH_WAY_STRANDED)
-		own->long_bytes += msg->size;
+		own->slow_bytes += msg->size;
 	if (way < MESH_WAYS)
 		own->messages[way] += 1;
 	if (way == MESH_WAY_STRANDED)
@@ -333,7 +333,7 @@ static __always_inline bool is_of_pod(struct sock *sk)
 }
 
 /* A socket's receive queue is read: by plain calls, after something was taken out; by splice, also in vain. What came
- * by the short way is elsewhere.
+ * over the fast path is elsewhere.
  */
 static __always_inline struct verdict taken_from(struct sock *sk)
 {
@@ -356,7 +356,7 @@ static __always_inline struct verdict taken_from(struct sock *sk)
 		if (!half || half->splices >= MESH_SPLICES)
 			return ended(MESH_COUNT_SPLICED, 0);
 		half->splices = MESH_SPLICES;
-		if (!holds_short((__u64)sk))
+		if (!holds_fast_bytes((__u64)sk))
 			return ended(MESH_COUNT_SPLICED, 0);
 		spliced_in_vain(half->cookie, sk);
 		return ended(MESH_COUNT_SPLICE_STRANDED, 0);
@@ -379,7 +379,7 @@ int mesh_taken(__u64 *ctx)
 	return taken_from((struct sock *)ctx[0]).value;
 }
 
-/* Whether bytes of the short way are on their way to this end or unread, at the moment from which on none follow. */
+/* Whether bytes of the fast path are on their way to this end or unread, at the moment from which on none follow. */
 static __always_inline bool awaits_short(struct mesh_pair *pair, struct mesh_end *end, struct tcp_sock *tcp)
 {
 	struct mesh_half *own = end->role ? &pair->half[1] : &pair->half[0];
@@ -392,7 +392,7 @@ static __always_inline bool awaits_short(struct mesh_pair *pair, struct mesh_end
 	*(volatile __u8 *)&own->splices = MESH_SPLICES_REFUSED;
 	plain = __sync_fetch_and_add(&own->plain_bytes, 0);
 	plain -= tcp->copied_seq - first;
-	if ((__s32)((__u32)*(volatile __u64 *)&peer->short_bytes - plain) > 0)
+	if ((__s32)((__u32)*(volatile __u64 *)&peer->fast_bytes - plain) > 0)
 		return true;
 	own->splices = MESH_SPLICES_ALONE;
 	return false;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT OR GPL-2.0-only */
 /* sys_exit: what ioctl(FIONREAD) told of an accelerated socket.
  *
- * Bytes of the short way and bytes of the stack wait in two queues, and kernels count one of them only: older ones
+ * Bytes of the fast path and bytes of the stack wait in two queues, and kernels count one of them only: older ones
  * the stack's, newer ones the other. Programs that read as much as they are told, and then wait to be woken (nginx,
  * under edge-triggered epoll), wait for bytes that are there. Where a trial shows that this kernel is of that kind,
  * one of two programs looks at every system call that ends:
@@ -15,7 +15,7 @@
 #define USER_DATA_PSOCK 4
 /* Maps that a socket may be in, as far as they are looked at. */
 #define MAPS_OF_A_SOCKET 4
-/* Messages of the short way that are counted one by one, where the kernel does not know their sum. */
+/* Messages of the fast path that are counted one by one, where the kernel does not know their sum. */
 #define MESSAGES_COUNTED 2048
 
 
@@ -105,8 +105,8 @@ static __always_inline __u64 psock_of(__u64 sk)
 	return 0;
 }
 
-/* Unread bytes that came by the short way. */
-static __always_inline __u32 waits_short(__u64 psock)
+/* Unread bytes that came over the fast path. */
+static __always_inline __u32 unread_fast_bytes(__u64 psock)
 {
 	__u64 head = psock + AT(struct sk_psock, ingress_msg), at;
 	__u32 sum = 0;
@@ -131,7 +131,7 @@ static __always_inline bool has_flag(__u64 flags, int flag)
 /* Unread bytes that came through the stack, as the kernel's tcp_inq counts them. How far it was read is looked at first:
  * whoever reads meanwhile makes it more, and never less than nothing.
  */
-static __always_inline __u32 waits_long(__u64 sk)
+static __always_inline __u32 unread_slow_bytes(__u64 sk)
 {
 	__u32 copied = PEEK(struct tcp_sock, sk, copied_seq), received = PEEK(struct tcp_sock, sk, rcv_nxt);
 	__u32 urgent = PEEK(struct tcp_sock, sk, urg_seq), count = received - copied;
@@ -202,8 +202,8 @@ static __always_inline struct verdict call_returns(struct pt_regs *registers, lo
 	psock = sk ? psock_of(sk) : 0;
 	if (!psock)
 		return ended(MESH_COUNT_COUNT_OTHER, 0);
-	by_stack = waits_long(sk);
-	past_it = waits_short(psock);
+	by_stack = unread_slow_bytes(sk);
+	past_it = unread_fast_bytes(psock);
 	right = by_stack + past_it;
 	if (bpf_probe_read_user(&told, sizeof(told), (void *)q.answer) || told == right)
 		return ended(MESH_COUNT_COUNTED_RIGHT, 0);

@@ -7,7 +7,7 @@
  * connection has: so an end of another network namespace is never taken for this one's.
  *
  * Sockets stay in the map until they close: bytes that were delivered past the stack and are unread would be
- * lost with the entry. What is to be switched off is not asked for the short way any more, and that is all.
+ * lost with the entry. What is to be switched off is not asked for the fast path any more, and that is all.
  */
 #pragma once
 
@@ -248,8 +248,8 @@ static __always_inline void accelerate_carry(struct mesh_pair *pair)
 	}
 	if (sum) {
 		carry(&sum->pairs, 1);
-		carry(&sum->short_bytes, pair->half[0].short_bytes + pair->half[1].short_bytes);
-		carry(&sum->long_bytes, pair->half[0].long_bytes + pair->half[1].long_bytes);
+		carry(&sum->fast_bytes, pair->half[0].fast_bytes + pair->half[1].fast_bytes);
+		carry(&sum->slow_bytes, pair->half[0].slow_bytes + pair->half[1].slow_bytes);
 		for (__u32 i = 0; i < MESH_WAYS; i++)
 			carry(&sum->messages[i], pair->half[0].messages[i] + pair->half[1].messages[i]);
 	} else {
@@ -257,7 +257,7 @@ static __always_inline void accelerate_carry(struct mesh_pair *pair)
 	}
 }
 
-/* Bytes of the short way that were never read are gone now. TCP would have reset the connection. */
+/* Bytes of the fast path that were never read are gone now. TCP would have reset the connection. */
 static __always_inline void close_books(struct bpf_sock *sk, struct mesh_pair *pair, __u32 role)
 {
 	struct mesh_half *own = role ? &pair->half[1] : &pair->half[0];
@@ -265,9 +265,9 @@ static __always_inline void close_books(struct bpf_sock *sk, struct mesh_pair *p
 	struct tcp_sock *tcp = bpf_skc_to_tcp_sock(sk);
 	__u32 first = role ? pair->sequence : pair->acknowledged, taken;
 
-	if (tcp && peer->short_bytes) {
+	if (tcp && peer->fast_bytes) {
 		taken = (__u32)own->plain_bytes - (tcp->copied_seq - first);
-		if ((__s32)((__u32)peer->short_bytes - taken) > 0)
+		if ((__s32)((__u32)peer->fast_bytes - taken) > 0)
 			count(MESH_COUNT_CLOSED_UNREAD);
 	}
 }

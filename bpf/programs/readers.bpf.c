@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT OR GPL-2.0-only */
-/* Readers of the short way, looked at by user space. What is unread: a classifier, attached nowhere. What is to leave:
+/* Readers of the fast path, looked at by user space. What is unread: a classifier, attached nowhere. What is to leave:
  * iter/tcp.
  */
 
@@ -23,11 +23,11 @@ static __always_inline struct verdict looked_at(struct __sk_buff *skb)
 	sock = (__u64)bpf_skc_to_tcp_sock(sk);
 	if (sock) {
 		psock = (__u64)PEEK(struct sock, sock, sk_user_data) & ~7ULL;
-		found.long_bytes = waits_long(sock);
-		found.short_bytes = holds_short(sock) ? waits_short(psock) : 0;
+		found.slow_bytes = unread_slow_bytes(sock);
+		found.fast_bytes = holds_fast_bytes(sock) ? unread_fast_bytes(psock) : 0;
 	}
 	bpf_sk_release(sk);
-	if (!found.long_bytes && !found.short_bytes)
+	if (!found.slow_bytes && !found.fast_bytes)
 		return ended(MESH_COUNT_ALL_READ, 0);
 	/* Ignored: where it was just read, it can be written. */
 	bpf_skb_store_bytes(skb, ETH_LEN, &found, sizeof(found), 0);
@@ -40,7 +40,7 @@ int mesh_unread(struct __sk_buff *skb)
 	return looked_at(skb).value;
 }
 
-/* A socket of the namespace: where its reader was told too little, nothing more is sent to it by the short way; the
+/* A socket of the namespace: where its reader was told too little, nothing more is sent to it over the fast path; the
  * next time it leaves, and its reader is woken to look again. SO_RCVLOWAT, set to what it is, wakes.
  */
 static __always_inline struct verdict leaves(struct sock_common *sk)
@@ -66,7 +66,7 @@ static __always_inline struct verdict leaves(struct sock_common *sk)
 		*(volatile __u8 *)&half->counts = 1;
 		return ended(MESH_COUNT_COUNTS_LEAVING, 0);
 	}
-	if (!holds_short((__u64)sk)) {
+	if (!holds_fast_bytes((__u64)sk)) {
 		bpf_map_delete_elem(&accelerated, &cookie);
 		bpf_map_delete_elem(&waiting, &cookie);
 	}

@@ -215,15 +215,15 @@ constants! {
     SPLICES_NOT: u8 = 0;
     /// [`Half::splices`]: its program does, on other sockets.
     SPLICES_ELSEWHERE: u8 = 1;
-    /// [`Half::splices`]: it did, and nothing keeps it from doing so while bytes of the short way are unread.
+    /// [`Half::splices`]: it did, and nothing keeps it from doing so while bytes of the fast path are unread.
     SPLICES: u8 = 2;
-    /// [`Half::splices`]: it did, and is refused while bytes of the short way are unread.
+    /// [`Half::splices`]: it did, and is refused while bytes of the fast path are unread.
     SPLICES_REFUSED: u8 = 3;
-    /// [`Half::splices`]: it does, and every byte of the short way is read.
+    /// [`Half::splices`]: it does, and every byte of the fast path is read.
     SPLICES_ALONE: u8 = 4;
     /// [`Half::waits`]: it was seen to read with `MSG_WAITALL`.
     READS_ALL: u8 = 1;
-    /// [`Half::waits`]: it has read bytes of the short way that were fewer than its low-water mark (`SO_RCVLOWAT`).
+    /// [`Half::waits`]: it has read bytes of the fast path that were fewer than its low-water mark (`SO_RCVLOWAT`).
     READS_BELOW_MARK: u8 = 2;
     /// [`Half::waits`]: it polls: it asks again and again, without sleeping.
     READS_POLLING: u8 = 4;
@@ -231,9 +231,9 @@ constants! {
     VAIN_MANY: u32 = 16;
     /// Who gets something after fewer reads in vain does not: those that read until nothing is left, and then sleep, have one.
     VAIN_FEW: u32 = 4;
-    /// What the kernel needs for a message of the short way beside its bytes.
+    /// What the kernel needs for a message of the fast path beside its bytes.
     MESSAGE_SIZE: u32 = 1024;
-    /// [`Waiting::why`]: it spliced while bytes of the short way were unread.
+    /// [`Waiting::why`]: it spliced while bytes of the fast path were unread.
     WAITS_SPLICES: u32 = 1;
     /// [`Waiting::why`]: `FIONREAD` told it less than there was.
     WAITS_COUNTS: u32 = 2;
@@ -924,9 +924,9 @@ abi! {
         /// Its socket's cookie, also its key among the accelerated sockets.
         cookie: u64,
         /// Bytes that it sent past the stack.
-        short_bytes: u64,
+        fast_bytes: u64,
         /// Bytes that it sent through the stack.
-        long_bytes: u64,
+        slow_bytes: u64,
         /// Bytes that it read by plain calls.
         plain_bytes: u64,
         /// `MESH_READS_*`: how much it waits for.
@@ -939,13 +939,13 @@ abi! {
         counts: u8,
         /// What `control.splicers` was when its program was last looked for among those that splice.
         looked: u32,
-        /// Bytes of the short way that it had read when it last read any.
+        /// Bytes of the fast path that it had read when it last read any.
         taken: u32,
-        /// Messages of the short way that it sent, up to one that is known to be read.
+        /// Messages of the fast path that it sent, up to one that is known to be read.
         read_messages: u32,
-        /// The message of the short way that is looked at next, whether it is read.
+        /// The message of the fast path that is looked at next, whether it is read.
         next_message: u32,
-        /// Bytes that it had sent the short way, with that message.
+        /// Bytes that it had sent over the fast path, with that message.
         next_bytes: u32,
         /// Its reads in vain since it last got something, up to `MESH_VAIN_MANY`.
         vain: u32,
@@ -1045,9 +1045,9 @@ abi! {
         /// The socket's cookie.
         cookie: u64,
         /// Bytes that came through the stack.
-        long_bytes: u32,
+        slow_bytes: u32,
         /// Bytes that came past it.
-        short_bytes: u32,
+        fast_bytes: u32,
     }
 
     /// Who asks `FIONREAD`, where that tells too little: readers of connections that were accepted on a port, or a
@@ -1066,9 +1066,9 @@ abi! {
         /// How many pairs.
         pairs: u64,
         /// Bytes past the stack.
-        short_bytes: u64,
+        fast_bytes: u64,
         /// Bytes through the stack.
-        long_bytes: u64,
+        slow_bytes: u64,
         /// Messages, by the way that they took: index `MESH_WAY_*`.
         messages: [u64; WAYS],
     }
@@ -1309,11 +1309,11 @@ enum Counter {
     FileOther = "file_other",
     /// Urgent data was sent on an accelerated connection. It goes through the stack, and so does all that follows.
     UrgentSent = "urgent_sent",
-    /// A socket was closed while bytes of the short way were unread: its peer saw an end, not a reset.
+    /// A socket was closed while bytes of the fast path were unread: its peer saw an end, not a reset.
     ClosedUnread = "closed_unread",
-    /// A process was kept from `splice`, which would not have seen unread bytes of the short way (`EINVAL`).
+    /// A process was kept from `splice`, which would not have seen unread bytes of the fast path (`EINVAL`).
     SpliceRefused = "splice_refused",
-    /// A process spliced while bytes of the short way were unread. It waits for what `splice` does not see.
+    /// A process spliced while bytes of the fast path were unread. It waits for what `splice` does not see.
     SpliceStranded = "splice_stranded",
     /// A blocking read on an accelerated connection was woken with nothing to read (`EAGAIN`): another thread writes.
     WokenEarly = "woken_early",
@@ -1331,7 +1331,7 @@ enum Counter {
     CountsAvoided = "counts_avoided",
     /// An accelerated connection whose reader was told too little by `FIONREAD` is about to leave.
     CountsLeaving = "counts_leaving",
-    /// Such a connection was woken, and left where nothing of the short way is unread.
+    /// Such a connection was woken, and left where nothing of the fast path is unread.
     CountsReleased = "counts_released",
     /// A member that has no routable address of a family was to reach one of it through the sidecar: refused with
     /// `ENETUNREACH`, as without a mesh.
@@ -1399,7 +1399,7 @@ enum Way {
     Full = "full",
     /// Through the stack: one of the ends is being closed.
     Closing = "closing",
-    /// Refused, and all that follows (`EACCES`): the reader splices, and would get these bytes before unread ones of the short way.
+    /// Refused, and all that follows (`EACCES`): the reader splices, and would get these bytes before unread ones of the fast path.
     Stranded = "stranded",
 }
 

@@ -195,7 +195,7 @@ pub const REPAIRS_COUNT: &str = "mesh_recount";
 pub const NOTES_COUNT: &str = "mesh_miscount";
 
 /// Every program of acceleration, in the order in which they are attached: those that watch come before the one
-/// that sends bytes the short way.
+/// that sends bytes over the fast path.
 pub const ACCELERATORS: &[AcceleratorDef] = &[
     accelerator("mesh_may_read", Hook::Security, "file_permission", Need::IfAllowed),
     accelerator(REPAIRS_COUNT, Hook::Tracepoint, "sys_exit", Need::IfMiscounted),

@@ -56,8 +56,8 @@ fn with(carriage: &Carriage, mut value: Value) -> Value {
     let messages: Map<String, Value> =
         carriage.messages.iter().map(|(way, count)| (way.word().to_owned(), json!(count))).collect();
     if let Some(object) = value.as_object_mut() {
-        object.insert("short_bytes".into(), json!(carriage.short_bytes));
-        object.insert("long_bytes".into(), json!(carriage.long_bytes));
+        object.insert("fast_bytes".into(), json!(carriage.fast_bytes));
+        object.insert("slow_bytes".into(), json!(carriage.slow_bytes));
         object.insert("messages".into(), messages.into());
     }
     value
@@ -108,11 +108,14 @@ const fn advice(why: Why) -> &'static str {
     }
 }
 
-/// `12 bytes short, 3 long (new_reader 2)`: why messages took the long way, the most frequent reason first.
+/// `12 bytes over the fast path, 3 over the slow path (new_reader 2)`: why messages took the slow path, the most frequent reason first.
 fn carried(carriage: &Carriage) -> String {
     let mut why: Vec<_> = carriage.messages.iter().filter(|(way, _)| **way != Way::Short).collect();
     why.sort_by(|a, b| b.1.cmp(a.1).then(a.0.cmp(b.0)));
     let why: Vec<String> = why.iter().map(|(way, count)| format!("{} {count}", way.word())).collect();
     let why = if why.is_empty() { String::new() } else { format!(" ({})", why.join(", ")) };
-    format!("{} bytes short, {} long{why}", carriage.short_bytes, carriage.long_bytes)
+    format!(
+        "{} bytes over the fast path, {} over the slow path{why}",
+        carriage.fast_bytes, carriage.slow_bytes
+    )
 }

@@ -12,7 +12,7 @@ use crate::instance::Instance;
 use crate::maps::set::ControlMap;
 use crate::system::{Fault, ProgramInfo, System, Word};
 
-/// How long unread bytes of the short way are waited for, in milliseconds, and between two looks.
+/// How long unread bytes of the fast path are waited for, in milliseconds, and between two looks.
 const PATIENCE: u64 = 2000;
 const LOOK: u64 = 20;
 
@@ -108,7 +108,7 @@ pub(crate) fn retire<S: System>(store: &S, instance: &Instance) -> Result<()> {
     detach(store, instance)
 }
 
-/// Detaches them: bytes go the long way from now on.
+/// Detaches them: bytes go the slow path from now on.
 pub(crate) fn detach<S: System>(store: &S, instance: &Instance) -> Result<()> {
     if let Some(sockets) = store.open_map(&instance.maps().join(ACCELERATED.name))? {
         store.detach_message(&sockets)?;
@@ -140,7 +140,7 @@ fn say<S: System>(store: &S, instance: &Instance, what: u64) -> Result<()> {
     }
 }
 
-/// Waits until every byte that went the short way is read, as long as it is worth waiting: with the map of sockets,
+/// Waits until every byte that went the fast path is read, as long as it is worth waiting: with the map of sockets,
 /// unread ones are lost. Returns how many sockets hold some still.
 pub(crate) fn drain<S: System>(store: &S, instance: &Instance) -> Result<usize> {
     let end = store.clock() + PATIENCE;
@@ -153,7 +153,7 @@ pub(crate) fn drain<S: System>(store: &S, instance: &Instance) -> Result<usize> 
     }
 }
 
-/// Takes every socket out of the map, as if it had never been there: unread bytes of the short way are lost.
+/// Takes every socket out of the map, as if it had never been there: unread bytes of the fast path are lost.
 pub(crate) fn release<S: System>(store: &S, instance: &Instance) -> Result<()> {
     if let Some(sockets) = store.open_map(&instance.maps().join(ACCELERATED.name))? {
         for (cookie, _) in store.entries(&sockets)? {
@@ -163,7 +163,7 @@ pub(crate) fn release<S: System>(store: &S, instance: &Instance) -> Result<()> {
     Ok(())
 }
 
-/// How many sockets hold unread bytes of the short way; none where nothing is accelerated.
+/// How many sockets hold unread bytes of the fast path; none where nothing is accelerated.
 pub(crate) fn unread<S: System>(store: &S, instance: &Instance) -> Result<Option<usize>> {
     let Some(sockets) = store.open_map(&instance.maps().join(ACCELERATED.name))? else { return Ok(None) };
     if store.list(&instance.accelerators())?.is_none() {
@@ -174,10 +174,10 @@ pub(crate) fn unread<S: System>(store: &S, instance: &Instance) -> Result<Option
         .filter_map(|(cookie, _)| Some(u64::from_ne_bytes(cookie.as_slice().try_into().ok()?)))
         .collect();
     let unread = store.unread(&instance.maps(), &cookies.into_iter().collect::<Vec<_>>())?;
-    Ok(Some(unread.iter().filter(|socket| socket.short_bytes > 0).count()))
+    Ok(Some(unread.iter().filter(|socket| socket.fast_bytes > 0).count()))
 }
 
-/// Whether a process is kept from `splice` where unread bytes of the short way would be passed over.
+/// Whether a process is kept from `splice` where unread bytes of the fast path would be passed over.
 pub(crate) fn refuses_splice<S: System>(store: &S, instance: &Instance) -> Result<bool> {
     for def in ACCELERATORS.iter().filter(|def| def.hook == Hook::Security) {
         if store.open_link(&instance.accelerators().join(def.name))?.is_none() {

@@ -1,4 +1,4 @@
-//! Readers of the short way that wait for bytes which are there: named, and helped.
+//! Readers of the fast path that wait for bytes which are there: named, and helped.
 //!
 //! One that spliced in vain cannot be given its bytes: its connection is closed, and both ends are told. One that
 //! `FIONREAD` told too little needs only to look again: its connection leaves the map of accelerated sockets, by which
@@ -21,13 +21,13 @@ use crate::system::{Fault, System};
 const PATIENCE: u64 = 1000;
 /// The same for one that was told too little, where it cannot be woken.
 const LONG_PATIENCE: u64 = 10_000;
-/// How long a message may be on its way by the short way, in milliseconds.
+/// How long a message may be on its way over the fast path, in milliseconds.
 const ON_ITS_WAY: u64 = 20;
 
 /// Why a reader waits for bytes that are there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Why {
-    /// It turned to `splice` while bytes of the short way were unread, which `splice` does not see.
+    /// It turned to `splice` while bytes of the fast path were unread, which `splice` does not see.
     Splices,
     /// `FIONREAD` told it less than there was.
     Counts,
@@ -152,8 +152,8 @@ fn noted<S: System>(store: &S, instance: &Instance) -> Result<(Vec<StuckReader>,
             server: entries::address(pair.server, pair.server_port),
             accepts: role == 1,
             why,
-            unread: u64::from(unread.long_bytes) + u64::from(unread.short_bytes),
-            short: unread.short_bytes.into(),
+            unread: u64::from(unread.slow_bytes) + u64::from(unread.fast_bytes),
+            short: unread.fast_bytes.into(),
             milliseconds: store.clock().saturating_sub(note.since / 1_000_000),
             rescue: Rescue::None,
         });

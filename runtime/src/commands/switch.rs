@@ -65,7 +65,7 @@ impl<S: System> Runtime<S> {
     /// Takes everything out of the kernel; works on what any version left. With `purge` the state folder
     /// goes too: records, kept policies, and which endpoints were attached.
     ///
-    /// Bytes that went the short way and that nobody has read yet are waited for, and where they stay unread, it is
+    /// Bytes that went the fast path and that nobody has read yet are waited for, and where they stay unread, it is
     /// refused. Where accelerated connections go on, the kernel keeps the program and the maps that they are in
     /// until the last of them ends.
     ///
@@ -131,7 +131,7 @@ impl<S: System> Runtime<S> {
     }
 }
 
-/// Sends nothing more by the short way, and waits until what went by it is read. Where it is not, all is as before, or
+/// Sends nothing more over the fast path, and waits until what went by it is read. Where it is not, all is as before, or
 /// it is dropped; then says how many sockets lose something, as far as the kernel tells.
 fn drain<S: System>(
     session: &Session<'_, S>,

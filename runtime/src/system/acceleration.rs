@@ -41,7 +41,7 @@ pub trait Acceleration: Links {
     /// # Errors
     /// What the kernel says.
     fn miscounts(&self) -> Step<bool>;
-    /// Takes the sockets of a network namespace off the short way whose readers were told too little by `FIONREAD`, and
+    /// Takes the sockets of a network namespace off the fast path whose readers were told too little by `FIONREAD`, and
     /// the next time out of the map of sockets; wakes their readers. Makes sure before that the file still stands for
     /// the namespace with this cookie.
     ///

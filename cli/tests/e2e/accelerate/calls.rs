@@ -86,7 +86,7 @@ fn what_came_through_the_stack_is_read_also_where_the_kernel_does_not_count_it()
     for accelerated in [false, true] {
         duo.apply(accelerated)?;
         let (near, far) = duo.run_strangers(
-            // Nothing was read yet, so this takes the long way.
+            // Nothing was read yet, so this takes the slow path.
             |end| end.send(&pattern(1000)),
             |end| {
                 ready(end, PollFlags::IN)?;
@@ -97,7 +97,7 @@ fn what_came_through_the_stack_is_read_also_where_the_kernel_does_not_count_it()
         near?;
         let (waiting, whole) = far?;
         assert!(whole);
-        // Newer kernels count only what came by the short way, older ones only what did not: documented.
+        // Newer kernels count only what came over the fast path, older ones only what did not: documented.
         assert!(waiting == 1000 || (accelerated && waiting == 0), "{waiting}, accelerated: {accelerated}");
     }
     Ok(())

@@ -9,7 +9,7 @@ use crate::fixtures::seen::Seen;
 use crate::fixtures::stage::{SIDECAR_UID, address, where_usable};
 
 #[test]
-fn questions_and_answers_of_all_sizes_take_the_short_way() -> Tested {
+fn questions_and_answers_of_all_sizes_take_the_fast_path() -> Tested {
     let Some(duo) = where_usable(Duo::new)? else { return Ok(()) };
     duo.apply(true)?;
     for (listen, target, mapped) in
@@ -50,7 +50,7 @@ fn questions_and_answers_of_all_sizes_take_the_short_way() -> Tested {
 }
 
 #[test]
-fn a_sidecar_reaches_its_own_application_by_the_short_way() -> Tested {
+fn a_sidecar_reaches_its_own_application_by_the_fast_path() -> Tested {
     let Some(duo) = where_usable(Duo::new)? else { return Ok(()) };
     duo.both_ways(|| {
         let (application, sidecar) = (duo.stage.cart(), duo.stage.cart().uid(SIDECAR_UID));
@@ -155,7 +155,7 @@ fn ask_peer(duo: &Duo, listen: &str, target: &str) -> Result<Books, Failure> {
 }
 
 #[test]
-fn sidecars_of_two_pods_exchange_bytes_by_the_short_way_where_they_are_chosen() -> Tested {
+fn sidecars_of_two_pods_exchange_bytes_by_the_fast_path_where_they_are_chosen() -> Tested {
     if !kernel_is_usable() {
         return Ok(());
     }

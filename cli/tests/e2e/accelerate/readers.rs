@@ -338,7 +338,7 @@ fn refuses_splice(duo: &Duo) -> Result<bool, Failure> {
     Ok(duo.stage.ask(&["status"])?["acceleration"]["refuses_splice"] == true)
 }
 
-/// A reader that turns to splice while bytes of the short way are unread; both ends then wait, and tell what ended that.
+/// A reader that turns to splice while bytes of the fast path are unread; both ends then wait, and tell what ended that.
 fn strand(duo: &Duo, meanwhile: impl FnOnce() -> Tested + Send) -> Result<(String, String), Failure> {
     let sign = duo.stage.ground().folder().join("spliced");
     std::thread::scope(|scope| {
@@ -451,7 +451,7 @@ fn the_agent_closes_the_connection_of_a_reader_that_spliced_in_vain() -> Tested 
 }
 
 #[test]
-fn a_reader_that_peeks_goes_on_by_the_short_way() -> Tested {
+fn a_reader_that_peeks_goes_on_by_the_fast_path() -> Tested {
     let Some(duo) = where_usable(Duo::new)? else { return Ok(()) };
     duo.apply(true)?;
     let before = duo.books()?;

@@ -285,7 +285,7 @@ fn who_asks_for_urgent_data_before_it_has_read_what_came_past_the_stack_gets_tha
 #[test]
 fn the_first_byte_of_a_connection_may_be_urgent() -> Tested {
     let Some(duo) = where_usable(Duo::new)? else { return Ok(()) };
-    // The very first thing that is sent: it takes the long way, since nobody has read yet.
+    // The very first thing that is sent: it takes the slow path, since nobody has read yet.
     let heard = duo.both_ways(|| {
         let (near, far) = duo.run_strangers(
             |end| {

@@ -49,7 +49,7 @@ fn a_reader_that_turns_to_splice_is_refused_or_noticed_and_no_byte_overtakes_ano
             end.send(b"short")?;
             end.tell("sent")?;
             end.wait("spliced")?;
-            // Refused where the kernel let the reader splice, else by the long way.
+            // Refused where the kernel let the reader splice, else over the slow path.
             let next = end.stream.write(b"next").map_err(|error| error.kind());
             end.tell("tried")?;
             end.wait("read")?;
@@ -90,7 +90,7 @@ fn a_reader_that_turns_to_splice_is_refused_or_noticed_and_no_byte_overtakes_ano
         assert!(duo.books()?.messages["stranded"].as_u64() > Some(0), "{status}");
     }
     assert_eq!(status["acceleration"]["splicers"].as_array().map(Vec::len), Some(1), "{status}");
-    // The program is known now: none of its connections gets anything by the short way.
+    // The program is known now: none of its connections gets anything over the fast path.
     let before = duo.books()?;
     let (near, far) = duo.run(
         |end| {

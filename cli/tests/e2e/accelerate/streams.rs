@@ -136,7 +136,7 @@ fn gigabytes_both_ways_at_once_arrive_as_they_were_sent_while_acceleration_is_sw
         let run = scope.spawn(|| duo.run(|end| both(&end.stream, 1), |end| both(&end.stream, 2)));
         // What is opened while the mesh is paused is not redirected.
         let begun = until(Duration::from_secs(15), || duo.books().is_ok_and(|books| books.short > 0));
-        assert!(begun, "no byte took the short way");
+        assert!(begun, "no byte took the fast path");
         let mut switches = 0;
         // On a busy machine it may all be carried before the second switch.
         while !run.is_finished() || switches < 2 {

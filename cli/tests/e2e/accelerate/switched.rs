@@ -74,7 +74,7 @@ fn a_stream_stays_whole_while_acceleration_is_switched_on_and_off() -> Tested {
     Ok(())
 }
 
-/// Takes the pair off the short way by every means, and back, and detaches in the end.
+/// Takes the pair off the fast path by every means, and back, and detaches in the end.
 fn switch_often(duo: &Duo, switches: usize) -> Tested {
     for switch in 0..switches {
         goes_on(duo, |books| &mut books.short)?;

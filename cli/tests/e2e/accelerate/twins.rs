@@ -95,7 +95,7 @@ fn carried(duo: &Duo) -> Result<(u64, u64), Failure> {
     let status = duo.stage.ask(&["status"])?;
     let rules = status.pointer("/acceleration/rules").and_then(Value::as_array).cloned().unwrap_or_default();
     let sum = |way| rules.iter().filter_map(|rule| rule.get(way).and_then(Value::as_u64)).sum();
-    Ok((sum("short_bytes"), sum("long_bytes")))
+    Ok((sum("fast_bytes"), sum("slow_bytes")))
 }
 
 #[test]

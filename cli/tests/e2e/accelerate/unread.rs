@@ -78,7 +78,7 @@ fn a_reader_that_never_reads_costs_no_more_memory_than_with_tcp_however_small_th
             )?;
             let ((accepted, sender), (reader, read)) = (near?, far?);
             assert_eq!(read, accepted, "every byte that was accepted arrives");
-            let short = short_messages(&duo.books()?) - short_messages(&before);
+            let short = fast_messages(&duo.books()?) - fast_messages(&before);
             assert_eq!(short > 0, accelerated, "messages of {size}");
             let cost = reader.received + sender.queued + short * MESSAGE;
             println!(
@@ -96,11 +96,11 @@ fn a_reader_that_never_reads_costs_no_more_memory_than_with_tcp_however_small_th
     Ok(())
 }
 
-fn short_messages(books: &Books) -> u64 {
+fn fast_messages(books: &Books) -> u64 {
     books.messages.get("short").and_then(serde_json::Value::as_u64).unwrap_or(0)
 }
 
-/// Has a sender send 1000 bytes by the short way, which nobody reads until `meanwhile` is done; then the sender sends
+/// Has a sender send 1000 bytes over the fast path, which nobody reads until `meanwhile` is done; then the sender sends
 /// 100 more. Returns what the reader read, after it has seen that nothing is there where that is expected.
 fn unread_while<T>(
     duo: &Duo,
@@ -136,7 +136,7 @@ fn unread_while<T>(
         std::fs::write(&go_on, "")?;
         let ended = run.join().map_err(|_| "a panic")??;
         std::fs::remove_file(&go_on)?;
-        assert!(sent, "no byte took the short way");
+        assert!(sent, "no byte took the fast path");
         ended.0?;
         Ok((done?, ended.1?))
     })

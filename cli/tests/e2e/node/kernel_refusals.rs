@@ -159,7 +159,7 @@ fn without_sys_exit_it_is_said_that_fionread_may_count_wrong() -> Tested {
     ends(&duo.stage)
 }
 
-/// Bytes take the short way, and arrive.
+/// Bytes take the fast path, and arrive.
 fn accelerates(duo: &Duo) -> Tested {
     let before = duo.books()?;
     let (near, far) = duo.run(|end| end.send(&pattern(1000)), |end| end.take(1000))?;

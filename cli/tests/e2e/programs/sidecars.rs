@@ -153,7 +153,7 @@ fn nine_thousand_connections_at_once_each_reach_what_they_dialled() -> Tested {
 fn haproxy_carries_the_same_where_it_is_accelerated() -> Tested {
     let Some(stage) = where_usable(Stage::new)? else { return Ok(()) };
     let _proxy = HaProxy::start(&sidecar(&stage), &[address("127.0.0.1:15101")?])?;
-    took_the_short_way(&accelerated(&stage)?);
+    took_the_fast_path(&accelerated(&stage)?);
     Ok(())
 }
 
@@ -175,7 +175,7 @@ fn envoy_carries_the_same_where_it_is_accelerated() -> Tested {
     }
     let stage = Stage::new()?;
     let _proxy = Envoy::start(&sidecar(&stage), &[address("127.0.0.1:15101")?, address("[::1]:15101")?])?;
-    took_the_short_way(&accelerated(&stage)?);
+    took_the_fast_path(&accelerated(&stage)?);
     Ok(())
 }
 
@@ -189,8 +189,8 @@ fn envoy_is_usable() -> bool {
 }
 
 /// Most of the questions and answers did; streams fill buffers, and then take the long one.
-fn took_the_short_way(carriage: &serde_json::Value) {
-    assert!(carriage["short_bytes"].as_u64() > Some(500_000), "{carriage}");
+fn took_the_fast_path(carriage: &serde_json::Value) {
+    assert!(carriage["fast_bytes"].as_u64() > Some(500_000), "{carriage}");
 }
 
 /// Questions, answers and streams through the sidecar without and with acceleration: what `status` says of it then.

@@ -17,9 +17,9 @@ use crate::system::System;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Carriage {
     /// Bytes past the stack.
-    pub short_bytes: u64,
+    pub fast_bytes: u64,
     /// Bytes through the stack.
-    pub long_bytes: u64,
+    pub slow_bytes: u64,
     /// Messages by way; ways that none took are left out.
     pub messages: BTreeMap<Way, u64>,
 }
@@ -99,8 +99,8 @@ pub struct Acceleration {
 
 impl Carriage {
     fn add(&mut self, short: u64, long: u64, messages: &[u64; WAYS]) {
-        self.short_bytes += short;
-        self.long_bytes += long;
+        self.fast_bytes += short;
+        self.slow_bytes += long;
         for (&way, &count) in Way::ALL.iter().zip(messages) {
             if count > 0 {
                 *self.messages.entry(way).or_default() += count;
@@ -109,7 +109,7 @@ impl Carriage {
     }
 
     fn add_half(&mut self, half: &Half) {
-        self.add(half.short_bytes, half.long_bytes, &half.messages);
+        self.add(half.fast_bytes, half.slow_bytes, &half.messages);
     }
 }
 
@@ -119,7 +119,7 @@ pub(crate) fn read<S: System>(store: &S, instance: &Instance) -> Result<Accelera
     for (key, carried) in values::<Carried, S>(store, instance, CARRIED.name)? {
         let item = found.items.entry(key).or_default();
         item.closed += carried.pairs;
-        item.carriage.add(carried.short_bytes, carried.long_bytes, &carried.messages);
+        item.carriage.add(carried.fast_bytes, carried.slow_bytes, &carried.messages);
     }
     for (_, pair) in values::<Pair, S>(store, instance, PAIRS.name)? {
         let item = found.items.entry(pair.item).or_default();

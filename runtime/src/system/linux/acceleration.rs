@@ -69,7 +69,7 @@ impl Acceleration for Kernel {
             Ok(bytemuck::pod_read_unaligned(answer))
         };
         let all: Step<Vec<Unread>> = cookies.iter().map(ask).collect();
-        Ok(all?.into_iter().filter(|one| one.long_bytes > 0 || one.short_bytes > 0).collect())
+        Ok(all?.into_iter().filter(|one| one.slow_bytes > 0 || one.fast_bytes > 0).collect())
     }
 
     fn miscounts(&self) -> Step<bool> {

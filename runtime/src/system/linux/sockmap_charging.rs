@@ -43,11 +43,11 @@ fn send_and_look() -> io::Result<()> {
     }
     sender.write_all(&MESSAGE)?;
     if received(reader.as_fd())? != 0 {
-        return Err(io::Error::other("a message did not take the short way"));
+        return Err(io::Error::other("a message did not take the fast path"));
     }
     if charged(reader.as_fd())? < MESSAGE.len() as u64 {
         return Err(io::Error::other(
-            "bytes of the short way are not charged to their reader: one that never reads would fill the memory",
+            "bytes of the fast path are not charged to their reader: one that never reads would fill the memory",
         ));
     }
     Ok(())
