@@ -2,7 +2,7 @@
 # Licences, duplicates and sources of all dependencies, against deny.toml.
 #
 # Without cargo-deny it says so and exits with 77, unless --build is given: then it is built once, into the
-# target folder (about a minute on two cores).
+# target directory (about a minute on two cores).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

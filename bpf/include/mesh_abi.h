@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT OR GPL-2.0-only */
-/* Generated from bpf/src/abi.rs and bpf/src/map.rs. Do not edit; write it anew with
+/* Generated from bpf/src/abi.rs and bpf/src/map.rs. Do not edit; rewrite it with
  *   cargo run -p mesh-bpf --example header > bpf/include/mesh_abi.h
  */
 #pragma once
@@ -72,9 +72,9 @@
 #define MESH_ROOM_UNBOUNDED 0x40000000U
 /* Connections that are kept for one member while they are being opened, in `handover` and in `exempt_flows`. */
 #define MESH_ROOM_CONNECTIONS 0x8000U
-/* So many of them, whoever opens them. What is left is for all users of the member. */
+/* This many of them, whoever opens them. What is left is for all users of the member. */
 #define MESH_ROOM_CONNECTIONS_ANY 0x4000U
-/* So many of what is left for one user. */
+/* This many of what is left for one user. */
 #define MESH_ROOM_CONNECTIONS_USER 0x1000U
 /* [`RoomKey::kind`]: sockets in `listeners`. */
 #define MESH_ROOM_OF_LISTENERS 0x0U
@@ -104,8 +104,8 @@
 #define MESH_VERDICT_TRANSPARENT 0x80U
 /* [`Decision::verdict`] of a node: it depends on the port. */
 #define MESH_VERDICT_BY_PORT 0x40U
-/* [`Member::flags`]: what is sent to any address of `127.128.0.0/9` and was handed over reaches its sidecar, whatever
- * address that listens on: `sk_lookup` sees to it.
+/* [`Member::flags`]: what is sent to any address of `127.128.0.0/9` and was handed over reaches its sidecar,
+ * whatever address that listens on: `sk_lookup` sees to it.
  */
 #define MESH_MEMBER_SPREADS 0x1U
 /* Where redirected connections of a member that spreads go, host order: 127.128.0.0/9, of which the last address
@@ -128,7 +128,7 @@
 #define MESH_PROFILE_ANSWERS 0x10U
 /* [`Profile::flags`], of all profiles of a policy: one of them has [`PROFILE_ANSWERS`]. */
 #define MESH_PROFILE_SOME_ANSWER 0x20U
-/* [`Profile::flags`]: a rule decides what members are offered, and not only what is built in. */
+/* [`Profile::flags`]: a rule decides what members receive, and not only what is built in. */
 #define MESH_PROFILE_INBOUND_RULES 0x40U
 /* [`Profile::flags`]: some inbound UDP flow is not excluded. */
 #define MESH_PROFILE_INBOUND_DATAGRAMS 0x80U
@@ -164,7 +164,7 @@
 #define MESH_WATCH_UID 0x1U
 /* [`Watch::flags`]: only members of this name. */
 #define MESH_WATCH_NAME 0x2U
-/* Offers that may be on their way from a pod's program to the one that decides, on one CPU. */
+/* Packets that may be on their way from a pod's program to the one that decides, on one CPU. */
 #define MESH_ENTRIES 0x4U
 /* [`own_bit`] multiplies by it (odd). */
 #define MESH_OWN_MULTIPLIER 0x9e3779b1U
@@ -188,9 +188,11 @@
 #define MESH_READS_BELOW_MARK 0x2U
 /* [`Half::waits`]: it polls: it asks again and again, without sleeping. */
 #define MESH_READS_POLLING 0x4U
-/* After so many reads in vain, one after the other, a reader polls. */
+/* After this many empty reads, one after the other, a reader polls. */
 #define MESH_VAIN_MANY 0x10U
-/* Who gets something after fewer reads in vain does not: those that read until nothing is left, and then sleep, have one. */
+/* Who gets something after fewer empty reads does not: those that read until nothing is left, and then sleep,
+ * have one.
+ */
 #define MESH_VAIN_FEW 0x4U
 /* What the kernel needs for a message of the fast path beside its bytes. */
 #define MESH_MESSAGE_SIZE 0x400U
@@ -226,22 +228,22 @@ enum mesh_counter {
 	MESH_COUNT_TABLE_MISSING, /* A table of the live generation did not answer: a bug, and the flow went straight. */
 	MESH_COUNT_OTHER_PROTOCOL, /* Neither TCP nor UDP: not looked at. */
 	MESH_COUNT_STORAGE_FULL, /* Socket storage could not be had, so the flow was refused rather than sent astray. */
-	MESH_COUNT_HANDOVER_FULL, /* The hand-over map was full, or the room of its member or user in it: the sidecar of that connection cannot be told  where it was going. */
-	MESH_COUNT_BEGUN_STRAIGHT, /* A connection was begun that goes straight: there is nothing to hand over. */
+	MESH_COUNT_HANDOVER_FULL, /* The hand-over map was full, or the room of its member or user in it: the sidecar of that connection cannot be  told where it was going. */
+	MESH_COUNT_CONNECT_DIRECT, /* A connection was begun that goes straight: there is nothing to hand over. */
 	MESH_COUNT_HANDED_OVER, /* The original destination of a connection was handed over, for its sidecar to take. */
 	MESH_COUNT_EXEMPT_NOTED, /* A connection of an exempt identity within its pod was noted, so that it is not redirected inbound. */
-	MESH_COUNT_EXEMPT_FULL, /* The same could not be noted, since the map was full, or the room of its member or user in it: a rule for the pod's own  addresses redirects it. */
+	MESH_COUNT_EXEMPT_FULL, /* The same could not be noted, since the map was full, or the room of its member or user in it: a rule for the  pod's own addresses redirects it. */
 	MESH_COUNT_MISSING_SIDECAR, /* An inbound connection was to go to a sidecar, and none listened. */
 	MESH_COUNT_NOT_TAKEN, /* A connection that was sent to a sidecar ended, and the sidecar had never taken it. */
 	MESH_COUNT_NOT_TAKEN_LOST, /* What a sidecar did not take could not be added up by its port. */
-	MESH_COUNT_NO_OFFER, /* With inbound by tc: a packet that is offered to nobody: no TCP segment or datagram, a later fragment, or  one that comes again on the interface of its VLAN. */
+	MESH_COUNT_NOT_INBOUND, /* With inbound by tc: a packet that opens nothing: no TCP segment or datagram, a later fragment, or  one that comes again on the interface of its VLAN. */
 	MESH_COUNT_OWN_SOCKET, /* With inbound by tc: a packet of a connection, established or half-open. */
 	MESH_COUNT_UNTAGGED, /* With inbound by tc: a packet whose tag of a priority was taken off; it comes again without. */
-	MESH_COUNT_PAST_ENDED, /* With inbound by tc: a past connection that was ended since its client opens another one. */
+	MESH_COUNT_TIME_WAIT_RESET, /* With inbound by tc: a past connection that was ended since its client opens another one. */
 	MESH_COUNT_FORWARDED, /* With inbound by tc: a packet that is not for the pod's own addresses. */
 	MESH_COUNT_LISTENS, /* A socket listens in a pod or on the host, and is known. */
 	MESH_COUNT_LISTENS_OUTSIDE, /* A socket listens where no member lives. */
-	MESH_COUNT_LISTENERS_FULL, /* A socket listens that is not known: more do on its port, or of its user or pod, than are kept track of. It is drift, and  looked for again by `apply --repair`, the agent and an attach. */
+	MESH_COUNT_LISTENERS_FULL, /* A socket listens that is not known: more do on its port, or of its user or pod, than are kept track of. It is  drift, and looked for again by `apply --repair`, the agent and an attach. */
 	MESH_COUNT_LISTENER_CLOSED, /* A socket of the host listens no more. */
 	MESH_COUNT_LISTENER_KNOWN, /* While listening sockets were looked for: one that was known. */
 	MESH_COUNT_LISTENER_LOCKED, /* While listening sockets were looked for: one that could not be noted, since this kernel holds its spin lock. */
@@ -251,7 +253,7 @@ enum mesh_counter {
 	MESH_COUNT_ACCEPTED_EXEMPT, /* A connection was accepted that was noted as an exempt one's. */
 	MESH_COUNT_CLOSED, /* A socket that the mesh redirected or noted was closed. */
 	MESH_COUNT_OTHER_STATE, /* Such a socket changed its state otherwise. */
-	MESH_COUNT_OTHER_EVENT, /* The kernel told of something that the mesh has no use for. */
+	MESH_COUNT_IGNORED_EVENT, /* The kernel told of something that the mesh has no use for. */
 	MESH_COUNT_NO_SOCKET, /* The kernel told of a socket and did not show it. */
 	MESH_COUNT_ANSWERED, /* A sidecar asked for an original destination and got it. */
 	MESH_COUNT_NOT_REDIRECTED, /* A sidecar asked for an original destination, and nobody had redirected the connection. */
@@ -267,13 +269,13 @@ enum mesh_counter {
 	MESH_COUNT_PEER_ANSWERED, /* A datagram was sent to a peer that has sent one to the same socket: it passed whatever the rules say. */
 	MESH_COUNT_TOKEN_ANSWERED, /* A sidecar answered one of several servers' clients, from the address that it was asked at. */
 	MESH_COUNT_EVENT_LOST, /* A decision was not sent to a reader that wanted it, since its buffer was full. */
-	MESH_COUNT_ENTRY_LOST, /* The program of a pod could not go on to the one that decides what is offered: it is not there, or too many offers  interrupted each other. It went straight. */
+	MESH_COUNT_ENTRY_LOST, /* The program of a pod could not go on to the one that decides inbound traffic: it is not there, or too many  packets interrupted each other. It went straight. */
 	MESH_COUNT_HIT_LOST, /* The counter of an item could not be kept, since the map was full. */
 	MESH_COUNT_SOURCE_KEPT, /* A datagram socket that was sent to the sidecar connects elsewhere and still has a loopback source: refused  with `EINVAL`, since nothing would come back. */
-	MESH_COUNT_DEVICE_RELEASED, /* A datagram by a socket that was to be released from its device, for the sidecar, or bound to it again, for elsewhere:  refused once with `ENOBUFS`, so that the next one arrives. */
+	MESH_COUNT_DEVICE_RELEASED, /* A datagram by a socket that was to be released from its device, for the sidecar, or bound to it again, for  elsewhere: refused once with `ENOBUFS`, so that the next one arrives. */
 	MESH_COUNT_DEVICE_HELD, /* A connection or datagram for the sidecar that would leave by an interface, by whatever option: refused with  `EPERM`, since it cannot be kept from that; or one for elsewhere by a socket that cannot be bound again. */
 	MESH_COUNT_SENT, /* A packet was sent that carries no route, or by nobody whom a policy decides. */
-	MESH_COUNT_ROUTE_REFUSED, /* A connection or packet of a member that carries a route (a routing header of IPv6, a source route of IPv4), and would  go elsewhere first: refused with `EPERM`. */
+	MESH_COUNT_ROUTE_REFUSED, /* A connection or packet of a member that carries a route (a routing header of IPv6, a source route of IPv4), and  would go elsewhere first: refused with `EPERM`. */
 	MESH_COUNT_DATAGRAM_CONNECTED, /* A datagram with control data by a connected socket, which goes where that is connected to. */
 	MESH_COUNT_CGROUP_JOINED, /* A cgroup was made at a path that a policy names, and its processes are what the policy says. */
 	MESH_COUNT_CGROUP_OTHER, /* A cgroup was made at a path that no policy names. */
@@ -291,7 +293,7 @@ enum mesh_counter {
 	MESH_COUNT_SENT_LONG, /* A message on a chosen connection went through the stack; the pair's `messages` say why. */
 	MESH_COUNT_PLAIN_READ, /* A chosen socket was read by a plain call. */
 	MESH_COUNT_NOTHING_READ, /* While something is accelerated: a read that got nothing. */
-	MESH_COUNT_UNFIT, /* A chosen connection never entered: its socket is of MPTCP, or sends without a copy (`SO_ZEROCOPY`). */
+	MESH_COUNT_NOT_ELIGIBLE, /* A chosen connection never entered: its socket is of MPTCP, or sends without a copy (`SO_ZEROCOPY`). */
 	MESH_COUNT_UNREAD, /* While unread bytes were looked for: an accelerated socket that has some. */
 	MESH_COUNT_ALL_READ, /* While unread bytes were looked for: an accelerated socket that has none. */
 	MESH_COUNT_SPLICED, /* A process spliced from a connection, and nothing kept it from doing so. */
@@ -307,22 +309,22 @@ enum mesh_counter {
 	MESH_COUNT_COUNT_OTHER, /* `FIONREAD` of a socket that is not accelerated. */
 	MESH_COUNT_COUNTED_RIGHT, /* `FIONREAD` of an accelerated socket told what is there. */
 	MESH_COUNT_COUNT_REPAIRED, /* The kernel's answer to `FIONREAD` of an accelerated socket was repaired. */
-	MESH_COUNT_COUNT_SHORT, /* `FIONREAD` of an accelerated socket told less than there is, and stayed so: its reader may wait in vain. */
-	MESH_COUNT_COUNTS_AVOIDED, /* A connection, or its accepting end, did not enter, since its reader asks `FIONREAD`, which this kernel miscounts. */
+	MESH_COUNT_COUNT_SHORT, /* `FIONREAD` of an accelerated socket told less than there is, and stayed so: its reader may stall. */
+	MESH_COUNT_COUNTS_AVOIDED, /* A connection, or its accepting end, did not enter, since its reader asks `FIONREAD`, which this kernel  miscounts. */
 	MESH_COUNT_COUNTS_LEAVING, /* An accelerated connection whose reader was told too little by `FIONREAD` is about to leave. */
 	MESH_COUNT_COUNTS_RELEASED, /* Such a connection was woken, and left where nothing of the fast path is unread. */
 	MESH_COUNT_UNROUTABLE, /* A member that has no routable address of a family was to reach one of it through the sidecar: refused with  `ENETUNREACH`, as without a mesh. */
 	MESH_COUNT_SOURCE_MISSING, /* A socket could not be bound to its member's own address, which is not there any more, or not yet: the sidecar  sees a loopback address in its place. */
-	MESH_COUNT_TAKEN, /* The first packet of a redirected connection was let through to its sidecar, whatever the policy says of its source. */
+	MESH_COUNT_TAKEN, /* The first packet of a redirected connection was let through to its sidecar, whatever the policy says of its  source. */
 	MESH_COUNT_DATAGRAM_REFUSED, /* A datagram of a socket that a policy denied was refused, for the application to see. */
 	MESH_COUNT_SOURCE_NAMED, /* A process asked for its own address, and was told its member's. */
-	MESH_COUNT_OTHERS_LISTENER, /* An inbound connection went to a listening socket on the sidecar's port that neither an exempt identity nor root made,  as there was no other: who is not the sidecar may have taken its port. */
+	MESH_COUNT_OTHERS_LISTENER, /* An inbound connection went to a listening socket on the sidecar's port that neither an exempt identity nor root  made, as there was no other: who is not the sidecar may have taken its port. */
 	MESH_COUNT_LISTENER_MISSED, /* The program that notes listening sockets did not note one (`listeners_full` counts why). */
-	MESH_COUNT_OPENS_NOTHING, /* With inbound by tc: a segment that opens no connection and belongs to none of this pod: it passes through, or is answered  by a reset. */
+	MESH_COUNT_OPENS_NOTHING, /* With inbound by tc: a segment that opens no connection and belongs to none of this pod: it passes through, or  is answered by a reset. */
 	MESH_COUNT_COOKIE_ANSWERED, /* With inbound by tc: the answer to a SYN cookie of the sidecar's, for its listening socket. */
 	MESH_COUNT_COOKIE_REFUSED, /* With inbound by tc: the answer to a SYN cookie that somebody else would have taken. Dropped. */
-	MESH_COUNT_NOT_UNDERSTOOD, /* With inbound by tc: a packet whose ports or flags are in a later fragment, or behind more extension headers than are  looked at, and a SYN in fragments. Dropped. */
-	MESH_COUNT_RECEIVED, /* A packet that a socket received and that was decided before, or by nobody: of a connection, or offered to it. Counted  only while a policy decides datagrams that members are offered. */
+	MESH_COUNT_NOT_UNDERSTOOD, /* With inbound by tc: a packet whose ports or flags are in a later fragment, or behind more extension headers  than are looked at, and a SYN in fragments. Dropped. */
+	MESH_COUNT_RECEIVED, /* A packet that a socket received and that was decided before, or by nobody: of a connection, or inbound. Counted  only while a policy decides datagrams that members receive. */
 };
 
 enum mesh_way {
@@ -333,7 +335,7 @@ enum mesh_way {
 	MESH_WAY_READER_SPLICES, /* Through the stack: the reader, or its program elsewhere, reads by other means than plain calls: `splice`. */
 	MESH_WAY_READER_WAITS_FOR_ALL, /* Through the stack for good: the reader uses `MSG_WAITALL`. */
 	MESH_WAY_READER_LOW_WATER, /* Through the stack: the reader set `SO_RCVLOWAT`. */
-	MESH_WAY_READER_POLLS, /* Through the stack: the reader asks again and again, without sleeping, and holds its socket's lock most of the time. */
+	MESH_WAY_READER_POLLS, /* Through the stack: the reader asks again and again, without sleeping, and holds its socket's lock most of the  time. */
 	MESH_WAY_URGENT, /* Through the stack for good: urgent data was sent. */
 	MESH_WAY_ZERO_COPY, /* Through the stack: the sender set `SO_ZEROCOPY`. */
 	MESH_WAY_UPPER_PROTOCOL, /* Through the stack: TLS of the kernel or MPTCP is on one of the sockets. */
@@ -341,7 +343,7 @@ enum mesh_way {
 	MESH_WAY_UNREAD, /* Through the stack: earlier bytes of it are unread. */
 	MESH_WAY_FULL, /* Through the stack: the reader's buffer is full. */
 	MESH_WAY_CLOSING, /* Through the stack: one of the ends is being closed. */
-	MESH_WAY_STRANDED, /* Refused, and all that follows (`EACCES`): the reader splices, and would get these bytes before unread ones of the fast path. */
+	MESH_WAY_STRANDED, /* Refused, and all that follows (`EACCES`): the reader splices, and would get these bytes before unread ones of  the fast path. */
 };
 
 /* The words that select a policy. One, in a memory-mapped array: user space commits by a
@@ -356,7 +358,7 @@ struct mesh_control {
 	__u64 paused;
 	/* A bit for each [`Watch`] that may have a reader; 0: nobody watches. */
 	__u64 observe;
-	/* The cookie of the network namespace in which what is offered to cgroups is decided; 0: nowhere. */
+	/* The cookie of the network namespace in which inbound traffic to cgroups is decided; 0: nowhere. */
 	__u64 host;
 	/* Lower half: how many programs were found to splice from connections of the mesh, counted by the kernel's
 	 * programs. Upper half, not 0: the programs of acceleration are attached, and connections may be chosen; its
@@ -771,8 +773,8 @@ _Static_assert(__builtin_offsetof(struct mesh_port_key, reserve2) == 20, "reserv
 struct mesh_room_key {
 	/* For sockets that listen, the cookie of the network namespace; for connections, the member's number. */
 	__u64 of;
-	/* For sockets that listen in a pod, 0 for root and users that the policy exempts, 1 for all others; on the host,
-	 * the user. For connections the user with `MESH_ROOM_BY_USER`, else 0.
+	/* For sockets that listen in a pod, 0 for root and users that the policy exempts, 1 for all others; on the
+	 * host, the user. For connections the user with `MESH_ROOM_BY_USER`, else 0.
 	 */
 	__u32 who;
 	/* `MESH_ROOM_OF_*`. */
@@ -902,8 +904,8 @@ _Static_assert(__builtin_offsetof(struct mesh_flow, device) == 72, "device");
 _Static_assert(__builtin_offsetof(struct mesh_flow, within) == 76, "within");
 _Static_assert(__builtin_offsetof(struct mesh_flow, own) == 80, "own");
 
-/* What the program of a pod leaves for the one that decides and to which it goes on, one a CPU. Both are called with
- * the same context, so whoever interrupts between the two takes nothing that is not its own.
+/* What the program of a pod leaves for the one that decides and to which it goes on, one a CPU. Both are called
+ * with the same context, so whoever interrupts between the two takes nothing that is not its own.
  */
 struct mesh_entries {
 	/* Addresses of contexts; 0: free. */
@@ -1005,7 +1007,9 @@ struct mesh_spoken {
 	__u64 server[MESH_SPOKEN];
 	/* The place that is given next, modulo their number. */
 	__u32 next;
-	/* When and under which generation (its lower 8 bits) nobody needed a note of what the socket receives; 0: never. */
+	/* When and under which generation (its lower 8 bits) nobody needed a note of what the socket receives; 0:
+	 * never.
+	 */
 	__u32 needless;
 };
 _Static_assert(sizeof(struct mesh_spoken) == 264, "mesh_spoken");
@@ -1155,7 +1159,7 @@ struct mesh_half {
 	__u32 next_message;
 	/* Bytes that it had sent over the fast path, with that message. */
 	__u32 next_bytes;
-	/* Its reads in vain since it last got something, up to `MESH_VAIN_MANY`. */
+	/* Its empty reads since it last got something, up to `MESH_VAIN_MANY`. */
 	__u32 vain;
 	/* Reserve; zero. */
 	__u32 reserve;
@@ -1284,7 +1288,7 @@ _Static_assert(sizeof(struct mesh_splicer) == 24, "mesh_splicer");
 _Static_assert(__builtin_offsetof(struct mesh_splicer, name) == 0, "name");
 _Static_assert(__builtin_offsetof(struct mesh_splicer, times) == 16, "times");
 
-/* A reader that may wait in vain for bytes that are there, and why. */
+/* A reader that may stall for bytes that are there, and why. */
 struct mesh_waiting {
 	/* When that was seen, in nanoseconds since boot. */
 	__u64 since;
@@ -1573,7 +1577,7 @@ struct {
 	__type(value, __u64);
 } counters SEC(".maps");
 
-/* Which pod an offer is made to, on its way from the pod's program to the one that decides. */
+/* Which pod an inbound packet is for, on its way from the pod's program to the one that decides. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, 1);
@@ -1581,7 +1585,7 @@ struct {
 	__type(value, struct mesh_entries);
 } entries SEC(".maps");
 
-/* The program that decides what is offered, by sk_lookup. */
+/* The program that decides inbound traffic, by sk_lookup. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
 	__uint(max_entries, 1);
@@ -1589,7 +1593,7 @@ struct {
 	__uint(value_size, 4);
 } inbound_program SEC(".maps");
 
-/* The program that decides what is offered, by tc. */
+/* The program that decides inbound traffic, by tc. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
 	__uint(max_entries, 1);
@@ -1652,7 +1656,7 @@ struct {
 	__type(value, __u64);
 } openings SEC(".maps");
 
-/* Connections offered to a pod whose sidecar takes them, without sequence numbers; the value is its namespace. */
+/* Inbound connections of a pod whose sidecar takes them, without sequence numbers; the value is its namespace. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 8192);
@@ -1677,7 +1681,7 @@ struct {
 	__type(value, struct mesh_splicer);
 } splicers SEC(".maps");
 
-/* Accelerated sockets whose readers may wait in vain, by their cookie. */
+/* Accelerated sockets whose readers may stall, by their cookie. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 4096);

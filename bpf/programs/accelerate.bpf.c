@@ -10,7 +10,7 @@
  * What a message takes beside its bytes is not charged to anyone, so unread messages are counted too.
  *
  * What a reader does that the kernel's sockmap cannot serve (splice, MSG_WAITALL, SO_RCVLOWAT) is found by
- * keeping the books: a tracepoint adds up what each end reads by plain calls, and a sender compares that with
+ * keeping byte counters: a tracepoint adds up what each end reads by plain calls, and a sender compares that with
  * what was taken out of the socket. Where they differ, something else reads, and the slow path is taken. So a
  * reader gets nothing over the fast path before it has read by plain calls.
  *
@@ -32,7 +32,7 @@
 		value;                                                                   \
 	})
 
-/* Whether the live policy chooses the pair; asked anew once a generation. */
+/* Whether the live policy chooses the pair; asked again once a generation. */
 static __always_inline bool chosen_now(struct mesh_pair *pair)
 {
 	struct mesh_control *words = control_words();
@@ -89,9 +89,9 @@ static __always_inline bool holds_fast_bytes(__u64 sk)
 				(__u64)&((struct sk_psock *)psock)->ingress_msg;
 }
 
-/* Whether the reader, which has read so many bytes of the fast path, is behind by so many messages that they would fill
- * the memory, however few bytes they are. One message at a time is waited for; when it is read, all up to there are,
- * and the last one so far is waited for next: so up to twice the messages are counted that are unread.
+/* Whether the reader, which has read this many bytes of the fast path, is behind by so many messages that they would
+ * fill the memory, however few bytes they are. One message at a time is waited for; when it is read, all up to there
+ * are, and the last one so far is waited for next: so up to twice the messages are counted that are unread.
  */
 static __always_inline bool lags(struct mesh_half *sender, __u64 sk, __u32 taken)
 {
@@ -122,7 +122,8 @@ static __always_inline enum mesh_way peer_allows(struct mesh_half *sender, struc
 		return MESH_WAY_READER_SPLICES;
 	if (*(volatile __u8 *)&peer->counts)
 		return MESH_WAY_OFF;
-	/* Who hands bytes over takes the reader's lock, and sleeps where that is held: many times what the stack takes. */
+	/* Who hands bytes over takes the reader's lock, and sleeps where that is held: many times what the stack
+	 * takes. */
 	if (peer->waits & MESH_READS_POLLING)
 		return MESH_WAY_READER_POLLS;
 	if (peer->waits & MESH_READS_ALL)
@@ -141,8 +142,8 @@ static __always_inline enum mesh_way peer_allows(struct mesh_half *sender, struc
 	if (PEEK(struct sock, sk, sk_backlog.rmem_alloc.counter) >= PEEK(struct sock, sk, sk_rcvbuf) ||
 	    lags(sender, sk, taken))
 		return MESH_WAY_FULL;
-	/* A mark is about what came through the stack. Who was woken over the fast path for less, and waits for the rest
-	 * by the same mark, would not be woken by the rest.
+	/* A mark is about what came through the stack. Who was woken over the fast path for less, and waits for the
+	 * rest by the same mark, would not be woken by the rest.
 	 */
 	if (PEEK(struct sock, sk, sk_rcvlowat) > 1 && !(peer->waits & MESH_READS_BELOW_MARK) && !holds_fast_bytes(sk))
 		return MESH_WAY_READER_LOW_WATER;
@@ -166,8 +167,8 @@ static __always_inline enum mesh_way way_of(struct sk_msg_md *msg, struct mesh_p
 	return way == MESH_WAY_SHORT ? peer_allows(own, peer, first) : way;
 }
 
-/* The message is in the books before the reader is looked at once more, and a reader that turns to splice says so
- * before it looks into the books: one of them sees the other.
+/* The message is counted before the reader is looked at once more, and a reader that turns to splice says so
+ * before it looks at the counters: one of them sees the other.
  */
 static __always_inline enum mesh_way send_short(struct sk_msg_md *msg, struct mesh_half *own, struct mesh_half *peer)
 {
@@ -186,8 +187,9 @@ static __always_inline enum mesh_way send_short(struct sk_msg_md *msg, struct me
 	return way;
 }
 
-/* Whether the current process is in sendto(2), sendmsg(2) or sendmmsg(2) with MSG_OOB. A message does not say so itself,
- * nor does the tracepoint after it. Who sends urgent data by io_uring, or is a program of 32 bits, is not seen.
+/* Whether the current process is in sendto(2), sendmsg(2) or sendmmsg(2) with MSG_OOB. A message does not say so
+ * itself, nor does the tracepoint after it. Who sends urgent data by io_uring, or is a program of 32 bits, is not
+ * seen.
  */
 static __always_inline bool sends_urgent(void)
 {
@@ -349,7 +351,8 @@ static __always_inline struct verdict taken_from(struct sock *sk)
 	end = bpf_sk_storage_get(&ends, sk, NULL, 0);
 	half = end ? half_of(end) : NULL;
 	if (is_splicing(task)) {
-		/* Of this mesh are those that it accelerates, redirected or let pass, at either end, and all of a pod. */
+		/* Of this mesh are those that it accelerates, redirected or let pass, at either end, and all of a pod.
+		 * */
 		if (end || bpf_sk_storage_get(&client_flows, sk, NULL, 0) ||
 		    bpf_sk_storage_get(&accepted_flows, sk, NULL, 0) || is_of_pod(sk))
 			splicer_found(task);
@@ -432,7 +435,7 @@ long mesh_may_read(__u64 *ctx)
 	return may_read((struct file *)ctx[0], (int)ctx[1]).value;
 }
 
-/* A reader polls that reads in vain many times before it gets something. */
+/* A reader polls that makes many empty reads before it gets something. */
 static __always_inline void read_in_vain(struct mesh_half *half)
 {
 	if (half->vain < MESH_VAIN_MANY)

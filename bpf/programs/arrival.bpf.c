@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT OR GPL-2.0-only */
-/* tc ingress of a member's interfaces: who gets a connection that is offered to it, where sk_lookup cannot say.
+/* tc ingress of a member's interfaces: who gets a connection to it, where sk_lookup cannot say.
  *
  * It runs for every packet, and looks first whether the kernel has a socket of the packet's own: an established
  * connection, or one half-open. All others are decided as by sk_lookup and given to the sidecar's listening
@@ -14,11 +14,11 @@
 
 #include "policy.h"
 
-typedef struct __sk_buff offer_context;
+typedef struct __sk_buff inbound_context;
 #define ASSIGN_ANEW 0
 /* What a namespace sends to an address of its own comes by loopback. */
-#define IS_FROM_OUTSIDE(o) ((o)->device != LOOPBACK_INDEX)
-#include "offer.h"
+#define IS_FROM_OUTSIDE(in) ((in)->device != LOOPBACK_INDEX)
+#include "inbound.h"
 
 /* Where the headers are. */
 struct place {
@@ -33,7 +33,7 @@ struct place {
 
 /* What a packet is, before it is known whose. */
 enum kind {
-	AN_OFFER, /* perhaps: a segment or a datagram with its ports */
+	INBOUND, /* perhaps: a segment or a datagram with its ports */
 	ANOTHER, /* of another protocol, or a later fragment: the kernel puts that to the first one, or drops it */
 	IN_PIECES, /* the first fragment of a segment, with its ports and without its flags */
 	NOT_UNDERSTOOD,
@@ -80,7 +80,7 @@ static __always_inline struct verdict pass(__u32 counter)
 	return ended(counter, TCX_NEXT);
 }
 
-static __always_inline enum kind read4(struct __sk_buff *skb, struct place *at, struct offer *o)
+static __always_inline enum kind read4(struct __sk_buff *skb, struct place *at, struct inbound *in)
 {
 	struct header4 ip;
 
@@ -89,11 +89,11 @@ static __always_inline enum kind read4(struct __sk_buff *skb, struct place *at, 
 	at->cut = ip.fragment & bpf_htons(0x2000);
 	at->transport = at->network + (ip.length & 15) * 4;
 	at->next = ip.protocol;
-	o->source[2] = MAPPED;
-	o->source[3] = ip.source;
-	o->destination[2] = MAPPED;
-	o->destination[3] = ip.destination;
-	return ip.fragment & bpf_htons(0x1fff) ? ANOTHER : AN_OFFER;
+	in->source[2] = MAPPED;
+	in->source[3] = ip.source;
+	in->destination[2] = MAPPED;
+	in->destination[3] = ip.destination;
+	return ip.fragment & bpf_htons(0x1fff) ? ANOTHER : INBOUND;
 }
 
 /* As many extension headers as a packet that means well has. */
@@ -104,7 +104,7 @@ static __always_inline bool is_extension(__u8 next)
 	return next == NEXT_HOP_BY_HOP || next == NEXT_ROUTING || next == NEXT_DESTINATION || next == NEXT_FRAGMENT;
 }
 
-static __always_inline enum kind read6(struct __sk_buff *skb, struct place *at, struct offer *o)
+static __always_inline enum kind read6(struct __sk_buff *skb, struct place *at, struct inbound *in)
 {
 	struct header6 ip;
 	__u8 next;
@@ -112,8 +112,8 @@ static __always_inline enum kind read6(struct __sk_buff *skb, struct place *at, 
 	if (bpf_skb_load_bytes(skb, at->network, &ip, sizeof(ip)))
 		return NOT_UNDERSTOOD;
 	for (int i = 0; i < 4; i++) {
-		o->source[i] = ip.source[i];
-		o->destination[i] = ip.destination[i];
+		in->source[i] = ip.source[i];
+		in->destination[i] = ip.destination[i];
 	}
 	at->transport = at->network + sizeof(ip);
 	next = ip.next;
@@ -135,7 +135,7 @@ static __always_inline enum kind read6(struct __sk_buff *skb, struct place *at, 
 		next = extension[0];
 	}
 	at->next = next;
-	return is_extension(next) ? NOT_UNDERSTOOD : AN_OFFER;
+	return is_extension(next) ? NOT_UNDERSTOOD : INBOUND;
 }
 
 #define VLAN_NUMBER 0xfff
@@ -147,62 +147,62 @@ static __always_inline bool hides_a_tag(struct __sk_buff *skb)
 	       (skb->protocol == bpf_htons(ETH_P_8021Q) || skb->protocol == bpf_htons(ETH_P_8021AD));
 }
 
-/* Reads what is offered. */
-static __always_inline enum kind read_offer(struct __sk_buff *skb, struct place *at, struct offer *o)
+/* Reads inbound traffic. */
+static __always_inline enum kind read_inbound(struct __sk_buff *skb, struct place *at, struct inbound *in)
 {
 	struct header_tcp tcp = {};
 	enum kind kind;
 
-	/* Packets of a VLAN come again on its interface. What this namespace sends to many comes to itself without a header of
-	 * the link.
+	/* Packets of a VLAN come again on its interface. What this namespace sends to many comes to itself without a
+	 * header of the link.
 	 */
 	if ((skb->vlan_present && skb->vlan_tci & VLAN_NUMBER) || skb->pkt_type == PACKET_LOOPBACK)
 		return ANOTHER;
 	at->network = ETH_LEN;
 	if (skb->protocol == bpf_htons(ETH_P_IP)) {
 		at->v4 = true;
-		kind = read4(skb, at, o);
+		kind = read4(skb, at, in);
 	} else if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
-		kind = read6(skb, at, o);
+		kind = read6(skb, at, in);
 	} else {
 		return ANOTHER;
 	}
-	if (kind != AN_OFFER)
+	if (kind != INBOUND)
 		return kind;
 	if (at->next != IPPROTO_TCP && at->next != IPPROTO_UDP)
 		return ANOTHER;
 	if (bpf_skb_load_bytes(skb, at->transport, &tcp, 8))
 		return NOT_UNDERSTOOD;
-	o->protocol = at->next == IPPROTO_UDP;
-	o->device = skb->ifindex;
-	o->source_port = bpf_ntohs(tcp.source);
-	o->port = bpf_ntohs(tcp.destination);
-	if (o->protocol)
-		return AN_OFFER;
+	in->protocol = at->next == IPPROTO_UDP;
+	in->device = skb->ifindex;
+	in->source_port = bpf_ntohs(tcp.source);
+	in->port = bpf_ntohs(tcp.destination);
+	if (in->protocol)
+		return INBOUND;
 	if (bpf_skb_load_bytes(skb, at->transport, &tcp, sizeof(tcp)))
 		return IN_PIECES;
 	at->flags = tcp.flags;
 	at->sequence = tcp.sequence;
-	return AN_OFFER;
+	return INBOUND;
 }
 
 /* The ends, as socket look-ups take them. */
-static __always_inline void tuple_of(struct place *at, struct offer *o, const __u32 destination[4], __u32 port,
+static __always_inline void tuple_of(struct place *at, struct inbound *in, const __u32 destination[4], __u32 port,
 				      struct bpf_sock_tuple6 *tuple)
 {
 	struct bpf_sock_tuple4 *short_tuple = (void *)tuple;
 
 	if (at->v4) {
-		short_tuple->saddr = o->source[3];
+		short_tuple->saddr = in->source[3];
 		short_tuple->daddr = destination[3];
-		short_tuple->sport = bpf_htons(o->source_port);
+		short_tuple->sport = bpf_htons(in->source_port);
 		short_tuple->dport = bpf_htons(port);
 	} else {
 		for (int i = 0; i < 4; i++) {
-			tuple->saddr[i] = o->source[i];
+			tuple->saddr[i] = in->source[i];
 			tuple->daddr[i] = destination[i];
 		}
-		tuple->sport = bpf_htons(o->source_port);
+		tuple->sport = bpf_htons(in->source_port);
 		tuple->dport = bpf_htons(port);
 	}
 }
@@ -230,7 +230,7 @@ static __always_inline bool opens(struct place *at)
 }
 
 /* Whether the kernel has a connection that it belongs to. A client may use its port again while the old
- * connection waits for late packets: that is an offer. `next` is what that one waits for.
+ * connection waits for late packets: that is an inbound packet. `next` is what that one waits for.
  */
 static __always_inline enum owner owner_tcp(struct __sk_buff *skb, struct place *at, struct bpf_sock_tuple6 *tuple,
 					    __u32 *next)
@@ -254,12 +254,12 @@ static __always_inline enum owner owner_tcp(struct __sk_buff *skb, struct place 
 	return state == TCP_LISTEN ? NOBODY : A_CONNECTION;
 }
 
-static __always_inline enum owner kept_by(struct __sk_buff *skb, struct place *at, struct offer *o, __u32 *next)
+static __always_inline enum owner kept_by(struct __sk_buff *skb, struct place *at, struct inbound *in, __u32 *next)
 {
 	struct bpf_sock_tuple6 tuple = {};
 
-	tuple_of(at, o, o->destination, o->port, &tuple);
-	if (o->protocol)
+	tuple_of(at, in, in->destination, in->port, &tuple);
+	if (in->protocol)
 		return has_udp(skb, at, &tuple) ? A_CONNECTION : NOBODY;
 	return owner_tcp(skb, at, &tuple, next);
 }
@@ -291,43 +291,44 @@ static __always_inline struct verdict end_past(struct __sk_buff *skb, struct pla
 	__u8 flags;
 
 	if (bpf_skb_load_bytes(skb, at->transport, &tcp, sizeof(tcp)))
-		return ended(MESH_COUNT_NO_OFFER, TC_ACT_SHOT);
+		return ended(MESH_COUNT_NOT_INBOUND, TC_ACT_SHOT);
 	sequence = tcp.sequence;
 	flags = tcp.flags;
 	change(skb, at, &tcp, bpf_htonl(next), TCP_FLAG_RST);
 	/* Ignored: the past connection stays then, and the client sends its SYN once more. */
 	bpf_clone_redirect(skb, skb->ifindex, BPF_F_INGRESS);
 	change(skb, at, &tcp, sequence, flags);
-	return ended(MESH_COUNT_PAST_ENDED, bpf_redirect(skb->ifindex, BPF_F_INGRESS));
+	return ended(MESH_COUNT_TIME_WAIT_RESET, bpf_redirect(skb->ifindex, BPF_F_INGRESS));
 }
 
 /* Whether it is for this namespace, and not to be forwarded: a packet with a socket is not. A global function for the
  * sake of the stack.
  */
-__noinline int is_for_us(struct __sk_buff *skb, struct place *at, struct offer *o)
+__noinline int is_for_us(struct __sk_buff *skb, struct place *at, struct inbound *in)
 {
 	struct bpf_fib_lookup query = { .ifindex = skb->ifindex };
 	long answer;
 
-	if (!at || !o)
+	if (!at || !in)
 		return 0;
 	query.family = at->v4 ? AF_INET : AF_INET6;
-	if (is_loopback(o->destination))
+	if (is_loopback(in->destination))
 		return true;
 	if (at->v4) {
-		query.src[0] = o->source[3];
-		query.dst[0] = o->destination[3];
+		query.src[0] = in->source[3];
+		query.dst[0] = in->destination[3];
 	} else {
 		for (int i = 0; i < 4; i++) {
-			query.src[i] = o->source[i];
-			query.dst[i] = o->destination[i];
+			query.src[i] = in->source[i];
+			query.dst[i] = in->destination[i];
 		}
 	}
 	answer = bpf_fib_lookup(skb, &query, sizeof(query), 0);
 	return answer == BPF_FIB_LKUP_RET_NOT_FWDED || answer == BPF_FIB_LKUP_RET_FWD_DISABLED;
 }
 
-/* The headers that say whether a segment answers a cookie: of a connection that its listening socket keeps nothing of. */
+/* The headers that say whether a segment answers a cookie: of a connection that its listening socket keeps nothing of.
+ * */
 struct answering {
 	__u8 ip[40]; /* of IPv4, with what follows */
 	struct header_tcp tcp;
@@ -348,13 +349,13 @@ static __always_inline bool is_answered(struct bpf_sock *sk, struct answering *h
 /* Where a listening socket is looked for. */
 enum { AT_LOOPBACK, AT_DESTINATION, WHERE_SENT };
 
-static __always_inline struct bpf_sock *listener_at(struct __sk_buff *skb, struct place *at, struct offer *o, int where,
+static __always_inline struct bpf_sock *listener_at(struct __sk_buff *skb, struct place *at, struct inbound *in, int where,
 						   __u32 port)
 {
 	__u32 loopback[4] = { 0, 0, at->v4 ? MAPPED : 0, at->v4 ? LOOPBACK4 : bpf_htonl(1) };
 	struct bpf_sock_tuple6 tuple = {};
 
-	tuple_of(at, o, where == AT_LOOPBACK ? loopback : o->destination, port, &tuple);
+	tuple_of(at, in, where == AT_LOOPBACK ? loopback : in->destination, port, &tuple);
 	return bpf_sk_lookup_tcp(skb, &tuple, at->v4 ? sizeof(struct bpf_sock_tuple4) : sizeof(tuple),
 				 BPF_F_CURRENT_NETNS, 0);
 }
@@ -362,18 +363,18 @@ static __always_inline struct bpf_sock *listener_at(struct __sk_buff *skb, struc
 /* The listening socket that the kernel itself would choose at an address takes it, where it fits better than the one
  * that does. Global functions, as `assign`, and for the sake of the stack.
  */
-__noinline int assign_at(struct __sk_buff *skb, struct place *at, struct offer *o, struct fated *to, int where)
+__noinline int assign_at(struct __sk_buff *skb, struct place *at, struct inbound *in, struct fated *to, int where)
 {
 	struct bpf_sock *sk;
 	__u32 score;
 
-	if (!at || !o || !to)
+	if (!at || !in || !to)
 		return 0;
-	sk = listener_at(skb, at, o, where, to->port);
+	sk = listener_at(skb, at, in, where, to->port);
 	if (!sk)
 		return 0;
 	if (sk->state == TCP_LISTEN) {
-		score = fits(sk, o, to);
+		score = fits(sk, in, to);
 		if (score > to->fits && !bpf_sk_assign(skb, sk, 0))
 			to->fits = score;
 	}
@@ -382,10 +383,10 @@ __noinline int assign_at(struct __sk_buff *skb, struct place *at, struct offer *
 }
 
 /* Whether the listening socket there sent the cookie; then it takes the answer, but for WHERE_SENT. */
-static __always_inline bool answers_at(struct __sk_buff *skb, struct place *at, struct offer *o, int where, __u32 port,
+static __always_inline bool answers_at(struct __sk_buff *skb, struct place *at, struct inbound *in, int where, __u32 port,
 				       struct answering *headers)
 {
-	struct bpf_sock *sk = listener_at(skb, at, o, where, port);
+	struct bpf_sock *sk = listener_at(skb, at, in, where, port);
 	bool answers;
 
 	if (!sk)
@@ -397,14 +398,14 @@ static __always_inline bool answers_at(struct __sk_buff *skb, struct place *at, 
 }
 
 /* Gives the answer to a cookie to the sidecar's listening socket that sent it. */
-__noinline int assign_answer(struct __sk_buff *skb, struct place *at, struct offer *o, __u32 port, __u64 netns)
+__noinline int assign_answer(struct __sk_buff *skb, struct place *at, struct inbound *in, __u32 port, __u64 netns)
 {
 	struct mesh_listener_key key = { .netns = netns, .port = port };
 	struct answering headers = {};
 
-	if (!at || !o || !read_answering(skb, at, &headers))
+	if (!at || !in || !read_answering(skb, at, &headers))
 		return 0;
-	if (answers_at(skb, at, o, AT_LOOPBACK, port, &headers) || answers_at(skb, at, o, AT_DESTINATION, port, &headers))
+	if (answers_at(skb, at, in, AT_LOOPBACK, port, &headers) || answers_at(skb, at, in, AT_DESTINATION, port, &headers))
 		return 1;
 	key.family = at->v4 ? AF_INET : AF_INET6;
 	for (__u32 slot = 0; slot < MESH_LISTENER_SLOTS; slot++) {
@@ -424,13 +425,13 @@ __noinline int assign_answer(struct __sk_buff *skb, struct place *at, struct off
 }
 
 /* Whether who listens where it was sent to would take it as the answer to a cookie. */
-__noinline int is_answer_there(struct __sk_buff *skb, struct place *at, struct offer *o)
+__noinline int is_answer_there(struct __sk_buff *skb, struct place *at, struct inbound *in)
 {
 	struct answering headers = {};
 
-	if (!at || !o || !read_answering(skb, at, &headers))
+	if (!at || !in || !read_answering(skb, at, &headers))
 		return 0;
-	return answers_at(skb, at, o, WHERE_SENT, o->port, &headers);
+	return answers_at(skb, at, in, WHERE_SENT, in->port, &headers);
 }
 
 /* Sends the packet back to where it came from. */
@@ -450,26 +451,26 @@ static __always_inline bool turn_around(struct __sk_buff *skb)
 /* Refuses as the kernel does where nobody listens: a segment itself goes back as a reset. What is swapped
  * changes no checksum, and what changes is told to it. What was sent to many is not answered.
  */
-static __always_inline struct verdict refuse(struct __sk_buff *skb, struct place *at, struct offer *o, __u32 counter)
+static __always_inline struct verdict refuse(struct __sk_buff *skb, struct place *at, struct inbound *in, __u32 counter)
 {
 	__u32 acknowledged = bpf_htonl(bpf_ntohl(at->sequence) + 1);
-	__u16 source = bpf_htons(o->port), destination = bpf_htons(o->source_port);
+	__u16 source = bpf_htons(in->port), destination = bpf_htons(in->source_port);
 	struct header_tcp tcp;
 
-	if (o->protocol) {
+	if (in->protocol) {
 		if (skb->pkt_type != PACKET_HOST || !turn_around(skb))
 			return ended(counter, TC_ACT_SHOT);
-		return ended(counter, at->v4 ? unreachable4(skb, at, o) : unreachable6(skb, at, o));
+		return ended(counter, at->v4 ? unreachable4(skb, at, in) : unreachable6(skb, at, in));
 	}
 	if (bpf_skb_load_bytes(skb, at->transport, &tcp, sizeof(tcp)) || !turn_around(skb))
 		return ended(counter, TC_ACT_SHOT);
 	/* Ignored: as in `change`. */
 	if (at->v4) {
-		bpf_skb_store_bytes(skb, at->network + 12, &o->destination[3], 4, 0);
-		bpf_skb_store_bytes(skb, at->network + 16, &o->source[3], 4, 0);
+		bpf_skb_store_bytes(skb, at->network + 12, &in->destination[3], 4, 0);
+		bpf_skb_store_bytes(skb, at->network + 16, &in->source[3], 4, 0);
 	} else {
-		bpf_skb_store_bytes(skb, at->network + 8, o->destination, 16, 0);
-		bpf_skb_store_bytes(skb, at->network + 24, o->source, 16, 0);
+		bpf_skb_store_bytes(skb, at->network + 8, in->destination, 16, 0);
+		bpf_skb_store_bytes(skb, at->network + 24, in->source, 16, 0);
 	}
 	bpf_skb_store_bytes(skb, at->transport, &source, 2, 0);
 	bpf_skb_store_bytes(skb, at->transport + 2, &destination, 2, 0);
@@ -481,17 +482,17 @@ static __always_inline struct verdict refuse(struct __sk_buff *skb, struct place
 
 /* A segment without SYN that belongs to no connection of this namespace: the answer to a cookie, which opens one, or
  * something that only passes through, such as what comes back to a container whose addresses are translated here. The
- * offer was decided and counted when the SYN came.
+ * packet was decided and counted when the SYN came.
  */
-static __always_inline struct verdict answered(struct __sk_buff *skb, struct place *at, struct offer *o, __u64 netns,
+static __always_inline struct verdict answered(struct __sk_buff *skb, struct place *at, struct inbound *in, __u64 netns,
 					       enum fate fate, __u32 port)
 {
 	if (fate == FATE_PASS || fate == FATE_TAKE)
 		return pass(MESH_COUNT_OPENS_NOTHING);
-	if (fate == FATE_REDIRECT && !at->cut && assign_answer(skb, at, o, port, netns))
+	if (fate == FATE_REDIRECT && !at->cut && assign_answer(skb, at, in, port, netns))
 		return pass(MESH_COUNT_COOKIE_ANSWERED);
 	/* No more than the SYN may it reach somebody else. */
-	if (is_answer_there(skb, at, o))
+	if (is_answer_there(skb, at, in))
 		return ended(MESH_COUNT_COOKIE_REFUSED, TC_ACT_SHOT);
 	return pass(MESH_COUNT_OPENS_NOTHING);
 }
@@ -510,10 +511,10 @@ static __always_inline bool is_decided(__u64 netns)
 }
 
 /* Nobody knows what it opens: what is put together of it would be decided nowhere. */
-static __always_inline struct verdict lose(struct __sk_buff *skb, struct place *at, struct offer *o, __u64 netns)
+static __always_inline struct verdict lose(struct __sk_buff *skb, struct place *at, struct inbound *in, __u64 netns)
 {
-	if (!is_decided(netns) || !is_for_us(skb, at, o))
-		return pass(MESH_COUNT_NO_OFFER);
+	if (!is_decided(netns) || !is_for_us(skb, at, in))
+		return pass(MESH_COUNT_NOT_INBOUND);
 	return ended(MESH_COUNT_NOT_UNDERSTOOD, TC_ACT_SHOT);
 }
 
@@ -523,22 +524,22 @@ static __always_inline struct verdict arrived(struct __sk_buff *skb)
 	struct fated fated = {};
 	enum fate fate;
 	struct place at = {};
-	struct offer o = {};
+	struct inbound in = {};
 	__u32 next = 0;
 	enum kind kind;
 
 	if (hides_a_tag(skb)) {
 		/* It comes here again without it. */
 		if (bpf_skb_vlan_pop(skb))
-			return ended(MESH_COUNT_NO_OFFER, TC_ACT_SHOT);
+			return ended(MESH_COUNT_NOT_INBOUND, TC_ACT_SHOT);
 		return ended(MESH_COUNT_UNTAGGED, bpf_redirect(skb->ifindex, BPF_F_INGRESS));
 	}
-	kind = read_offer(skb, &at, &o);
+	kind = read_inbound(skb, &at, &in);
 	if (kind == ANOTHER)
-		return pass(MESH_COUNT_NO_OFFER);
+		return pass(MESH_COUNT_NOT_INBOUND);
 	if (kind == NOT_UNDERSTOOD)
-		return lose(skb, &at, &o, netns);
-	switch (kept_by(skb, &at, &o, &next)) {
+		return lose(skb, &at, &in, netns);
+	switch (kept_by(skb, &at, &in, &next)) {
 	case A_CONNECTION:
 		return pass(MESH_COUNT_OWN_SOCKET);
 	case A_PAST_ONE:
@@ -547,34 +548,34 @@ static __always_inline struct verdict arrived(struct __sk_buff *skb)
 		break;
 	}
 	if (kind == IN_PIECES)
-		return lose(skb, &at, &o, netns);
-	if (!is_for_us(skb, &at, &o))
+		return lose(skb, &at, &in, netns);
+	if (!is_for_us(skb, &at, &in))
 		return pass(MESH_COUNT_FORWARDED);
-	if (!o.protocol && !opens(&at)) {
+	if (!in.protocol && !opens(&at)) {
 		if ((at.flags & (TCP_FLAG_SYN | TCP_FLAG_ACK | TCP_FLAG_RST)) != TCP_FLAG_ACK)
 			return pass(MESH_COUNT_OPENS_NOTHING);
 		fated.again = 1;
 	}
-	fate = fate_of(&o, netns, &fated);
+	fate = fate_of(&in, netns, &fated);
 	if (fated.again)
-		return answered(skb, &at, &o, netns, fate, fated.port);
+		return answered(skb, &at, &in, netns, fate, fated.port);
 	if (fate == FATE_PASS || fate == FATE_TAKE)
 		return pass(fated.counter);
 	/* Nobody cuts a SYN, and the socket that is given to it would be forgotten. */
-	if (at.cut && !o.protocol)
+	if (at.cut && !in.protocol)
 		return ended(MESH_COUNT_NOT_UNDERSTOOD, TC_ACT_SHOT);
 	if (fate == FATE_REFUSE)
-		return refuse(skb, &at, &o, fated.counter);
-	assign_at(skb, &at, &o, &fated, AT_LOOPBACK);
+		return refuse(skb, &at, &in, fated.counter);
+	assign_at(skb, &at, &in, &fated, AT_LOOPBACK);
 	if (!fits_best(&fated))
-		assign_at(skb, &at, &o, &fated, AT_DESTINATION);
+		assign_at(skb, &at, &in, &fated, AT_DESTINATION);
 	if (!fits_best(&fated))
-		assign(skb, &o, &fated, netns, at.v4 ? AF_INET : AF_INET6);
+		assign(skb, &in, &fated, netns, at.v4 ? AF_INET : AF_INET6);
 	if (fated.fits)
 		return pass(taken(&fated));
 	missed(&fated, netns, at.v4);
 	if (fated.drop)
-		return refuse(skb, &at, &o, MESH_COUNT_MISSING_SIDECAR);
+		return refuse(skb, &at, &in, MESH_COUNT_MISSING_SIDECAR);
 	return pass(MESH_COUNT_MISSING_SIDECAR);
 }
 

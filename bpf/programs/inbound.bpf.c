@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT OR GPL-2.0-only */
-/* sk_lookup in a member's network namespace: who gets a connection that is offered to it.
+/* sk_lookup in a member's network namespace: who gets a connection to it.
  *
  * The program runs where a packet belongs to no connection. It names the socket that takes it; nothing is
  * rewritten, so that the sidecar sees the real source, and its accepted socket has the application's address
@@ -13,41 +13,41 @@
 
 #include "policy.h"
 
-typedef struct bpf_sk_lookup offer_context;
+typedef struct bpf_sk_lookup inbound_context;
 /* BPF_SK_LOOKUP_F_REPLACE */
 #define ASSIGN_ANEW 1
 /* The interface that is told for what a namespace sends to an address of its own is that which has the address. */
-#define IS_FROM_OUTSIDE(o) false
-#include "offer.h"
+#define IS_FROM_OUTSIDE(in) false
+#include "inbound.h"
 
-static __always_inline void read_offer(struct bpf_sk_lookup *ctx, struct offer *o)
+static __always_inline void read_inbound(struct bpf_sk_lookup *ctx, struct inbound *in)
 {
-	o->protocol = ctx->protocol == IPPROTO_UDP;
-	o->source_port = bpf_ntohs(ctx->remote_port);
-	o->port = ctx->local_port;
-	o->device = ctx->ingress_ifindex;
+	in->protocol = ctx->protocol == IPPROTO_UDP;
+	in->source_port = bpf_ntohs(ctx->remote_port);
+	in->port = ctx->local_port;
+	in->device = ctx->ingress_ifindex;
 	if (ctx->family == AF_INET) {
-		o->source[2] = MAPPED;
-		o->source[3] = ctx->remote_ip4;
-		o->destination[2] = MAPPED;
-		o->destination[3] = ctx->local_ip4;
+		in->source[2] = MAPPED;
+		in->source[3] = ctx->remote_ip4;
+		in->destination[2] = MAPPED;
+		in->destination[3] = ctx->local_ip4;
 		barrier(); /* or the loads of both branches become one, through a pointer into the context */
 	} else {
-		o->source[0] = ctx->remote_ip6[0];
-		o->source[1] = ctx->remote_ip6[1];
-		o->source[2] = ctx->remote_ip6[2];
-		o->source[3] = ctx->remote_ip6[3];
-		o->destination[0] = ctx->local_ip6[0];
-		o->destination[1] = ctx->local_ip6[1];
-		o->destination[2] = ctx->local_ip6[2];
-		o->destination[3] = ctx->local_ip6[3];
+		in->source[0] = ctx->remote_ip6[0];
+		in->source[1] = ctx->remote_ip6[1];
+		in->source[2] = ctx->remote_ip6[2];
+		in->source[3] = ctx->remote_ip6[3];
+		in->destination[0] = ctx->local_ip6[0];
+		in->destination[1] = ctx->local_ip6[1];
+		in->destination[2] = ctx->local_ip6[2];
+		in->destination[3] = ctx->local_ip6[3];
 	}
 }
 
 /* A redirected connection that was sent to an address of its own reaches a sidecar that listens on 127.0.0.1 alone. One
  * that listens on all addresses is found by the kernel.
  */
-__noinline int take(offer_context *ctx, __u64 netns, __u32 port, __u32 family)
+__noinline int take(inbound_context *ctx, __u64 netns, __u32 port, __u32 family)
 {
 	struct mesh_listener_key key = { .netns = netns, .port = port, .family = family };
 
@@ -67,25 +67,25 @@ __noinline int take(offer_context *ctx, __u64 netns, __u32 port, __u32 family)
 	return 0;
 }
 
-static __always_inline struct verdict offered(struct bpf_sk_lookup *ctx)
+static __always_inline struct verdict answer_to(struct bpf_sk_lookup *ctx)
 {
 	__u64 netns = entered(ctx);
 	__u32 family = ctx->family;
 	struct fated fated = {};
 	enum fate fate;
-	struct offer o = {};
+	struct inbound in = {};
 
-	read_offer(ctx, &o);
-	fate = fate_of(&o, netns, &fated);
+	read_inbound(ctx, &in);
+	fate = fate_of(&in, netns, &fated);
 	if (fate == FATE_REFUSE)
 		return ended(fated.counter, SK_DROP);
-	if (fate == FATE_TAKE && is_spread(o.destination) && !take(ctx, netns, fated.port, AF_INET))
+	if (fate == FATE_TAKE && is_spread(in.destination) && !take(ctx, netns, fated.port, AF_INET))
 		take(ctx, netns, fated.port, AF_INET6);
 	if (fate == FATE_PASS || fate == FATE_TAKE)
 		return ended(fated.counter, SK_PASS);
-	assign(ctx, &o, &fated, netns, family);
+	assign(ctx, &in, &fated, netns, family);
 	if (family == AF_INET && !fits_best(&fated))
-		assign(ctx, &o, &fated, netns, AF_INET6);
+		assign(ctx, &in, &fated, netns, AF_INET6);
 	if (fated.fits)
 		return ended(taken(&fated), SK_PASS);
 	missed(&fated, netns, family == AF_INET);
@@ -95,7 +95,7 @@ static __always_inline struct verdict offered(struct bpf_sk_lookup *ctx)
 SEC("sk_lookup")
 int mesh_inbound(struct bpf_sk_lookup *ctx)
 {
-	return offered(ctx).value;
+	return answer_to(ctx).value;
 }
 
 char mesh_license[] SEC("license") = "Dual MIT/GPL";

@@ -145,7 +145,7 @@ static __always_inline struct verdict accelerate_connected(struct bpf_sock_ops *
 		return ended(MESH_COUNT_NO_SOCKET, 1);
 	if (is_unfit(tcp)) {
 		bpf_sk_storage_delete(&ends, sk);
-		return ended(MESH_COUNT_UNFIT, 1);
+		return ended(MESH_COUNT_NOT_ELIGIBLE, 1);
 	}
 	opening_key(ctx, true, &key);
 	if (end->form == MESH_FORM_PEERS && !accelerate_meets(end, &key, &peer)) {
@@ -213,7 +213,7 @@ static __always_inline struct verdict accelerate_accepted(struct bpf_sock_ops *c
 	if (!pair || !tcp || !accelerate_admits(ctx, pair))
 		return ended(MESH_COUNT_NOT_MET, 1);
 	if (is_unfit(tcp))
-		return ended(MESH_COUNT_UNFIT, 1);
+		return ended(MESH_COUNT_NOT_ELIGIBLE, 1);
 	if (counts(ctx))
 		return ended(MESH_COUNT_COUNTS_AVOIDED, 1);
 	end = bpf_sk_storage_get(&ends, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
@@ -258,7 +258,7 @@ static __always_inline void accelerate_carry(struct mesh_pair *pair)
 }
 
 /* Bytes of the fast path that were never read are gone now. TCP would have reset the connection. */
-static __always_inline void close_books(struct bpf_sock *sk, struct mesh_pair *pair, __u32 role)
+static __always_inline void fold_totals(struct bpf_sock *sk, struct mesh_pair *pair, __u32 role)
 {
 	struct mesh_half *own = role ? &pair->half[1] : &pair->half[0];
 	struct mesh_half *peer = role ? &pair->half[0] : &pair->half[1];
@@ -289,7 +289,7 @@ static __always_inline struct verdict accelerate_closed(struct bpf_sock_ops *ctx
 	pair = bpf_map_lookup_elem(&pairs, &cookie);
 	if (!pair)
 		return ended(MESH_COUNT_NOT_CHOSEN, 1);
-	close_books(sk, pair, end->role);
+	fold_totals(sk, pair, end->role);
 	own = bpf_get_socket_cookie(ctx);
 	bpf_map_delete_elem(&waiting, &own);
 	if (end->role)

@@ -5,7 +5,7 @@
  * Broadcasts and multicasts are given to every socket that wants them, without a look-up. And what says that it comes
  * from one of the pod's own addresses is taken there for the pod's own; here the interface tells. Every packet that a
  * socket below the instance's cgroup receives comes here: of an established connection, its state is all that is
- * looked at. Attached only where a policy decides datagrams that members are offered.
+ * looked at. Attached only where a policy decides datagrams that members receive.
  */
 
 /* Addresses in network order, IPv4 as v4-mapped. */

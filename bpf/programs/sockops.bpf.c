@@ -63,7 +63,7 @@ static __always_inline struct verdict connecting(struct bpf_sock_ops *ctx)
 	flow = bpf_sk_storage_get(&client_flows, sk, NULL, 0);
 	/* What went straight is only kept so that it can be closed. */
 	if (!flow || !(flow->sidecar_port || flow->flags & MESH_FLOW_EXEMPT))
-		return ended(MESH_COUNT_BEGUN_STRAIGHT, 1);
+		return ended(MESH_COUNT_CONNECT_DIRECT, 1);
 	flow_key(ctx, true, &key);
 	if (flow->flags & MESH_FLOW_EXEMPT) {
 		if (!exempt_note(&key, flow, bpf_get_socket_cookie(ctx)))
@@ -91,7 +91,7 @@ static __always_inline void note_decided(struct bpf_sock *sk)
 	}
 }
 
-/* A connection is established at the end that accepts it: whoever offers a packet of it to the pod finds its socket
+/* A connection is established at the end that accepts it: a sender of packets of it finds its socket
  * from now on, so that what was noted of it has served.
  */
 static __always_inline struct verdict accepted(struct bpf_sock_ops *ctx)
@@ -269,7 +269,7 @@ static __always_inline struct verdict event(struct bpf_sock_ops *ctx)
 	case BPF_SOCK_OPS_TCP_LISTEN_CB:
 		return listens(ctx);
 	}
-	return ended(MESH_COUNT_OTHER_EVENT, 1);
+	return ended(MESH_COUNT_IGNORED_EVENT, 1);
 }
 
 SEC("sockops")

@@ -45,19 +45,19 @@ static __always_inline bool cut(struct __sk_buff *skb, struct place *at, __u8 *q
 	       !bpf_skb_adjust_room(skb, headers, BPF_ADJ_ROOM_MAC, 0);
 }
 
-static __noinline int unreachable4(struct __sk_buff *skb, struct place *at, struct offer *o)
+static __noinline int unreachable4(struct __sk_buff *skb, struct place *at, struct inbound *in)
 {
 	struct answer4 a = { .ip = { .length = 0x45, .tos = 0xc0, .ttl = 64, .protocol = IPPROTO_ICMP } };
 	__u32 length, headers = sizeof(a.ip) + UNREACHABLE_LEN;
 
-	if (!at || !o)
+	if (!at || !in)
 		return TC_ACT_SHOT;
 	length = at->transport + 8 - at->network;
 	if (!cut(skb, at, a.icmp.quoted, length, headers))
 		return TC_ACT_SHOT;
 	a.ip.total = bpf_htons(headers + length);
-	a.ip.source = o->destination[3];
-	a.ip.destination = o->source[3];
+	a.ip.source = in->destination[3];
+	a.ip.destination = in->source[3];
 	a.ip.sum = folded(bpf_csum_diff(NULL, 0, (void *)&a.ip, sizeof(a.ip), 0));
 	a.icmp.kind = bpf_htons(ICMP4_PORT_UNREACHABLE);
 	a.icmp.sum = folded(bpf_csum_diff(NULL, 0, (void *)&a.icmp, sizeof(a.icmp), 0));
@@ -66,20 +66,20 @@ static __noinline int unreachable4(struct __sk_buff *skb, struct place *at, stru
 	return bpf_redirect(skb->ifindex, 0);
 }
 
-static __noinline int unreachable6(struct __sk_buff *skb, struct place *at, struct offer *o)
+static __noinline int unreachable6(struct __sk_buff *skb, struct place *at, struct inbound *in)
 {
 	struct answer6 a = { .ip = { .flow = bpf_htonl(6 << 28), .next = IPPROTO_ICMPV6, .hops = 64 } };
 	__u32 length, sum, headers = sizeof(a.ip) + UNREACHABLE_LEN;
 
-	if (!at || !o)
+	if (!at || !in)
 		return TC_ACT_SHOT;
 	length = at->transport + 8 - at->network;
 	if (!cut(skb, at, a.icmp.quoted, length, headers))
 		return TC_ACT_SHOT;
 	a.ip.length = bpf_htons(UNREACHABLE_LEN + length);
 	for (int i = 0; i < 4; i++) {
-		a.ip.source[i] = o->destination[i];
-		a.ip.destination[i] = o->source[i];
+		a.ip.source[i] = in->destination[i];
+		a.ip.destination[i] = in->source[i];
 	}
 	a.icmp.kind = bpf_htons(ICMP6_PORT_UNREACHABLE);
 	/* Addresses, length and protocol count too. */

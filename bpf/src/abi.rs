@@ -102,9 +102,9 @@ constants! {
     ROOM_UNBOUNDED: u32 = 1 << 30;
     /// Connections that are kept for one member while they are being opened, in `handover` and in `exempt_flows`.
     ROOM_CONNECTIONS: u32 = 1 << 15;
-    /// So many of them, whoever opens them. What is left is for all users of the member.
+    /// This many of them, whoever opens them. What is left is for all users of the member.
     ROOM_CONNECTIONS_ANY: u32 = ROOM_CONNECTIONS / 2;
-    /// So many of what is left for one user.
+    /// This many of what is left for one user.
     ROOM_CONNECTIONS_USER: u32 = ROOM_CONNECTIONS / 8;
     /// [`RoomKey::kind`]: sockets in `listeners`.
     ROOM_OF_LISTENERS: u32 = 0;
@@ -137,8 +137,8 @@ constants! {
     /// [`Decision::verdict`] of a node: it depends on the port.
     VERDICT_BY_PORT: u8 = 0x40;
 
-    /// [`Member::flags`]: what is sent to any address of `127.128.0.0/9` and was handed over reaches its sidecar, whatever
-    /// address that listens on: `sk_lookup` sees to it.
+    /// [`Member::flags`]: what is sent to any address of `127.128.0.0/9` and was handed over reaches its sidecar,
+    /// whatever address that listens on: `sk_lookup` sees to it.
     MEMBER_SPREADS: u32 = 1;
     /// Where redirected connections of a member that spreads go, host order: 127.128.0.0/9, of which the last address
     /// is for broadcasts.
@@ -161,7 +161,7 @@ constants! {
     PROFILE_ANSWERS: u32 = 16;
     /// [`Profile::flags`], of all profiles of a policy: one of them has [`PROFILE_ANSWERS`].
     PROFILE_SOME_ANSWER: u32 = 32;
-    /// [`Profile::flags`]: a rule decides what members are offered, and not only what is built in.
+    /// [`Profile::flags`]: a rule decides what members receive, and not only what is built in.
     PROFILE_INBOUND_RULES: u32 = 64;
     /// [`Profile::flags`]: some inbound UDP flow is not excluded.
     PROFILE_INBOUND_DATAGRAMS: u32 = 128;
@@ -202,7 +202,7 @@ constants! {
     /// [`Watch::flags`]: only members of this name.
     WATCH_NAME: u8 = 2;
 
-    /// Offers that may be on their way from a pod's program to the one that decides, on one CPU.
+    /// Packets that may be on their way from a pod's program to the one that decides, on one CPU.
     ENTRIES: usize = 4;
 
     /// [`own_bit`] multiplies by it (odd).
@@ -227,9 +227,10 @@ constants! {
     READS_BELOW_MARK: u8 = 2;
     /// [`Half::waits`]: it polls: it asks again and again, without sleeping.
     READS_POLLING: u8 = 4;
-    /// After so many reads in vain, one after the other, a reader polls.
+    /// After this many empty reads, one after the other, a reader polls.
     VAIN_MANY: u32 = 16;
-    /// Who gets something after fewer reads in vain does not: those that read until nothing is left, and then sleep, have one.
+    /// Who gets something after fewer empty reads does not: those that read until nothing is left, and then sleep,
+    /// have one.
     VAIN_FEW: u32 = 4;
     /// What the kernel needs for a message of the fast path beside its bytes.
     MESSAGE_SIZE: u32 = 1024;
@@ -392,7 +393,7 @@ abi! {
         paused: u64,
         /// A bit for each [`Watch`] that may have a reader; 0: nobody watches.
         observe: u64,
-        /// The cookie of the network namespace in which what is offered to cgroups is decided; 0: nowhere.
+        /// The cookie of the network namespace in which inbound traffic to cgroups is decided; 0: nowhere.
         host: u64,
         /// Lower half: how many programs were found to splice from connections of the mesh, counted by the kernel's
         /// programs. Upper half, not 0: the programs of acceleration are attached, and connections may be chosen; its
@@ -676,8 +677,8 @@ abi! {
     struct RoomKey as "mesh_room_key" {
         /// For sockets that listen, the cookie of the network namespace; for connections, the member's number.
         of: u64,
-        /// For sockets that listen in a pod, 0 for root and users that the policy exempts, 1 for all others; on the host,
-        /// the user. For connections the user with `MESH_ROOM_BY_USER`, else 0.
+        /// For sockets that listen in a pod, 0 for root and users that the policy exempts, 1 for all others; on the
+        /// host, the user. For connections the user with `MESH_ROOM_BY_USER`, else 0.
         who: u32,
         /// `MESH_ROOM_OF_*`.
         kind: u32,
@@ -765,8 +766,8 @@ abi! {
         own: [u32; 4],
     }
 
-    /// What the program of a pod leaves for the one that decides and to which it goes on, one a CPU. Both are called with
-    /// the same context, so whoever interrupts between the two takes nothing that is not its own.
+    /// What the program of a pod leaves for the one that decides and to which it goes on, one a CPU. Both are called
+    /// with the same context, so whoever interrupts between the two takes nothing that is not its own.
     struct Entries as "mesh_entries" {
         /// Addresses of contexts; 0: free.
         context: [u64; ENTRIES],
@@ -837,7 +838,8 @@ abi! {
         server: [u64; SPOKEN],
         /// The place that is given next, modulo their number.
         next: u32,
-        /// When and under which generation (its lower 8 bits) nobody needed a note of what the socket receives; 0: never.
+        /// When and under which generation (its lower 8 bits) nobody needed a note of what the socket receives; 0:
+        /// never.
         needless: u32,
     }
 
@@ -947,7 +949,7 @@ abi! {
         next_message: u32,
         /// Bytes that it had sent over the fast path, with that message.
         next_bytes: u32,
-        /// Its reads in vain since it last got something, up to `MESH_VAIN_MANY`.
+        /// Its empty reads since it last got something, up to `MESH_VAIN_MANY`.
         vain: u32,
         /// Reserve; zero.
         reserve: u32,
@@ -1026,7 +1028,7 @@ abi! {
         times: u64,
     }
 
-    /// A reader that may wait in vain for bytes that are there, and why.
+    /// A reader that may stall for bytes that are there, and why.
     struct Waiting as "mesh_waiting" {
         /// When that was seen, in nanoseconds since boot.
         since: u64,
@@ -1154,17 +1156,17 @@ enum Counter {
     OtherProtocol = "other_protocol",
     /// Socket storage could not be had, so the flow was refused rather than sent astray.
     StorageFull = "storage_full",
-    /// The hand-over map was full, or the room of its member or user in it: the sidecar of that connection cannot be told
-    /// where it was going.
+    /// The hand-over map was full, or the room of its member or user in it: the sidecar of that connection cannot be
+    /// told where it was going.
     HandoverFull = "handover_full",
     /// A connection was begun that goes straight: there is nothing to hand over.
-    BegunStraight = "begun_straight",
+    ConnectDirect = "connect_direct",
     /// The original destination of a connection was handed over, for its sidecar to take.
     HandedOver = "handed_over",
     /// A connection of an exempt identity within its pod was noted, so that it is not redirected inbound.
     ExemptNoted = "exempt_noted",
-    /// The same could not be noted, since the map was full, or the room of its member or user in it: a rule for the pod's own
-    /// addresses redirects it.
+    /// The same could not be noted, since the map was full, or the room of its member or user in it: a rule for the
+    /// pod's own addresses redirects it.
     ExemptFull = "exempt_full",
     /// An inbound connection was to go to a sidecar, and none listened.
     MissingSidecar = "missing_sidecar",
@@ -1172,23 +1174,23 @@ enum Counter {
     NotTaken = "not_taken",
     /// What a sidecar did not take could not be added up by its port.
     NotTakenLost = "not_taken_lost",
-    /// With inbound by tc: a packet that is offered to nobody: no TCP segment or datagram, a later fragment, or
+    /// With inbound by tc: a packet that opens nothing: no TCP segment or datagram, a later fragment, or
     /// one that comes again on the interface of its VLAN.
-    NoOffer = "no_offer",
+    NotInbound = "not_inbound",
     /// With inbound by tc: a packet of a connection, established or half-open.
     OwnSocket = "own_socket",
     /// With inbound by tc: a packet whose tag of a priority was taken off; it comes again without.
     Untagged = "untagged",
     /// With inbound by tc: a past connection that was ended since its client opens another one.
-    PastEnded = "past_ended",
+    TimeWaitReset = "time_wait_reset",
     /// With inbound by tc: a packet that is not for the pod's own addresses.
     Forwarded = "forwarded",
     /// A socket listens in a pod or on the host, and is known.
     Listens = "listens",
     /// A socket listens where no member lives.
     ListensOutside = "listens_outside",
-    /// A socket listens that is not known: more do on its port, or of its user or pod, than are kept track of. It is drift, and
-    /// looked for again by `apply --repair`, the agent and an attach.
+    /// A socket listens that is not known: more do on its port, or of its user or pod, than are kept track of. It is
+    /// drift, and looked for again by `apply --repair`, the agent and an attach.
     ListenersFull = "listeners_full",
     /// A socket of the host listens no more.
     ListenerClosed = "listener_closed",
@@ -1209,7 +1211,7 @@ enum Counter {
     /// Such a socket changed its state otherwise.
     OtherState = "other_state",
     /// The kernel told of something that the mesh has no use for.
-    OtherEvent = "other_event",
+    IgnoredEvent = "ignored_event",
     /// The kernel told of a socket and did not show it.
     NoSocket = "no_socket",
     /// A sidecar asked for an original destination and got it.
@@ -1240,24 +1242,24 @@ enum Counter {
     TokenAnswered = "token_answered",
     /// A decision was not sent to a reader that wanted it, since its buffer was full.
     EventLost = "event_lost",
-    /// The program of a pod could not go on to the one that decides what is offered: it is not there, or too many offers
-    /// interrupted each other. It went straight.
+    /// The program of a pod could not go on to the one that decides inbound traffic: it is not there, or too many
+    /// packets interrupted each other. It went straight.
     EntryLost = "entry_lost",
     /// The counter of an item could not be kept, since the map was full.
     HitLost = "hit_lost",
     /// A datagram socket that was sent to the sidecar connects elsewhere and still has a loopback source: refused
     /// with `EINVAL`, since nothing would come back.
     SourceKept = "source_kept",
-    /// A datagram by a socket that was to be released from its device, for the sidecar, or bound to it again, for elsewhere:
-    /// refused once with `ENOBUFS`, so that the next one arrives.
+    /// A datagram by a socket that was to be released from its device, for the sidecar, or bound to it again, for
+    /// elsewhere: refused once with `ENOBUFS`, so that the next one arrives.
     DeviceReleased = "device_released",
     /// A connection or datagram for the sidecar that would leave by an interface, by whatever option: refused with
     /// `EPERM`, since it cannot be kept from that; or one for elsewhere by a socket that cannot be bound again.
     DeviceHeld = "device_held",
     /// A packet was sent that carries no route, or by nobody whom a policy decides.
     Sent = "sent",
-    /// A connection or packet of a member that carries a route (a routing header of IPv6, a source route of IPv4), and would
-    /// go elsewhere first: refused with `EPERM`.
+    /// A connection or packet of a member that carries a route (a routing header of IPv6, a source route of IPv4), and
+    /// would go elsewhere first: refused with `EPERM`.
     RouteRefused = "route_refused",
     /// A datagram with control data by a connected socket, which goes where that is connected to.
     DatagramConnected = "datagram_connected",
@@ -1294,7 +1296,7 @@ enum Counter {
     /// While something is accelerated: a read that got nothing.
     NothingRead = "nothing_read",
     /// A chosen connection never entered: its socket is of MPTCP, or sends without a copy (`SO_ZEROCOPY`).
-    Unfit = "unfit",
+    NotEligible = "not_eligible",
     /// While unread bytes were looked for: an accelerated socket that has some.
     Unread = "unread",
     /// While unread bytes were looked for: an accelerated socket that has none.
@@ -1325,9 +1327,10 @@ enum Counter {
     CountedRight = "counted_right",
     /// The kernel's answer to `FIONREAD` of an accelerated socket was repaired.
     CountRepaired = "count_repaired",
-    /// `FIONREAD` of an accelerated socket told less than there is, and stayed so: its reader may wait in vain.
+    /// `FIONREAD` of an accelerated socket told less than there is, and stayed so: its reader may stall.
     CountShort = "count_short",
-    /// A connection, or its accepting end, did not enter, since its reader asks `FIONREAD`, which this kernel miscounts.
+    /// A connection, or its accepting end, did not enter, since its reader asks `FIONREAD`, which this kernel
+    /// miscounts.
     CountsAvoided = "counts_avoided",
     /// An accelerated connection whose reader was told too little by `FIONREAD` is about to leave.
     CountsLeaving = "counts_leaving",
@@ -1339,29 +1342,30 @@ enum Counter {
     /// A socket could not be bound to its member's own address, which is not there any more, or not yet: the sidecar
     /// sees a loopback address in its place.
     SourceMissing = "source_missing",
-    /// The first packet of a redirected connection was let through to its sidecar, whatever the policy says of its source.
+    /// The first packet of a redirected connection was let through to its sidecar, whatever the policy says of its
+    /// source.
     Taken = "taken",
     /// A datagram of a socket that a policy denied was refused, for the application to see.
     DatagramRefused = "datagram_refused",
     /// A process asked for its own address, and was told its member's.
     SourceNamed = "source_named",
-    /// An inbound connection went to a listening socket on the sidecar's port that neither an exempt identity nor root made,
-    /// as there was no other: who is not the sidecar may have taken its port.
+    /// An inbound connection went to a listening socket on the sidecar's port that neither an exempt identity nor root
+    /// made, as there was no other: who is not the sidecar may have taken its port.
     OthersListener = "others_listener",
     /// The program that notes listening sockets did not note one (`listeners_full` counts why).
     ListenerMissed = "listener_missed",
-    /// With inbound by tc: a segment that opens no connection and belongs to none of this pod: it passes through, or is answered
-    /// by a reset.
+    /// With inbound by tc: a segment that opens no connection and belongs to none of this pod: it passes through, or
+    /// is answered by a reset.
     OpensNothing = "opens_nothing",
     /// With inbound by tc: the answer to a SYN cookie of the sidecar's, for its listening socket.
     CookieAnswered = "cookie_answered",
     /// With inbound by tc: the answer to a SYN cookie that somebody else would have taken. Dropped.
     CookieRefused = "cookie_refused",
-    /// With inbound by tc: a packet whose ports or flags are in a later fragment, or behind more extension headers than are
-    /// looked at, and a SYN in fragments. Dropped.
+    /// With inbound by tc: a packet whose ports or flags are in a later fragment, or behind more extension headers
+    /// than are looked at, and a SYN in fragments. Dropped.
     NotUnderstood = "not_understood",
-    /// A packet that a socket received and that was decided before, or by nobody: of a connection, or offered to it. Counted
-    /// only while a policy decides datagrams that members are offered.
+    /// A packet that a socket received and that was decided before, or by nobody: of a connection, or inbound. Counted
+    /// only while a policy decides datagrams that members receive.
     Received = "received",
 }
 }
@@ -1383,7 +1387,8 @@ enum Way {
     WaitsForAll = "reader_waits_for_all",
     /// Through the stack: the reader set `SO_RCVLOWAT`.
     LowWater = "reader_low_water",
-    /// Through the stack: the reader asks again and again, without sleeping, and holds its socket's lock most of the time.
+    /// Through the stack: the reader asks again and again, without sleeping, and holds its socket's lock most of the
+    /// time.
     Polls = "reader_polls",
     /// Through the stack for good: urgent data was sent.
     Urgent = "urgent",
@@ -1399,7 +1404,8 @@ enum Way {
     Full = "full",
     /// Through the stack: one of the ends is being closed.
     Closing = "closing",
-    /// Refused, and all that follows (`EACCES`): the reader splices, and would get these bytes before unread ones of the fast path.
+    /// Refused, and all that follows (`EACCES`): the reader splices, and would get these bytes before unread ones of
+    /// the fast path.
     Stranded = "stranded",
 }
 

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 pub enum Direction {
     /// The member opens it.
     Outbound = 0,
-    /// The member is offered it.
+    /// The member receives it.
     Inbound = 1,
 }
 

@@ -11,7 +11,7 @@ use crate::table::{TABLES, Table};
 pub fn header() -> String {
     let mut out = String::from(
         "/* SPDX-License-Identifier: Apache-2.0 OR MIT OR GPL-2.0-only */\n\
-         /* Generated from bpf/src/abi.rs and bpf/src/map.rs. Do not edit; write it anew with\n\
+         /* Generated from bpf/src/abi.rs and bpf/src/map.rs. Do not edit; rewrite it with\n\
          \x20*   cargo run -p mesh-bpf --example header > bpf/include/mesh_abi.h\n\
          \x20*/\n#pragma once\n\n",
     );

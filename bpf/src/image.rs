@@ -64,7 +64,7 @@ pub struct Workload {
 pub struct Profile {
     /// The scopes that wrote it, such as `bookstore+storefront/cart`.
     pub name: String,
-    /// Connections that a member opens, then those it is offered; see [`Direction::ALL`].
+    /// Connections that a member opens, then those it receives; see [`Direction::ALL`].
     pub sides: [Side; 2],
     /// Whose outbound traffic is never touched.
     pub exempt: Exempt,

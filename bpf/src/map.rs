@@ -305,7 +305,7 @@ pub const LISTENING: MapDef = MapDef {
     )
 };
 /// Hits by item. A table of our own making: a counter and its key are in one line, and the first decision of
-/// an item makes its counter with one instruction. In the kernel's hash by CPU that took eleven microseconds, which
+/// an item makes its counter with one instruction. In the kernel's hash per CPU that took eleven microseconds, which
 /// every connection to a new destination paid, and in its plain hash two lines and an allocation.
 pub const HITS: MapDef = MapDef {
     flags: MMAPABLE,
@@ -331,7 +331,7 @@ pub const COUNTERS: MapDef = MapDef {
         "Named early returns and events of the programs.",
     )
 };
-/// Which pod an offer is made to, on its way between two programs.
+/// Which pod an inbound packet is for, on its way between two programs.
 pub const ENTRIES: MapDef = MapDef {
     c_types: Some(("__u32", "struct mesh_entries")),
     ..map(
@@ -340,21 +340,21 @@ pub const ENTRIES: MapDef = MapDef {
         4,
         size::<abi::Entries>(),
         1,
-        "Which pod an offer is made to, on its way from the pod's program to the one that decides.",
+        "Which pod an inbound packet is for, on its way from the pod's program to the one that decides.",
     )
 };
-/// The program that decides what is offered, by `sk_lookup`.
+/// The program that decides inbound traffic, by `sk_lookup`.
 pub const INBOUND_PROGRAM: MapDef = map(
     "inbound_program",
     MapKind::ProgArray,
     4,
     4,
     1,
-    "The program that decides what is offered, by sk_lookup.",
+    "The program that decides inbound traffic, by sk_lookup.",
 );
-/// The program that decides what is offered, by tc.
+/// The program that decides inbound traffic, by tc.
 pub const ARRIVAL_PROGRAM: MapDef =
-    map("arrival_program", MapKind::ProgArray, 4, 4, 1, "The program that decides what is offered, by tc.");
+    map("arrival_program", MapKind::ProgArray, 4, 4, 1, "The program that decides inbound traffic, by tc.");
 /// Who reads decisions, and which.
 pub const WATCHES: MapDef = MapDef {
     flags: MMAPABLE,
@@ -416,7 +416,7 @@ pub const OPENINGS: MapDef = MapDef {
         "Chosen connections that wait for their accepting end; the value is the pair.",
     )
 };
-/// Connections that are offered to a pod whose sidecar takes them.
+/// Inbound connections of a pod whose sidecar takes them.
 pub const ARRIVALS: MapDef = MapDef {
     c_types: Some(("struct mesh_opening", "__u64")),
     ..map(
@@ -425,7 +425,7 @@ pub const ARRIVALS: MapDef = MapDef {
         size::<abi::Opening>(),
         8,
         1 << 13,
-        "Connections offered to a pod whose sidecar takes them, without sequence numbers; the value is its namespace.",
+        "Inbound connections of a pod whose sidecar takes them, without sequence numbers; the value is its namespace.",
     )
 };
 /// What closed pairs sent.
@@ -452,7 +452,7 @@ pub const SPLICERS: MapDef = MapDef {
         "Programs that splice from connections of the mesh, by their files.",
     )
 };
-/// Readers that may wait in vain.
+/// Readers that may stall.
 pub const WAITING: MapDef = MapDef {
     c_types: Some(("__u64", "struct mesh_waiting")),
     ..map(
@@ -461,7 +461,7 @@ pub const WAITING: MapDef = MapDef {
         8,
         size::<abi::Waiting>(),
         1 << 12,
-        "Accelerated sockets whose readers may wait in vain, by their cookie.",
+        "Accelerated sockets whose readers may stall, by their cookie.",
     )
 };
 /// Readers that ask `FIONREAD`.

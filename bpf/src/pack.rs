@@ -10,7 +10,8 @@
 //! many steps above it keys the counter.
 //!
 //! For IPv6 the first tree is on the high 64 bits, and its walk ends at an index into *spans*, whose value is the
-//! node. Where prefixes longer than /64 share them, the span has the bit `SPAN_SUBTREE` and names the root of a tree on the low 64 bits.
+//! node. Where prefixes longer than /64 share them, the span has the bit `SPAN_SUBTREE` and names the root of a tree
+//! on the low 64 bits.
 
 use std::collections::BTreeMap;
 
@@ -92,7 +93,7 @@ pub fn pack(image: &MapImage) -> Result<Tables, Unpackable> {
     pack_within(image, MAX_LINES)
 }
 
-/// Packs an image into tables of at most so many lines; [`MAX_LINES`] is what the kernel's maps hold.
+/// Packs an image into tables of at most this many lines; [`MAX_LINES`] is what the kernel's maps hold.
 ///
 /// # Errors
 /// As [`pack`].

@@ -123,7 +123,7 @@ pub struct ProgramDef {
 pub enum Policies {
     /// Whatever is live.
     All,
-    /// Those that decide datagrams that members are offered.
+    /// Those that decide datagrams that members receive.
     InboundDatagrams,
 }
 
@@ -159,7 +159,7 @@ pub const PROGRAMS: &[ProgramDef] = &[
     program("mesh_connect6", Hook::Connect6, Role::Decides),
 ];
 
-/// A program that carries acceleration out. Attached only where a policy accelerates.
+/// A program that accelerates. Attached only where a policy accelerates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AcceleratorDef {
     /// The C function, also the name of its pin.
@@ -211,7 +211,7 @@ pub const UNREAD: &str = "mesh_unread";
 /// The iterator that takes sockets of a network namespace out whose readers were told too little by `FIONREAD`.
 pub const RELEASE: &str = "mesh_release";
 
-/// How what is offered to pods is decided. Each pod has a small program of its own that says which pod it is, and goes
+/// How inbound traffic to pods is decided. Each pod has a small program of its own that says which pod it is, and goes
 /// on to the one that decides for all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Inbound {

@@ -13,9 +13,9 @@ use mesh_bpf::abi::Counter;
 
 /// Name and text of every source, without comments.
 fn sources() -> io::Result<Vec<(String, String)>> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("programs");
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("programs");
     let mut found = Vec::new();
-    for entry in fs::read_dir(folder)? {
+    for entry in fs::read_dir(dir)? {
         let path = entry?.path();
         if path.extension().is_some_and(|end| end == "c" || end == "h") {
             let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
@@ -176,9 +176,9 @@ fn ignores_a_result(line: &str, before: &str) -> bool {
 
 #[test]
 fn no_result_of_a_helper_is_ignored_without_a_reason() -> io::Result<()> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("programs");
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("programs");
     let mut reasons = 0;
-    for entry in fs::read_dir(folder)? {
+    for entry in fs::read_dir(dir)? {
         let path = entry?.path();
         if path.extension().is_none_or(|end| end != "c" && end != "h") {
             continue;

@@ -9,8 +9,8 @@ use std::path::Path;
 #[test]
 fn no_program_prints() {
     let mut sources = 0;
-    for folder in ["programs", "include"] {
-        for entry in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)).unwrap() {
+    for dir in ["programs", "include"] {
+        for entry in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(dir)).unwrap() {
             let path = entry.unwrap().path();
             if path.extension().is_some_and(|extension| extension == "c" || extension == "h") {
                 let text = fs::read_to_string(&path).unwrap();

@@ -64,7 +64,7 @@ pub enum ColorChoice {
 /// A program: the files that are compiled together.
 #[derive(Args, Clone, Debug)]
 pub struct Program {
-    /// Policy files and folders (a folder means its own *.mesh); `-` is standard input
+    /// Policy files and directories (a directory means its own *.mesh); `-` is standard input
     #[arg(required = true, value_name = "PATH")]
     pub paths: Vec<PathBuf>,
     /// What standard input is called in messages
@@ -92,16 +92,16 @@ pub enum Deny {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Instance")]
 pub struct InstanceArgs {
-    /// Name of the instance: sets bpffs folder and state folder together
+    /// Name of the instance: sets bpffs directory and state directory together
     #[arg(long, env = "MESHC_INSTANCE", value_name = "NAME", default_value = "default")]
     pub instance: String,
-    /// Folder on a BPF filesystem where maps, programs and links are pinned
+    /// Directory on a BPF filesystem where maps, programs and links are pinned
     #[arg(long, env = "MESHC_BPFFS", value_name = "DIR")]
     pub bpffs: Option<PathBuf>,
-    /// Cgroup v2 folder that the programs are attached to [default: the root of the hierarchy]
+    /// Cgroup v2 directory that the programs are attached to [default: the root of the hierarchy]
     #[arg(long, env = "MESHC_CGROUP", value_name = "DIR")]
     pub cgroup: Option<PathBuf>,
-    /// Folder where generations and records are kept
+    /// Directory where generations and records are kept
     #[arg(long, env = "MESHC_STATE", value_name = "DIR")]
     pub state: Option<PathBuf>,
     /// How inbound connections of pods are decided; the next commands do as the last apply [default: sk_lookup]
@@ -115,11 +115,11 @@ pub struct InstanceArgs {
 impl InstanceArgs {
     /// The arguments by which another command means the same instance.
     pub fn to_args(&self) -> Vec<OsString> {
-        let folders = [("--bpffs", &self.bpffs), ("--cgroup", &self.cgroup), ("--state", &self.state)];
-        let folders = folders.into_iter().filter_map(|(option, folder)| Some((option, folder.as_ref()?)));
+        let dirs = [("--bpffs", &self.bpffs), ("--cgroup", &self.cgroup), ("--state", &self.state)];
+        let dirs = dirs.into_iter().filter_map(|(option, dir)| Some((option, dir.as_ref()?)));
         let mut arguments = vec!["--instance".into(), self.instance.clone().into()];
-        for (option, folder) in folders {
-            arguments.extend([option.into(), folder.clone().into()]);
+        for (option, dir) in dirs {
+            arguments.extend([option.into(), dir.clone().into()]);
         }
         arguments
     }
@@ -182,7 +182,7 @@ pub enum Command {
     Detach(Detach),
     /// Run a command as a member of the mesh
     Run(Run),
-    /// What this kernel and machine offer, what is missing and what that costs
+    /// What this kernel and machine can do, what is missing and what that costs
     Doctor(Doctor),
     /// Open connections as a member of doctor's mesh
     #[command(hide = true)]
@@ -190,7 +190,7 @@ pub enum Command {
     /// Wait for a confirmation, and take the policy back where none comes
     #[command(hide = true)]
     AwaitConfirmation(Confirm),
-    /// Keep this node in step with a folder, pods and units
+    /// Keep this node in step with a directory, pods and units
     Agent(Agent),
     /// Answer a container runtime as its CNI plugin
     Cni,
@@ -198,7 +198,7 @@ pub enum Command {
     InstallCni(InstallCni),
     /// Print a completion script for a shell
     Completions(Completions),
-    /// Print the man page, or write the pages of all commands to a folder
+    /// Print the man page, or write the pages of all commands to a directory
     Man(Man),
 }
 
@@ -212,7 +212,7 @@ pub struct Completions {
 /// `meshc man`
 #[derive(Args, Debug)]
 pub struct Man {
-    /// Write `meshc.1` and a page for each command to this folder
+    /// Write `meshc.1` and a page for each command to this directory
     #[arg(short, long, value_name = "DIR")]
     pub output: Option<PathBuf>,
 }
@@ -220,9 +220,9 @@ pub struct Man {
 /// `meshc init`
 #[derive(Args, Debug)]
 pub struct Init {
-    /// The folder to write to
+    /// The directory to write to
     #[arg(value_name = "DIR", default_value = ".")]
-    pub folder: PathBuf,
+    pub dir: PathBuf,
 }
 
 /// `meshc check`
@@ -281,7 +281,7 @@ pub struct Test {
 /// `meshc diff`
 #[derive(Args, Debug)]
 pub struct Diff {
-    /// The old policy: a file or folder, a compiled artifact, or `live`
+    /// The old policy: a file or directory, a compiled artifact, or `live`
     pub old: String,
     /// The new policy, likewise
     pub new: String,
@@ -296,10 +296,10 @@ pub struct Diff {
 /// `meshc plan`
 #[derive(Args, Debug)]
 pub struct Plan {
-    /// A policy (files and folders), or one compiled artifact
+    /// A policy (files and directories), or one compiled artifact
     #[command(flatten)]
     pub program: Program,
-    /// Write the plan to this file; `meshc apply FILE` carries it out, if the same policy is still live
+    /// Write the plan to this file; `meshc apply FILE` applies it, if the same policy is still live
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
     /// The instance.
@@ -310,7 +310,7 @@ pub struct Plan {
 /// `meshc fmt`
 #[derive(Args, Debug)]
 pub struct Fmt {
-    /// Policy files and folders; `-` is standard input, and the result goes to standard output
+    /// Policy files and directories; `-` is standard input, and the result goes to standard output
     #[arg(required = true, value_name = "PATH")]
     pub paths: Vec<PathBuf>,
     /// What standard input is called in messages
@@ -324,7 +324,7 @@ pub struct Fmt {
 /// `meshc explain`
 #[derive(Args, Debug)]
 pub struct Explain {
-    /// Policy files and folders, then the flow: 'cart -> 10.0.3.9 tcp 3306'
+    /// Policy files and directories, then the flow: 'cart -> 10.0.3.9 tcp 3306'
     #[arg(required = true, num_args = 1.., value_name = "PATH… FLOW")]
     pub arguments: Vec<String>,
     /// Ask the kernel's maps instead of a policy
@@ -354,17 +354,17 @@ pub struct ExplainCode {
 /// `meshc apply`
 #[derive(Args, Debug)]
 pub struct Apply {
-    /// A policy (files and folders), one compiled artifact, or one saved plan
+    /// A policy (files and directories), one compiled artifact, or one saved plan
     #[command(flatten)]
     pub program: Program,
     /// Take the policy back unless `meshc confirm` comes within this time: 30s, 2m, 1h
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub confirm_within: Option<std::time::Duration>,
-    /// Write all tables anew and attach what is missing, even where nothing seems to differ; help readers of
-    /// accelerated connections that wait in vain
+    /// Rewrite all tables and attach what is missing, even where nothing seems to differ; help readers of
+    /// accelerated connections that stall
     #[arg(long)]
     pub repair: bool,
-    /// Begin anew where another version's maps are in the kernel: established connections lose their sidecar
+    /// Start over where another version's maps are in the kernel: established connections lose their sidecar
     #[arg(long)]
     pub drop_flows: bool,
     /// Close connections of members that the policy decides otherwise than when they were opened or accepted
@@ -494,7 +494,7 @@ pub struct Observe {
     /// Only rules whose scope and text, as status shows them, contain this
     #[arg(long, value_name = "TEXT")]
     pub rule: Option<String>,
-    /// End after so many decisions
+    /// End after this many decisions
     #[arg(short = 'n', long, value_name = "N")]
     pub count: Option<u64>,
     /// Bytes that the kernel keeps for what is not read yet: a power of two, 4096 or more
@@ -542,7 +542,7 @@ pub struct Detach {
     /// Everything that this instance has in the kernel
     #[arg(long)]
     pub all: bool,
-    /// The state folder too
+    /// The state directory too
     #[arg(long, requires = "all")]
     pub purge: bool,
     /// Go on although accelerated connections have unread bytes: those are lost
@@ -578,7 +578,7 @@ fn buffer(text: &str) -> Result<u32, String> {
 /// `meshc agent`
 #[derive(Args, Debug)]
 pub struct Agent {
-    /// Folder with the policy; without it, whatever is live is kept in step
+    /// Directory with the policy; without it, whatever is live is kept in step
     #[arg(long, value_name = "DIR")]
     pub policy: Option<PathBuf>,
     /// Where health, readiness and metrics are told.
@@ -594,10 +594,10 @@ pub struct Agent {
     /// Keep the CNI plugin in place too
     #[arg(long)]
     pub install_cni: bool,
-    /// Folder of the networks' configurations
+    /// Directory of the networks' configurations
     #[arg(long, value_name = "DIR", default_value = "/etc/cni/net.d", requires = "install_cni")]
     pub conf_dir: PathBuf,
-    /// Folder of the plugins
+    /// Directory of the plugins
     #[arg(long, value_name = "DIR", default_value = "/opt/cni/bin", requires = "install_cni")]
     pub bin_dir: PathBuf,
     /// The network's file [default: the first one]
@@ -611,10 +611,10 @@ pub struct Agent {
 /// `meshc install-cni`
 #[derive(Args, Debug)]
 pub struct InstallCni {
-    /// Folder of the networks' configurations
+    /// Directory of the networks' configurations
     #[arg(long, value_name = "DIR", default_value = "/etc/cni/net.d")]
     pub conf_dir: PathBuf,
-    /// Folder of the plugins
+    /// Directory of the plugins
     #[arg(long, value_name = "DIR", default_value = "/opt/cni/bin")]
     pub bin_dir: PathBuf,
     /// The network's file in it [default: the first one, which is the one that kubelet's container runtime uses]

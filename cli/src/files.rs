@@ -21,7 +21,7 @@ impl Loader for FileSystem {
             let shown = beside(&from.name);
             let names = policies_in(&target).map_err(|error| cause(&error))?;
             if names.is_empty() {
-                return Err("is a folder without `.mesh` files".into());
+                return Err("is a directory without `.mesh` files".into());
             }
             let found = names.iter().map(|name| {
                 let file = target.join(name);
@@ -47,7 +47,7 @@ pub fn read_given(paths: &[PathBuf], stdin_name: &str) -> Result<Vec<(Location, 
         if path.as_os_str() == "-" {
             given.push(standard_input(stdin_name)?);
         } else if path.is_dir() {
-            read_folder(path, &mut given)?;
+            read_dir(path, &mut given)?;
         } else {
             given.push(read_file(path)?);
         }
@@ -93,21 +93,21 @@ fn standard_input(name: &str) -> Result<(Location, Vec<u8>), Failure> {
     let mut bytes = Vec::new();
     (io::stdin().lock().read_to_end(&mut bytes))
         .map_err(|error| Failure::refused("unreadable", format!("cannot read standard input: {error}")))?;
-    // Imports in standard input are relative to the working folder.
+    // Imports in standard input are relative to the working directory.
     Ok((Location { key: name.to_owned(), name: name.to_owned() }, bytes))
 }
 
-fn read_folder(folder: &Path, given: &mut Vec<(Location, Vec<u8>)>) -> Result<(), Failure> {
-    let names = policies_in(folder).map_err(|error| unreadable(folder, &error))?;
+fn read_dir(dir: &Path, given: &mut Vec<(Location, Vec<u8>)>) -> Result<(), Failure> {
+    let names = policies_in(dir).map_err(|error| unreadable(dir, &error))?;
     if names.is_empty() {
-        return Err(Failure::refused("no-policy", format!("`{}` has no `.mesh` files", folder.display()))
-            .help("a folder means its own `*.mesh`, not those in folders below it"));
+        return Err(Failure::refused("no-policy", format!("`{}` has no `.mesh` files", dir.display()))
+            .help("a directory means its own `*.mesh`, not those in directories below it"));
     }
     for name in names {
-        let file = folder.join(name);
+        let file = dir.join(name);
         is_a_file(&file).map_err(|why| {
             Failure::refused("unreadable", format!("`{}` {why}", file.display()))
-                .help("every `*.mesh` of a folder is a part of the policy; rename or remove what is none")
+                .help("every `*.mesh` of a directory is a part of the policy; rename or remove what is none")
         })?;
         given.push(read_file(&file)?);
     }
@@ -127,7 +127,7 @@ fn location(path: &Path, shown: &Path) -> Result<Location, String> {
     Ok(Location { key: key.to_string_lossy().into_owned(), name: shown.to_string_lossy().into_owned() })
 }
 
-/// Says why something that a folder or an import names is no policy. What a user names may be a pipe; here it would
+/// Says why something that a directory or an import names is no policy. What a user names may be a pipe; here it would
 /// keep everybody waiting, and what was left out would be a rule that does not hold.
 fn is_a_file(path: &Path) -> Result<(), String> {
     let found = fs::metadata(path).map_err(|error| {
@@ -136,15 +136,16 @@ fn is_a_file(path: &Path) -> Result<(), String> {
     })?;
     match found.file_type() {
         kind if kind.is_file() => Ok(()),
-        kind if kind.is_dir() => Err("is a folder".into()),
+        kind if kind.is_dir() => Err("is a directory".into()),
         _ => Err("is no file: a pipe, a socket or a device".into()),
     }
 }
 
-/// Names of a folder's own policies, sorted, whether they can be read or not; names that begin with a dot are nobody's.
-fn policies_in(folder: &Path) -> io::Result<Vec<PathBuf>> {
+/// Names of a directory's own policies, sorted, whether they can be read or not; names that begin with a dot are
+/// nobody's.
+fn policies_in(dir: &Path) -> io::Result<Vec<PathBuf>> {
     let mut names = Vec::new();
-    for entry in fs::read_dir(folder)? {
+    for entry in fs::read_dir(dir)? {
         let name = PathBuf::from(entry?.file_name());
         let hidden = name.as_os_str().as_encoded_bytes().starts_with(b".");
         if !hidden && name.extension().is_some_and(|extension| extension == "mesh") {
@@ -164,7 +165,7 @@ fn cause(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::NotFound => "does not exist".into(),
         io::ErrorKind::PermissionDenied => "may not be read by this user".into(),
-        io::ErrorKind::IsADirectory => "is a folder".into(),
+        io::ErrorKind::IsADirectory => "is a directory".into(),
         _ => format!("cannot be read: {error}"),
     }
 }

@@ -40,17 +40,17 @@ fn default_name(instance: &str) -> String {
     if instance == "default" { "meshc".into() } else { format!("meshc-{instance}") }
 }
 
-/// The folder that pins are below, and the name of the instance's own folder in it.
+/// The directory that pins are below, and the name of the instance's own directory in it.
 pub fn pins(args: &InstanceArgs) -> Result<(PathBuf, String), Failure> {
     let named = default_name(&args.instance);
-    let Some(folder) = &args.bpffs else { return Ok(("/sys/fs/bpf".into(), named)) };
-    let whole = std::path::absolute(folder)
-        .map_err(|error| Failure::usage(format!("`--bpffs {}`: {error}", folder.display())))?;
+    let Some(dir) = &args.bpffs else { return Ok(("/sys/fs/bpf".into(), named)) };
+    let whole = std::path::absolute(dir)
+        .map_err(|error| Failure::usage(format!("`--bpffs {}`: {error}", dir.display())))?;
     match (whole.parent(), whole.file_name().and_then(|name| name.to_str())) {
         (Some(parent), Some(name)) if is_bpffs(parent).unwrap_or_default() => {
             Ok((parent.into(), name.into()))
         }
-        // The mount point itself: the instance's folder is below it.
+        // The mount point itself: the instance's directory is below it.
         _ => Ok((whole, named)),
     }
 }

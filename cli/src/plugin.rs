@@ -10,12 +10,8 @@ use crate::failure::Failure;
 
 /// Where the arguments say that it belongs.
 pub fn place(args: &InstallCni) -> Result<Place, Failure> {
-    let whole = |folder: &Option<PathBuf>| {
-        folder
-            .as_ref()
-            .map(std::path::absolute)
-            .transpose()
-            .map_err(|error| Failure::usage(error.to_string()))
+    let whole = |dir: &Option<PathBuf>| {
+        dir.as_ref().map(std::path::absolute).transpose().map_err(|error| Failure::usage(error.to_string()))
     };
     let InstanceArgs { instance, bpffs, cgroup, state, .. } = &args.instance;
     Ok(Place {

@@ -8,7 +8,7 @@ use mesh_bpf::unpack::unpack;
 use mesh_runtime::{Decided, Family, Held, NotTaken, Port, Runtime, Stranger, Unheard};
 use serde_json::{Value, json};
 
-/// So many are named, the others counted.
+/// This many are named, the others counted.
 const NAMED: usize = 8;
 
 /// What was found stays true for so long, where decisions are many.
@@ -82,7 +82,7 @@ impl Heard {
     /// Of one decision; nothing where it sends nobody anywhere, or it cannot be told.
     pub fn of(&mut self, runtime: &Runtime, decided: &Decided) -> Option<bool> {
         let Verdict::Redirected { port, .. } = decided.verdict else { return None };
-        // What is offered comes from the other end, and both ends have one family.
+        // Inbound traffic comes from the other end, and both ends have one family.
         let address = decided.destination.0.or(decided.source.0)?;
         let port = Port {
             direction: decided.direction,

@@ -20,21 +20,21 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
-/// Files of a folder of policies, relative to the repository.
-fn policies(folder: &str) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(root().join(folder)).unwrap().map(|entry| entry.unwrap().file_name());
+/// Files of a directory of policies, relative to the repository.
+fn policies(dir: &str) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(root().join(dir)).unwrap().map(|entry| entry.unwrap().file_name());
     let mut files: Vec<PathBuf> = entries
         .filter(|name| name.to_str().unwrap().ends_with(".mesh"))
-        .map(|name| Path::new(folder).join(name))
+        .map(|name| Path::new(dir).join(name))
         .collect();
     files.sort();
-    assert!(!files.is_empty(), "{folder} has no policies");
+    assert!(!files.is_empty(), "{dir} has no policies");
     files
 }
 
-fn snapshot(folder: &str, name: &str, content: &str) {
+fn snapshot(dir: &str, name: &str, content: &str) {
     let mut settings = insta::Settings::clone_current();
-    settings.set_snapshot_path(root().join("snapshots").join(folder));
+    settings.set_snapshot_path(root().join("snapshots").join(dir));
     settings.set_prepend_module_to_snapshot(false);
     settings.set_omit_expression(true);
     settings.bind(|| insta::assert_snapshot!(name, content));
@@ -120,8 +120,8 @@ fn passes_are_printed() {
 
 #[test]
 fn a_compiled_file_that_is_stale_is_shown_and_left_alone() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("out.toml");
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("out.toml");
     let name = file.to_str().unwrap();
     assert!(meshc(&["compile", "-q", "-o", name, "policies/hosts.mesh"]).status.success());
     assert_eq!(meshc(&["compile", "--check", "-o", name, "policies/hosts.mesh"]).status.code(), Some(0));
@@ -141,9 +141,9 @@ fn policies_are_in_the_canonical_layout() {
 
 #[test]
 fn what_changes_alike_for_several_workloads_is_told_once() {
-    let folder = tempfile::tempdir().unwrap();
+    let dir = tempfile::tempdir().unwrap();
     let policy = |name: &str, port: u16| {
-        let file = folder.path().join(name);
+        let file = dir.path().join(name);
         let text = format!(
             "exempt uid 1500\nmesh shop {{\n    redirect outbound tcp 80 -> {port}\n    deny outbound udp 80\n    \
              workload cart {{ address 10.1.0.0/24 }}\n    workload till {{ address 10.2.0.0/24 }}\n    \

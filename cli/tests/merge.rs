@@ -69,9 +69,9 @@ impl Repository<'_> {
 
 #[track_caller]
 fn check(one: (&str, &str), other: (&str, &str)) {
-    let folder = tempfile::tempdir().unwrap();
-    let repository = Repository(folder.path());
-    std::fs::write(folder.path().join("shop.mesh"), POLICY).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let repository = Repository(dir.path());
+    std::fs::write(dir.path().join("shop.mesh"), POLICY).unwrap();
     assert!(repository.git(&["init", "-q"]));
     repository.commit("exempt uid 1500", "exempt uid 1500");
     assert!(repository.git(&["checkout", "-qb", "one"]));

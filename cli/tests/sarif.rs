@@ -65,8 +65,8 @@ fn every_rejected_policy_gives_valid_sarif() {
         eprintln!("python3-jsonschema is not installed: not tested");
         return;
     }
-    let (schema, folder) = (schema(), tempfile::tempdir().unwrap());
-    let log = folder.path().join("log.sarif");
+    let (schema, dir) = (schema(), tempfile::tempdir().unwrap());
+    let log = dir.path().join("log.sarif");
     std::fs::write(&log, "{\"version\":\"2.1.0\"}").unwrap();
     assert!(!validate(&schema, &log).0, "the schema checks nothing");
     let policies = ["policies/reject", "policies/hosts.mesh", "cli/tests/data/ten-mistakes.mesh"];

@@ -66,7 +66,7 @@ pub fn compile(
     compile_within(given, loader, || inventory, MAX_LINES)
 }
 
-/// The same, for tables of at most so many lines of 64 bytes. The inventory is asked for when it is needed: it
+/// The same, for tables of at most this many lines of 64 bytes. The inventory is asked for when it is needed: it
 /// may be read meanwhile.
 pub fn compile_within(
     given: Vec<(Location, Vec<u8>)>,

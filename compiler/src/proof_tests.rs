@@ -148,9 +148,9 @@ fn a_tie_is_no_meaning() {
 #[test]
 #[expect(clippy::disallowed_methods, reason = "the test reads files")]
 fn what_is_proved_is_not_made_of_the_proof() {
-    for folder in ["decide", "lower"] {
-        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(folder);
-        let files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    for dir in ["decide", "lower"] {
+        let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(dir);
+        let files: Vec<_> = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
         assert!(!files.is_empty());
         for file in files {
             let text = std::fs::read_to_string(&file).unwrap();

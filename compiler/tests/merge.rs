@@ -71,9 +71,9 @@ fn compiled(policy: &str) -> String {
     emit(&done.compiled.unwrap_or_else(|| panic!("{policy}\n{:#?}", done.diagnostics)).image)
 }
 
-fn git(folder: &Path, arguments: &[&str]) -> Output {
+fn git(dir: &Path, arguments: &[&str]) -> Output {
     let mut command = Command::new("git");
-    command.current_dir(folder).args(["-c", "user.name=t", "-c", "user.email=t@localhost"]).args(arguments);
+    command.current_dir(dir).args(["-c", "user.name=t", "-c", "user.email=t@localhost"]).args(arguments);
     command.env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_CONFIG_SYSTEM", "/dev/null");
     command.output().unwrap()
 }
@@ -98,18 +98,18 @@ const EDITS: [(&str, &str); 9] = [
 ];
 
 /// Merges with git's own merge of files, as `git merge` does for each file that both sides changed.
-fn merge(folder: &Path, ours: &str, base: &str, theirs: &str) -> Result<String, String> {
+fn merge(dir: &Path, ours: &str, base: &str, theirs: &str) -> Result<String, String> {
     for (name, text) in [("ours", ours), ("base", base), ("theirs", theirs)] {
-        fs::write(folder.join(name), text).unwrap();
+        fs::write(dir.join(name), text).unwrap();
     }
-    let output = git(folder, &["merge-file", "-p", "ours", "base", "theirs"]);
+    let output = git(dir, &["merge-file", "-p", "ours", "base", "theirs"]);
     let text = String::from_utf8(output.stdout).unwrap();
     if output.status.success() { Ok(text) } else { Err(text) }
 }
 
 #[test]
 fn edits_of_different_workloads_merge_to_what_the_merged_policy_compiles_to() {
-    let folder = tempfile::tempdir().unwrap();
+    let dir = tempfile::tempdir().unwrap();
     for (before, after) in EDITS {
         for (other_before, other_after) in EDITS {
             // Batch has no rules of its own: the profile of all who have none is there throughout. Where
@@ -120,7 +120,7 @@ fn edits_of_different_workloads_merge_to_what_the_merged_policy_compiles_to() {
             let theirs = compiled(&policy(before, other_after, batch));
             let wanted = compiled(&policy(after, other_after, batch));
             let what = format!("{before} => {after}, {other_before} => {other_after}");
-            match merge(folder.path(), &ours, &base, &theirs) {
+            match merge(dir.path(), &ours, &base, &theirs) {
                 Ok(merged) => assert!(merged == wanted, "{what}"),
                 Err(conflict) => panic!("{what}\n{conflict}"),
             }
@@ -130,8 +130,8 @@ fn edits_of_different_workloads_merge_to_what_the_merged_policy_compiles_to() {
 
 #[test]
 fn git_merges_two_branches() {
-    let folder = tempfile::tempdir().unwrap();
-    let at = folder.path();
+    let dir = tempfile::tempdir().unwrap();
+    let at = dir.path();
     let write = |cart: &str, catalog: &str| {
         let policy = policy(cart, catalog, "exclude outbound tcp 9");
         fs::write(at.join("bookstore.mesh"), &policy).unwrap();

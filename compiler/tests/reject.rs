@@ -14,17 +14,17 @@ use mesh_compiler::resolve::{Loader, Location};
 use mesh_compiler::source::Sources;
 
 /// The first comment of each policy is where its reason stands.
-const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../policies/reject");
+const DIR: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../policies/reject");
 
 /// Lines that a table may have where the kernel's limit is not to be reached by a policy that anyone would read.
 const FEW_LINES: usize = 30;
 
-/// Imports of a policy in `FOLDER`, or of an example that stands for one.
-struct Folder;
+/// Imports of a policy in `DIR`, or of an example that stands for one.
+struct Directory;
 
-impl Loader for Folder {
+impl Loader for Directory {
     fn find(&mut self, _from: &Location, path: &str) -> Result<Vec<Location>, String> {
-        let there = path == "platform.mesh" || Path::new(FOLDER).join(path).exists();
+        let there = path == "platform.mesh" || Path::new(DIR).join(path).exists();
         let location = Location { key: path.to_owned(), name: path.to_owned() };
         if there { Ok(vec![location]) } else { Err("does not exist".to_owned()) }
     }
@@ -33,7 +33,7 @@ impl Loader for Folder {
         if file.key == "platform.mesh" {
             return Ok(b"set private = 10.0.0.0/8\n".to_vec());
         }
-        fs::read(Path::new(FOLDER).join(&file.key)).map_err(|error| error.to_string())
+        fs::read(Path::new(DIR).join(&file.key)).map_err(|error| error.to_string())
     }
 }
 
@@ -41,11 +41,11 @@ fn diagnostics(code: Code, text: &str) -> Vec<Diagnostic> {
     let name = format!("{code}.mesh");
     let place = Location { key: name.clone(), name };
     let lines = if code == Code::OverCapacity { FEW_LINES } else { MAX_LINES };
-    compile_within(vec![(place, text.as_bytes().to_vec())], &mut Folder, || None, lines).diagnostics
+    compile_within(vec![(place, text.as_bytes().to_vec())], &mut Directory, || None, lines).diagnostics
 }
 
 fn policy(code: Code) -> PathBuf {
-    Path::new(FOLDER).join(format!("{code}.mesh"))
+    Path::new(DIR).join(format!("{code}.mesh"))
 }
 
 /// The examples of a page: what is wrong, and what is right instead.
@@ -56,9 +56,8 @@ fn examples(code: Code) -> Vec<&'static str> {
 
 #[test]
 fn every_diagnostic_has_a_policy_and_every_policy_a_diagnostic() {
-    let policies: BTreeSet<String> = (fs::read_dir(FOLDER).unwrap())
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
+    let policies: BTreeSet<String> =
+        (fs::read_dir(DIR).unwrap()).map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     let codes: BTreeSet<String> = Code::ALL.iter().map(|code| format!("{code}.mesh")).collect();
     assert_eq!(policies, codes);
 }
@@ -127,7 +126,7 @@ fn what_is_many_times_too_large_is_refused_before_it_is_made() {
     let workloads: String = workloads.collect();
     let text = format!("set s = {}\nmesh m {{\n{workloads}}}\n", prefixes.join(", "));
     let place = Location { key: "a.mesh".into(), name: "a.mesh".into() };
-    let done = compile_within(vec![(place, text.into_bytes())], &mut Folder, || None, 1 << 14);
+    let done = compile_within(vec![(place, text.into_bytes())], &mut Directory, || None, 1 << 14);
     let [only] = done.diagnostics.as_slice() else { panic!("{:#?}", done.diagnostics) };
     assert_eq!((only.code, only.labels.len()), (Code::OverCapacity, 3));
     assert!(

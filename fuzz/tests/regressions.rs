@@ -8,10 +8,10 @@ use std::{fs, io};
 use mesh_fuzz::random::Random;
 use mesh_fuzz::{Held, law};
 
-/// Every input of a folder with its path.
+/// Every input of a directory with its path.
 fn inputs(of: &str) -> io::Result<Vec<(PathBuf, Vec<u8>)>> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("regressions").join(of);
-    let paths = fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<io::Result<BTreeSet<_>>>()?;
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("regressions").join(of);
+    let paths = fs::read_dir(dir)?.map(|entry| Ok(entry?.path())).collect::<io::Result<BTreeSet<_>>>()?;
     paths.into_iter().map(|path| fs::read(&path).map(|bytes| (path, bytes))).collect()
 }
 

@@ -1,4 +1,4 @@
-//! Puts the CNI plugin in place: the program into the folder of plugins, and an entry at the end of a
+//! Puts the CNI plugin in place: the program into the directory of plugins, and an entry at the end of a
 //! network's list of plugins. It keeps both there, and takes both away again without a trace.
 
 use std::collections::BTreeSet;
@@ -18,9 +18,9 @@ const PLUGINS: &str = "plugins";
 /// Where it belongs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
-    /// The folder of networks' configurations.
+    /// The directory of networks' configurations.
     pub networks: PathBuf,
-    /// The folder of plugins.
+    /// The directory of plugins.
     pub plugins: PathBuf,
     /// The network's file; without it the first one, which is the one that a kubelet's container runtime uses.
     pub file: Option<String>,
@@ -29,9 +29,9 @@ pub struct Place {
 }
 
 impl Place {
-    /// The folders to watch.
+    /// The directories to watch.
     #[must_use]
-    pub fn folders(&self) -> BTreeSet<PathBuf> {
+    pub fn dirs(&self) -> BTreeSet<PathBuf> {
         [self.networks.clone(), self.plugins.clone()].into()
     }
 }
@@ -54,7 +54,7 @@ impl Error {
     #[must_use]
     pub fn message(&self) -> String {
         match self {
-            Self::NoNetwork(folder) => format!("`{}` has no network's configuration", folder.display()),
+            Self::NoNetwork(dir) => format!("`{}` has no network's configuration", dir.display()),
             Self::NoList(file) => {
                 format!("`{}` is of one plugin, and a chained plugin needs a list", file.display())
             }
@@ -68,13 +68,13 @@ impl Error {
     pub const fn help(&self) -> &'static str {
         match self {
             Self::NoNetwork(_) => {
-                "`--watch` waits until the cluster's network is there; `--conf-dir` names another folder"
+                "`--watch` waits until the cluster's network is there; `--conf-dir` names another directory"
             }
             Self::NoList(_) => {
                 "write it as a `.conflist`, with `plugins`, or name another file with `--file`"
             }
             Self::Damaged(..) => "a network's configuration is a JSON object with a list `plugins`",
-            Self::Io(..) => "this needs root, and folders that can be written",
+            Self::Io(..) => "this needs root, and directories that can be written",
         }
     }
 }
@@ -154,15 +154,15 @@ fn entry(site: &Site) -> Value {
     if let Some(instance) = &site.instance {
         entry.insert("instance".into(), instance.as_str().into());
     }
-    for (key, folder) in [("bpffs", &site.bpffs), ("cgroup", &site.cgroup), ("state", &site.state)] {
-        if let Some(folder) = folder {
-            entry.insert(key.into(), folder.to_string_lossy().into());
+    for (key, dir) in [("bpffs", &site.bpffs), ("cgroup", &site.cgroup), ("state", &site.state)] {
+        if let Some(dir) = dir {
+            entry.insert(key.into(), dir.to_string_lossy().into());
         }
     }
     Value::Object(entry)
 }
 
-/// Whether an entry is of the same instance. Instances are told apart by name, and by the state folder.
+/// Whether an entry is of the same instance. Instances are told apart by name, and by the state directory.
 fn is_ours(value: &Value, site: &Site) -> bool {
     let ours = entry(site);
     ["type", "instance", "state"].iter().all(|key| value.get(key) == ours.get(*key))
@@ -189,16 +189,16 @@ fn network(place: &Place) -> Result<PathBuf, Error> {
     if is_list(&first) { Ok(first) } else { Err(Error::NoList(first)) }
 }
 
-fn lists(folder: &Path) -> Result<Vec<PathBuf>, Error> {
-    let mut names = names(folder)?;
+fn lists(dir: &Path) -> Result<Vec<PathBuf>, Error> {
+    let mut names = names(dir)?;
     names.retain(|name| is_list(name));
     Ok(names)
 }
 
 /// Files that container runtimes take for networks, in their order.
-fn names(folder: &Path) -> Result<Vec<PathBuf>, Error> {
-    let failed = |error| Error::Io(folder.into(), error);
-    let entries = match fs::read_dir(folder) {
+fn names(dir: &Path) -> Result<Vec<PathBuf>, Error> {
+    let failed = |error| Error::Io(dir.into(), error);
+    let entries = match fs::read_dir(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries.map_err(failed)?,
     };

@@ -8,7 +8,7 @@
 //! | [`wire`] | what plugin and agent say to each other |
 //! | [`install`] | puts the plugin in place, and a network's list of plugins in order |
 //! | [`splice`] | changes that list and no other byte |
-//! | [`watch`] | tells when somebody touched a folder |
+//! | [`watch`] | tells when somebody touched a directory |
 //! | [`admit`] | attaches a pod, or says whether it may start without |
 //!
 //! Nothing here depends on a process that stays alive: the plugin does by itself what the agent would have

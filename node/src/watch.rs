@@ -1,6 +1,6 @@
-//! Folders that are watched: something in them was made, written, renamed or removed.
+//! Directories that are watched: something in them was made, written, renamed or removed.
 //!
-//! Folders, not files: who swaps a symbolic link, as Kubernetes does for a ConfigMap, touches no file, and who
+//! Directories, not files: who swaps a symbolic link, as Kubernetes does for a ConfigMap, touches no file, and who
 //! renames a file into place leaves a watch on the old one behind.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,16 +13,16 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
 
-/// A folder in which nothing happens for so long is as its writer wants it.
+/// A directory in which nothing happens for so long is as its writer wants it.
 const QUIET: Duration = Duration::from_millis(50);
 /// So often it may go on happening before we look all the same.
 const SETTLING: usize = 20;
 
-/// Folders that are watched.
+/// Directories that are watched.
 #[derive(Debug)]
 pub struct Watch {
     inotify: OwnedFd,
-    folders: BTreeMap<i32, PathBuf>,
+    dirs: BTreeMap<i32, PathBuf>,
 }
 
 impl Watch {
@@ -32,28 +32,28 @@ impl Watch {
     /// Where the kernel has no more of them for this user.
     pub fn new() -> io::Result<Self> {
         let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
-        Ok(Self { inotify, folders: BTreeMap::new() })
+        Ok(Self { inotify, dirs: BTreeMap::new() })
     }
 
-    /// Watches just these, and returns those that are not there. One that was removed and made anew is watched anew.
-    pub fn only(&mut self, folders: &BTreeSet<PathBuf>) -> Vec<PathBuf> {
+    /// Watches just these, and returns those that are not there. One that was removed and recreated is watched again.
+    pub fn only(&mut self, dirs: &BTreeSet<PathBuf>) -> Vec<PathBuf> {
         let mut missing = Vec::new();
         let mut kept = BTreeMap::new();
-        for folder in folders {
-            match self.add(folder) {
-                Ok(number) => drop(kept.insert(number, folder.clone())),
-                Err(_) => missing.push(folder.clone()),
+        for dir in dirs {
+            match self.add(dir) {
+                Ok(number) => drop(kept.insert(number, dir.clone())),
+                Err(_) => missing.push(dir.clone()),
             }
         }
-        for number in self.folders.keys().filter(|number| !kept.contains_key(number)) {
-            // The kernel has forgotten a folder that was removed.
+        for number in self.dirs.keys().filter(|number| !kept.contains_key(number)) {
+            // The kernel has forgotten a directory that was removed.
             let _ = inotify::remove_watch(&self.inotify, *number);
         }
-        self.folders = kept;
+        self.dirs = kept;
         missing
     }
 
-    fn add(&self, folder: &Path) -> io::Result<i32> {
+    fn add(&self, dir: &Path) -> io::Result<i32> {
         let what = WatchFlags::CREATE
             | WatchFlags::CLOSE_WRITE
             | WatchFlags::MOVE
@@ -62,7 +62,7 @@ impl Watch {
             | WatchFlags::MOVE_SELF
             | WatchFlags::ATTRIB
             | WatchFlags::ONLYDIR;
-        Ok(inotify::add_watch(&self.inotify, folder, what)?)
+        Ok(inotify::add_watch(&self.inotify, dir, what)?)
     }
 
     /// Waits until something happens in one of them, or the time is over. Then it waits a little more, since who
@@ -93,16 +93,16 @@ impl Watch {
         }
     }
 
-    /// Folders in which something happened since this was last asked. Does not wait.
+    /// Directories in which something happened since this was last asked. Does not wait.
     pub fn changed(&self) -> BTreeSet<PathBuf> {
         let mut changed = BTreeSet::new();
         let mut buffer = [MaybeUninit::uninit(); 4096];
         let mut reader = Reader::new(&self.inotify, &mut buffer);
         while let Ok(event) = reader.next() {
             if event.events().contains(ReadFlags::QUEUE_OVERFLOW) {
-                changed.extend(self.folders.values().cloned());
+                changed.extend(self.dirs.values().cloned());
             }
-            changed.extend(self.folders.get(&event.wd()).cloned());
+            changed.extend(self.dirs.get(&event.wd()).cloned());
         }
         changed
     }
@@ -121,36 +121,36 @@ mod tests {
 
     use super::*;
 
-    /// A folder of a test's own, removed at the end.
-    fn folder(name: &str) -> PathBuf {
-        let folder = std::env::temp_dir().join(format!("meshc-watch-{}-{name}", std::process::id()));
-        let _ = fs::remove_dir_all(&folder);
-        fs::create_dir(&folder).unwrap();
-        folder
+    /// A directory of a test's own, removed at the end.
+    fn dir(name: &str) -> PathBuf {
+        let dir = std::env::temp_dir().join(format!("meshc-watch-{}-{name}", std::process::id()));
+        let _ = fs::remove_dir_all(&dir);
+        fs::create_dir(&dir).unwrap();
+        dir
     }
 
     #[test]
-    fn a_swapped_symbolic_link_is_seen_and_so_is_a_folder_that_was_made_anew() {
-        let folder = folder("swap");
-        let (one, two) = (folder.join("one"), folder.join("two"));
+    fn a_swapped_symbolic_link_is_seen_and_so_is_a_directory_that_was_made_anew() {
+        let dir = dir("swap");
+        let (one, two) = (dir.join("one"), dir.join("two"));
         fs::create_dir(&one).unwrap();
         fs::create_dir(&two).unwrap();
-        symlink("one", folder.join("..data")).unwrap();
+        symlink("one", dir.join("..data")).unwrap();
         let mut watch = Watch::new().unwrap();
-        let all = BTreeSet::from([folder.clone()]);
+        let all = BTreeSet::from([dir.clone()]);
         assert_eq!(watch.only(&all), Vec::<PathBuf>::new());
         assert!(watch.changed().is_empty());
-        symlink("two", folder.join("..data_tmp")).unwrap();
-        fs::rename(folder.join("..data_tmp"), folder.join("..data")).unwrap();
+        symlink("two", dir.join("..data_tmp")).unwrap();
+        fs::rename(dir.join("..data_tmp"), dir.join("..data")).unwrap();
         assert_eq!(watch.changed(), all);
         assert!(watch.changed().is_empty());
-        fs::remove_dir_all(&folder).unwrap();
+        fs::remove_dir_all(&dir).unwrap();
         assert_eq!(watch.changed(), all);
-        assert_eq!(watch.only(&all), std::slice::from_ref(&folder));
-        fs::create_dir(&folder).unwrap();
+        assert_eq!(watch.only(&all), std::slice::from_ref(&dir));
+        fs::create_dir(&dir).unwrap();
         assert!(watch.only(&all).is_empty());
-        fs::write(folder.join("a.mesh"), "").unwrap();
+        fs::write(dir.join("a.mesh"), "").unwrap();
         assert_eq!(watch.changed(), all);
-        fs::remove_dir_all(&folder).unwrap();
+        fs::remove_dir_all(&dir).unwrap();
     }
 }

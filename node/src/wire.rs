@@ -58,9 +58,9 @@ pub enum Reply {
 pub struct Report {
     /// Its process.
     pub pid: u32,
-    /// The folder that its policy is from.
-    pub folder: Option<String>,
-    /// Why the policy in the folder is not what is live; none where it is.
+    /// The directory that its policy is from.
+    pub dir: Option<String>,
+    /// Why the policy in the directory is not what is live; none where it is.
     pub refused: Option<String>,
     /// It waits for `meshc resume`, since somebody at the command line applied what is live.
     pub waiting: bool,
@@ -76,8 +76,8 @@ struct Envelope<T> {
     message: T,
 }
 
-/// Asks the agent, and waits so long for each part of its answer. With `now`, which is what [`Runtime::clock`] says, it is
-/// not done after that time.
+/// Asks the agent, and waits so long for each part of its answer. With `now`, which is what [`Runtime::clock`] says,
+/// it is not done after that time.
 ///
 /// [`Runtime::clock`]: mesh_runtime::Runtime::clock
 ///

@@ -35,10 +35,10 @@ pub enum Error {
     /// There is no BPF file system where one should be.
     #[error("`{}` is not in a BPF file system", .0.display())]
     NotBpffs(PathBuf),
-    /// The state folder holds what is not ours.
-    #[error("`{}` cannot be the state folder: it holds other things", .0.display())]
-    NotAStateFolder(PathBuf),
-    /// The cgroup to attach to is no folder of the version 2 hierarchy.
+    /// The state directory holds what is not ours.
+    #[error("`{}` cannot be the state directory: it holds other things", .0.display())]
+    NotAStateDirectory(PathBuf),
+    /// The cgroup to attach to is no directory of the version 2 hierarchy.
     #[error("`{}` is no cgroup of the version 2 hierarchy", .0.display())]
     NotACgroup(PathBuf),
     /// Another process has the lock.
@@ -86,7 +86,7 @@ pub enum Error {
     /// What was read back from a new map is not what was written.
     #[error("the table `{0}` reads back from the kernel differently than it was written")]
     Altered(&'static str),
-    /// A file of the state folder cannot be understood.
+    /// A file of the state directory cannot be understood.
     #[error("`{}` is damaged: {what}", .file.display())]
     DamagedFile {
         /// Which.
@@ -198,9 +198,9 @@ pub enum Error {
         /// What it said.
         fault: Fault,
     },
-    /// The policy decides what is offered, and this kernel cannot.
-    #[error("the policy decides what is offered to its workloads by {}, and this kernel cannot: {fault}", .by.word())]
-    CannotDecideOffers {
+    /// The policy decides inbound traffic, and this kernel cannot.
+    #[error("the policy decides inbound traffic to its workloads by {}, and this kernel cannot: {fault}", .by.word())]
+    CannotDecideInbound {
         /// How it was to be decided.
         by: Inbound,
         /// What it said.
@@ -266,13 +266,13 @@ impl Error {
             | Self::BadWord(_) => Class::Refused,
             Self::Step(_)
             | Self::NotBpffs(_)
-            | Self::NotAStateFolder(_)
+            | Self::NotAStateDirectory(_)
             | Self::NotACgroup(_)
             | Self::Incompatible { .. }
             | Self::OtherAbi { .. }
             | Self::OtherFlowAbi { .. }
             | Self::CannotAccelerate { .. }
-            | Self::CannotDecideOffers { .. }
+            | Self::CannotDecideInbound { .. }
             | Self::UnreadUnknown(_)
             | Self::AnotherMesh { .. }
             | Self::LostPins { .. }
@@ -297,7 +297,7 @@ impl Error {
             Self::Step(_) => "kernel",
             Self::BadName(_) => "instance-name",
             Self::NotBpffs(_) => "no-bpffs",
-            Self::NotAStateFolder(_) => "state-folder",
+            Self::NotAStateDirectory(_) => "state-directory",
             Self::NotACgroup(_) => "no-cgroup",
             Self::Held { .. } => "locked",
             Self::DetachedMeanwhile => "detached",
@@ -331,7 +331,7 @@ impl Error {
             Self::OtherFlowAbi { .. } => "other-flow-abi",
             Self::CannotClose => "cannot-close",
             Self::CannotAccelerate { .. } => "cannot-accelerate",
-            Self::CannotDecideOffers { .. } => "cannot-decide-offers",
+            Self::CannotDecideInbound { .. } => "cannot-decide-inbound",
             Self::UnreadUnknown(_) => "unread-unknown",
             Self::Unread(_) => "unread",
         }
@@ -344,25 +344,25 @@ impl Error {
             Self::Step(fault) => fault_help(fault),
             Self::BadName(_) => "choose another name with `--instance`".into(),
             Self::NotBpffs(path) => format!(
-                "mount one (`mount -t bpf bpf {}`), or name another folder with `--bpffs`",
+                "mount one (`mount -t bpf bpf {}`), or name another directory with `--bpffs`",
                 path.display()
             ),
-            Self::NotAStateFolder(_) => {
-                "name a folder of its own with `--state`: others are kept out of it".into()
+            Self::NotAStateDirectory(_) => {
+                "name a directory of its own with `--state`: others are kept out of it".into()
             }
-            Self::NotACgroup(_) => "name a folder below a cgroup2 mount with `--cgroup`".into(),
+            Self::NotACgroup(_) => "name a directory below a cgroup2 mount with `--cgroup`".into(),
             Self::Held { .. } => "wait for it, or give this one more time with `--lock-timeout`".into(),
             Self::DetachedMeanwhile => "if the mesh is still wanted, run the command again".into(),
             Self::Stale { .. } => "plan again, and look at what changed".into(),
             Self::Owned(_) => "`--override` takes over; the agent then waits for `meshc resume`".into(),
             Self::NoPolicy => "`meshc apply` a policy first".into(),
             Self::Incompatible { .. } | Self::OtherAbi { .. } | Self::OtherFlowAbi { .. } => {
-                "`meshc apply --drop-flows` starts anew: for a moment nothing is intercepted, and established \
+                "`meshc apply --drop-flows` starts over: for a moment nothing is intercepted, and established \
                  connections lose their sidecar's answers; or use the meshc that applied it"
                     .into()
             }
             Self::Damaged(_) | Self::MissingTable(_) | Self::NotAsApplied(_) | Self::Altered(_) => {
-                "`meshc apply --repair` writes all tables anew".into()
+                "`meshc apply --repair` rewrites all tables".into()
             }
             Self::DamagedFile { .. } => {
                 "remove that file: the kernel knows the live policy, and the record is made again".into()
@@ -390,7 +390,7 @@ impl Error {
             Self::BadWord(_) => "give it another, as Kubernetes would".into(),
             Self::PrivateBpffs(path) => format!(
                 "mount it where the machine lives (`nsenter -t 1 -m mount -t bpf bpf {}`), or name another \
-                 folder with `--bpffs`",
+                 directory with `--bpffs`",
                 path.display()
             ),
             Self::OverCapacity { .. } => "let workloads share a cgroup above theirs".into(),
@@ -405,12 +405,12 @@ impl Error {
                  CONFIG_DEBUG_INFO_BTF and CONFIG_BPF_STREAM_PARSER; `meshc doctor` says what it lacks"
                     .into()
             }
-            Self::CannotDecideOffers { by: Inbound::SkLookup, .. } => {
+            Self::CannotDecideInbound { by: Inbound::SkLookup, .. } => {
                 "`meshc apply --inbound tc` decides at the interfaces of pods, where `meshc doctor` says that tcx \
                  works; or remove the inbound rules"
                     .into()
             }
-            Self::CannotDecideOffers { by: Inbound::Tc, .. } => {
+            Self::CannotDecideInbound { by: Inbound::Tc, .. } => {
                 "`meshc apply --inbound sk_lookup` takes its place, where `meshc doctor` says that it works; or \
                  remove the inbound rules"
                     .into()
@@ -427,7 +427,7 @@ impl Error {
             }
             Self::AnotherMesh { .. } => {
                 "detach that instance first, or attach this one elsewhere with `--cgroup`; where its pins and its state \
-                 folder are gone, `bpftool link list` names the links of these programs, and `bpftool link detach id ID` \
+                 directory are gone, `bpftool link list` names the links of these programs, and `bpftool link detach id ID` \
                  takes each away"
                     .into()
             }
@@ -447,9 +447,9 @@ fn fault_help(fault: &Fault) -> String {
              `meshc doctor` tells"
         }
         Some(libc::ENOMEM) => "the memory limit of this cgroup or machine is too small for the policy",
-        Some(libc::ENOSPC | libc::EDQUOT) => "make room on the disk of the state folder",
-        Some(libc::EROFS) => "the file system is mounted read-only; name another folder",
-        Some(libc::ENOTDIR | libc::EEXIST) => "a file is where a folder should be: name another folder",
+        Some(libc::ENOSPC | libc::EDQUOT) => "make room on the disk of the state directory",
+        Some(libc::EROFS) => "the file system is mounted read-only; name another directory",
+        Some(libc::ENOTDIR | libc::EEXIST) => "a file is where a directory should be: name another directory",
         Some(libc::ENOENT) => "something was removed while the command ran; run it again",
         _ => "meshc needs Linux 6.1 or newer with BTF, cgroup v2 and a BPF file system",
     }

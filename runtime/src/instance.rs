@@ -6,10 +6,10 @@ use mesh_bpf::program::Inbound;
 
 use crate::system::{Mount, mounts};
 
-/// The folder of endpoints that are joining or leaving, beside those that are members.
+/// The directory of endpoints that are joining or leaving, beside those that are members.
 pub(crate) const MOVING: &str = "moving";
 
-/// The folder of [`Instance::members`], one a boot.
+/// The directory of [`Instance::members`], one a boot.
 pub(crate) const MEMBERS: &str = "members";
 
 /// How the names of [`Instance::lines`] end.
@@ -18,10 +18,10 @@ pub(crate) const LINES: &str = ".lines";
 /// The file of [`Instance::way`].
 const WAY: &str = "inbound";
 
-/// The folders of the state folder.
-pub(crate) const FOLDERS: [&str; 4] = [MEMBERS, "history", "artifacts", "failed"];
+/// The directories of the state directory.
+pub(crate) const DIRS: [&str; 4] = [MEMBERS, "history", "artifacts", "failed"];
 
-/// The files of the state folder, which go with it.
+/// The files of the state directory, which go with it.
 pub(crate) const FILES: [&str; 9] = [
     "current",
     "pending",
@@ -37,7 +37,7 @@ pub(crate) const FILES: [&str; 9] = [
 /// What the agent has there while it runs.
 pub(crate) const AGENT: [&str; 2] = ["agent.lock", "agent.sock"];
 
-/// How the last apply of an instance decided what is offered to pods, by its state folder: attaching commands do
+/// How the last apply of an instance decided inbound traffic to pods, by its state directory: attaching commands do
 /// as it did. Where nothing is known, by `sk_lookup`.
 #[must_use]
 pub fn kept_inbound(state: &Path) -> Inbound {
@@ -52,22 +52,22 @@ pub fn kept_inbound(state: &Path) -> Inbound {
 pub struct Instance {
     /// Its name: letters, digits, `-` and `_`.
     pub name: String,
-    /// A folder of a mounted BPF file system; pins are in a folder of the instance's name below it.
+    /// A directory of a mounted BPF file system; pins are in a directory of the instance's name below it.
     pub bpffs: PathBuf,
-    /// The cgroup that programs are attached to: a folder of the version 2 hierarchy.
+    /// The cgroup that programs are attached to: a directory of the version 2 hierarchy.
     pub cgroup: PathBuf,
     /// Where that hierarchy is mounted: cgroup paths of policies begin there.
     pub hierarchy: PathBuf,
-    /// The instance's state folder: records, artifacts, members.
+    /// The instance's state directory: records, artifacts, members.
     pub state: PathBuf,
-    /// How what is offered to pods is decided.
+    /// How inbound traffic to pods is decided.
     pub inbound: Inbound,
     /// `/proc/sys/kernel/random/boot_id`: cookies and cgroup ids mean nothing after a reboot.
     pub boot_id: String,
 }
 
 impl Instance {
-    /// The folder with everything pinned, and the lock. Without a dot: bpffs allows none in names.
+    /// The directory with everything pinned, and the lock. Without a dot: bpffs allows none in names.
     #[must_use]
     pub fn pins(&self) -> PathBuf {
         self.bpffs.join(&self.name)
@@ -169,20 +169,21 @@ impl Instance {
         self.state.join("programs")
     }
 
-    /// Which line of which file each item of a policy is from, by its digest: see [`Apply::lines`](crate::Apply::lines).
+    /// Which line of which file each item of a policy is from, by its digest: see
+    /// [`Apply::lines`](crate::Apply::lines).
     #[must_use]
     pub fn lines(&self, digest: &str) -> PathBuf {
         self.artifacts().join(format!("{digest}{LINES}"))
     }
 
-    /// How the last apply decided what is offered to pods.
+    /// How the last apply decided inbound traffic to pods.
     #[must_use]
     pub fn way(&self) -> PathBuf {
         self.state.join(WAY)
     }
 
-    /// There while what is offered to pods is not decided in that way, since the kernel refuses it: then the policy decides
-    /// nothing of it.
+    /// There while inbound traffic to pods is not decided in that way, since the kernel refuses it: then the policy
+    /// decides nothing of it.
     #[must_use]
     pub fn undecided(&self, by: Inbound) -> PathBuf {
         self.state.join(format!("undecided-{}", by.word()))
@@ -194,16 +195,16 @@ impl Instance {
         self.state.join("holder")
     }
 
-    /// The folder of an absolute cgroup path of a policy.
+    /// The directory of an absolute cgroup path of a policy.
     #[must_use]
-    pub fn cgroup_folder(&self, path: &str) -> PathBuf {
+    pub fn cgroup_dir(&self, path: &str) -> PathBuf {
         self.hierarchy.join(path.trim_start_matches('/'))
     }
 
-    /// The cgroup path, as a policy writes it, of a folder of the hierarchy.
+    /// The cgroup path, as a policy writes it, of a directory of the hierarchy.
     #[must_use]
-    pub fn cgroup_path(&self, folder: &Path) -> String {
-        let inner = folder.strip_prefix(&self.hierarchy).unwrap_or(folder);
+    pub fn cgroup_path(&self, dir: &Path) -> String {
+        let inner = dir.strip_prefix(&self.hierarchy).unwrap_or(dir);
         format!("/{}", inner.display())
     }
 }
@@ -222,7 +223,7 @@ mod tests {
 
     /// What is not listed would outlive a purge.
     #[test]
-    fn everything_in_the_state_folder_is_listed() {
+    fn everything_in_the_state_directory_is_listed() {
         let instance = Instance {
             name: "a".into(),
             bpffs: "/bpf".into(),
@@ -248,7 +249,7 @@ mod tests {
             instance.holder(),
         ];
         let undecided = Inbound::ALL.map(|by| instance.undecided(by));
-        let all: Vec<&str> = FILES.iter().chain(&FOLDERS).chain(&AGENT).copied().collect();
+        let all: Vec<&str> = FILES.iter().chain(&DIRS).chain(&AGENT).copied().collect();
         let first = |path: &Path| Some(path.strip_prefix("/state").ok()?.iter().next()?.to_str()?.to_owned());
         for path in named.iter().chain(&undecided) {
             assert!(first(path).is_some_and(|name| all.contains(&name.as_str())), "{}", path.display());

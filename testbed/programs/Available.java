@@ -3,7 +3,7 @@ import java.net.ServerSocket;
 import java.net.Socket;
 import java.util.zip.Adler32;
 
-/** Accepts connections on a port of 127.0.0.1, and of each reads so many bytes, as many at a time as available() tells. */
+/** Accepts connections on a port of 127.0.0.1, and of each reads this many bytes, as many at a time as available() tells. */
 public class Available {
     public static void main(String[] arguments) throws Exception {
         int port = Integer.parseInt(arguments[0]);

@@ -13,10 +13,10 @@ pub struct BpfFs {
 }
 
 impl BpfFs {
-    /// Makes the folder `path` and mounts a bpffs there.
+    /// Makes the directory `path` and mounts a bpffs there.
     ///
     /// # Errors
-    /// If the folder cannot be made or the kernel refuses, as it does to anyone but root.
+    /// If the directory cannot be made or the kernel refuses, as it does to anyone but root.
     pub fn mount(path: &Path) -> io::Result<Self> {
         fs::create_dir_all(path)?;
         mount("bpf", path, "bpf", MountFlags::empty(), None)?;
@@ -35,12 +35,12 @@ impl Drop for BpfFs {
     }
 }
 
-/// Unmounts everything that is mounted on or below `folder`, the innermost first.
-pub(crate) fn unmount_below(folder: &Path) {
+/// Unmounts everything that is mounted on or below `dir`, the innermost first.
+pub(crate) fn unmount_below(dir: &Path) {
     let Ok(table) = fs::read_to_string("/proc/self/mounts") else { return };
     for line in table.lines().rev() {
         if let Some(place) = line.split(' ').nth(1).map(Path::new)
-            && place.starts_with(folder)
+            && place.starts_with(dir)
         {
             let _ = unmount(place, UnmountFlags::DETACH);
         }

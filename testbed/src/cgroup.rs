@@ -22,7 +22,7 @@ pub fn hierarchy() -> io::Result<PathBuf> {
     mounted("cgroup2")?.into_iter().next().ok_or_else(missing)
 }
 
-/// Where version 1 has hierarchies beside it. Container runtimes make folders of the same name in all of them.
+/// Where version 1 has hierarchies beside it. Container runtimes make directories of the same name in all of them.
 pub(crate) fn older_hierarchies() -> Vec<PathBuf> {
     mounted("cgroup").unwrap_or_default()
 }
@@ -67,7 +67,7 @@ impl Cgroup {
         Ok(Self { path, members: Arc::new(members) })
     }
 
-    /// Its folder.
+    /// Its directory.
     pub fn path(&self) -> &Path {
         &self.path
     }

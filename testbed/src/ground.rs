@@ -9,8 +9,8 @@ use rustix::fs::{FlockOperation, flock};
 
 use crate::{BpfFs, Cgroup, Name};
 
-/// Where the folders of all grounds are. Its files can be read by everyone: proxies run as other users.
-pub(crate) const FOLDER: &str = "/run/mesh-testbed";
+/// Where the directories of all grounds are. Its files can be read by everyone: proxies run as other users.
+pub(crate) const DIR: &str = "/run/mesh-testbed";
 
 /// Locks in it. Not names of ours: the sweep must leave them.
 const KERNEL: &str = "kernel.lock";
@@ -44,7 +44,7 @@ pub fn kernel_is_usable() -> bool {
     root
 }
 
-/// A folder, a bpffs and a cgroup of one test's own, and its share of the kernel.
+/// A directory, a bpffs and a cgroup of one test's own, and its share of the kernel.
 ///
 /// Tests that load programs hold the kernel together; a test that counts the kernel's objects holds it
 /// alone, so that no other test's programs come into its census.
@@ -53,7 +53,7 @@ pub struct Ground {
     // Dropped in this order: members die before the programs that they run under, the lock goes last.
     cgroup: Cgroup,
     bpffs: BpfFs,
-    folder: Folder,
+    dir: Directory,
     share: File,
 }
 
@@ -61,7 +61,7 @@ impl Ground {
     /// Ground that other tests may stand on at the same time.
     ///
     /// # Errors
-    /// If the folder, the mount or the cgroup cannot be made.
+    /// If the directory, the mount or the cgroup cannot be made.
     pub fn new() -> io::Result<Self> {
         Self::with(FlockOperation::LockShared)
     }
@@ -83,9 +83,9 @@ impl Ground {
     fn with(share: FlockOperation) -> io::Result<Self> {
         let lock = lock(KERNEL)?;
         flock(&lock, share)?;
-        let folder = Folder::new()?;
-        let bpffs = BpfFs::mount(&folder.path.join("bpffs"))?;
-        Ok(Self { cgroup: Cgroup::new()?, bpffs, folder, share: lock })
+        let dir = Directory::new()?;
+        let bpffs = BpfFs::mount(&dir.path.join("bpffs"))?;
+        Ok(Self { cgroup: Cgroup::new()?, bpffs, dir, share: lock })
     }
 
     /// Lets a test that wants the kernel alone have it now, where one waits: for a long test to call while nothing of
@@ -105,9 +105,9 @@ impl Ground {
         Ok(flock(&self.share, FlockOperation::LockShared)?)
     }
 
-    /// A folder for whatever files the test needs.
-    pub fn folder(&self) -> &Path {
-        &self.folder.path
+    /// A directory for whatever files the test needs.
+    pub fn dir(&self) -> &Path {
+        &self.dir.path
     }
 
     /// Where a private bpffs is mounted.
@@ -120,36 +120,36 @@ impl Ground {
         &self.cgroup
     }
 
-    /// Where a state folder may be made; it is not there yet.
+    /// Where a state directory may be made; it is not there yet.
     pub fn state(&self) -> PathBuf {
-        self.folder.path.join("state")
+        self.dir.path.join("state")
     }
 
-    /// Writes a file into the folder and returns its path.
+    /// Writes a file into the directory and returns its path.
     ///
     /// # Errors
     /// If it cannot be written.
     pub fn write(&self, name: &str, content: impl AsRef<[u8]>) -> io::Result<PathBuf> {
-        let path = self.folder.path.join(name);
+        let path = self.dir.path.join(name);
         fs::write(&path, content)?;
         Ok(path)
     }
 }
 
 fn lock(name: &str) -> io::Result<File> {
-    fs::create_dir_all(FOLDER)?;
-    OpenOptions::new().create(true).truncate(false).write(true).open(Path::new(FOLDER).join(name))
+    fs::create_dir_all(DIR)?;
+    OpenOptions::new().create(true).truncate(false).write(true).open(Path::new(DIR).join(name))
 }
 
-/// A folder that goes away with its content.
+/// A directory that goes away with its content.
 #[derive(Debug)]
-pub(crate) struct Folder {
+pub(crate) struct Directory {
     path: PathBuf,
 }
 
-impl Folder {
+impl Directory {
     pub(crate) fn new() -> io::Result<Self> {
-        let path = Path::new(FOLDER).join(Name::new().as_str());
+        let path = Path::new(DIR).join(Name::new().as_str());
         fs::create_dir_all(&path)?;
         Ok(Self { path })
     }
@@ -159,7 +159,7 @@ impl Folder {
     }
 }
 
-impl Drop for Folder {
+impl Drop for Directory {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.path);
     }

@@ -14,7 +14,7 @@ const PREFIX: &str = "mtb-";
 static SWEPT: Once = Once::new();
 static NEXT: AtomicU32 = AtomicU32::new(1);
 
-/// The name of one namespace, cgroup or folder: `mtb-PID-N`.
+/// The name of one namespace, cgroup or directory: `mtb-PID-N`.
 ///
 /// The process id lets a later process see that the maker is dead, which is the only thing that survives
 /// `kill -9`. At most 18 bytes long: too long for an interface, whose names need be unique only within

@@ -11,11 +11,11 @@ use std::thread;
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use crate::ground::Folder;
+use crate::ground::Directory;
 use crate::{Name, tool};
 
 /// Where `ip netns` keeps its namespaces.
-pub(crate) const FOLDER: &str = "/run/netns";
+pub(crate) const DIR: &str = "/run/netns";
 
 const TAG: &str = include_str!("../programs/tag_vlan.bpf.c");
 
@@ -36,8 +36,8 @@ impl Netns {
     pub fn new() -> io::Result<Self> {
         let name = Name::new();
         tool("ip", &["netns", "add", name.as_str()])?;
-        let handle = File::open(Path::new(FOLDER).join(name.as_str())).inspect_err(|_| {
-            remove(&Path::new(FOLDER).join(name.as_str()));
+        let handle = File::open(Path::new(DIR).join(name.as_str())).inspect_err(|_| {
+            remove(&Path::new(DIR).join(name.as_str()));
         })?;
         let netns = Self { name, handle: Arc::new(handle) };
         // A duplicate detection of one second would make every test of IPv6 wait, or fail at random.
@@ -54,7 +54,7 @@ impl Netns {
 
     /// The path that names it to meshc and to `nsenter`.
     pub fn path(&self) -> PathBuf {
-        Path::new(FOLDER).join(self.name.as_str())
+        Path::new(DIR).join(self.name.as_str())
     }
 
     pub(crate) fn handle(&self) -> Arc<File> {
@@ -106,8 +106,8 @@ impl Netns {
     /// # Errors
     /// If clang or `tc` is missing, or the interface is tagged already.
     pub fn tag(&self, interface: &str, vlans: &[u16]) -> io::Result<()> {
-        let folder = Folder::new()?;
-        let (source, object) = (folder.path().join("tag.bpf.c"), folder.path().join("tag.bpf.o"));
+        let dir = Directory::new()?;
+        let (source, object) = (dir.path().join("tag.bpf.c"), dir.path().join("tag.bpf.o"));
         fs::write(&source, TAG)?;
         let (source, object) = (source.display().to_string(), object.display().to_string());
         let tags: Vec<_> = vlans.iter().map(|vlan| (1 << 13 | vlan).to_string()).collect();

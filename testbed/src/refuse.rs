@@ -1,8 +1,8 @@
 //! A kernel that refuses some kinds of programs, as ones that are older, built without something or locked down do: to
 //! one command and what it starts.
 //!
-//! What stands between a command and `bpf(2)` is a library that is loaded into it, so it must be linked to the C library
-//! at run time. Tests see that it works by what the command then says.
+//! What stands between a command and `bpf(2)` is a library that is loaded into it, so it must be linked to the C
+//! library at run time. Tests see that it works by what the command then says.
 
 use std::fs;
 use std::io;
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-use crate::ground::Folder;
+use crate::ground::Directory;
 use crate::name::Name;
 use crate::tool;
 
@@ -78,28 +78,28 @@ pub fn all_is_refused() -> bool {
     std::env::var_os("MESHC_TEST_REFUSE").is_some_and(|value| value == "all")
 }
 
-/// Lets the kernel refuse all of these to a command. The library is kept in `folder`.
+/// Lets the kernel refuse all of these to a command. The library is kept in `dir`.
 ///
 /// # Errors
 /// If clang or bpftool is missing, or the kernel has no such tracepoint.
-pub fn refuse(command: &mut Command, all: &[Refused], folder: &Path) -> io::Result<()> {
+pub fn refuse(command: &mut Command, all: &[Refused], dir: &Path) -> io::Result<()> {
     let rules = all.iter().map(|one| one.rules()).collect::<io::Result<Vec<_>>>()?.concat();
-    command.env("LD_PRELOAD", library(folder)?).env("TESTBED_REFUSE", rules);
+    command.env("LD_PRELOAD", library(dir)?).env("TESTBED_REFUSE", rules);
     Ok(())
 }
 
 /// The library, made once by each process.
-fn library(folder: &Path) -> io::Result<&'static Path> {
+fn library(dir: &Path) -> io::Result<&'static Path> {
     static MADE: OnceLock<io::Result<PathBuf>> = OnceLock::new();
     let made = MADE.get_or_init(|| {
-        let made = Folder::new()?;
+        let made = Directory::new()?;
         let [source, object] = ["refuse.c", "refuse.so"].map(|name| made.path().join(name));
         fs::write(&source, LIBRARY)?;
         let [from, to] = [&source, &object].map(|path| path.display().to_string());
         tool("clang", &["-O2", "-Wall", "-Werror", "-shared", "-fPIC", "-o", &to, &from])?;
         // Another process may be about to load the one that is there: that is not written to.
-        fs::create_dir_all(folder)?;
-        let [new, kept] = [Name::new().to_string(), "refuse.so".into()].map(|name| folder.join(name));
+        fs::create_dir_all(dir)?;
+        let [new, kept] = [Name::new().to_string(), "refuse.so".into()].map(|name| dir.join(name));
         fs::copy(&object, &new)?;
         fs::rename(&new, &kept)?;
         Ok(kept)

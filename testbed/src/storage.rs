@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 
 use crate::bpffs::BpfFs;
-use crate::ground::Folder;
+use crate::ground::Directory;
 use crate::tool;
 
 const PROGRAM: &str = include_str!("../programs/count_storage.bpf.c");
@@ -16,14 +16,14 @@ const PROGRAM: &str = include_str!("../programs/count_storage.bpf.c");
 /// # Errors
 /// If clang or bpftool is missing, or `pin` is no socket storage map.
 pub fn sockets_with_storage(pin: &Path) -> io::Result<usize> {
-    let folder = Folder::new()?;
-    let path = |name: &str| folder.path().join(name).display().to_string();
+    let dir = Directory::new()?;
+    let path = |name: &str| dir.path().join(name).display().to_string();
     let (source, object, packet) = (path("count.bpf.c"), path("count.bpf.o"), path("packet"));
     fs::write(&source, PROGRAM)?;
     // The kernel wants to see one, and the program does not look at it.
     fs::write(&packet, [0; 64])?;
     tool("clang", &["-O2", "-g", "-target", "bpf", "-c", &source, "-o", &object])?;
-    let mount = BpfFs::mount(&folder.path().join("bpffs"))?;
+    let mount = BpfFs::mount(&dir.path().join("bpffs"))?;
     let program = mount.path().join("count").display().to_string();
     let pin = pin.display().to_string();
     tool("bpftool", &["prog", "load", &object, &program, "map", "name", "storage", "pinned", &pin])?;
@@ -48,8 +48,8 @@ pub fn fill(pin: &Path, takes: bool) -> io::Result<()> {
     let shape: serde_json::Value =
         serde_json::from_str(&tool("bpftool", &["-j", "map", "show", "pinned", &pin])?)?;
     let number = |name: &str| shape.get(name).and_then(serde_json::Value::as_u64).unwrap_or_default();
-    let folder = Folder::new()?;
-    let path = |name: &str| folder.path().join(name).display().to_string();
+    let dir = Directory::new()?;
+    let path = |name: &str| dir.path().join(name).display().to_string();
     let (source, object, packet) = (path("fill.bpf.c"), path("fill.bpf.o"), path("packet"));
     fs::write(&source, FILL)?;
     fs::write(&packet, [0; 64])?;
@@ -62,7 +62,7 @@ pub fn fill(pin: &Path, takes: bool) -> io::Result<()> {
     let sizes = sizes.iter().map(String::as_str);
     let arguments: Vec<&str> = ["-O2", "-g", "-target", "bpf"].into_iter().chain(sizes).collect();
     tool("clang", &[&arguments[..], &["-c", &source, "-o", &object]].concat())?;
-    let mount = BpfFs::mount(&folder.path().join("bpffs"))?;
+    let mount = BpfFs::mount(&dir.path().join("bpffs"))?;
     let program = mount.path().join("fill").display().to_string();
     tool("bpftool", &["prog", "load", &object, &program, "map", "name", "filled", "pinned", &pin])?;
     let ran = tool("bpftool", &["-j", "prog", "run", "pinned", &program, "data_in", &packet])?;

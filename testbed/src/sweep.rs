@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 
 use crate::{bpffs, cgroup, ground, name, netns};
 
-/// Removes namespaces, cgroups and folders of dead processes, and those that carry the id `me`.
+/// Removes namespaces, cgroups and directories of dead processes, and those that carry the id `me`.
 pub(crate) fn sweep(me: u32) {
-    for left in left_over(Path::new(netns::FOLDER), me) {
+    for left in left_over(Path::new(netns::DIR), me) {
         netns::remove(&left);
     }
     if let Ok(root) = cgroup::hierarchy() {
@@ -24,14 +24,14 @@ pub(crate) fn sweep(me: u32) {
             cgroup::remove_tree(&left);
         }
     }
-    for left in left_over(Path::new(ground::FOLDER), me) {
+    for left in left_over(Path::new(ground::DIR), me) {
         bpffs::unmount_below(&left);
         let _ = fs::remove_dir_all(&left);
     }
 }
 
-fn left_over(folder: &Path, me: u32) -> Vec<PathBuf> {
-    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
+fn left_over(dir: &Path, me: u32) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(dir) else { return Vec::new() };
     entries
         .flatten()
         .filter(|entry| entry.file_name().to_str().is_some_and(|name| name::is_left_over(name, me)))
@@ -54,7 +54,7 @@ mod tests {
                 let ground = Ground::new().map_err(|error| error.to_string())?;
                 let netns = Netns::new().map_err(|error| error.to_string())?;
                 let cgroup = Cgroup::new().map_err(|error| error.to_string())?;
-                for path in [ground.folder(), ground.bpffs(), &netns.path(), cgroup.path()] {
+                for path in [ground.dir(), ground.bpffs(), &netns.path(), cgroup.path()] {
                     line.say(&path.display().to_string()).map_err(|error| error.to_string())?;
                 }
                 // As a container runtime does.

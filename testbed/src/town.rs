@@ -15,7 +15,7 @@ use crate::{Netns, veth};
 /// | `far` | 10.44.0.2, fd44::2 | `router` |
 #[derive(Debug)]
 pub struct Town {
-    /// The pod that connections are offered to.
+    /// The pod that connections go to.
     pub pod: Netns,
     /// Another pod of the same node.
     pub other: Netns,

@@ -8,7 +8,7 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use crate::ground::Folder;
+use crate::ground::Directory;
 use crate::tool::{tool, with_input};
 use crate::{Failure, Process, until};
 
@@ -18,7 +18,8 @@ const PATIENCE: std::time::Duration = std::time::Duration::from_secs(300);
 /// What every kernel is told. On a busy machine the emulated timer comes too late for the check at boot, which panics.
 const PARAMETERS: &str = "console=ttyS0 panic=-1 quiet mitigations=off no_timer_check";
 
-/// The kernel's modules that a machine loads, in this order, where they are not built in: what its disk needs, and pairs of interfaces.
+/// The kernel's modules that a machine loads, in this order, where they are not built in: what its disk needs, and
+/// pairs of interfaces.
 const MODULES: [&str; 7] = [
     "drivers/virtio/virtio_ring",
     "drivers/virtio/virtio",
@@ -92,10 +93,10 @@ const TARGETS: [&str; 12] = [
     "timers",
 ];
 
-/// A machine that is off; every [`Vm::boot`] starts its kernel anew, with the same disk.
+/// A machine that is off; every [`Vm::boot`] starts its kernel again, with the same disk.
 #[derive(Debug)]
 pub struct Vm {
-    folder: Folder,
+    dir: Directory,
     kernel: PathBuf,
     parameters: &'static str,
 }
@@ -139,12 +140,12 @@ impl Vm {
             return Self::of(&package, "");
         }
         // Known to apt for this once, and to nobody else.
-        let folder = Folder::new()?;
-        let place = folder.path().display();
+        let dir = Directory::new()?;
+        let place = dir.path().display();
         let release = fs::read_to_string("/etc/os-release")?;
         let release = release.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME="));
         fs::write(
-            folder.path().join("sources"),
+            dir.path().join("sources"),
             format!(
                 "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] \
                  http://deb.debian.org/debian {}-backports main\n",
@@ -155,8 +156,8 @@ impl Vm {
             "-o Dir::Etc::sourcelist={place}/sources -o Dir::Etc::sourceparts=- \
              -o Dir::State::lists={place}/lists -o Dir::Cache={place}/cache"
         );
-        for folder in ["lists/partial", "cache/archives/partial"] {
-            fs::create_dir_all(Path::new(&place.to_string()).join(folder))?;
+        for dir in ["lists/partial", "cache/archives/partial"] {
+            fs::create_dir_all(Path::new(&place.to_string()).join(dir))?;
         }
         tool("sh", &["-c", &format!("apt-get {options} -qq update")])?;
         Self::of(&package, &options)
@@ -170,16 +171,16 @@ impl Vm {
 
     fn of(package: &str, options: &str) -> Result<Self, Failure> {
         let kernel = fetched(package, options)?;
-        let folder = Folder::new()?;
-        let machine = Self { folder, kernel, parameters: "" };
+        let dir = Directory::new()?;
+        let machine = Self { dir, kernel, parameters: "" };
         machine.prepare()?;
         Ok(machine)
     }
 
     fn prepare(&self) -> Result<(), Failure> {
         let root = self.root();
-        for folder in ["bin", "proc", "sys", "dev", "run", "disk", "tmp", "var/tmp", "modules"] {
-            fs::create_dir_all(root.join(folder))?;
+        for dir in ["bin", "proc", "sys", "dev", "run", "disk", "tmp", "var/tmp", "modules"] {
+            fs::create_dir_all(root.join(dir))?;
         }
         fs::copy("/bin/busybox", root.join("bin/busybox"))?;
         for applet in tool("busybox", &["--list"])?.lines().filter(|applet| *applet != "busybox") {
@@ -187,7 +188,7 @@ impl Vm {
         }
         self.modules(&MODULES)?;
         executable(&root.join("init"), INIT)?;
-        let disk = self.folder.path().join("disk");
+        let disk = self.dir.path().join("disk");
         fs::File::create(&disk)?.set_len(64 << 20)?;
         tool("/sbin/mkfs.ext4", &["-q", &disk.display().to_string()])?;
         Ok(())
@@ -198,12 +199,12 @@ impl Vm {
     /// # Errors
     /// If one cannot be unpacked.
     pub fn modules(&self, names: &[&str]) -> Result<(), Failure> {
-        let folder = self.root().join("modules");
+        let dir = self.root().join("modules");
         let kept = single(&self.kernel.join("lib/modules"))?.join("kernel");
         for name in names {
             // They are loaded in the order of their names.
-            let at = fs::read_dir(&folder)?.count();
-            let (plain, to) = (kept.join(format!("{name}.ko")), folder.join(format!("{at:02}")));
+            let at = fs::read_dir(&dir)?.count();
+            let (plain, to) = (kept.join(format!("{name}.ko")), dir.join(format!("{at:02}")));
             let packed = plain.with_extension("ko.xz");
             if packed.exists() {
                 tool("sh", &["-c", &format!("xz -dc {} > {}", packed.display(), to.display())])?;
@@ -282,7 +283,7 @@ impl Vm {
     /// it printed.
     pub fn boot(&self, script: &str) -> Result<String, Failure> {
         executable(&self.root().join("script"), script)?;
-        let (root, archive) = (self.root(), self.folder.path().join("initramfs"));
+        let (root, archive) = (self.root(), self.dir.path().join("initramfs"));
         let names = tool("find", &[&root.display().to_string(), "-mindepth", "1", "-printf", "%P\\n"])?;
         let pack = format!("cd {} && busybox cpio -o -H newc > {}", root.display(), archive.display());
         with_input("sh", &["-c", &pack], &names)?;
@@ -298,7 +299,7 @@ impl Vm {
 
     fn start(&self, archive: &Path) -> Result<Process, Failure> {
         let kernel = single_starting(&self.kernel.join("boot"), "vmlinuz")?;
-        let disk = format!("file={},if=virtio,format=raw", self.folder.path().join("disk").display());
+        let disk = format!("file={},if=virtio,format=raw", self.dir.path().join("disk").display());
         let mut command = std::process::Command::new("qemu-system-x86_64");
         command
             .args(["-M", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-m", "768", "-nographic"])
@@ -308,11 +309,11 @@ impl Vm {
             .arg(kernel)
             .arg("-initrd")
             .arg(archive);
-        Ok(Process::start(&mut command, &self.folder.path().join("console"))?)
+        Ok(Process::start(&mut command, &self.dir.path().join("console"))?)
     }
 
     fn root(&self) -> PathBuf {
-        self.folder.path().join("root")
+        self.dir.path().join("root")
     }
 }
 
@@ -343,29 +344,29 @@ fn fetched(package: &str, options: &str) -> Result<PathBuf, Failure> {
         return Ok(kept);
     }
     // Beside its place, so that it can be renamed.
-    let folder = tempfile::tempdir_in("/var/tmp")?;
+    let dir = tempfile::tempdir_in("/var/tmp")?;
     let fetch = format!(
         "cd {0} && apt-get {options} -qq download {package} && dpkg -x {package}_*.deb unpacked",
-        folder.path().display()
+        dir.path().display()
     );
     tool("sh", &["-c", &fetch])?;
-    match fs::rename(folder.path().join("unpacked"), &kept) {
+    match fs::rename(dir.path().join("unpacked"), &kept) {
         // Another test was first.
         Err(_) if kept.join("boot").is_dir() => Ok(kept),
         moved => Ok(moved.map(|()| kept)?),
     }
 }
 
-fn single(folder: &Path) -> Result<PathBuf, Failure> {
-    single_starting(folder, "")
+fn single(dir: &Path) -> Result<PathBuf, Failure> {
+    single_starting(dir, "")
 }
 
-fn single_starting(folder: &Path, start: &str) -> Result<PathBuf, Failure> {
-    for entry in fs::read_dir(folder)? {
+fn single_starting(dir: &Path, start: &str) -> Result<PathBuf, Failure> {
+    for entry in fs::read_dir(dir)? {
         let entry = entry?;
         if entry.file_name().to_string_lossy().starts_with(start) {
             return Ok(entry.path());
         }
     }
-    Err(format!("nothing begins with `{start}` in {}", folder.display()).into())
+    Err(format!("nothing begins with `{start}` in {}", dir.display()).into())
 }

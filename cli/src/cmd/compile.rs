@@ -73,7 +73,7 @@ fn check(output: &Output, file: &Path, wanted: &[u8]) -> Result<Exit, Failure> {
     let name = file.display().to_string();
     let diff = text_diff::unified(&found, &wanted, &name, &format!("{name} (compiled now)"));
     output.answer(&json!({ "equal": false, "diff": diff }), || diff.clone());
-    output.say(&format!("{name} is stale: `meshc compile -o {name} …` writes it anew"));
+    output.say(&format!("{name} is stale: `meshc compile -o {name} …` rewrites it"));
     Ok(Exit::Different)
 }
 

@@ -15,25 +15,25 @@ pub fn completions(output: &Output, args: &Completions) -> Result<Exit, Failure>
     Ok(Exit::Done)
 }
 
-/// Prints one man page, or writes all of them to a folder.
+/// Prints one man page, or writes all of them to a directory.
 pub fn man(output: &Output, args: &Man) -> Result<Exit, Failure> {
-    let Some(folder) = &args.output else {
+    let Some(dir) = &args.output else {
         output.text(&String::from_utf8_lossy(&page(&Cli::command())?));
         return Ok(Exit::Done);
     };
     let failed = |error: std::io::Error| {
-        Failure::refused("write", format!("cannot write man pages to `{}`: {error}", folder.display()))
+        Failure::refused("write", format!("cannot write man pages to `{}`: {error}", dir.display()))
     };
-    std::fs::create_dir_all(folder).map_err(failed)?;
+    std::fs::create_dir_all(dir).map_err(failed)?;
     let mut command = Cli::command();
     command.build();
-    std::fs::write(folder.join("meshc.1"), page(&command)?).map_err(failed)?;
+    std::fs::write(dir.join("meshc.1"), page(&command)?).map_err(failed)?;
     for sub in command.get_subcommands().filter(|sub| !sub.is_hide_set() && sub.get_name() != "help") {
         let name = format!("meshc-{}", sub.get_name());
         let renamed = sub.clone().name(name.clone()).bin_name(name.replacen('-', " ", 1));
-        std::fs::write(folder.join(format!("{name}.1")), page(&renamed)?).map_err(failed)?;
+        std::fs::write(dir.join(format!("{name}.1")), page(&renamed)?).map_err(failed)?;
     }
-    output.say(&format!("wrote man pages to `{}`", folder.display()));
+    output.say(&format!("wrote man pages to `{}`", dir.display()));
     Ok(Exit::Done)
 }
 

@@ -22,7 +22,7 @@ const FILES: [(&str, &str); 3] = [
 pub fn run(output: &Output, args: &Init) -> Result<Exit, Failure> {
     let (mut written, mut kept) = (Vec::new(), Vec::new());
     for (name, text) in FILES {
-        let path = args.folder.join(name);
+        let path = args.dir.join(name);
         if create(&path, text)? { written.push(path) } else { kept.push(path) }
     }
     output.answer(&json!({ "written": written, "kept": kept }), || {
@@ -33,7 +33,7 @@ pub fn run(output: &Output, args: &Init) -> Result<Exit, Failure> {
         for path in &kept {
             text.push_str(&format!("kept  {} (it was there already)\n", path.display()));
         }
-        text.push_str(&format!("next: meshc check {0} && meshc test {0}\n", args.folder.display()));
+        text.push_str(&format!("next: meshc check {0} && meshc test {0}\n", args.dir.display()));
         text
     });
     Ok(Exit::Done)
@@ -44,8 +44,8 @@ fn create(path: &Path, text: &str) -> Result<bool, Failure> {
     let failed = |error: std::io::Error| {
         Failure::refused("write", format!("cannot write `{}`: {error}", path.display()))
     };
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder).map_err(failed)?;
+    if let Some(dir) = path.parent() {
+        std::fs::create_dir_all(dir).map_err(failed)?;
     }
     match OpenOptions::new().write(true).create_new(true).open(path) {
         Ok(mut file) => file.write_all(text.as_bytes()).map(|()| true).map_err(failed),

@@ -97,7 +97,7 @@ pub fn text(out: &mut String, found: &Acceleration, items: &Items) {
             format!("{} {place}: noticed {} times", it.name, it.times)
         });
     }
-    section(out, "readers that wait in vain", &found.stuck, |it| format!("{it}; {}", advice(it.why)));
+    section(out, "stalled readers", &found.stuck, |it| format!("{it}; {}", advice(it.why)));
 }
 
 /// What to do about one, where no agent does it.
@@ -108,7 +108,8 @@ const fn advice(why: Why) -> &'static str {
     }
 }
 
-/// `12 bytes over the fast path, 3 over the slow path (new_reader 2)`: why messages took the slow path, the most frequent reason first.
+/// `12 bytes over the fast path, 3 over the slow path (new_reader 2)`: why messages took the slow path, the most
+/// frequent reason first.
 fn carried(carriage: &Carriage) -> String {
     let mut why: Vec<_> = carriage.messages.iter().filter(|(way, _)| **way != Way::Short).collect();
     why.sort_by(|a, b| b.1.cmp(a.1).then(a.0.cmp(b.0)));

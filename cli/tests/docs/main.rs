@@ -63,10 +63,10 @@ fn every_command_and_option_is_in_the_reference() -> Tested {
 }
 
 /// Looks at all pages before it fails, so that one run shows all that is wrong.
-fn hold(folders: &[PathBuf]) -> Tested {
+fn hold(dirs: &[PathBuf]) -> Tested {
     let update = std::env::var_os("MESHC_UPDATE_DOCS").is_some();
     let (mut wrong, mut pages) = (Vec::new(), 0);
-    for path in folders.iter().map(|folder| markdown(folder)).collect::<Tested<Vec<_>>>()?.concat() {
+    for path in dirs.iter().map(|dir| markdown(dir)).collect::<Tested<Vec<_>>>()?.concat() {
         let mut page = Page::read(&path)?;
         wrong.extend(page.hold()?);
         pages += 1;
@@ -74,14 +74,14 @@ fn hold(folders: &[PathBuf]) -> Tested {
             page.write()?;
         }
     }
-    assert!(pages > 0, "no pages in {folders:?}");
+    assert!(pages > 0, "no pages in {dirs:?}");
     assert!(wrong.is_empty(), "\n{}\n{} examples are wrong", wrong.join("\n"), wrong.len());
     Ok(())
 }
 
-fn markdown(folder: &Path) -> Tested<Vec<PathBuf>> {
+fn markdown(dir: &Path) -> Tested<Vec<PathBuf>> {
     let mut found = Vec::new();
-    for entry in std::fs::read_dir(folder)? {
+    for entry in std::fs::read_dir(dir)? {
         let path = entry?.path();
         if path.extension().is_some_and(|extension| extension == "md") {
             found.push(path);

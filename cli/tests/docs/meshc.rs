@@ -15,19 +15,19 @@ pub(crate) struct Printed {
     pub(crate) code: i32,
 }
 
-/// Runs it in a folder, with both of its streams in one, as on a terminal.
-pub(crate) fn run(folder: &Path, arguments: &[String]) -> Tested<Printed> {
-    let path = folder.join(".printed");
+/// Runs it in a directory, with both of its streams in one, as on a terminal.
+pub(crate) fn run(dir: &Path, arguments: &[String]) -> Tested<Printed> {
+    let path = dir.join(".printed");
     let file = File::create(&path)?;
-    let status = command(folder, arguments).stdout(file.try_clone()?).stderr(file).status()?;
+    let status = command(dir, arguments).stdout(file.try_clone()?).stderr(file).status()?;
     let text = std::fs::read_to_string(&path)?;
     std::fs::remove_file(path)?;
     Ok(Printed { text, code: status.code().unwrap_or(-1) })
 }
 
 /// The diagnostics of a program: the codes of errors, and those of warnings.
-pub(crate) fn codes(folder: &Path, arguments: &[String]) -> Tested<(Vec<String>, Vec<String>)> {
-    let output = command(folder, arguments).args(["--format", "json"]).output()?;
+pub(crate) fn codes(dir: &Path, arguments: &[String]) -> Tested<(Vec<String>, Vec<String>)> {
+    let output = command(dir, arguments).args(["--format", "json"]).output()?;
     let answer: Value = serde_json::from_slice(&output.stdout)
         .map_err(|error| format!("{error}: {}", String::from_utf8_lossy(&output.stderr)))?;
     let found = answer.get("diagnostics").and_then(Value::as_array);
@@ -60,9 +60,9 @@ pub(crate) fn options(help: &str) -> impl Iterator<Item = &str> {
     words.filter(|word| word.starts_with("--") && !["--help", "--version"].contains(word))
 }
 
-fn command(folder: &Path, arguments: &[String]) -> Command {
+fn command(dir: &Path, arguments: &[String]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_meshc"));
-    command.current_dir(folder).args(arguments).env("COLUMNS", "110").env("NO_COLOR", "1");
+    command.current_dir(dir).args(arguments).env("COLUMNS", "110").env("NO_COLOR", "1");
     command
 }
 

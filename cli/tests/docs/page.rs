@@ -16,11 +16,11 @@ const BEFORE: &str = "set private = 10.0.0.0/8\nexempt uid 1500\nmesh example {\
 /// A program that is too large for the kernel's tables is too large for a page.
 const TOO_LARGE: &str = "over-capacity";
 
-/// A page with its own folder for the files of its blocks.
+/// A page with its own directory for the files of its blocks.
 pub(crate) struct Page {
     path: PathBuf,
     text: String,
-    folder: TempDir,
+    dir: TempDir,
     /// The arguments that check the last program.
     last: Vec<String>,
     /// How the last command ended.
@@ -33,12 +33,12 @@ pub(crate) struct Page {
 
 impl Page {
     pub(crate) fn read(path: &Path) -> Tested<Self> {
-        let (text, folder) = (fs::read_to_string(path)?, TempDir::new()?);
+        let (text, dir) = (fs::read_to_string(path)?, TempDir::new()?);
         let subject = path.to_string_lossy().contains("/diag/pages/").then(|| stem(path));
         Ok(Self {
             path: path.to_owned(),
             text,
-            folder,
+            dir,
             last: Vec::new(),
             code: 0,
             updates: Vec::new(),
@@ -71,7 +71,7 @@ impl Page {
         match block.kind() {
             "toml" => {
                 if let Some(name) = block.file() {
-                    fs::write(self.folder.path().join(name), &block.text)?;
+                    fs::write(self.dir.path().join(name), &block.text)?;
                 }
                 Ok(None)
             }
@@ -87,25 +87,24 @@ impl Page {
         let subject = if block.file().is_none() { self.subject.take() } else { None };
         let name = subject.as_ref().map(|code| format!("{code}.mesh"));
         let name = name.as_deref().or_else(|| block.file()).unwrap_or("policy.mesh");
-        fs::write(self.folder.path().join(name), text)?;
+        fs::write(self.dir.path().join(name), text)?;
         let inventory = block.inventory().map(|file| ["--inventory".to_owned(), file.to_owned()]);
         self.last = vec!["check".to_owned(), name.to_owned()];
         self.last.extend(inventory.into_iter().flatten());
-        let (errors, warnings) = meshc::codes(self.folder.path(), &self.last)?;
+        let (errors, warnings) = meshc::codes(self.dir.path(), &self.last)?;
         let holds = match subject {
             Some(code) => errors.iter().chain(&warnings).eq([&code]),
             None => as_tagged(block, &errors, &warnings),
         };
         Ok((!holds).then(|| {
-            let printed =
-                meshc::run(self.folder.path(), &self.last).map_or_else(|e| e.to_string(), |p| p.text);
+            let printed = meshc::run(self.dir.path(), &self.last).map_or_else(|e| e.to_string(), |p| p.text);
             format!("errors {errors:?}, warnings {warnings:?}\n{printed}")
         }))
     }
 
     /// What `check` prints about the program before.
     fn shown(&mut self, block: &Block) -> Tested<Option<String>> {
-        let Printed { text, .. } = meshc::run(self.folder.path(), &self.last)?;
+        let Printed { text, .. } = meshc::run(self.dir.path(), &self.last)?;
         Ok(self.compare(block, &block.text, &plain(&text)))
     }
 
@@ -137,7 +136,7 @@ impl Page {
         else {
             return Err(format!("{}: `{line}` is not a command of meshc", self.path.display()).into());
         };
-        let Printed { text, code } = meshc::run(self.folder.path(), arguments)
+        let Printed { text, code } = meshc::run(self.dir.path(), arguments)
             .map_err(|error| format!("{program} {arguments:?}: {error}"))?;
         self.code = code;
         Ok(plain(&text))

@@ -4,7 +4,8 @@
 //! compares what the kernel does with what the compiled tables say. They are ignored where no kernel was
 //! promised (`MESHC_TEST_KERNEL=1`) when they were compiled, and counted so.
 //!
-//! One folder a subject, one behaviour a file. What several files need is in `fixtures`; tests import from nowhere else.
+//! One directory a subject, one behaviour a file. What several files need is in `fixtures`; tests import from nowhere
+//! else.
 #![cfg(target_os = "linux")]
 #![expect(
     clippy::duplicate_mod,

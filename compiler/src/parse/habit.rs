@@ -302,7 +302,7 @@ impl<'t> Site<'t> {
         self.about(self.found.len(), None, "not expected here", help)
     }
 
-    /// About so many bytes from there on.
+    /// About this many bytes from there on.
     fn about(
         &self,
         len: usize,
@@ -367,7 +367,7 @@ impl<'t> Site<'t> {
         let verb = self.last;
         let is_ports = matches!(self.found, "tcp" | "udp" | "any");
         if is_ports || self.found.starts_with(|c: char| c.is_ascii_digit()) {
-            let help = "a direction follows the verb: `outbound` for what members open, `inbound` for what they are offered";
+            let help = "a direction follows the verb: `outbound` for what members open, `inbound` for what they receive";
             let help = if is_ports {
                 format!("{help}: `{verb} outbound {} …`", self.found)
             } else {

@@ -105,7 +105,7 @@ fn brace_after(statement: Statement<'_>) -> Span {
 /// How a statement is written.
 const fn example(rule: Rule) -> &'static str {
     match rule {
-        Rule::import_statement => "an import names a file or a folder: `import \"platform.mesh\"`",
+        Rule::import_statement => "an import names a file or a directory: `import \"platform.mesh\"`",
         Rule::set_statement => {
             "a set is `set databases = tcp 3306, 5432` or `set private = 10.0.0.0/8, fc00::/7`"
         }

@@ -28,7 +28,7 @@ struct Page {
 }
 
 impl Page {
-    /// A line, so many steps in.
+    /// A line, this many steps in.
     fn line(&mut self, depth: usize, line: impl Display) {
         // Writing to a string does not fail.
         let _ = writeln!(self.text, "{:width$}{line}", "", width = 2 * depth);

@@ -189,9 +189,7 @@ fn inbound_of_address(flow: &ast::Flow, inbound: Span) -> Diagnostic {
 fn no_workload(flow: &ast::Flow) -> Diagnostic {
     Diagnostic::new(Code::WrongKind, "neither end of the flow is a workload")
         .label(flow.span, "nobody's decision")
-        .help(
-            "write a workload at one end: on the left for what it opens, on the right for what it is offered",
-        )
+        .help("write a workload at one end: on the left for what it opens, on the right for what it receives")
 }
 
 fn identity_of_inbound(span: Span) -> Diagnostic {

@@ -37,7 +37,7 @@ impl<'a> Resolver<'a, '_> {
         list
     }
 
-    /// Grows with every mistake that is found, so that what comes with one is looked at anew at each place.
+    /// Grows with every mistake that is found, so that what comes with one is looked at again at each place.
     fn troubles(&self) -> usize {
         self.diagnostics.len() + self.names.unknown_uses()
     }

@@ -19,7 +19,7 @@ pub struct Location {
 
 /// What imports are read through. The compiler itself touches no file.
 pub trait Loader {
-    /// The files that `path` means as seen from the file `from`: itself, or the policies of a folder.
+    /// The files that `path` means as seen from the file `from`: itself, or the policies of a directory.
     ///
     /// # Errors
     /// Why there are none, in words that follow the path: `does not exist`.
@@ -122,10 +122,10 @@ impl Loading {
             let Some(place) = self.locations.get(from).cloned() else { continue };
             match loader.find(&place, &import.path.value) {
                 Ok(found) => {
-                    let folder = found.len() > 1;
+                    let dir = found.len() > 1;
                     for location in found {
-                        // A folder that the importing file itself lies in means its other files.
-                        if !(folder && location.key == place.key) {
+                        // A directory that the importing file itself lies in means its other files.
+                        if !(dir && location.key == place.key) {
                             self.import(from, location, &import, loader);
                         }
                     }
@@ -152,7 +152,7 @@ impl Loading {
             Diagnostic::new(Code::ImportMissing, format!("{} {why}", quote(&import.path.value)))
                 .label(import.path.span, "imported here")
                 .help(
-                    "an import names a file, or a folder of `.mesh` files, relative to the file that imports",
+                    "an import names a file, or a directory of `.mesh` files, relative to the file that imports",
                 ),
         );
     }

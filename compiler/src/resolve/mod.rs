@@ -208,7 +208,7 @@ fn blocks<'m, 'a: 'm>(meshes: &'m [Mesh<'a>]) -> impl Iterator<Item = (usize, &'
     meshes.iter().enumerate().flat_map(|(i, mesh)| mesh.blocks.iter().map(move |block| (i, *block)))
 }
 
-/// The pass itself. Its methods are spread over the modules of this folder, by kind of statement.
+/// The pass itself. Its methods are spread over the modules of this directory, by kind of statement.
 struct Resolver<'a, 'c> {
     collected: &'c Collected<'a>,
     names: Names<'a>,

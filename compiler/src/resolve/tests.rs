@@ -5,7 +5,7 @@ use mesh_bpf::flow::{Direction, Verdict};
 use super::*;
 use crate::hir::Peer;
 
-/// A loader over files in memory; a folder is the files below its name.
+/// A loader over files in memory; a directory is the files below its name.
 struct Memory(BTreeMap<String, String>);
 
 impl Loader for Memory {

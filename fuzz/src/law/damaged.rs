@@ -87,7 +87,7 @@ pub fn damaged(
     Err(Broken::new("the proof refuses what decides otherwise", mistake.0))
 }
 
-/// Every mistake, so many times each.
+/// Every mistake, this many times each.
 ///
 /// # Errors
 /// The mistake that the proof accepted.

@@ -1,7 +1,7 @@
 //! Pods' own addresses, followed: a socket in each pod's network namespace tells when they change.
 //!
-//! Pods come and go by the plugin, the command line and this agent; all of them leave it in the folder of members, which
-//! is watched.
+//! Pods come and go by the plugin, the command line and this agent; all of them leave it in the directory of members,
+//! which is watched.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -31,8 +31,8 @@ pub(super) struct AddressKeeper {
 struct Followed {
     /// None where its addresses were given by hand.
     changes: Option<Changes>,
-    /// The folder in which its namespace has a file.
-    folder: Option<PathBuf>,
+    /// The directory in which its namespace has a file.
+    dir: Option<PathBuf>,
     /// Not looked at before.
     rests: Instant,
     /// It could not be looked at the last time.
@@ -79,8 +79,8 @@ impl AddressKeeper {
             // What changed before there was somebody to tell is found by looking.
             let changes = runtime.changes(&pod)?;
             runtime.follow(key)?;
-            let folder = pod.netns.as_ref().and_then(|netns| netns.parent()).map(PathBuf::from);
-            self.pods.insert(key, Followed { changes, folder, rests: Instant::now(), again: false });
+            let dir = pod.netns.as_ref().and_then(|netns| netns.parent()).map(PathBuf::from);
+            self.pods.insert(key, Followed { changes, dir, rests: Instant::now(), again: false });
         }
         Ok(())
     }
@@ -116,17 +116,17 @@ impl AddressKeeper {
         (followed, failed)
     }
 
-    /// The folders of the files that stand for the pods' namespaces: something happens there when one ends.
+    /// The directories of the files that stand for the pods' namespaces: something happens there when one ends.
     pub(super) fn namespaces(&self) -> BTreeSet<PathBuf> {
-        let folders = self.pods.values().filter_map(|pod| pod.folder.clone());
+        let dirs = self.pods.values().filter_map(|pod| pod.dir.clone());
         // Nothing is told of what the kernel makes up itself.
-        folders.filter(|folder| !folder.starts_with("/proc") && folder.is_dir()).collect()
+        dirs.filter(|dir| !dir.starts_with("/proc") && dir.is_dir()).collect()
     }
 
-    /// The folder of the members, or where it will be: something happens there when a pod comes or goes.
+    /// The directory of the members, or where it will be: something happens there when a pod comes or goes.
     pub(super) fn members(runtime: &Runtime) -> Option<PathBuf> {
         let (members, state) = (runtime.instance().members(), &runtime.instance().state);
-        let folders = members.ancestors().take_while(|folder| folder.starts_with(state));
-        folders.map(PathBuf::from).find(|folder| folder.is_dir())
+        let dirs = members.ancestors().take_while(|dir| dir.starts_with(state));
+        dirs.map(PathBuf::from).find(|dir| dir.is_dir())
     }
 }

@@ -24,9 +24,9 @@ impl CgroupKeeper {
             Err(error) => return log::failed("cannot tell which cgroups the policy names", &error),
         };
         let now: BTreeMap<PathBuf, Option<u64>> = (named.into_iter())
-            .map(|folder| {
-                let id = fs::metadata(&folder).ok().map(|found| found.ino());
-                (folder, id)
+            .map(|dir| {
+                let id = fs::metadata(&dir).ok().map(|found| found.ino());
+                (dir, id)
             })
             .collect();
         if now != self.known {
@@ -35,12 +35,12 @@ impl CgroupKeeper {
         }
     }
 
-    /// Where cgroups will be made or removed: the nearest folder above each that is there.
-    pub(super) fn folders(&self, runtime: &Runtime) -> BTreeSet<PathBuf> {
+    /// Where cgroups will be made or removed: the nearest directory above each that is there.
+    pub(super) fn dirs(&self, runtime: &Runtime) -> BTreeSet<PathBuf> {
         let hierarchy = &runtime.instance().hierarchy;
         let nearest = |cgroup: &PathBuf| {
-            let mut above = cgroup.ancestors().skip(1).take_while(|folder| folder.starts_with(hierarchy));
-            above.find(|folder| folder.is_dir()).map(Path::to_owned)
+            let mut above = cgroup.ancestors().skip(1).take_while(|dir| dir.starts_with(hierarchy));
+            above.find(|dir| dir.is_dir()).map(Path::to_owned)
         };
         self.known.keys().filter_map(nearest).collect()
     }

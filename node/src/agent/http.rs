@@ -2,9 +2,10 @@
 //!
 //! One request a connection, which is closed after its answer. Everything has a bound, so that nobody who may connect
 //! can keep others from an answer or make the agent grow: bytes and headers of a request, time, and connections at one
-//! moment, of which the oldest goes for a new one. One thread moves all bytes and waits for none of them; metrics, which
-//! take longer the larger the policy is, are made by another. The servers that were looked at wait for one client
-//! at a time (tiny_http), or bring an asynchronous runtime for three pages; the requests are read by `httparse`.
+//! moment, of which the oldest goes for a new one. One thread moves all bytes and waits for none of them; metrics,
+//! which take longer the larger the policy is, are made by another. The servers that were looked at wait for one
+//! client at a time (tiny_http), or bring an asynchronous runtime for three pages; the requests are read by
+//! `httparse`.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
@@ -339,7 +340,7 @@ impl Pages {
     }
 
     /// Whether pods and units of this node are in the mesh as a policy says. An older policy is one: what the
-    /// folder holds and is refused is told by the metrics, and by `meshc status`.
+    /// directory holds and is refused is told by the metrics, and by `meshc status`.
     fn readiness(&self) -> Answer {
         let state = self.shared.state();
         match self.shared.runtime.head() {

@@ -257,7 +257,7 @@ fn maps(page: &mut Page<'_>, status: &Status) -> fmt::Result {
 fn agent(page: &mut Page<'_>, state: &AgentState) -> fmt::Result {
     let (report, applies) = (&state.report, &state.applies);
     let refused = u64::from(report.refused.is_some());
-    page.one("policy_refused", "1 while the policy in the folder is refused", refused)?;
+    page.one("policy_refused", "1 while the policy in the directory is refused", refused)?;
     page.one("waiting", "1 while the agent waits for `meshc resume`", report.waiting.into())?;
     let results = [("done", applies.done), ("failed", applies.failed)];
     let results = results.map(|(result, count)| (vec![("result", result)], count));

@@ -1,4 +1,4 @@
-//! The agent: keeps a node in step with the policy in a folder, and with the pods and units that come and go.
+//! The agent: keeps a node in step with the policy in a directory, and with the pods and units that come and go.
 //!
 //! It is a convenience, not a part of the datapath: what it attached stays attached when it ends, and the plugin
 //! and the command line do without it. Killed at any instant, it leaves what any killed command leaves, and
@@ -6,7 +6,7 @@
 //!
 //! | module | what it does |
 //! |---|---|
-//! | `wait` | waits for signals, requests, changed folders and addresses, and time |
+//! | `wait` | waits for signals, requests, changed directories and addresses, and time |
 //! | `policy`, `cgroups`, `pods`, `addresses`, `plugin`, `rescue` | keep one thing each, with what they must remember for it |
 //! | `repair` | brings back what is not as it was applied |
 //! | `serve`, `http` | answer others, on threads of their own |
@@ -59,8 +59,8 @@ use crate::wire::{Reply, Report};
 /// How the agent is to be.
 #[derive(Debug)]
 pub struct Settings {
-    /// The folder whose policy is to be live; without one, whatever is live is kept in step.
-    pub folder: Option<PathBuf>,
+    /// The directory whose policy is to be live; without one, whatever is live is kept in step.
+    pub dir: Option<PathBuf>,
     /// Where health and metrics are told.
     pub listen: Option<SocketAddr>,
     /// How often everything is looked at, whatever happened.
@@ -73,7 +73,7 @@ pub struct Settings {
 
 struct Agent {
     shared: Shared,
-    folder: Option<PathBuf>,
+    dir: Option<PathBuf>,
     interval: Duration,
     notify: Notify,
     waiter: Waiter,
@@ -95,7 +95,7 @@ pub fn run(runtime: Runtime, settings: Settings, compile: Compile) -> io::Result
     let signals = wait::signals()?;
     let socket = runtime.instance().socket();
     let _alone = serve::alone(&socket)?;
-    let shared = Shared::new(runtime, settings.folder.as_ref().map(|folder| folder.display().to_string()));
+    let shared = Shared::new(runtime, settings.dir.as_ref().map(|dir| dir.display().to_string()));
     let (tx, rx) = channel();
     let (wake_tx, wake_rx) = UnixStream::pair()?;
     wake_tx.set_nonblocking(true)?;
@@ -107,12 +107,12 @@ pub fn run(runtime: Runtime, settings: Settings, compile: Compile) -> io::Result
     }
     let agent = Agent {
         shared,
-        folder: settings.folder.clone(),
+        dir: settings.dir.clone(),
         interval: settings.interval,
         notify: Notify::from_environment(),
         waiter: Waiter { signals, wake: wake_rx, watch: Watch::new()? },
         commands: rx,
-        policy: PolicyKeeper::new(settings.folder, compile),
+        policy: PolicyKeeper::new(settings.dir, compile),
         cgroups: CgroupKeeper::default(),
         addresses: AddressKeeper::default(),
         plugin: PluginKeeper::new(settings.plugin),
@@ -133,7 +133,7 @@ impl Agent {
         self.notify.ready();
         while let Some(look) = self.wait()? {
             self.look(look);
-            // Somebody may have removed the state folder, and this with it.
+            // Somebody may have removed the state directory, and this with it.
             if !socket.exists() && socket.parent().is_some_and(Path::exists) {
                 server.serve(serve::listen(socket)?)?;
             }
@@ -169,26 +169,26 @@ impl Agent {
         }
     }
 
-    /// What the watched folders tell.
+    /// What the watched directories tell.
     fn happened(&self) -> io::Result<Option<Look>> {
         let mut changed = self.waiter.watch.changed();
         if changed.is_empty() {
             return Ok(None);
         }
-        let of_plugin = self.plugin.folders();
-        let is_policy = |folder: &PathBuf| self.folder.as_ref() == Some(folder);
+        let of_plugin = self.plugin.dirs();
+        let is_policy = |dir: &PathBuf| self.dir.as_ref() == Some(dir);
         // A unit's first connection does not wait until a file is written whole.
-        if changed.iter().any(|folder| is_policy(folder) || of_plugin.contains(folder)) {
+        if changed.iter().any(|dir| is_policy(dir) || of_plugin.contains(dir)) {
             changed.extend(self.waiter.watch.wait(Duration::from_millis(50))?);
         }
         let (namespaces, members) = (self.addresses.namespaces(), self.shared.runtime.instance().members());
         // Or where that is made.
-        let is_of_members = |folder: &PathBuf| members.starts_with(folder);
-        let is_of_pods = |folder: &PathBuf| namespaces.contains(folder) || is_of_members(folder);
+        let is_of_members = |dir: &PathBuf| members.starts_with(dir);
+        let is_of_pods = |dir: &PathBuf| namespaces.contains(dir) || is_of_members(dir);
         Ok(Some(Look {
             policy: changed.iter().any(is_policy),
-            plugin: changed.iter().any(|folder| of_plugin.contains(folder)),
-            pods: changed.iter().any(|folder| namespaces.contains(folder)),
+            plugin: changed.iter().any(|dir| of_plugin.contains(dir)),
+            pods: changed.iter().any(|dir| namespaces.contains(dir)),
             // What is done for a pod that comes or goes writes there itself, and is not to be done again for that.
             members: changed.iter().any(is_of_members),
             cgroups: !changed.iter().all(is_of_pods),
@@ -216,12 +216,12 @@ impl Agent {
         if look.plugin || look.all {
             self.plugin.keep();
         }
-        self.watch_folders();
+        self.watch_dirs();
         self.shared.change(|state| state.looked = Some(Instant::now()));
         self.tell();
     }
 
-    /// After a boot the kernel is empty: what was live before comes first, whatever the folder says.
+    /// After a boot the kernel is empty: what was live before comes first, whatever the directory says.
     fn restore(&self) {
         match self.shared.runtime.awaits_restore() {
             Ok(Some(_)) => match self.shared.runtime.restore() {
@@ -234,15 +234,15 @@ impl Agent {
         }
     }
 
-    /// The policy's folder, those of the plugin, of members and their namespaces, and those in which the cgroups are
+    /// The policy's directory, those of the plugin, of members and their namespaces, and those in which the cgroups are
     /// that a policy names; where one of these is missing, the nearest above it.
-    fn watch_folders(&mut self) {
-        let mut folders: BTreeSet<PathBuf> = self.folder.iter().cloned().collect();
-        folders.extend(self.plugin.folders());
-        folders.extend(self.addresses.namespaces());
-        folders.extend(AddressKeeper::members(&self.shared.runtime));
-        folders.extend(self.cgroups.folders(&self.shared.runtime));
-        self.waiter.watch.only(&folders);
+    fn watch_dirs(&mut self) {
+        let mut dirs: BTreeSet<PathBuf> = self.dir.iter().cloned().collect();
+        dirs.extend(self.plugin.dirs());
+        dirs.extend(self.addresses.namespaces());
+        dirs.extend(AddressKeeper::members(&self.shared.runtime));
+        dirs.extend(self.cgroups.dirs(&self.shared.runtime));
+        self.waiter.watch.only(&dirs);
     }
 
     /// Does what others ask.

@@ -37,8 +37,8 @@ impl PluginKeeper {
         }
     }
 
-    /// The folders in which it is.
-    pub(super) fn folders(&self) -> BTreeSet<PathBuf> {
-        self.plugin.iter().flat_map(|(place, _)| place.folders()).collect()
+    /// The directories in which it is.
+    pub(super) fn dirs(&self) -> BTreeSet<PathBuf> {
+        self.plugin.iter().flat_map(|(place, _)| place.dirs()).collect()
     }
 }

@@ -1,4 +1,4 @@
-//! Keeps the policy of a folder live.
+//! Keeps the policy of a directory live.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -25,52 +25,52 @@ pub struct Policy {
     pub lines: Vec<u8>,
 }
 
-/// Compiles the policy of a folder, or says why that cannot be.
+/// Compiles the policy of a directory, or says why that cannot be.
 pub type Compile = Box<dyn Fn(&Path) -> Result<Policy, String>>;
 
 /// Files with what tells that they changed: inode, length, time.
 type Fingerprint = BTreeMap<PathBuf, Option<(u64, u64, i64, i64)>>;
 
-/// Reads the folder where something in it changed, and applies what compiled.
+/// Reads the directory where something in it changed, and applies what compiled.
 pub(super) struct PolicyKeeper {
-    folder: Option<PathBuf>,
+    dir: Option<PathBuf>,
     compile: Compile,
-    /// The policy of the folder, if it compiled.
+    /// The policy of the directory, if it compiled.
     wanted: Option<Policy>,
     fingerprint: Option<Fingerprint>,
 }
 
 impl PolicyKeeper {
-    pub(super) const fn new(folder: Option<PathBuf>, compile: Compile) -> Self {
-        Self { folder, compile, wanted: None, fingerprint: None }
+    pub(super) const fn new(dir: Option<PathBuf>, compile: Compile) -> Self {
+        Self { dir, compile, wanted: None, fingerprint: None }
     }
 
-    /// Makes what the folder holds now live. `touched`: something in it was written.
+    /// Makes what the directory holds now live. `touched`: something in it was written.
     pub(super) fn keep(&mut self, shared: &Shared, touched: bool) {
         self.read(shared, touched);
         self.apply(shared, false);
     }
 
-    /// The tables that are to be live, if the folder has some.
+    /// The tables that are to be live, if the directory has some.
     pub(super) fn tables(&self) -> Option<&Tables> {
         self.wanted.as_ref().map(|policy| &policy.tables)
     }
 
-    /// Compiles the policy of the folder, where one of its files is not as it was.
+    /// Compiles the policy of the directory, where one of its files is not as it was.
     fn read(&mut self, shared: &Shared, touched: bool) {
-        let Some(folder) = &self.folder else { return };
+        let Some(dir) = &self.dir else { return };
         let known: Vec<PathBuf> = self.wanted.iter().flat_map(|policy| policy.files.clone()).collect();
-        let fingerprint = fingerprint(folder, &known);
+        let fingerprint = fingerprint(dir, &known);
         if self.fingerprint.as_ref() == Some(&fingerprint) && !touched {
             return;
         }
         let began = Instant::now();
-        match (self.compile)(folder) {
+        match (self.compile)(dir) {
             Ok(policy) => {
                 for warning in &policy.warnings {
                     warn!(warning, "the policy");
                 }
-                self.fingerprint = Some(self::fingerprint(folder, &policy.files));
+                self.fingerprint = Some(self::fingerprint(dir, &policy.files));
                 self.wanted = Some(policy);
                 shared.change(|state| {
                     state.applies.compiling += began.elapsed();
@@ -86,11 +86,11 @@ impl PolicyKeeper {
         }
     }
 
-    /// Makes the folder's policy live, if it is not. Somebody who applied another at the command line is asked
+    /// Makes the directory's policy live, if it is not. Somebody who applied another at the command line is asked
     /// first: that is what `resume` answers. The generation, where there is a new one.
     pub(super) fn apply(&self, shared: &Shared, take_over: bool) -> Option<u64> {
         let policy = self.wanted.as_ref()?;
-        let folder = self.folder.as_ref()?;
+        let dir = self.dir.as_ref()?;
         let head = match shared.runtime.head() {
             Ok(head) => head,
             Err(error) => {
@@ -106,7 +106,7 @@ impl PolicyKeeper {
             shared.change(|state| state.report.waiting = false);
             return None;
         }
-        let origin = format!("agent, from {}", folder.display());
+        let origin = format!("agent, from {}", dir.display());
         let request = Apply {
             lines: Some(&policy.lines),
             owner: Owner::Agent,
@@ -164,10 +164,10 @@ pub(super) fn note(shared: &Shared, applied: &Applied) {
     }
 }
 
-/// The files of a folder, and those that a policy was read from besides.
-fn fingerprint(folder: &Path, known: &[PathBuf]) -> Fingerprint {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
-    let files = entries.chain(known.iter().cloned()).chain([folder.to_owned()]);
+/// The files of a directory, and those that a policy was read from besides.
+fn fingerprint(dir: &Path, known: &[PathBuf]) -> Fingerprint {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
+    let files = entries.chain(known.iter().cloned()).chain([dir.to_owned()]);
     files
         .map(|file| {
             // Behind symbolic links: that is what is read.

@@ -11,7 +11,7 @@ use super::log;
 use super::policy::{PolicyKeeper, note};
 use super::state::Shared;
 
-/// A repair that helped nothing is not tried again for so many looks.
+/// A repair that helped nothing is not tried again for this many looks.
 const GIVING_UP: u32 = 20;
 
 /// Repairs: first what costs nothing, then everything.
@@ -101,7 +101,7 @@ fn left(before: &[Drift], mut now: Vec<Drift>) -> Vec<Drift> {
     now
 }
 
-/// Writes the policy again, the folder's or else the one that is live; whoever applied it, its owner stays.
+/// Writes the policy again, the directory's or else the one that is live; whoever applied it, its owner stays.
 fn write_again(shared: &Shared, wanted: Option<&Tables>, owner: Owner) {
     // Tables that were damaged in the kernel are kept as they were applied.
     let kept = || {

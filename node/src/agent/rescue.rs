@@ -1,4 +1,4 @@
-//! Helps readers of accelerated connections that wait in vain.
+//! Helps readers of accelerated connections that stall.
 
 use std::time::{Duration, Instant};
 
@@ -40,7 +40,7 @@ impl Rescuer {
         };
         let is_news = self.said.is_new_error(failed.as_ref());
         if let Some(error) = failed.filter(|_| is_news) {
-            log::failed("readers that wait in vain cannot be helped", &error);
+            log::failed("stalled readers cannot be helped", &error);
         }
         self.last = Some(Instant::now());
         true

@@ -39,8 +39,8 @@ pub(super) struct SocketServer {
 
 /// That this is the instance's only agent, as long as it is kept.
 pub(super) fn alone(socket: &Path) -> io::Result<File> {
-    if let Some(folder) = socket.parent() {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    if let Some(dir) = socket.parent() {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
     }
     let lock = socket.with_extension("lock");
     let file = File::options().write(true).create(true).truncate(false).mode(0o600).open(lock)?;

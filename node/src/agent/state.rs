@@ -15,9 +15,9 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(runtime: Runtime, folder: Option<String>) -> Self {
+    pub(super) fn new(runtime: Runtime, dir: Option<String>) -> Self {
         let state = AgentState {
-            report: Report { pid: std::process::id(), folder, ..Report::default() },
+            report: Report { pid: std::process::id(), dir, ..Report::default() },
             ..AgentState::default()
         };
         Self { runtime: Arc::new(runtime), state: Arc::new(Mutex::new(state)) }

@@ -1,4 +1,4 @@
-//! What the agent waits for: signals, what other threads ask, folders, pods' addresses, and time.
+//! What the agent waits for: signals, what other threads ask, directories, pods' addresses, and time.
 
 use std::io::{self, Read};
 use std::os::fd::BorrowedFd;

@@ -1,4 +1,4 @@
-//! The programs that carry acceleration out: attached where a policy accelerates, and only there.
+//! The programs that accelerate: attached where a policy accelerates, and only there.
 
 use std::collections::BTreeSet;
 
@@ -35,7 +35,7 @@ pub(crate) fn wanted_by(profiles: &[u8]) -> bool {
 /// Where this kernel cannot accelerate.
 pub(crate) fn attach<S: System>(store: &S, instance: &Instance) -> Result<()> {
     let sockets = sockets(store, instance)?;
-    store.make_folder(&instance.accelerators())?;
+    store.create_dir(&instance.accelerators())?;
     say(store, instance, ACCELERATES)?;
     let refused = |fault| Error::CannotAccelerate { fault };
     let programs = store.load_accelerators(&instance.maps()).map_err(refused)?;
@@ -116,7 +116,7 @@ pub(crate) fn detach<S: System>(store: &S, instance: &Instance) -> Result<()> {
     for name in store.list(&instance.accelerators())?.unwrap_or_default() {
         store.remove(&instance.accelerators().join(name))?;
     }
-    store.remove_folder(&instance.accelerators())?;
+    store.remove_dir(&instance.accelerators())?;
     say(store, instance, 0)
 }
 

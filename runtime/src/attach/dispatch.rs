@@ -8,22 +8,22 @@ use crate::error::{Error, Result};
 use crate::instance::Instance;
 use crate::system::{Fault, ProgramInfo, System};
 
-/// Sees to it that pods' programs have one that decides to go on to; with `anew`, that of this build. `loaded` is it, where it was loaded before. Whether it was put
-/// there: those of pods go on to one or the other, without a gap.
+/// Sees to it that pods' programs have one that decides to go on to; with `again`, that of this build. `loaded` is it,
+/// where it was loaded before. Whether it was put there: those of pods go on to one or the other, without a gap.
 pub(crate) fn lead<S: System>(
     store: &S,
     instance: &Instance,
     by: Inbound,
-    anew: bool,
+    again: bool,
     loaded: Option<S::Program>,
 ) -> Result<bool> {
     let map = map(store, instance, by)?;
     let there = decider(store, &map)?;
-    if there.is_some() && !anew {
+    if there.is_some() && !again {
         return Ok(false);
     }
     let refused = |fault: Fault| match fault.is_refusal() {
-        true => Error::CannotDecideOffers { by, fault },
+        true => Error::CannotDecideInbound { by, fault },
         false => fault.into(),
     };
     let program = match loaded {
@@ -37,7 +37,7 @@ pub(crate) fn lead<S: System>(
     Ok(true)
 }
 
-/// What becomes of what is offered to pods.
+/// What becomes of inbound traffic to pods.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Led {
     /// It is decided, as before.
@@ -48,12 +48,12 @@ pub(crate) enum Led {
     Undecided(String),
 }
 
-/// As [`lead`], for a policy with these profiles. Where the kernel refuses it and no rule of the policy decides what is
-/// offered, pods go without: nothing else of a policy needs it but what keeps others from the ports that outbound
+/// As [`lead`], for a policy with these profiles. Where the kernel refuses it and no rule of the policy decides inbound
+/// traffic, pods go without: nothing else of a policy needs it but what keeps others from the ports that outbound
 /// redirects lead to.
 ///
 /// # Errors
-/// Where the policy decides what is offered.
+/// Where the policy decides inbound traffic.
 pub(crate) fn lead_for<S: System>(
     store: &S,
     instance: &Instance,
@@ -62,9 +62,9 @@ pub(crate) fn lead_for<S: System>(
 ) -> Result<Led> {
     let was_undecided = is_undecided(store, instance)?;
     match lead(store, instance, instance.inbound, false, loaded) {
-        Err(error @ Error::CannotDecideOffers { .. }) => {
+        Err(error @ Error::CannotDecideInbound { .. }) => {
             let mut all = profiles.records::<abi::Profile>().iter();
-            let Error::CannotDecideOffers { by, fault } = &error else { return Err(error) };
+            let Error::CannotDecideInbound { by, fault } = &error else { return Err(error) };
             if all.any(|profile| profile.flags & abi::PROFILE_INBOUND_RULES != 0) {
                 return Err(error);
             }
@@ -72,7 +72,7 @@ pub(crate) fn lead_for<S: System>(
                 store.write(&instance.undecided(*by), b"", false)?;
             }
             Ok(Led::Undecided(format!(
-                "what is offered to pods cannot be decided by {} on this kernel (`meshc doctor`), and no rule of this \
+                "inbound traffic to pods cannot be decided by {} on this kernel (`meshc doctor`), and no rule of this \
                  policy asks for it: one with inbound rules is refused. Nothing keeps others from the ports of sidecars \
                  that outbound redirects lead to: let them listen on loopback only ({fault})",
                 by.word()

@@ -115,8 +115,8 @@ pub(crate) fn is_missing(name: &'static str) -> String {
     format!("the program `{name}` is not attached{cost}")
 }
 
-/// Attaches every program that the policy needs and that is not attached to the instance's cgroup: answering ones first,
-/// so that no flow is redirected that cannot be told where it was going.
+/// Attaches every program that the policy needs and that is not attached to the instance's cgroup: answering ones
+/// first, so that no flow is redirected that cannot be told where it was going.
 pub(crate) fn attach<S: System>(
     store: &S,
     instance: &Instance,
@@ -124,7 +124,7 @@ pub(crate) fn attach<S: System>(
     profiles: &TableData,
 ) -> Result<()> {
     let cgroup = store.inode(&instance.cgroup)?.unwrap_or_default();
-    store.make_folder(&instance.links())?;
+    store.create_dir(&instance.links())?;
     for role in [Role::Answers, Role::Decides] {
         let needed = programs.iter().filter(|(def, _)| def.role == role && is_needed(def, profiles));
         for (def, program) in needed {
@@ -158,7 +158,7 @@ pub(crate) fn sweep<S: System>(store: &S, instance: &Instance) -> Result<()> {
     Ok(())
 }
 
-/// Which build the attached programs are of, as the state folder remembers it. The kernel's ids tell whether
+/// Which build the attached programs are of, as the state directory remembers it. The kernel's ids tell whether
 /// that is still true.
 #[derive(Debug, Serialize, Deserialize, PartialEq, Eq)]
 struct Build {
@@ -265,12 +265,12 @@ pub(crate) fn detach<S: System>(store: &S, instance: &Instance) -> Result<()> {
         }
         store.remove(&pin)?;
     }
-    Ok(store.remove_folder(&instance.links())?)
+    Ok(store.remove_dir(&instance.links())?)
 }
 
-/// Links of this instance whose pins are gone, since their file system was unmounted or another is mounted over it: those
-/// of the programs that the state folder remembers, and those, of pods, whose programs use maps of these. In the order
-/// in which they are to be detached.
+/// Links of this instance whose pins are gone, since their file system was unmounted or another is mounted over it:
+/// those of the programs that the state directory remembers, and those, of pods, whose programs use maps of these. In
+/// the order in which they are to be detached.
 fn lost<S: System>(store: &S, instance: &Instance) -> Result<Vec<(S::Link, LinkInfo)>> {
     let known = record::read::<Build>(store, &instance.programs()).ok().flatten();
     let known = known.filter(|known| known.boot_id == instance.boot_id).map(|known| known.programs);

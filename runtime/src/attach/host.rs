@@ -1,4 +1,4 @@
-//! What is offered to workloads of the host: a program in its network namespace, where the policy asks for it, since
+//! Inbound traffic to workloads of the host: a program in its network namespace, where the policy asks for it, since
 //! everybody who is dialled there passes it. Whose a port is there, the programs note as sockets begin to listen.
 
 use std::path::Path;
@@ -33,7 +33,7 @@ pub(crate) fn fault<S: System>(
     Ok(missed.then_some(Drift::HostSocketsUnknown))
 }
 
-/// Whether a policy, by its table of profiles, decides what is offered to processes that are members by their cgroup:
+/// Whether a policy, by its table of profiles, decides inbound traffic to processes that are members by their cgroup:
 /// services that it names, and commands that run as one of its workloads.
 pub(crate) fn is_wanted(profiles: &TableData, policy: &Membership, members: &[Member]) -> bool {
     has_flag(abi::PROFILE_INBOUND, profiles, policy, members)
@@ -59,7 +59,7 @@ fn has_flag(flag: u32, profiles: &TableData, policy: &Membership, members: &[Mem
     named.chain(run).any(decides)
 }
 
-/// Sees to it that there is a program that decides what is offered on the host, where the policy asks for it.
+/// Sees to it that there is a program that decides inbound traffic on the host, where the policy asks for it.
 ///
 /// # Errors
 /// Where this kernel cannot, and a rule asks for it.
@@ -74,7 +74,7 @@ pub(crate) fn ensure_dispatch<S: System>(
         return Ok(());
     }
     match dispatch::lead(store, instance, HOST_WAY, false, None) {
-        Err(Error::CannotDecideOffers { .. }) if !rules_want_it(profiles, policy, members) => Ok(()),
+        Err(Error::CannotDecideInbound { .. }) if !rules_want_it(profiles, policy, members) => Ok(()),
         led => led.map(drop),
     }
 }
@@ -102,7 +102,7 @@ pub(crate) fn attach_if_wanted<S: System>(
 /// A refusal of the kernel is a warning where no rule asks for what it refuses.
 fn without_rules(attached: Result<()>, has_rules: impl Fn() -> bool) -> Result<Option<String>> {
     match attached {
-        Err(Error::Step(fault) | Error::CannotDecideOffers { fault, .. })
+        Err(Error::Step(fault) | Error::CannotDecideInbound { fault, .. })
             if fault.is_refusal() && !has_rules() =>
         {
             Ok(Some(format!(
@@ -114,7 +114,7 @@ fn without_rules(attached: Result<()>, has_rules: impl Fn() -> bool) -> Result<O
     }
 }
 
-/// Makes what is offered on the host be decided. The word comes first: sockets that begin to listen are noted
+/// Makes inbound traffic on the host be decided. The word comes first: sockets that begin to listen are noted
 /// from then on, and those that did before are found.
 pub(crate) fn attach<S: System>(store: &S, instance: &Instance, control: &ControlMap<S>) -> Result<()> {
     let netns = Path::new(HOST_NETNS);
@@ -135,7 +135,7 @@ pub(crate) fn attach<S: System>(store: &S, instance: &Instance, control: &Contro
     Ok(())
 }
 
-/// The same for a command: what is offered where it runs, unless another namespace is the host's.
+/// The same for a command: inbound traffic where it runs, unless another namespace is the host's.
 pub(crate) fn attach_for_command<S: System>(
     store: &S,
     instance: &Instance,
@@ -150,7 +150,7 @@ pub(crate) fn attach_for_command<S: System>(
     Ok(())
 }
 
-/// The cookie of the host's namespace, and whether what is offered there is decided.
+/// The cookie of the host's namespace, and whether inbound traffic there is decided.
 pub(crate) fn netns<S: System>(store: &S, control: &ControlMap<S>) -> Result<(u64, bool)> {
     Ok(match control.load(store).host {
         0 => (store.netns_cookie(Path::new(HOST_NETNS))?, false),
@@ -158,7 +158,7 @@ pub(crate) fn netns<S: System>(store: &S, control: &ControlMap<S>) -> Result<(u6
     })
 }
 
-/// Lets everything that is offered on the host reach whom it is for.
+/// Lets all inbound traffic on the host reach whom it is for.
 pub(crate) fn detach<S: System>(store: &S, instance: &Instance, control: &ControlMap<S>) -> Result<()> {
     if control.load(store).host != 0 {
         unpin(store, &instance.pod_links().join(HOST))?;

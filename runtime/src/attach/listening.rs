@@ -1,5 +1,5 @@
-//! Sockets that listened before a program was there to note them are looked for; a connection must not find a program and no
-//! sidecar.
+//! Sockets that listened before a program was there to note them are looked for; a connection must not find a program
+//! and no sidecar.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -40,7 +40,7 @@ pub(crate) fn look_again<S: System>(
     Ok(())
 }
 
-/// Looks for all sockets that listen in a network namespace. What is missed now is noted anew.
+/// Looks for all sockets that listen in a network namespace. What is missed now is noted again.
 pub(crate) fn look<S: System>(store: &S, instance: &Instance, netns: &Path, cookie: u64) -> Result<()> {
     if let Some(map) = missed(store, instance)? {
         store.delete(&map, &cookie.to_ne_bytes())?;
@@ -76,7 +76,7 @@ pub(crate) fn link<S: System>(
     cookie: u64,
 ) -> Result<Vec<S::Link>> {
     look(store, instance, netns, cookie)?;
-    store.make_folder(&instance.pod_links())?;
+    store.create_dir(&instance.pod_links())?;
     dispatch::lead(store, instance, by, false, None)?;
     let program = store.load_entry(&instance.maps(), cookie, by)?;
     Ok(store.attach_netns(&program, by, netns, cookie, &BTreeSet::new())?)

@@ -1,4 +1,4 @@
-//! Links in network namespaces: whose each is, and how what is offered there is decided.
+//! Links in network namespaces: whose each is, and how inbound traffic there is decided.
 
 use std::path::{Path, PathBuf};
 
@@ -52,11 +52,11 @@ pub(crate) fn interface(store: &impl System, pin: &Path) -> Result<Option<u32>> 
 
 /// The same for all pods.
 pub(crate) fn detach_all(store: &impl System, instance: &Instance) -> Result<()> {
-    let folder = instance.pod_links();
-    for name in store.list(&folder)?.unwrap_or_default() {
-        unpin(store, &folder.join(name))?;
+    let dir = instance.pod_links();
+    for name in store.list(&dir)?.unwrap_or_default() {
+        unpin(store, &dir.join(name))?;
     }
-    Ok(store.remove_folder(&folder)?)
+    Ok(store.remove_dir(&dir)?)
 }
 
 /// Every link.

@@ -1,4 +1,4 @@
-//! What is offered to pods: a program in each pod's network namespace.
+//! Inbound traffic to pods: a program in each pod's network namespace.
 //!
 //! The hook there knows neither namespace nor process, so every pod has a program of its own that holds the
 //! pod's cookie and is pinned by the pod's key. It goes on to the program that decides for all pods, which an instance
@@ -20,7 +20,7 @@ use crate::instance::Instance;
 use crate::member::{Key, Member};
 use crate::system::System;
 
-/// Makes what is offered to a pod be decided. Sockets that listen there already come first: a connection must
+/// Makes inbound traffic to a pod be decided. Sockets that listen there already come first: a connection must
 /// not find a program and no sidecar. `false` where the pod's namespace cannot be found.
 pub(crate) fn attach<S: System>(store: &S, instance: &Instance, member: &Member) -> Result<bool> {
     let Key::Netns(cookie) = member.key else { return Ok(true) };
@@ -146,7 +146,7 @@ pub(crate) fn find(store: &impl System, member: &Member, cookie: u64) -> Result<
     Ok(store.find_netns(cookie)?)
 }
 
-/// Lets everything that is offered to a pod reach it.
+/// Lets all inbound traffic of a pod reach it.
 pub(crate) fn detach(store: &impl System, instance: &Instance, key: Key) -> Result<()> {
     unpin(store, &pin(instance, key, 0))?;
     for number in 1.. {

@@ -1,6 +1,6 @@
 //! Readers of the fast path that wait for bytes which are there: named, and helped.
 //!
-//! One that spliced in vain cannot be given its bytes: its connection is closed, and both ends are told. One that
+//! One that stalled in `splice` cannot be given its bytes: its connection is closed, and both ends are told. One that
 //! `FIONREAD` told too little needs only to look again: its connection leaves the map of accelerated sockets, by which
 //! the kernel counts right from then on, and its reader is woken.
 
@@ -17,7 +17,7 @@ use crate::maps::entries;
 use crate::maps::set::ControlMap;
 use crate::system::{Fault, System};
 
-/// How long a reader that spliced in vain may still come back by plain calls, in milliseconds.
+/// How long a reader that stalled in `splice` may still come back by plain calls, in milliseconds.
 const PATIENCE: u64 = 1000;
 /// The same for one that was told too little, where it cannot be woken.
 const LONG_PATIENCE: u64 = 10_000;
@@ -44,7 +44,7 @@ impl Why {
     }
 }
 
-/// What was done for a reader that waited in vain.
+/// What was done for a stalled reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rescue {
     /// Nothing yet.
@@ -106,7 +106,7 @@ impl fmt::Display for StuckReader {
     }
 }
 
-/// Those that wait in vain at this moment.
+/// stalled readers at this moment.
 pub(crate) fn stuck<S: System>(store: &S, instance: &Instance) -> Result<Vec<StuckReader>> {
     let (mut noted, _) = noted(store, instance)?;
     noted.retain(waits);

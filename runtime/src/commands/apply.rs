@@ -56,8 +56,8 @@ impl<S: System> Runtime<S> {
         let session = session.ok_or(Error::DetachedMeanwhile)?;
         let applied = self.apply_locked(&session, &request, &mut prepared, began);
         if applied.is_err() && session.set.is_none() {
-            // The folder was made for its lock. Otherwise the next command sweeps it.
-            let _ = self.store.remove_folder(&self.instance.pins());
+            // The directory was made for its lock. Otherwise the next command sweeps it.
+            let _ = self.store.remove_dir(&self.instance.pins());
         }
         let applied = applied?;
         self.change_way(&session)?;
@@ -98,8 +98,8 @@ impl<S: System> Runtime<S> {
         session.take_down(&control)
     }
 
-    /// Brings members in line with what is live: cgroups that were made since, or made anew, are registered, and
-    /// so is whoever should be and is not; pods' own addresses are those of their interfaces. `None` where nothing is live.
+    /// Brings members in line with what is live: cgroups that were made since, or recreated, are registered, and so is
+    /// whoever should be and is not; pods' own addresses are those of their interfaces. `None` where nothing is live.
     ///
     /// # Errors
     /// Then what was live is live.
@@ -132,8 +132,8 @@ impl<S: System> Runtime<S> {
         if request.reset_changed && !self.store.can_close()? {
             return Err(Error::CannotClose);
         }
-        record::make_folders(&self.store, &self.instance)?;
-        files::make_folder(&self.store, &self.instance)?;
+        record::create_dirs(&self.store, &self.instance)?;
+        files::create_dir(&self.store, &self.instance)?;
         if live.is_none() {
             let _ = tell_holder(&self.store, &self.instance, &self.options);
         }

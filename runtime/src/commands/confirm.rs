@@ -11,7 +11,7 @@ use crate::system::System;
 pub enum Expiry {
     /// Nothing waits: it was confirmed, or something else went live.
     Settled,
-    /// So many milliseconds are left.
+    /// This many milliseconds are left.
     Waits(u64),
     /// It was taken back; the generation is now this one, 0 for none.
     TakenBack(u64),

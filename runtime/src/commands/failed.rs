@@ -1,7 +1,7 @@
 //! Pods that could not be attached: who, why, and whether they were let in all the same.
 //!
-//! A container runtime may show what its plugin said, or lose it. So each is kept in a file of the state folder, named
-//! for the pod: a runtime tries again with another container. It is forgotten when the pod is attached, when the
+//! A container runtime may show what its plugin said, or lose it. So each is kept in a file of the state directory,
+//! named for the pod: a runtime tries again with another container. It is forgotten when the pod is attached, when the
 //! container that was let in has gone, and where it was refused, after an hour.
 
 use std::path::PathBuf;
@@ -22,7 +22,7 @@ use crate::system::System;
 /// As many are kept; the oldest go first.
 const KEPT: usize = 256;
 /// So long a refusal is remembered, in milliseconds: the pod's own deletion tells nothing, since a runtime
-/// deletes whatever was refused, and tries anew.
+/// deletes whatever was refused, and tries again.
 const REMEMBERED: u64 = 3_600_000;
 
 /// A pod that could not be attached.
@@ -100,7 +100,7 @@ impl<S: System> Runtime<S> {
     /// Notes that a pod could not be attached.
     ///
     /// # Errors
-    /// Where the state folder cannot be written.
+    /// Where the state directory cannot be written.
     pub fn note_failed(&self, pod: &Pod, why: &str, started: bool) -> Result<()> {
         let (store, instance) = (&self.store, &self.instance);
         let failed = Failed {
@@ -110,8 +110,8 @@ impl<S: System> Runtime<S> {
             at: store.wall_clock(),
             boot_id: instance.boot_id.clone(),
         };
-        record::make_folders(store, instance)?;
-        store.make_folder(&instance.failed())?;
+        record::create_dirs(store, instance)?;
+        store.create_dir(&instance.failed())?;
         let mut known = all(store, instance)?;
         known.sort_by_key(|(_, failed)| failed.at);
         let too_many = (known.len() + 1).saturating_sub(KEPT);
@@ -124,7 +124,7 @@ impl<S: System> Runtime<S> {
     /// Pods that could not be attached in this boot, the latest last: see [`Failed::started`].
     ///
     /// # Errors
-    /// Where the state folder cannot be read.
+    /// Where the state directory cannot be read.
     pub fn failed(&self) -> Result<Vec<Failed>> {
         let mut failed: Vec<_> =
             all(&self.store, &self.instance)?.into_iter().map(|(_, failed)| failed).collect();
@@ -144,8 +144,8 @@ fn all<S: System>(store: &S, instance: &Instance) -> Result<Vec<(PathBuf, Failed
 /// As much of a pod's name as a file is named for: file systems take 255 bytes.
 const NAMED: usize = 160;
 
-/// The file of a pod. Its name came from elsewhere: it must not lead anywhere, may be of any length, and what is left of
-/// two of them may be the same.
+/// The file of a pod. Its name came from elsewhere: it must not lead anywhere, may be of any length, and what is left
+/// of two of them may be the same.
 fn file(instance: &Instance, pod: &Pod) -> PathBuf {
     let safe = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '-' | '.') { c } else { '_' };
     let name = format!("{}_{}", pod.namespace.as_deref().unwrap_or_default(), pod.name);

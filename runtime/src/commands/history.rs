@@ -11,7 +11,7 @@ use crate::runtime::Runtime;
 use crate::state::record::{self, Record};
 use crate::system::System;
 
-/// A generation that the state folder remembers.
+/// A generation that the state directory remembers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Kept {
     /// What is known of it.
@@ -26,7 +26,7 @@ impl<S: System> Runtime<S> {
     /// Every generation that is remembered, oldest first.
     ///
     /// # Errors
-    /// Where the state folder or the kernel cannot be read.
+    /// Where the state directory or the kernel cannot be read.
     pub fn history(&self) -> Result<Vec<Kept>> {
         let live = self.head()?.generation;
         let artifacts = self.store.list(&self.instance.artifacts())?.unwrap_or_default();
@@ -51,8 +51,8 @@ impl<S: System> Runtime<S> {
         Ok((record, tables, image))
     }
 
-    /// Which line of which file each item of a policy is from, by its digest in hexadecimal: what [`Apply::lines`] was when
-    /// it was last applied. `None` where nobody said.
+    /// Which line of which file each item of a policy is from, by its digest in hexadecimal: what [`Apply::lines`] was
+    /// when it was last applied. `None` where nobody said.
     ///
     /// # Errors
     /// Where it cannot be read.

@@ -28,7 +28,7 @@ use crate::system::{Sources, System};
 pub const NEVER: u64 = u64::MAX;
 
 impl<S: System> Runtime<S> {
-    /// Registers a pod, or registers it anew with other labels or addresses. Where no policy is live, the
+    /// Registers a pod, or registers it again with other labels or addresses. Where no policy is live, the
     /// next one finds it.
     ///
     /// # Errors
@@ -38,8 +38,8 @@ impl<S: System> Runtime<S> {
         self.attach_before(pod, NEVER)
     }
 
-    /// The same, unless it is later than `deadline` by [`Runtime::clock`] once nobody else works on the registry: whoever
-    /// asked for it has given up then, and may have done it or undone it without us.
+    /// The same, unless it is later than `deadline` by [`Runtime::clock`] once nobody else works on the registry:
+    /// whoever asked for it has given up then, and may have done it or undone it without us.
     ///
     /// # Errors
     /// As [`Runtime::attach`], and where it is too late.
@@ -53,8 +53,8 @@ impl<S: System> Runtime<S> {
         loop {
             let held = lock(store, instance, &self.options, &instance.maps(), false)?;
             self.in_time(deadline)?;
-            record::make_folders(store, instance)?;
-            files::make_folder(store, instance)?;
+            record::create_dirs(store, instance)?;
+            files::create_dir(store, instance)?;
             if held.is_some()
                 && let Some(set) = Set::open(store, instance)?
             {
@@ -186,7 +186,7 @@ impl<S: System> Runtime<S> {
     /// The pod with this key.
     ///
     /// # Errors
-    /// Where the state folder cannot be read.
+    /// Where the state directory cannot be read.
     pub fn pod(&self, key: Key) -> Result<Option<Member>> {
         Ok(self.find(&Which::Key(key))?.filter(|member| member.origin == Origin::Attached))
     }
@@ -194,7 +194,7 @@ impl<S: System> Runtime<S> {
     /// Every pod that is registered in this boot.
     ///
     /// # Errors
-    /// Where the state folder cannot be read.
+    /// Where the state directory cannot be read.
     pub fn pods(&self) -> Result<Vec<Member>> {
         let mut members = files::members(&self.store, &self.instance)?;
         members.retain(|member| member.origin == Origin::Attached);

@@ -117,9 +117,9 @@ fn missing_rights(status: &str) -> Vec<&'static str> {
 fn limits(store: &impl System, instance: &Instance) -> Result<Vec<(PathBuf, u64)>> {
     let cgroups = store.read(Path::new("/proc/self/cgroup"))?.unwrap_or_default();
     let mut limits = Vec::new();
-    for (folder, name) in own_cgroups(&String::from_utf8_lossy(&cgroups), &instance.hierarchy) {
-        for folder in folder.ancestors() {
-            let file = folder.join(name);
+    for (dir, name) in own_cgroups(&String::from_utf8_lossy(&cgroups), &instance.hierarchy) {
+        for dir in dir.ancestors() {
+            let file = dir.join(name);
             // Where the controller does not reach, and above the hierarchy, there is no such file.
             let Some(text) = store.read(&file)? else { continue };
             // `max` is no number.

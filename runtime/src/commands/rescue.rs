@@ -1,4 +1,4 @@
-//! Helps readers of accelerated connections that wait in vain.
+//! Helps readers of accelerated connections that stall.
 
 use crate::attach::stuck_readers::{self, StuckReader};
 use crate::error::Result;
@@ -6,7 +6,7 @@ use crate::runtime::Runtime;
 use crate::system::System;
 
 impl<S: System> Runtime<S> {
-    /// Helps readers of accelerated connections that wait in vain, and says whom. Costs a look at a small map where
+    /// Helps readers of accelerated connections that stall, and says whom. Costs a look at a small map where
     /// there are none.
     ///
     /// # Errors

@@ -22,7 +22,7 @@ use crate::system::{Fault, Files, System};
 /// A cgroup whose processes are members of a workload.
 #[derive(Debug)]
 pub struct Joined {
-    /// Its folder.
+    /// Its directory.
     pub cgroup: PathBuf,
     key: Key,
 }
@@ -48,7 +48,7 @@ impl<S: System> Runtime<S> {
         let registry = Registry { store, instance, set: &set };
         registry.recover()?;
         command_cgroups::sweep(&registry)?;
-        files::make_folder(store, instance)?;
+        files::create_dir(store, instance)?;
         let id = files::new_id(store, instance)?;
         let process = store.this_process();
         let cgroup = instance.cgroup.join(format!(
@@ -57,7 +57,7 @@ impl<S: System> Runtime<S> {
             process.pid,
             process.start
         ));
-        store.make_folder(&cgroup)?;
+        store.create_dir(&cgroup)?;
         let number = store.inode(&cgroup)?.ok_or_else(|| Error::NotACgroup(cgroup.clone()))?;
         let key = Key::Cgroup(number);
         let origin = Origin::Run { workload: workload.into(), process };
@@ -90,7 +90,7 @@ impl<S: System> Runtime<S> {
         } else {
             store.remove(&instance.members().join(joined.key.to_string()))?;
         }
-        Ok(store.remove_folder(&joined.cgroup)?)
+        Ok(store.remove_dir(&joined.cgroup)?)
     }
 }
 

@@ -54,7 +54,7 @@ impl fmt::Display for Family {
 /// A port at which a sidecar has to wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Port {
-    /// Whether its members open what comes there, or are offered it.
+    /// Whether its members open what comes there, or receive it.
     pub direction: Direction,
     /// TCP or UDP.
     pub protocol: Protocol,
@@ -72,7 +72,7 @@ impl Port {
             Family::V4 => socket.at.is_ipv4() || socket.takes_v4,
             Family::V6 => socket.at.is_ipv6(),
         };
-        // What is opened goes to loopback; what is offered is handed to whatever socket has the port.
+        // What is opened goes to loopback; inbound traffic is handed to whatever socket has the port.
         let ip = socket.at.ip();
         let reaches = match self.direction {
             Direction::Inbound => true,
@@ -131,8 +131,8 @@ impl fmt::Display for Unheard {
     }
 }
 
-/// A port of a sidecar at which only processes wait that the policy does not exempt, though it exempts some: who is not the
-/// sidecar may have taken its port.
+/// A port of a sidecar at which only processes wait that the policy does not exempt, though it exempts some: who is
+/// not the sidecar may have taken its port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Held {
     /// The member's name.
@@ -188,7 +188,7 @@ impl fmt::Display for Held {
 pub struct NotTaken {
     /// The member's name.
     pub member: String,
-    /// Whether it opened them, or was offered them.
+    /// Whether it opened them, or received them.
     pub direction: Direction,
     /// Of what was dialled.
     pub family: Family,

@@ -62,7 +62,7 @@ impl<S: System> Runtime<S> {
         Ok(Switched { generation: words.paused, changed: true })
     }
 
-    /// Takes everything out of the kernel; works on what any version left. With `purge` the state folder
+    /// Takes everything out of the kernel; works on what any version left. With `purge` the state directory
     /// goes too: records, kept policies, and which endpoints were attached.
     ///
     /// Bytes that went the fast path and that nobody has read yet are waited for, and where they stay unread, it is
@@ -103,7 +103,7 @@ impl<S: System> Runtime<S> {
             reserved_ports::release_all(&self.store, &self.instance)?;
             command_cgroups::sweep_cgroups(&self.store, &self.instance)?;
             self.store.remove(&self.instance.pending())?;
-            self.store.remove_folder(&self.instance.pins())?;
+            self.store.remove_dir(&self.instance.pins())?;
         }
         // Of a file system that was unmounted, or is covered by another one. Only CAP_SYS_ADMIN may look for them; who
         // has found pins has found what was attached.
@@ -131,8 +131,8 @@ impl<S: System> Runtime<S> {
     }
 }
 
-/// Sends nothing more over the fast path, and waits until what went by it is read. Where it is not, all is as before, or
-/// it is dropped; then says how many sockets lose something, as far as the kernel tells.
+/// Sends nothing more over the fast path, and waits until what went by it is read. Where it is not, all is as before,
+/// or it is dropped; then says how many sockets lose something, as far as the kernel tells.
 fn drain<S: System>(
     session: &Session<'_, S>,
     control: &ControlMap<S>,
@@ -160,7 +160,7 @@ fn drain<S: System>(
     Err(error)
 }
 
-/// Nobody else writes the word while the lock is held, unless the lock's folder was removed.
+/// Nobody else writes the word while the lock is held, unless the lock's directory was removed.
 fn change<S: System>(session: &Session<'_, S>, control: &ControlMap<S>, old: u64, new: u64) -> Result<()> {
     if control.exchange(session.store, Word::Generation, old, new)? {
         return Ok(());

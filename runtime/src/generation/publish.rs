@@ -20,7 +20,7 @@ use crate::members::{files, reserved_ports};
 use crate::state::record::{self, Record};
 use crate::system::{Prepared, System, Word};
 
-/// Generations that the state folder remembers.
+/// Generations that the state directory remembers.
 const KEPT: usize = 20;
 /// What acceleration does not promise on kernels that ask no program before a splice.
 const SPLICE: &str = "this kernel lets nobody refuse a `splice` (`meshc doctor`: the security module bpf): the first \
@@ -30,11 +30,11 @@ const SPLICE: &str = "this kernel lets nobody refuse a `splice` (`meshc doctor`:
 /// What `FIONREAD` tells where nothing may be written into a process.
 const NOTICED: &str = "FIONREAD counts wrong on accelerated connections of this kernel, and since it is locked down, \
                        that cannot be repaired (`meshc doctor`): the first time that a program which reads by it \
-                       (nginx) is told too little, it may wait in vain, until the agent or an `apply` helps it; later \
+                       (nginx) is told too little, it may stall, until the agent or an `apply` helps it; later \
                        connections to that port are not accelerated. `meshc status` tells";
 /// The same where not even that can be seen.
 const MISCOUNTED: &str = "FIONREAD counts wrong on accelerated connections of this kernel, and that can be neither \
-                          repaired nor noticed (`meshc doctor`): a program that reads by it may wait in vain. Do not \
+                          repaired nor noticed (`meshc doctor`): a program that reads by it may stall. Do not \
                           accelerate towards nginx";
 
 /// The first apply: makes maps and loads programs. What fails here leaves nothing behind.
@@ -354,10 +354,10 @@ fn upgrade<S: System>(session: &Session<'_, S>, profiles: &TableData) -> Result<
     Ok((replaced, led))
 }
 
-/// Sees to it that acceleration is carried out.
-fn accelerate<S: System>(session: &Session<'_, S>, anew: bool) -> Result<()> {
+/// Sees to it that acceleration is in force.
+fn accelerate<S: System>(session: &Session<'_, S>, again: bool) -> Result<()> {
     let Session { store, instance, .. } = *session;
-    if !anew && accelerators::missing(store, instance)?.is_empty() {
+    if !again && accelerators::missing(store, instance)?.is_empty() {
         return Ok(());
     }
     accelerators::attach(store, instance)
@@ -379,7 +379,7 @@ fn gone(missing: &[&'static str]) -> Vec<String> {
 fn lost(pods: &[String]) -> impl Iterator<Item = String> + '_ {
     let warning = |name| {
         format!(
-            "the network namespace of the pod `{name}` cannot be found; what is offered to it is not decided"
+            "the network namespace of the pod `{name}` cannot be found; inbound traffic to it is not decided"
         )
     };
     pods.iter().map(warning)

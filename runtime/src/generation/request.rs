@@ -10,8 +10,8 @@ use crate::system::{Prepared, Programs};
 pub struct Apply<'a, S: Programs> {
     /// Its tables.
     pub tables: &'a Tables,
-    /// Which line of which file each item is from: bytes that the caller understands. They are kept with the policy, for
-    /// [`Runtime::lines`](crate::Runtime::lines). With `None`, what was kept of the same policy stays.
+    /// Which line of which file each item is from: bytes that the caller understands. They are kept with the policy,
+    /// for [`Runtime::lines`](crate::Runtime::lines). With `None`, what was kept of the same policy stays.
     pub lines: Option<&'a [u8]>,
     /// Who applies it.
     pub owner: Owner,
@@ -19,14 +19,15 @@ pub struct Apply<'a, S: Programs> {
     pub override_owner: bool,
     /// The generation it was planned against, 0 for none; with `None` whatever is live.
     pub expected: Option<u64>,
-    /// Write all tables anew and attach what is missing, even where nothing seems to differ.
+    /// Rewrite all tables and attach what is missing, even where nothing seems to differ.
     pub repair: bool,
     /// Do not let it decide: keep it for `resume`. Where the mesh is paused, it stays so in any case; where a
     /// policy decides, this changes nothing.
     pub paused: bool,
-    /// Milliseconds after which it is taken back unless it is confirmed: see [`Runtime::expire`](crate::Runtime::expire).
+    /// Milliseconds after which it is taken back unless it is confirmed: see
+    /// [`Runtime::expire`](crate::Runtime::expire).
     pub confirm_within: Option<u64>,
-    /// Where another version's maps or tables are in the kernel, which this one cannot take over: begin anew,
+    /// Where another version's maps or tables are in the kernel, which this one cannot take over: start over,
     /// with a moment in which nothing is intercepted.
     pub drop_flows: bool,
     /// Close established connections that it decides otherwise than when they were opened.

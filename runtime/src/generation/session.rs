@@ -29,7 +29,7 @@ pub(crate) struct Session<'a, S: System> {
 
 impl<'a, S: System> Session<'a, S> {
     /// Takes the lock and finishes or undoes what a killed command left. `None` where the instance has no
-    /// folder, unless `make`.
+    /// directory, unless `make`.
     pub(crate) fn begin(
         store: &'a S,
         instance: &'a Instance,
@@ -37,7 +37,7 @@ impl<'a, S: System> Session<'a, S> {
         make: bool,
     ) -> Result<Option<Self>> {
         let Some(lock) = lock(store, instance, options, &instance.pins(), make)? else { return Ok(None) };
-        // Its name is information only; without a state folder there is none.
+        // Its name is information only; without a state directory there is none.
         let _ = tell_holder(store, instance, options);
         let mut session = Self { store, instance, options, set: None, _lock: lock };
         session.recover()?;
@@ -94,7 +94,7 @@ impl<'a, S: System> Session<'a, S> {
         let (store, instance) = (self.store, self.instance);
         // What cannot be read is told by the commands that need it; others must still work.
         let Ok(Some(live)) = self.live() else { return Ok(()) };
-        record::make_folders(store, instance)?;
+        record::create_dirs(store, instance)?;
         self.mark_paused(live.paused)?;
         let is_live =
             |record: &Record| record.generation == live.generation && record.digest == hex(live.digest());
@@ -126,7 +126,7 @@ impl<'a, S: System> Session<'a, S> {
         }
     }
 
-    /// A record of what the kernel holds, where the state folder knew nothing of it.
+    /// A record of what the kernel holds, where the state directory knew nothing of it.
     fn found(&self, live: &Live) -> Record {
         Record {
             generation: live.generation,
@@ -152,7 +152,7 @@ impl<'a, S: System> Session<'a, S> {
     }
 
     /// Removes everything pinned. The words are 0 when this begins, so a killed removal is gone on with by
-    /// whoever comes next.
+    /// the next command.
     pub(crate) fn take_down(&self, control: &ControlMap<S>) -> Result<()> {
         control.set(self.store, Word::Paused, 0)?;
         control.set(self.store, Word::Generation, 0)?;
@@ -166,7 +166,7 @@ impl<'a, S: System> Session<'a, S> {
 
 /// Says who holds the lock.
 pub(crate) fn tell_holder<S: System>(store: &S, instance: &Instance, options: &Options) -> Result<()> {
-    // Nor is anything written into a folder that is not ours.
+    // Nor is anything written into a directory that is not ours.
     if store.inode(&instance.state)?.is_none() || record::is_foreign(store, instance)? {
         return Ok(());
     }

@@ -79,7 +79,7 @@ pub(crate) struct Set<S: System> {
 impl<S: System> Set<S> {
     /// That of the instance, every map checked; `None` where nothing is pinned.
     pub(crate) fn open(store: &S, instance: &Instance) -> Result<Option<Self>> {
-        let folder = instance.maps();
+        let dir = instance.maps();
         let Some(control) = ControlMap::open(store, instance)? else { return Ok(None) };
         let found = control.load(store).flow_abi;
         if found != u64::from(FLOW_ABI) {
@@ -88,7 +88,7 @@ impl<S: System> Set<S> {
         let mut maps = BTreeMap::new();
         for def in MAPS {
             let missing = || incompatible(def, "it is missing".into());
-            let map = open_pin(store, &folder, def)?.ok_or_else(missing)?;
+            let map = open_pin(store, &dir, def)?.ok_or_else(missing)?;
             check(&store.map_info(&map)?, def)?;
             maps.insert(def.name, map);
         }
@@ -113,16 +113,16 @@ impl<S: System> Set<S> {
 
     /// Makes a new set beside its place, and puts it there with one rename.
     pub(crate) fn create(store: &S, instance: &Instance, prepared: &mut Prepared<S>) -> Result<Self> {
-        let folder = instance.new_maps();
-        store.make_folder(&folder)?;
+        let dir = instance.new_maps();
+        store.create_dir(&dir)?;
         for def in MAPS {
             let map = prepared.map(def).map_or_else(|| make(store, def), Ok)?;
             if def.name == map::CONTROL.name {
                 store.exchange(&store.words(&map)?, Word::FlowAbi, 0, FLOW_ABI.into())?;
             }
-            store.pin_map(&map, &folder.join(def.name))?;
+            store.pin_map(&map, &dir.join(def.name))?;
         }
-        store.rename(&folder, &instance.maps(), false)?;
+        store.rename(&dir, &instance.maps(), false)?;
         let missing = || incompatible(&map::CONTROL, "it is missing".into());
         Self::open(store, instance)?.ok_or_else(missing)
     }
@@ -142,11 +142,11 @@ impl<S: System> Set<S> {
 }
 
 /// Removes a set of pins that is not in its place: one that was never finished, or is being removed.
-pub(crate) fn sweep(store: &impl System, folder: &Path) -> Result<()> {
-    for name in store.list(folder)?.unwrap_or_default() {
-        store.remove(&folder.join(name))?;
+pub(crate) fn sweep(store: &impl System, dir: &Path) -> Result<()> {
+    for name in store.list(dir)?.unwrap_or_default() {
+        store.remove(&dir.join(name))?;
     }
-    Ok(store.remove_folder(folder)?)
+    Ok(store.remove_dir(dir)?)
 }
 
 fn make<S: System>(store: &S, def: &MapDef) -> Result<S::Map> {
@@ -154,8 +154,8 @@ fn make<S: System>(store: &S, def: &MapDef) -> Result<S::Map> {
     Ok(store.create_map(def, def.capacity, inner.as_ref())?)
 }
 
-fn open_pin<S: System>(store: &S, folder: &Path, def: &MapDef) -> Result<Option<S::Map>> {
-    Ok(store.open_map(&folder.join(def.name))?)
+fn open_pin<S: System>(store: &S, dir: &Path, def: &MapDef) -> Result<Option<S::Map>> {
+    Ok(store.open_map(&dir.join(def.name))?)
 }
 
 fn incompatible(def: &MapDef, what: String) -> Error {

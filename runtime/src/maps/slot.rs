@@ -165,7 +165,7 @@ pub(crate) fn make<S: System>(store: &S, which: Table, data: &TableData) -> Resu
     if store.holds(&map, data.padded())? { Ok(map) } else { Err(Error::Altered(which.word())) }
 }
 
-/// How often a table is made anew where a child of this process has a part in it.
+/// How often a table is recreated where a child of this process has a part in it.
 const RETRIES: usize = 20;
 const EBUSY: i32 = 16;
 

@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::member::{Key, Member};
 use crate::system::{Fault, Sources, Step, System};
 
-/// So many addresses of a pod's interfaces count as its own: whoever may give itself addresses must not fill what
+/// This many addresses of a pod's interfaces count as its own: whoever may give itself addresses must not fill what
 /// all pods' are kept in.
 const FOLLOWED: usize = 1024;
 
@@ -21,8 +21,8 @@ pub(crate) fn followed(store: &impl System, netns: &Path) -> Step<Vec<IpAddr>> {
     Ok(found)
 }
 
-/// A pod as it is, where its addresses are followed, and they or where its connections come from are not what is known of
-/// it. One whose namespace has ended is for whoever sweeps.
+/// A pod as it is, where its addresses are followed, and they or where its connections come from are not what is known
+/// of it. One whose namespace has ended is for whoever sweeps.
 pub(crate) fn moved(store: &impl System, member: &Member) -> Result<Option<Member>> {
     let (Key::Netns(cookie), Some(known)) = (member.key, &member.followed) else { return Ok(None) };
     let Some(netns) = pod::find(store, member, cookie)? else { return Ok(None) };

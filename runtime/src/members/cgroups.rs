@@ -19,7 +19,7 @@ impl<S: System> Registry<'_, S> {
         let paths: BTreeSet<&String> = workloads.flat_map(|workload| &workload.selector.cgroups).collect();
         let (mut found, mut missing) = (BTreeMap::new(), Vec::new());
         for path in paths {
-            match self.store.inode(&self.instance.cgroup_folder(path))? {
+            match self.store.inode(&self.instance.cgroup_dir(path))? {
                 Some(id) => drop(found.insert(path.clone(), id)),
                 None => missing.push(path.clone()),
             }
@@ -76,7 +76,7 @@ impl<S: System> Registry<'_, S> {
         let exempt = policies.into_iter().flatten().flat_map(|policy| &policy.exempt_cgroups);
         let paths: BTreeSet<&String> = exempt.map(|(_, path, _)| path).collect();
         for path in paths {
-            match (self.store.inode(&self.instance.cgroup_folder(path))?, ids.get(path)) {
+            match (self.store.inode(&self.instance.cgroup_dir(path))?, ids.get(path)) {
                 (Some(cgroup), Some(id)) => {
                     wanted.insert(cgroup.to_ne_bytes().to_vec(), id.to_ne_bytes().to_vec());
                 }

@@ -18,12 +18,12 @@ fn dead(store: &impl System, instance: &Instance) -> Result<Vec<(PathBuf, u64)>>
     let prefix = prefix(instance);
     for name in store.list(&instance.cgroup)?.unwrap_or_default() {
         let Some(process) = name.strip_prefix(&prefix).and_then(maker) else { continue };
-        let folder = instance.cgroup.join(&name);
+        let dir = instance.cgroup.join(&name);
         if !store.is_alive(process)
-            && !store.is_populated(&folder)?
-            && let Some(id) = store.inode(&folder)?
+            && !store.is_populated(&dir)?
+            && let Some(id) = store.inode(&dir)?
         {
-            dead.push((folder, id));
+            dead.push((dir, id));
         }
     }
     Ok(dead)
@@ -39,18 +39,18 @@ fn maker(rest: &str) -> Option<Process> {
 
 /// Unregisters and removes the cgroups of commands that were killed. The registry's lock is held.
 pub(crate) fn sweep<S: System>(registry: &Registry<'_, S>) -> Result<()> {
-    for (folder, id) in dead(registry.store, registry.instance)? {
+    for (dir, id) in dead(registry.store, registry.instance)? {
         registry.leave(Key::Cgroup(id))?;
-        registry.store.remove_folder(&folder)?;
+        registry.store.remove_dir(&dir)?;
     }
     Ok(())
 }
 
 /// The same where nothing is registered any more.
 pub(crate) fn sweep_cgroups<S: System>(store: &S, instance: &Instance) -> Result<()> {
-    for (folder, id) in dead(store, instance)? {
+    for (dir, id) in dead(store, instance)? {
         store.remove(&instance.members().join(Key::Cgroup(id).to_string()))?;
-        store.remove_folder(&folder)?;
+        store.remove_dir(&dir)?;
     }
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! The file of each endpoint that is registered in this boot. Files of another boot mean nothing, since cookies and ids start
-//! anew.
+//! The file of each endpoint that is registered in this boot. Files of another boot mean nothing, since cookies and
+//! ids start again.
 
 use crate::error::Result;
 use crate::instance::Instance;
@@ -42,17 +42,17 @@ pub(crate) fn new_id<S: System>(store: &S, instance: &Instance) -> Result<u32> {
     Ok(id)
 }
 
-/// Makes the folder of this boot's members, and forgets those of others.
-pub(crate) fn make_folder<S: System>(store: &S, instance: &Instance) -> Result<()> {
-    let folder = instance.members();
+/// Makes the directory of this boot's members, and forgets those of others.
+pub(crate) fn create_dir<S: System>(store: &S, instance: &Instance) -> Result<()> {
+    let dir = instance.members();
     if store.inode(&instance.moving())?.is_some() {
         return Ok(());
     }
-    let Some(all) = folder.parent() else { return Ok(()) };
-    store.make_folder(all)?;
+    let Some(all) = dir.parent() else { return Ok(()) };
+    store.create_dir(all)?;
     for boot in store.list(all)?.unwrap_or_default() {
         record::forget_boot(store, &all.join(boot))?;
     }
-    store.make_folder(&folder)?;
-    Ok(store.make_folder(&instance.moving())?)
+    store.create_dir(&dir)?;
+    Ok(store.create_dir(&instance.moving())?)
 }

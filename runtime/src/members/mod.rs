@@ -1,7 +1,7 @@
 //! The registry: which endpoints are members, outside the generations.
 //!
 //! An endpoint is one entry in a kernel map, with the profile that it falls under in each slot, and one file
-//! of the state folder with what its workload is chosen by (name, labels, addresses). A pod that comes or
+//! of the state directory with what its workload is chosen by (name, labels, addresses). A pod that comes or
 //! goes is never a generation.
 
 pub(crate) mod addresses;

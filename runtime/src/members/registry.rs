@@ -1,11 +1,12 @@
 //! The registry: which endpoints are members, outside the generations.
 //!
 //! An endpoint is one entry in a kernel map, with the profile that it falls under in each slot, and one file
-//! of the state folder with what its workload is chosen by (name, labels, addresses). A pod that comes or
-//! goes is never a generation. Files of another boot mean nothing, since cookies and ids start anew.
+//! of the state directory with what its workload is chosen by (name, labels, addresses). A pod that comes or
+//! goes is never a generation. Files of another boot mean nothing, since cookies and ids start over.
 //!
 //! A file is named for its key. While the endpoint joins, changes or leaves, what it is to become, or was, is in a
-//! folder of its own. The next command finds that there: who was a member stays what it was, and everybody else goes.
+//! directory of its own. The next command finds that there: who was a member stays what it was, and everybody else
+//! goes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -59,7 +60,7 @@ pub(crate) struct Refreshed {
 
 impl<S: System> Registry<'_, S> {
     /// Registers an endpoint: its profile in each slot is what that slot's policy says. Where there is a policy,
-    /// what is offered to a pod is decided when this returns; before the first one, its apply sees to that. Where it
+    /// inbound traffic to a pod is decided when this returns; before the first one, its apply sees to that. Where it
     /// fails, [`Registry::recover`] makes everything what it was.
     pub(crate) fn join(&self, member: &Member, policies: Policies<'_>) -> Result<()> {
         let place = self.instance.members().join(member.key.to_string());
@@ -109,7 +110,7 @@ impl<S: System> Registry<'_, S> {
         };
         let policy = match read() {
             Err(error @ Error::Step(_)) => return Err(error),
-            // Whoever repairs what cannot be read gives everybody a profile anew.
+            // Whoever repairs what cannot be read gives everybody a profile again.
             other => other.ok().flatten(),
         };
         let slot = policy.as_ref().map_or(0, |(slot, _)| *slot);
@@ -236,7 +237,7 @@ impl<S: System> Registry<'_, S> {
         Ok(changed)
     }
 
-    /// Makes what is offered to a member be decided; `false` where its namespace cannot be found. Its redirected
+    /// Makes inbound traffic to a member be decided; `false` where its namespace cannot be found. Its redirected
     /// connections are spread over many addresses as long as a program sees to it that they reach a sidecar on one.
     pub(super) fn attach_pod(&self, member: &Member) -> Result<bool> {
         if self.instance.inbound != Inbound::SkLookup {

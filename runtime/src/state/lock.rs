@@ -17,21 +17,21 @@ const NEXT_POLL: u64 = 1;
 /// Milliseconds that others sleep before they ask for the queue again.
 const QUEUE_POLL: u64 = 5;
 
-/// Takes a folder's lock, waiting as long as the options say. `None` where there is no such folder.
+/// Takes a directory's lock, waiting as long as the options say. `None` where there is no such directory.
 pub(crate) fn lock<S: System>(
     store: &S,
     instance: &Instance,
     options: &Options,
-    folder: &Path,
+    dir: &Path,
     make: bool,
 ) -> Result<Option<S::Lock>> {
     let wait = Wait { store, instance, options, began: store.clock() };
     if make {
-        store.make_folder(folder)?;
+        store.create_dir(dir)?;
     }
     let mut waited = false;
     let _turn = loop {
-        match store.lock(&queue(instance, folder))? {
+        match store.lock(&queue(instance, dir))? {
             Locked::Held(turn) => break Some(turn),
             // Without it, nobody is kept waiting in order.
             Locked::Gone => break None,
@@ -40,11 +40,11 @@ pub(crate) fn lock<S: System>(
         waited = true;
     };
     loop {
-        match store.lock(folder)? {
+        match store.lock(dir)? {
             Locked::Held(lock) => return Ok(Some(lock)),
             Locked::Gone if waited => return Err(Error::DetachedMeanwhile),
             Locked::Gone if !make => return Ok(None),
-            Locked::Gone => store.make_folder(folder)?,
+            Locked::Gone => store.create_dir(dir)?,
             Locked::Busy => {
                 wait.sleep(NEXT_POLL)?;
                 waited = true;
@@ -53,10 +53,10 @@ pub(crate) fn lock<S: System>(
     }
 }
 
-/// The folder whose lock is the queue of another's: each lock has its own, since the holder of the instance's
+/// The directory whose lock is the queue of another's: each lock has its own, since the holder of the instance's
 /// takes the registry's.
-fn queue(instance: &Instance, folder: &Path) -> PathBuf {
-    if folder == instance.pins() { instance.state.clone() } else { instance.links() }
+fn queue(instance: &Instance, dir: &Path) -> PathBuf {
+    if dir == instance.pins() { instance.state.clone() } else { instance.links() }
 }
 
 struct Wait<'a, S: System> {

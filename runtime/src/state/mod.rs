@@ -1,4 +1,4 @@
-//! The files of the state folder, and locks. Nothing here knows the kernel.
+//! The files of the state directory, and locks. Nothing here knows the kernel.
 
 pub(crate) mod lock;
 pub(crate) mod record;

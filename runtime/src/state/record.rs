@@ -1,4 +1,4 @@
-//! The files of the state folder: what was live when, and the policies themselves by digest.
+//! The files of the state directory: what was live when, and the policies themselves by digest.
 //!
 //! The manifest in the kernel is the truth; a record that differs is made again. Each file is written beside
 //! its place and renamed, so it is there whole or not at all.
@@ -12,11 +12,11 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::instance::{AGENT, FILES, FOLDERS, Instance, LINES, MEMBERS, MOVING};
+use crate::instance::{AGENT, DIRS, FILES, Instance, LINES, MEMBERS, MOVING};
 use crate::owner::Owner;
 use crate::system::{Locked, Step, System};
 
-/// One generation, as the state folder remembers it.
+/// One generation, as the state directory remembers it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
     /// Its number.
@@ -73,25 +73,25 @@ fn beside(file: &Path) -> PathBuf {
     file.with_added_extension("new")
 }
 
-/// Whether the state folder holds things, and none of ours.
+/// Whether the state directory holds things, and none of ours.
 pub(crate) fn is_foreign(store: &impl System, instance: &Instance) -> Step<bool> {
-    let is_ours = |name: &str| FILES.contains(&name) || FOLDERS.contains(&name) || AGENT.contains(&name);
+    let is_ours = |name: &str| FILES.contains(&name) || DIRS.contains(&name) || AGENT.contains(&name);
     let names = store.list(&instance.state)?.unwrap_or_default();
     Ok(!names.is_empty() && !names.iter().any(|name| is_ours(name)))
 }
 
-/// Makes the folders that records go to. Nobody but the owner enters them: who could, could hold the lock.
-pub(crate) fn make_folders(store: &impl System, instance: &Instance) -> Result<()> {
-    for folder in instance.state.ancestors().skip(1).collect::<Vec<_>>().into_iter().rev() {
-        if store.inode(folder)?.is_none() {
-            store.make_folder(folder)?;
+/// Makes the directories that records go to. Nobody but the owner enters them: who could, could hold the lock.
+pub(crate) fn create_dirs(store: &impl System, instance: &Instance) -> Result<()> {
+    for dir in instance.state.ancestors().skip(1).collect::<Vec<_>>().into_iter().rev() {
+        if store.inode(dir)?.is_none() {
+            store.create_dir(dir)?;
         }
     }
     if is_foreign(store, instance)? {
-        return Err(Error::NotAStateFolder(instance.state.clone()));
+        return Err(Error::NotAStateDirectory(instance.state.clone()));
     }
-    for folder in [instance.state.clone(), instance.history(), instance.artifacts()] {
-        store.make_folder(&folder)?;
+    for dir in [instance.state.clone(), instance.history(), instance.artifacts()] {
+        store.create_dir(&dir)?;
     }
     Ok(())
 }
@@ -154,10 +154,12 @@ pub(crate) fn artifact(
     }
 }
 
-/// No instance comes as far. A larger number is damage: the one after it might be 0, which means that nothing is decided.
+/// No instance comes as far. A larger number is damage: the one after it might be 0, which means that nothing is
+/// decided.
 const MOST_GENERATIONS: u64 = u64::MAX >> 1;
 
-/// Every generation that is remembered, oldest first. What cannot be read is left out, and so is a number that cannot be.
+/// Every generation that is remembered, oldest first. What cannot be read is left out, and so is a number that cannot
+/// be.
 pub(crate) fn history(store: &impl System, instance: &Instance) -> Result<Vec<Record>> {
     let mut records = Vec::new();
     for name in store.list(&instance.history())?.unwrap_or_default() {
@@ -201,13 +203,13 @@ pub(crate) fn prune(store: &impl System, instance: &Instance, keep: usize) -> Re
     Ok(())
 }
 
-/// Removes all that is ours in the state folder, and the folder where nothing else is in it.
+/// Removes all that is ours in the state directory, and the directory where nothing else is in it.
 pub(crate) fn purge(store: &impl System, instance: &Instance) -> Result<()> {
     let members = instance.state.join(MEMBERS);
     for boot in store.list(&members)?.unwrap_or_default() {
         forget_boot(store, &members.join(boot))?;
     }
-    for name in FOLDERS {
+    for name in DIRS {
         empty(store, &instance.state.join(name))?;
     }
     for name in FILES {
@@ -222,7 +224,7 @@ pub(crate) fn purge(store: &impl System, instance: &Instance) -> Result<()> {
         store.remove(&socket)?;
     }
     match store.list(&instance.state)? {
-        Some(names) if names.is_empty() => Ok(store.remove_folder(&instance.state)?),
+        Some(names) if names.is_empty() => Ok(store.remove_dir(&instance.state)?),
         _ => Ok(()),
     }
 }
@@ -233,9 +235,9 @@ pub(crate) fn forget_boot(store: &impl System, members: &Path) -> Step<()> {
     empty(store, members)
 }
 
-fn empty(store: &impl System, folder: &Path) -> Step<()> {
-    for name in store.list(folder)?.unwrap_or_default() {
-        store.remove(&folder.join(name))?;
+fn empty(store: &impl System, dir: &Path) -> Step<()> {
+    for name in store.list(dir)?.unwrap_or_default() {
+        store.remove(&dir.join(name))?;
     }
-    store.remove_folder(folder)
+    store.remove_dir(dir)
 }

@@ -156,18 +156,18 @@ impl<S: Files> Files for Faulty<S> {
     }
 
     reading! {
-        fn list(&self, folder: &Path) -> Step<Option<Vec<String>>>;
+        fn list(&self, dir: &Path) -> Step<Option<Vec<String>>>;
         fn read(&self, file: &Path) -> Step<Option<Vec<u8>>>;
         fn inode(&self, path: &Path) -> Step<Option<u64>>;
         fn is_bpffs(&self, path: &Path) -> Step<bool>;
         fn is_writable(&self, path: &Path) -> Step<bool>;
-        fn lock(&self, folder: &Path) -> Step<Locked<S::Lock>>;
+        fn lock(&self, dir: &Path) -> Step<Locked<S::Lock>>;
         fn is_populated(&self, cgroup: &Path) -> Step<bool>;
     }
 
     whole! {
-        fn make_folder(&self, folder: &Path) -> Step<()> { name(folder) }
-        fn remove_folder(&self, folder: &Path) -> Step<()> { name(folder) }
+        fn create_dir(&self, dir: &Path) -> Step<()> { name(dir) }
+        fn remove_dir(&self, dir: &Path) -> Step<()> { name(dir) }
         fn remove(&self, file: &Path) -> Step<()> { name(file) }
         fn rename(&self, from: &Path, to: &Path, durable: bool) -> Step<()> { name(to) }
     }

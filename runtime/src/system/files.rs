@@ -1,4 +1,4 @@
-//! Files, folders, pins and cgroups.
+//! Files, directories, pins and cgroups.
 
 use std::path::Path;
 
@@ -7,41 +7,41 @@ use super::fault::Step;
 /// The outcome of asking for a lock.
 #[derive(Debug)]
 pub enum Locked<L> {
-    /// It is ours until dropped, and the folder is still the one at that path.
+    /// It is ours until dropped, and the directory is still the one at that path.
     Held(L),
     /// Somebody else has it.
     Busy,
-    /// There is no such folder (any more).
+    /// There is no such directory (any more).
     Gone,
 }
 
-/// What the runtime does to files, folders and cgroups. Paths of files, pins and cgroups are paths of one tree; a pin is what
-/// [`Maps::pin_map`](crate::system::Maps::pin_map) made, and [`Files::remove`] removes it.
+/// What the runtime does to files, directories and cgroups. Paths of files, pins and cgroups are paths of one tree; a
+/// pin is what [`Maps::pin_map`](crate::system::Maps::pin_map) made, and [`Files::remove`] removes it.
 pub trait Files {
     /// A held lock.
     type Lock;
 
-    /// Names in a folder, sorted; `None` where there is none.
+    /// Names in a directory, sorted; `None` where there is none.
     ///
     /// # Errors
     /// What the kernel says.
-    fn list(&self, folder: &Path) -> Step<Option<Vec<String>>>;
-    /// Makes a folder that only its owner may enter; one that is there becomes such a one.
+    fn list(&self, dir: &Path) -> Step<Option<Vec<String>>>;
+    /// Makes a directory that only its owner may enter; one that is there becomes such a one.
     ///
     /// # Errors
     /// What the kernel says.
-    fn make_folder(&self, folder: &Path) -> Step<()>;
-    /// Removes an empty folder; one that is not there is no error.
+    fn create_dir(&self, dir: &Path) -> Step<()>;
+    /// Removes an empty directory; one that is not there is no error.
     ///
     /// # Errors
     /// What the kernel says.
-    fn remove_folder(&self, folder: &Path) -> Step<()>;
+    fn remove_dir(&self, dir: &Path) -> Step<()>;
     /// Removes a file or pin; one that is not there is no error.
     ///
     /// # Errors
     /// What the kernel says.
     fn remove(&self, file: &Path) -> Step<()>;
-    /// Renames a file, pin or folder over what is there, and with `durable` waits until that is on the disk.
+    /// Renames a file, pin or directory over what is there, and with `durable` waits until that is on the disk.
     ///
     /// # Errors
     /// What the kernel says.
@@ -59,7 +59,7 @@ pub trait Files {
     /// Writes a file of several pieces and waits until it is on the disk, and does something else meanwhile: one of
     /// the two may be done when the process ends, or both half.
     fn write_beside<T>(&self, file: &Path, pieces: &[&[u8]], meanwhile: impl FnOnce() -> T) -> (Step<()>, T);
-    /// The inode of a file or folder; `None` where there is none. A cgroup's is its id.
+    /// The inode of a file or directory; `None` where there is none. A cgroup's is its id.
     ///
     /// # Errors
     /// What the kernel says.
@@ -74,11 +74,11 @@ pub trait Files {
     /// # Errors
     /// What the kernel says.
     fn is_writable(&self, path: &Path) -> Step<bool>;
-    /// Tries to lock a folder against other processes, and makes sure that it is still at its path.
+    /// Tries to lock a directory against other processes, and makes sure that it is still at its path.
     ///
     /// # Errors
     /// What the kernel says.
-    fn lock(&self, folder: &Path) -> Step<Locked<Self::Lock>>;
+    fn lock(&self, dir: &Path) -> Step<Locked<Self::Lock>>;
     /// Whether any process lives in a cgroup or below it.
     ///
     /// # Errors

@@ -80,7 +80,7 @@ pub trait Maps {
     /// # Errors
     /// What the kernel says.
     fn map_info(&self, map: &Self::Map) -> Step<MapInfo>;
-    /// The value of a key; for a map by CPU, of all CPUs, one after the other.
+    /// The value of a key; for a map per CPU, of all CPUs, one after the other.
     ///
     /// # Errors
     /// What the kernel says.

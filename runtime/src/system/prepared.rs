@@ -1,6 +1,6 @@
-//! What an apply needs whatever its policy says, begun beside whatever is done until then. A first apply needs maps and
-//! programs: nobody else sees them before they are pinned or attached, and they end with this process. A later one needs
-//! a grace period.
+//! What an apply needs whatever its policy says, begun beside whatever is done until then. A first apply needs maps
+//! and programs: nobody else sees them before they are pinned or attached, and they end with this process. A later one
+//! needs a grace period.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -21,7 +21,7 @@ pub(crate) struct Made<M, P> {
     pub(crate) control: u32,
     /// Every program.
     pub(crate) programs: Vec<(&'static ProgramDef, P)>,
-    /// The program that decides what is offered, in one of its ways.
+    /// The program that decides inbound traffic, in one of its ways.
     pub(crate) inbound: Option<(Inbound, P)>,
 }
 
@@ -31,8 +31,8 @@ pub(crate) type Waited = (u32, u64);
 /// A thread, where one could be had.
 pub(crate) type Begun<T> = std::io::Result<JoinHandle<T>>;
 
-/// What was begun ahead for one apply; nothing by default. What could not be made is nothing: whoever makes it then says
-/// why it cannot be.
+/// What was begun ahead for one apply; nothing by default. What could not be made is nothing: whoever makes it then
+/// says why it cannot be.
 pub struct Prepared<S: Programs>(Work<S::Map, S::Program>);
 
 enum Work<M, P> {
@@ -80,7 +80,7 @@ impl<S: Programs> Prepared<S> {
         Some(std::mem::take(&mut made.programs)).filter(|programs| !programs.is_empty())
     }
 
-    /// The same of the program that decides what is offered.
+    /// The same of the program that decides inbound traffic.
     pub(crate) fn inbound(&mut self, control: u32, by: Inbound) -> Option<S::Program> {
         let made = self.made().filter(|made| made.control == control)?;
         made.inbound.take_if(|(way, _)| *way == by).map(|(_, program)| program)

@@ -35,7 +35,7 @@ pub trait Programs: Maps {
     /// # Errors
     /// What the kernel says, with the verifier's log.
     fn load_program(&self, maps: &Path, def: &'static ProgramDef) -> Step<Self::Program>;
-    /// Loads the program that decides what is offered to pods.
+    /// Loads the program that decides inbound traffic to pods.
     ///
     /// # Errors
     /// What the kernel says, with the verifier's log.

@@ -21,7 +21,7 @@ pub fn kernel(ground: &Ground, name: &str) -> Kernel {
 /// The object file of these programs.
 pub fn object(ground: &Ground, name: &str) -> Vec<u8> {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let object = ground.folder().join(name).with_extension("o");
+    let object = ground.dir().join(name).with_extension("o");
     let bpf = here.join("../bpf");
     let define = |name: &str, value: u64| format!("-D{name}={value:#x}ULL");
     let built = Command::new(std::env::var("CLANG").unwrap_or_else(|_| "clang".into()))

@@ -67,13 +67,13 @@ impl Policy {
         self
     }
 
-    /// So many prefixes below 16.0.0.0/4 in the tree, whose connections all go straight.
+    /// This many prefixes below 16.0.0.0/4 in the tree, whose connections all go straight.
     pub fn prefixes(mut self, prefixes: u32) -> Self {
         self.prefixes = prefixes;
         self
     }
 
-    /// Its ports are those of connections that members are offered.
+    /// Its ports are those of connections that members receive.
     pub fn inbound(mut self) -> Self {
         self.inbound = true;
         self

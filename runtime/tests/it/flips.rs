@@ -1,4 +1,4 @@
-//! Policies that change under load, writers that race, and locks whose folders go away.
+//! Policies that change under load, writers that race, and locks whose directories go away.
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -186,7 +186,7 @@ fn a_denied_connection_stays_denied_through_an_unrelated_change() {
 }
 
 #[test]
-fn a_lock_whose_folder_was_removed_locks_nobody_out() {
+fn a_lock_whose_directory_was_removed_locks_nobody_out() {
     let Some((ground, runtime)) = where_usable() else { return };
     let tables = Policy::new().deny(80).tables();
     runtime.apply(request(&tables)).unwrap();

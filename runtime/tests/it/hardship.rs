@@ -39,7 +39,7 @@ impl Drop for Disk {
     }
 }
 
-/// An instance whose state folder is on a small disk.
+/// An instance whose state directory is on a small disk.
 struct Cramped {
     // Dropped in this order.
     runtime: Runtime<Kernel>,
@@ -50,7 +50,7 @@ struct Cramped {
 impl Cramped {
     fn new() -> Self {
         let ground = Ground::new().unwrap();
-        let disk = Disk::new(ground.folder().join("disk"), "256k");
+        let disk = Disk::new(ground.dir().join("disk"), "256k");
         let instance = Instance { state: disk.0.join("state"), ..common::instance(&ground) };
         let runtime = Runtime::on(Kernel::new(), instance, options()).unwrap();
         Self { runtime, disk, ground }
@@ -83,7 +83,7 @@ fn a_full_disk_refuses_a_policy_and_the_live_one_decides_on() {
     for _ in 0..2 {
         let error = runtime.apply(request(&policy(81))).unwrap_err();
         assert_disk_full(&error);
-        assert_eq!(error.help(), "make room on the disk of the state folder");
+        assert_eq!(error.help(), "make room on the disk of the state directory");
         let status = runtime.status().unwrap();
         assert_eq!((status.head.digest, status.head.claim), (before.digest.clone(), 0));
         assert_eq!(status.drift, Vec::<Drift>::new());

@@ -282,8 +282,8 @@ fn connections_are_found_in_a_namespace_that_nothing_but_a_mount_holds() {
         return;
     }
     let netns = Netns::new().unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let place = folder.path().join("a place");
+    let dir = tempfile::tempdir().unwrap();
+    let place = dir.path().join("a place");
     std::fs::write(&place, "").unwrap();
     mount_bind(netns.path(), &place).unwrap();
     let _mounted = Mounted(place);

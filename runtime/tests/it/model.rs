@@ -104,7 +104,7 @@ trait Machine {
     /// Two cgroups, as a policy writes them.
     fn cgroups(&self) -> [String; 2];
     fn instance(&self) -> Instance;
-    /// Nothing is left of the instance, whose state folder is removed.
+    /// Nothing is left of the instance, whose state directory is removed.
     fn is_empty(&self) -> bool;
 }
 

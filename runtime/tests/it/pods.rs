@@ -222,14 +222,14 @@ fn whoever_gives_itself_many_addresses_owns_as_many_as_there_is_room_for() {
 }
 
 impl Inside {
-    /// Connects from outside the cgroup that programs are attached to, so that only what is offered is decided.
-    fn offer(&self) {
+    /// Connects from outside the cgroup that programs are attached to, so that only inbound traffic is decided.
+    fn dial(&self) {
         let who = Place::here().netns(&self.netns).run(|| Client::to(self.there).dial()).unwrap();
         assert_eq!(who.unwrap().arrival.who, "far");
     }
 
-    /// Whether each of ten such offers was decided, or else got lost on the way to the program that decides. The kernel
-    /// may ask more than once for a connection.
+    /// Whether each of ten such packets was decided, or else got lost on the way to the program that decides. The
+    /// kernel may ask more than once for a connection.
     fn are_decided(&self, runtime: &Runtime) -> bool {
         let counted = || {
             let counters = runtime.status().unwrap().counters;
@@ -237,7 +237,7 @@ impl Inside {
             (of(Counter::Excluded), of(Counter::EntryLost))
         };
         let before = counted();
-        (0..10).for_each(|_| self.offer());
+        (0..10).for_each(|_| self.dial());
         let after = counted();
         match (after.0 - before.0, after.1 - before.1) {
             (10.., 0) => true,
@@ -248,7 +248,7 @@ impl Inside {
 }
 
 #[test]
-fn where_the_deciding_program_is_gone_offers_go_straight_and_it_is_told_and_put_back() {
+fn where_the_deciding_program_is_gone_connections_go_straight_and_it_is_told_and_put_back() {
     let Some((_ground, runtime)) = where_usable() else { return };
     let inside = Inside::new();
     let policy = inside.policy("web");
@@ -269,7 +269,7 @@ fn where_the_deciding_program_is_gone_offers_go_straight_and_it_is_told_and_put_
 }
 
 #[test]
-fn offers_that_interrupt_others_take_the_next_place_and_are_counted_where_there_is_none() {
+fn packets_that_interrupt_others_take_the_next_place_and_are_counted_where_there_is_none() {
     let Some((_ground, runtime)) = where_usable() else { return };
     let inside = Inside::new();
     runtime.apply(request(&inside.policy("web"))).unwrap();

@@ -34,7 +34,7 @@ fn unchanged_tables_are_taken_over() {
 }
 
 #[test]
-fn a_lost_state_folder_is_made_again_from_the_kernel() {
+fn a_lost_state_directory_is_made_again_from_the_kernel() {
     let (memory, instance) = machine();
     let runtime = runtime(&memory, &instance);
     let [first, second] = policies();
@@ -159,7 +159,7 @@ fn programs_of_another_build_are_replaced_in_their_links() {
     assert_eq!(runtime.apply(request(&first)).unwrap().upgraded, 0);
     let netns = Path::new("/var/netns").into();
     runtime.attach(&Pod { netns, name: "pod".into(), ..Pod::default() }).unwrap();
-    // Those of the instance, the one that decides what is offered, and the pod's own.
+    // Those of the instance, the one that decides inbound traffic, and the pod's own.
     let of_all = |def: &&ProgramDef| def.policies == Policies::All;
     let programs = PROGRAMS.iter().filter(of_all).count() + 2;
     memory.upgrade();

@@ -21,9 +21,9 @@ fn options() -> Options {
 fn with_proc(file: &str, text: &str, more: &[(&str, &str)]) -> Error {
     let (memory, instance) = machine();
     for (file, text) in more.iter().chain([&(file, text)]) {
-        let folders: Vec<&Path> = Path::new(file).parent().unwrap().ancestors().collect();
-        for folder in folders.into_iter().rev() {
-            memory.make_folder(folder).unwrap();
+        let dirs: Vec<&Path> = Path::new(file).parent().unwrap().ancestors().collect();
+        for dir in dirs.into_iter().rev() {
+            memory.create_dir(dir).unwrap();
         }
         memory.write(Path::new(file), text.as_bytes(), false).unwrap();
     }
@@ -69,8 +69,8 @@ fn refused(ground: &Ground, instance: Instance) -> Error {
     error
 }
 
-fn names(folder: &Path) -> Vec<std::ffi::OsString> {
-    let mut names: Vec<_> = folder.read_dir().unwrap().map(|entry| entry.unwrap().file_name()).collect();
+fn names(dir: &Path) -> Vec<std::ffi::OsString> {
+    let mut names: Vec<_> = dir.read_dir().unwrap().map(|entry| entry.unwrap().file_name()).collect();
     names.sort();
     names
 }
@@ -100,7 +100,7 @@ fn a_cgroup_of_the_first_version_is_refused() {
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
     let first =
         mounts.lines().find(|line| line.contains(" - cgroup ")).and_then(|line| line.split(' ').nth(4));
-    // A machine without one has plain folders, which are none either.
+    // A machine without one has plain directories, which are none either.
     let cgroup = first.unwrap_or("/proc").into();
     let error = refused(&ground, Instance { cgroup, ..common::instance(&ground) });
     assert!(matches!(error, Error::NotACgroup(_)), "{error}");

@@ -52,7 +52,7 @@ fn what_is_decided_as_before_stays_open() {
 }
 
 #[test]
-fn of_what_a_pod_was_offered_nothing_but_what_was_decided_is_closed() {
+fn of_inbound_connections_only_decided_ones_are_closed() {
     let (memory, instance) = machine();
     let options = Options { lock_timeout: 50, command: "test".into() };
     let runtime = Runtime::on(memory.clone(), instance.clone(), options).unwrap();

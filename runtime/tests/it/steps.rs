@@ -71,7 +71,7 @@ impl Act {
     }
 }
 
-/// A place to be attacked: the instance on it is made anew for each strike.
+/// A place to be attacked: the instance on it is recreated for each strike.
 struct Bed<'a> {
     instance: &'a Instance,
     old: Tables,
@@ -201,7 +201,7 @@ impl<'a> Bed<'a> {
             assert_eq!(mesh_runtime::hex(&live.tables.digest()), head.digest);
         }
         match head.state {
-            // Nothing decides, and pins are swept by whoever comes next.
+            // Nothing decides, and pins are swept by the next command.
             State::Unfinished => (State::None, head.digest),
             state => (state, head.digest),
         }
@@ -292,7 +292,7 @@ fn strike<S: System>(
                     break;
                 }
             }
-            // What failed and left everything as it was may fail once more; what is before it need not be made anew.
+            // What failed and left everything as it was may fail once more; what is before it need not be recreated.
             if result.is_ok() || view == calm.after {
                 break;
             }
@@ -417,7 +417,7 @@ fn on_the_kernel(stride: usize, strikes: impl Fn(usize) -> Vec<Strike>) {
     // Nothing outlives these processes but what is pinned, and every strike looked that no pin was left.
     // Nor a cgroup of a process that has ended; those of this one are its own to remove.
     let ours = format!("meshc-test-{}-", std::process::id());
-    let left = folders(ground.cgroup().path()).into_iter().filter(|name| !name.starts_with(&ours));
+    let left = dirs(ground.cgroup().path()).into_iter().filter(|name| !name.starts_with(&ours));
     assert_eq!(left.collect::<Vec<_>>(), ["one", "two"]);
 }
 
@@ -434,11 +434,11 @@ fn failed_at_any_step_on_the_kernel() {
     });
 }
 
-fn folders(path: &Path) -> Vec<String> {
+fn dirs(path: &Path) -> Vec<String> {
     let entries = path.read_dir().unwrap().map(|entry| entry.unwrap().path());
-    let folders = entries.filter(|path| path.is_dir());
+    let dirs = entries.filter(|path| path.is_dir());
     let name = |path: PathBuf| path.file_name().unwrap().to_str().unwrap().to_owned();
-    let mut names: Vec<String> = folders.map(name).collect();
+    let mut names: Vec<String> = dirs.map(name).collect();
     names.sort();
     names
 }

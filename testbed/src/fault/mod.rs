@@ -65,15 +65,15 @@ mod tests {
     use std::fs;
     use std::path::Path;
 
-    fn shell(folder: &Path) -> Command {
+    fn shell(dir: &Path) -> Command {
         let mut command = Command::new("sh");
         command.arg("-c").arg("mkdir one; echo x | tee file; mv file two; (mkdir three); echo done");
-        command.current_dir(folder);
+        command.current_dir(dir);
         command
     }
 
-    fn there(folder: &Path) -> Vec<String> {
-        let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
+    fn there(dir: &Path) -> Vec<String> {
+        let entries = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name());
         let mut names: Vec<_> = entries.map(|name| name.into_string().unwrap()).collect();
         names.sort();
         names
@@ -81,13 +81,13 @@ mod tests {
 
     #[test]
     fn the_calls_of_a_command_and_its_children_are_counted() {
-        let folder = tempfile::tempdir().unwrap();
-        let outcome = Fault::None.strike(&mut shell(folder.path()), Calls::Changing).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let outcome = Fault::None.strike(&mut shell(dir.path()), Calls::Changing).unwrap();
         assert_eq!(outcome.calls, ["mkdir", "openat", "write", "renameat2", "mkdir"]);
         assert!(outcome.status.success());
         assert!(!outcome.struck);
         assert_eq!(outcome.stdout, "x\ndone\n");
-        assert_eq!(there(folder.path()), ["one", "three", "two"]);
+        assert_eq!(there(dir.path()), ["one", "three", "two"]);
     }
 
     #[test]
@@ -96,12 +96,12 @@ mod tests {
             [&[], &["one"], &["file", "one"], &["file", "one"], &["one", "two"], &["one", "three", "two"]];
         for number in 1..=5 {
             for (moment, done) in [(Moment::Before, number - 1), (Moment::After, number)] {
-                let folder = tempfile::tempdir().unwrap();
+                let dir = tempfile::tempdir().unwrap();
                 let fault = Fault::Kill(number, moment);
-                let outcome = fault.strike(&mut shell(folder.path()), Calls::Changing).unwrap();
+                let outcome = fault.strike(&mut shell(dir.path()), Calls::Changing).unwrap();
                 assert!(outcome.struck && !outcome.status.success(), "{fault:?}: {outcome:?}");
                 assert_eq!(outcome.calls.len(), number);
-                assert_eq!(there(folder.path()), full[done], "{fault:?}");
+                assert_eq!(there(dir.path()), full[done], "{fault:?}");
             }
         }
     }
@@ -109,27 +109,27 @@ mod tests {
     #[test]
     #[cfg(target_arch = "x86_64")]
     fn a_failed_call_is_not_made_and_its_error_arrives() {
-        let folder = tempfile::tempdir().unwrap();
+        let dir = tempfile::tempdir().unwrap();
         let fault = Fault::Fail(1, Errno(libc::ENOSPC));
-        let outcome = fault.strike(&mut shell(folder.path()), Calls::Changing).unwrap();
+        let outcome = fault.strike(&mut shell(dir.path()), Calls::Changing).unwrap();
         assert!(outcome.struck && outcome.status.success());
         assert!(outcome.stderr.contains("No space left on device"), "{}", outcome.stderr);
-        assert_eq!(there(folder.path()), ["three", "two"]);
+        assert_eq!(there(dir.path()), ["three", "two"]);
     }
 
     #[test]
     fn a_fault_beyond_the_last_call_does_not_strike() {
-        let folder = tempfile::tempdir().unwrap();
+        let dir = tempfile::tempdir().unwrap();
         let fault = Fault::Kill(6, Moment::Before);
-        let outcome = fault.strike(&mut shell(folder.path()), Calls::Changing).unwrap();
+        let outcome = fault.strike(&mut shell(dir.path()), Calls::Changing).unwrap();
         assert!(!outcome.struck && outcome.status.success());
     }
 
     #[test]
     fn a_killed_command_is_killed_with_its_threads_and_children() {
-        let folder = tempfile::tempdir().unwrap();
+        let dir = tempfile::tempdir().unwrap();
         let mut command = Command::new("sh");
-        command.arg("-c").arg("sleep 1000 & mkdir x; wait").current_dir(folder.path());
+        command.arg("-c").arg("sleep 1000 & mkdir x; wait").current_dir(dir.path());
         let outcome = Fault::Kill(1, Moment::After).strike(&mut command, Calls::Changing).unwrap();
         assert!(outcome.struck);
     }

@@ -6,7 +6,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use crate::ground::Folder;
+use crate::ground::Directory;
 use crate::{Place, Process};
 
 /// A running Envoy that sends every connection on to its original destination.
@@ -14,9 +14,9 @@ use crate::{Place, Process};
 /// It asks for `SO_ORIGINAL_DST` and for `IP6T_SO_ORIGINAL_DST`, with room for 128 bytes.
 #[derive(Debug)]
 pub struct Envoy {
-    // The process before the folder: it writes there.
+    // The process before the directory: it writes there.
     process: Process,
-    _folder: Folder,
+    _dir: Directory,
 }
 
 impl Envoy {
@@ -35,19 +35,19 @@ impl Envoy {
     pub fn start(place: &Place, listen: &[SocketAddr]) -> io::Result<Self> {
         let missing =
             || io::Error::new(io::ErrorKind::NotFound, "no Envoy: scripts/setup.sh --long installs it");
-        let folder = Folder::new()?;
-        let configuration = folder.path().join("envoy.json");
+        let dir = Directory::new()?;
+        let configuration = dir.path().join("envoy.json");
         fs::write(&configuration, configured(listen))?;
         let mut command = place.command(Self::installed().ok_or_else(missing)?);
         // The shared memory of a hot restart would be that of every Envoy of the machine.
         command.args(["--disable-hot-restart", "--concurrency", "1", "--log-level", "warning"]);
         command.args(["--file-flush-interval-msec", "100", "-c"]);
         command.arg(&configuration);
-        let mut process = Process::start(&mut command, &folder.path().join("log"))?;
+        let mut process = Process::start(&mut command, &dir.path().join("log"))?;
         for address in listen {
             process.wait_until_it_listens(address.port())?;
         }
-        Ok(Self { process, _folder: folder })
+        Ok(Self { process, _dir: dir })
     }
 
     /// The destinations of the connections that have ended so far, in the order of their ends.

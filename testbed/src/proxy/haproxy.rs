@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::net::SocketAddr;
 
-use crate::ground::Folder;
+use crate::ground::Directory;
 use crate::{Place, Process};
 
 /// A running HAProxy in TCP mode that sends every connection on to its original destination.
@@ -13,9 +13,9 @@ use crate::{Place, Process};
 /// redirected to it goes round in circles unless its local address is the original one.
 #[derive(Debug)]
 pub struct HaProxy {
-    // The process before the folder: it writes there.
+    // The process before the directory: it writes there.
     process: Process,
-    _folder: Folder,
+    _dir: Directory,
 }
 
 impl HaProxy {
@@ -27,7 +27,7 @@ impl HaProxy {
         Self::with_threads(place, listen, 1)
     }
 
-    /// The same with so many threads, each with listeners of its own that share the ports.
+    /// The same with this many threads, each with listeners of its own that share the ports.
     ///
     /// # Errors
     /// As [`HaProxy::start`].
@@ -54,16 +54,16 @@ impl HaProxy {
     }
 
     fn configured(place: &Place, listen: &[SocketAddr], content: &str) -> io::Result<Self> {
-        let folder = Folder::new()?;
-        let configuration = folder.path().join("haproxy.cfg");
+        let dir = Directory::new()?;
+        let configuration = dir.path().join("haproxy.cfg");
         fs::write(&configuration, content)?;
         let mut command = place.command("haproxy");
         command.arg("-db").arg("-f").arg(&configuration);
-        let mut process = Process::start(&mut command, &folder.path().join("log"))?;
+        let mut process = Process::start(&mut command, &dir.path().join("log"))?;
         for address in listen {
             process.wait_until_it_listens(address.port())?;
         }
-        Ok(Self { process, _folder: folder })
+        Ok(Self { process, _dir: dir })
     }
 
     /// The original destinations of the connections that have ended so far, in the order of their ends.

@@ -1,4 +1,4 @@
-//! Real proxies as sidecars and applications, each with a configuration of its own in a folder of its own.
+//! Real proxies as sidecars and applications, each with a configuration of its own in a directory of its own.
 
 mod dnsmasq;
 mod envoy;

@@ -7,15 +7,15 @@ use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use crate::ground::Folder;
+use crate::ground::Directory;
 use crate::{Place, Process};
 
 /// A running nginx that answers every request with one line: its name and the client's address.
 #[derive(Debug)]
 pub struct Nginx {
-    // The process before the folder: it writes there.
+    // The process before the directory: it writes there.
     process: Process,
-    folder: Folder,
+    dir: Directory,
 }
 
 impl Nginx {
@@ -24,7 +24,7 @@ impl Nginx {
     /// # Errors
     /// If it is not installed, or does not listen within ten seconds; its own words are in the error.
     pub fn start(place: &Place, who: &str, listen: &[SocketAddr]) -> io::Result<Self> {
-        Self::configured(place, listen, |folder| Ok(configured(who, listen, folder)))
+        Self::configured(place, listen, |dir| Ok(configured(who, listen, dir)))
     }
 
     fn configured(
@@ -32,17 +32,17 @@ impl Nginx {
         listen: &[SocketAddr],
         text: impl FnOnce(&Path) -> io::Result<String>,
     ) -> io::Result<Self> {
-        let folder = Folder::new()?;
-        let configuration = folder.path().join("nginx.conf");
-        fs::write(&configuration, text(folder.path())?)?;
+        let dir = Directory::new()?;
+        let configuration = dir.path().join("nginx.conf");
+        fs::write(&configuration, text(dir.path())?)?;
         let mut command = place.command("nginx");
         // Told as an option too: before it reads its configuration it opens the log that was compiled in.
-        command.arg("-e").arg(folder.path().join("error.log")).arg("-c").arg(&configuration);
-        let mut process = Process::start(&mut command, &folder.path().join("log"))?;
+        command.arg("-e").arg(dir.path().join("error.log")).arg("-c").arg(&configuration);
+        let mut process = Process::start(&mut command, &dir.path().join("log"))?;
         for address in listen {
             process.wait_until_it_listens(address.port())?;
         }
-        Ok(Self { process, folder })
+        Ok(Self { process, dir })
     }
 
     /// Starts one that keeps what is sent to it by `PUT` as a file; see [`Nginx::kept`].
@@ -50,16 +50,16 @@ impl Nginx {
     /// # Errors
     /// As [`Nginx::start`].
     pub fn keeping(place: &Place, listen: SocketAddr) -> io::Result<Self> {
-        Self::configured(place, &[listen], |folder| {
-            fs::create_dir(folder.join("kept"))?;
+        Self::configured(place, &[listen], |dir| {
+            fs::create_dir(dir.join("kept"))?;
             let answers = "return 200 'nginx answers $remote_addr\\n';";
             let keeps = format!(
                 "client_max_body_size 0;
         location = / {{ {answers} }}
         location /kept/ {{ root {}; dav_methods PUT; }}",
-                folder.display()
+                dir.display()
             );
-            Ok(configured("nginx", &[listen], folder).replace(answers, &keeps))
+            Ok(configured("nginx", &[listen], dir).replace(answers, &keeps))
         })
     }
 
@@ -68,7 +68,7 @@ impl Nginx {
     /// # Errors
     /// If nothing was.
     pub fn kept(&self, name: &str) -> io::Result<Vec<u8>> {
-        fs::read(self.folder.path().join("kept").join(name))
+        fs::read(self.dir.path().join("kept").join(name))
     }
 
     /// The requests answered so far, one a line: the client's address, the server's, and the request.
@@ -76,7 +76,7 @@ impl Nginx {
     /// # Errors
     /// If its log is gone.
     pub fn requests(&self) -> io::Result<Vec<String>> {
-        Ok(fs::read_to_string(self.folder.path().join("access.log"))?.lines().map(str::to_owned).collect())
+        Ok(fs::read_to_string(self.dir.path().join("access.log"))?.lines().map(str::to_owned).collect())
     }
 
     /// The process, to stop it.
@@ -90,9 +90,9 @@ impl Nginx {
 /// It never asks for an original destination: it serves redirects that are `transparent` only, as it serves TPROXY.
 #[derive(Debug)]
 pub struct NginxSidecar {
-    // The process before the folder: it writes there.
+    // The process before the directory: it writes there.
     process: Process,
-    folder: Folder,
+    dir: Directory,
 }
 
 impl NginxSidecar {
@@ -119,23 +119,23 @@ impl NginxSidecar {
     /// If its log is gone.
     pub fn shares(&self) -> io::Result<BTreeMap<String, usize>> {
         let mut shares = BTreeMap::new();
-        for worker in fs::read_to_string(self.folder.path().join("connections.log"))?.lines() {
+        for worker in fs::read_to_string(self.dir.path().join("connections.log"))?.lines() {
             *shares.entry(worker.to_owned()).or_default() += 1;
         }
         Ok(shares)
     }
 
     fn listening(place: &Place, port: u16, shared: bool) -> io::Result<Self> {
-        let folder = Folder::new()?;
+        let dir = Directory::new()?;
         // It may run as another user.
-        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777))?;
-        let configuration = folder.path().join("nginx.conf");
-        fs::write(&configuration, configured_as_sidecar(port, shared, folder.path()))?;
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777))?;
+        let configuration = dir.path().join("nginx.conf");
+        fs::write(&configuration, configured_as_sidecar(port, shared, dir.path()))?;
         let mut command = place.command("nginx");
-        command.arg("-e").arg(folder.path().join("error.log")).arg("-c").arg(&configuration);
-        let mut process = Process::start(&mut command, &folder.path().join("log"))?;
+        command.arg("-e").arg(dir.path().join("error.log")).arg("-c").arg(&configuration);
+        let mut process = Process::start(&mut command, &dir.path().join("log"))?;
         process.wait_until_it_listens(port)?;
-        Ok(Self { process, folder })
+        Ok(Self { process, dir })
     }
 
     /// The process, for its log and to stop it.
@@ -144,20 +144,20 @@ impl NginxSidecar {
     }
 }
 
-fn configured_as_sidecar(port: u16, shared: bool, folder: &Path) -> String {
+fn configured_as_sidecar(port: u16, shared: bool, dir: &Path) -> String {
     let shared = if shared { " reuseport" } else { "" };
-    let folder = folder.display();
+    let dir = dir.display();
     format!(
         "load_module /usr/lib/nginx/modules/ngx_stream_module.so;
 daemon off;
 worker_processes 2;
-pid {folder}/pid;
-error_log {folder}/error.log;
+pid {dir}/pid;
+error_log {dir}/error.log;
 events {{ worker_connections 1024; }}
 stream {{
     proxy_half_close on;
     log_format worker '$pid';
-    access_log {folder}/connections.log worker;
+    access_log {dir}/connections.log worker;
     server {{
         listen 0.0.0.0:{port}{shared};
         proxy_pass $server_addr:$server_port;
@@ -171,24 +171,24 @@ stream {{
     )
 }
 
-fn configured(who: &str, listen: &[SocketAddr], folder: &Path) -> String {
+fn configured(who: &str, listen: &[SocketAddr], dir: &Path) -> String {
     let listens: String = listen.iter().map(|address| format!("        listen {address};\n")).collect();
-    let folder = folder.display();
+    let dir = dir.display();
     format!(
         "daemon off;
 user root;
 worker_processes 1;
-pid {folder}/pid;
-error_log {folder}/error.log;
+pid {dir}/pid;
+error_log {dir}/error.log;
 events {{ worker_connections 12000; }}
 http {{
     log_format seen '$remote_addr $server_addr:$server_port $request';
-    access_log {folder}/access.log seen;
-    client_body_temp_path {folder}/body;
-    proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/fastcgi;
-    uwsgi_temp_path {folder}/uwsgi;
-    scgi_temp_path {folder}/scgi;
+    access_log {dir}/access.log seen;
+    client_body_temp_path {dir}/body;
+    proxy_temp_path {dir}/proxy;
+    fastcgi_temp_path {dir}/fastcgi;
+    uwsgi_temp_path {dir}/uwsgi;
+    scgi_temp_path {dir}/scgi;
     server {{
 {listens}        default_type text/plain;
         return 200 '{who} answers $remote_addr\\n';

@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::net::SocketAddr;
 
-use crate::ground::Folder;
+use crate::ground::Directory;
 use crate::{Place, Process};
 
 /// Where microsocks listens; the two talk on loopback.
@@ -16,10 +16,10 @@ const SOCKS: u16 = 15080;
 /// It asks for `SO_ORIGINAL_DST` only, so it serves IPv4 only.
 #[derive(Debug)]
 pub struct RedSocks {
-    // The processes before the folder: they write there.
+    // The processes before the directory: they write there.
     process: Process,
     _socks: Process,
-    _folder: Folder,
+    _dir: Directory,
 }
 
 impl RedSocks {
@@ -28,18 +28,18 @@ impl RedSocks {
     /// # Errors
     /// If one is not installed, or does not listen within ten seconds; its own words are in the error.
     pub fn start(place: &Place, listen: SocketAddr) -> io::Result<Self> {
-        let folder = Folder::new()?;
-        let configuration = folder.path().join("redsocks.conf");
+        let dir = Directory::new()?;
+        let configuration = dir.path().join("redsocks.conf");
         fs::write(&configuration, configured(listen))?;
         let mut socks = place.command("microsocks");
         socks.args(["-i", "127.0.0.1", "-p", &SOCKS.to_string()]);
-        let mut socks = Process::start(&mut socks, &folder.path().join("microsocks.log"))?;
+        let mut socks = Process::start(&mut socks, &dir.path().join("microsocks.log"))?;
         socks.wait_until_it_listens(SOCKS)?;
         let mut command = place.command("redsocks");
         command.arg("-c").arg(&configuration);
-        let mut process = Process::start(&mut command, &folder.path().join("log"))?;
+        let mut process = Process::start(&mut command, &dir.path().join("log"))?;
         process.wait_until_it_listens(listen.port())?;
-        Ok(Self { process, _socks: socks, _folder: folder })
+        Ok(Self { process, _socks: socks, _dir: dir })
     }
 
     /// redsocks, for its log and to stop it.

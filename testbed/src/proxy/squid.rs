@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use crate::ground::Folder;
+use crate::ground::Directory;
 use crate::{Place, Process};
 
 /// A running squid that sends every HTTP request on to its connection's original destination.
@@ -14,9 +14,9 @@ use crate::{Place, Process};
 /// It asks for `SO_ORIGINAL_DST` and for `IP6T_SO_ORIGINAL_DST`, by the family of its own end.
 #[derive(Debug)]
 pub struct Squid {
-    // The process before the folder: it writes there.
+    // The process before the directory: it writes there.
     process: Process,
-    folder: Folder,
+    dir: Directory,
 }
 
 impl Squid {
@@ -25,18 +25,18 @@ impl Squid {
     /// # Errors
     /// If it is not installed, or does not listen within ten seconds; its own words are in the error.
     pub fn start(place: &Place, listen: &[SocketAddr]) -> io::Result<Self> {
-        let folder = Folder::new()?;
+        let dir = Directory::new()?;
         // It may run as another user.
-        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777))?;
-        let configuration = folder.path().join("squid.conf");
-        fs::write(&configuration, configured(listen, folder.path()))?;
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777))?;
+        let configuration = dir.path().join("squid.conf");
+        fs::write(&configuration, configured(listen, dir.path()))?;
         let mut command = place.command("squid");
         command.args(["-N", "-f"]).arg(&configuration);
-        let mut process = Process::start(&mut command, &folder.path().join("log"))?;
+        let mut process = Process::start(&mut command, &dir.path().join("log"))?;
         for address in listen {
             process.wait_until_it_listens(address.port())?;
         }
-        Ok(Self { process, folder })
+        Ok(Self { process, dir })
     }
 
     /// The original destinations of the requests that it has answered so far.
@@ -44,7 +44,7 @@ impl Squid {
     /// # Errors
     /// If its log is gone.
     pub fn destinations(&self) -> io::Result<Vec<SocketAddr>> {
-        let log = fs::read_to_string(self.folder.path().join("access.log"))?;
+        let log = fs::read_to_string(self.dir.path().join("access.log"))?;
         let destination = |line: &str| {
             let (ip, port) = line.split_once(' ')?;
             Some(SocketAddr::new(ip.parse().ok()?, port.parse().ok()?))
@@ -58,10 +58,10 @@ impl Squid {
     }
 }
 
-fn configured(listen: &[SocketAddr], folder: &Path) -> String {
+fn configured(listen: &[SocketAddr], dir: &Path) -> String {
     let intercepts: String =
         listen.iter().map(|address| format!("http_port {address} intercept\n")).collect();
-    let folder = folder.display();
+    let dir = dir.display();
     // It wants one port for those who know that they speak to a proxy.
     format!(
         "{intercepts}http_port 127.0.0.1:3128
@@ -73,10 +73,10 @@ pinger_enable off
 shutdown_lifetime 0
 visible_hostname sidecar
 dns_nameservers 127.0.0.1
-coredump_dir {folder}
-cache_log {folder}/cache.log
+coredump_dir {dir}
+cache_log {dir}/cache.log
 logformat destination %>la %>lp
-access_log stdio:{folder}/access.log destination
+access_log stdio:{dir}/access.log destination
 buffered_logs off
 "
     )

@@ -74,18 +74,18 @@ impl Reader {
     fn file(&mut self, file: &Path, module: Module) {
         let text = fs::read_to_string(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
         let tokens: TokenStream = text.parse().unwrap_or_else(|error| panic!("{}: {error}", file.display()));
-        // Files of child modules stand in a folder of the module's name; a crate's root and a mod.rs are in it.
+        // Files of child modules stand in a directory of the module's name; a crate's root and a mod.rs are in it.
         let stem = file.file_stem().unwrap_or_default();
-        let folder = match stem.to_str() {
+        let dir = match stem.to_str() {
             Some("mod" | "lib" | "main") => file.with_file_name(""),
             _ => file.with_extension(""),
         };
         self.modules.insert(module.clone(), file.to_owned());
-        self.tokens(tokens, &module, &module, &folder);
+        self.tokens(tokens, &module, &module, &dir);
     }
 
     /// `here` is the file's module, `module` the one in it that the tokens are in.
-    fn tokens(&mut self, tokens: TokenStream, here: &Module, module: &Module, folder: &Path) {
+    fn tokens(&mut self, tokens: TokenStream, here: &Module, module: &Module, dir: &Path) {
         let tokens: Vec<TokenTree> = tokens.into_iter().collect();
         let mut at = 0;
         while at < tokens.len() {
@@ -96,8 +96,8 @@ impl Reader {
                 let mut path = module.clone();
                 path.push(child);
                 match &rest[2] {
-                    TokenTree::Group(body) => self.tokens(body.stream(), here, &path, folder),
-                    _ => self.file(&file_of(folder, &path[module.len()]), path),
+                    TokenTree::Group(body) => self.tokens(body.stream(), here, &path, dir),
+                    _ => self.file(&file_of(dir, &path[module.len()]), path),
                 }
                 at += 3;
             } else if is_word(&rest[0], "use") {
@@ -114,7 +114,7 @@ impl Reader {
                 at += taken;
             } else {
                 if let TokenTree::Group(group) = &rest[0] {
-                    self.tokens(group.stream(), here, module, folder);
+                    self.tokens(group.stream(), here, module, dir);
                 }
                 at += 1;
             }
@@ -294,7 +294,7 @@ fn is_mark(token: &TokenTree, mark: char) -> bool {
     matches!(token, TokenTree::Punct(found) if found.as_char() == mark)
 }
 
-fn file_of(folder: &Path, module: &str) -> PathBuf {
-    let file = folder.join(module).with_extension("rs");
-    if file.exists() { file } else { folder.join(module).join("mod.rs") }
+fn file_of(dir: &Path, module: &str) -> PathBuf {
+    let file = dir.join(module).with_extension("rs");
+    if file.exists() { file } else { dir.join(module).join("mod.rs") }
 }

@@ -73,8 +73,8 @@ fn is_in(module: &Module, named: &str) -> bool {
     path == named || path.strip_prefix(named).is_some_and(|rest| rest.starts_with("::"))
 }
 
-/// Modules that import each other, in circles of any length, with the imports that make each; and known circles that are
-/// none any more.
+/// Modules that import each other, in circles of any length, with the imports that make each; and known circles that
+/// are none any more.
 fn circles(krate: &Crate, known: &[&str]) -> Vec<String> {
     let mut graph: DiGraph<&Module, ()> = DiGraph::new();
     let nodes: BTreeMap<&Module, _> =
@@ -131,15 +131,15 @@ fn faults_of(files: &[(&str, &str)]) -> Vec<String> {
         Floor { name: "top", modules: "top", apart: true },
         Floor { name: "bottom", modules: "one other", apart: false },
     ];
-    let folder = tempfile::tempdir().expect("a folder");
+    let dir = tempfile::tempdir().expect("a directory");
     for (file, text) in files {
-        let file = folder.path().join(file);
-        fs::create_dir_all(file.parent().expect("a folder")).expect("a folder");
+        let file = dir.path().join(file);
+        fs::create_dir_all(file.parent().expect("a directory")).expect("a directory");
         fs::write(file, text).expect("a file");
     }
     let house = House { root: "lib.rs", floors: FLOORS, circles: &[] };
-    let found = faults(&Crate::read(&folder.path().join("lib.rs")), &house);
-    found.iter().map(|fault| fault.replace(&format!("{}/", folder.path().display()), "")).collect()
+    let found = faults(&Crate::read(&dir.path().join("lib.rs")), &house);
+    found.iter().map(|fault| fault.replace(&format!("{}/", dir.path().display()), "")).collect()
 }
 
 const ROOT: (&str, &str) = ("lib.rs", "mod one; mod other; mod top; pub use other::Thing;");
@@ -195,7 +195,7 @@ fn every_crate_has_a_house() {
     let members: Vec<&str> = members.split('"').skip(1).step_by(2).collect();
     assert!(members.len() > 5, "{members:?}");
     for member in members {
-        let folder = format!("{member}/src/");
-        assert!(HOUSES.iter().any(|house| house.root.strip_prefix(&folder).is_some()), "{member}");
+        let dir = format!("{member}/src/");
+        assert!(HOUSES.iter().any(|house| house.root.strip_prefix(&dir).is_some()), "{member}");
     }
 }

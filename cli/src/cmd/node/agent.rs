@@ -23,9 +23,9 @@ use crate::{plugin, program};
 /// Keeps the node in step until it is asked to end.
 pub fn run(_output: &Output, args: &Agent) -> Result<Exit, Failure> {
     let runtime = open(&args.instance)?;
-    let folder = args.policy.as_ref().map(std::path::absolute).transpose();
+    let dir = args.policy.as_ref().map(std::path::absolute).transpose();
     let settings = Settings {
-        folder: folder.map_err(|error| Failure::usage(error.to_string()))?,
+        dir: dir.map_err(|error| Failure::usage(error.to_string()))?,
         listen: args.listen,
         interval: args.interval,
         wording: drift::text,
@@ -49,10 +49,10 @@ fn installation(args: &Agent) -> Result<(Place, PathBuf), Failure> {
     Ok((plugin::place(&install)?, program))
 }
 
-/// Compiles a folder, and proves it. What is refused is said in lines, for a log.
-fn compile(folder: &Path) -> Result<Policy, String> {
+/// Compiles a directory, and proves it. What is refused is said in lines, for a log.
+fn compile(dir: &Path) -> Result<Policy, String> {
     let program = Program {
-        paths: vec![folder.into()],
+        paths: vec![dir.into()],
         stdin_name: String::new(),
         inventory: None,
         deny: None,

@@ -47,16 +47,16 @@ pub fn call(output: &Output) -> Result<Exit, Failure> {
 
 /// The instance that a network's configuration names; what it leaves out is as on the command line.
 fn runtime(site: &Site) -> Result<Runtime, CniFailure> {
-    let folder = |given: &Option<PathBuf>, name: &str| {
+    let dir = |given: &Option<PathBuf>, name: &str| {
         given.clone().or_else(|| std::env::var_os(name).map(PathBuf::from))
     };
     let args = InstanceArgs {
         instance: (site.instance.clone())
             .or_else(|| std::env::var("MESHC_INSTANCE").ok())
             .unwrap_or_else(|| "default".into()),
-        bpffs: folder(&site.bpffs, "MESHC_BPFFS"),
-        cgroup: folder(&site.cgroup, "MESHC_CGROUP"),
-        state: folder(&site.state, "MESHC_STATE"),
+        bpffs: dir(&site.bpffs, "MESHC_BPFFS"),
+        cgroup: dir(&site.cgroup, "MESHC_CGROUP"),
+        state: dir(&site.state, "MESHC_STATE"),
         inbound: None,
         lock_timeout: 10,
     };
@@ -80,13 +80,13 @@ pub fn install(output: &Output, args: &InstallCni) -> Result<Exit, Failure> {
     keep(output, &place, &program)
 }
 
-/// Puts it in place again whenever somebody changed one of the folders. Ends when it is killed.
+/// Puts it in place again whenever somebody changed one of the directories. Ends when it is killed.
 fn keep(output: &Output, place: &Place, program: &Path) -> Result<Exit, Failure> {
-    let failed = |error: io::Error| Failure::cannot("watch", format!("cannot watch folders: {error}"));
+    let failed = |error: io::Error| Failure::cannot("watch", format!("cannot watch directories: {error}"));
     let mut watch = Watch::new().map_err(failed)?;
     let mut said = String::new();
     loop {
-        watch.only(&place.folders());
+        watch.only(&place.dirs());
         match install::put(place, program) {
             Ok(done) if done.changed() => report(output, &done, "put in place", ""),
             Ok(_) => said.clear(),
@@ -97,7 +97,7 @@ fn keep(output: &Output, place: &Place, program: &Path) -> Result<Exit, Failure>
             }
             Err(_) => {}
         }
-        // A folder that is not there yet is not watched, but looked for.
+        // A directory that is not there yet is not watched, but looked for.
         watch.wait(Duration::from_secs(10)).map_err(failed)?;
     }
 }

@@ -25,7 +25,7 @@ pub fn run(output: &Output, args: &Detach) -> Result<Exit, Failure> {
     output.answer(&json!({ "changed": done.changed, "purged": args.purge, "lost": done.lost }), || {
         let kernel =
             if done.changed { "detached: nothing is left in the kernel" } else { "nothing was attached" };
-        let state = if args.purge { ", and the state folder is removed" } else { "" };
+        let state = if args.purge { ", and the state directory is removed" } else { "" };
         let lost = match done.lost {
             None => "; whether accelerated connections lost bytes, this kernel does not tell".to_owned(),
             Some(0) => String::new(),
@@ -41,9 +41,9 @@ pub fn run(output: &Output, args: &Detach) -> Result<Exit, Failure> {
 #[cfg(feature = "node")]
 fn refuse_under_an_agent(instance: &mesh_runtime::Instance) -> Result<(), Failure> {
     let Some(report) = crate::agent_client::report(instance) else { return Ok(()) };
-    let Some(folder) = report.folder else { return Ok(()) };
+    let Some(dir) = report.dir else { return Ok(()) };
     let message = format!(
-        "the agent of this instance (process {}) keeps the policy of `{folder}` live, and would bring everything back",
+        "the agent of this instance (process {}) keeps the policy of `{dir}` live, and would bring everything back",
         report.pid
     );
     Err(Failure::refused("agent", message).help(

@@ -1,4 +1,4 @@
-//! `meshc doctor`: what this kernel and machine offer, what is missing and what that costs.
+//! `meshc doctor`: what this kernel and machine can do, what is missing and what that costs.
 
 use std::fmt::Write;
 use std::process::Command;
@@ -94,7 +94,7 @@ fn text(output: &Output, checkup: &Checkup) -> String {
     }
     if !output.quiet {
         out.push_str(if checkup.is_able() {
-            "\npolicies can be carried out here\n"
+            "\npolicies can be enforced here\n"
         } else {
             "\npolicies cannot be carried out here\n"
         });

@@ -50,7 +50,7 @@ pub fn run(output: &Output, args: &Explain) -> Result<Exit, Failure> {
     let Question { profile, workload, flow: asked, identity } = question(&image, &parsed)?;
     let found = explain_image(&image, profile, None, &asked, &identity).ok_or_else(|| {
         Failure::cannot("damaged", "the live tables do not answer")
-            .help("`meshc apply --repair` writes them anew")
+            .help("`meshc apply --repair` rewrites them")
     })?;
     // The flow has one family, whichever end is named.
     let goes_to = |port: &Port| {

@@ -72,8 +72,8 @@ fn agent(instance: &mesh_runtime::Instance) -> Value {
 
 fn words(agent: &Value) -> String {
     let Some(pid) = agent.get("pid") else { return String::new() };
-    let folder = agent.get("folder").and_then(Value::as_str).unwrap_or("(no folder)");
-    let mut out = format!("\nagent: process {pid}, policy from {folder}\n");
+    let dir = agent.get("directory").and_then(Value::as_str).unwrap_or("(no directory)");
+    let mut out = format!("\nagent: process {pid}, policy from {dir}\n");
     if let Some(why) = agent.get("refused").and_then(Value::as_str) {
         let _ = writeln!(out, "  the policy there is refused, and what is live stays live: {why}");
     }

@@ -271,7 +271,7 @@ fn readers_that_want_whole_answers_get_them() -> Tested {
     })?;
     near?;
     assert!(far? <= 1, "it is known after the first");
-    let books = duo.books()?;
-    assert!(books.messages["reader_waits_for_all"].as_u64() > Some(0), "{books:?}");
+    let counts = duo.counts()?;
+    assert!(counts.messages["reader_waits_for_all"].as_u64() > Some(0), "{counts:?}");
     Ok(())
 }

@@ -4,7 +4,7 @@ use mesh_testbed::kernel_test as test;
 use mesh_testbed::{Client, Failure, Tested, kernel_is_usable, storage};
 
 use crate::fixtures::command::Answer;
-use crate::fixtures::duo::{Books, Duo, End, SHAPES, SIDECAR, TARGET, pattern};
+use crate::fixtures::duo::{ByteCounts, Duo, End, SHAPES, SIDECAR, TARGET, pattern};
 use crate::fixtures::seen::Seen;
 use crate::fixtures::stage::{SIDECAR_UID, address, where_usable};
 
@@ -17,7 +17,7 @@ fn questions_and_answers_of_all_sizes_take_the_fast_path() -> Tested {
     {
         let open = Client::to(address(target)?);
         let open = if mapped { open.mapped() } else { open };
-        let before = duo.books()?;
+        let before = duo.counts()?;
         let rounds = |end: &mut End<'_>, asks: bool| {
             for size in SHAPES.into_iter().cycle().take(200) {
                 let (question, answer) = (pattern(size), pattern(size / 2 + 1));
@@ -42,8 +42,8 @@ fn questions_and_answers_of_all_sizes_take_the_fast_path() -> Tested {
         )?;
         near?;
         far?;
-        let after = duo.books()?;
-        let (short, long) = (after.short - before.short, after.long - before.long);
+        let after = duo.counts()?;
+        let (short, long) = (after.fast - before.fast, after.slow - before.slow);
         assert!(short > 10 * long, "{target}: {short} short, {long} long: {}", after.messages);
     }
     Ok(())
@@ -124,8 +124,8 @@ fn two_pods(duo: &Duo, accelerate: &str) -> Tested {
 }
 
 /// The sidecar of `a` asks that of `b`, whichever port `b`'s sidecar listens on, by the port that is dialled.
-fn ask_peer(duo: &Duo, listen: &str, target: &str) -> Result<Books, Failure> {
-    let before = duo.books()?;
+fn ask_peer(duo: &Duo, listen: &str, target: &str) -> Result<ByteCounts, Failure> {
+    let before = duo.counts()?;
     let here = duo.stage.beside().uid(SIDECAR_UID);
     let there = duo.stage.beside().netns(&duo.stage.pair().server).uid(SIDECAR_UID);
     let rounds = |end: &mut End<'_>, asks: bool| {
@@ -150,8 +150,12 @@ fn ask_peer(duo: &Duo, listen: &str, target: &str) -> Result<Books, Failure> {
     )?;
     near?;
     far?;
-    let after = duo.books()?;
-    Ok(Books { short: after.short - before.short, long: after.long - before.long, messages: after.messages })
+    let after = duo.counts()?;
+    Ok(ByteCounts {
+        fast: after.fast - before.fast,
+        slow: after.slow - before.slow,
+        messages: after.messages,
+    })
 }
 
 #[test]
@@ -167,15 +171,15 @@ fn sidecars_of_two_pods_exchange_bytes_by_the_fast_path_where_they_are_chosen() 
         let duo = Duo::new()?;
         two_pods(&duo, accelerate)?;
         for (listen, target) in [("0.0.0.0:15003", "192.168.7.1:8088"), ("[::]:15003", "[fd07::1]:8088")] {
-            let books = ask_peer(&duo, listen, target)?;
-            assert!(books.short > 5 * books.long, "{accelerate}, {target}: {books:?}");
+            let counts = ask_peer(&duo, listen, target)?;
+            assert!(counts.fast > 5 * counts.slow, "{accelerate}, {target}: {counts:?}");
         }
         // Not accelerated, and excluded: there the application itself is reached.
         for (listen, target) in
             [("0.0.0.0:15003", "192.168.7.1:7000"), ("192.168.7.1:9091", "192.168.7.1:9091")]
         {
-            let books = ask_peer(&duo, listen, target)?;
-            assert_eq!((books.short, books.long), (0, 0), "{accelerate}, {target}: it never entered");
+            let counts = ask_peer(&duo, listen, target)?;
+            assert_eq!((counts.fast, counts.slow), (0, 0), "{accelerate}, {target}: it never entered");
         }
         for map in ["pairs", "openings"] {
             assert_eq!(storage::entries(&duo.stage.pin(map)?)?, 0, "{map}");
@@ -189,8 +193,8 @@ fn sidecars_of_pods_that_are_not_chosen_never_enter() -> Tested {
     let Some(duo) = where_usable(Duo::new)? else { return Ok(()) };
     // The workload `a` has a peer, and it is not `b`.
     two_pods(&duo, "accelerate within own\ngroup own = a")?;
-    let books = ask_peer(&duo, "0.0.0.0:15003", "192.168.7.1:8088")?;
-    assert_eq!((books.short, books.long), (0, 0));
+    let counts = ask_peer(&duo, "0.0.0.0:15003", "192.168.7.1:8088")?;
+    assert_eq!((counts.fast, counts.slow), (0, 0));
     Ok(())
 }
 

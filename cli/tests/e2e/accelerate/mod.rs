@@ -1,5 +1,5 @@
 //! Bytes past the stack arrive as TCP would have brought them: each case runs without and with acceleration, must
-//! come to the same, and the books must show that bytes took the fast path.
+//! come to the same, and the counts must show that bytes took the fast path.
 
 mod calls;
 mod chosen;

@@ -32,19 +32,19 @@ enum Program {
 
 impl Program {
     /// All kinds, compiled.
-    fn all(folder: &Path) -> Result<[Self; 3], Failure> {
-        let (go, java, python) = (folder.join("talk.go"), folder.join("Talk.java"), folder.join("talk.py"));
+    fn all(dir: &Path) -> Result<[Self; 3], Failure> {
+        let (go, java, python) = (dir.join("talk.go"), dir.join("Talk.java"), dir.join("talk.py"));
         for (path, text) in [(&go, GO), (&java, JAVA), (&python, PYTHON)] {
             std::fs::write(path, text)?;
         }
-        let talk = folder.join("talk");
+        let talk = dir.join("talk");
         let mut build = Command::new("go");
         // Kept between runs: Go compiles its own library first.
         let cache = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/tools/go-cache");
-        build.env("GOCACHE", cache).env("GO111MODULE", "off").env("GOPATH", folder).env("CGO_ENABLED", "0");
+        build.env("GOCACHE", cache).env("GO111MODULE", "off").env("GOPATH", dir).env("CGO_ENABLED", "0");
         Answer::of(build.arg("build").arg("-o").arg(&talk).arg(&go))?.done()?;
-        Answer::of(Command::new("javac").arg("-d").arg(folder).arg(&java))?.done()?;
-        Ok([Self::Go(talk), Self::Java(folder.to_owned()), Self::Python(python)])
+        Answer::of(Command::new("javac").arg("-d").arg(dir).arg(&java))?.done()?;
+        Ok([Self::Go(talk), Self::Java(dir.to_owned()), Self::Python(python)])
     }
 
     /// The command that serves or asks at an address.
@@ -75,17 +75,17 @@ fn programs_in_go_on_a_jvm_and_with_asyncio_speak_http_past_the_stack() -> Teste
         return Ok(());
     }
     let duo = Duo::new()?;
-    let folder = duo.stage.ground().folder().join("programs");
-    std::fs::create_dir(&folder)?;
-    let [go, java, python] = Program::all(&folder)?;
+    let dir = duo.stage.ground().dir().join("programs");
+    std::fs::create_dir(&dir)?;
+    let [go, java, python] = Program::all(&dir)?;
     let sizes: Vec<_> = SMALL.iter().cycle().take(60).chain(&LARGE).map(ToString::to_string).collect();
     for (client, server) in
         [(&go, &go), (&java, &java), (&python, &python), (&go, &java), (&java, &python), (&python, &go)]
     {
         let case = format!("{client:?} asks {server:?}");
-        let before = duo.books()?.short;
+        let before = duo.counts()?.fast;
         duo.both_ways(|| {
-            let log = folder.join("log");
+            let log = dir.join("log");
             let mut serves = Process::start(&mut server.command(&duo.stage.beside(), "serve", LISTEN), &log)?;
             serves.wait_until_it_listens(15005)?;
             let mut asks = client.command(&duo.stage.cart(), "ask", DIAL);
@@ -96,10 +96,10 @@ fn programs_in_go_on_a_jvm_and_with_asyncio_speak_http_past_the_stack() -> Teste
             assert_eq!(connections, 1, "{case}: {}", serves.output()?);
             Ok(())
         })?;
-        let books = duo.books()?;
+        let counts = duo.counts()?;
         let small: usize = SMALL.iter().sum::<usize>() * 10;
-        assert!(books.short - before > small as u64, "{case}: {books:?}");
-        println!("{case}: {} of {} bytes went past the stack", books.short, books.short + books.long);
+        assert!(counts.fast - before > small as u64, "{case}: {counts:?}");
+        println!("{case}: {} of {} bytes went past the stack", counts.fast, counts.fast + counts.slow);
     }
     Ok(())
 }

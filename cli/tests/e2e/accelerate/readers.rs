@@ -26,7 +26,7 @@ const PROGRAM: &str = include_str!("../../../../testbed/programs/Available.java"
 fn agent(duo: &Duo) -> Result<Process, Failure> {
     let mut command = duo.stage.meshc();
     command.args(["agent", "--interval", "60s"]);
-    let agent = Process::start(&mut command, &duo.stage.ground().folder().join("agent.log"))?;
+    let agent = Process::start(&mut command, &duo.stage.ground().dir().join("agent.log"))?;
     let answers = || duo.stage.ask(&["status"]).is_ok_and(|it| !it["agent"]["pid"].is_null());
     if until(PATIENCE, answers) { Ok(agent) } else { Err(agent.output()?.into()) }
 }
@@ -104,10 +104,10 @@ fn nginx_gets_uploads_that_are_larger_than_its_buffers() -> Tested {
         "right" | "repaired" => {
             assert!(!warned, "{applied}");
             for name in ["one", "two", "three"] {
-                let before = duo.books()?;
+                let before = duo.counts()?;
                 uploaded(name)?;
-                let after = duo.books()?;
-                assert!(after.short - before.short > 100_000, "{before:?} {after:?}");
+                let after = duo.counts()?;
+                assert!(after.fast - before.fast > 100_000, "{before:?} {after:?}");
             }
             let status = duo.stage.ask(&["status"])?;
             assert_eq!(counter(&status, "count_repaired") > 0, told == "repaired", "{status}");
@@ -127,9 +127,9 @@ fn nginx_gets_uploads_that_are_larger_than_its_buffers() -> Tested {
                 assert!(logged(&agent, "was told too little by FIONREAD")?.contains("nginx"));
             }
             drop(agent);
-            let before = duo.books()?;
+            let before = duo.counts()?;
             uploaded("two")?;
-            assert_eq!(duo.books()?.short, before.short);
+            assert_eq!(duo.counts()?.fast, before.fast);
         }
         other => return Err(format!("FIONREAD: {other}").into()),
     }
@@ -147,7 +147,7 @@ fn a_jvm_reads_as_much_as_available_tells() -> Tested {
     let program = duo.stage.ground().write("Available.java", PROGRAM)?;
     let mut java = duo.stage.beside().command("java");
     java.arg(program).args(["15005", "300000", "2"]);
-    let mut java = Process::start(&mut java, &duo.stage.ground().folder().join("java.log"))?;
+    let mut java = Process::start(&mut java, &duo.stage.ground().dir().join("java.log"))?;
     java.wait_until_it_listens(15005)?;
     for _ in 0..2 {
         let digest = as_member(&duo.stage.cart(), || {
@@ -288,7 +288,7 @@ fn who_asks_fionread_on_connections_that_it_opens_is_let_alone_where_it_was_told
         Ok(near?)
     };
     let told = asked()?;
-    assert!([(0, 100), (777, 0)].contains(&told), "one way is not counted: {told:?}, {:?}", duo.books()?);
+    assert!([(0, 100), (777, 0)].contains(&told), "one way is not counted: {told:?}, {:?}", duo.counts()?);
     let status = duo.stage.ask(&["status"])?;
     let asker = &status["acceleration"]["askers"][0];
     assert_eq!((asker["port"].is_null(), &asker["times"]), (true, &1.into()), "{status}");
@@ -333,14 +333,15 @@ fn what_fionread_tells_of_other_files_stays_as_it_was() -> Tested {
     Ok(())
 }
 
-/// Whether this kernel refuses a splice that would wait in vain: then nobody has to be helped.
+/// Whether this kernel refuses a splice that would stall: then nobody has to be helped.
 fn refuses_splice(duo: &Duo) -> Result<bool, Failure> {
     Ok(duo.stage.ask(&["status"])?["acceleration"]["refuses_splice"] == true)
 }
 
-/// A reader that turns to splice while bytes of the fast path are unread; both ends then wait, and tell what ended that.
+/// A reader that turns to splice while bytes of the fast path are unread; both ends then wait, and tell what ended
+/// that.
 fn strand(duo: &Duo, meanwhile: impl FnOnce() -> Tested + Send) -> Result<(String, String), Failure> {
-    let sign = duo.stage.ground().folder().join("spliced");
+    let sign = duo.stage.ground().dir().join("spliced");
     std::thread::scope(|scope| {
         let watched = scope.spawn(|| {
             let spliced = until(PATIENCE, || sign.exists());
@@ -422,9 +423,9 @@ fn a_reader_that_spliced_in_vain_is_named_and_its_connection_closed() -> Tested 
         assert_eq!((&one["server"], &one["end"]), (&SIDECAR.into(), &"server".into()), "{one}");
         assert!(one["pid"].as_u64().is_some_and(|pid| pid > 0) && one["unread"] == 5, "{one}");
         let text = Answer::of(duo.stage.meshc().arg("status"))?.done()?.stdout;
-        assert!(text.contains("readers that wait in vain") && text.contains("apply --repair"), "{text}");
+        assert!(text.contains("stalled readers") && text.contains("apply --repair"), "{text}");
         std::thread::sleep(Duration::from_millis(1100));
-        let policy = duo.stage.ground().folder().join("policy.mesh").display().to_string();
+        let policy = duo.stage.ground().dir().join("policy.mesh").display().to_string();
         let applied = duo.stage.ask(&["apply", "--repair", &policy])?;
         assert!(applied["warnings"].to_string().contains("the connection was closed"), "{applied}");
         Ok(())
@@ -454,7 +455,7 @@ fn the_agent_closes_the_connection_of_a_reader_that_spliced_in_vain() -> Tested 
 fn a_reader_that_peeks_goes_on_by_the_fast_path() -> Tested {
     let Some(duo) = where_usable(Duo::new)? else { return Ok(()) };
     duo.apply(true)?;
-    let before = duo.books()?;
+    let before = duo.counts()?;
     let (near, far) = duo.run(
         |end| {
             for _ in 0..20 {
@@ -474,8 +475,8 @@ fn a_reader_that_peeks_goes_on_by_the_fast_path() -> Tested {
     )?;
     near?;
     far?;
-    let after = duo.books()?;
+    let after = duo.counts()?;
     assert_eq!(after.messages["reader_splices"], before.messages["reader_splices"], "{after:?}");
-    assert!(after.short - before.short > 1000, "{before:?} {after:?}");
+    assert!(after.fast - before.fast > 1000, "{before:?} {after:?}");
     Ok(())
 }

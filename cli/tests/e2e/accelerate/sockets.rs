@@ -86,8 +86,8 @@ fn a_reader_that_sets_a_low_water_mark_before_it_reads_is_woken_for_nothing_less
         Ok(far?)
     })?;
     assert_eq!(seen, (0, 0));
-    let books = duo.books()?;
-    assert!(books.messages["reader_low_water"].as_u64() > Some(0), "{books:?}");
+    let counts = duo.counts()?;
+    assert!(counts.messages["reader_low_water"].as_u64() > Some(0), "{counts:?}");
     Ok(())
 }
 
@@ -119,20 +119,20 @@ fn a_reader_that_sets_a_low_water_mark_between_two_messages_is_woken_for_nothing
         Ok(far?)
     })?;
     assert_eq!(seen, (true, (0, 0), true));
-    let books = duo.books()?;
-    assert_eq!(books.messages["reader_low_water"].as_u64(), Some(ROUNDS as u64), "{books:?}");
+    let counts = duo.counts()?;
+    assert_eq!(counts.messages["reader_low_water"].as_u64(), Some(ROUNDS as u64), "{counts:?}");
     Ok(())
 }
 
 #[test]
 fn a_reader_that_sets_a_low_water_mark_over_unread_bytes_is_woken_early_and_never_waits_in_vain() -> Tested {
     let Some(duo) = where_usable(Duo::new)? else { return Ok(()) };
-    // Whether the reader takes what it is woken for before the rest comes. It waits in `poll`: who waits in `read` with a
-    // mark may wait in vain with plain TCP, too, which takes a part and is not woken for the rest.
+    // Whether the reader takes what it is woken for before the rest comes. It waits in `poll`: who waits in `read`
+    // with a mark may stall with plain TCP, too, which takes a part and is not woken for the rest.
     for takes_at_once in [true, false] {
         for accelerated in [false, true] {
             duo.apply(accelerated)?;
-            let before = duo.books()?;
+            let before = duo.counts()?;
             let (near, far) = duo.run(
                 |end| {
                     for _ in 0..ROUNDS {
@@ -173,7 +173,7 @@ fn a_reader_that_sets_a_low_water_mark_over_unread_bytes_is_woken_early_and_neve
             let (early, whole) = far?;
             assert_eq!(whole, ROUNDS, "{case}");
             assert_eq!(early > 0, accelerated, "{case}: {early}");
-            assert_eq!(duo.books()?.short > before.short, accelerated, "{case}");
+            assert_eq!(duo.counts()?.fast > before.fast, accelerated, "{case}");
         }
     }
     Ok(())
@@ -238,8 +238,8 @@ fn urgent_data_is_urgent_and_plain_bytes_keep_their_places() -> Tested {
         })?;
         assert_eq!(heard, (["1", "one", "2", "two", "6", "six"].map(str::to_owned).to_vec(), true));
         assert_eq!(duo.counter("urgent_sent")? - counted, 3);
-        let books = duo.books()?;
-        assert!(books.messages["urgent"].as_u64() >= Some(6), "all from the first on: {books:?}");
+        let counts = duo.counts()?;
+        assert!(counts.messages["urgent"].as_u64() >= Some(6), "all from the first on: {counts:?}");
     }
     Ok(())
 }
@@ -249,7 +249,7 @@ fn who_asks_for_urgent_data_before_it_has_read_what_came_past_the_stack_gets_tha
     let Some(duo) = where_usable(Duo::new)? else { return Ok(()) };
     for accelerated in [false, true] {
         duo.apply(accelerated)?;
-        let before = duo.books()?.short;
+        let before = duo.counts()?.fast;
         let (near, far) = duo.run(
             |end| {
                 end.send(b"one")?;
@@ -277,7 +277,7 @@ fn who_asks_for_urgent_data_before_it_has_read_what_came_past_the_stack_gets_tha
         // The kernel's sockmap does not look at MSG_OOB: documented.
         let expected = if accelerated { ["one", "1", "end"] } else { ["1", "", "oneend"] };
         assert_eq!(far?, expected);
-        assert_eq!(duo.books()?.short > before, accelerated);
+        assert_eq!(duo.counts()?.fast > before, accelerated);
     }
     Ok(())
 }
@@ -317,7 +317,8 @@ fn the_first_byte_of_a_connection_may_be_urgent() -> Tested {
 /// How many messages the sender of these cases sends without a copy.
 const CALLS: usize = 12;
 
-/// Sends them, each when the one before is answered; says by how many calls, and of which it was told that they are done.
+/// Sends them, each when the one before is answered; says by how many calls, and of which it was told that they are
+/// done.
 fn without_copies(end: &mut End<'_>) -> Result<(u32, Vec<u32>), Errno> {
     let (bytes, mut calls) = (pattern(150_000), 0);
     for _ in 0..CALLS {
@@ -327,7 +328,8 @@ fn without_copies(end: &mut End<'_>) -> Result<(u32, Vec<u32>), Errno> {
             left = left.get(count..).unwrap_or_default();
             calls += 1;
         }
-        // Whoever is blocked in `read` is woken when a copy is done, and may have to ask again: here the answer is there.
+        // Whoever is blocked in `read` is woken when a copy is done, and may have to ask again: here the answer is
+        // there.
         end.wait("answered")?;
         end.take(1)?;
     }
@@ -363,8 +365,8 @@ fn who_sends_without_a_copy_is_told_of_every_call_once_and_never_accelerated() -
         let (calls, told) = near?;
         assert!(told.into_iter().eq(0..calls), "{calls} calls, accelerated: {accelerated}");
         assert!(far?);
-        assert_eq!(duo.counter("unfit")?, u64::from(accelerated));
-        assert_eq!((duo.books()?.short, duo.books()?.long), (0, 0), "it never entered");
+        assert_eq!(duo.counter("not_eligible")?, u64::from(accelerated));
+        assert_eq!((duo.counts()?.fast, duo.counts()?.slow), (0, 0), "it never entered");
     }
     Ok(())
 }
@@ -391,11 +393,11 @@ fn a_server_that_listens_with_sending_without_a_copy_is_told_of_every_call_once(
         let (calls, told) = far?;
         assert!(told.into_iter().eq(0..calls), "{calls} calls, accelerated: {accelerated}");
         assert!(near?);
-        assert_eq!(duo.counter("unfit")?, u64::from(accelerated));
-        let books = duo.books()?;
+        assert_eq!(duo.counter("not_eligible")?, u64::from(accelerated));
+        let counts = duo.counts()?;
         // The client is in, and finds nobody.
-        assert_eq!(books.short, 0, "{books:?}");
-        assert_eq!(books.messages["no_peer"].as_u64() > Some(0), accelerated, "{books:?}");
+        assert_eq!(counts.fast, 0, "{counts:?}");
+        assert_eq!(counts.messages["no_peer"].as_u64() > Some(0), accelerated, "{counts:?}");
     }
     Ok(())
 }
@@ -424,8 +426,8 @@ fn who_turns_to_sending_without_a_copy_is_told_of_every_call_at_least_once() -> 
         assert!(far?);
         Ok(())
     })?;
-    let books = duo.books()?;
-    assert_eq!(books.messages["zero_copy"].as_u64(), Some(CALLS as u64), "{books:?}");
+    let counts = duo.counts()?;
+    assert_eq!(counts.messages["zero_copy"].as_u64(), Some(CALLS as u64), "{counts:?}");
     Ok(())
 }
 
@@ -452,7 +454,7 @@ fn connections_with_mptcp_at_either_end_or_both_carry_the_same_and_subflows_neve
             for accelerated in [false, true] {
                 duo.apply(accelerated)?;
                 let (before, unfit, full) =
-                    (duo.books()?, duo.counter("unfit")?, duo.counter("acceleration_full")?);
+                    (duo.counts()?, duo.counter("not_eligible")?, duo.counter("acceleration_full")?);
                 let open = if dials { Client::to(target).multipath() } else { Client::to(target) };
                 let protocol = listens.then_some(Protocol::MPTCP);
                 let (near, far) = ends(
@@ -466,11 +468,11 @@ fn connections_with_mptcp_at_either_end_or_both_carry_the_same_and_subflows_neve
                 digests.extend([near?, far?]);
                 let case =
                     format!("{target}, listens: {listens}, dials: {dials}, accelerated: {accelerated}");
-                let after = duo.books()?;
+                let after = duo.counts()?;
                 // A client's subflow never enters. What a server of MPTCP accepts of TCP is TCP.
                 let enters = accelerated && !dials;
-                assert_eq!(after.short > before.short, enters, "{case}: {after:?}");
-                assert_eq!(duo.counter("unfit")? > unfit, accelerated && dials, "{case}");
+                assert_eq!(after.fast > before.fast, enters, "{case}: {after:?}");
+                assert_eq!(duo.counter("not_eligible")? > unfit, accelerated && dials, "{case}");
                 assert_eq!(duo.counter("acceleration_full")?, full, "{case}");
             }
             assert!(digests.windows(2).all(|pair| pair[0] == pair[1]), "{digests:?}");
@@ -479,7 +481,7 @@ fn connections_with_mptcp_at_either_end_or_both_carry_the_same_and_subflows_neve
     Ok(())
 }
 
-/// Reads in vain, as often as a reader does that polls.
+/// Reads nothing, as often as a reader does that polls.
 fn read_in_vain(end: &End<'_>) -> Result<bool, Errno> {
     let mut room = [0; 1];
     let mut all = true;
@@ -521,9 +523,9 @@ fn a_reader_that_polls_gets_its_bytes_through_the_stack_until_it_sleeps_again() 
         Ok(far?)
     })?;
     assert_eq!(seen, (true, true, b"12345678".to_vec()));
-    let books = duo.books()?;
+    let counts = duo.counts()?;
     // The second may not know yet that its reader sleeps again; either may find bytes of the stack in flight first.
-    let polled = books.messages["reader_polls"].as_u64();
-    assert!(polled == Some(1) || polled == Some(2), "{books:?}");
+    let polled = counts.messages["reader_polls"].as_u64();
+    assert!(polled == Some(1) || polled == Some(2), "{counts:?}");
     Ok(())
 }

@@ -35,8 +35,8 @@ fn a_reader_that_splices_from_the_first_is_never_accelerated() -> Tested {
         },
     )?;
     assert_eq!(near?, far?);
-    let books = duo.books()?;
-    assert_eq!(books.short, 0, "{books:?}");
+    let counts = duo.counts()?;
+    assert_eq!(counts.fast, 0, "{counts:?}");
     Ok(())
 }
 
@@ -87,11 +87,11 @@ fn a_reader_that_turns_to_splice_is_refused_or_noticed_and_no_byte_overtakes_ano
     } else {
         let denied = "Err(PermissionDenied) Err(PermissionDenied)";
         assert_eq!((near.as_str(), all.as_slice()), (denied, &b"short"[..]));
-        assert!(duo.books()?.messages["stranded"].as_u64() > Some(0), "{status}");
+        assert!(duo.counts()?.messages["stranded"].as_u64() > Some(0), "{status}");
     }
     assert_eq!(status["acceleration"]["splicers"].as_array().map(Vec::len), Some(1), "{status}");
     // The program is known now: none of its connections gets anything over the fast path.
-    let before = duo.books()?;
+    let before = duo.counts()?;
     let (near, far) = duo.run(
         |end| {
             end.send(&pattern(100))?;
@@ -104,8 +104,8 @@ fn a_reader_that_turns_to_splice_is_refused_or_noticed_and_no_byte_overtakes_ano
     )?;
     near?;
     far?;
-    let after = duo.books()?;
-    assert_eq!(after.short, before.short, "{after:?}");
+    let after = duo.counts()?;
+    assert_eq!(after.fast, before.fast, "{after:?}");
     assert!(after.messages["reader_splices"].as_u64() > Some(0), "{after:?}");
     Ok(())
 }

@@ -10,7 +10,7 @@ use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, recv, send, sendmsg
 
 use crate::fixtures::duo::{Duo, pattern};
 
-/// After so many bytes they come again: no size of a call divides it.
+/// After this many bytes they come again: no size of a call divides it.
 const PERIOD: usize = (4 << 20) + 7;
 
 /// The largest call.
@@ -71,8 +71,8 @@ fn sends(mut stream: &TcpStream, seed: u64, total: usize) -> Result<String, Errn
     Ok(hash.finalize().to_hex().to_string())
 }
 
-/// Reads to the end by calls of all kinds. Returns how much it was, its digest, and where the first byte was that was not
-/// as it should be.
+/// Reads to the end by calls of all kinds. Returns how much it was, its digest, and where the first byte was that was
+/// not as it should be.
 fn reads(mut stream: &TcpStream, seed: u64) -> Result<(usize, String, Option<usize>), Errno> {
     let (bytes, mut dice, mut hash) = (material(), Dice(seed), blake3::Hasher::new());
     let mut room = vec![0; LARGEST];
@@ -93,7 +93,7 @@ fn reads(mut stream: &TcpStream, seed: u64) -> Result<(usize, String, Option<usi
         let count = match read {
             Ok(0) if size > 0 => return Ok((taken, hash.finalize().to_hex().to_string(), wrong)),
             Ok(count) => count,
-            // Woken while the other thread writes: documented. Whoever reads nothing for so often waits in vain.
+            // Woken while the other thread writes: documented. Whoever reads nothing for so often stalls.
             Err(error)
                 if error.kind() == ErrorKind::WouldBlock
                     && empty < 100_000
@@ -135,7 +135,7 @@ fn gigabytes_both_ways_at_once_arrive_as_they_were_sent_while_acceleration_is_sw
     let (ended, switches) = std::thread::scope(|scope| {
         let run = scope.spawn(|| duo.run(|end| both(&end.stream, 1), |end| both(&end.stream, 2)));
         // What is opened while the mesh is paused is not redirected.
-        let begun = until(Duration::from_secs(15), || duo.books().is_ok_and(|books| books.short > 0));
+        let begun = until(Duration::from_secs(15), || duo.counts().is_ok_and(|counts| counts.fast > 0));
         assert!(begun, "no byte took the fast path");
         let mut switches = 0;
         // On a busy machine it may all be carried before the second switch.
@@ -158,9 +158,9 @@ fn gigabytes_both_ways_at_once_arrive_as_they_were_sent_while_acceleration_is_sw
     assert_eq!(near_read, (total, far_sent, None), "what the client read");
     assert_eq!(far_read, (total, near_sent, None), "what the server read");
     duo.apply(true)?;
-    let books = duo.books()?;
-    println!("{switches} switches, {books:?}");
-    assert!(switches > 1 && books.messages["off"].as_u64() > Some(0), "{books:?}");
-    assert!(books.short > (total / 100) as u64, "{books:?}");
+    let counts = duo.counts()?;
+    println!("{switches} switches, {counts:?}");
+    assert!(switches > 1 && counts.messages["off"].as_u64() > Some(0), "{counts:?}");
+    assert!(counts.fast > (total / 100) as u64, "{counts:?}");
     Ok(())
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use mesh_testbed::kernel_test as test;
 use mesh_testbed::{Failure, Tested, long_runs_are_wanted, until};
 
-use crate::fixtures::duo::{Books, Duo, SHAPES, pattern};
+use crate::fixtures::duo::{ByteCounts, Duo, SHAPES, pattern};
 use crate::fixtures::stage::where_usable;
 
 #[test]
@@ -15,7 +15,7 @@ fn a_stream_stays_whole_while_acceleration_is_switched_on_and_off() -> Tested {
     let Some(duo) = where_usable(Duo::new)? else { return Ok(()) };
     duo.apply(true)?;
     let switches = if long_runs_are_wanted() { 60 } else { 6 };
-    let stop = duo.stage.ground().folder().join("stop");
+    let stop = duo.stage.ground().dir().join("stop");
     let (near, far) = std::thread::scope(|scope| -> Result<_, Failure> {
         let run = scope.spawn(|| {
             duo.run(
@@ -77,14 +77,14 @@ fn a_stream_stays_whole_while_acceleration_is_switched_on_and_off() -> Tested {
 /// Takes the pair off the fast path by every means, and back, and detaches in the end.
 fn switch_often(duo: &Duo, switches: usize) -> Tested {
     for switch in 0..switches {
-        goes_on(duo, |books| &mut books.short)?;
+        goes_on(duo, |counts| &mut counts.fast)?;
         if switch % 2 == 0 {
             duo.apply(false)?;
             std::thread::sleep(Duration::from_millis(20));
             duo.apply(true)?;
         } else {
             duo.stage.ask(&["pause"])?;
-            goes_on(duo, |books| &mut books.long)?;
+            goes_on(duo, |counts| &mut counts.slow)?;
             duo.stage.ask(&["resume"])?;
         }
     }
@@ -94,9 +94,9 @@ fn switch_often(duo: &Duo, switches: usize) -> Tested {
 }
 
 /// Waits until more bytes went one of the ways.
-fn goes_on(duo: &Duo, way: impl Fn(&mut Books) -> &mut u64) -> Tested {
-    let before = *way(&mut duo.books()?);
-    let more = until(Duration::from_secs(10), || duo.books().is_ok_and(|mut now| *way(&mut now) > before));
-    assert!(more, "nothing more went that way: {:?}", duo.books()?);
+fn goes_on(duo: &Duo, way: impl Fn(&mut ByteCounts) -> &mut u64) -> Tested {
+    let before = *way(&mut duo.counts()?);
+    let more = until(Duration::from_secs(10), || duo.counts().is_ok_and(|mut now| *way(&mut now) > before));
+    assert!(more, "nothing more went that way: {:?}", duo.counts()?);
     Ok(())
 }

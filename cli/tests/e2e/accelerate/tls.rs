@@ -98,9 +98,9 @@ fn who_turns_tls_of_the_kernel_on_carries_the_same_by_the_long_way() -> Tested {
     }
     assert_eq!(taken.first(), Some(&true), "without acceleration the kernel takes the keys");
     println!("with acceleration the kernel takes the keys: {:?}", taken.last());
-    let books = duo.books()?;
-    assert!(books.messages["upper_protocol"].as_u64() > Some(0), "{books:?}");
+    let counts = duo.counts()?;
+    assert!(counts.messages["upper_protocol"].as_u64() > Some(0), "{counts:?}");
     // Nothing of what is encrypted went past the stack: the plain rounds are less than this.
-    assert!(books.short < 2 * 20 * 16_000, "{books:?}");
+    assert!(counts.fast < 2 * 20 * 16_000, "{counts:?}");
     Ok(())
 }

@@ -50,8 +50,8 @@ fn rounds(end: &mut End<'_>, pair: usize, client: bool) -> Result<usize, Errno> 
 }
 
 /// Runs the same connection in both pairs; each goes on when both are open.
-fn at_the_same_time(duo: &Duo, folder: &Path, cases: [Case<'_>; 2]) -> Tested {
-    let open = |pair: usize| folder.join(format!("open-{pair}"));
+fn at_the_same_time(duo: &Duo, dir: &Path, cases: [Case<'_>; 2]) -> Tested {
+    let open = |pair: usize| dir.join(format!("open-{pair}"));
     let ended = std::thread::scope(|scope| {
         let runs: Vec<_> = cases
             .iter()
@@ -105,7 +105,7 @@ fn pods_of_two_networks_with_the_same_addresses_and_ports_never_get_each_others_
     let pairs = [duo.stage.pair(), &other];
     let ground = duo.stage.ground();
     // Sidecars are no users of ours.
-    let meeting = ground.folder().join("meeting");
+    let meeting = ground.dir().join("meeting");
     std::fs::create_dir(&meeting)?;
     std::fs::set_permissions(&meeting, std::fs::Permissions::from_mode(0o777))?;
     for accelerate in ["", "accelerate local\naccelerate a <-> b"] {

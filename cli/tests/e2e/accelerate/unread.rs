@@ -12,7 +12,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::{Deserialize, Serialize};
 
 use crate::fixtures::command::Answer;
-use crate::fixtures::duo::{Books, Duo, End, pattern, ready};
+use crate::fixtures::duo::{ByteCounts, Duo, End, pattern, ready};
 use crate::fixtures::stage::where_usable;
 
 /// Nobody waits for longer.
@@ -52,7 +52,7 @@ fn a_reader_that_never_reads_costs_no_more_memory_than_with_tcp_however_small_th
         let mut costs = Vec::new();
         for accelerated in [false, true] {
             duo.apply(accelerated)?;
-            let before = duo.books()?;
+            let before = duo.counts()?;
             let (near, far) = duo.run(
                 |end| {
                     end.stream.set_nonblocking(true)?;
@@ -78,7 +78,7 @@ fn a_reader_that_never_reads_costs_no_more_memory_than_with_tcp_however_small_th
             )?;
             let ((accepted, sender), (reader, read)) = (near?, far?);
             assert_eq!(read, accepted, "every byte that was accepted arrives");
-            let short = fast_messages(&duo.books()?) - fast_messages(&before);
+            let short = fast_messages(&duo.counts()?) - fast_messages(&before);
             assert_eq!(short > 0, accelerated, "messages of {size}");
             let cost = reader.received + sender.queued + short * MESSAGE;
             println!(
@@ -96,8 +96,8 @@ fn a_reader_that_never_reads_costs_no_more_memory_than_with_tcp_however_small_th
     Ok(())
 }
 
-fn fast_messages(books: &Books) -> u64 {
-    books.messages.get("short").and_then(serde_json::Value::as_u64).unwrap_or(0)
+fn fast_messages(counts: &ByteCounts) -> u64 {
+    counts.messages.get("short").and_then(serde_json::Value::as_u64).unwrap_or(0)
 }
 
 /// Has a sender send 1000 bytes over the fast path, which nobody reads until `meanwhile` is done; then the sender sends
@@ -107,7 +107,7 @@ fn unread_while<T>(
     all_gone: bool,
     meanwhile: impl FnOnce() -> Result<T, Failure>,
 ) -> Result<(T, Vec<u8>), Failure> {
-    let go_on = duo.stage.ground().folder().join("go on");
+    let go_on = duo.stage.ground().dir().join("go on");
     std::thread::scope(|scope| {
         let run = scope.spawn(|| {
             duo.run(
@@ -131,7 +131,7 @@ fn unread_while<T>(
                 },
             )
         });
-        let sent = until(PATIENCE, || duo.books().is_ok_and(|books| books.short >= 1000));
+        let sent = until(PATIENCE, || duo.counts().is_ok_and(|counts| counts.fast >= 1000));
         let done = meanwhile();
         std::fs::write(&go_on, "")?;
         let ended = run.join().map_err(|_| "a panic")??;
@@ -191,7 +191,7 @@ fn a_reader_that_never_reads_stops_its_writer_as_with_tcp() -> Tested {
     let mut taken = Vec::new();
     for accelerated in [false, true] {
         duo.apply(accelerated)?;
-        let before = duo.books()?;
+        let before = duo.counts()?;
         let (near, far) = duo.run(
             |end| {
                 end.stream.set_nonblocking(true)?;
@@ -218,8 +218,8 @@ fn a_reader_that_never_reads_stops_its_writer_as_with_tcp() -> Tested {
         assert!(would_block, "the writer is told to wait");
         assert_eq!(far?, accepted, "every byte that was accepted arrives");
         if accelerated {
-            let after = duo.books()?;
-            assert!(after.short > before.short, "{after:?}");
+            let after = duo.counts()?;
+            assert!(after.fast > before.fast, "{after:?}");
             assert!(after.messages["full"].as_u64() > Some(0), "{after:?}");
         }
         taken.push(accepted);

@@ -16,16 +16,16 @@ fn files_that_are_no_policy_are_refused_and_the_live_one_stays() -> Tested {
     let Some(stage) = where_usable(|| Stage::ruled("redirect outbound -> 15001"))? else { return Ok(()) };
     let before = stage.ask(&["status"])?;
     let ground = stage.ground();
-    let folder = ground.folder().join("empty-folder");
-    fs::create_dir(&folder)?;
+    let dir = ground.dir().join("empty-directory");
+    fs::create_dir(&dir)?;
     let refused = [
         ground.write("empty.mesh", "")?,
         ground.write("long.mesh", "a".repeat(10_000_000))?,
         ground.write("brackets.mesh", "[".repeat(10_000_000))?,
         ground.write("zeros.mesh", [0_u8; 1000])?,
         ground.write("invalid.mesh", b"exempt uid 1500\nmesh \xff\xfe { }\n")?,
-        folder,
-        ground.folder().join("missing.mesh"),
+        dir,
+        ground.dir().join("missing.mesh"),
     ];
     for path in refused {
         let start = Instant::now();
@@ -43,11 +43,11 @@ fn files_that_are_no_policy_are_refused_and_the_live_one_stays() -> Tested {
 fn a_machine_that_cannot_is_told_so_before_anything_changes() -> Tested {
     let Some(stage) = where_usable(Stage::new)? else { return Ok(()) };
     let policy = stage.policy("policy.mesh", "redirect outbound -> 15001")?;
-    let file = stage.ground().write("no-folder", "")?;
+    let file = stage.ground().write("no-directory", "")?;
     for (variable, value) in [
         ("MESHC_BPFFS", file.join("below")),
-        ("MESHC_CGROUP", stage.ground().folder().to_owned()),
-        ("MESHC_CGROUP", stage.ground().folder().join("missing")),
+        ("MESHC_CGROUP", stage.ground().dir().to_owned()),
+        ("MESHC_CGROUP", stage.ground().dir().join("missing")),
         ("MESHC_STATE", file.join("below")),
     ] {
         let answer = Answer::of(stage.meshc().arg("apply").arg(&policy).env(variable, &value))?;
@@ -63,7 +63,7 @@ fn who_is_not_root_is_told_what_is_missing() -> Tested {
     let Some(stage) = where_usable(Stage::new)? else { return Ok(()) };
     let policy = stage.policy("policy.mesh", "redirect outbound -> 15001")?;
     // Where another user may read and run it, wherever the work tree is.
-    let binary = stage.ground().folder().join("meshc");
+    let binary = stage.ground().dir().join("meshc");
     copy_program(Path::new(env!("CARGO_BIN_EXE_meshc")), &binary)?;
     let nobody = Place::here().uid(65534).gid(65534);
     let mut command = nobody.command(&binary);
@@ -79,15 +79,15 @@ fn who_is_not_root_is_told_what_is_missing() -> Tested {
     Ok(())
 }
 
-/// What is named `*.mesh` in a folder and is no file of rules: a rule that was left out would be a hole.
+/// What is named `*.mesh` in a directory and is no file of rules: a rule that was left out would be a hole.
 #[test]
-fn what_a_folder_names_as_a_policy_and_cannot_be_read_is_an_error() -> Tested {
-    let folder = tempfile::tempdir()?;
-    let there = folder.path().join("a.mesh");
+fn what_a_directory_names_as_a_policy_and_cannot_be_read_is_an_error() -> Tested {
+    let dir = tempfile::tempdir()?;
+    let there = dir.path().join("a.mesh");
     fs::write(&there, "exempt uid 1500\nmesh m { redirect outbound -> 15001; workload w { any } }\n")?;
-    let importing = folder.path().join("importing");
+    let importing = dir.path().join("importing");
     fs::write(&importing, "import \"policies\"\n")?;
-    let policies = folder.path().join("policies");
+    let policies = dir.path().join("policies");
     type Make = fn(&Path) -> std::io::Result<()>;
     let made: [(&str, Make, &str); 5] = [
         ("link", |at| std::os::unix::fs::symlink("nowhere", at), "is a link that leads nowhere"),
@@ -106,7 +106,7 @@ fn what_a_folder_names_as_a_policy_and_cannot_be_read_is_an_error() -> Tested {
             "is no file",
         ),
         ("device", |at| std::os::unix::fs::symlink("/dev/zero", at), "is no file"),
-        ("folder", |at| fs::create_dir(at), "is a folder"),
+        ("directory", |at| fs::create_dir(at), "is a directory"),
     ];
     for (name, make, why) in made {
         fs::create_dir(&policies)?;
@@ -130,14 +130,14 @@ fn arguments_that_are_not_utf_8_are_words_like_others() -> Tested {
     use std::os::unix::ffi::OsStrExt;
     let Some(stage) = where_usable(Stage::new)? else { return Ok(()) };
     let policy = stage.policy("policy.mesh", "redirect outbound -> 15001")?;
-    let odd = stage.ground().folder().join(std::ffi::OsStr::from_bytes(b"p\xff.mesh"));
+    let odd = stage.ground().dir().join(std::ffi::OsStr::from_bytes(b"p\xff.mesh"));
     fs::copy(&policy, &odd)?;
-    let state = stage.ground().folder().join(std::ffi::OsStr::from_bytes(b"state-\xfe"));
+    let state = stage.ground().dir().join(std::ffi::OsStr::from_bytes(b"state-\xfe"));
     let apply =
         |more: &[&str]| Answer::of(stage.meshc().args(["apply", "--state"]).arg(&state).arg(&odd).args(more));
     apply(&[])?.done()?;
     fs::copy(stage.policy("other.mesh", "redirect outbound -> 15002")?, &odd)?;
-    // It waits as another process, which is told the same folder.
+    // It waits as another process, which is told the same directory.
     apply(&["--confirm-within", "1s"])?.done()?;
     assert!(mesh_testbed::until(Duration::from_secs(30), || {
         let ports = stage.dial("10.0.3.9:80");
@@ -209,5 +209,5 @@ fn nothing_is_there(ground: &Ground) -> Result<(), Failure> {
     if pins.is_empty() && !ground.state().exists() {
         return Ok(());
     }
-    Err(format!("pins: {pins:?}, state folder there: {}", ground.state().exists()).into())
+    Err(format!("pins: {pins:?}, state directory there: {}", ground.state().exists()).into())
 }

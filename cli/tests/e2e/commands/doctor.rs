@@ -1,4 +1,4 @@
-//! `doctor` tells what a machine offers, finds what is taken away, and leaves nothing.
+//! `doctor` tells what a machine can do, finds what is taken away, and leaves nothing.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -84,7 +84,7 @@ fn no_object_of_the_kernel_is_left() -> Tested {
 #[test]
 fn a_process_without_a_capability_is_told_which_commands_it_may_not_run() -> Tested {
     let Some(stage) = where_usable(|| Stage::ruled("redirect outbound -> 15001"))? else { return Ok(()) };
-    let policy = stage.ground().folder().join("policy.mesh").display().to_string();
+    let policy = stage.ground().dir().join("policy.mesh").display().to_string();
     for dropped in ["-bpf", "-net_admin", "-sys_admin", "-bpf,-sys_admin"] {
         let set = format!("--bounding-set={dropped}");
         let restricted = || through(&stage, "setpriv", &[&set, "--inh-caps=-all"]);
@@ -129,7 +129,7 @@ fn a_process_without_a_capability_is_told_which_commands_it_may_not_run() -> Tes
 fn who_is_not_root_is_told_so_and_nothing_else_is_called_missing() -> Tested {
     let Some(stage) = where_usable(Stage::new)? else { return Ok(()) };
     // Where everybody may run it.
-    let binary = stage.ground().folder().join("meshc");
+    let binary = stage.ground().dir().join("meshc");
     copy_program(Path::new(stage.meshc().get_program()), &binary)?;
     let nobody = |format: &str| {
         let mut command = Command::new("setpriv");
@@ -156,11 +156,11 @@ fn who_is_not_root_is_told_so_and_nothing_else_is_called_missing() -> Tested {
 #[test]
 fn a_machine_without_a_mount_is_told_what_to_mount() -> Tested {
     let Some(stage) = where_usable(Stage::new)? else { return Ok(()) };
-    let (code, answer) = doctor(stage.meshc().env("MESHC_BPFFS", stage.ground().folder().join("none")))?;
+    let (code, answer) = doctor(stage.meshc().env("MESHC_BPFFS", stage.ground().dir().join("none")))?;
     assert_eq!((code, missing(&answer)), (4, vec!["bpffs".to_owned()]), "{answer:#}");
     assert_eq!(in_state(&answer, "untried"), Vec::<String>::new());
 
-    let (code, answer) = doctor(stage.meshc().env("MESHC_CGROUP", stage.ground().folder()))?;
+    let (code, answer) = doctor(stage.meshc().env("MESHC_CGROUP", stage.ground().dir()))?;
     assert_eq!((code, missing(&answer)), (4, vec!["cgroup v2".to_owned()]), "{answer:#}");
     assert!(in_state(&answer, "untried").contains(&"hook connect4".to_owned()));
 

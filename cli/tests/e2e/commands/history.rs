@@ -44,7 +44,7 @@ fn of_port(difference: &Value, ports: &str) -> Vec<(Value, Value)> {
 fn a_plan_says_what_apply_does_and_is_bound_to_what_is_live() -> Tested {
     let Some(stage) = where_usable(Stage::new)? else { return Ok(()) };
     let [old, new] = policies(&stage)?;
-    let file = stage.ground().folder().join("plan").display().to_string();
+    let file = stage.ground().dir().join("plan").display().to_string();
     let applied = json_of(&stage, 0, &["apply", &old])?;
     let planned = json_of(&stage, 3, &["plan", &new, "-o", &file])?;
     assert_eq!(planned.get("live"), applied.get("digest"));
@@ -72,7 +72,7 @@ fn a_plan_says_what_apply_does_and_is_bound_to_what_is_live() -> Tested {
 fn what_is_shown_is_what_was_applied_byte_for_byte() -> Tested {
     let Some(stage) = where_usable(Stage::new)? else { return Ok(()) };
     let [old, new] = policies(&stage)?;
-    let artifact = stage.ground().folder().join("artifact").display().to_string();
+    let artifact = stage.ground().dir().join("artifact").display().to_string();
     let compiled = [text_of(&stage, &["compile", &old])?, text_of(&stage, &["compile", &new])?];
     let first = json_of(&stage, 0, &["apply", &old])?;
     assert_eq!(text_of(&stage, &["show"])?, compiled[0]);
@@ -143,8 +143,8 @@ fn a_policy_takes_itself_back_unless_it_is_confirmed() -> Tested {
 /// The rule that both of [`cited`]'s policies have, on another line of another file.
 const SHARED: &str = "redirect outbound tcp -> 15001";
 
-/// Where the commands say that a rule is written, one after the other: `status`, `explain --live`, and the decisions that
-/// are made meanwhile.
+/// Where the commands say that a rule is written, one after the other: `status`, `explain --live`, and the decisions
+/// that are made meanwhile.
 fn cited(stage: &Stage, observer: &Observer, seen: usize) -> Result<Vec<Value>, Failure> {
     assert_eq!(stage.dial(FLOW)?, Seen::Redirected(15001));
     let at = |rule: &Value| json!([rule.get("file"), rule.get("line")]);
@@ -186,7 +186,7 @@ fn the_lines_of_rules_come_back_with_their_policy() -> Tested {
     assert_eq!(cited(&stage, &observer, 4)?, at(&old, 4), "after it was taken back");
     drop(observer);
 
-    // What the state folder holds when the kernel is empty, as after a boot.
+    // What the state directory holds when the kernel is empty, as after a boot.
     json_of(&stage, 0, &["apply", &new])?;
     json_of(&stage, 0, &["rollback"])?;
     json_of(&stage, 0, &["detach", "--all"])?;
@@ -199,7 +199,7 @@ fn the_lines_of_rules_come_back_with_their_policy() -> Tested {
     assert_eq!(json_of(&stage, 0, &["apply", &moved])?.get("changed"), Some(&json!(false)));
     assert_eq!(cited(&stage, &observer, 2)?, at(&moved, 5));
     let [artifact, plan] =
-        ["artifact", "plan"].map(|name| stage.ground().folder().join(name).display().to_string());
+        ["artifact", "plan"].map(|name| stage.ground().dir().join(name).display().to_string());
     text_of(&stage, &["compile", &moved, "--artifact", "-o", &artifact])?;
     json_of(&stage, 0, &["plan", &artifact, "-o", &plan])?;
     json_of(&stage, 0, &["apply", &artifact])?;

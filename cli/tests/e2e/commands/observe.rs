@@ -61,7 +61,7 @@ fn every_decision_is_told_with_its_rule_and_line() -> Tested {
             ["cart", 0, "outbound", "udp", null, "10.0.0.1:53", "redirected", 15053],
         ])
     );
-    let policy = stage.ground().folder().join("policy.mesh").display().to_string();
+    let policy = stage.ground().dir().join("policy.mesh").display().to_string();
     let rules: Vec<_> = lines.iter().map(|line| line["rule"].clone()).collect();
     assert_eq!(
         rules[0],
@@ -90,7 +90,7 @@ fn every_decision_is_told_with_its_rule_and_line() -> Tested {
 #[test]
 fn what_a_process_or_a_pod_is_called_does_nothing_to_a_terminal() -> Tested {
     let Some(stage) = where_usable(|| Stage::ruled(RULES))? else { return Ok(()) };
-    let log = stage.ground().folder().join("text.log");
+    let log = stage.ground().dir().join("text.log");
     let text = Process::start(stage.meshc().arg("observe"), &log)?;
     text.wait_until_it_says("observing")?;
     let json = Observer::start(&stage, "json.log", &[])?;
@@ -104,7 +104,7 @@ fn what_a_process_or_a_pod_is_called_does_nothing_to_a_terminal() -> Tested {
     let shown = "e\\u{1b}[2J\\n\\u{9b}\\u{202e}il";
     assert_eq!(lines[0]["command"], shown, "{lines:#?}");
     assert!(until(PATIENCE, || text.output().is_ok_and(|output| output.contains("2J"))));
-    for output in [text.output()?, std::fs::read_to_string(stage.ground().folder().join("json.log"))?] {
+    for output in [text.output()?, std::fs::read_to_string(stage.ground().dir().join("json.log"))?] {
         assert!(
             !output.contains(|c: char| c.is_control() && c != '\n') && !output.contains('\u{202e}'),
             "{output:?}"

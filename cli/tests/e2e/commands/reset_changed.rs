@@ -76,12 +76,12 @@ fn pod(way: &'static str, ports: &[&str]) -> Result<(Pod, [ServerTask; 2]), Fail
 
 /// Applies the policy that is live once more.
 fn reset(pod: &Pod) -> Result<serde_json::Value, Failure> {
-    let policy = pod.ground().folder().join("policy.mesh").display().to_string();
+    let policy = pod.ground().dir().join("policy.mesh").display().to_string();
     pod.ask(&["apply", "--reset-changed", &policy])
 }
 
 #[test]
-fn connections_that_a_pod_was_offered_are_reset_too() -> Tested {
+fn inbound_connections_of_a_pod_are_reset_too() -> Tested {
     if !kernel_is_usable() {
         return Ok(());
     }
@@ -97,16 +97,16 @@ fn connections_that_a_pod_was_offered_are_reset_too() -> Tested {
             pod.ask(&[
                 "apply",
                 "--reset-changed",
-                &pod.ground().folder().join("policy.mesh").display().to_string(),
+                &pod.ground().dir().join("policy.mesh").display().to_string(),
             ])
         };
         pod.attach()?;
-        let mut before = Connected::offered(&far, &all)?;
+        let mut before = Connected::inbound(&far, &all)?;
         pod.apply("redirect inbound -> 15003\nexclude inbound tcp 9090, 9091, 9092")?;
-        let mut decided = Connected::offered(&far, &all)?;
-        let mut itself = Connected::offered(&pod.place(), &all)?;
+        let mut decided = Connected::inbound(&far, &all)?;
+        let mut itself = Connected::inbound(&pod.place(), &all)?;
         pod.ask(&["pause"])?;
-        let mut paused = Connected::offered(&far, &all)?;
+        let mut paused = Connected::inbound(&far, &all)?;
         pod.ask(&["resume"])?;
         let applied = pod.apply(
             "redirect inbound -> 15003\nredirect inbound tcp 8081 -> 15004\ndeny inbound tcp 8082, 9091\n\
@@ -143,8 +143,8 @@ fn what_a_sidecar_opened_to_its_own_pod_stays() -> Tested {
         let (pod, _servers) = pod(way, &["8080"])?;
         pod.attach()?;
         pod.apply("redirect inbound -> 15003")?;
-        let mut sidecar = Connected::offered(&pod.sidecar_place(), &["8080"])?;
-        let mut other = Connected::offered(&pod.place(), &["8080"])?;
+        let mut sidecar = Connected::inbound(&pod.sidecar_place(), &["8080"])?;
+        let mut other = Connected::inbound(&pod.place(), &["8080"])?;
         let [v4, v6] = POD;
         let rules = format!("redirect inbound -> 15003\ndeny inbound tcp 8080 from {v4}, {v6}");
         let policy = pod.policy(&rules)?.display().to_string();
@@ -164,7 +164,7 @@ fn what_passed_for_want_of_a_sidecar_is_reset_once_there_is_one() -> Tested {
     let (pod, _servers) = pod("sk_lookup", &["8080"])?;
     pod.attach()?;
     pod.apply("on missing-sidecar pass\nredirect inbound -> 15005")?;
-    let mut passed = Connected::offered(&Place::here().netns(&pod.town().far), &["8080"])?;
+    let mut passed = Connected::inbound(&Place::here().netns(&pod.town().far), &["8080"])?;
     let none = reset(&pod)?;
     assert_eq!((none.get("closed"), passed.alive()?.len()), (Some(&json!(0)), 1), "{none}");
     let _sidecar = pod.serve("late", &["127.0.0.1:15005", "[::1]:15005"])?;

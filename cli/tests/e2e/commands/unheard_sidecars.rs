@@ -148,26 +148,26 @@ fn whoever_is_asked_of_a_flow_says_that_nobody_listens() -> Tested {
 }
 
 #[test]
-fn what_a_pod_is_offered_and_datagrams_need_a_sidecar_too() -> Tested {
+fn inbound_traffic_and_datagrams_need_a_sidecar_too() -> Tested {
     let Some(node) = where_usable(Node::new)? else { return Ok(()) };
     node.apply(
         "redirect inbound tcp 8080 from 0.0.0.0/0 -> 15003\nredirect outbound udp 53 to ::/0 -> 15053\n\
          workload cart { label app = cart }",
     )?;
     let netns = pod(&node)?;
-    let offer = || -> Result<Seen, Failure> {
+    let reach = || -> Result<Seen, Failure> {
         let target = address("172.30.0.2:8080")?;
         let outside = Place::here().netns(node.netns());
         Ok(outside.run(|| seen(&mesh_testbed::Client::to(target), target))?)
     };
     let inbound = ("inbound tcp IPv4".to_owned(), 15003, vec![]);
     let datagrams = ("outbound udp IPv6".to_owned(), 15053, vec![]);
-    assert_eq!(offer()?, REFUSED);
+    assert_eq!(reach()?, REFUSED);
     let status = node.ask(&["status"])?;
     assert_eq!(unheard(&status), [datagrams.clone(), inbound]);
     assert!(status["not_taken"][0]["times"].as_u64() >= Some(1), "{status}");
     assert_eq!(status["not_taken"][0]["direction"], "inbound");
-    // What is offered is handed to whatever socket has the port.
+    // Inbound traffic is handed to whatever socket has the port.
     let _sidecar = sidecar(&node, &netns, &["127.0.0.1:15003"], false)?;
     assert_eq!(unheard(&node.ask(&["status"])?), [datagrams]);
     let _datagrams = netns.run(|| UdpSocket::bind("[::1]:15053"))??;

@@ -1,4 +1,4 @@
-//! Connections that are offered to a pod reach its sidecar, its application or nobody, as the policy says.
+//! Inbound connections of a pod reach its sidecar, its application or nobody, as the policy says.
 
 use std::time::Duration;
 
@@ -11,18 +11,18 @@ use serde_json::{Value, json};
 
 use crate::fixtures::observer::{Observer, parts};
 use crate::fixtures::stage::{address, where_usable};
-use crate::fixtures::town::{APPLICATION, Offered, POD, Pod, SIDECAR, addresses, offer, offered};
+use crate::fixtures::town::{APPLICATION, POD, Pod, Reached, SIDECAR, addresses, reach, reached};
 
-fn sidecar() -> Offered {
-    Offered::Redirected("sidecar".into())
+fn sidecar() -> Reached {
+    Reached::Redirected("sidecar".into())
 }
 
-fn application() -> Offered {
-    Offered::Straight("application".into())
+fn application() -> Reached {
+    Reached::Straight("application".into())
 }
 
-fn refused() -> Offered {
-    Offered::Failed(Errno::ECONNREFUSED)
+fn refused() -> Reached {
+    Reached::Failed(Errno::ECONNREFUSED)
 }
 
 fn counter(status: &serde_json::Value, name: &str) -> u64 {
@@ -45,22 +45,22 @@ fn connections_from_everywhere_reach_the_sidecar_which_sees_who_and_where_to() -
     let town = pod.town();
     for from in [&town.host, &town.other, &town.far] {
         for target in at(8080) {
-            assert_eq!(offer(from, &target)?, sidecar(), "{target}");
+            assert_eq!(reach(from, &target)?, sidecar(), "{target}");
         }
         for target in at(9090) {
-            assert_eq!(offer(from, &target)?, application(), "{target}");
+            assert_eq!(reach(from, &target)?, application(), "{target}");
         }
         // The sidecar decides what becomes of a port that nobody listens on.
-        assert_eq!(offer(from, "10.42.0.2:7")?, sidecar());
-        assert_eq!(offer(from, "10.42.0.2:15003")?, Offered::Failed(Errno::ECONNREFUSED), "on loopback only");
+        assert_eq!(reach(from, "10.42.0.2:7")?, sidecar());
+        assert_eq!(reach(from, "10.42.0.2:15003")?, Reached::Failed(Errno::ECONNREFUSED), "on loopback only");
     }
     // A listener whose queue is full remembers nothing of a SYN; what comes back is decided alike.
     town.pod.set("net/ipv4/tcp_syncookies", "2")?;
     for target in at(8080) {
-        assert_eq!(offer(&town.far, &target)?, sidecar(), "{target}");
+        assert_eq!(reach(&town.far, &target)?, sidecar(), "{target}");
     }
     pod.detach()?;
-    assert_eq!(offer(&town.far, "10.42.0.2:8080")?, application());
+    assert_eq!(reach(&town.far, "10.42.0.2:8080")?, application());
     Ok(())
 }
 
@@ -76,14 +76,14 @@ fn from_rules_tell_sources_apart() -> Tested {
     )?;
     let town = pod.town();
     let [v4, v6] = at(8080);
-    assert_eq!(offer(&town.host, &v4)?, application());
-    assert_eq!(offer(&town.host, &v6)?, sidecar());
-    assert_eq!(offer(&town.other, &v4)?, application());
-    assert_eq!(offer(&town.other, &v6)?, application());
-    assert_eq!(offer(&town.far, &v4)?, sidecar());
-    assert_eq!(offer(&town.far, &v6)?, sidecar());
+    assert_eq!(reach(&town.host, &v4)?, application());
+    assert_eq!(reach(&town.host, &v6)?, sidecar());
+    assert_eq!(reach(&town.other, &v4)?, application());
+    assert_eq!(reach(&town.other, &v6)?, application());
+    assert_eq!(reach(&town.far, &v4)?, sidecar());
+    assert_eq!(reach(&town.far, &v6)?, sidecar());
     for target in at(9090) {
-        assert_eq!(offer(&town.far, &target)?, refused());
+        assert_eq!(reach(&town.far, &target)?, refused());
     }
     let counted = counter(&pod.ask(&["status"])?, "denied");
     assert!(counted >= 2, "{counted} denials were counted");
@@ -99,7 +99,7 @@ fn a_missing_sidecar_refuses_or_passes_as_the_policy_says() -> Tested {
     for (on, expected) in [("", refused()), ("on missing-sidecar pass", application())] {
         pod.apply(&format!("redirect inbound -> 15003\n{on}"))?;
         for target in at(8080) {
-            assert_eq!(offer(far, &target)?, expected, "{on}");
+            assert_eq!(reach(far, &target)?, expected, "{on}");
         }
     }
     // A SYN that has to be sent again, since the machine was slow, is counted again.
@@ -107,7 +107,7 @@ fn a_missing_sidecar_refuses_or_passes_as_the_policy_says() -> Tested {
     assert!(counted >= 4, "{counted} were counted");
     let _sidecar = pod.serve("sidecar", &SIDECAR)?;
     for target in at(8080) {
-        assert_eq!(offer(far, &target)?, sidecar());
+        assert_eq!(reach(far, &target)?, sidecar());
     }
     Ok(())
 }
@@ -122,10 +122,10 @@ fn what_the_pod_sends_to_itself_stays_direct() -> Tested {
         for target in ["127.0.0.1:8080", "[::1]:8080", "10.42.0.2:8080", "[fd42::2]:9090"] {
             let target = address(target)?;
             let dialled = place.run(|| Client::to(target).dial())?;
-            assert_eq!(offered(dialled, target), application(), "{target}");
+            assert_eq!(reached(dialled, target), application(), "{target}");
         }
     }
-    assert_eq!(offer(&pod.town().far, "10.42.0.2:8080")?, sidecar());
+    assert_eq!(reach(&pod.town().far, "10.42.0.2:8080")?, sidecar());
     Ok(())
 }
 
@@ -138,9 +138,9 @@ fn a_rule_for_the_pods_own_addresses_spares_the_sidecar() -> Tested {
     for target in ["10.42.0.2:8080", "[fd42::2]:8080", "127.0.0.1:8080", "[::1]:8080"] {
         let target = address(target)?;
         let by_application = pod.place().run(|| Client::to(target).dial())?;
-        assert_eq!(offered(by_application, target), sidecar(), "{target}");
+        assert_eq!(reached(by_application, target), sidecar(), "{target}");
         let by_sidecar = pod.sidecar_place().run(|| Client::to(target).dial())?;
-        assert_eq!(offered(by_sidecar, target), application(), "{target}");
+        assert_eq!(reached(by_sidecar, target), application(), "{target}");
     }
     let entries = || storage::entries(&pod.pin("exempt_flows"));
     until(Duration::from_secs(20), || entries().is_ok_and(|entries| entries == 0));
@@ -165,14 +165,14 @@ fn a_sidecar_is_found_whenever_it_began_to_listen_and_wherever_it_lives() -> Tes
         assert_eq!(who(&target)?, "elsewhere");
     }
     drop(elsewhere);
-    assert!(until(Duration::from_secs(20), || offer(far, "10.42.0.2:8080").is_ok_and(|it| it == refused())));
+    assert!(until(Duration::from_secs(20), || reach(far, "10.42.0.2:8080").is_ok_and(|it| it == refused())));
     let one = pod.serve("one", &["0.0.0.0:15003"])?;
-    assert_eq!(offer(far, "10.42.0.2:8080")?, Offered::Redirected("one".into()));
-    assert_eq!(offer(far, "[fd42::2]:8080")?, refused(), "it takes IPv4 only");
+    assert_eq!(reach(far, "10.42.0.2:8080")?, Reached::Redirected("one".into()));
+    assert_eq!(reach(far, "[fd42::2]:8080")?, refused(), "it takes IPv4 only");
     drop(one);
     let _two = pod.serve("two", &SIDECAR)?;
     for target in at(8080) {
-        assert_eq!(offer(far, &target)?, Offered::Redirected("two".into()));
+        assert_eq!(reach(far, &target)?, Reached::Redirected("two".into()));
     }
     Ok(())
 }
@@ -186,10 +186,10 @@ fn of_two_listeners_on_one_port_the_one_that_lives_takes_all() -> Tested {
     for ends_first in [true, false] {
         let one = pod.serve("one", &["127.0.0.1:15003"])?;
         let two = pod.serve("two", &["127.0.0.2:15003"])?;
-        assert_eq!(offer(far, "10.42.0.2:8080")?, Offered::Redirected("one".into()));
+        assert_eq!(reach(far, "10.42.0.2:8080")?, Reached::Redirected("one".into()));
         let (ends, _lives, left) = if ends_first { (one, two, "two") } else { (two, one, "one") };
         drop(ends);
-        assert_eq!(offer(far, "10.42.0.2:8080")?, Offered::Redirected(left.into()));
+        assert_eq!(reach(far, "10.42.0.2:8080")?, Reached::Redirected(left.into()));
     }
     Ok(())
 }
@@ -214,13 +214,13 @@ fn datagrams_are_denied_and_never_redirected() -> Tested {
 }
 
 #[test]
-fn every_offer_is_told_with_its_rule_and_line() -> Tested {
+fn every_inbound_connection_is_told_with_its_rule_and_line() -> Tested {
     let Some(pod) = where_usable(|| Pod::new(super::WAY))? else { return Ok(()) };
     pod.apply("redirect inbound -> 15003\nexclude inbound tcp 9090\ndeny inbound any 53 from 10.44.0.0/24")?;
     pod.attach()?;
     let _servers = pod.servers()?;
     let observe =
-        |log: &str, filter: &[&str]| Observer::of(pod.meshc(), &pod.ground().folder().join(log), filter);
+        |log: &str, filter: &[&str]| Observer::of(pod.meshc(), &pod.ground().dir().join(log), filter);
     let observer = observe("all", &[])?;
     let of_one_source = observe("one", &["10.44.0.2 -> cart", "--verdict", "redirected"])?;
     let far = &pod.town().far;
@@ -231,7 +231,7 @@ fn every_offer_is_told_with_its_rule_and_line() -> Tested {
         ("10.44.0.2:4004", "10.42.0.2:53", refused()),
     ] {
         let (from, to) = (address(from)?, address(to)?);
-        assert_eq!(far.run(|| offered(Client::to(to).from(from).dial(), to))?, expected, "{to}");
+        assert_eq!(far.run(|| reached(Client::to(to).from(from).dial(), to))?, expected, "{to}");
     }
     let (target, source) = (address("10.42.0.2:53")?, address("10.44.0.2:4005")?);
     far.run(|| UdpClient::new(Manner::Connected).from(source).open(target)?.send(target, "who?"))??;
@@ -285,20 +285,20 @@ fn a_missing_program_is_drift_and_repaired() -> Tested {
     }
     let far = &pod.town().far;
     assert!(
-        until(Duration::from_secs(20), || offer(far, "10.42.0.2:8080").is_ok_and(|it| it == application()))
+        until(Duration::from_secs(20), || reach(far, "10.42.0.2:8080").is_ok_and(|it| it == application()))
     );
     let status = pod.ask(&["status"])?;
     assert_eq!(programs(&status), Vec::<String>::new());
     assert_eq!(status["drift"].as_array().map(Vec::len), Some(1), "{}", status["drift"]);
-    let policy = pod.ground().folder().join("policy.mesh").display().to_string();
+    let policy = pod.ground().dir().join("policy.mesh").display().to_string();
     pod.ask(&["apply", "--repair", &policy])?;
-    assert_eq!(offer(far, "10.42.0.2:8080")?, sidecar());
+    assert_eq!(reach(far, "10.42.0.2:8080")?, sidecar());
     pod.ask(&["pause"])?;
-    assert_eq!(offer(far, "10.42.0.2:8080")?, application());
+    assert_eq!(reach(far, "10.42.0.2:8080")?, application());
     pod.ask(&["resume"])?;
-    assert_eq!(offer(far, "10.42.0.2:8080")?, sidecar());
+    assert_eq!(reach(far, "10.42.0.2:8080")?, sidecar());
     pod.ask(&["detach", "--all"])?;
-    assert_eq!(offer(far, "10.42.0.2:8080")?, application());
+    assert_eq!(reach(far, "10.42.0.2:8080")?, application());
     Ok(())
 }
 
@@ -310,8 +310,8 @@ const PROXIED: &str = "redirect outbound -> 15001
     redirect outbound udp 53 -> 15053
     redirect inbound -> 15003";
 
-fn outbound() -> Offered {
-    Offered::Straight("outbound".into())
+fn outbound() -> Reached {
+    Reached::Straight("outbound".into())
 }
 
 /// What becomes of a datagram to the pod.
@@ -331,13 +331,13 @@ fn a_port_that_only_outbound_redirects_lead_to_is_no_proxy_for_strangers() -> Te
     let Town { host, other, far, .. } = pod.town();
     for from in [host, other, far] {
         for target in at(15001) {
-            assert_eq!(offer(from, &target)?, refused(), "{target}");
+            assert_eq!(reach(from, &target)?, refused(), "{target}");
         }
         for target in at(15053) {
             assert_eq!(told(from, &target)?, Err(Errno::ECONNREFUSED), "{target}");
         }
         for target in at(8080) {
-            assert_eq!(offer(from, &target)?, sidecar(), "{target}");
+            assert_eq!(reach(from, &target)?, sidecar(), "{target}");
         }
     }
     let counted = counter(&pod.ask(&["status"])?, "denied");
@@ -350,16 +350,16 @@ fn a_port_that_only_outbound_redirects_lead_to_is_no_proxy_for_strangers() -> Te
          always exclude inbound tcp 15000-15010 from fd42:1::/64"
     ))?;
     for (tcp, udp) in at(15001).into_iter().zip(at(15053)) {
-        assert_eq!(offer(far, &tcp)?, outbound(), "{tcp}");
+        assert_eq!(reach(far, &tcp)?, outbound(), "{tcp}");
         assert_eq!(told(far, &udp)?, Ok("outbound".to_owned()), "{udp}");
         for from in [host, other] {
-            assert_eq!(offer(from, &tcp)?, refused(), "{tcp}");
+            assert_eq!(reach(from, &tcp)?, refused(), "{tcp}");
             assert_eq!(told(from, &udp)?, Err(Errno::ECONNREFUSED), "{udp}");
         }
     }
     // Any rule denies.
     pod.apply(&format!("{PROXIED}\nexclude inbound any 15001 from 10.44.0.0/24\nalways deny inbound"))?;
-    assert_eq!(offer(far, "10.42.0.2:15001")?, refused());
+    assert_eq!(reach(far, "10.42.0.2:15001")?, refused());
     Ok(())
 }
 

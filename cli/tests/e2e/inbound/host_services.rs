@@ -1,4 +1,4 @@
-//! Services of the host, members by their cgroup: what is offered to them, told apart by who listens.
+//! Services of the host, members by their cgroup: inbound traffic to them, told apart by who listens.
 //!
 //! The host is a namespace made for the test, in which meshc runs too.
 
@@ -16,12 +16,12 @@ use mesh_testbed::{
 };
 use serde_json::Value;
 
-use super::model::OfferedTo;
+use super::model::ReachedAt;
 use crate::fixtures::command::Answer;
 use crate::fixtures::compiled::compiled;
 use crate::fixtures::connected::Connected;
 use crate::fixtures::stage::{PORTS, SIDECAR_PORTS, SIDECAR_UID, address, where_usable};
-use crate::fixtures::town::{Offered, SIDECAR, addresses, offer, offered};
+use crate::fixtures::town::{Reached, SIDECAR, addresses, reach, reached};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -80,11 +80,11 @@ impl Host {
         Ok(self.ground.write("policy.mesh", self.policy(rules)?)?)
     }
 
-    /// The agent, with the policies of a folder.
-    fn agent(&self, folder: &Path) -> Result<Process, Failure> {
+    /// The agent, with the policies of a directory.
+    fn agent(&self, dir: &Path) -> Result<Process, Failure> {
         let mut command = self.meshc();
-        command.args(["agent", "--interval", "1s", "--policy"]).arg(folder);
-        let log = self.ground.folder().join("agent.log");
+        command.args(["agent", "--interval", "1s", "--policy"]).arg(dir);
+        let log = self.ground.dir().join("agent.log");
         let agent = Process::start(&mut command, &log)?;
         let pid = Some(Value::from(agent.id()));
         let answers = || self.ask(&["status"]).is_ok_and(|it| it.pointer("/agent/pid").cloned() == pid);
@@ -114,12 +114,12 @@ impl Host {
     }
 }
 
-fn sidecar() -> Offered {
-    Offered::Redirected("sidecar".into())
+fn sidecar() -> Reached {
+    Reached::Redirected("sidecar".into())
 }
 
-fn straight(who: &str) -> Offered {
-    Offered::Straight(who.into())
+fn straight(who: &str) -> Reached {
+    Reached::Straight(who.into())
 }
 
 #[test]
@@ -143,28 +143,28 @@ fn ports_of_a_service_are_redirected_and_those_of_others_are_not() -> Tested {
         ("10.43.0.1:8082", straight("other")),
         ("10.42.0.1:8082", sidecar()),
         ("[fd43::1]:8083", sidecar()),
-        ("10.43.0.1:8090", Offered::Failed(Errno::ECONNREFUSED)),
-        ("10.43.0.1:9999", Offered::Failed(Errno::ECONNREFUSED)),
+        ("10.43.0.1:8090", Reached::Failed(Errno::ECONNREFUSED)),
+        ("10.43.0.1:9999", Reached::Failed(Errno::ECONNREFUSED)),
     ] {
-        assert_eq!(offer(far, target)?, expected, "{target}");
+        assert_eq!(reach(far, target)?, expected, "{target}");
     }
-    assert_eq!(offer(&host.town.other, "10.43.0.1:8080")?, straight("early"));
+    assert_eq!(reach(&host.town.other, "10.43.0.1:8080")?, straight("early"));
     // A sidecar that knows where a connection was going reaches the service there, and not itself.
     for (target, who) in
         [("127.0.0.1:8080", "early"), ("10.43.0.1:8080", "early"), ("10.42.0.1:8082", "late")]
     {
         let target = address(target)?;
-        assert_eq!(offered(place.run(|| Client::to(target).dial())?, target), straight(who), "{target}");
+        assert_eq!(reached(place.run(|| Client::to(target).dial())?, target), straight(who), "{target}");
     }
     // Another takes the port that the service had.
     drop(early);
     let _next = ServerTask::start(&host.beside(), "next", &addresses(&["0.0.0.0:8080"])?)?;
-    assert_eq!(offer(far, "10.43.0.1:8080")?, straight("next"));
+    assert_eq!(reach(far, "10.43.0.1:8080")?, straight("next"));
     Ok(())
 }
 
 #[test]
-fn kernel_and_model_agree_on_generated_offers_to_a_service() -> Tested {
+fn kernel_and_model_agree_on_generated_connections_to_a_service() -> Tested {
     let Some(host) = where_usable(Host::new)? else { return Ok(()) };
     let everywhere = |port: u16| [format!("0.0.0.0:{port}"), format!("[::]:{port}")];
     let serve = |place: &Place, who: &str, ports: &[u16]| -> Result<ServerTask, Failure> {
@@ -179,7 +179,7 @@ fn kernel_and_model_agree_on_generated_offers_to_a_service() -> Tested {
     let names = SIDECAR_PORTS.map(|port| (port, port.to_string()));
     let _sidecars = (names.iter().map(|(port, name)| serve(&host.beside(), name, &[*port])))
         .collect::<Result<Vec<_>, _>>()?;
-    let to = OfferedTo { town: &host.town, netns: &host.town.host, addresses: ["10.43.0.1", "fd43::1"] };
+    let to = ReachedAt { town: &host.town, netns: &host.town.host, addresses: ["10.43.0.1", "fd43::1"] };
     let apply = |rules: &str| {
         let policy = host.written(rules)?;
         let Some(compiled) = compiled(&policy)? else { return Ok(None) };
@@ -197,7 +197,7 @@ fn kernel_and_model_agree_on_generated_offers_to_a_service() -> Tested {
 }
 
 #[test]
-fn what_is_offered_to_a_command_is_decided_while_it_runs() -> Tested {
+fn inbound_traffic_of_a_command_is_decided_while_it_runs() -> Tested {
     let Some(host) = where_usable(Host::new)? else { return Ok(()) };
     let far = &host.town.far;
     let policy = "exempt uid 1500\nmesh host {\nredirect inbound -> 15003\ndeny inbound from 10.42.1.2\n\
@@ -210,15 +210,15 @@ fn what_is_offered_to_a_command_is_decided_while_it_runs() -> Tested {
     // It answers one connection, and ends.
     let mut meshc = host.meshc();
     meshc.args(["run", "--as", "cmd", "--", "busybox", "nc", "-l", "-p", "8084", "-e", "echo", "hello"]);
-    let mut command = Process::start(&mut meshc, &host.ground.folder().join("run.log"))?;
+    let mut command = Process::start(&mut meshc, &host.ground.dir().join("run.log"))?;
     command.wait_until_it_listens(8084)?;
     assert_eq!(host.programs()?, 1);
-    assert_eq!(offer(far, "10.43.0.1:8084")?, sidecar());
-    assert_eq!(offer(&host.town.other, "10.43.0.1:8084")?, Offered::Failed(Errno::ECONNREFUSED));
-    assert_eq!(offer(far, "10.43.0.1:8081")?, straight("other"));
+    assert_eq!(reach(far, "10.43.0.1:8084")?, sidecar());
+    assert_eq!(reach(&host.town.other, "10.43.0.1:8084")?, Reached::Failed(Errno::ECONNREFUSED));
+    assert_eq!(reach(far, "10.43.0.1:8081")?, straight("other"));
     // An apply leaves it.
     host.ask(&["apply", "--repair", &policy])?;
-    assert_eq!(offer(far, "10.43.0.1:8084")?, sidecar());
+    assert_eq!(reach(far, "10.43.0.1:8084")?, sidecar());
     let own = address("127.0.0.1:8084")?;
     let said = host.town.host.run(|| Client::to(own).open().and_then(|mut stream| stream.hear()))?;
     assert_eq!(said, Ok("hello".to_owned()));
@@ -228,7 +228,7 @@ fn what_is_offered_to_a_command_is_decided_while_it_runs() -> Tested {
 }
 
 #[test]
-fn connections_that_services_were_offered_are_reset_where_a_policy_decides_otherwise() -> Tested {
+fn inbound_connections_of_services_are_reset_where_a_policy_decides_otherwise() -> Tested {
     let Some(host) = where_usable(Host::new)? else { return Ok(()) };
     let ports = ["0.0.0.0:8080", "[::]:8080", "0.0.0.0:8081", "[::]:8081", "0.0.0.0:8083", "[::]:8083"];
     let _service = ServerTask::start(&host.service(), "service", &addresses(&ports)?)?;
@@ -251,19 +251,19 @@ fn connections_that_services_were_offered_are_reset_where_a_policy_decides_other
     let all = ["8080", "8081", "8082", "8083"];
     let mut before = open(&far)?;
     host.apply("redirect inbound -> 15003\nexclude inbound tcp 8083")?;
-    let mut offered = open(&far)?;
+    let mut inbound = open(&far)?;
     let mut sidecar = open(&place)?;
     // Of the service and not of the other, what is refused now; and what comes from the host itself is direct.
     assert_eq!(
         reset("redirect inbound -> 15003\ndeny inbound tcp 8081, 8082\nexclude inbound tcp 8083")?,
         Some(2.into())
     );
-    assert_eq!(offered.alive()?, ["8080", "8082", "8083"]);
+    assert_eq!(inbound.alive()?, ["8080", "8082", "8083"]);
     // Nothing is decided on the host any more.
     assert_eq!(reset("deny outbound tcp 25")?, Some(2.into()));
-    assert_eq!(offered.alive()?, ["8082", "8083"]);
+    assert_eq!(inbound.alive()?, ["8082", "8083"]);
     assert_eq!(reset("redirect inbound -> 15003")?, Some(2.into()));
-    assert_eq!(offered.alive()?, ["8082"]);
+    assert_eq!(inbound.alive()?, ["8082"]);
     for stays in [&mut before, &mut sidecar] {
         assert_eq!(stays.alive()?, all);
     }
@@ -281,7 +281,7 @@ fn the_host_has_a_program_only_while_a_policy_asks_for_it() -> Tested {
     host.apply("redirect inbound -> 15003")?;
     assert_eq!(host.programs()?, 1);
     let service = ServerTask::start(&host.service(), "service", &addresses(&["0.0.0.0:8080"])?)?;
-    assert_eq!(offer(&host.town.far, "10.43.0.1:8080")?, Offered::Failed(Errno::ECONNREFUSED));
+    assert_eq!(reach(&host.town.far, "10.43.0.1:8080")?, Reached::Failed(Errno::ECONNREFUSED));
     assert_eq!(host.ports()?, 1);
     drop(service);
     until(Duration::from_secs(20), || host.ports().is_ok_and(|ports| ports == 0));
@@ -289,7 +289,7 @@ fn the_host_has_a_program_only_while_a_policy_asks_for_it() -> Tested {
     host.apply("deny outbound tcp 25")?;
     assert_eq!(host.programs()?, 0);
     let _server = Server::start(&host.town.host, "anybody", &addresses(&["0.0.0.0:8080"])?)?;
-    assert_eq!(offer(&host.town.far, "10.43.0.1:8080")?, straight("anybody"));
+    assert_eq!(reach(&host.town.far, "10.43.0.1:8080")?, straight("anybody"));
     Ok(())
 }
 
@@ -301,13 +301,13 @@ fn the_outbound_port_of_a_service_is_its_own() -> Tested {
     let outbound = ServerTask::start(&host.service().uid(SIDECAR_UID), "sidecar", &addresses(&all)?)?;
     for (from, source) in [(&host.town.far, "10.44.0.2:0"), (&host.town.other, "10.42.1.2:0")] {
         for target in ["10.43.0.1:15001", "[fd43::1]:15001"] {
-            assert_eq!(offer(from, target)?, Offered::Failed(Errno::ECONNREFUSED), "{source} {target}");
+            assert_eq!(reach(from, target)?, Reached::Failed(Errno::ECONNREFUSED), "{source} {target}");
         }
     }
     // The service's own connections, and whoever is on the host.
-    let dialled = |place: &Place, client: Client, target: &str| -> Result<Offered, Failure> {
+    let dialled = |place: &Place, client: Client, target: &str| -> Result<Reached, Failure> {
         let target = address(target)?;
-        Ok(offered(place.run(|| client.dial())?, target))
+        Ok(reached(place.run(|| client.dial())?, target))
     };
     for target in ["10.44.0.2:80", "[fd44::2]:80"] {
         let client = Client::to(address(target)?);
@@ -338,31 +338,30 @@ fn the_outbound_port_of_a_service_is_its_own() -> Tested {
     drop(outbound);
     // A sidecar beside the service is no member's.
     let _outbound = ServerTask::start(&host.beside().uid(SIDECAR_UID), "beside", &addresses(&all)?)?;
-    assert_eq!(offer(&host.town.far, "10.43.0.1:15001")?, straight("beside"));
+    assert_eq!(reach(&host.town.far, "10.43.0.1:15001")?, straight("beside"));
     Ok(())
 }
 
 #[test]
 fn listeners_stay_in_step_whether_the_agent_runs_or_not() -> Tested {
     let Some(mut host) = where_usable(Host::new)? else { return Ok(()) };
-    let folder = host.ground.folder().join("policies");
-    fs::create_dir(&folder)?;
-    let write = |host: &Host, rules: &str| -> Tested {
-        Ok(fs::write(folder.join("host.mesh"), host.policy(rules)?)?)
-    };
+    let dir = host.ground.dir().join("policies");
+    fs::create_dir(&dir)?;
+    let write =
+        |host: &Host, rules: &str| -> Tested { Ok(fs::write(dir.join("host.mesh"), host.policy(rules)?)?) };
     let serve = |place: Place, who: &str, at: &str| -> Result<ServerTask, Failure> {
         Ok(ServerTask::start(&place, who, &addresses(&[at])?)?)
     };
-    let reaches = |host: &Host, target: &str, expected: Offered| {
+    let reaches = |host: &Host, target: &str, expected: Reached| {
         let far = &host.town.far;
-        until(PATIENCE, || offer(far, target).is_ok_and(|seen| seen == expected))
+        until(PATIENCE, || reach(far, target).is_ok_and(|seen| seen == expected))
     };
     let _sidecar = ServerTask::start(&host.beside().uid(SIDECAR_UID), "sidecar", &addresses(&SIDECAR)?)?;
-    // It listens before anybody asks what is offered to it.
+    // It listens before anybody asks inbound traffic to it.
     write(&host, "deny outbound tcp 25")?;
-    let mut agent = host.agent(&folder)?;
+    let mut agent = host.agent(&dir)?;
     let early = serve(host.service(), "early", "0.0.0.0:8080")?;
-    assert_eq!(offer(&host.town.far, "10.43.0.1:8080")?, straight("early"));
+    assert_eq!(reach(&host.town.far, "10.43.0.1:8080")?, straight("early"));
     write(&host, "redirect inbound -> 15003")?;
     assert!(reaches(&host, "10.43.0.1:8080", sidecar()), "{}", agent.output()?);
 
@@ -376,15 +375,15 @@ fn listeners_stay_in_step_whether_the_agent_runs_or_not() -> Tested {
     };
     let _again = serve(host.service(), "again", "0.0.0.0:8081")?;
     let other = serve(host.beside(), "other", "0.0.0.0:8080")?;
-    assert_eq!(offer(&host.town.far, "10.43.0.1:8081")?, sidecar());
-    assert_eq!(offer(&host.town.far, "10.43.0.1:8080")?, straight("other"));
+    assert_eq!(reach(&host.town.far, "10.43.0.1:8081")?, sidecar());
+    assert_eq!(reach(&host.town.far, "10.43.0.1:8080")?, straight("other"));
 
     // Its program is gone, and meanwhile others begin to listen: the agent finds them.
     fs::remove_file(host.ground.bpffs().join("mesh/pods/host"))?;
     assert!(reaches(&host, "10.43.0.1:8081", straight("again")));
     let _late = serve(host.service(), "late", "0.0.0.0:8082")?;
     drop(other);
-    let agent = host.agent(&folder)?;
+    let agent = host.agent(&dir)?;
     for port in ["8081", "8082"] {
         assert!(reaches(&host, &format!("10.43.0.1:{port}"), sidecar()), "{port}: {}", agent.output()?);
     }
@@ -412,25 +411,25 @@ fn a_port_that_several_share_is_a_members_as_long_as_one_of_its_sockets_is_there
         // Two cgroups of the service, in either order of their ends.
         for ends_first in [true, false] {
             let (first, second) = (sharing(&of(&one), "first", at)?, sharing(&of(&other), "second", at)?);
-            assert_eq!(offer(far, "10.43.0.1:8080")?, sidecar(), "{at}");
+            assert_eq!(reach(far, "10.43.0.1:8080")?, sidecar(), "{at}");
             let (ends, _stays) = if ends_first { (first, second) } else { (second, first) };
             drop(ends);
-            assert_eq!(offer(far, "10.43.0.1:8080")?, sidecar(), "{at}, {ends_first}");
+            assert_eq!(reach(far, "10.43.0.1:8080")?, sidecar(), "{at}, {ends_first}");
         }
         // A stranger joins and leaves. While both are there, the member decides for both.
         let service = sharing(&host.service(), "service", at)?;
         let stranger = sharing(&host.beside(), "stranger", at)?;
-        assert_eq!(offer(far, "10.43.0.1:8080")?, sidecar(), "{at}");
+        assert_eq!(reach(far, "10.43.0.1:8080")?, sidecar(), "{at}");
         drop(stranger);
-        assert_eq!(offer(far, "10.43.0.1:8080")?, sidecar(), "{at}");
+        assert_eq!(reach(far, "10.43.0.1:8080")?, sidecar(), "{at}");
         let _stranger = sharing(&host.beside(), "stranger", at)?;
         drop(service);
-        assert_eq!(offer(far, "10.43.0.1:8080")?, straight("stranger"), "{at}");
+        assert_eq!(reach(far, "10.43.0.1:8080")?, straight("stranger"), "{at}");
     }
     let denied = "0.0.0.0:8090";
     let (first, _second) = (sharing(&of(&one), "first", denied)?, sharing(&of(&other), "second", denied)?);
     drop(first);
-    assert_eq!(offer(far, "10.43.0.1:8090")?, Offered::Failed(Errno::ECONNREFUSED));
+    assert_eq!(reach(far, "10.43.0.1:8090")?, Reached::Failed(Errno::ECONNREFUSED));
     Ok(())
 }
 
@@ -444,7 +443,7 @@ fn a_user_that_listens_on_thousands_of_places_takes_no_room_of_services() -> Tes
     let flood = ServerTask::start(&host.beside().uid(1000), "flood", &places)?;
     assert_eq!(host.ports()?, 4096 + 2, "what one user has, and the sidecar");
     let _service = ServerTask::start(&host.service(), "service", &addresses(&["0.0.0.0:8080"])?)?;
-    assert_eq!(offer(&host.town.far, "10.43.0.1:8080")?, sidecar());
+    assert_eq!(reach(&host.town.far, "10.43.0.1:8080")?, sidecar());
     let drift = || -> Result<Vec<Value>, Failure> {
         Ok(host.ask(&["status"])?["drift"].as_array().cloned().unwrap_or_default())
     };
@@ -452,7 +451,7 @@ fn a_user_that_listens_on_thousands_of_places_takes_no_room_of_services() -> Tes
     let codes: Vec<&Value> = found.iter().map(|it| &it["code"]).collect();
     assert_eq!(codes, ["host-sockets-unknown"], "{found:?}");
     drop(flood);
-    let policy = host.ground.folder().join("policy.mesh").display().to_string();
+    let policy = host.ground.dir().join("policy.mesh").display().to_string();
     let is_well =
         || host.ask(&["apply", "--repair", &policy]).is_ok() && drift().is_ok_and(|it| it.is_empty());
     assert!(until(PATIENCE, is_well), "{:?}", drift()?);
@@ -499,7 +498,7 @@ fn all_users_of_a_user_namespace_have_the_room_of_who_made_it() -> Tested {
 fn a_services_redirected_connections_come_from_the_address_that_the_host_would_take() -> Tested {
     let Some(host) = where_usable(Host::new)? else { return Ok(()) };
     let listen = addresses(&["127.0.0.1:15001", "[::1]:15001"])?;
-    // A member, too, so that what is offered to it is decided.
+    // A member, too, so that inbound traffic to it is decided.
     let _sidecar = ServerTask::start(&host.service().uid(SIDECAR_UID), "sidecar", &listen)?;
     for inbound in ["", "redirect inbound -> 15003", "deny inbound"] {
         host.apply(&format!("redirect outbound -> 15001\ndeny outbound udp 443\n{inbound}"))?;

@@ -15,12 +15,12 @@ use mesh_testbed::{
 use socket2::{SockRef, TcpKeepalive};
 
 use crate::fixtures::stage::{address, where_usable};
-use crate::fixtures::town::{APPLICATION, Offered, POD, Pod, SIDECAR, addresses, offer, offered};
+use crate::fixtures::town::{APPLICATION, POD, Pod, Reached, SIDECAR, addresses, reach, reached};
 
 const REDIRECT: &str = "redirect inbound -> 15003";
 
-fn sidecar() -> Offered {
-    Offered::Redirected("sidecar".into())
+fn sidecar() -> Reached {
+    Reached::Redirected("sidecar".into())
 }
 
 /// Opens a connection from a namespace and hears who took it.
@@ -150,7 +150,7 @@ fn a_source_port_is_used_again_right_after_a_reset_and_after_a_close() -> Tested
     let client = Client::to(target).from(source);
     for round in 0..5 {
         let mut stream = open_again(far, &client)?;
-        assert_eq!(offered(stream.greeting(), target), sidecar(), "round {round}");
+        assert_eq!(reached(stream.greeting(), target), sidecar(), "round {round}");
         assert_eq!(stream.exchange("still")?, "still");
         stream.abort()?;
     }
@@ -174,9 +174,9 @@ fn live_connections_outlast_every_command() -> Tested {
         open(far, &Client::to(address("10.42.0.2:8080")?), "sidecar")?,
         open(far, &Client::to(address("[fd42::2]:8080")?), "sidecar")?,
     ];
-    let policy = pod.ground().folder().join("policy.mesh").display().to_string();
+    let policy = pod.ground().dir().join("policy.mesh").display().to_string();
     pod.apply("deny inbound")?;
-    assert_eq!(offer(far, "10.42.0.2:8080")?, Offered::Failed(Errno::ECONNREFUSED));
+    assert_eq!(reach(far, "10.42.0.2:8080")?, Reached::Failed(Errno::ECONNREFUSED));
     let netns = pod.town().pod.path().display().to_string();
     for command in [
         vec!["pause"],
@@ -232,7 +232,7 @@ fn listeners_that_share_a_port_get_their_shares() -> Tested {
         let mut shares = vec![0; names.len()];
         for number in 0..connections {
             let target = if number % 2 == 0 { "10.42.0.2:8080" } else { "[fd42::2]:8080" };
-            let Offered::Redirected(who) = offer(&pod.town().far, target)? else {
+            let Reached::Redirected(who) = reach(&pod.town().far, target)? else {
                 return Err("a connection was not redirected".into());
             };
             for (share, name) in shares.iter_mut().zip(names) {
@@ -291,7 +291,7 @@ fn a_reused_address_or_name_inherits_nothing_from_the_pod_that_is_gone() -> Test
     };
     let gone = make(0)?;
     pod.attach_as(&gone, &["10.45.0.2"])?;
-    assert_eq!(offer(host, "10.45.0.2:9090")?, Offered::Failed(Errno::ECONNREFUSED));
+    assert_eq!(reach(host, "10.45.0.2:9090")?, Reached::Failed(Errno::ECONNREFUSED));
     // Nobody detaches it.
     drop(gone);
     let links = || host.run(|| std::fs::read_to_string("/proc/thread-self/net/dev"));
@@ -299,14 +299,14 @@ fn a_reused_address_or_name_inherits_nothing_from_the_pod_that_is_gone() -> Test
 
     let next = make(1)?;
     let _application = mesh_testbed::Server::start(&next, "application", &addresses(&["0.0.0.0:9090"])?)?;
-    assert_eq!(offer(host, "10.45.0.2:9090")?, Offered::Straight("application".into()));
+    assert_eq!(reach(host, "10.45.0.2:9090")?, Reached::Straight("application".into()));
     // The next command removes what is left of it.
     pod.apply(REDIRECT)?;
     let status = pod.ask(&["status"])?;
     assert_eq!(status["members_total"], 0, "{}", status["members"]);
     assert_eq!(std::fs::read_dir(pod.ground().bpffs().join("mesh/pods"))?.count(), 0);
     pod.attach_as(&next, &["10.45.0.2"])?;
-    assert_eq!(offer(host, "10.45.0.2:9090")?, Offered::Failed(Errno::ECONNREFUSED), "no sidecar listens");
-    assert_eq!(offer(host, &format!("{}:9090", POD[0]))?, Offered::Failed(Errno::ECONNREFUSED));
+    assert_eq!(reach(host, "10.45.0.2:9090")?, Reached::Failed(Errno::ECONNREFUSED), "no sidecar listens");
+    assert_eq!(reach(host, &format!("{}:9090", POD[0]))?, Reached::Failed(Errno::ECONNREFUSED));
     Ok(())
 }

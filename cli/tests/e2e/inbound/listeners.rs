@@ -1,4 +1,4 @@
-//! Which of the sockets that listen on a sidecar's port gets what is offered.
+//! Which of the sockets that listen on a sidecar's port gets inbound traffic.
 
 use std::time::Duration;
 
@@ -8,22 +8,22 @@ use serde_json::{Value, json};
 
 use crate::fixtures::command::Answer;
 use crate::fixtures::stage::where_usable;
-use crate::fixtures::town::{APPLICATION, Offered, Pod, SIDECAR, addresses, offer};
+use crate::fixtures::town::{APPLICATION, Pod, Reached, SIDECAR, addresses, reach};
 
 const REDIRECT: &str = "redirect inbound -> 15003";
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A process with so many sockets that share the sidecar's port.
+/// A process with this many sockets that share the sidecar's port.
 fn sharing(pod: &Pod, who: &str, sockets: usize) -> Result<ServerTask, Failure> {
     Ok(ServerTask::sharing(&pod.sidecar_place(), who, &addresses(&vec!["127.0.0.1:15003"; sockets])?)?)
 }
 
-fn by(who: &str) -> Offered {
-    Offered::Redirected(who.into())
+fn by(who: &str) -> Reached {
+    Reached::Redirected(who.into())
 }
 
-fn reaches(pod: &Pod, expected: &Offered) -> bool {
-    until(PATIENCE, || offer(&pod.town().far, "10.42.0.2:8080").is_ok_and(|seen| seen == *expected))
+fn reaches(pod: &Pod, expected: &Reached) -> bool {
+    until(PATIENCE, || reach(&pod.town().far, "10.42.0.2:8080").is_ok_and(|seen| seen == *expected))
 }
 
 fn counter(pod: &Pod, name: &str) -> Result<u64, Failure> {
@@ -38,7 +38,7 @@ fn many_sockets_of_a_new_process_are_known_when_those_of_the_old_one_end() -> Te
     let old = sharing(&pod, "old", 33)?;
     let _new = sharing(&pod, "new", 33)?;
     drop(old);
-    assert!(reaches(&pod, &by("new")), "{:?}", offer(&pod.town().far, "10.42.0.2:8080"));
+    assert!(reaches(&pod, &by("new")), "{:?}", reach(&pod.town().far, "10.42.0.2:8080"));
     Ok(())
 }
 
@@ -50,7 +50,7 @@ fn sockets_beyond_what_is_kept_track_of_are_drift_and_found_by_repair() -> Teste
         let all = status["drift"].as_array().into_iter().flatten();
         Ok(all.filter_map(|it| it["text"].as_str().map(str::to_owned)).collect())
     };
-    let policy = pod.ground().folder().join("policy.mesh").display().to_string();
+    let policy = pod.ground().dir().join("policy.mesh").display().to_string();
     let old = sharing(&pod, "old", 128)?;
     assert_eq!(drift()?, Vec::<String>::new());
     let _new = sharing(&pod, "new", 3)?;
@@ -61,34 +61,34 @@ fn sockets_beyond_what_is_kept_track_of_are_drift_and_found_by_repair() -> Teste
     assert_eq!(drift()?, found);
     drop(old);
     // By tc the kernel itself is asked who listens.
-    let refused = Offered::Failed(Errno::ECONNREFUSED);
+    let refused = Reached::Failed(Errno::ECONNREFUSED);
     let meanwhile = if super::WAY == "tc" { by("new") } else { refused };
-    assert!(reaches(&pod, &meanwhile), "{:?}", offer(&pod.town().far, "10.42.0.2:8080"));
+    assert!(reaches(&pod, &meanwhile), "{:?}", reach(&pod.town().far, "10.42.0.2:8080"));
     pod.ask(&["apply", "--repair", &policy])?;
-    assert_eq!(offer(&pod.town().far, "10.42.0.2:8080")?, by("new"));
+    assert_eq!(reach(&pod.town().far, "10.42.0.2:8080")?, by("new"));
     assert_eq!(drift()?, Vec::<String>::new());
     Ok(())
 }
 
 #[test]
-fn of_all_that_listen_on_its_port_the_sidecar_gets_what_is_offered() -> Tested {
+fn of_all_that_listen_on_its_port_the_sidecar_gets_inbound_connections() -> Tested {
     let Some(pod) = where_usable(|| Pod::ruled(super::WAY, REDIRECT))? else { return Ok(()) };
     let far = &pod.town().far;
     let serve = |who: &str, uid: u32, listen: &[&str]| -> Result<ServerTask, Failure> {
         Ok(ServerTask::start(&pod.place().uid(uid), who, &addresses(listen)?)?)
     };
     let _other = serve("other", 1000, &["127.0.0.9:15003"])?;
-    assert_eq!(offer(far, "10.42.0.2:8080")?, by("other"), "there is no other");
+    assert_eq!(reach(far, "10.42.0.2:8080")?, by("other"), "there is no other");
     assert!(counter(&pod, "others_listener")? > 0);
     let before = counter(&pod, "others_listener")?;
     let roots = serve("root", 0, &["127.0.0.8:15003"])?;
-    assert_eq!(offer(far, "10.42.0.2:8080")?, by("root"));
+    assert_eq!(reach(far, "10.42.0.2:8080")?, by("root"));
     let elsewhere = serve("elsewhere", crate::fixtures::stage::SIDECAR_UID, &["127.0.0.7:15003"])?;
-    assert_eq!(offer(far, "10.42.0.2:8080")?, by("elsewhere"));
+    assert_eq!(reach(far, "10.42.0.2:8080")?, by("elsewhere"));
     // Behind the others, in whichever order they are looked at.
     let _sidecar = serve("sidecar", crate::fixtures::stage::SIDECAR_UID, &SIDECAR)?;
     for target in ["10.42.0.2:8080", "[fd42::2]:8080"] {
-        assert_eq!(offer(far, target)?, by("sidecar"), "{target}");
+        assert_eq!(reach(far, target)?, by("sidecar"), "{target}");
     }
     drop((roots, elsewhere));
     assert_eq!(counter(&pod, "others_listener")?, before);
@@ -120,7 +120,7 @@ fn a_sidecar_is_known_by_an_exempt_group_or_cgroup_too_and_who_holds_its_port_by
         let stranger =
             ServerTask::start(&pod.place().uid(1000), "stranger", &addresses(&["127.0.0.1:15003"])?)?;
         let before = counter(&pod, "others_listener")?;
-        assert_eq!(offer(far, "10.42.0.2:8080")?, by("stranger"), "{exempt}: there is no other");
+        assert_eq!(reach(far, "10.42.0.2:8080")?, by("stranger"), "{exempt}: there is no other");
         assert!(counter(&pod, "others_listener")? > before, "{exempt}");
         let found = held()?;
         assert_eq!(found.len(), 1, "{exempt}: {found:#?}");
@@ -147,7 +147,7 @@ fn a_sidecar_is_known_by_an_exempt_group_or_cgroup_too_and_who_holds_its_port_by
         // The sidecar gets it, though it comes later and the other one is where it is expected, and nobody is named.
         let sidecar = ServerTask::start(&place, "sidecar", &addresses(&["127.0.0.7:15003", "[::1]:15003"])?)?;
         for target in ["10.42.0.2:8080", "[fd42::2]:8080"] {
-            assert_eq!(offer(far, target)?, by("sidecar"), "{exempt} {target}");
+            assert_eq!(reach(far, target)?, by("sidecar"), "{exempt} {target}");
         }
         assert_eq!(held()?, Vec::<Value>::new(), "{exempt}");
         drop((sidecar, stranger));
@@ -171,10 +171,10 @@ fn who_listens_on_thousands_of_ports_takes_no_room_of_the_sidecar_nor_of_other_p
     assert_eq!(counter(&pod, "listeners_full")? - before, 2100 - 2048);
     // The pod's own sidecar, and that of another pod.
     let _sidecar = ServerTask::start(&pod.sidecar_place(), "sidecar", &addresses(&SIDECAR)?)?;
-    assert_eq!(offer(&town.far, "10.42.0.2:8080")?, by("sidecar"));
+    assert_eq!(reach(&town.far, "10.42.0.2:8080")?, by("sidecar"));
     pod.attach_named(&town.other, "cart-2", &["10.42.1.2", "fd42:1::2"])?;
     let _other = pod.serve_in(&town.other, "other", &SIDECAR)?;
-    assert_eq!(offer(&town.far, "10.42.1.2:8080")?, by("other"));
+    assert_eq!(reach(&town.far, "10.42.1.2:8080")?, by("other"));
     let status = pod.ask(&["status"])?;
     let drift = status["drift"].as_array().cloned().unwrap_or_default();
     assert!(
@@ -182,7 +182,7 @@ fn who_listens_on_thousands_of_ports_takes_no_room_of_the_sidecar_nor_of_other_p
         "{drift:?}"
     );
     drop(many);
-    let policy = pod.ground().folder().join("policy.mesh").display().to_string();
+    let policy = pod.ground().dir().join("policy.mesh").display().to_string();
     let repaired = || pod.ask(&["apply", "--repair", &policy]).and_then(|_| pod.ask(&["status"]));
     let is_well = || repaired().is_ok_and(|status| status["drift"].as_array().is_some_and(Vec::is_empty));
     assert!(until(PATIENCE, is_well), "{:?}", pod.ask(&["status"])?["drift"]);

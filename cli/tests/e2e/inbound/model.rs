@@ -1,4 +1,4 @@
-//! The kernel decides what is offered to a pod as the model does: generated flows over generated policies, really
+//! The kernel decides inbound traffic to a pod as the model does: generated flows over generated policies, really
 //! connected. See [`crate::outbound::model`] for the other direction.
 
 use std::collections::BTreeMap;
@@ -17,7 +17,7 @@ use crate::fixtures::compiled::compiled;
 use crate::fixtures::random::{Random, ports};
 use crate::fixtures::seen::{Seen, Wrong};
 use crate::fixtures::stage::{PORTS, SIDECAR_PORTS, where_usable};
-use crate::fixtures::town::{Offered, POD, Pod, addresses, offered};
+use crate::fixtures::town::{POD, Pod, Reached, addresses, reached};
 
 /// Flows tried under each policy.
 const FLOWS: usize = 30;
@@ -58,11 +58,11 @@ const PREFIXES: [&str; 16] = [
 ];
 
 #[test]
-fn kernel_and_model_agree_on_generated_offers_over_generated_policies() -> Tested {
+fn kernel_and_model_agree_on_generated_inbound_connections() -> Tested {
     let Some(pod) = where_usable(|| Pod::new(super::WAY))? else { return Ok(()) };
     pod.attach()?;
     let _servers = serve(&pod)?;
-    let offered_to = OfferedTo { town: pod.town(), netns: &pod.town().pod, addresses: POD };
+    let reached_at = ReachedAt { town: pod.town(), netns: &pod.town().pod, addresses: POD };
     let apply = |rules: &str| {
         let policy = pod.policy(rules)?;
         let Some(compiled) = compiled(&policy)? else { return Ok(None) };
@@ -70,7 +70,7 @@ fn kernel_and_model_agree_on_generated_offers_over_generated_policies() -> Teste
         Ok(Some(compiled))
     };
     let ports = [&PORTS[..], &SIDECAR_PORTS[..1]].concat();
-    let counts = offered_to.agree(&[Protocol::Tcp, Protocol::Tcp, Protocol::Udp], &ports, apply)?;
+    let counts = reached_at.agree(&[Protocol::Tcp, Protocol::Tcp, Protocol::Udp], &ports, apply)?;
     for kind in ["straight", "redirected", "denied"] {
         for rest in ["tcp v4", "tcp v6", "tcp own v4", "tcp own v6", "udp v4", "udp v6"] {
             let name = format!("{kind} {rest}");
@@ -81,15 +81,15 @@ fn kernel_and_model_agree_on_generated_offers_over_generated_policies() -> Teste
     Ok(())
 }
 
-/// What offers come to.
-pub(crate) struct OfferedTo<'a> {
+/// What connections come to.
+pub(crate) struct ReachedAt<'a> {
     pub(crate) town: &'a Town,
     /// The namespace, and an address of it by either family.
     pub(crate) netns: &'a Netns,
     pub(crate) addresses: [&'a str; 2],
 }
 
-impl OfferedTo<'_> {
+impl ReachedAt<'_> {
     /// Applies generated policies and tries flows under each; `apply` returns what it applied, and none where a policy
     /// contradicts itself. Returns how many flows there were of each kind.
     pub(crate) fn agree(
@@ -209,7 +209,7 @@ impl Flow {
     }
 
     /// No outbound program decides it: this process is not below the instance's cgroup.
-    fn try_it(&self, to: &OfferedTo<'_>) -> Result<Seen, Failure> {
+    fn try_it(&self, to: &ReachedAt<'_>) -> Result<Seen, Failure> {
         let from: &Netns = if self.is_own() { to.netns } else { &to.town.other };
         let source = SocketAddr::new(self.source, 0);
         if self.protocol == Protocol::Udp {
@@ -217,12 +217,12 @@ impl Flow {
             return Ok(judged(from.run(|| client.ask(self.target, "who?"))?));
         }
         let dialled = from.run(|| Client::to(self.target).from(source).dial())?;
-        Ok(match offered(dialled, self.target) {
-            Offered::Straight(_) => Seen::Straight,
-            Offered::Redirected(who) => Seen::Redirected(who.parse()?),
-            Offered::Failed(Errno::ECONNREFUSED) => Seen::Denied,
-            Offered::Failed(Errno(error)) => Seen::Wrong(Wrong::Error(error)),
-            Offered::Wrong(_) => Seen::Wrong(Wrong::Destination),
+        Ok(match reached(dialled, self.target) {
+            Reached::Straight(_) => Seen::Straight,
+            Reached::Redirected(who) => Seen::Redirected(who.parse()?),
+            Reached::Failed(Errno::ECONNREFUSED) => Seen::Denied,
+            Reached::Failed(Errno(error)) => Seen::Wrong(Wrong::Error(error)),
+            Reached::Wrong(_) => Seen::Wrong(Wrong::Destination),
         })
     }
 

@@ -1,5 +1,5 @@
-//! Datagrams that the kernel gives to every socket which wants them, and those that claim the pod's own address: inbound
-//! rules decide them too.
+//! Datagrams that the kernel gives to every socket which wants them, and those that claim the pod's own address:
+//! inbound rules decide them too.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -103,7 +103,7 @@ fn what_is_denied_to_many_is_counted_and_told() -> Tested {
     let Some(pod) = where_usable(|| Pod::ruled(super::WAY, RULES))? else { return Ok(()) };
     let _server = server(&pod)?;
     let host = &pod.town().host;
-    let observer = Observer::of(pod.meshc(), &pod.ground().folder().join("log"), &["--verdict", "denied"])?;
+    let observer = Observer::of(pod.meshc(), &pod.ground().dir().join("log"), &["--verdict", "denied"])?;
     let targets = ["224.0.0.251:9092", "[ff05::fb]:9092"];
     for target in targets {
         assert!(!is_answered(host, "pod", target, SILENCE)?, "{target}");

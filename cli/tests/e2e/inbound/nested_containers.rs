@@ -6,7 +6,7 @@ use mesh_testbed::kernel_test as test;
 use mesh_testbed::{Client, Failure, Netns, Server, Tested, tool, veth};
 
 use crate::fixtures::stage::{address, where_usable};
-use crate::fixtures::town::{Offered, Pod, addresses, offer};
+use crate::fixtures::town::{Pod, Reached, addresses, reach};
 
 /// A namespace behind the pod, which gives it a way out and publishes a port of it.
 fn inner(pod: &Pod) -> Result<Netns, Failure> {
@@ -46,6 +46,6 @@ fn a_container_inside_a_pod_gets_its_answers_and_is_reached_at_its_published_por
     let dialled = town.far.run(|| Client::to(published).dial())??;
     assert_eq!(dialled.arrival.who, "published");
     // What is the pod's own goes to its sidecar.
-    assert_eq!(offer(&town.far, "10.42.0.2:8080")?, Offered::Redirected("sidecar".into()));
+    assert_eq!(reach(&town.far, "10.42.0.2:8080")?, Reached::Redirected("sidecar".into()));
     Ok(())
 }

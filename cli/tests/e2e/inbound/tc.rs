@@ -7,7 +7,7 @@ use mesh_testbed::kernel_test as test;
 use mesh_testbed::{Client, Errno, Failure, Manner, Netns, Tested, ask, kernel_is_usable, tool, veth};
 
 use crate::fixtures::stage::{address, where_usable};
-use crate::fixtures::town::{Offered, Pod, offer, offered};
+use crate::fixtures::town::{Pod, Reached, reach, reached};
 
 const WAY: &str = "tc";
 
@@ -47,16 +47,16 @@ fn pod() -> Result<Pod, Failure> {
     Ok(pod)
 }
 
-fn sidecar() -> Offered {
-    Offered::Redirected("sidecar".into())
+fn sidecar() -> Reached {
+    Reached::Redirected("sidecar".into())
 }
 
-fn refused() -> Offered {
-    Offered::Failed(Errno::ECONNREFUSED)
+fn refused() -> Reached {
+    Reached::Failed(Errno::ECONNREFUSED)
 }
 
-fn timed_out() -> Offered {
-    Offered::Failed(Errno::ETIMEDOUT)
+fn timed_out() -> Reached {
+    Reached::Failed(Errno::ETIMEDOUT)
 }
 
 /// What becomes of a connection whose packets all have this option, to a redirected and to a denied port.
@@ -66,11 +66,11 @@ fn with_option(
     level: i32,
     option: i32,
     value: &[u8],
-) -> Result<[Offered; 2], Failure> {
-    let dial = |port: u16| -> Result<Offered, Failure> {
+) -> Result<[Reached; 2], Failure> {
+    let dial = |port: u16| -> Result<Reached, Failure> {
         let target = address(&format!("{pod}:{port}"))?;
         let client = Client::to(target).option(level, option, value);
-        Ok(offered(from.run(|| client.dial())?, target))
+        Ok(reached(from.run(|| client.dial())?, target))
     };
     Ok([dial(8080)?, dial(9090)?])
 }
@@ -109,7 +109,7 @@ fn fragments_of_a_connection_find_it() -> Tested {
     let created = || town.router.counter("snmp", "Ip", "FragCreates");
     let before = created()?;
     let mut stream = town.far.run(|| client.open())??;
-    assert_eq!(offered(stream.greeting(), target), sidecar());
+    assert_eq!(reached(stream.greeting(), target), sidecar());
     let line = "x".repeat(20_000);
     assert_eq!(stream.exchange(&line)?, line);
     assert!(created()? > before, "nothing was cut");
@@ -129,8 +129,8 @@ fn connections_without_state_and_checksums_of_either_kind_arrive() -> Tested {
         }
         for from in [&town.host, &town.far] {
             for target in ["10.42.0.2", "[fd42::2]"] {
-                assert_eq!(offer(from, &format!("{target}:8080"))?, sidecar(), "{target}, offload {offload}");
-                assert_eq!(offer(from, &format!("{target}:9090"))?, refused(), "{target}, offload {offload}");
+                assert_eq!(reach(from, &format!("{target}:8080"))?, sidecar(), "{target}, offload {offload}");
+                assert_eq!(reach(from, &format!("{target}:9090"))?, refused(), "{target}, offload {offload}");
                 let denied = address(&format!("{target}:9090"))?;
                 let answer = from.run(|| ask(denied, "who?", Manner::Connected))?;
                 assert_eq!(answer, Err(Errno::ECONNREFUSED), "{target}, offload {offload}");
@@ -156,7 +156,7 @@ fn a_priority_tag_spares_nobody_and_a_vlan_that_the_pod_is_not_in_reaches_nobody
             for (port, expected) in [8080, 9090].into_iter().zip(&expected) {
                 let target = address(&format!("{ip}:{port}"))?;
                 let client = Client::to(target).patience(Duration::from_millis(300));
-                let found = pod.town().far.run(|| offered(client.dial(), target))?;
+                let found = pod.town().far.run(|| reached(client.dial(), target))?;
                 assert_eq!(found, *expected, "VLANs {tags:?}, {target}");
             }
         }
@@ -169,17 +169,17 @@ fn an_interface_that_a_pod_gets_later_is_drift_until_it_is_repaired() -> Tested 
     let Some(pod) = where_usable(pod)? else { return Ok(()) };
     let _servers = pod.servers()?;
     let (town, pins) = (pod.town(), pod.ground().bpffs().join("mesh/pods"));
-    let policy = pod.ground().folder().join("policy.mesh").display().to_string();
+    let policy = pod.ground().dir().join("policy.mesh").display().to_string();
     let drift =
         || -> Result<usize, Failure> { Ok(pod.ask(&["status"])?["drift"].as_array().map_or(0, Vec::len)) };
     for (interface, at) in [("eth1", "pod1"), ("eth2", "pod2")] {
         veth((&town.pod, interface, &["10.46.0.2/24"]), (&town.host, at, &["10.46.0.1/24"]))?;
-        assert_eq!(offer(&town.host, "10.46.0.2:9090")?, Offered::Straight("application".into()));
+        assert_eq!(reach(&town.host, "10.46.0.2:9090")?, Reached::Straight("application".into()));
         assert_eq!(drift()?, 1, "{interface}");
         pod.ask(&["apply", "--repair", &policy])?;
-        assert_eq!(offer(&town.host, "10.46.0.2:8080")?, sidecar(), "{interface}");
-        assert_eq!(offer(&town.host, "10.46.0.2:9090")?, refused(), "{interface}");
-        assert_eq!(offer(&town.far, "10.42.0.2:9090")?, refused());
+        assert_eq!(reach(&town.host, "10.46.0.2:8080")?, sidecar(), "{interface}");
+        assert_eq!(reach(&town.host, "10.46.0.2:9090")?, refused(), "{interface}");
+        assert_eq!(reach(&town.far, "10.42.0.2:9090")?, refused());
         assert_eq!(drift()?, 0, "{interface}");
         // Loopback, eth0 and this one: what has gone makes room.
         assert_eq!(std::fs::read_dir(&pins)?.count(), 3, "{interface}");
@@ -197,7 +197,7 @@ fn rules_that_translate_addresses_are_drift_until_sk_lookup_decides_and_no_harm_
     let Some(pod) = where_usable(pod)? else { return Ok(()) };
     let _servers = pod.servers()?;
     let far = &pod.town().far;
-    let policy = pod.ground().folder().join("policy.mesh").display().to_string();
+    let policy = pod.ground().dir().join("policy.mesh").display().to_string();
     let drift =
         || -> Result<usize, Failure> { Ok(pod.ask(&["status"])?["drift"].as_array().map_or(0, Vec::len)) };
     let inside = |words: &str| -> Tested {
@@ -221,15 +221,15 @@ fn rules_that_translate_addresses_are_drift_until_sk_lookup_decides_and_no_harm_
             "nft delete table inet t",
         ),
     ] {
-        assert_eq!((drift()?, offer(far, "10.42.0.2:8080")?), (0, sidecar()), "{set}");
+        assert_eq!((drift()?, reach(far, "10.42.0.2:8080")?), (0, sidecar()), "{set}");
         inside(set)?;
         assert_eq!(drift()?, 1, "{set}");
         pod.ask(&["apply", "--repair", &policy])?;
         assert_eq!(drift()?, 0, "{set}");
         let decided = || -> Tested {
             for ip in ["10.42.0.2", "[fd42::2]"] {
-                assert_eq!(offer(far, &format!("{ip}:8080"))?, sidecar(), "{set}");
-                assert_eq!(offer(far, &format!("{ip}:9090"))?, refused(), "{set}");
+                assert_eq!(reach(far, &format!("{ip}:8080"))?, sidecar(), "{set}");
+                assert_eq!(reach(far, &format!("{ip}:9090"))?, refused(), "{set}");
             }
             Ok(())
         };
@@ -260,13 +260,13 @@ fn pods_change_from_one_way_to_the_other_and_the_choice_is_kept() -> Tested {
         ways.dedup();
         Ok(ways)
     };
-    let policy = pod.ground().folder().join("policy.mesh").display().to_string();
+    let policy = pod.ground().dir().join("policy.mesh").display().to_string();
     for (way, program) in
         [("sk_lookup", "mesh_inbound"), ("tc", "mesh_arrival"), ("sk_lookup", "mesh_inbound")]
     {
         pod.ask(&["apply", "--inbound", way, &policy])?;
         assert_eq!(ways()?, [program], "{way}");
-        assert_eq!(offer(far, "10.42.0.2:8080")?, sidecar(), "{way}");
+        assert_eq!(reach(far, "10.42.0.2:8080")?, sidecar(), "{way}");
         // Nobody says it again.
         let applied =
             pod.meshc().env_remove("MESHC_INBOUND").args(["apply", "--repair", &policy]).output()?;

@@ -1,4 +1,4 @@
-//! A sidecar that keeps its client's address: what it opens is not offered to it once more.
+//! A sidecar that keeps its client's address: what it opens does not come to it once more.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use mesh_testbed::proxy::HaProxy;
 use mesh_testbed::{Client, Failure, Place, ServerTask, Tested, storage, until};
 
 use crate::fixtures::stage::{address, where_usable};
-use crate::fixtures::town::{APPLICATION, Offered, Pod, SIDECAR, addresses, offered};
+use crate::fixtures::town::{APPLICATION, Pod, Reached, SIDECAR, addresses, reached};
 
 /// The group that the policy exempts: who takes a foreign address is root.
 const SIDECAR_GID: u32 = 1501;
@@ -59,7 +59,7 @@ fn what_an_exempt_process_opens_from_its_clients_address_reaches_the_application
             let (source, target) = (address(source)?, address(target)?);
             let client = Client::to(target).transparent().from(source);
             let by_sidecar = sidecar_place(&pod).run(|| client.dial())?;
-            assert_eq!(offered(by_sidecar, target), Offered::Straight("application".into()), "{target}");
+            assert_eq!(reached(by_sidecar, target), Reached::Straight("application".into()), "{target}");
         }
     }
     let entries = || storage::entries(&pod.pin("exempt_flows"));

@@ -32,10 +32,10 @@ fn mesh(port: u16) -> String {
     format!("redirect outbound -> {port}\nexclude outbound tcp 3306\nworkload cart {{ label app = cart }}")
 }
 
-/// A folder as Kubernetes makes one of a ConfigMap, and the agent that watches it.
+/// A directory as Kubernetes makes one of a ConfigMap, and the agent that watches it.
 struct Running {
     process: Option<Process>,
-    folder: PathBuf,
+    dir: PathBuf,
     node: Node,
     versions: usize,
     starts: usize,
@@ -44,30 +44,30 @@ struct Running {
 impl Running {
     fn new(policy: &str) -> Result<Self, Failure> {
         let node = Node::new()?;
-        let folder = node.ground().folder().join("policies");
-        fs::create_dir(&folder)?;
-        symlink("..data/shop.mesh", folder.join("shop.mesh"))?;
-        let mut running = Self { process: None, folder, node, versions: 0, starts: 0 };
+        let dir = node.ground().dir().join("policies");
+        fs::create_dir(&dir)?;
+        symlink("..data/shop.mesh", dir.join("shop.mesh"))?;
+        let mut running = Self { process: None, dir, node, versions: 0, starts: 0 };
         running.write(policy)?;
         running.start()?;
         Ok(running)
     }
 
-    /// Puts another version of the policy in place, by swapping a link to a folder.
+    /// Puts another version of the policy in place, by swapping a link to a directory.
     fn write(&mut self, policy: &str) -> Tested {
         self.versions += 1;
         let version = format!("..version-{}", self.versions);
-        fs::create_dir(self.folder.join(&version))?;
+        fs::create_dir(self.dir.join(&version))?;
         let text = format!("exempt uid 1500\n\nmesh shop {{\n{policy}\n}}\n");
-        fs::write(self.folder.join(&version).join("shop.mesh"), text)?;
-        symlink(&version, self.folder.join("..data_tmp"))?;
-        fs::rename(self.folder.join("..data_tmp"), self.folder.join("..data"))?;
+        fs::write(self.dir.join(&version).join("shop.mesh"), text)?;
+        symlink(&version, self.dir.join("..data_tmp"))?;
+        fs::rename(self.dir.join("..data_tmp"), self.dir.join("..data"))?;
         Ok(())
     }
 
     fn command(&self, interval: &str) -> Command {
         let mut command = self.node.meshc();
-        command.arg("agent").arg("--policy").arg(&self.folder).args(["--interval", interval]);
+        command.arg("agent").arg("--policy").arg(&self.dir).args(["--interval", interval]);
         command.args(["--listen", "127.0.0.1:0"]);
         command
     }
@@ -79,7 +79,7 @@ impl Running {
 
     fn start_as(&mut self, command: &mut Command) -> Tested {
         self.starts += 1;
-        let log = self.node.ground().folder().join(format!("agent-{}.log", self.starts));
+        let log = self.node.ground().dir().join(format!("agent-{}.log", self.starts));
         self.process = Some(Process::start(command, &log)?);
         if until(PATIENCE, || self.report().is_ok_and(|report| !report.is_null())) {
             return Ok(());
@@ -171,7 +171,7 @@ impl Traffic {
 }
 
 #[test]
-fn the_policy_of_a_folder_is_live_and_a_bad_one_changes_nothing() -> Tested {
+fn the_policy_of_a_directory_is_live_and_a_bad_one_changes_nothing() -> Tested {
     let Some(mut running) = where_usable(|| Running::new(&mesh(15001)))? else { return Ok(()) };
     let pod = running.pod("cart-1")?;
     assert_eq!(running.node.dial(&pod, "10.0.3.9:80")?, Seen::Redirected(15001));
@@ -255,7 +255,7 @@ fn what_was_applied_by_hand_is_kept_until_the_agent_may_take_over() -> Tested {
 }
 
 #[test]
-fn a_paused_mesh_stays_paused_whatever_the_folder_says() -> Tested {
+fn a_paused_mesh_stays_paused_whatever_the_directory_says() -> Tested {
     let Some(mut running) = where_usable(|| Running::new(&mesh(15001)))? else { return Ok(()) };
     let pod = running.pod("cart-1")?;
     running.node.ask(&["pause"])?;
@@ -331,7 +331,7 @@ fn a_unit_that_is_restarted_is_a_member_again() -> Tested {
     running.write(&format!("redirect outbound -> 15001\nworkload cart {{ cgroup \"{unit}\" }}"))?;
     // Processes of the host, which no pod's namespace speaks for.
     let _sidecar = running.node.sidecar(running.node.netns())?;
-    // Not even the folder above it is there when the policy comes.
+    // Not even the directory above it is there when the policy comes.
     for _ in 0..3 {
         let slice = running.node.ground().cgroup().child("slice")?;
         let service = slice.child("cart.service")?;
@@ -481,7 +481,7 @@ fn the_service_manager_is_told_and_only_one_agent_runs() -> Tested {
     assert_eq!(second.code, 4, "{second:#?}");
     assert!(second.stderr.contains("another agent"), "{second:#?}");
     running.kill();
-    let path = running.node.ground().folder().join("notify");
+    let path = running.node.ground().dir().join("notify");
     let manager = UnixDatagram::bind(&path)?;
     manager.set_read_timeout(Some(PATIENCE))?;
     let mut command = running.command("60s");
@@ -678,9 +678,9 @@ fn an_agent_of_another_version_or_none_at_all_is_done_without() -> Tested {
 }
 
 #[test]
-fn without_a_folder_it_keeps_what_is_live_and_the_plugin_in_place() -> Tested {
+fn without_a_directory_it_keeps_what_is_live_and_the_plugin_in_place() -> Tested {
     let Some(node) = where_usable(Node::new)? else { return Ok(()) };
-    let (conf, bin) = (node.ground().folder().join("net.d"), node.ground().folder().join("plugins"));
+    let (conf, bin) = (node.ground().dir().join("net.d"), node.ground().dir().join("plugins"));
     fs::create_dir(&conf)?;
     let network =
         json!({ "name": "pods", "cniVersion": "1.0.0", "plugins": [{ "type": "bridge" }] }).to_string();
@@ -694,7 +694,7 @@ fn without_a_folder_it_keeps_what_is_live_and_the_plugin_in_place() -> Tested {
         .arg(&conf)
         .arg("--bin-dir")
         .arg(&bin);
-    let mut agent = Process::start(&mut command, &node.ground().folder().join("agent.log"))?;
+    let mut agent = Process::start(&mut command, &node.ground().dir().join("agent.log"))?;
     let is_there = |file: &Path| fs::read_to_string(file).is_ok_and(|text| text.contains("meshc-cni"));
     assert!(until(PATIENCE, || is_there(&file) && bin.join("meshc-cni").exists()), "{}", agent.output()?);
     fs::write(&file, &network)?;

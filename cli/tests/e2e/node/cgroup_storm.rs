@@ -15,7 +15,7 @@ const TIMES: usize = 3_000;
 #[test]
 fn a_storm_of_cgroups_leaves_nobody_undecided_and_nothing_behind() -> Tested {
     let Some(stage) = where_usable(Stage::new)? else { return Ok(()) };
-    let folder = stage.ground().cgroup().path().join("storm");
+    let dir = stage.ground().cgroup().path().join("storm");
     let within = format!("{}/storm", stage.ground().cgroup().within()?);
     let cart = stage.cart_cgroup().within()?;
     let text = format!(
@@ -46,13 +46,13 @@ fn a_storm_of_cgroups_leaves_nobody_undecided_and_nothing_behind() -> Tested {
         let join = |procs: &std::path::Path| -> io::Result<()> { fs::write(procs, "0") };
         let mut seen = Vec::new();
         for time in 0..TIMES {
-            fs::create_dir(&folder)?;
+            fs::create_dir(&dir)?;
             if time % 10 == 0 {
-                join(&folder.join("cgroup.procs"))?;
+                join(&dir.join("cgroup.procs"))?;
                 seen.push(Client::to(denied).open().map(drop) == Err(Errno::EPERM));
                 join(&home)?;
             }
-            fs::remove_dir(&folder)?;
+            fs::remove_dir(&dir)?;
         }
         Ok(seen)
     })??;

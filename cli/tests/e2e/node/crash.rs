@@ -135,7 +135,7 @@ impl Bed {
         let words = |command: &[&str]| command.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
         match self.act {
             Act::First => {
-                // The state folder too: its making is a part of a first apply.
+                // The state directory too: its making is a part of a first apply.
                 ask(&words(&["detach", "--all", "--purge"]))?;
                 Ok(words(&["apply", &text(&self.new)]))
             }
@@ -196,7 +196,7 @@ impl Bed {
 
     /// Applies the old policy by a meshc whose programs are of another build.
     fn other_build(&self) -> Tested {
-        let program = self.stage.ground().folder().join("other-meshc");
+        let program = self.stage.ground().dir().join("other-meshc");
         if !program.exists() {
             let bytes = program.with_extension("bytes");
             fs::write(&bytes, other_programs(&fs::read(env!("CARGO_BIN_EXE_meshc"))?)?)?;

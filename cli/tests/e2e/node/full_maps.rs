@@ -12,12 +12,12 @@ use socket2::{Domain, Socket, Type};
 use crate::fixtures::duo::Duo;
 use crate::fixtures::seen::{Seen, seen};
 use crate::fixtures::stage::{SIDECAR_UID, Stage, address, as_member, where_usable};
-use crate::fixtures::town::{Offered, Pod, addresses, offer, offered};
+use crate::fixtures::town::{Pod, Reached, addresses, reach, reached};
 
 /// Connections that are kept for one member while they are being opened, and for one user of it.
 const MEMBERS: usize = 32_768;
 const USERS: usize = MEMBERS / 8;
-/// So many of them are anybody's.
+/// This many of them are anybody's.
 const ANYBODYS: usize = MEMBERS / 2;
 
 /// What the programs have counted under a name.
@@ -58,25 +58,25 @@ fn full_exempt_flows_change_nothing_for_others() -> Tested {
     let Some(pod) = where_usable(|| Pod::ruled(crate::fixtures::town::WAY, rules))? else { return Ok(()) };
     let _servers = pod.servers()?;
     let flows = pod.pin("exempt_flows");
-    let sidecars = |target: &str| -> Result<Offered, Failure> {
+    let sidecars = |target: &str| -> Result<Reached, Failure> {
         let target = address(target)?;
-        Ok(offered(pod.sidecar_place().run(|| Client::to(target).dial())?, target))
+        Ok(reached(pod.sidecar_place().run(|| Client::to(target).dial())?, target))
     };
     for own in ["10.42.0.2:8080", "[fd42::2]:8080"] {
-        assert_eq!(sidecars(own)?, Offered::Straight("application".into()));
+        assert_eq!(sidecars(own)?, Reached::Straight("application".into()));
     }
     storage::fill(&flows, false)?;
     for (own, denied) in [("10.42.0.2:8080", "10.42.0.2:9090"), ("[fd42::2]:8080", "[fd42::2]:9090")] {
-        assert_eq!(offer(&pod.town().far, own)?, Offered::Redirected("sidecar".into()));
-        assert_eq!(offer(&pod.town().far, denied)?, Offered::Failed(Errno::ECONNREFUSED));
+        assert_eq!(reach(&pod.town().far, own)?, Reached::Redirected("sidecar".into()));
+        assert_eq!(reach(&pod.town().far, denied)?, Reached::Failed(Errno::ECONNREFUSED));
         let before = counted(&pod.ask(&["status"])?, "exempt_full");
         // What could not be noted is as anybody's: it comes back to the sidecar.
-        assert_eq!(sidecars(own)?, Offered::Redirected("sidecar".into()));
+        assert_eq!(sidecars(own)?, Reached::Redirected("sidecar".into()));
         assert_eq!(counted(&pod.ask(&["status"])?, "exempt_full"), before + 1);
     }
     storage::fill(&flows, true)?;
     for own in ["10.42.0.2:8080", "[fd42::2]:8080"] {
-        assert_eq!(sidecars(own)?, Offered::Straight("application".into()));
+        assert_eq!(sidecars(own)?, Reached::Straight("application".into()));
     }
     Ok(())
 }
@@ -112,7 +112,7 @@ fn deaf(place: &Place, listen: &[&str]) -> Result<Task<Result<(), Errno>>, Failu
     })
 }
 
-/// A process that opens so many connections and waits for none of them.
+/// A process that opens this many connections and waits for none of them.
 fn flood(place: &Place, target: &str, connections: usize) -> Result<Task<Result<(), Errno>>, Failure> {
     let target: SocketAddr = address(target)?;
     hold(place, |held| {
@@ -201,7 +201,7 @@ fn who_fills_the_hand_over_takes_no_room_of_other_users_nor_of_other_members() -
     let seen = [told(&user(1001))?, told(&stage.batch())?, told(&stage.batch().uid(1000))?];
     assert_eq!(seen, [false, true, true]);
     // It is so indeed: nothing is repaired.
-    let policy = stage.ground().folder().join("policy.mesh").display().to_string();
+    let policy = stage.ground().dir().join("policy.mesh").display().to_string();
     stage.ask(&["apply", "--repair", &policy])?;
     assert_eq!(drift(&status()?), words);
 
@@ -244,7 +244,7 @@ fn a_count_of_connections_that_is_too_high_is_drift_and_found_by_repair() -> Tes
     assert!(!told()?);
     let found = drift(&stage.ask(&["status"])?);
     assert!(matches!(&found[..], [one] if one.contains("`cart`")), "{found:?}");
-    let policy = stage.ground().folder().join("policy.mesh").display().to_string();
+    let policy = stage.ground().dir().join("policy.mesh").display().to_string();
     stage.ask(&["apply", "--repair", &policy])?;
     assert_eq!(drift(&stage.ask(&["status"])?), Vec::<String>::new());
     assert_eq!(counts()?, right);
@@ -265,13 +265,13 @@ fn who_fills_exempt_flows_takes_no_room_of_other_users_nor_of_other_pods() -> Te
     let _sidecar = pod.serve_in(other, "other's sidecar", &["127.0.0.1:15003", "[::1]:15003"])?;
     let _deaf = deaf(&pod.place(), &["10.42.0.2:7070", "[fd42::2]:7070"])?;
     let status = || pod.ask(&["status"]);
-    let dial = |place: &Place, target: &str| -> Result<Offered, Failure> {
+    let dial = |place: &Place, target: &str| -> Result<Reached, Failure> {
         let target = address(target)?;
-        Ok(offered(place.run(|| Client::to(target).dial())?, target))
+        Ok(reached(place.run(|| Client::to(target).dial())?, target))
     };
     let own = |uid: u32| dial(&pod.place().uid(uid), "10.42.0.2:8080");
     let others = || dial(&Place::here().netns(other).cgroup(pod.inside()).uid(SIDECAR_UID), "10.42.1.2:8080");
-    let straight = |who: &str| Offered::Straight(who.into());
+    let straight = |who: &str| Reached::Straight(who.into());
     let (before, half) = (status()?, ANYBODYS / 2 + USERS / 2 + 250);
     let floods = [
         flood(&pod.sidecar_place(), "10.42.0.2:7070", half)?,
@@ -286,7 +286,7 @@ fn who_fills_exempt_flows_takes_no_room_of_other_users_nor_of_other_pods() -> Te
         drift(&after)
     );
     // The sidecar that has too many; another exempt identity of the pod; another pod's sidecar.
-    assert_eq!(own(SIDECAR_UID)?, Offered::Redirected("sidecar".into()));
+    assert_eq!(own(SIDECAR_UID)?, Reached::Redirected("sidecar".into()));
     assert_eq!((own(1501)?, others()?), (straight("application"), straight("other's")));
     drop(floods);
     let emptied = || status().is_ok_and(|status| noted(&status, "exempt_flows") == 0);
@@ -327,7 +327,7 @@ fn full_maps_of_acceleration_leave_connections_to_the_stack() -> Tested {
     let Some(duo) = where_usable(Duo::new)? else { return Ok(()) };
     duo.apply(true)?;
     let exchange = || -> Result<u64, Failure> {
-        let before = duo.books()?.short;
+        let before = duo.counts()?.fast;
         let (client, server) = duo.run(
             |end| {
                 end.send(b"question")?;
@@ -340,7 +340,7 @@ fn full_maps_of_acceleration_leave_connections_to_the_stack() -> Tested {
             },
         )?;
         assert_eq!((client?, server?), (b"answer".to_vec(), b"question".to_vec()));
-        Ok(duo.books()?.short - before)
+        Ok(duo.counts()?.fast - before)
     };
     for (map, counter) in
         [("carried", "hit_lost"), ("pairs", "acceleration_full"), ("openings", "acceleration_full")]
@@ -359,7 +359,7 @@ fn full_maps_of_acceleration_leave_connections_to_the_stack() -> Tested {
 #[test]
 fn a_cgroup_that_found_no_room_is_drift_and_joins_by_repair() -> Tested {
     let Some(stage) = where_usable(Stage::new)? else { return Ok(()) };
-    let folder = stage.ground().cgroup().path().join("late");
+    let dir = stage.ground().cgroup().path().join("late");
     let (within, cart) =
         (format!("{}/late", stage.ground().cgroup().within()?), stage.cart_cgroup().within()?);
     let text = format!(
@@ -371,7 +371,7 @@ fn a_cgroup_that_found_no_room_is_drift_and_joins_by_repair() -> Tested {
     let cgroups = stage.pin("cgroups")?;
     let before = counted(&stage.ask(&["status"])?, "cgroup_lost");
     storage::fill(&cgroups, false)?;
-    fs::create_dir(&folder)?;
+    fs::create_dir(&dir)?;
     let status = stage.ask(&["status"])?;
     assert_eq!(counted(&status, "cgroup_lost"), before + 1);
     let said = drift(&status).into_iter().filter(|it| it.contains("late")).count();
@@ -387,12 +387,12 @@ fn a_cgroup_that_found_no_room_is_drift_and_joins_by_repair() -> Tested {
     let home = stage.ground().cgroup().path().join("beside/cgroup.procs");
     let target = address("10.0.3.9:25")?;
     let late = Place::here().netns(&stage.pair().client).run(|| -> Result<Seen, Errno> {
-        fs::write(folder.join("cgroup.procs"), "0")?;
+        fs::write(dir.join("cgroup.procs"), "0")?;
         let seen = seen(&Client::to(target), target);
         fs::write(&home, "0")?;
         Ok(seen)
     })?;
-    let removed = fs::remove_dir(&folder);
+    let removed = fs::remove_dir(&dir);
     assert_eq!((late, drift(&repaired)), (Ok(Seen::Denied), Vec::new()));
     Ok(removed?)
 }

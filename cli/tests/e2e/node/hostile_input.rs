@@ -23,7 +23,7 @@ const MESH: &str = "redirect outbound -> 15001\nworkload cart { label app = cart
 fn a_damaged_artifact_is_refused_and_the_live_policy_stays() -> Tested {
     let Some(stage) = where_usable(|| Stage::ruled("redirect outbound -> 15001"))? else { return Ok(()) };
     let policy = stage.policy("other.mesh", "deny outbound tcp 80")?.display().to_string();
-    let whole = stage.ground().folder().join("whole.artifact");
+    let whole = stage.ground().dir().join("whole.artifact");
     let output = whole.display().to_string();
     Answer::of(stage.meshc().args(["compile", "--artifact", "-o", &output, &policy]))?.done()?;
     let bytes = fs::read(&whole)?;
@@ -50,12 +50,12 @@ fn a_damaged_artifact_is_refused_and_the_live_policy_stays() -> Tested {
 #[test]
 fn nonsense_on_the_agents_socket_is_no_obstacle_to_pods() -> Tested {
     let Some(node) = where_usable(Node::new)? else { return Ok(()) };
-    let folder = node.ground().folder().join("policies");
-    fs::create_dir(&folder)?;
-    fs::copy(node.policy(MESH)?, folder.join("shop.mesh"))?;
+    let dir = node.ground().dir().join("policies");
+    fs::create_dir(&dir)?;
+    fs::copy(node.policy(MESH)?, dir.join("shop.mesh"))?;
     let mut command = node.meshc();
-    command.arg("agent").arg("--policy").arg(&folder).args(["--interval", "1s"]);
-    let mut agent = Process::start(&mut command, &node.ground().folder().join("agent.log"))?;
+    command.arg("agent").arg("--policy").arg(&dir).args(["--interval", "1s"]);
+    let mut agent = Process::start(&mut command, &node.ground().dir().join("agent.log"))?;
     let pid = json!(agent.id());
     let is_up = || node.ask(&["status"]).is_ok_and(|status| status["agent"]["pid"] == pid);
     assert!(until(PATIENCE, is_up), "{}", agent.output()?);

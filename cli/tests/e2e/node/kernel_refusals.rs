@@ -1,5 +1,5 @@
-//! Kernels that refuse something that not every policy needs: what `doctor` says of it is what then becomes of policies,
-//! in words, and nothing is done by halves.
+//! Kernels that refuse something that not every policy needs: what `doctor` says of it is what then becomes of
+//! policies, in words, and nothing is done by halves.
 
 use std::net::Shutdown;
 
@@ -12,7 +12,7 @@ use crate::fixtures::command::Answer;
 use crate::fixtures::duo::{Duo, TARGET, pattern};
 use crate::fixtures::seen::Seen;
 use crate::fixtures::stage::{Stage, as_member, where_usable};
-use crate::fixtures::town::{Offered, Pod, offer};
+use crate::fixtures::town::{Pod, Reached, reach};
 
 const OUTBOUND: &str = "redirect outbound -> 15001\nexclude outbound tcp 443\ndeny outbound tcp 25";
 const INBOUND: &str = "redirect inbound -> 15003\nexclude inbound tcp 9090";
@@ -30,7 +30,7 @@ fn lost(answer: &Value) -> Vec<String> {
 }
 
 /// What `doctor` says where the kernel refuses this, beside what it lacks anyhow: these features are lost, and policies
-/// can be carried out.
+/// can be enforced.
 fn says_doctor(stage: &Stage, what: &[Refused], names: &[&str]) -> Tested {
     let doctor = || stage.ask(&["doctor"]);
     stage.refuse(&[]);
@@ -66,7 +66,7 @@ fn decides(stage: &Stage) -> Tested {
     Ok(())
 }
 
-/// Detaches all; the folder of pins is empty then.
+/// Detaches all; the directory of pins is empty then.
 fn ends(stage: &Stage) -> Tested {
     stage.ask(&["detach", "--all", "--purge"])?;
     nothing_is_pinned(stage);
@@ -161,11 +161,11 @@ fn without_sys_exit_it_is_said_that_fionread_may_count_wrong() -> Tested {
 
 /// Bytes take the fast path, and arrive.
 fn accelerates(duo: &Duo) -> Tested {
-    let before = duo.books()?;
+    let before = duo.counts()?;
     let (near, far) = duo.run(|end| end.send(&pattern(1000)), |end| end.take(1000))?;
     near?;
     assert!(far? == pattern(1000));
-    assert!(duo.books()?.short >= before.short + 1000, "{:?}", duo.books()?);
+    assert!(duo.counts()?.fast >= before.fast + 1000, "{:?}", duo.counts()?);
     Ok(())
 }
 
@@ -237,14 +237,14 @@ fn without_classifiers_detaching_asks_for_the_word_while_accelerated_connections
 fn without_sk_lookup_policies_without_inbound_rules_are_carried_out_and_others_by_tc() -> Tested {
     let Some(stage) = where_usable(Stage::new)? else { return Ok(()) };
     says_doctor(&stage, &[Refused::SkLookup], &["sk_lookup"])?;
-    let said = is_refused(&stage, INBOUND, &[], "cannot-decide-offers")?;
+    let said = is_refused(&stage, INBOUND, &[], "cannot-decide-inbound")?;
     assert!(said["help"].to_string().contains("--inbound tc"), "{said}");
     nothing_is_pinned(&stage);
     carries_out(&stage)?;
-    is_refused(&stage, INBOUND, &[], "cannot-decide-offers")?;
+    is_refused(&stage, INBOUND, &[], "cannot-decide-inbound")?;
     decides(&stage)?;
     // A service of the host is decided by sk_lookup, whatever pods are.
-    is_refused(&stage, INBOUND, &["--inbound", "tc"], "cannot-decide-offers")?;
+    is_refused(&stage, INBOUND, &["--inbound", "tc"], "cannot-decide-inbound")?;
     ends(&stage)?;
 
     let pod = Pod::new("sk_lookup")?;
@@ -252,13 +252,13 @@ fn without_sk_lookup_policies_without_inbound_rules_are_carried_out_and_others_b
     pod.refuse(&[Refused::SkLookup]);
     let applied = pod.apply("redirect outbound -> 15001")?;
     assert!(
-        warnings(&applied).contains("what is offered to pods cannot be decided by sk_lookup"),
+        warnings(&applied).contains("inbound traffic to pods cannot be decided by sk_lookup"),
         "{applied:#}"
     );
     pod.attach()?;
     let status = pod.ask(&["status"])?;
     assert_eq!(status["drift"], Value::Array(vec![]), "{status:#}");
-    assert_eq!(offer(&pod.town().far, "10.42.0.2:8080")?, Offered::Straight("application".into()));
+    assert_eq!(reach(&pod.town().far, "10.42.0.2:8080")?, Reached::Straight("application".into()));
     // Its own connections reach the sidecar, which no program helps them to.
     let _outbound = pod.serve("outbound", &["127.0.0.1:15001"])?;
     for host in 1..=20 {
@@ -269,8 +269,8 @@ fn without_sk_lookup_policies_without_inbound_rules_are_carried_out_and_others_b
     // The other way serves.
     let policy = pod.policy(INBOUND)?.display().to_string();
     pod.ask(&["apply", "--inbound", "tc", &policy])?;
-    assert_eq!(offer(&pod.town().far, "10.42.0.2:8080")?, Offered::Redirected("sidecar".into()));
-    assert_eq!(offer(&pod.town().far, "10.42.0.2:9090")?, Offered::Straight("application".into()));
+    assert_eq!(reach(&pod.town().far, "10.42.0.2:8080")?, Reached::Redirected("sidecar".into()));
+    assert_eq!(reach(&pod.town().far, "10.42.0.2:9090")?, Reached::Straight("application".into()));
     pod.ask(&["detach", "--all", "--purge"])?;
 
     // Where the kernel does not refuse it any more, pods that are there get their program, also by the same policy.
@@ -284,7 +284,7 @@ fn without_sk_lookup_policies_without_inbound_rules_are_carried_out_and_others_b
         assert_eq!(status["drift"], Value::Array(vec![]), "{status:#}");
         assert!(status["programs"].to_string().contains("mesh_inbound"), "{status:#}");
         pod.apply(INBOUND)?;
-        assert_eq!(offer(&pod.town().far, "10.42.0.2:8080")?, Offered::Redirected("sidecar".into()));
+        assert_eq!(reach(&pod.town().far, "10.42.0.2:8080")?, Reached::Redirected("sidecar".into()));
         pod.ask(&["detach", "--all", "--purge"])?;
     }
     Ok(())
@@ -294,11 +294,11 @@ fn without_sk_lookup_policies_without_inbound_rules_are_carried_out_and_others_b
 fn without_tcx_a_policy_is_refused_that_asks_for_it() -> Tested {
     let Some(stage) = where_usable(Stage::new)? else { return Ok(()) };
     says_doctor(&stage, &[Refused::Tcx], &["tcx"])?;
-    let said = is_refused(&stage, INBOUND, &["--inbound", "tc"], "cannot-decide-offers")?;
+    let said = is_refused(&stage, INBOUND, &["--inbound", "tc"], "cannot-decide-inbound")?;
     assert!(said["help"].to_string().contains("--inbound sk_lookup"), "{said}");
     nothing_is_pinned(&stage);
     carries_out(&stage)?;
-    is_refused(&stage, INBOUND, &["--inbound", "tc"], "cannot-decide-offers")?;
+    is_refused(&stage, INBOUND, &["--inbound", "tc"], "cannot-decide-inbound")?;
     decides(&stage)?;
     ends(&stage)
 }
@@ -322,8 +322,8 @@ fn without_any_of_it_what_all_policies_need_is_carried_out() -> Tested {
     ];
     says_doctor(&duo.stage, &OPTIONAL, &names)?;
     is_refused(&duo.stage, ACCELERATED, &[], "cannot-accelerate")?;
-    is_refused(&duo.stage, INBOUND, &[], "cannot-decide-offers")?;
-    is_refused(&duo.stage, INBOUND, &["--inbound", "tc"], "cannot-decide-offers")?;
+    is_refused(&duo.stage, INBOUND, &[], "cannot-decide-inbound")?;
+    is_refused(&duo.stage, INBOUND, &["--inbound", "tc"], "cannot-decide-inbound")?;
     duo.apply(false)?;
     let (near, far) = duo.run(|end| end.send(&pattern(1000)), |end| end.take(1000))?;
     near?;

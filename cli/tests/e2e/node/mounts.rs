@@ -9,7 +9,7 @@ use mesh_testbed::{BpfFs, Client, Errno, Failure, ServerTask, Tested, hierarchy,
 use crate::fixtures::command::Answer;
 use crate::fixtures::seen::Seen;
 use crate::fixtures::stage::{Stage, address, where_usable};
-use crate::fixtures::town::{APPLICATION, Offered, Pod, addresses, offer};
+use crate::fixtures::town::{APPLICATION, Pod, Reached, addresses, reach};
 
 /// Runs meshc in a mount namespace of its own, in which a script was run before.
 fn after(stage: &Stage, script: &str, arguments: &[&str]) -> Result<Answer, Failure> {
@@ -68,11 +68,11 @@ fn programs_whose_pins_were_unmounted_decide_on_are_named_and_can_be_detached() 
         let Some(pod) = where_usable(|| Pod::ruled(way, rules))? else { return Ok(()) };
         let _application = ServerTask::start(&pod.place(), "application", &addresses(&APPLICATION)?)?;
         let denied = address("10.44.0.2:25")?;
-        let decides = || -> Result<(Result<(), Errno>, Offered), Failure> {
+        let decides = || -> Result<(Result<(), Errno>, Reached), Failure> {
             let outbound = pod.place().run(|| Client::to(denied).open().map(drop))?;
-            Ok((outbound, offer(&pod.town().far, "10.42.0.2:8080")?))
+            Ok((outbound, reach(&pod.town().far, "10.42.0.2:8080")?))
         };
-        let decided = (Err(Errno::EPERM), Offered::Failed(Errno::ECONNREFUSED));
+        let decided = (Err(Errno::EPERM), Reached::Failed(Errno::ECONNREFUSED));
         assert_eq!(decides()?, decided);
         // Somebody is in it, so that it stays.
         let bpffs = pod.ground().bpffs();
@@ -91,11 +91,11 @@ fn programs_whose_pins_were_unmounted_decide_on_are_named_and_can_be_detached() 
         );
         assert_eq!(decides()?, decided);
         // Nobody's but its own: another instance that knows nothing of them finds none.
-        let other = pod.ground().folder().join("other").display().to_string();
+        let other = pod.ground().dir().join("other").display().to_string();
         Answer::of(pod.meshc().env("MESHC_STATE", &other).args(["detach", "--all"]))?.done()?;
         assert_eq!(decides()?, decided);
         pod.ask(&["detach", "--all"])?;
-        assert_eq!(decides()?, (Err(Errno::ECONNREFUSED), Offered::Straight("application".into())));
+        assert_eq!(decides()?, (Err(Errno::ECONNREFUSED), Reached::Straight("application".into())));
         pod.apply(rules)?;
         pod.attach()?;
         assert_eq!(decides()?, decided);

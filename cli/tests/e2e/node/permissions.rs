@@ -14,10 +14,10 @@ use crate::fixtures::stage::{Stage, where_usable};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Everything below a folder that others may do something with, links aside.
-fn open_to_others(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
+/// Everything below a directory that others may do something with, links aside.
+fn open_to_others(dir: &Path) -> Result<Vec<PathBuf>, Failure> {
     let mut found = Vec::new();
-    let mut left = vec![folder.to_owned()];
+    let mut left = vec![dir.to_owned()];
     while let Some(path) = left.pop() {
         let metadata = fs::symlink_metadata(&path)?;
         if metadata.mode() & 0o077 != 0 {
@@ -43,22 +43,22 @@ fn what_a_command_makes_is_its_owners_alone() -> Tested {
 }
 
 #[test]
-fn nobody_else_can_hold_the_locks_and_folders_of_before_are_closed() -> Tested {
+fn nobody_else_can_hold_the_locks_and_directories_of_before_are_closed() -> Tested {
     let Some(stage) = where_usable(|| Stage::ruled("redirect outbound -> 15001"))? else { return Ok(()) };
     let pins = stage.ground().bpffs().join("mesh");
-    let folders = [stage.ground().state(), pins.clone(), pins.join("links")];
+    let dirs = [stage.ground().state(), pins.clone(), pins.join("links")];
     // As versions before made them.
-    for folder in &folders {
-        fs::set_permissions(folder, fs::Permissions::from_mode(0o755))?;
+    for dir in &dirs {
+        fs::set_permissions(dir, fs::Permissions::from_mode(0o755))?;
     }
     stage.apply_rules("redirect outbound -> 15002")?;
     let held = Place::here().uid(65534).gid(65534).run({
-        let folders = folders.clone();
+        let dirs = dirs.clone();
         move || {
-            let lock = |folder: &PathBuf| {
-                File::open(folder).is_ok_and(|file| flock(&file, FlockOperation::LockExclusive).is_ok())
+            let lock = |dir: &PathBuf| {
+                File::open(dir).is_ok_and(|file| flock(&file, FlockOperation::LockExclusive).is_ok())
             };
-            folders.iter().map(lock).collect::<Vec<bool>>()
+            dirs.iter().map(lock).collect::<Vec<bool>>()
         }
     })?;
     assert_eq!(held, [false; 3]);
@@ -67,10 +67,10 @@ fn nobody_else_can_hold_the_locks_and_folders_of_before_are_closed() -> Tested {
 }
 
 #[test]
-fn an_agents_lock_and_folder_are_its_owners_alone() -> Tested {
+fn an_agents_lock_and_directory_are_its_owners_alone() -> Tested {
     let Some(stage) = where_usable(Stage::new)? else { return Ok(()) };
     let state = stage.ground().state();
-    let mut agent = Process::start(stage.meshc().arg("agent"), &stage.ground().folder().join("agent.log"))?;
+    let mut agent = Process::start(stage.meshc().arg("agent"), &stage.ground().dir().join("agent.log"))?;
     assert!(until(PATIENCE, || state.join("agent.sock").exists()), "{}", agent.output()?);
     assert!(state.join("agent.lock").exists());
     assert_eq!(open_to_others(&state)?, Vec::<PathBuf>::new());
@@ -79,17 +79,21 @@ fn an_agents_lock_and_folder_are_its_owners_alone() -> Tested {
 }
 
 #[test]
-fn a_folder_that_holds_other_things_is_left_as_it_is() -> Tested {
+fn a_directory_that_holds_other_things_is_left_as_it_is() -> Tested {
     let Some(stage) = where_usable(Stage::new)? else { return Ok(()) };
     let policy = stage.policy("policy.mesh", "redirect outbound -> 15001")?;
-    let shared = stage.ground().folder().join("shared");
+    let shared = stage.ground().dir().join("shared");
     fs::create_dir(&shared)?;
     fs::set_permissions(&shared, fs::Permissions::from_mode(0o755))?;
     fs::write(shared.join("something"), "of somebody")?;
     let answer = Answer::of(
         stage.meshc().env("MESHC_STATE", &shared).args(["--format", "json", "apply"]).arg(&policy),
     )?;
-    assert_eq!((answer.code, &answer.json()?["error"]["code"]), (4, &"state-folder".into()), "{answer:#?}");
+    assert_eq!(
+        (answer.code, &answer.json()?["error"]["code"]),
+        (4, &"state-directory".into()),
+        "{answer:#?}"
+    );
     assert_eq!(fs::metadata(&shared)?.mode() & 0o777, 0o755);
     assert_eq!(fs::read_dir(&shared)?.count(), 1);
     assert_eq!(stage.ask(&["status"])?["state"], "none");

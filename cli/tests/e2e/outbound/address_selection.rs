@@ -211,14 +211,14 @@ fn other_resolvers_and_runtimes_choose_as_without_a_mesh() -> Tested {
         let pod = pod(lacking)?;
         let write = |name, text| Ok::<_, Failure>(pod.ground().write(name, text)?.display().to_string());
         let (c, go, java) = (write("select.c", MUSL)?, write("select.go", GO)?, write("Select.java", JAVA)?);
-        let folder = pod.ground().folder().display().to_string();
-        let (musl, gone) = (format!("{folder}/select-musl"), format!("{folder}/select-go"));
+        let dir = pod.ground().dir().display().to_string();
+        let (musl, gone) = (format!("{dir}/select-musl"), format!("{dir}/select-go"));
         Answer::of(Command::new("musl-gcc").args(["-static", "-o", &musl, &c]))?.done()?;
-        let cache = format!("{folder}/cache");
+        let cache = format!("{dir}/cache");
         Answer::of(Command::new("go").env("GOCACHE", cache).args(["build", "-o", &gone, &go]))?.done()?;
-        Answer::of(Command::new("javac").args(["-d", &folder, &java]))?.done()?;
+        Answer::of(Command::new("javac").args(["-d", &dir, &java]))?.done()?;
         let programs: [&[&str]; 4] =
-            [&[&musl], &[&gone], &["java", "-cp", &folder, "Select"], &["node", "-e", NODE]];
+            [&[&musl], &[&gone], &["java", "-cp", &dir, "Select"], &["node", "-e", NODE]];
         let without = programs.map(|program| said(&pod, program));
         attach(&pod, RULES[0])?;
         for (program, without) in programs.iter().zip(without) {
@@ -237,10 +237,10 @@ fn a_client_of_a_name_takes_the_family_that_works() -> Tested {
     for (lacking, expected) in [("", "fd42::2"), ("6", "10.42.0.2"), ("4", "fd42::2")] {
         let Some(pod) = where_usable(|| pod(lacking))? else { return Ok(()) };
         attach(&pod, RULES[0])?;
-        let folder = pod.ground().folder().display().to_string();
+        let dir = pod.ground().dir().display().to_string();
         let mut sidecar = pod.sidecar_place().command("python3");
-        sidecar.args(["-m", "http.server", "--bind", "::", "--directory", &folder, "15001"]);
-        let _sidecar = Process::start(&mut sidecar, &pod.ground().folder().join("sidecar.log"))?;
+        sidecar.args(["-m", "http.server", "--bind", "::", "--directory", &dir, "15001"]);
+        let _sidecar = Process::start(&mut sidecar, &pod.ground().dir().join("sidecar.log"))?;
         pod.town().pod.run(|| until(PATIENCE, || TcpStream::connect("127.0.0.1:15001").is_ok()))?;
         let server = if expected.contains(':') { "fd44::2" } else { "10.44.0.2" };
         assert_eq!(said(&pod, &["sh", "-c", CURL])?, format!("200 {server} {expected}"), "{lacking:?}");

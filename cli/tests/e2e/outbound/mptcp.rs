@@ -74,8 +74,8 @@ fn counted(status: &serde_json::Value, name: &str) -> u64 {
     all.filter(|it| it["name"] == name).filter_map(|it| it.get("value")?.as_u64()).sum()
 }
 
-/// A server at two addresses, of which it offers the second to whoever reaches the first: 10.0.3.9 and 10.0.3.10.
-fn offering(stage: &Stage) -> Result<ServerTask, Failure> {
+/// A server at two addresses, of which it announces the second to whoever reaches the first: 10.0.3.9 and 10.0.3.10.
+fn announcing(stage: &Stage) -> Result<ServerTask, Failure> {
     let (client, server) = (&stage.pair().client, &stage.pair().server);
     let listen = [address("10.0.3.9:7000")?, address("10.0.3.10:7000")?];
     let task = ServerTask::multipath(&Place::here().netns(server), "server", &listen)?;
@@ -87,10 +87,10 @@ fn offering(stage: &Stage) -> Result<ServerTask, Failure> {
 }
 
 #[test]
-fn a_second_way_that_a_server_offers_is_decided_as_its_process_is() -> Tested {
+fn a_second_way_that_a_server_announces_is_decided_as_its_process_is() -> Tested {
     let Some(stage) = where_usable(|| Stage::ruled("deny outbound to 10.0.3.10"))? else { return Ok(()) };
     let server = &stage.pair().server;
-    let _server = offering(&stage)?;
+    let _server = announcing(&stage)?;
     let open = |place: &Place| -> Result<_, Failure> {
         let target = address("10.0.3.9:7000")?;
         let mut task = place.spawn(|line| -> Result<(), Errno> {
@@ -131,7 +131,7 @@ fn a_second_way_that_a_server_offers_is_decided_as_its_process_is() -> Tested {
 fn a_second_way_of_a_socket_from_before_its_process_joined_is_decided() -> Tested {
     let Some(stage) = where_usable(|| Stage::ruled("deny outbound to 10.0.3.10"))? else { return Ok(()) };
     let server = &stage.pair().server;
-    let _server = offering(&stage)?;
+    let _server = announcing(&stage)?;
     let (target, cart) = (address("10.0.3.9:7000")?, stage.cart_cgroup().child("deeper")?);
     // Whether it joins before it connects, and a second way must not be opened.
     for joins in [false, true] {

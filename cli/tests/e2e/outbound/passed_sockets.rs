@@ -121,8 +121,8 @@ fn all(sockets: &[Socket], targets: [SocketAddr; 3]) -> Option<[Went; 4]> {
 fn a_socket_that_is_handed_over_is_decided_for_whoever_connects_it() -> Tested {
     let rules = "redirect outbound tcp 80 -> 15001\ndeny outbound any 25, 53\nexclude outbound udp 443";
     let Some(stage) = where_usable(|| Stage::ruled(rules))? else { return Ok(()) };
-    let path = stage.ground().folder().join("way");
-    std::fs::set_permissions(stage.ground().folder(), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+    let path = stage.ground().dir().join("way");
+    std::fs::set_permissions(stage.ground().dir(), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
     let (member, stranger) = (stage.cart(), stage.beside());
     let exempt = stage.cart().uid(SIDECAR_UID);
     for (host, allowed) in [("10.0.3.9", "10.0.3.9:443"), ("[fd10::9]", "[fd10::9]:443")] {

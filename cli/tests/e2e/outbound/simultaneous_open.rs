@@ -95,7 +95,7 @@ fn a_simultaneous_open_is_a_connection_that_its_member_opens() -> Tested {
     let rules = "redirect outbound tcp 6002 -> 15001\ndeny outbound tcp 6001\nexclude outbound tcp 6000\n\
                  deny inbound tcp 6000";
     let Some(stage) = where_usable(|| Stage::ruled(rules))? else { return Ok(()) };
-    // Nothing of it was offered to the member: it is connected to whom it called.
+    // None of it was inbound: it is connected to whom it called.
     assert_eq!(crossed(&stage, 6000)?, [End::Met, End::Met]);
     assert_eq!(crossed(&stage, 6001)?, [End::Failed(Errno::EPERM), End::Failed(Errno::ECONNREFUSED)]);
     // The member's end is bound to its address, and goes to the sidecar from there.

@@ -251,8 +251,9 @@ fn a_family_without_a_routable_address_is_unreachable() -> Tested {
     Ok(())
 }
 
-/// Connects to one address after the other of a network, with a sidecar that leaves all of them in its queue, and tells
-/// how many fit beside each other and why the next one did not. Several processes hold them: each may have so many files.
+/// Connects to one address after the other of a network, with a sidecar that leaves all of them in its queue, and
+/// tells how many fit beside each other and why the next one did not. Several processes hold them: each may have this
+/// many files.
 const BESIDE: &str = "
 import errno, ipaddress, itertools, os, socket, sys
 network, most, share = ipaddress.ip_network(sys.argv[1]), int(sys.argv[2]), 8000

@@ -25,7 +25,7 @@ fn pods_that_come_and_go_leave_nothing() -> Tested {
     nothing_is_left(&pod, &programs)
 }
 
-/// Attaches so many pods; half of them are detached, and the namespaces of the others just end. Returns the ids
+/// Attaches this many pods; half of them are detached, and the namespaces of the others just end. Returns the ids
 /// of their programs.
 fn come_and_go(pod: &Pod, count: usize) -> Result<Vec<u64>, Failure> {
     let pods = (0..count).map(|_| Netns::new()).collect::<Result<Vec<_>, _>>()?;

@@ -234,7 +234,7 @@ fn a_pod_that_cannot_be_in_the_mesh_starts_only_where_the_policy_says_so() -> Te
     Ok(())
 }
 
-/// A failure makes the folder that failures are noted in, where every later pod is looked for by its name.
+/// A failure makes the directory that failures are noted in, where every later pod is looked for by its name.
 #[test]
 fn the_length_of_a_pods_name_is_no_obstacle() -> Tested {
     let Some(node) = where_usable(Node::new)? else { return Ok(()) };
@@ -331,7 +331,7 @@ fn after_many_pods_came_and_went_nothing_is_left() -> Tested {
     assert_eq!(node.members()?, Vec::<String>::new());
     assert_eq!(storage::entries(&pin(&node, "endpoints"))?, 0);
     assert_eq!(entries(&node, "own_addresses")?, 0);
-    let leases = std::fs::read_dir(node.ground().folder().join("ipam/pods"))?.flatten();
+    let leases = std::fs::read_dir(node.ground().dir().join("ipam/pods"))?.flatten();
     let leases: Vec<_> =
         leases.filter(|lease| lease.file_name().as_encoded_bytes().contains(&b'2')).collect();
     assert!(leases.is_empty(), "{leases:?}");

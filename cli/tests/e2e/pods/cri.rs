@@ -98,7 +98,7 @@ struct Cri {
     // Dropped in this order.
     containerd: Process,
     config: String,
-    folder: PathBuf,
+    dir: PathBuf,
     parent: String,
     /// Pods that were made and not removed.
     there: RefCell<Vec<String>>,
@@ -123,9 +123,9 @@ struct Sandbox {
 impl Cri {
     fn new(mesh: &str) -> Result<Self, Failure> {
         let machine = Machine::new(mesh)?;
-        let folder = machine.folder();
+        let dir = machine.dir();
         let parent = machine.node.pods().within()?;
-        // It looks in one folder only.
+        // It looks in one directory only.
         for plugin in ["bridge", "host-local", "loopback"] {
             symlink(Path::new(PLUGINS).join(plugin), machine.node.bin().join(plugin))?;
         }
@@ -140,16 +140,16 @@ impl Cri {
         );
         let containerd = machine.containerd(&config)?;
         let there = RefCell::default();
-        let cri = Self { containerd, config, folder, parent, there, machine };
+        let cri = Self { containerd, config, dir, parent, there, machine };
         cri.import_image()?;
         Ok(cri)
     }
 
     /// Makes an image of the machine's root file system, as no registry can be asked for one.
     fn import_image(&self) -> Tested {
-        let folder = self.folder.join("image");
-        fs::create_dir(&folder)?;
-        let layer = folder.join("layer.tar").display().to_string();
+        let dir = self.dir.join("image");
+        fs::create_dir(&dir)?;
+        let layer = dir.join("layer.tar").display().to_string();
         tool("tar", &["-cf", &layer, "-C", &self.machine.rootfs.display().to_string(), "."])?;
         let sum = tool("sha256sum", &[&layer])?;
         let digest = format!("sha256:{}", sum.split(' ').next().unwrap_or_default());
@@ -158,12 +158,12 @@ impl Cri {
             "os": "linux", "architecture": architecture, "config": { "Entrypoint": ["/bin/sleep", "86400"] },
             "rootfs": { "type": "layers", "diff_ids": [digest] },
         });
-        fs::write(folder.join("config.json"), config.to_string())?;
+        fs::write(dir.join("config.json"), config.to_string())?;
         let manifest =
             json!([{ "Config": "config.json", "RepoTags": [IMAGE], "Layers": ["layer.tar"] }]).to_string();
-        fs::write(folder.join("manifest.json"), manifest)?;
-        let archive = self.folder.join("image.tar").display().to_string();
-        tool("tar", &["-cf", &archive, "-C", &folder.display().to_string(), "."])?;
+        fs::write(dir.join("manifest.json"), manifest)?;
+        let archive = self.dir.join("image.tar").display().to_string();
+        tool("tar", &["-cf", &archive, "-C", &dir.display().to_string(), "."])?;
         let socket = self.machine.socket().display().to_string();
         let import = ["images", "import", "--snapshotter", "native", archive.as_str()];
         tool("ctr", &[&["--address", socket.as_str(), "-n", "k8s.io"], &import[..]].concat())?;
@@ -174,7 +174,7 @@ impl Cri {
 
     /// One call, as gRPC has it over HTTP/2: a frame each way, and a status at the end.
     fn call(&self, method: &str, request: &Message) -> Result<Message, Failure> {
-        let (frame, head) = (self.folder.join("frame"), self.folder.join("head"));
+        let (frame, head) = (self.dir.join("frame"), self.dir.join("head"));
         let length = u32::try_from(request.0.len())?.to_be_bytes();
         fs::write(&frame, [&[0][..], &length, &request.0].concat())?;
         let mut curl = Place::here().command("curl");
@@ -212,7 +212,7 @@ impl Cri {
     }
 
     fn logs(&self) -> PathBuf {
-        self.folder.join("logs")
+        self.dir.join("logs")
     }
 
     /// Runs a container in it to its end, and returns what it printed.

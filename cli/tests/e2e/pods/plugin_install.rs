@@ -22,16 +22,16 @@ use crate::fixtures::stage::where_usable;
 const NETWORK: &str = "{\n  \"name\": \"pods\",\n  \"cniVersion\":\"1.0.0\",\n  \"plugins\": [\n    \
     {\"type\": \"bridge\" },\n\t{ \"type\":\"portmap\", \"snat\": 1e0 }\n  ]\n}";
 
-struct Folders {
+struct Directories {
     node: Node,
     conf: PathBuf,
     bin: PathBuf,
 }
 
-impl Folders {
+impl Directories {
     fn new() -> Result<Self, Failure> {
         let node = Node::new()?;
-        let (conf, bin) = (node.ground().folder().join("net.d"), node.ground().folder().join("plugins"));
+        let (conf, bin) = (node.ground().dir().join("net.d"), node.ground().dir().join("plugins"));
         fs::create_dir(&conf)?;
         fs::write(conf.join("10-pods.conflist"), NETWORK)?;
         Ok(Self { node, conf, bin })
@@ -55,9 +55,8 @@ impl Folders {
 
     fn files(&self) -> Result<Vec<String>, Failure> {
         let mut files = Vec::new();
-        for folder in [&self.conf, &self.bin] {
-            let entries =
-                if folder.exists() { fs::read_dir(folder)?.flatten().collect() } else { Vec::new() };
+        for dir in [&self.conf, &self.bin] {
+            let entries = if dir.exists() { fs::read_dir(dir)?.flatten().collect() } else { Vec::new() };
             files.extend(entries.iter().map(|entry| entry.file_name().to_string_lossy().into_owned()));
         }
         files.sort();
@@ -71,19 +70,19 @@ fn is_ours(plugin: &Value) -> bool {
 
 #[test]
 fn what_was_put_in_place_is_called_and_goes_without_a_trace() -> Tested {
-    let Some(folders) = where_usable(Folders::new)? else { return Ok(()) };
-    fs::set_permissions(folders.conf.join("10-pods.conflist"), fs::Permissions::from_mode(0o600))?;
-    Answer::of(&mut folders.install(&[]))?.done()?;
-    let plugins = folders.plugins()?;
+    let Some(dirs) = where_usable(Directories::new)? else { return Ok(()) };
+    fs::set_permissions(dirs.conf.join("10-pods.conflist"), fs::Permissions::from_mode(0o600))?;
+    Answer::of(&mut dirs.install(&[]))?.done()?;
+    let plugins = dirs.plugins()?;
     assert_eq!(plugins.len(), 3);
     assert!(plugins.last().is_some_and(is_ours), "{plugins:?}");
-    assert!(folders.network()?.starts_with(NETWORK.split_at(80).0));
-    let mode = fs::metadata(folders.conf.join("10-pods.conflist"))?.permissions().mode();
+    assert!(dirs.network()?.starts_with(NETWORK.split_at(80).0));
+    let mode = fs::metadata(dirs.conf.join("10-pods.conflist"))?.permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
-    let before = folders.network()?;
-    let again = Answer::of(&mut folders.install(&[]))?.done()?;
+    let before = dirs.network()?;
+    let again = Answer::of(&mut dirs.install(&[]))?.done()?;
     assert!(again.stdout.contains("already"), "{again:#?}");
-    assert_eq!(folders.network()?, before);
+    assert_eq!(dirs.network()?, before);
 
     // It is called as it says there, and reaches the instance that it was put in place for.
     let pod = Netns::new()?;
@@ -92,61 +91,61 @@ fn what_was_put_in_place_is_called_and_goes_without_a_trace() -> Tested {
     entry["name"] = "pods".into();
     let path = pod.path().display().to_string();
     let call = Call { command: "ADD", container: "c1", netns: &path, arguments: "" };
-    folders.node.call(&call, &entry)?.done()?;
-    folders.node.apply("redirect outbound -> 15001\nworkload every { any }")?;
-    assert_eq!(folders.node.members()?, ["c1"]);
+    dirs.node.call(&call, &entry)?.done()?;
+    dirs.node.apply("redirect outbound -> 15001\nworkload every { any }")?;
+    assert_eq!(dirs.node.members()?, ["c1"]);
 
-    Answer::of(&mut folders.install(&["--remove"]))?.done()?;
-    assert_eq!(folders.network()?, NETWORK);
-    assert_eq!(folders.files()?, ["10-pods.conflist"]);
-    Answer::of(&mut folders.install(&["--remove"]))?.done()?;
+    Answer::of(&mut dirs.install(&["--remove"]))?.done()?;
+    assert_eq!(dirs.network()?, NETWORK);
+    assert_eq!(dirs.files()?, ["10-pods.conflist"]);
+    Answer::of(&mut dirs.install(&["--remove"]))?.done()?;
     Ok(())
 }
 
 #[test]
 fn two_instances_have_an_entry_each_and_one_program() -> Tested {
-    let Some(folders) = where_usable(Folders::new)? else { return Ok(()) };
-    Answer::of(&mut folders.install(&[]))?.done()?;
-    let one = folders.network()?;
-    Answer::of(folders.install(&["--instance", "blue"]).env_remove("MESHC_STATE"))?.done()?;
-    assert_eq!(folders.plugins()?.iter().filter(|plugin| is_ours(plugin)).count(), 2);
-    Answer::of(folders.install(&["--remove", "--instance", "blue"]).env_remove("MESHC_STATE"))?.done()?;
-    assert_eq!(folders.network()?, one);
-    assert!(folders.bin.join("meshc-cni").exists());
+    let Some(dirs) = where_usable(Directories::new)? else { return Ok(()) };
+    Answer::of(&mut dirs.install(&[]))?.done()?;
+    let one = dirs.network()?;
+    Answer::of(dirs.install(&["--instance", "blue"]).env_remove("MESHC_STATE"))?.done()?;
+    assert_eq!(dirs.plugins()?.iter().filter(|plugin| is_ours(plugin)).count(), 2);
+    Answer::of(dirs.install(&["--remove", "--instance", "blue"]).env_remove("MESHC_STATE"))?.done()?;
+    assert_eq!(dirs.network()?, one);
+    assert!(dirs.bin.join("meshc-cni").exists());
     Ok(())
 }
 
 #[test]
 fn it_stays_when_another_tool_rewrites_the_file_or_comes_first() -> Tested {
-    let Some(folders) = where_usable(Folders::new)? else { return Ok(()) };
-    let log = folders.node.ground().folder().join("install.log");
-    let mut watching = Process::start(&mut folders.install(&["--watch"]), &log)?;
+    let Some(dirs) = where_usable(Directories::new)? else { return Ok(()) };
+    let log = dirs.node.ground().dir().join("install.log");
+    let mut watching = Process::start(&mut dirs.install(&["--watch"]), &log)?;
     let is_there = |file: &Path| {
         let text = fs::read_to_string(file).unwrap_or_default();
         let network: Value = serde_json::from_str(&text).unwrap_or_default();
         network["plugins"].as_array().is_some_and(|plugins| plugins.iter().any(is_ours))
     };
-    let file = folders.conf.join("10-pods.conflist");
+    let file = dirs.conf.join("10-pods.conflist");
     let patience = Duration::from_secs(20);
     assert!(until(patience, || is_there(&file)), "{}", watching.output()?);
     // In place, by a rename, and by one that first writes half of it.
     let other = json!({ "name": "pods", "cniVersion": "0.4.0", "plugins": [{ "type": "ptp" }] }).to_string();
     fs::write(&file, &other)?;
     assert!(until(patience, || is_there(&file)), "rewritten: {}", watching.output()?);
-    fs::write(folders.conf.join("new"), &other)?;
-    fs::rename(folders.conf.join("new"), &file)?;
+    fs::write(dirs.conf.join("new"), &other)?;
+    fs::rename(dirs.conf.join("new"), &file)?;
     assert!(until(patience, || is_there(&file)), "renamed: {}", watching.output()?);
     fs::write(&file, other.split_at(20).0)?;
     std::thread::sleep(Duration::from_millis(200));
     fs::write(&file, &other)?;
     assert!(until(patience, || is_there(&file)), "in halves: {}", watching.output()?);
-    fs::remove_file(folders.bin.join("meshc-cni"))?;
-    assert!(until(patience, || folders.bin.join("meshc-cni").exists()), "{}", watching.output()?);
-    let first = folders.conf.join("05-first.conflist");
+    fs::remove_file(dirs.bin.join("meshc-cni"))?;
+    assert!(until(patience, || dirs.bin.join("meshc-cni").exists()), "{}", watching.output()?);
+    let first = dirs.conf.join("05-first.conflist");
     fs::write(&first, &other)?;
     assert!(until(patience, || is_there(&first)), "a new first: {}", watching.output()?);
     watching.stop();
-    Answer::of(&mut folders.install(&["--remove"]))?.done()?;
+    Answer::of(&mut dirs.install(&["--remove"]))?.done()?;
     assert_eq!(fs::read_to_string(&first)?, other);
     assert_eq!(fs::read_to_string(&file)?, other);
     Ok(())
@@ -154,17 +153,17 @@ fn it_stays_when_another_tool_rewrites_the_file_or_comes_first() -> Tested {
 
 #[test]
 fn what_is_no_list_of_plugins_is_left_alone() -> Tested {
-    let Some(folders) = where_usable(Folders::new)? else { return Ok(()) };
-    let file = folders.conf.join("10-pods.conflist");
+    let Some(dirs) = where_usable(Directories::new)? else { return Ok(()) };
+    let file = dirs.conf.join("10-pods.conflist");
     for text in ["", "{\"name\":\"pods\"}", "[1]", "{\"plugins\":{}}"] {
         fs::write(&file, text)?;
-        let answer = Answer::of(&mut folders.install(&[]))?;
+        let answer = Answer::of(&mut dirs.install(&[]))?;
         assert_eq!(answer.code, 1, "{answer:#?}");
         assert!(answer.stderr.contains("10-pods.conflist"), "{answer:#?}");
         assert_eq!(fs::read_to_string(&file)?, text);
-        assert!(!folders.bin.join("meshc-cni").exists());
+        assert!(!dirs.bin.join("meshc-cni").exists());
     }
     fs::remove_file(&file)?;
-    assert_eq!(Answer::of(&mut folders.install(&[]))?.code, 1);
+    assert_eq!(Answer::of(&mut dirs.install(&[]))?.code, 1);
     Ok(())
 }

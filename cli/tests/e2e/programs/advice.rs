@@ -156,7 +156,7 @@ fn port_0_is_decided_as_port_1_and_observed() -> Tested {
     let target = address("10.0.3.9:0")?;
     let dial = || as_member(&scene.cart(), || Client::to(target).dial().map(drop));
     scene.ruled("deny outbound tcp 1\nexclude outbound tcp 2-65535")?;
-    let observer = Observer::of(scene.meshc(), &scene.ground().folder().join("observed"), &[])?;
+    let observer = Observer::of(scene.meshc(), &scene.ground().dir().join("observed"), &[])?;
     assert_eq!(dial()?, Err(Errno::EPERM));
     let lines = observer.wait(1)?;
     assert_eq!(

@@ -58,7 +58,7 @@ fn redis_is_asked_directly_where_it_is_ours_and_by_the_sidecar_elsewhere() -> Te
     let Some((scene, sidecar)) = where_usable(databases)? else { return Ok(()) };
     let mut server = Place::here().netns(&scene.pair().server).command("redis-server");
     server.args(["--port", "6379", "--bind", "0.0.0.0", "--protected-mode", "no", "--save", ""]);
-    let mut server = Process::start(&mut server, &scene.ground().folder().join("redis.log"))?;
+    let mut server = Process::start(&mut server, &scene.ground().dir().join("redis.log"))?;
     server.wait_until_it_listens(6379)?;
     let redis = |host: &str, words: &[&str]| -> Result<String, Failure> {
         let mut command = scene.cart().command("redis-cli");
@@ -81,12 +81,12 @@ fn postgresql(name: &str) -> Result<PathBuf, Failure> {
     found.max().ok_or_else(|| format!("no {name} of PostgreSQL").into())
 }
 
-/// A folder that this user may write to.
-fn folder_for_all(scene: &Scene, name: &str) -> Result<PathBuf, Failure> {
-    let folder = scene.ground().folder().join(name);
-    fs::create_dir(&folder)?;
-    fs::set_permissions(&folder, fs::Permissions::from_mode(0o777))?;
-    Ok(folder)
+/// A directory that this user may write to.
+fn dir_for_all(scene: &Scene, name: &str) -> Result<PathBuf, Failure> {
+    let dir = scene.ground().dir().join(name);
+    fs::create_dir(&dir)?;
+    fs::set_permissions(&dir, fs::Permissions::from_mode(0o777))?;
+    Ok(dir)
 }
 
 /// Their servers refuse to be root's.
@@ -99,15 +99,15 @@ fn postgresql_and_mariadb_whose_server_speaks_first_are_asked_alike() -> Tested 
     }
     let (scene, sidecar) = databases()?;
     let there = Place::here().netns(&scene.pair().server).uid(NOBODY);
-    let folder = folder_for_all(&scene, "postgresql")?;
-    let data = folder.join("data");
+    let dir = dir_for_all(&scene, "postgresql")?;
+    let data = dir.join("data");
     let mut init = there.command(postgresql("initdb")?);
-    init.args(["--auth=trust", "--username=shop", "--no-sync", "-D"]).arg(&data).current_dir(&folder);
+    init.args(["--auth=trust", "--username=shop", "--no-sync", "-D"]).arg(&data).current_dir(&dir);
     Answer::of(&mut init)?.done()?;
     fs::write(data.join("pg_hba.conf"), "host all all all trust\n")?;
     let mut server = there.command(postgresql("postgres")?);
     server.args(["-h", "0.0.0.0", "-c", "unix_socket_directories=", "-c", "fsync=off", "-D"]).arg(&data);
-    let mut postgres = Process::start(server.current_dir(&folder), &folder.join("log"))?;
+    let mut postgres = Process::start(server.current_dir(&dir), &dir.join("log"))?;
     postgres.wait_until_it_listens(5432)?;
     let psql = |host: &str| -> Result<String, Failure> {
         let mut command = scene.cart().command("psql");
@@ -119,19 +119,19 @@ fn postgresql_and_mariadb_whose_server_speaks_first_are_asked_alike() -> Tested 
     let from = asked_from(&sidecar, 5432, psql)?;
     assert_eq!(from, [OURS, FOREIGN].map(|host| format!("192.168.7.2|{host}\n")));
 
-    let folder = folder_for_all(&scene, "mariadb")?;
-    let data = format!("--datadir={}", folder.join("data").display());
+    let dir = dir_for_all(&scene, "mariadb")?;
+    let data = format!("--datadir={}", dir.join("data").display());
     let mut install = there.command("mariadb-install-db");
-    install.args(["--no-defaults", &data, "--skip-test-db"]).current_dir(&folder);
+    install.args(["--no-defaults", &data, "--skip-test-db"]).current_dir(&dir);
     Answer::of(&mut install)?.done()?;
     let mut server = there.command("mariadbd");
-    let socket = format!("--socket={}", folder.join("socket").display());
-    let init = folder.join("init.sql");
+    let socket = format!("--socket={}", dir.join("socket").display());
+    let init = dir.join("init.sql");
     fs::write(&init, "CREATE USER shop@'%' IDENTIFIED BY '';\n")?;
     let init = format!("--init-file={}", init.display());
     server.args(["--no-defaults", &data, &socket, &init, "--bind-address=0.0.0.0"]);
-    server.args(["--skip-name-resolve", "--port=3306"]).current_dir(&folder);
-    let mut mariadb = Process::start(&mut server, &folder.join("log"))?;
+    server.args(["--skip-name-resolve", "--port=3306"]).current_dir(&dir);
+    let mut mariadb = Process::start(&mut server, &dir.join("log"))?;
     mariadb.wait_until_it_listens(3306)?;
     let ask = |host: &str| -> Result<String, Failure> {
         let mut command = scene.cart().command("mariadb");
@@ -144,16 +144,16 @@ fn postgresql_and_mariadb_whose_server_speaks_first_are_asked_alike() -> Tested 
 }
 
 /// Prometheus at a place, which scrapes this target each second; it listens on `port`.
-fn prometheus(place: &Place, folder: &Path, port: u16, target: &str) -> Result<Process, Failure> {
-    fs::create_dir(folder)?;
+fn prometheus(place: &Place, dir: &Path, port: u16, target: &str) -> Result<Process, Failure> {
+    fs::create_dir(dir)?;
     let jobs = format!("[{{job_name: cart, static_configs: [{{targets: ['{target}']}}]}}]");
-    let configuration = folder.join("prometheus.yml");
+    let configuration = dir.join("prometheus.yml");
     fs::write(&configuration, format!("{{global: {{scrape_interval: 1s}}, scrape_configs: {jobs}}}\n"))?;
     let mut command = place.command("prometheus");
     command.arg(format!("--config.file={}", configuration.display()));
-    command.arg(format!("--storage.tsdb.path={}", folder.join("data").display()));
+    command.arg(format!("--storage.tsdb.path={}", dir.join("data").display()));
     command.arg(format!("--web.listen-address=0.0.0.0:{port}"));
-    let mut process = Process::start(&mut command, &folder.join("log"))?;
+    let mut process = Process::start(&mut command, &dir.join("log"))?;
     process.wait_until_it_listens(port)?;
     Ok(process)
 }
@@ -177,7 +177,7 @@ fn prometheus_scrapes_the_application_and_whoever_else_asks_there_gets_the_sidec
         return Ok(());
     }
     let pod = Pod::new(WAY)?;
-    let folder = pod.ground().folder().to_owned();
+    let dir = pod.ground().dir().to_owned();
     let file = pod.ground().write("prometheus.mesh", recipe("Prometheus", 0, "label app = cart")?)?;
     Answer::of(pod.meshc().arg("apply").arg(file))?.done()?;
     pod.attach()?;
@@ -186,15 +186,15 @@ fn prometheus_scrapes_the_application_and_whoever_else_asks_there_gets_the_sidec
     veth((&monitoring, "eth0", &["10.42.7.3/28"]), (&town.host, "monitoring", &["10.42.7.1/28"]))?;
     monitoring.ip("route add default via 10.42.7.1")?;
     // What an application has to show: Prometheus tells of itself.
-    let _application = prometheus(&pod.place(), &folder.join("application"), 9090, "127.0.0.1:9090")?;
+    let _application = prometheus(&pod.place(), &dir.join("application"), 9090, "127.0.0.1:9090")?;
     let sidecar = Nginx::start(&pod.place(), "sidecar", &addresses(&["127.0.0.1:15003"])?)?;
     let inside = Place::here().netns(&monitoring);
-    let _scraper = prometheus(&inside, &folder.join("monitoring"), 9091, "10.42.0.2:9090")?;
+    let _scraper = prometheus(&inside, &dir.join("monitoring"), 9091, "10.42.0.2:9090")?;
     let target = scraped(&inside, 9091)?;
     assert_eq!((&target["health"], &target["lastError"]), (&json!("up"), &json!("")), "{target}");
     assert_eq!(sidecar.requests()?, Vec::<String>::new());
     let outside = Place::here().netns(&town.other);
-    let _scraper = prometheus(&outside, &folder.join("other"), 9092, "10.42.0.2:9090")?;
+    let _scraper = prometheus(&outside, &dir.join("other"), 9092, "10.42.0.2:9090")?;
     let target = scraped(&outside, 9092)?;
     assert_eq!(target["health"], "down", "{target}");
     let requests = sidecar.requests()?;
@@ -221,20 +221,20 @@ print(body.getvalue().decode())
 ";
 
 /// A server of HTTP/3 and of what came before, with a certificate of its own.
-fn caddy(place: &Place, folder: &Path) -> Result<Process, Failure> {
-    fs::create_dir(folder)?;
-    let configuration = folder.join("Caddyfile");
+fn caddy(place: &Place, dir: &Path) -> Result<Process, Failure> {
+    fs::create_dir(dir)?;
+    let configuration = dir.join("Caddyfile");
     let text = format!(
         "{{\n admin off\n skip_install_trust\n auto_https disable_redirects\n storage file_system {}\n}}\n\
          https://shop.test {{\n bind {host}\n tls internal\n respond \"{{http.request.proto}} {{http.request.remote.host}}\"\n}}\n",
-        folder.join("store").display(),
+        dir.join("store").display(),
         host = OURS
     );
     fs::write(&configuration, text)?;
     let mut command = place.command("caddy");
-    command.env("HOME", folder).env("XDG_DATA_HOME", folder).env("XDG_CONFIG_HOME", folder);
+    command.env("HOME", dir).env("XDG_DATA_HOME", dir).env("XDG_CONFIG_HOME", dir);
     command.args(["run", "--adapter", "caddyfile", "--config"]).arg(&configuration);
-    let mut process = Process::start(&mut command, &folder.join("log"))?;
+    let mut process = Process::start(&mut command, &dir.join("log"))?;
     process.wait_until_it_listens(443)?;
     process.wait_until_it_says("certificate obtained successfully")?;
     Ok(process)
@@ -248,7 +248,7 @@ fn a_client_of_http_3_falls_back_to_tcp_at_once_and_reaches_the_sidecar() -> Tes
     let scene = Scene::new()?;
     let sidecar = HaProxy::start(&scene.beside().uid(SIDECAR_UID), &[address("127.0.0.1:15001")?])?;
     let server = Place::here().netns(&scene.pair().server);
-    let _server = caddy(&server, &scene.ground().folder().join("caddy"))?;
+    let _server = caddy(&server, &scene.ground().dir().join("caddy"))?;
     let ask = |version: &str| {
         let library = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/tools/curl");
         let mut python = scene.cart().command("python3");

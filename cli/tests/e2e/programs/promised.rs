@@ -197,8 +197,7 @@ impl World {
         let text = text.replace("\", \"/", &format!("\", \"{own}/"));
         let file = self.ground.write("policy.mesh", text)?;
         Answer::of(self.meshc().arg("apply").arg(file))?.done()?;
-        let platform =
-            std::fs::read_to_string(self.ground.folder().join("platform.mesh")).unwrap_or_default();
+        let platform = std::fs::read_to_string(self.ground.dir().join("platform.mesh")).unwrap_or_default();
         let imported = program.text.contains("import \"platform.mesh\"");
         let text = if imported { platform + &program.text } else { program.text.clone() };
         let peers = Peers::of(self, &text, &promises)?;
@@ -297,15 +296,15 @@ impl Peers {
         };
         let spoken = promises.iter().filter(|promise| !promise.is_a_question());
         let dialled = spoken.clone().filter(|promise| promise.to.is_some()).map(|promise| promise.port);
-        let offered = spoken.filter(|promise| promise.from.is_some()).map(|promise| promise.port);
+        let inbound = spoken.filter(|promise| promise.from.is_some()).map(|promise| promise.port);
         let mut dialled: BTreeSet<u16> = dialled.collect();
         dialled.insert(80);
         let there = Nginx::start(&Place::here().netns(&world.there), "there", &everywhere(dialled))?;
-        let offered = everywhere(offered.collect());
-        let application = if offered.is_empty() {
+        let inbound = everywhere(inbound.collect());
+        let application = if inbound.is_empty() {
             None
         } else {
-            Some(Nginx::start(&world.place(), "application", &offered)?)
+            Some(Nginx::start(&world.place(), "application", &inbound)?)
         };
         let wide: Vec<SocketAddr> =
             sidecars.iter().map(|port| SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], *port))).collect();
@@ -341,7 +340,7 @@ impl Peers {
         match promise.to {
             Some(to) if promise.is_a_question() => asked(&place, to, promise),
             Some(to) => self.fetched(&place, to, promise),
-            None => self.offered(world, promise),
+            None => self.inbound(world, promise),
         }
     }
 
@@ -376,7 +375,7 @@ impl Peers {
         Ok(())
     }
 
-    fn offered(&self, world: &World, promise: &Promise) -> Tested {
+    fn inbound(&self, world: &World, promise: &Promise) -> Tested {
         let from = promise.from.ok_or("from nowhere")?;
         let target = SocketAddr::new(own(from).parse()?, promise.port);
         let before = self.carried()?;

@@ -149,7 +149,7 @@ impl<'c, 'p> Walk<'c, 'p> {
         }
     }
 
-    /// Finds anew who stands.
+    /// Finds again who stands.
     fn stand_again(&mut self) {
         self.standing.clear();
         for place in 0..self.order.len() {

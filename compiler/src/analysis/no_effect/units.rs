@@ -278,7 +278,7 @@ impl Effects {
         self.effective.get(unit as usize).copied().unwrap_or(true)
     }
 
-    /// Looks at so many boxes or words.
+    /// Looks at this many boxes or words.
     pub(super) const fn charge(&mut self, looks: usize) {
         self.budget = self.budget.saturating_sub(looks as u64);
     }

@@ -7,7 +7,7 @@ use super::feature::{Feature, Need};
 /// Where to look: as an instance has it, but what is missing is part of the answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Bed {
-    /// The folder that pins are to be below.
+    /// The directory that pins are to be below.
     pub bpffs: PathBuf,
     /// Where the version 2 hierarchy is mounted, if it is.
     pub hierarchy: Option<PathBuf>,
@@ -65,7 +65,7 @@ impl Checkup {
         lacks
     }
 
-    /// Whether policies can be carried out here, by this process: every feature that all need works.
+    /// Whether this node can enforce policies, by this process: every feature that all need works.
     #[must_use]
     pub fn is_able(&self) -> bool {
         (self.findings.iter())

@@ -5,7 +5,7 @@ use mesh_bpf::program::{AcceleratorDef, Hook, ProgramDef, REPAIRS_COUNT};
 /// What a feature is needed for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
-    /// Without it no policy is carried out.
+    /// Without it no policy is enforced.
     Everything,
     /// Without it a part of the language is not, or is in another manner.
     Part,
@@ -57,7 +57,7 @@ pub(super) const BPFFS: Feature = all(
     "bpffs",
     "4.4",
     "programs and maps would end with the command that made them",
-    "mount -t bpf bpf /sys/fs/bpf, or name a folder of one with --bpffs",
+    "mount -t bpf bpf /sys/fs/bpf, or name a directory of one with --bpffs",
 );
 pub(super) const DETACHED: Feature = part(
     "detached mounts",
@@ -135,7 +135,7 @@ pub(super) const COUNTS: Feature = part(
     "FIONREAD counts accelerated sockets",
     // As far as kernels were tried: Debian's 6.12.86 does not.
     "6.12.117",
-    "on an accelerated connection it counts the bytes of one way only: a program that reads by it (nginx) may wait in vain",
+    "on an accelerated connection it counts the bytes of one way only: a program that reads by it (nginx) may stall",
     "it is repaired, where `repairing FIONREAD` works",
 );
 pub(super) const REPAIRS: Feature = part(
@@ -148,13 +148,13 @@ pub(super) const REPAIRS: Feature = part(
 pub(super) const NOTES: Feature = part(
     "noticing FIONREAD",
     "5.5",
-    "where FIONREAD counts wrong and is not repaired, nobody sees who waits in vain",
+    "where FIONREAD counts wrong and is not repaired, nobody sees which readers stall",
     "do not accelerate towards nginx",
 );
 pub(super) const UNREAD: Feature = part(
     "finding unread bytes",
     "5.10",
-    "while accelerated connections are open, `detach --all` needs `--drop-unread`; a reader that spliced in vain is \
+    "while accelerated connections are open, `detach --all` needs `--drop-unread`; a reader that stalled in `splice` is \
      neither named nor helped",
     NEWER,
 );
@@ -169,7 +169,7 @@ pub(super) fn of_accelerator(def: &AcceleratorDef) -> Feature {
         "file_permission" => part(
             "the security module bpf",
             "6.8",
-            "a program that turns to `splice` on an accelerated connection is not kept from it, and may wait in vain",
+            "a program that turns to `splice` on an accelerated connection is not kept from it, and may stall",
             "a kernel with CONFIG_BPF_LSM, and `bpf` in its list of modules (`lsm=` at boot)",
         ),
         _ => SK_MSG,

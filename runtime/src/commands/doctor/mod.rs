@@ -1,4 +1,4 @@
-//! What this kernel and machine offer: every feature is tried, none is guessed from a version.
+//! What this kernel and machine can do: every feature is tried, none is guessed from a version.
 //!
 //! Maps and programs are the real ones. They are pinned in file systems that nobody else sees, attached to a
 //! cgroup made for it and to network namespaces that end with the thread or process that made them; a member

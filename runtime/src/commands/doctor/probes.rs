@@ -76,7 +76,7 @@ fn words(error: impl std::fmt::Display) -> String {
 /// A cgroup of this look's own; it goes when this is dropped.
 struct Cgroup<'a> {
     kernel: &'a Kernel,
-    folder: PathBuf,
+    dir: PathBuf,
     member: PathBuf,
 }
 
@@ -85,14 +85,14 @@ impl<'a> Cgroup<'a> {
         let hierarchy = bed.hierarchy.as_ref().ok_or("no cgroup v2 hierarchy is mounted here")?;
         let above = bed.cgroup.as_ref().unwrap_or(hierarchy);
         if kernel.inode(&above.join("cgroup.controllers")).map_err(words)?.is_none() {
-            return Err(format!("`{}` is no folder of a cgroup v2 hierarchy", above.display()));
+            return Err(format!("`{}` is no directory of a cgroup v2 hierarchy", above.display()));
         }
         sweep(kernel, above);
         let process = kernel.this_process();
-        let folder = above.join(format!("{CGROUP}{}-{}", process.pid, process.start));
-        let member = folder.join("member");
-        let made = Self { kernel, folder, member };
-        kernel.make_folder(&made.folder).and_then(|()| kernel.make_folder(&made.member)).map_err(words)?;
+        let dir = above.join(format!("{CGROUP}{}-{}", process.pid, process.start));
+        let member = dir.join("member");
+        let made = Self { kernel, dir, member };
+        kernel.create_dir(&made.dir).and_then(|()| kernel.create_dir(&made.member)).map_err(words)?;
         Ok(made)
     }
 }
@@ -101,8 +101,8 @@ impl Drop for Cgroup<'_> {
     fn drop(&mut self) {
         // A process that has just ended keeps its cgroup for a moment.
         for _ in 0..100 {
-            let removed = (self.kernel.remove_folder(&self.member))
-                .and_then(|()| self.kernel.remove_folder(&self.folder));
+            let removed =
+                (self.kernel.remove_dir(&self.member)).and_then(|()| self.kernel.remove_dir(&self.dir));
             if removed.is_ok() {
                 return;
             }
@@ -119,20 +119,20 @@ fn sweep(kernel: &Kernel, above: &Path) {
             Some(crate::system::Process { pid: pid.parse().ok()?, start: start.parse().ok()? })
         });
         if process.is_some_and(|process| !kernel.is_alive(process)) {
-            let folder = above.join(&name);
-            let _ = kernel.remove_folder(&folder.join("member"));
-            let _ = kernel.remove_folder(&folder);
+            let dir = above.join(&name);
+            let _ = kernel.remove_dir(&dir.join("member"));
+            let _ = kernel.remove_dir(&dir);
         }
     }
 }
 
 fn bpffs(kernel: &Kernel, bed: &Bed) -> Probe {
-    // The instance's own folder is not there before the first apply.
-    let folder = bed.bpffs.ancestors().find(|folder| folder.exists()).unwrap_or(&bed.bpffs);
-    if !kernel.is_bpffs(folder).map_err(words)? {
+    // The instance's own directory is not there before the first apply.
+    let dir = bed.bpffs.ancestors().find(|dir| dir.exists()).unwrap_or(&bed.bpffs);
+    if !kernel.is_bpffs(dir).map_err(words)? {
         return Err(format!("`{}` is not on a BPF file system", bed.bpffs.display()));
     }
-    if !kernel.is_writable(folder).map_err(words)? {
+    if !kernel.is_writable(dir).map_err(words)? {
         return Err(format!("`{}` is mounted read-only", bed.bpffs.display()));
     }
     Ok(())
@@ -242,7 +242,7 @@ fn sk_lookup(kernel: &Kernel, instance: &Instance) -> Probe {
     in_a_namespace(|| {
         let pod = kernel.netns_cookie(Path::new(HERE)).map_err(words)?;
         dispatch::lead(kernel, instance, Inbound::SkLookup, false, None).map_err(|error| match error {
-            Error::CannotDecideOffers { fault, .. } => words(fault),
+            Error::CannotDecideInbound { fault, .. } => words(fault),
             error => words(error),
         })?;
         let program = kernel.load_entry(&instance.maps(), pod, Inbound::SkLookup).map_err(words)?;
@@ -309,7 +309,7 @@ fn accelerators(kernel: &Kernel, instance: &Instance, cgroup: &Cgroup<'_>, findi
             for (def, program) in tried {
                 let attached = program.and_then(|program| match def.hook {
                     Hook::Message => kernel.attach_message(&program, &sockets()?).map(|()| None),
-                    _ => kernel.attach(&program, def.hook, &cgroup.folder).map(Some),
+                    _ => kernel.attach(&program, def.hook, &cgroup.dir).map(Some),
                 });
                 let works = attached.map_err(words).and_then(|_attached| match def.name {
                     REPAIRS_COUNT => repairs(&sockets().map_err(words)?),
@@ -353,7 +353,7 @@ fn programs(kernel: &Kernel, cgroup: Option<&Cgroup<'_>>, member: Command, findi
     let (mut links, mut all) = (Vec::new(), true);
     for (def, program) in tried {
         let attached =
-            program.and_then(|program| Ok((kernel.attach(&program, def.hook, &cgroup.folder)?, program)));
+            program.and_then(|program| Ok((kernel.attach(&program, def.hook, &cgroup.dir)?, program)));
         let works = match &attached {
             Ok((link, _)) if def.hook == Hook::Iterator => iterator(kernel, link, &set, findings),
             other => other.as_ref().map(drop).map_err(words),
@@ -382,8 +382,8 @@ fn instance(pins: &Detached, state: &Detached, cgroup: &Cgroup<'_>) -> Instance 
     Instance {
         name: "doctor".into(),
         bpffs: pins.root(),
-        cgroup: cgroup.folder.clone(),
-        hierarchy: cgroup.folder.clone(),
+        cgroup: cgroup.dir.clone(),
+        hierarchy: cgroup.dir.clone(),
         state: state.root(),
         inbound: Inbound::default(),
         boot_id: String::new(),
@@ -393,7 +393,7 @@ fn instance(pins: &Detached, state: &Detached, cgroup: &Cgroup<'_>) -> Instance 
 type Loaded = Vec<(&'static ProgramDef, Step<OwnedFd>)>;
 
 fn load(kernel: &Kernel, instance: &Instance) -> Result<(Set<Kernel>, Loaded), String> {
-    kernel.make_folder(&instance.pins()).map_err(words)?;
+    kernel.create_dir(&instance.pins()).map_err(words)?;
     let set = Set::create(kernel, instance, &mut Prepared::default()).map_err(words)?;
     let tried = kernel.try_programs(&instance.maps()).map_err(words)?;
     Ok((set, tried))

@@ -10,7 +10,7 @@ use mesh_bpf::image::SourceKind;
 pub enum Told {
     /// Something was decided.
     Decision(Box<Decided>),
-    /// So many decisions did not fit the buffer.
+    /// This many decisions did not fit the buffer.
     Lost(u64),
     /// The observer was stopped for so long that its place was given up: what was decided meanwhile is not known.
     Gap,

@@ -59,7 +59,7 @@ impl fmt::Debug for Observer<'_> {
 }
 
 impl Runtime<Kernel> {
-    /// Begins to observe, with a buffer of so many bytes: a power of two, whole pages. From now on `SIGINT`
+    /// Begins to observe, with a buffer of this many bytes: a power of two, whole pages. From now on `SIGINT`
     /// and `SIGTERM` do not end this process: the observer says that they came. Takes no lock.
     ///
     /// # Errors
@@ -103,8 +103,8 @@ impl Observer<'_> {
             .is_none_or(|wanted| names.iter().any(|name| filter::is_called(name, wanted)))
     }
 
-    /// The digest, in hexadecimal, of the policy of a generation that a decision came of; `None` where it is not known any
-    /// more.
+    /// The digest, in hexadecimal, of the policy of a generation that a decision came of; `None` where it is not known
+    /// any more.
     #[must_use]
     pub fn digest(&self, generation: u64) -> Option<&str> {
         self.names.digest(generation)

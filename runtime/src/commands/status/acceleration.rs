@@ -1,4 +1,4 @@
-//! What acceleration carried: read from the programs' books.
+//! What acceleration carried: read from the programs' byte counters.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -93,7 +93,7 @@ pub struct Acceleration {
     pub counting: Counting,
     /// Readers that were told too little by it: they are not accelerated.
     pub askers: Vec<AskerStatus>,
-    /// Readers that wait in vain.
+    /// Stalled readers.
     pub stuck: Vec<StuckReader>,
 }
 
@@ -113,7 +113,7 @@ impl Carriage {
     }
 }
 
-/// Reads the books; who waits in vain is known to `rescue`.
+/// Reads the byte counters; which readers stall is known to `rescue`.
 pub(crate) fn read<S: System>(store: &S, instance: &Instance) -> Result<Acceleration> {
     let mut found = Acceleration::default();
     for (key, carried) in values::<Carried, S>(store, instance, CARRIED.name)? {

@@ -36,7 +36,7 @@ use crate::state::lock::lock;
 use crate::state::record::{self, Record, hex};
 use crate::system::{ProgramInfo, System, Target};
 
-/// How often a reader begins anew before it takes what it gets.
+/// How often a reader starts over before it takes what it gets.
 const RETRIES: usize = 20;
 /// Milliseconds that a look at drift waits for whoever is joining or leaving.
 const SETTLING: u64 = 2_000;
@@ -227,7 +227,7 @@ impl<S: System> Runtime<S> {
         }
     }
 
-    /// Reads without a lock: where something was committed meanwhile, a slot may have been filled anew under
+    /// Reads without a lock: where something was committed meanwhile, a slot may have been filled again under
     /// us, and all is read again.
     fn steadily<T>(&self, read: impl Fn() -> Result<T>) -> Result<T> {
         let generation = || {
@@ -307,7 +307,7 @@ impl<S: System> Runtime<S> {
         Ok(status)
     }
 
-    /// The folders of the cgroups that the live policy names, whether they are there or not.
+    /// The directories of the cgroups that the live policy names, whether they are there or not.
     ///
     /// # Errors
     /// As [`Runtime::live`].
@@ -319,7 +319,7 @@ impl<S: System> Runtime<S> {
             let policy = membership(store, &set, &live)?;
             let members = policy.workloads.iter().flat_map(|workload| &workload.selector.cgroups);
             let exempt = policy.exempt_cgroups.iter().map(|(_, path, _)| path);
-            Ok(members.chain(exempt).map(|path| self.instance.cgroup_folder(path)).collect())
+            Ok(members.chain(exempt).map(|path| self.instance.cgroup_dir(path)).collect())
         })
     }
 

@@ -1,4 +1,4 @@
-//! Connections that were offered to members. Who accepted one is known by its listening socket; what the live policy
+//! Inbound connections of members. Who accepted one is known by its listening socket; what the live policy
 //! says is asked with its two ends, as the programs would.
 
 use std::net::{IpAddr, SocketAddr};
@@ -17,59 +17,59 @@ use crate::system::{Accepted, System};
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
 
-/// What would become of a connection if it were offered now.
-struct Offer {
+/// What would become of a connection if it came now.
+struct Outcome {
     verdict: Verdict,
     /// Where no sidecar listens, the application takes what is redirected.
     passes: bool,
 }
 
-impl Offer {
+impl Outcome {
     const STRAIGHT: Self = Self { verdict: Verdict::Excluded, passes: false };
 }
 
 impl<S: System> Judge<'_, S> {
     /// Whether another socket would take it now, or none.
-    pub(super) fn offers_otherwise(&self, accepted: &Accepted) -> Result<bool> {
+    pub(super) fn decides_inbound_otherwise(&self, accepted: &Accepted) -> Result<bool> {
         // Nobody decided it, or it is judged by its other end.
         if accepted.by.decided == 0 {
             return Ok(false);
         }
-        let Some(offer) = self.offer(accepted)? else { return Ok(false) };
+        let Some(outcome) = self.outcome(accepted)? else { return Ok(false) };
         let straight = accepted.by.port == accepted.local.port();
-        Ok(match offer.verdict {
+        Ok(match outcome.verdict {
             Verdict::Denied => true,
             Verdict::Excluded => !straight,
             Verdict::Redirected { port, .. } if port == accepted.by.port => false,
             Verdict::Redirected { port, .. } => {
-                !(straight && offer.passes && !self.somebody_listens(accepted, port)?)
+                !(straight && outcome.passes && !self.somebody_listens(accepted, port)?)
             }
         })
     }
 
-    /// `None` where nobody knows whom it would be offered to: its pod has left, or the port of the host is nobody's.
-    fn offer(&self, accepted: &Accepted) -> Result<Option<Offer>> {
+    /// `None` where nobody knows whom it would be for: its pod has left, or the port of the host is nobody's.
+    fn outcome(&self, accepted: &Accepted) -> Result<Option<Outcome>> {
         let (remote, local) = (accepted.remote.ip(), accepted.local.ip());
-        // As `is_to_itself` in `offer.h`.
+        // As `is_to_itself` in `inbound.h`.
         let to_itself = !remote.is_loopback() && (remote == local || local.is_loopback());
         if let Some(pod) = self.members.get(&Key::Netns(accepted.netns)) {
-            return Ok(self.offer_to(pod, accepted, to_itself || pod.addresses.contains(&remote)));
+            return Ok(self.outcome_for(pod, accepted, to_itself || pod.addresses.contains(&remote)));
         }
         let (host, decides) = host::netns(self.store, &self.set.control)?;
         if accepted.netns != host {
             return Ok(None);
         }
         if !decides {
-            return Ok(Some(Offer::STRAIGHT));
+            return Ok(Some(Outcome::STRAIGHT));
         }
         let Some(owner) = self.owner_of(accepted.local)? else { return Ok(None) };
         let owner = owner.cgroup.iter().find_map(|&id| self.members.get(&Key::Cgroup(id)));
-        let Some(owner) = owner else { return Ok(Some(Offer::STRAIGHT)) };
-        Ok(self.offer_to(owner, accepted, to_itself))
+        let Some(owner) = owner else { return Ok(Some(Outcome::STRAIGHT)) };
+        Ok(self.outcome_for(owner, accepted, to_itself))
     }
 
-    fn offer_to(&self, member: &Member, accepted: &Accepted, own: bool) -> Option<Offer> {
-        let Some(workload) = member.workload(&self.policy).ok()? else { return Some(Offer::STRAIGHT) };
+    fn outcome_for(&self, member: &Member, accepted: &Accepted, own: bool) -> Option<Outcome> {
+        let Some(workload) = member.workload(&self.policy).ok()? else { return Some(Outcome::STRAIGHT) };
         let flow = Flow {
             direction: Direction::Inbound,
             protocol: Protocol::Tcp,
@@ -79,7 +79,7 @@ impl<S: System> Judge<'_, S> {
         };
         let verdict = self.sim.decide(workload.profile, &flow, &Identity::default())?.verdict();
         let flags = self.profiles.get(workload.profile.0 as usize)?.flags;
-        Some(Offer { verdict, passes: flags & PROFILE_MISSING_SIDECAR_REFUSE == 0 })
+        Some(Outcome { verdict, passes: flags & PROFILE_MISSING_SIDECAR_REFUSE == 0 })
     }
 
     /// Who listens there on the host: on that address, else on all of its family, else on all.

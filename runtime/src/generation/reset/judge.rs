@@ -119,13 +119,13 @@ fn find_below<S: System>(
     path: &str,
     found: &mut BTreeMap<u64, String>,
 ) -> Result<()> {
-    let folder = instance.cgroup_folder(path);
-    let Some(id) = store.inode(&folder)? else { return Ok(()) };
+    let dir = instance.cgroup_dir(path);
+    let Some(id) = store.inode(&dir)? else { return Ok(()) };
     found.insert(id, path.to_owned());
-    for name in store.list(&folder)?.unwrap_or_default() {
+    for name in store.list(&dir)?.unwrap_or_default() {
         let below = format!("{path}/{name}");
         // A cgroup's own files are no cgroups.
-        if store.inode(&instance.cgroup_folder(&below).join("cgroup.procs"))?.is_some() {
+        if store.inode(&instance.cgroup_dir(&below).join("cgroup.procs"))?.is_some() {
             find_below(store, instance, &below, found)?;
         }
     }

@@ -30,7 +30,7 @@ pub(crate) fn close_changed<S: System>(
     for (noted, socket) in store.connections(&flows, &listening)? {
         let otherwise = match &noted {
             Noted::Opened(flow) => judge.decides_otherwise(flow),
-            Noted::Accepted(accepted) => judge.offers_otherwise(accepted)?,
+            Noted::Accepted(accepted) => judge.decides_inbound_otherwise(accepted)?,
         };
         if otherwise {
             changed.push(socket);

@@ -53,7 +53,7 @@ pub(super) const fn store(to: u8, offset: i16, from: u8) -> u64 {
     instruction(0x7b, to, from, offset, 0)
 }
 
-/// Goes on so many instructions later where a register is 0.
+/// Goes on this many instructions later where a register is 0.
 pub(super) const fn skip_if_zero(register: u8, by: i16) -> u64 {
     instruction(0x15, register, 0, by, 0)
 }
@@ -77,7 +77,8 @@ pub(super) fn map(to: u8, map: &impl AsRawFd) -> [u64; 2] {
     set_long(to, IS_MAP, map.as_raw_fd().unsigned_abs().into())
 }
 
-/// `enum bpf_prog_type` of the programs of a hook, and the hook that they are loaded for; 0 where the kernel does not ask.
+/// `enum bpf_prog_type` of the programs of a hook, and the hook that they are loaded for; 0 where the kernel does not
+/// ask.
 pub(super) const fn kind(hook: Hook) -> (u32, u32) {
     match hook {
         Hook::Ingress | Hook::Egress => (8, hook as u32),

@@ -1,4 +1,4 @@
-//! Files, folders, pins and cgroups.
+//! Files, directories, pins and cgroups.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
@@ -17,11 +17,11 @@ const BPF_FS_MAGIC: u32 = 0xcafe_4a11;
 impl Files for Kernel {
     type Lock = File;
 
-    fn list(&self, folder: &Path) -> Step<Option<Vec<String>>> {
+    fn list(&self, dir: &Path) -> Step<Option<Vec<String>>> {
         at(
             "listing",
-            folder,
-            absent(fs::read_dir(folder)).and_then(|entries| {
+            dir,
+            absent(fs::read_dir(dir)).and_then(|entries| {
                 let Some(entries) = entries else { return Ok(None) };
                 let names = entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
                 let mut names = names.collect::<io::Result<Vec<_>>>()?;
@@ -31,17 +31,17 @@ impl Files for Kernel {
         )
     }
 
-    fn make_folder(&self, folder: &Path) -> Step<()> {
-        match DirBuilder::new().mode(OWNER_ONLY).create(folder) {
+    fn create_dir(&self, dir: &Path) -> Step<()> {
+        match DirBuilder::new().mode(OWNER_ONLY).create(dir) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                at("closing to others", folder, close_to_others(folder))
+                at("closing to others", dir, close_to_others(dir))
             }
-            result => at("making", folder, result),
+            result => at("making", dir, result),
         }
     }
 
-    fn remove_folder(&self, folder: &Path) -> Step<()> {
-        at("removing", folder, absent(fs::remove_dir(folder)).map(drop))
+    fn remove_dir(&self, dir: &Path) -> Step<()> {
+        at("removing", dir, absent(fs::remove_dir(dir)).map(drop))
     }
 
     fn remove(&self, file: &Path) -> Step<()> {
@@ -90,8 +90,8 @@ impl Files for Kernel {
         Ok(!found.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY))
     }
 
-    fn lock(&self, folder: &Path) -> Step<Locked<File>> {
-        at("locking", folder, lock(folder))
+    fn lock(&self, dir: &Path) -> Step<Locked<File>> {
+        at("locking", dir, lock(dir))
     }
 
     fn is_populated(&self, cgroup: &Path) -> Step<bool> {
@@ -113,27 +113,27 @@ fn write_pieces(file: &Path, pieces: &[&[u8]], durable: bool) -> Step<()> {
     at("writing", file, write())
 }
 
-/// The mode of folders: who may enter one may also lock it, and keep every command waiting.
+/// The mode of directories: who may enter one may also lock it, and keep every command waiting.
 const OWNER_ONLY: u32 = 0o700;
 
-/// Takes a folder that is there from all but its owner, as versions before did not.
-fn close_to_others(folder: &Path) -> io::Result<()> {
-    let found = fs::metadata(folder)?;
+/// Takes a directory that is there from all but its owner, as versions before did not.
+fn close_to_others(dir: &Path) -> io::Result<()> {
+    let found = fs::metadata(dir)?;
     if !found.is_dir() || found.mode() & 0o077 == 0 {
         return Ok(());
     }
-    fs::set_permissions(folder, fs::Permissions::from_mode(OWNER_ONLY))
+    fs::set_permissions(dir, fs::Permissions::from_mode(OWNER_ONLY))
 }
 
-fn lock(folder: &Path) -> io::Result<Locked<File>> {
-    let Some(file) = absent(File::open(folder))? else { return Ok(Locked::Gone) };
+fn lock(dir: &Path) -> io::Result<Locked<File>> {
+    let Some(file) = absent(File::open(dir))? else { return Ok(Locked::Gone) };
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => {}
         Err(rustix::io::Errno::WOULDBLOCK) => return Ok(Locked::Busy),
         Err(error) => return Err(error.into()),
     }
-    // Whoever held it before may have removed the folder, and a third may have made another.
-    let here = absent(fs::metadata(folder))?.map(|here| (here.dev(), here.ino()));
+    // Whoever held it before may have removed the directory, and a third may have made another.
+    let here = absent(fs::metadata(dir))?.map(|here| (here.dev(), here.ino()));
     let held = file.metadata()?;
     Ok(if here == Some((held.dev(), held.ino())) { Locked::Held(file) } else { Locked::Gone })
 }

@@ -85,7 +85,7 @@ impl Kernel {
         on("mapping the map", &map.info.name, Watches::new(map.fd.as_fd()))
     }
 
-    /// A new ring buffer of so many bytes, and its reading end.
+    /// A new ring buffer of this many bytes, and its reading end.
     pub(crate) fn ring(&self, bytes: u32) -> Step<(KernelMap, Ring)> {
         let map = self.create_map(&EVENT, bytes, None)?;
         let ring = on("mapping the map", EVENT.name, Ring::new(map.fd.as_fd()))?;
@@ -113,7 +113,7 @@ impl Kernel {
 /// Where the kernel says how many CPUs there may ever be.
 pub(super) const POSSIBLE_CPUS: &str = "/sys/devices/system/cpu/possible";
 
-/// How many CPUs there may ever be: the values of maps by CPU have that many parts, and the kernel writes all of them.
+/// How many CPUs there may ever be: the values of maps per CPU have that many parts, and the kernel writes all of them.
 /// `None` where it does not say.
 fn possible_cpus() -> Option<usize> {
     cpus_in(&fs::read_to_string(POSSIBLE_CPUS).ok()?)

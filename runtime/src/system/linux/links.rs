@@ -113,9 +113,9 @@ impl Links for Kernel {
     fn attached_below(&self, cgroup: &Path, hook: Hook) -> Step<Vec<u32>> {
         let mut found = Vec::new();
         let mut left = vec![cgroup.to_owned()];
-        while let Some(folder) = left.pop() {
+        while let Some(dir) = left.pop() {
             // One that ends meanwhile has nothing attached.
-            let Some(entries) = at("listing", &folder, absent(fs::read_dir(&folder)))? else { continue };
+            let Some(entries) = at("listing", &dir, absent(fs::read_dir(&dir)))? else { continue };
             for entry in entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
                 let below = entry.path();
                 let Some(target) = at("opening", &below, absent(File::open(&below)))? else { continue };

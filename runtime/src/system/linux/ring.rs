@@ -29,7 +29,7 @@ impl Ring {
         bytemuck::try_pod_read_unaligned(&record).ok()
     }
 
-    /// Waits until there is a decision, until `end` can be read, or until so many milliseconds have passed;
+    /// Waits until there is a decision, until `end` can be read, or until this many milliseconds have passed;
     /// whether `end` can be read.
     pub(crate) fn wait(&self, end: &OwnedFd, milliseconds: u64) -> io::Result<bool> {
         let mut fds = [PollFd::new(&self.0, PollFlags::IN), PollFd::new(end, PollFlags::IN)];

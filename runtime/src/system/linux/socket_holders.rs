@@ -39,10 +39,10 @@ fn inode(link: &Path) -> Option<u64> {
     link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
 }
 
-fn holds(process: u32, folder: &Path, descriptor: &Path) -> Option<Holds> {
-    let name = fs::read(folder.join("comm")).ok()?;
+fn holds(process: u32, dir: &Path, descriptor: &Path) -> Option<Holds> {
+    let name = fs::read(dir.join("comm")).ok()?;
     let name = String::from_utf8_lossy(&name);
-    let cgroups = fs::read_to_string(folder.join("cgroup")).ok()?;
+    let cgroups = fs::read_to_string(dir.join("cgroup")).ok()?;
     let cgroup = cgroups.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or_default();
     Some(Holds {
         process,

@@ -1,4 +1,4 @@
-//! Files, folders, pins and cgroups.
+//! Files, directories, pins and cgroups.
 
 use std::path::{Path, PathBuf};
 
@@ -8,21 +8,21 @@ use crate::system::{Files, Locked, Step};
 impl Files for Memory {
     type Lock = MemoryLock;
 
-    fn list(&self, folder: &Path) -> Step<Option<Vec<String>>> {
-        Ok(self.node(folder).map(|_| self.children(folder)))
+    fn list(&self, dir: &Path) -> Step<Option<Vec<String>>> {
+        Ok(self.node(dir).map(|_| self.children(dir)))
     }
 
-    fn make_folder(&self, folder: &Path) -> Step<()> {
-        if self.exists(folder) { Ok(()) } else { self.place("making", folder, Node::Folder, false) }
+    fn create_dir(&self, dir: &Path) -> Step<()> {
+        if self.exists(dir) { Ok(()) } else { self.place("making", dir, Node::Directory, false) }
     }
 
-    fn remove_folder(&self, folder: &Path) -> Step<()> {
+    fn remove_dir(&self, dir: &Path) -> Step<()> {
         // The files of a cgroup are no obstacle.
-        let is_cgroup = self.exists(&folder.join("cgroup.procs"));
-        if !is_cgroup && !self.children(folder).is_empty() {
-            return Err(error("removing", folder, libc::ENOTEMPTY));
+        let is_cgroup = self.exists(&dir.join("cgroup.procs"));
+        if !is_cgroup && !self.children(dir).is_empty() {
+            return Err(error("removing", dir, libc::ENOTEMPTY));
         }
-        self.remove_cgroup(folder);
+        self.remove_cgroup(dir);
         Ok(())
     }
 
@@ -75,8 +75,8 @@ impl Files for Memory {
         Ok(self.exists(path))
     }
 
-    fn lock(&self, folder: &Path) -> Step<Locked<MemoryLock>> {
-        let Some((inode, _)) = self.node(folder) else { return Ok(Locked::Gone) };
+    fn lock(&self, dir: &Path) -> Step<Locked<MemoryLock>> {
+        let Some((inode, _)) = self.node(dir) else { return Ok(Locked::Gone) };
         let free = self.0.locks.borrow_mut().insert(inode);
         Ok(if free { Locked::Held(MemoryLock(self.clone(), inode)) } else { Locked::Busy })
     }

@@ -1,4 +1,4 @@
-//! A machine in memory: enough of a kernel's maps, links, pins and folders that every command runs, so
+//! A machine in memory: enough of a kernel's maps, links, pins and directories that every command runs, so
 //! that each of their steps can be failed without root and in no time.
 //!
 //! Objects live as the kernel's do: as long as a handle, a pin or a map-in-map holds them.

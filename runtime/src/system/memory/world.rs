@@ -56,7 +56,7 @@ pub(super) struct World {
 
 #[derive(Clone, Debug)]
 pub(super) enum Node {
-    Folder,
+    Directory,
     File(Vec<u8>),
     Map(Rc<MapObject>),
     Link(Rc<LinkObject>),
@@ -109,29 +109,29 @@ impl Drop for MemoryLock {
 }
 
 impl Memory {
-    /// An empty machine with these folders, and all folders above them.
+    /// An empty machine with these directories, and all directories above them.
     #[must_use]
-    pub fn new(folders: &[&Path]) -> Self {
+    pub fn new(dirs: &[&Path]) -> Self {
         let memory = Self::default();
-        for folder in folders {
-            for part in folder.ancestors() {
-                memory.insert_new(part, Node::Folder);
+        for dir in dirs {
+            for part in dir.ancestors() {
+                memory.insert_new(part, Node::Directory);
             }
         }
         memory
     }
 
     /// Makes a cgroup with its files.
-    pub fn make_cgroup(&self, folder: &Path) {
-        self.insert_new(folder, Node::Folder);
+    pub fn make_cgroup(&self, dir: &Path) {
+        self.insert_new(dir, Node::Directory);
         for file in ["cgroup.procs", "cgroup.controllers"] {
-            self.insert_new(&folder.join(file), Node::File(Vec::new()));
+            self.insert_new(&dir.join(file), Node::File(Vec::new()));
         }
     }
 
     /// Removes a cgroup: links to it lose their target.
-    pub fn remove_cgroup(&self, folder: &Path) {
-        self.0.nodes.borrow_mut().retain(|path, _| !path.starts_with(folder));
+    pub fn remove_cgroup(&self, dir: &Path) {
+        self.0.nodes.borrow_mut().retain(|path, _| !path.starts_with(dir));
     }
 
     /// All BPF objects that are left: `map NAME` and `link NAME`.
@@ -153,10 +153,10 @@ impl Memory {
         live.map(|link| link.hook).filter(|&hook| of_role(hook)).collect()
     }
 
-    /// Starts the machine anew: what is below these folders is gone, and so is every BPF object.
-    pub fn reboot(&self, folders: &[&Path]) {
-        for folder in folders {
-            self.0.nodes.borrow_mut().retain(|path, _| path == folder || !path.starts_with(folder));
+    /// Restarts the machine: what is below these directories is gone, and so is every BPF object.
+    pub fn reboot(&self, dirs: &[&Path]) {
+        for dir in dirs {
+            self.0.nodes.borrow_mut().retain(|path, _| path == dir || !path.starts_with(dir));
         }
         self.0.locks.borrow_mut().clear();
         self.0.clock.set(0);
@@ -173,7 +173,7 @@ impl Memory {
         self.0.version.set(self.0.version.get() + 1);
     }
 
-    /// Sets the clock that people set: to so many milliseconds since 1970, from where it goes on.
+    /// Sets the clock that people set: to this many milliseconds since 1970, from where it goes on.
     pub fn set_wall_clock(&self, now: u64) {
         self.0.wall_clock.set(Some((now, self.0.clock.get())));
     }
@@ -199,7 +199,7 @@ impl Memory {
         self.0.keeps_connections.set(true);
     }
 
-    /// Whether a file, folder or pin is there.
+    /// Whether a file, directory or pin is there.
     #[must_use]
     pub fn exists(&self, path: &Path) -> bool {
         self.0.nodes.borrow().contains_key(path)
@@ -219,9 +219,9 @@ impl Memory {
         self.0.nodes.borrow().get(path).cloned()
     }
 
-    pub(super) fn children(&self, folder: &Path) -> Vec<String> {
+    pub(super) fn children(&self, dir: &Path) -> Vec<String> {
         let nodes = self.0.nodes.borrow();
-        let below = nodes.keys().filter(|path| path.parent() == Some(folder));
+        let below = nodes.keys().filter(|path| path.parent() == Some(dir));
         below.filter_map(|path| path.file_name()).map(|name| name.to_string_lossy().into_owned()).collect()
     }
 
@@ -253,9 +253,9 @@ impl Memory {
         MemoryLink(link)
     }
 
-    /// Puts something at a path whose folder is there.
+    /// Puts something at a path whose directory is there.
     pub(super) fn place(&self, call: &'static str, path: &Path, node: Node, may_replace: bool) -> Step<()> {
-        if path.parent().is_none_or(|parent| !matches!(self.node(parent), Some((_, Node::Folder)))) {
+        if path.parent().is_none_or(|parent| !matches!(self.node(parent), Some((_, Node::Directory)))) {
             return Err(error(call, path, libc::ENOENT));
         }
         if !may_replace && self.exists(path) {

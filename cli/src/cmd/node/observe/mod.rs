@@ -86,7 +86,7 @@ fn missed(output: &Output, object: &Value, text: &str) {
     }
 }
 
-/// File and line of every item of the policy that decided last, read anew when an apply has written them.
+/// File and line of every item of the policy that decided last, read again when an apply has written them.
 #[derive(Default)]
 struct Lines {
     file: Option<PathBuf>,

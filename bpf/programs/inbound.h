@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT OR GPL-2.0-only */
-/* What is offered to a pod: a packet that belongs to no connection. Shared by sk_lookup and tc, which know
- * neither namespace nor process. So each pod has a small program of its own (`runtime/src/system/linux/pod_program.rs`) that
+/* Inbound traffic to a pod: a packet that belongs to no connection. Shared by sk_lookup and tc, which know neither
+ * namespace nor process. So each pod has a small program of its own (`runtime/src/system/linux/pod_program.rs`) that
  * leaves the cookie of the pod's network namespace, or of the host's, and goes on to the one that includes this.
  */
 #pragma once
 
-/* The network namespace that this is offered in, as the program before left it. */
-__noinline __u64 entered(offer_context *ctx)
+/* The network namespace that this packet came to, as the program before left it. */
+__noinline __u64 entered(inbound_context *ctx)
 {
 	__u32 zero = 0;
 	struct mesh_entries *left = bpf_map_lookup_elem(&entries, &zero);
@@ -24,7 +24,7 @@ __noinline __u64 entered(offer_context *ctx)
 }
 
 /* Addresses in network order, IPv4 as v4-mapped; ports in host order. */
-struct offer {
+struct inbound {
 	__u32 source[4];
 	__u32 destination[4];
 	__u32 source_port;
@@ -50,7 +50,7 @@ static __always_inline struct mesh_member *member_of(struct mesh_port_owner *own
 }
 
 /* Whether somebody listens at a place, and the member. Sockets of several may share it; a member among them decides,
- * since the kernel may give what is offered to each.
+ * since the kernel may give inbound traffic to each.
  */
 static __always_inline bool owners_at(struct mesh_port_key *place, struct mesh_member **member)
 {
@@ -74,15 +74,15 @@ static __always_inline bool owners_at(struct mesh_port_key *place, struct mesh_m
 /* The member whose socket listens on the host where this is sent to: on that address, else on all of its family,
  * else on all.
  */
-static __always_inline struct mesh_member *owner_of(struct offer *o)
+static __always_inline struct mesh_member *owner_of(struct inbound *in)
 {
-	struct mesh_port_key place = { .port = o->port };
+	struct mesh_port_key place = { .port = in->port };
 	struct mesh_member *member = NULL;
 
-	if (o->protocol)
+	if (in->protocol)
 		return NULL;
 	for (int i = 0; i < 4; i++)
-		place.address[i] = o->destination[i];
+		place.address[i] = in->destination[i];
 	if (owners_at(&place, &member))
 		return member;
 	if (is_mapped(place.address)) {
@@ -99,40 +99,40 @@ static __always_inline struct mesh_member *owner_of(struct offer *o)
 /* What becomes of it. */
 enum fate { FATE_PASS, FATE_REDIRECT, FATE_REFUSE, FATE_TAKE };
 
-/* Whether the sidecar opened it, in this namespace, from whichever source: one that keeps its client's address has that.
- * There is a note from its SYN on until it is established, so that nobody else can use what is noted for long. A global
- * function for the sake of the stack.
+/* Whether the sidecar opened it, in this namespace, from whichever source: one that keeps its client's address has
+ * that. There is a note from its SYN on until it is established, so that nobody else can use what is noted for long. A
+ * global function for the sake of the stack.
  */
-__noinline int is_exempt(struct offer *o, __u64 netns)
+__noinline int is_exempt(struct inbound *in, __u64 netns)
 {
 	struct mesh_flow_key key = { .netns = netns };
 
-	if (!o)
+	if (!in)
 		return 0;
 	for (int i = 0; i < 4; i++) {
-		key.local[i] = o->source[i];
-		key.remote[i] = o->destination[i];
+		key.local[i] = in->source[i];
+		key.remote[i] = in->destination[i];
 	}
-	key.local_port = o->source_port;
-	key.remote_port = o->port;
+	key.local_port = in->source_port;
+	key.remote_port = in->port;
 	return bpf_map_lookup_elem(&exempt_flows, &key) != NULL;
 }
 
 /* Whether it is a connection of this namespace that was redirected: its sidecar is to take it, whatever was decided
  * since then, and whichever loopback address that listens on.
  */
-static __always_inline bool is_handed_over(struct offer *o, __u64 netns)
+static __always_inline bool is_handed_over(struct inbound *in, __u64 netns)
 {
 	struct mesh_flow_key key = { .netns = netns };
 
-	if (o->protocol || !is_loopback(o->destination))
+	if (in->protocol || !is_loopback(in->destination))
 		return false;
 	for (int i = 0; i < 4; i++) {
-		key.local[i] = o->source[i];
-		key.remote[i] = o->destination[i];
+		key.local[i] = in->source[i];
+		key.remote[i] = in->destination[i];
 	}
-	key.local_port = o->source_port;
-	key.remote_port = o->port;
+	key.local_port = in->source_port;
+	key.remote_port = in->port;
 	return bpf_map_lookup_elem(&handover, &key);
 }
 
@@ -143,49 +143,50 @@ static __always_inline bool is_spread(const __u32 address[4])
 }
 
 /* Whether it is a datagram of a socket that a policy denied: nobody may listen there. */
-static __always_inline bool is_refused(struct offer *o)
+static __always_inline bool is_refused(struct inbound *in)
 {
-	if (!o->protocol || o->port != MESH_REFUSING_PORT)
+	if (!in->protocol || in->port != MESH_REFUSING_PORT)
 		return false;
 	for (int i = 0; i < 4; i++) {
-		if (o->source[i] != o->destination[i])
+		if (in->source[i] != in->destination[i])
 			return false;
 	}
 	return true;
 }
 
 /* Where somebody watches, tells a decision that no process asked for. */
-static __always_inline void tell_offer(struct offer *o, struct mesh_control *words, struct question *q,
+static __always_inline void tell_inbound(struct inbound *in, struct mesh_control *words, struct question *q,
 				       struct answer *a)
 {
-	struct asker by = { .uid = NONE, .port = o->source_port };
+	struct asker by = { .uid = NONE, .port = in->source_port };
 
 	if (*(volatile __u64 *)&words->observe) {
 		for (int i = 0; i < 4; i++)
-			by.local[i] = o->destination[i];
+			by.local[i] = in->destination[i];
 		report(q, a, &by);
 	}
 }
 
 /* Whether the namespace sends it to itself: from one of its addresses to the same, which is what the kernel takes as
  * source for that, or from any of them to loopback. A sidecar that knows where a connection was going reaches its
- * service so, and not itself. Loopback is reached from elsewhere, too, where `route_localnet` is set: by another device.
+ * service so, and not itself. Loopback is reached from elsewhere, too, where `route_localnet` is set: by another
+ * device.
  */
-static __always_inline bool is_to_itself(struct offer *o)
+static __always_inline bool is_to_itself(struct inbound *in)
 {
-	if (is_loopback(o->source))
+	if (is_loopback(in->source))
 		return false;
-	if (is_loopback(o->destination))
-		return o->device == LOOPBACK_INDEX;
+	if (is_loopback(in->destination))
+		return in->device == LOOPBACK_INDEX;
 	for (int i = 0; i < 4; i++) {
-		if (o->source[i] != o->destination[i])
+		if (in->source[i] != in->destination[i])
 			return false;
 	}
 	return true;
 }
 
-/* Whether it comes from one of the addresses that the member is known to have. A function of its own: the caller's stack
- * has no room for the key.
+/* Whether it comes from one of the addresses that the member is known to have. A function of its own: the caller's
+ * stack has no room for the key.
  */
 __noinline int is_from_member(struct question *q)
 {
@@ -199,7 +200,7 @@ __noinline int is_from_member(struct question *q)
 	return !!bpf_map_lookup_elem(&own_addresses, &own);
 }
 
-/* What becomes of an offer, and what the program that answers is to count. */
+/* What becomes of an inbound packet, and what the program that answers is to count. */
 struct fated {
 	__u16 counter;
 	__u16 port; /* the sidecar's, where it goes there */
@@ -218,7 +219,7 @@ static __always_inline enum fate fated(struct fated *out, enum fate fate, __u32 
 	return fate;
 }
 
-static __always_inline enum fate fate_of(struct offer *o, __u64 netns, struct fated *out)
+static __always_inline enum fate fate_of(struct inbound *in, __u64 netns, struct fated *out)
 {
 	struct mesh_control *words = control_words();
 	struct mesh_profile *profile;
@@ -228,11 +229,11 @@ static __always_inline enum fate fate_of(struct offer *o, __u64 netns, struct fa
 
 	if (!words)
 		return fated(out, FATE_PASS, MESH_COUNT_TABLE_MISSING);
-	if (!IS_FROM_OUTSIDE(o) && is_handed_over(o, netns)) {
-		out->port = o->port;
+	if (!IS_FROM_OUTSIDE(in) && is_handed_over(in, netns)) {
+		out->port = in->port;
 		return fated(out, FATE_TAKE, MESH_COUNT_TAKEN);
 	}
-	if (is_refused(o))
+	if (is_refused(in))
 		return fated(out, FATE_REFUSE, MESH_COUNT_DATAGRAM_REFUSED);
 	q.generation = *(volatile __u64 *)&words->generation;
 	if (!q.generation)
@@ -241,28 +242,28 @@ static __always_inline enum fate fate_of(struct offer *o, __u64 netns, struct fa
 	q.netns = netns;
 	member = bpf_map_lookup_elem(&endpoints, &q.netns);
 	if (!member && words->host == q.netns)
-		member = owner_of(o);
+		member = owner_of(in);
 	if (!member)
 		return fated(out, FATE_PASS, MESH_COUNT_NOT_MEMBER);
 	if (!has_profile(member, &q))
 		return fated(out, FATE_PASS, MESH_COUNT_NO_PROFILE);
 	q.direction = 1;
-	q.protocol = o->protocol;
-	q.port = o->port;
+	q.protocol = in->protocol;
+	q.port = in->port;
 	for (int i = 0; i < 4; i++)
-		q.address[i] = o->source[i];
+		q.address[i] = in->source[i];
 	profile = line_of(q.slot, MESH_TABLE_PROFILES, q.profile);
 	if (!profile)
 		return fated(out, FATE_PASS, MESH_COUNT_TABLE_MISSING);
 	/* Nobody outside has an address of this namespace, whatever is written in a packet. */
-	if (!IS_FROM_OUTSIDE(o))
-		q.own = (may_be_own(member, q.address) && is_from_member(&q)) || is_to_itself(o);
-	if (!IS_FROM_OUTSIDE(o) && !o->protocol && is_exempt(o, q.netns))
+	if (!IS_FROM_OUTSIDE(in))
+		q.own = (may_be_own(member, q.address) && is_from_member(&q)) || is_to_itself(in);
+	if (!IS_FROM_OUTSIDE(in) && !in->protocol && is_exempt(in, q.netns))
 		return fated(out, FATE_PASS, MESH_COUNT_EXEMPT);
 	if (!decide(&q, profile, &a, !out->again))
 		return fated(out, FATE_PASS, MESH_COUNT_TABLE_MISSING);
 	if (!out->again)
-		tell_offer(o, words, &q, &a);
+		tell_inbound(in, words, &q, &a);
 	if (a.verdict == MESH_VERDICT_DENIED)
 		return fated(out, FATE_REFUSE, MESH_COUNT_DENIED);
 	/* Datagrams cannot be answered from the right port: the compiler refuses such rules. */
@@ -297,7 +298,7 @@ __noinline int missed(struct fated *fated, __u64 netns, __u32 v4)
  */
 enum { FITS = 1, AT_EXPECTED = 2, OF_ROOT = 4, OF_EXEMPT = 8 };
 
-static __always_inline bool is_expected(struct sock_common *sk, struct offer *o)
+static __always_inline bool is_expected(struct sock_common *sk, struct inbound *in)
 {
 	__u32 at[4] = {}, v4 = 0, differs = 0;
 	__u16 family = 0;
@@ -305,11 +306,11 @@ static __always_inline bool is_expected(struct sock_common *sk, struct offer *o)
 	READ(family, sk->skc_family);
 	if (family == AF_INET) {
 		READ(v4, sk->skc_rcv_saddr);
-		return !v4 || v4 == LOOPBACK4 || (is_mapped(o->destination) && v4 == o->destination[3]);
+		return !v4 || v4 == LOOPBACK4 || (is_mapped(in->destination) && v4 == in->destination[3]);
 	}
 	READ(at, sk->skc_v6_rcv_saddr);
 	for (int i = 0; i < 4; i++)
-		differs |= at[i] ^ o->destination[i];
+		differs |= at[i] ^ in->destination[i];
 	if (!differs)
 		return true;
 	if (at[0] || at[1])
@@ -324,8 +325,8 @@ struct within {
 	__u32 slot;
 };
 
-/* Whether the policy exempts this one; goes on to the one above. A global function, as those that follow: the verifier of
- * 6.1 looks at each once, and not on every way that leads to it. They take numbers only, so a socket's address.
+/* Whether the policy exempts this one; goes on to the one above. A global function, as those that follow: the verifier
+ * of 6.1 looks at each once, and not on every way that leads to it. They take numbers only, so a socket's address.
  */
 __noinline int is_exempt_cgroup(struct within *at)
 {
@@ -381,15 +382,15 @@ __noinline __u32 group_of(__u64 address)
 }
 
 /* How well the socket at an address fits. */
-__noinline int score_of(__u64 address, struct offer *o, struct fated *to)
+__noinline int score_of(__u64 address, struct inbound *in, struct fated *to)
 {
 	struct sock *sock = (void *)address;
 	struct mesh_profile *profile;
 	__u32 fits, uid = NONE;
 
-	if (!o || !to)
+	if (!in || !to)
 		return 0;
-	fits = is_expected(&sock->__sk_common, o) ? FITS | AT_EXPECTED : FITS;
+	fits = is_expected(&sock->__sk_common, in) ? FITS | AT_EXPECTED : FITS;
 	if (!to->exempts)
 		return fits;
 	profile = line_of(to->slot, MESH_TABLE_PROFILES, to->profile);
@@ -405,14 +406,14 @@ __noinline int score_of(__u64 address, struct offer *o, struct fated *to)
 	return uid ? fits : fits | OF_ROOT;
 }
 
-static __always_inline __u32 fits(struct bpf_sock *sk, struct offer *o, struct fated *to)
+static __always_inline __u32 fits(struct bpf_sock *sk, struct inbound *in, struct fated *to)
 {
 	void *volatile kept = bpf_skc_to_tcp_sock(sk);
 	__u64 address = 0;
 
 	/* A look at the stack makes a number of it. */
 	READ(address, *(__u64 *)&kept);
-	return score_of(address, o, to);
+	return score_of(address, in, to);
 }
 
 /* Whether none can fit better than the one that takes it. */
@@ -432,15 +433,15 @@ static __always_inline __u32 taken(struct fated *to)
  * A global function: the verifier of 6.1 does not come to an end where it follows these references behind
  * every path that leads here.
  */
-__noinline int assign(offer_context *ctx, struct offer *o, struct fated *to, __u64 netns, __u32 family)
+__noinline int assign(inbound_context *ctx, struct inbound *in, struct fated *to, __u64 netns, __u32 family)
 {
 	struct mesh_listener_key key = { .netns = netns, .family = family };
 
-	if (!o || !to)
+	if (!in || !to)
 		return 0;
 	key.port = to->port;
-	/* Without `continue`: clang would put the step before the head of the loop, and the verifier of 6.1 takes what falls
-	 * through into a head for a loop without an end.
+	/* Without `continue`: clang would put the step before the head of the loop, and the verifier of 6.1 takes what
+	 * falls through into a head for a loop without an end.
 	 */
 	for (__u32 slot = 0; slot < MESH_LISTENER_SLOTS; slot++) {
 		struct bpf_sock *sk;
@@ -449,7 +450,7 @@ __noinline int assign(offer_context *ctx, struct offer *o, struct fated *to, __u
 		key.slot = slot;
 		sk = bpf_map_lookup_elem(&listeners, &key);
 		if (sk) {
-			score = fits(sk, o, to);
+			score = fits(sk, in, to);
 			/* Fails for a socket of the other family, or of IPv6 only. */
 			if (score > to->fits && !bpf_sk_assign(ctx, sk, ASSIGN_ANEW))
 				to->fits = score;
