@@ -1,4 +1,4 @@
-//! One test's own piece of the machine, and the question whether there is one.
+//! One test's own piece of the machine.
 
 use std::env;
 use std::fs::{self, File, OpenOptions};
@@ -17,11 +17,6 @@ const KERNEL: &str = "kernel.lock";
 /// Held together by those that wait for the kernel alone.
 const QUEUE: &str = "kernel.queue";
 
-/// Whether whoever runs the tests promised a kernel and root (`MESHC_TEST_KERNEL=1`, as `./test` does).
-pub fn kernel_is_promised() -> bool {
-    env::var_os("MESHC_TEST_KERNEL").is_some_and(|value| value == "1")
-}
-
 /// Whether runs of minutes are wanted (`MESHC_TEST_LONG=1`, as `./test --long` has it).
 pub fn long_runs_are_wanted() -> bool {
     env::var_os("MESHC_TEST_LONG").is_some_and(|value| value == "1")
@@ -30,18 +25,6 @@ pub fn long_runs_are_wanted() -> bool {
 /// The step at which a test begins that strikes at one step after the other: `MESHC_TEST_FROM`.
 pub fn first_step() -> Option<usize> {
     std::env::var("MESHC_TEST_FROM").ok()?.parse().ok()
-}
-
-/// Whether a test that needs root may run: true.
-///
-/// # Panics
-/// Where it may not: a test must not pass because it did not run. Those that need the kernel are
-/// [`kernel_test`](crate::kernel_test)s, which are ignored where it is not promised.
-#[must_use]
-pub fn kernel_is_usable() -> bool {
-    let root = rustix::process::geteuid().is_root();
-    assert!(root, "this test needs root and a Linux kernel: is it a `kernel_test`?");
-    root
 }
 
 /// A directory, a bpffs and a cgroup of one test's own, and its share of the kernel.

@@ -46,7 +46,7 @@ pub use arrival::{Arrival, Level, original_destination, raw_option, set_raw_opti
 pub use bpffs::BpfFs;
 pub use cgroup::{Cgroup, hierarchy};
 pub use dial::{Client, Dialled, Errno, Stream};
-pub use ground::{Ground, first_step, kernel_is_promised, kernel_is_usable, long_runs_are_wanted};
+pub use ground::{Ground, first_step, long_runs_are_wanted};
 pub use lonely::Lonely;
 pub use mesh_testbed_macros::kernel_test;
 pub use name::Name;

@@ -9,7 +9,7 @@ use mesh_testbed::kernel_test;
 use mesh_testbed::proxy::{HaProxy, Nginx};
 use mesh_testbed::{
     Cgroup, Client, Errno, Failure, Ground, Manner, Netns, Pair, Place, Server, ServerTask, Stream, Tested,
-    UdpServer, ask, kernel_is_usable, storage, tool, until, veth,
+    UdpServer, ask, storage, tool, until, veth,
 };
 
 /// An address that the test wrote down itself.
@@ -19,9 +19,6 @@ fn address(text: &str) -> Result<SocketAddr, Failure> {
 
 #[kernel_test]
 fn clients_of_all_kinds_reach_a_server_and_both_sides_tell_what_they_saw() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
     let Pair { client, server } = Pair::new()?;
     let _server = Server::start(&server, "app", &[address("0.0.0.0:80")?, address("[::]:80")?])?;
     let (v4, v6) = (address("10.0.3.9:80")?, address("[fd10::9]:80")?);
@@ -47,9 +44,6 @@ fn clients_of_all_kinds_reach_a_server_and_both_sides_tell_what_they_saw() -> Te
 
 #[kernel_test]
 fn connections_that_are_refused_or_lead_nowhere_say_so() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
     let Pair { client, server: _server } = Pair::new()?;
     let nobody = Client::to(address("10.0.3.9:81")?);
     assert_eq!(client.run(|| nobody.dial())?, Err(Errno::ECONNREFUSED));
@@ -60,9 +54,6 @@ fn connections_that_are_refused_or_lead_nowhere_say_so() -> Tested {
 
 #[kernel_test]
 fn a_connection_stays_open_and_echoes() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
     let Pair { client, server } = Pair::new()?;
     let _server = Server::start(&server, "app", &[address("0.0.0.0:80")?])?;
     let dialler = Client::to(address("10.1.1.1:80")?);
@@ -76,9 +67,6 @@ fn a_connection_stays_open_and_echoes() -> Tested {
 
 #[kernel_test]
 fn datagrams_are_answered_to_connected_and_unconnected_sockets() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
     let Pair { client, server } = Pair::new()?;
     let listen = [address("192.168.7.1:53")?, address("[fd07::1]:53")?];
     let _server = UdpServer::start(&server, "dns", &listen)?;
@@ -95,9 +83,6 @@ fn datagrams_are_answered_to_connected_and_unconnected_sockets() -> Tested {
 
 #[kernel_test]
 fn a_router_forwards_between_two_namespaces() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
     let (client, router, server) = (Netns::new()?, Netns::new()?, Netns::new()?);
     veth(
         (&client, "eth0", &["10.1.0.2/24", "fd01::2/64"]),
@@ -121,9 +106,6 @@ fn a_router_forwards_between_two_namespaces() -> Tested {
 
 #[kernel_test]
 fn a_task_lives_in_its_cgroup_its_namespace_and_its_user() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
     let (cgroup, netns) = (Cgroup::new()?, Netns::new()?);
     let place = Place::here().cgroup(&cgroup).netns(&netns).uid(1500).gid(1501);
     let (of_cgroup, status, interfaces) = place.run(|| {
@@ -166,9 +148,6 @@ fn a_task_talks_with_its_test_and_its_panic_is_an_error() -> Tested {
 
 #[kernel_test]
 fn a_dropped_cgroup_takes_its_members_and_children_along() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
     let cgroup = Cgroup::new()?;
     let inner = cgroup.child("inner")?;
     let mut sleeper = Place::here().cgroup(&inner).command("sleep").arg("1000").spawn()?;
@@ -183,9 +162,6 @@ fn a_dropped_cgroup_takes_its_members_and_children_along() -> Tested {
 
 #[kernel_test]
 fn a_dropped_namespace_takes_its_processes_along_also_after_a_panic() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
     let (say, hear) = std::sync::mpsc::channel();
     let panicked = std::thread::spawn(move || -> Tested {
         let netns = Netns::new()?;
@@ -202,9 +178,6 @@ fn a_dropped_namespace_takes_its_processes_along_also_after_a_panic() -> Tested 
 
 #[kernel_test]
 fn a_server_as_a_task_serves_until_it_is_dropped() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
     let Pair { client, server } = Pair::new()?;
     let there = address("192.168.7.1:8080")?;
     let place = Place::here().netns(&server).uid(1500);
@@ -219,9 +192,6 @@ fn a_server_as_a_task_serves_until_it_is_dropped() -> Tested {
 
 #[kernel_test]
 fn nginx_answers_both_families_and_logs_its_clients() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
     let Pair { client, server } = Pair::new()?;
     let listen = [address("192.168.7.1:8080")?, address("[fd07::1]:8080")?];
     let nginx = Nginx::start(&Place::here().netns(&server), "bookstore", &listen)?;
@@ -239,9 +209,6 @@ fn nginx_answers_both_families_and_logs_its_clients() -> Tested {
 
 #[kernel_test]
 fn haproxy_as_a_sidecar_sends_on_to_the_original_destination() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
     let Pair { client, server } = Pair::new()?;
     let _app = Server::start(&server, "app", &[address("0.0.0.0:80")?])?;
     // The part of meshc is taken by iptables here.
@@ -261,9 +228,6 @@ fn haproxy_as_a_sidecar_sends_on_to_the_original_destination() -> Tested {
 
 #[kernel_test]
 fn a_proxy_that_cannot_start_says_why() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
     let netns = Netns::new()?;
     let failed = HaProxy::start(&Place::here().netns(&netns), &[address("192.0.2.1:15001")?]);
     let words = failed.err().map(|error| error.to_string()).unwrap_or_default();
@@ -273,9 +237,6 @@ fn a_proxy_that_cannot_start_says_why() -> Tested {
 
 #[kernel_test]
 fn the_census_sees_a_map_come_and_go() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
     let ground = Ground::alone()?;
     let before = Census::take()?;
     // Whoever else uses BPF on this machine may make and free objects meanwhile; this one is ours.
@@ -297,9 +258,6 @@ fn the_census_sees_a_map_come_and_go() -> Tested {
 
 #[kernel_test]
 fn a_long_test_gives_way_to_one_that_wants_the_kernel_alone() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
     let ground = Ground::new()?;
     let mut other = Place::here().spawn(|line| {
         let ground = Ground::alone().map_err(|error| error.to_string());
@@ -317,9 +275,6 @@ fn a_long_test_gives_way_to_one_that_wants_the_kernel_alone() -> Tested {
 
 #[kernel_test]
 fn entries_of_maps_are_counted() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
     let ground = Ground::new()?;
     let pin = ground.bpffs().join("pairs").display().to_string();
     let shape = "type hash key 4 value 4 entries 8 name pairs";

@@ -14,7 +14,7 @@ use mesh_bpf::selector::{Condition, Selector, Subject};
 use mesh_bpf::tables::Tables;
 use mesh_runtime::system::Programs;
 use mesh_runtime::{Apply, Instance, Options, Runtime, find_hierarchy};
-use mesh_testbed::{Client, Dialled, Errno, Ground, Place, kernel_is_usable};
+use mesh_testbed::{Client, Dialled, Errno, Ground, Place};
 
 /// One workload whose members' connections to some ports are decided, and all others go straight.
 ///
@@ -170,13 +170,11 @@ pub fn runtime(ground: &Ground) -> Runtime {
     Runtime::open(instance(ground), Options { lock_timeout: 5_000, command: "test".into() }).unwrap()
 }
 
-/// Ground of a test's own and the runtime on it, where the kernel can be used; without it there is nothing to test.
-pub fn where_usable() -> Option<(Ground, Runtime)> {
-    kernel_is_usable().then(|| {
-        let ground = Ground::new().unwrap();
-        let runtime = runtime(&ground);
-        (ground, runtime)
-    })
+/// Ground of a test's own, and the runtime on it.
+pub fn on_ground() -> (Ground, Runtime) {
+    let ground = Ground::new().unwrap();
+    let runtime = runtime(&ground);
+    (ground, runtime)
 }
 
 /// Whom a process of a cgroup reaches.

@@ -7,11 +7,9 @@ use std::time::{Duration, Instant};
 use mesh_bpf::tables::Tables;
 use mesh_runtime::{Error, State};
 use mesh_testbed::kernel_test as test;
-use mesh_testbed::{
-    Client, Errno, Ground, Place, Server, ServerTask, kernel_is_usable, long_runs_are_wanted,
-};
+use mesh_testbed::{Client, Errno, Ground, Place, Server, ServerTask, long_runs_are_wanted};
 
-use crate::common::{Policy, request, runtime, where_usable};
+use crate::common::{Policy, on_ground, request, runtime};
 
 /// What the connections of one client came to.
 #[derive(Debug, Default, serde::Serialize, serde::Deserialize)]
@@ -39,7 +37,7 @@ impl Tally {
 
 #[test]
 fn no_connection_is_lost_or_led_astray_while_policies_flip() {
-    let Some((ground, runtime)) = where_usable() else { return };
+    let (ground, runtime) = on_ground();
     let place = Place::here().cgroup(ground.cgroup());
     let sidecar = |who| {
         let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
@@ -119,9 +117,6 @@ fn no_connection_is_lost_or_led_astray_while_policies_flip() {
 
 #[test]
 fn writers_that_race_leave_one_whole_policy() {
-    if !kernel_is_usable() {
-        return;
-    }
     let ground = Ground::new().unwrap();
     let policies: Vec<Tables> = (80..84).map(|port| Policy::new().deny(port).tables()).collect();
     let writers: Vec<_> = (0..3)
@@ -160,7 +155,7 @@ fn writers_that_race_leave_one_whole_policy() {
 
 #[test]
 fn a_denied_connection_stays_denied_through_an_unrelated_change() {
-    let Some((ground, runtime)) = where_usable() else { return };
+    let (ground, runtime) = on_ground();
     let far = Server::start_here("far", &["127.0.0.2:0".parse().unwrap()]).unwrap();
     let there = far.addresses().unwrap()[0];
     let app = ground.cgroup().child("app").unwrap();
@@ -187,7 +182,7 @@ fn a_denied_connection_stays_denied_through_an_unrelated_change() {
 
 #[test]
 fn a_lock_whose_directory_was_removed_locks_nobody_out() {
-    let Some((ground, runtime)) = where_usable() else { return };
+    let (ground, runtime) = on_ground();
     let tables = Policy::new().deny(80).tables();
     runtime.apply(request(&tables)).unwrap();
     let pins = runtime.instance().pins();
@@ -224,7 +219,7 @@ fn common_apply(ground: &Ground) -> mesh_runtime::Result<()> {
 
 #[test]
 fn a_process_that_forks_meanwhile_is_no_obstacle() {
-    let Some((_ground, runtime)) = where_usable() else { return };
+    let (_ground, runtime) = on_ground();
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {

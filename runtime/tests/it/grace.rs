@@ -7,7 +7,7 @@ use mesh_runtime::system::faults::{Faulty, Strike};
 use mesh_runtime::system::memory::Read;
 use mesh_runtime::{Apply, Kernel, Options, Runtime};
 use mesh_testbed::kernel_test;
-use mesh_testbed::{Client, Ground, Line, Place, Server, kernel_is_usable};
+use mesh_testbed::{Client, Ground, Line, Place, Server};
 
 use crate::builds::{self, READ_ANOTHER, READ_WHOLE};
 use crate::common::{Policy, instance, request};
@@ -102,18 +102,12 @@ fn both<S: System>(runtimes: [&Runtime<S>; 2], policies: [Tables; 2]) {
 
 #[kernel_test]
 fn a_program_stopped_on_the_kernel_sees_one_generation() {
-    if !kernel_is_usable() {
-        return;
-    }
     let [whole, another] = reads_on_the_kernel(|kernel| kernel, both, |[whole, _]| whole > 15);
     assert!(whole > 15 && another == 0, "{whole} saw their generation, {another} did not");
 }
 
 #[kernel_test]
 fn without_the_grace_period_programs_on_the_kernel_see_two() {
-    if !kernel_is_usable() {
-        return;
-    }
     let [whole, another] = reads_on_the_kernel(
         |kernel| Faulty::new(kernel, Strike::NoGracePeriod),
         both,
@@ -124,9 +118,6 @@ fn without_the_grace_period_programs_on_the_kernel_see_two() {
 
 #[kernel_test]
 fn a_grace_period_ahead_counts_unless_a_policy_went_live_since() {
-    if !kernel_is_usable() {
-        return;
-    }
     let interleaved = |[first, second]: [&Runtime<Kernel>; 2], policies: [Tables; 2]| {
         let prepared = [first.prepare(), second.prepare()];
         for ((runtime, tables), prepared) in [first, second].into_iter().zip(&policies).zip(prepared) {

@@ -11,7 +11,7 @@ use mesh_runtime::system::memory::Memory;
 use mesh_runtime::system::{Files, Locked};
 use mesh_runtime::{Drift, Error, Instance, Kernel, Options, Owner, Pod, Runtime, Which};
 use mesh_testbed::kernel_test;
-use mesh_testbed::{Ground, Line, Netns, Place, Server, kernel_is_usable, long_runs_are_wanted};
+use mesh_testbed::{Ground, Line, Netns, Place, Server, long_runs_are_wanted};
 
 use crate::common::{self, Policy, request};
 use crate::steps::machine;
@@ -72,9 +72,6 @@ fn assert_disk_full(error: &Error) {
 
 #[kernel_test]
 fn a_full_disk_refuses_a_policy_and_the_live_one_decides_on() {
-    if !kernel_is_usable() {
-        return;
-    }
     let cramped = Cramped::new();
     let runtime = &cramped.runtime;
     let policy = |port| Policy::new().deny(port).prefixes(200).tables();
@@ -97,9 +94,6 @@ fn a_full_disk_refuses_a_policy_and_the_live_one_decides_on() {
 
 #[kernel_test]
 fn a_full_disk_refuses_to_attach_a_member_again_and_it_is_denied_on() {
-    if !kernel_is_usable() {
-        return;
-    }
     let cramped = Cramped::new();
     let (runtime, ground) = (&cramped.runtime, &cramped.ground);
     let netns = Netns::new().unwrap();
@@ -212,9 +206,6 @@ fn come_and_go(ground: &Ground, netns: &[Netns], line: &mut Line) -> Result<Vec<
 
 #[kernel_test]
 fn pods_that_come_and_go_while_policies_change_are_never_lost() {
-    if !kernel_is_usable() {
-        return;
-    }
     let ground = Ground::new().unwrap();
     let runtime = common::runtime(&ground);
     let netns: Vec<Netns> = (0..3).map(|_| Netns::new().unwrap()).collect();

@@ -12,10 +12,10 @@ use mesh_runtime::system::{Links, Maps, Noted, Programs, Sockets};
 use mesh_runtime::{Drift, Error, Kernel, State, items};
 use mesh_testbed::census::Census;
 use mesh_testbed::kernel_test as test;
-use mesh_testbed::{Errno, Ground, Netns, Place, Server, ServerTask, kernel_is_usable};
+use mesh_testbed::{Errno, Ground, Netns, Place, Server, ServerTask};
 use rustix::mount::{UnmountFlags, mount_bind, unmount};
 
-use crate::common::{Policy, dial, request, runtime, where_usable};
+use crate::common::{Policy, dial, on_ground, request, runtime};
 
 /// A sidecar on loopback, where only the instance's cgroup answers it, and a server that is not in the mesh.
 fn servers(ground: &Ground) -> (ServerTask, SocketAddr, Server, SocketAddr) {
@@ -28,7 +28,7 @@ fn servers(ground: &Ground) -> (ServerTask, SocketAddr, Server, SocketAddr) {
 
 #[test]
 fn a_policy_redirects_its_members_and_nobody_else() {
-    let Some((ground, runtime)) = where_usable() else { return };
+    let (ground, runtime) = on_ground();
     let (_sidecar, at, _far, there) = servers(&ground);
     let app = ground.cgroup().child("app").unwrap();
     let other = ground.cgroup().child("other").unwrap();
@@ -65,9 +65,6 @@ fn a_policy_redirects_its_members_and_nobody_else() {
 
 #[test]
 fn detach_all_leaves_nothing_in_the_kernel() {
-    if !kernel_is_usable() {
-        return;
-    }
     let ground = Ground::alone().unwrap();
     let before = Census::take().unwrap();
     let runtime = runtime(&ground);
@@ -86,7 +83,7 @@ fn detach_all_leaves_nothing_in_the_kernel() {
 
 #[test]
 fn pause_stops_at_once_and_resume_brings_it_back() {
-    let Some((ground, runtime)) = where_usable() else { return };
+    let (ground, runtime) = on_ground();
     let (_sidecar, at, _far, there) = servers(&ground);
     let app = ground.cgroup().child("app").unwrap();
     let place = Place::here().cgroup(&app);
@@ -113,7 +110,7 @@ fn pause_stops_at_once_and_resume_brings_it_back() {
 
 #[test]
 fn a_command_runs_as_a_member() {
-    let Some((ground, runtime)) = where_usable() else { return };
+    let (ground, runtime) = on_ground();
     let (_sidecar, at, _far, there) = servers(&ground);
     runtime.apply(request(&Policy::new().deny(there.port()).tables())).unwrap();
     let script = format!("exec 3<>/dev/tcp/{}/{}", there.ip(), there.port());
@@ -139,7 +136,7 @@ fn a_command_runs_as_a_member() {
 
 #[test]
 fn exempt_cgroups_and_membership_switch_with_the_generation() {
-    let Some((ground, runtime)) = where_usable() else { return };
+    let (ground, runtime) = on_ground();
     let (_sidecar, at, _far, there) = servers(&ground);
     let app = ground.cgroup().child("app").unwrap();
     let sidecar = app.child("sidecar").unwrap();
@@ -168,7 +165,7 @@ fn exempt_cgroups_and_membership_switch_with_the_generation() {
 
 #[test]
 fn a_cgroup_that_is_made_again_joins_before_its_first_process() {
-    let Some((ground, runtime)) = where_usable() else { return };
+    let (ground, runtime) = on_ground();
     let (_sidecar, at, _far, there) = servers(&ground);
     let who = |cgroup: &mesh_testbed::Cgroup| {
         dial(&Place::here().cgroup(cgroup), there).map(|dialled| dialled.arrival.who)
@@ -201,7 +198,7 @@ fn a_cgroup_that_is_made_again_joins_before_its_first_process() {
 
 #[test]
 fn an_apply_is_bound_to_what_it_was_planned_against() {
-    let Some((_ground, runtime)) = where_usable() else { return };
+    let (_ground, runtime) = on_ground();
     let tables = Policy::new().deny(80).tables();
     let bound = |expected| mesh_runtime::Apply { expected: Some(expected), ..request(&tables) };
     assert!(matches!(runtime.apply(bound(3)), Err(Error::Stale { expected: 3, live: 0 })));
@@ -213,7 +210,7 @@ fn an_apply_is_bound_to_what_it_was_planned_against() {
 
 #[test]
 fn programs_of_others_on_the_same_hooks_are_listed() {
-    let Some((ground, runtime)) = where_usable() else { return };
+    let (ground, runtime) = on_ground();
     runtime.apply(request(&Policy::new().deny(80).tables())).unwrap();
     assert_eq!(runtime.status().unwrap().foreign, []);
     let kernel = runtime.store();
@@ -230,7 +227,7 @@ fn programs_of_others_on_the_same_hooks_are_listed() {
 
 #[test]
 fn links_that_were_taken_off_and_entries_that_were_changed_are_drift_until_repaired() {
-    let Some((ground, runtime)) = where_usable() else { return };
+    let (ground, runtime) = on_ground();
     let (_sidecar, at, _far, there) = servers(&ground);
     let app = ground.cgroup().child("app").unwrap();
     let who = || dial(&Place::here().cgroup(&app), there).unwrap().arrival.who;
@@ -278,9 +275,6 @@ impl Drop for Mounted {
 /// A socket may be held by a process that lives elsewhere, and its network namespace by a mount in any place.
 #[test]
 fn connections_are_found_in_a_namespace_that_nothing_but_a_mount_holds() {
-    if !kernel_is_usable() {
-        return;
-    }
     let netns = Netns::new().unwrap();
     let dir = tempfile::tempdir().unwrap();
     let place = dir.path().join("a place");

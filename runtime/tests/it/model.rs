@@ -12,7 +12,7 @@ use mesh_runtime::{
     Apply, Drift, Error, Instance, Kernel, Options, Owner, Pod, Result, Runtime, State, Which,
 };
 use mesh_testbed::kernel_test;
-use mesh_testbed::{Cgroup, Ground, Netns, Place, kernel_is_usable, long_runs_are_wanted};
+use mesh_testbed::{Cgroup, Ground, Netns, Place, long_runs_are_wanted};
 
 use crate::builds;
 use crate::common::{self, Policy, request};
@@ -357,9 +357,6 @@ fn five_hundred_random_commands_end_where_the_model_says() {
 
 #[kernel_test]
 fn so_do_random_commands_on_the_kernel() {
-    if !kernel_is_usable() {
-        return;
-    }
     let (many, length) = if long_runs_are_wanted() { (10, 100) } else { (1, 30) };
     for seed in seeds(many) {
         walk(Real::new(), seed, length);

@@ -11,7 +11,7 @@ use mesh_runtime::{Apply, Attachment, Drift, Pod, PodFault, Runtime, Which};
 use mesh_testbed::kernel_test as test;
 use mesh_testbed::{Client, Ground, Netns, Place, Server};
 
-use crate::common::{Policy, request, where_usable};
+use crate::common::{Policy, on_ground, request};
 
 /// A pod without a network but loopback, in a cgroup that programs are attached to.
 struct Inside {
@@ -68,7 +68,7 @@ impl Inside {
 
 #[test]
 fn a_pod_is_a_member_as_long_as_it_is_attached_and_selected() {
-    let Some((ground, runtime)) = where_usable() else { return };
+    let (ground, runtime) = on_ground();
     let inside = Inside::new();
     // Attached before there is any policy.
     let early = runtime.attach(&inside.pod("p", "web")).unwrap();
@@ -101,7 +101,7 @@ fn registered(runtime: &Runtime) -> Vec<(String, Vec<String>)> {
 
 #[test]
 fn a_pod_goes_with_its_last_interface_and_for_no_other_container() {
-    let Some((ground, runtime)) = where_usable() else { return };
+    let (ground, runtime) = on_ground();
     let inside = Inside::new();
     // Once without and once with a policy in the kernel.
     for live in [false, true] {
@@ -132,7 +132,7 @@ fn a_pod_goes_with_its_last_interface_and_for_no_other_container() {
 
 #[test]
 fn pods_whose_namespaces_ended_are_swept_and_those_with_a_process_stay() {
-    let Some((ground, runtime)) = where_usable() else { return };
+    let (ground, runtime) = on_ground();
     let [ended, lived_in, alive] = [(); 3].map(|()| Inside::new());
     runtime.apply(request(&alive.policy("web"))).unwrap();
     for (inside, name) in [(&ended, "ended"), (&lived_in, "lived-in"), (&alive, "alive")] {
@@ -158,7 +158,7 @@ fn pods_whose_namespaces_ended_are_swept_and_those_with_a_process_stay() {
 
 #[test]
 fn a_pods_addresses_are_those_of_its_interfaces_where_none_are_given() {
-    let Some((_ground, runtime)) = where_usable() else { return };
+    let (_ground, runtime) = on_ground();
     let inside = Inside::new();
     inside
         .netns
@@ -171,7 +171,7 @@ fn a_pods_addresses_are_those_of_its_interfaces_where_none_are_given() {
 
 #[test]
 fn a_change_of_addresses_is_told_also_where_the_kernel_could_not_tell_it() {
-    let Some((_ground, runtime)) = where_usable() else { return };
+    let (_ground, runtime) = on_ground();
     let inside = Inside::new();
     inside.netns.ip("link add v0 type veth peer name v1\nlink set v0 up\nlink set v1 up").unwrap();
     let key = runtime.attach(&Pod { addresses: Vec::new(), ..inside.pod("p", "web") }).unwrap().key;
@@ -208,7 +208,7 @@ fn a_change_of_addresses_is_told_also_where_the_kernel_could_not_tell_it() {
 
 #[test]
 fn whoever_gives_itself_many_addresses_owns_as_many_as_there_is_room_for() {
-    let Some((_ground, runtime)) = where_usable() else { return };
+    let (_ground, runtime) = on_ground();
     let inside = Inside::new();
     runtime.apply(request(&inside.policy("web"))).unwrap();
     inside.netns.ip("link add v0 type veth peer name v1\nlink set v0 up").unwrap();
@@ -249,7 +249,7 @@ impl Inside {
 
 #[test]
 fn where_the_deciding_program_is_gone_connections_go_straight_and_it_is_told_and_put_back() {
-    let Some((_ground, runtime)) = where_usable() else { return };
+    let (_ground, runtime) = on_ground();
     let inside = Inside::new();
     let policy = inside.policy("web");
     runtime.apply(request(&policy)).unwrap();
@@ -270,7 +270,7 @@ fn where_the_deciding_program_is_gone_connections_go_straight_and_it_is_told_and
 
 #[test]
 fn packets_that_interrupt_others_take_the_next_place_and_are_counted_where_there_is_none() {
-    let Some((_ground, runtime)) = where_usable() else { return };
+    let (_ground, runtime) = on_ground();
     let inside = Inside::new();
     runtime.apply(request(&inside.policy("web"))).unwrap();
     runtime.attach(&inside.pod("p", "web")).unwrap();

@@ -7,8 +7,8 @@ use mesh_runtime::system::Files;
 use mesh_runtime::system::faults::{Faulty, Strike};
 use mesh_runtime::system::memory::Memory;
 use mesh_runtime::{Error, Instance, Kernel, Options, Runtime};
+use mesh_testbed::Ground;
 use mesh_testbed::kernel_test;
-use mesh_testbed::{Ground, kernel_is_usable};
 
 use crate::common::{self, Policy, request};
 use crate::steps::machine;
@@ -77,9 +77,6 @@ fn names(dir: &Path) -> Vec<std::ffi::OsString> {
 
 #[kernel_test]
 fn a_read_only_bpffs_is_refused() {
-    if !kernel_is_usable() {
-        return;
-    }
     let ground = Ground::new().unwrap();
     let remount = |options: &str| {
         let status = Command::new("mount").args(["-o", options]).arg(ground.bpffs()).status().unwrap();
@@ -93,9 +90,6 @@ fn a_read_only_bpffs_is_refused() {
 
 #[kernel_test]
 fn a_cgroup_of_the_first_version_is_refused() {
-    if !kernel_is_usable() {
-        return;
-    }
     let ground = Ground::new().unwrap();
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
     let first =
@@ -108,9 +102,6 @@ fn a_cgroup_of_the_first_version_is_refused() {
 
 #[kernel_test]
 fn programs_of_another_meshc_above_are_named() {
-    if !kernel_is_usable() {
-        return;
-    }
     let ground = Ground::new().unwrap();
     common::runtime(&ground).apply(request(&Policy::new().redirect(80, 15001).tables())).unwrap();
     let below = ground.cgroup().child("below").unwrap();
@@ -127,9 +118,6 @@ fn programs_of_another_meshc_above_are_named() {
 
 #[kernel_test]
 fn programs_of_another_meshc_below_are_named() {
-    if !kernel_is_usable() {
-        return;
-    }
     let ground = Ground::new().unwrap();
     let between = ground.cgroup().child("between").unwrap();
     let below = between.child("below").unwrap();

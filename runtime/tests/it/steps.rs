@@ -14,7 +14,7 @@ use mesh_runtime::{
     Attachment, Drift, Instance, Joined, Kernel, Options, Owner, Pod, Result, Runtime, State, Which,
 };
 use mesh_testbed::kernel_test;
-use mesh_testbed::{Ground, Netns, Place, kernel_is_usable, long_runs_are_wanted};
+use mesh_testbed::{Ground, Netns, Place, long_runs_are_wanted};
 
 use crate::common::{Policy, instance, request};
 
@@ -392,9 +392,6 @@ fn failed_at_any_step_in_memory() {
 /// in memory, one in `stride` is enough here, unless `MESHC_TEST_LONG=1`.
 fn on_the_kernel(stride: usize, strikes: impl Fn(usize) -> Vec<Strike>) {
     let every = long_runs_are_wanted();
-    if !kernel_is_usable() {
-        return;
-    }
     let ground = Ground::new().unwrap();
     let place = instance(&ground);
     let cgroups = ["one", "two"].map(|name| ground.cgroup().child(name).unwrap());

@@ -8,9 +8,7 @@ use mesh_runtime::system::faults::{Faulty, Strike};
 use mesh_runtime::system::{Files, Maps, System, Word};
 use mesh_runtime::{Apply, Class, Drift, Error, Instance, Kernel, Options, Runtime, State};
 use mesh_testbed::kernel_test;
-use mesh_testbed::{
-    Client, Ground, Line, Place, Server, ServerTask, first_step, kernel_is_usable, long_runs_are_wanted,
-};
+use mesh_testbed::{Client, Ground, Line, Place, Server, ServerTask, first_step, long_runs_are_wanted};
 
 use crate::builds::{self, LATER_BUILD};
 use crate::common::{self, Policy, request};
@@ -47,9 +45,6 @@ fn traffic(line: &mut Line, there: SocketAddr) -> (Vec<String>, u32) {
 
 #[kernel_test]
 fn programs_are_replaced_under_traffic_without_a_gap() {
-    if !kernel_is_usable() {
-        return;
-    }
     let ground = Ground::new().unwrap();
     let instance = common::instance(&ground);
     let far = Server::start_here("far", &["127.0.0.2:0".parse().unwrap()]).unwrap();
@@ -164,9 +159,6 @@ fn maps_and_tables_of_another_abi_are_refused_with_a_way_out() {
 
 #[kernel_test]
 fn so_they_are_on_the_kernel() {
-    if !kernel_is_usable() {
-        return;
-    }
     let ground = Ground::new().unwrap();
     let instance = common::instance(&ground);
     refused_with_a_way_out(&on(Kernel::new(), &instance), other_flows);

@@ -1,16 +1,16 @@
 //! Connections that a policy chooses go past the stack, and no others.
 
 use mesh_testbed::kernel_test as test;
-use mesh_testbed::{Client, Failure, Tested, kernel_is_usable, storage};
+use mesh_testbed::{Client, Failure, Tested, storage};
 
 use crate::fixtures::command::Answer;
 use crate::fixtures::duo::{ByteCounts, Duo, End, SHAPES, SIDECAR, TARGET, pattern};
 use crate::fixtures::seen::Seen;
-use crate::fixtures::stage::{SIDECAR_UID, address, where_usable};
+use crate::fixtures::stage::{SIDECAR_UID, address};
 
 #[test]
 fn questions_and_answers_of_all_sizes_take_the_fast_path() -> Tested {
-    let Some(duo) = where_usable(Duo::new)? else { return Ok(()) };
+    let duo = Duo::new()?;
     duo.apply(true)?;
     for (listen, target, mapped) in
         [(SIDECAR, TARGET, false), ("[::1]:15005", "[fd10::9]:80", false), (SIDECAR, TARGET, true)]
@@ -51,7 +51,7 @@ fn questions_and_answers_of_all_sizes_take_the_fast_path() -> Tested {
 
 #[test]
 fn a_sidecar_reaches_its_own_application_by_the_fast_path() -> Tested {
-    let Some(duo) = where_usable(Duo::new)? else { return Ok(()) };
+    let duo = Duo::new()?;
     duo.both_ways(|| {
         let (application, sidecar) = (duo.stage.cart(), duo.stage.cart().uid(SIDECAR_UID));
         let (near, far) = duo.between(
@@ -76,7 +76,7 @@ fn a_sidecar_reaches_its_own_application_by_the_fast_path() -> Tested {
 
 #[test]
 fn what_is_not_chosen_never_enters() -> Tested {
-    let Some(duo) = where_usable(Duo::new)? else { return Ok(()) };
+    let duo = Duo::new()?;
     let stage = &duo.stage;
     let held = |target: &str| -> Result<usize, Failure> {
         let target = address(target)?;
@@ -160,9 +160,6 @@ fn ask_peer(duo: &Duo, listen: &str, target: &str) -> Result<ByteCounts, Failure
 
 #[test]
 fn sidecars_of_two_pods_exchange_bytes_by_the_fast_path_where_they_are_chosen() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
     for accelerate in [
         "accelerate a <-> b tcp not 7000",
         "accelerate within both tcp not 7000\ngroup both = a, b",
@@ -190,7 +187,7 @@ fn sidecars_of_two_pods_exchange_bytes_by_the_fast_path_where_they_are_chosen() 
 
 #[test]
 fn sidecars_of_pods_that_are_not_chosen_never_enter() -> Tested {
-    let Some(duo) = where_usable(Duo::new)? else { return Ok(()) };
+    let duo = Duo::new()?;
     // The workload `a` has a peer, and it is not `b`.
     two_pods(&duo, "accelerate within own\ngroup own = a")?;
     let counts = ask_peer(&duo, "0.0.0.0:15003", "192.168.7.1:8088")?;
@@ -200,7 +197,7 @@ fn sidecars_of_pods_that_are_not_chosen_never_enter() -> Tested {
 
 #[test]
 fn who_accelerates_every_port_is_told_what_streams_cost() -> Tested {
-    let Some(duo) = where_usable(Duo::new)? else { return Ok(()) };
+    let duo = Duo::new()?;
     let told = |ports: &str| {
         let text = format!(
             "exempt uid 1500\nredirect outbound -> 15001\nmesh shop {{\naccelerate local {ports}\nworkload a {{ label app = a }}\n}}\n"

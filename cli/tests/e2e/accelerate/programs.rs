@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use mesh_testbed::kernel_test as test;
-use mesh_testbed::{Failure, Place, Process, Tested, kernel_is_usable, long_runs_are_wanted};
+use mesh_testbed::{Failure, Place, Process, Tested};
 
 use crate::fixtures::command::Answer;
 use crate::fixtures::duo::Duo;
@@ -71,9 +71,6 @@ impl Program {
 
 #[test(long)]
 fn programs_in_go_on_a_jvm_and_with_asyncio_speak_http_past_the_stack() -> Tested {
-    if !(kernel_is_usable() && long_runs_are_wanted()) {
-        return Ok(());
-    }
     let duo = Duo::new()?;
     let dir = duo.stage.ground().dir().join("programs");
     std::fs::create_dir(&dir)?;

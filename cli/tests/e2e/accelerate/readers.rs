@@ -11,13 +11,13 @@ use std::time::Duration;
 
 use mesh_testbed::kernel_test as test;
 use mesh_testbed::proxy::Nginx;
-use mesh_testbed::{Client, Errno, Failure, Process, Tested, kernel_is_usable, long_runs_are_wanted, until};
+use mesh_testbed::{Client, Errno, Failure, Process, Tested, until};
 use rustix::net::{RecvFlags, recv};
 use serde_json::Value;
 
 use crate::fixtures::command::Answer;
 use crate::fixtures::duo::{Duo, End, SIDECAR, TARGET, patient};
-use crate::fixtures::stage::{address, as_member, where_usable};
+use crate::fixtures::stage::{address, as_member};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const PROGRAM: &str = include_str!("../../../../testbed/programs/Available.java");
@@ -86,7 +86,7 @@ fn upload(name: &str) -> Result<String, Errno> {
 
 #[test]
 fn nginx_gets_uploads_that_are_larger_than_its_buffers() -> Tested {
-    let Some(duo) = where_usable(Duo::new)? else { return Ok(()) };
+    let duo = Duo::new()?;
     let nginx = Nginx::keeping(&duo.stage.beside(), address(SIDECAR)?)?;
     let uploaded = |name: &str| -> Tested {
         let said = as_member(&duo.stage.cart(), || upload(name))?;
@@ -138,9 +138,6 @@ fn nginx_gets_uploads_that_are_larger_than_its_buffers() -> Tested {
 
 #[test(long)]
 fn a_jvm_reads_as_much_as_available_tells() -> Tested {
-    if !(kernel_is_usable() && long_runs_are_wanted()) {
-        return Ok(());
-    }
     let duo = Duo::new()?;
     duo.apply(true)?;
     let _agent = agent(&duo)?;
@@ -197,7 +194,7 @@ fn tells(duo: &Duo) -> Result<bool, Failure> {
 
 #[test]
 fn fionread_tells_of_bytes_of_either_way_and_of_both() -> Tested {
-    let Some(duo) = where_usable(Duo::new)? else { return Ok(()) };
+    let duo = Duo::new()?;
     if !tells(&duo)? {
         return Ok(());
     }
@@ -260,7 +257,7 @@ fn fionread_tells_of_bytes_of_either_way_and_of_both() -> Tested {
 
 #[test]
 fn who_asks_fionread_on_connections_that_it_opens_is_let_alone_where_it_was_told_too_little() -> Tested {
-    let Some(duo) = where_usable(Duo::new)? else { return Ok(()) };
+    let duo = Duo::new()?;
     if tells(&duo)? {
         return Ok(());
     }
@@ -305,7 +302,7 @@ fn who_asks_fionread_on_connections_that_it_opens_is_let_alone_where_it_was_told
 
 #[test]
 fn what_fionread_tells_of_other_files_stays_as_it_was() -> Tested {
-    let Some(duo) = where_usable(Duo::new)? else { return Ok(()) };
+    let duo = Duo::new()?;
     let asked = || {
         let (out, into) = rustix::pipe::pipe()?;
         rustix::io::write(&into, &[0; 33])?;
@@ -382,7 +379,7 @@ fn strand(duo: &Duo, meanwhile: impl FnOnce() -> Tested + Send) -> Result<(Strin
 
 #[test]
 fn a_program_that_splices_from_any_connection_of_a_pod_is_known() -> Tested {
-    let Some(duo) = where_usable(Duo::new)? else { return Ok(()) };
+    let duo = Duo::new()?;
     let text = "exempt uid 1500\nredirect outbound -> 15001\nmesh shop {\naccelerate local\nworkload a { label app = a }\n}\n";
     let policy = duo.stage.ground().write("pod.mesh", text)?;
     duo.stage.apply(&policy)?;
@@ -411,7 +408,7 @@ fn a_program_that_splices_from_any_connection_of_a_pod_is_known() -> Tested {
 
 #[test]
 fn a_reader_that_spliced_in_vain_is_named_and_its_connection_closed() -> Tested {
-    let Some(duo) = where_usable(Duo::new)? else { return Ok(()) };
+    let duo = Duo::new()?;
     duo.apply(true)?;
     if refuses_splice(&duo)? {
         return Ok(());
@@ -438,7 +435,7 @@ fn a_reader_that_spliced_in_vain_is_named_and_its_connection_closed() -> Tested 
 
 #[test]
 fn the_agent_closes_the_connection_of_a_reader_that_spliced_in_vain() -> Tested {
-    let Some(duo) = where_usable(Duo::new)? else { return Ok(()) };
+    let duo = Duo::new()?;
     duo.apply(true)?;
     if refuses_splice(&duo)? {
         return Ok(());
@@ -453,7 +450,7 @@ fn the_agent_closes_the_connection_of_a_reader_that_spliced_in_vain() -> Tested 
 
 #[test]
 fn a_reader_that_peeks_goes_on_by_the_fast_path() -> Tested {
-    let Some(duo) = where_usable(Duo::new)? else { return Ok(()) };
+    let duo = Duo::new()?;
     duo.apply(true)?;
     let before = duo.counts()?;
     let (near, far) = duo.run(

@@ -5,7 +5,7 @@ use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
 use mesh_testbed::kernel_test as test;
-use mesh_testbed::{Errno, Tested, kernel_is_usable, long_runs_are_wanted, until};
+use mesh_testbed::{Errno, Tested, long_runs_are_wanted, until};
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, recv, send, sendmsg, sockopt};
 
 use crate::fixtures::duo::{Duo, pattern};
@@ -116,9 +116,6 @@ fn reads(mut stream: &TcpStream, seed: u64) -> Result<(usize, String, Option<usi
 
 #[test]
 fn gigabytes_both_ways_at_once_arrive_as_they_were_sent_while_acceleration_is_switched() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
     let total = if long_runs_are_wanted() { 12 << 30 } else { 512 << 20 };
     let duo = Duo::new()?;
     duo.apply(true)?;

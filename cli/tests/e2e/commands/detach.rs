@@ -7,11 +7,11 @@ use mesh_testbed::kernel_test as test;
 use mesh_testbed::{Client, Tested};
 
 use crate::fixtures::seen::Seen;
-use crate::fixtures::stage::{Stage, address, where_usable};
+use crate::fixtures::stage::{Stage, address};
 
 #[test]
 fn after_detach_the_kernel_holds_the_same_objects_as_before() -> Tested {
-    let Some(stage) = where_usable(Stage::alone)? else { return Ok(()) };
+    let stage = Stage::alone()?;
     let before = Census::take()?;
     stage.apply_rules("redirect outbound -> 15001")?;
     stage.apply_rules("redirect outbound -> 15002")?;
@@ -33,7 +33,7 @@ fn after_detach_the_kernel_holds_the_same_objects_as_before() -> Tested {
 
 #[test]
 fn connections_made_before_detach_live_on() -> Tested {
-    let Some(stage) = where_usable(|| Stage::ruled("redirect outbound -> 15001"))? else { return Ok(()) };
+    let stage = Stage::ruled("redirect outbound -> 15001")?;
     let target = address("10.0.3.9:80")?;
     let mut client = stage.cart().spawn(|line| {
         let mut stream = Client::to(target).open()?;
@@ -50,7 +50,7 @@ fn connections_made_before_detach_live_on() -> Tested {
 
 #[test]
 fn detach_without_all_is_wrong_usage() -> Tested {
-    let Some(stage) = where_usable(|| Stage::ruled("redirect outbound -> 15001"))? else { return Ok(()) };
+    let stage = Stage::ruled("redirect outbound -> 15001")?;
     let answer = crate::fixtures::command::Answer::of(stage.meshc().arg("detach"))?;
     assert_eq!(answer.code, 2, "{answer:#?}");
     assert_eq!(stage.dial("10.0.3.9:80")?, Seen::Redirected(15001));

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::fixtures::command::Answer;
 use crate::fixtures::observer::{Observer, parts};
 use crate::fixtures::seen::{Seen, seen};
-use crate::fixtures::stage::{SIDECAR_UID, Stage, address, as_member, where_usable};
+use crate::fixtures::stage::{SIDECAR_UID, Stage, address, as_member};
 
 const RULES: &str = "redirect outbound -> 15001
 exclude outbound tcp 3306
@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 #[test]
 fn every_decision_is_told_with_its_rule_and_line() -> Tested {
-    let Some(stage) = where_usable(|| Stage::ruled(RULES))? else { return Ok(()) };
+    let stage = Stage::ruled(RULES)?;
     let _sidecar = UdpServer::start(&stage.pair().client, "sidecar", &[address("127.0.0.1:15053")?])?;
     let observer = Observer::start(&stage, "observed", &[])?;
 
@@ -89,7 +89,7 @@ fn every_decision_is_told_with_its_rule_and_line() -> Tested {
 /// Whoever runs a program chooses its name, and root reads it.
 #[test]
 fn what_a_process_or_a_pod_is_called_does_nothing_to_a_terminal() -> Tested {
-    let Some(stage) = where_usable(|| Stage::ruled(RULES))? else { return Ok(()) };
+    let stage = Stage::ruled(RULES)?;
     let log = stage.ground().dir().join("text.log");
     let text = Process::start(stage.meshc().arg("observe"), &log)?;
     text.wait_until_it_says("observing")?;
@@ -125,7 +125,7 @@ fn what_a_process_or_a_pod_is_called_does_nothing_to_a_terminal() -> Tested {
 
 #[test]
 fn several_observers_each_see_what_they_asked_for() -> Tested {
-    let Some(stage) = where_usable(|| Stage::ruled(RULES))? else { return Ok(()) };
+    let stage = Stage::ruled(RULES)?;
     let filters: [(&[&str], &[usize]); 8] = [
         (&[], &[0, 1, 2, 3, 4]),
         (&["cart"], &[0, 1, 2, 3]),
@@ -170,7 +170,7 @@ fn several_observers_each_see_what_they_asked_for() -> Tested {
 
 #[test]
 fn what_does_not_fit_the_buffer_is_counted() -> Tested {
-    let Some(stage) = where_usable(|| Stage::ruled(RULES))? else { return Ok(()) };
+    let stage = Stage::ruled(RULES)?;
     let observer = Observer::start(&stage, "observed", &["cart", "--buffer", "4096"])?;
     let others = Observer::start(&stage, "others", &["batch", "--buffer", "4096"])?;
     observer.0.halt();
@@ -209,7 +209,7 @@ fn what_does_not_fit_the_buffer_is_counted() -> Tested {
 
 #[test]
 fn an_observer_that_was_killed_is_turned_off_by_the_programs() -> Tested {
-    let Some(stage) = where_usable(|| Stage::ruled(RULES))? else { return Ok(()) };
+    let stage = Stage::ruled(RULES)?;
     let observers = || stage.ask(&["status"]).map(|status| status["observers"].clone());
     assert_eq!(observers()?, 0);
     let mut killed = Observer::start(&stage, "killed", &[])?;
@@ -229,7 +229,7 @@ fn an_observer_that_was_killed_is_turned_off_by_the_programs() -> Tested {
 
 #[test]
 fn an_observer_follows_an_apply_and_ends_with_the_mesh() -> Tested {
-    let Some(stage) = where_usable(|| Stage::ruled(RULES))? else { return Ok(()) };
+    let stage = Stage::ruled(RULES)?;
     let observer = Observer::start(&stage, "observed", &["cart"])?;
     assert_eq!(stage.dial("10.0.3.9:25")?, Seen::Denied);
     // A workload before it, so that it has another number.
@@ -248,7 +248,7 @@ fn an_observer_follows_an_apply_and_ends_with_the_mesh() -> Tested {
 
 #[test]
 fn without_a_policy_there_is_nothing_to_observe() -> Tested {
-    let Some(stage) = where_usable(Stage::new)? else { return Ok(()) };
+    let stage = Stage::new()?;
     let answer = Answer::of(stage.meshc().args(["observe"]))?;
     assert_eq!(answer.code, 1, "{answer:?}");
     assert!(answer.stderr.contains("no policy is live"), "{answer:?}");

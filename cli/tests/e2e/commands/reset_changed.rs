@@ -2,11 +2,11 @@
 //! one decides otherwise, and no others.
 
 use mesh_testbed::kernel_test as test;
-use mesh_testbed::{Failure, Place, ServerTask, Tested, kernel_is_usable};
+use mesh_testbed::{Failure, Place, ServerTask, Tested};
 use serde_json::json;
 
 use crate::fixtures::connected::Connected;
-use crate::fixtures::stage::{SIDECAR_UID, Stage, where_usable};
+use crate::fixtures::stage::{SIDECAR_UID, Stage};
 use crate::fixtures::town::{POD, Pod, addresses};
 
 const BEFORE: &str = "redirect outbound -> 15001\nexclude outbound tcp 3306, 8080";
@@ -20,7 +20,7 @@ const UNCHANGED: [&str; 2] = ["80", "8080"];
 
 #[test]
 fn connections_keep_their_path_unless_they_are_reset() -> Tested {
-    let Some(stage) = where_usable(|| Stage::ruled(BEFORE))? else { return Ok(()) };
+    let stage = Stage::ruled(BEFORE)?;
     let all = [UNCHANGED, CHANGED].concat();
     let mut member = Connected::open(&stage.cart(), &all)?;
     let mut exempt = Connected::open(&stage.cart().uid(SIDECAR_UID), &all)?;
@@ -48,7 +48,7 @@ fn connections_keep_their_path_unless_they_are_reset() -> Tested {
 
 #[test]
 fn the_apply_that_changes_them_resets_them() -> Tested {
-    let Some(stage) = where_usable(|| Stage::ruled(BEFORE))? else { return Ok(()) };
+    let stage = Stage::ruled(BEFORE)?;
     let mut cart = Connected::open(&stage.cart(), &CHANGED)?;
     let mut batch = Connected::open(&stage.batch(), &CHANGED)?;
     // `batch` is no workload of this policy any more: what the sidecar had goes straight.
@@ -82,9 +82,6 @@ fn reset(pod: &Pod) -> Result<serde_json::Value, Failure> {
 
 #[test]
 fn inbound_connections_of_a_pod_are_reset_too() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
     for way in ["sk_lookup", "tc"] {
         // To the same sidecar, and straight, as before.
         let unchanged = ["8080", "9090"];
@@ -136,9 +133,6 @@ fn inbound_connections_of_a_pod_are_reset_too() -> Tested {
 
 #[test]
 fn what_a_sidecar_opened_to_its_own_pod_stays() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
     for way in ["sk_lookup", "tc"] {
         let (pod, _servers) = pod(way, &["8080"])?;
         pod.attach()?;
@@ -158,9 +152,6 @@ fn what_a_sidecar_opened_to_its_own_pod_stays() -> Tested {
 
 #[test]
 fn what_passed_for_want_of_a_sidecar_is_reset_once_there_is_one() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
     let (pod, _servers) = pod("sk_lookup", &["8080"])?;
     pod.attach()?;
     pod.apply("on missing-sidecar pass\nredirect inbound -> 15005")?;

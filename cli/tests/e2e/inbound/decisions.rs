@@ -10,7 +10,7 @@ use mesh_testbed::{
 use serde_json::{Value, json};
 
 use crate::fixtures::observer::{Observer, parts};
-use crate::fixtures::stage::{address, where_usable};
+use crate::fixtures::stage::address;
 use crate::fixtures::town::{APPLICATION, POD, Pod, Reached, SIDECAR, addresses, reach, reached};
 
 fn sidecar() -> Reached {
@@ -38,7 +38,7 @@ fn at(port: u16) -> [String; 2] {
 
 #[test]
 fn connections_from_everywhere_reach_the_sidecar_which_sees_who_and_where_to() -> Tested {
-    let Some(pod) = where_usable(|| Pod::new(super::WAY))? else { return Ok(()) };
+    let pod = Pod::new(super::WAY)?;
     pod.apply("redirect inbound -> 15003\nexclude inbound tcp 9090")?;
     pod.attach()?;
     let _servers = pod.servers()?;
@@ -66,7 +66,7 @@ fn connections_from_everywhere_reach_the_sidecar_which_sees_who_and_where_to() -
 
 #[test]
 fn from_rules_tell_sources_apart() -> Tested {
-    let Some(pod) = where_usable(|| Pod::new(super::WAY))? else { return Ok(()) };
+    let pod = Pod::new(super::WAY)?;
     pod.attach()?;
     let _servers = pod.servers()?;
     pod.apply(
@@ -92,7 +92,7 @@ fn from_rules_tell_sources_apart() -> Tested {
 
 #[test]
 fn a_missing_sidecar_refuses_or_passes_as_the_policy_says() -> Tested {
-    let Some(pod) = where_usable(|| Pod::new(super::WAY))? else { return Ok(()) };
+    let pod = Pod::new(super::WAY)?;
     pod.attach()?;
     let _application = pod.serve("application", &APPLICATION)?;
     let far = &pod.town().far;
@@ -114,7 +114,7 @@ fn a_missing_sidecar_refuses_or_passes_as_the_policy_says() -> Tested {
 
 #[test]
 fn what_the_pod_sends_to_itself_stays_direct() -> Tested {
-    let Some(pod) = where_usable(|| Pod::new(super::WAY))? else { return Ok(()) };
+    let pod = Pod::new(super::WAY)?;
     pod.apply("redirect inbound -> 15003\ndeny inbound tcp 9090")?;
     pod.attach()?;
     let _servers = pod.servers()?;
@@ -131,7 +131,7 @@ fn what_the_pod_sends_to_itself_stays_direct() -> Tested {
 
 #[test]
 fn a_rule_for_the_pods_own_addresses_spares_the_sidecar() -> Tested {
-    let Some(pod) = where_usable(|| Pod::new(super::WAY))? else { return Ok(()) };
+    let pod = Pod::new(super::WAY)?;
     pod.apply("redirect inbound from 10.42.0.2, fd42::2, 127.0.0.0/8, ::1 -> 15003")?;
     pod.attach()?;
     let _servers = pod.servers()?;
@@ -150,7 +150,7 @@ fn a_rule_for_the_pods_own_addresses_spares_the_sidecar() -> Tested {
 
 #[test]
 fn a_sidecar_is_found_whenever_it_began_to_listen_and_wherever_it_lives() -> Tested {
-    let Some(pod) = where_usable(|| Pod::new(super::WAY))? else { return Ok(()) };
+    let pod = Pod::new(super::WAY)?;
     pod.apply("redirect inbound -> 15003")?;
     let far = &pod.town().far;
     // No program saw this one begin to listen.
@@ -179,7 +179,7 @@ fn a_sidecar_is_found_whenever_it_began_to_listen_and_wherever_it_lives() -> Tes
 
 #[test]
 fn of_two_listeners_on_one_port_the_one_that_lives_takes_all() -> Tested {
-    let Some(pod) = where_usable(|| Pod::new(super::WAY))? else { return Ok(()) };
+    let pod = Pod::new(super::WAY)?;
     pod.apply("redirect inbound -> 15003")?;
     pod.attach()?;
     let far = &pod.town().far;
@@ -196,7 +196,7 @@ fn of_two_listeners_on_one_port_the_one_that_lives_takes_all() -> Tested {
 
 #[test]
 fn datagrams_are_denied_and_never_redirected() -> Tested {
-    let Some(pod) = where_usable(|| Pod::new(super::WAY))? else { return Ok(()) };
+    let pod = Pod::new(super::WAY)?;
     pod.apply("redirect inbound -> 15003\ndeny inbound udp 53 from 10.44.0.0/24, fd44::/64")?;
     pod.attach()?;
     let listen = addresses(&["10.42.0.2:53", "[fd42::2]:53", "10.42.0.2:54"])?;
@@ -215,7 +215,7 @@ fn datagrams_are_denied_and_never_redirected() -> Tested {
 
 #[test]
 fn every_inbound_connection_is_told_with_its_rule_and_line() -> Tested {
-    let Some(pod) = where_usable(|| Pod::new(super::WAY))? else { return Ok(()) };
+    let pod = Pod::new(super::WAY)?;
     pod.apply("redirect inbound -> 15003\nexclude inbound tcp 9090\ndeny inbound any 53 from 10.44.0.0/24")?;
     pod.attach()?;
     let _servers = pod.servers()?;
@@ -262,7 +262,7 @@ fn every_inbound_connection_is_told_with_its_rule_and_line() -> Tested {
 
 #[test]
 fn a_missing_program_is_drift_and_repaired() -> Tested {
-    let Some(pod) = where_usable(|| Pod::new(super::WAY))? else { return Ok(()) };
+    let pod = Pod::new(super::WAY)?;
     pod.apply("redirect inbound -> 15003")?;
     pod.attach()?;
     let _servers = pod.servers()?;
@@ -322,7 +322,7 @@ fn told(from: &Netns, target: &str) -> Result<Result<String, Errno>, Failure> {
 
 #[test]
 fn a_port_that_only_outbound_redirects_lead_to_is_no_proxy_for_strangers() -> Tested {
-    let Some(pod) = where_usable(|| Pod::new(super::WAY))? else { return Ok(()) };
+    let pod = Pod::new(super::WAY)?;
     pod.attach()?;
     pod.apply(PROXIED)?;
     let _servers = pod.servers()?;
@@ -365,7 +365,7 @@ fn a_port_that_only_outbound_redirects_lead_to_is_no_proxy_for_strangers() -> Te
 
 #[test]
 fn the_pod_itself_reaches_the_ports_of_its_outbound_redirects() -> Tested {
-    let Some(pod) = where_usable(|| Pod::new(super::WAY))? else { return Ok(()) };
+    let pod = Pod::new(super::WAY)?;
     pod.attach()?;
     pod.apply(PROXIED)?;
     let _outbound = ServerTask::start(&pod.sidecar_place(), "outbound", &addresses(&OUTBOUND)?)?;
@@ -409,7 +409,7 @@ fn the_pod_itself_reaches_the_ports_of_its_outbound_redirects() -> Tested {
 
 #[test]
 fn a_link_local_source_is_reached_by_rules_that_name_it_alone() -> Tested {
-    let Some(pod) = where_usable(|| Pod::new(super::WAY))? else { return Ok(()) };
+    let pod = Pod::new(super::WAY)?;
     pod.attach()?;
     pod.apply(&format!("{PROXIED}\ndeny inbound tcp 9090"))?;
     let _servers = pod.servers()?;

@@ -20,7 +20,7 @@ use super::model::ReachedAt;
 use crate::fixtures::command::Answer;
 use crate::fixtures::compiled::compiled;
 use crate::fixtures::connected::Connected;
-use crate::fixtures::stage::{PORTS, SIDECAR_PORTS, SIDECAR_UID, address, where_usable};
+use crate::fixtures::stage::{PORTS, SIDECAR_PORTS, SIDECAR_UID, address};
 use crate::fixtures::town::{Reached, SIDECAR, addresses, reach, reached};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -124,7 +124,7 @@ fn straight(who: &str) -> Reached {
 
 #[test]
 fn ports_of_a_service_are_redirected_and_those_of_others_are_not() -> Tested {
-    let Some(host) = where_usable(Host::new)? else { return Ok(()) };
+    let host = Host::new()?;
     let far = &host.town.far;
     // Some listened before the policy came, some will later.
     let early = ServerTask::start(&host.service(), "early", &addresses(&["0.0.0.0:8080", "[::]:8080"])?)?;
@@ -165,7 +165,7 @@ fn ports_of_a_service_are_redirected_and_those_of_others_are_not() -> Tested {
 
 #[test]
 fn kernel_and_model_agree_on_generated_connections_to_a_service() -> Tested {
-    let Some(host) = where_usable(Host::new)? else { return Ok(()) };
+    let host = Host::new()?;
     let everywhere = |port: u16| [format!("0.0.0.0:{port}"), format!("[::]:{port}")];
     let serve = |place: &Place, who: &str, ports: &[u16]| -> Result<ServerTask, Failure> {
         let listen: Vec<_> = ports.iter().copied().flat_map(everywhere).collect();
@@ -198,7 +198,7 @@ fn kernel_and_model_agree_on_generated_connections_to_a_service() -> Tested {
 
 #[test]
 fn inbound_traffic_of_a_command_is_decided_while_it_runs() -> Tested {
-    let Some(host) = where_usable(Host::new)? else { return Ok(()) };
+    let host = Host::new()?;
     let far = &host.town.far;
     let policy = "exempt uid 1500\nmesh host {\nredirect inbound -> 15003\ndeny inbound from 10.42.1.2\n\
                   workload cmd { label app = cmd }\n}\n";
@@ -229,7 +229,7 @@ fn inbound_traffic_of_a_command_is_decided_while_it_runs() -> Tested {
 
 #[test]
 fn inbound_connections_of_services_are_reset_where_a_policy_decides_otherwise() -> Tested {
-    let Some(host) = where_usable(Host::new)? else { return Ok(()) };
+    let host = Host::new()?;
     let ports = ["0.0.0.0:8080", "[::]:8080", "0.0.0.0:8081", "[::]:8081", "0.0.0.0:8083", "[::]:8083"];
     let _service = ServerTask::start(&host.service(), "service", &addresses(&ports)?)?;
     let _other = ServerTask::start(&host.beside(), "other", &addresses(&["0.0.0.0:8082", "[::]:8082"])?)?;
@@ -272,7 +272,7 @@ fn inbound_connections_of_services_are_reset_where_a_policy_decides_otherwise() 
 
 #[test]
 fn the_host_has_a_program_only_while_a_policy_asks_for_it() -> Tested {
-    let Some(host) = where_usable(Host::new)? else { return Ok(()) };
+    let host = Host::new()?;
     host.apply("deny outbound tcp 25")?;
     assert_eq!(host.programs()?, 0);
     // Its port belongs to the service.
@@ -295,7 +295,7 @@ fn the_host_has_a_program_only_while_a_policy_asks_for_it() -> Tested {
 
 #[test]
 fn the_outbound_port_of_a_service_is_its_own() -> Tested {
-    let Some(host) = where_usable(Host::new)? else { return Ok(()) };
+    let host = Host::new()?;
     host.apply("redirect outbound tcp 80 -> 15001\ndeny outbound udp 80")?;
     let all = ["0.0.0.0:15001", "[::]:15001"];
     let outbound = ServerTask::start(&host.service().uid(SIDECAR_UID), "sidecar", &addresses(&all)?)?;
@@ -344,7 +344,7 @@ fn the_outbound_port_of_a_service_is_its_own() -> Tested {
 
 #[test]
 fn listeners_stay_in_step_whether_the_agent_runs_or_not() -> Tested {
-    let Some(mut host) = where_usable(Host::new)? else { return Ok(()) };
+    let mut host = Host::new()?;
     let dir = host.ground.dir().join("policies");
     fs::create_dir(&dir)?;
     let write =
@@ -400,7 +400,7 @@ fn sharing(place: &Place, who: &str, at: &str) -> Result<ServerTask, Failure> {
 
 #[test]
 fn a_port_that_several_share_is_a_members_as_long_as_one_of_its_sockets_is_there() -> Tested {
-    let Some(host) = where_usable(Host::new)? else { return Ok(()) };
+    let host = Host::new()?;
     let far = &host.town.far;
     host.apply("redirect inbound -> 15003\ndeny inbound tcp 8090")?;
     let _sidecar = ServerTask::start(&host.beside().uid(SIDECAR_UID), "sidecar", &addresses(&SIDECAR)?)?;
@@ -435,7 +435,7 @@ fn a_port_that_several_share_is_a_members_as_long_as_one_of_its_sockets_is_there
 
 #[test]
 fn a_user_that_listens_on_thousands_of_places_takes_no_room_of_services() -> Tested {
-    let Some(host) = where_usable(Host::new)? else { return Ok(()) };
+    let host = Host::new()?;
     host.apply("redirect inbound -> 15003")?;
     let _sidecar = ServerTask::start(&host.beside().uid(SIDECAR_UID), "sidecar", &addresses(&SIDECAR)?)?;
     let places: Vec<String> = (0..4200_u16).map(|port| format!("127.0.0.1:{}", 20_000 + port)).collect();
@@ -461,7 +461,7 @@ fn a_user_that_listens_on_thousands_of_places_takes_no_room_of_services() -> Tes
 
 #[test]
 fn all_users_of_a_user_namespace_have_the_room_of_who_made_it() -> Tested {
-    let Some(host) = where_usable(Host::new)? else { return Ok(()) };
+    let host = Host::new()?;
     host.apply("redirect inbound -> 15003")?;
     let mut flood = host.beside().uid(1000).spawn(|line| -> Result<(), Errno> {
         leave_users()?;
@@ -496,7 +496,7 @@ fn all_users_of_a_user_namespace_have_the_room_of_who_made_it() -> Tested {
 
 #[test]
 fn a_services_redirected_connections_come_from_the_address_that_the_host_would_take() -> Tested {
-    let Some(host) = where_usable(Host::new)? else { return Ok(()) };
+    let host = Host::new()?;
     let listen = addresses(&["127.0.0.1:15001", "[::1]:15001"])?;
     // A member, too, so that inbound traffic to it is decided.
     let _sidecar = ServerTask::start(&host.service().uid(SIDECAR_UID), "sidecar", &listen)?;

@@ -9,12 +9,11 @@ use std::time::Duration;
 use mesh_testbed::kernel_test as test;
 use mesh_testbed::proxy::{HaProxy, NginxSidecar};
 use mesh_testbed::{
-    Client, Errno, Failure, Line, Netns, ServerTask, Stream, Task, Tested, kernel_is_usable, storage, until,
-    veth,
+    Client, Errno, Failure, Line, Netns, ServerTask, Stream, Task, Tested, storage, until, veth,
 };
 use socket2::{SockRef, TcpKeepalive};
 
-use crate::fixtures::stage::{address, where_usable};
+use crate::fixtures::stage::address;
 use crate::fixtures::town::{APPLICATION, POD, Pod, Reached, SIDECAR, addresses, reach, reached};
 
 const REDIRECT: &str = "redirect inbound -> 15003";
@@ -72,7 +71,7 @@ fn closes_first(line: &mut Line) -> Result<(), String> {
 
 #[test]
 fn a_connection_lives_on_when_either_end_closes_its_half() -> Tested {
-    let Some(pod) = where_usable(|| Pod::ruled(super::WAY, REDIRECT))? else { return Ok(()) };
+    let pod = Pod::ruled(super::WAY, REDIRECT)?;
     let far = &pod.town().far;
     let mut server: Task<Result<usize, String>> = pod.sidecar_place().spawn(ends_first)?;
     server.line().hear()?;
@@ -95,7 +94,7 @@ fn a_connection_lives_on_when_either_end_closes_its_half() -> Tested {
 
 #[test]
 fn an_idle_connection_answers_and_nothing_but_its_sockets_remembers_it() -> Tested {
-    let Some(pod) = where_usable(|| Pod::ruled(super::WAY, REDIRECT))? else { return Ok(()) };
+    let pod = Pod::ruled(super::WAY, REDIRECT)?;
     let _servers = pod.servers()?;
     let far = &pod.town().far;
     let mut streams = [
@@ -121,7 +120,7 @@ fn an_idle_connection_answers_and_nothing_but_its_sockets_remembers_it() -> Test
 
 #[test]
 fn one_source_port_reaches_two_ports_of_a_pod_at_once() -> Tested {
-    let Some(pod) = where_usable(|| Pod::ruled(super::WAY, REDIRECT))? else { return Ok(()) };
+    let pod = Pod::ruled(super::WAY, REDIRECT)?;
     let _servers = pod.servers()?;
     let far = &pod.town().far;
     for (source, one, other) in [
@@ -143,7 +142,7 @@ fn one_source_port_reaches_two_ports_of_a_pod_at_once() -> Tested {
 
 #[test]
 fn a_source_port_is_used_again_right_after_a_reset_and_after_a_close() -> Tested {
-    let Some(pod) = where_usable(|| Pod::ruled(super::WAY, REDIRECT))? else { return Ok(()) };
+    let pod = Pod::ruled(super::WAY, REDIRECT)?;
     let servers = pod.servers()?;
     let far = &pod.town().far;
     let (source, target) = (address("10.44.0.2:40001")?, address("10.42.0.2:8080")?);
@@ -167,7 +166,7 @@ fn a_source_port_is_used_again_right_after_a_reset_and_after_a_close() -> Tested
 
 #[test]
 fn live_connections_outlast_every_command() -> Tested {
-    let Some(pod) = where_usable(|| Pod::ruled(super::WAY, REDIRECT))? else { return Ok(()) };
+    let pod = Pod::ruled(super::WAY, REDIRECT)?;
     let _servers = pod.servers()?;
     let far = &pod.town().far;
     let mut streams = vec![
@@ -198,9 +197,6 @@ fn live_connections_outlast_every_command() -> Tested {
 
 #[test]
 fn an_application_restarts_while_connections_to_its_port_live_in_the_sidecar() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
     let far_target = address("10.42.0.2:8080")?;
     for before_attach in [false, true] {
         let pod = Pod::new(super::WAY)?;
@@ -223,7 +219,7 @@ fn an_application_restarts_while_connections_to_its_port_live_in_the_sidecar() -
 
 #[test]
 fn listeners_that_share_a_port_get_their_shares() -> Tested {
-    let Some(pod) = where_usable(|| Pod::ruled(super::WAY, REDIRECT))? else { return Ok(()) };
+    let pod = Pod::ruled(super::WAY, REDIRECT)?;
     let names = ["one", "two", "three", "four"];
     let listen = addresses(&SIDECAR)?;
     let share = |who: &&str| ServerTask::sharing(&pod.sidecar_place(), who, &listen);
@@ -252,7 +248,7 @@ fn listeners_that_share_a_port_get_their_shares() -> Tested {
 
 #[test]
 fn haproxy_with_threads_and_nginx_with_workers_carry_connections_to_the_application() -> Tested {
-    let Some(pod) = where_usable(|| Pod::ruled(super::WAY, REDIRECT))? else { return Ok(()) };
+    let pod = Pod::ruled(super::WAY, REDIRECT)?;
     let _application = pod.serve("application", &APPLICATION)?;
     let carried = |connections: usize| -> Tested {
         for number in 0..connections {
@@ -279,7 +275,7 @@ fn haproxy_with_threads_and_nginx_with_workers_carry_connections_to_the_applicat
 
 #[test]
 fn a_reused_address_or_name_inherits_nothing_from_the_pod_that_is_gone() -> Tested {
-    let Some(pod) = where_usable(|| Pod::new(super::WAY))? else { return Ok(()) };
+    let pod = Pod::new(super::WAY)?;
     pod.apply("redirect inbound -> 15003\ndeny inbound tcp 9090")?;
     let host = &pod.town().host;
     let make = |number: usize| -> Result<Netns, Failure> {

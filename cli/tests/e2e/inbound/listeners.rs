@@ -7,7 +7,7 @@ use mesh_testbed::{Errno, Failure, ServerTask, Tested, until};
 use serde_json::{Value, json};
 
 use crate::fixtures::command::Answer;
-use crate::fixtures::stage::where_usable;
+
 use crate::fixtures::town::{APPLICATION, Pod, Reached, SIDECAR, addresses, reach};
 
 const REDIRECT: &str = "redirect inbound -> 15003";
@@ -34,7 +34,7 @@ fn counter(pod: &Pod, name: &str) -> Result<u64, Failure> {
 
 #[test]
 fn many_sockets_of_a_new_process_are_known_when_those_of_the_old_one_end() -> Tested {
-    let Some(pod) = where_usable(|| Pod::ruled(super::WAY, REDIRECT))? else { return Ok(()) };
+    let pod = Pod::ruled(super::WAY, REDIRECT)?;
     let old = sharing(&pod, "old", 33)?;
     let _new = sharing(&pod, "new", 33)?;
     drop(old);
@@ -44,7 +44,7 @@ fn many_sockets_of_a_new_process_are_known_when_those_of_the_old_one_end() -> Te
 
 #[test]
 fn sockets_beyond_what_is_kept_track_of_are_drift_and_found_by_repair() -> Tested {
-    let Some(pod) = where_usable(|| Pod::ruled(super::WAY, REDIRECT))? else { return Ok(()) };
+    let pod = Pod::ruled(super::WAY, REDIRECT)?;
     let drift = || -> Result<Vec<String>, Failure> {
         let status = pod.ask(&["status"])?;
         let all = status["drift"].as_array().into_iter().flatten();
@@ -72,7 +72,7 @@ fn sockets_beyond_what_is_kept_track_of_are_drift_and_found_by_repair() -> Teste
 
 #[test]
 fn of_all_that_listen_on_its_port_the_sidecar_gets_inbound_connections() -> Tested {
-    let Some(pod) = where_usable(|| Pod::ruled(super::WAY, REDIRECT))? else { return Ok(()) };
+    let pod = Pod::ruled(super::WAY, REDIRECT)?;
     let far = &pod.town().far;
     let serve = |who: &str, uid: u32, listen: &[&str]| -> Result<ServerTask, Failure> {
         Ok(ServerTask::start(&pod.place().uid(uid), who, &addresses(listen)?)?)
@@ -97,7 +97,7 @@ fn of_all_that_listen_on_its_port_the_sidecar_gets_inbound_connections() -> Test
 
 #[test]
 fn a_sidecar_is_known_by_an_exempt_group_or_cgroup_too_and_who_holds_its_port_by_name() -> Tested {
-    let Some(pod) = where_usable(|| Pod::new(super::WAY))? else { return Ok(()) };
+    let pod = Pod::new(super::WAY)?;
     let apart = pod.ground().cgroup().child("proxy")?;
     // Deeper than the one that is named.
     let within = apart.child("worker")?;
@@ -164,7 +164,7 @@ fn flood(pod: &Pod, sockets: u16) -> Result<ServerTask, Failure> {
 
 #[test]
 fn who_listens_on_thousands_of_ports_takes_no_room_of_the_sidecar_nor_of_other_pods() -> Tested {
-    let Some(pod) = where_usable(|| Pod::ruled(super::WAY, REDIRECT))? else { return Ok(()) };
+    let pod = Pod::ruled(super::WAY, REDIRECT)?;
     let town = pod.town();
     let before = counter(&pod, "listeners_full")?;
     let many = flood(&pod, 2100)?;

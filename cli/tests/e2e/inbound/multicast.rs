@@ -10,7 +10,7 @@ use mesh_testbed::{Errno, Failure, Manner, Netns, Tested, UdpClient, UdpServerTa
 
 use crate::fixtures::observer::{Observer, parts};
 use crate::fixtures::packets::{Shape, UDP, counter, datagram, packets, send};
-use crate::fixtures::stage::{address, where_usable};
+use crate::fixtures::stage::address;
 use crate::fixtures::town::{Pod, addresses};
 
 /// How long an answer is waited for that does not come.
@@ -67,7 +67,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 #[test]
 fn broadcasts_and_multicasts_are_decided_like_what_is_for_one() -> Tested {
-    let Some(pod) = where_usable(|| Pod::ruled(super::WAY, RULES))? else { return Ok(()) };
+    let pod = Pod::ruled(super::WAY, RULES)?;
     let _server = server(&pod)?;
     let host = &pod.town().host;
     let mut all = targets(host, "pod")?;
@@ -100,7 +100,7 @@ fn broadcasts_and_multicasts_are_decided_like_what_is_for_one() -> Tested {
 
 #[test]
 fn what_is_denied_to_many_is_counted_and_told() -> Tested {
-    let Some(pod) = where_usable(|| Pod::ruled(super::WAY, RULES))? else { return Ok(()) };
+    let pod = Pod::ruled(super::WAY, RULES)?;
     let _server = server(&pod)?;
     let host = &pod.town().host;
     let observer = Observer::of(pod.meshc(), &pod.ground().dir().join("log"), &["--verdict", "denied"])?;
@@ -118,7 +118,7 @@ fn what_is_denied_to_many_is_counted_and_told() -> Tested {
 
 #[test]
 fn what_the_pod_sends_to_many_of_itself_stays_direct() -> Tested {
-    let Some(pod) = where_usable(|| Pod::ruled(super::WAY, RULES))? else { return Ok(()) };
+    let pod = Pod::ruled(super::WAY, RULES)?;
     let _server = server(&pod)?;
     for target in targets(&pod.town().pod, "eth0")?.iter().filter(|target| !target.contains("ff02::1%")) {
         for port in PORTS {
@@ -131,7 +131,7 @@ fn what_the_pod_sends_to_many_of_itself_stays_direct() -> Tested {
 
 #[test]
 fn a_datagram_from_outside_that_claims_the_pods_own_address_is_no_more_than_others() -> Tested {
-    let Some(pod) = where_usable(|| Pod::ruled(super::WAY, RULES))? else { return Ok(()) };
+    let pod = Pod::ruled(super::WAY, RULES)?;
     let _server = server(&pod)?;
     let host = &pod.town().host;
     // Else the kernel drops what comes in with an IPv4 source of its own.
@@ -174,9 +174,7 @@ fn attached(pod: &Pod) -> Result<(bool, usize), Failure> {
 
 #[test]
 fn the_program_is_attached_where_a_policy_needs_it_and_gone_is_drift() -> Tested {
-    let Some(pod) = where_usable(|| Pod::ruled(super::WAY, "redirect inbound tcp -> 15003"))? else {
-        return Ok(());
-    };
+    let pod = Pod::ruled(super::WAY, "redirect inbound tcp -> 15003")?;
     let _server = server(&pod)?;
     let host = &pod.town().host;
     assert_eq!(attached(&pod)?, (false, 0));
@@ -208,9 +206,7 @@ fn the_program_is_attached_where_a_policy_needs_it_and_gone_is_drift() -> Tested
 
 #[test]
 fn a_kernel_that_refuses_the_program_is_told_in_words() -> Tested {
-    let Some(pod) = where_usable(|| Pod::ruled(super::WAY, "redirect inbound tcp -> 15003"))? else {
-        return Ok(());
-    };
+    let pod = Pod::ruled(super::WAY, "redirect inbound tcp -> 15003")?;
     let _server = server(&pod)?;
     pod.refuse(&[Refused::Ingress]);
     let doctor = pod.ask(&["doctor"])?;

@@ -7,12 +7,12 @@ use super::pod;
 use crate::fixtures::packets::{
     ACK, SYN, Shape, TCP, UDP, counted, counter, datagram, packets, segment, send,
 };
-use crate::fixtures::stage::{address, where_usable};
+use crate::fixtures::stage::address;
 use crate::fixtures::town::addresses;
 
 #[test]
 fn connections_that_come_in_pieces_or_behind_many_headers_are_lost_and_counted() -> Tested {
-    let Some(pod) = where_usable(pod)? else { return Ok(()) };
+    let pod = pod()?;
     let _servers = pod.servers()?;
     let host = &pod.town().host;
     let v4 = [Shape::Cut, Shape::CutAfter(16)];
@@ -41,7 +41,7 @@ fn connections_that_come_in_pieces_or_behind_many_headers_are_lost_and_counted()
 
 #[test]
 fn datagrams_behind_many_headers_are_lost_and_counted() -> Tested {
-    let Some(pod) = where_usable(pod)? else { return Ok(()) };
+    let pod = pod()?;
     let _server = UdpServer::start(&pod.town().pod, "server", &addresses(&["[fd42::2]:9090"])?)?;
     let (source, target) = (address("[fd42::1]:4000")?, address("[fd42::2]:9090")?);
     for headers in [9, 20] {
@@ -55,7 +55,7 @@ fn datagrams_behind_many_headers_are_lost_and_counted() -> Tested {
 
 #[test]
 fn what_opens_nothing_is_given_to_nobody() -> Tested {
-    let Some(pod) = where_usable(pod)? else { return Ok(()) };
+    let pod = pod()?;
     let _servers = pod.servers()?;
     let redirected = counter(&pod, "redirected")?;
     for (source, target) in [("10.42.0.1:80", "10.42.0.2:40000"), ("[fd42::1]:80", "[fd42::2]:40000")] {
@@ -77,7 +77,7 @@ fn what_opens_nothing_is_given_to_nobody() -> Tested {
 
 #[test]
 fn a_source_that_is_the_pods_own_is_nobodys_outside() -> Tested {
-    let Some(pod) = where_usable(pod)? else { return Ok(()) };
+    let pod = pod()?;
     let _server = UdpServer::start(&pod.town().pod, "server", &addresses(&["[fd42::2]:9090"])?)?;
     let (source, target) = (address("[fd42::2]:4000")?, address("[fd42::2]:9090")?);
     let before = counter(&pod, "denied")?;

@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 use mesh_testbed::kernel_test as test;
-use mesh_testbed::{Client, Errno, Failure, Manner, Netns, Tested, ask, kernel_is_usable, tool, veth};
+use mesh_testbed::{Client, Errno, Failure, Manner, Netns, Tested, ask, tool, veth};
 
-use crate::fixtures::stage::{address, where_usable};
+use crate::fixtures::stage::address;
 use crate::fixtures::town::{Pod, Reached, reach, reached};
 
 const WAY: &str = "tc";
@@ -77,7 +77,7 @@ fn with_option(
 
 #[test]
 fn ports_are_found_behind_ip_options_and_extension_headers() -> Tested {
-    let Some(pod) = where_usable(pod)? else { return Ok(()) };
+    let pod = pod()?;
     let _servers = pod.servers()?;
     let host = &pod.town().host;
     // Seven times "no operation", and the end of the list.
@@ -98,7 +98,7 @@ fn ports_are_found_behind_ip_options_and_extension_headers() -> Tested {
 
 #[test]
 fn fragments_of_a_connection_find_it() -> Tested {
-    let Some(pod) = where_usable(pod)? else { return Ok(()) };
+    let pod = pod()?;
     let _servers = pod.servers()?;
     let town = pod.town();
     town.router.ip("link set near mtu 600")?;
@@ -118,7 +118,7 @@ fn fragments_of_a_connection_find_it() -> Tested {
 
 #[test]
 fn connections_without_state_and_checksums_of_either_kind_arrive() -> Tested {
-    let Some(pod) = where_usable(pod)? else { return Ok(()) };
+    let pod = pod()?;
     let _servers = pod.servers()?;
     let town = pod.town();
     // Always: the listening socket keeps nothing of a half-open connection.
@@ -142,9 +142,6 @@ fn connections_without_state_and_checksums_of_either_kind_arrive() -> Tested {
 
 #[test]
 fn a_priority_tag_spares_nobody_and_a_vlan_that_the_pod_is_not_in_reaches_nobody() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
     let (decided, lost) = ([sidecar(), refused()], [timed_out(), timed_out()]);
     for (tags, expected) in
         [(&[0][..], decided.clone()), (&[0, 0, 0], decided), (&[5], lost.clone()), (&[5, 0], lost)]
@@ -166,7 +163,7 @@ fn a_priority_tag_spares_nobody_and_a_vlan_that_the_pod_is_not_in_reaches_nobody
 
 #[test]
 fn an_interface_that_a_pod_gets_later_is_drift_until_it_is_repaired() -> Tested {
-    let Some(pod) = where_usable(pod)? else { return Ok(()) };
+    let pod = pod()?;
     let _servers = pod.servers()?;
     let (town, pins) = (pod.town(), pod.ground().bpffs().join("mesh/pods"));
     let policy = pod.ground().dir().join("policy.mesh").display().to_string();
@@ -194,7 +191,7 @@ fn an_interface_that_a_pod_gets_later_is_drift_until_it_is_repaired() -> Tested 
 #[test]
 fn rules_that_translate_addresses_are_drift_until_sk_lookup_decides_and_no_harm_to_who_is_attached_then()
 -> Tested {
-    let Some(pod) = where_usable(pod)? else { return Ok(()) };
+    let pod = pod()?;
     let _servers = pod.servers()?;
     let far = &pod.town().far;
     let policy = pod.ground().dir().join("policy.mesh").display().to_string();
@@ -249,7 +246,7 @@ fn rules_that_translate_addresses_are_drift_until_sk_lookup_decides_and_no_harm_
 
 #[test]
 fn pods_change_from_one_way_to_the_other_and_the_choice_is_kept() -> Tested {
-    let Some(pod) = where_usable(pod)? else { return Ok(()) };
+    let pod = pod()?;
     let _servers = pod.servers()?;
     let far = &pod.town().far;
     let ways = || -> Result<Vec<String>, Failure> {

@@ -15,15 +15,13 @@ use std::process::Command;
 use std::time::Duration;
 
 use mesh_testbed::kernel_test as test;
-use mesh_testbed::{
-    Client, Failure, Netns, Place, Process, Server, Task, Tested, kernel_is_usable, tool, until,
-};
+use mesh_testbed::{Client, Failure, Netns, Place, Process, Server, Task, Tested, tool, until};
 use serde_json::{Value, json};
 
 use crate::fixtures::chain::{Call, Node, Pod, kubernetes, labels};
 use crate::fixtures::command::Answer;
 use crate::fixtures::seen::{Seen, seen};
-use crate::fixtures::stage::{address, where_usable};
+use crate::fixtures::stage::address;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -172,7 +170,7 @@ impl Traffic {
 
 #[test]
 fn the_policy_of_a_directory_is_live_and_a_bad_one_changes_nothing() -> Tested {
-    let Some(mut running) = where_usable(|| Running::new(&mesh(15001)))? else { return Ok(()) };
+    let mut running = Running::new(&mesh(15001))?;
     let pod = running.pod("cart-1")?;
     assert_eq!(running.node.dial(&pod, "10.0.3.9:80")?, Seen::Redirected(15001));
     assert_eq!(running.status()?["owner"], "agent");
@@ -220,7 +218,7 @@ fn the_policy_of_a_directory_is_live_and_a_bad_one_changes_nothing() -> Tested {
 
 #[test]
 fn what_was_applied_by_hand_is_kept_until_the_agent_may_take_over() -> Tested {
-    let Some(mut running) = where_usable(|| Running::new(&mesh(15001)))? else { return Ok(()) };
+    let mut running = Running::new(&mesh(15001))?;
     let pod = running.pod("cart-1")?;
     let by_hand = running.node.policy(&mesh(15002))?.display().to_string();
     let refused = Answer::of(running.node.meshc().args(["apply", &by_hand]))?;
@@ -256,7 +254,7 @@ fn what_was_applied_by_hand_is_kept_until_the_agent_may_take_over() -> Tested {
 
 #[test]
 fn a_paused_mesh_stays_paused_whatever_the_directory_says() -> Tested {
-    let Some(mut running) = where_usable(|| Running::new(&mesh(15001)))? else { return Ok(()) };
+    let mut running = Running::new(&mesh(15001))?;
     let pod = running.pod("cart-1")?;
     running.node.ask(&["pause"])?;
     let generation = running.status()?["generation"].clone();
@@ -271,7 +269,7 @@ fn a_paused_mesh_stays_paused_whatever_the_directory_says() -> Tested {
 
 #[test]
 fn nothing_is_detached_that_the_agent_would_bring_back() -> Tested {
-    let Some(mut running) = where_usable(|| Running::new(&mesh(15001)))? else { return Ok(()) };
+    let mut running = Running::new(&mesh(15001))?;
     let pod = running.pod("cart-1")?;
     let detach = |running: &Running| Answer::of(running.node.meshc().args(["detach", "--all"]));
     let refused = detach(&running)?;
@@ -299,7 +297,7 @@ fn nothing_is_detached_that_the_agent_would_bring_back() -> Tested {
 
 #[test]
 fn drift_is_repaired() -> Tested {
-    let Some(running) = where_usable(|| Running::new(&mesh(15001)))? else { return Ok(()) };
+    let running = Running::new(&mesh(15001))?;
     let pod = running.pod("cart-1")?;
     let pins = running.node.ground().bpffs().join("mesh");
     let endpoints = pins.join("maps/endpoints").display().to_string();
@@ -326,7 +324,7 @@ fn drift_is_repaired() -> Tested {
 
 #[test]
 fn a_unit_that_is_restarted_is_a_member_again() -> Tested {
-    let Some(mut running) = where_usable(|| Running::new(&mesh(15001)))? else { return Ok(()) };
+    let mut running = Running::new(&mesh(15001))?;
     let unit = format!("{}/slice/cart.service", running.node.ground().cgroup().within()?);
     running.write(&format!("redirect outbound -> 15001\nworkload cart {{ cgroup \"{unit}\" }}"))?;
     // Processes of the host, which no pod's namespace speaks for.
@@ -347,7 +345,7 @@ fn a_unit_that_is_restarted_is_a_member_again() -> Tested {
 
 #[test]
 fn pods_that_ended_while_the_agent_was_down_are_swept_and_their_addresses_used_again() -> Tested {
-    let Some(mut running) = where_usable(|| Running::new(&mesh(15001)))? else { return Ok(()) };
+    let mut running = Running::new(&mesh(15001))?;
     let (stays, ends) = (running.pod("stays")?, running.pod("ends")?);
     running.kill();
     drop(ends);
@@ -388,7 +386,7 @@ fn pods_that_ended_while_the_agent_was_down_are_swept_and_their_addresses_used_a
 
 #[test]
 fn an_address_that_a_pod_gets_or_loses_is_its_own_or_not_from_that_moment() -> Tested {
-    let Some(mut running) = where_usable(|| Running::new(&mesh(15001)))? else { return Ok(()) };
+    let mut running = Running::new(&mesh(15001))?;
     // One pod is there before the agent, and nothing is found by looking at everything from time to time.
     let early = running.pod("early")?;
     running.kill();
@@ -430,7 +428,7 @@ fn an_address_that_a_pod_gets_or_loses_is_its_own_or_not_from_that_moment() -> T
 
 #[test]
 fn killed_and_started_again_under_traffic_it_loses_no_connection() -> Tested {
-    let Some(mut running) = where_usable(|| Running::new(&mesh(15001)))? else { return Ok(()) };
+    let mut running = Running::new(&mesh(15001))?;
     let pod = running.pod("cart-1")?;
     let traffic = Traffic::start(&running.node.place(&pod), Duration::from_millis(50))?;
     let mut pods = Vec::new();
@@ -454,9 +452,6 @@ fn killed_and_started_again_under_traffic_it_loses_no_connection() -> Tested {
 
 #[test]
 fn a_pod_that_was_let_in_is_attached_when_nothing_is_in_its_way() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
     let both = "redirect outbound -> 15001\non failed-attach start\nworkload cart { label app = cart }\n\
                 workload range { address 172.30.0.0/16 }";
     let mut running = Running::new(both)?;
@@ -476,7 +471,7 @@ fn a_pod_that_was_let_in_is_attached_when_nothing_is_in_its_way() -> Tested {
 
 #[test]
 fn the_service_manager_is_told_and_only_one_agent_runs() -> Tested {
-    let Some(mut running) = where_usable(|| Running::new(&mesh(15001)))? else { return Ok(()) };
+    let mut running = Running::new(&mesh(15001))?;
     let second = Answer::of(&mut running.command("1s"))?;
     assert_eq!(second.code, 4, "{second:#?}");
     assert!(second.stderr.contains("another agent"), "{second:#?}");
@@ -512,7 +507,7 @@ fn the_service_manager_is_told_and_only_one_agent_runs() -> Tested {
 
 #[test]
 fn health_and_metrics_tell_what_the_kernel_says() -> Tested {
-    let Some(running) = where_usable(|| Running::new(&mesh(15001)))? else { return Ok(()) };
+    let running = Running::new(&mesh(15001))?;
     let pod = running.pod("cart-1")?;
     for _ in 0..3 {
         running.node.dial(&pod, "10.0.3.9:80")?;
@@ -552,7 +547,7 @@ fn memory(process: u32) -> Result<u64, Failure> {
 
 #[test]
 fn whatever_others_do_health_is_told_and_the_agent_does_not_grow() -> Tested {
-    let Some(running) = where_usable(|| Running::new(&mesh(15001)))? else { return Ok(()) };
+    let running = Running::new(&mesh(15001))?;
     let pid = running.process.as_ref().map(Process::id).ok_or("no agent runs")?;
     let healthy = || -> Tested {
         assert_eq!(running.page("/healthz")?, (200, "ok\n".to_owned()));
@@ -597,7 +592,7 @@ fn whatever_others_do_health_is_told_and_the_agent_does_not_grow() -> Tested {
 
 #[test]
 fn what_an_agent_was_asked_for_before_it_hung_is_not_done_when_it_goes_on() -> Tested {
-    let Some(running) = where_usable(|| Running::new(&mesh(15001)))? else { return Ok(()) };
+    let running = Running::new(&mesh(15001))?;
     let agent = running.process.as_ref().ok_or("no agent runs")?;
     let netns = Netns::new()?;
     let path = netns.path().display().to_string();
@@ -631,7 +626,7 @@ fn what_an_agent_was_asked_for_before_it_hung_is_not_done_when_it_goes_on() -> T
 
 #[test]
 fn metrics_tell_where_no_sidecar_listens() -> Tested {
-    let Some(running) = where_usable(|| Running::new(&mesh(15001)))? else { return Ok(()) };
+    let running = Running::new(&mesh(15001))?;
     let target = address("10.0.3.9:80")?;
     let pod = running.pod("cart-1")?;
     let place = running.node.place(&pod);
@@ -653,7 +648,7 @@ fn metrics_tell_where_no_sidecar_listens() -> Tested {
 
 #[test]
 fn an_agent_of_another_version_or_none_at_all_is_done_without() -> Tested {
-    let Some(node) = where_usable(Node::new)? else { return Ok(()) };
+    let node = Node::new()?;
     node.apply(&mesh(15001))?;
     let cart = labels(&[("app", "cart")]);
     // A socket that nobody listens on, as a killed agent leaves it; then one where somebody speaks otherwise.
@@ -679,7 +674,7 @@ fn an_agent_of_another_version_or_none_at_all_is_done_without() -> Tested {
 
 #[test]
 fn without_a_directory_it_keeps_what_is_live_and_the_plugin_in_place() -> Tested {
-    let Some(node) = where_usable(Node::new)? else { return Ok(()) };
+    let node = Node::new()?;
     let (conf, bin) = (node.ground().dir().join("net.d"), node.ground().dir().join("plugins"));
     fs::create_dir(&conf)?;
     let network =

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use mesh_testbed::kernel_test as test;
 use mesh_testbed::vm::Vm;
-use mesh_testbed::{Failure, Tested, kernel_is_usable, long_runs_are_wanted};
+use mesh_testbed::{Failure, Tested};
 
 use crate::fixtures::command::digest;
 
@@ -44,9 +44,6 @@ meshc status --format json
 
 #[test(long)]
 fn the_smallest_kernel_carries_a_policy_and_after_a_reboot_it_is_restored() -> Tested {
-    if !(kernel_is_usable() && long_runs_are_wanted()) {
-        return Ok(());
-    }
     let machine = Vm::new(None)?;
     machine.program("/bin/meshc", Path::new(env!("CARGO_BIN_EXE_meshc")))?;
     // The shell's own `ip` knows no pairs of interfaces.
@@ -74,9 +71,6 @@ fn the_smallest_kernel_carries_a_policy_and_after_a_reboot_it_is_restored() -> T
 
 #[test(long)]
 fn where_bpf_is_a_security_module_a_splice_that_would_wait_in_vain_is_refused() -> Tested {
-    if !(kernel_is_usable() && long_runs_are_wanted()) {
-        return Ok(());
-    }
     let machine = Vm::newest("6.12")?;
     let meshc = env!("CARGO_BIN_EXE_meshc");
     machine.program(meshc, Path::new(meshc))?;
@@ -96,9 +90,6 @@ fn where_bpf_is_a_security_module_a_splice_that_would_wait_in_vain_is_refused() 
 
 #[test(long)]
 fn where_a_kernel_miscounts_and_is_not_locked_down_what_fionread_told_is_repaired() -> Tested {
-    if !(kernel_is_usable() && long_runs_are_wanted()) {
-        return Ok(());
-    }
     for version in MISCOUNTING {
         let said = readers(&Vm::backport(version)?)?;
         assert!(said.contains("ok       repairing FIONREAD"), "{said}");
@@ -108,9 +99,6 @@ fn where_a_kernel_miscounts_and_is_not_locked_down_what_fionread_told_is_repaire
 
 #[test(long)]
 fn where_a_kernel_miscounts_and_is_locked_down_readers_that_ask_are_helped() -> Tested {
-    if !(kernel_is_usable() && long_runs_are_wanted()) {
-        return Ok(());
-    }
     for version in MISCOUNTING {
         let said = readers(&Vm::backport(version)?.locked_down())?;
         assert!(said.contains("missing  repairing FIONREAD"), "{said}");

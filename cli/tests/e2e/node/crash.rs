@@ -11,9 +11,7 @@ use std::process::Command;
 
 use mesh_testbed::fault::{Calls, Fault, Moment, Outcome};
 use mesh_testbed::kernel_test as test;
-use mesh_testbed::{
-    Client, Errno, Failure, Place, Task, Tested, first_step, kernel_is_usable, long_runs_are_wanted,
-};
+use mesh_testbed::{Client, Errno, Failure, Place, Task, Tested, first_step, long_runs_are_wanted};
 
 use crate::fixtures::command::{Answer, copy_program};
 use crate::fixtures::seen::{Seen, seen};
@@ -382,9 +380,6 @@ fn failures(first: usize, step: usize) -> impl Iterator<Item = Fault> {
 
 #[test]
 fn an_apply_killed_at_any_call_leaves_one_policy_and_the_next_apply_goes_on() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
     let seen = attack(Act::Apply, kills(11))?;
     assert!(
         first_step().is_some() || seen.len() == 2,
@@ -395,9 +390,6 @@ fn an_apply_killed_at_any_call_leaves_one_policy_and_the_next_apply_goes_on() ->
 
 #[test]
 fn an_upgrade_killed_at_any_call_leaves_one_policy_and_programs_that_work() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
     let seen = attack(Act::Upgrade, kills(41))?;
     assert!(
         first_step().is_some() || seen.len() == 2,
@@ -408,9 +400,6 @@ fn an_upgrade_killed_at_any_call_leaves_one_policy_and_programs_that_work() -> T
 
 #[test]
 fn a_first_apply_killed_at_any_call_leaves_nothing_or_all() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
     // A program loaded and a map made are no different from the last one; the long run takes them all.
     let seen = attack(Act::First, kills(29))?;
     assert!(first_step().is_some() || seen.contains_key(&Live::None), "{seen:?}");
@@ -419,9 +408,6 @@ fn a_first_apply_killed_at_any_call_leaves_nothing_or_all() -> Tested {
 
 #[test]
 fn a_rollback_killed_at_any_call_leaves_one_policy() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
     let seen = attack(Act::Rollback, kills(31))?;
     assert!(
         first_step().is_some() || seen.len() == 2,
@@ -432,9 +418,6 @@ fn a_rollback_killed_at_any_call_leaves_one_policy() -> Tested {
 
 #[test]
 fn a_restore_killed_at_any_call_leaves_nothing_or_all() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
     let seen = attack(Act::Restore, kills(41))?;
     assert!(first_step().is_some() || seen.contains_key(&Live::None), "{seen:?}");
     Ok(())
@@ -442,9 +425,6 @@ fn a_restore_killed_at_any_call_leaves_nothing_or_all() -> Tested {
 
 #[test]
 fn a_pod_that_comes_or_goes_is_a_member_or_not_wherever_the_command_is_killed() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
     for act in [Act::Attach, Act::Detach] {
         let seen = attack(act, kills(11))?;
         assert!(!seen.is_empty(), "{act:?} changes nothing");
@@ -454,9 +434,6 @@ fn a_pod_that_comes_or_goes_is_a_member_or_not_wherever_the_command_is_killed() 
 
 #[test]
 fn a_member_that_is_attached_again_is_one_wherever_the_command_is_killed() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
     for act in [Act::Again, Act::Relabel] {
         let seen = attack(act, kills(13))?;
         assert!(!seen.contains_key(&Live::None) && !seen.is_empty(), "{act:?}: {seen:?}");
@@ -466,9 +443,6 @@ fn a_member_that_is_attached_again_is_one_wherever_the_command_is_killed() -> Te
 
 #[test]
 fn a_switch_killed_at_any_call_is_on_or_off() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
     for act in [Act::Pause, Act::Resume] {
         let seen = attack(act, kills(9))?;
         assert!(!seen.is_empty(), "{act:?} changes nothing");
@@ -478,9 +452,6 @@ fn a_switch_killed_at_any_call_is_on_or_off() -> Tested {
 
 #[test]
 fn a_detach_killed_at_any_call_is_finished_by_the_next() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
     let seen = attack(Act::DetachAll, kills(11))?;
     assert!(!seen.is_empty(), "detach changes nothing");
     Ok(())
@@ -488,9 +459,6 @@ fn a_detach_killed_at_any_call_is_finished_by_the_next() -> Tested {
 
 #[test]
 fn a_command_whose_calls_fail_does_all_or_nothing() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
     let acts = [
         (Act::Apply, 61),
         (Act::First, 97),

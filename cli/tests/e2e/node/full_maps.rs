@@ -11,7 +11,7 @@ use socket2::{Domain, Socket, Type};
 
 use crate::fixtures::duo::Duo;
 use crate::fixtures::seen::{Seen, seen};
-use crate::fixtures::stage::{SIDECAR_UID, Stage, address, as_member, where_usable};
+use crate::fixtures::stage::{SIDECAR_UID, Stage, address, as_member};
 use crate::fixtures::town::{Pod, Reached, addresses, reach, reached};
 
 /// Connections that are kept for one member while they are being opened, and for one user of it.
@@ -29,7 +29,7 @@ fn counted(status: &Value, name: &str) -> u64 {
 #[test]
 fn a_full_hand_over_sends_nobody_past_a_sidecar() -> Tested {
     let rules = "redirect outbound -> 15001\nexclude outbound tcp 3306\ndeny outbound tcp 25";
-    let Some(stage) = where_usable(|| Stage::ruled(rules))? else { return Ok(()) };
+    let stage = Stage::ruled(rules)?;
     let handover = stage.pin("handover")?;
     storage::fill(&handover, false)?;
     for host in ["10.0.3.9", "[fd10::9]"] {
@@ -55,7 +55,7 @@ fn a_full_hand_over_sends_nobody_past_a_sidecar() -> Tested {
 fn full_exempt_flows_change_nothing_for_others() -> Tested {
     let rules =
         "redirect inbound -> 15003\nredirect inbound from 10.42.0.2, fd42::2 -> 15003\ndeny inbound tcp 9090";
-    let Some(pod) = where_usable(|| Pod::ruled(crate::fixtures::town::WAY, rules))? else { return Ok(()) };
+    let pod = Pod::ruled(crate::fixtures::town::WAY, rules)?;
     let _servers = pod.servers()?;
     let flows = pod.pin("exempt_flows");
     let sidecars = |target: &str| -> Result<Reached, Failure> {
@@ -152,7 +152,7 @@ fn hold(
 #[test]
 fn who_fills_the_hand_over_takes_no_room_of_other_users_nor_of_other_members() -> Tested {
     let rules = "redirect outbound -> 15001\nredirect outbound tcp 9090 -> 15099";
-    let Some(stage) = where_usable(|| Stage::ruled(rules))? else { return Ok(()) };
+    let stage = Stage::ruled(rules)?;
     stage.pair().client.set("net/ipv4/tcp_syn_retries", "20")?;
     let _deaf = deaf(&stage.beside(), &["127.0.0.1:15099", "[::1]:15099"])?;
     let status = || stage.ask(&["status"]);
@@ -219,7 +219,7 @@ fn who_fills_the_hand_over_takes_no_room_of_other_users_nor_of_other_members() -
 #[test]
 fn a_count_of_connections_that_is_too_high_is_drift_and_found_by_repair() -> Tested {
     let rules = "redirect outbound -> 15001\nredirect outbound tcp 9090 -> 15099";
-    let Some(stage) = where_usable(|| Stage::ruled(rules))? else { return Ok(()) };
+    let stage = Stage::ruled(rules)?;
     let target = address("10.0.3.9:80")?;
     let told = || -> Result<bool, Failure> {
         let arrival = as_member(&stage.cart(), || Client::to(target).dial())??.arrival;
@@ -256,7 +256,7 @@ fn a_count_of_connections_that_is_too_high_is_drift_and_found_by_repair() -> Tes
 fn who_fills_exempt_flows_takes_no_room_of_other_users_nor_of_other_pods() -> Tested {
     let rules = "exempt uid 1501\nredirect inbound -> 15003\n\
                  redirect inbound from 10.42.0.2, fd42::2, 10.42.1.2, fd42:1::2 -> 15003";
-    let Some(pod) = where_usable(|| Pod::ruled(crate::fixtures::town::WAY, rules))? else { return Ok(()) };
+    let pod = Pod::ruled(crate::fixtures::town::WAY, rules)?;
     let other = &pod.town().other;
     pod.attach_named(other, "cart-2", &["10.42.1.2", "fd42:1::2"])?;
     pod.town().pod.set("net/ipv4/tcp_syn_retries", "20")?;
@@ -299,7 +299,7 @@ fn who_fills_exempt_flows_takes_no_room_of_other_users_nor_of_other_pods() -> Te
 #[test]
 fn full_counters_of_items_change_no_decision() -> Tested {
     let rules = "redirect outbound -> 15001\nexclude outbound tcp 3306\ndeny outbound tcp 25";
-    let Some(stage) = where_usable(|| Stage::ruled(rules))? else { return Ok(()) };
+    let stage = Stage::ruled(rules)?;
     let hits = stage.pin("hits")?;
     let decided = || -> Result<(), Failure> {
         for host in ["10.0.3.9", "[fd10::9]"] {
@@ -324,7 +324,7 @@ fn full_counters_of_items_change_no_decision() -> Tested {
 
 #[test]
 fn full_maps_of_acceleration_leave_connections_to_the_stack() -> Tested {
-    let Some(duo) = where_usable(Duo::new)? else { return Ok(()) };
+    let duo = Duo::new()?;
     duo.apply(true)?;
     let exchange = || -> Result<u64, Failure> {
         let before = duo.counts()?.fast;
@@ -358,7 +358,7 @@ fn full_maps_of_acceleration_leave_connections_to_the_stack() -> Tested {
 
 #[test]
 fn a_cgroup_that_found_no_room_is_drift_and_joins_by_repair() -> Tested {
-    let Some(stage) = where_usable(Stage::new)? else { return Ok(()) };
+    let stage = Stage::new()?;
     let dir = stage.ground().cgroup().path().join("late");
     let (within, cart) =
         (format!("{}/late", stage.ground().cgroup().within()?), stage.cart_cgroup().within()?);

@@ -4,9 +4,9 @@
 use std::fs;
 use std::path::Path;
 
+use mesh_testbed::Tested;
 use mesh_testbed::kernel_test as test;
 use mesh_testbed::vm::Vm;
-use mesh_testbed::{Tested, kernel_is_usable, long_runs_are_wanted};
 
 use crate::fixtures::command::digest;
 
@@ -76,9 +76,6 @@ meshc status --format json
 
 #[test(long)]
 fn systemd_starts_watches_and_restarts_the_agent_and_restores_after_a_reboot() -> Tested {
-    if !(kernel_is_usable() && long_runs_are_wanted()) {
-        return Ok(());
-    }
     let machine = Vm::new(None)?;
     machine.systemd()?;
     machine.program("/usr/local/bin/meshc", Path::new(env!("CARGO_BIN_EXE_meshc")))?;

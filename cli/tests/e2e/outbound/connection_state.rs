@@ -11,7 +11,7 @@ use mesh_testbed::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::fixtures::stage::{SIDECAR_UID, Stage, address, as_member, where_usable};
+use crate::fixtures::stage::{SIDECAR_UID, Stage, address, as_member};
 
 /// Connections that are open when they must be counted.
 const HELD: usize = 50;
@@ -80,7 +80,7 @@ impl Kind {
 
 #[test]
 fn after_many_connections_of_all_kinds_no_flow_state_is_left() -> Tested {
-    let Some((stage, _sidecars)) = where_usable(stage)? else { return Ok(()) };
+    let (stage, _sidecars) = stage()?;
     // More than a million in the long run, in parts: each is a process, whose end closes what it left open.
     let (parts, rounds) = if long_runs_are_wanted() { (96, 2_000) } else { (2, 1_000) };
     let expected: BTreeMap<Kind, usize> = Kind::ALL.map(|kind| (kind, rounds)).into();
@@ -99,7 +99,7 @@ fn after_many_connections_of_all_kinds_no_flow_state_is_left() -> Tested {
 
 #[test]
 fn connections_that_nobody_answers_leave_nothing_when_they_are_given_up_or_time_out() -> Tested {
-    let Some((stage, _sidecars)) = where_usable(stage)? else { return Ok(()) };
+    let (stage, _sidecars) = stage()?;
     let client = &stage.pair().client;
     // The kernel gives up after one repetition, three seconds in all.
     client.set("net/ipv4/tcp_syn_retries", "1")?;
@@ -181,7 +181,7 @@ fn many(rounds: usize, kinds: &[Kind]) -> BTreeMap<Kind, usize> {
 
 #[test]
 fn open_connections_are_counted_until_their_end() -> Tested {
-    let Some(stage) = where_usable(|| Stage::ruled("redirect outbound -> 15001"))? else { return Ok(()) };
+    let stage = Stage::ruled("redirect outbound -> 15001")?;
     let target = address("10.0.3.9:80")?;
     let mut client = stage.cart().spawn(|line| {
         let mut streams = Vec::new();

@@ -35,15 +35,15 @@ use std::net::TcpListener;
 use std::os::fd::AsFd;
 
 use mesh_testbed::kernel_test as test;
-use mesh_testbed::{Client, Errno, Failure, Place, ServerTask, Tested, kernel_is_usable, raw_option};
+use mesh_testbed::{Client, Errno, Failure, Place, ServerTask, Tested, raw_option};
 
 use crate::fixtures::command::Answer;
 use crate::fixtures::seen::{Seen, seen};
-use crate::fixtures::stage::{Stage, address, as_member, where_usable};
+use crate::fixtures::stage::{Stage, address, as_member};
 
 #[test]
 fn an_application_that_connects_before_its_sidecar_listens_is_in_the_mesh_when_it_does() -> Tested {
-    let Some(stage) = where_usable(|| Stage::ruled("redirect outbound -> 15201"))? else { return Ok(()) };
+    let stage = Stage::ruled("redirect outbound -> 15201")?;
     let target = address("10.0.3.9:80")?;
     // One process from beginning to end: nothing about it may be remembered.
     let mut application = stage.cart().spawn(|line| {
@@ -62,7 +62,7 @@ fn an_application_that_connects_before_its_sidecar_listens_is_in_the_mesh_when_i
 
 #[test]
 fn a_sidecar_gets_its_answer_in_a_buffer_of_any_size_and_other_options_as_ever() -> Tested {
-    let Some(stage) = where_usable(|| Stage::ruled("redirect outbound -> 15202"))? else { return Ok(()) };
+    let stage = Stage::ruled("redirect outbound -> 15202")?;
     let target = address("10.0.3.9:80")?;
     let mut sidecar = stage.beside().spawn(|line| {
         let listener = TcpListener::bind("127.0.0.1:15202")?;
@@ -91,7 +91,7 @@ fn a_sidecar_gets_its_answer_in_a_buffer_of_any_size_and_other_options_as_ever()
 
 #[test]
 fn every_port_of_a_list_counts_however_long_it_is_and_however_it_is_spaced() -> Tested {
-    let Some(stage) = where_usable(Stage::new)? else { return Ok(()) };
+    let stage = Stage::new()?;
     // The ports that are dialled are the first, the second after a space, and the last of a list of 46.
     let mut ports = "80, 8080".to_owned();
     for port in (7000..7086).step_by(2) {
@@ -108,7 +108,7 @@ fn every_port_of_a_list_counts_however_long_it_is_and_however_it_is_spaced() -> 
 
 #[test]
 fn every_address_of_a_list_counts_those_of_ipv6_and_those_after_them_too() -> Tested {
-    let Some(stage) = where_usable(Stage::new)? else { return Ok(()) };
+    let stage = Stage::new()?;
     let mut list = "10.0.3.0/24, fd10:0:0:3::/64".to_owned();
     for number in 0..60 {
         write!(list, ", 10.{}.0.0/16, fd10:{:x}::/32", 100 + number, 0x100 + number)?;
@@ -126,7 +126,7 @@ fn every_address_of_a_list_counts_those_of_ipv6_and_those_after_them_too() -> Te
 
 #[test]
 fn all_of_ipv4_is_a_prefix_like_any_other() -> Tested {
-    let Some(stage) = where_usable(Stage::new)? else { return Ok(()) };
+    let stage = Stage::new()?;
     stage.apply_rules("redirect outbound -> 15001\nexclude outbound to 0.0.0.0/0")?;
     assert_eq!(stage.dial("10.0.3.9:80")?, Seen::Straight);
     assert_eq!(stage.dial("172.16.5.5:443")?, Seen::Straight);
@@ -139,7 +139,7 @@ fn all_of_ipv4_is_a_prefix_like_any_other() -> Tested {
 
 #[test]
 fn what_a_whole_mesh_excludes_is_excluded_for_each_workload() -> Tested {
-    let Some(stage) = where_usable(Stage::new)? else { return Ok(()) };
+    let stage = Stage::new()?;
     stage.apply_rules(
         "redirect outbound -> 15001\nexclude outbound tcp 3306\nfor batch { exclude outbound tcp 5432 }",
     )?;
@@ -159,9 +159,6 @@ fn what_a_whole_mesh_excludes_is_excluded_for_each_workload() -> Tested {
 
 #[test]
 fn members_are_more_than_a_thousand() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
     const MANY: usize = 1_100;
     let stage = Stage::new()?;
     let mut text = "exempt uid 1500\nmesh bookstore {\nredirect outbound -> 15001\n".to_owned();
@@ -184,7 +181,7 @@ fn members_are_more_than_a_thousand() -> Tested {
 
 #[test]
 fn a_pod_is_its_namespace_and_reaches_its_own_addresses_directly() -> Tested {
-    let Some(stage) = where_usable(Stage::new)? else { return Ok(()) };
+    let stage = Stage::new()?;
     let text =
         "exempt uid 1500\nmesh bookstore {\nredirect outbound -> 15001\nworkload web { namespace shop }\n}\n";
     let policy = stage.ground().write("pods.mesh", text)?;

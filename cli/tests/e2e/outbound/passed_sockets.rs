@@ -10,7 +10,7 @@ use mesh_testbed::{Errno, Failure, Line, Place, Task, Tested, UdpServer, receive
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use crate::fixtures::stage::{SIDECAR_UID, Stage, address, where_usable};
+use crate::fixtures::stage::{SIDECAR_UID, Stage, address};
 use crate::fixtures::town::Pod;
 
 /// What becomes of a connection whose socket is of another process.
@@ -120,7 +120,7 @@ fn all(sockets: &[Socket], targets: [SocketAddr; 3]) -> Option<[Went; 4]> {
 #[test]
 fn a_socket_that_is_handed_over_is_decided_for_whoever_connects_it() -> Tested {
     let rules = "redirect outbound tcp 80 -> 15001\ndeny outbound any 25, 53\nexclude outbound udp 443";
-    let Some(stage) = where_usable(|| Stage::ruled(rules))? else { return Ok(()) };
+    let stage = Stage::ruled(rules)?;
     let path = stage.ground().dir().join("way");
     std::fs::set_permissions(stage.ground().dir(), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
     let (member, stranger) = (stage.cart(), stage.beside());
@@ -164,7 +164,7 @@ fn older(
 #[test]
 fn a_socket_from_before_its_process_joined_a_cgroup_is_decided() -> Tested {
     let rules = "redirect outbound tcp 80 -> 15001\ndeny outbound any 25, 53";
-    let Some(stage) = where_usable(|| Stage::ruled(rules))? else { return Ok(()) };
+    let stage = Stage::ruled(rules)?;
     for host in ["10.0.3.9", "fd10::9"] {
         let of = |port: u16| Ok::<_, Failure>(SocketAddr::new(host.parse()?, port));
         let mut task = older(&stage.beside(), of(443)?, [of(25)?, of(80)?, of(53)?])?;
@@ -178,7 +178,7 @@ fn a_socket_from_before_its_process_joined_a_cgroup_is_decided() -> Tested {
 #[test]
 fn a_socket_from_before_its_pod_was_attached_is_decided() -> Tested {
     let rules = "redirect outbound tcp 80 -> 15001\ndeny outbound any 25, 53";
-    let Some(pod) = where_usable(|| Pod::new("sk_lookup"))? else { return Ok(()) };
+    let pod = Pod::new("sk_lookup")?;
     pod.apply(rules)?;
     let sidecar = crate::fixtures::town::addresses(&["127.0.0.1:15001", "[::1]:15001"])?;
     let _sidecar = mesh_testbed::ServerTask::start(&pod.sidecar_place(), "sidecar", &sidecar)?;

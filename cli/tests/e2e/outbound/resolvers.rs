@@ -10,7 +10,7 @@ use mesh_testbed::{Errno, Failure, Manner, Tested, UdpAnswer, UdpClient, UdpServ
 
 use crate::fixtures::command::Answer;
 use crate::fixtures::seen::canonical;
-use crate::fixtures::stage::{Stage, address, as_member, where_usable};
+use crate::fixtures::stage::{Stage, address, as_member};
 
 const RULES: &str = "redirect outbound udp 53 -> 15053
 redirect outbound udp 443 -> 15054
@@ -26,7 +26,7 @@ const SERVERS: [&str; 4] = ["10.0.0.1:53", "172.16.5.5:53", "10.0.0.1:443", "10.
 
 #[test]
 fn answers_of_several_servers_to_one_unconnected_socket_come_from_whom_was_asked_in_any_order() -> Tested {
-    let Some(stage) = where_usable(|| Stage::ruled(RULES))? else { return Ok(()) };
+    let stage = Stage::ruled(RULES)?;
     // Three of the four are of one sidecar port, which answers when it has all three, the last one first.
     let _dns = sidecar(&stage, "127.0.0.1:15053", 3)?;
     let _quic = sidecar(&stage, "127.0.0.1:15054", 1)?;
@@ -45,7 +45,7 @@ fn answers_of_several_servers_to_one_unconnected_socket_come_from_whom_was_asked
 
 #[test]
 fn a_socket_with_an_address_of_its_own_keeps_it() -> Tested {
-    let Some(stage) = where_usable(|| Stage::ruled(RULES))? else { return Ok(()) };
+    let stage = Stage::ruled(RULES)?;
     let _dns = sidecar(&stage, "127.0.0.1:15053", 1)?;
     let (own, target) = (address("192.168.7.2:0")?, address("10.0.0.1:53")?);
     let client = UdpClient::new(Manner::Unconnected).from(own);
@@ -56,7 +56,7 @@ fn a_socket_with_an_address_of_its_own_keeps_it() -> Tested {
 
 #[test]
 fn more_servers_than_there_are_tokens_are_answered_as_long_as_they_answer_in_turn() -> Tested {
-    let Some(stage) = where_usable(|| Stage::ruled(RULES))? else { return Ok(()) };
+    let stage = Stage::ruled(RULES)?;
     let _dns = sidecar(&stage, "127.0.0.1:15053", 1)?;
     let servers: Vec<_> = (1..=40).map(|host| SocketAddr::from(([10, 0, 1, host], 53))).collect();
     let asked = as_member(&stage.cart(), || {
@@ -69,7 +69,7 @@ fn more_servers_than_there_are_tokens_are_answered_as_long_as_they_answer_in_tur
 
 #[test]
 fn the_answers_of_others_on_those_loopback_addresses_are_theirs() -> Tested {
-    let Some(stage) = where_usable(|| Stage::ruled(RULES))? else { return Ok(()) };
+    let stage = Stage::ruled(RULES)?;
     // A server that happens to listen on an address that tokens use, and no client of a sidecar.
     let token = address("127.64.0.1:7000")?;
     let _server = UdpServerTask::start(&stage.beside(), "other", &[token], 1)?;
@@ -83,7 +83,7 @@ fn the_answers_of_others_on_those_loopback_addresses_are_theirs() -> Tested {
 
 #[test]
 fn a_datagram_socket_that_goes_elsewhere_without_dissolving_is_told_at_once() -> Tested {
-    let Some(stage) = where_usable(|| Stage::ruled(RULES))? else { return Ok(()) };
+    let stage = Stage::ruled(RULES)?;
     let _dns = sidecar(&stage, "127.0.0.1:15053", 1)?;
     let _dns6 = sidecar(&stage, "[::1]:15053", 1)?;
     let straight = ["10.0.3.9:53", "[fd10::9]:53"].map(address).into_iter().collect::<Result<Vec<_>, _>>()?;
@@ -115,7 +115,7 @@ fn a_datagram_socket_that_goes_elsewhere_without_dissolving_is_told_at_once() ->
 
 #[test]
 fn a_datagram_socket_bound_to_a_device_reaches_the_sidecar() -> Tested {
-    let Some(stage) = where_usable(|| Stage::ruled(RULES))? else { return Ok(()) };
+    let stage = Stage::ruled(RULES)?;
     let _dns = sidecar(&stage, "127.0.0.1:15053", 1)?;
     let _dns6 = sidecar(&stage, "[::1]:15053", 1)?;
     for (target, manner) in [
@@ -150,7 +150,7 @@ fn a_datagram_socket_bound_to_a_device_reaches_the_sidecar() -> Tested {
 
 #[test]
 fn sockets_that_name_the_device_of_their_datagrams_must_be_excluded() -> Tested {
-    let Some(stage) = where_usable(|| Stage::ruled(RULES))? else { return Ok(()) };
+    let stage = Stage::ruled(RULES)?;
     let _dns = [sidecar(&stage, "127.0.0.1:15053", 1)?, sidecar(&stage, "[::1]:15053", 1)?];
     let straight = ["10.0.3.9:53", "[fd10::9]:53"].map(address).into_iter().collect::<Result<Vec<_>, _>>()?;
     let _server = UdpServer::start(&stage.pair().server, "application", &straight)?;
@@ -178,7 +178,7 @@ fn sockets_that_name_the_device_of_their_datagrams_must_be_excluded() -> Tested 
 
 #[test]
 fn dig_and_glibc_ask_the_resolver_beside_them_and_believe_its_answers() -> Tested {
-    let Some(stage) = where_usable(Stage::new)? else { return Ok(()) };
+    let stage = Stage::new()?;
     stage.apply_rules("redirect outbound any 53 -> 15053")?;
     let listen = [address("127.0.0.1:15053")?, address("[::1]:15053")?];
     let names = [("shop.test", "10.9.9.9".parse()?), ("shop.test", "fd10::99".parse()?)];

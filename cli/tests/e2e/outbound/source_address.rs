@@ -14,7 +14,7 @@ use serde_json::json;
 
 use crate::fixtures::command::Answer;
 use crate::fixtures::seen::canonical;
-use crate::fixtures::stage::{address, where_usable};
+use crate::fixtures::stage::address;
 use crate::fixtures::town::{POD, Pod, addresses, without};
 
 const SIDECAR: [&str; 2] = ["127.0.0.1:15001", "[::1]:15001"];
@@ -56,7 +56,7 @@ fn targets() -> Result<Vec<(SocketAddr, IpAddr)>, Failure> {
 #[test]
 fn client_and_sidecar_see_the_members_own_address() -> Tested {
     for listen in [SIDECAR, EVERYWHERE] {
-        let Some((pod, _sidecar, _far)) = where_usable(|| pod(&listen))? else { return Ok(()) };
+        let (pod, _sidecar, _far) = pod(&listen)?;
         for (target, own) in targets()? {
             let mut clients = vec![
                 Client::to(target),
@@ -82,7 +82,7 @@ fn client_and_sidecar_see_the_members_own_address() -> Tested {
 
 #[test]
 fn what_the_application_has_bound_stays() -> Tested {
-    let Some((pod, _sidecar, _far)) = where_usable(|| pod(&SIDECAR))? else { return Ok(()) };
+    let (pod, _sidecar, _far) = pod(&SIDECAR)?;
     pod.town().pod.ip("addr add 10.42.0.7/24 dev eth0\naddr add fd42::7/64 dev eth0 nodad")?;
     for ((target, own), (second, any)) in
         targets()?.into_iter().zip([("10.42.0.7", "0.0.0.0:5555"), ("fd42::7", "[::]:5555")])
@@ -104,7 +104,7 @@ fn what_the_application_has_bound_stays() -> Tested {
 
 #[test]
 fn a_socket_that_was_redirected_once_goes_straight_as_if_it_had_not_been() -> Tested {
-    let Some((pod, _sidecar, _far)) = where_usable(|| pod(&SIDECAR))? else { return Ok(()) };
+    let (pod, _sidecar, _far) = pod(&SIDECAR)?;
     let _beside = pod.serve("beside", &["127.0.0.1:81", "[::1]:81"])?;
     for ((target, own), within) in targets()?.into_iter().zip(["127.0.0.1:81", "[::1]:81"]) {
         let (straight, within) = (SocketAddr::new(target.ip(), 81), address(within)?);
@@ -138,7 +138,7 @@ fn a_socket_that_was_redirected_once_goes_straight_as_if_it_had_not_been() -> Te
 
 #[test]
 fn a_socket_whose_redirected_connection_failed_may_be_used_again() -> Tested {
-    let Some((pod, sidecar, _far)) = where_usable(|| pod(&SIDECAR))? else { return Ok(()) };
+    let (pod, sidecar, _far) = pod(&SIDECAR)?;
     drop(sidecar);
     for (target, own) in targets()? {
         let client = Client::to(SocketAddr::new(target.ip(), 81)).failing_at(target);
@@ -150,7 +150,7 @@ fn a_socket_whose_redirected_connection_failed_may_be_used_again() -> Tested {
 
 #[test]
 fn a_first_packet_with_data_comes_from_the_members_own_address() -> Tested {
-    let Some(pod) = where_usable(|| Pod::ruled(super::WAY, RULES))? else { return Ok(()) };
+    let pod = Pod::ruled(super::WAY, RULES)?;
     pod.town().pod.set("net/ipv4/tcp_fastopen", "1543")?;
     let _sidecar = ServerTask::start(&pod.sidecar_place(), "sidecar", &addresses(&SIDECAR)?)?;
     for (target, own) in targets()? {
@@ -192,7 +192,7 @@ fn probe(socket: &std::net::UdpSocket, target: SocketAddr) -> Probe {
 #[test]
 fn a_datagram_socket_sees_the_members_own_address() -> Tested {
     let rules = "redirect outbound udp 53 -> 15053\ndeny outbound udp 443";
-    let Some(pod) = where_usable(|| Pod::ruled(super::WAY, rules))? else { return Ok(()) };
+    let pod = Pod::ruled(super::WAY, rules)?;
     let listen = addresses(&["0.0.0.0:15053", "[::]:15053"])?;
     let _sidecar = UdpServerTask::start(&pod.sidecar_place(), "sidecar", &listen, 1)?;
     for (target, own) in targets()? {
@@ -217,7 +217,7 @@ fn a_datagram_socket_sees_the_members_own_address() -> Tested {
 fn a_family_without_a_routable_address_is_unreachable() -> Tested {
     let rules = "redirect outbound -> 15001\nredirect outbound udp 53 -> 15053\ndeny outbound udp 443";
     for (family, gone) in [("6", 1), ("4", 0)] {
-        let Some(pod) = where_usable(|| Pod::new(super::WAY))? else { return Ok(()) };
+        let pod = Pod::new(super::WAY)?;
         pod.apply(rules)?;
         without(&pod.town().pod, family)?;
         pod.ask(&[
@@ -296,7 +296,7 @@ fn beside_each_other(pod: &Pod, ports: &str, network: &str, most: u32) -> Result
 /// A limit of docs/datapath.md, with its figure.
 #[test]
 fn over_ipv6_as_many_connections_fit_beside_each_other_as_there_are_local_ports() -> Tested {
-    let Some(pod) = where_usable(|| Pod::ruled(super::WAY, RULES))? else { return Ok(()) };
+    let pod = Pod::ruled(super::WAY, RULES)?;
     let networks = match super::WAY {
         "tc" => &["2001:db8::/64", "10.99.0.0/16"][..],
         _ => &["2001:db8::/64"],
@@ -320,7 +320,7 @@ fn a_hundred_ports_are_enough_for_a_thousand_destinations() -> Tested {
         return Ok(());
     }
     for listen in [SIDECAR, EVERYWHERE] {
-        let Some((pod, _sidecar, _far)) = where_usable(|| pod(&listen))? else { return Ok(()) };
+        let (pod, _sidecar, _far) = pod(&listen)?;
         pod.town().pod.set("net/ipv4/ip_local_port_range", "40000 40099")?;
         let held = pod.place().run(|| {
             let mut streams = Vec::new();
@@ -358,7 +358,7 @@ fn reserved(pod: &Pod) -> Result<String, Failure> {
 
 #[test]
 fn no_connection_takes_the_port_of_a_sidecar() -> Tested {
-    let Some((pod, sidecar, _far)) = where_usable(|| pod(&SIDECAR))? else { return Ok(()) };
+    let (pod, sidecar, _far) = pod(&SIDECAR)?;
     drop(sidecar);
     pod.town().pod.set("net/ipv4/ip_local_port_range", "15000 15002")?;
     for (target, _) in targets()? {
@@ -382,7 +382,7 @@ fn no_connection_takes_the_port_of_a_sidecar() -> Tested {
 
 #[test]
 fn the_list_of_reserved_ports_keeps_what_others_put_there() -> Tested {
-    let Some(pod) = where_usable(|| Pod::new(super::WAY))? else { return Ok(()) };
+    let pod = Pod::new(super::WAY)?;
     pod.town().pod.set("net/ipv4/ip_local_reserved_ports", "9000,15002")?;
     pod.apply("redirect outbound -> 15001\nredirect outbound tcp 80 -> 15002")?;
     pod.attach()?;
@@ -420,7 +420,7 @@ fn carried(pod: &Pod, clients: &[Client]) -> Tested {
 
 #[test]
 fn real_sidecars_on_loopback_carry_what_is_spread() -> Tested {
-    let Some(pod) = where_usable(|| Pod::new(super::WAY))? else { return Ok(()) };
+    let pod = Pod::new(super::WAY)?;
     let _far = Server::start(&pod.town().far, "far", &addresses(&["0.0.0.0:80", "[::]:80"])?)?;
     let [v4, v6] = FAR.map(address);
     let (v4, v6) = (v4?, v6?);

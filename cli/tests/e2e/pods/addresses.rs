@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::fixtures::chain::{Node, Pod, kubernetes, labels};
 use crate::fixtures::command::Answer;
 use crate::fixtures::seen::Seen;
-use crate::fixtures::stage::{address, where_usable};
+use crate::fixtures::stage::address;
 
 const MESH: &str = "redirect outbound -> 15001\nworkload cart { label app = cart }";
 const ADDED: [&str; 2] = ["10.77.0.5:8080", "[fd77::5]:8080"];
@@ -42,7 +42,7 @@ fn drift(node: &Node) -> Result<Vec<String>, Failure> {
 
 #[test]
 fn addresses_that_come_or_go_without_an_agent_are_drift_until_repaired_or_attached_again() -> Tested {
-    let Some(node) = where_usable(Node::new)? else { return Ok(()) };
+    let node = Node::new()?;
     node.apply(MESH)?;
     let (pod, _application) = pod(&node)?;
     assert_eq!(drift(&node)?, Vec::<String>::new());
@@ -81,7 +81,7 @@ fn addresses_that_come_or_go_without_an_agent_are_drift_until_repaired_or_attach
 
 #[test]
 fn addresses_that_were_given_by_hand_are_its_own_whatever_its_interfaces_have() -> Tested {
-    let Some(node) = where_usable(Node::new)? else { return Ok(()) };
+    let node = Node::new()?;
     node.apply(MESH)?;
     let (pod, _application) = pod(&node)?;
     attach(&node, &pod, &["--address", "10.77.0.6"])?;
@@ -96,7 +96,7 @@ fn addresses_that_were_given_by_hand_are_its_own_whatever_its_interfaces_have() 
 
 #[test]
 fn an_address_that_comes_later_does_not_choose_another_policy() -> Tested {
-    let Some(node) = where_usable(Node::new)? else { return Ok(()) };
+    let node = Node::new()?;
     let mesh = "redirect outbound -> 15001\nworkload cart { address 172.30.0.0/16 }\n\
                 workload other { address 10.77.0.0/16\nexclude outbound }";
     node.apply(mesh)?;

@@ -8,12 +8,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use mesh_testbed::kernel_test as test;
-use mesh_testbed::{Failure, Place, Process, Tested, kernel_is_usable, long_runs_are_wanted, tool, until};
+use mesh_testbed::{Failure, Place, Process, Tested, long_runs_are_wanted, tool, until};
 use serde_json::json;
 
 use crate::fixtures::chain::PLUGINS;
 use crate::fixtures::runtime::{FIRST_PROCESS, Machine};
-use crate::fixtures::stage::where_usable;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -253,12 +252,7 @@ impl Cri {
 
 #[test]
 fn a_pod_of_kubernetes_is_in_the_mesh_before_its_first_process() -> Tested {
-    let Some(mut cri) = where_usable(|| {
-        Cri::new("redirect outbound -> 15001\nworkload cart { namespace shop; label app = cart }")
-    })?
-    else {
-        return Ok(());
-    };
+    let mut cri = Cri::new("redirect outbound -> 15001\nworkload cart { namespace shop; label app = cart }")?;
     for round in 0..if long_runs_are_wanted() { 20 } else { 1 } {
         let name = format!("cart-{round}");
         let cart = cri.run(&name, &[("meshc/labels", "app=cart"), ("else/where", "x")])?;
@@ -290,9 +284,6 @@ fn a_pod_of_kubernetes_is_in_the_mesh_before_its_first_process() -> Tested {
 
 #[test]
 fn a_pod_of_kubernetes_that_cannot_be_meshed_does_not_start() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
     // Whose addresses a pod will have, nobody knows when the policy is written.
     let cri = Cri::new(
         "redirect outbound -> 15001\nworkload cart { label app = cart }\nworkload range { address 172.30.0.0/16 }",

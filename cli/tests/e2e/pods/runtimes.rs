@@ -2,21 +2,21 @@
 //! container's first process is redirected.
 
 use mesh_testbed::kernel_test as test;
-use mesh_testbed::{Client, Netns, Place, Tested, kernel_is_usable, long_runs_are_wanted};
+use mesh_testbed::{Client, Netns, Place, Tested, long_runs_are_wanted};
 use serde_json::Value;
 
 use crate::fixtures::chain::{PLUGINS, kubernetes, labels};
 use crate::fixtures::command::Answer;
 use crate::fixtures::runtime::Machine;
 use crate::fixtures::seen::{Seen, seen};
-use crate::fixtures::stage::{address, where_usable};
+use crate::fixtures::stage::address;
 
 /// Two names of pods that are one workload's, for runtimes that know no labels.
 const MESH: &str = "redirect outbound -> 15001\nworkload cart { pod cart-1, default-cart-1 }";
 
 #[test]
 fn a_container_of_podman_is_in_the_mesh_before_its_first_process() -> Tested {
-    let Some(machine) = where_usable(|| Machine::new(MESH))? else { return Ok(()) };
+    let machine = Machine::new(MESH)?;
     for _ in 0..if long_runs_are_wanted() { 20 } else { 1 } {
         assert_eq!(machine.podman("cart-1")?, "sidecar\n");
     }
@@ -28,7 +28,7 @@ fn a_container_of_podman_is_in_the_mesh_before_its_first_process() -> Tested {
 /// A container in a container, as docs/datapath.md advises to run it: in the network of the pod around it.
 #[test]
 fn a_container_inside_a_pod_that_has_the_pods_network_is_decided_as_the_pod_is() -> Tested {
-    let Some(machine) = where_usable(|| Machine::new(MESH))? else { return Ok(()) };
+    let machine = Machine::new(MESH)?;
     let pod = machine.node.pod("c1", &kubernetes("shop", "cart-1"), &labels(&[]))?;
     let said = machine.podman_in(pod.netns(), "inner-1", "host")?;
     assert!(said.contains("\"who\":\"sidecar\""), "{said}");
@@ -37,7 +37,7 @@ fn a_container_inside_a_pod_that_has_the_pods_network_is_decided_as_the_pod_is()
 
 #[test]
 fn a_container_of_containerd_is_in_the_mesh_before_its_first_process() -> Tested {
-    let Some(machine) = where_usable(|| Machine::new(MESH))? else { return Ok(()) };
+    let machine = Machine::new(MESH)?;
     let mut containerd = machine.containerd("disabled_plugins = ['io.containerd.grpc.v1.cri']\n")?;
     // Its namespace is of a process, and at DEL it is not told at all.
     for _ in 0..if long_runs_are_wanted() { 20 } else { 1 } {
@@ -54,9 +54,6 @@ const CNITOOL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/tools/cnit
 
 #[test(long)]
 fn the_tool_of_the_cni_project_adds_checks_and_deletes_a_pod() -> Tested {
-    if !(kernel_is_usable() && long_runs_are_wanted()) {
-        return Ok(());
-    }
     let machine = Machine::new(MESH)?;
     let node = &machine.node;
     let pod = Netns::new()?;

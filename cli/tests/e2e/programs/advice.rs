@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::fixtures::command::Answer;
 use crate::fixtures::observer::{Observer, parts};
 use crate::fixtures::recipes::{Scene, recipe};
-use crate::fixtures::stage::{address, as_member, where_usable};
+use crate::fixtures::stage::{address, as_member};
 use crate::fixtures::town::{Pod, addresses};
 
 fn curl(place: &Place, url: &str) -> Result<(i32, String), Failure> {
@@ -20,7 +20,7 @@ fn curl(place: &Place, url: &str) -> Result<(i32, String), Failure> {
 
 #[test]
 fn names_are_found_where_dns_is_excluded_as_the_compiler_advises() -> Tested {
-    let Some(scene) = where_usable(Scene::new)? else { return Ok(()) };
+    let scene = Scene::new()?;
     let _resolver = scene.resolver()?;
     // What the help of `leak` says of a catch-all.
     scene.ruled("redirect outbound -> 15001\nexclude outbound udp 53\ndeny outbound udp 443")?;
@@ -32,7 +32,7 @@ fn names_are_found_where_dns_is_excluded_as_the_compiler_advises() -> Tested {
 /// Why it does not advise to deny it.
 #[test]
 fn resolvers_do_not_fall_back_to_tcp_where_dns_is_denied() -> Tested {
-    let Some(scene) = where_usable(Scene::new)? else { return Ok(()) };
+    let scene = Scene::new()?;
     let resolver = scene.resolver()?;
     scene.ruled("exclude outbound tcp\ndeny outbound udp 53, 443")?;
     assert_eq!(scene.dig("10.43.0.10", &["+tcp"])?.done()?.stdout, "10.9.9.9\n", "by TCP it would be heard");
@@ -47,7 +47,7 @@ fn resolvers_do_not_fall_back_to_tcp_where_dns_is_denied() -> Tested {
 
 #[test]
 fn names_are_found_by_the_one_resolver_that_the_recipe_leaves() -> Tested {
-    let Some(scene) = where_usable(Scene::new)? else { return Ok(()) };
+    let scene = Scene::new()?;
     let _resolver = scene.resolver()?;
     scene.apply(&recipe("DNS", 2, &scene.selector()?)?)?;
     for servers in [&["10.43.0.10"][..], &["203.0.113.8", "10.43.0.10"]] {
@@ -60,7 +60,7 @@ fn names_are_found_by_the_one_resolver_that_the_recipe_leaves() -> Tested {
 
 #[test]
 fn the_sidecar_s_resolver_is_asked_in_the_place_of_all_others_and_of_the_stub() -> Tested {
-    let Some(scene) = where_usable(Scene::new)? else { return Ok(()) };
+    let scene = Scene::new()?;
     let names = [("shop.test", "10.9.9.9".parse()?)];
     let resolver = Dnsmasq::start(&scene.beside(), &[address("127.0.0.1:15053")?], &names)?;
     scene.apply(&recipe("DNS", 0, &scene.selector()?)?)?;
@@ -77,7 +77,7 @@ fn the_sidecar_s_resolver_is_asked_in_the_place_of_all_others_and_of_the_stub() 
 
 #[test]
 fn init_containers_fetch_before_there_is_a_sidecar() -> Tested {
-    let Some(scene) = where_usable(Scene::new)? else { return Ok(()) };
+    let scene = Scene::new()?;
     let listen = addresses(&["10.20.0.5:443", "10.30.0.5:443"])?;
     let _store = Nginx::start(&Place::here().netns(&scene.pair().server), "store", &listen)?;
     let [store, elsewhere] = ["http://10.20.0.5:443/", "http://10.30.0.5:443/"];
@@ -97,7 +97,7 @@ fn init_containers_fetch_before_there_is_a_sidecar() -> Tested {
 /// The recipe for probes, with the namespaces' addresses, and what it says that comes by it.
 #[test]
 fn probes_come_straight_on_their_ports_and_so_does_what_the_node_masquerades() -> Tested {
-    let Some(pod) = where_usable(|| Pod::new(crate::fixtures::town::WAY))? else { return Ok(()) };
+    let pod = Pod::new(crate::fixtures::town::WAY)?;
     let town = pod.town();
     let listen = addresses(&["10.42.0.2:8080", "10.42.0.2:8081"])?;
     let _application = Nginx::start(&pod.place(), "application", &listen)?;
@@ -125,10 +125,7 @@ fn probes_come_straight_on_their_ports_and_so_does_what_the_node_masquerades() -
 /// A limit of docs/datapath.md: its own connections are not those of the pod around it.
 #[test]
 fn a_network_namespace_within_a_pod_is_no_member_until_it_is_attached() -> Tested {
-    let Some(pod) = where_usable(|| Pod::ruled(crate::fixtures::town::WAY, "redirect outbound -> 15001"))?
-    else {
-        return Ok(());
-    };
+    let pod = Pod::ruled(crate::fixtures::town::WAY, "redirect outbound -> 15001")?;
     let within = Netns::new()?;
     veth((&pod.town().pod, "within", &["10.50.0.1/24"]), (&within, "eth0", &["10.50.0.2/24"]))?;
     let target = address("10.50.0.1:8080")?;
@@ -152,7 +149,7 @@ fn a_network_namespace_within_a_pod_is_no_member_until_it_is_attached() -> Teste
 /// A limit of docs/datapath.md: no rule names port 0, and programs dial it.
 #[test]
 fn port_0_is_decided_as_port_1_and_observed() -> Tested {
-    let Some(scene) = where_usable(Scene::new)? else { return Ok(()) };
+    let scene = Scene::new()?;
     let target = address("10.0.3.9:0")?;
     let dial = || as_member(&scene.cart(), || Client::to(target).dial().map(drop));
     scene.ruled("deny outbound tcp 1\nexclude outbound tcp 2-65535")?;

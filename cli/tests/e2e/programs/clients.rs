@@ -12,14 +12,12 @@ use std::time::{Duration, Instant};
 
 use mesh_testbed::kernel_test as test;
 use mesh_testbed::proxy::{HaProxy, Nginx};
-use mesh_testbed::{
-    Failure, Netns, Place, Process, Tested, kernel_is_usable, long_runs_are_wanted, until, veth,
-};
+use mesh_testbed::{Failure, Netns, Place, Process, Tested, until, veth};
 use serde_json::{Value, json};
 
 use crate::fixtures::command::Answer;
 use crate::fixtures::recipes::{Scene, recipe};
-use crate::fixtures::stage::{SIDECAR_UID, address, where_usable};
+use crate::fixtures::stage::{SIDECAR_UID, address};
 use crate::fixtures::town::{Pod, WAY, addresses};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -55,7 +53,7 @@ fn asked_from(
 
 #[test]
 fn redis_is_asked_directly_where_it_is_ours_and_by_the_sidecar_elsewhere() -> Tested {
-    let Some((scene, sidecar)) = where_usable(databases)? else { return Ok(()) };
+    let (scene, sidecar) = databases()?;
     let mut server = Place::here().netns(&scene.pair().server).command("redis-server");
     server.args(["--port", "6379", "--bind", "0.0.0.0", "--protected-mode", "no", "--save", ""]);
     let mut server = Process::start(&mut server, &scene.ground().dir().join("redis.log"))?;
@@ -92,11 +90,8 @@ fn dir_for_all(scene: &Scene, name: &str) -> Result<PathBuf, Failure> {
 /// Their servers refuse to be root's.
 const NOBODY: u32 = 65534;
 
-#[test]
+#[test(long)]
 fn postgresql_and_mariadb_whose_server_speaks_first_are_asked_alike() -> Tested {
-    if !(kernel_is_usable() && long_runs_are_wanted()) {
-        return Ok(());
-    }
     let (scene, sidecar) = databases()?;
     let there = Place::here().netns(&scene.pair().server).uid(NOBODY);
     let dir = dir_for_all(&scene, "postgresql")?;
@@ -171,11 +166,8 @@ fn scraped(place: &Place, port: u16) -> Result<Value, Failure> {
     if found { Ok(target) } else { Err(format!("it has not scraped: {target}").into()) }
 }
 
-#[test]
+#[test(long)]
 fn prometheus_scrapes_the_application_and_whoever_else_asks_there_gets_the_sidecar() -> Tested {
-    if !(kernel_is_usable() && long_runs_are_wanted()) {
-        return Ok(());
-    }
     let pod = Pod::new(WAY)?;
     let dir = pod.ground().dir().to_owned();
     let file = pod.ground().write("prometheus.mesh", recipe("Prometheus", 0, "label app = cart")?)?;
@@ -240,11 +232,8 @@ fn caddy(place: &Place, dir: &Path) -> Result<Process, Failure> {
     Ok(process)
 }
 
-#[test]
+#[test(long)]
 fn a_client_of_http_3_falls_back_to_tcp_at_once_and_reaches_the_sidecar() -> Tested {
-    if !(kernel_is_usable() && long_runs_are_wanted()) {
-        return Ok(());
-    }
     let scene = Scene::new()?;
     let sidecar = HaProxy::start(&scene.beside().uid(SIDECAR_UID), &[address("127.0.0.1:15001")?])?;
     let server = Place::here().netns(&scene.pair().server);

@@ -5,13 +5,11 @@ use std::net::{Shutdown, SocketAddr};
 
 use mesh_testbed::kernel_test as test;
 use mesh_testbed::proxy::{Envoy, HaProxy, Nginx, NginxSidecar, RedSocks, Squid};
-use mesh_testbed::{
-    Client, Errno, Place, Stream, Tested, kernel_is_promised, kernel_is_usable, long_runs_are_wanted,
-};
+use mesh_testbed::{Client, Errno, Place, Stream, Tested, long_runs_are_wanted};
 
 use crate::fixtures::command::Answer;
 use crate::fixtures::seen::canonical;
-use crate::fixtures::stage::{SIDECAR_UID, Stage, address, as_member, where_usable};
+use crate::fixtures::stage::{SIDECAR_UID, Stage, address, as_member};
 
 const V4: &str = "10.0.3.9:80";
 const V6: &str = "[fd10::9]:80";
@@ -21,7 +19,7 @@ const MUCH: usize = 8 << 20;
 
 #[test]
 fn haproxy_carries_v4_and_mapped_connections_and_v6_where_its_address_is_the_original() -> Tested {
-    let Some(stage) = where_usable(Stage::new)? else { return Ok(()) };
+    let stage = Stage::new()?;
     stage.apply_rules("redirect outbound -> 15101\nredirect outbound tcp to ::/0 -> 15102 transparent")?;
     // On v6 it never asks, and takes its own address for the destination.
     let proxy = HaProxy::start(&sidecar(&stage), &[address("127.0.0.1:15101")?, address("[::1]:15102")?])?;
@@ -38,7 +36,7 @@ fn haproxy_carries_v4_and_mapped_connections_and_v6_where_its_address_is_the_ori
 #[test]
 fn nginx_which_only_looks_at_its_own_address_carries_both_families_where_the_redirect_is_transparent()
 -> Tested {
-    let Some(stage) = where_usable(Stage::new)? else { return Ok(()) };
+    let stage = Stage::new()?;
     stage.apply_rules("redirect outbound -> 15101 transparent")?;
     let _proxy = NginxSidecar::start(&sidecar(&stage), 15101)?;
     carried(
@@ -50,7 +48,7 @@ fn nginx_which_only_looks_at_its_own_address_carries_both_families_where_the_red
 
 #[test]
 fn redsocks_carries_v4_connections_through_a_socks_proxy() -> Tested {
-    let Some(stage) = where_usable(|| Stage::ruled("redirect outbound -> 15101"))? else { return Ok(()) };
+    let stage = Stage::ruled("redirect outbound -> 15101")?;
     let _proxy = RedSocks::start(&sidecar(&stage), address("127.0.0.1:15101")?)?;
     carried(&stage, &[Client::to(address(V4)?), Client::to(address(V4)?).mapped()])?;
     // Line by line: microsocks ends a connection when one half of it does, and waits for ever where both are full.
@@ -73,9 +71,6 @@ fn redsocks_carries_v4_connections_through_a_socks_proxy() -> Tested {
 
 #[test(long)]
 fn squid_carries_requests_of_both_families_to_where_they_were_going() -> Tested {
-    if !(kernel_is_usable() && long_runs_are_wanted()) {
-        return Ok(());
-    }
     let stage = Stage::new()?;
     stage.apply_rules("redirect outbound -> 15101")?;
     let proxy = Squid::start(&sidecar(&stage), &[address("127.0.0.1:15101")?, address("[::1]:15101")?])?;
@@ -98,9 +93,6 @@ fn squid_carries_requests_of_both_families_to_where_they_were_going() -> Tested 
 
 #[test]
 fn envoy_carries_both_families() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
     if !envoy_is_usable() {
         return Ok(());
     }
@@ -119,9 +111,6 @@ fn envoy_carries_both_families() -> Tested {
 
 #[test]
 fn nine_thousand_connections_at_once_each_reach_what_they_dialled() -> Tested {
-    if !kernel_is_usable() {
-        return Ok(());
-    }
     const MANY: usize = 9_000;
     let stage = Stage::new()?;
     stage.pair().client.set("net/ipv4/ip_local_port_range", "16000 65000")?;
@@ -151,7 +140,7 @@ fn nine_thousand_connections_at_once_each_reach_what_they_dialled() -> Tested {
 
 #[test]
 fn haproxy_carries_the_same_where_it_is_accelerated() -> Tested {
-    let Some(stage) = where_usable(Stage::new)? else { return Ok(()) };
+    let stage = Stage::new()?;
     let _proxy = HaProxy::start(&sidecar(&stage), &[address("127.0.0.1:15101")?])?;
     took_the_fast_path(&accelerated(&stage)?);
     Ok(())
@@ -159,7 +148,7 @@ fn haproxy_carries_the_same_where_it_is_accelerated() -> Tested {
 
 #[test]
 fn haproxy_that_splices_carries_the_same_and_is_not_accelerated_for_long() -> Tested {
-    let Some(stage) = where_usable(Stage::new)? else { return Ok(()) };
+    let stage = Stage::new()?;
     let _proxy = HaProxy::splicing(&sidecar(&stage), &[address("127.0.0.1:15101")?])?;
     let carriage = accelerated(&stage)?;
     let status = stage.ask(&["status"])?;
@@ -170,7 +159,7 @@ fn haproxy_that_splices_carries_the_same_and_is_not_accelerated_for_long() -> Te
 
 #[test]
 fn envoy_carries_the_same_where_it_is_accelerated() -> Tested {
-    if !(kernel_is_usable() && envoy_is_usable()) {
+    if !envoy_is_usable() {
         return Ok(());
     }
     let stage = Stage::new()?;
@@ -181,7 +170,7 @@ fn envoy_carries_the_same_where_it_is_accelerated() -> Tested {
 
 /// Whether Envoy is there; where it was promised and is not, the test is to fail.
 fn envoy_is_usable() -> bool {
-    let usable = Envoy::installed().is_some() || (kernel_is_promised() && long_runs_are_wanted());
+    let usable = Envoy::installed().is_some() || long_runs_are_wanted();
     if !usable {
         eprintln!("not run: Envoy is not installed (scripts/setup.sh --long)");
     }
