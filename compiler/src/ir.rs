@@ -115,3 +115,8 @@ pub struct Node {
     /// TCP, UDP.
     pub tables: [TableId; 2],
 }
+
+/// Arenas hold fewer than 2³² things: a program of that many would not fit into memory.
+pub(crate) fn count(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}

@@ -8,7 +8,7 @@ use crate::tree::{Grammar, Rule};
 
 /// Where a statement stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Place {
+pub enum Context {
     /// Outside every block.
     File,
     /// In `mesh NAME { … }`.
@@ -21,7 +21,7 @@ pub enum Place {
     Test,
 }
 
-impl Place {
+impl Context {
     /// In words, to follow "is not allowed" or "stands".
     #[must_use]
     pub const fn in_words(self) -> &'static str {

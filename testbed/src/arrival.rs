@@ -6,7 +6,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Errno, raw};
+use crate::errno::Errno;
+use crate::raw;
 
 /// Linux's `SO_ORIGINAL_DST` and `IP6T_SO_ORIGINAL_DST`, which are the same number at two levels.
 const ORIGINAL_DESTINATION: i32 = 80;

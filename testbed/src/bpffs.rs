@@ -34,15 +34,3 @@ impl Drop for BpfFs {
         let _ = unmount(&self.path, UnmountFlags::DETACH);
     }
 }
-
-/// Unmounts everything that is mounted on or below `dir`, the innermost first.
-pub(crate) fn unmount_below(dir: &Path) {
-    let Ok(table) = fs::read_to_string("/proc/self/mounts") else { return };
-    for line in table.lines().rev() {
-        if let Some(place) = line.split(' ').nth(1).map(Path::new)
-            && place.starts_with(dir)
-        {
-            let _ = unmount(place, UnmountFlags::DETACH);
-        }
-    }
-}

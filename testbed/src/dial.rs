@@ -1,6 +1,5 @@
 //! Clients: one connection, opened in every way that applications do.
 
-use std::fmt;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::fd::AsFd;
@@ -10,68 +9,13 @@ use nix::sys::socket::{setsockopt, sockopt};
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
-use crate::{Arrival, raw};
+use crate::arrival::Arrival;
+use crate::errno::Errno;
+use crate::raw;
 
 /// How long a client waits for a connection and for an answer: longer than any process of a busy machine waits to run.
 /// With five seconds, tests under traffic saw connections fail that nobody had refused, reset or led astray.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// An error number of the kernel, as it travels between test and task.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Errno(pub i32);
-
-impl Errno {
-    /// A policy denied it.
-    pub const EPERM: Self = Self(libc::EPERM);
-    /// Nobody listens there.
-    pub const ECONNREFUSED: Self = Self(libc::ECONNREFUSED);
-    /// Nobody answered in time.
-    pub const ETIMEDOUT: Self = Self(libc::ETIMEDOUT);
-    /// The connection was reset.
-    pub const ECONNRESET: Self = Self(libc::ECONNRESET);
-    /// What was asked for makes no sense, such as a source address that cannot reach the target.
-    pub const EINVAL: Self = Self(libc::EINVAL);
-    /// The kernel cannot take it now; it may be tried again.
-    pub const ENOBUFS: Self = Self(libc::ENOBUFS);
-    /// The address is not there, or all of the connection's four numbers are in use.
-    pub const EADDRNOTAVAIL: Self = Self(libc::EADDRNOTAVAIL);
-    /// No route leads there.
-    pub const ENETUNREACH: Self = Self(libc::ENETUNREACH);
-    /// No memory, or none that the caller may use.
-    pub const ENOMEM: Self = Self(libc::ENOMEM);
-    /// A map is full.
-    pub const E2BIG: Self = Self(libc::E2BIG);
-    /// Somebody else uses it.
-    pub const EBUSY: Self = Self(libc::EBUSY);
-    /// A signal came first.
-    pub const EINTR: Self = Self(libc::EINTR);
-    /// A disk is full.
-    pub const ENOSPC: Self = Self(libc::ENOSPC);
-}
-
-impl From<io::Error> for Errno {
-    /// The number; an error without one counts as `EIO`, a time-out as `ETIMEDOUT`.
-    fn from(error: io::Error) -> Self {
-        let timed_out = matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock)
-            || error.raw_os_error() == Some(libc::EINPROGRESS);
-        if timed_out { Self::ETIMEDOUT } else { Self(error.raw_os_error().unwrap_or(libc::EIO)) }
-    }
-}
-
-impl From<rustix::io::Errno> for Errno {
-    /// As of any other error with a number.
-    fn from(error: rustix::io::Errno) -> Self {
-        io::Error::from(error).into()
-    }
-}
-
-impl fmt::Display for Errno {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        io::Error::from_raw_os_error(self.0).fmt(f)
-    }
-}
-
-impl std::error::Error for Errno {}
 
 /// A client of one TCP connection.
 #[derive(Clone, Debug)]

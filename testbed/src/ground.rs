@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 
-use crate::{BpfFs, Cgroup, Name};
+use crate::bpffs::BpfFs;
+use crate::cgroup::Cgroup;
+use crate::name::Name;
+use crate::sweep::GROUNDS;
 
-/// Where the directories of all grounds are. Its files can be read by everyone: proxies run as other users.
-pub(crate) const DIR: &str = "/run/mesh-testbed";
-
-/// Locks in it. Not names of ours: the sweep must leave them.
+/// Locks in the directory of all grounds. Not names of ours: the sweep must leave them.
 const KERNEL: &str = "kernel.lock";
 /// Held together by those that wait for the kernel alone.
 const QUEUE: &str = "kernel.queue";
@@ -120,8 +120,8 @@ impl Ground {
 }
 
 fn lock(name: &str) -> io::Result<File> {
-    fs::create_dir_all(DIR)?;
-    OpenOptions::new().create(true).truncate(false).write(true).open(Path::new(DIR).join(name))
+    fs::create_dir_all(GROUNDS)?;
+    OpenOptions::new().create(true).truncate(false).write(true).open(Path::new(GROUNDS).join(name))
 }
 
 /// A directory that goes away with its content.
@@ -132,7 +132,7 @@ pub(crate) struct Directory {
 
 impl Directory {
     pub(crate) fn new() -> io::Result<Self> {
-        let path = Path::new(DIR).join(Name::new().as_str());
+        let path = Path::new(GROUNDS).join(Name::new().as_str());
         fs::create_dir_all(&path)?;
         Ok(Self { path })
     }

@@ -5,7 +5,8 @@ use std::io;
 use std::path::PathBuf;
 use std::process::Command;
 
-use crate::{Name, cgroup};
+use crate::name::Name;
+use crate::{mounts, sweep};
 
 /// A cgroup whose limit is one task; removed on drop.
 #[derive(Debug)]
@@ -19,8 +20,8 @@ impl Lonely {
     /// # Errors
     /// If there is none.
     pub fn new() -> io::Result<Self> {
-        let older = cgroup::older_hierarchies().into_iter().find(|root| root.ends_with("pids"));
-        let root = older.map_or_else(cgroup::hierarchy, Ok)?;
+        let older = mounts::older_hierarchies().into_iter().find(|root| root.ends_with("pids"));
+        let root = older.map_or_else(mounts::hierarchy, Ok)?;
         let path = root.join(Name::new().as_str());
         fs::create_dir(&path)?;
         let lonely = Self { path };
@@ -41,6 +42,6 @@ impl Lonely {
 impl Drop for Lonely {
     fn drop(&mut self) {
         // Its task has ended, and is gone a moment later.
-        crate::until(std::time::Duration::from_secs(5), || cgroup::remove_tree(&self.path));
+        crate::until(std::time::Duration::from_secs(5), || sweep::remove_tree(&self.path));
     }
 }

@@ -1,15 +1,11 @@
 //! Names that no two living processes share, and that tell who made a thing.
 
 use std::fmt;
-use std::path::Path;
 use std::process;
 use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::sweep;
-
-/// What every name of this crate begins with; [`sweep`] looks for it.
-const PREFIX: &str = "mtb-";
+use crate::sweep::{self, PREFIX};
 
 static SWEPT: Once = Once::new();
 static NEXT: AtomicU32 = AtomicU32::new(1);
@@ -51,18 +47,6 @@ impl fmt::Display for Name {
     }
 }
 
-/// Whether `name` is one of ours whose maker is gone, or has the id of the process that asks.
-pub(crate) fn is_left_over(name: &str, me: u32) -> bool {
-    let Some(maker) = maker(name) else { return false };
-    maker == me || !Path::new(&format!("/proc/{maker}")).exists()
-}
-
-fn maker(name: &str) -> Option<u32> {
-    let (pid, number) = name.strip_prefix(PREFIX)?.split_once('-')?;
-    number.parse::<u32>().ok()?;
-    pid.parse().ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -71,17 +55,6 @@ mod tests {
     fn names_differ_and_tell_their_maker() {
         let (one, two) = (Name::new(), Name::new());
         assert_ne!(one, two);
-        assert_eq!(maker(one.as_str()), Some(process::id()));
-    }
-
-    #[test]
-    fn only_names_of_the_dead_are_left_over() {
-        // Process ids end below 2^22, so the first is nobody's.
-        assert!(is_left_over("mtb-4194999-1", 7));
-        assert!(is_left_over("mtb-7-1", 7));
-        assert!(!is_left_over(&format!("mtb-{}-1", process::id()), 7));
-        for other in ["mtb-", "mtb-x-1", "mtb-4194999", "mtb-4194999-x", "other-4194999-1", ""] {
-            assert!(!is_left_over(other, 7), "{other}");
-        }
+        assert!(sweep::is_left_over(one.as_str(), process::id()) && !sweep::is_left_over(one.as_str(), 0));
     }
 }

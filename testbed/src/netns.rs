@@ -8,14 +8,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 
-use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::ground::Directory;
-use crate::{Name, tool};
-
-/// Where `ip netns` keeps its namespaces.
-pub(crate) const DIR: &str = "/run/netns";
+use crate::name::Name;
+use crate::sweep::{self, NAMESPACES};
+use crate::tool;
 
 const TAG: &str = include_str!("../programs/tag_vlan.bpf.c");
 
@@ -36,8 +34,8 @@ impl Netns {
     pub fn new() -> io::Result<Self> {
         let name = Name::new();
         tool("ip", &["netns", "add", name.as_str()])?;
-        let handle = File::open(Path::new(DIR).join(name.as_str())).inspect_err(|_| {
-            remove(&Path::new(DIR).join(name.as_str()));
+        let handle = File::open(Path::new(NAMESPACES).join(name.as_str())).inspect_err(|_| {
+            sweep::remove_netns(&Path::new(NAMESPACES).join(name.as_str()));
         })?;
         let netns = Self { name, handle: Arc::new(handle) };
         // A duplicate detection of one second would make every test of IPv6 wait, or fail at random.
@@ -54,7 +52,7 @@ impl Netns {
 
     /// The path that names it to meshc and to `nsenter`.
     pub fn path(&self) -> PathBuf {
-        Path::new(DIR).join(self.name.as_str())
+        Path::new(NAMESPACES).join(self.name.as_str())
     }
 
     pub(crate) fn handle(&self) -> Arc<File> {
@@ -157,24 +155,13 @@ impl Netns {
 
 impl Drop for Netns {
     fn drop(&mut self) {
-        remove(&self.path());
+        sweep::remove_netns(&self.path());
     }
 }
 
 /// Moves the calling thread.
 pub(crate) fn enter(handle: &File) -> io::Result<()> {
     Ok(move_into_link_name_space(handle.as_fd(), Some(LinkNameSpaceType::Network))?)
-}
-
-/// Kills what still runs in the namespace and removes its name.
-pub(crate) fn remove(path: &Path) {
-    let Some(name) = path.file_name().and_then(|name| name.to_str()) else { return };
-    if let Ok(pids) = tool("ip", &["netns", "pids", name]) {
-        for pid in pids.lines().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)) {
-            let _ = kill_process(pid, Signal::KILL);
-        }
-    }
-    let _ = tool("ip", &["netns", "delete", name]);
 }
 
 /// Joins two namespaces by a veth pair; each end is a namespace, the interface's name and its addresses

@@ -4,8 +4,8 @@ use mesh_bpf::flow::Direction;
 use mesh_bpf::map::Table;
 use mesh_bpf::pack::Unpackable;
 
-use super::acceleration::Parties;
 use super::items::Items;
+use super::parties::Parties;
 use super::placement::{Placed, Placement};
 use super::profiles::{self, Class};
 use crate::hir::{Level, Program, Rule, Scope};

@@ -6,8 +6,9 @@ use std::net::IpAddr;
 use mesh_bpf::flow::{Direction, Flow};
 use mesh_bpf::prefix::Prefix;
 
+use super::boxes::Contender;
 use super::items::Items;
-use super::ports::{Contender, Tie};
+use super::ports::Tie;
 use super::profiles::Class;
 use super::tree::TiedNode;
 use crate::hir::region::AddressRange;
@@ -50,8 +51,8 @@ impl Conflicts {
             let new = node.ties.iter().any(|tie| !self.found.contains_key(&key(tie)));
             let Some(address) = new.then(|| free_address(nodes, node.node)).flatten() else { continue };
             for tie in &node.ties {
-                let place = Place { workload, direction, address, own: node.own };
-                self.insert(items, nodes, node.node, tie, &place);
+                let witness = Witness { workload, direction, address, own: node.own };
+                self.insert(items, nodes, node.node, tie, &witness);
             }
         }
     }
@@ -66,24 +67,25 @@ impl Conflicts {
         conflicts
     }
 
-    fn insert(&mut self, items: &Items, nodes: &[Node], node: usize, tie: &Tie, place: &Place) {
+    fn insert(&mut self, items: &Items, nodes: &[Node], node: usize, tie: &Tie, witness: &Witness) {
         let side = |one: Contender| {
             let item = items.items.get(one.item.0 as usize)?.clone();
-            Some((item, ancestor(nodes, node, one.depth, place.own)?))
+            Some((item, ancestor(nodes, node, one.depth, witness.own)?))
         };
         let (Some(one), Some(other)) = (side(tie.one), side(tie.other)) else { return };
         let flow = Flow {
-            direction: place.direction,
+            direction: witness.direction,
             protocol: one.0.protocol,
-            address: place.address,
+            address: witness.address,
             port: tie.port,
-            own: place.own,
+            own: witness.own,
         };
-        self.found.entry(key(tie)).or_insert(Conflict { workload: place.workload, flow, one, other });
+        self.found.entry(key(tie)).or_insert(Conflict { workload: witness.workload, flow, one, other });
     }
 }
 
-struct Place {
+/// A flow of a tie, but for its port and protocol.
+struct Witness {
     workload: WorkloadId,
     direction: Direction,
     address: IpAddr,

@@ -6,6 +6,7 @@ use mesh_bpf::image::{Exempt, IdRange, Source, SourceId};
 
 use crate::hir::item;
 use crate::hir::{Exempted, Program, ScopeId};
+use crate::ir::count;
 
 /// A range of ids and the exemption that claims it.
 type Claim = (IdRange, SourceId);
@@ -24,7 +25,7 @@ pub(crate) fn exemptions(program: &Program, scopes: &[ScopeId], sources: &mut Ve
     written.dedup_by(|(a, _), (b, _)| a == b);
     let (mut uids, mut gids, mut cgroups) = (Vec::new(), Vec::new(), BTreeMap::new());
     for (source, who) in written {
-        let id = SourceId(super::count(sources.len()));
+        let id = SourceId(count(sources.len()));
         sources.push(source);
         match who {
             Exempted::Uid(range) => uids.push((*range, id)),

@@ -8,10 +8,12 @@
 //! the root are decided once; ports are swept.
 
 mod acceleration;
+mod boxes;
 mod capacity;
 mod conflict;
 mod exempt;
 mod items;
+mod parties;
 mod placement;
 mod ports;
 mod profiles;
@@ -20,8 +22,8 @@ mod tree;
 
 pub use conflict::Conflict;
 
-pub(crate) use acceleration::written as written_accelerations;
 pub(crate) use capacity::placed;
+pub(crate) use parties::written as written_accelerations;
 
 use mesh_bpf::flow::Direction;
 use mesh_bpf::pack::Unpackable;
@@ -29,7 +31,9 @@ use mesh_bpf::pack::Unpackable;
 use crate::check::Checked;
 use crate::hir::{Event, Program, WorkloadId};
 use crate::ir::{Ir, Profile, Side};
+use boxes::Boxes;
 use items::Items;
+use parties::Parties;
 use placement::Placement;
 use ports::PortDecider;
 use profiles::Class;
@@ -83,7 +87,7 @@ pub fn decide(checked: Checked<'_>, lines: usize) -> Result<Decided<'_>, Unpacka
 fn grow(program: &Program) -> (Ir, Vec<Conflict>) {
     let (items, mut groups) = Items::of(program);
     let placement = Placement::of(program, &items, &mut groups);
-    let parties = acceleration::Parties::of(program);
+    let parties = Parties::of(program);
     let classes = profiles::classes(program, &parties);
     let targets = profiles::redirect_targets(program);
     let mut pool = TablePool::default();
@@ -95,15 +99,15 @@ fn grow(program: &Program) -> (Ir, Vec<Conflict>) {
         let sides = Direction::ALL.map(|direction| {
             let placed = placement.merged(direction, &class.scopes);
             let sites = tree::sites(&placed, &mut groups);
-            let decider =
-                PortDecider { items: &items, scopes: &program.scopes, sidecar_ports: &sidecar_ports };
+            let boxes = Boxes { items: &items, scopes: &program.scopes };
+            let decider = PortDecider { boxes, sidecar_ports: &sidecar_ports };
             let (side, tied) = tree::grow(decider, direction, &mut pool, &sites, &groups);
             conflicts.note(&items, class, direction, &side, &tied);
             side
         });
         decided.push(profile(program, class, sides, &mut sources));
     }
-    let accelerations = parties.accelerations(&classes, &mut sources);
+    let accelerations = acceleration::accelerations(&parties, &classes, &mut sources);
     for (profile, acceleration) in decided.iter_mut().zip(accelerations) {
         profile.acceleration = acceleration;
     }
@@ -136,9 +140,4 @@ fn profile(
         failed_attach_refuse: profiles::refuses(program, member, Event::FailedAttach),
         acceleration: mesh_bpf::image::Acceleration::default(),
     }
-}
-
-/// Arenas hold fewer than 2³² things: a program of that many would not fit into memory.
-pub(crate) fn count(n: usize) -> u32 {
-    u32::try_from(n).unwrap_or(u32::MAX)
 }

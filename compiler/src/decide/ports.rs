@@ -6,12 +6,11 @@
 use mesh_bpf::flow::{Direction, Protocol, Verdict};
 use mesh_bpf::ports::{PortRange, PortSet};
 
-use super::items::Items;
+use super::boxes::{Boxes, Contender, Piece};
 use super::profiles::SidecarPorts;
-use super::thin::{self, Piece};
+use super::thin;
 use crate::hir::item::BuiltIn;
-use crate::hir::{Level, Scope};
-use crate::ir::{Decider, ItemId, Outcome, PortIntervals};
+use crate::ir::{Decider, Outcome, PortIntervals, count};
 
 /// Above this many boxes it pays to thin them out first.
 const MANY: usize = 32;
@@ -19,14 +18,6 @@ const MANY: usize = 32;
 /// How many ties of one winner are noted at a node: of a thousand redirects that all tie the reader corrects
 /// a few, and then asks again.
 const TIES: usize = 8;
-
-/// A box on the way from the root to a node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Contender {
-    pub(crate) item: ItemId,
-    /// How many nodes below the root it is written.
-    pub(crate) depth: u8,
-}
 
 /// Two redirects that tie at a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,15 +58,14 @@ impl Ties {
 
 /// What deciding needs to know beside the boxes.
 pub(crate) struct PortDecider<'a> {
-    pub(crate) items: &'a Items,
-    pub(crate) scopes: &'a [Scope],
+    pub(crate) boxes: Boxes<'a>,
     /// Ports of sidecars, where some things are not let in.
     pub(crate) sidecar_ports: &'a SidecarPorts,
 }
 
 /// What a port table is about, beside its boxes.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Place {
+pub(crate) struct TableContext {
     pub(crate) direction: Direction,
     pub(crate) protocol: Protocol,
     /// How many nodes below the root its node is.
@@ -84,7 +74,7 @@ pub(crate) struct Place {
     pub(crate) default: Decider,
 }
 
-impl Place {
+impl TableContext {
     /// Whether what comes from there may be somebody else's.
     fn is_elsewhere(self) -> bool {
         let member = [BuiltIn::OwnAddress, BuiltIn::Loopback].map(Decider::BuiltIn);
@@ -114,21 +104,21 @@ struct Closed<'a> {
 }
 
 impl PortDecider<'_> {
-    /// Decides all ports. `contenders` are of the direction and protocol of `place`.
-    pub(crate) fn decide(&self, contenders: &[Contender], place: Place) -> DecidedPorts {
-        let inbound = place.direction == Direction::Inbound;
+    /// Decides all ports. `contenders` are of the direction and protocol of `context`.
+    pub(crate) fn decide(&self, contenders: &[Contender], context: TableContext) -> DecidedPorts {
+        let inbound = context.direction == Direction::Inbound;
         let nothing = PortSet::default();
         let sidecars = if inbound { &self.sidecar_ports.all } else { &nothing };
         let [tcp, udp] = &self.sidecar_ports.outbound;
-        let outbound = match place.protocol {
-            _ if !inbound || !place.is_elsewhere() => &nothing,
+        let outbound = match context.protocol {
+            _ if !inbound || !context.is_elsewhere() => &nothing,
             Protocol::Tcp => tcp,
             Protocol::Udp => udp,
         };
         let mut ties = Ties::at(sidecars.complement());
         let open = self.layered(contenders, &mut ties);
         if sidecars.is_empty() {
-            let intervals = open.iter().map(|&(first, won)| (first, self.outcome(won, place))).collect();
+            let intervals = open.iter().map(|&(first, won)| (first, self.outcome(won, context))).collect();
             return DecidedPorts { intervals: from_zero(intervals), ties: ties.found };
         }
         let without = |leave: &dyn Fn(Contender) -> bool| {
@@ -139,22 +129,22 @@ impl PortDecider<'_> {
                 self.layered(&standing, &mut Ties::at(PortSet::default()))
             }
         };
-        let closed = without(&|one| self.redirects(one));
+        let closed = without(&|one| self.boxes.redirects(one));
         let belonging = if outbound.is_empty() {
             closed.clone()
         } else {
-            without(&|one| self.redirects(one) || !self.enters(one, outbound))
+            without(&|one| self.boxes.redirects(one) || !self.enters(one, outbound))
         };
-        let intervals = self.splice(&open, &Closed { sidecars, closed, outbound, belonging }, place);
+        let intervals = self.splice(&open, &Closed { sidecars, closed, outbound, belonging }, context);
         DecidedPorts { intervals: from_zero(intervals), ties: ties.found }
     }
 
     /// Whether a box takes part where only outbound redirects lead to, for what comes from elsewhere.
     fn enters(&self, one: Contender, outbound: &PortSet) -> bool {
-        if self.verdict(one) == Some(Verdict::Denied) {
+        if self.boxes.verdict(one) == Some(Verdict::Denied) {
             return true;
         }
-        let Some(extent) = self.extent(one) else { return false };
+        let Some(extent) = self.boxes.extent(one) else { return false };
         match (&extent.holed, extent.hull) {
             (Some(holed), _) => outbound.covers(holed),
             (None, Some(hull)) => outbound.covers(&hull.into()),
@@ -165,7 +155,7 @@ impl PortDecider<'_> {
     /// Boxes with `always` decide wherever one matches; below them the others.
     fn layered(&self, contenders: &[Contender], ties: &mut Ties) -> Stretches {
         let (always, others): (Vec<Contender>, Vec<Contender>) =
-            contenders.iter().partition(|one| self.is_always(**one));
+            contenders.iter().partition(|one| self.boxes.is_always(**one));
         if always.is_empty() {
             return self.sweep(contenders, ties);
         }
@@ -176,7 +166,7 @@ impl PortDecider<'_> {
     }
 
     /// `closed` at the ports of sidecars, `open` elsewhere.
-    fn splice(&self, open: &Stretches, closed: &Closed<'_>, place: Place) -> PortIntervals {
+    fn splice(&self, open: &Stretches, closed: &Closed<'_>, context: TableContext) -> PortIntervals {
         let mut cuts: Vec<u16> = vec![1];
         for range in closed.sidecars.ranges().iter().chain(closed.outbound.ranges()) {
             cuts.extend([Some(range.first), range.last.checked_add(1)].into_iter().flatten());
@@ -189,24 +179,24 @@ impl PortDecider<'_> {
         overlay(&all, &cuts, |port, ((open, standing), belonging), ()| {
             if closed.outbound.contains(port) {
                 match belonging {
-                    Some(_) => self.outcome(belonging, place),
+                    Some(_) => self.outcome(belonging, context),
                     None => built_in(Verdict::Denied, BuiltIn::OutboundPort),
                 }
             } else if !closed.sidecars.contains(port) {
-                self.outcome(open, place)
+                self.outcome(open, context)
             } else if standing.is_none() && open.is_some() {
                 built_in(Verdict::Excluded, BuiltIn::SidecarPort)
             } else {
-                self.outcome(standing, place)
+                self.outcome(standing, context)
             }
         })
     }
 
-    fn outcome(&self, won: Option<Contender>, place: Place) -> Outcome {
-        match won.and_then(|won| Some((won, self.items.items.get(won.item.0 as usize)?))) {
-            None => Outcome { verdict: Verdict::Excluded, decider: place.default, up: 0 },
+    fn outcome(&self, won: Option<Contender>, context: TableContext) -> Outcome {
+        match won.and_then(|won| Some((won, self.boxes.items.items.get(won.item.0 as usize)?))) {
+            None => Outcome { verdict: Verdict::Excluded, decider: context.default, up: 0 },
             Some((won, item)) => {
-                let up = place.depth.saturating_sub(won.depth);
+                let up = context.depth.saturating_sub(won.depth);
                 Outcome { verdict: item.verdict, decider: Decider::Item(won.item), up }
             }
         }
@@ -215,91 +205,20 @@ impl PortDecider<'_> {
     /// The winner at every port from 1 on, of boxes that are all with or all without `always`.
     fn sweep(&self, contenders: &[Contender], ties: &mut Ties) -> Stretches {
         let mut ranked = contenders.to_vec();
-        ranked.sort_by_key(|one| self.priority(*one));
+        ranked.sort_by_key(|one| self.boxes.priority(*one));
         let pieces = if ranked.len() > MANY {
-            thin::narrowest(self, &ranked)
+            thin::narrowest(self.boxes, &ranked)
         } else {
-            ranked.iter().enumerate().flat_map(|(rank, &one)| self.pieces(super::count(rank), one)).collect()
+            ranked.iter().enumerate().flat_map(|(rank, &one)| self.boxes.pieces(count(rank), one)).collect()
         };
-        let mut sweep = Sweep { decider: self, ranked: &ranked, active: Vec::new(), ties };
+        let mut sweep = Sweep { boxes: self.boxes, ranked: &ranked, active: Vec::new(), ties };
         sweep.run(pieces)
-    }
-
-    /// The ranges of ports of a box.
-    pub(crate) fn pieces(&self, rank: u32, one: Contender) -> impl Iterator<Item = Piece> {
-        let extent = self.extent(one);
-        let whole = extent.filter(|extent| extent.holed.is_none()).and_then(|extent| extent.hull);
-        let parts = extent.and_then(|extent| extent.holed.as_ref()).map_or(&[][..], PortSet::ranges);
-        parts.iter().copied().chain(whole).map(move |ports| Piece { ports, rank })
-    }
-
-    /// What comes first decides: the stronger verdict, then the least text, the nearer prefix, the scope.
-    fn priority(&self, one: Contender) -> (u8, u32, std::cmp::Reverse<u8>, u32) {
-        let (weakness, text, scope) =
-            self.extent(one).map_or((3, 0, 0), |extent| (extent.weakness, extent.text, extent.scope));
-        (weakness, text, std::cmp::Reverse(one.depth), scope)
-    }
-
-    /// Whether `one` beats `other` wherever both match.
-    pub(crate) fn is_narrower(&self, one: Contender, other: Contender) -> bool {
-        self.lies_within(one, other) && !self.lies_within(other, one)
-    }
-
-    fn lies_within(&self, one: Contender, wider: Contender) -> bool {
-        one.depth >= wider.depth && self.scope_within(one, wider) && self.ports_within(one, wider)
-    }
-
-    fn scope_within(&self, one: Contender, wider: Contender) -> bool {
-        let scope = |one: Contender| self.items.items.get(one.item.0 as usize).map(|item| item.scope);
-        let (Some(one), Some(wider)) = (scope(one), scope(wider)) else { return false };
-        if one == wider {
-            return true;
-        }
-        match (self.scopes.get(one.index()), self.scopes.get(wider.index())) {
-            (Some(one), Some(wider)) if one.level == Level::For && wider.level == Level::For => {
-                one.members.len() <= wider.members.len() && wider.covers(one)
-            }
-            // Both hold the workload in question, so equal levels are equal scopes.
-            (Some(one), Some(wider)) => one.level >= wider.level,
-            _ => false,
-        }
-    }
-
-    fn ports_within(&self, one: Contender, wider: Contender) -> bool {
-        let (Some(one), Some(wider)) = (self.extent(one), self.extent(wider)) else { return false };
-        let (Some(hull), Some(wider_hull)) = (one.hull, wider.hull) else { return one.hull.is_none() };
-        wider_hull.covers(hull)
-            && match (&one.holed, &wider.holed) {
-                (_, None) => true,
-                (None, Some(wider)) => wider.covers(&hull.into()),
-                (Some(one), Some(wider)) => wider.covers(one),
-            }
-    }
-
-    pub(crate) fn extent(&self, one: Contender) -> Option<&super::items::Extent> {
-        self.items.extents.get(one.item.0 as usize)
-    }
-
-    pub(crate) fn scope(&self, one: Contender) -> Option<crate::hir::ScopeId> {
-        self.items.items.get(one.item.0 as usize).map(|item| item.scope)
-    }
-
-    fn is_always(&self, one: Contender) -> bool {
-        self.items.items.get(one.item.0 as usize).is_some_and(|item| item.always)
-    }
-
-    fn redirects(&self, one: Contender) -> bool {
-        self.verdict(one).is_some_and(|verdict| verdict.port().is_some())
-    }
-
-    fn verdict(&self, one: Contender) -> Option<Verdict> {
-        self.items.items.get(one.item.0 as usize).map(|item| item.verdict)
     }
 }
 
 /// One pass over the ports.
-struct Sweep<'a, 'r> {
-    decider: &'a PortDecider<'r>,
+struct Sweep<'a> {
+    boxes: Boxes<'a>,
     ranked: &'a [Contender],
     /// Ranks of the boxes that hold the present port, sorted. A box with holes may be in it once only,
     /// since its ranges are disjoint.
@@ -307,7 +226,7 @@ struct Sweep<'a, 'r> {
     ties: &'a mut Ties,
 }
 
-impl Sweep<'_, '_> {
+impl Sweep<'_> {
     fn run(&mut self, mut pieces: Vec<Piece>) -> Stretches {
         pieces.sort_unstable_by_key(|piece| piece.ports.first);
         let mut ends: Vec<(u16, u32)> =
@@ -344,7 +263,7 @@ impl Sweep<'_, '_> {
     fn winner(&mut self, ports: PortRange) -> Option<Contender> {
         let first = self.active.iter().position(|&rank| self.stands(rank))?;
         let winner = self.contender(*self.active.get(first)?)?;
-        if self.decider.redirects(winner)
+        if self.boxes.redirects(winner)
             && let Some(port) = self.ties.first_within(ports)
         {
             self.note_ties(port, first, winner);
@@ -354,7 +273,7 @@ impl Sweep<'_, '_> {
 
     /// Redirects behind the winner that nothing beats and that lead elsewhere.
     fn note_ties(&mut self, port: u16, first: usize, winner: Contender) {
-        let verdict = self.decider.verdict(winner);
+        let verdict = self.boxes.verdict(winner);
         let mut known: Vec<Contender> =
             self.ties.found.iter().filter(|tie| tie.one == winner).map(|tie| tie.other).collect();
         for &rank in self.active.get(first + 1..).unwrap_or_default() {
@@ -362,7 +281,7 @@ impl Sweep<'_, '_> {
                 return;
             }
             let Some(other) = self.contender(rank) else { continue };
-            if self.decider.verdict(other) != verdict && !known.contains(&other) && self.stands(rank) {
+            if self.boxes.verdict(other) != verdict && !known.contains(&other) && self.stands(rank) {
                 self.ties.found.push(Tie { port, one: winner, other });
                 known.push(other);
             }
@@ -372,7 +291,7 @@ impl Sweep<'_, '_> {
     fn stands(&self, rank: u32) -> bool {
         let Some(one) = self.contender(rank) else { return false };
         let others = self.active.iter().filter_map(|&rank| self.contender(rank));
-        others.into_iter().all(|other| !self.decider.is_narrower(other, one))
+        others.into_iter().all(|other| !self.boxes.is_narrower(other, one))
     }
 
     fn contender(&self, rank: u32) -> Option<Contender> {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use mesh_bpf::flow::{Direction, Protocol};
 use mesh_bpf::ports::{PortRange, PortSet};
 
-use super::acceleration::Parties;
+use super::parties::Parties;
 use crate::hir::region::applies;
 use crate::hir::{Event, Level, Program, ScopeId, WorkloadId};
 

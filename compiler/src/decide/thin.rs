@@ -8,26 +8,19 @@ use std::collections::{BTreeMap, HashMap};
 
 use mesh_bpf::ports::PortRange;
 
-use super::ports::{Contender, PortDecider};
+use super::boxes::{Boxes, Contender, Piece};
 use crate::hir::ScopeId;
 
-/// A range of ports where a box takes part. `rank` is its place among the ranked boxes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Piece {
-    pub(crate) ports: PortRange,
-    pub(crate) rank: u32,
-}
-
 /// The ranges where each box is among the narrowest of its place. Boxes with holes are left whole.
-pub(crate) fn narrowest(decider: &PortDecider<'_>, ranked: &[Contender]) -> Vec<Piece> {
+pub(crate) fn narrowest(boxes: Boxes<'_>, ranked: &[Contender]) -> Vec<Piece> {
     let mut places: HashMap<(Option<ScopeId>, u8), usize> = HashMap::new();
     let mut staircases: Vec<BTreeMap<(u16, u16), Vec<u32>>> = Vec::new();
     let mut pieces = Vec::new();
     for (rank, &one) in (0u32..).zip(ranked) {
-        let Some(extent) = decider.extent(one) else { continue };
+        let Some(extent) = boxes.extent(one) else { continue };
         match extent.hull {
             Some(hull) if extent.holed.is_none() => {
-                let place = *places.entry((decider.scope(one), one.depth)).or_insert(staircases.len());
+                let place = *places.entry((boxes.scope(one), one.depth)).or_insert(staircases.len());
                 if place == staircases.len() {
                     staircases.push(BTreeMap::new());
                 }
@@ -36,7 +29,7 @@ pub(crate) fn narrowest(decider: &PortDecider<'_>, ranked: &[Contender]) -> Vec<
                     ranges.entry((hull.first, u16::MAX - hull.last)).or_default().push(rank);
                 }
             }
-            _ => pieces.extend(decider.pieces(rank, one)),
+            _ => pieces.extend(boxes.pieces(rank, one)),
         }
     }
     for ranges in &staircases {

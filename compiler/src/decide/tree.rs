@@ -9,9 +9,10 @@ use mesh_bpf::flow::{Direction, Protocol};
 use mesh_bpf::intern::Interner;
 use mesh_bpf::prefix::Prefix;
 
+use super::boxes::Contender;
 use super::items::{GroupId, Groups};
 use super::placement::Placed;
-use super::ports::{Contender, Place, PortDecider, Tie};
+use super::ports::{PortDecider, TableContext, Tie};
 use crate::hir::item::BuiltIn;
 use crate::ir::{Decider, ItemId, Node, PortIntervals, Side, TableId};
 
@@ -148,7 +149,7 @@ impl Grower<'_> {
 
     fn node(&self, site: &Site, context: ContextId, default: Decider) -> Node {
         let tables = self.contexts.get(context).map_or([TableId(0); 2], |context| context.tables);
-        let extents = &self.decider.items.extents;
+        let extents = &self.decider.boxes.items.extents;
         let least = self
             .groups
             .get(site.group)
@@ -186,7 +187,7 @@ impl Grower<'_> {
     fn decide(&mut self, context: &mut Context, protocol: Protocol) -> TableId {
         let contenders = self.contenders(context, protocol);
         let (direction, depth, default) = (self.direction, context.depth, context.default);
-        let decided = self.decider.decide(&contenders, Place { direction, protocol, depth, default });
+        let decided = self.decider.decide(&contenders, TableContext { direction, protocol, depth, default });
         context.ties.extend(decided.ties);
         TableId(self.pool.intern(decided.intervals))
     }
@@ -197,7 +198,12 @@ impl Grower<'_> {
         let mut level = Some((context.group, context.depth, context.parent));
         while let Some((group, depth, parent)) = level {
             let of_protocol = |&&item: &&ItemId| {
-                self.decider.items.items.get(item.0 as usize).is_some_and(|item| item.protocol == protocol)
+                self.decider
+                    .boxes
+                    .items
+                    .items
+                    .get(item.0 as usize)
+                    .is_some_and(|item| item.protocol == protocol)
             };
             let items = self.groups.get(group).iter().filter(of_protocol);
             contenders.extend(items.map(|&item| Contender { item, depth }));

@@ -1,7 +1,7 @@
 //! Nodes to text.
 
 use super::statement::{Item, Part, has_comment, parts};
-use super::{Block, Node};
+use super::tree::{Block, Node};
 
 /// How wide a line may be, in characters, before its lists are broken.
 const WIDTH: usize = 100;

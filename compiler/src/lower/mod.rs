@@ -62,7 +62,7 @@ impl Numbers {
             Decider::BuiltIn(built_in) => self.built_ins + built_in as usize,
             Decider::NoRule => self.built_ins + BuiltIn::ALL.len(),
         };
-        SourceId(crate::decide::count(index))
+        SourceId(crate::ir::count(index))
     }
 
     fn table(&self, table: &ir::PortIntervals) -> PortTable {

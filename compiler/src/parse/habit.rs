@@ -2,10 +2,10 @@
 //! numbers. Each is an error as before, but one whose help says what this language writes there.
 
 use mesh_grammar::Rule;
-use mesh_grammar::statement::{Place, SyntaxError};
+use mesh_grammar::statement::{Context, SyntaxError};
 
 use super::literal;
-use super::message::token_at;
+use super::token::token_at;
 use crate::diag::quote;
 
 /// Something that is written so elsewhere.
@@ -190,7 +190,7 @@ pub(super) fn in_statement(rule: Rule, error: &SyntaxError, words: &str, start: 
 }
 
 /// A statement that begins with no word of the language. `before` is what stands before it on its line.
-pub(super) fn at_beginning(words: &str, before: &str, place: Place) -> Option<Habit> {
+pub(super) fn at_beginning(words: &str, before: &str, context: Context) -> Option<Habit> {
     let (_, found) = token_at(words, 0);
     if let Some(habit) = comment(words, 0) {
         return Some(habit);
@@ -199,7 +199,7 @@ pub(super) fn at_beginning(words: &str, before: &str, place: Place) -> Option<Ha
         |help: String| Habit { message: None, start: 0, end: found.len(), label: "not a statement", help };
     let lower = found.to_ascii_lowercase();
     let rest = words.get(found.len()..).unwrap_or_default().trim_start();
-    if place == Place::Workload
+    if context == Context::Workload
         && let Some(help) = selector(found, rest)
     {
         return Some(whole(help));

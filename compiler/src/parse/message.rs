@@ -2,11 +2,12 @@
 
 use mesh_grammar::Rule;
 use mesh_grammar::scan::{Extent, Fault, FaultKind};
-use mesh_grammar::statement::{self, Place, SyntaxError, rule_for};
+use mesh_grammar::statement::{self, Context, SyntaxError, rule_for};
 use mesh_grammar::symbol::symbol;
 
 use super::errors::Errors;
 use super::habit::{self, Habit};
+use super::token::{in_word, token_at};
 use crate::ast::{Name, Spanned};
 use crate::diag::{Code, Diagnostic, did_you_mean, one_of, quote};
 use crate::source::{FileId, Span};
@@ -211,12 +212,12 @@ fn nearest_word(expected: &[Rule], found: &str) -> Option<&'static str> {
 }
 
 /// A statement begins with a word that begins none.
-pub(super) fn no_statement(statement: Statement<'_>, place: Place, meant: Option<&str>) -> Diagnostic {
+pub(super) fn no_statement(statement: Statement<'_>, context: Context, meant: Option<&str>) -> Diagnostic {
     let (_, found) = token_at(statement.words(), 0);
     let start = statement.extent.start as usize;
     let before = statement.text.get(..start).unwrap_or_default();
     let line = before.rsplit('\n').next().unwrap_or_default();
-    let habit = habit::at_beginning(statement.words(), line, place);
+    let habit = habit::at_beginning(statement.words(), line, context);
     if let Some(habit) = habit {
         let found = statement.words().get(..habit.end).unwrap_or_default();
         let message = habit.message.unwrap_or_else(|| format!("{} does not begin a statement", quote(found)));
@@ -227,8 +228,8 @@ pub(super) fn no_statement(statement: Statement<'_>, place: Place, meant: Option
     let help = match meant {
         Some(word) => format!("did you mean `{word}`?"),
         None => {
-            let words: Vec<String> = place.words().into_iter().map(|word| format!("`{word}`")).collect();
-            format!("{} may stand {}", place.in_words(), one_of(&words))
+            let words: Vec<String> = context.words().into_iter().map(|word| format!("`{word}`")).collect();
+            format!("{} may stand {}", context.in_words(), one_of(&words))
         }
     };
     Diagnostic::new(Code::Syntax, format!("{} does not begin a statement", quote(found)))
@@ -237,12 +238,12 @@ pub(super) fn no_statement(statement: Statement<'_>, place: Place, meant: Option
 }
 
 /// A statement stands where it must not.
-pub(super) fn misplaced(statement: Statement<'_>, rule: Rule, place: Place) -> Diagnostic {
+pub(super) fn misplaced(statement: Statement<'_>, rule: Rule, context: Context) -> Diagnostic {
     let (_, found) = token_at(statement.words(), 0);
-    let places = [Place::File, Place::Mesh, Place::Workload, Place::For, Place::Test];
+    let contexts = [Context::File, Context::Mesh, Context::Workload, Context::For, Context::Test];
     let allowed: Vec<&str> =
-        (places.into_iter()).filter(|place| place.allows(rule)).map(Place::in_words).collect();
-    Diagnostic::new(Code::Syntax, format!("{} is not allowed {}", quote(found), place.in_words()))
+        (contexts.into_iter()).filter(|context| context.allows(rule)).map(Context::in_words).collect();
+    Diagnostic::new(Code::Syntax, format!("{} is not allowed {}", quote(found), context.in_words()))
         .label(statement.part(0, found.len()), "not here")
         .help(format!("it stands {}", one_of(&allowed)))
 }
@@ -371,34 +372,6 @@ pub(super) fn declared(statement: Statement<'_>, rule: Rule) -> Option<Name> {
     let (_, name) = token_at(words, start);
     let span = statement.part(start, start + name.len());
     statement::is_name(name).then(|| Spanned { value: name.to_owned(), span })
-}
-
-/// The token at a byte of a statement, and where it starts. Words are taken whole, also where a part of
-/// one was understood.
-pub(super) fn token_at(words: &str, at: usize) -> (usize, &str) {
-    let Some(rest) = words.get(at..).filter(|rest| !rest.is_empty()) else { return (at, "") };
-    let Some(first) = rest.chars().next() else { return (at, "") };
-    if first == '"' {
-        let len = rest.get(1..).and_then(|text| text.find(['"', '\n'])).map_or(rest.len(), |len| len + 2);
-        return (at, rest.get(..len).unwrap_or(rest));
-    }
-    if let Some(arrow) = ["->", "<->"].into_iter().find(|arrow| rest.starts_with(arrow)) {
-        return (at, rest.get(..arrow.len()).unwrap_or_default());
-    }
-    if !in_word(first) {
-        return (at, rest.get(..first.len_utf8()).unwrap_or_default());
-    }
-    let before = words.get(..at).unwrap_or_default();
-    let start = before.trim_end_matches(in_word).len();
-    let token = words.get(start..).unwrap_or_default();
-    let len = token.find(|c| !in_word(c)).unwrap_or(token.len());
-    let token = token.get(..len).unwrap_or_default();
-    let arrow = words.get(start + len..).is_some_and(|rest| rest.starts_with('>'));
-    (start, if arrow { token.strip_suffix('-').unwrap_or(token) } else { token })
-}
-
-fn in_word(c: char) -> bool {
-    c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | ':' | '/' | '%')
 }
 
 fn is_word(token: &str) -> bool {

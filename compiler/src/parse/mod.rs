@@ -14,6 +14,7 @@ mod placement;
 mod recovery;
 #[cfg(test)]
 mod tests;
+mod token;
 mod walker;
 
 use mesh_grammar::Rule;

@@ -3,9 +3,10 @@
 
 use mesh_grammar::Rule;
 use mesh_grammar::scan::Piece;
-use mesh_grammar::statement::{self, Place};
+use mesh_grammar::statement::{self, Context};
 
-use super::message::{self, Statement, declared, token_at};
+use super::message::{self, Statement, declared};
+use super::token::token_at;
 use super::walker::{Block, DEEPEST, Walker};
 use crate::diag::{Code, Diagnostic, did_you_mean, quote};
 use crate::source::Span;
@@ -83,11 +84,13 @@ impl<'t> Walker<'t, '_> {
         if self.current().is_none_or(|place| place.allows(rule)) {
             return;
         }
-        let outer =
-            self.stack.iter().rposition(|open| open.block.place().is_some_and(|place| place.allows(rule)));
+        let outer = self
+            .stack
+            .iter()
+            .rposition(|open| open.block.context().is_some_and(|context| context.allows(rule)));
         let keep = match outer {
             Some(at) => at + 1,
-            None if Place::File.allows(rule) => 0,
+            None if Context::File.allows(rule) => 0,
             None => return,
         };
         let unclosed = self.stack.get(keep..).unwrap_or_default();

@@ -2,13 +2,14 @@
 
 use mesh_grammar::Rule;
 use mesh_grammar::scan::{Extent, Piece, Scan};
-use mesh_grammar::statement::{self, Place};
+use mesh_grammar::statement::{self, Context};
 
 use super::allow::Allows;
 use super::build::{Builder, Statement as Built};
 use super::errors::Errors;
 use super::indent::Indent;
-use super::message::{self, Statement, declared, token_at};
+use super::message::{self, Statement, declared};
+use super::token::token_at;
 use crate::ast::{self, Body, Name};
 use crate::source::{FileId, Span};
 
@@ -56,12 +57,12 @@ pub(super) enum Block {
 }
 
 impl Block {
-    pub(super) const fn place(&self) -> Option<Place> {
+    pub(super) const fn context(&self) -> Option<Context> {
         match self {
-            Self::Mesh(_) => Some(Place::Mesh),
-            Self::Workload(_) => Some(Place::Workload),
-            Self::For(_) => Some(Place::For),
-            Self::Test(_) => Some(Place::Test),
+            Self::Mesh(_) => Some(Context::Mesh),
+            Self::Workload(_) => Some(Context::Workload),
+            Self::For(_) => Some(Context::For),
+            Self::Test(_) => Some(Context::Test),
             Self::Skipped => None,
         }
     }
@@ -183,7 +184,7 @@ impl<'t, 'e> Walker<'t, 'e> {
         let (_, word) = token_at(statement.words(), 0);
         let known = statement::rule_for(word);
         let Some(rule) =
-            known.or_else(|| (self.current() == Some(Place::Test)).then_some(Rule::expect_statement))
+            known.or_else(|| (self.current() == Some(Context::Test)).then_some(Rule::expect_statement))
         else {
             return self.unknown(statement, word);
         };
@@ -262,8 +263,8 @@ impl<'t, 'e> Walker<'t, 'e> {
     }
 
     /// Where the next statement stands; `None` in a block that is skipped.
-    pub(super) fn current(&self) -> Option<Place> {
-        self.stack.last().map_or(Some(Place::File), |open| open.block.place())
+    pub(super) fn current(&self) -> Option<Context> {
+        self.stack.last().map_or(Some(Context::File), |open| open.block.context())
     }
 
     fn is_skipping(&self) -> bool {

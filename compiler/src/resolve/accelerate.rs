@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use mesh_bpf::flow::Protocol;
 
-use super::Resolver;
 use super::names::{Reach, Target};
+use super::resolver::Resolver;
 use crate::ast::{self, AccelerateForm};
 use crate::diag::{Code, Diagnostic};
 use crate::hir::{Acceleration, AccelerationForm, PortItem, Ports, WorkloadId};

@@ -2,14 +2,15 @@
 
 use mesh_bpf::flow::{Protocol, Verdict};
 
+use super::collected::blocks;
 use super::names::{Reach, Target};
-use super::{Resolver, blocks};
+use super::resolver::Resolver;
 use crate::ast::{self, Body, Identity, Verb};
 use crate::hir::{self, Exempted, Level, On, PortItem, Ports, ScopeId, WorkloadId};
 
 /// Where a body stands. Without a scope it is part of a mistake, and only its names are looked at.
 #[derive(Clone, Copy)]
-struct Place {
+struct BodyContext {
     mesh: Option<usize>,
     scope: Option<ScopeId>,
 }
@@ -19,16 +20,16 @@ impl<'a> Resolver<'a, '_> {
     pub(super) fn bodies(&mut self, files: &'a [ast::File]) {
         let collected = self.collected;
         for file in files {
-            self.body(Place { mesh: None, scope: Some(ScopeId(0)) }, &file.body);
+            self.body(BodyContext { mesh: None, scope: Some(ScopeId(0)) }, &file.body);
         }
         for (mesh, block) in blocks(&collected.meshes) {
             let name = collected.mesh_id(mesh).and(block.name.as_ref()).map(|name| name.value.as_str());
             let scope = name.filter(|_| !block.body.is_empty());
             let scope = scope.map(|name| self.scope(Level::Mesh, name.to_owned(), self.members_of(mesh)));
-            self.body(Place { mesh: Some(mesh), scope }, &block.body);
+            self.body(BodyContext { mesh: Some(mesh), scope }, &block.body);
             for inner in &block.fors {
                 let scope = self.for_scope(mesh, name, inner);
-                self.body(Place { mesh: Some(mesh), scope }, &inner.body);
+                self.body(BodyContext { mesh: Some(mesh), scope }, &inner.body);
             }
             for statement in &block.accelerations {
                 self.acceleration(mesh, statement);
@@ -40,7 +41,7 @@ impl<'a> Resolver<'a, '_> {
         for (i, &(workload, mesh)) in collected.workloads.iter().enumerate() {
             let scope = self.groups.workload(i).filter(|_| !workload.body.is_empty());
             let scope = scope.map(|id| self.workload_scope(id));
-            self.body(Place { mesh: Some(mesh), scope }, &workload.body);
+            self.body(BodyContext { mesh: Some(mesh), scope }, &workload.body);
         }
     }
 
@@ -84,13 +85,13 @@ impl<'a> Resolver<'a, '_> {
         self.scope(Level::Workload, name, vec![id])
     }
 
-    fn body(&mut self, place: Place, body: &'a Body) {
+    fn body(&mut self, context: BodyContext, body: &'a Body) {
         for rule in &body.rules {
-            self.rule(place, rule);
+            self.rule(context, rule);
         }
         for exempt in &body.exempts {
             self.lost.exempt |= exempt.items.is_empty();
-            if let Some(scope) = place.scope {
+            if let Some(scope) = context.scope {
                 self.program.exempts.extend(exempt.items.iter().map(|item| hir::Exempt {
                     scope,
                     who: exempted(&item.value),
@@ -98,7 +99,7 @@ impl<'a> Resolver<'a, '_> {
                 }));
             }
         }
-        let Some(scope) = place.scope else { return };
+        let Some(scope) = context.scope else { return };
         self.program.ons.extend(body.ons.iter().map(|on| On {
             scope,
             event: match on.event.value {
@@ -110,10 +111,10 @@ impl<'a> Resolver<'a, '_> {
         }));
     }
 
-    fn rule(&mut self, place: Place, rule: &'a ast::Rule) {
-        let ports = rule.ports.as_ref().map(|ports| self.ports(place.mesh, ports));
-        let addresses = rule.addresses.as_ref().map(|written| self.addresses(place.mesh, written));
-        let (Some(scope), Some(verdict)) = (place.scope, verdict(rule.verb.value)) else { return };
+    fn rule(&mut self, context: BodyContext, rule: &'a ast::Rule) {
+        let ports = rule.ports.as_ref().map(|ports| self.ports(context.mesh, ports));
+        let addresses = rule.addresses.as_ref().map(|written| self.addresses(context.mesh, written));
+        let (Some(scope), Some(verdict)) = (context.scope, verdict(rule.verb.value)) else { return };
         let ports = ports.unwrap_or_else(|| default_ports(rule).into());
         // A rule without ports or addresses here had some that were wrong, and would now be wider.
         if ports.is_empty() || addresses.as_ref().is_some_and(|addresses| addresses.is_empty()) {

@@ -2,8 +2,9 @@
 
 use mesh_bpf::flow::{Direction, Identity};
 
-use super::Resolver;
+use super::collected::id;
 use super::names::{Reach, Target};
+use super::resolver::Resolver;
 use crate::ast::{self, Endpoint};
 use crate::diag::{Code, Diagnostic, all_of, did_you_mean, quote};
 use crate::hir::{Expected, Peer, Program, Test, TestLine, WorkloadId};
@@ -112,7 +113,7 @@ fn workload(program: &Program, name: &ast::Name, mesh: Option<&str>) -> Result<W
         .map(|(i, _)| i)
         .collect();
     match found.as_slice() {
-        [only] => Ok(WorkloadId(super::id(*only))),
+        [only] => Ok(WorkloadId(id(*only))),
         [] => {
             let meant =
                 did_you_mean(&name.value, program.workloads.iter().map(|workload| workload.name.as_str()));

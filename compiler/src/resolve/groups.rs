@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::Collected;
+use super::collected::Collected;
 use super::cycle::{Edge, cycles};
 use super::names::{Names, Reach, Target};
 use super::sets::cycle_diagnostic;

@@ -2,8 +2,8 @@
 
 use mesh_bpf::flow::Protocol;
 
-use super::Resolver;
 use super::names::{Reach, Target};
+use super::resolver::Resolver;
 use super::sets::{Entry, Kind};
 use crate::ast::{self, PortChoice, ProtocolPorts, ProtocolWord, RulePorts};
 use crate::diag::{Code, Diagnostic, quote};

@@ -3,12 +3,15 @@
 
 mod accelerate;
 mod bodies;
+mod collected;
 mod cycle;
 mod flows;
 mod groups;
 mod items;
 mod load;
 mod names;
+mod resolution;
+mod resolver;
 mod selectors;
 mod sets;
 #[cfg(test)]
@@ -16,78 +19,19 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use self::collected::{Collected, blocks, id};
 use self::groups::Groups;
-use self::names::{Declaration, Meant, Names, Target};
+use self::names::{Meant, Target};
+use self::resolver::Resolver;
 use self::sets::Sets;
 use crate::ast;
-use crate::diag::{Code, Diagnostic, has_errors, quote};
-use crate::hir::{self, Level, MeshId, Program, Scope, ScopeId, WorkloadId};
-use crate::source::{FileId, Span};
-
-use mesh_bpf::selector::Condition;
+use crate::diag::{Diagnostic, has_errors};
+use crate::hir::{self, Level, Program, WorkloadId};
+use crate::source::Span;
 
 pub use self::flows::{ResolvedFlow, resolve_flow};
 pub use self::load::{Files, Loader, Location, NoImports, load};
-
-/// A program with all names resolved, and what later passes need beside it.
-#[derive(Clone, Debug)]
-pub struct Resolution {
-    /// The program. Where there were errors, without what they are about.
-    pub program: Program,
-    /// `# meshc: allow(…)` comments of all files.
-    pub allows: Vec<ast::Allow>,
-    /// Files that nobody named but an `import`: what is unused there may be used elsewhere.
-    pub imported_only: BTreeSet<FileId>,
-    /// Sets and groups that nothing names.
-    pub unused: Vec<Unused>,
-    /// The words of each workload's selectors.
-    pub places: BTreeMap<WorkloadId, Places>,
-    /// What could not be read, so that its absence is no further mistake.
-    pub lost: Lost,
-    /// The first statement, if there is any.
-    pub first_statement: Option<Span>,
-    /// The first file, if there is any.
-    pub first_file: Option<FileId>,
-    /// Whether parsing and resolving found no error.
-    pub sound: bool,
-}
-
-/// By what a workload chooses its members, each with its words.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Places {
-    /// Items of its `address` lines.
-    pub addresses: Vec<hir::AddressItem>,
-    /// Items of its `cgroup` lines.
-    pub cgroups: Vec<(String, Span)>,
-    /// Its other lines.
-    pub conditions: Vec<(Condition, Span)>,
-}
-
-/// A declaration that nothing names.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unused {
-    /// `set` or `group`.
-    pub what: &'static str,
-    /// Its name.
-    pub name: String,
-    /// The name where it is declared.
-    pub span: Span,
-}
-
-/// What could not be read.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Lost {
-    /// A whole file, or an import.
-    pub file: bool,
-    /// An `exempt`, or one of its items.
-    pub exempt: bool,
-    /// Something in a mesh that may have been a workload.
-    pub meshes: BTreeSet<MeshId>,
-    /// Something in a workload that may have been a selector.
-    pub workloads: BTreeSet<WorkloadId>,
-    /// Any statement at all.
-    pub statement: bool,
-}
+pub use self::resolution::{Lost, Places, Resolution, Unused};
 
 /// Resolves all files as one program. `earlier` are the diagnostics of loading them; a name that may be
 /// declared in a file that is missing is shown there.
@@ -130,100 +74,6 @@ pub fn resolve(files: &Files, mut earlier: Vec<Diagnostic>) -> (Resolution, Vec<
         sound: !has_errors(&diagnostics),
     };
     (resolution, diagnostics)
-}
-
-/// A mesh: all blocks of one name, or one block whose name could not be read.
-struct Mesh<'a> {
-    name: Option<&'a ast::Name>,
-    blocks: Vec<&'a ast::Mesh>,
-}
-
-/// All declarations, in lists whose indices stand for them.
-struct Collected<'a> {
-    /// Named ones first, sorted by name; so a named mesh's index is its id.
-    meshes: Vec<Mesh<'a>>,
-    named_meshes: usize,
-    sets: Vec<(&'a ast::Set, Option<usize>)>,
-    groups: Vec<(&'a ast::Group, usize)>,
-    /// Sorted by mesh and name.
-    workloads: Vec<(&'a ast::Workload, usize)>,
-}
-
-impl<'a> Collected<'a> {
-    fn new(files: &'a [ast::File]) -> Self {
-        let mut named: BTreeMap<&str, Mesh<'a>> = BTreeMap::new();
-        let mut nameless = Vec::new();
-        for block in files.iter().flat_map(|file| &file.meshes) {
-            match &block.name {
-                Some(name) => {
-                    let mesh = named.entry(&name.value);
-                    mesh.or_insert(Mesh { name: Some(name), blocks: Vec::new() }).blocks.push(block);
-                }
-                None => nameless.push(Mesh { name: None, blocks: vec![block] }),
-            }
-        }
-        let named_meshes = named.len();
-        let meshes: Vec<Mesh<'a>> = named.into_values().chain(nameless).collect();
-        let top = files.iter().flat_map(|file| &file.sets).map(|set| (set, None));
-        let inner = blocks(&meshes).flat_map(|(i, block)| block.sets.iter().map(move |set| (set, Some(i))));
-        let sets = top.chain(inner).collect();
-        let groups =
-            blocks(&meshes).flat_map(|(i, block)| block.groups.iter().map(move |group| (group, i))).collect();
-        let mut workloads: Vec<(&ast::Workload, usize)> = blocks(&meshes)
-            .flat_map(|(i, block)| block.workloads.iter().map(move |workload| (workload, i)))
-            .collect();
-        workloads.sort_by_key(|(workload, mesh)| {
-            (*mesh, workload.name.as_ref().map(|name| (&name.value, name.span)))
-        });
-        Self { meshes, named_meshes, sets, groups, workloads }
-    }
-
-    fn names(&self, files: &'a [ast::File]) -> (Names<'a>, Vec<Diagnostic>) {
-        let mesh_names =
-            self.meshes.iter().filter_map(|mesh| mesh.name).map(|name| (name.value.as_str(), name.span));
-        let sets = (self.sets.iter().enumerate()).map(|(i, &(set, mesh))| Declaration {
-            name: &set.name,
-            target: Target::Set(i),
-            mesh,
-        });
-        let groups = (self.groups.iter().enumerate()).map(|(i, &(group, mesh))| Declaration {
-            name: &group.name,
-            target: Target::Group(i),
-            mesh: Some(mesh),
-        });
-        let workloads = self.workloads.iter().enumerate().filter_map(|(i, (workload, mesh))| {
-            let name = workload.name.as_ref()?;
-            Some(Declaration { name, target: Target::Workload(i), mesh: Some(*mesh) })
-        });
-        let declarations = sets.chain(groups).chain(workloads).collect();
-        Names::new(files, mesh_names.collect(), self.meshes.len(), declarations)
-    }
-
-    fn mesh_id(&self, mesh: usize) -> Option<MeshId> {
-        (mesh < self.named_meshes).then(|| MeshId(id(mesh)))
-    }
-}
-
-fn blocks<'m, 'a: 'm>(meshes: &'m [Mesh<'a>]) -> impl Iterator<Item = (usize, &'a ast::Mesh)> + 'm {
-    meshes.iter().enumerate().flat_map(|(i, mesh)| mesh.blocks.iter().map(move |block| (i, *block)))
-}
-
-/// The pass itself. Its methods are spread over the modules of this directory, by kind of statement.
-struct Resolver<'a, 'c> {
-    collected: &'c Collected<'a>,
-    names: Names<'a>,
-    sets: Sets<'a>,
-    groups: Groups,
-    program: Program,
-    /// Scopes by level and name, so that each is there once.
-    scopes: BTreeMap<(Level, String), ScopeId>,
-    /// The `address` items are also what a workload stands for in a rule.
-    places: BTreeMap<WorkloadId, Places>,
-    lost: Lost,
-    /// Ports and addresses of rules that name nothing but sets (and groups and workloads), by the mesh and the names.
-    port_lists: BTreeMap<(Option<usize>, Vec<&'a str>), hir::List<hir::PortItem>>,
-    address_lists: BTreeMap<(Option<usize>, Vec<&'a str>), hir::List<hir::AddressItem>>,
-    diagnostics: Vec<Diagnostic>,
 }
 
 impl<'a> Resolver<'a, '_> {
@@ -273,16 +123,6 @@ impl<'a> Resolver<'a, '_> {
         self.groups.set_ids(ids);
     }
 
-    /// The scope of that level and name; each is there once, however many blocks it has.
-    fn scope(&mut self, level: Level, name: String, members: Vec<WorkloadId>) -> ScopeId {
-        let next = ScopeId(id(self.program.scopes.len()));
-        let scope = *self.scopes.entry((level, name.clone())).or_insert(next);
-        if scope == next {
-            self.program.scopes.push(Scope { level, name, members });
-        }
-        scope
-    }
-
     fn unused(&self, files: &[ast::File], meant: &Meant<'a>) -> Vec<Unused> {
         let meant: BTreeSet<&str> = meant.values().copied().collect();
         let mentioned =
@@ -303,24 +143,6 @@ impl<'a> Resolver<'a, '_> {
             .map(|(_, _, what, name)| Unused { what, name: name.value.clone(), span: name.span })
             .collect()
     }
-
-    /// A list that names one thing twice: the second says nothing.
-    fn repeated(&mut self, names: impl IntoIterator<Item = &'a ast::Name>) {
-        let mut seen: BTreeMap<&str, Span> = BTreeMap::new();
-        for name in names {
-            if let Some(&first) = seen.get(name.value.as_str()) {
-                let message = format!("{} is named twice in one list", quote(&name.value));
-                self.diagnostics.push(
-                    Diagnostic::new(Code::NoEffect, message)
-                        .label(name.span, "says nothing new")
-                        .also(first, "named here")
-                        .help("remove one of them"),
-                );
-            } else {
-                seen.insert(&name.value, name.span);
-            }
-        }
-    }
 }
 
 fn lost(files: &Files) -> Lost {
@@ -340,9 +162,4 @@ fn first_statement(file: &ast::File) -> Option<Span> {
     let others =
         file.imports.iter().map(|import| import.span).chain(file.meshes.iter().map(|mesh| mesh.span));
     rules.chain(exempts).chain(others).min()
-}
-
-/// Sources are shorter than 4 GiB, and each declaration takes some of it.
-fn id(index: usize) -> u32 {
-    u32::try_from(index).unwrap_or(u32::MAX)
 }

@@ -2,7 +2,8 @@
 
 use mesh_bpf::selector::{Condition, Selector, Subject};
 
-use super::{Places, Resolver};
+use super::resolution::Places;
+use super::resolver::Resolver;
 use crate::ast;
 use crate::diag::{Code, Diagnostic};
 use crate::source::Span;

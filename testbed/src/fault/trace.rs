@@ -15,7 +15,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-use super::{Calls, Fault, Moment, Outcome};
+use super::calls::Calls;
+use super::outcome::{Fault, Moment, Outcome};
 use crate::raw::{self, Side};
 
 /// Runs `command` to its end and applies the fault.

@@ -13,8 +13,8 @@ use mesh_hir::item::BuiltIn;
 use mesh_hir::region::{AddressRange, Cell, Family, cells};
 use mesh_hir::{Program, ScopeId};
 
+use super::disproof::{Disproof, plain};
 use super::meaning::{Around, Boxes, Expected, SetId, SidecarPorts};
-use super::{Disproof, plain};
 
 /// A direction of the profile that is looked at.
 pub(super) struct Side<'a> {

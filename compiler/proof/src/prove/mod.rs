@@ -11,52 +11,24 @@
 //! Nothing here is shared with lowering. Pieces with the same rules around them are compared once.
 
 mod addresses;
+mod disproof;
 mod meaning;
 mod rest;
 
 use std::collections::BTreeSet;
-use std::fmt;
 
-use mesh_bpf::flow::{Direction, Flow};
-use mesh_bpf::image::{MapImage, ProfileId};
+use mesh_bpf::flow::Direction;
+use mesh_bpf::image::ProfileId;
 use mesh_bpf::sim::Sim;
 use mesh_bpf::tables::Tables;
 use mesh_bpf::unpack::unpack;
 use mesh_hir::region::applies;
 use mesh_hir::{Program, ScopeId, WorkloadId};
 
+use disproof::plain;
 use meaning::Boxes;
 
-/// What the tables say, and what they should say: a bug of the compiler.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Disproof {
-    /// `mesh/workload`, where it is about one.
-    pub workload: Option<String>,
-    /// A flow that is decided otherwise, where it is about flows.
-    pub flow: Option<Flow>,
-    /// What the policy means.
-    pub expected: String,
-    /// What the tables say.
-    pub found: String,
-}
-
-impl fmt::Display for Disproof {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the tables differ from the policy")?;
-        if let Some(workload) = &self.workload {
-            write!(f, " for `{workload}`")?;
-        }
-        if let Some(flow) = &self.flow {
-            let own = if flow.own { "its own " } else { "" };
-            let preposition = flow.direction.preposition();
-            let Flow { direction, protocol, address, port, .. } = flow;
-            write!(f, ", {direction} {protocol} {port} {preposition} {own}{address}")?;
-        }
-        write!(f, ": expected {}, found {}", self.expected, self.found)
-    }
-}
-
-impl std::error::Error for Disproof {}
+pub use disproof::Disproof;
 
 /// Proves that `tables` mean what `program` means.
 ///
@@ -91,28 +63,4 @@ pub fn prove(program: &Program, tables: &Tables) -> Result<(), Box<Disproof>> {
 fn reaching(program: &Program, workload: WorkloadId) -> Vec<ScopeId> {
     let scopes = (0u32..).map(ScopeId).zip(&program.scopes);
     scopes.filter(|(_, scope)| applies(scope, workload)).map(|(id, _)| id).collect()
-}
-
-fn plain(expected: impl fmt::Display, found: impl fmt::Display) -> Box<Disproof> {
-    Box::new(Disproof {
-        workload: None,
-        flow: None,
-        expected: expected.to_string(),
-        found: found.to_string(),
-    })
-}
-
-/// The image's workload of the program's.
-fn name_of(program: &Program, id: WorkloadId) -> String {
-    let workload = program.workloads.get(id.index());
-    let mesh = workload.and_then(|workload| program.meshes.get(workload.mesh.index()));
-    match (mesh, workload) {
-        (Some(mesh), Some(workload)) => format!("{}/{}", mesh.name, workload.name),
-        _ => String::new(),
-    }
-}
-
-/// The profile of a program's workload.
-fn profile_of(program: &Program, image: &MapImage, id: WorkloadId) -> Option<ProfileId> {
-    image.workload(&name_of(program, id)).map(|workload| workload.profile)
 }

@@ -8,7 +8,7 @@ use mesh_hir::item;
 use mesh_hir::region::{applies, real_ports};
 use mesh_hir::{AccelerationForm, Event, Exempted, Program, WorkloadId};
 
-use super::{Disproof, name_of, plain, profile_of};
+use super::disproof::{Disproof, plain};
 
 /// Every workload is there with its selectors, and no other.
 pub(super) fn workloads(program: &Program, image: &MapImage) -> Result<(), Box<Disproof>> {
@@ -186,4 +186,19 @@ fn same_ports(
     } else {
         Err(plain(format!("acceleration of tcp {expected}"), format!("of tcp {found}")))
     }
+}
+
+/// The image's workload of the program's.
+fn name_of(program: &Program, id: WorkloadId) -> String {
+    let workload = program.workloads.get(id.index());
+    let mesh = workload.and_then(|workload| program.meshes.get(workload.mesh.index()));
+    match (mesh, workload) {
+        (Some(mesh), Some(workload)) => format!("{}/{}", mesh.name, workload.name),
+        _ => String::new(),
+    }
+}
+
+/// The profile of a program's workload.
+fn profile_of(program: &Program, image: &MapImage, id: WorkloadId) -> Option<ProfileId> {
+    image.workload(&name_of(program, id)).map(|workload| workload.profile)
 }

@@ -1,0 +1,61 @@
+//! What resolving works with.
+
+use std::collections::BTreeMap;
+
+use super::collected::{Collected, id};
+use super::groups::Groups;
+use super::names::Names;
+use super::resolution::{Lost, Places};
+use super::sets::Sets;
+use crate::ast;
+use crate::diag::{Code, Diagnostic, quote};
+use crate::hir::{self, Level, Program, Scope, ScopeId, WorkloadId};
+use crate::source::Span;
+
+/// The pass itself. Its methods are spread over the modules of this directory, by kind of statement.
+pub(super) struct Resolver<'a, 'c> {
+    pub(super) collected: &'c Collected<'a>,
+    pub(super) names: Names<'a>,
+    pub(super) sets: Sets<'a>,
+    pub(super) groups: Groups,
+    pub(super) program: Program,
+    /// Scopes by level and name, so that each is there once.
+    pub(super) scopes: BTreeMap<(Level, String), ScopeId>,
+    /// The `address` items are also what a workload stands for in a rule.
+    pub(super) places: BTreeMap<WorkloadId, Places>,
+    pub(super) lost: Lost,
+    /// Ports and addresses of rules that name nothing but sets (and groups and workloads), by the mesh and the names.
+    pub(super) port_lists: BTreeMap<(Option<usize>, Vec<&'a str>), hir::List<hir::PortItem>>,
+    pub(super) address_lists: BTreeMap<(Option<usize>, Vec<&'a str>), hir::List<hir::AddressItem>>,
+    pub(super) diagnostics: Vec<Diagnostic>,
+}
+
+impl<'a> Resolver<'a, '_> {
+    /// The scope of that level and name; each is there once, however many blocks it has.
+    pub(super) fn scope(&mut self, level: Level, name: String, members: Vec<WorkloadId>) -> ScopeId {
+        let next = ScopeId(id(self.program.scopes.len()));
+        let scope = *self.scopes.entry((level, name.clone())).or_insert(next);
+        if scope == next {
+            self.program.scopes.push(Scope { level, name, members });
+        }
+        scope
+    }
+
+    /// A list that names one thing twice: the second says nothing.
+    pub(super) fn repeated(&mut self, names: impl IntoIterator<Item = &'a ast::Name>) {
+        let mut seen: BTreeMap<&str, Span> = BTreeMap::new();
+        for name in names {
+            if let Some(&first) = seen.get(name.value.as_str()) {
+                let message = format!("{} is named twice in one list", quote(&name.value));
+                self.diagnostics.push(
+                    Diagnostic::new(Code::NoEffect, message)
+                        .label(name.span, "says nothing new")
+                        .also(first, "named here")
+                        .help("remove one of them"),
+                );
+            } else {
+                seen.insert(&name.value, name.span);
+            }
+        }
+    }
+}
