@@ -15,9 +15,9 @@ use crate::splice::{self, NoArray};
 /// The key of a network's list of plugins.
 const PLUGINS: &str = "plugins";
 
-/// Where it belongs.
+/// Where the plugin and its entry belong.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct InstallTarget {
     /// The directory of networks' configurations.
     pub networks: PathBuf,
     /// The directory of plugins.
@@ -28,7 +28,7 @@ pub struct Place {
     pub site: Site,
 }
 
-impl Place {
+impl InstallTarget {
     /// The directories to watch.
     #[must_use]
     pub fn dirs(&self) -> BTreeSet<PathBuf> {
@@ -100,18 +100,19 @@ impl Done {
 ///
 /// # Errors
 /// The program is in place before the entry that names it, so that no pod fails for want of it.
-pub fn put(place: &Place, program: &Path) -> Result<Done, Error> {
-    let file = network(place)?;
+pub fn put(target: &InstallTarget, program: &Path) -> Result<Done, Error> {
+    let file = network(target)?;
     let text = read(&file)?;
     let damaged = |NoArray(why): NoArray| Error::Damaged(file.clone(), why);
-    let is_there = splice::values(&text, PLUGINS).map_err(damaged)?.contains(&entry(&place.site));
-    let mut done = Done { program: put_program(place, program)?, files: Vec::new() };
+    let is_there = splice::values(&text, PLUGINS).map_err(damaged)?.contains(&entry(&target.site));
+    let mut done = Done { program: put_program(target, program)?, files: Vec::new() };
     if !is_there {
         // One of ours that says something else is of an earlier installation.
         let damaged = |NoArray(why): NoArray| Error::Damaged(file.clone(), why);
-        let without = splice::remove(&text, PLUGINS, |value| is_ours(value, &place.site)).map_err(damaged)?;
+        let without =
+            splice::remove(&text, PLUGINS, |value| is_ours(value, &target.site)).map_err(damaged)?;
         let with =
-            splice::append(without.as_deref().unwrap_or(&text), PLUGINS, &entry(&place.site).to_string());
+            splice::append(without.as_deref().unwrap_or(&text), PLUGINS, &entry(&target.site).to_string());
         replace(&file, with.map_err(damaged)?.as_bytes(), mode(&file)?)?;
         done.files.push(file);
     }
@@ -122,20 +123,20 @@ pub fn put(place: &Place, program: &Path) -> Result<Done, Error> {
 ///
 /// # Errors
 /// Then what is left works as before.
-pub fn remove(place: &Place) -> Result<Done, Error> {
+pub fn remove(target: &InstallTarget) -> Result<Done, Error> {
     let mut done = Done::default();
     let mut others = false;
-    for file in lists(&place.networks)? {
+    for file in lists(&target.networks)? {
         let text = read(&file)?;
         // What is no list of plugins has no entry of ours.
-        if let Ok(Some(without)) = splice::remove(&text, PLUGINS, |value| is_ours(value, &place.site)) {
+        if let Ok(Some(without)) = splice::remove(&text, PLUGINS, |value| is_ours(value, &target.site)) {
             replace(&file, without.as_bytes(), mode(&file)?)?;
             done.files.push(file.clone());
         }
         let left = splice::values(&read(&file)?, PLUGINS).unwrap_or_default();
         others |= left.iter().any(|value| value.get("type").is_some_and(|kind| kind == NAME));
     }
-    let program = place.plugins.join(NAME);
+    let program = target.plugins.join(NAME);
     if !others {
         match fs::remove_file(&program) {
             Ok(()) => done.program = true,
@@ -168,24 +169,24 @@ fn is_ours(value: &Value, site: &Site) -> bool {
     ["type", "instance", "state"].iter().all(|key| value.get(key) == ours.get(*key))
 }
 
-fn put_program(place: &Place, program: &Path) -> Result<bool, Error> {
-    let target = place.plugins.join(NAME);
+fn put_program(target: &InstallTarget, program: &Path) -> Result<bool, Error> {
+    let file = target.plugins.join(NAME);
     let bytes = fs::read(program).map_err(|error| Error::Io(program.into(), error))?;
-    if fs::read(&target).is_ok_and(|found| found == bytes) && mode(&target)? & 0o111 == 0o111 {
+    if fs::read(&file).is_ok_and(|found| found == bytes) && mode(&file)? & 0o111 == 0o111 {
         return Ok(false);
     }
-    fs::create_dir_all(&place.plugins).map_err(|error| Error::Io(place.plugins.clone(), error))?;
-    replace(&target, &bytes, 0o755)?;
+    fs::create_dir_all(&target.plugins).map_err(|error| Error::Io(target.plugins.clone(), error))?;
+    replace(&file, &bytes, 0o755)?;
     Ok(true)
 }
 
-fn network(place: &Place) -> Result<PathBuf, Error> {
-    if let Some(name) = &place.file {
-        let file = place.networks.join(name);
+fn network(target: &InstallTarget) -> Result<PathBuf, Error> {
+    if let Some(name) = &target.file {
+        let file = target.networks.join(name);
         return if file.exists() { Ok(file) } else { Err(Error::NoNetwork(file)) };
     }
-    let first = names(&place.networks)?.into_iter().next();
-    let first = first.ok_or_else(|| Error::NoNetwork(place.networks.clone()))?;
+    let first = names(&target.networks)?.into_iter().next();
+    let first = first.ok_or_else(|| Error::NoNetwork(target.networks.clone()))?;
     if is_list(&first) { Ok(first) } else { Err(Error::NoList(first)) }
 }
 

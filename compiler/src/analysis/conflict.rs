@@ -26,7 +26,7 @@ pub(super) fn check(program: &Program, conflicts: &[Conflict], diagnostics: &mut
     for conflict in conflicts {
         let places = [&conflict.one, &conflict.other].map(|(item, prefix)| {
             let rules = writers.get(&Written::of(item)).map_or(&[][..], Vec::as_slice);
-            place(program, rules, *prefix)
+            written_at(program, rules, *prefix)
         });
         let [Some(one), Some(other)] = places else { continue };
         if reported.insert((one.rule.min(other.rule), one.rule.max(other.rule))) {
@@ -35,7 +35,8 @@ pub(super) fn check(program: &Program, conflicts: &[Conflict], diagnostics: &mut
     }
 }
 
-struct Place {
+/// Where one of the two is written.
+struct WrittenAt {
     rule: usize,
     span: Span,
 }
@@ -75,17 +76,17 @@ fn writers(program: &Program) -> BTreeMap<Written<'_>, Vec<usize>> {
 }
 
 /// Where an item is written: the first of these rules that names the address.
-fn place(program: &Program, rules: &[usize], prefix: Prefix) -> Option<Place> {
+fn written_at(program: &Program, rules: &[usize], prefix: Prefix) -> Option<WrittenAt> {
     let mut places = Vec::new();
     for (index, rule) in rules.iter().filter_map(|&index| Some((index, program.rules.get(index)?))) {
         let address = rule.addresses.iter().find(|address| address.prefix == prefix);
         match address {
             Some(address) if rule.addresses.len() > LONG => {
-                places.push(Place { rule: index, span: address.span })
+                places.push(WrittenAt { rule: index, span: address.span })
             }
-            Some(_) => places.push(Place { rule: index, span: rule.span }),
+            Some(_) => places.push(WrittenAt { rule: index, span: rule.span }),
             None if rule.addresses.is_empty() && prefix == Prefix::Any => {
-                places.push(Place { rule: index, span: rule.span });
+                places.push(WrittenAt { rule: index, span: rule.span });
             }
             None => {}
         }
@@ -93,7 +94,7 @@ fn place(program: &Program, rules: &[usize], prefix: Prefix) -> Option<Place> {
     places.into_iter().min_by_key(|place| place.span)
 }
 
-fn report(program: &Program, conflict: &Conflict, one: &Place, other: &Place) -> Diagnostic {
+fn report(program: &Program, conflict: &Conflict, one: &WrittenAt, other: &WrittenAt) -> Diagnostic {
     let target = |item: &Item| {
         let text = item.verdict.to_string();
         text.strip_prefix("redirected ").unwrap_or(&text).to_owned()

@@ -52,7 +52,7 @@ use serve::{Command, SocketServer};
 use state::Shared;
 use wait::{Look, Waiter};
 
-use crate::install::Place;
+use crate::install::InstallTarget;
 use crate::watch::Watch;
 use crate::wire::{Reply, Report};
 
@@ -68,7 +68,7 @@ pub struct Settings {
     /// Puts into words what drifted, for the log.
     pub wording: fn(&Drift) -> String,
     /// Keep the CNI plugin in place, and the program that it is.
-    pub plugin: Option<(Place, PathBuf)>,
+    pub plugin: Option<(InstallTarget, PathBuf)>,
 }
 
 struct Agent {

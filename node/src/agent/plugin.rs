@@ -6,23 +6,23 @@ use std::path::PathBuf;
 use tracing::{info, warn};
 
 use super::log::LastSaid;
-use crate::install::{self, Place};
+use crate::install::{self, InstallTarget};
 
-/// The plugin's place and the program that it is; none where it is not the agent's to keep.
+/// Where the plugin belongs and the program that it is; none where it is not the agent's to keep.
 #[derive(Debug)]
 pub(super) struct PluginKeeper {
-    plugin: Option<(Place, PathBuf)>,
+    plugin: Option<(InstallTarget, PathBuf)>,
     said: LastSaid,
 }
 
 impl PluginKeeper {
-    pub(super) fn new(plugin: Option<(Place, PathBuf)>) -> Self {
+    pub(super) fn new(plugin: Option<(InstallTarget, PathBuf)>) -> Self {
         Self { plugin, said: LastSaid::default() }
     }
 
     pub(super) fn keep(&mut self) {
-        let Some((place, program)) = &self.plugin else { return };
-        let wrong = match install::put(place, program) {
+        let Some((target, program)) = &self.plugin else { return };
+        let wrong = match install::put(target, program) {
             Ok(done) => {
                 if done.changed() {
                     let files = done.files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>();
@@ -39,6 +39,6 @@ impl PluginKeeper {
 
     /// The directories in which it is.
     pub(super) fn dirs(&self) -> BTreeSet<PathBuf> {
-        self.plugin.iter().flat_map(|(place, _)| place.dirs()).collect()
+        self.plugin.iter().flat_map(|(target, _)| target.dirs()).collect()
     }
 }

@@ -8,7 +8,7 @@ use mesh_compiler::diag::{Diagnostic, Severity};
 use mesh_compiler::prove::prove;
 use mesh_compiler::source::Sources;
 use mesh_node::agent::{self, Policy, Settings, log};
-use mesh_node::install::Place;
+use mesh_node::install::InstallTarget;
 
 use crate::args::{Agent, InstallCni, Program};
 use crate::cautions::cautions;
@@ -36,7 +36,7 @@ pub fn run(_output: &Output, args: &Agent) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-fn installation(args: &Agent) -> Result<(Place, PathBuf), Failure> {
+fn installation(args: &Agent) -> Result<(InstallTarget, PathBuf), Failure> {
     let program = std::env::current_exe().map_err(|error| Failure::cannot("program", error.to_string()))?;
     let install = InstallCni {
         conf_dir: args.conf_dir.clone(),
@@ -46,7 +46,7 @@ fn installation(args: &Agent) -> Result<(Place, PathBuf), Failure> {
         remove: false,
         instance: args.instance.clone(),
     };
-    Ok((plugin::place(&install)?, program))
+    Ok((plugin::target(&install)?, program))
 }
 
 /// Compiles a directory, and proves it. What is refused is said in lines, for a log.

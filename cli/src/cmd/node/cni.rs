@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use mesh_node::cni::{self, Environment, Failure as CniFailure, NAME, Site};
-use mesh_node::install::{self, Done, Place};
+use mesh_node::install::{self, Done, InstallTarget};
 use mesh_node::watch::Watch;
 use mesh_runtime::Runtime;
 use serde_json::json;
@@ -65,29 +65,29 @@ fn runtime(site: &Site) -> Result<Runtime, CniFailure> {
 
 /// Puts the plugin in place, keeps it there, or takes it away.
 pub fn install(output: &Output, args: &InstallCni) -> Result<Exit, Failure> {
-    let place = plugin::place(args)?;
+    let target = plugin::target(args)?;
     if args.remove {
-        let done = install::remove(&place).map_err(|error| refused(&error))?;
+        let done = install::remove(&target).map_err(|error| refused(&error))?;
         report(output, &done, "removed", "nothing of it was there");
         return Ok(Exit::Done);
     }
     let program = std::env::current_exe().map_err(|error| Failure::cannot("program", error.to_string()))?;
     if !args.watch {
-        let done = install::put(&place, &program).map_err(|error| refused(&error))?;
+        let done = install::put(&target, &program).map_err(|error| refused(&error))?;
         report(output, &done, "put in place", "it is in place already");
         return Ok(Exit::Done);
     }
-    keep(output, &place, &program)
+    keep(output, &target, &program)
 }
 
 /// Puts it in place again whenever somebody changed one of the directories. Ends when it is killed.
-fn keep(output: &Output, place: &Place, program: &Path) -> Result<Exit, Failure> {
+fn keep(output: &Output, target: &InstallTarget, program: &Path) -> Result<Exit, Failure> {
     let failed = |error: io::Error| Failure::cannot("watch", format!("cannot watch directories: {error}"));
     let mut watch = Watch::new().map_err(failed)?;
     let mut said = String::new();
     loop {
-        watch.only(&place.dirs());
-        match install::put(place, program) {
+        watch.only(&target.dirs());
+        match install::put(target, program) {
             Ok(done) if done.changed() => report(output, &done, "put in place", ""),
             Ok(_) => said.clear(),
             // A file that is being written is whole at the next look. What stays wrong is said once.

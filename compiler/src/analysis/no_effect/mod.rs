@@ -9,12 +9,12 @@
 //! a note instead of an answer.
 
 mod boxes;
-mod court;
+mod probe;
+mod removal;
 mod report;
 mod sites;
 #[cfg(test)]
 mod tests;
-mod trial;
 mod units;
 
 use std::collections::BTreeSet;
@@ -24,7 +24,7 @@ use mesh_bpf::flow::Direction;
 use crate::diag::Diagnostic;
 use crate::hir::region::applies;
 use crate::hir::{Program, ScopeId, WorkloadId};
-use court::Court;
+use removal::RemovalAnalysis;
 use units::{Effects, SidecarPorts, Units};
 
 /// How many times a box may be looked at: some seconds at the most.
@@ -49,7 +49,7 @@ fn effects(program: &Program, units: &Units<'_>) -> Effects {
                     Direction::Outbound => SidecarPorts::default(),
                     Direction::Inbound => sidecar_ports.clone(),
                 };
-                Court::new(units, &sites, &closed, own).hear(&mut effects);
+                RemovalAnalysis::new(units, &sites, &closed, own).run(&mut effects);
             }
         }
     }

@@ -85,7 +85,7 @@ fn idle_rules(program: &Program, effects: &Effects, group: &[usize]) -> Option<D
     let found = Diagnostic::new(Code::NoEffect, format!("{text} decides nothing"))
         .label(last.span, "without it every flow has the same verdict");
     Some(
-        instead(program, effects, &[unit], found)
+        shadowed_by(program, effects, &[unit], found)
             .help("remove it, or make it narrower than what decides instead"),
     )
 }
@@ -149,12 +149,12 @@ fn idle_items_of(
         found.label(span, "without it every flow has the same verdict")
     });
     let units: Vec<Unit> = items.iter().copied().collect();
-    Some(instead(program, effects, &units, found).help("remove what decides nothing"))
+    Some(shadowed_by(program, effects, &units, found).help("remove what decides nothing"))
 }
 
-/// Adds the rules that decide instead.
-fn instead(program: &Program, effects: &Effects, units: &[Unit], found: Diagnostic) -> Diagnostic {
-    let rules: BTreeSet<u32> = units.iter().flat_map(|&unit| effects.instead(unit)).collect();
+/// Adds the rules by which these units are shadowed.
+fn shadowed_by(program: &Program, effects: &Effects, units: &[Unit], found: Diagnostic) -> Diagnostic {
+    let rules: BTreeSet<u32> = units.iter().flat_map(|&unit| effects.shadowed_by(unit)).collect();
     let spans: BTreeSet<Span> =
         rules.iter().filter_map(|&rule| program.rules.get(rule as usize)).map(|rule| rule.span).collect();
     let labelled: BTreeSet<Span> = found.labels.iter().map(|label| label.span).collect();

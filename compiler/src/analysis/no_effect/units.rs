@@ -17,7 +17,7 @@ pub(super) type Unit = u32;
 /// No unit: a rule without addresses.
 pub(super) const NONE: Unit = u32::MAX;
 
-/// In the place of a rule that decides instead: somewhere, without the unit, none does.
+/// In the place of a rule that shadows a unit: somewhere, without the unit, none does.
 pub(super) const NOBODY: u32 = u32::MAX;
 
 /// How many deciding rules are remembered for a unit without effect.
@@ -263,15 +263,15 @@ fn plain_box<'p>(program: &'p Program, rule: &Rule, item: &crate::hir::PortItem)
 pub(super) struct Effects {
     /// Whether a verdict changes without it.
     effective: Vec<bool>,
-    /// For units that have shown no effect yet, rules that decide instead.
-    instead: BTreeMap<Unit, BTreeSet<u32>>,
+    /// For units that have shown no effect yet, rules by which they are shadowed.
+    shadowed_by: BTreeMap<Unit, BTreeSet<u32>>,
     /// How many boxes may still be looked at.
     pub(super) budget: u64,
 }
 
 impl Effects {
     pub(super) fn new(units: &Units<'_>, budget: u64) -> Self {
-        Self { effective: vec![false; units.spans.len()], instead: BTreeMap::new(), budget }
+        Self { effective: vec![false; units.spans.len()], shadowed_by: BTreeMap::new(), budget }
     }
 
     pub(super) fn is_effective(&self, unit: Unit) -> bool {
@@ -283,8 +283,8 @@ impl Effects {
         self.budget = self.budget.saturating_sub(looks as u64);
     }
 
-    /// Takes in what a trial found.
-    pub(super) fn note(&mut self, unit: Unit, effective: bool, instead: &[u32]) {
+    /// Takes in what a probe found.
+    pub(super) fn note(&mut self, unit: Unit, effective: bool, shadowed_by: &[u32]) {
         if self.is_effective(unit) {
             return;
         }
@@ -292,24 +292,24 @@ impl Effects {
             if let Some(known) = self.effective.get_mut(unit as usize) {
                 *known = true;
             }
-            self.instead.remove(&unit);
+            self.shadowed_by.remove(&unit);
         } else {
-            let known = self.instead.entry(unit).or_default();
+            let known = self.shadowed_by.entry(unit).or_default();
             let left = REMEMBERED - known.len().min(REMEMBERED);
-            let rules = instead.iter().copied().filter(|&rule| rule != unit && rule != NOBODY);
+            let rules = shadowed_by.iter().copied().filter(|&rule| rule != unit && rule != NOBODY);
             known.extend(rules.take(left));
-            known.extend(instead.contains(&NOBODY).then_some(NOBODY));
+            known.extend(shadowed_by.contains(&NOBODY).then_some(NOBODY));
         }
     }
 
     /// Whether somewhere this unit decides, and no other rule would.
     pub(super) fn is_alone(&self, unit: Unit) -> bool {
-        self.instead.get(&unit).is_some_and(|known| known.contains(&NOBODY))
+        self.shadowed_by.get(&unit).is_some_and(|known| known.contains(&NOBODY))
     }
 
     /// The rules that decide where this unit's boxes are.
-    pub(super) fn instead(&self, unit: Unit) -> impl Iterator<Item = u32> {
-        self.instead.get(&unit).into_iter().flatten().copied().filter(|&rule| rule != NOBODY)
+    pub(super) fn shadowed_by(&self, unit: Unit) -> impl Iterator<Item = u32> {
+        self.shadowed_by.get(&unit).into_iter().flatten().copied().filter(|&rule| rule != NOBODY)
     }
 
     /// Units that have an effect beyond their own flows.

@@ -7,8 +7,8 @@ use mesh_bpf::flow::{Protocol, Verdict};
 use super::boxes::Present;
 use super::units::{NOBODY, REMEMBERED, SidecarPorts, Unit};
 
-/// A site on trial.
-pub(super) struct Trial<'t, 'u, 'p> {
+/// Tries units of one site.
+pub(super) struct Probe<'t, 'u, 'p> {
     /// Narrower ones before those that they beat.
     boxes: &'t [Present<'u, 'p>],
     /// Ports where not all take part.
@@ -26,10 +26,10 @@ pub(super) struct Found {
     /// Whether a verdict changes without it.
     pub(super) effective: bool,
     /// If none does, rules that decide where its boxes are.
-    pub(super) instead: Vec<u32>,
+    pub(super) shadowed_by: Vec<u32>,
 }
 
-impl<'t, 'u, 'p> Trial<'t, 'u, 'p> {
+impl<'t, 'u, 'p> Probe<'t, 'u, 'p> {
     pub(super) fn new(
         boxes: &'t [Present<'u, 'p>],
         closed: &'t SidecarPorts,
@@ -114,8 +114,8 @@ impl<'t, 'u, 'p> Trial<'t, 'u, 'p> {
                     // One verdict, unless redirects tie that the unit beats: then it decides between them.
                     found.effective = verdicts(&before, default) != verdicts(&after, default);
                     found.note(unit, &self::strongest(&after));
-                    if after.is_empty() && !self.own && !belongs && !found.instead.contains(&NOBODY) {
-                        found.instead.push(NOBODY);
+                    if after.is_empty() && !self.own && !belongs && !found.shadowed_by.contains(&NOBODY) {
+                        found.shadowed_by.push(NOBODY);
                     }
                 }
             }
@@ -134,15 +134,15 @@ enum Change {
 impl Found {
     /// Notes the rules that decide.
     fn note(&mut self, unit: Unit, strongest: &[&Present<'_, '_>]) {
-        if self.instead.len() >= REMEMBERED {
+        if self.shadowed_by.len() >= REMEMBERED {
             return;
         }
         let deciding = strongest.first().into_iter().flat_map(|one| &one.supports);
         for rule in deciding.map(|support| support.rule).filter(|&rule| rule != unit) {
-            if self.instead.len() < REMEMBERED && !self.instead.contains(&rule) {
-                self.instead.push(rule);
+            if self.shadowed_by.len() < REMEMBERED && !self.shadowed_by.contains(&rule) {
+                self.shadowed_by.push(rule);
             }
-            if self.instead.len() >= REMEMBERED {
+            if self.shadowed_by.len() >= REMEMBERED {
                 return;
             }
         }

@@ -4,21 +4,21 @@ use std::collections::{BTreeSet, HashMap};
 use std::rc::Rc;
 
 use super::boxes::boxes_at;
+use super::probe::Probe;
 use super::sites::{Site, Sites};
-use super::trial::Trial;
 use super::units::{Effects, NONE, SidecarPorts, Unit, Units, Written, number};
 
 /// The site around a site, and whether what comes from there may be somebody else's.
 type Around = (Option<usize>, bool);
 
-/// Findings by what is around and the shape of what is written.
-type ByShape = HashMap<(Around, Vec<u32>), Rc<Vec<Finding>>>;
+/// Outcomes by what is around and the shape of what is written.
+type ByShape = HashMap<(Around, Vec<u32>), Rc<Vec<Outcome>>>;
 
-/// Findings by what is around and the bundles that are written, each with the number of its address.
+/// Outcomes by what is around and the bundles that are written, each with the number of its address.
 type ByBundles = HashMap<(Around, Vec<(u32, u32)>), Rc<Vec<Address>>>;
 
-/// Where the sites of one direction are heard.
-pub(super) struct Court<'a, 'p> {
+/// Tries what is written at the sites of one direction.
+pub(super) struct RemovalAnalysis<'a, 'p> {
     units: &'a Units<'p>,
     sites: &'a Sites<'a>,
     /// Ports where not all take part.
@@ -29,21 +29,21 @@ pub(super) struct Court<'a, 'p> {
     by_bundles: ByBundles,
 }
 
-/// What a trial found about the `nth` unit that is new at a site.
-struct Finding {
+/// What a probe found about the `nth` unit that is new at a site.
+struct Outcome {
     nth: usize,
     effective: bool,
-    instead: Vec<Decider>,
+    shadowed_by: Vec<Decider>,
 }
 
-/// What a trial found about the address of the `nth` bundle that is written at a site.
+/// What a probe found about the address of the `nth` bundle that is written at a site.
 struct Address {
     nth: usize,
     effective: bool,
-    instead: Vec<u32>,
+    shadowed_by: Vec<u32>,
 }
 
-/// A rule that decides instead: the `nth` that is new at the site, or a certain one.
+/// A rule that decides without the unit: the `nth` that is new at the site, or a certain one.
 #[derive(Clone, Copy)]
 enum Decider {
     New(usize),
@@ -70,7 +70,7 @@ impl Numbered {
     }
 }
 
-impl<'a, 'p> Court<'a, 'p> {
+impl<'a, 'p> RemovalAnalysis<'a, 'p> {
     pub(super) fn new(
         units: &'a Units<'p>,
         sites: &'a Sites<'a>,
@@ -81,7 +81,7 @@ impl<'a, 'p> Court<'a, 'p> {
     }
 
     /// Looks at every site that decides an address.
-    pub(super) fn hear(mut self, effects: &mut Effects) {
+    pub(super) fn run(mut self, effects: &mut Effects) {
         for &index in &self.sites.live {
             let Some(site) = self.sites.get(index) else { continue };
             if effects.budget == 0 {
@@ -92,19 +92,19 @@ impl<'a, 'p> Court<'a, 'p> {
             let elsewhere = !self.own && !site.prefix.is_loopback();
             let around = (site.parent, elsewhere);
             let bundles = (around, bundles(site));
-            if let Some(findings) = self.by_bundles.get(&bundles) {
-                apply_to_addresses(findings, site, effects);
+            if let Some(outcomes) = self.by_bundles.get(&bundles) {
+                apply_to_addresses(outcomes, site, effects);
                 continue;
             }
             let (shape, new) = self.shape(site, effects);
             let shape = (around, shape);
-            let findings = match self.by_shape.get(&shape) {
-                Some(findings) => Rc::clone(findings),
+            let outcomes = match self.by_shape.get(&shape) {
+                Some(outcomes) => Rc::clone(outcomes),
                 None => Rc::new(self.try_site(index, elsewhere, &new, effects)),
             };
-            apply(&findings, &new, effects);
-            self.by_bundles.insert(bundles, Rc::new(of_addresses(&findings, site, &new)));
-            self.by_shape.insert(shape, findings);
+            apply(&outcomes, &new, effects);
+            self.by_bundles.insert(bundles, Rc::new(of_addresses(&outcomes, site, &new)));
+            self.by_shape.insert(shape, outcomes);
         }
     }
 
@@ -139,25 +139,25 @@ impl<'a, 'p> Court<'a, 'p> {
     }
 
     /// Tries the units that are new at a site, and those around it that have shown no effect yet.
-    fn try_site(&self, index: usize, elsewhere: bool, new: &Numbered, effects: &mut Effects) -> Vec<Finding> {
+    fn try_site(&self, index: usize, elsewhere: bool, new: &Numbered, effects: &mut Effects) -> Vec<Outcome> {
         let boxes = boxes_at(self.units, self.sites, index);
         let supports = boxes.iter().flat_map(|one| &one.supports).flat_map(|support| support.units());
         let others = supports.filter(|&unit| new.find(unit).is_none() && !effects.is_effective(unit));
         let others: BTreeSet<Unit> = others.collect();
         let tried = new.units.iter().chain(&others).copied();
-        let mut found = Trial::new(&boxes, self.closed, self.own, elsewhere, tried).run(&mut effects.budget);
+        let mut found = Probe::new(&boxes, self.closed, self.own, elsewhere, tried).run(&mut effects.budget);
         for unit in others {
             if let Some(found) = found.remove(&unit) {
-                effects.note(unit, found.effective, &found.instead);
+                effects.note(unit, found.effective, &found.shadowed_by);
             }
         }
         let decider = |rule: u32| new.find(rule).map_or(Decider::Rule(rule), Decider::New);
-        let finding = |(nth, unit)| {
+        let outcome = |(nth, unit)| {
             let found = found.remove(unit).unwrap_or_default();
-            let instead = found.instead.into_iter().map(decider).collect();
-            Finding { nth, effective: found.effective, instead }
+            let shadowed_by = found.shadowed_by.into_iter().map(decider).collect();
+            Outcome { nth, effective: found.effective, shadowed_by }
         };
-        new.units.iter().enumerate().map(finding).collect()
+        new.units.iter().enumerate().map(outcome).collect()
     }
 }
 
@@ -169,33 +169,33 @@ fn bundles(site: &Site<'_>) -> Vec<(u32, u32)> {
     site.written.iter().map(one).collect()
 }
 
-fn apply(findings: &[Finding], new: &Numbered, effects: &mut Effects) {
-    for finding in findings {
-        let Some(&unit) = new.units.get(finding.nth) else { continue };
-        effects.note(unit, finding.effective, &instead(finding, new));
+fn apply(outcomes: &[Outcome], new: &Numbered, effects: &mut Effects) {
+    for outcome in outcomes {
+        let Some(&unit) = new.units.get(outcome.nth) else { continue };
+        effects.note(unit, outcome.effective, &shadowed_by(outcome, new));
     }
 }
 
-fn apply_to_addresses(findings: &[Address], site: &Site<'_>, effects: &mut Effects) {
-    for finding in findings {
-        if let Some(written) = site.written.get(finding.nth) {
-            effects.note(written.address, finding.effective, &finding.instead);
+fn apply_to_addresses(outcomes: &[Address], site: &Site<'_>, effects: &mut Effects) {
+    for outcome in outcomes {
+        if let Some(written) = site.written.get(outcome.nth) {
+            effects.note(written.address, outcome.effective, &outcome.shadowed_by);
         }
     }
 }
 
-fn of_addresses(findings: &[Finding], site: &Site<'_>, new: &Numbered) -> Vec<Address> {
+fn of_addresses(outcomes: &[Outcome], site: &Site<'_>, new: &Numbered) -> Vec<Address> {
     let of = |(nth, written): (usize, &Written)| {
-        let finding = findings.get(new.find(written.address)?)?;
-        Some(Address { nth, effective: finding.effective, instead: instead(finding, new) })
+        let outcome = outcomes.get(new.find(written.address)?)?;
+        Some(Address { nth, effective: outcome.effective, shadowed_by: shadowed_by(outcome, new) })
     };
     site.written.iter().enumerate().filter_map(of).collect()
 }
 
-fn instead(finding: &Finding, new: &Numbered) -> Vec<u32> {
+fn shadowed_by(outcome: &Outcome, new: &Numbered) -> Vec<u32> {
     let rule = |decider: &Decider| match *decider {
         Decider::New(nth) => new.units.get(nth).copied(),
         Decider::Rule(rule) => Some(rule),
     };
-    finding.instead.iter().filter_map(rule).collect()
+    outcome.shadowed_by.iter().filter_map(rule).collect()
 }
