@@ -4,14 +4,23 @@ use mesh_bpf::flow::{Direction, Protocol};
 use mesh_bpf::image::{MapImage, SourceId, SourceKind, Workload};
 use mesh_bpf::ports::{PortRange, PortSet};
 
-/// All of them, in words.
-pub fn cautions(image: &MapImage) -> Vec<String> {
+/// One of them: a code, which stays, and words, which may change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caution {
+    /// What kind it is.
+    pub code: &'static str,
+    /// For people.
+    pub text: String,
+}
+
+/// All of them.
+pub fn cautions(image: &MapImage) -> Vec<Caution> {
     unenforced_rules(image).into_iter().chain(bulk_acceleration(image)).collect()
 }
 
 /// What the policy says and the programs of this version do not do, or not for every application. Nothing is
 /// silent.
-fn unenforced_rules(image: &MapImage) -> Vec<String> {
+fn unenforced_rules(image: &MapImage) -> Vec<Caution> {
     let hosts = || image.workloads.iter().filter(|workload| !workload.selector.cgroups.is_empty());
     let mut missing = Vec::new();
     for workload in hosts() {
@@ -22,33 +31,36 @@ fn unenforced_rules(image: &MapImage) -> Vec<String> {
         let (built_in, by_rules): (Vec<_>, Vec<_>) =
             decided.partition(|(_, decision)| image.source(decision.source).kind == SourceKind::BuiltIn);
         if !by_rules.is_empty() {
-            missing.push(format!(
+            let text = format!(
                 "inbound rules of `{name}` for udp are kept, but only TCP is decided for processes that are members by \
                  their cgroup"
-            ));
+            );
+            missing.push(Caution { code: "udp-rules-not-enforced", text });
         }
         if !built_in.is_empty() {
             let ports: PortSet = built_in.into_iter().map(|(ports, _)| ports).collect();
-            missing.push(format!(
+            let text = format!(
                 "udp {ports} of `{name}` stays open to others: only TCP is decided for processes that are members by \
                  their cgroup"
-            ));
+            );
+            missing.push(Caution { code: "udp-port-open", text });
         }
     }
     let peers =
         |of: &&Workload| image.profile(of.profile).is_some_and(|it| !it.acceleration.peers.is_empty());
     missing.extend(hosts().filter(peers).map(|workload| {
-        format!(
+        let text = format!(
             "connections to the sidecar of `{}` are not accelerated: a cgroup's sidecar is not known by its \
              namespace; those that it opens to pods are",
             workload.name
-        )
+        );
+        Caution { code: "sidecar-not-accelerated", text }
     }));
     missing
 }
 
 /// That streams are accelerated, too, where a policy names no ports.
-fn bulk_acceleration(image: &MapImage) -> Option<String> {
+fn bulk_acceleration(image: &MapImage) -> Option<Caution> {
     let is_every = |ranges: &Vec<(PortRange, SourceId)>| {
         // Ranges of one list neither overlap nor touch, unless different items credit them.
         let ports: u32 = ranges.iter().map(|(range, _)| u32::from(range.last - range.first) + 1).sum();
@@ -60,10 +72,11 @@ fn bulk_acceleration(image: &MapImage) -> Option<String> {
         })
     };
     image.workloads.iter().find(takes_every).map(|workload| {
-        format!(
+        let text = format!(
             "every port of `{}` is accelerated: bulk transfer, too, which takes 1.5 times the CPU a byte where both \
              ends are on one CPU; name the ports of questions and answers, such as `accelerate local tcp not 9092`",
             workload.name
-        )
+        );
+        Caution { code: "bulk-accelerated", text }
     })
 }

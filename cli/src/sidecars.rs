@@ -1,6 +1,7 @@
 //! Where the live policy sends connections and no sidecar waits for them, in words and for scripts.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use mesh_bpf::flow::{Direction, Verdict};
@@ -24,7 +25,7 @@ pub fn unheard(all: &[Unheard]) -> Value {
             "direction": it.port.direction.to_string(), "protocol": it.port.protocol.to_string(),
             "family": it.port.family.to_string(), "port": it.port.port,
             "elsewhere": it.elsewhere.iter().map(ToString::to_string).collect::<Vec<_>>(),
-            "not_taken": it.not_taken, "text": it.to_string(),
+            "not_taken": it.not_taken, "text": unheard_text(it),
         })
     };
     all.iter().map(one).collect()
@@ -42,10 +43,54 @@ pub fn held(all: &[Held]) -> Value {
             "member": it.member, "namespace": it.namespace, "workload": it.workload,
             "direction": it.port.direction.to_string(), "protocol": it.port.protocol.to_string(),
             "family": it.port.family.to_string(), "port": it.port.port,
-            "by": it.by.iter().map(by).collect::<Vec<_>>(), "text": it.to_string(),
+            "by": it.by.iter().map(by).collect::<Vec<_>>(), "text": held_text(it),
         })
     };
     all.iter().map(one).collect()
+}
+
+/// A port at which nobody waits, for people.
+pub fn unheard_text(it: &Unheard) -> String {
+    let Port { direction, protocol, family, port } = it.port;
+    let place = match direction {
+        Direction::Outbound => SocketAddr::new(it.port.loopback(), port).to_string(),
+        Direction::Inbound => format!("port {port} for {family}"),
+    };
+    let kind = if it.is_pod { "pod" } else { "member" };
+    let elsewhere: Vec<String> = it.elsewhere.iter().map(ToString::to_string).collect();
+    let elsewhere = match elsewhere.is_empty() {
+        true => String::new(),
+        false => format!("; somebody does on {}", elsewhere.join(", ")),
+    };
+    let not_taken = match it.not_taken {
+        0 => String::new(),
+        1 => "; 1 connection was not taken".into(),
+        many => format!("; {many} connections were not taken"),
+    };
+    let Unheard { member, workload, .. } = it;
+    format!(
+        "nobody listens on {place} ({protocol}, {direction}) in the {kind} `{member}` of {workload}{elsewhere}{not_taken}"
+    )
+}
+
+/// A sidecar's port that others hold, for people.
+pub fn held_text(it: &Held) -> String {
+    let Held { member, workload, .. } = it;
+    let Port { direction, protocol, family, port } = it.port;
+    let by: Vec<String> = it.by.iter().map(stranger).collect();
+    format!(
+        "port {port} for {family} ({protocol}, {direction}) in the pod `{member}` of {workload} is held by {}, whom the \
+         policy does not exempt: it gets what is for the sidecar. Stop it, or let the sidecar run as who `exempt` names",
+        by.join(" and ")
+    )
+}
+
+fn stranger(it: &Stranger) -> String {
+    let Stranger { at, uid, process } = it;
+    match process {
+        Some((process, name)) => format!("`{name}` (process {process}, user {uid}) at {at}"),
+        None => format!("a process of user {uid} at {at}"),
+    }
 }
 
 /// The same of what sidecars did not take.
@@ -61,7 +106,7 @@ pub fn not_taken(all: &[NotTaken]) -> Value {
 
 /// A warning each, and one for all that are left.
 pub fn warnings(all: &[Unheard]) -> Vec<String> {
-    let mut said: Vec<String> = all.iter().take(NAMED).map(ToString::to_string).collect();
+    let mut said: Vec<String> = all.iter().take(NAMED).map(unheard_text).collect();
     if all.len() > NAMED {
         said.push(format!("{} more ports at which nobody listens: `meshc status`", all.len() - NAMED));
     }

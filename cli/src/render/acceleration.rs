@@ -6,7 +6,7 @@ use std::fmt::Write;
 use mesh_bpf::abi::Way;
 use mesh_bpf::image::{MapImage, SourceKind};
 use mesh_bpf::prefix::Prefix;
-use mesh_runtime::{Acceleration, Carriage, PairStatus, Why};
+use mesh_runtime::{Acceleration, Carriage, PairStatus, Rescue, StallReason, StuckReader};
 use serde_json::{Map, Value, json};
 
 use super::section::section;
@@ -97,14 +97,36 @@ pub fn text(out: &mut String, found: &Acceleration, items: &Items) {
             format!("{} {place}: noticed {} times", it.name, it.times)
         });
     }
-    section(out, "stalled readers", &found.stuck, |it| format!("{it}; {}", advice(it.why)));
+    section(out, "stalled readers", &found.stuck, |it| format!("{}; {}", stuck_reader(it), advice(it.why)));
+}
+
+/// Who stalls, at which connection, why, and what was done.
+pub fn stuck_reader(reader: &StuckReader) -> String {
+    let StuckReader { name, process, client, server, unread, .. } = reader;
+    let (here, of) = if reader.accepts { ("accepting", server) } else { ("connecting", client) };
+    let why = match reader.why {
+        StallReason::Splices => {
+            format!("turned to `splice` while {unread} bytes were unread that it does not see")
+        }
+        StallReason::Counts => format!("was told too little by FIONREAD, and has {unread} bytes unread"),
+    };
+    let done = match reader.rescue {
+        Rescue::None => "",
+        Rescue::Released => ": the connection is not accelerated any more, and its reader was woken",
+        Rescue::Closed => ": the connection was closed, and both ends were told",
+    };
+    format!(
+        "`{name}` (process {process}), which reads {client} -> {server} at its {here} end {of}, {why}{done}"
+    )
 }
 
 /// What to do about one, where no agent does it.
-const fn advice(why: Why) -> &'static str {
+const fn advice(why: StallReason) -> &'static str {
     match why {
-        Why::Splices => "`meshc apply --repair` closes the connection, and so does ending either program",
-        Why::Counts => "`meshc apply --repair` helps it",
+        StallReason::Splices => {
+            "`meshc apply --repair` closes the connection, and so does ending either program"
+        }
+        StallReason::Counts => "`meshc apply --repair` helps it",
     }
 }
 

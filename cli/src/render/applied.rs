@@ -4,6 +4,7 @@ use mesh_compiler::diff::EntryChanges;
 use mesh_runtime::{Applied, Unheard};
 use serde_json::json;
 
+use super::warning;
 use crate::output::Output;
 use crate::sidecars;
 
@@ -15,8 +16,8 @@ pub fn report(
     entries: &EntryChanges,
     unheard: &[Unheard],
 ) {
-    for warning in applied.warnings.iter().cloned().chain(sidecars::warnings(unheard)) {
-        output.warn(&warning);
+    for text in applied.warnings.iter().map(warning::text).chain(sidecars::warnings(unheard)) {
+        output.warn(&text);
     }
     for path in &applied.missing_cgroups {
         output.warn(&format!("the cgroup `{path}` does not exist yet; it joins when it is made"));
@@ -35,7 +36,7 @@ pub fn report(
         "members_changed": applied.members_changed,
         "missing_cgroups": applied.missing_cgroups,
         "closed": applied.closed,
-        "warnings": applied.warnings,
+        "warnings": warning::answer(&applied.warnings),
         "unheard": sidecars::unheard(unheard),
         "milliseconds": { "compile": compile, "wait": wait, "write": write, "commit": commit },
     });

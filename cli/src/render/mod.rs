@@ -15,6 +15,8 @@ pub mod json;
 pub mod sarif;
 #[cfg(all(feature = "kernel", target_os = "linux"))]
 pub mod section;
+#[cfg(all(feature = "kernel", target_os = "linux"))]
+pub mod warning;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;

@@ -37,7 +37,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-use mesh_runtime::{Drift, Runtime};
+use mesh_runtime::Runtime;
 use tracing::info;
 
 use addresses::AddressKeeper;
@@ -45,11 +45,12 @@ use cgroups::CgroupKeeper;
 use notify::Notify;
 use plugin::PluginKeeper;
 use policy::PolicyKeeper;
-pub use policy::{Compile, Policy};
+pub use policy::{Compile, Policy, PolicyWarning};
 use repair::Repairer;
 use rescue::{RESCUE, Rescuer};
 use serve::{Command, SocketServer};
 use state::Shared;
+pub use state::Wording;
 use wait::{Look, Waiter};
 
 use crate::install::InstallTarget;
@@ -65,8 +66,8 @@ pub struct Settings {
     pub listen: Option<SocketAddr>,
     /// How often everything is looked at, whatever happened.
     pub interval: Duration,
-    /// Puts into words what drifted, for the log.
-    pub wording: fn(&Drift) -> String,
+    /// Puts facts into words, for the log.
+    pub wording: Wording,
     /// Keep the CNI plugin in place, and the program that it is.
     pub plugin: Option<(InstallTarget, PathBuf)>,
 }
@@ -95,7 +96,8 @@ pub fn run(runtime: Runtime, settings: Settings, compile: Compile) -> io::Result
     let signals = wait::signals()?;
     let socket = runtime.instance().socket();
     let _alone = serve::alone(&socket)?;
-    let shared = Shared::new(runtime, settings.dir.as_ref().map(|dir| dir.display().to_string()));
+    let shared =
+        Shared::new(runtime, settings.wording, settings.dir.as_ref().map(|dir| dir.display().to_string()));
     let (tx, rx) = channel();
     let (wake_tx, wake_rx) = UnixStream::pair()?;
     wake_tx.set_nonblocking(true)?;
@@ -116,7 +118,7 @@ pub fn run(runtime: Runtime, settings: Settings, compile: Compile) -> io::Result
         cgroups: CgroupKeeper::default(),
         addresses: AddressKeeper::default(),
         plugin: PluginKeeper::new(settings.plugin),
-        repairer: Repairer::new(settings.wording),
+        repairer: Repairer::default(),
         rescuer: Rescuer::default(),
     };
     agent.run(&socket, &server)
@@ -154,7 +156,7 @@ impl Agent {
             }
             self.notify.alive();
             let longest = self.notify.pulse().map_or(left, |pulse| left.min(pulse));
-            let accelerates = self.rescuer.rescue(&self.shared.runtime);
+            let accelerates = self.rescuer.rescue(&self.shared);
             let longest = if accelerates { longest.min(RESCUE) } else { longest };
             let (sockets, resting) = self.addresses.waited_for();
             let longest = resting.map_or(longest, |resting| longest.min(resting));

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use mesh_bpf::tables::Tables;
-use mesh_runtime::{Applied, Apply, Error, Owner, hex};
+use mesh_runtime::{Applied, Apply, Drift, Error, Owner, hex};
 use tracing::{error, info, warn};
 
 use super::log;
@@ -19,10 +19,19 @@ pub struct Policy {
     pub tables: Tables,
     /// Every file that it was read from.
     pub files: Vec<PathBuf>,
-    /// What it says and should be known, in words.
-    pub warnings: Vec<String>,
+    /// What it says and should be known.
+    pub warnings: Vec<PolicyWarning>,
     /// Which line of which file each item is from, as [`Apply::lines`] is kept.
     pub lines: Vec<u8>,
+}
+
+/// Something that should be known of a policy before it is live.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicyWarning {
+    /// What kind it is: a word that stays as it is while the wording changes.
+    pub code: &'static str,
+    /// For people.
+    pub text: String,
 }
 
 /// Compiles the policy of a directory, or says why that cannot be.
@@ -67,8 +76,8 @@ impl PolicyKeeper {
         let began = Instant::now();
         match (self.compile)(dir) {
             Ok(policy) => {
-                for warning in &policy.warnings {
-                    warn!(warning, "the policy");
+                for PolicyWarning { code, text } in &policy.warnings {
+                    warn!(code, warning = text, "the policy");
                 }
                 self.fingerprint = Some(self::fingerprint(dir, &policy.files));
                 self.wanted = Some(policy);
@@ -157,10 +166,11 @@ pub(super) fn note(shared: &Shared, applied: &Applied) {
     let [wait_ms, write_ms, commit_ms] = applied.milliseconds;
     info!(generation, digest, changed, paused, wait_ms, write_ms, commit_ms, "applied");
     for cgroup in &applied.missing_cgroups {
-        warn!(cgroup, "a cgroup that the policy names is not there");
+        let code = Drift::CgroupMissing(cgroup.clone()).code();
+        warn!(code, cgroup, "a cgroup that the policy names is not there");
     }
     for warning in &applied.warnings {
-        warn!(warning, "the apply");
+        warn!(code = warning.code(), warning = (shared.wording.warning)(warning), "the apply");
     }
 }
 

@@ -15,10 +15,8 @@ use super::state::Shared;
 const GIVING_UP: u32 = 20;
 
 /// Repairs: first what costs nothing, then everything.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Repairer {
-    /// Puts drift into words.
-    wording: fn(&Drift) -> String,
     /// Looks until a repair is tried again.
     patience: u32,
     /// What it did not help against.
@@ -26,17 +24,13 @@ pub(super) struct Repairer {
 }
 
 impl Repairer {
-    pub(super) fn new(wording: fn(&Drift) -> String) -> Self {
-        Self { wording, patience: 0, given_up: BTreeSet::new() }
-    }
-
     pub(super) fn repair(&mut self, shared: &Shared, policy: &PolicyKeeper) {
         let (drift, _) = drift(shared);
         if !self.tries(&drift) {
             return;
         }
         for what in &drift {
-            let (code, words) = (what.code(), (self.wording)(what));
+            let (code, words) = (what.code(), (shared.wording.drift)(what));
             warn!(code, drift = words, "the kernel is not as the policy says");
         }
         refresh(&shared.runtime);
@@ -50,7 +44,7 @@ impl Repairer {
             info!("repaired");
         }
         for what in &left {
-            error!(code = what.code(), drift = (self.wording)(what), "it cannot be repaired");
+            error!(code = what.code(), drift = (shared.wording.drift)(what), "it cannot be repaired");
         }
         self.give_up(&left);
     }
@@ -130,10 +124,6 @@ mod tests {
         Drift::MemberMissing(member.into())
     }
 
-    fn repairer() -> Repairer {
-        Repairer::new(|what| what.code().into())
-    }
-
     #[test]
     fn a_cgroup_that_is_not_there_is_no_work_and_a_member_of_its_name_is() {
         let path = "/system.slice/cart.service";
@@ -143,7 +133,7 @@ mod tests {
 
     #[test]
     fn what_a_repair_did_not_help_against_rests_though_its_number_moves() {
-        let mut repairer = repairer();
+        let mut repairer = Repairer::default();
         assert!(repairer.tries(&[full(7)]));
         let left = left(&[full(7)], vec![full(8), missing("new")]);
         assert_eq!(left, [full(8)]);
@@ -156,7 +146,7 @@ mod tests {
 
     #[test]
     fn something_else_is_repaired_at_once_and_what_went_away_is_new_when_it_comes_back() {
-        let mut repairer = repairer();
+        let mut repairer = Repairer::default();
         repairer.give_up(&[missing("one")]);
         assert!(repairer.tries(&[missing("one"), missing("two")]));
         assert!(!repairer.tries(&[missing("one")]));

@@ -2,10 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use mesh_runtime::Runtime;
+use mesh_runtime::Warning;
 use tracing::warn;
 
 use super::log::{self, LastSaid};
+use super::state::Shared;
 
 /// How often readers are looked for, while anything is accelerated.
 pub(super) const RESCUE: Duration = Duration::from_secs(1);
@@ -19,7 +20,8 @@ pub(super) struct Rescuer {
 
 impl Rescuer {
     /// Helps them; whether there may be any.
-    pub(super) fn rescue(&mut self, runtime: &Runtime) -> bool {
+    pub(super) fn rescue(&mut self, shared: &Shared) -> bool {
+        let runtime = &shared.runtime;
         if self.last.is_some_and(|last| last.elapsed() < RESCUE / 2) {
             return true;
         }
@@ -29,9 +31,11 @@ impl Rescuer {
         let failed = match runtime.rescue() {
             Ok(helped) => {
                 for one in helped {
+                    let warning = Warning::ReaderHelped(one.clone());
                     warn!(
-                        name = one.name, process = one.process, client = %one.client, server = %one.server,
-                        why = one.why.word(), unread = one.unread, "{one}"
+                        code = warning.code(), name = one.name, process = one.process, client = %one.client,
+                        server = %one.server, why = one.why.word(), unread = one.unread,
+                        "{}", (shared.wording.warning)(&warning)
                     );
                 }
                 None

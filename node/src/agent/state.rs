@@ -3,24 +3,34 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use mesh_runtime::Runtime;
+use mesh_runtime::{Drift, Runtime, Warning};
 
 use crate::wire::Report;
+
+/// What puts facts into words, for the log.
+#[derive(Clone, Copy, Debug)]
+pub struct Wording {
+    /// What drifted.
+    pub drift: fn(&Drift) -> String,
+    /// What should be known of a policy that is live.
+    pub warning: fn(&Warning) -> String,
+}
 
 /// The runtime and the state, for every thread and keeper.
 #[derive(Clone, Debug)]
 pub(super) struct Shared {
     pub(super) runtime: Arc<Runtime>,
+    pub(super) wording: Wording,
     state: Arc<Mutex<AgentState>>,
 }
 
 impl Shared {
-    pub(super) fn new(runtime: Runtime, dir: Option<String>) -> Self {
+    pub(super) fn new(runtime: Runtime, wording: Wording, dir: Option<String>) -> Self {
         let state = AgentState {
             report: Report { pid: std::process::id(), dir, ..Report::default() },
             ..AgentState::default()
         };
-        Self { runtime: Arc::new(runtime), state: Arc::new(Mutex::new(state)) }
+        Self { runtime: Arc::new(runtime), wording, state: Arc::new(Mutex::new(state)) }
     }
 
     /// What is known now.

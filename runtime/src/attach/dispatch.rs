@@ -7,6 +7,7 @@ use mesh_bpf::tables::TableData;
 use crate::error::{Error, Result};
 use crate::instance::Instance;
 use crate::system::{Fault, ProgramInfo, System};
+use crate::warning::Warning;
 
 /// Sees to it that pods' programs have one that decides to go on to; with `again`, that of this build. `loaded` is it,
 /// where it was loaded before. Whether it was put there: those of pods go on to one or the other, without a gap.
@@ -44,8 +45,8 @@ pub(crate) enum Led {
     Decided,
     /// It is decided from now on, and pods that are there have no program yet.
     Newly,
-    /// It is not, in words.
-    Undecided(String),
+    /// It is not.
+    Undecided(Warning),
 }
 
 /// As [`lead`], for a policy with these profiles. Where the kernel refuses it and no rule of the policy decides inbound
@@ -71,12 +72,7 @@ pub(crate) fn lead_for<S: System>(
             if !was_undecided {
                 store.write(&instance.undecided(*by), b"", false)?;
             }
-            Ok(Led::Undecided(format!(
-                "inbound traffic to pods cannot be decided by {} on this kernel (`meshc doctor`), and no rule of this \
-                 policy asks for it: one with inbound rules is refused. Nothing keeps others from the ports of sidecars \
-                 that outbound redirects lead to: let them listen on loopback only ({fault})",
-                by.word()
-            )))
+            Ok(Led::Undecided(Warning::InboundUndecided { by: *by, why: fault.to_string() }))
         }
         Err(error) => Err(error),
         Ok(_) => {

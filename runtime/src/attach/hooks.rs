@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::instance::Instance;
 use crate::state::record;
 use crate::system::{LinkInfo, ProgramInfo, System, Target};
+use crate::warning::Warning;
 
 /// At the end of the name of a pin that is not in its place yet.
 const NEW: &str = "-new";
@@ -57,12 +58,12 @@ fn special(profiles: &TableData) -> impl Iterator<Item = &'static ProgramDef> + 
     PROGRAMS.iter().filter(|def| def.policies != Policies::All && is_needed(def, profiles))
 }
 
-/// Attaches what this policy needs and not every one does. Where the kernel refuses, in words what that costs.
+/// Attaches what this policy needs and not every one does. A warning for each that the kernel refuses.
 pub(crate) fn attach_special<S: System>(
     store: &S,
     instance: &Instance,
     profiles: &TableData,
-) -> Result<Vec<String>> {
+) -> Result<Vec<Warning>> {
     let mut refused = Vec::new();
     for def in special(profiles) {
         if has_link(store, instance, def)? {
@@ -74,7 +75,7 @@ pub(crate) fn attach_special<S: System>(
         });
         match attached {
             Err(Error::Step(fault)) if fault.is_refusal() => {
-                refused.push(format!("{} ({fault})", is_missing(def.name)));
+                refused.push(Warning::ProgramRefused { program: drift(def.name), why: fault.to_string() });
             }
             other => other?,
         }
@@ -102,17 +103,6 @@ pub(crate) fn drift(name: &'static str) -> Drift {
         Some(Policies::InboundDatagrams) => Drift::DatagramProgramMissing(name),
         Some(Policies::All) | None => Drift::ProgramMissing(name),
     }
-}
-
-/// The same as a warning begins.
-pub(crate) fn is_missing(name: &'static str) -> String {
-    let cost = match drift(name) {
-        Drift::DatagramProgramMissing(_) => {
-            ": broadcasts, multicasts and datagrams that claim a pod's own address get past inbound rules"
-        }
-        _ => "",
-    };
-    format!("the program `{name}` is not attached{cost}")
 }
 
 /// Attaches every program that the policy needs and that is not attached to the instance's cgroup: answering ones

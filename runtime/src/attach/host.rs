@@ -18,6 +18,7 @@ use crate::instance::Instance;
 use crate::maps::set::ControlMap;
 use crate::member::{Member, Origin};
 use crate::system::{HOST_NETNS, System, Word};
+use crate::warning::Warning;
 
 /// What the host's namespace lacks.
 pub(crate) fn fault<S: System>(
@@ -80,7 +81,7 @@ pub(crate) fn ensure_dispatch<S: System>(
 }
 
 /// As [`attach`], where the policy asks for it. Where the kernel refuses and no rule asks, its services go without;
-/// then in words what that costs.
+/// then a warning.
 ///
 /// # Errors
 /// Where this kernel cannot, and a rule asks for it.
@@ -91,7 +92,7 @@ pub(crate) fn attach_if_wanted<S: System>(
     profiles: &TableData,
     policy: &Membership,
     members: &[Member],
-) -> Result<Option<String>> {
+) -> Result<Option<Warning>> {
     if !is_wanted(profiles, policy, members) {
         return Ok(None);
     }
@@ -100,15 +101,12 @@ pub(crate) fn attach_if_wanted<S: System>(
 }
 
 /// A refusal of the kernel is a warning where no rule asks for what it refuses.
-fn without_rules(attached: Result<()>, has_rules: impl Fn() -> bool) -> Result<Option<String>> {
+fn without_rules(attached: Result<()>, has_rules: impl Fn() -> bool) -> Result<Option<Warning>> {
     match attached {
         Err(Error::Step(fault) | Error::CannotDecideInbound { fault, .. })
             if fault.is_refusal() && !has_rules() =>
         {
-            Ok(Some(format!(
-                "nothing keeps others from the ports of services of the host that outbound redirects lead to: let their \
-                 sidecars listen on loopback only ({fault})"
-            )))
+            Ok(Some(Warning::HostUndecided { why: fault.to_string() }))
         }
         other => other.map(|()| None),
     }

@@ -5,8 +5,6 @@
 //! the kernel counts right from then on, and its reader is woken.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
-use std::net::SocketAddr;
 
 use mesh_bpf::abi::{self, Unread, WAITS_COUNTS};
 use mesh_bpf::map::WAITING;
@@ -15,6 +13,7 @@ use crate::error::Result;
 use crate::instance::Instance;
 use crate::maps::entries;
 use crate::maps::set::ControlMap;
+use crate::stuck_reader::{Rescue, StallReason, StuckReader};
 use crate::system::{Fault, System};
 
 /// How long a reader that stalled in `splice` may still come back by plain calls, in milliseconds.
@@ -24,89 +23,7 @@ const LONG_PATIENCE: u64 = 10_000;
 /// How long a message may be on its way over the fast path, in milliseconds.
 const ON_ITS_WAY: u64 = 20;
 
-/// Why a reader waits for bytes that are there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Why {
-    /// It turned to `splice` while bytes of the fast path were unread, which `splice` does not see.
-    Splices,
-    /// `FIONREAD` told it less than there was.
-    Counts,
-}
-
-impl Why {
-    /// The word in JSON.
-    #[must_use]
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Splices => "splice",
-            Self::Counts => "fionread",
-        }
-    }
-}
-
-/// What was done for a stalled reader.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rescue {
-    /// Nothing yet.
-    None,
-    /// Its connection is not accelerated any more, and it was woken.
-    Released,
-    /// Its connection was closed, and both ends were told.
-    Closed,
-}
-
-/// A reader that may wait for bytes that are there.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StuckReader {
-    /// The name of its task.
-    pub name: String,
-    /// Its process.
-    pub process: u32,
-    /// Cookie of its network namespace.
-    pub netns: u64,
-    /// Its socket's cookie.
-    pub cookie: u64,
-    /// The connecting end.
-    pub client: SocketAddr,
-    /// The accepting end.
-    pub server: SocketAddr,
-    /// Whether it is the accepting end that waits.
-    pub accepts: bool,
-    /// Why.
-    pub why: Why,
-    /// How many bytes it has not read.
-    pub unread: u64,
-    /// Those of them that came past the stack.
-    pub short: u64,
-    /// Since when.
-    pub milliseconds: u64,
-    /// What was done.
-    pub rescue: Rescue,
-}
-
-impl fmt::Display for StuckReader {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, process, client, server, unread, .. } = self;
-        write!(out, "`{name}` (process {process}), which reads {client} -> {server} ")?;
-        let (here, of) = if self.accepts { ("accepting", server) } else { ("connecting", client) };
-        write!(out, "at its {here} end {of}, ")?;
-        match self.why {
-            Why::Splices => {
-                write!(out, "turned to `splice` while {unread} bytes were unread that it does not see")
-            }
-            Why::Counts => write!(out, "was told too little by FIONREAD, and has {unread} bytes unread"),
-        }?;
-        match self.rescue {
-            Rescue::None => Ok(()),
-            Rescue::Released => {
-                write!(out, ": the connection is not accelerated any more, and its reader was woken")
-            }
-            Rescue::Closed => write!(out, ": the connection was closed, and both ends were told"),
-        }
-    }
-}
-
-/// stalled readers at this moment.
+/// Stalled readers at this moment.
 pub(crate) fn stuck<S: System>(store: &S, instance: &Instance) -> Result<Vec<StuckReader>> {
     let (mut noted, _) = noted(store, instance)?;
     noted.retain(waits);
@@ -116,8 +33,8 @@ pub(crate) fn stuck<S: System>(store: &S, instance: &Instance) -> Result<Vec<Stu
 /// Whether there are bytes that it does not see. What came through the stack is seen by `splice`.
 fn waits(one: &StuckReader) -> bool {
     match one.why {
-        Why::Splices => one.short > 0,
-        Why::Counts => one.unread > 0,
+        StallReason::Splices => one.short > 0,
+        StallReason::Counts => one.unread > 0,
     }
 }
 
@@ -142,7 +59,7 @@ fn noted<S: System>(store: &S, instance: &Instance) -> Result<(Vec<StuckReader>,
         };
         let Some((role, pair)) = pairs.iter().find_map(end) else { continue };
         let unread = unread.get(&cookie).copied().unwrap_or_default();
-        let why = if note.why == WAITS_COUNTS { Why::Counts } else { Why::Splices };
+        let why = if note.why == WAITS_COUNTS { StallReason::Counts } else { StallReason::Splices };
         found.push(StuckReader {
             name: entries::name(note.name),
             process: note.process,
@@ -195,9 +112,9 @@ pub(crate) fn rescue<S: System>(store: &S, instance: &Instance) -> Result<Vec<St
 fn is_hopeless(one: &StuckReader) -> bool {
     waits(one)
         && match one.why {
-            Why::Splices => one.milliseconds >= PATIENCE,
+            StallReason::Splices => one.milliseconds >= PATIENCE,
             // Only what comes through the stack can be used to wake it.
-            Why::Counts => one.unread == one.short && one.milliseconds >= LONG_PATIENCE,
+            StallReason::Counts => one.unread == one.short && one.milliseconds >= LONG_PATIENCE,
         }
 }
 
@@ -208,7 +125,7 @@ fn forget<S: System>(store: &S, instance: &Instance, cookie: u64) -> Result<()> 
 
 /// Lets those leave that were told too little; their cookies.
 fn release<S: System>(store: &S, instance: &Instance, stuck: &[StuckReader]) -> Result<BTreeSet<u64>> {
-    let counted = || stuck.iter().filter(|one| one.why == Why::Counts);
+    let counted = || stuck.iter().filter(|one| one.why == StallReason::Counts);
     let namespaces: BTreeSet<u64> = counted().map(|one| one.netns).collect();
     if namespaces.is_empty() {
         return Ok(BTreeSet::new());

@@ -17,6 +17,7 @@ use crate::runtime::Runtime;
 use crate::state::record;
 use crate::system::linux::Kernel;
 use crate::system::{Files, Prepared, System, Word};
+use crate::warning::Warning;
 
 impl Runtime<Kernel> {
     /// Begins what an apply needs whatever its policy says, beside whatever is done until then. Where nothing is in the
@@ -163,7 +164,7 @@ impl<S: System> Runtime<S> {
         if request.reset_changed && !applied.paused {
             match reset::close_changed(&self.store, &self.instance, set, request.tables) {
                 Ok(closed) => applied.closed = Some(closed),
-                Err(error) => applied.warnings.push(format!("connections were not closed: {error}")),
+                Err(error) => applied.warnings.push(Warning::ConnectionsNotReset((&error).into())),
             }
         }
         applied

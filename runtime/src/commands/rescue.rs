@@ -1,8 +1,9 @@
 //! Helps readers of accelerated connections that stall.
 
-use crate::attach::stuck_readers::{self, StuckReader};
+use crate::attach::stuck_readers;
 use crate::error::Result;
 use crate::runtime::Runtime;
+use crate::stuck_reader::StuckReader;
 use crate::system::System;
 
 impl<S: System> Runtime<S> {

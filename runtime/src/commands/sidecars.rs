@@ -81,8 +81,9 @@ impl Port {
         is_there && of_family && reaches
     }
 
-    /// Where what is opened is sent.
-    const fn loopback(self) -> IpAddr {
+    /// The address of loopback: where what is opened is sent.
+    #[must_use]
+    pub const fn loopback(self) -> IpAddr {
         match self.family {
             Family::V4 => IpAddr::V4(std::net::Ipv4Addr::LOCALHOST),
             Family::V6 => IpAddr::V6(std::net::Ipv6Addr::LOCALHOST),
@@ -107,28 +108,6 @@ pub struct Unheard {
     pub elsewhere: Vec<SocketAddr>,
     /// Connections that were sent there and not taken, since the maps were made.
     pub not_taken: u64,
-}
-
-impl fmt::Display for Unheard {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Port { direction, protocol, family, port } = self.port;
-        write!(f, "nobody listens on ")?;
-        match direction {
-            Direction::Outbound => write!(f, "{}", SocketAddr::new(self.port.loopback(), port))?,
-            Direction::Inbound => write!(f, "port {port} for {family}")?,
-        }
-        let kind = if self.is_pod { "pod" } else { "member" };
-        write!(f, " ({protocol}, {direction}) in the {kind} `{}` of {}", self.member, self.workload)?;
-        if !self.elsewhere.is_empty() {
-            let elsewhere: Vec<_> = self.elsewhere.iter().map(ToString::to_string).collect();
-            write!(f, "; somebody does on {}", elsewhere.join(", "))?;
-        }
-        match self.not_taken {
-            0 => Ok(()),
-            1 => write!(f, "; 1 connection was not taken"),
-            many => write!(f, "; {many} connections were not taken"),
-        }
-    }
 }
 
 /// A port of a sidecar at which only processes wait that the policy does not exempt, though it exempts some: who is
@@ -156,31 +135,6 @@ pub struct Stranger {
     pub uid: u32,
     /// The process that has it, with its name as it is to be shown; none where that cannot be found.
     pub process: Option<(u32, String)>,
-}
-
-impl fmt::Display for Stranger {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.process {
-            Some((process, name)) => write!(f, "`{name}` (process {process}, user {})", self.uid)?,
-            None => write!(f, "a process of user {}", self.uid)?,
-        }
-        write!(f, " at {}", self.at)
-    }
-}
-
-impl fmt::Display for Held {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Port { direction, protocol, family, port } = self.port;
-        let by: Vec<String> = self.by.iter().map(ToString::to_string).collect();
-        write!(
-            f,
-            "port {port} for {family} ({protocol}, {direction}) in the pod `{}` of {} is held by {}, whom the policy \
-             does not exempt: it gets what is for the sidecar. Stop it, or let the sidecar run as who `exempt` names",
-            self.member,
-            self.workload,
-            by.join(" and ")
-        )
-    }
 }
 
 /// Connections that a sidecar did not take.

@@ -19,24 +19,10 @@ use crate::members::registry::{Refreshed, Registry};
 use crate::members::{files, reserved_ports};
 use crate::state::record::{self, Record};
 use crate::system::{Prepared, System, Word};
+use crate::warning::Warning;
 
 /// Generations that the state directory remembers.
 const KEPT: usize = 20;
-/// What acceleration does not promise on kernels that ask no program before a splice.
-const SPLICE: &str = "this kernel lets nobody refuse a `splice` (`meshc doctor`: the security module bpf): the first \
-                      time that a program turns to it in mid-connection, bytes may wait for it without end; \
-                      `meshc status` tells, and the program is not accelerated any more. Do not accelerate \
-                      proxies that are set up to splice";
-/// What `FIONREAD` tells where nothing may be written into a process.
-const NOTICED: &str = "FIONREAD counts wrong on accelerated connections of this kernel, and since it is locked down, \
-                       that cannot be repaired (`meshc doctor`): the first time that a program which reads by it \
-                       (nginx) is told too little, it may stall, until the agent or an `apply` helps it; later \
-                       connections to that port are not accelerated. `meshc status` tells";
-/// The same where not even that can be seen.
-const MISCOUNTED: &str = "FIONREAD counts wrong on accelerated connections of this kernel, and that can be neither \
-                          repaired nor noticed (`meshc doctor`): a program that reads by it may stall. Do not \
-                          accelerate towards nginx";
-
 /// The first apply: makes maps and loads programs. What fails here leaves nothing behind.
 pub(crate) fn publish_first<S: System>(
     session: &Session<'_, S>,
@@ -150,29 +136,16 @@ impl<S: System> Publish<'_, S> {
             accelerate(self.session, upgraded > 0 || self.request.repair)?;
         }
         let refreshed = self.commit(generation, led == Led::Newly)?;
-        let mut warnings: Vec<String> = lost(&refreshed.lost)
+        let mut warnings: Vec<Warning> = lost(&refreshed.lost)
             .chain(undecided(led))
             .chain(refreshed.unprotected)
             .chain(refused)
             .chain(self.settle(generation, &record))
             .collect();
         if accelerates {
-            match accelerators::counting(*store, instance)? {
-                Counting::Noticed => warnings.push(NOTICED.into()),
-                Counting::Wrong => warnings.push(MISCOUNTED.into()),
-                Counting::Unused | Counting::Right | Counting::Repaired => {}
-            }
-            match stuck_readers::rescue(*store, instance) {
-                Ok(helped) => warnings.extend(helped.iter().map(ToString::to_string)),
-                // The policy is live all the same.
-                Err(error) => warnings.push(error.to_string()),
-            }
-            if !accelerators::refuses_splice(*store, instance)? {
-                warnings.push(SPLICE.into());
-            }
-        }
-        if !accelerates {
-            warnings.extend(accelerators::retire(*store, instance).err().map(|error| error.to_string()));
+            warnings.extend(self.accelerated()?);
+        } else if let Err(error) = accelerators::retire(*store, instance) {
+            warnings.push(Warning::AcceleratorsLeft((&error).into()));
         }
         Ok(Applied {
             generation,
@@ -188,6 +161,26 @@ impl<S: System> Publish<'_, S> {
             closed: self.request.reset_changed.then_some(0),
             warnings,
         })
+    }
+
+    /// What acceleration does not promise here. Readers that stall are helped.
+    fn accelerated(&self) -> Result<Vec<Warning>> {
+        let Session { store, instance, .. } = *self.session;
+        let mut warnings = Vec::new();
+        match accelerators::counting(store, instance)? {
+            Counting::Noticed => warnings.push(Warning::FionreadNoticed),
+            Counting::Wrong => warnings.push(Warning::FionreadWrong),
+            Counting::Unused | Counting::Right | Counting::Repaired => {}
+        }
+        match stuck_readers::rescue(store, instance) {
+            Ok(helped) => warnings.extend(helped.into_iter().map(Warning::ReaderHelped)),
+            // The policy is live all the same.
+            Err(error) => warnings.push(Warning::ReadersNotHelped((&error).into())),
+        }
+        if !accelerators::refuses_splice(store, instance)? {
+            warnings.push(Warning::SpliceNotRefused);
+        }
+        Ok(warnings)
     }
 
     fn is_paused(&self) -> bool {
@@ -315,7 +308,7 @@ impl<S: System> Publish<'_, S> {
     }
 
     /// Tidies up after the commit. What fails is repaired by the next command.
-    fn settle(&self, generation: u64, record: &Record) -> Vec<String> {
+    fn settle(&self, generation: u64, record: &Record) -> Vec<Warning> {
         let Session { store, instance, .. } = *self.session;
         let control = &self.set.control;
         let commits = control.load(store).commits;
@@ -331,7 +324,8 @@ impl<S: System> Publish<'_, S> {
             .and_then(|()| hooks::detach_special(store, instance, self.request.tables.get(Table::Profiles)))
             .and_then(|()| record::prune(store, instance, KEPT));
         let missing = hooks::missing(store, instance).unwrap_or_default();
-        done.err().map(|error| error.to_string()).into_iter().chain(gone(&missing)).collect()
+        let failed = done.err().map(|error| Warning::NotSettled((&error).into()));
+        failed.into_iter().chain(gone(&missing)).collect()
     }
 }
 
@@ -363,24 +357,19 @@ fn accelerate<S: System>(session: &Session<'_, S>, again: bool) -> Result<()> {
     accelerators::attach(store, instance)
 }
 
-/// What is not decided, in words.
-fn undecided(led: Led) -> Option<String> {
+/// What is not decided.
+fn undecided(led: Led) -> Option<Warning> {
     match led {
-        Led::Undecided(why) => Some(why),
+        Led::Undecided(warning) => Some(warning),
         Led::Decided | Led::Newly => None,
     }
 }
 
-fn gone(missing: &[&'static str]) -> Vec<String> {
-    let warning = |name| format!("{}; `apply --repair` attaches it", hooks::is_missing(name));
-    missing.iter().map(|name| warning(name)).collect()
+/// What a repair would attach.
+fn gone(missing: &[&'static str]) -> impl Iterator<Item = Warning> {
+    missing.iter().map(|name| Warning::Drift(hooks::drift(name)))
 }
 
-fn lost(pods: &[String]) -> impl Iterator<Item = String> + '_ {
-    let warning = |name| {
-        format!(
-            "the network namespace of the pod `{name}` cannot be found; inbound traffic to it is not decided"
-        )
-    };
-    pods.iter().map(warning)
+fn lost(pods: &[String]) -> impl Iterator<Item = Warning> {
+    pods.iter().cloned().map(Warning::PodNamespaceMissing)
 }

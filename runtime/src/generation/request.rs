@@ -4,6 +4,7 @@ use mesh_bpf::tables::Tables;
 
 use crate::owner::Owner;
 use crate::system::{Prepared, Programs};
+use crate::warning::Warning;
 
 /// A policy to make live.
 #[derive(Debug)]
@@ -82,6 +83,6 @@ pub struct Applied {
     pub milliseconds: [u64; 3],
     /// Established connections that were closed; none where that was not asked for.
     pub closed: Option<usize>,
-    /// It is live, but something after the commit failed, or drifted.
-    pub warnings: Vec<String>,
+    /// It is live, but something after the commit failed, drifted, or costs something.
+    pub warnings: Vec<Warning>,
 }

@@ -27,6 +27,7 @@ use crate::member::{Key, Member, Origin};
 use crate::members::{addresses, files, reserved_ports};
 use crate::state::record;
 use crate::system::{Fault, HOST_NETNS, Sources, System};
+use crate::warning::Warning;
 
 /// What the policies of the two slots say of members.
 pub(crate) type Policies<'a> = PerSlot<&'a Membership>;
@@ -54,8 +55,8 @@ pub(crate) struct Refreshed {
     pub(crate) missing: Vec<String>,
     /// Pods whose namespace cannot be found.
     pub(crate) lost: Vec<String>,
-    /// What services of the host go without, in words.
-    pub(crate) unprotected: Option<String>,
+    /// What services of the host go without.
+    pub(crate) unprotected: Option<Warning>,
 }
 
 impl<S: System> Registry<'_, S> {

@@ -35,7 +35,10 @@ pub const HOUSES: &[House] = &[
             floor("attach", "attach"),
             floor("maps", "maps"),
             floor("state", "state"),
-            floor("what all floors speak of", "runtime drift error instance member owner"),
+            floor(
+                "what all floors speak of",
+                "runtime drift error instance member owner stuck_reader warning",
+            ),
             floor("system", "system"),
         ],
     },

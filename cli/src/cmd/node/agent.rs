@@ -7,17 +7,17 @@ use mesh_bpf::pack::MAX_LINES;
 use mesh_compiler::diag::{Diagnostic, Severity};
 use mesh_compiler::prove::prove;
 use mesh_compiler::source::Sources;
-use mesh_node::agent::{self, Policy, Settings, log};
+use mesh_node::agent::{self, Policy, PolicyWarning, Settings, Wording, log};
 use mesh_node::install::InstallTarget;
 
 use crate::args::{Agent, InstallCni, Program};
-use crate::cautions::cautions;
+use crate::cautions::{Caution, cautions};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::node::open;
 use crate::output::Output;
 use crate::places::Places;
-use crate::render::drift;
+use crate::render::{drift, warning};
 use crate::{plugin, program};
 
 /// Keeps the node in step until it is asked to end.
@@ -28,7 +28,7 @@ pub fn run(_output: &Output, args: &Agent) -> Result<Exit, Failure> {
         dir: dir.map_err(|error| Failure::usage(error.to_string()))?,
         listen: args.listen,
         interval: args.interval,
-        wording: drift::text,
+        wording: Wording { drift: drift::text, warning: warning::text },
         plugin: args.install_cni.then(|| installation(args)).transpose()?,
     };
     let done = log::start(io::stderr).and_then(|()| agent::run(runtime, settings, Box::new(compile)));
@@ -60,18 +60,20 @@ fn compile(dir: &Path) -> Result<Policy, String> {
     };
     let compilation = program::compile(&program).map_err(|failure| failure.message)?;
     let sources = &compilation.files.sources;
-    let said = |severity: Severity| {
-        let found = compilation.diagnostics.iter().filter(move |found| found.severity == severity);
-        found.map(|found| line(sources, found)).collect::<Vec<_>>()
+    let Some(compiled) = &compilation.compiled else {
+        let errors = compilation.diagnostics.iter().filter(|found| found.severity == Severity::Error);
+        let lines: Vec<String> = errors.map(|found| line(sources, found)).collect();
+        return Err(lines.join("; "));
     };
-    let Some(compiled) = &compilation.compiled else { return Err(said(Severity::Error).join("; ")) };
     prove(&compilation.resolution.program, &compiled.tables)
         .map_err(|disproof| format!("{disproof}: this is a bug in meshc, and nothing was written"))?;
     if compiled.image.workloads.is_empty() {
         return Err("the policy has no workload, so there is nothing to apply".into());
     }
-    let mut warnings = said(Severity::Warning);
-    warnings.extend(cautions(&compiled.image));
+    let found = compilation.diagnostics.iter().filter(|found| found.severity == Severity::Warning);
+    let found = found.map(|found| PolicyWarning { code: found.code.word(), text: line(sources, found) });
+    let cautions = cautions(&compiled.image).into_iter();
+    let warnings = found.chain(cautions.map(|Caution { code, text }| PolicyWarning { code, text })).collect();
     let lines = Places::of(&compilation).encode().map_err(|failure| failure.message)?;
     Ok(Policy {
         tables: compiled.tables.clone(),

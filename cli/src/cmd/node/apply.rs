@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use mesh_compiler::diff::EntryChanges;
-use mesh_runtime::Apply as Request;
+use mesh_runtime::{Apply as Request, Warning};
 
 use crate::args::Apply;
 use crate::candidate::{Candidate, candidate};
@@ -34,7 +34,7 @@ pub fn run(output: &Output, args: &Apply) -> Result<Exit, Failure> {
             .help("give the files of a mesh too; `meshc detach --all` takes everything away"));
     }
     for caution in cautions(image) {
-        output.warn(&caution);
+        output.warn(&caution.text);
     }
     let (runtime, prepared) = ready?;
     if let Some((_, planned)) = planned {
@@ -62,7 +62,7 @@ pub fn run(output: &Output, args: &Apply) -> Result<Exit, Failure> {
     let unheard = match runtime.unheard(image) {
         Ok(unheard) => unheard,
         Err(error) => {
-            applied.warnings.push(format!("whether sidecars listen cannot be told: {error}"));
+            applied.warnings.push(Warning::SidecarsUnknown((&error).into()));
             Vec::new()
         }
     };

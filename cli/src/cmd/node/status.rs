@@ -203,8 +203,8 @@ fn text(status: &Found, rows: &[Row], accelerates: &Items, (unheard, held): (&[U
         format!("{:<17} {} (program {})", hook.word(), program.name, program.id)
     });
     acceleration::text(&mut out, &status.acceleration, accelerates);
-    section(&mut out, "sidecars that do not listen", unheard, ToString::to_string);
-    section(&mut out, "ports of sidecars that others hold", held, ToString::to_string);
+    section(&mut out, "sidecars that do not listen", unheard, sidecars::unheard_text);
+    section(&mut out, "ports of sidecars that others hold", held, sidecars::held_text);
     section(&mut out, "drift", &status.drift, drift::text);
     out
 }

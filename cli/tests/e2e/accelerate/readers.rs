@@ -99,7 +99,7 @@ fn nginx_gets_uploads_that_are_larger_than_its_buffers() -> Tested {
     let applied = duo.apply(true)?;
     let status = duo.stage.ask(&["status"])?;
     let told = status["acceleration"]["fionread"].as_str().unwrap_or_default();
-    let warned = applied["warnings"].to_string().contains("FIONREAD");
+    let warned = applied["warnings"].to_string().contains("\"fionread-");
     match told {
         "right" | "repaired" => {
             assert!(!warned, "{applied}");
@@ -424,7 +424,9 @@ fn a_reader_that_spliced_in_vain_is_named_and_its_connection_closed() -> Tested 
         std::thread::sleep(Duration::from_millis(1100));
         let policy = duo.stage.ground().dir().join("policy.mesh").display().to_string();
         let applied = duo.stage.ask(&["apply", "--repair", &policy])?;
-        assert!(applied["warnings"].to_string().contains("the connection was closed"), "{applied}");
+        let warning = &applied["warnings"][0];
+        assert_eq!(warning["code"], "reader-helped", "{applied}");
+        assert!(warning["text"].to_string().contains("the connection was closed"), "{applied}");
         Ok(())
     })?;
     let told = ("Err(ConnectionReset)".to_owned(), "Err(ConnectionAborted)".to_owned());

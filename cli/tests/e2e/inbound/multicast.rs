@@ -213,7 +213,9 @@ fn a_kernel_that_refuses_the_program_is_told_in_words() -> Tested {
     let mut features = doctor["features"].as_array().into_iter().flatten();
     assert!(features.any(|it| it["name"] == "hook ingress" && it["state"] != "ok"), "{doctor:#}");
     let applied = pod.apply(RULES)?;
-    assert!(applied["warnings"].to_string().contains("multicasts"), "{applied:#}");
+    let warning = &applied["warnings"][0];
+    assert_eq!(warning["code"], "program-refused", "{applied:#}");
+    assert!(warning["text"].to_string().contains("multicasts"), "{applied:#}");
     let status = pod.ask(&["status"])?;
     assert!(status["drift"].to_string().contains("multicasts"), "{status:#}");
     // The rest of the policy is live.

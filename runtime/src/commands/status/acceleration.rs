@@ -7,10 +7,10 @@ use mesh_bpf::abi::{Asker, Carried, Half, Pair, Program, Splicer, WAYS, Way};
 use mesh_bpf::map::{ASKERS, CARRIED, PAIRS, SPLICERS};
 
 use crate::attach::accelerators::{self, Counting};
-use crate::attach::stuck_readers::StuckReader;
 use crate::error::Result;
 use crate::instance::Instance;
 use crate::maps::entries::{address, entries, name, values};
+use crate::stuck_reader::StuckReader;
 use crate::system::System;
 
 /// Bytes and messages by the way that they took.
