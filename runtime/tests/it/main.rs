@@ -16,6 +16,7 @@ mod hardship;
 
 mod kernel;
 mod model;
+mod namespaces;
 mod pods;
 mod recovery;
 mod refusals;

@@ -5,7 +5,7 @@ use std::path::Path;
 use mesh_bpf::map::{self, Table};
 use mesh_bpf::program::{PROGRAMS, Policies, ProgramDef};
 use mesh_runtime::system::memory::Memory;
-use mesh_runtime::system::{Clock, Files, Maps};
+use mesh_runtime::system::{Clock, Files, Links, Maps, Target};
 use mesh_runtime::{Apply, Class, Drift, Error, Expiry, Instance, Key, Options, Owner, Pod, Runtime, State};
 
 use crate::common::{Policy, request};
@@ -347,4 +347,42 @@ fn history_is_bounded_and_so_are_artifacts() {
     let (lines, artifacts): (Vec<_>, Vec<_>) = kept.iter().partition(|name| name.ends_with(".lines"));
     assert_eq!([lines.len(), artifacts.len()], [20, 20]);
     assert!(matches!(runtime.rollback(Some(1), Owner::Cli, false), Err(Error::NotKept(1))));
+}
+
+#[test]
+fn a_commands_cgroup_stays_as_long_as_anything_lives_in_it() {
+    let (memory, instance) = machine();
+    let runtime = runtime(&memory, &instance);
+    let [first, _] = policies();
+    runtime.apply(request(&first)).unwrap();
+    let joined = runtime.join("shop/cart").unwrap();
+    let processes = joined.cgroup.join("cgroup.procs");
+    memory.write(&processes, b"7\n", false).unwrap();
+    memory.next_process();
+    runtime.join("shop/cart").unwrap();
+    assert!(memory.exists(&joined.cgroup));
+    assert!(runtime.leave(&joined).is_err(), "it is busy");
+    memory.write(&processes, b"", false).unwrap();
+    runtime.join("shop/cart").unwrap();
+    assert!(!memory.exists(&joined.cgroup));
+}
+
+#[test]
+fn programs_whose_pins_are_covered_are_found_and_detached_with_those_of_pods() {
+    let (memory, instance) = machine();
+    let runtime = runtime(&memory, &instance);
+    let tables = Policy::new().inbound().redirect(80, 15003).label("app", "cart").tables();
+    runtime.apply(request(&tables)).unwrap();
+    let labels = [("app".into(), "cart".into())].into();
+    runtime
+        .attach(&Pod { netns: "/var/netns".into(), name: "pod".into(), labels, ..Pod::default() })
+        .unwrap();
+    let attached = || {
+        let links = memory.all_links().unwrap();
+        links.iter().filter(|link| memory.link_info(link).unwrap().target != Target::Gone).count()
+    };
+    assert!(attached() > 0);
+    memory.rename(&instance.pins(), Path::new("/bpf/elsewhere"), false).unwrap();
+    runtime.detach_all(false).unwrap();
+    assert_eq!(attached(), 0);
 }

@@ -58,6 +58,23 @@ fn a_limit_that_the_policy_cannot_fit_into_is_named() {
     assert_eq!(file, above);
 }
 
+#[test]
+fn a_directory_that_is_no_bpffs_and_one_that_is_read_only_are_refused() {
+    let (memory, instance) = machine();
+    let elsewhere = Instance { bpffs: "/var".into(), ..instance.clone() };
+    let refused = |instance: &Instance| {
+        let runtime = Runtime::on(memory.clone(), instance.clone(), options()).unwrap();
+        let error = runtime.apply(request(&Policy::new().redirect(80, 15001).tables())).unwrap_err();
+        untouched(&memory, instance);
+        error
+    };
+    let error = refused(&elsewhere);
+    assert!(matches!(&error, Error::NotBpffs(path) if path == Path::new("/var")), "{error}");
+    memory.make_read_only(&instance.bpffs);
+    let error = refused(&instance);
+    assert!(matches!(&error, Error::ReadOnly(path) if *path == instance.bpffs), "{error}");
+}
+
 /// What a refused apply leaves of an instance on the kernel.
 fn refused(ground: &Ground, instance: Instance) -> Error {
     let before = names(ground.bpffs());

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use mesh_bpf::program::Inbound;
 use mesh_bpf::program::{PROGRAMS, Role};
 use mesh_bpf::tables::Tables;
+use mesh_runtime::system::System;
 use mesh_runtime::system::faults::{Faulty, Strike};
 use mesh_runtime::system::memory::Memory;
-use mesh_runtime::system::{Files, System};
 use mesh_runtime::{
     Attachment, Drift, Instance, Joined, Kernel, Options, Owner, Pod, Result, Runtime, State, Which,
 };
@@ -322,7 +322,8 @@ pub fn machine() -> (Memory, Instance) {
     for name in ["one", "two"] {
         memory.make_cgroup(&instance.cgroup.join(name));
     }
-    memory.write(Path::new("/var/netns"), b"", false).unwrap();
+    memory.mount_bpffs(&instance.bpffs);
+    memory.make_netns(Path::new("/var/netns"), &[1, 2]);
     (memory, instance)
 }
 

@@ -1,50 +1,44 @@
-//! Acceleration.
+//! Acceleration: this machine has none.
 
 use std::path::Path;
-use std::rc::Rc;
 
 use mesh_bpf::abi::Unread;
-use mesh_bpf::program::{ACCELERATORS, AcceleratorDef};
+use mesh_bpf::program::AcceleratorDef;
 
-use super::world::{Memory, MemoryMap, MemoryProgram, error};
+use super::world::{Memory, MemoryMap, MemoryProgram, refuse};
 use crate::system::{Acceleration, ProgramInfo, Step};
 
+fn none<T>(call: &'static str) -> Step<T> {
+    refuse(call, "acceleration", libc::ENOSYS)
+}
+
 impl Acceleration for Memory {
-    fn load_accelerators(&self, maps: &Path) -> Step<Vec<(&'static AcceleratorDef, MemoryProgram)>> {
-        if !self.exists(maps) {
-            return Err(error("loading", maps, libc::ENOENT));
-        }
-        let tag = self.0.version.get().to_ne_bytes();
-        let load = |def: &'static AcceleratorDef| {
-            let info = ProgramInfo { id: self.number(), name: def.name.into(), tag };
-            (def, MemoryProgram(Rc::new(info)))
-        };
-        Ok(ACCELERATORS.iter().map(load).collect())
+    fn load_accelerators(&self, _maps: &Path) -> Step<Vec<(&'static AcceleratorDef, MemoryProgram)>> {
+        none("loading")
     }
 
-    fn attach_message(&self, program: &MemoryProgram, sockets: &MemoryMap) -> Step<()> {
-        *sockets.0.message.borrow_mut() = Some(Rc::clone(&program.0));
+    fn attach_message(&self, _program: &MemoryProgram, _sockets: &MemoryMap) -> Step<()> {
+        none("attaching")
+    }
+
+    fn detach_message(&self, _sockets: &MemoryMap) -> Step<()> {
+        // None can be attached.
         Ok(())
     }
 
-    fn detach_message(&self, sockets: &MemoryMap) -> Step<()> {
-        sockets.0.message.borrow_mut().take();
-        Ok(())
-    }
-
-    fn message_program(&self, sockets: &MemoryMap) -> Step<Option<ProgramInfo>> {
-        Ok(sockets.0.message.borrow().as_deref().cloned())
+    fn message_program(&self, _sockets: &MemoryMap) -> Step<Option<ProgramInfo>> {
+        Ok(None)
     }
 
     fn unread(&self, _maps: &Path, _cookies: &[u64]) -> Step<Vec<Unread>> {
-        Ok(Vec::new())
+        none("reading")
     }
 
     fn miscounts(&self) -> Step<bool> {
-        Ok(false)
+        none("trying")
     }
 
     fn release(&self, _maps: &Path, _netns: &Path, _cookie: u64) -> Step<()> {
-        Ok(())
+        none("releasing")
     }
 }

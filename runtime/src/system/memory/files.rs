@@ -13,14 +13,23 @@ impl Files for Memory {
     }
 
     fn create_dir(&self, dir: &Path) -> Step<()> {
-        if self.exists(dir) { Ok(()) } else { self.place("making", dir, Node::Directory, false) }
+        if self.exists(dir) {
+            return Ok(());
+        }
+        self.place("making", dir, Node::Directory, false)?;
+        if dir.parent().is_some_and(|parent| self.is_cgroup(parent)) {
+            self.make_cgroup(dir);
+        }
+        Ok(())
     }
 
     fn remove_dir(&self, dir: &Path) -> Step<()> {
         // The files of a cgroup are no obstacle.
-        let is_cgroup = self.exists(&dir.join("cgroup.procs"));
-        if !is_cgroup && !self.children(dir).is_empty() {
+        if !self.is_cgroup(dir) && !self.children(dir).is_empty() {
             return Err(error("removing", dir, libc::ENOTEMPTY));
+        }
+        if self.is_populated(dir)? {
+            return Err(error("removing", dir, libc::EBUSY));
         }
         self.remove_cgroup(dir);
         Ok(())
@@ -68,11 +77,12 @@ impl Files for Memory {
     }
 
     fn is_bpffs(&self, path: &Path) -> Step<bool> {
-        Ok(self.exists(path))
+        Ok(self.0.bpffs.borrow().keys().any(|mounted| path.starts_with(mounted)))
     }
 
     fn is_writable(&self, path: &Path) -> Step<bool> {
-        Ok(self.exists(path))
+        let bpffs = self.0.bpffs.borrow();
+        Ok(bpffs.iter().all(|(mounted, writable)| *writable || !path.starts_with(mounted)))
     }
 
     fn lock(&self, dir: &Path) -> Step<Locked<MemoryLock>> {
@@ -81,7 +91,17 @@ impl Files for Memory {
         Ok(if free { Locked::Held(MemoryLock(self.clone(), inode)) } else { Locked::Busy })
     }
 
-    fn is_populated(&self, _cgroup: &Path) -> Step<bool> {
-        Ok(false)
+    fn is_populated(&self, cgroup: &Path) -> Step<bool> {
+        let nodes = self.0.nodes.borrow();
+        let mut below = nodes.iter().filter(|(path, _)| path.starts_with(cgroup));
+        Ok(below.any(|(path, (_, node))| {
+            path.ends_with("cgroup.procs") && matches!(node, Node::File(content) if !content.is_empty())
+        }))
+    }
+}
+
+impl Memory {
+    fn is_cgroup(&self, dir: &Path) -> bool {
+        self.exists(&dir.join("cgroup.procs"))
     }
 }

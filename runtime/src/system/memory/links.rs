@@ -31,13 +31,13 @@ impl Links for Memory {
             Inbound::SkLookup => vec![0],
             Inbound::Tc => self.interfaces(netns, cookie)?,
         };
-        self.is_netns(netns, cookie)?;
+        self.inside(netns, cookie)?;
         let new = interfaces.into_iter().filter(|number| !covered.contains(number));
         Ok(new.map(|number| self.link_at(program, by.program().hook, cookie, number)).collect())
     }
 
     fn iterate(&self, _iterator: &MemoryLink, netns: &Path, cookie: u64) -> Step<()> {
-        self.is_netns(netns, cookie)
+        self.inside(netns, cookie).map(drop)
     }
 
     fn pin_link(&self, link: &MemoryLink, path: &Path) -> Step<()> {
@@ -61,7 +61,7 @@ impl Links for Memory {
             Hook::TcxIngress => Target::Interface(link.0.interface),
             _ => Target::Cgroup(target),
         };
-        Ok(LinkInfo { id: link.0.id, program: link.0.program.borrow().id, target })
+        Ok(LinkInfo { id: link.0.id, program: link.0.program.borrow().info.id, target })
     }
 
     fn all_links(&self) -> Step<Vec<MemoryLink>> {
@@ -78,12 +78,16 @@ impl Links for Memory {
         Ok(())
     }
 
-    fn attached(&self, cgroup: &Path, hook: Hook, _effective: bool) -> Step<Vec<u32>> {
-        let Some((cgroup, _)) = self.node(cgroup) else { return Ok(Vec::new()) };
-        let links = self.0.links.borrow();
-        let here = links.iter().filter_map(Weak::upgrade);
-        let here = here.filter(|link| link.attached.get() && link.hook == hook && link.target == cgroup);
-        Ok(here.map(|link| link.program.borrow().id).collect())
+    fn attached(&self, cgroup: &Path, hook: Hook, effective: bool) -> Step<Vec<u32>> {
+        // Those of the cgroup itself run first.
+        let levels = if effective { usize::MAX } else { 1 };
+        let targets = cgroup.ancestors().take(levels).filter_map(|cgroup| self.node(cgroup));
+        let links: Vec<_> = self.0.links.borrow().iter().filter_map(Weak::upgrade).collect();
+        let attached = targets.flat_map(|(target, _)| {
+            let here = links.iter().filter(move |link| link.target == target && link.hook == hook);
+            here.filter(|link| link.attached.get()).map(|link| link.program.borrow().info.id)
+        });
+        Ok(attached.collect())
     }
 
     fn attached_below(&self, cgroup: &Path, hook: Hook) -> Step<Vec<u32>> {

@@ -32,7 +32,7 @@ impl Maps for Memory {
             lines: RefCell::new(vec![0; lines]),
             frozen: Cell::new(false),
             control: Cell::new(Control::default()),
-            message: RefCell::new(None),
+            hits: RefCell::default(),
             programs: RefCell::default(),
         });
         self.0.maps.borrow_mut().insert(object.info.id, Rc::downgrade(&object));
@@ -65,7 +65,12 @@ impl Maps for Memory {
         }
         if map.0.info.kind == MapKind::ProgArray as u32 {
             let key = key.try_into().map_or(u32::MAX, u32::from_ne_bytes);
-            return Ok(map.0.programs.borrow().get(&key).map(|program| program.id.to_ne_bytes().to_vec()));
+            return Ok(map
+                .0
+                .programs
+                .borrow()
+                .get(&key)
+                .map(|program| program.info.id.to_ne_bytes().to_vec()));
         }
         Ok(map.0.entries.borrow().get(key).cloned())
     }
@@ -118,13 +123,15 @@ impl Maps for Memory {
         }
     }
 
-    fn hits(&self, _: &MemoryMap) -> Step<Vec<(u64, u64)>> {
-        // No program runs here.
-        Ok(Vec::new())
+    fn hits(&self, map: &MemoryMap) -> Step<Vec<(u64, u64)>> {
+        Ok(map.0.hits.borrow().iter().map(|(&item, &times)| (item, times)).collect())
     }
 
-    fn add_hits(&self, _: &MemoryMap, _: &[(u64, u64)]) -> Step<()> {
-        // No program runs here.
+    fn add_hits(&self, map: &MemoryMap, counts: &[(u64, u64)]) -> Step<()> {
+        let mut hits = map.0.hits.borrow_mut();
+        for &(item, times) in counts {
+            *hits.entry(item).or_default() += times;
+        }
         Ok(())
     }
 

@@ -3,65 +3,117 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
-use super::world::{Memory, Node, error};
+use super::world::{Memory, Namespace, Node, error};
+use crate::system::netns::HOST_NETNS;
 use crate::system::{Netns, Sources, Step};
 
-impl Netns for Memory {
-    /// A namespace is a file here, and its inode the cookie. The one that everybody is in has the first.
-    fn netns_cookie(&self, netns: &Path) -> Step<u64> {
-        if netns == Path::new(crate::system::HOST_NETNS) {
-            return Ok(1);
+impl Memory {
+    /// Makes a network namespace with a file that stands for it, and with interfaces of these numbers.
+    pub fn make_netns(&self, file: &Path, interfaces: &[u32]) {
+        let namespace = Namespace::default();
+        namespace.interfaces.borrow_mut().extend(interfaces.iter().map(|&number| (number, Vec::new())));
+        self.insert_new(file, Node::Netns(Rc::new(namespace)));
+    }
+
+    /// Adds an interface to a namespace, or addresses to one that it has.
+    ///
+    /// # Errors
+    /// If the file stands for no namespace.
+    pub fn add_interface(&self, netns: &Path, number: u32, addresses: &[IpAddr]) -> Step<()> {
+        let (_, namespace) = self.namespace(netns)?;
+        namespace.interfaces.borrow_mut().entry(number).or_default().extend(addresses);
+        Ok(())
+    }
+
+    /// Lets rules of a namespace translate addresses.
+    ///
+    /// # Errors
+    /// If the file stands for no namespace.
+    pub fn translate(&self, netns: &Path) -> Step<()> {
+        self.namespace(netns).map(|(_, namespace)| namespace.translates.set(true))
+    }
+
+    /// Lets this many processes live in a namespace.
+    ///
+    /// # Errors
+    /// If the file stands for no namespace.
+    pub fn live_in(&self, netns: &Path, processes: usize) -> Step<()> {
+        self.namespace(netns).map(|(_, namespace)| namespace.processes.set(processes))
+    }
+
+    /// A namespace with its cookie, which is the inode of its file here.
+    pub(super) fn namespace(&self, netns: &Path) -> Step<(u64, Rc<Namespace>)> {
+        match self.node(netns) {
+            Some((cookie, Node::Netns(namespace))) => Ok((cookie, namespace)),
+            Some(_) => Err(error("opening", netns, libc::EINVAL)),
+            None => Err(error("opening", netns, libc::ENOENT)),
         }
-        self.node(netns).map(|(inode, _)| inode).ok_or_else(|| error("opening", netns, libc::ENOENT))
+    }
+
+    /// The same, where the file stands for the one with this cookie.
+    pub(super) fn inside(&self, netns: &Path, cookie: u64) -> Step<Rc<Namespace>> {
+        let (found, namespace) = self.namespace(netns)?;
+        if found == cookie { Ok(namespace) } else { Err(error("entering", netns, libc::ESTALE)) }
+    }
+
+    fn by_cookie(&self, cookie: u64) -> Option<(PathBuf, Rc<Namespace>)> {
+        let nodes = self.0.nodes.borrow();
+        nodes.iter().find_map(|(path, (inode, node))| match node {
+            Node::Netns(namespace) if *inode == cookie => Some((path.clone(), Rc::clone(namespace))),
+            _ => None,
+        })
+    }
+}
+
+impl Netns for Memory {
+    fn netns_cookie(&self, netns: &Path) -> Step<u64> {
+        self.namespace(netns).map(|(cookie, _)| cookie)
     }
 
     fn netns_addresses(&self, netns: &Path) -> Step<Vec<IpAddr>> {
-        self.netns_cookie(netns).map(|_| Vec::new())
+        let (_, namespace) = self.namespace(netns)?;
+        Ok(namespace.interfaces.borrow().values().flatten().copied().collect())
     }
 
+    /// Routes choose the first address of each family.
     fn netns_sources(&self, netns: &Path) -> Step<Sources> {
-        self.netns_cookie(netns).map(|_| Sources::default())
+        Ok(Sources::of(Sources::default(), &self.netns_addresses(netns)?))
     }
 
-    fn netns_setting(&self, netns: &Path, _cookie: u64, name: &str) -> Step<String> {
-        let key = (self.netns_cookie(netns)?, name.to_owned());
-        Ok(self.0.settings.borrow().get(&key).cloned().unwrap_or_default())
+    fn netns_setting(&self, netns: &Path, cookie: u64, name: &str) -> Step<String> {
+        Ok(self.inside(netns, cookie)?.settings.borrow().get(name).cloned().unwrap_or_default())
     }
 
-    fn set_netns_setting(&self, netns: &Path, _cookie: u64, name: &str, value: &str) -> Step<()> {
-        let key = (self.netns_cookie(netns)?, name.to_owned());
-        self.0.settings.borrow_mut().insert(key, value.to_owned());
+    fn set_netns_setting(&self, netns: &Path, cookie: u64, name: &str, value: &str) -> Step<()> {
+        self.inside(netns, cookie)?.settings.borrow_mut().insert(name.to_owned(), value.to_owned());
         Ok(())
     }
 
     fn namespaces(&self) -> Step<BTreeSet<u64>> {
         let nodes = self.0.nodes.borrow();
-        Ok(nodes
-            .values()
-            .filter(|(_, node)| matches!(node, Node::File(_)))
-            .map(|(inode, _)| *inode)
-            .collect())
+        let namespaces = nodes.values().filter(|(_, node)| matches!(node, Node::Netns(_)));
+        Ok(namespaces.map(|(cookie, _)| *cookie).collect())
     }
 
-    fn is_own_netns(&self, _cookie: u64) -> Step<bool> {
-        Ok(false)
+    fn is_own_netns(&self, cookie: u64) -> Step<bool> {
+        Ok(self.netns_cookie(Path::new(HOST_NETNS))? == cookie)
     }
 
-    fn is_lived_in(&self, _cookie: u64) -> Step<bool> {
-        Ok(false)
+    fn is_lived_in(&self, cookie: u64) -> Step<bool> {
+        Ok(self.by_cookie(cookie).is_some_and(|(_, namespace)| namespace.processes.get() > 0))
     }
 
-    fn find_netns(&self, _cookie: u64) -> Step<Option<PathBuf>> {
-        Ok(None)
+    fn find_netns(&self, cookie: u64) -> Step<Option<PathBuf>> {
+        Ok(self.by_cookie(cookie).map(|(path, _)| path))
     }
 
-    /// Every namespace has two here.
     fn interfaces(&self, netns: &Path, cookie: u64) -> Step<Vec<u32>> {
-        self.is_netns(netns, cookie).map(|()| vec![1, 2])
+        Ok(self.inside(netns, cookie)?.interfaces.borrow().keys().copied().collect())
     }
 
     fn translates(&self, netns: &Path, cookie: u64) -> Step<bool> {
-        self.is_netns(netns, cookie).map(|()| false)
+        Ok(self.inside(netns, cookie)?.translates.get())
     }
 }

@@ -5,7 +5,7 @@ use std::rc::{Rc, Weak};
 
 use mesh_bpf::program::{Inbound, PROGRAMS, ProgramDef};
 
-use super::world::{Memory, MemoryMap, MemoryProgram, error};
+use super::world::{Memory, MemoryMap, MemoryProgram, ProgramObject};
 use crate::system::{ProgramInfo, Programs, Step};
 
 impl Programs for Memory {
@@ -16,22 +16,15 @@ impl Programs for Memory {
     }
 
     fn load_programs(&self, maps: &Path) -> Step<Vec<(&'static ProgramDef, MemoryProgram)>> {
-        if !self.exists(maps) {
-            return Err(error("loading", maps, libc::ENOENT));
-        }
-        Ok(PROGRAMS.iter().map(|def| (def, self.program(def))).collect())
+        PROGRAMS.iter().map(|def| Ok((def, self.program(maps, def)?))).collect()
     }
 
     fn load_program(&self, maps: &Path, def: &'static ProgramDef) -> Step<MemoryProgram> {
-        if self.exists(maps) { Ok(self.program(def)) } else { Err(error("loading", maps, libc::ENOENT)) }
+        self.program(maps, def)
     }
 
     fn load_inbound(&self, maps: &Path, by: Inbound) -> Step<MemoryProgram> {
-        if self.exists(maps) {
-            Ok(self.program(&by.program()))
-        } else {
-            Err(error("loading", maps, libc::ENOENT))
-        }
+        self.program(maps, &by.program())
     }
 
     fn load_entry(&self, maps: &Path, _pod: u64, by: Inbound) -> Step<MemoryProgram> {
@@ -44,22 +37,27 @@ impl Programs for Memory {
     }
 
     fn program_info(&self, program: &MemoryProgram) -> Step<ProgramInfo> {
-        Ok(ProgramInfo::clone(&program.0))
+        Ok(program.0.info.clone())
     }
 
     fn program_by_id(&self, id: u32) -> Step<Option<ProgramInfo>> {
+        Ok(self.loaded(id).map(|program| program.info.clone()))
+    }
+
+    fn maps_of(&self, program: u32) -> Step<Vec<u32>> {
+        Ok(self.loaded(program).map(|program| program.maps.clone()).unwrap_or_default())
+    }
+}
+
+impl Memory {
+    /// A program that a link or a map holds.
+    fn loaded(&self, id: u32) -> Option<Rc<ProgramObject>> {
         let (links, maps) = (self.0.links.borrow(), self.0.maps.borrow());
         let of_links = links.iter().filter_map(Weak::upgrade).map(|link| Rc::clone(&link.program.borrow()));
         let in_maps = maps.values().filter_map(Weak::upgrade).flat_map(|map| {
             let programs = map.programs.borrow();
             programs.values().cloned().collect::<Vec<_>>()
         });
-        let mut programs = of_links.chain(in_maps);
-        Ok(programs.find(|program| program.id == id).map(|program| ProgramInfo::clone(&program)))
-    }
-
-    /// Programs are not looked into here.
-    fn maps_of(&self, _program: u32) -> Step<Vec<u32>> {
-        Ok(Vec::new())
+        of_links.chain(in_maps).find(|program| program.info.id == id)
     }
 }

@@ -7,15 +7,28 @@ use std::path::Path;
 use super::world::{Memory, MemoryMap};
 use crate::system::{Holds, Noted, Sockets, Step, Waits};
 
+impl Memory {
+    /// Lets a process wait for connections or datagrams in a namespace.
+    ///
+    /// # Errors
+    /// If the file stands for no namespace.
+    pub fn listen(&self, netns: &Path, waits: Waits, holds: Holds) -> Step<()> {
+        self.0.holders.borrow_mut().insert(waits.inode, holds);
+        self.namespace(netns).map(|(_, namespace)| namespace.waiting.borrow_mut().push(waits))
+    }
+}
+
 impl Sockets for Memory {
     type Socket = u64;
 
     fn waiting(&self, netns: &Path, cookie: u64) -> Step<Vec<Waits>> {
-        self.is_netns(netns, cookie).map(|()| Vec::new())
+        Ok(self.inside(netns, cookie)?.waiting.borrow().clone())
     }
 
-    fn holders(&self, _inodes: &BTreeSet<u64>) -> Step<BTreeMap<u64, Holds>> {
-        Ok(BTreeMap::new())
+    fn holders(&self, inodes: &BTreeSet<u64>) -> Step<BTreeMap<u64, Holds>> {
+        let holders = self.0.holders.borrow();
+        let asked = holders.iter().filter(|(inode, _)| inodes.contains(inode));
+        Ok(asked.map(|(&inode, holds)| (inode, holds.clone())).collect())
     }
 
     fn can_close(&self) -> Step<bool> {

@@ -3,13 +3,15 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::rc::{Rc, Weak};
 
 use mesh_bpf::abi::{Control, Flow};
 use mesh_bpf::program::{Hook, PROGRAMS, ProgramDef, Role};
 
-use crate::system::{Accepted, Fault, MapInfo, Netns, Noted, ProgramInfo, Step};
+use crate::system::netns::HOST_NETNS;
+use crate::system::{Accepted, Fault, Holds, MapInfo, Noted, ProgramInfo, Step, Waits};
 
 /// What a program saw.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,8 +50,10 @@ pub(super) struct World {
     pub(super) wall_clock: Cell<Option<(u64, u64)>>,
     /// Open connections by cookie.
     pub(super) connections: RefCell<BTreeMap<u64, Noted>>,
-    /// Settings of network namespaces, by cookie and name.
-    pub(super) settings: RefCell<BTreeMap<(u64, String), String>>,
+    /// Who has sockets open that wait for somebody, by inode.
+    pub(super) holders: RefCell<BTreeMap<u64, Holds>>,
+    /// BPF file systems, and whether each can be written.
+    pub(super) bpffs: RefCell<BTreeMap<PathBuf, bool>>,
     /// They cannot be closed here.
     pub(super) keeps_connections: Cell<bool>,
 }
@@ -60,6 +64,29 @@ pub(super) enum Node {
     File(Vec<u8>),
     Map(Rc<MapObject>),
     Link(Rc<LinkObject>),
+    Netns(Rc<Namespace>),
+}
+
+/// A network namespace.
+#[derive(Debug, Default)]
+pub(super) struct Namespace {
+    /// Its interfaces but for loopback, by number, each with its addresses.
+    pub(super) interfaces: RefCell<BTreeMap<u32, Vec<IpAddr>>>,
+    /// By their paths below `/proc/sys`.
+    pub(super) settings: RefCell<BTreeMap<String, String>>,
+    pub(super) waiting: RefCell<Vec<Waits>>,
+    /// How many processes live in it.
+    pub(super) processes: Cell<usize>,
+    /// Whether rules of it translate addresses.
+    pub(super) translates: Cell<bool>,
+}
+
+/// A loaded program.
+#[derive(Debug)]
+pub(super) struct ProgramObject {
+    pub(super) info: ProgramInfo,
+    /// The ids of the maps that it uses.
+    pub(super) maps: Vec<u32>,
 }
 
 #[derive(Debug)]
@@ -70,15 +97,16 @@ pub(super) struct MapObject {
     pub(super) lines: RefCell<Vec<u8>>,
     pub(super) frozen: Cell<bool>,
     pub(super) control: Cell<Control>,
-    pub(super) message: RefCell<Option<Rc<ProgramInfo>>>,
-    pub(super) programs: RefCell<BTreeMap<u32, Rc<ProgramInfo>>>,
+    /// What programs counted of items.
+    pub(super) hits: RefCell<BTreeMap<u64, u64>>,
+    pub(super) programs: RefCell<BTreeMap<u32, Rc<ProgramObject>>>,
 }
 
 #[derive(Debug)]
 pub(super) struct LinkObject {
     pub(super) id: u32,
     pub(super) hook: Hook,
-    pub(super) program: RefCell<Rc<ProgramInfo>>,
+    pub(super) program: RefCell<Rc<ProgramObject>>,
     /// The inode of a cgroup or of a namespace's file.
     pub(super) target: u64,
     /// The number of an interface there.
@@ -92,7 +120,7 @@ pub struct MemoryMap(pub(super) Rc<MapObject>);
 
 /// A loaded program.
 #[derive(Clone, Debug)]
-pub struct MemoryProgram(pub(super) Rc<ProgramInfo>);
+pub struct MemoryProgram(pub(super) Rc<ProgramObject>);
 
 /// An open link.
 #[derive(Clone, Debug)]
@@ -109,10 +137,11 @@ impl Drop for MemoryLock {
 }
 
 impl Memory {
-    /// An empty machine with these directories, and all directories above them.
+    /// A machine with these directories, all directories above them, and the host's network namespace.
     #[must_use]
     pub fn new(dirs: &[&Path]) -> Self {
         let memory = Self::default();
+        memory.make_netns(Path::new(HOST_NETNS), &[]);
         for dir in dirs {
             for part in dir.ancestors() {
                 memory.insert_new(part, Node::Directory);
@@ -127,6 +156,16 @@ impl Memory {
         for file in ["cgroup.procs", "cgroup.controllers"] {
             self.insert_new(&dir.join(file), Node::File(Vec::new()));
         }
+    }
+
+    /// Mounts a BPF file system at a directory that is there.
+    pub fn mount_bpffs(&self, dir: &Path) {
+        self.0.bpffs.borrow_mut().insert(dir.into(), true);
+    }
+
+    /// Lets a BPF file system be read only.
+    pub fn make_read_only(&self, bpffs: &Path) {
+        self.0.bpffs.borrow_mut().insert(bpffs.into(), false);
     }
 
     /// Removes a cgroup: links to it lose their target.
@@ -225,9 +264,19 @@ impl Memory {
         below.filter_map(|path| path.file_name()).map(|name| name.to_string_lossy().into_owned()).collect()
     }
 
-    pub(super) fn program(&self, def: &ProgramDef) -> MemoryProgram {
+    /// Loads a program, which uses all maps that are pinned in a directory.
+    pub(super) fn program(&self, maps: &Path, def: &ProgramDef) -> Step<MemoryProgram> {
+        if !self.exists(maps) {
+            return Err(error("loading", maps, libc::ENOENT));
+        }
+        let pinned = self.children(maps).into_iter().filter_map(|name| match self.node(&maps.join(name)) {
+            Some((_, Node::Map(map))) => Some(map.info.id),
+            _ => None,
+        });
+        let maps = pinned.collect();
         let tag = self.0.version.get().to_ne_bytes();
-        MemoryProgram(Rc::new(ProgramInfo { id: self.number(), name: def.name.into(), tag }))
+        let info = ProgramInfo { id: self.number(), name: def.name.into(), tag };
+        Ok(MemoryProgram(Rc::new(ProgramObject { info, maps })))
     }
 
     pub(super) fn link(&self, program: &MemoryProgram, hook: Hook, target: u64) -> MemoryLink {
@@ -264,13 +313,6 @@ impl Memory {
         let inode = u64::from(self.number());
         self.0.nodes.borrow_mut().insert(path.into(), (inode, node));
         Ok(())
-    }
-}
-
-impl Memory {
-    pub(super) fn is_netns(&self, netns: &Path, cookie: u64) -> Step<()> {
-        let is_it = self.netns_cookie(netns)? == cookie;
-        if is_it { Ok(()) } else { Err(error("entering", netns, libc::ESTALE)) }
     }
 }
 
