@@ -153,11 +153,11 @@ pub struct NotTaken {
 }
 
 /// The sockets of one namespace.
-struct Place {
+struct WaitingSockets {
     sockets: Vec<Waits>,
 }
 
-impl Place {
+impl WaitingSockets {
     fn serves(&self, port: Port) -> bool {
         self.serving(port).next().is_some()
     }
@@ -206,8 +206,8 @@ impl<S: System> Runtime<S> {
                 namespaces.insert(cookie);
             }
             for netns in namespaces {
-                let Some(place) = self.place(&member, netns)? else { continue };
-                for port in needs.iter().filter(|port| !place.serves(**port)) {
+                let Some(waiting) = self.waiting(&member, netns)? else { continue };
+                for port in needs.iter().filter(|port| !waiting.serves(**port)) {
                     let counted = (netns, port.direction, port.family, port.port);
                     let times = match port.protocol {
                         Protocol::Tcp => not_taken.get(&counted).copied().unwrap_or_default(),
@@ -222,7 +222,7 @@ impl<S: System> Runtime<S> {
                         is_pod,
                         workload: workload.name.clone(),
                         port: *port,
-                        elsewhere: place.elsewhere(*port),
+                        elsewhere: waiting.elsewhere(*port),
                         not_taken: times,
                     });
                 }
@@ -251,12 +251,12 @@ impl<S: System> Runtime<S> {
                 continue;
             }
             let needs = needed(image, profile);
-            let place = if needs.is_empty() { None } else { self.place(&member, cookie)? };
-            let Some(place) = place else { continue };
+            let waiting = if needs.is_empty() { None } else { self.waiting(&member, cookie)? };
+            let Some(waiting) = waiting else { continue };
             let may_be_its = |socket: &Waits| socket.uid == 0 || is_among(uids, socket.uid);
             let mut doubtful: Vec<(Port, Vec<Waits>)> = Vec::new();
             for port in needs {
-                let sockets: Vec<Waits> = place.serving(port).copied().collect();
+                let sockets: Vec<Waits> = waiting.serving(port).copied().collect();
                 if !sockets.is_empty() && !sockets.iter().any(may_be_its) {
                     doubtful.push((port, sockets));
                 }
@@ -298,7 +298,7 @@ impl<S: System> Runtime<S> {
     /// What the kernel says.
     pub fn is_heard(&self, netns: u64, port: Port) -> Result<Option<bool>> {
         let Some(file) = self.store.find_netns(netns)? else { return Ok(None) };
-        Ok(self.sockets(file, netns)?.map(|place| place.serves(port)))
+        Ok(self.sockets(file, netns)?.map(|waiting| waiting.serves(port)))
     }
 
     /// Connections that sidecars did not take, of members that are there.
@@ -334,7 +334,7 @@ impl<S: System> Runtime<S> {
         Ok(self.store.entries(&map)?.into_iter().filter_map(read).collect())
     }
 
-    fn place(&self, member: &Member, netns: u64) -> Result<Option<Place>> {
+    fn waiting(&self, member: &Member, netns: u64) -> Result<Option<WaitingSockets>> {
         let file = match member.key {
             Key::Netns(cookie) if cookie == netns => pod::find(&self.store, member, netns)?,
             _ => self.store.find_netns(netns)?,
@@ -342,9 +342,9 @@ impl<S: System> Runtime<S> {
         file.map_or(Ok(None), |file| self.sockets(file, netns))
     }
 
-    fn sockets(&self, file: PathBuf, netns: u64) -> Result<Option<Place>> {
+    fn sockets(&self, file: PathBuf, netns: u64) -> Result<Option<WaitingSockets>> {
         match self.store.waiting(&file, netns) {
-            Ok(sockets) => Ok(Some(Place { sockets })),
+            Ok(sockets) => Ok(Some(WaitingSockets { sockets })),
             // It ended just now.
             Err(fault) if matches!(fault.errno(), Some(libc::ENOENT | libc::ESTALE)) => Ok(None),
             Err(fault) => Err(fault.into()),

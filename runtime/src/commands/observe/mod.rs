@@ -228,7 +228,7 @@ impl Drop for Observer<'_> {
 }
 
 /// A place among the observers.
-struct Place {
+struct Subscription {
     ring: Ring,
     reader: usize,
     lease: u64,
@@ -255,7 +255,7 @@ fn turn(store: &Kernel, set: &Set<Kernel>, reader: usize, on: bool) -> Result<()
 
 /// Takes a place whose lease is at an end. Its bit goes off first, and putting the ring buffer waits for a
 /// grace period: then no program looks at the watch any more, and it can be written.
-fn claim(store: &Kernel, set: &Set<Kernel>, watches: &Watches, buffer: u32) -> Result<Place> {
+fn claim(store: &Kernel, set: &Set<Kernel>, watches: &Watches, buffer: u32) -> Result<Subscription> {
     let (map, ring) = store.ring(buffer)?;
     let now = store.nanoseconds();
     let lease = now + LEASE;
@@ -266,7 +266,7 @@ fn claim(store: &Kernel, set: &Set<Kernel>, watches: &Watches, buffer: u32) -> R
     let reader = (0..abi::WATCHES).find(free).ok_or(Error::ManyObservers)?;
     turn(store, set, reader, false)?;
     store.put_maps(&set.events, &[(number(reader), &map)])?;
-    Ok(Place { ring, reader, lease })
+    Ok(Subscription { ring, reader, lease })
 }
 
 /// Gives a place up, if it is still ours.
