@@ -98,7 +98,8 @@ fn fixed() -> u64 {
     MAPS.iter().filter(|def| def.name != TABLES_MAP.name && def.flags & NO_PREALLOC == 0).map(bytes).sum()
 }
 
-/// The capabilities of an apply that this thread lacks. Where nothing can be read, the kernel will say.
+/// The capabilities of an apply that this thread lacks. Where nothing can be read, the kernel will say. A file, and not
+/// `capget(2)`, so that a test can say what it holds.
 pub(crate) fn own_missing_rights(store: &impl System) -> Vec<&'static str> {
     let status = store.read(Path::new("/proc/thread-self/status")).ok().flatten().unwrap_or_default();
     missing_rights(&String::from_utf8_lossy(&status))

@@ -1,4 +1,5 @@
-//! What is mounted, as a file `mountinfo` of `/proc` says.
+//! What is mounted, as a file `mountinfo` of `/proc` says. `procfs-core` 0.18 leaves `\040` in paths, and refuses all
+//! mounts where the name of one is no UTF-8.
 
 use std::path::PathBuf;
 

@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 
+use aya_obj::generated::bpf_func_id;
 use mesh_bpf::program::Hook;
 
 use super::asm::{self, EXIT, R0, call, set};
@@ -20,8 +21,7 @@ pub(crate) enum Bare {
     Classifier,
 }
 
-/// `bpf_get_netns_cookie`.
-const NETNS_COOKIE: i32 = 122;
+const NETNS_COOKIE: i32 = bpf_func_id::BPF_FUNC_get_netns_cookie as i32;
 
 impl Bare {
     const fn hook(self) -> Hook {

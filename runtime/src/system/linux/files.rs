@@ -11,9 +11,6 @@ use super::kernel::Kernel;
 use super::step::{absent, at};
 use crate::system::{Files, Locked, Step};
 
-/// `f_type` of a BPF file system.
-const BPF_FS_MAGIC: u32 = 0xcafe_4a11;
-
 impl Files for Kernel {
     type Lock = File;
 
@@ -148,5 +145,5 @@ fn sync_parent(path: &Path) -> io::Result<()> {
 /// What the kernel says.
 pub fn is_bpffs(path: &Path) -> io::Result<bool> {
     let found = rustix::fs::statfs(path)?;
-    Ok(u32::try_from(found.f_type).is_ok_and(|kind| kind == BPF_FS_MAGIC))
+    Ok(found.f_type == libc::BPF_FS_MAGIC)
 }

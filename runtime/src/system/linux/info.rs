@@ -3,56 +3,31 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
+use aya_obj::generated::{bpf_map_info, bpf_prog_info};
+
 use super::syscall;
-use crate::system::{MapInfo, ProgramInfo, Target};
+use crate::system::{MapInfo, ProgramInfo};
 
-pub(super) fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    let word = bytes.get(at..at + 4).and_then(|word| word.try_into().ok());
-    word.map_or(0, u32::from_ne_bytes)
+fn name(name: &[libc::c_char]) -> String {
+    let bytes: Vec<u8> =
+        name.iter().take_while(|&&byte| byte != 0).flat_map(|byte| byte.to_ne_bytes()).collect();
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
-pub(super) fn u64_at(bytes: &[u8], at: usize) -> u64 {
-    let word = bytes.get(at..at + 8).and_then(|word| word.try_into().ok());
-    word.map_or(0, u64::from_ne_bytes)
-}
-
-pub(super) fn name_at(bytes: &[u8], at: usize) -> String {
-    let name = bytes.get(at..at + 16).unwrap_or_default();
-    let name = name.split(|&byte| byte == 0).next().unwrap_or_default();
-    String::from_utf8_lossy(name).into_owned()
-}
-
-/// `struct bpf_map_info`: type, id, key, value, capacity, flags, name.
 pub(super) fn map_info(fd: &OwnedFd) -> io::Result<MapInfo> {
-    let mut bytes = [0; 40];
-    syscall::info(fd.as_fd(), &mut bytes)?;
-    let word = |index: usize| u32_at(&bytes, index * 4);
+    let found: bpf_map_info = syscall::info(fd.as_fd())?;
     Ok(MapInfo {
-        kind: word(0),
-        id: word(1),
-        key: word(2),
-        value: word(3),
-        capacity: word(4),
-        flags: word(5),
-        name: name_at(&bytes, 24),
+        kind: found.type_,
+        id: found.id,
+        key: found.key_size,
+        value: found.value_size,
+        capacity: found.max_entries,
+        flags: found.map_flags,
+        name: name(&found.name),
     })
 }
 
-/// `struct bpf_prog_info`: type, id, tag, …, name at 64.
 pub(super) fn program_info(fd: &OwnedFd) -> io::Result<ProgramInfo> {
-    let mut bytes = [0; 80];
-    syscall::info(fd.as_fd(), &mut bytes)?;
-    Ok(ProgramInfo { id: u32_at(&bytes, 4), tag: u64_at(&bytes, 8).to_ne_bytes(), name: name_at(&bytes, 64) })
-}
-
-/// `struct bpf_link_info`: type (`enum bpf_link_type`), id, program, …, and from 16 what it is attached to.
-pub(super) fn target(bytes: &[u8]) -> Target {
-    match (u32_at(bytes, 0), u64_at(bytes, 16), u32_at(bytes, 16)) {
-        (3, 0, _) | (5 | 11, _, 0) => Target::Gone,
-        (3, cgroup, _) => Target::Cgroup(cgroup),
-        (4, ..) => Target::Iterator,
-        (5, _, netns) => Target::Netns(netns.into()),
-        (11, _, interface) => Target::Interface(interface),
-        _ => Target::Other,
-    }
+    let found: bpf_prog_info = syscall::info(fd.as_fd())?;
+    Ok(ProgramInfo { id: found.id, tag: found.tag, name: name(&found.name) })
 }

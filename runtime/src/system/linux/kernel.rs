@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fs;
 use std::fs::File;
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 use std::process::{Child, Command};
@@ -10,6 +11,8 @@ use std::thread;
 
 use mesh_bpf::map::EVENT;
 use mesh_bpf::program::{Inbound, OBJECT};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::address_changes::Changes;
@@ -106,7 +109,7 @@ impl Kernel {
 
     /// What can be read once this process was asked to end.
     pub(crate) fn endings(&self) -> Step<OwnedFd> {
-        on("taking over", "SIGINT and SIGTERM", syscall::endings())
+        on("taking over", "SIGINT and SIGTERM", endings())
     }
 }
 
@@ -123,4 +126,11 @@ fn possible_cpus() -> Option<usize> {
 fn cpus_in(list: &str) -> Option<usize> {
     let last = list.trim().rsplit(['-', ',']).next()?.parse::<usize>().ok()?;
     last.checked_add(1)
+}
+
+/// From now on these signals do not end this process.
+fn endings() -> io::Result<OwnedFd> {
+    let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM].into_iter().collect();
+    signals.thread_block()?;
+    Ok(SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC)?.into())
 }

@@ -5,10 +5,10 @@ use std::fs::{self, File};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
+use aya_obj::generated::bpf_link_info;
 use mesh_bpf::program::{Hook, Inbound};
 
 use super::enter::{inside, open_netns};
-use super::info::{target, u32_at};
 use super::iterator::iterate;
 use super::kernel::Kernel;
 use super::netns::interfaces;
@@ -76,9 +76,8 @@ impl Links for Kernel {
     }
 
     fn link_info(&self, link: &OwnedFd) -> Step<LinkInfo> {
-        let mut bytes = [0; 32];
-        on("looking at", "a link", syscall::info(link.as_fd(), &mut bytes))?;
-        Ok(LinkInfo { id: u32_at(&bytes, 4), program: u32_at(&bytes, 8), target: target(&bytes) })
+        let found: bpf_link_info = on("looking at", "a link", syscall::info(link.as_fd()))?;
+        Ok(LinkInfo { id: found.id, program: found.prog_id, target: syscall::target(&found) })
     }
 
     fn all_links(&self) -> Step<Vec<OwnedFd>> {

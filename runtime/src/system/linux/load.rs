@@ -10,6 +10,7 @@ use mesh_bpf::program::{ACCELERATORS, AcceleratorDef, Hook, Inbound, PROGRAMS, P
 use super::bare::Bare;
 use super::btf_subset::Traced;
 use super::loader::{self, Maps, Object};
+use super::new_network::new_network;
 use super::step::{at, on};
 use super::{pod_program, syscall};
 use crate::system::{Fault, Step};
@@ -68,7 +69,7 @@ pub(super) fn load_entry(maps: &Path, pod: u64, by: Inbound) -> Result<OwnedFd, 
 pub(super) fn has_tcx() -> io::Result<()> {
     thread::scope(|scope| {
         let inside = scope.spawn(|| {
-            syscall::new_network()?;
+            new_network()?;
             let program = Bare::Classifier.load()?;
             syscall::link_interface(program.as_fd(), LOOPBACK, Hook::TcxIngress as u32).map(drop)
         });

@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use aya_obj::Map;
 use aya_obj::btf::BtfFeatures;
-use aya_obj::generated::bpf_insn;
-use mesh_bpf::map::MAPS;
+use aya_obj::generated::{BPF_F_RDONLY_PROG, bpf_insn};
+use mesh_bpf::map::{MAPS, MapKind};
 use mesh_bpf::program::Hook;
 
 use super::asm::{instruction, kind};
@@ -26,10 +26,6 @@ pub(super) type Maps<'a> = &'a dyn Fn(&str) -> Step<OwnedFd>;
 
 /// What every kernel from 6.1 on knows of type information: all.
 const FEATURES: BtfFeatures = BtfFeatures::new(true, true, true, true, true, true, true, true);
-/// `BPF_F_RDONLY_PROG`.
-const READ_ONLY: u32 = 128;
-/// `BPF_MAP_TYPE_ARRAY`.
-const ARRAY: u32 = 2;
 /// Bytes for what the verifier says of a program that it refuses.
 const LOG: usize = 16 << 20;
 
@@ -178,7 +174,10 @@ fn open_map(maps: Maps<'_>, name: &str, map: &Map) -> Step<OwnedFd> {
         types: None,
     });
     let made = on("creating the map", name, made)?;
-    if map.map_type() == ARRAY && map.map_flags() & READ_ONLY != 0 && !constants.is_empty() {
+    if map.map_type() == MapKind::Array as u32
+        && map.map_flags() & BPF_F_RDONLY_PROG != 0
+        && !constants.is_empty()
+    {
         on("writing the map", name, syscall::update(made.as_fd(), &0u32.to_ne_bytes(), constants))?;
         on("freezing the map", name, syscall::freeze(made.as_fd()))?;
     }

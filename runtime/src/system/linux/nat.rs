@@ -9,10 +9,10 @@ use std::io;
 use bytemuck::{Pod, Zeroable};
 use rustix::net::{AddressFamily, SocketType, netlink, socket};
 
-use super::sock_diag;
+use super::netlink::{DUMP, ask, find};
 
-// From linux/netfilter/nfnetlink.h and linux/netfilter/nf_tables.h.
-const GET_CHAINS: u16 = 10 << 8 | 4;
+const GET_CHAINS: u16 = (libc::NFNL_SUBSYS_NFTABLES << 8 | libc::NFT_MSG_GETCHAIN) as u16;
+/// `NFTA_CHAIN_TYPE`, which libc has not.
 const CHAIN_TYPE: u16 = 7;
 
 /// `struct nfgenmsg`.
@@ -46,9 +46,9 @@ fn has_chain() -> io::Result<bool> {
     };
     let mut any = false;
     let request = Request::zeroed();
-    let asked = sock_diag::ask(&socket, GET_CHAINS, sock_diag::NLM_F_DUMP, &request, &[], |message| {
+    let asked = ask(&socket, GET_CHAINS, DUMP, &request, &[], |message| {
         let attributes = message.get(size_of::<Request>()..).unwrap_or_default();
-        any |= sock_diag::find(attributes, CHAIN_TYPE).is_some_and(|kind| kind.starts_with(b"nat"));
+        any |= find(attributes, CHAIN_TYPE).is_some_and(|kind| kind.starts_with(b"nat"));
     });
     match asked {
         // A kernel without nftables.

@@ -4,9 +4,11 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use aya_obj::generated::bpf_map_info;
 use mesh_bpf::map::MapDef;
 use mesh_bpf::program::{Hook, OBJECT};
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::kernel::Kernel;
 use super::load::{LOOPBACK, Tried, TriedAccelerators, pinned, try_accelerators, try_load};
@@ -50,7 +52,8 @@ impl Kernel {
     #[expect(clippy::unused_self, reason = "every effect on the kernel goes through it")]
     pub(crate) fn may_use_pins(&self) -> bool {
         let Ok(file) = std::fs::File::open("/dev/null") else { return false };
-        syscall::info(file.as_fd(), &mut [0; 8]).is_err_and(|error| error.raw_os_error() != Some(libc::EPERM))
+        syscall::info::<bpf_map_info>(file.as_fd())
+            .is_err_and(|error| error.raw_os_error() != Some(libc::EPERM))
     }
 
     /// Attaches a bare program to this thread's network namespace.
@@ -66,10 +69,15 @@ impl Kernel {
 
     /// A map that is made while no memory may be locked: refused where the kernel counts maps as such.
     pub(crate) fn unlocked_map(&self, def: &MapDef) -> Step<KernelMap> {
-        on(
-            "lowering",
-            "RLIMIT_MEMLOCK",
-            syscall::without_locked_memory(|| self.create_map(def, def.capacity, None)),
-        )?
+        on("lowering", "RLIMIT_MEMLOCK", without_locked_memory(|| self.create_map(def, def.capacity, None)))?
     }
+}
+
+/// Runs `body` while this process may not lock any memory; the limit is as before afterwards.
+fn without_locked_memory<T>(body: impl FnOnce() -> T) -> io::Result<T> {
+    let limit = getrlimit(Resource::Memlock);
+    setrlimit(Resource::Memlock, Rlimit { current: Some(0), ..limit })?;
+    let result = body();
+    setrlimit(Resource::Memlock, limit)?;
+    Ok(result)
 }

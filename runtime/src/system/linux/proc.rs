@@ -1,4 +1,5 @@
-//! What `/proc` says of processes and network namespaces.
+//! What `/proc` says of processes and network namespaces. One field of `stat` is read: `procfs` would read all of
+//! them, and cannot list namespaces.
 
 use std::collections::BTreeSet;
 use std::fs::File;

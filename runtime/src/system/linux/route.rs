@@ -6,15 +6,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use bytemuck::{Pod, Zeroable};
 use rustix::net::{AddressFamily, SocketType, socket};
 
-use super::sock_diag::{NLM_F_ACK, ask, attribute, find};
+use super::netlink::{ACK, ask, attribute, find};
 
-// From linux/rtnetlink.h.
-const RTM_GETROUTE: u16 = 26;
-const RTA_DST: u16 = 1;
-const RTA_PREFSRC: u16 = 7;
-
-const AF_INET: u8 = 2;
-const AF_INET6: u8 = 10;
+const AF_INET: u8 = libc::AF_INET as u8;
+const AF_INET6: u8 = libc::AF_INET6 as u8;
 
 /// Addresses that nobody has a route of their own for: what leads there is the way to the outside.
 const OUTSIDE_V4: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
@@ -56,9 +51,9 @@ fn source(family: u8, destination: &[u8]) -> io::Result<Option<IpAddr>> {
     let request = Route { family, destination_len, ..Route::zeroed() };
     let mut source = None;
     let asked =
-        ask(&netlink, RTM_GETROUTE, NLM_F_ACK, &request, &attribute(RTA_DST, destination), |message| {
+        ask(&netlink, libc::RTM_GETROUTE, ACK, &request, &attribute(libc::RTA_DST, destination), |message| {
             let attributes = message.get(size_of::<Route>()..).unwrap_or_default();
-            source = find(attributes, RTA_PREFSRC).and_then(address);
+            source = find(attributes, libc::RTA_PREFSRC).and_then(address);
         });
     match asked {
         Ok(()) => Ok(source),

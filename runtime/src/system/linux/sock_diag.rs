@@ -6,53 +6,45 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
+use aya_obj::generated::{
+    BPF_TCP_CLOSE, BPF_TCP_CLOSE_WAIT, BPF_TCP_ESTABLISHED, BPF_TCP_FIN_WAIT1, BPF_TCP_FIN_WAIT2,
+    BPF_TCP_LISTEN, BPF_TCP_SYN_SENT,
+};
 use bytemuck::{Pod, Zeroable};
 use mesh_bpf::abi::{Flow, Listening};
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketType, netlink, recv, send, socket};
+use rustix::net::{AddressFamily, SocketType, netlink, socket};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::enter::apart;
+use super::netlink::{ACK, DUMP, ask, attribute, find, first};
 use super::proc::namespaces;
 use super::syscall;
 use crate::system::{Accepted, Noted, Waits};
 
-// From linux/netlink.h, linux/sock_diag.h and linux/inet_diag.h.
-const NLMSG_ERROR: u16 = 2;
-const NLMSG_DONE: u16 = 3;
-const NLM_F_REQUEST: u16 = 1;
-pub(super) const NLM_F_ACK: u16 = 4;
-pub(super) const NLM_F_DUMP: u16 = 0x300;
-const NLA_TYPE_MASK: u16 = 0x3fff;
+// From linux/sock_diag.h and linux/inet_diag.h; libc has none of them.
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const SOCK_DESTROY: u16 = 21;
 const REQ_SK_BPF_STORAGES: u16 = 2;
 const REQ_MAP_FD: u16 = 1;
+const INET_DIAG_SKV6ONLY: u16 = 11;
 const INET_DIAG_SK_BPF_STORAGES: u16 = 20;
 const SK_DIAG_BPF_STORAGE: u16 = 1;
 const STORAGE_MAP_VALUE: u16 = 3;
 
-const AF_INET: u8 = 2;
-const AF_INET6: u8 = 10;
-const IPPROTO_TCP: u8 = 6;
-/// `ESTABLISHED`, `SYN_SENT`, `FIN_WAIT1`, `FIN_WAIT2` and `CLOSE_WAIT`, a bit each.
-const OPEN: u32 = 1 << 1 | 1 << 2 | 1 << 4 | 1 << 5 | 1 << 8;
+const AF_INET: u8 = libc::AF_INET as u8;
+const AF_INET6: u8 = libc::AF_INET6 as u8;
+const TCP: u8 = libc::IPPROTO_TCP as u8;
+const UDP: u8 = libc::IPPROTO_UDP as u8;
 
-/// `LISTEN`.
-const LISTENING: u32 = 1 << 10;
-/// `CLOSE`: what a datagram socket is that is not connected.
-const UNCONNECTED: u32 = 1 << 7;
-const IPPROTO_UDP: u8 = 17;
-const INET_DIAG_SKV6ONLY: u16 = 11;
-
-#[derive(Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
-struct Header {
-    len: u32,
-    kind: u16,
-    flags: u16,
-    sequence: u32,
-    port: u32,
-}
+/// States of connections that are open, a bit each.
+const OPEN: u32 = 1 << BPF_TCP_ESTABLISHED as u32
+    | 1 << BPF_TCP_SYN_SENT as u32
+    | 1 << BPF_TCP_FIN_WAIT1 as u32
+    | 1 << BPF_TCP_FIN_WAIT2 as u32
+    | 1 << BPF_TCP_CLOSE_WAIT as u32;
+const LISTENING: u32 = 1 << BPF_TCP_LISTEN as u32;
+/// What a datagram socket is that is not connected.
+const UNCONNECTED: u32 = 1 << BPF_TCP_CLOSE as u32;
 
 /// `struct inet_diag_sockid`. Ports and addresses are those of the socket's own end, then of the other.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
@@ -169,15 +161,10 @@ pub(super) fn can_close() -> io::Result<bool> {
         Ok(()) => Ok(true),
         // Where TCP itself cannot be asked about, there is no handler to be found either: ENOENT, as for a
         // connection that does not exist. A dump of it tells.
-        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(ask(
-            &socket,
-            SOCK_DIAG_BY_FAMILY,
-            NLM_F_DUMP,
-            &request(AF_INET, SocketId::zeroed()),
-            &[],
-            |_| {},
-        )
-        .is_ok()),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
+            Ok(ask(&socket, SOCK_DIAG_BY_FAMILY, DUMP, &request(AF_INET, SocketId::zeroed()), &[], |_| {})
+                .is_ok())
+        }
         Err(error) if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EINVAL)) => Ok(false),
         Err(error) => Err(error),
     }
@@ -189,7 +176,7 @@ pub(super) fn somebody_listens() -> io::Result<bool> {
     let mut any = false;
     for family in [AF_INET, AF_INET6] {
         let request = Request { states: LISTENING, ..request(family, SocketId::zeroed()) };
-        ask(&socket, SOCK_DIAG_BY_FAMILY, NLM_F_DUMP, &request, &[], |_| any = true)?;
+        ask(&socket, SOCK_DIAG_BY_FAMILY, DUMP, &request, &[], |_| any = true)?;
     }
     Ok(any)
 }
@@ -198,10 +185,10 @@ pub(super) fn somebody_listens() -> io::Result<bool> {
 pub(super) fn waiting(netns: &File) -> io::Result<Vec<Waits>> {
     inside(netns, |socket| {
         let mut found = Vec::new();
-        for (protocol, states) in [(IPPROTO_TCP, LISTENING), (IPPROTO_UDP, UNCONNECTED)] {
+        for (protocol, states) in [(TCP, LISTENING), (UDP, UNCONNECTED)] {
             for family in [AF_INET, AF_INET6] {
                 let request = Request { protocol, states, ..request(family, SocketId::zeroed()) };
-                ask(socket, SOCK_DIAG_BY_FAMILY, NLM_F_DUMP, &request, &[], |message| {
+                ask(socket, SOCK_DIAG_BY_FAMILY, DUMP, &request, &[], |message| {
                     let Some((head, attributes)) = message.split_at_checked(size_of::<Found>()) else {
                         return;
                     };
@@ -211,7 +198,7 @@ pub(super) fn waiting(netns: &File) -> io::Result<Vec<Waits>> {
                     let takes_v4 = head.family == AF_INET6 && at.ip().is_unspecified() && !only_v6;
                     let [.., uid, inode] = head.rest;
                     let inode = inode.into();
-                    found.push(Waits { is_udp: protocol == IPPROTO_UDP, at, takes_v4, uid, inode });
+                    found.push(Waits { is_udp: protocol == UDP, at, takes_v4, uid, inode });
                 })?;
             }
         }
@@ -228,11 +215,11 @@ fn inside<T: Send>(netns: &File, ask: impl FnOnce(&OwnedFd) -> io::Result<T> + S
 }
 
 fn request(family: u8, id: SocketId) -> Request {
-    Request { family, protocol: IPPROTO_TCP, extensions: 0, pad: 0, states: OPEN, id }
+    Request { family, protocol: TCP, extensions: 0, pad: 0, states: OPEN, id }
 }
 
 fn destroy(socket: &OwnedFd, family: u8, id: SocketId) -> io::Result<()> {
-    ask(socket, SOCK_DESTROY, NLM_F_ACK, &request(family, id), &[], |_| {})
+    ask(socket, SOCK_DESTROY, ACK, &request(family, id), &[], |_| {})
 }
 
 fn dump(
@@ -244,7 +231,7 @@ fn dump(
 ) -> io::Result<()> {
     let maps = maps.map(|map| attribute(REQ_MAP_FD, &map.as_raw_fd().unsigned_abs().to_ne_bytes())).concat();
     let storages = attribute(REQ_SK_BPF_STORAGES, &maps);
-    ask(socket, SOCK_DIAG_BY_FAMILY, NLM_F_DUMP, &request(family, SocketId::zeroed()), &storages, |message| {
+    ask(socket, SOCK_DIAG_BY_FAMILY, DUMP, &request(family, SocketId::zeroed()), &storages, |message| {
         let Some((head, attributes)) = message.split_at_checked(size_of::<Found>()) else { return };
         let Ok(head) = bytemuck::try_pod_read_unaligned::<Found>(head) else { return };
         if let Some(noted) = noted(netns, &head, attributes) {
@@ -279,76 +266,4 @@ fn ends(head: &Found) -> [SocketAddr; 2] {
         let address = if v4 { IpAddr::from([a, b, c, d]) } else { IpAddr::from(bytes).to_canonical() };
         SocketAddr::new(address, u16::from_be_bytes(port))
     })
-}
-
-/// `struct nlattr`: length with the head, type; the next begins at a multiple of 4.
-pub(super) fn attribute(kind: u16, content: &[u8]) -> Vec<u8> {
-    let len = u16::try_from(4 + content.len()).unwrap_or(u16::MAX);
-    let mut bytes = [len.to_ne_bytes(), kind.to_ne_bytes()].concat();
-    bytes.extend_from_slice(content);
-    bytes.resize(bytes.len().next_multiple_of(4), 0);
-    bytes
-}
-
-/// The type and content of the first attribute, and those behind it.
-fn first(attributes: &[u8]) -> Option<(u16, &[u8], &[u8])> {
-    let (head, _) = attributes.split_at_checked(4)?;
-    let [a, b, c, d] = head.try_into().ok()?;
-    let (len, kind) = (usize::from(u16::from_ne_bytes([a, b])), u16::from_ne_bytes([c, d]));
-    let content = attributes.get(4..len)?;
-    let rest = attributes.get(len.next_multiple_of(4)..).unwrap_or_default();
-    Some((kind & NLA_TYPE_MASK, content, rest))
-}
-
-/// The content of the first attribute of a type.
-pub(super) fn find(mut attributes: &[u8], wanted: u16) -> Option<&[u8]> {
-    loop {
-        let (kind, content, rest) = first(attributes)?;
-        if kind == wanted {
-            return Some(content);
-        }
-        attributes = rest;
-    }
-}
-
-/// Sends one request, and hands over each message of the answer until it ends.
-pub(super) fn ask(
-    socket: &OwnedFd,
-    kind: u16,
-    flags: u16,
-    request: &impl Pod,
-    attributes: &[u8],
-    mut message: impl FnMut(&[u8]),
-) -> io::Result<()> {
-    let request = bytemuck::bytes_of(request);
-    let len = size_of::<Header>() + request.len() + attributes.len();
-    let len = u32::try_from(len).map_err(io::Error::other)?;
-    let header = Header { len, kind, flags: NLM_F_REQUEST | flags, sequence: 1, port: 0 };
-    let bytes = [bytemuck::bytes_of(&header), request, attributes].concat();
-    send(socket, &bytes, SendFlags::empty())?;
-    let mut buffer = vec![0; 1 << 16];
-    loop {
-        let (received, _) = recv(socket, &mut buffer[..], RecvFlags::empty())?;
-        let mut rest = buffer.get(..received).unwrap_or_default();
-        while let Some((head, _)) = rest.split_at_checked(size_of::<Header>()) {
-            let head: Header = bytemuck::try_pod_read_unaligned(head).map_err(|_| cut_off())?;
-            let len = head.len as usize;
-            let content = rest.get(size_of::<Header>()..len).ok_or_else(cut_off)?;
-            match head.kind {
-                NLMSG_DONE | NLMSG_ERROR => return errno(content),
-                _ => message(content),
-            }
-            rest = rest.get(len.next_multiple_of(4)..).unwrap_or_default();
-        }
-    }
-}
-
-/// An answer ends with a negative error number, or 0.
-fn errno(content: &[u8]) -> io::Result<()> {
-    let number = content.get(..4).and_then(|bytes| bytes.try_into().ok()).map_or(0, i32::from_ne_bytes);
-    if number < 0 { Err(io::Error::from_raw_os_error(-number)) } else { Ok(()) }
-}
-
-fn cut_off() -> io::Error {
-    io::Error::other("the kernel's answer is cut off")
 }

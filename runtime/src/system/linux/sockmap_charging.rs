@@ -5,17 +5,16 @@ use std::io::{self, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
+use aya_obj::generated::bpf_func_id;
+use mesh_bpf::map::MapKind;
 use mesh_bpf::program::Hook;
 
 use super::asm::{self, EXIT, R0, R2, R3, R4, STACK, add, call, copy, map, set, store_long_value};
 use super::enter::apart;
-use super::info::{u32_at, u64_at};
+use super::new_network::new_network;
 use super::syscall;
 
-/// `BPF_MAP_TYPE_SOCKHASH`.
-const SOCKHASH: u32 = 18;
-/// `bpf_msg_redirect_hash`.
-const REDIRECT: i32 = 71;
+const REDIRECT: i32 = bpf_func_id::BPF_FUNC_msg_redirect_hash as i32;
 /// The key of the socket that gets what is sent.
 pub(super) const READER: i32 = 1;
 /// Where the key is on the stack.
@@ -28,7 +27,7 @@ const MESSAGE: [u8; 1024] = [7; 1024];
 /// # Errors
 /// What the kernel says, or that it does not.
 pub(crate) fn is_charged() -> io::Result<()> {
-    apart(|| syscall::new_network().and_then(|()| send_and_look()))
+    apart(|| new_network().and_then(|()| send_and_look()))
 }
 
 fn send_and_look() -> io::Result<()> {
@@ -57,7 +56,7 @@ fn send_and_look() -> io::Result<()> {
 pub(super) fn map_of_sockets(name: &str) -> io::Result<OwnedFd> {
     syscall::create_map(syscall::NewMap {
         name,
-        kind: SOCKHASH,
+        kind: MapKind::SockHash as u32,
         key: 8,
         value: 4,
         capacity: 2,
@@ -84,16 +83,18 @@ pub(super) fn to_reader(sockets: BorrowedFd<'_>) -> [u64; 9] {
     ]
 }
 
-/// Bytes that came by the stack: `tcpi_bytes_received`.
+/// Bytes that came by the stack.
 fn received(socket: BorrowedFd<'_>) -> io::Result<u64> {
-    let mut info = [0; 136];
+    // Where `tcpi_bytes_received` is in `struct tcp_info`; libc's ends before it.
+    const AT: usize = 128;
+    let mut info = [0; AT + 8];
     syscall::socket_option(socket, libc::SOL_TCP, libc::TCP_INFO, &mut info)?;
-    Ok(u64_at(&info, 128))
+    Ok(info.last_chunk().copied().map_or(0, u64::from_ne_bytes))
 }
 
-/// Bytes that count against the socket's receive buffer: `SK_MEMINFO_RMEM_ALLOC`.
+/// Bytes that count against the socket's receive buffer: `SK_MEMINFO_RMEM_ALLOC`, the first.
 fn charged(socket: BorrowedFd<'_>) -> io::Result<u64> {
     let mut info = [0; 4];
     syscall::socket_option(socket, libc::SOL_SOCKET, libc::SO_MEMINFO, &mut info)?;
-    Ok(u32_at(&info, 0).into())
+    Ok(u32::from_ne_bytes(info).into())
 }

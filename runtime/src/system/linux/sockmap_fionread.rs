@@ -11,6 +11,7 @@ use rustix::io::ioctl_fionread;
 
 use super::enter::apart;
 use super::map::KernelMap;
+use super::new_network::new_network;
 use super::sockmap_charging::{READER, map_of_sockets, to_reader};
 use super::{asm, syscall};
 
@@ -26,7 +27,7 @@ const SHORT: [u8; 1000] = [2; 1000];
 /// What the kernel says where it cannot be tried.
 pub(crate) fn counts_all(sockets: Option<&KernelMap>) -> io::Result<bool> {
     apart(|| {
-        syscall::new_network()?;
+        new_network()?;
         match sockets {
             Some(map) => send_and_ask(map.fd.as_fd()),
             None => send_and_ask(map_of_sockets("mesh_count")?.as_fd()),
