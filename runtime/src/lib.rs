@@ -48,6 +48,7 @@ mod instance;
 mod maps;
 mod member;
 mod members;
+mod node;
 mod owner;
 mod runtime;
 mod state;

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::instance::Instance;
+use crate::node::Node;
 use crate::system::System;
 use crate::system::linux::Kernel;
 
@@ -23,7 +24,7 @@ impl Default for Options {
 /// One instance on one machine.
 #[derive(Debug)]
 pub struct Runtime<S: System = Kernel> {
-    pub(crate) store: S,
+    pub(crate) system: S,
     pub(crate) instance: Instance,
     pub(crate) options: Options,
 }
@@ -43,12 +44,12 @@ impl<S: System> Runtime<S> {
     ///
     /// # Errors
     /// Where the instance's name cannot be the name of a pin.
-    pub fn on(store: S, instance: Instance, options: Options) -> Result<Self> {
+    pub fn on(system: S, instance: Instance, options: Options) -> Result<Self> {
         let fits = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
         if instance.name.is_empty() || instance.name.len() > 64 || !instance.name.chars().all(fits) {
             return Err(Error::BadName(instance.name));
         }
-        Ok(Self { store, instance, options })
+        Ok(Self { system, instance, options })
     }
 
     /// Which instance it is.
@@ -58,7 +59,12 @@ impl<S: System> Runtime<S> {
     }
 
     /// What its commands go through.
-    pub const fn store(&self) -> &S {
-        &self.store
+    pub const fn system(&self) -> &S {
+        &self.system
+    }
+
+    /// Both together.
+    pub(crate) const fn node(&self) -> Node<'_, S> {
+        Node { system: &self.system, instance: &self.instance }
     }
 }

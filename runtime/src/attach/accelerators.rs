@@ -8,8 +8,8 @@ use mesh_bpf::program::{ACCELERATORS, AcceleratorDef, Hook, NOTES_COUNT, Need, R
 use mesh_bpf::tables::Tables;
 
 use crate::error::{Error, Result};
-use crate::instance::Instance;
 use crate::maps::set::ControlMap;
+use crate::node::Node;
 use crate::system::{Fault, ProgramInfo, System, Word};
 
 /// How long unread bytes of the fast path are waited for, in milliseconds, and between two looks.
@@ -33,21 +33,21 @@ pub(crate) fn wanted_by(profiles: &[u8]) -> bool {
 ///
 /// # Errors
 /// Where this kernel cannot accelerate.
-pub(crate) fn attach<S: System>(store: &S, instance: &Instance) -> Result<()> {
-    let sockets = sockets(store, instance)?;
-    store.create_dir(&instance.accelerators())?;
-    say(store, instance, ACCELERATES)?;
+pub(crate) fn attach<S: System>(node: Node<'_, S>) -> Result<()> {
+    let sockets = sockets(node)?;
+    node.system.create_dir(&node.instance.accelerators())?;
+    say(node, ACCELERATES)?;
     let refused = |fault| Error::CannotAccelerate { fault };
-    let programs = store.load_accelerators(&instance.maps()).map_err(refused)?;
-    let miscounts = store.miscounts().map_err(refused)?;
+    let programs = node.system.load_accelerators(&node.instance.maps()).map_err(refused)?;
+    let miscounts = node.system.miscounts().map_err(refused)?;
     let mut helpless = miscounts;
     for (def, program) in programs {
         if def.need == Need::IfMiscounted && !helpless {
             continue;
         }
         let attached = match def.hook {
-            Hook::Message => message(store, &program, &sockets),
-            _ => function(store, instance, def, &program),
+            Hook::Message => message(node.system, &program, &sockets),
+            _ => function(node, def, &program),
         };
         match def.need {
             Need::Always => attached.map_err(refused)?,
@@ -56,68 +56,63 @@ pub(crate) fn attach<S: System>(store: &S, instance: &Instance) -> Result<()> {
             Need::IfMiscounted => helpless = attached.is_err(),
         }
     }
-    let some_ask = counting(store, instance)? == Counting::Noticed;
+    let some_ask = counting(node)? == Counting::Noticed;
     let more = [(miscounts, MISCOUNTS), (some_ask, SOME_ASK)];
     let more = more.iter().filter(|(is_so, _)| *is_so).fold(0, |sum, (_, bit)| sum | bit);
-    say(store, instance, ACCELERATES | more)
+    say(node, ACCELERATES | more)
 }
 
-fn message<S: System>(store: &S, program: &S::Program, sockets: &S::Map) -> Result<(), Fault> {
+fn message<S: System>(system: &S, program: &S::Program, sockets: &S::Map) -> Result<(), Fault> {
     let tag = |info: ProgramInfo| info.tag;
-    if store.message_program(sockets)?.map(tag) == Some(store.program_info(program)?.tag) {
+    if system.message_program(sockets)?.map(tag) == Some(system.program_info(program)?.tag) {
         return Ok(());
     }
-    store.attach_message(program, sockets)
+    system.attach_message(program, sockets)
 }
 
-fn function<S: System>(
-    store: &S,
-    instance: &Instance,
-    def: &AcceleratorDef,
-    program: &S::Program,
-) -> Result<(), Fault> {
-    let pin = instance.accelerators().join(def.name);
-    if let Some(link) = store.open_link(&pin)? {
-        let old = store.program_by_id(store.link_info(&link)?.program)?;
-        if old.map(|old| old.tag) == Some(store.program_info(program)?.tag) {
+fn function<S: System>(node: Node<'_, S>, def: &AcceleratorDef, program: &S::Program) -> Result<(), Fault> {
+    let pin = node.instance.accelerators().join(def.name);
+    if let Some(link) = node.system.open_link(&pin)? {
+        let old = node.system.program_by_id(node.system.link_info(&link)?.program)?;
+        if old.map(|old| old.tag) == Some(node.system.program_info(program)?.tag) {
             return Ok(());
         }
         // The new one watches before the old one goes; both together do no harm.
-        let new = store.attach(program, def.hook, &instance.cgroup)?;
-        store.remove(&pin)?;
-        return store.pin_link(&new, &pin);
+        let new = node.system.attach(program, def.hook, &node.instance.cgroup)?;
+        node.system.remove(&pin)?;
+        return node.system.pin_link(&new, &pin);
     }
-    let link = store.attach(program, def.hook, &instance.cgroup)?;
-    store.pin_link(&link, &pin)
+    let link = node.system.attach(program, def.hook, &node.instance.cgroup)?;
+    node.system.pin_link(&link, &pin)
 }
 
-fn sockets<S: System>(store: &S, instance: &Instance) -> Result<S::Map> {
+fn sockets<S: System>(node: Node<'_, S>) -> Result<S::Map> {
     let missing = || Error::Incompatible { map: ACCELERATED.name.into(), what: "it is missing".into() };
-    store.open_map(&instance.maps().join(ACCELERATED.name))?.ok_or_else(missing)
+    node.system.open_map(&node.instance.maps().join(ACCELERATED.name))?.ok_or_else(missing)
 }
 
 /// Detaches them where no chosen connection is left: after a policy that does not accelerate.
-pub(crate) fn retire<S: System>(store: &S, instance: &Instance) -> Result<()> {
-    if store.list(&instance.accelerators())?.is_none() {
+pub(crate) fn retire<S: System>(node: Node<'_, S>) -> Result<()> {
+    if node.system.list(&node.instance.accelerators())?.is_none() {
         return Ok(());
     }
-    let pairs = store.open_map(&instance.maps().join(PAIRS.name))?;
-    if pairs.is_some_and(|pairs| store.entries(&pairs).is_ok_and(|entries| !entries.is_empty())) {
+    let pairs = node.system.open_map(&node.instance.maps().join(PAIRS.name))?;
+    if pairs.is_some_and(|pairs| node.system.entries(&pairs).is_ok_and(|entries| !entries.is_empty())) {
         return Ok(());
     }
-    detach(store, instance)
+    detach(node)
 }
 
 /// Detaches them: bytes go the slow path from now on.
-pub(crate) fn detach<S: System>(store: &S, instance: &Instance) -> Result<()> {
-    if let Some(sockets) = store.open_map(&instance.maps().join(ACCELERATED.name))? {
-        store.detach_message(&sockets)?;
+pub(crate) fn detach<S: System>(node: Node<'_, S>) -> Result<()> {
+    if let Some(sockets) = node.system.open_map(&node.instance.maps().join(ACCELERATED.name))? {
+        node.system.detach_message(&sockets)?;
     }
-    for name in store.list(&instance.accelerators())?.unwrap_or_default() {
-        store.remove(&instance.accelerators().join(name))?;
+    for name in node.system.list(&node.instance.accelerators())?.unwrap_or_default() {
+        node.system.remove(&node.instance.accelerators().join(name))?;
     }
-    store.remove_dir(&instance.accelerators())?;
-    say(store, instance, 0)
+    node.system.remove_dir(&node.instance.accelerators())?;
+    say(node, 0)
 }
 
 /// For the upper half of the word: there is something to look up for acceleration.
@@ -128,13 +123,13 @@ const SOME_ASK: u64 = 2;
 const MISCOUNTS: u64 = 4;
 
 /// Tells the other programs what there is to look up.
-fn say<S: System>(store: &S, instance: &Instance, what: u64) -> Result<()> {
-    let Some(control) = ControlMap::open(store, instance)? else { return Ok(()) };
+fn say<S: System>(node: Node<'_, S>, what: u64) -> Result<()> {
+    let Some(control) = ControlMap::open(node)? else { return Ok(()) };
     loop {
-        let old = control.load(store).acceleration;
+        let old = control.load(node.system).acceleration;
         // The lower half is the programs' own.
         let new = old & u64::from(u32::MAX) | what << 32;
-        if old == new || control.exchange(store, Word::Acceleration, old, new)? {
+        if old == new || control.exchange(node.system, Word::Acceleration, old, new)? {
             return Ok(());
         }
     }
@@ -142,45 +137,47 @@ fn say<S: System>(store: &S, instance: &Instance, what: u64) -> Result<()> {
 
 /// Waits until every byte that went the fast path is read, as long as it is worth waiting: with the map of sockets,
 /// unread ones are lost. Returns how many sockets hold some still.
-pub(crate) fn drain<S: System>(store: &S, instance: &Instance) -> Result<usize> {
-    let end = store.clock() + PATIENCE;
+pub(crate) fn drain<S: System>(node: Node<'_, S>) -> Result<usize> {
+    let end = node.system.clock() + PATIENCE;
     loop {
-        let unread = unread(store, instance)?.unwrap_or(0);
-        if unread == 0 || store.clock() >= end {
+        let unread = unread(node)?.unwrap_or(0);
+        if unread == 0 || node.system.clock() >= end {
             return Ok(unread);
         }
-        store.sleep(LOOK);
+        node.system.sleep(LOOK);
     }
 }
 
 /// Takes every socket out of the map, as if it had never been there: unread bytes of the fast path are lost.
-pub(crate) fn release<S: System>(store: &S, instance: &Instance) -> Result<()> {
-    if let Some(sockets) = store.open_map(&instance.maps().join(ACCELERATED.name))? {
-        for (cookie, _) in store.entries(&sockets)? {
-            store.delete(&sockets, &cookie)?;
+pub(crate) fn release<S: System>(node: Node<'_, S>) -> Result<()> {
+    if let Some(sockets) = node.system.open_map(&node.instance.maps().join(ACCELERATED.name))? {
+        for (cookie, _) in node.system.entries(&sockets)? {
+            node.system.delete(&sockets, &cookie)?;
         }
     }
     Ok(())
 }
 
 /// How many sockets hold unread bytes of the fast path; none where nothing is accelerated.
-pub(crate) fn unread<S: System>(store: &S, instance: &Instance) -> Result<Option<usize>> {
-    let Some(sockets) = store.open_map(&instance.maps().join(ACCELERATED.name))? else { return Ok(None) };
-    if store.list(&instance.accelerators())?.is_none() {
+pub(crate) fn unread<S: System>(node: Node<'_, S>) -> Result<Option<usize>> {
+    let Some(sockets) = node.system.open_map(&node.instance.maps().join(ACCELERATED.name))? else {
+        return Ok(None);
+    };
+    if node.system.list(&node.instance.accelerators())?.is_none() {
         return Ok(None);
     }
     // One that leaves while they are read may make the kernel begin again.
-    let cookies: BTreeSet<u64> = (store.entries(&sockets)?.iter())
+    let cookies: BTreeSet<u64> = (node.system.entries(&sockets)?.iter())
         .filter_map(|(cookie, _)| Some(u64::from_ne_bytes(cookie.as_slice().try_into().ok()?)))
         .collect();
-    let unread = store.unread(&instance.maps(), &cookies.into_iter().collect::<Vec<_>>())?;
+    let unread = node.system.unread(&node.instance.maps(), &cookies.into_iter().collect::<Vec<_>>())?;
     Ok(Some(unread.iter().filter(|socket| socket.fast_bytes > 0).count()))
 }
 
 /// Whether a process is kept from `splice` where unread bytes of the fast path would be passed over.
-pub(crate) fn refuses_splice<S: System>(store: &S, instance: &Instance) -> Result<bool> {
+pub(crate) fn refuses_splice<S: System>(node: Node<'_, S>) -> Result<bool> {
     for def in ACCELERATORS.iter().filter(|def| def.hook == Hook::Security) {
-        if store.open_link(&instance.accelerators().join(def.name))?.is_none() {
+        if node.system.open_link(&node.instance.accelerators().join(def.name))?.is_none() {
             return Ok(false);
         }
     }
@@ -218,33 +215,34 @@ impl Counting {
 }
 
 /// What `FIONREAD` tells of accelerated sockets.
-pub(crate) fn counting<S: System>(store: &S, instance: &Instance) -> Result<Counting> {
-    let is_there =
-        |name: &str| Ok::<_, Fault>(store.open_link(&instance.accelerators().join(name))?.is_some());
-    if store.list(&instance.accelerators())?.is_none() {
+pub(crate) fn counting<S: System>(node: Node<'_, S>) -> Result<Counting> {
+    let is_there = |name: &str| {
+        Ok::<_, Fault>(node.system.open_link(&node.instance.accelerators().join(name))?.is_some())
+    };
+    if node.system.list(&node.instance.accelerators())?.is_none() {
         return Ok(Counting::Unused);
     }
     Ok(match (is_there(REPAIRS_COUNT)?, is_there(NOTES_COUNT)?) {
         (true, _) => Counting::Repaired,
         (_, true) => Counting::Noticed,
-        _ if miscounts(store, instance)? => Counting::Wrong,
+        _ if miscounts(node)? => Counting::Wrong,
         _ => Counting::Right,
     })
 }
 
 /// Whether the kernel was found to miscount when the programs were attached.
-fn miscounts<S: System>(store: &S, instance: &Instance) -> Result<bool> {
-    let control = ControlMap::open(store, instance)?;
-    Ok(control.is_some_and(|control| control.load(store).acceleration >> 32 & MISCOUNTS != 0))
+fn miscounts<S: System>(node: Node<'_, S>) -> Result<bool> {
+    let control = ControlMap::open(node)?;
+    Ok(control.is_some_and(|control| control.load(node.system).acceleration >> 32 & MISCOUNTS != 0))
 }
 
 /// Programs that should be attached and are not.
-pub(crate) fn missing<S: System>(store: &S, instance: &Instance) -> Result<Vec<&'static str>> {
+pub(crate) fn missing<S: System>(node: Node<'_, S>) -> Result<Vec<&'static str>> {
     let mut missing = Vec::new();
     for def in ACCELERATORS.iter().filter(|def| def.need == Need::Always) {
         let is_there = match def.hook {
-            Hook::Message => store.message_program(&sockets(store, instance)?)?.is_some(),
-            _ => store.open_link(&instance.accelerators().join(def.name))?.is_some(),
+            Hook::Message => node.system.message_program(&sockets(node)?)?.is_some(),
+            _ => node.system.open_link(&node.instance.accelerators().join(def.name))?.is_some(),
         };
         if !is_there {
             missing.push(def.name);

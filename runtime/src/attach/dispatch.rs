@@ -5,21 +5,20 @@ use mesh_bpf::program::Inbound;
 use mesh_bpf::tables::TableData;
 
 use crate::error::{Error, Result};
-use crate::instance::Instance;
+use crate::node::Node;
 use crate::system::{Fault, ProgramInfo, System};
 use crate::warning::Warning;
 
 /// Sees to it that pods' programs have one that decides to go on to; with `again`, that of this build. `loaded` is it,
 /// where it was loaded before. Whether it was put there: those of pods go on to one or the other, without a gap.
 pub(crate) fn lead<S: System>(
-    store: &S,
-    instance: &Instance,
+    node: Node<'_, S>,
     by: Inbound,
     again: bool,
     loaded: Option<S::Program>,
 ) -> Result<bool> {
-    let map = map(store, instance, by)?;
-    let there = decider(store, &map)?;
+    let map = map(node, by)?;
+    let there = decider(node.system, &map)?;
     if there.is_some() && !again {
         return Ok(false);
     }
@@ -29,12 +28,12 @@ pub(crate) fn lead<S: System>(
     };
     let program = match loaded {
         Some(program) => program,
-        None => store.load_inbound(&instance.maps(), by).map_err(refused)?,
+        None => node.system.load_inbound(&node.instance.maps(), by).map_err(refused)?,
     };
-    if there.map(|there| there.tag) == Some(store.program_info(&program)?.tag) {
+    if there.map(|there| there.tag) == Some(node.system.program_info(&program)?.tag) {
         return Ok(false);
     }
-    store.put_program(&map, 0, &program)?;
+    node.system.put_program(&map, 0, &program)?;
     Ok(true)
 }
 
@@ -56,13 +55,12 @@ pub(crate) enum Led {
 /// # Errors
 /// Where the policy decides inbound traffic.
 pub(crate) fn lead_for<S: System>(
-    store: &S,
-    instance: &Instance,
+    node: Node<'_, S>,
     profiles: &TableData,
     loaded: Option<S::Program>,
 ) -> Result<Led> {
-    let was_undecided = is_undecided(store, instance)?;
-    match lead(store, instance, instance.inbound, false, loaded) {
+    let was_undecided = is_undecided(node)?;
+    match lead(node, node.instance.inbound, false, loaded) {
         Err(error @ Error::CannotDecideInbound { .. }) => {
             let mut all = profiles.records::<abi::Profile>().iter();
             let Error::CannotDecideInbound { by, fault } = &error else { return Err(error) };
@@ -70,14 +68,14 @@ pub(crate) fn lead_for<S: System>(
                 return Err(error);
             }
             if !was_undecided {
-                store.write(&instance.undecided(*by), b"", false)?;
+                node.system.write(&node.instance.undecided(*by), b"", false)?;
             }
             Ok(Led::Undecided(Warning::InboundUndecided { by: *by, why: fault.to_string() }))
         }
         Err(error) => Err(error),
         Ok(_) => {
             if was_undecided {
-                store.remove(&instance.undecided(instance.inbound))?;
+                node.system.remove(&node.instance.undecided(node.instance.inbound))?;
             }
             Ok(if was_undecided { Led::Newly } else { Led::Decided })
         }
@@ -85,27 +83,27 @@ pub(crate) fn lead_for<S: System>(
 }
 
 /// Whether pods go without a program, since the kernel refuses the instance's way.
-pub(crate) fn is_undecided(store: &impl System, instance: &Instance) -> Result<bool> {
-    Ok(store.inode(&instance.undecided(instance.inbound))?.is_some())
+pub(crate) fn is_undecided(node: Node<'_, impl System>) -> Result<bool> {
+    Ok(node.system.inode(&node.instance.undecided(node.instance.inbound))?.is_some())
 }
 
 /// The program that decides, by the map that it is kept in.
-pub(crate) fn decider<S: System>(store: &S, map: &S::Map) -> Result<Option<ProgramInfo>> {
+pub(crate) fn decider<S: System>(system: &S, map: &S::Map) -> Result<Option<ProgramInfo>> {
     let id =
-        store.lookup(map, &0u32.to_ne_bytes())?.and_then(|id| id.try_into().ok()).map(u32::from_ne_bytes);
-    Ok(id.map_or(Ok(None), |id| store.program_by_id(id))?)
+        system.lookup(map, &0u32.to_ne_bytes())?.and_then(|id| id.try_into().ok()).map(u32::from_ne_bytes);
+    Ok(id.map_or(Ok(None), |id| system.program_by_id(id))?)
 }
 
-pub(crate) fn map<S: System>(store: &S, instance: &Instance, by: Inbound) -> Result<S::Map> {
+pub(crate) fn map<S: System>(node: Node<'_, S>, by: Inbound) -> Result<S::Map> {
     let name = by.map().name;
     let missing = || Error::Incompatible { map: name.into(), what: "it is missing".into() };
-    store.open_map(&instance.maps().join(name))?.ok_or_else(missing)
+    node.system.open_map(&node.instance.maps().join(name))?.ok_or_else(missing)
 }
 
 /// The program that decides, where pods' programs have none to go on to.
-pub(crate) fn missing<S: System>(store: &S, instance: &Instance) -> Result<Option<&'static str>> {
-    let by = instance.inbound;
-    let there = decider(store, &map(store, instance, by)?)?;
-    let is_wanted = there.is_none() && !is_undecided(store, instance)?;
+pub(crate) fn missing<S: System>(node: Node<'_, S>) -> Result<Option<&'static str>> {
+    let by = node.instance.inbound;
+    let there = decider(node.system, &map(node, by)?)?;
+    let is_wanted = there.is_none() && !is_undecided(node)?;
     Ok(is_wanted.then(|| by.program().name))
 }

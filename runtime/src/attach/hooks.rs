@@ -11,7 +11,7 @@ use super::link::Pinned;
 use super::{dispatch, netns_links};
 use crate::drift::Drift;
 use crate::error::{Error, Result};
-use crate::instance::Instance;
+use crate::node::Node;
 use crate::state::record;
 use crate::system::{LinkInfo, ProgramInfo, System, Target};
 use crate::warning::Warning;
@@ -23,11 +23,11 @@ const NEW: &str = "-new";
 pub(crate) type Programs<S> = Vec<(&'static ProgramDef, <S as crate::system::Programs>::Program)>;
 
 /// Every pinned link, in the order in which programs are attached; those this version does not know come last.
-pub(crate) fn pinned<S: System>(store: &S, instance: &Instance) -> Result<Vec<Pinned>> {
+pub(crate) fn pinned<S: System>(node: Node<'_, S>) -> Result<Vec<Pinned>> {
     let mut links = Vec::new();
-    for name in store.list(&instance.links())?.unwrap_or_default() {
-        if let Some(link) = store.open_link(&instance.links().join(&name))? {
-            links.push(Pinned { info: store.link_info(&link)?, name });
+    for name in node.system.list(&node.instance.links())?.unwrap_or_default() {
+        if let Some(link) = node.system.open_link(&node.instance.links().join(&name))? {
+            links.push(Pinned { info: node.system.link_info(&link)?, name });
         }
     }
     links.sort_by_key(|link| place(&link.name));
@@ -59,20 +59,17 @@ fn special(profiles: &TableData) -> impl Iterator<Item = &'static ProgramDef> + 
 }
 
 /// Attaches what this policy needs and not every one does. A warning for each that the kernel refuses.
-pub(crate) fn attach_special<S: System>(
-    store: &S,
-    instance: &Instance,
-    profiles: &TableData,
-) -> Result<Vec<Warning>> {
+pub(crate) fn attach_special<S: System>(node: Node<'_, S>, profiles: &TableData) -> Result<Vec<Warning>> {
     let mut refused = Vec::new();
     for def in special(profiles) {
-        if has_link(store, instance, def)? {
+        if has_link(node, def)? {
             continue;
         }
-        let attached = store.load_program(&instance.maps(), def).map_err(Error::from).and_then(|program| {
-            attach(store, instance, &[(def, program)], profiles)?;
-            remember(store, instance)
-        });
+        let attached =
+            node.system.load_program(&node.instance.maps(), def).map_err(Error::from).and_then(|program| {
+                attach(node, &[(def, program)], profiles)?;
+                remember(node)
+            });
         match attached {
             Err(Error::Step(fault)) if fault.is_refusal() => {
                 refused.push(Warning::ProgramRefused { program: drift(def.name), why: fault.to_string() });
@@ -84,14 +81,14 @@ pub(crate) fn attach_special<S: System>(
 }
 
 /// Detaches what this policy, which is live, does not need.
-pub(crate) fn detach_special<S: System>(store: &S, instance: &Instance, profiles: &TableData) -> Result<()> {
+pub(crate) fn detach_special<S: System>(node: Node<'_, S>, profiles: &TableData) -> Result<()> {
     let is_special = |def: &&ProgramDef| def.policies != Policies::All && !is_needed(def, profiles);
     for def in PROGRAMS.iter().filter(is_special) {
-        let pin = instance.links().join(def.name);
-        let Some(link) = store.open_link(&pin)? else { continue };
-        store.detach(&link)?;
-        store.remove(&pin)?;
-        remember(store, instance)?;
+        let pin = node.instance.links().join(def.name);
+        let Some(link) = node.system.open_link(&pin)? else { continue };
+        node.system.detach(&link)?;
+        node.system.remove(&pin)?;
+        remember(node)?;
     }
     Ok(())
 }
@@ -108,26 +105,25 @@ pub(crate) fn drift(name: &'static str) -> Drift {
 /// Attaches every program that the policy needs and that is not attached to the instance's cgroup: answering ones
 /// first, so that no flow is redirected that cannot be told where it was going.
 pub(crate) fn attach<S: System>(
-    store: &S,
-    instance: &Instance,
+    node: Node<'_, S>,
     programs: &[(&'static ProgramDef, S::Program)],
     profiles: &TableData,
 ) -> Result<()> {
-    let cgroup = store.inode(&instance.cgroup)?.unwrap_or_default();
-    store.create_dir(&instance.links())?;
+    let cgroup = node.system.inode(&node.instance.cgroup)?.unwrap_or_default();
+    node.system.create_dir(&node.instance.links())?;
     for role in [Role::Answers, Role::Decides] {
         let needed = programs.iter().filter(|(def, _)| def.role == role && is_needed(def, profiles));
         for (def, program) in needed {
-            let pin = instance.links().join(def.name);
-            if let Some(link) = store.open_link(&pin)? {
-                if is_attached(def, &store.link_info(&link)?, cgroup) {
+            let pin = node.instance.links().join(def.name);
+            if let Some(link) = node.system.open_link(&pin)? {
+                if is_attached(def, &node.system.link_info(&link)?, cgroup) {
                     continue;
                 }
                 // Its cgroup is gone: a link without a target answers nobody.
-                store.remove(&pin)?;
+                node.system.remove(&pin)?;
             }
-            let link = store.attach(program, def.hook, &instance.cgroup)?;
-            store.pin_link(&link, &pin)?;
+            let link = node.system.attach(program, def.hook, &node.instance.cgroup)?;
+            node.system.pin_link(&link, &pin)?;
         }
     }
     Ok(())
@@ -139,10 +135,10 @@ fn is_attached(def: &ProgramDef, link: &LinkInfo, cgroup: u64) -> bool {
 }
 
 /// Removes what a killed upgrade did not put in its place.
-pub(crate) fn sweep<S: System>(store: &S, instance: &Instance) -> Result<()> {
-    for name in store.list(&instance.links())?.unwrap_or_default() {
+pub(crate) fn sweep<S: System>(node: Node<'_, S>) -> Result<()> {
+    for name in node.system.list(&node.instance.links())?.unwrap_or_default() {
         if name.ends_with(NEW) {
-            store.remove(&instance.links().join(name))?;
+            node.system.remove(&node.instance.links().join(name))?;
         }
     }
     Ok(())
@@ -157,66 +153,68 @@ struct Build {
     programs: BTreeMap<String, u32>,
 }
 
-fn build<S: System>(store: &S, instance: &Instance) -> Result<Build> {
-    let programs = pinned(store, instance)?.into_iter().map(|link| (link.name, link.info.program));
+fn build<S: System>(node: Node<'_, S>) -> Result<Build> {
+    let programs = pinned(node)?.into_iter().map(|link| (link.name, link.info.program));
     Ok(Build {
-        version: store.programs_version(),
-        boot_id: instance.boot_id.clone(),
+        version: node.system.programs_version(),
+        boot_id: node.instance.boot_id.clone(),
         programs: programs.collect(),
     })
 }
 
 /// Whether what is attached is known to be of this build, without loading anything.
-pub(crate) fn is_current<S: System>(store: &S, instance: &Instance) -> Result<bool> {
-    let known = record::read::<Build>(store, &instance.programs()).ok().flatten();
-    Ok(known == Some(build(store, instance)?))
+pub(crate) fn is_current<S: System>(node: Node<'_, S>) -> Result<bool> {
+    let known = record::read::<Build>(node.system, &node.instance.programs()).ok().flatten();
+    Ok(known == Some(build(node)?))
 }
 
 /// Whether this build was the last to attach its programs in this boot.
-pub(crate) fn are_ours<S: System>(store: &S, instance: &Instance) -> bool {
-    let known = record::read::<Build>(store, &instance.programs()).ok().flatten();
-    known.is_some_and(|known| known.version == store.programs_version() && known.boot_id == instance.boot_id)
+pub(crate) fn are_ours<S: System>(node: Node<'_, S>) -> bool {
+    let known = record::read::<Build>(node.system, &node.instance.programs()).ok().flatten();
+    known.is_some_and(|known| {
+        known.version == node.system.programs_version() && known.boot_id == node.instance.boot_id
+    })
 }
 
 /// Notes that what is attached is of this build.
-pub(crate) fn remember<S: System>(store: &S, instance: &Instance) -> Result<()> {
-    record::write(store, &instance.programs(), &build(store, instance)?, false)
+pub(crate) fn remember<S: System>(node: Node<'_, S>) -> Result<()> {
+    record::write(node.system, &node.instance.programs(), &build(node)?, false)
 }
 
 /// Puts the programs of this build into links that hold others, without a gap: a link always has a program.
 /// Answering ones go first. Returns how many were replaced.
-pub(crate) fn upgrade<S: System>(store: &S, instance: &Instance, programs: &Programs<S>) -> Result<usize> {
+pub(crate) fn upgrade<S: System>(node: Node<'_, S>, programs: &Programs<S>) -> Result<usize> {
     let mut replaced = 0;
     for (def, program) in programs {
-        let pin = instance.links().join(def.name);
-        let Some(link) = store.open_link(&pin)? else { continue };
-        let info = store.link_info(&link)?;
-        let old = store.program_by_id(info.program)?.map(|program| program.tag);
-        if old == Some(store.program_info(program)?.tag) {
+        let pin = node.instance.links().join(def.name);
+        let Some(link) = node.system.open_link(&pin)? else { continue };
+        let info = node.system.link_info(&link)?;
+        let old = node.system.program_by_id(info.program)?.map(|program| program.tag);
+        if old == Some(node.system.program_info(program)?.tag) {
             continue;
         }
         if def.hook == Hook::Tracepoint {
             // Such a link keeps its program: for a moment both run, and say the same.
-            let new = instance.links().join(format!("{}{NEW}", def.name));
-            store.pin_link(&store.attach(program, def.hook, &instance.cgroup)?, &new)?;
-            store.rename(&new, &pin, false)?;
+            let new = node.instance.links().join(format!("{}{NEW}", def.name));
+            node.system.pin_link(&node.system.attach(program, def.hook, &node.instance.cgroup)?, &new)?;
+            node.system.rename(&new, &pin, false)?;
             replaced += 1;
         } else if info.target != Target::Gone {
-            store.replace(&link, program)?;
+            node.system.replace(&link, program)?;
             replaced += 1;
         }
     }
-    Ok(replaced + netns_links::upgrade(store, instance)?)
+    Ok(replaced + netns_links::upgrade(node)?)
 }
 
 /// Programs on our hooks that are not ours, in the order in which they run: those of our cgroup and above it.
-pub(crate) fn foreign<S: System>(store: &S, instance: &Instance) -> Result<Vec<(Hook, ProgramInfo)>> {
-    let ours: Vec<u32> = pinned(store, instance)?.iter().map(|link| link.info.program).collect();
+pub(crate) fn foreign<S: System>(node: Node<'_, S>) -> Result<Vec<(Hook, ProgramInfo)>> {
+    let ours: Vec<u32> = pinned(node)?.iter().map(|link| link.info.program).collect();
     let mut foreign = Vec::new();
     for def in PROGRAMS.iter().filter(|def| def.hook.is_of_cgroup()) {
-        for id in store.attached(&instance.cgroup, def.hook, true)? {
+        for id in node.system.attached(&node.instance.cgroup, def.hook, true)? {
             if !ours.contains(&id) {
-                foreign.extend(store.program_by_id(id)?.map(|program| (def.hook, program)));
+                foreign.extend(node.system.program_by_id(id)?.map(|program| (def.hook, program)));
             }
         }
     }
@@ -224,59 +222,59 @@ pub(crate) fn foreign<S: System>(store: &S, instance: &Instance) -> Result<Vec<(
 }
 
 /// Refuses to attach below, beside or above another meshc: flows would be decided twice.
-pub(crate) fn check_alone<S: System>(store: &S, instance: &Instance) -> Result<()> {
-    let mut foreign: Vec<ProgramInfo> =
-        foreign(store, instance)?.into_iter().map(|(_, program)| program).collect();
+pub(crate) fn check_alone<S: System>(node: Node<'_, S>) -> Result<()> {
+    let mut foreign: Vec<ProgramInfo> = foreign(node)?.into_iter().map(|(_, program)| program).collect();
     // Every meshc has a program there.
-    for id in store.attached_below(&instance.cgroup, Hook::Connect4)? {
-        foreign.extend(store.program_by_id(id)?);
+    for id in node.system.attached_below(&node.instance.cgroup, Hook::Connect4)? {
+        foreign.extend(node.system.program_by_id(id)?);
     }
     let named = |program: &ProgramInfo| format!("`{}` (program {})", program.name, program.id);
     let is_mesh = |program: &&ProgramInfo| PROGRAMS.iter().any(|def| def.name == program.name);
     let programs: Vec<String> = foreign.iter().filter(is_mesh).map(named).collect();
     if programs.is_empty() {
         Ok(())
-    } else if !lost(store, instance)?.is_empty() {
-        Err(Error::LostPins { bpffs: instance.bpffs.clone(), programs })
+    } else if !lost(node)?.is_empty() {
+        Err(Error::LostPins { bpffs: node.instance.bpffs.clone(), programs })
     } else {
-        Err(Error::AnotherMesh { cgroup: instance.cgroup.clone(), programs })
+        Err(Error::AnotherMesh { cgroup: node.instance.cgroup.clone(), programs })
     }
 }
 
 /// Detaches every program, those of pods and then deciding ones (and those of other versions) first.
-pub(crate) fn detach<S: System>(store: &S, instance: &Instance) -> Result<()> {
-    netns_links::detach_all(store, instance)?;
-    let mut names = store.list(&instance.links())?.unwrap_or_default();
+pub(crate) fn detach<S: System>(node: Node<'_, S>) -> Result<()> {
+    netns_links::detach_all(node)?;
+    let mut names = node.system.list(&node.instance.links())?.unwrap_or_default();
     names.sort_by_key(|name| std::cmp::Reverse(place(name)));
     for name in names {
-        let pin = instance.links().join(name);
-        if let Some(link) = store.open_link(&pin)? {
-            store.detach(&link)?;
+        let pin = node.instance.links().join(name);
+        if let Some(link) = node.system.open_link(&pin)? {
+            node.system.detach(&link)?;
         }
-        store.remove(&pin)?;
+        node.system.remove(&pin)?;
     }
-    Ok(store.remove_dir(&instance.links())?)
+    Ok(node.system.remove_dir(&node.instance.links())?)
 }
 
 /// Links of this instance whose pins are gone, since their file system was unmounted or another is mounted over it:
 /// those of the programs that the state directory remembers, and those, of pods, whose programs use maps of these. In
 /// the order in which they are to be detached.
-fn lost<S: System>(store: &S, instance: &Instance) -> Result<Vec<(S::Link, LinkInfo)>> {
-    let known = record::read::<Build>(store, &instance.programs()).ok().flatten();
-    let known = known.filter(|known| known.boot_id == instance.boot_id).map(|known| known.programs);
+fn lost<S: System>(node: Node<'_, S>) -> Result<Vec<(S::Link, LinkInfo)>> {
+    let known = record::read::<Build>(node.system, &node.instance.programs()).ok().flatten();
+    let known = known.filter(|known| known.boot_id == node.instance.boot_id).map(|known| known.programs);
     let Some(known) = known.filter(|known| !known.is_empty()) else { return Ok(Vec::new()) };
-    let mut pins: BTreeSet<u32> = pinned(store, instance)?.iter().map(|link| link.info.id).collect();
-    pins.extend(netns_links::pinned(store, instance)?.iter().map(|(_, link)| link.info.id));
+    let mut pins: BTreeSet<u32> = pinned(node)?.iter().map(|link| link.info.id).collect();
+    pins.extend(netns_links::pinned(node)?.iter().map(|(_, link)| link.info.id));
     let mut maps = BTreeSet::new();
     for &program in known.values() {
-        maps.extend(store.maps_of(program)?);
+        maps.extend(node.system.maps_of(program)?);
     }
     let mut lost = Vec::new();
-    for link in store.all_links()? {
-        let info = store.link_info(&link)?;
+    for link in node.system.all_links()? {
+        let info = node.system.link_info(&link)?;
         let of = known.iter().find(|(_, program)| **program == info.program).map(|(name, _)| place(name));
         let is_of_a_pod = matches!(info.target, Target::Netns(_) | Target::Interface(_));
-        let shares = || Ok::<_, Error>(store.maps_of(info.program)?.iter().any(|map| maps.contains(map)));
+        let shares =
+            || Ok::<_, Error>(node.system.maps_of(info.program)?.iter().any(|map| maps.contains(map)));
         if !pins.contains(&info.id) && (of.is_some() || is_of_a_pod && shares()?) {
             // Pods first, and those that answer last.
             lost.push((of.map_or(usize::MAX, |place| place), link, info));
@@ -288,10 +286,10 @@ fn lost<S: System>(store: &S, instance: &Instance) -> Result<Vec<(S::Link, LinkI
 
 /// Detaches what is attached of this instance without a pin; how many. A link to a tracepoint stays until whoever holds
 /// the old file system lets it go, and decides nothing.
-pub(crate) fn detach_lost<S: System>(store: &S, instance: &Instance) -> Result<usize> {
-    let lost = lost(store, instance)?;
+pub(crate) fn detach_lost<S: System>(node: Node<'_, S>) -> Result<usize> {
+    let lost = lost(node)?;
     for (link, _) in &lost {
-        store.detach(link)?;
+        node.system.detach(link)?;
     }
     let was_attached =
         |info: &LinkInfo| matches!(info.target, Target::Cgroup(_) | Target::Netns(_) | Target::Interface(_));
@@ -299,26 +297,22 @@ pub(crate) fn detach_lost<S: System>(store: &S, instance: &Instance) -> Result<u
 }
 
 /// Programs that should be attached for the instance, whatever its policy says, and are not.
-pub(crate) fn missing<S: System>(store: &S, instance: &Instance) -> Result<Vec<&'static str>> {
+pub(crate) fn missing<S: System>(node: Node<'_, S>) -> Result<Vec<&'static str>> {
     let mut missing = Vec::new();
     for def in PROGRAMS.iter().filter(|def| def.policies == Policies::All) {
-        if !has_link(store, instance, def)? {
+        if !has_link(node, def)? {
             missing.push(def.name);
         }
     }
-    missing.extend(dispatch::missing(store, instance)?);
+    missing.extend(dispatch::missing(node)?);
     Ok(missing)
 }
 
 /// The same, with those that this policy needs and not every one does.
-pub(crate) fn missing_for<S: System>(
-    store: &S,
-    instance: &Instance,
-    profiles: &TableData,
-) -> Result<Vec<&'static str>> {
-    let mut all = missing(store, instance)?;
+pub(crate) fn missing_for<S: System>(node: Node<'_, S>, profiles: &TableData) -> Result<Vec<&'static str>> {
+    let mut all = missing(node)?;
     for def in special(profiles) {
-        if !has_link(store, instance, def)? {
+        if !has_link(node, def)? {
             all.push(def.name);
         }
     }
@@ -326,10 +320,10 @@ pub(crate) fn missing_for<S: System>(
 }
 
 /// Whether a program is attached where it is to be.
-fn has_link<S: System>(store: &S, instance: &Instance, def: &ProgramDef) -> Result<bool> {
-    let cgroup = store.inode(&instance.cgroup)?.unwrap_or_default();
-    Ok(match store.open_link(&instance.links().join(def.name))? {
-        Some(link) => is_attached(def, &store.link_info(&link)?, cgroup),
+fn has_link<S: System>(node: Node<'_, S>, def: &ProgramDef) -> Result<bool> {
+    let cgroup = node.system.inode(&node.instance.cgroup)?.unwrap_or_default();
+    Ok(match node.system.open_link(&node.instance.links().join(def.name))? {
+        Some(link) => is_attached(def, &node.system.link_info(&link)?, cgroup),
         None => false,
     })
 }

@@ -14,23 +14,19 @@ use super::listening;
 use super::netns_links::{HOST, HOST_WAY, is_attached};
 use crate::drift::Drift;
 use crate::error::{Error, Result};
-use crate::instance::Instance;
 use crate::maps::set::ControlMap;
 use crate::member::{Member, Origin};
+use crate::node::Node;
 use crate::system::{HOST_NETNS, System, Word};
 use crate::warning::Warning;
 
 /// What the host's namespace lacks.
-pub(crate) fn fault<S: System>(
-    store: &S,
-    instance: &Instance,
-    control: &ControlMap<S>,
-) -> Result<Option<Drift>> {
-    if is_missing(store, instance, control)? {
+pub(crate) fn fault<S: System>(node: Node<'_, S>, control: &ControlMap<S>) -> Result<Option<Drift>> {
+    if is_missing(node, control)? {
         return Ok(Some(Drift::HostProgramMissing));
     }
-    let host = control.load(store).host;
-    let missed = host != 0 && listening::has_missed(store, instance, host)?;
+    let host = control.load(node.system).host;
+    let missed = host != 0 && listening::has_missed(node, host)?;
     Ok(missed.then_some(Drift::HostSocketsUnknown))
 }
 
@@ -65,16 +61,15 @@ fn has_flag(flag: u32, profiles: &TableData, policy: &Membership, members: &[Mem
 /// # Errors
 /// Where this kernel cannot, and a rule asks for it.
 pub(crate) fn ensure_dispatch<S: System>(
-    store: &S,
-    instance: &Instance,
+    node: Node<'_, S>,
     profiles: &TableData,
     policy: &Membership,
     members: &[Member],
 ) -> Result<()> {
-    if instance.inbound == HOST_WAY || !is_wanted(profiles, policy, members) {
+    if node.instance.inbound == HOST_WAY || !is_wanted(profiles, policy, members) {
         return Ok(());
     }
-    match dispatch::lead(store, instance, HOST_WAY, false, None) {
+    match dispatch::lead(node, HOST_WAY, false, None) {
         Err(Error::CannotDecideInbound { .. }) if !rules_want_it(profiles, policy, members) => Ok(()),
         led => led.map(drop),
     }
@@ -86,8 +81,7 @@ pub(crate) fn ensure_dispatch<S: System>(
 /// # Errors
 /// Where this kernel cannot, and a rule asks for it.
 pub(crate) fn attach_if_wanted<S: System>(
-    store: &S,
-    instance: &Instance,
+    node: Node<'_, S>,
     control: &ControlMap<S>,
     profiles: &TableData,
     policy: &Membership,
@@ -96,7 +90,7 @@ pub(crate) fn attach_if_wanted<S: System>(
     if !is_wanted(profiles, policy, members) {
         return Ok(None);
     }
-    let attached = attach(store, instance, control);
+    let attached = attach(node, control);
     without_rules(attached, || rules_want_it(profiles, policy, members))
 }
 
@@ -114,58 +108,58 @@ fn without_rules(attached: Result<()>, has_rules: impl Fn() -> bool) -> Result<O
 
 /// Makes inbound traffic on the host be decided. The word comes first: sockets that begin to listen are noted
 /// from then on, and those that did before are found.
-pub(crate) fn attach<S: System>(store: &S, instance: &Instance, control: &ControlMap<S>) -> Result<()> {
+pub(crate) fn attach<S: System>(node: Node<'_, S>, control: &ControlMap<S>) -> Result<()> {
     let netns = Path::new(HOST_NETNS);
-    let cookie = store.netns_cookie(netns)?;
-    let pin = instance.pod_links().join(HOST);
-    if control.load(store).host == cookie && is_attached(store, &pin, HOST_WAY)? {
-        return listening::look_again(store, instance, cookie, || Ok(Some(netns.to_owned())));
+    let cookie = node.system.netns_cookie(netns)?;
+    let pin = node.instance.pod_links().join(HOST);
+    if control.load(node.system).host == cookie && is_attached(node.system, &pin, HOST_WAY)? {
+        return listening::look_again(node, cookie, || Ok(Some(netns.to_owned())));
     }
-    unpin(store, &pin)?;
-    control.set(store, Word::Host, cookie)?;
-    let linked = listening::link(store, instance, HOST_WAY, netns, cookie);
+    unpin(node.system, &pin)?;
+    control.set(node.system, Word::Host, cookie)?;
+    let linked = listening::link(node, HOST_WAY, netns, cookie);
     if linked.is_err() {
-        control.set(store, Word::Host, 0)?;
+        control.set(node.system, Word::Host, 0)?;
     }
     for link in linked? {
-        store.pin_link(&link, &pin)?;
+        node.system.pin_link(&link, &pin)?;
     }
     Ok(())
 }
 
 /// The same for a command: inbound traffic where it runs, unless another namespace is the host's.
 pub(crate) fn attach_for_command<S: System>(
-    store: &S,
-    instance: &Instance,
+    node: Node<'_, S>,
     control: &ControlMap<S>,
     has_rules: impl Fn() -> bool,
 ) -> Result<()> {
-    let host = control.load(store).host;
-    if host == 0 || host == store.netns_cookie(Path::new(HOST_NETNS))? {
+    let host = control.load(node.system).host;
+    if host == 0 || host == node.system.netns_cookie(Path::new(HOST_NETNS))? {
         // What is missing without rules was said when the policy was applied.
-        without_rules(attach(store, instance, control), has_rules)?;
+        without_rules(attach(node, control), has_rules)?;
     }
     Ok(())
 }
 
 /// The cookie of the host's namespace, and whether inbound traffic there is decided.
-pub(crate) fn netns<S: System>(store: &S, control: &ControlMap<S>) -> Result<(u64, bool)> {
-    Ok(match control.load(store).host {
-        0 => (store.netns_cookie(Path::new(HOST_NETNS))?, false),
+pub(crate) fn netns<S: System>(system: &S, control: &ControlMap<S>) -> Result<(u64, bool)> {
+    Ok(match control.load(system).host {
+        0 => (system.netns_cookie(Path::new(HOST_NETNS))?, false),
         cookie => (cookie, true),
     })
 }
 
 /// Lets all inbound traffic on the host reach whom it is for.
-pub(crate) fn detach<S: System>(store: &S, instance: &Instance, control: &ControlMap<S>) -> Result<()> {
-    if control.load(store).host != 0 {
-        unpin(store, &instance.pod_links().join(HOST))?;
-        control.set(store, Word::Host, 0)?;
+pub(crate) fn detach<S: System>(node: Node<'_, S>, control: &ControlMap<S>) -> Result<()> {
+    if control.load(node.system).host != 0 {
+        unpin(node.system, &node.instance.pod_links().join(HOST))?;
+        control.set(node.system, Word::Host, 0)?;
     }
     Ok(())
 }
 
 /// Whether the host has no program and should have one.
-fn is_missing<S: System>(store: &S, instance: &Instance, control: &ControlMap<S>) -> Result<bool> {
-    Ok(control.load(store).host != 0 && !is_attached(store, &instance.pod_links().join(HOST), HOST_WAY)?)
+fn is_missing<S: System>(node: Node<'_, S>, control: &ControlMap<S>) -> Result<bool> {
+    Ok(control.load(node.system).host != 0
+        && !is_attached(node.system, &node.instance.pod_links().join(HOST), HOST_WAY)?)
 }

@@ -14,9 +14,9 @@ pub(crate) struct Pinned {
     pub(crate) info: LinkInfo,
 }
 
-pub(crate) fn unpin(store: &impl System, pin: &Path) -> Result<()> {
-    if let Some(link) = store.open_link(pin)? {
-        store.detach(&link)?;
+pub(crate) fn unpin(system: &impl System, pin: &Path) -> Result<()> {
+    if let Some(link) = system.open_link(pin)? {
+        system.detach(&link)?;
     }
-    Ok(store.remove(pin)?)
+    Ok(system.remove(pin)?)
 }

@@ -10,74 +10,72 @@ use mesh_bpf::program::{Hook, Inbound, PROGRAMS};
 
 use super::dispatch;
 use crate::error::Result;
-use crate::instance::Instance;
 use crate::member::Key;
+use crate::node::Node;
 use crate::system::System;
 
 /// The map of the network namespaces in which listening sockets were missed; none before there is one.
-pub(crate) fn missed<S: System>(store: &S, instance: &Instance) -> Result<Option<S::Map>> {
-    Ok(store.open_map(&instance.maps().join(UNNOTED.name))?)
+pub(crate) fn missed<S: System>(node: Node<'_, S>) -> Result<Option<S::Map>> {
+    Ok(node.system.open_map(&node.instance.maps().join(UNNOTED.name))?)
 }
 
 /// Whether some of the sockets that listen in a network namespace are not known: there were too many.
-pub(crate) fn has_missed<S: System>(store: &S, instance: &Instance, cookie: u64) -> Result<bool> {
-    let Some(map) = missed(store, instance)? else { return Ok(false) };
-    Ok(store.lookup(&map, &cookie.to_ne_bytes())?.is_some())
+pub(crate) fn has_missed<S: System>(node: Node<'_, S>, cookie: u64) -> Result<bool> {
+    let Some(map) = missed(node)? else { return Ok(false) };
+    Ok(node.system.lookup(&map, &cookie.to_ne_bytes())?.is_some())
 }
 
 /// Looks for the sockets that were missed: others may have made room.
 pub(crate) fn look_again<S: System>(
-    store: &S,
-    instance: &Instance,
+    node: Node<'_, S>,
     cookie: u64,
     netns: impl FnOnce() -> Result<Option<PathBuf>>,
 ) -> Result<()> {
-    if has_missed(store, instance, cookie)?
+    if has_missed(node, cookie)?
         && let Some(netns) = netns()?
     {
-        look(store, instance, &netns, cookie)?;
+        look(node, &netns, cookie)?;
     }
     Ok(())
 }
 
 /// Looks for all sockets that listen in a network namespace. What is missed now is noted again.
-pub(crate) fn look<S: System>(store: &S, instance: &Instance, netns: &Path, cookie: u64) -> Result<()> {
-    if let Some(map) = missed(store, instance)? {
-        store.delete(&map, &cookie.to_ne_bytes())?;
+pub(crate) fn look<S: System>(node: Node<'_, S>, netns: &Path, cookie: u64) -> Result<()> {
+    if let Some(map) = missed(node)? {
+        node.system.delete(&map, &cookie.to_ne_bytes())?;
     }
     for def in PROGRAMS.iter().filter(|def| def.hook == Hook::Iterator) {
-        if let Some(iterator) = store.open_link(&instance.links().join(def.name))? {
-            store.iterate(&iterator, netns, cookie)?;
+        if let Some(iterator) = node.system.open_link(&node.instance.links().join(def.name))? {
+            node.system.iterate(&iterator, netns, cookie)?;
         }
     }
     Ok(())
 }
 
 /// Forgets what the programs counted of a pod's listening sockets.
-pub(crate) fn forget<S: System>(store: &S, instance: &Instance, key: Key) -> Result<()> {
+pub(crate) fn forget<S: System>(node: Node<'_, S>, key: Key) -> Result<()> {
     let Key::Netns(cookie) = key else { return Ok(()) };
-    if let Some(map) = missed(store, instance)? {
-        store.delete(&map, &cookie.to_ne_bytes())?;
+    if let Some(map) = missed(node)? {
+        node.system.delete(&map, &cookie.to_ne_bytes())?;
     }
-    if let Some(map) = store.open_map(&instance.maps().join(ROOMS.name))? {
+    if let Some(map) = node.system.open_map(&node.instance.maps().join(ROOMS.name))? {
         for who in 0..2 {
             let room = abi::RoomKey { of: cookie, who, kind: abi::ROOM_OF_LISTENERS };
-            store.delete(&map, bytemuck::bytes_of(&room))?;
+            node.system.delete(&map, bytemuck::bytes_of(&room))?;
         }
     }
     Ok(())
 }
 
 pub(crate) fn link<S: System>(
-    store: &S,
-    instance: &Instance,
+    node: Node<'_, S>,
     by: Inbound,
     netns: &Path,
     cookie: u64,
 ) -> Result<Vec<S::Link>> {
-    look(store, instance, netns, cookie)?;
-    store.create_dir(&instance.pod_links())?;
-    dispatch::lead(store, instance, by, false, None)?;
-    let program = store.load_entry(&instance.maps(), cookie, by)?;
-    Ok(store.attach_netns(&program, by, netns, cookie, &BTreeSet::new())?)
+    look(node, netns, cookie)?;
+    node.system.create_dir(&node.instance.pod_links())?;
+    dispatch::lead(node, by, false, None)?;
+    let program = node.system.load_entry(&node.instance.maps(), cookie, by)?;
+    Ok(node.system.attach_netns(&program, by, netns, cookie, &BTreeSet::new())?)
 }

@@ -10,6 +10,7 @@ use crate::error::Result;
 use crate::instance::Instance;
 use crate::maps::set::ControlMap;
 use crate::member::Key;
+use crate::node::Node;
 use crate::system::{System, Target};
 
 /// The pin of the host's link, beside those of pods.
@@ -42,36 +43,36 @@ pub(crate) fn owner(name: &str) -> Option<(LinkOwner, bool)> {
 }
 
 /// The interface that a pinned link is attached to; none where it has gone.
-pub(crate) fn interface(store: &impl System, pin: &Path) -> Result<Option<u32>> {
-    let Some(link) = store.open_link(pin)? else { return Ok(None) };
-    Ok(match store.link_info(&link)?.target {
+pub(crate) fn interface(system: &impl System, pin: &Path) -> Result<Option<u32>> {
+    let Some(link) = system.open_link(pin)? else { return Ok(None) };
+    Ok(match system.link_info(&link)?.target {
         Target::Interface(number) => Some(number),
         _ => None,
     })
 }
 
 /// The same for all pods.
-pub(crate) fn detach_all(store: &impl System, instance: &Instance) -> Result<()> {
-    let dir = instance.pod_links();
-    for name in store.list(&dir)?.unwrap_or_default() {
-        unpin(store, &dir.join(name))?;
+pub(crate) fn detach_all(node: Node<'_, impl System>) -> Result<()> {
+    let dir = node.instance.pod_links();
+    for name in node.system.list(&dir)?.unwrap_or_default() {
+        unpin(node.system, &dir.join(name))?;
     }
-    Ok(store.remove_dir(&dir)?)
+    Ok(node.system.remove_dir(&dir)?)
 }
 
 /// Every link.
-pub(crate) fn pinned(store: &impl System, instance: &Instance) -> Result<Vec<(LinkOwner, Pinned)>> {
-    Ok(links(store, instance)?.into_iter().map(|(place, _, pinned)| (place, pinned)).collect())
+pub(crate) fn pinned(node: Node<'_, impl System>) -> Result<Vec<(LinkOwner, Pinned)>> {
+    Ok(links(node)?.into_iter().map(|(place, _, pinned)| (place, pinned)).collect())
 }
 
 /// Every link, with the name of its pin.
-pub(crate) fn links(store: &impl System, instance: &Instance) -> Result<Vec<(LinkOwner, String, Pinned)>> {
+pub(crate) fn links(node: Node<'_, impl System>) -> Result<Vec<(LinkOwner, String, Pinned)>> {
     let mut links = Vec::new();
-    for pin in store.list(&instance.pod_links())?.unwrap_or_default() {
+    for pin in node.system.list(&node.instance.pod_links())?.unwrap_or_default() {
         let Some((place, _)) = owner(&pin) else { continue };
-        if let Some(link) = store.open_link(&instance.pod_links().join(&pin))? {
-            let info = store.link_info(&link)?;
-            let by = way(info.target).unwrap_or(instance.inbound);
+        if let Some(link) = node.system.open_link(&node.instance.pod_links().join(&pin))? {
+            let info = node.system.link_info(&link)?;
+            let by = way(info.target).unwrap_or(node.instance.inbound);
             links.push((place, pin, Pinned { name: by.program().name.into(), info }));
         }
     }
@@ -88,23 +89,23 @@ pub(crate) const fn way(target: Target) -> Option<Inbound> {
 }
 
 /// Puts the programs of this build in the place of others, without a gap. Returns how many were replaced.
-pub(crate) fn upgrade<S: System>(store: &S, instance: &Instance) -> Result<usize> {
+pub(crate) fn upgrade<S: System>(node: Node<'_, S>) -> Result<usize> {
     let mut replaced = 0;
     for by in Inbound::ALL {
-        if dispatch::decider(store, &dispatch::map(store, instance, by)?)?.is_some()
-            && dispatch::lead(store, instance, by, true, None)?
+        if dispatch::decider(node.system, &dispatch::map(node, by)?)?.is_some()
+            && dispatch::lead(node, by, true, None)?
         {
             replaced += 1;
         }
-        replaced += upgrade_way(store, instance, by)?;
+        replaced += upgrade_way(node, by)?;
     }
     Ok(replaced)
 }
 
-pub(crate) fn upgrade_way<S: System>(store: &S, instance: &Instance, by: Inbound) -> Result<usize> {
-    let mut links = links(store, instance)?;
+pub(crate) fn upgrade_way<S: System>(node: Node<'_, S>, by: Inbound) -> Result<usize> {
+    let mut links = links(node)?;
     links.retain(|(_, _, link)| way(link.info.target) == Some(by));
-    let host = ControlMap::open(store, instance)?.map_or(0, |control| control.load(store).host);
+    let host = ControlMap::open(node)?.map_or(0, |control| control.load(node.system).host);
     let mut replaced = 0;
     for (place, pin, pinned) in links {
         let cookie = match place {
@@ -112,14 +113,14 @@ pub(crate) fn upgrade_way<S: System>(store: &S, instance: &Instance, by: Inbound
             LinkOwner::Pod(Key::Cgroup(_)) => continue,
             LinkOwner::Host => host,
         };
-        let old = store.program_by_id(pinned.info.program)?.map(|program| program.tag);
+        let old = node.system.program_by_id(pinned.info.program)?.map(|program| program.tag);
         // The cookie is in its instructions, so each pod's is compared with its own.
-        let new = store.load_entry(&instance.maps(), cookie, by)?;
-        if old == Some(store.program_info(&new)?.tag) {
+        let new = node.system.load_entry(&node.instance.maps(), cookie, by)?;
+        if old == Some(node.system.program_info(&new)?.tag) {
             continue;
         }
-        if let Some(link) = store.open_link(&instance.pod_links().join(pin))? {
-            store.replace(&link, &new)?;
+        if let Some(link) = node.system.open_link(&node.instance.pod_links().join(pin))? {
+            node.system.replace(&link, &new)?;
             replaced += 1;
         }
     }
@@ -127,22 +128,22 @@ pub(crate) fn upgrade_way<S: System>(store: &S, instance: &Instance, by: Inbound
 }
 
 /// Whether a pod has its program, in the instance's way or in that which serves everywhere.
-pub(crate) fn has_program(store: &impl System, instance: &Instance, key: Key) -> Result<bool> {
-    let attached = attached_way(store, instance, key)?;
-    Ok(attached == Some(instance.inbound) || attached == Some(Inbound::SkLookup))
+pub(crate) fn has_program(node: Node<'_, impl System>, key: Key) -> Result<bool> {
+    let attached = attached_way(node, key)?;
+    Ok(attached == Some(node.instance.inbound) || attached == Some(Inbound::SkLookup))
 }
 
 /// How a pod is decided; none where it is not.
-pub(crate) fn attached_way(store: &impl System, instance: &Instance, key: Key) -> Result<Option<Inbound>> {
-    Ok(match store.open_link(&pin(instance, key, 0))? {
-        Some(link) => way(store.link_info(&link)?.target),
+pub(crate) fn attached_way(node: Node<'_, impl System>, key: Key) -> Result<Option<Inbound>> {
+    Ok(match node.system.open_link(&pin(node.instance, key, 0))? {
+        Some(link) => way(node.system.link_info(&link)?.target),
         None => None,
     })
 }
 
-pub(crate) fn is_attached(store: &impl System, pin: &Path, by: Inbound) -> Result<bool> {
-    Ok(match store.open_link(pin)? {
-        Some(link) => way(store.link_info(&link)?.target) == Some(by),
+pub(crate) fn is_attached(system: &impl System, pin: &Path, by: Inbound) -> Result<bool> {
+    Ok(match system.open_link(pin)? {
+        Some(link) => way(system.link_info(&link)?.target) == Some(by),
         None => false,
     })
 }

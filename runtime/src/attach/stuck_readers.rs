@@ -10,9 +10,9 @@ use mesh_bpf::abi::{self, Unread, WAITS_COUNTS};
 use mesh_bpf::map::WAITING;
 
 use crate::error::Result;
-use crate::instance::Instance;
 use crate::maps::entries;
 use crate::maps::set::ControlMap;
+use crate::node::Node;
 use crate::stuck_reader::{Rescue, StallReason, StuckReader};
 use crate::system::{Fault, System};
 
@@ -24,8 +24,8 @@ const LONG_PATIENCE: u64 = 10_000;
 const ON_ITS_WAY: u64 = 20;
 
 /// Stalled readers at this moment.
-pub(crate) fn stuck<S: System>(store: &S, instance: &Instance) -> Result<Vec<StuckReader>> {
-    let (mut noted, _) = noted(store, instance)?;
+pub(crate) fn stuck<S: System>(node: Node<'_, S>) -> Result<Vec<StuckReader>> {
+    let (mut noted, _) = noted(node)?;
     noted.retain(waits);
     Ok(noted)
 }
@@ -39,18 +39,18 @@ fn waits(one: &StuckReader) -> bool {
 }
 
 /// Those of which a note was taken, whose connections are open; and whether the kernel tells what they have not read.
-fn noted<S: System>(store: &S, instance: &Instance) -> Result<(Vec<StuckReader>, bool)> {
-    let notes = entries::values::<abi::Waiting, S>(store, instance, WAITING.name)?;
+fn noted<S: System>(node: Node<'_, S>) -> Result<(Vec<StuckReader>, bool)> {
+    let notes = entries::values::<abi::Waiting, S>(node, WAITING.name)?;
     if notes.is_empty() {
         return Ok((Vec::new(), true));
     }
     let cookies: Vec<u64> = notes.iter().map(|(cookie, _)| *cookie).collect();
-    let (unread, is_told) = match store.unread(&instance.maps(), &cookies) {
+    let (unread, is_told) = match node.system.unread(&node.instance.maps(), &cookies) {
         Err(fault) if fault.is_refusal() => (Vec::new(), false),
         unread => (unread?, true),
     };
     let unread: BTreeMap<u64, Unread> = unread.into_iter().map(|one| (one.cookie, one)).collect();
-    let pairs = entries::values::<abi::Pair, S>(store, instance, mesh_bpf::map::PAIRS.name)?;
+    let pairs = entries::values::<abi::Pair, S>(node, mesh_bpf::map::PAIRS.name)?;
     let mut found = Vec::new();
     for (cookie, note) in notes {
         let end = |(_, pair): &(u64, abi::Pair)| {
@@ -71,7 +71,7 @@ fn noted<S: System>(store: &S, instance: &Instance) -> Result<(Vec<StuckReader>,
             why,
             unread: u64::from(unread.slow_bytes) + u64::from(unread.fast_bytes),
             short: unread.fast_bytes.into(),
-            milliseconds: store.clock().saturating_sub(note.since / 1_000_000),
+            milliseconds: node.system.clock().saturating_sub(note.since / 1_000_000),
             rescue: Rescue::None,
         });
     }
@@ -79,12 +79,12 @@ fn noted<S: System>(store: &S, instance: &Instance) -> Result<(Vec<StuckReader>,
     Ok((found, is_told))
 }
 
-pub(crate) fn rescue<S: System>(store: &S, instance: &Instance) -> Result<Vec<StuckReader>> {
-    if ControlMap::open(store, instance)?.is_none() {
+pub(crate) fn rescue<S: System>(node: Node<'_, S>) -> Result<Vec<StuckReader>> {
+    if ControlMap::open(node)?.is_none() {
         return Ok(Vec::new());
     }
-    let (mut noted, is_told) = noted(store, instance)?;
-    let released = release(store, instance, &noted)?;
+    let (mut noted, is_told) = noted(node)?;
+    let released = release(node, &noted)?;
     let mut failed = None;
     for one in &mut noted {
         if released.contains(&one.cookie) {
@@ -92,9 +92,9 @@ pub(crate) fn rescue<S: System>(store: &S, instance: &Instance) -> Result<Vec<St
         } else if !is_told {
             // It may have read everything: it is neither forgotten nor closed.
         } else if !waits(one) && one.milliseconds >= PATIENCE {
-            forget(store, instance, one.cookie)?;
+            forget(node, one.cookie)?;
         } else if is_hopeless(one) {
-            match close(store, one) {
+            match close(node.system, one) {
                 Ok(()) => one.rescue = Rescue::Closed,
                 // It does not keep the others from being helped.
                 Err(error) => failed = Some(error),
@@ -118,13 +118,13 @@ fn is_hopeless(one: &StuckReader) -> bool {
         }
 }
 
-fn forget<S: System>(store: &S, instance: &Instance, cookie: u64) -> Result<()> {
-    let Some(notes) = store.open_map(&instance.maps().join(WAITING.name))? else { return Ok(()) };
-    Ok(store.delete(&notes, &cookie.to_ne_bytes())?)
+fn forget<S: System>(node: Node<'_, S>, cookie: u64) -> Result<()> {
+    let Some(notes) = node.system.open_map(&node.instance.maps().join(WAITING.name))? else { return Ok(()) };
+    Ok(node.system.delete(&notes, &cookie.to_ne_bytes())?)
 }
 
 /// Lets those leave that were told too little; their cookies.
-fn release<S: System>(store: &S, instance: &Instance, stuck: &[StuckReader]) -> Result<BTreeSet<u64>> {
+fn release<S: System>(node: Node<'_, S>, stuck: &[StuckReader]) -> Result<BTreeSet<u64>> {
     let counted = || stuck.iter().filter(|one| one.why == StallReason::Counts);
     let namespaces: BTreeSet<u64> = counted().map(|one| one.netns).collect();
     if namespaces.is_empty() {
@@ -132,25 +132,25 @@ fn release<S: System>(store: &S, instance: &Instance, stuck: &[StuckReader]) -> 
     }
     let mut places = Vec::new();
     for cookie in namespaces {
-        places.extend(store.find_netns(cookie)?.map(|path| (path, cookie)));
+        places.extend(node.system.find_netns(cookie)?.map(|path| (path, cookie)));
     }
     // First nothing more is sent to them past the stack, then they leave.
     for _ in 0..2 {
         for (netns, cookie) in &places {
-            store.release(&instance.maps(), netns, *cookie)?;
+            node.system.release(&node.instance.maps(), netns, *cookie)?;
         }
-        store.sleep(ON_ITS_WAY);
+        node.system.sleep(ON_ITS_WAY);
     }
-    let left = entries::values::<abi::Waiting, S>(store, instance, WAITING.name)?;
+    let left = entries::values::<abi::Waiting, S>(node, WAITING.name)?;
     let left: BTreeSet<u64> = left.into_iter().map(|(cookie, _)| cookie).collect();
     Ok(counted().map(|one| one.cookie).filter(|cookie| !left.contains(cookie)).collect())
 }
 
-fn close<S: System>(store: &S, one: &StuckReader) -> Result<()> {
+fn close<S: System>(system: &S, one: &StuckReader) -> Result<()> {
     let (client, server) = (one.client, one.server);
     let ends = if one.accepts { (server, client) } else { (client, server) };
-    let socket = store.socket(one.netns, ends, one.cookie)?;
-    let closed = socket.map_or(Ok(0), |socket| store.close(&[socket]))?;
+    let socket = system.socket(one.netns, ends, one.cookie)?;
+    let closed = socket.map_or(Ok(0), |socket| system.close(&[socket]))?;
     let gone = || Fault::new("closing", format!("{client} -> {server}"), std::io::ErrorKind::NotFound);
     // It may have closed by itself; then it is not named the next time.
     if closed == 0 && one.milliseconds > LONG_PATIENCE { Err(gone().into()) } else { Ok(()) }

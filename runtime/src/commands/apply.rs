@@ -26,12 +26,12 @@ impl Runtime<Kernel> {
     #[must_use]
     pub fn prepare(&self) -> Prepared<Kernel> {
         let maps = self.instance.maps();
-        match self.store.inode(&maps) {
-            Ok(Some(_)) => self.store.wait_ahead(&maps),
+        match self.system.inode(&maps) {
+            Ok(Some(_)) => self.system.wait_ahead(&maps),
             Ok(None) => {
                 let cpus = std::thread::available_parallelism().map_or(1, usize::from);
                 if cpus > 1 && self.check_place().is_ok() && self.check_fixed().is_ok() {
-                    self.store.make_ahead(self.instance.inbound)
+                    self.system.make_ahead(self.instance.inbound)
                 } else {
                     Prepared::default()
                 }
@@ -48,17 +48,16 @@ impl<S: System> Runtime<S> {
     /// Then what was live is live, entire.
     pub fn apply(&self, mut request: Apply<'_, S>) -> Result<Applied> {
         let mut prepared = std::mem::take(&mut request.prepared);
-        let began = self.store.clock();
+        let began = self.system.clock();
         self.check_place()?;
         if request.drop_flows {
             self.drop_other_version(&request)?;
         }
-        let session = Session::begin(&self.store, &self.instance, &self.options, true)?;
-        let session = session.ok_or(Error::DetachedMeanwhile)?;
+        let session = Session::create(self.node(), &self.options)?;
         let applied = self.apply_locked(&session, &request, &mut prepared, began);
         if applied.is_err() && session.set.is_none() {
             // The directory was made for its lock. Otherwise the next command sweeps it.
-            let _ = self.store.remove_dir(&self.instance.pins());
+            let _ = self.system.remove_dir(&self.instance.pins());
         }
         let applied = applied?;
         self.change_way(&session)?;
@@ -68,24 +67,24 @@ impl<S: System> Runtime<S> {
     /// Where another way is asked for than the last apply's, pods that are there are decided by it from now on.
     /// What is kept says so last: whoever is killed before is gone on with by the next apply.
     fn change_way(&self, session: &Session<'_, S>) -> Result<()> {
-        let (store, instance) = (&self.store, &self.instance);
-        let kept = record::read::<String>(store, &instance.way())?;
-        let wanted = instance.inbound.word();
+        let node = self.node();
+        let kept = record::read::<String>(node.system, &node.instance.way())?;
+        let wanted = node.instance.inbound.word();
         if kept.as_deref().unwrap_or(Inbound::default().word()) == wanted {
             return Ok(());
         }
-        let Some(set) = Set::open(store, instance)? else { return Ok(()) };
+        let Some(set) = Set::open(node)? else { return Ok(()) };
         let _registry = session.lock_registry()?.ok_or(Error::DetachedMeanwhile)?;
-        Registry { store, instance, set: &set }.attach_pods()?;
-        record::write(store, &instance.way(), &wanted.to_owned(), false)
+        Registry { node, set: &set }.attach_pods()?;
+        record::write(node.system, &node.instance.way(), &wanted.to_owned(), false)
     }
 
     /// Takes away what another version left, if this one cannot go on with it.
     fn drop_other_version(&self, request: &Apply<'_, S>) -> Result<()> {
-        let (store, instance) = (&self.store, &self.instance);
-        let Some(session) = Session::blind(store, instance, &self.options)? else { return Ok(()) };
-        let Some(control) = ControlMap::open(store, instance)? else { return Ok(()) };
-        let open = || Set::open(store, instance)?.map_or(Ok(None), |set| live(store, &set));
+        let node = self.node();
+        let Some(session) = Session::blind(node, &self.options)? else { return Ok(()) };
+        let Some(control) = ControlMap::open(node)? else { return Ok(()) };
+        let open = || Set::open(node)?.map_or(Ok(None), |set| live(node.system, &set));
         match open() {
             Err(error) if error.is_of_another_version() => {}
             other => return other.map(drop),
@@ -105,7 +104,7 @@ impl<S: System> Runtime<S> {
     /// # Errors
     /// Then what was live is live.
     pub fn refresh(&self) -> Result<Option<Applied>> {
-        let session = Session::begin(&self.store, &self.instance, &self.options, false)?;
+        let session = Session::begin(self.node(), &self.options)?;
         let Some(session) = session else { return Ok(None) };
         let (Some(set), Some(live)) = (&session.set, session.live()?) else { return Ok(None) };
         reapply_unchanged(&session, set, &live, true).map(Some)
@@ -126,29 +125,29 @@ impl<S: System> Runtime<S> {
         };
         check_basis(live.as_ref(), request)?;
         if live.is_none() {
-            hooks::check_alone(&self.store, &self.instance)?;
+            hooks::check_alone(self.node())?;
         }
         self.check_capacity(request.tables)?;
         self.check_memory(request.tables, live.is_none())?;
-        if request.reset_changed && !self.store.can_close()? {
+        if request.reset_changed && !self.system.can_close()? {
             return Err(Error::CannotClose);
         }
-        record::create_dirs(&self.store, &self.instance)?;
-        files::create_dir(&self.store, &self.instance)?;
+        record::create_dirs(self.node())?;
+        files::create_dir(self.node())?;
         if live.is_none() {
-            let _ = tell_holder(&self.store, &self.instance, &self.options);
+            let _ = tell_holder(self.node(), &self.options);
         }
         match (&live, &session.set) {
             (Some(live), Some(set)) if *live.digest() == request.tables.digest() && !request.repair => {
                 let applied = reapply_unchanged(session, set, live, false)?;
-                record::keep_lines(&self.store, &self.instance, &applied.digest, request.lines)?;
+                record::keep_lines(self.node(), &applied.digest, request.lines)?;
                 Ok(self.reset(set, request, applied))
             }
             (Some(live), Some(set)) => {
                 let applied = Publish { session, set, live: Some(live), request, began }.run(prepared);
                 if applied.is_err() {
                     // Otherwise the next command does it.
-                    let _ = set.control.set(&self.store, Word::Claim, 0);
+                    let _ = set.control.set(&self.system, Word::Claim, 0);
                 }
                 applied.map(|applied| self.reset(set, request, applied))
             }
@@ -162,7 +161,7 @@ impl<S: System> Runtime<S> {
     /// decides nothing.
     fn reset(&self, set: &Set<S>, request: &Apply<'_, S>, mut applied: Applied) -> Applied {
         if request.reset_changed && !applied.paused {
-            match reset::close_changed(&self.store, &self.instance, set, request.tables) {
+            match reset::close_changed(self.node(), set, request.tables) {
                 Ok(closed) => applied.closed = Some(closed),
                 Err(error) => applied.warnings.push(Warning::ConnectionsNotReset((&error).into())),
             }

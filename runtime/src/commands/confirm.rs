@@ -23,11 +23,11 @@ impl<S: System> Runtime<S> {
     /// # Errors
     /// Where nothing waits to be confirmed.
     pub fn confirm(&self) -> Result<u64> {
-        let waiting = confirmation::read(&self.store, &self.instance)?.ok_or(Error::NothingWaits)?;
+        let waiting = confirmation::read(self.node())?.ok_or(Error::NothingWaits)?;
         if self.head()?.generation != waiting.generation {
             return Err(Error::NothingWaits);
         }
-        self.store.remove(&self.instance.confirm())?;
+        self.system.remove(&self.instance.confirm())?;
         Ok(waiting.generation)
     }
 
@@ -36,20 +36,20 @@ impl<S: System> Runtime<S> {
     /// # Errors
     /// As [`Runtime::rollback`].
     pub fn expire(&self) -> Result<Expiry> {
-        let Some(waiting) = confirmation::read(&self.store, &self.instance)? else {
+        let Some(waiting) = confirmation::read(self.node())? else {
             return Ok(Expiry::Settled);
         };
         let head = self.head()?;
         if head.generation != waiting.generation {
             return Ok(Expiry::Settled);
         }
-        let now = self.store.clock();
+        let now = self.system.clock();
         if waiting.boot_id == self.instance.boot_id && now < waiting.deadline {
             return Ok(Expiry::Waits(waiting.deadline - now));
         }
         if waiting.back_to == 0 {
             self.detach_all(false)?;
-            self.store.remove(&self.instance.confirm())?;
+            self.system.remove(&self.instance.confirm())?;
             return Ok(Expiry::TakenBack(0));
         }
         // The apply forgets what waited.

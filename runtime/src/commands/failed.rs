@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::instance::Instance;
 use crate::members::pod::Pod;
+use crate::node::Node;
 use crate::runtime::Runtime;
 use crate::state::record::{self, Record};
 use crate::system::System;
@@ -52,7 +53,7 @@ impl<S: System> Runtime<S> {
             Some(live) => live.tables,
             None => match self.awaits_restore()? {
                 Some(record) => {
-                    let kept = record::artifact(&self.store, &self.instance, &record.digest)?;
+                    let kept = record::artifact(self.node(), &record.digest)?;
                     kept.ok_or(Error::NotKept(record.generation))?.0
                 }
                 None => return Ok(false),
@@ -61,7 +62,7 @@ impl<S: System> Runtime<S> {
         let image = unpack(&tables)?;
         let mut addresses = pod.addresses.clone();
         if addresses.is_empty() {
-            addresses = self.store.netns_addresses(&pod.netns).unwrap_or_default();
+            addresses = self.system.netns_addresses(&pod.netns).unwrap_or_default();
         }
         let endpoint = Endpoint {
             name: pod.name.clone(),
@@ -92,7 +93,7 @@ impl<S: System> Runtime<S> {
         if self.head()?.generation != 0 {
             return Ok(None);
         }
-        let current = record::read::<Record>(&self.store, &self.instance.current())?;
+        let current = record::read::<Record>(&self.system, &self.instance.current())?;
         // In this boot somebody detached it.
         Ok(current.filter(|record| record.boot_id != self.instance.boot_id))
     }
@@ -102,23 +103,23 @@ impl<S: System> Runtime<S> {
     /// # Errors
     /// Where the state directory cannot be written.
     pub fn note_failed(&self, pod: &Pod, why: &str, started: bool) -> Result<()> {
-        let (store, instance) = (&self.store, &self.instance);
+        let node = self.node();
         let failed = Failed {
             pod: pod.clone(),
             why: why.into(),
             started,
-            at: store.wall_clock(),
-            boot_id: instance.boot_id.clone(),
+            at: node.system.wall_clock(),
+            boot_id: node.instance.boot_id.clone(),
         };
-        record::create_dirs(store, instance)?;
-        store.create_dir(&instance.failed())?;
-        let mut known = all(store, instance)?;
+        record::create_dirs(node)?;
+        node.system.create_dir(&node.instance.failed())?;
+        let mut known = all(node)?;
         known.sort_by_key(|(_, failed)| failed.at);
         let too_many = (known.len() + 1).saturating_sub(KEPT);
         for (file, _) in known.iter().take(too_many) {
-            store.remove(file)?;
+            node.system.remove(file)?;
         }
-        record::write(store, &file(instance, pod), &failed, false)
+        record::write(node.system, &file(node.instance, pod), &failed, false)
     }
 
     /// Pods that could not be attached in this boot, the latest last: see [`Failed::started`].
@@ -126,8 +127,7 @@ impl<S: System> Runtime<S> {
     /// # Errors
     /// Where the state directory cannot be read.
     pub fn failed(&self) -> Result<Vec<Failed>> {
-        let mut failed: Vec<_> =
-            all(&self.store, &self.instance)?.into_iter().map(|(_, failed)| failed).collect();
+        let mut failed: Vec<_> = all(self.node())?.into_iter().map(|(_, failed)| failed).collect();
         failed.retain(|failed| failed.boot_id == self.instance.boot_id);
         failed.sort_by_key(|failed| failed.at);
         Ok(failed)
@@ -135,10 +135,10 @@ impl<S: System> Runtime<S> {
 }
 
 /// What is noted, with its file. What cannot be read is left out.
-fn all<S: System>(store: &S, instance: &Instance) -> Result<Vec<(PathBuf, Failed)>> {
-    let names = store.list(&instance.failed())?.unwrap_or_default();
-    let files = names.into_iter().map(|name| instance.failed().join(name));
-    Ok(files.filter_map(|file| Some((file.clone(), record::read(store, &file).ok()??))).collect())
+fn all<S: System>(node: Node<'_, S>) -> Result<Vec<(PathBuf, Failed)>> {
+    let names = node.system.list(&node.instance.failed())?.unwrap_or_default();
+    let files = names.into_iter().map(|name| node.instance.failed().join(name));
+    Ok(files.filter_map(|file| Some((file.clone(), record::read(node.system, &file).ok()??))).collect())
 }
 
 /// As much of a pod's name as a file is named for: file systems take 255 bytes.
@@ -155,35 +155,35 @@ fn file(instance: &Instance, pod: &Pod) -> PathBuf {
 }
 
 /// Forgets a pod: it is attached now.
-pub(crate) fn attached<S: System>(store: &S, instance: &Instance, pod: &Pod) -> Result<()> {
-    let file = file(instance, pod);
-    if store.inode(&file)?.is_some() {
-        store.remove(&file)?;
+pub(crate) fn attached<S: System>(node: Node<'_, S>, pod: &Pod) -> Result<()> {
+    let file = file(node.instance, pod);
+    if node.system.inode(&file)?.is_some() {
+        node.system.remove(&file)?;
     }
     Ok(())
 }
 
 /// Forgets a container that was let in, and is gone.
-pub(crate) fn gone<S: System>(store: &S, instance: &Instance, container: &str) -> Result<()> {
-    for (file, failed) in all(store, instance)? {
+pub(crate) fn gone<S: System>(node: Node<'_, S>, container: &str) -> Result<()> {
+    for (file, failed) in all(node)? {
         let attachment = failed.pod.attachment.as_ref();
         if failed.started && attachment.is_some_and(|attachment| attachment.container == container) {
-            store.remove(&file)?;
+            node.system.remove(&file)?;
         }
     }
     Ok(())
 }
 
 /// Forgets those of other boots, those whose network namespaces have ended, and old refusals.
-pub(crate) fn sweep<S: System>(store: &S, instance: &Instance) -> Result<()> {
-    let now = store.wall_clock();
-    for (file, failed) in all(store, instance)? {
+pub(crate) fn sweep<S: System>(node: Node<'_, S>) -> Result<()> {
+    let now = node.system.wall_clock();
+    for (file, failed) in all(node)? {
         let is_over = match failed.started {
-            true => store.inode(&failed.pod.netns)?.is_none(),
+            true => node.system.inode(&failed.pod.netns)?.is_none(),
             false => now.saturating_sub(failed.at) > REMEMBERED,
         };
-        if is_over || failed.boot_id != instance.boot_id {
-            store.remove(&file)?;
+        if is_over || failed.boot_id != node.instance.boot_id {
+            node.system.remove(&file)?;
         }
     }
     Ok(())

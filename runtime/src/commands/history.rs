@@ -29,8 +29,8 @@ impl<S: System> Runtime<S> {
     /// Where the state directory or the kernel cannot be read.
     pub fn history(&self) -> Result<Vec<Kept>> {
         let live = self.head()?.generation;
-        let artifacts = self.store.list(&self.instance.artifacts())?.unwrap_or_default();
-        Ok((record::history(&self.store, &self.instance)?.into_iter())
+        let artifacts = self.system.list(&self.instance.artifacts())?.unwrap_or_default();
+        Ok((record::history(self.node())?.into_iter())
             .map(|record| Kept {
                 is_live: record.generation == live,
                 is_kept: artifacts.contains(&record.digest),
@@ -45,8 +45,8 @@ impl<S: System> Runtime<S> {
     /// Where it is not kept, or damaged.
     pub fn kept(&self, generation: u64) -> Result<(Record, Tables, MapImage)> {
         let file = self.instance.history().join(generation.to_string());
-        let record: Record = record::read(&self.store, &file)?.ok_or(Error::NotKept(generation))?;
-        let policy = record::artifact(&self.store, &self.instance, &record.digest)?;
+        let record: Record = record::read(&self.system, &file)?.ok_or(Error::NotKept(generation))?;
+        let policy = record::artifact(self.node(), &record.digest)?;
         let (tables, image) = policy.ok_or(Error::NotKept(generation))?;
         Ok((record, tables, image))
     }
@@ -57,7 +57,7 @@ impl<S: System> Runtime<S> {
     /// # Errors
     /// Where it cannot be read.
     pub fn lines(&self, digest: &str) -> Result<Option<Vec<u8>>> {
-        Ok(self.store.read(&self.instance.lines(digest))?)
+        Ok(self.system.read(&self.instance.lines(digest))?)
     }
 
     /// Makes a kept policy live again, as a new generation and with today's members: that of `generation`,
@@ -68,7 +68,7 @@ impl<S: System> Runtime<S> {
     pub fn rollback(&self, generation: Option<u64>, owner: Owner, override_owner: bool) -> Result<Applied> {
         let head = self.head()?;
         let before = || {
-            let records = record::history(&self.store, &self.instance)?;
+            let records = record::history(self.node())?;
             let earlier = records.iter().rev().filter(|record| record.generation < head.generation);
             let mut others = earlier.filter(|record| record.digest != head.digest);
             others.next().map(|record| record.generation).ok_or(Error::NothingBefore)
@@ -86,25 +86,25 @@ impl<S: System> Runtime<S> {
     /// # Errors
     /// As [`Runtime::apply`], or where the policy is not kept.
     pub fn restore(&self) -> Result<Option<Applied>> {
-        let Some(mut record) = record::read::<Record>(&self.store, &self.instance.current())? else {
+        let Some(mut record) = record::read::<Record>(&self.system, &self.instance.current())? else {
             return Ok(None);
         };
-        if let Some(waiting) = confirmation::read(&self.store, &self.instance)?
+        if let Some(waiting) = confirmation::read(self.node())?
             && waiting.generation == record.generation
             && self.head()?.generation == 0
         {
-            self.store.remove(&self.instance.confirm())?;
+            self.system.remove(&self.instance.confirm())?;
             if waiting.back_to == 0 {
-                self.store.remove(&self.instance.current())?;
+                self.system.remove(&self.instance.current())?;
                 return Ok(None);
             }
             record = self.kept(waiting.back_to)?.0;
         }
         let not_kept = Error::NotKept(record.generation);
-        let policy = record::artifact(&self.store, &self.instance, &record.digest)?;
+        let policy = record::artifact(self.node(), &record.digest)?;
         let (tables, _) = policy.ok_or(not_kept)?;
         let origin = format!("restore of {}", record.generation);
-        let paused = self.store.inode(&self.instance.paused())?.is_some();
+        let paused = self.system.inode(&self.instance.paused())?.is_some();
         let request = Apply { owner: record.owner, origin: &origin, paused, ..Apply::of(&tables) };
         self.apply(request).map(Some)
     }

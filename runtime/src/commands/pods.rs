@@ -44,29 +44,34 @@ impl<S: System> Runtime<S> {
     /// # Errors
     /// As [`Runtime::attach`], and where it is too late.
     pub fn attach_before(&self, pod: &Pod, deadline: u64) -> Result<PodAttached> {
-        let (store, instance) = (&self.store, &self.instance);
-        let cookie = store.netns_cookie(&pod.netns)?;
+        let node = self.node();
+        let cookie = node.system.netns_cookie(&pod.netns)?;
         let key = Key::Netns(cookie);
-        if !pod.force && store.is_own_netns(cookie)? {
+        if !pod.force && node.system.is_own_netns(cookie)? {
             return Err(Error::HostNetwork(pod.name.clone()));
         }
         loop {
-            let held = lock(store, instance, &self.options, &instance.maps(), false)?;
+            let held = lock(node, &node.instance.maps(), self.options.lock_timeout)?;
             self.in_time(deadline)?;
-            record::create_dirs(store, instance)?;
-            files::create_dir(store, instance)?;
+            record::create_dirs(node)?;
+            files::create_dir(node)?;
             if held.is_some()
-                && let Some(set) = Set::open(store, instance)?
+                && let Some(set) = Set::open(node)?
             {
-                let registry = Registry { store, instance, set: &set };
+                let registry = Registry { node, set: &set };
                 let attached = self.attach_live(&registry, pod, key)?;
-                failed::attached(store, instance, pod)?;
+                failed::attached(node, pod)?;
                 return Ok(attached);
             }
-            record::write(store, &instance.members().join(key.to_string()), &self.member(pod, key)?, false)?;
+            record::write(
+                node.system,
+                &node.instance.members().join(key.to_string()),
+                &self.member(pod, key)?,
+                false,
+            )?;
             // A first apply may have read the members before this one was there.
-            if store.inode(&instance.maps())?.is_none() {
-                failed::attached(store, instance, pod)?;
+            if node.system.inode(&node.instance.maps())?.is_none() {
+                failed::attached(node, pod)?;
                 return Ok(PodAttached { key, workload: None });
             }
         }
@@ -74,11 +79,11 @@ impl<S: System> Runtime<S> {
 
     /// Milliseconds since boot, sleep included: the same for every process.
     pub fn clock(&self) -> u64 {
-        self.store.clock()
+        self.system.clock()
     }
 
     fn in_time(&self, deadline: u64) -> Result<()> {
-        if self.store.clock() > deadline { Err(Error::TooLate) } else { Ok(()) }
+        if self.system.clock() > deadline { Err(Error::TooLate) } else { Ok(()) }
     }
 
     fn attach_live(&self, registry: &Registry<'_, S>, pod: &Pod, key: Key) -> Result<PodAttached> {
@@ -91,8 +96,9 @@ impl<S: System> Runtime<S> {
 
     /// Registers a member as the live policy wants it, and returns its workload. The registry's lock is held.
     fn put(&self, registry: &Registry<'_, S>, member: &Member) -> Result<Option<String>> {
-        let live = live::live(registry.store, registry.set)?;
-        let policy = live.as_ref().map(|live| membership(registry.store, registry.set, live)).transpose()?;
+        let live = live::live(registry.node.system, registry.set)?;
+        let policy =
+            live.as_ref().map(|live| membership(registry.node.system, registry.set, live)).transpose()?;
         let workload = policy.as_ref().map_or(Ok(None), |policy| member.workload(policy))?;
         let workload = workload.map(|workload| workload.name.clone());
         let slot = live.as_ref().map_or(0, live::Live::slot);
@@ -113,27 +119,27 @@ impl<S: System> Runtime<S> {
     /// # Errors
     /// As [`Runtime::detach`], and where it is too late.
     pub fn detach_before(&self, which: &Which, deadline: u64) -> Result<bool> {
-        let (store, instance) = (&self.store, &self.instance);
-        let held = lock(store, instance, &self.options, &instance.maps(), false)?;
+        let node = self.node();
+        let held = lock(node, &node.instance.maps(), self.options.lock_timeout)?;
         self.in_time(deadline)?;
-        let set = if held.is_some() { Set::open(store, instance)? } else { None };
-        let registry = set.as_ref().map(|set| Registry { store, instance, set });
+        let set = if held.is_some() { Set::open(node)? } else { None };
+        let registry = set.as_ref().map(|set| Registry { node, set });
         if let Some(registry) = &registry {
             registry.recover()?;
         }
         if let Which::Container { container, .. } = which {
-            failed::gone(store, instance, container)?;
+            failed::gone(node, container)?;
         }
         let Some(member) = self.find(which)? else { return Ok(false) };
-        let file = instance.members().join(member.key.to_string());
+        let file = node.instance.members().join(member.key.to_string());
         match (rest(which, &member), registry) {
             // As with an attach: without that interface, or as it was.
             (Some(rest), Some(registry)) => {
                 drop(self.put(&registry, &rest).inspect_err(|_| drop(registry.recover()))?);
             }
-            (Some(rest), None) => record::write(store, &file, &rest, false)?,
+            (Some(rest), None) => record::write(node.system, &file, &rest, false)?,
             (None, Some(registry)) => registry.leave(member.key)?,
-            (None, None) => store.remove(&file)?,
+            (None, None) => node.system.remove(&file)?,
         }
         Ok(true)
     }
@@ -143,7 +149,7 @@ impl<S: System> Runtime<S> {
     /// # Errors
     /// What the kernel says.
     pub fn check(&self, which: &Which) -> Result<Vec<PodFault>> {
-        let (store, instance) = (&self.store, &self.instance);
+        let node = self.node();
         let Some(member) = self.find(which)? else { return Ok(vec![PodFault::NotRegistered]) };
         let mut wrong = Vec::new();
         if let Which::Container { interface: Some(interface), .. } = which
@@ -151,13 +157,13 @@ impl<S: System> Runtime<S> {
         {
             wrong.push(PodFault::InterfaceNotRegistered(interface.clone()));
         }
-        let Some(set) = Set::open(store, instance)? else { return Ok(wrong) };
-        let Some(live) = live::live(store, &set)? else { return Ok(wrong) };
-        let policy = membership(store, &set, &live)?;
-        let registry = Registry { store, instance, set: &set };
+        let Some(set) = Set::open(node)? else { return Ok(wrong) };
+        let Some(live) = live::live(node.system, &set)? else { return Ok(wrong) };
+        let policy = membership(node.system, &set, &live)?;
+        let registry = Registry { node, set: &set };
         wrong.extend(registry.fault(&member, live.slot(), &policy)?.map(PodFault::from));
-        let profiles = slot::read_table(store, &set, live.slot(), &live.manifest, Table::Profiles)?;
-        let missing = hooks::missing_for(store, instance, &profiles)?;
+        let profiles = slot::read_table(node.system, &set, live.slot(), &live.manifest, Table::Profiles)?;
+        let missing = hooks::missing_for(node, &profiles)?;
         wrong.extend(missing.into_iter().map(hooks::drift).map(PodFault::from));
         Ok(wrong)
     }
@@ -167,18 +173,20 @@ impl<S: System> Runtime<S> {
     /// # Errors
     /// What the kernel says; then it is as it was before.
     pub fn follow(&self, key: Key) -> Result<bool> {
-        let (store, instance) = (&self.store, &self.instance);
-        let held = lock(store, instance, &self.options, &instance.maps(), false)?;
-        let set = if held.is_some() { Set::open(store, instance)? } else { None };
-        let registry = set.as_ref().map(|set| Registry { store, instance, set });
+        let node = self.node();
+        let held = lock(node, &node.instance.maps(), self.options.lock_timeout)?;
+        let set = if held.is_some() { Set::open(node)? } else { None };
+        let registry = set.as_ref().map(|set| Registry { node, set });
         if let Some(registry) = &registry {
             registry.recover()?;
         }
         let Some(member) = self.find(&Which::Key(key))? else { return Ok(false) };
-        let Some(member) = addresses::moved(store, &member)? else { return Ok(false) };
+        let Some(member) = addresses::moved(node.system, &member)? else { return Ok(false) };
         match registry {
             Some(registry) => drop(self.put(&registry, &member).inspect_err(|_| drop(registry.recover()))?),
-            None => record::write(store, &instance.members().join(key.to_string()), &member, false)?,
+            None => {
+                record::write(node.system, &node.instance.members().join(key.to_string()), &member, false)?
+            }
         }
         Ok(true)
     }
@@ -196,7 +204,7 @@ impl<S: System> Runtime<S> {
     /// # Errors
     /// Where the state directory cannot be read.
     pub fn pods(&self) -> Result<Vec<Member>> {
-        let mut members = files::members(&self.store, &self.instance)?;
+        let mut members = files::members(self.node())?;
         members.retain(|member| member.origin == Origin::Attached);
         Ok(members)
     }
@@ -207,15 +215,15 @@ impl<S: System> Runtime<S> {
     /// # Errors
     /// What the kernel says; the next sweep goes on.
     pub fn sweep(&self) -> Result<Vec<String>> {
-        let cookie = |netns: &PathBuf| self.store.netns_cookie(netns).ok().map(Key::Netns);
+        let cookie = |netns: &PathBuf| self.system.netns_cookie(netns).ok().map(Key::Netns);
         let mut gone = self.pods()?;
         gone.retain(|member| member.netns.as_ref().and_then(cookie) != Some(member.key));
-        failed::sweep(&self.store, &self.instance)?;
+        failed::sweep(self.node())?;
         if gone.is_empty() {
             return Ok(Vec::new());
         }
         // Its file is gone or stands for another; a process may live in it all the same.
-        let living = self.store.namespaces()?;
+        let living = self.system.namespaces()?;
         gone.retain(|member| matches!(member.key, Key::Netns(cookie) if !living.contains(&cookie)));
         for member in &gone {
             self.detach(&Which::Key(member.key))?;
@@ -224,10 +232,10 @@ impl<S: System> Runtime<S> {
     }
 
     fn find(&self, which: &Which) -> Result<Option<Member>> {
-        let at = |key: Key| record::read(&self.store, &self.instance.members().join(key.to_string()));
+        let at = |key: Key| record::read(&self.system, &self.instance.members().join(key.to_string()));
         let is_it: &dyn Fn(&Member) -> bool = match which {
             Which::Key(key) => return at(*key),
-            Which::Netns(netns) => return at(Key::Netns(self.store.netns_cookie(netns)?)),
+            Which::Netns(netns) => return at(Key::Netns(self.system.netns_cookie(netns)?)),
             Which::Name(namespace, name) => &move |member| {
                 member.origin == Origin::Attached && member.namespace == *namespace && member.name == *name
             },
@@ -235,7 +243,7 @@ impl<S: System> Runtime<S> {
                 let is_its = move |member: &Member| {
                     member.sandbox.as_ref().is_some_and(|sandbox| sandbox.container == *container)
                 };
-                let cookie = netns.as_ref().and_then(|netns| self.store.netns_cookie(netns).ok());
+                let cookie = netns.as_ref().and_then(|netns| self.system.netns_cookie(netns).ok());
                 if let Some(cookie) = cookie
                     && let Some(member) = at(Key::Netns(cookie))?.filter(is_its)
                 {
@@ -244,7 +252,7 @@ impl<S: System> Runtime<S> {
                 &move |member| is_its(member)
             }
         };
-        Ok(files::members(&self.store, &self.instance)?.into_iter().find(is_it))
+        Ok(files::members(self.node())?.into_iter().find(is_it))
     }
 
     /// Whether a pod may have the network namespace of one that is registered: it is the same by name, or a container
@@ -262,7 +270,7 @@ impl<S: System> Runtime<S> {
             (None, _) => false,
         };
         let Key::Netns(cookie) = known.key else { return Ok(false) };
-        Ok(other && !self.store.is_lived_in(cookie)?)
+        Ok(other && !self.system.is_lived_in(cookie)?)
     }
 
     /// A pod that is attached again keeps its number, and the other interfaces of the same container.
@@ -276,8 +284,8 @@ impl<S: System> Runtime<S> {
         if let Some(word) = words.into_iter().find(|word| word.contains(is_obeyed)) {
             return Err(Error::BadWord(one_line(word).into_owned()));
         }
-        let (store, instance) = (&self.store, &self.instance);
-        let known = record::read::<Member>(store, &instance.members().join(key.to_string()))?;
+        let node = self.node();
+        let known = record::read::<Member>(node.system, &node.instance.members().join(key.to_string()))?;
         if let Some(known) = &known
             && !pod.force
             && !self.is_free_for(pod, known)?
@@ -291,14 +299,14 @@ impl<S: System> Runtime<S> {
                 name: name(&pod.namespace, &pod.name),
             });
         }
-        let id = known.as_ref().map_or_else(|| files::new_id(store, instance), |member| Ok(member.id))?;
+        let id = known.as_ref().map_or_else(|| files::new_id(node), |member| Ok(member.id))?;
         let mut addresses: Vec<IpAddr> = pod.addresses.iter().map(IpAddr::to_canonical).collect();
         let are_given = pod.attachment.is_none() && !addresses.is_empty();
-        let followed = if are_given { None } else { Some(addresses::followed(store, &pod.netns)?) };
+        let followed = if are_given { None } else { Some(addresses::followed(node.system, &pod.netns)?) };
         if addresses.is_empty() {
             addresses = followed.clone().unwrap_or_default();
         }
-        let sources = store.netns_sources(&pod.netns)?;
+        let sources = node.system.netns_sources(&pod.netns)?;
         let sandbox = pod.attachment.as_ref().map(|attachment| {
             sandbox(attachment, &addresses, known.as_ref().and_then(|member| member.sandbox.as_ref()))
         });
@@ -331,8 +339,8 @@ impl Runtime<Kernel> {
     /// What the kernel says.
     pub fn changes(&self, pod: &Member) -> Result<Option<Changes>> {
         let (Key::Netns(cookie), Some(_)) = (pod.key, &pod.followed) else { return Ok(None) };
-        let Some(netns) = pod::find(&self.store, pod, cookie)? else { return Ok(None) };
-        Ok(Some(self.store.changes(&netns, cookie)?))
+        let Some(netns) = pod::find(&self.system, pod, cookie)? else { return Ok(None) };
+        Ok(Some(self.system.changes(&netns, cookie)?))
     }
 }
 

@@ -8,7 +8,7 @@ use mesh_bpf::membership::Membership;
 use mesh_bpf::tables::Tables;
 
 use crate::error::{Error, Result};
-use crate::instance::Instance;
+use crate::node::Node;
 use crate::runtime::Runtime;
 use crate::system::{System, mounts};
 
@@ -21,27 +21,27 @@ impl<S: System> Runtime<S> {
     /// # Errors
     /// Why not.
     pub fn check_place(&self) -> Result<()> {
-        let (store, instance) = (&self.store, &self.instance);
-        if !store.is_bpffs(&instance.bpffs)? {
-            return Err(Error::NotBpffs(instance.bpffs.clone()));
+        let node = self.node();
+        if !node.system.is_bpffs(&node.instance.bpffs)? {
+            return Err(Error::NotBpffs(node.instance.bpffs.clone()));
         }
         // Every cgroup of the second version has this file, and none of the first.
-        if store.inode(&instance.cgroup.join("cgroup.controllers"))?.is_none() {
-            return Err(Error::NotACgroup(instance.cgroup.clone()));
+        if node.system.inode(&node.instance.cgroup.join("cgroup.controllers"))?.is_none() {
+            return Err(Error::NotACgroup(node.instance.cgroup.clone()));
         }
-        let missing = own_missing_rights(store);
+        let missing = own_missing_rights(node.system);
         if !missing.is_empty() {
             return Err(Error::NoRights(missing));
         }
-        if !store.is_writable(&instance.bpffs)? {
-            return Err(Error::ReadOnly(instance.bpffs.clone()));
+        if !node.system.is_writable(&node.instance.bpffs)? {
+            return Err(Error::ReadOnly(node.instance.bpffs.clone()));
         }
         let mounts = |process: &str| {
-            let bytes = store.read(&Path::new("/proc").join(process).join("mountinfo"))?;
+            let bytes = node.system.read(&Path::new("/proc").join(process).join("mountinfo"))?;
             Ok::<_, Error>(String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned())
         };
-        if is_private(&instance.bpffs, &mounts("self")?, &mounts("1")?) {
-            return Err(Error::PrivateBpffs(instance.bpffs.clone()));
+        if is_private(&node.instance.bpffs, &mounts("self")?, &mounts("1")?) {
+            return Err(Error::PrivateBpffs(node.instance.bpffs.clone()));
         }
         Ok(())
     }
@@ -74,7 +74,7 @@ impl<S: System> Runtime<S> {
     }
 
     fn check_bytes(&self, needed: u64) -> Result<()> {
-        for (file, limit) in limits(&self.store, &self.instance)? {
+        for (file, limit) in limits(self.node())? {
             if limit < needed {
                 return Err(Error::TooLittleMemory { needed, limit, file });
             }
@@ -100,8 +100,8 @@ fn fixed() -> u64 {
 
 /// The capabilities of an apply that this thread lacks. Where nothing can be read, the kernel will say. A file, and not
 /// `capget(2)`, so that a test can say what it holds.
-pub(crate) fn own_missing_rights(store: &impl System) -> Vec<&'static str> {
-    let status = store.read(Path::new("/proc/thread-self/status")).ok().flatten().unwrap_or_default();
+pub(crate) fn own_missing_rights(system: &impl System) -> Vec<&'static str> {
+    let status = system.read(Path::new("/proc/thread-self/status")).ok().flatten().unwrap_or_default();
     missing_rights(&String::from_utf8_lossy(&status))
 }
 
@@ -115,14 +115,14 @@ fn missing_rights(status: &str) -> Vec<&'static str> {
 }
 
 /// The memory limits of our own cgroup and of those above it, with the files that say so.
-fn limits(store: &impl System, instance: &Instance) -> Result<Vec<(PathBuf, u64)>> {
-    let cgroups = store.read(Path::new("/proc/self/cgroup"))?.unwrap_or_default();
+fn limits(node: Node<'_, impl System>) -> Result<Vec<(PathBuf, u64)>> {
+    let cgroups = node.system.read(Path::new("/proc/self/cgroup"))?.unwrap_or_default();
     let mut limits = Vec::new();
-    for (dir, name) in own_cgroups(&String::from_utf8_lossy(&cgroups), &instance.hierarchy) {
+    for (dir, name) in own_cgroups(&String::from_utf8_lossy(&cgroups), &node.instance.hierarchy) {
         for dir in dir.ancestors() {
             let file = dir.join(name);
             // Where the controller does not reach, and above the hierarchy, there is no such file.
-            let Some(text) = store.read(&file)? else { continue };
+            let Some(text) = node.system.read(&file)? else { continue };
             // `max` is no number.
             limits.extend(String::from_utf8_lossy(&text).trim().parse().ok().map(|limit| (file, limit)));
         }

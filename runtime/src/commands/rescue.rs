@@ -13,7 +13,7 @@ impl<S: System> Runtime<S> {
     /// # Errors
     /// What the kernel says.
     pub fn rescue(&self) -> Result<Vec<StuckReader>> {
-        stuck_readers::rescue(&self.store, &self.instance)
+        stuck_readers::rescue(self.node())
     }
 
     /// Whether anything is accelerated, so that readers may have to be helped.
@@ -21,6 +21,6 @@ impl<S: System> Runtime<S> {
     /// # Errors
     /// What the kernel says.
     pub fn accelerates(&self) -> Result<bool> {
-        Ok(self.store.list(&self.instance.accelerators())?.is_some())
+        Ok(self.system.list(&self.instance.accelerators())?.is_some())
     }
 }

@@ -35,40 +35,40 @@ impl<S: System> Runtime<S> {
     /// # Errors
     /// Where no policy is live, or it has no such workload.
     pub fn join(&self, workload: &str) -> Result<Joined> {
-        let (store, instance) = (&self.store, &self.instance);
-        let maps = instance.maps();
-        let _lock = lock(store, instance, &self.options, &maps, false)?.ok_or(Error::NoPolicy)?;
-        let set = Set::open(store, instance)?.ok_or(Error::NoPolicy)?;
-        let live = live::live(store, &set)?.ok_or(Error::NoPolicy)?;
-        let policy = membership(store, &set, &live)?;
+        let node = self.node();
+        let maps = node.instance.maps();
+        let _lock = lock(node, &maps, self.options.lock_timeout)?.ok_or(Error::NoPolicy)?;
+        let set = Set::open(node)?.ok_or(Error::NoPolicy)?;
+        let live = live::live(node.system, &set)?.ok_or(Error::NoPolicy)?;
+        let policy = membership(node.system, &set, &live)?;
         if policy.workload(workload).is_none() {
             let known = policy.workloads.iter().map(|workload| workload.name.clone()).collect();
             return Err(Error::UnknownWorkload { name: workload.into(), known });
         }
-        let registry = Registry { store, instance, set: &set };
+        let registry = Registry { node, set: &set };
         registry.recover()?;
         command_cgroups::sweep(&registry)?;
-        files::create_dir(store, instance)?;
-        let id = files::new_id(store, instance)?;
-        let process = store.this_process();
-        let cgroup = instance.cgroup.join(format!(
+        files::create_dir(node)?;
+        let id = files::new_id(node)?;
+        let process = node.system.this_process();
+        let cgroup = node.instance.cgroup.join(format!(
             "{}{}-{}-{id}",
-            command_cgroups::prefix(instance),
+            command_cgroups::prefix(node.instance),
             process.pid,
             process.start
         ));
-        store.create_dir(&cgroup)?;
-        let number = store.inode(&cgroup)?.ok_or_else(|| Error::NotACgroup(cgroup.clone()))?;
+        node.system.create_dir(&cgroup)?;
+        let number = node.system.inode(&cgroup)?.ok_or_else(|| Error::NotACgroup(cgroup.clone()))?;
         let key = Key::Cgroup(number);
         let origin = Origin::Run { workload: workload.into(), process };
         let name = cgroup.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let member = Member::of_command(id, key, origin, name, instance.cgroup_path(&cgroup));
+        let member = Member::of_command(id, key, origin, name, node.instance.cgroup_path(&cgroup));
         registry.join(&member, PerSlot::of(live.slot(), Some(&policy), None))?;
-        let profiles = slot::read_table(store, &set, live.slot(), &live.manifest, Table::Profiles)?;
+        let profiles = slot::read_table(node.system, &set, live.slot(), &live.manifest, Table::Profiles)?;
         let member = [member];
         if host::is_wanted(&profiles, &policy, &member) {
             let has_rules = || host::rules_want_it(&profiles, &policy, &member);
-            host::attach_for_command(store, instance, &set.control, has_rules)?;
+            host::attach_for_command(node, &set.control, has_rules)?;
         }
         Ok(Joined { cgroup, key })
     }
@@ -78,19 +78,19 @@ impl<S: System> Runtime<S> {
     /// # Errors
     /// What the kernel says; the next command tries again.
     pub fn leave(&self, joined: &Joined) -> Result<()> {
-        let (store, instance) = (&self.store, &self.instance);
+        let node = self.node();
         // After `detach --all` there is no registry to leave.
-        if let Some(_lock) = lock(store, instance, &self.options, &instance.maps(), false)?
-            && let Some(set) = Set::open(store, instance)?
+        if let Some(_lock) = lock(node, &node.instance.maps(), self.options.lock_timeout)?
+            && let Some(set) = Set::open(node)?
         {
-            let registry = Registry { store, instance, set: &set };
+            let registry = Registry { node, set: &set };
             registry.recover()?;
             registry.leave(joined.key)?;
             host_program::leave(&registry)?;
         } else {
-            store.remove(&instance.members().join(joined.key.to_string()))?;
+            node.system.remove(&node.instance.members().join(joined.key.to_string()))?;
         }
-        Ok(store.remove_dir(&joined.cgroup)?)
+        Ok(node.system.remove_dir(&joined.cgroup)?)
     }
 }
 
@@ -100,7 +100,7 @@ impl Runtime<Kernel> {
     /// # Errors
     /// As [`Runtime::join`]; or where the command cannot be started.
     pub fn start(&self, joined: &Joined, command: Command) -> Result<Child> {
-        Ok(self.store.spawn_in(command, &joined.cgroup)?)
+        Ok(self.system.spawn_in(command, &joined.cgroup)?)
     }
 
     /// Runs a command as a member of a workload until it ends. What it leaves running in the background
@@ -113,7 +113,7 @@ impl Runtime<Kernel> {
         let status = self.start(&joined, command).and_then(|mut child| {
             Ok(child.wait().map_err(|cause| Fault::new("waiting for", workload, cause))?)
         });
-        if !self.store.is_populated(&joined.cgroup)? {
+        if !self.system.is_populated(&joined.cgroup)? {
             self.leave(&joined)?;
         }
         status

@@ -182,7 +182,6 @@ impl<S: System> Runtime<S> {
     /// # Errors
     /// What the kernel says.
     pub fn unheard(&self, image: &MapImage) -> Result<Vec<Unheard>> {
-        let store = &self.store;
         if self.head()?.state != State::Active {
             return Ok(Vec::new());
         }
@@ -191,7 +190,7 @@ impl<S: System> Runtime<S> {
             image.profiles.iter().map(|profile| needed(image, profile)).collect();
         let counted = self.counted()?;
         let mut unheard = Vec::new();
-        for member in files::members(store, &self.instance)? {
+        for member in files::members(self.node())? {
             let Some(workload) = member.workload(&membership).ok().flatten() else { continue };
             let Some(needs) = needs.get(workload.profile.0 as usize).filter(|needs| !needs.is_empty()) else {
                 continue;
@@ -242,7 +241,7 @@ impl<S: System> Runtime<S> {
         }
         let membership = Membership::of(image);
         let mut held = Vec::new();
-        for member in files::members(&self.store, &self.instance)? {
+        for member in files::members(self.node())? {
             let Key::Netns(cookie) = member.key else { continue };
             let Some(workload) = member.workload(&membership).ok().flatten() else { continue };
             let Some(profile) = image.profiles.get(workload.profile.0 as usize) else { continue };
@@ -263,7 +262,7 @@ impl<S: System> Runtime<S> {
             }
             let inodes =
                 doubtful.iter().flat_map(|(_, sockets)| sockets).map(|socket| socket.inode).collect();
-            let holders = self.store.holders(&inodes)?;
+            let holders = self.system.holders(&inodes)?;
             let is_exempt = |socket: &Waits| {
                 let holds = holders.get(&socket.inode);
                 holds.is_some_and(|holds| {
@@ -297,7 +296,7 @@ impl<S: System> Runtime<S> {
     /// # Errors
     /// What the kernel says.
     pub fn is_heard(&self, netns: u64, port: Port) -> Result<Option<bool>> {
-        let Some(file) = self.store.find_netns(netns)? else { return Ok(None) };
+        let Some(file) = self.system.find_netns(netns)? else { return Ok(None) };
         Ok(self.sockets(file, netns)?.map(|waiting| waiting.serves(port)))
     }
 
@@ -307,7 +306,7 @@ impl<S: System> Runtime<S> {
     /// What the kernel says.
     pub fn not_taken(&self) -> Result<Vec<NotTaken>> {
         let counted = self.counted()?;
-        let members = files::members(&self.store, &self.instance)?;
+        let members = files::members(self.node())?;
         let names: BTreeMap<u32, &str> =
             members.iter().map(|member| (member.id, member.name.as_str())).collect();
         let mut all: BTreeMap<_, u64> = BTreeMap::new();
@@ -324,26 +323,26 @@ impl<S: System> Runtime<S> {
 
     /// What the programs added up.
     fn counted(&self) -> Result<Vec<(SidecarKey, u64)>> {
-        let Some(map) = self.store.open_map(&self.instance.maps().join(NOT_TAKEN.name))? else {
+        let Some(map) = self.system.open_map(&self.instance.maps().join(NOT_TAKEN.name))? else {
             return Ok(Vec::new());
         };
         let read = |(key, value): (Vec<u8>, Vec<u8>)| {
             let key = bytemuck::try_pod_read_unaligned(&key).ok()?;
             Some((key, value.try_into().map(u64::from_ne_bytes).ok()?))
         };
-        Ok(self.store.entries(&map)?.into_iter().filter_map(read).collect())
+        Ok(self.system.entries(&map)?.into_iter().filter_map(read).collect())
     }
 
     fn waiting(&self, member: &Member, netns: u64) -> Result<Option<WaitingSockets>> {
         let file = match member.key {
-            Key::Netns(cookie) if cookie == netns => pod::find(&self.store, member, netns)?,
-            _ => self.store.find_netns(netns)?,
+            Key::Netns(cookie) if cookie == netns => pod::find(&self.system, member, netns)?,
+            _ => self.system.find_netns(netns)?,
         };
         file.map_or(Ok(None), |file| self.sockets(file, netns))
     }
 
     fn sockets(&self, file: PathBuf, netns: u64) -> Result<Option<WaitingSockets>> {
-        match self.store.waiting(&file, netns) {
+        match self.system.waiting(&file, netns) {
             Ok(sockets) => Ok(Some(WaitingSockets { sockets })),
             // It ended just now.
             Err(fault) if matches!(fault.errno(), Some(libc::ENOENT | libc::ESTALE)) => Ok(None),

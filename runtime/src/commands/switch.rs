@@ -35,12 +35,12 @@ impl<S: System> Runtime<S> {
     /// Where no policy is live.
     pub fn pause(&self) -> Result<Switched> {
         let (session, control) = self.switch()?;
-        let words = control.load(session.store);
+        let words = control.load(session.node.system);
         if words.generation == 0 {
             return Ok(Switched { generation: words.paused, changed: false });
         }
         // In this order: killed between, it is live, and what is to be brought back is forgotten.
-        control.set(session.store, Word::Paused, words.generation)?;
+        control.set(session.node.system, Word::Paused, words.generation)?;
         change(&session, &control, words.generation, 0)?;
         session.mark_paused(true)?;
         Ok(Switched { generation: words.generation, changed: true })
@@ -52,12 +52,12 @@ impl<S: System> Runtime<S> {
     /// Where no policy is live or paused.
     pub fn resume(&self) -> Result<Switched> {
         let (session, control) = self.switch()?;
-        let words = control.load(session.store);
+        let words = control.load(session.node.system);
         if words.generation != 0 {
             return Ok(Switched { generation: words.generation, changed: false });
         }
         change(&session, &control, 0, words.paused)?;
-        control.set(session.store, Word::Paused, 0)?;
+        control.set(session.node.system, Word::Paused, 0)?;
         session.mark_paused(false)?;
         Ok(Switched { generation: words.paused, changed: true })
     }
@@ -84,49 +84,49 @@ impl<S: System> Runtime<S> {
     }
 
     fn detach_everything(&self, purge: bool, drop_unread: bool) -> Result<Detached> {
-        let session = Session::blind(&self.store, &self.instance, &self.options)?;
+        let session = Session::blind(self.node(), &self.options)?;
         let changed = session.is_some();
         let mut lost = Some(0);
         if let Some(session) = session {
-            sweep(&self.store, &self.instance.new_maps())?;
-            match ControlMap::open(&self.store, &self.instance)? {
+            sweep(&self.system, &self.instance.new_maps())?;
+            match ControlMap::open(self.node())? {
                 Some(control) => {
                     lost = drain(&session, &control, drop_unread)?;
                     session.take_down(&control)?;
                 }
                 None => {
-                    accelerators::detach(&self.store, &self.instance)?;
-                    hooks::detach(&self.store, &self.instance)?;
-                    sweep(&self.store, &self.instance.maps())?;
+                    accelerators::detach(self.node())?;
+                    hooks::detach(self.node())?;
+                    sweep(&self.system, &self.instance.maps())?;
                 }
             }
-            reserved_ports::release_all(&self.store, &self.instance)?;
-            command_cgroups::sweep_cgroups(&self.store, &self.instance)?;
-            self.store.remove(&self.instance.pending())?;
-            self.store.remove_dir(&self.instance.pins())?;
+            reserved_ports::release_all(self.node())?;
+            command_cgroups::sweep_cgroups(self.node())?;
+            self.system.remove(&self.instance.pending())?;
+            self.system.remove_dir(&self.instance.pins())?;
         }
         // Of a file system that was unmounted, or is covered by another one. Only CAP_SYS_ADMIN may look for them; who
         // has found pins has found what was attached.
-        let lost_links = match hooks::detach_lost(&self.store, &self.instance) {
+        let lost_links = match hooks::detach_lost(self.node()) {
             Err(Error::Step(fault)) if changed && fault.is_refusal() => 0,
             found => found?,
         };
         if !changed && lost_links > 0 {
-            reserved_ports::release_all(&self.store, &self.instance)?;
-            command_cgroups::sweep_cgroups(&self.store, &self.instance)?;
-            self.store.remove(&self.instance.pending())?;
+            reserved_ports::release_all(self.node())?;
+            command_cgroups::sweep_cgroups(self.node())?;
+            self.system.remove(&self.instance.pending())?;
         }
         let changed = changed || lost_links > 0;
         if purge {
-            record::purge(&self.store, &self.instance)?;
+            record::purge(self.node())?;
         }
         Ok(Detached { changed, lost })
     }
 
     fn switch(&self) -> Result<(Session<'_, S>, ControlMap<S>)> {
-        let session = Session::begin(&self.store, &self.instance, &self.options, false)?;
+        let session = Session::begin(self.node(), &self.options)?;
         let session = session.ok_or(Error::NoPolicy)?;
-        let control = ControlMap::open(&self.store, &self.instance)?.ok_or(Error::NoPolicy)?;
+        let control = ControlMap::open(self.node())?.ok_or(Error::NoPolicy)?;
         Ok((session, control))
     }
 }
@@ -138,32 +138,32 @@ fn drain<S: System>(
     control: &ControlMap<S>,
     drop_unread: bool,
 ) -> Result<Option<usize>> {
-    let Session { store, instance, .. } = *session;
-    let words = control.load(store);
+    let node = session.node;
+    let words = control.load(node.system);
     if words.generation == 0 && words.paused == 0 {
         return Ok(Some(0));
     }
-    control.set(store, Word::Generation, 0)?;
+    control.set(node.system, Word::Generation, 0)?;
     if drop_unread {
         // A kernel that does not tell must not keep anyone from detaching.
-        let unread = accelerators::unread(store, instance).ok().map(|unread| unread.unwrap_or(0));
-        accelerators::release(store, instance)?;
+        let unread = accelerators::unread(node).ok().map(|unread| unread.unwrap_or(0));
+        accelerators::release(node)?;
         return Ok(unread);
     }
-    let error = match accelerators::drain(store, instance) {
+    let error = match accelerators::drain(node) {
         Ok(0) => return Ok(Some(0)),
         Ok(unread) => Error::Unread(unread),
         Err(Error::Step(fault)) if fault.is_refusal() => Error::UnreadUnknown(fault),
         Err(error) => error,
     };
-    control.set(store, Word::Generation, words.generation)?;
+    control.set(node.system, Word::Generation, words.generation)?;
     Err(error)
 }
 
 /// Nobody else writes the word while the lock is held, unless the lock's directory was removed.
 fn change<S: System>(session: &Session<'_, S>, control: &ControlMap<S>, old: u64, new: u64) -> Result<()> {
-    if control.exchange(session.store, Word::Generation, old, new)? {
+    if control.exchange(session.node.system, Word::Generation, old, new)? {
         return Ok(());
     }
-    Err(Error::Stale { expected: old, live: control.load(session.store).generation })
+    Err(Error::Stale { expected: old, live: control.load(session.node.system).generation })
 }

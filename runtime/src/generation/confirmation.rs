@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
-use crate::instance::Instance;
+use crate::node::Node;
 use crate::state::record;
 use crate::system::System;
 
@@ -20,6 +20,6 @@ pub struct Waiting {
     pub boot_id: String,
 }
 
-pub(crate) fn read<S: System>(store: &S, instance: &Instance) -> Result<Option<Waiting>> {
-    record::read(store, &instance.confirm())
+pub(crate) fn read<S: System>(node: Node<'_, S>) -> Result<Option<Waiting>> {
+    record::read(node.system, &node.instance.confirm())
 }

@@ -13,15 +13,15 @@ use crate::system::System;
 /// Takes the host's program away where no command and no service of the live policy needs it. The registry's lock is
 /// held.
 pub(crate) fn leave<S: System>(registry: &Registry<'_, S>) -> Result<()> {
-    let Registry { store, instance, set } = *registry;
-    if set.control.load(store).host == 0 {
+    let Registry { node, set } = *registry;
+    if set.control.load(node.system).host == 0 {
         return Ok(());
     }
-    let Some(live) = live::live(store, set)? else { return Ok(()) };
-    let policy = membership(store, set, &live)?;
-    let profiles = slot::read_table(store, set, live.slot(), &live.manifest, Table::Profiles)?;
-    if host::is_wanted(&profiles, &policy, &files::members_by_cgroup(store, instance)?) {
+    let Some(live) = live::live(node.system, set)? else { return Ok(()) };
+    let policy = membership(node.system, set, &live)?;
+    let profiles = slot::read_table(node.system, set, live.slot(), &live.manifest, Table::Profiles)?;
+    if host::is_wanted(&profiles, &policy, &files::members_by_cgroup(node)?) {
         return Ok(());
     }
-    host::detach(store, instance, &set.control)
+    host::detach(node, &set.control)
 }

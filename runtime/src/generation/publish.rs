@@ -30,8 +30,8 @@ pub(crate) fn publish_first<S: System>(
     prepared: &mut Prepared<S>,
     began: u64,
 ) -> Result<Applied> {
-    let set = Set::create(session.store, session.instance, prepared)
-        .inspect_err(|_| drop(sweep(session.store, &session.instance.new_maps())))?;
+    let set = Set::create(session.node, prepared)
+        .inspect_err(|_| drop(sweep(session.node.system, &session.node.instance.new_maps())))?;
     let applied = Publish { session, set: &set, live: None, request, began }.run(prepared);
     applied.inspect_err(|_| drop(session.take_down(&set.control)))
 }
@@ -44,14 +44,14 @@ pub(crate) fn reapply_unchanged<S: System>(
     live: &Live,
     follows: bool,
 ) -> Result<Applied> {
-    let profiles = slots::read_table(session.store, set, live.slot(), &live.manifest, Table::Profiles)?;
+    let profiles = slots::read_table(session.node.system, set, live.slot(), &live.manifest, Table::Profiles)?;
     let (upgraded, led) = upgrade(session, &profiles)?;
     let _registry = session.lock_registry()?.ok_or(Error::DetachedMeanwhile)?;
-    let policy = membership(session.store, set, live)?;
-    let registry = Registry { store: session.store, instance: session.instance, set };
+    let policy = membership(session.node.system, set, live)?;
+    let registry = Registry { node: session.node, set };
     // What the freed slot's readers may still look up goes only after they have ended.
     if registry.has_stale(&policy)? {
-        set.grace_period(session.store)?;
+        set.grace_period(session.node.system)?;
     }
     let policies = PerSlot::of(live.slot(), Some(&policy), None);
     let mut refreshed = registry.refresh(policies)?;
@@ -61,8 +61,8 @@ pub(crate) fn reapply_unchanged<S: System>(
     if led == Led::Newly {
         refreshed.lost = registry.attach_pods()?;
     }
-    reserved_ports::keep_all(session.store, session.instance, follows)?;
-    let missing = hooks::missing_for(session.store, session.instance, &profiles)?;
+    reserved_ports::keep_all(session.node, follows)?;
+    let missing = hooks::missing_for(session.node, &profiles)?;
     if accelerators::wanted_by(profiles.bytes()) {
         accelerate(session, upgraded > 0)?;
     }
@@ -89,48 +89,51 @@ pub(crate) struct Publish<'a, S: System> {
 
 impl<S: System> Publish<'_, S> {
     pub(crate) fn run(&self, prepared: &mut Prepared<S>) -> Result<Applied> {
-        let Self { session: Session { store, instance, .. }, set, .. } = *self;
+        let Self { session, set, .. } = *self;
+        let node = session.node;
         let generation = self.next_generation()?;
         let needs_programs = self.live.is_none() || self.request.repair;
         let control = set.control.id;
         let programs = match needs_programs {
-            true => prepared.programs(control).map_or_else(|| store.load_programs(&instance.maps()), Ok)?,
+            true => prepared
+                .programs(control)
+                .map_or_else(|| node.system.load_programs(&node.instance.maps()), Ok)?,
             false => Vec::new(),
         };
         let profiles = self.request.tables.get(Table::Profiles);
         let policy = Membership::read(self.request.tables.get(Table::Names))?;
-        let members = files::members_by_cgroup(*store, instance)?;
-        host::ensure_dispatch(*store, instance, profiles, &policy, &members)?;
+        let members = files::members_by_cgroup(node)?;
+        host::ensure_dispatch(node, profiles, &policy, &members)?;
         let (mut upgraded, mut led) = (0, Led::Decided);
         if let Some(live) = self.live {
             (upgraded, led) = upgrade(self.session, profiles)?;
             // Nobody knows when a killed process committed: readers of what was live before may run.
-            set.wait_for_readers(*store, live.generation, prepared)?;
+            set.wait_for_readers(node.system, live.generation, prepared)?;
         }
-        if !set.control.exchange(*store, Word::Claim, 0, generation)? {
-            return Err(Error::Held { holder: None, now: store.wall_clock() });
+        if !set.control.exchange(node.system, Word::Claim, 0, generation)? {
+            return Err(Error::Held { holder: None, now: node.system.wall_clock() });
         }
-        let ready = store.clock();
+        let ready = node.system.clock();
         // The slot's grace period passes while the policy is written to the disk.
         let Apply { tables, lines, .. } = *self.request;
         let fill = || self.fill(generation);
-        let (digest, written) = record::keep_artifact(*store, instance, tables, lines, fill)?;
+        let (digest, written) = record::keep_artifact(node, tables, lines, fill)?;
         let record = self.record(generation, digest);
-        record::write(*store, &instance.pending(), &record, true)?;
+        record::write(node.system, &node.instance.pending(), &record, true)?;
         self.wait_for_confirmation(generation)?;
-        let filled = store.clock();
+        let filled = node.system.clock();
         if needs_programs {
             if self.live.is_none() {
-                let loaded = prepared.inbound(control, instance.inbound);
-                led = dispatch::lead_for(*store, instance, profiles, loaded)?;
+                let loaded = prepared.inbound(control, node.instance.inbound);
+                led = dispatch::lead_for(node, profiles, loaded)?;
             }
-            hooks::attach(*store, instance, &programs, profiles)?;
+            hooks::attach(node, &programs, profiles)?;
             if self.live.is_some() {
-                upgraded += hooks::upgrade(*store, instance, &programs)?;
+                upgraded += hooks::upgrade(node, &programs)?;
             }
-            hooks::remember(*store, instance)?;
+            hooks::remember(node)?;
         }
-        let refused = hooks::attach_special(*store, instance, profiles)?;
+        let refused = hooks::attach_special(node, profiles)?;
         let accelerates = accelerators::wanted(self.request.tables);
         if accelerates {
             accelerate(self.session, upgraded > 0 || self.request.repair)?;
@@ -144,7 +147,7 @@ impl<S: System> Publish<'_, S> {
             .collect();
         if accelerates {
             warnings.extend(self.accelerated()?);
-        } else if let Err(error) = accelerators::retire(*store, instance) {
+        } else if let Err(error) = accelerators::retire(node) {
             warnings.push(Warning::AcceleratorsLeft((&error).into()));
         }
         Ok(Applied {
@@ -156,7 +159,7 @@ impl<S: System> Publish<'_, S> {
             written,
             members_changed: refreshed.changed,
             missing_cgroups: refreshed.missing,
-            milliseconds: [ready - self.began, filled - ready, store.clock() - filled],
+            milliseconds: [ready - self.began, filled - ready, node.system.clock() - filled],
             // Nothing was decided before a first apply.
             closed: self.request.reset_changed.then_some(0),
             warnings,
@@ -165,19 +168,19 @@ impl<S: System> Publish<'_, S> {
 
     /// What acceleration does not promise here. Readers that stall are helped.
     fn accelerated(&self) -> Result<Vec<Warning>> {
-        let Session { store, instance, .. } = *self.session;
+        let node = self.session.node;
         let mut warnings = Vec::new();
-        match accelerators::counting(store, instance)? {
+        match accelerators::counting(node)? {
             Counting::Noticed => warnings.push(Warning::FionreadNoticed),
             Counting::Wrong => warnings.push(Warning::FionreadWrong),
             Counting::Unused | Counting::Right | Counting::Repaired => {}
         }
-        match stuck_readers::rescue(store, instance) {
+        match stuck_readers::rescue(node) {
             Ok(helped) => warnings.extend(helped.into_iter().map(Warning::ReaderHelped)),
             // The policy is live all the same.
             Err(error) => warnings.push(Warning::ReadersNotHelped((&error).into())),
         }
-        if !accelerators::refuses_splice(store, instance)? {
+        if !accelerators::refuses_splice(node)? {
             warnings.push(Warning::SpliceNotRefused);
         }
         Ok(warnings)
@@ -189,28 +192,28 @@ impl<S: System> Publish<'_, S> {
 
     /// Notes that this generation is to be taken back; written before it is live, so that it is not forgotten.
     fn wait_for_confirmation(&self, generation: u64) -> Result<()> {
-        let Session { store, instance, .. } = *self.session;
+        let node = self.session.node;
         let Some(within) = self.request.confirm_within else { return Ok(()) };
         let waiting = Waiting {
             generation,
             back_to: self.live.map_or(0, |live| live.generation),
-            deadline: store.clock().saturating_add(within),
-            boot_id: instance.boot_id.clone(),
+            deadline: node.system.clock().saturating_add(within),
+            boot_id: node.instance.boot_id.clone(),
         };
-        record::write(store, &instance.confirm(), &waiting, true)
+        record::write(node.system, &node.instance.confirm(), &waiting, true)
     }
 
     /// One more than the last, in the other slot.
     fn next_generation(&self) -> Result<u64> {
         let live = self.live.map_or(0, |live| live.generation);
-        let history = record::history(self.session.store, self.session.instance)?;
+        let history = record::history(self.session.node)?;
         let last = history.last().map_or(0, |record| record.generation).max(live);
         Ok(if live != 0 && slot(last + 1) == slot(live) { last + 2 } else { last + 1 })
     }
 
     /// Fills the free slot. Tables that are as they were are taken over.
     fn fill(&self, generation: u64) -> Result<Vec<(&'static str, usize)>> {
-        let store = self.session.store;
+        let system = self.session.node.system;
         let manifest = self.request.tables.manifest(generation, self.request.owner.wire());
         let (mut maps, mut written) = (Vec::new(), Vec::new());
         for table in Table::ALL {
@@ -219,13 +222,13 @@ impl<S: System> Publish<'_, S> {
                 Some(map) => map,
                 None => {
                     written.push((table.word(), data.padded().len()));
-                    slots::make(store, table, data)?
+                    slots::make(system, table, data)?
                 }
             };
             maps.push((table.index(slot(generation)), map));
         }
         let elements: Vec<(u32, &S::Map)> = maps.iter().map(|(index, map)| (*index, map)).collect();
-        slots::put(store, self.set, &elements)?;
+        slots::put(system, self.set, &elements)?;
         Ok(written)
     }
 
@@ -239,17 +242,17 @@ impl<S: System> Publish<'_, S> {
         {
             return Ok(None);
         }
-        slots::table(self.session.store, &self.set.tables, live.slot(), table)
+        slots::table(self.session.node.system, &self.set.tables, live.slot(), table)
     }
 
     fn record(&self, generation: u64, digest: String) -> Record {
-        let Session { store, instance, .. } = *self.session;
+        let node = self.session.node;
         Record {
             generation,
             digest,
             owner: self.request.owner,
-            applied: store.wall_clock(),
-            boot_id: instance.boot_id.clone(),
+            applied: node.system.wall_clock(),
+            boot_id: node.instance.boot_id.clone(),
             origin: self.request.origin.to_owned(),
         }
     }
@@ -257,15 +260,15 @@ impl<S: System> Publish<'_, S> {
     /// Classifies the members for the new slot, and switches: both under the registry's lock, so no
     /// endpoint comes or goes between.
     fn commit(&self, generation: u64, newly_led: bool) -> Result<Refreshed> {
-        let Session { store, instance, .. } = *self.session;
+        let node = self.session.node;
         let _registry = self.session.lock_registry()?.ok_or(Error::DetachedMeanwhile)?;
         let new = Membership::read(self.request.tables.get(Table::Names))?;
-        let old = match self.live.map(|live| membership(store, self.set, live)) {
+        let old = match self.live.map(|live| membership(node.system, self.set, live)) {
             // Its selectors cannot be read: members keep what they have under it.
             Some(Err(_)) if self.request.repair => None,
             old => old.transpose()?,
         };
-        let registry = Registry { store, instance, set: self.set };
+        let registry = Registry { node, set: self.set };
         let policies = PerSlot::of(slot(generation), Some(&new), old.as_ref());
         let mut refreshed = registry.refresh(policies)?;
         if self.request.repair {
@@ -278,15 +281,14 @@ impl<S: System> Publish<'_, S> {
             refreshed.lost = registry.attach_pods()?;
         }
         let profiles = self.request.tables.get(Table::Profiles);
-        let members = files::members_by_cgroup(store, instance)?;
-        refreshed.unprotected =
-            host::attach_if_wanted(store, instance, &self.set.control, profiles, &new, &members)?;
+        let members = files::members_by_cgroup(node)?;
+        refreshed.unprotected = host::attach_if_wanted(node, &self.set.control, profiles, &new, &members)?;
         let live = self.live.map_or(0, |live| live.generation);
         let word = if self.is_paused() { Word::Paused } else { Word::Generation };
-        if self.set.control.exchange(store, word, live, generation)? {
+        if self.set.control.exchange(node.system, word, live, generation)? {
             Ok(refreshed)
         } else {
-            let now = self.set.control.load(store).current_generation();
+            let now = self.set.control.load(node.system).current_generation();
             Err(Error::Stale { expected: live, live: now })
         }
     }
@@ -294,36 +296,38 @@ impl<S: System> Publish<'_, S> {
     /// Takes away what the policy before asked for and this one does not. A command that begins meanwhile waits: it
     /// must not lose what it finds.
     fn leave_host(&self) -> Result<()> {
-        let Session { store, instance, .. } = *self.session;
+        let node = self.session.node;
         let _registry = self.session.lock_registry()?;
-        host_program::leave(&Registry { store, instance, set: self.set })
+        host_program::leave(&Registry { node, set: self.set })
     }
 
     /// Keeps the ports of sidecars from the pods' own connections.
     fn reserve(&self) -> Result<()> {
-        let Session { store, instance, .. } = *self.session;
+        let node = self.session.node;
         let _registry = self.session.lock_registry()?;
-        reserved_ports::want(store, instance, &reserved_ports::ports(self.request.tables))?;
-        reserved_ports::keep_all(store, instance, self.request.repair)
+        reserved_ports::want(node, &reserved_ports::ports(self.request.tables))?;
+        reserved_ports::keep_all(node, self.request.repair)
     }
 
     /// Tidies up after the commit. What fails is repaired by the next command.
     fn settle(&self, generation: u64, record: &Record) -> Vec<Warning> {
-        let Session { store, instance, .. } = *self.session;
+        let node = self.session.node;
         let control = &self.set.control;
-        let commits = control.load(store).commits;
-        let done = (control.set(store, Word::Commits, commits + 1))
-            .and_then(|()| control.exchange(store, Word::Claim, generation, 0))
-            .and_then(|_| record::settle(store, instance, record))
-            .and_then(|()| match confirmation::read(store, instance)? {
-                Some(waiting) if waiting.generation != generation => Ok(store.remove(&instance.confirm())?),
+        let commits = control.load(node.system).commits;
+        let done = (control.set(node.system, Word::Commits, commits + 1))
+            .and_then(|()| control.exchange(node.system, Word::Claim, generation, 0))
+            .and_then(|_| record::settle(node, record))
+            .and_then(|()| match confirmation::read(node)? {
+                Some(waiting) if waiting.generation != generation => {
+                    Ok(node.system.remove(&node.instance.confirm())?)
+                }
                 _ => Ok(()),
             })
             .and_then(|()| self.leave_host())
             .and_then(|()| self.reserve())
-            .and_then(|()| hooks::detach_special(store, instance, self.request.tables.get(Table::Profiles)))
-            .and_then(|()| record::prune(store, instance, KEPT));
-        let missing = hooks::missing(store, instance).unwrap_or_default();
+            .and_then(|()| hooks::detach_special(node, self.request.tables.get(Table::Profiles)))
+            .and_then(|()| record::prune(node, KEPT));
+        let missing = hooks::missing(node).unwrap_or_default();
         let failed = done.err().map(|error| Warning::NotSettled((&error).into()));
         failed.into_iter().chain(gone(&missing)).collect()
     }
@@ -331,30 +335,28 @@ impl<S: System> Publish<'_, S> {
 
 /// Replaces programs of another build. Costs nothing where they are known to be of this one.
 fn upgrade<S: System>(session: &Session<'_, S>, profiles: &TableData) -> Result<(usize, Led)> {
-    let Session { store, instance, .. } = *session;
+    let node = session.node;
     // Another way may be asked for than before.
-    let led = dispatch::lead_for(store, instance, profiles, None)?;
+    let led = dispatch::lead_for(node, profiles, None)?;
     // What this build attached and is gone was taken away by somebody: that is drift, and for `--repair`.
-    if hooks::is_current(store, instance)?
-        || (hooks::are_ours(store, instance) && !hooks::missing(store, instance)?.is_empty())
-    {
+    if hooks::is_current(node)? || (hooks::are_ours(node) && !hooks::missing(node)?.is_empty()) {
         return Ok((0, led));
     }
-    let programs = store.load_programs(&instance.maps())?;
+    let programs = node.system.load_programs(&node.instance.maps())?;
     // A later build may have programs that an earlier one did not.
-    hooks::attach(store, instance, &programs, profiles)?;
-    let replaced = hooks::upgrade(store, instance, &programs)?;
-    hooks::remember(store, instance)?;
+    hooks::attach(node, &programs, profiles)?;
+    let replaced = hooks::upgrade(node, &programs)?;
+    hooks::remember(node)?;
     Ok((replaced, led))
 }
 
 /// Sees to it that acceleration is in force.
 fn accelerate<S: System>(session: &Session<'_, S>, again: bool) -> Result<()> {
-    let Session { store, instance, .. } = *session;
-    if !again && accelerators::missing(store, instance)?.is_empty() {
+    let node = session.node;
+    if !again && accelerators::missing(node)?.is_empty() {
         return Ok(());
     }
-    accelerators::attach(store, instance)
+    accelerators::attach(node)
 }
 
 /// What is not decided.

@@ -6,27 +6,22 @@ use bytemuck::{AnyBitPattern, try_pod_read_unaligned};
 use mesh_bpf::text::process_name;
 
 use crate::error::Result;
-use crate::instance::Instance;
+use crate::node::Node;
 use crate::system::System;
 
-pub(crate) fn values<T: AnyBitPattern, S: System>(
-    store: &S,
-    instance: &Instance,
-    name: &str,
-) -> Result<Vec<(u64, T)>> {
-    entries(store, instance, name)
+pub(crate) fn values<T: AnyBitPattern, S: System>(node: Node<'_, S>, name: &str) -> Result<Vec<(u64, T)>> {
+    entries(node, name)
 }
 
 pub(crate) fn entries<K: AnyBitPattern, T: AnyBitPattern, S: System>(
-    store: &S,
-    instance: &Instance,
+    node: Node<'_, S>,
     name: &str,
 ) -> Result<Vec<(K, T)>> {
-    let Some(map) = store.open_map(&instance.maps().join(name))? else { return Ok(Vec::new()) };
+    let Some(map) = node.system.open_map(&node.instance.maps().join(name))? else { return Ok(Vec::new()) };
     let entry = |(key, value): (Vec<u8>, Vec<u8>)| {
         Some((try_pod_read_unaligned(&key).ok()?, try_pod_read_unaligned(&value).ok()?))
     };
-    Ok(store.entries(&map)?.into_iter().filter_map(entry).collect())
+    Ok(node.system.entries(&map)?.into_iter().filter_map(entry).collect())
 }
 
 /// The name of a task, which zeros end.

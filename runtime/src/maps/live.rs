@@ -36,19 +36,19 @@ impl Live {
 }
 
 /// What is live in an open set.
-pub(crate) fn live<S: System>(store: &S, set: &Set<S>) -> Result<Option<Live>> {
-    let control = set.control.load(store);
+pub(crate) fn live<S: System>(system: &S, set: &Set<S>) -> Result<Option<Live>> {
+    let control = set.control.load(system);
     let generation = control.current_generation();
     if generation == 0 {
         return Ok(None);
     }
-    let manifest = slot::manifest(store, set, map::slot(generation))?;
+    let manifest = slot::manifest(system, set, map::slot(generation))?;
     Ok(Some(Live { generation, paused: control.generation == 0, manifest }))
 }
 
 /// The compiled selectors of what is live.
-pub(crate) fn membership<S: System>(store: &S, set: &Set<S>, live: &Live) -> Result<Membership> {
-    let names = slot::read_table(store, set, live.slot(), &live.manifest, Table::Names)?;
+pub(crate) fn membership<S: System>(system: &S, set: &Set<S>, live: &Live) -> Result<Membership> {
+    let names = slot::read_table(system, set, live.slot(), &live.manifest, Table::Names)?;
     if names.digest() != live.manifest.table(Table::Names).digest {
         return Err(Error::NotAsApplied(Table::Names.word()));
     }

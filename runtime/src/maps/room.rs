@@ -10,8 +10,8 @@ use mesh_bpf::map::{self, MapDef};
 
 use crate::drift::{Drift, Full};
 use crate::error::Result;
-use crate::instance::Instance;
 use crate::maps::set::Set;
+use crate::node::Node;
 use crate::system::System;
 
 /// How often is looked before a count is taken for wrong: connections come and go meanwhile.
@@ -94,19 +94,21 @@ impl Whose {
 }
 
 /// What the rooms of connections count. A room is signed: see [`Room`].
-fn taken<S: System>(store: &S, rooms: &S::Map) -> Result<BTreeMap<Whose, i64>> {
+fn taken<S: System>(system: &S, rooms: &S::Map) -> Result<BTreeMap<Whose, i64>> {
     let read = |(key, value): &(Vec<u8>, Vec<u8>)| {
         let room: Room = bytemuck::try_pod_read_unaligned(value).ok()?;
         Some((Whose::of(key)?, room.taken.cast_signed().into()))
     };
-    Ok(store.entries(rooms)?.iter().filter_map(read).collect())
+    Ok(system.entries(rooms)?.iter().filter_map(read).collect())
 }
 
 /// What is there of those.
-fn noted<S: System>(store: &S, instance: &Instance, opening: Opening) -> Result<BTreeMap<Whose, i64>> {
+fn noted<S: System>(node: Node<'_, S>, opening: Opening) -> Result<BTreeMap<Whose, i64>> {
     let mut noted = BTreeMap::new();
-    let Some(map) = store.open_map(&instance.maps().join(opening.map().name))? else { return Ok(noted) };
-    for (_, value) in store.entries(&map)? {
+    let Some(map) = node.system.open_map(&node.instance.maps().join(opening.map().name))? else {
+        return Ok(noted);
+    };
+    for (_, value) in node.system.entries(&map)? {
         let Some((member, user)) = opening.owner(&value) else { continue };
         *noted.entry(Whose { opening, member, user: None }).or_default() += 1;
         if user.is_some() {
@@ -117,19 +119,19 @@ fn noted<S: System>(store: &S, instance: &Instance, opening: Opening) -> Result<
 }
 
 /// By how much more than is there each room has counted, at the least.
-fn surplus<S: System>(store: &S, instance: &Instance, rooms: &S::Map) -> Result<BTreeMap<Whose, i64>> {
-    let mut least = taken(store, rooms)?;
+fn surplus<S: System>(node: Node<'_, S>, rooms: &S::Map) -> Result<BTreeMap<Whose, i64>> {
+    let mut least = taken(node.system, rooms)?;
     for _ in 0..LOOKS {
         least.retain(|whose, surplus| *surplus > whose.tolerance());
         let openings: BTreeSet<Opening> = least.keys().map(|whose| whose.opening).collect();
         if openings.is_empty() {
             break;
         }
-        let (before, mut there) = (taken(store, rooms)?, BTreeMap::new());
+        let (before, mut there) = (taken(node.system, rooms)?, BTreeMap::new());
         for opening in openings {
-            there.extend(noted(store, instance, opening)?);
+            there.extend(noted(node, opening)?);
         }
-        let after = taken(store, rooms)?;
+        let after = taken(node.system, rooms)?;
         for (whose, surplus) in &mut least {
             let count = |all: &BTreeMap<Whose, i64>| all.get(whose).copied().unwrap_or_default();
             *surplus = (*surplus).min(count(&before).min(count(&after)) - count(&there));
@@ -140,17 +142,19 @@ fn surplus<S: System>(store: &S, instance: &Instance, rooms: &S::Map) -> Result<
 }
 
 /// Takes from each room what it has counted and is not there, and removes those of members that are none any more.
-pub(crate) fn recount<S: System>(store: &S, instance: &Instance, set: &Set<S>) -> Result<()> {
-    let Some(rooms) = store.open_map(&instance.maps().join(map::ROOMS.name))? else { return Ok(()) };
-    let counted = taken(store, &rooms)?;
+pub(crate) fn recount<S: System>(node: Node<'_, S>, set: &Set<S>) -> Result<()> {
+    let Some(rooms) = node.system.open_map(&node.instance.maps().join(map::ROOMS.name))? else {
+        return Ok(());
+    };
+    let counted = taken(node.system, &rooms)?;
     if counted.is_empty() {
         return Ok(());
     }
-    for (whose, surplus) in surplus(store, instance, &rooms)? {
+    for (whose, surplus) in surplus(node, &rooms)? {
         let key = whose.key();
-        let now = taken(store, &rooms)?.get(&whose).copied().unwrap_or_default();
+        let now = taken(node.system, &rooms)?.get(&whose).copied().unwrap_or_default();
         let right = i32::try_from(now - surplus).unwrap_or_default().cast_unsigned();
-        store.update(
+        node.system.update(
             &rooms,
             bytemuck::bytes_of(&key),
             bytemuck::bytes_of(&Room { taken: right, reserve: 0 }),
@@ -158,21 +162,21 @@ pub(crate) fn recount<S: System>(store: &S, instance: &Instance, set: &Set<S>) -
     }
     let mut numbers = BTreeSet::new();
     for map in [&set.endpoints, &set.cgroups] {
-        let members = store.entries(map)?.into_iter();
+        let members = node.system.entries(map)?.into_iter();
         numbers.extend(
             members
                 .filter_map(|(_, value)| bytemuck::try_pod_read_unaligned(&value).ok())
                 .map(|it: abi::Member| it.id),
         );
     }
-    let named = store.entries(&set.cgroup_paths)?.into_iter();
+    let named = node.system.entries(&set.cgroup_paths)?.into_iter();
     numbers.extend(
         named
             .filter_map(|(_, value)| bytemuck::try_pod_read_unaligned(&value).ok())
             .map(|it: abi::NamedCgroup| it.becomes.id),
     );
     for whose in counted.keys().filter(|whose| !numbers.contains(&whose.member)) {
-        store.delete(&rooms, bytemuck::bytes_of(&whose.key()))?;
+        node.system.delete(&rooms, bytemuck::bytes_of(&whose.key()))?;
     }
     Ok(())
 }
@@ -197,10 +201,12 @@ impl FullRoom {
 }
 
 /// The rooms that are full, by the member's number.
-pub(crate) fn full<S: System>(store: &S, instance: &Instance) -> Result<BTreeMap<u32, Vec<FullRoom>>> {
+pub(crate) fn full<S: System>(node: Node<'_, S>) -> Result<BTreeMap<u32, Vec<FullRoom>>> {
     let mut full: BTreeMap<u32, Vec<FullRoom>> = BTreeMap::new();
-    let Some(rooms) = store.open_map(&instance.maps().join(map::ROOMS.name))? else { return Ok(full) };
-    let taken = taken(store, &rooms)?.into_iter();
+    let Some(rooms) = node.system.open_map(&node.instance.maps().join(map::ROOMS.name))? else {
+        return Ok(full);
+    };
+    let taken = taken(node.system, &rooms)?.into_iter();
     for (Whose { opening, member, user }, connections) in
         taken.filter(|(whose, count)| *count >= whose.most())
     {

@@ -7,7 +7,7 @@ use mesh_bpf::abi::{Control, FLOW_ABI, LINE};
 use mesh_bpf::map::{self, MAPS, MapDef};
 
 use crate::error::{Error, Result};
-use crate::instance::Instance;
+use crate::node::Node;
 use crate::system::{MapInfo, Prepared, System, Word};
 
 /// The control map alone: the part of a set that every version can read.
@@ -19,30 +19,30 @@ pub(crate) struct ControlMap<S: System> {
 
 impl<S: System> ControlMap<S> {
     /// That of the instance; `None` where nothing is pinned.
-    pub(crate) fn open(store: &S, instance: &Instance) -> Result<Option<Self>> {
-        let Some(map) = open_pin(store, &instance.maps(), &map::CONTROL)? else { return Ok(None) };
-        let info = store.map_info(&map)?;
+    pub(crate) fn open(node: Node<'_, S>) -> Result<Option<Self>> {
+        let Some(map) = open_pin(node.system, &node.instance.maps(), &map::CONTROL)? else { return Ok(None) };
+        let info = node.system.map_info(&map)?;
         check(&info, &map::CONTROL)?;
-        Ok(Some(Self { words: store.words(&map)?, id: info.id }))
+        Ok(Some(Self { words: node.system.words(&map)?, id: info.id }))
     }
 
-    pub(crate) fn load(&self, store: &S) -> Control {
-        store.load(&self.words)
+    pub(crate) fn load(&self, system: &S) -> Control {
+        system.load(&self.words)
     }
 
     /// Sets a word to `new`, whatever it is.
-    pub(crate) fn set(&self, store: &S, word: Word, new: u64) -> Result<()> {
+    pub(crate) fn set(&self, system: &S, word: Word, new: u64) -> Result<()> {
         loop {
-            let old = value(&self.load(store), word);
-            if old == new || store.exchange(&self.words, word, old, new)? {
+            let old = value(&self.load(system), word);
+            if old == new || system.exchange(&self.words, word, old, new)? {
                 return Ok(());
             }
         }
     }
 
     /// Sets a word to `new` if it is `old`; whether it was.
-    pub(crate) fn exchange(&self, store: &S, word: Word, old: u64, new: u64) -> Result<bool> {
-        Ok(store.exchange(&self.words, word, old, new)?)
+    pub(crate) fn exchange(&self, system: &S, word: Word, old: u64, new: u64) -> Result<bool> {
+        Ok(system.exchange(&self.words, word, old, new)?)
     }
 }
 
@@ -78,18 +78,18 @@ pub(crate) struct Set<S: System> {
 
 impl<S: System> Set<S> {
     /// That of the instance, every map checked; `None` where nothing is pinned.
-    pub(crate) fn open(store: &S, instance: &Instance) -> Result<Option<Self>> {
-        let dir = instance.maps();
-        let Some(control) = ControlMap::open(store, instance)? else { return Ok(None) };
-        let found = control.load(store).flow_abi;
+    pub(crate) fn open(node: Node<'_, S>) -> Result<Option<Self>> {
+        let dir = node.instance.maps();
+        let Some(control) = ControlMap::open(node)? else { return Ok(None) };
+        let found = control.load(node.system).flow_abi;
         if found != u64::from(FLOW_ABI) {
             return Err(Error::OtherFlowAbi { found });
         }
         let mut maps = BTreeMap::new();
         for def in MAPS {
             let missing = || incompatible(def, "it is missing".into());
-            let map = open_pin(store, &dir, def)?.ok_or_else(missing)?;
-            check(&store.map_info(&map)?, def)?;
+            let map = open_pin(node.system, &dir, def)?.ok_or_else(missing)?;
+            check(&node.system.map_info(&map)?, def)?;
             maps.insert(def.name, map);
         }
         let mut take =
@@ -112,50 +112,50 @@ impl<S: System> Set<S> {
     }
 
     /// Makes a new set beside its place, and puts it there with one rename.
-    pub(crate) fn create(store: &S, instance: &Instance, prepared: &mut Prepared<S>) -> Result<Self> {
-        let dir = instance.new_maps();
-        store.create_dir(&dir)?;
+    pub(crate) fn create(node: Node<'_, S>, prepared: &mut Prepared<S>) -> Result<Self> {
+        let dir = node.instance.new_maps();
+        node.system.create_dir(&dir)?;
         for def in MAPS {
-            let map = prepared.map(def).map_or_else(|| make(store, def), Ok)?;
+            let map = prepared.map(def).map_or_else(|| make(node.system, def), Ok)?;
             if def.name == map::CONTROL.name {
-                store.exchange(&store.words(&map)?, Word::FlowAbi, 0, FLOW_ABI.into())?;
+                node.system.exchange(&node.system.words(&map)?, Word::FlowAbi, 0, FLOW_ABI.into())?;
             }
-            store.pin_map(&map, &dir.join(def.name))?;
+            node.system.pin_map(&map, &dir.join(def.name))?;
         }
-        store.rename(&dir, &instance.maps(), false)?;
+        node.system.rename(&dir, &node.instance.maps(), false)?;
         let missing = || incompatible(&map::CONTROL, "it is missing".into());
-        Self::open(store, instance)?.ok_or_else(missing)
+        Self::open(node)?.ok_or_else(missing)
     }
 
     /// Waits until every program has ended that saw what was live before this generation, which is.
-    pub(crate) fn wait_for_readers(&self, store: &S, live: u64, prepared: &mut Prepared<S>) -> Result<()> {
+    pub(crate) fn wait_for_readers(&self, system: &S, live: u64, prepared: &mut Prepared<S>) -> Result<()> {
         // A number never comes again in a set.
         let has_waited = prepared.waited() == Some((self.control.id, live));
-        if has_waited { Ok(()) } else { self.grace_period(store) }
+        if has_waited { Ok(()) } else { self.grace_period(system) }
     }
 
     /// Waits until every program that runs now has ended: none sees any more what it saw before.
-    pub(crate) fn grace_period(&self, store: &S) -> Result<()> {
-        let any = store.create_map(&map::INNER, 1, None)?;
-        Ok(store.put_maps(&self.scratch, &[(0, &any)])?)
+    pub(crate) fn grace_period(&self, system: &S) -> Result<()> {
+        let any = system.create_map(&map::INNER, 1, None)?;
+        Ok(system.put_maps(&self.scratch, &[(0, &any)])?)
     }
 }
 
 /// Removes a set of pins that is not in its place: one that was never finished, or is being removed.
-pub(crate) fn sweep(store: &impl System, dir: &Path) -> Result<()> {
-    for name in store.list(dir)?.unwrap_or_default() {
-        store.remove(&dir.join(name))?;
+pub(crate) fn sweep(system: &impl System, dir: &Path) -> Result<()> {
+    for name in system.list(dir)?.unwrap_or_default() {
+        system.remove(&dir.join(name))?;
     }
-    Ok(store.remove_dir(dir)?)
+    Ok(system.remove_dir(dir)?)
 }
 
-fn make<S: System>(store: &S, def: &MapDef) -> Result<S::Map> {
-    let inner = def.inner.map(|inner| store.create_map(inner, inner.capacity, None)).transpose()?;
-    Ok(store.create_map(def, def.capacity, inner.as_ref())?)
+fn make<S: System>(system: &S, def: &MapDef) -> Result<S::Map> {
+    let inner = def.inner.map(|inner| system.create_map(inner, inner.capacity, None)).transpose()?;
+    Ok(system.create_map(def, def.capacity, inner.as_ref())?)
 }
 
-fn open_pin<S: System>(store: &S, dir: &Path, def: &MapDef) -> Result<Option<S::Map>> {
-    Ok(store.open_map(&dir.join(def.name))?)
+fn open_pin<S: System>(system: &S, dir: &Path, def: &MapDef) -> Result<Option<S::Map>> {
+    Ok(system.open_map(&dir.join(def.name))?)
 }
 
 fn incompatible(def: &MapDef, what: String) -> Error {

@@ -15,18 +15,18 @@ use crate::system::{Fault, Sources, Step, System};
 const FOLLOWED: usize = 1024;
 
 /// The addresses of the interfaces in a network namespace, as far as they count.
-pub(crate) fn followed(store: &impl System, netns: &Path) -> Step<Vec<IpAddr>> {
-    let mut found = store.netns_addresses(netns)?;
+pub(crate) fn followed(system: &impl System, netns: &Path) -> Step<Vec<IpAddr>> {
+    let mut found = system.netns_addresses(netns)?;
     found.truncate(FOLLOWED);
     Ok(found)
 }
 
 /// A pod as it is, where its addresses are followed, and they or where its connections come from are not what is known
 /// of it. One whose namespace has ended is for whoever sweeps.
-pub(crate) fn moved(store: &impl System, member: &Member) -> Result<Option<Member>> {
+pub(crate) fn moved(system: &impl System, member: &Member) -> Result<Option<Member>> {
     let (Key::Netns(cookie), Some(known)) = (member.key, &member.followed) else { return Ok(None) };
-    let Some(netns) = pod::find(store, member, cookie)? else { return Ok(None) };
-    let look = || Ok::<_, Fault>((followed(store, &netns)?, store.netns_sources(&netns)?));
+    let Some(netns) = pod::find(system, member, cookie)? else { return Ok(None) };
+    let look = || Ok::<_, Fault>((followed(system, &netns)?, system.netns_sources(&netns)?));
     match look() {
         Ok((found, chosen)) => {
             let sources = Some(Sources::of(chosen, &found));
@@ -41,13 +41,13 @@ pub(crate) fn moved(store: &impl System, member: &Member) -> Result<Option<Membe
 
 /// In what a pod's addresses are not those that are known of it. Addresses of one link come and go with it, and nobody
 /// routes to them.
-pub(super) fn moves(store: &impl System, member: &Member) -> Result<Vec<Drift>> {
+pub(super) fn moves(system: &impl System, member: &Member) -> Result<Vec<Drift>> {
     let pod = || member.name.clone();
     let mut drift = Vec::new();
     if member.followed.as_ref().is_some_and(|known| known.len() >= FOLLOWED) {
         drift.push(Drift::PodAddressesMany { pod: pod(), own: FOLLOWED });
     }
-    let Some(now) = moved(store, member)? else { return Ok(drift) };
+    let Some(now) = moved(system, member)? else { return Ok(drift) };
     let of_a_link = |address: &&IpAddr| match address {
         IpAddr::V4(v4) => v4.is_link_local(),
         IpAddr::V6(v6) => v6.is_unicast_link_local(),

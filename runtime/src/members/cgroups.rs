@@ -19,7 +19,7 @@ impl<S: System> Registry<'_, S> {
         let paths: BTreeSet<&String> = workloads.flat_map(|workload| &workload.selector.cgroups).collect();
         let (mut found, mut missing) = (BTreeMap::new(), Vec::new());
         for path in paths {
-            match self.store.inode(&self.instance.cgroup_dir(path))? {
+            match self.node.system.inode(&self.node.instance.cgroup_dir(path))? {
                 Some(id) => drop(found.insert(path.clone(), id)),
                 None => missing.push(path.clone()),
             }
@@ -37,7 +37,7 @@ impl<S: System> Registry<'_, S> {
     ) -> Result<BTreeMap<String, u32>> {
         let map = &self.set.cgroup_paths;
         let mut known: BTreeMap<Vec<u8>, NamedCgroup> = BTreeMap::new();
-        for (key, value) in self.store.entries(map)? {
+        for (key, value) in self.node.system.entries(map)? {
             known.extend(bytemuck::try_pod_read_unaligned(&value).ok().map(|value| (key, value)));
         }
         let mut ids = BTreeMap::new();
@@ -46,20 +46,20 @@ impl<S: System> Registry<'_, S> {
             let found = key.and_then(|key| known.remove(bytemuck::bytes_of(&key)));
             let id = match found {
                 Some(found) => found.becomes.id,
-                None => files::new_id(self.store, self.instance)?,
+                None => files::new_id(self.node)?,
             };
             let before = found.map(|found| found.becomes);
             let becomes = entry(&Member::selected(id, Key::Cgroup(0), &path), before, policies, host)?;
             let entry = NamedCgroup { becomes, ..named };
             // One with a path too long for the kernel's table joins with the next apply.
             if let Some(key) = key.filter(|_| found != Some(entry)) {
-                self.store.update(map, bytemuck::bytes_of(&key), bytemuck::bytes_of(&entry))?;
+                self.node.system.update(map, bytemuck::bytes_of(&key), bytemuck::bytes_of(&entry))?;
                 refreshed.changed += 1;
             }
             ids.insert(path, id);
         }
         for key in known.keys() {
-            self.store.delete(map, key)?;
+            self.node.system.delete(map, key)?;
             refreshed.changed += 1;
         }
         Ok(ids)
@@ -76,7 +76,7 @@ impl<S: System> Registry<'_, S> {
         let exempt = policies.into_iter().flatten().flat_map(|policy| &policy.exempt_cgroups);
         let paths: BTreeSet<&String> = exempt.map(|(_, path, _)| path).collect();
         for path in paths {
-            match (self.store.inode(&self.instance.cgroup_dir(path))?, ids.get(path)) {
+            match (self.node.system.inode(&self.node.instance.cgroup_dir(path))?, ids.get(path)) {
                 (Some(cgroup), Some(id)) => {
                     wanted.insert(cgroup.to_ne_bytes().to_vec(), id.to_ne_bytes().to_vec());
                 }
@@ -109,7 +109,7 @@ impl<S: System> Registry<'_, S> {
     /// Whether a refresh for one policy would remove members.
     pub(crate) fn has_stale(&self, policy: &Membership) -> Result<bool> {
         let (paths, _) = self.cgroups_of(PerSlot::of(0, Some(policy), None))?;
-        Ok(files::members(self.store, self.instance)?.iter().any(|member| is_stale(member, &paths)))
+        Ok(files::members(self.node)?.iter().any(|member| is_stale(member, &paths)))
     }
 }
 

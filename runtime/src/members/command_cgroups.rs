@@ -6,6 +6,7 @@ use crate::error::Result;
 use crate::instance::Instance;
 use crate::member::Key;
 use crate::members::registry::Registry;
+use crate::node::Node;
 use crate::system::{Process, System};
 
 pub(crate) fn prefix(instance: &Instance) -> String {
@@ -13,15 +14,15 @@ pub(crate) fn prefix(instance: &Instance) -> String {
 }
 
 /// The cgroups of commands whose maker has ended and in which nothing lives, with their ids.
-fn dead(store: &impl System, instance: &Instance) -> Result<Vec<(PathBuf, u64)>> {
+fn dead(node: Node<'_, impl System>) -> Result<Vec<(PathBuf, u64)>> {
     let mut dead = Vec::new();
-    let prefix = prefix(instance);
-    for name in store.list(&instance.cgroup)?.unwrap_or_default() {
+    let prefix = prefix(node.instance);
+    for name in node.system.list(&node.instance.cgroup)?.unwrap_or_default() {
         let Some(process) = name.strip_prefix(&prefix).and_then(maker) else { continue };
-        let dir = instance.cgroup.join(&name);
-        if !store.is_alive(process)
-            && !store.is_populated(&dir)?
-            && let Some(id) = store.inode(&dir)?
+        let dir = node.instance.cgroup.join(&name);
+        if !node.system.is_alive(process)
+            && !node.system.is_populated(&dir)?
+            && let Some(id) = node.system.inode(&dir)?
         {
             dead.push((dir, id));
         }
@@ -39,18 +40,18 @@ fn maker(rest: &str) -> Option<Process> {
 
 /// Unregisters and removes the cgroups of commands that were killed. The registry's lock is held.
 pub(crate) fn sweep<S: System>(registry: &Registry<'_, S>) -> Result<()> {
-    for (dir, id) in dead(registry.store, registry.instance)? {
+    for (dir, id) in dead(registry.node)? {
         registry.leave(Key::Cgroup(id))?;
-        registry.store.remove_dir(&dir)?;
+        registry.node.system.remove_dir(&dir)?;
     }
     Ok(())
 }
 
 /// The same where nothing is registered any more.
-pub(crate) fn sweep_cgroups<S: System>(store: &S, instance: &Instance) -> Result<()> {
-    for (dir, id) in dead(store, instance)? {
-        store.remove(&instance.members().join(Key::Cgroup(id).to_string()))?;
-        store.remove_dir(&dir)?;
+pub(crate) fn sweep_cgroups<S: System>(node: Node<'_, S>) -> Result<()> {
+    for (dir, id) in dead(node)? {
+        node.system.remove(&node.instance.members().join(Key::Cgroup(id).to_string()))?;
+        node.system.remove_dir(&dir)?;
     }
     Ok(())
 }

@@ -9,47 +9,46 @@ use super::registry::{Registry, entry, is_stale, own_entries, own_keys};
 use crate::attach::pod;
 use crate::drift::Drift;
 use crate::error::Result;
-use crate::instance::Instance;
 use crate::maps::room;
 use crate::maps::set::Set;
 use crate::maps::slot::PerSlot;
 use crate::member::{Key, Member};
 use crate::members::{addresses, files, reserved_ports};
+use crate::node::Node;
 use crate::system::System;
 
 /// Members whose entries are not what the live policy says; and cgroups that it names which are gone, or were made
 /// again and are not registered.
 pub(crate) fn drift<S: System>(
-    store: &S,
-    instance: &Instance,
+    node: Node<'_, S>,
     set: &Set<S>,
     slot: u32,
     policy: &Membership,
 ) -> Result<Vec<Drift>> {
     let mut drift = Vec::new();
-    let registry = Registry { store, instance, set };
+    let registry = Registry { node, set };
     let (paths, missing) = registry.cgroups_of(PerSlot::of(0, Some(policy), None))?;
     drift.extend(missing.into_iter().map(Drift::CgroupMissing));
     let mut known: BTreeSet<Key> = paths.values().copied().map(Key::Cgroup).collect();
-    let mut members = files::members(store, instance)?;
+    let mut members = files::members(node)?;
     known.extend(members.iter().map(|member| member.key));
     // A cgroup that was made again joined by itself, and its member's record is of the one before.
     members.retain(|member| !is_stale(member, &paths));
     let recorded: BTreeSet<Key> = members.iter().map(|member| member.key).collect();
     let unrecorded = paths.iter().filter(|(_, id)| !recorded.contains(&Key::Cgroup(**id)));
     members.extend(unrecorded.map(|(path, &id)| Member::selected(0, Key::Cgroup(id), path)));
-    let full = room::full(store, instance)?;
+    let full = room::full(node)?;
     for member in &members {
         drift.extend(registry.fault(member, slot, policy)?);
         let number = registry.found(member.key)?.map_or(member.id, |found| found.id);
         drift.extend(full.get(&number).into_iter().flatten().map(|full| full.of(&member.name)));
-        drift.extend(addresses::moves(store, member)?);
-        drift.extend(reserved_ports::fault(store, instance, member)?);
+        drift.extend(addresses::moves(node.system, member)?);
+        drift.extend(reserved_ports::fault(node, member)?);
     }
     let strange = registry.keys()?.into_iter().filter(|key| !known.contains(key));
     drift.extend(strange.map(Drift::MemberUnregistered));
     let wanted = own_entries(&members);
-    let own: BTreeMap<Vec<u8>, Vec<u8>> = store.entries(&set.own)?.into_iter().collect();
+    let own: BTreeMap<Vec<u8>, Vec<u8>> = node.system.entries(&set.own)?.into_iter().collect();
     for member in &members {
         if own_keys(member).iter().any(|key| {
             let key = bytemuck::bytes_of(key);
@@ -62,7 +61,7 @@ pub(crate) fn drift<S: System>(
     if strange > 0 {
         drift.push(Drift::AddressesUnregistered(strange));
     }
-    for name in store.list(&instance.moving())?.unwrap_or_default() {
+    for name in node.system.list(&node.instance.moving())?.unwrap_or_default() {
         if let Ok(key) = name.parse::<Key>() {
             drift.push(Drift::CommandUnfinished(key));
         }
@@ -92,6 +91,6 @@ impl<S: System> Registry<'_, S> {
         if found != expected {
             return Ok(Some(Drift::MemberChanged(name())));
         }
-        pod::fault(self.store, self.instance, member)
+        pod::fault(self.node, member)
     }
 }

@@ -2,32 +2,28 @@
 //! ids start again.
 
 use crate::error::Result;
-use crate::instance::Instance;
 use crate::member::{Key, Member};
+use crate::node::Node;
 use crate::state::record;
 use crate::system::System;
 
 const NEXT_ID: &str = "next-id";
 
 /// Every endpoint that is registered in this boot, by key.
-pub(crate) fn members<S: System>(store: &S, instance: &Instance) -> Result<Vec<Member>> {
-    members_with(store, instance, |_| true)
+pub(crate) fn members<S: System>(node: Node<'_, S>) -> Result<Vec<Member>> {
+    members_with(node, |_| true)
 }
 
 /// Those that are known by their cgroup. The others, of which there may be many more, are not read.
-pub(crate) fn members_by_cgroup<S: System>(store: &S, instance: &Instance) -> Result<Vec<Member>> {
-    members_with(store, instance, |key| matches!(key, Key::Cgroup(_)))
+pub(crate) fn members_by_cgroup<S: System>(node: Node<'_, S>) -> Result<Vec<Member>> {
+    members_with(node, |key| matches!(key, Key::Cgroup(_)))
 }
 
-fn members_with<S: System>(
-    store: &S,
-    instance: &Instance,
-    is_wanted: impl Fn(Key) -> bool,
-) -> Result<Vec<Member>> {
+fn members_with<S: System>(node: Node<'_, S>, is_wanted: impl Fn(Key) -> bool) -> Result<Vec<Member>> {
     let mut members = Vec::new();
-    for name in store.list(&instance.members())?.unwrap_or_default() {
+    for name in node.system.list(&node.instance.members())?.unwrap_or_default() {
         if name.parse::<Key>().is_ok_and(&is_wanted) {
-            members.extend(record::read::<Member>(store, &instance.members().join(name))?);
+            members.extend(record::read::<Member>(node.system, &node.instance.members().join(name))?);
         }
     }
     members.sort_by_key(|member| member.key);
@@ -35,24 +31,24 @@ fn members_with<S: System>(
 }
 
 /// A number that no endpoint had in this boot.
-pub(crate) fn new_id<S: System>(store: &S, instance: &Instance) -> Result<u32> {
-    let file = instance.members().join(NEXT_ID);
-    let id = record::read::<u32>(store, &file)?.unwrap_or(1);
-    record::write(store, &file, &(id.saturating_add(1)), false)?;
+pub(crate) fn new_id<S: System>(node: Node<'_, S>) -> Result<u32> {
+    let file = node.instance.members().join(NEXT_ID);
+    let id = record::read::<u32>(node.system, &file)?.unwrap_or(1);
+    record::write(node.system, &file, &(id.saturating_add(1)), false)?;
     Ok(id)
 }
 
 /// Makes the directory of this boot's members, and forgets those of others.
-pub(crate) fn create_dir<S: System>(store: &S, instance: &Instance) -> Result<()> {
-    let dir = instance.members();
-    if store.inode(&instance.moving())?.is_some() {
+pub(crate) fn create_dir<S: System>(node: Node<'_, S>) -> Result<()> {
+    let dir = node.instance.members();
+    if node.system.inode(&node.instance.moving())?.is_some() {
         return Ok(());
     }
     let Some(all) = dir.parent() else { return Ok(()) };
-    store.create_dir(all)?;
-    for boot in store.list(all)?.unwrap_or_default() {
-        record::forget_boot(store, &all.join(boot))?;
+    node.system.create_dir(all)?;
+    for boot in node.system.list(all)?.unwrap_or_default() {
+        record::forget_boot(node.system, &all.join(boot))?;
     }
-    store.create_dir(&dir)?;
-    Ok(store.create_dir(&instance.moving())?)
+    node.system.create_dir(&dir)?;
+    Ok(node.system.create_dir(&node.instance.moving())?)
 }

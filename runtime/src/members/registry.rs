@@ -19,12 +19,12 @@ use mesh_bpf::program::Inbound;
 
 use crate::attach::{listening, netns_links, pod};
 use crate::error::{Error, Result};
-use crate::instance::Instance;
 use crate::maps::live::{self, membership};
 use crate::maps::set::Set;
 use crate::maps::slot::PerSlot;
 use crate::member::{Key, Member, Origin};
 use crate::members::{addresses, files, reserved_ports};
+use crate::node::Node;
 use crate::state::record;
 use crate::system::{Fault, HOST_NETNS, Sources, System};
 use crate::warning::Warning;
@@ -41,8 +41,7 @@ pub(super) struct Whence {
 
 /// What is registered, and what the two slots' policies say of it.
 pub(crate) struct Registry<'a, S: System> {
-    pub(crate) store: &'a S,
-    pub(crate) instance: &'a Instance,
+    pub(crate) node: Node<'a, S>,
     pub(crate) set: &'a Set<S>,
 }
 
@@ -64,10 +63,10 @@ impl<S: System> Registry<'_, S> {
     /// inbound traffic to a pod is decided when this returns; before the first one, its apply sees to that. Where it
     /// fails, [`Registry::recover`] makes everything what it was.
     pub(crate) fn join(&self, member: &Member, policies: Policies<'_>) -> Result<()> {
-        let place = self.instance.members().join(member.key.to_string());
-        let joining = self.instance.moving().join(member.key.to_string());
-        self.store.write(&joining, &record::json(&joining, member)?, false)?;
-        let before = record::read::<Member>(self.store, &place)?;
+        let place = self.node.instance.members().join(member.key.to_string());
+        let joining = self.node.instance.moving().join(member.key.to_string());
+        self.node.system.write(&joining, &record::json(&joining, member)?, false)?;
+        let before = record::read::<Member>(self.node.system, &place)?;
         self.put(member, policies, None)?;
         self.own(member, before.as_ref())?;
         if policies.into_iter().any(|policy| policy.is_some()) && !self.attach_pod(member)? {
@@ -76,15 +75,15 @@ impl<S: System> Registry<'_, S> {
                 Fault::new("entering", format!("the network namespace of {}", member.name), gone).into()
             );
         }
-        reserved_ports::keep(self.store, self.instance, member, true)?;
-        Ok(self.store.rename(&joining, &place, false)?)
+        reserved_ports::keep(self.node, member, true)?;
+        Ok(self.node.system.rename(&joining, &place, false)?)
     }
 
     /// Removes an endpoint.
     pub(crate) fn leave(&self, key: Key) -> Result<()> {
-        let place = self.instance.members().join(key.to_string());
-        if self.store.inode(&place)?.is_some() {
-            self.store.rename(&place, &self.instance.moving().join(key.to_string()), false)?;
+        let place = self.node.instance.members().join(key.to_string());
+        if self.node.system.inode(&place)?.is_some() {
+            self.node.system.rename(&place, &self.node.instance.moving().join(key.to_string()), false)?;
         }
         self.forget(key)
     }
@@ -92,9 +91,9 @@ impl<S: System> Registry<'_, S> {
     /// Finishes what a killed or failed command began. Who was a member before it is what it was, and who was to
     /// become one, or was leaving, is removed.
     pub(crate) fn recover(&self) -> Result<()> {
-        for name in self.store.list(&self.instance.moving())?.unwrap_or_default() {
+        for name in self.node.system.list(&self.node.instance.moving())?.unwrap_or_default() {
             let Ok(key) = name.parse() else { continue };
-            match record::read(self.store, &self.instance.members().join(&name))? {
+            match record::read(self.node.system, &self.node.instance.members().join(&name))? {
                 Some(member) => self.reinstate(&member)?,
                 None => self.forget(key)?,
             }
@@ -104,10 +103,10 @@ impl<S: System> Registry<'_, S> {
 
     /// Makes the kernel hold a member as its file says, and forgets what it was to become.
     pub(super) fn reinstate(&self, member: &Member) -> Result<()> {
-        let moving = self.instance.moving().join(member.key.to_string());
+        let moving = self.node.instance.moving().join(member.key.to_string());
         let read = || {
-            let Some(live) = live::live(self.store, self.set)? else { return Ok(None) };
-            Ok(Some((live.slot(), membership(self.store, self.set, &live)?)))
+            let Some(live) = live::live(self.node.system, self.set)? else { return Ok(None) };
+            Ok(Some((live.slot(), membership(self.node.system, self.set, &live)?)))
         };
         let policy = match read() {
             Err(error @ Error::Step(_)) => return Err(error),
@@ -117,14 +116,14 @@ impl<S: System> Registry<'_, S> {
         let slot = policy.as_ref().map_or(0, |(slot, _)| *slot);
         self.put(member, PerSlot::of(slot, policy.as_ref().map(|(_, policy)| policy), None), None)?;
         // What could not be written whole was not begun.
-        let other = record::read::<Member>(self.store, &moving).ok().flatten();
+        let other = record::read::<Member>(self.node.system, &moving).ok().flatten();
         self.own(member, other.as_ref())?;
         if policy.is_some() {
             // One whose namespace has ended is swept.
             self.attach_pod(member)?;
-            reserved_ports::keep(self.store, self.instance, member, true)?;
+            reserved_ports::keep(self.node, member, true)?;
         }
-        Ok(self.store.remove(&moving)?)
+        Ok(self.node.system.remove(&moving)?)
     }
 
     /// Makes a member's own addresses those of the kernel, in the place of what it was, or was to become.
@@ -132,10 +131,10 @@ impl<S: System> Registry<'_, S> {
         let own = own_keys(member);
         let before = instead_of.map(own_keys).unwrap_or_default();
         for address in before.iter().filter(|address| !own.contains(address)) {
-            self.store.delete(&self.set.own, bytemuck::bytes_of(address))?;
+            self.node.system.delete(&self.set.own, bytemuck::bytes_of(address))?;
         }
         for address in own {
-            self.store.update(&self.set.own, bytemuck::bytes_of(&address), &member.id.to_ne_bytes())?;
+            self.node.system.update(&self.set.own, bytemuck::bytes_of(&address), &member.id.to_ne_bytes())?;
         }
         Ok(())
     }
@@ -143,17 +142,17 @@ impl<S: System> Registry<'_, S> {
     /// Whatever is known of it is removed, its file last.
     pub(super) fn forget(&self, key: Key) -> Result<()> {
         let (map, number) = self.place(key);
-        self.store.delete(map, &number.to_ne_bytes())?;
-        pod::detach(self.store, self.instance, key)?;
-        listening::forget(self.store, self.instance, key)?;
-        let file = self.instance.moving().join(key.to_string());
-        if let Ok(Some(member)) = record::read::<Member>(self.store, &file) {
-            reserved_ports::release(self.store, self.instance, &member)?;
+        self.node.system.delete(map, &number.to_ne_bytes())?;
+        pod::detach(self.node, key)?;
+        listening::forget(self.node, key)?;
+        let file = self.node.instance.moving().join(key.to_string());
+        if let Ok(Some(member)) = record::read::<Member>(self.node.system, &file) {
+            reserved_ports::release(self.node, &member)?;
             for address in own_keys(&member) {
-                self.store.delete(&self.set.own, bytemuck::bytes_of(&address))?;
+                self.node.system.delete(&self.set.own, bytemuck::bytes_of(&address))?;
             }
         }
-        Ok(self.store.remove(&file)?)
+        Ok(self.node.system.remove(&file)?)
     }
 
     pub(super) const fn place(&self, key: Key) -> (&S::Map, u64) {
@@ -171,7 +170,7 @@ impl<S: System> Registry<'_, S> {
         if found == Some(entry) {
             return Ok(false);
         }
-        self.store.update(map, &number.to_ne_bytes(), bytemuck::bytes_of(&entry))?;
+        self.node.system.update(map, &number.to_ne_bytes(), bytemuck::bytes_of(&entry))?;
         Ok(true)
     }
 
@@ -185,7 +184,7 @@ impl<S: System> Registry<'_, S> {
         let ids = self.name_cgroups(policies, host, &mut refreshed)?;
         let (paths, missing) = self.cgroups_of(policies)?;
         refreshed.missing = missing;
-        let mut members = files::members(self.store, self.instance)?;
+        let mut members = files::members(self.node)?;
         for stale in members.extract_if(.., |member| is_stale(member, &paths)) {
             self.leave(stale.key)?;
             refreshed.changed += 1;
@@ -195,7 +194,7 @@ impl<S: System> Registry<'_, S> {
             let key = Key::Cgroup(id);
             if !known.contains(&key) {
                 let number = ids.get(path).copied();
-                let number = number.map_or_else(|| files::new_id(self.store, self.instance), Ok)?;
+                let number = number.map_or_else(|| files::new_id(self.node), Ok)?;
                 self.join(&Member::selected(number, key, path), policies)?;
                 refreshed.changed += 1;
             }
@@ -218,7 +217,7 @@ impl<S: System> Registry<'_, S> {
     /// those whose namespace cannot be found.
     pub(crate) fn attach_pods(&self) -> Result<Vec<String>> {
         let mut lost = Vec::new();
-        for member in files::members(self.store, self.instance)? {
+        for member in files::members(self.node)? {
             if !self.attach_pod(&member)? {
                 lost.push(member.name);
             }
@@ -229,8 +228,8 @@ impl<S: System> Registry<'_, S> {
     /// Brings what is known of the pods' own addresses in line with their interfaces. How many had others.
     pub(crate) fn follow(&self, policies: Policies<'_>) -> Result<usize> {
         let mut changed = 0;
-        for member in files::members(self.store, self.instance)? {
-            if let Some(member) = addresses::moved(self.store, &member)? {
+        for member in files::members(self.node)? {
+            if let Some(member) = addresses::moved(self.node.system, &member)? {
                 self.join(&member, policies)?;
                 changed += 1;
             }
@@ -241,13 +240,13 @@ impl<S: System> Registry<'_, S> {
     /// Makes inbound traffic to a member be decided; `false` where its namespace cannot be found. Its redirected
     /// connections are spread over many addresses as long as a program sees to it that they reach a sidecar on one.
     pub(super) fn attach_pod(&self, member: &Member) -> Result<bool> {
-        if self.instance.inbound != Inbound::SkLookup {
+        if self.node.instance.inbound != Inbound::SkLookup {
             self.set_spreads(member.key, false)?;
         }
-        let attached = pod::attach(self.store, self.instance, member)?;
+        let attached = pod::attach(self.node, member)?;
         // Where the kernel refuses the program, it goes without.
-        let has_program = attached && netns_links::has_program(self.store, self.instance, member.key)?;
-        self.set_spreads(member.key, has_program && self.instance.inbound == Inbound::SkLookup)?;
+        let has_program = attached && netns_links::has_program(self.node, member.key)?;
+        self.set_spreads(member.key, has_program && self.node.instance.inbound == Inbound::SkLookup)?;
         Ok(attached)
     }
 
@@ -259,7 +258,7 @@ impl<S: System> Registry<'_, S> {
         let flags = if spreads { entry.flags | MEMBER_SPREADS } else { entry.flags & !MEMBER_SPREADS };
         if entry.flags != flags {
             entry.flags = flags;
-            self.store.update(map, &number.to_ne_bytes(), bytemuck::bytes_of(&entry))?;
+            self.node.system.update(map, &number.to_ne_bytes(), bytemuck::bytes_of(&entry))?;
         }
         Ok(())
     }
@@ -267,16 +266,16 @@ impl<S: System> Registry<'_, S> {
     /// The kernel's entry of a member.
     pub(super) fn found(&self, key: Key) -> Result<Option<abi::Member>> {
         let (map, number) = self.place(key);
-        let found = self.store.lookup(map, &number.to_ne_bytes())?;
+        let found = self.node.system.lookup(map, &number.to_ne_bytes())?;
         Ok(found.and_then(|bytes| bytemuck::try_pod_read_unaligned(&bytes).ok()))
     }
 
     /// What the kernel's entries say of where connections come from that processes of the host open.
     pub(super) fn host(&self) -> Result<Whence> {
         let netns = Path::new(HOST_NETNS);
-        let chosen = self.store.netns_sources(netns)?;
-        let sources = Sources::of(chosen, &self.store.netns_addresses(netns)?);
-        Ok(Whence { netns: self.store.netns_cookie(netns)?, sources })
+        let chosen = self.node.system.netns_sources(netns)?;
+        let sources = Sources::of(chosen, &self.node.system.netns_addresses(netns)?);
+        Ok(Whence { netns: self.node.system.netns_cookie(netns)?, sources })
     }
 
     /// The same of a member; `host` is what holds for processes of the host.
@@ -291,11 +290,11 @@ impl<S: System> Registry<'_, S> {
 
     /// Removes the kernel's entries that no file knows.
     pub(crate) fn remove_unknown(&self) -> Result<()> {
-        let members = files::members(self.store, self.instance)?;
+        let members = files::members(self.node)?;
         let known: BTreeSet<Key> = members.iter().map(|member| member.key).collect();
         for key in self.keys()?.into_iter().filter(|key| !known.contains(key)) {
             let (map, number) = self.place(key);
-            self.store.delete(map, &number.to_ne_bytes())?;
+            self.node.system.delete(map, &number.to_ne_bytes())?;
         }
         Ok(())
     }
@@ -306,7 +305,7 @@ impl<S: System> Registry<'_, S> {
         for (map, key) in
             [(&self.set.endpoints, Key::Netns as fn(u64) -> Key), (&self.set.cgroups, Key::Cgroup)]
         {
-            let entries = self.store.entries(map)?.into_iter();
+            let entries = self.node.system.entries(map)?.into_iter();
             keys.extend(entries.map(|(number, _)| key(number.try_into().map_or(0, u64::from_ne_bytes))));
         }
         Ok(keys)
@@ -325,19 +324,19 @@ impl<S: System> Registry<'_, S> {
         is_ours: impl Fn(&[u8]) -> bool,
     ) -> Result<usize> {
         let mut changed = 0;
-        for (key, value) in self.store.entries(map)? {
+        for (key, value) in self.node.system.entries(map)? {
             match wanted.get(&key) {
                 Some(wanted_value) if *wanted_value == value => drop(wanted.remove(&key)),
                 Some(_) => {}
                 None if is_ours(&key) => {
-                    self.store.delete(map, &key)?;
+                    self.node.system.delete(map, &key)?;
                     changed += 1;
                 }
                 None => {}
             }
         }
         for (key, value) in &wanted {
-            self.store.update(map, key, value)?;
+            self.node.system.update(map, key, value)?;
             changed += 1;
         }
         Ok(changed)

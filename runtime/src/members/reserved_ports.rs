@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use mesh_bpf::abi::{Decision, Node, VERDICT_REDIRECTED, VERDICT_TRANSPARENT};
+use mesh_bpf::abi::{self, Decision, VERDICT_REDIRECTED, VERDICT_TRANSPARENT};
 use mesh_bpf::map::Table;
 use mesh_bpf::tables::Tables;
 use serde::{Deserialize, Serialize};
@@ -18,6 +18,7 @@ use crate::error::{Error, Result};
 use crate::instance::Instance;
 use crate::member::{Key, Member};
 use crate::members::files;
+use crate::node::Node;
 use crate::state::record;
 use crate::system::{Fault, System};
 
@@ -37,7 +38,7 @@ struct Note {
 
 /// The ports that a policy redirects to.
 pub(crate) fn ports(tables: &Tables) -> BTreeSet<u16> {
-    let nodes = tables.get(Table::Nodes).records::<Node>().iter().flat_map(|node| node.decision);
+    let nodes = tables.get(Table::Nodes).records::<abi::Node>().iter().flat_map(|node| node.decision);
     let by_port = tables.get(Table::Decisions).records::<Decision>().iter().copied();
     let redirects =
         nodes.chain(by_port).filter(|one| one.verdict & !VERDICT_TRANSPARENT == VERDICT_REDIRECTED);
@@ -45,33 +46,33 @@ pub(crate) fn ports(tables: &Tables) -> BTreeSet<u16> {
 }
 
 /// Notes what is to be kept free in every pod.
-pub(crate) fn want(store: &impl System, instance: &Instance, ports: &BTreeSet<u16>) -> Result<()> {
-    let file = instance.members().join(WANTED);
-    if record::read::<BTreeSet<u16>>(store, &file)?.as_ref() == Some(ports) {
+pub(crate) fn want(node: Node<'_, impl System>, ports: &BTreeSet<u16>) -> Result<()> {
+    let file = node.instance.members().join(WANTED);
+    if record::read::<BTreeSet<u16>>(node.system, &file)?.as_ref() == Some(ports) {
         return Ok(());
     }
-    record::write(store, &file, ports, false)
+    record::write(node.system, &file, ports, false)
 }
 
 /// Brings the lists of all pods in line; those that were, and `again` says no other, are not looked at.
-pub(crate) fn keep_all(store: &impl System, instance: &Instance, again: bool) -> Result<()> {
-    for member in files::members(store, instance)? {
-        keep(store, instance, &member, again)?;
+pub(crate) fn keep_all(node: Node<'_, impl System>, again: bool) -> Result<()> {
+    for member in files::members(node)? {
+        keep(node, &member, again)?;
     }
     Ok(())
 }
 
 /// The same of one pod.
-pub(crate) fn keep(store: &impl System, instance: &Instance, member: &Member, again: bool) -> Result<()> {
+pub(crate) fn keep(node: Node<'_, impl System>, member: &Member, again: bool) -> Result<()> {
     let Key::Netns(cookie) = member.key else { return Ok(()) };
-    let note = note(instance, member.key);
-    let before = record::read::<Note>(store, &note)?.unwrap_or_default();
-    let wanted = wanted(store, instance)?;
+    let note = note(node.instance, member.key);
+    let before = record::read::<Note>(node.system, &note)?.unwrap_or_default();
+    let wanted = wanted(node)?;
     if before.wanted == wanted && !again {
         return Ok(());
     }
-    let Some(netns) = pod::find(store, member, cookie)? else { return Ok(()) };
-    let done = store.netns_setting(&netns, cookie, LIST).map_err(Error::from).and_then(|text| {
+    let Some(netns) = pod::find(node.system, member, cookie)? else { return Ok(()) };
+    let done = node.system.netns_setting(&netns, cookie, LIST).map_err(Error::from).and_then(|text| {
         let found = parsed(&text);
         let others: BTreeSet<u16> = found.difference(&before.added).copied().collect();
         let added: BTreeSet<u16> = wanted.difference(&others).copied().collect();
@@ -80,11 +81,11 @@ pub(crate) fn keep(store: &impl System, instance: &Instance, member: &Member, ag
         if list != found {
             // Whoever is killed now leaves nothing behind that is not noted, and what is noted as not done yet.
             let begun = Note { wanted: BTreeSet::new(), added: done.added.clone() };
-            record::write(store, &note, &begun, false)?;
-            store.set_netns_setting(&netns, cookie, LIST, &printed(&list))?;
+            record::write(node.system, &note, &begun, false)?;
+            node.system.set_netns_setting(&netns, cookie, LIST, &printed(&list))?;
         }
         if list != found || done != before {
-            record::write(store, &note, &done, false)?;
+            record::write(node.system, &note, &done, false)?;
         }
         Ok(())
     });
@@ -92,40 +93,40 @@ pub(crate) fn keep(store: &impl System, instance: &Instance, member: &Member, ag
 }
 
 /// Takes what was added from a pod's list.
-pub(crate) fn release(store: &impl System, instance: &Instance, member: &Member) -> Result<()> {
+pub(crate) fn release(node: Node<'_, impl System>, member: &Member) -> Result<()> {
     let Key::Netns(cookie) = member.key else { return Ok(()) };
-    let note = note(instance, member.key);
-    let Some(before) = record::read::<Note>(store, &note)? else { return Ok(()) };
-    if let Some(netns) = pod::find(store, member, cookie)? {
-        let done = store.netns_setting(&netns, cookie, LIST).map_err(Error::from).and_then(|text| {
+    let note = note(node.instance, member.key);
+    let Some(before) = record::read::<Note>(node.system, &note)? else { return Ok(()) };
+    if let Some(netns) = pod::find(node.system, member, cookie)? {
+        let done = node.system.netns_setting(&netns, cookie, LIST).map_err(Error::from).and_then(|text| {
             let found = parsed(&text);
             let rest: BTreeSet<u16> = found.difference(&before.added).copied().collect();
             if rest != found {
-                store.set_netns_setting(&netns, cookie, LIST, &printed(&rest))?;
+                node.system.set_netns_setting(&netns, cookie, LIST, &printed(&rest))?;
             }
             Ok(())
         });
         unless_it_cannot(done)?;
     }
-    Ok(store.remove(&note)?)
+    Ok(node.system.remove(&note)?)
 }
 
 /// The same of all pods.
-pub(crate) fn release_all(store: &impl System, instance: &Instance) -> Result<()> {
-    for member in files::members(store, instance)? {
-        release(store, instance, &member)?;
+pub(crate) fn release_all(node: Node<'_, impl System>) -> Result<()> {
+    for member in files::members(node)? {
+        release(node, &member)?;
     }
-    Ok(store.remove(&instance.members().join(WANTED))?)
+    Ok(node.system.remove(&node.instance.members().join(WANTED))?)
 }
 
 /// Which ports a pod's connections may take that its sidecars need.
-pub(crate) fn fault(store: &impl System, instance: &Instance, member: &Member) -> Result<Option<Drift>> {
-    let (Key::Netns(cookie), wanted) = (member.key, wanted(store, instance)?) else { return Ok(None) };
+pub(crate) fn fault(node: Node<'_, impl System>, member: &Member) -> Result<Option<Drift>> {
+    let (Key::Netns(cookie), wanted) = (member.key, wanted(node)?) else { return Ok(None) };
     if wanted.is_empty() {
         return Ok(None);
     }
-    let Some(netns) = pod::find(store, member, cookie)? else { return Ok(None) };
-    let found = match store.netns_setting(&netns, cookie, LIST) {
+    let Some(netns) = pod::find(node.system, member, cookie)? else { return Ok(None) };
+    let found = match node.system.netns_setting(&netns, cookie, LIST) {
         Ok(text) => parsed(&text),
         // It ended just now.
         Err(fault) if is_gone(&fault) => return Ok(None),
@@ -135,8 +136,8 @@ pub(crate) fn fault(store: &impl System, instance: &Instance, member: &Member) -
     Ok((!ports.is_empty()).then(|| Drift::PodPortsNotReserved { pod: member.name.clone(), ports }))
 }
 
-fn wanted(store: &impl System, instance: &Instance) -> Result<BTreeSet<u16>> {
-    Ok(record::read(store, &instance.members().join(WANTED))?.unwrap_or_default())
+fn wanted(node: Node<'_, impl System>) -> Result<BTreeSet<u16>> {
+    Ok(record::read(node.system, &node.instance.members().join(WANTED))?.unwrap_or_default())
 }
 
 fn note(instance: &Instance, key: Key) -> PathBuf {

@@ -9,7 +9,7 @@ use crate::system::{System, Target};
 /// Removes pods whose namespace is gone, and the rest of those that were killed while they were removed. The
 /// registry's lock is held. An interface alone may go: the first of a namespace, loopback, stays as long as that.
 pub(crate) fn remove_ended_pods<S: System>(registry: &Registry<'_, S>) -> Result<()> {
-    let all = netns_links::links(registry.store, registry.instance)?;
+    let all = netns_links::links(registry.node)?;
     let is_whole = |place| all.iter().any(|(_, pin, _)| netns_links::owner(pin) == Some((place, true)));
     for (place, pin, link) in &all {
         match (netns_links::owner(pin), place) {
@@ -17,7 +17,7 @@ pub(crate) fn remove_ended_pods<S: System>(registry: &Registry<'_, S>) -> Result
                 registry.leave(*key)?
             }
             (Some((_, false)), _) if !is_whole(*place) => {
-                unpin(registry.store, &registry.instance.pod_links().join(pin))?;
+                unpin(registry.node.system, &registry.node.instance.pod_links().join(pin))?;
             }
             _ => {}
         }

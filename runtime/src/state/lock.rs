@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 use crate::instance::Instance;
-use crate::runtime::Options;
+use crate::node::Node;
 use crate::state::record;
 use crate::system::{Locked, System};
 
@@ -17,38 +17,22 @@ const NEXT_POLL: u64 = 1;
 /// Milliseconds that others sleep before they ask for the queue again.
 const QUEUE_POLL: u64 = 5;
 
-/// Takes a directory's lock, waiting as long as the options say. `None` where there is no such directory.
-pub(crate) fn lock<S: System>(
-    store: &S,
-    instance: &Instance,
-    options: &Options,
-    dir: &Path,
-    make: bool,
-) -> Result<Option<S::Lock>> {
-    let wait = Wait { store, instance, options, began: store.clock() };
-    if make {
-        store.create_dir(dir)?;
-    }
-    let mut waited = false;
-    let _turn = loop {
-        match store.lock(&queue(instance, dir))? {
-            Locked::Held(turn) => break Some(turn),
-            // Without it, nobody is kept waiting in order.
-            Locked::Gone => break None,
-            Locked::Busy => wait.sleep(QUEUE_POLL)?,
-        }
-        waited = true;
-    };
+/// Takes a directory's lock, waiting so many milliseconds. `None` where there is no such directory.
+pub(crate) fn lock<S: System>(node: Node<'_, S>, dir: &Path, timeout: u64) -> Result<Option<S::Lock>> {
+    let mut waiter = Waiter::new(node, timeout);
+    let _turn = waiter.queue(dir)?;
+    waiter.lock(dir)
+}
+
+/// The same; the directory is made where there is none.
+pub(crate) fn create_and_lock<S: System>(node: Node<'_, S>, dir: &Path, timeout: u64) -> Result<S::Lock> {
+    let mut waiter = Waiter::new(node, timeout);
+    node.system.create_dir(dir)?;
+    let _turn = waiter.queue(dir)?;
     loop {
-        match store.lock(dir)? {
-            Locked::Held(lock) => return Ok(Some(lock)),
-            Locked::Gone if waited => return Err(Error::DetachedMeanwhile),
-            Locked::Gone if !make => return Ok(None),
-            Locked::Gone => store.create_dir(dir)?,
-            Locked::Busy => {
-                wait.sleep(NEXT_POLL)?;
-                waited = true;
-            }
+        match waiter.lock(dir)? {
+            Some(lock) => return Ok(lock),
+            None => node.system.create_dir(dir)?,
         }
     }
 }
@@ -59,21 +43,52 @@ fn queue(instance: &Instance, dir: &Path) -> PathBuf {
     if dir == instance.pins() { instance.state.clone() } else { instance.links() }
 }
 
-struct Wait<'a, S: System> {
-    store: &'a S,
-    instance: &'a Instance,
-    options: &'a Options,
+struct Waiter<'a, S: System> {
+    node: Node<'a, S>,
+    /// When it gives up: milliseconds after it began.
+    timeout: u64,
     began: u64,
+    /// Whether somebody else was before it.
+    waited: bool,
 }
 
-impl<S: System> Wait<'_, S> {
-    fn sleep(&self, milliseconds: u64) -> Result<()> {
-        let Self { store, instance, options, began } = self;
-        if store.clock().saturating_sub(*began) >= options.lock_timeout {
-            let holder = record::read(*store, &instance.holder()).ok().flatten();
-            return Err(Error::Held { holder, now: store.wall_clock() });
+impl<'a, S: System> Waiter<'a, S> {
+    fn new(node: Node<'a, S>, timeout: u64) -> Self {
+        Self { node, timeout, began: node.system.clock(), waited: false }
+    }
+
+    /// The first place in the queue of a directory's lock. `None` where there is no queue: then nobody is kept waiting
+    /// in order.
+    fn queue(&mut self, dir: &Path) -> Result<Option<S::Lock>> {
+        loop {
+            match self.node.system.lock(&queue(self.node.instance, dir))? {
+                Locked::Held(turn) => return Ok(Some(turn)),
+                Locked::Gone => return Ok(None),
+                Locked::Busy => self.sleep(QUEUE_POLL)?,
+            }
         }
-        store.sleep(milliseconds);
+    }
+
+    /// The lock itself; `None` where the directory is not there, nor was when this began.
+    fn lock(&mut self, dir: &Path) -> Result<Option<S::Lock>> {
+        loop {
+            match self.node.system.lock(dir)? {
+                Locked::Held(lock) => return Ok(Some(lock)),
+                Locked::Gone if self.waited => return Err(Error::DetachedMeanwhile),
+                Locked::Gone => return Ok(None),
+                Locked::Busy => self.sleep(NEXT_POLL)?,
+            }
+        }
+    }
+
+    fn sleep(&mut self, milliseconds: u64) -> Result<()> {
+        let Node { system, instance } = self.node;
+        if system.clock().saturating_sub(self.began) >= self.timeout {
+            let holder = record::read(system, &instance.holder()).ok().flatten();
+            return Err(Error::Held { holder, now: system.wall_clock() });
+        }
+        system.sleep(milliseconds);
+        self.waited = true;
         Ok(())
     }
 }

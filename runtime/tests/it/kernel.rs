@@ -213,7 +213,7 @@ fn programs_of_others_on_the_same_hooks_are_listed() {
     let (ground, runtime) = on_ground();
     runtime.apply(request(&Policy::new().deny(80).tables())).unwrap();
     assert_eq!(runtime.status().unwrap().foreign, []);
-    let kernel = runtime.store();
+    let kernel = runtime.system();
     let programs = kernel.load_programs(&runtime.instance().maps()).unwrap();
     let (def, program) = programs.iter().find(|(def, _)| def.hook == Hook::Connect4).unwrap();
     let id = kernel.program_info(program).unwrap().id;
@@ -233,7 +233,7 @@ fn links_that_were_taken_off_and_entries_that_were_changed_are_drift_until_repai
     let who = || dial(&Place::here().cgroup(&app), there).unwrap().arrival.who;
     let tables = Policy::new().redirect(there.port(), at.port()).cgroup(app.within().unwrap()).tables();
     runtime.apply(request(&tables)).unwrap();
-    let (kernel, instance) = (runtime.store(), runtime.instance().clone());
+    let (kernel, instance) = (runtime.system(), runtime.instance().clone());
     let repair = || runtime.apply(mesh_runtime::Apply { repair: true, ..request(&tables) }).unwrap();
 
     let link = kernel.open_link(&instance.links().join("mesh_connect4")).unwrap().unwrap();

@@ -272,7 +272,7 @@ impl<M: Machine> World<M> {
     /// What is so.
     fn seen(&self) -> Model {
         let runtime = self.calm();
-        let store = runtime.store();
+        let store = runtime.system();
         let head = runtime.head().unwrap();
         let held = matches!(head.state, State::Active | State::Paused);
         let members = store.list(&self.instance.members()).unwrap().unwrap_or_default();

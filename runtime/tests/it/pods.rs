@@ -256,8 +256,8 @@ fn where_the_deciding_program_is_gone_connections_go_straight_and_it_is_told_and
     runtime.attach(&inside.pod("p", "web")).unwrap();
     assert!(inside.are_decided(&runtime));
     let pin = runtime.instance().maps().join(Inbound::SkLookup.map().name);
-    let program = runtime.store().open_map(&pin).unwrap().unwrap();
-    runtime.store().delete(&program, &0u32.to_ne_bytes()).unwrap();
+    let program = runtime.system().open_map(&pin).unwrap().unwrap();
+    runtime.system().delete(&program, &0u32.to_ne_bytes()).unwrap();
     assert!(!inside.are_decided(&runtime));
     assert_eq!(runtime.status().unwrap().drift, [Drift::ProgramMissing("mesh_inbound")]);
     runtime.apply(Apply { repair: true, ..request(&policy) }).unwrap();
@@ -274,7 +274,7 @@ fn packets_that_interrupt_others_take_the_next_place_and_are_counted_where_there
     let inside = Inside::new();
     runtime.apply(request(&inside.policy("web"))).unwrap();
     runtime.attach(&inside.pod("p", "web")).unwrap();
-    let (store, key) = (runtime.store(), 0u32.to_ne_bytes());
+    let (store, key) = (runtime.system(), 0u32.to_ne_bytes());
     let entries = store.open_map(&runtime.instance().maps().join(map::ENTRIES.name)).unwrap().unwrap();
     let all = store.lookup(&entries, &key).unwrap().unwrap();
     for taken in 0..=ENTRIES {

@@ -183,7 +183,7 @@ fn a_kernel_that_lacks_something_is_left_as_it_was_and_told_what_is_needed() {
         let counted = counted.unwrap();
         counted.apply(request(&Policy::new().redirect(80, 15001).tables())).unwrap();
         counted.detach_all(true).unwrap();
-        counted.store().steps().iter().position(|step| step.starts_with("load_programs")).unwrap()
+        counted.system().steps().iter().position(|step| step.starts_with("load_programs")).unwrap()
     };
     let faulty = Faulty::new(memory.clone(), Strike::Fail(load, 22));
     let runtime = Runtime::on(faulty, instance.clone(), options()).unwrap();

@@ -244,7 +244,7 @@ fn calm<S: System>(bed: &Bed<'_>, act: Act, store: impl Fn() -> S) -> Calm {
     let pod_before = pod();
     let counted = bed.runtime(Faulty::new(store(), Strike::Never));
     bed.act(act, &counted, joined.as_ref()).unwrap();
-    let steps = counted.store().steps().len();
+    let steps = counted.system().steps().len();
     let pod = [pod_before, pod()];
     assert_eq!(pod[0] != pod[1], matches!(act, Act::Relabel | Act::Shrink), "{pod:?}");
     let calm = Calm { before, after: bed.view(&runtime), members: bed.members(&runtime), pod, steps };
@@ -301,8 +301,8 @@ fn strike<S: System>(
         assert_eq!(bed.view(&runtime), calm.after, "{act:?} {struck:?}, then again");
         assert_eq!(bed.members(&runtime), calm.members, "{act:?} {struck:?}, then again");
         runtime.detach_all(true).unwrap();
-        assert!(runtime.store().inode(&bed.instance.state).unwrap().is_none(), "{act:?} {struck:?}");
-        assert!(runtime.store().inode(&bed.instance.pins()).unwrap().is_none(), "{act:?} {struck:?}");
+        assert!(runtime.system().inode(&bed.instance.state).unwrap().is_none(), "{act:?} {struck:?}");
+        assert!(runtime.system().inode(&bed.instance.pins()).unwrap().is_none(), "{act:?} {struck:?}");
     }
 }
 

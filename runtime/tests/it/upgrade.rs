@@ -70,7 +70,7 @@ fn programs_are_replaced_under_traffic_without_a_gap() {
     let steps = {
         let counted = on(Faulty::new(Kernel::new(), Strike::Never), &instance);
         counted.apply(request(&policy)).unwrap();
-        counted.store().steps().len()
+        counted.system().steps().len()
     };
     assert!(steps > upgraded.upgraded, "{steps}");
     for step in (first_step().unwrap_or(0)..steps).step_by(if long_runs_are_wanted() { 1 } else { 41 }) {
@@ -118,7 +118,7 @@ fn refused_with_a_way_out<S: System>(runtime: &Runtime<S>, spoil: impl Fn(&S, &I
     let old = Policy::new().redirect(80, 15001).tables();
     let new = Policy::new().redirect(81, 15001).tables();
     runtime.apply(request(&old)).unwrap();
-    spoil(runtime.store(), runtime.instance());
+    spoil(runtime.system(), runtime.instance());
     let before = runtime.head().unwrap();
     let programs = |status: &mesh_runtime::Status| status.programs.clone();
     let attached = programs(&runtime.status().unwrap());
@@ -144,7 +144,7 @@ fn refused_with_a_way_out<S: System>(runtime: &Runtime<S>, spoil: impl Fn(&S, &I
     // Where nothing is incompatible it drops nothing.
     let again = runtime.apply(Apply { drop_flows: true, ..request(&new) }).unwrap();
     assert!(!again.changed);
-    spoil(runtime.store(), runtime.instance());
+    spoil(runtime.system(), runtime.instance());
     assert!(runtime.detach_all(true).unwrap().changed);
     assert_eq!(runtime.head().unwrap().state, State::None);
 }

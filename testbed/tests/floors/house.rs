@@ -37,7 +37,7 @@ pub const HOUSES: &[House] = &[
             floor("state", "state"),
             floor(
                 "what all floors speak of",
-                "runtime drift error instance member owner stuck_reader warning",
+                "runtime drift error instance member node owner stuck_reader warning",
             ),
             floor("system", "system"),
         ],

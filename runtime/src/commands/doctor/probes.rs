@@ -20,6 +20,7 @@ use crate::error::Error;
 use crate::instance::Instance;
 use crate::maps::set::Set;
 use crate::maps::slot;
+use crate::node::Node;
 use crate::system::linux::{Bare, Detached, Kernel, KernelMap, apart, counts_all, is_charged, new_network};
 use crate::system::{Acceleration, Clock, Fault, Files, Links, Maps, Netns, Prepared, Programs, Step, Word};
 
@@ -238,15 +239,15 @@ fn tcx(kernel: &Kernel) -> Probe {
 }
 
 /// The real programs: that of a pod, which goes on to the one that decides.
-fn sk_lookup(kernel: &Kernel, instance: &Instance) -> Probe {
+fn sk_lookup(node: Node<'_, Kernel>) -> Probe {
     in_a_namespace(|| {
-        let pod = kernel.netns_cookie(Path::new(HERE)).map_err(words)?;
-        dispatch::lead(kernel, instance, Inbound::SkLookup, false, None).map_err(|error| match error {
+        let pod = node.system.netns_cookie(Path::new(HERE)).map_err(words)?;
+        dispatch::lead(node, Inbound::SkLookup, false, None).map_err(|error| match error {
             Error::CannotDecideInbound { fault, .. } => words(fault),
             error => words(error),
         })?;
-        let program = kernel.load_entry(&instance.maps(), pod, Inbound::SkLookup).map_err(words)?;
-        kernel.attach_here(&program).map(drop).map_err(words)
+        let program = node.system.load_entry(&node.instance.maps(), pod, Inbound::SkLookup).map_err(words)?;
+        node.system.attach_here(&program).map(drop).map_err(words)
     })
 }
 
@@ -345,7 +346,8 @@ fn programs(kernel: &Kernel, cgroup: Option<&Cgroup<'_>>, member: Command, findi
         return rest(findings, "it needs a cgroup and detached mounts");
     };
     let instance = instance(pins, state, cgroup);
-    let tried = load(kernel, &instance);
+    let node = Node { system: kernel, instance: &instance };
+    let tried = load(node);
     let (set, tried) = match tried {
         Ok(found) => found,
         Err(error) => return rest(findings, &error),
@@ -362,7 +364,7 @@ fn programs(kernel: &Kernel, cgroup: Option<&Cgroup<'_>>, member: Command, findi
         all &= attached.is_ok() || def.policies != Policies::All;
         links.extend(attached.ok().map(|(link, program)| (def.hook, link, program)));
     }
-    findings.note(feature::SK_LOOKUP, sk_lookup(kernel, &instance));
+    findings.note(feature::SK_LOOKUP, sk_lookup(node));
     accelerators(kernel, &instance, cgroup, findings);
     let Some((_, link, program)) = links.iter().find(|(hook, ..)| hook.is_of_cgroup()) else {
         findings.note(feature::LINK, Err("no program could be attached".into()));
@@ -392,10 +394,10 @@ fn instance(pins: &Detached, state: &Detached, cgroup: &Cgroup<'_>) -> Instance 
 
 type Loaded = Vec<(&'static ProgramDef, Step<OwnedFd>)>;
 
-fn load(kernel: &Kernel, instance: &Instance) -> Result<(Set<Kernel>, Loaded), String> {
-    kernel.create_dir(&instance.pins()).map_err(words)?;
-    let set = Set::create(kernel, instance, &mut Prepared::default()).map_err(words)?;
-    let tried = kernel.try_programs(&instance.maps()).map_err(words)?;
+fn load(node: Node<'_, Kernel>) -> Result<(Set<Kernel>, Loaded), String> {
+    node.system.create_dir(&node.instance.pins()).map_err(words)?;
+    let set = Set::create(node, &mut Prepared::default()).map_err(words)?;
+    let tried = node.system.try_programs(&node.instance.maps()).map_err(words)?;
     Ok((set, tried))
 }
 

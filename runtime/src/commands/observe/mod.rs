@@ -65,14 +65,14 @@ impl Runtime<Kernel> {
     /// # Errors
     /// Where no policy is live, or as many observers run as may.
     pub fn observe(&self, filter: Filter, buffer: u32) -> Result<Observer<'_>> {
-        let store = &self.store;
-        let set = Set::open(store, &self.instance)?.ok_or(Error::NoPolicy)?;
-        if set.control.load(store).current_generation() == 0 {
+        let system = &self.system;
+        let set = Set::open(self.node())?.ok_or(Error::NoPolicy)?;
+        if set.control.load(system).current_generation() == 0 {
             return Err(Error::NoPolicy);
         }
-        let watches = store.watches(&set.watches)?;
-        sweep(store, &set, &watches)?;
-        let place = claim(store, &set, &watches, buffer)?;
+        let watches = system.watches(&set.watches)?;
+        sweep(system, &set, &watches)?;
+        let place = claim(system, &set, &watches, buffer)?;
         let mut observer = Observer {
             runtime: self,
             set,
@@ -85,7 +85,7 @@ impl Runtime<Kernel> {
             filter,
             names: Names::default(),
             generation: 0,
-            end: store.endings()?,
+            end: system.endings()?,
         };
         observer.begin()?;
         Ok(observer)
@@ -116,7 +116,7 @@ impl Observer<'_> {
     /// Where the mesh was detached, or the kernel does not answer.
     pub fn wait(&mut self) -> Result<Told> {
         loop {
-            let now = self.runtime.store.nanoseconds();
+            let now = self.runtime.system.nanoseconds();
             if now + LEASE >= self.lease + RENEWAL && !self.renew(now)? {
                 return Ok(Told::Gap);
             }
@@ -146,12 +146,12 @@ impl Observer<'_> {
         self.watches.set(self.reader, &self.filter.watch());
         self.lost = 0;
         self.follow()?;
-        turn(&self.runtime.store, &self.set, self.reader, true)
+        turn(&self.runtime.system, &self.set, self.reader, true)
     }
 
     /// Tells the programs which workload is wanted, as the live generation counts them.
     fn follow(&mut self) -> Result<()> {
-        let generation = self.set.control.load(&self.runtime.store).current_generation();
+        let generation = self.set.control.load(&self.runtime.system).current_generation();
         if generation == self.generation {
             return Ok(());
         }
@@ -164,22 +164,22 @@ impl Observer<'_> {
 
     /// Renews the lease; false where it came too late, and something may have been missed.
     fn renew(&mut self, now: u64) -> Result<bool> {
-        let store = &self.runtime.store;
-        let control = store.open_map(&self.runtime.instance.maps().join(map::EVENTS.name))?;
-        let control = control.map(|map| store.map_info(&map)).transpose()?;
-        if control.map(|info| info.id) != Some(store.map_info(&self.set.events)?.id) {
+        let system = &self.runtime.system;
+        let control = system.open_map(&self.runtime.instance.maps().join(map::EVENTS.name))?;
+        let control = control.map(|map| system.map_info(&map)).transpose()?;
+        if control.map(|info| info.id) != Some(system.map_info(&self.set.events)?.id) {
             return Err(Error::DetachedMeanwhile);
         }
         if self.watches.exchange_lease(self.reader, self.lease, now + LEASE) {
             let expired = now >= self.lease;
             self.lease = now + LEASE;
-            let off = store_bits(store, &self.set) & bit(self.reader) == 0;
-            turn(store, &self.set, self.reader, true)?;
+            let off = store_bits(system, &self.set) & bit(self.reader) == 0;
+            turn(system, &self.set, self.reader, true)?;
             self.follow()?;
             return Ok(!expired && !off);
         }
         // Somebody else has our place: take another.
-        let place = claim(store, &self.set, &self.watches, self.buffer)?;
+        let place = claim(system, &self.set, &self.watches, self.buffer)?;
         (self.ring, self.reader, self.lease, self.generation) = (place.ring, place.reader, place.lease, 0);
         self.begin()?;
         Ok(false)
@@ -190,12 +190,12 @@ impl Observer<'_> {
         self.names.learn_member(self.runtime, event.member)?;
         let names = &self.names;
         let inbound = event.direction != 0;
-        let store = &self.runtime.store;
-        let ago = store.nanoseconds().saturating_sub(event.time) / 1000;
+        let system = &self.runtime.system;
+        let ago = system.nanoseconds().saturating_sub(event.time) / 1000;
         let (peer, own) = (ip(event.address), ip(event.local));
         let (source, destination) = if inbound { (peer, own) } else { (own, peer) };
         Ok(Decided {
-            time: (store.wall_clock() * 1000).saturating_sub(ago),
+            time: (system.wall_clock() * 1000).saturating_sub(ago),
             workload: names.workloads(event.generation).get(event.workload as usize).cloned(),
             member: names.member(event.member).map(str::to_owned),
             process: (event.pid != 0).then(|| By {
@@ -223,7 +223,7 @@ impl Observer<'_> {
 
 impl Drop for Observer<'_> {
     fn drop(&mut self) {
-        let _ = release(&self.runtime.store, &self.set, &self.watches, self.reader, self.lease);
+        let _ = release(&self.runtime.system, &self.set, &self.watches, self.reader, self.lease);
     }
 }
 
@@ -238,16 +238,16 @@ const fn bit(reader: usize) -> u64 {
     1 << reader
 }
 
-fn store_bits(store: &Kernel, set: &Set<Kernel>) -> u64 {
-    set.control.load(store).observe
+fn store_bits(system: &Kernel, set: &Set<Kernel>) -> u64 {
+    set.control.load(system).observe
 }
 
 /// Turns the programs' eyes to a watch, or away from it.
-fn turn(store: &Kernel, set: &Set<Kernel>, reader: usize, on: bool) -> Result<()> {
+fn turn(system: &Kernel, set: &Set<Kernel>, reader: usize, on: bool) -> Result<()> {
     loop {
-        let old = store_bits(store, set);
+        let old = store_bits(system, set);
         let new = if on { old | bit(reader) } else { old & !bit(reader) };
-        if set.control.exchange(store, Word::Observe, old, new)? {
+        if set.control.exchange(system, Word::Observe, old, new)? {
             return Ok(());
         }
     }
@@ -255,39 +255,39 @@ fn turn(store: &Kernel, set: &Set<Kernel>, reader: usize, on: bool) -> Result<()
 
 /// Takes a place whose lease is at an end. Its bit goes off first, and putting the ring buffer waits for a
 /// grace period: then no program looks at the watch any more, and it can be written.
-fn claim(store: &Kernel, set: &Set<Kernel>, watches: &Watches, buffer: u32) -> Result<Subscription> {
-    let (map, ring) = store.ring(buffer)?;
-    let now = store.nanoseconds();
+fn claim(system: &Kernel, set: &Set<Kernel>, watches: &Watches, buffer: u32) -> Result<Subscription> {
+    let (map, ring) = system.ring(buffer)?;
+    let now = system.nanoseconds();
     let lease = now + LEASE;
     let free = |&reader: &usize| {
         let old = watches.lease(reader);
         old <= now && watches.exchange_lease(reader, old, lease)
     };
     let reader = (0..abi::WATCHES).find(free).ok_or(Error::ManyObservers)?;
-    turn(store, set, reader, false)?;
-    store.put_maps(&set.events, &[(number(reader), &map)])?;
+    turn(system, set, reader, false)?;
+    system.put_maps(&set.events, &[(number(reader), &map)])?;
     Ok(Subscription { ring, reader, lease })
 }
 
 /// Gives a place up, if it is still ours.
-fn release(store: &Kernel, set: &Set<Kernel>, watches: &Watches, reader: usize, lease: u64) -> Result<()> {
+fn release(system: &Kernel, set: &Set<Kernel>, watches: &Watches, reader: usize, lease: u64) -> Result<()> {
     // A lease of our own making keeps others away until the ring buffer is gone.
-    let leaving = store.nanoseconds() + LEASE;
+    let leaving = system.nanoseconds() + LEASE;
     if !watches.exchange_lease(reader, lease, leaving) {
         return Ok(());
     }
-    turn(store, set, reader, false)?;
-    store.delete(&set.events, &number(reader).to_ne_bytes())?;
+    turn(system, set, reader, false)?;
+    system.delete(&set.events, &number(reader).to_ne_bytes())?;
     watches.exchange_lease(reader, leaving, 0);
     Ok(())
 }
 
 /// Removes the ring buffers of observers that were killed.
-fn sweep(store: &Kernel, set: &Set<Kernel>, watches: &Watches) -> Result<()> {
+fn sweep(system: &Kernel, set: &Set<Kernel>, watches: &Watches) -> Result<()> {
     for reader in 0..abi::WATCHES {
         let lease = watches.lease(reader);
-        if lease != 0 && lease < store.nanoseconds() {
-            release(store, set, watches, reader, lease)?;
+        if lease != 0 && lease < system.nanoseconds() {
+            release(system, set, watches, reader, lease)?;
         }
     }
     Ok(())

@@ -59,7 +59,7 @@ impl Names {
         if self.members.contains_key(&id) {
             return Ok(());
         }
-        for member in files::members(&runtime.store, &runtime.instance)? {
+        for member in files::members(runtime.node())? {
             self.members.insert(member.id, Some(member.name));
         }
         // It has left already: it is not looked for again.

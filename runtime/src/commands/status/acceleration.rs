@@ -8,8 +8,8 @@ use mesh_bpf::map::{ASKERS, CARRIED, PAIRS, SPLICERS};
 
 use crate::attach::accelerators::{self, Counting};
 use crate::error::Result;
-use crate::instance::Instance;
 use crate::maps::entries::{address, entries, name, values};
+use crate::node::Node;
 use crate::stuck_reader::StuckReader;
 use crate::system::System;
 
@@ -114,14 +114,14 @@ impl Carriage {
 }
 
 /// Reads the byte counters; which readers stall is known to `rescue`.
-pub(crate) fn read<S: System>(store: &S, instance: &Instance) -> Result<Acceleration> {
+pub(crate) fn read<S: System>(node: Node<'_, S>) -> Result<Acceleration> {
     let mut found = Acceleration::default();
-    for (key, carried) in values::<Carried, S>(store, instance, CARRIED.name)? {
+    for (key, carried) in values::<Carried, S>(node, CARRIED.name)? {
         let item = found.items.entry(key).or_default();
         item.closed += carried.pairs;
         item.carriage.add(carried.fast_bytes, carried.slow_bytes, &carried.messages);
     }
-    for (_, pair) in values::<Pair, S>(store, instance, PAIRS.name)? {
+    for (_, pair) in values::<Pair, S>(node, PAIRS.name)? {
         let item = found.items.entry(pair.item).or_default();
         item.open += 1;
         let mut carriage = Carriage::default();
@@ -139,7 +139,7 @@ pub(crate) fn read<S: System>(store: &S, instance: &Instance) -> Result<Accelera
         });
     }
     found.pairs.sort_by_key(|pair| (pair.server, pair.client));
-    for (program, splicer) in entries::<Program, Splicer, S>(store, instance, SPLICERS.name)? {
+    for (program, splicer) in entries::<Program, Splicer, S>(node, SPLICERS.name)? {
         found.splicers.push(SplicerStatus {
             name: name(splicer.name),
             inode: program.inode,
@@ -148,7 +148,7 @@ pub(crate) fn read<S: System>(store: &S, instance: &Instance) -> Result<Accelera
         });
     }
     found.splicers.sort_by(|a, b| a.name.cmp(&b.name).then(a.inode.cmp(&b.inode)));
-    for (asker, first) in entries::<Asker, Splicer, S>(store, instance, ASKERS.name)? {
+    for (asker, first) in entries::<Asker, Splicer, S>(node, ASKERS.name)? {
         found.askers.push(AskerStatus {
             name: name(first.name),
             port: u16::try_from(asker.number)
@@ -159,7 +159,7 @@ pub(crate) fn read<S: System>(store: &S, instance: &Instance) -> Result<Accelera
         });
     }
     found.askers.sort_by(|a, b| a.name.cmp(&b.name).then(a.port.cmp(&b.port)));
-    found.refuses_splice = accelerators::refuses_splice(store, instance)?;
-    found.counting = accelerators::counting(store, instance)?;
+    found.refuses_splice = accelerators::refuses_splice(node)?;
+    found.counting = accelerators::counting(node)?;
     Ok(found)
 }

@@ -5,40 +5,35 @@ use mesh_bpf::map::Table;
 use crate::attach::{accelerators, hooks, host};
 use crate::drift::Drift;
 use crate::error::Result;
-use crate::instance::Instance;
 use crate::maps::live::{Live, membership};
 use crate::maps::set::Set;
 use crate::maps::slot;
 use crate::members;
+use crate::node::Node;
 use crate::system::System;
 
 /// What differs from what was applied: tables, programs, members.
-pub(super) fn drift<S: System>(
-    store: &S,
-    instance: &Instance,
-    set: &Set<S>,
-    live: &Live,
-) -> Result<Vec<Drift>> {
+pub(super) fn drift<S: System>(node: Node<'_, S>, set: &Set<S>, live: &Live) -> Result<Vec<Drift>> {
     let mut drift = Vec::new();
     for table in Table::ALL.into_iter().skip(1) {
-        let intact = slot::read_table(store, set, live.slot(), &live.manifest, table)
+        let intact = slot::read_table(node.system, set, live.slot(), &live.manifest, table)
             .is_ok_and(|data| data.digest() == live.manifest.table(table).digest);
         if !intact {
             drift.push(Drift::TableChanged(table));
         }
     }
-    let profiles = slot::read_table(store, set, live.slot(), &live.manifest, Table::Profiles);
+    let profiles = slot::read_table(node.system, set, live.slot(), &live.manifest, Table::Profiles);
     let missing = match &profiles {
-        Ok(profiles) => hooks::missing_for(store, instance, profiles)?,
-        Err(_) => hooks::missing(store, instance)?,
+        Ok(profiles) => hooks::missing_for(node, profiles)?,
+        Err(_) => hooks::missing(node)?,
     };
     drift.extend(missing.into_iter().map(hooks::drift));
-    drift.extend(host::fault(store, instance, &set.control)?);
+    drift.extend(host::fault(node, &set.control)?);
     if profiles.is_ok_and(|profiles| accelerators::wanted_by(profiles.bytes())) {
-        drift.extend(accelerators::missing(store, instance)?.into_iter().map(Drift::AcceleratorMissing));
+        drift.extend(accelerators::missing(node)?.into_iter().map(Drift::AcceleratorMissing));
     }
-    if let Ok(policy) = membership(store, set, live) {
-        drift.extend(members::drift::drift(store, instance, set, live.slot(), &policy)?);
+    if let Ok(policy) = membership(node.system, set, live) {
+        drift.extend(members::drift::drift(node, set, live.slot(), &policy)?);
     }
     Ok(drift)
 }

@@ -65,12 +65,12 @@ pub(crate) fn each_item(image: &MapImage, mut note: impl FnMut(usize, Prefix, u6
 }
 
 /// Counters by key, added up over CPUs. Keys have 4 or 8 bytes.
-pub(crate) fn sums<S: System>(store: &S, map: &S::Map) -> Result<BTreeMap<u64, u64>> {
+pub(crate) fn sums<S: System>(system: &S, map: &S::Map) -> Result<BTreeMap<u64, u64>> {
     let number = |bytes: &[u8]| match *bytes {
         [a, b, c, d] => u64::from(u32::from_ne_bytes([a, b, c, d])),
         [a, b, c, d, e, f, g, h] => u64::from_ne_bytes([a, b, c, d, e, f, g, h]),
         _ => 0,
     };
     let sum = |value: &[u8]| value.chunks_exact(8).map(number).fold(0, u64::wrapping_add);
-    Ok((store.entries(map)?.iter()).map(|(key, value)| (number(key), sum(value))).collect())
+    Ok((system.entries(map)?.iter()).map(|(key, value)| (number(key), sum(value))).collect())
 }

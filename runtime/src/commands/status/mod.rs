@@ -24,14 +24,14 @@ use crate::commands::failed::Failed;
 use crate::drift::Drift;
 use crate::error::{Error, Result};
 use crate::generation::confirmation::{self, Waiting};
-use crate::instance::Instance;
 use crate::maps::live::{Live, live, membership};
 use crate::maps::set::{ControlMap, Set};
 use crate::maps::slot;
 use crate::member::{Member, Origin};
 use crate::members::files;
+use crate::node::Node;
 use crate::owner::Owner;
-use crate::runtime::{Options, Runtime};
+use crate::runtime::Runtime;
 use crate::state::lock::lock;
 use crate::state::record::{self, Record, hex};
 use crate::system::{ProgramInfo, System, Target};
@@ -173,7 +173,7 @@ impl<S: System> Runtime<S> {
     /// # Errors
     /// Where the kernel does not answer.
     pub fn head(&self) -> Result<Head> {
-        let (store, instance) = (&self.store, &self.instance);
+        let node = self.node();
         let mut head = Head {
             state: State::None,
             generation: 0,
@@ -182,13 +182,13 @@ impl<S: System> Runtime<S> {
             policy_abi: POLICY_ABI,
             claim: 0,
         };
-        let Some(control) = ControlMap::open(store, instance)? else {
-            if store.list(&instance.pins())?.is_some_and(|names| !names.is_empty()) {
+        let Some(control) = ControlMap::open(node)? else {
+            if node.system.list(&node.instance.pins())?.is_some_and(|names| !names.is_empty()) {
                 head.state = State::Unfinished;
             }
             return Ok(head);
         };
-        let words = control.load(store);
+        let words = control.load(node.system);
         head.generation = words.current_generation();
         head.claim = words.claim;
         head.state = match (words.generation, words.paused) {
@@ -197,8 +197,8 @@ impl<S: System> Runtime<S> {
             _ => State::Active,
         };
         if head.generation != 0
-            && let Some(tables) = store.open_map(&instance.maps().join(map::TABLES_MAP.name))?
-            && let Some(header) = slot::header(store, &tables, map::slot(head.generation))?
+            && let Some(tables) = node.system.open_map(&node.instance.maps().join(map::TABLES_MAP.name))?
+            && let Some(header) = slot::header(node.system, &tables, map::slot(head.generation))?
         {
             head.digest = hex(&header.digest);
             head.owner = Owner::from_wire(header.owner);
@@ -218,9 +218,8 @@ impl<S: System> Runtime<S> {
         }
         // Perhaps it is no drift: what joins or leaves at this moment is between two of its steps. Nothing does
         // while the registry is locked, and where somebody else has it for long, what was seen is the answer.
-        let options =
-            Options { lock_timeout: SETTLING.min(self.options.lock_timeout), ..self.options.clone() };
-        match lock(&self.store, &self.instance, &options, &self.instance.maps(), false) {
+        let patience = SETTLING.min(self.options.lock_timeout);
+        match lock(self.node(), &self.instance.maps(), patience) {
             Err(Error::Held { .. }) => Ok(found),
             // What was detached meanwhile is looked at all the same.
             _lock => self.steadily(|| self.look()),
@@ -231,8 +230,8 @@ impl<S: System> Runtime<S> {
     /// us, and all is read again.
     fn steadily<T>(&self, read: impl Fn() -> Result<T>) -> Result<T> {
         let generation = || {
-            let control = ControlMap::open(&self.store, &self.instance)?;
-            Ok::<_, Error>(control.map(|control| control.load(&self.store).current_generation()))
+            let control = ControlMap::open(self.node())?;
+            Ok::<_, Error>(control.map(|control| control.load(&self.system).current_generation()))
         };
         for _ in 1..RETRIES {
             let before = generation()?;
@@ -245,56 +244,53 @@ impl<S: System> Runtime<S> {
     }
 
     fn look(&self) -> Result<Status> {
-        let (store, instance) = (&self.store, &self.instance);
+        let node = self.node();
         let mut status = Status {
             head: self.head()?,
-            record: record::read(store, &instance.current()).ok().flatten(),
+            record: record::read(node.system, &node.instance.current()).ok().flatten(),
             meshes: Vec::new(),
-            programs: programs(store, instance)?,
+            programs: programs(node)?,
             members: Vec::new(),
             maps: Vec::new(),
             hits: BTreeMap::new(),
             counters: Vec::new(),
-            acceleration: Acceleration {
-                stuck: stuck_readers::stuck(store, instance)?,
-                ..acceleration::read(store, instance)?
-            },
+            acceleration: Acceleration { stuck: stuck_readers::stuck(node)?, ..acceleration::read(node)? },
             drift: Vec::new(),
-            foreign: hooks::foreign(store, instance)?,
+            foreign: hooks::foreign(node)?,
             observers: 0,
-            waiting: confirmation::read(store, instance).ok().flatten(),
+            waiting: confirmation::read(node).ok().flatten(),
             failed: self.failed()?,
         };
-        let set = match Set::open(store, instance) {
+        let set = match Set::open(node) {
             Ok(Some(set)) => set,
             Ok(None) => return Ok(status),
             Err(error) => return of_another_version(status, error),
         };
-        status.observers = set.control.load(store).observe.count_ones();
-        status.maps = occupancy(store, instance)?;
-        status.hits = store.hits(&set.hits)?.into_iter().collect();
+        status.observers = set.control.load(node.system).observe.count_ones();
+        status.maps = occupancy(node)?;
+        status.hits = node.system.hits(&set.hits)?.into_iter().collect();
         status.maps.push(Occupancy {
             name: map::HITS.name.into(),
             entries: status.hits.len() as u64,
             capacity: (HIT_LINES as usize * HITS_A_LINE) as u64,
         });
-        for (item, count) in slot::uncollected(store, &set.tables)? {
+        for (item, count) in slot::uncollected(node.system, &set.tables)? {
             *status.hits.entry(item).or_default() += count;
         }
-        let counters = sums(store, &set.counters)?;
+        let counters = sums(node.system, &set.counters)?;
         status.counters = (Counter::ALL.iter())
             .map(|&counter| (counter, counters.get(&(counter as u64)).copied().unwrap_or_default()))
             .collect();
-        let live = match live(store, &set) {
+        let live = match live(node.system, &set) {
             Err(error) => return of_another_version(status, error),
             live => live?,
         };
         if let Some(live) = live {
             status.maps.extend(tables(&live.manifest));
             // Where its selectors cannot be read, that is drift, and nobody knows who falls under what.
-            let policy = membership(store, &set, &live).unwrap_or_default();
-            status.drift = drift(store, instance, &set, &live)?;
-            let members = files::members(store, instance)?;
+            let policy = membership(node.system, &set, &live).unwrap_or_default();
+            status.drift = drift(node, &set, &live)?;
+            let members = files::members(node)?;
             // A cgroup that only the policy before named keeps its entry until the next command, and is no
             // member any more.
             status.members = (members.iter())
@@ -313,10 +309,10 @@ impl<S: System> Runtime<S> {
     /// As [`Runtime::live`].
     pub fn named_cgroups(&self) -> Result<Vec<PathBuf>> {
         self.steadily(|| {
-            let store = &self.store;
-            let Some(set) = Set::open(store, &self.instance)? else { return Ok(Vec::new()) };
-            let Some(live) = live(store, &set)? else { return Ok(Vec::new()) };
-            let policy = membership(store, &set, &live)?;
+            let system = &self.system;
+            let Some(set) = Set::open(self.node())? else { return Ok(Vec::new()) };
+            let Some(live) = live(system, &set)? else { return Ok(Vec::new()) };
+            let policy = membership(system, &set, &live)?;
             let members = policy.workloads.iter().flat_map(|workload| &workload.selector.cgroups);
             let exempt = policy.exempt_cgroups.iter().map(|(_, path, _)| path);
             Ok(members.chain(exempt).map(|path| self.instance.cgroup_dir(path)).collect())
@@ -329,10 +325,10 @@ impl<S: System> Runtime<S> {
     /// Where the kernel does not answer, or holds what another version applied.
     pub fn live(&self) -> Result<Option<LivePolicy>> {
         self.steadily(|| {
-            let store = &self.store;
-            let Some(set) = Set::open(store, &self.instance)? else { return Ok(None) };
-            let Some(live) = live(store, &set)? else { return Ok(None) };
-            let tables = slot::read_tables(store, &set, live.slot(), &live.manifest)?;
+            let system = &self.system;
+            let Some(set) = Set::open(self.node())? else { return Ok(None) };
+            let Some(live) = live(system, &set)? else { return Ok(None) };
+            let tables = slot::read_tables(system, &set, live.slot(), &live.manifest)?;
             let Live { generation, paused, .. } = live;
             Ok(Some(LivePolicy { generation, paused, owner: live.owner(), tables }))
         })
@@ -348,24 +344,24 @@ fn of_another_version(mut status: Status, error: Error) -> Result<Status> {
     Ok(status)
 }
 
-fn programs<S: System>(store: &S, instance: &Instance) -> Result<Vec<ProgramStatus>> {
-    let cgroup = store.inode(&instance.cgroup)?;
+fn programs<S: System>(node: Node<'_, S>) -> Result<Vec<ProgramStatus>> {
+    let cgroup = node.system.inode(&node.instance.cgroup)?;
     let here = |link: &Pinned| match (hooks::tracepoint(&link.name), link.info.target) {
         (Some(tracepoint), _) => Some(tracepoint.into()),
-        (None, Target::Cgroup(id)) => (Some(id) == cgroup).then(|| instance.cgroup.clone()),
+        (None, Target::Cgroup(id)) => (Some(id) == cgroup).then(|| node.instance.cgroup.clone()),
         // It is run when a pod comes, and waits at its pin.
-        (None, Target::Iterator) => Some(instance.links()),
+        (None, Target::Iterator) => Some(node.instance.links()),
         _ => None,
     };
-    let mut programs: Vec<ProgramStatus> = (hooks::pinned(store, instance)?.into_iter())
+    let mut programs: Vec<ProgramStatus> = (hooks::pinned(node)?.into_iter())
         .map(|link| ProgramStatus { attached_to: here(&link), id: link.info.program, name: link.name })
         .collect();
-    let members = files::members(store, instance)?;
+    let members = files::members(node)?;
     let netns = |key| {
         let member = members.iter().find(|member| member.key == key);
         member.and_then(|member| member.netns.clone())
     };
-    for (place, link) in netns_links::pinned(store, instance)? {
+    for (place, link) in netns_links::pinned(node)? {
         let netns = match place {
             LinkOwner::Pod(key) => netns(key),
             LinkOwner::Host => Some("host".into()),
@@ -389,11 +385,11 @@ fn shown(member: &Member, policy: &Membership) -> MemberStatus {
     }
 }
 
-fn occupancy<S: System>(store: &S, instance: &Instance) -> Result<Vec<Occupancy>> {
+fn occupancy<S: System>(node: Node<'_, S>) -> Result<Vec<Occupancy>> {
     let mut maps = Vec::new();
     for def in MAPS.iter().filter(|def| matches!(def.kind, MapKind::Hash | MapKind::SockHash)) {
-        if let Some(map) = store.open_map(&instance.maps().join(def.name))? {
-            let entries = store.entries(&map)?.len() as u64;
+        if let Some(map) = node.system.open_map(&node.instance.maps().join(def.name))? {
+            let entries = node.system.entries(&map)?.len() as u64;
             maps.push(Occupancy { name: def.name.into(), entries, capacity: def.capacity.into() });
         }
     }

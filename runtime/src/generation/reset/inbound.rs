@@ -55,7 +55,7 @@ impl<S: System> Judge<'_, S> {
         if let Some(pod) = self.members.get(&Key::Netns(accepted.netns)) {
             return Ok(self.outcome_for(pod, accepted, to_itself || pod.addresses.contains(&remote)));
         }
-        let (host, decides) = host::netns(self.store, &self.set.control)?;
+        let (host, decides) = host::netns(self.node.system, &self.set.control)?;
         if accepted.netns != host {
             return Ok(None);
         }
@@ -125,7 +125,9 @@ impl<S: System> Judge<'_, S> {
 
     /// What a map of the programs' own says.
     fn noted(&self, map: &MapDef, key: &[u8]) -> Result<Option<Vec<u8>>> {
-        let Some(map) = self.store.open_map(&self.instance.maps().join(map.name))? else { return Ok(None) };
-        Ok(self.store.lookup(&map, key)?)
+        let Some(map) = self.node.system.open_map(&self.node.instance.maps().join(map.name))? else {
+            return Ok(None);
+        };
+        Ok(self.node.system.lookup(&map, key)?)
     }
 }

@@ -12,16 +12,15 @@ use mesh_bpf::sim::Sim;
 use mesh_bpf::tables::Tables;
 
 use crate::error::{Error, Result};
-use crate::instance::Instance;
 use crate::maps::set::Set;
 use crate::member::{Key, Member};
 use crate::members::files;
+use crate::node::Node;
 use crate::system::System;
 
 /// The live policy, asked about connections that were decided before.
 pub(super) struct Judge<'a, S: System> {
-    pub(super) store: &'a S,
-    pub(super) instance: &'a Instance,
+    pub(super) node: Node<'a, S>,
     pub(super) set: &'a Set<S>,
     pub(super) sim: Sim<'a>,
     pub(super) profiles: &'a [abi::Profile],
@@ -36,34 +35,18 @@ pub(super) struct Judge<'a, S: System> {
 }
 
 impl<'a, S: System> Judge<'a, S> {
-    pub(super) fn new(
-        store: &'a S,
-        instance: &'a Instance,
-        set: &'a Set<S>,
-        tables: &'a Tables,
-    ) -> Result<Self> {
+    pub(super) fn new(node: Node<'a, S>, set: &'a Set<S>, tables: &'a Tables) -> Result<Self> {
         let policy = Membership::read(tables.get(Table::Names))?;
         let mut exempt = BTreeMap::new();
         for (_, path, _) in &policy.exempt_cgroups {
-            find_below(store, instance, path, &mut exempt)?;
+            find_below(node, path, &mut exempt)?;
         }
-        let members = files::members(store, instance)?.into_iter();
+        let members = files::members(node)?.into_iter();
         let members: BTreeMap<Key, Member> = members.map(|member| (member.key, member)).collect();
         let numbers = members.values().map(|member| (member.id, member.key)).collect();
         let sim = Sim::new(tables).map_err(Error::Damaged)?;
         let profiles = tables.get(Table::Profiles).records();
-        Ok(Self {
-            store,
-            instance,
-            set,
-            sim,
-            profiles,
-            policy,
-            members,
-            numbers,
-            exempt,
-            sidecars: RefCell::default(),
-        })
+        Ok(Self { node, set, sim, profiles, policy, members, numbers, exempt, sidecars: RefCell::default() })
     }
 
     /// Of a member that has left since nobody knows what would be decided, and of an exempt process no rule
@@ -113,20 +96,15 @@ fn destination(kept: &abi::Flow) -> IpAddr {
     IpAddr::V6(Ipv6Addr::from(bytes)).to_canonical()
 }
 
-fn find_below<S: System>(
-    store: &S,
-    instance: &Instance,
-    path: &str,
-    found: &mut BTreeMap<u64, String>,
-) -> Result<()> {
-    let dir = instance.cgroup_dir(path);
-    let Some(id) = store.inode(&dir)? else { return Ok(()) };
+fn find_below<S: System>(node: Node<'_, S>, path: &str, found: &mut BTreeMap<u64, String>) -> Result<()> {
+    let dir = node.instance.cgroup_dir(path);
+    let Some(id) = node.system.inode(&dir)? else { return Ok(()) };
     found.insert(id, path.to_owned());
-    for name in store.list(&dir)?.unwrap_or_default() {
+    for name in node.system.list(&dir)?.unwrap_or_default() {
         let below = format!("{path}/{name}");
         // A cgroup's own files are no cgroups.
-        if store.inode(&instance.cgroup_dir(&below).join("cgroup.procs"))?.is_some() {
-            find_below(store, instance, &below, found)?;
+        if node.system.inode(&node.instance.cgroup_dir(&below).join("cgroup.procs"))?.is_some() {
+            find_below(node, &below, found)?;
         }
     }
     Ok(())

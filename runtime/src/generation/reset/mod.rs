@@ -9,25 +9,20 @@ use mesh_bpf::tables::Tables;
 
 use self::judge::Judge;
 use crate::error::Result;
-use crate::instance::Instance;
 use crate::maps::set::Set;
+use crate::node::Node;
 use crate::system::{Noted, System};
 
 /// Closes the connections of members that `tables`, which are live, decide otherwise than when they were
 /// opened; how many.
-pub(crate) fn close_changed<S: System>(
-    store: &S,
-    instance: &Instance,
-    set: &Set<S>,
-    tables: &Tables,
-) -> Result<usize> {
-    let open = |def: &MapDef| store.open_map(&instance.maps().join(def.name));
+pub(crate) fn close_changed<S: System>(node: Node<'_, S>, set: &Set<S>, tables: &Tables) -> Result<usize> {
+    let open = |def: &MapDef| node.system.open_map(&node.instance.maps().join(def.name));
     let (Some(flows), Some(listening)) = (open(&CLIENT_FLOWS)?, open(&LISTENING)?) else { return Ok(0) };
     // Programs that read the word before the commit may still be about to keep what they decided.
-    set.grace_period(store)?;
-    let judge = Judge::new(store, instance, set, tables)?;
+    set.grace_period(node.system)?;
+    let judge = Judge::new(node, set, tables)?;
     let mut changed = Vec::new();
-    for (noted, socket) in store.connections(&flows, &listening)? {
+    for (noted, socket) in node.system.connections(&flows, &listening)? {
         let otherwise = match &noted {
             Noted::Opened(flow) => judge.decides_otherwise(flow),
             Noted::Accepted(accepted) => judge.decides_inbound_otherwise(accepted)?,
@@ -36,5 +31,5 @@ pub(crate) fn close_changed<S: System>(
             changed.push(socket);
         }
     }
-    Ok(if changed.is_empty() { 0 } else { store.close(&changed)? })
+    Ok(if changed.is_empty() { 0 } else { node.system.close(&changed)? })
 }
