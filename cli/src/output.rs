@@ -94,19 +94,19 @@ impl Output {
     }
 
     /// Something worth knowing that is not the answer.
-    pub fn say(&self, text: &str) {
+    pub fn info(&self, text: &str) {
         if !self.quiet {
-            self.complain(text);
+            self.print_error(text);
         }
     }
 
     /// Something that must be known.
-    pub fn complain(&self, text: &str) {
+    pub fn print_error(&self, text: &str) {
         self.put(&text::lines(text));
     }
 
     /// Several messages as [`render`](crate::render) coloured them, or none.
-    pub fn complain_all(&self, rendered: &str) {
+    pub fn print_diagnostics(&self, rendered: &str) {
         if !rendered.is_empty() {
             self.put(rendered);
         }

@@ -1,6 +1,6 @@
 //! Attaches a pod; where that fails, the policy says whether it may start all the same.
 
-use mesh_runtime::{Error, NEVER, Pod, Runtime, Which};
+use mesh_runtime::{Error, NEVER, Pod, PodSelector, Runtime};
 use serde::{Deserialize, Serialize};
 
 /// What became of a pod that asked to be in the mesh.
@@ -35,14 +35,14 @@ const HOST_NETWORK: &str = "host-network";
 const OTHER_POD: &str = "other-pod";
 
 /// Why a pod could not be attached, before the policy was asked.
-struct Why {
+struct Refusal {
     code: String,
     message: String,
     help: String,
     again: bool,
 }
 
-impl From<Error> for Why {
+impl From<Error> for Refusal {
     fn from(error: Error) -> Self {
         Self {
             code: error.code().into(),
@@ -70,7 +70,7 @@ pub fn admit_before(runtime: &Runtime, pod: &Pod, deadline: u64) -> Option<Admis
     }
 }
 
-fn failed(runtime: &Runtime, pod: &Pod, why: Why) -> Admission {
+fn failed(runtime: &Runtime, pod: &Pod, why: Refusal) -> Admission {
     // Where the policy cannot be read, the language's default holds. A pod of the node's own network is nobody that a
     // policy for pods speaks of: it is left alone, and named.
     let start = why.code == HOST_NETWORK || !runtime.refuses(pod).unwrap_or(true);
@@ -78,7 +78,7 @@ fn failed(runtime: &Runtime, pod: &Pod, why: Why) -> Admission {
         && why.code != OTHER_POD
         && let Some(attachment) = &pod.attachment
     {
-        let which = Which::Container {
+        let which = PodSelector::Container {
             container: attachment.container.clone(),
             interface: Some(attachment.interface.clone()),
             netns: Some(pod.netns.clone()),
@@ -93,11 +93,11 @@ fn failed(runtime: &Runtime, pod: &Pod, why: Why) -> Admission {
     Admission::Failed { start, code: why.code, message, help: why.help, again: why.again }
 }
 
-fn attach(runtime: &Runtime, pod: &Pod, deadline: u64) -> Result<(String, Option<String>), Why> {
+fn attach(runtime: &Runtime, pod: &Pod, deadline: u64) -> Result<(String, Option<String>), Refusal> {
     let attached = runtime.attach_before(pod, deadline)?;
     // It is registered, and would be a member as soon as the policy is restored: too late for its first process.
     if runtime.awaits_restore()?.is_some() {
-        return Err(Why {
+        return Err(Refusal {
             code: "not-restored".into(),
             message: "the policy that was live before this boot is not restored yet".into(),
             help: "`meshc restore`, or the agent, brings it back".into(),

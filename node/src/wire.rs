@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-use mesh_runtime::{Pod, Which};
+use mesh_runtime::{Pod, PodSelector};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -25,7 +25,7 @@ pub enum Request {
     /// Attach a pod, or say whether it may start without.
     Attach(Box<Pod>),
     /// Take a pod out.
-    Detach(Which),
+    Detach(PodSelector),
     /// How the agent does.
     Report,
     /// Take over from whoever applied what is live.
@@ -88,19 +88,19 @@ pub fn ask(socket: &Path, request: &Request, patience: Duration, now: Option<u64
     stream.set_read_timeout(Some(patience))?;
     stream.set_write_timeout(Some(patience))?;
     let patience = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX);
-    send(&mut stream, request, now.map(|now| now.saturating_add(patience)))?;
-    hear(&stream)
+    write(&mut stream, request, now.map(|now| now.saturating_add(patience)))?;
+    receive(&stream)
 }
 
 /// Writes one message.
 ///
 /// # Errors
 /// Where the other end is gone.
-pub fn say<T: Serialize>(stream: &mut UnixStream, message: &T) -> io::Result<()> {
-    send(stream, message, None)
+pub fn send<T: Serialize>(stream: &mut UnixStream, message: &T) -> io::Result<()> {
+    write(stream, message, None)
 }
 
-fn send<T: Serialize>(stream: &mut UnixStream, message: &T, until: Option<u64>) -> io::Result<()> {
+fn write<T: Serialize>(stream: &mut UnixStream, message: &T, until: Option<u64>) -> io::Result<()> {
     let mut line = serde_json::to_vec(&Envelope { version: VERSION, until, message })?;
     line.push(b'\n');
     stream.write_all(&line)
@@ -110,15 +110,15 @@ fn send<T: Serialize>(stream: &mut UnixStream, message: &T, until: Option<u64>) 
 ///
 /// # Errors
 /// Where the other end is gone, silent, of another version, or says what this one does not understand.
-pub fn hear<T: DeserializeOwned>(stream: &UnixStream) -> io::Result<T> {
-    hear_until(stream).map(|(message, _)| message)
+pub fn receive<T: DeserializeOwned>(stream: &UnixStream) -> io::Result<T> {
+    receive_until(stream).map(|(message, _)| message)
 }
 
 /// The same, and until when whoever says it waits for an answer.
 ///
 /// # Errors
-/// As [`hear`].
-pub fn hear_until<T: DeserializeOwned>(stream: &UnixStream) -> io::Result<(T, Option<u64>)> {
+/// As [`receive`].
+pub fn receive_until<T: DeserializeOwned>(stream: &UnixStream) -> io::Result<(T, Option<u64>)> {
     let mut line = String::new();
     BufReader::new(stream.take(LONGEST)).read_line(&mut line)?;
     let invalid = |what: String| io::Error::new(io::ErrorKind::InvalidData, what);
@@ -139,7 +139,7 @@ mod tests {
         let (mut ours, theirs) = UnixStream::pair().unwrap();
         ours.write_all(line.as_bytes()).unwrap();
         drop(ours);
-        hear(&theirs).map_err(|error| error.to_string())
+        receive(&theirs).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -157,11 +157,13 @@ mod tests {
     fn what_is_said_is_heard() {
         let (mut ours, theirs) = UnixStream::pair().unwrap();
         let pod = Pod { netns: "/run/netns/a".into(), name: "a".into(), ..Pod::default() };
-        for request in
-            [Request::Attach(Box::new(pod)), Request::Detach(Which::Name(None, "a".into())), Request::Resume]
-        {
-            say(&mut ours, &request).unwrap();
-            assert_eq!(hear::<Request>(&theirs).unwrap(), request);
+        for request in [
+            Request::Attach(Box::new(pod)),
+            Request::Detach(PodSelector::Name(None, "a".into())),
+            Request::Resume,
+        ] {
+            send(&mut ours, &request).unwrap();
+            assert_eq!(receive::<Request>(&theirs).unwrap(), request);
         }
     }
 }

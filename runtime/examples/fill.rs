@@ -10,7 +10,7 @@ use mesh_bpf::artifact;
 use mesh_bpf::map::{self, Table};
 use mesh_bpf::tables::Tables;
 use mesh_runtime::Kernel;
-use mesh_runtime::system::{Maps, Step};
+use mesh_runtime::system::{Maps, SysResult};
 
 fn main() -> ExitCode {
     let mut args = std::env::args().skip(1);
@@ -39,7 +39,7 @@ fn failed(why: &str) -> ExitCode {
     ExitCode::FAILURE
 }
 
-fn fill(kernel: &Kernel, tables: &Tables) -> Step<bool> {
+fn fill(kernel: &Kernel, tables: &Tables) -> SysResult<bool> {
     let mut intact = true;
     for table in Table::ALL {
         let data = tables.get(table);

@@ -7,7 +7,7 @@ use mesh_bpf::program::Inbound;
 use mesh_bpf::tables::Damaged;
 
 use crate::owner::{Holder, Owner};
-use crate::system::Fault;
+use crate::system::SysError;
 
 /// The result of a command.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -28,7 +28,7 @@ pub enum Class {
 pub enum Error {
     /// A step failed.
     #[error(transparent)]
-    Step(#[from] Fault),
+    System(#[from] SysError),
     /// The instance's name cannot be the name of a pin.
     #[error("`{0}` cannot be the name of an instance: letters, digits, `-` and `_` only")]
     BadName(String),
@@ -196,7 +196,7 @@ pub enum Error {
     #[error("the policy accelerates, and this kernel cannot: {fault}")]
     CannotAccelerate {
         /// What it said.
-        fault: Fault,
+        fault: SysError,
     },
     /// The policy decides inbound traffic, and this kernel cannot.
     #[error("the policy decides inbound traffic to its workloads by {}, and this kernel cannot: {fault}", .by.word())]
@@ -204,13 +204,13 @@ pub enum Error {
         /// How it was to be decided.
         by: Inbound,
         /// What it said.
-        fault: Fault,
+        fault: SysError,
     },
     /// The kernel does not tell whether sockets hold bytes that would be lost.
     #[error(
         "this kernel does not tell whether accelerated sockets hold bytes that their processes have not read: {0}"
     )]
-    UnreadUnknown(Fault),
+    UnreadUnknown(SysError),
     /// Sockets hold bytes that would be lost.
     #[error(
         "{0} accelerated sockets hold bytes that their processes have not read; detaching would lose them"
@@ -264,7 +264,7 @@ impl Error {
             | Self::OtherPod { .. }
             | Self::NoName
             | Self::BadWord(_) => Class::Refused,
-            Self::Step(_)
+            Self::System(_)
             | Self::NotBpffs(_)
             | Self::NotAStateDirectory(_)
             | Self::NotACgroup(_)
@@ -294,7 +294,7 @@ impl Error {
     #[must_use]
     pub const fn code(&self) -> &'static str {
         match self {
-            Self::Step(_) => "kernel",
+            Self::System(_) => "kernel",
             Self::BadName(_) => "instance-name",
             Self::NotBpffs(_) => "no-bpffs",
             Self::NotAStateDirectory(_) => "state-directory",
@@ -341,7 +341,7 @@ impl Error {
     #[must_use]
     pub fn help(&self) -> String {
         match self {
-            Self::Step(fault) => fault_help(fault),
+            Self::System(fault) => system_help(fault),
             Self::BadName(_) => "choose another name with `--instance`".into(),
             Self::NotBpffs(path) => format!(
                 "mount one (`mount -t bpf bpf {}`), or name another directory with `--bpffs`",
@@ -440,7 +440,7 @@ impl Error {
     }
 }
 
-fn fault_help(fault: &Fault) -> String {
+fn system_help(fault: &SysError) -> String {
     match fault.errno() {
         Some(libc::EPERM | libc::EACCES) => {
             "this needs root, or CAP_BPF, CAP_NET_ADMIN and CAP_SYS_ADMIN; what the kernel refuses root, too, \

@@ -15,8 +15,8 @@ pub(crate) const MEMBERS: &str = "members";
 /// How the names of [`Instance::lines`] end.
 pub(crate) const LINES: &str = ".lines";
 
-/// The file of [`Instance::way`].
-const WAY: &str = "inbound";
+/// The file of [`Instance::inbound_mode_file`].
+const INBOUND_MODE: &str = "inbound";
 
 /// The directories of the state directory.
 pub(crate) const DIRS: [&str; 4] = [MEMBERS, "history", "artifacts", "failed"];
@@ -29,7 +29,7 @@ pub(crate) const FILES: [&str; 9] = [
     "confirm",
     "programs",
     "holder",
-    WAY,
+    INBOUND_MODE,
     "undecided-sk_lookup",
     "undecided-tc",
 ];
@@ -41,7 +41,7 @@ pub(crate) const AGENT: [&str; 2] = ["agent.lock", "agent.sock"];
 /// as it did. Where nothing is known, by `sk_lookup`.
 #[must_use]
 pub fn kept_inbound(state: &Path) -> Inbound {
-    match std::fs::read_to_string(state.join(WAY)) {
+    match std::fs::read_to_string(state.join(INBOUND_MODE)) {
         Ok(word) if word.trim_matches('"') == Inbound::Tc.word() => Inbound::Tc,
         _ => Inbound::SkLookup,
     }
@@ -178,8 +178,8 @@ impl Instance {
 
     /// How the last apply decided inbound traffic to pods.
     #[must_use]
-    pub fn way(&self) -> PathBuf {
-        self.state.join(WAY)
+    pub fn inbound_mode_file(&self) -> PathBuf {
+        self.state.join(INBOUND_MODE)
     }
 
     /// There while inbound traffic to pods is not decided in that way, since the kernel refuses it: then the policy
@@ -245,7 +245,7 @@ mod tests {
             instance.paused(),
             instance.confirm(),
             instance.programs(),
-            instance.way(),
+            instance.inbound_mode_file(),
             instance.holder(),
         ];
         let undecided = Inbound::ALL.map(|by| instance.undecided(by));

@@ -18,8 +18,8 @@
 //! | [`Runtime::detach_all`] | purge? | leaves nothing in the kernel |
 //! | [`Runtime::run`] | a workload and a command | runs it as a member |
 //! | [`Runtime::join`], [`Runtime::leave`] | a workload | the cgroup that `run` runs it in |
-//! | [`Runtime::attach`], [`Runtime::detach`] | [`Pod`], [`Which`] | a pod comes or goes |
-//! | [`Runtime::check`], [`Runtime::pods`], [`Runtime::sweep`] | [`Which`] | whether a pod is as it should be; all of them; those that ended go |
+//! | [`Runtime::attach`], [`Runtime::detach`] | [`Pod`], [`PodSelector`] | a pod comes or goes |
+//! | [`Runtime::check`], [`Runtime::pods`], [`Runtime::sweep`] | [`PodSelector`] | whether a pod is as it should be; all of them; those that ended go |
 //! | [`Runtime::changes`], [`Runtime::follow`] | [`Key`] | tells when a pod's addresses change; brings what is known of them in line |
 //! | [`Runtime::refuses`], [`Runtime::note_failed`], [`Runtime::failed`] | [`Pod`] | what the policy says of a pod that cannot be attached, and which could not |
 //! | [`Runtime::history`], [`Runtime::kept`] | a generation | what was live, and its policy |
@@ -61,7 +61,7 @@ pub use commands::confirm::Expiry;
 pub use commands::doctor;
 pub use commands::failed::Failed;
 pub use commands::history::Kept;
-pub use commands::observe::{By, Decided, Filter, Observer, Reason, Told, Wanted};
+pub use commands::observe::{Decided, Filter, Observer, ObserverEvent, ProcessInfo, Reason, VerdictFilter};
 pub use commands::pods::NEVER;
 pub use commands::run::Joined;
 pub use commands::sidecars::{Family, Held, NotTaken, Port, Stranger, Unheard};
@@ -73,11 +73,11 @@ pub use commands::status::{Head, LivePolicy, MemberStatus, Occupancy, ProgramSta
 pub use commands::switch::{Detached, Switched};
 pub use drift::{Drift, Full, PodFault};
 pub use error::{Class, Error, Result};
-pub use generation::confirmation::Waiting;
+pub use generation::confirmation::PendingConfirmation;
 pub use generation::request::{Applied, Apply};
 pub use instance::{Instance, find_hierarchy, kept_inbound};
 pub use member::{Interface, Key, Member, Origin, Sandbox};
-pub use members::pod::{Attachment, Pod, PodAttached, Which};
+pub use members::pod::{Attachment, Pod, PodAttached, PodSelector};
 pub use owner::{Holder, Owner};
 pub use runtime::{Options, Runtime};
 pub use state::record::{Record, hex};

@@ -19,11 +19,11 @@ pub fn run(output: &Output, args: &Check) -> Result<Exit, Failure> {
         }
         Format::Sarif => output.text(&format!("{}\n", render::sarif::log(sources, diagnostics))),
         Format::Text => {
-            output.complain_all(&render::text(output, sources, diagnostics));
+            output.print_diagnostics(&render::text(output, sources, diagnostics));
             let files = sources.iter().count();
             let tally = render::tally(diagnostics);
             let tally = if tally.is_empty() { "no mistakes" } else { &tally };
-            output.say(&format!("checked {files} file{}: {tally}", if files == 1 { "" } else { "s" }));
+            output.info(&format!("checked {files} file{}: {tally}", if files == 1 { "" } else { "s" }));
         }
     }
     Ok(if has_errors(diagnostics) { Exit::Refused } else { Exit::Done })

@@ -38,7 +38,7 @@ pub fn run(output: &Output, args: &Compile) -> Result<Exit, Failure> {
 fn write(output: &Output, file: Option<&Path>, bytes: &[u8]) -> Result<Exit, Failure> {
     if let Some(file) = file {
         files::write(file, bytes)?;
-        output.say(&format!("wrote {}", file.display()));
+        output.info(&format!("wrote {}", file.display()));
     } else {
         let text = String::from_utf8_lossy(bytes);
         output.answer(&json!({ "output": text }), || text.to_string());
@@ -73,7 +73,7 @@ fn check(output: &Output, file: &Path, wanted: &[u8]) -> Result<Exit, Failure> {
     let name = file.display().to_string();
     let diff = text_diff::unified(&found, &wanted, &name, &format!("{name} (compiled now)"));
     output.answer(&json!({ "equal": false, "diff": diff }), || diff.clone());
-    output.say(&format!("{name} is stale: `meshc compile -o {name} …` rewrites it"));
+    output.info(&format!("{name} is stale: `meshc compile -o {name} …` rewrites it"));
     Ok(Exit::Different)
 }
 

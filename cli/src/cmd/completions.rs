@@ -33,7 +33,7 @@ pub fn man(output: &Output, args: &Man) -> Result<Exit, Failure> {
         let renamed = sub.clone().name(name.clone()).bin_name(name.replacen('-', " ", 1));
         std::fs::write(dir.join(format!("{name}.1")), page(&renamed)?).map_err(failed)?;
     }
-    output.say(&format!("wrote man pages to `{}`", dir.display()));
+    output.info(&format!("wrote man pages to `{}`", dir.display()));
     Ok(Exit::Done)
 }
 

@@ -37,13 +37,13 @@ pub fn run(output: &Output, args: &Explain) -> Result<Exit, Failure> {
     let mut compilation = program::compile(&program)?;
     let Some(compiled) = compilation.compiled.take() else {
         let (sources, found) = (&compilation.files.sources, &compilation.diagnostics);
-        output.complain_all(&render::text(output, sources, found));
+        output.print_diagnostics(&render::text(output, sources, found));
         return Ok(Exit::Refused);
     };
     let question = match ask(&mut compilation, flow, args.mesh.as_deref()) {
         Ok(question) => question,
         Err(found) => {
-            output.complain_all(&render::text(output, &compilation.files.sources, &found));
+            output.print_diagnostics(&render::text(output, &compilation.files.sources, &found));
             return Ok(Exit::Usage);
         }
     };

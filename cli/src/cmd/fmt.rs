@@ -32,7 +32,7 @@ pub fn run(output: &Output, args: &Fmt) -> Result<Exit, Failure> {
             }
         }
     }
-    output.complain_all(&render::text(output, &sources, &diagnostics));
+    output.print_diagnostics(&render::text(output, &sources, &diagnostics));
     if output.is_json() {
         output.json(
             &json!({ "changed": changed, "diagnostics": render::json::diagnostics(&sources, &diagnostics) }),
@@ -76,7 +76,7 @@ fn settle(
         }
     } else if old != new {
         files::write(Path::new(&location.key), new.as_bytes())?;
-        output.say(&format!("formatted {name}"));
+        output.info(&format!("formatted {name}"));
     }
     Ok(())
 }

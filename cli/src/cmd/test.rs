@@ -21,7 +21,7 @@ pub fn run(output: &Output, args: &Test) -> Result<Exit, Failure> {
     let other = |found: &&Diagnostic| found.severity == Severity::Error && found.code != Code::TestFailed;
     let mistakes: Vec<Diagnostic> = compilation.diagnostics.iter().filter(other).cloned().collect();
     if !mistakes.is_empty() {
-        output.complain_all(&render::text(output, &compilation.files.sources, &mistakes));
+        output.print_diagnostics(&render::text(output, &compilation.files.sources, &mistakes));
         return Err(Failure::refused("errors", format!("no test was run: {}", render::tally(&mistakes))));
     }
     let report = &compilation.tests;
@@ -42,8 +42,9 @@ pub fn run(output: &Output, args: &Test) -> Result<Exit, Failure> {
         return Ok(Exit::Refused);
     }
     if args.min_coverage.is_some_and(|least| percent < usize::from(least)) {
-        output
-            .complain(&format!("the tests reach {percent} % of the rules, which is less than was asked for"));
+        output.print_error(&format!(
+            "the tests reach {percent} % of the rules, which is less than was asked for"
+        ));
         return Ok(Exit::Refused);
     }
     Ok(Exit::Done)

@@ -43,7 +43,7 @@ impl AddressKeeper {
     /// Pods that came since are followed, and those that went are not: their namespaces end.
     pub(super) fn keep(&mut self, runtime: &Runtime) {
         let failed = self.only_those_there(runtime).err();
-        self.complain(failed);
+        self.report(failed);
     }
 
     /// Brings what is known of pods' own addresses in line where they changed.
@@ -53,12 +53,12 @@ impl AddressKeeper {
             info!(pods = followed, "pods have other addresses");
         }
         if failed.is_some() {
-            self.complain(failed);
+            self.report(failed);
         }
     }
 
     /// Says what went wrong, once.
-    fn complain(&mut self, failed: Option<Error>) {
+    fn report(&mut self, failed: Option<Error>) {
         let is_news = self.said.is_new_error(failed.as_ref());
         if let Some(error) = failed.filter(|_| is_news) {
             log::failed("pods' addresses cannot be followed", &error);

@@ -56,46 +56,46 @@ pub(super) fn serve(address: SocketAddr, shared: &Shared, interval: Duration) ->
 
 /// The thread that makes the page of metrics: one at a time, for all who wait.
 struct Measuring {
-    wanted: SyncSender<()>,
-    made: Receiver<Answer>,
+    tx: SyncSender<()>,
+    page_rx: Receiver<Answer>,
     /// Readable when a page is made.
-    bell: UnixStream,
+    wake_rx: UnixStream,
     /// A page is being made.
     busy: bool,
 }
 
 impl Measuring {
     fn start(shared: Shared) -> io::Result<Self> {
-        let (wanted, wants) = sync_channel(1);
-        let (sender, made) = sync_channel(1);
-        let (bell, ringing) = UnixStream::pair()?;
-        bell.set_nonblocking(true)?;
+        let (tx, rx) = sync_channel(1);
+        let (page_tx, page_rx) = sync_channel(1);
+        let (wake_rx, wake_tx) = UnixStream::pair()?;
+        wake_rx.set_nonblocking(true)?;
         std::thread::Builder::new().name("metrics".into()).spawn(move || {
             let mut metrics = Metrics::default();
-            while wants.recv().is_ok() {
+            while rx.recv().is_ok() {
                 let page = match metrics.page(&shared) {
                     Ok(page) => (200, page),
                     Err(error) => (500, format!("{error}\n")),
                 };
-                if sender.send(page).is_err() || (&ringing).write_all(&[1]).is_err() {
+                if page_tx.send(page).is_err() || (&wake_tx).write_all(&[1]).is_err() {
                     return;
                 }
             }
         })?;
-        Ok(Self { wanted, made, bell, busy: false })
+        Ok(Self { tx, page_rx, wake_rx, busy: false })
     }
 
     /// Begins a page, unless one is being made.
     fn begin(&mut self) -> bool {
-        let begins = !self.busy && self.wanted.try_send(()).is_ok();
+        let begins = !self.busy && self.tx.try_send(()).is_ok();
         self.busy |= begins;
         begins
     }
 
     /// The page that was made.
     fn end(&mut self) -> Option<Answer> {
-        let _ = (&self.bell).read(&mut [0; 8]);
-        let page = self.made.try_recv().ok()?;
+        let _ = (&self.wake_rx).read(&mut [0; 8]);
+        let page = self.page_rx.try_recv().ok()?;
         self.busy = false;
         Some(page)
     }
@@ -157,7 +157,7 @@ impl Server {
         let timeout = Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: left.subsec_nanos().into() };
         let mut watched = vec![
             PollFd::new(&self.listener, PollFlags::IN),
-            PollFd::new(&self.measuring.bell, PollFlags::IN),
+            PollFd::new(&self.measuring.wake_rx, PollFlags::IN),
         ];
         watched.extend(self.connections.iter().map(|connection| {
             let flags = match connection.phase {
@@ -259,11 +259,11 @@ impl Connection {
     /// Looks whether the request is there as a whole, and what it asks for.
     fn asked(&mut self, pages: &Pages) {
         let Phase::Asking(read) = &self.phase else { return };
-        let asked = Asked::read(read);
+        let asked = Parsed::read(read);
         match asked {
-            Asked::More => {}
-            Asked::Wrong(code, why) => self.answer(code, why, false),
-            Asked::Page { path, bare } => match path.as_str() {
+            Parsed::More => {}
+            Parsed::Wrong(code, why) => self.answer(code, why, false),
+            Parsed::Page { path, bare } => match path.as_str() {
                 "/healthz" => self.page(pages.health(), bare),
                 "/readyz" => self.page(pages.readiness(), bare),
                 "/metrics" => self.phase = Phase::Waiting { begun: false, bare },
@@ -299,15 +299,15 @@ impl Connection {
 
 /// What was asked, as far as it is there.
 #[derive(Debug, PartialEq, Eq)]
-enum Asked {
+enum Parsed {
     More,
     Page { path: String, bare: bool },
     Wrong(u16, &'static str),
 }
 
-impl Asked {
+impl Parsed {
     fn read(bytes: &[u8]) -> Self {
-        const TOO_LARGE: Asked = Asked::Wrong(431, "the request is too large\n");
+        const TOO_LARGE: Parsed = Parsed::Wrong(431, "the request is too large\n");
         let mut headers = [httparse::EMPTY_HEADER; HEADERS];
         let mut request = httparse::Request::new(&mut headers);
         match request.parse(bytes) {
@@ -363,15 +363,15 @@ mod tests {
 
     #[test]
     fn a_request_is_read_when_it_is_there_and_never_without_bound() {
-        let page = |path: &str, bare| Asked::Page { path: path.into(), bare };
-        assert_eq!(Asked::read(b"GET /healthz HT"), Asked::More);
-        assert_eq!(Asked::read(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"), page("/healthz", false));
-        assert_eq!(Asked::read(b"HEAD /metrics?x=1 HTTP/1.0\r\n\r\n"), page("/metrics", true));
-        assert!(matches!(Asked::read(b"POST / HTTP/1.1\r\n\r\n"), Asked::Wrong(405, _)));
-        assert!(matches!(Asked::read(b"\x16\x03\x01\x02\x00"), Asked::Wrong(400, _)));
+        let page = |path: &str, bare| Parsed::Page { path: path.into(), bare };
+        assert_eq!(Parsed::read(b"GET /healthz HT"), Parsed::More);
+        assert_eq!(Parsed::read(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"), page("/healthz", false));
+        assert_eq!(Parsed::read(b"HEAD /metrics?x=1 HTTP/1.0\r\n\r\n"), page("/metrics", true));
+        assert!(matches!(Parsed::read(b"POST / HTTP/1.1\r\n\r\n"), Parsed::Wrong(405, _)));
+        assert!(matches!(Parsed::read(b"\x16\x03\x01\x02\x00"), Parsed::Wrong(400, _)));
         let many = format!("GET / HTTP/1.1\r\n{}", "a: b\r\n".repeat(HEADERS + 1));
-        assert!(matches!(Asked::read(many.as_bytes()), Asked::Wrong(431, _)));
+        assert!(matches!(Parsed::read(many.as_bytes()), Parsed::Wrong(431, _)));
         let long = format!("GET /{} HTTP/1.1\r\n", "a".repeat(REQUEST));
-        assert!(matches!(Asked::read(long.as_bytes()), Asked::Wrong(431, _)));
+        assert!(matches!(Parsed::read(long.as_bytes()), Parsed::Wrong(431, _)));
     }
 }

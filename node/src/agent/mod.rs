@@ -220,7 +220,7 @@ impl Agent {
         }
         self.watch_dirs();
         self.shared.change(|state| state.looked = Some(Instant::now()));
-        self.tell();
+        self.report_status();
     }
 
     /// After a boot the kernel is empty: what was live before comes first, whatever the directory says.
@@ -253,12 +253,12 @@ impl Agent {
             let waited = self.shared.state().report.waiting;
             let generation = if waited { self.policy.apply(&self.shared, true) } else { None };
             let _ = answer.send(Reply::Resumed(generation));
-            self.tell();
+            self.report_status();
         }
     }
 
     /// Tells the service manager.
-    fn tell(&self) {
+    fn report_status(&self) {
         let doing = match self.shared.state().report {
             Report { refused: Some(why), .. } => format!("policy refused: {why}"),
             Report { waiting: true, .. } => "waits for `meshc resume`".into(),

@@ -42,23 +42,23 @@ impl Notify {
     }
 
     pub(super) fn ready(&self) {
-        self.tell("READY=1");
+        self.send("READY=1");
     }
 
     pub(super) fn alive(&self) {
-        self.tell("WATCHDOG=1");
+        self.send("WATCHDOG=1");
     }
 
     pub(super) fn stopping(&self) {
-        self.tell("STOPPING=1");
+        self.send("STOPPING=1");
     }
 
     /// In words, for `systemctl status`.
     pub(super) fn doing(&self, what: &str) {
-        self.tell(&format!("STATUS={}", what.lines().next().unwrap_or_default()));
+        self.send(&format!("STATUS={}", what.lines().next().unwrap_or_default()));
     }
 
-    fn tell(&self, what: &str) {
+    fn send(&self, what: &str) {
         if let Some((socket, address)) = &self.socket {
             // Nobody there to hear it is the service manager's affair.
             let _ = socket.send_to_addr(what.as_bytes(), address);

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
-use mesh_runtime::{Error, NEVER, Pod, Which};
+use mesh_runtime::{Error, NEVER, Pod, PodSelector};
 use rustix::fs::{FlockOperation, flock};
 use tracing::{error, info, warn};
 
@@ -89,11 +89,11 @@ impl SocketServer {
         if !peer.uid.is_root() {
             return Err(io::Error::other(format!("the user {} may not ask", peer.uid.as_raw())));
         }
-        let reply = match wire::hear_until::<Request>(&stream) {
+        let reply = match wire::receive_until::<Request>(&stream) {
             Ok((request, until)) => self.answer(request, until.unwrap_or(NEVER)),
             Err(error) => Reply::Refused { code: "message".into(), message: error.to_string() },
         };
-        wire::say(&mut stream, &reply)
+        wire::send(&mut stream, &reply)
     }
 
     fn answer(&self, request: Request, until: u64) -> Reply {
@@ -162,12 +162,12 @@ impl SocketServer {
 }
 
 /// The pod, as whoever asks named it.
-fn named(which: &Which) -> String {
+fn named(which: &PodSelector) -> String {
     match which {
-        Which::Key(key) => key.to_string(),
-        Which::Container { container, .. } => container.clone(),
-        Which::Netns(path) => path.display().to_string(),
-        Which::Name(namespace, name) => format!("{}/{name}", namespace.as_deref().unwrap_or_default()),
+        PodSelector::Key(key) => key.to_string(),
+        PodSelector::Container { container, .. } => container.clone(),
+        PodSelector::Netns(path) => path.display().to_string(),
+        PodSelector::Name(namespace, name) => format!("{}/{name}", namespace.as_deref().unwrap_or_default()),
     }
 }
 

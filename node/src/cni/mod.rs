@@ -11,7 +11,7 @@ mod pod;
 
 use std::time::Duration;
 
-use mesh_runtime::{PodFault, Runtime, Which};
+use mesh_runtime::{PodFault, PodSelector, Runtime};
 use serde_json::json;
 
 pub use config::Site;
@@ -137,7 +137,7 @@ impl Call<'_> {
 
     /// The pod may be half attached, detached already, or its namespace gone: each ends in nothing left.
     fn del(&self) -> Result<(), Failure> {
-        let which = Which::Container {
+        let which = PodSelector::Container {
             container: self.environment.container()?.into(),
             interface: Some(self.environment.interface()?.into()),
             netns: self.environment.netns(),
@@ -151,7 +151,7 @@ impl Call<'_> {
 
     fn check(&self) -> Result<(), Failure> {
         let netns = self.environment.netns();
-        let which = Which::Container {
+        let which = PodSelector::Container {
             container: self.environment.container()?.into(),
             interface: Some(self.environment.interface()?.into()),
             netns: Some(netns.ok_or_else(|| Failure::environment("CNI_NETNS is empty".into()))?),
@@ -174,8 +174,11 @@ impl Call<'_> {
                     |one: &config::Valid| one.container == sandbox.container && one.interface == interface;
                 if joined.network == self.config.network && !valid.iter().any(is_valid) {
                     let container = sandbox.container.clone();
-                    let which =
-                        Which::Container { container, interface: Some(interface), netns: pod.netns.clone() };
+                    let which = PodSelector::Container {
+                        container,
+                        interface: Some(interface),
+                        netns: pod.netns.clone(),
+                    };
                     runtime.detach(&which).map_err(|error| Failure::runtime(&error))?;
                 }
             }
@@ -187,7 +190,7 @@ impl Call<'_> {
     fn status(&self) -> Result<(), Failure> {
         let runtime = self.runtime()?;
         let not_now = |error: mesh_runtime::Error| Failure::unavailable(error.to_string(), error.help());
-        runtime.check_place().map_err(not_now)?;
+        runtime.preflight().map_err(not_now)?;
         match runtime.awaits_restore().map_err(not_now)? {
             None => Ok(()),
             Some(_) => Err(Failure::unavailable(

@@ -8,9 +8,9 @@ use mesh_bpf::program::{ACCELERATORS, AcceleratorDef, Hook, NOTES_COUNT, Need, R
 use mesh_bpf::tables::Tables;
 
 use crate::error::{Error, Result};
-use crate::maps::set::ControlMap;
+use crate::maps::pinned::ControlMap;
 use crate::node::Node;
-use crate::system::{Fault, ProgramInfo, System, Word};
+use crate::system::{ProgramInfo, SysError, System, Word};
 
 /// How long unread bytes of the fast path are waited for, in milliseconds, and between two looks.
 const PATIENCE: u64 = 2000;
@@ -36,7 +36,7 @@ pub(crate) fn wanted_by(profiles: &[u8]) -> bool {
 pub(crate) fn attach<S: System>(node: Node<'_, S>) -> Result<()> {
     let sockets = sockets(node)?;
     node.system.create_dir(&node.instance.accelerators())?;
-    say(node, ACCELERATES)?;
+    set_flags(node, ACCELERATES)?;
     let refused = |fault| Error::CannotAccelerate { fault };
     let programs = node.system.load_accelerators(&node.instance.maps()).map_err(refused)?;
     let miscounts = node.system.miscounts().map_err(refused)?;
@@ -59,10 +59,10 @@ pub(crate) fn attach<S: System>(node: Node<'_, S>) -> Result<()> {
     let some_ask = counting(node)? == Counting::Noticed;
     let more = [(miscounts, MISCOUNTS), (some_ask, SOME_ASK)];
     let more = more.iter().filter(|(is_so, _)| *is_so).fold(0, |sum, (_, bit)| sum | bit);
-    say(node, ACCELERATES | more)
+    set_flags(node, ACCELERATES | more)
 }
 
-fn message<S: System>(system: &S, program: &S::Program, sockets: &S::Map) -> Result<(), Fault> {
+fn message<S: System>(system: &S, program: &S::Program, sockets: &S::Map) -> Result<(), SysError> {
     let tag = |info: ProgramInfo| info.tag;
     if system.message_program(sockets)?.map(tag) == Some(system.program_info(program)?.tag) {
         return Ok(());
@@ -70,7 +70,11 @@ fn message<S: System>(system: &S, program: &S::Program, sockets: &S::Map) -> Res
     system.attach_message(program, sockets)
 }
 
-fn function<S: System>(node: Node<'_, S>, def: &AcceleratorDef, program: &S::Program) -> Result<(), Fault> {
+fn function<S: System>(
+    node: Node<'_, S>,
+    def: &AcceleratorDef,
+    program: &S::Program,
+) -> Result<(), SysError> {
     let pin = node.instance.accelerators().join(def.name);
     if let Some(link) = node.system.open_link(&pin)? {
         let old = node.system.program_by_id(node.system.link_info(&link)?.program)?;
@@ -112,7 +116,7 @@ pub(crate) fn detach<S: System>(node: Node<'_, S>) -> Result<()> {
         node.system.remove(&node.instance.accelerators().join(name))?;
     }
     node.system.remove_dir(&node.instance.accelerators())?;
-    say(node, 0)
+    set_flags(node, 0)
 }
 
 /// For the upper half of the word: there is something to look up for acceleration.
@@ -123,7 +127,7 @@ const SOME_ASK: u64 = 2;
 const MISCOUNTS: u64 = 4;
 
 /// Tells the other programs what there is to look up.
-fn say<S: System>(node: Node<'_, S>, what: u64) -> Result<()> {
+fn set_flags<S: System>(node: Node<'_, S>, what: u64) -> Result<()> {
     let Some(control) = ControlMap::open(node)? else { return Ok(()) };
     loop {
         let old = control.load(node.system).acceleration;
@@ -217,7 +221,7 @@ impl Counting {
 /// What `FIONREAD` tells of accelerated sockets.
 pub(crate) fn counting<S: System>(node: Node<'_, S>) -> Result<Counting> {
     let is_there = |name: &str| {
-        Ok::<_, Fault>(node.system.open_link(&node.instance.accelerators().join(name))?.is_some())
+        Ok::<_, SysError>(node.system.open_link(&node.instance.accelerators().join(name))?.is_some())
     };
     if node.system.list(&node.instance.accelerators())?.is_none() {
         return Ok(Counting::Unused);

@@ -6,23 +6,23 @@ use mesh_bpf::tables::TableData;
 
 use crate::error::{Error, Result};
 use crate::node::Node;
-use crate::system::{Fault, ProgramInfo, System};
+use crate::system::{ProgramInfo, SysError, System};
 use crate::warning::Warning;
 
 /// Sees to it that pods' programs have one that decides to go on to; with `again`, that of this build. `loaded` is it,
 /// where it was loaded before. Whether it was put there: those of pods go on to one or the other, without a gap.
-pub(crate) fn lead<S: System>(
+pub(crate) fn ensure_target<S: System>(
     node: Node<'_, S>,
     by: Inbound,
     again: bool,
     loaded: Option<S::Program>,
 ) -> Result<bool> {
     let map = map(node, by)?;
-    let there = decider(node.system, &map)?;
+    let there = target(node.system, &map)?;
     if there.is_some() && !again {
         return Ok(false);
     }
-    let refused = |fault: Fault| match fault.is_refusal() {
+    let refused = |fault: SysError| match fault.is_refusal() {
         true => Error::CannotDecideInbound { by, fault },
         false => fault.into(),
     };
@@ -39,7 +39,7 @@ pub(crate) fn lead<S: System>(
 
 /// What becomes of inbound traffic to pods.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Led {
+pub(crate) enum DispatchState {
     /// It is decided, as before.
     Decided,
     /// It is decided from now on, and pods that are there have no program yet.
@@ -48,19 +48,19 @@ pub(crate) enum Led {
     Undecided(Warning),
 }
 
-/// As [`lead`], for a policy with these profiles. Where the kernel refuses it and no rule of the policy decides inbound
+/// As [`ensure_target`], for a policy with these profiles. Where the kernel refuses it and no rule of the policy decides inbound
 /// traffic, pods go without: nothing else of a policy needs it but what keeps others from the ports that outbound
 /// redirects lead to.
 ///
 /// # Errors
 /// Where the policy decides inbound traffic.
-pub(crate) fn lead_for<S: System>(
+pub(crate) fn ensure_target_for_policy<S: System>(
     node: Node<'_, S>,
     profiles: &TableData,
     loaded: Option<S::Program>,
-) -> Result<Led> {
+) -> Result<DispatchState> {
     let was_undecided = is_undecided(node)?;
-    match lead(node, node.instance.inbound, false, loaded) {
+    match ensure_target(node, node.instance.inbound, false, loaded) {
         Err(error @ Error::CannotDecideInbound { .. }) => {
             let mut all = profiles.records::<abi::Profile>().iter();
             let Error::CannotDecideInbound { by, fault } = &error else { return Err(error) };
@@ -70,14 +70,14 @@ pub(crate) fn lead_for<S: System>(
             if !was_undecided {
                 node.system.write(&node.instance.undecided(*by), b"", false)?;
             }
-            Ok(Led::Undecided(Warning::InboundUndecided { by: *by, why: fault.to_string() }))
+            Ok(DispatchState::Undecided(Warning::InboundUndecided { by: *by, why: fault.to_string() }))
         }
         Err(error) => Err(error),
         Ok(_) => {
             if was_undecided {
                 node.system.remove(&node.instance.undecided(node.instance.inbound))?;
             }
-            Ok(if was_undecided { Led::Newly } else { Led::Decided })
+            Ok(if was_undecided { DispatchState::Newly } else { DispatchState::Decided })
         }
     }
 }
@@ -88,7 +88,7 @@ pub(crate) fn is_undecided(node: Node<'_, impl System>) -> Result<bool> {
 }
 
 /// The program that decides, by the map that it is kept in.
-pub(crate) fn decider<S: System>(system: &S, map: &S::Map) -> Result<Option<ProgramInfo>> {
+pub(crate) fn target<S: System>(system: &S, map: &S::Map) -> Result<Option<ProgramInfo>> {
     let id =
         system.lookup(map, &0u32.to_ne_bytes())?.and_then(|id| id.try_into().ok()).map(u32::from_ne_bytes);
     Ok(id.map_or(Ok(None), |id| system.program_by_id(id))?)
@@ -103,7 +103,7 @@ pub(crate) fn map<S: System>(node: Node<'_, S>, by: Inbound) -> Result<S::Map> {
 /// The program that decides, where pods' programs have none to go on to.
 pub(crate) fn missing<S: System>(node: Node<'_, S>) -> Result<Option<&'static str>> {
     let by = node.instance.inbound;
-    let there = decider(node.system, &map(node, by)?)?;
+    let there = target(node.system, &map(node, by)?)?;
     let is_wanted = there.is_none() && !is_undecided(node)?;
     Ok(is_wanted.then(|| by.program().name))
 }

@@ -71,7 +71,7 @@ pub(crate) fn attach_special<S: System>(node: Node<'_, S>, profiles: &TableData)
                 remember(node)
             });
         match attached {
-            Err(Error::Step(fault)) if fault.is_refusal() => {
+            Err(Error::System(fault)) if fault.is_refusal() => {
                 refused.push(Warning::ProgramRefused { program: drift(def.name), why: fault.to_string() });
             }
             other => other?,

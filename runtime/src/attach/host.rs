@@ -11,10 +11,10 @@ use mesh_bpf::tables::TableData;
 use super::dispatch;
 use super::link::unpin;
 use super::listening;
-use super::netns_links::{HOST, HOST_WAY, is_attached};
+use super::netns_links::{HOST, HOST_MODE, is_attached};
 use crate::drift::Drift;
 use crate::error::{Error, Result};
-use crate::maps::set::ControlMap;
+use crate::maps::pinned::ControlMap;
 use crate::member::{Member, Origin};
 use crate::node::Node;
 use crate::system::{HOST_NETNS, System, Word};
@@ -66,12 +66,12 @@ pub(crate) fn ensure_dispatch<S: System>(
     policy: &Membership,
     members: &[Member],
 ) -> Result<()> {
-    if node.instance.inbound == HOST_WAY || !is_wanted(profiles, policy, members) {
+    if node.instance.inbound == HOST_MODE || !is_wanted(profiles, policy, members) {
         return Ok(());
     }
-    match dispatch::lead(node, HOST_WAY, false, None) {
+    match dispatch::ensure_target(node, HOST_MODE, false, None) {
         Err(Error::CannotDecideInbound { .. }) if !rules_want_it(profiles, policy, members) => Ok(()),
-        led => led.map(drop),
+        ensured => ensured.map(drop),
     }
 }
 
@@ -97,7 +97,7 @@ pub(crate) fn attach_if_wanted<S: System>(
 /// A refusal of the kernel is a warning where no rule asks for what it refuses.
 fn without_rules(attached: Result<()>, has_rules: impl Fn() -> bool) -> Result<Option<Warning>> {
     match attached {
-        Err(Error::Step(fault) | Error::CannotDecideInbound { fault, .. })
+        Err(Error::System(fault) | Error::CannotDecideInbound { fault, .. })
             if fault.is_refusal() && !has_rules() =>
         {
             Ok(Some(Warning::HostUndecided { why: fault.to_string() }))
@@ -112,12 +112,12 @@ pub(crate) fn attach<S: System>(node: Node<'_, S>, control: &ControlMap<S>) -> R
     let netns = Path::new(HOST_NETNS);
     let cookie = node.system.netns_cookie(netns)?;
     let pin = node.instance.pod_links().join(HOST);
-    if control.load(node.system).host == cookie && is_attached(node.system, &pin, HOST_WAY)? {
+    if control.load(node.system).host == cookie && is_attached(node.system, &pin, HOST_MODE)? {
         return listening::look_again(node, cookie, || Ok(Some(netns.to_owned())));
     }
     unpin(node.system, &pin)?;
     control.set(node.system, Word::Host, cookie)?;
-    let linked = listening::link(node, HOST_WAY, netns, cookie);
+    let linked = listening::link(node, HOST_MODE, netns, cookie);
     if linked.is_err() {
         control.set(node.system, Word::Host, 0)?;
     }
@@ -161,5 +161,5 @@ pub(crate) fn detach<S: System>(node: Node<'_, S>, control: &ControlMap<S>) -> R
 /// Whether the host has no program and should have one.
 fn is_missing<S: System>(node: Node<'_, S>, control: &ControlMap<S>) -> Result<bool> {
     Ok(control.load(node.system).host != 0
-        && !is_attached(node.system, &node.instance.pod_links().join(HOST), HOST_WAY)?)
+        && !is_attached(node.system, &node.instance.pod_links().join(HOST), HOST_MODE)?)
 }

@@ -75,7 +75,7 @@ pub(crate) fn link<S: System>(
 ) -> Result<Vec<S::Link>> {
     look(node, netns, cookie)?;
     node.system.create_dir(&node.instance.pod_links())?;
-    dispatch::lead(node, by, false, None)?;
+    dispatch::ensure_target(node, by, false, None)?;
     let program = node.system.load_entry(&node.instance.maps(), cookie, by)?;
     Ok(node.system.attach_netns(&program, by, netns, cookie, &BTreeSet::new())?)
 }

@@ -8,15 +8,15 @@ use super::dispatch;
 use super::link::{Pinned, unpin};
 use crate::error::Result;
 use crate::instance::Instance;
-use crate::maps::set::ControlMap;
+use crate::maps::pinned::ControlMap;
 use crate::member::Key;
 use crate::node::Node;
 use crate::system::{System, Target};
 
 /// The pin of the host's link, beside those of pods.
 pub(crate) const HOST: &str = "host";
-/// How the host's is decided, whatever way pods are: its interfaces come and go with its pods.
-pub(crate) const HOST_WAY: Inbound = Inbound::SkLookup;
+/// How the host's is decided, whatever the pods' mode: its interfaces come and go with its pods.
+pub(crate) const HOST_MODE: Inbound = Inbound::SkLookup;
 
 /// Whose link it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,15 +72,15 @@ pub(crate) fn links(node: Node<'_, impl System>) -> Result<Vec<(LinkOwner, Strin
         let Some((place, _)) = owner(&pin) else { continue };
         if let Some(link) = node.system.open_link(&node.instance.pod_links().join(&pin))? {
             let info = node.system.link_info(&link)?;
-            let by = way(info.target).unwrap_or(node.instance.inbound);
+            let by = mode(info.target).unwrap_or(node.instance.inbound);
             links.push((place, pin, Pinned { name: by.program().name.into(), info }));
         }
     }
     Ok(links)
 }
 
-/// Which way a link takes; none where what it was attached to is gone.
-pub(crate) const fn way(target: Target) -> Option<Inbound> {
+/// In which mode a link decides; none where what it was attached to is gone.
+pub(crate) const fn mode(target: Target) -> Option<Inbound> {
     match target {
         Target::Netns(_) => Some(Inbound::SkLookup),
         Target::Interface(_) => Some(Inbound::Tc),
@@ -92,19 +92,19 @@ pub(crate) const fn way(target: Target) -> Option<Inbound> {
 pub(crate) fn upgrade<S: System>(node: Node<'_, S>) -> Result<usize> {
     let mut replaced = 0;
     for by in Inbound::ALL {
-        if dispatch::decider(node.system, &dispatch::map(node, by)?)?.is_some()
-            && dispatch::lead(node, by, true, None)?
+        if dispatch::target(node.system, &dispatch::map(node, by)?)?.is_some()
+            && dispatch::ensure_target(node, by, true, None)?
         {
             replaced += 1;
         }
-        replaced += upgrade_way(node, by)?;
+        replaced += upgrade_mode(node, by)?;
     }
     Ok(replaced)
 }
 
-pub(crate) fn upgrade_way<S: System>(node: Node<'_, S>, by: Inbound) -> Result<usize> {
+pub(crate) fn upgrade_mode<S: System>(node: Node<'_, S>, by: Inbound) -> Result<usize> {
     let mut links = links(node)?;
-    links.retain(|(_, _, link)| way(link.info.target) == Some(by));
+    links.retain(|(_, _, link)| mode(link.info.target) == Some(by));
     let host = ControlMap::open(node)?.map_or(0, |control| control.load(node.system).host);
     let mut replaced = 0;
     for (place, pin, pinned) in links {
@@ -127,23 +127,23 @@ pub(crate) fn upgrade_way<S: System>(node: Node<'_, S>, by: Inbound) -> Result<u
     Ok(replaced)
 }
 
-/// Whether a pod has its program, in the instance's way or in that which serves everywhere.
+/// Whether a pod has its program, in the instance's mode or in that which serves everywhere.
 pub(crate) fn has_program(node: Node<'_, impl System>, key: Key) -> Result<bool> {
-    let attached = attached_way(node, key)?;
+    let attached = attached_mode(node, key)?;
     Ok(attached == Some(node.instance.inbound) || attached == Some(Inbound::SkLookup))
 }
 
 /// How a pod is decided; none where it is not.
-pub(crate) fn attached_way(node: Node<'_, impl System>, key: Key) -> Result<Option<Inbound>> {
+pub(crate) fn attached_mode(node: Node<'_, impl System>, key: Key) -> Result<Option<Inbound>> {
     Ok(match node.system.open_link(&pin(node.instance, key, 0))? {
-        Some(link) => way(node.system.link_info(&link)?.target),
+        Some(link) => mode(node.system.link_info(&link)?.target),
         None => None,
     })
 }
 
 pub(crate) fn is_attached(system: &impl System, pin: &Path, by: Inbound) -> Result<bool> {
     Ok(match system.open_link(pin)? {
-        Some(link) => way(system.link_info(&link)?.target) == Some(by),
+        Some(link) => mode(system.link_info(&link)?.target) == Some(by),
         None => false,
     })
 }

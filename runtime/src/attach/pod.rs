@@ -13,7 +13,7 @@ use mesh_bpf::program::Inbound;
 use super::dispatch;
 use super::link::unpin;
 use super::listening;
-use super::netns_links::{attached_way, has_program, interface, pin};
+use super::netns_links::{attached_mode, has_program, interface, pin};
 use crate::drift::Drift;
 use crate::error::Result;
 use crate::member::{Key, Member};
@@ -27,7 +27,7 @@ pub(crate) fn attach<S: System>(node: Node<'_, S>, member: &Member) -> Result<bo
     if dispatch::is_undecided(node)? {
         return Ok(true);
     }
-    let attached = attached_way(node, member.key)?;
+    let attached = attached_mode(node, member.key)?;
     // What does not depend on the namespace is known without looking for it.
     if attached == Some(node.instance.inbound) && node.instance.inbound == Inbound::SkLookup {
         listening::look_again(node, cookie, || find(node.system, member, cookie))?;
@@ -41,13 +41,13 @@ pub(crate) fn attach<S: System>(node: Node<'_, S>, member: &Member) -> Result<bo
         detach(node, member.key)?;
         return Ok(false);
     };
-    let way = way_for(node, &netns, cookie)?;
-    if attached == Some(way) {
+    let mode = mode_for(node, &netns, cookie)?;
+    if attached == Some(mode) {
         listening::look_again(node, cookie, || Ok(Some(netns)))?;
-        return cover(node, member, cookie).map(|()| true);
+        return attach_new_interfaces(node, member, cookie).map(|()| true);
     }
-    let links = listening::link(node, way, &netns, cookie)?;
-    // Whatever is left of an attach that was killed, or of another way.
+    let links = listening::link(node, mode, &netns, cookie)?;
+    // Whatever is left of an attach that was killed, or of another mode.
     detach(node, member.key)?;
     // The first comes last: where it is there, all are.
     for (number, link) in links.iter().enumerate().rev() {
@@ -59,8 +59,8 @@ pub(crate) fn attach<S: System>(node: Node<'_, S>, member: &Member) -> Result<bo
 }
 
 /// Attaches a pod's program to the interfaces that the pod got since it was attached.
-fn cover<S: System>(node: Node<'_, S>, member: &Member, cookie: u64) -> Result<()> {
-    let Some((netns, covered)) = uncovered(node, member)? else { return Ok(()) };
+fn attach_new_interfaces<S: System>(node: Node<'_, S>, member: &Member, cookie: u64) -> Result<()> {
+    let Some((netns, covered)) = unattached_interfaces(node, member)? else { return Ok(()) };
     let program = node.system.load_entry(&node.instance.maps(), cookie, node.instance.inbound)?;
     let mut number = 1;
     for link in node.system.attach_netns(&program, node.instance.inbound, &netns, cookie, &covered)? {
@@ -75,17 +75,20 @@ fn cover<S: System>(node: Node<'_, S>, member: &Member, cookie: u64) -> Result<(
     Ok(())
 }
 
-/// How a pod is to be decided: the instance's way, but not by tc where addresses are translated. There the kernel takes
+/// How a pod is to be decided: the instance's mode, but not by tc where addresses are translated. There the kernel takes
 /// away what tc gives to a listening socket.
-fn way_for(node: Node<'_, impl System>, netns: &Path, cookie: u64) -> Result<Inbound> {
+fn mode_for(node: Node<'_, impl System>, netns: &Path, cookie: u64) -> Result<Inbound> {
     let by_tc = node.instance.inbound == Inbound::Tc && !node.system.translates(netns, cookie)?;
     Ok(if by_tc { Inbound::Tc } else { Inbound::SkLookup })
 }
 
 /// Where a pod has interfaces without its program: the file of its namespace, and the interfaces that have it.
-fn uncovered<S: System>(node: Node<'_, S>, member: &Member) -> Result<Option<(PathBuf, BTreeSet<u32>)>> {
+fn unattached_interfaces<S: System>(
+    node: Node<'_, S>,
+    member: &Member,
+) -> Result<Option<(PathBuf, BTreeSet<u32>)>> {
     let Key::Netns(cookie) = member.key else { return Ok(None) };
-    if attached_way(node, member.key)? != Some(Inbound::Tc) {
+    if attached_mode(node, member.key)? != Some(Inbound::Tc) {
         return Ok(None);
     }
     let Some(netns) = find(node.system, member, cookie)? else { return Ok(None) };
@@ -113,7 +116,7 @@ pub(crate) fn fault(node: Node<'_, impl System>, member: &Member) -> Result<Opti
     if translates_by_tc(node, member)? {
         return Ok(Some(Drift::PodTranslates(name())));
     }
-    if uncovered(node, member)?.is_some() {
+    if unattached_interfaces(node, member)?.is_some() {
         return Ok(Some(Drift::PodInterfaceMissed(name())));
     }
     let Key::Netns(cookie) = member.key else { return Ok(None) };
@@ -124,7 +127,7 @@ pub(crate) fn fault(node: Node<'_, impl System>, member: &Member) -> Result<Opti
 /// Whether a pod that is decided by tc has got rules since that make it decide in vain.
 fn translates_by_tc<S: System>(node: Node<'_, S>, member: &Member) -> Result<bool> {
     let Key::Netns(cookie) = member.key else { return Ok(false) };
-    if attached_way(node, member.key)? != Some(Inbound::Tc) {
+    if attached_mode(node, member.key)? != Some(Inbound::Tc) {
         return Ok(false);
     }
     let netns = find(node.system, member, cookie)?;

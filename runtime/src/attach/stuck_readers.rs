@@ -11,10 +11,10 @@ use mesh_bpf::map::WAITING;
 
 use crate::error::Result;
 use crate::maps::entries;
-use crate::maps::set::ControlMap;
+use crate::maps::pinned::ControlMap;
 use crate::node::Node;
 use crate::stuck_reader::{Rescue, StallReason, StuckReader};
-use crate::system::{Fault, System};
+use crate::system::{SysError, System};
 
 /// How long a reader that stalled in `splice` may still come back by plain calls, in milliseconds.
 const PATIENCE: u64 = 1000;
@@ -151,7 +151,7 @@ fn close<S: System>(system: &S, one: &StuckReader) -> Result<()> {
     let ends = if one.accepts { (server, client) } else { (client, server) };
     let socket = system.socket(one.netns, ends, one.cookie)?;
     let closed = socket.map_or(Ok(0), |socket| system.close(&[socket]))?;
-    let gone = || Fault::new("closing", format!("{client} -> {server}"), std::io::ErrorKind::NotFound);
+    let gone = || SysError::new("closing", format!("{client} -> {server}"), std::io::ErrorKind::NotFound);
     // It may have closed by itself; then it is not named the next time.
     if closed == 0 && one.milliseconds > LONG_PATIENCE { Err(gone().into()) } else { Ok(()) }
 }

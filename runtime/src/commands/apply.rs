@@ -9,7 +9,7 @@ use crate::generation::request::{Applied, Apply};
 use crate::generation::reset;
 use crate::generation::session::{Session, tell_holder};
 use crate::maps::live::{Live, live};
-use crate::maps::set::{ControlMap, Set};
+use crate::maps::pinned::{ControlMap, PinnedMaps};
 use crate::members::files;
 use crate::members::registry::Registry;
 use crate::owner::Owner;
@@ -30,7 +30,7 @@ impl Runtime<Kernel> {
             Ok(Some(_)) => self.system.wait_ahead(&maps),
             Ok(None) => {
                 let cpus = std::thread::available_parallelism().map_or(1, usize::from);
-                if cpus > 1 && self.check_place().is_ok() && self.check_fixed().is_ok() {
+                if cpus > 1 && self.preflight().is_ok() && self.check_fixed().is_ok() {
                     self.system.make_ahead(self.instance.inbound)
                 } else {
                     Prepared::default()
@@ -49,7 +49,7 @@ impl<S: System> Runtime<S> {
     pub fn apply(&self, mut request: Apply<'_, S>) -> Result<Applied> {
         let mut prepared = std::mem::take(&mut request.prepared);
         let began = self.system.clock();
-        self.check_place()?;
+        self.preflight()?;
         if request.drop_flows {
             self.drop_other_version(&request)?;
         }
@@ -60,23 +60,23 @@ impl<S: System> Runtime<S> {
             let _ = self.system.remove_dir(&self.instance.pins());
         }
         let applied = applied?;
-        self.change_way(&session)?;
+        self.change_inbound_mode(&session)?;
         Ok(applied)
     }
 
-    /// Where another way is asked for than the last apply's, pods that are there are decided by it from now on.
+    /// Where another mode is asked for than at the last apply, pods that are there are decided by it from now on.
     /// What is kept says so last: whoever is killed before is gone on with by the next apply.
-    fn change_way(&self, session: &Session<'_, S>) -> Result<()> {
+    fn change_inbound_mode(&self, session: &Session<'_, S>) -> Result<()> {
         let node = self.node();
-        let kept = record::read::<String>(node.system, &node.instance.way())?;
+        let kept = record::read::<String>(node.system, &node.instance.inbound_mode_file())?;
         let wanted = node.instance.inbound.word();
         if kept.as_deref().unwrap_or(Inbound::default().word()) == wanted {
             return Ok(());
         }
-        let Some(set) = Set::open(node)? else { return Ok(()) };
+        let Some(set) = PinnedMaps::open(node)? else { return Ok(()) };
         let _registry = session.lock_registry()?.ok_or(Error::DetachedMeanwhile)?;
         Registry { node, set: &set }.attach_pods()?;
-        record::write(node.system, &node.instance.way(), &wanted.to_owned(), false)
+        record::write(node.system, &node.instance.inbound_mode_file(), &wanted.to_owned(), false)
     }
 
     /// Takes away what another version left, if this one cannot go on with it.
@@ -84,7 +84,7 @@ impl<S: System> Runtime<S> {
         let node = self.node();
         let Some(session) = Session::blind(node, &self.options)? else { return Ok(()) };
         let Some(control) = ControlMap::open(node)? else { return Ok(()) };
-        let open = || Set::open(node)?.map_or(Ok(None), |set| live(node.system, &set));
+        let open = || PinnedMaps::open(node)?.map_or(Ok(None), |set| live(node.system, &set));
         match open() {
             Err(error) if error.is_of_another_version() => {}
             other => return other.map(drop),
@@ -159,7 +159,7 @@ impl<S: System> Runtime<S> {
 impl<S: System> Runtime<S> {
     /// Closes what the policy, now live, decides otherwise, where that is asked for. A policy that is paused
     /// decides nothing.
-    fn reset(&self, set: &Set<S>, request: &Apply<'_, S>, mut applied: Applied) -> Applied {
+    fn reset(&self, set: &PinnedMaps<S>, request: &Apply<'_, S>, mut applied: Applied) -> Applied {
         if request.reset_changed && !applied.paused {
             match reset::close_changed(self.node(), set, request.tables) {
                 Ok(closed) => applied.closed = Some(closed),

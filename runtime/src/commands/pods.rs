@@ -12,10 +12,10 @@ use crate::commands::failed;
 use crate::drift::PodFault;
 use crate::error::{Error, Result};
 use crate::maps::live::{self, membership};
-use crate::maps::set::Set;
+use crate::maps::pinned::PinnedMaps;
 use crate::maps::slot::{self, PerSlot};
 use crate::member::{Interface, Key, Member, Origin, Sandbox};
-use crate::members::pod::{Attachment, Pod, PodAttached, Which};
+use crate::members::pod::{Attachment, Pod, PodAttached, PodSelector};
 use crate::members::registry::Registry;
 use crate::members::{addresses, files};
 use crate::runtime::Runtime;
@@ -56,7 +56,7 @@ impl<S: System> Runtime<S> {
             record::create_dirs(node)?;
             files::create_dir(node)?;
             if held.is_some()
-                && let Some(set) = Set::open(node)?
+                && let Some(set) = PinnedMaps::open(node)?
             {
                 let registry = Registry { node, set: &set };
                 let attached = self.attach_live(&registry, pod, key)?;
@@ -110,7 +110,7 @@ impl<S: System> Runtime<S> {
     ///
     /// # Errors
     /// What the kernel says; the next command tries again.
-    pub fn detach(&self, which: &Which) -> Result<bool> {
+    pub fn detach(&self, which: &PodSelector) -> Result<bool> {
         self.detach_before(which, NEVER)
     }
 
@@ -118,16 +118,16 @@ impl<S: System> Runtime<S> {
     ///
     /// # Errors
     /// As [`Runtime::detach`], and where it is too late.
-    pub fn detach_before(&self, which: &Which, deadline: u64) -> Result<bool> {
+    pub fn detach_before(&self, which: &PodSelector, deadline: u64) -> Result<bool> {
         let node = self.node();
         let held = lock(node, &node.instance.maps(), self.options.lock_timeout)?;
         self.in_time(deadline)?;
-        let set = if held.is_some() { Set::open(node)? } else { None };
+        let set = if held.is_some() { PinnedMaps::open(node)? } else { None };
         let registry = set.as_ref().map(|set| Registry { node, set });
         if let Some(registry) = &registry {
             registry.recover()?;
         }
-        if let Which::Container { container, .. } = which {
+        if let PodSelector::Container { container, .. } = which {
             failed::gone(node, container)?;
         }
         let Some(member) = self.find(which)? else { return Ok(false) };
@@ -148,16 +148,16 @@ impl<S: System> Runtime<S> {
     ///
     /// # Errors
     /// What the kernel says.
-    pub fn check(&self, which: &Which) -> Result<Vec<PodFault>> {
+    pub fn check(&self, which: &PodSelector) -> Result<Vec<PodFault>> {
         let node = self.node();
         let Some(member) = self.find(which)? else { return Ok(vec![PodFault::NotRegistered]) };
         let mut wrong = Vec::new();
-        if let Which::Container { interface: Some(interface), .. } = which
+        if let PodSelector::Container { interface: Some(interface), .. } = which
             && member.sandbox.as_ref().is_some_and(|sandbox| !sandbox.interfaces.contains_key(interface))
         {
             wrong.push(PodFault::InterfaceNotRegistered(interface.clone()));
         }
-        let Some(set) = Set::open(node)? else { return Ok(wrong) };
+        let Some(set) = PinnedMaps::open(node)? else { return Ok(wrong) };
         let Some(live) = live::live(node.system, &set)? else { return Ok(wrong) };
         let policy = membership(node.system, &set, &live)?;
         let registry = Registry { node, set: &set };
@@ -175,12 +175,12 @@ impl<S: System> Runtime<S> {
     pub fn follow(&self, key: Key) -> Result<bool> {
         let node = self.node();
         let held = lock(node, &node.instance.maps(), self.options.lock_timeout)?;
-        let set = if held.is_some() { Set::open(node)? } else { None };
+        let set = if held.is_some() { PinnedMaps::open(node)? } else { None };
         let registry = set.as_ref().map(|set| Registry { node, set });
         if let Some(registry) = &registry {
             registry.recover()?;
         }
-        let Some(member) = self.find(&Which::Key(key))? else { return Ok(false) };
+        let Some(member) = self.find(&PodSelector::Key(key))? else { return Ok(false) };
         let Some(member) = addresses::moved(node.system, &member)? else { return Ok(false) };
         match registry {
             Some(registry) => drop(self.put(&registry, &member).inspect_err(|_| drop(registry.recover()))?),
@@ -196,7 +196,7 @@ impl<S: System> Runtime<S> {
     /// # Errors
     /// Where the state directory cannot be read.
     pub fn pod(&self, key: Key) -> Result<Option<Member>> {
-        Ok(self.find(&Which::Key(key))?.filter(|member| member.origin == Origin::Attached))
+        Ok(self.find(&PodSelector::Key(key))?.filter(|member| member.origin == Origin::Attached))
     }
 
     /// Every pod that is registered in this boot.
@@ -226,20 +226,20 @@ impl<S: System> Runtime<S> {
         let living = self.system.namespaces()?;
         gone.retain(|member| matches!(member.key, Key::Netns(cookie) if !living.contains(&cookie)));
         for member in &gone {
-            self.detach(&Which::Key(member.key))?;
+            self.detach(&PodSelector::Key(member.key))?;
         }
         Ok(gone.into_iter().map(|member| member.name).collect())
     }
 
-    fn find(&self, which: &Which) -> Result<Option<Member>> {
+    fn find(&self, which: &PodSelector) -> Result<Option<Member>> {
         let at = |key: Key| record::read(&self.system, &self.instance.members().join(key.to_string()));
         let is_it: &dyn Fn(&Member) -> bool = match which {
-            Which::Key(key) => return at(*key),
-            Which::Netns(netns) => return at(Key::Netns(self.system.netns_cookie(netns)?)),
-            Which::Name(namespace, name) => &move |member| {
+            PodSelector::Key(key) => return at(*key),
+            PodSelector::Netns(netns) => return at(Key::Netns(self.system.netns_cookie(netns)?)),
+            PodSelector::Name(namespace, name) => &move |member| {
                 member.origin == Origin::Attached && member.namespace == *namespace && member.name == *name
             },
-            Which::Container { container, netns, .. } => {
+            PodSelector::Container { container, netns, .. } => {
                 let is_its = move |member: &Member| {
                     member.sandbox.as_ref().is_some_and(|sandbox| sandbox.container == *container)
                 };
@@ -354,8 +354,8 @@ fn sandbox(attachment: &Attachment, addresses: &[IpAddr], known: Option<&Sandbox
 }
 
 /// The pod without the interface that is to go, where it has another.
-fn rest(which: &Which, member: &Member) -> Option<Member> {
-    let Which::Container { interface: Some(interface), .. } = which else { return None };
+fn rest(which: &PodSelector, member: &Member) -> Option<Member> {
+    let PodSelector::Container { interface: Some(interface), .. } = which else { return None };
     let mut sandbox = member.sandbox.clone()?;
     sandbox.interfaces.remove(interface);
     let addresses = sandbox.addresses();

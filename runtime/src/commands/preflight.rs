@@ -20,7 +20,7 @@ impl<S: System> Runtime<S> {
     ///
     /// # Errors
     /// Why not.
-    pub fn check_place(&self) -> Result<()> {
+    pub fn preflight(&self) -> Result<()> {
         let node = self.node();
         if !node.system.is_bpffs(&node.instance.bpffs)? {
             return Err(Error::NotBpffs(node.instance.bpffs.clone()));

@@ -9,7 +9,7 @@ use crate::attach::host;
 use crate::error::{Error, Result};
 use crate::generation::host as host_program;
 use crate::maps::live::{self, membership};
-use crate::maps::set::Set;
+use crate::maps::pinned::PinnedMaps;
 use crate::maps::slot::{self, PerSlot};
 use crate::member::{Key, Member, Origin};
 use crate::members::registry::Registry;
@@ -17,7 +17,7 @@ use crate::members::{command_cgroups, files};
 use crate::runtime::Runtime;
 use crate::state::lock::lock;
 use crate::system::linux::Kernel;
-use crate::system::{Fault, Files, System};
+use crate::system::{Files, SysError, System};
 
 /// A cgroup whose processes are members of a workload.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ impl<S: System> Runtime<S> {
         let node = self.node();
         let maps = node.instance.maps();
         let _lock = lock(node, &maps, self.options.lock_timeout)?.ok_or(Error::NoPolicy)?;
-        let set = Set::open(node)?.ok_or(Error::NoPolicy)?;
+        let set = PinnedMaps::open(node)?.ok_or(Error::NoPolicy)?;
         let live = live::live(node.system, &set)?.ok_or(Error::NoPolicy)?;
         let policy = membership(node.system, &set, &live)?;
         if policy.workload(workload).is_none() {
@@ -81,7 +81,7 @@ impl<S: System> Runtime<S> {
         let node = self.node();
         // After `detach --all` there is no registry to leave.
         if let Some(_lock) = lock(node, &node.instance.maps(), self.options.lock_timeout)?
-            && let Some(set) = Set::open(node)?
+            && let Some(set) = PinnedMaps::open(node)?
         {
             let registry = Registry { node, set: &set };
             registry.recover()?;
@@ -111,7 +111,7 @@ impl Runtime<Kernel> {
     pub fn run(&self, workload: &str, command: Command) -> Result<ExitStatus> {
         let joined = self.join(workload)?;
         let status = self.start(&joined, command).and_then(|mut child| {
-            Ok(child.wait().map_err(|cause| Fault::new("waiting for", workload, cause))?)
+            Ok(child.wait().map_err(|cause| SysError::new("waiting for", workload, cause))?)
         });
         if !self.system.is_populated(&joined.cgroup)? {
             self.leave(&joined)?;

@@ -4,7 +4,7 @@ use crate::attach::accelerators;
 use crate::attach::hooks;
 use crate::error::{Error, Result};
 use crate::generation::session::Session;
-use crate::maps::set::{ControlMap, sweep};
+use crate::maps::pinned::{ControlMap, sweep};
 use crate::members::{command_cgroups, reserved_ports};
 use crate::runtime::Runtime;
 use crate::state::record;
@@ -108,7 +108,7 @@ impl<S: System> Runtime<S> {
         // Of a file system that was unmounted, or is covered by another one. Only CAP_SYS_ADMIN may look for them; who
         // has found pins has found what was attached.
         let lost_links = match hooks::detach_lost(self.node()) {
-            Err(Error::Step(fault)) if changed && fault.is_refusal() => 0,
+            Err(Error::System(fault)) if changed && fault.is_refusal() => 0,
             found => found?,
         };
         if !changed && lost_links > 0 {
@@ -153,7 +153,7 @@ fn drain<S: System>(
     let error = match accelerators::drain(node) {
         Ok(0) => return Ok(Some(0)),
         Ok(unread) => Error::Unread(unread),
-        Err(Error::Step(fault)) if fault.is_refusal() => Error::UnreadUnknown(fault),
+        Err(Error::System(fault)) if fault.is_refusal() => Error::UnreadUnknown(fault),
         Err(error) => error,
     };
     control.set(node.system, Word::Generation, words.generation)?;

@@ -9,7 +9,7 @@ use crate::system::System;
 
 /// A generation that waits to be confirmed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Waiting {
+pub struct PendingConfirmation {
     /// It.
     pub generation: u64,
     /// The generation whose policy comes back; 0: nothing was live, and nothing will be.
@@ -20,6 +20,6 @@ pub struct Waiting {
     pub boot_id: String,
 }
 
-pub(crate) fn read<S: System>(node: Node<'_, S>) -> Result<Option<Waiting>> {
+pub(crate) fn read<S: System>(node: Node<'_, S>) -> Result<Option<PendingConfirmation>> {
     record::read(node.system, &node.instance.confirm())
 }

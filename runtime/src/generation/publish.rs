@@ -5,15 +5,15 @@ use mesh_bpf::membership::Membership;
 use mesh_bpf::tables::TableData;
 
 use crate::attach::accelerators::Counting;
-use crate::attach::dispatch::Led;
+use crate::attach::dispatch::DispatchState;
 use crate::attach::{accelerators, dispatch, hooks, host, stuck_readers};
 use crate::error::{Error, Result};
-use crate::generation::confirmation::{self, Waiting};
+use crate::generation::confirmation::{self, PendingConfirmation};
 use crate::generation::host as host_program;
 use crate::generation::request::{Applied, Apply};
 use crate::generation::session::Session;
 use crate::maps::live::{Live, membership};
-use crate::maps::set::{Set, sweep};
+use crate::maps::pinned::{PinnedMaps, sweep};
 use crate::maps::slot::{self as slots, PerSlot};
 use crate::members::registry::{Refreshed, Registry};
 use crate::members::{files, reserved_ports};
@@ -30,7 +30,7 @@ pub(crate) fn publish_first<S: System>(
     prepared: &mut Prepared<S>,
     began: u64,
 ) -> Result<Applied> {
-    let set = Set::create(session.node, prepared)
+    let set = PinnedMaps::create(session.node, prepared)
         .inspect_err(|_| drop(sweep(session.node.system, &session.node.instance.new_maps())))?;
     let applied = Publish { session, set: &set, live: None, request, began }.run(prepared);
     applied.inspect_err(|_| drop(session.take_down(&set.control)))
@@ -40,12 +40,12 @@ pub(crate) fn publish_first<S: System>(
 /// asked for. An apply leaves that to `status`, `--repair` and the agent: it takes a while for each pod.
 pub(crate) fn reapply_unchanged<S: System>(
     session: &Session<'_, S>,
-    set: &Set<S>,
+    set: &PinnedMaps<S>,
     live: &Live,
     follows: bool,
 ) -> Result<Applied> {
     let profiles = slots::read_table(session.node.system, set, live.slot(), &live.manifest, Table::Profiles)?;
-    let (upgraded, led) = upgrade(session, &profiles)?;
+    let (upgraded, state) = upgrade(session, &profiles)?;
     let _registry = session.lock_registry()?.ok_or(Error::DetachedMeanwhile)?;
     let policy = membership(session.node.system, set, live)?;
     let registry = Registry { node: session.node, set };
@@ -58,7 +58,7 @@ pub(crate) fn reapply_unchanged<S: System>(
     if follows {
         refreshed.changed += registry.follow(policies)?;
     }
-    if led == Led::Newly {
+    if state == DispatchState::Newly {
         refreshed.lost = registry.attach_pods()?;
     }
     reserved_ports::keep_all(session.node, follows)?;
@@ -73,7 +73,7 @@ pub(crate) fn reapply_unchanged<S: System>(
         upgraded,
         members_changed: refreshed.changed,
         missing_cgroups: refreshed.missing,
-        warnings: lost(&refreshed.lost).chain(undecided(led)).chain(gone(&missing)).collect(),
+        warnings: lost(&refreshed.lost).chain(undecided(state)).chain(gone(&missing)).collect(),
         ..Applied::default()
     })
 }
@@ -81,7 +81,7 @@ pub(crate) fn reapply_unchanged<S: System>(
 /// One new generation.
 pub(crate) struct Publish<'a, S: System> {
     pub(crate) session: &'a Session<'a, S>,
-    pub(crate) set: &'a Set<S>,
+    pub(crate) set: &'a PinnedMaps<S>,
     pub(crate) live: Option<&'a Live>,
     pub(crate) request: &'a Apply<'a, S>,
     pub(crate) began: u64,
@@ -104,9 +104,9 @@ impl<S: System> Publish<'_, S> {
         let policy = Membership::read(self.request.tables.get(Table::Names))?;
         let members = files::members_by_cgroup(node)?;
         host::ensure_dispatch(node, profiles, &policy, &members)?;
-        let (mut upgraded, mut led) = (0, Led::Decided);
+        let (mut upgraded, mut state) = (0, DispatchState::Decided);
         if let Some(live) = self.live {
-            (upgraded, led) = upgrade(self.session, profiles)?;
+            (upgraded, state) = upgrade(self.session, profiles)?;
             // Nobody knows when a killed process committed: readers of what was live before may run.
             set.wait_for_readers(node.system, live.generation, prepared)?;
         }
@@ -125,7 +125,7 @@ impl<S: System> Publish<'_, S> {
         if needs_programs {
             if self.live.is_none() {
                 let loaded = prepared.inbound(control, node.instance.inbound);
-                led = dispatch::lead_for(node, profiles, loaded)?;
+                state = dispatch::ensure_target_for_policy(node, profiles, loaded)?;
             }
             hooks::attach(node, &programs, profiles)?;
             if self.live.is_some() {
@@ -138,9 +138,9 @@ impl<S: System> Publish<'_, S> {
         if accelerates {
             accelerate(self.session, upgraded > 0 || self.request.repair)?;
         }
-        let refreshed = self.commit(generation, led == Led::Newly)?;
+        let refreshed = self.commit(generation, state == DispatchState::Newly)?;
         let mut warnings: Vec<Warning> = lost(&refreshed.lost)
-            .chain(undecided(led))
+            .chain(undecided(state))
             .chain(refreshed.unprotected)
             .chain(refused)
             .chain(self.settle(generation, &record))
@@ -194,7 +194,7 @@ impl<S: System> Publish<'_, S> {
     fn wait_for_confirmation(&self, generation: u64) -> Result<()> {
         let node = self.session.node;
         let Some(within) = self.request.confirm_within else { return Ok(()) };
-        let waiting = Waiting {
+        let waiting = PendingConfirmation {
             generation,
             back_to: self.live.map_or(0, |live| live.generation),
             deadline: node.system.clock().saturating_add(within),
@@ -259,7 +259,7 @@ impl<S: System> Publish<'_, S> {
 
     /// Classifies the members for the new slot, and switches: both under the registry's lock, so no
     /// endpoint comes or goes between.
-    fn commit(&self, generation: u64, newly_led: bool) -> Result<Refreshed> {
+    fn commit(&self, generation: u64, newly_decided: bool) -> Result<Refreshed> {
         let node = self.session.node;
         let _registry = self.session.lock_registry()?.ok_or(Error::DetachedMeanwhile)?;
         let new = Membership::read(self.request.tables.get(Table::Names))?;
@@ -277,7 +277,7 @@ impl<S: System> Publish<'_, S> {
         if self.live.is_none() || self.request.repair {
             refreshed.changed += registry.follow(policies)?;
         }
-        if self.live.is_none() || self.request.repair || newly_led {
+        if self.live.is_none() || self.request.repair || newly_decided {
             refreshed.lost = registry.attach_pods()?;
         }
         let profiles = self.request.tables.get(Table::Profiles);
@@ -334,20 +334,20 @@ impl<S: System> Publish<'_, S> {
 }
 
 /// Replaces programs of another build. Costs nothing where they are known to be of this one.
-fn upgrade<S: System>(session: &Session<'_, S>, profiles: &TableData) -> Result<(usize, Led)> {
+fn upgrade<S: System>(session: &Session<'_, S>, profiles: &TableData) -> Result<(usize, DispatchState)> {
     let node = session.node;
     // Another way may be asked for than before.
-    let led = dispatch::lead_for(node, profiles, None)?;
+    let state = dispatch::ensure_target_for_policy(node, profiles, None)?;
     // What this build attached and is gone was taken away by somebody: that is drift, and for `--repair`.
     if hooks::is_current(node)? || (hooks::are_ours(node) && !hooks::missing(node)?.is_empty()) {
-        return Ok((0, led));
+        return Ok((0, state));
     }
     let programs = node.system.load_programs(&node.instance.maps())?;
     // A later build may have programs that an earlier one did not.
     hooks::attach(node, &programs, profiles)?;
     let replaced = hooks::upgrade(node, &programs)?;
     hooks::remember(node)?;
-    Ok((replaced, led))
+    Ok((replaced, state))
 }
 
 /// Sees to it that acceleration is in force.
@@ -360,10 +360,10 @@ fn accelerate<S: System>(session: &Session<'_, S>, again: bool) -> Result<()> {
 }
 
 /// What is not decided.
-fn undecided(led: Led) -> Option<Warning> {
-    match led {
-        Led::Undecided(warning) => Some(warning),
-        Led::Decided | Led::Newly => None,
+fn undecided(state: DispatchState) -> Option<Warning> {
+    match state {
+        DispatchState::Undecided(warning) => Some(warning),
+        DispatchState::Decided | DispatchState::Newly => None,
     }
 }
 

@@ -6,8 +6,8 @@ use crate::attach::accelerators;
 use crate::attach::hooks;
 use crate::error::Result;
 use crate::maps::live::{Live, live};
+use crate::maps::pinned::{ControlMap, PinnedMaps, sweep};
 use crate::maps::room;
-use crate::maps::set::{ControlMap, Set, sweep};
 use crate::maps::slot;
 use crate::members::registry::Registry;
 use crate::members::{command_cgroups, sweep};
@@ -22,7 +22,7 @@ use crate::system::{System, Word};
 pub(crate) struct Session<'a, S: System> {
     pub(crate) node: Node<'a, S>,
     pub(crate) options: &'a Options,
-    pub(crate) set: Option<Set<S>>,
+    pub(crate) set: Option<PinnedMaps<S>>,
     _lock: S::Lock,
 }
 
@@ -71,7 +71,7 @@ impl<'a, S: System> Session<'a, S> {
             _ => {}
         }
         hooks::sweep(self.node)?;
-        self.set = Set::open(self.node)?;
+        self.set = PinnedMaps::open(self.node)?;
         self.recover_members()?;
         self.recover_records()
     }

@@ -5,7 +5,7 @@ use mesh_bpf::membership::Membership;
 use mesh_bpf::tables::{Digest, Manifest};
 
 use crate::error::{Error, Result};
-use crate::maps::set::Set;
+use crate::maps::pinned::PinnedMaps;
 use crate::maps::slot;
 use crate::owner::Owner;
 use crate::system::System;
@@ -36,7 +36,7 @@ impl Live {
 }
 
 /// What is live in an open set.
-pub(crate) fn live<S: System>(system: &S, set: &Set<S>) -> Result<Option<Live>> {
+pub(crate) fn live<S: System>(system: &S, set: &PinnedMaps<S>) -> Result<Option<Live>> {
     let control = set.control.load(system);
     let generation = control.current_generation();
     if generation == 0 {
@@ -47,7 +47,7 @@ pub(crate) fn live<S: System>(system: &S, set: &Set<S>) -> Result<Option<Live>> 
 }
 
 /// The compiled selectors of what is live.
-pub(crate) fn membership<S: System>(system: &S, set: &Set<S>, live: &Live) -> Result<Membership> {
+pub(crate) fn membership<S: System>(system: &S, set: &PinnedMaps<S>, live: &Live) -> Result<Membership> {
     let names = slot::read_table(system, set, live.slot(), &live.manifest, Table::Names)?;
     if names.digest() != live.manifest.table(Table::Names).digest {
         return Err(Error::NotAsApplied(Table::Names.word()));

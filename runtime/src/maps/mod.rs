@@ -2,6 +2,6 @@
 
 pub(crate) mod entries;
 pub(crate) mod live;
+pub(crate) mod pinned;
 pub(crate) mod room;
-pub(crate) mod set;
 pub(crate) mod slot;

@@ -10,7 +10,7 @@ use mesh_bpf::map::{self, MapDef};
 
 use crate::drift::{Drift, Full};
 use crate::error::Result;
-use crate::maps::set::Set;
+use crate::maps::pinned::PinnedMaps;
 use crate::node::Node;
 use crate::system::System;
 
@@ -142,7 +142,7 @@ fn surplus<S: System>(node: Node<'_, S>, rooms: &S::Map) -> Result<BTreeMap<Whos
 }
 
 /// Takes from each room what it has counted and is not there, and removes those of members that are none any more.
-pub(crate) fn recount<S: System>(node: Node<'_, S>, set: &Set<S>) -> Result<()> {
+pub(crate) fn recount<S: System>(node: Node<'_, S>, set: &PinnedMaps<S>) -> Result<()> {
     let Some(rooms) = node.system.open_map(&node.instance.maps().join(map::ROOMS.name))? else {
         return Ok(());
     };

@@ -8,8 +8,8 @@ use mesh_bpf::map::{self, TABLES, Table};
 use mesh_bpf::tables::{Manifest, TableData, Tables};
 
 use crate::error::{Error, Result};
-use crate::maps::set::Set;
-use crate::system::{Step, System};
+use crate::maps::pinned::PinnedMaps;
+use crate::system::{SysResult, System};
 
 /// What belongs to the two slots, in their order.
 #[derive(Clone, Copy, Debug)]
@@ -39,7 +39,7 @@ pub(crate) fn header<S: System>(system: &S, tables: &S::Map, slot: u32) -> Resul
 }
 
 /// The manifest of a slot.
-pub(crate) fn manifest<S: System>(system: &S, set: &Set<S>, slot: u32) -> Result<Manifest> {
+pub(crate) fn manifest<S: System>(system: &S, set: &PinnedMaps<S>, slot: u32) -> Result<Manifest> {
     let found = header(system, &set.tables, slot)?;
     if let Some(found) = found.map(|header| header.policy_abi).filter(|&found| found != POLICY_ABI) {
         return Err(Error::OtherAbi { found });
@@ -51,7 +51,7 @@ pub(crate) fn manifest<S: System>(system: &S, set: &Set<S>, slot: u32) -> Result
 /// One table of a slot, as its manifest describes it.
 pub(crate) fn read_table<S: System>(
     system: &S,
-    set: &Set<S>,
+    set: &PinnedMaps<S>,
     slot: u32,
     manifest: &Manifest,
     table: Table,
@@ -63,7 +63,7 @@ pub(crate) fn read_table<S: System>(
 /// All tables of a slot but the manifest.
 pub(crate) fn read_tables<S: System>(
     system: &S,
-    set: &Set<S>,
+    set: &PinnedMaps<S>,
     slot: u32,
     manifest: &Manifest,
 ) -> Result<Tables> {
@@ -86,7 +86,13 @@ pub(crate) fn table<S: System>(
     Ok(system.map_by_id(id)?)
 }
 
-fn read<S: System>(system: &S, set: &Set<S>, slot: u32, which: Table, bytes: usize) -> Result<TableData> {
+fn read<S: System>(
+    system: &S,
+    set: &PinnedMaps<S>,
+    slot: u32,
+    which: Table,
+    bytes: usize,
+) -> Result<TableData> {
     let missing = || Error::MissingTable(which.word());
     let map = table(system, &set.tables, slot, which)?.ok_or_else(missing)?;
     if system.map_info(&map)?.capacity as usize * LINE < bytes {
@@ -142,7 +148,7 @@ pub(crate) fn uncollected<S: System>(system: &S, tables: &S::Map) -> Result<Vec<
 
 /// Puts maps into a free slot, and adds what the nodes there counted to the counters of their items. Whoever is killed
 /// between loses that.
-pub(crate) fn put<S: System>(system: &S, set: &Set<S>, elements: &[(u32, &S::Map)]) -> Result<()> {
+pub(crate) fn put<S: System>(system: &S, set: &PinnedMaps<S>, elements: &[(u32, &S::Map)]) -> Result<()> {
     let before = all_nodes(system, &set.tables)?;
     system.put_maps(&set.tables, elements)?;
     let after = all_nodes(system, &set.tables)?;
@@ -171,7 +177,7 @@ const EBUSY: i32 = 16;
 
 /// Fails with `EBUSY` where another thread forked just while the table was mapped: the child has the
 /// mapping too, and keeps the map writable until it executes or ends.
-fn filled<S: System>(system: &S, data: &TableData) -> Step<S::Map> {
+fn filled<S: System>(system: &S, data: &TableData) -> SysResult<S::Map> {
     let lines = u32::try_from(data.line_count()).unwrap_or(u32::MAX);
     let map = system.create_map(&map::INNER, lines, None)?;
     system.fill(&map, data.padded())?;

@@ -8,14 +8,14 @@ use crate::attach::pod;
 use crate::drift::Drift;
 use crate::error::Result;
 use crate::member::{Key, Member};
-use crate::system::{Fault, Sources, Step, System};
+use crate::system::{Sources, SysError, SysResult, System};
 
 /// This many addresses of a pod's interfaces count as its own: whoever may give itself addresses must not fill what
 /// all pods' are kept in.
 const FOLLOWED: usize = 1024;
 
 /// The addresses of the interfaces in a network namespace, as far as they count.
-pub(crate) fn followed(system: &impl System, netns: &Path) -> Step<Vec<IpAddr>> {
+pub(crate) fn followed(system: &impl System, netns: &Path) -> SysResult<Vec<IpAddr>> {
     let mut found = system.netns_addresses(netns)?;
     found.truncate(FOLLOWED);
     Ok(found)
@@ -26,7 +26,7 @@ pub(crate) fn followed(system: &impl System, netns: &Path) -> Step<Vec<IpAddr>> 
 pub(crate) fn moved(system: &impl System, member: &Member) -> Result<Option<Member>> {
     let (Key::Netns(cookie), Some(known)) = (member.key, &member.followed) else { return Ok(None) };
     let Some(netns) = pod::find(system, member, cookie)? else { return Ok(None) };
-    let look = || Ok::<_, Fault>((followed(system, &netns)?, system.netns_sources(&netns)?));
+    let look = || Ok::<_, SysError>((followed(system, &netns)?, system.netns_sources(&netns)?));
     match look() {
         Ok((found, chosen)) => {
             let sources = Some(Sources::of(chosen, &found));

@@ -9,8 +9,8 @@ use super::registry::{Registry, entry, is_stale, own_entries, own_keys};
 use crate::attach::pod;
 use crate::drift::Drift;
 use crate::error::Result;
+use crate::maps::pinned::PinnedMaps;
 use crate::maps::room;
-use crate::maps::set::Set;
 use crate::maps::slot::PerSlot;
 use crate::member::{Key, Member};
 use crate::members::{addresses, files, reserved_ports};
@@ -21,7 +21,7 @@ use crate::system::System;
 /// again and are not registered.
 pub(crate) fn drift<S: System>(
     node: Node<'_, S>,
-    set: &Set<S>,
+    set: &PinnedMaps<S>,
     slot: u32,
     policy: &Membership,
 ) -> Result<Vec<Drift>> {

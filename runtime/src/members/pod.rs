@@ -51,7 +51,7 @@ pub struct Attachment {
 
 /// Which pod to detach.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Which {
+pub enum PodSelector {
     /// By how the programs know it.
     Key(Key),
     /// One interface of a container, or with `None` all of it; its network namespace may be unknown, gone or

@@ -20,13 +20,13 @@ use mesh_bpf::program::Inbound;
 use crate::attach::{listening, netns_links, pod};
 use crate::error::{Error, Result};
 use crate::maps::live::{self, membership};
-use crate::maps::set::Set;
+use crate::maps::pinned::PinnedMaps;
 use crate::maps::slot::PerSlot;
 use crate::member::{Key, Member, Origin};
 use crate::members::{addresses, files, reserved_ports};
 use crate::node::Node;
 use crate::state::record;
-use crate::system::{Fault, HOST_NETNS, Sources, System};
+use crate::system::{HOST_NETNS, Sources, SysError, System};
 use crate::warning::Warning;
 
 /// What the policies of the two slots say of members.
@@ -42,7 +42,7 @@ pub(super) struct Whence {
 /// What is registered, and what the two slots' policies say of it.
 pub(crate) struct Registry<'a, S: System> {
     pub(crate) node: Node<'a, S>,
-    pub(crate) set: &'a Set<S>,
+    pub(crate) set: &'a PinnedMaps<S>,
 }
 
 /// What a refresh changed.
@@ -72,7 +72,7 @@ impl<S: System> Registry<'_, S> {
         if policies.into_iter().any(|policy| policy.is_some()) && !self.attach_pod(member)? {
             let gone = std::io::Error::from_raw_os_error(libc::ENOENT);
             return Err(
-                Fault::new("entering", format!("the network namespace of {}", member.name), gone).into()
+                SysError::new("entering", format!("the network namespace of {}", member.name), gone).into()
             );
         }
         reserved_ports::keep(self.node, member, true)?;
@@ -109,7 +109,7 @@ impl<S: System> Registry<'_, S> {
             Ok(Some((live.slot(), membership(self.node.system, self.set, &live)?)))
         };
         let policy = match read() {
-            Err(error @ Error::Step(_)) => return Err(error),
+            Err(error @ Error::System(_)) => return Err(error),
             // Whoever repairs what cannot be read gives everybody a profile again.
             other => other.ok().flatten(),
         };

@@ -20,7 +20,7 @@ use crate::member::{Key, Member};
 use crate::members::files;
 use crate::node::Node;
 use crate::state::record;
-use crate::system::{Fault, System};
+use crate::system::{SysError, System};
 
 /// Below `/proc/sys`.
 const LIST: &str = "net/ipv4/ip_local_reserved_ports";
@@ -147,16 +147,16 @@ fn note(instance: &Instance, key: Key) -> PathBuf {
 /// A list that cannot be written keeps nobody out of the mesh: `status` tells of it. A pod that ended has none.
 fn unless_it_cannot(done: Result<()>) -> Result<()> {
     match done {
-        Err(Error::Step(fault)) if is_gone(&fault) || is_read_only(&fault) => Ok(()),
+        Err(Error::System(fault)) if is_gone(&fault) || is_read_only(&fault) => Ok(()),
         other => other,
     }
 }
 
-fn is_gone(fault: &Fault) -> bool {
+fn is_gone(fault: &SysError) -> bool {
     matches!(fault.errno(), Some(libc::ENOENT | libc::ESTALE))
 }
 
-fn is_read_only(fault: &Fault) -> bool {
+fn is_read_only(fault: &SysError) -> bool {
     matches!(fault.errno(), Some(libc::EROFS | libc::EACCES | libc::EPERM))
 }
 

@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::instance::{AGENT, DIRS, FILES, LINES, MEMBERS, MOVING};
 use crate::node::Node;
 use crate::owner::Owner;
-use crate::system::{Locked, Step, System};
+use crate::system::{Locked, SysResult, System};
 
 /// One generation, as the state directory remembers it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,7 +63,7 @@ pub(crate) fn json<T: Serialize>(file: &Path, content: &T) -> Result<Vec<u8>> {
         .map_err(|error| Error::DamagedFile { file: file.into(), what: error.to_string() })
 }
 
-fn write_bytes(system: &impl System, file: &Path, content: &[u8], durable: bool) -> Step<()> {
+fn write_bytes(system: &impl System, file: &Path, content: &[u8], durable: bool) -> SysResult<()> {
     let beside = beside(file);
     system.write(&beside, content, durable)?;
     system.rename(&beside, file, durable)
@@ -75,7 +75,7 @@ fn beside(file: &Path) -> PathBuf {
 }
 
 /// Whether the state directory holds things, and none of ours.
-pub(crate) fn is_foreign(node: Node<'_, impl System>) -> Step<bool> {
+pub(crate) fn is_foreign(node: Node<'_, impl System>) -> SysResult<bool> {
     let is_ours = |name: &str| FILES.contains(&name) || DIRS.contains(&name) || AGENT.contains(&name);
     let names = node.system.list(&node.instance.state)?.unwrap_or_default();
     Ok(!names.is_empty() && !names.iter().any(|name| is_ours(name)))
@@ -221,12 +221,12 @@ pub(crate) fn purge(node: Node<'_, impl System>) -> Result<()> {
 }
 
 /// Removes what was registered in a boot.
-pub(crate) fn forget_boot(system: &impl System, members: &Path) -> Step<()> {
+pub(crate) fn forget_boot(system: &impl System, members: &Path) -> SysResult<()> {
     empty(system, &members.join(MOVING))?;
     empty(system, members)
 }
 
-fn empty(system: &impl System, dir: &Path) -> Step<()> {
+fn empty(system: &impl System, dir: &Path) -> SysResult<()> {
     for name in system.list(dir)?.unwrap_or_default() {
         system.remove(&dir.join(name))?;
     }

@@ -1,4 +1,4 @@
-//! A store whose steps fail, or end the process, where a test says so.
+//! A machine whose steps fail, or end the process, where a test says so.
 //!
 //! Steps are numbered as they come; only those that change something count, since a process that is killed
 //! before it reads left the same behind as one killed after the change before. To be killed is an error
@@ -16,13 +16,13 @@ use mesh_bpf::map::{self, MapDef};
 use mesh_bpf::program::{AcceleratorDef, Hook, Inbound, ProgramDef};
 
 use crate::system::{
-    Acceleration, Clock, Fault, Files, Holds, LinkInfo, Links, Locked, MapInfo, Maps, Netns, Noted, Process,
-    ProgramInfo, Programs, Sockets, Sources, Step, Waits, Word,
+    Acceleration, Clock, Files, Holds, LinkInfo, Links, Locked, MapInfo, Maps, Netns, Noted, Process,
+    ProgramInfo, Programs, Sockets, Sources, SysError, SysResult, Waits, Word,
 };
 
 /// What happens at one of the steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Strike {
+pub enum Injected {
     /// Nothing; steps are only counted.
     Never,
     /// The step with this number, from 0, fails with this error number and changes nothing.
@@ -33,11 +33,11 @@ pub enum Strike {
     NoGracePeriod,
 }
 
-/// A store that fails where it is told to.
+/// A machine that fails where it is told to.
 #[derive(Debug)]
 pub struct Faulty<S> {
     inner: S,
-    strike: Strike,
+    injected: Injected,
     steps: RefCell<Vec<String>>,
     dead: Cell<bool>,
 }
@@ -50,8 +50,8 @@ enum Fate {
 
 impl<S> Faulty<S> {
     /// `inner`, but for one step.
-    pub const fn new(inner: S, strike: Strike) -> Self {
-        Self { inner, strike, steps: RefCell::new(Vec::new()), dead: Cell::new(false) }
+    pub const fn new(inner: S, injected: Injected) -> Self {
+        Self { inner, injected, steps: RefCell::new(Vec::new()), dead: Cell::new(false) }
     }
 
     /// The steps that were taken or failed, in words.
@@ -59,19 +59,19 @@ impl<S> Faulty<S> {
         self.steps.borrow().clone()
     }
 
-    fn reading(&self, call: &'static str) -> Step<()> {
+    fn reading(&self, call: &'static str) -> SysResult<()> {
         if self.dead.get() { Err(killed(call)) } else { Ok(()) }
     }
 
-    fn changing(&self, call: &'static str, object: &str) -> Step<Fate> {
+    fn changing(&self, call: &'static str, object: &str) -> SysResult<Fate> {
         self.reading(call)?;
         let number = self.steps.borrow().len();
         self.steps.borrow_mut().push(format!("{call} {object}"));
-        match self.strike {
-            Strike::Fail(at, errno) if at == number => {
-                Err(Fault::new(call, object, io::Error::from_raw_os_error(errno)))
+        match self.injected {
+            Injected::Fail(at, errno) if at == number => {
+                Err(SysError::new(call, object, io::Error::from_raw_os_error(errno)))
             }
-            Strike::Kill(at) if at == number => {
+            Injected::Kill(at) if at == number => {
                 self.dead.set(true);
                 Ok(Fate::Half)
             }
@@ -80,7 +80,12 @@ impl<S> Faulty<S> {
     }
 
     /// A step that is done whole or not at all.
-    fn whole<T>(&self, call: &'static str, object: &str, step: impl FnOnce(&S) -> Step<T>) -> Step<T> {
+    fn whole<T>(
+        &self,
+        call: &'static str,
+        object: &str,
+        step: impl FnOnce(&S) -> SysResult<T>,
+    ) -> SysResult<T> {
         match self.changing(call, object)? {
             Fate::Go => step(&self.inner),
             Fate::Half => Err(killed(call)),
@@ -88,8 +93,8 @@ impl<S> Faulty<S> {
     }
 }
 
-fn killed(call: &'static str) -> Fault {
-    Fault::new(call, "a killed process", io::Error::from_raw_os_error(libc::EOWNERDEAD))
+fn killed(call: &'static str) -> SysError {
+    SysError::new(call, "a killed process", io::Error::from_raw_os_error(libc::EOWNERDEAD))
 }
 
 fn name(path: &Path) -> String {
@@ -140,7 +145,7 @@ impl<S: Clock> Clock for Faulty<S> {
 impl<S: Files> Files for Faulty<S> {
     type Lock = S::Lock;
 
-    fn write(&self, file: &Path, content: &[u8], durable: bool) -> Step<()> {
+    fn write(&self, file: &Path, content: &[u8], durable: bool) -> SysResult<()> {
         match self.changing("write", &name(file))? {
             Fate::Go => self.inner.write(file, content, durable),
             Fate::Half => {
@@ -151,44 +156,49 @@ impl<S: Files> Files for Faulty<S> {
         }
     }
 
-    fn write_beside<T>(&self, file: &Path, pieces: &[&[u8]], meanwhile: impl FnOnce() -> T) -> (Step<()>, T) {
+    fn write_beside<T>(
+        &self,
+        file: &Path,
+        pieces: &[&[u8]],
+        meanwhile: impl FnOnce() -> T,
+    ) -> (SysResult<()>, T) {
         (self.write(file, &pieces.concat(), true), meanwhile())
     }
 
     reading! {
-        fn list(&self, dir: &Path) -> Step<Option<Vec<String>>>;
-        fn read(&self, file: &Path) -> Step<Option<Vec<u8>>>;
-        fn inode(&self, path: &Path) -> Step<Option<u64>>;
-        fn is_bpffs(&self, path: &Path) -> Step<bool>;
-        fn is_writable(&self, path: &Path) -> Step<bool>;
-        fn lock(&self, dir: &Path) -> Step<Locked<S::Lock>>;
-        fn is_populated(&self, cgroup: &Path) -> Step<bool>;
+        fn list(&self, dir: &Path) -> SysResult<Option<Vec<String>>>;
+        fn read(&self, file: &Path) -> SysResult<Option<Vec<u8>>>;
+        fn inode(&self, path: &Path) -> SysResult<Option<u64>>;
+        fn is_bpffs(&self, path: &Path) -> SysResult<bool>;
+        fn is_writable(&self, path: &Path) -> SysResult<bool>;
+        fn lock(&self, dir: &Path) -> SysResult<Locked<S::Lock>>;
+        fn is_populated(&self, cgroup: &Path) -> SysResult<bool>;
     }
 
     whole! {
-        fn create_dir(&self, dir: &Path) -> Step<()> { name(dir) }
-        fn remove_dir(&self, dir: &Path) -> Step<()> { name(dir) }
-        fn remove(&self, file: &Path) -> Step<()> { name(file) }
-        fn rename(&self, from: &Path, to: &Path, durable: bool) -> Step<()> { name(to) }
+        fn create_dir(&self, dir: &Path) -> SysResult<()> { name(dir) }
+        fn remove_dir(&self, dir: &Path) -> SysResult<()> { name(dir) }
+        fn remove(&self, file: &Path) -> SysResult<()> { name(file) }
+        fn rename(&self, from: &Path, to: &Path, durable: bool) -> SysResult<()> { name(to) }
     }
 }
 
 impl<S: Netns> Netns for Faulty<S> {
     reading! {
-        fn netns_cookie(&self, netns: &Path) -> Step<u64>;
-        fn netns_addresses(&self, netns: &Path) -> Step<Vec<IpAddr>>;
-        fn netns_sources(&self, netns: &Path) -> Step<Sources>;
-        fn netns_setting(&self, netns: &Path, cookie: u64, name: &str) -> Step<String>;
-        fn namespaces(&self) -> Step<BTreeSet<u64>>;
-        fn is_own_netns(&self, cookie: u64) -> Step<bool>;
-        fn is_lived_in(&self, cookie: u64) -> Step<bool>;
-        fn find_netns(&self, cookie: u64) -> Step<Option<PathBuf>>;
-        fn interfaces(&self, netns: &Path, cookie: u64) -> Step<Vec<u32>>;
-        fn translates(&self, netns: &Path, cookie: u64) -> Step<bool>;
+        fn netns_cookie(&self, netns: &Path) -> SysResult<u64>;
+        fn netns_addresses(&self, netns: &Path) -> SysResult<Vec<IpAddr>>;
+        fn netns_sources(&self, netns: &Path) -> SysResult<Sources>;
+        fn netns_setting(&self, netns: &Path, cookie: u64, name: &str) -> SysResult<String>;
+        fn namespaces(&self) -> SysResult<BTreeSet<u64>>;
+        fn is_own_netns(&self, cookie: u64) -> SysResult<bool>;
+        fn is_lived_in(&self, cookie: u64) -> SysResult<bool>;
+        fn find_netns(&self, cookie: u64) -> SysResult<Option<PathBuf>>;
+        fn interfaces(&self, netns: &Path, cookie: u64) -> SysResult<Vec<u32>>;
+        fn translates(&self, netns: &Path, cookie: u64) -> SysResult<bool>;
     }
 
     whole! {
-        fn set_netns_setting(&self, netns: &Path, cookie: u64, name: &str, value: &str) -> Step<()> { name }
+        fn set_netns_setting(&self, netns: &Path, cookie: u64, name: &str, value: &str) -> SysResult<()> { name }
     }
 }
 
@@ -200,8 +210,8 @@ impl<S: Maps> Maps for Faulty<S> {
         self.inner.load(words)
     }
 
-    fn put_maps(&self, outer: &S::Map, elements: &[(u32, &S::Map)]) -> Step<()> {
-        if self.strike == Strike::NoGracePeriod && self.inner.map_info(outer)?.name == map::SCRATCH.name {
+    fn put_maps(&self, outer: &S::Map, elements: &[(u32, &S::Map)]) -> SysResult<()> {
+        if self.injected == Injected::NoGracePeriod && self.inner.map_info(outer)?.name == map::SCRATCH.name {
             return Ok(());
         }
         match self.changing("put_maps", "a slot")? {
@@ -217,26 +227,26 @@ impl<S: Maps> Maps for Faulty<S> {
     }
 
     reading! {
-        fn open_map(&self, path: &Path) -> Step<Option<S::Map>>;
-        fn map_by_id(&self, id: u32) -> Step<Option<S::Map>>;
-        fn map_info(&self, map: &S::Map) -> Step<MapInfo>;
-        fn lookup(&self, map: &S::Map, key: &[u8]) -> Step<Option<Vec<u8>>>;
-        fn entries(&self, map: &S::Map) -> Step<Vec<(Vec<u8>, Vec<u8>)>>;
-        fn content(&self, map: &S::Map, len: usize) -> Step<Vec<u8>>;
-        fn hits(&self, map: &S::Map) -> Step<Vec<(u64, u64)>>;
-        fn holds(&self, map: &S::Map, content: &[u8]) -> Step<bool>;
-        fn words(&self, control: &S::Map) -> Step<S::Words>;
+        fn open_map(&self, path: &Path) -> SysResult<Option<S::Map>>;
+        fn map_by_id(&self, id: u32) -> SysResult<Option<S::Map>>;
+        fn map_info(&self, map: &S::Map) -> SysResult<MapInfo>;
+        fn lookup(&self, map: &S::Map, key: &[u8]) -> SysResult<Option<Vec<u8>>>;
+        fn entries(&self, map: &S::Map) -> SysResult<Vec<(Vec<u8>, Vec<u8>)>>;
+        fn content(&self, map: &S::Map, len: usize) -> SysResult<Vec<u8>>;
+        fn hits(&self, map: &S::Map) -> SysResult<Vec<(u64, u64)>>;
+        fn holds(&self, map: &S::Map, content: &[u8]) -> SysResult<bool>;
+        fn words(&self, control: &S::Map) -> SysResult<S::Words>;
     }
 
     whole! {
-        fn create_map(&self, def: &MapDef, capacity: u32, inner: Option<&S::Map>) -> Step<S::Map> { def.name }
-        fn pin_map(&self, map: &S::Map, path: &Path) -> Step<()> { name(path) }
-        fn update(&self, map: &S::Map, key: &[u8], value: &[u8]) -> Step<()> { "an entry" }
-        fn delete(&self, map: &S::Map, key: &[u8]) -> Step<()> { "an entry" }
-        fn fill(&self, map: &S::Map, content: &[u8]) -> Step<()> { "a table" }
-        fn add_hits(&self, map: &S::Map, counts: &[(u64, u64)]) -> Step<()> { "counters" }
-        fn freeze(&self, map: &S::Map) -> Step<()> { "a table" }
-        fn exchange(&self, words: &S::Words, word: Word, old: u64, new: u64) -> Step<bool> {
+        fn create_map(&self, def: &MapDef, capacity: u32, inner: Option<&S::Map>) -> SysResult<S::Map> { def.name }
+        fn pin_map(&self, map: &S::Map, path: &Path) -> SysResult<()> { name(path) }
+        fn update(&self, map: &S::Map, key: &[u8], value: &[u8]) -> SysResult<()> { "an entry" }
+        fn delete(&self, map: &S::Map, key: &[u8]) -> SysResult<()> { "an entry" }
+        fn fill(&self, map: &S::Map, content: &[u8]) -> SysResult<()> { "a table" }
+        fn add_hits(&self, map: &S::Map, counts: &[(u64, u64)]) -> SysResult<()> { "counters" }
+        fn freeze(&self, map: &S::Map) -> SysResult<()> { "a table" }
+        fn exchange(&self, words: &S::Words, word: Word, old: u64, new: u64) -> SysResult<bool> {
             format!("{word:?} {old} to {new}")
         }
     }
@@ -250,17 +260,17 @@ impl<S: Programs> Programs for Faulty<S> {
     }
 
     reading! {
-        fn program_info(&self, program: &S::Program) -> Step<ProgramInfo>;
-        fn program_by_id(&self, id: u32) -> Step<Option<ProgramInfo>>;
-        fn maps_of(&self, program: u32) -> Step<Vec<u32>>;
+        fn program_info(&self, program: &S::Program) -> SysResult<ProgramInfo>;
+        fn program_by_id(&self, id: u32) -> SysResult<Option<ProgramInfo>>;
+        fn maps_of(&self, program: u32) -> SysResult<Vec<u32>>;
     }
 
     whole! {
-        fn load_programs(&self, maps: &Path) -> Step<Vec<(&'static ProgramDef, S::Program)>> { "all programs" }
-        fn load_program(&self, maps: &Path, def: &'static ProgramDef) -> Step<S::Program> { def.name }
-        fn load_inbound(&self, maps: &Path, by: Inbound) -> Step<S::Program> { by.program().name }
-        fn load_entry(&self, maps: &Path, pod: u64, by: Inbound) -> Step<S::Program> { "a pod's program" }
-        fn put_program(&self, map: &S::Map, index: u32, program: &S::Program) -> Step<()> { "a program" }
+        fn load_programs(&self, maps: &Path) -> SysResult<Vec<(&'static ProgramDef, S::Program)>> { "all programs" }
+        fn load_program(&self, maps: &Path, def: &'static ProgramDef) -> SysResult<S::Program> { def.name }
+        fn load_inbound(&self, maps: &Path, by: Inbound) -> SysResult<S::Program> { by.program().name }
+        fn load_entry(&self, maps: &Path, pod: u64, by: Inbound) -> SysResult<S::Program> { "a pod's program" }
+        fn put_program(&self, map: &S::Map, index: u32, program: &S::Program) -> SysResult<()> { "a program" }
     }
 }
 
@@ -268,24 +278,24 @@ impl<S: Links> Links for Faulty<S> {
     type Link = S::Link;
 
     reading! {
-        fn open_link(&self, path: &Path) -> Step<Option<S::Link>>;
-        fn link_info(&self, link: &S::Link) -> Step<LinkInfo>;
-        fn all_links(&self) -> Step<Vec<S::Link>>;
-        fn attached(&self, cgroup: &Path, hook: Hook, effective: bool) -> Step<Vec<u32>>;
-        fn attached_below(&self, cgroup: &Path, hook: Hook) -> Step<Vec<u32>>;
+        fn open_link(&self, path: &Path) -> SysResult<Option<S::Link>>;
+        fn link_info(&self, link: &S::Link) -> SysResult<LinkInfo>;
+        fn all_links(&self) -> SysResult<Vec<S::Link>>;
+        fn attached(&self, cgroup: &Path, hook: Hook, effective: bool) -> SysResult<Vec<u32>>;
+        fn attached_below(&self, cgroup: &Path, hook: Hook) -> SysResult<Vec<u32>>;
     }
 
     whole! {
-        fn attach(&self, program: &S::Program, hook: Hook, cgroup: &Path) -> Step<S::Link> {
+        fn attach(&self, program: &S::Program, hook: Hook, cgroup: &Path) -> SysResult<S::Link> {
             format!("{hook:?}")
         }
         fn attach_netns(
             &self, program: &S::Program, by: Inbound, netns: &Path, cookie: u64, covered: &BTreeSet<u32>
-        ) -> Step<Vec<S::Link>> { "a pod" }
-        fn iterate(&self, iterator: &S::Link, netns: &Path, cookie: u64) -> Step<()> { "a pod" }
-        fn pin_link(&self, link: &S::Link, path: &Path) -> Step<()> { name(path) }
-        fn replace(&self, link: &S::Link, program: &S::Program) -> Step<()> { "a link" }
-        fn detach(&self, link: &S::Link) -> Step<()> { "a link" }
+        ) -> SysResult<Vec<S::Link>> { "a pod" }
+        fn iterate(&self, iterator: &S::Link, netns: &Path, cookie: u64) -> SysResult<()> { "a pod" }
+        fn pin_link(&self, link: &S::Link, path: &Path) -> SysResult<()> { name(path) }
+        fn replace(&self, link: &S::Link, program: &S::Program) -> SysResult<()> { "a link" }
+        fn detach(&self, link: &S::Link) -> SysResult<()> { "a link" }
     }
 }
 
@@ -293,31 +303,31 @@ impl<S: Sockets> Sockets for Faulty<S> {
     type Socket = S::Socket;
 
     reading! {
-        fn waiting(&self, netns: &Path, cookie: u64) -> Step<Vec<Waits>>;
-        fn holders(&self, inodes: &BTreeSet<u64>) -> Step<BTreeMap<u64, Holds>>;
-        fn can_close(&self) -> Step<bool>;
-        fn connections(&self, flows: &S::Map, listening: &S::Map) -> Step<Vec<(Noted, S::Socket)>>;
-        fn socket(&self, netns: u64, ends: (SocketAddr, SocketAddr), cookie: u64) -> Step<Option<S::Socket>>;
+        fn waiting(&self, netns: &Path, cookie: u64) -> SysResult<Vec<Waits>>;
+        fn holders(&self, inodes: &BTreeSet<u64>) -> SysResult<BTreeMap<u64, Holds>>;
+        fn can_close(&self) -> SysResult<bool>;
+        fn connections(&self, flows: &S::Map, listening: &S::Map) -> SysResult<Vec<(Noted, S::Socket)>>;
+        fn socket(&self, netns: u64, ends: (SocketAddr, SocketAddr), cookie: u64) -> SysResult<Option<S::Socket>>;
     }
 
     whole! {
-        fn close(&self, sockets: &[S::Socket]) -> Step<usize> { "connections" }
+        fn close(&self, sockets: &[S::Socket]) -> SysResult<usize> { "connections" }
     }
 }
 
 impl<S: Acceleration> Acceleration for Faulty<S> {
     reading! {
-        fn message_program(&self, sockets: &S::Map) -> Step<Option<ProgramInfo>>;
-        fn unread(&self, maps: &Path, cookies: &[u64]) -> Step<Vec<Unread>>;
-        fn miscounts(&self) -> Step<bool>;
+        fn message_program(&self, sockets: &S::Map) -> SysResult<Option<ProgramInfo>>;
+        fn unread(&self, maps: &Path, cookies: &[u64]) -> SysResult<Vec<Unread>>;
+        fn miscounts(&self) -> SysResult<bool>;
     }
 
     whole! {
-        fn load_accelerators(&self, maps: &Path) -> Step<Vec<(&'static AcceleratorDef, S::Program)>> {
+        fn load_accelerators(&self, maps: &Path) -> SysResult<Vec<(&'static AcceleratorDef, S::Program)>> {
             "accelerators"
         }
-        fn release(&self, maps: &Path, netns: &Path, cookie: u64) -> Step<()> { "a pod" }
-        fn attach_message(&self, program: &S::Program, sockets: &S::Map) -> Step<()> { "sockets" }
-        fn detach_message(&self, sockets: &S::Map) -> Step<()> { "sockets" }
+        fn release(&self, maps: &Path, netns: &Path, cookie: u64) -> SysResult<()> { "a pod" }
+        fn attach_message(&self, program: &S::Program, sockets: &S::Map) -> SysResult<()> { "sockets" }
+        fn detach_message(&self, sockets: &S::Map) -> SysResult<()> { "sockets" }
     }
 }

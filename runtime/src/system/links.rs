@@ -5,7 +5,7 @@ use std::path::Path;
 
 use mesh_bpf::program::{Hook, Inbound};
 
-use super::fault::Step;
+use super::error::SysResult;
 use super::programs::Programs;
 
 /// What a link attaches its program to.
@@ -46,7 +46,7 @@ pub trait Links: Programs {
     ///
     /// # Errors
     /// What the kernel says.
-    fn attach(&self, program: &Self::Program, hook: Hook, cgroup: &Path) -> Step<Self::Link>;
+    fn attach(&self, program: &Self::Program, hook: Hook, cgroup: &Path) -> SysResult<Self::Link>;
     /// Attaches the program of a pod: to its network namespace, or to each interface there, loopback first, but for
     /// those that have it. Makes sure before that the file still stands for the namespace with this cookie.
     ///
@@ -59,52 +59,52 @@ pub trait Links: Programs {
         netns: &Path,
         cookie: u64,
         covered: &BTreeSet<u32>,
-    ) -> Step<Vec<Self::Link>>;
+    ) -> SysResult<Vec<Self::Link>>;
     /// Runs an iterator over listening sockets to its end in a network namespace, with the same precaution. Where none
     /// listens there, it need not.
     ///
     /// # Errors
     /// What the kernel says; `ESTALE` where it is another.
-    fn iterate(&self, iterator: &Self::Link, netns: &Path, cookie: u64) -> Step<()>;
+    fn iterate(&self, iterator: &Self::Link, netns: &Path, cookie: u64) -> SysResult<()>;
     /// Pins a link.
     ///
     /// # Errors
     /// What the kernel says.
-    fn pin_link(&self, link: &Self::Link, path: &Path) -> Step<()>;
+    fn pin_link(&self, link: &Self::Link, path: &Path) -> SysResult<()>;
     /// Opens a pinned link; `None` where there is no pin.
     ///
     /// # Errors
     /// What the kernel says.
-    fn open_link(&self, path: &Path) -> Step<Option<Self::Link>>;
+    fn open_link(&self, path: &Path) -> SysResult<Option<Self::Link>>;
     /// What the kernel says of a link.
     ///
     /// # Errors
     /// What the kernel says.
-    fn link_info(&self, link: &Self::Link) -> Step<LinkInfo>;
+    fn link_info(&self, link: &Self::Link) -> SysResult<LinkInfo>;
     /// Every link of the kernel, whoever made it and wherever it is pinned.
     ///
     /// # Errors
     /// What the kernel says.
-    fn all_links(&self) -> Step<Vec<Self::Link>>;
+    fn all_links(&self) -> SysResult<Vec<Self::Link>>;
     /// Puts another program into a link, without a gap.
     ///
     /// # Errors
     /// What the kernel says.
-    fn replace(&self, link: &Self::Link, program: &Self::Program) -> Step<()>;
+    fn replace(&self, link: &Self::Link, program: &Self::Program) -> SysResult<()>;
     /// Detaches a link from its cgroup now; the link stays until nobody holds it.
     ///
     /// # Errors
     /// What the kernel says.
-    fn detach(&self, link: &Self::Link) -> Step<()>;
+    fn detach(&self, link: &Self::Link) -> SysResult<()>;
     /// Ids of the programs attached to a hook of a cgroup; with `effective` those of its ancestors too, in
     /// the order in which they run.
     ///
     /// # Errors
     /// What the kernel says.
-    fn attached(&self, cgroup: &Path, hook: Hook, effective: bool) -> Step<Vec<u32>>;
+    fn attached(&self, cgroup: &Path, hook: Hook, effective: bool) -> SysResult<Vec<u32>>;
     /// Ids of the programs attached to a hook of the cgroups below a cgroup.
     ///
     /// # Errors
     /// What the kernel says.
-    fn attached_below(&self, cgroup: &Path, hook: Hook) -> Step<Vec<u32>>;
+    fn attached_below(&self, cgroup: &Path, hook: Hook) -> SysResult<Vec<u32>>;
 }

@@ -10,7 +10,7 @@
 
 mod acceleration;
 mod clock;
-mod fault;
+mod error;
 #[cfg(feature = "testing")]
 pub mod faults;
 mod files;
@@ -27,7 +27,7 @@ mod sockets;
 
 pub use acceleration::Acceleration;
 pub use clock::{Clock, Process};
-pub use fault::{Fault, Step};
+pub use error::{SysError, SysResult};
 pub use files::{Files, Locked};
 pub use links::{LinkInfo, Links, Target};
 pub use maps::{MapInfo, Maps, Word};

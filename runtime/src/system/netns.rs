@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::fault::Step;
+use super::error::SysResult;
 
 /// What the host's network namespace is: that in which policies are applied.
 pub(crate) const HOST_NETNS: &str = "/proc/thread-self/ns/net";
@@ -52,58 +52,58 @@ pub trait Netns {
     ///
     /// # Errors
     /// What the kernel says.
-    fn netns_cookie(&self, netns: &Path) -> Step<u64>;
+    fn netns_cookie(&self, netns: &Path) -> SysResult<u64>;
     /// The addresses of a network namespace's interfaces, but for loopback's.
     ///
     /// # Errors
     /// What the kernel says.
-    fn netns_addresses(&self, netns: &Path) -> Step<Vec<IpAddr>>;
+    fn netns_addresses(&self, netns: &Path) -> SysResult<Vec<IpAddr>>;
     /// Where the connections of a network namespace to others come from, as far as its routes say.
     ///
     /// # Errors
     /// What the kernel says.
-    fn netns_sources(&self, netns: &Path) -> Step<Sources>;
+    fn netns_sources(&self, netns: &Path) -> SysResult<Sources>;
     /// A setting of the network namespace that has this cookie, by its path below `/proc/sys`.
     ///
     /// # Errors
     /// What the kernel says; `ESTALE` where the file stands for another namespace.
-    fn netns_setting(&self, netns: &Path, cookie: u64, name: &str) -> Step<String>;
+    fn netns_setting(&self, netns: &Path, cookie: u64, name: &str) -> SysResult<String>;
     /// Changes it.
     ///
     /// # Errors
     /// As [`System::netns_setting`].
-    fn set_netns_setting(&self, netns: &Path, cookie: u64, name: &str, value: &str) -> Step<()>;
+    fn set_netns_setting(&self, netns: &Path, cookie: u64, name: &str, value: &str) -> SysResult<()>;
     /// The cookies of all network namespaces that a process lives in or a mount holds.
     ///
     /// # Errors
     /// What the kernel says.
-    fn namespaces(&self) -> Step<BTreeSet<u64>>;
+    fn namespaces(&self) -> SysResult<BTreeSet<u64>>;
     /// Whether a network namespace is the node's own: that of this process, or of the machine's first one.
     ///
     /// # Errors
     /// What the kernel says.
-    fn is_own_netns(&self, cookie: u64) -> Step<bool>;
+    fn is_own_netns(&self, cookie: u64) -> SysResult<bool>;
     /// Whether a process lives in the network namespace with this cookie.
     ///
     /// # Errors
     /// What the kernel says.
-    fn is_lived_in(&self, cookie: u64) -> Step<bool>;
+    fn is_lived_in(&self, cookie: u64) -> SysResult<bool>;
     /// A file that stands for the network namespace with this cookie; `None` where no process lives in it and no
     /// mount holds it.
     ///
     /// # Errors
     /// What the kernel says.
-    fn find_netns(&self, cookie: u64) -> Step<Option<PathBuf>>;
+    fn find_netns(&self, cookie: u64) -> SysResult<Option<PathBuf>>;
     /// The interfaces of a network namespace by their numbers, with the same precaution.
     ///
     /// # Errors
     /// What the kernel says; `ESTALE` where it is another.
-    fn interfaces(&self, netns: &Path, cookie: u64) -> Step<Vec<u32>>;
+    fn interfaces(&self, netns: &Path, cookie: u64) -> SysResult<Vec<u32>>;
     /// Whether rules of a network namespace translate addresses (NAT), with the same precaution.
     ///
     /// # Errors
     /// What the kernel says; `ESTALE` where it is another.
-    fn translates(&self, netns: &Path, cookie: u64) -> Step<bool>;
+    fn translates(&self, netns: &Path, cookie: u64) -> SysResult<bool>;
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use mesh_bpf::map::MapDef;
 use mesh_bpf::program::{Inbound, ProgramDef};
 
-use super::fault::Step;
+use super::error::SysResult;
 use super::programs::Programs;
 
 /// Maps and programs that refer to them.
@@ -37,7 +37,7 @@ pub struct Prepared<S: Programs>(Work<S::Map, S::Program>);
 
 enum Work<M, P> {
     Nothing,
-    Making(JoinHandle<Step<Made<M, P>>>),
+    Making(JoinHandle<SysResult<Made<M, P>>>),
     Made(Box<Made<M, P>>),
     Waiting(JoinHandle<std::io::Result<Waited>>),
 }
@@ -60,7 +60,7 @@ impl<S: Programs> fmt::Debug for Prepared<S> {
 
 impl<S: Programs> Prepared<S> {
     /// Where no thread could be had, nothing is made ahead.
-    pub(crate) fn making(thread: Begun<Step<Made<S::Map, S::Program>>>) -> Self {
+    pub(crate) fn making(thread: Begun<SysResult<Made<S::Map, S::Program>>>) -> Self {
         Self(thread.map_or(Work::Nothing, Work::Making))
     }
 

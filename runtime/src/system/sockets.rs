@@ -6,7 +6,7 @@ use std::path::Path;
 
 use mesh_bpf::abi::{Flow, Listening};
 
-use super::fault::Step;
+use super::error::SysResult;
 use super::maps::Maps;
 
 /// What the programs noted with a socket of a connection.
@@ -68,32 +68,37 @@ pub trait Sockets: Maps {
     ///
     /// # Errors
     /// What the kernel says; `ESTALE` where it is another.
-    fn waiting(&self, netns: &Path, cookie: u64) -> Step<Vec<Waits>>;
+    fn waiting(&self, netns: &Path, cookie: u64) -> SysResult<Vec<Waits>>;
     /// Who has sockets with these inodes open: of each one process, as far as it can be found.
     ///
     /// # Errors
     /// If processes cannot be looked at.
-    fn holders(&self, inodes: &BTreeSet<u64>) -> Step<BTreeMap<u64, Holds>>;
+    fn holders(&self, inodes: &BTreeSet<u64>) -> SysResult<BTreeMap<u64, Holds>>;
     /// Whether connections can be closed here. Minimum kernel 4.5, with `CONFIG_INET_DIAG_DESTROY`.
     ///
     /// # Errors
     /// What the kernel says.
-    fn can_close(&self) -> Step<bool>;
+    fn can_close(&self) -> SysResult<bool>;
     /// Every TCP connection of this machine that has a value in one of two maps of socket storage. Minimum kernel
     /// 5.14.
     ///
     /// # Errors
     /// What the kernel says.
-    fn connections(&self, flows: &Self::Map, listening: &Self::Map) -> Step<Vec<(Noted, Self::Socket)>>;
+    fn connections(&self, flows: &Self::Map, listening: &Self::Map) -> SysResult<Vec<(Noted, Self::Socket)>>;
     /// Closes connections, so that both ends are told; how many were still there.
     ///
     /// # Errors
     /// What the kernel says; then some may be closed.
-    fn close(&self, sockets: &[Self::Socket]) -> Step<usize>;
+    fn close(&self, sockets: &[Self::Socket]) -> SysResult<usize>;
     /// A TCP socket by the cookie of its network namespace, the ends of its connection, its own first, and its own
     /// cookie; `None` where the namespace is gone.
     ///
     /// # Errors
     /// What the kernel says.
-    fn socket(&self, netns: u64, ends: (SocketAddr, SocketAddr), cookie: u64) -> Step<Option<Self::Socket>>;
+    fn socket(
+        &self,
+        netns: u64,
+        ends: (SocketAddr, SocketAddr),
+        cookie: u64,
+    ) -> SysResult<Option<Self::Socket>>;
 }

@@ -3,7 +3,7 @@
 
 use mesh_bpf::tables::Tables;
 use mesh_runtime::system::System;
-use mesh_runtime::system::faults::{Faulty, Strike};
+use mesh_runtime::system::faults::{Faulty, Injected};
 use mesh_runtime::system::memory::Read;
 use mesh_runtime::{Apply, Kernel, Options, Runtime};
 use mesh_testbed::kernel_test;
@@ -109,7 +109,7 @@ fn a_program_stopped_on_the_kernel_sees_one_generation() {
 #[kernel_test]
 fn without_the_grace_period_programs_on_the_kernel_see_two() {
     let [whole, another] = reads_on_the_kernel(
-        |kernel| Faulty::new(kernel, Strike::NoGracePeriod),
+        |kernel| Faulty::new(kernel, Injected::NoGracePeriod),
         both,
         |[_, another]| another > 0,
     );

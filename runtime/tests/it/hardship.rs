@@ -9,7 +9,7 @@ use std::process::Command;
 use mesh_bpf::tables::Tables;
 use mesh_runtime::system::memory::Memory;
 use mesh_runtime::system::{Files, Locked};
-use mesh_runtime::{Drift, Error, Instance, Kernel, Options, Owner, Pod, Runtime, Which};
+use mesh_runtime::{Drift, Error, Instance, Kernel, Options, Owner, Pod, PodSelector, Runtime};
 use mesh_testbed::kernel_test;
 use mesh_testbed::{Ground, Line, Netns, Place, Server, long_runs_are_wanted};
 
@@ -66,7 +66,7 @@ impl Cramped {
 }
 
 fn assert_disk_full(error: &Error) {
-    let Error::Step(fault) = error else { panic!("{error}") };
+    let Error::System(fault) = error else { panic!("{error}") };
     assert_eq!(fault.errno(), Some(rustix::io::Errno::NOSPC.raw_os_error()), "{error}");
 }
 
@@ -194,7 +194,8 @@ fn come_and_go(ground: &Ground, netns: &[Netns], line: &mut Line) -> Result<Vec<
             runtime.attach(&pod(&netns.path(), number, round)).map_err(|error| error.to_string())?;
             last[number] = Some(round);
             if (number + round) % 3 == 0 {
-                let gone = runtime.detach(&Which::Netns(netns.path())).map_err(|error| error.to_string())?;
+                let gone =
+                    runtime.detach(&PodSelector::Netns(netns.path())).map_err(|error| error.to_string())?;
                 assert!(gone, "pod-{number} was lost in round {round}");
                 last[number] = None;
             }

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use mesh_bpf::tables::Tables;
-use mesh_runtime::system::faults::{Faulty, Strike};
+use mesh_runtime::system::faults::{Faulty, Injected};
 use mesh_runtime::system::memory::Memory;
 use mesh_runtime::system::{Files, Netns as _, System};
 use mesh_runtime::{
-    Apply, Drift, Error, Instance, Kernel, Options, Owner, Pod, Result, Runtime, State, Which,
+    Apply, Drift, Error, Instance, Kernel, Options, Owner, Pod, PodSelector, Result, Runtime, State,
 };
 use mesh_testbed::kernel_test;
 use mesh_testbed::{Cgroup, Ground, Netns, Place, long_runs_are_wanted};
@@ -250,7 +250,7 @@ impl<M: Machine> World<M> {
             Command::Resume => drop(runtime.resume()?),
             Command::DetachAll => drop(runtime.detach_all(false)?),
             Command::Attach(pod, tier) => drop(runtime.attach(&self.pod(pod, tier))?),
-            Command::Detach(pod) => drop(runtime.detach(&Which::Netns(self.machine.netns(pod)))?),
+            Command::Detach(pod) => drop(runtime.detach(&PodSelector::Netns(self.machine.netns(pod)))?),
         }
         Ok(())
     }
@@ -308,19 +308,19 @@ fn walk<M: Machine>(machine: M, seed: u64, length: usize) {
             world.machine.upgrade();
         }
         if dice.below(3) == 0 {
-            let strike = match dice.below(3) {
-                0 => Strike::Fail(dice.below(120), libc::ENOMEM),
-                _ => Strike::Kill(dice.below(120)),
+            let injected = match dice.below(3) {
+                0 => Injected::Fail(dice.below(120), libc::ENOMEM),
+                _ => Injected::Kill(dice.below(120)),
             };
             world.machine.process(|store| {
-                let _ = world.run(command, &world.runtime(Faulty::new(store, strike)));
+                let _ = world.run(command, &world.runtime(Faulty::new(store, injected)));
             });
             let seen = world.seen();
             // Pods that were joining or leaving are finished by the next command.
             let (live, paused) = (seen.live, seen.paused);
             assert!(
                 (live, paused) == (model.live, model.paused) || (live, paused) == (after.live, after.paused),
-                "{at}, {strike:?}: {seen:?}"
+                "{at}, {injected:?}: {seen:?}"
             );
             (model.live, model.paused) = (live, paused);
         }

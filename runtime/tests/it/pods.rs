@@ -7,7 +7,7 @@ use mesh_bpf::map;
 use mesh_bpf::program::Inbound;
 use mesh_bpf::tables::Tables;
 use mesh_runtime::system::Maps;
-use mesh_runtime::{Apply, Attachment, Drift, Pod, PodFault, Runtime, Which};
+use mesh_runtime::{Apply, Attachment, Drift, Pod, PodFault, PodSelector, Runtime};
 use mesh_testbed::kernel_test as test;
 use mesh_testbed::{Client, Ground, Netns, Place, Server};
 
@@ -83,14 +83,14 @@ fn a_pod_is_a_member_as_long_as_it_is_attached_and_selected() {
     assert_eq!((again.key, again.workload.as_deref()), (early.key, Some("shop/cart")));
     assert_eq!(inside.who(&ground), "sidecar");
     assert_eq!(runtime.status().unwrap().drift, Vec::<Drift>::new());
-    assert!(runtime.detach(&Which::Name(None, "p".into())).unwrap());
-    assert!(!runtime.detach(&Which::Netns(inside.netns.path())).unwrap());
+    assert!(runtime.detach(&PodSelector::Name(None, "p".into())).unwrap());
+    assert!(!runtime.detach(&PodSelector::Netns(inside.netns.path())).unwrap());
     assert_eq!(inside.who(&ground), "far");
     runtime.detach_all(true).unwrap();
 }
 
-fn container(id: &str, interface: &str) -> Which {
-    Which::Container { container: id.into(), interface: Some(interface.into()), netns: None }
+fn container(id: &str, interface: &str) -> PodSelector {
+    PodSelector::Container { container: id.into(), interface: Some(interface.into()), netns: None }
 }
 
 /// Names of the pods that are registered, with their addresses.

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use mesh_runtime::system::Files;
-use mesh_runtime::system::faults::{Faulty, Strike};
+use mesh_runtime::system::faults::{Faulty, Injected};
 use mesh_runtime::system::memory::Memory;
 use mesh_runtime::{Error, Instance, Kernel, Options, Runtime};
 use mesh_testbed::Ground;
@@ -179,13 +179,13 @@ fn more_cgroups_than_fit_are_refused() {
 fn a_kernel_that_lacks_something_is_left_as_it_was_and_told_what_is_needed() {
     let (memory, instance) = machine();
     let load = {
-        let counted = Runtime::on(Faulty::new(memory.clone(), Strike::Never), instance.clone(), options());
+        let counted = Runtime::on(Faulty::new(memory.clone(), Injected::Never), instance.clone(), options());
         let counted = counted.unwrap();
         counted.apply(request(&Policy::new().redirect(80, 15001).tables())).unwrap();
         counted.detach_all(true).unwrap();
         counted.system().steps().iter().position(|step| step.starts_with("load_programs")).unwrap()
     };
-    let faulty = Faulty::new(memory.clone(), Strike::Fail(load, 22));
+    let faulty = Faulty::new(memory.clone(), Injected::Fail(load, 22));
     let runtime = Runtime::on(faulty, instance.clone(), options()).unwrap();
     let error = runtime.apply(request(&Policy::new().redirect(80, 15001).tables())).unwrap_err();
     assert!(error.help().contains("Linux 6.1"), "{}", error.help());

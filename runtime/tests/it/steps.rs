@@ -8,10 +8,10 @@ use mesh_bpf::program::Inbound;
 use mesh_bpf::program::{PROGRAMS, Role};
 use mesh_bpf::tables::Tables;
 use mesh_runtime::system::System;
-use mesh_runtime::system::faults::{Faulty, Strike};
+use mesh_runtime::system::faults::{Faulty, Injected};
 use mesh_runtime::system::memory::Memory;
 use mesh_runtime::{
-    Attachment, Drift, Instance, Joined, Kernel, Options, Owner, Pod, Result, Runtime, State, Which,
+    Attachment, Drift, Instance, Joined, Kernel, Options, Owner, Pod, PodSelector, Result, Runtime, State,
 };
 use mesh_testbed::kernel_test;
 use mesh_testbed::{Ground, Netns, Place, long_runs_are_wanted};
@@ -71,7 +71,7 @@ impl Act {
     }
 }
 
-/// A place to be attacked: the instance on it is recreated for each strike.
+/// A place to be attacked: the instance on it is made again for each fault.
 struct Bed<'a> {
     instance: &'a Instance,
     old: Tables,
@@ -130,8 +130,8 @@ impl<'a> Bed<'a> {
         Pod { addresses: vec![address.parse().unwrap()], attachment: Some(attachment), ..self.pod() }
     }
 
-    fn one_interface() -> Which {
-        Which::Container { container: "a".into(), interface: Some("net1".into()), netns: None }
+    fn one_interface() -> PodSelector {
+        PodSelector::Container { container: "a".into(), interface: Some("net1".into()), netns: None }
     }
 
     /// What there is before the command comes.
@@ -185,7 +185,7 @@ impl<'a> Bed<'a> {
             Act::Attach | Act::Again => drop(runtime.attach(&self.pod())?),
             Act::Relabel => drop(runtime.attach(&self.relabelled())?),
             Act::Shrink => drop(runtime.detach(&Self::one_interface())?),
-            Act::Detach => drop(runtime.detach(&Which::Netns(self.pod().netns))?),
+            Act::Detach => drop(runtime.detach(&PodSelector::Netns(self.pod().netns))?),
         }
         Ok(())
     }
@@ -210,7 +210,7 @@ impl<'a> Bed<'a> {
     /// What is registered of the pod, after a command that has nothing to do with it has cleaned up, and after making
     /// sure that the kernel has the same.
     fn settled<S: System>(&self, runtime: &Runtime<S>) -> Vec<(Option<String>, Vec<IpAddr>)> {
-        assert!(!runtime.detach(&Which::Name(None, "nobody".into())).unwrap());
+        assert!(!runtime.detach(&PodSelector::Name(None, "nobody".into())).unwrap());
         let status = runtime.status().unwrap();
         assert_eq!(status.drift, Vec::<Drift>::new());
         let pods = status.members.into_iter().filter(|member| member.name == "pod");
@@ -242,7 +242,7 @@ fn calm<S: System>(bed: &Bed<'_>, act: Act, store: impl Fn() -> S) -> Calm {
     let before = bed.view(&runtime);
     let pod = || if act.keeps_a_member() { bed.settled(&runtime) } else { Vec::new() };
     let pod_before = pod();
-    let counted = bed.runtime(Faulty::new(store(), Strike::Never));
+    let counted = bed.runtime(Faulty::new(store(), Injected::Never));
     bed.act(act, &counted, joined.as_ref()).unwrap();
     let steps = counted.system().steps().len();
     let pod = [pod_before, pod()];
@@ -254,13 +254,13 @@ fn calm<S: System>(bed: &Bed<'_>, act: Act, store: impl Fn() -> S) -> Calm {
 
 /// The command, struck by one blow after the other; and then what is left must be one of the two, and the next
 /// command must come through.
-fn strike<S: System>(
+fn inject<S: System>(
     bed: &Bed<'_>,
     act: Act,
     calm: &Calm,
-    blows: Vec<Strike>,
+    blows: Vec<Injected>,
     store: impl Fn() -> S,
-    attack: impl Fn(&dyn Fn(Faulty<S>) -> Result<()>, Strike) -> Result<(), String>,
+    attack: impl Fn(&dyn Fn(Faulty<S>) -> Result<()>, Injected) -> Result<(), String>,
     settle: impl Fn(),
 ) {
     let mut blows = blows.into_iter().peekable();
@@ -333,7 +333,7 @@ fn hooks_are_ordered(memory: &Memory) -> bool {
     memory.hooks(Role::Decides).is_empty() || memory.hooks(Role::Answers).len() == answering
 }
 
-fn in_memory(act: Act, strikes: impl Fn(usize) -> Vec<Strike>) {
+fn in_memory(act: Act, injections: impl Fn(usize) -> Vec<Injected>) {
     let (_, place) = machine();
     let bed = Bed::new(&place, ["/ground/one", "/ground/two"]);
     let calm = {
@@ -342,12 +342,12 @@ fn in_memory(act: Act, strikes: impl Fn(usize) -> Vec<Strike>) {
     };
     assert!(calm.steps > 0, "{act:?}");
     for step in 0..calm.steps {
-        for blow in strikes(step) {
+        for blow in injections(step) {
             let (memory, _) = machine();
             let attack = |body: &dyn Fn(Faulty<Memory>) -> Result<()>, blow| {
                 body(Faulty::new(memory.clone(), blow)).map_err(|error| error.to_string())
             };
-            strike(
+            inject(
                 &bed,
                 act,
                 &calm,
@@ -367,7 +367,7 @@ fn in_memory(act: Act, strikes: impl Fn(usize) -> Vec<Strike>) {
 #[test]
 fn killed_at_any_step_in_memory() {
     for act in Act::ALL {
-        in_memory(act, |step| vec![Strike::Kill(step)]);
+        in_memory(act, |step| vec![Injected::Kill(step)]);
     }
 }
 
@@ -384,14 +384,14 @@ fn failed_at_any_step_in_memory() {
         in_memory(act, |step| {
             // Each step with some of them, all of them in the long run.
             let some = if long_runs_are_wanted() { ERRORS.len() } else { 3 };
-            (0..some).map(|nth| Strike::Fail(step, error_of(step + nth))).collect()
+            (0..some).map(|nth| Injected::Fail(step, error_of(step + nth))).collect()
         });
     }
 }
 
-/// The same on the real kernel: each strike in a process of its own, which ends. Since every step was struck
+/// The same on the real kernel: each fault in a process of its own, which ends. Since every step was struck
 /// in memory, one in `stride` is enough here, unless `MESHC_TEST_LONG=1`.
-fn on_the_kernel(stride: usize, strikes: impl Fn(usize) -> Vec<Strike>) {
+fn on_the_kernel(stride: usize, injections: impl Fn(usize) -> Vec<Injected>) {
     let every = long_runs_are_wanted();
     let ground = Ground::new().unwrap();
     let place = instance(&ground);
@@ -408,11 +408,11 @@ fn on_the_kernel(stride: usize, strikes: impl Fn(usize) -> Vec<Strike>) {
                 let body = || body(Faulty::new(Kernel::new(), blow)).map_err(|error| error.to_string());
                 Place::here().run(body).unwrap()
             };
-            strike(&bed, act, &calm, strikes(step), Kernel::new, attack, || {});
+            inject(&bed, act, &calm, injections(step), Kernel::new, attack, || {});
             ground.give_way().unwrap();
         }
     }
-    // Nothing outlives these processes but what is pinned, and every strike looked that no pin was left.
+    // Nothing outlives these processes but what is pinned, and each run looked that no pin was left.
     // Nor a cgroup of a process that has ended; those of this one are its own to remove.
     let ours = format!("meshc-test-{}-", std::process::id());
     let left = dirs(ground.cgroup().path()).into_iter().filter(|name| !name.starts_with(&ours));
@@ -421,14 +421,14 @@ fn on_the_kernel(stride: usize, strikes: impl Fn(usize) -> Vec<Strike>) {
 
 #[kernel_test]
 fn killed_at_any_step_on_the_kernel() {
-    on_the_kernel(23, |step| vec![Strike::Kill(step)]);
+    on_the_kernel(23, |step| vec![Injected::Kill(step)]);
 }
 
 #[kernel_test]
 fn failed_at_any_step_on_the_kernel() {
     on_the_kernel(53, |step| {
         let some = if long_runs_are_wanted() { ERRORS.len() } else { 1 };
-        (0..some).map(|nth| Strike::Fail(step, error_of(step + nth))).collect()
+        (0..some).map(|nth| Injected::Fail(step, error_of(step + nth))).collect()
     });
 }
 

@@ -4,7 +4,7 @@ use std::net::{SocketAddr, TcpListener};
 
 use mesh_bpf::abi::{FLOW_ABI, LINE, POLICY_ABI};
 use mesh_bpf::map::{self, Table};
-use mesh_runtime::system::faults::{Faulty, Strike};
+use mesh_runtime::system::faults::{Faulty, Injected};
 use mesh_runtime::system::{Files, Maps, System, Word};
 use mesh_runtime::{Apply, Class, Drift, Error, Instance, Kernel, Options, Runtime, State};
 use mesh_testbed::kernel_test;
@@ -68,14 +68,14 @@ fn programs_are_replaced_under_traffic_without_a_gap() {
 
     // Killed at any step on the way back to our build, each program is one or the other, and the next goes on.
     let steps = {
-        let counted = on(Faulty::new(Kernel::new(), Strike::Never), &instance);
+        let counted = on(Faulty::new(Kernel::new(), Injected::Never), &instance);
         counted.apply(request(&policy)).unwrap();
         counted.system().steps().len()
     };
     assert!(steps > upgraded.upgraded, "{steps}");
     for step in (first_step().unwrap_or(0)..steps).step_by(if long_runs_are_wanted() { 1 } else { 41 }) {
         theirs().apply(request(&policy)).unwrap();
-        let killed = on(Faulty::new(Kernel::new(), Strike::Kill(step)), &instance);
+        let killed = on(Faulty::new(Kernel::new(), Injected::Kill(step)), &instance);
         Place::here().run(|| drop(killed.apply(request(&policy)))).unwrap();
         assert_eq!(ours.head().unwrap().digest, applied.digest);
         ours.apply(request(&policy)).unwrap();

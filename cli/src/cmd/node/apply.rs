@@ -68,7 +68,7 @@ pub fn run(output: &Output, args: &Apply) -> Result<Exit, Failure> {
     };
     if args.confirm_within.is_some() && applied.changed {
         confirmation::start_waiting(&args.instance)?;
-        output.say("it takes itself back unless `meshc confirm` comes in time");
+        output.info("it takes itself back unless `meshc confirm` comes in time");
     }
     let entries = match output.is_json() && applied.changed {
         true => {

@@ -39,7 +39,7 @@ pub fn call(output: &Output) -> Result<Exit, Failure> {
         .map_err(|error| Failure::refused("unreadable", format!("cannot read standard input: {error}")))?;
     let answer = cni::call(&environment, &input, &runtime, drift::pod_fault);
     for line in &answer.log {
-        output.complain(line);
+        output.print_error(line);
     }
     output.text(&answer.output);
     Ok(if answer.success { Exit::Done } else { Exit::Refused })

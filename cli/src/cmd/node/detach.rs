@@ -1,6 +1,6 @@
 //! `meshc detach`: one pod, or everything.
 
-use mesh_runtime::Which;
+use mesh_runtime::PodSelector;
 use serde_json::json;
 
 use crate::args::Detach;
@@ -53,8 +53,8 @@ fn refuse_under_an_agent(instance: &mesh_runtime::Instance) -> Result<(), Failur
 
 fn pod(output: &Output, args: &Detach) -> Result<Exit, Failure> {
     let which = match (&args.netns, &args.name) {
-        (Some(netns), _) => Which::Netns(netns.clone()),
-        (None, Some(name)) => Which::Name(args.namespace.clone(), name.clone()),
+        (Some(netns), _) => PodSelector::Netns(netns.clone()),
+        (None, Some(name)) => PodSelector::Name(args.namespace.clone(), name.clone()),
         (None, None) => {
             return Err(Failure::usage("say which pod: `--netns FILE`, or `--all` for everything"));
         }

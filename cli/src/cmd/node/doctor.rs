@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::process::Command;
 
-use mesh_runtime::doctor::{Bed, Checkup, Finding, Need, Outcome, examine, trial};
+use mesh_runtime::doctor::{Checkup, DoctorTarget, Finding, Need, Outcome, examine, trial};
 use serde_json::{Value, json};
 
 use crate::args::Doctor;
@@ -18,13 +18,16 @@ const TRIAL: &str = "doctor-trial";
 /// Tries everything and prints what became of it.
 pub fn run(output: &Output, args: &Doctor) -> Result<Exit, Failure> {
     let (bpffs, name) = pins(&args.instance)?;
-    let bed =
-        Bed { bpffs: bpffs.join(name), hierarchy: hierarchy().ok(), cgroup: args.instance.cgroup.clone() };
+    let target = DoctorTarget {
+        bpffs: bpffs.join(name),
+        hierarchy: hierarchy().ok(),
+        cgroup: args.instance.cgroup.clone(),
+    };
     let program = std::env::current_exe()
         .map_err(|error| Failure::cannot("no-program", format!("cannot find this program: {error}")))?;
     let mut member = Command::new(program);
     member.arg(TRIAL);
-    let checkup = examine(&bed, member);
+    let checkup = examine(&target, member);
     output.answer(&object(&checkup), || text(output, &checkup));
     Ok(if checkup.is_able() { Exit::Done } else { Exit::Cannot })
 }

@@ -63,7 +63,7 @@ pub fn run(output: &Output, args: &Args) -> Result<Exit, Failure> {
         format!("{head}{}", difference::text(&changes))
     });
     if let (Some(file), false) = (&args.output, output.is_json()) {
-        output.say(&format!("`meshc apply {}` applies it, if this is still what is live", file.display()));
+        output.info(&format!("`meshc apply {}` applies it, if this is still what is live", file.display()));
     }
     Ok(if equal { Exit::Done } else { Exit::Different })
 }

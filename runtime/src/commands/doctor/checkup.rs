@@ -6,7 +6,7 @@ use super::feature::{Feature, Need};
 
 /// Where to look: as an instance has it, but what is missing is part of the answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Bed {
+pub struct DoctorTarget {
     /// The directory that pins are to be below.
     pub bpffs: PathBuf,
     /// Where the version 2 hierarchy is mounted, if it is.

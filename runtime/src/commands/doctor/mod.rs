@@ -12,7 +12,7 @@ mod trial;
 
 use std::process::Command;
 
-pub use checkup::{Bed, Checkup, Finding, Outcome, Rights};
+pub use checkup::{Checkup, DoctorTarget, Finding, Outcome, Rights};
 pub use feature::{Feature, Need};
 pub use trial::trial;
 
@@ -37,7 +37,7 @@ const OPEN: &str = "";
 /// Looks at the machine. `member` starts a process that calls [`trial`] and prints what it returns, a line for each
 /// part: it is run in a cgroup that is a member.
 #[must_use]
-pub fn examine(bed: &Bed, member: Command) -> Checkup {
+pub fn examine(target: &DoctorTarget, member: Command) -> Checkup {
     let kernel = Kernel::new();
     let missing = preflight::own_missing_rights(&kernel);
     let is_open = kernel.may_use_pins();
@@ -50,7 +50,7 @@ pub fn examine(bed: &Bed, member: Command) -> Checkup {
     Checkup {
         kernel: release,
         findings: match missing.as_slice() {
-            [] => probes::all(&kernel, bed, member),
+            [] => probes::all(&kernel, target, member),
             // The kernel would refuse everything alike, and that would say nothing of it.
             _ => vec![probes::rights(&missing)],
         },

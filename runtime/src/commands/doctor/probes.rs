@@ -11,18 +11,20 @@ use mesh_bpf::pack::pack;
 use mesh_bpf::program::{ACCELERATORS, Hook, Inbound, Policies, ProgramDef, REPAIRS_COUNT};
 use mesh_bpf::tables::TableData;
 
-use super::checkup::{Bed, Finding, Outcome};
+use super::checkup::{DoctorTarget, Finding, Outcome};
 use super::feature::{self, Feature};
 use super::trial;
 use crate::attach::dispatch;
 use crate::commands::status::hits;
 use crate::error::Error;
 use crate::instance::Instance;
-use crate::maps::set::Set;
+use crate::maps::pinned::PinnedMaps;
 use crate::maps::slot;
 use crate::node::Node;
 use crate::system::linux::{Bare, Detached, Kernel, KernelMap, apart, counts_all, is_charged, new_network};
-use crate::system::{Acceleration, Clock, Fault, Files, Links, Maps, Netns, Prepared, Programs, Step, Word};
+use crate::system::{
+    Acceleration, Clock, Files, Links, Maps, Netns, Prepared, Programs, SysError, SysResult, Word,
+};
 
 /// What a cgroup of ours begins with.
 const CGROUP: &str = "meshc-doctor-";
@@ -40,11 +42,11 @@ pub(super) fn rights(missing: &[&str]) -> Finding {
 }
 
 /// Everything, for a process that may do it.
-pub(super) fn all(kernel: &Kernel, bed: &Bed, member: Command) -> Vec<Finding> {
+pub(super) fn all(kernel: &Kernel, target: &DoctorTarget, member: Command) -> Vec<Finding> {
     let mut findings = Findings(vec![rights(&[])]);
-    let cgroup = Cgroup::new(kernel, bed);
+    let cgroup = Cgroup::new(kernel, target);
     findings.note(feature::CGROUP, cgroup.as_ref().map(drop).map_err(Clone::clone));
-    findings.note(feature::BPFFS, bpffs(kernel, bed));
+    findings.note(feature::BPFFS, bpffs(kernel, target));
     findings.note(feature::BTF, btf());
     maps(kernel, &mut findings);
     cookies(kernel, &mut findings);
@@ -82,9 +84,9 @@ struct Cgroup<'a> {
 }
 
 impl<'a> Cgroup<'a> {
-    fn new(kernel: &'a Kernel, bed: &Bed) -> Result<Self, String> {
-        let hierarchy = bed.hierarchy.as_ref().ok_or("no cgroup v2 hierarchy is mounted here")?;
-        let above = bed.cgroup.as_ref().unwrap_or(hierarchy);
+    fn new(kernel: &'a Kernel, target: &DoctorTarget) -> Result<Self, String> {
+        let hierarchy = target.hierarchy.as_ref().ok_or("no cgroup v2 hierarchy is mounted here")?;
+        let above = target.cgroup.as_ref().unwrap_or(hierarchy);
         if kernel.inode(&above.join("cgroup.controllers")).map_err(words)?.is_none() {
             return Err(format!("`{}` is no directory of a cgroup v2 hierarchy", above.display()));
         }
@@ -127,14 +129,14 @@ fn sweep(kernel: &Kernel, above: &Path) {
     }
 }
 
-fn bpffs(kernel: &Kernel, bed: &Bed) -> Probe {
+fn bpffs(kernel: &Kernel, target: &DoctorTarget) -> Probe {
     // The instance's own directory is not there before the first apply.
-    let dir = bed.bpffs.ancestors().find(|dir| dir.exists()).unwrap_or(&bed.bpffs);
+    let dir = target.bpffs.ancestors().find(|dir| dir.exists()).unwrap_or(&target.bpffs);
     if !kernel.is_bpffs(dir).map_err(words)? {
-        return Err(format!("`{}` is not on a BPF file system", bed.bpffs.display()));
+        return Err(format!("`{}` is not on a BPF file system", target.bpffs.display()));
     }
     if !kernel.is_writable(dir).map_err(words)? {
-        return Err(format!("`{}` is mounted read-only", bed.bpffs.display()));
+        return Err(format!("`{}` is mounted read-only", target.bpffs.display()));
     }
     Ok(())
 }
@@ -163,14 +165,14 @@ fn maps(kernel: &Kernel, findings: &mut Findings) {
     findings.note(feature::RING, ring(kernel).map_err(words));
 }
 
-fn of_kind(kernel: &Kernel, kinds: &[MapKind]) -> Step<()> {
+fn of_kind(kernel: &Kernel, kinds: &[MapKind]) -> SysResult<()> {
     for def in MAPS.iter().filter(|def| kinds.contains(&def.kind)) {
         kernel.create_map(def, def.capacity, None)?;
     }
     Ok(())
 }
 
-fn mapped(kernel: &Kernel) -> Step<()> {
+fn mapped(kernel: &Kernel) -> SysResult<()> {
     let control = kernel.create_map(&map::CONTROL, 1, None)?;
     let words = kernel.words(&control)?;
     kernel.exchange(&words, Word::Commits, 0, 1)?;
@@ -178,13 +180,13 @@ fn mapped(kernel: &Kernel) -> Step<()> {
     kernel.fill(&table, &[7; LINE])
 }
 
-fn frozen(kernel: &Kernel) -> Step<()> {
+fn frozen(kernel: &Kernel) -> SysResult<()> {
     let table = kernel.create_map(&map::INNER, 1, None)?;
     kernel.freeze(&table)
 }
 
 /// One wait for several elements, of other sizes than the map of maps was made with.
-fn unequal(kernel: &Kernel) -> Step<()> {
+fn unequal(kernel: &Kernel) -> SysResult<()> {
     let [small, large, larger] = [1, 100, 1000].map(|lines| kernel.create_map(&map::INNER, lines, None));
     let outer = kernel.create_map(&map::TABLES_MAP, map::TABLES_MAP.capacity, Some(&small?))?;
     let (large, larger) = (large?, larger?);
@@ -193,7 +195,7 @@ fn unequal(kernel: &Kernel) -> Step<()> {
     kernel.put_map(&outer, 1, &larger)
 }
 
-fn batches(kernel: &Kernel) -> Step<()> {
+fn batches(kernel: &Kernel) -> SysResult<()> {
     let inner = kernel.create_map(&map::INNER, 1, None)?;
     let outer = kernel.create_map(&map::TABLES_MAP, map::TABLES_MAP.capacity, Some(&inner))?;
     kernel.put_maps(&outer, &[(0, &inner), (1, &inner)])?;
@@ -201,7 +203,7 @@ fn batches(kernel: &Kernel) -> Step<()> {
     kernel.entries(&endpoints).map(drop)
 }
 
-fn ring(kernel: &Kernel) -> Step<()> {
+fn ring(kernel: &Kernel) -> SysResult<()> {
     let shape = kernel.create_map(&map::EVENT, map::EVENT.capacity, None)?;
     let outer = kernel.create_map(&map::EVENTS, map::EVENTS.capacity, Some(&shape))?;
     let (ring, _reader) = kernel.ring(1 << 16)?;
@@ -242,7 +244,7 @@ fn tcx(kernel: &Kernel) -> Probe {
 fn sk_lookup(node: Node<'_, Kernel>) -> Probe {
     in_a_namespace(|| {
         let pod = node.system.netns_cookie(Path::new(HERE)).map_err(words)?;
-        dispatch::lead(node, Inbound::SkLookup, false, None).map_err(|error| match error {
+        dispatch::ensure_target(node, Inbound::SkLookup, false, None).map_err(|error| match error {
             Error::CannotDecideInbound { fault, .. } => words(fault),
             error => words(error),
         })?;
@@ -253,7 +255,7 @@ fn sk_lookup(node: Node<'_, Kernel>) -> Probe {
 
 /// An iterator, run over the one socket of a namespace that is a member's. Whether it could be noted is another
 /// question.
-fn iterator(kernel: &Kernel, link: &OwnedFd, set: &Set<Kernel>, findings: &mut Findings) -> Probe {
+fn iterator(kernel: &Kernel, link: &OwnedFd, set: &PinnedMaps<Kernel>, findings: &mut Findings) -> Probe {
     let endpoints = &set.endpoints;
     let ran = in_a_namespace(|| {
         let cookie = kernel.netns_cookie(Path::new(HERE)).map_err(words)?;
@@ -301,8 +303,8 @@ fn counts() -> Probe {
 /// The programs of acceleration, where they are attached while a policy accelerates.
 fn accelerators(kernel: &Kernel, instance: &Instance, cgroup: &Cgroup<'_>, findings: &mut Findings) {
     let maps = instance.maps();
-    let sockets = || -> Step<KernelMap> {
-        let missing = || Fault::new("opening", ACCELERATED.name, std::io::ErrorKind::NotFound);
+    let sockets = || -> SysResult<KernelMap> {
+        let missing = || SysError::new("opening", ACCELERATED.name, std::io::ErrorKind::NotFound);
         kernel.open_map(&maps.join(ACCELERATED.name))?.ok_or_else(missing)
     };
     match kernel.try_accelerators(&maps) {
@@ -392,11 +394,11 @@ fn instance(pins: &Detached, state: &Detached, cgroup: &Cgroup<'_>) -> Instance 
     }
 }
 
-type Loaded = Vec<(&'static ProgramDef, Step<OwnedFd>)>;
+type Loaded = Vec<(&'static ProgramDef, SysResult<OwnedFd>)>;
 
-fn load(node: Node<'_, Kernel>) -> Result<(Set<Kernel>, Loaded), String> {
+fn load(node: Node<'_, Kernel>) -> Result<(PinnedMaps<Kernel>, Loaded), String> {
     node.system.create_dir(&node.instance.pins()).map_err(words)?;
-    let set = Set::create(node, &mut Prepared::default()).map_err(words)?;
+    let set = PinnedMaps::create(node, &mut Prepared::default()).map_err(words)?;
     let tried = node.system.try_programs(&node.instance.maps()).map_err(words)?;
     Ok((set, tried))
 }
@@ -404,7 +406,7 @@ fn load(node: Node<'_, Kernel>) -> Result<(Set<Kernel>, Loaded), String> {
 /// Makes the trial's policy live, for the member's cgroup alone, and lets the member try it.
 fn connections(
     kernel: &Kernel,
-    set: &Set<Kernel>,
+    set: &PinnedMaps<Kernel>,
     cgroup: &Cgroup<'_>,
     member: Command,
     findings: &mut Findings,
@@ -422,7 +424,7 @@ fn connections(
 /// The first generation.
 const GENERATION: u64 = 1;
 
-fn live(kernel: &Kernel, set: &Set<Kernel>, member: &Path) -> Probe {
+fn live(kernel: &Kernel, set: &PinnedMaps<Kernel>, member: &Path) -> Probe {
     let tables = pack(&trial::policy()).map_err(words)?;
     let manifest = tables.manifest(GENERATION, 0);
     let content = |table| if table == Table::Manifest { &manifest } else { tables.get(table) };

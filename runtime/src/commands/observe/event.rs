@@ -7,7 +7,7 @@ use mesh_bpf::image::SourceKind;
 
 /// What an observer has to tell.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Told {
+pub enum ObserverEvent {
     /// Something was decided.
     Decision(Box<Decided>),
     /// This many decisions did not fit the buffer.
@@ -28,7 +28,7 @@ pub struct Decided {
     /// The member: the pod's name, or the unit's; none where it has left.
     pub member: Option<String>,
     /// The process; none where no process asked, as for inbound connections.
-    pub process: Option<By>,
+    pub process: Option<ProcessInfo>,
     /// Which end the member is.
     pub direction: Direction,
     /// TCP or UDP.
@@ -49,7 +49,7 @@ pub struct Decided {
 
 /// The process that asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct By {
+pub struct ProcessInfo {
     /// Its number.
     pub pid: u32,
     /// Its effective user id.

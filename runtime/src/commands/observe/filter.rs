@@ -11,7 +11,7 @@ use super::event::{Decided, Reason};
 
 /// An outcome that an observer may want.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wanted {
+pub enum VerdictFilter {
     /// It went to a sidecar.
     Redirected,
     /// It went straight, exempt or not.
@@ -22,7 +22,7 @@ pub enum Wanted {
     Exempt,
 }
 
-impl Wanted {
+impl VerdictFilter {
     const fn bits(self) -> u8 {
         match self {
             Self::Redirected => 1 << abi::VERDICT_REDIRECTED,
@@ -47,7 +47,7 @@ pub struct Filter {
     /// TCP or UDP.
     pub protocol: Option<Protocol>,
     /// Any of these; empty: any at all.
-    pub verdicts: Vec<Wanted>,
+    pub verdicts: Vec<VerdictFilter>,
     /// The lowest and the highest destination port.
     pub ports: Option<(u16, u16)>,
     /// The other end: outbound the destination, inbound the source.
@@ -143,12 +143,12 @@ fn fits<T>(wanted: Option<T>, is: impl FnOnce(T) -> bool) -> bool {
     wanted.is_none_or(is)
 }
 
-fn became(decided: &Decided, wanted: Wanted) -> bool {
+fn became(decided: &Decided, wanted: VerdictFilter) -> bool {
     match (wanted, decided.verdict) {
-        (Wanted::Redirected, Verdict::Redirected { .. })
-        | (Wanted::Denied, Verdict::Denied)
-        | (Wanted::Excluded, Verdict::Excluded) => true,
-        (Wanted::Exempt, _) => decided.reason.is_exemption(),
+        (VerdictFilter::Redirected, Verdict::Redirected { .. })
+        | (VerdictFilter::Denied, Verdict::Denied)
+        | (VerdictFilter::Excluded, Verdict::Excluded) => true,
+        (VerdictFilter::Exempt, _) => decided.reason.is_exemption(),
         _ => false,
     }
 }

@@ -18,14 +18,14 @@ use mesh_bpf::flow::{Direction, Protocol, Verdict};
 use mesh_bpf::map;
 use mesh_bpf::text::process_name;
 
-pub use event::{By, Decided, Reason, Told};
-pub use filter::{Filter, Wanted};
+pub use event::{Decided, ObserverEvent, ProcessInfo, Reason};
+pub use filter::{Filter, VerdictFilter};
 
 use crate::error::{Error, Result};
-use crate::maps::set::Set;
+use crate::maps::pinned::PinnedMaps;
 use crate::runtime::Runtime;
 use crate::system::linux::{Kernel, Ring, Watches};
-use crate::system::{Clock, Fault, Maps, Word};
+use crate::system::{Clock, Maps, SysError, Word};
 use names::Names;
 
 /// How long an observer counts as there without renewing its lease: nanoseconds.
@@ -36,7 +36,7 @@ const RENEWAL: u64 = 1_000_000_000;
 /// Reads decisions. Others may do so at the same time.
 pub struct Observer<'a> {
     runtime: &'a Runtime<Kernel>,
-    set: Set<Kernel>,
+    set: PinnedMaps<Kernel>,
     watches: Watches,
     buffer: u32,
     ring: Ring,
@@ -66,7 +66,7 @@ impl Runtime<Kernel> {
     /// Where no policy is live, or as many observers run as may.
     pub fn observe(&self, filter: Filter, buffer: u32) -> Result<Observer<'_>> {
         let system = &self.system;
-        let set = Set::open(self.node())?.ok_or(Error::NoPolicy)?;
+        let set = PinnedMaps::open(self.node())?.ok_or(Error::NoPolicy)?;
         if set.control.load(system).current_generation() == 0 {
             return Err(Error::NoPolicy);
         }
@@ -114,16 +114,16 @@ impl Observer<'_> {
     ///
     /// # Errors
     /// Where the mesh was detached, or the kernel does not answer.
-    pub fn wait(&mut self) -> Result<Told> {
+    pub fn wait(&mut self) -> Result<ObserverEvent> {
         loop {
             let now = self.runtime.system.nanoseconds();
             if now + LEASE >= self.lease + RENEWAL && !self.renew(now)? {
-                return Ok(Told::Gap);
+                return Ok(ObserverEvent::Gap);
             }
             if let Some(event) = self.ring.next() {
                 let decided = self.named(&event)?;
                 if self.filter.wants(&decided) {
-                    return Ok(Told::Decision(Box::new(decided)));
+                    return Ok(ObserverEvent::Decision(Box::new(decided)));
                 }
                 continue;
             }
@@ -132,11 +132,11 @@ impl Observer<'_> {
             if lost > self.lost {
                 let more = lost - self.lost;
                 self.lost = lost;
-                return Ok(Told::Lost(more));
+                return Ok(ObserverEvent::Lost(more));
             }
-            let fault = |cause| Fault::new("waiting for", "decisions", cause);
+            let fault = |cause| SysError::new("waiting for", "decisions", cause);
             if self.ring.wait(&self.end, RENEWAL / 1_000_000).map_err(fault)? {
-                return Ok(Told::Ended);
+                return Ok(ObserverEvent::Ended);
             }
         }
     }
@@ -198,7 +198,7 @@ impl Observer<'_> {
             time: (system.wall_clock() * 1000).saturating_sub(ago),
             workload: names.workloads(event.generation).get(event.workload as usize).cloned(),
             member: names.member(event.member).map(str::to_owned),
-            process: (event.pid != 0).then(|| By {
+            process: (event.pid != 0).then(|| ProcessInfo {
                 pid: event.pid,
                 uid: event.uid,
                 name: process_name(&event.comm),
@@ -238,12 +238,12 @@ const fn bit(reader: usize) -> u64 {
     1 << reader
 }
 
-fn store_bits(system: &Kernel, set: &Set<Kernel>) -> u64 {
+fn store_bits(system: &Kernel, set: &PinnedMaps<Kernel>) -> u64 {
     set.control.load(system).observe
 }
 
 /// Turns the programs' eyes to a watch, or away from it.
-fn turn(system: &Kernel, set: &Set<Kernel>, reader: usize, on: bool) -> Result<()> {
+fn turn(system: &Kernel, set: &PinnedMaps<Kernel>, reader: usize, on: bool) -> Result<()> {
     loop {
         let old = store_bits(system, set);
         let new = if on { old | bit(reader) } else { old & !bit(reader) };
@@ -255,7 +255,7 @@ fn turn(system: &Kernel, set: &Set<Kernel>, reader: usize, on: bool) -> Result<(
 
 /// Takes a place whose lease is at an end. Its bit goes off first, and putting the ring buffer waits for a
 /// grace period: then no program looks at the watch any more, and it can be written.
-fn claim(system: &Kernel, set: &Set<Kernel>, watches: &Watches, buffer: u32) -> Result<Subscription> {
+fn claim(system: &Kernel, set: &PinnedMaps<Kernel>, watches: &Watches, buffer: u32) -> Result<Subscription> {
     let (map, ring) = system.ring(buffer)?;
     let now = system.nanoseconds();
     let lease = now + LEASE;
@@ -270,7 +270,13 @@ fn claim(system: &Kernel, set: &Set<Kernel>, watches: &Watches, buffer: u32) -> 
 }
 
 /// Gives a place up, if it is still ours.
-fn release(system: &Kernel, set: &Set<Kernel>, watches: &Watches, reader: usize, lease: u64) -> Result<()> {
+fn release(
+    system: &Kernel,
+    set: &PinnedMaps<Kernel>,
+    watches: &Watches,
+    reader: usize,
+    lease: u64,
+) -> Result<()> {
     // A lease of our own making keeps others away until the ring buffer is gone.
     let leaving = system.nanoseconds() + LEASE;
     if !watches.exchange_lease(reader, lease, leaving) {
@@ -283,7 +289,7 @@ fn release(system: &Kernel, set: &Set<Kernel>, watches: &Watches, reader: usize,
 }
 
 /// Removes the ring buffers of observers that were killed.
-fn sweep(system: &Kernel, set: &Set<Kernel>, watches: &Watches) -> Result<()> {
+fn sweep(system: &Kernel, set: &PinnedMaps<Kernel>, watches: &Watches) -> Result<()> {
     for reader in 0..abi::WATCHES {
         let lease = watches.lease(reader);
         if lease != 0 && lease < system.nanoseconds() {

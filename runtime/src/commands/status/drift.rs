@@ -6,14 +6,14 @@ use crate::attach::{accelerators, hooks, host};
 use crate::drift::Drift;
 use crate::error::Result;
 use crate::maps::live::{Live, membership};
-use crate::maps::set::Set;
+use crate::maps::pinned::PinnedMaps;
 use crate::maps::slot;
 use crate::members;
 use crate::node::Node;
 use crate::system::System;
 
 /// What differs from what was applied: tables, programs, members.
-pub(super) fn drift<S: System>(node: Node<'_, S>, set: &Set<S>, live: &Live) -> Result<Vec<Drift>> {
+pub(super) fn drift<S: System>(node: Node<'_, S>, set: &PinnedMaps<S>, live: &Live) -> Result<Vec<Drift>> {
     let mut drift = Vec::new();
     for table in Table::ALL.into_iter().skip(1) {
         let intact = slot::read_table(node.system, set, live.slot(), &live.manifest, table)

@@ -23,9 +23,9 @@ use crate::attach::{hooks, stuck_readers};
 use crate::commands::failed::Failed;
 use crate::drift::Drift;
 use crate::error::{Error, Result};
-use crate::generation::confirmation::{self, Waiting};
+use crate::generation::confirmation::{self, PendingConfirmation};
 use crate::maps::live::{Live, live, membership};
-use crate::maps::set::{ControlMap, Set};
+use crate::maps::pinned::{ControlMap, PinnedMaps};
 use crate::maps::slot;
 use crate::member::{Member, Origin};
 use crate::members::files;
@@ -149,7 +149,7 @@ pub struct Status {
     /// Observers that the programs report to.
     pub observers: u32,
     /// The generation that waits to be confirmed, if any.
-    pub waiting: Option<Waiting>,
+    pub waiting: Option<PendingConfirmation>,
     /// Pods that could not be attached, the latest last.
     pub failed: Vec<Failed>,
 }
@@ -261,7 +261,7 @@ impl<S: System> Runtime<S> {
             waiting: confirmation::read(node).ok().flatten(),
             failed: self.failed()?,
         };
-        let set = match Set::open(node) {
+        let set = match PinnedMaps::open(node) {
             Ok(Some(set)) => set,
             Ok(None) => return Ok(status),
             Err(error) => return of_another_version(status, error),
@@ -310,7 +310,7 @@ impl<S: System> Runtime<S> {
     pub fn named_cgroups(&self) -> Result<Vec<PathBuf>> {
         self.steadily(|| {
             let system = &self.system;
-            let Some(set) = Set::open(self.node())? else { return Ok(Vec::new()) };
+            let Some(set) = PinnedMaps::open(self.node())? else { return Ok(Vec::new()) };
             let Some(live) = live(system, &set)? else { return Ok(Vec::new()) };
             let policy = membership(system, &set, &live)?;
             let members = policy.workloads.iter().flat_map(|workload| &workload.selector.cgroups);
@@ -326,7 +326,7 @@ impl<S: System> Runtime<S> {
     pub fn live(&self) -> Result<Option<LivePolicy>> {
         self.steadily(|| {
             let system = &self.system;
-            let Some(set) = Set::open(self.node())? else { return Ok(None) };
+            let Some(set) = PinnedMaps::open(self.node())? else { return Ok(None) };
             let Some(live) = live(system, &set)? else { return Ok(None) };
             let tables = slot::read_tables(system, &set, live.slot(), &live.manifest)?;
             let Live { generation, paused, .. } = live;

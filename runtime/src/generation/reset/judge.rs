@@ -12,7 +12,7 @@ use mesh_bpf::sim::Sim;
 use mesh_bpf::tables::Tables;
 
 use crate::error::{Error, Result};
-use crate::maps::set::Set;
+use crate::maps::pinned::PinnedMaps;
 use crate::member::{Key, Member};
 use crate::members::files;
 use crate::node::Node;
@@ -21,7 +21,7 @@ use crate::system::System;
 /// The live policy, asked about connections that were decided before.
 pub(super) struct Judge<'a, S: System> {
     pub(super) node: Node<'a, S>,
-    pub(super) set: &'a Set<S>,
+    pub(super) set: &'a PinnedMaps<S>,
     pub(super) sim: Sim<'a>,
     pub(super) profiles: &'a [abi::Profile],
     pub(super) policy: Membership,
@@ -35,7 +35,7 @@ pub(super) struct Judge<'a, S: System> {
 }
 
 impl<'a, S: System> Judge<'a, S> {
-    pub(super) fn new(node: Node<'a, S>, set: &'a Set<S>, tables: &'a Tables) -> Result<Self> {
+    pub(super) fn new(node: Node<'a, S>, set: &'a PinnedMaps<S>, tables: &'a Tables) -> Result<Self> {
         let policy = Membership::read(tables.get(Table::Names))?;
         let mut exempt = BTreeMap::new();
         for (_, path, _) in &policy.exempt_cgroups {

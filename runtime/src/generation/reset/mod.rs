@@ -9,13 +9,17 @@ use mesh_bpf::tables::Tables;
 
 use self::judge::Judge;
 use crate::error::Result;
-use crate::maps::set::Set;
+use crate::maps::pinned::PinnedMaps;
 use crate::node::Node;
 use crate::system::{Noted, System};
 
 /// Closes the connections of members that `tables`, which are live, decide otherwise than when they were
 /// opened; how many.
-pub(crate) fn close_changed<S: System>(node: Node<'_, S>, set: &Set<S>, tables: &Tables) -> Result<usize> {
+pub(crate) fn close_changed<S: System>(
+    node: Node<'_, S>,
+    set: &PinnedMaps<S>,
+    tables: &Tables,
+) -> Result<usize> {
     let open = |def: &MapDef| node.system.open_map(&node.instance.maps().join(def.name));
     let (Some(flows), Some(listening)) = (open(&CLIENT_FLOWS)?, open(&LISTENING)?) else { return Ok(0) };
     // Programs that read the word before the commit may still be about to keep what they decided.

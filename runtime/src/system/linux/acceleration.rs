@@ -17,25 +17,25 @@ use super::sockmap_charging::is_charged;
 use super::sockmap_fionread::counts_all;
 use super::step::{absent, at, on};
 use super::syscall;
-use crate::system::{Acceleration, ProgramInfo, Programs, Step};
+use crate::system::{Acceleration, ProgramInfo, Programs, SysResult};
 
 /// Bytes of an Ethernet header.
 const ETHERNET: usize = 14;
 
 impl Acceleration for Kernel {
-    fn load_accelerators(&self, maps: &Path) -> Step<Vec<(&'static AcceleratorDef, OwnedFd)>> {
+    fn load_accelerators(&self, maps: &Path) -> SysResult<Vec<(&'static AcceleratorDef, OwnedFd)>> {
         on("sending", "bytes past the stack", is_charged())?;
         let tried = try_accelerators(&self.programs, maps)?;
         let wanted = tried.into_iter().filter(|(def, program)| program.is_ok() || def.need == Need::Always);
         wanted.map(|(def, program)| Ok((def, program?))).collect()
     }
 
-    fn attach_message(&self, program: &OwnedFd, sockets: &KernelMap) -> Step<()> {
+    fn attach_message(&self, program: &OwnedFd, sockets: &KernelMap) -> SysResult<()> {
         let attached = syscall::attach_program(program.as_fd(), sockets.fd.as_fd(), Hook::Message as u32);
         on("attaching to the map", &sockets.info.name, attached)
     }
 
-    fn detach_message(&self, sockets: &KernelMap) -> Step<()> {
+    fn detach_message(&self, sockets: &KernelMap) -> SysResult<()> {
         let hook = Hook::Message as u32;
         let name = &sockets.info.name;
         for id in on("asking what is attached to", name, syscall::attached(sockets.fd.as_fd(), hook, false))?
@@ -47,13 +47,13 @@ impl Acceleration for Kernel {
         Ok(())
     }
 
-    fn message_program(&self, sockets: &KernelMap) -> Step<Option<ProgramInfo>> {
+    fn message_program(&self, sockets: &KernelMap) -> SysResult<Option<ProgramInfo>> {
         let ids = syscall::attached(sockets.fd.as_fd(), Hook::Message as u32, false);
         let ids = on("asking what is attached to", &sockets.info.name, ids)?;
         ids.first().map_or(Ok(None), |&id| self.program_by_id(id))
     }
 
-    fn unread(&self, maps: &Path, cookies: &[u64]) -> Step<Vec<Unread>> {
+    fn unread(&self, maps: &Path, cookies: &[u64]) -> SysResult<Vec<Unread>> {
         if cookies.is_empty() {
             return Ok(Vec::new());
         }
@@ -68,15 +68,15 @@ impl Acceleration for Kernel {
             let (_, answer) = packet.split_at(ETHERNET);
             Ok(bytemuck::pod_read_unaligned(answer))
         };
-        let all: Step<Vec<Unread>> = cookies.iter().map(ask).collect();
+        let all: SysResult<Vec<Unread>> = cookies.iter().map(ask).collect();
         Ok(all?.into_iter().filter(|one| one.slow_bytes > 0 || one.fast_bytes > 0).collect())
     }
 
-    fn miscounts(&self) -> Step<bool> {
+    fn miscounts(&self) -> SysResult<bool> {
         on("asking", "FIONREAD", counts_all(None).map(|counts| !counts))
     }
 
-    fn release(&self, maps: &Path, netns: &Path, cookie: u64) -> Step<()> {
+    fn release(&self, maps: &Path, netns: &Path, cookie: u64) -> SysResult<()> {
         let target = at("opening", netns, open_netns(netns, cookie))?;
         let over = Traced::Iterator("tcp");
         let object = Object::open(&self.programs, &pinned(maps), &[over])?;

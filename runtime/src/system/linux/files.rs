@@ -9,12 +9,12 @@ use rustix::fs::{FlockOperation, flock};
 
 use super::kernel::Kernel;
 use super::step::{absent, at};
-use crate::system::{Files, Locked, Step};
+use crate::system::{Files, Locked, SysResult};
 
 impl Files for Kernel {
     type Lock = File;
 
-    fn list(&self, dir: &Path) -> Step<Option<Vec<String>>> {
+    fn list(&self, dir: &Path) -> SysResult<Option<Vec<String>>> {
         at(
             "listing",
             dir,
@@ -28,7 +28,7 @@ impl Files for Kernel {
         )
     }
 
-    fn create_dir(&self, dir: &Path) -> Step<()> {
+    fn create_dir(&self, dir: &Path) -> SysResult<()> {
         match DirBuilder::new().mode(OWNER_ONLY).create(dir) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 at("closing to others", dir, close_to_others(dir))
@@ -37,28 +37,33 @@ impl Files for Kernel {
         }
     }
 
-    fn remove_dir(&self, dir: &Path) -> Step<()> {
+    fn remove_dir(&self, dir: &Path) -> SysResult<()> {
         at("removing", dir, absent(fs::remove_dir(dir)).map(drop))
     }
 
-    fn remove(&self, file: &Path) -> Step<()> {
+    fn remove(&self, file: &Path) -> SysResult<()> {
         at("removing", file, absent(fs::remove_file(file)).map(drop))
     }
 
-    fn rename(&self, from: &Path, to: &Path, durable: bool) -> Step<()> {
+    fn rename(&self, from: &Path, to: &Path, durable: bool) -> SysResult<()> {
         let renamed = fs::rename(from, to);
         at("renaming", to, if durable { renamed.and_then(|()| sync_parent(to)) } else { renamed })
     }
 
-    fn read(&self, file: &Path) -> Step<Option<Vec<u8>>> {
+    fn read(&self, file: &Path) -> SysResult<Option<Vec<u8>>> {
         at("reading", file, absent(fs::read(file)))
     }
 
-    fn write(&self, file: &Path, content: &[u8], durable: bool) -> Step<()> {
+    fn write(&self, file: &Path, content: &[u8], durable: bool) -> SysResult<()> {
         write_pieces(file, &[content], durable)
     }
 
-    fn write_beside<T>(&self, file: &Path, pieces: &[&[u8]], meanwhile: impl FnOnce() -> T) -> (Step<()>, T) {
+    fn write_beside<T>(
+        &self,
+        file: &Path,
+        pieces: &[&[u8]],
+        meanwhile: impl FnOnce() -> T,
+    ) -> (SysResult<()>, T) {
         thread::scope(|scope| {
             let write = || write_pieces(file, pieces, true);
             let writing = thread::Builder::new().spawn_scoped(scope, write);
@@ -72,26 +77,26 @@ impl Files for Kernel {
         })
     }
 
-    fn inode(&self, path: &Path) -> Step<Option<u64>> {
+    fn inode(&self, path: &Path) -> SysResult<Option<u64>> {
         let inode = absent(fs::metadata(path)).map(|found| found.map(|found| found.ino()));
         at("the look-up", path, inode)
     }
 
-    fn is_bpffs(&self, path: &Path) -> Step<bool> {
+    fn is_bpffs(&self, path: &Path) -> SysResult<bool> {
         let found = at("the look-up", path, absent(is_bpffs(path)))?;
         Ok(found.unwrap_or_default())
     }
 
-    fn is_writable(&self, path: &Path) -> Step<bool> {
+    fn is_writable(&self, path: &Path) -> SysResult<bool> {
         let found = at("the look-up", path, rustix::fs::statvfs(path).map_err(io::Error::from))?;
         Ok(!found.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY))
     }
 
-    fn lock(&self, dir: &Path) -> Step<Locked<File>> {
+    fn lock(&self, dir: &Path) -> SysResult<Locked<File>> {
         at("locking", dir, lock(dir))
     }
 
-    fn is_populated(&self, cgroup: &Path) -> Step<bool> {
+    fn is_populated(&self, cgroup: &Path) -> SysResult<bool> {
         let events = cgroup.join("cgroup.events");
         let text = at("reading", &events, absent(fs::read_to_string(&events)))?;
         Ok(text.is_some_and(|text| text.lines().any(|line| line == "populated 1")))
@@ -99,7 +104,7 @@ impl Files for Kernel {
 }
 
 /// Writes a file, one piece after the other.
-fn write_pieces(file: &Path, pieces: &[&[u8]], durable: bool) -> Step<()> {
+fn write_pieces(file: &Path, pieces: &[&[u8]], durable: bool) -> SysResult<()> {
     let write = || {
         let mut out = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(file)?;
         for piece in pieces {

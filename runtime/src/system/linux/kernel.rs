@@ -22,7 +22,7 @@ use super::prefetch::{make, wait};
 use super::ring::Ring;
 use super::step::{at, on};
 use super::syscall::{self, Watches};
-use crate::system::{Fault, Maps, Prepared, Step};
+use crate::system::{Maps, Prepared, SysError, SysResult};
 
 /// The kernel that we run on.
 #[derive(Debug)]
@@ -66,11 +66,11 @@ impl Kernel {
     ///
     /// # Errors
     /// Where the cgroup cannot be joined or the command cannot be started.
-    pub fn spawn_in(&self, command: Command, cgroup: &Path) -> Step<Child> {
+    pub fn spawn_in(&self, command: Command, cgroup: &Path) -> SysResult<Child> {
         let name = command.get_program().to_string_lossy().into_owned();
         let procs = cgroup.join("cgroup.procs");
         let procs = at("opening", &procs, File::options().write(true).open(&procs))?;
-        syscall::spawn_in(command, procs.into()).map_err(|cause| Fault::new("starting", name, cause))
+        syscall::spawn_in(command, procs.into()).map_err(|cause| SysError::new("starting", name, cause))
     }
 
     /// Changes of the addresses of a network namespace, after making sure that the file still stands for the one with
@@ -78,25 +78,25 @@ impl Kernel {
     ///
     /// # Errors
     /// What the kernel says; `ESTALE` where it is another.
-    pub fn changes(&self, netns: &Path, cookie: u64) -> Step<Changes> {
+    pub fn changes(&self, netns: &Path, cookie: u64) -> SysResult<Changes> {
         let file = at("opening", netns, open_netns(netns, cookie))?;
         at("listening to the addresses of", netns, Changes::of(&file))
     }
 
     /// The watches, mapped.
-    pub(crate) fn watches(&self, map: &KernelMap) -> Step<Watches> {
+    pub(crate) fn watches(&self, map: &KernelMap) -> SysResult<Watches> {
         on("mapping the map", &map.info.name, Watches::new(map.fd.as_fd()))
     }
 
     /// A new ring buffer of this many bytes, and its reading end.
-    pub(crate) fn ring(&self, bytes: u32) -> Step<(KernelMap, Ring)> {
+    pub(crate) fn ring(&self, bytes: u32) -> SysResult<(KernelMap, Ring)> {
         let map = self.create_map(&EVENT, bytes, None)?;
         let ring = on("mapping the map", EVENT.name, Ring::new(map.fd.as_fd()))?;
         Ok((map, ring))
     }
 
     /// Puts one map into a map of maps.
-    pub(crate) fn put_map(&self, outer: &KernelMap, index: u32, map: &KernelMap) -> Step<()> {
+    pub(crate) fn put_map(&self, outer: &KernelMap, index: u32, map: &KernelMap) -> SysResult<()> {
         let fd = map.fd.as_raw_fd();
         self.update(outer, &index.to_ne_bytes(), &fd.to_ne_bytes())
     }
@@ -108,7 +108,7 @@ impl Kernel {
     }
 
     /// What can be read once this process was asked to end.
-    pub(crate) fn endings(&self) -> Step<OwnedFd> {
+    pub(crate) fn endings(&self) -> SysResult<OwnedFd> {
         on("taking over", "SIGINT and SIGTERM", endings())
     }
 }

@@ -14,12 +14,12 @@ use super::kernel::Kernel;
 use super::netns::interfaces;
 use super::step::{absent, at, on};
 use super::{sock_diag, syscall};
-use crate::system::{LinkInfo, Links, Step};
+use crate::system::{LinkInfo, Links, SysResult};
 
 impl Links for Kernel {
     type Link = OwnedFd;
 
-    fn attach(&self, program: &OwnedFd, hook: Hook, cgroup: &Path) -> Step<OwnedFd> {
+    fn attach(&self, program: &OwnedFd, hook: Hook, cgroup: &Path) -> SysResult<OwnedFd> {
         if !hook.is_of_cgroup() {
             return on(
                 "attaching",
@@ -38,7 +38,7 @@ impl Links for Kernel {
         netns: &Path,
         cookie: u64,
         covered: &BTreeSet<u32>,
-    ) -> Step<Vec<OwnedFd>> {
+    ) -> SysResult<Vec<OwnedFd>> {
         let target = at("opening", netns, open_netns(netns, cookie))?;
         let hook = by.program().hook as u32;
         let links = match by {
@@ -57,7 +57,7 @@ impl Links for Kernel {
         at(call, netns, links)
     }
 
-    fn iterate(&self, iterator: &OwnedFd, netns: &Path, cookie: u64) -> Step<()> {
+    fn iterate(&self, iterator: &OwnedFd, netns: &Path, cookie: u64) -> SysResult<()> {
         let target = at("opening", netns, open_netns(netns, cookie))?;
         // It passes all places for connections of the whole machine, in milliseconds. A new pod has no socket yet.
         let body = || match sock_diag::somebody_listens() {
@@ -67,20 +67,20 @@ impl Links for Kernel {
         at("looking at the sockets", netns, inside(&target, body))
     }
 
-    fn pin_link(&self, link: &OwnedFd, path: &Path) -> Step<()> {
+    fn pin_link(&self, link: &OwnedFd, path: &Path) -> SysResult<()> {
         at("pinning", path, syscall::pin(link.as_fd(), path))
     }
 
-    fn open_link(&self, path: &Path) -> Step<Option<OwnedFd>> {
+    fn open_link(&self, path: &Path) -> SysResult<Option<OwnedFd>> {
         at("opening", path, absent(syscall::open_pin(path)))
     }
 
-    fn link_info(&self, link: &OwnedFd) -> Step<LinkInfo> {
+    fn link_info(&self, link: &OwnedFd) -> SysResult<LinkInfo> {
         let found: bpf_link_info = on("looking at", "a link", syscall::info(link.as_fd()))?;
         Ok(LinkInfo { id: found.id, program: found.prog_id, target: syscall::target(&found) })
     }
 
-    fn all_links(&self) -> Step<Vec<OwnedFd>> {
+    fn all_links(&self) -> SysResult<Vec<OwnedFd>> {
         let mut links = Vec::new();
         let mut id = 0;
         while let Some(next) = on("listing", "links", absent(syscall::next_link(id)))? {
@@ -91,11 +91,11 @@ impl Links for Kernel {
         Ok(links)
     }
 
-    fn replace(&self, link: &OwnedFd, program: &OwnedFd) -> Step<()> {
+    fn replace(&self, link: &OwnedFd, program: &OwnedFd) -> SysResult<()> {
         on("replacing the program of", "a link", syscall::replace(link.as_fd(), program.as_fd()))
     }
 
-    fn detach(&self, link: &OwnedFd) -> Step<()> {
+    fn detach(&self, link: &OwnedFd) -> SysResult<()> {
         match syscall::detach(link.as_fd()) {
             // Its cgroup is gone, and the attachment with it; or it is that of a tracepoint or iterator, which
             // ends with its last holder: its pin.
@@ -104,12 +104,12 @@ impl Links for Kernel {
         }
     }
 
-    fn attached(&self, cgroup: &Path, hook: Hook, effective: bool) -> Step<Vec<u32>> {
+    fn attached(&self, cgroup: &Path, hook: Hook, effective: bool) -> SysResult<Vec<u32>> {
         let target = at("opening", cgroup, File::open(cgroup))?;
         at("asking what is attached to", cgroup, syscall::attached(target.as_fd(), hook as u32, effective))
     }
 
-    fn attached_below(&self, cgroup: &Path, hook: Hook) -> Step<Vec<u32>> {
+    fn attached_below(&self, cgroup: &Path, hook: Hook) -> SysResult<Vec<u32>> {
         let mut found = Vec::new();
         let mut left = vec![cgroup.to_owned()];
         while let Some(dir) = left.pop() {

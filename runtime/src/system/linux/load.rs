@@ -13,13 +13,13 @@ use super::loader::{self, Maps, Object};
 use super::new_network::new_network;
 use super::step::{at, on};
 use super::{pod_program, syscall};
-use crate::system::{Fault, Step};
+use crate::system::{SysError, SysResult};
 
 /// The first interface of every network namespace.
 pub(super) const LOOPBACK: u32 = 1;
 
 /// Those that are pinned there.
-pub(super) fn pinned(maps: &Path) -> impl Fn(&str) -> Step<OwnedFd> + '_ {
+pub(super) fn pinned(maps: &Path) -> impl Fn(&str) -> SysResult<OwnedFd> + '_ {
     |name| {
         let pin = maps.join(name);
         at("opening", &pin, syscall::open_pin(&pin))
@@ -27,10 +27,10 @@ pub(super) fn pinned(maps: &Path) -> impl Fn(&str) -> Step<OwnedFd> + '_ {
 }
 
 /// Every program, or why the kernel refuses it.
-pub(crate) type Tried = Vec<(&'static ProgramDef, Step<OwnedFd>)>;
+pub(crate) type Tried = Vec<(&'static ProgramDef, SysResult<OwnedFd>)>;
 
 /// One that is refused does not keep the others from being tried.
-pub(super) fn try_load(programs: &[u8], maps: Maps<'_>) -> Result<Tried, Fault> {
+pub(super) fn try_load(programs: &[u8], maps: Maps<'_>) -> Result<Tried, SysError> {
     let target = |def: &ProgramDef| match def.hook {
         Hook::Iterator => Some(Traced::Iterator("tcp")),
         _ => loader::target(def.hook, def.tracepoint),
@@ -41,12 +41,12 @@ pub(super) fn try_load(programs: &[u8], maps: Maps<'_>) -> Result<Tried, Fault> 
 }
 
 /// Those that could be loaded; all that every policy needs.
-pub(super) fn needed(tried: Tried) -> Step<Vec<(&'static ProgramDef, OwnedFd)>> {
+pub(super) fn needed(tried: Tried) -> SysResult<Vec<(&'static ProgramDef, OwnedFd)>> {
     let wanted = tried.into_iter().filter(|(def, program)| program.is_ok() || def.policies == Policies::All);
     wanted.map(|(def, program)| Ok((def, program?))).collect()
 }
 
-pub(super) fn load_inbound(maps: Maps<'_>, by: Inbound) -> Result<OwnedFd, Fault> {
+pub(super) fn load_inbound(maps: Maps<'_>, by: Inbound) -> Result<OwnedFd, SysError> {
     let def = by.program();
     if by == Inbound::Tc {
         // Such a program can be loaded long before there is something to attach it to.
@@ -55,7 +55,7 @@ pub(super) fn load_inbound(maps: Maps<'_>, by: Inbound) -> Result<OwnedFd, Fault
     Object::open(by.object(), maps, &[])?.load(def.name, def.hook, None)
 }
 
-pub(super) fn load_entry(maps: &Path, pod: u64, by: Inbound) -> Result<OwnedFd, Fault> {
+pub(super) fn load_entry(maps: &Path, pod: u64, by: Inbound) -> Result<OwnedFd, SysError> {
     let open = pinned(maps);
     let maps = pod_program::Maps {
         entries: open(ENTRIES.name)?,
@@ -78,9 +78,9 @@ pub(super) fn has_tcx() -> io::Result<()> {
 }
 
 /// Every program of acceleration, or why the kernel refuses it.
-pub(crate) type TriedAccelerators = Vec<(&'static AcceleratorDef, Step<OwnedFd>)>;
+pub(crate) type TriedAccelerators = Vec<(&'static AcceleratorDef, SysResult<OwnedFd>)>;
 
-pub(super) fn try_accelerators(programs: &[u8], maps: &Path) -> Result<TriedAccelerators, Fault> {
+pub(super) fn try_accelerators(programs: &[u8], maps: &Path) -> Result<TriedAccelerators, SysError> {
     let target = |def: &AcceleratorDef| loader::target(def.hook, def.target);
     let targets: Vec<Traced> = ACCELERATORS.iter().filter_map(target).collect();
     let object = Object::open(programs, &pinned(maps), &targets)?;

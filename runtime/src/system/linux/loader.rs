@@ -19,10 +19,10 @@ use super::asm::{instruction, kind};
 use super::btf_subset::{self, Traced, Types};
 use super::step::{at, on};
 use super::syscall;
-use crate::system::{Fault, Step};
+use crate::system::{SysError, SysResult};
 
 /// Opens the maps of an instance, by name.
-pub(super) type Maps<'a> = &'a dyn Fn(&str) -> Step<OwnedFd>;
+pub(super) type Maps<'a> = &'a dyn Fn(&str) -> SysResult<OwnedFd>;
 
 /// What every kernel from 6.1 on knows of type information: all.
 const FEATURES: BtfFeatures = BtfFeatures::new(true, true, true, true, true, true, true, true);
@@ -39,23 +39,23 @@ pub(super) struct Object {
     _maps: Vec<OwnedFd>,
 }
 
-fn parse(programs: &[u8]) -> Step<aya_obj::Object> {
+fn parse(programs: &[u8]) -> SysResult<aya_obj::Object> {
     aya_obj::Object::parse(programs).map_err(|error| fault("the BPF object", &error))
 }
 
-fn fault(what: &str, error: &dyn std::error::Error) -> Fault {
+fn fault(what: &str, error: &dyn std::error::Error) -> SysError {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(error) = next {
         text = format!("{text}: {error}");
         next = error.source();
     }
-    Fault { log: text.clone(), ..Fault::new("loading", what, io::Error::other(text)) }
+    SysError { log: text.clone(), ..SysError::new("loading", what, io::Error::other(text)) }
 }
 
 impl Object {
     /// Makes it ready. `targets` are what its programs of tracing are for.
-    pub(super) fn open(programs: &[u8], maps: Maps<'_>, targets: &[Traced]) -> Step<Self> {
+    pub(super) fn open(programs: &[u8], maps: Maps<'_>, targets: &[Traced]) -> SysResult<Self> {
         let mut object = parse(programs)?;
         let error = |error: &dyn std::error::Error| fault("the BPF object", error);
         let own = object.fixup_and_sanitize_btf(&FEATURES).map_err(|fault| error(&fault))?;
@@ -86,8 +86,8 @@ impl Object {
     pub(super) fn load_all<D: Sync>(
         &self,
         defs: &'static [D],
-        load: impl Fn(&Self, &D) -> Step<OwnedFd> + Sync,
-    ) -> Vec<(&'static D, Step<OwnedFd>)> {
+        load: impl Fn(&Self, &D) -> SysResult<OwnedFd> + Sync,
+    ) -> Vec<(&'static D, SysResult<OwnedFd>)> {
         let next = AtomicUsize::new(0);
         let work = || {
             let mut loaded = Vec::new();
@@ -111,9 +111,9 @@ impl Object {
     }
 
     /// Loads one of its programs; `target` is what one of tracing is for.
-    pub(super) fn load(&self, name: &str, hook: Hook, target: Option<Traced>) -> Step<OwnedFd> {
+    pub(super) fn load(&self, name: &str, hook: Hook, target: Option<Traced>) -> SysResult<OwnedFd> {
         let missing_type = |target: Traced| {
-            Fault::new(
+            SysError::new(
                 "loading",
                 name,
                 io::Error::other(format!("this kernel has no `{}`", target.named().0)),
@@ -123,7 +123,7 @@ impl Object {
         let target = target.map_or(Ok(0), id)?;
         let function = self.object.programs.get(name).map(aya_obj::Program::function_key);
         let function = function.and_then(|key| self.object.functions.get(&key));
-        let missing = || Fault::new("loading", name, io::Error::other("it is not in the BPF object"));
+        let missing = || SysError::new("loading", name, io::Error::other("it is not in the BPF object"));
         let function = function.ok_or_else(missing)?;
         let code: Vec<u64> = function.instructions.iter().map(word).collect();
         let (functions, lines) = (function.func_info.func_info_bytes(), function.line_info.line_info_bytes());
@@ -151,14 +151,14 @@ impl Object {
             Err(_) => {
                 let said = log.split(|&byte| byte == 0).next().unwrap_or_default();
                 let log = format!("{first}: {}", String::from_utf8_lossy(said));
-                Err(Fault { log, ..Fault::new("loading", name, first) })
+                Err(SysError { log, ..SysError::new("loading", name, first) })
             }
         }
     }
 }
 
 /// A map of the instance, or one that the object has of its own: constants.
-fn open_map(maps: Maps<'_>, name: &str, map: &Map) -> Step<OwnedFd> {
+fn open_map(maps: Maps<'_>, name: &str, map: &Map) -> SysResult<OwnedFd> {
     if MAPS.iter().any(|def| def.name == name) {
         return maps(name);
     }

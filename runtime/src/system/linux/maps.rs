@@ -11,7 +11,7 @@ use super::kernel::{Kernel, POSSIBLE_CPUS};
 use super::map::{KernelMap, create, open, put_maps};
 use super::step::{absent, at, on};
 use super::syscall;
-use crate::system::{MapInfo, Maps, Step, Word};
+use crate::system::{MapInfo, Maps, SysResult, Word};
 
 /// Elements a batch look-up asks for at first.
 const BATCH: u32 = 4096;
@@ -75,78 +75,78 @@ impl Maps for Kernel {
     type Map = KernelMap;
     type Words = syscall::Words;
 
-    fn create_map(&self, def: &MapDef, capacity: u32, inner: Option<&KernelMap>) -> Step<KernelMap> {
+    fn create_map(&self, def: &MapDef, capacity: u32, inner: Option<&KernelMap>) -> SysResult<KernelMap> {
         on("creating the map", def.name, create(def, capacity, inner))
     }
 
-    fn pin_map(&self, map: &KernelMap, path: &Path) -> Step<()> {
+    fn pin_map(&self, map: &KernelMap, path: &Path) -> SysResult<()> {
         at("pinning", path, syscall::pin(map.fd.as_fd(), path))
     }
 
-    fn open_map(&self, path: &Path) -> Step<Option<KernelMap>> {
+    fn open_map(&self, path: &Path) -> SysResult<Option<KernelMap>> {
         at("opening", path, absent(syscall::open_pin(path).and_then(open)))
     }
 
-    fn map_by_id(&self, id: u32) -> Step<Option<KernelMap>> {
+    fn map_by_id(&self, id: u32) -> SysResult<Option<KernelMap>> {
         on("opening the map", &id.to_string(), absent(syscall::map_by_id(id).and_then(open)))
     }
 
-    fn map_info(&self, map: &KernelMap) -> Step<MapInfo> {
+    fn map_info(&self, map: &KernelMap) -> SysResult<MapInfo> {
         Ok(map.info.clone())
     }
 
-    fn lookup(&self, map: &KernelMap, key: &[u8]) -> Step<Option<Vec<u8>>> {
+    fn lookup(&self, map: &KernelMap, key: &[u8]) -> SysResult<Option<Vec<u8>>> {
         let mut value = vec![0; on("reading the map", &map.info.name, self.value_len(&map.info))?];
         let found = absent(syscall::lookup(map.fd.as_fd(), key, &mut value));
         Ok(on("reading the map", &map.info.name, found)?.map(|()| value))
     }
 
-    fn update(&self, map: &KernelMap, key: &[u8], value: &[u8]) -> Step<()> {
+    fn update(&self, map: &KernelMap, key: &[u8], value: &[u8]) -> SysResult<()> {
         on("writing the map", &map.info.name, syscall::update(map.fd.as_fd(), key, value))
     }
 
-    fn delete(&self, map: &KernelMap, key: &[u8]) -> Step<()> {
+    fn delete(&self, map: &KernelMap, key: &[u8]) -> SysResult<()> {
         on("writing the map", &map.info.name, absent(syscall::delete(map.fd.as_fd(), key)).map(drop))
     }
 
-    fn entries(&self, map: &KernelMap) -> Step<Vec<(Vec<u8>, Vec<u8>)>> {
+    fn entries(&self, map: &KernelMap) -> SysResult<Vec<(Vec<u8>, Vec<u8>)>> {
         let hash = map.info.kind == MapKind::Hash as u32;
         let entries = if hash { self.batch_entries(map) } else { self.next_entries(map) };
         on("reading the map", &map.info.name, entries)
     }
 
-    fn put_maps(&self, outer: &KernelMap, elements: &[(u32, &KernelMap)]) -> Step<()> {
+    fn put_maps(&self, outer: &KernelMap, elements: &[(u32, &KernelMap)]) -> SysResult<()> {
         on("writing the map", &outer.info.name, put_maps(outer, elements))
     }
 
-    fn fill(&self, map: &KernelMap, content: &[u8]) -> Step<()> {
+    fn fill(&self, map: &KernelMap, content: &[u8]) -> SysResult<()> {
         on("filling the map", &map.info.name, syscall::fill(map.fd.as_fd(), content))
     }
 
-    fn freeze(&self, map: &KernelMap) -> Step<()> {
+    fn freeze(&self, map: &KernelMap) -> SysResult<()> {
         on("freezing the map", &map.info.name, syscall::freeze(map.fd.as_fd()))
     }
 
-    fn content(&self, map: &KernelMap, len: usize) -> Step<Vec<u8>> {
+    fn content(&self, map: &KernelMap, len: usize) -> SysResult<Vec<u8>> {
         on("reading the map", &map.info.name, syscall::content(map.fd.as_fd(), len))
     }
 
-    fn hits(&self, map: &KernelMap) -> Step<Vec<(u64, u64)>> {
+    fn hits(&self, map: &KernelMap) -> SysResult<Vec<(u64, u64)>> {
         let content = self.content(map, map.info.capacity as usize * LINE)?;
         let lines = content.chunks_exact(LINE).map(bytemuck::pod_read_unaligned::<HitLine>);
         let all = lines.flat_map(|line| line.item.into_iter().zip(line.count));
         Ok(all.filter(|&(item, _)| item != 0).collect())
     }
 
-    fn add_hits(&self, map: &KernelMap, counts: &[(u64, u64)]) -> Step<()> {
+    fn add_hits(&self, map: &KernelMap, counts: &[(u64, u64)]) -> SysResult<()> {
         on("writing to the map", &map.info.name, syscall::add_hits(map.fd.as_fd(), counts))
     }
 
-    fn holds(&self, map: &KernelMap, content: &[u8]) -> Step<bool> {
+    fn holds(&self, map: &KernelMap, content: &[u8]) -> SysResult<bool> {
         on("reading the map", &map.info.name, syscall::holds(map.fd.as_fd(), content))
     }
 
-    fn words(&self, control: &KernelMap) -> Step<syscall::Words> {
+    fn words(&self, control: &KernelMap) -> SysResult<syscall::Words> {
         on("mapping the map", &control.info.name, syscall::Words::new(control.fd.as_fd()))
     }
 
@@ -154,7 +154,7 @@ impl Maps for Kernel {
         words.load()
     }
 
-    fn exchange(&self, words: &syscall::Words, word: Word, old: u64, new: u64) -> Step<bool> {
+    fn exchange(&self, words: &syscall::Words, word: Word, old: u64, new: u64) -> SysResult<bool> {
         Ok(words.exchange(word, old, new))
     }
 }

@@ -11,22 +11,22 @@ use super::kernel::Kernel;
 use super::proc::{each_once, namespace_files, namespaces_of_processes};
 use super::step::at;
 use super::{nat, route};
-use crate::system::{Netns, Sources, Step};
+use crate::system::{Netns, Sources, SysResult};
 
 impl Netns for Kernel {
-    fn netns_cookie(&self, netns: &Path) -> Step<u64> {
+    fn netns_cookie(&self, netns: &Path) -> SysResult<u64> {
         let file = at("opening", netns, File::open(netns))?;
         at("entering", netns, inside(&file, own_cookie))
     }
 
-    fn is_own_netns(&self, cookie: u64) -> Step<bool> {
+    fn is_own_netns(&self, cookie: u64) -> SysResult<bool> {
         // Where another process namespace hides the machine's first process, that is the first of ours: its network
         // is ours too, or a pod's that this process was started for.
         let own = [HERE, "/proc/1/ns/net"].map(|file| cookie_of(Path::new(file)).ok());
         Ok(own.contains(&Some(cookie)))
     }
 
-    fn is_lived_in(&self, cookie: u64) -> Step<bool> {
+    fn is_lived_in(&self, cookie: u64) -> SysResult<bool> {
         let found = namespaces_of_processes().map(|files| {
             let mut files: Vec<PathBuf> = files.collect();
             each_once(&mut files);
@@ -35,45 +35,45 @@ impl Netns for Kernel {
         at("looking for network namespaces in", Path::new("/proc"), found)
     }
 
-    fn find_netns(&self, cookie: u64) -> Step<Option<PathBuf>> {
+    fn find_netns(&self, cookie: u64) -> SysResult<Option<PathBuf>> {
         let files = at("looking for network namespaces in", Path::new("/proc"), namespace_files())?;
         Ok(files.into_iter().find(|file| cookie_of(file).is_ok_and(|found| found == cookie)))
     }
 
-    fn netns_addresses(&self, netns: &Path) -> Step<Vec<IpAddr>> {
+    fn netns_addresses(&self, netns: &Path) -> SysResult<Vec<IpAddr>> {
         let file = at("opening", netns, File::open(netns))?;
         at("entering", netns, netns_addresses(&file))
     }
 
-    fn netns_sources(&self, netns: &Path) -> Step<Sources> {
+    fn netns_sources(&self, netns: &Path) -> SysResult<Sources> {
         let file = at("opening", netns, File::open(netns))?;
         let chosen = inside(&file, route::sources).map(|(v4, v6)| Sources { v4, v6 });
         at("asking for the routes of", netns, chosen)
     }
 
-    fn netns_setting(&self, netns: &Path, cookie: u64, name: &str) -> Step<String> {
+    fn netns_setting(&self, netns: &Path, cookie: u64, name: &str) -> SysResult<String> {
         let file = at("opening", netns, open_netns(netns, cookie))?;
         let path = Path::new("/proc/sys").join(name);
         at("reading", &path, inside(&file, || fs::read_to_string(&path)))
     }
 
-    fn set_netns_setting(&self, netns: &Path, cookie: u64, name: &str, value: &str) -> Step<()> {
+    fn set_netns_setting(&self, netns: &Path, cookie: u64, name: &str, value: &str) -> SysResult<()> {
         let file = at("opening", netns, open_netns(netns, cookie))?;
         let path = Path::new("/proc/sys").join(name);
         at("writing", &path, inside(&file, || fs::write(&path, value)))
     }
 
-    fn namespaces(&self) -> Step<BTreeSet<u64>> {
+    fn namespaces(&self) -> SysResult<BTreeSet<u64>> {
         let files = at("looking for network namespaces in", Path::new("/proc"), namespace_files())?;
         Ok(files.iter().filter_map(|file| cookie_of(file).ok()).collect())
     }
 
-    fn interfaces(&self, netns: &Path, cookie: u64) -> Step<Vec<u32>> {
+    fn interfaces(&self, netns: &Path, cookie: u64) -> SysResult<Vec<u32>> {
         let target = at("opening", netns, open_netns(netns, cookie))?;
         at("looking at the interfaces", netns, inside(&target, interfaces))
     }
 
-    fn translates(&self, netns: &Path, cookie: u64) -> Step<bool> {
+    fn translates(&self, netns: &Path, cookie: u64) -> SysResult<bool> {
         let target = at("opening", netns, open_netns(netns, cookie))?;
         at("looking at the translated addresses", netns, inside(&target, nat::translates))
     }

@@ -11,10 +11,10 @@ use super::load::{load_inbound, needed, try_load};
 use super::map::{KernelMap, create, open, put_maps};
 use super::step::on;
 use super::syscall;
-use crate::system::{Begun, Fault, Made, Step, Waited};
+use crate::system::{Begun, Made, SysError, SysResult, Waited};
 
 /// All that a first apply needs of a build.
-pub(super) fn make(programs: &[u8], by: Inbound) -> Step<Made<KernelMap, OwnedFd>> {
+pub(super) fn make(programs: &[u8], by: Inbound) -> SysResult<Made<KernelMap, OwnedFd>> {
     let mut maps = BTreeMap::new();
     for def in MAPS {
         let made = |def: &MapDef, inner: Option<&KernelMap>| {
@@ -24,7 +24,7 @@ pub(super) fn make(programs: &[u8], by: Inbound) -> Step<Made<KernelMap, OwnedFd
         maps.insert(def.name, made(def, inner.as_ref())?);
     }
     let open = |name: &str| {
-        let missing = || Fault::new("opening", name, std::io::Error::from_raw_os_error(libc::ENOENT));
+        let missing = || SysError::new("opening", name, std::io::Error::from_raw_os_error(libc::ENOENT));
         let map: &KernelMap = maps.get(name).ok_or_else(missing)?;
         on("duplicating", name, map.fd.as_fd().try_clone_to_owned())
     };

@@ -15,7 +15,7 @@ use super::load::{LOOPBACK, Tried, TriedAccelerators, pinned, try_accelerators, 
 use super::map::KernelMap;
 use super::step::on;
 use super::syscall;
-use crate::system::{Maps, Step};
+use crate::system::{Maps, SysResult};
 
 /// A mounted file system without a place: nobody else sees it, and it goes with its descriptor. Minimum kernel 5.2.
 #[derive(Debug)]
@@ -38,12 +38,12 @@ impl Detached {
 
 impl Kernel {
     /// Every program, or why the kernel refuses it; maps by their pins.
-    pub(crate) fn try_programs(&self, maps: &Path) -> Step<Tried> {
+    pub(crate) fn try_programs(&self, maps: &Path) -> SysResult<Tried> {
         try_load(OBJECT, &pinned(maps))
     }
 
     /// Every program of acceleration, or why the kernel refuses it.
-    pub(crate) fn try_accelerators(&self, maps: &Path) -> Step<TriedAccelerators> {
+    pub(crate) fn try_accelerators(&self, maps: &Path) -> SysResult<TriedAccelerators> {
         try_accelerators(OBJECT, maps)
     }
 
@@ -68,7 +68,7 @@ impl Kernel {
     }
 
     /// A map that is made while no memory may be locked: refused where the kernel counts maps as such.
-    pub(crate) fn unlocked_map(&self, def: &MapDef) -> Step<KernelMap> {
+    pub(crate) fn unlocked_map(&self, def: &MapDef) -> SysResult<KernelMap> {
         on("lowering", "RLIMIT_MEMLOCK", without_locked_memory(|| self.create_map(def, def.capacity, None)))?
     }
 }

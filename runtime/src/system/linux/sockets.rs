@@ -11,21 +11,21 @@ use super::map::KernelMap;
 use super::sock_diag;
 use super::socket_holders;
 use super::step::{at, on};
-use crate::system::{Holds, Netns, Noted, Sockets, Step, Waits};
+use crate::system::{Holds, Netns, Noted, Sockets, SysResult, Waits};
 
 impl Sockets for Kernel {
     type Socket = sock_diag::KernelSocket;
 
-    fn waiting(&self, netns: &Path, cookie: u64) -> Step<Vec<Waits>> {
+    fn waiting(&self, netns: &Path, cookie: u64) -> SysResult<Vec<Waits>> {
         let target = at("opening", netns, open_netns(netns, cookie))?;
         at("looking at the sockets", netns, sock_diag::waiting(&target))
     }
 
-    fn holders(&self, inodes: &BTreeSet<u64>) -> Step<BTreeMap<u64, Holds>> {
+    fn holders(&self, inodes: &BTreeSet<u64>) -> SysResult<BTreeMap<u64, Holds>> {
         at("reading", Path::new("/proc"), socket_holders::find(inodes))
     }
 
-    fn can_close(&self) -> Step<bool> {
+    fn can_close(&self) -> SysResult<bool> {
         on("asking about", "connections", sock_diag::can_close())
     }
 
@@ -33,11 +33,11 @@ impl Sockets for Kernel {
         &self,
         flows: &KernelMap,
         listening: &KernelMap,
-    ) -> Step<Vec<(Noted, sock_diag::KernelSocket)>> {
+    ) -> SysResult<Vec<(Noted, sock_diag::KernelSocket)>> {
         on("listing", "connections", sock_diag::connections([flows.fd.as_fd(), listening.fd.as_fd()]))
     }
 
-    fn close(&self, sockets: &[sock_diag::KernelSocket]) -> Step<usize> {
+    fn close(&self, sockets: &[sock_diag::KernelSocket]) -> SysResult<usize> {
         on("closing", "connections", sock_diag::close(sockets))
     }
 
@@ -46,7 +46,7 @@ impl Sockets for Kernel {
         netns: u64,
         ends: (SocketAddr, SocketAddr),
         cookie: u64,
-    ) -> Step<Option<sock_diag::KernelSocket>> {
+    ) -> SysResult<Option<sock_diag::KernelSocket>> {
         let Some(path) = self.find_netns(netns)? else { return Ok(None) };
         let file = at("opening", &path, open_netns(&path, netns))?;
         Ok(Some(sock_diag::KernelSocket::new(file, ends, cookie)))

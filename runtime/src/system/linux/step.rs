@@ -3,14 +3,14 @@
 use std::io;
 use std::path::Path;
 
-use crate::system::{Fault, Step};
+use crate::system::{SysError, SysResult};
 
-pub(super) fn at<T>(call: &'static str, path: &Path, result: io::Result<T>) -> Step<T> {
-    result.map_err(|cause| Fault::new(call, path.display().to_string(), cause))
+pub(super) fn at<T>(call: &'static str, path: &Path, result: io::Result<T>) -> SysResult<T> {
+    result.map_err(|cause| SysError::new(call, path.display().to_string(), cause))
 }
 
-pub(super) fn on<T>(call: &'static str, object: &str, result: io::Result<T>) -> Step<T> {
-    result.map_err(|cause| Fault::new(call, object, cause))
+pub(super) fn on<T>(call: &'static str, object: &str, result: io::Result<T>) -> SysResult<T> {
+    result.map_err(|cause| SysError::new(call, object, cause))
 }
 
 pub(super) fn absent<T>(result: io::Result<T>) -> io::Result<Option<T>> {

@@ -6,39 +6,39 @@ use mesh_bpf::abi::Unread;
 use mesh_bpf::program::AcceleratorDef;
 
 use super::world::{Memory, MemoryMap, MemoryProgram, refuse};
-use crate::system::{Acceleration, ProgramInfo, Step};
+use crate::system::{Acceleration, ProgramInfo, SysResult};
 
-fn none<T>(call: &'static str) -> Step<T> {
+fn none<T>(call: &'static str) -> SysResult<T> {
     refuse(call, "acceleration", libc::ENOSYS)
 }
 
 impl Acceleration for Memory {
-    fn load_accelerators(&self, _maps: &Path) -> Step<Vec<(&'static AcceleratorDef, MemoryProgram)>> {
+    fn load_accelerators(&self, _maps: &Path) -> SysResult<Vec<(&'static AcceleratorDef, MemoryProgram)>> {
         none("loading")
     }
 
-    fn attach_message(&self, _program: &MemoryProgram, _sockets: &MemoryMap) -> Step<()> {
+    fn attach_message(&self, _program: &MemoryProgram, _sockets: &MemoryMap) -> SysResult<()> {
         none("attaching")
     }
 
-    fn detach_message(&self, _sockets: &MemoryMap) -> Step<()> {
+    fn detach_message(&self, _sockets: &MemoryMap) -> SysResult<()> {
         // None can be attached.
         Ok(())
     }
 
-    fn message_program(&self, _sockets: &MemoryMap) -> Step<Option<ProgramInfo>> {
+    fn message_program(&self, _sockets: &MemoryMap) -> SysResult<Option<ProgramInfo>> {
         Ok(None)
     }
 
-    fn unread(&self, _maps: &Path, _cookies: &[u64]) -> Step<Vec<Unread>> {
+    fn unread(&self, _maps: &Path, _cookies: &[u64]) -> SysResult<Vec<Unread>> {
         none("reading")
     }
 
-    fn miscounts(&self) -> Step<bool> {
+    fn miscounts(&self) -> SysResult<bool> {
         none("trying")
     }
 
-    fn release(&self, _maps: &Path, _netns: &Path, _cookie: u64) -> Step<()> {
+    fn release(&self, _maps: &Path, _netns: &Path, _cookie: u64) -> SysResult<()> {
         none("releasing")
     }
 }

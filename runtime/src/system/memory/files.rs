@@ -3,16 +3,16 @@
 use std::path::{Path, PathBuf};
 
 use super::world::{Memory, MemoryLock, Node, error};
-use crate::system::{Files, Locked, Step};
+use crate::system::{Files, Locked, SysResult};
 
 impl Files for Memory {
     type Lock = MemoryLock;
 
-    fn list(&self, dir: &Path) -> Step<Option<Vec<String>>> {
+    fn list(&self, dir: &Path) -> SysResult<Option<Vec<String>>> {
         Ok(self.node(dir).map(|_| self.children(dir)))
     }
 
-    fn create_dir(&self, dir: &Path) -> Step<()> {
+    fn create_dir(&self, dir: &Path) -> SysResult<()> {
         if self.exists(dir) {
             return Ok(());
         }
@@ -23,7 +23,7 @@ impl Files for Memory {
         Ok(())
     }
 
-    fn remove_dir(&self, dir: &Path) -> Step<()> {
+    fn remove_dir(&self, dir: &Path) -> SysResult<()> {
         // The files of a cgroup are no obstacle.
         if !self.is_cgroup(dir) && !self.children(dir).is_empty() {
             return Err(error("removing", dir, libc::ENOTEMPTY));
@@ -35,12 +35,12 @@ impl Files for Memory {
         Ok(())
     }
 
-    fn remove(&self, file: &Path) -> Step<()> {
+    fn remove(&self, file: &Path) -> SysResult<()> {
         self.0.nodes.borrow_mut().remove(file);
         Ok(())
     }
 
-    fn rename(&self, from: &Path, to: &Path, _durable: bool) -> Step<()> {
+    fn rename(&self, from: &Path, to: &Path, _durable: bool) -> SysResult<()> {
         if !self.exists(from) {
             return Err(error("renaming", from, libc::ENOENT));
         }
@@ -56,7 +56,7 @@ impl Files for Memory {
         Ok(())
     }
 
-    fn read(&self, file: &Path) -> Step<Option<Vec<u8>>> {
+    fn read(&self, file: &Path) -> SysResult<Option<Vec<u8>>> {
         match self.node(file) {
             Some((_, Node::File(content))) => Ok(Some(content)),
             Some(_) => Err(error("reading", file, libc::EINVAL)),
@@ -64,34 +64,39 @@ impl Files for Memory {
         }
     }
 
-    fn write(&self, file: &Path, content: &[u8], _durable: bool) -> Step<()> {
+    fn write(&self, file: &Path, content: &[u8], _durable: bool) -> SysResult<()> {
         self.place("writing", file, Node::File(content.to_vec()), true)
     }
 
-    fn write_beside<T>(&self, file: &Path, pieces: &[&[u8]], meanwhile: impl FnOnce() -> T) -> (Step<()>, T) {
+    fn write_beside<T>(
+        &self,
+        file: &Path,
+        pieces: &[&[u8]],
+        meanwhile: impl FnOnce() -> T,
+    ) -> (SysResult<()>, T) {
         (self.write(file, &pieces.concat(), true), meanwhile())
     }
 
-    fn inode(&self, path: &Path) -> Step<Option<u64>> {
+    fn inode(&self, path: &Path) -> SysResult<Option<u64>> {
         Ok(self.node(path).map(|(inode, _)| inode))
     }
 
-    fn is_bpffs(&self, path: &Path) -> Step<bool> {
+    fn is_bpffs(&self, path: &Path) -> SysResult<bool> {
         Ok(self.0.bpffs.borrow().keys().any(|mounted| path.starts_with(mounted)))
     }
 
-    fn is_writable(&self, path: &Path) -> Step<bool> {
+    fn is_writable(&self, path: &Path) -> SysResult<bool> {
         let bpffs = self.0.bpffs.borrow();
         Ok(bpffs.iter().all(|(mounted, writable)| *writable || !path.starts_with(mounted)))
     }
 
-    fn lock(&self, dir: &Path) -> Step<Locked<MemoryLock>> {
+    fn lock(&self, dir: &Path) -> SysResult<Locked<MemoryLock>> {
         let Some((inode, _)) = self.node(dir) else { return Ok(Locked::Gone) };
         let free = self.0.locks.borrow_mut().insert(inode);
         Ok(if free { Locked::Held(MemoryLock(self.clone(), inode)) } else { Locked::Busy })
     }
 
-    fn is_populated(&self, cgroup: &Path) -> Step<bool> {
+    fn is_populated(&self, cgroup: &Path) -> SysResult<bool> {
         let nodes = self.0.nodes.borrow();
         let mut below = nodes.iter().filter(|(path, _)| path.starts_with(cgroup));
         Ok(below.any(|(path, (_, node))| {

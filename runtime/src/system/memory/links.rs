@@ -7,12 +7,12 @@ use std::rc::{Rc, Weak};
 use mesh_bpf::program::{Hook, Inbound};
 
 use super::world::{Memory, MemoryLink, MemoryProgram, Node, error};
-use crate::system::{LinkInfo, Links, Netns, Step, Target};
+use crate::system::{LinkInfo, Links, Netns, SysResult, Target};
 
 impl Links for Memory {
     type Link = MemoryLink;
 
-    fn attach(&self, program: &MemoryProgram, hook: Hook, cgroup: &Path) -> Step<MemoryLink> {
+    fn attach(&self, program: &MemoryProgram, hook: Hook, cgroup: &Path) -> SysResult<MemoryLink> {
         let Some((cgroup, _)) = self.node(cgroup) else {
             return Err(error("attaching to", cgroup, libc::ENOENT));
         };
@@ -26,7 +26,7 @@ impl Links for Memory {
         netns: &Path,
         cookie: u64,
         covered: &BTreeSet<u32>,
-    ) -> Step<Vec<MemoryLink>> {
+    ) -> SysResult<Vec<MemoryLink>> {
         let interfaces = match by {
             Inbound::SkLookup => vec![0],
             Inbound::Tc => self.interfaces(netns, cookie)?,
@@ -36,22 +36,22 @@ impl Links for Memory {
         Ok(new.map(|number| self.link_at(program, by.program().hook, cookie, number)).collect())
     }
 
-    fn iterate(&self, _iterator: &MemoryLink, netns: &Path, cookie: u64) -> Step<()> {
+    fn iterate(&self, _iterator: &MemoryLink, netns: &Path, cookie: u64) -> SysResult<()> {
         self.inside(netns, cookie).map(drop)
     }
 
-    fn pin_link(&self, link: &MemoryLink, path: &Path) -> Step<()> {
+    fn pin_link(&self, link: &MemoryLink, path: &Path) -> SysResult<()> {
         self.place("pinning", path, Node::Link(Rc::clone(&link.0)), false)
     }
 
-    fn open_link(&self, path: &Path) -> Step<Option<MemoryLink>> {
+    fn open_link(&self, path: &Path) -> SysResult<Option<MemoryLink>> {
         Ok(match self.node(path) {
             Some((_, Node::Link(link))) => Some(MemoryLink(link)),
             _ => None,
         })
     }
 
-    fn link_info(&self, link: &MemoryLink) -> Step<LinkInfo> {
+    fn link_info(&self, link: &MemoryLink) -> SysResult<LinkInfo> {
         let target = link.0.target;
         let is_there = self.0.nodes.borrow().values().any(|(inode, _)| *inode == target);
         let target = match link.0.hook {
@@ -64,21 +64,21 @@ impl Links for Memory {
         Ok(LinkInfo { id: link.0.id, program: link.0.program.borrow().info.id, target })
     }
 
-    fn all_links(&self) -> Step<Vec<MemoryLink>> {
+    fn all_links(&self) -> SysResult<Vec<MemoryLink>> {
         Ok(self.0.links.borrow().iter().filter_map(Weak::upgrade).map(MemoryLink).collect())
     }
 
-    fn replace(&self, link: &MemoryLink, program: &MemoryProgram) -> Step<()> {
+    fn replace(&self, link: &MemoryLink, program: &MemoryProgram) -> SysResult<()> {
         *link.0.program.borrow_mut() = Rc::clone(&program.0);
         Ok(())
     }
 
-    fn detach(&self, link: &MemoryLink) -> Step<()> {
+    fn detach(&self, link: &MemoryLink) -> SysResult<()> {
         link.0.attached.set(false);
         Ok(())
     }
 
-    fn attached(&self, cgroup: &Path, hook: Hook, effective: bool) -> Step<Vec<u32>> {
+    fn attached(&self, cgroup: &Path, hook: Hook, effective: bool) -> SysResult<Vec<u32>> {
         // Those of the cgroup itself run first.
         let levels = if effective { usize::MAX } else { 1 };
         let targets = cgroup.ancestors().take(levels).filter_map(|cgroup| self.node(cgroup));
@@ -90,10 +90,10 @@ impl Links for Memory {
         Ok(attached.collect())
     }
 
-    fn attached_below(&self, cgroup: &Path, hook: Hook) -> Step<Vec<u32>> {
+    fn attached_below(&self, cgroup: &Path, hook: Hook) -> SysResult<Vec<u32>> {
         let nodes: Vec<PathBuf> = self.0.nodes.borrow().keys().cloned().collect();
         let below = nodes.iter().filter(|path| path.starts_with(cgroup) && *path != cgroup);
-        let attached = below.map(|path| self.attached(path, hook, false)).collect::<Step<Vec<_>>>()?;
+        let attached = below.map(|path| self.attached(path, hook, false)).collect::<SysResult<Vec<_>>>()?;
         Ok(attached.concat())
     }
 }

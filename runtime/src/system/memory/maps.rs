@@ -8,13 +8,13 @@ use mesh_bpf::abi::{Control, LINE};
 use mesh_bpf::map::{self, MapDef, MapKind};
 
 use super::world::{MapObject, Memory, MemoryMap, Node, refuse};
-use crate::system::{MapInfo, Maps, Step, Word};
+use crate::system::{MapInfo, Maps, SysResult, Word};
 
 impl Maps for Memory {
     type Map = MemoryMap;
     type Words = MemoryMap;
 
-    fn create_map(&self, def: &MapDef, capacity: u32, _inner: Option<&MemoryMap>) -> Step<MemoryMap> {
+    fn create_map(&self, def: &MapDef, capacity: u32, _inner: Option<&MemoryMap>) -> SysResult<MemoryMap> {
         let info = MapInfo {
             id: self.number(),
             kind: def.kind as u32,
@@ -39,26 +39,26 @@ impl Maps for Memory {
         Ok(MemoryMap(object))
     }
 
-    fn pin_map(&self, map: &MemoryMap, path: &Path) -> Step<()> {
+    fn pin_map(&self, map: &MemoryMap, path: &Path) -> SysResult<()> {
         self.place("pinning", path, Node::Map(Rc::clone(&map.0)), false)
     }
 
-    fn open_map(&self, path: &Path) -> Step<Option<MemoryMap>> {
+    fn open_map(&self, path: &Path) -> SysResult<Option<MemoryMap>> {
         Ok(match self.node(path) {
             Some((_, Node::Map(map))) => Some(MemoryMap(map)),
             _ => None,
         })
     }
 
-    fn map_by_id(&self, id: u32) -> Step<Option<MemoryMap>> {
+    fn map_by_id(&self, id: u32) -> SysResult<Option<MemoryMap>> {
         Ok(self.0.maps.borrow().get(&id).and_then(Weak::upgrade).map(MemoryMap))
     }
 
-    fn map_info(&self, map: &MemoryMap) -> Step<MapInfo> {
+    fn map_info(&self, map: &MemoryMap) -> SysResult<MapInfo> {
         Ok(map.0.info.clone())
     }
 
-    fn lookup(&self, map: &MemoryMap, key: &[u8]) -> Step<Option<Vec<u8>>> {
+    fn lookup(&self, map: &MemoryMap, key: &[u8]) -> SysResult<Option<Vec<u8>>> {
         if map.0.info.kind == MapKind::ArrayOfMaps as u32 {
             let key = key.try_into().map_or(u32::MAX, u32::from_ne_bytes);
             return Ok(map.0.inner.borrow().get(&key).map(|inner| inner.info.id.to_ne_bytes().to_vec()));
@@ -75,7 +75,7 @@ impl Maps for Memory {
         Ok(map.0.entries.borrow().get(key).cloned())
     }
 
-    fn update(&self, map: &MemoryMap, key: &[u8], value: &[u8]) -> Step<()> {
+    fn update(&self, map: &MemoryMap, key: &[u8], value: &[u8]) -> SysResult<()> {
         let mut entries = map.0.entries.borrow_mut();
         if entries.len() >= map.0.info.capacity as usize && !entries.contains_key(key) {
             return refuse("writing the map", &map.0.info.name, libc::E2BIG);
@@ -84,23 +84,23 @@ impl Maps for Memory {
         Ok(())
     }
 
-    fn delete(&self, map: &MemoryMap, key: &[u8]) -> Step<()> {
+    fn delete(&self, map: &MemoryMap, key: &[u8]) -> SysResult<()> {
         map.0.entries.borrow_mut().remove(key);
         Ok(())
     }
 
-    fn entries(&self, map: &MemoryMap) -> Step<Vec<(Vec<u8>, Vec<u8>)>> {
+    fn entries(&self, map: &MemoryMap) -> SysResult<Vec<(Vec<u8>, Vec<u8>)>> {
         Ok(map.0.entries.borrow().iter().map(|(key, value)| (key.clone(), value.clone())).collect())
     }
 
-    fn put_maps(&self, outer: &MemoryMap, elements: &[(u32, &MemoryMap)]) -> Step<()> {
+    fn put_maps(&self, outer: &MemoryMap, elements: &[(u32, &MemoryMap)]) -> SysResult<()> {
         let elements = elements.iter().map(|(key, map)| (*key, Rc::clone(&map.0)));
         outer.0.inner.borrow_mut().extend(elements);
         self.after_putting(&outer.0);
         Ok(())
     }
 
-    fn fill(&self, map: &MemoryMap, content: &[u8]) -> Step<()> {
+    fn fill(&self, map: &MemoryMap, content: &[u8]) -> SysResult<()> {
         let mut lines = map.0.lines.borrow_mut();
         match lines.get_mut(..content.len()) {
             Some(place) if !map.0.frozen.get() => {
@@ -111,23 +111,23 @@ impl Maps for Memory {
         }
     }
 
-    fn freeze(&self, map: &MemoryMap) -> Step<()> {
+    fn freeze(&self, map: &MemoryMap) -> SysResult<()> {
         map.0.frozen.set(true);
         Ok(())
     }
 
-    fn content(&self, map: &MemoryMap, len: usize) -> Step<Vec<u8>> {
+    fn content(&self, map: &MemoryMap, len: usize) -> SysResult<Vec<u8>> {
         match map.0.lines.borrow().get(..len) {
             Some(content) => Ok(content.to_vec()),
             None => refuse("reading the map", &map.0.info.name, libc::EINVAL),
         }
     }
 
-    fn hits(&self, map: &MemoryMap) -> Step<Vec<(u64, u64)>> {
+    fn hits(&self, map: &MemoryMap) -> SysResult<Vec<(u64, u64)>> {
         Ok(map.0.hits.borrow().iter().map(|(&item, &times)| (item, times)).collect())
     }
 
-    fn add_hits(&self, map: &MemoryMap, counts: &[(u64, u64)]) -> Step<()> {
+    fn add_hits(&self, map: &MemoryMap, counts: &[(u64, u64)]) -> SysResult<()> {
         let mut hits = map.0.hits.borrow_mut();
         for &(item, times) in counts {
             *hits.entry(item).or_default() += times;
@@ -135,11 +135,11 @@ impl Maps for Memory {
         Ok(())
     }
 
-    fn holds(&self, map: &MemoryMap, content: &[u8]) -> Step<bool> {
+    fn holds(&self, map: &MemoryMap, content: &[u8]) -> SysResult<bool> {
         Ok(map.0.lines.borrow().starts_with(content))
     }
 
-    fn words(&self, control: &MemoryMap) -> Step<MemoryMap> {
+    fn words(&self, control: &MemoryMap) -> SysResult<MemoryMap> {
         Ok(control.clone())
     }
 
@@ -147,7 +147,7 @@ impl Maps for Memory {
         words.0.control.get()
     }
 
-    fn exchange(&self, words: &MemoryMap, which: Word, old: u64, new: u64) -> Step<bool> {
+    fn exchange(&self, words: &MemoryMap, which: Word, old: u64, new: u64) -> SysResult<bool> {
         let mut control = words.0.control.get();
         if which == Word::Generation {
             self.before_commit(control.generation);

@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use super::world::{Memory, Namespace, Node, error};
 use crate::system::netns::HOST_NETNS;
-use crate::system::{Netns, Sources, Step};
+use crate::system::{Netns, Sources, SysResult};
 
 impl Memory {
     /// Makes a network namespace with a file that stands for it, and with interfaces of these numbers.
@@ -21,7 +21,7 @@ impl Memory {
     ///
     /// # Errors
     /// If the file stands for no namespace.
-    pub fn add_interface(&self, netns: &Path, number: u32, addresses: &[IpAddr]) -> Step<()> {
+    pub fn add_interface(&self, netns: &Path, number: u32, addresses: &[IpAddr]) -> SysResult<()> {
         let (_, namespace) = self.namespace(netns)?;
         namespace.interfaces.borrow_mut().entry(number).or_default().extend(addresses);
         Ok(())
@@ -31,7 +31,7 @@ impl Memory {
     ///
     /// # Errors
     /// If the file stands for no namespace.
-    pub fn translate(&self, netns: &Path) -> Step<()> {
+    pub fn translate(&self, netns: &Path) -> SysResult<()> {
         self.namespace(netns).map(|(_, namespace)| namespace.translates.set(true))
     }
 
@@ -39,12 +39,12 @@ impl Memory {
     ///
     /// # Errors
     /// If the file stands for no namespace.
-    pub fn live_in(&self, netns: &Path, processes: usize) -> Step<()> {
+    pub fn live_in(&self, netns: &Path, processes: usize) -> SysResult<()> {
         self.namespace(netns).map(|(_, namespace)| namespace.processes.set(processes))
     }
 
     /// A namespace with its cookie, which is the inode of its file here.
-    pub(super) fn namespace(&self, netns: &Path) -> Step<(u64, Rc<Namespace>)> {
+    pub(super) fn namespace(&self, netns: &Path) -> SysResult<(u64, Rc<Namespace>)> {
         match self.node(netns) {
             Some((cookie, Node::Netns(namespace))) => Ok((cookie, namespace)),
             Some(_) => Err(error("opening", netns, libc::EINVAL)),
@@ -53,7 +53,7 @@ impl Memory {
     }
 
     /// The same, where the file stands for the one with this cookie.
-    pub(super) fn inside(&self, netns: &Path, cookie: u64) -> Step<Rc<Namespace>> {
+    pub(super) fn inside(&self, netns: &Path, cookie: u64) -> SysResult<Rc<Namespace>> {
         let (found, namespace) = self.namespace(netns)?;
         if found == cookie { Ok(namespace) } else { Err(error("entering", netns, libc::ESTALE)) }
     }
@@ -68,52 +68,52 @@ impl Memory {
 }
 
 impl Netns for Memory {
-    fn netns_cookie(&self, netns: &Path) -> Step<u64> {
+    fn netns_cookie(&self, netns: &Path) -> SysResult<u64> {
         self.namespace(netns).map(|(cookie, _)| cookie)
     }
 
-    fn netns_addresses(&self, netns: &Path) -> Step<Vec<IpAddr>> {
+    fn netns_addresses(&self, netns: &Path) -> SysResult<Vec<IpAddr>> {
         let (_, namespace) = self.namespace(netns)?;
         Ok(namespace.interfaces.borrow().values().flatten().copied().collect())
     }
 
     /// Routes choose the first address of each family.
-    fn netns_sources(&self, netns: &Path) -> Step<Sources> {
+    fn netns_sources(&self, netns: &Path) -> SysResult<Sources> {
         Ok(Sources::of(Sources::default(), &self.netns_addresses(netns)?))
     }
 
-    fn netns_setting(&self, netns: &Path, cookie: u64, name: &str) -> Step<String> {
+    fn netns_setting(&self, netns: &Path, cookie: u64, name: &str) -> SysResult<String> {
         Ok(self.inside(netns, cookie)?.settings.borrow().get(name).cloned().unwrap_or_default())
     }
 
-    fn set_netns_setting(&self, netns: &Path, cookie: u64, name: &str, value: &str) -> Step<()> {
+    fn set_netns_setting(&self, netns: &Path, cookie: u64, name: &str, value: &str) -> SysResult<()> {
         self.inside(netns, cookie)?.settings.borrow_mut().insert(name.to_owned(), value.to_owned());
         Ok(())
     }
 
-    fn namespaces(&self) -> Step<BTreeSet<u64>> {
+    fn namespaces(&self) -> SysResult<BTreeSet<u64>> {
         let nodes = self.0.nodes.borrow();
         let namespaces = nodes.values().filter(|(_, node)| matches!(node, Node::Netns(_)));
         Ok(namespaces.map(|(cookie, _)| *cookie).collect())
     }
 
-    fn is_own_netns(&self, cookie: u64) -> Step<bool> {
+    fn is_own_netns(&self, cookie: u64) -> SysResult<bool> {
         Ok(self.netns_cookie(Path::new(HOST_NETNS))? == cookie)
     }
 
-    fn is_lived_in(&self, cookie: u64) -> Step<bool> {
+    fn is_lived_in(&self, cookie: u64) -> SysResult<bool> {
         Ok(self.by_cookie(cookie).is_some_and(|(_, namespace)| namespace.processes.get() > 0))
     }
 
-    fn find_netns(&self, cookie: u64) -> Step<Option<PathBuf>> {
+    fn find_netns(&self, cookie: u64) -> SysResult<Option<PathBuf>> {
         Ok(self.by_cookie(cookie).map(|(path, _)| path))
     }
 
-    fn interfaces(&self, netns: &Path, cookie: u64) -> Step<Vec<u32>> {
+    fn interfaces(&self, netns: &Path, cookie: u64) -> SysResult<Vec<u32>> {
         Ok(self.inside(netns, cookie)?.interfaces.borrow().keys().copied().collect())
     }
 
-    fn translates(&self, netns: &Path, cookie: u64) -> Step<bool> {
+    fn translates(&self, netns: &Path, cookie: u64) -> SysResult<bool> {
         Ok(self.inside(netns, cookie)?.translates.get())
     }
 }

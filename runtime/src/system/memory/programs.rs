@@ -6,7 +6,7 @@ use std::rc::{Rc, Weak};
 use mesh_bpf::program::{Inbound, PROGRAMS, ProgramDef};
 
 use super::world::{Memory, MemoryMap, MemoryProgram, ProgramObject};
-use crate::system::{ProgramInfo, Programs, Step};
+use crate::system::{ProgramInfo, Programs, SysResult};
 
 impl Programs for Memory {
     type Program = MemoryProgram;
@@ -15,36 +15,36 @@ impl Programs for Memory {
         self.0.version.get().to_string()
     }
 
-    fn load_programs(&self, maps: &Path) -> Step<Vec<(&'static ProgramDef, MemoryProgram)>> {
+    fn load_programs(&self, maps: &Path) -> SysResult<Vec<(&'static ProgramDef, MemoryProgram)>> {
         PROGRAMS.iter().map(|def| Ok((def, self.program(maps, def)?))).collect()
     }
 
-    fn load_program(&self, maps: &Path, def: &'static ProgramDef) -> Step<MemoryProgram> {
+    fn load_program(&self, maps: &Path, def: &'static ProgramDef) -> SysResult<MemoryProgram> {
         self.program(maps, def)
     }
 
-    fn load_inbound(&self, maps: &Path, by: Inbound) -> Step<MemoryProgram> {
+    fn load_inbound(&self, maps: &Path, by: Inbound) -> SysResult<MemoryProgram> {
         self.program(maps, &by.program())
     }
 
-    fn load_entry(&self, maps: &Path, _pod: u64, by: Inbound) -> Step<MemoryProgram> {
+    fn load_entry(&self, maps: &Path, _pod: u64, by: Inbound) -> SysResult<MemoryProgram> {
         self.load_inbound(maps, by)
     }
 
-    fn put_program(&self, map: &MemoryMap, index: u32, program: &MemoryProgram) -> Step<()> {
+    fn put_program(&self, map: &MemoryMap, index: u32, program: &MemoryProgram) -> SysResult<()> {
         map.0.programs.borrow_mut().insert(index, Rc::clone(&program.0));
         Ok(())
     }
 
-    fn program_info(&self, program: &MemoryProgram) -> Step<ProgramInfo> {
+    fn program_info(&self, program: &MemoryProgram) -> SysResult<ProgramInfo> {
         Ok(program.0.info.clone())
     }
 
-    fn program_by_id(&self, id: u32) -> Step<Option<ProgramInfo>> {
+    fn program_by_id(&self, id: u32) -> SysResult<Option<ProgramInfo>> {
         Ok(self.loaded(id).map(|program| program.info.clone()))
     }
 
-    fn maps_of(&self, program: u32) -> Step<Vec<u32>> {
+    fn maps_of(&self, program: u32) -> SysResult<Vec<u32>> {
         Ok(self.loaded(program).map(|program| program.maps.clone()).unwrap_or_default())
     }
 }

@@ -11,7 +11,7 @@ use mesh_bpf::abi::{Control, Flow};
 use mesh_bpf::program::{Hook, PROGRAMS, ProgramDef, Role};
 
 use crate::system::netns::HOST_NETNS;
-use crate::system::{Accepted, Fault, Holds, MapInfo, Noted, ProgramInfo, Step, Waits};
+use crate::system::{Accepted, Holds, MapInfo, Noted, ProgramInfo, SysError, SysResult, Waits};
 
 /// What a program saw.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -265,7 +265,7 @@ impl Memory {
     }
 
     /// Loads a program, which uses all maps that are pinned in a directory.
-    pub(super) fn program(&self, maps: &Path, def: &ProgramDef) -> Step<MemoryProgram> {
+    pub(super) fn program(&self, maps: &Path, def: &ProgramDef) -> SysResult<MemoryProgram> {
         if !self.exists(maps) {
             return Err(error("loading", maps, libc::ENOENT));
         }
@@ -303,7 +303,13 @@ impl Memory {
     }
 
     /// Puts something at a path whose directory is there.
-    pub(super) fn place(&self, call: &'static str, path: &Path, node: Node, may_replace: bool) -> Step<()> {
+    pub(super) fn place(
+        &self,
+        call: &'static str,
+        path: &Path,
+        node: Node,
+        may_replace: bool,
+    ) -> SysResult<()> {
         if path.parent().is_none_or(|parent| !matches!(self.node(parent), Some((_, Node::Directory)))) {
             return Err(error(call, path, libc::ENOENT));
         }
@@ -316,10 +322,10 @@ impl Memory {
     }
 }
 
-pub(super) fn error(call: &'static str, path: &Path, errno: i32) -> Fault {
-    Fault::new(call, path.display().to_string(), io::Error::from_raw_os_error(errno))
+pub(super) fn error(call: &'static str, path: &Path, errno: i32) -> SysError {
+    SysError::new(call, path.display().to_string(), io::Error::from_raw_os_error(errno))
 }
 
-pub(super) fn refuse<T>(call: &'static str, object: &str, errno: i32) -> Step<T> {
-    Err(Fault::new(call, object, io::Error::from_raw_os_error(errno)))
+pub(super) fn refuse<T>(call: &'static str, object: &str, errno: i32) -> SysResult<T> {
+    Err(SysError::new(call, object, io::Error::from_raw_os_error(errno)))
 }

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use mesh_bpf::image::SourceKind;
-use mesh_runtime::{Decided, Filter, Reason, Told, Wanted};
+use mesh_runtime::{Decided, Filter, ObserverEvent, Reason, VerdictFilter};
 use serde_json::{Value, json};
 
 use crate::args::{Observe, Verdict};
@@ -24,13 +24,13 @@ pub fn run(output: &Output, args: &Observe) -> Result<Exit, Failure> {
     if !observer.knows_workload() {
         output.warn("the live policy has no workload of that name; its decisions are shown once one has");
     }
-    output.say("observing; Ctrl-C ends it");
+    output.info("observing; Ctrl-C ends it");
     let mut lines = Lines::default();
     let mut heard = Heard::default();
     let mut left = args.count.unwrap_or(u64::MAX);
     while left > 0 {
         match observer.wait().map_err(failure)? {
-            Told::Decision(decided) => {
+            ObserverEvent::Decision(decided) => {
                 let file = observer.digest(decided.generation).map(|digest| runtime.instance().lines(digest));
                 let place = lines.place(&decided, file.as_deref());
                 let heard = heard.of(&runtime, &decided);
@@ -39,7 +39,7 @@ pub fn run(output: &Output, args: &Observe) -> Result<Exit, Failure> {
                 }
                 left -= 1;
             }
-            Told::Lost(lost) => {
+            ObserverEvent::Lost(lost) => {
                 missed(
                     output,
                     &json!({ "lost": lost }),
@@ -49,12 +49,12 @@ pub fn run(output: &Output, args: &Observe) -> Result<Exit, Failure> {
                     ),
                 );
             }
-            Told::Gap => missed(
+            ObserverEvent::Gap => missed(
                 output,
                 &json!({ "lost": null }),
                 "this process was stopped for too long; what was decided meanwhile is not shown",
             ),
-            Told::Ended => break,
+            ObserverEvent::Ended => break,
         }
     }
     Ok(Exit::Done)
@@ -63,10 +63,10 @@ pub fn run(output: &Output, args: &Observe) -> Result<Exit, Failure> {
 fn wanted(args: &Observe) -> Result<Filter, Failure> {
     let flow = args.filter.as_deref().map(filter::parse).transpose()?.unwrap_or_default();
     let verdict = |verdict: &Verdict| match verdict {
-        Verdict::Redirected => Wanted::Redirected,
-        Verdict::Excluded => Wanted::Excluded,
-        Verdict::Denied => Wanted::Denied,
-        Verdict::Exempt => Wanted::Exempt,
+        Verdict::Redirected => VerdictFilter::Redirected,
+        Verdict::Excluded => VerdictFilter::Excluded,
+        Verdict::Denied => VerdictFilter::Denied,
+        Verdict::Exempt => VerdictFilter::Exempt,
     };
     Ok(Filter {
         verdicts: args.verdicts.iter().map(verdict).collect(),
@@ -82,7 +82,7 @@ fn missed(output: &Output, object: &Value, text: &str) {
     if output.is_json() {
         output.json(object);
     } else {
-        output.complain(&format!("warning: {text}"));
+        output.print_error(&format!("warning: {text}"));
     }
 }
 

@@ -5,7 +5,7 @@ use std::io;
 /// A step that failed.
 #[derive(Debug, thiserror::Error)]
 #[error("{call} of `{object}` failed: {cause}")]
-pub struct Fault {
+pub struct SysError {
     /// The step, in words.
     pub call: &'static str,
     /// What it was done to.
@@ -17,7 +17,7 @@ pub struct Fault {
     pub log: String,
 }
 
-impl Fault {
+impl SysError {
     /// A fault of `call` on `object`.
     pub fn new(call: &'static str, object: impl Into<String>, cause: impl Into<io::Error>) -> Self {
         Self { call, object: object.into(), cause: cause.into(), log: String::new() }
@@ -42,4 +42,4 @@ impl Fault {
 }
 
 /// The result of a step.
-pub type Step<T> = Result<T, Fault>;
+pub type SysResult<T> = Result<T, SysError>;

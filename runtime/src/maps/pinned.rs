@@ -60,7 +60,7 @@ const fn value(control: &Control, word: Word) -> u64 {
 }
 
 /// All maps of the instance that user space works with.
-pub(crate) struct Set<S: System> {
+pub(crate) struct PinnedMaps<S: System> {
     pub(crate) control: ControlMap<S>,
     pub(crate) tables: S::Map,
     pub(crate) scratch: S::Map,
@@ -76,7 +76,7 @@ pub(crate) struct Set<S: System> {
     pub(crate) events: S::Map,
 }
 
-impl<S: System> Set<S> {
+impl<S: System> PinnedMaps<S> {
     /// That of the instance, every map checked; `None` where nothing is pinned.
     pub(crate) fn open(node: Node<'_, S>) -> Result<Option<Self>> {
         let dir = node.instance.maps();
