@@ -50,6 +50,24 @@ pub enum Error {
 }
 
 impl Error {
+    /// What kind it is: a word that stays as it is while the wording changes.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::NoNetwork(_) => "no-network",
+            Self::NoList(_) => "no-list",
+            Self::Damaged(..) => "damaged",
+            Self::Io(..) => "io",
+        }
+    }
+
+    /// The file or directory that it is about.
+    #[must_use]
+    pub fn path(&self) -> String {
+        let (Self::NoNetwork(path) | Self::NoList(path) | Self::Damaged(path, _) | Self::Io(path, _)) = self;
+        path.display().to_string()
+    }
+
     /// The cause and the thing.
     #[must_use]
     pub fn message(&self) -> String {

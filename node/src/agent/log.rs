@@ -30,21 +30,34 @@ pub(super) fn failed(message: &str, error: &Error) {
     tracing::error!(code = error.code(), error = %error, help = error.help(), "{message}");
 }
 
+/// What is wrong: a code, and what with. Words are no part of it: the time for which another command has held a lock
+/// is in them.
+pub(super) type Wrong = (&'static str, String);
+
 /// What was said last, where a thing that stays wrong is said once.
 #[derive(Debug, Default)]
-pub(super) struct LastSaid(String);
+pub(super) struct LastSaid(Option<Wrong>);
 
 impl LastSaid {
     /// Whether this is something else. Nothing at all is no news, and makes news of what comes next.
-    pub(super) fn is_news(&mut self, said: String) -> bool {
-        let is_news = !said.is_empty() && said != self.0;
-        self.0 = said;
+    pub(super) fn is_news(&mut self, wrong: Option<Wrong>) -> bool {
+        let is_news = wrong.is_some() && wrong != self.0;
+        self.0 = wrong;
         is_news
     }
 
     /// The same of an error.
     pub(super) fn is_new_error(&mut self, error: Option<&Error>) -> bool {
-        self.is_news(error.map(ToString::to_string).unwrap_or_default())
+        self.is_news(error.map(|error| (error.code(), about(error))))
+    }
+}
+
+/// What an error is about, where its code alone does not tell two of them apart.
+fn about(error: &Error) -> String {
+    match error {
+        Error::System(step) => format!("{} {} {:?}", step.call, step.object, step.errno()),
+        Error::DamagedFile { file, .. } => file.display().to_string(),
+        _ => String::new(),
     }
 }
 
@@ -70,6 +83,8 @@ impl<W: Write> Write for Sink<W> {
 mod tests {
     use std::sync::{Arc, Mutex};
 
+    use mesh_runtime::Holder;
+    use mesh_runtime::system::{Process, SysError};
     use serde_json::Value;
 
     use super::*;
@@ -108,7 +123,20 @@ mod tests {
     #[test]
     fn what_stays_wrong_is_said_once() {
         let mut said = LastSaid::default();
-        let news: Vec<bool> = ["", "a", "a", "b", "", "b"].map(|it| said.is_news(it.into())).into();
-        assert_eq!(news, [false, true, false, true, false, true]);
+        let wrong = |code| Some((code, String::new()));
+        let all = [None, wrong("a"), wrong("a"), wrong("b"), None, wrong("b")];
+        assert_eq!(all.map(|it| said.is_news(it)), [false, true, false, true, false, true]);
+    }
+
+    #[test]
+    fn a_lock_that_is_held_for_longer_is_no_news_and_another_file_is() {
+        let holder =
+            Holder { process: Process { pid: 7, start: 1 }, command: "meshc apply".into(), since: 1_000 };
+        let held = |now| Error::Held { holder: Some(holder.clone()), now };
+        assert_ne!(held(2_000).to_string(), held(9_000).to_string());
+        let failed = |file: &str| SysError::new("writing", file, io::ErrorKind::StorageFull).into();
+        let all = [held(2_000), held(9_000), failed("/a"), failed("/a"), failed("/b")];
+        let mut said = LastSaid::default();
+        assert_eq!(all.map(|error| said.is_new_error(Some(&error))), [true, false, true, false, true]);
     }
 }

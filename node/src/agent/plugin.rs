@@ -28,12 +28,14 @@ impl PluginKeeper {
                     let files = done.files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>();
                     info!(files = files.join(", "), program = done.program, "the CNI plugin is in place");
                 }
-                String::new()
+                None
             }
-            Err(error) => error.message(),
+            Err(error) => Some(error),
         };
-        if self.said.is_news(wrong.clone()) {
-            warn!(error = wrong, "the CNI plugin is not in place");
+        let is_news = self.said.is_news(wrong.as_ref().map(|wrong| (wrong.code(), wrong.path())));
+        if let Some(wrong) = wrong.filter(|_| is_news) {
+            let (code, error, help) = (wrong.code(), wrong.message(), wrong.help());
+            warn!(code, error, help, "the CNI plugin is not in place");
         }
     }
 

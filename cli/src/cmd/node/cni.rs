@@ -84,18 +84,20 @@ pub fn install(output: &Output, args: &InstallCni) -> Result<Exit, Failure> {
 fn keep(output: &Output, target: &InstallTarget, program: &Path) -> Result<Exit, Failure> {
     let failed = |error: io::Error| Failure::cannot("watch", format!("cannot watch directories: {error}"));
     let mut watch = Watch::new().map_err(failed)?;
-    let mut said = String::new();
+    let mut said = None;
     loop {
         watch.only(&target.dirs());
         match install::put(target, program) {
             Ok(done) if done.changed() => report(output, &done, "put in place", ""),
-            Ok(_) => said.clear(),
+            Ok(_) => said = None,
             // A file that is being written is whole at the next look. What stays wrong is said once.
-            Err(error) if error.message() != said => {
-                said = error.message();
-                output.warn(&said);
+            Err(error) => {
+                let wrong = Some((error.code(), error.path()));
+                if wrong != said {
+                    output.warn(&error.message());
+                }
+                said = wrong;
             }
-            Err(_) => {}
         }
         // A directory that is not there yet is not watched, but looked for.
         watch.wait(Duration::from_secs(10)).map_err(failed)?;
