@@ -31,7 +31,7 @@ pub fn candidate(output: &Output, args: &Program) -> Result<Option<Candidate>, F
     if let [path] = args.paths.as_slice()
         && path.is_file()
     {
-        if let Some(Policy { image, tables }) = Policy::read(path)? {
+        if let Some(Policy { image, tables, .. }) = Policy::read(path)? {
             return Ok(Some(Candidate { tables, image, places: None, planned: None }));
         }
         if plan::is_plan(&files::open(path)?.0) {

@@ -3,27 +3,30 @@
 use mesh_bpf::image::MapImage;
 use mesh_bpf::tables::Tables;
 use mesh_bpf::unpack::unpack;
+use mesh_runtime::{Runtime, hex};
 
 use crate::args::InstanceArgs;
 use crate::failure::Failure;
 use crate::node::{failure, open};
+use crate::places::Places;
 use crate::policy::Policy;
-
-/// The image of what is live.
-pub fn live_image(args: &InstanceArgs) -> Result<MapImage, Failure> {
-    let live = open(args)?.live().map_err(failure)?;
-    image(&live.ok_or_else(no_policy)?.tables)
-}
 
 /// Where what is live is asked for and nothing is.
 pub fn no_policy() -> Failure {
     Failure::refused("no-policy", "no policy is live").help("`meshc apply` a policy first")
 }
 
-/// The live policy with its generation and digest; none where nothing is live.
+/// The live policy; none where nothing is live.
 pub fn live_policy(args: &InstanceArgs) -> Result<Option<Policy>, Failure> {
-    let Some(live) = open(args)?.live().map_err(failure)? else { return Ok(None) };
-    Ok(Some(Policy { image: image(&live.tables)?, tables: live.tables }))
+    let runtime = open(args)?;
+    let Some(live) = runtime.live().map_err(failure)? else { return Ok(None) };
+    policy(&runtime, live.tables).map(Some)
+}
+
+/// Tables that were read back, with the sets that were kept of their policy.
+pub fn policy(runtime: &Runtime, tables: Tables) -> Result<Policy, Failure> {
+    let sets = Places::kept(runtime, &hex(&tables.digest())).sets();
+    Ok(Policy { image: image(&tables)?, tables, sets })
 }
 
 /// The image of tables that were read back.

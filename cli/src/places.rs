@@ -1,7 +1,9 @@
-//! File and line of every item of a policy. They are kept beside its artifact, outside its digest: an apply
+//! File and line of every item of a policy, and what its sets are. They are kept beside its artifact, outside its digest: an apply
 //! of the same policy refreshes them without a new generation.
 
+use mesh_bpf::prefix::Prefix;
 use mesh_compiler::compile::Compilation;
+use mesh_compiler::emit::{NamedSet, Sets};
 use mesh_compiler::explain::Reason;
 use mesh_compiler::source::Sources;
 use mesh_runtime::Runtime;
@@ -15,6 +17,8 @@ pub struct Places {
     files: Vec<String>,
     /// Key, index of the file, line.
     lines: Vec<(u64, u32, u32)>,
+    /// Name, addresses, ports.
+    sets: Vec<(String, Vec<Prefix>, Vec<String>)>,
 }
 
 impl Places {
@@ -29,7 +33,9 @@ impl Places {
                 Some((key, u32::try_from(span.file.index()).ok()?, source.line(span.start)))
             })
             .collect();
-        Self { files, lines }
+        let sets = Sets::of(&compilation.resolution.program);
+        let sets = sets.iter().map(|set| (set.name.clone(), set.addresses.clone(), set.ports.clone()));
+        Self { files, lines, sets: sets.collect() }
     }
 
     /// File and line of the item that this counter is of.
@@ -37,6 +43,12 @@ impl Places {
         let at = self.lines.binary_search_by_key(&key, |&(key, ..)| key).ok()?;
         let &(_, file, line) = self.lines.get(at)?;
         Some((self.files.get(file as usize)?, line))
+    }
+
+    /// The sets of the policy.
+    pub fn sets(&self) -> Sets {
+        let sets = self.sets.iter().cloned();
+        Sets::new(sets.map(|(name, addresses, ports)| NamedSet { name, addresses, ports }).collect())
     }
 
     /// Those that were kept of a policy, by its digest.

@@ -7,6 +7,7 @@ use mesh_bpf::artifact;
 use mesh_bpf::image::MapImage;
 use mesh_bpf::tables::Tables;
 use mesh_compiler::diff::{Difference, Side, diff};
+use mesh_compiler::emit::Sets;
 
 use crate::failure::Failure;
 use crate::{files, heap};
@@ -17,6 +18,8 @@ pub struct Policy {
     pub image: MapImage,
     /// As the programs read it.
     pub tables: Tables,
+    /// Its sets, as far as they are known: an artifact has none.
+    pub sets: Sets,
 }
 
 /// How often the content of an artifact is in memory while it is read and written.
@@ -35,11 +38,11 @@ impl Policy {
             Failure::refused("bad-artifact", format!("`{}`: {error}", path.display()))
                 .help("make it again from the policy")
         })?;
-        Ok(Some(Self { image, tables }))
+        Ok(Some(Self { image, tables, sets: Sets::default() }))
     }
 
     fn side(&self) -> Side<'_> {
-        Side { image: &self.image, tables: &self.tables }
+        Side { image: &self.image, tables: &self.tables, sets: &self.sets }
     }
 }
 

@@ -125,11 +125,11 @@ fn a_compiled_file_that_is_stale_is_shown_and_left_alone() {
     let name = file.to_str().unwrap();
     assert!(meshc(&["compile", "-q", "-o", name, "policies/hosts.mesh"]).status.success());
     assert_eq!(meshc(&["compile", "--check", "-o", name, "policies/hosts.mesh"]).status.code(), Some(0));
-    let stale = std::fs::read_to_string(&file).unwrap().replace("192.0.2.0/24", "192.0.3.0/24");
+    let stale = std::fs::read_to_string(&file).unwrap().replace("to 192.0.2.0/24", "to 192.0.3.0/24");
     std::fs::write(&file, &stale).unwrap();
     let output = meshc(&["compile", "--check", "-o", name, "policies/hosts.mesh"]);
     assert_eq!(output.status.code(), Some(3));
-    assert!(text(&output.stdout).contains("\n+    \"to 192.0.2.0/24\""), "{}", text(&output.stdout));
+    assert!(text(&output.stdout).contains("\n+    \"exclude to 192.0.2.0/24, "), "{}", text(&output.stdout));
     assert_eq!(std::fs::read_to_string(&file).unwrap(), stale);
 }
 

@@ -13,7 +13,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use mesh_compiler::compile::compile;
-use mesh_compiler::emit::emit;
+use mesh_compiler::emit::{Sets, emit};
 use mesh_compiler::resolve::{Location, NoImports};
 
 /// A policy with one line for the body of each workload, apart enough for git to merge the source too.
@@ -68,7 +68,8 @@ mesh bookstore {{
 fn compiled(policy: &str) -> String {
     let place = Location { key: "a".into(), name: "a.mesh".into() };
     let done = compile(vec![(place, policy.as_bytes().to_vec())], &mut NoImports, None);
-    emit(&done.compiled.unwrap_or_else(|| panic!("{policy}\n{:#?}", done.diagnostics)).image)
+    let compiled = done.compiled.unwrap_or_else(|| panic!("{policy}\n{:#?}", done.diagnostics));
+    emit(&compiled.image, &Sets::of(&done.resolution.program))
 }
 
 fn git(dir: &Path, arguments: &[&str]) -> Output {

@@ -5,7 +5,7 @@ use std::path::Path;
 use mesh_bpf::artifact;
 use mesh_bpf::map::Table;
 use mesh_compiler::compile::{Compilation, Compiled};
-use mesh_compiler::emit::emit;
+use mesh_compiler::emit::{Sets, emit};
 use mesh_compiler::print;
 use serde_json::json;
 
@@ -26,8 +26,10 @@ pub fn run(output: &Output, args: &Compile) -> Result<Exit, Failure> {
         summary(output, &compiled);
         return Ok(Exit::Done);
     }
-    let bytes =
-        if args.artifact { artifact::encode(&compiled.tables) } else { emit(&compiled.image).into_bytes() };
+    let bytes = match args.artifact {
+        true => artifact::encode(&compiled.tables),
+        false => emit(&compiled.image, &Sets::of(&compilation.resolution.program)).into_bytes(),
+    };
     match &args.output {
         Some(file) if args.check => check(output, file, &bytes),
         file => write(output, file.as_deref(), &bytes),

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use mesh_bpf::pack::MAX_LINES;
+use mesh_compiler::compile::Compiled;
 use mesh_compiler::diag::Severity;
+use mesh_compiler::emit::Sets;
 use serde_json::Value;
 
 use crate::args::{Diff, Program};
@@ -41,7 +43,9 @@ fn side(output: &Output, args: &Diff, name: &str) -> Result<Option<Option<Policy
         max_lines: MAX_LINES,
     };
     let compilation = program::compile_aloud(output, &program, Severity::Error)?;
-    Ok(compilation.compiled.map(|compiled| Some(Policy { image: compiled.image, tables: compiled.tables })))
+    let sets = Sets::of(&compilation.resolution.program);
+    let policy = |compiled: Compiled| Policy { image: compiled.image, tables: compiled.tables, sets };
+    Ok(compilation.compiled.map(|compiled| Some(policy(compiled))))
 }
 
 #[cfg(all(feature = "kernel", target_os = "linux"))]

@@ -106,7 +106,7 @@ fn text(locations: Locations<'_>, asked: &str, direction: Direction, found: &Exp
         let _ = writeln!(out, "  limit {limit}");
     }
     for entry in &found.entries {
-        let _ = writeln!(out, "  entry {}: {} = {}", entry.map, entry.key, entry.value);
+        let _ = writeln!(out, "  entry {} = {}", entry.key, entry.value);
     }
     out
 }

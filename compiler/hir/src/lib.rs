@@ -72,6 +72,8 @@ pub struct Program {
     pub workloads: Vec<Workload>,
     /// Groups of all meshes.
     pub groups: Vec<Group>,
+    /// Sets, sorted by name. No rule refers to them: text that people read names them.
+    pub sets: Vec<NamedSet>,
     /// Scopes in which something is written, each once; the first is the top level.
     pub scopes: Vec<Scope>,
     /// Rules, in no order that means anything.
@@ -121,6 +123,17 @@ pub struct Group {
     pub members: Vec<WorkloadId>,
     /// The name where it is declared.
     pub span: Span,
+}
+
+/// A set, expanded. One of its lists is empty.
+#[derive(Clone, Debug)]
+pub struct NamedSet {
+    /// `private`, or `bookstore/private` where a mesh declares it.
+    pub name: String,
+    /// Its addresses.
+    pub addresses: List<AddressItem>,
+    /// Its ports.
+    pub ports: List<PortItem>,
 }
 
 /// Where a rule is written.

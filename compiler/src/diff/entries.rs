@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use mesh_bpf::flow::Direction;
 use mesh_bpf::image::MapImage;
 
-use crate::emit::{Key, Map, Value, for_each_entry};
+use crate::emit::{Map, Sets, entries};
 
 /// Entries of the compiled output that differ.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,40 +31,39 @@ pub struct EntryChange {
     pub after: String,
 }
 
-type Place<'a> = (Map, &'a str, Option<Direction>, Key<'a>);
+type Place = (Map, String, Option<Direction>, String);
 
-fn entries(image: &MapImage) -> BTreeMap<Place<'_>, Value> {
-    let mut all = Vec::new();
-    for_each_entry(image, |entry| {
-        all.push(((entry.map, entry.profile, entry.direction, entry.key), entry.value));
-    });
-    all.into_iter().collect()
+fn all(image: &MapImage, sets: &Sets) -> BTreeMap<Place, String> {
+    let entries = entries(image, sets).into_iter();
+    entries.map(|entry| ((entry.map, entry.profile, entry.direction, entry.key), entry.value)).collect()
 }
 
-pub(super) fn changes(old: &MapImage, new: &MapImage) -> EntryChanges {
-    let (old, new) = (entries(old), entries(new));
+pub(super) fn changes(
+    (old, old_sets): (&MapImage, &Sets),
+    (new, new_sets): (&MapImage, &Sets),
+) -> EntryChanges {
+    let (old, new) = (all(old, old_sets), all(new, new_sets));
     let mut changes = EntryChanges::default();
     for (place, before) in &old {
         match new.get(place) {
-            None => changes.removed.push(change(place, Some(before), None)),
-            Some(after) if after != before => changes.changed.push(change(place, Some(before), Some(after))),
+            None => changes.removed.push(change(place, before, "")),
+            Some(after) if after != before => changes.changed.push(change(place, before, after)),
             Some(_) => {}
         }
     }
     for (place, after) in new.iter().filter(|(place, _)| !old.contains_key(*place)) {
-        changes.added.push(change(place, None, Some(after)));
+        changes.added.push(change(place, "", after));
     }
     changes
 }
 
-fn change(place: &Place<'_>, before: Option<&Value>, after: Option<&Value>) -> EntryChange {
+fn change(place: &Place, before: &str, after: &str) -> EntryChange {
     let (map, profile, direction, key) = place;
     let direction = direction.map_or_else(String::new, |direction| format!(" {direction}"));
-    let value = |value: Option<&Value>| value.map_or_else(String::new, ToString::to_string);
     EntryChange {
         map: map.name(),
         key: format!("{profile}{direction} {key}"),
-        before: value(before),
-        after: value(after),
+        before: before.to_owned(),
+        after: after.to_owned(),
     }
 }

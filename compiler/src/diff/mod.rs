@@ -14,6 +14,8 @@ use mesh_bpf::flow::{Direction, Protocol, Verdict};
 use mesh_bpf::image::MapImage;
 use mesh_bpf::tables::{Damaged, Tables};
 
+use crate::emit::Sets;
+
 pub use entries::{EntryChange, EntryChanges};
 pub use merge::{Patch, addresses_text};
 
@@ -24,6 +26,8 @@ pub struct Side<'a> {
     pub image: &'a MapImage,
     /// As the programs read it.
     pub tables: &'a Tables,
+    /// Its sets, as far as they are known: entries are told by their names.
+    pub sets: &'a Sets,
 }
 
 /// All differences.
@@ -114,9 +118,9 @@ impl Difference {
 /// # Errors
 /// Where the tables of a side are not whole.
 pub fn diff(old: Option<Side<'_>>, new: Option<Side<'_>>) -> Result<Difference, Damaged> {
-    let empty = MapImage::default();
-    let (old_image, new_image) =
-        (old.map_or(&empty, |side| side.image), new.map_or(&empty, |side| side.image));
+    let empty = (&MapImage::default(), &Sets::default());
+    let old_whole @ (old_image, _) = old.map_or(empty, |side| (side.image, side.sets));
+    let new_whole @ (new_image, _) = new.map_or(empty, |side| (side.image, side.sets));
     if old_image == new_image {
         return Ok(Difference::default());
     }
@@ -124,6 +128,6 @@ pub fn diff(old: Option<Side<'_>>, new: Option<Side<'_>>) -> Result<Difference, 
         flows: flows::changes(old, new)?,
         exemptions: flows::exemptions(old_image, new_image),
         members: flows::members(old_image, new_image),
-        entries: entries::changes(old_image, new_image),
+        entries: entries::changes(old_whole, new_whole),
     })
 }

@@ -5,6 +5,7 @@ use mesh_bpf::sim::Sim;
 use super::addresses_text;
 use super::{Difference, Side, diff};
 use crate::compile::{Compiled, compile};
+use crate::emit::Sets;
 use crate::resolve::{Location, NoImports};
 
 fn compiled(text: &str) -> Compiled {
@@ -14,7 +15,8 @@ fn compiled(text: &str) -> Compiled {
 }
 
 fn side(compiled: &Compiled) -> Side<'_> {
-    Side { image: &compiled.image, tables: &compiled.tables }
+    static NONE: std::sync::LazyLock<Sets> = std::sync::LazyLock::new(Sets::default);
+    Side { image: &compiled.image, tables: &compiled.tables, sets: &NONE }
 }
 
 fn difference(old: &Compiled, new: &Compiled) -> Difference {

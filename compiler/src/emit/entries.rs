@@ -1,266 +1,151 @@
-//! Every entry of the maps, one a line, sorted by map and key, each with the item that made it.
+//! Every entry, one a line, by profile: addresses and ports with the verdict and the item that made it.
 
 use std::collections::BTreeMap;
-use std::fmt::{self, Write as _};
+use std::fmt::Write as _;
 
-use mesh_bpf::flow::{Direction, Protocol, Verdict};
-use mesh_bpf::image::{IdRange, MapImage, Node, Profile, Source, SourceId, parents};
-use mesh_bpf::ports::PortRange;
+use mesh_bpf::flow::Direction;
+use mesh_bpf::image::{MapImage, Profile, Source, SourceId, SourceKind};
+use mesh_bpf::ports::{PortRange, PortSet};
 use mesh_bpf::prefix::Prefix;
 
-use super::names::{TableName, TableNames, owner, owners};
-use super::toml::{Escaped, Quoted, push_prefix, push_range};
+use super::classes::{Class, Place, Ruling, classes};
+use super::names::{owner, owners};
+use super::sets::{Lists, Namer, Sets};
+use super::toml::Quoted;
 
-/// The maps, sorted by name.
+/// What an entry is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Map {
     /// Ports on which connections are accelerated.
     Accelerate,
-    /// Prefixes, with the port tables that decide there.
-    Addresses,
     /// Identities that are not touched.
     Exempt,
-    /// What happens where a sidecar is missing or a pod cannot be meshed.
-    On,
-    /// The same as addresses, for a member's own.
-    OwnAddresses,
-    /// Ports, with the verdict.
-    Ports,
+    /// Addresses and ports, with the verdict.
+    Flows,
 }
 
 impl Map {
-    /// All of them, sorted.
-    pub const ALL: [Self; 6] =
-        [Self::Accelerate, Self::Addresses, Self::Exempt, Self::On, Self::OwnAddresses, Self::Ports];
-
     /// Its name.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Accelerate => "accelerate",
-            Self::Addresses => "addresses",
             Self::Exempt => "exempt",
-            Self::On => "on",
-            Self::OwnAddresses => "own-addresses",
-            Self::Ports => "ports",
+            Self::Flows => "flows",
         }
     }
 }
 
-/// One entry of a map.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Entry<'a> {
-    /// The map.
+/// One entry, as a line of the compiled output.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Entry {
+    /// What it is about.
     pub map: Map,
     /// The profile that it is part of.
-    pub profile: &'a str,
-    /// The direction, where the map has one.
+    pub profile: String,
+    /// The direction of flows.
     pub direction: Option<Direction>,
     /// What is looked up.
-    pub key: Key<'a>,
+    pub key: String,
     /// What is found.
-    pub value: Value,
-    /// Which item made it: its source and its address.
-    pub item: Option<(SourceId, Prefix)>,
+    pub value: String,
+    /// Which item made it.
+    pub credit: String,
 }
 
-/// What is looked up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Key<'a> {
-    /// An address, by longest prefix.
-    Prefix(Prefix),
-    /// One of the member's own addresses.
-    Own(Prefix),
-    /// A port of a table.
-    Ports(TableName, PortRange),
-    /// A user id.
-    Uid(IdRange),
-    /// A group id.
-    Gid(IdRange),
-    /// A cgroup or a descendant.
-    Cgroup(&'a str),
-    /// A port between a member and its own sidecar.
-    Local(PortRange),
-    /// A port between the sidecars of two profiles.
-    Peer(&'a str, PortRange),
-    /// An event of `on`.
-    Event(&'static str),
-}
-
-impl fmt::Display for Key<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match *self {
-            Self::Prefix(prefix) => write!(f, "{prefix}"),
-            Self::Own(prefix) => write!(f, "own {prefix}"),
-            Self::Ports(table, range) => write!(f, "{table} {}", real(range)),
-            Self::Uid(range) => write!(f, "uid {range}"),
-            Self::Gid(range) => write!(f, "gid {range}"),
-            Self::Cgroup(path) => write!(f, "cgroup {path}"),
-            Self::Local(range) => write!(f, "local {range}"),
-            Self::Peer(peer, range) => write!(f, "{peer} {range}"),
-            Self::Event(event) => f.write_str(event),
-        }
-    }
-}
-
-/// No rule names port 0; the kernel decides it as port 1.
-fn real(range: PortRange) -> PortRange {
-    PortRange { first: range.first.max(1), ..range }
-}
-
-/// What is found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Value {
-    /// The port tables for TCP and UDP.
-    Tables(TableName, TableName),
-    /// What happens to the flow.
-    Verdict(Verdict),
-    /// It is in the set.
-    Member,
-    /// What `on` says.
-    Answer(&'static str),
-}
-
-/// As TOML.
-impl fmt::Display for Value {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tables(tcp, udp) => write!(f, "[{}, {}]", Quoted(tcp), Quoted(udp)),
-            Self::Verdict(verdict) => Quoted(verdict).fmt(f),
-            Self::Member => f.write_str("true"),
-            Self::Answer(answer) => Quoted(answer).fmt(f),
-        }
-    }
-}
-
-/// Gives every entry to `each`, sorted by map, profile, direction and key.
-pub fn for_each_entry<'a>(image: &'a MapImage, mut each: impl FnMut(&Entry<'a>)) {
-    for map in Map::ALL {
-        for profile in &image.profiles {
-            entries_of(image, map, profile, &mut each);
-        }
-    }
-}
-
-/// Writes a section for each map and, within, a place for each mesh and workload.
-pub(super) fn write(text: &mut String, image: &MapImage) {
-    let mut places: BTreeMap<String, Vec<&Profile>> =
-        owners(image).into_iter().map(|owner| (owner, Vec::new())).collect();
+/// Every entry, profile by profile.
+#[must_use]
+pub fn entries(image: &MapImage, sets: &Sets) -> Vec<Entry> {
+    let namer = Namer::of(sets);
+    let mut lists = Lists::default();
+    let mut all = Vec::new();
     for profile in &image.profiles {
-        places.entry(owner(&profile.name)).or_default().push(profile);
+        all.extend(identities(image, profile).chain(accelerations(image, profile)));
+        for direction in Direction::ALL {
+            all.extend(flows(image, profile, direction, &namer, &mut lists));
+        }
     }
-    let mut pen = Pen::new(text, image);
-    for map in Map::ALL {
-        let _ = writeln!(pen.text, "\n[map.{}]", map.name());
-        for (owner, profiles) in &places {
-            // The line stays where profiles come and go, so that edits of neighbours do not touch.
-            let _ = writeln!(pen.text, "\n# {}: {owner}", map.name());
-            for profile in profiles {
-                entries_of(image, map, profile, &mut |entry| pen.line(entry));
-            }
+    all
+}
+
+/// Writes a place for each mesh and workload, with the sections of its profiles. `told` are the lists that are above.
+pub(super) fn write(text: &mut String, image: &MapImage, namer: &Namer<'_>, told: &[[Lists; 2]]) {
+    let mut places: BTreeMap<String, Vec<(&Profile, &[Lists; 2])>> =
+        owners(image).into_iter().map(|owner| (owner, Vec::new())).collect();
+    for (profile, told) in image.profiles.iter().zip(told) {
+        places.entry(owner(&profile.name)).or_default().push((profile, told));
+    }
+    for (owner, profiles) in &places {
+        // The line stays where profiles come and go, so that edits of neighbours do not touch.
+        let _ = writeln!(text, "\n# entries: {owner}");
+        for (profile, told) in profiles {
+            of_profile(text, image, profile, namer, told);
         }
     }
 }
 
-/// Writes lines. There may be hundreds of thousands, so what repeats is formatted once.
-struct Pen<'a> {
-    text: &'a mut String,
-    image: &'a MapImage,
-    /// By source: what stands before and after the prefix of its items.
-    credits: Vec<Option<(String, String)>>,
-    /// The table names that were last quoted: of TCP and UDP.
-    tables: [Option<(TableName, String)>; 2],
-    /// The place that was last written.
-    place: Option<(&'a str, Option<Direction>, String)>,
-}
-
-impl<'a> Pen<'a> {
-    fn new(text: &'a mut String, image: &'a MapImage) -> Self {
-        Self { text, image, credits: vec![None; image.sources.len()], tables: [None, None], place: None }
+fn of_profile(text: &mut String, image: &MapImage, profile: &Profile, namer: &Namer<'_>, told: &[Lists; 2]) {
+    let name = Quoted(&profile.name);
+    let accelerated: Vec<Entry> = accelerations(image, profile).collect();
+    if !accelerated.is_empty() {
+        let _ = writeln!(text, "\n[entries.{name}.accelerate]");
+        lines(text, &accelerated);
     }
-
-    fn line(&mut self, entry: &Entry<'a>) {
-        self.place(entry.profile, entry.direction);
-        match entry.key {
-            Key::Prefix(prefix) => push_prefix(self.text, prefix),
-            Key::Own(prefix) => {
-                self.text.push_str("own ");
-                push_prefix(self.text, prefix);
-            }
-            Key::Ports(table, range) => {
-                let _ = write!(self.text, "{table} ");
-                push_range(self.text, real(range));
-            }
-            key => {
-                let _ = write!(self.text, "{}", Escaped(key));
-            }
-        }
-        self.text.push_str("\" = ");
-        if let Value::Tables(tcp, udp) = entry.value {
-            self.text.push('[');
-            self.table(0, tcp);
-            self.text.push_str(", ");
-            self.table(1, udp);
-            self.text.push(']');
-        } else {
-            let _ = write!(self.text, "{}", entry.value);
-        }
-        if let Some((source, prefix)) = entry.item {
-            self.text.push_str(" # ");
-            self.credit(source, prefix);
-        }
-        self.text.push('\n');
-    }
-
-    /// The quotation mark, the profile and the direction: no line is the same as one of another profile, so
-    /// that texts can be compared and merged line by line.
-    fn place(&mut self, profile: &'a str, direction: Option<Direction>) {
-        let known = self.place.as_ref().filter(|known| (known.0, known.1) == (profile, direction));
-        if known.is_none() {
-            let direction_word = direction.map_or_else(String::new, |direction| format!("{direction} "));
-            let text = format!("\"{} {direction_word}", Escaped(profile));
-            self.place = Some((profile, direction, text));
-        }
-        self.text.push_str(self.place.as_ref().map_or("", |known| &known.2));
-    }
-
-    /// A table's name, quoted.
-    fn table(&mut self, slot: usize, name: TableName) {
-        let Some(slot) = self.tables.get_mut(slot) else { return };
-        let (_, quoted) = match slot {
-            Some(known) if known.0 == name => known,
-            _ => slot.insert((name, Quoted(name).to_string())),
-        };
-        self.text.push_str(quoted);
-    }
-
-    /// The same as [`Source::credit`].
-    fn credit(&mut self, id: SourceId, prefix: Prefix) {
-        let source = self.image.source(id);
-        if prefix == Prefix::Any || source.direction.is_none() {
-            self.text.push_str(&source.credit(prefix));
-            return;
-        }
-        let Some(slot) = self.credits.get_mut(id.0 as usize) else { return };
-        let (before, after) = slot.get_or_insert_with(|| {
-            let preposition = source.direction.map_or("", Direction::preposition);
-            let plain = Source { tail: String::new(), ..source.clone() }.credit(Prefix::Any);
-            (format!("{plain} {preposition} "), source.tail.clone())
-        });
-        self.text.push_str(before);
-        push_prefix(self.text, prefix);
-        self.text.push_str(after);
+    for (direction, told) in Direction::ALL.into_iter().zip(told) {
+        let mut lists = told.others();
+        let entries = flows(image, profile, direction, namer, &mut lists);
+        let _ = writeln!(text, "\n[entries.{name}.{direction}]");
+        lists.write(text);
+        lines(text, &entries);
     }
 }
 
-impl Entry<'_> {
-    /// Profile, direction and key, as the compiled output has them.
-    #[must_use]
-    pub fn place(&self) -> String {
-        let direction = self.direction.map_or_else(String::new, |direction| format!("{direction} "));
-        format!("{} {direction}{}", self.profile, self.key)
+fn lines(text: &mut String, entries: &[Entry]) {
+    for Entry { key, value, credit, .. } in entries {
+        let _ = writeln!(text, "{} = {} # {credit}", Quoted(key), Quoted(value));
     }
 }
+
+/// They have no lines among the entries: the summary has them in full.
+fn identities<'a>(image: &'a MapImage, profile: &'a Profile) -> impl Iterator<Item = Entry> + 'a {
+    let exempt = &profile.exempt;
+    let uids = exempt.uids.iter().map(|&(range, source)| (format!("uid {range}"), source));
+    let gids = exempt.gids.iter().map(|&(range, source)| (format!("gid {range}"), source));
+    let cgroups = exempt.cgroups.iter().map(|(path, source)| (format!("cgroup {path}"), *source));
+    uids.chain(gids).chain(cgroups).map(|(key, source)| Entry {
+        map: Map::Exempt,
+        profile: profile.name.clone(),
+        direction: None,
+        key,
+        value: "exempt".to_owned(),
+        credit: image.source(source).credit(Prefix::Any),
+    })
+}
+
+fn accelerations<'a>(image: &'a MapImage, profile: &'a Profile) -> impl Iterator<Item = Entry> + 'a {
+    let acceleration = &profile.acceleration;
+    let mut ports: BTreeMap<(&str, SourceId), Vec<PortRange>> = BTreeMap::new();
+    let peers = acceleration.peers.iter().map(|(peer, ranges)| {
+        let peer = image.profile(*peer).map_or("", |peer| party(&peer.name));
+        (peer, ranges)
+    });
+    for (peer, ranges) in peers.chain([(LOCAL, &acceleration.local)]) {
+        for &(range, source) in ranges {
+            ports.entry((peer, source)).or_default().push(range);
+        }
+    }
+    ports.into_iter().map(|((peer, source), ranges)| Entry {
+        map: Map::Accelerate,
+        profile: profile.name.clone(),
+        direction: None,
+        key: format!("{peer} tcp {}", ports_text(&ranges.into_iter().collect())).trim_end().to_owned(),
+        value: "accelerated".to_owned(),
+        credit: image.source(source).credit(Prefix::Any),
+    })
+}
+
+/// Stands for a member's own sidecar; no workload has this name, since it is a word of the language.
+const LOCAL: &str = "local";
 
 /// How a line of another profile names this one: by its workload if it has one, so that no line changes
 /// when a scope of that workload begins or ceases to write something.
@@ -268,99 +153,104 @@ fn party(profile: &str) -> &str {
     profile.rsplit_once('/').map_or(profile, |(_, workload)| workload)
 }
 
-/// The entries of one profile in one map.
-fn entries_of<'a>(image: &'a MapImage, map: Map, profile: &'a Profile, each: &mut dyn FnMut(&Entry<'a>)) {
-    let entry = |key, value, item| Entry { map, profile: &profile.name, direction: None, key, value, item };
-    match map {
-        Map::Accelerate => {
-            for &(range, source) in &profile.acceleration.local {
-                each(&entry(Key::Local(range), Value::Member, Some((source, Prefix::Any))));
-            }
-            for (peer, ranges) in &profile.acceleration.peers {
-                let peer = image.profile(*peer).map_or("", |peer| party(&peer.name));
-                for &(range, source) in ranges {
-                    each(&entry(Key::Peer(peer, range), Value::Member, Some((source, Prefix::Any))));
-                }
-            }
-        }
-        Map::Exempt => {
-            let exempt = &profile.exempt;
-            let uids = exempt.uids.iter().map(|&(range, source)| (Key::Uid(range), source));
-            let gids = exempt.gids.iter().map(|&(range, source)| (Key::Gid(range), source));
-            let cgroups = exempt.cgroups.iter().map(|(path, source)| (Key::Cgroup(path), *source));
-            for (key, source) in uids.chain(gids).chain(cgroups) {
-                each(&entry(key, Value::Member, Some((source, Prefix::Any))));
-            }
-        }
-        Map::On => {
-            for (event, refuse, other) in [
-                ("failed-attach", profile.failed_attach_refuse, "start"),
-                ("missing-sidecar", profile.missing_sidecar_refuse, "pass"),
-            ] {
-                let answer = Value::Answer(if refuse { "refuse" } else { other });
-                each(&entry(Key::Event(event), answer, None));
-            }
-        }
-        Map::Addresses | Map::OwnAddresses | Map::Ports => {
-            for direction in Direction::ALL {
-                let entry =
-                    |key, value, item| Entry { direction: Some(direction), ..entry(key, value, item) };
-                of_side(image, map, profile, direction, &mut |key, value, item| {
-                    each(&entry(key, value, Some(item)));
-                });
-            }
-        }
-    }
-}
-
-fn of_side(
+fn flows(
     image: &MapImage,
-    map: Map,
     profile: &Profile,
     direction: Direction,
-    each: &mut dyn FnMut(Key<'static>, Value, (SourceId, Prefix)),
-) {
-    let side = profile.side(direction);
-    let names = TableNames::of(side);
-    let nodes = match map {
-        Map::Addresses => &side.tree,
-        Map::OwnAddresses => &side.own,
-        _ => {
-            let trees = [&side.tree, &side.own].map(|tree| Tree { nodes: tree, parents: parents(tree) });
-            for &id in &names.order {
-                if let (Some(&name), Some(table)) = (names.get(id), image.port_table(id)) {
-                    let [tree, own] = &trees;
-                    for (range, decision) in table.ranges() {
-                        let prefix = if name.own { own } else { tree }.above(name.node, decision.up);
-                        let item = (decision.source, prefix);
-                        each(Key::Ports(name, range), Value::Verdict(decision.verdict), item);
-                    }
-                }
+    namer: &Namer<'_>,
+    lists: &mut Lists,
+) -> Vec<Entry> {
+    let mut found = Vec::new();
+    for class in classes(image, profile.side(direction)) {
+        let own = if class.own { "own " } else { "" };
+        let addresses = format!("{own}{}", namer.addresses(&profile.name, &class.prefixes, lists));
+        found.extend(of_class(image, &class, direction).into_iter().map(|(ports, value, credit)| {
+            let key = format!("{addresses}{ports}");
+            Entry {
+                map: Map::Flows,
+                profile: profile.name.clone(),
+                direction: Some(direction),
+                key,
+                value,
+                credit,
             }
-            return;
-        }
+        }));
+    }
+    found
+}
+
+/// Ports, verdict and credit of each line of a class. What TCP and UDP have in common is one line.
+fn of_class(image: &MapImage, class: &Class, direction: Direction) -> Vec<(String, String, String)> {
+    let mut found = Vec::new();
+    if let Some(maker) = class.maker {
+        let credit = image.source(maker).credit(Prefix::Any);
+        found.push((String::new(), "prefix".to_owned(), credit));
+    }
+    let line = |protocol: &str, ruling: &Ruling| {
+        let ports = ports_text(&ruling.ports);
+        let space = if ports.is_empty() { "" } else { " " };
+        let credit = credit(image.source(ruling.source), ruling.place, direction);
+        (format!(" {protocol}{space}{ports}"), ruling.verdict.to_string(), credit)
     };
-    let key = if map == Map::OwnAddresses { Key::Own } else { Key::Prefix };
-    for node in nodes {
-        let [tcp, udp] = Protocol::ALL.map(|protocol| names.get(node.table(protocol)).copied());
-        if let (Some(tcp), Some(udp)) = (tcp, udp) {
-            each(key(node.prefix), Value::Tables(tcp, udp), (node.source, node.prefix));
+    let [tcp, udp] = &class.rulings;
+    let mut left: Vec<&Ruling> = udp.iter().collect();
+    for ruling in tcp {
+        let twin = left.iter().position(|other| is_twin(image, ruling, other));
+        if let Some(twin) = twin {
+            left.remove(twin);
+            let (ports, value, credit) = line("any", ruling);
+            found.push((ports, value, of_both(&credit)));
+        } else {
+            found.push(line("tcp", ruling));
         }
+    }
+    found.extend(left.into_iter().map(|ruling| line("udp", ruling)));
+    found
+}
+
+/// Whether a ruling about UDP says what another says about TCP.
+fn is_twin(image: &MapImage, tcp: &Ruling, udp: &Ruling) -> bool {
+    let (one, other) = (image.source(tcp.source), image.source(udp.source));
+    let same = (tcp.verdict, tcp.place, &tcp.ports) == (udp.verdict, udp.place, &udp.ports);
+    let texts = (&one.kind, &one.scope, &one.tail) == (&other.kind, &other.scope, &other.tail);
+    let heads = match one.kind {
+        SourceKind::Rule => one.head.replacen(" tcp", " udp", 1) == other.head,
+        _ => one.head == other.head,
+    };
+    same && texts && heads
+}
+
+fn of_both(credit: &str) -> String {
+    match credit.split_once("bound tcp") {
+        Some((before, after)) => format!("{before}bound any{after}"),
+        None => credit.to_owned(),
     }
 }
 
-struct Tree<'a> {
-    nodes: &'a [Node],
-    parents: Vec<Option<u32>>,
+fn credit(source: &Source, place: Place, direction: Direction) -> String {
+    let text = source.credit(Prefix::Any);
+    let preposition = direction.preposition();
+    match (place, source.kind) {
+        (Place::Around(0), SourceKind::Rule) => format!("{text} ({preposition} these)"),
+        (Place::Around(0), _) | (Place::Any, _) => text,
+        (Place::Around(1), _) => format!("{text} ({preposition} the prefix around)"),
+        (Place::Around(steps), _) => format!("{text} ({preposition} the prefix {steps} around)"),
+    }
 }
 
-impl Tree<'_> {
-    /// The prefix of the node `up` steps above.
-    fn above(&self, node: usize, up: u8) -> Prefix {
-        let mut at = node;
-        for _ in 0..up {
-            at = self.parents.get(at).copied().flatten().map_or(at, |parent| parent as usize);
-        }
-        self.nodes.get(at).map_or(Prefix::Any, |node| node.prefix)
+/// Nothing for all ports; what is shorter of the ports and those that are left out.
+pub(crate) fn ports_text(ports: &PortSet) -> String {
+    // No rule names port 0; the kernel decides it as port 1.
+    let real = |ranges: &PortSet| -> PortSet {
+        let ranges = ranges.ranges().iter().filter(|range| range.last > 0);
+        ranges.map(|range| PortRange { first: range.first.max(1), ..*range }).collect()
+    };
+    let (ports, others) = (real(ports), real(&ports.complement()));
+    if others.is_empty() {
+        String::new()
+    } else if others.ranges().len() < ports.ranges().len() {
+        format!("not {others}")
+    } else {
+        ports.to_string()
     }
 }

@@ -1,7 +1,7 @@
 //! The top of the compiled output: what becomes of each workload's traffic.
 //!
-//! It names the items that decide at least one flow. An item that decides none (since narrower ones cover
-//! it) is not there.
+//! It names the items that decide at least one flow, as rules. An item that decides none (since narrower ones
+//! cover it) is not there.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -13,59 +13,48 @@ use mesh_bpf::image::{
 use mesh_bpf::ports::{PortRange, PortSet};
 use mesh_bpf::prefix::Prefix;
 
-use super::names::{is_of_workload, selector_lines};
-use super::toml::{Quoted, push_prefix, write_array};
+use super::names::{is_of_workload, scope, selector_lines};
+use super::sets::{Lists, Namer};
+use super::toml::{Quoted, write_array, write_credited};
 use crate::hir::item::BuiltIn;
 
-/// How many lines of one profile are written for each of its workloads. What is longer is written once.
-const LONG: usize = 100;
-
-/// Writes a section for each mesh and each workload. Where many workloads share a profile that is long, it
-/// has a section of its own: a list of 100,000 prefixes is not there a thousand times.
-pub(super) fn write(text: &mut String, image: &MapImage) {
+/// Writes a section for each mesh, each profile that is not of one workload alone, and each workload. Gives back the
+/// lists that are written there, by profile and direction.
+pub(super) fn write(text: &mut String, image: &MapImage, namer: &Namer<'_>) -> Vec<[Lists; 2]> {
     for mesh in &image.meshes {
         let _ = writeln!(text, "\n[mesh.{}]", Quoted(mesh));
     }
-    let summarizer = Summarizer::of(image);
-    let bodies: Vec<Body> = image.profiles.iter().map(|profile| Body::of(&summarizer, profile)).collect();
-    for (profile, body) in image.profiles.iter().zip(&bodies).filter(|(_, body)| body.stands_apart) {
-        body.write(text, &format!("profile.{}", Quoted(&profile.name)), "");
-    }
-    for workload in &image.workloads {
-        let mut head = String::new();
-        write_array(&mut head, "select", &selector_lines(&workload.selector));
-        let name = format!("workload.{}", Quoted(&workload.name));
-        let index = workload.profile.0 as usize;
-        let (Some(profile), Some(body)) = (image.profiles.get(index), bodies.get(index)) else { continue };
-        let _ = writeln!(head, "profile = {}", Quoted(&profile.name));
-        if body.stands_apart {
-            let _ = write!(text, "\n[{name}]\n{head}");
-        } else {
-            body.write(text, &name, &head);
+    let summarizer = Summarizer { image, namer, deciders: image.port_tables.iter().map(deciders).collect() };
+    let (bodies, lists): (Vec<_>, Vec<_>) =
+        image.profiles.iter().map(|profile| summarizer.profile(profile)).unzip();
+    for (profile, body) in image.profiles.iter().zip(&bodies) {
+        if !is_of_workload(&profile.name) {
+            body.write(text, &format!("profile.{}", Quoted(&profile.name)), "");
         }
     }
+    for workload in &image.workloads {
+        let index = workload.profile.0 as usize;
+        let (Some(profile), Some(body)) = (image.profiles.get(index), bodies.get(index)) else { continue };
+        let mut head = String::new();
+        write_array(&mut head, "select", &selector_lines(&workload.selector));
+        let _ = writeln!(head, "profile = {}", Quoted(&profile.name));
+        let name = format!("workload.{}", Quoted(&workload.name));
+        if is_of_workload(&profile.name) {
+            body.write(text, &name, &head);
+        } else {
+            let _ = write!(text, "\n[{name}]\n{head}");
+        }
+    }
+    lists
 }
 
 /// What becomes of the traffic of a profile's workloads.
 struct Body {
     head: String,
     sides: [String; 2],
-    /// Whether it has a section of its own.
-    stands_apart: bool,
 }
 
 impl Body {
-    fn of(summarizer: &Summarizer<'_>, profile: &Profile) -> Self {
-        let mut head = String::new();
-        write_array(&mut head, "exempt", &exemptions(&profile.exempt));
-        write_array(&mut head, "accelerate", &accelerations(summarizer.image, profile));
-        write_array(&mut head, "on", &ons(profile));
-        let sides = profile.sides.each_ref().map(|side| summarizer.side(side));
-        let is_long = |text: &String| text.lines().nth(LONG).is_some();
-        let stands_apart = !is_of_workload(&profile.name) && sides.iter().chain([&head]).any(is_long);
-        Self { head, sides, stands_apart }
-    }
-
     fn write(&self, text: &mut String, name: &str, above: &str) {
         let _ = write!(text, "\n[{name}]\n{above}{}", self.head);
         for (direction, side) in Direction::ALL.iter().zip(&self.sides) {
@@ -74,19 +63,25 @@ impl Body {
     }
 }
 
-fn exemptions(exempt: &Exempt) -> Vec<String> {
-    let uids = exempt.uids.iter().map(|(range, _)| format!("uid {range}"));
-    let gids = exempt.gids.iter().map(|(range, _)| format!("gid {range}"));
-    let cgroups = exempt.cgroups.iter().map(|(path, _)| format!("cgroup \"{path}\""));
-    uids.chain(gids).chain(cgroups).collect()
+fn exemptions(image: &MapImage, exempt: &Exempt) -> Vec<(String, String)> {
+    let uids = exempt.uids.iter().map(|&(range, source)| (format!("uid {range}"), source));
+    let gids = exempt.gids.iter().map(|&(range, source)| (format!("gid {range}"), source));
+    let cgroups = exempt.cgroups.iter().map(|(path, source)| (format!("cgroup \"{path}\""), *source));
+    let all = uids.chain(gids).chain(cgroups);
+    let credit = |who: &str, source: SourceId| match image.source(source) {
+        source if source.head == format!("exempt {who}") => scope(&source.scope).to_owned(),
+        source => source.credit(Prefix::Any),
+    };
+    all.map(|(who, source)| (credit(&who, source), who)).map(|(credit, who)| (who, credit)).collect()
 }
 
-fn accelerations(image: &MapImage, profile: &Profile) -> Vec<String> {
+fn accelerations(image: &MapImage, profile: &Profile) -> Vec<(String, String)> {
     let acceleration = &profile.acceleration;
-    let all: BTreeSet<&str> = (acceleration.local.iter().chain(acceleration.peers.values().flatten()))
-        .map(|(_, source)| image.source(*source).head.as_str())
+    let all: BTreeSet<&Source> = (acceleration.local.iter().chain(acceleration.peers.values().flatten()))
+        .map(|(_, source)| image.source(*source))
         .collect();
-    all.into_iter().map(|head| head.strip_prefix("accelerate ").unwrap_or(head).to_owned()).collect()
+    let bare = |source: &Source| source.head.strip_prefix("accelerate ").unwrap_or(&source.head).to_owned();
+    all.into_iter().map(|source| (bare(source), scope(&source.scope).to_owned())).collect()
 }
 
 fn ons(profile: &Profile) -> [String; 2] {
@@ -97,124 +92,207 @@ fn ons(profile: &Profile) -> [String; 2] {
     ]
 }
 
-/// A source of a rule, taken apart. Items of both protocols that are else the same share a line.
+/// The source of a rule, taken apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Shape<'a> {
-    /// 0 redirected, 1 straight, 2 denied.
-    array: usize,
     always: bool,
-    ports: &'a str,
-    preposition: &'static str,
+    verb: &'a str,
     tail: &'a str,
+    scope: &'a str,
+    protocol: &'a str,
+    /// The words after the protocol: ports, `not` and ports, or none.
+    ports: &'a str,
 }
 
 impl<'a> Shape<'a> {
-    fn of(source: &'a Source) -> Option<(Self, Protocol)> {
+    fn of(source: &'a Source) -> Option<Self> {
         let plain = source.head.strip_prefix("always ");
         let (verb, rest) = plain.unwrap_or(&source.head).split_once(' ')?;
         let (_, rest) = rest.split_once(' ')?;
         let (protocol, ports) = rest.split_once(' ').unwrap_or((rest, ""));
-        let array = match verb {
-            "redirect" => 0,
-            "exclude" => 1,
-            _ => 2,
+        let always = plain.is_some();
+        Some(Self { always, verb, tail: &source.tail, scope: &source.scope, protocol, ports })
+    }
+
+    /// Without its ports, if they can stand in one list with those of others.
+    fn lead(&self) -> Lead<'a> {
+        let apart = if self.ports.is_empty() || self.ports.starts_with("not ") { self.ports } else { LIST };
+        let Self { always, verb, tail, scope, .. } = *self;
+        Lead { always, verb, tail, scope, apart }
+    }
+}
+
+/// Stands for ports that are listed.
+const LIST: &str = "list";
+
+/// What items have in common that are one line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Lead<'a> {
+    always: bool,
+    verb: &'a str,
+    tail: &'a str,
+    scope: &'a str,
+    apart: &'a str,
+}
+
+/// Protocol and ports, as [`Shape`] has them.
+type PortItem<'a> = (&'a str, &'a str);
+
+/// A line of a summary: rules that differ in their ports alone.
+struct Line<'a> {
+    lead: Lead<'a>,
+    prefixes: Vec<Prefix>,
+    items: Vec<PortItem<'a>>,
+}
+
+impl Line<'_> {
+    /// Narrower before wider, then what wins a tie.
+    fn order(&self) -> impl Ord + use<'_> {
+        let Lead { always, verb, scope, tail, apart } = self.lead;
+        let widest = self.prefixes.iter().map(|&prefix| width(prefix)).max();
+        let ports = self.items.iter().map(|(_, ports)| count(ports)).max();
+        (!always, widest, ports, level(scope), verb, (scope, tail, apart), &self.items, &self.prefixes)
+    }
+
+    fn text(&self, profile: &str, direction: Direction, namer: &Namer<'_>, lists: &mut Lists) -> String {
+        let Lead { always, verb, tail, .. } = self.lead;
+        let mut text = format!("{}{verb}", if always { "always " } else { "" });
+        for words in [self.ports(profile, namer)].iter().filter(|words| !words.is_empty()) {
+            let _ = write!(text, " {words}");
+        }
+        if self.prefixes != [Prefix::Any] {
+            let addresses = namer.addresses(profile, &self.prefixes, lists);
+            let _ = write!(text, " {} {addresses}", direction.preposition());
+        }
+        text + tail
+    }
+
+    /// Sets, then ports that are in none; nothing for all.
+    fn ports(&self, profile: &str, namer: &Namer<'_>) -> String {
+        let mut items: Vec<String> = self
+            .items
+            .iter()
+            .map(|(protocol, ports)| format!("{protocol} {ports}").trim_end().to_owned())
+            .collect();
+        items.sort_unstable();
+        let (mut words, rest) = namer.ports(profile, &items);
+        let of = |protocol: &str| {
+            let mut ports: Vec<&str> =
+                rest.iter().filter_map(|item| Some(item.strip_prefix(protocol)?.trim_start())).collect();
+            ports.sort_by_key(|ports| (first(ports), *ports));
+            ports
         };
-        let protocol = if protocol == "tcp" { Protocol::Tcp } else { Protocol::Udp };
-        let preposition = source.direction.map_or("", Direction::preposition);
-        let shape = Self { array, always: plain.is_some(), ports, preposition, tail: &source.tail };
-        Some((shape, protocol))
+        let (tcp, udp) = (of("tcp"), of("udp"));
+        let list =
+            |protocol: &str, ports: &[&str]| format!("{protocol} {}", ports.join(", ")).trim_end().to_owned();
+        if tcp == udp && tcp != [""] && !tcp.is_empty() {
+            words.push(list("any", &tcp));
+        } else if tcp != udp {
+            let both = [("tcp", &tcp), ("udp", &udp)].into_iter().filter(|(_, ports)| !ports.is_empty());
+            words.extend(both.map(|(protocol, ports)| list(protocol, ports)));
+        }
+        words.join(", ")
     }
 }
 
-impl Shape<'_> {
-    /// What stands before and after the prefix of its lines: quoted, with the comma.
-    fn frame(&self, protocol: Option<Protocol>, has_prefix: bool) -> (String, String) {
-        let mut words = Vec::with_capacity(4);
-        match protocol {
-            Some(Protocol::Tcp) => words.push("tcp"),
-            Some(Protocol::Udp) => words.push("udp"),
-            None if self.ports.is_empty() => {}
-            None => words.push("any"),
-        }
-        if !self.ports.is_empty() {
-            words.push(self.ports);
-        }
-        if has_prefix {
-            words.extend([self.preposition, ""]);
-        }
-        let before = if words.is_empty() { "everything".to_owned() } else { words.join(" ") };
-        let always = if self.always { " (always)" } else { "" };
-        (format!("    \"{before}"), format!("{}{always}\",\n", self.tail))
+/// How many addresses, roughly: of both families on one scale.
+const fn width(prefix: Prefix) -> u8 {
+    match prefix {
+        Prefix::Any => u8::MAX,
+        Prefix::V4 { len, .. } => 32_u8.saturating_sub(len),
+        Prefix::V6 { len, .. } => 128_u8.saturating_sub(len).div_ceil(4),
     }
 }
 
-/// What is written in a summary: the shape by its place among all, and which protocols.
-type Deciding = (Prefix, u32, Protocol);
+/// How many ports an item has.
+fn count(ports: &str) -> u32 {
+    let number = |text: &str| text.parse::<u32>().unwrap_or_default();
+    let range = |text: &str| match text.split_once('-') {
+        Some((first, last)) => number(last).saturating_sub(number(first)) + 1,
+        None => 1,
+    };
+    match ports.strip_prefix("not ") {
+        Some(others) => 65_536_u32.saturating_sub(others.split(", ").map(range).sum()),
+        None if ports.is_empty() => 65_536,
+        None => range(ports),
+    }
+}
 
-/// What is known of the image before its profiles are looked at.
+/// The first port of an item that is a port or a range.
+fn first(ports: &str) -> u32 {
+    ports.split('-').next().and_then(|first| first.parse().ok()).unwrap_or_default()
+}
+
+/// Narrow scopes first.
+fn level(scope: &str) -> u8 {
+    match scope {
+        _ if scope.contains('/') => 0,
+        _ if scope.contains('+') => 1,
+        "" => 3,
+        _ => 2,
+    }
+}
+
+/// Reads rules out of an image.
 struct Summarizer<'a> {
     image: &'a MapImage,
-    /// Distinct shapes, sorted.
-    shapes: Vec<Shape<'a>>,
-    /// For each source of a rule its shape and protocol.
-    shape_of: Vec<Option<(u32, Protocol)>>,
-    /// For each port table what decides in it, and how many nodes up it is written.
+    namer: &'a Namer<'a>,
     deciders: Vec<Vec<(SourceId, u8)>>,
 }
 
 impl<'a> Summarizer<'a> {
-    fn of(image: &'a MapImage) -> Self {
-        let rule = |source: &'a Source| Shape::of(source).filter(|_| source.kind == SourceKind::Rule);
-        let of_sources: Vec<Option<(Shape<'a>, Protocol)>> = image.sources.iter().map(rule).collect();
-        let mut shapes: Vec<Shape<'a>> = of_sources.iter().flatten().map(|&(shape, _)| shape).collect();
-        shapes.sort_unstable();
-        shapes.dedup();
-        let place = |(shape, protocol)| {
-            let index = shapes.binary_search(&shape).ok()?;
-            Some((u32::try_from(index).ok()?, protocol))
-        };
-        let shape_of = of_sources.iter().map(|of| of.and_then(place)).collect();
-        Self { image, shape_of, shapes, deciders: image.port_tables.iter().map(deciders).collect() }
+    fn profile(&self, profile: &Profile) -> (Body, [Lists; 2]) {
+        let mut head = String::new();
+        write_credited(&mut head, "exempt", &exemptions(self.image, &profile.exempt));
+        write_credited(&mut head, "accelerate", &accelerations(self.image, profile));
+        write_array(&mut head, "on", &ons(profile));
+        let mut lists = [Lists::default(), Lists::default()];
+        let [outbound, inbound] = &mut lists;
+        let sides = [(Direction::Outbound, outbound), (Direction::Inbound, inbound)];
+        let sides = sides.map(|(direction, lists)| self.side(profile, direction, lists));
+        (Body { head, sides }, lists)
     }
 
     /// The arrays of one direction.
-    fn side(&self, side: &Side) -> String {
-        let mut deciding = Vec::new();
-        for tree in [&side.tree, &side.own] {
-            self.deciding(tree, &mut deciding);
-        }
-        deciding.sort_unstable();
-        deciding.dedup();
-        let mut arrays: [String; 3] = Default::default();
-        let mut frames: BTreeMap<(u32, Option<Protocol>, bool), (String, String)> = BTreeMap::new();
-        for run in deciding.chunk_by(|a, b| (a.0, a.1) == (b.0, b.1)) {
-            let Some(&(prefix, id, protocol)) = run.first() else { continue };
-            let Some(shape) = self.shapes.get(id as usize) else { continue };
-            let protocol = Some(protocol).filter(|_| run.len() == 1);
-            let has_prefix = prefix != Prefix::Any;
-            let (before, after) =
-                frames.entry((id, protocol, has_prefix)).or_insert_with(|| shape.frame(protocol, has_prefix));
-            if let Some(array) = arrays.get_mut(shape.array) {
-                array.push_str(before);
-                if has_prefix {
-                    push_prefix(array, prefix);
-                }
-                array.push_str(after);
-            }
-        }
-        let [_, straight, denied] = &mut arrays;
-        self.built_in(side, straight, denied);
+    fn side(&self, profile: &Profile, direction: Direction, lists: &mut Lists) -> String {
+        let side = profile.side(direction);
+        let lines: Vec<(String, String)> = (self.lines(side).iter())
+            .map(|line| {
+                let text = line.text(&profile.name, direction, self.namer, lists);
+                (text, scope(line.lead.scope).to_owned())
+            })
+            .collect();
         let mut text = String::new();
-        for (key, array) in ["redirected", "straight", "denied"].into_iter().zip(&arrays) {
-            if !array.is_empty() {
-                let _ = write!(text, "{key} = [\n{array}]\n");
-            }
-        }
+        lists.write(&mut text);
+        write_credited(&mut text, "rules", &lines);
+        write_array(&mut text, "built-in", &self.built_in(side));
         text
     }
 
-    /// The items that decide at a node of `tree`, each with its own prefix.
-    fn deciding(&self, tree: &[Node], deciding: &mut Vec<Deciding>) {
+    /// Items with the same prefixes that differ in nothing but ports, together.
+    fn lines(&self, side: &Side) -> Vec<Line<'a>> {
+        // A rule without address is no part of a list.
+        let mut prefixes: BTreeMap<(Shape<'a>, bool), BTreeSet<Prefix>> = BTreeMap::new();
+        for tree in [&side.tree, &side.own] {
+            for (prefix, source) in self.deciding(tree) {
+                if let Some(shape) = Shape::of(self.image.source(source)) {
+                    prefixes.entry((shape, prefix == Prefix::Any)).or_default().insert(prefix);
+                }
+            }
+        }
+        let mut lines: BTreeMap<(Lead<'a>, Vec<Prefix>), Vec<PortItem<'a>>> = BTreeMap::new();
+        for ((shape, _), prefixes) in prefixes {
+            let key = (shape.lead(), prefixes.into_iter().collect());
+            lines.entry(key).or_default().push((shape.protocol, shape.ports));
+        }
+        let mut lines: Vec<Line<'_>> =
+            lines.into_iter().map(|((lead, prefixes), items)| Line { lead, prefixes, items }).collect();
+        lines.sort_by(|one, other| one.order().cmp(&other.order()));
+        lines
+    }
+
+    /// The sources of rules that decide at nodes of `tree`, each with its own prefix.
+    fn deciding(&self, tree: &[Node]) -> Vec<(Prefix, SourceId)> {
         let parents = parents(tree);
         let mut known: Vec<(u32, SourceId)> = Vec::new();
         for (index, node) in (0u32..).zip(tree) {
@@ -230,18 +308,17 @@ impl<'a> Summarizer<'a> {
         }
         known.sort_unstable();
         known.dedup();
-        deciding.extend(known.into_iter().filter_map(|(node, source)| {
-            let (shape, protocol) = (*self.shape_of.get(source.0 as usize)?)?;
-            Some((tree.get(node as usize)?.prefix, shape, protocol))
-        }));
+        let is_rule = |source: SourceId| self.image.source(source).kind == SourceKind::Rule;
+        let rules = known.into_iter().filter(|&(_, source)| is_rule(source));
+        rules.filter_map(|(node, source)| Some((tree.get(node as usize)?.prefix, source))).collect()
     }
 
-    /// What goes straight, or is denied, without a rule that says so.
-    fn built_in(&self, side: &Side, straight: &mut String, denied: &mut String) {
+    /// What is excluded, or denied, without a rule that says so.
+    fn built_in(&self, side: &Side) -> Vec<String> {
         let nodes = side.tree.iter().chain(&side.own);
         let tables: BTreeSet<_> =
             nodes.flat_map(|node| Protocol::ALL.map(|protocol| (protocol, node.table(protocol)))).collect();
-        let mut found: BTreeSet<(SourceKind, &str)> = BTreeSet::new();
+        let mut unnamed: BTreeSet<(SourceKind, &str)> = BTreeSet::new();
         let closing = [BuiltIn::SidecarPort, BuiltIn::OutboundPort].map(BuiltIn::word);
         let mut closed: BTreeMap<(&str, Protocol), Vec<PortRange>> = BTreeMap::new();
         for &(protocol, table) in &tables {
@@ -252,40 +329,50 @@ impl<'a> Summarizer<'a> {
                         closed.entry((&source.head, protocol)).or_default().push(range);
                     }
                     SourceKind::BuiltIn | SourceKind::NoRule => {
-                        found.insert((source.kind, &source.head));
+                        unnamed.insert((source.kind, &source.head));
                     }
                     _ => {}
                 }
             }
         }
-        let mut by_port: BTreeMap<(&str, PortSet), Vec<Protocol>> = BTreeMap::new();
-        for ((closed, protocol), ranges) in closed {
-            by_port.entry((closed, ranges.into_iter().collect())).or_default().push(protocol);
+        let mut lines = closed_ports(closed);
+        if !unnamed.is_empty() {
+            let words: Vec<&str> =
+                unnamed.into_iter().rev().map(|(kind, head)| unnamed_words(kind, head)).collect();
+            lines.push(format!("exclude what no rule names: {}", words.join(", ")));
         }
-        for ((closed, ports), protocols) in &by_port {
-            let protocol = match protocols.as_slice() {
-                [Protocol::Tcp] => "tcp",
-                [Protocol::Udp] => "udp",
-                _ => "any",
-            };
-            let (array, which) = if *closed == BuiltIn::SidecarPort.word() {
-                (&mut *straight, ", sidecars' own")
-            } else {
-                (&mut *denied, " from elsewhere, to which only outbound redirects lead")
-            };
-            let line = format_args!("{protocol} {ports}{which} (built-in)");
-            let _ = writeln!(array, "    {},", Quoted(line));
-        }
-        for (kind, head) in found.into_iter().rev() {
-            let line = match (kind, head) {
-                (SourceKind::NoRule, _) => "whatever no rule names".to_owned(),
-                (_, "own-address") => "own addresses that no rule names (built-in)".to_owned(),
-                (_, "multicast") => "multicast and broadcast that no rule names (built-in)".to_owned(),
-                (_, apart) => format!("{apart} that no rule names (built-in)"),
-            };
-            let _ = writeln!(straight, "    {},", Quoted(line));
-        }
+        lines
     }
+}
+
+fn unnamed_words(kind: SourceKind, head: &str) -> &str {
+    match (kind, head) {
+        (SourceKind::NoRule, _) => "whatever is left",
+        (_, "own-address") => "own addresses",
+        (_, "multicast") => "multicast and broadcast",
+        _ => head,
+    }
+}
+
+/// Ports of sidecars.
+fn closed_ports(closed: BTreeMap<(&str, Protocol), Vec<PortRange>>) -> Vec<String> {
+    let mut by_port: BTreeMap<(&str, PortSet), Vec<Protocol>> = BTreeMap::new();
+    for ((closed, protocol), ranges) in closed {
+        by_port.entry((closed, ranges.into_iter().collect())).or_default().push(protocol);
+    }
+    let line = |((closed, ports), protocols): (&(&str, PortSet), &Vec<Protocol>)| {
+        let protocol = match protocols.as_slice() {
+            [Protocol::Tcp] => "tcp",
+            [Protocol::Udp] => "udp",
+            _ => "any",
+        };
+        if *closed == BuiltIn::SidecarPort.word() {
+            format!("exclude {protocol} {ports}, sidecars' own")
+        } else {
+            format!("deny {protocol} {ports} from elsewhere, to which only outbound redirects lead")
+        }
+    };
+    by_port.iter().map(line).collect()
 }
 
 /// What decides in a port table, each once.

@@ -2,9 +2,6 @@
 
 use std::fmt;
 
-use mesh_bpf::ports::PortRange;
-use mesh_bpf::prefix::Prefix;
-
 /// A basic string: quoted, with `"`, `\` and control characters escaped.
 pub(super) struct Quoted<T>(pub(super) T);
 
@@ -54,63 +51,22 @@ pub(super) fn write_array(text: &mut String, key: &str, items: &[impl fmt::Displ
     text.push_str("]\n");
 }
 
-/// A prefix as it displays itself, only faster: most of a long text is prefixes.
-pub(super) fn push_prefix(text: &mut String, prefix: Prefix) {
+/// The same, with a comment after each.
+pub(super) fn write_credited(text: &mut String, key: &str, items: &[(String, String)]) {
     use fmt::Write as _;
-    let Prefix::V4 { bits, len } = prefix else {
-        let _ = write!(text, "{prefix}");
+    if items.is_empty() {
         return;
-    };
-    for (nth, byte) in bits.to_be_bytes().into_iter().enumerate() {
-        if nth > 0 {
-            text.push('.');
-        }
-        push_number(text, byte.into());
     }
-    if len < 32 {
-        text.push('/');
-        push_number(text, len.into());
+    let _ = writeln!(text, "{key} = [");
+    for (item, credit) in items {
+        let _ = writeln!(text, "    {}, # {credit}", Quoted(item));
     }
-}
-
-/// A range of ports as it displays itself.
-pub(super) fn push_range(text: &mut String, range: PortRange) {
-    push_number(text, range.first);
-    if range.first != range.last {
-        text.push('-');
-        push_number(text, range.last);
-    }
-}
-
-fn push_number(text: &mut String, number: u16) {
-    for power in [10_000, 1000, 100, 10, 1] {
-        if number >= power || power == 1 {
-            let digit = u8::try_from(number / power % 10).unwrap_or(0);
-            text.push(char::from(b'0' + digit));
-        }
-    }
+    text.push_str("]\n");
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_fast_way_writes_the_same() {
-        for len in 0..=32 {
-            let bits = 0xc0a8_0a01 & mesh_bpf::prefix::mask32(len);
-            let prefix = Prefix::V4 { bits, len };
-            let mut text = String::new();
-            push_prefix(&mut text, prefix);
-            assert_eq!(text, prefix.to_string());
-        }
-        for (first, last) in [(1, 1), (9, 10), (99, 100), (1, 65535), (10_000, 60_000)] {
-            let range = PortRange { first, last };
-            let mut text = String::new();
-            push_range(&mut text, range);
-            assert_eq!(text, range.to_string());
-        }
-    }
 
     #[test]
     fn what_is_not_plain_is_escaped() {

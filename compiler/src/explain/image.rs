@@ -6,7 +6,7 @@ use mesh_bpf::prefix::Prefix;
 use mesh_bpf::selector::cgroup_covers;
 
 use super::EntryText;
-use crate::emit::{self, Key, Map};
+use crate::emit::{Map, own_rulings, ports_text};
 
 /// What the maps say about a flow.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,28 +30,35 @@ pub fn look_up(image: &MapImage, profile: ProfileId, flow: &Flow, identity: &Ide
         && let Some((key, source)) = exempt(profile, identity)
     {
         let key = format!("{} {key}", profile.name);
-        let entry = EntryText { map: Map::Exempt.name().to_owned(), key, value: "excluded".to_owned() };
+        let entry = EntryText { map: Map::Exempt.name().to_owned(), key, value: "exempt".to_owned() };
         let verdict = Verdict::Excluded;
         return Some(Found { verdict, source, item: Prefix::Any, entries: vec![entry] });
     }
     let side = profile.side(flow.direction);
-    let (map, tree) = if flow.own { (Map::OwnAddresses, &side.own) } else { (Map::Addresses, &side.tree) };
+    let tree = if flow.own { &side.own } else { &side.tree };
     let at = deciding(tree, flow)?;
-    let node = tree.get(at)?;
-    let (range, decision) = image.port_table(node.table(flow.protocol))?.lookup(flow.port)?;
-    let place = format!("{} {}", profile.name, flow.direction);
-    let table = emit::table_name(side, node.table(flow.protocol))?;
-    let key = if flow.own { Key::Own(node.prefix) } else { Key::Prefix(node.prefix) };
-    let entries = vec![
-        EntryText { map: map.name().to_owned(), key: format!("{place} {key}"), value: table.to_string() },
-        EntryText {
-            map: Map::Ports.name().to_owned(),
-            key: format!("{place} {}", Key::Ports(table, range)),
-            value: decision.verdict.to_string(),
-        },
-    ];
+    let (_, decision) = image.port_table(tree.get(at)?.table(flow.protocol))?.lookup(flow.port)?;
+    let entry = entry(image, profile, tree, at, flow)?;
     let item = above(tree, at, decision.up)?;
-    Some(Found { verdict: decision.verdict, source: decision.source, item, entries })
+    Some(Found { verdict: decision.verdict, source: decision.source, item, entries: vec![entry] })
+}
+
+/// The entry that decides: of the prefix itself, or of the nearest one around it that names the port.
+fn entry(image: &MapImage, profile: &Profile, tree: &[Node], node: usize, flow: &Flow) -> Option<EntryText> {
+    let parents = parents(tree);
+    let parent = |node: usize| parents.get(node).copied().flatten().map(|parent| parent as usize);
+    let mut path: Vec<usize> = std::iter::successors(Some(node), |&node| parent(node)).collect();
+    path.reverse();
+    for (depth, &at) in path.iter().enumerate().rev() {
+        let (node, around) = (tree.get(at)?, parent(at).and_then(|around| tree.get(around)));
+        let rulings = own_rulings(image, node, around, u8::try_from(depth).ok()?, flow.protocol);
+        let Some(ruling) = rulings.iter().find(|ruling| ruling.ports.contains(flow.port)) else { continue };
+        let own = if flow.own { "own " } else { "" };
+        let key = format!("{} {} {own}{} {}", profile.name, flow.direction, node.prefix, flow.protocol);
+        let key = format!("{key} {}", ports_text(&ruling.ports)).trim_end().to_owned();
+        return Some(EntryText { map: Map::Flows.name().to_owned(), key, value: ruling.verdict.to_string() });
+    }
+    None
 }
 
 /// The node with the longest prefix that holds the flow's address: the last one, since a prefix comes

@@ -7,7 +7,7 @@ use super::resolver::Resolver;
 use super::sets::{Entry, Kind};
 use crate::ast::{self, PortChoice, ProtocolPorts, ProtocolWord, RulePorts};
 use crate::diag::{Code, Diagnostic, quote};
-use crate::hir::{AddressItem, List, PortItem, Ports, WorkloadId};
+use crate::hir::{AddressItem, List, NamedSet, PortItem, Ports, WorkloadId};
 use crate::source::Span;
 
 impl<'a> Resolver<'a, '_> {
@@ -35,6 +35,48 @@ impl<'a> Resolver<'a, '_> {
             self.port_lists.insert(key, list.clone());
         }
         list
+    }
+
+    /// What each set stands for, beside its name.
+    pub(super) fn named_sets(&mut self) {
+        let collected = self.collected;
+        for (set, &(declared, mesh)) in collected.sets.iter().enumerate() {
+            let name = declared.name.value.as_str();
+            if !self.names.counts(mesh, name, Target::Set(set)) {
+                continue;
+            }
+            let mesh = match mesh {
+                None => None,
+                Some(mesh) => match collected.mesh_id(mesh).and(collected.meshes.get(mesh)) {
+                    Some(mesh) => mesh.name.map(|name| name.value.as_str()),
+                    None => continue,
+                },
+            };
+            let name = mesh.map_or_else(|| name.to_owned(), |mesh| format!("{mesh}/{name}"));
+            let (addresses, ports) = self.contents(set);
+            self.program.sets.push(NamedSet { name, addresses, ports });
+        }
+        self.program.sets.sort_by(|one, other| one.name.cmp(&other.name));
+    }
+
+    /// What is wrong with a set is told where a rule names it.
+    fn contents(&self, set: usize) -> (List<AddressItem>, List<PortItem>) {
+        let (mut addresses, mut ports) = (Vec::new(), Vec::new());
+        for entry in self.sets.flatten(set) {
+            match entry {
+                Entry::Address(address) => {
+                    addresses.push(AddressItem { prefix: address.value, span: address.span });
+                }
+                Entry::Ports(written) => port_items(written, &mut ports),
+                Entry::Members(members, _) => {
+                    let places = self.groups.members(members).into_iter();
+                    let places = places.filter_map(|id| self.places.get(&id));
+                    addresses.extend(places.flat_map(|places| &places.addresses));
+                }
+                Entry::Set(..) => {}
+            }
+        }
+        (addresses.into(), ports.into())
     }
 
     /// Grows with every mistake that is found, so that what comes with one is looked at again at each place.

@@ -57,6 +57,7 @@ pub fn resolve(files: &Files, mut earlier: Vec<Diagnostic>) -> (Resolution, Vec<
     };
     resolver.declare();
     resolver.bodies(&files.trees);
+    resolver.named_sets();
     let meant = resolver.names.meant();
     let unused = resolver.unused(&files.trees, &meant);
     resolver.names.report_unknown(&meant, &mut resolver.diagnostics);

@@ -14,7 +14,7 @@ use mesh_bpf::sim::{Sim, TreeOf};
 use mesh_bpf::tables::{Manifest, TableData, Tables};
 use mesh_bpf::unpack::unpack;
 use mesh_compiler::compile::compile;
-use mesh_compiler::emit::emit;
+use mesh_compiler::emit::{Sets, emit};
 use mesh_compiler::explain::explain_image;
 use mesh_compiler::resolve::{Location, NoImports};
 
@@ -96,7 +96,7 @@ fn accepted(tables: &Tables, image: &MapImage) -> Held {
     let sim =
         Sim::new(tables).map_err(|found| Broken::new("what is accepted is walked", found.to_string()))?;
     walk(&sim, image.profiles.len());
-    holds("what is accepted is shown", !emit(image).is_empty(), String::new)?;
+    holds("what is accepted is shown", !emit(image, &Sets::default()).is_empty(), String::new)?;
     let _ = Membership::of(image);
     for (profile, flow) in flows(image.profiles.len()) {
         let _ = explain_image(image, profile, Some(profile), &flow, &Identity::default());

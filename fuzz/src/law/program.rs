@@ -8,7 +8,7 @@ use mesh_bpf::flow::{Direction, Identity, Protocol};
 use mesh_bpf::sim::{Decided, Sim};
 use mesh_compiler::compile::{Compilation, Compiled, compile};
 use mesh_compiler::diag::has_errors;
-use mesh_compiler::emit::emit;
+use mesh_compiler::emit::{Sets, emit};
 use mesh_compiler::explain::{explain, profile_of};
 use mesh_compiler::format::format;
 use mesh_compiler::hir::{Peer, Program, WorkloadId};
@@ -50,7 +50,11 @@ fn whole(program: &Program, compiled: &Compiled) -> Held {
     holds("an artifact holds the tables", tables == compiled.tables, String::new)?;
     let shown = || format!("{:#?}\nand\n{image:#?}", compiled.image);
     holds("tables hold the image", image == compiled.image, shown)?;
-    holds("output is made of the image alone", emit(&image) == emit(&compiled.image), String::new)
+    holds(
+        "output is made of the image alone",
+        emit(&image, &Sets::default()) == emit(&compiled.image, &Sets::default()),
+        String::new,
+    )
 }
 
 /// The reasons that are given lead to what the tables decide.
@@ -129,7 +133,12 @@ fn same(compiled: &Compiled, law: &'static str, files: &[&str], imported: Option
         return Err(Broken::new(law, format!("{:?}\n{}", other.diagnostics, shown())));
     };
     holds(law, again.tables == compiled.tables, || {
-        format!("{}\n{}\n{}", shown(), emit(&compiled.image), emit(&again.image))
+        format!(
+            "{}\n{}\n{}",
+            shown(),
+            emit(&compiled.image, &Sets::default()),
+            emit(&again.image, &Sets::default())
+        )
     })?;
     holds(law, again.image == compiled.image, shown)
 }

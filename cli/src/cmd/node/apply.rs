@@ -72,7 +72,8 @@ pub fn run(output: &Output, args: &Apply) -> Result<Exit, Failure> {
     }
     let entries = match output.is_json() && applied.changed {
         true => {
-            let new = Policy { image: image.clone(), tables: tables.clone() };
+            let sets = places.as_ref().map(Places::sets).unwrap_or_default();
+            let new = Policy { image: image.clone(), tables: tables.clone(), sets };
             compare(before.as_ref(), Some(&new))?.entries
         }
         false => EntryChanges::default(),

@@ -37,7 +37,7 @@ pub fn run(output: &Output, args: &Explain) -> Result<Exit, Failure> {
         return Err(Failure::usage("`--live` asks the kernel's maps, so it takes a flow and no policy"));
     }
     let runtime = open(&args.instance)?;
-    let Policy { image, tables } = live_policy(&args.instance)?.ok_or_else(no_policy)?;
+    let Policy { image, tables, .. } = live_policy(&args.instance)?.ok_or_else(no_policy)?;
     let mut sources = Sources::default();
     let (id, _) = sources.add("<flow>", flow.as_bytes().to_vec());
     let parsed = match parse_flow(id, flow) {

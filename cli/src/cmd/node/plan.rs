@@ -8,9 +8,10 @@ use crate::candidate::{Candidate, candidate};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::files;
-use crate::live::image;
+use crate::live::policy;
 use crate::node::{failure, open};
 use crate::output::Output;
+use crate::places::Places;
 use crate::plan::Plan;
 use crate::policy::{Policy, compare};
 use crate::render::difference;
@@ -23,11 +24,12 @@ pub fn run(output: &Output, args: &Args) -> Result<Exit, Failure> {
     let live = runtime.live().map_err(failure)?;
     let generation = live.as_ref().map_or(0, |live| live.generation);
     let old = match &live {
-        Some(live) => Some(Policy { image: image(&live.tables)?, tables: live.tables.clone() }),
+        Some(live) => Some(policy(&runtime, live.tables.clone())?),
         None => None,
     };
     let old_digest = live.as_ref().map(|live| mesh_runtime::hex(&live.tables.digest()));
-    let new = Policy { image: meaning, tables };
+    let sets = places.as_ref().map(Places::sets).unwrap_or_default();
+    let new = Policy { image: meaning, tables, sets };
     let changes = compare(old.as_ref(), Some(&new))?;
     let new_digest = mesh_runtime::hex(&new.tables.digest());
     let equal = old_digest.as_ref() == Some(&new_digest);

@@ -6,23 +6,25 @@ use serde_json::json;
 use crate::args::Show;
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::live::live_image;
+use crate::live::{live_policy, no_policy, policy};
 use crate::node::{failure, open};
 use crate::output::Output;
 
 /// Prints it: for what is live byte for byte what was applied.
 pub fn run(output: &Output, args: &Show) -> Result<Exit, Failure> {
-    let image = match args.what.as_str() {
-        "live" => live_image(&args.instance)?,
+    let policy = match args.what.as_str() {
+        "live" => live_policy(&args.instance)?.ok_or_else(no_policy)?,
         number => {
             let generation = number.parse().map_err(|_| {
                 Failure::usage(format!("`{number}` is neither `live` nor the number of a generation"))
                     .help("`meshc history` lists the kept generations")
             })?;
-            open(&args.instance)?.kept(generation).map_err(failure)?.2
+            let runtime = open(&args.instance)?;
+            let (_, tables, _) = runtime.kept(generation).map_err(failure)?;
+            policy(&runtime, tables)?
         }
     };
-    let text = emit(&image);
+    let text = emit(&policy.image, &policy.sets);
     output.answer(&json!({ "output": text }), || text.clone());
     Ok(Exit::Done)
 }

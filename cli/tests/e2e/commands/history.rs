@@ -69,6 +69,21 @@ fn a_plan_says_what_apply_does_and_is_bound_to_what_is_live() -> Tested {
 }
 
 #[test]
+fn what_is_shown_has_the_names_of_sets() -> Tested {
+    let stage = Stage::new()?;
+    let sets = "set partners = 10.1.0.0/16, 10.3.0.0/16\nexclude outbound tcp 9 to partners";
+    let policy = stage.policy("sets.mesh", sets)?.display().to_string();
+    let compiled = text_of(&stage, &["compile", &policy])?;
+    assert!(compiled.contains("exclude tcp 9 to bookstore/partners"), "{compiled}");
+    let applied = json_of(&stage, 0, &["apply", &policy])?;
+    assert_eq!(text_of(&stage, &["show"])?, compiled);
+    json_of(&stage, 0, &["apply", &policies(&stage)?[0]])?;
+    let generation = applied.get("generation").map(Value::to_string).unwrap_or_default();
+    assert_eq!(text_of(&stage, &["show", &generation])?, compiled);
+    Ok(())
+}
+
+#[test]
 fn what_is_shown_is_what_was_applied_byte_for_byte() -> Tested {
     let stage = Stage::new()?;
     let [old, new] = policies(&stage)?;

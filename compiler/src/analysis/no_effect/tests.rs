@@ -5,6 +5,7 @@ use super::units::{Units, number};
 use super::{check, effects};
 use crate::analysis::fixture::{image, ties};
 use crate::diff::{Side, diff};
+use crate::emit::Sets;
 use crate::fixture::Fixture;
 use crate::hir::{Program, Rule};
 use crate::laws::{program, program_with_sets, rule};
@@ -13,8 +14,9 @@ use crate::laws::{program, program_with_sets, rule};
 fn differ(one: &Program, other: &Program) -> bool {
     let [one, other] = [one, other].map(image);
     let [one_tables, other_tables] = [&one, &other].map(|image| pack(image).unwrap());
-    let old = Side { image: &one, tables: &one_tables };
-    let new = Side { image: &other, tables: &other_tables };
+    let sets = Sets::default();
+    let old = Side { image: &one, tables: &one_tables, sets: &sets };
+    let new = Side { image: &other, tables: &other_tables, sets: &sets };
     !diff(Some(old), Some(new)).unwrap().flows.is_empty()
 }
 
