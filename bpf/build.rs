@@ -19,7 +19,7 @@ fn main() {
     println!("cargo:rerun-if-changed=include");
     println!("cargo:rerun-if-env-changed=CLANG");
     let clang = std::env::var("CLANG").unwrap_or_else(|_| "clang".into());
-    for object in ["mesh", "inbound", "arrival"] {
+    for object in ["mesh", "inbound", "arrival", "entry", "probes"] {
         build(&clang, object);
     }
 }

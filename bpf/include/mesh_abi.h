@@ -166,6 +166,10 @@
 #define MESH_WATCH_NAME 0x2U
 /* Packets that may be on their way from a pod's program to the one that decides, on one CPU. */
 #define MESH_ENTRIES 0x4U
+/* Stands in the program of a network namespace where whoever loads it writes the namespace's cookie. */
+#define MESH_ENTRY_NETNS 0x7f0000736e74656eULL
+/* In the map `probed_sockets` of `probes.bpf.c`: the socket that gets what is sent. */
+#define MESH_PROBE_READER 0x1U
 /* [`own_bit`] multiplies by it (odd). */
 #define MESH_OWN_MULTIPLIER 0x9e3779b1U
 /* [`End::form`] and [`Pair::form`]: an application and its own sidecar. */
@@ -1355,10 +1359,12 @@ _Static_assert(__builtin_offsetof(struct mesh_carried, fast_bytes) == 8, "fast_b
 _Static_assert(__builtin_offsetof(struct mesh_carried, slow_bytes) == 16, "slow_bytes");
 _Static_assert(__builtin_offsetof(struct mesh_carried, messages) == 24, "messages");
 
-/* The maps. A program file that defines MESH_MAPS before it includes this gets them. */
-#ifdef MESH_MAPS
+/* The maps. A program file gets all of them that defines MESH_MAPS before it includes this, else those of which
+ * it defines the names, as MESH_MAP_CONTROL.
+ */
 
 /* The words that select a policy. */
+#if defined(MESH_MAPS) || defined(MESH_MAP_CONTROL)
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
@@ -1366,8 +1372,10 @@ struct {
 	__uint(key_size, 4);
 	__uint(value_size, 64);
 } control SEC(".maps");
+#endif
 
 /* All policy tables of both slots: index = slot × tables + table. */
+#if defined(MESH_MAPS) || defined(MESH_MAP_TABLES)
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
 	__uint(max_entries, 18);
@@ -1381,8 +1389,10 @@ struct {
 		__uint(value_size, 64);
 	});
 } tables SEC(".maps");
+#endif
 
 /* Writing it waits for a grace period of its readers. */
+#if defined(MESH_MAPS) || defined(MESH_MAP_SCRATCH)
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
 	__uint(max_entries, 1);
@@ -1396,8 +1406,10 @@ struct {
 		__uint(value_size, 64);
 	});
 } scratch SEC(".maps");
+#endif
 
 /* Pods by the cookie of their network namespace. */
+#if defined(MESH_MAPS) || defined(MESH_MAP_ENDPOINTS)
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 131072);
@@ -1405,8 +1417,10 @@ struct {
 	__type(key, __u64);
 	__type(value, struct mesh_member);
 } endpoints SEC(".maps");
+#endif
 
 /* Host workloads by cgroup id. */
+#if defined(MESH_MAPS) || defined(MESH_MAP_CGROUPS)
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 131072);
@@ -1414,8 +1428,10 @@ struct {
 	__type(key, __u64);
 	__type(value, struct mesh_member);
 } cgroups SEC(".maps");
+#endif
 
 /* Members' own addresses. */
+#if defined(MESH_MAPS) || defined(MESH_MAP_OWN_ADDRESSES)
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 262144);
@@ -1423,8 +1439,10 @@ struct {
 	__type(key, struct mesh_own_key);
 	__type(value, __u32);
 } own_addresses SEC(".maps");
+#endif
 
 /* What a cgroup becomes when it is made at a path that a policy names. */
+#if defined(MESH_MAPS) || defined(MESH_MAP_CGROUP_PATHS)
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 131072);
@@ -1432,8 +1450,10 @@ struct {
 	__type(key, struct mesh_cgroup_path);
 	__type(value, struct mesh_named_cgroup);
 } cgroup_paths SEC(".maps");
+#endif
 
 /* Cgroups that policies exempt, with their paths' ids. */
+#if defined(MESH_MAPS) || defined(MESH_MAP_EXEMPT_IDS)
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 131072);
@@ -1441,8 +1461,10 @@ struct {
 	__type(key, __u64);
 	__type(value, __u32);
 } exempt_ids SEC(".maps");
+#endif
 
 /* Paths of cgroups that a profile of a slot exempts; the value is the source. */
+#if defined(MESH_MAPS) || defined(MESH_MAP_EXEMPT_CGROUPS)
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 131072);
@@ -1450,8 +1472,10 @@ struct {
 	__type(key, struct mesh_exempt_key);
 	__type(value, __u32);
 } exempt_cgroups SEC(".maps");
+#endif
 
 /* Original destinations on their way from the connecting to the accepted socket. */
+#if defined(MESH_MAPS) || defined(MESH_MAP_HANDOVER)
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 262144);
@@ -1459,16 +1483,20 @@ struct {
 	__type(key, struct mesh_flow_key);
 	__type(value, struct mesh_flow);
 } handover SEC(".maps");
+#endif
 
 /* Connections that were sent to a port of a sidecar and that it did not take. */
+#if defined(MESH_MAPS) || defined(MESH_MAP_NOT_TAKEN)
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 16384);
 	__type(key, struct mesh_sidecar_key);
 	__type(value, __u64);
 } not_taken SEC(".maps");
+#endif
 
 /* Connections that exempt identities are opening. */
+#if defined(MESH_MAPS) || defined(MESH_MAP_EXEMPT_FLOWS)
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 262144);
@@ -1476,56 +1504,70 @@ struct {
 	__type(key, struct mesh_flow_key);
 	__type(value, struct mesh_exempt_flow);
 } exempt_flows SEC(".maps");
+#endif
 
 /* What a connecting socket dialled. */
+#if defined(MESH_MAPS) || defined(MESH_MAP_CLIENT_FLOWS)
 struct {
 	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
 	__uint(map_flags, 0x1);
 	__type(key, int);
 	__type(value, struct mesh_flow);
 } client_flows SEC(".maps");
+#endif
 
 /* Where a connection that a sidecar accepted was going. */
+#if defined(MESH_MAPS) || defined(MESH_MAP_ACCEPTED_FLOWS)
 struct {
 	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
 	__uint(map_flags, 0x1);
 	__type(key, int);
 	__type(value, struct mesh_flow);
 } accepted_flows SEC(".maps");
+#endif
 
 /* Whom a datagram socket asked, by token. */
+#if defined(MESH_MAPS) || defined(MESH_MAP_ASKED)
 struct {
 	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
 	__uint(map_flags, 0x1);
 	__type(key, int);
 	__type(value, struct mesh_asked);
 } asked SEC(".maps");
+#endif
 
 /* Who sent datagrams to a socket. */
+#if defined(MESH_MAPS) || defined(MESH_MAP_PEERS)
 struct {
 	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
 	__uint(map_flags, 0x1);
 	__type(key, int);
 	__type(value, struct mesh_peers);
 } peers SEC(".maps");
+#endif
 
 /* Whom a socket sent datagrams. */
+#if defined(MESH_MAPS) || defined(MESH_MAP_SPOKEN)
 struct {
 	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
 	__uint(map_flags, 0x1);
 	__type(key, int);
 	__type(value, struct mesh_spoken);
 } spoken SEC(".maps");
+#endif
 
 /* Sockets that listen in a pod; one that is closed leaves by itself. */
+#if defined(MESH_MAPS) || defined(MESH_MAP_LISTENERS)
 struct {
 	__uint(type, BPF_MAP_TYPE_SOCKHASH);
 	__uint(max_entries, 131072);
 	__type(key, struct mesh_listener_key);
 	__type(value, __u64);
 } listeners SEC(".maps");
+#endif
 
 /* Who listens where, in the network namespace of the host. */
+#if defined(MESH_MAPS) || defined(MESH_MAP_HOST_PORTS)
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 131072);
@@ -1533,8 +1575,10 @@ struct {
 	__type(key, struct mesh_port_key);
 	__type(value, struct mesh_port_owner);
 } host_ports SEC(".maps");
+#endif
 
 /* How much of the room in maps that all share each takes. */
+#if defined(MESH_MAPS) || defined(MESH_MAP_ROOMS)
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 131072);
@@ -1542,8 +1586,10 @@ struct {
 	__type(key, struct mesh_room_key);
 	__type(value, struct mesh_room);
 } rooms SEC(".maps");
+#endif
 
 /* How many listening sockets were not noted, by the cookie of their network namespace. */
+#if defined(MESH_MAPS) || defined(MESH_MAP_UNNOTED)
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 131072);
@@ -1551,16 +1597,20 @@ struct {
 	__type(key, __u64);
 	__type(value, __u64);
 } unnoted SEC(".maps");
+#endif
 
 /* What a listening socket listens on, and sockets that it accepted were accepted by. */
+#if defined(MESH_MAPS) || defined(MESH_MAP_LISTENING)
 struct {
 	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
 	__uint(map_flags, 0x201);
 	__type(key, int);
 	__type(value, struct mesh_listening);
 } listening SEC(".maps");
+#endif
 
 /* Decisions by the stable hash of the item. */
+#if defined(MESH_MAPS) || defined(MESH_MAP_HITS)
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 262144);
@@ -1568,40 +1618,50 @@ struct {
 	__type(key, __u32);
 	__type(value, struct mesh_hit_line);
 } hits SEC(".maps");
+#endif
 
 /* Named early returns and events of the programs. */
+#if defined(MESH_MAPS) || defined(MESH_MAP_COUNTERS)
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, 128);
 	__type(key, __u32);
 	__type(value, __u64);
 } counters SEC(".maps");
+#endif
 
 /* Which pod an inbound packet is for, on its way from the pod's program to the one that decides. */
+#if defined(MESH_MAPS) || defined(MESH_MAP_ENTRIES)
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, 1);
 	__type(key, __u32);
 	__type(value, struct mesh_entries);
 } entries SEC(".maps");
+#endif
 
 /* The program that decides inbound traffic, by sk_lookup. */
+#if defined(MESH_MAPS) || defined(MESH_MAP_INBOUND_PROGRAM)
 struct {
 	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
 	__uint(max_entries, 1);
 	__uint(key_size, 4);
 	__uint(value_size, 4);
 } inbound_program SEC(".maps");
+#endif
 
 /* The program that decides inbound traffic, by tc. */
+#if defined(MESH_MAPS) || defined(MESH_MAP_ARRIVAL_PROGRAM)
 struct {
 	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
 	__uint(max_entries, 1);
 	__uint(key_size, 4);
 	__uint(value_size, 4);
 } arrival_program SEC(".maps");
+#endif
 
 /* Who reads decisions as they happen, and which. */
+#if defined(MESH_MAPS) || defined(MESH_MAP_WATCHES)
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 8);
@@ -1609,8 +1669,10 @@ struct {
 	__type(key, __u32);
 	__type(value, struct mesh_watch);
 } watches SEC(".maps");
+#endif
 
 /* Decisions as they happen: a ring buffer for each watch. */
+#if defined(MESH_MAPS) || defined(MESH_MAP_EVENTS)
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
 	__uint(max_entries, 8);
@@ -1621,24 +1683,30 @@ struct {
 		__uint(max_entries, 4096);
 	});
 } events SEC(".maps");
+#endif
 
 /* Sockets of chosen connections, by their cookie. */
+#if defined(MESH_MAPS) || defined(MESH_MAP_ACCELERATED)
 struct {
 	__uint(type, BPF_MAP_TYPE_SOCKHASH);
 	__uint(max_entries, 65536);
 	__type(key, __u64);
 	__type(value, __u64);
 } accelerated SEC(".maps");
+#endif
 
 /* What a chosen socket is an end of. */
+#if defined(MESH_MAPS) || defined(MESH_MAP_ENDS)
 struct {
 	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
 	__uint(map_flags, 0x1);
 	__type(key, int);
 	__type(value, struct mesh_end);
 } ends SEC(".maps");
+#endif
 
 /* Chosen connections, by the connecting socket's cookie. */
+#if defined(MESH_MAPS) || defined(MESH_MAP_PAIRS)
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 32768);
@@ -1646,8 +1714,10 @@ struct {
 	__type(key, __u64);
 	__type(value, struct mesh_pair);
 } pairs SEC(".maps");
+#endif
 
 /* Chosen connections that wait for their accepting end; the value is the pair. */
+#if defined(MESH_MAPS) || defined(MESH_MAP_OPENINGS)
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 32768);
@@ -1655,16 +1725,20 @@ struct {
 	__type(key, struct mesh_opening);
 	__type(value, __u64);
 } openings SEC(".maps");
+#endif
 
 /* Inbound connections of a pod whose sidecar takes them, without sequence numbers; the value is its namespace. */
+#if defined(MESH_MAPS) || defined(MESH_MAP_ARRIVALS)
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 8192);
 	__type(key, struct mesh_opening);
 	__type(value, __u64);
 } arrivals SEC(".maps");
+#endif
 
 /* What closed pairs sent, by the stable hash of the item that chose them. */
+#if defined(MESH_MAPS) || defined(MESH_MAP_CARRIED)
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 65536);
@@ -1672,29 +1746,34 @@ struct {
 	__type(key, __u64);
 	__type(value, struct mesh_carried);
 } carried SEC(".maps");
+#endif
 
 /* Programs that splice from connections of the mesh, by their files. */
+#if defined(MESH_MAPS) || defined(MESH_MAP_SPLICERS)
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 4096);
 	__type(key, struct mesh_program);
 	__type(value, struct mesh_splicer);
 } splicers SEC(".maps");
+#endif
 
 /* Accelerated sockets whose readers may stall, by their cookie. */
+#if defined(MESH_MAPS) || defined(MESH_MAP_WAITING)
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 4096);
 	__type(key, __u64);
 	__type(value, struct mesh_waiting);
 } waiting SEC(".maps");
+#endif
 
 /* Ports and programs whose readers ask FIONREAD, where the kernel tells them too little. */
+#if defined(MESH_MAPS) || defined(MESH_MAP_ASKERS)
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 1024);
 	__type(key, struct mesh_asker);
 	__type(value, struct mesh_splicer);
 } askers SEC(".maps");
-
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT OR GPL-2.0-only */
 /* Inbound traffic to a pod: a packet that belongs to no connection. Shared by sk_lookup and tc, which know neither
- * namespace nor process. So each pod has a small program of its own (`runtime/src/system/linux/pod_program.rs`) that
+ * namespace nor process. So each pod has a small program of its own (`entry.bpf.c`) that
  * leaves the cookie of the pod's network namespace, or of the host's, and goes on to the one that includes this.
  */
 #pragma once

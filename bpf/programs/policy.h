@@ -6,6 +6,8 @@
  */
 #pragma once
 
+#include "verdict.h"
+
 #define LOOPBACK4 bpf_htonl(0x7f000001)
 #define MAPPED bpf_htonl(0x0000ffff)
 #define NONE 0xffffffffU
@@ -41,27 +43,6 @@ struct answer {
 	__u32 transparent;
 	__u32 pad;
 };
-
-static __always_inline void count(__u32 counter)
-{
-	__u64 *value = bpf_map_lookup_elem(&counters, &counter);
-
-	if (value)
-		*value += 1;
-}
-
-/* What a program answers. Only `ended` makes one, so that every way out of a program has a counter: a program is
- * one call of a function that returns this, and `tests/returns.rs` sees to it.
- */
-struct verdict {
-	int value;
-};
-
-static __always_inline struct verdict ended(__u32 counter, int value)
-{
-	count(counter);
-	return (struct verdict){ value };
-}
 
 /* One more connection that a sidecar did not take. Whose it is and what the policy says make the key, so that nobody
  * can fill the map by what he sends; what is not used makes room.

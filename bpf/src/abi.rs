@@ -204,6 +204,10 @@ constants! {
 
     /// Packets that may be on their way from a pod's program to the one that decides, on one CPU.
     ENTRIES: usize = 4;
+    /// Stands in the program of a network namespace where whoever loads it writes the namespace's cookie.
+    ENTRY_NETNS: u64 = u64::from_le_bytes(*b"netns\0\0\x7f");
+    /// In the map `probed_sockets` of `probes.bpf.c`: the socket that gets what is sent.
+    PROBE_READER: u64 = 1;
 
     /// [`own_bit`] multiplies by it (odd).
     OWN_MULTIPLIER: u32 = 0x9e37_79b1;

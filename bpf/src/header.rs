@@ -95,14 +95,17 @@ fn comment(out: &mut String, indent: &str, lines: &[&str]) {
 
 fn maps(out: &mut String) {
     out.push_str(
-        "\n/* The maps. A program file that defines MESH_MAPS before it includes this gets them. */\n\
-         #ifdef MESH_MAPS\n",
+        "\n/* The maps. A program file gets all of them that defines MESH_MAPS before it includes this, else those of which\n\
+         \x20* it defines the names, as MESH_MAP_CONTROL.\n\
+         \x20*/\n",
     );
     for map in MAPS {
+        let name = map.name.to_uppercase();
         let _ = writeln!(out, "\n/* {} */", map.doc);
+        let _ = writeln!(out, "#if defined(MESH_MAPS) || defined(MESH_MAP_{name})");
         definition(out, map);
+        out.push_str("#endif\n");
     }
-    out.push_str("\n#endif\n");
 }
 
 fn definition(out: &mut String, map: &MapDef) {

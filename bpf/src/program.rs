@@ -2,6 +2,19 @@
 
 use crate::map::{self, MapDef};
 
+/// An object file that `build.rs` compiled. aya-obj reads the ELF in place and wants 8-byte alignment.
+#[cfg(feature = "programs")]
+macro_rules! object {
+    ($name:literal) => {{
+        static OBJECT: &Aligned<[u8]> =
+            &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/", $name, ".bpf.o")));
+        &OBJECT.0
+    }};
+}
+#[cfg(feature = "programs")]
+#[repr(C, align(8))]
+struct Aligned<T: ?Sized>(T);
+
 /// Where a program is attached. Numbers are those of `enum bpf_attach_type` (`linux/bpf.h`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
@@ -257,25 +270,23 @@ impl Inbound {
     #[cfg(feature = "programs")]
     #[must_use]
     pub fn object(self) -> &'static [u8] {
-        static INBOUND: &Aligned<[u8]> =
-            &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/inbound.bpf.o")));
-        static ARRIVAL: &Aligned<[u8]> =
-            &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/arrival.bpf.o")));
         match self {
-            Self::SkLookup => &INBOUND.0,
-            Self::Tc => &ARRIVAL.0,
+            Self::SkLookup => object!("inbound"),
+            Self::Tc => object!("arrival"),
         }
     }
 }
 
-/// aya-obj reads the ELF in place and wants 8-byte alignment.
+/// The object file with [`PROGRAMS`]. Only with the feature `programs`.
 #[cfg(feature = "programs")]
-#[repr(C, align(8))]
-struct Aligned<T: ?Sized>(T);
+pub static OBJECT: &[u8] = object!("mesh");
 
-/// The object file with [`PROGRAMS`], compiled by `build.rs`. Only with the feature `programs`.
+/// The object file with the programs that network namespaces have of their own: for each way of [`Inbound`] one, of the
+/// name of the program that decides. Where [`ENTRY_NETNS`](crate::abi::ENTRY_NETNS) stands in its instructions, its
+/// loader writes the namespace's cookie. Only with the feature `programs`.
 #[cfg(feature = "programs")]
-pub static OBJECT: &[u8] = {
-    static OBJECT: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/mesh.bpf.o")));
-    &OBJECT.0
-};
+pub static ENTRY: &[u8] = object!("entry");
+
+/// The object file with programs that try what a kernel can do. Only with the feature `programs`.
+#[cfg(feature = "programs")]
+pub static PROBES: &[u8] = object!("probes");

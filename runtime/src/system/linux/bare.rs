@@ -3,10 +3,9 @@
 use std::io;
 use std::os::fd::OwnedFd;
 
-use aya_obj::generated::bpf_func_id;
-use mesh_bpf::program::Hook;
+use mesh_bpf::program::{Hook, PROBES};
 
-use super::asm::{self, EXIT, R0, call, set};
+use super::small;
 
 /// A kind of program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,8 +20,6 @@ pub(crate) enum Bare {
     Classifier,
 }
 
-const NETNS_COOKIE: i32 = bpf_func_id::BPF_FUNC_get_netns_cookie as i32;
-
 impl Bare {
     const fn hook(self) -> Hook {
         match self {
@@ -35,16 +32,15 @@ impl Bare {
 
     /// Loads one that does nothing.
     pub(crate) fn load(self) -> io::Result<OwnedFd> {
-        self.load_code(&[set(R0, 1), EXIT])
+        self.load_function("probe_nothing")
     }
 
     /// Loads one that asks for the cookie of the network namespace.
     pub(crate) fn load_asking_for_netns(self) -> io::Result<OwnedFd> {
-        // The context is still in the first argument.
-        self.load_code(&[call(NETNS_COOKIE), set(R0, 1), EXIT])
+        self.load_function("probe_netns_cookie")
     }
 
-    fn load_code(self, instructions: &[u64]) -> io::Result<OwnedFd> {
-        asm::load("mesh_doctor", self.hook(), instructions)
+    fn load_function(self, function: &str) -> io::Result<OwnedFd> {
+        small::load("mesh_doctor", self.hook(), &small::code(PROBES, function, &[])?)
     }
 }

@@ -11,11 +11,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use aya_obj::Map;
 use aya_obj::btf::BtfFeatures;
-use aya_obj::generated::{BPF_F_RDONLY_PROG, bpf_insn};
+use aya_obj::generated::{BPF_F_RDONLY_PROG, bpf_prog_type};
 use mesh_bpf::map::{MAPS, MapKind};
 use mesh_bpf::program::Hook;
 
-use super::asm::{instruction, kind};
 use super::btf_subset::{self, Traced, Types};
 use super::step::{at, on};
 use super::syscall;
@@ -125,14 +124,13 @@ impl Object {
         let function = function.and_then(|key| self.object.functions.get(&key));
         let missing = || SysError::new("loading", name, io::Error::other("it is not in the BPF object"));
         let function = function.ok_or_else(missing)?;
-        let code: Vec<u64> = function.instructions.iter().map(word).collect();
         let (functions, lines) = (function.func_info.func_info_bytes(), function.line_info.line_info_bytes());
         let (kind, hook) = kind(hook);
         let program = syscall::NewProgram {
             name,
             kind,
             hook,
-            code: &code,
+            code: &function.instructions,
             types: Some(syscall::ProgramTypes {
                 types: self.types.as_fd(),
                 functions: &functions,
@@ -184,8 +182,22 @@ fn open_map(maps: Maps<'_>, name: &str, map: &Map) -> SysResult<OwnedFd> {
     Ok(made)
 }
 
-fn word(it: &bpf_insn) -> u64 {
-    instruction(it.code, it.dst_reg(), it.src_reg(), it.off, it.imm)
+/// `enum bpf_prog_type` of the programs of a hook, and the hook that they are loaded for; 0 where the kernel does not
+/// ask.
+pub(super) const fn kind(hook: Hook) -> (u32, u32) {
+    use bpf_prog_type as kind;
+    let (kind, asks) = match hook {
+        Hook::Ingress | Hook::Egress => (kind::BPF_PROG_TYPE_CGROUP_SKB, true),
+        Hook::SockOps => (kind::BPF_PROG_TYPE_SOCK_OPS, false),
+        Hook::Message => (kind::BPF_PROG_TYPE_SK_MSG, false),
+        Hook::GetSockOpt => (kind::BPF_PROG_TYPE_CGROUP_SOCKOPT, true),
+        Hook::Tracepoint | Hook::Iterator => (kind::BPF_PROG_TYPE_TRACING, true),
+        Hook::Security => (kind::BPF_PROG_TYPE_LSM, true),
+        Hook::SkLookup => (kind::BPF_PROG_TYPE_SK_LOOKUP, true),
+        Hook::TcxIngress => (kind::BPF_PROG_TYPE_SCHED_CLS, false),
+        _ => (kind::BPF_PROG_TYPE_CGROUP_SOCK_ADDR, true),
+    };
+    (kind as u32, if asks { hook as u32 } else { 0 })
 }
 
 /// What a program of tracing is for; none where it is of another kind.
@@ -200,9 +212,8 @@ pub(super) const fn target(hook: Hook, name: &'static str) -> Option<Traced> {
 
 #[cfg(test)]
 mod tests {
-    use mesh_bpf::program::{Inbound, OBJECT};
-
-    use super::*;
+    use aya_obj::generated::bpf_insn;
+    use mesh_bpf::program::{ENTRY, Inbound, OBJECT, PROBES};
 
     const JUMPS: [u8; 2] = [0x05, 0x06];
     const CALL: u8 = 0x80;
@@ -251,7 +262,7 @@ mod tests {
     #[test]
     fn no_loop_is_closed_in_a_way_that_older_verifiers_refuse() {
         let mut functions = 0;
-        for bytes in [OBJECT, Inbound::SkLookup.object(), Inbound::Tc.object()] {
+        for bytes in [OBJECT, Inbound::SkLookup.object(), Inbound::Tc.object(), ENTRY, PROBES] {
             let object = aya_obj::Object::parse(bytes).unwrap();
             for function in object.functions.values() {
                 functions += 1;

@@ -2,7 +2,6 @@
 
 mod acceleration;
 mod address_changes;
-mod asm;
 mod bare;
 mod btf_subset;
 mod clock;
@@ -27,6 +26,7 @@ mod proc;
 mod programs;
 mod ring;
 mod route;
+mod small;
 mod sock_diag;
 mod socket_holders;
 mod sockets;

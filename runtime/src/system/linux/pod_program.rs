@@ -1,32 +1,14 @@
-//! The program that each pod has of its own: it leaves the pod's cookie and goes on to the program that decides for all.
-//!
-//! It is put together here, and not compiled, since it is loaded whenever a pod comes: nothing has to be read or
-//! parsed for it, and the verifier has forty instructions to look at.
+//! The program that each network namespace has of its own: `bpf/programs/entry.bpf.c`.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
-use mesh_bpf::abi::{Counter, ENTRIES};
-use mesh_bpf::program::Inbound;
+use aya_obj::generated::{BPF_DW, BPF_IMM, BPF_LD, bpf_insn};
+use mesh_bpf::abi::ENTRY_NETNS;
+use mesh_bpf::map::{COUNTERS, ENTRIES};
+use mesh_bpf::program::{ENTRY, Inbound};
 
-use super::asm::{
-    self, EXIT, R0, R1, R2, R3, R6, R7, STACK, add, call, copy, instruction, map, set, set_long,
-    skip_if_zero, store, store_long_value, store_value,
-};
-
-/// Helpers.
-const MAP_LOOKUP: i32 = 1;
-const TAIL_CALL: i32 = 12;
-
-/// `BPF_CMPXCHG`.
-const COMPARE_AND_SWAP: i32 = 0xf1;
-/// Where a key is on the stack.
-const KEY: i16 = -4;
-/// Bytes of a 64-bit word.
-const WORD: i16 = 8;
-#[expect(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "a constant below 16")]
-/// From a context to its pod in `mesh_entries`.
-const POD: i16 = ENTRIES as i16 * WORD;
+use super::small;
 
 /// The maps that it uses.
 #[derive(Debug)]
@@ -39,63 +21,76 @@ pub(super) struct Maps {
     pub(super) program: OwnedFd,
 }
 
-/// Looks up a number in a map; the value, or 0, is in the first register.
-fn look_up(from: &OwnedFd, key: i32) -> Vec<u64> {
-    let mut code = vec![store_value(STACK, KEY, key), copy(R2, STACK), add(R2, KEY.into())];
-    code.extend(map(R1, from));
-    code.push(call(MAP_LOOKUP));
-    code
-}
-
-fn instructions(maps: &Maps, by: Inbound, pod: u64) -> Vec<u64> {
-    let pass = match by {
-        Inbound::SkLookup => 1,
-        Inbound::Tc => -1,
-    };
-    // Goes on with the program that decides, which does not return.
-    let mut go_on = set_long(R1, 0, pod).to_vec();
-    go_on.extend([store(R7, POD, R1), copy(R1, R6)]);
-    go_on.extend(map(R2, &maps.program));
-    go_on.extend([set(R3, 0), call(TAIL_CALL), store_long_value(R7, 0, 0)]);
-    // It came back, or never went.
-    let mut lost = look_up(&maps.counters, Counter::EntryLost as i32);
-    let count = [instruction(0x79, R1, R0, 0, 0), add(R1, 1), store(R0, 0, R1)];
-    lost.push(skip_if_zero(R0, length(&count)));
-    lost.extend(count);
-    // One place after the other, until one is free.
-    let mut claim = Vec::new();
-    for place in (0..ENTRIES).rev() {
-        let step = if place + 1 < ENTRIES { vec![add(R7, WORD.into())] } else { Vec::new() };
-        let after: i16 = length(&step) + length(&claim);
-        // Behind the last attempt it jumps over what goes on.
-        let to_go_on = if claim.is_empty() { 1 } else { after };
-        let mut attempt = vec![set(R0, 0), instruction(0xdb, R7, R6, 0, COMPARE_AND_SWAP)];
-        attempt.push(skip_if_zero(R0, to_go_on));
-        attempt.extend(step);
-        if claim.is_empty() {
-            attempt.push(instruction(0x05, 0, 0, length(&go_on), 0));
-        }
-        attempt.extend(claim);
-        claim = attempt;
-    }
-    let mut code = vec![copy(R6, R1)];
-    code.extend(look_up(&maps.entries, 0));
-    code.extend([copy(R7, R0), skip_if_zero(R7, length(&claim) + length(&go_on))]);
-    code.extend(claim);
-    code.extend(go_on);
-    code.extend(lost);
-    code.extend([set(R0, pass), EXIT]);
-    code
-}
-
-fn length(code: &[u64]) -> i16 {
-    i16::try_from(code.len()).unwrap_or(i16::MAX)
-}
-
-/// Loads the program of a pod.
+/// Loads the program of a network namespace, by the namespace's cookie.
 ///
 /// Its kind and hook are those of the program that decides: the kernel lets only such go on to it.
-pub(super) fn load(maps: &Maps, by: Inbound, pod: u64) -> io::Result<OwnedFd> {
+pub(super) fn load(maps: &Maps, by: Inbound, netns: u64) -> io::Result<OwnedFd> {
     let program = by.program();
-    asm::load(program.name, program.hook, &instructions(maps, by, pod))
+    let maps = [
+        (ENTRIES.name, maps.entries.as_fd()),
+        (COUNTERS.name, maps.counters.as_fd()),
+        (by.map().name, maps.program.as_fd()),
+    ];
+    let mut code = small::code(ENTRY, program.name, &maps)?;
+    if write_netns(&mut code, netns) != 1 {
+        return Err(io::Error::other("the program of a pod does not say once which namespace it is for"));
+    }
+    small::load(program.name, program.hook, &code)
+}
+
+/// Writes the cookie wherever [`ENTRY_NETNS`] is loaded; how often that is.
+fn write_netns(code: &mut [bpf_insn], netns: u64) -> usize {
+    const LOAD: u32 = BPF_LD | BPF_IMM | BPF_DW;
+    let mut written = 0;
+    let mut rest = code;
+    while let [first, tail @ ..] = rest {
+        if let [second, ..] = tail
+            && u32::from(first.code) == LOAD
+            && value(first, second) == ENTRY_NETNS
+        {
+            (first.imm, second.imm) = halves(netns);
+            written += 1;
+        }
+        rest = tail;
+    }
+    written
+}
+
+#[expect(clippy::cast_sign_loss, reason = "the bits count")]
+fn value(low: &bpf_insn, high: &bpf_insn) -> u64 {
+    u64::from(low.imm as u32) | u64::from(high.imm as u32) << 32
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "both halves are taken")]
+const fn halves(value: u64) -> (i32, i32) {
+    (value as i32, (value >> 32) as i32)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use super::*;
+
+    const NETNS: u64 = 0xfedc_ba98_7654_3210;
+
+    fn code(by: Inbound) -> Vec<bpf_insn> {
+        let file = File::open("/dev/null").unwrap();
+        let maps = [ENTRIES.name, COUNTERS.name, by.map().name].map(|name| (name, file.as_fd()));
+        small::code(ENTRY, by.program().name, &maps).unwrap()
+    }
+
+    #[test]
+    fn a_namespace_is_written_once_and_nothing_else_changes() {
+        for by in Inbound::ALL {
+            let compiled = code(by);
+            let mut written = compiled.clone();
+            assert_eq!(write_netns(&mut written, NETNS), 1);
+            let values: Vec<u64> = written.windows(2).map(|two| value(&two[0], &two[1])).collect();
+            assert!(values.contains(&NETNS) && !values.contains(&ENTRY_NETNS));
+            let differ = compiled.iter().zip(&written).filter(|(a, b)| a.imm != b.imm);
+            assert_eq!(differ.count(), 2);
+            assert_eq!(write_netns(&mut written, 0), 0);
+        }
+    }
 }

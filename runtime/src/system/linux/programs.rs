@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 
-use mesh_bpf::program::{Inbound, ProgramDef};
+use mesh_bpf::program::{ENTRY, Inbound, ProgramDef};
 
 use super::info::program_info;
 use super::kernel::Kernel;
@@ -20,6 +20,7 @@ impl Programs for Kernel {
     fn programs_version(&self) -> String {
         let mut hasher = blake3::Hasher::new();
         hasher.update(&self.programs);
+        hasher.update(ENTRY);
         for by in Inbound::ALL {
             hasher.update(by.object());
         }

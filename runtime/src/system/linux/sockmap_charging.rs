@@ -5,20 +5,14 @@ use std::io::{self, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use aya_obj::generated::bpf_func_id;
+use mesh_bpf::abi::PROBE_READER;
 use mesh_bpf::map::MapKind;
-use mesh_bpf::program::Hook;
+use mesh_bpf::program::{Hook, PROBES};
 
-use super::asm::{self, EXIT, R0, R2, R3, R4, STACK, add, call, copy, map, set, store_long_value};
 use super::enter::apart;
 use super::new_network::new_network;
-use super::syscall;
+use super::{small, syscall};
 
-const REDIRECT: i32 = bpf_func_id::BPF_FUNC_msg_redirect_hash as i32;
-/// The key of the socket that gets what is sent.
-pub(super) const READER: i32 = 1;
-/// Where the key is on the stack.
-const KEY: i16 = -8;
 const MESSAGE: [u8; 1024] = [7; 1024];
 
 /// Sends a message from socket to socket in a network namespace of its own, and looks where it was charged. Minimum
@@ -35,10 +29,10 @@ fn send_and_look() -> io::Result<()> {
     let mut sender = TcpStream::connect(listener.local_addr()?)?;
     let (reader, _) = listener.accept()?;
     let sockets = map_of_sockets("mesh_charge")?;
-    let program = asm::load("mesh_charge", Hook::Message, &to_reader(sockets.as_fd()))?;
+    let program = to_reader("mesh_charge", sockets.as_fd())?;
     syscall::attach_program(program.as_fd(), sockets.as_fd(), Hook::Message as u32)?;
-    for (key, socket) in [(READER, &reader), (READER + 1, &sender)] {
-        syscall::update(sockets.as_fd(), &i64::from(key).to_ne_bytes(), &socket.as_raw_fd().to_ne_bytes())?;
+    for (key, socket) in [(PROBE_READER, &reader), (PROBE_READER + 1, &sender)] {
+        syscall::update(sockets.as_fd(), &key.to_ne_bytes(), &socket.as_raw_fd().to_ne_bytes())?;
     }
     sender.write_all(&MESSAGE)?;
     if received(reader.as_fd())? != 0 {
@@ -66,21 +60,10 @@ pub(super) fn map_of_sockets(name: &str) -> io::Result<OwnedFd> {
     })
 }
 
-/// `return bpf_msg_redirect_hash(msg, &sockets, &READER, BPF_F_INGRESS)`
-pub(super) fn to_reader(sockets: BorrowedFd<'_>) -> [u64; 9] {
-    let [first, second] = map(R2, &sockets);
-    [
-        store_long_value(STACK, KEY, READER),
-        copy(R3, STACK),
-        add(R3, KEY.into()),
-        first,
-        second,
-        set(R4, 1),
-        call(REDIRECT),
-        // Whatever it says, the message goes on.
-        set(R0, 1),
-        EXIT,
-    ]
+/// Loads a program that sends what comes to a map's sockets to the one at [`PROBE_READER`].
+pub(super) fn to_reader(name: &str, sockets: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let code = small::code(PROBES, "probe_redirect", &[("probed_sockets", sockets)])?;
+    small::load(name, Hook::Message, &code)
 }
 
 /// Bytes that came by the stack.

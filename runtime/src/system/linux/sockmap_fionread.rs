@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
+use mesh_bpf::abi::PROBE_READER;
 use mesh_bpf::program::Hook;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::ioctl_fionread;
@@ -12,8 +13,8 @@ use rustix::io::ioctl_fionread;
 use super::enter::apart;
 use super::map::KernelMap;
 use super::new_network::new_network;
-use super::sockmap_charging::{READER, map_of_sockets, to_reader};
-use super::{asm, syscall};
+use super::sockmap_charging::{map_of_sockets, to_reader};
+use super::syscall;
 
 /// How long a message within the machine may take.
 const PATIENCE: Timespec = Timespec { tv_sec: 5, tv_nsec: 0 };
@@ -39,20 +40,20 @@ fn send_and_ask(sockets: BorrowedFd<'_>) -> io::Result<bool> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let mut sender = TcpStream::connect(listener.local_addr()?)?;
     let (reader, _) = listener.accept()?;
-    let enter = |key: i32, socket: &TcpStream| {
+    let enter = |key: u64, socket: &TcpStream| {
         // Of maps whose values are shorter the first half is taken.
-        syscall::update(sockets, &i64::from(key).to_ne_bytes(), &i64::from(socket.as_raw_fd()).to_ne_bytes())
+        syscall::update(sockets, &key.to_ne_bytes(), &i64::from(socket.as_raw_fd()).to_ne_bytes())
     };
-    let program = asm::load("mesh_count", Hook::Message, &to_reader(sockets))?;
+    let program = to_reader("mesh_count", sockets)?;
     syscall::attach_program(program.as_fd(), sockets, Hook::Message as u32)?;
-    enter(READER, &reader)?;
+    enter(PROBE_READER, &reader)?;
     // Who sends is not in the map yet.
     sender.write_all(&LONG)?;
     poll(&mut [PollFd::new(&reader, PollFlags::IN)], Some(&PATIENCE))?;
     if ioctl_fionread(&reader)? != LONG.len() as u64 {
         return Ok(false);
     }
-    enter(READER + 1, &sender)?;
+    enter(PROBE_READER + 1, &sender)?;
     sender.write_all(&SHORT)?;
     Ok(ioctl_fionread(&reader)? == (LONG.len() + SHORT.len()) as u64)
 }

@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
-use aya_obj::generated::{BPF_F_QUERY_EFFECTIVE, bpf_cmd, bpf_func_info, bpf_line_info};
+use aya_obj::generated::{BPF_F_QUERY_EFFECTIVE, bpf_cmd, bpf_func_info, bpf_insn, bpf_line_info};
 
 use super::{address, address_mut, attributes, bpf, bpf_fd, kernel_name, length, number};
 
@@ -15,8 +15,7 @@ pub(crate) struct NewProgram<'a> {
     pub(crate) kind: u32,
     /// `enum bpf_attach_type`.
     pub(crate) hook: u32,
-    /// `struct bpf_insn`, one after the other.
-    pub(crate) code: &'a [u64],
+    pub(crate) code: &'a [bpf_insn],
     /// What one that was compiled says of itself.
     pub(crate) types: Option<ProgramTypes<'a>>,
 }
