@@ -1,213 +1,213 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT OR GPL-2.0-only */
-/* Generated from bpf/src/abi.rs and bpf/src/map.rs. Do not edit; rewrite it with
+/* Generated from bpf/src/abi and bpf/src/map.rs. Do not edit; rewrite it with
  *   cargo run -p mesh-bpf --example header > bpf/include/mesh_abi.h
  */
 #pragma once
 
 /* Version of the tables of a generation. */
-#define MESH_POLICY_ABI 0x3U
-/* Version of what is kept for a live connection. */
-#define MESH_FLOW_ABI 0x2U
+#define MESH_POLICY_ABI 3U
 /* First 8 bytes of a manifest: `meshc\0im`, little-endian. */
 #define MESH_MANIFEST_MAGIC 0x6d6900636873656dULL
-/* Keys in a [`TreeLine`]; it has one child more. */
-#define MESH_TREE_KEYS 0x7U
-/* Keys in a [`NarrowLine`]; it has one child more. */
-#define MESH_NARROW_KEYS 0xeU
-/* Keys in a [`PortLine`]; it has one child more. */
-#define MESH_PORT_KEYS 0x1cU
+/* Keys in a struct mesh_tree_line; it has one child more. */
+#define MESH_TREE_KEYS 7U
+/* Keys in a struct mesh_narrow_line; it has one child more. */
+#define MESH_NARROW_KEYS 14U
+/* Keys in a struct mesh_port_line; it has one child more. */
+#define MESH_PORT_KEYS 28U
 /* Spans in a line. */
-#define MESH_SPANS_A_LINE 0x10U
+#define MESH_SPANS_A_LINE 16U
 /* Nodes in a line. */
-#define MESH_NODES_A_LINE 0x1U
+#define MESH_NODES_A_LINE 1U
 /* Decisions in a line. */
-#define MESH_DECISIONS_A_LINE 0x4U
+#define MESH_DECISIONS_A_LINE 4U
 /* Sources in a line. */
-#define MESH_SOURCES_A_LINE 0x4U
-/* Levels of a tree of [`TreeLine`]s that a program walks: 8¹⁰ spans. */
-#define MESH_TREE_DEPTH 0xaU
-/* Levels of a tree of [`NarrowLine`]s that a program walks: 15⁸ stretches. */
-#define MESH_NARROW_DEPTH 0x8U
-/* Items in a [`HitLine`]. */
-#define MESH_HITS_A_LINE 0x4U
-/* Lines of the map `hits`, a power of two. */
-#define MESH_HIT_LINES 0x40000U
-/* Lines that are searched for an item's counter, from the one that its key names. */
-#define MESH_HIT_PROBES 0x8U
-/* Levels of a tree of [`PortLine`]s that a program walks: 29⁴ stretches, more than there are ports. */
-#define MESH_PORT_DEPTH 0x4U
+#define MESH_SOURCES_A_LINE 4U
+/* Levels of a tree of struct mesh_tree_line that a program walks: 8¹⁰ spans. */
+#define MESH_TREE_DEPTH 10U
+/* Levels of a tree of struct mesh_narrow_line that a program walks: 15⁸ stretches. */
+#define MESH_NARROW_DEPTH 8U
+/* Levels of a tree of struct mesh_port_line that a program walks: 29⁴ stretches, more than there are ports. */
+#define MESH_PORT_DEPTH 4U
 /* Steps from a node to the root of its prefix tree at the most: a /128 below every shorter prefix and `any`. */
-#define MESH_UP_MAX 0x82U
-/* Servers that one socket may ask by datagram at a time and still tell their answers apart. */
-#define MESH_TOKENS 0x10U
-/* The first of as many addresses, host order: 127.64.0.1. A datagram of a socket that may ask several servers
- * goes to the sidecar from one of them, and the answer comes back to it.
- */
-#define MESH_TOKEN_FIRST 0x7f400001U
-/* Groups of the peers that are remembered with a datagram socket; a peer belongs to one of them. */
-#define MESH_PEER_GROUPS 0x3eU
-/* Peers in a group. All of them, with what the kernel adds, fit into 8 KiB. */
-#define MESH_PEERS_A_GROUP 0x10U
-/* How many peers are remembered with a datagram socket. */
-#define MESH_PEERS 0x3e0U
-/* How long an answer may take, in units of 2³⁰ ns: 120 seconds. */
-#define MESH_PEER_AGE 0x70U
-/* Servers that a datagram socket asked, which are no peers when they answer; a power of two. */
-#define MESH_SPOKEN 0x20U
-/* Levels of the cgroup hierarchy that are searched for a member. */
-#define MESH_CGROUP_DEPTH 0x10U
-/* Bytes in the path of a cgroup that joins by itself when it is made, with the zero at its end. */
-#define MESH_CGROUP_PATH 0x100U
-/* Listeners on one port of one family and namespace that are known: those of a group that shares the port,
- * and, while a sidecar restarts, of its successor too.
- */
-#define MESH_LISTENER_SLOTS 0x80U
-/* Owners of one place of the host that are known: cgroups whose sockets share an address and a port. */
-#define MESH_PORT_SLOTS 0x4U
-/* Listening sockets that are kept for one [`RoomKey`], so that nobody takes the room of others. */
-#define MESH_ROOM_LISTENERS 0x800U
-/* Places on the host that are kept for one user other than root. */
-#define MESH_ROOM_PLACES 0x1000U
-/* More than any map holds. */
-#define MESH_ROOM_UNBOUNDED 0x40000000U
-/* Connections that are kept for one member while they are being opened, in `handover` and in `exempt_flows`. */
-#define MESH_ROOM_CONNECTIONS 0x8000U
-/* This many of them, whoever opens them. What is left is for all users of the member. */
-#define MESH_ROOM_CONNECTIONS_ANY 0x4000U
-/* This many of what is left for one user. */
-#define MESH_ROOM_CONNECTIONS_USER 0x1000U
-/* [`RoomKey::kind`]: sockets in `listeners`. */
-#define MESH_ROOM_OF_LISTENERS 0x0U
-/* [`RoomKey::kind`]: entries of `host_ports`. */
-#define MESH_ROOM_OF_PLACES 0x1U
-/* [`RoomKey::kind`]: entries of `handover`. */
-#define MESH_ROOM_OF_HANDOVER 0x2U
-/* [`RoomKey::kind`]: entries of `exempt_flows`. */
-#define MESH_ROOM_OF_EXEMPT 0x3U
-/* Beside one of the two: those that were noted beyond [`ROOM_CONNECTIONS_ANY`], of one user. */
-#define MESH_ROOM_BY_USER 0x8U
+#define MESH_UP_MAX 130U
 /* In a span: the value is the root of a tree on the low 64 bits of an IPv6 address. */
 #define MESH_SPAN_SUBTREE 0x80000000U
-/* In a member's profile: not a member under this slot's policy. */
-#define MESH_NO_PROFILE 0xffffffffU
 /* In a node: the tree has no wider prefix. */
 #define MESH_NO_PARENT 0xffffffffU
-/* [`Decision::verdict`]: goes straight. */
-#define MESH_VERDICT_EXCLUDED 0x0U
-/* [`Decision::verdict`]: to the sidecar. */
-#define MESH_VERDICT_REDIRECTED 0x1U
-/* [`Decision::verdict`]: refused. */
-#define MESH_VERDICT_DENIED 0x2U
-/* [`Decision::verdict`] of an acceleration table: past the TCP/IP stack. */
-#define MESH_VERDICT_ACCELERATED 0x3U
-/* Set in [`Decision::verdict`]: the sidecar sees the original destination as its own address. */
-#define MESH_VERDICT_TRANSPARENT 0x80U
-/* [`Decision::verdict`] of a node: it depends on the port. */
-#define MESH_VERDICT_BY_PORT 0x40U
-/* [`Member::flags`]: what is sent to any address of `127.128.0.0/9` and was handed over reaches its sidecar,
+/* mesh_decision.verdict: goes straight. */
+#define MESH_VERDICT_EXCLUDED 0U
+/* mesh_decision.verdict: to the sidecar. */
+#define MESH_VERDICT_REDIRECTED 1U
+/* mesh_decision.verdict: refused. */
+#define MESH_VERDICT_DENIED 2U
+/* mesh_decision.verdict of an acceleration table: past the TCP/IP stack. */
+#define MESH_VERDICT_ACCELERATED 3U
+/* Set in mesh_decision.verdict: the sidecar sees the original destination as its own address. */
+#define MESH_VERDICT_TRANSPARENT 128U
+/* mesh_decision.verdict of a node: it depends on the port. */
+#define MESH_VERDICT_BY_PORT 64U
+/* mesh_profile.flags: an inbound connection is refused where no sidecar listens. */
+#define MESH_PROFILE_MISSING_SIDECAR_REFUSE 1U
+/* mesh_profile.flags: a pod that cannot be meshed must not start. */
+#define MESH_PROFILE_FAILED_ATTACH_REFUSE 2U
+/* mesh_profile.flags: the profile exempts cgroups; look them up. */
+#define MESH_PROFILE_EXEMPT_CGROUPS 4U
+/* mesh_profile.flags: some inbound TCP flow is not excluded. */
+#define MESH_PROFILE_INBOUND 8U
+/* mesh_profile.flags: some outbound UDP flow is not excluded, so that answers of servers have to be told from it. */
+#define MESH_PROFILE_ANSWERS 16U
+/* mesh_profile.flags, of all profiles of a policy: one of them has MESH_PROFILE_ANSWERS. */
+#define MESH_PROFILE_SOME_ANSWER 32U
+/* mesh_profile.flags: a rule decides what members receive, and not only what is built in. */
+#define MESH_PROFILE_INBOUND_RULES 64U
+/* mesh_profile.flags: some inbound UDP flow is not excluded. */
+#define MESH_PROFILE_INBOUND_DATAGRAMS 128U
+/* mesh_node.family of the prefix `any`. */
+#define MESH_FAMILY_ANY 0U
+/* mesh_node.family and mesh_flow.family of IPv4. */
+#define MESH_FAMILY_V4 4U
+/* mesh_node.family and mesh_flow.family of IPv6. */
+#define MESH_FAMILY_V6 6U
+/* Levels of the cgroup hierarchy that are searched for a member. */
+#define MESH_CGROUP_DEPTH 16U
+/* Bytes in the path of a cgroup that joins by itself when it is made, with the zero at its end. */
+#define MESH_CGROUP_PATH 256U
+/* In a member's profile: not a member under this slot's policy. */
+#define MESH_NO_PROFILE 0xffffffffU
+/* mesh_member.flags: what is sent to any address of `127.128.0.0/9` and was handed over reaches its sidecar,
  * whatever address that listens on: `sk_lookup` sees to it.
  */
-#define MESH_MEMBER_SPREADS 0x1U
+#define MESH_MEMBER_SPREADS 1U
 /* Where redirected connections of a member that spreads go, host order: 127.128.0.0/9, of which the last address
  * is for broadcasts.
  */
 #define MESH_SPREAD_FIRST 0x7f800000U
 /* How many addresses that are. */
 #define MESH_SPREAD_COUNT 0x7fffffU
+/* own_bit multiplies by it (odd). */
+#define MESH_OWN_MULTIPLIER 0x9e3779b1U
+/* Version of what is kept for a live connection. */
+#define MESH_FLOW_ABI 2U
 /* The port that a denied datagram socket is connected to, on its own address. Nobody listens there. */
-#define MESH_REFUSING_PORT 0x1U
-/* [`Profile::flags`]: an inbound connection is refused where no sidecar listens. */
-#define MESH_PROFILE_MISSING_SIDECAR_REFUSE 0x1U
-/* [`Profile::flags`]: a pod that cannot be meshed must not start. */
-#define MESH_PROFILE_FAILED_ATTACH_REFUSE 0x2U
-/* [`Profile::flags`]: the profile exempts cgroups; look them up. */
-#define MESH_PROFILE_EXEMPT_CGROUPS 0x4U
-/* [`Profile::flags`]: some inbound TCP flow is not excluded. */
-#define MESH_PROFILE_INBOUND 0x8U
-/* [`Profile::flags`]: some outbound UDP flow is not excluded, so that answers of servers have to be told from it. */
-#define MESH_PROFILE_ANSWERS 0x10U
-/* [`Profile::flags`], of all profiles of a policy: one of them has [`PROFILE_ANSWERS`]. */
-#define MESH_PROFILE_SOME_ANSWER 0x20U
-/* [`Profile::flags`]: a rule decides what members receive, and not only what is built in. */
-#define MESH_PROFILE_INBOUND_RULES 0x40U
-/* [`Profile::flags`]: some inbound UDP flow is not excluded. */
-#define MESH_PROFILE_INBOUND_DATAGRAMS 0x80U
-/* [`Node::family`] of the prefix `any`. */
-#define MESH_FAMILY_ANY 0x0U
-/* [`Node::family`] and [`Flow::family`] of IPv4. */
-#define MESH_FAMILY_V4 0x4U
-/* [`Node::family`] and [`Flow::family`] of IPv6. */
-#define MESH_FAMILY_V6 0x6U
-/* [`Flow::flags`]: the sidecar's own address is the original destination. */
-#define MESH_FLOW_TRANSPARENT 0x1U
-/* [`Flow::flags`]: the socket was v4-mapped, so addresses go back as `::ffff:a.b.c.d`. */
-#define MESH_FLOW_MAPPED 0x2U
-/* [`Flow::flags`]: the socket's identity is exempt; it is not redirected. */
-#define MESH_FLOW_EXEMPT 0x4U
-/* [`Flow::flags`]: a datagram socket that a policy denied: it is connected to where nobody listens. */
-#define MESH_FLOW_DENIED 0x8U
-/* [`Flow::flags`]: the mesh bound the socket to an address, and not the application. */
-#define MESH_FLOW_BOUND 0x10U
-/* [`Flow::flags`]: its entry in `handover` takes the room of its user, too. */
-#define MESH_FLOW_BY_USER 0x20U
-/* [`Listening::flags`]: it takes room, and is counted. */
-#define MESH_LISTENING_COUNTED 0x1U
-/* [`Listening::flags`]: there was no room for it, so that it is not known. */
-#define MESH_LISTENING_MISSED 0x2U
-/* [`Listening::flags`]: its owner is noted in `host_ports`. */
-#define MESH_LISTENING_PLACED 0x4U
-/* Readers of decisions at the same time. */
-#define MESH_WATCHES 0x8U
-/* [`Watch::verdicts`]: an exemption decided. */
-#define MESH_WATCH_EXEMPT 0x80U
-/* [`Watch::flags`]: only this user's. */
-#define MESH_WATCH_UID 0x1U
-/* [`Watch::flags`]: only members of this name. */
-#define MESH_WATCH_NAME 0x2U
+#define MESH_REFUSING_PORT 1U
+/* mesh_flow.flags: the sidecar's own address is the original destination. */
+#define MESH_FLOW_TRANSPARENT 1U
+/* mesh_flow.flags: the socket was v4-mapped, so addresses go back as `::ffff:a.b.c.d`. */
+#define MESH_FLOW_MAPPED 2U
+/* mesh_flow.flags: the socket's identity is exempt; it is not redirected. */
+#define MESH_FLOW_EXEMPT 4U
+/* mesh_flow.flags: a datagram socket that a policy denied: it is connected to where nobody listens. */
+#define MESH_FLOW_DENIED 8U
+/* mesh_flow.flags: the mesh bound the socket to an address, and not the application. */
+#define MESH_FLOW_BOUND 16U
+/* mesh_flow.flags: its entry in `handover` takes the room of its user, too. */
+#define MESH_FLOW_BY_USER 32U
+/* Servers that one socket may ask by datagram at a time and still tell their answers apart. */
+#define MESH_TOKENS 16U
+/* The first of as many addresses, host order: 127.64.0.1. A datagram of a socket that may ask several servers goes
+ * to the sidecar from one of them, and the answer comes back to it.
+ */
+#define MESH_TOKEN_FIRST 0x7f400001U
+/* Groups of the peers that are remembered with a datagram socket; a peer belongs to one of them. */
+#define MESH_PEER_GROUPS 62U
+/* Peers in a group. All of them, with what the kernel adds, fit into 8 KiB. */
+#define MESH_PEERS_A_GROUP 16U
+/* How many peers are remembered with a datagram socket. */
+#define MESH_PEERS 992U
+/* How long an answer may take, in units of 2³⁰ ns: 120 seconds. */
+#define MESH_PEER_AGE 112U
+/* Servers that a datagram socket asked, which are no peers when they answer; a power of two. */
+#define MESH_SPOKEN 32U
+/* Listeners on one port of one family and namespace that are known: those of a group that shares the port, and,
+ * while a sidecar restarts, of its successor too.
+ */
+#define MESH_LISTENER_SLOTS 128U
+/* Owners of one place of the host that are known: cgroups whose sockets share an address and a port. */
+#define MESH_PORT_SLOTS 4U
+/* mesh_listening.flags: it takes room, and is counted. */
+#define MESH_LISTENING_COUNTED 1U
+/* mesh_listening.flags: there was no room for it, so that it is not known. */
+#define MESH_LISTENING_MISSED 2U
+/* mesh_listening.flags: its owner is noted in `host_ports`. */
+#define MESH_LISTENING_PLACED 4U
+/* Listening sockets that are kept for one struct mesh_room_key, so that nobody takes the room of others. */
+#define MESH_ROOM_LISTENERS 2048U
+/* Places on the host that are kept for one user other than root. */
+#define MESH_ROOM_PLACES 4096U
+/* More than any map holds. */
+#define MESH_ROOM_UNBOUNDED 0x40000000U
+/* Connections that are kept for one member while they are being opened, in `handover` and in `exempt_flows`. */
+#define MESH_ROOM_CONNECTIONS 32768U
+/* This many of them, whoever opens them. What is left is for all users of the member. */
+#define MESH_ROOM_CONNECTIONS_ANY 16384U
+/* This many of what is left for one user. */
+#define MESH_ROOM_CONNECTIONS_USER 4096U
+/* mesh_room_key.kind: sockets in `listeners`. */
+#define MESH_ROOM_OF_LISTENERS 0U
+/* mesh_room_key.kind: entries of `host_ports`. */
+#define MESH_ROOM_OF_PLACES 1U
+/* mesh_room_key.kind: entries of `handover`. */
+#define MESH_ROOM_OF_HANDOVER 2U
+/* mesh_room_key.kind: entries of `exempt_flows`. */
+#define MESH_ROOM_OF_EXEMPT 3U
+/* Beside one of the two: those that were noted beyond MESH_ROOM_CONNECTIONS_ANY, of one user. */
+#define MESH_ROOM_BY_USER 8U
 /* Packets that may be on their way from a pod's program to the one that decides, on one CPU. */
-#define MESH_ENTRIES 0x4U
+#define MESH_ENTRIES 4U
 /* Stands in the program of a network namespace where whoever loads it writes the namespace's cookie. */
 #define MESH_ENTRY_NETNS 0x7f0000736e74656eULL
+/* Readers of decisions at the same time. */
+#define MESH_WATCHES 8U
+/* mesh_watch.verdicts: an exemption decided. */
+#define MESH_WATCH_EXEMPT 128U
+/* mesh_watch.flags: only this user's. */
+#define MESH_WATCH_UID 1U
+/* mesh_watch.flags: only members of this name. */
+#define MESH_WATCH_NAME 2U
 /* In the map `probed_sockets` of `probes.bpf.c`: the socket that gets what is sent. */
-#define MESH_PROBE_READER 0x1U
-/* [`own_bit`] multiplies by it (odd). */
-#define MESH_OWN_MULTIPLIER 0x9e3779b1U
-/* [`End::form`] and [`Pair::form`]: an application and its own sidecar. */
-#define MESH_FORM_LOCAL 0x0U
-/* [`End::form`] and [`Pair::form`]: the sidecars of two workloads. */
-#define MESH_FORM_PEERS 0x1U
-/* [`Half::splices`]: not that anybody knows. */
-#define MESH_SPLICES_NOT 0x0U
-/* [`Half::splices`]: its program does, on other sockets. */
-#define MESH_SPLICES_ELSEWHERE 0x1U
-/* [`Half::splices`]: it did, and nothing keeps it from doing so while bytes of the fast path are unread. */
-#define MESH_SPLICES 0x2U
-/* [`Half::splices`]: it did, and is refused while bytes of the fast path are unread. */
-#define MESH_SPLICES_REFUSED 0x3U
-/* [`Half::splices`]: it does, and every byte of the fast path is read. */
-#define MESH_SPLICES_ALONE 0x4U
-/* [`Half::waits`]: it was seen to read with `MSG_WAITALL`. */
-#define MESH_READS_ALL 0x1U
-/* [`Half::waits`]: it has read bytes of the fast path that were fewer than its low-water mark (`SO_RCVLOWAT`). */
-#define MESH_READS_BELOW_MARK 0x2U
-/* [`Half::waits`]: it polls: it asks again and again, without sleeping. */
-#define MESH_READS_POLLING 0x4U
+#define MESH_PROBE_READER 1U
+/* mesh_end.form and mesh_pair.form: an application and its own sidecar. */
+#define MESH_FORM_LOCAL 0U
+/* mesh_end.form and mesh_pair.form: the sidecars of two workloads. */
+#define MESH_FORM_PEERS 1U
+/* mesh_half.splices: not that anybody knows. */
+#define MESH_SPLICES_NOT 0U
+/* mesh_half.splices: its program does, on other sockets. */
+#define MESH_SPLICES_ELSEWHERE 1U
+/* mesh_half.splices: it did, and nothing keeps it from doing so while bytes of the fast path are unread. */
+#define MESH_SPLICES 2U
+/* mesh_half.splices: it did, and is refused while bytes of the fast path are unread. */
+#define MESH_SPLICES_REFUSED 3U
+/* mesh_half.splices: it does, and every byte of the fast path is read. */
+#define MESH_SPLICES_ALONE 4U
+/* mesh_half.waits: it was seen to read with `MSG_WAITALL`. */
+#define MESH_READS_ALL 1U
+/* mesh_half.waits: it has read bytes of the fast path that were fewer than its low-water mark (`SO_RCVLOWAT`). */
+#define MESH_READS_BELOW_MARK 2U
+/* mesh_half.waits: it polls: it asks again and again, without sleeping. */
+#define MESH_READS_POLLING 4U
 /* After this many empty reads, one after the other, a reader polls. */
-#define MESH_VAIN_MANY 0x10U
-/* Who gets something after fewer empty reads does not: those that read until nothing is left, and then sleep,
- * have one.
+#define MESH_VAIN_MANY 16U
+/* Who gets something after fewer empty reads does not: those that read until nothing is left, and then sleep, have
+ * one.
  */
-#define MESH_VAIN_FEW 0x4U
+#define MESH_VAIN_FEW 4U
 /* What the kernel needs for a message of the fast path beside its bytes. */
-#define MESH_MESSAGE_SIZE 0x400U
-/* [`Waiting::why`]: it spliced while bytes of the fast path were unread. */
-#define MESH_WAITS_SPLICES 0x1U
-/* [`Waiting::why`]: `FIONREAD` told it less than there was. */
-#define MESH_WAITS_COUNTS 0x2U
-/* Ways that are counted apart; more than there are [`Way`]s. */
-#define MESH_WAYS 0x12U
+#define MESH_MESSAGE_SIZE 1024U
+/* mesh_waiting.why: it spliced while bytes of the fast path were unread. */
+#define MESH_WAITS_SPLICES 1U
+/* mesh_waiting.why: `FIONREAD` told it less than there was. */
+#define MESH_WAITS_COUNTS 2U
+/* Ways that are counted apart; more than there are Ways. */
+#define MESH_WAYS 18U
+/* Items in a struct mesh_hit_line. */
+#define MESH_HITS_A_LINE 4U
+/* Lines of the map `hits`, a power of two. */
+#define MESH_HIT_LINES 0x40000U
+/* Lines that are searched for an item's counter, from the one that its key names. */
+#define MESH_HIT_PROBES 8U
 /* How many tables a slot has. */
-#define MESH_TABLES 0x9U
+#define MESH_TABLES 9U
 #define MESH_HASH_K1 0x9e3779b97f4a7c15ULL
 #define MESH_HASH_K2 0xd6e8feb86659fd93ULL
 
@@ -222,136 +222,308 @@
 #define MESH_TABLE_NAMES 8
 
 enum mesh_counter {
-	MESH_COUNT_IDLE, /* No policy is live: generation 0. */
-	MESH_COUNT_NOT_MEMBER, /* The process is not in the mesh. */
-	MESH_COUNT_NO_PROFILE, /* The process is a member, but not under the live policy. */
-	MESH_COUNT_EXEMPT, /* The identity is exempt. */
-	MESH_COUNT_REDIRECTED, /* Sent to the sidecar. */
-	MESH_COUNT_EXCLUDED, /* Went straight. */
-	MESH_COUNT_DENIED, /* Refused. */
-	MESH_COUNT_TABLE_MISSING, /* A table of the live generation did not answer: a bug, and the flow went straight. */
-	MESH_COUNT_OTHER_PROTOCOL, /* Neither TCP nor UDP: not looked at. */
-	MESH_COUNT_STORAGE_FULL, /* Socket storage could not be had, so the flow was refused rather than sent astray. */
-	MESH_COUNT_HANDOVER_FULL, /* The hand-over map was full, or the room of its member or user in it: the sidecar of that connection cannot be  told where it was going. */
-	MESH_COUNT_CONNECT_DIRECT, /* A connection was begun that goes straight: there is nothing to hand over. */
-	MESH_COUNT_HANDED_OVER, /* The original destination of a connection was handed over, for its sidecar to take. */
-	MESH_COUNT_EXEMPT_NOTED, /* A connection of an exempt identity within its pod was noted, so that it is not redirected inbound. */
-	MESH_COUNT_EXEMPT_FULL, /* The same could not be noted, since the map was full, or the room of its member or user in it: a rule for the  pod's own addresses redirects it. */
-	MESH_COUNT_MISSING_SIDECAR, /* An inbound connection was to go to a sidecar, and none listened. */
-	MESH_COUNT_NOT_TAKEN, /* A connection that was sent to a sidecar ended, and the sidecar had never taken it. */
-	MESH_COUNT_NOT_TAKEN_LOST, /* What a sidecar did not take could not be added up by its port. */
-	MESH_COUNT_NOT_INBOUND, /* With inbound by tc: a packet that opens nothing: no TCP segment or datagram, a later fragment, or  one that comes again on the interface of its VLAN. */
-	MESH_COUNT_OWN_SOCKET, /* With inbound by tc: a packet of a connection, established or half-open. */
-	MESH_COUNT_UNTAGGED, /* With inbound by tc: a packet whose tag of a priority was taken off; it comes again without. */
-	MESH_COUNT_TIME_WAIT_RESET, /* With inbound by tc: a past connection that was ended since its client opens another one. */
-	MESH_COUNT_FORWARDED, /* With inbound by tc: a packet that is not for the pod's own addresses. */
-	MESH_COUNT_LISTENS, /* A socket listens in a pod or on the host, and is known. */
-	MESH_COUNT_LISTENS_OUTSIDE, /* A socket listens where no member lives. */
-	MESH_COUNT_LISTENERS_FULL, /* A socket listens that is not known: more do on its port, or of its user or pod, than are kept track of. It is  drift, and looked for again by `apply --repair`, the agent and an attach. */
-	MESH_COUNT_LISTENER_CLOSED, /* A socket of the host listens no more. */
-	MESH_COUNT_LISTENER_KNOWN, /* While listening sockets were looked for: one that was known. */
-	MESH_COUNT_LISTENER_LOCKED, /* While listening sockets were looked for: one that could not be noted, since this kernel holds its spin lock. */
-	MESH_COUNT_NO_LISTENER, /* While listening sockets were looked for: one that does not listen. */
-	MESH_COUNT_ACCEPTED, /* A sidecar accepted a connection that was handed over to it. */
-	MESH_COUNT_ACCEPTED_STRAIGHT, /* A connection was accepted that nobody redirected. */
-	MESH_COUNT_ACCEPTED_EXEMPT, /* A connection was accepted that was noted as an exempt one's. */
-	MESH_COUNT_CLOSED, /* A socket that the mesh redirected or noted was closed. */
-	MESH_COUNT_OTHER_STATE, /* Such a socket changed its state otherwise. */
-	MESH_COUNT_IGNORED_EVENT, /* The kernel told of something that the mesh has no use for. */
-	MESH_COUNT_NO_SOCKET, /* The kernel told of a socket and did not show it. */
-	MESH_COUNT_ANSWERED, /* A sidecar asked for an original destination and got it. */
-	MESH_COUNT_NOT_REDIRECTED, /* A sidecar asked for an original destination, and nobody had redirected the connection. */
-	MESH_COUNT_OTHER_FAMILY, /* A sidecar asked for an original destination, and it is of the other family. */
-	MESH_COUNT_SHORT_BUFFER, /* A sidecar asked for an original destination, and its buffer was too short. */
-	MESH_COUNT_OTHER_OPTION, /* Another socket option was asked for. */
-	MESH_COUNT_PEER_NAMED, /* An application asked whom it reached, and was told what it dialled. */
-	MESH_COUNT_NAME_KEPT, /* A process asked for a name that the mesh does not change. */
-	MESH_COUNT_DATAGRAM_NAMED, /* A datagram came that seems to come from the server that was asked. */
-	MESH_COUNT_DATAGRAM_UNASKED, /* A datagram came from loopback, of which nobody was asked. */
-	MESH_COUNT_DATAGRAM_OTHER, /* A datagram came from elsewhere. */
-	MESH_COUNT_PEER_NOTED, /* A datagram came to a socket that is not connected, and its sender may be answered. */
-	MESH_COUNT_PEER_ANSWERED, /* A datagram was sent to a peer that has sent one to the same socket: it passed whatever the rules say. */
-	MESH_COUNT_TOKEN_ANSWERED, /* A sidecar answered one of several servers' clients, from the address that it was asked at. */
-	MESH_COUNT_EVENT_LOST, /* A decision was not sent to a reader that wanted it, since its buffer was full. */
-	MESH_COUNT_ENTRY_LOST, /* The program of a pod could not go on to the one that decides inbound traffic: it is not there, or too many  packets interrupted each other. It went straight. */
-	MESH_COUNT_HIT_LOST, /* The counter of an item could not be kept, since the map was full. */
-	MESH_COUNT_SOURCE_KEPT, /* A datagram socket that was sent to the sidecar connects elsewhere and still has a loopback source: refused  with `EINVAL`, since nothing would come back. */
-	MESH_COUNT_DEVICE_RELEASED, /* A datagram by a socket that was to be released from its device, for the sidecar, or bound to it again, for  elsewhere: refused once with `ENOBUFS`, so that the next one arrives. */
-	MESH_COUNT_DEVICE_HELD, /* A connection or datagram for the sidecar that would leave by an interface, by whatever option: refused with  `EPERM`, since it cannot be kept from that; or one for elsewhere by a socket that cannot be bound again. */
-	MESH_COUNT_SENT, /* A packet was sent that carries no route, or by nobody whom a policy decides. */
-	MESH_COUNT_ROUTE_REFUSED, /* A connection or packet of a member that carries a route (a routing header of IPv6, a source route of IPv4), and  would go elsewhere first: refused with `EPERM`. */
-	MESH_COUNT_DATAGRAM_CONNECTED, /* A datagram with control data by a connected socket, which goes where that is connected to. */
-	MESH_COUNT_CGROUP_JOINED, /* A cgroup was made at a path that a policy names, and its processes are what the policy says. */
-	MESH_COUNT_CGROUP_OTHER, /* A cgroup was made at a path that no policy names. */
-	MESH_COUNT_CGROUP_LOST, /* A cgroup was made at a path that a policy names, and could not join, since a map was full. */
-	MESH_COUNT_CGROUP_GONE, /* A cgroup was removed, with what was known of it. */
-	MESH_COUNT_ACCELERATION_FULL, /* A chosen connection goes through the stack, since the maps of acceleration were full. */
-	MESH_COUNT_ARRIVAL_NOTED, /* A SYN reached a pod whose sidecar takes it and whose workload may be a peer. */
-	MESH_COUNT_ARRIVAL_OTHER, /* A SYN reached another place while something is accelerated. */
-	MESH_COUNT_PAIR_BEGUN, /* A chosen connection was established at the end that connects. */
-	MESH_COUNT_PAIR_MET, /* The end that accepts was found. */
-	MESH_COUNT_NOT_MET, /* It is on another node, or no sidecar that the policy chooses. */
-	MESH_COUNT_PAIR_CLOSED, /* An end of a chosen connection was closed. */
-	MESH_COUNT_NOT_CHOSEN, /* While something is accelerated: a socket that is not. */
-	MESH_COUNT_SENT_SHORT, /* A message on a chosen connection went past the stack. */
-	MESH_COUNT_SENT_LONG, /* A message on a chosen connection went through the stack; the pair's `messages` say why. */
-	MESH_COUNT_PLAIN_READ, /* A chosen socket was read by a plain call. */
-	MESH_COUNT_NOTHING_READ, /* While something is accelerated: a read that got nothing. */
-	MESH_COUNT_NOT_ELIGIBLE, /* A chosen connection never entered: its socket is of MPTCP, or sends without a copy (`SO_ZEROCOPY`). */
-	MESH_COUNT_UNREAD, /* While unread bytes were looked for: an accelerated socket that has some. */
-	MESH_COUNT_ALL_READ, /* While unread bytes were looked for: an accelerated socket that has none. */
-	MESH_COUNT_SPLICED, /* A process spliced from a connection, and nothing kept it from doing so. */
-	MESH_COUNT_READER_KNOWN, /* While something is accelerated: a reader whose program was looked for before. */
-	MESH_COUNT_READER_LOOKED_UP, /* A reader's program was looked for among those that splice. */
-	MESH_COUNT_FILE_OTHER, /* While something is accelerated: a file was used that is no chosen socket, or not read by splice. */
-	MESH_COUNT_URGENT_SENT, /* Urgent data was sent on an accelerated connection. It goes through the stack, and so does all that follows. */
-	MESH_COUNT_CLOSED_UNREAD, /* A socket was closed while bytes of the fast path were unread: its peer saw an end, not a reset. */
-	MESH_COUNT_SPLICE_REFUSED, /* A process was kept from `splice`, which would not have seen unread bytes of the fast path (`EINVAL`). */
-	MESH_COUNT_SPLICE_STRANDED, /* A process spliced while bytes of the fast path were unread. It waits for what `splice` does not see. */
-	MESH_COUNT_WOKEN_EARLY, /* A blocking read on an accelerated connection was woken with nothing to read (`EAGAIN`): another thread writes. */
-	MESH_COUNT_CALL_OTHER, /* While something is accelerated, and the kernel miscounts: a system call other than `FIONREAD` of a socket. */
-	MESH_COUNT_COUNT_OTHER, /* `FIONREAD` of a socket that is not accelerated. */
-	MESH_COUNT_COUNTED_RIGHT, /* `FIONREAD` of an accelerated socket told what is there. */
-	MESH_COUNT_COUNT_REPAIRED, /* The kernel's answer to `FIONREAD` of an accelerated socket was repaired. */
-	MESH_COUNT_COUNT_SHORT, /* `FIONREAD` of an accelerated socket told less than there is, and stayed so: its reader may stall. */
-	MESH_COUNT_COUNTS_AVOIDED, /* A connection, or its accepting end, did not enter, since its reader asks `FIONREAD`, which this kernel  miscounts. */
-	MESH_COUNT_COUNTS_LEAVING, /* An accelerated connection whose reader was told too little by `FIONREAD` is about to leave. */
-	MESH_COUNT_COUNTS_RELEASED, /* Such a connection was woken, and left where nothing of the fast path is unread. */
-	MESH_COUNT_UNROUTABLE, /* A member that has no routable address of a family was to reach one of it through the sidecar: refused with  `ENETUNREACH`, as without a mesh. */
-	MESH_COUNT_SOURCE_MISSING, /* A socket could not be bound to its member's own address, which is not there any more, or not yet: the sidecar  sees a loopback address in its place. */
-	MESH_COUNT_TAKEN, /* The first packet of a redirected connection was let through to its sidecar, whatever the policy says of its  source. */
-	MESH_COUNT_DATAGRAM_REFUSED, /* A datagram of a socket that a policy denied was refused, for the application to see. */
-	MESH_COUNT_SOURCE_NAMED, /* A process asked for its own address, and was told its member's. */
-	MESH_COUNT_OTHERS_LISTENER, /* An inbound connection went to a listening socket on the sidecar's port that neither an exempt identity nor root  made, as there was no other: who is not the sidecar may have taken its port. */
-	MESH_COUNT_LISTENER_MISSED, /* The program that notes listening sockets did not note one (`listeners_full` counts why). */
-	MESH_COUNT_OPENS_NOTHING, /* With inbound by tc: a segment that opens no connection and belongs to none of this pod: it passes through, or  is answered by a reset. */
-	MESH_COUNT_COOKIE_ANSWERED, /* With inbound by tc: the answer to a SYN cookie of the sidecar's, for its listening socket. */
-	MESH_COUNT_COOKIE_REFUSED, /* With inbound by tc: the answer to a SYN cookie that somebody else would have taken. Dropped. */
-	MESH_COUNT_NOT_UNDERSTOOD, /* With inbound by tc: a packet whose ports or flags are in a later fragment, or behind more extension headers  than are looked at, and a SYN in fragments. Dropped. */
-	MESH_COUNT_RECEIVED, /* A packet that a socket received and that was decided before, or by nobody: of a connection, or inbound. Counted  only while a policy decides datagrams that members receive. */
+	/* No policy is live: generation 0. */
+	MESH_COUNT_IDLE,
+	/* The process is not in the mesh. */
+	MESH_COUNT_NOT_MEMBER,
+	/* The process is a member, but not under the live policy. */
+	MESH_COUNT_NO_PROFILE,
+	/* The identity is exempt. */
+	MESH_COUNT_EXEMPT,
+	/* Sent to the sidecar. */
+	MESH_COUNT_REDIRECTED,
+	/* Went straight. */
+	MESH_COUNT_EXCLUDED,
+	/* Refused. */
+	MESH_COUNT_DENIED,
+	/* A table of the live generation did not answer: a bug, and the flow went straight. */
+	MESH_COUNT_TABLE_MISSING,
+	/* Neither TCP nor UDP: not looked at. */
+	MESH_COUNT_OTHER_PROTOCOL,
+	/* Socket storage could not be had, so the flow was refused rather than sent astray. */
+	MESH_COUNT_STORAGE_FULL,
+	/* The hand-over map was full, or the room of its member or user in it: the sidecar of that connection
+	 * cannot be told where it was going.
+	 */
+	MESH_COUNT_HANDOVER_FULL,
+	/* A connection was begun that goes straight: there is nothing to hand over. */
+	MESH_COUNT_CONNECT_DIRECT,
+	/* The original destination of a connection was handed over, for its sidecar to take. */
+	MESH_COUNT_HANDED_OVER,
+	/* A connection of an exempt identity within its pod was noted, so that it is not redirected inbound. */
+	MESH_COUNT_EXEMPT_NOTED,
+	/* The same could not be noted, since the map was full, or the room of its member or user in it: a rule for
+	 * the pod's own addresses redirects it.
+	 */
+	MESH_COUNT_EXEMPT_FULL,
+	/* An inbound connection was to go to a sidecar, and none listened. */
+	MESH_COUNT_MISSING_SIDECAR,
+	/* A connection that was sent to a sidecar ended, and the sidecar had never taken it. */
+	MESH_COUNT_NOT_TAKEN,
+	/* What a sidecar did not take could not be added up by its port. */
+	MESH_COUNT_NOT_TAKEN_LOST,
+	/* With inbound by tc: a packet that opens nothing: no TCP segment or datagram, a later fragment, or one
+	 * that comes again on the interface of its VLAN.
+	 */
+	MESH_COUNT_NOT_INBOUND,
+	/* With inbound by tc: a packet of a connection, established or half-open. */
+	MESH_COUNT_OWN_SOCKET,
+	/* With inbound by tc: a packet whose tag of a priority was taken off; it comes again without. */
+	MESH_COUNT_UNTAGGED,
+	/* With inbound by tc: a past connection that was ended since its client opens another one. */
+	MESH_COUNT_TIME_WAIT_RESET,
+	/* With inbound by tc: a packet that is not for the pod's own addresses. */
+	MESH_COUNT_FORWARDED,
+	/* A socket listens in a pod or on the host, and is known. */
+	MESH_COUNT_LISTENS,
+	/* A socket listens where no member lives. */
+	MESH_COUNT_LISTENS_OUTSIDE,
+	/* A socket listens that is not known: more do on its port, or of its user or pod, than are kept track of.
+	 * It is drift, and looked for again by `apply --repair`, the agent and an attach.
+	 */
+	MESH_COUNT_LISTENERS_FULL,
+	/* A socket of the host listens no more. */
+	MESH_COUNT_LISTENER_CLOSED,
+	/* While listening sockets were looked for: one that was known. */
+	MESH_COUNT_LISTENER_KNOWN,
+	/* While listening sockets were looked for: one that could not be noted, since this kernel holds its spin
+	 * lock.
+	 */
+	MESH_COUNT_LISTENER_LOCKED,
+	/* While listening sockets were looked for: one that does not listen. */
+	MESH_COUNT_NO_LISTENER,
+	/* A sidecar accepted a connection that was handed over to it. */
+	MESH_COUNT_ACCEPTED,
+	/* A connection was accepted that nobody redirected. */
+	MESH_COUNT_ACCEPTED_STRAIGHT,
+	/* A connection was accepted that was noted as an exempt one's. */
+	MESH_COUNT_ACCEPTED_EXEMPT,
+	/* A socket that the mesh redirected or noted was closed. */
+	MESH_COUNT_CLOSED,
+	/* Such a socket changed its state otherwise. */
+	MESH_COUNT_OTHER_STATE,
+	/* The kernel told of something that the mesh has no use for. */
+	MESH_COUNT_IGNORED_EVENT,
+	/* The kernel told of a socket and did not show it. */
+	MESH_COUNT_NO_SOCKET,
+	/* A sidecar asked for an original destination and got it. */
+	MESH_COUNT_ANSWERED,
+	/* A sidecar asked for an original destination, and nobody had redirected the connection. */
+	MESH_COUNT_NOT_REDIRECTED,
+	/* A sidecar asked for an original destination, and it is of the other family. */
+	MESH_COUNT_OTHER_FAMILY,
+	/* A sidecar asked for an original destination, and its buffer was too short. */
+	MESH_COUNT_SHORT_BUFFER,
+	/* Another socket option was asked for. */
+	MESH_COUNT_OTHER_OPTION,
+	/* An application asked whom it reached, and was told what it dialled. */
+	MESH_COUNT_PEER_NAMED,
+	/* A process asked for a name that the mesh does not change. */
+	MESH_COUNT_NAME_KEPT,
+	/* A datagram came that seems to come from the server that was asked. */
+	MESH_COUNT_DATAGRAM_NAMED,
+	/* A datagram came from loopback, of which nobody was asked. */
+	MESH_COUNT_DATAGRAM_UNASKED,
+	/* A datagram came from elsewhere. */
+	MESH_COUNT_DATAGRAM_OTHER,
+	/* A datagram came to a socket that is not connected, and its sender may be answered. */
+	MESH_COUNT_PEER_NOTED,
+	/* A datagram was sent to a peer that has sent one to the same socket: it passed whatever the rules say. */
+	MESH_COUNT_PEER_ANSWERED,
+	/* A sidecar answered one of several servers' clients, from the address that it was asked at. */
+	MESH_COUNT_TOKEN_ANSWERED,
+	/* A decision was not sent to a reader that wanted it, since its buffer was full. */
+	MESH_COUNT_EVENT_LOST,
+	/* The program of a pod could not go on to the one that decides inbound traffic: it is not there, or too
+	 * many packets interrupted each other. It went straight.
+	 */
+	MESH_COUNT_ENTRY_LOST,
+	/* The counter of an item could not be kept, since the map was full. */
+	MESH_COUNT_HIT_LOST,
+	/* A datagram socket that was sent to the sidecar connects elsewhere and still has a loopback source:
+	 * refused with `EINVAL`, since nothing would come back.
+	 */
+	MESH_COUNT_SOURCE_KEPT,
+	/* A datagram by a socket that was to be released from its device, for the sidecar, or bound to it again,
+	 * for elsewhere: refused once with `ENOBUFS`, so that the next one arrives.
+	 */
+	MESH_COUNT_DEVICE_RELEASED,
+	/* A connection or datagram for the sidecar that would leave by an interface, by whatever option: refused
+	 * with `EPERM`, since it cannot be kept from that; or one for elsewhere by a socket that cannot be bound
+	 * again.
+	 */
+	MESH_COUNT_DEVICE_HELD,
+	/* A packet was sent that carries no route, or by nobody whom a policy decides. */
+	MESH_COUNT_SENT,
+	/* A connection or packet of a member that carries a route (a routing header of IPv6, a source route of
+	 * IPv4), and would go elsewhere first: refused with `EPERM`.
+	 */
+	MESH_COUNT_ROUTE_REFUSED,
+	/* A datagram with control data by a connected socket, which goes where that is connected to. */
+	MESH_COUNT_DATAGRAM_CONNECTED,
+	/* A cgroup was made at a path that a policy names, and its processes are what the policy says. */
+	MESH_COUNT_CGROUP_JOINED,
+	/* A cgroup was made at a path that no policy names. */
+	MESH_COUNT_CGROUP_OTHER,
+	/* A cgroup was made at a path that a policy names, and could not join, since a map was full. */
+	MESH_COUNT_CGROUP_LOST,
+	/* A cgroup was removed, with what was known of it. */
+	MESH_COUNT_CGROUP_GONE,
+	/* A chosen connection goes through the stack, since the maps of acceleration were full. */
+	MESH_COUNT_ACCELERATION_FULL,
+	/* A SYN reached a pod whose sidecar takes it and whose workload may be a peer. */
+	MESH_COUNT_ARRIVAL_NOTED,
+	/* A SYN reached another place while something is accelerated. */
+	MESH_COUNT_ARRIVAL_OTHER,
+	/* A chosen connection was established at the end that connects. */
+	MESH_COUNT_PAIR_BEGUN,
+	/* The end that accepts was found. */
+	MESH_COUNT_PAIR_MET,
+	/* It is on another node, or no sidecar that the policy chooses. */
+	MESH_COUNT_NOT_MET,
+	/* An end of a chosen connection was closed. */
+	MESH_COUNT_PAIR_CLOSED,
+	/* While something is accelerated: a socket that is not. */
+	MESH_COUNT_NOT_CHOSEN,
+	/* A message on a chosen connection went past the stack. */
+	MESH_COUNT_SENT_SHORT,
+	/* A message on a chosen connection went through the stack; the pair's `messages` say why. */
+	MESH_COUNT_SENT_LONG,
+	/* A chosen socket was read by a plain call. */
+	MESH_COUNT_PLAIN_READ,
+	/* While something is accelerated: a read that got nothing. */
+	MESH_COUNT_NOTHING_READ,
+	/* A chosen connection never entered: its socket is of MPTCP, or sends without a copy (`SO_ZEROCOPY`). */
+	MESH_COUNT_NOT_ELIGIBLE,
+	/* While unread bytes were looked for: an accelerated socket that has some. */
+	MESH_COUNT_UNREAD,
+	/* While unread bytes were looked for: an accelerated socket that has none. */
+	MESH_COUNT_ALL_READ,
+	/* A process spliced from a connection, and nothing kept it from doing so. */
+	MESH_COUNT_SPLICED,
+	/* While something is accelerated: a reader whose program was looked for before. */
+	MESH_COUNT_READER_KNOWN,
+	/* A reader's program was looked for among those that splice. */
+	MESH_COUNT_READER_LOOKED_UP,
+	/* While something is accelerated: a file was used that is no chosen socket, or not read by splice. */
+	MESH_COUNT_FILE_OTHER,
+	/* Urgent data was sent on an accelerated connection. It goes through the stack, and so does all that
+	 * follows.
+	 */
+	MESH_COUNT_URGENT_SENT,
+	/* A socket was closed while bytes of the fast path were unread: its peer saw an end, not a reset. */
+	MESH_COUNT_CLOSED_UNREAD,
+	/* A process was kept from `splice`, which would not have seen unread bytes of the fast path (`EINVAL`). */
+	MESH_COUNT_SPLICE_REFUSED,
+	/* A process spliced while bytes of the fast path were unread. It waits for what `splice` does not see. */
+	MESH_COUNT_SPLICE_STRANDED,
+	/* A blocking read on an accelerated connection was woken with nothing to read (`EAGAIN`): another thread
+	 * writes.
+	 */
+	MESH_COUNT_WOKEN_EARLY,
+	/* While something is accelerated, and the kernel miscounts: a system call other than `FIONREAD` of a
+	 * socket.
+	 */
+	MESH_COUNT_CALL_OTHER,
+	/* `FIONREAD` of a socket that is not accelerated. */
+	MESH_COUNT_COUNT_OTHER,
+	/* `FIONREAD` of an accelerated socket told what is there. */
+	MESH_COUNT_COUNTED_RIGHT,
+	/* The kernel's answer to `FIONREAD` of an accelerated socket was repaired. */
+	MESH_COUNT_COUNT_REPAIRED,
+	/* `FIONREAD` of an accelerated socket told less than there is, and stayed so: its reader may stall. */
+	MESH_COUNT_COUNT_SHORT,
+	/* A connection, or its accepting end, did not enter, since its reader asks `FIONREAD`, which this kernel
+	 * miscounts.
+	 */
+	MESH_COUNT_COUNTS_AVOIDED,
+	/* An accelerated connection whose reader was told too little by `FIONREAD` is about to leave. */
+	MESH_COUNT_COUNTS_LEAVING,
+	/* Such a connection was woken, and left where nothing of the fast path is unread. */
+	MESH_COUNT_COUNTS_RELEASED,
+	/* A member that has no routable address of a family was to reach one of it through the sidecar: refused
+	 * with `ENETUNREACH`, as without a mesh.
+	 */
+	MESH_COUNT_UNROUTABLE,
+	/* A socket could not be bound to its member's own address, which is not there any more, or not yet: the
+	 * sidecar sees a loopback address in its place.
+	 */
+	MESH_COUNT_SOURCE_MISSING,
+	/* The first packet of a redirected connection was let through to its sidecar, whatever the policy says of
+	 * its source.
+	 */
+	MESH_COUNT_TAKEN,
+	/* A datagram of a socket that a policy denied was refused, for the application to see. */
+	MESH_COUNT_DATAGRAM_REFUSED,
+	/* A process asked for its own address, and was told its member's. */
+	MESH_COUNT_SOURCE_NAMED,
+	/* An inbound connection went to a listening socket on the sidecar's port that neither an exempt identity
+	 * nor root made, as there was no other: who is not the sidecar may have taken its port.
+	 */
+	MESH_COUNT_OTHERS_LISTENER,
+	/* The program that notes listening sockets did not note one (`listeners_full` counts why). */
+	MESH_COUNT_LISTENER_MISSED,
+	/* With inbound by tc: a segment that opens no connection and belongs to none of this pod: it passes
+	 * through, or is answered by a reset.
+	 */
+	MESH_COUNT_OPENS_NOTHING,
+	/* With inbound by tc: the answer to a SYN cookie of the sidecar's, for its listening socket. */
+	MESH_COUNT_COOKIE_ANSWERED,
+	/* With inbound by tc: the answer to a SYN cookie that somebody else would have taken. Dropped. */
+	MESH_COUNT_COOKIE_REFUSED,
+	/* With inbound by tc: a packet whose ports or flags are in a later fragment, or behind more extension
+	 * headers than are looked at, and a SYN in fragments. Dropped.
+	 */
+	MESH_COUNT_NOT_UNDERSTOOD,
+	/* A packet that a socket received and that was decided before, or by nobody: of a connection, or inbound.
+	 * Counted only while a policy decides datagrams that members receive.
+	 */
+	MESH_COUNT_RECEIVED,
 };
 
 enum mesh_way {
-	MESH_WAY_SHORT, /* Past the stack. */
-	MESH_WAY_OFF, /* Through the stack: the mesh is paused, or the live policy does not choose the pair. */
-	MESH_WAY_NO_PEER, /* Through the stack: the other end is on another node, is no member, or has not accepted yet. */
-	MESH_WAY_NEW_READER, /* Through the stack: the reader has not shown yet that it reads by plain calls. */
-	MESH_WAY_READER_SPLICES, /* Through the stack: the reader, or its program elsewhere, reads by other means than plain calls: `splice`. */
-	MESH_WAY_READER_WAITS_FOR_ALL, /* Through the stack for good: the reader uses `MSG_WAITALL`. */
-	MESH_WAY_READER_LOW_WATER, /* Through the stack: the reader set `SO_RCVLOWAT`. */
-	MESH_WAY_READER_POLLS, /* Through the stack: the reader asks again and again, without sleeping, and holds its socket's lock most of the  time. */
-	MESH_WAY_URGENT, /* Through the stack for good: urgent data was sent. */
-	MESH_WAY_ZERO_COPY, /* Through the stack: the sender set `SO_ZEROCOPY`. */
-	MESH_WAY_UPPER_PROTOCOL, /* Through the stack: TLS of the kernel or MPTCP is on one of the sockets. */
-	MESH_WAY_IN_FLIGHT, /* Through the stack: earlier bytes are still on their way through it. */
-	MESH_WAY_UNREAD, /* Through the stack: earlier bytes of it are unread. */
-	MESH_WAY_FULL, /* Through the stack: the reader's buffer is full. */
-	MESH_WAY_CLOSING, /* Through the stack: one of the ends is being closed. */
-	MESH_WAY_STRANDED, /* Refused, and all that follows (`EACCES`): the reader splices, and would get these bytes before unread ones of  the fast path. */
+	/* Past the stack. */
+	MESH_WAY_SHORT,
+	/* Through the stack: the mesh is paused, or the live policy does not choose the pair. */
+	MESH_WAY_OFF,
+	/* Through the stack: the other end is on another node, is no member, or has not accepted yet. */
+	MESH_WAY_NO_PEER,
+	/* Through the stack: the reader has not shown yet that it reads by plain calls. */
+	MESH_WAY_NEW_READER,
+	/* Through the stack: the reader, or its program elsewhere, reads by other means than plain calls:
+	 * `splice`.
+	 */
+	MESH_WAY_READER_SPLICES,
+	/* Through the stack for good: the reader uses `MSG_WAITALL`. */
+	MESH_WAY_READER_WAITS_FOR_ALL,
+	/* Through the stack: the reader set `SO_RCVLOWAT`. */
+	MESH_WAY_READER_LOW_WATER,
+	/* Through the stack: the reader asks again and again, without sleeping, and holds its socket's lock most
+	 * of the time.
+	 */
+	MESH_WAY_READER_POLLS,
+	/* Through the stack for good: urgent data was sent. */
+	MESH_WAY_URGENT,
+	/* Through the stack: the sender set `SO_ZEROCOPY`. */
+	MESH_WAY_ZERO_COPY,
+	/* Through the stack: TLS of the kernel or MPTCP is on one of the sockets. */
+	MESH_WAY_UPPER_PROTOCOL,
+	/* Through the stack: earlier bytes are still on their way through it. */
+	MESH_WAY_IN_FLIGHT,
+	/* Through the stack: earlier bytes of it are unread. */
+	MESH_WAY_UNREAD,
+	/* Through the stack: the reader's buffer is full. */
+	MESH_WAY_FULL,
+	/* Through the stack: one of the ends is being closed. */
+	MESH_WAY_CLOSING,
+	/* Refused, and all that follows (`EACCES`): the reader splices, and would get these bytes before unread
+	 * ones of the fast path.
+	 */
+	MESH_WAY_STRANDED,
 };
 
-/* The words that select a policy. One, in a memory-mapped array: user space commits by a
- * compare-and-swap, programs read `generation` exactly once for each decision.
+/* The words that select a policy. One, in a memory-mapped array: user space commits by a compare-and-swap,
+ * programs read `generation` exactly once for each decision.
  */
 struct mesh_control {
 	/* The generation that decides. Its lowest bit is the slot. 0: touch nothing. */
@@ -360,14 +532,14 @@ struct mesh_control {
 	__u64 claim;
 	/* The generation that `resume` brings back; 0 unless paused. */
 	__u64 paused;
-	/* A bit for each [`Watch`] that may have a reader; 0: nobody watches. */
+	/* A bit for each struct mesh_watch that may have a reader; 0: nobody watches. */
 	__u64 observe;
 	/* The cookie of the network namespace in which inbound traffic to cgroups is decided; 0: nowhere. */
 	__u64 host;
 	/* Lower half: how many programs were found to splice from connections of the mesh, counted by the kernel's
-	 * programs. Upper half, not 0: the programs of acceleration are attached, and connections may be chosen; its
-	 * second bit: some readers must not be, since they ask `FIONREAD`, which this kernel miscounts; its third: it
-	 * does.
+	 * programs. Upper half, not 0: the programs of acceleration are attached, and connections may be chosen;
+	 * its second bit: some readers must not be, since they ask `FIONREAD`, which this kernel miscounts; its
+	 * third: it does.
 	 */
 	__u64 acceleration;
 	/* Counts commits of every kind; never goes back. */
@@ -430,8 +602,8 @@ _Static_assert(__builtin_offsetof(struct mesh_manifest_table, reserve2) == 56, "
 
 /* A profile: where its trees begin. */
 struct mesh_profile {
-	/* Root lines of the trees on IPv4 addresses (narrow lines; key: the address, host order) and on the
-	 * high 64 bits of IPv6 addresses: `[direction][0 v4, 1 v6]`.
+	/* Root lines of the trees on IPv4 addresses (narrow lines; key: the address, host order) and on the high
+	 * 64 bits of IPv6 addresses: `[direction][0 v4, 1 v6]`.
 	 */
 	__u32 tree[2][2];
 	/* The same for a member's own addresses. */
@@ -462,8 +634,8 @@ _Static_assert(__builtin_offsetof(struct mesh_profile, accelerate_peers) == 48, 
 _Static_assert(__builtin_offsetof(struct mesh_profile, reserve) == 52, "reserve");
 _Static_assert(__builtin_offsetof(struct mesh_profile, reserve2) == 56, "reserve2");
 
-/* One line of a search tree over 64-bit keys. Child i serves the keys from `key[i - 1]` up to,
- * but not including, `key[i]`; unused keys are all ones.
+/* One line of a search tree over 64-bit keys. Child i serves the keys from `key[i - 1]` up to, but not including,
+ * `key[i]`; unused keys are all ones.
  */
 struct mesh_tree_line {
 	/* Where children 1 … 7 begin. */
@@ -481,8 +653,8 @@ _Static_assert(__builtin_offsetof(struct mesh_tree_line, first) == 56, "first");
 _Static_assert(__builtin_offsetof(struct mesh_tree_line, count) == 60, "count");
 _Static_assert(__builtin_offsetof(struct mesh_tree_line, leaf) == 62, "leaf");
 
-/* One line of a search tree over 32-bit keys, in the same manner. Each line has a second one behind it,
- * which the CPU fetches with it: in a leaf the values of its 15 children, else zero.
+/* One line of a search tree over 32-bit keys, in the same manner. Each line has a second one behind it, which the
+ * CPU fetches with it: in a leaf the values of its 15 children, else zero.
  */
 struct mesh_narrow_line {
 	/* Where children 1 … 14 begin. */
@@ -499,19 +671,6 @@ _Static_assert(__builtin_offsetof(struct mesh_narrow_line, key) == 0, "key");
 _Static_assert(__builtin_offsetof(struct mesh_narrow_line, first) == 56, "first");
 _Static_assert(__builtin_offsetof(struct mesh_narrow_line, count) == 60, "count");
 _Static_assert(__builtin_offsetof(struct mesh_narrow_line, leaf) == 62, "leaf");
-
-/* Counters of four items. The line of an item is named by the upper half of its key, or is one of
- * the next.
- */
-struct mesh_hit_line {
-	/* Keys; 0: free. Never freed again. */
-	__u64 item[MESH_HITS_A_LINE];
-	/* Decisions. */
-	__u64 count[MESH_HITS_A_LINE];
-};
-_Static_assert(sizeof(struct mesh_hit_line) == 64, "mesh_hit_line");
-_Static_assert(__builtin_offsetof(struct mesh_hit_line, item) == 0, "item");
-_Static_assert(__builtin_offsetof(struct mesh_hit_line, count) == 32, "count");
 
 /* One line of a search tree over ports, in the same manner. */
 struct mesh_port_line {
@@ -570,8 +729,8 @@ struct mesh_node {
 	__u32 parent;
 	/* TCP, UDP. */
 	struct mesh_decision decision[2];
-	/* How often each decided; written by the programs, and no part of the policy: read as zero, and added to the
-	 * counters of the items when another table takes this one's place.
+	/* How often each decided; written by the programs, and no part of the policy: read as zero, and added to
+	 * the counters of the items when another table takes this one's place.
 	 */
 	__u32 tally[2];
 };
@@ -601,9 +760,7 @@ _Static_assert(__builtin_offsetof(struct mesh_source, kind) == 8, "kind");
 _Static_assert(__builtin_offsetof(struct mesh_source, reserve) == 9, "reserve");
 _Static_assert(__builtin_offsetof(struct mesh_source, reserve2) == 12, "reserve2");
 
-/* An endpoint of the registry: a pod by the cookie of its network namespace, or a host workload by
- * its cgroup id.
- */
+/* An endpoint of the registry: a pod by the cookie of its network namespace, or a host workload by its cgroup id. */
 struct mesh_member {
 	/* The profile that it falls under, for each slot, or `MESH_NO_PROFILE`. */
 	__u32 profile[2];
@@ -613,9 +770,9 @@ struct mesh_member {
 	 * `MESH_NO_PROFILE`. Profiles are shared by workloads with equal rules; this tells them apart.
 	 */
 	__u32 workload[2];
-	/* [`name_hash`] of its name. */
+	/* name_hash of its name. */
 	__u32 name;
-	/* [`own_bit`] of each of its own addresses: where the bit of an address is not set, it is none of them, and
+	/* own_bit of each of its own addresses: where the bit of an address is not set, it is none of them, and
 	 * nothing is looked up.
 	 */
 	__u64 own;
@@ -690,26 +847,6 @@ _Static_assert(__builtin_offsetof(struct mesh_exempt_key, path) == 0, "path");
 _Static_assert(__builtin_offsetof(struct mesh_exempt_key, profile) == 8, "profile");
 _Static_assert(__builtin_offsetof(struct mesh_exempt_key, slot) == 12, "slot");
 
-/* A port of a sidecar, for those who are sent there. */
-struct mesh_sidecar_key {
-	/* Cookie of the network namespace. */
-	__u64 netns;
-	/* The member's number. */
-	__u32 member;
-	/* The sidecar's port, host order. */
-	__u16 port;
-	/* `MESH_FAMILY_*` of what is dialled. */
-	__u8 family;
-	/* 0 outbound, 1 inbound. */
-	__u8 direction;
-};
-_Static_assert(sizeof(struct mesh_sidecar_key) == 16, "mesh_sidecar_key");
-_Static_assert(__builtin_offsetof(struct mesh_sidecar_key, netns) == 0, "netns");
-_Static_assert(__builtin_offsetof(struct mesh_sidecar_key, member) == 8, "member");
-_Static_assert(__builtin_offsetof(struct mesh_sidecar_key, port) == 12, "port");
-_Static_assert(__builtin_offsetof(struct mesh_sidecar_key, family) == 14, "family");
-_Static_assert(__builtin_offsetof(struct mesh_sidecar_key, direction) == 15, "direction");
-
 /* A connection by its ends, as the connecting socket sees them. */
 struct mesh_flow_key {
 	/* Cookie of the network namespace. */
@@ -732,6 +869,148 @@ _Static_assert(__builtin_offsetof(struct mesh_flow_key, remote) == 24, "remote")
 _Static_assert(__builtin_offsetof(struct mesh_flow_key, local_port) == 40, "local_port");
 _Static_assert(__builtin_offsetof(struct mesh_flow_key, remote_port) == 42, "remote_port");
 _Static_assert(__builtin_offsetof(struct mesh_flow_key, reserve) == 44, "reserve");
+
+/* What is kept for a live connection, in socket storage of the connecting and of the accepted socket. */
+struct mesh_flow {
+	/* The address that was dialled, network order, IPv4 as v4-mapped. */
+	__u32 original[4];
+	/* The port that was dialled, host order. */
+	__u16 original_port;
+	/* The sidecar's port that it was sent to, host order; 0: not redirected. */
+	__u16 sidecar_port;
+	/* `MESH_FAMILY_*` of the address that was dialled. */
+	__u8 family;
+	/* `MESH_FLOW_*`. */
+	__u8 flags;
+	/* 0 TCP, 1 UDP. */
+	__u8 protocol;
+	/* 0 outbound, 1 inbound. */
+	__u8 direction;
+	/* The generation that decided. */
+	__u64 generation;
+	/* The member that opened it. */
+	__u32 member;
+	/* The source that decided, in that generation. */
+	__u32 source;
+	/* The key of the counter of the item that decided. */
+	__u64 item;
+	/* The connecting socket's cookie. */
+	__u64 cookie;
+	/* The user that opened it. */
+	__u32 uid;
+	/* The group that opened it. */
+	__u32 gid;
+	/* The cgroup that it was opened in. */
+	__u64 cgroup;
+	/* The interface that the socket was bound to before it was released from it; 0: none. */
+	__u32 device;
+	/* The lower half of the id of the member's cgroup, at or above `cgroup`; 0 for a pod. */
+	__u32 within;
+	/* The address that the socket seems to have, or with `MESH_FLOW_BOUND` was bound to, network order, IPv4
+	 * as v4-mapped; zero for none.
+	 */
+	__u32 own[4];
+};
+_Static_assert(sizeof(struct mesh_flow) == 96, "mesh_flow");
+_Static_assert(__builtin_offsetof(struct mesh_flow, original) == 0, "original");
+_Static_assert(__builtin_offsetof(struct mesh_flow, original_port) == 16, "original_port");
+_Static_assert(__builtin_offsetof(struct mesh_flow, sidecar_port) == 18, "sidecar_port");
+_Static_assert(__builtin_offsetof(struct mesh_flow, family) == 20, "family");
+_Static_assert(__builtin_offsetof(struct mesh_flow, flags) == 21, "flags");
+_Static_assert(__builtin_offsetof(struct mesh_flow, protocol) == 22, "protocol");
+_Static_assert(__builtin_offsetof(struct mesh_flow, direction) == 23, "direction");
+_Static_assert(__builtin_offsetof(struct mesh_flow, generation) == 24, "generation");
+_Static_assert(__builtin_offsetof(struct mesh_flow, member) == 32, "member");
+_Static_assert(__builtin_offsetof(struct mesh_flow, source) == 36, "source");
+_Static_assert(__builtin_offsetof(struct mesh_flow, item) == 40, "item");
+_Static_assert(__builtin_offsetof(struct mesh_flow, cookie) == 48, "cookie");
+_Static_assert(__builtin_offsetof(struct mesh_flow, uid) == 56, "uid");
+_Static_assert(__builtin_offsetof(struct mesh_flow, gid) == 60, "gid");
+_Static_assert(__builtin_offsetof(struct mesh_flow, cgroup) == 64, "cgroup");
+_Static_assert(__builtin_offsetof(struct mesh_flow, device) == 72, "device");
+_Static_assert(__builtin_offsetof(struct mesh_flow, within) == 76, "within");
+_Static_assert(__builtin_offsetof(struct mesh_flow, own) == 80, "own");
+
+/* A connection that an exempt identity opens. */
+struct mesh_exempt_flow {
+	/* The connecting socket's cookie. */
+	__u64 cookie;
+	/* The member that opens it. */
+	__u32 member;
+	/* The user whose room it takes beside the member's, or all ones. */
+	__u32 user;
+};
+_Static_assert(sizeof(struct mesh_exempt_flow) == 16, "mesh_exempt_flow");
+_Static_assert(__builtin_offsetof(struct mesh_exempt_flow, cookie) == 0, "cookie");
+_Static_assert(__builtin_offsetof(struct mesh_exempt_flow, member) == 8, "member");
+_Static_assert(__builtin_offsetof(struct mesh_exempt_flow, user) == 12, "user");
+
+/* A port of a sidecar, for those who are sent there. */
+struct mesh_sidecar_key {
+	/* Cookie of the network namespace. */
+	__u64 netns;
+	/* The member's number. */
+	__u32 member;
+	/* The sidecar's port, host order. */
+	__u16 port;
+	/* `MESH_FAMILY_*` of what is dialled. */
+	__u8 family;
+	/* 0 outbound, 1 inbound. */
+	__u8 direction;
+};
+_Static_assert(sizeof(struct mesh_sidecar_key) == 16, "mesh_sidecar_key");
+_Static_assert(__builtin_offsetof(struct mesh_sidecar_key, netns) == 0, "netns");
+_Static_assert(__builtin_offsetof(struct mesh_sidecar_key, member) == 8, "member");
+_Static_assert(__builtin_offsetof(struct mesh_sidecar_key, port) == 12, "port");
+_Static_assert(__builtin_offsetof(struct mesh_sidecar_key, family) == 14, "family");
+_Static_assert(__builtin_offsetof(struct mesh_sidecar_key, direction) == 15, "direction");
+
+/* Whom a datagram socket asked, by token: kept with the socket. */
+struct mesh_asked {
+	/* IPv4 address, network order. */
+	__u32 address[MESH_TOKENS];
+	/* Port, host order. */
+	__u16 port[MESH_TOKENS];
+	/* The sidecar's port that was asked instead, host order; 0: the token is free. */
+	__u16 sidecar_port[MESH_TOKENS];
+	/* The token that is given next, modulo their number. */
+	__u32 next;
+	/* Reserve; zero. */
+	__u32 reserve;
+};
+_Static_assert(sizeof(struct mesh_asked) == 136, "mesh_asked");
+_Static_assert(__builtin_offsetof(struct mesh_asked, address) == 0, "address");
+_Static_assert(__builtin_offsetof(struct mesh_asked, port) == 64, "port");
+_Static_assert(__builtin_offsetof(struct mesh_asked, sidecar_port) == 96, "sidecar_port");
+_Static_assert(__builtin_offsetof(struct mesh_asked, next) == 128, "next");
+_Static_assert(__builtin_offsetof(struct mesh_asked, reserve) == 132, "reserve");
+
+/* Who sent datagrams to a socket that is not connected, in socket storage: answers to them are no new flows. */
+struct mesh_peers {
+	/* Chosen by chance, so that nobody can tell which peers share an entry. */
+	__u64 secret[2];
+	/* A hash of address and port (40 bits), and when its last datagram came (24 bits); 0: free. */
+	__u64 peer[MESH_PEERS];
+};
+_Static_assert(sizeof(struct mesh_peers) == 7952, "mesh_peers");
+_Static_assert(__builtin_offsetof(struct mesh_peers, secret) == 0, "secret");
+_Static_assert(__builtin_offsetof(struct mesh_peers, peer) == 16, "peer");
+
+/* Whom a socket that is not connected sent datagrams, in socket storage: what comes from them is no question. */
+struct mesh_spoken {
+	/* As mesh_peers.peer, with secrets of zero, and when the last datagram was sent. */
+	__u64 server[MESH_SPOKEN];
+	/* The place that is given next, modulo their number. */
+	__u32 next;
+	/* When and under which generation (its lower 8 bits) nobody needed a note of what the socket receives; 0:
+	 * never.
+	 */
+	__u32 needless;
+};
+_Static_assert(sizeof(struct mesh_spoken) == 264, "mesh_spoken");
+_Static_assert(__builtin_offsetof(struct mesh_spoken, server) == 0, "server");
+_Static_assert(__builtin_offsetof(struct mesh_spoken, next) == 256, "next");
+_Static_assert(__builtin_offsetof(struct mesh_spoken, needless) == 260, "needless");
 
 /* One of the sockets that listen on a port. */
 struct mesh_listener_key {
@@ -773,6 +1052,39 @@ _Static_assert(__builtin_offsetof(struct mesh_port_key, slot) == 18, "slot");
 _Static_assert(__builtin_offsetof(struct mesh_port_key, reserve) == 19, "reserve");
 _Static_assert(__builtin_offsetof(struct mesh_port_key, reserve2) == 20, "reserve2");
 
+/* One of those who listen there: sockets may share a place, and each owner has an entry. */
+struct mesh_port_owner {
+	/* The id of the socket's cgroup, then those above it, as many as there are; then zero. */
+	__u64 cgroup[MESH_CGROUP_DEPTH];
+	/* How many sockets of that cgroup there are. */
+	__u32 sockets;
+	/* The user whose room the entry takes: of a user namespace, who made the outermost one. */
+	__u32 uid;
+};
+_Static_assert(sizeof(struct mesh_port_owner) == 136, "mesh_port_owner");
+_Static_assert(__builtin_offsetof(struct mesh_port_owner, cgroup) == 0, "cgroup");
+_Static_assert(__builtin_offsetof(struct mesh_port_owner, sockets) == 128, "sockets");
+_Static_assert(__builtin_offsetof(struct mesh_port_owner, uid) == 132, "uid");
+
+/* What is kept with a listening socket, and is copied to every socket that it accepts. */
+struct mesh_listening {
+	/* The port that it listens on, host order. An accepted socket with another port was redirected. */
+	__u16 port;
+	/* Of an accepted socket, 1: a policy was live, and the connection was neither handed over by the mesh nor
+	 * opened by an exempt identity beside it. A later policy may decide it otherwise.
+	 */
+	__u8 decided;
+	/* Of a listening socket, `MESH_LISTENING_*`. */
+	__u8 flags;
+	/* mesh_room_key.who of a listening socket that is counted. */
+	__u32 who;
+};
+_Static_assert(sizeof(struct mesh_listening) == 8, "mesh_listening");
+_Static_assert(__builtin_offsetof(struct mesh_listening, port) == 0, "port");
+_Static_assert(__builtin_offsetof(struct mesh_listening, decided) == 2, "decided");
+_Static_assert(__builtin_offsetof(struct mesh_listening, flags) == 3, "flags");
+_Static_assert(__builtin_offsetof(struct mesh_listening, who) == 4, "who");
+
 /* Who shares the room in a map. */
 struct mesh_room_key {
 	/* For sockets that listen, the cookie of the network namespace; for connections, the member's number. */
@@ -800,139 +1112,31 @@ _Static_assert(sizeof(struct mesh_room) == 8, "mesh_room");
 _Static_assert(__builtin_offsetof(struct mesh_room, taken) == 0, "taken");
 _Static_assert(__builtin_offsetof(struct mesh_room, reserve) == 4, "reserve");
 
-/* A connection that an exempt identity opens. */
-struct mesh_exempt_flow {
-	/* The connecting socket's cookie. */
-	__u64 cookie;
-	/* The member that opens it. */
-	__u32 member;
-	/* The user whose room it takes beside the member's, or all ones. */
-	__u32 user;
-};
-_Static_assert(sizeof(struct mesh_exempt_flow) == 16, "mesh_exempt_flow");
-_Static_assert(__builtin_offsetof(struct mesh_exempt_flow, cookie) == 0, "cookie");
-_Static_assert(__builtin_offsetof(struct mesh_exempt_flow, member) == 8, "member");
-_Static_assert(__builtin_offsetof(struct mesh_exempt_flow, user) == 12, "user");
-
-/* One of those who listen there: sockets may share a place, and each owner has an entry. */
-struct mesh_port_owner {
-	/* The id of the socket's cgroup, then those above it, as many as there are; then zero. */
-	__u64 cgroup[MESH_CGROUP_DEPTH];
-	/* How many sockets of that cgroup there are. */
-	__u32 sockets;
-	/* The user whose room the entry takes: of a user namespace, who made the outermost one. */
-	__u32 uid;
-};
-_Static_assert(sizeof(struct mesh_port_owner) == 136, "mesh_port_owner");
-_Static_assert(__builtin_offsetof(struct mesh_port_owner, cgroup) == 0, "cgroup");
-_Static_assert(__builtin_offsetof(struct mesh_port_owner, sockets) == 128, "sockets");
-_Static_assert(__builtin_offsetof(struct mesh_port_owner, uid) == 132, "uid");
-
-/* What is kept with a listening socket, and is copied to every socket that it accepts. */
-struct mesh_listening {
-	/* The port that it listens on, host order. An accepted socket with another port was redirected. */
-	__u16 port;
-	/* Of an accepted socket, 1: a policy was live, and the connection was neither handed over by the mesh nor
-	 * opened by an exempt identity beside it. A later policy may decide it otherwise.
-	 */
-	__u8 decided;
-	/* Of a listening socket, `MESH_LISTENING_*`. */
-	__u8 flags;
-	/* [`RoomKey::who`] of a listening socket that is counted. */
-	__u32 who;
-};
-_Static_assert(sizeof(struct mesh_listening) == 8, "mesh_listening");
-_Static_assert(__builtin_offsetof(struct mesh_listening, port) == 0, "port");
-_Static_assert(__builtin_offsetof(struct mesh_listening, decided) == 2, "decided");
-_Static_assert(__builtin_offsetof(struct mesh_listening, flags) == 3, "flags");
-_Static_assert(__builtin_offsetof(struct mesh_listening, who) == 4, "who");
-
-/* What is kept for a live connection, in socket storage of the connecting and of the accepted socket. */
-struct mesh_flow {
-	/* The address that was dialled, network order, IPv4 as v4-mapped. */
-	__u32 original[4];
-	/* The port that was dialled, host order. */
-	__u16 original_port;
-	/* The sidecar's port that it was sent to, host order; 0: not redirected. */
-	__u16 sidecar_port;
-	/* `MESH_FAMILY_*` of the address that was dialled. */
-	__u8 family;
-	/* `MESH_FLOW_*`. */
-	__u8 flags;
-	/* 0 TCP, 1 UDP. */
-	__u8 protocol;
-	/* 0 outbound, 1 inbound. */
-	__u8 direction;
-	/* The generation that decided. */
-	__u64 generation;
-	/* The member that opened it. */
-	__u32 member;
-	/* The source that decided, in that generation. */
-	__u32 source;
-	/* The key of the counter of the item that decided. */
-	__u64 item;
-	/* The connecting socket's cookie. */
-	__u64 cookie;
-	/* The user that opened it. */
-	__u32 uid;
-	/* The group that opened it. */
-	__u32 gid;
-	/* The cgroup that it was opened in. */
-	__u64 cgroup;
-	/* The interface that the socket was bound to before it was released from it; 0: none. */
-	__u32 device;
-	/* The lower half of the id of the member's cgroup, at or above `cgroup`; 0 for a pod. */
-	__u32 within;
-	/* The address that the socket seems to have, or with `MESH_FLOW_BOUND` was bound to, network order, IPv4 as
-	 * v4-mapped; zero for none.
-	 */
-	__u32 own[4];
-};
-_Static_assert(sizeof(struct mesh_flow) == 96, "mesh_flow");
-_Static_assert(__builtin_offsetof(struct mesh_flow, original) == 0, "original");
-_Static_assert(__builtin_offsetof(struct mesh_flow, original_port) == 16, "original_port");
-_Static_assert(__builtin_offsetof(struct mesh_flow, sidecar_port) == 18, "sidecar_port");
-_Static_assert(__builtin_offsetof(struct mesh_flow, family) == 20, "family");
-_Static_assert(__builtin_offsetof(struct mesh_flow, flags) == 21, "flags");
-_Static_assert(__builtin_offsetof(struct mesh_flow, protocol) == 22, "protocol");
-_Static_assert(__builtin_offsetof(struct mesh_flow, direction) == 23, "direction");
-_Static_assert(__builtin_offsetof(struct mesh_flow, generation) == 24, "generation");
-_Static_assert(__builtin_offsetof(struct mesh_flow, member) == 32, "member");
-_Static_assert(__builtin_offsetof(struct mesh_flow, source) == 36, "source");
-_Static_assert(__builtin_offsetof(struct mesh_flow, item) == 40, "item");
-_Static_assert(__builtin_offsetof(struct mesh_flow, cookie) == 48, "cookie");
-_Static_assert(__builtin_offsetof(struct mesh_flow, uid) == 56, "uid");
-_Static_assert(__builtin_offsetof(struct mesh_flow, gid) == 60, "gid");
-_Static_assert(__builtin_offsetof(struct mesh_flow, cgroup) == 64, "cgroup");
-_Static_assert(__builtin_offsetof(struct mesh_flow, device) == 72, "device");
-_Static_assert(__builtin_offsetof(struct mesh_flow, within) == 76, "within");
-_Static_assert(__builtin_offsetof(struct mesh_flow, own) == 80, "own");
-
 /* What the program of a pod leaves for the one that decides and to which it goes on, one a CPU. Both are called
  * with the same context, so whoever interrupts between the two takes nothing that is not its own.
  */
 struct mesh_entries {
 	/* Addresses of contexts; 0: free. */
-	__u64 context[MESH_HITS_A_LINE];
+	__u64 context[MESH_ENTRIES];
 	/* The cookies of the network namespaces that they are in. */
-	__u64 pod[MESH_HITS_A_LINE];
+	__u64 pod[MESH_ENTRIES];
 };
 _Static_assert(sizeof(struct mesh_entries) == 64, "mesh_entries");
 _Static_assert(__builtin_offsetof(struct mesh_entries, context) == 0, "context");
 _Static_assert(__builtin_offsetof(struct mesh_entries, pod) == 32, "pod");
 
-/* A reader of decisions, and which it wants. In a memory-mapped array, so that a reader renews its lease
- * without a system call. What the programs cannot tell, the reader leaves out itself.
+/* A reader of decisions, and which it wants. In a memory-mapped array, so that a reader renews its lease without a
+ * system call. What the programs cannot tell, the reader leaves out itself.
  */
 struct mesh_watch {
-	/* Nanoseconds since boot, sleep included, up to which the reader is there. A reader that was killed
-	 * renews nothing, and the first program that finds its lease at an end turns its bit off.
+	/* Nanoseconds since boot, sleep included, up to which the reader is there. A reader that was killed renews
+	 * nothing, and the first program that finds its lease at an end turns its bit off.
 	 */
 	__u64 lease;
 	/* Decisions that it wanted and that did not fit its ring buffer. */
 	__u64 lost;
-	/* `low half of a generation << 32 | workload`: other workloads of that generation are left out;
-	 * 0: none is. In one word, so that it changes as a whole.
+	/* `low half of a generation << 32 | workload`: other workloads of that generation are left out; 0: none
+	 * is. In one word, so that it changes as a whole.
 	 */
 	__u64 subject;
 	/* The peer's address, network order, IPv4 as v4-mapped, under `mask`. */
@@ -941,7 +1145,7 @@ struct mesh_watch {
 	__u32 mask[4];
 	/* The process's effective user id, where `flags` says so. */
 	__u32 uid;
-	/* [`name_hash`] of the member's name, where `flags` says so. */
+	/* name_hash of the member's name, where `flags` says so. */
 	__u32 name;
 	/* Lowest destination port, host order. */
 	__u16 low;
@@ -973,53 +1177,6 @@ _Static_assert(__builtin_offsetof(struct mesh_watch, directions) == 69, "directi
 _Static_assert(__builtin_offsetof(struct mesh_watch, verdicts) == 70, "verdicts");
 _Static_assert(__builtin_offsetof(struct mesh_watch, flags) == 71, "flags");
 _Static_assert(__builtin_offsetof(struct mesh_watch, reserve) == 72, "reserve");
-
-/* Whom a datagram socket asked, by token: kept with the socket. */
-struct mesh_asked {
-	/* IPv4 address, network order. */
-	__u32 address[MESH_TOKENS];
-	/* Port, host order. */
-	__u16 port[MESH_TOKENS];
-	/* The sidecar's port that was asked instead, host order; 0: the token is free. */
-	__u16 sidecar_port[MESH_TOKENS];
-	/* The token that is given next, modulo their number. */
-	__u32 next;
-	/* Reserve; zero. */
-	__u32 reserve;
-};
-_Static_assert(sizeof(struct mesh_asked) == 136, "mesh_asked");
-_Static_assert(__builtin_offsetof(struct mesh_asked, address) == 0, "address");
-_Static_assert(__builtin_offsetof(struct mesh_asked, port) == 64, "port");
-_Static_assert(__builtin_offsetof(struct mesh_asked, sidecar_port) == 96, "sidecar_port");
-_Static_assert(__builtin_offsetof(struct mesh_asked, next) == 128, "next");
-_Static_assert(__builtin_offsetof(struct mesh_asked, reserve) == 132, "reserve");
-
-/* Who sent datagrams to a socket that is not connected, in socket storage: answers to them are no new flows. */
-struct mesh_peers {
-	/* Chosen by chance, so that nobody can tell which peers share an entry. */
-	__u64 secret[2];
-	/* A hash of address and port (40 bits), and when its last datagram came (24 bits); 0: free. */
-	__u64 peer[MESH_PEERS];
-};
-_Static_assert(sizeof(struct mesh_peers) == 7952, "mesh_peers");
-_Static_assert(__builtin_offsetof(struct mesh_peers, secret) == 0, "secret");
-_Static_assert(__builtin_offsetof(struct mesh_peers, peer) == 16, "peer");
-
-/* Whom a socket that is not connected sent datagrams, in socket storage: what comes from them is no question. */
-struct mesh_spoken {
-	/* As [`Peers::peer`], with secrets of zero, and when the last datagram was sent. */
-	__u64 server[MESH_SPOKEN];
-	/* The place that is given next, modulo their number. */
-	__u32 next;
-	/* When and under which generation (its lower 8 bits) nobody needed a note of what the socket receives; 0:
-	 * never.
-	 */
-	__u32 needless;
-};
-_Static_assert(sizeof(struct mesh_spoken) == 264, "mesh_spoken");
-_Static_assert(__builtin_offsetof(struct mesh_spoken, server) == 0, "server");
-_Static_assert(__builtin_offsetof(struct mesh_spoken, next) == 256, "next");
-_Static_assert(__builtin_offsetof(struct mesh_spoken, needless) == 260, "needless");
 
 /* One decision, as `observe` sees it. */
 struct mesh_event {
@@ -1239,8 +1396,8 @@ _Static_assert(__builtin_offsetof(struct mesh_pair, sequence) == 80, "sequence")
 _Static_assert(__builtin_offsetof(struct mesh_pair, acknowledged) == 84, "acknowledged");
 _Static_assert(__builtin_offsetof(struct mesh_pair, half) == 88, "half");
 
-/* A chosen connection that waits for its accepting end. Both ends of one connection know its sequence
- * numbers, and no two connections share them: that tells ends of other network namespaces apart.
+/* A chosen connection that waits for its accepting end. Both ends of one connection know its sequence numbers, and
+ * no two connections share them: that tells ends of other network namespaces apart.
  */
 struct mesh_opening {
 	/* The connecting socket's address, network order, IPv4 as v4-mapped. */
@@ -1358,6 +1515,17 @@ _Static_assert(__builtin_offsetof(struct mesh_carried, pairs) == 0, "pairs");
 _Static_assert(__builtin_offsetof(struct mesh_carried, fast_bytes) == 8, "fast_bytes");
 _Static_assert(__builtin_offsetof(struct mesh_carried, slow_bytes) == 16, "slow_bytes");
 _Static_assert(__builtin_offsetof(struct mesh_carried, messages) == 24, "messages");
+
+/* Counters of four items. The line of an item is named by the upper half of its key, or is one of the next. */
+struct mesh_hit_line {
+	/* Keys; 0: free. Never freed again. */
+	__u64 item[MESH_HITS_A_LINE];
+	/* Decisions. */
+	__u64 count[MESH_HITS_A_LINE];
+};
+_Static_assert(sizeof(struct mesh_hit_line) == 64, "mesh_hit_line");
+_Static_assert(__builtin_offsetof(struct mesh_hit_line, item) == 0, "item");
+_Static_assert(__builtin_offsetof(struct mesh_hit_line, count) == 32, "count");
 
 /* The maps. A program file gets all of them that defines MESH_MAPS before it includes this, else those of which
  * it defines the names, as MESH_MAP_CONTROL.

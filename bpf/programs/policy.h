@@ -350,7 +350,7 @@ static __always_inline __u32 exempt_find(struct question *q, struct mesh_profile
 	return source;
 }
 
-/* Whether an address may be one of the member's own. As `own_bit` in `src/abi.rs`. */
+/* Whether an address may be one of the member's own. As `own_bit` in `src/abi/members.rs`. */
 static __always_inline bool may_be_own(struct mesh_member *member, const __u32 address[4])
 {
 	__u32 mixed = (address[0] ^ address[1] ^ address[2] ^ address[3]) * MESH_OWN_MULTIPLIER;

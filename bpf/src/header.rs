@@ -1,48 +1,63 @@
 //! Prints the ABI as a C header.
 
+use std::borrow::Cow;
 use std::fmt::Write;
 
 use crate::abi::{CONSTANTS, Constant, Counter, Field, LAYOUTS, Layout, Way};
 use crate::map::{MAPS, MapDef};
 use crate::table::{TABLES, Table};
 
+/// Where lines of comments end.
+const WIDTH: usize = 118;
+/// Columns of a tab.
+const TAB: usize = 8;
+
 /// `include/mesh_abi.h`, whole.
 #[must_use]
 pub fn header() -> String {
     let mut out = String::from(
         "/* SPDX-License-Identifier: Apache-2.0 OR MIT OR GPL-2.0-only */\n\
-         /* Generated from bpf/src/abi.rs and bpf/src/map.rs. Do not edit; rewrite it with\n\
+         /* Generated from bpf/src/abi and bpf/src/map.rs. Do not edit; rewrite it with\n\
          \x20*   cargo run -p mesh-bpf --example header > bpf/include/mesh_abi.h\n\
          \x20*/\n#pragma once\n\n",
     );
     constants(&mut out);
-    for layout in LAYOUTS {
+    for layout in layouts() {
         structure(&mut out, layout);
     }
     maps(&mut out);
     out
 }
 
+fn layouts() -> impl Iterator<Item = &'static Layout> {
+    LAYOUTS.iter().copied().flatten()
+}
+
 fn constants(out: &mut String) {
-    for Constant { name, value, doc } in CONSTANTS {
+    for Constant { name, value, doc } in CONSTANTS.iter().copied().flatten() {
         define(out, name, *value, doc);
     }
-    define(out, "TABLES", TABLES as u64, &[" How many tables a slot has."]);
+    define(out, "TABLES", TABLES as u64, &["How many tables a slot has."]);
     define(out, "HASH_K1", crate::item::K1, &[]);
     define(out, "HASH_K2", crate::item::K2, &[]);
     out.push('\n');
     for table in Table::ALL {
         let _ = writeln!(out, "#define MESH_TABLE_{} {}", table.word().to_uppercase(), table as u32);
     }
-    out.push_str("\nenum mesh_counter {\n");
-    for &counter in Counter::ALL {
-        let doc = counter.doc().join(" ");
-        let _ = writeln!(out, "\tMESH_COUNT_{}, /*{doc} */", counter.word().to_uppercase());
-    }
-    out.push_str("};\n\nenum mesh_way {\n");
-    for &way in Way::ALL {
-        let doc = way.doc().join(" ");
-        let _ = writeln!(out, "\tMESH_WAY_{}, /*{doc} */", way.word().to_uppercase());
+    indices(out, "counter", "COUNT", Counter::ALL.iter().map(|it| (it.word(), it.doc())));
+    indices(out, "way", "WAY", Way::ALL.iter().map(|it| (it.word(), it.doc())));
+}
+
+fn indices<'a>(
+    out: &mut String,
+    of: &str,
+    prefix: &str,
+    all: impl Iterator<Item = (&'a str, &'a [&'a str])>,
+) {
+    let _ = writeln!(out, "\nenum mesh_{of} {{");
+    for (word, doc) in all {
+        comment(out, "\t", doc);
+        let _ = writeln!(out, "\tMESH_{prefix}_{},", word.to_uppercase());
     }
     out.push_str("};\n");
 }
@@ -50,17 +65,19 @@ fn constants(out: &mut String) {
 fn define(out: &mut String, name: &str, value: u64, doc: &[&str]) {
     comment(out, "", doc);
     let suffix = if value > u64::from(u32::MAX) { "ULL" } else { "U" };
-    let _ = writeln!(out, "#define MESH_{name} {value:#x}{suffix}");
+    let _ = match u16::try_from(value) {
+        Ok(small) => writeln!(out, "#define MESH_{name} {small}{suffix}"),
+        Err(_) => writeln!(out, "#define MESH_{name} {value:#x}{suffix}"),
+    };
 }
 
 fn structure(out: &mut String, layout: &Layout) {
     out.push('\n');
     comment(out, "", layout.doc);
     let _ = writeln!(out, "struct {} {{", layout.c_name);
-    for field in layout.fields {
-        comment(out, "\t", field.doc);
-        let Field { ty, name, array, .. } = field;
-        let _ = writeln!(out, "\t{ty} {name}{array};");
+    for Field { ty, name, doc, .. } in layout.fields {
+        comment(out, "\t", doc);
+        let _ = writeln!(out, "\t{};", declaration(ty, name));
     }
     out.push_str("};\n");
     let _ = writeln!(
@@ -77,16 +94,70 @@ fn structure(out: &mut String, layout: &Layout) {
     }
 }
 
+/// A variable of a type of Rust: `[[u32; 2]; TOKENS]` is `__u32 name[MESH_TOKENS][2]`.
+fn declaration(ty: &str, name: &str) -> String {
+    let array = ty.strip_prefix('[').and_then(|ty| ty.strip_suffix(']')).and_then(|ty| ty.rsplit_once(';'));
+    let Some((element, len)) = array else { return format!("{} {name}", c_type(ty)) };
+    let len = len.trim().trim_end_matches("as usize").trim_end();
+    let is_constant = !len.starts_with(|first: char| first.is_ascii_digit());
+    declaration(element, &format!("{name}[{}{len}]", if is_constant { "MESH_" } else { "" }))
+}
+
+fn c_type(ty: &str) -> Cow<'static, str> {
+    let layout = layouts().find(|layout| layout.name == ty);
+    // `u32` is `__u32`.
+    layout.map_or_else(|| format!("__{ty}").into(), |layout| format!("struct {}", layout.c_name).into())
+}
+
+/// What documentation refers to, as C has it.
+fn c_name(reference: &str) -> String {
+    let (first, field) =
+        reference.split_once("::").map_or((reference, None), |(it, field)| (it, Some(field)));
+    let layout = layouts().find(|layout| layout.name == first);
+    let constant = CONSTANTS.iter().copied().flatten().find(|constant| constant.name == first);
+    match (layout, constant, field) {
+        (Some(layout), _, Some(field)) => format!("{}.{field}", layout.c_name),
+        (Some(layout), _, None) => format!("struct {}", layout.c_name),
+        (None, Some(constant), _) => format!("MESH_{}", constant.name),
+        (None, None, _) => reference.to_owned(),
+    }
+}
+
+/// The words of a documentation; a link is the name in C of what it leads to.
+fn words(lines: &[&str]) -> Vec<String> {
+    let text = lines.join(" ");
+    let mut pieces = text.split("[`");
+    let mut plain = pieces.next().unwrap_or_default().to_owned();
+    for piece in pieces {
+        let (link, after) = piece.split_once("`]").unwrap_or((piece, ""));
+        let target = after.strip_prefix('(').and_then(|after| after.split_once(')'));
+        plain += &c_name(link);
+        plain += target.map_or(after, |(_, after)| after);
+    }
+    plain.split_whitespace().map(str::to_owned).collect()
+}
+
 fn comment(out: &mut String, indent: &str, lines: &[&str]) {
-    match lines {
+    let width = WIDTH - TAB * indent.len();
+    let mut wrapped: Vec<String> = Vec::new();
+    for word in words(lines) {
+        match wrapped.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() + "/*  */".len() <= width => {
+                line.push(' ');
+                line.push_str(&word);
+            }
+            _ => wrapped.push(word),
+        }
+    }
+    match wrapped.as_slice() {
         [] => {}
         [line] => {
-            let _ = writeln!(out, "{indent}/*{line} */");
+            let _ = writeln!(out, "{indent}/* {line} */");
         }
         [first, rest @ ..] => {
-            let _ = writeln!(out, "{indent}/*{first}");
+            let _ = writeln!(out, "{indent}/* {first}");
             for line in rest {
-                let _ = writeln!(out, "{indent} *{line}");
+                let _ = writeln!(out, "{indent} * {line}");
             }
             let _ = writeln!(out, "{indent} */");
         }
@@ -101,7 +172,8 @@ fn maps(out: &mut String) {
     );
     for map in MAPS {
         let name = map.name.to_uppercase();
-        let _ = writeln!(out, "\n/* {} */", map.doc);
+        out.push('\n');
+        comment(out, "", &[map.doc]);
         let _ = writeln!(out, "#if defined(MESH_MAPS) || defined(MESH_MAP_{name})");
         definition(out, map);
         out.push_str("#endif\n");
@@ -144,6 +216,21 @@ fn body(out: &mut String, indent: &str, map: &MapDef) {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn arrays_are_declared_as_in_c() {
+        assert_eq!(super::declaration("u64", "key"), "__u64 key");
+        assert_eq!(super::declaration("[[u32; 2]; TREE_KEYS]", "key"), "__u32 key[MESH_TREE_KEYS][2]");
+        assert_eq!(super::declaration("[Decision; 2]", "of"), "struct mesh_decision of[2]");
+        assert_eq!(super::declaration("[u64; CGROUP_DEPTH as usize]", "id"), "__u64 id[MESH_CGROUP_DEPTH]");
+    }
+
+    #[test]
+    fn documentation_names_what_c_has() {
+        let doc = [" [`Decision::verdict`] of a [`Node`](super::Node),", " or [`FLOW_ABI`]."];
+        let words = super::words(&doc).join(" ");
+        assert_eq!(words, "mesh_decision.verdict of a struct mesh_node, or MESH_FLOW_ABI.");
+    }
+
     #[test]
     #[expect(clippy::disallowed_methods, reason = "the test reads files")]
     fn the_committed_header_is_fresh() {
