@@ -87,7 +87,7 @@
 /* own_bit multiplies by it (odd). */
 #define MESH_OWN_MULTIPLIER 0x9e3779b1U
 /* Version of what is kept for a live connection. */
-#define MESH_FLOW_ABI 2U
+#define MESH_FLOW_ABI 3U
 /* The port that a denied datagram socket is connected to, on its own address. Nobody listens there. */
 #define MESH_REFUSING_PORT 1U
 /* mesh_flow.flags: the sidecar's own address is the original destination. */
@@ -117,7 +117,7 @@
 /* How long an answer may take, in units of 2³⁰ ns: 120 seconds. */
 #define MESH_PEER_AGE 112U
 /* Servers that a datagram socket asked, which are no peers when they answer; a power of two. */
-#define MESH_SPOKEN 32U
+#define MESH_UDP_CONTACTS 32U
 /* Listeners on one port of one family and namespace that are known: those of a group that shares the port, and,
  * while a sidecar restarts, of its successor too.
  */
@@ -153,7 +153,7 @@
 /* Beside one of the two: those that were noted beyond MESH_ROOM_CONNECTIONS_ANY, of one user. */
 #define MESH_ROOM_BY_USER 8U
 /* Packets that may be on their way from a pod's program to the one that decides, on one CPU. */
-#define MESH_ENTRIES 4U
+#define MESH_TAIL_CALL_SLOTS 4U
 /* Stands in the program of a network namespace where whoever loads it writes the namespace's cookie. */
 #define MESH_ENTRY_NETNS 0x7f0000736e74656eULL
 /* Readers of decisions at the same time. */
@@ -166,38 +166,38 @@
 #define MESH_WATCH_NAME 2U
 /* In the map `probed_sockets` of `probes.bpf.c`: the socket that gets what is sent. */
 #define MESH_PROBE_READER 1U
-/* mesh_end.form and mesh_pair.form: an application and its own sidecar. */
+/* mesh_socket_accel.form and mesh_pair.form: an application and its own sidecar. */
 #define MESH_FORM_LOCAL 0U
-/* mesh_end.form and mesh_pair.form: the sidecars of two workloads. */
+/* mesh_socket_accel.form and mesh_pair.form: the sidecars of two workloads. */
 #define MESH_FORM_PEERS 1U
-/* mesh_half.splices: not that anybody knows. */
+/* mesh_pair_end.splices: not that anybody knows. */
 #define MESH_SPLICES_NOT 0U
-/* mesh_half.splices: its program does, on other sockets. */
+/* mesh_pair_end.splices: its program does, on other sockets. */
 #define MESH_SPLICES_ELSEWHERE 1U
-/* mesh_half.splices: it did, and nothing keeps it from doing so while bytes of the fast path are unread. */
+/* mesh_pair_end.splices: it did, and nothing keeps it from doing so while bytes of the fast path are unread. */
 #define MESH_SPLICES 2U
-/* mesh_half.splices: it did, and is refused while bytes of the fast path are unread. */
+/* mesh_pair_end.splices: it did, and is refused while bytes of the fast path are unread. */
 #define MESH_SPLICES_REFUSED 3U
-/* mesh_half.splices: it does, and every byte of the fast path is read. */
+/* mesh_pair_end.splices: it does, and every byte of the fast path is read. */
 #define MESH_SPLICES_ALONE 4U
-/* mesh_half.waits: it was seen to read with `MSG_WAITALL`. */
+/* mesh_pair_end.waits: it was seen to read with `MSG_WAITALL`. */
 #define MESH_READS_ALL 1U
-/* mesh_half.waits: it has read bytes of the fast path that were fewer than its low-water mark (`SO_RCVLOWAT`). */
+/* mesh_pair_end.waits: it has read bytes of the fast path that were fewer than its low-water mark (`SO_RCVLOWAT`). */
 #define MESH_READS_BELOW_MARK 2U
-/* mesh_half.waits: it polls: it asks again and again, without sleeping. */
+/* mesh_pair_end.waits: it polls: it asks again and again, without sleeping. */
 #define MESH_READS_POLLING 4U
 /* After this many empty reads, one after the other, a reader polls. */
-#define MESH_VAIN_MANY 16U
-/* Who gets something after fewer empty reads does not: those that read until nothing is left, and then sleep, have
- * one.
+#define MESH_EMPTY_READS_POLL 16U
+/* A reader that gets data after fewer empty reads is not polling: one that reads until `EAGAIN`, and then sleeps,
+ * has exactly one.
  */
-#define MESH_VAIN_FEW 4U
+#define MESH_EMPTY_READS_SLEEP 4U
 /* What the kernel needs for a message of the fast path beside its bytes. */
 #define MESH_MESSAGE_SIZE 1024U
-/* mesh_waiting.why: it spliced while bytes of the fast path were unread. */
-#define MESH_WAITS_SPLICES 1U
-/* mesh_waiting.why: `FIONREAD` told it less than there was. */
-#define MESH_WAITS_COUNTS 2U
+/* mesh_stalled_reader.why: it spliced while bytes of the fast path were unread. */
+#define MESH_STALLED_BY_SPLICE 1U
+/* mesh_stalled_reader.why: `FIONREAD` told it less than there was. */
+#define MESH_STALLED_BY_FIONREAD 2U
 /* Ways that are counted apart; more than there are Ways. */
 #define MESH_WAYS 18U
 /* Items in a struct mesh_hit_line. */
@@ -386,9 +386,9 @@ enum mesh_counter {
 	/* While something is accelerated: a socket that is not. */
 	MESH_COUNT_NOT_CHOSEN,
 	/* A message on a chosen connection went past the stack. */
-	MESH_COUNT_SENT_SHORT,
+	MESH_COUNT_SENT_FAST,
 	/* A message on a chosen connection went through the stack; the pair's `messages` say why. */
-	MESH_COUNT_SENT_LONG,
+	MESH_COUNT_SENT_SLOW,
 	/* A chosen socket was read by a plain call. */
 	MESH_COUNT_PLAIN_READ,
 	/* While something is accelerated: a read that got nothing. */
@@ -483,7 +483,7 @@ enum mesh_counter {
 
 enum mesh_way {
 	/* Past the stack. */
-	MESH_WAY_SHORT,
+	MESH_WAY_FAST,
 	/* Through the stack: the mesh is paused, or the live policy does not choose the pair. */
 	MESH_WAY_OFF,
 	/* Through the stack: the other end is on another node, is no member, or has not accepted yet. */
@@ -966,7 +966,7 @@ _Static_assert(__builtin_offsetof(struct mesh_sidecar_key, family) == 14, "famil
 _Static_assert(__builtin_offsetof(struct mesh_sidecar_key, direction) == 15, "direction");
 
 /* Whom a datagram socket asked, by token: kept with the socket. */
-struct mesh_asked {
+struct mesh_udp_servers {
 	/* IPv4 address, network order. */
 	__u32 address[MESH_TOKENS];
 	/* Port, host order. */
@@ -978,28 +978,28 @@ struct mesh_asked {
 	/* Reserve; zero. */
 	__u32 reserve;
 };
-_Static_assert(sizeof(struct mesh_asked) == 136, "mesh_asked");
-_Static_assert(__builtin_offsetof(struct mesh_asked, address) == 0, "address");
-_Static_assert(__builtin_offsetof(struct mesh_asked, port) == 64, "port");
-_Static_assert(__builtin_offsetof(struct mesh_asked, sidecar_port) == 96, "sidecar_port");
-_Static_assert(__builtin_offsetof(struct mesh_asked, next) == 128, "next");
-_Static_assert(__builtin_offsetof(struct mesh_asked, reserve) == 132, "reserve");
+_Static_assert(sizeof(struct mesh_udp_servers) == 136, "mesh_udp_servers");
+_Static_assert(__builtin_offsetof(struct mesh_udp_servers, address) == 0, "address");
+_Static_assert(__builtin_offsetof(struct mesh_udp_servers, port) == 64, "port");
+_Static_assert(__builtin_offsetof(struct mesh_udp_servers, sidecar_port) == 96, "sidecar_port");
+_Static_assert(__builtin_offsetof(struct mesh_udp_servers, next) == 128, "next");
+_Static_assert(__builtin_offsetof(struct mesh_udp_servers, reserve) == 132, "reserve");
 
 /* Who sent datagrams to a socket that is not connected, in socket storage: answers to them are no new flows. */
-struct mesh_peers {
+struct mesh_udp_peers {
 	/* Chosen by chance, so that nobody can tell which peers share an entry. */
 	__u64 secret[2];
 	/* A hash of address and port (40 bits), and when its last datagram came (24 bits); 0: free. */
 	__u64 peer[MESH_PEERS];
 };
-_Static_assert(sizeof(struct mesh_peers) == 7952, "mesh_peers");
-_Static_assert(__builtin_offsetof(struct mesh_peers, secret) == 0, "secret");
-_Static_assert(__builtin_offsetof(struct mesh_peers, peer) == 16, "peer");
+_Static_assert(sizeof(struct mesh_udp_peers) == 7952, "mesh_udp_peers");
+_Static_assert(__builtin_offsetof(struct mesh_udp_peers, secret) == 0, "secret");
+_Static_assert(__builtin_offsetof(struct mesh_udp_peers, peer) == 16, "peer");
 
 /* Whom a socket that is not connected sent datagrams, in socket storage: what comes from them is no question. */
-struct mesh_spoken {
-	/* As mesh_peers.peer, with secrets of zero, and when the last datagram was sent. */
-	__u64 server[MESH_SPOKEN];
+struct mesh_udp_contacts {
+	/* As mesh_udp_peers.peer, with secrets of zero, and when the last datagram was sent. */
+	__u64 server[MESH_UDP_CONTACTS];
 	/* The place that is given next, modulo their number. */
 	__u32 next;
 	/* When and under which generation (its lower 8 bits) nobody needed a note of what the socket receives; 0:
@@ -1007,10 +1007,10 @@ struct mesh_spoken {
 	 */
 	__u32 needless;
 };
-_Static_assert(sizeof(struct mesh_spoken) == 264, "mesh_spoken");
-_Static_assert(__builtin_offsetof(struct mesh_spoken, server) == 0, "server");
-_Static_assert(__builtin_offsetof(struct mesh_spoken, next) == 256, "next");
-_Static_assert(__builtin_offsetof(struct mesh_spoken, needless) == 260, "needless");
+_Static_assert(sizeof(struct mesh_udp_contacts) == 264, "mesh_udp_contacts");
+_Static_assert(__builtin_offsetof(struct mesh_udp_contacts, server) == 0, "server");
+_Static_assert(__builtin_offsetof(struct mesh_udp_contacts, next) == 256, "next");
+_Static_assert(__builtin_offsetof(struct mesh_udp_contacts, needless) == 260, "needless");
 
 /* One of the sockets that listen on a port. */
 struct mesh_listener_key {
@@ -1115,15 +1115,15 @@ _Static_assert(__builtin_offsetof(struct mesh_room, reserve) == 4, "reserve");
 /* What the program of a pod leaves for the one that decides and to which it goes on, one a CPU. Both are called
  * with the same context, so whoever interrupts between the two takes nothing that is not its own.
  */
-struct mesh_entries {
+struct mesh_tail_call_slots {
 	/* Addresses of contexts; 0: free. */
-	__u64 context[MESH_ENTRIES];
+	__u64 context[MESH_TAIL_CALL_SLOTS];
 	/* The cookies of the network namespaces that they are in. */
-	__u64 pod[MESH_ENTRIES];
+	__u64 pod[MESH_TAIL_CALL_SLOTS];
 };
-_Static_assert(sizeof(struct mesh_entries) == 64, "mesh_entries");
-_Static_assert(__builtin_offsetof(struct mesh_entries, context) == 0, "context");
-_Static_assert(__builtin_offsetof(struct mesh_entries, pod) == 32, "pod");
+_Static_assert(sizeof(struct mesh_tail_call_slots) == 64, "mesh_tail_call_slots");
+_Static_assert(__builtin_offsetof(struct mesh_tail_call_slots, context) == 0, "context");
+_Static_assert(__builtin_offsetof(struct mesh_tail_call_slots, pod) == 32, "pod");
 
 /* A reader of decisions, and which it wants. In a memory-mapped array, so that a reader renews its lease without a
  * system call. What the programs cannot tell, the reader leaves out itself.
@@ -1253,7 +1253,7 @@ _Static_assert(__builtin_offsetof(struct mesh_event, reserve) == 110, "reserve")
 _Static_assert(__builtin_offsetof(struct mesh_event, comm) == 112, "comm");
 
 /* What is kept with a socket whose connection is chosen for acceleration. */
-struct mesh_end {
+struct mesh_socket_accel {
 	/* The pair that it is an end of: the connecting socket's cookie. 0 until it is established. */
 	__u64 pair;
 	/* The key of the counters of the `accelerate` item that chose it. */
@@ -1277,21 +1277,21 @@ struct mesh_end {
 	/* Reserve; zero. */
 	__u32 reserve2;
 };
-_Static_assert(sizeof(struct mesh_end) == 56, "mesh_end");
-_Static_assert(__builtin_offsetof(struct mesh_end, pair) == 0, "pair");
-_Static_assert(__builtin_offsetof(struct mesh_end, item) == 8, "item");
-_Static_assert(__builtin_offsetof(struct mesh_end, generation) == 16, "generation");
-_Static_assert(__builtin_offsetof(struct mesh_end, netns) == 24, "netns");
-_Static_assert(__builtin_offsetof(struct mesh_end, cgroup) == 32, "cgroup");
-_Static_assert(__builtin_offsetof(struct mesh_end, role) == 40, "role");
-_Static_assert(__builtin_offsetof(struct mesh_end, port) == 44, "port");
-_Static_assert(__builtin_offsetof(struct mesh_end, form) == 46, "form");
-_Static_assert(__builtin_offsetof(struct mesh_end, reserve) == 47, "reserve");
-_Static_assert(__builtin_offsetof(struct mesh_end, profile) == 48, "profile");
-_Static_assert(__builtin_offsetof(struct mesh_end, reserve2) == 52, "reserve2");
+_Static_assert(sizeof(struct mesh_socket_accel) == 56, "mesh_socket_accel");
+_Static_assert(__builtin_offsetof(struct mesh_socket_accel, pair) == 0, "pair");
+_Static_assert(__builtin_offsetof(struct mesh_socket_accel, item) == 8, "item");
+_Static_assert(__builtin_offsetof(struct mesh_socket_accel, generation) == 16, "generation");
+_Static_assert(__builtin_offsetof(struct mesh_socket_accel, netns) == 24, "netns");
+_Static_assert(__builtin_offsetof(struct mesh_socket_accel, cgroup) == 32, "cgroup");
+_Static_assert(__builtin_offsetof(struct mesh_socket_accel, role) == 40, "role");
+_Static_assert(__builtin_offsetof(struct mesh_socket_accel, port) == 44, "port");
+_Static_assert(__builtin_offsetof(struct mesh_socket_accel, form) == 46, "form");
+_Static_assert(__builtin_offsetof(struct mesh_socket_accel, reserve) == 47, "reserve");
+_Static_assert(__builtin_offsetof(struct mesh_socket_accel, profile) == 48, "profile");
+_Static_assert(__builtin_offsetof(struct mesh_socket_accel, reserve2) == 52, "reserve2");
 
 /* One end of a pair, and what it sent. */
-struct mesh_half {
+struct mesh_pair_end {
 	/* The address of the kernel's `struct tcp_sock`; 0: this end is not there. */
 	__u64 sock;
 	/* Its socket's cookie, also its key among the accelerated sockets. */
@@ -1309,8 +1309,10 @@ struct mesh_half {
 	/* `MESH_SPLICES_*`: whether it reads by `splice`. */
 	__u8 splices;
 	/* 1: it was told too little by `FIONREAD`, and is about to leave. */
-	__u8 counts;
-	/* What `control.splicers` was when its program was last looked for among those that splice. */
+	__u8 miscounted;
+	/* What `the lower half of `control.acceleration`` was when its program was last looked for among those
+	 * that splice.
+	 */
 	__u32 looked;
 	/* Bytes of the fast path that it had read when it last read any. */
 	__u32 taken;
@@ -1320,31 +1322,31 @@ struct mesh_half {
 	__u32 next_message;
 	/* Bytes that it had sent over the fast path, with that message. */
 	__u32 next_bytes;
-	/* Its empty reads since it last got something, up to `MESH_VAIN_MANY`. */
-	__u32 vain;
+	/* Its empty reads since it last got something, up to `MESH_EMPTY_READS_POLL`. */
+	__u32 empty_reads;
 	/* Reserve; zero. */
 	__u32 reserve;
 	/* Messages that it sent, by the way that they took: index `MESH_WAY_*`. */
 	__u64 messages[MESH_WAYS];
 };
-_Static_assert(sizeof(struct mesh_half) == 216, "mesh_half");
-_Static_assert(__builtin_offsetof(struct mesh_half, sock) == 0, "sock");
-_Static_assert(__builtin_offsetof(struct mesh_half, cookie) == 8, "cookie");
-_Static_assert(__builtin_offsetof(struct mesh_half, fast_bytes) == 16, "fast_bytes");
-_Static_assert(__builtin_offsetof(struct mesh_half, slow_bytes) == 24, "slow_bytes");
-_Static_assert(__builtin_offsetof(struct mesh_half, plain_bytes) == 32, "plain_bytes");
-_Static_assert(__builtin_offsetof(struct mesh_half, waits) == 40, "waits");
-_Static_assert(__builtin_offsetof(struct mesh_half, urgent) == 41, "urgent");
-_Static_assert(__builtin_offsetof(struct mesh_half, splices) == 42, "splices");
-_Static_assert(__builtin_offsetof(struct mesh_half, counts) == 43, "counts");
-_Static_assert(__builtin_offsetof(struct mesh_half, looked) == 44, "looked");
-_Static_assert(__builtin_offsetof(struct mesh_half, taken) == 48, "taken");
-_Static_assert(__builtin_offsetof(struct mesh_half, read_messages) == 52, "read_messages");
-_Static_assert(__builtin_offsetof(struct mesh_half, next_message) == 56, "next_message");
-_Static_assert(__builtin_offsetof(struct mesh_half, next_bytes) == 60, "next_bytes");
-_Static_assert(__builtin_offsetof(struct mesh_half, vain) == 64, "vain");
-_Static_assert(__builtin_offsetof(struct mesh_half, reserve) == 68, "reserve");
-_Static_assert(__builtin_offsetof(struct mesh_half, messages) == 72, "messages");
+_Static_assert(sizeof(struct mesh_pair_end) == 216, "mesh_pair_end");
+_Static_assert(__builtin_offsetof(struct mesh_pair_end, sock) == 0, "sock");
+_Static_assert(__builtin_offsetof(struct mesh_pair_end, cookie) == 8, "cookie");
+_Static_assert(__builtin_offsetof(struct mesh_pair_end, fast_bytes) == 16, "fast_bytes");
+_Static_assert(__builtin_offsetof(struct mesh_pair_end, slow_bytes) == 24, "slow_bytes");
+_Static_assert(__builtin_offsetof(struct mesh_pair_end, plain_bytes) == 32, "plain_bytes");
+_Static_assert(__builtin_offsetof(struct mesh_pair_end, waits) == 40, "waits");
+_Static_assert(__builtin_offsetof(struct mesh_pair_end, urgent) == 41, "urgent");
+_Static_assert(__builtin_offsetof(struct mesh_pair_end, splices) == 42, "splices");
+_Static_assert(__builtin_offsetof(struct mesh_pair_end, miscounted) == 43, "miscounted");
+_Static_assert(__builtin_offsetof(struct mesh_pair_end, looked) == 44, "looked");
+_Static_assert(__builtin_offsetof(struct mesh_pair_end, taken) == 48, "taken");
+_Static_assert(__builtin_offsetof(struct mesh_pair_end, read_messages) == 52, "read_messages");
+_Static_assert(__builtin_offsetof(struct mesh_pair_end, next_message) == 56, "next_message");
+_Static_assert(__builtin_offsetof(struct mesh_pair_end, next_bytes) == 60, "next_bytes");
+_Static_assert(__builtin_offsetof(struct mesh_pair_end, empty_reads) == 64, "empty_reads");
+_Static_assert(__builtin_offsetof(struct mesh_pair_end, reserve) == 68, "reserve");
+_Static_assert(__builtin_offsetof(struct mesh_pair_end, messages) == 72, "messages");
 
 /* A connection between two sockets of this node that is chosen for acceleration. */
 struct mesh_pair {
@@ -1377,7 +1379,7 @@ struct mesh_pair {
 	/* The first sequence number that the accepting socket sends data with. */
 	__u32 acknowledged;
 	/* The connecting and the accepting end. */
-	struct mesh_half half[2];
+	struct mesh_pair_end ends[2];
 };
 _Static_assert(sizeof(struct mesh_pair) == 520, "mesh_pair");
 _Static_assert(__builtin_offsetof(struct mesh_pair, item) == 0, "item");
@@ -1394,12 +1396,12 @@ _Static_assert(__builtin_offsetof(struct mesh_pair, form) == 78, "form");
 _Static_assert(__builtin_offsetof(struct mesh_pair, off) == 79, "off");
 _Static_assert(__builtin_offsetof(struct mesh_pair, sequence) == 80, "sequence");
 _Static_assert(__builtin_offsetof(struct mesh_pair, acknowledged) == 84, "acknowledged");
-_Static_assert(__builtin_offsetof(struct mesh_pair, half) == 88, "half");
+_Static_assert(__builtin_offsetof(struct mesh_pair, ends) == 88, "ends");
 
 /* A chosen connection that waits for its accepting end. Both ends of one connection know its sequence numbers, and
  * no two connections share them: that tells ends of other network namespaces apart.
  */
-struct mesh_opening {
+struct mesh_pending_pair {
 	/* The connecting socket's address, network order, IPv4 as v4-mapped. */
 	__u32 client[4];
 	/* The accepting socket's address, network order, IPv4 as v4-mapped. */
@@ -1415,17 +1417,17 @@ struct mesh_opening {
 	/* Reserve; zero. */
 	__u32 reserve;
 };
-_Static_assert(sizeof(struct mesh_opening) == 48, "mesh_opening");
-_Static_assert(__builtin_offsetof(struct mesh_opening, client) == 0, "client");
-_Static_assert(__builtin_offsetof(struct mesh_opening, server) == 16, "server");
-_Static_assert(__builtin_offsetof(struct mesh_opening, client_port) == 32, "client_port");
-_Static_assert(__builtin_offsetof(struct mesh_opening, server_port) == 34, "server_port");
-_Static_assert(__builtin_offsetof(struct mesh_opening, sequence) == 36, "sequence");
-_Static_assert(__builtin_offsetof(struct mesh_opening, acknowledged) == 40, "acknowledged");
-_Static_assert(__builtin_offsetof(struct mesh_opening, reserve) == 44, "reserve");
+_Static_assert(sizeof(struct mesh_pending_pair) == 48, "mesh_pending_pair");
+_Static_assert(__builtin_offsetof(struct mesh_pending_pair, client) == 0, "client");
+_Static_assert(__builtin_offsetof(struct mesh_pending_pair, server) == 16, "server");
+_Static_assert(__builtin_offsetof(struct mesh_pending_pair, client_port) == 32, "client_port");
+_Static_assert(__builtin_offsetof(struct mesh_pending_pair, server_port) == 34, "server_port");
+_Static_assert(__builtin_offsetof(struct mesh_pending_pair, sequence) == 36, "sequence");
+_Static_assert(__builtin_offsetof(struct mesh_pending_pair, acknowledged) == 40, "acknowledged");
+_Static_assert(__builtin_offsetof(struct mesh_pending_pair, reserve) == 44, "reserve");
 
 /* A program, by its file. */
-struct mesh_program {
+struct mesh_executable {
 	/* The number of its inode. */
 	__u64 inode;
 	/* The device, as the kernel numbers it. */
@@ -1433,41 +1435,41 @@ struct mesh_program {
 	/* Reserve; zero. */
 	__u32 reserve;
 };
-_Static_assert(sizeof(struct mesh_program) == 16, "mesh_program");
-_Static_assert(__builtin_offsetof(struct mesh_program, inode) == 0, "inode");
-_Static_assert(__builtin_offsetof(struct mesh_program, device) == 8, "device");
-_Static_assert(__builtin_offsetof(struct mesh_program, reserve) == 12, "reserve");
+_Static_assert(sizeof(struct mesh_executable) == 16, "mesh_executable");
+_Static_assert(__builtin_offsetof(struct mesh_executable, inode) == 0, "inode");
+_Static_assert(__builtin_offsetof(struct mesh_executable, device) == 8, "device");
+_Static_assert(__builtin_offsetof(struct mesh_executable, reserve) == 12, "reserve");
 
 /* A program that splices from connections of the mesh. */
-struct mesh_splicer {
+struct mesh_splice_reader {
 	/* The name of the task that did so first, as in `/proc/PID/comm`, ended by zeros. */
 	__u8 name[16];
 	/* How often it was noticed. */
 	__u64 times;
 };
-_Static_assert(sizeof(struct mesh_splicer) == 24, "mesh_splicer");
-_Static_assert(__builtin_offsetof(struct mesh_splicer, name) == 0, "name");
-_Static_assert(__builtin_offsetof(struct mesh_splicer, times) == 16, "times");
+_Static_assert(sizeof(struct mesh_splice_reader) == 24, "mesh_splice_reader");
+_Static_assert(__builtin_offsetof(struct mesh_splice_reader, name) == 0, "name");
+_Static_assert(__builtin_offsetof(struct mesh_splice_reader, times) == 16, "times");
 
 /* A reader that may stall for bytes that are there, and why. */
-struct mesh_waiting {
+struct mesh_stalled_reader {
 	/* When that was seen, in nanoseconds since boot. */
 	__u64 since;
 	/* Cookie of its network namespace. */
 	__u64 netns;
 	/* The process. */
 	__u32 process;
-	/* `MESH_WAITS_*`: why. */
+	/* `MESH_STALLED_*`: why. */
 	__u32 why;
 	/* The name of its task, as in `/proc/PID/comm`, ended by zeros. */
 	__u8 name[16];
 };
-_Static_assert(sizeof(struct mesh_waiting) == 40, "mesh_waiting");
-_Static_assert(__builtin_offsetof(struct mesh_waiting, since) == 0, "since");
-_Static_assert(__builtin_offsetof(struct mesh_waiting, netns) == 8, "netns");
-_Static_assert(__builtin_offsetof(struct mesh_waiting, process) == 16, "process");
-_Static_assert(__builtin_offsetof(struct mesh_waiting, why) == 20, "why");
-_Static_assert(__builtin_offsetof(struct mesh_waiting, name) == 24, "name");
+_Static_assert(sizeof(struct mesh_stalled_reader) == 40, "mesh_stalled_reader");
+_Static_assert(__builtin_offsetof(struct mesh_stalled_reader, since) == 0, "since");
+_Static_assert(__builtin_offsetof(struct mesh_stalled_reader, netns) == 8, "netns");
+_Static_assert(__builtin_offsetof(struct mesh_stalled_reader, process) == 16, "process");
+_Static_assert(__builtin_offsetof(struct mesh_stalled_reader, why) == 20, "why");
+_Static_assert(__builtin_offsetof(struct mesh_stalled_reader, name) == 24, "name");
 
 /* What of an accelerated socket is unread. */
 struct mesh_unread {
@@ -1486,7 +1488,7 @@ _Static_assert(__builtin_offsetof(struct mesh_unread, fast_bytes) == 12, "fast_b
 /* Who asks `FIONREAD`, where that tells too little: readers of connections that were accepted on a port, or a
  * program as reader of those that it opens.
  */
-struct mesh_asker {
+struct mesh_fionread_reader {
 	/* Cookie of the network namespace; of a program, the number of its inode. */
 	__u64 place;
 	/* The port, host order; of a program, the device, as the kernel numbers it. */
@@ -1494,13 +1496,13 @@ struct mesh_asker {
 	/* 0 a port, 1 a program. */
 	__u32 is_program;
 };
-_Static_assert(sizeof(struct mesh_asker) == 16, "mesh_asker");
-_Static_assert(__builtin_offsetof(struct mesh_asker, place) == 0, "place");
-_Static_assert(__builtin_offsetof(struct mesh_asker, number) == 8, "number");
-_Static_assert(__builtin_offsetof(struct mesh_asker, is_program) == 12, "is_program");
+_Static_assert(sizeof(struct mesh_fionread_reader) == 16, "mesh_fionread_reader");
+_Static_assert(__builtin_offsetof(struct mesh_fionread_reader, place) == 0, "place");
+_Static_assert(__builtin_offsetof(struct mesh_fionread_reader, number) == 8, "number");
+_Static_assert(__builtin_offsetof(struct mesh_fionread_reader, is_program) == 12, "is_program");
 
 /* What the closed pairs of an `accelerate` item sent. */
-struct mesh_carried {
+struct mesh_pair_totals {
 	/* How many pairs. */
 	__u64 pairs;
 	/* Bytes past the stack. */
@@ -1510,11 +1512,11 @@ struct mesh_carried {
 	/* Messages, by the way that they took: index `MESH_WAY_*`. */
 	__u64 messages[MESH_WAYS];
 };
-_Static_assert(sizeof(struct mesh_carried) == 168, "mesh_carried");
-_Static_assert(__builtin_offsetof(struct mesh_carried, pairs) == 0, "pairs");
-_Static_assert(__builtin_offsetof(struct mesh_carried, fast_bytes) == 8, "fast_bytes");
-_Static_assert(__builtin_offsetof(struct mesh_carried, slow_bytes) == 16, "slow_bytes");
-_Static_assert(__builtin_offsetof(struct mesh_carried, messages) == 24, "messages");
+_Static_assert(sizeof(struct mesh_pair_totals) == 168, "mesh_pair_totals");
+_Static_assert(__builtin_offsetof(struct mesh_pair_totals, pairs) == 0, "pairs");
+_Static_assert(__builtin_offsetof(struct mesh_pair_totals, fast_bytes) == 8, "fast_bytes");
+_Static_assert(__builtin_offsetof(struct mesh_pair_totals, slow_bytes) == 16, "slow_bytes");
+_Static_assert(__builtin_offsetof(struct mesh_pair_totals, messages) == 24, "messages");
 
 /* Counters of four items. The line of an item is named by the upper half of its key, or is one of the next. */
 struct mesh_hit_line {
@@ -1695,33 +1697,33 @@ struct {
 #endif
 
 /* Whom a datagram socket asked, by token. */
-#if defined(MESH_MAPS) || defined(MESH_MAP_ASKED)
+#if defined(MESH_MAPS) || defined(MESH_MAP_UDP_SERVERS)
 struct {
 	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
 	__uint(map_flags, 0x1);
 	__type(key, int);
-	__type(value, struct mesh_asked);
-} asked SEC(".maps");
+	__type(value, struct mesh_udp_servers);
+} udp_servers SEC(".maps");
 #endif
 
 /* Who sent datagrams to a socket. */
-#if defined(MESH_MAPS) || defined(MESH_MAP_PEERS)
+#if defined(MESH_MAPS) || defined(MESH_MAP_UDP_PEERS)
 struct {
 	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
 	__uint(map_flags, 0x1);
 	__type(key, int);
-	__type(value, struct mesh_peers);
-} peers SEC(".maps");
+	__type(value, struct mesh_udp_peers);
+} udp_peers SEC(".maps");
 #endif
 
 /* Whom a socket sent datagrams. */
-#if defined(MESH_MAPS) || defined(MESH_MAP_SPOKEN)
+#if defined(MESH_MAPS) || defined(MESH_MAP_UDP_CONTACTS)
 struct {
 	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
 	__uint(map_flags, 0x1);
 	__type(key, int);
-	__type(value, struct mesh_spoken);
-} spoken SEC(".maps");
+	__type(value, struct mesh_udp_contacts);
+} udp_contacts SEC(".maps");
 #endif
 
 /* Sockets that listen in a pod; one that is closed leaves by itself. */
@@ -1799,13 +1801,13 @@ struct {
 #endif
 
 /* Which pod an inbound packet is for, on its way from the pod's program to the one that decides. */
-#if defined(MESH_MAPS) || defined(MESH_MAP_ENTRIES)
+#if defined(MESH_MAPS) || defined(MESH_MAP_TAIL_CALL_SLOTS)
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, 1);
 	__type(key, __u32);
-	__type(value, struct mesh_entries);
-} entries SEC(".maps");
+	__type(value, struct mesh_tail_call_slots);
+} tail_call_slots SEC(".maps");
 #endif
 
 /* The program that decides inbound traffic, by sk_lookup. */
@@ -1864,13 +1866,13 @@ struct {
 #endif
 
 /* What a chosen socket is an end of. */
-#if defined(MESH_MAPS) || defined(MESH_MAP_ENDS)
+#if defined(MESH_MAPS) || defined(MESH_MAP_SOCKET_ACCEL)
 struct {
 	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
 	__uint(map_flags, 0x1);
 	__type(key, int);
-	__type(value, struct mesh_end);
-} ends SEC(".maps");
+	__type(value, struct mesh_socket_accel);
+} socket_accel SEC(".maps");
 #endif
 
 /* Chosen connections, by the connecting socket's cookie. */
@@ -1885,14 +1887,14 @@ struct {
 #endif
 
 /* Chosen connections that wait for their accepting end; the value is the pair. */
-#if defined(MESH_MAPS) || defined(MESH_MAP_OPENINGS)
+#if defined(MESH_MAPS) || defined(MESH_MAP_PENDING_PAIRS)
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 32768);
 	__uint(map_flags, 0x1);
-	__type(key, struct mesh_opening);
+	__type(key, struct mesh_pending_pair);
 	__type(value, __u64);
-} openings SEC(".maps");
+} pending_pairs SEC(".maps");
 #endif
 
 /* Inbound connections of a pod whose sidecar takes them, without sequence numbers; the value is its namespace. */
@@ -1900,48 +1902,48 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 8192);
-	__type(key, struct mesh_opening);
+	__type(key, struct mesh_pending_pair);
 	__type(value, __u64);
 } arrivals SEC(".maps");
 #endif
 
 /* What closed pairs sent, by the stable hash of the item that chose them. */
-#if defined(MESH_MAPS) || defined(MESH_MAP_CARRIED)
+#if defined(MESH_MAPS) || defined(MESH_MAP_PAIR_TOTALS)
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 65536);
 	__uint(map_flags, 0x1);
 	__type(key, __u64);
-	__type(value, struct mesh_carried);
-} carried SEC(".maps");
+	__type(value, struct mesh_pair_totals);
+} pair_totals SEC(".maps");
 #endif
 
 /* Programs that splice from connections of the mesh, by their files. */
-#if defined(MESH_MAPS) || defined(MESH_MAP_SPLICERS)
+#if defined(MESH_MAPS) || defined(MESH_MAP_SPLICE_READERS)
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 4096);
-	__type(key, struct mesh_program);
-	__type(value, struct mesh_splicer);
-} splicers SEC(".maps");
+	__type(key, struct mesh_executable);
+	__type(value, struct mesh_splice_reader);
+} splice_readers SEC(".maps");
 #endif
 
 /* Accelerated sockets whose readers may stall, by their cookie. */
-#if defined(MESH_MAPS) || defined(MESH_MAP_WAITING)
+#if defined(MESH_MAPS) || defined(MESH_MAP_STALLED_READERS)
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 4096);
 	__type(key, __u64);
-	__type(value, struct mesh_waiting);
-} waiting SEC(".maps");
+	__type(value, struct mesh_stalled_reader);
+} stalled_readers SEC(".maps");
 #endif
 
 /* Ports and programs whose readers ask FIONREAD, where the kernel tells them too little. */
-#if defined(MESH_MAPS) || defined(MESH_MAP_ASKERS)
+#if defined(MESH_MAPS) || defined(MESH_MAP_FIONREAD_READER)
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 1024);
-	__type(key, struct mesh_asker);
-	__type(value, struct mesh_splicer);
-} askers SEC(".maps");
+	__type(key, struct mesh_fionread_reader);
+	__type(value, struct mesh_splice_reader);
+} fionread_reader SEC(".maps");
 #endif

@@ -63,7 +63,7 @@ static __always_inline bool chosen_now(struct mesh_pair *pair)
 	return !pair->off;
 }
 
-static __always_inline enum mesh_way sender_allows(struct mesh_half *sender, struct tcp_sock *tcp)
+static __always_inline enum mesh_way sender_allows(struct mesh_pair_end *sender, struct tcp_sock *tcp)
 {
 	struct sock *sk = (struct sock *)tcp;
 	unsigned char state = sk->__sk_common.skc_state;
@@ -76,7 +76,7 @@ static __always_inline enum mesh_way sender_allows(struct mesh_half *sender, str
 		return MESH_WAY_CLOSING;
 	if (tcp->inet_conn.icsk_ulp_ops)
 		return MESH_WAY_UPPER_PROTOCOL;
-	return tcp->write_seq == tcp->snd_una ? MESH_WAY_SHORT : MESH_WAY_IN_FLIGHT;
+	return tcp->write_seq == tcp->snd_una ? MESH_WAY_FAST : MESH_WAY_IN_FLIGHT;
 }
 
 /* Whether the socket holds bytes that came over the fast path and are unread. */
@@ -93,9 +93,9 @@ static __always_inline bool holds_fast_bytes(__u64 sk)
  * fill the memory, however few bytes they are. One message at a time is waited for; when it is read, all up to there
  * are, and the last one so far is waited for next: so up to twice the messages are counted that are unread.
  */
-static __always_inline bool lags(struct mesh_half *sender, __u64 sk, __u32 taken)
+static __always_inline bool lags(struct mesh_pair_end *sender, __u64 sk, __u32 taken)
 {
-	__u32 messages = sender->messages[MESH_WAY_SHORT];
+	__u32 messages = sender->messages[MESH_WAY_FAST];
 
 	if ((__s32)(taken - sender->next_bytes) >= 0) {
 		sender->read_messages = sender->next_message;
@@ -107,7 +107,7 @@ static __always_inline bool lags(struct mesh_half *sender, __u64 sk, __u32 taken
 }
 
 /* `first` is the sequence number of the first byte that the peer received, `given` what it got over the fast path. */
-static __always_inline enum mesh_way peer_allows(struct mesh_half *sender, struct mesh_half *peer, __u32 first)
+static __always_inline enum mesh_way peer_allows(struct mesh_pair_end *sender, struct mesh_pair_end *peer, __u32 first)
 {
 	struct mesh_control *words = control_words();
 	__u64 sk = peer->sock;
@@ -120,7 +120,7 @@ static __always_inline enum mesh_way peer_allows(struct mesh_half *sender, struc
 	splices = *(volatile __u8 *)&peer->splices;
 	if (splices)
 		return MESH_WAY_READER_SPLICES;
-	if (*(volatile __u8 *)&peer->counts)
+	if (*(volatile __u8 *)&peer->miscounted)
 		return MESH_WAY_OFF;
 	/* Who hands bytes over takes the reader's lock, and sleeps where that is held: many times what the stack
 	 * takes. */
@@ -147,11 +147,11 @@ static __always_inline enum mesh_way peer_allows(struct mesh_half *sender, struc
 	 */
 	if (PEEK(struct sock, sk, sk_rcvlowat) > 1 && !(peer->waits & MESH_READS_BELOW_MARK) && !holds_fast_bytes(sk))
 		return MESH_WAY_READER_LOW_WATER;
-	return PEEK(struct tcp_sock, sk, inet_conn.icsk_ulp_ops) ? MESH_WAY_UPPER_PROTOCOL : MESH_WAY_SHORT;
+	return PEEK(struct tcp_sock, sk, inet_conn.icsk_ulp_ops) ? MESH_WAY_UPPER_PROTOCOL : MESH_WAY_FAST;
 }
 
-static __always_inline enum mesh_way way_of(struct sk_msg_md *msg, struct mesh_pair *pair, struct mesh_half *own,
-					    struct mesh_half *peer, __u32 first)
+static __always_inline enum mesh_way way_of(struct sk_msg_md *msg, struct mesh_pair *pair, struct mesh_pair_end *own,
+					    struct mesh_pair_end *peer, __u32 first)
 {
 	struct tcp_sock *tcp;
 	enum mesh_way way;
@@ -164,15 +164,16 @@ static __always_inline enum mesh_way way_of(struct sk_msg_md *msg, struct mesh_p
 	if (!tcp)
 		return MESH_WAY_CLOSING;
 	way = sender_allows(own, tcp);
-	return way == MESH_WAY_SHORT ? peer_allows(own, peer, first) : way;
+	return way == MESH_WAY_FAST ? peer_allows(own, peer, first) : way;
 }
 
 /* The message is counted before the reader is looked at once more, and a reader that turns to splice says so
  * before it looks at the counters: one of them sees the other.
  */
-static __always_inline enum mesh_way send_short(struct sk_msg_md *msg, struct mesh_half *own, struct mesh_half *peer)
+static __always_inline enum mesh_way send_fast(struct sk_msg_md *msg, struct mesh_pair_end *own,
+						struct mesh_pair_end *peer)
 {
-	enum mesh_way way = MESH_WAY_SHORT;
+	enum mesh_way way = MESH_WAY_FAST;
 	__u64 cookie = peer->cookie;
 
 	/* Never so many. An addition whose result is used is a full barrier. */
@@ -182,7 +183,7 @@ static __always_inline enum mesh_way send_short(struct sk_msg_md *msg, struct me
 		way = MESH_WAY_READER_SPLICES;
 	else if (bpf_msg_redirect_hash(msg, &accelerated, &cookie, BPF_F_INGRESS) != PASS)
 		way = MESH_WAY_CLOSING; /* not there any more: the slow path tells the sender as TCP does */
-	if (way != MESH_WAY_SHORT)
+	if (way != MESH_WAY_FAST)
 		__sync_fetch_and_sub(&own->fast_bytes, msg->size);
 	return way;
 }
@@ -226,27 +227,27 @@ static __always_inline bool sends_urgent(void)
 
 static __always_inline struct verdict sends(struct sk_msg_md *msg)
 {
-	struct mesh_half *own, *peer;
+	struct mesh_pair_end *own, *peer;
 	struct mesh_pair *pair;
-	struct mesh_end *end;
+	struct mesh_socket_accel *accel;
 	enum mesh_way way;
 	__u32 first;
 
 	if (!msg->sk)
 		return ended(MESH_COUNT_NO_SOCKET, PASS);
-	end = bpf_sk_storage_get(&ends, msg->sk, NULL, 0);
-	if (!end)
+	accel = bpf_sk_storage_get(&socket_accel, msg->sk, NULL, 0);
+	if (!accel)
 		return ended(MESH_COUNT_NOT_CHOSEN, PASS);
-	pair = bpf_map_lookup_elem(&pairs, &end->pair);
+	pair = bpf_map_lookup_elem(&pairs, &accel->pair);
 	if (!pair)
 		return ended(MESH_COUNT_NOT_CHOSEN, PASS);
-	if (end->role) {
-		own = &pair->half[1];
-		peer = &pair->half[0];
+	if (accel->role) {
+		own = &pair->ends[1];
+		peer = &pair->ends[0];
 		first = pair->acknowledged;
 	} else {
-		own = &pair->half[0];
-		peer = &pair->half[1];
+		own = &pair->ends[0];
+		peer = &pair->ends[1];
 		first = pair->sequence;
 	}
 	if (sends_urgent()) {
@@ -257,15 +258,15 @@ static __always_inline struct verdict sends(struct sk_msg_md *msg)
 		way = MESH_WAY_STRANDED;
 	else
 		way = way_of(msg, pair, own, peer, first);
-	if (way == MESH_WAY_SHORT)
-		way = send_short(msg, own, peer);
-	if (way > MESH_WAY_SHORT && way != MESH_WAY_STRANDED)
+	if (way == MESH_WAY_FAST)
+		way = send_fast(msg, own, peer);
+	if (way > MESH_WAY_FAST && way != MESH_WAY_STRANDED)
 		own->slow_bytes += msg->size;
 	if (way < MESH_WAYS)
 		own->messages[way] += 1;
 	if (way == MESH_WAY_STRANDED)
-		return ended(MESH_COUNT_SENT_LONG, SK_DROP);
-	return ended(way == MESH_WAY_SHORT ? MESH_COUNT_SENT_SHORT : MESH_COUNT_SENT_LONG, PASS);
+		return ended(MESH_COUNT_SENT_SLOW, SK_DROP);
+	return ended(way == MESH_WAY_FAST ? MESH_COUNT_SENT_FAST : MESH_COUNT_SENT_SLOW, PASS);
 }
 
 SEC("sk_msg")
@@ -275,13 +276,13 @@ int mesh_msg(struct sk_msg_md *msg)
 }
 
 /* The half of a socket that is an end of a pair. */
-static __always_inline struct mesh_half *half_of(struct mesh_end *end)
+static __always_inline struct mesh_pair_end *pair_end_of(struct mesh_socket_accel *accel)
 {
-	struct mesh_pair *pair = bpf_map_lookup_elem(&pairs, &end->pair);
+	struct mesh_pair *pair = bpf_map_lookup_elem(&pairs, &accel->pair);
 
 	if (!pair)
 		return NULL;
-	return end->role ? &pair->half[1] : &pair->half[0];
+	return accel->role ? &pair->ends[1] : &pair->ends[0];
 }
 
 /* Whether the current process is in splice(2): 275 on x86-64, 76 on arm64. */
@@ -297,33 +298,33 @@ static __always_inline bool is_splicing(struct task_struct *task)
 }
 
 /* Remembers that the program of the current process splices. */
-static __always_inline void splicer_found(struct task_struct *task)
+static __always_inline void splice_reader_found(struct task_struct *task)
 {
 	struct mesh_control *words = control_words();
-	struct mesh_program key = {};
-	struct mesh_splicer new = { .times = 1 }, *known;
+	struct mesh_executable key = {};
+	struct mesh_splice_reader new = { .times = 1 }, *known;
 
 	if (words && program_of(task, &key)) {
-		known = bpf_map_lookup_elem(&splicers, &key);
+		known = bpf_map_lookup_elem(&splice_readers, &key);
 		bpf_get_current_comm(new.name, sizeof(new.name));
 		if (known)
 			known->times += 1;
-		else if (!bpf_map_update_elem(&splicers, &key, &new, BPF_NOEXIST))
+		else if (!bpf_map_update_elem(&splice_readers, &key, &new, BPF_NOEXIST))
 			__sync_fetch_and_add(&words->acceleration, 1);
 	}
 }
 
 /* Takes note of a reader that waits for bytes that it will never see. */
-static __always_inline void spliced_in_vain(__u64 cookie, struct sock *sk)
+static __always_inline void splice_stalls(__u64 cookie, struct sock *sk)
 {
-	struct mesh_waiting note = { .why = MESH_WAITS_SPLICES };
+	struct mesh_stalled_reader note = { .why = MESH_STALLED_BY_SPLICE };
 
 	note.since = bpf_ktime_get_boot_ns();
 	note.netns = sk->__sk_common.skc_net.net->net_cookie;
 	note.process = bpf_get_current_pid_tgid() >> 32;
 	bpf_get_current_comm(note.name, sizeof(note.name));
 	/* Ignored: this map forgets the oldest, and is never full. */
-	bpf_map_update_elem(&waiting, &cookie, &note, BPF_ANY);
+	bpf_map_update_elem(&stalled_readers, &cookie, &note, BPF_ANY);
 }
 
 /* Whether the socket is in a network namespace that is a pod's. */
@@ -341,38 +342,38 @@ static __always_inline struct verdict taken_from(struct sock *sk)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct mesh_control *words;
-	struct mesh_program key = {};
-	struct mesh_half *half;
-	struct mesh_end *end;
-	__u32 splicers_now;
+	struct mesh_executable key = {};
+	struct mesh_pair_end *end;
+	struct mesh_socket_accel *accel;
+	__u32 splice_readers_now;
 
 	if (!sk || !task)
 		return ended(MESH_COUNT_NO_SOCKET, 0);
-	end = bpf_sk_storage_get(&ends, sk, NULL, 0);
-	half = end ? half_of(end) : NULL;
+	accel = bpf_sk_storage_get(&socket_accel, sk, NULL, 0);
+	end = accel ? pair_end_of(accel) : NULL;
 	if (is_splicing(task)) {
 		/* Of this mesh are those that it accelerates, redirected or let pass, at either end, and all of a pod.
 		 * */
-		if (end || bpf_sk_storage_get(&client_flows, sk, NULL, 0) ||
+		if (accel || bpf_sk_storage_get(&client_flows, sk, NULL, 0) ||
 		    bpf_sk_storage_get(&accepted_flows, sk, NULL, 0) || is_of_pod(sk))
-			splicer_found(task);
-		if (!half || half->splices >= MESH_SPLICES)
+			splice_reader_found(task);
+		if (!end || end->splices >= MESH_SPLICES)
 			return ended(MESH_COUNT_SPLICED, 0);
-		half->splices = MESH_SPLICES;
+		end->splices = MESH_SPLICES;
 		if (!holds_fast_bytes((__u64)sk))
 			return ended(MESH_COUNT_SPLICED, 0);
-		spliced_in_vain(half->cookie, sk);
+		splice_stalls(end->cookie, sk);
 		return ended(MESH_COUNT_SPLICE_STRANDED, 0);
 	}
 	words = control_words();
-	if (!half || half->splices || !words)
+	if (!end || end->splices || !words)
 		return ended(MESH_COUNT_NOT_CHOSEN, 0);
-	splicers_now = words->acceleration;
-	if (half->looked == splicers_now + 1 || !program_of(task, &key))
+	splice_readers_now = words->acceleration;
+	if (end->looked == splice_readers_now + 1 || !program_of(task, &key))
 		return ended(MESH_COUNT_READER_KNOWN, 0);
-	if (bpf_map_lookup_elem(&splicers, &key))
-		half->splices = MESH_SPLICES_ELSEWHERE;
-	half->looked = splicers_now + 1;
+	if (bpf_map_lookup_elem(&splice_readers, &key))
+		end->splices = MESH_SPLICES_ELSEWHERE;
+	end->looked = splice_readers_now + 1;
 	return ended(MESH_COUNT_READER_LOOKED_UP, 0);
 }
 
@@ -383,15 +384,15 @@ int mesh_taken(__u64 *ctx)
 }
 
 /* Whether bytes of the fast path are on their way to this end or unread, at the moment from which on none follow. */
-static __always_inline bool awaits_short(struct mesh_pair *pair, struct mesh_end *end, struct tcp_sock *tcp)
+static __always_inline bool awaits_fast(struct mesh_pair *pair, struct mesh_socket_accel *accel, struct tcp_sock *tcp)
 {
-	struct mesh_half *own = end->role ? &pair->half[1] : &pair->half[0];
-	struct mesh_half *peer = end->role ? &pair->half[0] : &pair->half[1];
-	__u32 first = end->role ? pair->sequence : pair->acknowledged, plain;
+	struct mesh_pair_end *own = accel->role ? &pair->ends[1] : &pair->ends[0];
+	struct mesh_pair_end *peer = accel->role ? &pair->ends[0] : &pair->ends[1];
+	__u32 first = accel->role ? pair->sequence : pair->acknowledged, plain;
 
 	if (own->splices == MESH_SPLICES_ALONE)
 		return false;
-	/* The other half of the bargain of send_short: said, then a full barrier, then looked at. */
+	/* The other half of the bargain of send_fast: said, then a full barrier, then looked at. */
 	*(volatile __u8 *)&own->splices = MESH_SPLICES_REFUSED;
 	plain = __sync_fetch_and_add(&own->plain_bytes, 0);
 	plain -= tcp->copied_seq - first;
@@ -406,7 +407,7 @@ static __always_inline struct verdict may_read(struct file *file, int mask)
 {
 	struct task_struct *task;
 	struct mesh_pair *pair;
-	struct mesh_end *end;
+	struct mesh_socket_accel *accel;
 	struct socket *socket;
 	struct tcp_sock *tcp;
 	struct sock *sk;
@@ -415,16 +416,16 @@ static __always_inline struct verdict may_read(struct file *file, int mask)
 		return ended(MESH_COUNT_FILE_OTHER, 0);
 	socket = bpf_sock_from_file(file);
 	sk = socket ? socket->sk : NULL;
-	end = sk ? bpf_sk_storage_get(&ends, sk, NULL, 0) : NULL;
-	if (!end)
+	accel = sk ? bpf_sk_storage_get(&socket_accel, sk, NULL, 0) : NULL;
+	if (!accel)
 		return ended(MESH_COUNT_FILE_OTHER, 0);
 	task = bpf_get_current_task_btf();
-	pair = bpf_map_lookup_elem(&pairs, &end->pair);
+	pair = bpf_map_lookup_elem(&pairs, &accel->pair);
 	tcp = bpf_skc_to_tcp_sock(sk);
 	if (!pair || !tcp || !is_splicing(task))
 		return ended(MESH_COUNT_FILE_OTHER, 0);
-	splicer_found(task);
-	if (!awaits_short(pair, end, tcp))
+	splice_reader_found(task);
+	if (!awaits_fast(pair, accel, tcp))
 		return ended(MESH_COUNT_SPLICED, 0);
 	return ended(MESH_COUNT_SPLICE_REFUSED, -EINVAL);
 }
@@ -436,53 +437,53 @@ long mesh_may_read(__u64 *ctx)
 }
 
 /* A reader polls that makes many empty reads before it gets something. */
-static __always_inline void read_in_vain(struct mesh_half *half)
+static __always_inline void read_nothing(struct mesh_pair_end *end)
 {
-	if (half->vain < MESH_VAIN_MANY)
-		half->vain += 1;
+	if (end->empty_reads < MESH_EMPTY_READS_POLL)
+		end->empty_reads += 1;
 	else
-		half->waits |= MESH_READS_POLLING;
+		end->waits |= MESH_READS_POLLING;
 }
 
 /* After a socket was read, whatever socket: how much by which call. Peeking counts nothing. */
 static __always_inline struct verdict read_by(struct sock *sk, int length, int flags)
 {
-	struct mesh_end *end;
-	struct mesh_half *half;
+	struct mesh_socket_accel *accel;
+	struct mesh_pair_end *end;
 	struct mesh_pair *pair;
 	struct tcp_sock *tcp;
 	__u32 taken;
 
 	if (!sk || !length || (length > 0 && flags & MSG_PEEK) || (length < 0 && length != -EAGAIN))
 		return ended(MESH_COUNT_NOTHING_READ, 0);
-	end = bpf_sk_storage_get(&ends, sk, NULL, 0);
+	accel = bpf_sk_storage_get(&socket_accel, sk, NULL, 0);
 	if (length < 0 && flags & MSG_DONTWAIT) {
-		half = end ? half_of(end) : NULL;
-		if (half)
-			read_in_vain(half);
+		end = accel ? pair_end_of(accel) : NULL;
+		if (end)
+			read_nothing(end);
 		return ended(MESH_COUNT_NOTHING_READ, 0);
 	}
 	if (length < 0) {
 		/* The kernel's wait for a message of a sockmap ends with any wake-up of the socket. */
-		if (end && end->pair && sk->sk_rcvtimeo == ~0ULL >> 1)
+		if (accel && accel->pair && sk->sk_rcvtimeo == ~0ULL >> 1)
 			return ended(MESH_COUNT_WOKEN_EARLY, 0);
 		return ended(MESH_COUNT_NOTHING_READ, 0);
 	}
-	pair = end ? bpf_map_lookup_elem(&pairs, &end->pair) : NULL;
+	pair = accel ? bpf_map_lookup_elem(&pairs, &accel->pair) : NULL;
 	tcp = pair ? bpf_skc_to_tcp_sock(sk) : NULL;
 	if (!tcp)
 		return ended(MESH_COUNT_NOT_CHOSEN, 0);
-	half = end->role ? &pair->half[1] : &pair->half[0];
-	taken = __sync_fetch_and_add(&half->plain_bytes, length) + length;
-	taken -= tcp->copied_seq - (end->role ? pair->sequence : pair->acknowledged);
-	if (taken != half->taken && length < sk->sk_rcvlowat)
-		half->waits |= MESH_READS_BELOW_MARK;
-	half->taken = taken;
+	end = accel->role ? &pair->ends[1] : &pair->ends[0];
+	taken = __sync_fetch_and_add(&end->plain_bytes, length) + length;
+	taken -= tcp->copied_seq - (accel->role ? pair->sequence : pair->acknowledged);
+	if (taken != end->taken && length < sk->sk_rcvlowat)
+		end->waits |= MESH_READS_BELOW_MARK;
+	end->taken = taken;
 	if (flags & MSG_WAITALL)
-		half->waits |= MESH_READS_ALL;
-	if (half->vain < MESH_VAIN_FEW)
-		half->waits &= ~MESH_READS_POLLING;
-	half->vain = 0;
+		end->waits |= MESH_READS_ALL;
+	if (end->empty_reads < MESH_EMPTY_READS_SLEEP)
+		end->waits &= ~MESH_READS_POLLING;
+	end->empty_reads = 0;
 	return ended(MESH_COUNT_PLAIN_READ, 0);
 }
 

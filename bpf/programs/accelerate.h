@@ -25,7 +25,7 @@ static __always_inline bool some_ask(void)
 }
 
 /* The program of the current process. */
-static __always_inline bool program_of(struct task_struct *task, struct mesh_program *key)
+static __always_inline bool program_of(struct task_struct *task, struct mesh_executable *key)
 {
 	struct mm_struct *mm = task->mm;
 	struct super_block *device;
@@ -45,14 +45,14 @@ static __always_inline bool program_of(struct task_struct *task, struct mesh_pro
 /* Whether the current process's program is one of those. */
 static __always_inline bool asks_itself(void)
 {
-	struct mesh_asker key = { .is_program = 1 };
-	struct mesh_program program = {};
+	struct mesh_fionread_reader key = { .is_program = 1 };
+	struct mesh_executable program = {};
 
 	if (!some_ask() || !program_of(bpf_get_current_task_btf(), &program))
 		return false;
 	key.place = program.inode;
 	key.number = program.device;
-	return bpf_map_lookup_elem(&askers, &key);
+	return bpf_map_lookup_elem(&fionread_reader, &key);
 }
 
 /* The key of the counters of the item that accelerates `port`, or 0: none does. */
@@ -88,22 +88,22 @@ static __always_inline __u64 accelerate_between(__u32 slot, struct mesh_profile 
 static __always_inline void accelerate_choose(struct bpf_sock_addr *ctx, struct question *q, __u64 item, __u8 form)
 {
 	bool asks = asks_itself();
-	struct mesh_end *end;
+	struct mesh_socket_accel *accel;
 
-	end = asks ? NULL : bpf_sk_storage_get(&ends, ctx->sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	accel = asks ? NULL : bpf_sk_storage_get(&socket_accel, ctx->sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
 	if (asks) {
-		bpf_sk_storage_delete(&ends, ctx->sk);
+		bpf_sk_storage_delete(&socket_accel, ctx->sk);
 		count(MESH_COUNT_COUNTS_AVOIDED);
-	} else if (end) {
-		end->pair = 0;
-		end->item = item;
-		end->generation = q->generation;
-		end->netns = q->netns;
-		end->cgroup = q->cgroup;
-		end->role = 0;
-		end->port = q->port;
-		end->form = form;
-		end->profile = q->profile;
+	} else if (accel) {
+		accel->pair = 0;
+		accel->item = item;
+		accel->generation = q->generation;
+		accel->netns = q->netns;
+		accel->cgroup = q->cgroup;
+		accel->role = 0;
+		accel->port = q->port;
+		accel->form = form;
+		accel->profile = q->profile;
 	} else {
 		count(MESH_COUNT_ACCELERATION_FULL);
 	}
@@ -113,7 +113,7 @@ static __always_inline void accelerate_choose(struct bpf_sock_addr *ctx, struct 
 static __always_inline void accelerate_not(struct bpf_sock_addr *ctx, __u32 counter)
 {
 	if (counter != MESH_COUNT_EXEMPT && accelerates())
-		bpf_sk_storage_delete(&ends, ctx->sk);
+		bpf_sk_storage_delete(&socket_accel, ctx->sk);
 }
 
 /* A connection that goes to the sidecar. */
@@ -126,7 +126,7 @@ static __always_inline void accelerate_redirected(struct bpf_sock_addr *ctx, boo
 	if (item)
 		accelerate_choose(ctx, q, item, MESH_FORM_LOCAL);
 	else if (looks)
-		bpf_sk_storage_delete(&ends, ctx->sk);
+		bpf_sk_storage_delete(&socket_accel, ctx->sk);
 }
 
 /* A connection that a sidecar opens. */
@@ -148,5 +148,5 @@ static __always_inline void accelerate_exempt(struct bpf_sock_addr *ctx, bool co
 		 */
 		accelerate_choose(ctx, q, 0, MESH_FORM_PEERS);
 	else if (looks)
-		bpf_sk_storage_delete(&ends, ctx->sk);
+		bpf_sk_storage_delete(&socket_accel, ctx->sk);
 }

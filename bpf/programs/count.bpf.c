@@ -150,12 +150,12 @@ static __always_inline __u32 unread_slow_bytes(__u64 sk)
 /* Takes note of who asked: the port that the connection was accepted on, or the program that opened it, whose port is
  * another one each time.
  */
-static __always_inline void asker_found(__u64 sk, __u64 cookie, __u64 netns)
+static __always_inline void fionread_reader_found(__u64 sk, __u64 cookie, __u64 netns)
 {
-	struct mesh_splicer first = { .times = 1 }, *known;
+	struct mesh_splice_reader first = { .times = 1 }, *known;
 	bool opened = bpf_map_lookup_elem(&pairs, &cookie);
-	struct mesh_program program = {};
-	struct mesh_asker key = {};
+	struct mesh_executable program = {};
+	struct mesh_fionread_reader key = {};
 
 	if (opened && program_of(bpf_get_current_task_btf(), &program)) {
 		key.place = program.inode;
@@ -165,13 +165,13 @@ static __always_inline void asker_found(__u64 sk, __u64 cookie, __u64 netns)
 		key.number = PEEK(struct sock, sk, __sk_common.skc_num);
 	}
 	key.is_program = opened;
-	known = bpf_map_lookup_elem(&askers, &key);
+	known = bpf_map_lookup_elem(&fionread_reader, &key);
 	bpf_get_current_comm(first.name, sizeof(first.name));
 	if (known)
 		known->times += 1;
 	else
 		/* Ignored: this map forgets the oldest, and where another CPU was first, it has it. */
-		bpf_map_update_elem(&askers, &key, &first, BPF_NOEXIST);
+		bpf_map_update_elem(&fionread_reader, &key, &first, BPF_NOEXIST);
 }
 
 /* Takes note of a reader that was told too little. */
@@ -179,15 +179,15 @@ static __always_inline void told_too_little(__u64 sk)
 {
 	__u64 cookie = (__u64)PEEK(struct sock, sk, __sk_common.skc_cookie.counter);
 	__u64 netns = (__u64)PEEK(struct sock, sk, __sk_common.skc_net.net);
-	struct mesh_waiting note = { .why = MESH_WAITS_COUNTS };
+	struct mesh_stalled_reader note = { .why = MESH_STALLED_BY_FIONREAD };
 
 	note.since = bpf_ktime_get_boot_ns();
 	note.netns = netns ? PEEK(struct net, netns, net_cookie) : 0;
 	note.process = bpf_get_current_pid_tgid() >> 32;
 	bpf_get_current_comm(note.name, sizeof(note.name));
 	/* Ignored: as above. */
-	bpf_map_update_elem(&waiting, &cookie, &note, BPF_NOEXIST);
-	asker_found(sk, cookie, note.netns);
+	bpf_map_update_elem(&stalled_readers, &cookie, &note, BPF_NOEXIST);
+	fionread_reader_found(sk, cookie, note.netns);
 }
 
 static __always_inline struct verdict call_returns(struct pt_regs *registers, long result, bool repairs)

@@ -7,7 +7,7 @@
  */
 
 /* Each map more would be read again for every pod. */
-#define MESH_MAP_ENTRIES
+#define MESH_MAP_TAIL_CALL_SLOTS
 #define MESH_MAP_COUNTERS
 #define MESH_MAP_INBOUND_PROGRAM
 #define MESH_MAP_ARRIVAL_PROGRAM
@@ -25,11 +25,11 @@ static __always_inline __u64 own_netns(void)
 	return cookie;
 }
 
-/* Takes a free slot for this packet; MESH_ENTRIES where there is none. */
-static __always_inline __u32 claim(struct mesh_entries *slots, void *ctx)
+/* Takes a free slot for this packet; MESH_TAIL_CALL_SLOTS where there is none. */
+static __always_inline __u32 claim(struct mesh_tail_call_slots *slots, void *ctx)
 {
 #pragma unroll
-	for (__u32 slot = 0; slot < MESH_ENTRIES; slot++) {
+	for (__u32 slot = 0; slot < MESH_TAIL_CALL_SLOTS; slot++) {
 		__u64 taken = __sync_val_compare_and_swap(&slots->context[slot], 0, (__u64)ctx);
 
 		/* Or clang makes a flag of it first, and then a branch. */
@@ -37,18 +37,18 @@ static __always_inline __u32 claim(struct mesh_entries *slots, void *ctx)
 		if (!taken)
 			return slot;
 	}
-	return MESH_ENTRIES;
+	return MESH_TAIL_CALL_SLOTS;
 }
 
 /* Comes back only where there is no free slot, or no program to go on to. */
 static __always_inline struct verdict go_on(void *ctx, void *programs, int pass)
 {
 	__u32 zero = 0, slot;
-	struct mesh_entries *slots = bpf_map_lookup_elem(&entries, &zero);
+	struct mesh_tail_call_slots *slots = bpf_map_lookup_elem(&tail_call_slots, &zero);
 
 	if (slots) {
 		slot = claim(slots, ctx);
-		if (slot < MESH_ENTRIES) {
+		if (slot < MESH_TAIL_CALL_SLOTS) {
 			slots->pod[slot] = own_netns();
 			/* Ignored: it does not return where it succeeds. */
 			bpf_tail_call(ctx, programs, 0);

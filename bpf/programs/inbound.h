@@ -9,11 +9,11 @@
 __noinline __u64 entered(inbound_context *ctx)
 {
 	__u32 zero = 0;
-	struct mesh_entries *left = bpf_map_lookup_elem(&entries, &zero);
+	struct mesh_tail_call_slots *left = bpf_map_lookup_elem(&tail_call_slots, &zero);
 
 	if (!left)
 		return 0;
-	for (__u32 i = 0; i < MESH_ENTRIES; i++)
+	for (__u32 i = 0; i < MESH_TAIL_CALL_SLOTS; i++)
 		if (*(volatile __u64 *)&left->context[i] == (__u64)ctx) {
 			__u64 pod = *(volatile __u64 *)&left->pod[i];
 
@@ -158,7 +158,7 @@ static __always_inline bool is_refused(struct inbound *in)
 static __always_inline void tell_inbound(struct inbound *in, struct mesh_control *words, struct question *q,
 				       struct answer *a)
 {
-	struct asker by = { .uid = NONE, .port = in->source_port };
+	struct process by = { .uid = NONE, .port = in->source_port };
 
 	if (*(volatile __u64 *)&words->observe) {
 		for (int i = 0; i < 4; i++)

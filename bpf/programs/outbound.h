@@ -128,7 +128,7 @@ static __always_inline void set_loopback(struct bpf_sock_addr *ctx, bool v6, boo
 /* The token of the server that is asked, or -1. One who has none gets the one that was given longest ago. */
 static __always_inline __s32 token_of(struct bpf_sock_addr *ctx, struct question *q, struct answer *a)
 {
-	struct mesh_asked *servers = bpf_sk_storage_get(&asked, ctx->sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	struct mesh_udp_servers *servers = bpf_sk_storage_get(&udp_servers, ctx->sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
 	__u32 token;
 
 	if (!servers)
@@ -162,7 +162,7 @@ static __always_inline bool answers_token(struct bpf_sock_addr *ctx)
 {
 	__u32 token = bpf_ntohl(ctx->user_ip4) - MESH_TOKEN_FIRST, port = ctx->sk->src_port;
 	struct bpf_sock_tuple4 tuple = {};
-	struct mesh_asked *servers;
+	struct mesh_udp_servers *servers;
 	struct bpf_sock *client;
 	bool known;
 
@@ -175,7 +175,7 @@ static __always_inline bool answers_token(struct bpf_sock_addr *ctx)
 	client = bpf_sk_lookup_udp(ctx, &tuple, sizeof(tuple), BPF_F_CURRENT_NETNS, 0);
 	if (!client)
 		return false;
-	servers = bpf_sk_storage_get(&asked, client, NULL, 0);
+	servers = bpf_sk_storage_get(&udp_servers, client, NULL, 0);
 	known = servers && servers->sidecar_port[token] == port;
 	bpf_sk_release(client);
 	if (known)

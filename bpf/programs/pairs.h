@@ -11,7 +11,7 @@
  */
 #pragma once
 
-static __noinline int opening_key(struct bpf_sock_ops *ctx, bool connecting, struct mesh_opening *key)
+static __noinline int pending_key(struct bpf_sock_ops *ctx, bool connecting, struct mesh_pending_pair *key)
 {
 	struct mesh_flow_key both = {};
 
@@ -29,10 +29,11 @@ static __noinline int opening_key(struct bpf_sock_ops *ctx, bool connecting, str
 
 /* Larger than the stack. */
 static const struct mesh_pair blank_pair;
-static const struct mesh_carried nothing_carried;
+static const struct mesh_pair_totals no_totals;
 
 /* The pair of a socket that is about to be established. */
-static __always_inline struct mesh_pair *pair_begin(struct mesh_end *end, struct mesh_opening *key, __u64 cookie)
+static __always_inline struct mesh_pair *pair_begin(struct mesh_socket_accel *accel,
+						     struct mesh_pending_pair *key, __u64 cookie)
 {
 	struct mesh_pair *pair;
 
@@ -49,12 +50,12 @@ static __always_inline struct mesh_pair *pair_begin(struct mesh_end *end, struct
 	pair->server_port = key->server_port;
 	pair->sequence = key->sequence;
 	pair->acknowledged = key->acknowledged;
-	pair->item = end->item;
-	pair->generation = end->generation;
-	pair->netns = end->netns;
-	pair->cgroup = end->cgroup;
-	pair->port = end->port;
-	pair->form = end->form;
+	pair->item = accel->item;
+	pair->generation = accel->generation;
+	pair->netns = accel->netns;
+	pair->cgroup = accel->cgroup;
+	pair->port = accel->port;
+	pair->form = accel->form;
 	return pair;
 }
 
@@ -64,7 +65,7 @@ static __always_inline struct mesh_pair *pair_begin(struct mesh_end *end, struct
 static __always_inline struct verdict accelerate_arriving(struct bpf_sock_ops *ctx)
 {
 	struct mesh_control *words = control_words();
-	struct mesh_opening key = {};
+	struct mesh_pending_pair key = {};
 	struct mesh_profile *profile;
 	struct mesh_member *member;
 	struct question q = {};
@@ -82,7 +83,7 @@ static __always_inline struct verdict accelerate_arriving(struct bpf_sock_ops *c
 	profile = q.profile == MESH_NO_PROFILE ? NULL : line_of(q.slot, MESH_TABLE_PROFILES, q.profile);
 	if (!profile || !profile->accelerate_peers)
 		return ended(MESH_COUNT_ARRIVAL_OTHER, 1);
-	opening_key(ctx, false, &key);
+	pending_key(ctx, false, &key);
 	for (int i = 0; i < 4; i++)
 		q.address[i] = key.client[i];
 	q.port = key.server_port;
@@ -95,21 +96,21 @@ static __always_inline struct verdict accelerate_arriving(struct bpf_sock_ops *c
 }
 
 /* Whether the other end is a sidecar on this node that the policy chooses; then says by which item. */
-static __always_inline bool accelerate_meets(struct mesh_end *end, struct mesh_opening *key, __u64 *peer)
+static __always_inline bool accelerate_meets(struct mesh_socket_accel *accel, struct mesh_pending_pair *key, __u64 *peer)
 {
 	struct mesh_control *words = control_words();
 	__u64 *netns = bpf_map_lookup_elem(&arrivals, key);
 	struct mesh_profile *profile;
 	__u32 slot;
 
-	if (!netns || !words || *(volatile __u64 *)&words->generation != end->generation)
+	if (!netns || !words || *(volatile __u64 *)&words->generation != accel->generation)
 		return false;
 	*peer = *netns;
 	bpf_map_delete_elem(&arrivals, key);
-	slot = end->generation & 1;
-	profile = line_of(slot, MESH_TABLE_PROFILES, end->profile);
-	end->item = profile ? accelerate_between(slot, profile, *peer, end->port) : 0;
-	return end->item;
+	slot = accel->generation & 1;
+	profile = line_of(slot, MESH_TABLE_PROFILES, accel->profile);
+	accel->item = profile ? accelerate_between(slot, profile, *peer, accel->port) : 0;
+	return accel->item;
 }
 
 /* Whether SO_ZEROCOPY is set. */
@@ -129,44 +130,44 @@ static __always_inline bool is_unfit(struct tcp_sock *tcp)
 static __always_inline struct verdict accelerate_connected(struct bpf_sock_ops *ctx)
 {
 	struct bpf_sock *sk = ctx->sk;
-	struct mesh_opening key = {};
+	struct mesh_pending_pair key = {};
 	struct mesh_pair *pair;
-	struct mesh_end *end;
+	struct mesh_socket_accel *accel;
 	struct tcp_sock *tcp;
 	__u64 cookie, peer = 0;
 
 	if (!sk)
 		return ended(MESH_COUNT_NO_SOCKET, 1);
-	end = bpf_sk_storage_get(&ends, sk, NULL, 0);
-	if (!end)
+	accel = bpf_sk_storage_get(&socket_accel, sk, NULL, 0);
+	if (!accel)
 		return ended(MESH_COUNT_NOT_CHOSEN, 1);
 	tcp = bpf_skc_to_tcp_sock(sk);
 	if (!tcp)
 		return ended(MESH_COUNT_NO_SOCKET, 1);
 	if (is_unfit(tcp)) {
-		bpf_sk_storage_delete(&ends, sk);
+		bpf_sk_storage_delete(&socket_accel, sk);
 		return ended(MESH_COUNT_NOT_ELIGIBLE, 1);
 	}
-	opening_key(ctx, true, &key);
-	if (end->form == MESH_FORM_PEERS && !accelerate_meets(end, &key, &peer)) {
-		bpf_sk_storage_delete(&ends, sk);
+	pending_key(ctx, true, &key);
+	if (accel->form == MESH_FORM_PEERS && !accelerate_meets(accel, &key, &peer)) {
+		bpf_sk_storage_delete(&socket_accel, sk);
 		return ended(MESH_COUNT_NOT_MET, 1);
 	}
 	key.sequence = ctx->snd_nxt;
 	key.acknowledged = ctx->rcv_nxt;
 	cookie = bpf_get_socket_cookie(ctx);
-	pair = pair_begin(end, &key, cookie);
+	pair = pair_begin(accel, &key, cookie);
 	if (!pair)
 		return ended(MESH_COUNT_ACCELERATION_FULL, 1);
 	pair->peer_netns = peer;
-	pair->half[0].sock = (__u64)tcp;
-	pair->half[0].cookie = cookie;
+	pair->ends[0].sock = (__u64)tcp;
+	pair->ends[0].cookie = cookie;
 	if (bpf_sock_hash_update(ctx, &accelerated, &cookie, BPF_NOEXIST) ||
-	    bpf_map_update_elem(&openings, &key, &cookie, BPF_ANY)) {
+	    bpf_map_update_elem(&pending_pairs, &key, &cookie, BPF_ANY)) {
 		bpf_map_delete_elem(&pairs, &cookie);
 		return ended(MESH_COUNT_ACCELERATION_FULL, 1);
 	}
-	end->pair = cookie;
+	accel->pair = cookie;
 	watch(ctx);
 	return ended(MESH_COUNT_PAIR_BEGUN, 1);
 }
@@ -182,33 +183,33 @@ static __always_inline bool accelerate_admits(struct bpf_sock_ops *ctx, struct m
 /* Whether readers on this port ask FIONREAD, on a kernel that counts wrong in the map of accelerated sockets. */
 static __always_inline bool counts(struct bpf_sock_ops *ctx)
 {
-	struct mesh_asker key = { .place = bpf_get_netns_cookie(ctx), .number = ctx->local_port };
+	struct mesh_fionread_reader key = { .place = bpf_get_netns_cookie(ctx), .number = ctx->local_port };
 
-	return some_ask() && bpf_map_lookup_elem(&askers, &key);
+	return some_ask() && bpf_map_lookup_elem(&fionread_reader, &key);
 }
 
 static __always_inline struct verdict accelerate_accepted(struct bpf_sock_ops *ctx)
 {
 	struct bpf_sock *sk = ctx->sk;
-	struct mesh_opening key = {};
+	struct mesh_pending_pair key = {};
 	struct mesh_pair *pair;
-	struct mesh_end *end;
+	struct mesh_socket_accel *accel;
 	struct tcp_sock *tcp;
 	__u64 cookie, *found;
 
 	if (!sk)
 		return ended(MESH_COUNT_NO_SOCKET, 1);
-	opening_key(ctx, false, &key);
+	pending_key(ctx, false, &key);
 	/* Whoever connects from another node does not look for it. */
 	bpf_map_delete_elem(&arrivals, &key);
 	key.sequence = ctx->rcv_nxt;
 	key.acknowledged = ctx->snd_nxt;
-	found = bpf_map_lookup_elem(&openings, &key);
+	found = bpf_map_lookup_elem(&pending_pairs, &key);
 	if (!found)
 		return ended(MESH_COUNT_NOT_CHOSEN, 1);
 	cookie = *found;
 	pair = bpf_map_lookup_elem(&pairs, &cookie);
-	bpf_map_delete_elem(&openings, &key);
+	bpf_map_delete_elem(&pending_pairs, &key);
 	tcp = bpf_skc_to_tcp_sock(sk);
 	if (!pair || !tcp || !accelerate_admits(ctx, pair))
 		return ended(MESH_COUNT_NOT_MET, 1);
@@ -216,42 +217,42 @@ static __always_inline struct verdict accelerate_accepted(struct bpf_sock_ops *c
 		return ended(MESH_COUNT_NOT_ELIGIBLE, 1);
 	if (counts(ctx))
 		return ended(MESH_COUNT_COUNTS_AVOIDED, 1);
-	end = bpf_sk_storage_get(&ends, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
-	if (!end)
+	accel = bpf_sk_storage_get(&socket_accel, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!accel)
 		return ended(MESH_COUNT_ACCELERATION_FULL, 1);
-	end->pair = cookie;
-	end->role = 1;
+	accel->pair = cookie;
+	accel->role = 1;
 	watch(ctx);
 	cookie = bpf_get_socket_cookie(ctx);
-	pair->half[1].cookie = cookie;
+	pair->ends[1].cookie = cookie;
 	if (bpf_sock_hash_update(ctx, &accelerated, &cookie, BPF_NOEXIST))
 		return ended(MESH_COUNT_ACCELERATION_FULL, 1);
 	/* Last: a sender takes it for the sign that this end is there. */
-	*(volatile __u64 *)&pair->half[1].sock = (__u64)tcp;
+	*(volatile __u64 *)&pair->ends[1].sock = (__u64)tcp;
 	return ended(MESH_COUNT_PAIR_MET, 1);
 }
 
-static __always_inline void carry(__u64 *to, __u64 bytes)
+static __always_inline void add(__u64 *to, __u64 bytes)
 {
 	__sync_fetch_and_add(to, bytes);
 }
 
 /* Adds what a pair sent to what its item's earlier pairs did. */
-static __always_inline void accelerate_carry(struct mesh_pair *pair)
+static __always_inline void add_to_totals(struct mesh_pair *pair)
 {
-	struct mesh_carried *sum = bpf_map_lookup_elem(&carried, &pair->item);
+	struct mesh_pair_totals *sum = bpf_map_lookup_elem(&pair_totals, &pair->item);
 
 	if (!sum) {
 		/* Ignored: the look-up that follows tells. */
-		bpf_map_update_elem(&carried, &pair->item, &nothing_carried, BPF_NOEXIST);
-		sum = bpf_map_lookup_elem(&carried, &pair->item);
+		bpf_map_update_elem(&pair_totals, &pair->item, &no_totals, BPF_NOEXIST);
+		sum = bpf_map_lookup_elem(&pair_totals, &pair->item);
 	}
 	if (sum) {
-		carry(&sum->pairs, 1);
-		carry(&sum->fast_bytes, pair->half[0].fast_bytes + pair->half[1].fast_bytes);
-		carry(&sum->slow_bytes, pair->half[0].slow_bytes + pair->half[1].slow_bytes);
+		add(&sum->pairs, 1);
+		add(&sum->fast_bytes, pair->ends[0].fast_bytes + pair->ends[1].fast_bytes);
+		add(&sum->slow_bytes, pair->ends[0].slow_bytes + pair->ends[1].slow_bytes);
 		for (__u32 i = 0; i < MESH_WAYS; i++)
-			carry(&sum->messages[i], pair->half[0].messages[i] + pair->half[1].messages[i]);
+			add(&sum->messages[i], pair->ends[0].messages[i] + pair->ends[1].messages[i]);
 	} else {
 		count(MESH_COUNT_HIT_LOST);
 	}
@@ -260,8 +261,8 @@ static __always_inline void accelerate_carry(struct mesh_pair *pair)
 /* Bytes of the fast path that were never read are gone now. TCP would have reset the connection. */
 static __always_inline void fold_totals(struct bpf_sock *sk, struct mesh_pair *pair, __u32 role)
 {
-	struct mesh_half *own = role ? &pair->half[1] : &pair->half[0];
-	struct mesh_half *peer = role ? &pair->half[0] : &pair->half[1];
+	struct mesh_pair_end *own = role ? &pair->ends[1] : &pair->ends[0];
+	struct mesh_pair_end *peer = role ? &pair->ends[0] : &pair->ends[1];
 	struct tcp_sock *tcp = bpf_skc_to_tcp_sock(sk);
 	__u32 first = role ? pair->sequence : pair->acknowledged, taken;
 
@@ -275,30 +276,30 @@ static __always_inline void fold_totals(struct bpf_sock *sk, struct mesh_pair *p
 static __always_inline struct verdict accelerate_closed(struct bpf_sock_ops *ctx)
 {
 	struct bpf_sock *sk = ctx->sk;
-	struct mesh_opening key = {};
+	struct mesh_pending_pair key = {};
 	struct mesh_pair *pair;
-	struct mesh_end *end;
+	struct mesh_socket_accel *accel;
 	__u64 cookie, own;
 
 	if (!sk)
 		return ended(MESH_COUNT_NO_SOCKET, 1);
-	end = bpf_sk_storage_get(&ends, sk, NULL, 0);
-	if (!end || !end->pair)
+	accel = bpf_sk_storage_get(&socket_accel, sk, NULL, 0);
+	if (!accel || !accel->pair)
 		return ended(MESH_COUNT_NOT_CHOSEN, 1);
-	cookie = end->pair;
+	cookie = accel->pair;
 	pair = bpf_map_lookup_elem(&pairs, &cookie);
 	if (!pair)
 		return ended(MESH_COUNT_NOT_CHOSEN, 1);
-	fold_totals(sk, pair, end->role);
+	fold_totals(sk, pair, accel->role);
 	own = bpf_get_socket_cookie(ctx);
-	bpf_map_delete_elem(&waiting, &own);
-	if (end->role)
+	bpf_map_delete_elem(&stalled_readers, &own);
+	if (accel->role)
 		return ended(MESH_COUNT_PAIR_CLOSED, 1);
-	opening_key(ctx, true, &key);
+	pending_key(ctx, true, &key);
 	key.sequence = pair->sequence;
 	key.acknowledged = pair->acknowledged;
-	bpf_map_delete_elem(&openings, &key);
-	accelerate_carry(pair);
+	bpf_map_delete_elem(&pending_pairs, &key);
+	add_to_totals(pair);
 	bpf_map_delete_elem(&pairs, &cookie);
 	return ended(MESH_COUNT_PAIR_CLOSED, 1);
 }

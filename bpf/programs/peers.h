@@ -21,7 +21,7 @@ static __always_inline __u64 mixed_of(__u64 secret0, __u64 secret1, const __u32 
 }
 
 /* Where the group of a peer begins. */
-static __always_inline __u64 *group_of(struct mesh_peers *known, __u64 mix)
+static __always_inline __u64 *group_of(struct mesh_udp_peers *known, __u64 mix)
 {
 	__u64 group = (mix & 0xffffff) * MESH_PEER_GROUPS >> 24;
 
@@ -47,7 +47,7 @@ static __always_inline __u32 age_of(__u64 entry, __u32 now)
 }
 
 /* Whether a socket has had a datagram from there, not too long ago. */
-static __noinline int is_peer(struct mesh_peers *known, struct question *q)
+static __noinline int is_peer(struct mesh_udp_peers *known, struct question *q)
 {
 	__u64 mix, *group;
 
@@ -64,13 +64,13 @@ static __noinline int is_peer(struct mesh_peers *known, struct question *q)
 /* Whether the socket itself spoke to them first. */
 static __always_inline bool has_spoken(struct bpf_sock *sk, struct question *q)
 {
-	struct mesh_spoken *servers = bpf_sk_storage_get(&spoken, sk, NULL, 0);
+	struct mesh_udp_contacts *servers = bpf_sk_storage_get(&udp_contacts, sk, NULL, 0);
 	__u64 mix = mixed_of(0, 0, q->address, q->port);
 	__u32 now = clock();
 
 	if (!servers)
 		return false;
-	for (__u32 i = 0; i < MESH_SPOKEN; i++)
+	for (__u32 i = 0; i < MESH_UDP_CONTACTS; i++)
 		if (is_entry_of(servers->server[i], mix))
 			return age_of(servers->server[i], now) <= MESH_PEER_AGE;
 	return false;
@@ -79,25 +79,25 @@ static __always_inline bool has_spoken(struct bpf_sock *sk, struct question *q)
 /* Takes note of a server that a socket asks. */
 static __noinline int speak(struct bpf_sock_addr *ctx, struct question *q)
 {
-	struct mesh_spoken *servers;
+	struct mesh_udp_contacts *servers;
 	__u64 mix;
 	__u32 now;
 
 	if (!ctx || !q || !ctx->sk)
 		return 0;
-	servers = bpf_sk_storage_get(&spoken, ctx->sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	servers = bpf_sk_storage_get(&udp_contacts, ctx->sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
 	if (!servers) {
 		count(MESH_COUNT_STORAGE_FULL);
 		return 0;
 	}
 	mix = mixed_of(0, 0, q->address, q->port);
 	now = clock();
-	for (__u32 i = 0; i < MESH_SPOKEN; i++)
+	for (__u32 i = 0; i < MESH_UDP_CONTACTS; i++)
 		if (is_entry_of(servers->server[i], mix)) {
 			servers->server[i] = (mix & ~0xffffffULL) | now;
 			return 0;
 		}
-	servers->server[servers->next++ & (MESH_SPOKEN - 1)] = (mix & ~0xffffffULL) | now;
+	servers->server[servers->next++ & (MESH_UDP_CONTACTS - 1)] = (mix & ~0xffffffULL) | now;
 	return 0;
 }
 
@@ -105,7 +105,7 @@ static __noinline int speak(struct bpf_sock_addr *ctx, struct question *q)
  * that do this at the same moment may forget one more: it is decided by the rules then, as if it had been heard too long
  * ago.
  */
-static __noinline int note_peer(struct bpf_sock_addr *ctx, struct mesh_peers *known, struct question *q)
+static __noinline int note_peer(struct bpf_sock_addr *ctx, struct mesh_udp_peers *known, struct question *q)
 {
 	__u32 now, at = 0;
 	__u64 mix, *group, there = 0;
@@ -145,7 +145,7 @@ static __always_inline bool may_have_to_answer(struct bpf_sock_addr *ctx, struct
 	struct mesh_control *words = control_words();
 	struct mesh_profile *profile;
 	struct mesh_member *member;
-	struct mesh_spoken *socket;
+	struct mesh_udp_contacts *socket;
 	__u32 stamp;
 
 	q->generation = words ? *(volatile __u64 *)&words->generation : 0;
@@ -157,7 +157,7 @@ static __always_inline bool may_have_to_answer(struct bpf_sock_addr *ctx, struct
 	if (!profile || !(profile->flags & MESH_PROFILE_SOME_ANSWER))
 		return false;
 	stamp = clock() | (__u32)q->generation << 24;
-	socket = bpf_sk_storage_get(&spoken, ctx->sk, NULL, 0);
+	socket = bpf_sk_storage_get(&udp_contacts, ctx->sk, NULL, 0);
 	if (socket && socket->needless == stamp)
 		return false;
 	member = member_find(ctx, q);
@@ -165,7 +165,7 @@ static __always_inline bool may_have_to_answer(struct bpf_sock_addr *ctx, struct
 	if (profile && profile->flags & MESH_PROFILE_ANSWERS)
 		return true;
 	if (!socket)
-		socket = bpf_sk_storage_get(&spoken, ctx->sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+		socket = bpf_sk_storage_get(&udp_contacts, ctx->sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
 	if (socket)
 		socket->needless = stamp;
 	return false;
@@ -174,16 +174,16 @@ static __always_inline bool may_have_to_answer(struct bpf_sock_addr *ctx, struct
 /* A datagram has come from elsewhere. */
 static __always_inline struct verdict heard(struct bpf_sock_addr *ctx, const __u32 from[4], __u16 port)
 {
-	struct mesh_peers *known;
+	struct mesh_udp_peers *known;
 	struct question q = { .port = port };
 
 	if (is_connected(ctx->sk))
 		return ended(MESH_COUNT_DATAGRAM_OTHER, PASS);
 	for (int i = 0; i < 4; i++)
 		q.address[i] = from[i];
-	known = bpf_sk_storage_get(&peers, ctx->sk, NULL, 0);
+	known = bpf_sk_storage_get(&udp_peers, ctx->sk, NULL, 0);
 	if (!known && may_have_to_answer(ctx, &q)) {
-		known = bpf_sk_storage_get(&peers, ctx->sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+		known = bpf_sk_storage_get(&udp_peers, ctx->sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
 		if (!known)
 			return ended(MESH_COUNT_STORAGE_FULL, PASS);
 		known->secret[0] = (__u64)bpf_get_prandom_u32() << 32 | bpf_get_prandom_u32();
@@ -195,5 +195,5 @@ static __always_inline struct verdict heard(struct bpf_sock_addr *ctx, const __u
 /* Whether a datagram answers one that came in. */
 static __always_inline bool answers_peer(struct bpf_sock_addr *ctx, struct question *q)
 {
-	return !is_connected(ctx->sk) && is_peer(bpf_sk_storage_get(&peers, ctx->sk, NULL, 0), q);
+	return !is_connected(ctx->sk) && is_peer(bpf_sk_storage_get(&udp_peers, ctx->sk, NULL, 0), q);
 }

@@ -407,7 +407,7 @@ static __always_inline bool decide(struct question *q, struct mesh_profile *prof
 }
 
 /* Who asks, as far as the hook can tell, and from which end. */
-struct asker {
+struct process {
 	__u64 time;
 	__u64 cgroup;
 	__u32 pid;
@@ -419,7 +419,7 @@ struct asker {
 };
 
 /* Whether a reader wants this decision. */
-static __always_inline bool wants(struct mesh_watch *watch, struct question *q, struct answer *a, struct asker *by)
+static __always_inline bool wants(struct mesh_watch *watch, struct question *q, struct answer *a, struct process *by)
 {
 	__u64 subject = *(volatile __u64 *)&watch->subject;
 	__u32 verdict = a->node == NONE ? MESH_WATCH_EXEMPT : 1U << (a->verdict & 7), other = 0;
@@ -437,7 +437,7 @@ static __always_inline bool wants(struct mesh_watch *watch, struct question *q, 
 	return !other;
 }
 
-static __always_inline void fill_event(struct mesh_event *event, struct question *q, struct answer *a, struct asker *by)
+static __always_inline void fill_event(struct mesh_event *event, struct question *q, struct answer *a, struct process *by)
 {
 	event->time = by->time;
 	event->generation = q->generation;
@@ -472,7 +472,7 @@ static __always_inline void fill_event(struct mesh_event *event, struct question
  * A global function, as `report`: the verifier looks at it once, and not behind every path that leads here, which was
  * three quarters of its work. Its arguments may be anything then, so that it asks for each.
  */
-__noinline int report_to(struct question *q, struct answer *a, struct asker *by, __u32 reader)
+__noinline int report_to(struct question *q, struct answer *a, struct process *by, __u32 reader)
 {
 	struct mesh_watch *watch = bpf_map_lookup_elem(&watches, &reader);
 	struct mesh_control *words = control_words();
@@ -499,7 +499,7 @@ __noinline int report_to(struct question *q, struct answer *a, struct asker *by,
 }
 
 /* Sends a decision to whoever watches. */
-__noinline int report(struct question *q, struct answer *a, struct asker *by)
+__noinline int report(struct question *q, struct answer *a, struct process *by)
 {
 	struct mesh_control *words = control_words();
 	__u64 readers;
@@ -516,7 +516,7 @@ __noinline int report(struct question *q, struct answer *a, struct asker *by)
 }
 
 /* The process that runs this hook, for its socket. */
-static __always_inline void this_process(struct bpf_sock *sk, struct asker *by)
+static __always_inline void this_process(struct bpf_sock *sk, struct process *by)
 {
 	__u64 ids = bpf_get_current_uid_gid();
 
@@ -540,7 +540,7 @@ static __always_inline void this_process(struct bpf_sock *sk, struct asker *by)
 /* Where somebody watches, tells a decision of a process. */
 static __always_inline void tell(struct mesh_control *words, struct question *q, struct answer *a, struct bpf_sock *sk)
 {
-	struct asker by = {};
+	struct process by = {};
 
 	if (*(volatile __u64 *)&words->observe) {
 		this_process(sk, &by);

@@ -45,30 +45,30 @@ int mesh_unread(struct __sk_buff *skb)
  */
 static __always_inline struct verdict leaves(struct sock_common *sk)
 {
-	struct mesh_waiting *note;
-	struct mesh_half *half;
-	struct mesh_end *end;
+	struct mesh_stalled_reader *note;
+	struct mesh_pair_end *end;
+	struct mesh_socket_accel *accel;
 	int owned = 0, low;
 	__u64 cookie;
 
 	if (!sk || sk->skc_state == TCP_LISTEN || sk->skc_state == TCP_TIME_WAIT)
 		return ended(MESH_COUNT_NOT_CHOSEN, 0);
 	cookie = sk->skc_cookie.counter;
-	note = bpf_map_lookup_elem(&waiting, &cookie);
+	note = bpf_map_lookup_elem(&stalled_readers, &cookie);
 	READ(owned, ((struct sock *)sk)->sk_lock.owned);
-	if (!note || note->why != MESH_WAITS_COUNTS || !owned)
+	if (!note || note->why != MESH_STALLED_BY_FIONREAD || !owned)
 		return ended(MESH_COUNT_NOT_CHOSEN, 0);
-	end = bpf_sk_storage_get(&ends, sk, NULL, 0);
-	half = end ? half_of(end) : NULL;
-	if (!half)
+	accel = bpf_sk_storage_get(&socket_accel, sk, NULL, 0);
+	end = accel ? pair_end_of(accel) : NULL;
+	if (!end)
 		return ended(MESH_COUNT_NOT_CHOSEN, 0);
-	if (!half->counts) {
-		*(volatile __u8 *)&half->counts = 1;
+	if (!end->miscounted) {
+		*(volatile __u8 *)&end->miscounted = 1;
 		return ended(MESH_COUNT_COUNTS_LEAVING, 0);
 	}
 	if (!holds_fast_bytes((__u64)sk)) {
 		bpf_map_delete_elem(&accelerated, &cookie);
-		bpf_map_delete_elem(&waiting, &cookie);
+		bpf_map_delete_elem(&stalled_readers, &cookie);
 	}
 	low = PEEK(struct sock, (__u64)sk, sk_rcvlowat);
 	/* Ignored: whoever runs this looks again a second later. */

@@ -62,7 +62,7 @@ static __always_inline bool seems_own(struct mesh_member *member, struct ends *e
 static __noinline int tell_received(struct __sk_buff *skb, struct sk_buff *packet, struct question *q, struct answer *a,
 				    struct ends *ends)
 {
-	struct asker by = { .uid = NONE };
+	struct process by = { .uid = NONE };
 	__u16 network = 0, transport = 0, port = 0;
 
 	if (!skb || !q || !a || !ends)

@@ -25,7 +25,7 @@ static __always_inline struct verdict received(struct bpf_sock_addr *ctx, bool v
 		return heard(ctx, from, port);
 	token = bpf_ntohl(from[3]) - MESH_TOKEN_FIRST;
 	if (is_mapped(from) && token < MESH_TOKENS) {
-		struct mesh_asked *servers = bpf_sk_storage_get(&asked, ctx->sk, NULL, 0);
+		struct mesh_udp_servers *servers = bpf_sk_storage_get(&udp_servers, ctx->sk, NULL, 0);
 
 		if (servers && servers->sidecar_port[token] == port) {
 			__u32 server[4] = { 0, 0, MAPPED, servers->address[token] };

@@ -229,19 +229,33 @@ pub const ACCEPTED_FLOWS: MapDef = MapDef {
     )
 };
 /// Storage of datagram sockets.
-pub const ASKED: MapDef = MapDef {
-    c_types: Some(("int", "struct mesh_asked")),
-    ..map("asked", MapKind::SkStorage, 4, size::<abi::Asked>(), 0, "Whom a datagram socket asked, by token.")
+pub const UDP_SERVERS: MapDef = MapDef {
+    c_types: Some(("int", "struct mesh_udp_servers")),
+    ..map(
+        "udp_servers",
+        MapKind::SkStorage,
+        4,
+        size::<abi::UdpServers>(),
+        0,
+        "Whom a datagram socket asked, by token.",
+    )
 };
 /// Storage of datagram sockets that serve.
-pub const PEERS: MapDef = MapDef {
-    c_types: Some(("int", "struct mesh_peers")),
-    ..map("peers", MapKind::SkStorage, 4, size::<abi::Peers>(), 0, "Who sent datagrams to a socket.")
+pub const UDP_PEERS: MapDef = MapDef {
+    c_types: Some(("int", "struct mesh_udp_peers")),
+    ..map("udp_peers", MapKind::SkStorage, 4, size::<abi::UdpPeers>(), 0, "Who sent datagrams to a socket.")
 };
 /// Storage of datagram sockets that ask.
-pub const SPOKEN: MapDef = MapDef {
-    c_types: Some(("int", "struct mesh_spoken")),
-    ..map("spoken", MapKind::SkStorage, 4, size::<abi::Spoken>(), 0, "Whom a socket sent datagrams.")
+pub const UDP_CONTACTS: MapDef = MapDef {
+    c_types: Some(("int", "struct mesh_udp_contacts")),
+    ..map(
+        "udp_contacts",
+        MapKind::SkStorage,
+        4,
+        size::<abi::UdpContacts>(),
+        0,
+        "Whom a socket sent datagrams.",
+    )
 };
 /// Listening sockets of members.
 pub const LISTENERS: MapDef = MapDef {
@@ -332,13 +346,13 @@ pub const COUNTERS: MapDef = MapDef {
     )
 };
 /// Which pod an inbound packet is for, on its way between two programs.
-pub const ENTRIES: MapDef = MapDef {
-    c_types: Some(("__u32", "struct mesh_entries")),
+pub const TAIL_CALL_SLOTS: MapDef = MapDef {
+    c_types: Some(("__u32", "struct mesh_tail_call_slots")),
     ..map(
-        "entries",
+        "tail_call_slots",
         MapKind::PerCpuArray,
         4,
-        size::<abi::Entries>(),
+        size::<abi::TailCallSlots>(),
         1,
         "Which pod an inbound packet is for, on its way from the pod's program to the one that decides.",
     )
@@ -388,9 +402,16 @@ pub const ACCELERATED: MapDef = MapDef {
     ..map("accelerated", MapKind::SockHash, 8, 8, 1 << 16, "Sockets of chosen connections, by their cookie.")
 };
 /// Storage of those sockets.
-pub const ENDS: MapDef = MapDef {
-    c_types: Some(("int", "struct mesh_end")),
-    ..map("ends", MapKind::SkStorage, 4, size::<abi::End>(), 0, "What a chosen socket is an end of.")
+pub const SOCKET_ACCEL: MapDef = MapDef {
+    c_types: Some(("int", "struct mesh_socket_accel")),
+    ..map(
+        "socket_accel",
+        MapKind::SkStorage,
+        4,
+        size::<abi::SocketAccel>(),
+        0,
+        "What a chosen socket is an end of.",
+    )
 };
 /// Chosen connections.
 pub const PAIRS: MapDef = MapDef {
@@ -405,12 +426,12 @@ pub const PAIRS: MapDef = MapDef {
     )
 };
 /// Chosen connections that wait for their accepting end.
-pub const OPENINGS: MapDef = MapDef {
-    c_types: Some(("struct mesh_opening", "__u64")),
+pub const PENDING_PAIRS: MapDef = MapDef {
+    c_types: Some(("struct mesh_pending_pair", "__u64")),
     ..map(
-        "openings",
+        "pending_pairs",
         MapKind::Hash,
-        size::<abi::Opening>(),
+        size::<abi::PendingPair>(),
         8,
         1 << 15,
         "Chosen connections that wait for their accepting end; the value is the pair.",
@@ -418,60 +439,60 @@ pub const OPENINGS: MapDef = MapDef {
 };
 /// Inbound connections of a pod whose sidecar takes them.
 pub const ARRIVALS: MapDef = MapDef {
-    c_types: Some(("struct mesh_opening", "__u64")),
+    c_types: Some(("struct mesh_pending_pair", "__u64")),
     ..map(
         "arrivals",
         MapKind::LruHash,
-        size::<abi::Opening>(),
+        size::<abi::PendingPair>(),
         8,
         1 << 13,
         "Inbound connections of a pod whose sidecar takes them, without sequence numbers; the value is its namespace.",
     )
 };
 /// What closed pairs sent.
-pub const CARRIED: MapDef = MapDef {
-    c_types: Some(("__u64", "struct mesh_carried")),
+pub const PAIR_TOTALS: MapDef = MapDef {
+    c_types: Some(("__u64", "struct mesh_pair_totals")),
     ..map(
-        "carried",
+        "pair_totals",
         MapKind::Hash,
         8,
-        size::<abi::Carried>(),
+        size::<abi::PairTotals>(),
         1 << 16,
         "What closed pairs sent, by the stable hash of the item that chose them.",
     )
 };
 /// Programs that splice from connections of the mesh.
-pub const SPLICERS: MapDef = MapDef {
-    c_types: Some(("struct mesh_program", "struct mesh_splicer")),
+pub const SPLICE_READERS: MapDef = MapDef {
+    c_types: Some(("struct mesh_executable", "struct mesh_splice_reader")),
     ..map(
-        "splicers",
+        "splice_readers",
         MapKind::LruHash,
-        size::<abi::Program>(),
-        size::<abi::Splicer>(),
+        size::<abi::Executable>(),
+        size::<abi::SpliceReader>(),
         1 << 12,
         "Programs that splice from connections of the mesh, by their files.",
     )
 };
 /// Readers that may stall.
-pub const WAITING: MapDef = MapDef {
-    c_types: Some(("__u64", "struct mesh_waiting")),
+pub const STALLED_READERS: MapDef = MapDef {
+    c_types: Some(("__u64", "struct mesh_stalled_reader")),
     ..map(
-        "waiting",
+        "stalled_readers",
         MapKind::LruHash,
         8,
-        size::<abi::Waiting>(),
+        size::<abi::StalledReader>(),
         1 << 12,
         "Accelerated sockets whose readers may stall, by their cookie.",
     )
 };
 /// Readers that ask `FIONREAD`.
-pub const ASKERS: MapDef = MapDef {
-    c_types: Some(("struct mesh_asker", "struct mesh_splicer")),
+pub const FIONREAD_READER: MapDef = MapDef {
+    c_types: Some(("struct mesh_fionread_reader", "struct mesh_splice_reader")),
     ..map(
-        "askers",
+        "fionread_reader",
         MapKind::LruHash,
-        size::<abi::Asker>(),
-        size::<abi::Splicer>(),
+        size::<abi::FionreadReader>(),
+        size::<abi::SpliceReader>(),
         1 << 10,
         "Ports and programs whose readers ask FIONREAD, where the kernel tells them too little.",
     )
@@ -492,9 +513,9 @@ pub const MAPS: &[MapDef] = &[
     EXEMPT_FLOWS,
     CLIENT_FLOWS,
     ACCEPTED_FLOWS,
-    ASKED,
-    PEERS,
-    SPOKEN,
+    UDP_SERVERS,
+    UDP_PEERS,
+    UDP_CONTACTS,
     LISTENERS,
     HOST_PORTS,
     ROOMS,
@@ -502,20 +523,20 @@ pub const MAPS: &[MapDef] = &[
     LISTENING,
     HITS,
     COUNTERS,
-    ENTRIES,
+    TAIL_CALL_SLOTS,
     INBOUND_PROGRAM,
     ARRIVAL_PROGRAM,
     WATCHES,
     EVENTS,
     ACCELERATED,
-    ENDS,
+    SOCKET_ACCEL,
     PAIRS,
-    OPENINGS,
+    PENDING_PAIRS,
     ARRIVALS,
-    CARRIED,
-    SPLICERS,
-    WAITING,
-    ASKERS,
+    PAIR_TOTALS,
+    SPLICE_READERS,
+    STALLED_READERS,
+    FIONREAD_READER,
 ];
 
 #[cfg(test)]

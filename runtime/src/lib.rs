@@ -66,7 +66,7 @@ pub use commands::pods::NEVER;
 pub use commands::run::Joined;
 pub use commands::sidecars::{Family, Held, NotTaken, Port, Stranger, Unheard};
 pub use commands::status::acceleration::{
-    Acceleration, AskerStatus, Carriage, ItemCarriage, PairStatus, SplicerStatus,
+    Acceleration, Carriage, FionreadReaderStatus, ItemCarriage, PairStatus, SpliceReaderStatus,
 };
 pub use commands::status::hits::{ItemHits, items};
 pub use commands::status::{Head, LivePolicy, MemberStatus, Occupancy, ProgramStatus, State, Status};

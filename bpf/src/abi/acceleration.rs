@@ -3,44 +3,44 @@
 constants! {
     /// In the map `probed_sockets` of `probes.bpf.c`: the socket that gets what is sent.
     PROBE_READER: u64 = 1;
-    /// [`End::form`] and [`Pair::form`]: an application and its own sidecar.
+    /// [`SocketAccel::form`] and [`Pair::form`]: an application and its own sidecar.
     FORM_LOCAL: u8 = 0;
-    /// [`End::form`] and [`Pair::form`]: the sidecars of two workloads.
+    /// [`SocketAccel::form`] and [`Pair::form`]: the sidecars of two workloads.
     FORM_PEERS: u8 = 1;
-    /// [`Half::splices`]: not that anybody knows.
+    /// [`PairEnd::splices`]: not that anybody knows.
     SPLICES_NOT: u8 = 0;
-    /// [`Half::splices`]: its program does, on other sockets.
+    /// [`PairEnd::splices`]: its program does, on other sockets.
     SPLICES_ELSEWHERE: u8 = 1;
-    /// [`Half::splices`]: it did, and nothing keeps it from doing so while bytes of the fast path are unread.
+    /// [`PairEnd::splices`]: it did, and nothing keeps it from doing so while bytes of the fast path are unread.
     SPLICES: u8 = 2;
-    /// [`Half::splices`]: it did, and is refused while bytes of the fast path are unread.
+    /// [`PairEnd::splices`]: it did, and is refused while bytes of the fast path are unread.
     SPLICES_REFUSED: u8 = 3;
-    /// [`Half::splices`]: it does, and every byte of the fast path is read.
+    /// [`PairEnd::splices`]: it does, and every byte of the fast path is read.
     SPLICES_ALONE: u8 = 4;
-    /// [`Half::waits`]: it was seen to read with `MSG_WAITALL`.
+    /// [`PairEnd::waits`]: it was seen to read with `MSG_WAITALL`.
     READS_ALL: u8 = 1;
-    /// [`Half::waits`]: it has read bytes of the fast path that were fewer than its low-water mark (`SO_RCVLOWAT`).
+    /// [`PairEnd::waits`]: it has read bytes of the fast path that were fewer than its low-water mark (`SO_RCVLOWAT`).
     READS_BELOW_MARK: u8 = 2;
-    /// [`Half::waits`]: it polls: it asks again and again, without sleeping.
+    /// [`PairEnd::waits`]: it polls: it asks again and again, without sleeping.
     READS_POLLING: u8 = 4;
     /// After this many empty reads, one after the other, a reader polls.
-    VAIN_MANY: u32 = 16;
-    /// Who gets something after fewer empty reads does not: those that read until nothing is left, and then sleep,
-    /// have one.
-    VAIN_FEW: u32 = 4;
+    EMPTY_READS_POLL: u32 = 16;
+    /// A reader that gets data after fewer empty reads is not polling: one that reads until `EAGAIN`, and then sleeps,
+    /// has exactly one.
+    EMPTY_READS_SLEEP: u32 = 4;
     /// What the kernel needs for a message of the fast path beside its bytes.
     MESSAGE_SIZE: u32 = 1024;
-    /// [`Waiting::why`]: it spliced while bytes of the fast path were unread.
-    WAITS_SPLICES: u32 = 1;
-    /// [`Waiting::why`]: `FIONREAD` told it less than there was.
-    WAITS_COUNTS: u32 = 2;
+    /// [`StalledReader::why`]: it spliced while bytes of the fast path were unread.
+    STALLED_BY_SPLICE: u32 = 1;
+    /// [`StalledReader::why`]: `FIONREAD` told it less than there was.
+    STALLED_BY_FIONREAD: u32 = 2;
     /// Ways that are counted apart; more than there are [`Way`]s.
     WAYS: usize = 18;
 }
 
 layouts! {
     /// What is kept with a socket whose connection is chosen for acceleration.
-    struct End as "mesh_end" {
+    struct SocketAccel as "mesh_socket_accel" {
         /// The pair that it is an end of: the connecting socket's cookie. 0 until it is established.
         pair: u64,
         /// The key of the counters of the `accelerate` item that chose it.
@@ -66,7 +66,7 @@ layouts! {
     }
 
     /// One end of a pair, and what it sent.
-    struct Half as "mesh_half" {
+    struct PairEnd as "mesh_pair_end" {
         /// The address of the kernel's `struct tcp_sock`; 0: this end is not there.
         sock: u64,
         /// Its socket's cookie, also its key among the accelerated sockets.
@@ -84,8 +84,8 @@ layouts! {
         /// `MESH_SPLICES_*`: whether it reads by `splice`.
         splices: u8,
         /// 1: it was told too little by `FIONREAD`, and is about to leave.
-        counts: u8,
-        /// What `control.splicers` was when its program was last looked for among those that splice.
+        miscounted: u8,
+        /// What `the lower half of `control.acceleration`` was when its program was last looked for among those that splice.
         looked: u32,
         /// Bytes of the fast path that it had read when it last read any.
         taken: u32,
@@ -95,8 +95,8 @@ layouts! {
         next_message: u32,
         /// Bytes that it had sent over the fast path, with that message.
         next_bytes: u32,
-        /// Its empty reads since it last got something, up to `MESH_VAIN_MANY`.
-        vain: u32,
+        /// Its empty reads since it last got something, up to `MESH_EMPTY_READS_POLL`.
+        empty_reads: u32,
         /// Reserve; zero.
         reserve: u32,
         /// Messages that it sent, by the way that they took: index `MESH_WAY_*`.
@@ -134,12 +134,12 @@ layouts! {
         /// The first sequence number that the accepting socket sends data with.
         acknowledged: u32,
         /// The connecting and the accepting end.
-        half: [Half; 2],
+        ends: [PairEnd; 2],
     }
 
     /// A chosen connection that waits for its accepting end. Both ends of one connection know its sequence
     /// numbers, and no two connections share them: that tells ends of other network namespaces apart.
-    struct Opening as "mesh_opening" {
+    struct PendingPair as "mesh_pending_pair" {
         /// The connecting socket's address, network order, IPv4 as v4-mapped.
         client: [u32; 4],
         /// The accepting socket's address, network order, IPv4 as v4-mapped.
@@ -157,7 +157,7 @@ layouts! {
     }
 
     /// A program, by its file.
-    struct Program as "mesh_program" {
+    struct Executable as "mesh_executable" {
         /// The number of its inode.
         inode: u64,
         /// The device, as the kernel numbers it.
@@ -167,7 +167,7 @@ layouts! {
     }
 
     /// A program that splices from connections of the mesh.
-    struct Splicer as "mesh_splicer" {
+    struct SpliceReader as "mesh_splice_reader" {
         /// The name of the task that did so first, as in `/proc/PID/comm`, ended by zeros.
         name: [u8; 16],
         /// How often it was noticed.
@@ -175,14 +175,14 @@ layouts! {
     }
 
     /// A reader that may stall for bytes that are there, and why.
-    struct Waiting as "mesh_waiting" {
+    struct StalledReader as "mesh_stalled_reader" {
         /// When that was seen, in nanoseconds since boot.
         since: u64,
         /// Cookie of its network namespace.
         netns: u64,
         /// The process.
         process: u32,
-        /// `MESH_WAITS_*`: why.
+        /// `MESH_STALLED_*`: why.
         why: u32,
         /// The name of its task, as in `/proc/PID/comm`, ended by zeros.
         name: [u8; 16],
@@ -200,7 +200,7 @@ layouts! {
 
     /// Who asks `FIONREAD`, where that tells too little: readers of connections that were accepted on a port, or a
     /// program as reader of those that it opens.
-    struct Asker as "mesh_asker" {
+    struct FionreadReader as "mesh_fionread_reader" {
         /// Cookie of the network namespace; of a program, the number of its inode.
         place: u64,
         /// The port, host order; of a program, the device, as the kernel numbers it.
@@ -210,7 +210,7 @@ layouts! {
     }
 
     /// What the closed pairs of an `accelerate` item sent.
-    struct Carried as "mesh_carried" {
+    struct PairTotals as "mesh_pair_totals" {
         /// How many pairs.
         pairs: u64,
         /// Bytes past the stack.
@@ -226,7 +226,7 @@ indices! {
     /// Which way the bytes of an accelerated pair took, and why: each an index into `messages`; in C `MESH_WAY_…`.
     enum Way {
         /// Past the stack.
-        Short = "short",
+        Fast = "fast",
         /// Through the stack: the mesh is paused, or the live policy does not choose the pair.
         Off = "off",
         /// Through the stack: the other end is on another node, is no member, or has not accepted yet.

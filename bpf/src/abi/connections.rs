@@ -3,7 +3,7 @@
 
 constants! {
     /// Version of what is kept for a live connection.
-    FLOW_ABI: u32 = 2;
+    FLOW_ABI: u32 = 3;
     /// The port that a denied datagram socket is connected to, on its own address. Nobody listens there.
     REFUSING_PORT: u16 = 1;
     /// [`Flow::flags`]: the sidecar's own address is the original destination.

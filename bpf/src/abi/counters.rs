@@ -178,9 +178,9 @@ indices! {
         /// While something is accelerated: a socket that is not.
         NotChosen = "not_chosen",
         /// A message on a chosen connection went past the stack.
-        SentShort = "sent_short",
+        SentFast = "sent_fast",
         /// A message on a chosen connection went through the stack; the pair's `messages` say why.
-        SentLong = "sent_long",
+        SentSlow = "sent_slow",
         /// A chosen socket was read by a plain call.
         PlainRead = "plain_read",
         /// While something is accelerated: a read that got nothing.

@@ -15,12 +15,12 @@ constants! {
     /// How long an answer may take, in units of 2³⁰ ns: 120 seconds.
     PEER_AGE: u32 = 112;
     /// Servers that a datagram socket asked, which are no peers when they answer; a power of two.
-    SPOKEN: usize = 32;
+    UDP_CONTACTS: usize = 32;
 }
 
 layouts! {
     /// Whom a datagram socket asked, by token: kept with the socket.
-    struct Asked as "mesh_asked" {
+    struct UdpServers as "mesh_udp_servers" {
         /// IPv4 address, network order.
         address: [u32; TOKENS],
         /// Port, host order.
@@ -34,7 +34,7 @@ layouts! {
     }
 
     /// Who sent datagrams to a socket that is not connected, in socket storage: answers to them are no new flows.
-    struct Peers as "mesh_peers" {
+    struct UdpPeers as "mesh_udp_peers" {
         /// Chosen by chance, so that nobody can tell which peers share an entry.
         secret: [u64; 2],
         /// A hash of address and port (40 bits), and when its last datagram came (24 bits); 0: free.
@@ -42,9 +42,9 @@ layouts! {
     }
 
     /// Whom a socket that is not connected sent datagrams, in socket storage: what comes from them is no question.
-    struct Spoken as "mesh_spoken" {
-        /// As [`Peers::peer`], with secrets of zero, and when the last datagram was sent.
-        server: [u64; SPOKEN],
+    struct UdpContacts as "mesh_udp_contacts" {
+        /// As [`UdpPeers::peer`], with secrets of zero, and when the last datagram was sent.
+        server: [u64; UDP_CONTACTS],
         /// The place that is given next, modulo their number.
         next: u32,
         /// When and under which generation (its lower 8 bits) nobody needed a note of what the socket receives; 0:
@@ -53,4 +53,4 @@ layouts! {
     }
 }
 
-const _: () = assert!(size_of::<Asked>() == 136 && size_of::<Peers>() == 16 + 8 * PEERS);
+const _: () = assert!(size_of::<UdpServers>() == 136 && size_of::<UdpPeers>() == 16 + 8 * PEERS);

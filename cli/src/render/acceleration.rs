@@ -35,12 +35,12 @@ pub fn answer(found: &Acceleration, items: &Items) -> Value {
             "client": pair.client, "server": pair.server, "port": pair.port, "paired": pair.paired,
             "rule": items.get(&pair.item).map(|(_, text)| text),
         }))).collect::<Vec<_>>(),
-        "splicers": found.splicers.iter().map(|it| json!({
+        "splice_readers": found.splice_readers.iter().map(|it| json!({
             "name": it.name, "inode": it.inode, "device": it.device, "times": it.times,
         })).collect::<Vec<_>>(),
         "refuses_splice": found.refuses_splice,
         "fionread": found.counting.word(),
-        "askers": found.askers.iter().map(|it| json!({
+        "fionread_readers": found.fionread_readers.iter().map(|it| json!({
             "name": it.name, "netns": it.port.map(|(netns, _)| netns), "port": it.port.map(|(_, port)| port),
             "times": it.times,
         })).collect::<Vec<_>>(),
@@ -86,16 +86,21 @@ pub fn text(out: &mut String, found: &Acceleration, items: &Items) {
         let _ = writeln!(out, "  and {} more: `--format json` has them all", found.pairs.len() - SHOWN);
     }
     if !items.is_empty() {
-        section(out, "not accelerated, since they splice", &found.splicers, |it| {
+        section(out, "not accelerated, since they splice", &found.splice_readers, |it| {
             format!("{} (inode {}): noticed {} times", it.name, it.inode, it.times)
         });
-        section(out, "not accelerated, since FIONREAD tells them too little", &found.askers, |it| {
-            let place = it.port.map_or_else(
-                || "in connections that it opens".into(),
-                |(netns, port)| format!("at port {port} (namespace {netns})"),
-            );
-            format!("{} {place}: noticed {} times", it.name, it.times)
-        });
+        section(
+            out,
+            "not accelerated, since FIONREAD tells them too little",
+            &found.fionread_readers,
+            |it| {
+                let place = it.port.map_or_else(
+                    || "in connections that it opens".into(),
+                    |(netns, port)| format!("at port {port} (namespace {netns})"),
+                );
+                format!("{} {place}: noticed {} times", it.name, it.times)
+            },
+        );
     }
     section(out, "stalled readers", &found.stuck, |it| format!("{}; {}", stuck_reader(it), advice(it.why)));
 }
@@ -133,7 +138,7 @@ const fn advice(why: StallReason) -> &'static str {
 /// `12 bytes over the fast path, 3 over the slow path (new_reader 2)`: why messages took the slow path, the most
 /// frequent reason first.
 fn carried(carriage: &Carriage) -> String {
-    let mut why: Vec<_> = carriage.messages.iter().filter(|(way, _)| **way != Way::Short).collect();
+    let mut why: Vec<_> = carriage.messages.iter().filter(|(way, _)| **way != Way::Fast).collect();
     why.sort_by(|a, b| b.1.cmp(a.1).then(a.0.cmp(b.0)));
     let why: Vec<String> = why.iter().map(|(way, count)| format!("{} {count}", way.word())).collect();
     let why = if why.is_empty() { String::new() } else { format!(" ({})", why.join(", ")) };

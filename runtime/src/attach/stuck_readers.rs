@@ -6,8 +6,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mesh_bpf::abi::{self, Unread, WAITS_COUNTS};
-use mesh_bpf::map::WAITING;
+use mesh_bpf::abi::{self, STALLED_BY_FIONREAD, Unread};
+use mesh_bpf::map::STALLED_READERS;
 
 use crate::error::Result;
 use crate::maps::entries;
@@ -40,7 +40,7 @@ fn waits(one: &StuckReader) -> bool {
 
 /// Those of which a note was taken, whose connections are open; and whether the kernel tells what they have not read.
 fn noted<S: System>(node: Node<'_, S>) -> Result<(Vec<StuckReader>, bool)> {
-    let notes = entries::values::<abi::Waiting, S>(node, WAITING.name)?;
+    let notes = entries::values::<abi::StalledReader, S>(node, STALLED_READERS.name)?;
     if notes.is_empty() {
         return Ok((Vec::new(), true));
     }
@@ -54,12 +54,12 @@ fn noted<S: System>(node: Node<'_, S>) -> Result<(Vec<StuckReader>, bool)> {
     let mut found = Vec::new();
     for (cookie, note) in notes {
         let end = |(_, pair): &(u64, abi::Pair)| {
-            let role = pair.half.iter().position(|half| half.sock != 0 && half.cookie == cookie)?;
+            let role = pair.ends.iter().position(|end| end.sock != 0 && end.cookie == cookie)?;
             Some((role, *pair))
         };
         let Some((role, pair)) = pairs.iter().find_map(end) else { continue };
         let unread = unread.get(&cookie).copied().unwrap_or_default();
-        let why = if note.why == WAITS_COUNTS { StallReason::Counts } else { StallReason::Splices };
+        let why = if note.why == STALLED_BY_FIONREAD { StallReason::Counts } else { StallReason::Splices };
         found.push(StuckReader {
             name: entries::name(note.name),
             process: note.process,
@@ -119,7 +119,9 @@ fn is_hopeless(one: &StuckReader) -> bool {
 }
 
 fn forget<S: System>(node: Node<'_, S>, cookie: u64) -> Result<()> {
-    let Some(notes) = node.system.open_map(&node.instance.maps().join(WAITING.name))? else { return Ok(()) };
+    let Some(notes) = node.system.open_map(&node.instance.maps().join(STALLED_READERS.name))? else {
+        return Ok(());
+    };
     Ok(node.system.delete(&notes, &cookie.to_ne_bytes())?)
 }
 
@@ -141,7 +143,7 @@ fn release<S: System>(node: Node<'_, S>, stuck: &[StuckReader]) -> Result<BTreeS
         }
         node.system.sleep(ON_ITS_WAY);
     }
-    let left = entries::values::<abi::Waiting, S>(node, WAITING.name)?;
+    let left = entries::values::<abi::StalledReader, S>(node, STALLED_READERS.name)?;
     let left: BTreeSet<u64> = left.into_iter().map(|(cookie, _)| cookie).collect();
     Ok(counted().map(|one| one.cookie).filter(|cookie| !left.contains(cookie)).collect())
 }

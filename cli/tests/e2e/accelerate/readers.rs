@@ -120,7 +120,7 @@ fn nginx_gets_uploads_that_are_larger_than_its_buffers() -> Tested {
             uploaded("one")?;
             let status = duo.stage.ask(&["status"])?;
             assert!(counter(&status, "count_short") > 0, "{status}");
-            assert_eq!(status["acceleration"]["askers"][0]["name"], "nginx", "{status}");
+            assert_eq!(status["acceleration"]["fionread_readers"][0]["name"], "nginx", "{status}");
             assert_eq!(status["acceleration"]["stuck"], Value::Array(Vec::new()), "{status}");
             // Where it waited, it was helped; else more came in time.
             if counter(&status, "counts_released") > 0 {
@@ -287,7 +287,7 @@ fn who_asks_fionread_on_connections_that_it_opens_is_let_alone_where_it_was_told
     let told = asked()?;
     assert!([(0, 100), (777, 0)].contains(&told), "one way is not counted: {told:?}, {:?}", duo.counts()?);
     let status = duo.stage.ask(&["status"])?;
-    let asker = &status["acceleration"]["askers"][0];
+    let asker = &status["acceleration"]["fionread_readers"][0];
     assert_eq!((asker["port"].is_null(), &asker["times"]), (true, &1.into()), "{status}");
     let pairs = |status: &Value| status["acceleration"]["rules"][0]["closed"].as_u64();
     assert_eq!(
@@ -402,7 +402,7 @@ fn a_program_that_splices_from_any_connection_of_a_pod_is_known() -> Tested {
     near?;
     assert_eq!(far?, 5);
     let status = duo.stage.ask(&["status"])?;
-    assert_eq!(status["acceleration"]["splicers"].as_array().map(Vec::len), Some(1), "{status}");
+    assert_eq!(status["acceleration"]["splice_readers"].as_array().map(Vec::len), Some(1), "{status}");
     Ok(())
 }
 

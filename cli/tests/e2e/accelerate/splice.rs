@@ -88,7 +88,7 @@ fn a_reader_that_turns_to_splice_is_refused_or_noticed_and_no_byte_overtakes_ano
         assert_eq!((near.as_str(), all.as_slice()), (denied, &b"short"[..]));
         assert!(duo.counts()?.messages["stranded"].as_u64() > Some(0), "{status}");
     }
-    assert_eq!(status["acceleration"]["splicers"].as_array().map(Vec::len), Some(1), "{status}");
+    assert_eq!(status["acceleration"]["splice_readers"].as_array().map(Vec::len), Some(1), "{status}");
     // The program is known now: none of its connections gets anything over the fast path.
     let before = duo.counts()?;
     let (near, far) = duo.run(

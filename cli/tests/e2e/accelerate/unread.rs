@@ -93,7 +93,7 @@ fn a_reader_that_never_reads_costs_no_more_memory_than_with_tcp_however_small_th
 }
 
 fn fast_messages(counts: &ByteCounts) -> u64 {
-    counts.messages.get("short").and_then(serde_json::Value::as_u64).unwrap_or(0)
+    counts.messages.get("fast").and_then(serde_json::Value::as_u64).unwrap_or(0)
 }
 
 /// Has a sender send 1000 bytes over the fast path, which nobody reads until `meanwhile` is done; then the sender sends

@@ -152,7 +152,7 @@ fn haproxy_that_splices_carries_the_same_and_is_not_accelerated_for_long() -> Te
     let _proxy = HaProxy::splicing(&sidecar(&stage), &[address("127.0.0.1:15101")?])?;
     let carriage = accelerated(&stage)?;
     let status = stage.ask(&["status"])?;
-    assert_eq!(status["acceleration"]["splicers"][0]["name"], "haproxy", "{status}");
+    assert_eq!(status["acceleration"]["splice_readers"][0]["name"], "haproxy", "{status}");
     assert!(carriage["messages"]["reader_splices"].as_u64() > Some(0), "{carriage}");
     Ok(())
 }

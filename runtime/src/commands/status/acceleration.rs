@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use mesh_bpf::abi::{Asker, Carried, Half, Pair, Program, Splicer, WAYS, Way};
-use mesh_bpf::map::{ASKERS, CARRIED, PAIRS, SPLICERS};
+use mesh_bpf::abi::{Executable, FionreadReader, Pair, PairEnd, PairTotals, SpliceReader, WAYS, Way};
+use mesh_bpf::map::{FIONREAD_READER, PAIR_TOTALS, PAIRS, SPLICE_READERS};
 
 use crate::attach::accelerators::{self, Counting};
 use crate::error::Result;
@@ -54,7 +54,7 @@ pub struct PairStatus {
 
 /// A program that was seen to splice from connections of the mesh.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SplicerStatus {
+pub struct SpliceReaderStatus {
     /// The name of the task that did so first.
     pub name: String,
     /// The inode of the program's file.
@@ -67,7 +67,7 @@ pub struct SplicerStatus {
 
 /// Readers that ask `FIONREAD`, on a kernel that tells them too little.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AskerStatus {
+pub struct FionreadReaderStatus {
     /// The name of the task that did so first.
     pub name: String,
     /// Cookie of the network namespace and port that they accept connections on; `None`: the program, as reader of
@@ -85,22 +85,22 @@ pub struct Acceleration {
     /// Open connections, by their ends.
     pub pairs: Vec<PairStatus>,
     /// Programs that splice from connections of the mesh: nothing is sent to them past the stack.
-    pub splicers: Vec<SplicerStatus>,
+    pub splice_readers: Vec<SpliceReaderStatus>,
     /// Whether a process is kept from `splice` where it would not see unread bytes; `false` also where nothing is
     /// accelerated.
     pub refuses_splice: bool,
     /// What `FIONREAD` tells of accelerated sockets.
     pub counting: Counting,
     /// Readers that were told too little by it: they are not accelerated.
-    pub askers: Vec<AskerStatus>,
+    pub fionread_readers: Vec<FionreadReaderStatus>,
     /// Stalled readers.
     pub stuck: Vec<StuckReader>,
 }
 
 impl Carriage {
-    fn add(&mut self, short: u64, long: u64, messages: &[u64; WAYS]) {
-        self.fast_bytes += short;
-        self.slow_bytes += long;
+    fn add(&mut self, fast: u64, slow: u64, messages: &[u64; WAYS]) {
+        self.fast_bytes += fast;
+        self.slow_bytes += slow;
         for (&way, &count) in Way::ALL.iter().zip(messages) {
             if count > 0 {
                 *self.messages.entry(way).or_default() += count;
@@ -108,57 +108,57 @@ impl Carriage {
         }
     }
 
-    fn add_half(&mut self, half: &Half) {
-        self.add(half.fast_bytes, half.slow_bytes, &half.messages);
+    fn add_end(&mut self, end: &PairEnd) {
+        self.add(end.fast_bytes, end.slow_bytes, &end.messages);
     }
 }
 
 /// Reads the byte counters; which readers stall is known to `rescue`.
 pub(crate) fn read<S: System>(node: Node<'_, S>) -> Result<Acceleration> {
     let mut found = Acceleration::default();
-    for (key, carried) in values::<Carried, S>(node, CARRIED.name)? {
+    for (key, closed) in values::<PairTotals, S>(node, PAIR_TOTALS.name)? {
         let item = found.items.entry(key).or_default();
-        item.closed += carried.pairs;
-        item.carriage.add(carried.fast_bytes, carried.slow_bytes, &carried.messages);
+        item.closed += closed.pairs;
+        item.carriage.add(closed.fast_bytes, closed.slow_bytes, &closed.messages);
     }
     for (_, pair) in values::<Pair, S>(node, PAIRS.name)? {
         let item = found.items.entry(pair.item).or_default();
         item.open += 1;
         let mut carriage = Carriage::default();
-        for half in &pair.half {
-            item.carriage.add_half(half);
-            carriage.add_half(half);
+        for end in &pair.ends {
+            item.carriage.add_end(end);
+            carriage.add_end(end);
         }
         found.pairs.push(PairStatus {
             item: pair.item,
             client: address(pair.client, pair.client_port),
             server: address(pair.server, pair.server_port),
             port: pair.port,
-            paired: pair.half.iter().all(|half| half.sock != 0),
+            paired: pair.ends.iter().all(|end| end.sock != 0),
             carriage,
         });
     }
     found.pairs.sort_by_key(|pair| (pair.server, pair.client));
-    for (program, splicer) in entries::<Program, Splicer, S>(node, SPLICERS.name)? {
-        found.splicers.push(SplicerStatus {
-            name: name(splicer.name),
+    for (program, reader) in entries::<Executable, SpliceReader, S>(node, SPLICE_READERS.name)? {
+        found.splice_readers.push(SpliceReaderStatus {
+            name: name(reader.name),
             inode: program.inode,
             device: program.device,
-            times: splicer.times,
+            times: reader.times,
         });
     }
-    found.splicers.sort_by(|a, b| a.name.cmp(&b.name).then(a.inode.cmp(&b.inode)));
-    for (asker, first) in entries::<Asker, Splicer, S>(node, ASKERS.name)? {
-        found.askers.push(AskerStatus {
+    found.splice_readers.sort_by(|a, b| a.name.cmp(&b.name).then(a.inode.cmp(&b.inode)));
+    for (reader, first) in entries::<FionreadReader, SpliceReader, S>(node, FIONREAD_READER.name)? {
+        found.fionread_readers.push(FionreadReaderStatus {
             name: name(first.name),
-            port: u16::try_from(asker.number)
+            port: u16::try_from(reader.number)
                 .ok()
-                .filter(|_| asker.is_program == 0)
-                .map(|port| (asker.place, port)),
+                .filter(|_| reader.is_program == 0)
+                .map(|port| (reader.place, port)),
             times: first.times,
         });
     }
-    found.askers.sort_by(|a, b| a.name.cmp(&b.name).then(a.port.cmp(&b.port)));
+    found.fionread_readers.sort_by(|a, b| a.name.cmp(&b.name).then(a.port.cmp(&b.port)));
     found.refuses_splice = accelerators::refuses_splice(node)?;
     found.counting = accelerators::counting(node)?;
     Ok(found)

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::{io, thread};
 
-use mesh_bpf::map::{COUNTERS, ENTRIES};
+use mesh_bpf::map::{COUNTERS, TAIL_CALL_SLOTS};
 use mesh_bpf::program::{ACCELERATORS, AcceleratorDef, Hook, Inbound, PROGRAMS, Policies, ProgramDef};
 
 use super::bare::Bare;
@@ -58,7 +58,7 @@ pub(super) fn load_inbound(maps: Maps<'_>, by: Inbound) -> Result<OwnedFd, SysEr
 pub(super) fn load_entry(maps: &Path, pod: u64, by: Inbound) -> Result<OwnedFd, SysError> {
     let open = pinned(maps);
     let maps = pod_program::Maps {
-        entries: open(ENTRIES.name)?,
+        slots: open(TAIL_CALL_SLOTS.name)?,
         counters: open(COUNTERS.name)?,
         program: open(by.map().name)?,
     };

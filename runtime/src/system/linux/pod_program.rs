@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use aya_obj::generated::{BPF_DW, BPF_IMM, BPF_LD, bpf_insn};
 use mesh_bpf::abi::ENTRY_NETNS;
-use mesh_bpf::map::{COUNTERS, ENTRIES};
+use mesh_bpf::map::{COUNTERS, TAIL_CALL_SLOTS};
 use mesh_bpf::program::{ENTRY, Inbound};
 
 use super::small;
@@ -13,8 +13,8 @@ use super::small;
 /// The maps that it uses.
 #[derive(Debug)]
 pub(super) struct Maps {
-    /// `entries`.
-    pub(super) entries: OwnedFd,
+    /// `tail_call_slots`.
+    pub(super) slots: OwnedFd,
     /// `counters`.
     pub(super) counters: OwnedFd,
     /// That of [`Inbound::map`].
@@ -27,7 +27,7 @@ pub(super) struct Maps {
 pub(super) fn load(maps: &Maps, by: Inbound, netns: u64) -> io::Result<OwnedFd> {
     let program = by.program();
     let maps = [
-        (ENTRIES.name, maps.entries.as_fd()),
+        (TAIL_CALL_SLOTS.name, maps.slots.as_fd()),
         (COUNTERS.name, maps.counters.as_fd()),
         (by.map().name, maps.program.as_fd()),
     ];
@@ -76,7 +76,7 @@ mod tests {
 
     fn code(by: Inbound) -> Vec<bpf_insn> {
         let file = File::open("/dev/null").unwrap();
-        let maps = [ENTRIES.name, COUNTERS.name, by.map().name].map(|name| (name, file.as_fd()));
+        let maps = [TAIL_CALL_SLOTS.name, COUNTERS.name, by.map().name].map(|name| (name, file.as_fd()));
         small::code(ENTRY, by.program().name, &maps).unwrap()
     }
 
