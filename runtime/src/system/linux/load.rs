@@ -10,13 +10,10 @@ use mesh_bpf::program::{ACCELERATORS, AcceleratorDef, Hook, Inbound, PROGRAMS, P
 use super::bare::Bare;
 use super::btf_subset::Traced;
 use super::loader::{self, Maps, Object};
-use super::new_network::new_network;
+use super::new_network::{LOOPBACK, new_network};
 use super::step::{at, on};
 use super::{pod_program, syscall};
 use crate::system::{SysError, SysResult};
-
-/// The first interface of every network namespace.
-pub(super) const LOOPBACK: u32 = 1;
 
 /// Those that are pinned there.
 pub(super) fn pinned(maps: &Path) -> impl Fn(&str) -> SysResult<OwnedFd> + '_ {

@@ -6,9 +6,10 @@ use bytemuck::{Pod, Zeroable};
 use nix::sched::{CloneFlags, unshare};
 use rustix::net::{AddressFamily, SocketType, socket};
 
-use super::load::LOOPBACK;
 use super::netlink::{ACK, ask};
 
+/// The first interface of every network namespace.
+pub(super) const LOOPBACK: u32 = 1;
 const UP: u32 = libc::IFF_UP as u32;
 
 /// `struct ifinfomsg`.

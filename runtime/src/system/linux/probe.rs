@@ -11,8 +11,9 @@ use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::kernel::Kernel;
-use super::load::{LOOPBACK, Tried, TriedAccelerators, pinned, try_accelerators, try_load};
+use super::load::{Tried, TriedAccelerators, pinned, try_accelerators, try_load};
 use super::map::KernelMap;
+use super::new_network::LOOPBACK;
 use super::step::on;
 use super::syscall;
 use crate::system::{Maps, SysResult};
