@@ -55,7 +55,7 @@ impl<S: System> Runtime<S> {
         }
         let session = Session::create(self.node(), &self.options)?;
         let applied = self.apply_locked(&session, &request, &mut prepared, began);
-        if applied.is_err() && session.set.is_none() {
+        if applied.is_err() && session.maps.is_none() {
             // The directory was made for its lock. Otherwise the next command sweeps it.
             let _ = self.system.remove_dir(&self.instance.pins());
         }
@@ -73,9 +73,9 @@ impl<S: System> Runtime<S> {
         if kept.as_deref().unwrap_or(Inbound::default().word()) == wanted {
             return Ok(());
         }
-        let Some(set) = PinnedMaps::open(node)? else { return Ok(()) };
+        let Some(maps) = PinnedMaps::open(node)? else { return Ok(()) };
         let _registry = session.lock_registry()?.ok_or(Error::DetachedMeanwhile)?;
-        Registry { node, set: &set }.attach_pods()?;
+        Registry { node, maps: &maps }.attach_pods()?;
         record::write(node.system, &node.instance.inbound_mode_file(), &wanted.to_owned(), false)
     }
 
@@ -84,7 +84,7 @@ impl<S: System> Runtime<S> {
         let node = self.node();
         let Some(session) = Session::blind(node, &self.options)? else { return Ok(()) };
         let Some(control) = ControlMap::open(node)? else { return Ok(()) };
-        let open = || PinnedMaps::open(node)?.map_or(Ok(None), |set| live(node.system, &set));
+        let open = || PinnedMaps::open(node)?.map_or(Ok(None), |maps| live(node.system, &maps));
         match open() {
             Err(error) if error.is_of_another_version() => {}
             other => return other.map(drop),
@@ -106,8 +106,8 @@ impl<S: System> Runtime<S> {
     pub fn refresh(&self) -> Result<Option<Applied>> {
         let session = Session::begin(self.node(), &self.options)?;
         let Some(session) = session else { return Ok(None) };
-        let (Some(set), Some(live)) = (&session.set, session.live()?) else { return Ok(None) };
-        reapply_unchanged(&session, set, &live, true).map(Some)
+        let (Some(maps), Some(live)) = (&session.maps, session.live()?) else { return Ok(None) };
+        reapply_unchanged(&session, maps, &live, true).map(Some)
     }
 
     fn apply_locked(
@@ -137,19 +137,19 @@ impl<S: System> Runtime<S> {
         if live.is_none() {
             let _ = tell_holder(self.node(), &self.options);
         }
-        match (&live, &session.set) {
-            (Some(live), Some(set)) if *live.digest() == request.tables.digest() && !request.repair => {
-                let applied = reapply_unchanged(session, set, live, false)?;
+        match (&live, &session.maps) {
+            (Some(live), Some(maps)) if *live.digest() == request.tables.digest() && !request.repair => {
+                let applied = reapply_unchanged(session, maps, live, false)?;
                 record::keep_lines(self.node(), &applied.digest, request.lines)?;
-                Ok(self.reset(set, request, applied))
+                Ok(self.reset(maps, request, applied))
             }
-            (Some(live), Some(set)) => {
-                let applied = Publish { session, set, live: Some(live), request, began }.run(prepared);
+            (Some(live), Some(maps)) => {
+                let applied = Publish { session, maps, live: Some(live), request, began }.run(prepared);
                 if applied.is_err() {
                     // Otherwise the next command does it.
-                    let _ = set.control.set(&self.system, Word::Claim, 0);
+                    let _ = maps.control.set(&self.system, Word::Claim, 0);
                 }
-                applied.map(|applied| self.reset(set, request, applied))
+                applied.map(|applied| self.reset(maps, request, applied))
             }
             _ => publish_first(session, request, prepared, began),
         }
@@ -159,9 +159,9 @@ impl<S: System> Runtime<S> {
 impl<S: System> Runtime<S> {
     /// Closes what the policy, now live, decides otherwise, where that is asked for. A policy that is paused
     /// decides nothing.
-    fn reset(&self, set: &PinnedMaps<S>, request: &Apply<'_, S>, mut applied: Applied) -> Applied {
+    fn reset(&self, maps: &PinnedMaps<S>, request: &Apply<'_, S>, mut applied: Applied) -> Applied {
         if request.reset_changed && !applied.paused {
-            match reset::close_changed(self.node(), set, request.tables) {
+            match reset::close_changed(self.node(), maps, request.tables) {
                 Ok(closed) => applied.closed = Some(closed),
                 Err(error) => applied.warnings.push(Warning::ConnectionsNotReset((&error).into())),
             }

@@ -56,9 +56,9 @@ impl<S: System> Runtime<S> {
             record::create_dirs(node)?;
             files::create_dir(node)?;
             if held.is_some()
-                && let Some(set) = PinnedMaps::open(node)?
+                && let Some(maps) = PinnedMaps::open(node)?
             {
-                let registry = Registry { node, set: &set };
+                let registry = Registry { node, maps: &maps };
                 let attached = self.attach_live(&registry, pod, key)?;
                 failed::attached(node, pod)?;
                 return Ok(attached);
@@ -96,9 +96,9 @@ impl<S: System> Runtime<S> {
 
     /// Registers a member as the live policy wants it, and returns its workload. The registry's lock is held.
     fn put(&self, registry: &Registry<'_, S>, member: &Member) -> Result<Option<String>> {
-        let live = live::live(registry.node.system, registry.set)?;
+        let live = live::live(registry.node.system, registry.maps)?;
         let policy =
-            live.as_ref().map(|live| membership(registry.node.system, registry.set, live)).transpose()?;
+            live.as_ref().map(|live| membership(registry.node.system, registry.maps, live)).transpose()?;
         let workload = policy.as_ref().map_or(Ok(None), |policy| member.workload(policy))?;
         let workload = workload.map(|workload| workload.name.clone());
         let slot = live.as_ref().map_or(0, live::Live::slot);
@@ -122,8 +122,8 @@ impl<S: System> Runtime<S> {
         let node = self.node();
         let held = lock(node, &node.instance.maps(), self.options.lock_timeout)?;
         self.in_time(deadline)?;
-        let set = if held.is_some() { PinnedMaps::open(node)? } else { None };
-        let registry = set.as_ref().map(|set| Registry { node, set });
+        let maps = if held.is_some() { PinnedMaps::open(node)? } else { None };
+        let registry = maps.as_ref().map(|maps| Registry { node, maps });
         if let Some(registry) = &registry {
             registry.recover()?;
         }
@@ -157,12 +157,12 @@ impl<S: System> Runtime<S> {
         {
             wrong.push(PodFault::InterfaceNotRegistered(interface.clone()));
         }
-        let Some(set) = PinnedMaps::open(node)? else { return Ok(wrong) };
-        let Some(live) = live::live(node.system, &set)? else { return Ok(wrong) };
-        let policy = membership(node.system, &set, &live)?;
-        let registry = Registry { node, set: &set };
+        let Some(maps) = PinnedMaps::open(node)? else { return Ok(wrong) };
+        let Some(live) = live::live(node.system, &maps)? else { return Ok(wrong) };
+        let policy = membership(node.system, &maps, &live)?;
+        let registry = Registry { node, maps: &maps };
         wrong.extend(registry.fault(&member, live.slot(), &policy)?.map(PodFault::from));
-        let profiles = slot::read_table(node.system, &set, live.slot(), &live.manifest, Table::Profiles)?;
+        let profiles = slot::read_table(node.system, &maps, live.slot(), &live.manifest, Table::Profiles)?;
         let missing = hooks::missing_for(node, &profiles)?;
         wrong.extend(missing.into_iter().map(hooks::drift).map(PodFault::from));
         Ok(wrong)
@@ -175,8 +175,8 @@ impl<S: System> Runtime<S> {
     pub fn follow(&self, key: Key) -> Result<bool> {
         let node = self.node();
         let held = lock(node, &node.instance.maps(), self.options.lock_timeout)?;
-        let set = if held.is_some() { PinnedMaps::open(node)? } else { None };
-        let registry = set.as_ref().map(|set| Registry { node, set });
+        let maps = if held.is_some() { PinnedMaps::open(node)? } else { None };
+        let registry = maps.as_ref().map(|maps| Registry { node, maps });
         if let Some(registry) = &registry {
             registry.recover()?;
         }

@@ -36,16 +36,15 @@ impl<S: System> Runtime<S> {
     /// Where no policy is live, or it has no such workload.
     pub fn join(&self, workload: &str) -> Result<Joined> {
         let node = self.node();
-        let maps = node.instance.maps();
-        let _lock = lock(node, &maps, self.options.lock_timeout)?.ok_or(Error::NoPolicy)?;
-        let set = PinnedMaps::open(node)?.ok_or(Error::NoPolicy)?;
-        let live = live::live(node.system, &set)?.ok_or(Error::NoPolicy)?;
-        let policy = membership(node.system, &set, &live)?;
+        let _lock = lock(node, &node.instance.maps(), self.options.lock_timeout)?.ok_or(Error::NoPolicy)?;
+        let maps = PinnedMaps::open(node)?.ok_or(Error::NoPolicy)?;
+        let live = live::live(node.system, &maps)?.ok_or(Error::NoPolicy)?;
+        let policy = membership(node.system, &maps, &live)?;
         if policy.workload(workload).is_none() {
             let known = policy.workloads.iter().map(|workload| workload.name.clone()).collect();
             return Err(Error::UnknownWorkload { name: workload.into(), known });
         }
-        let registry = Registry { node, set: &set };
+        let registry = Registry { node, maps: &maps };
         registry.recover()?;
         command_cgroups::sweep(&registry)?;
         files::create_dir(node)?;
@@ -64,11 +63,11 @@ impl<S: System> Runtime<S> {
         let name = cgroup.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let member = Member::of_command(id, key, origin, name, node.instance.cgroup_path(&cgroup));
         registry.join(&member, PerSlot::of(live.slot(), Some(&policy), None))?;
-        let profiles = slot::read_table(node.system, &set, live.slot(), &live.manifest, Table::Profiles)?;
+        let profiles = slot::read_table(node.system, &maps, live.slot(), &live.manifest, Table::Profiles)?;
         let member = [member];
         if host::is_wanted(&profiles, &policy, &member) {
             let has_rules = || host::rules_want_it(&profiles, &policy, &member);
-            host::attach_for_command(node, &set.control, has_rules)?;
+            host::attach_for_command(node, &maps.control, has_rules)?;
         }
         Ok(Joined { cgroup, key })
     }
@@ -81,9 +80,9 @@ impl<S: System> Runtime<S> {
         let node = self.node();
         // After `detach --all` there is no registry to leave.
         if let Some(_lock) = lock(node, &node.instance.maps(), self.options.lock_timeout)?
-            && let Some(set) = PinnedMaps::open(node)?
+            && let Some(maps) = PinnedMaps::open(node)?
         {
-            let registry = Registry { node, set: &set };
+            let registry = Registry { node, maps: &maps };
             registry.recover()?;
             registry.leave(joined.key)?;
             host_program::leave(&registry)?;

@@ -13,15 +13,15 @@ use crate::system::System;
 /// Takes the host's program away where no command and no service of the live policy needs it. The registry's lock is
 /// held.
 pub(crate) fn leave<S: System>(registry: &Registry<'_, S>) -> Result<()> {
-    let Registry { node, set } = *registry;
-    if set.control.load(node.system).host == 0 {
+    let Registry { node, maps } = *registry;
+    if maps.control.load(node.system).host == 0 {
         return Ok(());
     }
-    let Some(live) = live::live(node.system, set)? else { return Ok(()) };
-    let policy = membership(node.system, set, &live)?;
-    let profiles = slot::read_table(node.system, set, live.slot(), &live.manifest, Table::Profiles)?;
+    let Some(live) = live::live(node.system, maps)? else { return Ok(()) };
+    let policy = membership(node.system, maps, &live)?;
+    let profiles = slot::read_table(node.system, maps, live.slot(), &live.manifest, Table::Profiles)?;
     if host::is_wanted(&profiles, &policy, &files::members_by_cgroup(node)?) {
         return Ok(());
     }
-    host::detach(node, &set.control)
+    host::detach(node, &maps.control)
 }

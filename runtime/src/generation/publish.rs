@@ -30,28 +30,29 @@ pub(crate) fn publish_first<S: System>(
     prepared: &mut Prepared<S>,
     began: u64,
 ) -> Result<Applied> {
-    let set = PinnedMaps::create(session.node, prepared)
+    let maps = PinnedMaps::create(session.node, prepared)
         .inspect_err(|_| drop(sweep(session.node.system, &session.node.instance.new_maps())))?;
-    let applied = Publish { session, set: &set, live: None, request, began }.run(prepared);
-    applied.inspect_err(|_| drop(session.take_down(&set.control)))
+    let applied = Publish { session, maps: &maps, live: None, request, began }.run(prepared);
+    applied.inspect_err(|_| drop(session.take_down(&maps.control)))
 }
 
 /// The same policy again: cgroups that were made since are registered, and pods' interfaces looked at where that is
 /// asked for. An apply leaves that to `status`, `--repair` and the agent: it takes a while for each pod.
 pub(crate) fn reapply_unchanged<S: System>(
     session: &Session<'_, S>,
-    set: &PinnedMaps<S>,
+    maps: &PinnedMaps<S>,
     live: &Live,
     follows: bool,
 ) -> Result<Applied> {
-    let profiles = slots::read_table(session.node.system, set, live.slot(), &live.manifest, Table::Profiles)?;
+    let profiles =
+        slots::read_table(session.node.system, maps, live.slot(), &live.manifest, Table::Profiles)?;
     let (upgraded, state) = upgrade(session, &profiles)?;
     let _registry = session.lock_registry()?.ok_or(Error::DetachedMeanwhile)?;
-    let policy = membership(session.node.system, set, live)?;
-    let registry = Registry { node: session.node, set };
+    let policy = membership(session.node.system, maps, live)?;
+    let registry = Registry { node: session.node, maps };
     // What the freed slot's readers may still look up goes only after they have ended.
     if registry.has_stale(&policy)? {
-        set.grace_period(session.node.system)?;
+        maps.grace_period(session.node.system)?;
     }
     let policies = PerSlot::of(live.slot(), Some(&policy), None);
     let mut refreshed = registry.refresh(policies)?;
@@ -81,7 +82,7 @@ pub(crate) fn reapply_unchanged<S: System>(
 /// One new generation.
 pub(crate) struct Publish<'a, S: System> {
     pub(crate) session: &'a Session<'a, S>,
-    pub(crate) set: &'a PinnedMaps<S>,
+    pub(crate) maps: &'a PinnedMaps<S>,
     pub(crate) live: Option<&'a Live>,
     pub(crate) request: &'a Apply<'a, S>,
     pub(crate) began: u64,
@@ -89,11 +90,11 @@ pub(crate) struct Publish<'a, S: System> {
 
 impl<S: System> Publish<'_, S> {
     pub(crate) fn run(&self, prepared: &mut Prepared<S>) -> Result<Applied> {
-        let Self { session, set, .. } = *self;
+        let Self { session, maps, .. } = *self;
         let node = session.node;
         let generation = self.next_generation()?;
         let needs_programs = self.live.is_none() || self.request.repair;
-        let control = set.control.id;
+        let control = maps.control.id;
         let programs = match needs_programs {
             true => prepared
                 .programs(control)
@@ -108,9 +109,9 @@ impl<S: System> Publish<'_, S> {
         if let Some(live) = self.live {
             (upgraded, state) = upgrade(self.session, profiles)?;
             // Nobody knows when a killed process committed: readers of what was live before may run.
-            set.wait_for_readers(node.system, live.generation, prepared)?;
+            maps.wait_for_readers(node.system, live.generation, prepared)?;
         }
-        if !set.control.exchange(node.system, Word::Claim, 0, generation)? {
+        if !maps.control.exchange(node.system, Word::Claim, 0, generation)? {
             return Err(Error::Held { holder: None, now: node.system.wall_clock() });
         }
         let ready = node.system.clock();
@@ -228,7 +229,7 @@ impl<S: System> Publish<'_, S> {
             maps.push((table.index(slot(generation)), map));
         }
         let elements: Vec<(u32, &S::Map)> = maps.iter().map(|(index, map)| (*index, map)).collect();
-        slots::put(system, self.set, &elements)?;
+        slots::put(system, self.maps, &elements)?;
         Ok(written)
     }
 
@@ -242,7 +243,7 @@ impl<S: System> Publish<'_, S> {
         {
             return Ok(None);
         }
-        slots::table(self.session.node.system, &self.set.tables, live.slot(), table)
+        slots::table(self.session.node.system, &self.maps.tables, live.slot(), table)
     }
 
     fn record(&self, generation: u64, digest: String) -> Record {
@@ -263,12 +264,12 @@ impl<S: System> Publish<'_, S> {
         let node = self.session.node;
         let _registry = self.session.lock_registry()?.ok_or(Error::DetachedMeanwhile)?;
         let new = Membership::read(self.request.tables.get(Table::Names))?;
-        let old = match self.live.map(|live| membership(node.system, self.set, live)) {
+        let old = match self.live.map(|live| membership(node.system, self.maps, live)) {
             // Its selectors cannot be read: members keep what they have under it.
             Some(Err(_)) if self.request.repair => None,
             old => old.transpose()?,
         };
-        let registry = Registry { node, set: self.set };
+        let registry = Registry { node, maps: self.maps };
         let policies = PerSlot::of(slot(generation), Some(&new), old.as_ref());
         let mut refreshed = registry.refresh(policies)?;
         if self.request.repair {
@@ -282,13 +283,13 @@ impl<S: System> Publish<'_, S> {
         }
         let profiles = self.request.tables.get(Table::Profiles);
         let members = files::members_by_cgroup(node)?;
-        refreshed.unprotected = host::attach_if_wanted(node, &self.set.control, profiles, &new, &members)?;
+        refreshed.unprotected = host::attach_if_wanted(node, &self.maps.control, profiles, &new, &members)?;
         let live = self.live.map_or(0, |live| live.generation);
         let word = if self.is_paused() { Word::Paused } else { Word::Generation };
-        if self.set.control.exchange(node.system, word, live, generation)? {
+        if self.maps.control.exchange(node.system, word, live, generation)? {
             Ok(refreshed)
         } else {
-            let now = self.set.control.load(node.system).current_generation();
+            let now = self.maps.control.load(node.system).current_generation();
             Err(Error::Stale { expected: live, live: now })
         }
     }
@@ -298,7 +299,7 @@ impl<S: System> Publish<'_, S> {
     fn leave_host(&self) -> Result<()> {
         let node = self.session.node;
         let _registry = self.session.lock_registry()?;
-        host_program::leave(&Registry { node, set: self.set })
+        host_program::leave(&Registry { node, maps: self.maps })
     }
 
     /// Keeps the ports of sidecars from the pods' own connections.
@@ -312,7 +313,7 @@ impl<S: System> Publish<'_, S> {
     /// Tidies up after the commit. What fails is repaired by the next command.
     fn settle(&self, generation: u64, record: &Record) -> Vec<Warning> {
         let node = self.session.node;
-        let control = &self.set.control;
+        let control = &self.maps.control;
         let commits = control.load(node.system).commits;
         let done = (control.set(node.system, Word::Commits, commits + 1))
             .and_then(|()| control.exchange(node.system, Word::Claim, generation, 0))

@@ -22,7 +22,7 @@ use crate::system::{System, Word};
 pub(crate) struct Session<'a, S: System> {
     pub(crate) node: Node<'a, S>,
     pub(crate) options: &'a Options,
-    pub(crate) set: Option<PinnedMaps<S>>,
+    pub(crate) maps: Option<PinnedMaps<S>>,
     _lock: S::Lock,
 }
 
@@ -41,7 +41,7 @@ impl<'a, S: System> Session<'a, S> {
     fn locked(node: Node<'a, S>, options: &'a Options, lock: S::Lock) -> Result<Self> {
         // Its name is information only; without a state directory there is none.
         let _ = tell_holder(node, options);
-        let mut session = Self { node, options, set: None, _lock: lock };
+        let mut session = Self { node, options, maps: None, _lock: lock };
         session.recover()?;
         Ok(session)
     }
@@ -49,7 +49,7 @@ impl<'a, S: System> Session<'a, S> {
     /// The lock alone: for taking away what this version cannot read.
     pub(crate) fn blind(node: Node<'a, S>, options: &'a Options) -> Result<Option<Self>> {
         let lock = lock(node, &node.instance.pins(), options.lock_timeout)?;
-        Ok(lock.map(|lock| Self { node, options, set: None, _lock: lock }))
+        Ok(lock.map(|lock| Self { node, options, maps: None, _lock: lock }))
     }
 
     fn recover(&mut self) -> Result<()> {
@@ -71,7 +71,7 @@ impl<'a, S: System> Session<'a, S> {
             _ => {}
         }
         hooks::sweep(self.node)?;
-        self.set = PinnedMaps::open(self.node)?;
+        self.maps = PinnedMaps::open(self.node)?;
         self.recover_members()?;
         self.recover_records()
     }
@@ -82,12 +82,12 @@ impl<'a, S: System> Session<'a, S> {
     }
 
     fn recover_members(&self) -> Result<()> {
-        let Some(set) = &self.set else { return Ok(()) };
+        let Some(maps) = &self.maps else { return Ok(()) };
         let Some(_lock) = self.lock_registry()? else { return Ok(()) };
-        let registry = Registry { node: self.node, set };
+        let registry = Registry { node: self.node, maps };
         registry.recover()?;
         sweep::remove_ended_pods(&registry)?;
-        room::recount(self.node, set)?;
+        room::recount(self.node, maps)?;
         command_cgroups::sweep(&registry)
     }
 
@@ -107,9 +107,9 @@ impl<'a, S: System> Session<'a, S> {
             (None, None) => record::settle(node, &self.found(&live))?,
         }
         if node.system.inode(&node.instance.artifacts().join(hex(live.digest())))?.is_none()
-            && let Some(set) = &self.set
+            && let Some(maps) = &self.maps
         {
-            let tables = slot::read_tables(node.system, set, live.slot(), &live.manifest);
+            let tables = slot::read_tables(node.system, maps, live.slot(), &live.manifest);
             // A damaged table is drift, and no policy to keep.
             if let Some(tables) = tables.ok().filter(|tables| tables.digest() == *live.digest()) {
                 record::keep_artifact(node, &tables, None, || Ok(()))?;
@@ -142,13 +142,13 @@ impl<'a, S: System> Session<'a, S> {
 
     /// What is live.
     pub(crate) fn live(&self) -> Result<Option<Live>> {
-        self.set.as_ref().map_or(Ok(None), |set| live(self.node.system, set))
+        self.maps.as_ref().map_or(Ok(None), |maps| live(self.node.system, maps))
     }
 
     /// What is live, where its own manifest cannot be read: its number, and what will replace it.
     pub(crate) fn unreadable(&self, new: &Tables) -> Result<Option<Live>> {
-        let Some(set) = &self.set else { return Ok(None) };
-        let words = set.control.load(self.node.system);
+        let Some(maps) = &self.maps else { return Ok(None) };
+        let words = maps.control.load(self.node.system);
         let manifest = Manifest::read(&new.manifest(words.current_generation(), Owner::Cli.wire()))?;
         Ok(Some(Live { generation: words.current_generation(), paused: words.generation == 0, manifest }))
     }

@@ -36,19 +36,19 @@ impl Live {
 }
 
 /// What is live in an open set.
-pub(crate) fn live<S: System>(system: &S, set: &PinnedMaps<S>) -> Result<Option<Live>> {
-    let control = set.control.load(system);
+pub(crate) fn live<S: System>(system: &S, maps: &PinnedMaps<S>) -> Result<Option<Live>> {
+    let control = maps.control.load(system);
     let generation = control.current_generation();
     if generation == 0 {
         return Ok(None);
     }
-    let manifest = slot::manifest(system, set, map::slot(generation))?;
+    let manifest = slot::manifest(system, maps, map::slot(generation))?;
     Ok(Some(Live { generation, paused: control.generation == 0, manifest }))
 }
 
 /// The compiled selectors of what is live.
-pub(crate) fn membership<S: System>(system: &S, set: &PinnedMaps<S>, live: &Live) -> Result<Membership> {
-    let names = slot::read_table(system, set, live.slot(), &live.manifest, Table::Names)?;
+pub(crate) fn membership<S: System>(system: &S, maps: &PinnedMaps<S>, live: &Live) -> Result<Membership> {
+    let names = slot::read_table(system, maps, live.slot(), &live.manifest, Table::Names)?;
     if names.digest() != live.manifest.table(Table::Names).digest {
         return Err(Error::NotAsApplied(Table::Names.word()));
     }

@@ -142,7 +142,7 @@ fn surplus<S: System>(node: Node<'_, S>, rooms: &S::Map) -> Result<BTreeMap<Whos
 }
 
 /// Takes from each room what it has counted and is not there, and removes those of members that are none any more.
-pub(crate) fn recount<S: System>(node: Node<'_, S>, set: &PinnedMaps<S>) -> Result<()> {
+pub(crate) fn recount<S: System>(node: Node<'_, S>, maps: &PinnedMaps<S>) -> Result<()> {
     let Some(rooms) = node.system.open_map(&node.instance.maps().join(map::ROOMS.name))? else {
         return Ok(());
     };
@@ -161,7 +161,7 @@ pub(crate) fn recount<S: System>(node: Node<'_, S>, set: &PinnedMaps<S>) -> Resu
         )?;
     }
     let mut numbers = BTreeSet::new();
-    for map in [&set.endpoints, &set.cgroups] {
+    for map in [&maps.endpoints, &maps.cgroups] {
         let members = node.system.entries(map)?.into_iter();
         numbers.extend(
             members
@@ -169,7 +169,7 @@ pub(crate) fn recount<S: System>(node: Node<'_, S>, set: &PinnedMaps<S>) -> Resu
                 .map(|it: abi::Member| it.id),
         );
     }
-    let named = node.system.entries(&set.cgroup_paths)?.into_iter();
+    let named = node.system.entries(&maps.cgroup_paths)?.into_iter();
     numbers.extend(
         named
             .filter_map(|(_, value)| bytemuck::try_pod_read_unaligned(&value).ok())

@@ -39,37 +39,37 @@ pub(crate) fn header<S: System>(system: &S, tables: &S::Map, slot: u32) -> Resul
 }
 
 /// The manifest of a slot.
-pub(crate) fn manifest<S: System>(system: &S, set: &PinnedMaps<S>, slot: u32) -> Result<Manifest> {
-    let found = header(system, &set.tables, slot)?;
+pub(crate) fn manifest<S: System>(system: &S, maps: &PinnedMaps<S>, slot: u32) -> Result<Manifest> {
+    let found = header(system, &maps.tables, slot)?;
     if let Some(found) = found.map(|header| header.policy_abi).filter(|&found| found != POLICY_ABI) {
         return Err(Error::OtherAbi { found });
     }
-    let data = read(system, set, slot, Table::Manifest, LINE * (1 + TABLES))?;
+    let data = read(system, maps, slot, Table::Manifest, LINE * (1 + TABLES))?;
     Ok(Manifest::read(&data)?)
 }
 
 /// One table of a slot, as its manifest describes it.
 pub(crate) fn read_table<S: System>(
     system: &S,
-    set: &PinnedMaps<S>,
+    maps: &PinnedMaps<S>,
     slot: u32,
     manifest: &Manifest,
     table: Table,
 ) -> Result<TableData> {
     let bytes = usize::try_from(manifest.table(table).bytes).unwrap_or(usize::MAX);
-    read(system, set, slot, table, bytes)
+    read(system, maps, slot, table, bytes)
 }
 
 /// All tables of a slot but the manifest.
 pub(crate) fn read_tables<S: System>(
     system: &S,
-    set: &PinnedMaps<S>,
+    maps: &PinnedMaps<S>,
     slot: u32,
     manifest: &Manifest,
 ) -> Result<Tables> {
     let mut tables = Tables::default();
     for table in Table::ALL.into_iter().filter(|&table| table != Table::Manifest) {
-        tables.set(table, read_table(system, set, slot, manifest, table)?);
+        tables.set(table, read_table(system, maps, slot, manifest, table)?);
     }
     Ok(tables)
 }
@@ -88,13 +88,13 @@ pub(crate) fn table<S: System>(
 
 fn read<S: System>(
     system: &S,
-    set: &PinnedMaps<S>,
+    maps: &PinnedMaps<S>,
     slot: u32,
     which: Table,
     bytes: usize,
 ) -> Result<TableData> {
     let missing = || Error::MissingTable(which.word());
-    let map = table(system, &set.tables, slot, which)?.ok_or_else(missing)?;
+    let map = table(system, &maps.tables, slot, which)?.ok_or_else(missing)?;
     if system.map_info(&map)?.capacity as usize * LINE < bytes {
         return Err(missing());
     }
@@ -148,12 +148,12 @@ pub(crate) fn uncollected<S: System>(system: &S, tables: &S::Map) -> Result<Vec<
 
 /// Puts maps into a free slot, and adds what the nodes there counted to the counters of their items. Whoever is killed
 /// between loses that.
-pub(crate) fn put<S: System>(system: &S, set: &PinnedMaps<S>, elements: &[(u32, &S::Map)]) -> Result<()> {
-    let before = all_nodes(system, &set.tables)?;
-    system.put_maps(&set.tables, elements)?;
-    let after = all_nodes(system, &set.tables)?;
+pub(crate) fn put<S: System>(system: &S, maps: &PinnedMaps<S>, elements: &[(u32, &S::Map)]) -> Result<()> {
+    let before = all_nodes(system, &maps.tables)?;
+    system.put_maps(&maps.tables, elements)?;
+    let after = all_nodes(system, &maps.tables)?;
     for (_, gone) in before.iter().filter(|(id, _)| !after.contains_key(*id)) {
-        system.add_hits(&set.hits, &tallies(system, gone)?)?;
+        system.add_hits(&maps.hits, &tallies(system, gone)?)?;
     }
     Ok(())
 }

@@ -35,7 +35,7 @@ impl<S: System> Registry<'_, S> {
         host: Whence,
         refreshed: &mut Refreshed,
     ) -> Result<BTreeMap<String, u32>> {
-        let map = &self.set.cgroup_paths;
+        let map = &self.maps.cgroup_paths;
         let mut known: BTreeMap<Vec<u8>, NamedCgroup> = BTreeMap::new();
         for (key, value) in self.node.system.entries(map)? {
             known.extend(bytemuck::try_pod_read_unaligned(&value).ok().map(|value| (key, value)));
@@ -83,7 +83,7 @@ impl<S: System> Registry<'_, S> {
                 _ => refreshed.missing.push(path.clone()),
             }
         }
-        refreshed.changed += self.align(&self.set.exempt_ids, wanted, |_| true)?;
+        refreshed.changed += self.align(&self.maps.exempt_ids, wanted, |_| true)?;
         Ok(())
     }
 
@@ -103,7 +103,7 @@ impl<S: System> Registry<'_, S> {
         }
         let is_ours =
             |key: &[u8]| bytemuck::try_pod_read_unaligned::<ExemptKey>(key).is_ok_and(|key| key.slot == slot);
-        self.align(&self.set.exempt_cgroups, wanted, is_ours)
+        self.align(&self.maps.exempt_cgroups, wanted, is_ours)
     }
 
     /// Whether a refresh for one policy would remove members.

@@ -21,12 +21,12 @@ use crate::system::System;
 /// again and are not registered.
 pub(crate) fn drift<S: System>(
     node: Node<'_, S>,
-    set: &PinnedMaps<S>,
+    maps: &PinnedMaps<S>,
     slot: u32,
     policy: &Membership,
 ) -> Result<Vec<Drift>> {
     let mut drift = Vec::new();
-    let registry = Registry { node, set };
+    let registry = Registry { node, maps };
     let (paths, missing) = registry.cgroups_of(PerSlot::of(0, Some(policy), None))?;
     drift.extend(missing.into_iter().map(Drift::CgroupMissing));
     let mut known: BTreeSet<Key> = paths.values().copied().map(Key::Cgroup).collect();
@@ -48,7 +48,7 @@ pub(crate) fn drift<S: System>(
     let strange = registry.keys()?.into_iter().filter(|key| !known.contains(key));
     drift.extend(strange.map(Drift::MemberUnregistered));
     let wanted = own_entries(&members);
-    let own: BTreeMap<Vec<u8>, Vec<u8>> = node.system.entries(&set.own)?.into_iter().collect();
+    let own: BTreeMap<Vec<u8>, Vec<u8>> = node.system.entries(&maps.own)?.into_iter().collect();
     for member in &members {
         if own_keys(member).iter().any(|key| {
             let key = bytemuck::bytes_of(key);

@@ -42,7 +42,7 @@ pub(super) struct Whence {
 /// What is registered, and what the two slots' policies say of it.
 pub(crate) struct Registry<'a, S: System> {
     pub(crate) node: Node<'a, S>,
-    pub(crate) set: &'a PinnedMaps<S>,
+    pub(crate) maps: &'a PinnedMaps<S>,
 }
 
 /// What a refresh changed.
@@ -105,8 +105,8 @@ impl<S: System> Registry<'_, S> {
     pub(super) fn reinstate(&self, member: &Member) -> Result<()> {
         let moving = self.node.instance.moving().join(member.key.to_string());
         let read = || {
-            let Some(live) = live::live(self.node.system, self.set)? else { return Ok(None) };
-            Ok(Some((live.slot(), membership(self.node.system, self.set, &live)?)))
+            let Some(live) = live::live(self.node.system, self.maps)? else { return Ok(None) };
+            Ok(Some((live.slot(), membership(self.node.system, self.maps, &live)?)))
         };
         let policy = match read() {
             Err(error @ Error::System(_)) => return Err(error),
@@ -131,10 +131,14 @@ impl<S: System> Registry<'_, S> {
         let own = own_keys(member);
         let before = instead_of.map(own_keys).unwrap_or_default();
         for address in before.iter().filter(|address| !own.contains(address)) {
-            self.node.system.delete(&self.set.own, bytemuck::bytes_of(address))?;
+            self.node.system.delete(&self.maps.own, bytemuck::bytes_of(address))?;
         }
         for address in own {
-            self.node.system.update(&self.set.own, bytemuck::bytes_of(&address), &member.id.to_ne_bytes())?;
+            self.node.system.update(
+                &self.maps.own,
+                bytemuck::bytes_of(&address),
+                &member.id.to_ne_bytes(),
+            )?;
         }
         Ok(())
     }
@@ -149,7 +153,7 @@ impl<S: System> Registry<'_, S> {
         if let Ok(Some(member)) = record::read::<Member>(self.node.system, &file) {
             reserved_ports::release(self.node, &member)?;
             for address in own_keys(&member) {
-                self.node.system.delete(&self.set.own, bytemuck::bytes_of(&address))?;
+                self.node.system.delete(&self.maps.own, bytemuck::bytes_of(&address))?;
             }
         }
         Ok(self.node.system.remove(&file)?)
@@ -157,8 +161,8 @@ impl<S: System> Registry<'_, S> {
 
     pub(super) const fn place(&self, key: Key) -> (&S::Map, u64) {
         match key {
-            Key::Netns(cookie) => (&self.set.endpoints, cookie),
-            Key::Cgroup(id) => (&self.set.cgroups, id),
+            Key::Netns(cookie) => (&self.maps.endpoints, cookie),
+            Key::Cgroup(id) => (&self.maps.cgroups, id),
         }
     }
 
@@ -303,7 +307,7 @@ impl<S: System> Registry<'_, S> {
     pub(super) fn keys(&self) -> Result<Vec<Key>> {
         let mut keys = Vec::new();
         for (map, key) in
-            [(&self.set.endpoints, Key::Netns as fn(u64) -> Key), (&self.set.cgroups, Key::Cgroup)]
+            [(&self.maps.endpoints, Key::Netns as fn(u64) -> Key), (&self.maps.cgroups, Key::Cgroup)]
         {
             let entries = self.node.system.entries(map)?.into_iter();
             keys.extend(entries.map(|(number, _)| key(number.try_into().map_or(0, u64::from_ne_bytes))));
@@ -313,7 +317,7 @@ impl<S: System> Registry<'_, S> {
 
     /// Makes the kernel know the pods' own addresses, and no others.
     pub(super) fn own_addresses(&self, members: &[Member]) -> Result<usize> {
-        self.align(&self.set.own, own_entries(members), |_| true)
+        self.align(&self.maps.own, own_entries(members), |_| true)
     }
 
     /// Makes a map hold what is wanted, and none else of its entries that are ours. How many were changed.

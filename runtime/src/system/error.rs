@@ -4,29 +4,28 @@ use std::io;
 
 /// A step that failed.
 #[derive(Debug, thiserror::Error)]
-#[error("{call} of `{object}` failed: {cause}")]
+#[error("{call} of `{object}` failed: {source}")]
 pub struct SysError {
     /// The step, in words.
     pub call: &'static str,
     /// What it was done to.
     pub object: String,
     /// What the kernel said.
-    #[source]
-    pub cause: io::Error,
+    pub source: io::Error,
     /// What a verifier or loader said beside it; often empty.
     pub log: String,
 }
 
 impl SysError {
     /// A fault of `call` on `object`.
-    pub fn new(call: &'static str, object: impl Into<String>, cause: impl Into<io::Error>) -> Self {
-        Self { call, object: object.into(), cause: cause.into(), log: String::new() }
+    pub fn new(call: &'static str, object: impl Into<String>, source: impl Into<io::Error>) -> Self {
+        Self { call, object: object.into(), source: source.into(), log: String::new() }
     }
 
     /// The kernel's error number, where there is one.
     #[must_use]
     pub fn errno(&self) -> Option<i32> {
-        self.cause.raw_os_error()
+        self.source.raw_os_error()
     }
 
     /// Whether the kernel has no such thing, or lets nobody use it; not where something has run out.

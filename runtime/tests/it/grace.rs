@@ -50,7 +50,7 @@ fn without_the_grace_period_it_would_see_two() {
 /// How many stopped programs found the generation that their word named, and how many found another, while
 /// one policy after the other goes live on the real kernel, two by two, until that is enough.
 fn reads_on_the_kernel<S: System>(
-    store: impl Fn(Kernel) -> S,
+    system: impl Fn(Kernel) -> S,
     apply: impl Fn([&Runtime<S>; 2], [Tables; 2]),
     enough: impl Fn([u64; 2]) -> bool,
 ) -> [u64; 2] {
@@ -60,7 +60,7 @@ fn reads_on_the_kernel<S: System>(
     let app = ground.cgroup().child("app").unwrap();
     let options = Options { lock_timeout: 5_000, command: "test".into() };
     let runtime = || {
-        Runtime::on(store(builds::kernel(&ground, "stopped")), instance(&ground), options.clone()).unwrap()
+        Runtime::on(system(builds::kernel(&ground, "stopped")), instance(&ground), options.clone()).unwrap()
     };
     let (runtime, other) = (runtime(), runtime());
     let policy = |port: u16| Policy::new().deny(port).cgroup(app.within().unwrap()).tables();

@@ -93,8 +93,8 @@ impl Model {
 /// What the commands are given to: a machine in memory, or the kernel.
 trait Machine {
     type System: System;
-    /// The store of one process.
-    fn store(&self) -> Self::System;
+    /// The machine, as one process has it.
+    fn system(&self) -> Self::System;
     /// The processes after this have programs of another build.
     fn upgrade(&self);
     /// Runs a command in a process that does not live on.
@@ -111,7 +111,7 @@ trait Machine {
 impl Machine for Memory {
     type System = Self;
 
-    fn store(&self) -> Self {
+    fn system(&self) -> Self {
         self.clone()
     }
 
@@ -168,7 +168,7 @@ impl Real {
 impl Machine for Real {
     type System = Kernel;
 
-    fn store(&self) -> Kernel {
+    fn system(&self) -> Kernel {
         if self.is_later.get() { Kernel::with_programs(self.later.clone()) } else { Kernel::new() }
     }
 
@@ -177,7 +177,7 @@ impl Machine for Real {
     }
 
     fn process(&self, body: impl FnOnce(Kernel)) {
-        Place::here().run(|| body(self.store())).unwrap();
+        Place::here().run(|| body(self.system())).unwrap();
     }
 
     fn netns(&self, pod: usize) -> PathBuf {
@@ -218,13 +218,13 @@ impl<M: Machine> World<M> {
 
     /// A process of its own, that nothing goes wrong with.
     fn calm(&self) -> Runtime<M::System> {
-        self.runtime(self.machine.store())
+        self.runtime(self.machine.system())
     }
 
-    fn runtime<S: System>(&self, store: S) -> Runtime<S> {
+    fn runtime<S: System>(&self, system: S) -> Runtime<S> {
         // On the kernel, a process that another test forks holds our locks until it has closed them.
         let options = Options { lock_timeout: 5_000, command: "test".into() };
-        Runtime::on(store, self.instance.clone(), options).unwrap()
+        Runtime::on(system, self.instance.clone(), options).unwrap()
     }
 
     fn pod(&self, pod: usize, tier: usize) -> Pod {
@@ -272,15 +272,15 @@ impl<M: Machine> World<M> {
     /// What is so.
     fn seen(&self) -> Model {
         let runtime = self.calm();
-        let store = runtime.system();
+        let system = runtime.system();
         let head = runtime.head().unwrap();
         let held = matches!(head.state, State::Active | State::Paused);
-        let members = store.list(&self.instance.members()).unwrap().unwrap_or_default();
+        let members = system.list(&self.instance.members()).unwrap().unwrap_or_default();
         let pod = |pod: usize| {
-            let netns = store.netns_cookie(&self.machine.netns(pod)).unwrap();
+            let netns = system.netns_cookie(&self.machine.netns(pod)).unwrap();
             let name = format!("netns-{netns}");
             let file = members.contains(&name).then(|| self.instance.members().join(name))?;
-            let text = String::from_utf8(store.read(&file).unwrap()?).unwrap();
+            let text = String::from_utf8(system.read(&file).unwrap()?).unwrap();
             TIERS.iter().position(|tier| text.contains(&format!("\"{tier}\""))).map(|tier| (pod, tier))
         };
         Model {
@@ -312,8 +312,8 @@ fn walk<M: Machine>(machine: M, seed: u64, length: usize) {
                 0 => Injected::Fail(dice.below(120), libc::ENOMEM),
                 _ => Injected::Kill(dice.below(120)),
             };
-            world.machine.process(|store| {
-                let _ = world.run(command, &world.runtime(Faulty::new(store, injected)));
+            world.machine.process(|system| {
+                let _ = world.run(command, &world.runtime(Faulty::new(system, injected)));
             });
             let seen = world.seen();
             // Pods that were joining or leaving are finished by the next command.

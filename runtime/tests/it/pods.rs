@@ -274,18 +274,18 @@ fn packets_that_interrupt_others_take_the_next_place_and_are_counted_where_there
     let inside = Inside::new();
     runtime.apply(request(&inside.policy("web"))).unwrap();
     runtime.attach(&inside.pod("p", "web")).unwrap();
-    let (store, key) = (runtime.system(), 0u32.to_ne_bytes());
+    let (system, key) = (runtime.system(), 0u32.to_ne_bytes());
     let entries =
-        store.open_map(&runtime.instance().maps().join(map::TAIL_CALL_SLOTS.name)).unwrap().unwrap();
-    let all = store.lookup(&entries, &key).unwrap().unwrap();
+        system.open_map(&runtime.instance().maps().join(map::TAIL_CALL_SLOTS.name)).unwrap().unwrap();
+    let all = system.lookup(&entries, &key).unwrap().unwrap();
     for taken in 0..=TAIL_CALL_SLOTS {
         // As if so many were on their way on every CPU.
         let mut here = TailCallSlots::default();
         here.context.iter_mut().take(taken).for_each(|context| *context = 1);
         let here = bytemuck::bytes_of(&here).repeat(all.len() / size_of::<TailCallSlots>());
-        store.update(&entries, &key, &here).unwrap();
+        system.update(&entries, &key, &here).unwrap();
         assert_eq!(inside.are_decided(&runtime), taken < TAIL_CALL_SLOTS, "{taken}");
-        let left = store.lookup(&entries, &key).unwrap().unwrap();
+        let left = system.lookup(&entries, &key).unwrap().unwrap();
         let places = |cpu: &[u8]| bytemuck::pod_read_unaligned::<TailCallSlots>(cpu).context;
         let left = left.chunks_exact(size_of::<TailCallSlots>()).map(places);
         assert!(

@@ -97,10 +97,10 @@ impl<'a> Bed<'a> {
         if *tables == self.old { b"of the old" } else { b"of the new" }
     }
 
-    fn runtime<S: System>(&self, store: S) -> Runtime<S> {
+    fn runtime<S: System>(&self, system: S) -> Runtime<S> {
         // A process that another test forks holds our locks until it has closed them.
         let options = Options { lock_timeout: 5_000, command: "test".into() };
-        Runtime::on(store, self.instance.clone(), options).unwrap()
+        Runtime::on(system, self.instance.clone(), options).unwrap()
     }
 
     fn pod(&self) -> Pod {
@@ -236,13 +236,13 @@ struct Calm {
     steps: usize,
 }
 
-fn calm<S: System>(bed: &Bed<'_>, act: Act, store: impl Fn() -> S) -> Calm {
-    let runtime = bed.runtime(store());
+fn calm<S: System>(bed: &Bed<'_>, act: Act, system: impl Fn() -> S) -> Calm {
+    let runtime = bed.runtime(system());
     let joined = bed.prepare(act, &runtime);
     let before = bed.view(&runtime);
     let pod = || if act.keeps_a_member() { bed.settled(&runtime) } else { Vec::new() };
     let pod_before = pod();
-    let counted = bed.runtime(Faulty::new(store(), Injected::Never));
+    let counted = bed.runtime(Faulty::new(system(), Injected::Never));
     bed.act(act, &counted, joined.as_ref()).unwrap();
     let steps = counted.system().steps().len();
     let pod = [pod_before, pod()];
@@ -259,13 +259,13 @@ fn inject<S: System>(
     act: Act,
     calm: &Calm,
     blows: Vec<Injected>,
-    store: impl Fn() -> S,
+    system: impl Fn() -> S,
     attack: impl Fn(&dyn Fn(Faulty<S>) -> Result<()>, Injected) -> Result<(), String>,
     settle: impl Fn(),
 ) {
     let mut blows = blows.into_iter().peekable();
     while blows.peek().is_some() {
-        let runtime = bed.runtime(store());
+        let runtime = bed.runtime(system());
         let joined = bed.prepare(act, &runtime);
         let body = |faulty: Faulty<S>| bed.act(act, &bed.runtime(faulty), joined.as_ref());
         let mut struck = Vec::new();

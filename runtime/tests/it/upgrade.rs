@@ -14,9 +14,9 @@ use crate::builds::{self, LATER_BUILD};
 use crate::common::{self, Policy, request};
 use crate::steps::machine;
 
-fn on<S: System>(store: S, instance: &Instance) -> Runtime<S> {
+fn on<S: System>(system: S, instance: &Instance) -> Runtime<S> {
     let options = Options { lock_timeout: 5_000, command: "test".into() };
-    Runtime::on(store, instance.clone(), options).unwrap()
+    Runtime::on(system, instance.clone(), options).unwrap()
 }
 
 /// A member that was redirected before the upgrade and connects again and again until it is told to stop: what
@@ -90,27 +90,27 @@ fn programs_are_replaced_under_traffic_without_a_gap() {
 }
 
 /// As if a meshc with another flow ABI had made the maps.
-fn other_flows<S: System>(store: &S, instance: &Instance) {
-    let control = store.open_map(&instance.maps().join(map::CONTROL.name)).unwrap().unwrap();
-    let words = store.words(&control).unwrap();
-    assert!(store.exchange(&words, Word::FlowAbi, FLOW_ABI.into(), 7).unwrap());
+fn other_flows<S: System>(system: &S, instance: &Instance) {
+    let control = system.open_map(&instance.maps().join(map::CONTROL.name)).unwrap().unwrap();
+    let words = system.words(&control).unwrap();
+    assert!(system.exchange(&words, Word::FlowAbi, FLOW_ABI.into(), 7).unwrap());
 }
 
 /// As if a meshc with another policy ABI had filled the live slot.
-fn other_tables<S: System>(store: &S, instance: &Instance) {
-    let tables = store.open_map(&instance.maps().join(map::TABLES_MAP.name)).unwrap().unwrap();
-    let control = store.open_map(&instance.maps().join(map::CONTROL.name)).unwrap().unwrap();
-    let generation = store.load(&store.words(&control).unwrap()).generation;
+fn other_tables<S: System>(system: &S, instance: &Instance) {
+    let tables = system.open_map(&instance.maps().join(map::TABLES_MAP.name)).unwrap().unwrap();
+    let control = system.open_map(&instance.maps().join(map::CONTROL.name)).unwrap().unwrap();
+    let generation = system.load(&system.words(&control).unwrap()).generation;
     let index = Table::Manifest.index(map::slot(generation));
-    let live = store.lookup(&tables, &index.to_ne_bytes()).unwrap().unwrap();
-    let live = store.map_by_id(u32::from_ne_bytes(live.try_into().unwrap())).unwrap().unwrap();
-    let mut manifest = store.content(&live, LINE * (1 + map::TABLES)).unwrap();
+    let live = system.lookup(&tables, &index.to_ne_bytes()).unwrap().unwrap();
+    let live = system.map_by_id(u32::from_ne_bytes(live.try_into().unwrap())).unwrap().unwrap();
+    let mut manifest = system.content(&live, LINE * (1 + map::TABLES)).unwrap();
     let abi = u32::from_ne_bytes(manifest[8..12].try_into().unwrap());
     assert_eq!(abi, POLICY_ABI);
     manifest[8..12].copy_from_slice(&(abi + 1).to_ne_bytes());
-    let other = store.create_map(&map::INNER, 1 + u32::try_from(map::TABLES).unwrap(), None).unwrap();
-    store.fill(&other, &manifest).unwrap();
-    store.put_maps(&tables, &[(index, &other)]).unwrap();
+    let other = system.create_map(&map::INNER, 1 + u32::try_from(map::TABLES).unwrap(), None).unwrap();
+    system.fill(&other, &manifest).unwrap();
+    system.put_maps(&tables, &[(index, &other)]).unwrap();
 }
 
 /// A later apply is refused before it writes anything; the head can be read; and there is a way out.

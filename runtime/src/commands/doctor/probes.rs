@@ -255,8 +255,8 @@ fn sk_lookup(node: Node<'_, Kernel>) -> Probe {
 
 /// An iterator, run over the one socket of a namespace that is a member's. Whether it could be noted is another
 /// question.
-fn iterator(kernel: &Kernel, link: &OwnedFd, set: &PinnedMaps<Kernel>, findings: &mut Findings) -> Probe {
-    let endpoints = &set.endpoints;
+fn iterator(kernel: &Kernel, link: &OwnedFd, maps: &PinnedMaps<Kernel>, findings: &mut Findings) -> Probe {
+    let endpoints = &maps.endpoints;
     let ran = in_a_namespace(|| {
         let cookie = kernel.netns_cookie(Path::new(HERE)).map_err(words)?;
         let here = format!("/proc/self/task/{}/ns/net", rustix::thread::gettid());
@@ -268,7 +268,7 @@ fn iterator(kernel: &Kernel, link: &OwnedFd, set: &PinnedMaps<Kernel>, findings:
         ran
     });
     let noted = || {
-        let counted = hits::sums(kernel, &set.counters).map_err(words)?;
+        let counted = hits::sums(kernel, &maps.counters).map_err(words)?;
         let is_counted = |counter: Counter| counted.get(&(counter as u64)).is_some_and(|&count| count > 0);
         match (is_counted(Counter::Listens), is_counted(Counter::ListenerLocked)) {
             (true, _) => Ok(()),
@@ -350,7 +350,7 @@ fn programs(kernel: &Kernel, cgroup: Option<&Cgroup<'_>>, member: Command, findi
     let instance = instance(pins, state, cgroup);
     let node = Node { system: kernel, instance: &instance };
     let tried = load(node);
-    let (set, tried) = match tried {
+    let (maps, tried) = match tried {
         Ok(found) => found,
         Err(error) => return rest(findings, &error),
     };
@@ -359,7 +359,7 @@ fn programs(kernel: &Kernel, cgroup: Option<&Cgroup<'_>>, member: Command, findi
         let attached =
             program.and_then(|program| Ok((kernel.attach(&program, def.hook, &cgroup.dir)?, program)));
         let works = match &attached {
-            Ok((link, _)) if def.hook == Hook::Iterator => iterator(kernel, link, &set, findings),
+            Ok((link, _)) if def.hook == Hook::Iterator => iterator(kernel, link, &maps, findings),
             other => other.as_ref().map(drop).map_err(words),
         };
         findings.note(feature::of(def), works);
@@ -378,7 +378,7 @@ fn programs(kernel: &Kernel, cgroup: Option<&Cgroup<'_>>, member: Command, findi
     if !all {
         return trial::PARTS.iter().for_each(|&part| findings.untried(part, "it needs every hook"));
     }
-    connections(kernel, &set, cgroup, member, findings);
+    connections(kernel, &maps, cgroup, member, findings);
 }
 
 /// An instance that nobody else can name: its pins and its state are in mounts of ours.
@@ -398,20 +398,20 @@ type Loaded = Vec<(&'static ProgramDef, SysResult<OwnedFd>)>;
 
 fn load(node: Node<'_, Kernel>) -> Result<(PinnedMaps<Kernel>, Loaded), String> {
     node.system.create_dir(&node.instance.pins()).map_err(words)?;
-    let set = PinnedMaps::create(node, &mut Prepared::default()).map_err(words)?;
+    let maps = PinnedMaps::create(node, &mut Prepared::default()).map_err(words)?;
     let tried = node.system.try_programs(&node.instance.maps()).map_err(words)?;
-    Ok((set, tried))
+    Ok((maps, tried))
 }
 
 /// Makes the trial's policy live, for the member's cgroup alone, and lets the member try it.
 fn connections(
     kernel: &Kernel,
-    set: &PinnedMaps<Kernel>,
+    maps: &PinnedMaps<Kernel>,
     cgroup: &Cgroup<'_>,
     member: Command,
     findings: &mut Findings,
 ) {
-    let said = live(kernel, set, &cgroup.member).and_then(|()| run(kernel, &cgroup.member, member));
+    let said = live(kernel, maps, &cgroup.member).and_then(|()| run(kernel, &cgroup.member, member));
     for part in trial::PARTS {
         let result = match &said {
             Ok(said) => result_of(said, part.name),
@@ -424,7 +424,7 @@ fn connections(
 /// The first generation.
 const GENERATION: u64 = 1;
 
-fn live(kernel: &Kernel, set: &PinnedMaps<Kernel>, member: &Path) -> Probe {
+fn live(kernel: &Kernel, maps: &PinnedMaps<Kernel>, member: &Path) -> Probe {
     let tables = pack(&trial::policy()).map_err(words)?;
     let manifest = tables.manifest(GENERATION, 0);
     let content = |table| if table == Table::Manifest { &manifest } else { tables.get(table) };
@@ -432,11 +432,11 @@ fn live(kernel: &Kernel, set: &PinnedMaps<Kernel>, member: &Path) -> Probe {
         .map(|table| Ok((table.index(map::slot(GENERATION)), made(kernel, table, content(table))?)))
         .collect::<Result<_, String>>()?;
     let elements: Vec<(u32, &KernelMap)> = made.iter().map(|(index, map)| (*index, map)).collect();
-    kernel.put_maps(&set.tables, &elements).map_err(words)?;
+    kernel.put_maps(&maps.tables, &elements).map_err(words)?;
     let id = kernel.inode(member).map_err(words)?.ok_or("the cgroup is gone")?;
     let entry = Member { id: 1, ..Member::default() };
-    kernel.update(&set.cgroups, &id.to_ne_bytes(), bytemuck::bytes_of(&entry)).map_err(words)?;
-    set.control.set(kernel, Word::Generation, GENERATION).map_err(words)
+    kernel.update(&maps.cgroups, &id.to_ne_bytes(), bytemuck::bytes_of(&entry)).map_err(words)?;
+    maps.control.set(kernel, Word::Generation, GENERATION).map_err(words)
 }
 
 fn made(kernel: &Kernel, table: Table, content: &TableData) -> Result<KernelMap, String> {

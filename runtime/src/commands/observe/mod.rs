@@ -36,7 +36,7 @@ const RENEWAL: u64 = 1_000_000_000;
 /// Reads decisions. Others may do so at the same time.
 pub struct Observer<'a> {
     runtime: &'a Runtime<Kernel>,
-    set: PinnedMaps<Kernel>,
+    maps: PinnedMaps<Kernel>,
     watches: Watches,
     buffer: u32,
     ring: Ring,
@@ -66,16 +66,16 @@ impl Runtime<Kernel> {
     /// Where no policy is live, or as many observers run as may.
     pub fn observe(&self, filter: Filter, buffer: u32) -> Result<Observer<'_>> {
         let system = &self.system;
-        let set = PinnedMaps::open(self.node())?.ok_or(Error::NoPolicy)?;
-        if set.control.load(system).current_generation() == 0 {
+        let maps = PinnedMaps::open(self.node())?.ok_or(Error::NoPolicy)?;
+        if maps.control.load(system).current_generation() == 0 {
             return Err(Error::NoPolicy);
         }
-        let watches = system.watches(&set.watches)?;
-        sweep(system, &set, &watches)?;
-        let place = claim(system, &set, &watches, buffer)?;
+        let watches = system.watches(&maps.watches)?;
+        sweep(system, &maps, &watches)?;
+        let place = claim(system, &maps, &watches, buffer)?;
         let mut observer = Observer {
             runtime: self,
-            set,
+            maps,
             watches,
             buffer,
             ring: place.ring,
@@ -146,12 +146,12 @@ impl Observer<'_> {
         self.watches.set(self.reader, &self.filter.watch());
         self.lost = 0;
         self.follow()?;
-        turn(&self.runtime.system, &self.set, self.reader, true)
+        turn(&self.runtime.system, &self.maps, self.reader, true)
     }
 
     /// Tells the programs which workload is wanted, as the live generation counts them.
     fn follow(&mut self) -> Result<()> {
-        let generation = self.set.control.load(&self.runtime.system).current_generation();
+        let generation = self.maps.control.load(&self.runtime.system).current_generation();
         if generation == self.generation {
             return Ok(());
         }
@@ -167,19 +167,19 @@ impl Observer<'_> {
         let system = &self.runtime.system;
         let control = system.open_map(&self.runtime.instance.maps().join(map::EVENTS.name))?;
         let control = control.map(|map| system.map_info(&map)).transpose()?;
-        if control.map(|info| info.id) != Some(system.map_info(&self.set.events)?.id) {
+        if control.map(|info| info.id) != Some(system.map_info(&self.maps.events)?.id) {
             return Err(Error::DetachedMeanwhile);
         }
         if self.watches.exchange_lease(self.reader, self.lease, now + LEASE) {
             let expired = now >= self.lease;
             self.lease = now + LEASE;
-            let off = store_bits(system, &self.set) & bit(self.reader) == 0;
-            turn(system, &self.set, self.reader, true)?;
+            let off = store_bits(system, &self.maps) & bit(self.reader) == 0;
+            turn(system, &self.maps, self.reader, true)?;
             self.follow()?;
             return Ok(!expired && !off);
         }
         // Somebody else has our place: take another.
-        let place = claim(system, &self.set, &self.watches, self.buffer)?;
+        let place = claim(system, &self.maps, &self.watches, self.buffer)?;
         (self.ring, self.reader, self.lease, self.generation) = (place.ring, place.reader, place.lease, 0);
         self.begin()?;
         Ok(false)
@@ -223,7 +223,7 @@ impl Observer<'_> {
 
 impl Drop for Observer<'_> {
     fn drop(&mut self) {
-        let _ = release(&self.runtime.system, &self.set, &self.watches, self.reader, self.lease);
+        let _ = release(&self.runtime.system, &self.maps, &self.watches, self.reader, self.lease);
     }
 }
 
@@ -238,16 +238,16 @@ const fn bit(reader: usize) -> u64 {
     1 << reader
 }
 
-fn store_bits(system: &Kernel, set: &PinnedMaps<Kernel>) -> u64 {
-    set.control.load(system).observe
+fn store_bits(system: &Kernel, maps: &PinnedMaps<Kernel>) -> u64 {
+    maps.control.load(system).observe
 }
 
 /// Turns the programs' eyes to a watch, or away from it.
-fn turn(system: &Kernel, set: &PinnedMaps<Kernel>, reader: usize, on: bool) -> Result<()> {
+fn turn(system: &Kernel, maps: &PinnedMaps<Kernel>, reader: usize, on: bool) -> Result<()> {
     loop {
-        let old = store_bits(system, set);
+        let old = store_bits(system, maps);
         let new = if on { old | bit(reader) } else { old & !bit(reader) };
-        if set.control.exchange(system, Word::Observe, old, new)? {
+        if maps.control.exchange(system, Word::Observe, old, new)? {
             return Ok(());
         }
     }
@@ -255,7 +255,7 @@ fn turn(system: &Kernel, set: &PinnedMaps<Kernel>, reader: usize, on: bool) -> R
 
 /// Takes a place whose lease is at an end. Its bit goes off first, and putting the ring buffer waits for a
 /// grace period: then no program looks at the watch any more, and it can be written.
-fn claim(system: &Kernel, set: &PinnedMaps<Kernel>, watches: &Watches, buffer: u32) -> Result<Subscription> {
+fn claim(system: &Kernel, maps: &PinnedMaps<Kernel>, watches: &Watches, buffer: u32) -> Result<Subscription> {
     let (map, ring) = system.ring(buffer)?;
     let now = system.nanoseconds();
     let lease = now + LEASE;
@@ -264,15 +264,15 @@ fn claim(system: &Kernel, set: &PinnedMaps<Kernel>, watches: &Watches, buffer: u
         old <= now && watches.exchange_lease(reader, old, lease)
     };
     let reader = (0..abi::WATCHES).find(free).ok_or(Error::ManyObservers)?;
-    turn(system, set, reader, false)?;
-    system.put_maps(&set.events, &[(number(reader), &map)])?;
+    turn(system, maps, reader, false)?;
+    system.put_maps(&maps.events, &[(number(reader), &map)])?;
     Ok(Subscription { ring, reader, lease })
 }
 
 /// Gives a place up, if it is still ours.
 fn release(
     system: &Kernel,
-    set: &PinnedMaps<Kernel>,
+    maps: &PinnedMaps<Kernel>,
     watches: &Watches,
     reader: usize,
     lease: u64,
@@ -282,18 +282,18 @@ fn release(
     if !watches.exchange_lease(reader, lease, leaving) {
         return Ok(());
     }
-    turn(system, set, reader, false)?;
-    system.delete(&set.events, &number(reader).to_ne_bytes())?;
+    turn(system, maps, reader, false)?;
+    system.delete(&maps.events, &number(reader).to_ne_bytes())?;
     watches.exchange_lease(reader, leaving, 0);
     Ok(())
 }
 
 /// Removes the ring buffers of observers that were killed.
-fn sweep(system: &Kernel, set: &PinnedMaps<Kernel>, watches: &Watches) -> Result<()> {
+fn sweep(system: &Kernel, maps: &PinnedMaps<Kernel>, watches: &Watches) -> Result<()> {
     for reader in 0..abi::WATCHES {
         let lease = watches.lease(reader);
         if lease != 0 && lease < system.nanoseconds() {
-            release(system, set, watches, reader, lease)?;
+            release(system, maps, watches, reader, lease)?;
         }
     }
     Ok(())

@@ -13,27 +13,27 @@ use crate::node::Node;
 use crate::system::System;
 
 /// What differs from what was applied: tables, programs, members.
-pub(super) fn drift<S: System>(node: Node<'_, S>, set: &PinnedMaps<S>, live: &Live) -> Result<Vec<Drift>> {
+pub(super) fn drift<S: System>(node: Node<'_, S>, maps: &PinnedMaps<S>, live: &Live) -> Result<Vec<Drift>> {
     let mut drift = Vec::new();
     for table in Table::ALL.into_iter().skip(1) {
-        let intact = slot::read_table(node.system, set, live.slot(), &live.manifest, table)
+        let intact = slot::read_table(node.system, maps, live.slot(), &live.manifest, table)
             .is_ok_and(|data| data.digest() == live.manifest.table(table).digest);
         if !intact {
             drift.push(Drift::TableChanged(table));
         }
     }
-    let profiles = slot::read_table(node.system, set, live.slot(), &live.manifest, Table::Profiles);
+    let profiles = slot::read_table(node.system, maps, live.slot(), &live.manifest, Table::Profiles);
     let missing = match &profiles {
         Ok(profiles) => hooks::missing_for(node, profiles)?,
         Err(_) => hooks::missing(node)?,
     };
     drift.extend(missing.into_iter().map(hooks::drift));
-    drift.extend(host::fault(node, &set.control)?);
+    drift.extend(host::fault(node, &maps.control)?);
     if profiles.is_ok_and(|profiles| accelerators::wanted_by(profiles.bytes())) {
         drift.extend(accelerators::missing(node)?.into_iter().map(Drift::AcceleratorMissing));
     }
-    if let Ok(policy) = membership(node.system, set, live) {
-        drift.extend(members::drift::drift(node, set, live.slot(), &policy)?);
+    if let Ok(policy) = membership(node.system, maps, live) {
+        drift.extend(members::drift::drift(node, maps, live.slot(), &policy)?);
     }
     Ok(drift)
 }

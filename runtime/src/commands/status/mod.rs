@@ -261,35 +261,35 @@ impl<S: System> Runtime<S> {
             waiting: confirmation::read(node).ok().flatten(),
             failed: self.failed()?,
         };
-        let set = match PinnedMaps::open(node) {
-            Ok(Some(set)) => set,
+        let maps = match PinnedMaps::open(node) {
+            Ok(Some(maps)) => maps,
             Ok(None) => return Ok(status),
             Err(error) => return of_another_version(status, error),
         };
-        status.observers = set.control.load(node.system).observe.count_ones();
+        status.observers = maps.control.load(node.system).observe.count_ones();
         status.maps = occupancy(node)?;
-        status.hits = node.system.hits(&set.hits)?.into_iter().collect();
+        status.hits = node.system.hits(&maps.hits)?.into_iter().collect();
         status.maps.push(Occupancy {
             name: map::HITS.name.into(),
             entries: status.hits.len() as u64,
             capacity: (HIT_LINES as usize * HITS_A_LINE) as u64,
         });
-        for (item, count) in slot::uncollected(node.system, &set.tables)? {
+        for (item, count) in slot::uncollected(node.system, &maps.tables)? {
             *status.hits.entry(item).or_default() += count;
         }
-        let counters = sums(node.system, &set.counters)?;
+        let counters = sums(node.system, &maps.counters)?;
         status.counters = (Counter::ALL.iter())
             .map(|&counter| (counter, counters.get(&(counter as u64)).copied().unwrap_or_default()))
             .collect();
-        let live = match live(node.system, &set) {
+        let live = match live(node.system, &maps) {
             Err(error) => return of_another_version(status, error),
             live => live?,
         };
         if let Some(live) = live {
             status.maps.extend(tables(&live.manifest));
             // Where its selectors cannot be read, that is drift, and nobody knows who falls under what.
-            let policy = membership(node.system, &set, &live).unwrap_or_default();
-            status.drift = drift(node, &set, &live)?;
+            let policy = membership(node.system, &maps, &live).unwrap_or_default();
+            status.drift = drift(node, &maps, &live)?;
             let members = files::members(node)?;
             // A cgroup that only the policy before named keeps its entry until the next command, and is no
             // member any more.
@@ -310,9 +310,9 @@ impl<S: System> Runtime<S> {
     pub fn named_cgroups(&self) -> Result<Vec<PathBuf>> {
         self.steadily(|| {
             let system = &self.system;
-            let Some(set) = PinnedMaps::open(self.node())? else { return Ok(Vec::new()) };
-            let Some(live) = live(system, &set)? else { return Ok(Vec::new()) };
-            let policy = membership(system, &set, &live)?;
+            let Some(maps) = PinnedMaps::open(self.node())? else { return Ok(Vec::new()) };
+            let Some(live) = live(system, &maps)? else { return Ok(Vec::new()) };
+            let policy = membership(system, &maps, &live)?;
             let members = policy.workloads.iter().flat_map(|workload| &workload.selector.cgroups);
             let exempt = policy.exempt_cgroups.iter().map(|(_, path, _)| path);
             Ok(members.chain(exempt).map(|path| self.instance.cgroup_dir(path)).collect())
@@ -326,9 +326,9 @@ impl<S: System> Runtime<S> {
     pub fn live(&self) -> Result<Option<LivePolicy>> {
         self.steadily(|| {
             let system = &self.system;
-            let Some(set) = PinnedMaps::open(self.node())? else { return Ok(None) };
-            let Some(live) = live(system, &set)? else { return Ok(None) };
-            let tables = slot::read_tables(system, &set, live.slot(), &live.manifest)?;
+            let Some(maps) = PinnedMaps::open(self.node())? else { return Ok(None) };
+            let Some(live) = live(system, &maps)? else { return Ok(None) };
+            let tables = slot::read_tables(system, &maps, live.slot(), &live.manifest)?;
             let Live { generation, paused, .. } = live;
             Ok(Some(LivePolicy { generation, paused, owner: live.owner(), tables }))
         })

@@ -55,7 +55,7 @@ impl<S: System> Judge<'_, S> {
         if let Some(pod) = self.members.get(&Key::Netns(accepted.netns)) {
             return Ok(self.outcome_for(pod, accepted, to_itself || pod.addresses.contains(&remote)));
         }
-        let (host, decides) = host::netns(self.node.system, &self.set.control)?;
+        let (host, decides) = host::netns(self.node.system, &self.maps.control)?;
         if accepted.netns != host {
             return Ok(None);
         }

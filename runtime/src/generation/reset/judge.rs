@@ -21,7 +21,7 @@ use crate::system::System;
 /// The live policy, asked about connections that were decided before.
 pub(super) struct Judge<'a, S: System> {
     pub(super) node: Node<'a, S>,
-    pub(super) set: &'a PinnedMaps<S>,
+    pub(super) maps: &'a PinnedMaps<S>,
     pub(super) sim: Sim<'a>,
     pub(super) profiles: &'a [abi::Profile],
     pub(super) policy: Membership,
@@ -35,7 +35,7 @@ pub(super) struct Judge<'a, S: System> {
 }
 
 impl<'a, S: System> Judge<'a, S> {
-    pub(super) fn new(node: Node<'a, S>, set: &'a PinnedMaps<S>, tables: &'a Tables) -> Result<Self> {
+    pub(super) fn new(node: Node<'a, S>, maps: &'a PinnedMaps<S>, tables: &'a Tables) -> Result<Self> {
         let policy = Membership::read(tables.get(Table::Names))?;
         let mut exempt = BTreeMap::new();
         for (_, path, _) in &policy.exempt_cgroups {
@@ -46,7 +46,7 @@ impl<'a, S: System> Judge<'a, S> {
         let numbers = members.values().map(|member| (member.id, member.key)).collect();
         let sim = Sim::new(tables).map_err(Error::Damaged)?;
         let profiles = tables.get(Table::Profiles).records();
-        Ok(Self { node, set, sim, profiles, policy, members, numbers, exempt, sidecars: RefCell::default() })
+        Ok(Self { node, maps, sim, profiles, policy, members, numbers, exempt, sidecars: RefCell::default() })
     }
 
     /// Of a member that has left since nobody knows what would be decided, and of an exempt process no rule

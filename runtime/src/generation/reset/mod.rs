@@ -17,14 +17,14 @@ use crate::system::{Noted, System};
 /// opened; how many.
 pub(crate) fn close_changed<S: System>(
     node: Node<'_, S>,
-    set: &PinnedMaps<S>,
+    maps: &PinnedMaps<S>,
     tables: &Tables,
 ) -> Result<usize> {
     let open = |def: &MapDef| node.system.open_map(&node.instance.maps().join(def.name));
     let (Some(flows), Some(listening)) = (open(&CLIENT_FLOWS)?, open(&LISTENING)?) else { return Ok(0) };
     // Programs that read the word before the commit may still be about to keep what they decided.
-    set.grace_period(node.system)?;
-    let judge = Judge::new(node, set, tables)?;
+    maps.grace_period(node.system)?;
+    let judge = Judge::new(node, maps, tables)?;
     let mut changed = Vec::new();
     for (noted, socket) in node.system.connections(&flows, &listening)? {
         let otherwise = match &noted {
