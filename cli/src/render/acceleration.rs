@@ -105,24 +105,20 @@ pub fn text(out: &mut String, found: &Acceleration, items: &Items) {
     section(out, "stalled readers", &found.stuck, |it| format!("{}; {}", stuck_reader(it), advice(it.why)));
 }
 
-/// Who stalls, at which connection, why, and what was done.
+/// Who stalls, at which end of which connection, why, and what was done.
 pub fn stuck_reader(reader: &StuckReader) -> String {
     let StuckReader { name, process, client, server, unread, .. } = reader;
-    let (here, of) = if reader.accepts { ("accepting", server) } else { ("connecting", client) };
+    let side = if reader.accepts { "server" } else { "client" };
     let why = match reader.why {
-        StallReason::Splices => {
-            format!("turned to `splice` while {unread} bytes were unread that it does not see")
-        }
-        StallReason::Counts => format!("was told too little by FIONREAD, and has {unread} bytes unread"),
+        StallReason::Splices => format!("switched to `splice`, which does not see {unread} unread bytes"),
+        StallReason::Counts => format!("FIONREAD under-reported, {unread} bytes unread"),
     };
     let done = match reader.rescue {
         Rescue::None => "",
-        Rescue::Released => ": the connection is not accelerated any more, and its reader was woken",
-        Rescue::Closed => ": the connection was closed, and both ends were told",
+        Rescue::Released => "; the connection is not accelerated any more, and its reader was woken",
+        Rescue::Closed => "; the connection was closed, and both ends were told",
     };
-    format!(
-        "`{name}` (process {process}), which reads {client} -> {server} at its {here} end {of}, {why}{done}"
-    )
+    format!("`{name}` (pid {process}), {side} side of {client} -> {server}: {why}{done}")
 }
 
 /// What to do about one, where no agent does it.

@@ -14,7 +14,7 @@ pub fn answer(drift: &[Drift]) -> Value {
 pub fn text(drift: &Drift) -> String {
     match drift {
         Drift::Unreadable { said, .. } => said.clone(),
-        Drift::TableChanged(table) => format!("the table `{}` is not what was applied", table.word()),
+        Drift::TableChanged(table) => format!("the table `{}` was modified since the apply", table.word()),
         Drift::ProgramMissing(name) => format!("the program `{name}` is not attached"),
         Drift::DatagramProgramMissing(name) => format!(
             "the program `{name}` is not attached: broadcasts, multicasts and datagrams that claim a pod's own address \
@@ -53,7 +53,11 @@ pub fn text(drift: &Drift) -> String {
         Drift::PodTranslates(name) => format!(
             "the pod `{name}` translates addresses (NAT), and the kernel takes away there what tc gives to a sidecar"
         ),
-        Drift::PodInterfaceMissed(name) => format!("the pod `{name}` got an interface that has no program"),
+        Drift::PodInterfaceMissed(name) => {
+            format!(
+                "the pod `{name}` has an interface without a program: it was added after the pod was attached"
+            )
+        }
         Drift::PodSocketsUnknown(name) => format!("the pod `{name}` {SOCKETS_UNKNOWN}"),
         Drift::PodAddressesMany { pod, own } => {
             format!("the pod `{pod}` has too many addresses: {own} of them count as its own")
@@ -117,7 +121,7 @@ mod tests {
                 Drift::Unreadable { error: "incompatible", said: "another build applied it".into() },
                 "another build applied it",
             ),
-            (Drift::TableChanged(Table::Decisions), "the table `decisions` is not what was applied"),
+            (Drift::TableChanged(Table::Decisions), "the table `decisions` was modified since the apply"),
             (Drift::ProgramMissing("mesh_connect4"), "the program `mesh_connect4` is not attached"),
             (
                 Drift::DatagramProgramMissing("mesh_ingress"),
@@ -169,7 +173,10 @@ mod tests {
                 Drift::PodTranslates(name()),
                 "the pod `cart` translates addresses (NAT), and the kernel takes away there what tc gives to a sidecar",
             ),
-            (Drift::PodInterfaceMissed(name()), "the pod `cart` got an interface that has no program"),
+            (
+                Drift::PodInterfaceMissed(name()),
+                "the pod `cart` has an interface without a program: it was added after the pod was attached",
+            ),
             (
                 Drift::PodSocketsUnknown(name()),
                 "the pod `cart` has sockets that listen and are not known, since there were too many",
@@ -210,7 +217,7 @@ mod tests {
     #[test]
     fn programs_get_a_code_with_the_words() {
         let found = answer(&[Drift::TableChanged(Table::Decisions)]);
-        let text = "the table `decisions` is not what was applied";
+        let text = "the table `decisions` was modified since the apply";
         assert_eq!(found, json!([{ "code": "table-changed", "text": text }]));
     }
 

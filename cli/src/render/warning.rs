@@ -26,7 +26,7 @@ pub fn text(warning: &Warning) -> String {
         }
         Warning::PodNamespaceMissing(pod) => {
             format!(
-                "the network namespace of the pod `{pod}` cannot be found; inbound traffic to it is not decided"
+                "the network namespace of the pod `{pod}` was not found: its inbound rules are not enforced"
             )
         }
         Warning::SpliceNotRefused => SPLICE.into(),
@@ -48,18 +48,17 @@ fn failed(what: &str, cause: &Cause) -> String {
 /// Which ports, and what to do about them.
 const PORTS_OPEN: &str = "that outbound redirects lead to: let their sidecars listen on loopback only";
 
-/// What acceleration does not promise on kernels that ask no program before a splice.
-const SPLICE: &str = "this kernel lets nobody refuse a `splice` (`meshc doctor`: the security module bpf): the first \
-                      time that a program turns to it in mid-connection, bytes may wait for it without end; \
-                      `meshc status` tells, and the program is not accelerated any more. Do not accelerate \
-                      proxies that are set up to splice";
-/// What `FIONREAD` tells where nothing may be written into a process.
-const NOTICED: &str = "FIONREAD counts wrong on accelerated connections of this kernel, and since it is locked down, \
-                       that cannot be repaired (`meshc doctor`): the first time that a program which reads by it \
-                       (nginx) is told too little, it may stall, until the agent or an `apply` helps it; later \
-                       connections to that port are not accelerated. `meshc status` tells";
-/// The same where not even that can be seen.
-const WRONG: &str = "FIONREAD counts wrong on accelerated connections of this kernel, and that can be neither \
+/// Where no program is asked before a splice.
+const SPLICE: &str = "this kernel lacks the BPF LSM (`meshc doctor`): a program that switches to `splice` in \
+                      mid-connection may hang; `meshc status` names it, and it is not accelerated any more. Do not \
+                      accelerate proxies that splice";
+/// Where nothing may be written into a process.
+const NOTICED: &str = "FIONREAD under-reports on accelerated connections of this kernel, which is locked down, so that \
+                       this cannot be repaired (`meshc doctor`): a program that reads by it (nginx) may stall once, \
+                       until the agent or an `apply` helps it; later connections to its port are not accelerated. \
+                       `meshc status` names it";
+/// Where it cannot even be seen.
+const WRONG: &str = "FIONREAD under-reports on accelerated connections of this kernel, and that can be neither \
                      repaired nor noticed (`meshc doctor`): a program that reads by it may stall. Do not \
                      accelerate towards nginx";
 
@@ -108,14 +107,14 @@ mod tests {
                 "Nothing keeps others from the ports of sidecars that outbound redirects lead to: let their sidecars",
             ),
             (Warning::HostUndecided { why: why() }, "the ports of services of the host that outbound"),
-            (Warning::PodNamespaceMissing("cart".into()), "the pod `cart` cannot be found"),
-            (Warning::SpliceNotRefused, "lets nobody refuse a `splice`"),
+            (Warning::PodNamespaceMissing("cart".into()), "the pod `cart` was not found: its"),
+            (Warning::SpliceNotRefused, "a program that switches to `splice` in mid-connection may hang"),
             (Warning::FionreadNoticed, "until the agent or an `apply` helps it"),
             (Warning::FionreadWrong, "can be neither repaired nor noticed"),
             (
                 Warning::ReaderHelped(reader()),
-                "`nginx` (process 5), which reads 10.0.0.7:40000 -> 10.0.0.7:80 at its accepting end 10.0.0.7:80, was \
-                 told too little by FIONREAD, and has 9 bytes unread: the connection was closed, and both ends were told",
+                "`nginx` (pid 5), server side of 10.0.0.7:40000 -> 10.0.0.7:80: FIONREAD under-reported, 9 bytes unread; \
+                 the connection was closed, and both ends were told",
             ),
             (Warning::ReadersNotHelped(cause()), "readers could not be helped: the disk is full"),
             (Warning::NotSettled(cause()), "was not taken away: the disk is full"),

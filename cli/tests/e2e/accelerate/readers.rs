@@ -124,7 +124,7 @@ fn nginx_gets_uploads_that_are_larger_than_its_buffers() -> Tested {
             assert_eq!(status["acceleration"]["stuck"], Value::Array(Vec::new()), "{status}");
             // Where it waited, it was helped; else more came in time.
             if counter(&status, "counts_released") > 0 {
-                assert!(logged(&agent, "was told too little by FIONREAD")?.contains("nginx"));
+                assert!(logged(&agent, "FIONREAD under-reported")?.contains("nginx"));
             }
             drop(agent);
             let before = duo.counts()?;
@@ -445,7 +445,7 @@ fn the_agent_closes_the_connection_of_a_reader_that_spliced_in_vain() -> Tested 
     let agent = agent(&duo)?;
     let ended = strand(&duo, || Ok(()))?;
     assert_eq!(ended, ("Err(ConnectionReset)".to_owned(), "Err(ConnectionAborted)".to_owned()));
-    let line = logged(&agent, "turned to `splice`")?;
+    let line = logged(&agent, "switched to `splice`")?;
     assert!(line.contains(SIDECAR) && line.contains("the connection was closed"), "{line}");
     Ok(())
 }
