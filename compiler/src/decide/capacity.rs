@@ -47,3 +47,28 @@ pub(crate) fn placed(program: &Program, rule: &Rule) -> usize {
     let workloads = program.scopes.get(rule.scope.index()).map_or(1, |scope| members(scope).max(1));
     rule.addresses.len().max(1).saturating_mul(workloads)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::Fixture;
+
+    #[test]
+    fn a_program_is_refused_where_its_trees_do_not_fit_and_not_where_its_rules_share_prefixes() {
+        let rules = |address: &dyn Fn(usize) -> String| {
+            let mut fixture = Fixture::new(&["cart"]);
+            for number in 0..64 {
+                let port = 1000 + number;
+                fixture.rule("m", &format!("deny outbound tcp {port} to {}", address(number)));
+            }
+            fixture.program
+        };
+        let needed = (64 * size_of::<mesh_bpf::abi::Node>()).div_ceil(64);
+        let distinct = rules(&|number| format!("10.0.{number}.0/24"));
+        let refusal = Unpackable::OverCapacity { table: Table::Nodes, needed, limit: needed - 1 };
+        assert_eq!(foresee(&distinct, needed - 1), Err(refusal));
+        assert_eq!(foresee(&distinct, needed), Ok(()));
+        let shared = rules(&|_| "10.0.0.0/24".into());
+        assert_eq!(foresee(&shared, 1), Ok(()));
+    }
+}

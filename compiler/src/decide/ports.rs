@@ -336,3 +336,25 @@ fn from_zero(mut intervals: PortIntervals) -> PortIntervals {
     }
     intervals
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tie_counts_at_the_first_port_that_is_decided() {
+        let range = |(first, last)| PortRange { first, last };
+        let ties = Ties::at([(1, 9), (20, 29)].map(range).into_iter().collect());
+        for (ports, counts) in [
+            ((1, 9), Some(1)),
+            ((5, 12), Some(5)),
+            ((9, 19), Some(9)),
+            ((10, 19), None),
+            ((12, 20), Some(20)),
+            ((25, 40), Some(25)),
+            ((30, 40), None),
+        ] {
+            assert_eq!(ties.first_within(range(ports)), counts, "{ports:?}");
+        }
+    }
+}
