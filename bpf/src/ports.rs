@@ -184,6 +184,13 @@ mod tests {
     }
 
     #[test]
+    fn a_range_is_a_set_of_its_ports() {
+        let set = PortSet::from(PortRange { first: 80, last: 81 });
+        assert_eq!(set, [80, 81].map(PortRange::single).into_iter().collect());
+        assert!(set.contains(81) && !set.contains(82));
+    }
+
+    #[test]
     fn complement_twice_is_the_same() {
         for s in [set(&[]), PortSet::all(), set(&[(0, 5), (9, 9), (65535, 65535)]), set(&[(7, 7)])] {
             assert_eq!(s.complement().complement(), s);

@@ -9,8 +9,9 @@ use mesh_bpf::image::{
     Acceleration, Decision, Exempt, IdRange, MapImage, Node, PortTable, PortTableId, Profile, ProfileId,
     Side, Source, SourceId, SourceKind, Workload,
 };
+use mesh_bpf::item::counter_key;
 use mesh_bpf::map::Table;
-use mesh_bpf::pack::pack;
+use mesh_bpf::pack::{Unpackable, pack, pack_within};
 use mesh_bpf::ports::PortRange;
 use mesh_bpf::prefix::{Prefix, mask32, mask128};
 use mesh_bpf::selector::Selector;
@@ -127,6 +128,17 @@ proptest! {
     }
 
     #[test]
+    fn what_does_not_fit_is_refused_with_the_table_and_what_it_needs(image in image()) {
+        let tables = pack(&image).unwrap();
+        let lines = |table: Table| tables.get(table).line_count();
+        let needed = Table::ALL.into_iter().map(lines).max().unwrap();
+        prop_assert_eq!(pack_within(&image, needed), Ok(tables.clone()));
+        let table = Table::ALL.into_iter().find(|&table| lines(table) == needed).unwrap();
+        let refusal = Unpackable::OverCapacity { table, needed, limit: needed - 1 };
+        prop_assert_eq!(pack_within(&image, needed - 1), Err(refusal));
+    }
+
+    #[test]
     fn the_walk_finds_the_longest_prefix_and_its_port(image in image(), flows in vec(flow(), 50)) {
         let tables = pack(&image).unwrap();
         let sim = Sim::new(&tables).unwrap();
@@ -140,6 +152,8 @@ proptest! {
                 panic!("no decision for {flow:?}");
             };
             prop_assert_eq!((hit.prefix, hit.verdict, hit.source), (node.prefix, decision.verdict, decision.source));
+            let source = &image.sources[decision.source.0 as usize];
+            prop_assert_eq!(hit.counter, counter_key(source.stable_hash(), hit.item));
         }
     }
 
