@@ -122,8 +122,8 @@ static __always_inline enum mesh_way peer_allows(struct mesh_pair_end *sender, s
 		return MESH_WAY_READER_SPLICES;
 	if (*(volatile __u8 *)&peer->miscounted)
 		return MESH_WAY_OFF;
-	/* Who hands bytes over takes the reader's lock, and sleeps where that is held: many times what the stack
-	 * takes. */
+	/* Redirecting takes the reader's socket lock and sleeps where it is held, which costs far more than the
+	 * stack. */
 	if (peer->waits & MESH_READS_POLLING)
 		return MESH_WAY_READER_POLLS;
 	if (peer->waits & MESH_READS_ALL)

@@ -34,7 +34,7 @@ pub struct Global {
     /// Colour messages
     #[arg(long, global = true, value_enum, default_value_t = ColorChoice::Auto, help_heading = "Output")]
     pub color: ColorChoice,
-    /// Say only what must be known
+    /// Print answers and errors only
     #[arg(short, long, global = true, help_heading = "Output")]
     pub quiet: bool,
 }
@@ -156,7 +156,7 @@ pub enum Command {
     Plan(Plan),
     /// Show the page of a diagnostic
     ExplainCode(ExplainCode),
-    /// Make this node's kernel do what a policy says
+    /// Apply a policy to this node
     Apply(Apply),
     /// What is live on this node
     Status(Status),
@@ -367,10 +367,10 @@ pub struct Apply {
     /// Start over where another version's maps are in the kernel: established connections lose their sidecar
     #[arg(long)]
     pub drop_flows: bool,
-    /// Close connections of members that the policy decides otherwise than when they were opened or accepted
+    /// Reset established connections whose verdict changes under the new policy
     #[arg(long)]
     pub reset_changed: bool,
-    /// Go on although the agent applied what is live
+    /// Take over from the agent
     #[arg(long = "override")]
     pub override_owner: bool,
     /// The instance.
@@ -399,7 +399,7 @@ pub struct History {
 pub struct Rollback {
     /// The generation to go back to [default: the last one with another policy]
     pub generation: Option<u64>,
-    /// Go on although the agent applied what is live
+    /// Take over from the agent
     #[arg(long = "override")]
     pub override_owner: bool,
     /// The instance.
@@ -545,7 +545,7 @@ pub struct Detach {
     /// The state directory too
     #[arg(long, requires = "all")]
     pub purge: bool,
-    /// Go on although accelerated connections have unread bytes: those are lost
+    /// Detach even where accelerated connections have unread bytes, which are lost
     #[arg(long, requires = "all")]
     pub drop_unread: bool,
     /// The instance.
@@ -581,11 +581,11 @@ pub struct Agent {
     /// Directory with the policy; without it, whatever is live is kept in step
     #[arg(long, value_name = "DIR")]
     pub policy: Option<PathBuf>,
-    /// Where health, readiness and metrics are told.
+    /// Where health, readiness and metrics are served.
     #[arg(
         long,
         value_name = "ADDRESS:PORT",
-        help = "Tell health, readiness and metrics here: 127.0.0.1:9464, [::]:9464"
+        help = "Serve /healthz, /readyz and /metrics on this address: 127.0.0.1:9464, [::]:9464"
     )]
     pub listen: Option<std::net::SocketAddr>,
     /// How often to look at everything, whatever happened

@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_swapped_symbolic_link_is_seen_and_so_is_a_directory_that_was_made_anew() {
+    fn a_swapped_symbolic_link_is_seen_and_so_is_a_directory_that_was_made_again() {
         let dir = dir("swap");
         let (one, two) = (dir.join("one"), dir.join("two"));
         fs::create_dir(&one).unwrap();

@@ -17,7 +17,7 @@ pub enum Drift {
         /// The error in words.
         said: String,
     },
-    /// A policy table is not what was applied.
+    /// A policy table was modified since it was applied.
     TableChanged(Table),
     /// A program is not attached.
     ProgramMissing(&'static str),
@@ -41,7 +41,7 @@ pub enum Drift {
     MemberAddressesMissing(String),
     /// The kernel has a member that is not registered.
     MemberUnregistered(Key),
-    /// The kernel knows so many addresses that no member has.
+    /// The kernel knows this many addresses that no member has.
     AddressesUnregistered(usize),
     /// A command that ended left a member between two steps.
     CommandUnfinished(Key),

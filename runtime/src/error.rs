@@ -81,7 +81,7 @@ pub enum Error {
     #[error("the live generation has no table `{0}`")]
     MissingTable(&'static str),
     /// A table of the live generation was changed behind our back.
-    #[error("the table `{0}` of the live generation is not what was applied")]
+    #[error("the table `{0}` of the live generation was modified since it was applied")]
     NotAsApplied(&'static str),
     /// What was read back from a new map is not what was written.
     #[error("the table `{0}` reads back from the kernel differently than it was written")]

@@ -22,7 +22,7 @@ pub fn run(output: &Output, args: &Check) -> Result<Exit, Failure> {
             output.print_diagnostics(&render::text(output, sources, diagnostics));
             let files = sources.iter().count();
             let tally = render::tally(diagnostics);
-            let tally = if tally.is_empty() { "no mistakes" } else { &tally };
+            let tally = if tally.is_empty() { "no problems found" } else { &tally };
             output.info(&format!("checked {files} file{}: {tally}", if files == 1 { "" } else { "s" }));
         }
     }

@@ -58,7 +58,7 @@ pub enum Code {
     MembershipOverlap,
     /// A redirect that would catch the sidecar itself.
     RedirectLoop,
-    /// Said by the language, not to be had from the kernel.
+    /// The language can say it, and the kernel cannot do it.
     Unsupported,
     /// The result does not fit the kernel's maps.
     OverCapacity,

@@ -173,6 +173,6 @@ fn named(which: &PodSelector) -> String {
 
 /// Whoever asked did it alone meanwhile, and may have undone it since.
 fn too_late(what: &str, pod: &str) -> Reply {
-    warn!(what, pod, "a request came too late, and was not carried out");
+    warn!(what, pod, "a request came too late and was dropped");
     Reply::Refused { code: Error::TooLate.code().into(), message: Error::TooLate.to_string() }
 }

@@ -124,7 +124,7 @@ pub(crate) fn fault(node: Node<'_, impl System>, member: &Member) -> Result<Opti
     Ok(missed.then(|| Drift::PodSocketsUnknown(name())))
 }
 
-/// Whether a pod that is decided by tc has got rules since that make it decide in vain.
+/// Whether a pod that is decided by tc has got rules since by which the kernel ignores it.
 fn translates_by_tc<S: System>(node: Node<'_, S>, member: &Member) -> Result<bool> {
     let Key::Netns(cookie) = member.key else { return Ok(false) };
     if attached_mode(node, member.key)? != Some(Inbound::Tc) {

@@ -104,7 +104,7 @@ pub struct Unheard {
     pub workload: String,
     /// Where its sidecar is needed.
     pub port: Port,
-    /// Where somebody waits on a port of that number, in vain.
+    /// Where somebody waits on a port of that number, and gets nothing.
     pub elsewhere: Vec<SocketAddr>,
     /// Connections that were sent there and not taken, since the maps were made.
     pub not_taken: u64,

@@ -97,9 +97,9 @@ fn text(output: &Output, checkup: &Checkup) -> String {
     }
     if !output.quiet {
         out.push_str(if checkup.is_able() {
-            "\npolicies can be enforced here\n"
+            "\nthis node can enforce policies\n"
         } else {
-            "\npolicies cannot be carried out here\n"
+            "\nthis node cannot enforce policies\n"
         });
     }
     out

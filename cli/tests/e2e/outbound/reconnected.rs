@@ -14,7 +14,7 @@ exclude outbound tcp 3306
 deny outbound tcp 25";
 
 #[test]
-fn a_socket_that_was_dissolved_is_decided_anew() -> Tested {
+fn a_socket_that_was_dissolved_is_decided_again() -> Tested {
     let stage = Stage::ruled(RULES)?;
     let ports = [
         (80, Seen::Redirected(15001)),
