@@ -148,7 +148,7 @@ pub enum Command {
     Test(Test),
     /// Say what happens to a flow, and why
     Explain(Explain),
-    /// Compare two policies: flows whose verdict changes, then entries
+    /// Compare two policies: flows whose verdict changes, and the rules that make them
     Diff(Diff),
     /// Bring policies into the one canonical layout
     Fmt(Fmt),
@@ -281,14 +281,17 @@ pub struct Test {
 /// `meshc diff`
 #[derive(Args, Debug)]
 pub struct Diff {
-    /// The old policy: a file or directory, a compiled artifact, or `live`
+    /// The old policy: a file or directory, a compiled artifact, `live`, or the number of a kept generation
     pub old: String,
     /// The new policy, likewise
     pub new: String,
+    /// Show every entry that changes, too
+    #[arg(long)]
+    pub entries: bool,
     /// Endpoints that policies are compiled against, in TOML
     #[arg(long, value_name = "FILE")]
     pub inventory: Option<PathBuf>,
-    /// The instance that `live` is of.
+    /// The instance that `live` and generations are of.
     #[command(flatten)]
     pub instance: InstanceArgs,
 }
@@ -302,6 +305,9 @@ pub struct Plan {
     /// Write the plan to this file; `meshc apply FILE` applies it, if the same policy is still live
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
+    /// Show every entry that changes, too
+    #[arg(long)]
+    pub entries: bool,
     /// The instance.
     #[command(flatten)]
     pub instance: InstanceArgs,

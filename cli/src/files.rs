@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
+use mesh_compiler::emit::is_compiled;
 use mesh_compiler::resolve::{Loader, Location};
 
 use crate::failure::Failure;
@@ -52,7 +53,15 @@ pub fn read_given(paths: &[PathBuf], stdin_name: &str) -> Result<Vec<(Location, 
             given.push(read_file(path)?);
         }
     }
-    Ok(given)
+    match given.iter().find(|(_, bytes)| is_compiled(bytes)) {
+        Some((location, _)) => Err(compiled(&location.name)),
+        None => Ok(given),
+    }
+}
+
+fn compiled(name: &str) -> Failure {
+    Failure::refused("compiled-text", format!("`{name}` is what a policy compiles to, as text for people to read, and no policy"))
+        .help("give the policy that it was compiled from; what `meshc compile --artifact -o FILE` writes is taken too, by `diff`, `plan` and `apply`")
 }
 
 /// Reads any one file, whole.

@@ -23,10 +23,17 @@ pub fn live_policy(args: &InstanceArgs) -> Result<Option<Policy>, Failure> {
     policy(&runtime, live.tables).map(Some)
 }
 
+/// A kept generation.
+pub fn kept_policy(args: &InstanceArgs, generation: u64) -> Result<Policy, Failure> {
+    let runtime = open(args)?;
+    let (_, tables, _) = runtime.kept(generation).map_err(failure)?;
+    policy(&runtime, tables)
+}
+
 /// Tables that were read back, with the sets that were kept of their policy.
 pub fn policy(runtime: &Runtime, tables: Tables) -> Result<Policy, Failure> {
-    let sets = Places::kept(runtime, &hex(&tables.digest())).sets();
-    Ok(Policy { image: image(&tables)?, tables, sets })
+    let places = Places::kept(runtime, &hex(&tables.digest()));
+    Ok(Policy::of(image(&tables)?, tables, places))
 }
 
 /// The image of tables that were read back.

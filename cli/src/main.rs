@@ -11,6 +11,7 @@ mod files;
 mod heap;
 mod inventory;
 mod output;
+mod places;
 mod policy;
 mod program;
 mod render;
@@ -26,8 +27,6 @@ mod confirmation;
 mod live;
 #[cfg(all(feature = "kernel", target_os = "linux"))]
 mod node;
-#[cfg(all(feature = "kernel", target_os = "linux"))]
-mod places;
 #[cfg(all(feature = "kernel", target_os = "linux"))]
 mod plan;
 #[cfg(all(feature = "kernel", target_os = "linux"))]

@@ -6,13 +6,14 @@ use mesh_compiler::compile::Compilation;
 use mesh_compiler::emit::{NamedSet, Sets};
 use mesh_compiler::explain::Reason;
 use mesh_compiler::source::Sources;
+#[cfg(all(feature = "kernel", target_os = "linux"))]
 use mesh_runtime::Runtime;
 use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
 
 /// Where items are written, by the keys of their counters.
-#[derive(Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub struct Places {
     files: Vec<String>,
     /// Key, index of the file, line.
@@ -52,6 +53,7 @@ impl Places {
     }
 
     /// Those that were kept of a policy, by its digest.
+    #[cfg(all(feature = "kernel", target_os = "linux"))]
     pub fn kept(runtime: &Runtime, digest: &str) -> Self {
         Self::decode(&runtime.lines(digest).ok().flatten().unwrap_or_default())
     }

@@ -6,10 +6,12 @@ use std::path::Path;
 use mesh_bpf::artifact;
 use mesh_bpf::image::MapImage;
 use mesh_bpf::tables::Tables;
-use mesh_compiler::diff::{Difference, Side, diff};
+use mesh_compiler::diff::{Cause, Difference, Side, causes, diff};
 use mesh_compiler::emit::Sets;
 
 use crate::failure::Failure;
+use crate::places::Places;
+use crate::render::difference::{Beside, CauseAt};
 use crate::{files, heap};
 
 /// What a policy was compiled to.
@@ -18,7 +20,9 @@ pub struct Policy {
     pub image: MapImage,
     /// As the programs read it.
     pub tables: Tables,
-    /// Its sets, as far as they are known: an artifact has none.
+    /// Where its items are written, as far as that is known: an artifact does not say.
+    pub places: Places,
+    /// Its sets, likewise.
     pub sets: Sets,
 }
 
@@ -38,12 +42,36 @@ impl Policy {
             Failure::refused("bad-artifact", format!("`{}`: {error}", path.display()))
                 .help("make it again from the policy")
         })?;
-        Ok(Some(Self { image, tables, sets: Sets::default() }))
+        Ok(Some(Self::of(image, tables, Places::default())))
+    }
+
+    /// A policy with what is known of its source.
+    pub fn of(image: MapImage, tables: Tables, places: Places) -> Self {
+        Self { image, tables, sets: places.sets(), places }
     }
 
     fn side(&self) -> Side<'_> {
         Side { image: &self.image, tables: &self.tables, sets: &self.sets }
     }
+}
+
+/// So many changes are told with their causes. Of more nobody reads them, and each takes some look-ups.
+const WITH_CAUSES: usize = 256;
+
+/// What is told beside a difference.
+pub fn beside(old: Option<&Policy>, new: Option<&Policy>, difference: &Difference) -> Beside {
+    let causes = difference.flows.iter().take(WITH_CAUSES).map(|change| {
+        let found = causes(old.map(Policy::side), new.map(Policy::side), change);
+        found.into_iter().map(|cause| CauseAt { place: place(old, new, &cause), cause }).collect()
+    });
+    let sets = [old, new].into_iter().flatten().flat_map(|policy| policy.sets.iter());
+    Beside::new(causes.collect(), sets)
+}
+
+/// File and line of a cause: of the policy in which it is.
+fn place(old: Option<&Policy>, new: Option<&Policy>, cause: &Cause) -> Option<(String, u32)> {
+    let policy = if cause.gone { old } else { new };
+    policy?.places.find(cause.counter).map(|(file, line)| (file.to_owned(), line))
 }
 
 /// All differences between two policies, or a policy and none.

@@ -156,8 +156,62 @@ fn what_changes_alike_for_several_workloads_is_told_once() {
     assert_eq!(output.status.code(), Some(3));
     let told = "\
         shop/cart, shop/till outbound tcp 80 to any but loopback, multicast, link-local: redirected 15001 → \
-        redirected 15002\n\
-        shop/cart, shop/till inbound tcp 15002 from any but loopback: excluded → denied\n\
-        shop/cart, shop/till inbound tcp 15001 from any but loopback: denied → excluded\n";
-    assert!(text(&output.stdout).starts_with(told), "{}", text(&output.stdout));
+        redirected 15002\n    by shop: redirect outbound tcp 80 -> 15002  DIR/new.mesh:3\n\
+        shop/cart, shop/till inbound tcp 15002 from any but loopback: excluded → denied\n    by built-in: outbound-port\n\
+        shop/cart, shop/till inbound tcp 15001 from any but loopback: denied → excluded\n    by no rule\n";
+    let found = text(&output.stdout).replace(dir.path().to_str().unwrap(), "DIR");
+    assert!(found.starts_with(told), "{found}");
+}
+
+#[test]
+fn a_difference_is_told_as_people_speak() {
+    let dir = tempfile::tempdir().unwrap();
+    let policy = |name: &str, rule: &str, workload: &str| {
+        let file = dir.path().join(name);
+        let text = format!(
+            "exempt uid 1500\nredirect outbound -> 15001\nset private = 10.0.0.0/8, fc00::/7\nmesh shop {{\n    {rule}\n    \
+             workload {workload} {{ namespace shop }}\n    workload till {{ namespace till }}\n}}\n"
+        );
+        std::fs::write(&file, text).unwrap();
+        file.to_str().unwrap().to_owned()
+    };
+    let old = policy("old.mesh", "deny outbound tcp 25", "cart");
+    let new = policy("new.mesh", "exclude outbound tcp not 25, 3306 to private", "basket");
+    let of = |arguments: &[&str]| {
+        let output = meshc(&[&["diff", &old, &new], arguments].concat());
+        assert_eq!(output.status.code(), Some(3), "{}", text(&output.stderr));
+        text(&output.stdout).replace(dir.path().to_str().unwrap(), "DIR")
+    };
+    let told = "\
+        workload shop/basket was shop/cart\n\
+        shop/basket, shop/till outbound tcp all ports but 25, 3306 to private: redirected 15001 → excluded\n    \
+        by shop: exclude outbound tcp not 25, 3306 to 10.0.0.0/8, fc00::/7  DIR/new.mesh:5\n\
+        shop/basket, shop/till outbound tcp 25 to any but loopback, multicast, link-local: denied → redirected 15001\n    \
+        without shop: deny outbound tcp 25  DIR/old.mesh:5\n";
+    assert_eq!(of(&[]), format!("{told}entries that change: 4 (`--entries` shows them)\n"));
+    let entries = "\
+        entries: 2 added, 2 removed, 0 changed\n  - shop outbound any tcp 25 = denied\n  \
+        - shop outbound any tcp not 25 = redirected 15001\n  + shop outbound any tcp = redirected 15001\n  \
+        + shop outbound private tcp not 25, 3306 = excluded\n";
+    assert_eq!(of(&["--entries"]), format!("{told}{entries}"));
+    let answer: serde_json::Value = serde_json::from_str(&of(&["--entries", "--format", "json"])).unwrap();
+    assert_eq!(answer["entry_changes"].as_array().unwrap().len(), 4);
+    assert_eq!(answer["members"][0]["renamed_from"], "shop/cart");
+    let flow = &answer["flows"][0];
+    assert_eq!((&flow["set"], &flow["ports"]), (&"private".into(), &"1-24, 26-3305, 3307-65535".into()));
+    assert_eq!((&flow["causes"][0]["line"], &flow["causes"][0]["gone"]), (&5.into(), &false.into()));
+}
+
+#[test]
+fn compiled_text_is_recognised_where_a_policy_belongs() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("out.toml");
+    let name = file.to_str().unwrap();
+    assert!(meshc(&["compile", "-q", "-o", name, "policies/hosts.mesh"]).status.success());
+    for arguments in [vec!["check", name], vec!["diff", name, "policies/hosts.mesh"], vec!["compile", name]] {
+        let output = meshc(&arguments);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        let said = text(&output.stderr);
+        assert!(said.contains("text for people to read") && said.contains("--artifact"), "{said}");
+    }
 }

@@ -5,14 +5,14 @@ use std::path::PathBuf;
 use mesh_bpf::pack::MAX_LINES;
 use mesh_compiler::compile::Compiled;
 use mesh_compiler::diag::Severity;
-use mesh_compiler::emit::Sets;
 use serde_json::Value;
 
 use crate::args::{Diff, Program};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::Output;
-use crate::policy::{Policy, compare};
+use crate::places::Places;
+use crate::policy::{Policy, beside, compare};
 use crate::program;
 use crate::render::difference::{object, text};
 
@@ -21,7 +21,10 @@ pub fn run(output: &Output, args: &Diff) -> Result<Exit, Failure> {
     let Some(old) = side(output, args, &args.old)? else { return Ok(Exit::Refused) };
     let Some(new) = side(output, args, &args.new)? else { return Ok(Exit::Refused) };
     let difference = compare(old.as_ref(), new.as_ref())?;
-    output.answer(&Value::Object(object(&difference)), || text(&difference));
+    let beside = beside(old.as_ref(), new.as_ref(), &difference);
+    output.answer(&Value::Object(object(&difference, &beside, args.entries)), || {
+        text(&difference, &beside, args.entries)
+    });
     Ok(if difference.is_empty() { Exit::Done } else { Exit::Different })
 }
 
@@ -32,6 +35,9 @@ fn side(output: &Output, args: &Diff, name: &str) -> Result<Option<Option<Policy
         return live(args).map(Some);
     }
     let path = PathBuf::from(name);
+    if let (Ok(generation), false) = (name.parse(), path.exists()) {
+        return kept(args, generation).map(|policy| Some(Some(policy)));
+    }
     if let Some(policy) = Policy::read(&path)? {
         return Ok(Some(Some(policy)));
     }
@@ -43,14 +49,24 @@ fn side(output: &Output, args: &Diff, name: &str) -> Result<Option<Option<Policy
         max_lines: MAX_LINES,
     };
     let compilation = program::compile_aloud(output, &program, Severity::Error)?;
-    let sets = Sets::of(&compilation.resolution.program);
-    let policy = |compiled: Compiled| Policy { image: compiled.image, tables: compiled.tables, sets };
+    let places = Places::of(&compilation);
+    let policy = |compiled: Compiled| Policy::of(compiled.image, compiled.tables, places);
     Ok(compilation.compiled.map(|compiled| Some(policy(compiled))))
 }
 
 #[cfg(all(feature = "kernel", target_os = "linux"))]
 fn live(args: &Diff) -> Result<Option<Policy>, Failure> {
     crate::live::live_policy(&args.instance)
+}
+
+#[cfg(all(feature = "kernel", target_os = "linux"))]
+fn kept(args: &Diff, generation: u64) -> Result<Policy, Failure> {
+    crate::live::kept_policy(&args.instance, generation)
+}
+
+#[cfg(not(all(feature = "kernel", target_os = "linux")))]
+fn kept(args: &Diff, _: u64) -> Result<Policy, Failure> {
+    live(args)?.ok_or_else(|| Failure::cannot("no-kernel", "no generations are kept here"))
 }
 
 #[cfg(not(all(feature = "kernel", target_os = "linux")))]

@@ -5,22 +5,66 @@ use std::fmt::Write;
 
 use mesh_bpf::flow::Verdict;
 use mesh_bpf::ports::{PortRange, PortSet};
-use mesh_compiler::diff::addresses_text;
-use mesh_compiler::diff::{Difference, EntryChange, EntryChanges, FlowChange};
+use mesh_compiler::diff::{
+    Cause, Difference, EntryChange, EntryChanges, FlowChange, MemberChangeKind, addresses_text, join,
+};
+use mesh_compiler::emit::NamedSet;
+use mesh_compiler::hir::region::AddressRange;
 use serde_json::{Map, Value, json};
 
-/// Lines of changed entries that text shows before it only counts the rest.
-const SHOWN: usize = 40;
+/// What is told beside a difference.
+#[derive(Debug, Default)]
+pub struct Beside {
+    /// By flow change, as far as they were looked for.
+    causes: Vec<Vec<CauseAt>>,
+    /// Names of sets by what is in them.
+    sets: BTreeMap<Vec<AddressRange>, String>,
+}
+
+/// What makes flows change, and where that is written.
+#[derive(Debug)]
+pub struct CauseAt {
+    /// The rule.
+    pub cause: Cause,
+    /// File and line, where the source is known.
+    pub place: Option<(String, u32)>,
+}
+
+impl Beside {
+    /// Causes by flow change, and the sets of both policies.
+    pub fn new<'a>(causes: Vec<Vec<CauseAt>>, sets: impl Iterator<Item = &'a NamedSet>) -> Self {
+        let ranges =
+            |set: &NamedSet| join(set.addresses.iter().copied().filter_map(AddressRange::of).collect());
+        let sets = sets.filter(|set| set.addresses.len() > 1).map(|set| (ranges(set), set.name.clone()));
+        Self { causes, sets: sets.collect() }
+    }
+
+    fn causes(&self, change: usize) -> &[CauseAt] {
+        self.causes.get(change).map_or(&[], Vec::as_slice)
+    }
+
+    fn set(&self, change: &FlowChange) -> Option<&str> {
+        self.sets.get(&change.patch.addresses).map(String::as_str)
+    }
+}
 
 /// The JSON of a difference.
-pub fn object(difference: &Difference) -> Map<String, Value> {
-    let flows: Vec<Value> = difference.flows.iter().map(flow_object).collect();
+pub fn object(difference: &Difference, beside: &Beside, entries: bool) -> Map<String, Value> {
+    let flows = difference.flows.iter().enumerate();
+    let flows: Vec<Value> =
+        flows.map(|(at, change)| flow_object(change, beside.causes(at), beside.set(change))).collect();
     let EntryChanges { added, removed, changed } = &difference.entries;
     let exemptions: Vec<Value> = (difference.exemptions.iter())
         .map(|change| json!({ "workload": change.workload, "identity": change.identity, "exempt": change.exempt }))
         .collect();
     let members: Vec<Value> = (difference.members.iter())
-        .map(|change| json!({ "workload": change.workload, "change": change.what.words() }))
+        .map(|change| {
+            let from = match &change.what {
+                MemberChangeKind::Renamed(from) => Some(from),
+                _ => None,
+            };
+            json!({ "workload": change.workload, "change": change.what.words(), "renamed_from": from })
+        })
         .collect();
     let mut object = Map::new();
     object.insert("equal".into(), difference.is_empty().into());
@@ -31,10 +75,27 @@ pub fn object(difference: &Difference) -> Map<String, Value> {
         "entries".into(),
         json!({ "added": added.len(), "removed": removed.len(), "changed": changed.len() }),
     );
+    if entries {
+        object.insert("entry_changes".into(), lines(&difference.entries).map(entry_object).collect());
+    }
     object
 }
 
-fn flow_object(change: &FlowChange) -> Value {
+fn entry_object((_, entry): (&str, &EntryChange)) -> Value {
+    let value = |text: &String| Some(text).filter(|text| !text.is_empty()).cloned();
+    let EntryChange { map, key, before, after } = entry;
+    json!({ "map": map, "key": key, "before": value(before), "after": value(after) })
+}
+
+/// Each with its sign.
+fn lines(entries: &EntryChanges) -> impl Iterator<Item = (&'static str, &EntryChange)> {
+    let EntryChanges { added, removed, changed } = entries;
+    (removed.iter().map(|entry| ("-", entry)))
+        .chain(changed.iter().map(|entry| ("~", entry)))
+        .chain(added.iter().map(|entry| ("+", entry)))
+}
+
+fn flow_object(change: &FlowChange, causes: &[CauseAt], set: Option<&str>) -> Value {
     let verdict = |verdict: Verdict| json!({ "verdict": verdict.word(), "port": verdict.port() });
     json!({
         "workload": short(&change.workload),
@@ -43,10 +104,17 @@ fn flow_object(change: &FlowChange) -> Value {
         "protocol": change.protocol.to_string(),
         "ports": ports(&change.patch.ports),
         "addresses": addresses_text(&change.patch.addresses),
+        "set": set,
         "own": change.own,
+        "causes": causes.iter().map(cause_object).collect::<Vec<_>>(),
         "before": verdict(change.before),
         "after": verdict(change.after),
     })
+}
+
+fn cause_object(told: &CauseAt) -> Value {
+    let (file, line) = told.place.as_ref().map(|(file, line)| (file, line)).unzip();
+    json!({ "text": told.cause.text, "gone": told.cause.gone, "file": file, "line": line })
 }
 
 fn short(workload: &str) -> &str {
@@ -58,8 +126,8 @@ fn ports(ports: &PortSet) -> String {
     if *ports == all { "any".into() } else { ports.to_string() }
 }
 
-/// A difference for people: who, which flows, then entries.
-pub fn text(difference: &Difference) -> String {
+/// A difference for people: who, which flows and why, then entries if they are asked for.
+pub fn text(difference: &Difference, beside: &Beside, entries: bool) -> String {
     if difference.is_empty() {
         return "no change\n".into();
     }
@@ -71,59 +139,79 @@ pub fn text(difference: &Difference) -> String {
         let becomes = if change.exempt { "becomes exempt" } else { "is no longer exempt" };
         let _ = writeln!(out, "{} outbound as {}: {becomes}", change.workload, change.identity);
     }
-    for (workloads, change) in alike(&difference.flows) {
-        let _ = writeln!(out, "{}", flow_text(&workloads.join(", "), change));
+    for (workloads, at, change) in alike(&difference.flows) {
+        let _ = writeln!(out, "{}", flow_text(&workloads.join(", "), change, beside.set(change)));
+        for told in beside.causes(at) {
+            let _ = writeln!(out, "{}", cause_text(told));
+        }
     }
     if difference.flows.is_empty() {
         out.push_str("no flow changes its verdict\n");
     }
     let EntryChanges { added, removed, changed } = &difference.entries;
+    let total = added.len() + removed.len() + changed.len();
+    if !entries {
+        if total > 0 {
+            let _ = writeln!(out, "entries that change: {total} (`--entries` shows them)");
+        }
+        return out;
+    }
     let _ =
         writeln!(out, "entries: {} added, {} removed, {} changed", added.len(), removed.len(), changed.len());
-    let lines = (removed.iter().map(|entry| ("-", entry)))
-        .chain(changed.iter().map(|entry| ("~", entry)))
-        .chain(added.iter().map(|entry| ("+", entry)));
-    let total = added.len() + removed.len() + changed.len();
-    for (sign, entry) in lines.take(SHOWN) {
-        let EntryChange { map, key, before, after } = entry;
+    for (sign, EntryChange { key, before, after, .. }) in lines(&difference.entries) {
         let _ = match sign {
-            "-" => writeln!(out, "  - {map}: {key} = {before}"),
-            "+" => writeln!(out, "  + {map}: {key} = {after}"),
-            _ => writeln!(out, "  ~ {map}: {key} = {before} -> {after}"),
+            "-" => writeln!(out, "  - {key} = {before}"),
+            "+" => writeln!(out, "  + {key} = {after}"),
+            _ => writeln!(out, "  ~ {key} = {before} -> {after}"),
         };
-    }
-    if total > SHOWN {
-        let _ = writeln!(out, "  and {} more", total - SHOWN);
     }
     out
 }
 
-/// Changes that are the same for several workloads, each once; in the order of the first of them.
-fn alike(flows: &[FlowChange]) -> Vec<(Vec<&str>, &FlowChange)> {
-    let mut found: Vec<(Vec<&str>, &FlowChange)> = Vec::new();
+fn cause_text(told: &CauseAt) -> String {
+    let why = if told.cause.gone { "without" } else { "by" };
+    let place = told.place.as_ref().map_or_else(String::new, |(file, line)| format!("  {file}:{line}"));
+    format!("    {why} {}{place}", told.cause.text)
+}
+
+/// Changes that are the same for several workloads, each once, with the place of the first; in the order of the first of them.
+fn alike(flows: &[FlowChange]) -> Vec<(Vec<&str>, usize, &FlowChange)> {
+    let mut found: Vec<(Vec<&str>, usize, &FlowChange)> = Vec::new();
     let mut places = BTreeMap::new();
-    for change in flows {
-        let FlowChange { workload, direction, protocol, patch, own, before, after } = change;
+    for (at, change) in flows.iter().enumerate() {
+        let FlowChange { workload, direction, protocol, patch, own, before, after, .. } = change;
         let place = *places.entry((direction, protocol, patch, own, before, after)).or_insert(found.len());
         match found.get_mut(place) {
-            Some((workloads, _)) => workloads.push(workload),
-            None => found.push((vec![workload], change)),
+            Some((workloads, ..)) => workloads.push(workload),
+            None => found.push((vec![workload], at, change)),
         }
     }
     found
 }
 
-fn flow_text(workloads: &str, change: &FlowChange) -> String {
-    let ports = ports(&change.patch.ports);
-    let ports = if ports == "any" { String::new() } else { format!(" {ports}") };
+fn flow_text(workloads: &str, change: &FlowChange, set: Option<&str>) -> String {
+    let ports = ports_text(&change.patch.ports);
     let own = if change.own { "its own " } else { "" };
+    let addresses = set.map_or_else(|| addresses_text(&change.patch.addresses), str::to_owned);
     format!(
-        "{workloads} {} {}{ports} {} {own}{}: {} → {}",
+        "{workloads} {} {}{ports} {} {own}{addresses}: {} → {}",
         change.direction,
         change.protocol,
         change.direction.preposition(),
-        addresses_text(&change.patch.addresses),
         change.before,
         change.after,
     )
+}
+
+/// With a space before it; nothing for all ports. What is left out is said where that is shorter.
+fn ports_text(ports: &PortSet) -> String {
+    let all = PortSet::from(PortRange { first: 1, last: u16::MAX });
+    let others = ports.complement().intersection(&all);
+    if others.is_empty() {
+        String::new()
+    } else if others.ranges().len() < ports.ranges().len() {
+        format!(" all ports but {others}")
+    } else {
+        format!(" {ports}")
+    }
 }

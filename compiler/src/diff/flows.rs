@@ -32,8 +32,11 @@ pub(super) fn changes(old: Option<Side<'_>>, new: Option<Side<'_>>) -> Result<Ve
     let mut by_profiles: BTreeMap<(Option<ProfileId>, Option<ProfileId>), Rc<Changes>> = BTreeMap::new();
     let profile = |side: Option<Side<'_>>, name: &str| Some(side?.image.workload(name)?.profile);
     let mut found = Vec::new();
-    for name in names(old.map(|side| side.image), new.map(|side| side.image)) {
-        let pair = (profile(old, name), profile(new, name));
+    let images = (old.map(|side| side.image), new.map(|side| side.image));
+    let renames = renames(images.0, images.1);
+    for name in names(images.0, images.1, &renames) {
+        let renamed = renames.get(name).copied();
+        let pair = (profile(old, renamed.unwrap_or(name)), profile(new, name));
         let changes = match by_profiles.get(&pair) {
             Some(known) => Rc::clone(known),
             None => {
@@ -45,6 +48,7 @@ pub(super) fn changes(old: Option<Side<'_>>, new: Option<Side<'_>>) -> Result<Ve
         found.extend(changes.iter().map(|&((direction, own, protocol, before, after), ref patch)| {
             FlowChange {
                 workload: name.to_owned(),
+                renamed: renamed.map(str::to_owned),
                 direction,
                 protocol,
                 patch: patch.clone(),
@@ -57,9 +61,27 @@ pub(super) fn changes(old: Option<Side<'_>>, new: Option<Side<'_>>) -> Result<Ve
     Ok(found)
 }
 
-fn names<'a>(old: Option<&'a MapImage>, new: Option<&'a MapImage>) -> BTreeSet<&'a str> {
+/// New names with the old ones.
+type Renames<'a> = BTreeMap<&'a str, &'a str>;
+
+/// Workloads that are only in the new policy and select what one does that is only in the old one.
+fn renames<'a>(old: Option<&'a MapImage>, new: Option<&'a MapImage>) -> Renames<'a> {
+    let (Some(old), Some(new)) = (old, new) else { return Renames::new() };
+    let gone = old.workloads.iter().filter(|workload| new.workload(&workload.name).is_none());
+    let gone: BTreeMap<_, _> = gone.map(|workload| (&workload.selector, workload.name.as_str())).collect();
+    let come = new.workloads.iter().filter(|workload| old.workload(&workload.name).is_none());
+    come.filter_map(|workload| Some((workload.name.as_str(), *gone.get(&workload.selector)?))).collect()
+}
+
+/// All workloads, renamed ones by their new names.
+fn names<'a>(
+    old: Option<&'a MapImage>,
+    new: Option<&'a MapImage>,
+    renames: &Renames<'a>,
+) -> BTreeSet<&'a str> {
     let all = [old, new].into_iter().flatten().flat_map(|image| &image.workloads);
-    all.map(|workload| workload.name.as_str()).collect()
+    let gone: BTreeSet<&str> = renames.values().copied().collect();
+    all.map(|workload| workload.name.as_str()).filter(|name| !gone.contains(name)).collect()
 }
 
 /// One side of the comparison, read through its tables.
@@ -194,8 +216,10 @@ fn cut(left: &[Piece], right: &[Piece]) -> Vec<(AddressRange, Option<u32>, Optio
 /// Identities that are exempt on one side only.
 pub(super) fn exemptions(old: &MapImage, new: &MapImage) -> Vec<ExemptionChange> {
     let mut found = Vec::new();
-    for name in names(Some(old), Some(new)) {
-        let (before, after) = (identities(old, name), identities(new, name));
+    let renames = renames(Some(old), Some(new));
+    for name in names(Some(old), Some(new), &renames) {
+        let was = renames.get(name).copied().unwrap_or(name);
+        let (before, after) = (identities(old, was), identities(new, name));
         let change = |identity: &String, exempt| ExemptionChange {
             workload: name.to_owned(),
             identity: identity.clone(),
@@ -230,14 +254,18 @@ fn joined(ranges: &[(IdRange, SourceId)]) -> Vec<IdRange> {
 
 /// Workloads that come, go or select others.
 pub(super) fn members(old: &MapImage, new: &MapImage) -> Vec<MemberChange> {
+    let renames = renames(Some(old), Some(new));
     let change = |name: &str| match (old.workload(name), new.workload(name)) {
-        (None, _) => Some(MemberChangeKind::Added),
+        (None, _) => Some(match renames.get(name) {
+            Some(&from) => MemberChangeKind::Renamed(from.to_owned()),
+            None => MemberChangeKind::Added,
+        }),
         (_, None) => Some(MemberChangeKind::Removed),
         (Some(before), Some(after)) => {
             (before.selector != after.selector).then_some(MemberChangeKind::Selectors)
         }
     };
-    names(Some(old), Some(new))
+    names(Some(old), Some(new), &renames)
         .into_iter()
         .filter_map(|name| Some(MemberChange { workload: name.to_owned(), what: change(name)? }))
         .collect()

@@ -4,6 +4,7 @@
 //! Decisions are piecewise constant, so the difference is found piece by piece, on the tables as the
 //! programs walk them: neither policy's source is needed, and either side may be what a kernel holds.
 
+mod cause;
 mod entries;
 mod flows;
 mod merge;
@@ -16,8 +17,9 @@ use mesh_bpf::tables::{Damaged, Tables};
 
 use crate::emit::Sets;
 
+pub use cause::{Cause, causes};
 pub use entries::{EntryChange, EntryChanges};
-pub use merge::{Patch, addresses_text};
+pub use merge::{Patch, addresses_text, join};
 
 /// One policy, as it was compiled or read back.
 #[derive(Clone, Copy, Debug)]
@@ -48,6 +50,8 @@ pub struct Difference {
 pub struct FlowChange {
     /// `mesh/workload`.
     pub workload: String,
+    /// What it was called under the old policy, where that is another name.
+    pub renamed: Option<String>,
     /// Which connections.
     pub direction: Direction,
     /// The protocol.
@@ -83,12 +87,14 @@ pub struct MemberChange {
 }
 
 /// What changed about a workload.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum MemberChangeKind {
     /// It is new.
     Added,
     /// It is gone.
     Removed,
+    /// It selects what another one did, which is gone: `mesh/workload`.
+    Renamed(String),
     /// Its selectors are others.
     Selectors,
 }
@@ -96,12 +102,21 @@ pub enum MemberChangeKind {
 impl MemberChangeKind {
     /// In words that follow the workload's name.
     #[must_use]
-    pub const fn words(self) -> &'static str {
+    pub fn words(&self) -> String {
         match self {
-            Self::Added => "is new",
-            Self::Removed => "is gone",
-            Self::Selectors => "selects others",
+            Self::Added => "is new".to_owned(),
+            Self::Removed => "is gone".to_owned(),
+            Self::Renamed(from) => format!("was {from}"),
+            Self::Selectors => "selects others".to_owned(),
         }
+    }
+}
+
+impl FlowChange {
+    /// The workload's name under the old policy.
+    #[must_use]
+    pub fn was(&self) -> &str {
+        self.renamed.as_ref().unwrap_or(&self.workload)
     }
 }
 

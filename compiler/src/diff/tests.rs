@@ -3,7 +3,7 @@ use mesh_bpf::ports::{PortRange, PortSet};
 use mesh_bpf::sim::Sim;
 
 use super::addresses_text;
-use super::{Difference, Side, diff};
+use super::{Difference, Side, causes, diff};
 use crate::compile::{Compiled, compile};
 use crate::emit::Sets;
 use crate::resolve::{Location, NoImports};
@@ -147,6 +147,33 @@ fn a_rule_without_address_spares_loopback() {
         &policy("for b { deny outbound udp }"),
         &["m/b outbound udp any any but loopback, multicast, link-local: excluded -> denied"],
     );
+}
+
+#[test]
+fn a_renamed_workload_is_compared_with_what_it_was() {
+    let (old, new) = (policy(""), policy("").replace("workload b", "workload zebra"));
+    let (old, new) = (compiled(&old), compiled(&new));
+    let found = difference(&old, &new);
+    assert!(found.flows.is_empty(), "{:?}", found.flows);
+    let told: Vec<String> =
+        found.members.iter().map(|change| format!("{} {}", change.workload, change.what.words())).collect();
+    assert_eq!(told, ["m/zebra was m/b"]);
+}
+
+#[test]
+fn a_change_has_the_rule_that_makes_it() {
+    let rules =
+        ["", "exclude outbound tcp 3306 to 10.0.0.0/8", "exclude outbound tcp 3306 to 10.0.0.0/8, fd00::/8"];
+    let all = rules.map(|rules| compiled(&policy(rules)));
+    let told = |old: &Compiled, new: &Compiled| -> Vec<(String, bool)> {
+        let change = difference(old, new).flows.remove(0);
+        let causes = causes(Some(side(old)), Some(side(new)), &change);
+        causes.into_iter().map(|cause| (cause.text, cause.gone)).collect()
+    };
+    let item = |prefix: &str| format!("m: exclude outbound tcp 3306 to {prefix}");
+    assert_eq!(told(&all[0], &all[1]), [(item("10.0.0.0/8"), false)]);
+    assert_eq!(told(&all[1], &all[0]), [(item("10.0.0.0/8"), true)]);
+    assert_eq!(told(&all[1], &all[2]), [(item("fd00::/8"), false)]);
 }
 
 #[test]

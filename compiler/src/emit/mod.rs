@@ -34,6 +34,12 @@ const HEADER: &str = "\
 # Then every entry: what addresses and ports are decided otherwise than the prefix around them.
 ";
 
+/// Whether a file is compiled output, also of an older version, rather than a policy.
+#[must_use]
+pub fn is_compiled(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"# Compiled by meshc. ")
+}
+
 /// The compiled output. Ends with a newline. Two images that differ have outputs that differ.
 #[must_use]
 pub fn emit(image: &MapImage, sets: &Sets) -> String {

@@ -94,7 +94,7 @@ impl Origins {
         self.sources.get(source)?.iter().map(|&(_, rule, _)| rule).min()
     }
 
-    /// Every item by the key of its counter, with the first place where it is written; sorted by key.
+    /// Every item by the key of its counter, with the first rule that it is of; sorted by key.
     #[must_use]
     pub fn by_counter(&self) -> Vec<(u64, Span)> {
         let mut found = Vec::new();
@@ -102,7 +102,7 @@ impl Origins {
             let hash = source.stable_hash();
             for &(id, rule, _) in places {
                 let addresses = id.and_then(|id| self.addresses.get(id.index())).map_or(&[][..], |list| list);
-                found.extend(addresses.iter().map(|&(prefix, span)| (counter_key(hash, prefix), span)));
+                found.extend(addresses.iter().map(|&(prefix, _)| (counter_key(hash, prefix), rule)));
                 if addresses.is_empty() {
                     // What has no address at all is counted without one.
                     let key = if id.is_some() { counter_key(hash, Prefix::Any) } else { hash };

@@ -72,8 +72,7 @@ pub fn run(output: &Output, args: &Apply) -> Result<Exit, Failure> {
     }
     let entries = match output.is_json() && applied.changed {
         true => {
-            let sets = places.as_ref().map(Places::sets).unwrap_or_default();
-            let new = Policy { image: image.clone(), tables: tables.clone(), sets };
+            let new = Policy::of(image.clone(), tables.clone(), places.clone().unwrap_or_default());
             compare(before.as_ref(), Some(&new))?.entries
         }
         false => EntryChanges::default(),

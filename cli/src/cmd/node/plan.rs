@@ -11,9 +11,8 @@ use crate::files;
 use crate::live::policy;
 use crate::node::{failure, open};
 use crate::output::Output;
-use crate::places::Places;
 use crate::plan::Plan;
-use crate::policy::{Policy, compare};
+use crate::policy::{Policy, beside, compare};
 use crate::render::difference;
 
 /// Compares the policy with what is live. Exit code 3 where apply would do something.
@@ -28,8 +27,7 @@ pub fn run(output: &Output, args: &Args) -> Result<Exit, Failure> {
         None => None,
     };
     let old_digest = live.as_ref().map(|live| mesh_runtime::hex(&live.tables.digest()));
-    let sets = places.as_ref().map(Places::sets).unwrap_or_default();
-    let new = Policy { image: meaning, tables, sets };
+    let new = Policy::of(meaning, tables, places.unwrap_or_default());
     let changes = compare(old.as_ref(), Some(&new))?;
     let new_digest = mesh_runtime::hex(&new.tables.digest());
     let equal = old_digest.as_ref() == Some(&new_digest);
@@ -38,11 +36,12 @@ pub fn run(output: &Output, args: &Args) -> Result<Exit, Failure> {
             generation,
             live: old_digest.clone().unwrap_or_default(),
             artifact: artifact::encode(&new.tables),
-            places: places.unwrap_or_default(),
+            places: new.places.clone(),
         };
         files::write(file, &plan.encode()?)?;
     }
-    let mut answer = difference::object(&changes);
+    let beside = beside(old.as_ref(), Some(&new), &changes);
+    let mut answer = difference::object(&changes, &beside, args.entries);
     answer.insert("live".into(), json!(old_digest));
     answer.insert("new".into(), json!(new_digest));
     answer.insert("equal".into(), equal.into());
@@ -62,7 +61,7 @@ pub fn run(output: &Output, args: &Args) -> Result<Exit, Failure> {
             generation + 1,
             new.tables.size()
         );
-        format!("{head}{}", difference::text(&changes))
+        format!("{head}{}", difference::text(&changes, &beside, args.entries))
     });
     if let (Some(file), false) = (&args.output, output.is_json()) {
         output.info(&format!("`meshc apply {}` applies it, if this is still what is live", file.display()));

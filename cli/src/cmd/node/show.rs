@@ -6,8 +6,7 @@ use serde_json::json;
 use crate::args::Show;
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::live::{live_policy, no_policy, policy};
-use crate::node::{failure, open};
+use crate::live::{kept_policy, live_policy, no_policy};
 use crate::output::Output;
 
 /// Prints it: for what is live byte for byte what was applied.
@@ -19,9 +18,7 @@ pub fn run(output: &Output, args: &Show) -> Result<Exit, Failure> {
                 Failure::usage(format!("`{number}` is neither `live` nor the number of a generation"))
                     .help("`meshc history` lists the kept generations")
             })?;
-            let runtime = open(&args.instance)?;
-            let (_, tables, _) = runtime.kept(generation).map_err(failure)?;
-            policy(&runtime, tables)?
+            kept_policy(&args.instance, generation)?
         }
     };
     let text = emit(&policy.image, &policy.sets);

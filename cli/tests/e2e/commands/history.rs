@@ -69,6 +69,24 @@ fn a_plan_says_what_apply_does_and_is_bound_to_what_is_live() -> Tested {
 }
 
 #[test]
+fn kept_generations_are_compared_by_their_numbers() -> Tested {
+    let stage = Stage::new()?;
+    let number = |applied: &Value| applied.get("generation").map(Value::to_string).unwrap_or_default();
+    let [old, new] = policies(&stage)?;
+    let generations =
+        [number(&json_of(&stage, 0, &["apply", &old])?), number(&json_of(&stage, 0, &["apply", &new])?)];
+    let [first, second] = &generations;
+    let compared = json_of(&stage, 3, &["diff", first, second])?;
+    let flows = compared.get("flows").cloned().unwrap_or_default();
+    assert_eq!(Some(&flows), json_of(&stage, 3, &["diff", &old, &new])?.get("flows"));
+    assert!(flows.to_string().contains("new.mesh"), "{flows:#}");
+    json_of(&stage, 0, &["diff", second, "live"])?;
+    let missing = Answer::of(stage.meshc().args(["diff", "4711", "live"]))?;
+    assert!(missing.code == 1 && missing.words().contains("4711"), "{missing:#?}");
+    Ok(())
+}
+
+#[test]
 fn what_is_shown_has_the_names_of_sets() -> Tested {
     let stage = Stage::new()?;
     let sets = "set partners = 10.1.0.0/16, 10.3.0.0/16\nexclude outbound tcp 9 to partners";
