@@ -166,8 +166,9 @@ pub fn instance(ground: &Ground) -> Instance {
     }
 }
 
+/// Its patience is that of a machine under load: who waits behind two other writers is not at fault.
 pub fn runtime(ground: &Ground) -> Runtime {
-    Runtime::open(instance(ground), Options { lock_timeout: 5_000, command: "test".into() }).unwrap()
+    Runtime::open(instance(ground), Options { lock_timeout: 60_000, command: "test".into() }).unwrap()
 }
 
 /// Ground of a test's own, and the runtime on it.
