@@ -16,6 +16,13 @@ pub fn no_policy() -> Failure {
     Failure::refused("no-policy", "no policy is live").help("`meshc apply` a policy first")
 }
 
+/// What is said beside an answer about a policy that is live and paused.
+pub fn paused(generation: u64) -> String {
+    format!(
+        "generation {generation} is paused: connections go straight; this is what `meshc resume` brings back"
+    )
+}
+
 /// The live policy; none where nothing is live.
 pub fn live_policy(args: &InstanceArgs) -> Result<Option<Policy>, Failure> {
     let runtime = open(args)?;

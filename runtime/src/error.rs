@@ -1,5 +1,6 @@
 //! What can go wrong, in words: what, where, why, and what to do about it.
 
+use std::io;
 use std::path::PathBuf;
 
 use mesh_bpf::membership::Ambiguous;
@@ -138,6 +139,32 @@ pub enum Error {
         /// The one that was to be attached.
         name: String,
     },
+    /// A file that stands for no network namespace.
+    #[error("`{}` is no network namespace{}", .netns.display(), no_netns(.cause))]
+    NotANetns {
+        /// The file.
+        netns: PathBuf,
+        /// What the kernel said.
+        cause: io::Error,
+    },
+    /// No pod of that name is attached.
+    #[error("{}", not_attached(.name, .namespace.as_deref()))]
+    NotAttached {
+        /// The name that was asked for.
+        name: String,
+        /// The Kubernetes namespace that was asked for.
+        namespace: Option<String>,
+        /// The namespaces in which there are pods of that name; `None` is a pod without one.
+        elsewhere: Vec<Option<String>>,
+    },
+    /// A command that cannot be started.
+    #[error("`{program}` cannot be run: {cause}")]
+    CannotRun {
+        /// Its first word.
+        program: String,
+        /// What the kernel said.
+        cause: io::Error,
+    },
     /// Who asked for it waits no longer.
     #[error("whoever asked for this has given up waiting, and it is not done")]
     TooLate,
@@ -262,6 +289,9 @@ impl Error {
             | Self::NothingWaits
             | Self::HostNetwork(_)
             | Self::OtherPod { .. }
+            | Self::NotANetns { .. }
+            | Self::NotAttached { .. }
+            | Self::CannotRun { .. }
             | Self::NoName
             | Self::BadWord(_) => Class::Refused,
             Self::System(_)
@@ -317,6 +347,9 @@ impl Error {
             Self::NoName => "no-name",
             Self::HostNetwork(_) => "host-network",
             Self::OtherPod { .. } => "other-pod",
+            Self::NotANetns { .. } => "no-netns",
+            Self::NotAttached { .. } => "not-attached",
+            Self::CannotRun { .. } => "cannot-run",
             Self::TooLate => "too-late",
             Self::BadWord(_) => "bad-word",
             Self::ManyObservers => "many-observers",
@@ -386,6 +419,14 @@ impl Error {
             Self::OtherPod { known, .. } => format!(
                 "`meshc detach` the pod `{known}` first, if it is gone; `--force` puts the new one in its place"
             ),
+            Self::NotANetns { .. } => {
+                "name the file of one: `/run/netns/NAME` (`ip netns list`), `/proc/PID/ns/net`, or what `lsns -t net` shows"
+                    .into()
+            }
+            Self::NotAttached { elsewhere, .. } => not_attached_help(elsewhere),
+            Self::CannotRun { .. } => "what follows `--` is run as it is, without a shell: give the path of a program, or \
+                                       `sh -c '…'`"
+                .into(),
             Self::TooLate => "ask again".into(),
             Self::BadWord(_) => "give it another, as Kubernetes would".into(),
             Self::PrivateBpffs(path) => format!(
@@ -454,6 +495,33 @@ fn system_help(fault: &SysError) -> String {
         _ => "meshc needs Linux 6.1 or newer with BTF, cgroup v2 and a BPF file system",
     }
     .into()
+}
+
+/// What is wrong with a file that stands for no network namespace; nothing where it is of another kind.
+fn no_netns(cause: &io::Error) -> String {
+    if cause.raw_os_error() == Some(libc::EINVAL) { String::new() } else { format!(": {cause}") }
+}
+
+fn not_attached(name: &str, namespace: Option<&str>) -> String {
+    match namespace {
+        Some(namespace) => format!("no pod `{name}` of the namespace `{namespace}` is attached"),
+        None => format!("no pod `{name}` without a namespace is attached"),
+    }
+}
+
+fn not_attached_help(elsewhere: &[Option<String>]) -> String {
+    let choices: Vec<String> = (elsewhere.iter())
+        .map(|namespace| {
+            namespace.as_ref().map_or_else(
+                || "one without a namespace (leave out `--namespace`)".into(),
+                |namespace| format!("one in `{namespace}` (`--namespace {namespace}`)"),
+            )
+        })
+        .collect();
+    match choices.as_slice() {
+        [] => "`meshc status` lists the pods that are".into(),
+        _ => format!("there is {}", choices.join(", and ")),
+    }
 }
 
 fn held_by(holder: Option<&Holder>, now: u64) -> String {

@@ -37,8 +37,8 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-use mesh_runtime::Runtime;
-use tracing::info;
+use mesh_runtime::{Runtime, State};
+use tracing::{info, warn};
 
 use addresses::AddressKeeper;
 use cgroups::CgroupKeeper;
@@ -85,6 +85,8 @@ struct Agent {
     plugin: PluginKeeper,
     repairer: Repairer,
     rescuer: Rescuer,
+    /// Whether the mesh was paused when that was last looked at.
+    paused: bool,
 }
 
 /// Runs until it is asked to end. What it does is told by `tracing`: see [`log::start`].
@@ -120,6 +122,7 @@ pub fn run(runtime: Runtime, settings: Settings, compile: Compile) -> io::Result
         plugin: PluginKeeper::new(settings.plugin),
         repairer: Repairer::default(),
         rescuer: Rescuer::default(),
+        paused: false,
     };
     agent.run(&socket, &server)
 }
@@ -219,6 +222,7 @@ impl Agent {
             self.plugin.keep();
         }
         self.watch_dirs();
+        self.note_pause();
         self.shared.change(|state| state.looked = Some(Instant::now()));
         self.report_status();
     }
@@ -257,10 +261,26 @@ impl Agent {
         }
     }
 
+    /// Logs that the mesh was paused or resumed: by somebody else, since the agent does neither.
+    fn note_pause(&mut self) {
+        let Ok(head) = self.shared.runtime.head() else { return };
+        let paused = head.state == State::Paused;
+        match (self.paused, paused) {
+            (false, true) => {
+                let help = "`meshc resume` ends it";
+                warn!(generation = head.generation, help, "paused: connections go straight");
+            }
+            (true, false) => info!(generation = head.generation, "resumed"),
+            _ => {}
+        }
+        self.paused = paused;
+    }
+
     /// Tells the service manager.
     fn report_status(&self) {
         let doing = match self.shared.state().report {
             Report { refused: Some(why), .. } => format!("policy refused: {why}"),
+            _ if self.paused => "paused: connections go straight".into(),
             Report { waiting: true, .. } => "waits for `meshc resume`".into(),
             _ => "in step".into(),
         };

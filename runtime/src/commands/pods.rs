@@ -1,7 +1,7 @@
 //! Pods come and go by the cookie of their network namespace.
 
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use mesh_bpf::map::Table;
 use mesh_bpf::membership::Membership;
@@ -45,7 +45,7 @@ impl<S: System> Runtime<S> {
     /// As [`Runtime::attach`], and where it is too late.
     pub fn attach_before(&self, pod: &Pod, deadline: u64) -> Result<PodAttached> {
         let node = self.node();
-        let cookie = node.system.netns_cookie(&pod.netns)?;
+        let cookie = self.cookie(&pod.netns)?;
         let key = Key::Netns(cookie);
         if !pod.force && node.system.is_own_netns(cookie)? {
             return Err(Error::HostNetwork(pod.name.clone()));
@@ -231,11 +231,35 @@ impl<S: System> Runtime<S> {
         Ok(gone.into_iter().map(|member| member.name).collect())
     }
 
+    /// The cookie of the network namespace that somebody named.
+    fn cookie(&self, netns: &Path) -> Result<u64> {
+        self.system.netns_cookie(netns).map_err(|fault| match fault.errno() {
+            // It is not there, or of another kind.
+            Some(libc::ENOENT | libc::ENOTDIR | libc::EINVAL) => {
+                Error::NotANetns { netns: netns.into(), cause: fault.cause }
+            }
+            _ => fault.into(),
+        })
+    }
+
+    /// Why there is no pod of this name in this Kubernetes namespace.
+    ///
+    /// # Errors
+    /// Where the state directory cannot be read.
+    pub fn not_attached(&self, namespace: Option<String>, name: String) -> Result<Error> {
+        let namesakes = self.pods()?.into_iter().filter(|member| member.name == name);
+        Ok(Error::NotAttached {
+            elsewhere: namesakes.map(|member| member.namespace).collect(),
+            namespace,
+            name,
+        })
+    }
+
     fn find(&self, which: &PodSelector) -> Result<Option<Member>> {
         let at = |key: Key| record::read(&self.system, &self.instance.members().join(key.to_string()));
         let is_it: &dyn Fn(&Member) -> bool = match which {
             PodSelector::Key(key) => return at(*key),
-            PodSelector::Netns(netns) => return at(Key::Netns(self.system.netns_cookie(netns)?)),
+            PodSelector::Netns(netns) => return at(Key::Netns(self.cookie(netns)?)),
             PodSelector::Name(namespace, name) => &move |member| {
                 member.origin == Origin::Attached && member.namespace == *namespace && member.name == *name
             },

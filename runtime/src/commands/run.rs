@@ -99,7 +99,14 @@ impl Runtime<Kernel> {
     /// # Errors
     /// As [`Runtime::join`]; or where the command cannot be started.
     pub fn start(&self, joined: &Joined, command: Command) -> Result<Child> {
-        Ok(self.system.spawn_in(command, &joined.cgroup)?)
+        let program = command.get_program().to_string_lossy().into_owned();
+        self.system.spawn_in(command, &joined.cgroup).map_err(|fault| match fault.errno() {
+            // Nothing of that name, or nothing that may be executed.
+            Some(libc::ENOENT | libc::ENOTDIR | libc::EACCES | libc::ENOEXEC) => {
+                Error::CannotRun { program, cause: fault.cause }
+            }
+            _ => fault.into(),
+        })
     }
 
     /// Runs a command as a member of a workload until it ends. What it leaves running in the background

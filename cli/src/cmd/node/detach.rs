@@ -1,6 +1,6 @@
 //! `meshc detach`: one pod, or everything.
 
-use mesh_runtime::PodSelector;
+use mesh_runtime::{Runtime, PodSelector};
 use serde_json::json;
 
 use crate::args::Detach;
@@ -59,9 +59,18 @@ fn pod(output: &Output, args: &Detach) -> Result<Exit, Failure> {
             return Err(Failure::usage("say which pod: `--netns FILE`, or `--all` for everything"));
         }
     };
-    let changed = open(&args.instance)?.detach(&which).map_err(failure)?;
-    output.answer(&json!({ "changed": changed }), || {
-        if changed { "detached\n".into() } else { "it was not attached\n".into() }
-    });
+    let runtime = open(&args.instance)?;
+    if !runtime.detach(&which).map_err(failure)? {
+        return Err(not_attached(&runtime, which));
+    }
+    output.answer(&json!({ "changed": true }), || "detached\n".into());
     Ok(Exit::Done)
+}
+
+fn not_attached(runtime: &Runtime, which: PodSelector) -> Failure {
+    match which {
+        PodSelector::Name(namespace, name) => runtime.not_attached(namespace, name).map_or_else(failure, failure),
+        _ => Failure::refused("not-attached", "no pod with this network namespace is attached")
+            .help("`meshc status` lists the pods that are"),
+    }
 }

@@ -12,11 +12,10 @@ use mesh_runtime::{Family, Port, Unheard, hex};
 use crate::args::Explain;
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::live::{live_policy, no_policy};
+use crate::live::{image, no_policy, paused};
 use crate::node::{failure, open};
 use crate::output::Output;
 use crate::places::{Locations, Places};
-use crate::policy::Policy;
 use crate::render::explanation::answer;
 use crate::{render, sidecars};
 
@@ -37,7 +36,8 @@ pub fn run(output: &Output, args: &Explain) -> Result<Exit, Failure> {
         return Err(Failure::usage("`--live` asks the kernel's maps, so it takes a flow and no policy"));
     }
     let runtime = open(&args.instance)?;
-    let Policy { image, tables, .. } = live_policy(&args.instance)?.ok_or_else(no_policy)?;
+    let live = runtime.live().map_err(failure)?.ok_or_else(no_policy)?;
+    let (image, tables) = (image(&live.tables)?, live.tables);
     let mut sources = Sources::default();
     let (id, _) = sources.add("<flow>", flow.as_bytes().to_vec());
     let parsed = match parse_flow(id, flow) {
@@ -61,10 +61,13 @@ pub fn run(output: &Output, args: &Explain) -> Result<Exit, Failure> {
     let all = runtime.unheard(&image).map_err(failure)?;
     let unheard: Vec<Unheard> =
         sidecars::of_flow(&all, &workload, asked.direction, goes_to).cloned().collect();
-    let more = [("unheard", sidecars::unheard(&unheard))];
+    let more = [("unheard", sidecars::unheard(&unheard)), ("paused", live.paused.into())];
     let places = Places::kept(&runtime, &hex(&tables.digest()));
     let locations = Locations::Kept(&places);
     let exit = answer(output, locations, flow, asked.direction, std::slice::from_ref(&found), &more)?;
+    if live.paused {
+        output.warn(&paused(live.generation));
+    }
     for warning in sidecars::warnings(&unheard) {
         output.warn(&warning);
     }

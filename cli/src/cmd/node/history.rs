@@ -1,12 +1,14 @@
 //! `meshc history`, `rollback` and `restore`: kept generations.
 
 use mesh_compiler::diff::EntryChanges;
-use mesh_runtime::{Kept, Owner};
+use mesh_runtime::{Kept, Owner, Runtime};
 use serde_json::json;
 
 use crate::args::{History, Restore, Rollback};
+use crate::cautions::cautions;
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::live::image;
 use crate::node::{failure, open};
 use crate::output::Output;
 use crate::render::applied::report;
@@ -46,8 +48,17 @@ fn line(kept: &Kept) -> String {
 pub fn rollback(output: &Output, args: &Rollback) -> Result<Exit, Failure> {
     let runtime = open(&args.instance)?;
     let applied = runtime.rollback(args.generation, Owner::Cli, args.override_owner).map_err(failure)?;
+    caution(output, &runtime)?;
     report(output, &applied, 0, &EntryChanges::default(), &sidecars::of_live(&runtime));
     Ok(Exit::Done)
+}
+
+/// Says of the policy that is live now what `apply` would have said of it.
+fn caution(output: &Output, runtime: &Runtime) -> Result<(), Failure> {
+    if let Some(live) = runtime.live().map_err(failure)? {
+        cautions(&image(&live.tables)?).iter().for_each(|caution| output.warn(caution));
+    }
+    Ok(())
 }
 
 /// Applies what was live before a boot.
@@ -55,6 +66,7 @@ pub fn restore(output: &Output, args: &Restore) -> Result<Exit, Failure> {
     let runtime = open(&args.instance)?;
     match runtime.restore().map_err(failure)? {
         Some(applied) => {
+            caution(output, &runtime)?;
             let unheard = sidecars::of_live(&runtime);
             report(output, &applied, 0, &EntryChanges::default(), &unheard);
         }

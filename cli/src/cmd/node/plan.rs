@@ -8,7 +8,7 @@ use crate::candidate::{Candidate, candidate};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::files;
-use crate::live::policy;
+use crate::live::{paused, policy};
 use crate::node::{failure, open};
 use crate::output::Output;
 use crate::plan::Plan;
@@ -46,6 +46,8 @@ pub fn run(output: &Output, args: &Args) -> Result<Exit, Failure> {
     answer.insert("new".into(), json!(new_digest));
     answer.insert("equal".into(), equal.into());
     answer.insert("generation".into(), generation.into());
+    let is_paused = live.as_ref().is_some_and(|live| live.paused);
+    answer.insert("paused".into(), is_paused.into());
     answer.insert("bytes".into(), new.tables.size().into());
     output.answer(&serde_json::Value::Object(answer), || {
         if equal {
@@ -63,6 +65,9 @@ pub fn run(output: &Output, args: &Args) -> Result<Exit, Failure> {
         );
         format!("{head}{}", difference::text(&changes, &beside, args.entries))
     });
+    if is_paused {
+        output.warn(&paused(generation));
+    }
     if let (Some(file), false) = (&args.output, output.is_json()) {
         output.info(&format!("`meshc apply {}` applies it, if this is still what is live", file.display()));
     }

@@ -52,7 +52,10 @@ pub fn run(output: &Output, args: &Status) -> Result<Exit, Failure> {
         found.insert("not_taken".into(), sidecars::not_taken(&runtime.not_taken().map_err(failure)?));
     }
     output.answer(&found, || text(&status, &rows, &accelerates, (&unheard, &held)) + &words(&agent));
+    let is_refused = agent.get("refused").is_some_and(Value::is_string);
     let is_well = status.drift.is_empty()
+        && status.failed.is_empty()
+        && !is_refused
         && unheard.is_empty()
         && held.is_empty()
         && status.head.state != State::Unfinished;

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use mesh_testbed::kernel_test;
-use mesh_testbed::{Failure, Ground, Place, Tested};
+use mesh_testbed::{Failure, Ground, Netns, Place, Tested};
 
 use crate::fixtures::command::{Answer, copy_program, meshc};
 use crate::fixtures::seen::Seen;
@@ -36,6 +36,54 @@ fn files_that_are_no_policy_are_refused_and_the_live_one_stays() -> Tested {
         assert_eq!(stage.ask(&["status"])?["generation"], before["generation"], "{}", path.display());
     }
     assert_eq!(stage.dial("10.0.3.9:80")?, Seen::Redirected(15001));
+    Ok(())
+}
+
+#[kernel_test]
+fn what_is_not_there_is_named_with_its_cause() -> Tested {
+    let stage = Stage::ruled("redirect outbound -> 15001")?;
+    let before = stage.ask(&["status"])?;
+    let plain = stage.ground().write("plain", "")?.display().to_string();
+    let netns = Netns::new()?;
+    let path = netns.path().display().to_string();
+    stage.ask(&["attach", "--netns", &path, "--name", "cart-1", "--namespace", "shop"])?;
+    let cases: &[(&[&str], &str, &str, &str)] = &[
+        (&["attach", "--netns", "/nosuch", "--name", "a"], "no-netns", "No such file", "ip netns list"),
+        (
+            &["attach", "--netns", &plain, "--name", "a"],
+            "no-netns",
+            "is no network namespace",
+            "ip netns list",
+        ),
+        (&["detach", "--netns", "/nosuch"], "no-netns", "No such file", "ip netns list"),
+        (
+            &["detach", "--name", "nobody"],
+            "not-attached",
+            "no pod `nobody` without a namespace",
+            "meshc status",
+        ),
+        (&["detach", "--name", "cart-1"], "not-attached", "`cart-1` without a namespace", "--namespace shop"),
+        (
+            &["run", "--as", "cart", "--", "nosuchcmd"],
+            "cannot-run",
+            "`nosuchcmd` cannot be run: No such",
+            "sh -c",
+        ),
+        (&["run", "--as", "cart", "--", "/etc"], "cannot-run", "Permission denied", "sh -c"),
+    ];
+    for (arguments, code, message, help) in cases {
+        let answer = Answer::of(stage.meshc().args(["--format", "json"]).args(*arguments))?;
+        let error = answer.json()?["error"].clone();
+        let says = |key: &str, word: &str| error[key].as_str().is_some_and(|text| text.contains(word));
+        assert_eq!((answer.code, error["code"].as_str()), (1, Some(*code)), "{arguments:?}: {answer:#?}");
+        assert!(says("message", message) && says("help", help), "{arguments:?}: {error:#}");
+    }
+    stage.ask(&["detach", "--name", "cart-1", "--namespace", "shop"])?;
+    let again = Answer::of(stage.meshc().args(["detach", "--netns", &path]))?;
+    assert_eq!(again.code, 1, "{again:#?}");
+    assert!(again.stderr.contains("no pod with this network namespace is attached"), "{again:#?}");
+    // A command that could not be started leaves no member behind.
+    assert_eq!(stage.ask(&["status"])?["members"], before["members"]);
     Ok(())
 }
 

@@ -191,6 +191,8 @@ fn the_policy_of_a_directory_is_live_and_a_bad_one_changes_nothing() -> Tested {
         "{refused}"
     );
     assert_eq!(running.metric("meshc_policy_refused")?, 1.0);
+    let check = |running: &Running| Answer::of(running.node.meshc().args(["status", "--check"]));
+    assert_eq!(check(&running)?.code, 3);
     assert_eq!(running.page("/readyz")?.0, 200);
     assert_eq!(running.status()?["generation"], generation);
     assert!(sees(&running, 15002));
@@ -199,6 +201,7 @@ fn the_policy_of_a_directory_is_live_and_a_bad_one_changes_nothing() -> Tested {
     assert!(sees(&running, 15003), "{}", running.log()?);
     assert!(until(PATIENCE, || running.report().is_ok_and(|report| report["refused"].is_null())));
     assert_eq!(running.metric("meshc_policy_refused")?, 0.0);
+    check(&running)?.done()?;
     // Whose rule each decision is by is told too.
     let status = running.status()?;
     let rules = status["rules"].as_array().cloned().unwrap_or_default();
@@ -261,6 +264,8 @@ fn a_paused_mesh_stays_paused_whatever_the_directory_says() -> Tested {
     running.write(&mesh(15002))?;
     assert!(until(PATIENCE, || running.status().is_ok_and(|status| status["generation"] != generation)));
     assert_eq!(running.status()?["state"], "paused");
+    let logs = |word: &str| until(PATIENCE, || running.log().is_ok_and(|log| log.contains(word)));
+    assert!(logs("paused: connections go straight"), "{}", running.log()?);
     assert_eq!(running.node.dial(&pod, "10.0.3.9:80")?, Seen::Straight);
     running.node.ask(&["resume"])?;
     assert_eq!(running.node.dial(&pod, "10.0.3.9:80")?, Seen::Redirected(15002));

@@ -216,6 +216,7 @@ fn a_pod_that_cannot_be_in_the_mesh_starts_only_where_the_policy_says_so() -> Te
         assert_eq!(status["members"], json!([]));
         assert_eq!(status["failed"][0]["name"], "cart-1");
         assert_eq!(status["failed"][0]["started"], false);
+        assert_eq!(Answer::of(node.meshc().args(["status", "--check"]))?.code, 3);
     }
     node.apply(&mesh("on failed-attach start"))?;
     let started = alone(&node, "ADD", "1.0.0", &path, &extra)?.done()?;

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use mesh_bpf::image::SourceKind;
-use mesh_runtime::{Decided, Filter, ObserverEvent, Reason, VerdictFilter};
+use mesh_runtime::{Decided, Filter, Reason, State, ObserverEvent, VerdictFilter};
 use serde_json::{Value, json};
 
 use crate::args::{Observe, Verdict};
@@ -23,6 +23,13 @@ pub fn run(output: &Output, args: &Observe) -> Result<Exit, Failure> {
     let mut observer = runtime.observe(wanted(args)?, args.buffer).map_err(failure)?;
     if !observer.knows_workload() {
         output.warn("the live policy has no workload of that name; its decisions are shown once one has");
+    }
+    let head = runtime.head().map_err(failure)?;
+    if head.state == State::Paused {
+        output.warn(&format!(
+            "generation {} is paused: connections go straight, and nothing is decided until `meshc resume`",
+            head.generation
+        ));
     }
     output.info("observing; Ctrl-C ends it");
     let mut lines = Lines::default();
