@@ -56,7 +56,7 @@ pub fn rollback(output: &Output, args: &Rollback) -> Result<Exit, Failure> {
 /// Says of the policy that is live now what `apply` would have said of it.
 fn caution(output: &Output, runtime: &Runtime) -> Result<(), Failure> {
     if let Some(live) = runtime.live().map_err(failure)? {
-        cautions(&image(&live.tables)?).iter().for_each(|caution| output.warn(caution));
+        cautions(&image(&live.tables)?).iter().for_each(|caution| output.warn(&caution.text));
     }
     Ok(())
 }
