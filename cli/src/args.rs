@@ -467,6 +467,24 @@ pub struct Status {
     /// Exit with 3 where there is drift, or a sidecar does not listen
     #[arg(long)]
     pub check: bool,
+    /// All members, each with its workload
+    #[arg(long)]
+    pub members: bool,
+    /// All rules that decided, with how often each did
+    #[arg(long)]
+    pub rules: bool,
+    /// The programs, and where each is attached
+    #[arg(long)]
+    pub programs: bool,
+    /// The maps, and how full each is
+    #[arg(long)]
+    pub maps: bool,
+    /// The counters that are not zero
+    #[arg(long)]
+    pub counters: bool,
+    /// All of these
+    #[arg(long, short)]
+    pub verbose: bool,
     /// The instance.
     #[command(flatten)]
     pub instance: InstanceArgs,

@@ -18,6 +18,15 @@ pub enum Owner {
 }
 
 impl Owner {
+    /// The word in answers for scripts.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Cli => "cli",
+            Self::Agent => "agent",
+        }
+    }
+
     /// As the manifest has it.
     #[must_use]
     pub const fn wire(self) -> u32 {

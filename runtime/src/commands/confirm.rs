@@ -4,6 +4,7 @@
 use crate::error::{Error, Result};
 use crate::generation::confirmation;
 use crate::runtime::Runtime;
+use crate::state::record::{self, Record};
 use crate::system::System;
 
 /// What happened to a generation that was waited for.
@@ -27,6 +28,7 @@ impl<S: System> Runtime<S> {
         if self.head()?.generation != waiting.generation {
             return Err(Error::NothingWaits);
         }
+        self.mark_taken_back(waiting.generation, false)?;
         self.system.remove(&self.instance.confirm())?;
         Ok(waiting.generation)
     }
@@ -47,13 +49,27 @@ impl<S: System> Runtime<S> {
         if waiting.boot_id == self.instance.boot_id && now < waiting.deadline {
             return Ok(Expiry::Waits(waiting.deadline - now));
         }
+        self.mark_taken_back(waiting.generation, true)?;
         if waiting.back_to == 0 {
             self.detach_all(false)?;
             self.system.remove(&self.instance.confirm())?;
             return Ok(Expiry::TakenBack(0));
         }
         // The apply forgets what waited.
-        let applied = self.rollback(Some(waiting.back_to), head.owner, true)?;
+        let origin = format!("{} was not confirmed: back to {}", waiting.generation, waiting.back_to);
+        let applied = self.bring_back(waiting.back_to, &head, (head.owner, true), &origin)?;
         Ok(Expiry::TakenBack(applied.generation))
+    }
+
+    /// Notes in a generation's record whether it was taken back: before it is, so that a process that is killed
+    /// meanwhile leaves no failed policy for `rollback` to find.
+    fn mark_taken_back(&self, generation: u64, taken_back: bool) -> Result<()> {
+        let file = self.instance.history().join(generation.to_string());
+        match record::read::<Record>(&self.system, &file)? {
+            Some(found) if found.taken_back != taken_back => {
+                record::write(&self.system, &file, &Record { taken_back, ..found }, true)
+            }
+            _ => Ok(()),
+        }
     }
 }

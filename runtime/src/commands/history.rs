@@ -3,8 +3,9 @@
 use mesh_bpf::image::MapImage;
 use mesh_bpf::tables::Tables;
 
+use crate::commands::status::Head;
 use crate::error::{Error, Result};
-use crate::generation::confirmation;
+use crate::generation::confirmation::{self, Waiting};
 use crate::generation::request::{Applied, Apply};
 use crate::owner::Owner;
 use crate::runtime::Runtime;
@@ -39,6 +40,16 @@ impl<S: System> Runtime<S> {
             .collect())
     }
 
+    /// The live generation, where it is taken back unless somebody confirms it.
+    ///
+    /// # Errors
+    /// Where the state directory or the kernel cannot be read.
+    pub fn pending(&self) -> Result<Option<Waiting>> {
+        let waiting = confirmation::read(self.node())?;
+        let live = self.head()?.generation;
+        Ok(waiting.filter(|it| it.generation == live && it.boot_id == self.instance.boot_id))
+    }
+
     /// The policy of a generation, from its artifact, all of it checked.
     ///
     /// # Errors
@@ -61,25 +72,36 @@ impl<S: System> Runtime<S> {
     }
 
     /// Makes a kept policy live again, as a new generation and with today's members: that of `generation`,
-    /// or else the last that was live before this policy.
+    /// or else the last that was live before this policy and was not taken back.
     ///
     /// # Errors
     /// Where there is none, or as [`Runtime::apply`].
     pub fn rollback(&self, generation: Option<u64>, owner: Owner, override_owner: bool) -> Result<Applied> {
         let head = self.head()?;
-        let before = || {
-            let records = record::history(self.node())?;
-            let earlier = records.iter().rev().filter(|record| record.generation < head.generation);
-            let mut others = earlier.filter(|record| record.digest != head.digest);
-            others.next().map(|record| record.generation).ok_or(Error::NothingBefore)
-        };
-        let generation = generation.map_or_else(before, Ok)?;
-        let (_, tables, _) = self.kept(generation)?;
-        let origin = format!("rollback to {generation}");
-        let request = Apply { owner, override_owner, origin: &origin, ..Apply::of(&tables) };
-        self.apply(Apply { expected: Some(head.generation), ..request })
+        let generation = generation.map_or_else(|| self.before(&head), Ok)?;
+        self.bring_back(generation, &head, (owner, override_owner), &format!("rollback to {generation}"))
     }
 
+    /// Applies the policy of a kept generation in the place of what is live.
+    pub(crate) fn bring_back(
+        &self,
+        generation: u64,
+        head: &Head,
+        (owner, override_owner): (Owner, bool),
+        origin: &str,
+    ) -> Result<Applied> {
+        let (_, tables, _) = self.kept(generation)?;
+        let expected = Some(head.generation);
+        self.apply(Apply { owner, override_owner, origin, expected, ..Apply::of(&tables) })
+    }
+
+    /// The last generation before what is live that has another policy and was not taken back.
+    fn before(&self, head: &Head) -> Result<u64> {
+        let records = record::history(self.node())?;
+        let earlier = records.iter().rev().filter(|record| record.generation < head.generation);
+        let mut others = earlier.filter(|record| record.digest != head.digest && !record.taken_back);
+        others.next().map(|record| record.generation).ok_or(Error::NothingBefore)
+    }
     /// After a boot: makes the policy live that was live before; paused if it was paused. What was never
     /// confirmed is not restored: the policy before it is. `None` where there is nothing to restore.
     ///

@@ -255,6 +255,7 @@ impl<S: System> Publish<'_, S> {
             applied: node.system.wall_clock(),
             boot_id: node.instance.boot_id.clone(),
             origin: self.request.origin.to_owned(),
+            taken_back: false,
         }
     }
 

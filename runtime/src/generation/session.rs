@@ -137,6 +137,7 @@ impl<'a, S: System> Session<'a, S> {
             applied: self.node.system.wall_clock(),
             boot_id: self.node.instance.boot_id.clone(),
             origin: "found in the kernel".into(),
+            taken_back: false,
         }
     }
 

@@ -32,6 +32,9 @@ pub struct Record {
     pub boot_id: String,
     /// Where it came from, in words: `apply shop.mesh`, `rollback to 3`.
     pub origin: String,
+    /// It waited to be confirmed, and was taken back.
+    #[serde(default)]
+    pub taken_back: bool,
 }
 
 /// A digest in hexadecimal.

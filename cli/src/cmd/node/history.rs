@@ -1,11 +1,14 @@
 //! `meshc history`, `rollback` and `restore`: kept generations.
 
+use std::time::{Duration, UNIX_EPOCH};
+
 use mesh_compiler::diff::EntryChanges;
 use mesh_runtime::{Kept, Owner, Runtime};
 use serde_json::json;
 
 use crate::args::{History, Restore, Rollback};
 use crate::cautions::cautions;
+use crate::confirmation;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::live::image;
@@ -16,15 +19,25 @@ use crate::sidecars;
 
 /// Lists what is remembered, newest first.
 pub fn history(output: &Output, args: &History) -> Result<Exit, Failure> {
-    let mut kept = open(&args.instance)?.history().map_err(failure)?;
+    let runtime = open(&args.instance)?;
+    let mut kept = runtime.history().map_err(failure)?;
     kept.reverse();
+    let pending = runtime.pending().map_err(failure)?;
     let generations: Vec<_> = kept.iter().map(object).collect();
-    output.answer(&json!({ "generations": generations }), || {
-        if kept.is_empty() {
-            return "no generation is remembered\n".into();
-        }
-        kept.iter().map(line).collect()
-    });
+    output.answer(
+        &json!({ "generations": generations, "confirm": confirmation::answer(&runtime, pending.as_ref()) }),
+        || {
+            if kept.is_empty() {
+                return "no generation is remembered\n".into();
+            }
+            let head = format!(
+                "{:>10}  {:<20}  {:<12}  {:<5}  {:<10}  HOW\n",
+                "GENERATION", "APPLIED", "POLICY", "BY", "STATE"
+            );
+            let lines: String = kept.iter().map(line).collect();
+            head + &lines + &confirmation::text(&runtime, pending.as_ref())
+        },
+    );
     Ok(Exit::Done)
 }
 
@@ -32,16 +45,23 @@ fn object(kept: &Kept) -> serde_json::Value {
     let record = &kept.record;
     json!({
         "generation": record.generation, "digest": record.digest, "origin": record.origin,
+        "owner": record.owner.word(), "taken_back": record.taken_back,
         "applied": record.applied, "live": kept.is_live, "kept": kept.is_kept,
     })
 }
 
 fn line(kept: &Kept) -> String {
     let record = &kept.record;
-    let mark = if kept.is_live { "live" } else { "" };
-    let gone = if kept.is_kept { "" } else { "  (its artifact is gone)" };
-    let digest = record.digest.get(..12).unwrap_or(&record.digest);
-    format!("{:>6}  {digest}  {mark:<4}  {}{gone}\n", record.generation, record.origin)
+    let state = match (kept.is_live, record.taken_back, kept.is_kept) {
+        (true, ..) => "live",
+        (_, true, _) => "taken back",
+        (.., false) => "not kept",
+        _ => "",
+    };
+    let applied = humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_millis(record.applied));
+    let policy = record.digest.get(..12).unwrap_or(&record.digest);
+    let (generation, owner, how) = (record.generation, record.owner.word(), &record.origin);
+    format!("{generation:>10}  {applied:<20}  {policy:<12}  {owner:<5}  {state:<10}  {how}\n")
 }
 
 /// Makes a kept policy live again.

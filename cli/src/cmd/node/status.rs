@@ -4,10 +4,11 @@ use std::fmt::Write;
 
 use mesh_bpf::image::{MapImage, SourceKind};
 use mesh_bpf::item::counter_key;
-use mesh_runtime::{Held, Owner, State, Status as Found, Unheard, hex, items};
+use mesh_runtime::{State, Status as Found, hex, items};
 use serde_json::{Value, json};
 
 use crate::args::Status;
+use crate::confirmation;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::live::image;
@@ -15,18 +16,9 @@ use crate::node::{failure, open};
 use crate::output::Output;
 use crate::places::Places;
 use crate::render::acceleration::{self, Items};
-use crate::render::drift;
-use crate::render::section::section;
+use crate::render::status::{Row, Shown};
+use crate::render::{self, drift};
 use crate::sidecars;
-
-/// One item with its hits, as status shows it.
-struct Row {
-    text: String,
-    scope: String,
-    /// File and line, where the policy was applied from its source.
-    place: Option<(String, u32)>,
-    hits: u64,
-}
 
 /// Prints the status.
 pub fn run(output: &Output, args: &Status) -> Result<Exit, Failure> {
@@ -43,15 +35,29 @@ pub fn run(output: &Output, args: &Status) -> Result<Exit, Failure> {
         }
         None => (Vec::new(), Items::new(), Vec::new(), Vec::new()),
     };
+    let pending = runtime.pending().map_err(failure)?;
     let agent = agent(runtime.instance());
     let mut found = answer(&status, &rows, &accelerates);
     if let Some(found) = found.as_object_mut() {
+        found.insert("confirm".into(), confirmation::answer(&runtime, pending.as_ref()));
         found.insert("agent".into(), agent.clone());
         found.insert("unheard".into(), sidecars::unheard(&unheard));
         found.insert("held".into(), sidecars::held(&held));
         found.insert("not_taken".into(), sidecars::not_taken(&runtime.not_taken().map_err(failure)?));
     }
-    output.answer(&found, || text(&status, &rows, &accelerates, (&unheard, &held)) + &words(&agent));
+    output.answer(&found, || {
+        render::status::text(&Shown {
+            details: args,
+            status: &status,
+            origin: status.record.as_ref().map(|record| record.origin.as_str()),
+            pending: confirmation::text(&runtime, pending.as_ref()),
+            agent: words(&agent),
+            rows: &rows,
+            accelerates: &accelerates,
+            unheard: &unheard,
+            held: &held,
+        })
+    });
     let is_refused = agent.get("refused").is_some_and(Value::is_string);
     let is_well = status.drift.is_empty()
         && status.failed.is_empty()
@@ -103,6 +109,7 @@ fn rows(image: &MapImage, status: &Found, places: &Places) -> Vec<Row> {
                     source.text(item.prefix)
                 },
                 scope: source.scope.clone(),
+                kind: source.kind,
                 place: places.find(key).map(|(file, line)| (file.to_owned(), line)),
                 hits: item.hits,
             })
@@ -118,7 +125,7 @@ fn answer(status: &Found, rows: &[Row], accelerates: &Items) -> Value {
         "state": head.state.word(),
         "generation": head.generation,
         "digest": head.digest,
-        "owner": match head.owner { Owner::Cli => "cli", Owner::Agent => "agent" },
+        "owner": head.owner.word(),
         "meshes": status.meshes,
         "programs": status.programs.iter().map(|program| json!({
             "name": program.name, "id": program.id, "attached_to": program.attached_to,
@@ -150,64 +157,4 @@ fn answer(status: &Found, rows: &[Row], accelerates: &Items) -> Value {
             "started": failed.started, "at": failed.at,
         })).collect::<Vec<_>>(),
     })
-}
-
-fn text(status: &Found, rows: &[Row], accelerates: &Items, (unheard, held): (&[Unheard], &[Held])) -> String {
-    let head = &status.head;
-    let mut out = String::new();
-    let digest = head.digest.get(..12).unwrap_or(&head.digest);
-    let _ = match head.state {
-        State::None => writeln!(out, "no policy is live"),
-        State::Unfinished => {
-            writeln!(out, "a command was killed; the next `apply` or `detach --all` goes on with it")
-        }
-        State::Active | State::Paused => writeln!(
-            out,
-            "{}: generation {} ({digest}), applied by the {}, meshes: {}",
-            head.state.word(),
-            head.generation,
-            head.owner,
-            status.meshes.join(", "),
-        ),
-    };
-    if status.observers > 0 {
-        let _ = writeln!(out, "observers: {}", status.observers);
-    }
-    section(&mut out, "members", &status.members, |member| {
-        let workload = member.workload.as_deref().unwrap_or("(no workload of the live policy)");
-        format!("{}  {workload}", member.cgroup.as_deref().unwrap_or(&member.name))
-    });
-    section(&mut out, "decisions", rows, |row| {
-        let scope = if row.scope.is_empty() { String::new() } else { format!("{}: ", row.scope) };
-        let place = row.place.as_ref().map_or_else(String::new, |(file, line)| format!("  {file}:{line}"));
-        format!(
-            "{:>8}  {scope}{}{place}",
-            row.hits,
-            if row.text.is_empty() { "no rule matched" } else { &row.text }
-        )
-    });
-    section(&mut out, "programs", &status.programs, |program| {
-        let place = program
-            .attached_to
-            .as_ref()
-            .map_or("nowhere: its cgroup is gone".into(), |place| place.display().to_string());
-        format!("{:<17} {place}", program.name)
-    });
-    section(&mut out, "maps", &status.maps, |map| {
-        format!("{:<17} {} of {}", map.name, map.entries, map.capacity)
-    });
-    let counted: Vec<_> = status.counters.iter().filter(|(_, value)| *value > 0).collect();
-    section(&mut out, "counters", &counted, |(counter, value)| format!("{:<17} {value}", counter.word()));
-    section(&mut out, "pods that could not be attached", &status.failed, |failed| {
-        let became = if failed.started { "started outside the mesh" } else { "refused" };
-        format!("{}: {became}: {}", failed.pod.name, failed.why)
-    });
-    section(&mut out, "programs of others on the same hooks", &status.foreign, |(hook, program)| {
-        format!("{:<17} {} (program {})", hook.word(), program.name, program.id)
-    });
-    acceleration::text(&mut out, &status.acceleration, accelerates);
-    section(&mut out, "sidecars that do not listen", unheard, sidecars::unheard_text);
-    section(&mut out, "ports of sidecars that others hold", held, sidecars::held_text);
-    section(&mut out, "drift", &status.drift, drift::text);
-    out
 }

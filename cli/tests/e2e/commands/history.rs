@@ -162,10 +162,26 @@ fn a_policy_takes_itself_back_unless_it_is_confirmed() -> Tested {
     let stage = Stage::new()?;
     let [old, new] = policies(&stage)?;
     json_of(&stage, 0, &["apply", &old])?;
-    json_of(&stage, 0, &["apply", &new, "--confirm-within", "2s"])?;
+    json_of(&stage, 0, &["apply", &new, "--confirm-within", "8s"])?;
+    // Long enough for what is asked meanwhile on a machine under load.
+    let waits = |answer: &Value| answer.pointer("/confirm/generation") == Some(&json!(2));
+    assert!(waits(&json_of(&stage, 0, &["status"])?) && waits(&json_of(&stage, 0, &["history"])?));
+    for command in ["status", "history"] {
+        let text = text_of(&stage, &[command])?;
+        assert!(text.contains("generation 2 waits for `meshc confirm`: in "), "{text}");
+        assert!(text.contains(" s generation 1 comes back"), "{text}");
+    }
     let live = || stage.dial(FLOW).ok();
     assert!(until(Duration::from_secs(30), || live() == Some(Seen::Redirected(15001))), "{:?}", live());
     json_of(&stage, 1, &["confirm"])?;
+    let history = json_of(&stage, 0, &["history"])?;
+    assert_eq!(history.get("confirm"), Some(&Value::Null));
+    let how = ["/generations/0/origin", "/generations/0/taken_back", "/generations/1/taken_back"];
+    let said = how.map(|path| history.pointer(path).cloned().unwrap_or_default());
+    assert_eq!(said, [json!("2 was not confirmed: back to 1"), json!(false), json!(true)]);
+    // What was taken back is no way back.
+    json_of(&stage, 1, &["rollback"])?;
+    assert_eq!(live(), Some(Seen::Redirected(15001)));
     json_of(&stage, 0, &["apply", &new, "--confirm-within", "3s"])?;
     json_of(&stage, 0, &["confirm"])?;
     std::thread::sleep(Duration::from_secs(4));

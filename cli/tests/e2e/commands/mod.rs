@@ -9,4 +9,5 @@ mod observe;
 mod pause;
 mod reapply;
 mod reset_changed;
+mod status;
 mod unheard_sidecars;

@@ -1,0 +1,243 @@
+//! `meshc status` for people: what is live, what is wrong, then a row a workload. Lists come when they are asked for.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::time::{Duration, UNIX_EPOCH};
+
+use mesh_bpf::image::SourceKind;
+use mesh_runtime::{Held, MemberStatus, State, Status as Found, Unheard};
+
+use super::acceleration::{self, Items};
+use super::drift;
+use super::section::section;
+use crate::args::Status as Details;
+use crate::sidecars;
+
+/// Rules that are shown without being asked for.
+const FREQUENT: usize = 10;
+
+/// One item with its hits.
+pub struct Row {
+    /// The rule with the item's prefix.
+    pub text: String,
+    /// The workload or mesh that it stands in.
+    pub scope: String,
+    /// What it does.
+    pub kind: SourceKind,
+    /// File and line, where the policy was applied from its source.
+    pub place: Option<(String, u32)>,
+    /// How often it decided.
+    pub hits: u64,
+}
+
+impl Row {
+    /// What it makes of a connection, for sums.
+    fn verdict(&self) -> &'static str {
+        let verb = self.text.strip_prefix("always ").unwrap_or(&self.text).split(' ').next();
+        match (self.kind, verb) {
+            (SourceKind::Exempt, _) => "exempt",
+            (SourceKind::NoRule, _) => "by no rule",
+            (SourceKind::BuiltIn, _) => "built-in",
+            (_, Some("redirect")) => "redirected",
+            (_, Some("deny")) => "denied",
+            (_, Some("exclude")) => "excluded",
+            _ => "other",
+        }
+    }
+}
+
+/// What is to be shown.
+pub struct Shown<'a> {
+    /// Which lists are asked for.
+    pub details: &'a Details,
+    /// What was found.
+    pub status: &'a Found,
+    /// Where the live policy came from, in words.
+    pub origin: Option<&'a str>,
+    /// What waits to be confirmed; a line, or nothing.
+    pub pending: String,
+    /// What the agent says of itself.
+    pub agent: String,
+    /// Rules by hits, the most first.
+    pub rows: &'a [Row],
+    /// What the live policy accelerates.
+    pub accelerates: &'a Items,
+    /// Sidecars that do not listen.
+    pub unheard: &'a [Unheard],
+    /// Ports of sidecars that others hold.
+    pub held: &'a [Held],
+}
+
+/// All of it.
+pub fn text(shown: &Shown<'_>) -> String {
+    let Shown { details, status, .. } = shown;
+    let mut out = head(shown);
+    out.push_str(&shown.pending);
+    if status.observers > 0 {
+        let _ = writeln!(out, "observers: {}", status.observers);
+    }
+    out.push_str(&shown.agent);
+    problems(&mut out, shown);
+    workloads(&mut out, shown);
+    decisions(&mut out, shown);
+    acceleration::text(&mut out, &status.acceleration, shown.accelerates);
+    if details.members || details.verbose {
+        section(&mut out, "members", &status.members, |member| {
+            let workload = member.workload.as_deref().unwrap_or("(no workload of the live policy)");
+            format!("{}  {workload}", member.cgroup.as_deref().unwrap_or(&member.name))
+        });
+    }
+    kernel(&mut out, shown);
+    out
+}
+
+fn head(shown: &Shown<'_>) -> String {
+    let head = &shown.status.head;
+    let digest = head.digest.get(..12).unwrap_or(&head.digest);
+    let meshes = shown.status.meshes.join(", ");
+    match head.state {
+        State::None => "no policy is live\n".into(),
+        State::Unfinished => {
+            "a command was killed; the next `apply` or `detach --all` goes on with it\n".into()
+        }
+        State::Active | State::Paused => format!(
+            "{}: generation {} ({digest}), meshes: {meshes}\napplied {}by the {}{}\n",
+            head.state.word(),
+            head.generation,
+            shown.status.record.as_ref().map_or_else(String::new, |record| {
+                format!(
+                    "{} ",
+                    humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_millis(record.applied))
+                )
+            }),
+            head.owner,
+            shown.origin.map_or_else(String::new, |origin| format!(": {origin}")),
+        ),
+    }
+}
+
+/// What somebody has to do something about.
+fn problems(out: &mut String, shown: &Shown<'_>) {
+    section(out, "drift", &shown.status.drift, drift::text);
+    section(out, "pods that could not be attached", &shown.status.failed, |failed| {
+        let became = if failed.started { "started outside the mesh" } else { "refused" };
+        format!("{}: {became}: {}", failed.pod.name, failed.why)
+    });
+    section(out, "sidecars that do not listen", shown.unheard, sidecars::unheard_text);
+    section(out, "ports of sidecars that others hold", shown.held, sidecars::held_text);
+}
+
+/// A row for each workload that has members.
+fn workloads(out: &mut String, shown: &Shown<'_>) {
+    let mut rows: BTreeMap<&str, Vec<&MemberStatus>> = BTreeMap::new();
+    for member in &shown.status.members {
+        rows.entry(member.workload.as_deref().unwrap_or_default()).or_default().push(member);
+    }
+    if rows.is_empty() {
+        return;
+    }
+    let width =
+        rows.keys().map(|workload| workload.len()).max().unwrap_or_default().max("(no workload)".len());
+    let _ = writeln!(out, "\n{:<width$}  MEMBERS  SIDECAR", "WORKLOAD");
+    for (workload, members) in rows {
+        let (name, sidecar) = match workload {
+            "" => ("(no workload)", "-".into()),
+            _ => (workload, sidecar(&members, shown.unheard, workload)),
+        };
+        let _ = writeln!(out, "{name:<width$}  {:>7}  {sidecar}", members.len());
+    }
+}
+
+/// Whether the sidecars of a workload's members listen. Those of cgroups are known by the connections that they did not
+/// take.
+fn sidecar(members: &[&MemberStatus], unheard: &[Unheard], workload: &str) -> String {
+    let silent = members
+        .iter()
+        .filter(|member| unheard.iter().any(|it| it.workload == workload && it.member == member.name))
+        .count();
+    match silent {
+        0 if members.iter().all(|member| member.cgroup.is_some()) => "-".into(),
+        0 => "ok".into(),
+        _ if silent == members.len() => "does not listen".into(),
+        _ => format!("{silent} of {} do not listen", members.len()),
+    }
+}
+
+/// How often each verdict was given, and which rules gave it.
+fn decisions(out: &mut String, shown: &Shown<'_>) {
+    let rows = shown.rows;
+    if rows.is_empty() {
+        return;
+    }
+    let are_all = shown.details.rules || shown.details.verbose;
+    let least = if are_all { rows.len() } else { FREQUENT.min(rows.len()) };
+    section(
+        out,
+        &format!("decisions ({})", totals(shown.rows)),
+        rows.get(..least).unwrap_or_default(),
+        |row| {
+            let scope = if row.scope.is_empty() { String::new() } else { format!("{}: ", row.scope) };
+            let place =
+                row.place.as_ref().map_or_else(String::new, |(file, line)| format!("  {file}:{line}"));
+            let text = if row.text.is_empty() { "no rule matched" } else { &row.text };
+            format!("{:>8}  {scope}{text}{place}", row.hits)
+        },
+    );
+    if rows.len() > least {
+        let _ = writeln!(out, "  and {} more: `--rules` lists them", rows.len() - least);
+    }
+}
+
+/// How often each verdict was given: `12 redirected, 3 denied`.
+fn totals(rows: &[Row]) -> String {
+    let mut sums: BTreeMap<&str, u64> = BTreeMap::new();
+    for row in rows {
+        *sums.entry(row.verdict()).or_default() += row.hits;
+    }
+    let mut sums: Vec<_> = sums.into_iter().collect();
+    sums.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(b.0)));
+    match sums.as_slice() {
+        [] => "none yet".into(),
+        _ => sums.iter().map(|(verdict, sum)| format!("{sum} {verdict}")).collect::<Vec<_>>().join(", "),
+    }
+}
+
+/// What is in the kernel: in a line, or list by list.
+fn kernel(out: &mut String, shown: &Shown<'_>) {
+    let Shown { details, status, .. } = shown;
+    if details.programs || details.verbose {
+        section(out, "programs", &status.programs, |program| {
+            let place = (program.attached_to.as_ref())
+                .map_or("nowhere: its cgroup is gone".into(), |place| place.display().to_string());
+            format!("{:<17} {place}", program.name)
+        });
+    }
+    if details.maps || details.verbose {
+        section(out, "maps", &status.maps, |map| {
+            format!("{:<17} {} of {}", map.name, map.entries, map.capacity)
+        });
+    }
+    if details.counters || details.verbose {
+        let counted: Vec<_> = status.counters.iter().filter(|(_, value)| *value > 0).collect();
+        section(out, "counters", &counted, |(counter, value)| format!("{:<17} {value}", counter.word()));
+    }
+    section(out, "programs of others on the same hooks", &status.foreign, |(hook, program)| {
+        format!("{:<17} {} (program {})", hook.word(), program.name, program.id)
+    });
+    let fullest = status
+        .maps
+        .iter()
+        .filter(|map| !map.name.starts_with("table "))
+        .max_by_key(|map| (map.entries.saturating_mul(1000)) / map.capacity.max(1));
+    if let (false, Some(map)) = (details.verbose, fullest) {
+        let _ = writeln!(
+            out,
+            "\n{} programs; the fullest map is `{}`, {} of {} (more: --members --rules --programs --maps --counters, \
+             or -v)",
+            status.programs.len(),
+            map.name,
+            map.entries,
+            map.capacity
+        );
+    }
+}
