@@ -2,21 +2,21 @@
 
 use std::process::{Command, Stdio};
 
-use mesh_runtime::{Runtime, Waiting};
+use mesh_runtime::{PendingConfirmation, Runtime};
 use serde_json::{Value, json};
 
 use crate::args::InstanceArgs;
 use crate::failure::Failure;
 
 /// What waits to be confirmed, for scripts; null where nothing does.
-pub fn answer(runtime: &Runtime, waiting: Option<&Waiting>) -> Value {
+pub fn answer(runtime: &Runtime, waiting: Option<&PendingConfirmation>) -> Value {
     waiting.map_or(Value::Null, |it| {
         json!({ "generation": it.generation, "back_to": it.back_to, "seconds_left": seconds_left(runtime, it) })
     })
 }
 
 /// The same for people; a line, or nothing.
-pub fn text(runtime: &Runtime, waiting: Option<&Waiting>) -> String {
+pub fn text(runtime: &Runtime, waiting: Option<&PendingConfirmation>) -> String {
     let Some(it) = waiting else { return String::new() };
     let next = if it.back_to == 0 {
         "everything is detached".to_owned()
@@ -27,7 +27,7 @@ pub fn text(runtime: &Runtime, waiting: Option<&Waiting>) -> String {
     format!("generation {generation} waits for `meshc confirm`: in {left} s {next}\n")
 }
 
-fn seconds_left(runtime: &Runtime, waiting: &Waiting) -> u64 {
+fn seconds_left(runtime: &Runtime, waiting: &PendingConfirmation) -> u64 {
     waiting.deadline.saturating_sub(runtime.clock()).div_ceil(1000)
 }
 

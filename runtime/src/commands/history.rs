@@ -5,7 +5,7 @@ use mesh_bpf::tables::Tables;
 
 use crate::commands::status::Head;
 use crate::error::{Error, Result};
-use crate::generation::confirmation::{self, Waiting};
+use crate::generation::confirmation::{self, PendingConfirmation};
 use crate::generation::request::{Applied, Apply};
 use crate::owner::Owner;
 use crate::runtime::Runtime;
@@ -44,7 +44,7 @@ impl<S: System> Runtime<S> {
     ///
     /// # Errors
     /// Where the state directory or the kernel cannot be read.
-    pub fn pending(&self) -> Result<Option<Waiting>> {
+    pub fn pending(&self) -> Result<Option<PendingConfirmation>> {
         let waiting = confirmation::read(self.node())?;
         let live = self.head()?.generation;
         Ok(waiting.filter(|it| it.generation == live && it.boot_id == self.instance.boot_id))

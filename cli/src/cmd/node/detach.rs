@@ -1,6 +1,6 @@
 //! `meshc detach`: one pod, or everything.
 
-use mesh_runtime::{Runtime, PodSelector};
+use mesh_runtime::{PodSelector, Runtime};
 use serde_json::json;
 
 use crate::args::Detach;
@@ -69,7 +69,9 @@ fn pod(output: &Output, args: &Detach) -> Result<Exit, Failure> {
 
 fn not_attached(runtime: &Runtime, which: PodSelector) -> Failure {
     match which {
-        PodSelector::Name(namespace, name) => runtime.not_attached(namespace, name).map_or_else(failure, failure),
+        PodSelector::Name(namespace, name) => {
+            runtime.not_attached(namespace, name).map_or_else(failure, failure)
+        }
         _ => Failure::refused("not-attached", "no pod with this network namespace is attached")
             .help("`meshc status` lists the pods that are"),
     }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use mesh_bpf::image::SourceKind;
-use mesh_runtime::{Decided, Filter, Reason, State, ObserverEvent, VerdictFilter};
+use mesh_runtime::{Decided, Filter, ObserverEvent, Reason, State, VerdictFilter};
 use serde_json::{Value, json};
 
 use crate::args::{Observe, Verdict};
