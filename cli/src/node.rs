@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use mesh_bpf::program::Inbound;
-use mesh_runtime::{Class, Error, Instance, Options, Runtime, is_bpffs};
+use mesh_runtime::{Class, Error, Instance, Options, Placement, Runtime, is_bpffs};
 
 use crate::args::{self, InstanceArgs};
 use crate::exit::Exit;
@@ -22,11 +22,10 @@ pub fn open(args: &InstanceArgs) -> Result<Runtime, Failure> {
 }
 
 fn instance(args: &InstanceArgs) -> Result<Instance, Failure> {
-    let (bpffs, name) = pins(args)?;
     let state =
         args.state.clone().unwrap_or_else(|| Path::new("/var/lib").join(default_name(&args.instance)));
     let hierarchy = hierarchy()?;
-    let cgroup = args.cgroup.clone().unwrap_or_else(|| hierarchy.clone());
+    let Placement { bpffs, name, cgroup } = placement(args, &state, &hierarchy)?;
     let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let inbound = match args.inbound {
         Some(args::Inbound::SkLookup) => Inbound::SkLookup,
@@ -34,6 +33,42 @@ fn instance(args: &InstanceArgs) -> Result<Instance, Failure> {
         None => mesh_runtime::kept_inbound(&state),
     };
     Ok(Instance { name, bpffs, cgroup, hierarchy, state, inbound, boot_id: boot_id.trim().to_owned() })
+}
+
+/// Where the instance is: as the arguments say, else as its last apply was told.
+fn placement(args: &InstanceArgs, state: &Path, hierarchy: &Path) -> Result<Placement, Failure> {
+    let (bpffs, name) = pins(args)?;
+    let cgroup = args.cgroup.clone().unwrap_or_else(|| hierarchy.into());
+    let asked = Placement { bpffs, name, cgroup };
+    let Some(kept) = Placement::kept(state) else { return Ok(asked) };
+    if kept.is_in_use() {
+        let pins = |it: &Placement| it.bpffs.join(&it.name);
+        if args.bpffs.is_some() && pins(&asked) != pins(&kept) {
+            return Err(elsewhere("pinned", "--bpffs", &pins(&kept), &pins(&asked)));
+        }
+        if args.cgroup.is_some() && !is_same(&asked.cgroup, &kept.cgroup) {
+            return Err(elsewhere("attached", "--cgroup", &kept.cgroup, &asked.cgroup));
+        }
+    }
+    let pins = if args.bpffs.is_some() { (asked.bpffs, asked.name) } else { (kept.bpffs, kept.name) };
+    let cgroup = if args.cgroup.is_some() { asked.cgroup } else { kept.cgroup };
+    Ok(Placement { bpffs: pins.0, name: pins.1, cgroup })
+}
+
+/// Whether two paths name the same directory.
+fn is_same(one: &Path, other: &Path) -> bool {
+    let whole = |path: &Path| std::fs::canonicalize(path).unwrap_or_else(|_| path.into());
+    whole(one) == whole(other)
+}
+
+fn elsewhere(what: &str, option: &str, kept: &Path, asked: &Path) -> Failure {
+    let (kept, asked) = (kept.display(), asked.display());
+    Failure::refused("elsewhere", format!("this instance is {what} at `{kept}`, and `{option}` says `{asked}`")).help(
+        format!(
+            "leave out `{option}`: it is remembered; to move it, `meshc detach --all` first; a second mesh beside it \
+             has a name of its own, by `--instance`"
+        ),
+    )
 }
 
 fn default_name(instance: &str) -> String {

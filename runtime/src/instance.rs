@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use mesh_bpf::program::Inbound;
+use serde::{Deserialize, Serialize};
 
 use crate::system::{Mount, mounts};
 
@@ -18,11 +19,14 @@ pub(crate) const LINES: &str = ".lines";
 /// The file of [`Instance::inbound_mode_file`].
 const INBOUND_MODE: &str = "inbound";
 
+/// The file of [`Instance::placement_file`].
+const PLACEMENT: &str = "placement";
+
 /// The directories of the state directory.
 pub(crate) const DIRS: [&str; 4] = [MEMBERS, "history", "artifacts", "failed"];
 
 /// The files of the state directory, which go with it.
-pub(crate) const FILES: [&str; 9] = [
+pub(crate) const FILES: [&str; 10] = [
     "current",
     "pending",
     "paused",
@@ -30,6 +34,7 @@ pub(crate) const FILES: [&str; 9] = [
     "programs",
     "holder",
     INBOUND_MODE,
+    PLACEMENT,
     "undecided-sk_lookup",
     "undecided-tc",
 ];
@@ -44,6 +49,31 @@ pub fn kept_inbound(state: &Path) -> Inbound {
     match std::fs::read_to_string(state.join(INBOUND_MODE)) {
         Ok(word) if word.trim_matches('"') == Inbound::Tc.word() => Inbound::Tc,
         _ => Inbound::SkLookup,
+    }
+}
+
+/// Where an instance is: what the last apply was told. Commands that are not told go there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Placement {
+    /// As [`Instance::bpffs`].
+    pub bpffs: PathBuf,
+    /// As [`Instance::name`].
+    pub name: String,
+    /// As [`Instance::cgroup`].
+    pub cgroup: PathBuf,
+}
+
+impl Placement {
+    /// What an instance's last apply was told, by its state directory; `None` where nothing is known.
+    #[must_use]
+    pub fn kept(state: &Path) -> Option<Self> {
+        serde_json::from_slice(&std::fs::read(state.join(PLACEMENT)).ok()?).ok()
+    }
+
+    /// Whether something of the instance is there: then it is nowhere else.
+    #[must_use]
+    pub fn is_in_use(&self) -> bool {
+        self.bpffs.join(&self.name).join("maps").exists()
     }
 }
 
@@ -176,6 +206,16 @@ impl Instance {
         self.artifacts().join(format!("{digest}{LINES}"))
     }
 
+    /// Where the last apply attached it.
+    pub(crate) fn placement_file(&self) -> PathBuf {
+        self.state.join(PLACEMENT)
+    }
+
+    /// Where it is.
+    pub(crate) fn placement(&self) -> Placement {
+        Placement { bpffs: self.bpffs.clone(), name: self.name.clone(), cgroup: self.cgroup.clone() }
+    }
+
     /// How the last apply decided inbound traffic to pods.
     #[must_use]
     pub fn inbound_mode_file(&self) -> PathBuf {
@@ -246,6 +286,7 @@ mod tests {
             instance.confirm(),
             instance.programs(),
             instance.inbound_mode_file(),
+            instance.placement_file(),
             instance.holder(),
         ];
         let undecided = Inbound::ALL.map(|by| instance.undecided(by));

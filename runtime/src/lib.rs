@@ -75,7 +75,7 @@ pub use drift::{Drift, Full, PodFault};
 pub use error::{Class, Error, Result};
 pub use generation::confirmation::PendingConfirmation;
 pub use generation::request::{Applied, Apply};
-pub use instance::{Instance, find_hierarchy, kept_inbound};
+pub use instance::{Instance, Placement, find_hierarchy, kept_inbound};
 pub use member::{Interface, Key, Member, Origin, Sandbox};
 pub use members::pod::{Attachment, Pod, PodAttached, PodSelector};
 pub use owner::{Holder, Owner};

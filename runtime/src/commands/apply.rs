@@ -61,6 +61,7 @@ impl<S: System> Runtime<S> {
         }
         let applied = applied?;
         self.change_inbound_mode(&session)?;
+        self.keep_placement()?;
         Ok(applied)
     }
 
@@ -77,6 +78,15 @@ impl<S: System> Runtime<S> {
         let _registry = session.lock_registry()?.ok_or(Error::DetachedMeanwhile)?;
         Registry { node, maps: &maps }.attach_pods()?;
         record::write(node.system, &node.instance.inbound_mode_file(), &wanted.to_owned(), false)
+    }
+
+    /// Later commands look for it where it is now.
+    fn keep_placement(&self) -> Result<()> {
+        let (file, placement) = (self.instance.placement_file(), self.instance.placement());
+        if record::read(&self.system, &file).ok().flatten().as_ref() == Some(&placement) {
+            return Ok(());
+        }
+        record::write(&self.system, &file, &placement, false)
     }
 
     /// Takes away what another version left, if this one cannot go on with it.

@@ -103,6 +103,7 @@ impl<S: System> Runtime<S> {
             reserved_ports::release_all(self.node())?;
             command_cgroups::sweep_cgroups(self.node())?;
             self.system.remove(&self.instance.pending())?;
+            self.system.remove(&self.instance.placement_file())?;
             self.system.remove_dir(&self.instance.pins())?;
         }
         // Of a file system that was unmounted, or is covered by another one. Only CAP_SYS_ADMIN may look for them; who
@@ -115,6 +116,7 @@ impl<S: System> Runtime<S> {
             reserved_ports::release_all(self.node())?;
             command_cgroups::sweep_cgroups(self.node())?;
             self.system.remove(&self.instance.pending())?;
+            self.system.remove(&self.instance.placement_file())?;
         }
         let changed = changed || lost_links > 0;
         if purge {

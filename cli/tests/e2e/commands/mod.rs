@@ -7,6 +7,7 @@ mod explain;
 mod history;
 mod observe;
 mod pause;
+mod placement;
 mod reapply;
 mod reset_changed;
 mod status;
