@@ -236,7 +236,7 @@ impl<S: System> Runtime<S> {
         self.system.netns_cookie(netns).map_err(|fault| match fault.errno() {
             // It is not there, or of another kind.
             Some(libc::ENOENT | libc::ENOTDIR | libc::EINVAL) => {
-                Error::NotANetns { netns: netns.into(), cause: fault.cause }
+                Error::NotANetns { netns: netns.into(), cause: fault.source }
             }
             _ => fault.into(),
         })

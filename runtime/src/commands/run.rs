@@ -103,7 +103,7 @@ impl Runtime<Kernel> {
         self.system.spawn_in(command, &joined.cgroup).map_err(|fault| match fault.errno() {
             // Nothing of that name, or nothing that may be executed.
             Some(libc::ENOENT | libc::ENOTDIR | libc::EACCES | libc::ENOEXEC) => {
-                Error::CannotRun { program, cause: fault.cause }
+                Error::CannotRun { program, cause: fault.source }
             }
             _ => fault.into(),
         })
