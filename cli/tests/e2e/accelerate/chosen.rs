@@ -86,7 +86,7 @@ fn what_is_not_chosen_never_enters() -> Tested {
             stream.is_ok()
         })?;
         held.line().hear()?;
-        let sockets = storage::sockets_with_storage(&stage.pin("ends")?)?;
+        let sockets = storage::sockets_with_storage(&stage.pin("socket_accel")?)?;
         assert_eq!(storage::entries(&stage.pin("pairs")?)?, sockets / 2, "{target}");
         held.line().say("close")?;
         held.join()?;
@@ -101,7 +101,7 @@ fn what_is_not_chosen_never_enters() -> Tested {
         assert_eq!(held(other)?, 0, "{other}");
     }
     assert_eq!(stage.dial("10.0.3.9:443")?, Seen::Straight);
-    for map in ["pairs", "openings"] {
+    for map in ["pairs", "pending_pairs"] {
         assert_eq!(storage::entries(&stage.pin(map)?)?, 0, "{map}");
     }
     Ok(())
@@ -178,7 +178,7 @@ fn sidecars_of_two_pods_exchange_bytes_by_the_fast_path_where_they_are_chosen() 
             let counts = ask_peer(&duo, listen, target)?;
             assert_eq!((counts.fast, counts.slow), (0, 0), "{accelerate}, {target}: it never entered");
         }
-        for map in ["pairs", "openings"] {
+        for map in ["pairs", "pending_pairs"] {
             assert_eq!(storage::entries(&duo.stage.pin(map)?)?, 0, "{map}");
         }
     }

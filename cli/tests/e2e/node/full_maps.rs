@@ -343,7 +343,7 @@ fn full_maps_of_acceleration_leave_connections_to_the_stack() -> Tested {
         Ok(duo.counts()?.fast - before)
     };
     for (map, counter) in
-        [("carried", "hit_lost"), ("pairs", "acceleration_full"), ("openings", "acceleration_full")]
+        [("pair_totals", "hit_lost"), ("pairs", "acceleration_full"), ("pending_pairs", "acceleration_full")]
     {
         let (pin, before) = (duo.stage.pin(map)?, duo.counter(counter)?);
         storage::fill(&pin, false)?;

@@ -209,7 +209,7 @@ fn counted(stage: &Stage) -> Result<[usize; 5], Failure> {
         storage::sockets_with_storage(&stage.pin("client_flows")?)?,
         storage::sockets_with_storage(&stage.pin("accepted_flows")?)?,
         storage::entries(&stage.pin("handover")?)?,
-        storage::sockets_with_storage(&stage.pin("asked")?)?,
+        storage::sockets_with_storage(&stage.pin("udp_servers")?)?,
         storage::entries(&stage.pin("exempt_flows")?)?,
     ])
 }

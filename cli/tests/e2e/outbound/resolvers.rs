@@ -39,7 +39,7 @@ fn answers_of_several_servers_to_one_unconnected_socket_come_from_whom_was_asked
             assert_eq!(answer.who, "sidecar");
         }
     }
-    assert_eq!(storage::sockets_with_storage(&stage.pin("asked")?)?, 0);
+    assert_eq!(storage::sockets_with_storage(&stage.pin("udp_servers")?)?, 0);
     Ok(())
 }
 
