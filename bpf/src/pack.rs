@@ -574,3 +574,59 @@ pub fn words(address: u128) -> [u32; 4] {
 pub fn from_words(words: [u32; 4]) -> u128 {
     u128::from_be_bytes(bytemuck::cast(words))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::Verdict;
+    use crate::image::{Exempt, PortTableId, Side};
+    use crate::prefix::Prefix;
+
+    #[test]
+    fn each_thing_that_a_profile_does_has_a_flag_of_its_own() {
+        let table =
+            |verdict| PortTable { stretches: vec![(0, Decision { verdict, source: SourceId(0), up: 0 })] };
+        let source = crate::image::Source { kind: crate::image::SourceKind::Rule, ..Default::default() };
+        let image = MapImage {
+            sources: vec![source],
+            port_tables: vec![table(Verdict::Excluded), table(Verdict::Denied)],
+            ..MapImage::default()
+        };
+        let side = |ports: [u32; 2]| {
+            let ports = ports.map(PortTableId);
+            let node = Node { prefix: Prefix::Any, source: SourceId(0), ports };
+            Side { tree: vec![node], own: vec![node] }
+        };
+        let profile =
+            |outbound, inbound| Profile { sides: [side(outbound), side(inbound)], ..Profile::default() };
+        let quiet = || profile([0, 0], [0, 0]);
+        let cgroup = || Exempt { cgroups: vec![("/a".into(), SourceId(0))], ..Exempt::default() };
+        for (profile, expected) in [
+            (quiet(), 0),
+            (Profile { missing_sidecar_refuse: true, ..quiet() }, abi::PROFILE_MISSING_SIDECAR_REFUSE),
+            (Profile { failed_attach_refuse: true, ..quiet() }, abi::PROFILE_FAILED_ATTACH_REFUSE),
+            (Profile { exempt: cgroup(), ..quiet() }, abi::PROFILE_EXEMPT_CGROUPS),
+            (profile([0, 0], [1, 0]), abi::PROFILE_INBOUND | abi::PROFILE_INBOUND_RULES),
+            (profile([0, 0], [0, 1]), abi::PROFILE_INBOUND_DATAGRAMS | abi::PROFILE_INBOUND_RULES),
+            (profile([0, 1], [0, 0]), abi::PROFILE_ANSWERS),
+            (profile([1, 0], [0, 0]), 0),
+            (
+                Profile {
+                    missing_sidecar_refuse: true,
+                    failed_attach_refuse: true,
+                    exempt: cgroup(),
+                    ..profile([0, 1], [1, 1])
+                },
+                abi::PROFILE_MISSING_SIDECAR_REFUSE
+                    | abi::PROFILE_FAILED_ATTACH_REFUSE
+                    | abi::PROFILE_EXEMPT_CGROUPS
+                    | abi::PROFILE_INBOUND
+                    | abi::PROFILE_INBOUND_RULES
+                    | abi::PROFILE_INBOUND_DATAGRAMS
+                    | abi::PROFILE_ANSWERS,
+            ),
+        ] {
+            assert_eq!(flags(&profile, &image), expected, "{profile:?}");
+        }
+    }
+}

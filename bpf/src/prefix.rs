@@ -212,6 +212,15 @@ mod tests {
     }
 
     #[test]
+    fn a_prefix_is_a_network_from_its_first_address_on() {
+        for text in ["10.1.0.0/16", "fd00:1::/32"] {
+            let net: IpNet = text.parse().unwrap();
+            assert_eq!((prefix(text).net(), prefix(text).first()), (Some(net), Some(net.addr())));
+        }
+        assert_eq!((Prefix::Any.net(), Prefix::Any.first()), (None, None));
+    }
+
+    #[test]
     fn any_is_wider_than_both_families() {
         assert!(Prefix::Any.covers(prefix("0.0.0.0/0")));
         assert!(Prefix::Any.covers(prefix("::/0")));

@@ -133,6 +133,10 @@ proptest! {
         let lines = |table: Table| tables.get(table).line_count();
         let needed = Table::ALL.into_iter().map(lines).max().unwrap();
         prop_assert_eq!(pack_within(&image, needed), Ok(tables.clone()));
+        for table in Table::ALL {
+            // A line is 64 bytes, and no map is empty.
+            prop_assert_eq!(lines(table), tables.get(table).bytes().len().div_ceil(64).max(1));
+        }
         let table = Table::ALL.into_iter().find(|&table| lines(table) == needed).unwrap();
         let refusal = Unpackable::OverCapacity { table, needed, limit: needed - 1 };
         prop_assert_eq!(pack_within(&image, needed - 1), Err(refusal));
