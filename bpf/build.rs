@@ -29,6 +29,7 @@ fn build(clang: &str, object: &str) {
     let status = Command::new(clang)
         .args(["-target", "bpf", "-mcpu=v3", "-O2", "-g", "-Wall", "-Wextra", "-Werror"])
         .args(["-nostdinc", "-ffreestanding", "-fno-stack-protector", "-Iinclude", "-Iprograms"])
+        .args(std::env::var_os("CARGO_FEATURE_ACCELERATION").map(|_| "-DMESH_ACCELERATION"))
         .args(["-fdebug-prefix-map=.=meshc", "-c", &format!("programs/{object}.bpf.c"), "-o"])
         .arg(Path::new(&out).join(format!("{object}.bpf.o")))
         .status();

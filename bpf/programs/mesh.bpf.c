@@ -9,7 +9,11 @@
 #include "mesh_abi.h"
 
 #include "policy.h"
+#ifdef MESH_ACCELERATION
 #include "accelerate.h"
+#else
+#include "no_acceleration.h"
+#endif
 #include "room.h"
 #include "listen.h"
 #include "outbound.h"
@@ -23,9 +27,11 @@
 #include "getsockopt.bpf.c"
 #include "cgroups.bpf.c"
 #include "listeners.bpf.c"
+#ifdef MESH_ACCELERATION
 #include "accelerate.bpf.c"
 #include "count.bpf.c"
 #include "readers.bpf.c"
+#endif
 
 /* Some helpers are for GPL-compatible programs only. */
 char mesh_license[] SEC("license") = "Dual MIT/GPL";

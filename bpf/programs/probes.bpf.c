@@ -7,13 +7,6 @@
 #include "kernel.h"
 #include "mesh_abi.h"
 
-struct {
-	__uint(type, BPF_MAP_TYPE_SOCKHASH);
-	__uint(max_entries, 2);
-	__type(key, __u64);
-	__type(value, __u32);
-} probed_sockets SEC(".maps");
-
 SEC("cgroup/connect4")
 int probe_nothing(__attribute__((unused)) void *ctx)
 {
@@ -28,6 +21,14 @@ int probe_netns_cookie(void *ctx)
 	return 1;
 }
 
+#ifdef MESH_ACCELERATION
+struct {
+	__uint(type, BPF_MAP_TYPE_SOCKHASH);
+	__uint(max_entries, 2);
+	__type(key, __u64);
+	__type(value, __u32);
+} probed_sockets SEC(".maps");
+
 /* Sends a message to the reader over the fast path. */
 SEC("sk_msg")
 int probe_redirect(struct sk_msg_md *msg)
@@ -38,5 +39,6 @@ int probe_redirect(struct sk_msg_md *msg)
 	bpf_msg_redirect_hash(msg, &probed_sockets, &reader, BPF_F_INGRESS);
 	return SK_PASS;
 }
+#endif
 
 char mesh_license[] SEC("license") = "Dual MIT/GPL";

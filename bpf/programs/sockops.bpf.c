@@ -237,7 +237,9 @@ static __always_inline struct verdict listens(struct bpf_sock_ops *ctx)
 	return ended(MESH_COUNT_LISTENER_MISSED, 1);
 }
 
+#ifdef MESH_ACCELERATION
 #include "pairs.h"
+#endif
 
 /* The kernel tells of everything that happens to a socket, about eleven times a connection. What is of no use is seen
  * to be so before anything is looked up.

@@ -20,6 +20,8 @@ pub mod membership;
 pub mod selector;
 
 pub mod abi;
+#[cfg(feature = "acceleration")]
+pub mod accelerator;
 pub mod header;
 pub mod item;
 pub mod map;

@@ -114,6 +114,10 @@ pub struct InstanceArgs {
 
 impl InstanceArgs {
     /// The arguments by which another command means the same instance.
+    #[cfg_attr(
+        not(all(feature = "kernel", target_os = "linux")),
+        expect(dead_code, reason = "for commands that touch a kernel")
+    )]
     pub fn to_args(&self) -> Vec<OsString> {
         let dirs = [("--bpffs", &self.bpffs), ("--cgroup", &self.cgroup), ("--state", &self.state)];
         let dirs = dirs.into_iter().filter_map(|(option, dir)| Some((option, dir.as_ref()?)));

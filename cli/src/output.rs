@@ -60,6 +60,10 @@ impl Output {
     }
 
     /// One of many answers, as soon as it is known; whether somebody still reads them.
+    #[cfg_attr(
+        not(all(feature = "kernel", target_os = "linux")),
+        expect(dead_code, reason = "for commands that touch a kernel")
+    )]
     pub fn stream<T: Serialize>(&self, answer: &T, text: impl FnOnce() -> String) -> bool {
         let line = if self.is_json() { Self::line(answer) } else { text::lines(&text()).into_owned() };
         let mut out = io::stdout().lock();
@@ -123,6 +127,10 @@ impl Output {
     }
 
     /// A warning that has no place in the source.
+    #[cfg_attr(
+        not(all(feature = "kernel", target_os = "linux")),
+        expect(dead_code, reason = "for commands that touch a kernel")
+    )]
     pub fn warn(&self, text: &str) {
         if !self.quiet {
             self.put(&format!("{} {}", self.paint("33", "warning:"), text::lines(text)));

@@ -225,6 +225,9 @@ pub enum Error {
         /// What it said.
         fault: SysError,
     },
+    /// The policy accelerates, and this build cannot.
+    #[error("the policy accelerates, and this build of meshc cannot: it has no acceleration")]
+    WithoutAcceleration,
     /// The policy decides inbound traffic, and this kernel cannot.
     #[error("the policy decides inbound traffic to its workloads by {}, and this kernel cannot: {fault}", .by.word())]
     CannotDecideInbound {
@@ -233,10 +236,8 @@ pub enum Error {
         /// What it said.
         fault: SysError,
     },
-    /// The kernel does not tell whether sockets hold bytes that would be lost.
-    #[error(
-        "this kernel does not tell whether accelerated sockets hold bytes that their processes have not read: {0}"
-    )]
+    /// Whether sockets hold bytes that would be lost cannot be told.
+    #[error("whether accelerated sockets hold bytes that their processes have not read cannot be told: {0}")]
     UnreadUnknown(SysError),
     /// Sockets hold bytes that would be lost.
     #[error(
@@ -302,6 +303,7 @@ impl Error {
             | Self::OtherAbi { .. }
             | Self::OtherFlowAbi { .. }
             | Self::CannotAccelerate { .. }
+            | Self::WithoutAcceleration
             | Self::CannotDecideInbound { .. }
             | Self::UnreadUnknown(_)
             | Self::AnotherMesh { .. }
@@ -363,7 +365,7 @@ impl Error {
             Self::OtherAbi { .. } => "other-abi",
             Self::OtherFlowAbi { .. } => "other-flow-abi",
             Self::CannotClose => "cannot-close",
-            Self::CannotAccelerate { .. } => "cannot-accelerate",
+            Self::CannotAccelerate { .. } | Self::WithoutAcceleration => "cannot-accelerate",
             Self::CannotDecideInbound { .. } => "cannot-decide-inbound",
             Self::UnreadUnknown(_) => "unread-unknown",
             Self::Unread(_) => "unread",
@@ -444,6 +446,11 @@ impl Error {
             Self::CannotAccelerate { .. } => {
                 "remove the `accelerate` statements, or use a kernel (6.13 or newer, or 6.12.8) with \
                  CONFIG_DEBUG_INFO_BTF and CONFIG_BPF_STREAM_PARSER; `meshc doctor` says what it lacks"
+                    .into()
+            }
+            Self::WithoutAcceleration => {
+                "remove the `accelerate` statements, or use a build with the cargo feature `acceleration`, which is \
+                 on unless it is switched off"
                     .into()
             }
             Self::CannotDecideInbound { by: Inbound::SkLookup, .. } => {

@@ -39,6 +39,7 @@
 
 #![cfg(target_os = "linux")]
 
+mod acceleration;
 mod attach;
 mod commands;
 mod drift;
@@ -56,7 +57,9 @@ mod stuck_reader;
 pub mod system;
 mod warning;
 
-pub use attach::accelerators::Counting;
+pub use acceleration::{
+    Acceleration, Carriage, Counting, FionreadReaderStatus, ItemCarriage, PairStatus, SpliceReaderStatus,
+};
 pub use commands::confirm::Expiry;
 pub use commands::doctor;
 pub use commands::failed::Failed;
@@ -65,9 +68,6 @@ pub use commands::observe::{Decided, Filter, Observer, ObserverEvent, ProcessInf
 pub use commands::pods::NEVER;
 pub use commands::run::Joined;
 pub use commands::sidecars::{Family, Held, NotTaken, Port, Stranger, Unheard};
-pub use commands::status::acceleration::{
-    Acceleration, Carriage, FionreadReaderStatus, ItemCarriage, PairStatus, SpliceReaderStatus,
-};
 pub use commands::status::hits::{ItemHits, items};
 pub use commands::status::{Head, LivePolicy, MemberStatus, Occupancy, ProgramStatus, State, Status};
 pub use commands::switch::{Detached, Switched};

@@ -80,7 +80,9 @@ pub fn text(shown: &Shown<'_>) -> String {
     problems(&mut out, shown);
     workloads(&mut out, shown);
     decisions(&mut out, shown);
-    acceleration::text(&mut out, &status.acceleration, shown.accelerates);
+    if let Some(found) = &status.acceleration {
+        acceleration::text(&mut out, found, shown.accelerates);
+    }
     if details.members || details.verbose {
         section(&mut out, "members", &status.members, |member| {
             let workload = member.workload.as_deref().unwrap_or("(no workload of the live policy)");

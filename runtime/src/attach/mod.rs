@@ -1,6 +1,5 @@
 //! Programs and links: where they are attached, by which pin they are found again.
 
-pub(crate) mod accelerators;
 pub(crate) mod dispatch;
 pub(crate) mod hooks;
 pub(crate) mod host;
@@ -8,4 +7,3 @@ pub(crate) mod link;
 pub(crate) mod listening;
 pub(crate) mod netns_links;
 pub(crate) mod pod;
-pub(crate) mod stuck_readers;

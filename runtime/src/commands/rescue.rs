@@ -1,6 +1,6 @@
 //! Helps readers of accelerated connections that stall.
 
-use crate::attach::stuck_readers;
+use crate::acceleration;
 use crate::error::Result;
 use crate::runtime::Runtime;
 use crate::stuck_reader::StuckReader;
@@ -13,7 +13,7 @@ impl<S: System> Runtime<S> {
     /// # Errors
     /// What the kernel says.
     pub fn rescue(&self) -> Result<Vec<StuckReader>> {
-        stuck_readers::rescue(self.node())
+        acceleration::rescue(self.node())
     }
 
     /// Whether anything is accelerated, so that readers may have to be helped.
@@ -21,6 +21,6 @@ impl<S: System> Runtime<S> {
     /// # Errors
     /// What the kernel says.
     pub fn accelerates(&self) -> Result<bool> {
-        Ok(self.system.list(&self.instance.accelerators())?.is_some())
+        acceleration::works(self.node())
     }
 }

@@ -1,6 +1,6 @@
 //! Stops a policy from deciding, brings it back, and takes everything away.
 
-use crate::attach::accelerators;
+use crate::acceleration;
 use crate::attach::hooks;
 use crate::error::{Error, Result};
 use crate::generation::session::Session;
@@ -95,7 +95,7 @@ impl<S: System> Runtime<S> {
                     session.take_down(&control)?;
                 }
                 None => {
-                    accelerators::detach(self.node())?;
+                    acceleration::detach(self.node())?;
                     hooks::detach(self.node())?;
                     sweep(&self.system, &self.instance.maps())?;
                 }
@@ -148,11 +148,11 @@ fn drain<S: System>(
     control.set(node.system, Word::Generation, 0)?;
     if drop_unread {
         // A kernel that does not tell must not keep anyone from detaching.
-        let unread = accelerators::unread(node).ok().map(|unread| unread.unwrap_or(0));
-        accelerators::release(node)?;
+        let unread = acceleration::unread(node).ok().map(|unread| unread.unwrap_or(0));
+        acceleration::release(node)?;
         return Ok(unread);
     }
-    let error = match accelerators::drain(node) {
+    let error = match acceleration::drain(node) {
         Ok(0) => return Ok(Some(0)),
         Ok(unread) => Error::Unread(unread),
         Err(Error::System(fault)) if fault.is_refusal() => Error::UnreadUnknown(fault),

@@ -4,9 +4,9 @@ use mesh_bpf::map::{Table, slot};
 use mesh_bpf::membership::Membership;
 use mesh_bpf::tables::TableData;
 
-use crate::attach::accelerators::Counting;
+use crate::acceleration;
 use crate::attach::dispatch::DispatchState;
-use crate::attach::{accelerators, dispatch, hooks, host, stuck_readers};
+use crate::attach::{dispatch, hooks, host};
 use crate::error::{Error, Result};
 use crate::generation::confirmation::{self, PendingConfirmation};
 use crate::generation::host as host_program;
@@ -46,6 +46,10 @@ pub(crate) fn reapply_unchanged<S: System>(
 ) -> Result<Applied> {
     let profiles =
         slots::read_table(session.node.system, maps, live.slot(), &live.manifest, Table::Profiles)?;
+    let accelerates = acceleration::wanted(profiles.bytes());
+    if accelerates {
+        acceleration::check()?;
+    }
     let (upgraded, state) = upgrade(session, &profiles)?;
     let _registry = session.lock_registry()?.ok_or(Error::DetachedMeanwhile)?;
     let policy = membership(session.node.system, maps, live)?;
@@ -64,8 +68,8 @@ pub(crate) fn reapply_unchanged<S: System>(
     }
     reserved_ports::keep_all(session.node, follows)?;
     let missing = hooks::missing_for(session.node, &profiles)?;
-    if accelerators::wanted_by(profiles.bytes()) {
-        accelerate(session, upgraded > 0)?;
+    if accelerates {
+        acceleration::enforce(session.node, upgraded > 0)?;
     }
     Ok(Applied {
         generation: live.generation,
@@ -92,6 +96,11 @@ impl<S: System> Publish<'_, S> {
     pub(crate) fn run(&self, prepared: &mut Prepared<S>) -> Result<Applied> {
         let Self { session, maps, .. } = *self;
         let node = session.node;
+        let profiles = self.request.tables.get(Table::Profiles);
+        let accelerates = acceleration::wanted(profiles.bytes());
+        if accelerates {
+            acceleration::check()?;
+        }
         let generation = self.next_generation()?;
         let needs_programs = self.live.is_none() || self.request.repair;
         let control = maps.control.id;
@@ -101,7 +110,6 @@ impl<S: System> Publish<'_, S> {
                 .map_or_else(|| node.system.load_programs(&node.instance.maps()), Ok)?,
             false => Vec::new(),
         };
-        let profiles = self.request.tables.get(Table::Profiles);
         let policy = Membership::read(self.request.tables.get(Table::Names))?;
         let members = files::members_by_cgroup(node)?;
         host::ensure_dispatch(node, profiles, &policy, &members)?;
@@ -135,9 +143,8 @@ impl<S: System> Publish<'_, S> {
             hooks::remember(node)?;
         }
         let refused = hooks::attach_special(node, profiles)?;
-        let accelerates = accelerators::wanted(self.request.tables);
         if accelerates {
-            accelerate(self.session, upgraded > 0 || self.request.repair)?;
+            acceleration::enforce(node, upgraded > 0 || self.request.repair)?;
         }
         let refreshed = self.commit(generation, state == DispatchState::Newly)?;
         let mut warnings: Vec<Warning> = lost(&refreshed.lost)
@@ -147,8 +154,8 @@ impl<S: System> Publish<'_, S> {
             .chain(self.settle(generation, &record))
             .collect();
         if accelerates {
-            warnings.extend(self.accelerated()?);
-        } else if let Err(error) = accelerators::retire(node) {
+            warnings.extend(acceleration::warnings(node)?);
+        } else if let Err(error) = acceleration::retire(node) {
             warnings.push(Warning::AcceleratorsLeft((&error).into()));
         }
         Ok(Applied {
@@ -165,26 +172,6 @@ impl<S: System> Publish<'_, S> {
             closed: self.request.reset_changed.then_some(0),
             warnings,
         })
-    }
-
-    /// What acceleration does not promise here. Readers that stall are helped.
-    fn accelerated(&self) -> Result<Vec<Warning>> {
-        let node = self.session.node;
-        let mut warnings = Vec::new();
-        match accelerators::counting(node)? {
-            Counting::Noticed => warnings.push(Warning::FionreadNoticed),
-            Counting::Wrong => warnings.push(Warning::FionreadWrong),
-            Counting::Unused | Counting::Right | Counting::Repaired => {}
-        }
-        match stuck_readers::rescue(node) {
-            Ok(helped) => warnings.extend(helped.into_iter().map(Warning::ReaderHelped)),
-            // The policy is live all the same.
-            Err(error) => warnings.push(Warning::ReadersNotHelped((&error).into())),
-        }
-        if !accelerators::refuses_splice(node)? {
-            warnings.push(Warning::SpliceNotRefused);
-        }
-        Ok(warnings)
     }
 
     fn is_paused(&self) -> bool {
@@ -350,15 +337,6 @@ fn upgrade<S: System>(session: &Session<'_, S>, profiles: &TableData) -> Result<
     let replaced = hooks::upgrade(node, &programs)?;
     hooks::remember(node)?;
     Ok((replaced, state))
-}
-
-/// Sees to it that acceleration is in force.
-fn accelerate<S: System>(session: &Session<'_, S>, again: bool) -> Result<()> {
-    let node = session.node;
-    if !again && accelerators::missing(node)?.is_empty() {
-        return Ok(());
-    }
-    accelerators::attach(node)
 }
 
 /// What is not decided.

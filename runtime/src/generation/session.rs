@@ -2,7 +2,7 @@
 
 use mesh_bpf::tables::{Manifest, Tables};
 
-use crate::attach::accelerators;
+use crate::acceleration;
 use crate::attach::hooks;
 use crate::error::Result;
 use crate::maps::live::{Live, live};
@@ -56,7 +56,7 @@ impl<'a, S: System> Session<'a, S> {
         sweep(self.node.system, &self.node.instance.new_maps())?;
         let Some(control) = ControlMap::open(self.node)? else {
             // Links without maps: the end of a removal.
-            accelerators::detach(self.node)?;
+            acceleration::detach(self.node)?;
             hooks::detach(self.node)?;
             return Ok(self.node.system.remove(&self.node.instance.pending())?);
         };
@@ -160,7 +160,7 @@ impl<'a, S: System> Session<'a, S> {
         control.set(self.node.system, Word::Paused, 0)?;
         control.set(self.node.system, Word::Generation, 0)?;
         let _lock = self.lock_registry()?;
-        accelerators::detach(self.node)?;
+        acceleration::detach(self.node)?;
         hooks::detach(self.node)?;
         self.node.system.rename(&self.node.instance.maps(), &self.node.instance.new_maps(), false)?;
         sweep(self.node.system, &self.node.instance.new_maps())

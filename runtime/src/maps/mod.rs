@@ -1,6 +1,5 @@
 //! Pinned maps: the set that an instance has, its two slots, and what is live in one of them.
 
-pub(crate) mod entries;
 pub(crate) mod live;
 pub(crate) mod pinned;
 pub(crate) mod room;

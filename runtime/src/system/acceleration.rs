@@ -1,9 +1,9 @@
-//! Acceleration.
+//! Acceleration. Only with the feature of that name.
 
 use std::path::Path;
 
 use mesh_bpf::abi::Unread;
-use mesh_bpf::program::AcceleratorDef;
+use mesh_bpf::accelerator::AcceleratorDef;
 
 use super::error::SysResult;
 use super::links::Links;
@@ -21,11 +21,6 @@ pub trait Acceleration: Links {
     /// # Errors
     /// What the kernel says.
     fn attach_message(&self, program: &Self::Program, sockets: &Self::Map) -> SysResult<()>;
-    /// Detaches the program of a map of sockets; none is no error.
-    ///
-    /// # Errors
-    /// What the kernel says.
-    fn detach_message(&self, sockets: &Self::Map) -> SysResult<()>;
     /// The program of a map of sockets.
     ///
     /// # Errors

@@ -11,13 +11,17 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use mesh_bpf::abi::{Control, Unread};
+use mesh_bpf::abi::Control;
 use mesh_bpf::map::{self, MapDef};
-use mesh_bpf::program::{AcceleratorDef, Hook, Inbound, ProgramDef};
+use mesh_bpf::program::{Hook, Inbound, ProgramDef};
+#[cfg(feature = "acceleration")]
+use mesh_bpf::{abi::Unread, accelerator::AcceleratorDef};
 
+#[cfg(feature = "acceleration")]
+use crate::system::Acceleration;
 use crate::system::{
-    Acceleration, Clock, Files, Holds, LinkInfo, Links, Locked, MapInfo, Maps, Netns, Noted, Process,
-    ProgramInfo, Programs, Sockets, Sources, SysError, SysResult, Waits, Word,
+    Clock, Files, Holds, LinkInfo, Links, Locked, MapInfo, Maps, Netns, Noted, Process, ProgramInfo,
+    Programs, Sockets, Sources, SysError, SysResult, Waits, Word,
 };
 
 /// What happens at one of the steps.
@@ -286,6 +290,7 @@ impl<S: Links> Links for Faulty<S> {
     }
 
     whole! {
+        fn detach_message(&self, sockets: &S::Map) -> SysResult<()> { "sockets" }
         fn attach(&self, program: &S::Program, hook: Hook, cgroup: &Path) -> SysResult<S::Link> {
             format!("{hook:?}")
         }
@@ -315,6 +320,7 @@ impl<S: Sockets> Sockets for Faulty<S> {
     }
 }
 
+#[cfg(feature = "acceleration")]
 impl<S: Acceleration> Acceleration for Faulty<S> {
     reading! {
         fn message_program(&self, sockets: &S::Map) -> SysResult<Option<ProgramInfo>>;
@@ -328,6 +334,5 @@ impl<S: Acceleration> Acceleration for Faulty<S> {
         }
         fn release(&self, maps: &Path, netns: &Path, cookie: u64) -> SysResult<()> { "a pod" }
         fn attach_message(&self, program: &S::Program, sockets: &S::Map) -> SysResult<()> { "sockets" }
-        fn detach_message(&self, sockets: &S::Map) -> SysResult<()> { "sockets" }
     }
 }

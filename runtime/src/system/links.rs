@@ -107,4 +107,9 @@ pub trait Links: Programs {
     /// # Errors
     /// What the kernel says.
     fn attached_below(&self, cgroup: &Path, hook: Hook) -> SysResult<Vec<u32>>;
+    /// Detaches the program of a map of sockets; none is no error.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    fn detach_message(&self, sockets: &Self::Map) -> SysResult<()>;
 }

@@ -8,6 +8,7 @@
 //! There is a trait for each subject, and a file with its implementation for each machine. One that is not BPF says
 //! which of them it has.
 
+#[cfg(feature = "acceleration")]
 mod acceleration;
 mod clock;
 mod error;
@@ -25,6 +26,7 @@ mod prepared;
 mod programs;
 mod sockets;
 
+#[cfg(feature = "acceleration")]
 pub use acceleration::Acceleration;
 pub use clock::{Clock, Process};
 pub use error::{SysError, SysResult};
@@ -38,6 +40,13 @@ pub use prepared::Prepared;
 pub(crate) use prepared::{Begun, Made, Waited};
 pub use programs::{ProgramInfo, Programs};
 pub use sockets::{Accepted, Holds, Noted, Sockets, Waits};
+
+/// What a machine has for acceleration: nothing is asked of it in this build.
+#[cfg(not(feature = "acceleration"))]
+pub trait Acceleration {}
+
+#[cfg(not(feature = "acceleration"))]
+impl<S> Acceleration for S {}
 
 /// What the runtime needs from a machine. Handles close what they hold when they are dropped.
 pub trait System: Clock + Files + Netns + Maps + Programs + Links + Sockets + Acceleration {}

@@ -32,7 +32,7 @@ pub const HOUSES: &[House] = &[
             floor("commands", "commands"),
             floor("generation", "generation"),
             floor("members", "members"),
-            floor("attach", "attach"),
+            floor("attach", "attach acceleration"),
             floor("maps", "maps"),
             floor("state", "state"),
             floor(
@@ -87,7 +87,7 @@ pub const HOUSES: &[House] = &[
             floor("what programs do, and their header", "header sim"),
             floor("artifacts and images", "artifact membership unpack"),
             floor("tables", "pack tables tree canonical sink"),
-            floor("programs and maps", "program map intern item"),
+            floor("programs and maps", "program accelerator map intern item"),
             floor("the interface", "abi"),
             floor("policies", "image selector flow ports prefix table text"),
         ],

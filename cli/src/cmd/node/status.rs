@@ -121,7 +121,7 @@ fn rows(image: &MapImage, status: &Found, places: &Places) -> Vec<Row> {
 
 fn answer(status: &Found, rows: &[Row], accelerates: &Items) -> Value {
     let head = &status.head;
-    json!({
+    let mut found = json!({
         "state": head.state.word(),
         "generation": head.generation,
         "digest": head.digest,
@@ -149,12 +149,16 @@ fn answer(status: &Found, rows: &[Row], accelerates: &Items) -> Value {
         "foreign": status.foreign.iter().map(|(hook, program)| json!({
             "hook": hook.word(), "name": program.name, "id": program.id,
         })).collect::<Vec<_>>(),
-        "acceleration": acceleration::answer(&status.acceleration, accelerates),
+        "acceleration": status.acceleration.as_ref().map(|it| acceleration::answer(it, accelerates)),
         "drift": drift::answer(&status.drift),
         "failed": status.failed.iter().map(|failed| json!({
             "name": failed.pod.name, "namespace": failed.pod.namespace, "why": failed.why,
             "container": failed.pod.attachment.as_ref().map(|attachment| &attachment.container),
             "started": failed.started, "at": failed.at,
         })).collect::<Vec<_>>(),
-    })
+    });
+    if let (None, Some(parts)) = (&status.acceleration, found.as_object_mut()) {
+        parts.remove("acceleration");
+    }
+    found
 }

@@ -1,6 +1,6 @@
 //! What meshc needs of a machine, since when kernels have it, and what is lost without it.
 
-use mesh_bpf::program::{AcceleratorDef, Hook, ProgramDef, REPAIRS_COUNT};
+use mesh_bpf::program::{Hook, ProgramDef};
 
 /// What a feature is needed for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +30,7 @@ const fn all(name: &'static str, kernel: &'static str, cost: &'static str, inste
     Feature { name, kernel, need: Need::Everything, cost, instead }
 }
 
-const fn part(
+pub(super) const fn part(
     name: &'static str,
     kernel: &'static str,
     cost: &'static str,
@@ -39,7 +39,7 @@ const fn part(
     Feature { name, kernel, need: Need::Part, cost, instead }
 }
 
-const NEWER: &str = "a newer kernel";
+pub(super) const NEWER: &str = "a newer kernel";
 
 pub(super) const RIGHTS: Feature = all(
     "capabilities",
@@ -123,58 +123,8 @@ pub(super) const TCX: Feature = part(
     "`--inbound tc`, the fall-back of sk_lookup, has nothing to attach to: with it, a policy with inbound rules is refused",
     "sk_lookup serves inbound connections, where it works",
 );
-const NO_ACCELERATION: &str = "a policy that accelerates is refused";
+pub(super) const NO_ACCELERATION: &str = "a policy that accelerates is refused";
 pub(super) const SK_MSG: Feature = part("sk_msg", "5.15", NO_ACCELERATION, NEWER);
-pub(super) const CHARGED: Feature = part(
-    "sk_msg charges the reader",
-    "6.13",
-    "a policy that accelerates is refused: a reader that never reads would fill the memory",
-    "a newer kernel, or of 6.12 one from 6.12.8 on",
-);
-pub(super) const COUNTS: Feature = part(
-    "FIONREAD counts accelerated sockets",
-    // As far as kernels were tried: Debian's 6.12.86 does not.
-    "6.12.117",
-    "on an accelerated connection it counts the bytes of one way only: a program that reads by it (nginx) may stall",
-    "it is repaired, where `repairing FIONREAD` works",
-);
-pub(super) const REPAIRS: Feature = part(
-    "repairing FIONREAD",
-    "5.5",
-    "where FIONREAD counts wrong on accelerated sockets, it goes on doing so",
-    "a kernel that is not locked down (`lockdown=none`; with Secure Boot most are locked down); else the agent, or an `apply`, \
-     helps readers that were told too little",
-);
-pub(super) const NOTES: Feature = part(
-    "noticing FIONREAD",
-    "5.5",
-    "where FIONREAD counts wrong and is not repaired, nobody sees which readers stall",
-    "do not accelerate towards nginx",
-);
-pub(super) const UNREAD: Feature = part(
-    "finding unread bytes",
-    "5.10",
-    "while accelerated connections are open, `detach --all` needs `--drop-unread`; a reader that stalled in `splice` is \
-     neither named nor helped",
-    NEWER,
-);
-
-/// The hook of one of the programs of acceleration.
-pub(super) fn of_accelerator(def: &AcceleratorDef) -> Feature {
-    match def.target {
-        "sys_exit" if def.name == REPAIRS_COUNT => REPAIRS,
-        "sys_exit" => NOTES,
-        "sock_recv_length" => part("tracepoint sock_recv_length", "6.3", NO_ACCELERATION, NEWER),
-        "tcp_rcv_space_adjust" => part("tracepoint tcp_rcv_space_adjust", "5.5", NO_ACCELERATION, NEWER),
-        "file_permission" => part(
-            "the security module bpf",
-            "6.8",
-            "a program that turns to `splice` on an accelerated connection is not kept from it, and may stall",
-            "a kernel with CONFIG_BPF_LSM, and `bpf` in its list of modules (`lsm=` at boot)",
-        ),
-        _ => SK_MSG,
-    }
-}
 
 pub(super) const TRIAL_TCP4: Feature = trial("a redirected IPv4 connection");
 pub(super) const TRIAL_TCP6: Feature = trial("a redirected IPv6 connection");

@@ -5,8 +5,13 @@
 //! then opens real connections. Nothing is left, whatever happens, but an empty cgroup where the process is
 //! killed, which the next look removes.
 
+#[cfg(feature = "acceleration")]
+mod acceleration;
 mod checkup;
 mod feature;
+mod findings;
+#[cfg(not(feature = "acceleration"))]
+mod no_acceleration;
 mod probes;
 mod trial;
 

@@ -6,13 +6,18 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use mesh_bpf::abi::{Counter, LINE, Member};
-use mesh_bpf::map::{self, ACCELERATED, MAPS, MapKind, Table};
+use mesh_bpf::map::{self, MAPS, MapKind, Table};
 use mesh_bpf::pack::pack;
-use mesh_bpf::program::{ACCELERATORS, Hook, Inbound, Policies, ProgramDef, REPAIRS_COUNT};
+use mesh_bpf::program::{Hook, Inbound, Policies, ProgramDef};
 use mesh_bpf::tables::TableData;
 
+#[cfg(feature = "acceleration")]
+use super::acceleration;
 use super::checkup::{DoctorTarget, Finding, Outcome};
 use super::feature::{self, Feature};
+use super::findings::{Findings, Probe, words};
+#[cfg(not(feature = "acceleration"))]
+use super::no_acceleration as acceleration;
 use super::trial;
 use crate::attach::dispatch;
 use crate::commands::status::hits;
@@ -21,16 +26,11 @@ use crate::instance::Instance;
 use crate::maps::pinned::PinnedMaps;
 use crate::maps::slot;
 use crate::node::Node;
-use crate::system::linux::{Bare, Detached, Kernel, KernelMap, apart, counts_all, is_charged, new_network};
-use crate::system::{
-    Acceleration, Clock, Files, Links, Maps, Netns, Prepared, Programs, SysError, SysResult, Word,
-};
+use crate::system::linux::{Bare, Detached, Kernel, KernelMap, apart, new_network};
+use crate::system::{Clock, Files, Links, Maps, Netns, Prepared, Programs, SysResult, Word};
 
 /// What a cgroup of ours begins with.
 const CGROUP: &str = "meshc-doctor-";
-
-/// What a probe says: nothing, or why not.
-type Probe = Result<(), String>;
 
 /// Whether this process may do what commands do.
 pub(super) fn rights(missing: &[&str]) -> Finding {
@@ -51,29 +51,9 @@ pub(super) fn all(kernel: &Kernel, target: &DoctorTarget, member: Command) -> Ve
     maps(kernel, &mut findings);
     cookies(kernel, &mut findings);
     findings.note(feature::TCX, tcx(kernel));
-    findings.note(feature::CHARGED, is_charged().map_err(words));
-    findings.note(feature::COUNTS, counts());
+    acceleration::alone(&mut findings);
     programs(kernel, cgroup.as_ref().ok(), member, &mut findings);
     findings.0
-}
-
-struct Findings(Vec<Finding>);
-
-impl Findings {
-    fn note(&mut self, feature: Feature, probe: Probe) -> bool {
-        let works = probe.is_ok();
-        let outcome = probe.map_or_else(Outcome::Fails, |()| Outcome::Works);
-        self.0.push(Finding { feature, outcome });
-        works
-    }
-
-    fn untried(&mut self, feature: Feature, why: &str) {
-        self.0.push(Finding { feature, outcome: Outcome::Untried(why.into()) });
-    }
-}
-
-fn words(error: impl std::fmt::Display) -> String {
-    error.to_string()
 }
 
 /// A cgroup of this look's own; it goes when this is dropped.
@@ -284,60 +264,12 @@ fn iterator(kernel: &Kernel, link: &OwnedFd, maps: &PinnedMaps<Kernel>, findings
     ran
 }
 
-/// While the program that repairs is attached.
-fn repairs(sockets: &KernelMap) -> Probe {
-    match counts_all(Some(sockets)).map_err(words)? {
-        true => Ok(()),
-        false => Err("it counts wrong all the same".into()),
-    }
-}
-
-/// Whether the kernel needs that.
-fn counts() -> Probe {
-    match counts_all(None).map_err(words)? {
-        true => Ok(()),
-        false => Err("it counts the bytes of one way only".into()),
-    }
-}
-
-/// The programs of acceleration, where they are attached while a policy accelerates.
-fn accelerators(kernel: &Kernel, instance: &Instance, cgroup: &Cgroup<'_>, findings: &mut Findings) {
-    let maps = instance.maps();
-    let sockets = || -> SysResult<KernelMap> {
-        let missing = || SysError::new("opening", ACCELERATED.name, std::io::ErrorKind::NotFound);
-        kernel.open_map(&maps.join(ACCELERATED.name))?.ok_or_else(missing)
-    };
-    match kernel.try_accelerators(&maps) {
-        Ok(tried) => {
-            for (def, program) in tried {
-                let attached = program.and_then(|program| match def.hook {
-                    Hook::Message => kernel.attach_message(&program, &sockets()?).map(|()| None),
-                    _ => kernel.attach(&program, def.hook, &cgroup.dir).map(Some),
-                });
-                let works = attached.map_err(words).and_then(|_attached| match def.name {
-                    REPAIRS_COUNT => repairs(&sockets().map_err(words)?),
-                    _ => Ok(()),
-                });
-                findings.note(feature::of_accelerator(def), works);
-            }
-        }
-        Err(error) => {
-            let why = error.to_string();
-            ACCELERATORS.iter().for_each(|def| findings.untried(feature::of_accelerator(def), &why));
-        }
-    }
-    // No socket has that cookie.
-    let unread = kernel.unread(&maps, &[0]).map(drop);
-    findings.note(feature::UNREAD, unread.map_err(words));
-}
-
 /// The real programs, on the cgroup, with connections that they decide.
 fn programs(kernel: &Kernel, cgroup: Option<&Cgroup<'_>>, member: Command, findings: &mut Findings) {
     let features: Vec<Feature> = mesh_bpf::program::PROGRAMS.iter().map(feature::of).collect();
     let rest = |findings: &mut Findings, why: &str| {
-        let others =
-            [feature::LISTENERS, feature::SK_LOOKUP, feature::UNREAD, feature::LINK, feature::REPLACE];
-        let accelerators = ACCELERATORS.iter().map(feature::of_accelerator);
+        let others = [feature::LISTENERS, feature::SK_LOOKUP, feature::LINK, feature::REPLACE];
+        let accelerators = acceleration::features();
         let all = features.iter().copied().chain(accelerators).chain(others).chain(trial::PARTS);
         all.for_each(|feature| findings.untried(feature, why));
     };
@@ -367,7 +299,7 @@ fn programs(kernel: &Kernel, cgroup: Option<&Cgroup<'_>>, member: Command, findi
         links.extend(attached.ok().map(|(link, program)| (def.hook, link, program)));
     }
     findings.note(feature::SK_LOOKUP, sk_lookup(node));
-    accelerators(kernel, &instance, cgroup, findings);
+    acceleration::programs(kernel, &instance, &cgroup.dir, findings);
     let Some((_, link, program)) = links.iter().find(|(hook, ..)| hook.is_of_cgroup()) else {
         findings.note(feature::LINK, Err("no program could be attached".into()));
         findings.untried(feature::REPLACE, "it needs a link");

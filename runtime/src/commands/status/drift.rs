@@ -2,7 +2,8 @@
 
 use mesh_bpf::map::Table;
 
-use crate::attach::{accelerators, hooks, host};
+use crate::acceleration;
+use crate::attach::{hooks, host};
 use crate::drift::Drift;
 use crate::error::Result;
 use crate::maps::live::{Live, membership};
@@ -29,8 +30,8 @@ pub(super) fn drift<S: System>(node: Node<'_, S>, maps: &PinnedMaps<S>, live: &L
     };
     drift.extend(missing.into_iter().map(hooks::drift));
     drift.extend(host::fault(node, &maps.control)?);
-    if profiles.is_ok_and(|profiles| accelerators::wanted_by(profiles.bytes())) {
-        drift.extend(accelerators::missing(node)?.into_iter().map(Drift::AcceleratorMissing));
+    if profiles.is_ok_and(|profiles| acceleration::wanted(profiles.bytes())) {
+        drift.extend(acceleration::missing(node)?.into_iter().map(Drift::AcceleratorMissing));
     }
     if let Ok(policy) = membership(node.system, maps, live) {
         drift.extend(members::drift::drift(node, maps, live.slot(), &policy)?);

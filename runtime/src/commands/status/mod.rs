@@ -1,6 +1,5 @@
 //! What the kernel holds, as far as it can be read. Nothing here takes a lock or changes anything.
 
-pub(crate) mod acceleration;
 mod drift;
 pub(crate) mod hits;
 
@@ -14,12 +13,12 @@ use mesh_bpf::membership::Membership;
 use mesh_bpf::program::Hook;
 use mesh_bpf::tables::{Manifest, Tables};
 
-use self::acceleration::Acceleration;
 use self::drift::drift;
 use self::hits::sums;
+use crate::acceleration::{self, Acceleration};
+use crate::attach::hooks;
 use crate::attach::link::Pinned;
 use crate::attach::netns_links::{self, LinkOwner};
-use crate::attach::{hooks, stuck_readers};
 use crate::commands::failed::Failed;
 use crate::drift::Drift;
 use crate::error::{Error, Result};
@@ -140,8 +139,8 @@ pub struct Status {
     pub hits: BTreeMap<u64, u64>,
     /// Early returns and events of the programs.
     pub counters: Vec<(Counter, u64)>,
-    /// What acceleration did so far.
-    pub acceleration: Acceleration,
+    /// What acceleration did so far; `None` in a build that has none.
+    pub acceleration: Option<Acceleration>,
     /// What is not as the live policy says.
     pub drift: Vec<Drift>,
     /// Programs on our hooks that are not ours, by hook, in the order in which they run.
@@ -254,7 +253,7 @@ impl<S: System> Runtime<S> {
             maps: Vec::new(),
             hits: BTreeMap::new(),
             counters: Vec::new(),
-            acceleration: Acceleration { stuck: stuck_readers::stuck(node)?, ..acceleration::read(node)? },
+            acceleration: acceleration::status(node)?,
             drift: Vec::new(),
             foreign: hooks::foreign(node)?,
             observers: 0,

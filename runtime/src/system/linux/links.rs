@@ -11,6 +11,7 @@ use mesh_bpf::program::{Hook, Inbound};
 use super::enter::{inside, open_netns};
 use super::iterator::iterate;
 use super::kernel::Kernel;
+use super::map::KernelMap;
 use super::netns::interfaces;
 use super::step::{absent, at, on};
 use super::{sock_diag, syscall};
@@ -124,5 +125,17 @@ impl Links for Kernel {
             }
         }
         Ok(found)
+    }
+
+    fn detach_message(&self, sockets: &KernelMap) -> SysResult<()> {
+        let hook = Hook::Message as u32;
+        let name = &sockets.info.name;
+        for id in on("asking what is attached to", name, syscall::attached(sockets.fd.as_fd(), hook, false))?
+        {
+            let Some(program) = on("opening", name, absent(syscall::program_by_id(id)))? else { continue };
+            let detached = syscall::detach_from_map(program.as_fd(), sockets.fd.as_fd(), hook);
+            on("detaching from the map", name, absent(detached))?;
+        }
+        Ok(())
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::{io, thread};
 
 use mesh_bpf::map::{COUNTERS, TAIL_CALL_SLOTS};
-use mesh_bpf::program::{ACCELERATORS, AcceleratorDef, Hook, Inbound, PROGRAMS, Policies, ProgramDef};
+use mesh_bpf::program::{Hook, Inbound, PROGRAMS, Policies, ProgramDef};
 
 use super::bare::Bare;
 use super::btf_subset::Traced;
@@ -72,19 +72,4 @@ pub(super) fn has_tcx() -> io::Result<()> {
         });
         inside.join().unwrap_or_else(|_| Err(io::Error::other("the thread ended")))
     })
-}
-
-/// Every program of acceleration, or why the kernel refuses it.
-pub(crate) type TriedAccelerators = Vec<(&'static AcceleratorDef, SysResult<OwnedFd>)>;
-
-pub(super) fn try_accelerators(programs: &[u8], maps: &Path) -> Result<TriedAccelerators, SysError> {
-    let target = |def: &AcceleratorDef| loader::target(def.hook, def.target);
-    let targets: Vec<Traced> = ACCELERATORS.iter().filter_map(target).collect();
-    let object = Object::open(programs, &pinned(maps), &targets)?;
-    Ok(object.load_all(ACCELERATORS, |object, def| {
-        if def.hook == Hook::Security {
-            on("asking for", "the security module `bpf`", syscall::has_lsm_bpf())?;
-        }
-        object.load(def.name, def.hook, target(def))
-    }))
 }

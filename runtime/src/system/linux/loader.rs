@@ -271,4 +271,15 @@ mod tests {
         }
         assert!(functions > 40, "{functions}");
     }
+
+    #[test]
+    fn programs_that_accelerate_are_only_in_builds_with_acceleration() {
+        let object = aya_obj::Object::parse(OBJECT).unwrap();
+        for name in
+            ["mesh_msg", "mesh_taken", "mesh_received", "mesh_may_read", "mesh_unread", "mesh_release"]
+        {
+            assert_eq!(object.programs.contains_key(name), cfg!(feature = "acceleration"), "{name}");
+        }
+        assert!(object.programs.contains_key("mesh_sockops"));
+    }
 }

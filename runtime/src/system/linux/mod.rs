@@ -1,5 +1,6 @@
 //! The real machine.
 
+#[cfg(feature = "acceleration")]
 mod acceleration;
 mod address_changes;
 mod bare;
@@ -30,12 +31,12 @@ mod small;
 mod sock_diag;
 mod socket_holders;
 mod sockets;
-mod sockmap_charging;
-mod sockmap_fionread;
 mod step;
 mod storage_btf;
 mod syscall;
 
+#[cfg(feature = "acceleration")]
+pub(crate) use acceleration::{counts_all, is_charged};
 pub use address_changes::Changes;
 pub(crate) use bare::Bare;
 pub(crate) use enter::apart;
@@ -45,6 +46,4 @@ pub use map::KernelMap;
 pub(crate) use new_network::new_network;
 pub(crate) use probe::Detached;
 pub(crate) use ring::Ring;
-pub(crate) use sockmap_charging::is_charged;
-pub(crate) use sockmap_fionread::counts_all;
 pub(crate) use syscall::Watches;

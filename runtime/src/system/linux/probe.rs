@@ -11,7 +11,7 @@ use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::kernel::Kernel;
-use super::load::{Tried, TriedAccelerators, pinned, try_accelerators, try_load};
+use super::load::{Tried, pinned, try_load};
 use super::map::KernelMap;
 use super::new_network::LOOPBACK;
 use super::step::on;
@@ -41,11 +41,6 @@ impl Kernel {
     /// Every program, or why the kernel refuses it; maps by their pins.
     pub(crate) fn try_programs(&self, maps: &Path) -> SysResult<Tried> {
         try_load(OBJECT, &pinned(maps))
-    }
-
-    /// Every program of acceleration, or why the kernel refuses it.
-    pub(crate) fn try_accelerators(&self, maps: &Path) -> SysResult<TriedAccelerators> {
-        try_accelerators(OBJECT, maps)
     }
 
     /// Whether the kernel lets this process use objects that it has: it looks at the descriptor, which is none of

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use mesh_bpf::abi::Unread;
-use mesh_bpf::program::AcceleratorDef;
+use mesh_bpf::accelerator::AcceleratorDef;
 
 use super::world::{Memory, MemoryMap, MemoryProgram, refuse};
 use crate::system::{Acceleration, ProgramInfo, SysResult};
@@ -19,11 +19,6 @@ impl Acceleration for Memory {
 
     fn attach_message(&self, _program: &MemoryProgram, _sockets: &MemoryMap) -> SysResult<()> {
         none("attaching")
-    }
-
-    fn detach_message(&self, _sockets: &MemoryMap) -> SysResult<()> {
-        // None can be attached.
-        Ok(())
     }
 
     fn message_program(&self, _sockets: &MemoryMap) -> SysResult<Option<ProgramInfo>> {

@@ -6,7 +6,7 @@ use std::rc::{Rc, Weak};
 
 use mesh_bpf::program::{Hook, Inbound};
 
-use super::world::{Memory, MemoryLink, MemoryProgram, Node, error};
+use super::world::{Memory, MemoryLink, MemoryMap, MemoryProgram, Node, error};
 use crate::system::{LinkInfo, Links, Netns, SysResult, Target};
 
 impl Links for Memory {
@@ -95,5 +95,10 @@ impl Links for Memory {
         let below = nodes.iter().filter(|path| path.starts_with(cgroup) && *path != cgroup);
         let attached = below.map(|path| self.attached(path, hook, false)).collect::<SysResult<Vec<_>>>()?;
         Ok(attached.concat())
+    }
+
+    fn detach_message(&self, _sockets: &MemoryMap) -> SysResult<()> {
+        // None can be attached.
+        Ok(())
     }
 }

@@ -3,6 +3,7 @@
 //!
 //! Objects live as the kernel's do: as long as a handle, a pin or a map-in-map holds them.
 
+#[cfg(feature = "acceleration")]
 mod acceleration;
 mod clock;
 mod files;

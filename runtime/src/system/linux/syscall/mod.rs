@@ -3,11 +3,12 @@
 
 #![expect(unsafe_code, reason = "the one gate: system calls that no safe wrapper covers")]
 
+#[cfg(feature = "acceleration")]
+mod acceleration;
 mod control;
 mod links;
 mod mapping;
 mod maps;
-mod modules;
 mod objects;
 mod process;
 mod programs;
@@ -19,19 +20,20 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use aya_obj::generated::{BPF_OBJ_NAME_LEN, bpf_attr, bpf_cmd};
 
+#[cfg(feature = "acceleration")]
+pub(super) use acceleration::{attach_program, has_lsm_bpf, run_over};
 pub use control::Words;
 pub(super) use links::{detach, iterator, link, link_interface, replace, target};
 pub(super) use mapping::{add_hits, content, fill, holds};
 pub(super) use maps::{
     NewMap, create_map, delete, freeze, load_btf, lookup, lookup_batch, next_key, update, update_batch,
 };
-pub(super) use modules::has_lsm_bpf;
 pub(super) use objects::{info, link_by_id, map_by_id, maps_of, next_link, open_pin, pin, program_by_id};
 pub(super) use process::spawn_in;
-pub(super) use programs::{
-    NewProgram, ProgramTypes, attach_program, attached, detach_from_map, load_program, run_over,
-};
-pub(super) use sockets::{netns_cookie, socket_option};
+pub(super) use programs::{NewProgram, ProgramTypes, attached, detach_from_map, load_program};
+pub(super) use sockets::netns_cookie;
+#[cfg(feature = "acceleration")]
+pub(super) use sockets::socket_option;
 pub use watches::Watches;
 
 /// Attributes of a command, all 0. A kernel that knows fewer of them takes them where the rest is 0.

@@ -61,36 +61,23 @@ pub(crate) fn load_program(program: &NewProgram<'_>, log: &mut [u8]) -> io::Resu
     unsafe { bpf_fd(bpf_cmd::BPF_PROG_LOAD, &mut load) }
 }
 
-/// Attaches a program to a map of sockets, as long as that lives.
-pub(crate) fn attach_program(program: BorrowedFd<'_>, map: BorrowedFd<'_>, hook: u32) -> io::Result<()> {
-    attach(bpf_cmd::BPF_PROG_ATTACH, program, map, hook)
-}
-
 /// Detaches that very program from a map of sockets.
 pub(crate) fn detach_from_map(program: BorrowedFd<'_>, map: BorrowedFd<'_>, hook: u32) -> io::Result<()> {
     attach(bpf_cmd::BPF_PROG_DETACH, program, map, hook)
 }
 
-fn attach(command: bpf_cmd, program: BorrowedFd<'_>, map: BorrowedFd<'_>, hook: u32) -> io::Result<()> {
+pub(super) fn attach(
+    command: bpf_cmd,
+    program: BorrowedFd<'_>,
+    map: BorrowedFd<'_>,
+    hook: u32,
+) -> io::Result<()> {
     let mut attach = attributes();
     attach.__bindgen_anon_5.__bindgen_anon_1.target_fd = number(map);
     attach.__bindgen_anon_5.attach_bpf_fd = number(program);
     attach.__bindgen_anon_5.attach_type = hook;
     // SAFETY: no addresses.
     unsafe { bpf(command, &mut attach) }.map(drop)
-}
-
-/// Runs a classifier over one packet, which it may change.
-pub(crate) fn run_over(program: BorrowedFd<'_>, packet: &mut [u8]) -> io::Result<()> {
-    let given = packet.to_vec();
-    let mut run = attributes();
-    run.test.prog_fd = number(program);
-    run.test.data_size_in = length(given.len())?;
-    run.test.data_size_out = length(packet.len())?;
-    run.test.data_in = address(&given);
-    run.test.data_out = address_mut(packet);
-    // SAFETY: both packets outlive the call and are as long as said.
-    unsafe { bpf(bpf_cmd::BPF_PROG_TEST_RUN, &mut run) }.map(drop)
 }
 
 /// Ids of the programs attached to a hook; those above count where `effective`.

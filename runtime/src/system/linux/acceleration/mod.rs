@@ -1,23 +1,28 @@
-//! Acceleration.
+//! Acceleration. Only with the feature of that name.
+
+mod charging;
+mod fionread;
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use mesh_bpf::abi::Unread;
-use mesh_bpf::program::{AcceleratorDef, Hook, Need, RELEASE, UNREAD};
+use mesh_bpf::accelerator::{ACCELERATORS, AcceleratorDef, Need, RELEASE, UNREAD};
+use mesh_bpf::program::{Hook, OBJECT};
 
 use super::btf_subset::Traced;
 use super::enter::{inside, open_netns};
 use super::iterator::iterate;
 use super::kernel::Kernel;
-use super::load::{pinned, try_accelerators};
-use super::loader::Object;
+use super::load::pinned;
+use super::loader::{self, Object};
 use super::map::KernelMap;
-use super::sockmap_charging::is_charged;
-use super::sockmap_fionread::counts_all;
-use super::step::{absent, at, on};
+use super::step::{at, on};
 use super::syscall;
-use crate::system::{Acceleration, ProgramInfo, Programs, SysResult};
+use crate::system::{Acceleration, ProgramInfo, Programs, SysError, SysResult};
+
+pub(crate) use charging::is_charged;
+pub(crate) use fionread::counts_all;
 
 /// Bytes of an Ethernet header.
 const ETHERNET: usize = 14;
@@ -33,18 +38,6 @@ impl Acceleration for Kernel {
     fn attach_message(&self, program: &OwnedFd, sockets: &KernelMap) -> SysResult<()> {
         let attached = syscall::attach_program(program.as_fd(), sockets.fd.as_fd(), Hook::Message as u32);
         on("attaching to the map", &sockets.info.name, attached)
-    }
-
-    fn detach_message(&self, sockets: &KernelMap) -> SysResult<()> {
-        let hook = Hook::Message as u32;
-        let name = &sockets.info.name;
-        for id in on("asking what is attached to", name, syscall::attached(sockets.fd.as_fd(), hook, false))?
-        {
-            let Some(program) = on("opening", name, absent(syscall::program_by_id(id)))? else { continue };
-            let detached = syscall::detach_from_map(program.as_fd(), sockets.fd.as_fd(), hook);
-            on("detaching from the map", name, absent(detached))?;
-        }
-        Ok(())
     }
 
     fn message_program(&self, sockets: &KernelMap) -> SysResult<Option<ProgramInfo>> {
@@ -84,4 +77,26 @@ impl Acceleration for Kernel {
         let link = on("attaching", RELEASE, syscall::link(program.as_fd(), None, Hook::Iterator as u32))?;
         at("looking at the sockets", netns, inside(&target, || iterate(&link)))
     }
+}
+
+impl Kernel {
+    /// Every program of acceleration, or why the kernel refuses it.
+    pub(crate) fn try_accelerators(&self, maps: &Path) -> SysResult<TriedAccelerators> {
+        try_accelerators(OBJECT, maps)
+    }
+}
+
+/// Every program of acceleration, or why the kernel refuses it.
+pub(crate) type TriedAccelerators = Vec<(&'static AcceleratorDef, SysResult<OwnedFd>)>;
+
+fn try_accelerators(programs: &[u8], maps: &Path) -> Result<TriedAccelerators, SysError> {
+    let target = |def: &AcceleratorDef| loader::target(def.hook, def.target);
+    let targets: Vec<Traced> = ACCELERATORS.iter().filter_map(target).collect();
+    let object = Object::open(programs, &pinned(maps), &targets)?;
+    Ok(object.load_all(ACCELERATORS, |object, def| {
+        if def.hook == Hook::Security {
+            on("asking for", "the security module `bpf`", syscall::has_lsm_bpf())?;
+        }
+        object.load(def.name, def.hook, target(def))
+    }))
 }

@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use mesh_bpf::abi::{self, STALLED_BY_FIONREAD, Unread};
 use mesh_bpf::map::STALLED_READERS;
 
+use super::entries;
 use crate::error::Result;
-use crate::maps::entries;
 use crate::maps::pinned::ControlMap;
 use crate::node::Node;
 use crate::stuck_reader::{Rescue, StallReason, StuckReader};

@@ -2,32 +2,19 @@
 
 use std::collections::BTreeSet;
 
-use mesh_bpf::abi::LINE;
-use mesh_bpf::map::{ACCELERATED, PAIRS, Table};
-use mesh_bpf::program::{ACCELERATORS, AcceleratorDef, Hook, NOTES_COUNT, Need, REPAIRS_COUNT};
-use mesh_bpf::tables::Tables;
+use mesh_bpf::accelerator::{ACCELERATORS, AcceleratorDef, NOTES_COUNT, Need, REPAIRS_COUNT};
+use mesh_bpf::map::{ACCELERATED, PAIRS};
+use mesh_bpf::program::Hook;
 
+use super::{Counting, detach, set_flags};
 use crate::error::{Error, Result};
 use crate::maps::pinned::ControlMap;
 use crate::node::Node;
-use crate::system::{ProgramInfo, SysError, System, Word};
+use crate::system::{ProgramInfo, SysError, System};
 
 /// How long unread bytes of the fast path are waited for, in milliseconds, and between two looks.
 const PATIENCE: u64 = 2000;
 const LOOK: u64 = 20;
-
-/// Whether a policy accelerates anything.
-pub(crate) fn wanted(tables: &Tables) -> bool {
-    wanted_by(tables.get(Table::Profiles).bytes())
-}
-
-/// The same, by its table of profiles.
-pub(crate) fn wanted_by(profiles: &[u8]) -> bool {
-    profiles.chunks_exact(LINE).any(|line| {
-        bytemuck::try_pod_read_unaligned::<mesh_bpf::abi::Profile>(line)
-            .is_ok_and(|profile| profile.accelerate_local != 0 || profile.accelerate_peers != 0)
-    })
-}
 
 /// Attaches what is missing, and replaces what is of another build: watchers first.
 ///
@@ -95,7 +82,7 @@ fn sockets<S: System>(node: Node<'_, S>) -> Result<S::Map> {
     node.system.open_map(&node.instance.maps().join(ACCELERATED.name))?.ok_or_else(missing)
 }
 
-/// Detaches them where no chosen connection is left: after a policy that does not accelerate.
+/// Detaches the programs where no chosen connection is left: after a policy that does not accelerate.
 pub(crate) fn retire<S: System>(node: Node<'_, S>) -> Result<()> {
     if node.system.list(&node.instance.accelerators())?.is_none() {
         return Ok(());
@@ -107,37 +94,12 @@ pub(crate) fn retire<S: System>(node: Node<'_, S>) -> Result<()> {
     detach(node)
 }
 
-/// Detaches them: bytes go the slow path from now on.
-pub(crate) fn detach<S: System>(node: Node<'_, S>) -> Result<()> {
-    if let Some(sockets) = node.system.open_map(&node.instance.maps().join(ACCELERATED.name))? {
-        node.system.detach_message(&sockets)?;
-    }
-    for name in node.system.list(&node.instance.accelerators())?.unwrap_or_default() {
-        node.system.remove(&node.instance.accelerators().join(name))?;
-    }
-    node.system.remove_dir(&node.instance.accelerators())?;
-    set_flags(node, 0)
-}
-
 /// For the upper half of the word: there is something to look up for acceleration.
 const ACCELERATES: u64 = 1;
 /// The same: there is something to look up before a connection enters.
 const SOME_ASK: u64 = 2;
 /// The same: `FIONREAD` of accelerated sockets was found to be wrong.
 const MISCOUNTS: u64 = 4;
-
-/// Tells the other programs what there is to look up.
-fn set_flags<S: System>(node: Node<'_, S>, what: u64) -> Result<()> {
-    let Some(control) = ControlMap::open(node)? else { return Ok(()) };
-    loop {
-        let old = control.load(node.system).acceleration;
-        // The lower half is the programs' own.
-        let new = old & u64::from(u32::MAX) | what << 32;
-        if old == new || control.exchange(node.system, Word::Acceleration, old, new)? {
-            return Ok(());
-        }
-    }
-}
 
 /// Waits until every byte that went the fast path is read, as long as it is worth waiting: with the map of sockets,
 /// unread ones are lost. Returns how many sockets hold some still.
@@ -150,16 +112,6 @@ pub(crate) fn drain<S: System>(node: Node<'_, S>) -> Result<usize> {
         }
         node.system.sleep(LOOK);
     }
-}
-
-/// Takes every socket out of the map, as if it had never been there: unread bytes of the fast path are lost.
-pub(crate) fn release<S: System>(node: Node<'_, S>) -> Result<()> {
-    if let Some(sockets) = node.system.open_map(&node.instance.maps().join(ACCELERATED.name))? {
-        for (cookie, _) in node.system.entries(&sockets)? {
-            node.system.delete(&sockets, &cookie)?;
-        }
-    }
-    Ok(())
 }
 
 /// How many sockets hold unread bytes of the fast path; none where nothing is accelerated.
@@ -186,36 +138,6 @@ pub(crate) fn refuses_splice<S: System>(node: Node<'_, S>) -> Result<bool> {
         }
     }
     Ok(true)
-}
-
-/// What `FIONREAD` tells of accelerated sockets.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Counting {
-    /// Nothing is accelerated.
-    #[default]
-    Unused,
-    /// What is there: this kernel counts it.
-    Right,
-    /// What is there: this kernel miscounts it, and its answer is repaired.
-    Repaired,
-    /// The bytes of one way only; readers that were told too little are known.
-    Noticed,
-    /// The bytes of one way only.
-    Wrong,
-}
-
-impl Counting {
-    /// The word in JSON.
-    #[must_use]
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Unused => "unused",
-            Self::Right => "right",
-            Self::Repaired => "repaired",
-            Self::Noticed => "noticed",
-            Self::Wrong => "wrong",
-        }
-    }
 }
 
 /// What `FIONREAD` tells of accelerated sockets.

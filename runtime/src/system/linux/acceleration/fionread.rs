@@ -10,11 +10,11 @@ use mesh_bpf::program::Hook;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::ioctl_fionread;
 
-use super::enter::apart;
-use super::map::KernelMap;
-use super::new_network::new_network;
-use super::sockmap_charging::{map_of_sockets, to_reader};
-use super::syscall;
+use super::super::enter::apart;
+use super::super::map::KernelMap;
+use super::super::new_network::new_network;
+use super::super::syscall;
+use super::charging::{map_of_sockets, to_reader};
 
 /// How long a message within the machine may take.
 const PATIENCE: Timespec = Timespec { tv_sec: 5, tv_nsec: 0 };

@@ -9,9 +9,9 @@ use mesh_bpf::abi::PROBE_READER;
 use mesh_bpf::map::MapKind;
 use mesh_bpf::program::{Hook, PROBES};
 
-use super::enter::apart;
-use super::new_network::new_network;
-use super::{small, syscall};
+use super::super::enter::apart;
+use super::super::new_network::new_network;
+use super::super::{small, syscall};
 
 const MESSAGE: [u8; 1024] = [7; 1024];
 
