@@ -60,11 +60,19 @@ impl Places {
 
     /// From what was kept. Where that is missing or damaged nothing is known of any item: the policy itself is in the
     /// kernel.
+    #[cfg_attr(
+        not(all(feature = "kernel", target_os = "linux")),
+        expect(dead_code, reason = "for commands that touch a kernel")
+    )]
     pub fn decode(bytes: &[u8]) -> Self {
         postcard::from_bytes(bytes).unwrap_or_default()
     }
 
     /// What is kept.
+    #[cfg_attr(
+        not(all(feature = "kernel", target_os = "linux")),
+        expect(dead_code, reason = "for commands that touch a kernel")
+    )]
     pub fn encode(&self) -> Result<Vec<u8>, Failure> {
         postcard::to_stdvec(self).map_err(|error| {
             Failure::cannot("places", format!("cannot keep which line each item is from: {error}"))
@@ -72,6 +80,10 @@ impl Places {
     }
 
     /// Whether no file is known, as of a policy that was given as an artifact.
+    #[cfg_attr(
+        not(all(feature = "kernel", target_os = "linux")),
+        expect(dead_code, reason = "for commands that touch a kernel")
+    )]
     pub fn is_empty(&self) -> bool {
         self.files.is_empty()
     }
@@ -83,6 +95,10 @@ pub enum Locations<'a> {
     /// In sources that are at hand.
     Sources(&'a Sources),
     /// Where they were when the policy was applied.
+    #[cfg_attr(
+        not(all(feature = "kernel", target_os = "linux")),
+        expect(dead_code, reason = "for commands that touch a kernel")
+    )]
     Kept(&'a Places),
 }
 

@@ -15,6 +15,7 @@ pub mod json;
 pub mod sarif;
 #[cfg(all(feature = "kernel", target_os = "linux"))]
 pub mod section;
+#[cfg(all(feature = "kernel", target_os = "linux"))]
 pub mod status;
 #[cfg(all(feature = "kernel", target_os = "linux"))]
 pub mod warning;
