@@ -383,6 +383,12 @@ pub struct Apply {
     /// Take over from the agent
     #[arg(long = "override")]
     pub override_owner: bool,
+    /// Do not ask on a terminal
+    #[arg(long, short)]
+    pub yes: bool,
+    /// Where nobody can be asked, go on although members leave the mesh or an `always` does not hold any more
+    #[arg(long)]
+    pub allow_leaving: bool,
     /// The instance.
     #[command(flatten)]
     pub instance: InstanceArgs,

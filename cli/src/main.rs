@@ -24,6 +24,8 @@ mod cautions;
 #[cfg(all(feature = "kernel", target_os = "linux"))]
 mod confirmation;
 #[cfg(all(feature = "kernel", target_os = "linux"))]
+mod consent;
+#[cfg(all(feature = "kernel", target_os = "linux"))]
 mod live;
 #[cfg(all(feature = "kernel", target_os = "linux"))]
 mod node;

@@ -7,6 +7,7 @@
 //! |---|---|---|
 //! | [`Runtime::prepare`] | | begins to load programs while the policy is compiled; [`Apply`] takes what it gives |
 //! | [`Runtime::apply`] | [`Apply`] | makes a policy's tables live, or says that they are |
+//! | [`Runtime::moves`] | a membership | who would join, leave or change workload |
 //! | [`Runtime::refresh`], [`Runtime::named_cgroups`] | | cgroups that were made since join; which there are |
 //! | [`Runtime::head`] | | state, generation, digest, owner: whichever version applied |
 //! | [`Runtime::status`] | | all that the kernel holds, is attached to, has counted, and what drifted |
@@ -63,6 +64,7 @@ pub use acceleration::{
 pub use commands::confirm::Expiry;
 pub use commands::doctor;
 pub use commands::failed::Failed;
+pub use commands::moves::Move;
 pub use commands::history::Kept;
 pub use commands::observe::{Decided, Filter, Observer, ObserverEvent, ProcessInfo, Reason, VerdictFilter};
 pub use commands::pods::NEVER;

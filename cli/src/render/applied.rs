@@ -4,6 +4,7 @@ use mesh_compiler::diff::EntryChanges;
 use mesh_runtime::{Applied, Unheard};
 use serde_json::json;
 
+use super::moves::Changes;
 use super::warning;
 use crate::output::Output;
 use crate::sidecars;
@@ -15,6 +16,7 @@ pub fn report(
     compile: u128,
     entries: &EntryChanges,
     unheard: &[Unheard],
+    changes: Option<&Changes>,
 ) {
     for text in applied.warnings.iter().map(warning::text).chain(sidecars::warnings(unheard)) {
         output.warn(&text);
@@ -23,7 +25,7 @@ pub fn report(
         output.warn(&format!("the cgroup `{path}` does not exist yet; it joins when it is made"));
     }
     let [wait, write, commit] = applied.milliseconds;
-    let answer = json!({
+    let mut answer = json!({
         "generation": applied.generation,
         "digest": applied.digest,
         "changed": applied.changed,
@@ -40,7 +42,17 @@ pub fn report(
         "unheard": sidecars::unheard(unheard),
         "milliseconds": { "compile": compile, "wait": wait, "write": write, "commit": commit },
     });
-    output.answer(&answer, || text(applied));
+    if let (Some(fields), Some(changes)) = (answer.as_object_mut(), changes) {
+        fields.extend(changes.answer());
+    }
+    output.answer(&answer, || text(applied) + &moved(applied, changes));
+}
+
+/// Who joined and who left, and the way back.
+fn moved(applied: &Applied, changes: Option<&Changes>) -> String {
+    let Some(changes) = changes.filter(|_| applied.changed) else { return String::new() };
+    let undo = if changes.takes_away() { "`meshc rollback` undoes it\n" } else { "" };
+    changes.text(true) + undo
 }
 
 fn text(applied: &Applied) -> String {

@@ -12,6 +12,8 @@ pub mod difference;
 pub mod drift;
 pub mod explanation;
 pub mod json;
+#[cfg(all(feature = "kernel", target_os = "linux"))]
+pub mod moves;
 pub mod sarif;
 #[cfg(all(feature = "kernel", target_os = "linux"))]
 pub mod section;

@@ -46,7 +46,7 @@ pub const HOUSES: &[House] = &[
         root: "cli/src/main.rs",
         floors: &[
             apart("commands", "cmd"),
-            floor("what commands share", "agent_client candidate cautions confirmation live plugin"),
+            floor("what commands share", "agent_client candidate cautions confirmation consent live plugin"),
             floor("node and policy", "node plan policy program"),
             floor("answers", "places render sidecars"),
             floor("files and the terminal", "args exit failure files heap inventory output text_diff"),

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use mesh_bpf::membership::Membership;
 use mesh_compiler::diff::EntryChanges;
 use mesh_runtime::{Apply as Request, Warning};
 
@@ -9,6 +10,7 @@ use crate::args::Apply;
 use crate::candidate::{Candidate, candidate};
 use crate::cautions::cautions;
 use crate::confirmation;
+use crate::consent;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::live::live_policy;
@@ -17,6 +19,7 @@ use crate::output::Output;
 use crate::places::Places;
 use crate::policy::{Policy, compare};
 use crate::render::applied::report;
+use crate::render::moves::Changes;
 
 /// Compiles (or reads an artifact) and makes it live.
 pub fn run(output: &Output, args: &Apply) -> Result<Exit, Failure> {
@@ -40,8 +43,13 @@ pub fn run(output: &Output, args: &Apply) -> Result<Exit, Failure> {
     if let Some((_, planned)) = planned {
         check_plan(planned, &runtime.head().map_err(failure)?.digest)?;
     }
-    // What entries change is for scripts: people see it in `plan`.
-    let before = if output.is_json() { live_policy(&args.instance)? } else { None };
+    let before = live_policy(&args.instance).ok().flatten();
+    let moves = runtime.moves(&Membership::of(image)).map_err(failure)?;
+    let changes = Changes::between(moves, before.as_ref().map(|before| &before.image), image);
+    if planned.is_none() {
+        let is_new = before.as_ref().is_none_or(|before| before.tables.digest() != tables.digest());
+        consent::ask(output, args, &changes, is_new)?;
+    }
     let origin = args.program.paths.iter().map(|path| path.to_string_lossy()).collect::<Vec<_>>().join(" ");
     let origin = format!("apply {origin}");
     let lines = places.as_ref().map(Places::encode).transpose()?;
@@ -77,7 +85,7 @@ pub fn run(output: &Output, args: &Apply) -> Result<Exit, Failure> {
         }
         false => EntryChanges::default(),
     };
-    report(output, &applied, compiled.as_millis(), &entries, &unheard);
+    report(output, &applied, compiled.as_millis(), &entries, &unheard, Some(&changes));
     Ok(Exit::Done)
 }
 

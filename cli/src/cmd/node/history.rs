@@ -69,7 +69,7 @@ pub fn rollback(output: &Output, args: &Rollback) -> Result<Exit, Failure> {
     let runtime = open(&args.instance)?;
     let applied = runtime.rollback(args.generation, Owner::Cli, args.override_owner).map_err(failure)?;
     caution(output, &runtime)?;
-    report(output, &applied, 0, &EntryChanges::default(), &sidecars::of_live(&runtime));
+    report(output, &applied, 0, &EntryChanges::default(), &sidecars::of_live(&runtime), None);
     Ok(Exit::Done)
 }
 
@@ -88,7 +88,7 @@ pub fn restore(output: &Output, args: &Restore) -> Result<Exit, Failure> {
         Some(applied) => {
             caution(output, &runtime)?;
             let unheard = sidecars::of_live(&runtime);
-            report(output, &applied, 0, &EntryChanges::default(), &unheard);
+            report(output, &applied, 0, &EntryChanges::default(), &unheard, None);
         }
         None => output.answer(&json!({ "changed": false }), || "nothing to restore\n".into()),
     }

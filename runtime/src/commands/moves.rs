@@ -1,0 +1,71 @@
+//! Who joins, leaves or changes workload when another policy goes live.
+
+use std::collections::BTreeSet;
+
+use mesh_bpf::membership::Membership;
+
+use crate::error::Result;
+use crate::maps::live::{live, membership};
+use crate::maps::pinned::PinnedMaps;
+use crate::member::{Key, Member, Origin};
+use crate::members::files;
+use crate::runtime::Runtime;
+use crate::system::System;
+
+/// A member, or what becomes one, whose workload is another under another policy.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Move {
+    /// The pod's name, or the path of a cgroup.
+    pub name: String,
+    /// The pod's Kubernetes namespace.
+    pub namespace: Option<String>,
+    /// Its workload under the live policy; none: it joins.
+    pub from: Option<String>,
+    /// Its workload under the other one; none: it leaves.
+    pub to: Option<String>,
+}
+
+impl<S: System> Runtime<S> {
+    /// Members whose workload changes when a policy with this membership takes the place of the live one, by name.
+    /// What another version of meshc applied counts as no policy.
+    ///
+    /// # Errors
+    /// Where the state directory or the kernel cannot be read.
+    pub fn moves(&self, next: &Membership) -> Result<Vec<Move>> {
+        let node = self.node();
+        let maps = PinnedMaps::open(node).ok().flatten();
+        let found = maps.as_ref().and_then(|maps| Some((maps, live(node.system, maps).ok().flatten()?)));
+        let before = found.and_then(|(maps, live)| membership(node.system, maps, &live).ok());
+        let mut members = files::members(node)?;
+        members.extend(self.named_by(next, &members)?);
+        let mut moves: Vec<Move> = (members.iter())
+            .filter_map(|member| {
+                let from = before.as_ref().and_then(|before| workload(member, before));
+                let to = workload(member, next);
+                let name = member.cgroup.as_ref().unwrap_or(&member.name).clone();
+                (from != to).then(|| Move { name, namespace: member.namespace.clone(), from, to })
+            })
+            .collect();
+        moves.sort();
+        Ok(moves)
+    }
+
+    /// The cgroups that a policy makes members, and that are none yet.
+    fn named_by(&self, policy: &Membership, members: &[Member]) -> Result<Vec<Member>> {
+        let selected = members.iter().filter(|member| member.origin == Origin::Selector);
+        let known: BTreeSet<&String> = selected.filter_map(|member| member.cgroup.as_ref()).collect();
+        let named = policy.workloads.iter().flat_map(|workload| &workload.selector.cgroups);
+        let new: BTreeSet<&String> = named.filter(|path| !known.contains(path)).collect();
+        let mut found = Vec::new();
+        for path in new {
+            let id = self.system.inode(&self.instance.cgroup_dir(path))?;
+            found.extend(id.map(|id| Member::selected(0, Key::Cgroup(id), path)));
+        }
+        Ok(found)
+    }
+}
+
+/// The name of its workload; none where two select it, which an apply refuses.
+fn workload(member: &Member, policy: &Membership) -> Option<String> {
+    member.workload(policy).ok().flatten().map(|workload| workload.name.clone())
+}
