@@ -80,9 +80,17 @@ pub fn open(path: &Path) -> Result<(Vec<u8>, fs::File), Failure> {
     open().map_err(|error| unreadable(path, &error))
 }
 
-/// Puts a file in place at once: it is there whole or as it was. Who may read one that was there may read it after.
+/// Puts a file in place at once: it is there whole or as it was. Who may read one that was there may read it after. A
+/// device or a pipe is written to, and a symbolic link stays one.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
-    let mode = fs::metadata(path).ok().map(|found| found.permissions().mode() & 0o7777);
+    let found = fs::metadata(path).ok();
+    if found.as_ref().is_some_and(|found| !found.is_file() && !found.is_dir()) {
+        let written =
+            fs::OpenOptions::new().write(true).open(path).and_then(|mut file| file.write_all(bytes));
+        return written.map_err(|error| unwritable(path, &error));
+    }
+    let path = &fs::canonicalize(path).unwrap_or_else(|_| path.into());
+    let mode = found.map(|found| found.permissions().mode() & 0o7777);
     let beside = path.with_added_extension("new");
     let write = || {
         let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).open(&beside)?;
@@ -94,8 +102,12 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     written.map_err(|error| {
         // What could not be renamed is of no use.
         let _ = fs::remove_file(&beside);
-        Failure::refused("write", format!("cannot write `{}`: {error}", path.display()))
+        unwritable(path, &error)
     })
+}
+
+fn unwritable(path: &Path, error: &io::Error) -> Failure {
+    Failure::refused("write", format!("cannot write `{}`: {error}", path.display()))
 }
 
 fn standard_input(name: &str) -> Result<(Location, Vec<u8>), Failure> {

@@ -64,8 +64,8 @@ pub use acceleration::{
 pub use commands::confirm::Expiry;
 pub use commands::doctor;
 pub use commands::failed::Failed;
-pub use commands::moves::Move;
 pub use commands::history::Kept;
+pub use commands::moves::Move;
 pub use commands::observe::{Decided, Filter, Observer, ObserverEvent, ProcessInfo, Reason, VerdictFilter};
 pub use commands::pods::NEVER;
 pub use commands::run::Joined;

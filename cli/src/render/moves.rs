@@ -38,7 +38,8 @@ impl Changes {
     /// Who moves where, a line each kind, before it is `done` or after; nothing where nobody does.
     pub fn text(&self, done: bool) -> String {
         let mut out = String::new();
-        let of = |kind: fn(&Move) -> bool| self.moves.iter().filter(|it| kind(it)).map(label).collect::<Vec<_>>();
+        let of =
+            |kind: fn(&Move) -> bool| self.moves.iter().filter(|it| kind(it)).map(label).collect::<Vec<_>>();
         for (will, did, names) in [
             ("will leave the mesh", "left the mesh", of(|it| it.to.is_none())),
             ("will join the mesh", "joined the mesh", of(|it| it.from.is_none())),
@@ -58,9 +59,13 @@ impl Changes {
 
     /// The same for scripts.
     pub fn answer(&self) -> Map<String, Value> {
-        let one = |it: &Move| json!({ "name": it.name, "namespace": it.namespace, "from": it.from, "to": it.to });
+        let one =
+            |it: &Move| json!({ "name": it.name, "namespace": it.namespace, "from": it.from, "to": it.to });
         let moves = self.moves.iter().map(one).collect::<Vec<_>>();
-        [("moves", json!(moves)), ("lost_always", json!(self.lost))].map(|(key, value)| (key.to_owned(), value)).into_iter().collect()
+        [("moves", json!(moves)), ("lost_always", json!(self.lost))]
+            .map(|(key, value)| (key.to_owned(), value))
+            .into_iter()
+            .collect()
     }
 }
 

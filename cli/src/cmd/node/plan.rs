@@ -1,6 +1,7 @@
 //! `meshc plan`: what apply would do to this node.
 
 use mesh_bpf::artifact;
+use mesh_bpf::membership::Membership;
 use serde_json::json;
 
 use crate::args::Plan as Args;
@@ -14,6 +15,7 @@ use crate::output::Output;
 use crate::plan::Plan;
 use crate::policy::{Policy, beside, compare};
 use crate::render::difference;
+use crate::render::moves::Changes;
 
 /// Compares the policy with what is live. Exit code 3 where apply would do something.
 pub fn run(output: &Output, args: &Args) -> Result<Exit, Failure> {
@@ -41,7 +43,10 @@ pub fn run(output: &Output, args: &Args) -> Result<Exit, Failure> {
         files::write(file, &plan.encode()?)?;
     }
     let beside = beside(old.as_ref(), Some(&new), &changes);
+    let moves = runtime.moves(&Membership::of(&new.image)).map_err(failure)?;
+    let members = Changes::between(moves, old.as_ref().map(|old| &old.image), &new.image);
     let mut answer = difference::object(&changes, &beside, args.entries);
+    answer.extend(members.answer());
     answer.insert("live".into(), json!(old_digest));
     answer.insert("new".into(), json!(new_digest));
     answer.insert("equal".into(), equal.into());
@@ -63,7 +68,7 @@ pub fn run(output: &Output, args: &Args) -> Result<Exit, Failure> {
             generation + 1,
             new.tables.size()
         );
-        format!("{head}{}", difference::text(&changes, &beside, args.entries))
+        format!("{head}{}{}", members.text(false), difference::text(&changes, &beside, args.entries))
     });
     if is_paused {
         output.warn(&paused(generation));

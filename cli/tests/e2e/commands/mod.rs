@@ -5,6 +5,7 @@ mod detach;
 mod doctor;
 mod explain;
 mod history;
+mod leaving;
 mod observe;
 mod pause;
 mod placement;
