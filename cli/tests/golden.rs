@@ -134,6 +134,26 @@ fn a_compiled_file_that_is_stale_is_shown_and_left_alone() {
 }
 
 #[test]
+fn what_is_no_plain_file_stays_what_it_is_when_it_is_written_to() {
+    use std::os::unix::fs::{FileTypeExt, symlink};
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    assert!(Command::new("mkfifo").arg(at("pipe")).status().unwrap().success());
+    let reader = Command::new("cat").arg(at("pipe")).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let written = meshc(&["compile", "-q", "-o", at("pipe").to_str().unwrap(), "policies/hosts.mesh"]);
+    assert!(written.status.success(), "{}", text(&written.stderr));
+    let read = reader.wait_with_output().unwrap().stdout;
+    assert!(std::fs::symlink_metadata(at("pipe")).unwrap().file_type().is_fifo());
+    std::fs::write(at("file"), "").unwrap();
+    symlink("file", at("link")).unwrap();
+    assert!(
+        meshc(&["compile", "-q", "-o", at("link").to_str().unwrap(), "policies/hosts.mesh"]).status.success()
+    );
+    assert!(std::fs::symlink_metadata(at("link")).unwrap().is_symlink());
+    assert_eq!(std::fs::read(at("file")).unwrap(), read);
+}
+
+#[test]
 fn policies_are_in_the_canonical_layout() {
     let output = meshc(&["fmt", "--check", "policies"]);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stdout));

@@ -11,8 +11,7 @@ use crate::fixtures::seen::Seen;
 use crate::fixtures::stage::Stage;
 
 /// A policy whose only workload is nobody's.
-const NOBODY: &str =
-    "redirect outbound -> 15001\nmesh other {\n    workload other { cgroup \"/nowhere\" }\n}\n";
+const NOBODY: &str = "exempt uid 1500\nredirect outbound -> 15001\nmesh other {\n    workload other { cgroup \"/nowhere\" }\n}\n";
 
 fn refused(stage: &Stage, policy: &str) -> Result<Value, Failure> {
     let answer = Answer::of(stage.meshc().args(["--format", "json", "apply", policy]))?;
