@@ -32,6 +32,7 @@ mod sink;
 mod tree;
 
 pub mod artifact;
+pub mod binding;
 pub mod pack;
 pub mod sim;
 pub mod tables;

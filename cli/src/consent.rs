@@ -8,14 +8,14 @@ use crate::failure::Failure;
 use crate::output::Output;
 use crate::render::moves::Changes;
 
-/// Asks, or sees whether the arguments say yes. `anything` is whether the apply does something at all.
-pub fn ask(output: &Output, args: &Apply, changes: &Changes, anything: bool) -> Result<(), Failure> {
+/// Asks, or sees whether the arguments say yes. Whether somebody was asked.
+pub fn ask(output: &Output, args: &Apply, changes: &Changes) -> Result<bool, Failure> {
     let asks = !output.is_json() && stdin().is_terminal() && stderr().is_terminal();
-    if !anything || (asks && args.yes) {
-        return Ok(());
+    if asks && args.yes {
+        return Ok(false);
     }
     if asks {
-        return confirm(output, changes);
+        return confirm(output, changes).map(|()| true);
     }
     if changes.takes_away() && !args.allow_leaving {
         let text = changes.text(false);
@@ -24,7 +24,7 @@ pub fn ask(output: &Output, args: &Apply, changes: &Changes, anything: bool) -> 
             "`meshc plan` shows what changes; where that is meant, `--allow-leaving` goes on, and `meshc rollback` undoes it",
         ));
     }
-    Ok(())
+    Ok(false)
 }
 
 fn confirm(output: &Output, changes: &Changes) -> Result<(), Failure> {

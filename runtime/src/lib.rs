@@ -7,7 +7,7 @@
 //! |---|---|---|
 //! | [`Runtime::prepare`] | | begins to load programs while the policy is compiled; [`Apply`] takes what it gives |
 //! | [`Runtime::apply`] | [`Apply`] | makes a policy's tables live, or says that they are |
-//! | [`Runtime::moves`] | a membership | who would join, leave or change workload |
+//! | [`Runtime::transition`] | an image | who would join, leave or change workload, and which `always` would go |
 //! | [`Runtime::refresh`], [`Runtime::named_cgroups`] | | cgroups that were made since join; which there are |
 //! | [`Runtime::head`] | | state, generation, digest, owner: whichever version applied |
 //! | [`Runtime::status`] | | all that the kernel holds, is attached to, has counted, and what drifted |
@@ -65,7 +65,6 @@ pub use commands::confirm::Expiry;
 pub use commands::doctor;
 pub use commands::failed::Failed;
 pub use commands::history::Kept;
-pub use commands::moves::Move;
 pub use commands::observe::{Decided, Filter, Observer, ObserverEvent, ProcessInfo, Reason, VerdictFilter};
 pub use commands::pods::NEVER;
 pub use commands::run::Joined;
@@ -73,6 +72,7 @@ pub use commands::sidecars::{Family, Held, NotTaken, Port, Stranger, Unheard};
 pub use commands::status::hits::{ItemHits, items};
 pub use commands::status::{Head, LivePolicy, MemberStatus, Occupancy, ProgramStatus, State, Status};
 pub use commands::switch::{Detached, Switched};
+pub use commands::transition::{Move, Transition};
 pub use drift::{Drift, Full, PodFault};
 pub use error::{Class, Error, Result};
 pub use generation::confirmation::PendingConfirmation;

@@ -1,45 +1,28 @@
 //! Who joins, leaves or changes workload by an apply, and which binding rules go: in words and for scripts.
 
-use std::collections::BTreeSet;
 use std::fmt::Write;
 
-use mesh_bpf::image::{MapImage, Source};
-use mesh_bpf::prefix::Prefix;
-use mesh_runtime::Move;
+use mesh_runtime::{Move, Transition};
 use serde_json::{Map, Value, json};
 
 /// This many are named, the others counted.
 const NAMED: usize = 8;
 
 /// What somebody may not expect of an apply.
-pub struct Changes {
-    /// Members that join, leave or change workload.
-    pub moves: Vec<Move>,
-    /// Rules with `always` of the live policy that the new one has not, with their scopes.
-    pub lost: Vec<String>,
-}
+pub struct Changes(pub Transition);
 
 impl Changes {
-    /// From what is live to what is to be.
-    pub fn between(moves: Vec<Move>, old: Option<&MapImage>, new: &MapImage) -> Self {
-        let binding = |image: &MapImage| -> BTreeSet<String> {
-            image.sources.iter().filter(|source| source.head.starts_with("always ")).map(rule).collect()
-        };
-        let kept = binding(new);
-        let lost = old.map(binding).unwrap_or_default().into_iter().filter(|rule| !kept.contains(rule));
-        Self { moves, lost: lost.collect() }
-    }
-
     /// Whether members leave the mesh, or an `always` does not hold any more.
     pub fn takes_away(&self) -> bool {
-        !self.lost.is_empty() || self.moves.iter().any(|it| it.to.is_none())
+        !self.0.lost_always.is_empty() || self.0.moves.iter().any(|it| it.to.is_none())
     }
 
     /// Who moves where, a line each kind, before it is `done` or after; nothing where nobody does.
     pub fn text(&self, done: bool) -> String {
         let mut out = String::new();
-        let of =
-            |kind: fn(&Move) -> bool| self.moves.iter().filter(|it| kind(it)).map(label).collect::<Vec<_>>();
+        let of = |kind: fn(&Move) -> bool| {
+            self.0.moves.iter().filter(|it| kind(it)).map(label).collect::<Vec<_>>()
+        };
         for (will, did, names) in [
             ("will leave the mesh", "left the mesh", of(|it| it.to.is_none())),
             ("will join the mesh", "joined the mesh", of(|it| it.from.is_none())),
@@ -51,7 +34,7 @@ impl Changes {
                 let _ = writeln!(out, "{} {members} {what}: {}", names.len(), some_of(&names));
             }
         }
-        for rule in &self.lost {
+        for rule in &self.0.lost_always {
             let _ = writeln!(out, "`{rule}` {} hold any more", if done { "does not" } else { "will not" });
         }
         out
@@ -61,17 +44,12 @@ impl Changes {
     pub fn answer(&self) -> Map<String, Value> {
         let one =
             |it: &Move| json!({ "name": it.name, "namespace": it.namespace, "from": it.from, "to": it.to });
-        let moves = self.moves.iter().map(one).collect::<Vec<_>>();
-        [("moves", json!(moves)), ("lost_always", json!(self.lost))]
+        let moves = self.0.moves.iter().map(one).collect::<Vec<_>>();
+        [("moves", json!(moves)), ("lost_always", json!(self.0.lost_always))]
             .map(|(key, value)| (key.to_owned(), value))
             .into_iter()
             .collect()
     }
-}
-
-fn rule(source: &Source) -> String {
-    let text = source.text(Prefix::Any);
-    if source.scope.is_empty() { text } else { format!("{}: {text}", source.scope) }
 }
 
 fn label(it: &Move) -> String {

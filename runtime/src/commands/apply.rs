@@ -54,14 +54,15 @@ impl<S: System> Runtime<S> {
             self.drop_other_version(&request)?;
         }
         let session = Session::create(self.node(), &self.options)?;
-        let applied = self.apply_locked(&session, &request, &mut prepared, began);
+        // Before anything is there: nothing may fail once a policy is live.
+        let placed = self.keep_placement();
+        let applied = placed.and_then(|()| self.apply_locked(&session, &request, &mut prepared, began));
         if applied.is_err() && session.maps.is_none() {
             // The directory was made for its lock. Otherwise the next command sweeps it.
             let _ = self.system.remove_dir(&self.instance.pins());
         }
         let applied = applied?;
         self.change_inbound_mode(&session)?;
-        self.keep_placement()?;
         Ok(applied)
     }
 

@@ -85,7 +85,7 @@ pub const HOUSES: &[House] = &[
         root: "bpf/src/lib.rs",
         floors: &[
             floor("what programs do, and their header", "header sim"),
-            floor("artifacts and images", "artifact membership unpack"),
+            floor("artifacts and images", "artifact binding membership unpack"),
             floor("tables", "pack tables tree canonical sink"),
             floor("programs and maps", "program accelerator map intern item"),
             floor("the interface", "abi"),

@@ -2,9 +2,8 @@
 
 use std::time::Instant;
 
-use mesh_bpf::membership::Membership;
 use mesh_compiler::diff::EntryChanges;
-use mesh_runtime::{Apply as Request, Warning};
+use mesh_runtime::{Apply as Request, Transition, Warning, hex};
 
 use crate::args::Apply;
 use crate::candidate::{Candidate, candidate};
@@ -43,20 +42,27 @@ pub fn run(output: &Output, args: &Apply) -> Result<Exit, Failure> {
     if let Some((_, planned)) = planned {
         check_plan(planned, &runtime.head().map_err(failure)?.digest)?;
     }
-    let before = live_policy(&args.instance).ok().flatten();
-    let moves = runtime.moves(&Membership::of(image)).map_err(failure)?;
-    let changes = Changes::between(moves, before.as_ref().map(|before| &before.image), image);
-    if planned.is_none() {
-        let is_new = before.as_ref().is_none_or(|before| before.tables.digest() != tables.digest());
-        consent::ask(output, args, &changes, is_new)?;
-    }
+    // What entries change is for scripts: people see it in `plan`.
+    let before = if output.is_json() { live_policy(&args.instance)? } else { None };
+    let head = runtime.head().map_err(failure)?;
+    let mut expected = planned.as_ref().map(|(generation, _)| *generation);
+    let changes = if head.digest == hex(&tables.digest()) {
+        Changes(Transition::default())
+    } else {
+        let changes = Changes(runtime.transition(image).map_err(failure)?);
+        if planned.is_none() && consent::ask(output, args, &changes)? {
+            // What was said yes to.
+            expected = Some(head.generation);
+        }
+        changes
+    };
     let origin = args.program.paths.iter().map(|path| path.to_string_lossy()).collect::<Vec<_>>().join(" ");
     let origin = format!("apply {origin}");
     let lines = places.as_ref().map(Places::encode).transpose()?;
     let request = Request {
         lines: lines.as_deref(),
         origin: &origin,
-        expected: planned.as_ref().map(|(generation, _)| *generation),
+        expected,
         repair: args.repair,
         override_owner: args.override_owner,
         confirm_within: args.confirm_within.map(milliseconds),

@@ -68,17 +68,16 @@ fn line(kept: &Kept) -> String {
 pub fn rollback(output: &Output, args: &Rollback) -> Result<Exit, Failure> {
     let runtime = open(&args.instance)?;
     let applied = runtime.rollback(args.generation, Owner::Cli, args.override_owner).map_err(failure)?;
-    caution(output, &runtime)?;
+    caution(output, &runtime);
     report(output, &applied, 0, &EntryChanges::default(), &sidecars::of_live(&runtime), None);
     Ok(Exit::Done)
 }
 
-/// Says of the policy that is live now what `apply` would have said of it.
-fn caution(output: &Output, runtime: &Runtime) -> Result<(), Failure> {
-    if let Some(live) = runtime.live().map_err(failure)? {
-        cautions(&image(&live.tables)?).iter().for_each(|caution| output.warn(&caution.text));
-    }
-    Ok(())
+/// Says of the policy that is live now what `apply` would have said of it. It is live all the same where that cannot be
+/// read back.
+fn caution(output: &Output, runtime: &Runtime) {
+    let live = runtime.live().ok().flatten().and_then(|live| image(&live.tables).ok());
+    live.iter().flat_map(cautions).for_each(|caution| output.warn(&caution.text));
 }
 
 /// Applies what was live before a boot.
@@ -86,7 +85,7 @@ pub fn restore(output: &Output, args: &Restore) -> Result<Exit, Failure> {
     let runtime = open(&args.instance)?;
     match runtime.restore().map_err(failure)? {
         Some(applied) => {
-            caution(output, &runtime)?;
+            caution(output, &runtime);
             let unheard = sidecars::of_live(&runtime);
             report(output, &applied, 0, &EntryChanges::default(), &unheard, None);
         }

@@ -1,7 +1,6 @@
 //! `meshc plan`: what apply would do to this node.
 
 use mesh_bpf::artifact;
-use mesh_bpf::membership::Membership;
 use serde_json::json;
 
 use crate::args::Plan as Args;
@@ -43,8 +42,7 @@ pub fn run(output: &Output, args: &Args) -> Result<Exit, Failure> {
         files::write(file, &plan.encode()?)?;
     }
     let beside = beside(old.as_ref(), Some(&new), &changes);
-    let moves = runtime.moves(&Membership::of(&new.image)).map_err(failure)?;
-    let members = Changes::between(moves, old.as_ref().map(|old| &old.image), &new.image);
+    let members = Changes(runtime.transition(&new.image).map_err(failure)?);
     let mut answer = difference::object(&changes, &beside, args.entries);
     answer.extend(members.answer());
     answer.insert("live".into(), json!(old_digest));

@@ -55,7 +55,7 @@ fn the_apply_that_changes_them_resets_them() -> Tested {
     let text = std::fs::read_to_string(stage.policy("with.mesh", BEFORE)?)?;
     let without: Vec<&str> = text.lines().filter(|line| !line.starts_with("workload batch")).collect();
     let without = stage.ground().write("without.mesh", without.join("\n"))?.display().to_string();
-    let reset = stage.ask(&["apply", &without, "--reset-changed"])?;
+    let reset = stage.ask(&["apply", "--allow-leaving", &without, "--reset-changed"])?;
     assert_eq!((reset.get("changed"), reset.get("closed")), (Some(&json!(true)), Some(&json!(3))));
     assert_eq!(cart.alive()?, CHANGED);
     assert_eq!(batch.alive()?, ["3306"]);

@@ -72,7 +72,7 @@ impl Host {
     }
 
     fn apply(&self, rules: &str) -> Result<Value, Failure> {
-        self.ask(&["apply", &self.written(rules)?.display().to_string()])
+        self.ask(&["apply", "--allow-leaving", &self.written(rules)?.display().to_string()])
     }
 
     /// The same policy as a file.
@@ -183,7 +183,7 @@ fn kernel_and_model_agree_on_generated_connections_to_a_service() -> Tested {
     let apply = |rules: &str| {
         let policy = host.written(rules)?;
         let Some(compiled) = compiled(&policy)? else { return Ok(None) };
-        host.ask(&["apply", &policy.display().to_string()])?;
+        host.ask(&["apply", "--allow-leaving", &policy.display().to_string()])?;
         Ok(Some(compiled))
     };
     let counts = to.agree(&[Protocol::Tcp], &PORTS, apply)?;

@@ -66,7 +66,7 @@ fn kernel_and_model_agree_on_generated_inbound_connections() -> Tested {
     let apply = |rules: &str| {
         let policy = pod.policy(rules)?;
         let Some(compiled) = compiled(&policy)? else { return Ok(None) };
-        pod.ask(&["apply", &policy.display().to_string()])?;
+        pod.ask(&["apply", "--allow-leaving", &policy.display().to_string()])?;
         Ok(Some(compiled))
     };
     let ports = [&PORTS[..], &SIDECAR_PORTS[..1]].concat();

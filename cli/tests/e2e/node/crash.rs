@@ -163,7 +163,8 @@ impl Bed {
             }
             Act::Attach => {
                 self.stage.apply(&self.old)?;
-                ask(&words(&["detach", "--netns", &text(&netns)]))?;
+                // Where it is not attached that is said, and is no matter.
+                Answer::of(self.stage.meshc().args(["detach", "--netns", &text(&netns)]))?;
                 Ok(attach.to_vec())
             }
             Act::Again | Act::Relabel => {

@@ -104,7 +104,7 @@ fn probes_come_straight_on_their_ports_and_so_does_what_the_node_masquerades() -
     let _sidecar = Nginx::start(&pod.place(), "sidecar", &addresses(&["127.0.0.1:15003"])?)?;
     let policy = recipe("Kubelet probes", 0, "label app = cart")?;
     let file = pod.ground().write("probes.mesh", policy)?;
-    Answer::of(pod.meshc().arg("apply").arg(file))?.done()?;
+    Answer::of(pod.meshc().args(["apply", "--allow-leaving"]).arg(file))?.done()?;
     pod.attach()?;
     let probe = |from: &Netns, port: u16| -> Result<String, Failure> {
         let (_, answer) = curl(&Place::here().netns(from), &format!("http://10.42.0.2:{port}/"))?;

@@ -171,7 +171,7 @@ fn prometheus_scrapes_the_application_and_whoever_else_asks_there_gets_the_sidec
     let pod = Pod::new(WAY)?;
     let dir = pod.ground().dir().to_owned();
     let file = pod.ground().write("prometheus.mesh", recipe("Prometheus", 0, "label app = cart")?)?;
-    Answer::of(pod.meshc().arg("apply").arg(file))?.done()?;
+    Answer::of(pod.meshc().args(["apply", "--allow-leaving"]).arg(file))?.done()?;
     pod.attach()?;
     let town = pod.town();
     let monitoring = Netns::new()?;

@@ -64,7 +64,7 @@ impl Scene {
         let scene = Self { sidecar, application, pair, _beside: beside, ground };
         let policy = scene.ground.write("policy.mesh", POLICY)?;
         let mut command = meshc();
-        Answer::of(scene.instance(command.arg("apply").arg(policy)))?.done()?;
+        Answer::of(scene.instance(command.args(["apply", "--allow-leaving"]).arg(policy)))?.done()?;
         Ok(scene)
     }
 

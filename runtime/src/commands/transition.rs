@@ -2,11 +2,16 @@
 
 use std::collections::BTreeSet;
 
+use mesh_bpf::binding;
+use mesh_bpf::image::MapImage;
+use mesh_bpf::map::Table;
 use mesh_bpf::membership::Membership;
+use mesh_bpf::tables::TableData;
 
 use crate::error::Result;
-use crate::maps::live::{live, membership};
+use crate::maps::live::live;
 use crate::maps::pinned::PinnedMaps;
+use crate::maps::slot;
 use crate::member::{Key, Member, Origin};
 use crate::members::files;
 use crate::runtime::Runtime;
@@ -25,29 +30,46 @@ pub struct Move {
     pub to: Option<String>,
 }
 
+/// What another policy takes from, and gives to, what is live.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Transition {
+    /// Members whose workload changes, by name.
+    pub moves: Vec<Move>,
+    /// Rules with `always` that the other policy has not, with their scopes.
+    pub lost_always: Vec<String>,
+}
+
 impl<S: System> Runtime<S> {
-    /// Members whose workload changes when a policy with this membership takes the place of the live one, by name.
-    /// What another version of meshc applied counts as no policy.
+    /// What changes for members when a policy, which this is the image of, takes the place of the live one. What another
+    /// version of meshc applied counts as no policy.
     ///
     /// # Errors
     /// Where the state directory or the kernel cannot be read.
-    pub fn moves(&self, next: &Membership) -> Result<Vec<Move>> {
-        let node = self.node();
-        let maps = PinnedMaps::open(node).ok().flatten();
-        let found = maps.as_ref().and_then(|maps| Some((maps, live(node.system, maps).ok().flatten()?)));
-        let before = found.and_then(|(maps, live)| membership(node.system, maps, &live).ok());
-        let mut members = files::members(node)?;
-        members.extend(self.named_by(next, &members)?);
+    pub fn transition(&self, next: &MapImage) -> Result<Transition> {
+        let names = self.live_names();
+        let before = names.as_ref().and_then(|names| Membership::read(names).ok());
+        let bound = names.as_ref().and_then(|names| binding::read(names).ok()).unwrap_or_default();
+        let kept = binding::of(next);
+        let next = Membership::of(next);
+        let mut members = files::members(self.node())?;
+        members.extend(self.named_by(&next, &members)?);
         let mut moves: Vec<Move> = (members.iter())
             .filter_map(|member| {
                 let from = before.as_ref().and_then(|before| workload(member, before));
-                let to = workload(member, next);
+                let to = workload(member, &next);
                 let name = member.cgroup.as_ref().unwrap_or(&member.name).clone();
                 (from != to).then(|| Move { name, namespace: member.namespace.clone(), from, to })
             })
             .collect();
         moves.sort();
-        Ok(moves)
+        Ok(Transition { moves, lost_always: bound.difference(&kept).cloned().collect() })
+    }
+
+    /// The table of names of what is live; none where nothing is, or it cannot be read.
+    fn live_names(&self) -> Option<TableData> {
+        let maps = PinnedMaps::open(self.node()).ok()??;
+        let live = live(&self.system, &maps).ok()??;
+        slot::read_table(&self.system, &maps, live.slot(), &live.manifest, Table::Names).ok()
     }
 
     /// The cgroups that a policy makes members, and that are none yet.
