@@ -87,6 +87,7 @@ impl<S: System> Runtime<S> {
         if record::read(&self.system, &file).ok().flatten().as_ref() == Some(&placement) {
             return Ok(());
         }
+        record::create_dirs(self.node())?;
         record::write(&self.system, &file, &placement, false)
     }
 
