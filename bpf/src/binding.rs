@@ -53,6 +53,7 @@ mod tests {
         };
         let image = MapImage {
             sources: vec![
+                Source::default(),
                 source("", "always redirect outbound tcp", " -> 15001"),
                 source("shop", "always deny outbound tcp 25", ""),
                 source("shop", "deny outbound tcp 26", ""),
