@@ -54,9 +54,7 @@ impl<S: System> Runtime<S> {
             self.drop_other_version(&request)?;
         }
         let session = Session::create(self.node(), &self.options)?;
-        // Before anything is there: nothing may fail once a policy is live.
-        let placed = self.keep_placement();
-        let applied = placed.and_then(|()| self.apply_locked(&session, &request, &mut prepared, began));
+        let applied = self.apply_locked(&session, &request, &mut prepared, began);
         if applied.is_err() && session.maps.is_none() {
             // The directory was made for its lock. Otherwise the next command sweeps it.
             let _ = self.system.remove_dir(&self.instance.pins());
@@ -79,16 +77,6 @@ impl<S: System> Runtime<S> {
         let _registry = session.lock_registry()?.ok_or(Error::DetachedMeanwhile)?;
         Registry { node, maps: &maps }.attach_pods()?;
         record::write(node.system, &node.instance.inbound_mode_file(), &wanted.to_owned(), false)
-    }
-
-    /// Later commands look for it where it is now.
-    fn keep_placement(&self) -> Result<()> {
-        let (file, placement) = (self.instance.placement_file(), self.instance.placement());
-        if record::read(&self.system, &file).ok().flatten().as_ref() == Some(&placement) {
-            return Ok(());
-        }
-        record::create_dirs(self.node())?;
-        record::write(&self.system, &file, &placement, false)
     }
 
     /// Takes away what another version left, if this one cannot go on with it.

@@ -17,6 +17,7 @@ use crate::maps::pinned::{PinnedMaps, sweep};
 use crate::maps::slot::{self as slots, PerSlot};
 use crate::members::registry::{Refreshed, Registry};
 use crate::members::{files, reserved_ports};
+use crate::node::Node;
 use crate::state::record::{self, Record};
 use crate::system::{Prepared, System, Word};
 use crate::warning::Warning;
@@ -130,6 +131,7 @@ impl<S: System> Publish<'_, S> {
         let record = self.record(generation, digest);
         record::write(node.system, &node.instance.pending(), &record, true)?;
         self.wait_for_confirmation(generation)?;
+        self.keep_placement()?;
         let filled = node.system.clock();
         if needs_programs {
             if self.live.is_none() {
@@ -176,6 +178,16 @@ impl<S: System> Publish<'_, S> {
 
     fn is_paused(&self) -> bool {
         self.live.map_or(self.request.paused, |live| live.paused)
+    }
+
+    /// Notes where the instance is, for later commands: before anything is live, since nothing may fail after that.
+    fn keep_placement(&self) -> Result<()> {
+        let Node { system, instance } = self.session.node;
+        let (file, placement) = (instance.placement_file(), instance.placement());
+        if record::read(system, &file).ok().flatten().as_ref() == Some(&placement) {
+            return Ok(());
+        }
+        record::write(system, &file, &placement, false)
     }
 
     /// Notes that this generation is to be taken back; written before it is live, so that it is not forgotten.
