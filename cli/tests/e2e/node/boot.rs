@@ -52,7 +52,7 @@ fn the_smallest_kernel_carries_a_policy_and_after_a_reboot_it_is_restored() -> T
     let state = "export MESHC_STATE=/disk/meshc";
     machine.file("/fast.mesh", &POLICY.replace("mesh shop {", "mesh shop {\n    accelerate local"))?;
     let first = machine.boot(&format!(
-        "{state}\nuname -r\nmeshc apply /shop.mesh\n\
+        "{state}\nuname -r\nmeshc apply --yes /shop.mesh\n\
          said=$(meshc --format json apply /fast.mesh 2>&1) && echo accepted || echo \"refused: $? $said\"\n{TRAFFIC}"
     ))?;
     assert!(first.starts_with("6.1."), "the smallest kernel that is promised: {first}");
