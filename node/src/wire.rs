@@ -59,7 +59,7 @@ pub struct Report {
     /// Its process.
     pub pid: u32,
     /// The directory that its policy is from.
-    pub dir: Option<String>,
+    pub directory: Option<String>,
     /// Why the policy in the directory is not what is live; none where it is.
     pub refused: Option<String>,
     /// It waits for `meshc resume`, since somebody at the command line applied what is live.

@@ -25,9 +25,9 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(runtime: Runtime, wording: Wording, dir: Option<String>) -> Self {
+    pub(super) fn new(runtime: Runtime, wording: Wording, directory: Option<String>) -> Self {
         let state = AgentState {
-            report: Report { pid: std::process::id(), dir, ..Report::default() },
+            report: Report { pid: std::process::id(), directory, ..Report::default() },
             ..AgentState::default()
         };
         Self { runtime: Arc::new(runtime), wording, state: Arc::new(Mutex::new(state)) }

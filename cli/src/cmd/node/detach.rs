@@ -41,7 +41,7 @@ pub fn run(output: &Output, args: &Detach) -> Result<Exit, Failure> {
 #[cfg(feature = "node")]
 fn refuse_under_an_agent(instance: &mesh_runtime::Instance) -> Result<(), Failure> {
     let Some(report) = crate::agent_client::report(instance) else { return Ok(()) };
-    let Some(dir) = report.dir else { return Ok(()) };
+    let Some(dir) = report.directory else { return Ok(()) };
     let message = format!(
         "the agent of this instance (process {}) keeps the policy of `{dir}` live, and would bring everything back",
         report.pid

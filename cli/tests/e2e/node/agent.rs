@@ -174,6 +174,9 @@ fn the_policy_of_a_directory_is_live_and_a_bad_one_changes_nothing() -> Tested {
     let pod = running.pod("cart-1")?;
     assert_eq!(running.node.dial(&pod, "10.0.3.9:80")?, Seen::Redirected(15001));
     assert_eq!(running.status()?["owner"], "agent");
+    let text = Answer::of(running.node.meshc().arg("status"))?.done()?.stdout;
+    let policy = running.dir.display().to_string();
+    assert!(text.contains(&format!(", policy from {policy}\n")), "{text}");
     let sees = |running: &Running, port| {
         until(PATIENCE, || {
             running.node.dial(&pod, "10.0.3.9:80").is_ok_and(|seen| seen == Seen::Redirected(port))
