@@ -38,7 +38,11 @@ fn instance(args: &InstanceArgs) -> Result<Instance, Failure> {
 /// Where the instance is: as the arguments say, else as its last apply was told.
 fn placement(args: &InstanceArgs, state: &Path, hierarchy: &Path) -> Result<Placement, Failure> {
     let (bpffs, name) = pins(args)?;
-    let cgroup = args.cgroup.clone().unwrap_or_else(|| hierarchy.into());
+    let cgroup = match &args.cgroup {
+        // It is remembered, wherever the next command is started.
+        Some(dir) => whole(dir, "--cgroup")?,
+        None => hierarchy.into(),
+    };
     let asked = Placement { bpffs, name, cgroup };
     let Some(kept) = Placement::kept(state) else { return Ok(asked) };
     if kept.is_in_use() {
@@ -57,8 +61,8 @@ fn placement(args: &InstanceArgs, state: &Path, hierarchy: &Path) -> Result<Plac
 
 /// Whether two paths name the same directory.
 fn is_same(one: &Path, other: &Path) -> bool {
-    let whole = |path: &Path| std::fs::canonicalize(path).unwrap_or_else(|_| path.into());
-    whole(one) == whole(other)
+    let real = |path: &Path| std::fs::canonicalize(path).unwrap_or_else(|_| path.into());
+    real(one) == real(other)
 }
 
 fn elsewhere(what: &str, option: &str, kept: &Path, asked: &Path) -> Failure {
@@ -75,12 +79,17 @@ fn default_name(instance: &str) -> String {
     if instance == "default" { "meshc".into() } else { format!("meshc-{instance}") }
 }
 
+/// A path that an option names, from the root.
+fn whole(path: &Path, option: &str) -> Result<PathBuf, Failure> {
+    std::path::absolute(path)
+        .map_err(|error| Failure::usage(format!("`{option} {}`: {error}", path.display())))
+}
+
 /// The directory that pins are below, and the name of the instance's own directory in it.
 pub fn pins(args: &InstanceArgs) -> Result<(PathBuf, String), Failure> {
     let named = default_name(&args.instance);
     let Some(dir) = &args.bpffs else { return Ok(("/sys/fs/bpf".into(), named)) };
-    let whole = std::path::absolute(dir)
-        .map_err(|error| Failure::usage(format!("`--bpffs {}`: {error}", dir.display())))?;
+    let whole = whole(dir, "--bpffs")?;
     match (whole.parent(), whole.file_name().and_then(|name| name.to_str())) {
         (Some(parent), Some(name)) if is_bpffs(parent).unwrap_or_default() => {
             Ok((parent.into(), name.into()))

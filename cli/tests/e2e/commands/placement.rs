@@ -62,5 +62,11 @@ fn commands_go_where_the_instance_is_and_are_refused_elsewhere() -> Tested {
     let mut apply = stage.meshc();
     Answer::of(apply.env_remove("MESHC_CGROUP").args(["apply", "--cgroup", &asked]).arg(&policy))?.done()?;
     assert!(places(&status(&stage)?).contains(&json!(asked)));
+    // Also where it was said from another directory.
+    Answer::of(untold(&stage).args(["detach", "--all"]))?.done()?;
+    let mut apply = stage.meshc();
+    apply.env_remove("MESHC_CGROUP").current_dir(stage.ground().cgroup().path());
+    Answer::of(apply.args(["apply", "--cgroup", "other"]).arg(&policy))?.done()?;
+    assert!(places(&status(&stage)?).contains(&json!(asked)));
     Ok(())
 }
