@@ -17,6 +17,7 @@ use crate::analysis::fixture::{image, ties};
 use crate::compile::{Compilation, compile};
 use crate::diag::{Code, Severity};
 use crate::prove::prove;
+use crate::random::Random;
 use crate::resolve::{Location, NoImports};
 
 /// Programs of the random test. Each has some ten thousand flows.
@@ -452,21 +453,7 @@ fn compare(rules: &[Rule]) -> Found {
     found
 }
 
-/// xorshift, from a seed.
-struct Random(u64);
-
 impl Random {
-    fn below(&mut self, end: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 % u64::try_from(end).unwrap()).unwrap()
-    }
-
-    fn of<T: Copy>(&mut self, all: &[T]) -> T {
-        all[self.below(all.len())]
-    }
-
     fn rule(&mut self) -> Rule {
         let (level, members) = self.of(&SCOPES);
         let verb = self
@@ -488,7 +475,7 @@ impl Random {
 fn random_programs_are_decided_as_the_words_say() {
     let (mut flows, mut tied, mut clean) = (0, 0, 0);
     for seed in 1..=SEEDS {
-        let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let mut random = Random::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let count = 3 + random.below(6);
         let rules: Vec<Rule> = (0..count).map(|_| random.rule()).collect();
         let found = compare(&rules);

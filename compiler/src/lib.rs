@@ -41,6 +41,8 @@ mod fixture;
 mod laws;
 #[cfg(test)]
 mod proof_tests;
+#[cfg(test)]
+mod random;
 
 pub use mesh_hir as hir;
 pub use mesh_proof::{eval, prove};

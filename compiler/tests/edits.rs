@@ -3,6 +3,9 @@
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "what fails here is the test")]
 
+#[path = "../src/random.rs"]
+mod random;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
@@ -14,6 +17,8 @@ use mesh_compiler::emit::{Sets, emit};
 use mesh_compiler::resolve::{Location, NoImports};
 use proptest::prelude::*;
 use similar::{ChangeTag, TextDiff};
+
+use random::Random;
 
 /// A policy that can be edited.
 #[derive(Clone, Debug)]
@@ -99,21 +104,7 @@ impl Policy {
     }
 }
 
-/// Numbers that a seed determines.
-struct Random(u64);
-
 impl Random {
-    fn below(&mut self, end: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 % u64::try_from(end.max(1)).unwrap()).unwrap()
-    }
-
-    fn of<T: Copy>(&mut self, all: &[T]) -> T {
-        all[self.below(all.len())]
-    }
-
     /// Mostly apart from all others, sometimes within others or around them.
     fn prefix(&mut self) -> String {
         let (high, low) = (self.below(4), self.below(200));
@@ -319,7 +310,7 @@ proptest! {
 
     #[test]
     fn an_edit_of_one_item_changes_few_lines(seed in 1u64..) {
-        let mut random = Random(seed);
+        let mut random = Random::new(seed);
         let old = random.policy();
         let (new, done) = random.edited(&old);
         let (Some(before), Some(after)) = (compiled(&old), compiled(&new)) else { return Ok(()) };
@@ -343,7 +334,7 @@ proptest! {
 
     #[test]
     fn texts_differ_exactly_where_images_do(seed in 1u64..) {
-        let mut random = Random(seed);
+        let mut random = Random::new(seed);
         let old = random.policy();
         let (new, done) = random.edited(&old);
         let (Some(before), Some(after)) = (compiled(&old), compiled(&new)) else { return Ok(()) };
@@ -356,7 +347,7 @@ proptest! {
 
     #[test]
     fn a_rename_moves_lines_and_rewrites_no_others(seed in 1u64..) {
-        let mut random = Random(seed);
+        let mut random = Random::new(seed);
         let old = random.policy();
         let mut new = old.clone();
         let (from, to) = (["w0", "set0", "databases"][random.below(3)], ["aaa", "zzz"][random.below(2)]);
