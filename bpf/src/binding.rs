@@ -3,8 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::image::{MapImage, Source, SourceKind};
-use crate::map::Table;
-use crate::pack::Names;
+use crate::pack::{Names, SourceText};
 use crate::prefix::Prefix;
 use crate::tables::{Damaged, TableData};
 
@@ -19,10 +18,8 @@ pub fn of(image: &MapImage) -> BTreeSet<String> {
 /// # Errors
 /// Where the table cannot be read.
 pub fn read(names: &TableData) -> Result<BTreeSet<String>, Damaged> {
-    let names: Names = postcard::from_bytes(names.bytes())
-        .map_err(|_| Damaged { table: Table::Names, what: "it cannot be read" })?;
-    let sources = names.sources.into_iter().filter(|text| is_binding(&text.head));
-    let whole = |text: crate::pack::SourceText| Source {
+    let sources = Names::read(names)?.sources.into_iter().filter(|text| is_binding(&text.head));
+    let whole = |text: SourceText| Source {
         kind: SourceKind::Rule,
         scope: text.scope,
         head: text.head,
@@ -40,6 +37,7 @@ fn is_binding(head: &str) -> bool {
 mod tests {
     use super::*;
     use crate::flow::Direction;
+    use crate::map::Table;
     use crate::pack::pack;
 
     #[test]

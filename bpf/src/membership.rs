@@ -4,7 +4,6 @@
 use std::collections::HashMap;
 
 use crate::image::{MapImage, ProfileId, SourceId, Workload};
-use crate::map::Table;
 use crate::pack::Names;
 use crate::prefix::Prefix;
 use crate::selector::{Condition, Endpoint, Narrowness, Selector, Subject};
@@ -53,8 +52,7 @@ impl Membership {
     /// # Errors
     /// Where the table cannot be read.
     pub fn read(names: &TableData) -> Result<Self, Damaged> {
-        let names: Names = postcard::from_bytes(names.bytes())
-            .map_err(|_| Damaged { table: Table::Names, what: "it cannot be read" })?;
+        let names = Names::read(names)?;
         let exempt = (0..).zip(names.profiles).flat_map(|(id, profile)| {
             let cgroups = profile.exempt_cgroups.into_iter();
             cgroups.map(move |(path, source)| (ProfileId(id), path, SourceId(source)))

@@ -30,7 +30,7 @@ use crate::ports::PortRange;
 use crate::prefix::{Prefix, mask32, mask128};
 use crate::selector::Selector;
 use crate::sink::{Compared, Expected, Form, Sink, Written};
-use crate::tables::{TableData, Tables};
+use crate::tables::{Damaged, TableData, Tables};
 use crate::tree;
 
 /// Lines that a table can have: a map of 1 GiB.
@@ -61,6 +61,14 @@ pub(crate) struct Names {
     pub(crate) sources: Vec<SourceText>,
     pub(crate) profiles: Vec<ProfileNames>,
     pub(crate) workloads: Vec<(String, u32, Selector)>,
+}
+
+impl Names {
+    /// From the table.
+    pub(crate) fn read(table: &TableData) -> Result<Self, Damaged> {
+        postcard::from_bytes(table.bytes())
+            .map_err(|_| Damaged { table: Table::Names, what: "it cannot be read" })
+    }
 }
 
 /// The texts of a source.

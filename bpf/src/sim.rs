@@ -95,8 +95,7 @@ impl<'a> Sim<'a> {
     /// # Errors
     /// Where the names cannot be read.
     pub fn new(tables: &'a Tables) -> Result<Self, Damaged> {
-        let names: Names = postcard::from_bytes(tables.get(Table::Names).bytes())
-            .map_err(|_| Damaged { table: Table::Names, what: "it cannot be read" })?;
+        let names = Names::read(tables.get(Table::Names))?;
         Ok(Self {
             profiles: tables.get(Table::Profiles).records(),
             trees: tables.get(Table::Trees).records(),

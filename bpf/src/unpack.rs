@@ -23,8 +23,7 @@ use crate::tree;
 /// # Errors
 /// Where they are not what `pack` makes of any image.
 pub fn unpack(tables: &Tables) -> Result<MapImage, Damaged> {
-    let names: Names = postcard::from_bytes(tables.get(Table::Names).bytes())
-        .map_err(|_| Damaged { table: Table::Names, what: "it cannot be read" })?;
+    let names = Names::read(tables.get(Table::Names))?;
     let mut reader = Reader::new(tables);
     let mut nodes = tables.get(Table::Nodes).records::<abi::Node>();
     let mut profiles = Vec::new();

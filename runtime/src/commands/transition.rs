@@ -4,14 +4,12 @@ use std::collections::BTreeSet;
 
 use mesh_bpf::binding;
 use mesh_bpf::image::MapImage;
-use mesh_bpf::map::Table;
 use mesh_bpf::membership::Membership;
 use mesh_bpf::tables::TableData;
 
 use crate::error::Result;
-use crate::maps::live::live;
+use crate::maps::live::{live, names};
 use crate::maps::pinned::PinnedMaps;
-use crate::maps::slot;
 use crate::member::{Key, Member, Origin};
 use crate::members::files;
 use crate::runtime::Runtime;
@@ -69,7 +67,7 @@ impl<S: System> Runtime<S> {
     fn live_names(&self) -> Option<TableData> {
         let maps = PinnedMaps::open(self.node()).ok()??;
         let live = live(&self.system, &maps).ok()??;
-        slot::read_table(&self.system, &maps, live.slot(), &live.manifest, Table::Names).ok()
+        names(&self.system, &maps, &live).ok()
     }
 
     /// The cgroups that a policy makes members, and that are none yet.

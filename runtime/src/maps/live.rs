@@ -2,7 +2,7 @@
 
 use mesh_bpf::map::{self, Table};
 use mesh_bpf::membership::Membership;
-use mesh_bpf::tables::{Digest, Manifest};
+use mesh_bpf::tables::{Digest, Manifest, TableData};
 
 use crate::error::{Error, Result};
 use crate::maps::pinned::PinnedMaps;
@@ -48,9 +48,14 @@ pub(crate) fn live<S: System>(system: &S, maps: &PinnedMaps<S>) -> Result<Option
 
 /// The compiled selectors of what is live.
 pub(crate) fn membership<S: System>(system: &S, maps: &PinnedMaps<S>, live: &Live) -> Result<Membership> {
+    Ok(Membership::read(&names(system, maps, live)?)?)
+}
+
+/// The table of names of what is live, as it was applied.
+pub(crate) fn names<S: System>(system: &S, maps: &PinnedMaps<S>, live: &Live) -> Result<TableData> {
     let names = slot::read_table(system, maps, live.slot(), &live.manifest, Table::Names)?;
     if names.digest() != live.manifest.table(Table::Names).digest {
         return Err(Error::NotAsApplied(Table::Names.word()));
     }
-    Ok(Membership::read(&names)?)
+    Ok(names)
 }

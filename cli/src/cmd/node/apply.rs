@@ -39,12 +39,12 @@ pub fn run(output: &Output, args: &Apply) -> Result<Exit, Failure> {
         output.warn(&caution.text);
     }
     let (runtime, prepared) = ready?;
+    let head = runtime.head().map_err(failure)?;
     if let Some((_, planned)) = planned {
-        check_plan(planned, &runtime.head().map_err(failure)?.digest)?;
+        check_plan(planned, &head.digest)?;
     }
     // What entries change is for scripts: people see it in `plan`.
     let before = if output.is_json() { live_policy(&args.instance)? } else { None };
-    let head = runtime.head().map_err(failure)?;
     let mut expected = planned.as_ref().map(|(generation, _)| *generation);
     let changes = if head.digest == hex(&tables.digest()) {
         Changes(Transition::default())
