@@ -20,6 +20,8 @@ pub mod section;
 #[cfg(all(feature = "kernel", target_os = "linux"))]
 pub mod status;
 #[cfg(all(feature = "kernel", target_os = "linux"))]
+pub mod time;
+#[cfg(all(feature = "kernel", target_os = "linux"))]
 pub mod warning;
 
 use std::borrow::Cow;

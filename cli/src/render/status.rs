@@ -2,14 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::time::{Duration, UNIX_EPOCH};
 
-use mesh_bpf::image::SourceKind;
 use mesh_runtime::{Held, MemberStatus, State, Status as Found, Unheard};
 
 use super::acceleration::{self, Items};
 use super::drift;
 use super::section::section;
+use super::time;
 use crate::args::Status as Details;
 use crate::sidecars;
 
@@ -22,28 +21,12 @@ pub struct Row {
     pub text: String,
     /// The workload or mesh that it stands in.
     pub scope: String,
-    /// What it does.
-    pub kind: SourceKind,
+    /// What it makes of connections, for sums.
+    pub verdict: &'static str,
     /// File and line, where the policy was applied from its source.
     pub place: Option<(String, u32)>,
     /// How often it decided.
     pub hits: u64,
-}
-
-impl Row {
-    /// What it makes of a connection, for sums.
-    fn verdict(&self) -> &'static str {
-        let verb = self.text.strip_prefix("always ").unwrap_or(&self.text).split(' ').next();
-        match (self.kind, verb) {
-            (SourceKind::Exempt, _) => "exempt",
-            (SourceKind::NoRule, _) => "by no rule",
-            (SourceKind::BuiltIn, _) => "built-in",
-            (_, Some("redirect")) => "redirected",
-            (_, Some("deny")) => "denied",
-            (_, Some("exclude")) => "excluded",
-            _ => "other",
-        }
-    }
 }
 
 /// What is to be shown.
@@ -52,8 +35,6 @@ pub struct Shown<'a> {
     pub details: &'a Details,
     /// What was found.
     pub status: &'a Found,
-    /// Where the live policy came from, in words.
-    pub origin: Option<&'a str>,
     /// What waits to be confirmed; a line, or nothing.
     pub pending: String,
     /// What the agent says of itself.
@@ -94,7 +75,7 @@ pub fn text(shown: &Shown<'_>) -> String {
 }
 
 fn head(shown: &Shown<'_>) -> String {
-    let head = &shown.status.head;
+    let (head, record) = (&shown.status.head, shown.status.record.as_ref());
     let digest = head.digest.get(..12).unwrap_or(&head.digest);
     let meshes = shown.status.meshes.join(", ");
     match head.state {
@@ -106,14 +87,9 @@ fn head(shown: &Shown<'_>) -> String {
             "{}: generation {} ({digest}), meshes: {meshes}\napplied {}by the {}{}\n",
             head.state.word(),
             head.generation,
-            shown.status.record.as_ref().map_or_else(String::new, |record| {
-                format!(
-                    "{} ",
-                    humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_millis(record.applied))
-                )
-            }),
+            record.map_or_else(String::new, |record| format!("{} ", time::seconds(record.applied))),
             head.owner,
-            shown.origin.map_or_else(String::new, |origin| format!(": {origin}")),
+            record.map_or_else(String::new, |record| format!(": {}", record.origin)),
         ),
     }
 }
@@ -194,7 +170,7 @@ fn decisions(out: &mut String, shown: &Shown<'_>) {
 fn totals(rows: &[Row]) -> String {
     let mut sums: BTreeMap<&str, u64> = BTreeMap::new();
     for row in rows {
-        *sums.entry(row.verdict()).or_default() += row.hits;
+        *sums.entry(row.verdict).or_default() += row.hits;
     }
     let mut sums: Vec<_> = sums.into_iter().collect();
     sums.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(b.0)));

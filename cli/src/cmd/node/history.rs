@@ -1,7 +1,5 @@
 //! `meshc history`, `rollback` and `restore`: kept generations.
 
-use std::time::{Duration, UNIX_EPOCH};
-
 use mesh_compiler::diff::EntryChanges;
 use mesh_runtime::{Kept, Owner, Runtime};
 use serde_json::json;
@@ -15,6 +13,7 @@ use crate::live::image;
 use crate::node::{failure, open};
 use crate::output::Output;
 use crate::render::applied::report;
+use crate::render::time;
 use crate::sidecars;
 
 /// Lists what is remembered, newest first.
@@ -58,7 +57,7 @@ fn line(kept: &Kept) -> String {
         (.., false) => "not kept",
         _ => "",
     };
-    let applied = humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_millis(record.applied));
+    let applied = time::seconds(record.applied);
     let policy = record.digest.get(..12).unwrap_or(&record.digest);
     let (generation, owner, how) = (record.generation, record.owner.word(), &record.origin);
     format!("{generation:>10}  {applied:<20}  {policy:<12}  {owner:<5}  {state:<10}  {how}\n")

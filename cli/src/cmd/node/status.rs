@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use mesh_bpf::flow::Verdict;
 use mesh_bpf::image::{MapImage, SourceKind};
 use mesh_bpf::item::counter_key;
 use mesh_runtime::{State, Status as Found, hex, items};
@@ -35,11 +36,10 @@ pub fn run(output: &Output, args: &Status) -> Result<Exit, Failure> {
         }
         None => (Vec::new(), Items::new(), Vec::new(), Vec::new()),
     };
-    let pending = runtime.pending().map_err(failure)?;
     let agent = agent(runtime.instance());
     let mut found = answer(&status, &rows, &accelerates);
     if let Some(found) = found.as_object_mut() {
-        found.insert("confirm".into(), confirmation::answer(&runtime, pending.as_ref()));
+        found.insert("confirm".into(), confirmation::answer(&runtime, status.waiting.as_ref()));
         found.insert("agent".into(), agent.clone());
         found.insert("unheard".into(), sidecars::unheard(&unheard));
         found.insert("held".into(), sidecars::held(&held));
@@ -49,8 +49,7 @@ pub fn run(output: &Output, args: &Status) -> Result<Exit, Failure> {
         render::status::text(&Shown {
             details: args,
             status: &status,
-            origin: status.record.as_ref().map(|record| record.origin.as_str()),
-            pending: confirmation::text(&runtime, pending.as_ref()),
+            pending: confirmation::text(&runtime, status.waiting.as_ref()),
             agent: words(&agent),
             rows: &rows,
             accelerates: &accelerates,
@@ -109,7 +108,11 @@ fn rows(image: &MapImage, status: &Found, places: &Places) -> Vec<Row> {
                     source.text(item.prefix)
                 },
                 scope: source.scope.clone(),
-                kind: source.kind,
+                verdict: match source.kind {
+                    SourceKind::BuiltIn => "built-in",
+                    SourceKind::NoRule => "by no rule",
+                    _ => item.verdict.map_or("exempt", Verdict::word),
+                },
                 place: places.find(key).map(|(file, line)| (file.to_owned(), line)),
                 hits: item.hits,
             })

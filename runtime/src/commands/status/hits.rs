@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use mesh_bpf::flow::Verdict;
 use mesh_bpf::image::MapImage;
 use mesh_bpf::item::counter_key;
 use mesh_bpf::prefix::Prefix;
@@ -16,6 +17,8 @@ pub struct ItemHits {
     pub source: usize,
     /// The item's address.
     pub prefix: Prefix,
+    /// What it makes of connections; `None`: an exempt identity, whose are not touched.
+    pub verdict: Option<Verdict>,
     /// Decisions since the maps were made.
     pub hits: u64,
 }
@@ -33,7 +36,14 @@ pub fn items(image: &MapImage, hits: &BTreeMap<u64, u64>) -> Vec<ItemHits> {
             found.insert((source, prefix), hits);
         }
     });
-    found.into_iter().map(|((source, prefix), hits)| ItemHits { source, prefix, hits }).collect()
+    // Whatever an item's ports, its verdict is one.
+    let decisions = image.port_tables.iter().flat_map(|table| &table.stretches);
+    let verdicts: BTreeMap<usize, Verdict> =
+        decisions.map(|(_, decision)| (decision.source.0 as usize, decision.verdict)).collect();
+    let of = |source| verdicts.get(&source).copied();
+    (found.into_iter())
+        .map(|((source, prefix), hits)| ItemHits { source, prefix, verdict: of(source), hits })
+        .collect()
 }
 
 /// Source, address and key of the counter of every item that decides something; of some more than once.

@@ -22,7 +22,7 @@ use crate::attach::netns_links::{self, LinkOwner};
 use crate::commands::failed::Failed;
 use crate::drift::Drift;
 use crate::error::{Error, Result};
-use crate::generation::confirmation::{self, PendingConfirmation};
+use crate::generation::confirmation::PendingConfirmation;
 use crate::maps::live::{Live, live, membership};
 use crate::maps::pinned::{ControlMap, PinnedMaps};
 use crate::maps::slot;
@@ -257,7 +257,7 @@ impl<S: System> Runtime<S> {
             drift: Vec::new(),
             foreign: hooks::foreign(node)?,
             observers: 0,
-            waiting: confirmation::read(node).ok().flatten(),
+            waiting: self.pending().ok().flatten(),
             failed: self.failed()?,
         };
         let maps = match PinnedMaps::open(node) {

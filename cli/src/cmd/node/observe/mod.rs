@@ -4,7 +4,7 @@ mod filter;
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use mesh_bpf::image::SourceKind;
 use mesh_runtime::{Decided, Filter, ObserverEvent, Reason, State, VerdictFilter};
@@ -16,6 +16,7 @@ use crate::failure::Failure;
 use crate::node::{failure, open};
 use crate::output::Output;
 use crate::places::Places;
+use crate::render::time;
 use crate::sidecars::Heard;
 
 /// Prints decisions until as many came as were asked for, the reader goes away, or the process is asked to end.
@@ -122,7 +123,7 @@ fn object(decided: &Decided, place: Option<(&str, u32)>, heard: Option<bool>) ->
     let (mesh, workload) = names(decided);
     let by = decided.process.as_ref();
     json!({
-        "time": time(decided.time),
+        "time": time::micros(decided.time),
         "workload": workload, "mesh": mesh, "member": decided.member,
         "pid": by.map(|by| by.pid), "uid": by.map(|by| by.uid), "command": by.map(|by| by.name.as_str()),
         "direction": decided.direction.to_string(), "protocol": decided.protocol.to_string(),
@@ -182,7 +183,7 @@ fn line(decided: &Decided, place: Option<(&str, u32)>, heard: Option<bool>) -> S
         item @ Reason::Item { .. } => item.line(),
     };
     let place = place.map_or_else(String::new, |(file, line)| format!("  {file}:{line}"));
-    let time = time(decided.time);
+    let time = time::micros(decided.time);
     let nobody = if heard == Some(false) { ", where nobody listens" } else { "" };
     format!(
         "{} {who}{by}  {} {}{source} -> {destination}  {}{nobody}  {reason}{place}\n",
@@ -191,9 +192,4 @@ fn line(decided: &Decided, place: Option<(&str, u32)>, heard: Option<bool>) -> S
         decided.protocol,
         decided.verdict,
     )
-}
-
-/// Microseconds since 1970 as RFC 3339 has it, in UTC.
-fn time(microseconds: u64) -> String {
-    humantime::format_rfc3339_micros(UNIX_EPOCH + Duration::from_micros(microseconds)).to_string()
 }
