@@ -42,6 +42,8 @@ pub struct File {
     pub meshes: Vec<Mesh>,
     /// `# meshc: allow(…)` comments.
     pub allows: Vec<Allow>,
+    /// `# meshc: library`: it is there for others to import.
+    pub library: bool,
     /// Names whose declaration could not be read. They exist, so a use of one is no second mistake.
     pub broken: Vec<Name>,
     /// Words in statements that could not be read: a name among them is not unused.
@@ -70,6 +72,7 @@ impl File {
             body: Body { rules: Vec::new(), exempts: Vec::new(), ons: Vec::new() },
             meshes: Vec::new(),
             allows: Vec::new(),
+            library: false,
             broken: Vec::new(),
             mentioned: BTreeSet::new(),
             lost: Lost { exempt: false, statement: false },

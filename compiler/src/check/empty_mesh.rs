@@ -1,5 +1,6 @@
 //! `empty-mesh`: a mesh, or a whole program, that nobody is a member of.
 
+use super::LIBRARY;
 use crate::diag::{Code, Diagnostic, Severity, quote};
 use crate::resolve::Resolution;
 use crate::source::Span;
@@ -17,12 +18,17 @@ pub(super) fn check(resolution: &Resolution, diagnostics: &mut Vec<Diagnostic>) 
     }
     for (i, mesh) in program.meshes.iter().enumerate() {
         let read = !lost.meshes.iter().any(|lost| lost.index() == i);
-        if has_members.get(i) == Some(&false) && read {
-            diagnostics.push(
+        // Who imports a library may add the workloads.
+        if has_members.get(i) == Some(&false) && read && !resolution.is_library {
+            let diagnostic =
                 Diagnostic::new(Code::EmptyMesh, format!("mesh {} has no workload", quote(&mesh.name)))
-                    .label(mesh.span, "nobody is a member of it")
-                    .help("say who is: `workload NAME { address 10.42.1.0/24 }`"),
-            );
+                    .label(mesh.span, "nobody is a member of it");
+            diagnostics.push(match resolution.libraries.contains(&mesh.span.file) {
+                true => diagnostic.severity(Severity::Note).help(
+                    "nothing to do where it is there for other programs that import this library; a mesh of yours needs its name",
+                ),
+                false => diagnostic.help(format!("say who is: `workload NAME {{ address 10.42.1.0/24 }}`{LIBRARY}")),
+            });
         }
     }
     if program.meshes.is_empty() && !lost.statement {
@@ -33,6 +39,7 @@ pub(super) fn check(resolution: &Resolution, diagnostics: &mut Vec<Diagnostic>) 
 /// A file that only others import is fine by itself, but reaches nobody; an empty one is a mistake.
 fn no_mesh(resolution: &Resolution) -> Option<Diagnostic> {
     let diagnostic = match (resolution.first_statement, resolution.first_file) {
+        (Some(_), _) if resolution.is_library => return None,
         (Some(span), _) => {
             Diagnostic::new(Code::EmptyMesh, "there is no mesh, so nothing here reaches anybody")
                 .severity(Severity::Warning)
@@ -42,7 +49,10 @@ fn no_mesh(resolution: &Resolution) -> Option<Diagnostic> {
             .label(Span { file, start: 0, end: 0 }, "no statement in it"),
         (None, None) => return None,
     };
-    Some(diagnostic.help("write a mesh with a workload: `mesh NAME { workload NAME { … } }`"))
+    Some(
+        diagnostic
+            .help(format!("write a mesh with a workload: `mesh NAME {{ workload NAME {{ … }} }}`{LIBRARY}")),
+    )
 }
 
 #[cfg(test)]
@@ -70,6 +80,13 @@ mod tests {
             ],
         );
         expect("mesh m { deny outbound", &[("syntax", "a block is never closed", &["{"])]);
+    }
+
+    #[test]
+    fn a_library_needs_nobody() {
+        expect("# Ours.\n# meshc: library\n\nset s = 1.1.1.1\nmesh m { deny outbound }", &[]);
+        expect("# meshc: library\nset s = 1.1.1.1\nredirect outbound tcp 80 -> 15001", &[]);
+        expect("# meshc: library\n", &[("empty-mesh", "the policy is empty", &[""])]);
     }
 
     #[test]

@@ -1,11 +1,11 @@
-//! What is not said: warnings that a comment allows, and those about files that were only imported.
+//! What is not said: warnings that a comment allows, and those about files that are there for others to import.
 
 use crate::diag::{Code, Diagnostic, Severity, sort};
 use crate::resolve::Resolution;
 use crate::source::Span;
 
 /// Removes the warnings that `# meshc: allow(…)` comments silence, and `unused` and `no-effect` in files
-/// that are only imported: what has no use here may have one elsewhere. Sorts the rest by place.
+/// that are there for others: what has no use here may have one elsewhere. Sorts the rest by place.
 ///
 /// To be called once, with the diagnostics of all passes. `complete` says that all passes ran: only then
 /// is a comment that silences nothing a mistake.
@@ -18,7 +18,7 @@ pub fn silence(resolution: &Resolution, diagnostics: Vec<Diagnostic>, complete: 
         let span = diagnostic.span().filter(|_| diagnostic.severity != Severity::Error);
         let allowed = span.is_some_and(|span| allow(resolution, &mut used, diagnostic.code, span));
         let elsewhere = matches!(diagnostic.code, Code::Unused | Code::NoEffect)
-            && span.is_some_and(|span| resolution.imported_only.contains(&span.file));
+            && span.is_some_and(|span| resolution.for_others.contains(&span.file));
         if !allowed && !elsewhere {
             kept.push(diagnostic);
         }
@@ -48,7 +48,7 @@ fn allow(resolution: &Resolution, used: &mut [Vec<bool>], code: Code, span: Span
 }
 
 fn idle(resolution: &Resolution, used: &[Vec<bool>]) -> Vec<Diagnostic> {
-    let here = |span: Span| !resolution.imported_only.contains(&span.file);
+    let here = |span: Span| !resolution.for_others.contains(&span.file);
     let codes =
         resolution.allows.iter().zip(used).flat_map(|(allow, used)| {
             allow.codes.iter().zip(used).map(move |(item, used)| (allow, item, used))

@@ -1,5 +1,6 @@
 //! `unused`: a set or a group that nothing names.
 
+use super::LIBRARY;
 use crate::diag::{Code, Diagnostic, quote};
 use crate::resolve::Resolution;
 
@@ -13,7 +14,7 @@ pub(super) fn check(resolution: &Resolution, diagnostics: &mut Vec<Diagnostic>) 
         diagnostics.push(
             Diagnostic::new(Code::Unused, message)
                 .label(unused.span, "nothing names it")
-                .help("remove it, or name it where it was meant to be used"),
+                .help(format!("remove it, or name it where it was meant to be used{LIBRARY}")),
         );
     }
 }

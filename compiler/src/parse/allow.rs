@@ -1,4 +1,4 @@
-//! `# meshc: allow(code, code)` comments.
+//! Comments that speak to the compiler: `# meshc: allow(code, code)` and `# meshc: library`.
 
 use mesh_grammar::scan::{Comment, Extent};
 
@@ -7,21 +7,35 @@ use crate::ast::{Allow, Spanned};
 use crate::diag::{Code, Diagnostic, Severity, did_you_mean, quote};
 use crate::source::{FileId, Span};
 
-/// Finds the comments that speak to the compiler. What they silence is not known yet.
-pub(super) fn read(
-    file: FileId,
-    text: &str,
-    comments: &[Comment],
-    errors: &mut Errors,
-) -> Vec<(Allow, bool)> {
-    (comments.iter())
-        .filter_map(|comment| {
-            let said = comment.extent.of(text).trim_start_matches('#').trim_start();
-            let order = said.strip_prefix("meshc:")?;
-            let reader = Reader { file, text, extent: comment.extent };
-            Some((reader.allow(order, errors)?, comment.alone))
-        })
-        .collect()
+/// What comments of a file say to the compiler.
+pub(super) struct Orders {
+    /// `allow` comments, and whether each stands alone on its line. What they silence is not known yet.
+    pub(super) allows: Vec<(Allow, bool)>,
+    /// The file is there for others to import.
+    pub(super) library: bool,
+}
+
+/// Finds the comments that speak to the compiler.
+pub(super) fn read(file: FileId, text: &str, comments: &[Comment], errors: &mut Errors) -> Orders {
+    let mut orders = Orders { allows: Vec::new(), library: false };
+    let head = head(text);
+    for comment in comments {
+        let said = comment.extent.of(text).trim_start_matches('#').trim_start();
+        let Some(order) = said.strip_prefix("meshc:") else { continue };
+        let reader = Reader { file, text, extent: comment.extent };
+        match order.trim() {
+            "library" if (comment.extent.start as usize) < head => orders.library = true,
+            "library" => reader.too_late(errors),
+            _ => orders.allows.extend(reader.allow(order, errors).map(|allow| (allow, comment.alone))),
+        }
+    }
+    orders
+}
+
+/// Where the first line begins that has something else than a comment: what stands before it is about the whole file.
+fn head(text: &str) -> usize {
+    let plain = |line: &&str| matches!(line.trim_start().chars().next(), None | Some('#'));
+    text.split_inclusive('\n').take_while(plain).map(str::len).sum()
 }
 
 struct Reader<'t> {
@@ -40,13 +54,25 @@ impl Reader<'_> {
         let Some(inner) = inner else {
             errors.push(|| {
                 Diagnostic::new(Code::Syntax, "a comment for `meshc:` that says nothing known")
-                    .label(span, "not `allow(…)`")
-                    .help("write `# meshc: allow(code, code)` with the codes of warnings")
+                    .label(span, "neither `allow(…)` nor `library`")
+                    .help(
+                        "write `# meshc: allow(code, code)` with the codes of warnings, or `# meshc: library` above the \
+                         first statement of a file that others import",
+                    )
             });
             return None;
         };
         let codes = inner.split(',').filter_map(|word| self.code(word.trim(), errors)).collect();
         Some(Allow { codes, scope: None, span })
+    }
+
+    fn too_late(&self, errors: &mut Errors) {
+        let span = Span { file: self.file, start: self.extent.start, end: self.extent.end };
+        errors.push(|| {
+            Diagnostic::new(Code::Syntax, "`library` is about the whole file")
+                .label(span, "below its first statement")
+                .help("write it alone on a line above the first statement")
+        });
     }
 
     fn code(&self, word: &str, errors: &mut Errors) -> Option<Spanned<Code>> {

@@ -194,6 +194,20 @@ fn an_unknown_code_in_an_allow_is_an_error() {
     );
 }
 
+#[test]
+fn a_library_says_so_above_its_first_statement() {
+    let library = |text: &str| {
+        let (file, found) = parse_file(Sources::default().add("a", Vec::new()).0, text);
+        (file.library, found.len())
+    };
+    assert_eq!(library("# ours\n\n  # meshc: library\nset a = 1.1.1.1"), (true, 0));
+    assert_eq!(library("set a = 1.1.1.1 # a library"), (false, 0));
+    for late in ["set a = 1.1.1.1\n# meshc: library", "set a = 1.1.1.1 # meshc: library"] {
+        assert_eq!(library(late), (false, 1), "{late}");
+        check(late, &[("syntax", "`library` is about the whole file", "# meshc: library")]);
+    }
+}
+
 const NO_ANY: (&str, &str, &str) = ("syntax", "`any` is not allowed at the top level", "any");
 
 #[test]

@@ -72,7 +72,7 @@ impl<'t, 'e> Walker<'t, 'e> {
     pub(super) fn new(file: FileId, text: &'t str, scan: &'t Scan, errors: &'e mut Errors) -> Self {
         let mut faults: Vec<u32> = scan.faults.iter().map(|fault| fault.extent.start).collect();
         faults.sort_unstable();
-        let allows = Allows::new(super::allow::read(file, text, &scan.comments, errors));
+        let orders = super::allow::read(file, text, &scan.comments, errors);
         Self {
             file,
             text,
@@ -80,9 +80,9 @@ impl<'t, 'e> Walker<'t, 'e> {
             faults,
             next_fault: 0,
             errors,
-            out: ast::File::empty(file),
+            out: ast::File { library: orders.library, ..ast::File::empty(file) },
             stack: Vec::new(),
-            allows,
+            allows: Allows::new(orders.allows),
             indent: Indent::new(text),
         }
     }

@@ -53,8 +53,12 @@ pub struct Files {
     pub sources: Sources,
     /// Their trees, in the same order.
     pub trees: Vec<ast::File>,
-    /// Files that nobody named but an `import`.
-    pub imported_only: BTreeSet<FileId>,
+    /// Files that are there for others: those that nobody named but an `import`, and those that say so.
+    pub for_others: BTreeSet<FileId>,
+    /// Those that say so.
+    pub libraries: BTreeSet<FileId>,
+    /// Every file that somebody named says so.
+    pub is_library: bool,
     /// `import` statements without a file.
     pub missing_imports: Vec<Span>,
     /// Files that could not be read as text, so that what they declare is not known.
@@ -76,7 +80,11 @@ pub fn load(given: Vec<(Location, Vec<u8>)>, loader: &mut dyn Loader) -> (Files,
         loading.follow(at, loader);
         at += 1;
     }
-    loading.files.imported_only = loading.files.trees.iter().skip(given).map(|tree| tree.id).collect();
+    let Files { trees, libraries, for_others, is_library, .. } = &mut loading.files;
+    libraries.extend(trees.iter().filter(|tree| tree.library).map(|tree| tree.id));
+    let imported = trees.iter().skip(given).map(|tree| tree.id);
+    *for_others = imported.chain(libraries.iter().copied()).collect();
+    *is_library = given > 0 && trees.iter().take(given).all(|tree| tree.library);
     loading.report_cycles();
     (loading.files, loading.diagnostics)
 }

@@ -66,7 +66,9 @@ pub fn resolve(files: &Files, mut earlier: Vec<Diagnostic>) -> (Resolution, Vec<
     let resolution = Resolution {
         program,
         allows: files.trees.iter().flat_map(|tree| tree.allows.clone()).collect(),
-        imported_only: files.imported_only.clone(),
+        for_others: files.for_others.clone(),
+        libraries: files.libraries.clone(),
+        is_library: files.is_library,
         unused,
         places,
         lost,

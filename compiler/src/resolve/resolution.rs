@@ -15,8 +15,12 @@ pub struct Resolution {
     pub program: Program,
     /// `# meshc: allow(…)` comments of all files.
     pub allows: Vec<ast::Allow>,
-    /// Files that nobody named but an `import`: what is unused there may be used elsewhere.
-    pub imported_only: BTreeSet<FileId>,
+    /// Files that are there for others to import: what is unused there may be used elsewhere.
+    pub for_others: BTreeSet<FileId>,
+    /// Those of them that say so.
+    pub libraries: BTreeSet<FileId>,
+    /// The whole program is there for others to import.
+    pub is_library: bool,
     /// Sets and groups that nothing names.
     pub unused: Vec<Unused>,
     /// The words of each workload's selectors.

@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use mesh_bpf::flow::{Direction, Verdict};
 
 use super::*;
+use crate::diag::Severity;
 use crate::hir::Peer;
 
 /// A loader over files in memory; a directory is the files below its name.
@@ -261,4 +262,24 @@ fn what_nothing_uses_is_kept_for_the_check() {
         resolved(&[("a.mesh", "set a = 1.1.1.1\nset b = a\nmesh m { group g = w\n workload w { any } }\n")]);
     let names: Vec<&str> = resolution.unused.iter().map(|unused| unused.name.as_str()).collect();
     assert_eq!(names, ["b", "g"]);
+}
+
+/// What a program of several files comes to, with the passes after resolving; the first file is given.
+fn said(files: &[(&str, &str)]) -> Vec<(Severity, String)> {
+    let (_, resolution, mut diagnostics) = resolved(files);
+    let (_, found) = crate::check::check(&resolution);
+    diagnostics.extend(found);
+    let kept = crate::check::silence(&resolution, diagnostics, true);
+    kept.into_iter().map(|found| (found.severity, found.message)).collect()
+}
+
+#[test]
+fn a_mesh_of_a_library_may_be_there_for_other_programs() {
+    let team = ("team.mesh", "import \"all.mesh\"\nmesh shop { workload cart { any } }");
+    let bank = "mesh shop { deny outbound tcp 25 }\nmesh bank { deny outbound tcp 25 }";
+    let library = format!("# meshc: library\n{bank}");
+    let empty = |severity| vec![(severity, "mesh `bank` has no workload".to_owned())];
+    assert_eq!(said(&[team, ("all.mesh", &library)]), empty(Severity::Note));
+    assert_eq!(said(&[team, ("all.mesh", bank)]), empty(Severity::Error));
+    assert_eq!(said(&[("all.mesh", &library)]), []);
 }
