@@ -1,6 +1,6 @@
 //! `empty-mesh`: a mesh, or a whole program, that nobody is a member of.
 
-use super::LIBRARY;
+use super::library::HELP as LIBRARY;
 use crate::diag::{Code, Diagnostic, Severity, quote};
 use crate::resolve::Resolution;
 use crate::source::Span;

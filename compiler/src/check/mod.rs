@@ -9,6 +9,7 @@ mod empty_mesh;
 mod empty_workload;
 #[cfg(test)]
 pub(crate) mod fixture;
+mod library;
 mod membership_overlap;
 mod on_conflict;
 mod redirect_loop;
@@ -22,9 +23,6 @@ use crate::hir::Program;
 use crate::resolve::Resolution;
 
 pub use self::silence::silence;
-
-/// How a file says that what it has need not be used in it, at the end of a help.
-const LIBRARY: &str = "; `# meshc: library` at the top of a file says that it is there for others to import";
 
 /// Proof that a program was read and resolved, and that its statements were checked, without an error: the only
 /// thing that is decided.

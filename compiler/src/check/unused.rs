@@ -1,6 +1,6 @@
 //! `unused`: a set or a group that nothing names.
 
-use super::LIBRARY;
+use super::library::HELP as LIBRARY;
 use crate::diag::{Code, Diagnostic, quote};
 use crate::resolve::Resolution;
 
