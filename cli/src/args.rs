@@ -28,7 +28,7 @@ pub struct Cli {
 /// What every command takes.
 #[derive(Args, Clone, Debug)]
 pub struct Global {
-    /// Text for people or JSON for scripts
+    /// How answers are printed
     #[arg(long, global = true, value_enum, default_value_t = Format::Text, help_heading = "Output")]
     pub format: Format,
     /// Colour messages
@@ -42,22 +42,24 @@ pub struct Global {
 /// How answers are printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// For people.
+    /// For people
     Text,
-    /// For scripts: one object.
+    /// For scripts: one object
     Json,
-    /// Diagnostics for code scanning, SARIF 2.1.0.
+    /// Diagnostics for code scanning, SARIF 2.1.0: of `check`
     Sarif,
+    /// For people, and what is wrong also as commands that GitHub Actions shows beside the source
+    Github,
 }
 
 /// When messages are coloured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum ColorChoice {
-    /// On a terminal, unless NO_COLOR is set.
+    /// On a terminal, unless NO_COLOR is set
     Auto,
-    /// Always.
+    /// Also in a pipe
     Always,
-    /// Never.
+    /// Not on a terminal either
     Never,
 }
 
@@ -65,10 +67,10 @@ pub enum ColorChoice {
 #[derive(Args, Clone, Debug)]
 pub struct Program {
     /// Policy files and directories (a directory means its own *.mesh); `-` is standard input
-    #[arg(required = true, value_name = "PATH")]
+    #[arg(default_value = ".", value_name = "PATH")]
     pub paths: Vec<PathBuf>,
     /// What standard input is called in messages
-    #[arg(long, value_name = "NAME", default_value = "<stdin>")]
+    #[arg(long, value_name = "NAME", default_value = STDIN)]
     pub stdin_name: String,
     /// Endpoints that the policy is compiled against, in TOML
     #[arg(long, value_name = "FILE")]
@@ -80,6 +82,17 @@ pub struct Program {
     #[arg(long, value_name = "LINES", default_value_t = mesh_bpf::pack::MAX_LINES, hide_default_value = true)]
     pub max_lines: usize,
 }
+
+impl Program {
+    /// The files and directories, without any option.
+    pub fn of(paths: Vec<PathBuf>) -> Self {
+        let (stdin_name, max_lines) = (STDIN.into(), mesh_bpf::pack::MAX_LINES);
+        Self { paths, stdin_name, inventory: None, deny: None, max_lines }
+    }
+}
+
+/// What standard input is called in messages.
+const STDIN: &str = "<stdin>";
 
 /// What `--deny` takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -321,10 +334,10 @@ pub struct Plan {
 #[derive(Args, Debug)]
 pub struct Fmt {
     /// Policy files and directories; `-` is standard input, and the result goes to standard output
-    #[arg(required = true, value_name = "PATH")]
+    #[arg(default_value = ".", value_name = "PATH")]
     pub paths: Vec<PathBuf>,
     /// What standard input is called in messages
-    #[arg(long, value_name = "NAME", default_value = "<stdin>")]
+    #[arg(long, value_name = "NAME", default_value = STDIN)]
     pub stdin_name: String,
     /// Change nothing; show what would change and exit with 3 where something would
     #[arg(long)]
@@ -344,7 +357,7 @@ pub struct Explain {
     #[arg(long, value_name = "NAME")]
     pub mesh: Option<String>,
     /// What standard input is called in messages
-    #[arg(long, value_name = "NAME", default_value = "<stdin>")]
+    #[arg(long, value_name = "NAME", default_value = STDIN)]
     pub stdin_name: String,
     /// Endpoints that the policy is compiled against, in TOML
     #[arg(long, value_name = "FILE")]

@@ -120,12 +120,14 @@ fn standard_input(name: &str) -> Result<(Location, Vec<u8>), Failure> {
 
 fn read_dir(dir: &Path, given: &mut Vec<(Location, Vec<u8>)>) -> Result<(), Failure> {
     let names = policies_in(dir).map_err(|error| unreadable(dir, &error))?;
+    let is_here = dir.as_os_str() == ".";
     if names.is_empty() {
-        return Err(Failure::refused("no-policy", format!("`{}` has no `.mesh` files", dir.display()))
-            .help("a directory means its own `*.mesh`, not those in directories below it"));
+        let which = if is_here { "the current directory".into() } else { format!("`{}`", dir.display()) };
+        return Err(Failure::refused("no-policy", format!("{which} has no `.mesh` files"))
+            .help("name a file or a directory; a directory means its own `*.mesh`, not those in directories below it"));
     }
     for name in names {
-        let file = dir.join(name);
+        let file = if is_here { name } else { dir.join(name) };
         is_a_file(&file).map_err(|why| {
             Failure::refused("unreadable", format!("`{}` {why}", file.display()))
                 .help("every `*.mesh` of a directory is a part of the policy; rename or remove what is none")

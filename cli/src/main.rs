@@ -8,6 +8,7 @@ mod cmd;
 mod exit;
 mod failure;
 mod files;
+mod github;
 mod heap;
 mod inventory;
 mod output;

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 
 use crate::args::{ColorChoice, Format, Global};
 use crate::failure::Failure;
+use crate::github;
 
 /// How a command talks: answers go to standard output, everything else to standard error.
 #[derive(Clone, Copy, Debug)]
@@ -51,6 +52,11 @@ impl Output {
     /// Whether answers are JSON.
     pub const fn is_json(&self) -> bool {
         matches!(self.format, Format::Json)
+    }
+
+    /// Whether answers are text, and what is wrong is told to the runner of GitHub Actions too.
+    pub const fn is_github(&self) -> bool {
+        matches!(self.format, Format::Github)
     }
 
     /// An answer as text. A reader that has gone away is no error.
@@ -149,6 +155,10 @@ impl Output {
             text.push_str(&format!("\n  {} {}", self.paint("36", "help:"), text::lines(help)));
         }
         self.put(&text);
+        if self.is_github() {
+            let help = failure.help.as_ref().map_or_else(String::new, |help| format!("\nhelp: {help}"));
+            self.text(&github::command("error", None, failure.code, &format!("{}{help}", failure.message)));
+        }
     }
 
     fn paint(&self, color: &str, text: &str) -> String {

@@ -18,8 +18,8 @@ pub fn run(output: &Output, args: &Check) -> Result<Exit, Failure> {
             output.json(&json!({ "diagnostics": render::json::diagnostics(sources, diagnostics) }))
         }
         Format::Sarif => output.text(&format!("{}\n", render::sarif::log(sources, diagnostics))),
-        Format::Text => {
-            output.print_diagnostics(&render::text(output, sources, diagnostics));
+        Format::Text | Format::Github => {
+            render::say(output, sources, diagnostics);
             let files = sources.iter().count();
             let tally = render::tally(diagnostics);
             let tally = if tally.is_empty() { "no problems found" } else { &tally };

@@ -13,7 +13,7 @@ use crate::args::{Compile, Pass};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::Output;
-use crate::{files, program, text_diff};
+use crate::{files, github, program, text_diff};
 
 /// Prints or writes what a program compiles to.
 pub fn run(output: &Output, args: &Compile) -> Result<Exit, Failure> {
@@ -75,7 +75,11 @@ fn check(output: &Output, file: &Path, wanted: &[u8]) -> Result<Exit, Failure> {
     let name = file.display().to_string();
     let diff = text_diff::unified(&found, &wanted, &name, &format!("{name} (compiled now)"));
     output.answer(&json!({ "equal": false, "diff": diff }), || diff.clone());
-    output.info(&format!("{name} is stale: `meshc compile -o {name} …` rewrites it"));
+    let stale = format!("{name} is stale: `meshc compile -o {name} …` rewrites it");
+    output.info(&stale);
+    if output.is_github() {
+        output.text(&github::command("error", Some((&name, None)), "stale", &stale));
+    }
     Ok(Exit::Different)
 }
 

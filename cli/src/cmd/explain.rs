@@ -1,8 +1,7 @@
 //! `meshc explain`: what happens to a flow, and why.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use mesh_bpf::pack::MAX_LINES;
 use mesh_compiler::compile::Compilation;
 use mesh_compiler::diag::Diagnostic;
 use mesh_compiler::explain::{Explanation, explain};
@@ -23,27 +22,27 @@ pub fn run(output: &Output, args: &Explain) -> Result<Exit, Failure> {
     let Some((flow, paths)) = args.arguments.split_last() else {
         return Err(Failure::usage("no flow was given"));
     };
-    if paths.is_empty() {
-        return Err(Failure::usage(format!("`{flow}` stands alone: a policy and a flow are needed"))
+    if paths.is_empty() && Path::new(flow).exists() {
+        return Err(Failure::usage(format!("`{flow}` stands alone, and a flow is needed too"))
             .help("meshc explain POLICY 'cart -> 10.0.3.9 tcp 3306'; or `--live` to ask the kernel's maps"));
     }
+    let here = [".".to_owned()];
+    let paths = if paths.is_empty() { &here } else { paths };
     let program = Program {
-        paths: paths.iter().map(PathBuf::from).collect(),
         stdin_name: args.stdin_name.clone(),
         inventory: args.inventory.clone(),
-        deny: None,
-        max_lines: MAX_LINES,
+        ..Program::of(paths.iter().map(PathBuf::from).collect())
     };
     let mut compilation = program::compile(&program)?;
     let Some(compiled) = compilation.compiled.take() else {
         let (sources, found) = (&compilation.files.sources, &compilation.diagnostics);
-        output.print_diagnostics(&render::text(output, sources, found));
+        render::say(output, sources, found);
         return Ok(Exit::Refused);
     };
     let question = match ask(&mut compilation, flow, args.mesh.as_deref()) {
         Ok(question) => question,
         Err(found) => {
-            output.print_diagnostics(&render::text(output, &compilation.files.sources, &found));
+            render::say(output, &compilation.files.sources, &found);
             return Ok(Exit::Usage);
         }
     };

@@ -12,7 +12,7 @@ use crate::args::Fmt;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::Output;
-use crate::{files, render, text_diff};
+use crate::{files, github, render, text_diff};
 
 /// Formats files in place, or standard input to standard output. A file with a mistake stays as it is.
 pub fn run(output: &Output, args: &Fmt) -> Result<Exit, Failure> {
@@ -32,7 +32,7 @@ pub fn run(output: &Output, args: &Fmt) -> Result<Exit, Failure> {
             }
         }
     }
-    output.print_diagnostics(&render::text(output, &sources, &diagnostics));
+    render::say(output, &sources, &diagnostics);
     if output.is_json() {
         output.json(
             &json!({ "changed": changed, "diagnostics": render::json::diagnostics(&sources, &diagnostics) }),
@@ -69,6 +69,10 @@ fn settle(
     if args.check {
         if !output.is_json() {
             output.text(&text_diff::unified(old, new, name, &format!("{name} (formatted)")));
+        }
+        if output.is_github() && old != new {
+            let message = "it is not in the canonical layout\nhelp: `meshc fmt` brings it there";
+            output.text(&github::command("error", Some((name, None)), "fmt", message));
         }
     } else if stdin && *name == args.stdin_name {
         if !output.is_json() {

@@ -21,7 +21,7 @@ pub fn run(output: &Output, args: &Test) -> Result<Exit, Failure> {
     let other = |found: &&Diagnostic| found.severity == Severity::Error && found.code != Code::TestFailed;
     let mistakes: Vec<Diagnostic> = compilation.diagnostics.iter().filter(other).cloned().collect();
     if !mistakes.is_empty() {
-        output.print_diagnostics(&render::text(output, &compilation.files.sources, &mistakes));
+        render::say(output, &compilation.files.sources, &mistakes);
         return Err(Failure::refused("errors", format!("no test was run: {}", render::tally(&mistakes))));
     }
     let report = &compilation.tests;
@@ -39,6 +39,9 @@ pub fn run(output: &Output, args: &Test) -> Result<Exit, Failure> {
         || text(&compilation, passed, failed, covered, percent),
     );
     if failed > 0 {
+        let failed = |found: &&Diagnostic| found.code == Code::TestFailed;
+        let failed: Vec<_> = compilation.diagnostics.iter().filter(failed).cloned().collect();
+        render::annotate(output, &compilation.files.sources, &failed);
         return Ok(Exit::Refused);
     }
     if args.min_coverage.is_some_and(|least| percent < usize::from(least)) {

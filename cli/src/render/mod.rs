@@ -32,9 +32,49 @@ use mesh_compiler::diag::{Diagnostic, Label, Severity};
 use mesh_compiler::source::{FileId, Sources};
 use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, SourceCode, SourceSpan};
 
+use crate::github::{self, Region};
 use crate::output::Output;
 use snippet::Snippet;
 use visible::visible;
+
+/// Says all diagnostics to people, and to a runner that shows them beside the source.
+pub fn say(output: &Output, sources: &Sources, diagnostics: &[Diagnostic]) {
+    output.print_diagnostics(&text(output, sources, diagnostics));
+    annotate(output, sources, diagnostics);
+}
+
+/// Tells them to the runner alone.
+pub fn annotate(output: &Output, sources: &Sources, diagnostics: &[Diagnostic]) {
+    if output.is_github() {
+        output.text(
+            &diagnostics
+                .iter()
+                .filter(|one| is_said(output, one))
+                .map(|one| annotation(sources, one))
+                .collect::<String>(),
+        );
+    }
+}
+
+/// A diagnostic as a command for the runner of GitHub Actions, at its first place.
+fn annotation(sources: &Sources, diagnostic: &Diagnostic) -> String {
+    let level = match diagnostic.severity {
+        Severity::Error => "error",
+        Severity::Warning => "warning",
+        Severity::Note => "notice",
+    };
+    let place = diagnostic.span().and_then(|span| {
+        let source = sources.get(span.file)?;
+        let at = |offset| (source.position(offset).line, source.position(offset).column);
+        Some((source.name.as_str(), Some(Region { start: at(span.start), end: at(span.end) })))
+    });
+    let help = diagnostic.help.as_ref().map_or_else(String::new, |help| format!("\nhelp: {help}"));
+    github::command(level, place, diagnostic.code.word(), &format!("{}{help}", diagnostic.message))
+}
+
+fn is_said(output: &Output, diagnostic: &Diagnostic) -> bool {
+    !output.quiet || diagnostic.severity == Severity::Error
+}
 
 /// All diagnostics as text, with a line that counts them.
 #[must_use]
@@ -42,7 +82,7 @@ pub fn text(output: &Output, sources: &Sources, diagnostics: &[Diagnostic]) -> S
     let mut out = String::new();
     let shown = shown(sources, diagnostics);
     for diagnostic in diagnostics {
-        if output.quiet && diagnostic.severity != Severity::Error {
+        if !is_said(output, diagnostic) {
             continue;
         }
         let report = Report::new(sources, &shown, diagnostic);

@@ -49,7 +49,7 @@ pub const HOUSES: &[House] = &[
             floor("what commands share", "agent_client candidate cautions confirmation consent live plugin"),
             floor("node and policy", "node plan policy program"),
             floor("answers", "places render sidecars"),
-            floor("files and the terminal", "args exit failure files heap inventory output text_diff"),
+            floor("files and the terminal", "args exit failure files github heap inventory output text_diff"),
         ],
     },
     House {

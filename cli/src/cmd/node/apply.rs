@@ -1,5 +1,6 @@
 //! `meshc apply`.
 
+use std::path::Path;
 use std::time::Instant;
 
 use mesh_compiler::diff::EntryChanges;
@@ -56,8 +57,8 @@ pub fn run(output: &Output, args: &Apply) -> Result<Exit, Failure> {
         }
         changes
     };
-    let origin = args.program.paths.iter().map(|path| path.to_string_lossy()).collect::<Vec<_>>().join(" ");
-    let origin = format!("apply {origin}");
+    let origin =
+        format!("apply {}", args.program.paths.iter().map(|path| named(path)).collect::<Vec<_>>().join(" "));
     let lines = places.as_ref().map(Places::encode).transpose()?;
     let request = Request {
         lines: lines.as_deref(),
@@ -93,6 +94,12 @@ pub fn run(output: &Output, args: &Apply) -> Result<Exit, Failure> {
     };
     report(output, &applied, compiled.as_millis(), &entries, &unheard, Some(&changes));
     Ok(Exit::Done)
+}
+
+/// A path as `history` shows it: the current directory by its name, since later nobody knows which it was.
+fn named(path: &Path) -> String {
+    let here = if path.as_os_str() == "." { std::env::current_dir().ok() } else { None };
+    here.as_deref().unwrap_or(path).to_string_lossy().into_owned()
 }
 
 /// A generation's number can come again after everything was detached; its policy's digest does not lie.

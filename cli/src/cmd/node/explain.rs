@@ -43,7 +43,7 @@ pub fn run(output: &Output, args: &Explain) -> Result<Exit, Failure> {
     let parsed = match parse_flow(id, flow) {
         Ok(parsed) => parsed,
         Err(found) => {
-            output.print_diagnostics(&render::text(output, &sources, &found));
+            render::say(output, &sources, &found);
             return Ok(Exit::Usage);
         }
     };
