@@ -62,7 +62,7 @@ pub fn compile_aloud(output: &Output, args: &Program, least: Severity) -> Result
     let compilation = compile(args)?;
     let said: Vec<_> =
         compilation.diagnostics.iter().filter(|found| found.severity <= least).cloned().collect();
-    output.print_diagnostics(&render::text(output, &compilation.files.sources, &said));
+    render::say(output, &compilation.files.sources, &said);
     Ok(compilation)
 }
 

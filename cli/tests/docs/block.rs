@@ -53,6 +53,11 @@ impl Block {
         self.rest().find_map(|word| word.strip_prefix("inventory="))
     }
 
+    /// The file whose content it shows.
+    pub(crate) fn shows(&self) -> Option<&str> {
+        self.rest().find_map(|word| word.strip_prefix("shows="))
+    }
+
     /// The codes that it names, sorted.
     pub(crate) fn codes(&self) -> Vec<&str> {
         let mut codes: Vec<&str> =

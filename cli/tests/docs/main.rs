@@ -10,6 +10,7 @@
 //! | `mesh-reject CODE …` | errors, of just these codes |
 //! | `mesh-fragment` | statements of a mesh: no errors when put into one |
 //! | `text check` | what `meshc check` prints about the program before it |
+//! | `… shows=FILE` | what stands in the file, which a command of the page wrote |
 //! | `console` | commands after `$ `, and what they print; a line `…` stands for any lines |
 //!
 //! A word with a dot names the file that the block is saved as; later blocks of the page find it there.

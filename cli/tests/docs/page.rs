@@ -68,6 +68,11 @@ impl Page {
     }
 
     fn block(&mut self, block: &Block) -> Tested<Option<String>> {
+        if let Some(name) = block.shows() {
+            let text = fs::read_to_string(self.dir.path().join(name))
+                .map_err(|error| format!("{}: {name}: {error}", self.path.display()))?;
+            return Ok(self.compare(block, &block.text, &plain(&text)));
+        }
         match block.kind() {
             "toml" => {
                 if let Some(name) = block.file() {
