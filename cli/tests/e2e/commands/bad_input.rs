@@ -229,10 +229,22 @@ fn no_command_panics_where_no_thread_can_be_had() -> Tested {
 
 #[test]
 fn wrong_usage_is_told_apart_from_refused_input() -> Tested {
-    for arguments in [&["no-such-command"][..], &["apply"], &["apply", "--no-such-option", "x"], &[]] {
+    for arguments in [&["no-such-command"][..], &["attach"], &["apply", "--no-such-option", "x"], &[]] {
         let answer = Answer::of(meshc().args(arguments))?;
         assert_eq!(answer.code, 2, "{arguments:?}: {answer:#?}");
         assert!(!answer.stderr.is_empty());
+    }
+    Ok(())
+}
+
+/// The current directory is the policy: what it has none of is never applied.
+#[test]
+fn apply_without_a_path_is_refused_where_there_is_no_policy() -> Tested {
+    let empty = tempfile::tempdir()?;
+    for command in ["apply", "plan"] {
+        let answer = Answer::of(meshc().current_dir(&empty).arg(command))?;
+        assert_eq!(answer.code, 1, "{answer:#?}");
+        assert!(answer.stderr.contains("the current directory has no `.mesh` files"), "{answer:#?}");
     }
     Ok(())
 }
