@@ -282,10 +282,11 @@ mod tests {
         let mut selector = Selector::default();
         for _ in 0..choose(seed, 3) {
             let key = Subject::Label(format!("k{}", choose(seed, 2)));
-            let subject = [Subject::Namespace, key, Subject::ServiceAccount, Subject::Pod];
+            let of_namespace = Subject::NamespaceLabel(format!("k{}", choose(seed, 2)));
+            let subject = [Subject::Namespace, key, Subject::ServiceAccount, Subject::Pod, of_namespace];
             let values = 0..choose(seed, 3);
             let values: Vec<String> = values.map(|_| format!("v{}", choose(seed, 3))).collect();
-            let subject = subject[usize::try_from(choose(seed, 4)).unwrap()].clone();
+            let subject = subject[usize::try_from(choose(seed, 5)).unwrap()].clone();
             selector.conditions.push(Condition { subject, values, negated: choose(seed, 3) == 0 });
         }
         for _ in 0..choose(seed, 3) {
@@ -314,14 +315,18 @@ mod tests {
             for _ in 0..10 {
                 let value =
                     |seed: &mut u64| Some(format!("v{}", choose(seed, 3))).filter(|value| value != "v2");
-                let labels = [0, 1].map(|n| Some((format!("k{n}"), value(&mut seed)?)));
+                let mut labels = || {
+                    [0, 1].map(|n| Some((format!("k{n}"), value(&mut seed)?))).into_iter().flatten().collect()
+                };
+                let (labels, namespace_labels) = (labels(), labels());
                 let bits = u32::try_from(choose(&mut seed, 4)).unwrap() << 30 | 5;
                 let cgroup =
                     ["/", "/a", "/a/b/c", "/abc", ""][usize::try_from(choose(&mut seed, 5)).unwrap()];
                 let endpoint = Endpoint {
                     name: format!("v{}", choose(&mut seed, 3)),
                     namespace: value(&mut seed),
-                    labels: labels.into_iter().flatten().collect(),
+                    labels,
+                    namespace_labels: std::sync::Arc::new(namespace_labels),
                     service_account: value(&mut seed),
                     addresses: vec![std::net::Ipv4Addr::from_bits(bits).into()],
                     cgroup: Some(cgroup.to_owned()).filter(|cgroup| !cgroup.is_empty()),

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use crate::prefix::Prefix;
 
@@ -17,6 +18,8 @@ pub struct Endpoint {
     pub namespace: Option<String>,
     /// Labels by key.
     pub labels: BTreeMap<String, String>,
+    /// Labels of that namespace, by key: shared by all its pods.
+    pub namespace_labels: Arc<BTreeMap<String, String>>,
     /// The service account it runs as.
     pub service_account: Option<String>,
     /// Its own addresses, never v4-mapped.
@@ -30,7 +33,7 @@ pub struct Endpoint {
 pub struct Condition {
     /// What is compared.
     pub subject: Subject,
-    /// The accepted values, sorted and distinct. Empty only for a label: presence is enough.
+    /// The accepted values, sorted and distinct. Empty only for a label, also of a namespace: presence is enough.
     pub values: Vec<String>,
     /// `not`: holds where the plain condition does not, also where the subject is absent.
     pub negated: bool,
@@ -47,6 +50,9 @@ pub enum Subject {
     ServiceAccount,
     /// `pod`
     Pod,
+    // Stands last: what is compiled of a policy without it has the bytes that it had before there was such.
+    /// `namespace-label KEY`
+    NamespaceLabel(String),
 }
 
 impl Subject {
@@ -56,6 +62,7 @@ impl Subject {
         match self {
             Self::Namespace => endpoint.namespace.as_deref(),
             Self::Label(key) => endpoint.labels.get(key).map(String::as_str),
+            Self::NamespaceLabel(key) => endpoint.namespace_labels.get(key).map(String::as_str),
             Self::ServiceAccount => endpoint.service_account.as_deref(),
             Self::Pod => Some(endpoint.name.as_str()).filter(|_| endpoint.cgroup.is_none()),
         }

@@ -195,6 +195,8 @@ pub enum Command {
     Show(Show),
     /// Register a pod by its network namespace
     Attach(Attach),
+    /// Say what labels a Kubernetes namespace has: its pods move
+    Namespace(Namespace),
     /// Take a pod out of the mesh, or everything out of the kernel
     Detach(Detach),
     /// Run a command as a member of the mesh
@@ -470,6 +472,9 @@ pub struct Attach {
     /// One of its labels
     #[arg(long = "label", value_name = "KEY=VALUE")]
     pub labels: Vec<String>,
+    /// One of its namespace's labels [default: those that the node was told of that namespace]
+    #[arg(long = "namespace-label", value_name = "KEY=VALUE", requires = "namespace")]
+    pub namespace_labels: Vec<String>,
     /// The service account it runs as
     #[arg(long, value_name = "NAME")]
     pub service_account: Option<String>,
@@ -479,6 +484,25 @@ pub struct Attach {
     /// Although the network namespace is the node's own, or a member under another name
     #[arg(long)]
     pub force: bool,
+    /// The instance.
+    #[command(flatten)]
+    pub instance: InstanceArgs,
+}
+
+/// `meshc namespace`
+#[derive(Args, Debug)]
+pub struct Namespace {
+    /// The Kubernetes namespace; without one, those that have labels are listed
+    pub name: Option<String>,
+    /// One of its labels; it has those that are given, and no others
+    #[arg(long = "label", value_name = "KEY=VALUE", requires = "name")]
+    pub labels: Vec<String>,
+    /// It has no labels
+    #[arg(long, requires = "name", conflicts_with = "labels")]
+    pub no_labels: bool,
+    /// The labels of all namespaces, in TOML; those that are not in it have none
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["name", "labels", "no_labels"])]
+    pub inventory: Option<PathBuf>,
     /// The instance.
     #[command(flatten)]
     pub instance: InstanceArgs,
@@ -628,6 +652,9 @@ pub struct Agent {
     /// Directory with the policy; without it, whatever is live is kept in step
     #[arg(long, value_name = "DIR")]
     pub policy: Option<PathBuf>,
+    /// What is so in the cluster, in TOML: labels of namespaces
+    #[arg(long, value_name = "FILE")]
+    pub inventory: Option<PathBuf>,
     /// Where health, readiness and metrics are served.
     #[arg(
         long,

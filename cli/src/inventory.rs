@@ -1,9 +1,10 @@
-//! The inventory: endpoints that a policy is compiled against by hand, in TOML.
+//! The inventory: endpoints that a policy is compiled against by hand, and what is so in the cluster, in TOML.
 
 use std::collections::{BTreeMap, HashSet};
 use std::net::IpAddr;
 use std::num::NonZero;
 use std::path::Path;
+use std::sync::Arc;
 use std::thread;
 
 use mesh_bpf::selector::Endpoint;
@@ -12,15 +13,38 @@ use serde::Deserialize;
 use crate::failure::Failure;
 use crate::files;
 
+/// Labels by key.
+type Labels = BTreeMap<String, String>;
+
 /// How many bytes are read at a time, at the least.
 const PIECE: usize = 1 << 13;
 
 /// The file. Unknown keys are errors: a misspelt one would silently select nothing.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Inventory {
+struct Tables {
     #[serde(default, rename = "endpoint")]
     endpoints: Vec<Entry>,
+    #[serde(default, rename = "namespace")]
+    namespaces: Vec<Namespace>,
+}
+
+/// A Kubernetes namespace.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Namespace {
+    name: String,
+    #[serde(default)]
+    labels: Labels,
+}
+
+/// What an inventory says.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Inventory {
+    /// Endpoints, with the labels of their namespaces.
+    pub endpoints: Vec<Endpoint>,
+    /// Labels of namespaces, by name.
+    pub namespaces: BTreeMap<String, Arc<Labels>>,
 }
 
 /// One endpoint.
@@ -30,25 +54,45 @@ struct Entry {
     name: String,
     namespace: Option<String>,
     #[serde(default)]
-    labels: BTreeMap<String, String>,
+    labels: Labels,
     service_account: Option<String>,
     #[serde(default)]
     addresses: Vec<IpAddr>,
     cgroup: Option<String>,
 }
 
-/// Reads the endpoints of an inventory file.
-pub fn read(path: &Path) -> Result<Vec<Endpoint>, Failure> {
+impl Inventory {
+    /// Labels of namespaces, by name.
+    #[cfg_attr(
+        not(all(feature = "kernel", target_os = "linux")),
+        expect(dead_code, reason = "for commands that touch a kernel")
+    )]
+    pub fn labels(self) -> BTreeMap<String, Labels> {
+        drop(self.endpoints);
+        let own = |labels: Arc<Labels>| Arc::try_unwrap(labels).unwrap_or_else(|shared| (*shared).clone());
+        self.namespaces.into_iter().map(|(name, labels)| (name, own(labels))).collect()
+    }
+}
+
+/// Reads an inventory file.
+pub fn read(path: &Path) -> Result<Inventory, Failure> {
     let refused = |why: String| {
         Failure::refused("bad-inventory", format!("`{}`: {why}", path.display())).help(
             "an inventory has `[[endpoint]]` tables with `name`, and as far as they apply `namespace`, \
-             `labels`, `service-account`, `addresses`, `cgroup`",
+             `labels`, `service-account`, `addresses`, `cgroup`; and `[[namespace]]` tables with `name` and `labels`",
         )
     };
     let text = String::from_utf8(files::read(path)?).map_err(|_| refused("it is not UTF-8 text".into()))?;
-    let entries = parse(&text).map_err(|error| refused(error.to_string()))?;
-    let mut names = HashSet::with_capacity(entries.len());
-    for entry in &entries {
+    let Tables { endpoints, namespaces } = parse(&text).map_err(|error| refused(error.to_string()))?;
+    let mut labels: BTreeMap<String, Arc<Labels>> = BTreeMap::new();
+    for Namespace { name, labels: own } in namespaces {
+        if labels.contains_key(&name) {
+            return Err(refused(format!("the namespace `{name}` is listed twice")));
+        }
+        labels.insert(name, Arc::new(own));
+    }
+    let mut names = HashSet::with_capacity(endpoints.len());
+    for entry in &endpoints {
         if !names.insert((entry.namespace.as_deref(), entry.name.as_str())) {
             return Err(refused(format!("the endpoint `{}` is listed twice", entry.name)));
         }
@@ -56,50 +100,56 @@ pub fn read(path: &Path) -> Result<Vec<Endpoint>, Failure> {
             return Err(refused(format!("`{cgroup}` is no absolute cgroup path")));
         }
     }
-    Ok(entries.into_iter().map(Endpoint::from).collect())
+    let endpoints = endpoints.into_iter().map(|entry| entry.endpoint(&labels)).collect();
+    Ok(Inventory { endpoints, namespaces: labels })
 }
 
 /// Reads the tables a piece at a time, which takes less time and a third of the memory: a parser of TOML keeps the tree
 /// of all its text. What cannot be taken apart, or is wrong in a piece, is read as a whole, so that what is
 /// said about it is about the whole.
-fn parse(text: &str) -> Result<Vec<Entry>, toml::de::Error> {
-    let whole = || toml::from_str(text).map(|Inventory { endpoints }| endpoints);
-    let Some(pieces) = pieces(text) else { return whole() };
+fn parse(text: &str) -> Result<Tables, toml::de::Error> {
+    let Some(pieces) = pieces(text) else { return toml::from_str(text) };
     match side_by_side(&pieces) {
-        Some(entries) => Ok(entries),
-        None => whole(),
+        Some(tables) => Ok(tables),
+        None => toml::from_str(text),
     }
 }
 
 /// Reads pieces on as many threads as run at once. Nothing where one of them is wrong, or no thread can be had.
-fn side_by_side(pieces: &[&str]) -> Option<Vec<Entry>> {
+fn side_by_side(pieces: &[&str]) -> Option<Tables> {
     let threads = thread::available_parallelism().map_or(1, NonZero::get).min(pieces.len());
     let share = pieces.len().div_ceil(threads.max(1)).max(1);
     thread::scope(|scope| {
-        let read = |pieces: &[&str]| -> Option<Vec<Entry>> {
-            let mut entries = Vec::new();
+        let read = |pieces: &[&str]| -> Option<Tables> {
+            let mut all = Tables::default();
             for piece in pieces {
-                entries.extend(toml::from_str::<Inventory>(piece).ok()?.endpoints);
+                all.extend(toml::from_str(piece).ok()?);
             }
-            Some(entries)
+            Some(all)
         };
         let start = |share| thread::Builder::new().spawn_scoped(scope, move || read(share)).ok();
         let running: Option<Vec<_>> = pieces.chunks(share).map(start).collect();
-        let mut entries = Vec::new();
+        let mut all = Tables::default();
         for thread in running? {
-            entries.extend(thread.join().ok().flatten()?);
+            all.extend(thread.join().ok().flatten()?);
         }
-        Some(entries)
+        Some(all)
     })
 }
 
-/// The text cut before lines that begin an endpoint, where nothing but such tables is there: no text of several lines,
-/// in which such a line would begin nothing, and no key before the first of them.
+impl Tables {
+    fn extend(&mut self, others: Self) {
+        self.endpoints.extend(others.endpoints);
+        self.namespaces.extend(others.namespaces);
+    }
+}
+
+/// The text cut before lines that begin an endpoint, where nothing but tables is there: no text of several lines, in
+/// which such a line would begin nothing, and no key before the first of them.
 fn pieces(text: &str) -> Option<Vec<&str>> {
-    const HEAD: &str = "[[endpoint]]";
-    let is_plain = |line: &str| line.trim().is_empty() || line.trim_start().starts_with('#');
-    let (before, _) = text.split_once(HEAD)?;
-    if text.contains("\"\"\"") || text.contains("'''") || !before.lines().all(is_plain) {
+    let is_plain = |line: &&str| line.trim().is_empty() || line.trim_start().starts_with('#');
+    let begins = text.lines().find(|line| !is_plain(line))?.starts_with("[[");
+    if text.contains("\"\"\"") || text.contains("'''") || !begins {
         return None;
     }
     let mut pieces = Vec::new();
@@ -123,15 +173,18 @@ fn is_path(path: &str) -> bool {
             .is_some_and(|rest| rest.split('/').all(|part| !matches!(part, "" | "." | "..")))
 }
 
-impl From<Entry> for Endpoint {
-    fn from(entry: Entry) -> Self {
-        Self {
-            name: entry.name,
-            namespace: entry.namespace,
-            labels: entry.labels,
-            service_account: entry.service_account,
-            addresses: entry.addresses.iter().map(IpAddr::to_canonical).collect(),
-            cgroup: entry.cgroup,
+impl Entry {
+    /// The endpoint, whose namespace has these labels if it is listed.
+    fn endpoint(self, namespaces: &BTreeMap<String, Arc<Labels>>) -> Endpoint {
+        let namespace_labels = self.namespace.as_ref().and_then(|name| namespaces.get(name));
+        Endpoint {
+            name: self.name,
+            namespace_labels: namespace_labels.cloned().unwrap_or_default(),
+            namespace: self.namespace,
+            labels: self.labels,
+            service_account: self.service_account,
+            addresses: self.addresses.iter().map(IpAddr::to_canonical).collect(),
+            cgroup: self.cgroup,
         }
     }
 }
@@ -157,11 +210,20 @@ mod tests {
     fn a_long_inventory_is_read_in_pieces_and_says_the_same() {
         let text = text(3000);
         assert!(pieces(&text).unwrap().len() > 3);
-        let whole: Inventory = toml::from_str(&text).unwrap();
+        let text = "[[namespace]]\nname = \"a\"\n[namespace.labels]\nk = \"v\"\n\n".to_owned()
+            + &text
+            + "[[namespace]]\nname = \"b\"\n";
+        assert!(pieces(&text).unwrap().len() > 3);
+        let whole: Tables = toml::from_str(&text).unwrap();
+        let namespaces = |tables: &Tables| -> Vec<_> {
+            tables.namespaces.iter().map(|one| (one.name.clone(), one.labels.clone())).collect()
+        };
+        assert_eq!(namespaces(&parse(&text).unwrap()), namespaces(&whole));
+        assert_eq!(namespaces(&whole).len(), 2);
         let names = |entries: Vec<Entry>| -> Vec<_> {
             entries.into_iter().map(|entry| (entry.name, entry.labels, entry.addresses)).collect()
         };
-        assert_eq!(names(parse(&text).unwrap()), names(whole.endpoints));
+        assert_eq!(names(parse(&text).unwrap().endpoints), names(whole.endpoints));
     }
 
     #[test]
@@ -176,7 +238,7 @@ mod tests {
     fn what_cannot_be_cut_is_read_as_a_whole() {
         let strings = text(3000) + "[[endpoint]]\nname = \"\"\"\n[[endpoint]]\n\"\"\"\n";
         assert_eq!(pieces(&strings), None);
-        assert_eq!(parse(&strings).unwrap().len(), 3001);
+        assert_eq!(parse(&strings).unwrap().endpoints.len(), 3001);
         let key = "endpoint = []\n".to_owned() + &text(3000);
         assert!(parse(&key).is_err());
     }

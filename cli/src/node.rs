@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use mesh_bpf::program::Inbound;
-use mesh_runtime::{Class, Error, Instance, Options, Placement, Runtime, is_bpffs};
+use mesh_runtime::{Class, Error, Instance, Labels, Options, Placement, Runtime, is_bpffs};
 
 use crate::args::{self, InstanceArgs};
 use crate::exit::Exit;
@@ -97,6 +97,18 @@ pub fn pins(args: &InstanceArgs) -> Result<(PathBuf, String), Failure> {
         // The mount point itself: the instance's directory is below it.
         _ => Ok((whole, named)),
     }
+}
+
+/// Labels, as options name them.
+pub fn labels(given: &[String]) -> Result<Labels, Failure> {
+    (given.iter())
+        .map(|label| {
+            let pair = label.split_once('=').map(|(key, value)| (key.to_owned(), value.to_owned()));
+            pair.ok_or_else(|| {
+                Failure::usage(format!("the label `{label}` has no value")).help("write KEY=VALUE")
+            })
+        })
+        .collect()
 }
 
 /// Where version 2 of the cgroup hierarchy is mounted.

@@ -28,7 +28,7 @@ pub fn compile(args: &Program) -> Result<Compilation, Failure> {
         });
         let mut failure = None;
         let read = || match reading.take()?() {
-            Ok(endpoints) => Some(endpoints),
+            Ok(inventory) => Some(inventory.endpoints),
             Err(found) => {
                 failure = Some(found);
                 None

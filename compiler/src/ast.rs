@@ -310,6 +310,8 @@ pub enum Subject {
     Namespace(Vec<Name>),
     /// `label KEY [= …]`
     Label(Name, Option<Vec<Name>>),
+    /// `namespace-label KEY [= …]`
+    NamespaceLabel(Name, Option<Vec<Name>>),
     /// `service-account`
     ServiceAccount(Vec<Name>),
     /// `pod`

@@ -121,7 +121,9 @@ fn selector() -> BoxedStrategy<String> {
     let value = select(vec!["shop", "7up", "deny", "a.b/c", "\"x, y\""]).prop_map(str::to_owned);
     prop_oneof![
         list(value.clone()).prop_map(|values| format!("namespace {values}")),
-        list(value).prop_map(|values| format!("not label app.kubernetes.io/name = {values}")),
+        list(value.clone()).prop_map(|values| format!("not label app.kubernetes.io/name = {values}")),
+        list(value).prop_map(|values| format!("namespace-label mesh/in = {values}")),
+        Just("not namespace-label mesh/in".to_owned()),
         list(place()).prop_map(|places| format!("address {places}")),
         Just("label tier".to_owned()),
         Just("any".to_owned()),
@@ -186,7 +188,7 @@ proptest! {
         words in prop::collection::vec(select(vec![
             "set", "mesh", "m", "{", "}", "[", "]", ",", "->", "<->", "=", "\n", ";", "\"", "#", "tcp", "80", "to",
             "10.0.0.0/8", "not", "deny", "outbound", "redirect", "workload", "for", "test", "is", "\u{2014}", "\u{0}",
-            "# meshc: allow(", ")", "unused", "any", "label", "exempt uid", "1-0", "accelerate", "import",
+            "# meshc: allow(", ")", "unused", "any", "label", "namespace-label", "exempt uid", "1-0", "accelerate", "import",
         ]), 0..60)
     ) {
         let text = words.join(" ");

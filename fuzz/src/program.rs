@@ -304,7 +304,7 @@ impl Writer<'_, '_> {
     /// A selector that no other workload has, or rarely one that overlaps.
     fn selector(&mut self) {
         let n = if self.choices.once_in(16) { 1 } else { self.names };
-        let text = match self.choices.below(8) {
+        let text = match self.choices.below(10) {
             0 => format!("address 10.42.{}.0/24, fd00:42:{n:x}::/64", n % 256),
             1 => format!("address 10.42.1.{}", n % 256),
             2 => format!("address 10.43.{}.0/24\naddress 10.44.{}.0/24", n % 256, n % 256),
@@ -312,6 +312,8 @@ impl Writer<'_, '_> {
             4 => format!("cgroup \"/system.slice/{n}.service/inner\""),
             5 => format!("label app = v{n}, u{n}\nnamespace shop\nnot label tier = debug"),
             6 => format!("label app = v{n}"),
+            7 => format!("namespace-label mesh/in = v{n}\nnot namespace-label mesh/out"),
+            8 => format!("label app = v{n}\nnamespace-label team = a, b"),
             _ => format!("namespace n{n}\nservice-account x{n}"),
         };
         self.line(&text);

@@ -60,7 +60,7 @@ impl Context {
 }
 
 /// The words that begin statements, in the order in which messages list them.
-const BEGINNINGS: [(&str, Rule); 22] = [
+const BEGINNINGS: [(&str, Rule); 23] = [
     ("import", Rule::import_statement),
     ("set", Rule::set_statement),
     ("exempt", Rule::exempt_statement),
@@ -76,6 +76,7 @@ const BEGINNINGS: [(&str, Rule); 22] = [
     ("accelerate", Rule::accelerate_statement),
     ("test", Rule::test_head),
     ("namespace", Rule::selector_statement),
+    ("namespace-label", Rule::selector_statement),
     ("label", Rule::selector_statement),
     ("service-account", Rule::selector_statement),
     ("pod", Rule::selector_statement),
@@ -188,6 +189,8 @@ mod tests {
             "label app.kubernetes.io/name=\"x y\"",
             "not label tier = debug",
             "label tier",
+            "namespace-label istio-injection = enabled",
+            "not namespace-label mesh/off",
             "service-account deny, 7up",
             "pod [ a, b, ]",
             "address 10.42.1.0/24, fd00:42:1::/64",

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`cni`] | answers a container runtime: ADD, DEL, CHECK, GC, STATUS, VERSION |
 //! | [`agent`] | keeps a node in step |
+//! | [`cluster`] | what a node is told of its cluster, and by whom |
 //! | [`wire`] | what plugin and agent say to each other |
 //! | [`install`] | puts the plugin in place, and a network's list of plugins in order |
 //! | [`splice`] | changes that list and no other byte |
@@ -18,6 +19,7 @@
 
 pub mod admit;
 pub mod agent;
+pub mod cluster;
 pub mod cni;
 pub mod install;
 pub mod splice;

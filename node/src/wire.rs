@@ -62,6 +62,9 @@ pub struct Report {
     pub directory: Option<String>,
     /// Why the policy in the directory is not what is live; none where it is.
     pub refused: Option<String>,
+    /// Why what is known of the cluster is old; none where it is not.
+    #[serde(default)]
+    pub cluster: Option<String>,
     /// It waits for `meshc resume`, since somebody at the command line applied what is live.
     pub waiting: bool,
 }

@@ -23,7 +23,7 @@ const INBOUND_MODE: &str = "inbound";
 const PLACEMENT: &str = "placement";
 
 /// The directories of the state directory.
-pub(crate) const DIRS: [&str; 4] = [MEMBERS, "history", "artifacts", "failed"];
+pub(crate) const DIRS: [&str; 5] = [MEMBERS, "history", "artifacts", "failed", "namespaces"];
 
 /// The files of the state directory, which go with it.
 pub(crate) const FILES: [&str; 10] = [
@@ -175,6 +175,12 @@ impl Instance {
         self.state.join("failed")
     }
 
+    /// Labels of Kubernetes namespaces.
+    #[must_use]
+    pub fn namespaces(&self) -> PathBuf {
+        self.state.join("namespaces")
+    }
+
     /// Where the agent listens.
     #[must_use]
     pub fn socket(&self) -> PathBuf {
@@ -280,6 +286,7 @@ mod tests {
             instance.artifacts(),
             instance.members(),
             instance.failed(),
+            instance.namespaces(),
             instance.socket(),
             instance.socket().with_extension("lock"),
             instance.paused(),

@@ -21,6 +21,7 @@
 //! | [`Runtime::join`], [`Runtime::leave`] | a workload | the cgroup that `run` runs it in |
 //! | [`Runtime::attach`], [`Runtime::detach`] | [`Pod`], [`PodSelector`] | a pod comes or goes |
 //! | [`Runtime::check`], [`Runtime::pods`], [`Runtime::sweep`] | [`PodSelector`] | whether a pod is as it should be; all of them; those that ended go |
+//! | [`Runtime::label_namespaces`], [`Runtime::namespaces`] | labels by name | what the labels of Kubernetes namespaces are; which were told |
 //! | [`Runtime::changes`], [`Runtime::follow`] | [`Key`] | tells when a pod's addresses change; brings what is known of them in line |
 //! | [`Runtime::refuses`], [`Runtime::note_failed`], [`Runtime::failed`] | [`Pod`] | what the policy says of a pod that cannot be attached, and which could not |
 //! | [`Runtime::history`], [`Runtime::kept`] | a generation | what was live, and its policy |
@@ -79,7 +80,7 @@ pub use generation::confirmation::PendingConfirmation;
 pub use generation::request::{Applied, Apply};
 pub use instance::{Instance, Placement, find_hierarchy, kept_inbound};
 pub use member::{Interface, Key, Member, Origin, Sandbox};
-pub use members::pod::{Attachment, Pod, PodAttached, PodSelector};
+pub use members::pod::{Attachment, Labels, Pod, PodAttached, PodSelector};
 pub use owner::{Holder, Owner};
 pub use runtime::{Options, Runtime};
 pub use state::record::{Record, hex};

@@ -5,6 +5,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use mesh_bpf::abi::NO_PROFILE;
 use mesh_bpf::membership::{Ambiguous, Membership};
@@ -110,6 +111,9 @@ pub struct Member {
     /// Labels by key.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
+    /// Labels of that namespace, by key.
+    #[serde(default)]
+    pub namespace_labels: BTreeMap<String, String>,
     /// The service account it runs as.
     #[serde(default)]
     pub service_account: Option<String>,
@@ -158,6 +162,7 @@ impl Member {
             name,
             namespace: None,
             labels: BTreeMap::new(),
+            namespace_labels: BTreeMap::new(),
             service_account: None,
             annotations: BTreeMap::new(),
             addresses: Vec::new(),
@@ -180,6 +185,7 @@ impl Member {
             name: self.name.clone(),
             namespace: self.namespace.clone(),
             labels: self.labels.clone(),
+            namespace_labels: Arc::new(self.namespace_labels.clone()),
             service_account: self.service_account.clone(),
             addresses: self.addresses.clone(),
             cgroup: self.cgroup.clone(),

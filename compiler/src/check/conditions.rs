@@ -82,14 +82,16 @@ impl Asked<'_> {
     fn example(&self, subject: &Subject) -> Option<String> {
         let value = self.allowed.as_ref().and_then(|allowed| allowed.difference(&self.denied).next());
         let value = value.map(|value| format!("`{value}`"));
+        let labelled = |what, key| match &value {
+            Some(value) => Some(format!("{what} `{key}` = {value}")),
+            None => self.present.then(|| format!("{what} `{key}`")),
+        };
         match subject {
             Subject::Namespace => value.map(|value| format!("namespace {value}")),
             Subject::ServiceAccount => value.map(|value| format!("service-account {value}")),
             Subject::Pod => value.map(|value| format!("pod name {value}")),
-            Subject::Label(key) => match value {
-                Some(value) => Some(format!("label `{key}` = {value}")),
-                None => self.present.then(|| format!("label `{key}`")),
-            },
+            Subject::Label(key) => labelled("label", key),
+            Subject::NamespaceLabel(key) => labelled("namespace-label", key),
         }
     }
 }
@@ -101,5 +103,6 @@ pub(super) fn words(subject: &Subject) -> String {
         Subject::ServiceAccount => "`service-account`".to_owned(),
         Subject::Pod => "`pod`".to_owned(),
         Subject::Label(key) => format!("`label {key}`"),
+        Subject::NamespaceLabel(key) => format!("`namespace-label {key}`"),
     }
 }

@@ -99,6 +99,10 @@ mod tests {
         check("label k = v, w; not label k = v, w", "`label k`", &["label k = v, w", "not label k = v, w"]);
         check("label k; not label k", "`label k`", &["label k", "not label k"]);
         check("cgroup \"/a\"; namespace b", "`cgroup` and `namespace`", &["\"/a\"", "namespace b"]);
+        let of_namespace = ["namespace-label k = v", "not namespace-label k"];
+        check("namespace-label k = v; label k; not namespace-label k", "`namespace-label k`", &of_namespace);
+        let of_host = ["\"/a\"", "namespace-label k"];
+        check("cgroup \"/a\"; namespace-label k", "`cgroup` and `namespace-label k`", &of_host);
     }
 
     #[test]

@@ -282,6 +282,14 @@ mod tests {
         expect_overlap("namespace shop", "label app = cart", true);
         expect_overlap("label app = cart, till", "label app = till, shelf", true);
         expect_overlap("namespace shop", "namespace shop", true);
+        expect_overlap("namespace-label k", "namespace-label k = v", false);
+        expect_overlap("namespace-label k = v", "not namespace-label k = v", false);
+        expect_overlap("namespace-label k = v", "namespace-label k = w", false);
+        expect_overlap("namespace-label k = v", "namespace-label k = v; label app = cart", false);
+        // A label of the namespace says nothing about the pod's own, and nothing about the namespace's name.
+        expect_overlap("namespace-label k = v", "label k = w", true);
+        expect_overlap("namespace-label k = v", "namespace shop", true);
+        expect_overlap("namespace-label k = v", "namespace-label j = v", true);
     }
 
     #[test]

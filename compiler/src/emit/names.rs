@@ -53,12 +53,16 @@ fn condition(condition: &Condition) -> String {
     let not = if condition.negated { "not " } else { "" };
     let values: Vec<String> = condition.values.iter().map(|value| word(value)).collect();
     let values = values.join(", ");
+    let labelled = |subject, key| match values.as_str() {
+        "" => format!("{not}{subject} {}", word(key)),
+        values => format!("{not}{subject} {} = {values}", word(key)),
+    };
     match &condition.subject {
         Subject::Namespace => format!("{not}namespace {values}"),
         Subject::ServiceAccount => format!("{not}service-account {values}"),
         Subject::Pod => format!("{not}pod {values}"),
-        Subject::Label(key) if values.is_empty() => format!("{not}label {}", word(key)),
-        Subject::Label(key) => format!("{not}label {} = {values}", word(key)),
+        Subject::Label(key) => labelled("label", key),
+        Subject::NamespaceLabel(key) => labelled("namespace-label", key),
     }
 }
 

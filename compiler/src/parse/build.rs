@@ -228,6 +228,7 @@ impl Builder<'_> {
         let subject = match kind? {
             Rule::kw_namespace => Subject::Namespace(values?),
             Rule::kw_label => Subject::Label(key?, values),
+            Rule::kw_namespace_label => Subject::NamespaceLabel(key?, values),
             Rule::kw_service_account => Subject::ServiceAccount(values?),
             Rule::kw_pod => Subject::Pod(values?),
             Rule::kw_address => Subject::Address(addresses),

@@ -232,6 +232,12 @@ fn selector(found: &str, rest: &str) -> Option<String> {
         "pod" | "podname" => "pod",
         "address" | "ip" | "podip" | "cidr" => "address",
         "cgroup" => "cgroup",
+        "namespacelabel" | "namespacelabels" | "nslabel" | "namespaceselector" => {
+            return Some(
+                "a label of the pod's namespace is such as `namespace-label istio-injection = enabled`"
+                    .to_owned(),
+            );
+        }
         "label" | "labels" => return Some("a label is such as `label app = web`".to_owned()),
         "matchlabels" | "selector" | "podselector" => {
             return Some(
@@ -586,14 +592,16 @@ impl<'t> Site<'t> {
     }
 
     fn in_selector(&self) -> Option<Habit> {
+        let kind = if self.words.contains("namespace-label") { "namespace-label" } else { "label" };
         let label = |key: &str, value: &str| {
             let value = if value.is_empty() { "…" } else { value };
-            quote(&format!("label {key} = {value}"))
+            quote(&format!("{kind} {key} = {value}"))
         };
         if let Some(key) = self.found.strip_suffix(':').filter(|_| self.before.ends_with("label")) {
             return Some(self.here(format!("write {}", label(key, self.next))));
         }
-        let selectors = ["label", "namespace", "service-account", "pod", "address", "cgroup", "not"];
+        let selectors =
+            ["label", "namespace", "namespace-label", "service-account", "pod", "address", "cgroup", "not"];
         if matches!(self.found, "and" | "&" | "&&") && selectors.contains(&self.next) {
             return Some(self.here("each selector has a line of its own, and all of them must hold"));
         }
@@ -604,7 +612,7 @@ impl<'t> Site<'t> {
             );
         }
         if self.found == "=" && self.before.contains(',') {
-            return Some(self.here(format!("each label has a line of its own: `label {} = …`", self.last)));
+            return Some(self.here(format!("each label has a line of its own: `{kind} {} = …`", self.last)));
         }
         if self.found == "=" && self.before.ends_with('=') {
             return Some(self.here("one `=` stands between a label and its values"));
@@ -626,7 +634,7 @@ impl<'t> Site<'t> {
             return Some(self.here(format!("write {}", label(self.last, values))));
         }
         if self.expects(Rule::comma) && self.next == "=" {
-            return Some(self.here(format!("each label has a line of its own: `label {} = …`", self.found)));
+            return Some(self.here(format!("each label has a line of its own: `{kind} {} = …`", self.found)));
         }
         if self.takes_place() {
             return self.place();
@@ -736,7 +744,15 @@ pub(super) fn without_quotes(statement: &str, inner: &str) -> String {
     let first = token_at(statement.trim_start(), 0).1;
     let takes_string = matches!(
         first,
-        "import" | "cgroup" | "test" | "namespace" | "label" | "service-account" | "pod" | "not"
+        "import"
+            | "cgroup"
+            | "test"
+            | "namespace"
+            | "namespace-label"
+            | "label"
+            | "service-account"
+            | "pod"
+            | "not"
     ) || statement.trim_end().ends_with("cgroup");
     let plain = is_address(inner) || literal::ports(inner).is_ok();
     if inner.is_empty() || (takes_string && !plain) {

@@ -39,6 +39,12 @@ impl<'a> Resolver<'a, '_> {
                 ast::Subject::Label(key, values) => {
                     condition(Subject::Label(key.value.clone()), values.as_deref().unwrap_or_default());
                 }
+                ast::Subject::NamespaceLabel(key, values) => {
+                    condition(
+                        Subject::NamespaceLabel(key.value.clone()),
+                        values.as_deref().unwrap_or_default(),
+                    );
+                }
                 ast::Subject::ServiceAccount(values) => condition(Subject::ServiceAccount, values),
                 ast::Subject::Pod(values) => condition(Subject::Pod, values),
                 ast::Subject::Address(written) => {

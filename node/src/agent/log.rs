@@ -56,6 +56,7 @@ impl LastSaid {
 fn about(error: &Error) -> String {
     match error {
         Error::System(step) => format!("{} {} {:?}", step.call, step.object, step.errno()),
+        Error::Ambiguous(found) => found.to_string(),
         Error::DamagedFile { file, .. } => file.display().to_string(),
         _ => String::new(),
     }

@@ -7,13 +7,14 @@
 //! | module | what it does |
 //! |---|---|
 //! | `wait` | waits for signals, requests, changed directories and addresses, and time |
-//! | `policy`, `cgroups`, `pods`, `addresses`, `plugin`, `rescue` | keep one thing each, with what they must remember for it |
+//! | `cluster`, `policy`, `cgroups`, `pods`, `addresses`, `plugin`, `rescue` | keep one thing each, with what they must remember for it |
 //! | `repair` | brings back what is not as it was applied |
 //! | `serve`, `http` | answer others, on threads of their own |
 //! | `state` | what all of them know |
 
 mod addresses;
 mod cgroups;
+mod cluster;
 mod http;
 pub mod log;
 mod metrics;
@@ -42,6 +43,7 @@ use tracing::{info, warn};
 
 use addresses::AddressKeeper;
 use cgroups::CgroupKeeper;
+use cluster::ClusterKeeper;
 use notify::Notify;
 use plugin::PluginKeeper;
 use policy::PolicyKeeper;
@@ -53,6 +55,7 @@ use state::Shared;
 pub use state::Wording;
 use wait::{Look, Waiter};
 
+use crate::cluster::Cluster;
 use crate::install::InstallTarget;
 use crate::watch::Watch;
 use crate::wire::{Reply, Report};
@@ -62,6 +65,8 @@ use crate::wire::{Reply, Report};
 pub struct Settings {
     /// The directory whose policy is to be live; without one, whatever is live is kept in step.
     pub dir: Option<PathBuf>,
+    /// Who knows the cluster, if somebody does.
+    pub cluster: Option<Box<dyn Cluster>>,
     /// Where health and metrics are told.
     pub listen: Option<SocketAddr>,
     /// How often everything is looked at, whatever happened.
@@ -79,6 +84,7 @@ struct Agent {
     notify: Notify,
     waiter: Waiter,
     commands: Receiver<Command>,
+    cluster: ClusterKeeper,
     policy: PolicyKeeper,
     cgroups: CgroupKeeper,
     addresses: AddressKeeper,
@@ -116,6 +122,7 @@ pub fn run(runtime: Runtime, settings: Settings, compile: Compile) -> io::Result
         notify: Notify::from_environment(),
         waiter: Waiter { signals, wake: wake_rx, watch: Watch::new()? },
         commands: rx,
+        cluster: ClusterKeeper::new(settings.cluster),
         policy: PolicyKeeper::new(settings.dir, compile),
         cgroups: CgroupKeeper::default(),
         addresses: AddressKeeper::default(),
@@ -132,7 +139,7 @@ impl Agent {
         let instance = &self.shared.runtime.instance().name;
         info!(pid = std::process::id(), instance, "started");
         self.restore();
-        self.look(Look { policy: true, plugin: true, all: true, ..Look::default() });
+        self.look(Look { cluster: true, policy: true, plugin: true, all: true, ..Look::default() });
         // Whoever asks gets answers of an agent that has looked around.
         server.serve(serve::listen(socket)?)?;
         self.notify.ready();
@@ -161,7 +168,8 @@ impl Agent {
             let longest = self.notify.pulse().map_or(left, |pulse| left.min(pulse));
             let accelerates = self.rescuer.rescue(&self.shared);
             let longest = if accelerates { longest.min(RESCUE) } else { longest };
-            let (sockets, resting) = self.addresses.waited_for();
+            let (mut sockets, resting) = self.addresses.waited_for();
+            sockets.extend(self.cluster.changed());
             let longest = resting.map_or(longest, |resting| longest.min(resting));
             if self.waiter.wait(longest, sockets)? {
                 return Ok(None);
@@ -177,7 +185,8 @@ impl Agent {
     /// What the watched directories tell.
     fn happened(&self) -> io::Result<Option<Look>> {
         let mut changed = self.waiter.watch.changed();
-        if changed.is_empty() {
+        let cluster = self.cluster.has_changed();
+        if changed.is_empty() && !cluster {
             return Ok(None);
         }
         let of_plugin = self.plugin.dirs();
@@ -191,6 +200,7 @@ impl Agent {
         let is_of_members = |dir: &PathBuf| members.starts_with(dir);
         let is_of_pods = |dir: &PathBuf| namespaces.contains(dir) || is_of_members(dir);
         Ok(Some(Look {
+            cluster,
             policy: changed.iter().any(is_policy),
             plugin: changed.iter().any(|dir| of_plugin.contains(dir)),
             pods: changed.iter().any(|dir| namespaces.contains(dir)),
@@ -203,13 +213,16 @@ impl Agent {
 
     fn look(&mut self, look: Look) {
         let runtime = &self.shared.runtime;
+        if look.cluster || look.all {
+            self.cluster.keep(&self.shared);
+        }
         if look.policy || look.all {
             self.policy.keep(&self.shared, look.policy);
         }
         if look.cgroups || look.all {
             self.cgroups.keep(runtime);
         }
-        if look.policy || look.pods || look.all {
+        if look.cluster || look.policy || look.pods || look.all {
             pods::keep(&self.shared);
         }
         if look.members || look.pods || look.all {

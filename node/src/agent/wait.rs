@@ -14,6 +14,7 @@ use crate::watch::Watch;
 /// What is to be looked at.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Look {
+    pub(super) cluster: bool,
     pub(super) policy: bool,
     pub(super) cgroups: bool,
     pub(super) pods: bool,

@@ -26,6 +26,9 @@ pub(super) fn of(environment: &Environment, config: &Config<'_>) -> Result<Pod, 
         name: argument("K8S_POD_NAME").unwrap_or_else(|| container.to_owned()),
         namespace: argument("K8S_POD_NAMESPACE"),
         labels,
+        // What the node was told of the namespace. Annotations are the words of whoever writes the pod, and a
+        // namespace's labels are not theirs.
+        namespace_labels: None,
         service_account: config.annotations.get(SERVICE_ACCOUNT).cloned(),
         annotations: config.annotations.clone(),
         addresses: config.addresses()?,

@@ -5,8 +5,8 @@
 //! container that was let in has gone, and where it was refused, after an hour.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use mesh_bpf::abi::name_hash;
 use mesh_bpf::membership::Membership;
 use mesh_bpf::selector::Endpoint;
 use mesh_bpf::unpack::unpack;
@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::instance::Instance;
+use crate::members::namespaces;
 use crate::members::pod::Pod;
 use crate::node::Node;
 use crate::runtime::Runtime;
@@ -68,6 +69,7 @@ impl<S: System> Runtime<S> {
             name: pod.name.clone(),
             namespace: pod.namespace.clone(),
             labels: pod.labels.clone(),
+            namespace_labels: Arc::new(namespaces::of(self.node(), pod)?),
             service_account: pod.service_account.clone(),
             addresses,
             cgroup: None,
@@ -141,17 +143,10 @@ fn all<S: System>(node: Node<'_, S>) -> Result<Vec<(PathBuf, Failed)>> {
     Ok(files.filter_map(|file| Some((file.clone(), record::read(node.system, &file).ok()??))).collect())
 }
 
-/// As much of a pod's name as a file is named for: file systems take 255 bytes.
-const NAMED: usize = 160;
-
-/// The file of a pod. Its name came from elsewhere: it must not lead anywhere, may be of any length, and what is left
-/// of two of them may be the same.
+/// The file of a pod.
 fn file(instance: &Instance, pod: &Pod) -> PathBuf {
-    let safe = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '-' | '.') { c } else { '_' };
     let name = format!("{}_{}", pod.namespace.as_deref().unwrap_or_default(), pod.name);
-    let shown: String = name.chars().take(NAMED).map(safe).collect();
-    let whole = if shown == name { String::new() } else { format!("_{:08x}", name_hash(&name)) };
-    instance.failed().join(format!("pod_{shown}{whole}"))
+    instance.failed().join(format!("pod_{}", record::file_name(&name)))
 }
 
 /// Forgets a pod: it is attached now.

@@ -5,6 +5,7 @@ pub(crate) mod confirm;
 pub mod doctor;
 pub(crate) mod failed;
 pub(crate) mod history;
+pub(crate) mod namespaces;
 pub(crate) mod observe;
 pub(crate) mod pods;
 pub(crate) mod preflight;

@@ -17,7 +17,7 @@ use crate::maps::slot::{self, PerSlot};
 use crate::member::{Interface, Key, Member, Origin, Sandbox};
 use crate::members::pod::{Attachment, Pod, PodAttached, PodSelector};
 use crate::members::registry::Registry;
-use crate::members::{addresses, files};
+use crate::members::{addresses, files, namespaces};
 use crate::runtime::Runtime;
 use crate::state::lock::lock;
 use crate::state::record;
@@ -303,7 +303,8 @@ impl<S: System> Runtime<S> {
             return Err(Error::NoName);
         }
         // What is said of a pod is shown on terminals and in logs, a line each.
-        let labels = pod.labels.iter().flat_map(|(key, value)| [key, value]);
+        let labels = pod.labels.iter().chain(pod.namespace_labels.iter().flatten());
+        let labels = labels.flat_map(|(key, value)| [key, value]);
         let words = [&pod.name].into_iter().chain(&pod.namespace).chain(&pod.service_account).chain(labels);
         if let Some(word) = words.into_iter().find(|word| word.contains(is_obeyed)) {
             return Err(Error::BadWord(one_line(word).into_owned()));
@@ -343,6 +344,7 @@ impl<S: System> Runtime<S> {
             name: pod.name.clone(),
             namespace: pod.namespace.clone(),
             labels: pod.labels.clone(),
+            namespace_labels: namespaces::of(node, pod)?,
             service_account: pod.service_account.clone(),
             annotations: pod.annotations.clone(),
             addresses,

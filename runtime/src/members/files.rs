@@ -1,6 +1,8 @@
 //! The file of each endpoint that is registered in this boot. Files of another boot mean nothing, since cookies and
 //! ids start again.
 
+use std::path::PathBuf;
+
 use crate::error::Result;
 use crate::member::{Key, Member};
 use crate::node::Node;
@@ -8,6 +10,11 @@ use crate::state::record;
 use crate::system::System;
 
 const NEXT_ID: &str = "next-id";
+
+/// The file of one.
+pub(crate) fn place<S: System>(node: Node<'_, S>, key: Key) -> PathBuf {
+    node.instance.members().join(key.to_string())
+}
 
 /// Every endpoint that is registered in this boot, by key.
 pub(crate) fn members<S: System>(node: Node<'_, S>) -> Result<Vec<Member>> {

@@ -9,6 +9,7 @@ pub(crate) mod cgroups;
 pub(crate) mod command_cgroups;
 pub(crate) mod drift;
 pub(crate) mod files;
+pub(crate) mod namespaces;
 pub(crate) mod pod;
 pub(crate) mod registry;
 pub(crate) mod reserved_ports;

@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::member::Key;
 
+/// Labels by key.
+pub type Labels = BTreeMap<String, String>;
+
 /// A pod to attach.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pod {
@@ -18,7 +21,10 @@ pub struct Pod {
     /// The Kubernetes namespace.
     pub namespace: Option<String>,
     /// Labels by key.
-    pub labels: BTreeMap<String, String>,
+    pub labels: Labels,
+    /// Labels of its Kubernetes namespace; without them, those that the node was told of that namespace.
+    #[serde(default)]
+    pub namespace_labels: Option<Labels>,
     /// The service account it runs as.
     pub service_account: Option<String>,
     /// Annotations by key.

@@ -79,6 +79,15 @@ impl<S: System> Registry<'_, S> {
         Ok(self.node.system.rename(&joining, &place, false)?)
     }
 
+    /// Gives a member other labels, and with them the profile that it falls under then. What else it is stays, and so
+    /// do its addresses and programs. Where it fails, [`Registry::recover`] makes everything what it was.
+    pub(crate) fn change(&self, member: &Member, policies: Policies<'_>) -> Result<()> {
+        let joining = self.node.instance.moving().join(member.key.to_string());
+        self.node.system.write(&joining, &record::json(&joining, member)?, false)?;
+        self.put(member, policies, None)?;
+        Ok(self.node.system.rename(&joining, &files::place(self.node, member.key), false)?)
+    }
+
     /// Removes an endpoint.
     pub(crate) fn leave(&self, key: Key) -> Result<()> {
         let place = self.node.instance.members().join(key.to_string());

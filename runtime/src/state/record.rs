@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
+use mesh_bpf::abi::name_hash;
 use mesh_bpf::artifact;
 use mesh_bpf::image::MapImage;
 use mesh_bpf::tables::{Digest, Tables};
@@ -72,9 +73,24 @@ fn write_bytes(system: &impl System, file: &Path, content: &[u8], durable: bool)
     system.rename(&beside, file, durable)
 }
 
+/// How the name of a file ends that is not in its place yet.
+pub(crate) const BESIDE: &str = ".new";
+
 /// Where a file is written before it is in its place.
 fn beside(file: &Path) -> PathBuf {
-    file.with_added_extension("new")
+    file.with_added_extension(BESIDE.trim_start_matches('.'))
+}
+
+/// As much of a name as a file is named for: file systems take 255 bytes.
+const NAMED: usize = 160;
+
+/// A file's name for something whose name came from elsewhere: it must not lead anywhere, may be of any length, and
+/// what is left of two of them may be the same. None ends as those that are not in their place.
+pub(crate) fn file_name(name: &str) -> String {
+    let safe = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '-' | '.') { c } else { '_' };
+    let shown: String = name.chars().take(NAMED).map(safe).collect();
+    let is_whole = shown == name && !name.ends_with(BESIDE);
+    if is_whole { shown } else { format!("{shown}_{:08x}", name_hash(name)) }
 }
 
 /// Whether the state directory holds things, and none of ours.

@@ -25,7 +25,7 @@ pub struct Policy {
     cgroups: Vec<String>,
     exempt_cgroups: Vec<String>,
     conditions: Vec<Condition>,
-    tiers: Vec<String>,
+    others: Vec<(Subject, String)>,
     prefixes: u32,
     inbound: bool,
 }
@@ -58,7 +58,14 @@ impl Policy {
 
     /// Beside its one workload, one for each of these values of the label `tier`.
     pub fn tiers(mut self, tiers: &[&str]) -> Self {
-        self.tiers = tiers.iter().map(|&tier| tier.to_owned()).collect();
+        self.others.extend(tiers.iter().map(|&tier| (Subject::Label("tier".into()), tier.to_owned())));
+        self
+    }
+
+    /// The same for each of these values of the label `mesh` of namespaces.
+    pub fn meshes(mut self, values: &[&str]) -> Self {
+        let subject = || Subject::NamespaceLabel("mesh".into());
+        self.others.extend(values.iter().map(|&value| (subject(), value.to_owned())));
         self
     }
 
@@ -131,11 +138,11 @@ impl Policy {
                 selector,
                 profile: ProfileId(0),
             })
-            .chain(self.tiers.iter().map(|tier| {
-                let subject = Subject::Label("tier".into());
-                let condition = Condition { subject, values: vec![tier.clone()], negated: false };
+            .chain(self.others.iter().map(|(subject, value)| {
+                let condition =
+                    Condition { subject: subject.clone(), values: vec![value.clone()], negated: false };
                 let selector = Selector { conditions: vec![condition], ..Selector::default() };
-                Workload { name: format!("shop/{tier}"), selector, profile: ProfileId(0) }
+                Workload { name: format!("shop/{value}"), selector, profile: ProfileId(0) }
             }))
             .collect(),
         }

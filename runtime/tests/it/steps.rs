@@ -1,6 +1,7 @@
 //! Every command, killed and failed at every one of its steps: what decides afterwards is what decided before
 //! or what was asked for, entire, and the next command recovers.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
@@ -11,7 +12,8 @@ use mesh_runtime::system::System;
 use mesh_runtime::system::faults::{Faulty, Injected};
 use mesh_runtime::system::memory::Memory;
 use mesh_runtime::{
-    Attachment, Drift, Instance, Joined, Kernel, Options, Owner, Pod, PodSelector, Result, Runtime, State,
+    Attachment, Drift, Instance, Joined, Kernel, Labels, Options, Owner, Pod, PodSelector, Result, Runtime,
+    State,
 };
 use mesh_testbed::kernel_test;
 use mesh_testbed::{Ground, Netns, Place, long_runs_are_wanted};
@@ -38,12 +40,13 @@ enum Act {
     Attach,
     Again,
     Relabel,
+    Namespace,
     Shrink,
     Detach,
 }
 
 impl Act {
-    const ALL: [Self; 19] = [
+    const ALL: [Self; 20] = [
         Self::First,
         Self::Another,
         Self::Same,
@@ -61,14 +64,20 @@ impl Act {
         Self::Attach,
         Self::Again,
         Self::Relabel,
+        Self::Namespace,
         Self::Shrink,
         Self::Detach,
     ];
 
     /// Whether it changes a pod that is a member before and after.
     fn keeps_a_member(self) -> bool {
-        matches!(self, Self::Again | Self::Relabel | Self::Shrink)
+        matches!(self, Self::Again | Self::Relabel | Self::Namespace | Self::Shrink)
     }
+}
+
+/// The namespace `shop` with this label.
+fn mesh(value: &str) -> BTreeMap<String, Labels> {
+    [("shop".into(), [("mesh".into(), value.into())].into())].into()
 }
 
 /// A place to be attacked: the instance on it is made again for each fault.
@@ -81,8 +90,8 @@ struct Bed<'a> {
 impl<'a> Bed<'a> {
     /// `cgroups` are the paths of two cgroups that are there; the second only joins before [`Act::Same`].
     fn new(instance: &'a Instance, cgroups: [&str; 2]) -> Self {
-        let old =
-            Policy::new().redirect(80, 15001).cgroup(cgroups[0]).exempt(cgroups[1]).tiers(&["web", "db"]);
+        let old = Policy::new().redirect(80, 15001).cgroup(cgroups[0]).exempt(cgroups[1]);
+        let old = old.tiers(&["web", "db"]).meshes(&["on", "off"]);
         let new = Policy::new().deny(80).cgroup(cgroups[1]).exempt(cgroups[0]).prefixes(40);
         Self { instance, old: old.tables(), new: new.tables() }
     }
@@ -119,6 +128,11 @@ impl<'a> Bed<'a> {
         Pod { labels, addresses: vec!["10.0.0.2".parse().unwrap()], ..self.pod() }
     }
 
+    /// A pod that is selected by a label of its namespace alone.
+    fn of_a_namespace(&self) -> Pod {
+        Pod { labels: Labels::new(), namespace: Some("shop".into()), ..self.pod() }
+    }
+
     /// One of its two interfaces, as a container runtime attaches it.
     fn interface(&self, interface: &str, address: &str) -> Pod {
         let attachment = Attachment {
@@ -147,6 +161,10 @@ impl<'a> Bed<'a> {
             Act::Rollback => drop(runtime.apply(self.apply(&self.new)).unwrap()),
             Act::Detach | Act::Repair | Act::Again | Act::Relabel => {
                 drop(runtime.attach(&self.pod()).unwrap());
+            }
+            Act::Namespace => {
+                runtime.label_namespaces(&mesh("on")).unwrap();
+                runtime.attach(&self.of_a_namespace()).unwrap();
             }
             Act::Shrink => {
                 runtime.attach(&self.interface("eth0", "10.0.0.1")).unwrap();
@@ -184,6 +202,7 @@ impl<'a> Bed<'a> {
             Act::Leave => runtime.leave(joined.unwrap())?,
             Act::Attach | Act::Again => drop(runtime.attach(&self.pod())?),
             Act::Relabel => drop(runtime.attach(&self.relabelled())?),
+            Act::Namespace => drop(runtime.label_namespaces(&mesh("off"))?),
             Act::Shrink => drop(runtime.detach(&Self::one_interface())?),
             Act::Detach => drop(runtime.detach(&PodSelector::Netns(self.pod().netns))?),
         }
@@ -246,7 +265,7 @@ fn calm<S: System>(bed: &Bed<'_>, act: Act, system: impl Fn() -> S) -> Calm {
     bed.act(act, &counted, joined.as_ref()).unwrap();
     let steps = counted.system().steps().len();
     let pod = [pod_before, pod()];
-    assert_eq!(pod[0] != pod[1], matches!(act, Act::Relabel | Act::Shrink), "{pod:?}");
+    assert_eq!(pod[0] != pod[1], matches!(act, Act::Relabel | Act::Namespace | Act::Shrink), "{pod:?}");
     let calm = Calm { before, after: bed.view(&runtime), members: bed.members(&runtime), pod, steps };
     runtime.detach_all(true).unwrap();
     calm
@@ -386,6 +405,40 @@ fn failed_at_any_step_in_memory() {
             let some = if long_runs_are_wanted() { ERRORS.len() } else { 3 };
             (0..some).map(|nth| Injected::Fail(step, error_of(step + nth))).collect()
         });
+    }
+}
+
+/// A namespace of two pods: where one of them cannot be moved, the other is not, and what was known of the namespace
+/// holds for those that come.
+#[test]
+fn pods_of_a_namespace_move_together_or_not_at_all() {
+    let (_, place) = machine();
+    let bed = Bed::new(&place, ["/ground/one", "/ground/two"]);
+    for step in 0.. {
+        let (memory, _) = machine();
+        memory.make_netns(Path::new("/var/other"), &[3, 4]);
+        let runtime = bed.runtime(memory.clone());
+        runtime.apply(bed.apply(&bed.old)).unwrap();
+        runtime.label_namespaces(&mesh("on")).unwrap();
+        let one = bed.of_a_namespace();
+        let other = Pod { netns: "/var/other".into(), name: "other".into(), ..one.clone() };
+        runtime.attach(&one).unwrap();
+        runtime.attach(&other).unwrap();
+        let faulty = bed.runtime(Faulty::new(memory.clone(), Injected::Fail(step, libc::EIO)));
+        let done = faulty.label_namespaces(&mesh("off"));
+        let workload = if done.is_ok() { "shop/off" } else { "shop/on" };
+        let members = runtime.status().unwrap().members.into_iter();
+        let of_pods: Vec<_> = members.filter(|member| member.cgroup.is_none()).collect();
+        assert_eq!(of_pods.len(), 2);
+        for member in of_pods {
+            assert_eq!(member.workload.as_deref(), Some(workload), "{step}: {} {done:?}", member.name);
+        }
+        assert_eq!(runtime.attach(&one).unwrap().workload.as_deref(), Some(workload), "{step}: {done:?}");
+        assert_eq!(runtime.status().unwrap().drift, Vec::<Drift>::new(), "{step}: {done:?}");
+        if done.is_ok() {
+            assert!(step > 10, "{step}");
+            return;
+        }
     }
 }
 

@@ -57,7 +57,7 @@ pub const HOUSES: &[House] = &[
         floors: &[
             floor("agent", "agent"),
             floor("plugin", "install cni"),
-            floor("parts", "wire watch splice admit"),
+            floor("parts", "cluster wire watch splice admit"),
         ],
     },
     House {

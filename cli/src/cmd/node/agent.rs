@@ -8,6 +8,7 @@ use mesh_compiler::diag::{Diagnostic, Severity};
 use mesh_compiler::prove::prove;
 use mesh_compiler::source::Sources;
 use mesh_node::agent::{self, Policy, PolicyWarning, Settings, Wording, log};
+use mesh_node::cluster::{Cluster, Facts, InventoryFile};
 use mesh_node::install::InstallTarget;
 
 use crate::args::{Agent, InstallCni, Program};
@@ -18,7 +19,7 @@ use crate::node::open;
 use crate::output::Output;
 use crate::places::Places;
 use crate::render::{drift, warning};
-use crate::{plugin, program};
+use crate::{inventory, plugin, program};
 
 /// Keeps the node in step until it is asked to end.
 pub fn run(_output: &Output, args: &Agent) -> Result<Exit, Failure> {
@@ -26,6 +27,7 @@ pub fn run(_output: &Output, args: &Agent) -> Result<Exit, Failure> {
     let dir = args.policy.as_ref().map(std::path::absolute).transpose();
     let settings = Settings {
         dir: dir.map_err(|error| Failure::usage(error.to_string()))?,
+        cluster: args.inventory.as_deref().map(cluster).transpose()?,
         listen: args.listen,
         interval: args.interval,
         wording: Wording { drift: drift::text, warning: warning::text },
@@ -34,6 +36,19 @@ pub fn run(_output: &Output, args: &Agent) -> Result<Exit, Failure> {
     let done = log::start(io::stderr).and_then(|()| agent::run(runtime, settings, Box::new(compile)));
     done.map_err(|error| Failure::cannot("agent", format!("the agent cannot run: {error}")))?;
     Ok(Exit::Done)
+}
+
+/// The cluster that an inventory describes.
+fn cluster(file: &Path) -> Result<Box<dyn Cluster>, Failure> {
+    let read = |file: &Path| {
+        let found = inventory::read(file).map_err(|failure| failure.message)?;
+        Ok(Facts { namespaces: found.labels() })
+    };
+    let file = std::path::absolute(file).map_err(|error| Failure::usage(error.to_string()))?;
+    let cluster = InventoryFile::new(file, read);
+    Ok(Box::new(
+        cluster.map_err(|error| Failure::cannot("agent", format!("cannot watch the inventory: {error}")))?,
+    ))
 }
 
 fn installation(args: &Agent) -> Result<(InstallTarget, PathBuf), Failure> {

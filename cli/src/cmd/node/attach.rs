@@ -1,14 +1,12 @@
 //! `meshc attach`: a pod, by its network namespace.
 
-use std::collections::BTreeMap;
-
-use mesh_runtime::Pod;
+use mesh_runtime::{Labels, Pod};
 use serde_json::json;
 
 use crate::args::Attach;
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::node::{failure, open};
+use crate::node::{failure, labels, open};
 use crate::output::Output;
 
 /// Registers a pod. It is a member before this returns.
@@ -18,6 +16,7 @@ pub fn run(output: &Output, args: &Attach) -> Result<Exit, Failure> {
         name: args.name.clone(),
         namespace: args.namespace.clone(),
         labels: labels(&args.labels)?,
+        namespace_labels: given(&args.namespace_labels)?,
         service_account: args.service_account.clone(),
         addresses: args.addresses.iter().map(std::net::IpAddr::to_canonical).collect(),
         force: args.force,
@@ -32,13 +31,7 @@ pub fn run(output: &Output, args: &Attach) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-fn labels(given: &[String]) -> Result<BTreeMap<String, String>, Failure> {
-    (given.iter())
-        .map(|label| {
-            let pair = label.split_once('=').map(|(key, value)| (key.to_owned(), value.to_owned()));
-            pair.ok_or_else(|| {
-                Failure::usage(format!("the label `{label}` has no value")).help("write KEY=VALUE")
-            })
-        })
-        .collect()
+/// What was said of the namespace; where nothing was, what the node knows of it holds.
+fn given(of_namespace: &[String]) -> Result<Option<Labels>, Failure> {
+    (!of_namespace.is_empty()).then(|| labels(of_namespace)).transpose()
 }

@@ -12,6 +12,7 @@ mod detach;
 mod doctor;
 mod explain;
 mod history;
+mod namespace;
 mod observe;
 mod plan;
 mod run;
@@ -46,6 +47,7 @@ pub fn run(output: &Output, command: &Command) -> Result<Exit, Failure> {
         Command::Explain(args) => explain::run(output, args),
         Command::Show(args) => show::run(output, args),
         Command::Attach(args) => attach::run(output, args),
+        Command::Namespace(args) => namespace::run(output, args),
         Command::Detach(args) => detach::run(output, args),
         Command::Run(args) => run::run(output, args),
         #[cfg(feature = "node")]

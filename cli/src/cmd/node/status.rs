@@ -57,7 +57,7 @@ pub fn run(output: &Output, args: &Status) -> Result<Exit, Failure> {
             held: &held,
         })
     });
-    let is_refused = agent.get("refused").is_some_and(Value::is_string);
+    let is_refused = ["refused", "cluster"].iter().any(|key| agent.get(key).is_some_and(Value::is_string));
     let is_well = status.drift.is_empty()
         && status.failed.is_empty()
         && !is_refused
@@ -84,6 +84,9 @@ fn words(agent: &Value) -> String {
     let mut out = format!("\nagent: process {pid}, policy from {dir}\n");
     if let Some(why) = agent.get("refused").and_then(Value::as_str) {
         let _ = writeln!(out, "  the policy there is refused, and what is live stays live: {why}");
+    }
+    if let Some(why) = agent.get("cluster").and_then(Value::as_str) {
+        let _ = writeln!(out, "  its inventory cannot be read, and what it said before is kept: {why}");
     }
     if agent.get("waiting").and_then(Value::as_bool) == Some(true) {
         let _ = writeln!(

@@ -710,3 +710,48 @@ fn without_a_directory_it_keeps_what_is_live_and_the_plugin_in_place() -> Tested
     agent.stop();
     Ok(())
 }
+
+#[test]
+fn pods_move_when_the_inventory_gives_their_namespace_other_labels() -> Tested {
+    let policy = "redirect outbound -> 15001\nworkload meshed { namespace-label mesh = on }";
+    let mut running = Running::new(policy)?;
+    running.kill();
+    let inventory = running.node.ground().dir().join("cluster.toml");
+    let write = |labels: &str| -> Tested {
+        let beside = inventory.with_extension("new");
+        fs::write(&beside, format!("[[namespace]]\nname = \"shop\"\nlabels = {{ {labels} }}\n"))?;
+        Ok(fs::rename(beside, &inventory)?)
+    };
+    write("")?;
+    // Nothing is found by looking at everything from time to time.
+    let mut command = running.command("1h");
+    running.start_as(command.arg("--inventory").arg(&inventory))?;
+    let pod = running.node.pod("a", &kubernetes("shop", "a"), &labels(&[]))?;
+    let becomes = |running: &Running, expected: Seen| -> Tested {
+        let seen = || running.node.dial(&pod, "10.0.3.9:80").is_ok_and(|seen| seen == expected);
+        if until(PATIENCE, seen) { Ok(()) } else { Err(format!("{expected:?}: {}", running.log()?).into()) }
+    };
+    assert_eq!(running.node.dial(&pod, "10.0.3.9:80")?, Seen::Straight);
+    let generation = running.status()?["generation"].clone();
+    write("mesh = \"on\"")?;
+    becomes(&running, Seen::Redirected(15001))?;
+    // A file that cannot be read is said, and what it said before is kept.
+    write("mesh = ")?;
+    assert!(
+        until(PATIENCE, || running.report().is_ok_and(|report| report["cluster"].is_string())),
+        "{}",
+        running.log()?
+    );
+    assert_eq!(running.node.dial(&pod, "10.0.3.9:80")?, Seen::Redirected(15001));
+    write("mesh = \"off\"")?;
+    becomes(&running, Seen::Straight)?;
+    let status = running.status()?;
+    assert_eq!((&status["generation"], &status["agent"]["cluster"]), (&generation, &Value::Null));
+    // What it was told holds without it.
+    running.kill();
+    let later = running.node.pod("b", &kubernetes("shop", "b"), &labels(&[]))?;
+    assert_eq!(running.node.dial(&later, "10.0.3.9:80")?, Seen::Straight);
+    running.node.ask(&["namespace", "shop", "--label", "mesh=on"])?;
+    assert_eq!(running.node.dial(&later, "10.0.3.9:80")?, Seen::Redirected(15001));
+    Ok(())
+}
