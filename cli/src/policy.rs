@@ -10,7 +10,7 @@ use mesh_compiler::diff::{Cause, Difference, Side, causes, diff};
 use mesh_compiler::emit::Sets;
 
 use crate::failure::Failure;
-use crate::places::Places;
+use crate::places::{Place, Places};
 use crate::render::difference::{Beside, CauseAt};
 use crate::{files, heap};
 
@@ -68,10 +68,12 @@ pub fn beside(old: Option<&Policy>, new: Option<&Policy>, difference: &Differenc
     Beside::new(causes.collect(), sets)
 }
 
-/// File and line of a cause: of the policy in which it is.
-fn place(old: Option<&Policy>, new: Option<&Policy>, cause: &Cause) -> Option<(String, u32)> {
+/// Where a cause is written, in the policy in which it is.
+fn place(old: Option<&Policy>, new: Option<&Policy>, cause: &Cause) -> Option<Place> {
     let policy = if cause.gone { old } else { new };
-    policy?.places.find(cause.counter).map(|(file, line)| (file.to_owned(), line))
+    let places = &policy?.places;
+    let found = cause.items.iter().filter_map(|(counter, text)| places.find(*counter, text));
+    Place::of_all(found.collect(), cause.are_more)
 }
 
 /// All differences between two policies, or a policy and none.

@@ -205,7 +205,8 @@ fn a_difference_is_told_as_people_speak() {
     let told = "\
         workload shop/basket was shop/cart\n\
         shop/basket, shop/till outbound tcp all ports but 25, 3306 to private: redirected 15001 → excluded\n    \
-        by shop: exclude outbound tcp not 25, 3306 to 10.0.0.0/8, fc00::/7  DIR/new.mesh:5\n\
+        by shop: exclude outbound tcp not 25, 3306 to private  DIR/new.mesh:5 \
+             (10.0.0.0/8, DIR/new.mesh:3; fc00::/7, DIR/new.mesh:3)\n\
         shop/basket, shop/till outbound tcp 25 to any but loopback, multicast, link-local: denied → redirected 15001\n    \
         without shop: deny outbound tcp 25  DIR/old.mesh:5\n";
     assert_eq!(of(&[]), format!("{told}entries that change: 4 (`--entries` shows them)\n"));

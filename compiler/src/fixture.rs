@@ -8,7 +8,7 @@ use mesh_bpf::selector::Selector;
 
 use crate::hir::{
     Acceleration, AccelerationForm, AddressItem, Event, Exempt, Exempted, Group, Level, List, Mesh, MeshId,
-    On, PortItem, Ports, Program, Rule, Scope, ScopeId, Workload, WorkloadId,
+    NameId, On, PortItem, Ports, Program, Rule, Scope, ScopeId, Workload, WorkloadId,
 };
 use crate::source::{Sources, Span};
 
@@ -106,7 +106,8 @@ impl Fixture {
         let mut addresses = Vec::new();
         if words.next_if(|word| matches!(*word, "to" | "from")).is_some() {
             for text in words.next().unwrap().split(',') {
-                addresses.push(AddressItem { prefix: prefix(text), span: self.span() });
+                let (prefix, span) = (prefix(text), self.span());
+                addresses.push(AddressItem { prefix, span, by: NameId::WRITTEN_OUT });
             }
         }
         let verdict = match (verb, words.next()) {
@@ -172,7 +173,7 @@ impl Fixture {
             None => AccelerationForm::Local(self.members(form.strip_prefix("local ").unwrap())),
         };
         let span = self.span();
-        let ports = vec![PortItem { protocol: Protocol::Tcp, ports, span }];
+        let ports = vec![PortItem { protocol: Protocol::Tcp, ports, span, by: NameId::WRITTEN_OUT }];
         self.program.accelerations.push(Acceleration { mesh: MeshId(0), form, ports, span });
         self
     }
@@ -202,7 +203,12 @@ fn port_items<'t>(
     // An item of both protocols has its words once.
     let ports: Vec<(Ports, Span)> = ports.into_iter().map(|ports| (ports, span())).collect();
     let item = |protocol| {
-        ports.iter().map(move |(ports, span)| PortItem { protocol, ports: ports.clone(), span: *span })
+        ports.iter().map(move |(ports, span)| PortItem {
+            protocol,
+            ports: ports.clone(),
+            span: *span,
+            by: NameId::WRITTEN_OUT,
+        })
     };
     protocols.into_iter().flat_map(item).collect()
 }

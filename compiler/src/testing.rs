@@ -12,7 +12,7 @@ use mesh_bpf::sim::{Decided, Sim};
 use mesh_bpf::tables::Tables;
 
 use crate::diag::{Code, Diagnostic};
-use crate::explain::{Cause, Reason, is_accelerated, profile_of};
+use crate::explain::{Cause, Reason, elsewhere, is_accelerated, profile_of};
 use crate::hir::{Expected, Program, RuleId, TestLine};
 use crate::lower::Origins;
 use crate::question::{Members, Question};
@@ -184,7 +184,12 @@ impl Runner<'_> {
             }
         }
         let span = places.first().map(|place| place.rule).or_else(|| self.origins.of_source(source));
-        let reason = Reason::of_source(source, prefix, span);
+        let named = places.first().map_or([None; 2], |place| {
+            let [ports, address] = place.by;
+            [Some((ports, place.ports)), place.address.map(|span| (address, span))]
+        });
+        let reason =
+            Reason { elsewhere: elsewhere(self.program, named), ..Reason::of_source(source, prefix, span) };
         let cause = match source.kind {
             SourceKind::NoRule | SourceKind::Accelerate => Cause::NoRule,
             SourceKind::BuiltIn => Cause::BuiltIn(source.head.clone()),

@@ -12,6 +12,9 @@ use mesh_compiler::emit::NamedSet;
 use mesh_compiler::hir::region::AddressRange;
 use serde_json::{Map, Value, json};
 
+use super::citation;
+use crate::places::Place;
+
 /// What is told beside a difference.
 #[derive(Debug, Default)]
 pub struct Beside {
@@ -26,8 +29,8 @@ pub struct Beside {
 pub struct CauseAt {
     /// The rule.
     pub cause: Cause,
-    /// File and line, where the source is known.
-    pub place: Option<(String, u32)>,
+    /// Where that is, where the source is known.
+    pub place: Option<Place>,
 }
 
 impl Beside {
@@ -113,8 +116,10 @@ fn flow_object(change: &FlowChange, causes: &[CauseAt], set: Option<&str>) -> Va
 }
 
 fn cause_object(told: &CauseAt) -> Value {
-    let (file, line) = told.place.as_ref().map(|(file, line)| (file, line)).unzip();
-    json!({ "text": told.cause.text, "gone": told.cause.gone, "file": file, "line": line })
+    let mut object = citation::object(told.place.as_ref());
+    object.insert("text".into(), told.cause.text.clone().into());
+    object.insert("gone".into(), told.cause.gone.into());
+    object.into()
 }
 
 fn short(workload: &str) -> &str {
@@ -170,8 +175,7 @@ pub fn text(difference: &Difference, beside: &Beside, entries: bool) -> String {
 
 fn cause_text(told: &CauseAt) -> String {
     let why = if told.cause.gone { "without" } else { "by" };
-    let place = told.place.as_ref().map_or_else(String::new, |(file, line)| format!("  {file}:{line}"));
-    format!("    {why} {}{place}", told.cause.text)
+    format!("    {why} {}", citation::cited(&told.cause.text, told.place.as_ref()))
 }
 
 /// Changes that are the same for several workloads, each once, with the place of the first; in the order of the first of them.

@@ -3,9 +3,11 @@
 use std::fmt::Write;
 
 use mesh_bpf::flow::Direction;
-use mesh_compiler::explain::{Cause, Explanation, Reason};
+use mesh_compiler::explain::{Beaten, Cause, Explanation, Reason, Why};
+use mesh_compiler::hir::item::{BuiltIn, verb};
 use serde_json::{Value, json};
 
+use super::citation;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::Output;
@@ -56,8 +58,9 @@ fn object(locations: Locations<'_>, asked: &str, found: &Explanation) -> Value {
         "limits": if found.accelerated { &LIMITS[..] } else { &[] },
         "rule": cause_object(locations, &found.cause),
         "also": found.also.iter().map(|also| reason_object(locations, also)).collect::<Vec<_>>(),
-        "beaten": found.beaten.iter().map(|(beaten, by)| json!({
-            "rule": reason_object(locations, beaten), "by": cause_object(locations, by),
+        "beaten": found.beaten.iter().map(|beaten| json!({
+            "rule": reason_object(locations, &beaten.rule), "by": cause_object(locations, &beaten.by),
+            "reason": why_object(&beaten.why),
         })).collect::<Vec<_>>(),
         "entries": found.entries.iter().map(|entry| json!({
             "map": entry.map, "key": entry.key, "value": entry.value,
@@ -71,19 +74,18 @@ pub fn cause_object(locations: Locations<'_>, cause: &Cause) -> Value {
         Cause::NoRule => Value::Null,
         Cause::BuiltIn(what) => json!({ "built_in": what }),
         Cause::Exempt(reason) => {
-            json!({ "exempt": reason.text, "scope": reason.scope, "at": place(locations, reason) })
+            let at = locations.of(reason).map(|place| citation::at(&place));
+            json!({ "exempt": reason.text, "scope": reason.scope, "at": at })
         }
         Cause::Rule(reason) => reason_object(locations, reason),
     }
 }
 
 fn reason_object(locations: Locations<'_>, reason: &Reason) -> Value {
-    let (file, line) = locations.of(reason).unzip();
-    json!({ "text": reason.text, "scope": reason.scope, "file": file, "line": line })
-}
-
-fn place(locations: Locations<'_>, reason: &Reason) -> Option<String> {
-    locations.of(reason).map(|(file, line)| format!("{file}:{line}"))
+    let mut object = citation::object(locations.of(reason).as_ref());
+    object.insert("text".into(), reason.text.clone().into());
+    object.insert("scope".into(), reason.scope.clone().into());
+    object.into()
 }
 
 fn text(locations: Locations<'_>, asked: &str, direction: Direction, found: &Explanation) -> String {
@@ -96,11 +98,12 @@ fn text(locations: Locations<'_>, asked: &str, direction: Direction, found: &Exp
     for also in &found.also {
         let _ = writeln!(out, "  also  {}", reason_text(locations, also));
     }
-    for (beaten, by) in &found.beaten {
-        let _ = writeln!(out, "  beat  {}", reason_text(locations, beaten));
+    for Beaten { rule, by, why } in &found.beaten {
+        let _ = writeln!(out, "  beat  {}", reason_text(locations, rule));
         if *by != found.cause {
-            let _ = writeln!(out, "          which lost to {}", cause_text(locations, by));
+            let _ = writeln!(out, "          by {}", cause_text(locations, by));
         }
+        let _ = writeln!(out, "          {}", why_text(why, "\n                    "));
     }
     for limit in LIMITS.iter().filter(|_| found.accelerated) {
         let _ = writeln!(out, "  limit {limit}");
@@ -109,6 +112,51 @@ fn text(locations: Locations<'_>, asked: &str, direction: Direction, found: &Exp
         let _ = writeln!(out, "  entry {} = {}", entry.key, entry.value);
     }
     out
+}
+
+fn why_object(why: &Why) -> Value {
+    let mut object = json!({ "code": why_code(why), "text": why_text(why, " ") });
+    if let (Why::Narrower(all), Some(object)) = (why, object.as_object_mut()) {
+        let words: Vec<&str> = all.iter().map(|one| one.respect.word()).collect();
+        object.insert("in".into(), words.into());
+    }
+    object
+}
+
+const fn why_code(why: &Why) -> &'static str {
+    match why {
+        Why::Exempt => "exempt",
+        Why::Always => "always",
+        Why::Narrower(_) => "narrower",
+        Why::Stronger { .. } => "stronger",
+        Why::BuiltIn(built_in) => built_in.word(),
+    }
+}
+
+/// Why a rule lost, for people. `between` is what stands between several reasons.
+fn why_text(why: &Why, between: &str) -> String {
+    let inside = |what: &str| format!("{what}: only rules whose own addresses lie inside reach it");
+    match why {
+        Why::Exempt => "an exempt process passes all rules, also those with `always`".into(),
+        Why::Always => "a rule with `always` passes all rules without".into(),
+        Why::Narrower(all) => {
+            let all: Vec<String> = all.iter().map(|it| format!("{} within {}", it.inner, it.outer)).collect();
+            format!("narrower: {}", all.join(&format!(",{between}")))
+        }
+        Why::Stronger { verdict, than } => {
+            format!("neither is narrower, and {} is stronger than {}", verb(*verdict), verb(*than))
+        }
+        Why::BuiltIn(BuiltIn::Loopback) => inside("a loopback address"),
+        Why::BuiltIn(BuiltIn::Multicast) => inside("a multicast or broadcast address"),
+        Why::BuiltIn(BuiltIn::LinkLocal) => inside("a link-local address"),
+        Why::BuiltIn(BuiltIn::OwnAddress) => {
+            "one of the member's own addresses: only rules that name just that one reach it".into()
+        }
+        Why::BuiltIn(BuiltIn::SidecarPort) => "a sidecar's port: nothing is redirected there".into(),
+        Why::BuiltIn(BuiltIn::OutboundPort) => {
+            "a port that only outbound redirects lead to: opened by `exclude` of just such ports".into()
+        }
+    }
 }
 
 /// What decided, for people.
@@ -122,6 +170,5 @@ pub fn cause_text(locations: Locations<'_>, cause: &Cause) -> String {
 
 fn reason_text(locations: Locations<'_>, reason: &Reason) -> String {
     let scope = if reason.scope.is_empty() { "top level" } else { &reason.scope };
-    let place = place(locations, reason).map_or_else(String::new, |place| format!("  {place}"));
-    format!("{scope}: {}{place}", reason.text)
+    format!("{scope}: {}", citation::cited(&reason.text, locations.of(reason).as_ref()))
 }

@@ -7,6 +7,7 @@ mod visible;
 pub mod acceleration;
 #[cfg(all(feature = "kernel", target_os = "linux"))]
 pub mod applied;
+pub mod citation;
 pub mod difference;
 #[cfg(all(feature = "kernel", target_os = "linux"))]
 pub mod drift;

@@ -6,10 +6,12 @@ use std::fmt::Write;
 use mesh_runtime::{Held, MemberStatus, State, Status as Found, Unheard};
 
 use super::acceleration::{self, Items};
+use super::citation::cited;
 use super::drift;
 use super::section::section;
 use super::time;
 use crate::args::Status as Details;
+use crate::places::Place;
 use crate::sidecars;
 
 /// Rules that are shown without being asked for.
@@ -24,7 +26,7 @@ pub struct Row {
     /// What it makes of connections, for sums.
     pub verdict: &'static str,
     /// File and line, where the policy was applied from its source.
-    pub place: Option<(String, u32)>,
+    pub place: Option<Place>,
     /// How often it decided.
     pub hits: u64,
 }
@@ -155,10 +157,8 @@ fn decisions(out: &mut String, shown: &Shown<'_>) {
         rows.get(..least).unwrap_or_default(),
         |row| {
             let scope = if row.scope.is_empty() { String::new() } else { format!("{}: ", row.scope) };
-            let place =
-                row.place.as_ref().map_or_else(String::new, |(file, line)| format!("  {file}:{line}"));
             let text = if row.text.is_empty() { "no rule matched" } else { &row.text };
-            format!("{:>8}  {scope}{text}{place}", row.hits)
+            format!("{:>8}  {scope}{}", row.hits, cited(text, row.place.as_ref()))
         },
     );
     if rows.len() > least {

@@ -137,7 +137,9 @@ pub fn write_ports(text: &mut String, ports: &Ports) {
     };
 }
 
-const fn verb(verdict: Verdict) -> &'static str {
+/// The word by which a rule asks for a verdict.
+#[must_use]
+pub const fn verb(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::Excluded => "exclude",
         Verdict::Redirected { .. } => "redirect",

@@ -62,6 +62,15 @@ id!(
     /// A rule of [`Program::rules`].
     RuleId
 );
+id!(
+    /// A name of [`Program::names`].
+    NameId
+);
+
+impl NameId {
+    /// That of an item that stands in its rule itself.
+    pub const WRITTEN_OUT: Self = Self(u32::MAX);
+}
 
 /// All files given and imported, as one program.
 #[derive(Clone, Debug, Default)]
@@ -74,6 +83,8 @@ pub struct Program {
     pub groups: Vec<Group>,
     /// Sets, sorted by name. No rule refers to them: text that people read names them.
     pub sets: Vec<NamedSet>,
+    /// The names by which rules stand for items that are written elsewhere: of sets, workloads and groups, each once.
+    pub names: Vec<String>,
     /// Scopes in which something is written, each once; the first is the top level.
     pub scopes: Vec<Scope>,
     /// Rules, in no order that means anything.
@@ -240,6 +251,8 @@ pub struct PortItem {
     pub ports: Ports,
     /// The words that say so: the item in this rule or in a set; the rule's verb where nothing was written.
     pub span: Span,
+    /// The name in the rule that stands for it.
+    pub by: NameId,
 }
 
 /// Ports of one box.
@@ -272,6 +285,8 @@ pub struct AddressItem {
     pub prefix: Prefix,
     /// The words that say so: the item in this rule, in a set, or in the workload's selector.
     pub span: Span,
+    /// The name in the rule that stands for it.
+    pub by: NameId,
 }
 
 /// One `exempt` item.

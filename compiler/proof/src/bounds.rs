@@ -17,11 +17,32 @@ pub struct FlowBox<'p> {
     pub prefix: Prefix,
 }
 
+/// What boxes are compared in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Respects {
+    /// Their ports.
+    pub ports: bool,
+    /// Their addresses.
+    pub addresses: bool,
+    /// Their scopes.
+    pub scope: bool,
+}
+
 impl FlowBox<'_> {
     /// Whether its ports, addresses and scope each lie within those of `wider`.
     #[must_use]
     pub fn lies_within(&self, wider: &Self) -> bool {
         wider.prefix.covers(self.prefix) && wider.scope.covers(self.scope) && wider.ports.covers(self.ports)
+    }
+
+    /// In what it is narrower than one that it lies within.
+    #[must_use]
+    pub fn narrower_in(&self, wider: &Self) -> Respects {
+        Respects {
+            ports: !self.ports.covers(wider.ports),
+            addresses: !self.prefix.covers(wider.prefix),
+            scope: !self.scope.covers(wider.scope),
+        }
     }
 
     /// Whether it lies within `other` and `other` does not lie within it.

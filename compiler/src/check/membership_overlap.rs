@@ -100,7 +100,8 @@ impl<'p> Overlaps<'p, '_> {
         let mut places: BTreeMap<Prefix, Vec<(&Member<'p>, Span)>> = BTreeMap::new();
         for member in members {
             let mut seen = BTreeSet::new();
-            for &AddressItem { prefix, span } in member.places.iter().flat_map(|places| &places.addresses) {
+            for &AddressItem { prefix, span, .. } in member.places.iter().flat_map(|places| &places.addresses)
+            {
                 if seen.insert(prefix) {
                     places.entry(prefix).or_default().push((member, span));
                 }

@@ -16,8 +16,10 @@ const SAMPLES: usize = 3;
 pub struct Cause {
     /// The item with its scope: `shop: exclude outbound tcp 3306`.
     pub text: String,
-    /// The key of its counter, by which its line is found.
-    pub counter: u64,
+    /// Its items, by which lines are found: the key of the counter, and the text.
+    pub items: Vec<(u64, String)>,
+    /// It has more of them.
+    pub are_more: bool,
     /// Whether it decided and is gone, rather than decides and is new.
     pub gone: bool,
 }
@@ -51,7 +53,9 @@ impl Found<'_> {
     /// `is_whole` says that all addresses were looked at.
     fn cause(&self, is_whole: bool) -> Cause {
         let first = self.prefixes.first().copied().unwrap_or(Prefix::Any);
-        let counter = counter_key(self.source.stable_hash(), first);
+        let hash = self.source.stable_hash();
+        let item = |&prefix: &Prefix| (counter_key(hash, prefix), self.source.text(prefix));
+        let items = self.prefixes.iter().map(item).collect();
         let text = match (self.prefixes.as_slice(), self.source.direction) {
             ([_, _, ..], Some(direction)) => {
                 let prefixes: Vec<String> = self.prefixes.iter().map(ToString::to_string).collect();
@@ -62,7 +66,7 @@ impl Found<'_> {
             }
             _ => self.source.credit(first),
         };
-        Cause { text, counter, gone: self.gone }
+        Cause { text, items, are_more: self.prefixes.len() > 1 && !is_whole, gone: self.gone }
     }
 }
 

@@ -5,8 +5,12 @@
 //! gives both, as far as it knows them: it keeps no rule that decides nothing.
 
 mod image;
+mod why;
 
 pub use image::{Found, look_up};
+pub use why::{Narrower, Respect, Why};
+
+use std::ops::Range;
 
 use mesh_bpf::flow::{Direction, Flow, Identity, Protocol, Verdict};
 use mesh_bpf::image::{MapImage, ProfileId, Source, SourceKind};
@@ -15,7 +19,7 @@ use mesh_bpf::prefix::Prefix;
 
 use crate::eval::{self, Decider, Item};
 use crate::hir::item;
-use crate::hir::{Program, RuleId, WorkloadId};
+use crate::hir::{NameId, Program, RuleId, WorkloadId};
 use crate::question::{Members, Question, workload_at};
 use crate::source::Span;
 
@@ -33,10 +37,21 @@ pub struct Explanation {
     pub cause: Cause,
     /// The other items that say the same and that nothing beats.
     pub also: Vec<Reason>,
-    /// Items that match and do not decide, each with what beat it.
-    pub beaten: Vec<(Reason, Cause)>,
+    /// Items that match and do not decide.
+    pub beaten: Vec<Beaten>,
     /// What was looked up in the maps, in order.
     pub entries: Vec<EntryText>,
+}
+
+/// An item that matches and does not decide.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Beaten {
+    /// The item.
+    pub rule: Reason,
+    /// What beat it.
+    pub by: Cause,
+    /// Why that did.
+    pub why: Why,
 }
 
 /// What decides a flow.
@@ -61,8 +76,59 @@ pub struct Reason {
     pub scope: String,
     /// The statement, where the source is at hand.
     pub span: Option<Span>,
+    /// Its parts that stand elsewhere, where the source is at hand.
+    pub elsewhere: Vec<Elsewhere>,
     /// The key of its counter.
     pub counter: u64,
+}
+
+/// A part of an item for which its rule has a name only.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Elsewhere {
+    /// Which part.
+    pub part: Part,
+    /// The name in the rule: of a set, a workload or a group.
+    pub name: String,
+    /// The words that it stands for.
+    pub span: Span,
+}
+
+/// Parts of an item for which names may stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Part {
+    /// `tcp 3306`
+    Ports,
+    /// `10.0.3.0/24`
+    Address,
+}
+
+impl Part {
+    /// Both, in the order in which they are written.
+    pub const ALL: [Self; 2] = [Self::Ports, Self::Address];
+
+    /// Where it stands in the text of an item, or of several that differ in their addresses.
+    #[must_use]
+    pub fn within(self, text: &str) -> Option<Range<usize>> {
+        let after = |words: [&str; 2]| words.into_iter().find_map(|word| Some(text.find(word)? + word.len()));
+        let address = after([" to ", " from "]);
+        let end = text.find(" -> ").unwrap_or(text.len());
+        match self {
+            Self::Ports => {
+                let before = [" to ", " from "].into_iter().find_map(|word| text.find(word));
+                Some(after([" outbound ", " inbound "])?..before.unwrap_or(end))
+            }
+            Self::Address => address.map(|address| address..end),
+        }
+    }
+}
+
+/// The parts for which these names stand.
+pub(crate) fn elsewhere(program: &Program, parts: [Option<(NameId, Span)>; 2]) -> Vec<Elsewhere> {
+    let part = |(part, named): (Part, Option<(NameId, Span)>)| {
+        let (by, span) = named?;
+        Some(Elsewhere { part, name: program.names.get(by.index())?.clone(), span })
+    };
+    Part::ALL.into_iter().zip(parts).filter_map(part).collect()
 }
 
 /// An entry of a map as people read it.
@@ -142,9 +208,7 @@ fn explain_flow(
         accelerated: is_accelerated(program, image, members, workload, flow, evaluation.verdict),
         cause: cause(program, evaluation.decider),
         also: evaluation.also.iter().filter_map(|&item| reason(program, item)).collect(),
-        beaten: (evaluation.beaten.iter())
-            .filter_map(|&(loser, by)| Some((reason(program, loser)?, cause(program, by))))
-            .collect(),
+        beaten: why::beaten(program, workload, flow, &evaluation),
         entries: found.map_or_else(Vec::new, |found| found.entries),
     }
 }
@@ -228,12 +292,18 @@ pub fn cause(program: &Program, decider: Decider) -> Cause {
 #[must_use]
 pub fn reason(program: &Program, item: Item) -> Option<Reason> {
     let rule = rule(program, item.rule)?;
-    let prefix = match item.address {
-        None => Prefix::Any,
-        Some(index) => rule.addresses.get(index as usize)?.prefix,
+    let ports = rule.ports.get(item.port as usize)?;
+    let address = match item.address {
+        None => None,
+        Some(index) => Some(rule.addresses.get(index as usize)?),
     };
-    let source = item::rule_source(program, rule, rule.ports.get(item.port as usize)?);
-    Some(Reason::of_source(&source, prefix, Some(rule.span)))
+    let source = item::rule_source(program, rule, ports);
+    let prefix = address.map_or(Prefix::Any, |address| address.prefix);
+    let named = [Some((ports.by, ports.span)), address.map(|address| (address.by, address.span))];
+    Some(Reason {
+        elsewhere: elsewhere(program, named),
+        ..Reason::of_source(&source, prefix, Some(rule.span))
+    })
 }
 
 fn rule(program: &Program, id: RuleId) -> Option<&crate::hir::Rule> {
@@ -244,6 +314,7 @@ impl Reason {
     pub(crate) fn of_source(source: &Source, prefix: Prefix, span: Option<Span>) -> Self {
         let hash = source.stable_hash();
         let counter = if source.kind == SourceKind::Exempt { hash } else { counter_key(hash, prefix) };
-        Self { text: source.text(prefix), scope: source.scope.clone(), span, counter }
+        let (text, scope) = (source.text(prefix), source.scope.clone());
+        Self { text, scope, span, elsewhere: Vec::new(), counter }
     }
 }

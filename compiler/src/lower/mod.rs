@@ -3,7 +3,7 @@
 
 mod origins;
 
-pub use origins::{ItemOrigin, Origins};
+pub use origins::{CountedOrigin, ItemOrigin, Origins};
 
 use mesh_bpf::image::{
     Decision, MapImage, Node, PortTable, PortTableId, Profile, ProfileId, Side, Source, SourceId, Workload,

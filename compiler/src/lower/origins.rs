@@ -11,7 +11,7 @@ use mesh_bpf::prefix::Prefix;
 
 use crate::decide::written_accelerations;
 use crate::hir::item;
-use crate::hir::{Program, RuleId};
+use crate::hir::{AddressItem, NameId, Program, RuleId};
 use crate::source::Span;
 
 /// The words of one item.
@@ -25,15 +25,44 @@ pub struct ItemOrigin {
     pub address: Option<Span>,
     /// The rule; none for `exempt` and `accelerate`.
     pub id: Option<RuleId>,
+    /// The names in the rule that stand for the ports and for the address.
+    pub by: [NameId; 2],
+}
+
+/// Where an item is written, by the key of its counter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct CountedOrigin {
+    /// The key of its counter.
+    pub counter: u64,
+    /// The whole rule: the first one that has the item.
+    pub rule: Span,
+    /// Ports and address, where a name in the rule stands for them: the name, and the words that it stands for.
+    pub elsewhere: [Option<(NameId, Span)>; 2],
+}
+
+/// Ports of a rule.
+#[derive(Clone, Copy, Debug)]
+struct Written {
+    id: Option<RuleId>,
+    rule: Span,
+    ports: Span,
+    by: NameId,
+}
+
+impl Written {
+    /// A statement that has no ports.
+    const fn whole(statement: Span) -> Self {
+        Self { id: None, rule: statement, ports: statement, by: NameId::WRITTEN_OUT }
+    }
 }
 
 /// From items to the words that they come from.
 #[derive(Clone, Debug, Default)]
 pub struct Origins {
     /// For each source the rules that have it, with the words of the ports.
-    sources: BTreeMap<Source, Vec<(Option<RuleId>, Span, Span)>>,
+    sources: BTreeMap<Source, Vec<Written>>,
     /// For each rule its addresses, sorted; one list for rules that share theirs.
-    addresses: Vec<Arc<[(Prefix, Span)]>>,
+    addresses: Vec<Arc<[AddressItem]>>,
 }
 
 impl Origins {
@@ -41,15 +70,15 @@ impl Origins {
     #[must_use]
     pub fn of(program: &Program) -> Self {
         let mut origins = Self::default();
-        let mut known: HashMap<usize, Arc<[(Prefix, Span)]>> = HashMap::new();
+        let mut known: HashMap<usize, Arc<[AddressItem]>> = HashMap::new();
         for (id, rule) in (0u32..).map(RuleId).zip(&program.rules) {
             for ports in &rule.ports {
                 let source = item::rule_source(program, rule, ports);
-                origins.sources.entry(source).or_default().push((Some(id), rule.span, ports.span));
+                let written = Written { id: Some(id), rule: rule.span, ports: ports.span, by: ports.by };
+                origins.sources.entry(source).or_default().push(written);
             }
             let sorted = || {
-                let mut addresses: Vec<(Prefix, Span)> =
-                    rule.addresses.iter().map(|item| (item.prefix, item.span)).collect();
+                let mut addresses = rule.addresses.to_vec();
                 addresses.sort_unstable();
                 addresses.into()
             };
@@ -58,10 +87,10 @@ impl Origins {
         for exempt in &program.exempts {
             let scope = program.scopes.get(exempt.scope.index()).map_or("", |scope| scope.name.as_str());
             let source = item::exempt_source(scope, &exempt.who);
-            origins.sources.entry(source).or_default().push((None, exempt.span, exempt.span));
+            origins.sources.entry(source).or_default().push(Written::whole(exempt.span));
         }
         for (source, span) in written_accelerations(program) {
-            origins.sources.entry(source).or_default().push((None, span, span));
+            origins.sources.entry(source).or_default().push(Written::whole(span));
         }
         origins
     }
@@ -70,48 +99,61 @@ impl Origins {
     #[must_use]
     pub fn of_item(&self, source: &Source, prefix: Prefix) -> Vec<ItemOrigin> {
         let mut places = Vec::new();
-        for &(id, rule, ports) in self.sources.get(source).into_iter().flatten() {
-            let addresses = id.and_then(|id| self.addresses.get(id.index())).map_or(&[][..], |list| list);
+        for &written in self.sources.get(source).into_iter().flatten() {
+            let Written { id, rule, ports, by } = written;
+            let addresses = self.addresses(written);
             if addresses.is_empty() {
                 if prefix == Prefix::Any {
-                    places.push(ItemOrigin { rule, ports, address: None, id });
+                    let by = [by, NameId::WRITTEN_OUT];
+                    places.push(ItemOrigin { rule, ports, address: None, id, by });
                 }
                 continue;
             }
-            let from = addresses.partition_point(|&(other, _)| other < prefix);
+            let from = addresses.partition_point(|other| other.prefix < prefix);
             let named = addresses.get(from..).unwrap_or_default();
-            for &(_, span) in named.iter().take_while(|&&(other, _)| other == prefix) {
-                places.push(ItemOrigin { rule, ports, address: Some(span), id });
+            for address in named.iter().take_while(|other| other.prefix == prefix) {
+                let by = [by, address.by];
+                places.push(ItemOrigin { rule, ports, address: Some(address.span), id, by });
             }
         }
         places.sort_unstable();
         places
     }
 
+    fn addresses(&self, written: Written) -> &[AddressItem] {
+        written.id.and_then(|id| self.addresses.get(id.index())).map_or(&[], |list| list)
+    }
+
     /// Where any item of `source` is written, the first in source order.
     #[must_use]
     pub fn of_source(&self, source: &Source) -> Option<Span> {
-        self.sources.get(source)?.iter().map(|&(_, rule, _)| rule).min()
+        self.sources.get(source)?.iter().map(|written| written.rule).min()
     }
 
     /// Every item by the key of its counter, with the first rule that it is of; sorted by key.
     #[must_use]
-    pub fn by_counter(&self) -> Vec<(u64, Span)> {
+    pub fn by_counter(&self) -> Vec<CountedOrigin> {
         let mut found = Vec::new();
         for (source, places) in &self.sources {
             let hash = source.stable_hash();
-            for &(id, rule, _) in places {
-                let addresses = id.and_then(|id| self.addresses.get(id.index())).map_or(&[][..], |list| list);
-                found.extend(addresses.iter().map(|&(prefix, _)| (counter_key(hash, prefix), rule)));
+            for &written in places {
+                let named = |by: NameId, span| (by != NameId::WRITTEN_OUT).then_some((by, span));
+                let ports = named(written.by, written.ports);
+                let addresses = self.addresses(written);
+                found.extend(addresses.iter().map(|address| CountedOrigin {
+                    counter: counter_key(hash, address.prefix),
+                    rule: written.rule,
+                    elsewhere: [ports, named(address.by, address.span)],
+                }));
                 if addresses.is_empty() {
                     // What has no address at all is counted without one.
-                    let key = if id.is_some() { counter_key(hash, Prefix::Any) } else { hash };
-                    found.push((key, rule));
+                    let counter = if written.id.is_some() { counter_key(hash, Prefix::Any) } else { hash };
+                    found.push(CountedOrigin { counter, rule: written.rule, elsewhere: [ports, None] });
                 }
             }
         }
         found.sort_unstable();
-        found.dedup_by_key(|&mut (key, _)| key);
+        found.dedup_by_key(|origin| origin.counter);
         found
     }
 
@@ -119,6 +161,6 @@ impl Origins {
     pub fn sources(&self) -> impl Iterator<Item = (&Source, Span)> {
         self.sources
             .iter()
-            .filter_map(|(source, places)| Some((source, places.iter().map(|&(_, rule, _)| rule).min()?)))
+            .filter_map(|(source, places)| Some((source, places.iter().map(|written| written.rule).min()?)))
     }
 }

@@ -8,7 +8,7 @@ use super::names::{Reach, Target};
 use super::resolver::Resolver;
 use crate::ast::{self, AccelerateForm};
 use crate::diag::{Code, Diagnostic};
-use crate::hir::{Acceleration, AccelerationForm, PortItem, Ports, WorkloadId};
+use crate::hir::{Acceleration, AccelerationForm, NameId, PortItem, Ports, WorkloadId};
 
 impl<'a> Resolver<'a, '_> {
     /// One `accelerate` statement of a mesh.
@@ -58,7 +58,12 @@ impl<'a> Resolver<'a, '_> {
 
     fn tcp_ports(&mut self, mesh: usize, statement: &'a ast::Accelerate) -> Vec<PortItem> {
         let Some(written) = statement.ports.as_ref() else {
-            return vec![PortItem { protocol: Protocol::Tcp, ports: Ports::All, span: statement.span }];
+            return vec![PortItem {
+                protocol: Protocol::Tcp,
+                ports: Ports::All,
+                span: statement.span,
+                by: NameId::WRITTEN_OUT,
+            }];
         };
         let ports = self.ports(Some(mesh), written);
         if let Some(udp) = ports.iter().find(|item| item.protocol == Protocol::Udp) {

@@ -6,7 +6,7 @@ use super::collected::blocks;
 use super::names::{Reach, Target};
 use super::resolver::Resolver;
 use crate::ast::{self, Body, Identity, Verb};
-use crate::hir::{self, Exempted, Level, On, PortItem, Ports, ScopeId, WorkloadId};
+use crate::hir::{self, Exempted, Level, NameId, On, PortItem, Ports, ScopeId, WorkloadId};
 
 /// Where a body stands. Without a scope it is part of a mistake, and only its names are looked at.
 #[derive(Clone, Copy)]
@@ -139,8 +139,8 @@ fn default_ports(rule: &ast::Rule) -> Vec<PortItem> {
         Verb::Redirect { .. } => &[Protocol::Tcp],
         Verb::Exclude | Verb::Deny => &Protocol::ALL,
     };
-    let span = rule.verb.span;
-    protocols.iter().map(|&protocol| PortItem { protocol, ports: Ports::All, span }).collect()
+    let (span, by) = (rule.verb.span, NameId::WRITTEN_OUT);
+    protocols.iter().map(|&protocol| PortItem { protocol, ports: Ports::All, span, by }).collect()
 }
 
 fn verdict(verb: Verb) -> Option<Verdict> {

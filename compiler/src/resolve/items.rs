@@ -1,13 +1,14 @@
 //! Ports and addresses of rules: sets, groups and workloads become what they stand for.
 
 use mesh_bpf::flow::Protocol;
+use mesh_bpf::prefix::Prefix;
 
 use super::names::{Reach, Target};
 use super::resolver::Resolver;
 use super::sets::{Entry, Kind};
-use crate::ast::{self, PortChoice, ProtocolPorts, ProtocolWord, RulePorts};
+use crate::ast::{self, PortChoice, ProtocolPorts, ProtocolWord, RulePorts, Spanned};
 use crate::diag::{Code, Diagnostic, quote};
-use crate::hir::{AddressItem, List, NamedSet, PortItem, Ports, WorkloadId};
+use crate::hir::{AddressItem, List, NameId, NamedSet, PortItem, Ports, WorkloadId};
 use crate::source::Span;
 
 impl<'a> Resolver<'a, '_> {
@@ -16,7 +17,7 @@ impl<'a> Resolver<'a, '_> {
         let mut items = Vec::new();
         let names = match ports {
             RulePorts::Protocol(ports) => {
-                port_items(ports, &mut items);
+                port_items(ports, NameId::WRITTEN_OUT, &mut items);
                 return items.into();
             }
             RulePorts::Sets(names) => names,
@@ -64,10 +65,8 @@ impl<'a> Resolver<'a, '_> {
         let (mut addresses, mut ports) = (Vec::new(), Vec::new());
         for entry in self.sets.flatten(set) {
             match entry {
-                Entry::Address(address) => {
-                    addresses.push(AddressItem { prefix: address.value, span: address.span });
-                }
-                Entry::Ports(written) => port_items(written, &mut ports),
+                Entry::Address(address) => addresses.push(address_item(address, NameId::WRITTEN_OUT)),
+                Entry::Ports(written) => port_items(written, NameId::WRITTEN_OUT, &mut ports),
                 Entry::Members(members, _) => {
                     let places = self.groups.members(members).into_iter();
                     let places = places.filter_map(|id| self.places.get(&id));
@@ -88,9 +87,10 @@ impl<'a> Resolver<'a, '_> {
         let Some((target, declared)) = self.names.find(mesh, name, Reach::Own) else { return };
         match target {
             Target::Set(set) if self.sets.kind(set) != Kind::Addresses => {
+                let by = self.name_id(&name.value);
                 for entry in self.sets.flatten(set) {
                     if let Entry::Ports(ports) = entry {
-                        port_items(ports, items);
+                        port_items(ports, by, items);
                     }
                 }
             }
@@ -125,7 +125,7 @@ impl<'a> Resolver<'a, '_> {
         for item in written {
             match item {
                 ast::AddressItem::Prefix(prefix) => {
-                    items.push(AddressItem { prefix: prefix.value, span: prefix.span });
+                    items.push(address_item(*prefix, NameId::WRITTEN_OUT));
                 }
                 ast::AddressItem::Name(name) => self.named_addresses(mesh, name, &mut items),
             }
@@ -139,30 +139,30 @@ impl<'a> Resolver<'a, '_> {
 
     fn named_addresses(&mut self, mesh: Option<usize>, name: &'a ast::Name, items: &mut Vec<AddressItem>) {
         let Some((target, declared)) = self.names.find(mesh, name, Reach::Everywhere) else { return };
-        let Target::Set(set) = target else { return self.member_addresses(target, name.span, items) };
+        let by = self.name_id(&name.value);
+        let Target::Set(set) = target else { return self.member_addresses(target, name.span, by, items) };
         if self.sets.kind(set) == Kind::Ports {
             return self.diagnostics.push(not_addresses(name, declared));
         }
         for entry in self.sets.flatten(set) {
             match entry {
-                Entry::Address(address) => {
-                    items.push(AddressItem { prefix: address.value, span: address.span })
-                }
-                Entry::Members(members, span) => self.member_addresses(members, span, items),
+                Entry::Address(address) => items.push(address_item(address, by)),
+                Entry::Members(members, span) => self.member_addresses(members, span, by, items),
                 Entry::Ports(_) | Entry::Set(..) => {}
             }
         }
     }
 
     /// The prefixes by which the members of a workload or a group are chosen.
-    fn member_addresses(&mut self, target: Target, used: Span, items: &mut Vec<AddressItem>) {
+    fn member_addresses(&mut self, target: Target, used: Span, by: NameId, items: &mut Vec<AddressItem>) {
         for id in self.groups.members(target) {
             if self.lost.workloads.contains(&id) {
                 continue;
             }
             let Some(workload) = self.program.workloads.get(id.index()) else { continue };
             if workload.selector.is_by_address() {
-                items.extend(self.places.get(&id).into_iter().flat_map(|places| &places.addresses));
+                let chosen = self.places.get(&id).into_iter().flat_map(|places| &places.addresses);
+                items.extend(chosen.map(|item| AddressItem { by, ..*item }));
             } else if !workload.selector_spans.is_empty() {
                 self.diagnostics.push(self.unknown_addresses(id, used));
             }
@@ -194,7 +194,7 @@ impl<'a> Resolver<'a, '_> {
         for item in written {
             let name = match item {
                 ast::AddressItem::Prefix(prefix) => {
-                    items.push(AddressItem { prefix: prefix.value, span: prefix.span });
+                    items.push(address_item(*prefix, NameId::WRITTEN_OUT));
                     continue;
                 }
                 ast::AddressItem::Name(name) => name,
@@ -210,9 +210,7 @@ impl<'a> Resolver<'a, '_> {
             }
             for entry in self.sets.flatten(set) {
                 match entry {
-                    Entry::Address(address) => {
-                        items.push(AddressItem { prefix: address.value, span: address.span })
-                    }
+                    Entry::Address(address) => items.push(address_item(address, NameId::WRITTEN_OUT)),
                     Entry::Members(target, span) => {
                         self.diagnostics.push(chosen_by_members(name.span, target).also(span, "in this set"));
                     }
@@ -224,14 +222,18 @@ impl<'a> Resolver<'a, '_> {
     }
 }
 
+const fn address_item(written: Spanned<Prefix>, by: NameId) -> AddressItem {
+    AddressItem { prefix: written.value, span: written.span, by }
+}
+
 /// One item for each port or range and each protocol.
-pub(super) fn port_items(written: &ProtocolPorts, items: &mut Vec<PortItem>) {
+fn port_items(written: &ProtocolPorts, by: NameId, items: &mut Vec<PortItem>) {
     let protocols: &[Protocol] = match &written.protocol.value {
         ProtocolWord::One(protocol) => std::slice::from_ref(protocol),
         ProtocolWord::Any => &Protocol::ALL,
     };
     for &protocol in protocols {
-        let item = |ports, span| PortItem { protocol, ports, span };
+        let item = |ports, span| PortItem { protocol, ports, span, by };
         match &written.ports {
             PortChoice::All => items.push(item(Ports::All, written.protocol.span)),
             PortChoice::Only(ranges) => {

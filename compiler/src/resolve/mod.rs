@@ -53,6 +53,7 @@ pub fn resolve(files: &Files, mut earlier: Vec<Diagnostic>) -> (Resolution, Vec<
         lost: lost(files),
         port_lists: BTreeMap::new(),
         address_lists: BTreeMap::new(),
+        name_ids: BTreeMap::new(),
         diagnostics: earlier,
     };
     resolver.declare();

@@ -9,7 +9,7 @@ use super::resolution::{Lost, Places};
 use super::sets::Sets;
 use crate::ast;
 use crate::diag::{Code, Diagnostic, quote};
-use crate::hir::{self, Level, Program, Scope, ScopeId, WorkloadId};
+use crate::hir::{self, Level, NameId, Program, Scope, ScopeId, WorkloadId};
 use crate::source::Span;
 
 /// The pass itself. Its methods are spread over the modules of this directory, by kind of statement.
@@ -27,6 +27,8 @@ pub(super) struct Resolver<'a, 'c> {
     /// Ports and addresses of rules that name nothing but sets (and groups and workloads), by the mesh and the names.
     pub(super) port_lists: BTreeMap<(Option<usize>, Vec<&'a str>), hir::List<hir::PortItem>>,
     pub(super) address_lists: BTreeMap<(Option<usize>, Vec<&'a str>), hir::List<hir::AddressItem>>,
+    /// The place of each of [`Program::names`].
+    pub(super) name_ids: BTreeMap<&'a str, NameId>,
     pub(super) diagnostics: Vec<Diagnostic>,
 }
 
@@ -39,6 +41,16 @@ impl<'a> Resolver<'a, '_> {
             self.program.scopes.push(Scope { level, name, members });
         }
         scope
+    }
+
+    /// A name that stands for items in a rule.
+    pub(super) fn name_id(&mut self, name: &'a str) -> NameId {
+        let next = NameId(id(self.program.names.len()));
+        let found = *self.name_ids.entry(name).or_insert(next);
+        if found == next {
+            self.program.names.push(name.to_owned());
+        }
+        found
     }
 
     /// A list that names one thing twice: the second says nothing.

@@ -18,7 +18,7 @@ use crate::output::Output;
 use crate::places::Places;
 use crate::render::acceleration::{self, Items};
 use crate::render::status::{Row, Shown};
-use crate::render::{self, drift};
+use crate::render::{self, citation, drift};
 use crate::sidecars;
 
 /// Prints the status.
@@ -104,25 +104,33 @@ fn rows(image: &MapImage, status: &Found, places: &Places) -> Vec<Row> {
             let source = image.sources.get(item.source)?;
             let hash = source.stable_hash();
             let key = if source.kind == SourceKind::Exempt { hash } else { counter_key(hash, item.prefix) };
+            let text = match source.kind {
+                SourceKind::BuiltIn => format!("built-in: {}", source.head),
+                _ => source.text(item.prefix),
+            };
             Some(Row {
-                text: if source.kind == SourceKind::BuiltIn {
-                    format!("built-in: {}", source.head)
-                } else {
-                    source.text(item.prefix)
-                },
+                place: places.find(key, &text),
+                text,
                 scope: source.scope.clone(),
                 verdict: match source.kind {
                     SourceKind::BuiltIn => "built-in",
                     SourceKind::NoRule => "by no rule",
                     _ => item.verdict.map_or("exempt", Verdict::word),
                 },
-                place: places.find(key).map(|(file, line)| (file.to_owned(), line)),
                 hits: item.hits,
             })
         })
         .collect();
     rows.sort_by(|a, b| b.hits.cmp(&a.hits).then_with(|| (&a.scope, &a.text).cmp(&(&b.scope, &b.text))));
     rows
+}
+
+fn rule(row: &Row) -> Value {
+    let mut rule = citation::object(row.place.as_ref());
+    rule.insert("text".into(), row.text.clone().into());
+    rule.insert("scope".into(), row.scope.clone().into());
+    rule.insert("hits".into(), row.hits.into());
+    rule.into()
 }
 
 fn answer(status: &Found, rows: &[Row], accelerates: &Items) -> Value {
@@ -144,10 +152,7 @@ fn answer(status: &Found, rows: &[Row], accelerates: &Items) -> Value {
         "maps": status.maps.iter().map(|map| json!({
             "name": map.name, "entries": map.entries, "capacity": map.capacity,
         })).collect::<Vec<_>>(),
-        "rules": rows.iter().map(|row| json!({
-            "text": row.text, "scope": row.scope, "hits": row.hits,
-            "file": row.place.as_ref().map(|(file, _)| file), "line": row.place.as_ref().map(|(_, line)| line),
-        })).collect::<Vec<_>>(),
+        "rules": rows.iter().map(rule).collect::<Vec<_>>(),
         "counters": status.counters.iter().map(|(counter, value)| json!({
             "name": counter.word(), "value": value,
         })).collect::<Vec<_>>(),

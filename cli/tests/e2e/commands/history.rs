@@ -256,3 +256,46 @@ fn the_lines_of_rules_come_back_with_their_policy() -> Tested {
     assert_eq!(cited(&stage, &observer, 3)?, at(&moved, 5));
     Ok(())
 }
+
+#[test]
+fn what_a_set_stands_for_is_cited_beside_the_rule_of_the_generation() -> Tested {
+    let stage = Stage::new()?;
+    let path = |name: &str, rules: &str| Ok::<_, Failure>(stage.policy(name, rules)?.display().to_string());
+    let rules = "redirect outbound -> 15001\ndeny outbound tcp 25 to blocked";
+    let old = path("old.mesh", &format!("set blocked = [\n10.7.0.0/16,\n10.9.0.0/16,\n]\n{rules}"))?;
+    let new = path("new.mesh", &format!("{rules}\nset blocked = 10.9.0.0/16"))?;
+    let element = |file: &str, line: u32| json!([{ "name": "blocked", "text": "10.9.0.0/16", "file": file, "line": line }]);
+    let observer = |name: &str| Observer::start(&stage, name, &["--verdict", "denied"]);
+    let cited = |name: &str, file: &str, line: u32, set: u32| -> Tested {
+        let observer = observer(name)?;
+        assert_eq!(stage.dial("10.9.0.1:25")?, Seen::Denied);
+        let observed = observer.wait(1)?.pop().unwrap_or_default();
+        let status = stage.ask(&["status"])?;
+        let rules = status.get("rules").and_then(Value::as_array).cloned().unwrap_or_default();
+        let counted = rules
+            .into_iter()
+            .find(|rule| rule.get("text") == Some(&json!("deny outbound tcp 25 to 10.9.0.0/16")));
+        let explained = stage.ask(&["explain", "--live", "cart -> 10.9.0.1 tcp 25"])?;
+        let all = [counted, explained.get("rule").cloned(), observed.get("rule").cloned()];
+        for rule in all.map(Option::unwrap_or_default) {
+            assert_eq!(rule.get("line"), Some(&json!(line)), "{rule:#}");
+            assert_eq!(rule.get("elements"), Some(&element(file, set)), "{rule:#}");
+        }
+        let shown = format!("deny outbound tcp 25 to blocked  {file}:{line} (10.9.0.0/16, {file}:{set})");
+        for command in [&["status"][..], &["explain", "--live", "cart -> 10.9.0.1 tcp 25"]] {
+            let text = text_of(&stage, command)?;
+            assert!(text.contains(&shown), "{shown} in {text}");
+        }
+        Ok(())
+    };
+    json_of(&stage, 0, &["apply", &old])?;
+    cited("first", &old, 9, 6)?;
+    json_of(&stage, 0, &["apply", &new])?;
+    cited("second", &new, 5, 6)?;
+    json_of(&stage, 0, &["rollback"])?;
+    cited("back", &old, 9, 6)?;
+    let planned = Answer::of(stage.meshc().args(["plan", &new]))?;
+    let shown = format!("without bookstore: deny outbound tcp 25 to blocked  {old}:9 (10.7.0.0/16, {old}:5)");
+    assert!(planned.code == 3 && planned.stdout.contains(&shown), "{shown} in {planned:#?}");
+    Ok(())
+}

@@ -65,7 +65,9 @@ fn every_decision_is_told_with_its_rule_and_line() -> Tested {
     let rules: Vec<_> = lines.iter().map(|line| line["rule"].clone()).collect();
     assert_eq!(
         rules[0],
-        json!({ "text": "redirect outbound tcp -> 15001", "scope": "bookstore", "file": policy, "line": 4 })
+        json!({
+            "text": "redirect outbound tcp -> 15001", "scope": "bookstore", "file": policy, "line": 4, "elements": [],
+        })
     );
     assert_eq!(rules[1]["line"], 5);
     assert_eq!(rules[2]["text"], "deny outbound tcp 25");

@@ -2,7 +2,9 @@
 
 use mesh_bpf::flow::Verdict;
 
-use crate::bounds::FlowBox;
+use mesh_hir::item::BuiltIn;
+
+use crate::bounds::{FlowBox, Respects};
 
 /// A box that matches the flow.
 #[derive(Clone, Copy, Debug)]
@@ -15,6 +17,19 @@ pub struct Contender<'p> {
     pub verdict: Verdict,
 }
 
+/// Why a box that matches does not decide.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Why {
+    /// Another one has `always`, and it has not.
+    Always,
+    /// Another one is narrower, in these respects.
+    Narrower(Respects),
+    /// Neither is narrower, and the other one's verdict is stronger.
+    Stronger,
+    /// The language does not let it take part there.
+    BuiltIn(BuiltIn),
+}
+
 /// How the contest went. Numbers are indices of contenders.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Contest {
@@ -22,8 +37,8 @@ pub struct Contest {
     pub winner: Option<(Verdict, usize)>,
     /// Other contenders of the same verdict that nothing beats.
     pub also: Vec<usize>,
-    /// Contenders that lost, and to whom.
-    pub beaten: Vec<(usize, usize)>,
+    /// Contenders that lost, to whom, and why.
+    pub beaten: Vec<(usize, usize, Why)>,
     /// Redirects that nothing beats and that lead elsewhere than the winner.
     pub conflict: Vec<usize>,
 }
@@ -47,7 +62,8 @@ pub fn contest(contenders: &[Contender<'_>]) -> Contest {
         } else if stands && weakness(one.verdict) == weakness(winner.verdict) {
             contest.conflict.push(index);
         } else {
-            contest.beaten.push((index, beater(one, &unbeaten, first)));
+            let (by, why) = beater(one, &unbeaten, (first, winner));
+            contest.beaten.push((index, by, why));
         }
     }
     contest
@@ -55,12 +71,20 @@ pub fn contest(contenders: &[Contender<'_>]) -> Contest {
 
 /// Who beat `loser`: the first narrower box among those that nothing beats; else the winner, by its
 /// strength or by `always`.
-fn beater(loser: &Contender<'_>, unbeaten: &[(usize, &Contender<'_>)], winner: usize) -> usize {
-    let narrower = |&&(_, one): &&(usize, &Contender<'_>)| {
-        one.always == loser.always && one.bounds.is_narrower(&loser.bounds)
-    };
-    let of_winners = unbeaten.iter().find(|one| one.0 == winner && narrower(one));
-    of_winners.or_else(|| unbeaten.iter().find(narrower)).map_or(winner, |&(index, _)| index)
+fn beater(
+    loser: &Contender<'_>,
+    unbeaten: &[(usize, &Contender<'_>)],
+    (first, winner): (usize, &Contender<'_>),
+) -> (usize, Why) {
+    if winner.always && !loser.always {
+        return (first, Why::Always);
+    }
+    let narrower = |one: &&(usize, &Contender<'_>)| one.1.bounds.is_narrower(&loser.bounds);
+    let of_winners = unbeaten.iter().find(|one| one.0 == first && narrower(one));
+    match of_winners.or_else(|| unbeaten.iter().find(narrower)) {
+        Some(&(index, one)) => (index, Why::Narrower(one.bounds.narrower_in(&loser.bounds))),
+        None => (first, Why::Stronger),
+    }
 }
 
 /// `deny` beats `exclude` beats `redirect`.

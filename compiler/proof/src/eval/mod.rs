@@ -7,8 +7,9 @@ mod by_port;
 mod contest;
 mod exempt;
 
+pub use crate::bounds::Respects;
 pub use by_port::{Stretch, Winner, at, by_port, join};
-pub use contest::{Contender, Contest, contest};
+pub use contest::{Contender, Contest, Why, contest};
 pub use exempt::exempt_by;
 
 use std::collections::BTreeSet;
@@ -56,8 +57,8 @@ pub struct Evaluation {
     pub decider: Decider,
     /// The other winners of equal verdict.
     pub also: Vec<Item>,
-    /// Items that matched and did not decide, with what beat each.
-    pub beaten: Vec<(Item, Decider)>,
+    /// Items that matched and did not decide, with what beat each and why.
+    pub beaten: Vec<(Item, Decider, Why)>,
     /// Redirects that tie with the winner and lead elsewhere: the policy is in error.
     pub conflict: Vec<Item>,
 }
@@ -86,8 +87,9 @@ pub fn evaluate(program: &Program, workload: WorkloadId, flow: &Flow, identity: 
         (false, true) => (Verdict::Excluded, built_in(flow).map_or(Decider::NoRule, Decider::BuiltIn)),
     };
     let mut evaluation = judge(program, &matches, default);
-    let by =
-        |built_in, beaten: Vec<Item>| beaten.into_iter().map(move |item| (item, Decider::BuiltIn(built_in)));
+    let by = |built_in, beaten: Vec<Item>| {
+        beaten.into_iter().map(move |item| (item, Decider::BuiltIn(built_in), Why::BuiltIn(built_in)))
+    };
     evaluation.beaten.extend(by(BuiltIn::SidecarPort, redirects));
     evaluation.beaten.extend(by(BuiltIn::OutboundPort, outsiders));
     evaluation.beaten.extend(built_in(flow).into_iter().flat_map(|built_in| by(built_in, apart.clone())));
@@ -214,7 +216,7 @@ fn judge(program: &Program, matches: &[Match], default: (Verdict, Decider)) -> E
         decider: Decider::Item(winner),
         also: contest.also.iter().filter_map(|&index| item(index)).collect(),
         beaten: (contest.beaten.iter())
-            .filter_map(|&(loser, by)| Some((item(loser)?, Decider::Item(item(by)?))))
+            .filter_map(|&(loser, by, why)| Some((item(loser)?, Decider::Item(item(by)?), why)))
             .collect(),
         conflict: contest.conflict.iter().filter_map(|&index| item(index)).collect(),
     }

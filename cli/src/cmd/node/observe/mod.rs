@@ -15,8 +15,8 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::node::{failure, open};
 use crate::output::Output;
-use crate::places::Places;
-use crate::render::time;
+use crate::places::{Place, Places};
+use crate::render::{citation, time};
 use crate::sidecars::Heard;
 
 /// Prints decisions until as many came as were asked for, the reader goes away, or the process is asked to end.
@@ -43,7 +43,9 @@ pub fn run(output: &Output, args: &Observe) -> Result<Exit, Failure> {
                 let file = observer.digest(decided.generation).map(|digest| runtime.instance().lines(digest));
                 let place = lines.place(&decided, file.as_deref());
                 let heard = heard.of(&runtime, &decided);
-                if !output.stream(&object(&decided, place, heard), || line(&decided, place, heard)) {
+                if !output.stream(&object(&decided, place.as_ref(), heard), || {
+                    line(&decided, place.as_ref(), heard)
+                }) {
                     break;
                 }
                 left -= 1;
@@ -104,7 +106,7 @@ struct Lines {
 }
 
 impl Lines {
-    fn place(&mut self, decided: &Decided, file: Option<&Path>) -> Option<(&str, u32)> {
+    fn place(&mut self, decided: &Decided, file: Option<&Path>) -> Option<Place> {
         let file = file?;
         let written = std::fs::metadata(file).and_then(|file| file.modified()).ok();
         if self.file.as_deref() != Some(file) || self.written != written {
@@ -112,14 +114,14 @@ impl Lines {
             self.written = written;
             self.places = Places::decode(&std::fs::read(file).unwrap_or_default());
         }
-        match decided.reason {
-            Reason::Item { key, .. } => self.places.find(key),
+        match &decided.reason {
+            Reason::Item { key, text, .. } => self.places.find(*key, text),
             Reason::Unknown => None,
         }
     }
 }
 
-fn object(decided: &Decided, place: Option<(&str, u32)>, heard: Option<bool>) -> Value {
+fn object(decided: &Decided, place: Option<&Place>, heard: Option<bool>) -> Value {
     let (mesh, workload) = names(decided);
     let by = decided.process.as_ref();
     json!({
@@ -136,17 +138,18 @@ fn object(decided: &Decided, place: Option<(&str, u32)>, heard: Option<bool>) ->
 }
 
 /// As `explain` has it: null where none matched.
-fn rule(reason: &Reason, place: Option<(&str, u32)>) -> Value {
-    let (file, line) = place.unzip();
+fn rule(reason: &Reason, place: Option<&Place>) -> Value {
+    let at = citation::object(place);
     match reason {
         Reason::Unknown => json!({ "unknown": "the generation is not kept any more" }),
         Reason::Item { kind: SourceKind::NoRule, .. } => Value::Null,
         Reason::Item { kind: SourceKind::BuiltIn, text, .. } => json!({ "built_in": text }),
         Reason::Item { kind: SourceKind::Exempt, scope, text, .. } => {
-            json!({ "exempt": text, "scope": scope, "file": file, "line": line })
+            json!({ "exempt": text, "scope": scope, "file": at.get("file"), "line": at.get("line") })
         }
         Reason::Item { scope, text, .. } => {
-            json!({ "text": text, "scope": scope, "file": file, "line": line })
+            let rule = [("text", text), ("scope", scope)].map(|(key, it)| (key.to_owned(), json!(it)));
+            at.into_iter().chain(rule).collect()
         }
     }
 }
@@ -166,7 +169,7 @@ fn end(address: Option<IpAddr>, port: Option<u16>) -> Option<String> {
     }
 }
 
-fn line(decided: &Decided, place: Option<(&str, u32)>, heard: Option<bool>) -> String {
+fn line(decided: &Decided, place: Option<&Place>, heard: Option<bool>) -> String {
     let who = decided.workload.as_deref().or(decided.member.as_deref()).unwrap_or("?");
     let by = decided
         .process
@@ -180,13 +183,12 @@ fn line(decided: &Decided, place: Option<(&str, u32)>, heard: Option<bool>) -> S
         Reason::Unknown => format!("generation {}, which is not kept any more", decided.generation),
         Reason::Item { kind: SourceKind::NoRule, .. } => "no rule matched".into(),
         Reason::Item { kind: SourceKind::BuiltIn, text, .. } => format!("built-in: {text}"),
-        item @ Reason::Item { .. } => item.line(),
+        item @ Reason::Item { .. } => citation::cited(&item.line(), place),
     };
-    let place = place.map_or_else(String::new, |(file, line)| format!("  {file}:{line}"));
     let time = time::micros(decided.time);
     let nobody = if heard == Some(false) { ", where nobody listens" } else { "" };
     format!(
-        "{} {who}{by}  {} {}{source} -> {destination}  {}{nobody}  {reason}{place}\n",
+        "{} {who}{by}  {} {}{source} -> {destination}  {}{nobody}  {reason}\n",
         time.get(11..23).unwrap_or(&time),
         decided.direction,
         decided.protocol,
