@@ -206,6 +206,8 @@
 #define MESH_HIT_LINES 0x40000U
 /* Lines that are searched for an item's counter, from the one that its key names. */
 #define MESH_HIT_PROBES 8U
+/* mesh_member_counts.decided: decisions of exempt processes, beside those by `MESH_VERDICT_*`. */
+#define MESH_COUNTED_EXEMPT 3U
 /* How many tables a slot has. */
 #define MESH_TABLES 9U
 #define MESH_HASH_K1 0x9e3779b97f4a7c15ULL
@@ -479,6 +481,8 @@ enum mesh_counter {
 	 * Counted only while a policy decides datagrams that members receive.
 	 */
 	MESH_COUNT_RECEIVED,
+	/* A decision was not added to those of its member, which has no entry in `member_counts`. */
+	MESH_COUNT_UNCOUNTED,
 };
 
 enum mesh_way {
@@ -1529,6 +1533,34 @@ _Static_assert(sizeof(struct mesh_hit_line) == 64, "mesh_hit_line");
 _Static_assert(__builtin_offsetof(struct mesh_hit_line, item) == 0, "item");
 _Static_assert(__builtin_offsetof(struct mesh_hit_line, count) == 32, "count");
 
+/* Whose decisions are counted, and under which policy. */
+struct mesh_member_counts_key {
+	/* The member's number. */
+	__u32 member;
+	/* The slot of the policy that decided, 0 or 1. */
+	__u32 slot;
+};
+_Static_assert(sizeof(struct mesh_member_counts_key) == 8, "mesh_member_counts_key");
+_Static_assert(__builtin_offsetof(struct mesh_member_counts_key, member) == 0, "member");
+_Static_assert(__builtin_offsetof(struct mesh_member_counts_key, slot) == 4, "slot");
+
+/* What was decided for a member, on one processor. */
+struct mesh_member_counts {
+	/* workload_hash of the workload that the member falls under in this slot; the programs do not read it. */
+	__u64 workload;
+	/* Decisions by `MESH_VERDICT_*`, without the flag, and `MESH_COUNTED_EXEMPT`. */
+	__u64 decided[4];
+	/* When one was last denied, in nanoseconds since boot, sleep included; 0: never. */
+	__u64 denied_at;
+	/* Reserve; zero. */
+	__u64 reserve[2];
+};
+_Static_assert(sizeof(struct mesh_member_counts) == 64, "mesh_member_counts");
+_Static_assert(__builtin_offsetof(struct mesh_member_counts, workload) == 0, "workload");
+_Static_assert(__builtin_offsetof(struct mesh_member_counts, decided) == 8, "decided");
+_Static_assert(__builtin_offsetof(struct mesh_member_counts, denied_at) == 40, "denied_at");
+_Static_assert(__builtin_offsetof(struct mesh_member_counts, reserve) == 48, "reserve");
+
 /* The maps. A program file gets all of them that defines MESH_MAPS before it includes this, else those of which
  * it defines the names, as MESH_MAP_CONTROL.
  */
@@ -1788,6 +1820,17 @@ struct {
 	__type(key, __u32);
 	__type(value, struct mesh_hit_line);
 } hits SEC(".maps");
+#endif
+
+/* What was decided for each member, under the policy of each slot. */
+#if defined(MESH_MAPS) || defined(MESH_MAP_MEMBER_COUNTS)
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);
+	__uint(max_entries, 262144);
+	__uint(map_flags, 0x1);
+	__type(key, struct mesh_member_counts_key);
+	__type(value, struct mesh_member_counts);
+} member_counts SEC(".maps");
 #endif
 
 /* Named early returns and events of the programs. */

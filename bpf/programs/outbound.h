@@ -604,6 +604,7 @@ static __always_inline struct verdict outbound(struct bpf_sock_addr *ctx, bool v
 		a.node = NONE;
 		a.item = source_hash(q.slot, a.source);
 		hit(a.item);
+		count_for(q.member, q.slot, MESH_COUNTED_EXEMPT);
 		tell(words, &q, &a, ctx->sk);
 		return exempt(ctx, call, &q);
 	}

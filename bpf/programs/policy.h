@@ -273,6 +273,24 @@ static __always_inline void node_hit(__u32 *tally, __u64 item)
 		hits_add(item, __sync_lock_test_and_set(tally, 0));
 }
 
+/* One more decision for a member, for which user space made an entry. A global function: callers' stacks have no room
+ * for the key.
+ */
+__noinline int count_for(__u32 member, __u32 slot, __u32 verdict)
+{
+	struct mesh_member_counts_key key = { .member = member, .slot = slot };
+	struct mesh_member_counts *counts = bpf_map_lookup_elem(&member_counts, &key);
+
+	if (!counts) {
+		count(MESH_COUNT_UNCOUNTED);
+		return 0;
+	}
+	counts->decided[verdict & 3] += 1;
+	if (verdict == MESH_VERDICT_DENIED)
+		counts->denied_at = bpf_ktime_get_boot_ns();
+	return 0;
+}
+
 /* Fills in what a member falls under. false: nothing of the live policy. */
 static __always_inline bool has_profile(struct mesh_member *member, struct question *q)
 {
@@ -403,6 +421,8 @@ static __always_inline bool decide(struct question *q, struct mesh_profile *prof
 	a->port = decision->port;
 	a->verdict = decision->verdict & ~MESH_VERDICT_TRANSPARENT & 0xff;
 	a->transparent = decision->verdict & MESH_VERDICT_TRANSPARENT;
+	if (counts)
+		count_for(q->member, q->slot, a->verdict);
 	return true;
 }
 

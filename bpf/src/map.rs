@@ -14,6 +14,8 @@ pub enum MapKind {
     /// Minimum kernel 4.2.
     ProgArray = 3,
     /// Minimum kernel 4.6.
+    PerCpuHash = 5,
+    /// Minimum kernel 4.6.
     PerCpuArray = 6,
     /// Minimum kernel 4.10. What is not used makes room.
     LruHash = 9,
@@ -35,6 +37,7 @@ impl MapKind {
             Self::Hash => "BPF_MAP_TYPE_HASH",
             Self::Array => "BPF_MAP_TYPE_ARRAY",
             Self::ProgArray => "BPF_MAP_TYPE_PROG_ARRAY",
+            Self::PerCpuHash => "BPF_MAP_TYPE_PERCPU_HASH",
             Self::PerCpuArray => "BPF_MAP_TYPE_PERCPU_ARRAY",
             Self::LruHash => "BPF_MAP_TYPE_LRU_HASH",
             Self::ArrayOfMaps => "BPF_MAP_TYPE_ARRAY_OF_MAPS",
@@ -73,6 +76,9 @@ pub struct MapDef {
     pub c_types: Option<(&'static str, &'static str)>,
     /// The shape of the elements of a map of maps.
     pub inner: Option<&'static Self>,
+    /// A set of maps that an earlier version made may lack it, and the next command adds it: nothing that a connection
+    /// or a policy needs is in it.
+    pub may_lack: bool,
     /// What it is for.
     pub doc: &'static str,
 }
@@ -90,10 +96,10 @@ const fn map(
     doc: &'static str,
 ) -> MapDef {
     let flags = match kind {
-        MapKind::Hash | MapKind::SkStorage => NO_PREALLOC,
+        MapKind::Hash | MapKind::PerCpuHash | MapKind::SkStorage => NO_PREALLOC,
         _ => 0,
     };
-    MapDef { name, kind, key, value, capacity, flags, c_types: None, inner: None, doc }
+    MapDef { name, kind, key, value, capacity, flags, c_types: None, inner: None, may_lack: false, doc }
 }
 
 /// The element of [`TABLES_MAP`] that every policy table is: an array of lines, memory-mapped to be filled
@@ -333,6 +339,20 @@ pub const HITS: MapDef = MapDef {
         "Decisions by the stable hash of the item.",
     )
 };
+/// Decisions by member. User space makes an entry when a member falls under a workload of a policy, and takes it away
+/// when it does no more; programs only add. Where it is full, decisions of further members are counted as `uncounted`.
+pub const MEMBER_COUNTS: MapDef = MapDef {
+    c_types: Some(("struct mesh_member_counts_key", "struct mesh_member_counts")),
+    may_lack: true,
+    ..map(
+        "member_counts",
+        MapKind::PerCpuHash,
+        size::<abi::MemberCountsKey>(),
+        size::<abi::MemberCounts>(),
+        1 << 18,
+        "What was decided for each member, under the policy of each slot.",
+    )
+};
 /// Named early returns.
 pub const COUNTERS: MapDef = MapDef {
     c_types: Some(("__u32", "__u64")),
@@ -522,6 +542,7 @@ pub const MAPS: &[MapDef] = &[
     UNNOTED,
     LISTENING,
     HITS,
+    MEMBER_COUNTS,
     COUNTERS,
     TAIL_CALL_SLOTS,
     INBOUND_PROGRAM,

@@ -514,7 +514,7 @@ pub struct Status {
     /// Exit with 3 where there is drift, or a sidecar does not listen
     #[arg(long)]
     pub check: bool,
-    /// All members, each with its workload
+    /// All members, each with its workload and what was decided for it
     #[arg(long)]
     pub members: bool,
     /// All rules that decided, with how often each did

@@ -71,7 +71,9 @@ pub use commands::pods::NEVER;
 pub use commands::run::Joined;
 pub use commands::sidecars::{Family, Held, NotTaken, Port, Stranger, Unheard};
 pub use commands::status::hits::{ItemHits, items};
-pub use commands::status::{Head, LivePolicy, MemberStatus, Occupancy, ProgramStatus, State, Status};
+pub use commands::status::{
+    Head, LivePolicy, MemberStatus, Occupancy, ProgramStatus, State, Status, WorkloadStatus,
+};
 pub use commands::switch::{Detached, Switched};
 pub use commands::transition::{Move, Transition};
 pub use drift::{Drift, Full, PodFault};
@@ -80,6 +82,7 @@ pub use generation::confirmation::PendingConfirmation;
 pub use generation::request::{Applied, Apply};
 pub use instance::{Instance, Placement, find_hierarchy, kept_inbound};
 pub use member::{Interface, Key, Member, Origin, Sandbox};
+pub use members::counts::Decisions;
 pub use members::pod::{Attachment, Labels, Pod, PodAttached, PodSelector};
 pub use owner::{Holder, Owner};
 pub use runtime::{Options, Runtime};

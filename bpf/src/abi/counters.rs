@@ -7,6 +7,8 @@ constants! {
     HIT_LINES: u32 = 1 << 18;
     /// Lines that are searched for an item's counter, from the one that its key names.
     HIT_PROBES: u32 = 8;
+    /// [`MemberCounts::decided`]: decisions of exempt processes, beside those by `MESH_VERDICT_*`.
+    COUNTED_EXEMPT: u32 = 3;
 }
 
 layouts! {
@@ -18,6 +20,33 @@ layouts! {
         /// Decisions.
         count: [u64; HITS_A_LINE],
     }
+
+    /// Whose decisions are counted, and under which policy.
+    struct MemberCountsKey as "mesh_member_counts_key" {
+        /// The member's number.
+        member: u32,
+        /// The slot of the policy that decided, 0 or 1.
+        slot: u32,
+    }
+
+    /// What was decided for a member, on one processor.
+    struct MemberCounts as "mesh_member_counts" {
+        /// [`workload_hash`] of the workload that the member falls under in this slot; the programs do not read it.
+        workload: u64,
+        /// Decisions by `MESH_VERDICT_*`, without the flag, and `MESH_COUNTED_EXEMPT`.
+        decided: [u64; 4],
+        /// When one was last denied, in nanoseconds since boot, sleep included; 0: never.
+        denied_at: u64,
+        /// Reserve; zero.
+        reserve: [u64; 2],
+    }
+}
+
+/// What tells a workload from others, over generations, by its name.
+#[must_use]
+pub fn workload_hash(name: &str) -> u64 {
+    let [a, b, c, d, e, f, g, h, ..] = *blake3::hash(name.as_bytes()).as_bytes();
+    u64::from_le_bytes([a, b, c, d, e, f, g, h])
 }
 
 /// Room for counters; more than there are [`Counter`]s, so that another one changes no map.
@@ -257,7 +286,10 @@ indices! {
         /// A packet that a socket received and that was decided before, or by nobody: of a connection, or inbound. Counted
         /// only while a policy decides datagrams that members receive.
         Received = "received",
+        /// A decision was not added to those of its member, which has no entry in `member_counts`.
+        Uncounted = "uncounted",
     }
 }
 
 const _: () = assert!(Counter::ALL.len() <= COUNTERS && size_of::<HitLine>() == super::policy::LINE);
+const _: () = assert!(size_of::<MemberCounts>() == super::policy::LINE);

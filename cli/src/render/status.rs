@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use mesh_runtime::{Held, MemberStatus, State, Status as Found, Unheard};
+use mesh_runtime::{Decisions, Held, MemberStatus, State, Status as Found, Unheard};
 
 use super::acceleration::{self, Items};
 use super::citation::cited;
@@ -37,6 +37,8 @@ pub struct Shown<'a> {
     pub details: &'a Details,
     /// What was found.
     pub status: &'a Found,
+    /// Milliseconds since boot.
+    pub now: u64,
     /// What waits to be confirmed; a line, or nothing.
     pub pending: String,
     /// What the agent says of itself.
@@ -69,7 +71,9 @@ pub fn text(shown: &Shown<'_>) -> String {
     if details.members || details.verbose {
         section(&mut out, "members", &status.members, |member| {
             let workload = member.workload.as_deref().unwrap_or("(no workload of the live policy)");
-            format!("{}  {workload}", member.cgroup.as_deref().unwrap_or(&member.name))
+            let decided = member.decisions.as_ref().map(|it| decided(shown, it)).unwrap_or_default();
+            let gap = if decided.is_empty() { "" } else { "  " };
+            format!("{}  {workload}{gap}{decided}", member.cgroup.as_deref().unwrap_or(&member.name))
         });
     }
     kernel(&mut out, shown);
@@ -107,39 +111,120 @@ fn problems(out: &mut String, shown: &Shown<'_>) {
     section(out, "ports of sidecars that others hold", shown.held, sidecars::held_text);
 }
 
-/// A row for each workload that has members.
+/// A row for each workload that has members, or had: who they are, and what was decided for them.
 fn workloads(out: &mut String, shown: &Shown<'_>) {
-    let mut rows: BTreeMap<&str, Vec<&MemberStatus>> = BTreeMap::new();
-    for member in &shown.status.members {
-        rows.entry(member.workload.as_deref().unwrap_or_default()).or_default().push(member);
+    const TITLES: [&str; 7] =
+        ["WORKLOAD", "MEMBERS", "SIDECAR", "REDIRECTED", "EXCLUDED", "DENIED", "LAST DENIED"];
+    let mut rows = vec![TITLES.map(str::to_owned)];
+    let nobodys = shown.status.members.iter().filter(|member| member.workload.is_none()).count();
+    if nobodys > 0 {
+        let none = "-".to_owned();
+        let [a, b, c, d, e] = std::array::from_fn(|_| none.clone());
+        rows.push(["(no workload)".into(), nobodys.to_string(), a, b, c, d, e]);
     }
-    if rows.is_empty() {
+    for workload in &shown.status.workloads {
+        let [redirected, excluded, denied, last] = workload.decisions.map_or_else(
+            || std::array::from_fn(|_| "-".to_owned()),
+            |it| {
+                let last = it.denied_at.map_or_else(|| "-".into(), |at| ago(shown, at));
+                [it.redirected.to_string(), it.excluded.to_string(), it.denied.to_string(), last]
+            },
+        );
+        rows.push([
+            workload.name.clone(),
+            workload.members.to_string(),
+            sidecar(shown.status, shown.unheard, &workload.name).text(),
+            redirected,
+            excluded,
+            denied,
+            last,
+        ]);
+    }
+    if rows.len() == 1 {
         return;
     }
-    let width =
-        rows.keys().map(|workload| workload.len()).max().unwrap_or_default().max("(no workload)".len());
-    let _ = writeln!(out, "\n{:<width$}  MEMBERS  SIDECAR", "WORKLOAD");
-    for (workload, members) in rows {
-        let (name, sidecar) = match workload {
-            "" => ("(no workload)", "-".into()),
-            _ => (workload, sidecar(&members, shown.unheard, workload)),
-        };
-        let _ = writeln!(out, "{name:<width$}  {:>7}  {sidecar}", members.len());
+    let widths: [usize; 7] = std::array::from_fn(|column| {
+        rows.iter()
+            .filter_map(|row| row.get(column))
+            .map(|text| text.chars().count())
+            .max()
+            .unwrap_or_default()
+    });
+    out.push('\n');
+    for row in rows {
+        let mut line = String::new();
+        for (column, (text, width)) in row.iter().zip(widths).enumerate() {
+            let gap = if column == 0 { "" } else { "  " };
+            let _ = match column {
+                1 | 3..=5 => write!(line, "{gap}{text:>width$}"),
+                _ => write!(line, "{gap}{text:<width$}"),
+            };
+        }
+        let _ = writeln!(out, "{}", line.trim_end());
     }
 }
 
-/// Whether the sidecars of a workload's members listen. Those of cgroups are known by the connections that they did not
-/// take.
-fn sidecar(members: &[&MemberStatus], unheard: &[Unheard], workload: &str) -> String {
+fn ago(shown: &Shown<'_>, at: u64) -> String {
+    time::ago(shown.now.saturating_sub(at))
+}
+
+/// What was decided for a member: `12 redirected, 3 denied (the last 3 min ago)`.
+fn decided(shown: &Shown<'_>, decisions: &Decisions) -> String {
+    let verdicts = [
+        (decisions.redirected, "redirected"),
+        (decisions.excluded, "excluded"),
+        (decisions.exempt, "exempt"),
+        (decisions.denied, "denied"),
+    ];
+    let parts = verdicts.iter().filter(|(count, _)| *count > 0);
+    let parts: Vec<String> = parts.map(|(count, verdict)| format!("{count} {verdict}")).collect();
+    let last = decisions.denied_at.map(|at| format!(" (the last {})", ago(shown, at)));
+    format!("{}{}", parts.join(", "), last.unwrap_or_default())
+}
+
+/// Whether the sidecars of a workload's members listen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sidecar {
+    /// Nobody knows: it has no pods.
+    Unknown,
+    /// All do.
+    Listens,
+    /// So many of so many do not.
+    Silent(usize, usize),
+}
+
+impl Sidecar {
+    /// The word of JSON.
+    pub const fn word(self) -> Option<&'static str> {
+        match self {
+            Self::Unknown => None,
+            Self::Listens => Some("listens"),
+            Self::Silent(..) => Some("silent"),
+        }
+    }
+
+    fn text(self) -> String {
+        match self {
+            Self::Unknown => "-".into(),
+            Self::Listens => "ok".into(),
+            Self::Silent(silent, members) if silent == members => "does not listen".into(),
+            Self::Silent(silent, members) => format!("{silent} of {members} do not listen"),
+        }
+    }
+}
+
+/// Whether they do. Those of cgroups are known by the connections that they did not take.
+pub fn sidecar(status: &Found, unheard: &[Unheard], workload: &str) -> Sidecar {
+    let members: Vec<&MemberStatus> =
+        status.members.iter().filter(|member| member.workload.as_deref() == Some(workload)).collect();
     let silent = members
         .iter()
         .filter(|member| unheard.iter().any(|it| it.workload == workload && it.member == member.name))
         .count();
     match silent {
-        0 if members.iter().all(|member| member.cgroup.is_some()) => "-".into(),
-        0 => "ok".into(),
-        _ if silent == members.len() => "does not listen".into(),
-        _ => format!("{silent} of {} do not listen", members.len()),
+        0 if members.iter().all(|member| member.cgroup.is_some()) => Sidecar::Unknown,
+        0 => Sidecar::Listens,
+        _ => Sidecar::Silent(silent, members.len()),
     }
 }
 

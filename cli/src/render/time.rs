@@ -12,9 +12,35 @@ pub fn micros(microseconds: u64) -> String {
     humantime::format_rfc3339_micros(UNIX_EPOCH + Duration::from_micros(microseconds)).to_string()
 }
 
+/// How long ago something was, in the largest unit that it fills.
+pub fn ago(milliseconds: u64) -> String {
+    let seconds = milliseconds / 1000;
+    match seconds {
+        0..60 => format!("{seconds} s ago"),
+        60..3600 => format!("{} min ago", seconds / 60),
+        3600..172_800 => format!("{} h ago", seconds / 3600),
+        _ => format!("{} days ago", seconds / 86_400),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{micros, seconds};
+    use super::{ago, micros, seconds};
+
+    #[test]
+    fn how_long_ago_it_was_is_told_in_one_unit() {
+        for (seconds, text) in [
+            (0, "0 s ago"),
+            (59, "59 s ago"),
+            (60, "1 min ago"),
+            (3_599, "59 min ago"),
+            (3_600, "1 h ago"),
+            (172_799, "47 h ago"),
+            (172_800, "2 days ago"),
+        ] {
+            assert_eq!(ago(seconds * 1000 + 999), text);
+        }
+    }
 
     #[test]
     fn times_are_those_of_the_calendar() {

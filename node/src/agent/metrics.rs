@@ -42,13 +42,15 @@ impl Metrics {
             }),
             None => None,
         };
-        Ok(Scrape { status, live, agent: shared.state() }.text())
+        Ok(Scrape { booted: runtime.wall_clock_of(0), status, live, agent: shared.state() }.text())
     }
 }
 
 /// What was read for one page.
 #[derive(Debug)]
 struct Scrape {
+    /// When the machine was booted, in milliseconds since 1970.
+    booted: u64,
     status: Status,
     live: Option<Live>,
     agent: AgentState,
@@ -78,6 +80,7 @@ impl Collector for Scrape {
         let mut page = Page(encoder);
         policy(&mut page, &self.status)?;
         members(&mut page, &self.status)?;
+        workloads(&mut page, &self.status, self.booted)?;
         decisions(&mut page, &self.status)?;
         if let Some(live) = &self.live {
             let rules = live.rules.iter().map(|((scope, rule), hits)| {
@@ -159,6 +162,26 @@ fn members(page: &mut Page<'_>, status: &Status) -> fmt::Result {
         (vec![("became", became)], count as u64)
     });
     page.gauge("failed_pods", "Pods that could not be attached and are remembered", failed)
+}
+
+/// What was decided for each workload that has members, or had. As many as the policy has workloads.
+fn workloads(page: &mut Page<'_>, status: &Status, booted: u64) -> fmt::Result {
+    let counted = status.workloads.iter().filter_map(|it| Some((it.name.as_str(), it.decisions?)));
+    let values = counted.clone().flat_map(|(workload, it)| {
+        [
+            ("redirected", it.redirected),
+            ("excluded", it.excluded),
+            ("denied", it.denied),
+            ("exempt", it.exempt),
+        ]
+        .map(|(verdict, count)| (vec![("workload", workload), ("verdict", verdict)], count))
+    });
+    page.counter("workload_decisions", "Connections and datagrams decided, by workload and verdict", values)?;
+    let denied = counted.filter_map(|(workload, it)| {
+        let seconds = booted.saturating_add(it.denied_at?) / 1000;
+        Some((vec![("workload", workload)], seconds))
+    });
+    page.gauge("workload_last_denied_timestamp_seconds", "When a flow of a workload was last denied", denied)
 }
 
 /// Verdicts, what was dropped or lost, and everything else that the programs count.

@@ -82,6 +82,12 @@ impl<S: System> Runtime<S> {
         self.system.clock()
     }
 
+    /// Milliseconds since 1970 at a moment that [`Runtime::clock`] tells of.
+    pub fn wall_clock_of(&self, since_boot: u64) -> u64 {
+        let ago = self.system.clock().saturating_sub(since_boot);
+        self.system.wall_clock().saturating_sub(ago)
+    }
+
     fn in_time(&self, deadline: u64) -> Result<()> {
         if self.system.clock() > deadline { Err(Error::TooLate) } else { Ok(()) }
     }

@@ -72,6 +72,10 @@ impl<'a, S: System> Session<'a, S> {
         }
         hooks::sweep(self.node)?;
         self.maps = PinnedMaps::open(self.node)?;
+        if self.maps.as_ref().is_some_and(|maps| maps.member_counts.is_none()) {
+            PinnedMaps::complete(self.node, hooks::are_ours(self.node))?;
+            self.maps = PinnedMaps::open(self.node)?;
+        }
         self.recover_members()?;
         self.recover_records()
     }

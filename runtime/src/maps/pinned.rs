@@ -71,6 +71,8 @@ pub(crate) struct PinnedMaps<S: System> {
     pub(crate) exempt_ids: S::Map,
     pub(crate) exempt_cgroups: S::Map,
     pub(crate) hits: S::Map,
+    /// `None` in a set of an earlier version, until a command adds it.
+    pub(crate) member_counts: Option<S::Map>,
     pub(crate) counters: S::Map,
     pub(crate) watches: S::Map,
     pub(crate) events: S::Map,
@@ -87,11 +89,14 @@ impl<S: System> PinnedMaps<S> {
         }
         let mut maps = BTreeMap::new();
         for def in MAPS {
-            let missing = || incompatible(def, "it is missing".into());
-            let map = open_pin(node.system, &dir, def)?.ok_or_else(missing)?;
+            let map = match open_pin(node.system, &dir, def)? {
+                None if def.may_lack => continue,
+                map => map.ok_or_else(|| incompatible(def, "it is missing".into()))?,
+            };
             check(&node.system.map_info(&map)?, def)?;
             maps.insert(def.name, map);
         }
+        let member_counts = maps.remove(map::MEMBER_COUNTS.name);
         let mut take =
             |def: &MapDef| maps.remove(def.name).ok_or_else(|| incompatible(def, "it is missing".into()));
         Ok(Some(Self {
@@ -105,10 +110,27 @@ impl<S: System> PinnedMaps<S> {
             exempt_ids: take(&map::EXEMPT_IDS)?,
             exempt_cgroups: take(&map::EXEMPT_CGROUPS)?,
             hits: take(&map::HITS)?,
+            member_counts,
             counters: take(&map::COUNTERS)?,
             watches: take(&map::WATCHES)?,
             events: take(&map::EVENTS)?,
         }))
+    }
+
+    /// Adds to a set that an earlier version made the maps that it may lack. The lock is held. Where programs `are_ours`,
+    /// it lacked none, and somebody else took one away.
+    pub(crate) fn complete(node: Node<'_, S>, are_ours: bool) -> Result<()> {
+        let dir = node.instance.maps();
+        for def in MAPS.iter().filter(|def| def.may_lack) {
+            if open_pin(node.system, &dir, def)?.is_some() {
+                continue;
+            }
+            if are_ours {
+                return Err(incompatible(def, "it is missing".into()));
+            }
+            node.system.pin_map(&make(node.system, def)?, &dir.join(def.name))?;
+        }
+        Ok(())
     }
 
     /// Makes a new set beside its place, and puts it there with one rename.

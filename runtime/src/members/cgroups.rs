@@ -51,6 +51,9 @@ impl<S: System> Registry<'_, S> {
             let before = found.map(|found| found.becomes);
             let becomes = entry(&Member::selected(id, Key::Cgroup(0), &path), before, policies, host)?;
             let entry = NamedCgroup { becomes, ..named };
+            if key.is_some() {
+                self.count(&becomes, policies)?;
+            }
             // One with a path too long for the kernel's table joins with the next apply.
             if let Some(key) = key.filter(|_| found != Some(entry)) {
                 self.node.system.update(map, bytemuck::bytes_of(&key), bytemuck::bytes_of(&entry))?;
@@ -58,8 +61,9 @@ impl<S: System> Registry<'_, S> {
             }
             ids.insert(path, id);
         }
-        for key in known.keys() {
+        for (key, path) in &known {
             self.node.system.delete(map, key)?;
+            self.count_no_path(path.becomes.id)?;
             refreshed.changed += 1;
         }
         Ok(ids)

@@ -7,6 +7,7 @@
 pub(crate) mod addresses;
 pub(crate) mod cgroups;
 pub(crate) mod command_cgroups;
+pub(crate) mod counts;
 pub(crate) mod drift;
 pub(crate) mod files;
 pub(crate) mod namespaces;

@@ -155,11 +155,16 @@ impl<S: System> Registry<'_, S> {
     /// Whatever is known of it is removed, its file last.
     pub(super) fn forget(&self, key: Key) -> Result<()> {
         let (map, number) = self.place(key);
+        let found = self.found(key)?;
         self.node.system.delete(map, &number.to_ne_bytes())?;
         pod::detach(self.node, key)?;
         listening::forget(self.node, key)?;
         let file = self.node.instance.moving().join(key.to_string());
-        if let Ok(Some(member)) = record::read::<Member>(self.node.system, &file) {
+        let member = record::read::<Member>(self.node.system, &file).ok().flatten();
+        if let Some(found) = found {
+            self.count_no_more(found.id, member.as_ref())?;
+        }
+        if let Some(member) = member {
             reserved_ports::release(self.node, &member)?;
             for address in own_keys(&member) {
                 self.node.system.delete(&self.maps.own, bytemuck::bytes_of(&address))?;
@@ -180,6 +185,7 @@ impl<S: System> Registry<'_, S> {
         let (map, number) = self.place(member.key);
         let found = self.found(member.key)?;
         let entry = entry(member, found, policies, self.whence(member, host)?)?;
+        self.count(&entry, policies)?;
         if found == Some(entry) {
             return Ok(false);
         }
@@ -221,6 +227,7 @@ impl<S: System> Registry<'_, S> {
             let Some(policy) = policy else { continue };
             refreshed.changed += self.exempt(slot, policy, &ids)?;
         }
+        self.tidy_counts(policies)?;
         refreshed.missing.sort();
         refreshed.missing.dedup();
         Ok(refreshed)

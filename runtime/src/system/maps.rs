@@ -85,7 +85,7 @@ pub trait Maps {
     /// # Errors
     /// What the kernel says.
     fn lookup(&self, map: &Self::Map, key: &[u8]) -> SysResult<Option<Vec<u8>>>;
-    /// Sets the value of a key.
+    /// Sets the value of a key; in a map per CPU, of each of them.
     ///
     /// # Errors
     /// What the kernel says.

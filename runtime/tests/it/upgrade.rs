@@ -179,3 +179,44 @@ fn a_pinned_map_of_another_shape_is_named() {
     runtime.apply(Apply { drop_flows: true, ..request(&Policy::new().deny(80).tables()) }).unwrap();
     assert_eq!(runtime.status().unwrap().drift, Vec::<Drift>::new());
 }
+
+/// Denials that the programs counted by member.
+fn denied<S: System>(runtime: &Runtime<S>) -> Option<u64> {
+    let status = runtime.status().unwrap();
+    status.members.first().and_then(|member| member.decisions).map(|decisions| decisions.denied)
+}
+
+#[kernel_test]
+fn maps_that_an_earlier_build_did_not_have_are_added_and_drop_no_flow() {
+    let ground = Ground::new().unwrap();
+    let instance = common::instance(&ground);
+    let app = ground.cgroup().child("app").unwrap();
+    let policy = Policy::new().deny(9).cgroup(app.within().unwrap()).tables();
+    let ours = on(Kernel::new(), &instance);
+    // An earlier build's programs, as far as maps go: they know others than ours.
+    let object = builds::object(&ground, "later");
+    let theirs = || on(Kernel::with_programs(object.clone()), &instance);
+    theirs().apply(request(&policy)).unwrap();
+    std::fs::remove_file(instance.maps().join(map::MEMBER_COUNTS.name)).unwrap();
+    assert_eq!(denied(&ours), None);
+    let pin = instance.maps().join(map::CLIENT_FLOWS.name);
+    let flows = || ours.system().map_info(&ours.system().open_map(&pin).unwrap().unwrap()).unwrap().id;
+    let before = flows();
+    let applied = ours.apply(request(&policy)).unwrap();
+    assert!(applied.upgraded > 0 && !applied.changed, "{applied:?}");
+    assert_eq!((flows(), denied(&ours)), (before, Some(0)));
+    let dial = || Client::to("127.0.0.1:9".parse().unwrap()).dial().is_err();
+    assert!(Place::here().cgroup(&app).run(dial).unwrap());
+    assert_eq!(denied(&ours), Some(1));
+    ours.detach_all(true).unwrap();
+}
+
+#[test]
+fn such_a_map_that_was_taken_away_is_named() {
+    let (memory, instance) = machine();
+    let runtime = on(memory.clone(), &instance);
+    runtime.apply(request(&Policy::new().redirect(80, 15001).tables())).unwrap();
+    memory.remove(&instance.maps().join(map::MEMBER_COUNTS.name)).unwrap();
+    let error = runtime.apply(request(&Policy::new().deny(80).tables())).unwrap_err();
+    assert!(matches!(&error, Error::Incompatible { map, .. } if map == map::MEMBER_COUNTS.name), "{error}");
+}

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use mesh_bpf::flow::Verdict;
 use mesh_bpf::image::{MapImage, SourceKind};
 use mesh_bpf::item::counter_key;
-use mesh_runtime::{State, Status as Found, hex, items};
+use mesh_runtime::{Decisions, Kernel, Runtime, State, Status as Found, Unheard, hex, items};
 use serde_json::{Value, json};
 
 use crate::args::Status;
@@ -18,7 +18,7 @@ use crate::output::Output;
 use crate::places::Places;
 use crate::render::acceleration::{self, Items};
 use crate::render::status::{Row, Shown};
-use crate::render::{self, citation, drift};
+use crate::render::{self, citation, drift, time};
 use crate::sidecars;
 
 /// Prints the status.
@@ -37,10 +37,11 @@ pub fn run(output: &Output, args: &Status) -> Result<Exit, Failure> {
         None => (Vec::new(), Items::new(), Vec::new(), Vec::new()),
     };
     let agent = agent(runtime.instance());
-    let mut found = answer(&status, &rows, &accelerates);
+    let mut found = answer(&runtime, &status, &rows, &accelerates);
     if let Some(found) = found.as_object_mut() {
         found.insert("confirm".into(), confirmation::answer(&runtime, status.waiting.as_ref()));
         found.insert("agent".into(), agent.clone());
+        found.insert("workloads".into(), workloads(&runtime, &status, &unheard));
         found.insert("unheard".into(), sidecars::unheard(&unheard));
         found.insert("held".into(), sidecars::held(&held));
         found.insert("not_taken".into(), sidecars::not_taken(&runtime.not_taken().map_err(failure)?));
@@ -49,6 +50,7 @@ pub fn run(output: &Output, args: &Status) -> Result<Exit, Failure> {
         render::status::text(&Shown {
             details: args,
             status: &status,
+            now: runtime.clock(),
             pending: confirmation::text(&runtime, status.waiting.as_ref()),
             agent: words(&agent),
             rows: &rows,
@@ -133,7 +135,26 @@ fn rule(row: &Row) -> Value {
     rule.into()
 }
 
-fn answer(status: &Found, rows: &[Row], accelerates: &Items) -> Value {
+fn workloads(runtime: &Runtime<Kernel>, status: &Found, unheard: &[Unheard]) -> Value {
+    let all = status.workloads.iter().map(|workload| {
+        json!({
+            "name": workload.name, "members": workload.members,
+            "sidecar": render::status::sidecar(status, unheard, &workload.name).word(),
+            "decisions": workload.decisions.as_ref().map(|it| decisions(runtime, it)),
+        })
+    });
+    all.collect()
+}
+
+fn decisions(runtime: &Runtime<Kernel>, it: &Decisions) -> Value {
+    let last = it.denied_at.map(|at| time::seconds(runtime.wall_clock_of(at)));
+    json!({
+        "redirected": it.redirected, "excluded": it.excluded, "denied": it.denied, "exempt": it.exempt,
+        "last_denied": last,
+    })
+}
+
+fn answer(runtime: &Runtime<Kernel>, status: &Found, rows: &[Row], accelerates: &Items) -> Value {
     let head = &status.head;
     let mut found = json!({
         "state": head.state.word(),
@@ -147,7 +168,7 @@ fn answer(status: &Found, rows: &[Row], accelerates: &Items) -> Value {
         "members_total": status.members.len(),
         "members": status.members.iter().map(|member| json!({
             "name": member.name, "workload": member.workload, "addresses": member.addresses, "own": member.own,
-            "cgroup": member.cgroup,
+            "cgroup": member.cgroup, "decisions": member.decisions.as_ref().map(|it| decisions(runtime, it)),
         })).collect::<Vec<_>>(),
         "maps": status.maps.iter().map(|map| json!({
             "name": map.name, "entries": map.entries, "capacity": map.capacity,

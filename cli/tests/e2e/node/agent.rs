@@ -532,6 +532,8 @@ fn health_and_metrics_tell_what_the_kernel_says() -> Tested {
         ("meshc_state{state=\"active\"}", 1.0),
         ("meshc_members{workload=\"shop/cart\"}", 1.0),
         ("meshc_decisions_total{verdict=\"redirected\"}", 3.0),
+        ("meshc_workload_decisions_total{workload=\"shop/cart\",verdict=\"redirected\"}", 3.0),
+        ("meshc_workload_decisions_total{workload=\"shop/cart\",verdict=\"excluded\"}", 1.0),
         ("meshc_rule_hits_total{scope=\"shop\",rule=\"exclude outbound tcp 3306\"}", 1.0),
         ("meshc_rule_hits_total{scope=\"shop\",rule=\"redirect outbound tcp -> 15001\"}", 3.0),
         ("meshc_map_entries{map=\"endpoints\"}", 1.0),

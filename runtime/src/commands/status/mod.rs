@@ -27,6 +27,7 @@ use crate::maps::live::{Live, live, membership};
 use crate::maps::pinned::{ControlMap, PinnedMaps};
 use crate::maps::slot;
 use crate::member::{Member, Origin};
+use crate::members::counts::{Counted, Decisions};
 use crate::members::files;
 use crate::node::Node;
 use crate::owner::Owner;
@@ -107,6 +108,19 @@ pub struct MemberStatus {
     pub own: Vec<IpAddr>,
     /// Its cgroup, for a host workload.
     pub cgroup: Option<String>,
+    /// What was decided for it since it falls under its workload; `None` where an earlier build's programs decide.
+    pub decisions: Option<Decisions>,
+}
+
+/// A workload of the live policy that has members, or had.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkloadStatus {
+    /// `mesh/workload`.
+    pub name: String,
+    /// How many fall under it.
+    pub members: usize,
+    /// What was decided for its members, those that were counted in; `None` where an earlier build's programs decide.
+    pub decisions: Option<Decisions>,
 }
 
 /// How full a map is, counted.
@@ -133,6 +147,8 @@ pub struct Status {
     pub programs: Vec<ProgramStatus>,
     /// Members by key.
     pub members: Vec<MemberStatus>,
+    /// Workloads by name.
+    pub workloads: Vec<WorkloadStatus>,
     /// Occupancy of the maps.
     pub maps: Vec<Occupancy>,
     /// Decisions by the key of the item's counter: see [`items`].
@@ -250,6 +266,7 @@ impl<S: System> Runtime<S> {
             meshes: Vec::new(),
             programs: programs(node)?,
             members: Vec::new(),
+            workloads: Vec::new(),
             maps: Vec::new(),
             hits: BTreeMap::new(),
             counters: Vec::new(),
@@ -290,13 +307,15 @@ impl<S: System> Runtime<S> {
             let policy = membership(node.system, &maps, &live).unwrap_or_default();
             status.drift = drift(node, &maps, &live)?;
             let members = files::members(node)?;
+            let counted = Counted::read(node, &maps)?;
             // A cgroup that only the policy before named keeps its entry until the next command, and is no
             // member any more.
             status.members = (members.iter())
-                .map(|member| (member, shown(member, &policy)))
+                .map(|member| (member, shown(member, &policy, counted.as_ref())))
                 .filter(|(member, shown)| member.origin != Origin::Selector || shown.workload.is_some())
                 .map(|(_, shown)| shown)
                 .collect();
+            status.workloads = workloads(&policy, &status.members, counted.as_ref());
             status.meshes = policy.meshes;
         }
         Ok(status)
@@ -374,19 +393,42 @@ fn programs<S: System>(node: Node<'_, S>) -> Result<Vec<ProgramStatus>> {
     Ok(programs)
 }
 
-fn shown(member: &Member, policy: &Membership) -> MemberStatus {
+fn shown(member: &Member, policy: &Membership, counted: Option<&Counted>) -> MemberStatus {
+    let workload = member.workload(policy).ok().flatten().map(|workload| workload.name.clone());
+    let decisions = |counted: &Counted| Some(counted.of_member(member.id, workload.as_deref()?));
     MemberStatus {
         name: member.name.clone(),
-        workload: member.workload(policy).ok().flatten().map(|workload| workload.name.clone()),
+        decisions: counted.and_then(decisions),
+        workload,
         addresses: member.addresses.clone(),
         own: member.own().to_vec(),
         cgroup: member.cgroup.clone(),
     }
 }
 
+fn workloads(
+    policy: &Membership,
+    members: &[MemberStatus],
+    counted: Option<&Counted>,
+) -> Vec<WorkloadStatus> {
+    let mut sizes: BTreeMap<&str, usize> = BTreeMap::new();
+    for workload in members.iter().filter_map(|member| member.workload.as_deref()) {
+        *sizes.entry(workload).or_default() += 1;
+    }
+    let all = policy.workloads.iter().map(|workload| WorkloadStatus {
+        name: workload.name.clone(),
+        members: sizes.get(workload.name.as_str()).copied().unwrap_or_default(),
+        decisions: counted.map(|counted| counted.of_workload(&workload.name)),
+    });
+    all.filter(|it| it.members > 0 || it.decisions.is_some_and(|counts| counts != Decisions::default()))
+        .collect()
+}
+
 fn occupancy<S: System>(node: Node<'_, S>) -> Result<Vec<Occupancy>> {
     let mut maps = Vec::new();
-    for def in MAPS.iter().filter(|def| matches!(def.kind, MapKind::Hash | MapKind::SockHash)) {
+    for def in
+        MAPS.iter().filter(|def| matches!(def.kind, MapKind::Hash | MapKind::PerCpuHash | MapKind::SockHash))
+    {
         if let Some(map) = node.system.open_map(&node.instance.maps().join(def.name))? {
             let entries = node.system.entries(&map)?.len() as u64;
             maps.push(Occupancy { name: def.name.into(), entries, capacity: def.capacity.into() });

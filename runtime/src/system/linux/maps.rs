@@ -16,10 +16,14 @@ use crate::system::{MapInfo, Maps, SysResult, Word};
 /// Elements a batch look-up asks for at first.
 const BATCH: u32 = 4096;
 
+const fn is_per_cpu(info: &MapInfo) -> bool {
+    info.kind == MapKind::PerCpuArray as u32 || info.kind == MapKind::PerCpuHash as u32
+}
+
 impl Kernel {
     fn value_len(&self, info: &MapInfo) -> io::Result<usize> {
         let value = info.value as usize;
-        if info.kind != MapKind::PerCpuArray as u32 {
+        if !is_per_cpu(info) {
             return Ok(value);
         }
         let unknown = || io::Error::other(format!("`{POSSIBLE_CPUS}` does not say how many CPUs there are"));
@@ -102,7 +106,10 @@ impl Maps for Kernel {
     }
 
     fn update(&self, map: &KernelMap, key: &[u8], value: &[u8]) -> SysResult<()> {
-        on("writing the map", &map.info.name, syscall::update(map.fd.as_fd(), key, value))
+        let name = &map.info.name;
+        let len = on("writing the map", name, self.value_len(&map.info))?;
+        let whole: Vec<u8> = value.iter().copied().cycle().take(len).collect();
+        on("writing the map", name, syscall::update(map.fd.as_fd(), key, &whole))
     }
 
     fn delete(&self, map: &KernelMap, key: &[u8]) -> SysResult<()> {
@@ -110,7 +117,7 @@ impl Maps for Kernel {
     }
 
     fn entries(&self, map: &KernelMap) -> SysResult<Vec<(Vec<u8>, Vec<u8>)>> {
-        let hash = map.info.kind == MapKind::Hash as u32;
+        let hash = [MapKind::Hash as u32, MapKind::PerCpuHash as u32].contains(&map.info.kind);
         let entries = if hash { self.batch_entries(map) } else { self.next_entries(map) };
         on("reading the map", &map.info.name, entries)
     }
