@@ -3,7 +3,9 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+
+use crate::{manual, version};
 
 /// A declarative policy compiler targeting eBPF maps.
 ///
@@ -11,11 +13,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 /// denied. meshc checks it offline, compiles it to text that can be reviewed, proves that the compiled
 /// tables mean what the policy says, and pushes them atomically into BPF programs in the kernel.
 #[derive(Debug, Parser)]
-#[command(name = "meshc", version, propagate_version = true, max_term_width = 100)]
-#[command(
-    after_help = "Exit codes: 0 done or equal, 1 refused input, 2 wrong usage, 3 differences or drift, \
-                        4 this node cannot, 5 busy or stale."
-)]
+#[command(name = "meshc", version = version::LINE, propagate_version = true, max_term_width = 100)]
 pub struct Cli {
     /// What every command takes.
     #[command(flatten)]
@@ -25,18 +23,77 @@ pub struct Cli {
     pub command: Command,
 }
 
+/// The whole command line: what is derived, with examples, and the options of the instance at the end of each help.
+pub fn command() -> clap::Command {
+    let command = Cli::command();
+    let output: Vec<clap::Arg> = command.get_arguments().filter(|it| it.is_global_set()).cloned().collect();
+    let instance = InstanceArgs::augment_args(clap::Command::new("instance"));
+    let last: Vec<clap::Id> = instance.get_arguments().map(|it| it.get_id().clone()).collect();
+    let whole = format!("{}\n\n{}", examples("meshc"), exit_codes());
+    command.after_help(whole).mut_subcommands(|command| {
+        let has =
+            |command: &clap::Command, id: &clap::Id| command.get_arguments().any(|it| it.get_id() == id);
+        let mut command = output.iter().fold(command, |command, it| match has(&command, it.get_id()) {
+            true => command,
+            false => command.arg(it.clone()),
+        });
+        for id in last.iter().filter(|id| has(&command, id)).collect::<Vec<_>>() {
+            // What is touched goes to the end.
+            command = command.mut_arg(id, |it| it);
+        }
+        let examples = examples(command.get_name());
+        if examples.is_empty() { command } else { command.after_help(examples) }
+    })
+}
+
+/// The examples of a command, aligned.
+fn examples(name: &str) -> String {
+    let examples = manual::page(name).examples;
+    let width = examples
+        .iter()
+        .map(|(line, _)| line.len())
+        .filter(|&width| width <= EXAMPLE)
+        .max()
+        .unwrap_or_default();
+    let lines: Vec<String> = (examples.iter())
+        .map(|(line, what)| match line.len() > width {
+            true => format!("  {line}\n  {:width$}  # {what}", ""),
+            false => format!("  {line:width$}  # {what}"),
+        })
+        .collect();
+    if lines.is_empty() { String::new() } else { format!("{}\n{}", title("Examples:"), lines.join("\n")) }
+}
+
+/// Columns of an example that leave place for what it is for.
+const EXAMPLE: usize = 54;
+
+fn exit_codes() -> String {
+    let short = |what: &'static str| what.split(':').next().unwrap_or_default();
+    let lines: Vec<String> =
+        manual::EXIT.iter().map(|(code, what)| format!("  {code}  {}", short(what))).collect();
+    format!("{}\n{}", title("Exit codes:"), lines.join("\n"))
+}
+
+/// As clap has its own titles.
+fn title(text: &str) -> String {
+    format!("\x1b[1m\x1b[4m{text}\x1b[0m")
+}
+
 /// What every command takes.
 #[derive(Args, Clone, Debug)]
 pub struct Global {
-    /// How answers are printed
-    #[arg(long, global = true, value_enum, default_value_t = Format::Text, help_heading = "Output")]
+    /// How answers are printed: text, json, sarif (of check), or github (text, and annotations)
+    #[arg(long, global = true, value_enum, default_value_t = Format::Text, hide_possible_values = true, help_heading = "Output")]
     pub format: Format,
-    /// Colour messages
-    #[arg(long, global = true, value_enum, default_value_t = ColorChoice::Auto, help_heading = "Output")]
+    /// Colours: auto (on a terminal, unless NO_COLOR is set), always or never
+    #[arg(long, global = true, value_enum, value_name = "WHEN", default_value_t = ColorChoice::Auto, hide_possible_values = true, help_heading = "Output")]
     pub color: ColorChoice,
-    /// Print answers and errors only
+    /// Print answers and errors only: no warnings, no progress
     #[arg(short, long, global = true, help_heading = "Output")]
     pub quiet: bool,
+    /// Print more, where a command has more to say
+    #[arg(short, long, global = true, conflicts_with = "quiet", help_heading = "Output")]
+    pub verbose: bool,
 }
 
 /// How answers are printed.
@@ -75,10 +132,10 @@ pub struct Program {
     /// Endpoints that the policy is compiled against, in TOML
     #[arg(long, value_name = "FILE")]
     pub inventory: Option<PathBuf>,
-    /// Turn these into errors
-    #[arg(long, value_name = "WHAT", value_enum)]
+    /// Turn these into errors: warnings
+    #[arg(long, value_name = "WHAT", value_enum, hide_possible_values = true)]
     pub deny: Option<Deny>,
-    /// Refuse a policy of which one table has more lines of 64 bytes than this; the kernel's maps hold 16777216
+    /// Refuse a policy of which one table has more lines of 64 bytes; the kernel's maps hold 16777216
     #[arg(long, value_name = "LINES", default_value_t = mesh_bpf::pack::MAX_LINES, hide_default_value = true)]
     pub max_lines: usize,
 }
@@ -111,14 +168,14 @@ pub struct InstanceArgs {
     /// Directory on a BPF filesystem where maps, programs and links are pinned
     #[arg(long, env = "MESHC_BPFFS", value_name = "DIR")]
     pub bpffs: Option<PathBuf>,
-    /// Cgroup v2 directory that the programs are attached to [default: the root of the hierarchy]
+    /// Cgroup v2 directory that the programs are attached to; at first the root of the hierarchy
     #[arg(long, env = "MESHC_CGROUP", value_name = "DIR")]
     pub cgroup: Option<PathBuf>,
     /// Directory where generations and records are kept
     #[arg(long, env = "MESHC_STATE", value_name = "DIR")]
     pub state: Option<PathBuf>,
-    /// How inbound connections of pods are decided; the next commands do as the last apply [default: sk_lookup]
-    #[arg(long, env = "MESHC_INBOUND", value_name = "WAY", value_enum)]
+    /// How inbound connections of pods are decided: sk_lookup, or tc where that cannot serve; at first sk_lookup
+    #[arg(long, env = "MESHC_INBOUND", value_name = "WAY", value_enum, hide_possible_values = true)]
     pub inbound: Option<Inbound>,
     /// How long to wait for another writer, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
@@ -215,10 +272,12 @@ pub enum Command {
     Cni,
     /// Put the CNI plugin in place, keep it there, or take it away
     InstallCni(InstallCni),
-    /// Print a completion script for a shell
+    /// Print a completion script for a shell: bash, zsh, fish, elvish, powershell
     Completions(Completions),
     /// Print the man page, or write the pages of all commands to a directory
     Man(Man),
+    /// Which meshc this is, and what it was built from
+    Version,
 }
 
 /// `meshc completions`
@@ -270,8 +329,8 @@ pub struct Compile {
     /// Print digest, counts and sizes instead
     #[arg(long, conflicts_with = "check")]
     pub summary: bool,
-    /// Print what a pass of the compiler makes instead, for those who work on it
-    #[arg(long, value_name = "PASS", conflicts_with_all = ["artifact", "check", "summary"])]
+    /// Print what a pass of the compiler makes instead, for those who work on it: hir, ir or image
+    #[arg(long, value_name = "PASS", hide_possible_values = true, conflicts_with_all = ["artifact", "check", "summary"])]
     pub print: Option<Pass>,
 }
 
@@ -548,13 +607,11 @@ pub struct Doctor {
 /// `meshc observe`
 #[derive(Args, Debug)]
 pub struct Observe {
-    /// Only these flows: 'cart', 'cart -> 10.0.0.0/8 tcp 443', 'any -> cart udp 53-60'
-    ///
-    /// As a flow of a test, with `any`, prefixes and port ranges. Left of the arrow is who opens it: a
-    /// workload opens outbound flows, and inbound ones arrive at it. What is left out may be anything.
+    /// Only these flows: 'cart', 'cart -> 10.0.0.0/8 tcp 443', 'any -> cart udp 53-60'. Left of the arrow is who opens it;
+    /// what is left out may be anything
     pub filter: Option<String>,
-    /// Only these outcomes; may be given again
-    #[arg(long = "verdict", value_name = "VERDICT", value_enum)]
+    /// Only this outcome: redirected, excluded, denied or exempt; may be given again
+    #[arg(long = "verdict", value_name = "VERDICT", value_enum, hide_possible_values = true)]
     pub verdicts: Vec<Verdict>,
     /// Only the member of this name: a pod, or a unit
     #[arg(long, value_name = "NAME")]
@@ -630,12 +687,12 @@ pub struct Run {
     /// The workload to be a member of
     #[arg(long = "as", value_name = "WORKLOAD")]
     pub workload: String,
-    /// The instance.
-    #[command(flatten)]
-    pub instance: InstanceArgs,
     /// The command and its arguments
     #[arg(required = true, last = true, value_name = "CMD")]
     pub command: Vec<std::ffi::OsString>,
+    /// The instance.
+    #[command(flatten)]
+    pub instance: InstanceArgs,
 }
 
 /// The kernel takes whole pages, and a power of two.

@@ -5,18 +5,21 @@
 
 mod args;
 mod cmd;
+mod completion;
 mod exit;
 mod failure;
 mod files;
 mod github;
 mod heap;
 mod inventory;
+mod manual;
 mod output;
 mod places;
 mod policy;
 mod program;
 mod render;
 mod text_diff;
+mod version;
 
 #[cfg(all(feature = "kernel", target_os = "linux"))]
 mod candidate;
@@ -42,7 +45,7 @@ mod plugin;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::FromArgMatches;
 
 use crate::args::Cli;
 use crate::exit::Exit;
@@ -54,7 +57,12 @@ fn main() -> ExitCode {
     if let Some(done) = cmd::as_plugin(&Output::plain()) {
         return ended(&Output::plain(), done);
     }
-    let cli = match Cli::try_parse() {
+    if completion::answer() {
+        return Exit::Done.into();
+    }
+    let parsed =
+        args::command().try_get_matches().and_then(|mut found| Cli::from_arg_matches_mut(&mut found));
+    let cli = match parsed {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version come this way too.

@@ -20,6 +20,8 @@ pub struct Output {
     pub color: bool,
     /// Only errors are said.
     pub quiet: bool,
+    /// More is said, where there is more.
+    pub verbose: bool,
     /// Columns of the terminal, or what fits one.
     pub width: usize,
 }
@@ -40,13 +42,13 @@ impl Output {
         };
         let columns = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
         let width = columns.unwrap_or(100).clamp(60, 140);
-        Self { format: global.format, color, quiet: global.quiet, width }
+        Self { format: global.format, color, quiet: global.quiet, verbose: global.verbose, width }
     }
 
     /// For whoever gives no options: no colours, and nothing left out.
     #[cfg(feature = "node")]
     pub const fn plain() -> Self {
-        Self { format: Format::Text, color: false, quiet: false, width: 100 }
+        Self { format: Format::Text, color: false, quiet: false, verbose: false, width: 100 }
     }
 
     /// Whether answers are JSON.

@@ -13,6 +13,7 @@ use crate::args::{Compile, Pass};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::Output;
+use crate::render::size::size;
 use crate::{files, github, program, text_diff};
 
 /// Prints or writes what a program compiles to.
@@ -25,6 +26,9 @@ pub fn run(output: &Output, args: &Compile) -> Result<Exit, Failure> {
     if args.summary {
         summary(output, &compiled);
         return Ok(Exit::Done);
+    }
+    if output.verbose {
+        output.info(summary_text(&compiled).trim_end());
     }
     let bytes = match args.artifact {
         true => artifact::encode(&compiled.tables),
@@ -40,7 +44,7 @@ pub fn run(output: &Output, args: &Compile) -> Result<Exit, Failure> {
 fn write(output: &Output, file: Option<&Path>, bytes: &[u8]) -> Result<Exit, Failure> {
     if let Some(file) = file {
         files::write(file, bytes)?;
-        output.info(&format!("wrote {}", file.display()));
+        output.info(&format!("wrote {}, {}", file.display(), size(bytes.len())));
     } else {
         let text = String::from_utf8_lossy(bytes);
         output.answer(&json!({ "output": text }), || text.to_string());
@@ -85,40 +89,49 @@ fn check(output: &Output, file: &Path, wanted: &[u8]) -> Result<Exit, Failure> {
 
 fn summary(output: &Output, compiled: &Compiled) {
     let Compiled { image, tables, .. } = compiled;
-    let digest: String = tables.digest().iter().map(|byte| format!("{byte:02x}")).collect();
-    let nodes: usize = image
-        .profiles
-        .iter()
-        .flat_map(|profile| &profile.sides)
-        .map(|side| side.tree.len() + side.own.len())
-        .sum();
-    let sizes: Vec<_> =
-        Table::ALL.into_iter().skip(1).map(|table| (table.word(), tables.get(table).bytes().len())).collect();
     let answer = json!({
-        "digest": digest,
+        "digest": digest(compiled),
         "meshes": image.meshes.len(),
         "workloads": image.workloads.len(),
         "profiles": image.profiles.len(),
-        "prefixes": nodes,
+        "prefixes": nodes(compiled),
         "port_tables": image.port_tables.len(),
         "bytes": tables.size(),
-        "tables": sizes.iter().map(|&(name, bytes)| json!({ "name": name, "bytes": bytes })).collect::<Vec<_>>(),
+        "tables": sizes(compiled).map(|(name, bytes)| json!({ "name": name, "bytes": bytes })).collect::<Vec<_>>(),
     });
-    output.answer(&answer, || {
-        let mut text = format!("digest       {digest}\n");
-        for (name, count) in [
-            ("meshes", image.meshes.len()),
-            ("workloads", image.workloads.len()),
-            ("profiles", image.profiles.len()),
-            ("prefixes", nodes),
-            ("port tables", image.port_tables.len()),
-            ("bytes", tables.size()),
-        ] {
-            text.push_str(&format!("{name:<12} {count}\n"));
-        }
-        for (name, bytes) in &sizes {
-            text.push_str(&format!("  {name:<10} {bytes}\n"));
-        }
-        text
-    });
+    output.answer(&answer, || summary_text(compiled));
+}
+
+fn summary_text(compiled: &Compiled) -> String {
+    let Compiled { image, tables, .. } = compiled;
+    let mut text = format!("digest       {}\n", digest(compiled));
+    for (name, count) in [
+        ("meshes", image.meshes.len()),
+        ("workloads", image.workloads.len()),
+        ("profiles", image.profiles.len()),
+        ("prefixes", nodes(compiled)),
+        ("port tables", image.port_tables.len()),
+    ] {
+        text.push_str(&format!("{name:<12} {count}\n"));
+    }
+    text.push_str(&format!("tables       {}\n", size(tables.size())));
+    for (name, bytes) in sizes(compiled) {
+        text.push_str(&format!("  {name:<10} {:>12}\n", size(bytes)));
+    }
+    text
+}
+
+fn digest(compiled: &Compiled) -> String {
+    compiled.tables.digest().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Prefixes of all trees.
+fn nodes(compiled: &Compiled) -> usize {
+    let sides = compiled.image.profiles.iter().flat_map(|profile| &profile.sides);
+    sides.map(|side| side.tree.len() + side.own.len()).sum()
+}
+
+/// Bytes of each table.
+fn sizes(compiled: &Compiled) -> impl Iterator<Item = (&'static str, usize)> {
+    Table::ALL.into_iter().skip(1).map(|table| (table.word(), compiled.tables.get(table).bytes().len()))
 }

@@ -22,8 +22,8 @@ pub fn run(output: &Output, args: &Diff) -> Result<Exit, Failure> {
     let Some(new) = side(output, args, &args.new)? else { return Ok(Exit::Refused) };
     let difference = compare(old.as_ref(), new.as_ref())?;
     let beside = beside(old.as_ref(), new.as_ref(), &difference);
-    output.answer(&Value::Object(object(&difference, &beside, args.entries)), || {
-        text(&difference, &beside, args.entries)
+    output.answer(&Value::Object(object(&difference, &beside, args.entries || output.verbose)), || {
+        text(&difference, &beside, args.entries || output.verbose)
     });
     Ok(if difference.is_empty() { Exit::Done } else { Exit::Different })
 }

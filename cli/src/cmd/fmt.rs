@@ -81,6 +81,8 @@ fn settle(
     } else if old != new {
         files::write(Path::new(&location.key), new.as_bytes())?;
         output.info(&format!("formatted {name}"));
+    } else if output.verbose {
+        output.info(&format!("unchanged {name}"));
     }
     Ok(())
 }

@@ -8,7 +8,9 @@ mod explain;
 mod explain_code;
 mod fmt;
 mod init;
+mod man;
 mod test;
+mod version;
 
 #[cfg(all(feature = "kernel", target_os = "linux"))]
 mod node;
@@ -32,8 +34,9 @@ pub fn run(output: &Output, command: Command) -> Result<Exit, Failure> {
         Command::Diff(args) => diff::run(output, &args),
         Command::Fmt(args) => fmt::run(output, &args),
         Command::ExplainCode(args) => explain_code::run(output, &args),
-        Command::Completions(args) => completions::completions(output, &args),
-        Command::Man(args) => completions::man(output, &args),
+        Command::Completions(args) => completions::run(output, &args),
+        Command::Man(args) => man::run(output, &args),
+        Command::Version => Ok(version::run(output)),
         kernel => node(output, &kernel),
     }
 }

@@ -36,7 +36,7 @@ pub fn run(output: &Output, args: &Test) -> Result<Exit, Failure> {
             "tests": report.lines.iter().map(|line| object(&compilation, line)).collect::<Vec<_>>(),
             "coverage": { "rules": rules, "covered": covered, "uncovered": uncovered(&compilation) },
         }),
-        || text(&compilation, passed, failed, covered, percent),
+        || passes(output, &compilation) + &text(&compilation, passed, failed, covered, percent),
     );
     if failed > 0 {
         let failed = |found: &&Diagnostic| found.code == Code::TestFailed;
@@ -82,6 +82,14 @@ fn uncovered(compilation: &Compilation) -> Vec<String> {
             let short: String = text.chars().take(70).collect();
             Some(format!("{}:{}: {short}", source.name, source.line(rule.span.start)))
         })
+        .collect()
+}
+
+/// Lines that hold, where more is to be said.
+fn passes(output: &Output, compilation: &Compilation) -> String {
+    let lines = compilation.tests.lines.iter().filter(|line| output.verbose && line.passed);
+    lines
+        .map(|line| format!("ok     \"{}\"  {} is {}\n", line.test, flow(compilation, line), line.actual))
         .collect()
 }
 

@@ -5,6 +5,7 @@ use mesh_runtime::{Applied, Unheard};
 use serde_json::json;
 
 use super::moves::Changes;
+use super::size::size;
 use super::warning;
 use crate::output::Output;
 use crate::sidecars;
@@ -45,7 +46,27 @@ pub fn report(
     if let (Some(fields), Some(changes)) = (answer.as_object_mut(), changes) {
         fields.extend(changes.answer());
     }
-    output.answer(&answer, || text(applied) + &moved(applied, changes));
+    output.answer(&answer, || {
+        let more = if output.verbose { details(applied, compile, unheard) } else { String::new() };
+        text(applied) + &more + &moved(applied, changes)
+    });
+}
+
+/// What was written, and what took how long.
+fn details(applied: &Applied, compile: u128, unheard: &[Unheard]) -> String {
+    let [wait, write, commit] = applied.milliseconds;
+    let tables: String = applied
+        .written
+        .iter()
+        .map(|(table, bytes)| format!("  {table:<10} {:>12}\n", size(*bytes)))
+        .collect();
+    format!(
+        "{tables}digest {}\n{} members changed, {} sidecars do not listen\ncompiled in {compile} ms, waited {wait} ms, \
+         wrote {write} ms, committed in {commit} ms\n",
+        applied.digest,
+        applied.members_changed,
+        unheard.len()
+    )
 }
 
 /// Who joined and who left, and the way back.
@@ -70,9 +91,10 @@ fn text(applied: &Applied) -> String {
     }
     let bytes: usize = applied.written.iter().map(|(_, bytes)| bytes).sum();
     format!(
-        "applied generation {} ({digest}): {} of {} tables written, {bytes} bytes{paused}\n{closed}",
+        "applied generation {} ({digest}): {} of {} tables written, {}{paused}\n{closed}",
         applied.generation,
         applied.written.len(),
         mesh_bpf::map::TABLES,
+        size(bytes),
     )
 }

@@ -18,6 +18,7 @@ pub mod moves;
 pub mod sarif;
 #[cfg(all(feature = "kernel", target_os = "linux"))]
 pub mod section;
+pub mod size;
 #[cfg(all(feature = "kernel", target_os = "linux"))]
 pub mod status;
 #[cfg(all(feature = "kernel", target_os = "linux"))]

@@ -46,10 +46,16 @@ pub const HOUSES: &[House] = &[
         root: "cli/src/main.rs",
         floors: &[
             apart("commands", "cmd"),
-            floor("what commands share", "agent_client candidate cautions confirmation consent live plugin"),
+            floor(
+                "what commands share",
+                "agent_client candidate cautions completion confirmation consent live plugin",
+            ),
             floor("node and policy", "node plan policy program"),
             floor("answers", "places render sidecars"),
-            floor("files and the terminal", "args exit failure files github heap inventory output text_diff"),
+            floor(
+                "files and the terminal",
+                "args exit failure files github heap inventory manual output text_diff version",
+            ),
         ],
     },
     House {

@@ -30,10 +30,15 @@ pub fn history(output: &Output, args: &History) -> Result<Exit, Failure> {
                 return "no generation is remembered\n".into();
             }
             let head = format!(
-                "{:>10}  {:<20}  {:<12}  {:<5}  {:<10}  HOW\n",
-                "GENERATION", "APPLIED", "POLICY", "BY", "STATE"
+                "{:>10}  {:<20}  {:<width$}  {:<5}  {:<10}  HOW\n",
+                "GENERATION",
+                "APPLIED",
+                "POLICY",
+                "BY",
+                "STATE",
+                width = if output.verbose { 64 } else { 12 }
             );
-            let lines: String = kept.iter().map(line).collect();
+            let lines: String = kept.iter().map(|it| line(it, output.verbose)).collect();
             head + &lines + &confirmation::text(&runtime, pending.as_ref())
         },
     );
@@ -49,7 +54,7 @@ fn object(kept: &Kept) -> serde_json::Value {
     })
 }
 
-fn line(kept: &Kept) -> String {
+fn line(kept: &Kept, whole: bool) -> String {
     let record = &kept.record;
     let state = match (kept.is_live, record.taken_back, kept.is_kept) {
         (true, ..) => "live",
@@ -58,7 +63,7 @@ fn line(kept: &Kept) -> String {
         _ => "",
     };
     let applied = time::seconds(record.applied);
-    let policy = record.digest.get(..12).unwrap_or(&record.digest);
+    let policy = record.digest.get(..12).filter(|_| !whole).unwrap_or(&record.digest);
     let (generation, owner, how) = (record.generation, record.owner.word(), &record.origin);
     format!("{generation:>10}  {applied:<20}  {policy:<12}  {owner:<5}  {state:<10}  {how}\n")
 }

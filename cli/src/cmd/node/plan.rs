@@ -15,6 +15,7 @@ use crate::plan::Plan;
 use crate::policy::{Policy, beside, compare};
 use crate::render::difference;
 use crate::render::moves::Changes;
+use crate::render::size::size;
 
 /// Compares the policy with what is live. Exit code 3 where apply would do something.
 pub fn run(output: &Output, args: &Args) -> Result<Exit, Failure> {
@@ -43,7 +44,7 @@ pub fn run(output: &Output, args: &Args) -> Result<Exit, Failure> {
     }
     let beside = beside(old.as_ref(), Some(&new), &changes);
     let members = Changes(runtime.transition(&new.image).map_err(failure)?);
-    let mut answer = difference::object(&changes, &beside, args.entries);
+    let mut answer = difference::object(&changes, &beside, args.entries || output.verbose);
     answer.extend(members.answer());
     answer.insert("live".into(), json!(old_digest));
     answer.insert("new".into(), json!(new_digest));
@@ -62,11 +63,15 @@ pub fn run(output: &Output, args: &Args) -> Result<Exit, Failure> {
             format!("generation {generation} is live")
         };
         let head = format!(
-            "{from}; apply would make generation {}, {} bytes of tables\n",
+            "{from}; apply would make generation {}, {} of tables\n",
             generation + 1,
-            new.tables.size()
+            size(new.tables.size())
         );
-        format!("{head}{}{}", members.text(false), difference::text(&changes, &beside, args.entries))
+        format!(
+            "{head}{}{}",
+            members.text(false),
+            difference::text(&changes, &beside, args.entries || output.verbose)
+        )
     });
     if is_paused {
         output.warn(&paused(generation));

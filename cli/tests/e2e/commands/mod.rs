@@ -1,6 +1,7 @@
 //! What each command does and says.
 
 mod bad_input;
+mod completion;
 mod counts;
 mod detach;
 mod doctor;

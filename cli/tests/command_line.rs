@@ -1,0 +1,245 @@
+//! Help, man pages, version and completion: what a person at a shell meets first.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn meshc(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_meshc")).env("COLUMNS", "80").args(arguments).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+/// Commands that help lists.
+fn commands() -> Vec<String> {
+    let help = text(&meshc(&["--help"]).stdout);
+    let listed =
+        help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+    let begins = listed.filter(|line| line.starts_with("  ") && !line.starts_with("   "));
+    let names = begins.filter_map(|line| line.split_whitespace().next()).filter(|name| *name != "help");
+    names.map(str::to_owned).collect()
+}
+
+/// Command lines of the examples of a help, without what they are for.
+fn examples(help: &str) -> Vec<String> {
+    let lines =
+        help.lines().skip_while(|line| *line != "Examples:").skip(1).take_while(|line| !line.is_empty());
+    let lines = lines.filter(|line| line.starts_with("  ") && !line.trim().starts_with('#'));
+    lines.map(|line| line.split("  # ").next().unwrap_or_default().trim().to_owned()).collect()
+}
+
+#[test]
+fn every_help_has_an_example_and_ends_with_the_instance() {
+    for command in commands() {
+        let help = text(&meshc(&[&command, "--help"]).stdout);
+        assert!(!examples(&help).is_empty(), "{help}");
+        let titles: Vec<&str> =
+            help.lines().filter(|line| line.ends_with(':') && !line.starts_with(' ')).collect();
+        let last = if titles.contains(&"Instance:") {
+            &["Output:", "Instance:", "Examples:"][..]
+        } else {
+            &["Output:", "Examples:"]
+        };
+        assert!(titles.ends_with(last), "{command}: {titles:?}");
+        let wide: Vec<&str> = help.lines().filter(|line| line.chars().count() > 80).collect();
+        let examples = examples(&help);
+        assert!(wide.iter().all(|line| examples.contains(&line.trim().to_owned())), "{command}: {wide:#?}");
+    }
+}
+
+#[test]
+fn every_example_is_a_command_line() {
+    for command in commands() {
+        for line in examples(&text(&meshc(&[&command, "--help"]).stdout)) {
+            // With `--help` at its end a line is read as far as that, and nothing is done.
+            let (_, line) = line.split_once("meshc ").unwrap_or_else(|| panic!("{command}: `{line}`"));
+            let line = line.split([')', '|', '<']).next().unwrap().split(" -- ").next().unwrap();
+            let asked = format!("'{}' {line} --help", env!("CARGO_BIN_EXE_meshc"));
+            let asked = Command::new("sh").args(["-c", &asked]).output().unwrap();
+            assert!(asked.status.success(), "{line}: {}", text(&asked.stderr));
+            let options = line.split_whitespace().filter(|word| word.starts_with("--"));
+            let help = text(&asked.stdout);
+            for option in options {
+                assert!(help.contains(option), "{line}: no {option} in\n{help}");
+            }
+        }
+    }
+}
+
+#[test]
+fn man_pages_say_more_than_the_options() {
+    let dir = tempfile::tempdir().unwrap();
+    assert!(meshc(&["man", "-q", "-o", dir.path().to_str().unwrap()]).status.success());
+    let names = commands();
+    for name in names.iter().map(|name| format!("meshc-{name}")).chain(["meshc".to_owned()]) {
+        let page = std::fs::read_to_string(dir.path().join(format!("{name}.1"))).unwrap();
+        for section in
+            ["NAME", "SYNOPSIS", "\"EXIT STATUS\"", "ENVIRONMENT", "EXAMPLES", "\"SEE ALSO\"", "VERSION"]
+        {
+            assert!(page.contains(&format!("\n.SH {section}\n")), "{name}: no {section}");
+        }
+        // What it points at is there.
+        let (_, after) = page.split_once(".SH \"SEE ALSO\"\n").unwrap();
+        for other in after.lines().next().unwrap().split(", ").filter_map(|other| other.strip_suffix("(1)")) {
+            let other = other.replace("\\-", "-");
+            let other = other.rsplit(' ').next().unwrap().to_owned();
+            assert!(dir.path().join(format!("{other}.1")).exists(), "{name} points at {other}");
+        }
+    }
+    let apply = std::fs::read_to_string(dir.path().join("meshc-apply.1")).unwrap();
+    for word in [".SH FILES", "/var/lib/meshc", "MESHC_STATE", "apply \\-\\-confirm\\-within 2m shop.mesh"] {
+        assert!(apply.contains(word), "{word}");
+    }
+}
+
+#[test]
+fn version_says_the_same_in_every_form() {
+    let line = text(&meshc(&["--version"]).stdout);
+    assert!(line.starts_with(concat!("meshc ", env!("CARGO_PKG_VERSION"))), "{line}");
+    assert!(text(&meshc(&["version"]).stdout).starts_with(&line));
+    let answer: serde_json::Value =
+        serde_json::from_slice(&meshc(&["version", "--format", "json"]).stdout).unwrap();
+    assert_eq!(answer["version"], env!("CARGO_PKG_VERSION"));
+    let commit = answer["commit"].as_str();
+    assert_eq!(commit.is_some(), line.contains('('), "{answer} {line}");
+    assert!(commit.is_none_or(|commit| line.contains(commit.get(..12).unwrap_or(commit))), "{answer} {line}");
+}
+
+/// What the build script tells the compiler, in a directory with it, for a profile and variables.
+fn built(dir: &Path, script: &Path, variables: &[(&str, &str)]) -> String {
+    let mut command = Command::new(script);
+    command
+        .current_dir(dir)
+        .env_remove("MESHC_COMMIT")
+        .env("PROFILE", "release")
+        .envs(variables.iter().copied());
+    let said = text(&command.output().unwrap().stdout);
+    let from = said.lines().find_map(|line| line.strip_prefix("cargo:rustc-env=MESHC_BUILT_FROM="));
+    from.unwrap().trim().to_owned()
+}
+
+#[test]
+fn the_commit_is_that_of_the_sources_and_says_where_they_were_changed() {
+    let root = tempfile::tempdir().unwrap();
+    let dir = root.path().join("cli");
+    std::fs::create_dir(&dir).unwrap();
+    let script = root.path().join("script");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("build.rs");
+    let rustc = std::env::var("RUSTC").unwrap_or_else(|_| "rustc".into());
+    let compiled =
+        Command::new(rustc).args(["--edition", "2024", "-o"]).arg(&script).arg(&source).status().unwrap();
+    assert!(compiled.success());
+    std::fs::copy(&source, dir.join("build.rs")).unwrap();
+    let release = || built(&dir, &script, &[]);
+    let git = |arguments: &[&str]| {
+        let mut command = Command::new("git");
+        let done = command
+            .current_dir(&dir)
+            .args(["-c", "user.name=n", "-c", "user.email=e"])
+            .args(arguments)
+            .output()
+            .unwrap();
+        assert!(done.status.success(), "{arguments:?}: {}", text(&done.stderr));
+        text(&done.stdout).trim().to_owned()
+    };
+    assert_eq!(release(), "", "no repository");
+    assert_eq!(built(&dir, &script, &[("MESHC_COMMIT", "0123456789abcdef")]), "(0123456789ab)");
+    assert_eq!(built(&dir, &script, &[("MESHC_COMMIT", "0123456789abcdef-dirty")]), "(0123456789ab-dirty)");
+    std::fs::write(dir.join(".cargo_vcs_info.json"), "{\"git\": {\"sha1\": \"fedcba9876543210\"}}").unwrap();
+    assert_eq!(release(), "(fedcba987654)");
+    std::fs::remove_file(dir.join(".cargo_vcs_info.json")).unwrap();
+
+    git(&["init", "-q", ".."]);
+    git(&["commit", "-q", "--allow-empty", "-m", "somebody else's"]);
+    assert_eq!(release(), "", "a repository that the sources are not of");
+    git(&["add", "build.rs"]);
+    git(&["commit", "-q", "-m", "ours"]);
+    let commit = git(&["rev-parse", "HEAD"]);
+    let short = commit.get(..12).unwrap();
+    assert_eq!(release(), format!("({short})"));
+    assert_eq!(built(&dir, &script, &[("PROFILE", "debug")]), format!("({short}, debug build)"));
+    std::fs::write(dir.join("build.rs"), "// changed").unwrap();
+    assert_eq!(release(), format!("({short}-dirty)"));
+    assert_eq!(built(&dir, &script, &[("MESHC_COMMIT", "abc")]), "(abc)", "who packages it knows");
+}
+
+/// What a shell is offered for the last of these words.
+fn offered(dir: &Path, words: &[&str]) -> Vec<String> {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_meshc"));
+    command.current_dir(dir).env("MESHC_COMPLETE", "fish").env("MESHC_STATE", dir.join("nowhere"));
+    let answer = command.args(["--", "meshc"]).args(words).output().unwrap();
+    assert!(answer.status.success() && answer.stderr.is_empty(), "{words:?}: {}", text(&answer.stderr));
+    let lines = text(&answer.stdout);
+    lines.lines().map(|line| line.split('\t').next().unwrap_or_default().to_owned()).collect()
+}
+
+#[test]
+fn names_of_policies_and_codes_are_completed() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("shop.mesh"), "mesh shop { workload cart { any } }\n").unwrap();
+    std::fs::write(dir.path().join("notes.txt"), "").unwrap();
+    assert_eq!(offered(dir.path(), &["app"]), ["apply"]);
+    assert_eq!(offered(dir.path(), &["explain", "c"]), ["cart"]);
+    assert_eq!(offered(dir.path(), &["explain", "shop.mesh", "c"]), ["cart"]);
+    assert_eq!(offered(dir.path(), &["check", "s"]), ["shop.mesh"]);
+    assert!(offered(dir.path(), &["check", "n"]).is_empty());
+    assert_eq!(offered(dir.path(), &["explain-code", "unu"]), ["unused"]);
+    assert_eq!(offered(dir.path(), &["diff", "li"]), ["live"]);
+    assert_eq!(offered(dir.path(), &["check", "--format", "g"]), ["github"]);
+    // Nothing is live here, or it may not be read: nothing is offered, and nothing said.
+    for words in [&["run", "--as", ""][..], &["detach", "--name", ""], &["observe", "--member", ""]] {
+        assert!(offered(dir.path(), words).is_empty(), "{words:?}");
+    }
+    assert!(offered(dir.path(), &["no-such-command", ""]).len() > 1);
+    assert!(offered(dir.path(), &[]).is_empty());
+}
+
+/// The script is tried in the shell that is everywhere; those of the others are asked for alone.
+#[test]
+fn the_script_asks_the_program() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("shop.mesh"), "mesh shop { workload cart { any } }\n").unwrap();
+    let bin = Path::new(env!("CARGO_BIN_EXE_meshc")).parent().unwrap();
+    let script = "source <(meshc completions bash); COMP_WORDS=(meshc explain ca); COMP_CWORD=2; \
+                  _clap_complete_meshc meshc ca explain; echo \"${COMPREPLY[*]}\"";
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap_or_default());
+    let done =
+        Command::new("bash").current_dir(dir.path()).env("PATH", path).args(["-c", script]).output().unwrap();
+    assert_eq!((text(&done.stdout).trim(), text(&done.stderr).as_str()), ("cart", ""));
+    for shell in ["zsh", "fish", "elvish", "powershell"] {
+        assert!(text(&meshc(&["completions", shell]).stdout).contains("MESHC_COMPLETE"), "{shell}");
+    }
+}
+
+#[test]
+fn more_or_less_is_said_as_it_is_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = |arguments: &[&str]| {
+        let done = Command::new(env!("CARGO_BIN_EXE_meshc"))
+            .current_dir(dir.path())
+            .args(arguments)
+            .output()
+            .unwrap();
+        assert!(done.status.success(), "{arguments:?}: {}", text(&done.stderr));
+        text(&done.stdout) + &text(&done.stderr)
+    };
+    run(&["init"]);
+    for (command, more) in [
+        (&["check"][..], "read app.mesh, "),
+        (&["test"], "ok     \"what the app may reach, and how\""),
+        (&["fmt"], "unchanged app.mesh"),
+        (&["compile", "-o", "compiled.toml"], "port tables "),
+    ] {
+        let (less, usual) = (run(&[command, &["-q"]].concat()), run(command));
+        let verbose = run(&[command, &["-v"]].concat());
+        assert!(verbose.contains(more) && !usual.contains(more), "{command:?}: {verbose}\n{usual}");
+        assert!(
+            less.len() <= usual.len() && usual.len() < verbose.len(),
+            "{command:?}: {less}\n{usual}\n{verbose}"
+        );
+    }
+    assert_eq!(meshc(&["check", "-q", "-v"]).status.code(), Some(2));
+}
