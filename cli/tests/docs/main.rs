@@ -12,6 +12,7 @@
 //! | `text check` | what `meshc check` prints about the program before it |
 //! | `… shows=FILE` | what stands in the file, which a command of the page wrote |
 //! | `console` | commands after `$ `, and what they print; a line `…` stands for any lines |
+//! | `console root` | the same on a node: `e2e/commands/tutorial.rs` runs those of the tutorial |
 //!
 //! A word with a dot names the file that the block is saved as; later blocks of the page find it there.
 //! A named `mesh` block is only checked for errors, since it is there to be imported. A named `toml` block is
@@ -25,6 +26,7 @@ mod block;
 mod meshc;
 mod page;
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::path::{Path, PathBuf};
 
@@ -60,6 +62,53 @@ fn every_command_and_option_is_in_the_reference() -> Tested {
         missing.extend((!headed).then(|| command.to_owned()));
     }
     assert!(missing.is_empty(), "docs/commands.md does not speak of {missing:?}");
+    Ok(())
+}
+
+/// Lines that a shell would be given, in blocks and between backticks: there is such a command, and it has these options.
+#[test]
+fn every_command_line_in_the_manual_is_one() -> Tested {
+    let mut helps: BTreeMap<String, String> = BTreeMap::new();
+    let (mut wrong, mut lines) = (Vec::new(), 0);
+    for path in [markdown(&root().join("docs"))?, markdown(&root())?].concat() {
+        let page = std::fs::read_to_string(&path)?;
+        let mut in_block = false;
+        for (at, line) in page.lines().enumerate() {
+            in_block ^= line.starts_with("```");
+            for words in meshc::command_lines(line, in_block) {
+                let Some((command, arguments)) = words.split_first() else { continue };
+                let help = match helps.get(command) {
+                    Some(help) => help,
+                    None => helps.entry(command.clone()).or_insert(meshc::help(&[command])?),
+                };
+                let knows = |option: &str| meshc::options(help).any(|known| known == option);
+                let options =
+                    arguments.iter().take_while(|word| *word != "--").filter(|word| word.starts_with("--"));
+                let unknown = options.filter_map(|word| word.split('=').next()).find(|option| !knows(option));
+                if help.is_empty() || unknown.is_some() {
+                    wrong.push(format!("{}:{}: meshc {}", path.display(), at + 1, words.join(" ")));
+                }
+                lines += 1;
+            }
+        }
+    }
+    assert!(lines > 100, "{lines} command lines");
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+    Ok(())
+}
+
+/// In the tutorial nothing is shown that no test looks at, but what a shell is given as root.
+#[test]
+fn every_listing_of_the_tutorial_is_looked_at() -> Tested {
+    let page = std::fs::read_to_string(root().join("docs/tutorial.md"))?;
+    let blocks = block::Block::all(&page);
+    let is_checked = |block: &block::Block| {
+        block.shows().is_some() || matches!(block.kind(), "mesh" | "mesh-reject" | "console" | "sh")
+    };
+    let others: Vec<&str> =
+        blocks.iter().filter(|block| !is_checked(block)).map(|block| block.text.as_str()).collect();
+    let [haproxy] = others.as_slice() else { return Err(format!("{others:?}").into()) };
+    assert!(haproxy.starts_with("# haproxy.cfg"), "{haproxy}");
     Ok(())
 }
 

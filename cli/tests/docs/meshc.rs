@@ -60,6 +60,29 @@ pub(crate) fn options(help: &str) -> impl Iterator<Item = &str> {
     words.filter(|word| word.starts_with("--") && !["--help", "--version"].contains(word))
 }
 
+/// The words after `meshc` of each command line in a line of a page: in a block of one that begins with it as a shell is given
+/// it, elsewhere of what stands in backticks.
+pub(crate) fn command_lines(line: &str, in_block: bool) -> Vec<Vec<String>> {
+    let before = ["$ ", "# ", "sudo ", "run: ", "exec "];
+    let given = before.into_iter().fold(line.trim(), |line, word| line.trim_start_matches(word));
+    let quoted = line.split('`').skip(1).step_by(2);
+    let lines: Vec<&str> = if in_block { vec![given] } else { quoted.collect() };
+    let lines = lines.into_iter().filter_map(|line| line.strip_prefix("meshc "));
+    let words = lines.map(|line| {
+        let words =
+            line.split_whitespace().take_while(|word| !word.starts_with(['#', '|', '>', '&', '<', '`']));
+        words.map(|word| word.trim_matches(['[', ']', ';', '…']).to_owned()).collect::<Vec<_>>()
+    });
+    let is_command = |words: &Vec<String>| {
+        words.first().is_some_and(|word| {
+            !word.is_empty()
+                && word.chars().all(|c| c.is_ascii_lowercase() || c == '-')
+                && !word.starts_with('-')
+        })
+    };
+    words.filter(is_command).collect()
+}
+
 fn command(dir: &Path, arguments: &[String]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_meshc"));
     command.current_dir(dir).args(arguments).env("COLUMNS", "110").env("NO_COLOR", "1");

@@ -14,4 +14,5 @@ mod placement;
 mod reapply;
 mod reset_changed;
 mod status;
+mod tutorial;
 mod unheard_sidecars;
