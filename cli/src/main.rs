@@ -19,6 +19,7 @@ mod policy;
 mod program;
 mod render;
 mod text_diff;
+mod tint;
 mod version;
 
 #[cfg(all(feature = "kernel", target_os = "linux"))]

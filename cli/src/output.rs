@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use crate::args::{ColorChoice, Format, Global};
 use crate::failure::Failure;
 use crate::github;
+use crate::tint::Tint;
 
 /// How a command talks: answers go to standard output, everything else to standard error.
 #[derive(Clone, Copy, Debug)]
@@ -18,6 +19,8 @@ pub struct Output {
     pub format: Format,
     /// Whether messages are coloured.
     pub color: bool,
+    /// Whether answers are.
+    pub colors_answers: bool,
     /// Only errors are said.
     pub quiet: bool,
     /// More is said, where there is more.
@@ -32,23 +35,38 @@ const FORMAT: u32 = 1;
 impl Output {
     /// As the user asked for it.
     pub fn new(global: &Global) -> Self {
-        let terminal = io::stderr().is_terminal();
-        let color = match global.color {
+        let is_colored = |terminal: bool| match global.color {
             ColorChoice::Always => true,
             ColorChoice::Never => false,
             ColorChoice::Auto => {
                 terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
             }
         };
+        let color = is_colored(io::stderr().is_terminal());
+        let colors_answers = is_colored(io::stdout().is_terminal());
         let columns = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
         let width = columns.unwrap_or(100).clamp(60, 140);
-        Self { format: global.format, color, quiet: global.quiet, verbose: global.verbose, width }
+        Self {
+            format: global.format,
+            color,
+            colors_answers,
+            quiet: global.quiet,
+            verbose: global.verbose,
+            width,
+        }
     }
 
     /// For whoever gives no options: no colours, and nothing left out.
     #[cfg(feature = "node")]
     pub const fn plain() -> Self {
-        Self { format: Format::Text, color: false, quiet: false, verbose: false, width: 100 }
+        Self {
+            format: Format::Text,
+            color: false,
+            colors_answers: false,
+            quiet: false,
+            verbose: false,
+            width: 100,
+        }
     }
 
     /// Whether answers are JSON.
@@ -103,6 +121,27 @@ impl Output {
         } else {
             self.text(&text());
         }
+    }
+
+    /// The same, and words or lines of the text stand out.
+    pub fn tinted<T: Serialize>(&self, answer: &T, tint: Tint, text: impl FnOnce() -> String) {
+        if self.is_json() {
+            return self.json(answer);
+        }
+        self.text_tinted(tint, &text());
+    }
+
+    /// Text in which words or lines stand out.
+    pub fn text_tinted(&self, tint: Tint, text: &str) {
+        if !self.colors_answers {
+            return self.text(text);
+        }
+        let shown = text::lines(text);
+        let lines = shown.split_inclusive('\n').map(|line| match line.strip_suffix('\n') {
+            Some(line) => tint.line(line) + "\n",
+            None => tint.line(line),
+        });
+        let _ = io::stdout().lock().write_all(lines.collect::<String>().as_bytes());
     }
 
     /// Something worth knowing that is not the answer.

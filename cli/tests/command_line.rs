@@ -243,3 +243,27 @@ fn more_or_less_is_said_as_it_is_asked_for() {
     }
     assert_eq!(meshc(&["check", "-q", "-v"]).status.code(), Some(2));
 }
+
+#[test]
+fn answers_are_coloured_where_that_is_asked_for_and_in_no_pipe() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_meshc"));
+        text(&command.current_dir(dir.path()).env_remove("NO_COLOR").args(arguments).output().unwrap().stdout)
+    };
+    run(&["init"]);
+    let asked = ["explain", "app -> 169.254.169.254 tcp 80"];
+    let coloured = run(&[&asked[..], &["--color", "always"]].concat());
+    assert!(coloured.contains("\x1b[31;1mdenied\x1b[0m"), "{coloured:?}");
+    for arguments in [&asked[..], &["explain", "app -> 169.254.169.254 tcp 80", "--color", "never"]] {
+        let plain = run(arguments);
+        assert!(plain.contains("is denied") && !plain.contains('\x1b'), "{plain:?}");
+    }
+    let json = run(&[&asked[..], &["--color", "always", "--format", "json"]].concat());
+    assert!(!json.contains("\x1b") && !json.contains("u001b"), "{json}");
+    std::fs::write(dir.path().join("app.mesh"), "mesh demo {   workload app { any }\n}\n").unwrap();
+    let changes = run(&["fmt", "--check", "--color", "always"]);
+    assert!(changes.contains("\n\x1b[31;1m-mesh demo {   workload app"), "{changes:?}");
+    // What is a file for others stays as it is.
+    assert!(!run(&["compile", "--color", "always"]).contains('\x1b'));
+}

@@ -14,6 +14,7 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::render::size::size;
+use crate::tint::Tint;
 use crate::{files, github, program, text_diff};
 
 /// Prints or writes what a program compiles to.
@@ -78,7 +79,7 @@ fn check(output: &Output, file: &Path, wanted: &[u8]) -> Result<Exit, Failure> {
     let (found, wanted) = (String::from_utf8_lossy(&found), String::from_utf8_lossy(wanted));
     let name = file.display().to_string();
     let diff = text_diff::unified(&found, &wanted, &name, &format!("{name} (compiled now)"));
-    output.answer(&json!({ "equal": false, "diff": diff }), || diff.clone());
+    output.tinted(&json!({ "equal": false, "diff": diff }), Tint::Difference, || diff.clone());
     let stale = format!("{name} is stale: `meshc compile -o {name} …` rewrites it");
     output.info(&stale);
     if output.is_github() {

@@ -15,6 +15,7 @@ use crate::places::Places;
 use crate::policy::{Policy, beside, compare};
 use crate::program;
 use crate::render::difference::{object, text};
+use crate::tint::Tint;
 
 /// Compares two policies. Exit code 3 where anything differs.
 pub fn run(output: &Output, args: &Diff) -> Result<Exit, Failure> {
@@ -22,9 +23,11 @@ pub fn run(output: &Output, args: &Diff) -> Result<Exit, Failure> {
     let Some(new) = side(output, args, &args.new)? else { return Ok(Exit::Refused) };
     let difference = compare(old.as_ref(), new.as_ref())?;
     let beside = beside(old.as_ref(), new.as_ref(), &difference);
-    output.answer(&Value::Object(object(&difference, &beside, args.entries || output.verbose)), || {
-        text(&difference, &beside, args.entries || output.verbose)
-    });
+    output.tinted(
+        &Value::Object(object(&difference, &beside, args.entries || output.verbose)),
+        Tint::Verdicts,
+        || text(&difference, &beside, args.entries || output.verbose),
+    );
     Ok(if difference.is_empty() { Exit::Done } else { Exit::Different })
 }
 

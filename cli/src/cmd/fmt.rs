@@ -12,6 +12,7 @@ use crate::args::Fmt;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::Output;
+use crate::tint::Tint;
 use crate::{files, github, render, text_diff};
 
 /// Formats files in place, or standard input to standard output. A file with a mistake stays as it is.
@@ -68,7 +69,10 @@ fn settle(
     let name = &location.name;
     if args.check {
         if !output.is_json() {
-            output.text(&text_diff::unified(old, new, name, &format!("{name} (formatted)")));
+            output.text_tinted(
+                Tint::Difference,
+                &text_diff::unified(old, new, name, &format!("{name} (formatted)")),
+            );
         }
         if output.is_github() && old != new {
             let message = "it is not in the canonical layout\nhelp: `meshc fmt` brings it there";

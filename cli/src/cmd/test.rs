@@ -13,6 +13,7 @@ use crate::failure::Failure;
 use crate::output::Output;
 use crate::places::Locations;
 use crate::render::explanation::{cause_object, cause_text};
+use crate::tint::Tint;
 use crate::{program, render};
 
 /// Runs all tests. A program with other mistakes than failed tests has none that could be run.
@@ -29,13 +30,14 @@ pub fn run(output: &Output, args: &Test) -> Result<Exit, Failure> {
     let rules = report.covered.len();
     let covered = report.covered.iter().filter(|covered| **covered).count();
     let percent = (covered * 100).checked_div(rules).unwrap_or(100);
-    output.answer(
+    output.tinted(
         &json!({
             "passed": passed,
             "failed": failed,
             "tests": report.lines.iter().map(|line| object(&compilation, line)).collect::<Vec<_>>(),
             "coverage": { "rules": rules, "covered": covered, "uncovered": uncovered(&compilation) },
         }),
+        Tint::Verdicts,
         || passes(output, &compilation) + &text(&compilation, passed, failed, covered, percent),
     );
     if failed > 0 {

@@ -12,6 +12,7 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::places::Locations;
+use crate::tint::Tint;
 
 /// What acceleration does not promise, for whoever reads an accelerated connection.
 const LIMITS: [&str; 3] = [
@@ -44,7 +45,9 @@ pub fn answer(
     if let Some(fields) = object.as_object_mut() {
         fields.extend(more.iter().map(|(key, value)| ((*key).to_owned(), value.clone())));
     }
-    output.answer(&object, || found.iter().map(|found| text(locations, asked, direction, found)).collect());
+    output.tinted(&object, Tint::Verdicts, || {
+        found.iter().map(|found| text(locations, asked, direction, found)).collect()
+    });
     Ok(Exit::Done)
 }
 

@@ -54,7 +54,7 @@ pub const HOUSES: &[House] = &[
             floor("answers", "places render sidecars"),
             floor(
                 "files and the terminal",
-                "args exit failure files github heap inventory manual output text_diff version",
+                "args exit failure files github heap inventory manual output text_diff tint version",
             ),
         ],
     },

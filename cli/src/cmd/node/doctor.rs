@@ -11,6 +11,7 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::node::{hierarchy, pins};
 use crate::output::Output;
+use crate::tint::Tint;
 
 /// The hidden command that tries connections as a member.
 const TRIAL: &str = "doctor-trial";
@@ -28,7 +29,7 @@ pub fn run(output: &Output, args: &Doctor) -> Result<Exit, Failure> {
     let mut member = Command::new(program);
     member.arg(TRIAL);
     let checkup = examine(&target, member);
-    output.answer(&object(&checkup), || text(output, &checkup));
+    output.tinted(&object(&checkup), Tint::Verdicts, || text(output, &checkup));
     Ok(if checkup.is_able() { Exit::Done } else { Exit::Cannot })
 }
 

@@ -16,6 +16,7 @@ use crate::policy::{Policy, beside, compare};
 use crate::render::difference;
 use crate::render::moves::Changes;
 use crate::render::size::size;
+use crate::tint::Tint;
 
 /// Compares the policy with what is live. Exit code 3 where apply would do something.
 pub fn run(output: &Output, args: &Args) -> Result<Exit, Failure> {
@@ -53,7 +54,7 @@ pub fn run(output: &Output, args: &Args) -> Result<Exit, Failure> {
     let is_paused = live.as_ref().is_some_and(|live| live.paused);
     answer.insert("paused".into(), is_paused.into());
     answer.insert("bytes".into(), new.tables.size().into());
-    output.answer(&serde_json::Value::Object(answer), || {
+    output.tinted(&serde_json::Value::Object(answer), Tint::Verdicts, || {
         if equal {
             return format!("nothing to do: generation {generation} is this policy\n");
         }

@@ -20,6 +20,7 @@ use crate::render::acceleration::{self, Items};
 use crate::render::status::{Row, Shown};
 use crate::render::{self, citation, drift, time};
 use crate::sidecars;
+use crate::tint::Tint;
 
 /// Prints the status.
 pub fn run(output: &Output, args: &Status) -> Result<Exit, Failure> {
@@ -46,7 +47,7 @@ pub fn run(output: &Output, args: &Status) -> Result<Exit, Failure> {
         found.insert("held".into(), sidecars::held(&held));
         found.insert("not_taken".into(), sidecars::not_taken(&runtime.not_taken().map_err(failure)?));
     }
-    output.answer(&found, || {
+    output.tinted(&found, Tint::Verdicts, || {
         render::status::text(&Shown {
             details: args,
             status: &status,
