@@ -4,6 +4,16 @@ use mesh_bpf::flow::{Direction, Protocol};
 use mesh_bpf::image::{MapImage, SourceId, SourceKind, Workload};
 use mesh_bpf::ports::{PortRange, PortSet};
 
+use crate::output::Output;
+
+const UDP_RULES: &str = "udp-rules-not-enforced";
+const UDP_PORT: &str = "udp-port-open";
+const SIDECAR: &str = "sidecar-not-accelerated";
+const BULK: &str = "bulk-accelerated";
+/// All codes.
+#[cfg(test)]
+pub const CODES: [&str; 4] = [UDP_RULES, UDP_PORT, SIDECAR, BULK];
+
 /// One of them: a code, which stays, and words, which may change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caution {
@@ -11,6 +21,13 @@ pub struct Caution {
     pub code: &'static str,
     /// For people.
     pub text: String,
+}
+
+/// Says them to people; for scripts they are in the answer.
+pub fn warn(output: &Output, cautions: &[Caution]) {
+    if !output.is_json() {
+        cautions.iter().for_each(|caution| output.warn(&caution.text));
+    }
 }
 
 /// All of them.
@@ -35,7 +52,7 @@ fn unenforced_rules(image: &MapImage) -> Vec<Caution> {
                 "inbound rules of `{name}` for udp are kept, but only TCP is decided for processes that are members by \
                  their cgroup"
             );
-            missing.push(Caution { code: "udp-rules-not-enforced", text });
+            missing.push(Caution { code: UDP_RULES, text });
         }
         if !built_in.is_empty() {
             let ports: PortSet = built_in.into_iter().map(|(ports, _)| ports).collect();
@@ -43,7 +60,7 @@ fn unenforced_rules(image: &MapImage) -> Vec<Caution> {
                 "udp {ports} of `{name}` stays open to others: only TCP is decided for processes that are members by \
                  their cgroup"
             );
-            missing.push(Caution { code: "udp-port-open", text });
+            missing.push(Caution { code: UDP_PORT, text });
         }
     }
     let peers =
@@ -54,7 +71,7 @@ fn unenforced_rules(image: &MapImage) -> Vec<Caution> {
              namespace; those that it opens to pods are",
             workload.name
         );
-        Caution { code: "sidecar-not-accelerated", text }
+        Caution { code: SIDECAR, text }
     }));
     missing
 }
@@ -77,6 +94,6 @@ fn bulk_acceleration(image: &MapImage) -> Option<Caution> {
              ends are on one CPU; name the ports of questions and answers, such as `accelerate local tcp not 9092`",
             workload.name
         );
-        Caution { code: "bulk-accelerated", text }
+        Caution { code: BULK, text }
     })
 }

@@ -8,14 +8,19 @@ use crate::failure::Failure;
 use crate::output::Output;
 use crate::render::moves::Changes;
 
-/// Asks, or sees whether the arguments say yes. Whether somebody was asked.
-pub fn ask(output: &Output, args: &Apply, changes: &Changes) -> Result<bool, Failure> {
+/// Asks, or sees whether the arguments say yes. Whether somebody was asked. `flows` says what else changes, in short.
+pub fn ask(
+    output: &Output,
+    args: &Apply,
+    changes: &Changes,
+    flows: impl FnOnce() -> Result<String, Failure>,
+) -> Result<bool, Failure> {
     let asks = !output.is_json() && stdin().is_terminal() && stderr().is_terminal();
     if asks && args.yes {
         return Ok(false);
     }
     if asks {
-        return confirm(output, changes).map(|()| true);
+        return confirm(output, &(changes.text(false) + &flows()?)).map(|()| true);
     }
     if changes.takes_away() && !args.allow_leaving {
         let text = changes.text(false);
@@ -27,9 +32,10 @@ pub fn ask(output: &Output, args: &Apply, changes: &Changes) -> Result<bool, Fai
     Ok(false)
 }
 
-fn confirm(output: &Output, changes: &Changes) -> Result<(), Failure> {
-    output.info(changes.text(false).trim_end());
-    output.info("`meshc plan` shows the flows that change; apply? [y/N]");
+fn confirm(output: &Output, changes: &str) -> Result<(), Failure> {
+    // Whoever is asked sees what for, with `--quiet`, too.
+    output.print_error(changes.trim_end());
+    output.print_error("apply? [y/N]");
     let mut line = String::new();
     let read = stdin().read_line(&mut line);
     if read.is_ok() && matches!(line.trim(), "y" | "Y" | "yes") {

@@ -22,8 +22,7 @@ pub fn open(args: &InstanceArgs) -> Result<Runtime, Failure> {
 }
 
 fn instance(args: &InstanceArgs) -> Result<Instance, Failure> {
-    let state =
-        args.state.clone().unwrap_or_else(|| Path::new("/var/lib").join(default_name(&args.instance)));
+    let state = state(args);
     let hierarchy = hierarchy()?;
     let Placement { bpffs, name, cgroup } = placement(args, &state, &hierarchy)?;
     let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
@@ -35,15 +34,22 @@ fn instance(args: &InstanceArgs) -> Result<Instance, Failure> {
     Ok(Instance { name, bpffs, cgroup, hierarchy, state, inbound, boot_id: boot_id.trim().to_owned() })
 }
 
+fn state(args: &InstanceArgs) -> PathBuf {
+    args.state.clone().unwrap_or_else(|| Path::new("/var/lib").join(default_name(&args.instance)))
+}
+
+/// Where the arguments say, else where the instance is, else where it would be: nothing is done to it there.
+pub fn looked_at(args: &InstanceArgs, hierarchy: &Path) -> Result<Placement, Failure> {
+    let asked = asked(args, hierarchy)?;
+    Ok(match Placement::kept(&state(args)) {
+        Some(kept) => remembered(args, asked, kept),
+        None => asked,
+    })
+}
+
 /// Where the instance is: as the arguments say, else as its last apply was told.
 fn placement(args: &InstanceArgs, state: &Path, hierarchy: &Path) -> Result<Placement, Failure> {
-    let (bpffs, name) = pins(args)?;
-    let cgroup = match &args.cgroup {
-        // It is remembered, wherever the next command is started.
-        Some(dir) => whole(dir, "--cgroup")?,
-        None => hierarchy.into(),
-    };
-    let asked = Placement { bpffs, name, cgroup };
+    let asked = asked(args, hierarchy)?;
     let Some(kept) = Placement::kept(state) else { return Ok(asked) };
     if kept.is_in_use() {
         let pins = |it: &Placement| it.bpffs.join(&it.name);
@@ -54,9 +60,26 @@ fn placement(args: &InstanceArgs, state: &Path, hierarchy: &Path) -> Result<Plac
             return Err(elsewhere("attached", "--cgroup", &kept.cgroup, &asked.cgroup));
         }
     }
-    let pins = if args.bpffs.is_some() { (asked.bpffs, asked.name) } else { (kept.bpffs, kept.name) };
+    Ok(remembered(args, asked, kept))
+}
+
+/// As the arguments say, and where nothing is remembered.
+fn asked(args: &InstanceArgs, hierarchy: &Path) -> Result<Placement, Failure> {
+    let (bpffs, name) = pins(args)?;
+    let cgroup = match &args.cgroup {
+        // It is remembered, wherever the next command is started.
+        Some(dir) => whole(dir, "--cgroup")?,
+        None => hierarchy.into(),
+    };
+    Ok(Placement { bpffs, name, cgroup })
+}
+
+/// What the arguments leave open is as it is remembered.
+fn remembered(args: &InstanceArgs, asked: Placement, kept: Placement) -> Placement {
+    let (bpffs, name) =
+        if args.bpffs.is_some() { (asked.bpffs, asked.name) } else { (kept.bpffs, kept.name) };
     let cgroup = if args.cgroup.is_some() { asked.cgroup } else { kept.cgroup };
-    Ok(Placement { bpffs: pins.0, name: pins.1, cgroup })
+    Placement { bpffs, name, cgroup }
 }
 
 /// Whether two paths name the same directory.
@@ -86,7 +109,7 @@ fn whole(path: &Path, option: &str) -> Result<PathBuf, Failure> {
 }
 
 /// The directory that pins are below, and the name of the instance's own directory in it.
-pub fn pins(args: &InstanceArgs) -> Result<(PathBuf, String), Failure> {
+fn pins(args: &InstanceArgs) -> Result<(PathBuf, String), Failure> {
     let named = default_name(&args.instance);
     let Some(dir) = &args.bpffs else { return Ok(("/sys/fs/bpf".into(), named)) };
     let whole = whole(dir, "--bpffs")?;

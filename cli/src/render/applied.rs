@@ -7,24 +7,31 @@ use serde_json::json;
 use super::moves::Changes;
 use super::size::size;
 use super::warning;
+use crate::cautions::Caution;
 use crate::output::Output;
 use crate::sidecars;
 
-/// Says it, with its warnings.
+/// Says it, with its warnings. What the policy itself is to be cautioned about was said to people before.
 pub fn report(
     output: &Output,
     applied: &Applied,
+    cautions: &[Caution],
     compile: u128,
     entries: &EntryChanges,
     unheard: &[Unheard],
     changes: Option<&Changes>,
 ) {
-    for text in applied.warnings.iter().map(warning::text).chain(sidecars::warnings(unheard)) {
-        output.warn(&text);
+    // Scripts find all of it in the answer.
+    if !output.is_json() {
+        for text in applied.warnings.iter().map(warning::text).chain(sidecars::warnings(unheard)) {
+            output.warn(&text);
+        }
+        for path in &applied.missing_cgroups {
+            output.warn(&format!("the cgroup `{path}` does not exist yet; it joins when it is made"));
+        }
     }
-    for path in &applied.missing_cgroups {
-        output.warn(&format!("the cgroup `{path}` does not exist yet; it joins when it is made"));
-    }
+    let warnings =
+        cautions.iter().map(|it| (it.code, it.text.clone())).chain(warning::coded(&applied.warnings));
     let [wait, write, commit] = applied.milliseconds;
     let mut answer = json!({
         "generation": applied.generation,
@@ -39,7 +46,7 @@ pub fn report(
         "members_changed": applied.members_changed,
         "missing_cgroups": applied.missing_cgroups,
         "closed": applied.closed,
-        "warnings": warning::answer(&applied.warnings),
+        "warnings": warnings.map(|(code, text)| json!({ "code": code, "text": text })).collect::<Vec<_>>(),
         "unheard": sidecars::unheard(unheard),
         "milliseconds": { "compile": compile, "wait": wait, "write": write, "commit": commit },
     });

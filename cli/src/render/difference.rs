@@ -136,20 +136,7 @@ pub fn text(difference: &Difference, beside: &Beside, entries: bool) -> String {
     if difference.is_empty() {
         return "no change\n".into();
     }
-    let mut out = String::new();
-    for change in &difference.members {
-        let _ = writeln!(out, "workload {} {}", change.workload, change.what.words());
-    }
-    for change in &difference.exemptions {
-        let becomes = if change.exempt { "becomes exempt" } else { "is no longer exempt" };
-        let _ = writeln!(out, "{} outbound as {}: {becomes}", change.workload, change.identity);
-    }
-    for (workloads, at, change) in alike(&difference.flows) {
-        let _ = writeln!(out, "{}", flow_text(&workloads.join(", "), change, beside.set(change)));
-        for told in beside.causes(at) {
-            let _ = writeln!(out, "{}", cause_text(told));
-        }
-    }
+    let mut out = parts(difference, beside).concat();
     if difference.flows.is_empty() {
         out.push_str("no flow changes its verdict\n");
     }
@@ -171,6 +158,22 @@ pub fn text(difference: &Difference, beside: &Beside, entries: bool) -> String {
         };
     }
     out
+}
+
+/// What changes, each with what makes it change: lines that belong together.
+pub(super) fn parts(difference: &Difference, beside: &Beside) -> Vec<String> {
+    let members = difference.members.iter();
+    let members = members.map(|change| format!("workload {} {}\n", change.workload, change.what.words()));
+    let exemptions = difference.exemptions.iter().map(|change| {
+        let becomes = if change.exempt { "becomes exempt" } else { "is no longer exempt" };
+        format!("{} outbound as {}: {becomes}\n", change.workload, change.identity)
+    });
+    let flows = alike(&difference.flows).into_iter().map(|(workloads, at, change)| {
+        let flow = flow_text(&workloads.join(", "), change, beside.set(change));
+        let causes = beside.causes(at).iter().map(|told| cause_text(told) + "\n");
+        format!("{flow}\n{}", causes.collect::<String>())
+    });
+    members.chain(exemptions).chain(flows).collect()
 }
 
 fn cause_text(told: &CauseAt) -> String {

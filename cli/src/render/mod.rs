@@ -7,6 +7,8 @@ mod visible;
 pub mod acceleration;
 #[cfg(all(feature = "kernel", target_os = "linux"))]
 pub mod applied;
+#[cfg(all(feature = "kernel", target_os = "linux"))]
+pub mod brief;
 pub mod citation;
 pub mod difference;
 #[cfg(all(feature = "kernel", target_os = "linux"))]

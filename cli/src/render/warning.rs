@@ -1,13 +1,12 @@
 //! What should be known of a policy that is live all the same, in words.
 
 use mesh_runtime::{Cause, Warning};
-use serde_json::{Value, json};
 
 use super::{acceleration, drift};
 
 /// For programs: the code, which stays, and the words, which may change.
-pub fn answer(warnings: &[Warning]) -> Value {
-    warnings.iter().map(|warning| json!({ "code": warning.code(), "text": text(warning) })).collect()
+pub fn coded(warnings: &[Warning]) -> impl Iterator<Item = (&'static str, String)> + '_ {
+    warnings.iter().map(|warning| (warning.code(), text(warning)))
 }
 
 /// For people.
@@ -148,11 +147,12 @@ mod tests {
     #[test]
     fn programs_get_a_code_with_the_words_and_of_drift_its_own() {
         let missing = Drift::ProgramMissing("mesh_connect4");
-        let found = answer(&[Warning::Drift(missing), Warning::PodNamespaceMissing("cart".into())]);
-        let codes: Vec<&Value> = found.as_array().into_iter().flatten().map(|one| &one["code"]).collect();
+        let all = [Warning::Drift(missing), Warning::PodNamespaceMissing("cart".into())];
+        let found: Vec<_> = coded(&all).collect();
+        let codes: Vec<&str> = found.iter().map(|(code, _)| *code).collect();
         assert_eq!(codes, ["program-missing", "pod-namespace-missing"]);
         assert_eq!(
-            found[0]["text"],
+            found[0].1,
             "the program `mesh_connect4` is not attached; `apply --repair` brings it back"
         );
     }
@@ -166,6 +166,6 @@ mod tests {
             .map_while(|line| line.strip_prefix("| `")?.split_once("` |"))
             .map(|(code, _)| code)
             .collect();
-        assert_eq!(rows, Warning::CODES.iter().copied().collect());
+        assert_eq!(rows, Warning::CODES.iter().copied().chain(crate::cautions::CODES).collect());
     }
 }

@@ -48,10 +48,10 @@ pub const HOUSES: &[House] = &[
             apart("commands", "cmd"),
             floor(
                 "what commands share",
-                "agent_client candidate cautions completion confirmation consent live plugin",
+                "agent_client candidate completion confirmation consent live plugin",
             ),
             floor("node and policy", "node plan policy program"),
-            floor("answers", "places render sidecars"),
+            floor("answers", "cautions places render sidecars"),
             floor(
                 "files and the terminal",
                 "args exit failure files github heap inventory manual output text_diff tint version",

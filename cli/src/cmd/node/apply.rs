@@ -1,5 +1,6 @@
 //! `meshc apply`.
 
+use std::fmt::Write;
 use std::path::Path;
 use std::time::Instant;
 
@@ -8,7 +9,7 @@ use mesh_runtime::{Apply as Request, Transition, Warning, hex};
 
 use crate::args::Apply;
 use crate::candidate::{Candidate, candidate};
-use crate::cautions::cautions;
+use crate::cautions::{self, cautions};
 use crate::confirmation;
 use crate::consent;
 use crate::exit::Exit;
@@ -17,9 +18,16 @@ use crate::live::live_policy;
 use crate::node::{failure, open};
 use crate::output::Output;
 use crate::places::Places;
-use crate::policy::{Policy, compare};
+use crate::policy::{Policy, beside, compare};
 use crate::render::applied::report;
+use crate::render::brief;
 use crate::render::moves::Changes;
+use crate::render::size::size;
+
+/// Lines that whoever is asked sees of the flows that change: with what else is said they fit a screen.
+const SHOWN: usize = 14;
+/// Of a terminal, at the least.
+const COLUMNS: usize = 80;
 
 /// Compiles (or reads an artifact) and makes it live.
 pub fn run(output: &Output, args: &Apply) -> Result<Exit, Failure> {
@@ -36,9 +44,8 @@ pub fn run(output: &Output, args: &Apply) -> Result<Exit, Failure> {
         return Err(Failure::refused("no-mesh", "the policy has no workload, so there is nothing to apply")
             .help("give the files of a mesh too; `meshc detach --all` takes everything away"));
     }
-    for caution in cautions(image) {
-        output.warn(&caution.text);
-    }
+    let cautions = cautions(image);
+    cautions::warn(output, &cautions);
     let (runtime, prepared) = ready?;
     let head = runtime.head().map_err(failure)?;
     if let Some((_, planned)) = planned {
@@ -46,12 +53,14 @@ pub fn run(output: &Output, args: &Apply) -> Result<Exit, Failure> {
     }
     // What entries change is for scripts: people see it in `plan`.
     let before = if output.is_json() { live_policy(&args.instance)? } else { None };
+    let new = || Policy::of(image.clone(), tables.clone(), places.clone().unwrap_or_default());
     let mut expected = planned.as_ref().map(|(generation, _)| *generation);
     let changes = if head.digest == hex(&tables.digest()) {
         Changes(Transition::default())
     } else {
         let changes = Changes(runtime.transition(image).map_err(failure)?);
-        if planned.is_none() && consent::ask(output, args, &changes)? {
+        let flows = || flows(live_policy(&args.instance)?.as_ref(), &new());
+        if planned.is_none() && consent::ask(output, args, &changes, flows)? {
             // What was said yes to.
             expected = Some(head.generation);
         }
@@ -86,14 +95,21 @@ pub fn run(output: &Output, args: &Apply) -> Result<Exit, Failure> {
         output.info("it takes itself back unless `meshc confirm` comes in time");
     }
     let entries = match output.is_json() && applied.changed {
-        true => {
-            let new = Policy::of(image.clone(), tables.clone(), places.clone().unwrap_or_default());
-            compare(before.as_ref(), Some(&new))?.entries
-        }
+        true => compare(before.as_ref(), Some(&new()))?.entries,
         false => EntryChanges::default(),
     };
-    report(output, &applied, compiled.as_millis(), &entries, &unheard, Some(&changes));
+    report(output, &applied, &cautions, compiled.as_millis(), &entries, &unheard, Some(&changes));
     Ok(Exit::Done)
+}
+
+/// What changes beside members, in short, and the size of the tables.
+fn flows(old: Option<&Policy>, new: &Policy) -> Result<String, Failure> {
+    let changes = compare(old, Some(new))?;
+    let beside = beside(old, Some(new), &changes);
+    let mut text = brief::text(&changes, &beside, SHOWN, COLUMNS);
+    let now = old.map_or(0, |old| old.tables.size());
+    let _ = writeln!(text, "tables: {} of memory, now {}", size(new.tables.size()), size(now));
+    Ok(text)
 }
 
 /// A path as `history` shows it: the current directory by its name, since later nobody knows which it was.

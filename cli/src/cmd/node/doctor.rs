@@ -1,6 +1,7 @@
 //! `meshc doctor`: what this kernel and machine can do, what is missing and what that costs.
 
 use std::fmt::Write;
+use std::path::Path;
 use std::process::Command;
 
 use mesh_runtime::doctor::{Checkup, DoctorTarget, Finding, Need, Outcome, examine, trial};
@@ -9,7 +10,7 @@ use serde_json::{Value, json};
 use crate::args::Doctor;
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::node::{hierarchy, pins};
+use crate::node::{hierarchy, looked_at};
 use crate::output::Output;
 use crate::tint::Tint;
 
@@ -18,18 +19,15 @@ const TRIAL: &str = "doctor-trial";
 
 /// Tries everything and prints what became of it.
 pub fn run(output: &Output, args: &Doctor) -> Result<Exit, Failure> {
-    let (bpffs, name) = pins(&args.instance)?;
-    let target = DoctorTarget {
-        bpffs: bpffs.join(name),
-        hierarchy: hierarchy().ok(),
-        cgroup: args.instance.cgroup.clone(),
-    };
+    let hierarchy = hierarchy().ok();
+    let place = looked_at(&args.instance, hierarchy.as_deref().unwrap_or(Path::new("/sys/fs/cgroup")))?;
+    let target = DoctorTarget { bpffs: place.bpffs.join(&place.name), hierarchy, cgroup: place.cgroup };
     let program = std::env::current_exe()
         .map_err(|error| Failure::cannot("no-program", format!("cannot find this program: {error}")))?;
     let mut member = Command::new(program);
     member.arg(TRIAL);
     let checkup = examine(&target, member);
-    output.tinted(&object(&checkup), Tint::Verdicts, || text(output, &checkup));
+    output.tinted(&object(&checkup, &target), Tint::Verdicts, || text(output, &checkup, &target));
     Ok(if checkup.is_able() { Exit::Done } else { Exit::Cannot })
 }
 
@@ -57,10 +55,12 @@ const fn why(outcome: &Outcome) -> Option<&String> {
     }
 }
 
-fn object(checkup: &Checkup) -> Value {
+fn object(checkup: &Checkup, target: &DoctorTarget) -> Value {
     json!({
         "kernel": checkup.kernel,
         "able": checkup.is_able(),
+        "cgroup": target.cgroup,
+        "bpffs": target.bpffs,
         "features": checkup.findings.iter().map(|Finding { feature, outcome }| json!({
             "name": feature.name,
             "state": word(outcome),
@@ -76,8 +76,9 @@ fn object(checkup: &Checkup) -> Value {
     })
 }
 
-fn text(output: &Output, checkup: &Checkup) -> String {
-    let mut out = format!("kernel {}\n\n", checkup.kernel);
+fn text(output: &Output, checkup: &Checkup, target: &DoctorTarget) -> String {
+    let (kernel, cgroup, pins) = (&checkup.kernel, target.cgroup.display(), target.bpffs.display());
+    let mut out = format!("kernel {kernel}\ncgroup {cgroup}, pins {pins}\n\n");
     let lacks = checkup.lacks();
     if !lacks.is_empty() {
         let _ = writeln!(

@@ -5,7 +5,7 @@ use mesh_runtime::{Kept, Owner, Runtime};
 use serde_json::json;
 
 use crate::args::{History, Restore, Rollback};
-use crate::cautions::cautions;
+use crate::cautions::{self, Caution, cautions};
 use crate::confirmation;
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -72,16 +72,18 @@ fn line(kept: &Kept, whole: bool) -> String {
 pub fn rollback(output: &Output, args: &Rollback) -> Result<Exit, Failure> {
     let runtime = open(&args.instance)?;
     let applied = runtime.rollback(args.generation, Owner::Cli, args.override_owner).map_err(failure)?;
-    caution(output, &runtime);
-    report(output, &applied, 0, &EntryChanges::default(), &sidecars::of_live(&runtime), None);
+    let cautions = caution(output, &runtime);
+    report(output, &applied, &cautions, 0, &EntryChanges::default(), &sidecars::of_live(&runtime), None);
     Ok(Exit::Done)
 }
 
 /// Says of the policy that is live now what `apply` would have said of it. It is live all the same where that cannot be
 /// read back.
-fn caution(output: &Output, runtime: &Runtime) {
+fn caution(output: &Output, runtime: &Runtime) -> Vec<Caution> {
     let live = runtime.live().ok().flatten().and_then(|live| image(&live.tables).ok());
-    live.iter().flat_map(cautions).for_each(|caution| output.warn(&caution.text));
+    let cautions: Vec<Caution> = live.iter().flat_map(cautions).collect();
+    cautions::warn(output, &cautions);
+    cautions
 }
 
 /// Applies what was live before a boot.
@@ -89,9 +91,9 @@ pub fn restore(output: &Output, args: &Restore) -> Result<Exit, Failure> {
     let runtime = open(&args.instance)?;
     match runtime.restore().map_err(failure)? {
         Some(applied) => {
-            caution(output, &runtime);
+            let cautions = caution(output, &runtime);
             let unheard = sidecars::of_live(&runtime);
-            report(output, &applied, 0, &EntryChanges::default(), &unheard, None);
+            report(output, &applied, &cautions, 0, &EntryChanges::default(), &unheard, None);
         }
         None => output.answer(&json!({ "changed": false }), || "nothing to restore\n".into()),
     }

@@ -87,6 +87,19 @@ fn a_terminal_is_asked() -> Tested {
         Answer::of(&mut command)
     };
     let no = answered("", "n\n")?;
+    for part in [
+        "flows that change, of 2 workloads: ",
+        " redirected to another port",
+        "bookstore/batch, bookstore/cart outbound tcp",
+        "redirected 15001 → redirected 15002",
+        "by bookstore: redirect outbound",
+        "other.mesh:",
+        "tables: ",
+        " KiB of memory, now ",
+    ] {
+        assert!(no.stdout.contains(part), "{part}: {no:#?}");
+    }
+    assert!(!no.stdout.contains("`meshc plan` shows all"), "{no:#?}");
     assert!(
         no.code == 1 && no.stdout.contains("apply? [y/N]") && no.stdout.contains("nothing was applied"),
         "{no:#?}"
@@ -101,5 +114,31 @@ fn a_terminal_is_asked() -> Tested {
     let yes = answered("--yes", "")?.done()?;
     assert!(!yes.stdout.contains("[y/N]"), "{yes:#?}");
     assert_eq!(stage.dial("10.0.3.9:80")?, Seen::Redirected(15002));
+    // However much changes, the question is on the screen.
+    let denies: String = (1..40).map(|port| format!("deny outbound tcp {}\n", port * 2)).collect();
+    stage.policy("other.mesh", &denies)?;
+    let much = answered("", "n\n")?;
+    assert!(much.stdout.contains(" more: `meshc plan` shows all"), "{much:#?}");
+    assert!(much.stdout.lines().count() < 24, "{much:#?}");
+    Ok(())
+}
+
+#[test]
+fn scripts_find_what_a_policy_is_cautioned_about_in_the_answer() -> Tested {
+    let stage = Stage::new()?;
+    let policy = stage.policy("cautioned.mesh", "redirect outbound -> 15001\ndeny inbound udp 53")?;
+    let cautioned = |arguments: &[&str]| -> Tested {
+        let answer = Answer::of(stage.meshc().args(["--format", "json"]).args(arguments))?.done()?;
+        let json = answer.json()?;
+        let mut warnings = json["warnings"].as_array().into_iter().flatten();
+        assert!(warnings.any(|warning| warning["code"] == "udp-rules-not-enforced"), "{json:#}");
+        assert_eq!(answer.stderr, "", "{arguments:?}");
+        Ok(())
+    };
+    cautioned(&["apply", &policy.display().to_string()])?;
+    stage.apply_rules("redirect outbound -> 15002")?;
+    cautioned(&["rollback"])?;
+    let text = Answer::of(stage.meshc().arg("apply").arg(&policy))?.done()?;
+    assert!(text.stderr.contains("only TCP is decided"), "{text:#?}");
     Ok(())
 }

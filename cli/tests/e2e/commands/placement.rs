@@ -36,6 +36,15 @@ fn commands_go_where_the_instance_is_and_are_refused_elsewhere() -> Tested {
     assert_eq!(places(&status(&stage)?), places(&told));
     assert_eq!(stage.dial("10.0.3.9:80")?, Seen::Redirected(15001));
 
+    // Doctor looks where the instance is, or where it is told to.
+    let looked = |option: &[&str]| -> Result<Value, Failure> {
+        Ok(Answer::of(untold(&stage).arg("doctor").args(option))?.done()?.json()?["cgroup"].clone())
+    };
+    assert_eq!(looked(&[])?, json!(stage.ground().cgroup().path()));
+    let empty = stage.ground().cgroup().child("empty")?;
+    let beside = empty.path().display().to_string();
+    assert_eq!(looked(&["--cgroup", &beside])?, json!(beside));
+
     let other = stage.ground().cgroup().child("other")?;
     let asked = other.path().display().to_string();
     let pins = stage.ground().bpffs().join("other").display().to_string();

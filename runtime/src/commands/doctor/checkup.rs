@@ -12,7 +12,7 @@ pub struct DoctorTarget {
     /// Where the version 2 hierarchy is mounted, if it is.
     pub hierarchy: Option<PathBuf>,
     /// The cgroup that programs are to be attached to.
-    pub cgroup: Option<PathBuf>,
+    pub cgroup: PathBuf,
 }
 
 /// What became of a feature.

@@ -65,8 +65,8 @@ struct Cgroup<'a> {
 
 impl<'a> Cgroup<'a> {
     fn new(kernel: &'a Kernel, target: &DoctorTarget) -> Result<Self, String> {
-        let hierarchy = target.hierarchy.as_ref().ok_or("no cgroup v2 hierarchy is mounted here")?;
-        let above = target.cgroup.as_ref().unwrap_or(hierarchy);
+        target.hierarchy.as_ref().ok_or("no cgroup v2 hierarchy is mounted here")?;
+        let above = &target.cgroup;
         if kernel.inode(&above.join("cgroup.controllers")).map_err(words)?.is_none() {
             return Err(format!("`{}` is no directory of a cgroup v2 hierarchy", above.display()));
         }
