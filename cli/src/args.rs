@@ -41,6 +41,17 @@ pub fn command() -> clap::Command {
             // What is touched goes to the end.
             command = command.mut_arg(id, |it| it);
         }
+        let or_compiled = match command.get_name() {
+            "plan" => Some("or one compiled artifact"),
+            "apply" => Some("or one compiled artifact, or one saved plan"),
+            _ => None,
+        };
+        if let Some(what) = or_compiled {
+            command = command.mut_arg("paths", |it| {
+                let help = it.get_help().map(ToString::to_string).unwrap_or_default();
+                it.help(format!("{help}; {what}"))
+            });
+        }
         let examples = examples(command.get_name());
         if examples.is_empty() { command } else { command.after_help(examples) }
     })
@@ -272,7 +283,7 @@ pub enum Command {
     Cni,
     /// Put the CNI plugin in place, keep it there, or take it away
     InstallCni(InstallCni),
-    /// Print a completion script for a shell: bash, zsh, fish, elvish, powershell
+    /// Print a completion script for a shell
     Completions(Completions),
     /// Print the man page, or write the pages of all commands to a directory
     Man(Man),
@@ -407,8 +418,11 @@ pub struct Fmt {
 
 /// `meshc explain`
 #[derive(Args, Debug)]
+#[command(
+    override_usage = "meshc explain [OPTIONS] [PATH]... <FLOW>\n       meshc explain --live [OPTIONS] <FLOW>"
+)]
 pub struct Explain {
-    /// Policy files and directories, then the flow: 'cart -> 10.0.3.9 tcp 3306'
+    /// Policy files and directories, or the current one, then the flow: 'cart -> 10.0.3.9 tcp 3306'
     #[arg(required = true, num_args = 1.., value_name = "PATH… FLOW")]
     pub arguments: Vec<String>,
     /// Ask the kernel's maps instead of a policy
