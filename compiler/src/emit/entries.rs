@@ -9,7 +9,7 @@ use mesh_bpf::ports::{PortRange, PortSet};
 use mesh_bpf::prefix::Prefix;
 
 use super::classes::{Class, Place, Ruling, classes};
-use super::names::{owner, owners};
+use super::names::{identities, owner, owners};
 use super::sets::{Lists, Namer, Sets};
 use super::toml::Quoted;
 
@@ -60,7 +60,7 @@ pub fn entries(image: &MapImage, sets: &Sets) -> Vec<Entry> {
     let mut lists = Lists::default();
     let mut all = Vec::new();
     for profile in &image.profiles {
-        all.extend(identities(image, profile).chain(accelerations(image, profile)));
+        all.extend(exemptions(image, profile).chain(accelerations(image, profile)));
         for direction in Direction::ALL {
             all.extend(flows(image, profile, direction, &namer, &mut lists));
         }
@@ -107,12 +107,8 @@ fn lines(text: &mut String, entries: &[Entry]) {
 }
 
 /// They have no lines among the entries: the summary has them in full.
-fn identities<'a>(image: &'a MapImage, profile: &'a Profile) -> impl Iterator<Item = Entry> + 'a {
-    let exempt = &profile.exempt;
-    let uids = exempt.uids.iter().map(|&(range, source)| (format!("uid {range}"), source));
-    let gids = exempt.gids.iter().map(|&(range, source)| (format!("gid {range}"), source));
-    let cgroups = exempt.cgroups.iter().map(|(path, source)| (format!("cgroup {path}"), *source));
-    uids.chain(gids).chain(cgroups).map(|(key, source)| Entry {
+fn exemptions<'a>(image: &'a MapImage, profile: &'a Profile) -> impl Iterator<Item = Entry> + 'a {
+    identities(&profile.exempt).map(|(key, source)| Entry {
         map: Map::Exempt,
         profile: profile.name.clone(),
         direction: None,

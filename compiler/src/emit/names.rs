@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use mesh_bpf::image::MapImage;
+use mesh_bpf::image::{Exempt, MapImage, SourceId};
 use mesh_bpf::selector::{Condition, Selector, Subject};
 
 /// Whose place a profile has among the entries: its workload's, if one wrote in it alone, else its mesh's.
@@ -34,6 +34,14 @@ pub(super) fn mesh(profile: &str) -> &str {
 /// A scope, as it stands behind what it wrote.
 pub(super) fn scope(name: &str) -> &str {
     if name.is_empty() { "top level" } else { name }
+}
+
+/// Exempt identities as a policy writes them.
+pub(super) fn identities(exempt: &Exempt) -> impl Iterator<Item = (String, SourceId)> + '_ {
+    let uids = exempt.uids.iter().map(|&(range, source)| (format!("uid {range}"), source));
+    let gids = exempt.gids.iter().map(|&(range, source)| (format!("gid {range}"), source));
+    let cgroups = exempt.cgroups.iter().map(|(path, source)| (format!("cgroup \"{path}\""), *source));
+    uids.chain(gids).chain(cgroups)
 }
 
 /// A selector as a policy writes it, a line each.

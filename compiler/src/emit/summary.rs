@@ -13,7 +13,7 @@ use mesh_bpf::image::{
 use mesh_bpf::ports::{PortRange, PortSet};
 use mesh_bpf::prefix::Prefix;
 
-use super::names::{is_of_workload, scope, selector_lines};
+use super::names::{identities, is_of_workload, scope, selector_lines};
 use super::sets::{Lists, Namer};
 use super::toml::{Quoted, write_array, write_credited};
 use crate::hir::item::BuiltIn;
@@ -64,15 +64,14 @@ impl Body {
 }
 
 fn exemptions(image: &MapImage, exempt: &Exempt) -> Vec<(String, String)> {
-    let uids = exempt.uids.iter().map(|&(range, source)| (format!("uid {range}"), source));
-    let gids = exempt.gids.iter().map(|&(range, source)| (format!("gid {range}"), source));
-    let cgroups = exempt.cgroups.iter().map(|(path, source)| (format!("cgroup \"{path}\""), *source));
-    let all = uids.chain(gids).chain(cgroups);
     let credit = |who: &str, source: SourceId| match image.source(source) {
         source if source.head == format!("exempt {who}") => scope(&source.scope).to_owned(),
         source => source.credit(Prefix::Any),
     };
-    all.map(|(who, source)| (credit(&who, source), who)).map(|(credit, who)| (who, credit)).collect()
+    identities(exempt)
+        .map(|(who, source)| (credit(&who, source), who))
+        .map(|(credit, who)| (who, credit))
+        .collect()
 }
 
 fn accelerations(image: &MapImage, profile: &Profile) -> Vec<(String, String)> {

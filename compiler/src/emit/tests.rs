@@ -49,6 +49,19 @@ fn it_is_toml_and_holds_every_entry_once() {
 }
 
 #[test]
+fn exempt_identities_are_called_alike_everywhere() {
+    let image = example();
+    let text = emit(&image);
+    let all = entries(&image, &Sets::default());
+    let exempt: Vec<_> = all.iter().filter(|entry| entry.map == Map::Exempt).collect();
+    assert!(exempt.iter().any(|entry| entry.key.starts_with("cgroup ")));
+    for entry in exempt {
+        let quoted = super::toml::Quoted(&entry.key).to_string();
+        assert!(text.contains(&quoted), "{quoted}: {text}");
+    }
+}
+
+#[test]
 fn every_entry_names_the_item_that_made_it() {
     let outbound = section(&example(), "[entries.\"m/cart\".outbound]");
     for line in [
