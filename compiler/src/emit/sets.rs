@@ -1,8 +1,7 @@
 //! Sets by what is in them: lists of addresses and ports have the names of the sets that they are made of.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-use std::hash::Hash;
 
 use mesh_bpf::prefix::{Apart, Prefix};
 
@@ -83,21 +82,24 @@ pub(super) struct Namer<'a> {
 
 impl<'a> Namer<'a> {
     pub(super) fn of(sets: &'a Sets) -> Self {
-        let mut addresses = Index::default();
-        for apart in Apart::ALL {
-            addresses.add(None, apart_name(apart).to_owned(), apart.prefixes().iter().collect());
-        }
-        let mut ports = Index::default();
+        let built_in = |apart: Apart| Indexed {
+            mesh: None,
+            name: apart_name(apart).to_owned(),
+            items: apart.prefixes().iter().collect(),
+        };
+        let mut addresses: Vec<_> = Apart::ALL.map(built_in).into();
+        let mut ports = Vec::new();
         for set in sets.iter() {
             let mesh = set.name.split_once('/').map(|(mesh, _)| mesh);
             // A member's own addresses are single ones.
             let hosts: Vec<&Prefix> = set.addresses.iter().filter(|prefix| prefix.is_host()).collect();
             if !hosts.is_empty() && hosts.len() < set.addresses.len() {
-                addresses.add(mesh, format!("hosts of {}", set.name), hosts);
+                addresses.push(Indexed { mesh, name: format!("hosts of {}", set.name), items: hosts });
             }
-            addresses.add(mesh, set.name.clone(), set.addresses.iter().collect());
-            ports.add(mesh, set.name.clone(), set.ports.iter().collect());
+            addresses.push(Indexed { mesh, name: set.name.clone(), items: set.addresses.iter().collect() });
+            ports.push(Indexed { mesh, name: set.name.clone(), items: set.ports.iter().collect() });
         }
+        let (addresses, ports) = (Index::of(addresses), Index::of(ports));
         Self { addresses, ports }
     }
 
@@ -125,35 +127,36 @@ const fn apart_name(apart: Apart) -> &'static str {
 /// Sets by their items.
 struct Index<'a, T> {
     sets: Vec<Indexed<'a, T>>,
-    by_item: HashMap<&'a T, Vec<usize>>,
+    /// Every item with a set that has it, sorted.
+    by_item: Vec<(&'a T, usize)>,
 }
 
 struct Indexed<'a, T> {
     /// The mesh whose rules can name it; none for those of all.
     mesh: Option<&'a str>,
     name: String,
+    /// Sorted and distinct.
     items: Vec<&'a T>,
 }
 
-impl<T> Default for Index<'_, T> {
-    fn default() -> Self {
-        Self { sets: Vec::new(), by_item: HashMap::new() }
-    }
-}
-
-impl<'a, T: Ord + Hash + std::fmt::Display> Index<'a, T> {
-    fn add(&mut self, mesh: Option<&'a str>, name: String, items: Vec<&'a T>) {
-        for &item in &items {
-            self.by_item.entry(item).or_default().push(self.sets.len());
-        }
-        self.sets.push(Indexed { mesh, name, items });
+impl<'a, T: Ord + std::fmt::Display> Index<'a, T> {
+    fn of(sets: Vec<Indexed<'a, T>>) -> Self {
+        let each = (0..).zip(&sets).flat_map(|(index, set)| set.items.iter().map(move |&item| (item, index)));
+        let mut by_item: Vec<_> = each.collect();
+        // It is made of sorted runs, which a stable sort only merges.
+        by_item.sort();
+        Self { sets, by_item }
     }
 
     /// The sets of a mesh that sorted items are made of, larger ones first, and the items of none.
     fn cover<'i>(&self, mesh: &str, items: &'i [T]) -> (Vec<String>, Vec<&'i T>) {
         let mut counts: BTreeMap<usize, usize> = BTreeMap::new();
-        for &set in items.iter().filter_map(|item| self.by_item.get(item)).flatten() {
-            *counts.entry(set).or_default() += 1;
+        let mut ahead = self.by_item.as_slice();
+        for item in items {
+            ahead = from(ahead, |&(other, _)| other < item);
+            for &(_, set) in ahead.iter().take_while(|&&(other, _)| other == item) {
+                *counts.entry(set).or_default() += 1;
+            }
         }
         let mut found: Vec<_> = (counts.into_iter())
             .filter_map(|(set, count)| Some((count, self.sets.get(set)?)))
@@ -161,20 +164,38 @@ impl<'a, T: Ord + Hash + std::fmt::Display> Index<'a, T> {
             .filter(|(count, set)| is_nearly_all(*count, set.items.len()))
             .collect();
         found.sort_by_key(|&(count, set)| (std::cmp::Reverse(count), &set.name));
-        let mut left: BTreeSet<&T> = items.iter().collect();
+        let mut left: Vec<&T> = items.iter().collect();
         let mut names = Vec::new();
         for (_, set) in found {
             let before = left.len();
-            for item in &set.items {
-                left.remove::<T>(item);
-            }
+            let mut ahead = set.items.as_slice();
+            left.retain(|item| !is_next(&mut ahead, item));
             if left.len() < before {
                 names.push(set.without_others(items));
             }
         }
         names.sort_unstable();
-        (names, left.into_iter().collect())
+        (names, left)
     }
+}
+
+/// What is left of sorted items from the first that is not `before`. The items passed are few mostly, so the steps
+/// begin small and double.
+fn from<I>(items: &[I], before: impl Fn(&I) -> bool) -> &[I] {
+    let mut step = 1;
+    while items.get(step - 1).is_some_and(&before) {
+        step *= 2;
+    }
+    // All up to half a step are before it.
+    let (passed, end) = (step / 2, step.min(items.len()));
+    let within = items.get(passed..end).unwrap_or_default().partition_point(before);
+    items.get(passed + within..).unwrap_or_default()
+}
+
+/// Whether `item` is among sorted items that are ahead. What comes before it is passed.
+fn is_next<T: Ord>(ahead: &mut &[&T], item: &T) -> bool {
+    *ahead = from(ahead, |&other| other < item);
+    ahead.first().is_some_and(|&other| other == item)
 }
 
 /// Whether so many items of a set are best told by what is missing.
@@ -185,8 +206,12 @@ fn is_nearly_all(count: usize, of: usize) -> bool {
 impl<T: Ord + std::fmt::Display> Indexed<'_, T> {
     /// Its name, and what is not among sorted items.
     fn without_others(&self, items: &[T]) -> String {
-        let missing = self.items.iter().filter(|item| items.binary_search(item).is_err());
-        let missing: Vec<String> = missing.map(ToString::to_string).collect();
+        let mut ahead = items;
+        let is_missing = |item: &&&T| {
+            ahead = from(ahead, |other| other < **item);
+            ahead.first() != Some(**item)
+        };
+        let missing: Vec<String> = self.items.iter().filter(is_missing).map(ToString::to_string).collect();
         if missing.is_empty() {
             self.name.clone()
         } else {
