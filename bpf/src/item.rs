@@ -32,3 +32,18 @@ pub const fn wire(prefix: Prefix) -> (u128, u8, u8) {
         Prefix::V6 { bits, len } => (bits, len, crate::abi::FAMILY_V6),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What another implementation of the same words said: the kernel keeps hits under these keys.
+    #[test]
+    fn keys_stay_what_they_are() {
+        let v4 = Prefix::V4 { bits: 0x0a00_0300, len: 24 };
+        let v6 = Prefix::V6 { bits: 0x2001_0db8 << 96 | 1, len: 128 };
+        assert_eq!(counter_key(1, Prefix::Any), 1);
+        assert_eq!(counter_key(0x0123_4567_89ab_cdef, v4), 0x36e6_7dcf_a42c_9ca3);
+        assert_eq!(counter_key(u64::MAX, v6), 0xfc49_c16f_6b8b_5e89);
+    }
+}

@@ -339,4 +339,16 @@ mod tests {
         }
         assert!(one > 1000 && two > 1000, "{one} {two}");
     }
+
+    #[test]
+    fn a_workload_is_found_by_its_name_alone_where_one_mesh_has_it() {
+        let policy = Membership {
+            workloads: ["shop/cart", "bank/cart", "shop/web"].map(|name| workload(name, label("app"))).into(),
+            ..Membership::default()
+        };
+        let found = |name| policy.workload(name).map(|found| found.name.as_str());
+        assert_eq!(found("web"), Some("shop/web"));
+        assert_eq!(found("bank/cart"), Some("bank/cart"));
+        assert_eq!((found("cart"), found("shop")), (None, None));
+    }
 }

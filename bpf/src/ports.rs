@@ -206,4 +206,11 @@ mod tests {
         assert!(!not25.covers(&set(&[(24, 26)])));
         assert!(PortSet::all().covers(&not25) && !not25.covers(&PortSet::all()));
     }
+
+    #[test]
+    fn all_is_nothing_less() {
+        for s in [set(&[]), set(&[(0, 65534)]), set(&[(1, 65535)]), set(&[(0, 8), (10, 65535)])] {
+            assert!(!s.is_all());
+        }
+    }
 }

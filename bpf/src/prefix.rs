@@ -268,4 +268,15 @@ mod tests {
         let mapped = Prefix::host("::ffff:224.0.0.251".parse().unwrap());
         assert_eq!(mapped.apart(), Some(Apart::Multicast));
     }
+
+    #[test]
+    fn a_shortened_prefix_is_the_one_around_it() {
+        assert_eq!(prefix("10.1.2.0/24").shortened(12), Some(prefix("10.0.0.0/12")));
+        assert_eq!(prefix("10.1.2.0/24").shortened(24), Some(prefix("10.1.2.0/24")));
+        assert_eq!(prefix("10.1.2.0/24").shortened(25), None);
+        assert_eq!(prefix("fd00:1:2::/48").shortened(32), Some(prefix("fd00:1::/32")));
+        assert_eq!(prefix("fd00:1:2::/48").shortened(48), Some(prefix("fd00:1:2::/48")));
+        assert_eq!(prefix("fd00:1:2::/48").shortened(49), None);
+        assert_eq!(Prefix::Any.shortened(0), None);
+    }
 }

@@ -231,3 +231,33 @@ fn policy_digest(tables: &[ManifestTable]) -> Digest {
     }
     *hasher.finalize().as_bytes()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_of_another_version_is_refused_whatever_differs() {
+        let tables = Tables::default();
+        let manifest = tables.manifest(7, 1);
+        assert!(Manifest::read(&manifest).is_ok());
+        let with = |change: fn(&mut ManifestHeader)| {
+            let mut bytes = manifest.bytes().to_vec();
+            let header = bytemuck::from_bytes_mut(bytes.get_mut(..size_of::<ManifestHeader>()).unwrap());
+            change(header);
+            Manifest::read(&TableData::from_bytes(&bytes)).unwrap_err().what
+        };
+        let version = "it was written by another version of meshc";
+        assert_eq!(with(|header| header.policy_abi += 1), version);
+        assert_eq!(with(|header| header.tables += 1), version);
+    }
+
+    #[test]
+    fn the_size_is_that_of_whole_lines() {
+        let mut tables = Tables::default();
+        // None is empty: the kernel has no map without an entry.
+        assert_eq!(tables.size(), TABLES * 64);
+        tables.set(Table::Names, TableData::from_bytes(&[1; 65]));
+        assert_eq!(tables.size(), (TABLES + 1) * 64);
+    }
+}

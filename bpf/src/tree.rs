@@ -351,4 +351,44 @@ mod tests {
         assert_eq!(stretches(&lines, 0, 0, TREE_DEPTH), None);
         assert_eq!(stretches(&[TreeLine::new(1..8, u32::MAX, true)], 0, 0, TREE_DEPTH), None);
     }
+
+    #[test]
+    fn a_tree_deeper_than_programs_walk_is_none() {
+        let list: Vec<(u16, u32)> = (0..500).map(|port| (port, u32::from(port))).collect();
+        let (mut lines, mut values) = (Vec::<PortLine>::new(), Vec::new());
+        let root = build(&mut lines, &mut values, &list).unwrap();
+        let depth = (1..).find(|&depth| stretches(&lines, root, 0, depth).is_some()).unwrap();
+        assert!(depth > 1);
+        assert_eq!(stretches(&lines, root, 0, depth - 1), None);
+        assert_eq!(find(&lines, root, 7, depth - 1), None);
+    }
+
+    /// A leaf below so many lines that are first children, each with leaves beside it.
+    fn chain(above: u32) -> (Vec<TreeLine>, u32) {
+        let leaf = |begin: u32| {
+            let line = NarrowLine::new(begin + 1..begin + 15, 0, true);
+            [bytemuck::cast(line), bytemuck::cast(Values::default())]
+        };
+        let mut lines: Vec<TreeLine> = leaf(0).into();
+        let mut root = 0;
+        for level in 1..=above {
+            let begins = (1..15).map(|child| level * 1000 + child * 20);
+            let (first, below) = (index(lines.len()).unwrap(), root as usize);
+            lines.extend_from_within(below..below + 2);
+            lines.extend(begins.clone().flat_map(leaf));
+            root = index(lines.len()).unwrap();
+            lines.extend([bytemuck::cast(NarrowLine::new(begins, first, false)), TreeLine::zeroed()]);
+        }
+        (lines, root)
+    }
+
+    #[test]
+    fn a_narrow_tree_deeper_than_programs_walk_is_none() {
+        let (lines, root) = chain(NARROW_DEPTH - 1);
+        assert_eq!(narrow_stretches(&lines, root).unwrap().len(), 15 + 14 * 15 * 7);
+        assert_eq!(find_narrow(&lines, root, 7), Some(0));
+        let (lines, root) = chain(NARROW_DEPTH);
+        assert_eq!(narrow_stretches(&lines, root), None);
+        assert_eq!(find_narrow(&lines, root, 7), None);
+    }
 }
