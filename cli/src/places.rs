@@ -209,7 +209,10 @@ impl Locations<'_> {
     pub fn of(&self, reason: &Reason) -> Option<Place> {
         let sources = match self {
             Self::Sources(sources) => sources,
-            Self::Kept(places) => return places.find(reason.counter, &reason.text),
+            Self::Kept(places) => {
+                let found = places.find(reason.counter, &reason.text)?;
+                return Some(Place { are_more: reason.are_more, ..found });
+            }
         };
         let at = |span: Span| {
             let source = sources.get(span.file)?;
@@ -222,7 +225,7 @@ impl Locations<'_> {
         };
         let (file, line) = at(reason.span?)?;
         let elements = reason.elsewhere.iter().filter_map(element).collect();
-        Some(Place { file, line, elements, are_more: false })
+        Some(Place { file, line, elements, are_more: reason.are_more })
     }
 }
 

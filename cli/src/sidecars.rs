@@ -149,13 +149,3 @@ impl Heard {
         answer
     }
 }
-
-/// Those that a flow of a workload comes to.
-pub fn of_flow<'a>(
-    all: &'a [Unheard],
-    workload: &'a str,
-    direction: Direction,
-    wanted: impl Fn(&Port) -> bool + 'a,
-) -> impl Iterator<Item = &'a Unheard> {
-    all.iter().filter(move |it| it.workload == workload && it.port.direction == direction && wanted(&it.port))
-}

@@ -424,6 +424,54 @@ pub struct Flow {
     pub span: Span,
 }
 
+/// A flow as `explain` is asked about it: its ends are whoever other commands name.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// `inbound`: with members at both ends, the right one's decision is asked for.
+    pub inbound: Option<Span>,
+    /// Who opens it.
+    pub from: AskedEnd,
+    /// Who is reached.
+    pub to: AskedEnd,
+    /// The protocol; TCP where it is not said.
+    pub protocol: Protocol,
+    /// The port that is dialled.
+    pub port: u16,
+    /// `as …`; each kind at most once. Ranges are single ids.
+    pub identity: Vec<Spanned<Identity>>,
+    /// The whole flow.
+    pub span: Span,
+}
+
+/// One end of a flow that is asked about.
+#[derive(Clone, Debug)]
+pub enum AskedEnd {
+    /// An address.
+    Address(Spanned<IpAddr>),
+    /// `catalog`, `shop/catalog`, `catalog-7d9f`, `pod catalog`: what it is, where that is said.
+    Name(Option<AskedKind>, Name),
+}
+
+impl AskedEnd {
+    /// Its words.
+    #[must_use]
+    pub const fn span(&self) -> Span {
+        match self {
+            Self::Address(address) => address.span,
+            Self::Name(_, name) => name.span,
+        }
+    }
+}
+
+/// What a name at the end of a flow is said to be of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AskedKind {
+    /// `workload`
+    Workload,
+    /// `pod`
+    Pod,
+}
+
 /// One end of a flow.
 #[derive(Clone, Debug)]
 pub enum Endpoint {
@@ -431,6 +479,17 @@ pub enum Endpoint {
     Address(Spanned<IpAddr>),
     /// A workload.
     Name(Name),
+}
+
+impl Endpoint {
+    /// Its words.
+    #[must_use]
+    pub const fn span(&self) -> Span {
+        match self {
+            Self::Address(address) => address.span,
+            Self::Name(name) => name.span,
+        }
+    }
 }
 
 /// `# meshc: allow(code, code)`

@@ -15,6 +15,7 @@
 //! [`diff`] and [`testing`] say what came out; [`print`] shows what a pass made, [`format`] lays source text out.
 
 pub mod analysis;
+pub mod asked;
 pub mod ast;
 pub mod check;
 pub mod compile;

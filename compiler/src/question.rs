@@ -10,6 +10,9 @@ use mesh_bpf::flow::{Direction, Flow, Identity, Protocol};
 use mesh_bpf::prefix::Prefix;
 use mesh_bpf::selector::Endpoint;
 
+use crate::asked::{MemberName, Names, Other, Who};
+use crate::ast::Asked;
+use crate::diag::Diagnostic;
 use crate::hir::region::{AddressRange, applies, cells};
 use crate::hir::{Peer, Program, TestLine, WorkloadId};
 
@@ -21,7 +24,9 @@ pub struct Question {
     /// Which of its decisions.
     pub direction: Direction,
     /// The other end.
-    pub peer: Peer,
+    pub peer: OtherEnd,
+    /// The one member that is asked about; none for all of the workload.
+    pub member: Option<Endpoint>,
     /// The protocol.
     pub protocol: Protocol,
     /// The destination port.
@@ -30,14 +35,77 @@ pub struct Question {
     pub identity: Identity,
 }
 
+/// The other end of a flow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OtherEnd {
+    /// One of these addresses.
+    Addresses(Vec<IpAddr>),
+    /// A workload: all addresses of its members.
+    Workload(WorkloadId),
+    /// Somebody whose addresses are not known.
+    Unknown,
+}
+
+/// Addresses that no rule cuts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// The addresses.
+    pub range: AddressRange,
+    /// Whether they are the asking member's own.
+    pub own: bool,
+}
+
 impl Question {
+    /// That of a flow that people ask for.
+    ///
+    /// # Errors
+    /// A name that nobody has, or several; a flow without a member.
+    pub fn of_asked(
+        program: &Program,
+        members: &Members,
+        asked: &Asked,
+        mesh: Option<&str>,
+    ) -> Result<Self, Diagnostic> {
+        let (names, endpoints) = names(program, members);
+        let found = names.find(asked, mesh)?;
+        let id = |at: usize| WorkloadId(u32::try_from(at).unwrap_or(u32::MAX));
+        let endpoint = |at: usize| endpoints.get(at).copied();
+        let peer = match found.other {
+            Other::Address(address) => OtherEnd::Addresses(vec![address]),
+            Other::Member(Who::Workload(workload)) => OtherEnd::Workload(id(workload)),
+            Other::Member(Who::Member { member, .. }) => {
+                match endpoint(member).map(|endpoint| endpoint.addresses.clone()) {
+                    Some(addresses) if !addresses.is_empty() => OtherEnd::Addresses(addresses),
+                    _ => OtherEnd::Unknown,
+                }
+            }
+        };
+        let (workload, member) = match found.who {
+            Who::Workload(workload) => (workload, None),
+            Who::Member { member, workload } => (workload, endpoint(member).cloned()),
+        };
+        Ok(Self {
+            workload: id(workload),
+            direction: found.direction,
+            peer,
+            member,
+            protocol: asked.protocol,
+            port: asked.port,
+            identity: found.identity,
+        })
+    }
+
     /// That of a line of a test.
     #[must_use]
     pub fn of_test(line: &TestLine) -> Self {
         Self {
             workload: line.workload,
             direction: line.direction,
-            peer: line.peer.clone(),
+            peer: match line.peer {
+                Peer::Address(address) => OtherEnd::Addresses(vec![address]),
+                Peer::Workload(workload) => OtherEnd::Workload(workload),
+            },
+            member: None,
             protocol: line.protocol,
             port: line.port,
             identity: line.identity.clone(),
@@ -48,18 +116,70 @@ impl Question {
     /// workload, as far as an inventory tells.
     #[must_use]
     pub fn flows(&self, program: &Program, members: &Members) -> Vec<Flow> {
-        let addresses = match self.peer {
-            Peer::Address(address) => vec![address.to_canonical()],
-            Peer::Workload(peer) => addresses(program, members, self.workload, self.direction, peer),
-        };
+        let mut addresses: BTreeSet<IpAddr> =
+            self.known(program, members).iter().map(|range| range.first_address()).collect();
+        if addresses.is_empty() {
+            addresses.extend(unnamed(program, self.workload, self.direction));
+        }
         let mut flows = Vec::new();
         for address in addresses {
-            for own in ownership(program, members, self.workload, address) {
-                let Self { direction, protocol, port, .. } = *self;
-                flows.push(Flow { direction, protocol, address, port, own });
-            }
+            flows.extend(
+                self.ownership(program, members, address).into_iter().map(|own| self.flow(address, own)),
+            );
         }
         flows
+    }
+
+    /// The addresses that it stands for, cut where rules cut them: all that a member can have where none is known.
+    #[must_use]
+    pub fn pieces(&self, program: &Program, members: &Members) -> Vec<Piece> {
+        let known = self.known(program, members);
+        if known.is_empty() {
+            return self.unknown(program).into_iter().map(|range| Piece { range, own: false }).collect();
+        }
+        let own = |range: AddressRange| {
+            let own = self.ownership(program, members, range.first_address());
+            own.into_iter().map(move |own| Piece { range, own })
+        };
+        known.into_iter().flat_map(own).collect()
+    }
+
+    /// Whether the other end is known by addresses.
+    #[must_use]
+    pub fn is_known(&self, program: &Program, members: &Members) -> bool {
+        !self.known(program, members).is_empty()
+    }
+
+    /// The flow with one of its addresses.
+    #[must_use]
+    pub const fn flow(&self, address: IpAddr, own: bool) -> Flow {
+        let Self { direction, protocol, port, .. } = *self;
+        Flow { direction, protocol, address, port, own }
+    }
+
+    fn known(&self, program: &Program, members: &Members) -> Vec<AddressRange> {
+        let host = |address: &IpAddr| AddressRange::of(Prefix::host(*address));
+        match &self.peer {
+            OtherEnd::Addresses(addresses) => addresses.iter().filter_map(host).collect(),
+            OtherEnd::Workload(peer) => addresses(program, members, self.workload, self.direction, *peer),
+            OtherEnd::Unknown => Vec::new(),
+        }
+    }
+
+    fn unknown(&self, program: &Program) -> Vec<AddressRange> {
+        let mut cuts: Vec<Prefix> =
+            prefixes(program, self.workload, self.direction).chain(Prefix::all_apart()).collect();
+        cuts.sort_unstable();
+        cuts.dedup();
+        let ranges = cells(&cuts).into_iter().map(|cell| cell.range);
+        ranges.filter(|range| Prefix::host(range.first_address()).apart().is_none()).collect()
+    }
+
+    fn ownership(&self, program: &Program, members: &Members, address: IpAddr) -> Vec<bool> {
+        match &self.member {
+            Some(member) => vec![member.addresses.contains(&address)],
+            None => ownership(program, members, self.workload, address),
+        }
     }
 }
 
@@ -99,16 +219,37 @@ pub fn workload_at(program: &Program, members: &Members, address: IpAddr) -> Opt
     matching.max_by_key(|&(length, _)| length).map(|(_, id)| id)
 }
 
-/// Addresses of `peer`'s members, one for each piece that the rules of `asked` cut.
+/// All that may be named: the workloads of a program in its order, and the endpoints of an inventory.
+fn names<'m>(program: &Program, members: &'m Members) -> (Names, Vec<&'m Endpoint>) {
+    let mut names = Names::default();
+    let mut endpoints = Vec::new();
+    for (at, workload) in program.workloads.iter().enumerate() {
+        let mesh = program.meshes.get(workload.mesh.index()).map_or("", |mesh| mesh.name.as_str());
+        names.workloads.push(format!("{mesh}/{}", workload.name));
+        for endpoint in members.by_workload.get(at).into_iter().flatten() {
+            names.members.push(MemberName {
+                name: endpoint.name.clone(),
+                namespace: endpoint.namespace.clone(),
+                cgroup: endpoint.cgroup.clone(),
+                workload: Some(at),
+            });
+            endpoints.push(endpoint);
+        }
+    }
+    (names, endpoints)
+}
+
+/// Addresses of `peer`'s members, in pieces that the rules of `asked` cut.
 fn addresses(
     program: &Program,
     members: &Members,
     asked: WorkloadId,
     direction: Direction,
     peer: WorkloadId,
-) -> Vec<IpAddr> {
-    let mut found: BTreeSet<IpAddr> =
-        members.of(peer).iter().flat_map(|member| &member.addresses).map(IpAddr::to_canonical).collect();
+) -> Vec<AddressRange> {
+    let known = members.of(peer).iter().flat_map(|member| &member.addresses);
+    let mut found: BTreeSet<AddressRange> =
+        known.filter_map(|&address| AddressRange::of(Prefix::host(address))).collect();
     let selector = program.workloads.get(peer.index()).map(|workload| &workload.selector);
     if let Some(selector) = selector.filter(|selector| selector.is_by_address()) {
         let mut cuts: Vec<Prefix> = prefixes(program, asked, direction).collect();
@@ -116,12 +257,13 @@ fn addresses(
         cuts.extend(program.workloads.iter().flat_map(|workload| &workload.selector.addresses));
         cuts.sort_unstable();
         cuts.dedup();
-        let pieces = cells(&cuts).into_iter().map(|cell| cell.range.first_address());
-        let within = |address: &IpAddr| selector.addresses.iter().any(|prefix| prefix.contains(*address));
-        found.extend(pieces.filter(within).filter(|&at| workload_at(program, members, at) == Some(peer)));
-    }
-    if found.is_empty() {
-        found.extend(unnamed(program, asked, direction));
+        let pieces = cells(&cuts).into_iter().map(|cell| cell.range);
+        let within = |range: &AddressRange| {
+            let first = range.first_address();
+            selector.addresses.iter().any(|prefix| prefix.contains(first))
+                && workload_at(program, members, first) == Some(peer)
+        };
+        found.extend(pieces.filter(within));
     }
     found.into_iter().collect()
 }

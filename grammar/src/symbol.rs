@@ -65,7 +65,7 @@ pub const fn symbol(rule: Rule) -> &'static str {
         Rule::EOI => "the end of the statement",
         Rule::name => "a name",
         Rule::port => "a port",
-        Rule::address => "an address",
+        Rule::address | Rule::bracketed => "an address",
         Rule::id => "an id",
         Rule::string => "text in quotes",
         Rule::value => "a value",
@@ -73,6 +73,7 @@ pub const fn symbol(rule: Rule) -> &'static str {
         Rule::addresses => "addresses",
         Rule::protocol_ports | Rule::ports => "ports",
         Rule::endpoint => "a workload or an address",
+        Rule::asked_end | Rule::asked_name => "a workload, a pod or an address",
         Rule::identity => "`uid`, `gid` or `cgroup`",
         Rule::flow | Rule::flow_statement | Rule::expect_statement => "a flow",
         Rule::expectation => "`redirected`, `excluded`, `denied`, `accelerated` or `not accelerated`",
@@ -80,7 +81,9 @@ pub const fn symbol(rule: Rule) -> &'static str {
         Rule::selector_statement => "a selector",
         Rule::reserved => "a word of the language",
         Rule::WHITESPACE | Rule::COMMENT => "white space",
-        Rule::name_char | Rule::literal_char | Rule::word_end | Rule::literal => "a character",
+        Rule::name_char | Rule::asked_char | Rule::literal_char | Rule::word_end | Rule::literal => {
+            "a character"
+        }
         Rule::place => "an address or a name",
         Rule::set_item => "ports, an address or a name",
         Rule::port_list | Rule::id_list | Rule::name_list | Rule::string_list | Rule::value_list => "a list",

@@ -11,6 +11,7 @@
 //! | [`Runtime::refresh`], [`Runtime::named_cgroups`] | | cgroups that were made since join; which there are |
 //! | [`Runtime::head`] | | state, generation, digest, owner: whichever version applied |
 //! | [`Runtime::status`] | | all that the kernel holds, is attached to, has counted, and what drifted |
+//! | [`Runtime::members`], [`Runtime::hits`] | | who is registered; how often each item decided |
 //! | [`Runtime::unheard`], [`Runtime::is_heard`], [`Runtime::not_taken`] | the live image | where no sidecar waits for what it is sent, and what was not taken |
 //! | [`Runtime::held`] | the live image | where others have taken a sidecar's port |
 //! | [`Runtime::observe`] | [`Filter`] | decisions as they happen |

@@ -2,19 +2,19 @@
 
 use std::path::{Path, PathBuf};
 
+use mesh_bpf::flow::Direction;
 use mesh_compiler::compile::Compilation;
 use mesh_compiler::diag::Diagnostic;
-use mesh_compiler::explain::{Explanation, explain};
+use mesh_compiler::explain::explain;
 use mesh_compiler::parse::parse_flow;
 use mesh_compiler::question::Question;
-use mesh_compiler::resolve::resolve_flow;
 
 use crate::args::{Explain, Program};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::places::Locations;
-use crate::render::explanation::answer;
+use crate::render::explanation::{Shown, answer};
 use crate::{program, render};
 
 /// Explains a flow of a policy.
@@ -39,40 +39,33 @@ pub fn run(output: &Output, args: &Explain) -> Result<Exit, Failure> {
         render::say(output, sources, found);
         return Ok(Exit::Refused);
     };
-    let question = match ask(&mut compilation, flow, args.mesh.as_deref()) {
-        Ok(question) => question,
+    let (question, other) = match ask(&mut compilation, flow, args.mesh.as_deref()) {
+        Ok(asked) => asked,
         Err(found) => {
             render::say(output, &compilation.files.sources, &found);
             return Ok(Exit::Usage);
         }
     };
     let program = &compilation.resolution.program;
-    let mut found = explain(program, &compiled.image, &compilation.members, &question);
-    // Of addresses that are decided alike, the first stands for all.
-    found.dedup_by(|next, first| {
-        let alike = |found: &Explanation| {
-            (found.verdict, found.accelerated, found.cause.clone(), found.beaten.clone())
-        };
-        alike(next) == alike(first)
-    });
+    let found = explain(program, &compiled.image, &compilation.members, &question);
     let locations = Locations::Sources(&compilation.files.sources);
-    answer(output, locations, flow, question.direction, &found, &[])
+    let shown = Shown { locations, asked: flow, other: &other, direction: question.direction };
+    answer(output, &shown, &found, |_| Vec::new(), &[])
 }
 
-/// Reads the flow against the names of the program.
-fn ask(compilation: &mut Compilation, flow: &str, mesh: Option<&str>) -> Result<Question, Vec<Diagnostic>> {
+/// Reads the flow against the names of the program: the question, and the words of the other end.
+fn ask(
+    compilation: &mut Compilation,
+    flow: &str,
+    mesh: Option<&str>,
+) -> Result<(Question, String), Vec<Diagnostic>> {
     let (id, found) = compilation.files.sources.add("<flow>", flow.as_bytes().to_vec());
     if !found.is_empty() {
         return Err(found);
     }
     let flow = parse_flow(id, flow)?;
-    let resolved = resolve_flow(&compilation.resolution.program, &flow, mesh).map_err(|found| vec![found])?;
-    Ok(Question {
-        workload: resolved.workload,
-        direction: resolved.direction,
-        peer: resolved.peer,
-        protocol: flow.protocol,
-        port: flow.port,
-        identity: resolved.identity,
-    })
+    let (program, members) = (&compilation.resolution.program, &compilation.members);
+    let question = Question::of_asked(program, members, &flow, mesh).map_err(|found| vec![found])?;
+    let other = if question.direction == Direction::Outbound { &flow.to } else { &flow.from };
+    Ok((question, compilation.files.sources.slice(other.span()).to_owned()))
 }

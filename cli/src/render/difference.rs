@@ -6,10 +6,10 @@ use std::fmt::Write;
 use mesh_bpf::flow::Verdict;
 use mesh_bpf::ports::{PortRange, PortSet};
 use mesh_compiler::diff::{
-    Cause, Difference, EntryChange, EntryChanges, FlowChange, MemberChangeKind, addresses_text, join,
+    Cause, Difference, EntryChange, EntryChanges, FlowChange, MemberChangeKind, addresses_text,
 };
 use mesh_compiler::emit::NamedSet;
-use mesh_compiler::hir::region::AddressRange;
+use mesh_compiler::hir::region::{AddressRange, join};
 use serde_json::{Map, Value, json};
 
 use super::citation;

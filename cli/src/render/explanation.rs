@@ -5,6 +5,7 @@ use std::fmt::Write;
 use mesh_bpf::flow::Direction;
 use mesh_compiler::explain::{Beaten, Cause, Explanation, Reason, Why};
 use mesh_compiler::hir::item::{BuiltIn, verb};
+use mesh_compiler::hir::region::AddressRange;
 use serde_json::{Value, json};
 
 use super::citation;
@@ -21,40 +22,71 @@ const LIMITS: [&str; 3] = [
     "what a reader sees that turns to one of these in mid-connection, or asks FIONREAD (nginx): docs/acceleration.md",
 ];
 
-/// Several where a workload has several addresses and they are decided differently. `more` is for scripts.
+/// What an explanation is shown with.
+#[derive(Clone, Copy, Debug)]
+pub struct Shown<'a> {
+    /// Where rules are written.
+    pub locations: Locations<'a>,
+    /// The flow as it was asked for.
+    pub asked: &'a str,
+    /// The words of its other end.
+    pub other: &'a str,
+    /// Which of the member's decisions it asks for.
+    pub direction: Direction,
+}
+
+/// What else is known of an answer: a key for scripts, and words for people.
+pub struct Fact {
+    /// The key.
+    pub key: &'static str,
+    /// Its value.
+    pub value: Value,
+    /// A line, or nothing.
+    pub text: String,
+}
+
+/// So many addresses are listed for people.
+const LISTED: usize = 8;
+
+/// Several answers where a workload has several addresses and they are decided differently. `more` is for scripts.
 pub fn answer(
     output: &Output,
-    locations: Locations<'_>,
-    asked: &str,
-    direction: Direction,
+    shown: &Shown<'_>,
     found: &[Explanation],
+    facts: impl Fn(&Explanation) -> Vec<Fact>,
     more: &[(&str, Value)],
 ) -> Result<Exit, Failure> {
-    let Some((first, others)) = found.split_first() else {
+    let found: Vec<(&Explanation, Vec<Fact>)> = found.iter().map(|found| (found, facts(found))).collect();
+    let Some(((first, known), others)) = found.split_first() else {
         return Err(Failure::refused(
             "no-member",
-            format!("`{asked}`: the workload has no member that is known"),
+            format!("`{}`: the workload has no member that is known", shown.asked),
         )
         .help("name its endpoints in an inventory (`--inventory`), or ask for an address"));
     };
-    let mut object = object(locations, asked, first);
+    let mut object = object(shown, first, known);
     if let (false, Some(fields)) = (others.is_empty(), object.as_object_mut()) {
-        let others: Vec<_> = others.iter().map(|other| self::object(locations, asked, other)).collect();
+        let others: Vec<_> = others.iter().map(|(other, known)| self::object(shown, other, known)).collect();
         fields.insert("others".into(), others.into());
     }
     if let Some(fields) = object.as_object_mut() {
         fields.extend(more.iter().map(|(key, value)| ((*key).to_owned(), value.clone())));
     }
     output.tinted(&object, Tint::Verdicts, || {
-        found.iter().map(|found| text(locations, asked, direction, found)).collect()
+        found.iter().map(|(found, known)| text(shown, found, known)).collect()
     });
     Ok(Exit::Done)
 }
 
-fn object(locations: Locations<'_>, asked: &str, found: &Explanation) -> Value {
-    json!({
-        "flow": asked,
-        "address": found.flow.address,
+fn object(shown: &Shown<'_>, found: &Explanation, facts: &[Fact]) -> Value {
+    let locations = shown.locations;
+    let address = found.holds.is_none().then_some(found.flow.address);
+    let ranges = found.holds.as_ref().map(|holds| &holds.ranges);
+    let mut object = json!({
+        "flow": shown.asked,
+        "address": address,
+        "addresses": ranges.map(|all| all.iter().map(ToString::to_string).collect::<Vec<_>>()),
+        "own": found.flow.own,
         "verdict": found.verdict.word(),
         "port": found.verdict.port(),
         "accelerated": found.accelerated,
@@ -68,7 +100,29 @@ fn object(locations: Locations<'_>, asked: &str, found: &Explanation) -> Value {
         "entries": found.entries.iter().map(|entry| json!({
             "map": entry.map, "key": entry.key, "value": entry.value,
         })).collect::<Vec<_>>(),
-    })
+    });
+    if let Some(fields) = object.as_object_mut() {
+        fields.extend(facts.iter().map(|fact| (fact.key.to_owned(), fact.value.clone())));
+    }
+    object
+}
+
+/// For which addresses an answer holds.
+fn addresses(shown: &Shown<'_>, found: &Explanation) -> String {
+    let own = if found.flow.own { ", the member's own" } else { "" };
+    let Some(holds) = &found.holds else { return format!("{}{own}", found.flow.address) };
+    let listed = |ranges: &[AddressRange]| {
+        let mut all: Vec<String> = ranges.iter().take(LISTED).map(ToString::to_string).collect();
+        if ranges.len() > LISTED {
+            all.push(format!("{} more", ranges.len() - LISTED));
+        }
+        all.join(", ")
+    };
+    match holds.but.as_deref() {
+        Some([]) => format!("any address of {}{own}", shown.other),
+        Some(but) => format!("any address of {} but {}{own}", shown.other, listed(but)),
+        None => format!("{}{own}", listed(&holds.ranges)),
+    }
 }
 
 /// `rule` of a JSON answer: null where none matched.
@@ -91,12 +145,13 @@ fn reason_object(locations: Locations<'_>, reason: &Reason) -> Value {
     object.into()
 }
 
-fn text(locations: Locations<'_>, asked: &str, direction: Direction, found: &Explanation) -> String {
+fn text(shown: &Shown<'_>, found: &Explanation, facts: &[Fact]) -> String {
+    let Shown { locations, asked, direction, .. } = *shown;
     let mut out = format!("{asked}\n  is {}", found.verdict);
     if found.accelerated {
         out.push_str(", accelerated");
     }
-    let _ = writeln!(out, "  ({direction}, {})", found.flow.address);
+    let _ = writeln!(out, "  ({direction}, {})", addresses(shown, found));
     let _ = writeln!(out, "  by    {}", cause_text(locations, &found.cause));
     for also in &found.also {
         let _ = writeln!(out, "  also  {}", reason_text(locations, also));
@@ -107,6 +162,9 @@ fn text(locations: Locations<'_>, asked: &str, direction: Direction, found: &Exp
             let _ = writeln!(out, "          by {}", cause_text(locations, by));
         }
         let _ = writeln!(out, "          {}", why_text(why, "\n                    "));
+    }
+    for fact in facts.iter().filter(|fact| !fact.text.is_empty()) {
+        let _ = writeln!(out, "  {}", fact.text);
     }
     for limit in LIMITS.iter().filter(|_| found.accelerated) {
         let _ = writeln!(out, "  limit {limit}");

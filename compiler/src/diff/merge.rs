@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use mesh_bpf::ports::{PortRange, PortSet};
 use mesh_bpf::prefix::{Apart, Prefix};
 
-use crate::hir::region::{AddressRange, Family};
+use crate::hir::region::{AddressRange, Family, join};
 
 /// Ports × addresses that have something in common.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -58,22 +58,6 @@ fn by_port(pieces: &[(AddressRange, PortSet)]) -> Vec<Patch> {
     let patch =
         |(addresses, ports): (_, Vec<PortRange>)| Patch { addresses, ports: ports.into_iter().collect() };
     patches.into_iter().map(patch).collect()
-}
-
-/// Sorts ranges and joins those that overlap or touch.
-#[must_use]
-pub fn join(mut ranges: Vec<AddressRange>) -> Vec<AddressRange> {
-    ranges.sort_unstable();
-    let mut joined: Vec<AddressRange> = Vec::with_capacity(ranges.len());
-    for range in ranges {
-        match joined.last_mut() {
-            Some(last) if last.family == range.family && last.last.saturating_add(1) >= range.first => {
-                last.last = last.last.max(range.last);
-            }
-            _ => joined.push(range),
-        }
-    }
-    joined
 }
 
 /// Everything that is not in `ranges`, which are joined.

@@ -19,7 +19,7 @@ use crate::emit::Sets;
 
 pub use cause::{Cause, causes};
 pub use entries::{EntryChange, EntryChanges};
-pub use merge::{Patch, addresses_text, join};
+pub use merge::{Patch, addresses_text};
 
 /// One policy, as it was compiled or read back.
 #[derive(Clone, Copy, Debug)]

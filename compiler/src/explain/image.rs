@@ -1,5 +1,7 @@
 //! One look-up in a map image: the decision, and the entries that make it.
 
+use std::net::IpAddr;
+
 use mesh_bpf::flow::{Direction, Flow, Identity, Verdict};
 use mesh_bpf::image::{IdRange, MapImage, Node, Profile, ProfileId, SourceId, parents};
 use mesh_bpf::prefix::Prefix;
@@ -7,6 +9,7 @@ use mesh_bpf::selector::cgroup_covers;
 
 use super::EntryText;
 use crate::emit::{Map, own_rulings, ports_text};
+use crate::hir::region::{AddressRange, Cell, cells};
 
 /// What the maps say about a flow.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +44,43 @@ pub fn look_up(image: &MapImage, profile: ProfileId, flow: &Flow, identity: &Ide
     let entry = entry(image, profile, tree, at, flow)?;
     let item = above(tree, at, decision.up)?;
     Some(Found { verdict: decision.verdict, source: decision.source, item, entries: vec![entry] })
+}
+
+/// What decides one port of a profile, address by address.
+#[derive(Debug)]
+pub struct ByAddress<'a> {
+    image: &'a MapImage,
+    tree: &'a [Node],
+    cells: Vec<Cell>,
+    flow: Flow,
+}
+
+impl<'a> ByAddress<'a> {
+    /// Of a flow, whatever its address.
+    #[must_use]
+    pub fn new(image: &'a MapImage, profile: ProfileId, flow: &Flow) -> Option<Self> {
+        let side = image.profile(profile)?.side(flow.direction);
+        let tree: &[Node] = if flow.own { &side.own } else { &side.tree };
+        let prefixes: Vec<Prefix> = tree.iter().map(|node| node.prefix).collect();
+        Some(Self { image, tree, cells: cells(&prefixes), flow: *flow })
+    }
+
+    /// Verdict and source at an address.
+    #[must_use]
+    pub fn at(&self, address: IpAddr) -> Option<(Verdict, SourceId)> {
+        let at = AddressRange::of(Prefix::host(address))?;
+        let after =
+            self.cells.partition_point(|cell| (cell.range.family, cell.range.first) <= (at.family, at.first));
+        let node = self.tree.get(self.cells.get(after.checked_sub(1)?)?.deepest?)?;
+        let (_, decision) = self.image.port_table(node.table(self.flow.protocol))?.lookup(self.flow.port)?;
+        Some((decision.verdict, decision.source))
+    }
+
+    /// The addresses that a member can have, in pieces that nothing cuts.
+    pub fn pieces(&self) -> impl Iterator<Item = AddressRange> {
+        let ranges = self.cells.iter().map(|cell| cell.range);
+        ranges.filter(|range| Prefix::host(range.first_address()).apart().is_none())
+    }
 }
 
 /// The entry that decides: of the prefix itself, or of the nearest one around it that names the port.

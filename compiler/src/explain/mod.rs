@@ -5,22 +5,27 @@
 //! gives both, as far as it knows them: it keeps no rule that decides nothing.
 
 mod image;
+#[cfg(test)]
+mod tests;
 mod why;
 
-pub use image::{Found, look_up};
+pub use image::{ByAddress, Found, look_up};
 pub use why::{Narrower, Respect, Why};
 
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr};
 use std::ops::Range;
 
 use mesh_bpf::flow::{Direction, Flow, Identity, Protocol, Verdict};
-use mesh_bpf::image::{MapImage, ProfileId, Source, SourceKind};
+use mesh_bpf::image::{MapImage, ProfileId, Source, SourceId, SourceKind};
 use mesh_bpf::item::counter_key;
 use mesh_bpf::prefix::Prefix;
 
 use crate::eval::{self, Decider, Item};
 use crate::hir::item;
+use crate::hir::region::{AddressRange, join};
 use crate::hir::{NameId, Program, RuleId, WorkloadId};
-use crate::question::{Members, Question, workload_at};
+use crate::question::{Members, OtherEnd, Piece, Question, workload_at};
 use crate::source::Span;
 
 /// A decision with its reasons.
@@ -41,6 +46,17 @@ pub struct Explanation {
     pub beaten: Vec<Beaten>,
     /// What was looked up in the maps, in order.
     pub entries: Vec<EntryText>,
+    /// The addresses that are decided so, where not just one was asked for.
+    pub holds: Option<Holds>,
+}
+
+/// The addresses of the other end for which an answer holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holds {
+    /// All of them.
+    pub ranges: Vec<AddressRange>,
+    /// Where any address may be the other end's, and that is shorter: all but these.
+    pub but: Option<Vec<AddressRange>>,
 }
 
 /// An item that matches and does not decide.
@@ -67,6 +83,15 @@ pub enum Cause {
     Rule(Reason),
 }
 
+impl Cause {
+    /// Its rule decides by other items of it as well.
+    const fn has_more(&mut self) {
+        if let Self::Rule(reason) = self {
+            reason.are_more = true;
+        }
+    }
+}
+
 /// An item as people read it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Reason {
@@ -78,6 +103,8 @@ pub struct Reason {
     pub span: Option<Span>,
     /// Its parts that stand elsewhere, where the source is at hand.
     pub elsewhere: Vec<Elsewhere>,
+    /// It stands for more items of its rule.
+    pub are_more: bool,
     /// The key of its counter.
     pub counter: u64,
 }
@@ -150,8 +177,96 @@ pub fn explain(
     members: &Members,
     question: &Question,
 ) -> Vec<Explanation> {
-    let flows = question.flows(program, members);
-    flows.iter().map(|flow| explain_flow(program, image, members, question, flow)).collect()
+    let pieces = question.pieces(program, members);
+    if let (OtherEnd::Addresses(addresses), [_]) = (&question.peer, pieces.as_slice())
+        && let [address] = addresses.as_slice()
+    {
+        let own = pieces.iter().map(|piece| question.flow(address.to_canonical(), piece.own));
+        return own.map(|flow| explain_flow(program, image, members, question, &flow)).collect();
+    }
+    let profile = profile_of(program, image, question.workload);
+    // A set may cut addresses into very many pieces, and each takes a look at all rules.
+    let is_each = pieces.len() <= EXPLAINED;
+    let deciders = [false, true].map(|own| ByAddress::new(image, profile?, &question.flow(ANY, own)));
+    let mut found: Vec<(Explanation, Vec<AddressRange>)> = Vec::new();
+    let mut known: HashMap<(bool, Option<(Verdict, SourceId)>), usize> = HashMap::new();
+    for Piece { range, own } in pieces {
+        let decided = deciders.get(usize::from(own)).and_then(|by| by.as_ref()?.at(range.first_address()));
+        let known_at = known.get(&(own, decided)).copied().filter(|_| !is_each);
+        if let Some((other, ranges)) = known_at.and_then(|at| found.get_mut(at)) {
+            other.cause.has_more();
+            ranges.push(range);
+            continue;
+        }
+        let flow = question.flow(range.first_address(), own);
+        let explanation = explain_flow(program, image, members, question, &flow);
+        match found.iter_mut().find(|(other, _)| is_each && alike(other, &explanation)) {
+            Some((other, ranges)) => {
+                if other.cause != explanation.cause {
+                    other.cause.has_more();
+                }
+                ranges.push(range);
+            }
+            None => {
+                known.insert((own, decided), found.len());
+                found.push((explanation, vec![range]));
+            }
+        }
+    }
+    with_addresses(found, question.is_known(program, members))
+}
+
+/// Pieces of addresses up to which each is looked at with all of its reasons.
+const EXPLAINED: usize = 1024;
+
+/// Stands for addresses where none is asked about.
+const ANY: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+
+/// Says for each answer for which addresses it holds.
+#[must_use]
+pub fn with_addresses(found: Vec<(Explanation, Vec<AddressRange>)>, are_known: bool) -> Vec<Explanation> {
+    let all: Vec<Vec<AddressRange>> = found.iter().map(|(_, ranges)| join(ranges.clone())).collect();
+    let others = |at: usize| {
+        let others = all.iter().enumerate().filter(|&(other, _)| other != at);
+        join(others.flat_map(|(_, ranges)| ranges).copied().collect())
+    };
+    let told = found.into_iter().enumerate().map(|(at, (explanation, _))| {
+        let ranges = all.get(at).cloned().unwrap_or_default();
+        let others = if are_known { Vec::new() } else { others(at) };
+        let but = (!are_known && others.len() < ranges.len()).then_some(others);
+        Explanation { holds: Some(Holds { ranges, but }), ..explanation }
+    });
+    told.collect()
+}
+
+/// Whether two answers differ in nothing but the addresses that a set has for their rules.
+fn alike(one: &Explanation, other: &Explanation) -> bool {
+    let reason = |reason: &Reason| {
+        let named = reason.elsewhere.iter().any(|it| it.part == Part::Address);
+        let mut text = reason.text.clone();
+        if let Some(range) = Part::Address.within(&text).filter(|_| named) {
+            text.replace_range(range, "");
+        }
+        (text, reason.scope.clone(), reason.span)
+    };
+    let cause = |cause: &Cause| match cause {
+        Cause::Rule(rule) => Some(reason(rule)),
+        _ => None,
+    };
+    let same_cause = |one: &Cause, other: &Cause| match (cause(one), cause(other)) {
+        (None, None) => one == other,
+        (one, other) => one == other,
+    };
+    let same_beaten = |one: &Beaten, other: &Beaten| {
+        reason(&one.rule) == reason(&other.rule)
+            && same_cause(&one.by, &other.by)
+            && std::mem::discriminant(&one.why) == std::mem::discriminant(&other.why)
+    };
+    (one.verdict, one.accelerated, one.flow.own) == (other.verdict, other.accelerated, other.flow.own)
+        && same_cause(&one.cause, &other.cause)
+        && one.also.iter().map(reason).eq(other.also.iter().map(reason))
+        && one.beaten.len() == other.beaten.len()
+        && one.beaten.iter().zip(&other.beaten).all(|(one, other)| same_beaten(one, other))
 }
 
 /// Explains one flow of an image: that of a kernel, or of an artifact. `profile` is that of the member.
@@ -188,6 +303,7 @@ pub fn explain_image(
         also: Vec::new(),
         beaten: Vec::new(),
         entries: found.entries,
+        holds: None,
     })
 }
 
@@ -210,6 +326,7 @@ fn explain_flow(
         also: evaluation.also.iter().filter_map(|&item| reason(program, item)).collect(),
         beaten: why::beaten(program, workload, flow, &evaluation),
         entries: found.map_or_else(Vec::new, |found| found.entries),
+        holds: None,
     }
 }
 
@@ -262,7 +379,8 @@ fn redirects_back(
     let question = Question {
         workload: other,
         direction,
-        peer: crate::hir::Peer::Workload(workload),
+        peer: OtherEnd::Workload(workload),
+        member: None,
         protocol: flow.protocol,
         port: flow.port,
         identity: Identity::default(),
@@ -315,6 +433,6 @@ impl Reason {
         let hash = source.stable_hash();
         let counter = if source.kind == SourceKind::Exempt { hash } else { counter_key(hash, prefix) };
         let (text, scope) = (source.text(prefix), source.scope.clone());
-        Self { text, scope, span, elsewhere: Vec::new(), counter }
+        Self { text, scope, span, elsewhere: Vec::new(), are_more: false, counter }
     }
 }

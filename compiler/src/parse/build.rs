@@ -8,9 +8,9 @@ use pest::iterators::{Pair, Pairs};
 use super::errors::Errors;
 use super::literal::{self, Bad};
 use crate::ast::{
-    Accelerate, AccelerateForm, AddressItem, Endpoint, Event, Exempt, Expect, Expected, Flow, Group,
-    Identity, Import, Name, On, PortChoice, ProtocolPorts, ProtocolWord, RulePorts, Selector, Set, SetItem,
-    Spanned, Subject, Verb,
+    Accelerate, AccelerateForm, AddressItem, Asked, AskedEnd, AskedKind, Endpoint, Event, Exempt, Expect,
+    Expected, Flow, Group, Identity, Import, Name, On, PortChoice, ProtocolPorts, ProtocolWord, RulePorts,
+    Selector, Set, SetItem, Spanned, Subject, Verb,
 };
 use crate::diag::{Code, Diagnostic};
 use crate::source::{FileId, Span};
@@ -30,7 +30,7 @@ pub(super) enum Statement {
     Group(Group),
     Accelerate(Accelerate),
     Expect(Expect),
-    Flow(Flow),
+    Asked(Asked),
 }
 
 /// Reads the concrete tree of one statement.
@@ -62,10 +62,7 @@ impl Builder<'_> {
             Rule::group_statement => self.group(parts, span),
             Rule::accelerate_statement => self.accelerate(parts, span),
             Rule::expect_statement => self.expect(parts, span),
-            Rule::flow_statement => parts
-                .find(|part| part.as_rule() == Rule::flow)
-                .and_then(|part| self.flow(part))
-                .map(Statement::Flow),
+            Rule::flow_statement => self.asked(parts, span).map(Statement::Asked),
             _ => None,
         }
     }
@@ -326,6 +323,79 @@ impl Builder<'_> {
         Some(Flow { inbound, from: from?, to: to?, protocol, port: port?.value, identity, span })
     }
 
+    fn asked(&mut self, parts: Pairs<'_, Rule>, span: Span) -> Option<Asked> {
+        let (mut inbound, mut ends, mut protocol) = (None, Vec::new(), Protocol::Tcp);
+        let mut port = None;
+        let mut identity: Vec<Spanned<Identity>> = Vec::new();
+        for part in parts {
+            match part.as_rule() {
+                Rule::kw_inbound => inbound = Some(self.span_of(&part)),
+                Rule::asked_end => ends.push(self.asked_end(part)),
+                Rule::kw_udp => protocol = Protocol::Udp,
+                Rule::port => port = Some(self.literal(&part, literal::port)?),
+                Rule::identity => identity.extend(self.identity(part)),
+                _ => {}
+            }
+        }
+        self.check_identity(&identity);
+        let [from, to] = <[Option<(AskedEnd, Option<Spanned<u16>>)>; 2]>::try_from(ends).ok()?;
+        // The port of whoever opens it decides nothing.
+        let ((from, _), (to, at_address)) = (from?, to?);
+        let port = match (at_address, port) {
+            (Some(one), Some(other)) if one.value != other.value => {
+                self.errors.push(|| {
+                    Diagnostic::new(Code::Syntax, "two ports for one flow")
+                        .label(other.span, "the second")
+                        .also(one.span, "the first")
+                        .help("leave one of them out")
+                });
+                return None;
+            }
+            (Some(port), _) | (None, Some(port)) => port.value,
+            (None, None) => {
+                self.errors.push(|| {
+                    Diagnostic::new(Code::Syntax, "the flow has no port")
+                        .label(span, "to which port is not said")
+                        .help("write it behind the protocol, or at the address: `cart -> 10.0.3.9:3306`")
+                });
+                return None;
+            }
+        };
+        Some(Asked { inbound, from, to, protocol, port, identity, span })
+    }
+
+    /// An end, with the port that stands at its address.
+    fn asked_end(&mut self, pair: Pair<'_, Rule>) -> Option<(AskedEnd, Option<Spanned<u16>>)> {
+        let mut kind = None;
+        for part in pair.into_inner() {
+            let (span, text) = (self.span_of(&part), part.as_str());
+            match part.as_rule() {
+                Rule::kw_workload => kind = Some(AskedKind::Workload),
+                Rule::kw_pod => kind = Some(AskedKind::Pod),
+                Rule::asked_name => return Some(named(kind, text, span)),
+                _ => {
+                    if let Ok(socket) = text.parse::<std::net::SocketAddr>()
+                        && socket.port() != 0
+                    {
+                        let address = Spanned { value: socket.ip(), span };
+                        return Some((
+                            AskedEnd::Address(address),
+                            Some(Spanned { value: socket.port(), span }),
+                        ));
+                    }
+                    // A pod may be called so.
+                    let (name, _) = with_port(text);
+                    if name.contains(|c: char| c.is_ascii_alphabetic()) && !name.contains([':', '%', '[']) {
+                        return Some(named(kind, text, span));
+                    }
+                    let address = self.literal(&part, literal::address)?;
+                    return Some((AskedEnd::Address(address), None));
+                }
+            }
+        }
+        None
+    }
+
     /// Each kind of identity at most once.
     fn check_identity(&mut self, identity: &[Spanned<Identity>]) {
         for (i, item) in identity.iter().enumerate() {
@@ -510,4 +580,22 @@ fn no_port(verb: Span) -> Diagnostic {
     Diagnostic::new(Code::Syntax, "`redirect` does not say to which port")
         .label(verb, "needs `->` and the sidecar's port")
         .help("end the rule with the port that the sidecar listens on, such as `-> 15001`")
+}
+
+/// A name at the end of a flow, and the port behind it.
+fn named(kind: Option<AskedKind>, text: &str, span: Span) -> (AskedEnd, Option<Spanned<u16>>) {
+    let (name, port) = match text.strip_prefix('"') {
+        Some(quoted) => (quoted.trim_end_matches('"'), None),
+        None => with_port(text),
+    };
+    let port = port.map(|value| Spanned { value, span });
+    (AskedEnd::Name(kind, Name { value: name.to_owned(), span }), port)
+}
+
+/// `web:80` in its parts.
+fn with_port(text: &str) -> (&str, Option<u16>) {
+    let parts = text
+        .rsplit_once(':')
+        .and_then(|(name, port)| Some((name, port.parse().ok().filter(|&port| port != 0)?)));
+    parts.map_or((text, None), |(name, port)| (name, Some(port)))
 }

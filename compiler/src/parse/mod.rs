@@ -41,11 +41,11 @@ pub fn parse_file(id: FileId, text: &str) -> (ast::File, Vec<Diagnostic>) {
     (file, errors.finish(whole(id, text), text))
 }
 
-/// Reads a flow as `explain` takes it: `cart -> 10.0.3.9 tcp 3306`.
+/// Reads a flow as `explain` takes it: `cart -> 10.0.3.9 tcp 3306`, `shop/cart-7d9f -> 10.0.3.9:3306`.
 ///
 /// # Errors
 /// What is wrong with it. The spans lie in `text`, which the caller has added to its sources.
-pub fn parse_flow(id: FileId, text: &str) -> Result<ast::Flow, Vec<Diagnostic>> {
+pub fn parse_flow(id: FileId, text: &str) -> Result<ast::Asked, Vec<Diagnostic>> {
     let scan = scan::scan(text);
     let mut errors = Errors::default();
     message::faults(id, text, &scan.faults, &mut errors);
@@ -59,7 +59,7 @@ pub fn parse_flow(id: FileId, text: &str) -> Result<ast::Flow, Vec<Diagnostic>> 
         match statement::parse(Rule::flow_statement, trimmed) {
             Ok(mut pairs) => {
                 let mut builder = Builder { file: id, base: extent.start, errors: &mut errors };
-                if let Some(Statement::Flow(read)) = pairs.next().and_then(|pair| builder.statement(pair)) {
+                if let Some(Statement::Asked(read)) = pairs.next().and_then(|pair| builder.statement(pair)) {
                     flow = Some(read);
                 }
             }

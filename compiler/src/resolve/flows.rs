@@ -1,26 +1,20 @@
-//! Flows of tests and of `explain`.
+//! Flows of tests.
 
 use mesh_bpf::flow::{Direction, Identity};
 
-use super::collected::id;
 use super::names::{Reach, Target};
 use super::resolver::Resolver;
-use crate::ast::{self, Endpoint};
-use crate::diag::{Code, Diagnostic, all_of, did_you_mean, quote};
-use crate::hir::{Expected, Peer, Program, Test, TestLine, WorkloadId};
+use crate::ast::{self, Endpoint, Spanned};
+use crate::diag::{Code, Diagnostic, all_of, quote};
+use crate::hir::{Expected, Peer, Test, TestLine, WorkloadId};
 use crate::source::Span;
 
 /// A flow with its names resolved.
-#[derive(Clone, Debug)]
-pub struct ResolvedFlow {
-    /// The workload whose decision is asked for.
-    pub workload: WorkloadId,
-    /// Which of its decisions.
-    pub direction: Direction,
-    /// The other end.
-    pub peer: Peer,
-    /// Who opens it, as far as `as` says.
-    pub identity: Identity,
+struct ResolvedFlow {
+    workload: WorkloadId,
+    direction: Direction,
+    peer: Peer,
+    identity: Identity,
 }
 
 impl<'a> Resolver<'a, '_> {
@@ -85,61 +79,10 @@ impl<'a> Resolver<'a, '_> {
     }
 }
 
-/// Resolves a flow that stands alone, such as that of `explain`. Names are workloads of `program`; where
-/// two meshes have one of that name, `mesh` says which is meant.
-///
-/// # Errors
-/// A name that is no workload, or of more than one mesh; a flow without a workload. Spans lie in the
-/// text that the flow was read from.
-pub fn resolve_flow(
-    program: &Program,
-    flow: &ast::Flow,
-    mesh: Option<&str>,
-) -> Result<ResolvedFlow, Diagnostic> {
-    let end = |endpoint: &Endpoint| match endpoint {
-        Endpoint::Address(address) => Ok(Peer::Address(address.value)),
-        Endpoint::Name(name) => workload(program, name, mesh).map(Peer::Workload),
-    };
-    assemble(flow, end(&flow.from)?, end(&flow.to)?)
-}
-
-fn workload(program: &Program, name: &ast::Name, mesh: Option<&str>) -> Result<WorkloadId, Diagnostic> {
-    let mesh_name = |workload: &crate::hir::Workload| {
-        program.meshes.get(workload.mesh.index()).map_or("", |mesh| mesh.name.as_str())
-    };
-    let found: Vec<usize> = (program.workloads.iter().enumerate())
-        .filter(|(_, workload)| workload.name == name.value)
-        .filter(|(_, workload)| mesh.is_none_or(|mesh| mesh_name(workload) == mesh))
-        .map(|(i, _)| i)
-        .collect();
-    match found.as_slice() {
-        [only] => Ok(WorkloadId(id(*only))),
-        [] => {
-            let meant =
-                did_you_mean(&name.value, program.workloads.iter().map(|workload| workload.name.as_str()));
-            let help = meant.map_or_else(
-                || "write a workload of the policy, or an address".to_owned(),
-                |meant| format!("did you mean `{meant}`?"),
-            );
-            let message = format!("no workload is named {}", quote(&name.value));
-            Err(Diagnostic::new(Code::UnknownName, message).label(name.span, "not declared").help(help))
-        }
-        several => {
-            let meshes =
-                several.iter().filter_map(|&i| program.workloads.get(i)).map(|w| quote(mesh_name(w)));
-            let meshes: Vec<String> = meshes.collect();
-            let message = format!("more than one mesh has a workload {}", quote(&name.value));
-            Err(Diagnostic::new(Code::DuplicateName, message)
-                .label(name.span, "which one is not said")
-                .help(format!("say of which mesh: {}", all_of(&meshes))))
-        }
-    }
-}
-
 /// Whose decision the flow asks for: the left one's, or on the right of an address, or after `inbound`, the
 /// right one's.
 fn assemble(flow: &ast::Flow, from: Peer, to: Peer) -> Result<ResolvedFlow, Diagnostic> {
-    let identity = identity(flow);
+    let identity = identity(&flow.identity);
     let (workload, direction, peer) = match (from, to, flow.inbound) {
         (Peer::Workload(workload), peer @ Peer::Address(_), None)
         | (Peer::Workload(workload), peer @ Peer::Workload(_), None) => (workload, Direction::Outbound, peer),
@@ -148,9 +91,9 @@ fn assemble(flow: &ast::Flow, from: Peer, to: Peer) -> Result<ResolvedFlow, Diag
             (workload, Direction::Inbound, peer)
         }
         (Peer::Workload(_), Peer::Address(_), Some(inbound)) => {
-            return Err(inbound_of_address(flow, inbound));
+            return Err(inbound_of_address(flow.to.span(), inbound));
         }
-        (Peer::Address(_), Peer::Address(_), _) => return Err(no_workload(flow)),
+        (Peer::Address(_), Peer::Address(_), _) => return Err(no_workload(flow.span)),
     };
     if let (Direction::Inbound, Some(first)) = (direction, flow.identity.first()) {
         return Err(identity_of_inbound(first.span));
@@ -158,9 +101,9 @@ fn assemble(flow: &ast::Flow, from: Peer, to: Peer) -> Result<ResolvedFlow, Diag
     Ok(ResolvedFlow { workload, direction, peer, identity })
 }
 
-fn identity(flow: &ast::Flow) -> Identity {
+pub(crate) fn identity(written: &[Spanned<ast::Identity>]) -> Identity {
     let mut identity = Identity::default();
-    for item in &flow.identity {
+    for item in written {
         match &item.value {
             ast::Identity::Uid(range) => identity.uid = Some(range.first),
             ast::Identity::Gid(range) => identity.gid = Some(range.first),
@@ -179,21 +122,20 @@ const fn expected(expected: ast::Expected) -> Expected {
     }
 }
 
-fn inbound_of_address(flow: &ast::Flow, inbound: Span) -> Diagnostic {
-    let to = if let Endpoint::Address(address) = &flow.to { address.span } else { flow.span };
+pub(crate) fn inbound_of_address(to: Span, inbound: Span) -> Diagnostic {
     Diagnostic::new(Code::WrongKind, "`inbound` asks for the decision of a workload on the right")
         .label(to, "an address decides nothing")
         .also(inbound, "asks for it")
         .help("leave `inbound` out, or put the workload on the right")
 }
 
-fn no_workload(flow: &ast::Flow) -> Diagnostic {
+pub(crate) fn no_workload(flow: Span) -> Diagnostic {
     Diagnostic::new(Code::WrongKind, "neither end of the flow is a workload")
-        .label(flow.span, "nobody's decision")
+        .label(flow, "nobody's decision")
         .help("write a workload at one end: on the left for what it opens, on the right for what it receives")
 }
 
-fn identity_of_inbound(span: Span) -> Diagnostic {
+pub(crate) fn identity_of_inbound(span: Span) -> Diagnostic {
     Diagnostic::new(Code::WrongKind, "`as` does not go with an inbound flow")
         .label(span, "nobody of this workload opens the flow")
         .help("leave it out: exemptions are for what a workload opens")

@@ -29,7 +29,7 @@ use crate::diag::{Diagnostic, has_errors};
 use crate::hir::{self, Level, Program, WorkloadId};
 use crate::source::Span;
 
-pub use self::flows::{ResolvedFlow, resolve_flow};
+pub(crate) use self::flows::{identity, identity_of_inbound, inbound_of_address, no_workload};
 pub use self::load::{Files, Loader, Location, NoImports, load};
 pub use self::resolution::{Lost, Places, Resolution, Unused};
 

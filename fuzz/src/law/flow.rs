@@ -4,7 +4,7 @@ use mesh_compiler::compile::{Compilation, compile};
 use mesh_compiler::explain::explain;
 use mesh_compiler::parse::parse_flow;
 use mesh_compiler::question::Question;
-use mesh_compiler::resolve::{Location, NoImports, resolve_flow};
+use mesh_compiler::resolve::{Location, NoImports};
 use mesh_compiler::source::Sources;
 
 use super::text::every_place_is_real;
@@ -41,17 +41,9 @@ pub fn flow(text: &str) -> Held {
     };
     let policy = policy();
     let program = &policy.resolution.program;
-    let resolved = match resolve_flow(program, &flow, None) {
-        Ok(resolved) => resolved,
+    let question = match Question::of_asked(program, &policy.members, &flow, None) {
+        Ok(question) => question,
         Err(found) => return every_place_is_real(&sources, &[found]),
-    };
-    let question = Question {
-        workload: resolved.workload,
-        direction: resolved.direction,
-        peer: resolved.peer,
-        protocol: flow.protocol,
-        port: flow.port,
-        identity: resolved.identity,
     };
     let Some(compiled) = &policy.compiled else { return holds("the policy compiles", false, String::new) };
     let answers = explain(program, &compiled.image, &policy.members, &question);

@@ -205,6 +205,14 @@ impl<S: System> Runtime<S> {
         Ok(self.find(&PodSelector::Key(key))?.filter(|member| member.origin == Origin::Attached))
     }
 
+    /// Everybody who is registered in this boot: pods, and cgroups that a policy names or a command runs in.
+    ///
+    /// # Errors
+    /// Where the state directory cannot be read.
+    pub fn members(&self) -> Result<Vec<Member>> {
+        files::members(self.node())
+    }
+
     /// Every pod that is registered in this boot.
     ///
     /// # Errors

@@ -104,6 +104,22 @@ impl fmt::Display for AddressRange {
     }
 }
 
+/// Sorts ranges and joins those that overlap or touch.
+#[must_use]
+pub fn join(mut ranges: Vec<AddressRange>) -> Vec<AddressRange> {
+    ranges.sort_unstable();
+    let mut joined: Vec<AddressRange> = Vec::with_capacity(ranges.len());
+    for range in ranges {
+        match joined.last_mut() {
+            Some(last) if last.family == range.family && last.last.saturating_add(1) >= range.first => {
+                last.last = last.last.max(range.last);
+            }
+            _ => joined.push(range),
+        }
+    }
+    joined
+}
+
 /// A piece of the address axis that no prefix boundary cuts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cell {

@@ -7,5 +7,5 @@
 mod addresses;
 mod reach;
 
-pub use addresses::{AddressRange, Cell, Family, cells};
+pub use addresses::{AddressRange, Cell, Family, cells, join};
 pub use reach::{applies, real_ports};

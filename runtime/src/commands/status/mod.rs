@@ -258,6 +258,17 @@ impl<S: System> Runtime<S> {
         read()
     }
 
+    /// Decisions by the key of the item's counter: see [`items`](hits::items). Nothing where nothing is live.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn hits(&self) -> Result<BTreeMap<u64, u64>> {
+        let Some(maps) = PinnedMaps::open(self.node())? else { return Ok(BTreeMap::new()) };
+        let mut hits = self.system.hits(&maps.hits)?.into_iter().collect();
+        uncollected(&self.system, &maps, &mut hits)?;
+        Ok(hits)
+    }
+
     fn look(&self) -> Result<Status> {
         let node = self.node();
         let mut status = Status {
@@ -290,9 +301,7 @@ impl<S: System> Runtime<S> {
             entries: status.hits.len() as u64,
             capacity: (HIT_LINES as usize * HITS_A_LINE) as u64,
         });
-        for (item, count) in slot::uncollected(node.system, &maps.tables)? {
-            *status.hits.entry(item).or_default() += count;
-        }
+        uncollected(node.system, &maps, &mut status.hits)?;
         let counters = sums(node.system, &maps.counters)?;
         status.counters = (Counter::ALL.iter())
             .map(|&counter| (counter, counters.get(&(counter as u64)).copied().unwrap_or_default()))
@@ -351,6 +360,14 @@ impl<S: System> Runtime<S> {
             Ok(Some(LivePolicy { generation, paused, owner: live.owner(), tables }))
         })
     }
+}
+
+/// Adds what was counted and is not collected yet.
+fn uncollected<S: System>(system: &S, maps: &PinnedMaps<S>, hits: &mut BTreeMap<u64, u64>) -> Result<()> {
+    for (item, count) in slot::uncollected(system, &maps.tables)? {
+        *hits.entry(item).or_default() += count;
+    }
+    Ok(())
 }
 
 /// What another version left is shown as far as its head, with the reason why there is no more.
