@@ -28,7 +28,7 @@ fn main() -> ExitCode {
         match fill(&Kernel::new(), &tables) {
             Ok(true) => println!("{}", began.elapsed().as_secs_f64() * 1000.0),
             Ok(false) => return failed("a table reads back differently"),
-            Err(fault) => return failed(&fault.to_string()),
+            Err(cause) => return failed(&cause.to_string()),
         }
     }
     ExitCode::SUCCESS

@@ -220,21 +220,21 @@ pub enum Error {
     #[error("this kernel cannot close connections: it was built without CONFIG_INET_DIAG_DESTROY")]
     CannotClose,
     /// The policy accelerates, and this kernel cannot.
-    #[error("the policy accelerates, and this kernel cannot: {fault}")]
+    #[error("the policy accelerates, and this kernel cannot: {cause}")]
     CannotAccelerate {
         /// What it said.
-        fault: SysError,
+        cause: SysError,
     },
     /// The policy accelerates, and this build cannot.
     #[error("the policy accelerates, and this build of meshc cannot: it has no acceleration")]
     WithoutAcceleration,
     /// The policy decides inbound traffic, and this kernel cannot.
-    #[error("the policy decides inbound traffic to its workloads by {}, and this kernel cannot: {fault}", .by.word())]
+    #[error("the policy decides inbound traffic to its workloads by {}, and this kernel cannot: {cause}", .by.word())]
     CannotDecideInbound {
         /// How it was to be decided.
         by: Inbound,
         /// What it said.
-        fault: SysError,
+        cause: SysError,
     },
     /// Whether sockets hold bytes that would be lost cannot be told.
     #[error("whether accelerated sockets hold bytes that their processes have not read cannot be told: {0}")]
@@ -376,7 +376,7 @@ impl Error {
     #[must_use]
     pub fn help(&self) -> String {
         match self {
-            Self::System(fault) => system_help(fault),
+            Self::System(cause) => system_help(cause),
             Self::BadName(_) => "choose another name with `--instance`".into(),
             Self::NotBpffs(path) => format!(
                 "mount one (`mount -t bpf bpf {}`), or name another directory with `--bpffs`",
@@ -488,8 +488,8 @@ impl Error {
     }
 }
 
-fn system_help(fault: &SysError) -> String {
-    match fault.errno() {
+fn system_help(cause: &SysError) -> String {
+    match cause.errno() {
         Some(libc::EPERM | libc::EACCES) => {
             "this needs root, or CAP_BPF, CAP_NET_ADMIN and CAP_SYS_ADMIN; what the kernel refuses root, too, \
              `meshc doctor` tells"

@@ -24,7 +24,7 @@ pub(crate) fn attach<S: System>(node: Node<'_, S>) -> Result<()> {
     let sockets = sockets(node)?;
     node.system.create_dir(&node.instance.accelerators())?;
     set_flags(node, ACCELERATES)?;
-    let refused = |fault| Error::CannotAccelerate { fault };
+    let refused = |cause| Error::CannotAccelerate { cause };
     let programs = node.system.load_accelerators(&node.instance.maps()).map_err(refused)?;
     let miscounts = node.system.miscounts().map_err(refused)?;
     let mut helpless = miscounts;

@@ -46,7 +46,7 @@ fn noted<S: System>(node: Node<'_, S>) -> Result<(Vec<StuckReader>, bool)> {
     }
     let cookies: Vec<u64> = notes.iter().map(|(cookie, _)| *cookie).collect();
     let (unread, is_told) = match node.system.unread(&node.instance.maps(), &cookies) {
-        Err(fault) if fault.is_refusal() => (Vec::new(), false),
+        Err(cause) if cause.is_refusal() => (Vec::new(), false),
         unread => (unread?, true),
     };
     let unread: BTreeMap<u64, Unread> = unread.into_iter().map(|one| (one.cookie, one)).collect();

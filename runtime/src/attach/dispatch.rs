@@ -22,9 +22,9 @@ pub(crate) fn ensure_target<S: System>(
     if there.is_some() && !again {
         return Ok(false);
     }
-    let refused = |fault: SysError| match fault.is_refusal() {
-        true => Error::CannotDecideInbound { by, fault },
-        false => fault.into(),
+    let refused = |cause: SysError| match cause.is_refusal() {
+        true => Error::CannotDecideInbound { by, cause },
+        false => cause.into(),
     };
     let program = match loaded {
         Some(program) => program,
@@ -63,14 +63,14 @@ pub(crate) fn ensure_target_for_policy<S: System>(
     match ensure_target(node, node.instance.inbound, false, loaded) {
         Err(error @ Error::CannotDecideInbound { .. }) => {
             let mut all = profiles.records::<abi::Profile>().iter();
-            let Error::CannotDecideInbound { by, fault } = &error else { return Err(error) };
+            let Error::CannotDecideInbound { by, cause } = &error else { return Err(error) };
             if all.any(|profile| profile.flags & abi::PROFILE_INBOUND_RULES != 0) {
                 return Err(error);
             }
             if !was_undecided {
                 node.system.write(&node.instance.undecided(*by), b"", false)?;
             }
-            Ok(DispatchState::Undecided(Warning::InboundUndecided { by: *by, why: fault.to_string() }))
+            Ok(DispatchState::Undecided(Warning::InboundUndecided { by: *by, why: cause.to_string() }))
         }
         Err(error) => Err(error),
         Ok(_) => {

@@ -71,8 +71,8 @@ pub(crate) fn attach_special<S: System>(node: Node<'_, S>, profiles: &TableData)
                 remember(node)
             });
         match attached {
-            Err(Error::System(fault)) if fault.is_refusal() => {
-                refused.push(Warning::ProgramRefused { program: drift(def.name), why: fault.to_string() });
+            Err(Error::System(cause)) if cause.is_refusal() => {
+                refused.push(Warning::ProgramRefused { program: drift(def.name), why: cause.to_string() });
             }
             other => other?,
         }

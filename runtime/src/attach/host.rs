@@ -21,7 +21,7 @@ use crate::system::{HOST_NETNS, System, Word};
 use crate::warning::Warning;
 
 /// What the host's namespace lacks.
-pub(crate) fn fault<S: System>(node: Node<'_, S>, control: &ControlMap<S>) -> Result<Option<Drift>> {
+pub(crate) fn drift_of<S: System>(node: Node<'_, S>, control: &ControlMap<S>) -> Result<Option<Drift>> {
     if is_missing(node, control)? {
         return Ok(Some(Drift::HostProgramMissing));
     }
@@ -97,10 +97,10 @@ pub(crate) fn attach_if_wanted<S: System>(
 /// A refusal of the kernel is a warning where no rule asks for what it refuses.
 fn without_rules(attached: Result<()>, has_rules: impl Fn() -> bool) -> Result<Option<Warning>> {
     match attached {
-        Err(Error::System(fault) | Error::CannotDecideInbound { fault, .. })
-            if fault.is_refusal() && !has_rules() =>
+        Err(Error::System(cause) | Error::CannotDecideInbound { cause, .. })
+            if cause.is_refusal() && !has_rules() =>
         {
-            Ok(Some(Warning::HostUndecided { why: fault.to_string() }))
+            Ok(Some(Warning::HostUndecided { why: cause.to_string() }))
         }
         other => other.map(|()| None),
     }

@@ -105,7 +105,7 @@ fn unattached_interfaces<S: System>(
 }
 
 /// What a pod lacks.
-pub(crate) fn fault(node: Node<'_, impl System>, member: &Member) -> Result<Option<Drift>> {
+pub(crate) fn drift_of(node: Node<'_, impl System>, member: &Member) -> Result<Option<Drift>> {
     if !matches!(member.key, Key::Netns(_)) || dispatch::is_undecided(node)? {
         return Ok(None);
     }

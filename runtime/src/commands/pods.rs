@@ -167,7 +167,7 @@ impl<S: System> Runtime<S> {
         let Some(live) = live::live(node.system, &maps)? else { return Ok(wrong) };
         let policy = membership(node.system, &maps, &live)?;
         let registry = Registry { node, maps: &maps };
-        wrong.extend(registry.fault(&member, live.slot(), &policy)?.map(PodFault::from));
+        wrong.extend(registry.drift_of(&member, live.slot(), &policy)?.map(PodFault::from));
         let profiles = slot::read_table(node.system, &maps, live.slot(), &live.manifest, Table::Profiles)?;
         let missing = hooks::missing_for(node, &profiles)?;
         wrong.extend(missing.into_iter().map(hooks::drift).map(PodFault::from));
@@ -247,12 +247,12 @@ impl<S: System> Runtime<S> {
 
     /// The cookie of the network namespace that somebody named.
     fn cookie(&self, netns: &Path) -> Result<u64> {
-        self.system.netns_cookie(netns).map_err(|fault| match fault.errno() {
+        self.system.netns_cookie(netns).map_err(|cause| match cause.errno() {
             // It is not there, or of another kind.
             Some(libc::ENOENT | libc::ENOTDIR | libc::EINVAL) => {
-                Error::NotANetns { netns: netns.into(), cause: fault.source }
+                Error::NotANetns { netns: netns.into(), cause: cause.source }
             }
-            _ => fault.into(),
+            _ => cause.into(),
         })
     }
 

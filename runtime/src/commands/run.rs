@@ -100,12 +100,12 @@ impl Runtime<Kernel> {
     /// As [`Runtime::join`]; or where the command cannot be started.
     pub fn start(&self, joined: &Joined, command: Command) -> Result<Child> {
         let program = command.get_program().to_string_lossy().into_owned();
-        self.system.spawn_in(command, &joined.cgroup).map_err(|fault| match fault.errno() {
+        self.system.spawn_in(command, &joined.cgroup).map_err(|cause| match cause.errno() {
             // Nothing of that name, or nothing that may be executed.
             Some(libc::ENOENT | libc::ENOTDIR | libc::EACCES | libc::ENOEXEC) => {
-                Error::CannotRun { program, cause: fault.source }
+                Error::CannotRun { program, cause: cause.source }
             }
-            _ => fault.into(),
+            _ => cause.into(),
         })
     }
 

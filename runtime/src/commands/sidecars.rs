@@ -345,8 +345,8 @@ impl<S: System> Runtime<S> {
         match self.system.waiting(&file, netns) {
             Ok(sockets) => Ok(Some(WaitingSockets { sockets })),
             // It ended just now.
-            Err(fault) if matches!(fault.errno(), Some(libc::ENOENT | libc::ESTALE)) => Ok(None),
-            Err(fault) => Err(fault.into()),
+            Err(cause) if matches!(cause.errno(), Some(libc::ENOENT | libc::ESTALE)) => Ok(None),
+            Err(cause) => Err(cause.into()),
         }
     }
 }

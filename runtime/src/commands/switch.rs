@@ -109,7 +109,7 @@ impl<S: System> Runtime<S> {
         // Of a file system that was unmounted, or is covered by another one. Only CAP_SYS_ADMIN may look for them; who
         // has found pins has found what was attached.
         let lost_links = match hooks::detach_lost(self.node()) {
-            Err(Error::System(fault)) if changed && fault.is_refusal() => 0,
+            Err(Error::System(cause)) if changed && cause.is_refusal() => 0,
             found => found?,
         };
         if !changed && lost_links > 0 {
@@ -155,7 +155,7 @@ fn drain<S: System>(
     let error = match acceleration::drain(node) {
         Ok(0) => return Ok(Some(0)),
         Ok(unread) => Error::Unread(unread),
-        Err(Error::System(fault)) if fault.is_refusal() => Error::UnreadUnknown(fault),
+        Err(Error::System(cause)) if cause.is_refusal() => Error::UnreadUnknown(cause),
         Err(error) => error,
     };
     control.set(node.system, Word::Generation, words.generation)?;

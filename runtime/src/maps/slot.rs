@@ -163,7 +163,7 @@ pub(crate) fn make<S: System>(system: &S, which: Table, data: &TableData) -> Res
     let mut map = filled(system, data);
     for _ in 0..RETRIES {
         match map {
-            Err(fault) if fault.errno() == Some(EBUSY) => map = filled(system, data),
+            Err(cause) if cause.errno() == Some(EBUSY) => map = filled(system, data),
             _ => break,
         }
     }

@@ -34,8 +34,8 @@ pub(crate) fn moved(system: &impl System, member: &Member) -> Result<Option<Memb
             Ok(moved.then(|| Member { followed: Some(found), sources, ..member.clone() }))
         }
         // It ended just now.
-        Err(fault) if fault.errno() == Some(libc::ENOENT) => Ok(None),
-        Err(fault) => Err(fault.into()),
+        Err(cause) if cause.errno() == Some(libc::ENOENT) => Ok(None),
+        Err(cause) => Err(cause.into()),
     }
 }
 

@@ -145,7 +145,7 @@ impl<S: System> Registry<'_, S> {
             let made = self.node.system.update(map, bytemuck::bytes_of(&key), bytemuck::bytes_of(&none));
             match made {
                 // Who finds no room is a member all the same, and what is not counted is.
-                Err(fault) if fault.errno() == Some(libc::E2BIG) => {}
+                Err(cause) if cause.errno() == Some(libc::E2BIG) => {}
                 made => made?,
             }
         }

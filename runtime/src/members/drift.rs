@@ -39,11 +39,11 @@ pub(crate) fn drift<S: System>(
     members.extend(unrecorded.map(|(path, &id)| Member::selected(0, Key::Cgroup(id), path)));
     let full = room::full(node)?;
     for member in &members {
-        drift.extend(registry.fault(member, slot, policy)?);
+        drift.extend(registry.drift_of(member, slot, policy)?);
         let number = registry.found(member.key)?.map_or(member.id, |found| found.id);
         drift.extend(full.get(&number).into_iter().flatten().map(|full| full.of(&member.name)));
         drift.extend(addresses::moves(node.system, member)?);
-        drift.extend(reserved_ports::fault(node, member)?);
+        drift.extend(reserved_ports::drift_of(node, member)?);
     }
     let strange = registry.keys()?.into_iter().filter(|key| !known.contains(key));
     drift.extend(strange.map(Drift::MemberUnregistered));
@@ -71,7 +71,7 @@ pub(crate) fn drift<S: System>(
 
 impl<S: System> Registry<'_, S> {
     /// In what the kernel's entry of a member is not what the live policy says.
-    pub(crate) fn fault(&self, member: &Member, slot: u32, policy: &Membership) -> Result<Option<Drift>> {
+    pub(crate) fn drift_of(&self, member: &Member, slot: u32, policy: &Membership) -> Result<Option<Drift>> {
         let name = || member.name.clone();
         let Some(found) = self.found(member.key)? else {
             return Ok(Some(Drift::MemberMissing(name())));
@@ -91,6 +91,6 @@ impl<S: System> Registry<'_, S> {
         if found != expected {
             return Ok(Some(Drift::MemberChanged(name())));
         }
-        pod::fault(self.node, member)
+        pod::drift_of(self.node, member)
     }
 }

@@ -120,7 +120,7 @@ pub(crate) fn release_all(node: Node<'_, impl System>) -> Result<()> {
 }
 
 /// Which ports a pod's connections may take that its sidecars need.
-pub(crate) fn fault(node: Node<'_, impl System>, member: &Member) -> Result<Option<Drift>> {
+pub(crate) fn drift_of(node: Node<'_, impl System>, member: &Member) -> Result<Option<Drift>> {
     let (Key::Netns(cookie), wanted) = (member.key, wanted(node)?) else { return Ok(None) };
     if wanted.is_empty() {
         return Ok(None);
@@ -129,8 +129,8 @@ pub(crate) fn fault(node: Node<'_, impl System>, member: &Member) -> Result<Opti
     let found = match node.system.netns_setting(&netns, cookie, LIST) {
         Ok(text) => parsed(&text),
         // It ended just now.
-        Err(fault) if is_gone(&fault) => return Ok(None),
-        Err(fault) => return Err(fault.into()),
+        Err(cause) if is_gone(&cause) => return Ok(None),
+        Err(cause) => return Err(cause.into()),
     };
     let ports: Vec<u16> = wanted.difference(&found).copied().collect();
     Ok((!ports.is_empty()).then(|| Drift::PodPortsNotReserved { pod: member.name.clone(), ports }))
@@ -147,17 +147,17 @@ fn note(instance: &Instance, key: Key) -> PathBuf {
 /// A list that cannot be written keeps nobody out of the mesh: `status` tells of it. A pod that ended has none.
 fn unless_it_cannot(done: Result<()>) -> Result<()> {
     match done {
-        Err(Error::System(fault)) if is_gone(&fault) || is_read_only(&fault) => Ok(()),
+        Err(Error::System(cause)) if is_gone(&cause) || is_read_only(&cause) => Ok(()),
         other => other,
     }
 }
 
-fn is_gone(fault: &SysError) -> bool {
-    matches!(fault.errno(), Some(libc::ENOENT | libc::ESTALE))
+fn is_gone(cause: &SysError) -> bool {
+    matches!(cause.errno(), Some(libc::ENOENT | libc::ESTALE))
 }
 
-fn is_read_only(fault: &SysError) -> bool {
-    matches!(fault.errno(), Some(libc::EROFS | libc::EACCES | libc::EPERM))
+fn is_read_only(cause: &SysError) -> bool {
+    matches!(cause.errno(), Some(libc::EROFS | libc::EACCES | libc::EPERM))
 }
 
 /// The ports of a list as the kernel prints it: `4140,15001-15006`.

@@ -17,7 +17,7 @@ pub struct SysError {
 }
 
 impl SysError {
-    /// A fault of `call` on `object`.
+    /// An error of `call` on `object`.
     pub fn new(call: &'static str, object: impl Into<String>, source: impl Into<io::Error>) -> Self {
         Self { call, object: object.into(), source: source.into(), log: String::new() }
     }

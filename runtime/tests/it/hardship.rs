@@ -66,8 +66,8 @@ impl Cramped {
 }
 
 fn assert_disk_full(error: &Error) {
-    let Error::System(fault) = error else { panic!("{error}") };
-    assert_eq!(fault.errno(), Some(rustix::io::Errno::NOSPC.raw_os_error()), "{error}");
+    let Error::System(cause) = error else { panic!("{error}") };
+    assert_eq!(cause.errno(), Some(rustix::io::Errno::NOSPC.raw_os_error()), "{error}");
 }
 
 #[kernel_test]

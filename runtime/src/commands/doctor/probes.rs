@@ -225,7 +225,7 @@ fn sk_lookup(node: Node<'_, Kernel>) -> Probe {
     in_a_namespace(|| {
         let pod = node.system.netns_cookie(Path::new(HERE)).map_err(words)?;
         dispatch::ensure_target(node, Inbound::SkLookup, false, None).map_err(|error| match error {
-            Error::CannotDecideInbound { fault, .. } => words(fault),
+            Error::CannotDecideInbound { cause, .. } => words(cause),
             error => words(error),
         })?;
         let program = node.system.load_entry(&node.instance.maps(), pod, Inbound::SkLookup).map_err(words)?;

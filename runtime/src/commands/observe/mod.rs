@@ -134,8 +134,8 @@ impl Observer<'_> {
                 self.lost = lost;
                 return Ok(ObserverEvent::Lost(more));
             }
-            let fault = |cause| SysError::new("waiting for", "decisions", cause);
-            if self.ring.wait(&self.end, RENEWAL / 1_000_000).map_err(fault)? {
+            let failed = |cause| SysError::new("waiting for", "decisions", cause);
+            if self.ring.wait(&self.end, RENEWAL / 1_000_000).map_err(failed)? {
                 return Ok(ObserverEvent::Ended);
             }
         }

@@ -29,7 +29,7 @@ pub(super) fn drift<S: System>(node: Node<'_, S>, maps: &PinnedMaps<S>, live: &L
         Err(_) => hooks::missing(node)?,
     };
     drift.extend(missing.into_iter().map(hooks::drift));
-    drift.extend(host::fault(node, &maps.control)?);
+    drift.extend(host::drift_of(node, &maps.control)?);
     if profiles.is_ok_and(|profiles| acceleration::wanted(profiles.bytes())) {
         drift.extend(acceleration::missing(node)?.into_iter().map(Drift::AcceleratorMissing));
     }

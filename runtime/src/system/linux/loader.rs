@@ -39,10 +39,10 @@ pub(super) struct Object {
 }
 
 fn parse(programs: &[u8]) -> SysResult<aya_obj::Object> {
-    aya_obj::Object::parse(programs).map_err(|error| fault("the BPF object", &error))
+    aya_obj::Object::parse(programs).map_err(|error| damaged("the BPF object", &error))
 }
 
-fn fault(what: &str, error: &dyn std::error::Error) -> SysError {
+fn damaged(what: &str, error: &dyn std::error::Error) -> SysError {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(error) = next {
@@ -56,8 +56,8 @@ impl Object {
     /// Makes it ready. `targets` are what its programs of tracing are for.
     pub(super) fn open(programs: &[u8], maps: Maps<'_>, targets: &[Traced]) -> SysResult<Self> {
         let mut object = parse(programs)?;
-        let error = |error: &dyn std::error::Error| fault("the BPF object", error);
-        let own = object.fixup_and_sanitize_btf(&FEATURES).map_err(|fault| error(&fault))?;
+        let error = |error: &dyn std::error::Error| damaged("the BPF object", error);
+        let own = object.fixup_and_sanitize_btf(&FEATURES).map_err(|cause| error(&cause))?;
         let own = own.map(|own| own.to_bytes()).unwrap_or_default();
         let mut ids = BTreeMap::new();
         if object.has_btf_relocations() || !targets.is_empty() {
@@ -65,7 +65,7 @@ impl Object {
             let raw = at("reading", Path::new(btf_subset::PLACE), fs::read(btf_subset::PLACE))?;
             let picked =
                 at("reading", Path::new(btf_subset::PLACE), Types::pick(&raw, &structures, targets))?;
-            object.relocate_btf(&picked.btf).map_err(|fault| error(&fault))?;
+            object.relocate_btf(&picked.btf).map_err(|cause| error(&cause))?;
             ids = picked.ids;
         }
         let own = on("loading", "the types of the BPF object", syscall::load_btf(&own))?;
@@ -76,8 +76,8 @@ impl Object {
         }
         let functions: HashSet<usize> = object.functions.keys().map(|(section, _)| *section).collect();
         let found = named.iter().zip(&opened).map(|((name, map), fd)| (name.as_str(), fd.as_raw_fd(), map));
-        object.relocate_maps(found, &functions).map_err(|fault| error(&fault))?;
-        object.relocate_calls(&functions).map_err(|fault| error(&fault))?;
+        object.relocate_maps(found, &functions).map_err(|cause| error(&cause))?;
+        object.relocate_calls(&functions).map_err(|cause| error(&cause))?;
         Ok(Self { object, types: own, ids, _maps: opened })
     }
 
