@@ -633,7 +633,7 @@ pub struct Observe {
     /// Only processes of this user
     #[arg(long, value_name = "ID")]
     pub uid: Option<u32>,
-    /// Only rules whose scope and text, as status shows them, contain this
+    /// Only rules whose scope and text, with what sets stand for written out, contain this
     #[arg(long, value_name = "TEXT")]
     pub rule: Option<String>,
     /// End after this many decisions

@@ -11,9 +11,9 @@ use mesh_compiler::diag::has_errors;
 use mesh_compiler::emit::{Sets, emit};
 use mesh_compiler::explain::{explain, profile_of};
 use mesh_compiler::format::format;
-use mesh_compiler::hir::{Peer, Program, WorkloadId};
+use mesh_compiler::hir::{Program, WorkloadId};
 use mesh_compiler::prove::prove;
-use mesh_compiler::question::Question;
+use mesh_compiler::question::{OtherEnd, Question};
 use mesh_compiler::resolve::{Loader, Location};
 use mesh_compiler::source::Sources;
 
@@ -91,7 +91,8 @@ fn question(program: &Program, random: &mut Random) -> Option<Question> {
     Some(Question {
         workload: WorkloadId(u32::try_from(workload).ok()?),
         direction: if random.once_in(8) { Direction::Inbound } else { rule.direction },
-        peer: Peer::Address(if random.once_in(4) { before(first) } else { first }),
+        peer: OtherEnd::Addresses(vec![if random.once_in(4) { before(first) } else { first }]),
+        member: None,
         protocol: if random.once_in(8) { Protocol::Udp } else { ports.protocol },
         port: (*port).max(1),
         identity: Identity::default(),
