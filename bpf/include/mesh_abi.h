@@ -164,6 +164,22 @@
 #define MESH_WATCH_UID 1U
 /* mesh_watch.flags: only members of this name. */
 #define MESH_WATCH_NAME 2U
+/* mesh_control.observe: decisions are kept in the map `recent`. */
+#define MESH_OBSERVE_RECENT 0x8000000000000000ULL
+/* Kinds of decisions in the map `recent`, each with places of its own, so that none pushes out another: TCP
+ * connections and datagrams, by their protocol's number, and what was denied.
+ */
+#define MESH_RECENT_KINDS 3U
+/* What was denied. */
+#define MESH_RECENT_DENIED 2U
+/* Places of each kind; a power of two. */
+#define MESH_RECENT_PLACES 4096U
+/* mesh_recent.turn: it is being written. */
+#define MESH_RECENT_WRITING 0xffffffffffffffffULL
+/* Nanoseconds in which equal decisions take one place. */
+#define MESH_RECENT_SPAN 0x3b9aca00U
+/* Elements of the map `recent_last`; a power of two. */
+#define MESH_RECENT_LAST 1024U
 /* In the map `probed_sockets` of `probes.bpf.c`: the socket that gets what is sent. */
 #define MESH_PROBE_READER 1U
 /* mesh_socket_accel.form and mesh_pair.form: an application and its own sidecar. */
@@ -1256,6 +1272,28 @@ _Static_assert(__builtin_offsetof(struct mesh_event, family) == 109, "family");
 _Static_assert(__builtin_offsetof(struct mesh_event, reserve) == 110, "reserve");
 _Static_assert(__builtin_offsetof(struct mesh_event, comm) == 112, "comm");
 
+/* A place for one of the last decisions. */
+struct mesh_recent {
+	/* Which decision of its kind is here, counted from 1; 0 for none, `MESH_RECENT_WRITING` while it is
+	 * written. In a head: how many there were. Who reads the same number before and after a copy has a whole
+	 * decision.
+	 */
+	__u64 turn;
+	/* How often the same process asked for the same and got the same answer: once at least; zero in a head. */
+	__u64 times;
+	/* Nanoseconds of the clock that is fast to read: equal decisions are counted here for `MESH_RECENT_SPAN`
+	 * from then on.
+	 */
+	__u64 since;
+	/* The decision, the first of them; zero in a head. */
+	struct mesh_event event;
+};
+_Static_assert(sizeof(struct mesh_recent) == 152, "mesh_recent");
+_Static_assert(__builtin_offsetof(struct mesh_recent, turn) == 0, "turn");
+_Static_assert(__builtin_offsetof(struct mesh_recent, times) == 8, "times");
+_Static_assert(__builtin_offsetof(struct mesh_recent, since) == 16, "since");
+_Static_assert(__builtin_offsetof(struct mesh_recent, event) == 24, "event");
+
 /* What is kept with a socket whose connection is chosen for acceleration. */
 struct mesh_socket_accel {
 	/* The pair that it is an end of: the connecting socket's cookie. 0 until it is established. */
@@ -1896,6 +1934,27 @@ struct {
 		__uint(max_entries, 4096);
 	});
 } events SEC(".maps");
+#endif
+
+/* The last decisions: a head for each kind, then the places of each. */
+#if defined(MESH_MAPS) || defined(MESH_MAP_RECENT)
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 12291);
+	__uint(map_flags, 0x400);
+	__type(key, __u32);
+	__type(value, struct mesh_recent);
+} recent SEC(".maps");
+#endif
+
+/* A hash of the last decision, and the element of `recent` that it is in. */
+#if defined(MESH_MAPS) || defined(MESH_MAP_RECENT_LAST)
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1024);
+	__type(key, __u32);
+	__type(value, __u64);
+} recent_last SEC(".maps");
 #endif
 
 /* Sockets of chosen connections, by their cookie. */

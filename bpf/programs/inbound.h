@@ -154,16 +154,20 @@ static __always_inline bool is_refused(struct inbound *in)
 	return true;
 }
 
-/* Where somebody watches, tells a decision that no process asked for. */
+/* Where somebody watches, or decisions are kept, tells one that no process asked for. */
 static __always_inline void tell_inbound(struct inbound *in, struct mesh_control *words, struct question *q,
 				       struct answer *a)
 {
 	struct process by = { .uid = NONE, .port = in->source_port };
+	__u64 observe;
 
 	if (*(volatile __u64 *)&words->observe) {
-		for (int i = 0; i < 4; i++)
-			by.local[i] = in->destination[i];
-		report(q, a, &by);
+		observe = listeners_of(words, q, a, 0);
+		if (observe) {
+			for (int i = 0; i < 4; i++)
+				by.local[i] = in->destination[i];
+			report(q, a, &by, observe);
+		}
 	}
 }
 

@@ -518,19 +518,116 @@ __noinline int report_to(struct question *q, struct answer *a, struct process *b
 	return 0;
 }
 
-/* Sends a decision to whoever watches. */
-__noinline int report(struct question *q, struct answer *a, struct process *by)
+/* A hash that equal decisions have. Its upper half and the element of `recent` make an element of `recent_last`; its
+ * lower half says which. Who has another upper half need not look at what is kept, which is in no cache.
+ */
+static __always_inline __u64 recent_hash(struct question *q, struct answer *a, __u32 pid)
 {
-	struct mesh_control *words = control_words();
-	__u64 readers;
+	__u64 mix = a->item ^ q->generation ^ ((__u64)q->member << 32 | pid) * MESH_HASH_K1;
 
-	if (!words || !q || !a || !by)
+	mix ^= mix >> 32;
+	mix ^= ((__u64)(q->address[0] ^ q->address[2]) << 32 | (q->address[1] ^ q->address[3])) ^ (__u64)q->port << 48;
+	mix *= MESH_HASH_K2;
+	return mix ^ mix >> 32;
+}
+
+/* Whether a decision is kept already, and is only one more of its kind: the same process asked for the same a moment ago,
+ * and got the same answer. Who dials one destination again and again does not push out all others, and pays a quarter.
+ */
+__noinline int is_recent(struct question *q, struct answer *a, __u32 pid)
+{
+	struct mesh_recent *place;
+	struct mesh_event *event;
+	__u64 hash, other, turn, *last;
+	__u32 at;
+
+	if (!q || !a)
 		return 0;
-	readers = *(volatile __u64 *)&words->observe;
+	hash = recent_hash(q, a, pid);
+	at = hash & (MESH_RECENT_LAST - 1);
+	last = bpf_map_lookup_elem(&recent_last, &at);
+	if (!last || *last >> 32 != hash >> 32)
+		return 0;
+	at = *last;
+	place = bpf_map_lookup_elem(&recent, &at);
+	if (!place)
+		return 0;
+	turn = *(volatile __u64 *)&place->turn;
+	event = &place->event;
+	other = event->item ^ a->item;
+	other |= event->generation ^ q->generation;
+	other |= event->netns ^ q->netns;
+	other |= event->member ^ q->member;
+	other |= event->pid ^ pid;
+	other |= event->port ^ q->port;
+	other |= event->direction ^ q->direction;
+	other |= event->protocol ^ q->protocol;
+	for (int i = 0; i < 4; i++)
+		other |= event->address[i] ^ q->address[i];
+	if (other || !turn || turn == MESH_RECENT_WRITING ||
+	    bpf_ktime_get_coarse_ns() - place->since >= MESH_RECENT_SPAN)
+		return 0;
+	__sync_fetch_and_add(&place->times, 1);
+	return 1;
+}
+
+/* Keeps a decision among the last ones of its kind, in the place of the oldest. A place that another program is writing
+ * is left to it: that one is as many decisions behind as there are places.
+ *
+ * Both exchanges order what is between them, for whoever reads it meanwhile.
+ */
+__noinline int keep_recent(struct question *q, struct answer *a, struct process *by)
+{
+	struct mesh_recent *head, *place;
+	__u64 before, hash, *last;
+	__u32 kind, at, index;
+
+	if (!q || !a || !by)
+		return 0;
+	kind = a->verdict == MESH_VERDICT_DENIED ? MESH_RECENT_DENIED : q->protocol & 1;
+	head = bpf_map_lookup_elem(&recent, &kind);
+	if (!head)
+		return 0;
+	before = __sync_fetch_and_add(&head->turn, 1);
+	at = MESH_RECENT_KINDS + kind * MESH_RECENT_PLACES + (before & (MESH_RECENT_PLACES - 1));
+	place = bpf_map_lookup_elem(&recent, &at);
+	if (!place || __sync_lock_test_and_set(&place->turn, MESH_RECENT_WRITING) == MESH_RECENT_WRITING)
+		return 0;
+	place->times = 1;
+	place->since = bpf_ktime_get_coarse_ns();
+	fill_event(&place->event, q, a, by);
+	__sync_lock_test_and_set(&place->turn, before + 1);
+	hash = recent_hash(q, a, by->pid);
+	index = hash & (MESH_RECENT_LAST - 1);
+	last = bpf_map_lookup_elem(&recent_last, &index);
+	if (last)
+		*last = hash >> 32 << 32 | at;
+	return 0;
+}
+
+/* Who is to be told a decision, as bits of the control words: that it is kept is done here, where an equal one is. */
+static __always_inline __u64 listeners_of(struct mesh_control *words, struct question *q, struct answer *a, __u32 pid)
+{
+	__u64 observe = *(volatile __u64 *)&words->observe;
+
+	if (observe & MESH_OBSERVE_RECENT && is_recent(q, a, pid))
+		observe &= ~MESH_OBSERVE_RECENT;
+	return observe;
+}
+
+/* Tells a decision to those that these bits name, and keeps it where they say so. */
+__noinline int report(struct question *q, struct answer *a, struct process *by, __u64 observe)
+{
+	if (!q || !a || !by)
+		return 0;
 	by->time = bpf_ktime_get_boot_ns();
+	if (observe & MESH_OBSERVE_RECENT)
+		keep_recent(q, a, by);
+	if (!(observe & ~MESH_OBSERVE_RECENT))
+		return 0;
 #pragma unroll
 	for (__u32 reader = 0; reader < MESH_WATCHES; reader++)
-		if (readers >> reader & 1)
+		if (observe >> reader & 1)
 			report_to(q, a, by, reader);
 	return 0;
 }
@@ -557,13 +654,17 @@ static __always_inline void this_process(struct bpf_sock *sk, struct process *by
 		by->port = sk->src_port;
 }
 
-/* Where somebody watches, tells a decision of a process. */
+/* Where somebody watches, or decisions are kept, tells one of a process. */
 static __always_inline void tell(struct mesh_control *words, struct question *q, struct answer *a, struct bpf_sock *sk)
 {
 	struct process by = {};
+	__u64 observe;
 
 	if (*(volatile __u64 *)&words->observe) {
-		this_process(sk, &by);
-		report(q, a, &by);
+		observe = listeners_of(words, q, a, bpf_get_current_pid_tgid() >> 32);
+		if (observe) {
+			this_process(sk, &by);
+			report(q, a, &by, observe);
+		}
 	}
 }

@@ -58,14 +58,20 @@ static __always_inline bool seems_own(struct mesh_member *member, struct ends *e
 	return may_be_own(member, ends->source) && bpf_map_lookup_elem(&own_addresses, &own);
 }
 
-/* Where somebody watches, tells a decision that no process asked for. */
+/* Where somebody watches, or decisions are kept, tells one that no process asked for. */
 static __noinline int tell_received(struct __sk_buff *skb, struct sk_buff *packet, struct question *q, struct answer *a,
 				    struct ends *ends)
 {
 	struct process by = { .uid = NONE };
 	__u16 network = 0, transport = 0, port = 0;
 
-	if (!skb || !q || !a || !ends)
+	struct mesh_control *words = control_words();
+	__u64 observe;
+
+	if (!skb || !q || !a || !ends || !words)
+		return 0;
+	observe = listeners_of(words, q, a, 0);
+	if (!observe)
 		return 0;
 	READ(network, packet->network_header);
 	READ(transport, packet->transport_header);
@@ -74,7 +80,7 @@ static __noinline int tell_received(struct __sk_buff *skb, struct sk_buff *packe
 	by.port = bpf_ntohs(port);
 	for (int i = 0; i < 4; i++)
 		by.local[i] = ends->destination[i];
-	report(q, a, &by);
+	report(q, a, &by, observe);
 	return 0;
 }
 

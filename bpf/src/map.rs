@@ -416,6 +416,33 @@ pub const EVENTS: MapDef = MapDef {
         "Decisions as they happen: a ring buffer for each watch.",
     )
 };
+/// The last decisions of the node. The oldest of its kind makes room.
+pub const RECENT: MapDef = MapDef {
+    flags: MMAPABLE,
+    c_types: Some(("__u32", "struct mesh_recent")),
+    may_lack: true,
+    ..map(
+        "recent",
+        MapKind::Array,
+        4,
+        size::<abi::Recent>(),
+        abi::RECENT,
+        "The last decisions: a head for each kind, then the places of each.",
+    )
+};
+/// Where equal decisions may have been kept lately.
+pub const RECENT_LAST: MapDef = MapDef {
+    c_types: Some(("__u32", "__u64")),
+    may_lack: true,
+    ..map(
+        "recent_last",
+        MapKind::Array,
+        4,
+        8,
+        abi::RECENT_LAST,
+        "A hash of the last decision, and the element of `recent` that it is in.",
+    )
+};
 /// Sockets whose connection is chosen for acceleration.
 pub const ACCELERATED: MapDef = MapDef {
     c_types: Some(("__u64", "__u64")),
@@ -549,6 +576,8 @@ pub const MAPS: &[MapDef] = &[
     ARRIVAL_PROGRAM,
     WATCHES,
     EVENTS,
+    RECENT,
+    RECENT_LAST,
     ACCELERATED,
     SOCKET_ACCEL,
     PAIRS,

@@ -245,7 +245,7 @@ pub enum Command {
     Apply(Apply),
     /// What is live on this node
     Status(Status),
-    /// Decisions as they happen: who, where to, verdict, rule and line
+    /// Decisions as they happen, or the last ones: who, where to, verdict, rule and line
     Observe(Observe),
     /// Stop intercepting at once, keep everything
     Pause(Pause),
@@ -471,6 +471,9 @@ pub struct Apply {
     /// Take over from the agent
     #[arg(long = "override")]
     pub override_owner: bool,
+    /// Keep the last decisions in the kernel, for `observe --since` [default: as the last apply, at first on]
+    #[arg(long, value_name = "WHETHER", value_enum)]
+    pub keep_decisions: Option<Switch>,
     /// Do not ask on a terminal
     #[arg(long, short)]
     pub yes: bool,
@@ -480,6 +483,26 @@ pub struct Apply {
     /// The instance.
     #[command(flatten)]
     pub instance: InstanceArgs,
+}
+
+/// On or off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Switch {
+    /// It is done.
+    On,
+    /// It is not.
+    Off,
+}
+
+impl Switch {
+    /// Whether it is on.
+    #[cfg_attr(
+        not(all(feature = "kernel", target_os = "linux")),
+        expect(dead_code, reason = "for commands that touch a kernel")
+    )]
+    pub fn is_on(self) -> bool {
+        self == Self::On
+    }
 }
 
 /// `meshc confirm`
@@ -636,9 +659,21 @@ pub struct Observe {
     /// Only rules whose scope and text, with what sets stand for written out, contain this
     #[arg(long, value_name = "TEXT")]
     pub rule: Option<String>,
-    /// End after this many decisions
+    /// The last decisions instead, up to this long ago: 30s, 5m, 1h
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub since: Option<std::time::Duration>,
+    /// After the last decisions go on with those that happen
+    #[arg(short, long, requires = "since")]
+    pub follow: bool,
+    /// Who talks to whom: one row for equal decisions, with their count
+    #[arg(long)]
+    pub top: bool,
+    /// End after this many decisions; with --since, the last so many
     #[arg(short = 'n', long, value_name = "N")]
     pub count: Option<u64>,
+    /// End after this time
+    #[arg(long = "for", value_name = "TIME", value_parser = duration)]
+    pub for_time: Option<std::time::Duration>,
     /// Bytes that the kernel keeps for what is not read yet: a power of two, 4096 or more
     #[arg(long, value_name = "BYTES", default_value_t = 1 << 20, value_parser = buffer)]
     pub buffer: u32,
@@ -736,6 +771,9 @@ pub struct Agent {
     /// How often to look at everything, whatever happened
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "30s")]
     pub interval: std::time::Duration,
+    /// Keep the last decisions in the kernel, for `observe --since` [default: as the last apply, at first on]
+    #[arg(long, value_name = "WHETHER", value_enum)]
+    pub keep_decisions: Option<Switch>,
     /// Keep the CNI plugin in place too
     #[arg(long)]
     pub install_cni: bool,

@@ -149,6 +149,7 @@ pub fn page(command: &str) -> Page {
             &[
                 ("meshc observe cart", "what cart opens and gets"),
                 ("meshc observe 'any -> cart' --verdict denied", "what is refused there"),
+                ("meshc observe --since 5m --top", "who talked to whom"),
             ],
             NODE,
             &["status", "explain"],

@@ -6,6 +6,8 @@ use std::io::{self, IsTerminal, Write};
 use mesh_bpf::text;
 use serde::Serialize;
 use serde_json::{Map, Value};
+#[cfg(all(feature = "kernel", target_os = "linux"))]
+use terminal_size::{Height, Width, terminal_size_of};
 
 use crate::args::{ColorChoice, Format, Global};
 use crate::failure::Failure;
@@ -27,6 +29,77 @@ pub struct Output {
     pub verbose: bool,
     /// Columns of the terminal, or what fits one.
     pub width: usize,
+}
+
+/// Text of an answer with colours. What is put into it is spelled out where a terminal would obey it, so that nothing
+/// but the colours is obeyed.
+#[derive(Debug)]
+#[cfg_attr(
+    not(all(feature = "kernel", target_os = "linux")),
+    expect(dead_code, reason = "for commands that touch a kernel")
+)]
+pub struct Painted {
+    text: String,
+    is_colored: bool,
+}
+
+/// What colours mean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg(all(feature = "kernel", target_os = "linux"))]
+pub enum Color {
+    /// Refused, or wrong.
+    Red,
+    /// As it is to be.
+    Green,
+    /// Goes past what looks at it.
+    Cyan,
+    /// Worth a look.
+    Yellow,
+    /// What stands there to be looked up.
+    Dim,
+    /// Titles.
+    Bold,
+}
+
+#[cfg(all(feature = "kernel", target_os = "linux"))]
+impl Painted {
+    /// Adds text on one line.
+    pub fn push(&mut self, text: &str) {
+        self.text.push_str(&text::one_line(text));
+    }
+
+    /// The same in a colour.
+    pub fn paint(&mut self, color: Option<Color>, text: &str) {
+        let code = match color.filter(|_| self.is_colored && !text.is_empty()) {
+            None => return self.push(text),
+            Some(Color::Red) => "31;1",
+            Some(Color::Green) => "32",
+            Some(Color::Cyan) => "36",
+            Some(Color::Yellow) => "33;1",
+            Some(Color::Dim) => "2",
+            Some(Color::Bold) => "1",
+        };
+        self.text.push_str(&format!("\x1b[{code}m"));
+        self.push(text);
+        self.text.push_str("\x1b[0m");
+    }
+
+    /// Ends a line.
+    pub fn end_line(&mut self) {
+        self.text.truncate(self.text.trim_end_matches(' ').len());
+        self.text.push('\n');
+    }
+
+    /// What a terminal gets.
+    #[cfg(test)]
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// How many lines it has.
+    pub fn lines(&self) -> usize {
+        self.text.matches('\n').count()
+    }
 }
 
 /// Version of every JSON answer.
@@ -90,10 +163,35 @@ impl Output {
         not(all(feature = "kernel", target_os = "linux")),
         expect(dead_code, reason = "for commands that touch a kernel")
     )]
-    pub fn stream<T: Serialize>(&self, answer: &T, text: impl FnOnce() -> String) -> bool {
-        let line = if self.is_json() { Self::line(answer) } else { text::lines(&text()).into_owned() };
+    pub fn stream<T: Serialize>(&self, answer: &T, text: impl FnOnce() -> Painted) -> bool {
+        let line = if self.is_json() { Self::line(answer) } else { text().text };
         let mut out = io::stdout().lock();
         out.write_all(line.as_bytes()).and_then(|()| out.flush()).is_ok()
+    }
+
+    /// What is to be seen for now on a terminal, in the place of its last lines; whether somebody still reads it. What is
+    /// wider than the terminal is cut, since what it wraps would be lines more.
+    #[cfg(all(feature = "kernel", target_os = "linux"))]
+    #[expect(clippy::unused_self, reason = "printing goes through an Output, so that it can be found")]
+    pub fn put_in_place(&self, lines: usize, text: &Painted) -> bool {
+        let back = if lines == 0 { String::new() } else { format!("\x1b[{lines}A\x1b[J") };
+        let put = format!("{back}\x1b[?7l{}\x1b[?7h", text.text);
+        let mut out = io::stdout().lock();
+        out.write_all(put.as_bytes()).and_then(|()| out.flush()).is_ok()
+    }
+
+    /// Columns and lines of the terminal that answers go to; `None` where they go elsewhere.
+    #[cfg(all(feature = "kernel", target_os = "linux"))]
+    #[expect(clippy::unused_self, reason = "printing goes through an Output, so that it can be found")]
+    pub fn screen(&self) -> Option<(usize, usize)> {
+        let (Width(columns), Height(lines)) = terminal_size_of(io::stdout())?;
+        Some((columns.into(), lines.into()))
+    }
+
+    /// Text of an answer, to be filled.
+    #[cfg(all(feature = "kernel", target_os = "linux"))]
+    pub const fn painted(&self) -> Painted {
+        Painted { text: String::new(), is_colored: self.colors_answers }
     }
 
     /// An answer as JSON, in the common envelope.

@@ -118,6 +118,9 @@ pub enum Error {
     /// As many observers as there may be.
     #[error("{} observers of this instance run already", mesh_bpf::abi::WATCHES)]
     ManyObservers,
+    /// Decisions are asked for that were made before, and none are kept.
+    #[error("this instance keeps no decisions")]
+    NothingKept,
     /// A pod without a name.
     #[error("a pod without a name cannot be attached")]
     NoName,
@@ -288,6 +291,7 @@ impl Error {
             | Self::NotKept(_)
             | Self::NothingBefore
             | Self::NothingWaits
+            | Self::NothingKept
             | Self::HostNetwork(_)
             | Self::OtherPod { .. }
             | Self::NotANetns { .. }
@@ -346,6 +350,7 @@ impl Error {
             Self::NotKept(_) => "not-kept",
             Self::NothingBefore => "nothing-before",
             Self::NothingWaits => "nothing-waits",
+            Self::NothingKept => "nothing-kept",
             Self::NoName => "no-name",
             Self::HostNetwork(_) => "host-network",
             Self::OtherPod { .. } => "other-pod",
@@ -411,6 +416,11 @@ impl Error {
             Self::NothingWaits => "`apply --confirm-within` makes a policy wait".into(),
             Self::ManyObservers => {
                 "end one of them; one that was killed gives its place free in seconds".into()
+            }
+            Self::NothingKept => {
+                "`meshc apply --keep-decisions on` keeps them from then on; without `--since` they are shown as they \
+                 happen"
+                    .into()
             }
             Self::NoName => "name it with `--name`".into(),
             Self::HostNetwork(_) => {

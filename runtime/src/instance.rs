@@ -10,6 +10,9 @@ use crate::system::{Mount, mounts};
 /// The directory of endpoints that are joining or leaving, beside those that are members.
 pub(crate) const MOVING: &str = "moving";
 
+/// The directory of those that were members and have left, beside them.
+pub(crate) const LEFT: &str = "left";
+
 /// The directory of [`Instance::members`], one a boot.
 pub(crate) const MEMBERS: &str = "members";
 
@@ -22,11 +25,14 @@ const INBOUND_MODE: &str = "inbound";
 /// The file of [`Instance::placement_file`].
 const PLACEMENT: &str = "placement";
 
+/// The file of [`Instance::keep_decisions_file`].
+const KEEP_DECISIONS: &str = "keep-decisions";
+
 /// The directories of the state directory.
 pub(crate) const DIRS: [&str; 5] = [MEMBERS, "history", "artifacts", "failed", "namespaces"];
 
 /// The files of the state directory, which go with it.
-pub(crate) const FILES: [&str; 10] = [
+pub(crate) const FILES: [&str; 11] = [
     "current",
     "pending",
     "paused",
@@ -35,6 +41,7 @@ pub(crate) const FILES: [&str; 10] = [
     "holder",
     INBOUND_MODE,
     PLACEMENT,
+    KEEP_DECISIONS,
     "undecided-sk_lookup",
     "undecided-tc",
 ];
@@ -169,6 +176,11 @@ impl Instance {
         self.members().join(MOVING)
     }
 
+    /// Endpoints that were members in this boot, for whoever asks what they did.
+    pub(crate) fn left(&self) -> PathBuf {
+        self.members().join(LEFT)
+    }
+
     /// Pods that could not be attached.
     #[must_use]
     pub fn failed(&self) -> PathBuf {
@@ -218,6 +230,11 @@ impl Instance {
     }
 
     /// Where it is.
+    /// Whether decisions are kept in the kernel. Not there: they are.
+    pub(crate) fn keep_decisions_file(&self) -> PathBuf {
+        self.state.join(KEEP_DECISIONS)
+    }
+
     pub(crate) fn placement(&self) -> Placement {
         Placement { bpffs: self.bpffs.clone(), name: self.name.clone(), cgroup: self.cgroup.clone() }
     }
@@ -294,6 +311,7 @@ mod tests {
             instance.programs(),
             instance.inbound_mode_file(),
             instance.placement_file(),
+            instance.keep_decisions_file(),
             instance.holder(),
         ];
         let undecided = Inbound::ALL.map(|by| instance.undecided(by));

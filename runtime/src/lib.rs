@@ -15,6 +15,7 @@
 //! | [`Runtime::unheard`], [`Runtime::is_heard`], [`Runtime::not_taken`] | the live image | where no sidecar waits for what it is sent, and what was not taken |
 //! | [`Runtime::held`] | the live image | where others have taken a sidecar's port |
 //! | [`Runtime::observe`] | [`Filter`] | decisions as they happen |
+//! | [`Runtime::recall`], [`Runtime::keep_decisions`] | [`Filter`] | the last decisions, whoever looked; whether they are kept |
 //! | [`Runtime::live`] | | the live tables, read back |
 //! | [`Runtime::pause`], [`Runtime::resume`] | | stops deciding and keeps everything; brings it back |
 //! | [`Runtime::detach_all`] | purge? | leaves nothing in the kernel |
@@ -67,7 +68,9 @@ pub use commands::confirm::Expiry;
 pub use commands::doctor;
 pub use commands::failed::Failed;
 pub use commands::history::Kept;
-pub use commands::observe::{Decided, Filter, Observer, ObserverEvent, ProcessInfo, Reason, VerdictFilter};
+pub use commands::observe::{
+    Decided, Filter, Observer, ObserverEvent, Peer, ProcessInfo, Reason, Recalled, VerdictFilter,
+};
 pub use commands::pods::NEVER;
 pub use commands::run::Joined;
 pub use commands::sidecars::{Family, Held, NotTaken, Port, Stranger, Unheard};

@@ -9,7 +9,25 @@ constants! {
     WATCH_UID: u8 = 1;
     /// [`Watch::flags`]: only members of this name.
     WATCH_NAME: u8 = 2;
+    /// [`Control::observe`](super::Control::observe): decisions are kept in the map `recent`.
+    OBSERVE_RECENT: u64 = 1 << 63;
+    /// Kinds of decisions in the map `recent`, each with places of its own, so that none pushes out another: TCP
+    /// connections and datagrams, by their protocol's number, and what was denied.
+    RECENT_KINDS: u32 = 3;
+    /// What was denied.
+    RECENT_DENIED: u32 = 2;
+    /// Places of each kind; a power of two.
+    RECENT_PLACES: u32 = 4096;
+    /// [`Recent::turn`]: it is being written.
+    RECENT_WRITING: u64 = u64::MAX;
+    /// Nanoseconds in which equal decisions take one place.
+    RECENT_SPAN: u64 = 1_000_000_000;
+    /// Elements of the map `recent_last`; a power of two.
+    RECENT_LAST: u32 = 1024;
 }
+
+/// [`Recent`] elements: a head for each kind, then the places of the first kind, of the second, and so on.
+pub const RECENT: u32 = RECENT_KINDS + RECENT_KINDS * RECENT_PLACES;
 
 layouts! {
     /// A reader of decisions, and which it wants. In a memory-mapped array, so that a reader renews its lease
@@ -95,5 +113,18 @@ layouts! {
         reserve: u16,
         /// The process's name.
         comm: [u8; 16],
+    }
+
+    /// A place for one of the last decisions.
+    struct Recent as "mesh_recent" {
+        /// Which decision of its kind is here, counted from 1; 0 for none, `MESH_RECENT_WRITING` while it is written. In
+        /// a head: how many there were. Who reads the same number before and after a copy has a whole decision.
+        turn: u64,
+        /// How often the same process asked for the same and got the same answer: once at least; zero in a head.
+        times: u64,
+        /// Nanoseconds of the clock that is fast to read: equal decisions are counted here for `MESH_RECENT_SPAN` from then on.
+        since: u64,
+        /// The decision, the first of them; zero in a head.
+        event: Event,
     }
 }

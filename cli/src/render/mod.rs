@@ -10,6 +10,8 @@ pub mod applied;
 #[cfg(all(feature = "kernel", target_os = "linux"))]
 pub mod brief;
 pub mod citation;
+#[cfg(all(feature = "kernel", target_os = "linux"))]
+pub mod decision;
 pub mod difference;
 #[cfg(all(feature = "kernel", target_os = "linux"))]
 pub mod drift;
@@ -24,7 +26,11 @@ pub mod size;
 #[cfg(all(feature = "kernel", target_os = "linux"))]
 pub mod status;
 #[cfg(all(feature = "kernel", target_os = "linux"))]
+pub mod table;
+#[cfg(all(feature = "kernel", target_os = "linux"))]
 pub mod time;
+#[cfg(all(feature = "kernel", target_os = "linux"))]
+pub mod traffic;
 #[cfg(all(feature = "kernel", target_os = "linux"))]
 pub mod warning;
 

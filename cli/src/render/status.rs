@@ -61,6 +61,9 @@ pub fn text(shown: &Shown<'_>) -> String {
     if status.observers > 0 {
         let _ = writeln!(out, "observers: {}", status.observers);
     }
+    if !status.keeps_decisions && matches!(status.head.state, State::Active | State::Paused) {
+        out.push_str("decisions are not kept: `observe --since` has nothing to tell\n");
+    }
     out.push_str(&shown.agent);
     problems(&mut out, shown);
     workloads(&mut out, shown);

@@ -71,6 +71,8 @@ pub struct Settings {
     pub listen: Option<SocketAddr>,
     /// How often everything is looked at, whatever happened.
     pub interval: Duration,
+    /// Whether the last decisions are kept in the kernel; with `None` as the last apply said.
+    pub keep_decisions: Option<bool>,
     /// Puts facts into words, for the log.
     pub wording: Wording,
     /// Keep the CNI plugin in place, and the program that it is.
@@ -106,6 +108,11 @@ pub fn run(runtime: Runtime, settings: Settings, compile: Compile) -> io::Result
     let _alone = serve::alone(&socket)?;
     let shared =
         Shared::new(runtime, settings.wording, settings.dir.as_ref().map(|dir| dir.display().to_string()));
+    if let Some(wanted) = settings.keep_decisions
+        && let Err(error) = shared.runtime.keep_decisions(wanted)
+    {
+        warn!(%error, "whether decisions are kept stays as it was");
+    }
     let (tx, rx) = channel();
     let (wake_tx, wake_rx) = UnixStream::pair()?;
     wake_tx.set_nonblocking(true)?;

@@ -10,6 +10,7 @@ use crate::generation::reset;
 use crate::generation::session::{Session, tell_holder};
 use crate::maps::live::{Live, live};
 use crate::maps::pinned::{ControlMap, PinnedMaps};
+use crate::maps::recent;
 use crate::members::files;
 use crate::members::registry::Registry;
 use crate::owner::Owner;
@@ -61,6 +62,9 @@ impl<S: System> Runtime<S> {
         }
         let applied = applied?;
         self.change_inbound_mode(&session)?;
+        if let Some(maps) = PinnedMaps::open(self.node())? {
+            recent::follow(self.node(), &maps)?;
+        }
         Ok(applied)
     }
 
@@ -141,6 +145,7 @@ impl<S: System> Runtime<S> {
             (Some(live), Some(maps)) if *live.digest() == request.tables.digest() && !request.repair => {
                 let applied = reapply_unchanged(session, maps, live, false)?;
                 record::keep_lines(self.node(), &applied.digest, request.lines)?;
+                recent::note(self.node(), request.keep_decisions)?;
                 Ok(self.reset(maps, request, applied))
             }
             (Some(live), Some(maps)) => {

@@ -14,6 +14,7 @@ use crate::generation::request::{Applied, Apply};
 use crate::generation::session::Session;
 use crate::maps::live::{Live, membership};
 use crate::maps::pinned::{PinnedMaps, sweep};
+use crate::maps::recent;
 use crate::maps::slot::{self as slots, PerSlot};
 use crate::members::registry::{Refreshed, Registry};
 use crate::members::{files, reserved_ports};
@@ -132,6 +133,7 @@ impl<S: System> Publish<'_, S> {
         record::write(node.system, &node.instance.pending(), &record, true)?;
         self.wait_for_confirmation(generation)?;
         self.keep_placement()?;
+        recent::note(node, self.request.keep_decisions)?;
         let filled = node.system.clock();
         if needs_programs {
             if self.live.is_none() {

@@ -33,6 +33,9 @@ pub struct Apply<'a, S: Programs> {
     pub drop_flows: bool,
     /// Close established connections that it decides otherwise than when they were opened.
     pub reset_changed: bool,
+    /// Whether the programs keep the last decisions, for [`Runtime::recall`](crate::Runtime::recall); with `None` as before,
+    /// and at first they do.
+    pub keep_decisions: Option<bool>,
     /// Where it came from, in words: for the history.
     pub origin: &'a str,
     /// What [`Runtime::prepare`](crate::Runtime::prepare) began for it.
@@ -54,6 +57,7 @@ impl<'a, S: Programs> Apply<'a, S> {
             confirm_within: None,
             drop_flows: false,
             reset_changed: false,
+            keep_decisions: None,
             origin: "apply",
             prepared: Prepared::default(),
         }

@@ -72,7 +72,7 @@ impl<'a, S: System> Session<'a, S> {
         }
         hooks::sweep(self.node)?;
         self.maps = PinnedMaps::open(self.node)?;
-        if self.maps.as_ref().is_some_and(|maps| maps.member_counts.is_none()) {
+        if self.maps.as_ref().is_some_and(|maps| !maps.is_complete) {
             PinnedMaps::complete(self.node, hooks::are_ours(self.node))?;
             self.maps = PinnedMaps::open(self.node)?;
         }

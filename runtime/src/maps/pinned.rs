@@ -76,6 +76,10 @@ pub(crate) struct PinnedMaps<S: System> {
     pub(crate) counters: S::Map,
     pub(crate) watches: S::Map,
     pub(crate) events: S::Map,
+    /// `None` in a set of an earlier version, until a command adds it.
+    pub(crate) recent: Option<S::Map>,
+    /// Whether it lacks none that an earlier version did not have.
+    pub(crate) is_complete: bool,
 }
 
 impl<S: System> PinnedMaps<S> {
@@ -87,16 +91,20 @@ impl<S: System> PinnedMaps<S> {
         if found != u64::from(FLOW_ABI) {
             return Err(Error::OtherFlowAbi { found });
         }
-        let mut maps = BTreeMap::new();
+        let (mut maps, mut is_complete) = (BTreeMap::new(), true);
         for def in MAPS {
             let map = match open_pin(node.system, &dir, def)? {
-                None if def.may_lack => continue,
+                None if def.may_lack => {
+                    is_complete = false;
+                    continue;
+                }
                 map => map.ok_or_else(|| incompatible(def, "it is missing".into()))?,
             };
             check(&node.system.map_info(&map)?, def)?;
             maps.insert(def.name, map);
         }
         let member_counts = maps.remove(map::MEMBER_COUNTS.name);
+        let recent = maps.remove(map::RECENT.name);
         let mut take =
             |def: &MapDef| maps.remove(def.name).ok_or_else(|| incompatible(def, "it is missing".into()));
         Ok(Some(Self {
@@ -114,6 +122,8 @@ impl<S: System> PinnedMaps<S> {
             counters: take(&map::COUNTERS)?,
             watches: take(&map::WATCHES)?,
             events: take(&map::EVENTS)?,
+            recent,
+            is_complete,
         }))
     }
 

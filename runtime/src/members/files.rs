@@ -1,7 +1,7 @@
 //! The file of each endpoint that is registered in this boot. Files of another boot mean nothing, since cookies and
 //! ids start again.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::error::Result;
 use crate::member::{Key, Member};
@@ -10,6 +10,9 @@ use crate::state::record;
 use crate::system::System;
 
 const NEXT_ID: &str = "next-id";
+
+/// How many that have left are remembered. What they did is not remembered for long either.
+const LEFT: u32 = 512;
 
 /// The file of one.
 pub(crate) fn place<S: System>(node: Node<'_, S>, key: Key) -> PathBuf {
@@ -34,6 +37,22 @@ fn members_with<S: System>(node: Node<'_, S>, is_wanted: impl Fn(Key) -> bool) -
         }
     }
     members.sort_by_key(|member| member.key);
+    Ok(members)
+}
+
+/// Keeps the file of one that has left, in the place of one that left long before.
+pub(crate) fn keep_left<S: System>(node: Node<'_, S>, member: &Member, file: &Path) -> Result<()> {
+    node.system.create_dir(&node.instance.left())?;
+    let place = node.instance.left().join((member.id % LEFT).to_string());
+    Ok(node.system.rename(file, &place, false)?)
+}
+
+/// Those that have left, as far as they are remembered.
+pub(crate) fn left<S: System>(node: Node<'_, S>) -> Result<Vec<Member>> {
+    let mut members = Vec::new();
+    for name in node.system.list(&node.instance.left())?.unwrap_or_default() {
+        members.extend(record::read::<Member>(node.system, &node.instance.left().join(name)).ok().flatten());
+    }
     Ok(members)
 }
 

@@ -169,6 +169,7 @@ impl<S: System> Registry<'_, S> {
             for address in own_keys(&member) {
                 self.node.system.delete(&self.maps.own, bytemuck::bytes_of(&address))?;
             }
+            return files::keep_left(self.node, &member, &file);
         }
         Ok(self.node.system.remove(&file)?)
     }

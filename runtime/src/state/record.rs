@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::instance::{AGENT, DIRS, FILES, LINES, MEMBERS, MOVING};
+use crate::instance::{AGENT, DIRS, FILES, LEFT, LINES, MEMBERS, MOVING};
 use crate::node::Node;
 use crate::owner::Owner;
 use crate::system::{Locked, SysResult, System};
@@ -242,6 +242,7 @@ pub(crate) fn purge(node: Node<'_, impl System>) -> Result<()> {
 /// Removes what was registered in a boot.
 pub(crate) fn forget_boot(system: &impl System, members: &Path) -> SysResult<()> {
     empty(system, &members.join(MOVING))?;
+    empty(system, &members.join(LEFT))?;
     empty(system, members)
 }
 

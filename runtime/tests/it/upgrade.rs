@@ -1,12 +1,13 @@
 //! Programs and maps of another build: replaced without a gap, or refused with a way out.
 
 use std::net::{SocketAddr, TcpListener};
+use std::time::Duration;
 
 use mesh_bpf::abi::{FLOW_ABI, LINE, POLICY_ABI};
 use mesh_bpf::map::{self, Table};
 use mesh_runtime::system::faults::{Faulty, Injected};
 use mesh_runtime::system::{Files, Maps, System, Word};
-use mesh_runtime::{Apply, Class, Drift, Error, Instance, Kernel, Options, Runtime, State};
+use mesh_runtime::{Apply, Class, Drift, Error, Filter, Instance, Kernel, Options, Runtime, State};
 use mesh_testbed::kernel_test;
 use mesh_testbed::{Client, Ground, Line, Place, Server, ServerTask, first_step, long_runs_are_wanted};
 
@@ -219,4 +220,31 @@ fn such_a_map_that_was_taken_away_is_named() {
     memory.remove(&instance.maps().join(map::MEMBER_COUNTS.name)).unwrap();
     let error = runtime.apply(request(&Policy::new().deny(80).tables())).unwrap_err();
     assert!(matches!(&error, Error::Incompatible { map, .. } if map == map::MEMBER_COUNTS.name), "{error}");
+}
+
+#[kernel_test]
+fn decisions_are_kept_from_the_first_apply_of_a_build_that_can_and_no_flow_is_dropped() {
+    let ground = Ground::new().unwrap();
+    let instance = common::instance(&ground);
+    let app = ground.cgroup().child("app").unwrap();
+    let policy = Policy::new().deny(9).cgroup(app.within().unwrap()).tables();
+    let ours = on(Kernel::new(), &instance);
+    // An earlier build, as far as maps go: its programs are others, and it made no such map.
+    let theirs = on(Kernel::with_programs(builds::object(&ground, "later")), &instance);
+    theirs.apply(request(&policy)).unwrap();
+    for def in [map::RECENT, map::RECENT_LAST] {
+        std::fs::remove_file(instance.maps().join(def.name)).unwrap();
+    }
+    let kept = || ours.recall(&Filter::default(), Duration::from_secs(60));
+    assert!(matches!(kept(), Err(Error::NothingKept)));
+    let pin = instance.maps().join(map::CLIENT_FLOWS.name);
+    let flows = || ours.system().map_info(&ours.system().open_map(&pin).unwrap().unwrap()).unwrap().id;
+    let before = flows();
+    let applied = ours.apply(request(&policy)).unwrap();
+    assert!(applied.upgraded > 0 && !applied.changed, "{applied:?}");
+    assert_eq!((flows(), kept().unwrap().decisions.len()), (before, 0));
+    let dial = || Client::to("127.0.0.1:9".parse().unwrap()).dial().is_err();
+    assert!(Place::here().cgroup(&app).run(dial).unwrap());
+    assert_eq!(kept().unwrap().decisions.len(), 1);
+    ours.detach_all(true).unwrap();
 }

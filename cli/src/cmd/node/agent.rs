@@ -11,7 +11,7 @@ use mesh_node::agent::{self, Policy, PolicyWarning, Settings, Wording, log};
 use mesh_node::cluster::{Cluster, Facts, InventoryFile};
 use mesh_node::install::InstallTarget;
 
-use crate::args::{Agent, InstallCni, Program};
+use crate::args::{Agent, InstallCni, Program, Switch};
 use crate::cautions::{Caution, cautions};
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -30,6 +30,7 @@ pub fn run(_output: &Output, args: &Agent) -> Result<Exit, Failure> {
         cluster: args.inventory.as_deref().map(cluster).transpose()?,
         listen: args.listen,
         interval: args.interval,
+        keep_decisions: args.keep_decisions.map(Switch::is_on),
         wording: Wording { drift: drift::text, warning: warning::text },
         plugin: args.install_cni.then(|| installation(args)).transpose()?,
     };

@@ -7,7 +7,7 @@ use std::time::Instant;
 use mesh_compiler::diff::EntryChanges;
 use mesh_runtime::{Apply as Request, Transition, Warning, hex};
 
-use crate::args::Apply;
+use crate::args::{Apply, Switch};
 use crate::candidate::{Candidate, candidate};
 use crate::cautions::{self, cautions};
 use crate::confirmation;
@@ -78,6 +78,7 @@ pub fn run(output: &Output, args: &Apply) -> Result<Exit, Failure> {
         confirm_within: args.confirm_within.map(milliseconds),
         reset_changed: args.reset_changed,
         drop_flows: args.drop_flows,
+        keep_decisions: args.keep_decisions.map(Switch::is_on),
         prepared,
         ..Request::of(tables)
     };

@@ -178,7 +178,7 @@ fn answer(runtime: &Runtime<Kernel>, status: &Found, rows: &[Row], accelerates: 
         "counters": status.counters.iter().map(|(counter, value)| json!({
             "name": counter.word(), "value": value,
         })).collect::<Vec<_>>(),
-        "observers": status.observers,
+        "observers": status.observers, "keeps_decisions": status.keeps_decisions,
         "foreign": status.foreign.iter().map(|(hook, program)| json!({
             "hook": hook.word(), "name": program.name, "id": program.id,
         })).collect::<Vec<_>>(),

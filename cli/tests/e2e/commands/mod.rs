@@ -12,6 +12,7 @@ mod observe;
 mod pause;
 mod placement;
 mod reapply;
+mod recent;
 mod reset_changed;
 mod status;
 mod tutorial;

@@ -4,28 +4,30 @@
 //! programs look at the watches only while a bit of the control words says that there are some. An observer
 //! renews its lease all the time; one that was killed does not, and the first decision after that turns its
 //! bit off. Its ring buffer goes when the next observer comes, or with `detach --all`.
+//!
+//! Beside them the programs keep the last decisions, for whoever comes later: see `recent`.
 
 mod event;
 mod filter;
 mod names;
+mod recent;
 
 use std::fmt;
-use std::net::IpAddr;
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use mesh_bpf::abi::{self, Event};
-use mesh_bpf::flow::{Direction, Protocol, Verdict};
 use mesh_bpf::map;
-use mesh_bpf::text::process_name;
 
-pub use event::{Decided, ObserverEvent, ProcessInfo, Reason};
+pub use event::{Decided, ObserverEvent, Peer, ProcessInfo, Reason, Recalled};
 pub use filter::{Filter, VerdictFilter};
 
 use crate::error::{Error, Result};
 use crate::maps::pinned::PinnedMaps;
+use crate::maps::recent::turn;
 use crate::runtime::Runtime;
 use crate::system::linux::{Kernel, Ring, Watches};
-use crate::system::{Clock, Maps, SysError, Word};
+use crate::system::{Maps, SysError};
 use names::Names;
 
 /// How long an observer counts as there without renewing its lease: nanoseconds.
@@ -46,6 +48,8 @@ pub struct Observer<'a> {
     filter: Filter,
     names: Names,
     generation: u64,
+    /// Decisions that were recalled and may be told once more.
+    recalled: Vec<Event>,
     end: OwnedFd,
 }
 
@@ -85,6 +89,7 @@ impl Runtime<Kernel> {
             filter,
             names: Names::default(),
             generation: 0,
+            recalled: Vec::new(),
             end: system.endings()?,
         };
         observer.begin()?;
@@ -103,25 +108,35 @@ impl Observer<'_> {
             .is_none_or(|wanted| names.iter().any(|name| filter::is_called(name, wanted)))
     }
 
-    /// The digest, in hexadecimal, of the policy of a generation that a decision came of; `None` where it is not known
-    /// any more.
-    #[must_use]
-    pub fn digest(&self, generation: u64) -> Option<&str> {
-        self.names.digest(generation)
+    /// What is kept of decisions that were made up to this long ago. What comes next is none of them.
+    ///
+    /// # Errors
+    /// Where none are kept, or the kernel does not answer.
+    pub fn recall(&mut self, since: Duration) -> Result<Recalled> {
+        let Self { runtime, maps, filter, names, .. } = self;
+        let (recalled, events) = recent::recall(runtime, maps, names, filter, since)?;
+        self.recalled = events;
+        Ok(recalled)
     }
 
-    /// What there is to tell next; waits for it.
+    /// What there is to tell next; waits for it, but not for longer than this.
     ///
     /// # Errors
     /// Where the mesh was detached, or the kernel does not answer.
-    pub fn wait(&mut self) -> Result<ObserverEvent> {
+    pub fn wait(&mut self, patience: Duration) -> Result<ObserverEvent> {
+        let now = self.runtime.system.nanoseconds();
+        let until = now.saturating_add(u64::try_from(patience.as_nanos()).unwrap_or(u64::MAX));
         loop {
             let now = self.runtime.system.nanoseconds();
             if now + LEASE >= self.lease + RENEWAL && !self.renew(now)? {
                 return Ok(ObserverEvent::Gap);
             }
             if let Some(event) = self.ring.next() {
-                let decided = self.named(&event)?;
+                if let Some(told) = self.recalled.iter().position(|it| *it == event) {
+                    self.recalled.swap_remove(told);
+                    continue;
+                }
+                let decided = self.names.decided(self.runtime, &event)?;
                 if self.filter.wants(&decided) {
                     return Ok(ObserverEvent::Decision(Box::new(decided)));
                 }
@@ -134,8 +149,12 @@ impl Observer<'_> {
                 self.lost = lost;
                 return Ok(ObserverEvent::Lost(more));
             }
+            if now >= until {
+                return Ok(ObserverEvent::Silence);
+            }
             let failed = |cause| SysError::new("waiting for", "decisions", cause);
-            if self.ring.wait(&self.end, RENEWAL / 1_000_000).map_err(failed)? {
+            let milliseconds = (until - now).min(RENEWAL).div_ceil(1_000_000);
+            if self.ring.wait(&self.end, milliseconds).map_err(failed)? {
                 return Ok(ObserverEvent::Ended);
             }
         }
@@ -146,7 +165,7 @@ impl Observer<'_> {
         self.watches.set(self.reader, &self.filter.watch());
         self.lost = 0;
         self.follow()?;
-        turn(&self.runtime.system, &self.maps, self.reader, true)
+        turn(&self.runtime.system, &self.maps.control, bit(self.reader), true)
     }
 
     /// Tells the programs which workload is wanted, as the live generation counts them.
@@ -174,7 +193,7 @@ impl Observer<'_> {
             let expired = now >= self.lease;
             self.lease = now + LEASE;
             let off = store_bits(system, &self.maps) & bit(self.reader) == 0;
-            turn(system, &self.maps, self.reader, true)?;
+            turn(system, &self.maps.control, bit(self.reader), true)?;
             self.follow()?;
             return Ok(!expired && !off);
         }
@@ -183,41 +202,6 @@ impl Observer<'_> {
         (self.ring, self.reader, self.lease, self.generation) = (place.ring, place.reader, place.lease, 0);
         self.begin()?;
         Ok(false)
-    }
-
-    fn named(&mut self, event: &Event) -> Result<Decided> {
-        self.names.learn(self.runtime, event.generation)?;
-        self.names.learn_member(self.runtime, event.member)?;
-        let names = &self.names;
-        let inbound = event.direction != 0;
-        let system = &self.runtime.system;
-        let ago = system.nanoseconds().saturating_sub(event.time) / 1000;
-        let (peer, own) = (ip(event.address), ip(event.local));
-        let (source, destination) = if inbound { (peer, own) } else { (own, peer) };
-        Ok(Decided {
-            time: (system.wall_clock() * 1000).saturating_sub(ago),
-            workload: names.workloads(event.generation).get(event.workload as usize).cloned(),
-            member: names.member(event.member).map(str::to_owned),
-            process: (event.pid != 0).then(|| ProcessInfo {
-                pid: event.pid,
-                uid: event.uid,
-                name: process_name(&event.comm),
-            }),
-            direction: if inbound { Direction::Inbound } else { Direction::Outbound },
-            protocol: if event.protocol == 0 { Protocol::Tcp } else { Protocol::Udp },
-            source: (source, Some(event.from_port).filter(|&port| port != 0)),
-            destination: (destination, event.port),
-            verdict: match event.verdict {
-                abi::VERDICT_REDIRECTED => {
-                    Verdict::Redirected { port: event.sidecar_port, transparent: false }
-                }
-                abi::VERDICT_DENIED => Verdict::Denied,
-                _ => Verdict::Excluded,
-            },
-            reason: names.reason(event.generation, event.item),
-            generation: event.generation,
-            netns: event.netns,
-        })
     }
 }
 
@@ -242,17 +226,6 @@ fn store_bits(system: &Kernel, maps: &PinnedMaps<Kernel>) -> u64 {
     maps.control.load(system).observe
 }
 
-/// Turns the programs' eyes to a watch, or away from it.
-fn turn(system: &Kernel, maps: &PinnedMaps<Kernel>, reader: usize, on: bool) -> Result<()> {
-    loop {
-        let old = store_bits(system, maps);
-        let new = if on { old | bit(reader) } else { old & !bit(reader) };
-        if maps.control.exchange(system, Word::Observe, old, new)? {
-            return Ok(());
-        }
-    }
-}
-
 /// Takes a place whose lease is at an end. Its bit goes off first, and putting the ring buffer waits for a
 /// grace period: then no program looks at the watch any more, and it can be written.
 fn claim(system: &Kernel, maps: &PinnedMaps<Kernel>, watches: &Watches, buffer: u32) -> Result<Subscription> {
@@ -264,7 +237,7 @@ fn claim(system: &Kernel, maps: &PinnedMaps<Kernel>, watches: &Watches, buffer: 
         old <= now && watches.exchange_lease(reader, old, lease)
     };
     let reader = (0..abi::WATCHES).find(free).ok_or(Error::ManyObservers)?;
-    turn(system, maps, reader, false)?;
+    turn(system, &maps.control, bit(reader), false)?;
     system.put_maps(&maps.events, &[(number(reader), &map)])?;
     Ok(Subscription { ring, reader, lease })
 }
@@ -282,7 +255,7 @@ fn release(
     if !watches.exchange_lease(reader, lease, leaving) {
         return Ok(());
     }
-    turn(system, maps, reader, false)?;
+    turn(system, &maps.control, bit(reader), false)?;
     system.delete(&maps.events, &number(reader).to_ne_bytes())?;
     watches.exchange_lease(reader, leaving, 0);
     Ok(())
@@ -301,13 +274,4 @@ fn sweep(system: &Kernel, maps: &PinnedMaps<Kernel>, watches: &Watches) -> Resul
 
 fn number(reader: usize) -> u32 {
     u32::try_from(reader).unwrap_or(u32::MAX)
-}
-
-/// An address of an event; none where it is not known.
-fn ip(words: [u32; 4]) -> Option<IpAddr> {
-    if words == [0; 4] {
-        return None;
-    }
-    let bytes: [u8; 16] = bytemuck::cast(words);
-    Some(IpAddr::from(bytes).to_canonical())
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use mesh_bpf::abi::{Counter, HIT_LINES, HITS_A_LINE, POLICY_ABI};
+use mesh_bpf::abi::{Counter, HIT_LINES, HITS_A_LINE, OBSERVE_RECENT, POLICY_ABI};
 use mesh_bpf::map::{self, MAPS, MapKind, Table};
 use mesh_bpf::membership::Membership;
 use mesh_bpf::program::Hook;
@@ -25,7 +25,7 @@ use crate::error::{Error, Result};
 use crate::generation::confirmation::PendingConfirmation;
 use crate::maps::live::{Live, live, membership};
 use crate::maps::pinned::{ControlMap, PinnedMaps};
-use crate::maps::slot;
+use crate::maps::{recent, slot};
 use crate::member::{Member, Origin};
 use crate::members::counts::{Counted, Decisions};
 use crate::members::files;
@@ -163,6 +163,8 @@ pub struct Status {
     pub foreign: Vec<(Hook, ProgramInfo)>,
     /// Observers that the programs report to.
     pub observers: u32,
+    /// Whether the programs keep the last decisions.
+    pub keeps_decisions: bool,
     /// The generation that waits to be confirmed, if any.
     pub waiting: Option<PendingConfirmation>,
     /// Pods that could not be attached, the latest last.
@@ -285,6 +287,7 @@ impl<S: System> Runtime<S> {
             drift: Vec::new(),
             foreign: hooks::foreign(node)?,
             observers: 0,
+            keeps_decisions: false,
             waiting: self.pending().ok().flatten(),
             failed: self.failed()?,
         };
@@ -293,7 +296,9 @@ impl<S: System> Runtime<S> {
             Ok(None) => return Ok(status),
             Err(error) => return of_another_version(status, error),
         };
-        status.observers = maps.control.load(node.system).observe.count_ones();
+        let observers = maps.control.load(node.system).observe & !OBSERVE_RECENT;
+        status.observers = observers.count_ones();
+        status.keeps_decisions = recent::is_kept(node.system, &maps.control);
         status.maps = occupancy(node)?;
         status.hits = node.system.hits(&maps.hits)?.into_iter().collect();
         status.maps.push(Occupancy {

@@ -21,7 +21,7 @@ use super::map::KernelMap;
 use super::prefetch::{make, wait};
 use super::ring::Ring;
 use super::step::{at, on};
-use super::syscall::{self, Watches};
+use super::syscall::{self, RecentPlaces, Watches};
 use crate::system::{Maps, Prepared, SysError, SysResult};
 
 /// The kernel that we run on.
@@ -88,6 +88,11 @@ impl Kernel {
         on("mapping the map", &map.info.name, Watches::new(map.fd.as_fd()))
     }
 
+    /// The last decisions, mapped.
+    pub(crate) fn recent_places(&self, map: &KernelMap) -> SysResult<RecentPlaces> {
+        on("mapping the map", &map.info.name, RecentPlaces::new(map.fd.as_fd()))
+    }
+
     /// A new ring buffer of this many bytes, and its reading end.
     pub(crate) fn ring(&self, bytes: u32) -> SysResult<(KernelMap, Ring)> {
         let map = self.create_map(&EVENT, bytes, None)?;
@@ -105,6 +110,13 @@ impl Kernel {
     pub(crate) fn nanoseconds(&self) -> u64 {
         let now = clock_gettime(ClockId::Boottime);
         now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
+    }
+
+    /// Microseconds since 1970 at the boot, as the wall clock has it now.
+    pub(crate) fn booted(&self) -> u64 {
+        let now = clock_gettime(ClockId::Realtime);
+        let now = now.tv_sec.unsigned_abs() * 1_000_000 + now.tv_nsec.unsigned_abs() / 1_000;
+        now.saturating_sub(self.nanoseconds() / 1_000)
     }
 
     /// What can be read once this process was asked to end.

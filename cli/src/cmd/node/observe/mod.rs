@@ -1,13 +1,11 @@
-//! `meshc observe`: decisions as they happen.
+//! `meshc observe`: decisions as they happen, and the last ones.
 
 mod filter;
+mod lines;
 
-use std::net::IpAddr;
-use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use mesh_bpf::image::SourceKind;
-use mesh_runtime::{Decided, Filter, ObserverEvent, Reason, State, VerdictFilter};
+use mesh_runtime::{Decided, Filter, Observer, ObserverEvent, Recalled, Runtime, State, VerdictFilter};
 use serde_json::{Value, json};
 
 use crate::args::{Observe, Verdict};
@@ -15,14 +13,56 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::node::{failure, open};
 use crate::output::Output;
-use crate::places::{Place, Places};
-use crate::render::{citation, time};
+use crate::render::decision::{self, Layout, Row};
+use crate::render::time::{self, Zone};
+use crate::render::traffic::Traffic;
 use crate::sidecars::Heard;
+use lines::Lines;
 
-/// Prints decisions until as many came as were asked for, the reader goes away, or the process is asked to end.
+/// Between two looks of a terminal at who talks to whom.
+const REFRESH: Duration = Duration::from_secs(1);
+/// Longer than anybody waits.
+const EVER: Duration = Duration::from_secs(1 << 32);
+
+/// Prints decisions: those that are kept, those that happen, or one after the other.
 pub fn run(output: &Output, args: &Observe) -> Result<Exit, Failure> {
     let runtime = open(&args.instance)?;
-    let mut observer = runtime.observe(wanted(args)?, args.buffer).map_err(failure)?;
+    let filter = wanted(args)?;
+    if args.since.is_some() && !args.follow && args.for_time.is_some() {
+        return Err(Failure::usage(
+            "`--for` says how long to wait for what happens, and `--since` shows the past",
+        )
+        .help("with `--follow`, it goes on with what happens"));
+    }
+    let mut show = Show::new(output, &runtime, args);
+    if let (Some(since), false) = (args.since, args.follow) {
+        let recalled = runtime.recall(&filter, since).map_err(failure)?;
+        output.info(&format!("times are {}", show.zone.name(now())));
+        if recalled.decisions.is_empty() {
+            output.info("nothing like that was decided in that time");
+        }
+        show.past(recalled);
+        show.end();
+        return Ok(Exit::Done);
+    }
+    let mut observer = runtime.observe(filter, args.buffer).map_err(failure)?;
+    let recalled = args.since.map(|since| observer.recall(since)).transpose().map_err(failure)?;
+    introduce(output, &runtime, &observer, &show.zone)?;
+    if let Some(recalled) = recalled {
+        show.past(recalled);
+    }
+    show.live(&mut observer, args.for_time)?;
+    show.end();
+    Ok(Exit::Done)
+}
+
+/// What is to be known before the first decision.
+fn introduce(
+    output: &Output,
+    runtime: &Runtime,
+    observer: &Observer<'_>,
+    zone: &Zone,
+) -> Result<(), Failure> {
     if !observer.knows_workload() {
         output.warn("the live policy has no workload of that name; its decisions are shown once one has");
     }
@@ -33,42 +73,153 @@ pub fn run(output: &Output, args: &Observe) -> Result<Exit, Failure> {
             head.generation
         ));
     }
-    output.info("observing; Ctrl-C ends it");
-    let mut lines = Lines::default();
-    let mut heard = Heard::default();
-    let mut left = args.count.unwrap_or(u64::MAX);
-    while left > 0 {
-        match observer.wait().map_err(failure)? {
-            ObserverEvent::Decision(decided) => {
-                let file = observer.digest(decided.generation).map(|digest| runtime.instance().lines(digest));
-                let place = lines.place(&decided, file.as_deref());
-                let heard = heard.of(&runtime, &decided);
-                if !output.stream(&object(&decided, place.as_ref(), heard), || {
-                    line(&decided, place.as_ref(), heard)
-                }) {
-                    break;
-                }
-                left -= 1;
-            }
-            ObserverEvent::Lost(lost) => {
-                missed(
-                    output,
-                    &json!({ "lost": lost }),
-                    &format!(
-                        "{lost} {} not shown: the buffer was full (a narrower filter, or a larger `--buffer`, shows more)",
-                        if lost == 1 { "decision is" } else { "decisions are" }
-                    ),
-                );
-            }
-            ObserverEvent::Gap => missed(
-                output,
-                &json!({ "lost": null }),
-                "this process was stopped for too long; what was decided meanwhile is not shown",
-            ),
-            ObserverEvent::Ended => break,
+    output.info(&format!("observing, times are {}; Ctrl-C ends it", zone.name(now())));
+    Ok(())
+}
+
+/// Microseconds since 1970.
+fn now() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// How decisions are shown, and what of them is left to be shown.
+struct Show<'a> {
+    output: &'a Output,
+    runtime: &'a Runtime,
+    zone: Zone,
+    layout: Layout,
+    top: Option<Traffic>,
+    lines: Lines,
+    heard: Heard,
+    left: u64,
+    /// Whether the titles were shown.
+    is_headed: bool,
+    /// Nobody reads any more.
+    is_alone: bool,
+}
+
+impl<'a> Show<'a> {
+    fn new(output: &'a Output, runtime: &'a Runtime, args: &Observe) -> Self {
+        let is_of_past = args.since.is_some();
+        Self {
+            output,
+            runtime,
+            zone: Zone::local(),
+            layout: Layout::new(output, Zone::local(), is_of_past),
+            top: args.top.then(Traffic::default),
+            lines: Lines::default(),
+            heard: Heard::default(),
+            left: args.count.unwrap_or(u64::MAX),
+            is_headed: false,
+            is_alone: false,
         }
     }
-    Ok(Exit::Done)
+
+    fn row(&mut self, decided: Box<Decided>, heard: Option<bool>) -> Row {
+        let place = self.lines.place(self.runtime, &decided);
+        Row { decided, place, heard }
+    }
+
+    /// What is kept: the last ones, if only some are wanted.
+    fn past(&mut self, recalled: Recalled) {
+        let Recalled { decisions, whole_since } = recalled;
+        let skipped = decisions.len().saturating_sub(usize::try_from(self.left).unwrap_or(usize::MAX));
+        if let Some(since) = whole_since.filter(|_| skipped == 0) {
+            let older = "older decisions made room for later ones";
+            let text = format!("all are kept since {}; {older}", self.zone.clock(since, true));
+            self.missed(&json!({ "lost": null, "whole_since": time::micros(since) }), &text);
+        }
+        let rows: Vec<_> =
+            decisions.into_iter().skip(skipped).map(|it| self.row(Box::new(it), None)).collect();
+        // All are known, so that the first of them are aligned with the last.
+        rows.iter().for_each(|row| self.layout.fit(row));
+        for row in rows {
+            self.show(row);
+        }
+    }
+
+    /// What happens, until as many came as were asked for, the time is over, the reader goes away, or the process is
+    /// asked to end.
+    fn live(&mut self, observer: &mut Observer<'_>, time: Option<Duration>) -> Result<(), Failure> {
+        let began = Instant::now();
+        let mut refreshed = None;
+        while self.left > 0 && !self.is_alone {
+            let left = time.map_or(EVER, |time| time.saturating_sub(began.elapsed()));
+            if left.is_zero() {
+                break;
+            }
+            let mut patience = left;
+            if let Some(top) = self.top.as_mut().filter(|_| !self.output.is_json()) {
+                if refreshed.is_none_or(|last: Instant| last.elapsed() >= REFRESH) {
+                    self.is_alone = !top.refresh(self.output);
+                    refreshed = Some(Instant::now());
+                }
+                patience = patience.min(REFRESH);
+            }
+            match observer.wait(patience).map_err(failure)? {
+                ObserverEvent::Decision(decided) => {
+                    let heard = self.heard.of(self.runtime, &decided);
+                    let row = self.row(decided, heard);
+                    self.show(row);
+                }
+                ObserverEvent::Lost(lost) => self.lost(Some(lost)),
+                ObserverEvent::Gap => self.lost(None),
+                ObserverEvent::Silence => {}
+                ObserverEvent::Ended => break,
+            }
+        }
+        Ok(())
+    }
+
+    fn show(&mut self, row: Row) {
+        self.left = self.left.saturating_sub(1);
+        if let Some(top) = &mut self.top {
+            return top.add(row);
+        }
+        let Self { output, layout, is_headed, .. } = self;
+        let text = || {
+            let mut text = output.painted();
+            if !std::mem::replace(is_headed, true) {
+                layout.head(&mut text, now());
+            }
+            layout.put(&mut text, &row);
+            text
+        };
+        self.is_alone |= !output.stream(&decision::object(&row), text);
+    }
+
+    /// Decisions that were not read; none: nobody knows how many.
+    fn lost(&mut self, lost: Option<u64>) {
+        if let Some(top) = &mut self.top {
+            return top.lose(lost);
+        }
+        let text = match lost {
+            None => {
+                "this process was stopped for too long; what was decided meanwhile is not shown".to_owned()
+            }
+            Some(lost) => format!(
+                "{lost} {} not shown: the buffer was full (a narrower filter, or a larger `--buffer`, shows more)",
+                if lost == 1 { "decision is" } else { "decisions are" }
+            ),
+        };
+        self.missed(&json!({ "lost": lost }), &text);
+    }
+
+    /// What cannot be shown is said where it is missing: between the others for scripts, beside them for people.
+    fn missed(&self, object: &Value, text: &str) {
+        if self.output.is_json() && self.top.is_none() {
+            self.output.json(object);
+        } else {
+            self.output.print_error(&format!("warning: {text}"));
+        }
+    }
+
+    fn end(&mut self) {
+        if let Some(top) = &mut self.top {
+            top.end(self.output);
+        }
+    }
 }
 
 fn wanted(args: &Observe) -> Result<Filter, Failure> {
@@ -86,112 +237,4 @@ fn wanted(args: &Observe) -> Result<Filter, Failure> {
         rule: args.rule.clone(),
         ..flow
     })
-}
-
-/// What cannot be shown is said where it is missing: between the others for scripts, beside them for people.
-fn missed(output: &Output, object: &Value, text: &str) {
-    if output.is_json() {
-        output.json(object);
-    } else {
-        output.print_error(&format!("warning: {text}"));
-    }
-}
-
-/// File and line of every item of the policy that decided last, read again when an apply has written them.
-#[derive(Default)]
-struct Lines {
-    file: Option<PathBuf>,
-    written: Option<SystemTime>,
-    places: Places,
-}
-
-impl Lines {
-    fn place(&mut self, decided: &Decided, file: Option<&Path>) -> Option<Place> {
-        let file = file?;
-        let written = std::fs::metadata(file).and_then(|file| file.modified()).ok();
-        if self.file.as_deref() != Some(file) || self.written != written {
-            self.file = Some(file.into());
-            self.written = written;
-            self.places = Places::decode(&std::fs::read(file).unwrap_or_default());
-        }
-        match &decided.reason {
-            Reason::Item { key, text, .. } => self.places.find(*key, text),
-            Reason::Unknown => None,
-        }
-    }
-}
-
-fn object(decided: &Decided, place: Option<&Place>, heard: Option<bool>) -> Value {
-    let (mesh, workload) = names(decided);
-    let by = decided.process.as_ref();
-    json!({
-        "time": time::micros(decided.time),
-        "workload": workload, "mesh": mesh, "member": decided.member,
-        "pid": by.map(|by| by.pid), "uid": by.map(|by| by.uid), "command": by.map(|by| by.name.as_str()),
-        "direction": decided.direction.to_string(), "protocol": decided.protocol.to_string(),
-        "source": end(decided.source.0, decided.source.1),
-        "destination": end(decided.destination.0, Some(decided.destination.1)),
-        "verdict": decided.verdict.word(), "port": decided.verdict.port(), "heard": heard,
-        "rule": rule(&decided.reason, place),
-        "generation": decided.generation,
-    })
-}
-
-/// As `explain` has it: null where none matched.
-fn rule(reason: &Reason, place: Option<&Place>) -> Value {
-    let at = citation::object(place);
-    match reason {
-        Reason::Unknown => json!({ "unknown": "the generation is not kept any more" }),
-        Reason::Item { kind: SourceKind::NoRule, .. } => Value::Null,
-        Reason::Item { kind: SourceKind::BuiltIn, text, .. } => json!({ "built_in": text }),
-        Reason::Item { kind: SourceKind::Exempt, scope, text, .. } => {
-            json!({ "exempt": text, "scope": scope, "file": at.get("file"), "line": at.get("line") })
-        }
-        Reason::Item { scope, text, .. } => {
-            let rule = [("text", text), ("scope", scope)].map(|(key, it)| (key.to_owned(), json!(it)));
-            at.into_iter().chain(rule).collect()
-        }
-    }
-}
-
-fn names(decided: &Decided) -> (Option<&str>, Option<&str>) {
-    match decided.workload.as_deref().map(|name| name.rsplit_once('/').unwrap_or(("", name))) {
-        Some((mesh, workload)) => (Some(mesh), Some(workload)),
-        None => (None, None),
-    }
-}
-
-/// `10.0.3.9:443`; without a port that is not known; nothing where the address is not.
-fn end(address: Option<IpAddr>, port: Option<u16>) -> Option<String> {
-    match (address?, port) {
-        (address, Some(port)) => Some(std::net::SocketAddr::new(address, port).to_string()),
-        (address, None) => Some(address.to_string()),
-    }
-}
-
-fn line(decided: &Decided, place: Option<&Place>, heard: Option<bool>) -> String {
-    let who = decided.workload.as_deref().or(decided.member.as_deref()).unwrap_or("?");
-    let by = decided
-        .process
-        .as_ref()
-        .map_or_else(String::new, |by| format!(" {}[{}] uid {}", by.name, by.pid, by.uid));
-    let source =
-        end(decided.source.0, decided.source.1).map_or_else(String::new, |source| format!(" {source}"));
-    let destination = end(decided.destination.0, Some(decided.destination.1));
-    let destination = destination.unwrap_or_else(|| format!("port {}", decided.destination.1));
-    let reason = match &decided.reason {
-        Reason::Unknown => format!("generation {}, which is not kept any more", decided.generation),
-        Reason::Item { kind: SourceKind::NoRule, .. } => "no rule matched".into(),
-        Reason::Item { kind: SourceKind::BuiltIn, text, .. } => format!("built-in: {text}"),
-        item @ Reason::Item { .. } => citation::cited(&item.line(), place),
-    };
-    let time = time::micros(decided.time);
-    let nobody = if heard == Some(false) { ", where nobody listens" } else { "" };
-    format!(
-        "{} {who}{by}  {} {}{source} -> {destination}  {}{nobody}  {reason}\n",
-        time.get(11..23).unwrap_or(&time),
-        decided.direction,
-        decided.protocol,
-        decided.verdict,
-    )
 }

@@ -12,6 +12,7 @@ mod maps;
 mod objects;
 mod process;
 mod programs;
+mod recent;
 mod sockets;
 mod watches;
 
@@ -31,6 +32,7 @@ pub(super) use maps::{
 pub(super) use objects::{info, link_by_id, map_by_id, maps_of, next_link, open_pin, pin, program_by_id};
 pub(super) use process::spawn_in;
 pub(super) use programs::{NewProgram, ProgramTypes, attached, detach_from_map, load_program};
+pub use recent::RecentPlaces;
 pub(super) use sockets::netns_cookie;
 #[cfg(feature = "acceleration")]
 pub(super) use sockets::socket_option;
