@@ -1,20 +1,22 @@
 #!/usr/bin/env bash
-# Mistakes that cargo-mutants makes in the parts that decide, one after the other; the tests must miss each.
+# Mistakes that cargo-mutants finds in the parts that decide, one at a time; the tests must notice each.
 #
 #   scripts/mutants.sh [--build] [--sample N] PART [ARGUMENT…]
 #
-# PART               is tried with these tests first      and what they let through with all tests of
-#   tables           mesh-bpf: lib, image                 mesh-bpf, the compiler, the proof, the laws of fuzz
-#   compiler         the compiler's, the proof's: lib     the compiler, the proof, the laws of fuzz
-#   generation       mesh-runtime: what runs in memory    mesh-runtime
+# PART         what mistakes are made in                             whose tests are run
+#   tables     packing, unpacking, trees and the model               mesh-bpf, then the compiler's, the laws of fuzz
+#   compiler   deciding, lowering, what a policy says, the proof     the compiler, the proof, the laws of fuzz
+#   generation a generation's life, in memory                        mesh-runtime
 #
-# compiler is deciding, lowering, what a policy says and the proof; tables packing, unpacking and the model;
-# generation a generation's life, without a kernel. --sample N takes about N of the mistakes, spread evenly, others
-# each time. ARGUMENTs go to cargo-mutants: `--list`, `--shard 0/8`, `--in-diff FILE`, `-f compiler/src/decide/thin.rs`.
+# --sample N takes about N of the mistakes, spread evenly, others each time. ARGUMENTs choose among them as they do for
+# `cargo mutants --list`: `-f compiler/src/decide/thin.rs`, `--in-diff FILE`, `--shard 0/8`.
 #
-# What survives is printed at the end, and the status is 2. It is a test that is missing, or belongs into
-# .cargo/mutants.toml with the reason why nobody can notice. A mistake takes 5 to 20 seconds of one processor, the first
-# run some minutes more: it works in a copy in the target directory, which is kept.
+# All mistakes are compiled at once, each behind a switch (testbed/mutants), in two copies in the target directory,
+# which are kept. That takes some minutes; then most mistakes take a tenth of a second, and those that survive as long
+# as all tests.
+#
+# What survives is printed, and the status is 2. It is a test that is missing, or belongs into .cargo/mutants.toml with
+# the reason why nobody can notice.
 #
 # Without cargo-mutants it says so and exits with 77, unless --build is given: then it is built once, into the target
 # directory.
@@ -37,36 +39,42 @@ done
 part=${1:-}
 shift || true
 
-# The tests of a part: of which packages, and what cargo is told of them.
-test_of() { printf -- '--test-package\n%s\n' "$@"; }
-mapfile -t compiler < <(test_of mesh-compiler mesh-proof mesh-hir mesh-fuzz)
+# Tests that take long come last, where only those are left that nothing else noticed.
+slow=(laws:: brute_force:: hundred_thousand ten_megabytes proof_tests an_effect_where)
+laws=(
+    "mesh-fuzz:regressions"
+    "mesh-compiler:reject --skip many_times"
+    "mesh-compiler:lib ${slow[*]/#/--skip }"
+    "mesh-fuzz:random random_programs damaged_programs"
+    "mesh-compiler:edits"
+    "mesh-compiler:merge"
+    "mesh-compiler:lib proof_tests an_effect_where evaluator_and_tables brute_force"
+    "mesh-fuzz:damaged"
+    "mesh-fuzz:random most damaged_artifacts"
+    "mesh-compiler:lib the_evaluator_is_the_law"
+)
 case $part in
     compiler)
         files=(-f 'compiler/src/decide/**' -f 'compiler/src/lower/**' -f 'compiler/hir/src/**' -f 'compiler/proof/src/**')
-        first=(--test-package mesh-compiler --test-package mesh-proof)
-        quick=(--lib -- --skip random --skip ten_megabytes --skip hundred_thousand --skip million)
-        all=("${compiler[@]}")
+        steps=("mesh-hir:lib" "mesh-proof:lib" "${laws[@]}")
         ;;
     tables)
         files=()
         for file in pack unpack tree tables canonical intern sim item flow ports prefix membership; do
             files+=(-f "bpf/src/$file.rs")
         done
-        first=(--test-package mesh-bpf)
-        quick=(--lib --test image)
-        all=(--test-package mesh-bpf "${compiler[@]}")
+        steps=("mesh-bpf:lib" "mesh-bpf:image" "${laws[@]}")
         ;;
     generation)
         files=(-f 'runtime/src/generation/**' -f 'runtime/src/state/**' -f 'runtime/src/maps/**')
         for file in apply confirm history; do
             files+=(-f "runtime/src/commands/$file.rs" -f "runtime/src/commands/$file/**")
         done
-        first=(--test-package mesh-runtime)
-        quick=(--lib --test it -- --skip steps:: --skip model::)
-        all=(--test-package mesh-runtime)
+        long=(steps:: model:: every_flipped)
+        steps=("mesh-runtime:lib" "mesh-runtime:it ${long[*]/#/--skip }" "mesh-runtime:it ${long[*]}")
         ;;
     *)
-        sed -n '2,22s/^# \{0,1\}//p' "$0" >&2
+        sed -n '2,25s/^# \{0,1\}//p' "$0" >&2
         exit 2
         ;;
 esac
@@ -83,60 +91,32 @@ fi
 
 # A copy of what is here, committed or not. What is the same there is left alone: cargo goes by the times of files.
 tree=$target/mutants/tree
-mkdir -p "$tree"
+pristine=$target/mutants/pristine
+mkdir -p "$tree" "$pristine"
 git ls-files -z --cached --others --exclude-standard --deduplicate >"$target/mutants/files"
-while IFS= read -r -d '' file; do
-    if [ -f "$file" ] && ! cmp --silent "$file" "$tree/$file"; then
-        mkdir -p "$tree/$(dirname "$file")"
-        cp "$file" "$tree/$file"
-    fi
-done <"$target/mutants/files"
-(cd "$tree" && find . -path ./target -prune -o -type f -printf '%P\0') |
-    grep --null-data --invert-match --line-regexp --fixed-strings --file <(tr '\0' '\n' <"$target/mutants/files") |
-    (cd "$tree" && xargs --null --no-run-if-empty rm --) || true
-
-# What needs the kernel says nothing about these parts that is not known without it, and takes long.
-unset MESHC_TEST_KERNEL MESHC_TEST_LONG CARGO_TARGET_DIR
-mutants=(cargo mutants --dir "$tree" --workspace --no-shuffle)
-try() {
-    local into=$1
-    shift
-    "${mutants[@]}" --in-place --profile mutants --output "$target/mutants/$into" "$@"
-}
+for copy in "$pristine" "$tree"; do
+    while IFS= read -r -d '' file; do
+        if [ -f "$file" ] && ! cmp --silent "$file" "$copy/$file"; then
+            mkdir -p "$copy/$(dirname "$file")"
+            cp "$file" "$copy/$file"
+        fi
+    done <"$target/mutants/files"
+    (cd "$copy" && find . -path ./target -prune -o -type f -printf '%P\0') |
+        grep --null-data --invert-match --line-regexp --fixed-strings --file <(tr '\0' '\n' <"$target/mutants/files") |
+        (cd "$copy" && xargs --null --no-run-if-empty rm --) || true
+done
 
 # Files that are named take the place of all files of the part.
-[[ " $*" =~ \ (-f|--file)[\ =] ]] && files=()
-is_list() { [[ " $* " == *" --list "* ]]; }
+[[ " $* " =~ \ (-f|--file)[\ =] ]] && files=()
+list() { cargo mutants --dir "$pristine" --workspace --no-shuffle --list "${files[@]}" "$@"; }
 if [ -n "$sample" ]; then
-    is_list "$@" && list=() || list=(--list)
-    count=$("${mutants[@]}" "${list[@]}" "${files[@]}" "$@" | wc -l)
-    shards=$(((count + sample - 1) / sample))
+    shards=$((($(list "$@" | wc -l) + sample - 1) / sample))
     [ "$shards" -gt 0 ] || shards=1
     set -- --sharding round-robin --shard "$((RANDOM % shards))/$shards" "$@"
 fi
-if is_list "$@"; then
-    exec "${mutants[@]}" "${files[@]}" "$@"
-fi
+list --json "$@" >"$target/mutants/list.json"
 
-# 2: some were let through. 3: tests of some did not end, which is noticed, too. Anything above is an error.
-status=0
-try first "${files[@]}" "$@" "${first[@]}" -- "${quick[@]}" || status=$?
-missed=$target/mutants/first/mutants.out/missed.txt
-case $status in
-    0 | 2 | 3) [ -s "$missed" ] || exit 0 ;;
-    *) exit "$status" ;;
-esac
-echo "let through, and tried again with all tests: $(wc -l <"$missed")"
-again=()
-while IFS= read -r mistake; do
-    again+=(--re "^$(sed 's/[][\.*^$+?(){}|]/\\&/g' <<<"$mistake")\$")
-done <"$missed"
-status=0
-try all "${files[@]}" "${again[@]}" "${all[@]}" || status=$?
-case $status in
-    0 | 2 | 3) [ -s "$target/mutants/all/mutants.out/missed.txt" ] || exit 0 ;;
-    *) exit "$status" ;;
-esac
-echo "survived:"
-cat "$target/mutants/all/mutants.out/missed.txt"
-exit 2
+# What needs the kernel says nothing about these parts that is not known without it, and takes long.
+unset MESHC_TEST_KERNEL MESHC_TEST_LONG CARGO_TARGET_DIR
+cargo build --quiet --manifest-path testbed/mutants/Cargo.toml --target-dir "$target/mutants/tool"
+exec "$target/mutants/tool/debug/mesh-mutants" "$tree" "$pristine" "$target/mutants/list.json" "${steps[@]}"
