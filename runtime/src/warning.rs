@@ -50,6 +50,8 @@ pub enum Warning {
     ConnectionsNotReset(Cause),
     /// Whether sidecars listen could not be found out.
     SidecarsUnknown(Cause),
+    /// Programs could not be told whether to keep the last decisions.
+    KeepingUnchanged(Cause),
 }
 
 /// An error after which the command went on.
@@ -100,6 +102,7 @@ codes! {
     Self::AcceleratorsLeft(_) => "accelerators-left",
     Self::ConnectionsNotReset(_) => "connections-not-reset",
     Self::SidecarsUnknown(_) => "sidecars-unknown",
+    Self::KeepingUnchanged(_) => "keeping-unchanged",
 }
 
 #[cfg(test)]

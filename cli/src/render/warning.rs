@@ -37,6 +37,7 @@ pub fn text(warning: &Warning) -> String {
         Warning::AcceleratorsLeft(cause) => failed("the programs that accelerate are still attached", cause),
         Warning::ConnectionsNotReset(cause) => failed("connections were not closed", cause),
         Warning::SidecarsUnknown(cause) => failed("whether sidecars listen cannot be told", cause),
+        Warning::KeepingUnchanged(cause) => failed("whether decisions are kept is as it was", cause),
     }
 }
 
@@ -120,6 +121,7 @@ mod tests {
             (Warning::AcceleratorsLeft(cause()), "are still attached: the disk is full"),
             (Warning::ConnectionsNotReset(cause()), "connections were not closed: the disk is full"),
             (Warning::SidecarsUnknown(cause()), "listen cannot be told: the disk is full"),
+            (Warning::KeepingUnchanged(cause()), "is as it was: the disk is full"),
         ]
     }
 

@@ -60,11 +60,12 @@ impl<S: System> Runtime<S> {
             // The directory was made for its lock. Otherwise the next command sweeps it.
             let _ = self.system.remove_dir(&self.instance.pins());
         }
-        let applied = applied?;
+        let mut applied = applied?;
         self.change_inbound_mode(&session)?;
-        if let Some(maps) = PinnedMaps::open(self.node())? {
-            recent::follow(self.node(), &maps)?;
-        }
+        // The policy is live, whatever becomes of this.
+        let followed = PinnedMaps::open(self.node())
+            .and_then(|maps| maps.map_or(Ok(()), |maps| recent::follow(self.node(), &maps)));
+        applied.warnings.extend(followed.err().map(|error| Warning::KeepingUnchanged((&error).into())));
         Ok(applied)
     }
 
