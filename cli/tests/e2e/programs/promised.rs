@@ -114,7 +114,7 @@ fn programs(page: &str, text: &str) -> Vec<Program> {
         }
         let name = match line.strip_prefix("```mesh") {
             Some("") => format!("{page}: {heading}"),
-            Some(name) if name.starts_with(' ') => name.trim().to_owned(),
+            Some(name) if name.starts_with(' ') => name.trim().trim_start_matches("shows=").to_owned(),
             _ => continue,
         };
         let text = lines.by_ref().take_while(|line| *line != "```").map(|line| format!("{line}\n")).collect();
