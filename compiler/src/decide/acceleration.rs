@@ -62,7 +62,9 @@ struct Draft<'a> {
 
 impl Draft<'_> {
     fn finish(self) -> Acceleration {
-        let peers = self.peers.into_iter().map(|(peer, claims)| (peer, credit(claims))).collect();
+        let peers = self.peers.into_iter().map(|(peer, claims)| (peer, credit(claims)));
+        // `not 1-65535` is no port: tables have no peer without one.
+        let peers = peers.filter(|(_, ports)| !ports.is_empty()).collect();
         Acceleration { local: credit(self.local), peers }
     }
 }
