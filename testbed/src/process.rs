@@ -1,7 +1,9 @@
 //! A program that runs while a test does.
 
+use std::fmt;
 use std::fs::{self, File};
 use std::io;
+use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -10,7 +12,7 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
-use crate::{listens, until};
+use crate::wait::{listens, listens_at, until};
 
 /// How long a program may take to listen, and to end when it is asked to.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -44,17 +46,32 @@ impl Process {
     /// # Errors
     /// If the program ends, or nobody listens within half a minute; what it printed is in the error.
     pub fn wait_until_it_listens(&mut self, port: u16) -> io::Result<()> {
+        self.wait_until(|id| listens(id, port), &format_args!("port {port}"))
+    }
+
+    /// The same for each of these addresses: others may listen on the port at other addresses already.
+    ///
+    /// # Errors
+    /// As [`Process::wait_until_it_listens`].
+    pub fn wait_until_it_listens_at(&mut self, addresses: &[SocketAddr]) -> io::Result<()> {
+        for &address in addresses {
+            self.wait_until(|id| listens_at(id, address), &address)?;
+        }
+        Ok(())
+    }
+
+    fn wait_until(&mut self, listens: impl Fn(u32) -> bool, at: &dyn fmt::Display) -> io::Result<()> {
         let id = self.id();
         let mut ended = None;
         until(PATIENCE, || {
             ended = self.child.try_wait().ok().flatten();
-            ended.is_some() || listens(id, port)
+            ended.is_some() || listens(id)
         });
-        if ended.is_none() && listens(id, port) {
+        if ended.is_none() && listens(id) {
             return Ok(());
         }
         let state = ended.map_or_else(|| "still runs".to_owned(), |status| status.to_string());
-        Err(io::Error::other(format!("nobody listens on port {port} ({state}): {}", self.output()?)))
+        Err(io::Error::other(format!("nobody listens on {at} ({state}): {}", self.output()?)))
     }
 
     /// Its process id.

@@ -1,6 +1,7 @@
 //! Waiting for something that another process does.
 
 use std::fs;
+use std::net::{IpAddr, SocketAddr};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -24,17 +25,37 @@ pub fn until(limit: Duration, mut done: impl FnMut() -> bool) -> bool {
 ///
 /// It reads the kernel's list rather than connecting, which a proxy would log and a policy might redirect.
 pub fn listens(pid: u32, port: u16) -> bool {
-    ["tcp", "tcp6"].iter().any(|table| {
-        let list = fs::read_to_string(format!("/proc/{pid}/net/{table}")).unwrap_or_default();
-        list.lines().any(|line| is_listener(line, port))
-    })
+    listeners(pid).iter().any(|listener| listener.port() == port)
 }
 
-/// A line is `N: ADDRESS:PORT REMOTE:PORT STATE …`, all in hexadecimal; state 0A listens.
-fn is_listener(line: &str, port: u16) -> bool {
+/// The same of an address: another one that has the port is not meant.
+pub fn listens_at(pid: u32, address: SocketAddr) -> bool {
+    listeners(pid).contains(&address)
+}
+
+fn listeners(pid: u32) -> Vec<SocketAddr> {
+    let list = |table| fs::read_to_string(format!("/proc/{pid}/net/{table}")).unwrap_or_default();
+    ["tcp", "tcp6"]
+        .iter()
+        .flat_map(|table| list(table).lines().filter_map(listener).collect::<Vec<_>>())
+        .collect()
+}
+
+/// A line is `N: ADDRESS:PORT REMOTE:PORT STATE …`, all in hexadecimal; state 0A listens. An address is words of four
+/// bytes, each written as a number of this machine.
+fn listener(line: &str) -> Option<SocketAddr> {
     let mut fields = line.split_whitespace().skip(1);
-    let local = fields.next().and_then(|local| local.rsplit_once(':'));
-    local.is_some_and(|(_, text)| u16::from_str_radix(text, 16) == Ok(port)) && fields.nth(1) == Some("0A")
+    let (address, port) = fields.next()?.split_once(':')?;
+    if fields.nth(1)? != "0A" {
+        return None;
+    }
+    let word = |at: usize| u32::from_str_radix(address.get(at..at + 8)?, 16).ok().map(u32::to_ne_bytes);
+    let words = (0..address.len()).step_by(8).map(word).collect::<Option<Vec<_>>>()?;
+    let ip = match words.as_slice() {
+        [v4] => IpAddr::from(*v4),
+        v6 => IpAddr::from(<[u8; 16]>::try_from(v6.concat()).ok()?),
+    };
+    Some(SocketAddr::new(ip, u16::from_str_radix(port, 16).ok()?))
 }
 
 #[cfg(test)]
@@ -49,5 +70,13 @@ mod tests {
         assert!(listens(std::process::id(), port));
         drop(listener);
         assert!(!listens(std::process::id(), port));
+    }
+
+    #[test]
+    fn who_listens_on_another_address_is_not_meant() {
+        let listener = TcpListener::bind("[::1]:0").unwrap();
+        let (address, id) = (listener.local_addr().unwrap(), std::process::id());
+        assert!(listens_at(id, address));
+        assert!(!listens_at(id, SocketAddr::from(([127, 0, 0, 1], address.port()))));
     }
 }

@@ -44,9 +44,7 @@ impl Envoy {
         command.args(["--file-flush-interval-msec", "100", "-c"]);
         command.arg(&configuration);
         let mut process = Process::start(&mut command, &dir.path().join("log"))?;
-        for address in listen {
-            process.wait_until_it_listens(address.port())?;
-        }
+        process.wait_until_it_listens_at(listen)?;
         Ok(Self { process, _dir: dir })
     }
 

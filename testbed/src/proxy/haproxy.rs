@@ -60,9 +60,7 @@ impl HaProxy {
         let mut command = place.command("haproxy");
         command.arg("-db").arg("-f").arg(&configuration);
         let mut process = Process::start(&mut command, &dir.path().join("log"))?;
-        for address in listen {
-            process.wait_until_it_listens(address.port())?;
-        }
+        process.wait_until_it_listens_at(listen)?;
         Ok(Self { process, _dir: dir })
     }
 

@@ -39,9 +39,7 @@ impl Nginx {
         // Told as an option too: before it reads its configuration it opens the log that was compiled in.
         command.arg("-e").arg(dir.path().join("error.log")).arg("-c").arg(&configuration);
         let mut process = Process::start(&mut command, &dir.path().join("log"))?;
-        for address in listen {
-            process.wait_until_it_listens(address.port())?;
-        }
+        process.wait_until_it_listens_at(listen)?;
         Ok(Self { process, dir })
     }
 

@@ -38,7 +38,7 @@ impl RedSocks {
         let mut command = place.command("redsocks");
         command.arg("-c").arg(&configuration);
         let mut process = Process::start(&mut command, &dir.path().join("log"))?;
-        process.wait_until_it_listens(listen.port())?;
+        process.wait_until_it_listens_at(&[listen])?;
         Ok(Self { process, _socks: socks, _dir: dir })
     }
 

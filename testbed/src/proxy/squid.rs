@@ -33,9 +33,7 @@ impl Squid {
         let mut command = place.command("squid");
         command.args(["-N", "-f"]).arg(&configuration);
         let mut process = Process::start(&mut command, &dir.path().join("log"))?;
-        for address in listen {
-            process.wait_until_it_listens(address.port())?;
-        }
+        process.wait_until_it_listens_at(listen)?;
         Ok(Self { process, dir })
     }
 
