@@ -266,6 +266,7 @@ enum Member {
 struct Peers {
     there: Nginx,
     _application: Option<Nginx>,
+    _itself: Option<Nginx>,
     sidecars: BTreeMap<u16, HaProxy>,
     wide: Nginx,
     _resolvers: (Vec<Dnsmasq>, UdpServer),
@@ -295,16 +296,18 @@ impl Peers {
         };
         let spoken = promises.iter().filter(|promise| !promise.is_a_question());
         let dialled = spoken.clone().filter(|promise| promise.to.is_some()).map(|promise| promise.port);
+        let itself = spoken.clone().filter_map(|promise| Some(SocketAddr::new(promise.to?, promise.port)));
+        let itself: BTreeSet<SocketAddr> = itself.filter(|address| address.ip().is_loopback()).collect();
         let inbound = spoken.filter(|promise| promise.from.is_some()).map(|promise| promise.port);
         let mut dialled: BTreeSet<u16> = dialled.collect();
         dialled.insert(80);
         let there = Nginx::start(&Place::here().netns(&world.there), "there", &everywhere(dialled))?;
-        let inbound = everywhere(inbound.collect());
-        let application = if inbound.is_empty() {
-            None
-        } else {
-            Some(Nginx::start(&world.place(), "application", &inbound)?)
+        let in_the_pod = |who, at: &[SocketAddr]| match at {
+            [] => Ok(None),
+            at => Nginx::start(&world.place(), who, at).map(Some),
         };
+        let application = in_the_pod("application", &everywhere(inbound.collect()))?;
+        let itself = in_the_pod("itself", &itself.into_iter().collect::<Vec<_>>())?;
         let wide: Vec<SocketAddr> =
             sidecars.iter().map(|port| SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], *port))).collect();
         let wide = Nginx::start(&world.place(), "sidecar", &wide)?;
@@ -314,6 +317,7 @@ impl Peers {
         Ok(Self {
             there,
             _application: application,
+            _itself: itself,
             sidecars,
             wide,
             _resolvers: resolvers(world, text, promises)?,
@@ -345,25 +349,41 @@ impl Peers {
 
     fn fetched(&self, place: &Place, to: IpAddr, promise: &Promise) -> Tested {
         let target = SocketAddr::new(to, promise.port);
-        let (before, heard) = (self.carried()?, self.there.requests()?.len());
+        let before = self.carried()?;
+        let heard = |server: &Nginx| server.requests().map(|requests| requests.len());
+        let (there, wide) = (heard(&self.there)?, heard(&self.wide)?);
+        // Its log comes after its answer.
+        let is_logged = |server: &Nginx, before: usize| {
+            assert!(until(Duration::from_secs(20), || heard(server).is_ok_and(|now| now > before)));
+        };
         let answer =
             Answer::of(place.command("curl").args(["-sSv", "-m", "20", &format!("http://{target}/")]))?;
-        let straight = |who: &str| (0, format!("{who} answers {}\n", own(to)));
+        let straight = |who: &str| match to.is_loopback() {
+            true => (0, format!("itself answers {to}\n")),
+            false => (0, format!("{who} answers {}\n", own(to))),
+        };
         match promise.verdict.as_str() {
             "denied" => {
                 assert_eq!((answer.code, answer.stdout.as_str()), (7, ""), "{answer:?}");
                 assert!(answer.stderr.contains("Operation not permitted"), "{answer:?}");
-                assert_eq!(self.there.requests()?.len(), heard, "{}", promise.line);
+                assert_eq!(heard(&self.there)?, there, "{}", promise.line);
             }
-            "excluded" => assert_eq!((answer.code, answer.stdout.clone()), straight("there"), "{answer:?}"),
+            "excluded" => {
+                assert_eq!((answer.code, answer.stdout.clone()), straight("there"), "{answer:?}");
+                if !to.is_loopback() {
+                    is_logged(&self.there, there);
+                }
+            }
             "redirected" if to.is_ipv4() => {
                 assert_eq!(answer.code, 0, "{answer:?}");
                 assert!(answer.stdout.starts_with("there answers "), "{answer:?}");
+                is_logged(&self.there, there);
                 return self.was_carried(target, &before, promise.sidecar);
             }
             "redirected" => {
                 assert!(answer.stdout.starts_with("sidecar answers "), "{answer:?}");
                 let port = promise.sidecar.ok_or("which sidecar?")?;
+                is_logged(&self.wide, wide);
                 let requests = self.wide.requests()?;
                 let end = requests.last().map(String::as_str).unwrap_or_default();
                 assert!(end.contains(&format!(":{port} ")), "{end}");
@@ -514,6 +534,6 @@ fn the_tutorial_and_the_first_page_do_what_their_tests_say() -> Tested {
     let mut programs = programs("tutorial", include_str!("../../../../docs/tutorial.md"));
     programs.extend(self::programs("README", include_str!("../../../../README.md")));
     let kept = carried_out(&programs)?;
-    assert_eq!(kept, 6);
+    assert_eq!(kept, 13);
     Ok(())
 }
