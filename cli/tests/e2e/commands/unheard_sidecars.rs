@@ -65,6 +65,10 @@ fn a_sidecar_that_is_down_or_elsewhere_is_told_by_status() -> Tested {
     let node = Node::new()?;
     node.apply("redirect outbound -> 15001\nworkload cart { label app = cart }")?;
     let netns = pod(&node)?;
+    // A socket that its process has left acknowledges the end of its peer at `[::1]` only where the kernel keeps it whole,
+    // which it does from 60 s on. The peer would hold the port for minutes, against whoever takes it without
+    // `SO_REUSEADDR`.
+    netns.set("net/ipv4/tcp_fin_timeout", "100")?;
     let redirected = Seen::Redirected(15001);
     let (own4, own6) = ("172.30.0.2:15001", "[fd30::2]:15001");
     type Expected<'a> = (&'a [&'a str], bool, [Seen; 2], Vec<(String, u64, Vec<String>)>);
