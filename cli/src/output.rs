@@ -12,6 +12,8 @@ use terminal_size::{Height, Width, terminal_size_of};
 use crate::args::{ColorChoice, Format, Global};
 use crate::failure::Failure;
 use crate::github;
+#[cfg(all(feature = "kernel", target_os = "linux"))]
+use crate::tint::Color;
 use crate::tint::Tint;
 
 /// How a command talks: answers go to standard output, everything else to standard error.
@@ -43,26 +45,13 @@ pub struct Painted {
     is_colored: bool,
 }
 
-/// What colours mean.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg(all(feature = "kernel", target_os = "linux"))]
-pub enum Color {
-    /// Refused, or wrong.
-    Red,
-    /// As it is to be.
-    Green,
-    /// Goes past what looks at it.
-    Cyan,
-    /// Worth a look.
-    Yellow,
-    /// What stands there to be looked up.
-    Dim,
-    /// Titles.
-    Bold,
-}
-
 #[cfg(all(feature = "kernel", target_os = "linux"))]
 impl Painted {
+    /// Without colours, to be filled.
+    pub const fn plain() -> Self {
+        Self { text: String::new(), is_colored: false }
+    }
+
     /// Adds text on one line.
     pub fn push(&mut self, text: &str) {
         self.text.push_str(&text::one_line(text));
@@ -70,18 +59,10 @@ impl Painted {
 
     /// The same in a colour.
     pub fn paint(&mut self, color: Option<Color>, text: &str) {
-        let code = match color.filter(|_| self.is_colored && !text.is_empty()) {
-            None => return self.push(text),
-            Some(Color::Red) => "31;1",
-            Some(Color::Green) => "32",
-            Some(Color::Cyan) => "36",
-            Some(Color::Yellow) => "33;1",
-            Some(Color::Dim) => "2",
-            Some(Color::Bold) => "1",
-        };
-        self.text.push_str(&format!("\x1b[{code}m"));
-        self.push(text);
-        self.text.push_str("\x1b[0m");
+        match color.filter(|_| self.is_colored) {
+            Some(color) => self.text.push_str(&color.paint(&text::one_line(text))),
+            None => self.push(text),
+        }
     }
 
     /// Ends a line.
@@ -91,9 +72,8 @@ impl Painted {
     }
 
     /// What a terminal gets.
-    #[cfg(test)]
-    pub fn text(&self) -> &str {
-        &self.text
+    pub fn into_text(self) -> String {
+        self.text
     }
 
     /// How many lines it has.

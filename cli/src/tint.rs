@@ -9,11 +9,42 @@ pub enum Tint {
     Difference,
 }
 
-const RED: &str = "31;1";
-const GREEN: &str = "32";
-const YELLOW: &str = "33;1";
-const CYAN: &str = "36";
-const BOLD: &str = "1";
+/// What colours mean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Color {
+    /// Refused, or wrong.
+    Red,
+    /// As it is to be.
+    Green,
+    /// Goes past what looks at it.
+    Cyan,
+    /// Worth a look.
+    Yellow,
+    /// What stands there to be looked up.
+    #[cfg(all(feature = "kernel", target_os = "linux"))]
+    Dim,
+    /// Titles.
+    Bold,
+}
+
+impl Color {
+    /// Text in this colour, as terminals have it (ECMA-48, SGR). It holds nothing that a terminal would obey.
+    pub fn paint(self, text: &str) -> String {
+        if text.is_empty() {
+            return String::new();
+        }
+        let code = match self {
+            Self::Red => "31;1",
+            Self::Green => "32",
+            Self::Cyan => "36",
+            Self::Yellow => "33;1",
+            #[cfg(all(feature = "kernel", target_os = "linux"))]
+            Self::Dim => "2",
+            Self::Bold => "1",
+        };
+        format!("\x1b[{code}m{text}\x1b[0m")
+    }
+}
 
 impl Tint {
     /// A line in colours. It holds nothing that a terminal would obey.
@@ -21,10 +52,10 @@ impl Tint {
         match self {
             Self::Verdicts => verdicts(line),
             Self::Difference => match line.as_bytes() {
-                [b'-', b'-', b'-', ..] | [b'+', b'+', b'+', ..] => paint(BOLD, line),
-                [b'-', ..] => paint(RED, line),
-                [b'+', ..] => paint(GREEN, line),
-                [b'@', b'@', ..] => paint(CYAN, line),
+                [b'-', b'-', b'-', ..] | [b'+', b'+', b'+', ..] => Color::Bold.paint(line),
+                [b'-', ..] => Color::Red.paint(line),
+                [b'+', ..] => Color::Green.paint(line),
+                [b'@', b'@', ..] => Color::Cyan.paint(line),
                 _ => line.to_owned(),
             },
         }
@@ -40,7 +71,7 @@ fn verdicts(line: &str) -> String {
     }) {
         let (letters, rest) = word.split_at(word.trim_end_matches(|c: char| !c.is_alphabetic()).len());
         match color(letters, at == 0) {
-            Some(color) => out.push_str(&paint(color, letters)),
+            Some(color) => out.push_str(&color.paint(letters)),
             None => out.push_str(letters),
         }
         out.push_str(rest);
@@ -48,20 +79,16 @@ fn verdicts(line: &str) -> String {
     out
 }
 
-fn color(word: &str, is_first: bool) -> Option<&'static str> {
+fn color(word: &str, is_first: bool) -> Option<Color> {
     match word {
-        "denied" | "FAILED" => Some(RED),
-        "redirected" => Some(GREEN),
-        "excluded" | "exempt" => Some(CYAN),
-        "missing" | "untried" | "drift" if is_first => Some(YELLOW),
-        "ok" | "active" if is_first => Some(GREEN),
-        "paused" if is_first => Some(YELLOW),
+        "denied" | "FAILED" => Some(Color::Red),
+        "redirected" => Some(Color::Green),
+        "excluded" | "exempt" => Some(Color::Cyan),
+        "missing" | "untried" | "drift" if is_first => Some(Color::Yellow),
+        "ok" | "active" if is_first => Some(Color::Green),
+        "paused" if is_first => Some(Color::Yellow),
         _ => None,
     }
-}
-
-fn paint(color: &str, text: &str) -> String {
-    if text.is_empty() { String::new() } else { format!("\x1b[{color}m{text}\x1b[0m") }
 }
 
 #[cfg(test)]

@@ -25,10 +25,10 @@ pub fn run(output: &Output, args: &Check) -> Result<Exit, Failure> {
             if output.verbose {
                 output.info(&read(&checked));
             }
-            let files = sources.iter().count();
+            let files = render::counted(sources.iter().count() as u64, "file");
             let tally = render::tally(diagnostics);
             let tally = if tally.is_empty() { "no problems found" } else { &tally };
-            output.info(&format!("checked {files} file{}: {tally}", if files == 1 { "" } else { "s" }));
+            output.info(&format!("checked {files}: {tally}"));
         }
     }
     Ok(if has_errors(diagnostics) { Exit::Refused } else { Exit::Done })

@@ -6,6 +6,7 @@ use std::fmt::Write;
 use mesh_compiler::diff::{Difference, FlowChange};
 
 use super::difference::{Beside, parts};
+use super::table::width;
 
 /// Before what is listed.
 const INDENT: &str = "  ";
@@ -34,7 +35,7 @@ pub fn text(difference: &Difference, beside: &Beside, lines: usize, columns: usi
     let parts = parts(difference, beside);
     let (mut room, mut shown) = (lines, 0);
     for part in &parts {
-        let takes = part.lines().map(|line| (line.chars().count() + INDENT.len()).div_ceil(columns)).sum();
+        let takes = part.lines().map(|line| (width(line) + INDENT.len()).div_ceil(columns)).sum();
         let Some(left) = room.checked_sub(takes) else { continue };
         room = left;
         shown += 1;

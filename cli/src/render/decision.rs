@@ -10,8 +10,9 @@ use serde_json::{Value, json};
 use super::citation;
 use super::table::{Cell, Columns};
 use super::time::{self, Zone};
-use crate::output::{Color, Output, Painted};
+use crate::output::{Output, Painted};
 use crate::places::Place;
+use crate::tint::Color;
 
 /// So wide a terminal has rule and process beside the flow; a narrower one has them below it.
 const WIDE: usize = 140;

@@ -140,9 +140,15 @@ pub fn tally(diagnostics: &[Diagnostic]) -> String {
         .into_iter()
         .map(|(severity, word)| (count(severity), word))
         .filter(|&(count, _)| count > 0)
-        .map(|(count, word)| format!("{count} {word}{}", if count == 1 { "" } else { "s" }))
+        .map(|(count, word)| counted(count as u64, word))
         .collect::<Vec<_>>()
         .join(", ")
+}
+
+/// `1 error`, `2 errors`.
+#[must_use]
+pub fn counted(count: u64, word: &str) -> String {
+    format!("{count} {word}{}", if count == 1 { "" } else { "s" })
 }
 
 /// Texts by file.

@@ -9,6 +9,7 @@ use super::acceleration::{self, Items};
 use super::citation::cited;
 use super::drift;
 use super::section::section;
+use super::table::{self, Cell};
 use super::time;
 use crate::args::Status as Details;
 use crate::places::Place;
@@ -146,25 +147,15 @@ fn workloads(out: &mut String, shown: &Shown<'_>) {
     if rows.len() == 1 {
         return;
     }
-    let widths: [usize; 7] = std::array::from_fn(|column| {
-        rows.iter()
-            .filter_map(|row| row.get(column))
-            .map(|text| text.chars().count())
-            .max()
-            .unwrap_or_default()
-    });
     out.push('\n');
-    for row in rows {
-        let mut line = String::new();
-        for (column, (text, width)) in row.iter().zip(widths).enumerate() {
-            let gap = if column == 0 { "" } else { "  " };
-            let _ = match column {
-                1 | 3..=5 => write!(line, "{gap}{text:>width$}"),
-                _ => write!(line, "{gap}{text:<width$}"),
-            };
-        }
-        let _ = writeln!(out, "{}", line.trim_end());
-    }
+    let cells: Vec<[Cell<'_>; 7]> = (rows.into_iter())
+        .map(|[name, members, sidecar, redirected, excluded, denied, last]| {
+            let number = |text: String| Cell::new(text).right();
+            let [members, redirected, excluded, denied] = [members, redirected, excluded, denied].map(number);
+            [Cell::new(name), members, Cell::new(sidecar), redirected, excluded, denied, Cell::new(last)]
+        })
+        .collect();
+    out.push_str(&table::text(&cells));
 }
 
 fn ago(shown: &Shown<'_>, at: u64) -> String {

@@ -5,7 +5,8 @@ use std::borrow::Cow;
 use mesh_bpf::text::one_line;
 use unicode_width::UnicodeWidthStr;
 
-use crate::output::{Color, Painted};
+use crate::output::Painted;
+use crate::tint::Color;
 
 /// Between two columns.
 const GAP: &str = "  ";
@@ -86,6 +87,18 @@ impl Columns {
     }
 }
 
+/// Rows of equal columns, without colours.
+pub fn text<const N: usize>(rows: &[[Cell<'_>; N]]) -> String {
+    let mut columns = Columns::new(&[0; N], usize::MAX);
+    rows.iter().for_each(|row| columns.fit(row));
+    let mut out = Painted::plain();
+    for row in rows {
+        columns.put(&mut out, row);
+        out.end_line();
+    }
+    out.into_text()
+}
+
 /// How many columns of a terminal a text takes.
 pub fn width(text: &str) -> usize {
     one_line(text).width()
@@ -131,7 +144,7 @@ mod tests {
             columns.put(&mut out, row);
             out.end_line();
         }
-        assert_eq!(out.text(), "a         1  x\ngröße    12  y\n漢字    123\n\\u{1b}    4  z\n");
+        assert_eq!(out.into_text(), "a         1  x\ngröße    12  y\n漢字    123\n\\u{1b}    4  z\n");
         assert_eq!(columns.total(), 6 + 2 + 3 + 2 + 1);
     }
 

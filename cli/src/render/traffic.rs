@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use mesh_bpf::flow::{Direction, Protocol, Verdict};
 use serde_json::{Value, json};
 
+use super::counted;
 use super::decision::{self, Row};
 use super::table::{Cell, Columns, cut};
 use super::time;
-use crate::output::{Color, Output, Painted};
+use crate::output::{Output, Painted};
+use crate::tint::Color;
 
 /// Rows that are kept apart. A member that dials port after port makes no more of them.
 const ROWS: usize = 4096;
@@ -149,7 +151,7 @@ impl Traffic {
 
     /// What stands below the rows.
     fn sum(&self, rows: usize, shown: usize) -> String {
-        let mut sum = count(self.decisions, "decision");
+        let mut sum = counted(self.decisions, "decision");
         if shown < rows {
             sum += &format!(", {} of {rows} rows", shown);
         }
@@ -227,8 +229,4 @@ fn cells(key: &Key, sum: &Sum) -> [Cell<'static>; 5] {
         Cell::new(from.clone()),
         Cell::new(format!("{to}:{} {}{sidecar}", key.port, key.protocol)),
     ]
-}
-
-fn count(number: u64, what: &str) -> String {
-    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
