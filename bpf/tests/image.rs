@@ -11,6 +11,7 @@ use mesh_bpf::image::{
 };
 use mesh_bpf::item::counter_key;
 use mesh_bpf::map::Table;
+use mesh_bpf::membership::Membership;
 use mesh_bpf::pack::{Unpackable, pack, pack_within};
 use mesh_bpf::ports::PortRange;
 use mesh_bpf::prefix::{Prefix, mask32, mask128};
@@ -159,6 +160,45 @@ proptest! {
             let source = &image.sources[decision.source.0 as usize];
             prop_assert_eq!(hit.counter, counter_key(source.stable_hash(), hit.item));
         }
+    }
+
+    #[test]
+    fn exempt_identities_pass_outbound_and_nobody_does_inbound(image in image(), flow in flow(), id in 0..2000u32) {
+        let tables = pack(&image).unwrap();
+        let sim = Sim::new(&tables).unwrap();
+        let exempt = &image.profiles[0].exempt;
+        let of = |ids: &[(IdRange, SourceId)]| {
+            ids.iter().find(|(range, _)| (range.first..=range.last).contains(&id)).map(|&(_, source)| source)
+        };
+        let cgroup = |path: &str| Identity { cgroup: Some(path.into()), ..Identity::default() };
+        for (identity, source) in [
+            (Identity { uid: Some(id), ..Identity::default() }, of(&exempt.uids)),
+            (Identity { gid: Some(id), ..Identity::default() }, of(&exempt.gids)),
+            (cgroup("/a/b/c"), Some(exempt.cgroups[0].1)),
+            (cgroup("/a/bc"), None),
+        ] {
+            let decided = sim.decide(ProfileId(0), &flow, &identity).unwrap();
+            match source.filter(|_| flow.direction == Direction::Outbound) {
+                Some(source) => prop_assert_eq!(decided, Decided::Exempt(source)),
+                None => prop_assert!(matches!(decided, Decided::Policy(_)), "{decided:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn names_say_who_is_a_member(image in image()) {
+        let tables = pack(&image).unwrap();
+        prop_assert_eq!(Membership::read(tables.get(Table::Names)).unwrap(), Membership::of(&image));
+    }
+
+    #[test]
+    fn nodes_are_in_order_however_they_come(image in image()) {
+        let mut turned = image.clone();
+        for side in &mut turned.profiles[0].sides {
+            side.tree.reverse();
+            side.own.reverse();
+        }
+        prop_assert_eq!(turned.canonical(), image);
     }
 
     #[test]
