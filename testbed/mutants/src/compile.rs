@@ -11,6 +11,10 @@ use crate::Result;
 use crate::mutant::Mutant;
 use crate::switches::{SWITCH, rewrite};
 
+/// How a switch begins, and how one does that is the guard of an arm.
+const SWITCHED: &str = "crate::mutant(";
+const ARM: &str = " if !crate::mutant(";
+
 /// How often errors are looked at before it is given up.
 const ROUNDS: usize = 60;
 
@@ -131,7 +135,7 @@ impl Workspace<'_> {
                     if let Some(function) = called_by_constant(&message.message) {
                         constant.insert(function.to_owned());
                     } else {
-                        compiled.refused.extend(self.to_blame(&message, &compiled.refused)?);
+                        compiled.refused.extend(self.to_blame(&message));
                     }
                 }
                 Told {
@@ -157,31 +161,38 @@ impl Workspace<'_> {
         Ok(built.status.success())
     }
 
-    /// The mistakes that an error is about: those in what it underlines, else the last one before that.
-    fn to_blame(&self, message: &Message, refused: &BTreeSet<usize>) -> Result<Vec<usize>> {
+    /// The mistakes that an error is about: those in what it underlines, else the last one before that. Of a `match` that
+    /// is not exhaustive what it matches is underlined, and its arms are behind that.
+    fn to_blame(&self, message: &Message) -> Vec<usize> {
         let (primary, others): (Vec<&Spot>, Vec<&Spot>) =
             message.spans.iter().partition(|spot| spot.is_primary);
         for spot in primary.into_iter().chain(others) {
             let Ok(text) = fs::read(self.tree.join(&spot.file_name)) else { continue };
-            let within = switches(text.get(spot.byte_start..spot.byte_end).unwrap_or_default(), refused);
-            if !within.is_empty() {
-                return Ok(within);
+            if message.message.starts_with("non-exhaustive patterns") {
+                let after = text.get(spot.byte_end..).unwrap_or_default();
+                return switches_after(after, ARM).first().copied().into_iter().collect();
             }
-            if let Some(&last) = switches(text.get(..spot.byte_end).unwrap_or_default(), refused).last() {
-                return Ok(vec![last]);
+            let within = switches(text.get(spot.byte_start..spot.byte_end).unwrap_or_default());
+            if !within.is_empty() {
+                return within;
+            }
+            if let Some(&last) = switches(text.get(..spot.byte_end).unwrap_or_default()).last() {
+                return vec![last];
             }
         }
-        Ok(Vec::new())
+        Vec::new()
     }
 }
 
 /// The numbers of the switches in a piece of source.
-fn switches(text: &[u8], refused: &BTreeSet<usize>) -> Vec<usize> {
+fn switches(text: &[u8]) -> Vec<usize> {
+    switches_after(text, SWITCHED)
+}
+
+/// The same of those that stand behind such words.
+fn switches_after(text: &[u8], words: &str) -> Vec<usize> {
     let text = String::from_utf8_lossy(text);
-    (text.split("crate::mutant(").skip(1))
-        .filter_map(|rest| rest.split(')').next()?.parse().ok())
-        .filter(|id| !refused.contains(id))
-        .collect()
+    text.split(words).skip(1).filter_map(|rest| rest.split(')').next()?.parse().ok()).collect()
 }
 
 /// The function of `cannot call non-const method `a::b` in constants`.
