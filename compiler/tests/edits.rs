@@ -224,6 +224,9 @@ impl Random {
     }
 }
 
+/// In the place of a protocol: the prefix is there because of the item, which need not decide anything.
+const MADE: usize = 2;
+
 /// Own or not, prefix, protocol, ports.
 type Box = (bool, Prefix, usize, PortRange);
 
@@ -237,13 +240,15 @@ impl Compiled {
         emit(&self.image, &self.sets)
     }
 
-    /// Which flows each item decides, by the profile and its direction.
+    /// Which flows each item decides, and which prefixes it is credited with, by the profile and its direction.
     fn decided(&self) -> BTreeMap<(&str, usize, SourceId), BTreeSet<Box>> {
         let mut decided: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
         for profile in &self.image.profiles {
             for (direction, side) in profile.sides.iter().enumerate() {
                 let own = side.own.iter().map(|node| (true, node));
                 for (own, node) in side.tree.iter().map(|node| (false, node)).chain(own) {
+                    let made = (own, node.prefix, MADE, PortRange::ALL);
+                    decided.entry((profile.name.as_str(), direction, node.source)).or_default().insert(made);
                     for (protocol, table) in node.ports.iter().enumerate() {
                         for (range, decision) in self.image.port_table(*table).unwrap().ranges() {
                             let key = (profile.name.as_str(), direction, decision.source);
@@ -256,7 +261,7 @@ impl Compiled {
         decided
     }
 
-    /// How many items decide other flows here than there.
+    /// How many items decide other flows, or are credited with other prefixes, here than there.
     fn items_that_differ(&self, other: &Self) -> usize {
         let by_credit = |of: &Self| -> BTreeMap<_, _> {
             let credit = |source| of.image.source(source).credit(Prefix::Any);
@@ -301,8 +306,8 @@ fn is_of_list(line: &str) -> bool {
     inside.is_some_and(|text| text.chars().all(|c| c.is_ascii_hexdigit() || matches!(c, '.' | ':' | '/')))
 }
 
-/// Lines that may change for each item that decides other flows than before: its rule and its entries, before and after,
-/// and what is told beside them.
+/// Lines that may change for each item that decides other flows than before, or is credited with other prefixes: its
+/// rule and its entries, before and after, and what is told beside them.
 const LINES: usize = 6;
 
 proptest! {
