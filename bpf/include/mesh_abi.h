@@ -4,8 +4,10 @@
  */
 #pragma once
 
-/* Version of the tables of a generation. */
-#define MESH_POLICY_ABI 3U
+/* Version of the tables of a generation: of those in which some profile has classes. */
+#define MESH_POLICY_ABI 4U
+/* The same of tables in which none has: what an earlier version of meshc wrote, and can read. */
+#define MESH_POLICY_ABI_UNCLASSED 3U
 /* First 8 bytes of a manifest: `meshc\0im`, little-endian. */
 #define MESH_MANIFEST_MAGIC 0x6d6900636873656dULL
 /* Keys in a struct mesh_tree_line; it has one child more. */
@@ -62,6 +64,8 @@
 #define MESH_PROFILE_INBOUND_RULES 64U
 /* mesh_profile.flags: some inbound UDP flow is not excluded. */
 #define MESH_PROFILE_INBOUND_DATAGRAMS 128U
+/* mesh_profile.flags: the class of a process depends on its cgroup; look it up. */
+#define MESH_PROFILE_CLASS_CGROUPS 256U
 /* mesh_node.family of the prefix `any`. */
 #define MESH_FAMILY_ANY 0U
 /* mesh_node.family and mesh_flow.family of IPv4. */
@@ -78,6 +82,10 @@
  * whatever address that listens on: `sk_lookup` sees to it.
  */
 #define MESH_MEMBER_SPREADS 1U
+/* In the profile of an struct mesh_exempt_key: the value is no source, but what the path adds to the number of the
+ * cell in which the class of a process stands.
+ */
+#define MESH_KEY_CLASS 0x80000000U
 /* Where redirected connections of a member that spreads go, host order: 127.128.0.0/9, of which the last address
  * is for broadcasts.
  */
@@ -102,6 +110,10 @@
 #define MESH_FLOW_BOUND 16U
 /* mesh_flow.flags: its entry in `handover` takes the room of its user, too. */
 #define MESH_FLOW_BY_USER 32U
+/* mesh_flow.flags: a thread of the kernel opened it, and for which process is not known: no rule that names an
+ * identity is about it.
+ */
+#define MESH_FLOW_OF_KERNEL 64U
 /* Servers that one socket may ask by datagram at a time and still tell their answers apart. */
 #define MESH_TOKENS 16U
 /* The first of as many addresses, host order: 127.64.0.1. A datagram of a socket that may ask several servers goes
@@ -620,7 +632,9 @@ _Static_assert(__builtin_offsetof(struct mesh_manifest_table, reserve) == 8, "re
 _Static_assert(__builtin_offsetof(struct mesh_manifest_table, digest) == 24, "digest");
 _Static_assert(__builtin_offsetof(struct mesh_manifest_table, reserve2) == 56, "reserve2");
 
-/* A profile: where its trees begin. */
+/* A profile: where its trees begin. Behind those of all profiles is a line for each of their classes: its
+ * profile's, but for the roots of the outbound trees.
+ */
 struct mesh_profile {
 	/* Root lines of the trees on IPv4 addresses (narrow lines; key: the address, host order) and on the high
 	 * 64 bits of IPv6 addresses: `[direction][0 v4, 1 v6]`.
@@ -638,10 +652,16 @@ struct mesh_profile {
 	__u32 accelerate_local;
 	/* Root line of the tree on peer profiles; its spans are port lines, 0 for "never". */
 	__u32 accelerate_peers;
-	/* Reserve; zero. */
-	__u32 reserve;
-	/* Reserve; zero. */
-	__u32 reserve2[2];
+	/* Root line of the tree (narrow lines) on user ids that tell classes apart; its values are what the part
+	 * of the id adds to the number of the cell. 0: they tell none apart.
+	 */
+	__u32 class_uid;
+	/* The same for group ids. */
+	__u32 class_gid;
+	/* Root line of the tree (narrow lines) on the numbers of cells; its values are lines of this table: the
+	 * profile's own, or that of a class. 0: there are no classes.
+	 */
+	__u32 class_cells;
 };
 _Static_assert(sizeof(struct mesh_profile) == 64, "mesh_profile");
 _Static_assert(__builtin_offsetof(struct mesh_profile, tree) == 0, "tree");
@@ -651,8 +671,9 @@ _Static_assert(__builtin_offsetof(struct mesh_profile, exempt_gid) == 36, "exemp
 _Static_assert(__builtin_offsetof(struct mesh_profile, flags) == 40, "flags");
 _Static_assert(__builtin_offsetof(struct mesh_profile, accelerate_local) == 44, "accelerate_local");
 _Static_assert(__builtin_offsetof(struct mesh_profile, accelerate_peers) == 48, "accelerate_peers");
-_Static_assert(__builtin_offsetof(struct mesh_profile, reserve) == 52, "reserve");
-_Static_assert(__builtin_offsetof(struct mesh_profile, reserve2) == 56, "reserve2");
+_Static_assert(__builtin_offsetof(struct mesh_profile, class_uid) == 52, "class_uid");
+_Static_assert(__builtin_offsetof(struct mesh_profile, class_gid) == 56, "class_gid");
+_Static_assert(__builtin_offsetof(struct mesh_profile, class_cells) == 60, "class_cells");
 
 /* One line of a search tree over 64-bit keys. Child i serves the keys from `key[i - 1]` up to, but not including,
  * `key[i]`; unused keys are all ones.
@@ -845,7 +866,7 @@ struct mesh_named_cgroup {
 	struct mesh_member becomes;
 	/* Not 0: its processes are members under one slot's policy. */
 	__u32 member;
-	/* Not 0: a policy exempts its processes. */
+	/* Not 0: a policy exempts its processes, or puts them into a class. */
 	__u32 exempt;
 };
 _Static_assert(sizeof(struct mesh_named_cgroup) == 72, "mesh_named_cgroup");
@@ -853,11 +874,11 @@ _Static_assert(__builtin_offsetof(struct mesh_named_cgroup, becomes) == 0, "beco
 _Static_assert(__builtin_offsetof(struct mesh_named_cgroup, member) == 64, "member");
 _Static_assert(__builtin_offsetof(struct mesh_named_cgroup, exempt) == 68, "exempt");
 
-/* A cgroup path that a profile of one slot exempts. */
+/* A cgroup path that a profile of one slot exempts, or puts into a class. */
 struct mesh_exempt_key {
 	/* The path's id. */
 	__u64 path;
-	/* The profile. */
+	/* The profile; with `MESH_KEY_CLASS` for classes. */
 	__u32 profile;
 	/* The slot, 0 or 1. */
 	__u32 slot;
@@ -1692,7 +1713,7 @@ struct {
 } cgroup_paths SEC(".maps");
 #endif
 
-/* Cgroups that policies exempt, with their paths' ids. */
+/* Cgroups that policies exempt or put into classes, with their paths' ids. */
 #if defined(MESH_MAPS) || defined(MESH_MAP_EXEMPT_IDS)
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -1703,7 +1724,7 @@ struct {
 } exempt_ids SEC(".maps");
 #endif
 
-/* Paths of cgroups that a profile of a slot exempts; the value is the source. */
+/* Paths of cgroups that a profile of a slot exempts, with the source, or puts into a class. */
 #if defined(MESH_MAPS) || defined(MESH_MAP_EXEMPT_CGROUPS)
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);

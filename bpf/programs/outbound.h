@@ -264,6 +264,7 @@ static __always_inline struct mesh_flow *keep(struct bpf_sock_addr *ctx, bool v6
 	flow->sidecar_port = a->verdict == MESH_VERDICT_REDIRECTED ? a->port : 0;
 	flow->family = v4 ? MESH_FAMILY_V4 : MESH_FAMILY_V6;
 	flow->flags = (a->transparent ? MESH_FLOW_TRANSPARENT : 0) | (v6 && v4 ? MESH_FLOW_MAPPED : 0) |
+		      (a->kernels ? MESH_FLOW_OF_KERNEL : 0) |
 		      (flow->flags & MESH_FLOW_BOUND);
 	flow->protocol = q->protocol;
 	flow->direction = q->direction;
@@ -568,7 +569,7 @@ static __always_inline struct verdict outbound(struct bpf_sock_addr *ctx, bool v
 	struct verdict result;
 	struct question q = {};
 	struct answer a = {};
-	bool is_kernels;
+	bool is_kernels; /* root's, and for whose process is not known */
 
 	if (!words)
 		return ended(MESH_COUNT_TABLE_MISSING, PASS);
@@ -597,7 +598,6 @@ static __always_inline struct verdict outbound(struct bpf_sock_addr *ctx, bool v
 	    bpf_map_lookup_elem(&own_addresses, &(struct mesh_own_key){ .netns = q.netns,
 			.address = { q.address[0], q.address[1], q.address[2], q.address[3] } }))
 		q.own = 1;
-	/* The kernel's threads are root's, and whose process it was is not known. */
 	a.source = is_kernels ? 0 : exempt_find(&q, profile);
 	if (a.source) {
 		accelerate_exempt(ctx, call == CONNECT, &q, profile);
@@ -610,7 +610,10 @@ static __always_inline struct verdict outbound(struct bpf_sock_addr *ctx, bool v
 	}
 	if (call == CONNECT && has_route(ctx, v6))
 		return ended(MESH_COUNT_ROUTE_REFUSED, REFUSE);
-	if (!decide(&q, profile, &a, true))
+	a.kernels = is_kernels;
+	if (profile->class_cells && !is_kernels)
+		profile = class_profile(&q, profile);
+	if (!profile || !decide(&q, profile, &a, true))
 		return leave(ctx, call, &q, MESH_COUNT_TABLE_MISSING);
 	tell(words, &q, &a, ctx->sk);
 	if (a.verdict == MESH_VERDICT_DENIED && call == CONNECT && q.protocol)

@@ -41,7 +41,7 @@ struct answer {
 	__u32 port; /* the sidecar's */
 	__u32 verdict; /* MESH_VERDICT_* without the flag */
 	__u32 transparent;
-	__u32 pad;
+	__u32 kernels; /* not 0: asked by a thread of the kernel */
 };
 
 /* One more connection that a sidecar did not take. Whose it is and what the policy says make the key, so that nobody
@@ -366,6 +366,67 @@ static __always_inline __u32 exempt_find(struct question *q, struct mesh_profile
 		}
 	}
 	return source;
+}
+
+/* What the cgroup of this process adds to the number of its cell: the deepest one that is named counts. */
+__noinline __u32 class_of_cgroup(__u32 slot, __u32 profile)
+{
+	struct mesh_exempt_key key = { .profile = profile, .slot = slot };
+	__u32 part = 0;
+
+	for (__u32 level = 0; level < MESH_CGROUP_DEPTH; level++) {
+		__u64 id = bpf_get_current_ancestor_cgroup_id(level);
+		__u32 *path, *deeper;
+
+		if (!id)
+			break;
+		path = bpf_map_lookup_elem(&exempt_ids, &id);
+		if (!path)
+			continue;
+		key.path = *path;
+		deeper = bpf_map_lookup_elem(&exempt_cgroups, &key);
+		if (deeper)
+			part = *deeper;
+	}
+	return part;
+}
+
+/* The line of the class of this process, or -1. A global function: the verifier looks at it once, and callers' stacks
+ * have no room for the key.
+ */
+__noinline __s64 class_find(__u32 slot, __u32 uids, __u32 gids, __u32 cgroups, __u32 cells)
+{
+	__u64 ids = bpf_get_current_uid_gid();
+	__s64 at, cell = 0;
+
+	if (uids) {
+		at = narrow_find(slot, uids, (__u32)ids);
+		if (at < 0)
+			return -1;
+		cell += at;
+	}
+	if (gids) {
+		at = narrow_find(slot, gids, ids >> 32);
+		if (at < 0)
+			return -1;
+		cell += at;
+	}
+	if (cgroups)
+		cell += class_of_cgroup(slot, cgroups);
+	return narrow_find(slot, cells, cell);
+}
+
+/* What this process is decided by, where rules of a profile name identities: its class, or the profile itself. NULL: a
+ * table did not answer.
+ */
+static __always_inline struct mesh_profile *class_profile(struct question *q, struct mesh_profile *profile)
+{
+	__u32 cgroups = profile->flags & MESH_PROFILE_CLASS_CGROUPS ? q->profile | MESH_KEY_CLASS : 0;
+	__s64 line = class_find(q->slot, profile->class_uid, profile->class_gid, cgroups, profile->class_cells);
+
+	if (line == q->profile)
+		return profile;
+	return line < 0 ? NULL : line_of(q->slot, MESH_TABLE_PROFILES, line);
 }
 
 /* Whether an address may be one of the member's own. As `own_bit` in `src/abi/members.rs`. */

@@ -12,7 +12,7 @@ use std::thread;
 use crate::abi::POLICY_ABI;
 use crate::image::MapImage;
 use crate::map::{TABLES, Table};
-use crate::tables::{Damaged, Digest, TableData, Tables};
+use crate::tables::{Damaged, Digest, TableData, Tables, is_known};
 use crate::unpack::unpack;
 
 /// What an artifact begins with.
@@ -64,7 +64,7 @@ pub fn encode(tables: &Tables) -> Vec<u8> {
 pub fn head(tables: &Tables) -> Vec<u8> {
     let mut out = Vec::with_capacity(HEAD + TABLES * 8);
     out.extend_from_slice(&MAGIC);
-    out.extend_from_slice(&POLICY_ABI.to_le_bytes());
+    out.extend_from_slice(&tables.policy_abi().to_le_bytes());
     out.extend_from_slice(&crate::abi::TABLE_COUNT.to_le_bytes());
     out.extend_from_slice(&tables.digest());
     for content in contents(tables) {
@@ -94,9 +94,9 @@ pub fn read(mut input: impl Read, length: u64) -> Result<(Tables, MapImage), Bad
     if take::<8>(&mut input)? != MAGIC {
         return Err(BadArtifact::NotAnArtifact);
     }
-    let found = u32::from_le_bytes(take(&mut input)?);
-    if found != POLICY_ABI || u32::from_le_bytes(take(&mut input)?) != crate::abi::TABLE_COUNT {
-        return Err(BadArtifact::OtherAbi { found });
+    let abi = u32::from_le_bytes(take(&mut input)?);
+    if !is_known(abi) || u32::from_le_bytes(take(&mut input)?) != crate::abi::TABLE_COUNT {
+        return Err(BadArtifact::OtherAbi { found: abi });
     }
     let digest: Digest = take(&mut input)?;
     let mut lengths = [0; TABLES];
@@ -114,12 +114,12 @@ pub fn read(mut input: impl Read, length: u64) -> Result<(Tables, MapImage), Bad
         tables.set(table, TableData::read(&mut input, length).map_err(unreadable)?);
     }
     // Both take about as long, and what is damaged is not believed, whatever it says.
-    let (found, image) = thread::scope(|scope| {
+    let (digested, image) = thread::scope(|scope| {
         let hashing = scope.spawn(|| tables.digest());
         let image = unpack(&tables);
         (hashing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), image)
     });
-    if digest != found || !tables.get(Table::Manifest).bytes().is_empty() {
+    if digest != digested || abi != tables.policy_abi() || !tables.get(Table::Manifest).bytes().is_empty() {
         return Err(BadArtifact::Damaged("its digest does not fit its content"));
     }
     Ok((tables, image?))

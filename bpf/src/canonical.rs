@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use crate::image::{Decision, MapImage, PortTable, PortTableId, Profile, ProfileId, Source, SourceId};
+use crate::image::{Decision, MapImage, PortTable, PortTableId, Profile, ProfileId, Side, Source, SourceId};
 use crate::intern::Interner;
 
 impl MapImage {
     /// The same image in its one form: profiles and workloads by name, sources sorted and only those
     /// in use, port tables without equal neighbours, each once, in the order of their first use
-    /// (profiles in order; outbound, inbound; tree, own addresses; nodes in order; TCP, UDP).
+    /// (profiles in order; outbound, inbound, classes; tree, own addresses; nodes in order; TCP, UDP).
     #[must_use]
     pub fn canonical(mut self) -> Self {
         self.meshes.sort_unstable();
@@ -24,7 +24,7 @@ impl MapImage {
     }
 
     fn sort_profiles(&mut self) {
-        for side in self.profiles.iter_mut().flat_map(|profile| &mut profile.sides) {
+        for side in self.profiles.iter_mut().flat_map(sides) {
             for nodes in [&mut side.tree, &mut side.own] {
                 if !nodes.is_sorted_by_key(|node| node.prefix) {
                     nodes.sort_by_key(|node| node.prefix);
@@ -129,9 +129,14 @@ fn first_of_equal(sources: &[Source]) -> Vec<u32> {
         .collect()
 }
 
+/// Every side of a profile: outbound, inbound, then those of its classes.
+fn sides(profile: &mut Profile) -> impl Iterator<Item = &mut Side> {
+    profile.sides.iter_mut().chain(&mut profile.classes.sides)
+}
+
 /// Every use of a port table, in canonical order.
 fn table_uses(profiles: &mut [Profile]) -> impl Iterator<Item = &mut PortTableId> {
-    (profiles.iter_mut().flat_map(|profile| &mut profile.sides))
+    (profiles.iter_mut().flat_map(sides))
         .flat_map(|side| side.tree.iter_mut().chain(&mut side.own))
         .flat_map(|node| &mut node.ports)
 }
@@ -144,7 +149,8 @@ fn source_uses<'a>(
     let decisions = tables.iter_mut().flat_map(|table| &mut table.stretches);
     let in_tables = decisions.map(|(_, Decision { source, .. })| source);
     in_tables.chain(profiles.iter_mut().flat_map(|profile| {
-        let nodes = profile.sides.iter_mut().flat_map(|side| side.tree.iter_mut().chain(&mut side.own));
+        let sides = profile.sides.iter_mut().chain(&mut profile.classes.sides);
+        let nodes = sides.flat_map(|side| side.tree.iter_mut().chain(&mut side.own));
         let exempt = &mut profile.exempt;
         let ids = exempt.uids.iter_mut().chain(&mut exempt.gids).map(|(_, source)| source);
         let local = profile.acceleration.local.iter_mut();
@@ -160,7 +166,7 @@ fn source_uses<'a>(
 mod tests {
     use super::*;
     use crate::flow::Verdict;
-    use crate::image::{Node, Side, SourceKind, Workload};
+    use crate::image::{Node, SourceKind, Workload};
     use crate::prefix::Prefix;
 
     fn source(head: &str) -> Source {

@@ -125,8 +125,8 @@ pub struct Flow {
     pub own: bool,
 }
 
-/// The identity of the process that opens a flow, for `exempt`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// The identity of the process that opens a flow, for `exempt` and `as`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Identity {
     /// Real user id.
     pub uid: Option<u32>,

@@ -16,10 +16,10 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::flow::{Direction, Protocol, Verdict};
+use crate::flow::{Direction, Identity, Protocol, Verdict};
 use crate::ports::PortRange;
 use crate::prefix::Prefix;
-use crate::selector::Selector;
+use crate::selector::{Selector, cgroup_covers};
 
 /// Index into [`MapImage::sources`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -68,6 +68,8 @@ pub struct Profile {
     pub sides: [Side; 2],
     /// Whose outbound traffic is never touched.
     pub exempt: Exempt,
+    /// What is decided otherwise about connections of some processes.
+    pub classes: Classes,
     /// `on missing-sidecar refuse` (the default) rather than `pass`.
     pub missing_sidecar_refuse: bool,
     /// `on failed-attach refuse` (the default) rather than `start`.
@@ -201,6 +203,77 @@ pub struct Exempt {
     pub cgroups: Vec<(String, SourceId)>,
 }
 
+/// Outbound decisions that depend on the process. Rules that name identities (`as`) cut all processes into
+/// parts, by user, group and cgroup; processes that the same rules are about are a class, with trees of its own.
+///
+/// Empty where no rule names an identity.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Classes<S = Side> {
+    /// User ids with the part that they are in, from 1: sorted, disjoint, neighbours joined. All others, and an id
+    /// that is not known, are in part 0.
+    pub uids: Vec<(IdRange, u32)>,
+    /// Group ids, in the same manner.
+    pub gids: Vec<(IdRange, u32)>,
+    /// Absolute cgroup v2 paths with their part, from 1, sorted. The deepest path that covers a process counts.
+    pub cgroups: Vec<(String, u32)>,
+    /// The class of each combination of parts; see [`Classes::cell`].
+    pub cells: Vec<u32>,
+    /// What is decided in class 1, 2, … Class 0 is [`Profile::sides`]: no rule names these processes.
+    pub sides: Vec<S>,
+}
+
+impl<S> Default for Classes<S> {
+    fn default() -> Self {
+        Self { uids: Vec::new(), gids: Vec::new(), cgroups: Vec::new(), cells: Vec::new(), sides: Vec::new() }
+    }
+}
+
+impl<S> Classes<S> {
+    /// The same classes, with what is decided in each made into something else.
+    pub fn map<T>(self, of: impl FnMut(S) -> T) -> Classes<T> {
+        let Self { uids, gids, cgroups, cells, sides } = self;
+        Classes { uids, gids, cgroups, cells, sides: sides.into_iter().map(of).collect() }
+    }
+
+    /// How many parts of users, groups and cgroups there are.
+    #[must_use]
+    pub fn parts(&self) -> [u32; 3] {
+        let parts = |last: Option<u32>| last.map_or(1, |last| last.saturating_add(1));
+        [
+            parts(self.uids.iter().map(|&(_, part)| part).max()),
+            parts(self.gids.iter().map(|&(_, part)| part).max()),
+            parts(self.cgroups.iter().map(|&(_, part)| part).max()),
+        ]
+    }
+
+    /// Where a combination of parts stands in [`Self::cells`]: ordered by user, then group, then cgroup.
+    #[must_use]
+    pub fn cell(&self, [uid, gid, cgroup]: [u32; 3]) -> u64 {
+        let [_, gids, cgroups] = self.parts();
+        (u64::from(uid) * u64::from(gids) + u64::from(gid)) * u64::from(cgroups) + u64::from(cgroup)
+    }
+
+    /// The class of a process.
+    #[must_use]
+    pub fn class_of(&self, identity: &Identity) -> u32 {
+        let cell = self.cell(self.parts_of(identity));
+        usize::try_from(cell).ok().and_then(|cell| self.cells.get(cell)).copied().unwrap_or(0)
+    }
+
+    /// The parts that its user, group and cgroup are in.
+    #[must_use]
+    pub fn parts_of(&self, identity: &Identity) -> [u32; 3] {
+        let of = |ids: &[(IdRange, u32)], id: Option<u32>| {
+            id.and_then(|id| ids.iter().find(|(range, _)| range.first <= id && id <= range.last))
+                .map_or(0, |&(_, part)| part)
+        };
+        let covers =
+            |path: &str| identity.cgroup.as_deref().is_some_and(|cgroup| cgroup_covers(path, cgroup));
+        let deepest = self.cgroups.iter().filter(|(path, _)| covers(path)).max_by_key(|(path, _)| path.len());
+        [of(&self.uids, identity.uid), of(&self.gids, identity.gid), deepest.map_or(0, |&(_, part)| part)]
+    }
+}
+
 /// An inclusive range of user or group ids.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct IdRange {
@@ -282,13 +355,24 @@ impl Profile {
         image: &MapImage,
         protocol: Protocol,
     ) -> impl Iterator<Item = (PortRange, Decision)> {
-        let side = self.side(direction);
-        let tables = side.tree.iter().chain(&side.own).map(move |node| node.table(protocol));
+        let tables = self
+            .trees(direction)
+            .flat_map(|side| side.tree.iter().chain(&side.own))
+            .map(move |node| node.table(protocol));
         let ranges = tables.filter_map(|table| image.port_table(table)).flat_map(PortTable::ranges);
         ranges.filter(|(_, decision)| decision.verdict != Verdict::Excluded)
     }
 
-    /// One direction.
+    /// One direction, for every class of processes.
+    pub fn trees(&self, direction: Direction) -> impl Iterator<Item = &Side> {
+        let classes = match direction {
+            Direction::Outbound => self.classes.sides.as_slice(),
+            Direction::Inbound => &[],
+        };
+        std::iter::once(self.side(direction)).chain(classes)
+    }
+
+    /// One direction, for processes that no rule names.
     #[must_use]
     pub const fn side(&self, direction: Direction) -> &Side {
         let [outbound, inbound] = &self.sides;

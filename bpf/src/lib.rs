@@ -28,6 +28,7 @@ pub mod map;
 pub mod program;
 pub mod table;
 
+mod classes;
 mod sink;
 mod tree;
 

@@ -167,7 +167,14 @@ pub const CGROUP_PATHS: MapDef = MapDef {
 /// Cgroups that policies exempt.
 pub const EXEMPT_IDS: MapDef = MapDef {
     c_types: Some(("__u64", "__u32")),
-    ..map("exempt_ids", MapKind::Hash, 8, 4, 1 << 17, "Cgroups that policies exempt, with their paths' ids.")
+    ..map(
+        "exempt_ids",
+        MapKind::Hash,
+        8,
+        4,
+        1 << 17,
+        "Cgroups that policies exempt or put into classes, with their paths' ids.",
+    )
 };
 /// Exemptions of cgroups.
 pub const EXEMPT_CGROUPS: MapDef = MapDef {
@@ -178,7 +185,7 @@ pub const EXEMPT_CGROUPS: MapDef = MapDef {
         size::<abi::ExemptKey>(),
         4,
         1 << 17,
-        "Paths of cgroups that a profile of a slot exempts; the value is the source.",
+        "Paths of cgroups that a profile of a slot exempts, with the source, or puts into a class.",
     )
 };
 /// Original destinations on their way from the connecting to the accepted socket.

@@ -18,6 +18,8 @@ pub struct Membership {
     pub workloads: Vec<Workload>,
     /// Absolute cgroup v2 paths, by profile.
     pub exempt_cgroups: Vec<(ProfileId, String, SourceId)>,
+    /// The same of those that tell classes of processes apart, with the part that each is in.
+    pub class_cgroups: Vec<(ProfileId, String, u32)>,
 }
 
 /// An endpoint that two workloads select, neither more narrowly than the other.
@@ -40,10 +42,15 @@ impl Membership {
             let cgroups = profile.exempt.cgroups.iter();
             cgroups.map(move |(path, source)| (ProfileId(id), path.clone(), *source))
         });
+        let classes = (0..).zip(&image.profiles).flat_map(|(id, profile)| {
+            let cgroups = profile.classes.cgroups.iter();
+            cgroups.map(move |(path, part)| (ProfileId(id), path.clone(), *part))
+        });
         Self {
             meshes: image.meshes.clone(),
             workloads: image.workloads.clone(),
             exempt_cgroups: exempt.collect(),
+            class_cgroups: classes.collect(),
         }
     }
 
@@ -57,13 +64,23 @@ impl Membership {
             let cgroups = profile.exempt_cgroups.into_iter();
             cgroups.map(move |(path, source)| (ProfileId(id), path, SourceId(source)))
         });
+        let classes = (0..).zip(names.classes).flat_map(|(id, classes)| {
+            classes.cgroups.into_iter().map(move |(path, part)| (ProfileId(id), path, part))
+        });
         Ok(Self {
             meshes: names.meshes,
             exempt_cgroups: exempt.collect(),
+            class_cgroups: classes.collect(),
             workloads: (names.workloads.into_iter())
                 .map(|(name, profile, selector)| Workload { name, selector, profile: ProfileId(profile) })
                 .collect(),
         })
+    }
+
+    /// The cgroups that it names beside those of its workloads.
+    pub fn named_cgroups(&self) -> impl Iterator<Item = &String> {
+        let exempt = self.exempt_cgroups.iter().map(|(_, path, _)| path);
+        exempt.chain(self.class_cgroups.iter().map(|(_, path, _)| path))
     }
 
     /// The workload of this name: `mesh/workload`, or the workload's own where only one mesh has it.

@@ -12,6 +12,12 @@
 //! For IPv6 the first tree is on the high 64 bits, and its walk ends at an index into *spans*, whose value is the
 //! node. Where prefixes longer than /64 share them, the span has the bit `SPAN_SUBTREE` and names the root of a tree
 //! on the low 64 bits.
+//!
+//! Where rules name identities, the line of the profile has three trees more. Its user, its group and its deepest
+//! cgroup that a rule names each put a process into a part, and the parts together into a cell: cell = (user × groups +
+//! group) × cgroups + cgroup, of which the first two trees, on ids, give the products and the map of cgroups the rest.
+//! The third, on cells, gives the line that is gone on with: the profile's own, or that of a class, which stands in
+//! *profiles* behind those of all profiles and has other roots.
 
 use std::collections::BTreeMap;
 
@@ -19,10 +25,11 @@ use bytemuck::Zeroable;
 use serde::{Deserialize, Serialize};
 
 use crate::abi::{self, NO_PARENT, PortLine, SPAN_SUBTREE, TreeLine};
+use crate::classes;
 use crate::flow::Protocol;
 use crate::flow::{Direction, Verdict};
 use crate::image::{
-    Decision, IdRange, MapImage, Node, PortTable, Profile, ProfileId, SourceId, SourceKind, parents,
+    Classes, Decision, IdRange, MapImage, Node, PortTable, Profile, ProfileId, SourceId, SourceKind, parents,
 };
 use crate::item::{counter_key, wire};
 use crate::map::Table;
@@ -61,13 +68,33 @@ pub(crate) struct Names {
     pub(crate) sources: Vec<SourceText>,
     pub(crate) profiles: Vec<ProfileNames>,
     pub(crate) workloads: Vec<(String, u32, Selector)>,
+    /// One for each profile, or none at all where no profile has classes; written behind the rest, and only where
+    /// there are some.
+    #[serde(skip)]
+    pub(crate) classes: Vec<ClassNames>,
 }
 
 impl Names {
     /// From the table.
     pub(crate) fn read(table: &TableData) -> Result<Self, Damaged> {
-        postcard::from_bytes(table.bytes())
-            .map_err(|_| Damaged { table: Table::Names, what: "it cannot be read" })
+        let damaged = |what| Damaged { table: Table::Names, what };
+        let (mut names, rest): (Self, _) =
+            postcard::take_from_bytes(table.bytes()).map_err(|_| damaged("it cannot be read"))?;
+        if !rest.is_empty() {
+            names.classes = postcard::from_bytes(rest).map_err(|_| damaged("its classes cannot be read"))?;
+            if names.classes.len() != names.profiles.len() {
+                return Err(damaged("it has not the classes of each profile"));
+            }
+        }
+        Ok(names)
+    }
+
+    fn write(&self) -> postcard::Result<Vec<u8>> {
+        let bytes = postcard::to_stdvec(self)?;
+        if self.classes.iter().all(|classes| *classes == ClassNames::default()) {
+            return Ok(bytes);
+        }
+        postcard::to_extend(&self.classes, bytes)
     }
 }
 
@@ -91,6 +118,17 @@ pub(crate) struct ProfileNames {
     /// Who made each of those nodes.
     pub(crate) node_sources: Vec<u32>,
     pub(crate) exempt_cgroups: Vec<(String, u32)>,
+}
+
+/// What belongs to the classes of a profile beside their lines.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ClassNames {
+    /// The paths that tell classes apart, each with its part.
+    pub(crate) cgroups: Vec<(String, u32)>,
+    /// How many nodes the lists of each class have: outbound tree and own. They follow those of the profile.
+    pub(crate) nodes: Vec<[u32; 2]>,
+    /// Who made each of those nodes.
+    pub(crate) node_sources: Vec<u32>,
 }
 
 /// Packs an image.
@@ -183,6 +221,10 @@ struct Packer<F: Form> {
     decisions: F::Of<abi::Decision>,
     sources: Vec<abi::Source>,
     port_tables: Vec<Ports>,
+    /// Lines of classes, which follow those of all profiles.
+    classes: Vec<abi::Profile>,
+    /// How many cells they have: each may be a stretch of a tree, and whoever reads them back makes a list of all.
+    cells: usize,
 }
 
 impl Default for Packer<Written> {
@@ -196,6 +238,8 @@ impl Default for Packer<Written> {
             decisions: Vec::new(),
             sources: Vec::new(),
             port_tables: Vec::new(),
+            classes: Vec::new(),
+            cells: 0,
         }
     }
 }
@@ -225,6 +269,8 @@ impl<'a> Packer<Compared<'a>> {
             decisions: Expected::new(tables.get(Table::Decisions).records()),
             sources: Vec::new(),
             port_tables: Vec::new(),
+            classes: Vec::new(),
+            cells: 0,
         }
     }
 
@@ -260,13 +306,19 @@ impl<F: Form> Packer<F> {
         let mut names = Names { meshes: image.meshes.clone(), ..Names::default() };
         let answers = image.profiles.iter().any(|profile| profile.decides_outbound(image, Protocol::Udp));
         let common = if answers { abi::PROFILE_SOME_ANSWER } else { 0 };
-        for profile in &image.profiles {
-            names.profiles.push(self.profile(profile, image, common)?);
+        for (at, profile) in (0u32..).zip(&image.profiles) {
+            let mut line = abi::Profile::zeroed();
+            names.profiles.push(self.profile(&mut line, profile, image, common)?);
+            names.classes.push(self.classes(at, &mut line, &profile.classes, image)?);
+            self.profiles.push(line);
+        }
+        for line in std::mem::take(&mut self.classes) {
+            self.profiles.push(line);
         }
         names.sources = image.sources.iter().map(source_text).collect();
         names.workloads =
             (image.workloads.iter()).map(|w| (w.name.clone(), w.profile.0, w.selector.clone())).collect();
-        postcard::to_stdvec(&names).map_err(|_| Unpackable::Malformed("its names cannot be written"))
+        names.write().map_err(|_| Unpackable::Malformed("its names cannot be written"))
     }
 
     fn port_table(&mut self, table: &PortTable) -> Result<Ports, Unpackable> {
@@ -308,11 +360,11 @@ impl<F: Form> Packer<F> {
     /// `common` are the flags that all profiles of the image have.
     fn profile(
         &mut self,
+        line: &mut abi::Profile,
         profile: &Profile,
         image: &MapImage,
         common: u32,
     ) -> Result<ProfileNames, Unpackable> {
-        let mut line = abi::Profile::zeroed();
         let mut nodes = [0; 4];
         let mut node_sources = Vec::new();
         let lists = profile.sides.iter().flat_map(|side| [&side.tree, &side.own]);
@@ -328,10 +380,70 @@ impl<F: Form> Packer<F> {
         line.flags = flags(profile, image) | common;
         line.accelerate_local = self.acceleration(&profile.acceleration.local)?;
         line.accelerate_peers = self.peers(&profile.acceleration.peers)?;
-        self.profiles.push(line);
         let exempt_cgroups =
             profile.exempt.cgroups.iter().map(|(path, source)| (path.clone(), source.0)).collect();
         Ok(ProfileNames { name: profile.name.clone(), nodes, node_sources, exempt_cgroups })
+    }
+
+    /// The classes of the profile at `at`, whose own `line` is filled in but for these.
+    fn classes(
+        &mut self,
+        at: u32,
+        line: &mut abi::Profile,
+        classes: &Classes,
+        image: &MapImage,
+    ) -> Result<ClassNames, Unpackable> {
+        if *classes == Classes::default() {
+            return Ok(ClassNames::default());
+        }
+        let [uid, gid] = classes::units(classes).map_err(Unpackable::Malformed)?;
+        self.cells += classes.cells.len();
+        if self.cells > MAX_LINES {
+            return Err(over(Table::Trees, self.cells));
+        }
+        let behind = image.profiles.len() + self.classes.len();
+        let first = u32::try_from(behind).map_err(|_| over(Table::Profiles, behind))?;
+        line.class_uid = self.part_tree(&classes.uids, uid)?;
+        line.class_gid = self.part_tree(&classes.gids, gid)?;
+        let mut cells = Vec::new();
+        for (cell, &class) in (0u32..).zip(&classes.cells) {
+            let line = class.checked_sub(1).map_or(at, |class| first.saturating_add(class));
+            if cells.last().is_none_or(|&(_, last)| last != line) {
+                cells.push((cell, line));
+            }
+        }
+        line.class_cells = self.narrow_tree(&cells)?;
+        let mut names = ClassNames { cgroups: classes.cgroups.clone(), ..ClassNames::default() };
+        for side in &classes.sides {
+            let mut class = *line;
+            let [tree, _] = &mut class.tree;
+            let [own, _] = &mut class.own;
+            let mut nodes = [0; 2];
+            for ((list, roots), count) in [&side.tree, &side.own].into_iter().zip([tree, own]).zip(&mut nodes)
+            {
+                *roots = self.address_trees(list)?;
+                *count = u32::try_from(list.len()).map_err(|_| over(Table::Nodes, list.len()))?;
+                names.node_sources.extend(list.iter().map(|node| node.source.0));
+            }
+            names.nodes.push(nodes);
+            self.classes.push(class);
+        }
+        Ok(names)
+    }
+
+    /// A tree on ids, whose values are what the part that an id is in adds to the number of a cell.
+    fn part_tree(&mut self, ranges: &[(IdRange, u32)], unit: u32) -> Result<u32, Unpackable> {
+        if ranges.is_empty() {
+            return Ok(0);
+        }
+        let mut stretches = vec![(0, 0)];
+        for &(range, part) in ranges {
+            put(&mut stretches, range.first, part * unit);
+            if let Some(next) = range.last.checked_add(1) {
+                put(&mut stretches, next, 0);
+            }
+        }
+        self.narrow_tree(&stretches)
     }
 
     /// Appends the nodes of one list and returns the roots of its trees: IPv4, IPv6.
@@ -483,6 +595,7 @@ fn flags(profile: &Profile, image: &MapImage) -> u32 {
         | flag(profile.has_inbound_rules(image), abi::PROFILE_INBOUND_RULES)
         | flag(profile.decides_inbound(image, Protocol::Udp), abi::PROFILE_INBOUND_DATAGRAMS)
         | flag(profile.decides_outbound(image, Protocol::Udp), abi::PROFILE_ANSWERS)
+        | flag(!profile.classes.cgroups.is_empty(), abi::PROFILE_CLASS_CGROUPS)
 }
 
 /// A stretch, or a new value for one that begins at the same key.
@@ -614,6 +727,13 @@ mod tests {
             (Profile { missing_sidecar_refuse: true, ..quiet() }, abi::PROFILE_MISSING_SIDECAR_REFUSE),
             (Profile { failed_attach_refuse: true, ..quiet() }, abi::PROFILE_FAILED_ATTACH_REFUSE),
             (Profile { exempt: cgroup(), ..quiet() }, abi::PROFILE_EXEMPT_CGROUPS),
+            (
+                Profile {
+                    classes: Classes { cgroups: vec![("/a".into(), 1)], ..Classes::default() },
+                    ..quiet()
+                },
+                abi::PROFILE_CLASS_CGROUPS,
+            ),
             (profile([0, 0], [1, 0]), abi::PROFILE_INBOUND | abi::PROFILE_INBOUND_RULES),
             (profile([0, 0], [0, 1]), abi::PROFILE_INBOUND_DATAGRAMS | abi::PROFILE_INBOUND_RULES),
             (profile([0, 1], [0, 0]), abi::PROFILE_ANSWERS),

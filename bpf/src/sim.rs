@@ -10,7 +10,7 @@ use crate::flow::{Direction, Flow, Identity, Protocol, Verdict};
 use crate::image::{Decision, ProfileId, SourceId};
 use crate::item::counter_key;
 use crate::map::Table;
-use crate::pack::{Names, Ports, high, low};
+use crate::pack::{ClassNames, Names, Ports, high, low};
 use crate::ports::PortRange;
 use crate::prefix::Prefix;
 use crate::selector::cgroup_covers;
@@ -28,6 +28,16 @@ pub struct Sim<'a> {
     decisions: &'a [abi::Decision],
     sources: &'a [abi::Source],
     exempt_cgroups: Vec<Vec<(String, u32)>>,
+    classes: Vec<ClassLines>,
+}
+
+/// The classes of one profile.
+struct ClassLines {
+    /// Paths that tell them apart, each with its part.
+    cgroups: Vec<(String, u32)>,
+    /// Where their lines begin, and how many there are.
+    first: u32,
+    count: u32,
 }
 
 /// What came out for a flow.
@@ -72,6 +82,8 @@ impl Decided {
 pub struct TreeOf {
     /// The profile.
     pub profile: ProfileId,
+    /// The class of the process: 0 for the profile's own side, and for every inbound flow.
+    pub class: u32,
     /// Its side.
     pub direction: Direction,
     /// The member's own addresses.
@@ -96,7 +108,16 @@ impl<'a> Sim<'a> {
     /// Where the names cannot be read.
     pub fn new(tables: &'a Tables) -> Result<Self, Damaged> {
         let names = Names::read(tables.get(Table::Names))?;
+        let count = |len| u32::try_from(len).unwrap_or(u32::MAX);
+        let mut behind = count(names.profiles.len());
+        let class_lines = |ClassNames { cgroups, nodes, .. }: ClassNames| {
+            let lines = ClassLines { cgroups, first: behind, count: count(nodes.len()) };
+            behind = behind.saturating_add(lines.count);
+            lines
+        };
+        let classes = names.classes.into_iter().map(class_lines).collect();
         Ok(Self {
+            classes,
             profiles: tables.get(Table::Profiles).records(),
             trees: tables.get(Table::Trees).records(),
             spans: tables.get(Table::Spans).records(),
@@ -116,7 +137,11 @@ impl<'a> Sim<'a> {
         {
             return Some(Decided::Exempt(source));
         }
-        let tree = TreeOf { profile, direction: flow.direction, own: flow.own };
+        let class = match flow.direction {
+            Direction::Outbound => self.class_of(profile, identity)?,
+            Direction::Inbound => 0,
+        };
+        let tree = TreeOf { profile, class, direction: flow.direction, own: flow.own };
         let node = self.node_of(tree, flow.address)?;
         let record = self.nodes.get(node as usize)?;
         let own = wire_of(record, flow.protocol);
@@ -158,16 +183,45 @@ impl<'a> Sim<'a> {
                 }
             }
         }
-        let cgroup = identity.cgroup.as_deref();
-        let exempt = self.exempt_cgroups.get(profile.0 as usize)?.iter();
-        let deepest = exempt
-            .filter(|(path, _)| cgroup.is_some_and(|cgroup| cgroup_covers(path, cgroup)))
-            .max_by_key(|(path, _)| path.len());
-        Some(deepest.map(|&(_, source)| SourceId(source)))
+        Some(deepest(self.exempt_cgroups.get(profile.0 as usize)?, identity).map(SourceId))
+    }
+
+    /// The class of a process, of which there are none but 0 where no rule of the profile names an identity. `None`
+    /// where a table does not answer.
+    #[must_use]
+    pub fn class_of(&self, profile: ProfileId, identity: &Identity) -> Option<u32> {
+        let line = self.profiles.get(profile.0 as usize)?;
+        if line.class_cells == 0 {
+            return Some(0);
+        }
+        let classes = self.classes.get(profile.0 as usize)?;
+        let mut cell = 0u32;
+        for (root, id) in [(line.class_uid, identity.uid), (line.class_gid, identity.gid)] {
+            if let Some(id) = id
+                && root != 0
+            {
+                cell = cell.checked_add(tree::find_narrow(self.trees, root, id)?)?;
+            }
+        }
+        if line.flags & abi::PROFILE_CLASS_CGROUPS != 0 {
+            cell = cell.checked_add(deepest(&classes.cgroups, identity).unwrap_or(0))?;
+        }
+        let found = tree::find_narrow(self.trees, line.class_cells, cell)?;
+        if found == profile.0 {
+            return Some(0);
+        }
+        found.checked_sub(classes.first).filter(|&class| class < classes.count)?.checked_add(1)
+    }
+
+    /// The line of a class.
+    fn line(&self, profile: ProfileId, class: u32) -> Option<&abi::Profile> {
+        let Some(class) = class.checked_sub(1) else { return self.profiles.get(profile.0 as usize) };
+        let classes = self.classes.get(profile.0 as usize).filter(|classes| class < classes.count)?;
+        self.profiles.get(classes.first.checked_add(class)? as usize)
     }
 
     fn roots(&self, tree: TreeOf) -> Option<(u32, u32)> {
-        let line = self.profiles.get(tree.profile.0 as usize)?;
+        let line = self.line(tree.profile, tree.class)?;
         let [[out4, out6], [in4, in6]] = if tree.own { line.own } else { line.tree };
         Some(match tree.direction {
             Direction::Outbound => (out4, out6),
@@ -275,6 +329,13 @@ impl<'a> Sim<'a> {
     }
 }
 
+/// What the deepest of some paths that covers a process has.
+fn deepest(paths: &[(String, u32)], identity: &Identity) -> Option<u32> {
+    let cgroup = identity.cgroup.as_deref()?;
+    let covering = paths.iter().filter(|(path, _)| cgroup_covers(path, cgroup));
+    covering.max_by_key(|(path, _)| path.len()).map(|&(_, value)| value)
+}
+
 const fn wire_of(node: &abi::Node, protocol: Protocol) -> abi::Decision {
     let [tcp, udp] = node.decision;
     match protocol {
@@ -304,7 +365,7 @@ mod tests {
         };
         let tables = crate::pack::pack(&image).unwrap();
         let sim = Sim::new(&tables).unwrap();
-        let tree = TreeOf { profile: ProfileId(0), direction: Direction::Outbound, own: false };
+        let tree = TreeOf { profile: ProfileId(0), class: 0, direction: Direction::Outbound, own: false };
         let spans = sim.address_spans(tree).unwrap();
         let ends: Vec<String> = spans.iter().map(|span| format!("{}-{}", span.first, span.last)).collect();
         assert_eq!(ends.first().unwrap(), "0.0.0.0-254.255.255.255");

@@ -5,7 +5,9 @@ use std::sync::OnceLock;
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::abi::{self, LINE, MANIFEST_MAGIC, ManifestHeader, ManifestTable, POLICY_ABI};
+use crate::abi::{
+    self, LINE, MANIFEST_MAGIC, ManifestHeader, ManifestTable, POLICY_ABI, POLICY_ABI_UNCLASSED,
+};
 use crate::map::{TABLES, Table};
 
 /// A BLAKE3 digest.
@@ -146,10 +148,18 @@ impl Tables {
         self.tables.iter().map(|table| table.line_count() * LINE).sum()
     }
 
+    /// The version of these tables: the least that says all that is in them.
+    #[must_use]
+    pub fn policy_abi(&self) -> u32 {
+        let profiles: &[abi::Profile] = self.get(Table::Profiles).records();
+        let has_classes = profiles.iter().any(|profile| profile.class_cells != 0);
+        if has_classes { POLICY_ABI } else { POLICY_ABI_UNCLASSED }
+    }
+
     /// The policy's digest: over the digests of all tables but the manifest.
     #[must_use]
     pub fn digest(&self) -> Digest {
-        policy_digest(&self.table_digests())
+        policy_digest(self.policy_abi(), &self.table_digests())
     }
 
     fn table_digests(&self) -> Vec<ManifestTable> {
@@ -168,9 +178,9 @@ impl Tables {
         let tables = self.table_digests();
         let header = ManifestHeader {
             magic: MANIFEST_MAGIC,
-            policy_abi: POLICY_ABI,
+            policy_abi: self.policy_abi(),
             tables: abi::TABLE_COUNT,
-            digest: policy_digest(&tables),
+            digest: policy_digest(self.policy_abi(), &tables),
             generation,
             owner,
             reserve: 0,
@@ -203,13 +213,13 @@ impl Manifest {
         if header.magic != MANIFEST_MAGIC {
             return Err(damaged("it does not begin as a manifest does"));
         }
-        if header.policy_abi != POLICY_ABI || header.tables != abi::TABLE_COUNT {
+        if !is_known(header.policy_abi) || header.tables != abi::TABLE_COUNT {
             return Err(damaged("it was written by another version of meshc"));
         }
         let tables: [ManifestTable; TABLES] = (lines.get(1..=TABLES))
             .and_then(|tables| tables.try_into().ok())
             .ok_or_else(|| damaged("it does not name every table"))?;
-        if header.digest != policy_digest(&tables) {
+        if header.digest != policy_digest(header.policy_abi, &tables) {
             return Err(damaged("its digest is not that of the tables it names"));
         }
         Ok(Self { header, tables })
@@ -223,9 +233,15 @@ impl Manifest {
     }
 }
 
-fn policy_digest(tables: &[ManifestTable]) -> Digest {
+/// Whether tables of this version can be read.
+#[must_use]
+pub const fn is_known(policy_abi: u32) -> bool {
+    matches!(policy_abi, POLICY_ABI | POLICY_ABI_UNCLASSED)
+}
+
+fn policy_digest(policy_abi: u32, tables: &[ManifestTable]) -> Digest {
     let mut hasher = blake3::Hasher::new();
-    hasher.update(&POLICY_ABI.to_le_bytes());
+    hasher.update(&policy_abi.to_le_bytes());
     for table in tables.iter().skip(1) {
         hasher.update(&table.bytes.to_le_bytes()).update(&table.digest);
     }
@@ -248,7 +264,10 @@ mod tests {
             Manifest::read(&TableData::from_bytes(&bytes)).unwrap_err().what
         };
         let version = "it was written by another version of meshc";
-        assert_eq!(with(|header| header.policy_abi += 1), version);
+        assert_eq!(with(|header| header.policy_abi = POLICY_ABI + 1), version);
+        assert_eq!(with(|header| header.policy_abi = POLICY_ABI_UNCLASSED - 1), version);
+        // The digest is that of a policy without classes.
+        assert_ne!(with(|header| header.policy_abi = POLICY_ABI), version);
         assert_eq!(with(|header| header.tables += 1), version);
     }
 

@@ -8,11 +8,11 @@ use std::collections::BTreeMap;
 use crate::abi::{self, PORT_DEPTH, PortLine, TREE_DEPTH, TreeLine};
 use crate::flow::{Direction, Verdict};
 use crate::image::{
-    Acceleration, Decision, Exempt, IdRange, MapImage, Node, PortTable, PortTableId, Profile, ProfileId,
-    Side, Source, SourceId, SourceKind, Workload,
+    Acceleration, Classes, Decision, Exempt, IdRange, MapImage, Node, PortTable, PortTableId, Profile,
+    ProfileId, Side, Source, SourceId, SourceKind, Workload,
 };
 use crate::map::Table;
-use crate::pack::{Names, Ports, ProfileNames, SourceText, difference, from_words};
+use crate::pack::{ClassNames, MAX_LINES, Names, Ports, ProfileNames, SourceText, difference, from_words};
 use crate::ports::PortRange;
 use crate::prefix::Prefix;
 use crate::tables::{Damaged, Tables};
@@ -27,8 +27,15 @@ pub fn unpack(tables: &Tables) -> Result<MapImage, Damaged> {
     let mut reader = Reader::new(tables);
     let mut nodes = tables.get(Table::Nodes).records::<abi::Node>();
     let mut profiles = Vec::new();
-    for (profile, line) in names.profiles.iter().zip(tables.get(Table::Profiles).records()) {
-        profiles.push(reader.profile(profile, line, &mut nodes)?);
+    let mut behind = names.profiles.len() as u64;
+    let mut classes = names.classes.iter();
+    for ((at, profile), line) in (0..).zip(&names.profiles).zip(tables.get(Table::Profiles).records()) {
+        let mut profile = reader.profile(profile, line, &mut nodes)?;
+        if let Some(names) = classes.next() {
+            profile.classes = reader.classes(names, line, (at, behind), &mut nodes)?;
+            behind += names.nodes.len() as u64;
+        }
+        profiles.push(profile);
     }
     let sources = sources(tables, &names)?;
     let workloads = (names.workloads.into_iter())
@@ -74,6 +81,8 @@ struct Reader<'a> {
     decisions: &'a [abi::Decision],
     port_tables: Vec<PortTable>,
     known: BTreeMap<Ports, PortTableId>,
+    /// How many more cells there may be.
+    cells: u64,
     /// Neighbours mostly have the same port table.
     last: Option<(Ports, PortTableId)>,
 }
@@ -87,6 +96,7 @@ impl<'a> Reader<'a> {
             decisions: tables.get(Table::Decisions).records(),
             port_tables: Vec::new(),
             known: BTreeMap::new(),
+            cells: MAX_LINES as u64,
             last: None,
         }
     }
@@ -100,14 +110,7 @@ impl<'a> Reader<'a> {
         let mut makers = names.node_sources.iter();
         let mut lists: [Vec<Node>; 4] = Default::default();
         for (list, &count) in lists.iter_mut().zip(&names.nodes) {
-            let (these, rest) = nodes
-                .split_at_checked(count as usize)
-                .ok_or(Damaged { table: Table::Nodes, what: "it is shorter than the profiles say" })?;
-            *nodes = rest;
-            list.reserve(these.len());
-            for (record, &source) in these.iter().zip(makers.by_ref()) {
-                list.push(self.node(record, SourceId(source))?);
-            }
+            *list = self.list(count, &mut makers, nodes)?;
         }
         let [outbound, own_outbound, inbound, own_inbound] = lists;
         Ok(Profile {
@@ -126,7 +129,83 @@ impl<'a> Reader<'a> {
                 local: self.accelerated(line.accelerate_local)?,
                 peers: self.peers(line.accelerate_peers)?,
             },
+            classes: Classes::default(),
         })
+    }
+
+    /// The next `count` nodes.
+    fn list<'m>(
+        &mut self,
+        count: u32,
+        makers: &mut impl Iterator<Item = &'m u32>,
+        nodes: &mut &[abi::Node],
+    ) -> Result<Vec<Node>, Damaged> {
+        let (these, rest) = nodes
+            .split_at_checked(count as usize)
+            .ok_or(Damaged { table: Table::Nodes, what: "it is shorter than the profiles say" })?;
+        *nodes = rest;
+        these.iter().zip(makers).map(|(record, &source)| self.node(record, SourceId(source))).collect()
+    }
+
+    /// The classes of the profile whose line is at `at`; theirs begin at `behind`.
+    fn classes(
+        &mut self,
+        names: &ClassNames,
+        line: &abi::Profile,
+        (at, behind): (u32, u64),
+        nodes: &mut &[abi::Node],
+    ) -> Result<Classes, Damaged> {
+        if line.class_cells == 0 {
+            return Ok(Classes::default());
+        }
+        let mut makers = names.node_sources.iter();
+        let mut sides = Vec::new();
+        for &[tree, own] in &names.nodes {
+            let tree = self.list(tree, &mut makers, nodes)?;
+            sides.push(Side { tree, own: self.list(own, &mut makers, nodes)? });
+        }
+        let many = Damaged { table: Table::Trees, what: "there are more classes than any tables hold" };
+        let cgroups = 1 + names.cgroups.iter().map(|&(_, part)| u64::from(part)).max().unwrap_or(0);
+        let (gids, groups) = self.parts(line.class_gid, cgroups)?;
+        let below = groups.checked_mul(cgroups).ok_or_else(|| many.clone())?;
+        let (uids, users) = self.parts(line.class_uid, below)?;
+        let count = users.checked_mul(below).ok_or_else(|| many.clone())?;
+        self.cells = self.cells.checked_sub(count).ok_or(many)?;
+        let found = tree::narrow_stretches(self.trees, line.class_cells)
+            .ok_or(Damaged { table: Table::Trees, what: "classes are no tree" })?;
+        let ends = found.iter().skip(1).map(|&(next, _)| u64::from(next)).chain([count]);
+        let mut cells = Vec::new();
+        for (&(_, found), end) in found.iter().zip(ends) {
+            let class = match u64::from(found).checked_sub(behind) {
+                Some(class) if class < sides.len() as u64 => u32::try_from(class + 1).ok(),
+                _ => Some(0).filter(|_| found == at),
+            };
+            let class =
+                class.ok_or(Damaged { table: Table::Profiles, what: "it has no line for a class" })?;
+            let end = usize::try_from(end.min(count)).unwrap_or(usize::MAX);
+            cells.resize(end.max(cells.len()), class);
+        }
+        Ok(Classes { uids, gids, cgroups: names.cgroups.clone(), cells, sides })
+    }
+
+    /// Ranges of ids with their parts, each of which adds `unit` once more to the number of a cell; and how many parts
+    /// there are.
+    fn parts(&self, root: u32, unit: u64) -> Result<(Vec<(IdRange, u32)>, u64), Damaged> {
+        if root == 0 {
+            return Ok((Vec::new(), 1));
+        }
+        let damaged = || Damaged { table: Table::Trees, what: "ids of classes are no tree" };
+        let found = tree::narrow_stretches(self.trees, root).ok_or_else(damaged)?;
+        let ends = found.iter().skip(1).map(|&(next, _)| next.saturating_sub(1)).chain([u32::MAX]);
+        let (mut ranges, mut last_part) = (Vec::new(), 0);
+        for (&(first, value), last) in found.iter().zip(ends) {
+            let part = u32::try_from(u64::from(value) / unit).map_err(|_| damaged())?;
+            last_part = last_part.max(part);
+            if value != 0 {
+                ranges.push((IdRange { first, last }, part));
+            }
+        }
+        Ok((ranges, 1 + u64::from(last_part)))
     }
 
     fn node(&mut self, record: &abi::Node, source: SourceId) -> Result<Node, Damaged> {

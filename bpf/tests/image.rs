@@ -3,11 +3,12 @@
 
 use std::net::IpAddr;
 
+use mesh_bpf::abi;
 use mesh_bpf::artifact;
 use mesh_bpf::flow::{Direction, Flow, Identity, Protocol, Verdict};
 use mesh_bpf::image::{
-    Acceleration, Decision, Exempt, IdRange, MapImage, Node, PortTable, PortTableId, Profile, ProfileId,
-    Side, Source, SourceId, SourceKind, Workload,
+    Acceleration, Classes, Decision, Exempt, IdRange, MapImage, Node, PortTable, PortTableId, Profile,
+    ProfileId, Side, Source, SourceId, SourceKind, Workload,
 };
 use mesh_bpf::item::counter_key;
 use mesh_bpf::map::Table;
@@ -16,7 +17,7 @@ use mesh_bpf::pack::{Unpackable, pack, pack_within};
 use mesh_bpf::ports::PortRange;
 use mesh_bpf::prefix::{Prefix, mask32, mask128};
 use mesh_bpf::selector::Selector;
-use mesh_bpf::sim::{Decided, Sim};
+use mesh_bpf::sim::{Decided, Sim, TreeOf};
 use mesh_bpf::tables::{Manifest, TableData};
 use mesh_bpf::unpack::unpack;
 use proptest::collection::{btree_map, btree_set, vec};
@@ -53,8 +54,8 @@ fn prefix() -> impl Strategy<Value = Prefix> {
     })
 }
 
-fn nodes(tables: u32) -> impl Strategy<Value = Vec<Node>> {
-    (btree_set(prefix(), 0..40), vec((0..tables, 0..tables), 41)).prop_map(|(prefixes, ports)| {
+fn nodes(tables: u32, at_most: usize) -> impl Strategy<Value = Vec<Node>> {
+    (btree_set(prefix(), 0..at_most), vec((0..tables, 0..tables), 41)).prop_map(|(prefixes, ports)| {
         (std::iter::once(Prefix::Any).chain(prefixes).zip(ports))
             .map(|(prefix, (tcp, udp))| Node {
                 prefix,
@@ -65,47 +66,102 @@ fn nodes(tables: u32) -> impl Strategy<Value = Vec<Node>> {
     })
 }
 
+/// Ids where parts begin and end, of which the first and the last that there is are often one.
+fn id() -> impl Strategy<Value = u32> {
+    prop_oneof![Just(0), Just(u32::MAX), Just(u32::MAX - 1), 0..60u32, any::<u32>()]
+}
+
+/// Ranges with their parts, which often cover all ids there are.
+fn parts() -> impl Strategy<Value = Vec<(IdRange, u32)>> {
+    let ids = btree_map(id(), 0..4u32, 0..40);
+    (ids, 0..4u32).prop_map(|(mut begins, first)| {
+        begins.entry(0).or_insert(first);
+        let mut ranges: Vec<(IdRange, u32)> = Vec::new();
+        let ends = begins.keys().skip(1).map(|next| next - 1).chain([u32::MAX]);
+        for ((&first, &part), last) in begins.iter().zip(ends).filter(|((_, part), _)| **part != 0) {
+            match ranges.last_mut() {
+                Some((range, of)) if *of == part && range.last + 1 == first => range.last = last,
+                _ => ranges.push((IdRange { first, last }, part)),
+            }
+        }
+        ranges
+    })
+}
+
+const CGROUPS: [&str; 6] = ["/a", "/a/b", "/a/b/c", "/ab", "/b", "/c/d"];
+
+fn classes() -> impl Strategy<Value = Classes> {
+    let cgroups = btree_map(prop::sample::select(CGROUPS.to_vec()), 1..4u32, 0..6);
+    let side = (nodes(3, 6), nodes(3, 3)).prop_map(|(tree, own)| Side { tree, own });
+    let sides = vec(side, 1..4);
+    (prop::option::of(parts()), prop::option::of(parts()), cgroups, sides, vec(0..4u32, 64)).prop_map(
+        |(uids, gids, cgroups, sides, of)| {
+            let cgroups = cgroups.into_iter().map(|(path, part)| (path.to_owned(), part)).collect();
+            let (uids, gids) = (uids.unwrap_or_default(), gids.unwrap_or_default());
+            let mut classes = Classes { uids, gids, cgroups, cells: Vec::new(), sides };
+            let cells = classes.parts().into_iter().product::<u32>() as usize;
+            let last = u32::try_from(classes.sides.len()).unwrap_or(u32::MAX);
+            classes.cells = of.iter().take(cells).map(|&class| class.min(last)).collect();
+            classes
+        },
+    )
+}
+
+fn identity() -> impl Strategy<Value = Identity> {
+    let cgroup = prop::sample::select(vec!["/", "/a", "/a/b/c/d", "/a/bc", "/ab/a", "/c", "/c/d/e", "/x"]);
+    (prop::option::of(id()), prop::option::of(id()), prop::option::of(cgroup))
+        .prop_map(|(uid, gid, cgroup)| Identity { uid, gid, cgroup: cgroup.map(str::to_owned) })
+}
+
 fn profile() -> impl Strategy<Value = Profile> {
     let ids = btree_set(0..1000u32, 0..20).prop_map(|ids| {
         let ids = ids.into_iter().map(|id| (IdRange { first: id * 2, last: id * 2 }, SourceId(2)));
         ids.collect::<Vec<_>>()
     });
-    let side = || (nodes(3), nodes(3)).prop_map(|(tree, own)| Side { tree, own });
+    let side = || (nodes(3, 40), nodes(3, 40)).prop_map(|(tree, own)| Side { tree, own });
     let range = PortRange { first: 5, last: u16::MAX };
-    (side(), side(), ids, any::<[bool; 3]>()).prop_map(move |(outbound, inbound, uids, flags)| Profile {
-        name: "mesh".into(),
-        sides: [outbound, inbound],
-        exempt: Exempt { gids: uids.clone(), uids, cgroups: vec![("/a/b".into(), SourceId(2))] },
-        missing_sidecar_refuse: flags[0],
-        failed_attach_refuse: flags[1],
-        acceleration: Acceleration {
-            local: if flags[2] { vec![(range, SourceId(3))] } else { vec![] },
-            peers: if flags[2] { [(ProfileId(0), vec![(range, SourceId(3))])].into() } else { [].into() },
+    let classes = prop_oneof![Just(Classes::default()), classes()];
+    (side(), side(), ids, any::<[bool; 3]>(), classes).prop_map(
+        move |(outbound, inbound, uids, flags, classes)| Profile {
+            name: "mesh".into(),
+            classes,
+            sides: [outbound, inbound],
+            exempt: Exempt { gids: uids.clone(), uids, cgroups: vec![("/a/b".into(), SourceId(2))] },
+            missing_sidecar_refuse: flags[0],
+            failed_attach_refuse: flags[1],
+            acceleration: Acceleration {
+                local: if flags[2] { vec![(range, SourceId(3))] } else { vec![] },
+                peers: if flags[2] { [(ProfileId(0), vec![(range, SourceId(3))])].into() } else { [].into() },
+            },
         },
-    })
+    )
 }
 
 fn image() -> impl Strategy<Value = MapImage> {
-    (vec(port_table(), 3), profile()).prop_map(|(port_tables, profile)| {
-        let source = |kind, head: &str| Source { kind, head: head.into(), ..Source::default() };
-        MapImage {
-            meshes: vec!["mesh".into()],
-            sources: vec![
-                Source::default(),
-                source(SourceKind::BuiltIn, "loopback"),
-                source(SourceKind::Exempt, "exempt uid 1"),
-                source(SourceKind::Rule, "exclude outbound tcp"),
-            ],
-            port_tables,
-            profiles: vec![profile],
-            workloads: vec![Workload {
-                name: "mesh/app".into(),
-                selector: Selector { cgroups: vec!["/app".into()], ..Selector::default() },
-                profile: ProfileId(0),
-            }],
-        }
-        .canonical()
-    })
+    (vec(port_table(), 3), profile(), prop::option::of(profile())).prop_map(
+        |(port_tables, profile, other)| {
+            let source = |kind, head: &str| Source { kind, head: head.into(), ..Source::default() };
+            MapImage {
+                meshes: vec!["mesh".into()],
+                sources: vec![
+                    Source::default(),
+                    source(SourceKind::BuiltIn, "loopback"),
+                    source(SourceKind::Exempt, "exempt uid 1"),
+                    source(SourceKind::Rule, "exclude outbound tcp"),
+                ],
+                port_tables,
+                profiles: std::iter::once(profile)
+                    .chain(other.map(|other| Profile { name: "other".into(), ..other }))
+                    .collect(),
+                workloads: vec![Workload {
+                    name: "mesh/app".into(),
+                    selector: Selector { cgroups: vec!["/app".into()], ..Selector::default() },
+                    profile: ProfileId(0),
+                }],
+            }
+            .canonical()
+        },
+    )
 }
 
 fn flow() -> impl Strategy<Value = Flow> {
@@ -144,16 +200,27 @@ proptest! {
     }
 
     #[test]
-    fn the_walk_finds_the_longest_prefix_and_its_port(image in image(), flows in vec(flow(), 50)) {
+    fn the_walk_finds_the_longest_prefix_and_its_port(image in image(), flows in vec((flow(), identity()), 50)) {
         let tables = pack(&image).unwrap();
         let sim = Sim::new(&tables).unwrap();
-        for flow in flows {
-            let side = image.profiles[0].side(flow.direction);
+        for (flow, identity) in flows {
+            let profile = &image.profiles[0];
+            let class = profile.classes.class_of(&identity);
+            prop_assert_eq!(sim.class_of(ProfileId(0), &identity), Some(class));
+            let side = match (flow.direction, class) {
+                (Direction::Outbound, 1..) => &profile.classes.sides[class as usize - 1],
+                (direction, _) => profile.side(direction),
+            };
+            if flow.direction == Direction::Outbound
+                && let Some(Decided::Exempt(_)) = sim.decide(ProfileId(0), &flow, &identity)
+            {
+                continue;
+            }
             let list = if flow.own { &side.own } else { &side.tree };
             let node = list.iter().rfind(|node| node.prefix.contains(flow.address)).unwrap();
             let (_, decision) =
                 image.port_table(node.table(flow.protocol)).unwrap().lookup(flow.port).unwrap();
-            let Some(Decided::Policy(hit)) = sim.decide(ProfileId(0), &flow, &Identity::default()) else {
+            let Some(Decided::Policy(hit)) = sim.decide(ProfileId(0), &flow, &identity) else {
                 panic!("no decision for {flow:?}");
             };
             prop_assert_eq!((hit.prefix, hit.verdict, hit.source), (node.prefix, decision.verdict, decision.source));
@@ -218,6 +285,7 @@ proptest! {
     #[test]
     fn damaged_tables_are_refused_and_never_panic(
         image in image(), table in 1..9usize, at in any::<prop::sample::Index>(), byte in any::<u8>(),
+        identity in identity(),
     ) {
         let mut tables = pack(&image).unwrap();
         let table = Table::ALL[table];
@@ -231,6 +299,7 @@ proptest! {
             prop_assert!(read != image, "a change that nothing notices");
         }
         if let Ok(sim) = Sim::new(&tables) {
+            let _ = sim.class_of(ProfileId(0), &identity);
             let flow = Flow {
                 direction: Direction::Outbound,
                 protocol: Protocol::Tcp,
@@ -238,8 +307,42 @@ proptest! {
                 port: 80,
                 own: false,
             };
-            let _ = sim.decide(ProfileId(0), &flow, &Identity::default());
+            let _ = sim.decide(ProfileId(0), &flow, &identity);
         }
+    }
+
+    #[test]
+    fn each_class_is_read_back_from_its_trees(image in image()) {
+        let tables = pack(&image).unwrap();
+        let sim = Sim::new(&tables).unwrap();
+        for (id, profile) in (0..).map(ProfileId).zip(&image.profiles) {
+            for (class, side) in (0..).zip(profile.trees(Direction::Outbound)) {
+                for (own, list) in [(false, &side.tree), (true, &side.own)] {
+                    let tree = TreeOf { profile: id, class, direction: Direction::Outbound, own };
+                    for span in sim.address_spans(tree).unwrap() {
+                        let node = list.iter().rfind(|node| node.prefix.contains(span.first)).unwrap();
+                        prop_assert_eq!(sim.node(span.node).map(|(prefix, _)| prefix), Some(node.prefix));
+                    }
+                }
+            }
+            let behind = profile.trees(Direction::Outbound).count();
+            let class = u32::try_from(behind).unwrap();
+            let tree = TreeOf { profile: id, class, direction: Direction::Outbound, own: false };
+            prop_assert_eq!(sim.address_spans(tree), None);
+        }
+    }
+
+    #[test]
+    fn only_classes_make_tables_of_a_new_version(image in image()) {
+        let has = image.profiles.iter().any(|profile| profile.classes != Classes::default());
+        let tables = pack(&image).unwrap();
+        let abi = if has { abi::POLICY_ABI } else { abi::POLICY_ABI_UNCLASSED };
+        prop_assert_eq!(Manifest::read(&tables.manifest(1, 0)).unwrap().header.policy_abi, abi);
+        let bytes = artifact::encode(&tables);
+        prop_assert_eq!(&bytes[8..12], &abi.to_le_bytes()[..]);
+        let profiles: &[abi::Profile] = tables.get(Table::Profiles).records();
+        let sides: usize = image.profiles.iter().map(|profile| profile.classes.sides.len()).sum();
+        prop_assert_eq!(profiles.len(), image.profiles.len() + sides);
     }
 
     #[test]
@@ -250,6 +353,146 @@ proptest! {
         prop_assert_eq!(manifest.header.digest, tables.digest());
         for table in Table::ALL.into_iter().skip(1) {
             prop_assert_eq!(manifest.table(table).digest, tables.get(table).digest());
+        }
+    }
+}
+
+/// An image with one profile of two classes: user 7, and all else of group 9 or below `/a`.
+fn classed() -> MapImage {
+    let node = |table| Node { prefix: Prefix::Any, source: SourceId(1), ports: [PortTableId(table); 2] };
+    let side = |table| Side { tree: vec![node(table)], own: vec![node(table)] };
+    let table = |port| {
+        let verdict = Verdict::Redirected { port, transparent: false };
+        PortTable { stretches: vec![(0, Decision { verdict, source: SourceId(1), up: 0 })] }
+    };
+    let range = |first, last| IdRange { first, last };
+    let classes = Classes {
+        uids: vec![(range(7, 7), 1)],
+        gids: vec![(range(9, u32::MAX), 1)],
+        cgroups: vec![("/a".into(), 1)],
+        cells: vec![0, 2, 2, 2, 1, 1, 1, 1],
+        sides: vec![side(2), side(3)],
+    };
+    MapImage {
+        sources: vec![Source::default(), Source { kind: SourceKind::Rule, ..Source::default() }],
+        port_tables: vec![table(1), table(10), table(11), table(12)],
+        profiles: vec![Profile {
+            name: "m".into(),
+            sides: [side(0), side(1)],
+            classes,
+            ..Profile::default()
+        }],
+        ..MapImage::default()
+    }
+}
+
+#[test]
+fn a_process_is_of_the_class_that_its_three_parts_make() {
+    let image = classed();
+    let tables = pack(&image).unwrap();
+    assert_eq!(unpack(&tables).unwrap(), image);
+    let sim = Sim::new(&tables).unwrap();
+    let port = |uid, gid, cgroup: Option<&str>| {
+        let identity = Identity { uid, gid, cgroup: cgroup.map(str::to_owned) };
+        let flow = |direction| Flow {
+            direction,
+            protocol: Protocol::Tcp,
+            address: IpAddr::V4(0x0a00_0001.into()),
+            port: 80,
+            own: false,
+        };
+        // Nobody knows who sent what comes in.
+        let inbound = sim.decide(ProfileId(0), &flow(Direction::Inbound), &identity).unwrap();
+        assert_eq!(inbound.verdict().port(), Some(10));
+        sim.decide(ProfileId(0), &flow(Direction::Outbound), &identity).unwrap().verdict().port().unwrap()
+    };
+    assert_eq!(port(None, None, None), 1);
+    assert_eq!(port(Some(0), Some(0), Some("/")), 1);
+    assert_eq!(port(Some(6), Some(8), Some("/ab")), 1);
+    assert_eq!(port(Some(8), Some(9), None), 12);
+    assert_eq!(port(None, Some(u32::MAX), None), 12);
+    assert_eq!(port(Some(u32::MAX), None, Some("/a/b")), 12);
+    assert_eq!(port(Some(7), None, None), 11);
+    assert_eq!(port(Some(7), Some(9), Some("/a")), 11);
+}
+
+#[test]
+fn classes_that_no_tables_can_say_are_refused() {
+    let range = |first, last| IdRange { first, last };
+    type Change = (&'static str, fn(&mut Classes));
+    let changes: [Change; 13] = [
+        ("a cell is missing", |classes| classes.cells.truncate(7)),
+        ("a cell too many", |classes| classes.cells.push(0)),
+        ("a class that is not there", |classes| classes.cells[3] = 3),
+        ("no class at all", |classes| classes.sides.clear()),
+        ("no cells", |classes| classes.cells.clear()),
+        ("a user in no part", |classes| classes.uids[0].1 = 0),
+        ("more parts than cells", |classes| classes.uids[0].1 = u32::MAX),
+        ("a range that ends before it begins", |classes| classes.uids[0].0 = range_of(8, 7)),
+        ("ranges that overlap", |classes| classes.uids.push((range_of(7, 9), 1))),
+        ("neighbours that are one", |classes| classes.gids.insert(0, (range_of(3, 8), 1))),
+        ("a path twice", |classes| classes.cgroups.push(("/a".into(), 1))),
+        ("paths out of order", |classes| classes.cgroups.push(("/".into(), 1))),
+        ("a class without a tree", |classes| classes.sides[1].own.clear()),
+    ];
+    assert_eq!(range_of(1, 2), range(1, 2));
+    for (what, change) in changes {
+        let mut image = classed();
+        change(&mut image.profiles[0].classes);
+        assert!(matches!(pack(&image), Err(Unpackable::Malformed(_))), "{what}");
+    }
+    // Neighbours in different parts are two, and so are ranges with an id between them.
+    let mut image = classed();
+    let classes = &mut image.profiles[0].classes;
+    classes.gids = vec![(range(0, 3), 1), (range(5, 8), 1), (range(9, u32::MAX), 2)];
+    classes.cells = vec![0, 1, 2, 0, 2, 1, 1, 1, 2, 2, 0, 0];
+    assert_eq!(unpack(&pack(&image).unwrap()).unwrap(), image);
+}
+
+const fn range_of(first: u32, last: u32) -> IdRange {
+    IdRange { first, last }
+}
+
+#[test]
+fn classes_that_the_tables_do_not_bear_out_are_damaged() {
+    let image = classed();
+    let whole = pack(&image).unwrap();
+    let with = |change: &dyn Fn(&mut [abi::Profile])| {
+        let mut tables = whole.clone();
+        let mut lines = tables.get(Table::Profiles).records::<abi::Profile>().to_vec();
+        change(&mut lines);
+        tables.set(Table::Profiles, TableData::from_records(&lines));
+        unpack(&tables).unwrap_err();
+        let sim = Sim::new(&tables).unwrap();
+        for uid in [0, 7, u32::MAX] {
+            let _ = sim.class_of(ProfileId(0), &Identity { uid: Some(uid), ..Identity::default() });
+        }
+    };
+    with(&|lines| lines[0].class_cells = 0);
+    with(&|lines| lines[0].class_cells = u32::MAX);
+    with(&|lines| lines[0].class_cells = lines[0].class_uid);
+    with(&|lines| lines[0].class_uid = lines[0].class_gid);
+    with(&|lines| lines[0].class_gid = 0);
+    with(&|lines| lines[0].class_uid = u32::MAX);
+    with(&|lines| lines[0].flags ^= abi::PROFILE_CLASS_CGROUPS);
+    with(&|lines| lines[1].class_cells = 0);
+    with(&|lines| lines[2].tree = lines[0].tree);
+    with(&|lines| lines.swap(1, 2));
+    let lines: &[abi::Profile] = whole.get(Table::Profiles).records();
+    let mut shorter = whole.clone();
+    shorter.set(Table::Profiles, TableData::from_records(&lines[..2]));
+    unpack(&shorter).unwrap_err();
+    // Each word of each leaf: a part, a cell or a line of its own that is not there.
+    let trees = whole.get(Table::Trees).bytes();
+    for word in 0..trees.len() / 4 {
+        for value in [0u32, 1, 2, 3, u32::MAX] {
+            let mut bytes = trees.to_vec();
+            bytes[word * 4..word * 4 + 4].copy_from_slice(&value.to_le_bytes());
+            let mut tables = whole.clone();
+            tables.set(Table::Trees, TableData::from_bytes(&bytes));
+            // Some say another class that is there.
+            let differs = unpack(&tables) != Ok(image.clone());
+            assert!(differs || bytes == trees, "word {word} is {value}");
         }
     }
 }

@@ -192,6 +192,8 @@ pub struct Rule {
     pub ports: Option<RulePorts>,
     /// Which addresses; none means all. Some but empty: all that were written were wrong.
     pub addresses: Option<Vec<AddressItem>>,
+    /// Whose connections; none means everybody's. Some but empty: all of a kind that were written were wrong.
+    pub who: Option<Vec<Spanned<Identity>>>,
     /// The whole statement.
     pub span: Span,
 }

@@ -20,7 +20,7 @@ use crate::prove::prove;
 use crate::random::Random;
 use crate::resolve::{Location, NoImports};
 
-/// Programs of the random test. Each has some ten thousand flows.
+/// Programs of the random test. Each has some ten thousand flows, and more where rules name processes.
 const SEEDS: u64 = 400;
 
 /// Each with its mesh and its addresses.
@@ -90,6 +90,24 @@ const FLOW_ADDRESSES: [&str; 16] = [
     "2001:db8::1",
     "9001::1",
 ];
+/// Whose sockets a rule is about.
+const WHOS: [&str; 10] = [
+    "",
+    "",
+    "",
+    "uid 1000",
+    "uid 1000-1999, 7",
+    "gid 7",
+    "uid 1000-1999 and gid 5, 7-9",
+    "cgroup \"/jobs\"",
+    "uid 7 and cgroup \"/jobs/a\", \"/x\"",
+    "gid 7-9 and cgroup \"/jobs\"",
+];
+/// Users, groups and cgroups of processes.
+const USERS: [u32; 4] = [7, 999, 1000, 1999];
+const GROUPS: [u32; 3] = [5, 7, 10];
+const CGROUPS: [&str; 3] = ["/jobs", "/jobs/a/b", "/xy"];
+
 /// Addresses that a member may have as its own.
 const OWN: [&str; 3] = ["100.64.1.1", "10.0.0.1", "fd64::1"];
 const FLOW_PORTS: [u16; 14] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 15000, 15001, 15002, 65534, 65535];
@@ -115,6 +133,8 @@ struct Rule {
     protocol: &'static str,
     ports: &'static str,
     addresses: &'static str,
+    /// What stands behind `as`, or nothing.
+    who: &'static str,
     /// What stands behind `->`.
     target: Option<(u16, bool)>,
 }
@@ -129,6 +149,9 @@ impl Rule {
         write!(text, "{} {direction} {} {}", self.verb, self.protocol, self.ports).unwrap();
         if !self.addresses.is_empty() {
             write!(text, " {preposition} {}", self.addresses).unwrap();
+        }
+        if !self.who.is_empty() {
+            write!(text, " as {}", self.who).unwrap();
         }
         if let Some((port, transparent)) = self.target {
             write!(text, " -> {port}{}", if transparent { " transparent" } else { "" }).unwrap();
@@ -148,6 +171,78 @@ struct Box {
     ports: Ports,
     /// None where no address was written.
     addresses: Option<(IpAddr, u8)>,
+    who: Who,
+}
+
+/// Users, groups and a cgroup; none is all of them.
+#[derive(Clone, Copy, Default)]
+struct Who {
+    uid: Option<(u32, u32)>,
+    gid: Option<(u32, u32)>,
+    cgroup: Option<&'static str>,
+}
+
+impl Who {
+    fn holds(self, identity: &Identity) -> bool {
+        let within = |range: Option<(u32, u32)>, id: Option<u32>| {
+            range.is_none_or(|(first, last)| id.is_some_and(|id| first <= id && id <= last))
+        };
+        let below = |path: &str| {
+            let cgroup = identity.cgroup.as_deref();
+            cgroup.is_some_and(|cgroup| cgroup == path || cgroup.starts_with(&format!("{path}/")))
+        };
+        within(self.uid, identity.uid) && within(self.gid, identity.gid) && self.cgroup.is_none_or(below)
+    }
+
+    /// "each all where it is not named"
+    fn lies_within(self, other: Self) -> bool {
+        let ids = |one: Option<(u32, u32)>, other: Option<(u32, u32)>| match (one, other) {
+            (_, None) => true,
+            (None, Some(_)) => false,
+            (Some(one), Some(other)) => other.0 <= one.0 && one.1 <= other.1,
+        };
+        let cgroups = match (self.cgroup, other.cgroup) {
+            (_, None) => true,
+            (None, Some(_)) => false,
+            (Some(one), Some(other)) => one == other || one.starts_with(&format!("{other}/")),
+        };
+        ids(self.uid, other.uid) && ids(self.gid, other.gid) && cgroups
+    }
+}
+
+/// "`as uid 1, 5 and gid 7` is two boxes"
+fn whos(text: &'static str) -> Vec<Who> {
+    let mut whos = vec![Who::default()];
+    for part in text.split(" and ").filter(|part| !part.is_empty()) {
+        let (kind, items) = part.split_once(' ').unwrap();
+        let range = |text: &str| {
+            let (first, last) = text.split_once('-').unwrap_or((text, text));
+            Some((first.parse().unwrap(), last.parse().unwrap()))
+        };
+        let mut chosen = Vec::new();
+        for one in whos {
+            chosen.extend(items.split(", ").map(|item| match kind {
+                "uid" => Who { uid: range(item), ..one },
+                "gid" => Who { gid: range(item), ..one },
+                _ => Who { cgroup: Some(item.trim_matches('"')), ..one },
+            }));
+        }
+        whos = chosen;
+    }
+    whos
+}
+
+/// Nobody who is known, and one process of each combination.
+fn identities() -> Vec<Identity> {
+    let mut all = vec![Identity::default()];
+    for uid in USERS {
+        for gid in GROUPS {
+            for cgroup in CGROUPS {
+                all.push(Identity { uid: Some(uid), gid: Some(gid), cgroup: Some(cgroup.to_owned()) });
+            }
+        }
+    }
+    all
 }
 
 /// Ranges of ports, or with `not` all others.
@@ -238,7 +333,9 @@ fn boxes(rules: &[Rule]) -> Vec<Box> {
             } else {
                 rule.addresses.split(", ").map(|text| Some(network(text))).collect()
             };
-            for addresses in addresses {
+            for (addresses, who) in
+                addresses.into_iter().flat_map(|one| whos(rule.who).into_iter().map(move |who| (one, who)))
+            {
                 boxes.extend(protocols.iter().map(|&protocol| Box {
                     level: rule.level,
                     members: rule.members,
@@ -248,6 +345,7 @@ fn boxes(rules: &[Rule]) -> Vec<Box> {
                     protocol,
                     ports: ports.clone(),
                     addresses,
+                    who,
                 }));
             }
         }
@@ -284,12 +382,12 @@ fn is_narrower(one: &Box, other: &Box) -> bool {
             (None, Some(_)) => false,
             (Some(one), Some(other)) => lies_in(one, other),
         };
-        scope && addresses && one.ports.lie_within(&other.ports)
+        scope && addresses && one.who.lies_within(other.who) && one.ports.lie_within(&other.ports)
     };
     within(one, other) && !within(other, one)
 }
 
-fn meaning(boxes: &[Box], workload: usize, flow: &Flow) -> Meaning {
+fn meaning(boxes: &[Box], workload: usize, flow: &Flow, identity: &Identity) -> Meaning {
     let reaching: Vec<&Box> = boxes.iter().filter(|one| one.members.contains(&workload)).collect();
     let is_sidecars = reaching.iter().any(|one| one.verdict.port() == Some(flow.port));
     let comes_from_elsewhere =
@@ -305,6 +403,7 @@ fn meaning(boxes: &[Box], workload: usize, flow: &Flow) -> Meaning {
         .filter(|one| one.outbound == (flow.direction == Direction::Outbound))
         .filter(|one| one.protocol == flow.protocol && one.ports.contains(flow.port))
         .filter(|one| one.addresses.is_none_or(|network| holds(network, flow.address)))
+        .filter(|one| one.who.holds(identity))
         // "are reached, in either direction, only by rules whose own addresses lie inside them"
         .filter(|one| match one_of(&[LOOPBACK, OTHERS_APART].concat(), flow.address) {
             _ if flow.own => one.addresses.is_some_and(|(_, length)| length == bits(flow.address).1),
@@ -415,18 +514,31 @@ fn compare(rules: &[Rule]) -> Found {
     let tables = pack(&image).unwrap();
     let sim = Sim::new(&tables).unwrap();
     let mut found = Found { flows: 0, tied: 0 };
+    let names_processes = rules.iter().any(|rule| !rule.who.is_empty());
+    let processes = if names_processes { identities() } else { vec![Identity::default()] };
     for (index, (mesh, name, _)) in WORKLOADS.iter().enumerate() {
         let profile = image.workload(&format!("{mesh}/{name}")).unwrap().profile;
-        for flow in flows() {
+        for (flow, identity) in
+            flows().flat_map(|flow| processes.iter().map(move |identity| (flow, identity)))
+        {
+            if flow.direction == Direction::Inbound && *identity != Identity::default() {
+                continue;
+            }
             found.flows += 1;
-            match meaning(&boxes, index, &flow) {
+            match meaning(&boxes, index, &flow, identity) {
                 Meaning::Tied(verdicts) => {
                     found.tied += 1;
-                    assert_eq!(codes, [Code::Conflict].into(), "{name} {flow:?} {verdicts:?}\n{text}");
+                    assert_eq!(
+                        codes,
+                        [Code::Conflict].into(),
+                        "{name} {flow:?} {identity:?} {verdicts:?}\n{text}"
+                    );
                 }
-                Meaning::Decided(verdict) => match sim.decide(profile, &flow, &Identity::default()) {
-                    Some(Decided::Policy(hit)) => assert_eq!(hit.verdict, verdict, "{name} {flow:?}\n{text}"),
-                    _ => panic!("nothing decided {name} {flow:?}\n{text}"),
+                Meaning::Decided(verdict) => match sim.decide(profile, &flow, identity) {
+                    Some(Decided::Policy(hit)) => {
+                        assert_eq!(hit.verdict, verdict, "{name} {flow:?} {identity:?}\n{text}");
+                    }
+                    _ => panic!("nothing decided {name} {flow:?} {identity:?}\n{text}"),
                 },
             }
         }
@@ -434,7 +546,7 @@ fn compare(rules: &[Rule]) -> Found {
     // What the compiler says ties, ties; and the proof says the same, for itself.
     for tie in ties(program) {
         let workload = workload_index(&done, tie.workload.index());
-        let Meaning::Tied(verdicts) = meaning(&boxes, workload, &tie.flow) else {
+        let Meaning::Tied(verdicts) = meaning(&boxes, workload, &tie.flow, &tie.identity) else {
             panic!("{:?} is not tied\n{text}", tie.flow);
         };
         for (item, _) in [tie.one, tie.other] {
@@ -446,7 +558,8 @@ fn compare(rules: &[Rule]) -> Found {
         Err(disproof) => {
             let name = disproof.workload.as_deref().unwrap().split_once('/').unwrap().1;
             let workload = WORKLOADS.iter().position(|(_, known, _)| *known == name).unwrap();
-            let meaning = meaning(&boxes, workload, &disproof.flow.unwrap());
+            let identity = disproof.identity.clone().unwrap_or_default();
+            let meaning = meaning(&boxes, workload, &disproof.flow.unwrap(), &identity);
             assert!(matches!(meaning, Meaning::Tied(_)), "{disproof}: {meaning:?}\n{text}");
         }
     }
@@ -467,7 +580,8 @@ impl Random {
         };
         let ports = if protocol.is_empty() { "" } else { self.of(&PORTS) };
         let (always, addresses) = (self.below(5) == 0, self.of(&ADDRESSES));
-        Rule { level, members, always, verb, outbound, protocol, ports, addresses, target }
+        let who = if outbound && self.below(3) > 0 { self.of(&WHOS) } else { "" };
+        Rule { level, members, always, verb, outbound, protocol, ports, addresses, who, target }
     }
 }
 
@@ -497,6 +611,7 @@ fn redirect(outbound: bool, ports: &'static str, addresses: &'static str, target
         protocol: "tcp",
         ports,
         addresses,
+        who: "",
         target: Some((target, false)),
     }
 }

@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 
 use mesh_bpf::image::MapImage;
 use mesh_bpf::membership::{Ambiguous, Membership};
-use mesh_bpf::pack::{MAX_LINES, Unpackable, pack_within};
+use mesh_bpf::pack::{MAX_LINES, pack_within};
 use mesh_bpf::selector::Endpoint;
 use mesh_bpf::tables::Tables;
 
 use crate::analysis::{analyze, over_capacity};
 use crate::check::{self, Checked, silence};
-use crate::decide::{Decided, decide};
+use crate::decide::{Decided, TooLarge, decide};
 use crate::diag::{Code, Diagnostic, Severity, has_errors};
 use crate::hir::Program;
 use crate::lower::{Origins, lower};
@@ -100,12 +100,13 @@ pub fn compile_within(
 /// large.
 fn tables(checked: Checked<'_>, lines: usize, diagnostics: &mut Vec<Diagnostic>) -> Option<Compiled> {
     let program = checked.program();
-    let too_large = |error: &Unpackable| over_capacity(program, error);
-    let decided = decide(checked, lines).map_err(|error| diagnostics.push(too_large(&error))).ok()?;
+    let too_large = |error: TooLarge| over_capacity(program, &error);
+    let decided = decide(checked, lines).map_err(|error| diagnostics.push(too_large(error))).ok()?;
     let (analyzed, found) = analyze(decided);
     diagnostics.extend(found);
     let image = lower(analyzed?);
-    let tables = pack_within(&image, lines).map_err(|error| diagnostics.push(too_large(&error))).ok()?;
+    let tables = pack_within(&image, lines).map_err(TooLarge::Tables);
+    let tables = tables.map_err(|error| diagnostics.push(too_large(error))).ok()?;
     Some(Compiled { image, tables, origins: Origins::of(program) })
 }
 

@@ -8,7 +8,7 @@ use mesh_bpf::selector::Selector;
 
 use crate::hir::{
     Acceleration, AccelerationForm, AddressItem, Event, Exempt, Exempted, Group, Level, List, Mesh, MeshId,
-    NameId, On, PortItem, Ports, Program, Rule, Scope, ScopeId, Workload, WorkloadId,
+    NameId, On, PortItem, Ports, Program, Rule, Scope, ScopeId, Who, WhoItem, Workload, WorkloadId,
 };
 use crate::source::{Sources, Span};
 
@@ -90,8 +90,8 @@ impl Fixture {
         }
     }
 
-    /// `[always ]VERB DIRECTION [PROTOCOL [not] PORTS] [to|from ADDRESSES] [-> PORT [transparent]]`, lists with
-    /// commas and without blanks.
+    /// `[always ]VERB DIRECTION [PROTOCOL [not] PORTS] [to|from ADDRESSES] [as uid|gid|cgroup ITEMS [and …]]
+    /// [-> PORT [transparent]]`, lists with commas and without blanks.
     pub(crate) fn rule(&mut self, scope: &str, text: &str) -> &mut Self {
         let scope = self.scope_id(scope);
         let mut words = text.split_whitespace().peekable();
@@ -110,6 +110,25 @@ impl Fixture {
                 addresses.push(AddressItem { prefix, span, by: NameId::WRITTEN_OUT });
             }
         }
+        let mut who = vec![WhoItem { who: Who::EVERYBODY, spans: [None; 3] }];
+        while words.next_if(|word| matches!(*word, "as" | "and")).is_some() {
+            let (kind, items) = (words.next().unwrap(), words.next().unwrap());
+            let items: Vec<(&str, Span)> = items.split(',').map(|item| (item, self.span())).collect();
+            let each = |one: WhoItem| {
+                items.iter().map(move |&(item, span)| {
+                    let mut one = one.clone();
+                    let side = match kind {
+                        "uid" => (one.who.uid = Some(ids(item)), 0).1,
+                        "gid" => (one.who.gid = Some(ids(item)), 1).1,
+                        _ => (one.who.cgroup = Some(item.into()), 2).1,
+                    };
+                    one.spans[side] = Some(span);
+                    one
+                })
+            };
+            who = who.into_iter().flat_map(each).collect();
+        }
+        who.retain(|one| !one.who.is_everybody());
         let verdict = match (verb, words.next()) {
             ("redirect", Some("->")) => Verdict::Redirected {
                 port: words.next().unwrap().parse().unwrap(),
@@ -131,7 +150,8 @@ impl Fixture {
                 addresses = known.addresses.clone();
             }
         }
-        self.program.rules.push(Rule { scope, always, direction, verdict, ports, addresses, span });
+        let who = who.into();
+        self.program.rules.push(Rule { scope, always, direction, verdict, ports, addresses, who, span });
         self
     }
 
@@ -139,13 +159,9 @@ impl Fixture {
     pub(crate) fn exempt(&mut self, scope: &str, text: &str) -> &mut Self {
         let scope = self.scope_id(scope);
         let (kind, value) = text.split_once(' ').unwrap();
-        let range = || {
-            let (first, last) = value.split_once('-').unwrap_or((value, value));
-            IdRange { first: first.parse().unwrap(), last: last.parse().unwrap() }
-        };
         let who = match kind {
-            "uid" => Exempted::Uid(range()),
-            "gid" => Exempted::Gid(range()),
+            "uid" => Exempted::Uid(ids(value)),
+            "gid" => Exempted::Gid(ids(value)),
             _ => Exempted::Cgroup(value.into()),
         };
         let span = self.span();
@@ -177,6 +193,11 @@ impl Fixture {
         self.program.accelerations.push(Acceleration { mesh: MeshId(0), form, ports, span });
         self
     }
+}
+
+fn ids(text: &str) -> IdRange {
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    IdRange { first: first.parse().unwrap(), last: last.parse().unwrap() }
 }
 
 fn port_items<'t>(

@@ -5,11 +5,11 @@
 //! port. Names are still those of the policy; the map image has the kernel's shape.
 
 use mesh_bpf::flow::{Direction, Protocol, Verdict};
-use mesh_bpf::image::{Acceleration, Exempt, Source};
+use mesh_bpf::image::{Acceleration, Classes, Exempt, Source};
 use mesh_bpf::prefix::Prefix;
 
 use crate::hir::item::BuiltIn;
-use crate::hir::{Ports, ScopeId, WorkloadId};
+use crate::hir::{Ports, ScopeId, Who, WorkloadId};
 
 /// Index into [`Ir::items`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -49,6 +49,8 @@ pub struct Item {
     pub protocol: Protocol,
     /// The ports.
     pub ports: Ports,
+    /// Whose sockets.
+    pub who: Who,
 }
 
 /// Where each stretch of equal outcomes begins. The first begins at 0, so that port 0, which no rule
@@ -86,6 +88,8 @@ pub struct Profile {
     pub members: Vec<WorkloadId>,
     /// Outbound, inbound.
     pub sides: [Side; 2],
+    /// Outbound, for processes that rules name.
+    pub classes: Classes<Side>,
     /// Identities that are not touched; its sources index [`Ir::sources`].
     pub exempt: Exempt,
     /// `on missing-sidecar`

@@ -2,7 +2,7 @@
 //! the packed tables agree on every flow; order and layout of the source change no byte.
 
 use mesh_bpf::flow::{Direction, Flow, Identity, Protocol, Verdict};
-use mesh_bpf::image::{MapImage, Source};
+use mesh_bpf::image::{IdRange, MapImage, Source};
 use mesh_bpf::prefix::Prefix;
 use mesh_bpf::sim::{Decided, Sim};
 use proptest::prelude::*;
@@ -64,6 +64,18 @@ const ADDRESSES: [&str; 25] = [
     "fe80::9",
     "fe00::/7",
 ];
+const WHOS: [&str; 10] = [
+    "",
+    "",
+    "",
+    " as uid 5",
+    " as uid 5-9",
+    " as uid 5,7-9 and gid 7,8",
+    " as gid 7",
+    " as uid 7-9 and gid 7-8",
+    " as cgroup /a",
+    " as uid 5 and cgroup /a/b",
+];
 const FLOW_ADDRESSES: [&str; 17] = [
     "10.0.0.0",
     "10.0.0.1",
@@ -95,13 +107,15 @@ pub(crate) fn rule() -> impl Strategy<Value = (String, String)> {
         Just(("redirect", " -> 9"))
     ];
     let pick = |all: &'static [&'static str]| prop::sample::select(all);
-    (pick(&SCOPES), prop::bool::weighted(0.15), verb, any::<bool>(), pick(&PORTS), pick(&ADDRESSES)).prop_map(
-        |(scope, always, (verb, tail), inbound, ports, addresses)| {
+    let items = (pick(&PORTS), pick(&ADDRESSES), pick(&WHOS));
+    (pick(&SCOPES), prop::bool::weighted(0.15), verb, any::<bool>(), items).prop_map(
+        |(scope, always, (verb, tail), inbound, (ports, addresses, who))| {
+            let who = if inbound { "" } else { who };
             let always = if always { "always " } else { "" };
             let (direction, preposition) = if inbound { ("inbound", "from") } else { ("outbound", "to") };
             let address =
                 if addresses.is_empty() { String::new() } else { format!(" {preposition} {addresses}") };
-            (scope.to_owned(), format!("{always}{verb} {direction} {ports}{address}{tail}"))
+            (scope.to_owned(), format!("{always}{verb} {direction} {ports}{address}{who}{tail}"))
         },
     )
 }
@@ -139,6 +153,35 @@ fn flows() -> impl Iterator<Item = Flow> {
     })
 }
 
+/// Nobody who is known, and a process of every kind that rules tell apart.
+fn identities() -> Vec<Identity> {
+    let mut all = vec![Identity::default()];
+    for (uid, gid, cgroup) in [
+        (5, 1, "/"),
+        (5, 7, "/a/b/c"),
+        (6, 7, "/a"),
+        (8, 8, "/ab"),
+        (1, 7, "/a/b"),
+        (9, 6, "/a/bc"),
+        (5, 8, "/a"),
+    ] {
+        all.push(Identity { uid: Some(uid), gid: Some(gid), cgroup: Some(cgroup.into()) });
+    }
+    all
+}
+
+/// Flows with who opens them.
+fn opened() -> impl Iterator<Item = (Flow, Identity)> {
+    let opened = |flow: Flow| {
+        let mut identities = identities();
+        if flow.direction == Direction::Inbound {
+            identities.truncate(1);
+        }
+        identities.into_iter().map(move |identity| (flow, identity))
+    };
+    flows().flat_map(opened)
+}
+
 /// What the evaluator credits the flow to.
 fn credited(program: &Program, decider: Decider) -> (Source, Prefix) {
     match decider {
@@ -148,13 +191,13 @@ fn credited(program: &Program, decider: Decider) -> (Source, Prefix) {
         Decider::Item(one) => {
             let rule = &program.rules[one.rule.index()];
             let prefix = one.address.map_or(Prefix::Any, |index| rule.addresses[index as usize].prefix);
-            (item::rule_source(program, rule, &rule.ports[one.port as usize]), prefix)
+            (item::rule_source(program, rule, &rule.ports[one.port as usize], rule.who_at(one.who)), prefix)
         }
     }
 }
 
 /// The law once more, as plainly as it can be said: no struct of the compiler but the rules themselves.
-fn brute_force(program: &Program, workload: WorkloadId, flow: &Flow) -> Option<Verdict> {
+fn brute_force(program: &Program, workload: WorkloadId, flow: &Flow, identity: &Identity) -> Option<Verdict> {
     let apart = |prefix: Prefix| {
         [
             ["0.0.0.0/32", "127.0.0.0/8", "::/128", "::1/128"].as_slice(),
@@ -192,7 +235,26 @@ fn brute_force(program: &Program, workload: WorkloadId, flow: &Flow) -> Option<V
         if prefixes.is_empty() {
             prefixes.push(Prefix::Any);
         }
-        for ports in rule.ports.iter().filter(|ports| ports.protocol == flow.protocol) {
+        let id = |range: Option<IdRange>, id: Option<u32>| match range {
+            None => true,
+            Some(range) => (range.first..=range.last).any(|one| Some(one) == id),
+        };
+        let below = |path: &str| {
+            identity
+                .cgroup
+                .as_ref()
+                .is_some_and(|cgroup| format!("{cgroup}/").starts_with(&format!("{path}/")))
+        };
+        let matches = |who: &crate::hir::Who| {
+            id(who.uid, identity.uid) && id(who.gid, identity.gid) && who.cgroup.as_deref().is_none_or(below)
+        };
+        let whos: Vec<_> = rule.whos().map(|(_, who)| who).filter(|who| matches(who)).collect();
+        for (ports, &who) in rule
+            .ports
+            .iter()
+            .filter(|ports| ports.protocol == flow.protocol)
+            .flat_map(|ports| whos.iter().map(move |who| (ports, who)))
+        {
             let written = ports.ports.set();
             let set: Vec<bool> = (1..=65535).map(|port| written.contains(port)).collect();
             let wide = (1..=u16::MAX).any(|port| written.contains(port) && !belonging.contains(&port));
@@ -202,7 +264,7 @@ fn brute_force(program: &Program, workload: WorkloadId, flow: &Flow) -> Option<V
             for &prefix in prefixes.iter().filter(|prefix| prefix.contains(flow.address)) {
                 let inside = if flow.own { prefix.is_host() } else { apart(host) == apart(prefix) };
                 if inside && set[usize::from(flow.port) - 1] {
-                    boxes.push((rule, prefix, set.clone()));
+                    boxes.push((rule, prefix, set.clone(), who));
                 }
             }
         }
@@ -210,11 +272,24 @@ fn brute_force(program: &Program, workload: WorkloadId, flow: &Flow) -> Option<V
     if boxes.iter().any(|(rule, ..)| rule.always) {
         boxes.retain(|(rule, ..)| rule.always);
     }
-    let within = |a: &(&&crate::hir::Rule, Prefix, Vec<bool>),
-                  b: &(&&crate::hir::Rule, Prefix, Vec<bool>)| {
+    let ids = |a: Option<IdRange>, b: Option<IdRange>| match (a, b) {
+        (_, None) => true,
+        (None, Some(_)) => false,
+        (Some(a), Some(b)) => (a.first..=a.last).all(|one| (b.first..=b.last).contains(&one)),
+    };
+    let paths = |a: &Option<String>, b: &Option<String>| match (a, b) {
+        (_, None) => true,
+        (None, Some(_)) => false,
+        (Some(a), Some(b)) => format!("{a}/").starts_with(&format!("{b}/")),
+    };
+    type Matching<'p> = (&'p &'p crate::hir::Rule, Prefix, Vec<bool>, &'p crate::hir::Who);
+    let within = |a: &Matching<'_>, b: &Matching<'_>| {
         b.1.covers(a.1)
             && program.scopes[b.0.scope.index()].covers(&program.scopes[a.0.scope.index()])
             && a.2.iter().zip(&b.2).all(|(a, b)| *b || !a)
+            && ids(a.3.uid, b.3.uid)
+            && ids(a.3.gid, b.3.gid)
+            && paths(&a.3.cgroup, &b.3.cgroup)
     };
     let left: Vec<_> = boxes
         .iter()
@@ -247,9 +322,9 @@ fn check_flows(program: &Program, image: &MapImage) {
     let sim = Sim::new(&tables).unwrap();
     for (index, workload) in image.workloads.iter().enumerate() {
         let id = WorkloadId(u32::try_from(index).unwrap());
-        for flow in flows() {
-            let evaluation = eval::evaluate(program, id, &flow, &Identity::default());
-            let Some(Decided::Policy(hit)) = sim.decide(workload.profile, &flow, &Identity::default()) else {
+        for (flow, identity) in opened() {
+            let evaluation = eval::evaluate(program, id, &flow, &identity);
+            let Some(Decided::Policy(hit)) = sim.decide(workload.profile, &flow, &identity) else {
                 panic!("nothing decided {flow:?}");
             };
             let (source, prefix) = credited(program, evaluation.decider);
@@ -299,9 +374,9 @@ proptest! {
         let mut conflicts = false;
         let found = ties(&program);
         for workload in (0..3).map(WorkloadId) {
-            for flow in flows().step_by(7) {
-                let evaluation = eval::evaluate(&program, workload, &flow, &Identity::default());
-                match brute_force(&program, workload, &flow) {
+            for (flow, identity) in opened().step_by(29) {
+                let evaluation = eval::evaluate(&program, workload, &flow, &identity);
+                match brute_force(&program, workload, &flow, &identity) {
                     Some(verdict) => prop_assert_eq!(evaluation.verdict, verdict, "{:?}", flow),
                     None => {
                         conflicts = true;
@@ -312,7 +387,7 @@ proptest! {
         }
         prop_assert!(!conflicts || !found.is_empty());
         for tie in found {
-            let verdict = brute_force(&program, tie.workload, &tie.flow);
+            let verdict = brute_force(&program, tie.workload, &tie.flow, &tie.identity);
             prop_assert_eq!(verdict, None, "{:?}", tie);
         }
     }

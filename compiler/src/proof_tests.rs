@@ -1,7 +1,7 @@
 //! The proof accepts what lowering makes, and says where something else differs. Images with mistakes of
 //! every kind are in `fuzz/tests/damaged.rs`.
 
-use mesh_bpf::flow::Verdict;
+use mesh_bpf::flow::{Direction, Verdict};
 use mesh_bpf::image::{Decision, MapImage, SourceId};
 use mesh_bpf::pack::pack;
 use mesh_bpf::ports::PortRange;
@@ -39,7 +39,12 @@ fn everything() -> Program {
         .rule("m/b", "exclude inbound udp 15053 from 10.9.0.0/16")
         .rule("m/d", "exclude inbound udp 53,15053")
         .rule("m/d", "redirect outbound udp 53 to 224.0.0.251,ff02::fb -> 15053")
-        .rule("m/b", "redirect outbound tcp 80 to 169.254.169.254 -> 15080");
+        .rule("m/b", "redirect outbound tcp 80 to 169.254.169.254 -> 15080")
+        .rule("m", "exclude outbound tcp 443 as uid 1000-1999")
+        .rule("m/d", "deny outbound tcp 80 to 10.2.0.0/16 as gid 100")
+        .rule("m/d", "redirect outbound tcp 81 as uid 1500 and gid 5-9 -> 15081")
+        .rule("m/a", "exclude outbound udp as cgroup /jobs")
+        .rule("m/a", "deny outbound udp 99 as cgroup /jobs/a");
     for i in 0..40 {
         let verb = if i % 2 == 0 { "deny" } else { "exclude" };
         fixture.rule("m/c", &format!("{verb} outbound tcp {}-{}", 7000 + 10 * i, 8000 - 10 * i));
@@ -116,6 +121,46 @@ fn a_difference_comes_with_its_flow() {
          m: always exclude outbound tcp 80, found redirected 15080 by m/a: redirect outbound tcp 80 to \
          10.0.0.0/8 -> 15080"
     );
+}
+
+/// A process that the tables hold for another is missed, whichever side tells it apart.
+#[test]
+fn a_process_in_the_wrong_class_is_missed() {
+    let whole = everything();
+    let right = image(&whole);
+    let mut tried = 0;
+    for (at, profile) in right.profiles.iter().enumerate() {
+        for cell in 0..profile.classes.cells.len() {
+            let mut wrong = right.clone();
+            let of = wrong.profiles[at].classes.cells[cell];
+            let others = u32::try_from(profile.classes.sides.len()).unwrap() + 1;
+            let mistaken = (of + 1) % others;
+            let side = |class: u32| profile.trees(Direction::Outbound).nth(class as usize);
+            if side(of) == side(mistaken) {
+                continue;
+            }
+            wrong.profiles[at].classes.cells[cell] = mistaken;
+            assert!(disproof_of(&whole, &wrong).is_some(), "{} cell {cell}", profile.name);
+            tried += 1;
+        }
+        // Here each rule that names processes decides something.
+        if !["/a", "/d"].iter().any(|workload| profile.name.ends_with(workload)) {
+            continue;
+        }
+        for uid in 0..profile.classes.uids.len() {
+            let mut wrong = right.clone();
+            wrong.profiles[at].classes.uids[uid].0.last -= 1;
+            assert!(disproof_of(&whole, &wrong).is_some(), "{} uid {uid}", profile.name);
+            tried += 1;
+        }
+        for path in 0..profile.classes.cgroups.len() {
+            let mut wrong = right.clone();
+            wrong.profiles[at].classes.cgroups[path].0.push_str("/x");
+            assert!(disproof_of(&whole, &wrong).is_some(), "{} path {path}", profile.name);
+            tried += 1;
+        }
+    }
+    assert!(tried > 20, "{tried}");
 }
 
 /// What must not compile is not proved either, should a tie be missed before.

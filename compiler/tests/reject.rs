@@ -1,4 +1,5 @@
-//! One name stands for a diagnostic, its page and its minimal policy, and the policy yields just that one.
+//! One name stands for a diagnostic, its page and its minimal policy, and the policy yields just that one. More
+//! policies of one diagnostic have a second word: `wrong-kind.as-inbound.mesh`.
 
 #![expect(clippy::disallowed_methods, reason = "the test reads files")]
 
@@ -44,6 +45,17 @@ fn diagnostics(code: Code, text: &str) -> Vec<Diagnostic> {
     compile_within(vec![(place, text.as_bytes().to_vec())], &mut Directory, || None, lines).diagnostics
 }
 
+/// Every policy, with the code that its name begins with.
+fn policies() -> Vec<(Code, String)> {
+    let entries = fs::read_dir(DIR).into_iter().flatten().flatten();
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    let code = |name: String| {
+        let (word, _) = name.split_once('.')?;
+        Some((Code::ALL.into_iter().find(|code| code.word() == word)?, name))
+    };
+    names.filter_map(code).collect()
+}
+
 fn policy(code: Code) -> PathBuf {
     Path::new(DIR).join(format!("{code}.mesh"))
 }
@@ -56,26 +68,27 @@ fn examples(code: Code) -> Vec<&'static str> {
 
 #[test]
 fn every_diagnostic_has_a_policy_and_every_policy_a_diagnostic() {
-    let policies: BTreeSet<String> =
-        (fs::read_dir(DIR).unwrap()).map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-    let codes: BTreeSet<String> = Code::ALL.iter().map(|code| format!("{code}.mesh")).collect();
-    assert_eq!(policies, codes);
+    let names: BTreeSet<String> = policies().into_iter().map(|(_, name)| name).collect();
+    for code in Code::ALL {
+        assert!(names.contains(&format!("{code}.mesh")), "{code} has no policy");
+    }
+    assert_eq!(names.len(), fs::read_dir(DIR).unwrap().count(), "a policy is named by no code");
 }
 
 #[test]
 fn each_policy_yields_its_diagnostic_and_no_other() {
-    for code in Code::ALL {
-        let text = fs::read_to_string(policy(code)).unwrap();
+    for (code, name) in policies() {
+        let text = fs::read_to_string(Path::new(DIR).join(&name)).unwrap();
         let found = diagnostics(code, &text);
         let codes: Vec<Code> = found.iter().map(|diagnostic| diagnostic.code).collect();
-        assert_eq!(codes, [code], "{found:#?}");
+        assert_eq!(codes, [code], "{name}: {found:#?}");
     }
 }
 
 #[test]
 fn each_diagnostic_underlines_something_and_says_what_to_write() {
-    for code in Code::ALL {
-        let text = fs::read_to_string(policy(code)).unwrap();
+    for (code, name) in policies() {
+        let text = fs::read_to_string(Path::new(DIR).join(name)).unwrap();
         for diagnostic in diagnostics(code, &text) {
             assert!(diagnostic.labels.iter().any(|label| label.primary), "{code} underlines nothing");
             assert!(diagnostic.help.is_some(), "{code} has no help");

@@ -185,6 +185,7 @@ impl Writer<'_, '_> {
             0 => String::new(),
             _ => format!(" {preposition} {}", self.addresses()),
         };
+        let who = if outbound && self.choices.once_in(4) { self.who() } else { String::new() };
         let tail = if verb == "redirect" {
             let port = self.choices.word_of(&SIDECARS);
             let transparent = if self.choices.once_in(8) { " transparent" } else { "" };
@@ -192,7 +193,18 @@ impl Writer<'_, '_> {
         } else {
             String::new()
         };
-        self.line(&format!("{always}{verb} {direction}{ports}{addresses}{tail}"));
+        self.line(&format!("{always}{verb} {direction}{ports}{addresses}{who}{tail}"));
+    }
+
+    /// Whose sockets a rule is about.
+    fn who(&mut self) -> String {
+        let kind = self.choices.word_of(&["uid", "gid"]);
+        let ids = self.list(Self::id);
+        match self.choices.below(4) {
+            0 => format!(" as {kind} {ids} and cgroup \"/jobs\""),
+            1 => format!(" as cgroup \"/jobs\", \"/jobs/{}\"", self.choices.byte()),
+            _ => format!(" as {kind} {ids}"),
+        }
     }
 
     fn protocol_ports(&mut self) -> String {

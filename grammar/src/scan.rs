@@ -315,7 +315,7 @@ impl<'i> Scanner<'i> {
             return begins_statement(word) && !self.is_whole_item(word);
         }
         let arrow = self.byte(0) == Some(b'-') && self.byte(1) == Some(b'>');
-        !(arrow || word == "to" || word == "from")
+        !(arrow || matches!(word, "to" | "from" | "as" | "and"))
     }
 
     /// Whether the word at `at` can only be an item of a list: a selector's values may be words that begin

@@ -18,6 +18,9 @@ constants! {
     FLOW_BOUND: u8 = 16;
     /// [`Flow::flags`]: its entry in `handover` takes the room of its user, too.
     FLOW_BY_USER: u8 = 32;
+    /// [`Flow::flags`]: a thread of the kernel opened it, and for which process is not known: no rule that names an
+    /// identity is about it.
+    FLOW_OF_KERNEL: u8 = 64;
 }
 
 layouts! {

@@ -10,6 +10,9 @@ constants! {
     /// [`Member::flags`]: what is sent to any address of `127.128.0.0/9` and was handed over reaches its sidecar,
     /// whatever address that listens on: `sk_lookup` sees to it.
     MEMBER_SPREADS: u32 = 1;
+    /// In the profile of an [`ExemptKey`]: the value is no source, but what the path adds to the number of the cell
+    /// in which the class of a process stands.
+    KEY_CLASS: u32 = 1 << 31;
     /// Where redirected connections of a member that spreads go, host order: 127.128.0.0/9, of which the last address
     /// is for broadcasts.
     SPREAD_FIRST: u32 = 0x7f80_0000;
@@ -67,15 +70,15 @@ layouts! {
         becomes: Member,
         /// Not 0: its processes are members under one slot's policy.
         member: u32,
-        /// Not 0: a policy exempts its processes.
+        /// Not 0: a policy exempts its processes, or puts them into a class.
         exempt: u32,
     }
 
-    /// A cgroup path that a profile of one slot exempts.
+    /// A cgroup path that a profile of one slot exempts, or puts into a class.
     struct ExemptKey as "mesh_exempt_key" {
         /// The path's id.
         path: u64,
-        /// The profile.
+        /// The profile; with `MESH_KEY_CLASS` for classes.
         profile: u32,
         /// The slot, 0 or 1.
         slot: u32,

@@ -2,8 +2,10 @@
 //! [`POLICY_ABI`].
 
 constants! {
-    /// Version of the tables of a generation.
-    POLICY_ABI: u32 = 3;
+    /// Version of the tables of a generation: of those in which some profile has classes.
+    POLICY_ABI: u32 = 4;
+    /// The same of tables in which none has: what an earlier version of meshc wrote, and can read.
+    POLICY_ABI_UNCLASSED: u32 = 3;
     /// First 8 bytes of a manifest: `meshc\0im`, little-endian.
     MANIFEST_MAGIC: u64 = u64::from_le_bytes(*b"meshc\0im");
     /// Keys in a [`TreeLine`]; it has one child more.
@@ -60,6 +62,8 @@ constants! {
     PROFILE_INBOUND_RULES: u32 = 64;
     /// [`Profile::flags`]: some inbound UDP flow is not excluded.
     PROFILE_INBOUND_DATAGRAMS: u32 = 128;
+    /// [`Profile::flags`]: the class of a process depends on its cgroup; look it up.
+    PROFILE_CLASS_CGROUPS: u32 = 256;
     /// [`Node::family`] of the prefix `any`.
     FAMILY_ANY: u8 = 0;
     /// [`Node::family`] and [`Flow::family`](super::Flow::family) of IPv4.
@@ -99,7 +103,8 @@ layouts! {
         reserve2: u64,
     }
 
-    /// A profile: where its trees begin.
+    /// A profile: where its trees begin. Behind those of all profiles is a line for each of their classes: its
+    /// profile's, but for the roots of the outbound trees.
     struct Profile as "mesh_profile" {
         /// Root lines of the trees on IPv4 addresses (narrow lines; key: the address, host order) and on the
         /// high 64 bits of IPv6 addresses: `[direction][0 v4, 1 v6]`.
@@ -116,10 +121,14 @@ layouts! {
         accelerate_local: u32,
         /// Root line of the tree on peer profiles; its spans are port lines, 0 for "never".
         accelerate_peers: u32,
-        /// Reserve; zero.
-        reserve: u32,
-        /// Reserve; zero.
-        reserve2: [u32; 2],
+        /// Root line of the tree (narrow lines) on user ids that tell classes apart; its values are what the part of the
+        /// id adds to the number of the cell. 0: they tell none apart.
+        class_uid: u32,
+        /// The same for group ids.
+        class_gid: u32,
+        /// Root line of the tree (narrow lines) on the numbers of cells; its values are lines of this table: the
+        /// profile's own, or that of a class. 0: there are no classes.
+        class_cells: u32,
     }
 
     /// One line of a search tree over 64-bit keys. Child i serves the keys from `key[i - 1]` up to,

@@ -3,6 +3,8 @@
 use std::path::Path;
 
 use mesh_bpf::artifact;
+use mesh_bpf::flow::Direction;
+use mesh_bpf::image::Profile;
 use mesh_bpf::map::Table;
 use mesh_compiler::compile::{Compilation, Compiled};
 use mesh_compiler::emit::{Sets, emit};
@@ -128,7 +130,9 @@ fn digest(compiled: &Compiled) -> String {
 
 /// Prefixes of all trees.
 fn nodes(compiled: &Compiled) -> usize {
-    let sides = compiled.image.profiles.iter().flat_map(|profile| &profile.sides);
+    let trees =
+        |profile| Direction::ALL.into_iter().flat_map(move |direction| Profile::trees(profile, direction));
+    let sides = compiled.image.profiles.iter().flat_map(trees);
     sides.map(|side| side.tree.len() + side.own.len()).sum()
 }
 

@@ -109,6 +109,7 @@ fn flow_object(change: &FlowChange, causes: &[CauseAt], set: Option<&str>) -> Va
         "addresses": addresses_text(&change.patch.addresses),
         "set": set,
         "own": change.own,
+        "as": change.who.as_ref().map(|who| &who.text),
         "causes": causes.iter().map(cause_object).collect::<Vec<_>>(),
         "before": verdict(change.before),
         "after": verdict(change.after),
@@ -186,8 +187,9 @@ fn alike(flows: &[FlowChange]) -> Vec<(Vec<&str>, usize, &FlowChange)> {
     let mut found: Vec<(Vec<&str>, usize, &FlowChange)> = Vec::new();
     let mut places = BTreeMap::new();
     for (at, change) in flows.iter().enumerate() {
-        let FlowChange { workload, direction, protocol, patch, own, before, after, .. } = change;
-        let place = *places.entry((direction, protocol, patch, own, before, after)).or_insert(found.len());
+        let FlowChange { workload, direction, protocol, patch, own, who, before, after, .. } = change;
+        let place =
+            *places.entry((direction, protocol, patch, own, who, before, after)).or_insert(found.len());
         match found.get_mut(place) {
             Some((workloads, ..)) => workloads.push(workload),
             None => found.push((vec![workload], at, change)),
@@ -199,9 +201,10 @@ fn alike(flows: &[FlowChange]) -> Vec<(Vec<&str>, usize, &FlowChange)> {
 fn flow_text(workloads: &str, change: &FlowChange, set: Option<&str>) -> String {
     let ports = ports_text(&change.patch.ports);
     let own = if change.own { "its own " } else { "" };
+    let who = change.who.as_ref().map_or_else(String::new, |who| format!(" as {}", who.text));
     let addresses = set.map_or_else(|| addresses_text(&change.patch.addresses), str::to_owned);
     format!(
-        "{workloads} {} {}{ports} {} {own}{addresses}: {} → {}",
+        "{workloads} {} {}{ports} {} {own}{addresses}{who}: {} → {}",
         change.direction,
         change.protocol,
         change.direction.preposition(),

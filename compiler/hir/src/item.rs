@@ -9,7 +9,7 @@ use mesh_bpf::flow::{Direction, Protocol, Verdict};
 use mesh_bpf::image::{Source, SourceKind};
 use mesh_bpf::prefix::{Apart, Prefix};
 
-use crate::{Exempted, PortItem, Ports, Program, Rule};
+use crate::{Exempted, PortItem, Ports, Program, Rule, Who};
 
 /// What the language itself decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -70,11 +70,11 @@ impl BuiltIn {
     }
 }
 
-/// The source of the box that `rule` and one of its port items stand for, without its address.
+/// The source of the box that `rule`, one of its port items and one of its processes stand for, without its address.
 #[must_use]
-pub fn rule_source(program: &Program, rule: &Rule, ports: &PortItem) -> Source {
+pub fn rule_source(program: &Program, rule: &Rule, ports: &PortItem, who: &Who) -> Source {
     let scope = program.scopes.get(rule.scope.index()).map_or("", |scope| scope.name.as_str());
-    source(scope, rule.always, rule.direction, rule.verdict, ports.protocol, &ports.ports)
+    source(scope, rule.always, rule.direction, rule.verdict, ports.protocol, &ports.ports, who)
 }
 
 /// The source of one box, without its address.
@@ -86,6 +86,7 @@ pub fn source(
     verdict: Verdict,
     protocol: Protocol,
     ports: &Ports,
+    who: &Who,
 ) -> Source {
     let mut head = String::with_capacity(40);
     if always {
@@ -100,7 +101,7 @@ pub fn source(
         scope: scope.to_owned(),
         head,
         direction: Some(direction),
-        tail: tail(verdict),
+        tail: tail(verdict, who),
     }
 }
 
@@ -147,17 +148,19 @@ pub const fn verb(verdict: Verdict) -> &'static str {
     }
 }
 
-fn tail(verdict: Verdict) -> String {
-    match verdict {
-        Verdict::Redirected { port, transparent } => {
-            format!(" -> {port}{}", if transparent { " transparent" } else { "" })
-        }
-        Verdict::Excluded | Verdict::Denied => String::new(),
+fn tail(verdict: Verdict, who: &Who) -> String {
+    let mut tail = if who.is_everybody() { String::new() } else { format!(" as {who}") };
+    if let Verdict::Redirected { port, transparent } = verdict {
+        let transparent = if transparent { " transparent" } else { "" };
+        // Writing to a string does not fail.
+        let _ = write!(tail, " -> {port}{transparent}");
     }
+    tail
 }
 
 #[cfg(test)]
 mod tests {
+    use mesh_bpf::image::IdRange;
     use mesh_bpf::ports::PortRange;
 
     use super::*;
@@ -166,26 +169,48 @@ mod tests {
     fn text_is_the_box_alone() {
         let verdict = Verdict::Redirected { port: 15443, transparent: true };
         let ports = Ports::Range(PortRange::single(443));
-        let source = source("m/cart", true, Direction::Outbound, verdict, Protocol::Tcp, &ports);
+        let source =
+            |who: &Who| source("m/cart", true, Direction::Outbound, verdict, Protocol::Tcp, &ports, who);
         let prefix = Prefix::V4 { bits: 0x0a00_0000, len: 8 };
+        let everybody = source(&Who::EVERYBODY);
         assert_eq!(
-            source.text(prefix),
+            everybody.text(prefix),
             "always redirect outbound tcp 443 to 10.0.0.0/8 -> 15443 transparent"
         );
-        assert_eq!(source.text(Prefix::Any), "always redirect outbound tcp 443 -> 15443 transparent");
+        assert_eq!(everybody.text(Prefix::Any), "always redirect outbound tcp 443 -> 15443 transparent");
+        let user = source(&Who { uid: Some(IdRange { first: 5, last: 9 }), ..Who::EVERYBODY });
+        assert_eq!(
+            user.text(prefix),
+            "always redirect outbound tcp 443 to 10.0.0.0/8 as uid 5-9 -> 15443 transparent"
+        );
     }
 
     #[test]
     fn not_keeps_its_list_in_one_item() {
         let others = [25, 80].map(PortRange::single).into_iter().collect();
-        let source =
-            source("", false, Direction::Inbound, Verdict::Excluded, Protocol::Tcp, &Ports::Not(others));
+        let source = source(
+            "",
+            false,
+            Direction::Inbound,
+            Verdict::Excluded,
+            Protocol::Tcp,
+            &Ports::Not(others),
+            &Who::EVERYBODY,
+        );
         assert_eq!(source.text(Prefix::Any), "exclude inbound tcp not 25, 80");
     }
 
     #[test]
     fn of_equal_texts_the_longer_prefix_comes_first() {
-        let source = source("", false, Direction::Outbound, Verdict::Excluded, Protocol::Tcp, &Ports::All);
+        let source = source(
+            "",
+            false,
+            Direction::Outbound,
+            Verdict::Excluded,
+            Protocol::Tcp,
+            &Ports::All,
+            &Who::EVERYBODY,
+        );
         let short = Prefix::V4 { bits: 0, len: 0 };
         let long = Prefix::V4 { bits: 0, len: 9 };
         assert!(order(&source, long) < order(&source, short));

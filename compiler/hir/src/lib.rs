@@ -4,8 +4,9 @@
 //! is gone: text names as references, groups and sets as anything but declarations, the order of files
 //! and statements (nothing below may depend on it).
 //!
-//! Rules keep their lists in factored form: a rule stands for one *box* for every pair of one
-//! [`PortItem`] and one [`AddressItem`] (no addresses stand for [`Prefix::Any`]), within its scope.
+//! Rules keep their lists in factored form: a rule stands for one *box* for every choice of one
+//! [`PortItem`], one [`AddressItem`] (no addresses stand for [`Prefix::Any`]) and one [`WhoItem`] (none stands for
+//! everybody), within its scope.
 //!
 //! This crate is what lowering and proof have in common: what was written ([`Program`]), where ([`span`]), how
 //! an item is called ([`item`]) and how addresses are cut into pieces ([`region`]). It decides nothing, so that
@@ -22,7 +23,7 @@ use mesh_bpf::flow::{Direction, Identity, Protocol, Verdict};
 use mesh_bpf::image::IdRange;
 use mesh_bpf::ports::{PortRange, PortSet};
 use mesh_bpf::prefix::Prefix;
-use mesh_bpf::selector::Selector;
+use mesh_bpf::selector::{Selector, cgroup_covers};
 
 use crate::span::Span;
 
@@ -196,8 +197,100 @@ pub struct Rule {
     pub ports: List<PortItem>,
     /// One for each box in addresses; empty means [`Prefix::Any`].
     pub addresses: List<AddressItem>,
+    /// One for each box in processes; empty means everybody. Inbound there is none.
+    pub who: List<WhoItem>,
     /// The whole statement.
     pub span: Span,
+}
+
+impl Rule {
+    /// The processes of its boxes, each with its place in [`Self::who`].
+    pub fn whos(&self) -> impl Iterator<Item = (Option<u32>, &Who)> + Clone {
+        let everybody = self.who.is_empty().then_some((None, &Who::EVERYBODY));
+        everybody.into_iter().chain((0u32..).zip(&*self.who).map(|(index, item)| (Some(index), &item.who)))
+    }
+
+    /// The processes of one of its boxes.
+    #[must_use]
+    pub fn who_at(&self, place: Option<u32>) -> &Who {
+        place.and_then(|place| self.who.get(place as usize)).map_or(&Who::EVERYBODY, |item| &item.who)
+    }
+}
+
+/// Who opens a connection, as far as a box tells processes apart. A side that is not named is all of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Who {
+    /// Real user ids.
+    pub uid: Option<IdRange>,
+    /// Real group ids.
+    pub gid: Option<IdRange>,
+    /// A cgroup and its descendants: an absolute cgroup v2 path.
+    pub cgroup: Option<String>,
+}
+
+impl Who {
+    /// Every process, and what no process opens.
+    pub const EVERYBODY: Self = Self { uid: None, gid: None, cgroup: None };
+
+    /// Whether no side is named.
+    #[must_use]
+    pub const fn is_everybody(&self) -> bool {
+        matches!(self, Self { uid: None, gid: None, cgroup: None })
+    }
+
+    /// Whether each side of `other` lies within the same side of this one.
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        fn ids(wider: Option<IdRange>, inner: Option<IdRange>) -> bool {
+            wider.is_none_or(|wider| {
+                inner.is_some_and(|inner| wider.first <= inner.first && inner.last <= wider.last)
+            })
+        }
+        let cgroups = self
+            .cgroup
+            .as_deref()
+            .is_none_or(|wider| other.cgroup.as_deref().is_some_and(|inner| cgroup_covers(wider, inner)));
+        ids(self.uid, other.uid) && ids(self.gid, other.gid) && cgroups
+    }
+
+    /// Whether a process is one of these. What is not known of it is on no side that is named.
+    #[must_use]
+    pub fn holds(&self, identity: &Identity) -> bool {
+        let id = |range: Option<IdRange>, id: Option<u32>| {
+            range.is_none_or(|range| id.is_some_and(|id| range.first <= id && id <= range.last))
+        };
+        let cgroup = self
+            .cgroup
+            .as_deref()
+            .is_none_or(|path| identity.cgroup.as_deref().is_some_and(|cgroup| cgroup_covers(path, cgroup)));
+        id(self.uid, identity.uid) && id(self.gid, identity.gid) && cgroup
+    }
+}
+
+/// `uid 1000-1999 and gid 5`; nothing for everybody.
+impl std::fmt::Display for Who {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut between = "";
+        for (kind, range) in [("uid", self.uid), ("gid", self.gid)] {
+            if let Some(range) = range {
+                write!(f, "{between}{kind} {range}")?;
+                between = " and ";
+            }
+        }
+        match &self.cgroup {
+            Some(path) => write!(f, "{between}cgroup \"{path}\""),
+            None => Ok(()),
+        }
+    }
+}
+
+/// One choice of what a rule's `as` names.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct WhoItem {
+    /// The processes.
+    pub who: Who,
+    /// The words of user, group and cgroup.
+    pub spans: [Option<Span>; 3],
 }
 
 /// Items of a rule. Rules that name the same sets share them: a set of 100,000 prefixes that a thousand rules
@@ -412,4 +505,59 @@ pub enum Expected {
     Denied,
     /// `accelerated` (true) or `not accelerated`.
     Accelerated(bool),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn who(uid: Option<(u32, u32)>, gid: Option<(u32, u32)>, cgroup: Option<&str>) -> Who {
+        let range = |(first, last)| IdRange { first, last };
+        Who { uid: uid.map(range), gid: gid.map(range), cgroup: cgroup.map(Into::into) }
+    }
+
+    #[test]
+    fn processes_lie_within_others_by_every_side() {
+        let everybody = Who::EVERYBODY;
+        let users = who(Some((1000, 1999)), None, None);
+        let one = who(Some((1000, 1000)), Some((5, 5)), None);
+        let below = who(None, None, Some("/a/b"));
+        for (wider, inner, covers) in [
+            (&everybody, &users, true),
+            (&users, &everybody, false),
+            (&users, &one, true),
+            (&one, &users, false),
+            (&users, &below, false),
+            (&below, &users, false),
+            (&who(None, None, Some("/a")), &below, true),
+            (&who(None, None, Some("/a/b/c")), &below, false),
+            (&who(Some((1001, 1999)), None, None), &one, false),
+        ] {
+            assert_eq!(wider.covers(inner), covers, "{wider} covers {inner}");
+        }
+    }
+
+    #[test]
+    fn a_side_that_is_named_does_not_hold_who_is_not_known() {
+        let nobody = Identity::default();
+        assert!(Who::EVERYBODY.holds(&nobody));
+        assert!(!who(Some((0, u32::MAX)), None, None).holds(&nobody));
+        let known = Identity { uid: Some(7), gid: Some(8), cgroup: Some("/a/b".into()) };
+        for (one, holds) in [
+            (who(Some((7, 7)), Some((8, 9)), Some("/a")), true),
+            (who(Some((7, 7)), Some((9, 9)), None), false),
+            (who(None, None, Some("/a/bc")), false),
+            (who(Some((0, 6)), None, None), false),
+        ] {
+            assert_eq!(one.holds(&known), holds, "{one}");
+        }
+    }
+
+    #[test]
+    fn processes_are_written_as_rules_write_them() {
+        let all = who(Some((1, 9)), Some((5, 5)), Some("/a b"));
+        assert_eq!(all.to_string(), "uid 1-9 and gid 5 and cgroup \"/a b\"");
+        assert_eq!(who(None, None, Some("/x")).to_string(), "cgroup \"/x\"");
+        assert_eq!(Who::EVERYBODY.to_string(), "");
+    }
 }

@@ -4,9 +4,9 @@ use std::net::IpAddr;
 
 use mesh_bpf::ports::PortSet;
 use mesh_bpf::prefix::Prefix;
-use mesh_hir::Scope;
+use mesh_hir::{Scope, Who};
 
-/// One box: workloads × ports × addresses, within one direction and one protocol.
+/// One box: workloads × ports × addresses × processes, within one direction and one protocol.
 #[derive(Clone, Copy, Debug)]
 pub struct FlowBox<'p> {
     /// Whose flows.
@@ -15,6 +15,8 @@ pub struct FlowBox<'p> {
     pub ports: &'p PortSet,
     /// Which addresses.
     pub prefix: Prefix,
+    /// Whose sockets.
+    pub who: &'p Who,
 }
 
 /// What boxes are compared in.
@@ -26,13 +28,18 @@ pub struct Respects {
     pub addresses: bool,
     /// Their scopes.
     pub scope: bool,
+    /// Their processes.
+    pub who: bool,
 }
 
 impl FlowBox<'_> {
-    /// Whether its ports, addresses and scope each lie within those of `wider`.
+    /// Whether its ports, addresses, scope and processes each lie within those of `wider`.
     #[must_use]
     pub fn lies_within(&self, wider: &Self) -> bool {
-        wider.prefix.covers(self.prefix) && wider.scope.covers(self.scope) && wider.ports.covers(self.ports)
+        wider.prefix.covers(self.prefix)
+            && wider.scope.covers(self.scope)
+            && wider.who.covers(self.who)
+            && wider.ports.covers(self.ports)
     }
 
     /// In what it is narrower than one that it lies within.
@@ -42,6 +49,7 @@ impl FlowBox<'_> {
             ports: !self.ports.covers(wider.ports),
             addresses: !self.prefix.covers(wider.prefix),
             scope: !self.scope.covers(wider.scope),
+            who: !self.who.covers(wider.who),
         }
     }
 
@@ -63,6 +71,7 @@ pub fn reaches(prefix: Prefix, address: IpAddr, own: bool) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use mesh_bpf::image::IdRange;
     use mesh_bpf::ports::PortRange;
     use mesh_hir::region::real_ports;
     use mesh_hir::{Level, Ports, WorkloadId};
@@ -80,7 +89,7 @@ mod tests {
     #[test]
     fn a_box_is_not_narrower_than_its_equal() {
         let (scope, ports) = (scope(Level::Mesh, &[0]), real_ports(&Ports::All));
-        let one = FlowBox { scope: &scope, ports: &ports, prefix: Prefix::Any };
+        let one = FlowBox { scope: &scope, ports: &ports, prefix: Prefix::Any, who: &Who::EVERYBODY };
         assert!(one.lies_within(&one) && !one.is_narrower(&one));
     }
 
@@ -88,18 +97,31 @@ mod tests {
     fn wider_in_one_respect_is_not_narrower() {
         let scope = scope(Level::Mesh, &[0]);
         let (all, http) = (real_ports(&Ports::All), real_ports(&Ports::Range(PortRange::single(80))));
-        let by_port = FlowBox { scope: &scope, ports: &http, prefix: Prefix::Any };
-        let by_address = FlowBox { scope: &scope, ports: &all, prefix: prefix("10.0.0.0/8") };
+        let by_port = FlowBox { scope: &scope, ports: &http, prefix: Prefix::Any, who: &Who::EVERYBODY };
+        let by_address =
+            FlowBox { scope: &scope, ports: &all, prefix: prefix("10.0.0.0/8"), who: &Who::EVERYBODY };
         assert!(!by_port.is_narrower(&by_address) && !by_address.is_narrower(&by_port));
         let both = FlowBox { prefix: prefix("10.0.0.0/8"), ..by_port };
         assert!(both.is_narrower(&by_port) && both.is_narrower(&by_address));
     }
 
     #[test]
+    fn a_box_of_some_processes_is_narrower_than_that_of_all_and_not_comparable_with_others() {
+        let (scope, ports) = (scope(Level::Mesh, &[0]), real_ports(&Ports::All));
+        let all = FlowBox { scope: &scope, ports: &ports, prefix: Prefix::Any, who: &Who::EVERYBODY };
+        let user = Who { uid: Some(IdRange { first: 1000, last: 1000 }), ..Who::EVERYBODY };
+        let cgroup = Who { cgroup: Some("/a".into()), ..Who::EVERYBODY };
+        let (by_user, by_cgroup) = (FlowBox { who: &user, ..all }, FlowBox { who: &cgroup, ..all });
+        assert!(by_user.is_narrower(&all) && by_cgroup.is_narrower(&all) && !all.is_narrower(&by_user));
+        assert!(!by_user.is_narrower(&by_cgroup) && !by_cgroup.is_narrower(&by_user));
+        assert_eq!(by_user.narrower_in(&all), Respects { who: true, ..Respects::default() });
+    }
+
+    #[test]
     fn two_fors_with_the_same_members_are_equally_wide() {
         let (one, two) = (scope(Level::For, &[0, 1]), scope(Level::For, &[0, 1]));
         let ports = real_ports(&Ports::All);
-        let one = FlowBox { scope: &one, ports: &ports, prefix: Prefix::Any };
+        let one = FlowBox { scope: &one, ports: &ports, prefix: Prefix::Any, who: &Who::EVERYBODY };
         let two = FlowBox { scope: &two, ..one };
         assert!(!one.is_narrower(&two) && !two.is_narrower(&one));
     }

@@ -2,14 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mesh_bpf::flow::{Direction, Flow, Protocol, Verdict};
+use mesh_bpf::flow::{Direction, Flow, Identity, Protocol, Verdict};
+use mesh_bpf::image::IdRange;
 use mesh_bpf::ports::PortSet;
 use mesh_bpf::prefix::Prefix;
 
 use crate::decide::Conflict;
 use crate::diag::{Code, Diagnostic};
 use crate::hir::region::real_ports;
-use crate::hir::{Level, PortItem, Ports, Program, Rule, ScopeId, WorkloadId};
+use crate::hir::{Level, PortItem, Ports, Program, Rule, ScopeId, Who, WorkloadId};
 use crate::ir::Item;
 use crate::source::Span;
 
@@ -50,17 +51,18 @@ struct Written<'p> {
     verdict: Verdict,
     protocol: Protocol,
     ports: &'p Ports,
+    who: &'p Who,
 }
 
 impl<'p> Written<'p> {
     const fn of(item: &'p Item) -> Self {
-        let Item { scope, always, direction, verdict, protocol, ref ports } = *item;
-        Self { scope, always, direction, verdict, protocol, ports }
+        let Item { scope, always, direction, verdict, protocol, ref ports, ref who } = *item;
+        Self { scope, always, direction, verdict, protocol, ports, who }
     }
 
-    const fn by(rule: &Rule, item: &'p PortItem) -> Self {
+    const fn by(rule: &Rule, item: &'p PortItem, who: &'p Who) -> Self {
         let Rule { scope, always, direction, verdict, .. } = *rule;
-        Self { scope, always, direction, verdict, protocol: item.protocol, ports: &item.ports }
+        Self { scope, always, direction, verdict, protocol: item.protocol, ports: &item.ports, who }
     }
 }
 
@@ -68,8 +70,8 @@ impl<'p> Written<'p> {
 fn writers(program: &Program) -> BTreeMap<Written<'_>, Vec<usize>> {
     let mut writers: BTreeMap<Written<'_>, Vec<usize>> = BTreeMap::new();
     for (index, rule) in program.rules.iter().enumerate() {
-        for item in &rule.ports {
-            writers.entry(Written::by(rule, item)).or_default().push(index);
+        for (item, who) in rule.ports.iter().flat_map(|item| rule.whos().map(move |(_, who)| (item, who))) {
+            writers.entry(Written::by(rule, item, who)).or_default().push(index);
         }
     }
     writers
@@ -100,7 +102,7 @@ fn report(program: &Program, conflict: &Conflict, one: &WrittenAt, other: &Writt
         text.strip_prefix("redirected ").unwrap_or(&text).to_owned()
     };
     let (first, second) = (target(&conflict.one.0), target(&conflict.other.0));
-    let witness = flow_text(program, conflict.workload, &conflict.flow);
+    let witness = flow_text(program, conflict.workload, &conflict.flow, &conflict.identity);
     Diagnostic::new(Code::Conflict, format!("`{witness}` would be redirected to {first} and to {second}"))
         .label(one.span, format!("to {first}"))
         .label(other.span, format!("to {second}, and neither rule is narrower"))
@@ -134,14 +136,25 @@ fn settling_place(program: &Program, conflict: &Conflict) -> String {
 }
 
 /// A flow as tests write it.
-pub(super) fn flow_text(program: &Program, workload: WorkloadId, flow: &Flow) -> String {
+fn flow_text(program: &Program, workload: WorkloadId, flow: &Flow, identity: &Identity) -> String {
     let name = program.workloads.get(workload.index()).map_or("", |workload| workload.name.as_str());
     let Flow { protocol, address, port, own, .. } = flow;
     let own = if *own { ", its own address" } else { "" };
     match flow.direction {
-        Direction::Outbound => format!("{name} -> {address} {protocol} {port}{own}"),
+        Direction::Outbound => {
+            format!("{name} -> {address} {protocol} {port}{}{own}", identity_text(identity))
+        }
         Direction::Inbound => format!("{address} -> {name} {protocol} {port}{own}"),
     }
+}
+
+/// ` as uid 1000 gid 5`, as tests write it; nothing for nobody in particular.
+fn identity_text(identity: &Identity) -> String {
+    let ids = [("uid", identity.uid), ("gid", identity.gid)].into_iter();
+    let ids = ids.filter_map(|(kind, id)| Some(format!("{kind} {}", id?)));
+    let cgroup = identity.cgroup.as_ref().map(|path| format!("cgroup \"{path}\""));
+    let words: Vec<String> = ids.chain(cgroup).collect();
+    if words.is_empty() { String::new() } else { format!(" as {}", words.join(" ")) }
 }
 
 /// A redirect for just the flows that two redirects have in common.
@@ -158,7 +171,24 @@ fn settling(conflict: &Conflict) -> String {
     let always = if one.always { "always " } else { "" };
     let target = one.verdict.to_string();
     let target = target.strip_prefix("redirected ").unwrap_or(&target);
-    format!("{always}redirect {} {}{ports}{place} -> {target}", one.direction, one.protocol)
+    let who = match common(&one.who, &other.who) {
+        who if who.is_everybody() => String::new(),
+        who => format!(" as {who}"),
+    };
+    format!("{always}redirect {} {}{ports}{place}{who} -> {target}", one.direction, one.protocol)
+}
+
+/// The processes that two rules have in common: there are some.
+fn common(one: &Who, other: &Who) -> Who {
+    let ids = |one: Option<IdRange>, other: Option<IdRange>| match (one, other) {
+        (Some(one), Some(other)) => {
+            Some(IdRange { first: one.first.max(other.first), last: one.last.min(other.last) })
+        }
+        (one, other) => one.or(other),
+    };
+    // Of two paths that hold one process the longer one lies within the other.
+    let cgroup = [&one.cgroup, &other.cgroup].into_iter().flatten().max_by_key(|path| path.len()).cloned();
+    Who { uid: ids(one.uid, other.uid), gid: ids(one.gid, other.gid), cgroup }
 }
 
 #[cfg(test)]
@@ -171,6 +201,22 @@ mod tests {
         let place = Location { key: "a.mesh".to_owned(), name: "a.mesh".to_owned() };
         let done = compile(vec![(place, text.as_bytes().to_vec())], &mut NoImports, None);
         done.diagnostics.into_iter().filter(|found| found.code == Code::Conflict).collect()
+    }
+
+    #[test]
+    fn redirects_that_tie_for_some_processes_name_one_and_the_help_settles_it() {
+        let program =
+            |rules: &str| format!("exempt uid 1500\nmesh m {{ workload a {{ label app = a }}\n{rules}\n}}\n");
+        let rules =
+            "redirect outbound tcp 80 as uid 1000-1999 -> 15001\nredirect outbound tcp as gid 7 -> 15002";
+        let found = conflicts(&program(rules));
+        let [one] = found.as_slice() else { panic!("{found:?}") };
+        assert!(one.message.contains(" tcp 80 as uid 1000 gid 7`"), "{}", one.message);
+        let rule = "redirect outbound tcp 80 as uid 1000-1999 and gid 7 -> 15002";
+        assert!(one.help.as_ref().is_some_and(|help| help.contains(rule)), "{one:?}");
+        assert_eq!(conflicts(&program(&format!("{rules}\n{rule}"))), []);
+        let apart = "redirect outbound tcp as uid 1 -> 15001\nredirect outbound tcp as uid 2 -> 15002";
+        assert_eq!(conflicts(&program(apart)), []);
     }
 
     /// Rules at the top, in the mesh, in two `for`s and in a workload.

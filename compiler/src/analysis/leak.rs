@@ -49,9 +49,11 @@ fn tables(program: &Program, ir: &Ir, rule: &Rule) -> BTreeSet<[TableId; 2]> {
     let prefixes = rule.addresses.iter().map(|address| address.prefix);
     let prefixes: Vec<Prefix> =
         if rule.addresses.is_empty() { vec![Prefix::Any] } else { prefixes.collect() };
-    let trees = profiles(program, ir, rule).into_iter().map(|profile| {
+    let trees = profiles(program, ir, rule).into_iter().flat_map(|profile| {
         let [outbound, _] = &profile.sides;
-        &outbound.tree
+        // A rule about some processes decides for those alone.
+        let classes = profile.classes.sides.iter().filter(|_| !rule.who.is_empty());
+        std::iter::once(outbound).chain(classes).map(|side| &side.tree)
     });
     trees
         .flat_map(|tree| prefixes.iter().filter_map(|&prefix| node(tree, prefix)))
@@ -80,6 +82,7 @@ fn leaks_at(ir: &Ir, [tcp, udp]: [TableId; 2], rule: &Rule, ports: PortRange) ->
     let by_rule = |outcome: Outcome| match outcome.decider {
         Decider::Item(item) => ir.items.get(item.0 as usize).is_some_and(|item| {
             (item.scope, item.always, item.verdict) == (rule.scope, rule.always, rule.verdict)
+                && rule.whos().any(|(_, who)| *who == item.who)
         }),
         _ => false,
     };

@@ -58,7 +58,9 @@ fn by_mesh(program: &Program, workloads: &[WorkloadId]) -> BTreeMap<MeshId, Vec<
 
 fn redirects(program: &Program) -> impl Iterator<Item = (usize, &Rule)> {
     program.rules.iter().enumerate().filter(|(_, rule)| {
-        rule.direction == Direction::Outbound && matches!(rule.verdict, Verdict::Redirected { .. })
+        // A sidecar is not among the processes that a rule names, unless it says so.
+        let everybodys = rule.who.is_empty() && rule.direction == Direction::Outbound;
+        everybodys && matches!(rule.verdict, Verdict::Redirected { .. })
     })
 }
 

@@ -35,7 +35,7 @@ mod tests {
     fn a_use_in_a_statement_that_could_not_be_read_counts() {
         expect(
             "set s = 1.1.1.1\ndeny outbound to s tcp\nmesh m { workload a { any } }",
-            &[("syntax", "expected `,`, `->` or the end of the statement, found `tcp`", &["tcp"])],
+            &[("syntax", "expected `,`, `->`, `as` or the end of the statement, found `tcp`", &["tcp"])],
         );
     }
 }

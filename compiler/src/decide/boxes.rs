@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use mesh_bpf::flow::Verdict;
 use mesh_bpf::ports::{PortRange, PortSet};
 
-use super::items::{Extent, Items};
+use super::items::{EVERYBODY, Extent, Items, WhoId};
 use crate::hir::{Level, Scope, ScopeId};
 use crate::ir::ItemId;
 
@@ -53,7 +53,19 @@ impl<'a> Boxes<'a> {
     }
 
     fn lies_within(self, one: Contender, wider: Contender) -> bool {
-        one.depth >= wider.depth && self.scope_within(one, wider) && self.ports_within(one, wider)
+        one.depth >= wider.depth
+            && self.scope_within(one, wider)
+            && self.who_within(one, wider)
+            && self.ports_within(one, wider)
+    }
+
+    fn who_within(self, one: Contender, wider: Contender) -> bool {
+        let (one, wider) = (self.items.who(one.item), self.items.who(wider.item));
+        if one == wider || wider == EVERYBODY {
+            return true;
+        }
+        let who = |id: WhoId| self.items.whos.get(id as usize);
+        who(one).zip(who(wider)).is_some_and(|(one, wider)| wider.covers(one))
     }
 
     fn scope_within(self, one: Contender, wider: Contender) -> bool {

@@ -7,35 +7,64 @@ use mesh_bpf::pack::Unpackable;
 use super::items::Items;
 use super::parties::Parties;
 use super::placement::{Placed, Placement};
+use super::processes::{Processes, TooMany};
 use super::profiles::{self, Class};
-use crate::hir::{Level, Program, Rule, Scope};
+use crate::hir::{Level, Program, Rule, RuleId, Scope};
 
-/// Counts the nodes of all trees before one is grown, where there may be too many: a program a hundred times as
-/// large as the tables would not fit into memory either.
-pub(super) fn foresee(program: &Program, limit: usize) -> Result<(), Unpackable> {
+/// Why a program is not decided.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TooLarge {
+    /// Its trees do not fit.
+    Tables(Unpackable),
+    /// Its rules tell apart too many kinds of processes.
+    Classes {
+        /// The profile.
+        profile: String,
+        /// The rules that name processes, of the profile's scopes.
+        rules: Vec<RuleId>,
+    },
+}
+
+/// Counts the classes of processes, and the nodes of all trees before one is grown, where there may be too many: a
+/// program a hundred times as large as the tables would not fit into memory either.
+pub(super) fn foresee(program: &Program, limit: usize) -> Result<(), TooLarge> {
     const EACH: usize = size_of::<mesh_bpf::abi::Node>();
     let lines = |nodes: usize| nodes.saturating_mul(EACH).div_ceil(64);
     let most = program.rules.iter().map(|rule| placed(program, rule)).fold(0, usize::saturating_add);
-    if lines(most) <= limit {
+    let names_processes = program.rules.iter().any(|rule| !rule.who.is_empty());
+    if lines(most) <= limit && !names_processes {
         return Ok(());
     }
-    let needed = lines(nodes(program));
+    let needed = lines(nodes(program)?);
     if needed <= limit {
         Ok(())
     } else {
-        Err(Unpackable::OverCapacity { table: Table::Nodes, needed, limit })
+        Err(TooLarge::Tables(Unpackable::OverCapacity { table: Table::Nodes, needed, limit }))
     }
 }
 
 /// How many prefixes the trees of all profiles have at the least, without growing one.
-fn nodes(program: &Program) -> usize {
+fn nodes(program: &Program) -> Result<usize, TooLarge> {
     let (items, mut groups) = Items::of(program);
     let placement = Placement::of(program, &items, &mut groups);
-    let classes = profiles::classes(program, &Parties::of(program));
-    let distinct = |placed: Vec<Placed>| placed.chunk_by(|a, b| a.prefix == b.prefix).count();
-    let of_class =
-        |class: &Class| Direction::ALL.map(|direction| distinct(placement.merged(direction, &class.scopes)));
-    classes.iter().flat_map(of_class).sum()
+    let distinct = |placed: &[Placed]| placed.chunk_by(|a, b| a.prefix == b.prefix).count();
+    let mut nodes = 0;
+    for class in profiles::classes(program, &Parties::of(program)) {
+        let [outbound, inbound] = Direction::ALL.map(|direction| placement.merged(direction, &class.scopes));
+        let processes = Processes::of(&items, &groups, &outbound);
+        let processes = processes.map_err(|TooMany| too_many_classes(program, &class))?;
+        nodes += distinct(&inbound);
+        for at in 0..=processes.len() {
+            nodes += distinct(&processes.placed(at, &items, &mut groups, &outbound));
+        }
+    }
+    Ok(nodes)
+}
+
+fn too_many_classes(program: &Program, class: &Class) -> TooLarge {
+    let rules = (0u32..).map(RuleId).zip(&program.rules);
+    let named = rules.filter(|(_, rule)| !rule.who.is_empty() && class.scopes.contains(&rule.scope));
+    TooLarge::Classes { profile: class.name.clone(), rules: named.map(|(id, _)| id).collect() }
 }
 
 /// Its prefixes, for each workload that it reaches.
@@ -65,7 +94,8 @@ mod tests {
         };
         let needed = (64 * size_of::<mesh_bpf::abi::Node>()).div_ceil(64);
         let distinct = rules(&|number| format!("10.0.{number}.0/24"));
-        let refusal = Unpackable::OverCapacity { table: Table::Nodes, needed, limit: needed - 1 };
+        let refusal =
+            TooLarge::Tables(Unpackable::OverCapacity { table: Table::Nodes, needed, limit: needed - 1 });
         assert_eq!(foresee(&distinct, needed - 1), Err(refusal));
         assert_eq!(foresee(&distinct, needed), Ok(()));
         let shared = rules(&|_| "10.0.0.0/24".into());

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use mesh_bpf::flow::{Direction, Flow};
+use mesh_bpf::flow::{Direction, Flow, Identity};
 use mesh_bpf::prefix::Prefix;
 
 use super::boxes::Contender;
@@ -22,6 +22,8 @@ pub struct Conflict {
     pub workload: WorkloadId,
     /// The flow.
     pub flow: Flow,
+    /// A process that opens it.
+    pub identity: Identity,
     /// The first item, without its address, and the address.
     pub one: (Item, Prefix),
     /// The other.
@@ -41,7 +43,7 @@ impl Conflicts {
         &mut self,
         items: &Items,
         class: &Class,
-        direction: Direction,
+        (direction, identity): (Direction, Identity),
         side: &Side,
         tied: &[TiedNode],
     ) {
@@ -51,7 +53,8 @@ impl Conflicts {
             let new = node.ties.iter().any(|tie| !self.found.contains_key(&key(tie)));
             let Some(address) = new.then(|| free_address(nodes, node.node)).flatten() else { continue };
             for tie in &node.ties {
-                let witness = Witness { workload, direction, address, own: node.own };
+                let identity = identity.clone();
+                let witness = Witness { workload, direction, identity, address, own: node.own };
                 self.insert(items, nodes, node.node, tie, &witness);
             }
         }
@@ -80,7 +83,9 @@ impl Conflicts {
             port: tie.port,
             own: witness.own,
         };
-        self.found.entry(key(tie)).or_insert(Conflict { workload: witness.workload, flow, one, other });
+        let Witness { workload, ref identity, .. } = *witness;
+        let conflict = || Conflict { workload, flow, identity: identity.clone(), one, other };
+        self.found.entry(key(tie)).or_insert_with(conflict);
     }
 }
 
@@ -88,6 +93,7 @@ impl Conflicts {
 struct Witness {
     workload: WorkloadId,
     direction: Direction,
+    identity: Identity,
     address: IpAddr,
     own: bool,
 }

@@ -9,12 +9,18 @@ use mesh_bpf::ports::{PortRange, PortSet};
 
 use crate::hir::item;
 use crate::hir::region::real_ports;
-use crate::hir::{PortItem, Program, Rule, ScopeId};
+use crate::hir::{PortItem, Program, Rule, ScopeId, Who};
 use crate::ir::{Item, ItemId};
 
 /// A set of items of [`Groups`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct GroupId(pub(crate) u32);
+
+/// Processes that boxes name: index into [`Items::whos`].
+pub(crate) type WhoId = u32;
+
+/// The first of them.
+pub(crate) const EVERYBODY: WhoId = 0;
 
 /// Everything about items that deciding needs, in dense arrays.
 pub(crate) struct Items {
@@ -22,6 +28,8 @@ pub(crate) struct Items {
     pub(crate) extents: Vec<Extent>,
     /// For each rule, the items of its ports.
     pub(crate) group_of_rule: Vec<GroupId>,
+    /// Distinct processes that boxes name; [`EVERYBODY`] first.
+    pub(crate) whos: Vec<Who>,
 }
 
 /// An item's ports and its rank.
@@ -37,6 +45,8 @@ pub(crate) struct Extent {
     pub(crate) text: u32,
     /// Place of its scope's name among all scopes.
     pub(crate) scope: u32,
+    /// Whose sockets.
+    pub(crate) who: WhoId,
 }
 
 /// Interned sets of items.
@@ -90,15 +100,25 @@ impl Items {
         let sources: Vec<Source> = items.iter().map(|item| source(program, item)).collect();
         let texts = ranks(&sources, |source| (&source.head, &source.tail));
         let scopes = ranks(&program.scopes, |scope| &scope.name);
+        let mut whos = Interner::default();
+        whos.intern(Who::EVERYBODY);
         let extents = (items.iter().zip(&texts))
-            .map(|(item, &text)| extent(item, text, scopes.get(item.scope.index()).copied().unwrap_or(0)))
+            .map(|(item, &text)| {
+                let scope = scopes.get(item.scope.index()).copied().unwrap_or(0);
+                extent(item, text, scope, whos.intern(item.who.clone()))
+            })
             .collect();
-        (Self { items, extents, group_of_rule }, collector.groups)
+        (Self { items, extents, group_of_rule, whos: whos.into_values() }, collector.groups)
+    }
+
+    /// Whose sockets an item is about.
+    pub(crate) fn who(&self, item: ItemId) -> WhoId {
+        self.extents.get(item.0 as usize).map_or(EVERYBODY, |extent| extent.who)
     }
 }
 
-/// Scope, `always`, direction, verdict, and the list of ports.
-type Said = (ScopeId, bool, Direction, Verdict, usize);
+/// Scope, `always`, direction, verdict, and the lists of ports and of processes.
+type Said = (ScopeId, bool, Direction, Verdict, [usize; 2]);
 
 #[derive(Default)]
 struct Collector {
@@ -110,11 +130,13 @@ struct Collector {
 
 impl Collector {
     fn group(&mut self, rule: &Rule) -> GroupId {
-        let key = (rule.scope, rule.always, rule.direction, rule.verdict, rule.ports.key());
+        let lists = [rule.ports.key(), rule.who.key()];
+        let key = (rule.scope, rule.always, rule.direction, rule.verdict, lists);
         if let Some(&known) = self.known.get(&key) {
             return known;
         }
-        let mut set: Vec<ItemId> = rule.ports.iter().map(|ports| self.item(rule, ports)).collect();
+        let boxes = rule.ports.iter().flat_map(|ports| rule.whos().map(move |(_, who)| (ports, who)));
+        let mut set: Vec<ItemId> = boxes.map(|(ports, who)| self.item(rule, ports, who)).collect();
         set.sort_unstable();
         set.dedup();
         let group = self.groups.intern(set);
@@ -122,7 +144,7 @@ impl Collector {
         group
     }
 
-    fn item(&mut self, rule: &Rule, ports: &PortItem) -> ItemId {
+    fn item(&mut self, rule: &Rule, ports: &PortItem, who: &Who) -> ItemId {
         let item = Item {
             scope: rule.scope,
             always: rule.always,
@@ -130,6 +152,7 @@ impl Collector {
             verdict: rule.verdict,
             protocol: ports.protocol,
             ports: ports.ports.clone(),
+            who: who.clone(),
         };
         ItemId(self.items.intern(item))
     }
@@ -137,10 +160,10 @@ impl Collector {
 
 fn source(program: &Program, item: &Item) -> Source {
     let scope = program.scopes.get(item.scope.index()).map_or("", |scope| scope.name.as_str());
-    item::source(scope, item.always, item.direction, item.verdict, item.protocol, &item.ports)
+    item::source(scope, item.always, item.direction, item.verdict, item.protocol, &item.ports, &item.who)
 }
 
-fn extent(item: &Item, text: u32, scope: u32) -> Extent {
+fn extent(item: &Item, text: u32, scope: u32, who: WhoId) -> Extent {
     let set = real_ports(&item.ports);
     let (first, last) = (set.ranges().first(), set.ranges().last());
     let hull = first.zip(last).map(|(first, last)| PortRange { first: first.first, last: last.last });
@@ -149,7 +172,7 @@ fn extent(item: &Item, text: u32, scope: u32) -> Extent {
         Verdict::Excluded => 1,
         Verdict::Redirected { .. } => 2,
     };
-    Extent { hull, holed: (set.ranges().len() > 1).then_some(set), weakness, text, scope }
+    Extent { hull, holed: (set.ranges().len() > 1).then_some(set), weakness, text, scope, who }
 }
 
 /// The place of each thing's key among all distinct keys.

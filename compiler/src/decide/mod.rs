@@ -16,26 +16,30 @@ mod items;
 mod parties;
 mod placement;
 mod ports;
+mod processes;
 mod profiles;
 mod thin;
 mod tree;
 
+pub use capacity::TooLarge;
 pub use conflict::Conflict;
 
 pub(crate) use capacity::placed;
 pub(crate) use parties::written as written_accelerations;
+pub(crate) use processes::CLASSES;
 
-use mesh_bpf::flow::Direction;
-use mesh_bpf::pack::Unpackable;
+use mesh_bpf::flow::{Direction, Identity};
+use mesh_bpf::image::Classes;
 
 use crate::check::Checked;
 use crate::hir::{Event, Program, WorkloadId};
 use crate::ir::{Ir, Profile, Side};
 use boxes::Boxes;
-use items::Items;
+use items::{Groups, Items};
 use parties::Parties;
-use placement::Placement;
+use placement::{Placed, Placement};
 use ports::PortDecider;
+use processes::Processes;
 use profiles::Class;
 use tree::TablePool;
 
@@ -76,8 +80,9 @@ impl<'p> Decided<'p> {
 /// Decides every flow of a program whose statements are checked. Does not judge what comes out.
 ///
 /// # Errors
-/// Where the trees will not fit into tables of at most so many `lines` of 64 bytes: nothing is grown then.
-pub fn decide(checked: Checked<'_>, lines: usize) -> Result<Decided<'_>, Unpackable> {
+/// Where the trees will not fit into tables of at most so many `lines` of 64 bytes, or a profile has more classes of
+/// processes than there may be: nothing is grown then.
+pub fn decide(checked: Checked<'_>, lines: usize) -> Result<Decided<'_>, TooLarge> {
     let program = checked.program();
     capacity::foresee(program, lines)?;
     let (ir, conflicts) = grow(program);
@@ -96,16 +101,25 @@ fn grow(program: &Program) -> (Ir, Vec<Conflict>) {
     let mut decided = Vec::with_capacity(classes.len());
     for class in &classes {
         let sidecar_ports = profiles::sidecar_ports(&targets, &class.scopes);
-        let sides = Direction::ALL.map(|direction| {
-            let placed = placement.merged(direction, &class.scopes);
-            let sites = tree::sites(&placed, &mut groups);
+        let [outbound, inbound] = Direction::ALL.map(|direction| placement.merged(direction, &class.scopes));
+        // A profile with too many was refused before.
+        let processes = Processes::of(&items, &groups, &outbound).unwrap_or_default();
+        let mut side = |direction: Direction, placed: &[Placed], groups: &mut Groups, identity: Identity| {
+            let sites = tree::sites(placed, groups);
             let boxes = Boxes { items: &items, scopes: &program.scopes };
             let decider = PortDecider { boxes, sidecar_ports: &sidecar_ports };
-            let (side, tied) = tree::grow(decider, direction, &mut pool, &sites, &groups);
-            conflicts.note(&items, class, direction, &side, &tied);
+            let (side, tied) = tree::grow(decider, direction, &mut pool, &sites, groups);
+            conflicts.note(&items, class, (direction, identity), &side, &tied);
             side
+        };
+        let mut by_class = (0..=processes.len()).map(|at| {
+            let placed = processes.placed(at, &items, &mut groups, &outbound);
+            side(Direction::Outbound, &placed, &mut groups, processes.example(at))
         });
-        decided.push(profile(program, class, sides, &mut sources));
+        let nobodys = by_class.next().unwrap_or_default();
+        let named: Vec<Side> = by_class.collect();
+        let sides = [nobodys, side(Direction::Inbound, &inbound, &mut groups, Identity::default())];
+        decided.push(profile(program, class, (sides, processes.with_sides(named)), &mut sources));
     }
     let accelerations = acceleration::accelerations(&parties, &classes, &mut sources);
     for (profile, acceleration) in decided.iter_mut().zip(accelerations) {
@@ -127,7 +141,7 @@ fn grow(program: &Program) -> (Ir, Vec<Conflict>) {
 fn profile(
     program: &Program,
     class: &Class,
-    sides: [Side; 2],
+    (sides, classes): ([Side; 2], Classes<Side>),
     sources: &mut Vec<mesh_bpf::image::Source>,
 ) -> Profile {
     let member = class.members.first().copied().unwrap_or(WorkloadId(0));
@@ -135,6 +149,7 @@ fn profile(
         name: class.name.clone(),
         members: class.members.clone(),
         sides,
+        classes,
         exempt: exempt::exemptions(program, &class.scopes, sources),
         missing_sidecar_refuse: profiles::refuses(program, member, Event::MissingSidecar),
         failed_attach_refuse: profiles::refuses(program, member, Event::FailedAttach),

@@ -1,5 +1,5 @@
-//! Thins out a great many boxes before the sweep: of those at one place (one scope, one prefix), only the
-//! narrowest ranges at each port can decide.
+//! Thins out a great many boxes before the sweep: of those at one place (one scope, one prefix, the same
+//! processes), only the narrowest ranges at each port can decide.
 //!
 //! Ranges at one port that do not hold each other form a staircase: sorted by their first port, they are
 //! sorted by their last. A range that holds a step waits until that step ends; then it is looked at again.
@@ -9,18 +9,20 @@ use std::collections::{BTreeMap, HashMap};
 use mesh_bpf::ports::PortRange;
 
 use super::boxes::{Boxes, Contender, Piece};
+use super::items::WhoId;
 use crate::hir::ScopeId;
 
 /// The ranges where each box is among the narrowest of its place. Boxes with holes are left whole.
 pub(crate) fn narrowest(boxes: Boxes<'_>, ranked: &[Contender]) -> Vec<Piece> {
-    let mut places: HashMap<(Option<ScopeId>, u8), usize> = HashMap::new();
+    let mut places: HashMap<(Option<ScopeId>, u8, WhoId), usize> = HashMap::new();
     let mut staircases: Vec<BTreeMap<(u16, u16), Vec<u32>>> = Vec::new();
     let mut pieces = Vec::new();
     for (rank, &one) in (0u32..).zip(ranked) {
         let Some(extent) = boxes.extent(one) else { continue };
         match extent.hull {
             Some(hull) if extent.holed.is_none() => {
-                let place = *places.entry((boxes.scope(one), one.depth)).or_insert(staircases.len());
+                let place =
+                    *places.entry((boxes.scope(one), one.depth, extent.who)).or_insert(staircases.len());
                 if place == staircases.len() {
                     staircases.push(BTreeMap::new());
                 }

@@ -1,7 +1,7 @@
 //! Which rule makes a flow change: one that is new, or one that is gone.
 
 use mesh_bpf::flow::{Flow, Identity};
-use mesh_bpf::image::{MapImage, Source, SourceKind};
+use mesh_bpf::image::{MapImage, Node, Source, SourceKind};
 use mesh_bpf::item::counter_key;
 use mesh_bpf::prefix::Prefix;
 
@@ -29,8 +29,9 @@ pub struct Cause {
 pub fn causes(old: Option<Side<'_>>, new: Option<Side<'_>>, change: &FlowChange) -> Vec<Cause> {
     let mut found: Vec<Found<'_>> = Vec::new();
     for flow in samples(change) {
-        let before = old.and_then(|side| Decider::of(side.image, change.was(), &flow));
-        let after = new.and_then(|side| Decider::of(side.image, &change.workload, &flow));
+        let identity = change.who.as_ref().map(|who| who.example.clone()).unwrap_or_default();
+        let before = old.and_then(|side| Decider::of(side.image, change.was(), &flow, &identity));
+        let after = new.and_then(|side| Decider::of(side.image, &change.workload, &flow, &identity));
         let Some((decider, gone)) = cause(before, after, (old, new), change) else { continue };
         match found.iter_mut().find(|known| (known.source, known.gone) == (decider.source, gone)) {
             Some(known) if known.prefixes.contains(&decider.prefix) => {}
@@ -86,8 +87,8 @@ struct Decider<'a> {
 }
 
 impl<'a> Decider<'a> {
-    fn of(image: &'a MapImage, workload: &str, flow: &Flow) -> Option<Self> {
-        let found = look_up(image, image.workload(workload)?.profile, flow, &Identity::default())?;
+    fn of(image: &'a MapImage, workload: &str, flow: &Flow, identity: &Identity) -> Option<Self> {
+        let found = look_up(image, image.workload(workload)?.profile, flow, identity)?;
         Some(Self { source: image.source(found.source), prefix: found.item })
     }
 
@@ -95,13 +96,14 @@ impl<'a> Decider<'a> {
     fn is_in(&self, image: &MapImage, workload: &str, change: &FlowChange) -> bool {
         let profile = image.workload(workload).and_then(|workload| image.profile(workload.profile));
         let Some(profile) = profile else { return false };
-        let side = profile.side(change.direction);
-        let tree = if change.own { &side.own } else { &side.tree };
-        let node = tree.binary_search_by_key(&self.prefix, |node| node.prefix).ok();
-        let Some(node) = node.and_then(|at| tree.get(at)) else { return false };
-        let table = image.port_table(node.table(change.protocol));
-        table
-            .into_iter()
+        let trees = profile.trees(change.direction);
+        let trees = trees.map(|side| if change.own { &side.own } else { &side.tree });
+        let at_prefix = |tree: &'_ Vec<Node>| {
+            let node = tree.binary_search_by_key(&self.prefix, |node| node.prefix).ok();
+            node.and_then(|at| tree.get(at)).map(|node| node.table(change.protocol))
+        };
+        let tables = trees.filter_map(at_prefix).filter_map(|table| image.port_table(table));
+        tables
             .flat_map(|table| &table.stretches)
             .any(|(_, decision)| decision.up == 0 && image.source(decision.source) == self.source)
     }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 
 use mesh_bpf::flow::{Direction, Protocol, Verdict};
-use mesh_bpf::image::{IdRange, MapImage, ProfileId, SourceId};
+use mesh_bpf::image::{Classes, IdRange, MapImage, ProfileId, SourceId};
 use mesh_bpf::map::Table;
 use mesh_bpf::pack::Ports;
 use mesh_bpf::ports::{PortRange, PortSet};
@@ -13,7 +13,8 @@ use mesh_bpf::sim::{AddressSpan, Sim, TreeOf};
 use mesh_bpf::tables::Damaged;
 
 use super::merge::{Patch, merge};
-use super::{ExemptionChange, FlowChange, MemberChange, MemberChangeKind, Side};
+use super::processes::joint;
+use super::{ExemptionChange, FlowChange, MemberChange, MemberChangeKind, Processes, Side};
 use crate::hir::region::{AddressRange, Family};
 
 /// Ports that two port tables decide differently.
@@ -22,6 +23,8 @@ type PortChanges = Vec<(PortSet, Verdict, Verdict)>;
 type Pieces = BTreeMap<(Direction, bool, Protocol, Verdict, Verdict), Vec<(AddressRange, PortSet)>>;
 /// The same, merged.
 type Changes = Vec<((Direction, bool, Protocol, Verdict, Verdict), Patch)>;
+/// Changes with the processes that they are about, where not all are meant.
+type Whose = Vec<(Changes, Option<Processes>)>;
 
 const DAMAGED: Damaged = Damaged { table: Table::Trees, what: "it is no tree" };
 
@@ -29,7 +32,7 @@ const DAMAGED: Damaged = Damaged { table: Table::Trees, what: "it is no tree" };
 pub(super) fn changes(old: Option<Side<'_>>, new: Option<Side<'_>>) -> Result<Vec<FlowChange>, Damaged> {
     let mut comparison =
         Comparison { old: Reader::new(old)?, new: Reader::new(new)?, ports: BTreeMap::new() };
-    let mut by_profiles: BTreeMap<(Option<ProfileId>, Option<ProfileId>), Rc<Changes>> = BTreeMap::new();
+    let mut by_profiles: BTreeMap<(Option<ProfileId>, Option<ProfileId>), Rc<Whose>> = BTreeMap::new();
     let profile = |side: Option<Side<'_>>, name: &str| Some(side?.image.workload(name)?.profile);
     let mut found = Vec::new();
     let images = (old.map(|side| side.image), new.map(|side| side.image));
@@ -40,23 +43,28 @@ pub(super) fn changes(old: Option<Side<'_>>, new: Option<Side<'_>>) -> Result<Ve
         let changes = match by_profiles.get(&pair) {
             Some(known) => Rc::clone(known),
             None => {
-                let changes = Rc::new(comparison.profiles(pair)?);
+                let profiles = [(images.0, pair.0), (images.1, pair.1)];
+                let classes = profiles.map(|(image, profile)| Some(&image?.profile(profile?)?.classes));
+                let changes = Rc::new(comparison.profiles(pair, classes)?);
                 by_profiles.insert(pair, Rc::clone(&changes));
                 changes
             }
         };
-        found.extend(changes.iter().map(|&((direction, own, protocol, before, after), ref patch)| {
-            FlowChange {
-                workload: name.to_owned(),
-                renamed: renamed.map(str::to_owned),
-                direction,
-                protocol,
-                patch: patch.clone(),
-                own,
-                before,
-                after,
-            }
-        }));
+        for (changes, who) in changes.iter() {
+            found.extend(changes.iter().map(|&((direction, own, protocol, before, after), ref patch)| {
+                FlowChange {
+                    workload: name.to_owned(),
+                    renamed: renamed.map(str::to_owned),
+                    direction,
+                    protocol,
+                    patch: patch.clone(),
+                    own,
+                    who: who.clone(),
+                    before,
+                    after,
+                }
+            }));
+        }
     }
     Ok(found)
 }
@@ -143,19 +151,55 @@ struct Comparison<'a> {
 }
 
 impl Comparison<'_> {
-    fn profiles(&mut self, (old, new): (Option<ProfileId>, Option<ProfileId>)) -> Result<Changes, Damaged> {
+    /// What changes for everybody first, then what does for some processes alone.
+    fn profiles(
+        &mut self,
+        profiles: (Option<ProfileId>, Option<ProfileId>),
+        classes: [Option<&Classes>; 2],
+    ) -> Result<Whose, Damaged> {
+        let inbound = self.of_classes(profiles, [0; 2], Direction::Inbound)?;
+        let nobody = Classes::default();
+        let [old, new] = classes.map(|classes| classes.unwrap_or(&nobody));
+        let joint = joint(old, new);
+        // Each change once, with the pairs of classes that it is about.
+        let mut outbound: Vec<(&_, BTreeSet<usize>)> = Vec::new();
+        let mut places: BTreeMap<&_, usize> = BTreeMap::new();
+        let by_pair: Vec<Changes> = (joint.pairs.iter())
+            .map(|&classes| self.of_classes(profiles, classes, Direction::Outbound))
+            .collect::<Result<_, _>>()?;
+        for (pair, change) in
+            by_pair.iter().enumerate().flat_map(|(pair, all)| all.iter().map(move |it| (pair, it)))
+        {
+            let place = *places.entry(change).or_insert(outbound.len());
+            match outbound.get_mut(place) {
+                Some((_, pairs)) => drop(pairs.insert(pair)),
+                None => outbound.push((change, BTreeSet::from([pair]))),
+            }
+        }
+        let (everybodys, some): (Vec<_>, Vec<_>) =
+            outbound.into_iter().partition(|(_, pairs)| pairs.len() == by_pair.len());
+        let everybodys = everybodys.into_iter().map(|(change, _)| change.clone()).chain(inbound).collect();
+        let some = some.into_iter().map(|(change, pairs)| (vec![change.clone()], Some(joint.named(&pairs))));
+        Ok(std::iter::once((everybodys, None)).chain(some).collect())
+    }
+
+    fn of_classes(
+        &mut self,
+        (old, new): (Option<ProfileId>, Option<ProfileId>),
+        [old_class, new_class]: [u32; 2],
+        direction: Direction,
+    ) -> Result<Changes, Damaged> {
         let mut pieces = Pieces::new();
-        for direction in Direction::ALL {
-            for own in [false, true] {
-                let tree = |profile: ProfileId| TreeOf { profile, direction, own };
-                let (left, right) = (self.old.spans(old.map(tree))?, self.new.spans(new.map(tree))?);
-                for (range, before, after) in cut(&left, &right) {
-                    for protocol in Protocol::ALL {
-                        let pair = (self.old.by_port(before, protocol), self.new.by_port(after, protocol));
-                        for (ports, before, after) in self.port_changes(pair)?.iter() {
-                            let key = (direction, own, protocol, *before, *after);
-                            pieces.entry(key).or_default().push((range, ports.clone()));
-                        }
+        for own in [false, true] {
+            let tree = |class: u32| move |profile: ProfileId| TreeOf { profile, class, direction, own };
+            let left = self.old.spans(old.map(tree(old_class)))?;
+            let right = self.new.spans(new.map(tree(new_class)))?;
+            for (range, before, after) in cut(&left, &right) {
+                for protocol in Protocol::ALL {
+                    let pair = (self.old.by_port(before, protocol), self.new.by_port(after, protocol));
+                    for (ports, before, after) in self.port_changes(pair)?.iter() {
+                        let key = (direction, own, protocol, *before, *after);
+                        pieces.entry(key).or_default().push((range, ports.clone()));
                     }
                 }
             }

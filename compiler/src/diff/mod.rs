@@ -8,10 +8,11 @@ mod cause;
 mod entries;
 mod flows;
 mod merge;
+mod processes;
 #[cfg(test)]
 mod tests;
 
-use mesh_bpf::flow::{Direction, Protocol, Verdict};
+use mesh_bpf::flow::{Direction, Identity, Protocol, Verdict};
 use mesh_bpf::image::MapImage;
 use mesh_bpf::tables::{Damaged, Tables};
 
@@ -60,10 +61,21 @@ pub struct FlowChange {
     pub patch: Patch,
     /// The addresses are the member's own.
     pub own: bool,
+    /// The processes that open them, where not all do.
+    pub who: Option<Processes>,
     /// Under the old policy. What is in no mesh goes straight.
     pub before: Verdict,
     /// Under the new one.
     pub after: Verdict,
+}
+
+/// Some of the processes of a member.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Processes {
+    /// In words: `uid 1000-1999`, `uid other`.
+    pub text: String,
+    /// One of them.
+    pub example: Identity,
 }
 
 /// An identity that is exempt on one side only.

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use mesh_bpf::flow::Direction;
-use mesh_bpf::image::{MapImage, Profile, Source, SourceId, SourceKind};
+use mesh_bpf::image::{MapImage, Profile, Side, Source, SourceId, SourceKind};
 use mesh_bpf::ports::{PortRange, PortSet};
 use mesh_bpf::prefix::Prefix;
 
 use super::classes::{Class, Place, Ruling, classes};
 use super::names::{identities, owner, owners};
+use super::processes::class_text;
 use super::sets::{Lists, Namer, Sets};
 use super::toml::Quoted;
 
@@ -62,7 +63,14 @@ pub fn entries(image: &MapImage, sets: &Sets) -> Vec<Entry> {
     for profile in &image.profiles {
         all.extend(exemptions(image, profile).chain(accelerations(image, profile)));
         for direction in Direction::ALL {
-            all.extend(flows(image, profile, direction, &namer, &mut lists));
+            let of_direction = Flows { image, profile, direction, namer: &namer };
+            let everybodys = of_direction.groups(profile.side(direction), &mut lists);
+            let otherwise = of_direction.otherwise(&everybodys, &mut lists);
+            all.extend(everybodys.into_iter().flat_map(|group| group.entries));
+            for (class, entries) in otherwise {
+                let named = |entry: Entry| Entry { key: format!("({class}) {}", entry.key), ..entry };
+                all.extend(entries.into_iter().map(named));
+            }
         }
     }
     all
@@ -93,14 +101,20 @@ fn of_profile(text: &mut String, image: &MapImage, profile: &Profile, namer: &Na
     }
     for (direction, told) in Direction::ALL.into_iter().zip(told) {
         let mut lists = told.others();
-        let entries = flows(image, profile, direction, namer, &mut lists);
+        let flows = Flows { image, profile, direction, namer };
+        let everybodys = flows.groups(profile.side(direction), &mut lists);
+        let otherwise = flows.otherwise(&everybodys, &mut lists);
         let _ = writeln!(text, "\n[entries.{name}.{direction}]");
         lists.write(text);
-        lines(text, &entries);
+        lines(text, everybodys.iter().flat_map(|group| &group.entries));
+        for (class, entries) in &otherwise {
+            let _ = writeln!(text, "\n[entries.{name}.{direction}.{}]", Quoted(&format!("as {class}")));
+            lines(text, entries);
+        }
     }
 }
 
-fn lines(text: &mut String, entries: &[Entry]) {
+fn lines<'e>(text: &mut String, entries: impl IntoIterator<Item = &'e Entry>) {
     for Entry { key, value, credit, .. } in entries {
         let _ = writeln!(text, "{} = {} # {credit}", Quoted(key), Quoted(value));
     }
@@ -149,30 +163,69 @@ fn party(profile: &str) -> &str {
     profile.rsplit_once('/').map_or(profile, |(_, workload)| workload)
 }
 
-fn flows(
-    image: &MapImage,
-    profile: &Profile,
+/// One direction of a profile, from which entries are made.
+struct Flows<'a> {
+    image: &'a MapImage,
+    profile: &'a Profile,
     direction: Direction,
-    namer: &Namer<'_>,
-    lists: &mut Lists,
-) -> Vec<Entry> {
-    let mut found = Vec::new();
-    for class in classes(image, profile.side(direction)) {
-        let own = if class.own { "own " } else { "" };
-        let addresses = format!("{own}{}", namer.addresses(&profile.name, &class.prefixes, lists));
-        found.extend(of_class(image, &class, direction).into_iter().map(|(ports, value, credit)| {
-            let key = format!("{addresses}{ports}");
-            Entry {
-                map: Map::Flows,
-                profile: profile.name.clone(),
-                direction: Some(direction),
-                key,
-                value,
-                credit,
-            }
-        }));
+    namer: &'a Namer<'a>,
+}
+
+/// Addresses with equal rulings, and their entries.
+struct Group {
+    addresses: String,
+    entries: Vec<Entry>,
+}
+
+impl Flows<'_> {
+    /// Every entry of a side.
+    fn groups(&self, side: &Side, lists: &mut Lists) -> Vec<Group> {
+        let group = |class: Class| {
+            let own = if class.own { "own " } else { "" };
+            let addresses =
+                format!("{own}{}", self.namer.addresses(&self.profile.name, &class.prefixes, lists));
+            let lines = of_class(self.image, &class, self.direction).into_iter();
+            let entries =
+                lines.map(|(ports, value, credit)| self.entry(format!("{addresses}{ports}"), value, credit));
+            Group { entries: entries.collect(), addresses }
+        };
+        classes(self.image, side).into_iter().map(group).collect()
     }
-    found
+
+    /// For each class of processes that rules name, what it has otherwise than everybody else.
+    fn otherwise(&self, everybodys: &[Group], lists: &mut Lists) -> Vec<(String, Vec<Entry>)> {
+        let named = self.profile.trees(self.direction).enumerate().skip(1);
+        let mut found: Vec<(String, Vec<Entry>)> = named
+            .map(|(class, side)| {
+                let name = class_text(&self.profile.classes, crate::ir::count(class));
+                let groups = self.groups(side, lists);
+                let at = |groups: &[Group], addresses: &String| {
+                    groups.iter().position(|group| group.addresses == *addresses)
+                };
+                let same = |group: &Group| {
+                    at(everybodys, &group.addresses)
+                        .and_then(|at| everybodys.get(at))
+                        .is_some_and(|other| other.entries == group.entries)
+                };
+                let gone = everybodys.iter().filter(|group| at(&groups, &group.addresses).is_none());
+                let gone: Vec<Entry> = gone.map(|group| self.gone(group)).collect();
+                let others = groups.into_iter().filter(|group| !same(group));
+                (name, others.flat_map(|group| group.entries).chain(gone).collect())
+            })
+            .collect();
+        found.sort_unstable();
+        found
+    }
+
+    /// These addresses are no group of a class: other lines of it have them, or what is around them does.
+    fn gone(&self, group: &Group) -> Entry {
+        self.entry(group.addresses.clone(), "by other lines".to_owned(), "no lines of their own".to_owned())
+    }
+
+    fn entry(&self, key: String, value: String, credit: String) -> Entry {
+        let profile = self.profile.name.clone();
+        Entry { map: Map::Flows, profile, direction: Some(self.direction), key, value, credit }
+    }
 }
 
 /// Ports, verdict and credit of each line of a class. What TCP and UDP have in common is one line.

@@ -13,6 +13,7 @@
 mod classes;
 mod entries;
 mod names;
+mod processes;
 mod sets;
 mod summary;
 #[cfg(test)]
@@ -23,6 +24,7 @@ pub(crate) use classes::own_rulings;
 pub(crate) use entries::ports_text;
 pub use entries::{Entry, Map, entries};
 pub use names::selector_lines;
+pub(crate) use processes::class_text;
 pub use sets::{NamedSet, Sets};
 
 use mesh_bpf::image::MapImage;

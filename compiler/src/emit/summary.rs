@@ -150,7 +150,18 @@ impl Line<'_> {
         let Lead { always, verb, scope, tail, apart } = self.lead;
         let widest = self.prefixes.iter().map(|&prefix| width(prefix)).max();
         let ports = self.items.iter().map(|(_, ports)| count(ports)).max();
-        (!always, widest, ports, level(scope), verb, (scope, tail, apart), &self.items, &self.prefixes)
+        let everybodys = !tail.starts_with(" as ");
+        (
+            !always,
+            widest,
+            ports,
+            everybodys,
+            level(scope),
+            verb,
+            (scope, tail, apart),
+            &self.items,
+            &self.prefixes,
+        )
     }
 
     fn text(&self, profile: &str, direction: Direction, namer: &Namer<'_>, lists: &mut Lists) -> String {
@@ -254,8 +265,8 @@ impl<'a> Summarizer<'a> {
 
     /// The arrays of one direction.
     fn side(&self, profile: &Profile, direction: Direction, lists: &mut Lists) -> String {
-        let side = profile.side(direction);
-        let lines: Vec<(String, String)> = (self.lines(side).iter())
+        let sides: Vec<&Side> = profile.trees(direction).collect();
+        let lines: Vec<(String, String)> = (self.lines(&sides).iter())
             .map(|line| {
                 let text = line.text(&profile.name, direction, self.namer, lists);
                 (text, scope(line.lead.scope).to_owned())
@@ -264,15 +275,15 @@ impl<'a> Summarizer<'a> {
         let mut text = String::new();
         lists.write(&mut text);
         write_credited(&mut text, "rules", &lines);
-        write_array(&mut text, "built-in", &self.built_in(side));
+        write_array(&mut text, "built-in", &self.built_in(&sides));
         text
     }
 
     /// Items with the same prefixes that differ in nothing but ports, together.
-    fn lines(&self, side: &Side) -> Vec<Line<'a>> {
+    fn lines(&self, sides: &[&Side]) -> Vec<Line<'a>> {
         // A rule without address is no part of a list.
         let mut prefixes: BTreeMap<(Shape<'a>, bool), BTreeSet<Prefix>> = BTreeMap::new();
-        for tree in [&side.tree, &side.own] {
+        for tree in sides.iter().flat_map(|side| [&side.tree, &side.own]) {
             for (prefix, source) in self.deciding(tree) {
                 if let Some(shape) = Shape::of(self.image.source(source)) {
                     prefixes.entry((shape, prefix == Prefix::Any)).or_default().insert(prefix);
@@ -313,8 +324,8 @@ impl<'a> Summarizer<'a> {
     }
 
     /// What is excluded, or denied, without a rule that says so.
-    fn built_in(&self, side: &Side) -> Vec<String> {
-        let nodes = side.tree.iter().chain(&side.own);
+    fn built_in(&self, sides: &[&Side]) -> Vec<String> {
+        let nodes = sides.iter().flat_map(|side| side.tree.iter().chain(&side.own));
         let tables: BTreeSet<_> =
             nodes.flat_map(|node| Protocol::ALL.map(|protocol| (protocol, node.table(protocol)))).collect();
         let mut unnamed: BTreeSet<(SourceKind, &str)> = BTreeSet::new();

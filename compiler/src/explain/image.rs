@@ -3,12 +3,12 @@
 use std::net::IpAddr;
 
 use mesh_bpf::flow::{Direction, Flow, Identity, Verdict};
-use mesh_bpf::image::{IdRange, MapImage, Node, Profile, ProfileId, SourceId, parents};
+use mesh_bpf::image::{IdRange, MapImage, Node, Profile, ProfileId, Side, SourceId, parents};
 use mesh_bpf::prefix::Prefix;
 use mesh_bpf::selector::cgroup_covers;
 
 use super::EntryText;
-use crate::emit::{Map, own_rulings, ports_text};
+use crate::emit::{Map, class_text, own_rulings, ports_text};
 use crate::hir::region::{AddressRange, Cell, cells};
 
 /// What the maps say about a flow.
@@ -37,11 +37,11 @@ pub fn look_up(image: &MapImage, profile: ProfileId, flow: &Flow, identity: &Ide
         let verdict = Verdict::Excluded;
         return Some(Found { verdict, source, item: Prefix::Any, entries: vec![entry] });
     }
-    let side = profile.side(flow.direction);
+    let side = side(profile, flow.direction, identity)?;
     let tree = if flow.own { &side.own } else { &side.tree };
     let at = deciding(tree, flow)?;
     let (_, decision) = image.port_table(tree.get(at)?.table(flow.protocol))?.lookup(flow.port)?;
-    let entry = entry(image, profile, tree, at, flow)?;
+    let entry = entry(image, (profile, identity), tree, at, flow)?;
     let item = above(tree, at, decision.up)?;
     Some(Found { verdict: decision.verdict, source: decision.source, item, entries: vec![entry] })
 }
@@ -58,8 +58,8 @@ pub struct ByAddress<'a> {
 impl<'a> ByAddress<'a> {
     /// Of a flow, whatever its address.
     #[must_use]
-    pub fn new(image: &'a MapImage, profile: ProfileId, flow: &Flow) -> Option<Self> {
-        let side = image.profile(profile)?.side(flow.direction);
+    pub fn new(image: &'a MapImage, profile: ProfileId, flow: &Flow, identity: &Identity) -> Option<Self> {
+        let side = side(image.profile(profile)?, flow.direction, identity)?;
         let tree: &[Node] = if flow.own { &side.own } else { &side.tree };
         let prefixes: Vec<Prefix> = tree.iter().map(|node| node.prefix).collect();
         Some(Self { image, tree, cells: cells(&prefixes), flow: *flow })
@@ -84,7 +84,13 @@ impl<'a> ByAddress<'a> {
 }
 
 /// The entry that decides: of the prefix itself, or of the nearest one around it that names the port.
-fn entry(image: &MapImage, profile: &Profile, tree: &[Node], node: usize, flow: &Flow) -> Option<EntryText> {
+fn entry(
+    image: &MapImage,
+    (profile, identity): (&Profile, &Identity),
+    tree: &[Node],
+    node: usize,
+    flow: &Flow,
+) -> Option<EntryText> {
     let parents = parents(tree);
     let parent = |node: usize| parents.get(node).copied().flatten().map(|parent| parent as usize);
     let mut path: Vec<usize> = std::iter::successors(Some(node), |&node| parent(node)).collect();
@@ -94,11 +100,28 @@ fn entry(image: &MapImage, profile: &Profile, tree: &[Node], node: usize, flow: 
         let rulings = own_rulings(image, node, around, u8::try_from(depth).ok()?, flow.protocol);
         let Some(ruling) = rulings.iter().find(|ruling| ruling.ports.contains(flow.port)) else { continue };
         let own = if flow.own { "own " } else { "" };
-        let key = format!("{} {} {own}{} {}", profile.name, flow.direction, node.prefix, flow.protocol);
+        let name = &profile.name;
+        let class = match class_of(profile, flow.direction, identity) {
+            0 => String::new(),
+            class => format!("({}) ", class_text(&profile.classes, class)),
+        };
+        let key = format!("{name} {} {class}{own}{} {}", flow.direction, node.prefix, flow.protocol);
         let key = format!("{key} {}", ports_text(&ruling.ports)).trim_end().to_owned();
         return Some(EntryText { map: Map::Flows.name().to_owned(), key, value: ruling.verdict.to_string() });
     }
     None
+}
+
+/// What decides about the processes that an identity is one of.
+fn side<'p>(profile: &'p Profile, direction: Direction, identity: &Identity) -> Option<&'p Side> {
+    profile.trees(direction).nth(class_of(profile, direction, identity) as usize)
+}
+
+fn class_of(profile: &Profile, direction: Direction, identity: &Identity) -> u32 {
+    match direction {
+        Direction::Outbound => profile.classes.class_of(identity),
+        Direction::Inbound => 0,
+    }
 }
 
 /// The node with the longest prefix that holds the flow's address: the last one, since a prefix comes

@@ -138,7 +138,7 @@ impl Part {
     pub fn within(self, text: &str) -> Option<Range<usize>> {
         let after = |words: [&str; 2]| words.into_iter().find_map(|word| Some(text.find(word)? + word.len()));
         let address = after([" to ", " from "]);
-        let end = text.find(" -> ").unwrap_or(text.len());
+        let end = text.find(" as ").or_else(|| text.find(" -> ")).unwrap_or(text.len());
         match self {
             Self::Ports => {
                 let before = [" to ", " from "].into_iter().find_map(|word| text.find(word));
@@ -187,7 +187,8 @@ pub fn explain(
     let profile = profile_of(program, image, question.workload);
     // A set may cut addresses into very many pieces, and each takes a look at all rules.
     let is_each = pieces.len() <= EXPLAINED;
-    let deciders = [false, true].map(|own| ByAddress::new(image, profile?, &question.flow(ANY, own)));
+    let by_address = |own| ByAddress::new(image, profile?, &question.flow(ANY, own), &question.identity);
+    let deciders = [false, true].map(by_address);
     let mut found: Vec<(Explanation, Vec<AddressRange>)> = Vec::new();
     let mut known: HashMap<(bool, Option<(Verdict, SourceId)>), usize> = HashMap::new();
     for Piece { range, own } in pieces {
@@ -415,7 +416,7 @@ pub fn reason(program: &Program, item: Item) -> Option<Reason> {
         None => None,
         Some(index) => Some(rule.addresses.get(index as usize)?),
     };
-    let source = item::rule_source(program, rule, ports);
+    let source = item::rule_source(program, rule, ports, rule.who_at(item.who));
     let prefix = address.map_or(Prefix::Any, |address| address.prefix);
     let named = [Some((ports.by, ports.span)), address.map(|address| (address.by, address.span))];
     Some(Reason {

@@ -6,7 +6,7 @@ use mesh_bpf::prefix::Prefix;
 use super::{Beaten, cause, reason};
 use crate::eval::{self, Decider, Evaluation, Item};
 use crate::hir::item::{BuiltIn, write_ports};
-use crate::hir::{Level, PortItem, Ports, Program, Rule, WorkloadId};
+use crate::hir::{Level, PortItem, Ports, Program, Rule, Who, WorkloadId};
 
 /// Why an item lost.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,6 +48,8 @@ pub enum Respect {
     Addresses,
     /// Where they are written.
     Scope,
+    /// Whose sockets they are about.
+    Processes,
 }
 
 impl Respect {
@@ -58,6 +60,7 @@ impl Respect {
             Self::Ports => "ports",
             Self::Addresses => "addresses",
             Self::Scope => "scope",
+            Self::Processes => "processes",
         }
     }
 }
@@ -104,6 +107,7 @@ fn why(program: &Program, loser: Item, by: Decider, lost: &eval::Why) -> Option<
                 (respects.ports, Respect::Ports),
                 (respects.addresses, Respect::Addresses),
                 (respects.scope, Respect::Scope),
+                (respects.who, Respect::Processes),
             ];
             let narrower = all.into_iter().filter(|(is, _)| *is).map(|(_, respect)| Narrower {
                 respect,
@@ -120,6 +124,7 @@ struct Bounds<'p> {
     rule: &'p Rule,
     ports: &'p PortItem,
     prefix: Prefix,
+    who: &'p Who,
 }
 
 impl<'p> Bounds<'p> {
@@ -130,7 +135,7 @@ impl<'p> Bounds<'p> {
             None => Prefix::Any,
             Some(index) => rule.addresses.get(index as usize)?.prefix,
         };
-        Some(Self { rule, ports, prefix })
+        Some(Self { rule, ports, prefix, who: rule.who_at(item.who) })
     }
 
     fn text(&self, program: &Program, respect: Respect) -> String {
@@ -138,6 +143,7 @@ impl<'p> Bounds<'p> {
             Respect::Ports => self.ports(),
             Respect::Addresses => self.addresses(),
             Respect::Scope => self.scope(program),
+            Respect::Processes => self.processes(),
         }
     }
 
@@ -158,6 +164,10 @@ impl<'p> Bounds<'p> {
             Prefix::Any => "all addresses".into(),
             prefix => prefix.to_string(),
         }
+    }
+
+    fn processes(&self) -> String {
+        if self.who.is_everybody() { "all processes".into() } else { self.who.to_string() }
     }
 
     fn scope(&self, program: &Program) -> String {

@@ -27,6 +27,10 @@ fn white_space_is_made_even() {
         "mesh m { accelerate a<->b tcp not 80 ; workload a{any}\n workload b { namespace x } }",
         "mesh m {\n    accelerate a <-> b tcp not 80\n    workload a { any }\n    workload b { namespace x }\n}\n",
     );
+    check(
+        "exclude outbound tcp 22 to 10.0.0.0/8   as uid 1,  2-3\n and gid [4,5,]\n and cgroup \"/a\" , \"/b\"",
+        "exclude outbound tcp 22 to 10.0.0.0/8 as uid 1, 2-3 and gid 4, 5 and cgroup \"/a\", \"/b\"\n",
+    );
     check("", "");
 }
 

@@ -24,7 +24,7 @@ pub fn lower(analyzed: Analyzed<'_>) -> MapImage {
     let mut sources = ir.sources;
     sources.extend(ir.items.iter().map(|item| {
         let scope = program.scopes.get(item.scope.index()).map_or("", |scope| scope.name.as_str());
-        item::source(scope, item.always, item.direction, item.verdict, item.protocol, &item.ports)
+        item::source(scope, item.always, item.direction, item.verdict, item.protocol, &item.ports, &item.who)
     }));
     sources.extend(BuiltIn::ALL.map(BuiltIn::source));
     sources.push(Source::default());
@@ -75,10 +75,12 @@ impl Numbers {
     }
 
     fn profile(&self, profile: ir::Profile) -> Profile {
-        let ir::Profile { name, sides, exempt, acceleration, .. } = profile;
+        let ir::Profile { name, sides, classes, exempt, acceleration, .. } = profile;
+        let side = |side: ir::Side| Side { tree: self.nodes(&side.tree), own: self.nodes(&side.own) };
         Profile {
             name,
-            sides: sides.map(|side| Side { tree: self.nodes(&side.tree), own: self.nodes(&side.own) }),
+            sides: sides.map(side),
+            classes: classes.map(side),
             exempt,
             missing_sidecar_refuse: profile.missing_sidecar_refuse,
             failed_attach_refuse: profile.failed_attach_refuse,

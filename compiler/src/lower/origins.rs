@@ -72,8 +72,9 @@ impl Origins {
         let mut origins = Self::default();
         let mut known: HashMap<usize, Arc<[AddressItem]>> = HashMap::new();
         for (id, rule) in (0u32..).map(RuleId).zip(&program.rules) {
-            for ports in &rule.ports {
-                let source = item::rule_source(program, rule, ports);
+            let boxes = rule.ports.iter().flat_map(|ports| rule.whos().map(move |(_, who)| (ports, who)));
+            for (ports, who) in boxes {
+                let source = item::rule_source(program, rule, ports, who);
                 let written = Written { id: Some(id), rule: rule.span, ports: ports.span, by: ports.by };
                 origins.sources.entry(source).or_default().push(written);
             }

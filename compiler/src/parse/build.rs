@@ -131,6 +131,13 @@ impl Builder<'_> {
                 Rule::ports => rule.ports = self.rule_ports(part),
                 word @ (Rule::kw_to | Rule::kw_from) => rule.preposition = Some((word, at)),
                 Rule::addresses => rule.addresses = Some(self.addresses(part)),
+                Rule::kw_as => rule.named = Some(at),
+                Rule::who => {
+                    rule.kinds.extend(kind_of(&part).map(|kind| Spanned { value: kind, span: at }));
+                    let items = self.who(part);
+                    rule.without |= items.is_empty();
+                    rule.who.get_or_insert_default().extend(items);
+                }
                 Rule::arrow => rule.arrow = Some(at),
                 Rule::port => rule.port = Some(self.literal(&part, literal::port).ok_or(at)),
                 Rule::kw_transparent => rule.transparent = Some(at),
@@ -139,9 +146,13 @@ impl Builder<'_> {
         }
         let direction = rule.direction?;
         self.check_preposition(&rule, direction);
+        self.check_who(&rule, direction);
         let verb = self.verb(&rule)?;
-        let RuleParts { always, ports, addresses, .. } = rule;
-        Some(Statement::Rule(crate::ast::Rule { always, verb, direction, ports, addresses, span }))
+        let RuleParts { always, ports, addresses, mut who, .. } = rule;
+        if rule.without {
+            who = Some(Vec::new());
+        }
+        Some(Statement::Rule(crate::ast::Rule { always, verb, direction, ports, addresses, who, span }))
     }
 
     /// `to` goes with `outbound`, `from` with `inbound`.
@@ -158,6 +169,37 @@ impl Builder<'_> {
                     .help(format!("write `{right}`"))
             });
         }
+    }
+
+    /// `as` goes with `outbound`, and names each kind once.
+    fn check_who(&mut self, rule: &RuleParts, direction: Spanned<Direction>) {
+        if let (Some(at), Direction::Inbound) = (rule.named, direction.value) {
+            self.errors.push(|| {
+                Diagnostic::new(Code::WrongKind, "`as` does not go with `inbound`")
+                    .label(at, "nobody of this workload opens what it receives")
+                    .also(direction.span, "connections that it receives")
+                    .help("leave it out, or write `outbound`")
+            });
+        }
+        for (i, kind) in rule.kinds.iter().enumerate() {
+            let earlier = rule.kinds.iter().take(i).find(|other| other.value == kind.value);
+            if let Some(earlier) = earlier {
+                let word = mesh_grammar::symbol::symbol(kind.value);
+                self.errors.push(|| {
+                    Diagnostic::new(Code::Syntax, format!("{word} stands twice after `as`"))
+                        .label(kind.span, "a process would have to be in both")
+                        .also(earlier.span, "the first")
+                        .help("write one list, with commas: `as uid 1000, 2000-2999`")
+                });
+            }
+        }
+    }
+
+    /// The items of one kind.
+    fn who(&mut self, pair: Pair<'_, Rule>) -> Vec<Spanned<Identity>> {
+        let kind = kind_of(&pair).unwrap_or(Rule::kw_uid);
+        let items = pair.into_inner().filter(|part| matches!(part.as_rule(), Rule::id | Rule::string));
+        items.filter_map(|part| self.identity_item(&part, kind)).collect()
     }
 
     /// `->` goes with `redirect` and only with it.
@@ -565,9 +607,22 @@ struct RuleParts {
     ports: Option<RulePorts>,
     preposition: Option<(Rule, Span)>,
     addresses: Option<Vec<AddressItem>>,
+    /// `as`
+    named: Option<Span>,
+    /// The words `uid`, `gid` and `cgroup` behind it, each with its list.
+    kinds: Vec<Spanned<Rule>>,
+    who: Option<Vec<Spanned<Identity>>>,
+    /// All items of one of the kinds were wrong.
+    without: bool,
     arrow: Option<Span>,
     port: Option<Result<Spanned<u16>, Span>>,
     transparent: Option<Span>,
+}
+
+/// `uid`, `gid` or `cgroup`, whichever these processes are told apart by.
+fn kind_of(pair: &Pair<'_, Rule>) -> Option<Rule> {
+    let kinds = [Rule::kw_uid, Rule::kw_gid, Rule::kw_cgroup];
+    pair.clone().into_inner().map(|part| part.as_rule()).find(|rule| kinds.contains(rule))
 }
 
 fn target_as_address(place: Span, port: &str) -> Diagnostic {

@@ -179,6 +179,11 @@ fn hint(rule: Rule, error: &SyntaxError, before: &str, found: &str) -> Option<St
         let written = if is_address { format!("{preposition} {found}") } else { format!("tcp {found}") };
         return Some(format!("write {}", quote(&written)));
     }
+    if rule == Rule::rule_statement
+        && let Some(help) = hint_about_processes(error, before, found)
+    {
+        return Some(help);
+    }
     if rule == Rule::rule_statement && matches!(found, "tcp" | "udp" | "any") {
         let written = |word: &&str| before.split_whitespace().any(|other| other == *word);
         if let Some(preposition) = ["to", "from"].into_iter().find(written) {
@@ -200,6 +205,28 @@ fn hint(rule: Rule, error: &SyntaxError, before: &str, found: &str) -> Option<St
         return Some("items of a list have a comma between them".to_owned());
     }
     None
+}
+
+/// Help for what stands behind `as` in a rule.
+fn hint_about_processes(error: &SyntaxError, before: &str, found: &str) -> Option<String> {
+    let expects = |rule: Rule| error.expected.contains(&rule);
+    match found {
+        "uid" | "gid" | "cgroup" if expects(Rule::kw_and) => {
+            Some(format!("kinds of processes are joined by `and`: write `and {found}`"))
+        }
+        "to" | "from" if expects(Rule::kw_and) => Some(format!("addresses stand before `as`: `{found} … as …`")),
+        "tcp" | "udp" | "any" if expects(Rule::kw_and) => {
+            Some("ports stand before `as`, right after the direction".to_owned())
+        }
+        _ if before.ends_with(" as") => Some(
+            "processes are named by user id, group id or cgroup: `as uid 1000-1999`, `as gid 100`, `as cgroup \"/jobs\"`"
+                .to_owned(),
+        ),
+        _ if expects(Rule::id) && is_word(found) && !found.starts_with(|c: char| c.is_ascii_digit()) => {
+            Some("users and groups are named by their numbers: `uid 1000`".to_owned())
+        }
+        _ => None,
+    }
 }
 
 /// The word among those expected that was probably meant.

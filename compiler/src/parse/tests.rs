@@ -86,6 +86,29 @@ fn preposition_and_arrow_must_fit() {
 }
 
 #[test]
+fn processes_stand_behind_the_addresses_of_an_outbound_rule() {
+    check(
+        "exclude outbound tcp 22 to 10.0.0.0/8\n as uid 1, 2-3\n and gid [4, 5,]\n and cgroup \"/a\", \"/b\"",
+        &[],
+    );
+    check("redirect outbound as uid 7 -> 15001", &[]);
+    check("deny inbound as uid 1", &[("wrong-kind", "`as` does not go with `inbound`", "as")]);
+    check("deny outbound as uid 1 and uid 2", &[("syntax", "`uid` stands twice after `as`", "uid 2")]);
+    check("deny outbound as uid 5-4", &[("bad-range", "the id range `5-4` ends before it begins", "5-4")]);
+    check(
+        "deny outbound as cgroup \"x\"",
+        &[("bad-path", "the cgroup path `x` does not begin with `/`", "\"x\"")],
+    );
+    let kinds = "processes are named by user id, group id or cgroup: `as uid 1000-1999`, `as gid 100`, `as cgroup \"/jobs\"`";
+    check_help("deny outbound as", kinds);
+    check_help("deny outbound as root", kinds);
+    check_help("deny outbound as uid root", "users and groups are named by their numbers: `uid 1000`");
+    check_help("deny outbound as uid 5 gid 6", "kinds of processes are joined by `and`: write `and gid`");
+    check_help("deny outbound as uid 5 to 10.0.0.1", "addresses stand before `as`: `to … as …`");
+    check_help("deny outbound as uid 5 tcp 80", "ports stand before `as`, right after the direction");
+}
+
+#[test]
 fn ports_and_addresses_without_their_word_are_explained() {
     check_help("exclude outbound 80", "write `tcp 80`");
     check_help("exclude outbound 10.0.0.0/8", "write `to 10.0.0.0/8`");

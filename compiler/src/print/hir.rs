@@ -6,7 +6,7 @@ use super::Page;
 use crate::emit::selector_lines;
 use crate::hir::item::{exempt_source, rule_source, write_ports};
 use crate::hir::{
-    AccelerationForm, Event, Expected, Level, Peer, PortItem, Program, Rule, Scope, ScopeId, TestLine,
+    AccelerationForm, Event, Expected, Level, Peer, PortItem, Program, Rule, Scope, ScopeId, TestLine, Who,
     WorkloadId,
 };
 
@@ -69,10 +69,14 @@ fn write_rule(page: &mut Page, program: &Program, number: usize, rule: &Rule) {
     let always = if rule.always { "always " } else { "" };
     page.line(0, format_args!("rule {number}: {always}{} {} in scope {scope}", rule.direction, rule.verdict));
     for item in &rule.ports {
-        page.line(1, format_args!("{} ({})", ports(item), rule_source(program, rule, item).head));
+        let source = rule_source(program, rule, item, &Who::EVERYBODY);
+        page.line(1, format_args!("{} ({})", ports(item), source.head));
     }
     for address in &rule.addresses {
         page.line(1, address.prefix);
+    }
+    for item in &rule.who {
+        page.line(1, format_args!("as {}", item.who));
     }
 }
 

@@ -1,7 +1,7 @@
 //! The map image.
 
 use mesh_bpf::flow::Direction;
-use mesh_bpf::image::{MapImage, PortTableId, Profile};
+use mesh_bpf::image::{MapImage, PortTableId, Profile, Side};
 
 use super::Page;
 use crate::emit::selector_lines;
@@ -29,18 +29,22 @@ pub fn image(image: &MapImage) -> String {
     page.text
 }
 
+fn write_side(page: &mut Page, direction: Direction, side: &Side) {
+    for (own, tree) in [(false, &side.tree), (true, &side.own)] {
+        let nodes = tree.iter().map(|node| {
+            let tables = node.ports.map(|PortTableId(table)| table);
+            (node.prefix, tables, format!("source {}", node.source.0))
+        });
+        page.tree(direction, own, nodes);
+    }
+}
+
 fn write_profile(page: &mut Page, number: usize, profile: &Profile) {
     page.line(0, format_args!("profile {number}: {}", profile.name));
     for direction in Direction::ALL {
-        let side = profile.side(direction);
-        for (own, tree) in [(false, &side.tree), (true, &side.own)] {
-            let nodes = tree.iter().map(|node| {
-                let tables = node.ports.map(|PortTableId(table)| table);
-                (node.prefix, tables, format!("source {}", node.source.0))
-            });
-            page.tree(direction, own, nodes);
-        }
+        write_side(page, direction, profile.side(direction));
     }
+    page.classes(&profile.classes, |page, side| write_side(page, Direction::Outbound, side));
     let Profile { exempt, acceleration, missing_sidecar_refuse, failed_attach_refuse, .. } = profile;
     page.rest(exempt, acceleration, *missing_sidecar_refuse, *failed_attach_refuse);
 }

@@ -13,7 +13,8 @@ pub fn ir(program: &Program, ir: &Ir) -> String {
     let mut page = Page::default();
     for (number, one) in ir.items.iter().enumerate() {
         let scope = program.scopes.get(one.scope.index()).map_or("", |scope| scope.name.as_str());
-        let source = item::source(scope, one.always, one.direction, one.verdict, one.protocol, &one.ports);
+        let source =
+            item::source(scope, one.always, one.direction, one.verdict, one.protocol, &one.ports, &one.who);
         page.line(0, format_args!("item {number}: {}", source.credit(Prefix::Any)));
     }
     page.sources(&ir.sources);
@@ -36,6 +37,11 @@ fn write_profile(page: &mut Page, number: usize, profile: &Profile) {
             page.tree(direction, own, tree.iter().map(node));
         }
     }
+    page.classes(&profile.classes, |page, side| {
+        for (own, tree) in [(false, &side.tree), (true, &side.own)] {
+            page.tree(Direction::Outbound, own, tree.iter().map(node));
+        }
+    });
     let Profile { exempt, acceleration, missing_sidecar_refuse, failed_attach_refuse, .. } = profile;
     page.rest(exempt, acceleration, *missing_sidecar_refuse, *failed_attach_refuse);
 }

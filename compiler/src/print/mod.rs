@@ -17,9 +17,11 @@ pub use ir::ir;
 use std::fmt::{Display, Write as _};
 
 use mesh_bpf::flow::Direction;
-use mesh_bpf::image::{Acceleration, Exempt, ProfileId, Source, SourceId};
+use mesh_bpf::image::{Acceleration, Classes, Exempt, ProfileId, Source, SourceId};
 use mesh_bpf::ports::PortRange;
 use mesh_bpf::prefix::Prefix;
+
+use crate::emit::class_text;
 
 /// Text that is written line by line.
 #[derive(Default)]
@@ -66,6 +68,14 @@ impl Page {
             }
             self.line(2 + open.len(), format_args!("{prefix}: tcp ports {tcp}, udp ports {udp}, by {made}"));
             open.push(prefix);
+        }
+    }
+
+    /// The trees of each class of processes.
+    fn classes<S>(&mut self, classes: &Classes<S>, mut side: impl FnMut(&mut Self, &S)) {
+        for (class, of_class) in (1u32..).zip(&classes.sides) {
+            self.line(1, format_args!("class {class}: {}", class_text(classes, class)));
+            side(self, of_class);
         }
     }
 

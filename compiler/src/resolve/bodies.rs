@@ -5,8 +5,8 @@ use mesh_bpf::flow::{Protocol, Verdict};
 use super::collected::blocks;
 use super::names::{Reach, Target};
 use super::resolver::Resolver;
-use crate::ast::{self, Body, Identity, Verb};
-use crate::hir::{self, Exempted, Level, NameId, On, PortItem, Ports, ScopeId, WorkloadId};
+use crate::ast::{self, Body, Identity, Spanned, Verb};
+use crate::hir::{self, Exempted, Level, NameId, On, PortItem, Ports, ScopeId, Who, WhoItem, WorkloadId};
 
 /// Where a body stands. Without a scope it is part of a mistake, and only its names are looked at.
 #[derive(Clone, Copy)]
@@ -116,10 +116,11 @@ impl<'a> Resolver<'a, '_> {
         let addresses = rule.addresses.as_ref().map(|written| self.addresses(context.mesh, written));
         let (Some(scope), Some(verdict)) = (context.scope, verdict(rule.verb.value)) else { return };
         let ports = ports.unwrap_or_else(|| default_ports(rule).into());
-        // A rule without ports or addresses here had some that were wrong, and would now be wider.
+        // A rule without ports, addresses or processes here had some that were wrong, and would now be wider.
         if ports.is_empty() || addresses.as_ref().is_some_and(|addresses| addresses.is_empty()) {
             return;
         }
+        let Some(who) = whos(rule.who.as_deref()) else { return };
         self.program.rules.push(hir::Rule {
             scope,
             always: rule.always.is_some(),
@@ -127,6 +128,7 @@ impl<'a> Resolver<'a, '_> {
             verdict,
             ports,
             addresses: addresses.unwrap_or_default(),
+            who: who.into(),
             span: rule.span,
         });
     }
@@ -141,6 +143,45 @@ fn default_ports(rule: &ast::Rule) -> Vec<PortItem> {
     };
     let (span, by) = (rule.verb.span, NameId::WRITTEN_OUT);
     protocols.iter().map(|&protocol| PortItem { protocol, ports: Ports::All, span, by }).collect()
+}
+
+/// Every choice of one user, one group and one cgroup of those that are written. `None` where all of a kind were
+/// wrong.
+fn whos(written: Option<&[Spanned<Identity>]>) -> Option<Vec<WhoItem>> {
+    let Some(written) = written else { return Some(Vec::new()) };
+    if written.is_empty() {
+        return None;
+    }
+    let mut choices = vec![WhoItem { who: Who::EVERYBODY, spans: [None; 3] }];
+    for kind in [0, 1, 2] {
+        let items: Vec<&Spanned<Identity>> =
+            written.iter().filter(|item| side_of(&item.value) == kind).collect();
+        if !items.is_empty() {
+            let each = |one: WhoItem| items.iter().map(move |item| chosen(one.clone(), item));
+            choices = choices.into_iter().flat_map(each).collect();
+        }
+    }
+    Some(choices)
+}
+
+const fn side_of(identity: &Identity) -> usize {
+    match identity {
+        Identity::Uid(_) => 0,
+        Identity::Gid(_) => 1,
+        Identity::Cgroup(_) => 2,
+    }
+}
+
+fn chosen(mut one: WhoItem, item: &Spanned<Identity>) -> WhoItem {
+    match &item.value {
+        Identity::Uid(range) => one.who.uid = Some(*range),
+        Identity::Gid(range) => one.who.gid = Some(*range),
+        Identity::Cgroup(path) => one.who.cgroup = Some(path.clone()),
+    }
+    if let Some(span) = one.spans.get_mut(side_of(&item.value)) {
+        *span = Some(item.span);
+    }
+    one
 }
 
 fn verdict(verb: Verb) -> Option<Verdict> {

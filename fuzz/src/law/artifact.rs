@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use mesh_bpf::abi::{POLICY_ABI, TABLE_COUNT};
+use mesh_bpf::abi::{POLICY_ABI, POLICY_ABI_UNCLASSED, TABLE_COUNT};
 use mesh_bpf::artifact::{MAGIC, decode, encode};
 use mesh_bpf::flow::{Direction, Flow, Identity, Protocol};
 use mesh_bpf::image::{MapImage, ProfileId};
@@ -34,7 +34,9 @@ pub fn artifact(bytes: &[u8]) -> Held {
     // Any answer will do that is no panic.
     let _ = Manifest::read(&TableData::from_bytes(bytes));
     raw(bytes)?;
-    raw(&with_digest(bytes))?;
+    for abi in [POLICY_ABI_UNCLASSED, POLICY_ABI] {
+        raw(&with_digest(abi, bytes))?;
+    }
     changed(bytes)
 }
 
@@ -45,9 +47,9 @@ fn raw(bytes: &[u8]) -> Held {
 }
 
 /// These bytes, with a head that fits.
-fn with_digest(body: &[u8]) -> Vec<u8> {
+fn with_digest(abi: u32, body: &[u8]) -> Vec<u8> {
     let mut whole = MAGIC.to_vec();
-    whole.extend_from_slice(&POLICY_ABI.to_le_bytes());
+    whole.extend_from_slice(&abi.to_le_bytes());
     whole.extend_from_slice(&TABLE_COUNT.to_le_bytes());
     whole.extend_from_slice(blake3::hash(body).as_bytes());
     whole.extend_from_slice(body);
@@ -107,7 +109,7 @@ fn accepted(tables: &Tables, image: &MapImage) -> Held {
 fn walk(sim: &Sim<'_>, profiles: usize) {
     for (profile, flow) in flows(profiles) {
         let _ = sim.decide(profile, &flow, &Identity { uid: Some(7), gid: Some(7), cgroup: None });
-        let tree = TreeOf { profile, direction: flow.direction, own: flow.own };
+        let tree = TreeOf { profile, class: 0, direction: flow.direction, own: flow.own };
         for span in sim.address_spans(tree).unwrap_or_default().into_iter().take(LOOKED_AT) {
             let _ = sim.node(span.node);
             let _ = sim.ports(span.node, flow.protocol).and_then(|ports| sim.port_ranges(ports));

@@ -122,7 +122,7 @@ fn said(image: &MapImage, tables: &Tables) -> Option<BTreeMap<String, Said>> {
         let mut flows = Vec::new();
         for direction in Direction::ALL {
             for own in [false, true] {
-                let tree = TreeOf { profile: workload.profile, direction, own };
+                let tree = TreeOf { profile: workload.profile, class: 0, direction, own };
                 for span in sim.address_spans(tree)? {
                     let [tcp, udp] = Protocol::ALL.map(|protocol| steps(image, &sim, span.node, protocol));
                     flows.push((direction, own, span.first, span.last, [tcp?, udp?]));

@@ -51,8 +51,8 @@ impl<S: System> Runtime<S> {
         let policy = Membership::read(tables.get(Table::Names))?;
         let cgroups: BTreeSet<&String> =
             policy.workloads.iter().flat_map(|workload| &workload.selector.cgroups).collect();
-        // Both slots' exempt cgroups are in one map.
-        let exempt = 2 * policy.exempt_cgroups.len();
+        // Those of both slots are in one map.
+        let exempt = 2 * policy.named_cgroups().count();
         for (needed, def) in [(cgroups.len(), &CGROUPS), (exempt, &EXEMPT_CGROUPS)] {
             if needed > def.capacity as usize {
                 return Err(Error::OverCapacity { map: def.name, needed, capacity: def.capacity });

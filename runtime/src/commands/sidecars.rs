@@ -377,8 +377,7 @@ fn is_dialled(member: &Member, family: Family) -> bool {
 fn needed(image: &MapImage, profile: &Profile) -> BTreeSet<Port> {
     let mut tables = BTreeSet::new();
     for direction in Direction::ALL {
-        let side = profile.side(direction);
-        for node in side.tree.iter().chain(&side.own) {
+        for node in profile.trees(direction).flat_map(|side| side.tree.iter().chain(&side.own)) {
             let families: &[Family] = match node.prefix {
                 Prefix::Any => &[Family::V4, Family::V6],
                 Prefix::V4 { .. } => &[Family::V4],

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::mem::offset_of;
 
-use mesh_bpf::abi::{LINE, ManifestHeader, Node, POLICY_ABI};
+use mesh_bpf::abi::{LINE, ManifestHeader, Node};
 use mesh_bpf::map::{self, TABLES, Table};
-use mesh_bpf::tables::{Manifest, TableData, Tables};
+use mesh_bpf::tables::{Manifest, TableData, Tables, is_known};
 
 use crate::error::{Error, Result};
 use crate::maps::pinned::PinnedMaps;
@@ -41,7 +41,7 @@ pub(crate) fn header<S: System>(system: &S, tables: &S::Map, slot: u32) -> Resul
 /// The manifest of a slot.
 pub(crate) fn manifest<S: System>(system: &S, maps: &PinnedMaps<S>, slot: u32) -> Result<Manifest> {
     let found = header(system, &maps.tables, slot)?;
-    if let Some(found) = found.map(|header| header.policy_abi).filter(|&found| found != POLICY_ABI) {
+    if let Some(found) = found.map(|header| header.policy_abi).filter(|&found| !is_known(found)) {
         return Err(Error::OtherAbi { found });
     }
     let data = read(system, maps, slot, Table::Manifest, LINE * (1 + TABLES))?;
@@ -127,7 +127,7 @@ fn tallies<S: System>(system: &S, nodes: &S::Map) -> Result<Vec<(u64, u64)>> {
 fn all_nodes<S: System>(system: &S, tables: &S::Map) -> Result<BTreeMap<u32, S::Map>> {
     let mut found = BTreeMap::new();
     for slot in [0, 1] {
-        if header(system, tables, slot)?.is_none_or(|header| header.policy_abi != POLICY_ABI) {
+        if header(system, tables, slot)?.is_none_or(|header| !is_known(header.policy_abi)) {
             continue;
         }
         if let Some(map) = table(system, tables, slot, Table::Nodes)? {

@@ -1,8 +1,8 @@
-//! Cgroups that policies name: members, and those whose processes are exempt.
+//! Cgroups that policies name: members, and those whose processes are exempt or of a class.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mesh_bpf::abi::{CgroupPath, ExemptKey, NamedCgroup};
+use mesh_bpf::abi::{CgroupPath, ExemptKey, KEY_CLASS, NamedCgroup};
 use mesh_bpf::membership::Membership;
 
 use super::registry::{Policies, Refreshed, Registry, Whence, entry, is_stale};
@@ -69,7 +69,7 @@ impl<S: System> Registry<'_, S> {
         Ok(ids)
     }
 
-    /// Brings the ids of exempt cgroups in line with the policies.
+    /// Brings the ids of cgroups that are exempt or of a class in line with the policies.
     pub(super) fn exempt_ids(
         &self,
         policies: Policies<'_>,
@@ -77,8 +77,8 @@ impl<S: System> Registry<'_, S> {
         refreshed: &mut Refreshed,
     ) -> Result<()> {
         let mut wanted: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
-        let exempt = policies.into_iter().flatten().flat_map(|policy| &policy.exempt_cgroups);
-        let paths: BTreeSet<&String> = exempt.map(|(_, path, _)| path).collect();
+        let paths: BTreeSet<&String> =
+            policies.into_iter().flatten().flat_map(Membership::named_cgroups).collect();
         for path in paths {
             match (self.node.system.inode(&self.node.instance.cgroup_dir(path))?, ids.get(path)) {
                 (Some(cgroup), Some(id)) => {
@@ -91,7 +91,7 @@ impl<S: System> Registry<'_, S> {
         Ok(())
     }
 
-    /// Brings the exemptions of one slot in line with its policy.
+    /// Brings the exemptions and classes of one slot in line with its policy.
     pub(super) fn exempt(
         &self,
         slot: u32,
@@ -99,10 +99,13 @@ impl<S: System> Registry<'_, S> {
         ids: &BTreeMap<String, u32>,
     ) -> Result<usize> {
         let mut wanted = BTreeMap::new();
-        for (profile, path, source) in &policy.exempt_cgroups {
+        let exempt = policy.exempt_cgroups.iter().map(|(profile, path, source)| (profile.0, path, source.0));
+        let classes =
+            policy.class_cgroups.iter().map(|(profile, path, part)| (profile.0 | KEY_CLASS, path, *part));
+        for (profile, path, value) in exempt.chain(classes) {
             if let Some(&id) = ids.get(path) {
-                let key = ExemptKey { path: id.into(), profile: profile.0, slot };
-                wanted.insert(bytemuck::bytes_of(&key).to_vec(), source.0.to_ne_bytes().to_vec());
+                let key = ExemptKey { path: id.into(), profile, slot };
+                wanted.insert(bytemuck::bytes_of(&key).to_vec(), value.to_ne_bytes().to_vec());
             }
         }
         let is_ours =
@@ -117,14 +120,14 @@ impl<S: System> Registry<'_, S> {
     }
 }
 
-/// The cgroup paths that policies name, and whether their processes are members or exempt.
+/// The cgroup paths that policies name, and whether their processes are members, or exempt or of a class.
 fn named(policies: Policies<'_>) -> BTreeMap<String, NamedCgroup> {
     let mut paths: BTreeMap<String, NamedCgroup> = BTreeMap::new();
     for policy in policies.into_iter().flatten() {
         for path in policy.workloads.iter().flat_map(|workload| &workload.selector.cgroups) {
             paths.entry(path.clone()).or_default().member = 1;
         }
-        for (_, path, _) in &policy.exempt_cgroups {
+        for path in policy.named_cgroups() {
             paths.entry(path.clone()).or_default().exempt = 1;
         }
     }

@@ -93,7 +93,7 @@ pub const HOUSES: &[House] = &[
         floors: &[
             floor("what programs do, and their header", "header sim"),
             floor("artifacts and images", "artifact binding membership unpack"),
-            floor("tables", "pack tables tree canonical sink"),
+            floor("tables", "pack classes tables tree canonical sink"),
             floor("programs and maps", "program accelerator map intern item"),
             floor("the interface", "abi"),
             floor("policies", "image selector flow ports prefix table text"),

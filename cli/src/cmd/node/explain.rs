@@ -193,8 +193,9 @@ impl<'a> Question<'a> {
 
     /// What is decided: an answer for all addresses that are decided alike.
     fn explained(&self) -> Option<Vec<Explanation>> {
-        let deciders =
-            [false, true].map(|own| ByAddress::new(self.image, self.profile, &Flow { own, ..self.flow }));
+        let by_address =
+            |own| ByAddress::new(self.image, self.profile, &Flow { own, ..self.flow }, &self.identity);
+        let deciders = [false, true].map(by_address);
         let [others, own] = deciders;
         let (others, own) = (others?, own?);
         let pieces: Vec<AddressRange> = match self.address {
@@ -246,7 +247,7 @@ impl<'a> Question<'a> {
         if own.peek().is_some() {
             return own.all(|&address| redirected(address));
         }
-        let pieces = ByAddress::new(self.image, peer, &back);
+        let pieces = ByAddress::new(self.image, peer, &back, &Identity::default());
         pieces.is_some_and(|by| by.pieces().all(|range| redirected(range.first_address())))
     }
 

@@ -5,7 +5,9 @@
 //! here knows how a policy is lowered.
 
 mod addresses;
+mod processes;
 mod reach;
 
 pub use addresses::{AddressRange, Cell, Family, cells, join};
+pub use processes::{ids, kinds_of_processes, sides};
 pub use reach::{applies, real_ports};

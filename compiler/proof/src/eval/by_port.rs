@@ -5,6 +5,11 @@
 //! transitive, so a box is beaten if and only if one that stands beats it; and a box that is beaten has no
 //! effect, whether it is there or not.
 
+use std::cmp::Reverse;
+
+use mesh_bpf::image::IdRange;
+use mesh_bpf::prefix::Prefix;
+
 use super::contest::{Contender, weakness};
 
 /// Who wins, as an index of contenders.
@@ -175,8 +180,7 @@ impl<'c, 'p> Walk<'c, 'p> {
 }
 
 /// Never greater for a box that lies within another; equal only for boxes of which neither is narrower.
-fn width(contender: &Contender<'_>) -> (u32, std::cmp::Reverse<(bool, u8)>, std::cmp::Reverse<u8>, usize) {
-    use mesh_bpf::prefix::Prefix;
+fn width(contender: &Contender<'_>) -> Width {
     let bounds = &contender.bounds;
     let ports = bounds.ports.ranges().iter().map(|range| u32::from(range.last - range.first) + 1).sum();
     let length = match bounds.prefix {
@@ -184,5 +188,26 @@ fn width(contender: &Contender<'_>) -> (u32, std::cmp::Reverse<(bool, u8)>, std:
         Prefix::V4 { len, .. } | Prefix::V6 { len, .. } => (true, len),
     };
     let level = bounds.scope.level as u8;
-    (ports, std::cmp::Reverse(length), std::cmp::Reverse(level), bounds.scope.members.len())
+    let ids = |range: Option<IdRange>| range.map_or(u64::MAX, |range| u64::from(range.last - range.first));
+    let depth = bounds.who.cgroup.as_ref().map_or(0, |path| path.len() + 1);
+    Width {
+        ports,
+        prefix: Reverse(length),
+        level: Reverse(level),
+        members: bounds.scope.members.len(),
+        ids: [ids(bounds.who.uid), ids(bounds.who.gid)],
+        cgroup: Reverse(depth),
+    }
+}
+
+/// How wide a box is on each side.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Width {
+    ports: u32,
+    prefix: Reverse<(bool, u8)>,
+    level: Reverse<u8>,
+    members: usize,
+    /// Of users and of groups.
+    ids: [u64; 2],
+    cgroup: Reverse<usize>,
 }

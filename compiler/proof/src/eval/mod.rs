@@ -33,6 +33,8 @@ pub struct Item {
     pub port: u32,
     /// Which of its addresses; `None` where it has none.
     pub address: Option<u32>,
+    /// Which of its processes; `None` where it names none.
+    pub who: Option<u32>,
 }
 
 /// What decided a flow.
@@ -79,7 +81,7 @@ pub fn evaluate(program: &Program, workload: WorkloadId, flow: &Flow, identity: 
     {
         return Evaluation::plain(Verdict::Excluded, Decider::Exempt(index));
     }
-    let (matches, apart) = collect(program, workload, flow);
+    let (matches, apart) = collect(program, workload, flow, identity);
     let Closed { matches, redirects, outsiders, belongs } = close(program, workload, flow, matches);
     let default = match (belongs, redirects.is_empty()) {
         (true, _) => (Verdict::Denied, Decider::BuiltIn(BuiltIn::OutboundPort)),
@@ -137,18 +139,26 @@ fn rules_of(program: &Program, workload: WorkloadId) -> impl Iterator<Item = (Ru
 
 /// The boxes that match the flow; and those that hold it but do not reach in there, since its address is apart
 /// or one of the member's own.
-fn collect(program: &Program, workload: WorkloadId, flow: &Flow) -> (Vec<Match>, Vec<Item>) {
+fn collect(
+    program: &Program,
+    workload: WorkloadId,
+    flow: &Flow,
+    identity: &Identity,
+) -> (Vec<Match>, Vec<Item>) {
     let (mut matches, mut apart) = (Vec::new(), Vec::new());
     for (id, rule) in rules_of(program, workload).filter(|(_, rule)| rule.direction == flow.direction) {
+        let whos = rule.whos().filter(|(_, who)| who.holds(identity));
         let items = (0u32..).zip(&rule.ports).filter(|(_, item)| item.protocol == flow.protocol);
         for (port, port_item) in items.filter(|(_, item)| item.ports.set().contains(flow.port)) {
             for (address, prefix) in prefixes(rule).filter(|(_, prefix)| prefix.contains(flow.address)) {
-                let item = Item { rule: id, port, address };
-                if reaches(prefix, flow.address, flow.own) {
-                    let source = item::rule_source(program, rule, port_item);
-                    matches.push(Match { item, source, prefix, ports: real_ports(&port_item.ports) });
-                } else {
-                    apart.push(item);
+                for (who, named) in whos.clone() {
+                    let item = Item { rule: id, port, address, who };
+                    if reaches(prefix, flow.address, flow.own) {
+                        let source = item::rule_source(program, rule, port_item, named);
+                        matches.push(Match { item, source, prefix, ports: real_ports(&port_item.ports) });
+                    } else {
+                        apart.push(item);
+                    }
                 }
             }
         }
@@ -225,6 +235,7 @@ fn judge(program: &Program, matches: &[Match], default: (Verdict, Decider)) -> E
 fn contender<'p>(program: &'p Program, found: &'p Match) -> Option<Contender<'p>> {
     let rule = program.rules.get(found.item.rule.index())?;
     let scope = program.scopes.get(rule.scope.index())?;
-    let bounds = FlowBox { scope, ports: &found.ports, prefix: found.prefix };
+    let who = rule.who_at(found.item.who);
+    let bounds = FlowBox { scope, ports: &found.ports, prefix: found.prefix, who };
     Some(Contender { bounds, always: rule.always, verdict: rule.verdict })
 }

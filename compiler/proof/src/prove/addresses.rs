@@ -39,12 +39,12 @@ struct Sites {
 }
 
 impl Side<'_> {
-    /// Proves both trees. `written` is what the scopes of the profile write.
+    /// Proves both trees of a class of processes. `written` is what the scopes of the profile write about it.
     pub(super) fn prove(
         &self,
         program: &Program,
         scopes: &[ScopeId],
-        profile: ProfileId,
+        (profile, class): (ProfileId, u32),
         mut written: Vec<(Prefix, SetId)>,
     ) -> Result<(), Box<Disproof>> {
         let sidecar_ports = match self.direction {
@@ -55,7 +55,7 @@ impl Side<'_> {
         written.dedup();
         for own in [false, true] {
             let sites = Sites::of(&written, own);
-            let tree = TreeOf { profile, direction: self.direction, own };
+            let tree = TreeOf { profile, class, direction: self.direction, own };
             let spans = self.sim.address_spans(tree);
             let spans = spans.ok_or_else(|| plain("a tree of addresses", "none"))?;
             Comparison {
@@ -183,7 +183,7 @@ impl Comparison<'_> {
             self.ports(site, way, protocol, ports).map_err(|(port, expected, found)| {
                 let (direction, own) = (self.side.direction, self.sites.own);
                 let flow = Flow { direction, protocol, address, port, own };
-                Box::new(Disproof { workload: None, flow: Some(flow), expected, found })
+                Box::new(Disproof { workload: None, flow: Some(flow), identity: None, expected, found })
             })?;
             self.agreed.insert((way, protocol, ports));
         }

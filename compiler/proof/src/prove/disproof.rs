@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use mesh_bpf::flow::Flow;
+use mesh_bpf::flow::{Flow, Identity};
 
 /// What the tables say, and what they should say: a bug of the compiler.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,6 +11,8 @@ pub struct Disproof {
     pub workload: Option<String>,
     /// A flow that is decided otherwise, where it is about flows.
     pub flow: Option<Flow>,
+    /// One of the processes that open it, where it is about some.
+    pub identity: Option<Identity>,
     /// What the policy means.
     pub expected: String,
     /// What the tables say.
@@ -29,6 +31,16 @@ impl fmt::Display for Disproof {
             let Flow { direction, protocol, address, port, .. } = flow;
             write!(f, ", {direction} {protocol} {port} {preposition} {own}{address}")?;
         }
+        if let Some(Identity { uid, gid, cgroup }) = &self.identity {
+            for (kind, id) in [("uid", uid), ("gid", gid)] {
+                if let Some(id) = id {
+                    write!(f, " as {kind} {id}")?;
+                }
+            }
+            if let Some(path) = cgroup {
+                write!(f, " as cgroup \"{path}\"")?;
+            }
+        }
         write!(f, ": expected {}, found {}", self.expected, self.found)
     }
 }
@@ -40,6 +52,7 @@ pub(super) fn plain(expected: impl fmt::Display, found: impl fmt::Display) -> Bo
     Box::new(Disproof {
         workload: None,
         flow: None,
+        identity: None,
         expected: expected.to_string(),
         found: found.to_string(),
     })

@@ -9,7 +9,7 @@ use mesh_bpf::ports::{PortRange, PortSet};
 use mesh_bpf::prefix::Prefix;
 use mesh_hir::item::{self, BuiltIn};
 use mesh_hir::region::real_ports;
-use mesh_hir::{PortItem, Program, Rule, Scope, ScopeId};
+use mesh_hir::{PortItem, Program, Rule, Scope, ScopeId, Who};
 
 use crate::bounds::FlowBox;
 use crate::eval::{Contender, Winner, by_port, join};
@@ -35,6 +35,7 @@ struct PlainBox<'p> {
     verdict: Verdict,
     protocol: Protocol,
     ports: PortSet,
+    who: &'p Who,
     source: Source,
     /// Its source in the image, if it is there.
     id: Option<SourceId>,
@@ -95,19 +96,21 @@ impl<'p> Boxes<'p> {
             if let Some(list) = lists.and_then(|lists| lists.get_mut(rule.scope.index())) {
                 list.push(index);
             }
-            // Rules that share their ports write the same boxes.
-            let said = (rule.scope, rule.always, rule.direction, rule.verdict, rule.ports.key());
+            // Rules that share their ports and their processes write the same boxes.
+            let lists = [rule.ports.key(), rule.who.key()];
+            let said = (rule.scope, rule.always, rule.direction, rule.verdict, lists);
             if let Some(&set) = known.get(&said) {
                 set_of_rule.push(set);
                 continue;
             }
             let mut set: Vec<u32> = Vec::with_capacity(rule.ports.len());
-            for ports in &rule.ports {
-                let key =
-                    (rule.scope, rule.always, rule.direction, rule.verdict, ports.protocol, &ports.ports);
-                let number = plain.intern(key);
+            for (ports, who) in
+                rule.ports.iter().flat_map(|ports| rule.whos().map(move |(_, who)| (ports, who)))
+            {
+                let said = (rule.scope, rule.always, rule.direction, rule.verdict);
+                let number = plain.intern((said, ports.protocol, &ports.ports, who));
                 if number as usize == boxes.len() {
-                    boxes.extend(plain_box(program, rule, ports, &ids));
+                    boxes.extend(plain_box(program, rule, (ports, who), &ids));
                 }
                 set.push(number);
             }
@@ -146,6 +149,28 @@ impl<'p> Boxes<'p> {
             written.extend(rule.addresses.iter().map(|address| (address.prefix, set)));
         }
         written
+    }
+
+    /// What is left of `written` where only boxes of these processes take part.
+    pub(super) fn of_processes(
+        &mut self,
+        written: &[(Prefix, SetId)],
+        takes_part: impl Fn(&Who) -> bool,
+    ) -> Vec<(Prefix, SetId)> {
+        let mut known: BTreeMap<SetId, Option<SetId>> = BTreeMap::new();
+        let mut left = Vec::with_capacity(written.len());
+        for &(prefix, set) in written {
+            let set = *known.entry(set).or_insert_with(|| {
+                let boxes = self.sets.values().get(set as usize).into_iter().flatten().copied();
+                let of = |number: &u32| {
+                    self.boxes.get(*number as usize).is_some_and(|plain| takes_part(plain.who))
+                };
+                let boxes: Vec<u32> = boxes.filter(of).collect();
+                (!boxes.is_empty()).then(|| self.sets.intern(boxes))
+            });
+            left.extend(set.map(|set| (prefix, set)));
+        }
+        left
     }
 
     /// The boxes of all these sets.
@@ -261,7 +286,12 @@ struct Present<'b> {
 /// Who wins at every port; `present` is in the order of credit.
 fn winners<'b>(present: &[Present<'b>]) -> Vec<(u16, Option<Won<'b>>)> {
     let contender = |one: &Present<'b>| Contender {
-        bounds: FlowBox { scope: one.plain.scope, ports: &one.plain.ports, prefix: one.prefix },
+        bounds: FlowBox {
+            scope: one.plain.scope,
+            ports: &one.plain.ports,
+            prefix: one.prefix,
+            who: one.plain.who,
+        },
         always: one.plain.always,
         verdict: one.plain.verdict,
     };
@@ -309,16 +339,17 @@ fn steps_of(ports: &BTreeSet<u16>) -> BTreeSet<u16> {
 fn plain_box<'p>(
     program: &'p Program,
     rule: &Rule,
-    ports: &PortItem,
+    (ports, who): (&PortItem, &'p Who),
     ids: &BTreeMap<&Source, SourceId>,
 ) -> Option<PlainBox<'p>> {
-    let source = item::rule_source(program, rule, ports);
+    let source = item::rule_source(program, rule, ports, who);
     Some(PlainBox {
         scope: program.scopes.get(rule.scope.index())?,
         always: rule.always,
         verdict: rule.verdict,
         protocol: ports.protocol,
         ports: real_ports(&ports.ports),
+        who,
         id: ids.get(&source).copied(),
         source,
     })

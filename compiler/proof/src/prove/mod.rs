@@ -5,7 +5,8 @@
 //! node that serves it, and for each node every stretch of ports. The policy's meaning is worked out by
 //! the evaluator on pieces that are cut at every boundary that a rule has. Both must agree on every piece,
 //! in the verdict, in the item that is credited and in its address; and on no piece may two redirects tie,
-//! since then the policy has no meaning there. What has no address (exemptions, `on`, selectors,
+//! since then the policy has no meaning there. Processes are cut in the same way, and all of this is compared for every
+//! class of them. What has no address (exemptions, `on`, selectors,
 //! acceleration) is compared beside it.
 //!
 //! Nothing here is shared with lowering. Pieces with the same rules around them are compared once.
@@ -13,6 +14,7 @@
 mod addresses;
 mod disproof;
 mod meaning;
+mod processes;
 mod rest;
 
 use std::collections::BTreeSet;
@@ -52,8 +54,17 @@ pub fn prove(program: &Program, tables: &Tables) -> Result<(), Box<Disproof>> {
         rest::profile(program, &image, id, workload.profile).map_err(at)?;
         for direction in Direction::ALL {
             let written = boxes.written(program, &scopes, direction);
-            let side = addresses::Side { boxes: &boxes, sim: &sim, image: &image, direction };
-            side.prove(program, &scopes, workload.profile, written).map_err(at)?;
+            let pairs =
+                processes::classes(program, &image, &scopes, (workload.profile, direction)).map_err(at)?;
+            for ((whos, class), identity) in pairs {
+                let written = boxes.of_processes(&written, |who| who.is_everybody() || whos.contains(who));
+                let side = addresses::Side { boxes: &boxes, sim: &sim, image: &image, direction };
+                let of = |mut disproof: Box<Disproof>| {
+                    disproof.identity = disproof.flow.is_some().then(|| identity.clone());
+                    at(disproof)
+                };
+                side.prove(program, &scopes, (workload.profile, class), written).map_err(of)?;
+            }
         }
     }
     rest::accelerations(program, &image)

@@ -1,11 +1,13 @@
 //! The boxes at a site, each with the units that support it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use mesh_bpf::image::IdRange;
 use mesh_bpf::prefix::Prefix;
 
 use super::sites::Sites;
-use super::units::{NONE, PlainBox, Unit, Units};
+use super::units::{NONE, PlainBox, RuleBox, Unit, Units};
+use crate::hir::Who;
 use mesh_proof::bounds::FlowBox;
 
 /// A box at a site, and who supports it.
@@ -23,23 +25,24 @@ pub(super) struct Present<'u, 'p> {
 pub(super) struct Support {
     pub(super) rule: u32,
     address: Unit,
-    ports: Unit,
+    written: RuleBox,
 }
 
 impl Support {
     /// All of them.
     pub(super) fn units(self) -> impl Iterator<Item = Unit> {
-        [self.rule, self.address, self.ports].into_iter().filter(|&unit| unit != NONE)
+        [self.rule, self.address].into_iter().filter(|&unit| unit != NONE).chain(self.written.units())
     }
 }
 
 impl Present<'_, '_> {
     pub(super) fn bounds(&self) -> FlowBox<'_> {
-        FlowBox { scope: self.plain.scope, ports: &self.plain.ports, prefix: self.prefix }
+        let PlainBox { scope, ref ports, who, .. } = *self.plain;
+        FlowBox { scope, ports, prefix: self.prefix, who }
     }
 }
 
-/// The boxes at a site, narrower ones before those that they beat.
+/// The boxes at a site that are about everybody or about these processes, narrower ones before those that they beat.
 ///
 /// A box that is written here and further out again is beaten by the nearest. So one further out is left
 /// out unless some unit takes all the nearer ones and leaves it.
@@ -47,16 +50,22 @@ pub(super) fn boxes_at<'u, 'p>(
     units: &'u Units<'p>,
     sites: &Sites<'_>,
     index: usize,
+    whos: &BTreeSet<&Who>,
 ) -> Vec<Present<'u, 'p>> {
+    let takes_part = |number: u32| {
+        let who = units.boxes.get(number as usize).map(|plain| plain.who);
+        who.is_some_and(|who| who.is_everybody() || whos.contains(who))
+    };
     let mut boxes: Vec<Present<'u, 'p>> = Vec::new();
     let mut nearer: HashMap<u32, Vec<Unit>> = HashMap::new();
     for (up, site) in sites.way_out(index).enumerate() {
         let mut level: BTreeMap<u32, Vec<Support>> = BTreeMap::new();
         for written in site.written {
             for &rule in units.rules_of(written) {
-                for &(number, ports) in units.of_rule.get(rule as usize).into_iter().flatten() {
-                    let support = Support { rule, address: written.address, ports };
-                    level.entry(number).or_default().push(support);
+                let boxes = units.of_rule.get(rule as usize).into_iter().flatten();
+                for &one in boxes.filter(|one| takes_part(one.number)) {
+                    let support = Support { rule, address: written.address, written: one };
+                    level.entry(one.number).or_default().push(support);
                 }
             }
         }
@@ -89,7 +98,12 @@ fn needs(supports: &[Support]) -> Vec<Unit> {
 }
 
 /// Never greater for a box that lies within another; equal only for boxes of which neither is narrower.
-fn width(one: &Present<'_, '_>) -> (u32, usize, std::cmp::Reverse<u8>, usize) {
-    let ports = one.plain.ports.ranges().iter().map(|range| u32::from(range.last - range.first) + 1).sum();
-    (ports, one.order.0, std::cmp::Reverse(one.plain.scope.level as u8), one.plain.scope.members.len())
+fn width(one: &Present<'_, '_>) -> impl Ord + use<> {
+    let ports: u32 =
+        one.plain.ports.ranges().iter().map(|range| u32::from(range.last - range.first) + 1).sum();
+    let ids = |range: Option<IdRange>| range.map_or(u64::MAX, |range| u64::from(range.last - range.first));
+    let who = one.plain.who;
+    let depth = who.cgroup.as_ref().map_or(0, |path| path.len() + 1);
+    let scope = (std::cmp::Reverse(one.plain.scope.level as u8), one.plain.scope.members.len());
+    (ports, one.order.0, scope, ids(who.uid), ids(who.gid), std::cmp::Reverse(depth))
 }

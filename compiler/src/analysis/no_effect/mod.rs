@@ -23,7 +23,8 @@ use mesh_bpf::flow::Direction;
 
 use crate::diag::Diagnostic;
 use crate::hir::region::applies;
-use crate::hir::{Program, ScopeId, WorkloadId};
+use crate::hir::region::kinds_of_processes;
+use crate::hir::{Program, Rule, ScopeId, Who, WorkloadId};
 use removal::RemovalAnalysis;
 use units::{Effects, SidecarPorts, Units};
 
@@ -43,17 +44,32 @@ fn effects(program: &Program, units: &Units<'_>) -> Effects {
         let sidecar_ports = units.sidecar_ports(program, &scopes, &mut effects);
         for direction in Direction::ALL {
             let written = units.written(program, &scopes, direction);
+            let closed = match direction {
+                Direction::Outbound => SidecarPorts::default(),
+                Direction::Inbound => sidecar_ports.clone(),
+            };
             for own in [false, true] {
                 let sites = sites::Sites::of(&written, own);
-                let closed = match direction {
-                    Direction::Outbound => SidecarPorts::default(),
-                    Direction::Inbound => sidecar_ports.clone(),
-                };
-                RemovalAnalysis::new(units, &sites, &closed, own).run(&mut effects);
+                for whos in processes(program, &scopes, direction) {
+                    RemovalAnalysis::new(units, &sites, &closed, own, &whos).run(&mut effects);
+                }
             }
         }
     }
     effects
+}
+
+/// The sets of what rules name that some process is within. Outbound alone: nobody of the member opens what it
+/// receives.
+fn processes<'p>(
+    program: &'p Program,
+    scopes: &[ScopeId],
+    direction: Direction,
+) -> BTreeSet<BTreeSet<&'p Who>> {
+    let of = |rule: &&Rule| rule.direction == direction && scopes.contains(&rule.scope);
+    let named: BTreeSet<&Who> =
+        program.rules.iter().filter(of).flat_map(|rule| &rule.who).map(|item| &item.who).collect();
+    kinds_of_processes(&named).into_keys().collect()
 }
 
 /// The distinct sets of scopes that reach a workload.

@@ -7,6 +7,7 @@ use super::boxes::boxes_at;
 use super::probe::Probe;
 use super::sites::{Site, Sites};
 use super::units::{Effects, NONE, SidecarPorts, Unit, Units, Written, number};
+use crate::hir::Who;
 
 /// The site around a site, and whether what comes from there may be somebody else's.
 type Around = (Option<usize>, bool);
@@ -25,6 +26,8 @@ pub(super) struct RemovalAnalysis<'a, 'p> {
     closed: &'a SidecarPorts,
     /// Whether the addresses are the member's own.
     own: bool,
+    /// Whose boxes take part, beside those of everybody.
+    whos: &'a BTreeSet<&'p Who>,
     by_shape: ByShape,
     by_bundles: ByBundles,
 }
@@ -76,8 +79,9 @@ impl<'a, 'p> RemovalAnalysis<'a, 'p> {
         sites: &'a Sites<'a>,
         closed: &'a SidecarPorts,
         own: bool,
+        whos: &'a BTreeSet<&'p Who>,
     ) -> Self {
-        Self { units, sites, closed, own, by_shape: HashMap::new(), by_bundles: HashMap::new() }
+        Self { units, sites, closed, own, whos, by_shape: HashMap::new(), by_bundles: HashMap::new() }
     }
 
     /// Looks at every site that decides an address.
@@ -120,8 +124,9 @@ impl<'a, 'p> RemovalAnalysis<'a, 'p> {
         for (shape, rule, one) in written {
             key.push(shape);
             let above = self.is_above(site, one.bundle);
-            let ports = self.units.of_rule.get(rule as usize).into_iter().flatten().map(|&(_, unit)| unit);
-            let units = [rule, one.address].into_iter().chain(ports);
+            let items =
+                self.units.of_rule.get(rule as usize).into_iter().flatten().flat_map(|one| one.units());
+            let units = [rule, one.address].into_iter().chain(items);
             for unit in units.filter(|&unit| unit != NONE) {
                 let certain = self.units.shared.contains(&unit) || (above && unit != one.address);
                 key.push(if certain { unit } else { NONE - 1 - new.of(unit) });
@@ -140,7 +145,7 @@ impl<'a, 'p> RemovalAnalysis<'a, 'p> {
 
     /// Tries the units that are new at a site, and those around it that have shown no effect yet.
     fn try_site(&self, index: usize, elsewhere: bool, new: &Numbered, effects: &mut Effects) -> Vec<Outcome> {
-        let boxes = boxes_at(self.units, self.sites, index);
+        let boxes = boxes_at(self.units, self.sites, index, self.whos);
         let supports = boxes.iter().flat_map(|one| &one.supports).flat_map(|support| support.units());
         let others = supports.filter(|&unit| new.find(unit).is_none() && !effects.is_effective(unit));
         let others: BTreeSet<Unit> = others.collect();

@@ -8,7 +8,7 @@ use mesh_bpf::prefix::Prefix;
 use super::units::{Effects, Unit, Units};
 use crate::diag::{Code, Diagnostic, Severity, all_of};
 use crate::hir::item;
-use crate::hir::{Program, Rule};
+use crate::hir::{Program, Rule, Who, WhoItem};
 use crate::source::Span;
 
 /// How many items of one rule are underlined.
@@ -61,7 +61,8 @@ fn identical(program: &Program, idle: &[usize]) -> Vec<Vec<usize>> {
         let Some(rule) = program.rules.get(index) else { continue };
         let ports: BTreeSet<_> = rule.ports.iter().map(|item| (item.protocol, &item.ports)).collect();
         let addresses: BTreeSet<_> = rule.addresses.iter().map(|item| item.prefix).collect();
-        let key = (rule.scope, rule.always, rule.direction, rule.verdict, ports, addresses);
+        let whos: BTreeSet<_> = rule.whos().map(|(_, who)| who).collect();
+        let key = (rule.scope, rule.always, rule.direction, rule.verdict, ports, addresses, whos);
         groups.entry(key).or_default().push(index);
     }
     groups.into_values().collect()
@@ -167,19 +168,35 @@ fn words_of(rule: &Rule, span: Span) -> Option<String> {
     if let Some(address) = rule.addresses.iter().find(|item| item.span == span) {
         return Some(format!("`{}`", address.prefix));
     }
+    if let Some(text) = rule.who.iter().find_map(|item| words_of_process(item, span)) {
+        return Some(text);
+    }
     let ports = rule.ports.iter().find(|item| item.span == span)?;
     let mut text = ports.protocol.to_string();
     item::write_ports(&mut text, &ports.ports);
     Some(format!("`{text}`"))
 }
 
+/// What the words at `span` say of a process.
+fn words_of_process(item: &WhoItem, span: Span) -> Option<String> {
+    let Who { uid, gid, ref cgroup } = item.who;
+    let side = item.spans.iter().position(|&written| written == Some(span))?;
+    let who = match side {
+        0 => Who { uid, ..Who::EVERYBODY },
+        1 => Who { gid, ..Who::EVERYBODY },
+        _ => Who { cgroup: cgroup.clone(), ..Who::EVERYBODY },
+    };
+    Some(format!("`{who}`"))
+}
+
 /// A rule as its first item says it; `…` where there are more.
 fn text(program: &Program, rule: &Rule) -> String {
     let prefix = rule.addresses.first().map_or(Prefix::Any, |item| item.prefix);
-    let source = rule.ports.first().map(|ports| item::rule_source(program, rule, ports));
+    let who = rule.who.first().map_or(&Who::EVERYBODY, |item| &item.who);
+    let source = rule.ports.first().map(|ports| item::rule_source(program, rule, ports, who));
     let first = source.map_or_else(String::new, |source| source.text(prefix));
     // Both protocols of one item are one item to who wrote it.
     let spans: BTreeSet<Span> = rule.ports.iter().map(|item| item.span).collect();
-    let more = if spans.len() > 1 || rule.addresses.len() > 1 { " …" } else { "" };
+    let more = if spans.len() > 1 || rule.addresses.len() > 1 || rule.who.len() > 1 { " …" } else { "" };
     format!("`{first}{more}`")
 }

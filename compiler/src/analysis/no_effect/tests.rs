@@ -62,15 +62,20 @@ proptest! {
             let redirects = program.rules[index].verdict.port().is_some();
             for unit in units.items_of(index).skip(program.rules[index].addresses.len()) {
                 let mut without = program.clone();
-                let mut left = without.rules[index].ports.to_vec();
-                left.retain(|item| item.span != units.spans[unit as usize]);
-                without.rules[index].ports = left.into();
-                if without.rules[index].ports.is_empty() || !ties(&without).is_empty() {
+                let span = units.spans[unit as usize];
+                let rule = &mut without.rules[index];
+                let ports: Vec<_> = rule.ports.iter().filter(|item| item.span != span).cloned().collect();
+                let whos: Vec<_> = rule.who.iter().filter(|one| !one.spans.contains(&Some(span))).cloned().collect();
+                if ports.is_empty() || whos.is_empty() != rule.who.is_empty() {
+                    continue;
+                }
+                (rule.ports, rule.who) = (ports.into(), whos.into());
+                if !ties(&without).is_empty() {
                     continue;
                 }
                 let expected = differ(&program, &without);
                 if !redirects || expected {
-                    prop_assert_eq!(effects.is_effective(unit), expected, "ports of rule {}", index);
+                    prop_assert_eq!(effects.is_effective(unit), expected, "ports or processes of rule {}", index);
                 }
             }
         }
@@ -137,6 +142,34 @@ fn an_item_of_a_list() {
     let mut fixture = Fixture::new(&["a"]);
     fixture.rule("m", "deny outbound tcp 25 to 10.0.0.0/8,10.1.0.0/16,11.0.0.0/8");
     expect(&fixture, &[("`10.1.0.0/16` decides nothing in `deny outbound tcp 25 to 10.0.0.0/8 …`", 2)]);
+}
+
+#[test]
+fn processes_that_a_wider_rule_names_already() {
+    let mut fixture = Fixture::new(&["a"]);
+    fixture.rule("m", "deny outbound tcp 25 as uid 5-9").rule("m", "deny outbound tcp 25 as uid 7 and gid 3");
+    expect(&fixture, &[("`deny outbound tcp 25 as uid 7 and gid 3` decides nothing", 2)]);
+    let mut fixture = Fixture::new(&["a"]);
+    fixture.rule("m", "deny outbound tcp 25 as uid 5-9,7,20 and cgroup /a,/a/b,/c");
+    expect(
+        &fixture,
+        &[(
+            "`uid 7` and `cgroup \"/a/b\"` decide nothing in `deny outbound tcp 25 as uid 5-9 and cgroup \"/a\" …`",
+            3,
+        )],
+    );
+    // Neither is within the other.
+    let mut fixture = Fixture::new(&["a"]);
+    fixture.rule("m", "deny outbound tcp 25 as uid 5").rule("m", "deny outbound tcp 25 as gid 5");
+    fixture.rule("m", "deny outbound tcp 25-26 as cgroup /a");
+    expect(&fixture, &[]);
+}
+
+#[test]
+fn a_rule_for_everybody_that_all_others_are_beaten_by() {
+    let mut fixture = Fixture::new(&["a"]);
+    fixture.rule("m", "always deny outbound tcp 25").rule("m", "exclude outbound tcp 25 as uid 5");
+    expect(&fixture, &[("`exclude outbound tcp 25 as uid 5` decides nothing", 2)]);
 }
 
 #[test]

@@ -8,10 +8,10 @@ use mesh_bpf::ports::{PortRange, PortSet};
 use mesh_bpf::prefix::Prefix;
 
 use crate::hir::region::real_ports;
-use crate::hir::{Program, Rule, Scope, ScopeId};
+use crate::hir::{Program, Rule, Scope, ScopeId, Who};
 use crate::source::Span;
 
-/// A number for each rule, then for each item of addresses, then for each of ports.
+/// A number for each rule, then for each item of addresses, of ports and of processes.
 pub(super) type Unit = u32;
 
 /// No unit: a rule without addresses.
@@ -27,8 +27,8 @@ pub(super) const REMEMBERED: usize = 3;
 pub(super) struct Units<'p> {
     /// Boxes without their addresses.
     pub(super) boxes: Vec<PlainBox<'p>>,
-    /// For each rule its boxes, each with the unit of its ports.
-    pub(super) of_rule: Vec<Vec<(u32, Unit)>>,
+    /// For each rule its boxes.
+    pub(super) of_rule: Vec<Vec<RuleBox>>,
     /// For each rule a number that is equal for rules with the same boxes, in the same order.
     pub(super) shapes: Vec<u32>,
     /// Rules of one direction and scope that share their addresses.
@@ -50,6 +50,23 @@ pub(super) struct PlainBox<'p> {
     pub(super) verdict: Verdict,
     pub(super) protocol: Protocol,
     pub(super) ports: PortSet,
+    pub(super) who: &'p Who,
+}
+
+/// A box that a rule writes, by its number, with the units of its items.
+#[derive(Clone, Copy)]
+pub(super) struct RuleBox {
+    pub(super) number: u32,
+    pub(super) ports: Unit,
+    /// Of users, groups and cgroups.
+    pub(super) who: [Unit; 3],
+}
+
+impl RuleBox {
+    /// The units of its ports and processes.
+    pub(super) fn units(self) -> impl Iterator<Item = Unit> {
+        [self.ports].into_iter().chain(self.who).filter(|&unit| unit != NONE)
+    }
 }
 
 /// Rules that share their addresses.
@@ -70,9 +87,9 @@ pub(super) struct Written {
 impl<'p> Units<'p> {
     pub(super) fn of(program: &'p Program) -> Self {
         let mut spans: Vec<Span> = program.rules.iter().map(|rule| rule.span).collect();
-        let mut by_span: HashMap<(bool, Span), Unit> = HashMap::new();
-        let mut unit = |is_port: bool, span: Span| {
-            *by_span.entry((is_port, span)).or_insert_with(|| {
+        let mut by_span: HashMap<(Kind, Span), Unit> = HashMap::new();
+        let mut unit = |kind: Kind, span: Span| {
+            *by_span.entry((kind, span)).or_insert_with(|| {
                 spans.push(span);
                 number(spans.len() - 1)
             })
@@ -98,23 +115,28 @@ impl<'p> Units<'p> {
             units.bundle_of.push(bundle);
             if bundle == next {
                 units.written.entry((rule.direction, rule.scope)).or_default().push(bundle);
-                let addresses = rule.addresses.iter().map(|item| unit(false, item.span)).collect();
+                let addresses = rule.addresses.iter().map(|item| unit(Kind::Address, item.span)).collect();
                 units.bundles.push(Bundle { rules: vec![index], addresses });
             } else if let Some(bundle) = units.bundles.get_mut(bundle as usize) {
                 bundle.rules.push(index);
             }
             let mut boxes = Vec::with_capacity(rule.ports.len());
             for item in &rule.ports {
-                let key = (rule.scope, rule.always, rule.direction, rule.verdict, item.protocol, &item.ports);
-                let known = plain.intern(key);
-                if known as usize == units.boxes.len() {
-                    units.boxes.extend(plain_box(program, rule, item));
-                }
-                let ports = unit(true, item.span);
+                let ports = unit(Kind::Ports, item.span);
                 if *owners.entry(ports).or_insert(index) != index {
                     units.shared.insert(ports);
                 }
-                boxes.push((known, ports));
+                for (place, who) in rule.whos() {
+                    let said = (rule.scope, rule.always, rule.direction, rule.verdict);
+                    let number = plain.intern((said, item.protocol, &item.ports, who));
+                    if number as usize == units.boxes.len() {
+                        units.boxes.extend(plain_box(program, rule, item, who));
+                    }
+                    let spans = place.and_then(|place| rule.who.get(place as usize)).map(|item| item.spans);
+                    let who =
+                        spans.unwrap_or_default().map(|span| span.map_or(NONE, |span| unit(Kind::Who, span)));
+                    boxes.push(RuleBox { number, ports, who });
+                }
             }
             units.shapes.push(shapes.intern(shape(&boxes)));
             units.of_rule.push(boxes);
@@ -159,8 +181,8 @@ impl<'p> Units<'p> {
     /// The items of a rule.
     pub(super) fn items_of(&self, rule: usize) -> impl Iterator<Item = Unit> {
         let addresses = self.addresses_of(rule).iter().copied();
-        let ports = self.of_rule.get(rule).into_iter().flatten().map(|&(_, ports)| ports);
-        addresses.chain(ports)
+        let others = self.of_rule.get(rule).into_iter().flatten().flat_map(|one| one.units());
+        addresses.chain(others)
     }
 
     /// Where redirects lead to. What alone leads to a port closes it to inbound redirects, and to those elsewhere
@@ -183,11 +205,11 @@ impl<'p> Units<'p> {
                 let port = program.rules.get(rule as usize).and_then(|rule| rule.verdict.port());
                 let Some(port) = port else { continue };
                 inbound |= direction == Direction::Inbound;
-                for &(known, ports) in self.of_rule.get(rule as usize).into_iter().flatten() {
-                    let Some(plain) = self.boxes.get(known as usize) else { continue };
+                for &one in self.of_rule.get(rule as usize).into_iter().flatten() {
+                    let Some(plain) = self.boxes.get(one.number as usize) else { continue };
                     // Of several addresses none is needed.
                     let address = if let [only] = *bundle.addresses { Some(only) } else { None };
-                    let support: Vec<Unit> = [rule, ports].into_iter().chain(address).collect();
+                    let support: Vec<Unit> = [rule].into_iter().chain(one.units()).chain(address).collect();
                     let needs = |known: &mut Vec<Unit>| known.retain(|unit| support.contains(unit));
                     by_port.entry(port).and_modify(needs).or_insert_with(|| support.clone());
                     let target = (direction, plain.protocol, port);
@@ -235,27 +257,43 @@ impl SidecarPorts {
     }
 }
 
-/// The boxes of a rule, and which of them share a unit of ports.
-fn shape(boxes: &[(u32, Unit)]) -> Vec<(u32, u32)> {
+/// The boxes of a rule, and which of them share a unit of ports or of processes.
+fn shape(boxes: &[RuleBox]) -> Vec<(u32, u32, [u32; 3])> {
     let mut local: Vec<Unit> = Vec::new();
+    let mut whos = Interner::default();
     let mut shape = Vec::with_capacity(boxes.len());
-    for &(known, ports) in boxes {
+    for one in boxes {
         // Items of one unit follow each other.
-        if local.last() != Some(&ports) {
-            local.push(ports);
+        if local.last() != Some(&one.ports) {
+            local.push(one.ports);
         }
-        shape.push((known, number(local.len())));
+        let who = one.who.map(|unit| if unit == NONE { NONE } else { whos.intern(unit) });
+        shape.push((one.number, number(local.len()), who));
     }
     shape
 }
 
-fn plain_box<'p>(program: &'p Program, rule: &Rule, item: &crate::hir::PortItem) -> Option<PlainBox<'p>> {
+/// What the words of a unit say.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Kind {
+    Address,
+    Ports,
+    Who,
+}
+
+fn plain_box<'p>(
+    program: &'p Program,
+    rule: &Rule,
+    item: &crate::hir::PortItem,
+    who: &'p Who,
+) -> Option<PlainBox<'p>> {
     Some(PlainBox {
         scope: program.scopes.get(rule.scope.index())?,
         always: rule.always,
         verdict: rule.verdict,
         protocol: item.protocol,
         ports: real_ports(&item.ports),
+        who,
     })
 }
 

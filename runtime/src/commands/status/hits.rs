@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use mesh_bpf::flow::Verdict;
+use mesh_bpf::flow::{Direction, Verdict};
 use mesh_bpf::image::MapImage;
 use mesh_bpf::item::counter_key;
 use mesh_bpf::prefix::Prefix;
@@ -53,9 +53,11 @@ pub(crate) fn each_item(image: &MapImage, mut note: impl FnMut(usize, Prefix, u6
     for (source, &hash) in hashes.iter().enumerate() {
         note(source, Prefix::Any, hash);
     }
-    for nodes in
-        image.profiles.iter().flat_map(|profile| &profile.sides).flat_map(|side| [&side.tree, &side.own])
-    {
+    let sides = image
+        .profiles
+        .iter()
+        .flat_map(|profile| Direction::ALL.into_iter().flat_map(|direction| profile.trees(direction)));
+    for nodes in sides.flat_map(|side| [&side.tree, &side.own]) {
         let parents = mesh_bpf::image::parents(nodes);
         for (index, node) in nodes.iter().enumerate() {
             for table in node.ports.iter().filter_map(|&id| image.port_table(id)) {

@@ -346,8 +346,7 @@ impl<S: System> Runtime<S> {
             let Some(live) = live(system, &maps)? else { return Ok(Vec::new()) };
             let policy = membership(system, &maps, &live)?;
             let members = policy.workloads.iter().flat_map(|workload| &workload.selector.cgroups);
-            let exempt = policy.exempt_cgroups.iter().map(|(_, path, _)| path);
-            Ok(members.chain(exempt).map(|path| self.instance.cgroup_dir(path)).collect())
+            Ok(members.chain(policy.named_cgroups()).map(|path| self.instance.cgroup_dir(path)).collect())
         })
     }
 

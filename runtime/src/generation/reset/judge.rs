@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
 
-use mesh_bpf::abi::{self, FLOW_EXEMPT, FLOW_TRANSPARENT};
+use mesh_bpf::abi::{self, FLOW_EXEMPT, FLOW_OF_KERNEL, FLOW_TRANSPARENT};
 use mesh_bpf::flow::{Direction, Flow, Identity, Protocol, Verdict};
 use mesh_bpf::map::Table;
 use mesh_bpf::membership::Membership;
@@ -28,8 +28,8 @@ pub(super) struct Judge<'a, S: System> {
     pub(super) members: BTreeMap<Key, Member>,
     /// Members by the number that flows are noted with.
     pub(super) numbers: BTreeMap<u32, Key>,
-    /// Paths of the cgroups that the policy exempts and of those below them, by id.
-    pub(super) exempt: BTreeMap<u64, String>,
+    /// Paths of the cgroups that the policy exempts or puts into classes, and of those below them, by id.
+    pub(super) named: BTreeMap<u64, String>,
     /// Whether they listen, as far as that was looked up.
     pub(super) sidecars: RefCell<BTreeMap<Sidecar, bool>>,
 }
@@ -37,16 +37,16 @@ pub(super) struct Judge<'a, S: System> {
 impl<'a, S: System> Judge<'a, S> {
     pub(super) fn new(node: Node<'a, S>, maps: &'a PinnedMaps<S>, tables: &'a Tables) -> Result<Self> {
         let policy = Membership::read(tables.get(Table::Names))?;
-        let mut exempt = BTreeMap::new();
-        for (_, path, _) in &policy.exempt_cgroups {
-            find_below(node, path, &mut exempt)?;
+        let mut named = BTreeMap::new();
+        for path in policy.named_cgroups() {
+            find_below(node, path, &mut named)?;
         }
         let members = files::members(node)?.into_iter();
         let members: BTreeMap<Key, Member> = members.map(|member| (member.key, member)).collect();
         let numbers = members.values().map(|member| (member.id, member.key)).collect();
         let sim = Sim::new(tables).map_err(Error::Damaged)?;
         let profiles = tables.get(Table::Profiles).records();
-        Ok(Self { node, maps, sim, profiles, policy, members, numbers, exempt, sidecars: RefCell::default() })
+        Ok(Self { node, maps, sim, profiles, policy, members, numbers, named, sidecars: RefCell::default() })
     }
 
     /// Of a member that has left since nobody knows what would be decided, and of an exempt process no rule
@@ -71,10 +71,14 @@ impl<'a, S: System> Judge<'a, S> {
             port: kept.original_port,
             own: member.addresses.contains(&address),
         };
-        let identity = Identity {
-            uid: Some(kept.uid),
-            gid: Some(kept.gid),
-            cgroup: self.exempt.get(&kept.cgroup).cloned(),
+        // Of what the kernel itself opened nobody knows for whom.
+        let identity = match kept.flags & FLOW_OF_KERNEL {
+            0 => Identity {
+                uid: Some(kept.uid),
+                gid: Some(kept.gid),
+                cgroup: self.named.get(&kept.cgroup).cloned(),
+            },
+            _ => Identity::default(),
         };
         Some(self.sim.decide(workload.profile, &flow, &identity)?.verdict())
     }
