@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 
 use mesh_bpf::flow::Verdict;
 use mesh_bpf::image::{
-    Decision, MapImage, Node, PortTable, PortTableId, Profile, ProfileId, Side, Source, SourceId, SourceKind,
-    Workload,
+    Classes, Decision, MapImage, Node, PortTable, PortTableId, Profile, ProfileId, Side, Source, SourceId,
+    SourceKind, Workload,
 };
 use mesh_bpf::pack::pack;
 use mesh_bpf::prefix::Prefix;
@@ -28,6 +28,7 @@ pub struct Policy {
     others: Vec<(Subject, String)>,
     prefixes: u32,
     inbound: bool,
+    classes: Classes<Verdict>,
 }
 
 impl Policy {
@@ -74,6 +75,12 @@ impl Policy {
         self
     }
 
+    /// Processes of each class have one verdict, whatever they dial.
+    pub fn classes(mut self, classes: Classes<Verdict>) -> Self {
+        self.classes = classes;
+        self
+    }
+
     /// This many prefixes below 16.0.0.0/4 in the tree, whose connections all go straight.
     pub fn prefixes(mut self, prefixes: u32) -> Self {
         self.prefixes = prefixes;
@@ -109,6 +116,15 @@ impl Policy {
         let exempt = SourceId(u32::try_from(sources.len()).unwrap());
         sources.push(Source { kind: SourceKind::Exempt, ..rule("exempt cgroup", "") });
         let straight = PortTable { stretches: vec![(0, nothing)] };
+        let mut port_tables = vec![PortTable { stretches }, straight];
+        let classes = self.classes.clone().map(|verdict| {
+            let source = SourceId(u32::try_from(sources.len()).unwrap());
+            sources.push(rule(&format!("decide {verdict}"), ""));
+            let ports = PortTableId(u32::try_from(port_tables.len()).unwrap());
+            port_tables.push(PortTable { stretches: vec![(0, Decision { verdict, source, up: 0 })] });
+            let node = Node { prefix: Prefix::Any, source, ports: [ports; 2] };
+            Side { tree: vec![node], own: vec![node] }
+        });
         let any = Node { prefix: Prefix::Any, source: SourceId(0), ports: [PortTableId(0), PortTableId(1)] };
         let far = (0..self.prefixes).map(|i| Node {
             prefix: Prefix::V4 { bits: 0x1000_0000 + i * 64, len: 28 },
@@ -121,7 +137,7 @@ impl Policy {
         };
         let side = Side { tree: std::iter::once(any).chain(far).collect(), own: quiet().own };
         let sides = if self.inbound { [quiet(), side] } else { [side, quiet()] };
-        let mut profile = Profile { name: "shop/cart".into(), sides, ..Profile::default() };
+        let mut profile = Profile { name: "shop/cart".into(), sides, classes, ..Profile::default() };
         profile.exempt.cgroups = self.exempt_cgroups.iter().map(|path| (path.clone(), exempt)).collect();
         let selector = Selector {
             cgroups: self.cgroups.clone(),
@@ -131,7 +147,7 @@ impl Policy {
         MapImage {
             meshes: vec!["shop".into()],
             sources,
-            port_tables: vec![PortTable { stretches }, straight],
+            port_tables,
             profiles: vec![profile],
             workloads: std::iter::once(Workload {
                 name: "shop/cart".into(),

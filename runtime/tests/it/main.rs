@@ -8,6 +8,7 @@
 )]
 
 mod builds;
+mod classes;
 mod common;
 
 mod flips;

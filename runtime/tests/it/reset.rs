@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use mesh_bpf::abi::{FLOW_EXEMPT, Flow, ListenerKey, Listening};
+use mesh_bpf::abi::{FLOW_EXEMPT, FLOW_OF_KERNEL, Flow, ListenerKey, Listening};
+use mesh_bpf::flow::Verdict;
+use mesh_bpf::image::{Classes, IdRange};
 use mesh_bpf::map::LISTENERS;
 use mesh_runtime::system::memory::Memory;
 use mesh_runtime::system::{Accepted, Files, Maps, Netns};
@@ -49,6 +51,39 @@ fn what_is_decided_as_before_stays_open() {
     let applied = runtime.apply(Apply { reset_changed: true, ..request(&new) }).unwrap();
     assert_eq!((applied.closed, applied.warnings), (Some(3), Vec::new()));
     assert_eq!(memory.open_connections(), [same, straight, was_exempt, of_nobody, datagram]);
+}
+
+#[test]
+fn who_opened_a_connection_decides_whether_a_policy_that_names_identities_closes_it() {
+    let (memory, instance) = machine();
+    let side = Path::new("/cgroup/ground/one/side/deep");
+    memory.make_cgroup(side.parent().unwrap());
+    memory.make_cgroup(side);
+    let options = Options { lock_timeout: 50, command: "test".into() };
+    let runtime = Runtime::on(memory.clone(), instance, options).unwrap();
+    let policy = || Policy::new().cgroup("/ground/one").redirect(80, 15001);
+    runtime.apply(request(&policy().tables())).unwrap();
+    let cgroup = memory.inode(side).unwrap().unwrap();
+    let (by_user, by_group, by_cgroup, by_nobody, straight, by_kernel) = (1, 2, 3, 4, 5, 6);
+    let to_80 = |cookie| connection(cookie, 80, 15001);
+    memory.connect(Flow { uid: 7, ..to_80(by_user) });
+    memory.connect(Flow { gid: 9, ..to_80(by_group) });
+    memory.connect(Flow { cgroup, ..to_80(by_cgroup) });
+    memory.connect(Flow { uid: 9, gid: 7, ..to_80(by_nobody) });
+    memory.connect(Flow { uid: 7, ..connection(straight, 81, 0) });
+    memory.connect(Flow { uid: 7, flags: FLOW_OF_KERNEL, ..to_80(by_kernel) });
+    let one = |id| vec![(IdRange { first: id, last: id }, 1)];
+    let classes = Classes {
+        uids: one(7),
+        gids: one(9),
+        cgroups: vec![("/ground/one/side".into(), 1)],
+        cells: vec![0, 1, 1, 1, 1, 1, 1, 1],
+        sides: vec![Verdict::Excluded],
+    };
+    let new = policy().classes(classes).tables();
+    let applied = runtime.apply(Apply { reset_changed: true, ..request(&new) }).unwrap();
+    assert_eq!((applied.closed, applied.warnings), (Some(3), Vec::new()));
+    assert_eq!(memory.open_connections(), [by_nobody, straight, by_kernel]);
 }
 
 #[test]

@@ -62,6 +62,32 @@ fn the_apply_that_changes_them_resets_them() -> Tested {
     Ok(())
 }
 
+#[test]
+fn who_opened_a_connection_decides_where_rules_name_identities() -> Tested {
+    let stage = Stage::ruled("redirect outbound -> 15001\nexclude outbound tcp 3306 as uid 1000")?;
+    let job = stage.cart_cgroup().child("job")?;
+    let ports = ["443", "3306"];
+    let mut root = Connected::open(&stage.cart(), &ports)?;
+    let mut user = Connected::open(&stage.cart().uid(1000), &ports)?;
+    let mut group = Connected::open(&stage.cart().gid(1600), &ports)?;
+    let mut below = Connected::open(&stage.cart().cgroup(&job), &ports)?;
+    let policy = stage.policy(
+        "policy.mesh",
+        &format!(
+            "redirect outbound -> 15001\ndeny outbound tcp 443 as gid 1600\nexclude outbound tcp as cgroup \"{}\"",
+            job.within()?
+        ),
+    )?;
+    let reset = stage.ask(&["apply", &policy.display().to_string(), "--reset-changed"])?;
+    assert_eq!(reset.get("closed"), Some(&json!(12)), "{reset}");
+    assert_eq!(root.alive()?, ports);
+    // What went straight goes to the sidecar.
+    assert_eq!(user.alive()?, ["443"]);
+    assert_eq!(group.alive()?, ["3306"]);
+    assert!(below.alive()?.is_empty());
+    Ok(())
+}
+
 /// A pod with an application on all of these ports, and sidecars.
 fn pod(way: &'static str, ports: &[&str]) -> Result<(Pod, [ServerTask; 2]), Failure> {
     let pod = Pod::new(way)?;

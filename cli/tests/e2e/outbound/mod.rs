@@ -13,6 +13,7 @@ mod denied;
 mod excluded;
 mod exemptions;
 mod handover;
+mod identities;
 mod known_faults;
 mod link_scope;
 mod model;

@@ -11,14 +11,13 @@ use mesh_bpf::flow::{Direction, Flow as Asked, Identity, Protocol, Verdict};
 use mesh_bpf::sim::Sim;
 use mesh_compiler::compile::Compiled;
 use mesh_testbed::kernel_test as test;
-use mesh_testbed::{
-    Client, Errno, Failure, Manner, Place, Server, Tested, UdpServer, ask, long_runs_are_wanted,
-};
+use mesh_testbed::{Cgroup, Client, Failure, Manner, Place, Server, Tested, long_runs_are_wanted};
 
 use crate::fixtures::compiled::compiled;
+use crate::fixtures::datagrams::{asked, servers};
 use crate::fixtures::random::{Random, ports};
-use crate::fixtures::seen::{Seen, Wrong, canonical, seen};
-use crate::fixtures::stage::{PORTS, SIDECAR_PORTS, SIDECAR_UID, Stage, address, as_member};
+use crate::fixtures::seen::{Seen, seen};
+use crate::fixtures::stage::{PORTS, SIDECAR_PORTS, SIDECAR_UID, Stage, as_member};
 
 /// Flows tried under each policy.
 const FLOWS: usize = 30;
@@ -47,15 +46,17 @@ enum Members {
 
 /// Applies generated policies, which may name the addresses of `own`, and tries flows under each.
 fn agree(stage: &Stage, members: Members, own: &[&str]) -> Tested {
-    let _datagrams = datagrams(stage)?;
+    let _datagrams = servers(stage, &RESOLVERS)?;
+    let jobs = Jobs::of(stage, members)?;
     let wanted = if long_runs_are_wanted() { 400 } else { 25 };
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    let mut of_classes: BTreeMap<&str, usize> = BTreeMap::new();
     let prefixes = [&PREFIXES[..], own].concat();
     let (mut applied, mut seed) = (0, 0);
     while applied < wanted {
         seed += 1;
         let mut random = Random::new(seed);
-        let rules = rules(&mut random, &prefixes);
+        let rules = rules(&mut random, &Words { prefixes: &prefixes, cgroups: &jobs.paths });
         let policy = match members {
             Members::Cgroups => stage.policy("generated.mesh", &rules)?,
             Members::Pod => of_a_pod(stage, &rules)?,
@@ -69,12 +70,16 @@ fn agree(stage: &Stage, members: Members, own: &[&str]) -> Tested {
             stage.ask(&[&named[..], &own].concat())?;
         }
         applied += 1;
-        for (flow, kernel) in connect_all(stage, members, own, &mut random)? {
-            let model = decided(&compiled, &flow)?;
+        for (flow, kernel) in connect_all(stage, members, (own, &jobs), &mut random)? {
+            let (model, class) = decided(&compiled, &flow, &jobs)?;
             assert_eq!(kernel, model, "seed {seed}, {flow:?}: kernel and model; {rules}");
             *counts.entry(kind(&flow, kernel)).or_default() += 1;
+            if class != 0 && !flow.who.is_exempt() {
+                *of_classes.entry(verdict(kernel)).or_default() += 1;
+            }
         }
     }
+    assert!(of_classes.len() == 3 && of_classes.values().all(|&flows| flows > 10), "{of_classes:?}");
     for verdict in ["redirected", "straight", "denied"] {
         for family in ["tcp v4", "tcp v6", "tcp mapped", "udp v4", "udp v6", "udp mapped"] {
             let name = format!("{verdict} {family}");
@@ -96,15 +101,83 @@ fn of_a_pod(stage: &Stage, rules: &str) -> Result<PathBuf, Failure> {
     Ok(stage.ground().write("generated.mesh", text)?)
 }
 
+/// Cgroups of the workload `cart`, or beside it: its own, one below it, and one below that.
+struct Jobs {
+    _made: [Cgroup; 2],
+    paths: [String; 3],
+    places: [Place; 3],
+}
+
+impl Jobs {
+    fn of(stage: &Stage, members: Members) -> Result<Self, Failure> {
+        let (place, cgroup): (fn(&Stage) -> Place, _) = match members {
+            Members::Cgroups => (Stage::cart, stage.cart_cgroup()),
+            Members::Pod => (Stage::beside, stage.beside_cgroup()),
+        };
+        let job = cgroup.child("job")?;
+        let step = job.child("step")?;
+        Ok(Self {
+            paths: [cgroup.within()?, job.within()?, step.within()?],
+            places: [place(stage), place(stage).cgroup(&job), place(stage).cgroup(&step)],
+            _made: [step, job],
+        })
+    }
+}
+
+/// Which process opens a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Who {
+    workload: &'static str,
+    uid: u32,
+    gid: u32,
+    /// How deep below the workload's own cgroup.
+    depth: usize,
+}
+
+impl Who {
+    /// One of few, so that a process can open many.
+    fn any(random: &mut Random, members: Members) -> Self {
+        let workload = if members == Members::Pod { "cart" } else { random.one(["cart", "batch"]) };
+        let [uid, gid] = [random.one(IDS), random.one(IDS)];
+        match (workload, random.below(10)) {
+            (_, 0) => Self { workload, uid: SIDECAR_UID, gid, depth: 0 },
+            (_, 1..4) => Self { workload, uid: 0, gid: 0, depth: 0 },
+            (_, 4 | 5) => Self { workload, uid, gid: 0, depth: 0 },
+            (_, 6) => Self { workload, uid: 0, gid, depth: 0 },
+            ("cart", 7 | 8) => Self { workload, uid, gid: 0, depth: 1 + random.below(2) },
+            _ => Self { workload, uid, gid, depth: 0 },
+        }
+    }
+
+    const fn is_exempt(&self) -> bool {
+        self.uid == SIDECAR_UID
+    }
+
+    fn place(&self, stage: &Stage, jobs: &Jobs) -> Place {
+        let place = match self.workload {
+            "cart" => jobs.places.get(self.depth).cloned().unwrap_or_else(|| stage.cart()),
+            _ => stage.batch(),
+        };
+        place.gid(self.gid).uid(self.uid)
+    }
+
+    fn identity(&self, jobs: &Jobs) -> Identity {
+        let path = jobs.paths.get(self.depth).filter(|_| self.workload == "cart");
+        Identity { uid: Some(self.uid), gid: Some(self.gid), cgroup: path.cloned() }
+    }
+}
+
+/// Users and groups at the edges of ranges, inside and outside.
+const IDS: [u32; 5] = [0, 999, 1000, 1999, u32::MAX - 1];
+
 /// One connection or datagram to try.
 #[derive(Clone, Copy, Debug)]
 struct Flow {
-    workload: &'static str,
+    who: Who,
     target: SocketAddr,
     protocol: Protocol,
     mapped: bool,
     connected: bool,
-    exempt: bool,
     own: bool,
 }
 
@@ -120,23 +193,13 @@ impl Flow {
         .parse()
         .unwrap_or(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST));
         Self {
-            workload: if members == Members::Pod { "cart" } else { random.one(["cart", "batch"]) },
+            who: Who::any(random, members),
             own: to_itself,
             target: SocketAddr::new(ip, random.one(PORTS)),
             protocol,
             mapped: ip.is_ipv4() && random.often(3),
             connected: random.often(5),
-            exempt: random.often(1),
         }
-    }
-
-    fn place(&self, stage: &Stage, members: Members) -> Place {
-        let place = match (members, self.workload) {
-            (Members::Pod, _) => stage.beside(),
-            (Members::Cgroups, "cart") => stage.cart(),
-            (Members::Cgroups, _) => stage.batch(),
-        };
-        if self.exempt { place.uid(SIDECAR_UID) } else { place }
     }
 
     fn try_it(&self) -> Seen {
@@ -145,42 +208,18 @@ impl Flow {
                 let client = Client::to(self.target);
                 seen(&if self.mapped { client.mapped() } else { client }, self.target)
             }
-            Protocol::Udp => self.ask(),
+            Protocol::Udp => asked(self.target, self.manner()),
         }
     }
 
-    fn ask(&self) -> Seen {
-        let manner = match (self.mapped, self.connected) {
+    const fn manner(&self) -> Manner {
+        match (self.mapped, self.connected) {
             (false, false) => Manner::Unconnected,
             (false, true) => Manner::Connected,
             (true, false) => Manner::Mapped,
             (true, true) => Manner::MappedConnected,
-        };
-        match ask(self.target, "who?", manner) {
-            Err(Errno::EPERM) => Seen::Denied,
-            // What a connected socket sends to what is denied is refused. Everybody else here listens.
-            Err(Errno::ECONNREFUSED) if self.connected => Seen::Denied,
-            Err(Errno(error)) => Seen::Wrong(Wrong::Error(error)),
-            Ok(answer) if answer.from.map(canonical) != Some(self.target) => Seen::Wrong(Wrong::Peer),
-            Ok(answer) => answer.who.parse().map_or(Seen::Straight, Seen::Redirected),
         }
     }
-}
-
-/// Servers that answer datagrams: the application, and one sidecar a port, whose name is its port.
-fn datagrams(stage: &Stage) -> Result<Vec<UdpServer>, Failure> {
-    let mut servers = Vec::new();
-    for port in SIDECAR_PORTS {
-        let both = [address(&format!("127.0.0.1:{port}"))?, address(&format!("[::1]:{port}"))?];
-        servers.push(UdpServer::start(&stage.pair().client, &port.to_string(), &both)?);
-    }
-    let mut application = Vec::new();
-    for ip in RESOLVERS {
-        application.extend(PORTS.map(|port| ip.parse().map(|ip| SocketAddr::new(ip, port))));
-    }
-    let application = application.into_iter().collect::<Result<Vec<_>, _>>()?;
-    servers.push(UdpServer::start(&stage.pair().server, "application", &application)?);
-    Ok(servers)
 }
 
 /// Those of [`TARGETS`] that answer datagrams.
@@ -225,28 +264,52 @@ const PREFIXES: [&str; 14] = [
 /// The pod's own addresses.
 const OWN: [&str; 2] = ["192.168.7.2", "fd07::2"];
 
-fn rules(random: &mut Random, prefixes: &[&str]) -> String {
+/// What rules may name.
+struct Words<'a> {
+    prefixes: &'a [&'a str],
+    cgroups: &'a [String],
+}
+
+fn rules(random: &mut Random, words: &Words<'_>) -> String {
     let mut text = String::new();
     for _ in 0..2 + random.below(8) {
-        text.push_str(&rule(random, prefixes));
+        text.push_str(&rule(random, words));
     }
     if random.often(5) {
-        let inner: String = (0..1 + random.below(3)).map(|_| rule(random, prefixes)).collect();
+        let inner: String = (0..1 + random.below(3)).map(|_| rule(random, words)).collect();
         text.push_str(&format!("for {} {{\n{inner}}}\n", random.one(["cart", "batch"])));
     }
     text
 }
 
-fn rule(random: &mut Random, prefixes: &[&str]) -> String {
+fn rule(random: &mut Random, words: &Words<'_>) -> String {
     let verb = random.one(["redirect", "redirect", "exclude", "deny"]);
     let always = if random.often(1) { "always " } else { "" };
     let ports = ports(random);
-    let addresses = addresses(random, prefixes);
+    let addresses = addresses(random, words.prefixes);
+    let who = if random.often(4) { who(random, words.cgroups) } else { String::new() };
     let leads = match verb {
         "redirect" => format!(" -> {}", random.one(SIDECAR_PORTS)),
         _ => String::new(),
     };
-    format!("{always}{verb} outbound{ports}{addresses}{leads}\n")
+    format!("{always}{verb} outbound{ports}{addresses}{who}{leads}\n")
+}
+
+/// Which processes a rule is about: one side of who they are, or two.
+fn who(random: &mut Random, cgroups: &[String]) -> String {
+    let kind = random.below(6);
+    let mut sides = Vec::new();
+    for (word, kinds) in [("uid", [0, 3, 5]), ("gid", [1, 3, 4])] {
+        if kinds.contains(&kind) {
+            let ids = ["0", "1000", "1000-1999", "0-999", "2000-4294967295", "999, 1999-4294967294"];
+            sides.push(format!("{word} {}", random.one(ids)));
+        }
+    }
+    if [2, 4, 5].contains(&kind) {
+        let path = cgroups.get(random.below(cgroups.len())).map_or("", String::as_str);
+        sides.push(format!("cgroup \"{path}\""));
+    }
+    format!(" as {}", sides.join(" and "))
 }
 
 fn addresses(random: &mut Random, prefixes: &[&str]) -> String {
@@ -263,24 +326,24 @@ fn addresses(random: &mut Random, prefixes: &[&str]) -> String {
 fn connect_all(
     stage: &Stage,
     members: Members,
-    own: &[&str],
+    (own, jobs): (&[&str], &Jobs),
     random: &mut Random,
 ) -> Result<Vec<(Flow, Seen)>, Failure> {
     let mut flows: Vec<_> = (0..FLOWS).map(|_| Flow::any(random, members, own)).collect();
-    flows.sort_by_key(|flow| (flow.workload, flow.exempt));
+    flows.sort_by_key(|flow| flow.who);
     let mut all = Vec::new();
-    for group in flows.chunk_by(|one, two| (one.workload, one.exempt) == (two.workload, two.exempt)) {
+    for group in flows.chunk_by(|one, two| one.who == two.who) {
         let Some(first) = group.first() else { continue };
         let seen: Vec<Seen> =
-            as_member(&first.place(stage, members), || group.iter().map(Flow::try_it).collect())?;
+            as_member(&first.who.place(stage, jobs), || group.iter().map(Flow::try_it).collect())?;
         all.extend(group.iter().copied().zip(seen));
     }
     Ok(all)
 }
 
-/// What the model says.
-fn decided(compiled: &Compiled, flow: &Flow) -> Result<Seen, Failure> {
-    let name = format!("bookstore/{}", flow.workload);
+/// What the model says, and of which class the process is.
+fn decided(compiled: &Compiled, flow: &Flow, jobs: &Jobs) -> Result<(Seen, u32), Failure> {
+    let name = format!("bookstore/{}", flow.who.workload);
     let workload = compiled.image.workloads.iter().find(|workload| workload.name == name);
     let profile = workload.ok_or_else(|| format!("no workload {name}"))?.profile;
     let Flow { protocol, target, .. } = *flow;
@@ -291,22 +354,29 @@ fn decided(compiled: &Compiled, flow: &Flow) -> Result<Seen, Failure> {
         port: target.port(),
         own: flow.own,
     };
-    let identity = Identity { uid: Some(if flow.exempt { SIDECAR_UID } else { 0 }), ..Identity::default() };
-    let decided = Sim::new(&compiled.tables)?.decide(profile, &asked, &identity);
-    Ok(match decided.ok_or("a table does not answer")?.verdict() {
+    let identity = flow.who.identity(jobs);
+    let sim = Sim::new(&compiled.tables)?;
+    let class = sim.class_of(profile, &identity).ok_or("a table does not answer")?;
+    let decided = sim.decide(profile, &asked, &identity).ok_or("a table does not answer")?;
+    let seen = match decided.verdict() {
         Verdict::Redirected { port, .. } => Seen::Redirected(port),
         Verdict::Excluded => Seen::Straight,
         Verdict::Denied => Seen::Denied,
-    })
+    };
+    Ok((seen, class))
 }
 
-fn kind(flow: &Flow, seen: Seen) -> String {
-    let verdict = match seen {
+const fn verdict(seen: Seen) -> &'static str {
+    match seen {
         Seen::Redirected(_) => "redirected",
         Seen::Straight => "straight",
         Seen::Denied => "denied",
         Seen::Wrong(_) => "wrong",
-    };
+    }
+}
+
+fn kind(flow: &Flow, seen: Seen) -> String {
+    let verdict = verdict(seen);
     if flow.own {
         return format!("{verdict} own");
     }

@@ -110,11 +110,15 @@ fn a_second_way_that_a_server_announces_is_decided_as_its_process_is() -> Tested
     stranger.line().say("end")?;
     stranger.join()??;
     assert!(until(PATIENCE, || ends_at(server, "0A03000A").is_ok_and(|count| count == 0)));
-    // The kernel's threads open it, as root: nobody is exempt by that.
-    let (cart, text) = (stage.cart_cgroup().within()?, "mesh m { deny outbound to 10.0.3.10\nexempt uid 0");
-    let policy =
-        stage.ground().write("root.mesh", format!("{text}\nworkload cart {{ cgroup \"{cart}\" }}\n}}\n"))?;
-    for place in [stage.cart(), stage.cart().uid(1000)] {
+    // The kernel's threads open it, as root: nobody is exempt by that, and no rule about root takes part.
+    let cart = stage.cart_cgroup().within()?;
+    let deny = "mesh m {\ndeny outbound to 10.0.3.10";
+    let users = [
+        (stage.cart(), "exempt uid 0"),
+        (stage.cart().uid(1000), "exclude outbound to 10.0.3.10 as uid 0"),
+        (stage.cart().uid(1000), ""),
+    ];
+    for (place, next) in users {
         let before = counted(&stage.ask(&["status"])?, "denied");
         let mut member = open(&place)?;
         let denied =
@@ -122,7 +126,8 @@ fn a_second_way_that_a_server_announces_is_decided_as_its_process_is() -> Tested
         assert_eq!((denied, ends_at(server, "0A03000A")?), (true, 0), "{place:?}");
         member.line().say("end")?;
         member.join()??;
-        stage.apply(&policy)?;
+        let policy = format!("{deny}\n{next}\nworkload cart {{ cgroup \"{cart}\" }}\n}}\n");
+        stage.apply(&stage.ground().write("root.mesh", policy)?)?;
     }
     Ok(())
 }
