@@ -41,7 +41,7 @@ use placement::{Placed, Placement};
 use ports::PortDecider;
 use processes::Processes;
 use profiles::Class;
-use tree::TablePool;
+use tree::{Contexts, TablePool};
 
 /// A checked program with everything decided, and the redirects that tie.
 #[derive(Debug)]
@@ -104,11 +104,17 @@ fn grow(program: &Program) -> (Ir, Vec<Conflict>) {
         let [outbound, inbound] = Direction::ALL.map(|direction| placement.merged(direction, &class.scopes));
         // A profile with too many was refused before.
         let processes = Processes::of(&items, &groups, &outbound).unwrap_or_default();
+        let mut contexts = [Contexts::default(), Contexts::default()];
         let mut side = |direction: Direction, placed: &[Placed], groups: &mut Groups, identity: Identity| {
+            let [of_outbound, of_inbound] = &mut contexts;
+            let contexts = match direction {
+                Direction::Outbound => of_outbound,
+                Direction::Inbound => of_inbound,
+            };
             let sites = tree::sites(placed, groups);
             let boxes = Boxes { items: &items, scopes: &program.scopes };
             let decider = PortDecider { boxes, sidecar_ports: &sidecar_ports };
-            let (side, tied) = tree::grow(decider, direction, &mut pool, &sites, groups);
+            let (side, tied) = tree::grow(decider, direction, (&mut pool, contexts), &sites, groups);
             conflicts.note(&items, class, (direction, identity), &side, &tied);
             side
         };

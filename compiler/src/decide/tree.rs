@@ -28,7 +28,7 @@ pub(crate) struct TiedNode {
     pub(crate) ties: Vec<Tie>,
 }
 
-/// Index into [`Grower::contexts`].
+/// Index into [`Contexts`].
 type ContextId = usize;
 
 /// What is written on the way from a root to a node.
@@ -42,14 +42,20 @@ struct Context {
     ties: Vec<Tie>,
 }
 
-/// Grows the trees of one direction of one profile.
+/// Contexts of one direction of one profile: its classes of processes share those that are equal.
+#[derive(Default)]
+pub(crate) struct Contexts {
+    all: Vec<Context>,
+    ids: HashMap<(Option<ContextId>, GroupId, Decider), ContextId>,
+}
+
+/// Grows the trees of one direction of one class of a profile.
 pub(crate) struct Grower<'a> {
     decider: PortDecider<'a>,
     direction: Direction,
     pool: &'a mut TablePool,
     groups: &'a Groups,
-    contexts: Vec<Context>,
-    ids: HashMap<(Option<ContextId>, GroupId, Decider), ContextId>,
+    contexts: &'a mut Contexts,
     tied: Vec<TiedNode>,
 }
 
@@ -63,19 +69,11 @@ pub(crate) struct Site {
 pub(crate) fn grow(
     decider: PortDecider<'_>,
     direction: Direction,
-    pool: &mut TablePool,
+    (pool, contexts): (&mut TablePool, &mut Contexts),
     sites: &[Site],
     groups: &Groups,
 ) -> (Side, Vec<TiedNode>) {
-    let mut grower = Grower {
-        decider,
-        direction,
-        pool,
-        groups,
-        contexts: Vec::new(),
-        ids: HashMap::new(),
-        tied: Vec::new(),
-    };
+    let mut grower = Grower { decider, direction, pool, groups, contexts, tied: Vec::new() };
     let tree = grower.tree(&with_built_in(sites, groups.nothing()));
     let own = grower.own(sites, groups.nothing());
     (Side { tree, own }, grower.tied)
@@ -148,7 +146,7 @@ impl Grower<'_> {
     }
 
     fn node(&self, site: &Site, context: ContextId, default: Decider) -> Node {
-        let tables = self.contexts.get(context).map_or([TableId(0); 2], |context| context.tables);
+        let tables = self.contexts.all.get(context).map_or([TableId(0); 2], |context| context.tables);
         let extents = &self.decider.boxes.items.extents;
         let least = self
             .groups
@@ -159,16 +157,16 @@ impl Grower<'_> {
     }
 
     fn note_ties(&mut self, own: bool, node: usize, context: ContextId) {
-        if let Some(context) = self.contexts.get(context).filter(|context| !context.ties.is_empty()) {
+        if let Some(context) = self.contexts.all.get(context).filter(|context| !context.ties.is_empty()) {
             self.tied.push(TiedNode { own, node, ties: context.ties.clone() });
         }
     }
 
     fn context(&mut self, parent: Option<ContextId>, group: GroupId, default: Decider) -> ContextId {
-        if let Some(&id) = self.ids.get(&(parent, group, default)) {
+        if let Some(&id) = self.contexts.ids.get(&(parent, group, default)) {
             return id;
         }
-        let above = parent.and_then(|parent| self.contexts.get(parent));
+        let above = parent.and_then(|parent| self.contexts.all.get(parent));
         let depth = above.map_or(0, |above| above.depth.saturating_add(1));
         let mut context =
             Context { parent, group, depth, default, tables: [TableId(0); 2], ties: Vec::new() };
@@ -178,9 +176,9 @@ impl Grower<'_> {
                 *slot = table;
             }
         }
-        let id = self.contexts.len();
-        self.contexts.push(context);
-        self.ids.insert((parent, group, default), id);
+        let id = self.contexts.all.len();
+        self.contexts.all.push(context);
+        self.contexts.ids.insert((parent, group, default), id);
         id
     }
 
@@ -208,7 +206,7 @@ impl Grower<'_> {
             let items = self.groups.get(group).iter().filter(of_protocol);
             contenders.extend(items.map(|&item| Contender { item, depth }));
             level = parent
-                .and_then(|parent| self.contexts.get(parent))
+                .and_then(|parent| self.contexts.all.get(parent))
                 .map(|above| (above.group, above.depth, above.parent));
         }
         contenders

@@ -37,6 +37,7 @@ pub(crate) enum Place {
 }
 
 /// Prefixes with equal rulings.
+#[derive(PartialEq, Eq)]
 pub(super) struct Class {
     /// Whether they are a member's own addresses.
     pub(super) own: bool,
@@ -49,8 +50,7 @@ pub(super) struct Class {
 }
 
 /// All classes: `any` first, then by what made them, so that no class moves where another prefix comes.
-pub(super) fn classes(image: &MapImage, side: &Side) -> Vec<Class> {
-    let mut rulings = Known::of(image);
+pub(super) fn classes(image: &MapImage, side: &Side, rulings: &mut Known<'_>) -> Vec<Class> {
     let mut found: BTreeMap<(bool, bool, SourceId, [usize; 2]), Vec<Prefix>> = BTreeMap::new();
     for (own, nodes) in [(false, &side.tree), (true, &side.own)] {
         let parents = parents(nodes);
@@ -145,7 +145,7 @@ fn otherwise(image: &MapImage, table: &PortTable, around: &PortTable) -> Vec<(Po
 }
 
 /// Rulings that were seen, each once.
-struct Known<'a> {
+pub(super) struct Known<'a> {
     image: &'a MapImage,
     by_tables: HashMap<(PortTableId, Option<PortTableId>, u8), usize>,
     ids: HashMap<Vec<Ruling>, usize>,
@@ -153,7 +153,7 @@ struct Known<'a> {
 }
 
 impl<'a> Known<'a> {
-    fn of(image: &'a MapImage) -> Self {
+    pub(super) fn of(image: &'a MapImage) -> Self {
         Self { image, by_tables: HashMap::new(), ids: HashMap::new(), all: Vec::new() }
     }
 

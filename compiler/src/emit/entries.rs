@@ -1,14 +1,14 @@
 //! Every entry, one a line, by profile: addresses and ports with the verdict and the item that made it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Write as _;
 
 use mesh_bpf::flow::Direction;
-use mesh_bpf::image::{MapImage, Profile, Side, Source, SourceId, SourceKind};
+use mesh_bpf::image::{MapImage, Profile, Source, SourceId, SourceKind};
 use mesh_bpf::ports::{PortRange, PortSet};
 use mesh_bpf::prefix::Prefix;
 
-use super::classes::{Class, Place, Ruling, classes};
+use super::classes::{Class, Known, Place, Ruling, classes};
 use super::names::{identities, owner, owners};
 use super::processes::class_text;
 use super::sets::{Lists, Namer, Sets};
@@ -64,9 +64,8 @@ pub fn entries(image: &MapImage, sets: &Sets) -> Vec<Entry> {
         all.extend(exemptions(image, profile).chain(accelerations(image, profile)));
         for direction in Direction::ALL {
             let of_direction = Flows { image, profile, direction, namer: &namer };
-            let everybodys = of_direction.groups(profile.side(direction), &mut lists);
-            let otherwise = of_direction.otherwise(&everybodys, &mut lists);
-            all.extend(everybodys.into_iter().flat_map(|group| group.entries));
+            let (everybodys, otherwise) = of_direction.all(&mut lists);
+            all.extend(everybodys);
             for (class, entries) in otherwise {
                 let named = |entry: Entry| Entry { key: format!("({class}) {}", entry.key), ..entry };
                 all.extend(entries.into_iter().map(named));
@@ -102,11 +101,10 @@ fn of_profile(text: &mut String, image: &MapImage, profile: &Profile, namer: &Na
     for (direction, told) in Direction::ALL.into_iter().zip(told) {
         let mut lists = told.others();
         let flows = Flows { image, profile, direction, namer };
-        let everybodys = flows.groups(profile.side(direction), &mut lists);
-        let otherwise = flows.otherwise(&everybodys, &mut lists);
+        let (everybodys, otherwise) = flows.all(&mut lists);
         let _ = writeln!(text, "\n[entries.{name}.{direction}]");
         lists.write(text);
-        lines(text, everybodys.iter().flat_map(|group| &group.entries));
+        lines(text, &everybodys);
         for (class, entries) in &otherwise {
             let _ = writeln!(text, "\n[entries.{name}.{direction}.{}]", Quoted(&format!("as {class}")));
             lines(text, entries);
@@ -177,44 +175,54 @@ struct Group {
     entries: Vec<Entry>,
 }
 
-impl Flows<'_> {
-    /// Every entry of a side.
-    fn groups(&self, side: &Side, lists: &mut Lists) -> Vec<Group> {
-        let group = |class: Class| {
-            let own = if class.own { "own " } else { "" };
-            let addresses =
-                format!("{own}{}", self.namer.addresses(&self.profile.name, &class.prefixes, lists));
-            let lines = of_class(self.image, &class, self.direction).into_iter();
-            let entries =
-                lines.map(|(ports, value, credit)| self.entry(format!("{addresses}{ports}"), value, credit));
-            Group { entries: entries.collect(), addresses }
-        };
-        classes(self.image, side).into_iter().map(group).collect()
-    }
+/// The entries of a class of processes, by its name.
+type OfProcesses = (String, Vec<Entry>);
 
-    /// For each class of processes that rules name, what it has otherwise than everybody else.
-    fn otherwise(&self, everybodys: &[Group], lists: &mut Lists) -> Vec<(String, Vec<Entry>)> {
-        let named = self.profile.trees(self.direction).enumerate().skip(1);
-        let mut found: Vec<(String, Vec<Entry>)> = named
+impl Flows<'_> {
+    /// Every entry about everybody; then, for each class of processes that rules name, what it has otherwise.
+    fn all(&self, lists: &mut Lists) -> (Vec<Entry>, Vec<OfProcesses>) {
+        let mut known = Known::of(self.image);
+        let mut trees = self.profile.trees(self.direction);
+        let everybodys: Vec<Class> =
+            trees.next().into_iter().flat_map(|side| classes(self.image, side, &mut known)).collect();
+        let groups: Vec<Group> = everybodys.iter().map(|class| self.group(class, lists)).collect();
+        let mut named: Vec<OfProcesses> = (1..)
+            .zip(trees)
             .map(|(class, side)| {
-                let name = class_text(&self.profile.classes, crate::ir::count(class));
-                let groups = self.groups(side, lists);
-                let at = |groups: &[Group], addresses: &String| {
-                    groups.iter().position(|group| group.addresses == *addresses)
-                };
-                let same = |group: &Group| {
-                    at(everybodys, &group.addresses)
-                        .and_then(|at| everybodys.get(at))
-                        .is_some_and(|other| other.entries == group.entries)
-                };
-                let gone = everybodys.iter().filter(|group| at(&groups, &group.addresses).is_none());
-                let gone: Vec<Entry> = gone.map(|group| self.gone(group)).collect();
-                let others = groups.into_iter().filter(|group| !same(group));
-                (name, others.flat_map(|group| group.entries).chain(gone).collect())
+                let of_class = classes(self.image, side, &mut known);
+                let entries = self.otherwise(&of_class, (&everybodys, &groups), lists);
+                (class_text(&self.profile.classes, class), entries)
             })
             .collect();
-        found.sort_unstable();
-        found
+        named.sort_unstable();
+        (groups.into_iter().flat_map(|group| group.entries).collect(), named)
+    }
+
+    fn group(&self, class: &Class, lists: &mut Lists) -> Group {
+        let own = if class.own { "own " } else { "" };
+        let addresses = format!("{own}{}", self.namer.addresses(&self.profile.name, &class.prefixes, lists));
+        let lines = of_class(self.image, class, self.direction).into_iter();
+        let entries =
+            lines.map(|(ports, value, credit)| self.entry(format!("{addresses}{ports}"), value, credit));
+        Group { entries: entries.collect(), addresses }
+    }
+
+    /// The entries of a class of processes where everybody else has not the same for the same addresses.
+    fn otherwise(
+        &self,
+        of_class: &[Class],
+        (everybodys, groups): (&[Class], &[Group]),
+        lists: &mut Lists,
+    ) -> Vec<Entry> {
+        fn addresses(class: &Class) -> (bool, &[Prefix]) {
+            (class.own, &class.prefixes)
+        }
+        let known: HashMap<_, &Class> = everybodys.iter().map(|class| (addresses(class), class)).collect();
+        let there: HashSet<_> = of_class.iter().map(addresses).collect();
+        let others = of_class.iter().filter(|class| known.get(&addresses(class)) != Some(class));
+        let entries = others.flat_map(|class| self.group(class, lists).entries).collect::<Vec<_>>();
+        let gone = everybodys.iter().zip(groups).filter(|(class, _)| !there.contains(&addresses(class)));
+        entries.into_iter().chain(gone.map(|(_, group)| self.gone(group))).collect()
     }
 
     /// These addresses are no group of a class: other lines of it have them, or what is around them does.

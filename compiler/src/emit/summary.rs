@@ -283,11 +283,14 @@ impl<'a> Summarizer<'a> {
     fn lines(&self, sides: &[&Side]) -> Vec<Line<'a>> {
         // A rule without address is no part of a list.
         let mut prefixes: BTreeMap<(Shape<'a>, bool), BTreeSet<Prefix>> = BTreeMap::new();
-        for tree in sides.iter().flat_map(|side| [&side.tree, &side.own]) {
-            for (prefix, source) in self.deciding(tree) {
-                if let Some(shape) = Shape::of(self.image.source(source)) {
-                    prefixes.entry((shape, prefix == Prefix::Any)).or_default().insert(prefix);
-                }
+        let trees = sides.iter().flat_map(|side| [&side.tree, &side.own]);
+        let mut deciding: Vec<(Prefix, SourceId)> = trees.flat_map(|tree| self.deciding(tree)).collect();
+        // Classes of processes have most of them in common.
+        deciding.sort_unstable();
+        deciding.dedup();
+        for (prefix, source) in deciding {
+            if let Some(shape) = Shape::of(self.image.source(source)) {
+                prefixes.entry((shape, prefix == Prefix::Any)).or_default().insert(prefix);
             }
         }
         let mut lines: BTreeMap<(Lead<'a>, Vec<Prefix>), Vec<PortItem<'a>>> = BTreeMap::new();

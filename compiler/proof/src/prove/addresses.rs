@@ -7,7 +7,7 @@ use mesh_bpf::image::{Decision, MapImage, ProfileId};
 use mesh_bpf::intern::Interner;
 use mesh_bpf::pack::Ports;
 use mesh_bpf::ports::PortRange;
-use mesh_bpf::prefix::Prefix;
+use mesh_bpf::prefix::{Apart, Prefix};
 use mesh_bpf::sim::{AddressSpan, Sim, TreeOf};
 use mesh_hir::item::BuiltIn;
 use mesh_hir::region::{AddressRange, Cell, Family, cells};
@@ -24,13 +24,29 @@ pub(super) struct Side<'a> {
     pub(super) direction: Direction,
 }
 
+/// What is known of one tree of a profile, for all its classes of processes.
+#[derive(Default)]
+struct Known {
+    /// Distinct sets of sets of boxes.
+    distinct: Interner<Vec<SetId>>,
+    /// Distinct ways out: the one from the prefix around, what kind of addresses, the sets that are written.
+    ways: Interner<(Option<u32>, Option<Apart>, u32)>,
+    /// Ways and port tables that say the same.
+    agreed: BTreeSet<(u32, Protocol, Ports)>,
+    meanings: BTreeMap<(u32, Protocol), Vec<(u16, Expected)>>,
+}
+
+/// What is known of both trees of a direction of a profile.
+#[derive(Default)]
+pub(super) struct Memory {
+    trees: [Known; 2],
+}
+
 /// The prefixes that cut the addresses, in pre-order, and what is written there.
 struct Sites {
     prefixes: Vec<Prefix>,
     /// For each its sets of boxes, by number.
     sets: Vec<u32>,
-    /// Distinct sets of sets of boxes.
-    distinct: Interner<Vec<SetId>>,
     /// For each the innermost prefix around it.
     parents: Vec<Option<usize>>,
     /// For each a number that is equal where the same is written all the way out.
@@ -46,6 +62,7 @@ impl Side<'_> {
         scopes: &[ScopeId],
         (profile, class): (ProfileId, u32),
         mut written: Vec<(Prefix, SetId)>,
+        memory: &mut Memory,
     ) -> Result<(), Box<Disproof>> {
         let sidecar_ports = match self.direction {
             Direction::Outbound => SidecarPorts::default(),
@@ -53,8 +70,8 @@ impl Side<'_> {
         };
         written.sort_unstable();
         written.dedup();
-        for own in [false, true] {
-            let sites = Sites::of(&written, own);
+        for (own, known) in [false, true].into_iter().zip(&mut memory.trees) {
+            let sites = Sites::of(&written, own, known);
             let tree = TreeOf { profile, class, direction: self.direction, own };
             let spans = self.sim.address_spans(tree);
             let spans = spans.ok_or_else(|| plain("a tree of addresses", "none"))?;
@@ -62,10 +79,9 @@ impl Side<'_> {
                 side: self,
                 sites: &sites,
                 sidecar_ports: &sidecar_ports,
-                agreed: BTreeSet::new(),
+                known,
                 ways: Vec::new(),
                 first: spans.iter().map(|span| span.node).min().unwrap_or(0),
-                meanings: BTreeMap::new(),
             }
             .all(&spans)?;
         }
@@ -74,7 +90,7 @@ impl Side<'_> {
 }
 
 impl Sites {
-    fn of(written: &[(Prefix, SetId)], own: bool) -> Self {
+    fn of(written: &[(Prefix, SetId)], own: bool, known: &mut Known) -> Self {
         let mut all: Vec<(Prefix, Option<SetId>)> = (written.iter())
             .filter(|(prefix, _)| !own || prefix.is_host())
             .map(|&(p, set)| (p, Some(set)))
@@ -84,15 +100,8 @@ impl Sites {
             all.extend(Prefix::all_apart().map(|prefix| (prefix, None)));
         }
         all.sort();
-        let mut sites = Self {
-            prefixes: Vec::new(),
-            sets: Vec::new(),
-            distinct: Interner::default(),
-            parents: Vec::new(),
-            ways: Vec::new(),
-            own,
-        };
-        let mut ways = Interner::default();
+        let mut sites =
+            Self { prefixes: Vec::new(), sets: Vec::new(), parents: Vec::new(), ways: Vec::new(), own };
         let mut open: Vec<usize> = Vec::new();
         for run in all.chunk_by(|a, b| a.0 == b.0) {
             let Some(&(prefix, _)) = run.first() else { continue };
@@ -101,11 +110,11 @@ impl Sites {
                 open.pop();
             }
             let parent = open.last().copied();
-            let sets = sites.distinct.intern(run.iter().filter_map(|&(_, set)| set).collect());
+            let sets = known.distinct.intern(run.iter().filter_map(|&(_, set)| set).collect());
             open.push(sites.prefixes.len());
             let inherits = parent.filter(|&parent| sites.reaches_on(parent, prefix));
             let outer = inherits.and_then(|parent| sites.ways.get(parent)).copied();
-            sites.ways.push(ways.intern((outer, prefix.apart(), sets)));
+            sites.ways.push(known.ways.intern((outer, prefix.apart(), sets)));
             sites.prefixes.push(prefix);
             sites.sets.push(sets);
             sites.parents.push(parent);
@@ -120,12 +129,12 @@ impl Sites {
     }
 
     /// What is written around the addresses of a site, inside out.
-    fn around(&self, site: usize) -> Option<Around<'_>> {
+    fn around<'k>(&self, site: usize, known: &'k Interner<Vec<SetId>>) -> Option<Around<'k>> {
         let innermost = *self.prefixes.get(site)?;
         let mut levels = Vec::new();
         let mut next = Some(site);
         while let Some(at) = next {
-            let sets = self.distinct.values().get(*self.sets.get(at)? as usize)?;
+            let sets = known.values().get(*self.sets.get(at)? as usize)?;
             levels.push((*self.prefixes.get(at)?, sets.as_slice()));
             next = (*self.parents.get(at)?).filter(|&outer| self.reaches_on(outer, innermost));
         }
@@ -140,13 +149,11 @@ struct Comparison<'a> {
     side: &'a Side<'a>,
     sites: &'a Sites,
     sidecar_ports: &'a SidecarPorts,
-    /// Ways and port tables that say the same.
-    agreed: BTreeSet<(u32, Protocol, Ports)>,
+    known: &'a mut Known,
     /// By node, less `first`: the site that its way to the root was found to be that of.
     ways: Vec<Option<usize>>,
     /// The least node of the tree.
     first: u32,
-    meanings: BTreeMap<(u32, Protocol), Vec<(u16, Expected)>>,
 }
 
 impl Comparison<'_> {
@@ -177,7 +184,7 @@ impl Comparison<'_> {
         for protocol in Protocol::ALL {
             let ports = self.side.sim.ports(node, protocol);
             let ports = ports.ok_or_else(|| plain("a port table", "none"))?;
-            if self.agreed.contains(&(way, protocol, ports)) {
+            if self.known.agreed.contains(&(way, protocol, ports)) {
                 continue;
             }
             self.ports(site, way, protocol, ports).map_err(|(port, expected, found)| {
@@ -185,7 +192,7 @@ impl Comparison<'_> {
                 let flow = Flow { direction, protocol, address, port, own };
                 Box::new(Disproof { workload: None, flow: Some(flow), identity: None, expected, found })
             })?;
-            self.agreed.insert((way, protocol, ports));
+            self.known.agreed.insert((way, protocol, ports));
         }
         Ok(())
     }
@@ -226,8 +233,9 @@ impl Comparison<'_> {
     ) -> Result<(), (u16, String, String)> {
         let (side, sites) = (self.side, self.sites);
         let ranges = side.sim.port_ranges(ports).unwrap_or_default();
-        let meaning = self.meanings.entry((way, protocol)).or_insert_with(|| {
-            let around = sites.around(site);
+        let Known { distinct, meanings, .. } = &mut *self.known;
+        let meaning = meanings.entry((way, protocol)).or_insert_with(|| {
+            let around = sites.around(site, distinct);
             around.map_or_else(Vec::new, |around| side.boxes.expected(&around, protocol, self.sidecar_ports))
         });
         let mut starts: Vec<u16> = meaning.iter().map(|step| step.0).collect();
@@ -276,7 +284,7 @@ impl Comparison<'_> {
     }
 
     fn prefix(&self, site: usize, up: usize) -> Prefix {
-        let around = self.sites.around(site);
+        let around = self.sites.around(site, &self.known.distinct);
         around.and_then(|around| around.levels.get(up).map(|level| level.0)).unwrap_or(Prefix::Any)
     }
 }

@@ -56,6 +56,7 @@ pub fn prove(program: &Program, tables: &Tables) -> Result<(), Box<Disproof>> {
             let written = boxes.written(program, &scopes, direction);
             let pairs =
                 processes::classes(program, &image, &scopes, (workload.profile, direction)).map_err(at)?;
+            let mut memory = addresses::Memory::default();
             for ((whos, class), identity) in pairs {
                 let written = boxes.of_processes(&written, |who| who.is_everybody() || whos.contains(who));
                 let side = addresses::Side { boxes: &boxes, sim: &sim, image: &image, direction };
@@ -63,7 +64,7 @@ pub fn prove(program: &Program, tables: &Tables) -> Result<(), Box<Disproof>> {
                     disproof.identity = disproof.flow.is_some().then(|| identity.clone());
                     at(disproof)
                 };
-                side.prove(program, &scopes, (workload.profile, class), written).map_err(of)?;
+                side.prove(program, &scopes, (workload.profile, class), written, &mut memory).map_err(of)?;
             }
         }
     }

@@ -92,6 +92,10 @@ impl<'a, 'p> RemovalAnalysis<'a, 'p> {
                 return;
             }
             effects.charge(site.written.len());
+            // What rules for everybody alone decide is looked at with the processes that no rule names.
+            if !self.whos.is_empty() && !self.is_about_some(index) {
+                continue;
+            }
             // Where the same rules are written, only their addresses are others.
             let elsewhere = !self.own && !site.prefix.is_loopback();
             let around = (site.parent, elsewhere);
@@ -110,6 +114,16 @@ impl<'a, 'p> RemovalAnalysis<'a, 'p> {
             self.by_bundles.insert(bundles, Rc::new(of_addresses(&outcomes, site, &new)));
             self.by_shape.insert(shape, outcomes);
         }
+    }
+
+    /// Whether a box of the processes that are looked at is written at a site or around it.
+    fn is_about_some(&self, index: usize) -> bool {
+        let rules =
+            self.sites.way_out(index).flat_map(|site| site.written).flat_map(|one| self.units.rules_of(one));
+        let boxes = rules.filter_map(|&rule| self.units.of_rule.get(rule as usize)).flatten();
+        boxes
+            .filter_map(|one| self.units.boxes.get(one.number as usize))
+            .any(|plain| self.whos.contains(plain.who))
     }
 
     /// What is written at a site, with units that are new there numbered; and those units.
