@@ -3,11 +3,11 @@
 //!
 //! What a flow becomes is read from the tables here as the programs walk them, and by nothing of the proof.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use mesh_bpf::flow::{Direction, Protocol, Verdict};
-use mesh_bpf::image::{MapImage, Node, PortTableId, Profile, ProfileId, SourceId};
+use mesh_bpf::flow::{Direction, Identity, Protocol, Verdict};
+use mesh_bpf::image::{Classes, IdRange, MapImage, Node, PortTableId, Profile, ProfileId, SourceId};
 use mesh_bpf::pack::pack;
 use mesh_bpf::ports::PortRange;
 use mesh_bpf::prefix::Prefix;
@@ -24,7 +24,7 @@ use crate::{Broken, Held};
 type Mistake = fn(&mut MapImage, &mut Random) -> Option<()>;
 
 /// All ways, each with a name.
-pub const MISTAKES: [(&str, Mistake); 20] = [
+pub const MISTAKES: [(&str, Mistake); 25] = [
     ("a stretch of ports is dropped", drop_stretch),
     ("a bound of ports is off by one", shift_bound),
     ("a verdict is another", change_verdict),
@@ -45,6 +45,11 @@ pub const MISTAKES: [(&str, Mistake); 20] = [
     ("a pair is accelerated on one side alone", drop_peer),
     ("a workload falls under another profile", change_profile),
     ("a workload selects nobody", drop_selector),
+    ("a combination of identities is of another class", change_class),
+    ("the bound of users or groups of a class is off by one", shift_class),
+    ("users, groups or a cgroup of a class are in another part", change_part),
+    ("a cgroup of a class is another one", move_cgroup),
+    ("two classes are the wrong way round", swap_classes),
 ];
 
 /// What came of one mistake.
@@ -80,8 +85,7 @@ pub fn damaged(
     if prove(program, &tables).is_err() {
         return Ok(Came::Refused);
     }
-    let (before, after) = (said(&compiled.image, &compiled.tables), said(&image, &tables));
-    if before == after && before.is_some() {
+    if says_the_same((&compiled.image, &compiled.tables), (&image, &tables)) == Some(true) {
         return Ok(Came::Harmless);
     }
     Err(Broken::new("the proof refuses what decides otherwise", mistake.0))
@@ -108,30 +112,78 @@ type Step = (PortRange, Verdict, String);
 type Stretch = (Direction, bool, IpAddr, IpAddr, [Vec<Step>; 2]);
 
 /// What a workload's flows become.
-#[derive(PartialEq, Eq)]
-struct Said {
-    flows: Vec<Stretch>,
+struct Said<'i> {
+    /// By class of the process; inbound ones are in the first.
+    flows: Vec<Vec<Stretch>>,
+    /// Which process is of which class.
+    profile: ProfileId,
+    classes: &'i Classes,
     /// Who is exempt, what `on` answers and what is accelerated, with the workloads of the other end.
     rest: String,
 }
 
+/// Whether every flow of every process becomes the same. `None` where tables cannot be walked.
+fn says_the_same(one: (&MapImage, &Tables), other: (&MapImage, &Tables)) -> Option<bool> {
+    let sims = (Sim::new(one.1).ok()?, Sim::new(other.1).ok()?);
+    let (before, after) = (said(one.0, &sims.0)?, said(other.0, &sims.1)?);
+    if !before.keys().eq(after.keys()) {
+        return Some(false);
+    }
+    for (before, after) in before.values().zip(after.values()) {
+        let mut pairs = BTreeSet::new();
+        for identity in identities([before.classes, after.classes]) {
+            let class = |sim: &Sim<'_>, said: &Said<'_>| sim.class_of(said.profile, &identity);
+            pairs.insert((class(&sims.0, before)?, class(&sims.1, after)?));
+        }
+        let alike = pairs
+            .into_iter()
+            .all(|(one, other)| before.flows.get(one as usize) == after.flows.get(other as usize));
+        if before.rest != after.rest || before.flows.first() != after.flows.first() || !alike {
+            return Some(false);
+        }
+    }
+    Some(true)
+}
+
+/// A process of each kind that classes may tell apart.
+fn identities(classes: [&Classes; 2]) -> impl Iterator<Item = Identity> {
+    let ids = |of: fn(&Classes) -> &[(IdRange, u32)]| {
+        let ranges = classes.into_iter().flat_map(of);
+        let cuts = ranges.flat_map(|(range, _)| [Some(range.first), range.last.checked_add(1)]);
+        cuts.flatten().map(Some).chain([None, Some(0)]).collect::<BTreeSet<_>>()
+    };
+    let (users, groups) = (ids(|classes| &classes.uids), ids(|classes| &classes.gids));
+    let paths = classes.into_iter().flat_map(|classes| &classes.cgroups).map(|(path, _)| Some(path.clone()));
+    let paths: BTreeSet<Option<String>> = paths.chain([None]).collect();
+    users.into_iter().flat_map(move |uid| {
+        let paths = paths.clone();
+        groups
+            .clone()
+            .into_iter()
+            .flat_map(move |gid| paths.clone().into_iter().map(move |cgroup| Identity { uid, gid, cgroup }))
+    })
+}
+
 /// By workload, with its selectors. `None` where the tables cannot be walked.
-fn said(image: &MapImage, tables: &Tables) -> Option<BTreeMap<String, Said>> {
-    let sim = Sim::new(tables).ok()?;
+fn said<'i>(image: &'i MapImage, sim: &Sim<'_>) -> Option<BTreeMap<String, Said<'i>>> {
     let one = |workload: &mesh_bpf::image::Workload| {
-        let mut flows = Vec::new();
-        for direction in Direction::ALL {
-            for own in [false, true] {
-                let tree = TreeOf { profile: workload.profile, class: 0, direction, own };
-                for span in sim.address_spans(tree)? {
-                    let [tcp, udp] = Protocol::ALL.map(|protocol| steps(image, &sim, span.node, protocol));
-                    flows.push((direction, own, span.first, span.last, [tcp?, udp?]));
+        let profile = image.profile(workload.profile)?;
+        let mut flows = vec![Vec::new(); 1 + profile.classes.sides.len()];
+        for (class, flows) in (0..).zip(&mut flows) {
+            let directions = if class == 0 { &Direction::ALL[..] } else { &[Direction::Outbound] };
+            for &direction in directions {
+                for own in [false, true] {
+                    let tree = TreeOf { profile: workload.profile, class, direction, own };
+                    for span in sim.address_spans(tree)? {
+                        let [tcp, udp] = Protocol::ALL.map(|protocol| steps(image, sim, span.node, protocol));
+                        flows.push((direction, own, span.first, span.last, [tcp?, udp?]));
+                    }
                 }
             }
         }
-        let profile = image.profile(workload.profile)?;
-        let rest = rest(image, profile);
-        Some((format!("{} {:?}", workload.name, workload.selector), Said { flows, rest }))
+        let said =
+            Said { flows, profile: workload.profile, classes: &profile.classes, rest: rest(image, profile) };
+        Some((format!("{} {:?}", workload.name, workload.selector), said))
     };
     image.workloads.iter().map(one).collect()
 }
@@ -187,7 +239,9 @@ fn stretch<'i>(
 /// One of the trees.
 fn tree<'i>(image: &'i mut MapImage, random: &mut Random) -> Option<&'i mut Vec<Node>> {
     let profile = any(&mut image.profiles, random)?;
-    let side = any(&mut profile.sides, random)?;
+    let of_class = !profile.classes.sides.is_empty() && random.once_in(2);
+    let sides = if of_class { &mut profile.classes.sides[..] } else { &mut profile.sides };
+    let side = any(sides, random)?;
     Some(if random.once_in(4) { &mut side.own } else { &mut side.tree })
 }
 
@@ -354,5 +408,55 @@ fn change_profile(image: &mut MapImage, random: &mut Random) -> Option<()> {
 
 fn drop_selector(image: &mut MapImage, random: &mut Random) -> Option<()> {
     any(&mut image.workloads, random)?.selector = mesh_bpf::selector::Selector::default();
+    Some(())
+}
+
+/// Those of one of the profiles that have any.
+fn classes<'i>(image: &'i mut MapImage, random: &mut Random) -> Option<&'i mut Classes> {
+    let has = |classes: &Classes| !classes.sides.is_empty();
+    let index = random.below(image.profiles.iter().filter(|profile| has(&profile.classes)).count());
+    image.profiles.iter_mut().map(|profile| &mut profile.classes).filter(|classes| has(classes)).nth(index)
+}
+
+fn change_class(image: &mut MapImage, random: &mut Random) -> Option<()> {
+    let classes = classes(image, random)?;
+    let another = u32::try_from(random.below(1 + classes.sides.len())).ok()?;
+    *any(&mut classes.cells, random)? = another;
+    Some(())
+}
+
+fn shift_class(image: &mut MapImage, random: &mut Random) -> Option<()> {
+    let classes = classes(image, random)?;
+    let of = if random.once_in(2) { &mut classes.uids } else { &mut classes.gids };
+    let range = &mut of.last_mut()?.0;
+    range.last = range.last.checked_add(1)?;
+    Some(())
+}
+
+fn change_part(image: &mut MapImage, random: &mut Random) -> Option<()> {
+    let classes = classes(image, random)?;
+    let before = classes.parts();
+    let mut last = |part: u32| u32::try_from(random.below(part as usize)).ok().filter(|&part| part != 0);
+    let [users, groups, cgroups] = before.map(&mut last);
+    match random.below(3) {
+        0 => any(&mut classes.uids, random)?.1 = users?,
+        1 => any(&mut classes.gids, random)?.1 = groups?,
+        _ => any(&mut classes.cgroups, random)?.1 = cgroups?,
+    }
+    // Else there were too many cells.
+    (classes.parts() == before).then_some(())
+}
+
+fn move_cgroup(image: &mut MapImage, random: &mut Random) -> Option<()> {
+    let classes = classes(image, random)?;
+    any(&mut classes.cgroups, random)?.0.push('0');
+    classes.cgroups.sort_unstable();
+    Some(())
+}
+
+fn swap_classes(image: &mut MapImage, random: &mut Random) -> Option<()> {
+    let classes = classes(image, random)?;
+    let [one, other] = [(); 2].map(|()| random.below(classes.sides.len()));
+    classes.sides.swap(one, other);
     Some(())
 }
