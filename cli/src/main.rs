@@ -21,6 +21,7 @@ mod render;
 mod text_diff;
 mod tint;
 mod version;
+mod wrap;
 
 #[cfg(all(feature = "kernel", target_os = "linux"))]
 mod candidate;

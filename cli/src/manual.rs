@@ -29,7 +29,10 @@ pub struct Page {
 /// Variables that every command reads; those of options are with the options.
 pub const ENVIRONMENT: [Row; 2] = [
     ("NO_COLOR", "Where it is set and not empty, nothing is coloured unless `--color always` says so."),
-    ("COLUMNS", "How wide messages are."),
+    (
+        "COLUMNS",
+        "How wide diagnostics are in a pipe, and lines on a terminal that does not say how wide it is.",
+    ),
 ];
 
 const POLICIES: Row = ("*.mesh", "Policies; those of the current directory where no PATH is given.");

@@ -1,12 +1,12 @@
 //! The one place that prints. What comes from outside is spelled out here where a terminal would obey it; what may hold
 //! line breaks and is one word of a line, such as the name of a process, is spelled out where it is read.
 
+use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};
 
 use mesh_bpf::text;
 use serde::Serialize;
 use serde_json::{Map, Value};
-#[cfg(all(feature = "kernel", target_os = "linux"))]
 use terminal_size::{Height, Width, terminal_size_of};
 
 use crate::args::{ColorChoice, Format, Global};
@@ -15,6 +15,7 @@ use crate::github;
 #[cfg(all(feature = "kernel", target_os = "linux"))]
 use crate::tint::Color;
 use crate::tint::Tint;
+use crate::wrap::wrap;
 
 /// How a command talks: answers go to standard output, everything else to standard error.
 #[derive(Clone, Copy, Debug)]
@@ -29,8 +30,12 @@ pub struct Output {
     pub quiet: bool,
     /// More is said, where there is more.
     pub verbose: bool,
-    /// Columns of the terminal, or what fits one.
+    /// Columns of what is shown of sources: those of the terminal, or what fits one.
     pub width: usize,
+    /// Columns of the terminal that answers go to; none where they go elsewhere, in whole lines.
+    pub columns: Option<usize>,
+    /// The same of messages.
+    pub message_columns: Option<usize>,
 }
 
 /// Text of an answer with colours. What is put into it is spelled out where a terminal would obey it, so that nothing
@@ -82,6 +87,9 @@ impl Painted {
     }
 }
 
+/// Where there is less room than that, lines are not wrapped for it.
+const NARROWEST: usize = 40;
+
 /// Version of every JSON answer.
 const FORMAT: u32 = 1;
 
@@ -97,8 +105,15 @@ impl Output {
         };
         let color = is_colored(io::stderr().is_terminal());
         let colors_answers = is_colored(io::stdout().is_terminal());
-        let columns = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
-        let width = columns.unwrap_or(100).clamp(60, 140);
+        let said = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
+        let columns = |size: Option<(Width, Height)>, is_terminal: bool| {
+            // Some terminals do not know how wide they are.
+            let wide = size.map(|(Width(columns), _)| columns.into()).or(said).unwrap_or(80);
+            is_terminal.then_some(wide.max(NARROWEST))
+        };
+        let message_columns = columns(terminal_size_of(io::stderr()), io::stderr().is_terminal());
+        let columns = columns(terminal_size_of(io::stdout()), io::stdout().is_terminal());
+        let width = message_columns.or(said).unwrap_or(100).clamp(60, 140);
         Self {
             format: global.format,
             color,
@@ -106,6 +121,8 @@ impl Output {
             quiet: global.quiet,
             verbose: global.verbose,
             width,
+            columns,
+            message_columns,
         }
     }
 
@@ -119,6 +136,8 @@ impl Output {
             quiet: false,
             verbose: false,
             width: 100,
+            columns: None,
+            message_columns: None,
         }
     }
 
@@ -192,8 +211,17 @@ impl Output {
         line
     }
 
-    /// The answer, in the format that was asked for.
+    /// The answer, in the format that was asked for. What is wider than the terminal is wrapped.
     pub fn answer<T: Serialize>(&self, answer: &T, text: impl FnOnce() -> String) {
+        if self.is_json() {
+            self.json(answer);
+        } else {
+            self.text(&fitting(&text(), self.columns));
+        }
+    }
+
+    /// The same of a text that is a file for others: its lines are as they are.
+    pub fn document<T: Serialize>(&self, answer: &T, text: impl FnOnce() -> String) {
         if self.is_json() {
             self.json(answer);
         } else {
@@ -209,12 +237,16 @@ impl Output {
         self.text_tinted(tint, &text());
     }
 
-    /// Text in which words or lines stand out.
+    /// Text in which words or lines stand out. Lines of files are as they are; others fit the terminal.
     pub fn text_tinted(&self, tint: Tint, text: &str) {
+        let text = match tint {
+            Tint::Verdicts => fitting(text, self.columns),
+            Tint::Difference => Cow::Borrowed(text),
+        };
         if !self.colors_answers {
-            return self.text(text);
+            return self.text(&text);
         }
-        let shown = text::lines(text);
+        let shown = text::lines(&text);
         let lines = shown.split_inclusive('\n').map(|line| match line.strip_suffix('\n') {
             Some(line) => tint.line(line) + "\n",
             None => tint.line(line),
@@ -231,7 +263,7 @@ impl Output {
 
     /// Something that must be known.
     pub fn print_error(&self, text: &str) {
-        self.put(&text::lines(text));
+        self.put(&fitting(&text::lines(text), self.message_columns));
     }
 
     /// Several messages as [`render`](crate::render) coloured them, or none.
@@ -258,7 +290,7 @@ impl Output {
     )]
     pub fn warn(&self, text: &str) {
         if !self.quiet {
-            self.put(&format!("{} {}", self.paint("33", "warning:"), text::lines(text)));
+            self.put(&self.labeled("33", "warning:", text));
         }
     }
 
@@ -269,9 +301,10 @@ impl Output {
             self.json(&serde_json::json!({ "error": { "code": code, "message": message, "help": help } }));
             return;
         }
-        let mut text = format!("{} {}", self.paint("31", "error:"), text::lines(&failure.message));
+        let mut text = self.labeled("31", "error:", &failure.message);
         if let Some(help) = &failure.help {
-            text.push_str(&format!("\n  {} {}", self.paint("36", "help:"), text::lines(help)));
+            text.push('\n');
+            text.push_str(&self.labeled("36", "  help:", help));
         }
         self.put(&text);
         if self.is_github() {
@@ -280,7 +313,19 @@ impl Output {
         }
     }
 
-    fn paint(&self, color: &str, text: &str) -> String {
-        if self.color { format!("\x1b[{color};1m{text}\x1b[0m") } else { text.to_owned() }
+    /// A message behind a coloured label.
+    fn labeled(&self, color: &str, label: &str, text: &str) -> String {
+        let line = format!("{label} {}", text::lines(text));
+        let shown = fitting(&line, self.message_columns);
+        let (indent, word) = label.split_at(label.len() - label.trim_start().len());
+        match shown.strip_prefix(label).filter(|_| self.color) {
+            Some(rest) => format!("{indent}\x1b[{color};1m{word}\x1b[0m{rest}"),
+            None => shown.into_owned(),
+        }
     }
+}
+
+/// Whole lines, or what fits so many columns. What a terminal would obey is spelled out before its width is taken.
+fn fitting(text: &str, columns: Option<usize>) -> Cow<'_, str> {
+    columns.map_or(Cow::Borrowed(text), |columns| Cow::Owned(wrap(&text::lines(text), columns)))
 }

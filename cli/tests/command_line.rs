@@ -244,6 +244,96 @@ fn more_or_less_is_said_as_it_is_asked_for() {
     assert_eq!(meshc(&["check", "-q", "-v"]).status.code(), Some(2));
 }
 
+/// A policy with long lists, and another one.
+#[cfg(target_os = "linux")]
+const LONG: [&str; 2] = [
+    "set partners = 198.51.100.0/24, 203.0.113.0/25, 192.0.2.0/24, 2001:db8:4711::/48
+set databases = tcp 3306, 5432, 6379-6380
+exempt uid 1500
+redirect outbound -> 15001
+mesh a-shop-with-a-long-name {
+    exclude outbound databases
+    deny outbound tcp 25, 465, 587 to partners
+    workload cart-of-the-shop { address 10.42.1.0/24, 10.42.2.0/24, 10.42.9.0/24 }
+    workload catalog-of-the-shop { address 10.42.3.0/24 }
+    test \"some of them\" {
+        cart-of-the-shop -> 203.0.113.9 tcp 25 is denied
+    }
+}
+",
+    "exempt uid 1500
+redirect outbound -> 15001
+mesh a-shop-with-a-long-name {
+    exclude outbound tcp 3306
+    deny outbound tcp 1-1024 to 192.0.2.0/24
+    workload cart-of-the-shop { address 10.42.1.0/24, 10.42.2.0/24, 10.42.9.0/24 }
+    workload catalog-of-the-shop { address 10.42.3.0/24 }
+    test \"others\" {
+        cart-of-the-shop -> 203.0.113.9 tcp 25 is redirected
+    }
+}
+",
+];
+
+#[cfg(target_os = "linux")]
+#[test]
+fn nothing_is_wider_than_the_terminal_and_lines_are_whole_in_a_pipe() {
+    let dir = tempfile::tempdir().unwrap();
+    let [old, new] = LONG;
+    std::fs::write(dir.path().join("old.mesh"), old).unwrap();
+    std::fs::write(dir.path().join("new.mesh"), new).unwrap();
+    let command = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_meshc"));
+        command.current_dir(dir.path()).env_remove("NO_COLOR").args(arguments);
+        command
+    };
+    let conflict = &["explain-code", "conflict"][..];
+    for (arguments, is_long) in [
+        (&["diff", "old.mesh", "new.mesh"][..], true),
+        (&["diff", "old.mesh", "new.mesh", "--entries"], true),
+        (&["explain", "old.mesh", "cart-of-the-shop -> 203.0.113.9 tcp 465"], true),
+        (&["explain", "old.mesh", "cart-of-the-shop -> 203.0.113.9 tcp 80", "--color", "always"], false),
+        (&["test", "new.mesh"], false),
+        (&["check", "new.mesh"], false),
+        (&["compile", "old.mesh", "-o", "nowhere/at/all/so/that/it/cannot/be/written/compiled.toml"], true),
+        (&["diff", "4711", "live", "--state", "nowhere"], false),
+        (&["explain-code"], false),
+        (conflict, true),
+        (&["apply", "--help"], false),
+    ] {
+        for columns in [80, 120] {
+            let (shown, _) = mesh_testbed::on_terminal(&command(arguments), columns).unwrap();
+            assert!(!shown.is_empty(), "{arguments:?}");
+            for line in without_colours(&shown).lines() {
+                let is_one_word = line.trim_start().split(' ').count() == 1;
+                // What is shown of sources is as it is there.
+                let is_source = line.contains(['│', '╭', '·']);
+                assert!(
+                    line.chars().count() <= columns.into() || is_one_word || is_source,
+                    "{columns}: {line}\n{arguments:?}\n{shown}"
+                );
+            }
+        }
+        let piped = command(arguments).env("COLUMNS", "200").output().unwrap();
+        let piped = text(&piped.stdout) + &text(&piped.stderr);
+        assert!(!is_long || piped.lines().any(|line| line.chars().count() > 80), "{arguments:?}: {piped}");
+    }
+    // The words are the same, however they are laid out.
+    let words = |text: &str| without_colours(text).split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    for arguments in [conflict, &["diff", "old.mesh", "new.mesh"]] {
+        let (shown, _) = mesh_testbed::on_terminal(&command(arguments), 80).unwrap();
+        assert_eq!(words(&shown), words(&text(&command(arguments).output().unwrap().stdout)));
+    }
+}
+
+/// Text without what sets colours (ECMA-48, SGR).
+#[cfg(target_os = "linux")]
+fn without_colours(text: &str) -> String {
+    let mut parts = text.split("\x1b[");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |plain, part| plain + part.split_once('m').map_or(part, |(_, rest)| rest))
+}
+
 #[test]
 fn answers_are_coloured_where_that_is_asked_for_and_in_no_pipe() {
     let dir = tempfile::tempdir().unwrap();

@@ -18,6 +18,7 @@ mod ground;
 mod mounts;
 mod netns;
 mod pair;
+mod terminal;
 mod tool;
 mod town;
 
@@ -61,6 +62,7 @@ pub use place::{Place, act_as, leave_users};
 pub use process::Process;
 pub use server::{Server, ServerTask};
 pub use task::{Line, Task};
+pub use terminal::on_terminal;
 pub use tool::tool;
 pub use town::Town;
 pub use udp::{Manner, UdpAnswer, UdpAsker, UdpClient, UdpServer, UdpServerTask, ask, ask_all, control};

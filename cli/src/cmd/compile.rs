@@ -50,7 +50,7 @@ fn write(output: &Output, file: Option<&Path>, bytes: &[u8]) -> Result<Exit, Fai
         output.info(&format!("wrote {}, {}", file.display(), size(bytes.len())));
     } else {
         let text = String::from_utf8_lossy(bytes);
-        output.answer(&json!({ "output": text }), || text.to_string());
+        output.document(&json!({ "output": text }), || text.to_string());
     }
     Ok(Exit::Done)
 }

@@ -8,6 +8,7 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::render::sarif::summary;
+use crate::wrap::reflow;
 
 /// Prints one page, or the list of codes.
 pub fn run(output: &Output, args: &ExplainCode) -> Result<Exit, Failure> {
@@ -17,7 +18,7 @@ pub fn run(output: &Output, args: &ExplainCode) -> Result<Exit, Failure> {
             &json!({ "codes": codes.iter().map(|(code, summary)| json!({
                 "code": code.word(), "severity": code.severity().to_string(), "summary": summary,
             })).collect::<Vec<_>>() }),
-            || codes.iter().map(|(code, summary)| format!("{:<20} {summary}\n", code.word())).collect(),
+            || codes.iter().map(|(code, summary)| format!("{:<20}  {summary}\n", code.word())).collect(),
         );
         return Ok(Exit::Done);
     };
@@ -32,7 +33,7 @@ pub fn run(output: &Output, args: &ExplainCode) -> Result<Exit, Failure> {
     })?;
     output.answer(
         &json!({ "code": code.word(), "severity": code.severity().to_string(), "page": code.page() }),
-        || code.page().to_owned(),
+        || if output.columns.is_some() { reflow(code.page()) } else { code.page().to_owned() },
     );
     Ok(Exit::Done)
 }

@@ -6,7 +6,7 @@ use std::fmt::Write;
 use mesh_compiler::diff::{Difference, FlowChange};
 
 use super::difference::{Beside, parts};
-use super::table::width;
+use crate::wrap::wrap;
 
 /// Before what is listed.
 const INDENT: &str = "  ";
@@ -35,16 +35,18 @@ pub fn text(difference: &Difference, beside: &Beside, lines: usize, columns: usi
     let parts = parts(difference, beside);
     let (mut room, mut shown) = (lines, 0);
     for part in &parts {
-        let takes = part.lines().map(|line| (width(line) + INDENT.len()).div_ceil(columns)).sum();
+        let takes = wrap(&indented(part), columns).lines().count();
         let Some(left) = room.checked_sub(takes) else { continue };
         room = left;
         shown += 1;
-        for line in part.lines() {
-            let _ = writeln!(out, "{INDENT}{line}");
-        }
+        out.push_str(&indented(part));
     }
     if shown < parts.len() {
         let _ = writeln!(out, "{INDENT}and {} more: `meshc plan` shows all", parts.len() - shown);
     }
     out
+}
+
+fn indented(part: &str) -> String {
+    part.lines().map(|line| format!("{INDENT}{line}\n")).collect()
 }

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use mesh_bpf::flow::Verdict;
 use mesh_bpf::image::SourceKind;
+use mesh_bpf::text::one_line;
 use mesh_runtime::{Decided, Peer, Reason};
 use serde_json::{Value, json};
 
@@ -13,6 +14,7 @@ use super::time::{self, Zone};
 use crate::output::{Output, Painted};
 use crate::places::Place;
 use crate::tint::Color;
+use crate::wrap::wrap;
 
 /// So wide a terminal has rule and process beside the flow; a narrower one has them below it.
 const WIDE: usize = 140;
@@ -43,15 +45,15 @@ pub struct Row {
 pub struct Layout {
     zone: Zone,
     dated: bool,
-    /// Rule and process have a line of their own.
-    below: bool,
+    /// Columns of the terminal where rule and process have a line of their own.
+    below: Option<usize>,
     columns: Columns,
 }
 
 impl Layout {
     /// For a terminal, or for something else. What is of the past has its date.
     pub fn new(output: &Output, zone: Zone, dated: bool) -> Self {
-        let below = output.screen().is_some_and(|(columns, _)| columns < WIDE);
+        let below = output.columns.filter(|columns| *columns < WIDE);
         Self { zone, dated, below, columns: Columns::new(&LEAST, BOUND) }
     }
 
@@ -62,8 +64,17 @@ impl Layout {
         let titles = titles.map(|title| Cell::new(title.to_owned()).colored(Color::Bold));
         self.fit_time(now);
         self.columns.fit(&titles);
-        self.columns.put(out, titles.get(..if self.below { 4 } else { 6 }).unwrap_or_default());
+        self.columns.put(out, titles.get(..self.beside()).unwrap_or_default());
         out.end_line();
+    }
+
+    /// How many cells stand beside each other.
+    fn beside(&self) -> usize {
+        match self.below {
+            None => 6,
+            Some(wide) if self.columns.total_of(4) > wide => 3,
+            Some(_) => 4,
+        }
     }
 
     /// Makes room for a time, which is as wide as any other.
@@ -81,19 +92,22 @@ impl Layout {
     pub fn put(&mut self, out: &mut Painted, row: &Row) {
         let cells = self.cells(row);
         self.columns.fit(&cells);
-        if self.below {
-            self.columns.put(out, cells.get(..4).unwrap_or_default());
-            out.end_line();
-            out.push(&" ".repeat(self.columns.indent()));
-            out.paint(Some(Color::Dim), &reason(&row.decided, row.place.as_ref()));
-            if let Some(by) = process(&row.decided) {
-                out.push("  ");
-                out.paint(Some(Color::Dim), &by);
-            }
-        } else {
-            self.columns.put(out, &cells);
-        }
+        let beside = self.beside();
+        self.columns.put(out, cells.get(..beside).unwrap_or_default());
+        let Some(wide) = self.below else { return out.end_line() };
         out.end_line();
+        if let Some(flow) = cells.get(3).filter(|_| beside == 3) {
+            out.push(&" ".repeat(self.columns.indent()));
+            self.columns.put(out, std::slice::from_ref(flow));
+            out.end_line();
+        }
+        let by = process(&row.decided).map_or_else(String::new, |by| format!("  {by}"));
+        let below = format!("{}{by}", reason(&row.decided, row.place.as_ref()));
+        let below = format!("{:indent$}{}", "", one_line(&below), indent = self.columns.indent());
+        for line in wrap(&below, wide).lines() {
+            out.paint(Some(Color::Dim), line);
+            out.end_line();
+        }
     }
 
     fn cells(&self, row: &Row) -> [Cell<'static>; 6] {

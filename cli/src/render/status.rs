@@ -9,7 +9,7 @@ use super::acceleration::{self, Items};
 use super::citation::cited;
 use super::drift;
 use super::section::section;
-use super::table::{self, Cell};
+use super::table::{self, Apart, Cell};
 use super::time;
 use crate::args::Status as Details;
 use crate::places::Place;
@@ -38,6 +38,8 @@ pub struct Shown<'a> {
     pub details: &'a Details,
     /// What was found.
     pub status: &'a Found,
+    /// Columns of the terminal; none in a pipe.
+    pub columns: Option<usize>,
     /// Milliseconds since boot.
     pub now: u64,
     /// What waits to be confirmed; a line, or nothing.
@@ -155,7 +157,7 @@ fn workloads(out: &mut String, shown: &Shown<'_>) {
             [Cell::new(name), members, Cell::new(sidecar), redirected, excluded, denied, Cell::new(last)]
         })
         .collect();
-    out.push_str(&table::text(&cells));
+    out.push_str(&table::text(&cells, shown.columns, Apart::First));
 }
 
 fn ago(shown: &Shown<'_>, at: u64) -> String {
@@ -289,8 +291,8 @@ fn kernel(out: &mut String, shown: &Shown<'_>) {
     if let (false, Some(map)) = (details.verbose, fullest) {
         let _ = writeln!(
             out,
-            "\n{} programs; the fullest map is `{}`, {} of {} (more: --members --rules --programs --maps --counters, \
-             or -v)",
+            "\n{} programs; the fullest map is `{}`, {} of {}\nmore: --members --rules --programs --maps --counters, \
+             or -v for all",
             status.programs.len(),
             map.name,
             map.entries,

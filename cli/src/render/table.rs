@@ -11,6 +11,9 @@ use crate::tint::Color;
 /// Between two columns.
 const GAP: &str = "  ";
 
+/// So far right stands what is below a first column.
+const BELOW: usize = 4;
+
 /// A text in a column.
 #[derive(Clone, Debug, Default)]
 pub struct Cell<'a> {
@@ -83,18 +86,66 @@ impl Columns {
 
     /// How wide a row is that fits.
     pub fn total(&self) -> usize {
-        self.widths.iter().sum::<usize>() + GAP.len() * self.widths.len().saturating_sub(1)
+        self.total_of(self.widths.len())
+    }
+
+    /// How wide its first columns are.
+    pub fn total_of(&self, columns: usize) -> usize {
+        self.widths.iter().take(columns).sum::<usize>() + GAP.len() * columns.saturating_sub(1)
     }
 }
 
-/// Rows of equal columns, without colours.
-pub fn text<const N: usize>(rows: &[[Cell<'_>; N]]) -> String {
-    let mut columns = Columns::new(&[0; N], usize::MAX);
-    rows.iter().for_each(|row| columns.fit(row));
+/// Which column of a table stands on a line of its own where all of them are too wide.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Apart {
+    /// The first, above the others.
+    First,
+    /// The last, below the others.
+    Last,
+}
+
+/// Rows of equal columns, without colours, the first with their titles. On a terminal of so many columns that they do not
+/// fit, one column is apart.
+pub fn text<const N: usize>(rows: &[[Cell<'_>; N]], wide: Option<usize>, apart: Apart) -> String {
+    let mut all = Columns::new(&[0; N], usize::MAX);
+    rows.iter().for_each(|row| all.fit(row));
+    let fits = wide.is_none_or(|wide| all.total() <= wide);
     let mut out = Painted::plain();
-    for row in rows {
-        columns.put(&mut out, row);
+    if fits {
+        for row in rows {
+            all.put(&mut out, row);
+            out.end_line();
+        }
+        return out.into_text();
+    }
+    let range = match apart {
+        Apart::First => 1..N,
+        Apart::Last => 0..N.saturating_sub(1),
+    };
+    let mut columns = Columns::new(&[], usize::MAX);
+    rows.iter().for_each(|row| columns.fit(row.get(range.clone()).unwrap_or_default()));
+    let put = |out: &mut Painted, indent: usize, row: &[Cell<'_>]| {
+        out.push(&" ".repeat(indent));
+        columns.put(out, row);
         out.end_line();
+    };
+    for row in rows {
+        let beside = row.get(range.clone()).unwrap_or_default();
+        match apart {
+            Apart::First => {
+                out.push(row.first().map_or("", |cell| &cell.text));
+                out.end_line();
+                put(&mut out, BELOW, beside);
+            }
+            Apart::Last => {
+                put(&mut out, 0, beside);
+                if let Some(cell) = row.last().filter(|cell| !cell.text.is_empty()) {
+                    out.push(&" ".repeat(columns.indent()));
+                    out.push(&cell.text);
+                    out.end_line();
+                }
+            }
+        }
     }
     out.into_text()
 }
@@ -146,6 +197,27 @@ mod tests {
         }
         assert_eq!(out.into_text(), "a         1  x\ngröße    12  y\n漢字    123\n\\u{1b}    4  z\n");
         assert_eq!(columns.total(), 6 + 2 + 3 + 2 + 1);
+    }
+
+    #[test]
+    fn what_does_not_fit_has_one_column_apart() {
+        let row = |name: &'static str, count: &'static str, how| {
+            [Cell::new(name), Cell::new(count).right(), Cell::new(how)]
+        };
+        let rows = [row("NAME", "COUNT", "HOW"), row("shop/cart", "7", "by hand"), row("b", "12", "")];
+        let wide = "NAME       COUNT  HOW\nshop/cart      7  by hand\nb             12\n";
+        for (columns, apart, shown) in [
+            (None, Apart::First, wide),
+            (Some(25), Apart::Last, wide),
+            (Some(24), Apart::First, "NAME\n    COUNT  HOW\nshop/cart\n        7  by hand\nb\n       12\n"),
+            (
+                Some(24),
+                Apart::Last,
+                "NAME       COUNT\n           HOW\nshop/cart      7\n           by hand\nb             12\n",
+            ),
+        ] {
+            assert_eq!(text(&rows, columns, apart), shown, "{columns:?} {apart:?}");
+        }
     }
 
     #[test]

@@ -54,7 +54,7 @@ pub const HOUSES: &[House] = &[
             floor("answers", "cautions places render sidecars"),
             floor(
                 "files and the terminal",
-                "args exit failure files github heap inventory manual output text_diff tint version",
+                "args exit failure files github heap inventory manual output text_diff tint version wrap",
             ),
         ],
     },
@@ -115,7 +115,7 @@ pub const HOUSES: &[House] = &[
         root: "testbed/src/lib.rs",
         floors: &[floor(
             "all",
-            "crate lonely name sweep bpffs cgroup ground netns pair tool town place process task arrival dial errno mounts server udp wait zero_copy other census fault proxy refuse storage vm raw",
+            "crate lonely name sweep bpffs cgroup ground netns pair terminal tool town place process task arrival dial errno mounts server udp wait zero_copy other census fault proxy refuse storage vm raw",
         )],
     },
     House {

@@ -26,8 +26,6 @@ use crate::render::size::size;
 
 /// Lines that whoever is asked sees of the flows that change: with what else is said they fit a screen.
 const SHOWN: usize = 14;
-/// Of a terminal, at the least.
-const COLUMNS: usize = 80;
 
 /// Compiles (or reads an artifact) and makes it live.
 pub fn run(output: &Output, args: &Apply) -> Result<Exit, Failure> {
@@ -59,7 +57,7 @@ pub fn run(output: &Output, args: &Apply) -> Result<Exit, Failure> {
         Changes(Transition::default())
     } else {
         let changes = Changes(runtime.transition(image).map_err(failure)?);
-        let flows = || flows(live_policy(&args.instance)?.as_ref(), &new());
+        let flows = || flows(output, live_policy(&args.instance)?.as_ref(), &new());
         if planned.is_none() && consent::ask(output, args, &changes, flows)? {
             // What was said yes to.
             expected = Some(head.generation);
@@ -104,10 +102,10 @@ pub fn run(output: &Output, args: &Apply) -> Result<Exit, Failure> {
 }
 
 /// What changes beside members, in short, and the size of the tables.
-fn flows(old: Option<&Policy>, new: &Policy) -> Result<String, Failure> {
+fn flows(output: &Output, old: Option<&Policy>, new: &Policy) -> Result<String, Failure> {
     let changes = compare(old, Some(new))?;
     let beside = beside(old, Some(new), &changes);
-    let mut text = brief::text(&changes, &beside, SHOWN, COLUMNS);
+    let mut text = brief::text(&changes, &beside, SHOWN, output.message_columns.unwrap_or(usize::MAX));
     let now = old.map_or(0, |old| old.tables.size());
     let _ = writeln!(text, "tables: {} of memory, now {}", size(new.tables.size()), size(now));
     Ok(text)

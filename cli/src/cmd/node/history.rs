@@ -13,6 +13,7 @@ use crate::live::image;
 use crate::node::{failure, open};
 use crate::output::Output;
 use crate::render::applied::report;
+use crate::render::table::{self, Apart, Cell};
 use crate::render::time;
 use crate::sidecars;
 
@@ -29,17 +30,10 @@ pub fn history(output: &Output, args: &History) -> Result<Exit, Failure> {
             if kept.is_empty() {
                 return "no generation is remembered\n".into();
             }
-            let head = format!(
-                "{:>10}  {:<20}  {:<width$}  {:<5}  {:<10}  HOW\n",
-                "GENERATION",
-                "APPLIED",
-                "POLICY",
-                "BY",
-                "STATE",
-                width = if output.verbose { 64 } else { 12 }
-            );
-            let lines: String = kept.iter().map(|it| line(it, output.verbose)).collect();
-            head + &lines + &confirmation::text(&runtime, pending.as_ref())
+            let titles = ["GENERATION", "APPLIED", "POLICY", "BY", "STATE", "HOW"].map(Cell::new);
+            let rows: Vec<_> =
+                [titles].into_iter().chain(kept.iter().map(|it| row(it, output.verbose))).collect();
+            table::text(&rows, output.columns, Apart::Last) + &confirmation::text(&runtime, pending.as_ref())
         },
     );
     Ok(Exit::Done)
@@ -54,7 +48,7 @@ fn object(kept: &Kept) -> serde_json::Value {
     })
 }
 
-fn line(kept: &Kept, whole: bool) -> String {
+fn row(kept: &Kept, whole: bool) -> [Cell<'_>; 6] {
     let record = &kept.record;
     let state = match (kept.is_live, record.taken_back, kept.is_kept) {
         (true, ..) => "live",
@@ -62,10 +56,15 @@ fn line(kept: &Kept, whole: bool) -> String {
         (.., false) => "not kept",
         _ => "",
     };
-    let applied = time::seconds(record.applied);
     let policy = record.digest.get(..12).filter(|_| !whole).unwrap_or(&record.digest);
-    let (generation, owner, how) = (record.generation, record.owner.word(), &record.origin);
-    format!("{generation:>10}  {applied:<20}  {policy:<12}  {owner:<5}  {state:<10}  {how}\n")
+    [
+        Cell::new(record.generation.to_string()).right(),
+        Cell::new(time::seconds(record.applied)),
+        Cell::new(policy),
+        Cell::new(record.owner.word()),
+        Cell::new(state),
+        Cell::new(record.origin.as_str()),
+    ]
 }
 
 /// Makes a kept policy live again.

@@ -22,6 +22,6 @@ pub fn run(output: &Output, args: &Show) -> Result<Exit, Failure> {
         }
     };
     let text = emit(&policy.image, &policy.sets);
-    output.answer(&json!({ "output": text }), || text.clone());
+    output.document(&json!({ "output": text }), || text.clone());
     Ok(Exit::Done)
 }

@@ -51,6 +51,7 @@ pub fn run(output: &Output, args: &Status) -> Result<Exit, Failure> {
         render::status::text(&Shown {
             details: args,
             status: &status,
+            columns: output.columns,
             now: runtime.clock(),
             pending: confirmation::text(&runtime, status.waiting.as_ref()),
             agent: words(&agent),

@@ -87,6 +87,7 @@ fn a_terminal_is_asked() -> Tested {
         Answer::of(&mut command)
     };
     let no = answered("", "n\n")?;
+    let said = no.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
     for part in [
         "flows that change, of 2 workloads: ",
         " redirected to another port",
@@ -97,7 +98,7 @@ fn a_terminal_is_asked() -> Tested {
         "tables: ",
         " KiB of memory, now ",
     ] {
-        assert!(no.stdout.contains(part), "{part}: {no:#?}");
+        assert!(said.contains(part), "{part}: {no:#?}");
     }
     assert!(!no.stdout.contains("`meshc plan` shows all"), "{no:#?}");
     assert!(

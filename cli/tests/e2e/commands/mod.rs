@@ -17,3 +17,4 @@ mod reset_changed;
 mod status;
 mod tutorial;
 mod unheard_sidecars;
+mod widths;
