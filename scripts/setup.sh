@@ -34,6 +34,8 @@ needed=(
     podman:podman
     ping:iputils-ping
     redis-server:redis-server
+    zsh:zsh
+    fish:fish
     /usr/lib/python3/dist-packages/jsonschema/__init__.py:python3-jsonschema
 )
 needed_long=(

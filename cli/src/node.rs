@@ -1,5 +1,6 @@
 //! The instance that the arguments name, on this node.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use mesh_bpf::program::Inbound;
@@ -8,6 +9,7 @@ use mesh_runtime::{Class, Error, Instance, Labels, Options, Placement, Runtime, 
 use crate::args::{self, InstanceArgs};
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::inventory;
 
 /// The runtime of the instance that the arguments name.
 pub fn open(args: &InstanceArgs) -> Result<Runtime, Failure> {
@@ -132,6 +134,28 @@ pub fn labels(given: &[String]) -> Result<Labels, Failure> {
             })
         })
         .collect()
+}
+
+/// What an inventory tells the node of the labels of namespaces: what it does not have any more has none.
+pub fn told(runtime: &Runtime, inventory: &Path) -> Result<BTreeMap<String, Labels>, Failure> {
+    all_told(runtime, inventory::read(inventory)?.labels())
+}
+
+/// The same of one that a policy is compiled against: where it names no namespace, what is known stays.
+pub fn told_beside(runtime: &Runtime, inventory: Option<&Path>) -> Result<BTreeMap<String, Labels>, Failure> {
+    let Some(file) = inventory else { return Ok(BTreeMap::new()) };
+    let labels = inventory::read(file)?.labels();
+    if labels.is_empty() { Ok(labels) } else { all_told(runtime, labels) }
+}
+
+fn all_told(
+    runtime: &Runtime,
+    mut labels: BTreeMap<String, Labels>,
+) -> Result<BTreeMap<String, Labels>, Failure> {
+    for name in runtime.namespaces().map_err(failure)?.into_keys() {
+        labels.entry(name).or_default();
+    }
+    Ok(labels)
 }
 
 /// Where version 2 of the cgroup hierarchy is mounted.

@@ -64,12 +64,14 @@ impl Tint {
 
 fn verdicts(line: &str) -> String {
     let mut out = String::with_capacity(line.len() + 16);
-    for (at, word) in line.split_inclusive(|c: char| !c.is_alphabetic()).scan(0, |at, part| {
+    // Names may have such words in them.
+    let ends = |c: char| !c.is_alphanumeric() && !matches!(c, '_' | '-' | '/');
+    for (at, word) in line.split_inclusive(ends).scan(0, |at, part| {
         let start = *at;
         *at += part.len();
         Some((start, part))
     }) {
-        let (letters, rest) = word.split_at(word.trim_end_matches(|c: char| !c.is_alphabetic()).len());
+        let (letters, rest) = word.split_at(word.trim_end_matches(ends).len());
         match color(letters, at == 0) {
             Some(color) => out.push_str(&color.paint(letters)),
             None => out.push_str(letters),
@@ -102,6 +104,7 @@ mod tests {
             ("excluded → redirected 15001", "\x1b[36mexcluded\x1b[0m → \x1b[32mredirected\x1b[0m 15001"),
             ("ok       maps are ok", "\x1b[32mok\x1b[0m       maps are ok"),
             ("undenied größe", "undenied größe"),
+            ("exempt_ids, shop/denied, not-redirected", "exempt_ids, shop/denied, not-redirected"),
             ("", ""),
         ] {
             assert_eq!(Tint::Verdicts.line(line), told);

@@ -5,8 +5,10 @@ use unicode_width::UnicodeWidthStr;
 /// So far right a line may go on, at most, below the text that stands behind a label.
 const DEEPEST: usize = 26;
 
-/// So much further right than its beginning a line goes on: below the text of `help: `.
-const BELOW: usize = 6;
+/// So much further right than its beginning a line goes on that begins at the edge: what belongs to it begins before that.
+const BELOW_HEAD: usize = 6;
+/// The same of a line that is indented.
+const BELOW: usize = 4;
 
 /// Text of which no line is wider than that, but for words that are. What goes on below is indented.
 pub fn wrap(text: &str, columns: usize) -> String {
@@ -72,20 +74,40 @@ fn wrap_line(out: &mut String, line: &str, columns: usize) {
             continue;
         }
         let mut gap = gap;
-        for word in piece.split(' ') {
+        for word in words(piece, columns.saturating_sub(hang)) {
             go_on(out, gap, word, word.width());
             gap = 1;
         }
     }
 }
 
-/// Below the first text behind a gap, or else a little further right than the line begins.
+/// Below the text that stands behind a gap or a label such as `help:`, or else a little further right than the line
+/// begins.
 fn hang(indent: usize, pieces: &[(usize, &str)], columns: usize) -> usize {
     let deepest = DEEPEST.min(columns / 3);
-    let label = pieces.first().map_or(0, |(gap, label)| gap + label.width());
-    let behind = pieces.get(1).map(|(gap, _)| label + gap).filter(|behind| *behind <= deepest);
-    let list = pieces.first().is_some_and(|(_, text)| text.starts_with("- ")).then_some(indent + 2);
-    behind.or(list).unwrap_or(indent.min(deepest) + BELOW)
+    let (gap, first) = pieces.first().copied().unwrap_or_default();
+    let gap_after = pieces.get(1).map(|(next, _)| gap + first.width() + next);
+    let label = first.split_once(' ').map(|(word, _)| word);
+    let label =
+        label.filter(|word| word.ends_with(':') || *word == "-").map(|word| indent + word.width() + 1);
+    let behind = gap_after.into_iter().chain(label).find(|behind| *behind <= deepest);
+    behind.unwrap_or(indent.min(deepest) + if indent == 0 { BELOW_HEAD } else { BELOW })
+}
+
+/// Words that lines may be broken between. What is quoted, such as a command line, is one where it fits a line.
+fn words(piece: &str, most: usize) -> Vec<&str> {
+    let mut words = Vec::new();
+    let mut rest = piece;
+    while !rest.is_empty() {
+        let ends = || rest.match_indices(' ').map(|(at, _)| at).chain([rest.len()]);
+        let is_whole = |end: &usize| rest.get(..*end).is_some_and(|word| word.matches('`').count() % 2 == 0);
+        let fits = |end: &usize| rest.get(..*end).is_some_and(|word| word.width() <= most);
+        let end = ends().find(is_whole).filter(fits).or_else(|| ends().next()).unwrap_or(rest.len());
+        let (word, after) = rest.split_at(end);
+        words.push(word);
+        rest = after.strip_prefix(' ').unwrap_or(after);
+    }
+    words
 }
 
 /// Texts between gaps of two spaces or more, each with the columns before it. What becomes of what, as in `all: a → b`, is
@@ -125,12 +147,18 @@ mod tests {
             ),
             (
                 "  by    shop: deny outbound tcp 25, 26 to blocked",
-                "  by    shop: deny outbound\n        tcp 25, 26 to\n        blocked",
+                "  by    shop: deny outbound\n        tcp 25, 26 to blocked",
             ),
             (
                 "    without shop: deny outbound  a.mesh:1",
-                "    without shop: deny\n          outbound  a.mesh:1",
+                "    without shop: deny\n        outbound  a.mesh:1",
             ),
+            ("  help: write it on a line of its own", "  help: write it on a line of\n        its own"),
+            (
+                "make it again and `meshc apply --repair` it",
+                "make it again and\n      `meshc apply --repair` it",
+            ),
+            ("one ` is not a quote, and no word", "one ` is not a quote, and no\n      word"),
             ("- an item that is longer than that", "- an item that is longer\n  than that"),
             ("größe größe größe größe größe größe", "größe größe größe größe größe\n      größe"),
             ("漢字漢字漢字 漢字漢字漢字漢字 漢字", "漢字漢字漢字 漢字漢字漢字漢字\n      漢字"),

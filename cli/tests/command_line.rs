@@ -197,17 +197,61 @@ fn names_of_policies_and_codes_are_completed() {
     assert!(offered(dir.path(), &[]).is_empty());
 }
 
-/// The script is tried in the shell that is everywhere; those of the others are asked for alone.
-#[test]
-fn the_script_asks_the_program() {
+/// A shell in a directory with a policy, where `meshc` is the program under test; none where it is not installed.
+fn shell(name: &str, script: &str) -> Option<Output> {
+    let is_here = Command::new(name).args(["-c", "true"]).output().is_ok_and(|done| done.status.success());
+    if !is_here {
+        return None;
+    }
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("shop.mesh"), "mesh shop { workload cart { any } }\n").unwrap();
     let bin = Path::new(env!("CARGO_BIN_EXE_meshc")).parent().unwrap();
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap_or_default());
+    // Where a shell waits for what does not come, the test fails.
+    let mut command = Command::new("timeout");
+    command.args(["60", name, "-c", script]).current_dir(dir.path()).env("PATH", path);
+    Some(command.env("HOME", dir.path()).env_remove("XDG_CONFIG_HOME").output().unwrap())
+}
+
+/// Fish says what it would offer.
+#[test]
+fn fish_offers_names() {
+    let script = "meshc completions fish | source; complete -C 'meshc explain ca'; complete -C 'meshc app'";
+    if let Some(done) = shell("fish", script) {
+        let said = text(&done.stdout);
+        let offered: Vec<&str> = said.lines().map(|line| line.split('\t').next().unwrap_or(line)).collect();
+        assert_eq!(offered, ["cart", "apply"], "{said}{}", text(&done.stderr));
+        assert!(said.starts_with("cart\tshop\n"), "{said}");
+    }
+}
+
+/// Zsh is typed to, on a terminal of its own.
+#[test]
+fn zsh_completes_what_is_typed() {
+    let script = r#"
+        zmodload zsh/zpty
+        zpty shell 'TERM=dumb zsh -f -i'
+        zpty -w shell 'autoload -Uz compinit; compinit -u -D; source <(meshc completions zsh); echo rea""dy'
+        zpty -r shell said '*ready*'
+        for line in 'explain ca:explain cart ' 'explain-code confl:explain-code conflict ' 'app:apply '; do
+            zpty -n -w shell "meshc ${line%%:*}"$'\t'
+            zpty -r shell said "*meshc ${line#*:}*" && echo "${line#*:}"
+            zpty -n -w shell $'\x15'
+        done
+        zpty -d shell
+    "#;
+    if let Some(done) = shell("zsh", script) {
+        let said = text(&done.stdout);
+        assert_eq!(said, "explain cart \nexplain-code conflict \napply \n", "{}", text(&done.stderr));
+    }
+}
+
+/// The script is tried in the shell that is everywhere.
+#[test]
+fn the_script_asks_the_program() {
     let script = "source <(meshc completions bash); COMP_WORDS=(meshc explain ca); COMP_CWORD=2; \
                   _clap_complete_meshc meshc ca explain; echo \"${COMPREPLY[*]}\"";
-    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap_or_default());
-    let done =
-        Command::new("bash").current_dir(dir.path()).env("PATH", path).args(["-c", script]).output().unwrap();
+    let done = shell("bash", script).unwrap();
     assert_eq!((text(&done.stdout).trim(), text(&done.stderr).as_str()), ("cart", ""));
     for shell in ["zsh", "fish", "elvish", "powershell"] {
         assert!(text(&meshc(&["completions", shell]).stdout).contains("MESHC_COMPLETE"), "{shell}");
@@ -356,4 +400,58 @@ fn answers_are_coloured_where_that_is_asked_for_and_in_no_pipe() {
     assert!(changes.contains("\n\x1b[31;1m-mesh demo {   workload app"), "{changes:?}");
     // What is a file for others stays as it is.
     assert!(!run(&["compile", "--color", "always"]).contains('\x1b'));
+}
+
+#[test]
+fn whether_a_connection_is_accelerated_is_said_only_where_that_can_be_known() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_meshc"));
+        let done = command.current_dir(dir.path()).args(arguments).output().unwrap();
+        (done.status.code(), text(&done.stdout) + &text(&done.stderr))
+    };
+    let write = |line: &str| {
+        let policy = format!(
+            "exempt uid 1500\nredirect outbound -> 15001\nredirect inbound -> 15003\n\
+             mesh shop {{\nworkload cart {{ label app = cart }}\nworkload catalog {{ label app = catalog }}\n\
+             accelerate cart <-> catalog tcp not 9092\ntest \"pairs\" {{\n\
+             cart -> catalog tcp 80 is accelerated\ncart -> catalog tcp 9092 is not accelerated\n\
+             cart -> 10.0.3.9 tcp 9092 is not accelerated\n{line}\n}}\n}}\n"
+        );
+        std::fs::write(dir.path().join("shop.mesh"), policy).unwrap();
+    };
+    write("");
+    assert_eq!(run(&["test"]).0, Some(0));
+    let endpoint = |address: &str| {
+        let pods = [("cart", "10.0.3.1"), ("catalog", address)];
+        let one = |(app, address): (&str, &str)| {
+            format!(
+                "[[endpoint]]\nname = \"{app}\"\nlabels = {{ app = \"{app}\" }}\naddresses = [\"{address}\"]\n"
+            )
+        };
+        let file = dir.path().join("pods.toml");
+        std::fs::write(&file, pods.map(one).concat()).unwrap();
+    };
+    for (expected, address) in [("accelerated", "10.0.3.9"), ("not accelerated", "10.0.3.8")] {
+        write(&format!("cart -> 10.0.3.9 tcp 80 is {expected}"));
+        let (code, said) = run(&["test"]);
+        assert!(code == Some(1) && said.contains("10.0.3.9 may be a member of shop/catalog"), "{said}");
+        let (code, said) = run(&["check"]);
+        let why = format!("test \"pairs\": nobody can know here whether the flow is {expected}");
+        assert!(code == Some(1) && said.contains(&why), "{said}");
+        endpoint(address);
+        let (code, said) = run(&["test", "--inventory", "pods.toml"]);
+        assert_eq!(code, Some(0), "{said}");
+    }
+    write("cart -> catalog tcp 80 is not accelerated");
+    assert!(run(&["test"]).1.contains("tcp 80 is accelerated, and should not be"));
+    write("");
+    let asked = ["explain", "cart -> 10.0.3.9 tcp 80"];
+    let (_, said) = run(&asked);
+    assert!(said.contains("whether it is accelerated is not known here: 10.0.3.9 may be"), "{said}");
+    let json: serde_json::Value =
+        serde_json::from_str(&run(&[&asked[..], &["--format", "json"]].concat()).1).unwrap();
+    assert_eq!((&json["accelerated"], &json["limits"]), (&serde_json::Value::Null, &serde_json::json!([])));
+    let (_, said) = run(&["explain", "cart -> catalog tcp 80"]);
+    assert!(said.contains("is redirected 15001, accelerated"), "{said}");
 }

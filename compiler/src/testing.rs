@@ -12,7 +12,7 @@ use mesh_bpf::sim::{Decided, Sim};
 use mesh_bpf::tables::Tables;
 
 use crate::diag::{Code, Diagnostic};
-use crate::explain::{Cause, Reason, elsewhere, is_accelerated, profile_of};
+use crate::explain::{Accelerated, Cause, Reason, accelerated, elsewhere, profile_of};
 use crate::hir::{Expected, Program, RuleId, TestLine};
 use crate::lower::Origins;
 use crate::question::{Members, Question};
@@ -40,12 +40,26 @@ pub struct LineResult {
     pub expected: String,
     /// What happens to [`flow`](Self::flow).
     pub actual: String,
+    /// Nobody can tell whether it holds: the workloads of which the address of the other end may be a member's.
+    pub unknown: Vec<String>,
     /// Whether it holds for every flow that it stands for.
     pub passed: bool,
     /// The first flow for which it does not hold; if there is none, the first.
     pub flow: Option<Flow>,
     /// What decides that flow.
     pub cause: Cause,
+}
+
+impl LineResult {
+    /// `denied, not excluded`: what happens, and what does not, where it does not hold.
+    #[must_use]
+    pub fn difference(&self) -> String {
+        let Self { actual, expected, .. } = self;
+        match expected.strip_prefix("not ") {
+            Some(_) => format!("{actual}, and should not be"),
+            None => format!("{actual}, not {expected}"),
+        }
+    }
 }
 
 impl Report {
@@ -95,7 +109,17 @@ pub fn diagnostics(report: &Report) -> Vec<Diagnostic> {
 }
 
 fn diagnostic(line: &LineResult) -> Diagnostic {
-    let message = format!("test \"{}\": the flow is {}, not {}", line.test, line.actual, line.expected);
+    if let (false, Some(flow)) = (line.unknown.is_empty(), line.flow) {
+        let message =
+            format!("test \"{}\": nobody can know here whether the flow is {}", line.test, line.expected);
+        return Diagnostic::new(Code::TestFailed, message)
+            .label(line.expected_span, may_be(flow, &line.unknown))
+            .help(
+                "name a workload in place of the address, or the endpoints in an inventory (`--inventory FILE`): a test \
+                 must be able to fail",
+            );
+    }
+    let message = format!("test \"{}\": the flow is {}", line.test, line.difference());
     let label = match line.flow {
         Some(Flow { direction, protocol, address, port, .. }) => {
             format!("{direction} {protocol} {port} {} {address} is {}", direction.preposition(), line.actual)
@@ -118,6 +142,13 @@ fn diagnostic(line: &LineResult) -> Diagnostic {
     found.help("correct the test, or add a narrower rule")
 }
 
+/// `10.0.3.9 may be a member of shop/cart`
+#[must_use]
+pub fn may_be(flow: Flow, workloads: &[String]) -> String {
+    let or = workloads.join(" or ");
+    format!("{} may be a member of {or}, and no address tells", flow.address)
+}
+
 struct Runner<'a> {
     program: &'a Program,
     image: &'a MapImage,
@@ -130,7 +161,7 @@ struct Runner<'a> {
 struct Answer {
     flow: Flow,
     verdict: Verdict,
-    accelerated: bool,
+    accelerated: Accelerated,
     cause: Cause,
 }
 
@@ -157,6 +188,7 @@ impl Runner<'_> {
             actual: shown
                 .as_ref()
                 .map_or_else(|| "no flow".to_owned(), |answer| actual(line.expected, answer)),
+            unknown: shown.as_ref().map(|answer| unknown(line.expected, answer)).unwrap_or_default(),
             passed: passed && shown.is_some(),
             flow: shown.as_ref().map(|answer| answer.flow),
             cause: shown.map_or(Cause::NoRule, |answer| answer.cause),
@@ -197,8 +229,7 @@ impl Runner<'_> {
             SourceKind::Rule => Cause::Rule(reason),
         };
         let verdict = decided.verdict();
-        let accelerated =
-            is_accelerated(self.program, self.image, self.members, question.workload, &flow, verdict);
+        let accelerated = accelerated(self.program, self.image, self.members, question, &flow, verdict);
         Some(Answer { flow, verdict, accelerated, cause })
     }
 }
@@ -209,7 +240,7 @@ fn holds(expected: Expected, answer: &Answer) -> bool {
         Expected::Redirected(port) => answer.verdict.port() == port,
         Expected::Excluded => answer.verdict == Verdict::Excluded,
         Expected::Denied => answer.verdict == Verdict::Denied,
-        Expected::Accelerated(accelerated) => answer.accelerated == accelerated,
+        Expected::Accelerated(accelerated) => answer.accelerated.known() == Some(accelerated),
     }
 }
 
@@ -226,7 +257,18 @@ fn expected_text(expected: Expected) -> String {
 
 fn actual(expected: Expected, answer: &Answer) -> String {
     match expected {
-        Expected::Accelerated(_) => expected_text(Expected::Accelerated(answer.accelerated)),
+        Expected::Accelerated(_) => match answer.accelerated.known() {
+            Some(accelerated) => expected_text(Expected::Accelerated(accelerated)),
+            None => "not known".to_owned(),
+        },
         _ => answer.verdict.to_string(),
+    }
+}
+
+/// Whose member the other end may be, where that is asked for and nobody can tell.
+fn unknown(expected: Expected, answer: &Answer) -> Vec<String> {
+    match (expected, &answer.accelerated) {
+        (Expected::Accelerated(_), Accelerated::If(workloads)) => workloads.clone(),
+        _ => Vec::new(),
     }
 }

@@ -1,6 +1,7 @@
 //! What can differ from what was applied: facts, which whoever shows them puts into words.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use mesh_bpf::map::Table;
 
@@ -19,6 +20,8 @@ pub enum Drift {
     },
     /// A policy table was modified since it was applied.
     TableChanged(Table),
+    /// The cgroup that the programs are attached to is gone.
+    AttachedCgroupGone(PathBuf),
     /// A program is not attached.
     ProgramMissing(&'static str),
     /// A program is not attached that decides datagrams to many, and those with a pod's own source.
@@ -120,6 +123,7 @@ macro_rules! codes {
 codes! {
     Self::Unreadable { .. } => "unreadable",
     Self::TableChanged(_) => "table-changed",
+    Self::AttachedCgroupGone(_) => "attached-cgroup-gone",
     Self::ProgramMissing(_) => "program-missing",
     Self::DatagramProgramMissing(_) => "datagram-program-missing",
     Self::AcceleratorMissing(_) => "accelerator-missing",

@@ -390,7 +390,8 @@ impl Error {
             Self::NotAStateDirectory(_) => {
                 "name a directory of its own with `--state`: others are kept out of it".into()
             }
-            Self::NotACgroup(_) => "name a directory below a cgroup2 mount with `--cgroup`".into(),
+            Self::NotACgroup(_) => "name a directory below a cgroup2 mount with `--cgroup`; one that was removed can be made again, or `meshc detach --all` \
+                 forgets it".into(),
             Self::Held { .. } => "wait for it, or give this one more time with `--lock-timeout`".into(),
             Self::DetachedMeanwhile => "if the mesh is still wanted, run the command again".into(),
             Self::Stale { .. } => "plan again, and look at what changed".into(),

@@ -73,7 +73,7 @@ pub use commands::observe::{
 };
 pub use commands::pods::NEVER;
 pub use commands::run::Joined;
-pub use commands::sidecars::{Family, Held, NotTaken, Port, Stranger, Unheard};
+pub use commands::sidecars::{Family, Held, NotTaken, Port, Sidecars, Stranger, Unheard};
 pub use commands::status::hits::{ItemHits, items};
 pub use commands::status::{
     Head, LivePolicy, MemberStatus, Occupancy, ProgramStatus, State, Status, WorkloadStatus,
@@ -86,6 +86,7 @@ pub use generation::confirmation::PendingConfirmation;
 pub use generation::request::{Applied, Apply};
 pub use instance::{Instance, Placement, find_hierarchy, kept_inbound};
 pub use member::{Interface, Key, Member, Origin, Sandbox};
+pub use members::command_cgroups::is_of_a_command;
 pub use members::counts::Decisions;
 pub use members::pod::{Attachment, Labels, Pod, PodAttached, PodSelector};
 pub use owner::{Holder, Owner};

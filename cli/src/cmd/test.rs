@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use mesh_compiler::compile::Compilation;
 use mesh_compiler::diag::{Code, Diagnostic, Severity};
-use mesh_compiler::testing::LineResult;
+use mesh_compiler::testing::{LineResult, may_be};
 use serde_json::{Value, json};
 
 use crate::args::Test;
@@ -103,7 +103,17 @@ fn text(compilation: &Compilation, passed: usize, failed: usize, covered: usize,
             .get(line.span.file)
             .map_or_else(String::new, |source| format!("  {}:{}", source.name, source.line(line.span.start)));
         let _ = writeln!(out, "FAILED \"{}\"{at}", line.test);
-        let _ = writeln!(out, "  {} is {}, not {}", flow(compilation, line), line.actual, line.expected);
+        if let (false, Some(at)) = (line.unknown.is_empty(), line.flow) {
+            let (asked, expected) = (flow(compilation, line), &line.expected);
+            let why = may_be(at, &line.unknown);
+            let _ = writeln!(out, "  {asked} is perhaps {expected}, and perhaps not: {why}");
+            let _ = writeln!(
+                out,
+                "  help  name a workload in place of the address, or an inventory (`--inventory`)"
+            );
+            continue;
+        }
+        let _ = writeln!(out, "  {} is {}", flow(compilation, line), line.difference());
         if let Some(flow) = line.flow {
             let _ = writeln!(out, "  at    {} {} {}", flow.address, flow.protocol, flow.port);
         }

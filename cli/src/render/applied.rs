@@ -78,8 +78,9 @@ fn details(applied: &Applied, compile: u128, unheard: &[Unheard]) -> String {
 
 /// Who joined and who left, and the way back.
 fn moved(applied: &Applied, changes: Option<&Changes>) -> String {
-    let Some(changes) = changes.filter(|_| applied.changed) else { return String::new() };
-    let undo = if changes.takes_away() { "`meshc rollback` undoes it\n" } else { "" };
+    // The same policy may come with other labels of namespaces.
+    let Some(changes) = changes else { return String::new() };
+    let undo = if applied.changed && changes.takes_away() { "`meshc rollback` undoes it\n" } else { "" };
     changes.text(true) + undo
 }
 

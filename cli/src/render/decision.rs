@@ -161,6 +161,10 @@ pub fn peer(peer: &Peer) -> String {
 
 fn named(workload: Option<&str>, member: Option<&str>) -> String {
     match (workload, member) {
+        // Each has a cgroup of its own, whose name says nothing to people.
+        (Some(workload), Some(member)) if mesh_runtime::is_of_a_command(member) => {
+            format!("{workload} (run)")
+        }
         (Some(workload), Some(member)) if workload.rsplit('/').next() != Some(member) => {
             format!("{workload} {member}")
         }

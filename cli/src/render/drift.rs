@@ -15,6 +15,11 @@ pub fn text(drift: &Drift) -> String {
     match drift {
         Drift::Unreadable { said, .. } => said.clone(),
         Drift::TableChanged(table) => format!("the table `{}` was modified since the apply", table.word()),
+        Drift::AttachedCgroupGone(path) => format!(
+            "the cgroup `{}`, which the programs are attached to, was removed, and nothing is decided any more: make it \
+             again and `meshc apply --repair`, or `meshc detach --all`",
+            path.display()
+        ),
         Drift::ProgramMissing(name) => format!("the program `{name}` is not attached"),
         Drift::DatagramProgramMissing(name) => format!(
             "the program `{name}` is not attached: broadcasts, multicasts and datagrams that claim a pod's own address \
@@ -122,6 +127,10 @@ mod tests {
                 "another build applied it",
             ),
             (Drift::TableChanged(Table::Decisions), "the table `decisions` was modified since the apply"),
+            (
+                Drift::AttachedCgroupGone("/sys/fs/cgroup/a".into()),
+                "the cgroup `/sys/fs/cgroup/a`, which the programs are attached to, was removed, and nothing is decided any more: make it again and `meshc apply --repair`, or `meshc detach --all`",
+            ),
             (Drift::ProgramMissing("mesh_connect4"), "the program `mesh_connect4` is not attached"),
             (
                 Drift::DatagramProgramMissing("mesh_ingress"),

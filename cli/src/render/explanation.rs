@@ -3,9 +3,10 @@
 use std::fmt::Write;
 
 use mesh_bpf::flow::Direction;
-use mesh_compiler::explain::{Beaten, Cause, Explanation, Reason, Why};
+use mesh_compiler::explain::{Accelerated, Beaten, Cause, Explanation, Reason, Why};
 use mesh_compiler::hir::item::{BuiltIn, verb};
 use mesh_compiler::hir::region::AddressRange;
+use mesh_compiler::testing::may_be;
 use serde_json::{Value, json};
 
 use super::citation;
@@ -82,6 +83,7 @@ fn object(shown: &Shown<'_>, found: &Explanation, facts: &[Fact]) -> Value {
     let locations = shown.locations;
     let address = found.holds.is_none().then_some(found.flow.address);
     let ranges = found.holds.as_ref().map(|holds| &holds.ranges);
+    let is_accelerated = found.accelerated == Accelerated::Yes;
     let mut object = json!({
         "flow": shown.asked,
         "address": address,
@@ -89,8 +91,8 @@ fn object(shown: &Shown<'_>, found: &Explanation, facts: &[Fact]) -> Value {
         "own": found.flow.own,
         "verdict": found.verdict.word(),
         "port": found.verdict.port(),
-        "accelerated": found.accelerated,
-        "limits": if found.accelerated { &LIMITS[..] } else { &[] },
+        "accelerated": found.accelerated.known(),
+        "limits": if is_accelerated { &LIMITS[..] } else { &[] },
         "rule": cause_object(locations, &found.cause),
         "also": found.also.iter().map(|also| reason_object(locations, also)).collect::<Vec<_>>(),
         "beaten": found.beaten.iter().map(|beaten| json!({
@@ -148,7 +150,8 @@ fn reason_object(locations: Locations<'_>, reason: &Reason) -> Value {
 fn text(shown: &Shown<'_>, found: &Explanation, facts: &[Fact]) -> String {
     let Shown { locations, asked, direction, .. } = *shown;
     let mut out = format!("{asked}\n  is {}", found.verdict);
-    if found.accelerated {
+    let is_accelerated = found.accelerated == Accelerated::Yes;
+    if is_accelerated {
         out.push_str(", accelerated");
     }
     let _ = writeln!(out, "  ({direction}, {})", addresses(shown, found));
@@ -166,7 +169,14 @@ fn text(shown: &Shown<'_>, found: &Explanation, facts: &[Fact]) -> String {
     for fact in facts.iter().filter(|fact| !fact.text.is_empty()) {
         let _ = writeln!(out, "  {}", fact.text);
     }
-    for limit in LIMITS.iter().filter(|_| found.accelerated) {
+    if let Accelerated::If(workloads) = &found.accelerated {
+        let _ = writeln!(
+            out,
+            "  whether it is accelerated is not known here: {} (`--inventory` or `--live` does)",
+            may_be(found.flow, workloads)
+        );
+    }
+    for limit in LIMITS.iter().filter(|_| is_accelerated) {
         let _ = writeln!(out, "  limit {limit}");
     }
     for entry in &found.entries {

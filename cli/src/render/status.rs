@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use mesh_runtime::{Decisions, Held, MemberStatus, State, Status as Found, Unheard};
+use mesh_runtime::{Decisions, Held, MemberStatus, Sidecars, State, Status as Found};
 
 use super::acceleration::{self, Items};
 use super::citation::cited;
@@ -50,8 +50,8 @@ pub struct Shown<'a> {
     pub rows: &'a [Row],
     /// What the live policy accelerates.
     pub accelerates: &'a Items,
-    /// Sidecars that do not listen.
-    pub unheard: &'a [Unheard],
+    /// Which sidecars listen, and which do not.
+    pub sidecars: &'a Sidecars,
     /// Ports of sidecars that others hold.
     pub held: &'a [Held],
 }
@@ -75,12 +75,7 @@ pub fn text(shown: &Shown<'_>) -> String {
         acceleration::text(&mut out, found, shown.accelerates);
     }
     if details.members || details.verbose {
-        section(&mut out, "members", &status.members, |member| {
-            let workload = member.workload.as_deref().unwrap_or("(no workload of the live policy)");
-            let decided = member.decisions.as_ref().map(|it| decided(shown, it)).unwrap_or_default();
-            let gap = if decided.is_empty() { "" } else { "  " };
-            format!("{}  {workload}{gap}{decided}", member.cgroup.as_deref().unwrap_or(&member.name))
-        });
+        members(&mut out, shown);
     }
     kernel(&mut out, shown);
     out
@@ -113,7 +108,7 @@ fn problems(out: &mut String, shown: &Shown<'_>) {
         let became = if failed.started { "started outside the mesh" } else { "refused" };
         format!("{}: {became}: {}", failed.pod.name, failed.why)
     });
-    section(out, "sidecars that do not listen", shown.unheard, sidecars::unheard_text);
+    section(out, "sidecars that do not listen", &shown.sidecars.unheard, sidecars::unheard_text);
     section(out, "ports of sidecars that others hold", shown.held, sidecars::held_text);
 }
 
@@ -139,7 +134,7 @@ fn workloads(out: &mut String, shown: &Shown<'_>) {
         rows.push([
             workload.name.clone(),
             workload.members.to_string(),
-            sidecar(shown.status, shown.unheard, &workload.name).text(),
+            sidecar(shown.status, shown.sidecars, &workload.name).text(),
             redirected,
             excluded,
             denied,
@@ -158,6 +153,21 @@ fn workloads(out: &mut String, shown: &Shown<'_>) {
         })
         .collect();
     out.push_str(&table::text(&cells, shown.columns, Apart::First));
+}
+
+/// A row for each member: its workload, and what was decided for it.
+fn members(out: &mut String, shown: &Shown<'_>) {
+    let rows: Vec<[Cell<'_>; 3]> = (shown.status.members.iter())
+        .map(|member| {
+            let workload = member.workload.as_deref().unwrap_or("(no workload of the live policy)");
+            let decided = member.decisions.as_ref().map(|it| decided(shown, it)).unwrap_or_default();
+            [member.cgroup.as_deref().unwrap_or(&member.name).into(), workload.into(), Cell::new(decided)]
+        })
+        .collect();
+    let wide = shown.columns.map(|columns| columns.saturating_sub(2));
+    let text = table::text(&rows, wide, Apart::Last);
+    let lines: Vec<&str> = text.lines().collect();
+    section(out, "members", &lines, |line| (*line).to_owned());
 }
 
 fn ago(shown: &Shown<'_>, at: u64) -> String {
@@ -181,7 +191,7 @@ fn decided(shown: &Shown<'_>, decisions: &Decisions) -> String {
 /// Whether the sidecars of a workload's members listen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sidecar {
-    /// Nobody knows: it has no pods.
+    /// Nobody knows: it has no pods, or they need none, or cannot be asked.
     Unknown,
     /// All do.
     Listens,
@@ -210,17 +220,20 @@ impl Sidecar {
 }
 
 /// Whether they do. Those of cgroups are known by the connections that they did not take.
-pub fn sidecar(status: &Found, unheard: &[Unheard], workload: &str) -> Sidecar {
+pub fn sidecar(status: &Found, sidecars: &Sidecars, workload: &str) -> Sidecar {
     let members: Vec<&MemberStatus> =
         status.members.iter().filter(|member| member.workload.as_deref() == Some(workload)).collect();
-    let silent = members
-        .iter()
-        .filter(|member| unheard.iter().any(|it| it.workload == workload && it.member == member.name))
-        .count();
-    match silent {
-        0 if members.iter().all(|member| member.cgroup.is_some()) => Sidecar::Unknown,
-        0 => Sidecar::Listens,
-        _ => Sidecar::Silent(silent, members.len()),
+    let is_silent = |member: &MemberStatus| {
+        sidecars.unheard.iter().any(|it| it.workload == workload && it.member == member.name)
+    };
+    let is_heard =
+        |member: &MemberStatus| sidecars.heard.contains(&(workload.to_owned(), member.name.clone()));
+    let mut pods = members.iter().filter(|member| member.cgroup.is_none()).peekable();
+    match members.iter().filter(|member| is_silent(member)).count() {
+        // Nobody says that one listens where nobody could be asked, or nothing is sent.
+        0 if pods.peek().is_some() && pods.all(|pod| is_heard(pod)) => Sidecar::Listens,
+        0 => Sidecar::Unknown,
+        silent => Sidecar::Silent(silent, members.len()),
     }
 }
 

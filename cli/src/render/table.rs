@@ -33,9 +33,20 @@ impl<'a> Cell<'a> {
         Self { color: Some(color), ..self }
     }
 
+    /// What is in it.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
     /// At the right end of its column.
     pub fn right(self) -> Self {
         Self { right: true, ..self }
+    }
+}
+
+impl<'a> From<&'a str> for Cell<'a> {
+    fn from(text: &'a str) -> Self {
+        Self::new(text)
     }
 }
 

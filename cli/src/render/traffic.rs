@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::counted;
 use super::decision::{self, Row};
-use super::table::{Cell, Columns, cut};
+use super::table::{Cell, Columns, cut, width};
 use super::time;
 use crate::output::{Output, Painted};
 use crate::tint::Color;
@@ -123,20 +123,27 @@ impl Traffic {
         all.iter().take(most).for_each(|row| columns.fit(row));
         let left = wide.map_or(usize::MAX, |wide| wide.saturating_sub(columns.total() + 2));
         let below = left < RULE;
+        // Where not even the ends are beside each other, the other one is below, too.
+        let beside =
+            if wide.is_some_and(|wide| columns.total() > wide) { titles.len() - 1 } else { titles.len() };
         let most = if below { most / 2 } else { most };
         let mut out = output.painted();
-        columns.put(&mut out, &titles);
+        columns.put(&mut out, titles.get(..beside).unwrap_or_default());
         if !below {
             out.push("  ");
             out.paint(Some(Color::Bold), "RULE");
         }
         out.end_line();
         for (row, (key, _)) in all.iter().zip(&rows).take(most) {
-            columns.put(&mut out, row);
+            columns.put(&mut out, row.get(..beside).unwrap_or_default());
             let left = if below {
                 out.end_line();
                 out.push(&" ".repeat(columns.indent()));
-                wide.map_or(usize::MAX, |wide| wide.saturating_sub(columns.indent()))
+                let left = wide.map_or(usize::MAX, |wide| wide.saturating_sub(columns.indent()));
+                let other = row.get(beside).map(|to| format!("to {}  ", to.text())).unwrap_or_default();
+                let other = cut(&other, left);
+                out.push(&other);
+                left.saturating_sub(width(&other))
             } else {
                 out.push("  ");
                 left

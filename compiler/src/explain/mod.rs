@@ -20,6 +20,7 @@ use mesh_bpf::flow::{Direction, Flow, Identity, Protocol, Verdict};
 use mesh_bpf::image::{MapImage, ProfileId, Source, SourceId, SourceKind};
 use mesh_bpf::item::counter_key;
 use mesh_bpf::prefix::Prefix;
+use mesh_bpf::selector::Selector;
 
 use crate::eval::{self, Decider, Item};
 use crate::hir::item;
@@ -37,7 +38,7 @@ pub struct Explanation {
     pub verdict: Verdict,
     /// Whether its bytes go past the TCP/IP stack on at least one way between an application and a
     /// sidecar, or between two sidecars.
-    pub accelerated: bool,
+    pub accelerated: Accelerated,
     /// What decided: of equal items the one with the least text.
     pub cause: Cause,
     /// The other items that say the same and that nothing beats.
@@ -48,6 +49,36 @@ pub struct Explanation {
     pub entries: Vec<EntryText>,
     /// The addresses that are decided so, where not just one was asked for.
     pub holds: Option<Holds>,
+}
+
+/// Whether a connection is accelerated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Accelerated {
+    /// It is.
+    Yes,
+    /// It is not.
+    No,
+    /// Nobody can tell: it is where the other end's address is that of a member of one of these workloads, and addresses
+    /// do not select those.
+    If(Vec<String>),
+}
+
+impl Accelerated {
+    /// Whether it is; `None` where nobody can tell.
+    #[must_use]
+    pub const fn known(&self) -> Option<bool> {
+        match self {
+            Self::Yes => Some(true),
+            Self::No => Some(false),
+            Self::If(_) => None,
+        }
+    }
+}
+
+impl From<bool> for Accelerated {
+    fn from(is: bool) -> Self {
+        if is { Self::Yes } else { Self::No }
+    }
 }
 
 /// The addresses of the other end for which an answer holds.
@@ -263,7 +294,7 @@ fn alike(one: &Explanation, other: &Explanation) -> bool {
             && same_cause(&one.by, &other.by)
             && std::mem::discriminant(&one.why) == std::mem::discriminant(&other.why)
     };
-    (one.verdict, one.accelerated, one.flow.own) == (other.verdict, other.accelerated, other.flow.own)
+    (one.verdict, &one.accelerated, one.flow.own) == (other.verdict, &other.accelerated, other.flow.own)
         && same_cause(&one.cause, &other.cause)
         && one.also.iter().map(reason).eq(other.also.iter().map(reason))
         && one.beaten.len() == other.beaten.len()
@@ -299,7 +330,7 @@ pub fn explain_image(
     Some(Explanation {
         flow: *flow,
         verdict: found.verdict,
-        accelerated,
+        accelerated: accelerated.into(),
         cause,
         also: Vec::new(),
         beaten: Vec::new(),
@@ -322,7 +353,7 @@ fn explain_flow(
     Explanation {
         flow: *flow,
         verdict: evaluation.verdict,
-        accelerated: is_accelerated(program, image, members, workload, flow, evaluation.verdict),
+        accelerated: accelerated(program, image, members, question, flow, evaluation.verdict),
         cause: cause(program, evaluation.decider),
         also: evaluation.also.iter().filter_map(|&item| reason(program, item)).collect(),
         beaten: why::beaten(program, workload, flow, &evaluation),
@@ -341,28 +372,53 @@ pub fn profile_of(program: &Program, image: &MapImage, workload: WorkloadId) -> 
 
 /// Whether a redirected flow is accelerated between the member and its sidecar, or between its sidecar and
 /// that of the workload at the other end, which must redirect it too.
-pub(crate) fn is_accelerated(
+pub(crate) fn accelerated(
     program: &Program,
     image: &MapImage,
     members: &Members,
-    workload: WorkloadId,
+    question: &Question,
     flow: &Flow,
     verdict: Verdict,
-) -> bool {
+) -> Accelerated {
+    let workload = question.workload;
     if verdict.port().is_none() || flow.protocol != Protocol::Tcp {
-        return false;
+        return Accelerated::No;
     }
     let Some(profile) = profile_of(program, image, workload).and_then(|id| image.profile(id)) else {
-        return false;
+        return Accelerated::No;
     };
     let chosen =
         |ports: &[(mesh_bpf::ports::PortRange, _)]| ports.iter().any(|(range, _)| range.contains(flow.port));
     if chosen(&profile.acceleration.local) {
-        return true;
+        return Accelerated::Yes;
     }
-    let Some(other) = workload_at(program, members, flow.address) else { return false };
-    let between = profile_of(program, image, other).and_then(|other| profile.acceleration.peers.get(&other));
-    between.is_some_and(|ports| chosen(ports)) && redirects_back(program, members, workload, other, flow)
+    let is_between = |other: WorkloadId| {
+        let ports =
+            profile_of(program, image, other).and_then(|other| profile.acceleration.peers.get(&other));
+        ports.is_some_and(|ports| chosen(ports)) && redirects_back(program, members, workload, other, flow)
+    };
+    let known = match question.peer {
+        OtherEnd::Workload(other) => Some(other),
+        _ => workload_at(program, members, flow.address),
+    };
+    if let Some(other) = known {
+        return is_between(other).into();
+    }
+    let mut may_be = Vec::new();
+    for (id, other) in (0u32..).map(WorkloadId).zip(&program.workloads) {
+        let Selector { addresses, cgroups, .. } = &other.selector;
+        let may_have = match addresses.as_slice() {
+            // Processes of a cgroup have no addresses of their own.
+            [] => cgroups.is_empty(),
+            all => all.iter().any(|prefix| prefix.contains(flow.address)),
+        };
+        // Where an inventory names some, it names all.
+        if may_have && members.of(id).is_empty() && is_between(id) {
+            let mesh = program.meshes.get(other.mesh.index()).map_or("", |mesh| mesh.name.as_str());
+            may_be.push(format!("{mesh}/{}", other.name));
+        }
+    }
+    if may_be.is_empty() { Accelerated::No } else { Accelerated::If(may_be) }
 }
 
 /// Whether the workload at the other end redirects the flow as well.

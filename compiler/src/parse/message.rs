@@ -161,6 +161,14 @@ fn expected_symbols(expected: &[Rule]) -> Vec<&'static str> {
 fn hint(rule: Rule, error: &SyntaxError, before: &str, found: &str) -> Option<String> {
     let expects = |rule: Rule| error.expected.contains(&rule);
     let is_number = found.starts_with(|c: char| c.is_ascii_digit());
+    // In a rule these are about its ports or its processes.
+    let is_of_a_rule = rule == Rule::rule_statement && matches!(found, "any" | "cgroup");
+    if expects(Rule::EOI) && begins_a_statement(found) && !is_of_a_rule {
+        return Some(format!(
+            "{} begins a statement of its own: write it on a line of its own, or put `;` before it",
+            quote(found)
+        ));
+    }
     let names_wanted = expects(Rule::name) && !expects(Rule::ports);
     if names_wanted && is_reserved(found) {
         return Some(format!("{} is a word of the language: choose another name", quote(found)));
@@ -227,6 +235,12 @@ fn hint_about_processes(error: &SyntaxError, before: &str, found: &str) -> Optio
         }
         _ => None,
     }
+}
+
+/// Whether a statement begins so, wherever it may stand.
+fn begins_a_statement(word: &str) -> bool {
+    let contexts = [Context::File, Context::Mesh, Context::Workload, Context::For, Context::Test];
+    contexts.into_iter().any(|context| context.words().contains(&word))
 }
 
 /// The word among those expected that was probably meant.

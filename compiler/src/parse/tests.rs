@@ -125,6 +125,24 @@ fn ports_and_addresses_without_their_word_are_explained() {
 }
 
 #[test]
+fn two_statements_on_one_line_need_a_semicolon() {
+    let help = |word| {
+        format!("`{word}` begins a statement of its own: write it on a line of its own, or put `;` before it")
+    };
+    for (text, word) in [
+        ("mesh m { workload a { namespace shop label app = cart } }", "label"),
+        ("mesh m { workload a { label app = cart not namespace shop } }", "not"),
+        ("mesh m { workload a { any deny outbound tcp 25 } }", "deny"),
+        ("redirect outbound -> 15001 deny outbound tcp 25", "deny"),
+        ("set a = tcp 80 set b = tcp 90", "set"),
+    ] {
+        check_help(text, &help(word));
+    }
+    check("mesh m { workload a { namespace shop; label app = cart } }", &[]);
+    check_help("deny outbound tcp 80 too", "did you mean `to`?");
+}
+
+#[test]
 fn a_missing_brace_is_noticed_by_indentation() {
     let text = "mesh m {\n  workload a {\n    any\n  workload b {\n    address 1.1.1.1\n  }\n}\n";
     check(text, &[("syntax", "`}` is missing before `workload`", "workload")]);

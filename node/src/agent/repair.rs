@@ -84,7 +84,7 @@ fn drift(shared: &Shared) -> (Vec<Drift>, Owner) {
 
 /// What a repair may help against: no cgroup is made by one.
 fn repairable(mut drift: Vec<Drift>) -> Vec<Drift> {
-    drift.retain(|what| !matches!(what, Drift::CgroupMissing(_)));
+    drift.retain(|what| !matches!(what, Drift::CgroupMissing(_) | Drift::AttachedCgroupGone(_)));
     drift
 }
 

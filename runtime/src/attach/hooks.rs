@@ -211,6 +211,9 @@ pub(crate) fn upgrade<S: System>(node: Node<'_, S>, programs: &Programs<S>) -> R
 pub(crate) fn foreign<S: System>(node: Node<'_, S>) -> Result<Vec<(Hook, ProgramInfo)>> {
     let ours: Vec<u32> = pinned(node)?.iter().map(|link| link.info.program).collect();
     let mut foreign = Vec::new();
+    if !node.is_cgroup()? {
+        return Ok(foreign);
+    }
     for def in PROGRAMS.iter().filter(|def| def.hook.is_of_cgroup()) {
         for id in node.system.attached(&node.instance.cgroup, def.hook, true)? {
             if !ours.contains(&id) {

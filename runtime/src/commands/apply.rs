@@ -80,7 +80,7 @@ impl<S: System> Runtime<S> {
         }
         let Some(maps) = PinnedMaps::open(node)? else { return Ok(()) };
         let _registry = session.lock_registry()?.ok_or(Error::DetachedMeanwhile)?;
-        Registry { node, maps: &maps }.attach_pods()?;
+        Registry::new(node, &maps).attach_pods()?;
         record::write(node.system, &node.instance.inbound_mode_file(), &wanted.to_owned(), false)
     }
 

@@ -72,7 +72,7 @@ fn relabel<S: System>(
     told: &BTreeMap<String, Labels>,
     again: bool,
 ) -> Result<Vec<Move>> {
-    let registry = maps.map(|maps| Registry { node, maps });
+    let registry = maps.map(|maps| Registry::new(node, maps));
     if let Some(registry) = &registry {
         registry.recover()?;
     }

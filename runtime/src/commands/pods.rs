@@ -58,7 +58,7 @@ impl<S: System> Runtime<S> {
             if held.is_some()
                 && let Some(maps) = PinnedMaps::open(node)?
             {
-                let registry = Registry { node, maps: &maps };
+                let registry = Registry::new(node, &maps);
                 let attached = self.attach_live(&registry, pod, key)?;
                 failed::attached(node, pod)?;
                 return Ok(attached);
@@ -129,7 +129,7 @@ impl<S: System> Runtime<S> {
         let held = lock(node, &node.instance.maps(), self.options.lock_timeout)?;
         self.in_time(deadline)?;
         let maps = if held.is_some() { PinnedMaps::open(node)? } else { None };
-        let registry = maps.as_ref().map(|maps| Registry { node, maps });
+        let registry = maps.as_ref().map(|maps| Registry::new(node, maps));
         if let Some(registry) = &registry {
             registry.recover()?;
         }
@@ -166,7 +166,7 @@ impl<S: System> Runtime<S> {
         let Some(maps) = PinnedMaps::open(node)? else { return Ok(wrong) };
         let Some(live) = live::live(node.system, &maps)? else { return Ok(wrong) };
         let policy = membership(node.system, &maps, &live)?;
-        let registry = Registry { node, maps: &maps };
+        let registry = Registry::new(node, &maps);
         wrong.extend(registry.drift_of(&member, live.slot(), &policy)?.map(PodFault::from));
         let profiles = slot::read_table(node.system, &maps, live.slot(), &live.manifest, Table::Profiles)?;
         let missing = hooks::missing_for(node, &profiles)?;
@@ -182,7 +182,7 @@ impl<S: System> Runtime<S> {
         let node = self.node();
         let held = lock(node, &node.instance.maps(), self.options.lock_timeout)?;
         let maps = if held.is_some() { PinnedMaps::open(node)? } else { None };
-        let registry = maps.as_ref().map(|maps| Registry { node, maps });
+        let registry = maps.as_ref().map(|maps| Registry::new(node, maps));
         if let Some(registry) = &registry {
             registry.recover()?;
         }

@@ -25,8 +25,7 @@ impl<S: System> Runtime<S> {
         if !node.system.is_bpffs(&node.instance.bpffs)? {
             return Err(Error::NotBpffs(node.instance.bpffs.clone()));
         }
-        // Every cgroup of the second version has this file, and none of the first.
-        if node.system.inode(&node.instance.cgroup.join("cgroup.controllers"))?.is_none() {
+        if !node.is_cgroup()? {
             return Err(Error::NotACgroup(node.instance.cgroup.clone()));
         }
         let missing = own_missing_rights(node.system);

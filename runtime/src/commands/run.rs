@@ -44,7 +44,10 @@ impl<S: System> Runtime<S> {
             let known = policy.workloads.iter().map(|workload| workload.name.clone()).collect();
             return Err(Error::UnknownWorkload { name: workload.into(), known });
         }
-        let registry = Registry { node, maps: &maps };
+        if !node.is_cgroup()? {
+            return Err(Error::NotACgroup(node.instance.cgroup.clone()));
+        }
+        let registry = Registry::new(node, &maps);
         registry.recover()?;
         command_cgroups::sweep(&registry)?;
         files::create_dir(node)?;
@@ -82,7 +85,7 @@ impl<S: System> Runtime<S> {
         if let Some(_lock) = lock(node, &node.instance.maps(), self.options.lock_timeout)?
             && let Some(maps) = PinnedMaps::open(node)?
         {
-            let registry = Registry { node, maps: &maps };
+            let registry = Registry::new(node, &maps);
             registry.recover()?;
             registry.leave(joined.key)?;
             host_program::leave(&registry)?;

@@ -110,6 +110,16 @@ pub struct Unheard {
     pub not_taken: u64,
 }
 
+/// What is known of the sidecars of members.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sidecars {
+    /// Where one is needed and nobody waits.
+    pub unheard: Vec<Unheard>,
+    /// Workload and name of the pods in which one waits at a port where it is needed. Who is in neither list needs none,
+    /// or cannot be asked.
+    pub heard: BTreeSet<(String, String)>,
+}
+
 /// A port of a sidecar at which only processes wait that the policy does not exempt, though it exempts some: who is
 /// not the sidecar may have taken its port.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -182,14 +192,22 @@ impl<S: System> Runtime<S> {
     /// # Errors
     /// What the kernel says.
     pub fn unheard(&self, image: &MapImage) -> Result<Vec<Unheard>> {
+        Ok(self.sidecars(image)?.unheard)
+    }
+
+    /// The same, and the pods whose sidecars wait where they are needed.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn sidecars(&self, image: &MapImage) -> Result<Sidecars> {
         if self.head()?.state != State::Active {
-            return Ok(Vec::new());
+            return Ok(Sidecars::default());
         }
         let membership = Membership::of(image);
         let needs: Vec<BTreeSet<Port>> =
             image.profiles.iter().map(|profile| needed(image, profile)).collect();
         let counted = self.counted()?;
-        let mut unheard = Vec::new();
+        let Sidecars { mut unheard, mut heard } = Sidecars::default();
         for member in files::members(self.node())? {
             let Some(workload) = member.workload(&membership).ok().flatten() else { continue };
             let Some(needs) = needs.get(workload.profile.0 as usize).filter(|needs| !needs.is_empty()) else {
@@ -206,13 +224,20 @@ impl<S: System> Runtime<S> {
             }
             for netns in namespaces {
                 let Some(waiting) = self.waiting(&member, netns)? else { continue };
-                for port in needs.iter().filter(|port| !waiting.serves(**port)) {
+                for port in needs {
+                    let is_dialled = is_pod && is_dialled(&member, port.family);
+                    if waiting.serves(*port) {
+                        if is_dialled {
+                            heard.insert((workload.name.clone(), member.name.clone()));
+                        }
+                        continue;
+                    }
                     let counted = (netns, port.direction, port.family, port.port);
                     let times = match port.protocol {
                         Protocol::Tcp => not_taken.get(&counted).copied().unwrap_or_default(),
                         Protocol::Udp => 0,
                     };
-                    if times == 0 && !(is_pod && is_dialled(&member, port.family)) {
+                    if times == 0 && !is_dialled {
                         continue;
                     }
                     unheard.push(Unheard {
@@ -227,7 +252,7 @@ impl<S: System> Runtime<S> {
                 }
             }
         }
-        Ok(unheard)
+        Ok(Sidecars { unheard, heard })
     }
 
     /// Ports of pods' sidecars at which only others wait than those whom the live policy, which this is the image of,

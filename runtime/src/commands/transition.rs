@@ -1,6 +1,6 @@
 //! Who joins, leaves or changes workload when another policy goes live.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use mesh_bpf::binding;
 use mesh_bpf::image::MapImage;
@@ -12,6 +12,7 @@ use crate::maps::live::{live, names};
 use crate::maps::pinned::PinnedMaps;
 use crate::member::{Key, Member, Origin};
 use crate::members::files;
+use crate::members::pod::Labels;
 use crate::runtime::Runtime;
 use crate::system::System;
 
@@ -44,6 +45,14 @@ impl<S: System> Runtime<S> {
     /// # Errors
     /// Where the state directory or the kernel cannot be read.
     pub fn transition(&self, next: &MapImage) -> Result<Transition> {
+        self.transition_told(next, &BTreeMap::new())
+    }
+
+    /// The same, where these namespaces get other labels with it.
+    ///
+    /// # Errors
+    /// As [`Runtime::transition`].
+    pub fn transition_told(&self, next: &MapImage, told: &BTreeMap<String, Labels>) -> Result<Transition> {
         let names = self.live_names();
         let before = names.as_ref().and_then(|names| Membership::read(names).ok());
         let bound = names.as_ref().and_then(|names| binding::read(names).ok()).unwrap_or_default();
@@ -54,7 +63,12 @@ impl<S: System> Runtime<S> {
         let mut moves: Vec<Move> = (members.iter())
             .filter_map(|member| {
                 let from = before.as_ref().and_then(|before| workload(member, before));
-                let to = workload(member, &next);
+                let to = match labels(member, told) {
+                    Some(labels) => {
+                        workload(&Member { namespace_labels: labels.clone(), ..member.clone() }, &next)
+                    }
+                    None => workload(member, &next),
+                };
                 let name = member.cgroup.as_ref().unwrap_or(&member.name).clone();
                 (from != to).then(|| Move { name, namespace: member.namespace.clone(), from, to })
             })
@@ -83,6 +97,11 @@ impl<S: System> Runtime<S> {
         }
         Ok(found)
     }
+}
+
+/// What a pod's namespace is told to have.
+fn labels<'t>(member: &Member, told: &'t BTreeMap<String, Labels>) -> Option<&'t Labels> {
+    told.get(member.namespace.as_ref().filter(|_| member.origin == Origin::Attached)?)
 }
 
 /// The name of its workload; none where two select it, which an apply refuses.

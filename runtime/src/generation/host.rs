@@ -13,7 +13,7 @@ use crate::system::System;
 /// Takes the host's program away where no command and no service of the live policy needs it. The registry's lock is
 /// held.
 pub(crate) fn leave<S: System>(registry: &Registry<'_, S>) -> Result<()> {
-    let Registry { node, maps } = *registry;
+    let Registry { node, maps, .. } = *registry;
     if maps.control.load(node.system).host == 0 {
         return Ok(());
     }

@@ -55,7 +55,7 @@ pub(crate) fn reapply_unchanged<S: System>(
     let (upgraded, state) = upgrade(session, &profiles)?;
     let _registry = session.lock_registry()?.ok_or(Error::DetachedMeanwhile)?;
     let policy = membership(session.node.system, maps, live)?;
-    let registry = Registry { node: session.node, maps };
+    let registry = Registry::new(session.node, maps);
     // What the freed slot's readers may still look up goes only after they have ended.
     if registry.has_stale(&policy)? {
         maps.grace_period(session.node.system)?;
@@ -271,7 +271,7 @@ impl<S: System> Publish<'_, S> {
             Some(Err(_)) if self.request.repair => None,
             old => old.transpose()?,
         };
-        let registry = Registry { node, maps: self.maps };
+        let registry = Registry::new(node, self.maps);
         let policies = PerSlot::of(slot(generation), Some(&new), old.as_ref());
         let mut refreshed = registry.refresh(policies)?;
         if self.request.repair {
@@ -301,7 +301,7 @@ impl<S: System> Publish<'_, S> {
     fn leave_host(&self) -> Result<()> {
         let node = self.session.node;
         let _registry = self.session.lock_registry()?;
-        host_program::leave(&Registry { node, maps: self.maps })
+        host_program::leave(&Registry::new(node, self.maps))
     }
 
     /// Keeps the ports of sidecars from the pods' own connections.

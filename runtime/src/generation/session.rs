@@ -88,7 +88,7 @@ impl<'a, S: System> Session<'a, S> {
     fn recover_members(&self) -> Result<()> {
         let Some(maps) = &self.maps else { return Ok(()) };
         let Some(_lock) = self.lock_registry()? else { return Ok(()) };
-        let registry = Registry { node: self.node, maps };
+        let registry = Registry::new(self.node, maps);
         registry.recover()?;
         sweep::remove_ended_pods(&registry)?;
         room::recount(self.node, maps)?;

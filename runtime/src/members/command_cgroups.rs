@@ -13,6 +13,16 @@ pub(crate) fn prefix(instance: &Instance) -> String {
     format!("meshc-{}-", instance.name)
 }
 
+/// Whether a member's name is that of a cgroup that `meshc run` made, of any instance.
+#[must_use]
+pub fn is_of_a_command(member: &str) -> bool {
+    let rest = member.strip_prefix("meshc-");
+    // The name of the instance may have any of its signs.
+    rest.is_some_and(|rest| {
+        rest.match_indices('-').any(|(at, _)| maker(rest.get(at + 1..).unwrap_or_default()).is_some())
+    })
+}
+
 /// The cgroups of commands whose maker has ended and in which nothing lives, with their ids.
 fn dead(node: Node<'_, impl System>) -> Result<Vec<(PathBuf, u64)>> {
     let mut dead = Vec::new();
@@ -65,6 +75,18 @@ mod tests {
         assert_eq!(maker("12-345-6"), Some(Process { pid: 12, start: 345 }));
         for other in ["12-345", "12-345-6-7", "x-345-6", "12-345-x"] {
             assert_eq!(maker(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn commands_are_known_by_the_names_of_their_cgroups() {
+        for name in ["meshc-meshc-831-260196-4", "meshc-meshc-blue-1-2-3"] {
+            assert!(is_of_a_command(name), "{name}");
+        }
+        for name in
+            ["cart", "meshc-meshc-831-260196", "meshc-1-2-3", "meshc-meshc-1-2-3-x", "a-meshc-meshc-1-2-3"]
+        {
+            assert!(!is_of_a_command(name), "{name}");
         }
     }
 }

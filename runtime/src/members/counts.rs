@@ -176,17 +176,36 @@ impl<S: System> Registry<'_, S> {
         Ok(())
     }
 
-    /// Adds what an entry counted to what is past of its workload. Whoever is killed between loses it.
+    /// Adds what an entry counted to what is past of its workload. Whoever is killed before that is kept loses it.
     fn retire(&self, map: &S::Map, key: &MemberCountsKey) -> Result<()> {
         let Some(value) = self.node.system.lookup(map, bytemuck::bytes_of(key))? else { return Ok(()) };
         self.node.system.delete(map, bytemuck::bytes_of(key))?;
         let (workload, decisions) = counted(&value);
-        if decisions == Decisions::default() {
-            return Ok(());
+        if decisions != Decisions::default() {
+            self.left.borrow_mut().entry(workload).or_default().add(&decisions);
         }
+        Ok(())
+    }
+
+    /// Keeps what members that left had counted: once a command, however many they are.
+    fn keep_past(&self, wanted: Option<&BTreeSet<u64>>) -> Result<()> {
+        let left = self.left.take();
+        let Some(map) = self.maps.member_counts.as_ref().filter(|_| !left.is_empty() || wanted.is_some())
+        else {
+            return Ok(());
+        };
         let mut past = past(self.node, map)?;
-        past.workloads.entry(workload).or_default().add(&decisions);
-        record::write(self.node.system, &file(self.node), &past, false)
+        let before = past.workloads.len();
+        for (workload, decisions) in &left {
+            past.workloads.entry(*workload).or_default().add(decisions);
+        }
+        if let Some(wanted) = wanted {
+            past.workloads.retain(|workload, _| wanted.contains(workload));
+        }
+        if !left.is_empty() || past.workloads.len() < before {
+            record::write(self.node.system, &file(self.node), &past, false)?;
+        }
+        Ok(())
     }
 
     /// Forgets what nobody asks for: entries of members that a killed command did not finish, and what is past of
@@ -214,12 +233,13 @@ impl<S: System> Registry<'_, S> {
         }
         let workloads = policies.iter().flat_map(|policy| &policy.workloads);
         let wanted: BTreeSet<u64> = workloads.map(|workload| workload_hash(&workload.name)).collect();
-        let mut past = past(self.node, map)?;
-        let before = past.workloads.len();
-        past.workloads.retain(|workload, _| wanted.contains(workload));
-        if past.workloads.len() < before {
-            record::write(self.node.system, &file(self.node), &past, false)?;
-        }
-        Ok(())
+        self.keep_past(Some(&wanted))
+    }
+}
+
+impl<S: System> Drop for Registry<'_, S> {
+    fn drop(&mut self) {
+        // Ignored: a command that did what it was asked for does not fail for what was counted before.
+        drop(self.keep_past(None));
     }
 }

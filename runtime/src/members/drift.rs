@@ -26,7 +26,7 @@ pub(crate) fn drift<S: System>(
     policy: &Membership,
 ) -> Result<Vec<Drift>> {
     let mut drift = Vec::new();
-    let registry = Registry { node, maps };
+    let registry = Registry::new(node, maps);
     let (paths, missing) = registry.cgroups_of(PerSlot::of(0, Some(policy), None))?;
     drift.extend(missing.into_iter().map(Drift::CgroupMissing));
     let mut known: BTreeSet<Key> = paths.values().copied().map(Key::Cgroup).collect();

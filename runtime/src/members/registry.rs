@@ -8,6 +8,7 @@
 //! directory of its own. The next command finds that there: who was a member stays what it was, and everybody else
 //! goes.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::Path;
@@ -23,6 +24,7 @@ use crate::maps::live::{self, membership};
 use crate::maps::pinned::PinnedMaps;
 use crate::maps::slot::PerSlot;
 use crate::member::{Key, Member, Origin};
+use crate::members::counts::Decisions;
 use crate::members::{addresses, files, reserved_ports};
 use crate::node::Node;
 use crate::state::record;
@@ -43,6 +45,8 @@ pub(super) struct Whence {
 pub(crate) struct Registry<'a, S: System> {
     pub(crate) node: Node<'a, S>,
     pub(crate) maps: &'a PinnedMaps<S>,
+    /// What members had counted that left since; it is kept when the registry ends.
+    pub(super) left: RefCell<BTreeMap<u64, Decisions>>,
 }
 
 /// What a refresh changed.
@@ -58,7 +62,12 @@ pub(crate) struct Refreshed {
     pub(crate) unprotected: Option<Warning>,
 }
 
-impl<S: System> Registry<'_, S> {
+impl<'a, S: System> Registry<'a, S> {
+    /// That of these maps. The lock is held.
+    pub(crate) const fn new(node: Node<'a, S>, maps: &'a PinnedMaps<S>) -> Self {
+        Self { node, maps, left: RefCell::new(BTreeMap::new()) }
+    }
+
     /// Registers an endpoint: its profile in each slot is what that slot's policy says. Where there is a policy,
     /// inbound traffic to a pod is decided when this returns; before the first one, its apply sees to that. Where it
     /// fails, [`Registry::recover`] makes everything what it was.

@@ -18,6 +18,7 @@ mod hardship;
 mod kernel;
 mod model;
 mod namespaces;
+mod past;
 mod pods;
 mod recovery;
 mod refusals;

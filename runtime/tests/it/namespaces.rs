@@ -144,10 +144,17 @@ fn a_sidecar_is_missed_until_somebody_listens_where_members_are_sent() {
     };
     listen("10.0.0.1:15001", 1);
     assert_eq!(unheard(&runtime, &image), [(15001, vec!["10.0.0.1:15001".into()])]);
+    let heard = || runtime.sidecars(&image).unwrap().heard.into_iter().collect::<Vec<_>>();
+    assert_eq!(heard(), []);
     listen("127.0.0.1:15001", 2);
     assert_eq!(unheard(&runtime, &image), []);
+    assert_eq!(heard(), [("shop/cart".to_owned(), "cart-1".to_owned())]);
+    // Nobody knows of one that has no address: it dials nobody, and a sidecar may come later.
+    runtime.attach(&Pod { addresses: Vec::new(), ..pod("cart-1") }).unwrap();
+    assert_eq!((unheard(&runtime, &image), heard()), (Vec::new(), Vec::new()));
+    runtime.attach(&Pod { addresses: vec![address("10.0.0.1")], ..pod("cart-1") }).unwrap();
     runtime.pause().unwrap();
-    assert_eq!(unheard(&runtime, &image), []);
+    assert_eq!((unheard(&runtime, &image), heard()), (Vec::new(), Vec::new()));
 }
 
 #[test]

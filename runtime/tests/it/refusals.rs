@@ -6,7 +6,7 @@ use std::process::Command;
 use mesh_runtime::system::Files;
 use mesh_runtime::system::faults::{Faulty, Injected};
 use mesh_runtime::system::memory::Memory;
-use mesh_runtime::{Error, Instance, Kernel, Options, Runtime};
+use mesh_runtime::{Apply, Drift, Error, Instance, Kernel, Options, Runtime};
 use mesh_testbed::Ground;
 use mesh_testbed::kernel_test;
 
@@ -191,4 +191,23 @@ fn a_kernel_that_lacks_something_is_left_as_it_was_and_told_what_is_needed() {
     assert!(error.help().contains("Linux 6.1"), "{}", error.help());
     assert_eq!(memory.objects(), Vec::<String>::new());
     assert!(!memory.exists(&instance.maps()) && !memory.exists(&instance.pins().join("links")));
+}
+
+/// What holds the programs can be removed: nothing is decided then, and that is said once, with its cause.
+#[test]
+fn a_cgroup_that_was_removed_is_drift_and_the_cause_of_what_fails() {
+    let (system, instance) = machine();
+    let runtime = Runtime::on(system.clone(), instance.clone(), Options::default()).unwrap();
+    let tables = Policy::new().redirect(80, 15001).tiers(&["web"]).tables();
+    runtime.apply(request(&tables)).unwrap();
+    assert_eq!(runtime.status().unwrap().drift, []);
+    system.remove_cgroup(&instance.cgroup);
+    assert_eq!(runtime.status().unwrap().drift, [Drift::AttachedCgroupGone(instance.cgroup.clone())]);
+    for error in [runtime.join("shop/cart").unwrap_err(), runtime.apply(request(&tables)).unwrap_err()] {
+        assert_eq!(error.code(), "no-cgroup", "{error}");
+    }
+    system.make_cgroup(&instance.cgroup);
+    assert_ne!(runtime.status().unwrap().drift, []);
+    runtime.apply(Apply { repair: true, ..request(&tables) }).unwrap();
+    assert_eq!(runtime.status().unwrap().drift, []);
 }

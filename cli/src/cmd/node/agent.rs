@@ -15,7 +15,7 @@ use crate::args::{Agent, InstallCni, Program, Switch};
 use crate::cautions::{Caution, cautions};
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::node::open;
+use crate::node::{failure, open};
 use crate::output::Output;
 use crate::places::Places;
 use crate::render::{drift, warning};
@@ -25,8 +25,17 @@ use crate::{inventory, plugin, program};
 pub fn run(_output: &Output, args: &Agent) -> Result<Exit, Failure> {
     let runtime = open(&args.instance)?;
     let dir = args.policy.as_ref().map(std::path::absolute).transpose();
+    let dir = dir.map_err(|error| Failure::usage(error.to_string()))?;
+    // After a boot a node gets its policy back, whatever is mounted late.
+    if let Some(dir) = dir.as_ref().filter(|dir| !dir.exists())
+        && runtime.awaits_restore().map_err(failure)?.is_none()
+    {
+        return Err(Failure::refused("no-directory", format!("`{}` does not exist", dir.display())).help(
+            "make the directory, or name the one that the policies are in: `meshc agent --policy DIR`",
+        ));
+    }
     let settings = Settings {
-        dir: dir.map_err(|error| Failure::usage(error.to_string()))?,
+        dir,
         cluster: args.inventory.as_deref().map(cluster).transpose()?,
         listen: args.listen,
         interval: args.interval,

@@ -15,7 +15,7 @@ use crate::consent;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::live::live_policy;
-use crate::node::{failure, open};
+use crate::node::{failure, open, told_beside};
 use crate::output::Output;
 use crate::places::Places;
 use crate::policy::{Policy, beside, compare};
@@ -53,10 +53,11 @@ pub fn run(output: &Output, args: &Apply) -> Result<Exit, Failure> {
     let before = if output.is_json() { live_policy(&args.instance)? } else { None };
     let new = || Policy::of(image.clone(), tables.clone(), places.clone().unwrap_or_default());
     let mut expected = planned.as_ref().map(|(generation, _)| *generation);
-    let changes = if head.digest == hex(&tables.digest()) {
+    let told = told_beside(&runtime, args.program.inventory.as_deref())?;
+    let changes = if head.digest == hex(&tables.digest()) && told.is_empty() {
         Changes(Transition::default())
     } else {
-        let changes = Changes(runtime.transition(image).map_err(failure)?);
+        let changes = Changes(runtime.transition_told(image, &told).map_err(failure)?);
         let flows = || flows(output, live_policy(&args.instance)?.as_ref(), &new());
         if planned.is_none() && consent::ask(output, args, &changes, flows)? {
             // What was said yes to.
@@ -64,6 +65,10 @@ pub fn run(output: &Output, args: &Apply) -> Result<Exit, Failure> {
         }
         changes
     };
+    // They are so whatever becomes of the policy, and it finds the pods with them.
+    if !told.is_empty() {
+        runtime.label_namespaces(&told).map_err(failure)?;
+    }
     let origin =
         format!("apply {}", args.program.paths.iter().map(|path| named(path)).collect::<Vec<_>>().join(" "));
     let lines = places.as_ref().map(Places::encode).transpose()?;

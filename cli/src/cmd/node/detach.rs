@@ -60,10 +60,15 @@ fn pod(output: &Output, args: &Detach) -> Result<Exit, Failure> {
         }
     };
     let runtime = open(&args.instance)?;
+    let name = match (&args.netns, &args.namespace, &args.name) {
+        (Some(netns), ..) => format!("the pod of `{}`", netns.display()),
+        (None, Some(namespace), Some(name)) => format!("`{namespace}/{name}`"),
+        (None, _, name) => format!("`{}`", name.as_deref().unwrap_or_default()),
+    };
     if !runtime.detach(&which).map_err(failure)? {
         return Err(not_attached(&runtime, which));
     }
-    output.answer(&json!({ "changed": true }), || "detached\n".into());
+    output.answer(&json!({ "changed": true }), || format!("detached {name}\n"));
     Ok(Exit::Done)
 }
 

@@ -10,7 +10,9 @@ use mesh_bpf::prefix::Prefix;
 use mesh_compiler::asked::{Found, MemberName, Names, Other, Who};
 use mesh_compiler::ast::Asked;
 use mesh_compiler::diag::Diagnostic;
-use mesh_compiler::explain::{ByAddress, Cause, Explanation, explain_image, look_up, with_addresses};
+use mesh_compiler::explain::{
+    Accelerated, ByAddress, Cause, Explanation, explain_image, look_up, with_addresses,
+};
 use mesh_compiler::hir::region::AddressRange;
 use mesh_compiler::parse::parse_flow;
 use mesh_compiler::source::Sources;
@@ -304,7 +306,7 @@ impl<'a> Question<'a> {
                 json!({ "member": member.name, "namespace": member.namespace, "listens": listens })
             });
             facts.push(Fact { key: "sidecars", value: value.collect(), text: sidecars_text(port, &listens) });
-            if !found.accelerated && self.may_accelerate() {
+            if found.accelerated == Accelerated::No && self.may_accelerate() {
                 let text = "not accelerated: its bytes go through the TCP/IP stack".into();
                 facts.push(Fact { key: "accelerated", value: false.into(), text });
             }

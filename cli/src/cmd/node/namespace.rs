@@ -8,8 +8,7 @@ use serde_json::{Value, json};
 use crate::args::Namespace;
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::inventory;
-use crate::node::{failure, labels, open};
+use crate::node::{self, failure, labels, open};
 use crate::output::Output;
 use crate::render::moves::Changes;
 
@@ -32,12 +31,7 @@ pub fn run(output: &Output, args: &Namespace) -> Result<Exit, Failure> {
 /// What is told; nothing where it is asked.
 fn told(runtime: &Runtime, args: &Namespace) -> Result<Option<BTreeMap<String, Labels>>, Failure> {
     if let Some(file) = &args.inventory {
-        let mut told = inventory::read(file)?.labels();
-        // What the file does not have any more has no labels.
-        for name in runtime.namespaces().map_err(failure)?.into_keys() {
-            told.entry(name).or_default();
-        }
-        return Ok(Some(told));
+        return node::told(runtime, file).map(Some);
     }
     let is_told = args.no_labels || !args.labels.is_empty();
     let Some(name) = args.name.as_ref().filter(|_| is_told) else { return Ok(None) };

@@ -9,7 +9,7 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::files;
 use crate::live::{paused, policy};
-use crate::node::{failure, open};
+use crate::node::{failure, open, told_beside};
 use crate::output::Output;
 use crate::plan::Plan;
 use crate::policy::{Policy, beside, compare};
@@ -44,7 +44,9 @@ pub fn run(output: &Output, args: &Args) -> Result<Exit, Failure> {
         files::write(file, &plan.encode()?)?;
     }
     let beside = beside(old.as_ref(), Some(&new), &changes);
-    let members = Changes(runtime.transition(&new.image).map_err(failure)?);
+    let told = told_beside(&runtime, args.program.inventory.as_deref())?;
+    let members = Changes(runtime.transition_told(&new.image, &told).map_err(failure)?);
+    let is_done = equal && members.0.moves.is_empty();
     let mut answer = difference::object(&changes, &beside, args.entries || output.verbose);
     answer.extend(members.answer());
     answer.insert("live".into(), json!(old_digest));
@@ -55,7 +57,7 @@ pub fn run(output: &Output, args: &Args) -> Result<Exit, Failure> {
     answer.insert("paused".into(), is_paused.into());
     answer.insert("bytes".into(), new.tables.size().into());
     output.tinted(&serde_json::Value::Object(answer), Tint::Verdicts, || {
-        if equal {
+        if is_done {
             return format!("nothing to do: generation {generation} is this policy\n");
         }
         let from = if generation == 0 {
@@ -63,6 +65,11 @@ pub fn run(output: &Output, args: &Args) -> Result<Exit, Failure> {
         } else {
             format!("generation {generation} is live")
         };
+        if equal {
+            let head =
+                format!("generation {generation} is this policy; other labels of namespaces come with it\n");
+            return head + &members.text(false);
+        }
         let head = format!(
             "{from}; apply would make generation {}, {} of tables\n",
             generation + 1,
@@ -80,5 +87,5 @@ pub fn run(output: &Output, args: &Args) -> Result<Exit, Failure> {
     if let (Some(file), false) = (&args.output, output.is_json()) {
         output.info(&format!("`meshc apply {}` applies it, if this is still what is live", file.display()));
     }
-    Ok(if equal { Exit::Done } else { Exit::Different })
+    Ok(if is_done { Exit::Done } else { Exit::Different })
 }

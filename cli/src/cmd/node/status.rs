@@ -5,7 +5,7 @@ use std::fmt::Write;
 use mesh_bpf::flow::Verdict;
 use mesh_bpf::image::{MapImage, SourceKind};
 use mesh_bpf::item::counter_key;
-use mesh_runtime::{Decisions, Kernel, Runtime, State, Status as Found, Unheard, hex, items};
+use mesh_runtime::{Decisions, Kernel, Runtime, Sidecars, State, Status as Found, hex, items};
 use serde_json::{Value, json};
 
 use crate::args::Status;
@@ -27,23 +27,23 @@ pub fn run(output: &Output, args: &Status) -> Result<Exit, Failure> {
     let runtime = open(&args.instance)?;
     let status = runtime.status().map_err(failure)?;
     // Where the live policy cannot be read, the drift says why.
-    let (rows, accelerates, unheard, held) = match runtime.live().ok().flatten() {
+    let (rows, accelerates, sidecars, held) = match runtime.live().ok().flatten() {
         Some(live) => {
             let image = image(&live.tables)?;
             let places = Places::kept(&runtime, &hex(&live.tables.digest()));
-            let unheard = runtime.unheard(&image).map_err(failure)?;
+            let sidecars = runtime.sidecars(&image).map_err(failure)?;
             let held = runtime.held(&image).map_err(failure)?;
-            (rows(&image, &status, &places), acceleration::items(&image), unheard, held)
+            (rows(&image, &status, &places), acceleration::items(&image), sidecars, held)
         }
-        None => (Vec::new(), Items::new(), Vec::new(), Vec::new()),
+        None => (Vec::new(), Items::new(), Sidecars::default(), Vec::new()),
     };
     let agent = agent(runtime.instance());
     let mut found = answer(&runtime, &status, &rows, &accelerates);
     if let Some(found) = found.as_object_mut() {
         found.insert("confirm".into(), confirmation::answer(&runtime, status.waiting.as_ref()));
         found.insert("agent".into(), agent.clone());
-        found.insert("workloads".into(), workloads(&runtime, &status, &unheard));
-        found.insert("unheard".into(), sidecars::unheard(&unheard));
+        found.insert("workloads".into(), workloads(&runtime, &status, &sidecars));
+        found.insert("unheard".into(), sidecars::unheard(&sidecars.unheard));
         found.insert("held".into(), sidecars::held(&held));
         found.insert("not_taken".into(), sidecars::not_taken(&runtime.not_taken().map_err(failure)?));
     }
@@ -57,7 +57,7 @@ pub fn run(output: &Output, args: &Status) -> Result<Exit, Failure> {
             agent: words(&agent),
             rows: &rows,
             accelerates: &accelerates,
-            unheard: &unheard,
+            sidecars: &sidecars,
             held: &held,
         })
     });
@@ -65,7 +65,7 @@ pub fn run(output: &Output, args: &Status) -> Result<Exit, Failure> {
     let is_well = status.drift.is_empty()
         && status.failed.is_empty()
         && !is_refused
-        && unheard.is_empty()
+        && sidecars.unheard.is_empty()
         && held.is_empty()
         && status.head.state != State::Unfinished;
     let different = args.check && !is_well;
@@ -137,11 +137,11 @@ fn rule(row: &Row) -> Value {
     rule.into()
 }
 
-fn workloads(runtime: &Runtime<Kernel>, status: &Found, unheard: &[Unheard]) -> Value {
+fn workloads(runtime: &Runtime<Kernel>, status: &Found, sidecars: &Sidecars) -> Value {
     let all = status.workloads.iter().map(|workload| {
         json!({
             "name": workload.name, "members": workload.members,
-            "sidecar": render::status::sidecar(status, unheard, &workload.name).word(),
+            "sidecar": render::status::sidecar(status, sidecars, &workload.name).word(),
             "decisions": workload.decisions.as_ref().map(|it| decisions(runtime, it)),
         })
     });

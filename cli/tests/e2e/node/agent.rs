@@ -223,6 +223,19 @@ fn the_policy_of_a_directory_is_live_and_a_bad_one_changes_nothing() -> Tested {
 }
 
 #[test]
+fn a_directory_that_does_not_exist_ends_the_agent_at_its_start() -> Tested {
+    let node = Node::new()?;
+    let (meshc, missing) = (node.meshc(), node.ground().dir().join("nosuch"));
+    let mut command = Command::new("timeout");
+    command.arg("20").arg(meshc.get_program()).args(["agent", "--policy"]).arg(&missing);
+    command.envs(meshc.get_envs().filter_map(|(key, value)| Some((key, value?))));
+    let answer = Answer::of(&mut command)?;
+    assert!(answer.code == 1 && answer.words().contains("nosuch` does not exist"), "{answer:#?}");
+    assert!(answer.words().contains("meshc agent --policy DIR"), "{answer:#?}");
+    Ok(())
+}
+
+#[test]
 fn what_was_applied_by_hand_is_kept_until_the_agent_may_take_over() -> Tested {
     let mut running = Running::new(&mesh(15001))?;
     let pod = running.pod("cart-1")?;

@@ -88,6 +88,46 @@ fn an_inventory_says_what_the_labels_of_all_namespaces_are() -> Tested {
 }
 
 #[test]
+fn an_apply_hands_the_labels_of_its_inventory_to_the_node() -> Tested {
+    let node = Node::new()?;
+    let shop = pod(&node, "shop", "a")?;
+    let policy = node.policy(MESH)?.display().to_string();
+    let with = |command: &[&str], labels: &str, code: i32| -> Result<Value, Failure> {
+        let text = format!("[[namespace]]\nname = \"shop\"\nlabels = {{ {labels} }}\n");
+        let file = node.ground().write("cluster.toml", if labels.is_empty() { "" } else { &text })?;
+        let mut meshc = node.meshc();
+        meshc.args(["--format", "json"]).args(command).arg("--inventory").arg(file).arg(&policy);
+        let answer = Answer::of(&mut meshc)?;
+        assert_eq!(answer.code, code, "{answer:#?}");
+        answer.json()
+    };
+    let (enabled, canary) =
+        ("istio-injection = \"enabled\"", "istio-injection = \"enabled\", stage = \"canary\"");
+    let one = |from: &Value, to: &str| json!([{ "name": "a", "namespace": "shop", "from": from, "to": to }]);
+    assert_eq!(with(&["plan"], enabled, 3)?["moves"], one(&Value::Null, "shop/meshed"));
+    assert_eq!(dials(&node, &shop)?, STRAIGHT);
+    assert_eq!(with(&["apply"], enabled, 0)?["moves"], one(&Value::Null, "shop/meshed"));
+    assert_eq!(dials(&node, &shop)?, MESHED);
+    assert_eq!(with(&["plan"], enabled, 0)?["moves"], json!([]));
+    // The same policy: other labels alone move it.
+    assert_eq!(with(&["plan"], canary, 3)?["moves"], one(&json!("shop/meshed"), "shop/canary"));
+    let moved = with(&["apply"], canary, 0)?;
+    assert_eq!(
+        (&moved["moves"], &moved["changed"]),
+        (&one(&json!("shop/meshed"), "shop/canary"), &json!(false))
+    );
+    assert_eq!(dials(&node, &shop)?, CANARY);
+    // Who would leave by it is no less in the mesh: nothing is done before that is meant.
+    let refused = with(&["apply"], "stage = \"canary\"", 1)?;
+    assert_eq!(refused["error"]["code"], "leaving");
+    assert_eq!(dials(&node, &shop)?, CANARY);
+    // One that says nothing of namespaces changes none.
+    with(&["apply"], "", 0)?;
+    assert_eq!(dials(&node, &shop)?, CANARY);
+    Ok(())
+}
+
+#[test]
 fn one_pod_is_attached_with_labels_of_its_namespace_and_again_with_others() -> Tested {
     let node = Node::new()?;
     node.apply(MESH)?;

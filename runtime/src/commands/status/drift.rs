@@ -24,13 +24,19 @@ pub(super) fn drift<S: System>(node: Node<'_, S>, maps: &PinnedMaps<S>, live: &L
         }
     }
     let profiles = slot::read_table(node.system, maps, live.slot(), &live.manifest, Table::Profiles);
+    // Without it no program is attached, and that is said once.
+    let is_there = node.is_cgroup()?;
     let missing = match &profiles {
+        _ if !is_there => Vec::new(),
         Ok(profiles) => hooks::missing_for(node, profiles)?,
         Err(_) => hooks::missing(node)?,
     };
+    if !is_there {
+        drift.push(Drift::AttachedCgroupGone(node.instance.cgroup.clone()));
+    }
     drift.extend(missing.into_iter().map(hooks::drift));
     drift.extend(host::drift_of(node, &maps.control)?);
-    if profiles.is_ok_and(|profiles| acceleration::wanted(profiles.bytes())) {
+    if is_there && profiles.is_ok_and(|profiles| acceleration::wanted(profiles.bytes())) {
         drift.extend(acceleration::missing(node)?.into_iter().map(Drift::AcceleratorMissing));
     }
     if let Ok(policy) = membership(node.system, maps, live) {
