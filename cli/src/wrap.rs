@@ -154,10 +154,7 @@ mod tests {
                 "    without shop: deny\n        outbound  a.mesh:1",
             ),
             ("  help: write it on a line of its own", "  help: write it on a line of\n        its own"),
-            (
-                "make it again and `meshc apply --repair` it",
-                "make it again and\n      `meshc apply --repair` it",
-            ),
+            ("make it again now and `meshc apply` it", "make it again now and\n      `meshc apply` it"),
             ("one ` is not a quote, and no word", "one ` is not a quote, and no\n      word"),
             ("- an item that is longer than that", "- an item that is longer\n  than that"),
             ("größe größe größe größe größe größe", "größe größe größe größe größe\n      größe"),

@@ -58,7 +58,7 @@ fn workloads_with_equal_rules_are_counted_apart() -> Tested {
     assert!(cart.starts_with("bookstore/cart 1 - 3 1 1 ") && cart.ends_with(" s ago"), "{text}");
     assert_eq!(words("bookstore/batch").join(" "), "bookstore/batch 1 - 1 0 0 -", "{text}");
     assert!(
-        text.contains("  bookstore/cart  3 redirected, 1 excluded, 1 exempt, 1 denied (the last "),
+        text.contains("  bookstore/cart   3 redirected, 1 excluded, 1 exempt, 1 denied (the last "),
         "{text}"
     );
     Ok(())
