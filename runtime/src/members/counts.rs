@@ -7,12 +7,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use mesh_bpf::abi::{
-    self, COUNTED_EXEMPT, CgroupPath, MemberCounts, MemberCountsKey, NamedCgroup, VERDICT_DENIED,
-    VERDICT_EXCLUDED, VERDICT_REDIRECTED, workload_hash,
-};
+use mesh_bpf::abi::{self, CgroupPath, MemberCounts, MemberCountsKey, NamedCgroup, workload_hash};
 use serde::{Deserialize, Serialize};
 
+use super::decisions::Decisions;
 use super::registry::{Policies, Registry};
 use crate::error::Result;
 use crate::maps::pinned::PinnedMaps;
@@ -23,44 +21,6 @@ use crate::system::System;
 
 /// Beside the members' files.
 const PAST: &str = "past-decisions";
-/// Nanoseconds in a millisecond.
-const NANOS: u64 = 1_000_000;
-
-/// Decisions by verdict.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Decisions {
-    /// Sent to the sidecar.
-    pub redirected: u64,
-    /// Went straight.
-    pub excluded: u64,
-    /// Refused.
-    pub denied: u64,
-    /// Of exempt processes.
-    pub exempt: u64,
-    /// When one was last denied, in milliseconds since boot.
-    pub denied_at: Option<u64>,
-}
-
-impl Decisions {
-    fn add(&mut self, other: &Self) {
-        self.redirected += other.redirected;
-        self.excluded += other.excluded;
-        self.denied += other.denied;
-        self.exempt += other.exempt;
-        self.denied_at = self.denied_at.max(other.denied_at);
-    }
-
-    fn of(counts: &MemberCounts) -> Self {
-        let decided = |verdict: usize| counts.decided.get(verdict).copied().unwrap_or_default();
-        Self {
-            redirected: decided(VERDICT_REDIRECTED.into()),
-            excluded: decided(VERDICT_EXCLUDED.into()),
-            denied: decided(VERDICT_DENIED.into()),
-            exempt: decided(COUNTED_EXEMPT as usize),
-            denied_at: (counts.denied_at > 0).then_some(counts.denied_at / NANOS),
-        }
-    }
-}
 
 /// An entry: for which workload it counts, and the sums over all processors.
 fn counted(value: &[u8]) -> (u64, Decisions) {

@@ -8,6 +8,7 @@ pub(crate) mod addresses;
 pub(crate) mod cgroups;
 pub(crate) mod command_cgroups;
 pub(crate) mod counts;
+pub(crate) mod decisions;
 pub(crate) mod drift;
 pub(crate) mod files;
 pub(crate) mod namespaces;

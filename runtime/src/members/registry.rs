@@ -24,7 +24,7 @@ use crate::maps::live::{self, membership};
 use crate::maps::pinned::PinnedMaps;
 use crate::maps::slot::PerSlot;
 use crate::member::{Key, Member, Origin};
-use crate::members::counts::Decisions;
+use crate::members::decisions::Decisions;
 use crate::members::{addresses, files, reserved_ports};
 use crate::node::Node;
 use crate::state::record;
