@@ -156,7 +156,7 @@ mod tests {
             ("  help: write it on a line of its own", "  help: write it on a line of\n        its own"),
             ("make it again now and `meshc apply` it", "make it again now and\n      `meshc apply` it"),
             ("one ` is not a quote, and no word", "one ` is not a quote, and no\n      word"),
-            ("- an item that is longer than that", "- an item that is longer\n  than that"),
+            ("- an item that is longer than that", "- an item that is longer than\n  that"),
             ("größe größe größe größe größe größe", "größe größe größe größe größe\n      größe"),
             ("漢字漢字漢字 漢字漢字漢字漢字 漢字", "漢字漢字漢字 漢字漢字漢字漢字\n      漢字"),
             (
