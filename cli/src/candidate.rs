@@ -4,6 +4,7 @@ use mesh_bpf::artifact;
 use mesh_bpf::image::MapImage;
 use mesh_bpf::tables::Tables;
 use mesh_compiler::compile::Compiled;
+use mesh_compiler::diag::Severity;
 
 use crate::args::Program;
 use crate::failure::Failure;
@@ -48,6 +49,9 @@ pub fn candidate(output: &Output, args: &Program) -> Result<Option<Candidate>, F
         }
     }
     let compilation = program::compile_proved(output, args)?;
+    if compilation.compiled.is_some() && !program::knows_services(output, &compilation, Severity::Error) {
+        return Ok(None);
+    }
     let places = Places::of(&compilation);
     Ok(compilation.compiled.map(|Compiled { image, tables, .. }| Candidate {
         tables,

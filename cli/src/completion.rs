@@ -12,7 +12,7 @@ use clap_complete::engine::{
 };
 use mesh_bpf::text::is_obeyed;
 use mesh_compiler::diag::Code;
-use mesh_compiler::resolve::{load, resolve};
+use mesh_compiler::resolve::{Services, load, resolve};
 
 use crate::args::{self, InstanceArgs};
 use crate::files::{FileSystem, read_given};
@@ -115,7 +115,7 @@ fn of_sources(paths: &[PathBuf]) -> Option<Vec<CompletionCandidate>> {
         return None;
     }
     let (files, found) = load(read_given(paths, "-").ok()?, &mut FileSystem);
-    let (resolution, _) = resolve(&files, found);
+    let (resolution, _) = resolve(&files, found, &Services::new());
     let program = &resolution.program;
     let mesh = |workload: &mesh_compiler::hir::Workload| program.meshes.get(workload.mesh.index());
     let one = |workload: &mesh_compiler::hir::Workload| {

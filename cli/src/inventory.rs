@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::thread;
 
 use mesh_bpf::selector::Endpoint;
+use mesh_compiler::resolve::Services;
 use serde::Deserialize;
 
 use crate::failure::Failure;
@@ -27,6 +28,22 @@ struct Tables {
     endpoints: Vec<Entry>,
     #[serde(default, rename = "namespace")]
     namespaces: Vec<Namespace>,
+    #[serde(default, rename = "service")]
+    services: Vec<Service>,
+}
+
+/// A Kubernetes service: its cluster addresses and endpoints.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Service {
+    name: String,
+    #[serde(default = "default_namespace")]
+    namespace: String,
+    addresses: Vec<IpAddr>,
+}
+
+fn default_namespace() -> String {
+    "default".into()
 }
 
 /// A Kubernetes namespace.
@@ -45,6 +62,8 @@ pub struct Inventory {
     pub endpoints: Vec<Endpoint>,
     /// Labels of namespaces, by name.
     pub namespaces: BTreeMap<String, Arc<Labels>>,
+    /// Addresses of services, by namespace and name.
+    pub services: Services,
 }
 
 /// One endpoint.
@@ -79,11 +98,13 @@ pub fn read(path: &Path) -> Result<Inventory, Failure> {
     let refused = |why: String| {
         Failure::refused("bad-inventory", format!("`{}`: {why}", path.display())).help(
             "an inventory has `[[endpoint]]` tables with `name`, and as far as they apply `namespace`, \
-             `labels`, `service-account`, `addresses`, `cgroup`; and `[[namespace]]` tables with `name` and `labels`",
+             `labels`, `service-account`, `addresses`, `cgroup`; `[[namespace]]` tables with `name` and `labels`; and \
+             `[[service]]` tables with `name`, `namespace` and `addresses`",
         )
     };
     let text = String::from_utf8(files::read(path)?).map_err(|_| refused("it is not UTF-8 text".into()))?;
-    let Tables { endpoints, namespaces } = parse(&text).map_err(|error| refused(error.to_string()))?;
+    let Tables { endpoints, namespaces, services: listed } =
+        parse(&text).map_err(|error| refused(error.to_string()))?;
     let mut labels: BTreeMap<String, Arc<Labels>> = BTreeMap::new();
     for Namespace { name, labels: own } in namespaces {
         if labels.contains_key(&name) {
@@ -101,7 +122,15 @@ pub fn read(path: &Path) -> Result<Inventory, Failure> {
         }
     }
     let endpoints = endpoints.into_iter().map(|entry| entry.endpoint(&labels)).collect();
-    Ok(Inventory { endpoints, namespaces: labels })
+    let mut services = Services::new();
+    for Service { name, namespace, addresses } in listed {
+        let name = format!("{namespace}/{name}");
+        let addresses = addresses.iter().map(IpAddr::to_canonical).collect();
+        if services.insert(name.clone(), addresses).is_some() {
+            return Err(refused(format!("the service `{name}` is listed twice")));
+        }
+    }
+    Ok(Inventory { endpoints, namespaces: labels, services })
 }
 
 /// Reads the tables a piece at a time, which takes less time and a third of the memory: a parser of TOML keeps the tree
@@ -141,6 +170,7 @@ impl Tables {
     fn extend(&mut self, others: Self) {
         self.endpoints.extend(others.endpoints);
         self.namespaces.extend(others.namespaces);
+        self.services.extend(others.services);
     }
 }
 
@@ -212,7 +242,7 @@ mod tests {
         assert!(pieces(&text).unwrap().len() > 3);
         let text = "[[namespace]]\nname = \"a\"\n[namespace.labels]\nk = \"v\"\n\n".to_owned()
             + &text
-            + "[[namespace]]\nname = \"b\"\n";
+            + "[[namespace]]\nname = \"b\"\n\n[[service]]\nname = \"s\"\naddresses = [\"10.43.0.1\"]\n";
         assert!(pieces(&text).unwrap().len() > 3);
         let whole: Tables = toml::from_str(&text).unwrap();
         let namespaces = |tables: &Tables| -> Vec<_> {
@@ -220,6 +250,12 @@ mod tests {
         };
         assert_eq!(namespaces(&parse(&text).unwrap()), namespaces(&whole));
         assert_eq!(namespaces(&whole).len(), 2);
+        let services = |tables: Tables| -> Vec<_> {
+            tables.services.into_iter().map(|one| (one.namespace, one.name, one.addresses)).collect()
+        };
+        let parsed = services(parse(&text).unwrap());
+        assert_eq!(parsed, [("default".into(), "s".into(), vec!["10.43.0.1".parse().unwrap()])]);
+        assert_eq!(parsed, services(toml::from_str(&text).unwrap()));
         let names = |entries: Vec<Entry>| -> Vec<_> {
             entries.into_iter().map(|entry| (entry.name, entry.labels, entry.addresses)).collect()
         };

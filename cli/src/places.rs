@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use mesh_bpf::prefix::Prefix;
 use mesh_compiler::compile::Compilation;
-use mesh_compiler::emit::{NamedSet, Sets};
+use mesh_compiler::emit::{NamedService, NamedSet, Sets};
 use mesh_compiler::explain::{Elsewhere, Part, Reason};
 use mesh_compiler::hir::NameId;
 use mesh_compiler::source::{Sources, Span};
@@ -23,9 +23,20 @@ pub struct Places {
     lines: Vec<(u64, u32, u32)>,
     /// Name, addresses, ports.
     sets: Vec<(String, Vec<Prefix>, Vec<String>)>,
-    /// The last one, since what an earlier build kept ends before it.
+    /// What an earlier build kept ends before it, or after it.
     #[serde(deserialize_with = "or_none")]
     elements: Elements,
+    #[serde(deserialize_with = "or_none")]
+    services: Services,
+}
+
+/// Kubernetes services that the policy names.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+struct Services {
+    /// Name and addresses.
+    known: Vec<(String, Vec<Prefix>)>,
+    /// A set, by its place, and the names of those that it has.
+    of_sets: Vec<(u32, Vec<String>)>,
 }
 
 /// Parts of items that stand elsewhere than in their rules.
@@ -39,8 +50,8 @@ struct Elements {
     parts: Vec<[u32; 2]>,
 }
 
-fn or_none<'de, D: serde::Deserializer<'de>>(bytes: D) -> Result<Elements, D::Error> {
-    Ok(Elements::deserialize(bytes).unwrap_or_default())
+fn or_none<'de, D: serde::Deserializer<'de>, T: Deserialize<'de> + Default>(bytes: D) -> Result<T, D::Error> {
+    Ok(T::deserialize(bytes).unwrap_or_default())
 }
 
 /// Where an item is written.
@@ -122,9 +133,14 @@ impl Places {
         if elements.written.is_empty() {
             elements = Elements::default();
         }
-        let sets = Sets::of(program);
-        let sets = sets.iter().map(|set| (set.name.clone(), set.addresses.clone(), set.ports.clone()));
-        Self { files, lines, sets: sets.collect(), elements }
+        let all = Sets::of(program);
+        let with_services = (0..).zip(all.iter()).filter(|(_, set)| !set.services.is_empty());
+        let services = Services {
+            known: all.services().map(|it| (it.name.clone(), it.addresses.clone())).collect(),
+            of_sets: with_services.map(|(at, set)| (at, set.services.clone())).collect(),
+        };
+        let sets = all.iter().map(|set| (set.name.clone(), set.addresses.clone(), set.ports.clone()));
+        Self { files, lines, sets: sets.collect(), elements, services }
     }
 
     /// Where the item is written whose counter has this key and which has this text.
@@ -148,10 +164,34 @@ impl Places {
         Some(Place { file: file_name(file)?, line, elements, are_more: false })
     }
 
-    /// The sets of the policy.
+    /// The sets of the policy, and the services that it names.
     pub fn sets(&self) -> Sets {
-        let sets = self.sets.iter().cloned();
-        Sets::new(sets.map(|(name, addresses, ports)| NamedSet { name, addresses, ports }).collect())
+        let of_set = |at: u32| self.services.of_sets.iter().find(|(set, _)| *set == at);
+        let set = |(at, (name, addresses, ports)): (u32, &(String, Vec<Prefix>, Vec<String>))| NamedSet {
+            name: name.clone(),
+            addresses: addresses.clone(),
+            services: of_set(at).map(|(_, names)| names.clone()).unwrap_or_default(),
+            ports: ports.clone(),
+        };
+        let service = |(name, addresses): &(String, Vec<Prefix>)| NamedService {
+            name: name.clone(),
+            addresses: addresses.clone(),
+        };
+        Sets::new((0..).zip(&self.sets).map(set).collect())
+            .with_services(self.services.known.iter().map(service).collect())
+    }
+
+    /// Services that the policy names, with the addresses that it was compiled for.
+    #[cfg_attr(
+        not(all(feature = "kernel", target_os = "linux")),
+        expect(dead_code, reason = "for commands that touch a kernel")
+    )]
+    pub fn services(&self) -> mesh_compiler::resolve::Services {
+        let address = |prefix: &Prefix| prefix.first();
+        let known = self.services.known.iter();
+        known
+            .map(|(name, addresses)| (name.clone(), addresses.iter().filter_map(address).collect()))
+            .collect()
     }
 
     /// Those that were kept of a policy, by its digest.
@@ -308,12 +348,16 @@ mesh shop {
     #[test]
     fn what_an_earlier_build_kept_is_read() {
         let (Places { files, lines, sets, .. }, compilation) = places();
-        let earlier = postcard::to_stdvec(&(files, lines, sets)).unwrap();
-        let kept = Places::decode(&earlier);
-        assert!(
-            citations(&kept, &compilation)
-                .contains(&"deny outbound tcp 26 to 10.42.1.0/24  shop.mesh:6".into())
-        );
-        assert_eq!(kept.sets().iter().count(), 3);
+        for earlier in [
+            postcard::to_stdvec(&(&files, &lines, &sets)).unwrap(),
+            postcard::to_stdvec(&(&files, &lines, &sets, Elements::default())).unwrap(),
+        ] {
+            let kept = Places::decode(&earlier);
+            assert!(
+                citations(&kept, &compilation)
+                    .contains(&"deny outbound tcp 26 to 10.42.1.0/24  shop.mesh:6".into())
+            );
+            assert_eq!(kept.sets().iter().count(), 3);
+        }
     }
 }

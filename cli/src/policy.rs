@@ -64,7 +64,7 @@ pub fn beside(old: Option<&Policy>, new: Option<&Policy>, difference: &Differenc
         let found = causes(old.map(Policy::side), new.map(Policy::side), change);
         found.into_iter().map(|cause| CauseAt { place: place(old, new, &cause), cause }).collect()
     });
-    let sets = [old, new].into_iter().flatten().flat_map(|policy| policy.sets.iter());
+    let sets = [old, new].into_iter().flatten().map(|policy| &policy.sets);
     Beside::new(causes.collect(), sets)
 }
 

@@ -2,9 +2,10 @@
 
 use std::thread;
 
-use mesh_compiler::compile::{self, Compilation};
+use mesh_compiler::compile::{self, Compilation, Inventory};
 use mesh_compiler::diag::Severity;
 use mesh_compiler::prove::prove;
+use mesh_compiler::resolve::Services;
 
 use crate::args::{Deny, Program};
 use crate::failure::Failure;
@@ -17,6 +18,11 @@ const SHARE: usize = 64;
 
 /// Reads, checks and compiles a program. Nothing is printed.
 pub fn compile(args: &Program) -> Result<Compilation, Failure> {
+    compile_with(args, None)
+}
+
+/// The same, where services are known otherwise than from an inventory.
+pub fn compile_with(args: &Program, services: Option<&Services>) -> Result<Compilation, Failure> {
     let given = read_given(&args.paths, &args.stdin_name)?;
     heap::reserve(given.iter().map(|(_, bytes)| bytes.len()).sum::<usize>().saturating_mul(SHARE));
     let mut compilation = thread::scope(|scope| {
@@ -27,12 +33,15 @@ pub fn compile(args: &Program) -> Result<Compilation, Failure> {
             move || thread.map_or_else(|_| inventory::read(path), joined)
         });
         let mut failure = None;
-        let read = || match reading.take()?() {
-            Ok(inventory) => Some(inventory.endpoints),
-            Err(found) => {
-                failure = Some(found);
-                None
-            }
+        let read = || {
+            let Some(read) = reading.take() else {
+                return services.map(|known| Inventory { services: known.clone(), endpoints: None });
+            };
+            let found = read().map_err(|found| failure = Some(found)).ok()?;
+            // One that has services alone says nothing of endpoints.
+            let is_of_services = found.endpoints.is_empty() && !found.services.is_empty();
+            let endpoints = (!is_of_services).then_some(found.endpoints);
+            Some(Inventory { services: found.services, endpoints })
         };
         let compilation = compile::compile_within(given, &mut FileSystem, read, args.max_lines);
         // A policy with errors did not come to ask for it.
@@ -55,6 +64,15 @@ pub fn compile(args: &Program) -> Result<Compilation, Failure> {
 /// What the thread that reads came to.
 fn joined<T>(thread: thread::ScopedJoinHandle<'_, Result<T, Failure>>) -> Result<T, Failure> {
     thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+/// Whether the addresses of all services are known that a policy names. Where they are not, that is said, as an error or
+/// as a warning.
+pub fn knows_services(output: &Output, compilation: &Compilation, severity: Severity) -> bool {
+    let unknown: Vec<_> =
+        compilation.unknown_services().into_iter().map(|found| found.severity(severity)).collect();
+    render::say(output, &compilation.files.sources, &unknown);
+    unknown.is_empty()
 }
 
 /// The same, and prints what is as bad as `least` or worse. Notes are for `check`.

@@ -43,7 +43,12 @@ fn snapshot(dir: &str, name: &str, content: &str) {
 #[test]
 fn every_policy_compiles_to_its_snapshot() {
     for policy in policies("policies") {
-        let output = meshc(&["compile", policy.to_str().unwrap()]);
+        let inventory = policy.with_extension("toml");
+        let mut arguments = vec!["compile", policy.to_str().unwrap()];
+        if root().join(&inventory).exists() {
+            arguments.extend(["--inventory", inventory.to_str().unwrap()]);
+        }
+        let output = meshc(&arguments);
         assert!(output.status.success(), "{}: {}", policy.display(), text(&output.stderr));
         snapshot("compiled", policy.file_stem().unwrap().to_str().unwrap(), &text(&output.stdout));
     }

@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use mesh_bpf::flow::{Direction, Identity};
 
 use crate::ast::{Asked, AskedEnd, AskedKind, Name};
-use crate::diag::{Code, Diagnostic, all_of, did_you_mean, quote};
-use crate::resolve::{identity, identity_of_inbound, inbound_of_address, no_workload};
+use crate::diag::{Code, Diagnostic, Severity, all_of, did_you_mean, quote};
+use crate::resolve::{Services, identity, identity_of_inbound, inbound_of_address, no_workload};
 
 /// More choices are counted, not told.
 const TOLD: usize = 8;
@@ -19,6 +19,8 @@ pub struct Names {
     pub workloads: Vec<String>,
     /// Pods and units.
     pub members: Vec<MemberName>,
+    /// Kubernetes services, with their addresses.
+    pub services: Services,
 }
 
 /// What a member is called.
@@ -49,10 +51,12 @@ pub enum Who {
 }
 
 /// The other end of a flow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Other {
     /// An address.
     Address(IpAddr),
+    /// The addresses of a Kubernetes service: at least one.
+    Service(Vec<IpAddr>),
     /// Somebody of the mesh.
     Member(Who),
 }
@@ -78,20 +82,42 @@ impl Names {
     pub fn find(&self, asked: &Asked, mesh: Option<&str>) -> Result<Found, Diagnostic> {
         let end = |end: &AskedEnd| match end {
             AskedEnd::Address(address) => Ok(Other::Address(address.value.to_canonical())),
+            AskedEnd::Service(name) => self.service(name).map(Other::Service),
             AskedEnd::Name(kind, name) => self.named(*kind, name, mesh).map(Other::Member),
         };
         let (who, direction, other) = match (end(&asked.from)?, end(&asked.to)?, asked.inbound) {
-            (Other::Member(_), Other::Address(_), Some(inbound)) => {
-                return Err(inbound_of_address(asked.to.span(), inbound));
-            }
-            (Other::Address(_), Other::Address(_), _) => return Err(no_workload(asked.span)),
             (Other::Member(who), other, None) => (who, Direction::Outbound, other),
             (other, Other::Member(who), _) => (who, Direction::Inbound, other),
+            (Other::Member(_), _, Some(inbound)) => {
+                return Err(inbound_of_address(asked.to.span(), inbound));
+            }
+            (Other::Address(_) | Other::Service(_), ..) => return Err(no_workload(asked.span)),
         };
         if let (Direction::Inbound, Some(first)) = (direction, asked.identity.first()) {
             return Err(identity_of_inbound(first.span));
         }
         Ok(Found { who, direction, other, identity: identity(&asked.identity) })
+    }
+
+    fn service(&self, name: &Name) -> Result<Vec<IpAddr>, Diagnostic> {
+        let quoted = quote(&name.value);
+        let Some(addresses) = self.services.get(&name.value) else {
+            let help = match did_you_mean(&name.value, self.services.keys().map(String::as_str)) {
+                Some(meant) => format!("did you mean `service {meant}`?"),
+                None => "give an inventory that has it, or write an address".to_owned(),
+            };
+            let message = format!("the addresses of service {quoted} are not known");
+            return Err(Diagnostic::new(Code::UnknownService, message)
+                .severity(Severity::Error)
+                .label(name.span, "stands for no address here")
+                .help(help));
+        };
+        if addresses.is_empty() {
+            return Err(Diagnostic::new(Code::WrongKind, format!("service {quoted} has no address now"))
+                .label(name.span, "stands for nobody")
+                .help("write an address"));
+        }
+        Ok(addresses.iter().copied().collect())
     }
 
     fn named(&self, kind: Option<AskedKind>, name: &Name, mesh: Option<&str>) -> Result<Who, Diagnostic> {
@@ -234,6 +260,11 @@ mod tests {
                 pod("prod", "twin", Some(1)),
                 unit,
             ],
+            services: Services::from([
+                ("default/kubernetes".into(), ["10.43.0.1".parse().unwrap()].into()),
+                ("shop/cart".into(), ["10.43.0.9", "10.42.0.9"].map(|one| one.parse().unwrap()).into()),
+                ("shop/nobody".into(), [].into()),
+            ]),
         }
     }
 
@@ -268,6 +299,16 @@ mod tests {
             assert_eq!((inbound.who, inbound.direction), (who, Direction::Inbound), "{name}");
         }
         assert_eq!(found("web -> 10.0.3.9:80", Some("bank")).unwrap().who, Who::Workload(0));
+        let addresses = |all: &[&str]| Other::Service(all.iter().map(|one| one.parse().unwrap()).collect());
+        for (flow, direction, other) in [
+            ("cart -> service kubernetes tcp 443", Direction::Outbound, &["10.43.0.1"][..]),
+            ("cart->service shop/cart:443", Direction::Outbound, &["10.42.0.9", "10.43.0.9"]),
+            ("service default/kubernetes -> cart udp 53", Direction::Inbound, &["10.43.0.1"]),
+        ] {
+            let found = found(flow, None).unwrap();
+            assert_eq!((found.who, found.direction), (Who::Workload(1), direction), "{flow}");
+            assert_eq!(found.other, addresses(other), "{flow}");
+        }
     }
 
     #[test]
@@ -296,6 +337,17 @@ mod tests {
                  `dev/twin`, `prod/twin` and `batch.service`",
             ),
             ("alone -> 10.0.3.9:80", "`alone` is in no workload: nothing is decided about it; "),
+            (
+                "cart -> service shop/crat:80",
+                "the addresses of service `shop/crat` are not known; did you mean `service shop/cart`?",
+            ),
+            ("cart -> service shop/nobody:80", "service `shop/nobody` has no address now; write an address"),
+            (
+                "service kubernetes -> 10.0.3.9:80",
+                "neither end of the flow is a workload; write a workload at one end: on the left for what it opens, on \
+                 the right for what it receives",
+            ),
+            ("cart -> service shop/a/b:80", "no service can have the name `shop/a/b`"),
             ("cart -> 10.0.3.9", "the flow has no port"),
             ("cart -> 10.0.3.9:80 tcp 81", "two ports for one flow"),
         ] {

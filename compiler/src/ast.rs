@@ -78,6 +78,30 @@ impl File {
             lost: Lost { exempt: false, statement: false },
         }
     }
+
+    /// Every use of a Kubernetes service for its addresses.
+    pub fn services(&self) -> impl Iterator<Item = &Name> {
+        let bodies = self.meshes.iter().flat_map(|mesh| {
+            let inner = mesh.workloads.iter().map(|workload| &workload.body);
+            inner.chain(mesh.fors.iter().map(|block| &block.body)).chain([&mesh.body])
+        });
+        let rules = bodies.chain([&self.body]).flat_map(|body| &body.rules);
+        let sets = self.meshes.iter().flat_map(|mesh| &mesh.sets).chain(&self.sets);
+        let lines = self.meshes.iter().flat_map(|mesh| &mesh.tests).flat_map(|test| &test.lines);
+        let of_rules = rules.flat_map(|rule| rule.addresses.iter().flatten()).filter_map(|item| match item {
+            AddressItem::Service(name) => Some(name),
+            AddressItem::Prefix(_) | AddressItem::Name(_) => None,
+        });
+        let of_sets = sets.flat_map(|set| &set.items).filter_map(|item| match item {
+            SetItem::Service(name) => Some(name),
+            SetItem::Ports(_) | SetItem::Address(_) | SetItem::Name(_) => None,
+        });
+        let of_lines = lines.flat_map(|line| [&line.flow.from, &line.flow.to]).filter_map(|end| match end {
+            Endpoint::Service(name) => Some(name),
+            Endpoint::Address(_) | Endpoint::Name(_) => None,
+        });
+        of_rules.chain(of_sets).chain(of_lines)
+    }
 }
 
 /// The statements that may stand in every scope.
@@ -126,6 +150,8 @@ pub enum SetItem {
     Ports(ProtocolPorts),
     /// An address or a prefix.
     Address(Spanned<Prefix>),
+    /// A Kubernetes service, for its addresses: `shop/cart`. Its words are `service` and the name.
+    Service(Name),
     /// Another set, or a workload or group for its addresses.
     Name(Name),
 }
@@ -175,6 +201,8 @@ pub enum RulePorts {
 pub enum AddressItem {
     /// An address or a prefix.
     Prefix(Spanned<Prefix>),
+    /// A Kubernetes service, with its namespace: `shop/cart`. Its words are `service` and the name.
+    Service(Name),
     /// A set, a workload or a group.
     Name(Name),
 }
@@ -450,6 +478,8 @@ pub struct Asked {
 pub enum AskedEnd {
     /// An address.
     Address(Spanned<IpAddr>),
+    /// A Kubernetes service, with its namespace: `shop/cart`.
+    Service(Name),
     /// `catalog`, `shop/catalog`, `catalog-7d9f`, `pod catalog`: what it is, where that is said.
     Name(Option<AskedKind>, Name),
 }
@@ -460,7 +490,7 @@ impl AskedEnd {
     pub const fn span(&self) -> Span {
         match self {
             Self::Address(address) => address.span,
-            Self::Name(_, name) => name.span,
+            Self::Service(name) | Self::Name(_, name) => name.span,
         }
     }
 }
@@ -479,6 +509,8 @@ pub enum AskedKind {
 pub enum Endpoint {
     /// An address.
     Address(Spanned<IpAddr>),
+    /// A Kubernetes service, with its namespace: `shop/cart`.
+    Service(Name),
     /// A workload.
     Name(Name),
 }
@@ -489,7 +521,7 @@ impl Endpoint {
     pub const fn span(&self) -> Span {
         match self {
             Self::Address(address) => address.span,
-            Self::Name(name) => name.span,
+            Self::Service(name) | Self::Name(name) => name.span,
         }
     }
 }

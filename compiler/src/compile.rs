@@ -15,8 +15,17 @@ use crate::diag::{Code, Diagnostic, Severity, has_errors};
 use crate::hir::Program;
 use crate::lower::{Origins, lower};
 use crate::question::Members;
-use crate::resolve::{Files, Loader, Location, Resolution, load, resolve};
+use crate::resolve::{Files, Loader, Location, Resolution, Services, load, resolve, unknown_services};
 use crate::testing::{self, Report};
+
+/// What somebody knows of the cluster that a policy is compiled for.
+#[derive(Clone, Debug, Default)]
+pub struct Inventory {
+    /// Endpoints; none where only the rest is known.
+    pub endpoints: Option<Vec<Endpoint>>,
+    /// Services, with their addresses.
+    pub services: Services,
+}
 
 /// A program and everything that there is to say about it.
 #[derive(Debug)]
@@ -25,7 +34,7 @@ pub struct Compilation {
     pub files: Files,
     /// Its meaning. Where there were errors, without what they are about.
     pub resolution: Resolution,
-    /// The endpoints of the inventory by workload.
+    /// The endpoints of the inventory by workload, and its services.
     pub members: Members,
     /// What came out of its tests; nothing where it does not compile.
     pub tests: Report,
@@ -36,6 +45,13 @@ pub struct Compilation {
 }
 
 impl Compilation {
+    /// An error for each service whose addresses are not known. Where there are some, what the policy means is not known
+    /// either, and no node takes it.
+    #[must_use]
+    pub fn unknown_services(&self) -> Vec<Diagnostic> {
+        unknown_services(&self.resolution.program, self.members.services())
+    }
+
     /// The program as it is decided before it is lowered: again, since that is kept nowhere. `None` where its
     /// statements have errors, or it is too large.
     #[must_use]
@@ -61,31 +77,37 @@ pub struct Compiled {
 pub fn compile(
     given: Vec<(Location, Vec<u8>)>,
     loader: &mut dyn Loader,
-    inventory: Option<Vec<Endpoint>>,
+    inventory: Option<Inventory>,
 ) -> Compilation {
     compile_within(given, loader, || inventory, MAX_LINES)
 }
 
-/// The same, for tables of at most this many lines of 64 bytes. The inventory is asked for when it is needed: it
-/// may be read meanwhile.
+/// The same, for tables of at most this many lines of 64 bytes. The inventory is asked for when it is needed, which
+/// is late where the program names no service: it may be read meanwhile.
 pub fn compile_within(
     given: Vec<(Location, Vec<u8>)>,
     loader: &mut dyn Loader,
-    inventory: impl FnOnce() -> Option<Vec<Endpoint>>,
+    inventory: impl FnOnce() -> Option<Inventory>,
     lines: usize,
 ) -> Compilation {
     let (files, found) = load(given, loader);
-    let (resolution, mut diagnostics) = resolve(&files, found);
+    let mut inventory = Asked { ask: Some(inventory), known: None };
+    let names_services = files.trees.iter().any(|tree| tree.services().next().is_some());
+    let services = if names_services { inventory.get().map(|known| &known.services) } else { None };
+    let (resolution, mut diagnostics) = resolve(&files, found, services.unwrap_or(&Services::new()));
     let (checked, found) = check::check(&resolution);
     diagnostics.extend(found);
     let compiled = checked.and_then(|checked| tables(checked, lines, &mut diagnostics));
     let mut members = Members::default();
-    if let Some((compiled, inventory)) = compiled.as_ref().and_then(|compiled| Some((compiled, inventory()?)))
+    if let Some(Compiled { image, .. }) = &compiled
+        && let Some(inventory) = inventory.get()
+        && let Some(endpoints) = inventory.endpoints.take()
     {
-        let (found, problems) = place(&resolution.program, &compiled.image, inventory);
+        let (found, problems) = place(&resolution.program, image, endpoints);
         members = found;
         diagnostics.extend(problems);
     }
+    members = members.with_services(inventory.known.map(|known| known.services).unwrap_or_default());
     let mut tests = Report::default();
     if let Some(Compiled { image, tables, origins }) = &compiled {
         tests = testing::run(&resolution.program, image, tables, origins, &members);
@@ -94,6 +116,21 @@ pub fn compile_within(
     let diagnostics = silence(&resolution, diagnostics, compiled.is_some());
     let compiled = compiled.filter(|_| !has_errors(&diagnostics));
     Compilation { files, resolution, members, diagnostics, tests, compiled }
+}
+
+/// An inventory that is asked for once, where it is needed.
+struct Asked<F> {
+    ask: Option<F>,
+    known: Option<Inventory>,
+}
+
+impl<F: FnOnce() -> Option<Inventory>> Asked<F> {
+    fn get(&mut self) -> Option<&mut Inventory> {
+        if let Some(ask) = self.ask.take() {
+            self.known = ask();
+        }
+        self.known.as_mut()
+    }
 }
 
 /// The passes from a checked program to tables. Gives nothing back where redirects tie or the result is too

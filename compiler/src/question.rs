@@ -15,6 +15,7 @@ use crate::ast::Asked;
 use crate::diag::Diagnostic;
 use crate::hir::region::{AddressRange, applies, cells};
 use crate::hir::{Peer, Program, TestLine, WorkloadId};
+use crate::resolve::Services;
 
 /// A flow as a policy names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,6 +73,7 @@ impl Question {
         let endpoint = |at: usize| endpoints.get(at).copied();
         let peer = match found.other {
             Other::Address(address) => OtherEnd::Addresses(vec![address]),
+            Other::Service(addresses) => OtherEnd::Addresses(addresses),
             Other::Member(Who::Workload(workload)) => OtherEnd::Workload(id(workload)),
             Other::Member(Who::Member { member, .. }) => {
                 match endpoint(member).map(|endpoint| endpoint.addresses.clone()) {
@@ -95,30 +97,34 @@ impl Question {
         })
     }
 
-    /// That of a line of a test.
+    /// That of a line of a test; none where nobody knows the addresses of a service in it.
     #[must_use]
-    pub fn of_test(line: &TestLine) -> Self {
-        Self {
+    pub fn of_test(program: &Program, line: &TestLine) -> Option<Self> {
+        Some(Self {
             workload: line.workload,
             direction: line.direction,
             peer: match line.peer {
                 Peer::Address(address) => OtherEnd::Addresses(vec![address]),
+                Peer::Service(service) => {
+                    let known = program.services.get(service.index())?.addresses.as_ref()?;
+                    OtherEnd::Addresses(known.iter().filter_map(|prefix| prefix.first()).collect())
+                }
                 Peer::Workload(workload) => OtherEnd::Workload(workload),
             },
             member: None,
             protocol: line.protocol,
             port: line.port,
             identity: line.identity.clone(),
-        }
+        })
     }
 
-    /// The flows that it stands for: at least one. `members` are the endpoints that fall under each
+    /// The flows that it stands for: at least one, but for a service without addresses. `members` are the endpoints that fall under each
     /// workload, as far as an inventory tells.
     #[must_use]
     pub fn flows(&self, program: &Program, members: &Members) -> Vec<Flow> {
         let mut addresses: BTreeSet<IpAddr> =
             self.known(program, members).iter().map(|range| range.first_address()).collect();
-        if addresses.is_empty() {
+        if addresses.is_empty() && !matches!(self.peer, OtherEnd::Addresses(_)) {
             addresses.extend(unnamed(program, self.workload, self.direction));
         }
         let mut flows = Vec::new();
@@ -183,17 +189,30 @@ impl Question {
     }
 }
 
-/// The endpoints of an inventory that fall under each workload.
+/// The endpoints of an inventory that fall under each workload, and its services.
 #[derive(Clone, Debug, Default)]
 pub struct Members {
     by_workload: Vec<Vec<Endpoint>>,
+    services: Services,
 }
 
 impl Members {
     /// From the endpoints of each workload of a program, in its order.
     #[must_use]
     pub const fn new(by_workload: Vec<Vec<Endpoint>>) -> Self {
-        Self { by_workload }
+        Self { by_workload, services: Services::new() }
+    }
+
+    /// The same, with services.
+    #[must_use]
+    pub fn with_services(self, services: Services) -> Self {
+        Self { services, ..self }
+    }
+
+    /// The addresses of services.
+    #[must_use]
+    pub const fn services(&self) -> &Services {
+        &self.services
     }
 
     /// The endpoints of a workload.
@@ -221,7 +240,7 @@ pub fn workload_at(program: &Program, members: &Members, address: IpAddr) -> Opt
 
 /// All that may be named: the workloads of a program in its order, and the endpoints of an inventory.
 fn names<'m>(program: &Program, members: &'m Members) -> (Names, Vec<&'m Endpoint>) {
-    let mut names = Names::default();
+    let mut names = Names { services: members.services.clone(), ..Names::default() };
     let mut endpoints = Vec::new();
     for (at, workload) in program.workloads.iter().enumerate() {
         let mesh = program.meshes.get(workload.mesh.index()).map_or("", |mesh| mesh.name.as_str());

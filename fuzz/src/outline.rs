@@ -214,7 +214,7 @@ fn tokens(text: &str) -> Vec<&str> {
             _ if first.is_whitespace() => first.len_utf8(),
             _ if rest.starts_with("->") => 2,
             _ if rest.starts_with("<->") => 3,
-            _ => word(rest).max(first.len_utf8()),
+            _ => service(rest).unwrap_or_else(|| word(rest).max(first.len_utf8())),
         };
         let (token, after) = rest.split_at_checked(length).unwrap_or((rest, ""));
         if !first.is_whitespace() && first != '#' {
@@ -223,6 +223,14 @@ fn tokens(text: &str) -> Vec<&str> {
         rest = after;
     }
     tokens
+}
+
+/// The length of `service NAME` at the start: one item of a list.
+fn service(text: &str) -> Option<usize> {
+    let rest = text.strip_prefix("service")?;
+    let name = rest.trim_start_matches(' ');
+    let is_one = name.len() < rest.len() && name.starts_with(|c: char| c.is_ascii_alphanumeric());
+    is_one.then(|| text.len() - name.len() + word(name))
 }
 
 /// The length of the word at the start.
@@ -251,6 +259,7 @@ mod tests {
             "mesh m {\nworkload a {\nany \n}\nexclude outbound tcp 80, 81 to b -> 5 \n}\n",
         );
         check("accelerate a<->b tcp not 1,2", "accelerate a <-> b tcp not 1, 2 \n");
+        check("deny outbound to service a/b,c,[service d]", "deny outbound to service a/b, c, service d \n");
         check("exempt cgroup \"/a,#b\", \"/c\"", "exempt cgroup \"/a,#b\", \"/c\" \n");
     }
 

@@ -3,6 +3,8 @@
 //! Names are declared before they are used, values come from few that lie in, beside and across each
 //! other, and a mistake is made now and then. So most programs compile, and their rules meet.
 
+use mesh_compiler::resolve::Services;
+
 use crate::choice::Choices;
 
 const PORTS: [&str; 20] = [
@@ -71,6 +73,22 @@ const ADDRESSES: [&str; 40] = [
 ];
 const SIDECARS: [&str; 8] = ["15001", "15001", "15001", "15001", "15001", "15003", "443", "80"];
 const FLOW_PORTS: [&str; 8] = ["1", "53", "80", "443", "3306", "15001", "65535", "8"];
+
+/// Services that programs name, with their addresses: some have one in common, and one has none that rules reach.
+const SERVICES: [(&str, &[&str]); 5] = [
+    ("default/kubernetes", &["10.0.0.1"]),
+    ("shop/cart", &["10.43.0.7", "10.42.1.7", "10.42.1.200", "fd00:42:1::7"]),
+    ("shop/cart-headless", &["10.42.1.7", "10.42.1.200", "fd00:42:1::7"]),
+    ("mesh/7up", &["10.42.1.7", "93.184.216.34", "224.0.0.251"]),
+    ("mesh/local", &["127.0.0.1", "::1"]),
+];
+
+/// What is known of the services that programs name.
+#[must_use]
+pub fn services() -> Services {
+    let parsed = |all: &[&str]| all.iter().filter_map(|one| one.parse().ok()).collect();
+    SERVICES.iter().map(|&(name, addresses)| (name.to_owned(), parsed(addresses))).collect()
+}
 
 /// The program that these choices make.
 #[must_use]
@@ -233,7 +251,8 @@ impl Writer<'_, '_> {
     }
 
     fn address(&mut self) -> String {
-        match self.choices.below(8) {
+        match self.choices.below(9) {
+            3 => self.service(),
             0 => self.named(false).unwrap_or_else(|| "10.0.0.9".to_owned()),
             1 => {
                 let length = self.choices.byte() % 33;
@@ -248,6 +267,15 @@ impl Writer<'_, '_> {
             }
             _ => self.choices.word_of(&ADDRESSES).to_owned(),
         }
+    }
+
+    /// A Kubernetes service, or rarely one that nobody knows.
+    fn service(&mut self) -> String {
+        if self.choices.once_in(64) {
+            return "service nobody".to_owned();
+        }
+        let (name, _) = SERVICES.get(self.choices.below(SERVICES.len())).copied().unwrap_or_default();
+        format!("service {}", name.strip_prefix("default/").unwrap_or(name))
     }
 
     /// A list in one of the ways in which lists are written.
@@ -357,7 +385,8 @@ impl Writer<'_, '_> {
     fn test(&mut self) {
         self.line("test \"t\" {");
         let (name, port) = (self.workload_name(), self.choices.word_of(&FLOW_PORTS));
-        let address = self.choices.word_of(&["10.0.0.1", "fd00:42:1::7", "127.0.0.1", "8.8.8.8"]);
+        let ends = ["10.0.0.1", "fd00:42:1::7", "127.0.0.1", "8.8.8.8", "service shop/cart"];
+        let address = self.choices.word_of(&ends);
         let verdict = self.choices.word_of(&["excluded", "redirected", "denied", "accelerated"]);
         self.line(&format!("{name} -> {address} tcp {port} is {verdict}"));
         self.line("}");

@@ -51,12 +51,13 @@ fn damaged_artifacts_keep_the_laws() {
 /// Without this the others would hold of programs that are all refused.
 #[test]
 fn most_random_programs_compile() {
-    use mesh_compiler::compile::compile;
+    use mesh_compiler::compile::{Inventory, compile};
     use mesh_compiler::resolve::{Location, NoImports};
     let compiles = |seed: &u64| {
         let text = program::program(&mut Choices::new(&Random::new(*seed).bytes(300)));
         let place = Location { key: "a".to_owned(), name: "a".to_owned() };
-        compile(vec![(place, text.into_bytes())], &mut NoImports, None).compiled.is_some()
+        let inventory = Inventory { services: program::services(), endpoints: None };
+        compile(vec![(place, text.into_bytes())], &mut NoImports, Some(inventory)).compiled.is_some()
     };
     let count = (0..200).filter(compiles).count();
     assert!(count > 80, "{count} of 200");

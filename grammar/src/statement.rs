@@ -183,6 +183,10 @@ mod tests {
             "exclude outbound tcp 9000-9100 to private",
             "exclude outbound tcp not [80, 443,]",
             "redirect outbound tcp 443->15443 transparent",
+            "exclude outbound tcp 15128 to service osm-system/osm-controller, private, service kubernetes",
+            "exclude inbound from [\n service mesh/set,\n service 7up,\n]",
+            "redirect outbound to service shop/cart->15001",
+            "set control = 10.0.0.1, service default/kubernetes, private",
             "deny outbound any to cafe::1, [a, b] ".trim_end_matches(", [a, b] "),
             "namespace shop",
             "label app = cart, cart-canary",
@@ -212,6 +216,8 @@ mod tests {
             "cart->93.184.216.34 tcp 443 is redirected 15443",
             "cart -> 93.184.216.34 tcp 443 as uid 1500 gid 7 cgroup \"/x\" is excluded",
             "inbound cart -> catalog tcp 80 is not accelerated",
+            "cart->service osm-system/osm-controller tcp 15128 is excluded",
+            "service kubernetes->cart tcp 443 is denied",
         ] {
             accepts(text);
         }
@@ -231,6 +237,8 @@ mod tests {
         refuses("workload cart-", "cart-", &[Rule::name]);
         refuses("workload cart.x", "cart.x", &[Rule::name]);
         refuses("workload 7up", "7up", &[Rule::name]);
+        refuses("workload service", "service", &[Rule::name]);
+        refuses("deny outbound to service cart-", "cart-", &[Rule::service]);
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! What a node is told of the cluster that it is in. Whoever knows it stands behind one trait.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -15,7 +16,12 @@ use crate::watch::Watch;
 pub struct Facts {
     /// Labels of Kubernetes namespaces, by name. One that is not there has none.
     pub namespaces: BTreeMap<String, Labels>,
+    /// Cluster addresses and endpoints of services, by namespace and name: `shop/cart`. One that is not there is not known.
+    pub services: Services,
 }
+
+/// Addresses of services, by namespace and name.
+pub type Services = BTreeMap<String, BTreeSet<IpAddr>>;
 
 /// Who knows the cluster.
 pub trait Cluster: fmt::Debug {

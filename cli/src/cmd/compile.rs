@@ -7,6 +7,7 @@ use mesh_bpf::flow::Direction;
 use mesh_bpf::image::Profile;
 use mesh_bpf::map::Table;
 use mesh_compiler::compile::{Compilation, Compiled};
+use mesh_compiler::diag::Severity;
 use mesh_compiler::emit::{Sets, emit};
 use mesh_compiler::print;
 use serde_json::json;
@@ -22,10 +23,15 @@ use crate::{files, github, program, text_diff};
 /// Prints or writes what a program compiles to.
 pub fn run(output: &Output, args: &Compile) -> Result<Exit, Failure> {
     let compilation = program::compile_proved(output, &args.program)?;
+    // What is written for people says by name what is not known.
+    let severity = if args.artifact { Severity::Error } else { Severity::Warning };
+    let knows_all = program::knows_services(output, &compilation, severity);
     if let Some(pass) = args.print {
         return print(output, args, &compilation, pass);
     }
-    let Some(compiled) = compilation.compiled else { return Ok(Exit::Refused) };
+    let Some(compiled) = compilation.compiled.filter(|_| knows_all || !args.artifact) else {
+        return Ok(Exit::Refused);
+    };
     if args.summary {
         summary(output, &compiled);
         return Ok(Exit::Done);

@@ -52,6 +52,7 @@ fn side(output: &Output, args: &Diff, name: &str) -> Result<Option<Option<Policy
         max_lines: MAX_LINES,
     };
     let compilation = program::compile_aloud(output, &program, Severity::Error)?;
+    program::knows_services(output, &compilation, Severity::Warning);
     let places = Places::of(&compilation);
     let policy = |compiled: Compiled| Policy::of(compiled.image, compiled.tables, places);
     Ok(compilation.compiled.map(|compiled| Some(policy(compiled))))

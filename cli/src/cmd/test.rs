@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use mesh_compiler::compile::Compilation;
 use mesh_compiler::diag::{Code, Diagnostic, Severity};
+use mesh_compiler::hir::Peer;
 use mesh_compiler::testing::{LineResult, may_be};
 use serde_json::{Value, json};
 
@@ -20,7 +21,14 @@ use crate::{program, render};
 pub fn run(output: &Output, args: &Test) -> Result<Exit, Failure> {
     let compilation = program::compile(&args.program)?;
     let other = |found: &&Diagnostic| found.severity == Severity::Error && found.code != Code::TestFailed;
-    let mistakes: Vec<Diagnostic> = compilation.diagnostics.iter().filter(other).cloned().collect();
+    let mut mistakes: Vec<Diagnostic> = compilation.diagnostics.iter().filter(other).cloned().collect();
+    if mistakes.is_empty() {
+        let (in_tests, others): (Vec<_>, Vec<_>) =
+            compilation.unknown_services().into_iter().partition(|found| is_tested(&compilation, found));
+        let others: Vec<_> = others.into_iter().map(|found| found.severity(Severity::Warning)).collect();
+        render::say(output, &compilation.files.sources, &others);
+        mistakes = in_tests;
+    }
     if !mistakes.is_empty() {
         render::say(output, &compilation.files.sources, &mistakes);
         return Err(Failure::refused("errors", format!("no test was run: {}", render::tally(&mistakes))));
@@ -53,6 +61,20 @@ pub fn run(output: &Output, args: &Test) -> Result<Exit, Failure> {
         return Ok(Exit::Refused);
     }
     Ok(Exit::Done)
+}
+
+/// Whether a line of a test names the service that this is about: it cannot be run.
+fn is_tested(compilation: &Compilation, unknown: &Diagnostic) -> bool {
+    let program = &compilation.resolution.program;
+    let service = unknown.span().and_then(|span| program.service_at(span));
+    let mut lines = program.tests.iter().flat_map(|test| &test.lines);
+    lines.any(|line| match line.peer {
+        Peer::Service(id) => {
+            let of_line = program.services.get(id.index());
+            of_line.map(|it| &it.name) == service.map(|it| &it.name)
+        }
+        Peer::Address(_) | Peer::Workload(_) => false,
+    })
 }
 
 fn flow(compilation: &Compilation, line: &LineResult) -> String {

@@ -33,7 +33,10 @@ pub fn at(place: &Place) -> String {
     let Place { file, line, elements, are_more } = place;
     let mut beside: Vec<String> = elements
         .iter()
-        .map(|element| format!("{}, {}:{}", element.text, visible(&element.file), element.line))
+        .map(|element| match (&element.file, element.line) == (file, *line) {
+            true => element.text.clone(),
+            false => format!("{}, {}:{}", element.text, visible(&element.file), element.line),
+        })
         .collect();
     if *are_more && !beside.is_empty() {
         beside.push("…".into());
@@ -101,6 +104,15 @@ mod tests {
         ] {
             assert_eq!(cited(text, Some(&place(elements))), shown);
         }
+        // What is written nowhere has the line of the rule that names it.
+        let service = Element {
+            file: "shop.mesh".into(),
+            ..element(Part::Address, "service shop/cart", "10.43.0.9", 12)
+        };
+        assert_eq!(
+            cited("deny outbound tcp to 10.43.0.9", Some(&place(vec![service]))),
+            "deny outbound tcp to service shop/cart  shop.mesh:12 (10.43.0.9)"
+        );
         assert_eq!(cited("deny outbound tcp 25", None), "deny outbound tcp 25");
     }
 

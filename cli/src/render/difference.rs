@@ -5,10 +5,12 @@ use std::fmt::Write;
 
 use mesh_bpf::flow::Verdict;
 use mesh_bpf::ports::{PortRange, PortSet};
+use mesh_bpf::prefix::Prefix;
 use mesh_compiler::diff::{
     Cause, Difference, EntryChange, EntryChanges, FlowChange, MemberChangeKind, addresses_text,
 };
-use mesh_compiler::emit::NamedSet;
+use mesh_compiler::emit::Sets;
+use mesh_compiler::hir::SERVICE;
 use mesh_compiler::hir::region::{AddressRange, join};
 use serde_json::{Map, Value, json};
 
@@ -34,12 +36,19 @@ pub struct CauseAt {
 }
 
 impl Beside {
-    /// Causes by flow change, and the sets of both policies.
-    pub fn new<'a>(causes: Vec<Vec<CauseAt>>, sets: impl Iterator<Item = &'a NamedSet>) -> Self {
-        let ranges =
-            |set: &NamedSet| join(set.addresses.iter().copied().filter_map(AddressRange::of).collect());
-        let sets = sets.filter(|set| set.addresses.len() > 1).map(|set| (ranges(set), set.name.clone()));
-        Self { causes, sets: sets.collect() }
+    /// Causes by flow change, and the sets and services of both policies.
+    pub fn new<'a>(causes: Vec<Vec<CauseAt>>, policies: impl Iterator<Item = &'a Sets>) -> Self {
+        let mut names = BTreeMap::new();
+        for policy in policies {
+            let sets = policy.iter().map(|set| (policy.addresses_of(set), set.name.clone()));
+            let label = |name: &String| format!("{SERVICE} {name}");
+            let services = policy.services().map(|it| (it.addresses.iter().collect(), label(&it.name)));
+            for (addresses, name) in services.chain(sets).filter(|(addresses, _)| addresses.len() > 1) {
+                let ranges = addresses.into_iter().copied().filter_map(AddressRange::of);
+                names.insert(join(ranges.collect()), name);
+            }
+        }
+        Self { causes, sets: names }
     }
 
     fn causes(&self, change: usize) -> &[CauseAt] {
@@ -69,11 +78,16 @@ pub fn object(difference: &Difference, beside: &Beside, entries: bool) -> Map<St
             json!({ "workload": change.workload, "change": change.what.words(), "renamed_from": from })
         })
         .collect();
+    let texts = |prefixes: &[Prefix]| prefixes.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let services: Vec<Value> = (difference.services.iter())
+        .map(|it| json!({ "name": it.name, "added": texts(&it.added), "removed": texts(&it.removed) }))
+        .collect();
     let mut object = Map::new();
     object.insert("equal".into(), difference.is_empty().into());
     object.insert("flows".into(), flows.into());
     object.insert("exemptions".into(), exemptions.into());
     object.insert("members".into(), members.into());
+    object.insert("services".into(), services.into());
     object.insert(
         "entries".into(),
         json!({ "added": added.len(), "removed": removed.len(), "changed": changed.len() }),
@@ -174,7 +188,14 @@ pub(super) fn parts(difference: &Difference, beside: &Beside) -> Vec<String> {
         let causes = beside.causes(at).iter().map(|told| cause_text(told) + "\n");
         format!("{flow}\n{}", causes.collect::<String>())
     });
-    members.chain(exemptions).chain(flows).collect()
+    let services = difference.services.iter().map(|it| {
+        let signed = |sign, prefixes: &[Prefix]| {
+            prefixes.iter().map(move |prefix| format!("{sign}{prefix}")).collect::<Vec<_>>()
+        };
+        let all = [signed('-', &it.removed), signed('+', &it.added)].concat();
+        format!("{SERVICE} {}: {}\n", it.name, all.join(", "))
+    });
+    members.chain(services).chain(exemptions).chain(flows).collect()
 }
 
 fn cause_text(told: &CauseAt) -> String {

@@ -54,6 +54,8 @@ pub struct Shown<'a> {
     pub sidecars: &'a Sidecars,
     /// Ports of sidecars that others hold.
     pub held: &'a [Held],
+    /// Kubernetes services that the live policy names and that have no address.
+    pub empty: &'a [String],
 }
 
 /// All of it.
@@ -69,6 +71,7 @@ pub fn text(shown: &Shown<'_>) -> String {
     }
     out.push_str(&shown.agent);
     problems(&mut out, shown);
+    section(&mut out, "services without an address, for which no rule acts now", shown.empty, String::clone);
     workloads(&mut out, shown);
     decisions(&mut out, shown);
     if let Some(found) = &status.acceleration {

@@ -26,7 +26,7 @@ pub(crate) fn run(dir: &Path, arguments: &[String]) -> Tested<Printed> {
 }
 
 /// The diagnostics of a program: the codes of errors, and those of warnings.
-pub(crate) fn codes(dir: &Path, arguments: &[String]) -> Tested<(Vec<String>, Vec<String>)> {
+pub(crate) fn codes(dir: &Path, arguments: &[String]) -> Tested<[Vec<String>; 3]> {
     let output = command(dir, arguments).args(["--format", "json"]).output()?;
     let answer: Value = serde_json::from_slice(&output.stdout)
         .map_err(|error| format!("{error}: {}", String::from_utf8_lossy(&output.stderr)))?;
@@ -37,7 +37,7 @@ pub(crate) fn codes(dir: &Path, arguments: &[String]) -> Tested<(Vec<String>, Ve
         let codes: BTreeSet<&str> = codes.filter_map(|one| one["code"].as_str()).collect();
         codes.into_iter().map(str::to_owned).collect()
     };
-    Ok((of("error"), of("warning")))
+    Ok(["error", "warning", "note"].map(of))
 }
 
 /// The help of a command, or of all of them.

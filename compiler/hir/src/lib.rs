@@ -64,6 +64,10 @@ id!(
     RuleId
 );
 id!(
+    /// A Kubernetes service of [`Program::services`].
+    ServiceId
+);
+id!(
     /// A name of [`Program::names`].
     NameId
 );
@@ -84,7 +88,10 @@ pub struct Program {
     pub groups: Vec<Group>,
     /// Sets, sorted by name. No rule refers to them: text that people read names them.
     pub sets: Vec<NamedSet>,
-    /// The names by which rules stand for items that are written elsewhere: of sets, workloads and groups, each once.
+    /// Kubernetes services that something names, sorted by name. Rules have their addresses as plain ones.
+    pub services: Vec<Service>,
+    /// The names by which rules stand for items that are written elsewhere: of sets, workloads and groups, each once. A
+    /// service, which is written nowhere, is `service shop/cart` here.
     pub names: Vec<String>,
     /// Scopes in which something is written, each once; the first is the top level.
     pub scopes: Vec<Scope>,
@@ -137,13 +144,57 @@ pub struct Group {
     pub span: Span,
 }
 
+/// A Kubernetes service.
+#[derive(Clone, Debug)]
+pub struct Service {
+    /// With its namespace: `shop/cart`.
+    pub name: String,
+    /// Its cluster addresses and endpoints, sorted and distinct; none where nobody knows them.
+    pub addresses: Option<Vec<Prefix>>,
+    /// Where it is named, sorted: the word `service` and its name.
+    pub uses: Vec<Span>,
+}
+
+impl Service {
+    /// How text names it beside addresses and sets. No name of a set has a space.
+    #[must_use]
+    pub fn label(&self) -> String {
+        format!("{SERVICE} {}", self.name)
+    }
+}
+
+/// The word before the name of a service.
+pub const SERVICE: &str = "service";
+
+impl Program {
+    /// The service that the words at `span` name.
+    #[must_use]
+    pub fn service_at(&self, span: Span) -> Option<&Service> {
+        self.services.iter().find(|service| service.uses.binary_search(&span).is_ok())
+    }
+
+    /// Whether the addresses of all services are known.
+    #[must_use]
+    pub fn knows_all_services(&self) -> bool {
+        self.services.iter().all(|service| service.addresses.is_some())
+    }
+
+    /// The service that an item of a rule is of, if the rule itself names it.
+    #[must_use]
+    pub fn service_named(&self, by: NameId) -> Option<&str> {
+        self.names.get(by.index())?.strip_prefix(SERVICE)?.strip_prefix(' ')
+    }
+}
+
 /// A set, expanded. One of its lists is empty.
 #[derive(Clone, Debug)]
 pub struct NamedSet {
     /// `private`, or `bookstore/private` where a mesh declares it.
     pub name: String,
-    /// Its addresses.
+    /// Its addresses, without those of services.
     pub addresses: List<AddressItem>,
+    /// Services that it has the addresses of, sorted and distinct.
+    pub services: Vec<ServiceId>,
     /// Its ports.
     pub ports: List<PortItem>,
 }
@@ -490,6 +541,8 @@ pub struct TestLine {
 pub enum Peer {
     /// One address.
     Address(IpAddr),
+    /// Every address of a service.
+    Service(ServiceId),
     /// Every address of a workload's members.
     Workload(WorkloadId),
 }

@@ -83,7 +83,8 @@ fn written_at(program: &Program, rules: &[usize], prefix: Prefix) -> Option<Writ
     for (index, rule) in rules.iter().filter_map(|&index| Some((index, program.rules.get(index)?))) {
         let address = rule.addresses.iter().find(|address| address.prefix == prefix);
         match address {
-            Some(address) if rule.addresses.len() > LONG => {
+            // Those of a service stand nowhere, and rules that name the same share them.
+            Some(address) if rule.addresses.len() > LONG && program.service_named(address.by).is_none() => {
                 places.push(WrittenAt { rule: index, span: address.span })
             }
             Some(_) => places.push(WrittenAt { rule: index, span: rule.span }),

@@ -52,7 +52,10 @@ pub fn analyze(decided: Decided<'_>) -> (Option<Analyzed<'_>>, Vec<Diagnostic>) 
     if !decided.conflicts().is_empty() {
         return (None, diagnostics);
     }
-    leak::check(program, decided.ir(), &mut diagnostics);
-    no_effect::check(program, &mut diagnostics);
+    // What a rule says of a service that nobody knows is not there, and may be what another rule is for.
+    if program.knows_all_services() {
+        leak::check(program, decided.ir(), &mut diagnostics);
+        no_effect::check(program, &mut diagnostics);
+    }
     (Some(Analyzed { decided }), diagnostics)
 }

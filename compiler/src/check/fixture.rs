@@ -3,7 +3,7 @@
 use super::{Checked, check, silence};
 use crate::diag::Diagnostic;
 use crate::hir::Program;
-use crate::resolve::{Files, Location, NoImports, load, resolve};
+use crate::resolve::{Files, Location, NoImports, Services, load, resolve};
 
 /// A program that was put together by hand, as if it had passed.
 pub(crate) const fn unchecked(program: &Program) -> Checked<'_> {
@@ -14,7 +14,7 @@ pub(crate) const fn unchecked(program: &Program) -> Checked<'_> {
 pub(super) fn diagnostics(text: &str) -> (Files, Vec<Diagnostic>) {
     let place = Location { key: "a.mesh".to_owned(), name: "a.mesh".to_owned() };
     let (files, diagnostics) = load(vec![(place, text.as_bytes().to_vec())], &mut NoImports);
-    let (resolution, mut diagnostics) = resolve(&files, diagnostics);
+    let (resolution, mut diagnostics) = resolve(&files, diagnostics, &Services::new());
     let (_, found) = check(&resolution);
     diagnostics.extend(found);
     let sound = resolution.sound;

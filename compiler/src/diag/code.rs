@@ -52,6 +52,10 @@ pub enum Code {
     BadId,
     /// Not a cgroup path.
     BadPath,
+    /// No name that a Kubernetes service can have.
+    BadService,
+    /// A Kubernetes service whose addresses are not known.
+    UnknownService,
     /// Redirects that tie and lead to different places.
     Conflict,
     /// One endpoint could fall in two workloads.
@@ -80,7 +84,7 @@ pub enum Code {
 
 impl Code {
     /// All codes, in the order of the reference.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 27] = [
         Self::Syntax,
         Self::UnknownName,
         Self::DuplicateName,
@@ -94,6 +98,8 @@ impl Code {
         Self::BadAddress,
         Self::BadId,
         Self::BadPath,
+        Self::BadService,
+        Self::UnknownService,
         Self::Conflict,
         Self::MembershipOverlap,
         Self::RedirectLoop,
@@ -125,6 +131,8 @@ impl Code {
             Self::BadAddress => "bad-address",
             Self::BadId => "bad-id",
             Self::BadPath => "bad-path",
+            Self::BadService => "bad-service",
+            Self::UnknownService => "unknown-service",
             Self::Conflict => "conflict",
             Self::MembershipOverlap => "membership-overlap",
             Self::RedirectLoop => "redirect-loop",
@@ -151,6 +159,8 @@ impl Code {
     pub const fn severity(self) -> Severity {
         match self {
             Self::NoEffect | Self::Unused | Self::WideExempt | Self::Leak => Severity::Warning,
+            // A node refuses the policy: see `Compilation::require_services`.
+            Self::UnknownService => Severity::Note,
             _ => Severity::Error,
         }
     }
@@ -172,6 +182,8 @@ impl Code {
             Self::BadAddress => include_str!("pages/bad-address.md"),
             Self::BadId => include_str!("pages/bad-id.md"),
             Self::BadPath => include_str!("pages/bad-path.md"),
+            Self::BadService => include_str!("pages/bad-service.md"),
+            Self::UnknownService => include_str!("pages/unknown-service.md"),
             Self::Conflict => include_str!("pages/conflict.md"),
             Self::MembershipOverlap => include_str!("pages/membership-overlap.md"),
             Self::RedirectLoop => include_str!("pages/redirect-loop.md"),

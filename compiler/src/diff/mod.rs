@@ -14,9 +14,10 @@ mod tests;
 
 use mesh_bpf::flow::{Direction, Identity, Protocol, Verdict};
 use mesh_bpf::image::MapImage;
+use mesh_bpf::prefix::Prefix;
 use mesh_bpf::tables::{Damaged, Tables};
 
-use crate::emit::Sets;
+use crate::emit::{NamedService, Sets};
 
 pub use cause::{Cause, causes};
 pub use entries::{EntryChange, EntryChanges};
@@ -42,8 +43,21 @@ pub struct Difference {
     pub exemptions: Vec<ExemptionChange>,
     /// Workloads that come, go or select others.
     pub members: Vec<MemberChange>,
+    /// Services that both policies name, whose addresses changed.
+    pub services: Vec<ServiceChange>,
     /// Entries of the maps.
     pub entries: EntryChanges,
+}
+
+/// A service that has other addresses.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ServiceChange {
+    /// With its namespace: `shop/cart`.
+    pub name: String,
+    /// Addresses that it has now and had not.
+    pub added: Vec<Prefix>,
+    /// Addresses that it had.
+    pub removed: Vec<Prefix>,
 }
 
 /// Flows of one workload that are decided otherwise, all in the same way.
@@ -140,6 +154,20 @@ impl Difference {
     }
 }
 
+fn services(old: &Sets, new: &Sets) -> Vec<ServiceChange> {
+    let without = |one: &[Prefix], other: &[Prefix]| {
+        one.iter().filter(|prefix| other.binary_search(prefix).is_err()).copied().collect::<Vec<_>>()
+    };
+    let change = |before: &NamedService| {
+        let now = new.services().find(|service| service.name == before.name)?;
+        let (added, removed) =
+            (without(&now.addresses, &before.addresses), without(&before.addresses, &now.addresses));
+        let is_other = !added.is_empty() || !removed.is_empty();
+        is_other.then(|| ServiceChange { name: before.name.clone(), added, removed })
+    };
+    old.services().filter_map(change).collect()
+}
+
 /// Compares two policies. `None` stands for no policy: then nobody is in a mesh.
 ///
 /// # Errors
@@ -155,6 +183,7 @@ pub fn diff(old: Option<Side<'_>>, new: Option<Side<'_>>) -> Result<Difference, 
         flows: flows::changes(old, new)?,
         exemptions: flows::exemptions(old_image, new_image),
         members: flows::members(old_image, new_image),
+        services: services(old_whole.1, new_whole.1),
         entries: entries::changes(old_whole, new_whole),
     })
 }

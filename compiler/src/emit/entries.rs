@@ -11,6 +11,7 @@ use mesh_bpf::prefix::Prefix;
 use super::classes::{Class, Known, Place, Ruling, classes};
 use super::names::{identities, owner, owners};
 use super::processes::class_text;
+use super::services::Within;
 use super::sets::{Lists, Namer, Sets};
 use super::toml::Quoted;
 
@@ -183,14 +184,17 @@ impl Flows<'_> {
     fn all(&self, lists: &mut Lists) -> (Vec<Entry>, Vec<OfProcesses>) {
         let mut known = Known::of(self.image);
         let mut trees = self.profile.trees(self.direction);
+        let first = trees.next();
         let everybodys: Vec<Class> =
-            trees.next().into_iter().flat_map(|side| classes(self.image, side, &mut known)).collect();
-        let groups: Vec<Group> = everybodys.iter().map(|class| self.group(class, lists)).collect();
+            first.into_iter().flat_map(|side| classes(self.image, side, &mut known)).collect();
+        let within = self.namer.within(first.as_slice());
+        let groups: Vec<Group> = everybodys.iter().map(|class| self.group(class, &within, lists)).collect();
         let mut named: Vec<OfProcesses> = (1..)
             .zip(trees)
             .map(|(class, side)| {
                 let of_class = classes(self.image, side, &mut known);
-                let entries = self.otherwise(&of_class, (&everybodys, &groups), lists);
+                let within = self.namer.within(&[side]);
+                let entries = self.otherwise((&of_class, &within), (&everybodys, &groups), lists);
                 (class_text(&self.profile.classes, class), entries)
             })
             .collect();
@@ -198,9 +202,10 @@ impl Flows<'_> {
         (groups.into_iter().flat_map(|group| group.entries).collect(), named)
     }
 
-    fn group(&self, class: &Class, lists: &mut Lists) -> Group {
+    fn group(&self, class: &Class, within: &Within, lists: &mut Lists) -> Group {
         let own = if class.own { "own " } else { "" };
-        let addresses = format!("{own}{}", self.namer.addresses(&self.profile.name, &class.prefixes, lists));
+        let addresses =
+            format!("{own}{}", self.namer.addresses(&self.profile.name, &class.prefixes, within, lists));
         let lines = of_class(self.image, class, self.direction).into_iter();
         let entries =
             lines.map(|(ports, value, credit)| self.entry(format!("{addresses}{ports}"), value, credit));
@@ -210,7 +215,7 @@ impl Flows<'_> {
     /// The entries of a class of processes where everybody else has not the same for the same addresses.
     fn otherwise(
         &self,
-        of_class: &[Class],
+        (of_class, within): (&[Class], &Within),
         (everybodys, groups): (&[Class], &[Group]),
         lists: &mut Lists,
     ) -> Vec<Entry> {
@@ -220,7 +225,7 @@ impl Flows<'_> {
         let known: HashMap<_, &Class> = everybodys.iter().map(|class| (addresses(class), class)).collect();
         let there: HashSet<_> = of_class.iter().map(addresses).collect();
         let others = of_class.iter().filter(|class| known.get(&addresses(class)) != Some(class));
-        let entries = others.flat_map(|class| self.group(class, lists).entries).collect::<Vec<_>>();
+        let entries = others.flat_map(|class| self.group(class, within, lists).entries).collect::<Vec<_>>();
         let gone = everybodys.iter().zip(groups).filter(|(class, _)| !there.contains(&addresses(class)));
         entries.into_iter().chain(gone.map(|(_, group)| self.gone(group))).collect()
     }

@@ -14,6 +14,7 @@ mod classes;
 mod entries;
 mod names;
 mod processes;
+mod services;
 mod sets;
 mod summary;
 #[cfg(test)]
@@ -25,7 +26,7 @@ pub(crate) use entries::ports_text;
 pub use entries::{Entry, Map, entries};
 pub use names::selector_lines;
 pub(crate) use processes::class_text;
-pub use sets::{NamedSet, Sets};
+pub use sets::{NamedService, NamedSet, Sets};
 
 use mesh_bpf::image::MapImage;
 
@@ -42,7 +43,8 @@ pub fn is_compiled(bytes: &[u8]) -> bool {
     bytes.starts_with(b"# Compiled by meshc. ")
 }
 
-/// The compiled output. Ends with a newline. Two images that differ have outputs that differ.
+/// The compiled output. Ends with a newline. Two images that differ have outputs that differ, but for addresses of
+/// services: those have names alone.
 #[must_use]
 pub fn emit(image: &MapImage, sets: &Sets) -> String {
     let namer = Namer::of(sets);

@@ -1,28 +1,44 @@
-//! Sets by what is in them: lists of addresses and ports have the names of the sets that they are made of.
+//! Sets by what is in them: lists of addresses and ports have the names of the sets and services that they are made of.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
+use mesh_bpf::image::Side;
 use mesh_bpf::prefix::{Apart, Prefix};
 
 use super::names::mesh;
+use super::services::{Services, Within};
 use super::toml::{Quoted, write_array};
-use crate::hir::{Program, item};
+use crate::hir::{Program, ServiceId, item};
 
 /// So many addresses stand in a line. Of more there is a list, named by a digest of what is in it.
 const IN_LINE: usize = 4;
 
-/// The sets of a policy, sorted by name.
+/// The sets of a policy, and the services that it names; sorted by name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Sets(Vec<NamedSet>);
+pub struct Sets {
+    sets: Vec<NamedSet>,
+    services: Vec<NamedService>,
+}
+
+/// A Kubernetes service.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct NamedService {
+    /// With its namespace: `shop/cart`.
+    pub name: String,
+    /// Its addresses, sorted and distinct.
+    pub addresses: Vec<Prefix>,
+}
 
 /// One set. One of its lists is empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct NamedSet {
     /// `private`, or `bookstore/private` where a mesh declares it.
     pub name: String,
-    /// Its prefixes, sorted and distinct.
+    /// Its prefixes, sorted and distinct, without those of services.
     pub addresses: Vec<Prefix>,
+    /// Services whose addresses it has too, sorted and distinct.
+    pub services: Vec<String>,
     /// Its ports, an item each, sorted and distinct: `tcp 3306`, `udp`, `tcp not 25, 80`.
     pub ports: Vec<String>,
 }
@@ -31,12 +47,25 @@ impl Sets {
     /// All sets of a program.
     #[must_use]
     pub fn of(program: &Program) -> Self {
+        let service = |id: &ServiceId| program.services.get(id.index()).map(|service| service.name.clone());
         let sets = program.sets.iter().map(|set| NamedSet {
             name: set.name.clone(),
             addresses: set.addresses.iter().map(|item| item.prefix).collect(),
+            services: set.services.iter().filter_map(service).collect(),
             ports: set.ports.iter().map(port_item).collect(),
         });
-        Self::new(sets.collect())
+        let services = program.services.iter().map(|service| NamedService {
+            name: service.name.clone(),
+            addresses: service.addresses.clone().unwrap_or_default(),
+        });
+        Self::new(sets.collect()).with_services(services.collect())
+    }
+
+    /// The same, with services that were kept.
+    #[must_use]
+    pub fn with_services(self, mut services: Vec<NamedService>) -> Self {
+        services.sort_unstable();
+        Self { services, ..self }
     }
 
     /// Sets that were kept.
@@ -48,21 +77,42 @@ impl Sets {
             set.ports.sort_unstable();
             set.ports.dedup();
         }
-        sets.retain(|set| !set.addresses.is_empty() || !set.ports.is_empty());
+        sets.retain(|set| !set.addresses.is_empty() || !set.services.is_empty() || !set.ports.is_empty());
         sets.sort_unstable();
-        Self(sets)
+        Self { sets, services: Vec::new() }
+    }
+
+    /// Services that the policy names.
+    pub fn services(&self) -> std::slice::Iter<'_, NamedService> {
+        self.services.iter()
+    }
+
+    /// All addresses of a set, also those of services.
+    #[must_use]
+    pub fn addresses_of<'s>(&'s self, set: &'s NamedSet) -> Vec<&'s Prefix> {
+        let mut all: Vec<&Prefix> = set.addresses.iter().collect();
+        if set.services.is_empty() {
+            return all;
+        }
+        let find = |name: &String| self.services.binary_search_by(|service| service.name.cmp(name)).ok();
+        let services = set.services.iter().filter_map(find).filter_map(|at| self.services.get(at));
+        all.extend(services.flat_map(|service| &service.addresses));
+        all.sort_unstable();
+        all.dedup();
+        all
     }
 
     /// Each of them.
     pub fn iter(&self) -> std::slice::Iter<'_, NamedSet> {
-        self.0.iter()
+        self.sets.iter()
     }
 
     /// A section for each, whether or not a rule names it: so one that begins to be used changes no line of another.
     pub(super) fn write(&self, text: &mut String) {
-        for set in &self.0 {
+        for set in &self.sets {
             let _ = writeln!(text, "\n[set.{}]", Quoted(&set.name));
             write_array(text, "addresses", &set.addresses);
+            write_array(text, "services", &set.services);
             write_array(text, "ports", &set.ports);
         }
     }
@@ -74,10 +124,11 @@ fn port_item(item: &crate::hir::PortItem) -> String {
     text
 }
 
-/// Names of lists, by the sets that they are made of.
+/// Names of lists, by the sets and services that they are made of.
 pub(super) struct Namer<'a> {
     addresses: Index<'a, Prefix>,
     ports: Index<'a, String>,
+    services: Services<'a>,
 }
 
 impl<'a> Namer<'a> {
@@ -86,27 +137,50 @@ impl<'a> Namer<'a> {
             mesh: None,
             name: apart_name(apart).to_owned(),
             items: apart.prefixes().iter().collect(),
+            whole: false,
         };
         let mut addresses: Vec<_> = Apart::ALL.map(built_in).into();
         let mut ports = Vec::new();
         for set in sets.iter() {
             let mesh = set.name.split_once('/').map(|(mesh, _)| mesh);
+            let (items, whole) = (sets.addresses_of(set), !set.services.is_empty());
             // A member's own addresses are single ones.
-            let hosts: Vec<&Prefix> = set.addresses.iter().filter(|prefix| prefix.is_host()).collect();
-            if !hosts.is_empty() && hosts.len() < set.addresses.len() {
-                addresses.push(Indexed { mesh, name: format!("hosts of {}", set.name), items: hosts });
+            let hosts: Vec<&Prefix> = items.iter().copied().filter(|prefix| prefix.is_host()).collect();
+            if !hosts.is_empty() && hosts.len() < items.len() {
+                addresses.push(Indexed { mesh, name: format!("hosts of {}", set.name), items: hosts, whole });
             }
-            addresses.push(Indexed { mesh, name: set.name.clone(), items: set.addresses.iter().collect() });
-            ports.push(Indexed { mesh, name: set.name.clone(), items: set.ports.iter().collect() });
+            addresses.push(Indexed { mesh, name: set.name.clone(), items, whole });
+            ports.push(Indexed {
+                mesh,
+                name: set.name.clone(),
+                items: set.ports.iter().collect(),
+                whole: false,
+            });
         }
         let (addresses, ports) = (Index::of(addresses), Index::of(ports));
-        Self { addresses, ports }
+        Self { addresses, ports, services: Services::of(sets) }
+    }
+
+    /// The services in one direction of a profile.
+    pub(super) fn within(&self, side: &Side) -> Within {
+        self.services.within(side)
     }
 
     /// Addresses of a profile, which must be sorted and distinct: `10.9.0.0/16, private but 10.0.0.0/8`. Nothing but
     /// [`Prefix::Any`] is `any`.
-    pub(super) fn addresses(&self, profile: &str, prefixes: &[Prefix], lists: &mut Lists) -> String {
-        let (named, rest) = self.addresses.cover(mesh(profile), prefixes);
+    pub(super) fn addresses(
+        &self,
+        profile: &str,
+        prefixes: &[Prefix],
+        within: &Within,
+        lists: &mut Lists,
+    ) -> String {
+        let (mut named, mut rest) = self.addresses.cover(mesh(profile), prefixes);
+        let services = self.services.cover(within, &mut rest);
+        if !services.is_empty() {
+            named.extend(services);
+            named.sort_unstable();
+        }
         lists.items(&rest).into_iter().chain(named).collect::<Vec<_>>().join(", ")
     }
 
@@ -137,6 +211,8 @@ struct Indexed<'a, T> {
     name: String,
     /// Sorted and distinct.
     items: Vec<&'a T>,
+    /// It stands for all its items only: some are of services, and none of those is told by itself.
+    whole: bool,
 }
 
 impl<'a, T: Ord + std::fmt::Display> Index<'a, T> {
@@ -161,7 +237,10 @@ impl<'a, T: Ord + std::fmt::Display> Index<'a, T> {
         let mut found: Vec<_> = (counts.into_iter())
             .filter_map(|(set, count)| Some((count, self.sets.get(set)?)))
             .filter(|(_, set)| set.mesh.is_none_or(|of| of == mesh))
-            .filter(|(count, set)| is_nearly_all(*count, set.items.len()))
+            .filter(|(count, set)| match set.whole {
+                true => *count == set.items.len(),
+                false => is_nearly_all(*count, set.items.len()),
+            })
             .collect();
         found.sort_by_key(|&(count, set)| (std::cmp::Reverse(count), &set.name));
         let mut left: Vec<&T> = items.iter().collect();

@@ -14,6 +14,7 @@ use mesh_bpf::ports::{PortRange, PortSet};
 use mesh_bpf::prefix::Prefix;
 
 use super::names::{identities, is_of_workload, scope, selector_lines};
+use super::services::Within;
 use super::sets::{Lists, Namer};
 use super::toml::{Quoted, write_array, write_credited};
 use crate::hir::item::BuiltIn;
@@ -164,14 +165,20 @@ impl Line<'_> {
         )
     }
 
-    fn text(&self, profile: &str, direction: Direction, namer: &Namer<'_>, lists: &mut Lists) -> String {
+    fn text(
+        &self,
+        profile: &str,
+        direction: Direction,
+        (namer, within): (&Namer<'_>, &Within),
+        lists: &mut Lists,
+    ) -> String {
         let Lead { always, verb, tail, .. } = self.lead;
         let mut text = format!("{}{verb}", if always { "always " } else { "" });
         for words in [self.ports(profile, namer)].iter().filter(|words| !words.is_empty()) {
             let _ = write!(text, " {words}");
         }
         if self.prefixes != [Prefix::Any] {
-            let addresses = namer.addresses(profile, &self.prefixes, lists);
+            let addresses = namer.addresses(profile, &self.prefixes, within, lists);
             let _ = write!(text, " {} {addresses}", direction.preposition());
         }
         text + tail
@@ -266,9 +273,10 @@ impl<'a> Summarizer<'a> {
     /// The arrays of one direction.
     fn side(&self, profile: &Profile, direction: Direction, lists: &mut Lists) -> String {
         let sides: Vec<&Side> = profile.trees(direction).collect();
+        let within = self.namer.within(&sides);
         let lines: Vec<(String, String)> = (self.lines(&sides).iter())
             .map(|line| {
-                let text = line.text(&profile.name, direction, self.namer, lists);
+                let text = line.text(&profile.name, direction, (self.namer, &within), lists);
                 (text, scope(line.lead.scope).to_owned())
             })
             .collect();

@@ -100,6 +100,7 @@ fn lists_have_the_names_of_the_sets_that_they_are_made_of() {
     let set = |name: &str, addresses, ports: &[&str]| NamedSet {
         name: name.to_owned(),
         addresses,
+        services: Vec::new(),
         ports: ports.iter().map(|&port| port.to_owned()).collect(),
     };
     let rule = |sets: Vec<NamedSet>| {

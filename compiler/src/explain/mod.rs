@@ -25,7 +25,7 @@ use mesh_bpf::selector::Selector;
 use crate::eval::{self, Decider, Item};
 use crate::hir::item;
 use crate::hir::region::{AddressRange, join};
-use crate::hir::{NameId, Program, RuleId, WorkloadId};
+use crate::hir::{AddressItem, NameId, Program, RuleId, WorkloadId};
 use crate::question::{Members, OtherEnd, Piece, Question, workload_at};
 use crate::source::Span;
 
@@ -145,9 +145,9 @@ pub struct Reason {
 pub struct Elsewhere {
     /// Which part.
     pub part: Part,
-    /// The name in the rule: of a set, a workload or a group.
+    /// The name in the rule: of a set, a workload or a group, or `service shop/cart`.
     pub name: String,
-    /// The words that it stands for.
+    /// The words that it stands for; for a service the rule.
     pub span: Span,
 }
 
@@ -474,7 +474,12 @@ pub fn reason(program: &Program, item: Item) -> Option<Reason> {
     };
     let source = item::rule_source(program, rule, ports, rule.who_at(item.who));
     let prefix = address.map_or(Prefix::Any, |address| address.prefix);
-    let named = [Some((ports.by, ports.span)), address.map(|address| (address.by, address.span))];
+    let place = |address: &AddressItem| match program.service_named(address.by) {
+        // Its addresses are written nowhere.
+        Some(_) => rule.span,
+        None => address.span,
+    };
+    let named = [Some((ports.by, ports.span)), address.map(|address| (address.by, place(address)))];
     Some(Reason {
         elsewhere: elsewhere(program, named),
         ..Reason::of_source(&source, prefix, Some(rule.span))

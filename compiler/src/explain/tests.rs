@@ -3,7 +3,7 @@
 use mesh_bpf::selector::Endpoint;
 
 use super::*;
-use crate::compile::{Compilation, compile};
+use crate::compile::{Compilation, Inventory, compile};
 use crate::diff::addresses_text;
 use crate::parse::parse_flow;
 use crate::resolve::{Location, NoImports};
@@ -24,6 +24,7 @@ mesh shop {
 
 fn compiled(policy: &str, inventory: Option<Vec<Endpoint>>) -> Compilation {
     let place = Location { key: "m.mesh".to_owned(), name: "m.mesh".to_owned() };
+    let inventory = inventory.map(|found| Inventory { endpoints: Some(found), ..Inventory::default() });
     compile(vec![(place, policy.as_bytes().to_vec())], &mut NoImports, inventory)
 }
 

@@ -2,7 +2,7 @@
 //!
 //! File and line live beside the map image, never in it: they may change while the image does not.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use mesh_bpf::image::Source;
@@ -21,7 +21,7 @@ pub struct ItemOrigin {
     pub rule: Span,
     /// Its ports, or its verb where none are written.
     pub ports: Span,
-    /// The address, where it has one.
+    /// The address, where it has one; of a service the whole rule.
     pub address: Option<Span>,
     /// The rule; none for `exempt` and `accelerate`.
     pub id: Option<RuleId>,
@@ -63,13 +63,17 @@ pub struct Origins {
     sources: BTreeMap<Source, Vec<Written>>,
     /// For each rule its addresses, sorted; one list for rules that share theirs.
     addresses: Vec<Arc<[AddressItem]>>,
+    /// Names that stand for services.
+    services: BTreeSet<NameId>,
 }
 
 impl Origins {
     /// Collects the words of every item of a program.
     #[must_use]
     pub fn of(program: &Program) -> Self {
-        let mut origins = Self::default();
+        let is_service = |name: &NameId| program.service_named(*name).is_some();
+        let names = (0u32..).map(NameId).take(program.names.len());
+        let mut origins = Self { services: names.filter(is_service).collect(), ..Self::default() };
         let mut known: HashMap<usize, Arc<[AddressItem]>> = HashMap::new();
         for (id, rule) in (0u32..).map(RuleId).zip(&program.rules) {
             let boxes = rule.ports.iter().flat_map(|ports| rule.whos().map(move |(_, who)| (ports, who)));
@@ -114,11 +118,17 @@ impl Origins {
             let named = addresses.get(from..).unwrap_or_default();
             for address in named.iter().take_while(|other| other.prefix == prefix) {
                 let by = [by, address.by];
-                places.push(ItemOrigin { rule, ports, address: Some(address.span), id, by });
+                let span = self.place(address, rule);
+                places.push(ItemOrigin { rule, ports, address: Some(span), id, by });
             }
         }
         places.sort_unstable();
         places
+    }
+
+    /// Where an address is written that stands in `rule`, or is of what that names. Those of a service are written nowhere.
+    fn place(&self, address: &AddressItem, rule: Span) -> Span {
+        if self.services.contains(&address.by) { rule } else { address.span }
     }
 
     fn addresses(&self, written: Written) -> &[AddressItem] {
@@ -144,7 +154,7 @@ impl Origins {
                 found.extend(addresses.iter().map(|address| CountedOrigin {
                     counter: counter_key(hash, address.prefix),
                     rule: written.rule,
-                    elsewhere: [ports, named(address.by, address.span)],
+                    elsewhere: [ports, named(address.by, self.place(address, written.rule))],
                 }));
                 if addresses.is_empty() {
                     // What has no address at all is counted without one.

@@ -75,8 +75,11 @@ impl Builder<'_> {
     fn set(&mut self, parts: Pairs<'_, Rule>, span: Span) -> Option<Statement> {
         let mut name = None;
         let mut items = Vec::new();
+        let mut word = span;
         for part in parts {
             match part.as_rule() {
+                Rule::kw_service => word = self.token(&part),
+                Rule::service => items.extend(self.service(&part, word).map(SetItem::Service)),
                 Rule::name if name.is_none() => name = Some(self.name(&part)),
                 Rule::name => items.push(SetItem::Name(self.name(&part))),
                 Rule::address => items.extend(self.literal(&part, literal::prefix).map(SetItem::Address)),
@@ -409,9 +412,18 @@ impl Builder<'_> {
     /// An end, with the port that stands at its address.
     fn asked_end(&mut self, pair: Pair<'_, Rule>) -> Option<(AskedEnd, Option<Spanned<u16>>)> {
         let mut kind = None;
+        let mut word = self.span_of(&pair);
         for part in pair.into_inner() {
             let (span, text) = (self.span_of(&part), part.as_str());
             match part.as_rule() {
+                Rule::kw_service => word = span,
+                Rule::service => {
+                    let (name, port) = with_port(text);
+                    let value = self.checked(literal::service(name), span)?.value;
+                    let port = port.map(|value| Spanned { value, span });
+                    let name = Name { value, span: Span { start: word.start, ..span } };
+                    return Some((AskedEnd::Service(name), port));
+                }
                 Rule::kw_workload => kind = Some(AskedKind::Workload),
                 Rule::kw_pod => kind = Some(AskedKind::Pod),
                 Rule::asked_name => return Some(named(kind, text, span)),
@@ -474,8 +486,13 @@ impl Builder<'_> {
     }
 
     fn endpoint(&mut self, pair: Pair<'_, Rule>) -> Option<Endpoint> {
-        let part = pair.into_inner().next()?;
+        let mut parts = pair.into_inner();
+        let part = parts.next()?;
         match part.as_rule() {
+            Rule::kw_service => {
+                let name = parts.next()?;
+                self.service(&name, self.token(&part)).map(Endpoint::Service)
+            }
             Rule::name => Some(Endpoint::Name(self.name(&part))),
             _ => self.literal(&part, literal::address).map(Endpoint::Address),
         }
@@ -527,14 +544,23 @@ impl Builder<'_> {
 
     fn addresses(&mut self, pair: Pair<'_, Rule>) -> Vec<AddressItem> {
         let mut items = Vec::new();
+        let mut word = self.span_of(&pair);
         for part in pair.into_inner() {
             match part.as_rule() {
+                Rule::kw_service => word = self.token(&part),
+                Rule::service => items.extend(self.service(&part, word).map(AddressItem::Service)),
                 Rule::name => items.push(AddressItem::Name(self.name(&part))),
                 Rule::address => items.extend(self.literal(&part, literal::prefix).map(AddressItem::Prefix)),
                 _ => {}
             }
         }
         items
+    }
+
+    /// A service by its whole name; the span begins at the word `service`.
+    fn service(&mut self, pair: &Pair<'_, Rule>, word: Span) -> Option<Name> {
+        let Spanned { value, span } = self.literal(pair, literal::service)?;
+        Some(Spanned { value, span: Span { start: word.start, ..span } })
     }
 
     fn names(&self, parts: Pairs<'_, Rule>) -> Vec<Name> {

@@ -147,7 +147,7 @@ const DIRECTIONS: [(&str, &str); 12] = [
     ("listen", "inbound"),
 ];
 
-/// What to write for the name of a service where ports stand, as `tcp 443`.
+/// What to write for the name of a port, as `tcp 443`.
 pub(crate) fn service(name: &str) -> Option<&'static str> {
     let name = name.to_ascii_lowercase();
     SERVICES.iter().find(|(service, _)| *service == name).map(|(_, ports)| *ports)
@@ -157,7 +157,7 @@ pub(crate) fn service(name: &str) -> Option<&'static str> {
 pub(crate) fn unknown_name(name: &str) -> Option<String> {
     let lower = name.to_ascii_lowercase();
     if let Some(ports) = service(name) {
-        return Some(format!("services have no names here: write `{ports}`"));
+        return Some(format!("ports have no names here: write `{ports}`"));
     }
     if matches!(lower.as_str(), "tcp" | "udp") {
         return Some(format!("write `{lower}`"));
@@ -179,6 +179,7 @@ pub(super) fn in_statement(rule: Rule, error: &SyntaxError, words: &str, start: 
     site.arrow()
         .or_else(|| comment(words, start))
         .or_else(|| site.quoted())
+        .or_else(|| site.in_service())
         .or_else(|| match rule {
             Rule::rule_statement => site.in_rule(),
             Rule::set_statement => site.in_set(),
@@ -343,7 +344,14 @@ impl<'t> Site<'t> {
         let (message, help) = if takes_string {
             (format!("text stands in `\"`, not in `{mark}`"), format!("write `\"{inner}\"`"))
         } else if is_host_name(inner) {
-            (is_no_address(inner), HOST_NAME.to_owned())
+            (is_no_address(inner), host_name(inner))
+        } else if self.takes_place()
+            && literal::service(inner).is_ok()
+            && inner.contains('/')
+            && !is_address(inner)
+        {
+            let help = format!("a service is written `service {inner}`");
+            (format!("{} stands without quotes", quote(inner)), help)
         } else {
             (format!("{} stands without quotes", quote(inner)), format!("write {}", quote(inner)))
         };
@@ -399,7 +407,17 @@ impl<'t> Site<'t> {
             self.rest().get(..len).unwrap_or_default()
         };
         if is_host_name(host) {
-            return Some(self.about(host.len(), Some(is_no_address(host)), "a host name", HOST_NAME));
+            return Some(self.about(host.len(), Some(is_no_address(host)), "a host name", host_name(host)));
+        }
+        // `svc/cart`, and `service: cart`.
+        let named = host
+            .split_once(['/', ':'])
+            .filter(|(kind, _)| matches!(kind.to_ascii_lowercase().as_str(), "svc" | "service" | "services"));
+        if let Some((kind, name)) = named {
+            let name = if name.is_empty() { self.next } else { name };
+            let message = format!("{} is no kind of address", quote(kind));
+            let help = format!("write `service {name}`, with its namespace: `service shop/cart`");
+            return Some(self.about(host.len(), Some(message), "a service", help));
         }
         if matches!(host, "*" | "any" | "all" | "anywhere" | "everywhere") {
             let preposition = self.last;
@@ -542,8 +560,8 @@ impl<'t> Site<'t> {
             return Some(self.about(
                 self.found.len(),
                 Some(format!("{} is not a port", quote(self.found))),
-                "a service",
-                format!("services have no names here: write `{comma}{number}`"),
+                "the name of a port",
+                format!("ports have no names here: write `{comma}{number}`"),
             ));
         }
         if !takes_port {
@@ -683,6 +701,25 @@ impl<'t> Site<'t> {
         None
     }
 
+    /// What is not quite `service shop/cart`.
+    fn in_service(&self) -> Option<Habit> {
+        let is_word = |word: &str| matches!(word, "services" | "svc" | "Service");
+        if self.expects(Rule::service) && self.found.is_empty() {
+            return Some(self.here("write its name, behind its namespace: `service shop/cart`"));
+        }
+        if self.found == "/" && self.before.contains("service") {
+            return Some(self.here(format!("no space stands in it: `service {}/{}`", self.last, self.next)));
+        }
+        if is_word(self.last) && self.expects(Rule::comma) && literal::service(self.found).is_ok() {
+            return Some(self.here(format!("write `service {}`", self.found)));
+        }
+        if self.found == "service" && self.expects(Rule::kw_to) {
+            let preposition = if self.before.contains("inbound") { "from" } else { "to" };
+            return Some(self.here(format!("write `{preposition} service {}`", self.next)));
+        }
+        None
+    }
+
     /// Marks and words that other languages have in lists.
     fn in_any_list(&self) -> Option<Habit> {
         if self.found.starts_with(':') && self.before.ends_with(']') {
@@ -708,6 +745,17 @@ impl<'t> Site<'t> {
 }
 
 const HOST_NAME: &str = "connections are decided by address, when they are opened: write its addresses, or let the sidecar decide by name";
+
+/// What to write instead of a name. That of a Kubernetes service is `cart.shop.svc.cluster.local`.
+fn host_name(host: &str) -> String {
+    let labels: Vec<&str> = host.split('.').collect();
+    match *labels.as_slice() {
+        [name, namespace, "svc", ..] if !name.contains('*') => {
+            format!("a service by its addresses is `service {namespace}/{name}`")
+        }
+        _ => HOST_NAME.to_owned(),
+    }
+}
 
 fn is_no_address(host: &str) -> String {
     format!("{} is a host name, not an address", quote(host))
@@ -759,7 +807,7 @@ pub(super) fn without_quotes(statement: &str, inner: &str) -> String {
         return if inner.is_empty() { "write `\"`".to_owned() } else { format!("write `\"{inner}\"`") };
     }
     if is_host_name(inner) {
-        HOST_NAME.to_owned()
+        host_name(inner)
     } else {
         format!("leave the quotes out: write {}", quote(inner))
     }

@@ -193,6 +193,55 @@ pub(super) fn path(text: &str) -> Result<String, Bad> {
     bad(&format!("{quoted} is not a plain path"), "not a plain path", help)
 }
 
+/// A Kubernetes service by its whole name: `cart` is `default/cart`.
+pub(super) fn service(text: &str) -> Result<String, Bad> {
+    let quoted = quote(text);
+    let bad = |message: String, label, help: String| Err(Bad::new(Code::BadService, message, label, help));
+    let (namespace, name) = text.split_once('/').unwrap_or((DEFAULT_NAMESPACE, text));
+    if let Some((host, port)) = text.rsplit_once(':')
+        && port.parse::<u16>().is_ok()
+    {
+        let help = format!("a port stands before the address: `tcp {port} to service {host}`");
+        return bad(format!("{quoted} has a port in it"), "name and port", help);
+    }
+    // `cart.shop.svc.cluster.local`, as resolvers know it.
+    if let Some((name, rest)) = text.split_once('.')
+        && let Some(namespace) = rest.split('.').next()
+        && is_label(name)
+        && is_label(namespace)
+    {
+        let help = format!("the namespace stands before the name: write `service {namespace}/{name}`");
+        return bad(format!("{quoted} is a name for resolvers"), "not a service's name", help);
+    }
+    for part in [namespace, name] {
+        if !is_label(part) {
+            let small = text.to_ascii_lowercase();
+            let parts = small.split_once('/').unwrap_or((DEFAULT_NAMESPACE, &small));
+            let help = if small != text && is_label(parts.0) && is_label(parts.1) {
+                format!("names in Kubernetes are written small: `service {small}`")
+            } else {
+                "a service is such as `service shop/cart`, or `service cart` in the namespace `default`: small letters, \
+                 digits and `-`, at most 63 of them"
+                    .to_owned()
+            };
+            return bad(format!("no service can have the name {quoted}"), "not a service's name", help);
+        }
+    }
+    Ok(format!("{namespace}/{name}"))
+}
+
+/// The namespace of a service that is named without one.
+const DEFAULT_NAMESPACE: &str = "default";
+
+/// A label of the domain name system, as Kubernetes has them for services and namespaces.
+fn is_label(text: &str) -> bool {
+    let is_inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    (1..=63).contains(&text.len())
+        && text.bytes().all(is_inner)
+        && !text.starts_with('-')
+        && !text.ends_with('-')
+}
+
 /// The two sides of a range. An address with a dash is no range of numbers.
 fn range(text: &str) -> Option<(&str, &str)> {
     let (first, last) = text.split_once('-')?;
@@ -446,6 +495,39 @@ mod tests {
         ] {
             bad(prefix(text), Code::BadAddress, message, help);
         }
+    }
+
+    #[test]
+    fn services_have_names_as_kubernetes_has_them() {
+        assert_eq!(service("kubernetes"), Ok("default/kubernetes".to_owned()));
+        assert_eq!(service("osm-system/osm-controller"), Ok("osm-system/osm-controller".to_owned()));
+        assert_eq!(service("7up/0"), Ok("7up/0".to_owned()));
+        assert_eq!(service(&"a".repeat(63)), Ok(format!("default/{}", "a".repeat(63))));
+        let usual = "a service is such as `service shop/cart`, or `service cart` in the namespace `default`: small \
+                     letters, digits and `-`, at most 63 of them";
+        for (text, message, help) in [
+            ("shop/a/b", "no service can have the name `shop/a/b`", usual),
+            ("shop/", "no service can have the name `shop/`", usual),
+            ("shop/ca_rt", "no service can have the name `shop/ca_rt`", usual),
+            (
+                "Shop/Cart",
+                "no service can have the name `Shop/Cart`",
+                "names in Kubernetes are written small: `service shop/cart`",
+            ),
+            (
+                "shop/cart:80",
+                "`shop/cart:80` has a port in it",
+                "a port stands before the address: `tcp 80 to service shop/cart`",
+            ),
+            (
+                "cart.shop.svc.cluster.local",
+                "`cart.shop.svc.cluster.local` is a name for resolvers",
+                "the namespace stands before the name: write `service shop/cart`",
+            ),
+        ] {
+            bad(service(text), Code::BadService, message, help);
+        }
+        assert_eq!(service(&"a".repeat(64)).unwrap_err().code, Code::BadService);
     }
 
     #[test]

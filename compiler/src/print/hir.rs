@@ -6,8 +6,8 @@ use super::Page;
 use crate::emit::selector_lines;
 use crate::hir::item::{exempt_source, rule_source, write_ports};
 use crate::hir::{
-    AccelerationForm, Event, Expected, Level, Peer, PortItem, Program, Rule, Scope, ScopeId, TestLine, Who,
-    WorkloadId,
+    AccelerationForm, Event, Expected, Level, Peer, PortItem, Program, Rule, Scope, ScopeId, Service,
+    TestLine, Who, WorkloadId,
 };
 
 /// A program with every name resolved and every list expanded.
@@ -26,6 +26,14 @@ pub fn hir(program: &Program) -> String {
     for group in &program.groups {
         let members = members(&group.members);
         page.line(0, format_args!("group {}: workloads {members}", group.name));
+    }
+    for service in &program.services {
+        let Some(addresses) = &service.addresses else {
+            page.line(0, format_args!("{}: not known", service.label()));
+            continue;
+        };
+        page.line(0, service.label());
+        addresses.iter().for_each(|address| page.line(1, address));
     }
     for (number, scope) in program.scopes.iter().enumerate() {
         page.line(
@@ -59,7 +67,7 @@ pub fn hir(program: &Program) -> String {
     }
     for test in &program.tests {
         page.line(0, format_args!("test {:?}", test.name));
-        test.lines.iter().for_each(|line| page.line(1, test_line(line)));
+        test.lines.iter().for_each(|line| page.line(1, test_line(program, line)));
     }
     page.text
 }
@@ -110,10 +118,11 @@ fn members(ids: &[WorkloadId]) -> String {
     if ids.is_empty() { "none".to_owned() } else { ids.join(", ") }
 }
 
-fn test_line(line: &TestLine) -> String {
+fn test_line(program: &Program, line: &TestLine) -> String {
     let TestLine { workload, direction, peer, protocol, port, identity, expected, .. } = line;
     let peer = match peer {
         Peer::Address(address) => address.to_string(),
+        Peer::Service(id) => program.services.get(id.index()).map_or_else(String::new, Service::label),
         Peer::Workload(id) => format!("workload {}", id.0),
     };
     let expected = match expected {

@@ -4,6 +4,7 @@ use mesh_bpf::flow::{Direction, Identity};
 
 use super::names::{Reach, Target};
 use super::resolver::Resolver;
+use super::services;
 use crate::ast::{self, Endpoint, Spanned};
 use crate::diag::{Code, Diagnostic, all_of, quote};
 use crate::hir::{Expected, Peer, Test, TestLine, WorkloadId};
@@ -50,6 +51,9 @@ impl<'a> Resolver<'a, '_> {
     fn end(&mut self, mesh: usize, endpoint: &'a Endpoint) -> Option<Peer> {
         let name = match endpoint {
             Endpoint::Address(address) => return Some(Peer::Address(address.value)),
+            Endpoint::Service(name) => {
+                return services::find(&self.program.services, &name.value).map(Peer::Service);
+            }
             Endpoint::Name(name) => name,
         };
         match self.names.find(Some(mesh), name, Reach::Everywhere)? {
@@ -84,16 +88,17 @@ impl<'a> Resolver<'a, '_> {
 fn assemble(flow: &ast::Flow, from: Peer, to: Peer) -> Result<ResolvedFlow, Diagnostic> {
     let identity = identity(&flow.identity);
     let (workload, direction, peer) = match (from, to, flow.inbound) {
-        (Peer::Workload(workload), peer @ Peer::Address(_), None)
-        | (Peer::Workload(workload), peer @ Peer::Workload(_), None) => (workload, Direction::Outbound, peer),
-        (peer @ Peer::Address(_), Peer::Workload(workload), _)
-        | (peer @ Peer::Workload(_), Peer::Workload(workload), Some(_)) => {
+        (Peer::Workload(workload), peer, None) => (workload, Direction::Outbound, peer),
+        (peer @ Peer::Workload(_), Peer::Workload(workload), Some(_))
+        | (peer @ (Peer::Address(_) | Peer::Service(_)), Peer::Workload(workload), _) => {
             (workload, Direction::Inbound, peer)
         }
-        (Peer::Workload(_), Peer::Address(_), Some(inbound)) => {
+        (Peer::Workload(_), Peer::Address(_) | Peer::Service(_), Some(inbound)) => {
             return Err(inbound_of_address(flow.to.span(), inbound));
         }
-        (Peer::Address(_), Peer::Address(_), _) => return Err(no_workload(flow.span)),
+        (Peer::Address(_) | Peer::Service(_), Peer::Address(_) | Peer::Service(_), _) => {
+            return Err(no_workload(flow.span));
+        }
     };
     if let (Direction::Inbound, Some(first)) = (direction, flow.identity.first()) {
         return Err(identity_of_inbound(first.span));

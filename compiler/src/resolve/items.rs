@@ -1,10 +1,13 @@
 //! Ports and addresses of rules: sets, groups and workloads become what they stand for.
 
+use std::collections::BTreeSet;
+
 use mesh_bpf::flow::Protocol;
 use mesh_bpf::prefix::Prefix;
 
 use super::names::{Reach, Target};
 use super::resolver::Resolver;
+use super::services;
 use super::sets::{Entry, Kind};
 use crate::ast::{self, PortChoice, ProtocolPorts, ProtocolWord, RulePorts, Spanned};
 use crate::diag::{Code, Diagnostic, quote};
@@ -54,15 +57,15 @@ impl<'a> Resolver<'a, '_> {
                 },
             };
             let name = mesh.map_or_else(|| name.to_owned(), |mesh| format!("{mesh}/{name}"));
-            let (addresses, ports) = self.contents(set);
-            self.program.sets.push(NamedSet { name, addresses, ports });
+            let named = self.contents(name, set);
+            self.program.sets.push(named);
         }
         self.program.sets.sort_by(|one, other| one.name.cmp(&other.name));
     }
 
     /// What is wrong with a set is told where a rule names it.
-    fn contents(&self, set: usize) -> (List<AddressItem>, List<PortItem>) {
-        let (mut addresses, mut ports) = (Vec::new(), Vec::new());
+    fn contents(&self, name: String, set: usize) -> NamedSet {
+        let (mut addresses, mut ports, mut services) = (Vec::new(), Vec::new(), Vec::new());
         for entry in self.sets.flatten(set) {
             match entry {
                 Entry::Address(address) => addresses.push(address_item(address, NameId::WRITTEN_OUT)),
@@ -72,10 +75,13 @@ impl<'a> Resolver<'a, '_> {
                     let places = places.filter_map(|id| self.places.get(&id));
                     addresses.extend(places.flat_map(|places| &places.addresses));
                 }
+                Entry::Service(name) => services.extend(services::find(&self.program.services, &name.value)),
                 Entry::Set(..) => {}
             }
         }
-        (addresses.into(), ports.into())
+        services.sort_unstable();
+        services.dedup();
+        NamedSet { name, addresses: addresses.into(), services, ports: ports.into() }
     }
 
     /// Grows with every mistake that is found, so that what comes with one is looked at again at each place.
@@ -122,11 +128,15 @@ impl<'a> Resolver<'a, '_> {
         let troubles = self.troubles();
         self.repeated(names_of(written));
         let mut items = Vec::with_capacity(written.len());
+        let mut services = BTreeSet::new();
         for item in written {
             match item {
                 ast::AddressItem::Prefix(prefix) => {
                     items.push(address_item(*prefix, NameId::WRITTEN_OUT));
                 }
+                // The first one says it.
+                ast::AddressItem::Service(name) if !services.insert(&name.value) => {}
+                ast::AddressItem::Service(name) => self.service_addresses(name, None, &mut items),
                 ast::AddressItem::Name(name) => self.named_addresses(mesh, name, &mut items),
             }
         }
@@ -147,6 +157,7 @@ impl<'a> Resolver<'a, '_> {
         for entry in self.sets.flatten(set) {
             match entry {
                 Entry::Address(address) => items.push(address_item(address, by)),
+                Entry::Service(name) => self.service_addresses(name, Some(by), items),
                 Entry::Members(members, span) => self.member_addresses(members, span, by, items),
                 Entry::Ports(_) | Entry::Set(..) => {}
             }
@@ -197,11 +208,15 @@ impl<'a> Resolver<'a, '_> {
                     items.push(address_item(*prefix, NameId::WRITTEN_OUT));
                     continue;
                 }
+                ast::AddressItem::Service(name) => {
+                    self.diagnostics.push(chosen_by_members(name.span, A_SERVICE));
+                    continue;
+                }
                 ast::AddressItem::Name(name) => name,
             };
             let Some((target, declared)) = self.names.find(Some(mesh), name, Reach::Own) else { continue };
             let Target::Set(set) = target else {
-                self.diagnostics.push(chosen_by_members(name.span, target));
+                self.diagnostics.push(chosen_by_members(name.span, target.kind()));
                 continue;
             };
             if self.sets.kind(set) == Kind::Ports {
@@ -212,7 +227,12 @@ impl<'a> Resolver<'a, '_> {
                 match entry {
                     Entry::Address(address) => items.push(address_item(address, NameId::WRITTEN_OUT)),
                     Entry::Members(target, span) => {
-                        self.diagnostics.push(chosen_by_members(name.span, target).also(span, "in this set"));
+                        let found = chosen_by_members(name.span, target.kind());
+                        self.diagnostics.push(found.also(span, "in this set"));
+                    }
+                    Entry::Service(service) => {
+                        let found = chosen_by_members(name.span, A_SERVICE);
+                        self.diagnostics.push(found.also(service.span, "in this set"));
                     }
                     Entry::Ports(_) | Entry::Set(..) => {}
                 }
@@ -251,7 +271,7 @@ fn port_items(written: &ProtocolPorts, by: NameId, items: &mut Vec<PortItem>) {
 
 fn names_of(items: &[ast::AddressItem]) -> impl Iterator<Item = &ast::Name> {
     items.iter().filter_map(|item| match item {
-        ast::AddressItem::Name(name) => Some(name),
+        ast::AddressItem::Service(name) | ast::AddressItem::Name(name) => Some(name),
         ast::AddressItem::Prefix(_) => None,
     })
 }
@@ -264,9 +284,10 @@ fn not_addresses(name: &ast::Name, declared: Span) -> Diagnostic {
         .help(format!("ports follow the direction, before `to` or `from`: `outbound {}`", name.value))
 }
 
-fn chosen_by_members(used: Span, target: Target) -> Diagnostic {
-    let message = format!("a workload cannot be chosen by the addresses of {}", target.kind());
-    Diagnostic::new(Code::WrongKind, message)
-        .label(used, target.kind())
-        .help("write the addresses, or a set of them")
+/// What cannot choose a workload's members.
+const A_SERVICE: &str = "a service";
+
+fn chosen_by_members(used: Span, what: &str) -> Diagnostic {
+    let message = format!("a workload cannot be chosen by the addresses of {what}");
+    Diagnostic::new(Code::WrongKind, message).label(used, what).help("write the addresses, or a set of them")
 }

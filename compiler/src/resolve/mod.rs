@@ -13,6 +13,7 @@ mod names;
 mod resolution;
 mod resolver;
 mod selectors;
+mod services;
 mod sets;
 #[cfg(test)]
 mod tests;
@@ -32,28 +33,36 @@ use crate::source::Span;
 pub(crate) use self::flows::{identity, identity_of_inbound, inbound_of_address, no_workload};
 pub use self::load::{Files, Loader, Location, NoImports, load};
 pub use self::resolution::{Lost, Places, Resolution, Unused};
+pub use self::services::{Services, unknown_services};
 
 /// Resolves all files as one program. `earlier` are the diagnostics of loading them; a name that may be
-/// declared in a file that is missing is shown there.
+/// declared in a file that is missing is shown there. `services` are those that somebody knows.
 #[must_use]
-pub fn resolve(files: &Files, mut earlier: Vec<Diagnostic>) -> (Resolution, Vec<Diagnostic>) {
+pub fn resolve(
+    files: &Files,
+    mut earlier: Vec<Diagnostic>,
+    services: &Services,
+) -> (Resolution, Vec<Diagnostic>) {
     let collected = Collected::new(&files.trees);
     let (mut names, twice) = collected.names(&files.trees);
     earlier.extend(twice);
     let sets = Sets::new(&collected.sets, &mut names, &mut earlier);
     let groups = Groups::new(&collected, &mut names, &mut earlier);
+    let named = services::named(&files.trees, services);
+    earlier.extend(services::notes(&named, services));
     let mut resolver = Resolver {
         collected: &collected,
         names,
         sets,
         groups,
-        program: Program::default(),
+        program: Program { services: named, ..Program::default() },
         scopes: BTreeMap::new(),
         places: BTreeMap::new(),
         lost: lost(files),
         port_lists: BTreeMap::new(),
         address_lists: BTreeMap::new(),
         name_ids: BTreeMap::new(),
+        service_ids: BTreeMap::new(),
         diagnostics: earlier,
     };
     resolver.declare();

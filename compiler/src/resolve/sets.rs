@@ -2,7 +2,7 @@
 
 use super::cycle::{Edge, components, cycles};
 use super::names::{Names, Reach, Target};
-use crate::ast::{ProtocolPorts, Set, SetItem, Spanned};
+use crate::ast::{Name, ProtocolPorts, Set, SetItem, Spanned};
 use crate::diag::{Code, Diagnostic, quote};
 use crate::source::Span;
 
@@ -31,6 +31,8 @@ impl Kind {
 pub(super) enum Entry<'a> {
     Ports(&'a ProtocolPorts),
     Address(Spanned<Prefix>),
+    /// A Kubernetes service.
+    Service(&'a Name),
     Set(usize, Span),
     /// A workload or a group, for its addresses.
     Members(Target, Span),
@@ -41,6 +43,7 @@ impl Entry<'_> {
         match self {
             Self::Ports(ports) => ports.span,
             Self::Address(address) => address.span,
+            Self::Service(name) => name.span,
             Self::Set(_, span) | Self::Members(_, span) => *span,
         }
     }
@@ -131,7 +134,7 @@ impl<'a> Sets<'a> {
     fn kind_of_entry(&self, entry: &Entry<'_>) -> Kind {
         match entry {
             Entry::Ports(_) => Kind::Ports,
-            Entry::Address(_) | Entry::Members(..) => Kind::Addresses,
+            Entry::Address(_) | Entry::Service(_) | Entry::Members(..) => Kind::Addresses,
             Entry::Set(inner, _) => self.kind(*inner),
         }
     }
@@ -143,6 +146,7 @@ fn entries<'a>(set: &'a Set, mesh: Option<usize>, names: &mut Names<'a>) -> Vec<
         match item {
             SetItem::Ports(ports) => entries.push(Entry::Ports(ports)),
             SetItem::Address(address) => entries.push(Entry::Address(*address)),
+            SetItem::Service(name) => entries.push(Entry::Service(name)),
             SetItem::Name(name) => {
                 entries.extend(names.find(mesh, name, Reach::Everywhere).map(|(target, _)| match target {
                     Target::Set(set) => Entry::Set(set, name.span),

@@ -32,7 +32,7 @@ fn resolved(files: &[(&str, &str)]) -> (Files, Resolution, Vec<Diagnostic>) {
     let (name, text) = files[0];
     let place = Location { key: name.to_owned(), name: name.to_owned() };
     let (files, diagnostics) = load(vec![(place, text.as_bytes().to_vec())], &mut memory);
-    let (resolution, diagnostics) = resolve(&files, diagnostics);
+    let (resolution, diagnostics) = resolve(&files, diagnostics, &Services::new());
     (files, resolution, diagnostics)
 }
 

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use mesh_bpf::artifact;
 use mesh_bpf::flow::{Direction, Identity, Protocol};
 use mesh_bpf::sim::{Decided, Sim};
-use mesh_compiler::compile::{Compilation, Compiled, compile};
+use mesh_compiler::compile::{Compilation, Compiled, Inventory, compile};
 use mesh_compiler::diag::has_errors;
 use mesh_compiler::emit::{Sets, emit};
 use mesh_compiler::explain::{explain, profile_of};
@@ -19,6 +19,7 @@ use mesh_compiler::source::Sources;
 
 use super::text::every_place_is_real;
 use crate::outline;
+use crate::program::services;
 use crate::random::Random;
 use crate::{Broken, Held, holds};
 
@@ -39,7 +40,27 @@ pub fn program(text: &str, random: &mut Random) -> Held {
     let Some(compiled) = &compilation.compiled else { return Ok(()) };
     whole(&compilation.resolution.program, compiled)?;
     explained(&compilation, compiled, random)?;
+    written_out(text, &compilation, compiled)?;
     order(text, compiled, random)
+}
+
+/// A service means what its addresses mean, written one by one.
+fn written_out(text: &str, compilation: &Compilation, compiled: &Compiled) -> Held {
+    let program = &compilation.resolution.program;
+    // A line of a test has one address, and a service without any leaves none to write.
+    let is_plain = program.tests.is_empty() && program.services.iter().all(|one| one.addresses.is_some());
+    if program.services.is_empty() || !is_plain {
+        return Ok(());
+    }
+    let mut uses: Vec<_> =
+        program.services.iter().flat_map(|one| one.uses.iter().map(move |at| (at, one))).collect();
+    uses.sort_by_key(|(at, _)| std::cmp::Reverse(at.start));
+    let mut plain = text.to_owned();
+    for (at, service) in uses {
+        let addresses = service.addresses.iter().flatten().map(ToString::to_string);
+        plain.replace_range(at.start as usize..at.end as usize, &addresses.collect::<Vec<_>>().join(", "));
+    }
+    same(compiled, "a service is its addresses", &[&plain], None)
 }
 
 /// What is compiled is what the policy means, in every form that it takes.
@@ -147,7 +168,8 @@ fn same(compiled: &Compiled, law: &'static str, files: &[&str], imported: Option
 fn compile_files(files: Vec<(&str, &str)>, imported: Option<&str>) -> Compilation {
     let place = |name: &str| Location { key: name.to_owned(), name: name.to_owned() };
     let given = files.into_iter().map(|(name, text)| (place(name), text.as_bytes().to_vec())).collect();
-    compile(given, &mut Imported(imported), None)
+    let inventory = Inventory { services: services(), endpoints: None };
+    compile(given, &mut Imported(imported), Some(inventory))
 }
 
 /// At most one file that can be imported.

@@ -9,7 +9,7 @@ use tracing::{error, info};
 
 use super::log::{self, LastSaid};
 use super::state::Shared;
-use crate::cluster::{Cluster, Facts};
+use crate::cluster::{Cluster, Facts, Services};
 
 /// Asks what is so in the cluster, and tells the runtime.
 #[derive(Debug)]
@@ -28,6 +28,12 @@ impl ClusterKeeper {
     /// What to wait for.
     pub(super) fn changed(&self) -> Option<BorrowedFd<'_>> {
         self.cluster.as_ref().map(|cluster| cluster.changed())
+    }
+
+    /// What is known of services.
+    pub(super) fn services(&self) -> &Services {
+        static NONE: Services = Services::new();
+        self.facts.as_ref().map_or(&NONE, |facts| &facts.services)
     }
 
     /// Whether something may have changed.

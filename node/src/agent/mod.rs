@@ -47,7 +47,7 @@ use cluster::ClusterKeeper;
 use notify::Notify;
 use plugin::PluginKeeper;
 use policy::PolicyKeeper;
-pub use policy::{Compile, Policy, PolicyWarning};
+pub use policy::{Compile, Outcome, Policy, PolicyWarning};
 use repair::Repairer;
 use rescue::{RESCUE, Rescuer};
 use serve::{Command, SocketServer};
@@ -177,7 +177,8 @@ impl Agent {
             let longest = if accelerates { longest.min(RESCUE) } else { longest };
             let (mut sockets, resting) = self.addresses.waited_for();
             sockets.extend(self.cluster.changed());
-            let longest = resting.map_or(longest, |resting| longest.min(resting));
+            let resting = resting.into_iter().chain(self.policy.rest());
+            let longest = resting.fold(longest, Duration::min);
             if self.waiter.wait(longest, sockets)? {
                 return Ok(None);
             }
@@ -185,6 +186,9 @@ impl Agent {
             self.addresses.follow(&self.shared.runtime);
             if let Some(look) = self.happened()? {
                 return Ok(Some(look));
+            }
+            if self.policy.rest() == Some(Duration::ZERO) {
+                return Ok(Some(Look { services: true, ..Look::default() }));
             }
         }
     }
@@ -209,6 +213,7 @@ impl Agent {
         Ok(Some(Look {
             cluster,
             policy: changed.iter().any(is_policy),
+            services: false,
             plugin: changed.iter().any(|dir| of_plugin.contains(dir)),
             pods: changed.iter().any(|dir| namespaces.contains(dir)),
             // What is done for a pod that comes or goes writes there itself, and is not to be done again for that.
@@ -223,8 +228,8 @@ impl Agent {
         if look.cluster || look.all {
             self.cluster.keep(&self.shared);
         }
-        if look.policy || look.all {
-            self.policy.keep(&self.shared, look.policy);
+        if look.policy || look.cluster || look.services || look.all {
+            self.policy.keep(&self.shared, look.policy, self.cluster.services());
         }
         if look.cgroups || look.all {
             self.cgroups.keep(runtime);

@@ -1,10 +1,10 @@
 //! Keeps the policy of a directory live.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use mesh_bpf::tables::Tables;
 use mesh_runtime::{Applied, Apply, Drift, Error, Owner, hex};
@@ -12,6 +12,7 @@ use tracing::{error, info, warn};
 
 use super::log;
 use super::state::Shared;
+use crate::cluster::Services;
 
 /// A policy that compiled.
 pub struct Policy {
@@ -34,8 +35,19 @@ pub struct PolicyWarning {
     pub text: String,
 }
 
-/// Compiles the policy of a directory, or says why that cannot be.
-pub type Compile = Box<dyn Fn(&Path) -> Result<Policy, String>>;
+/// What came out of compiling a directory.
+pub struct Outcome {
+    /// The policy, or why there is none.
+    pub policy: Result<Policy, String>,
+    /// Services that it names: where one of them has other addresses, it is compiled anew.
+    pub services: BTreeSet<String>,
+}
+
+/// Compiles the policy of a directory for services with these addresses.
+pub type Compile = Box<dyn Fn(&Path, &Services) -> Outcome>;
+
+/// Between two times that a policy is compiled since services have other addresses.
+const RESTING: Duration = Duration::from_secs(1);
 
 /// Files with what tells that they changed: inode, length, time.
 type Fingerprint = BTreeMap<PathBuf, Option<(u64, u64, i64, i64)>>;
@@ -47,17 +59,57 @@ pub(super) struct PolicyKeeper {
     /// The policy of the directory, if it compiled.
     wanted: Option<Policy>,
     fingerprint: Option<Fingerprint>,
+    services: ServiceKeeper,
+}
+
+/// What the policy was compiled for.
+#[derive(Debug, Default)]
+struct ServiceKeeper {
+    /// Services that it names.
+    named: BTreeSet<String>,
+    /// What was known of those.
+    known: Services,
+    /// When it was compiled last.
+    compiled: Option<Instant>,
+    /// They have others, and it is not time yet.
+    is_due: bool,
+}
+
+impl ServiceKeeper {
+    /// What is known of the services that the policy names.
+    fn of(&self, all: &Services) -> Services {
+        let known = self.named.iter().filter_map(|name| Some((name.clone(), all.get(name)?.clone())));
+        known.collect()
+    }
+
+    /// The services that have others than it was compiled for.
+    fn changed(&self, all: &Services) -> Vec<&str> {
+        let named = self.named.iter().map(String::as_str);
+        named.filter(|name| all.get(*name) != self.known.get(*name)).collect()
+    }
+
+    /// How long the policy is to stay as it is, since it was compiled just now.
+    fn rest(&self) -> Option<Duration> {
+        RESTING.checked_sub(self.compiled?.elapsed())
+    }
 }
 
 impl PolicyKeeper {
     pub(super) const fn new(dir: Option<PathBuf>, compile: Compile) -> Self {
-        Self { dir, compile, wanted: None, fingerprint: None }
+        let services =
+            ServiceKeeper { named: BTreeSet::new(), known: Services::new(), compiled: None, is_due: false };
+        Self { dir, compile, wanted: None, fingerprint: None, services }
     }
 
     /// Makes what the directory holds now live. `touched`: something in it was written.
-    pub(super) fn keep(&mut self, shared: &Shared, touched: bool) {
-        self.read(shared, touched);
+    pub(super) fn keep(&mut self, shared: &Shared, touched: bool, services: &Services) {
+        self.read(shared, touched, services);
         self.apply(shared, false);
+    }
+
+    /// How long until services are to be looked at again, if some have other addresses.
+    pub(super) fn rest(&self) -> Option<Duration> {
+        self.services.is_due.then(|| self.services.rest().unwrap_or_default())
     }
 
     /// The tables that are to be live, if the directory has some.
@@ -65,16 +117,30 @@ impl PolicyKeeper {
         self.wanted.as_ref().map(|policy| &policy.tables)
     }
 
-    /// Compiles the policy of the directory, where one of its files is not as it was.
-    fn read(&mut self, shared: &Shared, touched: bool) {
+    /// Compiles the policy of the directory, where one of its files is not as it was, or a service that it names.
+    fn read(&mut self, shared: &Shared, touched: bool, services: &Services) {
         let Some(dir) = &self.dir else { return };
         let known: Vec<PathBuf> = self.wanted.iter().flat_map(|policy| policy.files.clone()).collect();
         let fingerprint = fingerprint(dir, &known);
         if self.fingerprint.as_ref() == Some(&fingerprint) && !touched {
-            return;
+            if self.services.of(services) == self.services.known {
+                self.services.is_due = false;
+                return;
+            }
+            self.services.is_due = self.services.rest().is_some();
+            if self.services.is_due {
+                return;
+            }
+            let names = self.services.changed(services).join(", ");
+            info!(services = names, "services have other addresses");
         }
         let began = Instant::now();
-        match (self.compile)(dir) {
+        let Outcome { policy, services: named } = (self.compile)(dir, services);
+        self.services.named = named;
+        self.services.known = self.services.of(services);
+        self.services.compiled = Some(Instant::now());
+        self.services.is_due = false;
+        match policy {
             Ok(policy) => {
                 for PolicyWarning { code, text } in &policy.warnings {
                     warn!(code, warning = text, "the policy");

@@ -16,6 +16,8 @@ use crate::watch::Watch;
 pub(super) struct Look {
     pub(super) cluster: bool,
     pub(super) policy: bool,
+    /// Services that the policy names.
+    pub(super) services: bool,
     pub(super) cgroups: bool,
     pub(super) pods: bool,
     pub(super) members: bool,

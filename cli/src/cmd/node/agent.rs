@@ -1,5 +1,6 @@
 //! `meshc agent`.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -7,8 +8,8 @@ use mesh_bpf::pack::MAX_LINES;
 use mesh_compiler::diag::{Diagnostic, Severity};
 use mesh_compiler::prove::prove;
 use mesh_compiler::source::Sources;
-use mesh_node::agent::{self, Policy, PolicyWarning, Settings, Wording, log};
-use mesh_node::cluster::{Cluster, Facts, InventoryFile};
+use mesh_node::agent::{self, Outcome, Policy, PolicyWarning, Settings, Wording, log};
+use mesh_node::cluster::{Cluster, Facts, InventoryFile, Services};
 use mesh_node::install::InstallTarget;
 
 use crate::args::{Agent, InstallCni, Program, Switch};
@@ -52,7 +53,8 @@ pub fn run(_output: &Output, args: &Agent) -> Result<Exit, Failure> {
 fn cluster(file: &Path) -> Result<Box<dyn Cluster>, Failure> {
     let read = |file: &Path| {
         let found = inventory::read(file).map_err(|failure| failure.message)?;
-        Ok(Facts { namespaces: found.labels() })
+        let services = found.services.clone();
+        Ok(Facts { namespaces: found.labels(), services })
     };
     let file = std::path::absolute(file).map_err(|error| Failure::usage(error.to_string()))?;
     let cluster = InventoryFile::new(file, read);
@@ -74,8 +76,15 @@ fn installation(args: &Agent) -> Result<(InstallTarget, PathBuf), Failure> {
     Ok((plugin::target(&install)?, program))
 }
 
+/// Compiles a directory, with what services it names.
+fn compile(dir: &Path, services: &Services) -> Outcome {
+    let mut named = BTreeSet::new();
+    let policy = proved(dir, services, &mut named);
+    Outcome { policy, services: named }
+}
+
 /// Compiles a directory, and proves it. What is refused is said in lines, for a log.
-fn compile(dir: &Path) -> Result<Policy, String> {
+fn proved(dir: &Path, services: &Services, named: &mut BTreeSet<String>) -> Result<Policy, String> {
     let program = Program {
         paths: vec![dir.into()],
         stdin_name: String::new(),
@@ -83,13 +92,21 @@ fn compile(dir: &Path) -> Result<Policy, String> {
         deny: None,
         max_lines: MAX_LINES,
     };
-    let compilation = program::compile(&program).map_err(|failure| failure.message)?;
+    let compilation = program::compile_with(&program, Some(services)).map_err(|failure| failure.message)?;
+    named.extend(compilation.resolution.program.services.iter().map(|service| service.name.clone()));
     let sources = &compilation.files.sources;
-    let Some(compiled) = &compilation.compiled else {
-        let errors = compilation.diagnostics.iter().filter(|found| found.severity == Severity::Error);
+    let refused = |errors: &mut dyn Iterator<Item = &Diagnostic>| {
         let lines: Vec<String> = errors.map(|found| line(sources, found)).collect();
-        return Err(lines.join("; "));
+        lines.join("; ")
     };
+    let Some(compiled) = &compilation.compiled else {
+        let errors = compilation.diagnostics.iter();
+        return Err(refused(&mut errors.filter(|found| found.severity == Severity::Error)));
+    };
+    let unknown = compilation.unknown_services();
+    if !unknown.is_empty() {
+        return Err(refused(&mut unknown.iter()));
+    }
     prove(&compilation.resolution.program, &compiled.tables)
         .map_err(|disproof| format!("{disproof}: this is a bug in meshc, and nothing was written"))?;
     if compiled.image.workloads.is_empty() {

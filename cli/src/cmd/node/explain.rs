@@ -15,6 +15,7 @@ use mesh_compiler::explain::{
 };
 use mesh_compiler::hir::region::AddressRange;
 use mesh_compiler::parse::parse_flow;
+use mesh_compiler::resolve::Services;
 use mesh_compiler::source::Sources;
 use mesh_runtime::{Family, Key, Member, Origin, Port, Runtime, Unheard, hex};
 use serde_json::{Value, json};
@@ -40,7 +41,8 @@ pub fn run(output: &Output, args: &Explain) -> Result<Exit, Failure> {
     let runtime = open(&args.instance)?;
     let live = runtime.live().map_err(failure)?.ok_or_else(no_policy)?;
     let (image, tables) = (image(&live.tables)?, live.tables);
-    let people = People::of(&image, runtime.members().map_err(failure)?);
+    let places = Places::kept(&runtime, &hex(&tables.digest()));
+    let people = People::of(&image, runtime.members().map_err(failure)?, places.services());
     let mut sources = Sources::default();
     let (id, _) = sources.add("<flow>", flow.as_bytes().to_vec());
     let found = |asked: &Asked| people.names.find(asked, args.mesh.as_deref());
@@ -62,7 +64,6 @@ pub fn run(output: &Output, args: &Explain) -> Result<Exit, Failure> {
         ("unheard", sidecars::unheard(&unheard)),
         ("paused", live.paused.into()),
     ];
-    let places = Places::kept(&runtime, &hex(&tables.digest()));
     let other = if question.flow.direction == Direction::Outbound { &asked.to } else { &asked.from };
     let shown = Shown {
         locations: Locations::Kept(&places),
@@ -93,7 +94,7 @@ struct People {
 }
 
 impl People {
-    fn of(image: &MapImage, mut members: Vec<Member>) -> Self {
+    fn of(image: &MapImage, mut members: Vec<Member>, services: Services) -> Self {
         let membership = Membership::of(image);
         let place = |member: &Member| {
             let workload = member.workload(&membership).ok().flatten()?;
@@ -110,6 +111,7 @@ impl People {
         let names = Names {
             workloads: image.workloads.iter().map(|workload| workload.name.clone()).collect(),
             members: members.iter().map(name).collect(),
+            services,
         };
         Self { names, members }
     }
@@ -162,6 +164,7 @@ impl<'a> Question<'a> {
                 let peer = holder.and_then(|at| image.workloads.get(at)).map(|workload| workload.profile);
                 (Some(address), Vec::new(), peer)
             }
+            Other::Service(addresses) => (None, addresses.iter().filter_map(host).collect(), None),
             Other::Member(other) => {
                 let known = members(other);
                 let mut ranges: BTreeSet<AddressRange> =

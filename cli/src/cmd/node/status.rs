@@ -27,15 +27,17 @@ pub fn run(output: &Output, args: &Status) -> Result<Exit, Failure> {
     let runtime = open(&args.instance)?;
     let status = runtime.status().map_err(failure)?;
     // Where the live policy cannot be read, the drift says why.
-    let (rows, accelerates, sidecars, held) = match runtime.live().ok().flatten() {
+    let (rows, accelerates, sidecars, held, empty) = match runtime.live().ok().flatten() {
         Some(live) => {
             let image = image(&live.tables)?;
             let places = Places::kept(&runtime, &hex(&live.tables.digest()));
             let sidecars = runtime.sidecars(&image).map_err(failure)?;
             let held = runtime.held(&image).map_err(failure)?;
-            (rows(&image, &status, &places), acceleration::items(&image), sidecars, held)
+            let services = places.services().into_iter().filter(|(_, addresses)| addresses.is_empty());
+            let empty: Vec<String> = services.map(|(name, _)| name).collect();
+            (rows(&image, &status, &places), acceleration::items(&image), sidecars, held, empty)
         }
-        None => (Vec::new(), Items::new(), Sidecars::default(), Vec::new()),
+        None => (Vec::new(), Items::new(), Sidecars::default(), Vec::new(), Vec::new()),
     };
     let agent = agent(runtime.instance());
     let mut found = answer(&runtime, &status, &rows, &accelerates);
@@ -45,6 +47,7 @@ pub fn run(output: &Output, args: &Status) -> Result<Exit, Failure> {
         found.insert("workloads".into(), workloads(&runtime, &status, &sidecars));
         found.insert("unheard".into(), sidecars::unheard(&sidecars.unheard));
         found.insert("held".into(), sidecars::held(&held));
+        found.insert("empty_services".into(), json!(empty));
         found.insert("not_taken".into(), sidecars::not_taken(&runtime.not_taken().map_err(failure)?));
     }
     output.tinted(&found, Tint::Verdicts, || {
@@ -59,6 +62,7 @@ pub fn run(output: &Output, args: &Status) -> Result<Exit, Failure> {
             accelerates: &accelerates,
             sidecars: &sidecars,
             held: &held,
+            empty: &empty,
         })
     });
     let is_refused = ["refused", "cluster"].iter().any(|key| agent.get(key).is_some_and(Value::is_string));

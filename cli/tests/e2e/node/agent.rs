@@ -770,3 +770,74 @@ fn pods_move_when_the_inventory_gives_their_namespace_other_labels() -> Tested {
     assert_eq!(running.node.dial(&later, "10.0.3.9:80")?, Seen::Redirected(15001));
     Ok(())
 }
+
+#[test]
+fn a_policy_follows_the_services_that_it_names_and_no_others() -> Tested {
+    let policy = "redirect outbound -> 15001\nexclude outbound tcp 80 to service shop/db\nworkload cart { label app = cart }";
+    let mut running = Running::new(policy)?;
+    // Nobody knows the service: that is said by name, and nothing is live.
+    let refused = |running: &Running| {
+        running.report().is_ok_and(|report| {
+            report["refused"]
+                .as_str()
+                .is_some_and(|why| why.contains("`shop/db`") && why.contains("[unknown-service]"))
+        })
+    };
+    assert!(until(PATIENCE, || refused(&running)), "{}", running.log()?);
+    running.kill();
+    let inventory = running.node.ground().dir().join("cluster.toml");
+    let write = |services: &[(&str, &[&str])]| -> Tested {
+        let one = |&(name, addresses): &(&str, &[&str])| {
+            let addresses: Vec<String> = addresses.iter().map(|address| format!("\"{address}\"")).collect();
+            format!(
+                "[[service]]\nname = \"{name}\"\nnamespace = \"shop\"\naddresses = [{}]\n",
+                addresses.join(", ")
+            )
+        };
+        let beside = inventory.with_extension("new");
+        fs::write(&beside, services.iter().map(one).collect::<String>())?;
+        Ok(fs::rename(beside, &inventory)?)
+    };
+    write(&[("other", &["10.0.3.9"])])?;
+    // Nothing is found by looking at everything from time to time.
+    let mut command = running.command("1h");
+    running.start_as(command.arg("--inventory").arg(&inventory))?;
+    assert!(until(PATIENCE, || refused(&running)), "{}", running.log()?);
+    write(&[("db", &["10.0.3.9"])])?;
+    let live = |running: &Running| running.status().is_ok_and(|status| status["generation"] == 1);
+    assert!(until(PATIENCE, || live(&running)), "{}", running.log()?);
+    let pod = running.pod("a")?;
+    let becomes = |running: &Running, target: &str, expected: Seen| -> Tested {
+        let seen = || running.node.dial(&pod, target).is_ok_and(|seen| seen == expected);
+        if until(PATIENCE, seen) {
+            Ok(())
+        } else {
+            Err(format!("{target}: {expected:?}: {}", running.log()?).into())
+        }
+    };
+    becomes(&running, "10.0.3.9:80", Seen::Straight)?;
+    becomes(&running, "10.0.3.10:80", Seen::Redirected(15001))?;
+    // What no rule names is no reason for another generation.
+    let compiled = running.metric("meshc_apply_seconds_count{phase=\"compile\"}")?;
+    write(&[("other", &["10.0.3.10"]), ("db", &["10.0.3.9"])])?;
+    write(&[("other", &["10.0.3.10"]), ("db", &["10.0.3.10", "fd10::9"])])?;
+    becomes(&running, "10.0.3.10:80", Seen::Straight)?;
+    becomes(&running, "[fd10::9]:80", Seen::Straight)?;
+    assert_eq!(running.node.dial(&pod, "10.0.3.9:80")?, Seen::Redirected(15001));
+    assert_eq!(running.status()?["generation"], 2);
+    assert!((running.metric("meshc_apply_seconds_count{phase=\"compile\"}")? - compiled - 1.0).abs() < 0.5);
+    // Many changes are few generations: at once, and then one a second.
+    let began = std::time::Instant::now();
+    for n in 1..=30 {
+        write(&[("db", &[&format!("10.0.4.{n}"), "10.0.3.11"])])?;
+        std::thread::sleep(Duration::from_millis(60));
+    }
+    becomes(&running, "10.0.4.30:80", Seen::Straight)?;
+    let took = began.elapsed().as_secs() + 2;
+    let generation = running.status()?["generation"].as_u64().unwrap_or_default();
+    assert!(generation > 2 && generation <= 2 + took, "{generation} after {took} s: {}", running.log()?);
+    // A file that lost the service leaves what is live as it is.
+    write(&[])?;
+    assert!(until(PATIENCE, || refused(&running)), "{}", running.log()?);
+    becomes(&running, "10.0.4.30:80", Seen::Straight)
+}

@@ -23,6 +23,7 @@ mod policy_swaps;
 mod reconnected;
 mod redirected;
 mod resolvers;
+mod services;
 mod simultaneous_open;
 mod source_address;
 mod source_route;

@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use mesh_bpf::flow::{Direction, Protocol, Verdict};
+use mesh_bpf::image::Source;
 use mesh_bpf::prefix::Prefix;
 
 use super::units::{Effects, Unit, Units};
 use crate::diag::{Code, Diagnostic, Severity, all_of};
 use crate::hir::item;
-use crate::hir::{Program, Rule, Who, WhoItem};
+use crate::hir::{Program, Rule, SERVICE, Who, WhoItem};
 use crate::source::Span;
 
 /// How many items of one rule are underlined.
@@ -140,7 +141,7 @@ fn idle_items_of(
     let message = match spans.as_slice() {
         [] => return None,
         few @ ([_] | [_, _] | [_, _, _]) => {
-            let names: Vec<String> = few.iter().filter_map(|&span| words_of(rule, span)).collect();
+            let names: Vec<String> = few.iter().filter_map(|&span| words_of(program, rule, span)).collect();
             let verb = if names.len() == 1 { "decides" } else { "decide" };
             format!("{} {verb} nothing in {}", all_of(&names), text(program, rule))
         }
@@ -164,7 +165,10 @@ fn shadowed_by(program: &Program, effects: &Effects, units: &[Unit], found: Diag
 }
 
 /// What the item that is written at `span` says.
-fn words_of(rule: &Rule, span: Span) -> Option<String> {
+fn words_of(program: &Program, rule: &Rule, span: Span) -> Option<String> {
+    if let Some(service) = program.service_at(span) {
+        return Some(format!("`{}`", service.label()));
+    }
     if let Some(address) = rule.addresses.iter().find(|item| item.span == span) {
         return Some(format!("`{}`", address.prefix));
     }
@@ -191,12 +195,23 @@ fn words_of_process(item: &WhoItem, span: Span) -> Option<String> {
 
 /// A rule as its first item says it; `…` where there are more.
 fn text(program: &Program, rule: &Rule) -> String {
-    let prefix = rule.addresses.first().map_or(Prefix::Any, |item| item.prefix);
+    let address = rule.addresses.first();
+    let prefix = address.map_or(Prefix::Any, |item| item.prefix);
+    let service = address.and_then(|item| program.service_named(item.by));
     let who = rule.who.first().map_or(&Who::EVERYBODY, |item| &item.who);
     let source = rule.ports.first().map(|ports| item::rule_source(program, rule, ports, who));
-    let first = source.map_or_else(String::new, |source| source.text(prefix));
-    // Both protocols of one item are one item to who wrote it.
+    let first = source.map_or_else(String::new, |source| match service {
+        Some(service) => {
+            let place = format!("{} {SERVICE} {service}", rule.direction.preposition());
+            let head = format!("{} {place}", source.head);
+            Source { head, direction: None, ..source }.text(Prefix::Any)
+        }
+        None => source.text(prefix),
+    });
+    // Both protocols of one item are one item to who wrote it, and so are all addresses of a service.
     let spans: BTreeSet<Span> = rule.ports.iter().map(|item| item.span).collect();
-    let more = if spans.len() > 1 || rule.addresses.len() > 1 || rule.who.len() > 1 { " …" } else { "" };
+    let places: BTreeSet<Span> = rule.addresses.iter().map(|item| item.span).collect();
+    let is_more = if service.is_some() { places.len() > 1 } else { rule.addresses.len() > 1 };
+    let more = if spans.len() > 1 || is_more || rule.who.len() > 1 { " …" } else { "" };
     format!("`{first}{more}`")
 }
