@@ -6,7 +6,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use mesh_bpf::image::{Side, parents};
 use mesh_bpf::prefix::Prefix;
 
-use super::sets::Sets;
 use crate::hir::SERVICE;
 
 /// Services by their addresses.
@@ -16,11 +15,9 @@ pub(super) struct Services<'a> {
 }
 
 impl<'a> Services<'a> {
-    pub(super) fn of(sets: &'a Sets) -> Self {
-        let all: Vec<(&str, &[Prefix])> = (sets.services())
-            .map(|service| (service.name.as_str(), service.addresses.as_slice()))
-            .filter(|(_, addresses)| !addresses.is_empty())
-            .collect();
+    /// Those with these names and addresses.
+    pub(super) fn of(known: impl Iterator<Item = (&'a str, &'a [Prefix])>) -> Self {
+        let all: Vec<(&str, &[Prefix])> = known.filter(|(_, addresses)| !addresses.is_empty()).collect();
         let mut by_address: BTreeMap<Prefix, Vec<usize>> = BTreeMap::new();
         for (at, (_, addresses)) in all.iter().enumerate() {
             for &address in *addresses {

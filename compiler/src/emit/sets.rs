@@ -158,7 +158,8 @@ impl<'a> Namer<'a> {
             });
         }
         let (addresses, ports) = (Index::of(addresses), Index::of(ports));
-        Self { addresses, ports, services: Services::of(sets) }
+        let known = sets.services().map(|it| (it.name.as_str(), it.addresses.as_slice()));
+        Self { addresses, ports, services: Services::of(known) }
     }
 
     /// The services in one direction of a profile.

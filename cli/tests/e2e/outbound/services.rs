@@ -1,9 +1,5 @@
 //! Kubernetes services as addresses: real connections to their cluster addresses and endpoints, and what an apply does where
 //! endpoints come and go.
-#![expect(
-    clippy::indexing_slicing,
-    reason = "a key that is not in the JSON is null, and the comparison fails"
-)]
 
 use std::path::{Path, PathBuf};
 
