@@ -1,7 +1,12 @@
 //! Kubernetes services as addresses: what they mean, how the compiled text names them, and what is said of those that nobody
 //! knows.
 
-#![expect(clippy::unwrap_used, reason = "what fails here is the test")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "what fails here is the test"
+)]
 
 use std::collections::BTreeSet;
 

@@ -27,33 +27,32 @@ impl<'a> Services<'a> {
         Self { all, by_address }
     }
 
-    /// What the tree of a direction says of them: rules name those that it has as a whole.
-    pub(super) fn within(&self, side: &Side) -> Within {
+    /// What the trees of a direction say of them: rules name those that are there as a whole.
+    pub(super) fn within(&self, sides: &[&Side]) -> Within {
+        let mut within = Within::default();
         if self.all.is_empty() {
-            return Within::default();
+            return within;
         }
-        let nodes = || side.tree.iter().zip(parents(&side.tree));
-        let written: BTreeSet<Prefix> = nodes()
-            .map(|(node, _)| node.prefix)
-            .filter(|prefix| self.by_address.contains_key(prefix))
-            .collect();
-        let named: BTreeSet<usize> = (self.all.iter().enumerate())
+        let nodes = || sides.iter().flat_map(|side| &side.tree).map(|node| node.prefix);
+        let written: BTreeSet<Prefix> =
+            nodes().filter(|prefix| self.by_address.contains_key(prefix)).collect();
+        within.named = (self.all.iter().enumerate())
             .filter(|(_, (_, addresses))| addresses.iter().all(|address| written.contains(address)))
             .map(|(at, _)| at)
             .collect();
-        let mut within = Within::default();
-        for (node, parent) in nodes() {
-            let of = self.by_address.get(&node.prefix).into_iter().flatten();
-            let of: Vec<usize> = of.copied().filter(|service| named.contains(service)).collect();
-            if of.is_empty() {
-                continue;
+        for side in sides {
+            for (node, parent) in side.tree.iter().zip(parents(&side.tree)) {
+                let of = self.by_address.get(&node.prefix).into_iter().flatten().copied();
+                let of: Vec<usize> = of.filter(|service| within.named.contains(service)).collect();
+                if of.is_empty() || within.of.contains_key(&node.prefix) {
+                    continue;
+                }
+                let around = parent.and_then(|at| side.tree.get(at as usize));
+                let around = around.map_or(Prefix::Any, |node| node.prefix);
+                within.places.entry(of.clone()).or_default().entry(around).or_default().insert(node.prefix);
+                within.of.insert(node.prefix, of);
             }
-            let around =
-                parent.and_then(|at| side.tree.get(at as usize)).map_or(Prefix::Any, |node| node.prefix);
-            within.places.entry(of.clone()).or_default().entry(around).or_default().insert(node.prefix);
-            within.of.insert(node.prefix, of);
         }
-        within.named = named;
         within
     }
 

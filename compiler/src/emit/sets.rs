@@ -162,9 +162,9 @@ impl<'a> Namer<'a> {
         Self { addresses, ports, services: Services::of(known) }
     }
 
-    /// The services in one direction of a profile.
-    pub(super) fn within(&self, side: &Side) -> Within {
-        self.services.within(side)
+    /// The services in one direction of a profile, or of a class of its processes.
+    pub(super) fn within(&self, sides: &[&Side]) -> Within {
+        self.services.within(sides)
     }
 
     /// Addresses of a profile, which must be sorted and distinct: `10.9.0.0/16, private but 10.0.0.0/8`. Nothing but
