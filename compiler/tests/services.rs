@@ -283,10 +283,8 @@ fn checks_speak_of_services_and_not_of_their_addresses() {
         problems(" set s = service a\n workload x { address s }", &known)[0].2,
         ["s".to_owned(), "service a".to_owned()]
     );
-    assert_eq!(
-        problems(" set s = service a, tcp 80", &known)[0].1,
-        "the set `s` holds both ports and addresses"
-    );
+    let mixed = problems(" set s = service a, tcp 80\n deny outbound to s", &known);
+    assert_eq!(mixed[0].1, "the set `s` holds both ports and addresses", "{mixed:?}");
 }
 
 #[test]
