@@ -59,6 +59,9 @@ pub(super) fn has_comment(part: &Part<'_>) -> bool {
     }
 }
 
+/// Begins an item of two words: `service shop/cart`.
+const SERVICE: Token<'static> = Token::Word("service");
+
 struct Reader<'t, 'r> {
     tokens: &'r [Token<'t>],
     at: usize,
@@ -100,10 +103,16 @@ impl<'t> Reader<'t, '_> {
         }
     }
 
-    /// Whether a list begins at this word: a comma follows it.
+    /// Whether a list begins at this word: a comma follows it, or the name of the service that it begins.
     fn begins_list(&self) -> bool {
         let rest = self.tokens.get(self.at + 1..).unwrap_or_default();
-        rest.first() == Some(&Token::Comma)
+        let is_service = self.tokens.get(self.at) == Some(&SERVICE);
+        let mut rest = rest.iter().filter(|token| !is_service || !matches!(token, Token::Comment { .. }));
+        match rest.next() {
+            Some(Token::Comma) => true,
+            Some(Token::Word(_)) if is_service => rest.next() == Some(&Token::Comma),
+            _ => false,
+        }
     }
 
     /// Reads items up to the end of the list; `whole`: up to the end of the statement, with brackets around
@@ -145,7 +154,12 @@ impl<'t> Reader<'t, '_> {
         }
         // A comment after an item belongs to it only if the list goes on behind it.
         let mut rest = self.tokens.get(self.at..).unwrap_or_default().iter();
-        rest.find(|token| !matches!(token, Token::Comment { .. })) != Some(&Token::Comma)
+        match rest.find(|token| !matches!(token, Token::Comment { .. })) {
+            Some(Token::Comma) => false,
+            // The name of a service, which is the same item.
+            Some(Token::Word(_)) => token != SERVICE,
+            _ => true,
+        }
     }
 }
 

@@ -110,3 +110,23 @@ fn a_file_of_a_hundred_thousand_items_is_formatted() {
     let text = formatted(&format!("set a = {}", items.join(",")));
     assert_eq!(text.lines().count(), 100_002);
 }
+
+#[test]
+fn a_service_is_one_item_of_a_list() {
+    let of = |text: &str| {
+        let (id, _) = crate::source::Sources::default().add("a.mesh", Vec::new());
+        super::format(id, text).unwrap()
+    };
+    for text in [
+        "deny outbound to service a, service b/c, d\n",
+        "deny outbound to d, service a\n",
+        "redirect outbound to service a, service b -> 15001\n",
+        "set s = service a, 10.0.0.1\n",
+    ] {
+        assert_eq!(of(text), text);
+    }
+    assert_eq!(of("deny outbound to [service a,\nservice b,]\n"), "deny outbound to service a, service b\n");
+    let commented = of("deny outbound to [\n    service # why\n a,\n b,\n]\n");
+    assert!(commented.contains("service a,  # why\n"), "{commented}");
+    assert_eq!(of(&commented), commented);
+}
