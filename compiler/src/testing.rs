@@ -215,7 +215,7 @@ impl Runner<'_> {
                 *covered = true;
             }
         }
-        let span = places.first().map(|place| place.rule).or_else(|| self.origins.of_source(source));
+        let span = places.first().map(|place| place.rule);
         let named = places.first().map_or([None; 2], |place| {
             let [ports, address] = place.by;
             [Some((ports, place.ports)), place.address.map(|span| (address, span))]

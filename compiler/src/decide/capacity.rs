@@ -9,7 +9,7 @@ use super::parties::Parties;
 use super::placement::{Placed, Placement};
 use super::processes::{Processes, TooMany};
 use super::profiles::{self, Class};
-use crate::hir::{Level, Program, Rule, RuleId, Scope};
+use crate::hir::{Program, Rule, RuleId};
 
 /// Why a program is not decided.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,11 +69,7 @@ fn too_many_classes(program: &Program, class: &Class) -> TooLarge {
 
 /// Its prefixes, for each workload that it reaches.
 pub(crate) fn placed(program: &Program, rule: &Rule) -> usize {
-    let members = |scope: &Scope| match scope.level {
-        Level::Top => program.workloads.len(),
-        _ => scope.members.len(),
-    };
-    let workloads = program.scopes.get(rule.scope.index()).map_or(1, |scope| members(scope).max(1));
+    let workloads = program.scopes.get(rule.scope.index()).map_or(1, |scope| scope.members.len().max(1));
     rule.addresses.len().max(1).saturating_mul(workloads)
 }
 
@@ -100,5 +96,22 @@ mod tests {
         assert_eq!(foresee(&distinct, needed), Ok(()));
         let shared = rules(&|_| "10.0.0.0/24".into());
         assert_eq!(foresee(&shared, 1), Ok(()));
+    }
+
+    #[test]
+    fn a_rule_is_placed_at_each_of_its_prefixes_for_each_workload_that_it_reaches() {
+        let mut fixture = Fixture::new(&["cart", "till", "web"]);
+        for (scope, rule, expected) in [
+            ("", "deny outbound", 3),
+            ("", "deny outbound to 10.0.0.0/8,10.1.0.0/16", 6),
+            ("m", "deny outbound tcp 80,443 to 10.0.0.0/8", 3),
+            ("m+cart,web", "deny inbound from 10.0.0.1,10.0.0.2,10.0.0.3", 6),
+            ("m/till", "deny outbound", 1),
+            ("m/till", "deny outbound to 10.0.0.0/8,fd00::/8", 2),
+        ] {
+            fixture.rule(scope, rule);
+            let written = fixture.program.rules.last().unwrap();
+            assert_eq!(placed(&fixture.program, written), expected, "{scope}: {rule}");
+        }
     }
 }

@@ -22,6 +22,7 @@ pub(crate) struct Parties {
 
 /// One port item of one form.
 pub(crate) struct Statement {
+    mesh: MeshId,
     pub(crate) form: AccelerationForm,
     pub(crate) ports: Ports,
     pub(crate) source: Source,
@@ -83,9 +84,8 @@ pub(crate) fn written(program: &Program) -> Vec<(Source, Span)> {
     let mut written = Vec::new();
     for acceleration in &program.accelerations {
         for item in &acceleration.ports {
-            let of_item = |statement: &&Statement| {
-                statement.ports == item.ports && statement.covers(program, acceleration)
-            };
+            let of_item =
+                |statement: &&Statement| statement.ports == item.ports && statement.covers(acceleration);
             let sources = parties.statements.iter().filter(of_item);
             written.extend(sources.map(|statement| (statement.source.clone(), acceleration.span)));
         }
@@ -94,13 +94,10 @@ pub(crate) fn written(program: &Program) -> Vec<(Source, Span)> {
 }
 
 impl Statement {
-    /// Whether `acceleration` is one of those that it was made of.
-    fn covers(&self, program: &Program, acceleration: &hir::Acceleration) -> bool {
+    /// Whether `acceleration`, which has its ports, is one of those that it was made of.
+    fn covers(&self, acceleration: &hir::Acceleration) -> bool {
         match (&self.form, &acceleration.form) {
-            (AccelerationForm::Local(all), AccelerationForm::Local(some)) => {
-                self.source.scope == mesh_name(program, acceleration.mesh)
-                    && some.iter().all(|member| all.binary_search(member).is_ok())
-            }
+            (AccelerationForm::Local(_), AccelerationForm::Local(_)) => self.mesh == acceleration.mesh,
             (one, other) => one == other,
         }
     }
@@ -158,6 +155,7 @@ fn statement(program: &Program, mesh: MeshId, form: AccelerationForm, ports: &Po
     write_ports(&mut head, ports);
     let scope = mesh_name(program, mesh);
     Statement {
+        mesh,
         form,
         ports: ports.clone(),
         source: Source { kind: SourceKind::Accelerate, scope, head, ..Source::default() },
@@ -166,4 +164,76 @@ fn statement(program: &Program, mesh: MeshId, form: AccelerationForm, ports: &Po
 
 fn mesh_name(program: &Program, mesh: MeshId) -> String {
     program.meshes.get(mesh.index()).map_or_else(String::new, |mesh| mesh.name.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use mesh_bpf::ports::PortRange;
+
+    use super::*;
+    use crate::fixture::Fixture;
+
+    /// The item of a program's only acceleration.
+    fn item(fixture: &Fixture) -> String {
+        let parties = Parties::of(&fixture.program);
+        let [statement] = parties.statements.as_slice() else { panic!("one is expected") };
+        assert_eq!(statement.source.scope, "m");
+        statement.source.head.clone()
+    }
+
+    #[test]
+    fn an_item_names_who_is_accelerated() {
+        for (form, expected) in [
+            ("local a,b,c,d", "accelerate local tcp"),
+            ("local c", "accelerate local for c tcp"),
+            // The least of the groups that hold just these.
+            ("local a,b", "accelerate local for front tcp"),
+            ("local a,c", "accelerate local for a,c tcp"),
+            ("a,b,c,d <-> a,b,c,d", "accelerate all tcp"),
+            ("a,b <-> a,b", "accelerate within front tcp"),
+            ("b,d <-> b,d", "accelerate within b,d tcp"),
+            ("c <-> c", "accelerate within c tcp"),
+            // Either way round it is the same.
+            ("d <-> c", "accelerate c <-> d tcp"),
+            ("c <-> d", "accelerate c <-> d tcp"),
+            ("c <-> a,b", "accelerate c <-> front tcp"),
+            ("a,b,c,d <-> c", "accelerate c <-> m tcp"),
+        ] {
+            let mut fixture = Fixture::new(&["a", "b", "c", "d"]);
+            fixture.group("shop", "a,b").group("front", "a,b").group("all", "a,b,d");
+            assert_eq!(item(fixture.accelerate(form, Ports::All)), expected, "{form}");
+        }
+    }
+
+    #[test]
+    fn an_item_has_its_ports_as_written() {
+        for (ports, expected) in [
+            (Ports::Range(PortRange { first: 1, last: 9 }), "accelerate local tcp 1-9"),
+            (Ports::Not(PortRange::single(80).into()), "accelerate local tcp not 80"),
+        ] {
+            assert_eq!(item(Fixture::new(&["a", "b"]).accelerate("local a,b", ports)), expected);
+        }
+    }
+
+    #[test]
+    fn statements_with_equal_ports_are_one_item_where_they_are_local() {
+        let mut fixture = Fixture::new(&["a", "b", "c"]);
+        let ports = |port| Ports::Range(PortRange::single(port));
+        fixture
+            .accelerate("local a", ports(1))
+            .accelerate("local b", ports(1))
+            .accelerate("local b", ports(2))
+            .accelerate("a <-> c", ports(1))
+            .accelerate("b <-> c", ports(1));
+        let statements = |of: &str| -> Vec<usize> {
+            let written = written(&fixture.program).into_iter().filter(|(source, _)| source.head == of);
+            let number = |span| fixture.program.accelerations.iter().position(|one| one.span == span);
+            written.filter_map(|(_, span)| number(span)).collect()
+        };
+        assert_eq!(statements("accelerate local for a,b tcp 1"), [0, 1]);
+        assert_eq!(statements("accelerate local for b tcp 2"), [2]);
+        assert_eq!(statements("accelerate a <-> c tcp 1"), [3]);
+        assert_eq!(statements("accelerate b <-> c tcp 1"), [4]);
+        assert_eq!(written(&fixture.program).len(), 5);
+    }
 }

@@ -2,6 +2,8 @@
 //! it its one canonical form.
 
 mod origins;
+#[cfg(test)]
+mod tests;
 
 pub use origins::{CountedOrigin, ItemOrigin, Origins};
 

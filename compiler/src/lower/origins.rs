@@ -135,12 +135,6 @@ impl Origins {
         written.id.and_then(|id| self.addresses.get(id.index())).map_or(&[], |list| list)
     }
 
-    /// Where any item of `source` is written, the first in source order.
-    #[must_use]
-    pub fn of_source(&self, source: &Source) -> Option<Span> {
-        self.sources.get(source)?.iter().map(|written| written.rule).min()
-    }
-
     /// Every item by the key of its counter, with the first rule that it is of; sorted by key.
     #[must_use]
     pub fn by_counter(&self) -> Vec<CountedOrigin> {
@@ -157,8 +151,7 @@ impl Origins {
                     elsewhere: [ports, named(address.by, self.place(address, written.rule))],
                 }));
                 if addresses.is_empty() {
-                    // What has no address at all is counted without one.
-                    let counter = if written.id.is_some() { counter_key(hash, Prefix::Any) } else { hash };
+                    let counter = counter_key(hash, Prefix::Any);
                     found.push(CountedOrigin { counter, rule: written.rule, elsewhere: [ports, None] });
                 }
             }
@@ -166,12 +159,5 @@ impl Origins {
         found.sort_unstable();
         found.dedup_by_key(|origin| origin.counter);
         found
-    }
-
-    /// Every source with the first place where it is written.
-    pub fn sources(&self) -> impl Iterator<Item = (&Source, Span)> {
-        self.sources
-            .iter()
-            .filter_map(|(source, places)| Some((source, places.iter().map(|written| written.rule).min()?)))
     }
 }
