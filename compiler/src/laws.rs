@@ -3,15 +3,18 @@
 
 use mesh_bpf::flow::{Direction, Flow, Identity, Protocol, Verdict};
 use mesh_bpf::image::{IdRange, MapImage, Source};
+use mesh_bpf::ports::{PortRange, PortSet};
 use mesh_bpf::prefix::Prefix;
 use mesh_bpf::sim::{Decided, Sim};
+use mesh_proof::bounds::FlowBox;
 use proptest::prelude::*;
 
 use crate::analysis::fixture::{image, ties};
-use crate::eval::{self, Decider};
-use crate::fixture::Fixture;
+use crate::eval::{self, Contender, Decider, Winner};
+use crate::fixture::{Fixture, prefix};
 use crate::hir::item;
-use crate::hir::{Program, WorkloadId};
+use crate::hir::{Level, Program, Scope, Who, WorkloadId};
+use crate::random::Random;
 
 const WORKLOADS: [&str; 3] = ["a", "b", "c"];
 const SCOPES: [&str; 7] = ["", "m", "m+a,b", "m+b,c", "m+a,b,c", "m/a", "m/b"];
@@ -180,6 +183,41 @@ fn opened() -> impl Iterator<Item = (Flow, Identity)> {
         identities.into_iter().map(move |identity| (flow, identity))
     };
     flows().flat_map(opened)
+}
+
+/// Exemptions that meet: ranges at both ends of the ids, that touch, overlap and hold each other; cgroups in each other
+/// and beside their namesakes.
+const EXEMPTIONS: [&str; 17] = [
+    "uid 0",
+    "uid 0-2",
+    "uid 1",
+    "uid 1-3",
+    "uid 4",
+    "uid 2-5",
+    "uid 4294967295",
+    "uid 4294967290-4294967295",
+    "gid 0",
+    "gid 1-3",
+    "gid 3-4",
+    "gid 4294967295",
+    "cgroup /",
+    "cgroup /a",
+    "cgroup /a/b",
+    "cgroup /ab",
+    "cgroup /a/bc",
+];
+const IDS: [Option<u32>; 9] =
+    [None, Some(0), Some(1), Some(2), Some(3), Some(4), Some(5), Some(6), Some(u32::MAX)];
+const CGROUPS: [Option<&str>; 7] =
+    [None, Some("/"), Some("/a"), Some("/a/b"), Some("/a/b/c"), Some("/ab"), Some("/b/a")];
+
+/// Nobody who is known, and everybody near a bound of these.
+fn anybody() -> impl Iterator<Item = Identity> {
+    IDS.into_iter().flat_map(|uid| {
+        IDS.into_iter().flat_map(move |gid| {
+            CGROUPS.map(|cgroup| Identity { uid, gid, cgroup: cgroup.map(str::to_owned) })
+        })
+    })
 }
 
 /// What the evaluator credits the flow to.
@@ -391,4 +429,120 @@ proptest! {
             prop_assert_eq!(verdict, None, "{:?}", tie);
         }
     }
+}
+
+/// The evaluator and the tables exempt the same identities, by the same exemption; the proof accepts those tables.
+#[test]
+fn exemptions_mean_what_the_tables_say() {
+    let flow = Flow {
+        direction: Direction::Outbound,
+        protocol: Protocol::Tcp,
+        address: "10.0.0.1".parse().unwrap(),
+        port: 80,
+        own: false,
+    };
+    let mut exempt = 0;
+    for seed in 1..=60u64 {
+        let mut random = Random::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let mut fixture = Fixture::new(&WORKLOADS);
+        fixture.rule("", "always deny outbound");
+        for _ in 0..random.below(8) {
+            let (scope, who) = (random.of(&SCOPES), random.of(&EXEMPTIONS));
+            fixture.exempt(scope, who);
+        }
+        let program = fixture.program;
+        let image = image(&program);
+        let tables = mesh_bpf::pack::pack(&image).unwrap();
+        is_proved_unless_tied(&program, &tables);
+        let sim = Sim::new(&tables).unwrap();
+        for (workload, id) in image.workloads.iter().zip((0..).map(WorkloadId)) {
+            for identity in anybody() {
+                let by = match eval::evaluate(&program, id, &flow, &identity).decider {
+                    Decider::Exempt(index) => {
+                        let exempt = &program.exempts[index];
+                        Some(item::exempt_source(&program.scopes[exempt.scope.index()].name, &exempt.who))
+                    }
+                    _ => None,
+                };
+                let held = match sim.decide(workload.profile, &flow, &identity).unwrap() {
+                    Decided::Exempt(source) => Some(image.source(source)),
+                    Decided::Policy(_) => None,
+                };
+                assert_eq!(held, by.as_ref(), "{} {identity:?} {:?}", workload.name, program.exempts);
+                exempt += usize::from(held.is_some());
+            }
+        }
+    }
+    assert!(exempt > 1000, "{exempt}");
+}
+
+/// Walking the ports finds at each who wins the contest of the boxes that hold it.
+#[test]
+fn ports_are_walked_as_a_contest_at_each() {
+    const PORTS: [u16; 14] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 65534, 65535];
+    let (mut beaten, mut tied) = (0, 0);
+    let ids = |first, last| Some(IdRange { first, last });
+    let whos = [
+        Who::EVERYBODY,
+        Who::EVERYBODY,
+        Who { uid: ids(5, 5), ..Who::EVERYBODY },
+        Who { uid: ids(5, 9), ..Who::EVERYBODY },
+        Who { uid: ids(5, 9), gid: ids(7, 7), ..Who::EVERYBODY },
+        Who { gid: ids(0, u32::MAX), ..Who::EVERYBODY },
+        Who { cgroup: Some("/a".into()), ..Who::EVERYBODY },
+        Who { gid: ids(6, 7), cgroup: Some("/a/b".into()), ..Who::EVERYBODY },
+    ];
+    for seed in 1..=3000u64 {
+        let mut random = Random::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let scopes: Vec<Scope> = [(Level::Top, 3), (Level::Mesh, 3), (Level::For, 2), (Level::For, 1)]
+            .map(|(level, members)| Scope {
+                level,
+                name: String::new(),
+                members: (0..members).map(WorkloadId).collect(),
+            })
+            .into();
+        let boxes: Vec<(usize, PortSet)> = (0..1 + random.below(7))
+            .map(|_| {
+                // Ports with many holes among those that are one range.
+                let holed: PortSet =
+                    PORTS.into_iter().filter(|_| random.below(2) == 0).map(PortRange::single).collect();
+                let first = random.of(&PORTS);
+                let last = random.of(&PORTS).max(first);
+                let range = PortSet::from(PortRange { first, last });
+                (random.below(4), if random.below(2) == 0 { holed } else { range })
+            })
+            .collect();
+        let contenders: Vec<Contender<'_>> = (boxes.iter())
+            .map(|(scope, ports)| Contender {
+                bounds: FlowBox {
+                    scope: &scopes[*scope],
+                    ports,
+                    prefix: prefix(random.of(&["0.0.0.0/0", "0.0.0.0/0", "10.0.0.0/8", "10.0.0.1"])),
+                    who: random.of(&whos.each_ref()),
+                },
+                always: random.below(6) == 0,
+                verdict: random.of(&[
+                    Verdict::Denied,
+                    Verdict::Excluded,
+                    Verdict::Redirected { port: 1, transparent: false },
+                    Verdict::Redirected { port: 1, transparent: true },
+                    Verdict::Redirected { port: 2, transparent: false },
+                ]),
+            })
+            .collect();
+        let walked = eval::by_port(&contenders);
+        for port in PORTS.into_iter().chain([13, 65533]) {
+            let holds = |index: &usize| contenders[*index].bounds.ports.contains(port);
+            let here: Vec<usize> = (0..contenders.len()).filter(holds).collect();
+            let contest = eval::contest(&here.iter().map(|&index| contenders[index]).collect::<Vec<_>>());
+            let expected = contest.winner.map(|(_, winner)| Winner {
+                index: here[winner],
+                tied: contest.conflict.first().map(|&other| here[other]),
+            });
+            assert_eq!(eval::at(&walked, port), Some(expected), "seed {seed}, port {port}: {contenders:#?}");
+            beaten += contest.beaten.len();
+            tied += contest.conflict.len();
+        }
+    }
+    assert!(beaten > 1000 && tied > 1000, "{beaten} beaten, {tied} tied");
 }

@@ -2,12 +2,12 @@
 //! every kind are in `fuzz/tests/damaged.rs`.
 
 use mesh_bpf::flow::{Direction, Verdict};
-use mesh_bpf::image::{Decision, MapImage, SourceId};
+use mesh_bpf::image::{Decision, MapImage, Node, SourceId};
 use mesh_bpf::pack::pack;
 use mesh_bpf::ports::PortRange;
 
 use crate::analysis::fixture::image;
-use crate::fixture::Fixture;
+use crate::fixture::{Fixture, prefix};
 use crate::hir::{Event, Ports, Program};
 use crate::prove::prove;
 
@@ -187,6 +187,77 @@ fn a_tie_is_no_meaning() {
     assert_eq!(tied(&[all, some, "redirect inbound tcp 1-5 -> 1", hidden]), None);
     let elsewhere = "redirect inbound tcp 80 from 10.0.0.0/8 -> 15003";
     assert_eq!(tied(&[all, some, elsewhere, "redirect inbound tcp 80 -> 15080"]), None);
+}
+
+/// Hits are counted by the rule and its prefix, so a node of another prefix is missed even where it decides alike.
+#[test]
+fn a_prefix_that_is_cut_in_two_is_missed() {
+    let mut fixture = Fixture::new(&["a"]);
+    fixture.rule("m", "deny outbound tcp 25 to 10.0.0.0/8").rule("m", "exclude outbound tcp to 10.1.0.0/16");
+    let whole = image(&fixture.program);
+    assert_eq!(disproof_of(&fixture.program, &whole), None);
+    let mut cut = whole.clone();
+    let [outbound, _] = &mut cut.profiles[0].sides;
+    let at = outbound.tree.iter().position(|node| node.prefix == prefix("10.0.0.0/8")).unwrap();
+    let halves =
+        ["10.0.0.0/9", "10.128.0.0/9"].map(|half| Node { prefix: prefix(half), ..outbound.tree[at] });
+    outbound.tree.splice(at..=at, halves);
+    let cut = cut.canonical();
+    assert_ne!(cut, whole);
+    assert_eq!(
+        disproof_of(&fixture.program, &cut).unwrap(),
+        "the tables differ from the policy for `m/a`: expected 10.0.0.0/8, found 10.0.0.0/9"
+    );
+}
+
+/// The innermost `on` answers, wherever in the text it stands; of equally inner ones `refuse` does.
+#[test]
+fn another_answer_of_on_is_missed() {
+    // What is written for `b`, and whether it refuses.
+    let policies: [(&[(&str, bool)], bool); 13] = [
+        (&[], true),
+        (&[("", false)], false),
+        (&[("", true), ("m", false)], false),
+        (&[("", false), ("m", true)], true),
+        (&[("", false), ("m", true), ("m/b", false)], false),
+        (&[("m", true), ("m/b", false), ("m+a,b", true)], false),
+        (&[("m+a,b,c", true), ("m+a,b", false)], false),
+        (&[("m+a,b,c", false), ("m+a,b", true)], true),
+        (&[("m+a,b", false), ("m+b,c", true)], true),
+        (&[("m+a,b", false), ("m+b,c", false), ("m", true)], false),
+        // The same workloads, by two lists.
+        (&[("m+a,b", false), ("m+b,a", true)], true),
+        // What is written for others says nothing about `b`.
+        (&[("m", false), ("m/a", true)], false),
+        (&[("m/a", false), ("m+a,c", false)], true),
+    ];
+    for (answers, refuses) in policies {
+        let reversed: Vec<(&str, bool)> = answers.iter().rev().copied().collect();
+        for answers in [answers, &reversed] {
+            for event in [Event::MissingSidecar, Event::FailedAttach] {
+                let mut fixture = Fixture::new(&["a", "b", "c"]);
+                for (scope, refuse) in answers {
+                    fixture.on(scope, event, *refuse);
+                }
+                let mut image = image(&fixture.program);
+                assert_eq!(disproof_of(&fixture.program, &image), None, "{answers:?}");
+                let profile = image.workload("m/b").unwrap().profile;
+                let profile = image.profiles.get_mut(profile.0 as usize).unwrap();
+                let [answered, other] = match event {
+                    Event::MissingSidecar => {
+                        [&mut profile.missing_sidecar_refuse, &mut profile.failed_attach_refuse]
+                    }
+                    Event::FailedAttach => {
+                        [&mut profile.failed_attach_refuse, &mut profile.missing_sidecar_refuse]
+                    }
+                };
+                // Nothing is said of the other event.
+                assert_eq!([*answered, *other], [refuses, true], "{answers:?}");
+                *answered = !refuses;
+                assert!(disproof_of(&fixture.program, &image).is_some(), "{answers:?}");
+            }
+        }
+    }
 }
 
 /// The build keeps the proof from importing lowering; this keeps what is proved from being made of the proof.

@@ -90,3 +90,37 @@ fn within(classes: &[Class], members: &[WorkloadId]) -> Vec<usize> {
         |class: &Class| class.members.first().is_some_and(|member| members.binary_search(member).is_ok());
     (classes.iter().enumerate()).filter(|(_, class)| first_is_in(class)).map(|(index, _)| index).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::analysis::fixture::image;
+    use crate::fixture::Fixture;
+    use crate::hir::Ports;
+    use mesh_bpf::ports::PortRange;
+
+    #[test]
+    fn each_port_is_credited_to_the_statement_with_the_least_text() {
+        let mut fixture = Fixture::new(&["a", "b"]);
+        let range = |first, last| Ports::Range(PortRange { first, last });
+        fixture
+            .exempt("m", "uid 1500")
+            .exempt("m", "gid 1500")
+            .accelerate("local a,b", range(10, 30))
+            .accelerate("local a", range(20, 40))
+            .accelerate("a <-> b", range(50, 60));
+        let image = image(&fixture.program);
+        let text = |list: &[(PortRange, _)]| -> Vec<String> {
+            list.iter().map(|&(range, source)| format!("{range} by {}", image.source(source).head)).collect()
+        };
+        let [a, b] = ["m/a", "m/b"].map(|name| image.workload(name).unwrap().profile);
+        let accelerated = |profile| &image.profile(profile).unwrap().acceleration;
+        let (all, alone) = ("accelerate local tcp 10-30", "accelerate local for a tcp 20-40");
+        assert_eq!(text(&accelerated(a).local), [format!("10-19 by {all}"), format!("20-40 by {alone}")]);
+        assert_eq!(text(&accelerated(b).local), [format!("10-30 by {all}")]);
+        for (one, other) in [(a, b), (b, a)] {
+            let peers = &accelerated(one).peers;
+            assert_eq!(peers.keys().copied().collect::<Vec<_>>(), [other]);
+            assert_eq!(text(&peers[&other]), ["50-60 by accelerate a <-> b tcp 50-60"]);
+        }
+    }
+}

@@ -340,6 +340,8 @@ fn from_zero(mut intervals: PortIntervals) -> PortIntervals {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::analysis::fixture::ties;
+    use crate::fixture::Fixture;
 
     #[test]
     fn a_tie_counts_at_the_first_port_that_is_decided() {
@@ -356,5 +358,18 @@ mod tests {
         ] {
             assert_eq!(ties.first_within(range(ports)), counts, "{ports:?}");
         }
+    }
+    /// Of redirects that all tie at some ports a few are noted, and all that tie elsewhere.
+    #[test]
+    fn many_ties_at_some_ports_leave_room_for_those_at_others() {
+        let mut fixture = Fixture::new(&["a"]);
+        for target in 0..20 {
+            fixture.rule("m", &format!("redirect outbound tcp 1-5 -> {}", 101 + target));
+        }
+        fixture.rule("m", "redirect outbound tcp 6-9 -> 301").rule("m", "redirect outbound tcp 6-9 -> 302");
+        let ties = ties(&fixture.program);
+        let at = |port| ties.iter().filter(|tie| tie.flow.port == port).count();
+        assert_eq!((at(1), at(6)), (TIES, 1));
+        assert_eq!(ties.len(), TIES + 1);
     }
 }

@@ -155,3 +155,77 @@ impl<'a> Staircase<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use mesh_bpf::ports::PortSet;
+
+    use super::*;
+    use crate::decide::items::Items;
+    use crate::fixture::Fixture;
+    use crate::ir::ItemId;
+    use crate::random::Random;
+
+    const PORTS: [u16; 12] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 20, 65534, 65535];
+
+    /// At each port those boxes are left that hold no other one of their place which holds the port too.
+    #[test]
+    fn only_the_narrowest_of_each_place_are_left() {
+        let mut thinned = 0;
+        for seed in 1..=400u64 {
+            let mut random = Random::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+            let mut fixture = Fixture::new(&["a"]);
+            for _ in 0..random.below(16) {
+                let (scope, verb) = (random.of(&["m", "m", "m/a"]), random.of(&["deny", "exclude"]));
+                let (one, other) = (random.of(&PORTS), random.of(&PORTS));
+                let not = if random.below(8) == 0 { "not " } else { "" };
+                let ports = format!("{not}{}-{}", one.min(other), one.max(other));
+                fixture.rule(scope, &format!("{verb} outbound tcp {ports}"));
+            }
+            let (items, _) = Items::of(&fixture.program);
+            let boxes = Boxes { items: &items, scopes: &fixture.program.scopes };
+            let ranked: Vec<Contender> = (0u32..)
+                .zip(&items.items)
+                .map(|(id, _)| Contender { item: ItemId(id), depth: u8::from(random.below(4) == 0) })
+                .collect();
+            let ports = |rank: u32| -> PortSet {
+                let one = ranked[rank as usize];
+                boxes.pieces(rank, one).map(|piece| piece.ports).collect()
+            };
+            let place = |rank: u32| (boxes.scope(ranked[rank as usize]), ranked[rank as usize].depth);
+            let is_whole = |rank: u32| ports(rank).ranges().len() == 1;
+            let left = narrowest(boxes, &ranked);
+            for port in PORTS.into_iter().chain([10, 65533]) {
+                let here: Vec<u32> = (0u32..)
+                    .zip(&ranked)
+                    .map(|(rank, _)| rank)
+                    .filter(|&rank| ports(rank).contains(port))
+                    .collect();
+                let holds = |one: u32, other: u32| {
+                    let (one, other) = (ports(one), ports(other));
+                    one != other && one.covers(&other)
+                };
+                let expected: BTreeSet<u32> = (here.iter().copied())
+                    .filter(|&one| {
+                        let mut others =
+                            here.iter().filter(|&&other| is_whole(other) && place(one) == place(other));
+                        !is_whole(one) || !others.any(|&other| holds(one, other))
+                    })
+                    .collect();
+                let at_port = left.iter().filter(|piece| piece.ports.contains(port));
+                let found: Vec<u32> = at_port.map(|piece| piece.rank).collect();
+                assert_eq!(
+                    found.iter().copied().collect::<BTreeSet<_>>(),
+                    expected,
+                    "seed {seed}, port {port}"
+                );
+                // Each once.
+                assert_eq!(found.len(), expected.len(), "seed {seed}, port {port}");
+                thinned += here.len() - expected.len();
+            }
+        }
+        assert!(thinned > 1000, "{thinned}");
+    }
+}

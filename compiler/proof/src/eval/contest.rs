@@ -95,3 +95,75 @@ pub(super) const fn weakness(verdict: Verdict) -> u8 {
         Verdict::Redirected { .. } => 2,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use mesh_bpf::ports::{PortRange, PortSet};
+    use mesh_bpf::prefix::Prefix;
+    use mesh_hir::region::real_ports;
+    use mesh_hir::{Level, Ports, Scope, Who, WorkloadId};
+
+    use super::*;
+
+    const DENY: Verdict = Verdict::Denied;
+    const EXCLUDE: Verdict = Verdict::Excluded;
+
+    const fn redirect(port: u16) -> Verdict {
+        Verdict::Redirected { port, transparent: false }
+    }
+
+    /// A contest of rules: `always` or nothing, how wide the ports are, and the verdict.
+    fn of(rules: &[(&str, u16, Verdict)]) -> Contest {
+        let scope = Scope { level: Level::Mesh, name: "m".into(), members: vec![WorkloadId(0)] };
+        let ports: Vec<PortSet> = (rules.iter())
+            .map(|&(_, last, _)| real_ports(&Ports::Range(PortRange { first: 1, last })))
+            .collect();
+        let contenders: Vec<Contender<'_>> = (rules.iter().zip(&ports))
+            .map(|(&(always, _, verdict), ports)| Contender {
+                bounds: FlowBox { scope: &scope, ports, prefix: Prefix::Any, who: &Who::EVERYBODY },
+                always: always == "always",
+                verdict,
+            })
+            .collect();
+        contest(&contenders)
+    }
+
+    #[test]
+    fn where_nothing_matches_nothing_wins() {
+        assert_eq!(of(&[]), Contest::default());
+    }
+
+    #[test]
+    fn of_equally_narrow_rules_the_strongest_verdict_wins() {
+        let contest = of(&[("", 9, redirect(1)), ("", 9, EXCLUDE), ("", 9, DENY), ("", 9, EXCLUDE)]);
+        assert_eq!(contest.winner, Some((DENY, 2)));
+        assert_eq!(contest.beaten, [0, 1, 3].map(|index| (index, 2, Why::Stronger)));
+        assert!(contest.also.is_empty() && contest.conflict.is_empty());
+    }
+
+    #[test]
+    fn a_narrower_rule_wins_whatever_it_says() {
+        let ports = Why::Narrower(Respects { ports: true, ..Respects::default() });
+        let contest = of(&[("", 9, DENY), ("", 8, redirect(1)), ("", 9, redirect(1))]);
+        assert_eq!(contest.winner, Some((redirect(1), 1)));
+        assert_eq!(contest.beaten, [(0, 1, ports), (2, 1, ports)]);
+        assert!(contest.also.is_empty() && contest.conflict.is_empty());
+    }
+
+    #[test]
+    fn rules_without_always_do_not_take_part_where_one_has_it() {
+        let contest = of(&[("", 1, DENY), ("always", 9, EXCLUDE), ("always", 9, EXCLUDE)]);
+        assert_eq!(contest.winner, Some((EXCLUDE, 1)));
+        assert_eq!((contest.also, contest.beaten), (vec![2], vec![(0, 1, Why::Always)]));
+    }
+
+    #[test]
+    fn redirects_to_one_place_agree_and_to_several_tie() {
+        let contest = of(&[("", 9, redirect(1)), ("", 9, redirect(2)), ("", 9, redirect(1))]);
+        assert_eq!(contest.winner, Some((redirect(1), 0)));
+        assert_eq!((contest.also, contest.conflict), (vec![2], vec![1]));
+        // One that is beaten, or one that is weaker, ties with nothing.
+        assert_eq!(of(&[("", 9, redirect(1)), ("", 8, redirect(2))]).conflict, [0usize; 0]);
+        assert_eq!(of(&[("", 9, redirect(1)), ("", 9, redirect(2)), ("", 9, DENY)]).conflict, [0usize; 0]);
+    }
+}
