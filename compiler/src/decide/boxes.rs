@@ -6,7 +6,7 @@ use mesh_bpf::flow::Verdict;
 use mesh_bpf::ports::{PortRange, PortSet};
 
 use super::items::{EVERYBODY, Extent, Items, WhoId};
-use crate::hir::{Level, Scope, ScopeId};
+use crate::hir::{Scope, ScopeId};
 use crate::ir::ItemId;
 
 /// A box on the way from the root to a node.
@@ -74,14 +74,10 @@ impl<'a> Boxes<'a> {
         if one == wider {
             return true;
         }
-        match (self.scopes.get(one.index()), self.scopes.get(wider.index())) {
-            (Some(one), Some(wider)) if one.level == Level::For && wider.level == Level::For => {
-                one.members.len() <= wider.members.len() && wider.covers(one)
-            }
-            // Both hold the workload in question, so equal levels are equal scopes.
-            (Some(one), Some(wider)) => one.level >= wider.level,
-            _ => false,
-        }
+        let (Some(one), Some(wider)) = (self.scopes.get(one.index()), self.scopes.get(wider.index())) else {
+            return false;
+        };
+        one.members.len() <= wider.members.len() && wider.covers(one)
     }
 
     fn ports_within(self, one: Contender, wider: Contender) -> bool {

@@ -72,7 +72,8 @@ fn push(cut: &mut Vec<Claim>, first: u64, end: u64, source: SourceId) {
         return;
     }
     match cut.last_mut() {
-        Some((range, of)) if *of == source && range.last.checked_add(1) == Some(first) => range.last = last,
+        // Another claim began or ended within this one, which goes on.
+        Some((range, of)) if *of == source => range.last = last,
         _ => cut.push((IdRange { first, last }, source)),
     }
 }
