@@ -2,7 +2,7 @@
 //! every kind are in `fuzz/tests/damaged.rs`.
 
 use mesh_bpf::flow::{Direction, Verdict};
-use mesh_bpf::image::{Decision, MapImage, Node, SourceId};
+use mesh_bpf::image::{Decision, Exempt, MapImage, Node, SourceId};
 use mesh_bpf::pack::pack;
 use mesh_bpf::ports::PortRange;
 
@@ -208,6 +208,41 @@ fn a_prefix_that_is_cut_in_two_is_missed() {
         disproof_of(&fixture.program, &cut).unwrap(),
         "the tables differ from the policy for `m/a`: expected 10.0.0.0/8, found 10.0.0.0/9"
     );
+}
+
+/// What is changed, and how.
+type Change = (&'static str, fn(&mut Exempt));
+
+/// Each identity is exempt where the policy says so, by the item that says so, and nowhere else.
+#[test]
+fn identities_that_are_exempt_otherwise_are_missed() {
+    let mut fixture = Fixture::new(&["a"]);
+    fixture
+        .exempt("", "uid 1500-1509")
+        .exempt("m", "uid 1520")
+        .exempt("m", "gid 7-9")
+        .exempt("m/a", "cgroup /a");
+    let whole = image(&fixture.program);
+    assert_eq!(disproof_of(&fixture.program, &whole), None);
+    let changes: [Change; 12] = [
+        ("a user more", |exempt| exempt.uids[0].0.last += 1),
+        ("a user more in front", |exempt| exempt.uids[0].0.first -= 1),
+        ("a user fewer", |exempt| exempt.uids[0].0.last -= 1),
+        ("a user fewer in front", |exempt| exempt.uids[0].0.first += 1),
+        ("no such users", |exempt| exempt.uids = exempt.uids.split_off(1)),
+        ("by another item", |exempt| exempt.uids[1].1 = exempt.uids[0].1),
+        ("a group fewer", |exempt| exempt.gids[0].0.last -= 1),
+        ("no groups", |exempt| exempt.gids.clear()),
+        ("users for groups", |exempt| exempt.gids[0] = exempt.uids[1]),
+        ("no cgroup", |exempt| exempt.cgroups.clear()),
+        ("another cgroup", |exempt| exempt.cgroups[0].0 = "/b".into()),
+        ("a cgroup by another item", |exempt| exempt.cgroups[0].1 = exempt.uids[0].1),
+    ];
+    for (what, change) in changes {
+        let mut image = whole.clone();
+        change(&mut image.profiles[0].exempt);
+        assert!(disproof_of(&fixture.program, &image).is_some(), "{what}");
+    }
 }
 
 /// The innermost `on` answers, wherever in the text it stands; of equally inner ones `refuse` does.

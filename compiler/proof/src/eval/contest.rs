@@ -112,20 +112,27 @@ mod tests {
         Verdict::Redirected { port, transparent: false }
     }
 
-    /// A contest of rules: `always` or nothing, how wide the ports are, and the verdict.
-    fn of(rules: &[(&str, u16, Verdict)]) -> Contest {
+    /// A contest of rules: `always` or nothing, first and last port, and the verdict.
+    fn of_ranges(rules: &[(&str, u16, u16, Verdict)]) -> Contest {
         let scope = Scope { level: Level::Mesh, name: "m".into(), members: vec![WorkloadId(0)] };
         let ports: Vec<PortSet> = (rules.iter())
-            .map(|&(_, last, _)| real_ports(&Ports::Range(PortRange { first: 1, last })))
+            .map(|&(_, first, last, _)| real_ports(&Ports::Range(PortRange { first, last })))
             .collect();
         let contenders: Vec<Contender<'_>> = (rules.iter().zip(&ports))
-            .map(|(&(always, _, verdict), ports)| Contender {
+            .map(|(&(always, _, _, verdict), ports)| Contender {
                 bounds: FlowBox { scope: &scope, ports, prefix: Prefix::Any, who: &Who::EVERYBODY },
                 always: always == "always",
                 verdict,
             })
             .collect();
         contest(&contenders)
+    }
+
+    /// The same of ports from 1 on.
+    fn of(rules: &[(&str, u16, Verdict)]) -> Contest {
+        of_ranges(
+            &rules.iter().map(|&(always, last, verdict)| (always, 1, last, verdict)).collect::<Vec<_>>(),
+        )
     }
 
     #[test]
@@ -148,6 +155,17 @@ mod tests {
         assert_eq!(contest.winner, Some((redirect(1), 1)));
         assert_eq!(contest.beaten, [(0, 1, ports), (2, 1, ports)]);
         assert!(contest.also.is_empty() && contest.conflict.is_empty());
+    }
+
+    #[test]
+    fn a_loser_names_the_winner_where_that_is_narrower_and_else_who_is() {
+        let ports = Why::Narrower(Respects { ports: true, ..Respects::default() });
+        let contest = of_ranges(&[("", 1, 20, redirect(1)), ("", 2, 9, EXCLUDE), ("", 3, 12, DENY)]);
+        assert_eq!(contest.winner, Some((DENY, 2)));
+        assert_eq!(contest.beaten, [(0, 2, ports), (1, 2, Why::Stronger)]);
+        let contest = of_ranges(&[("", 1, 9, redirect(1)), ("", 2, 9, EXCLUDE), ("", 3, 12, DENY)]);
+        assert_eq!(contest.winner, Some((DENY, 2)));
+        assert_eq!(contest.beaten, [(0, 1, ports), (1, 2, Why::Stronger)]);
     }
 
     #[test]
