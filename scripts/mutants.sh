@@ -16,7 +16,7 @@
 # as all tests.
 #
 # What survives is printed, and the status is 2. It is a test that is missing, or belongs into .cargo/mutants.toml with
-# the reason why nobody can notice.
+# the reason why nobody can notice. What does not compile is in target/mutants/refused, with the compiler's messages.
 #
 # Without cargo-mutants it says so and exits with 77, unless --build is given: then it is built once, into the target
 # directory.
@@ -45,6 +45,7 @@ laws=(
     "mesh-fuzz:regressions"
     "mesh-compiler:reject --skip many_times"
     "mesh-compiler:lib ${slow[*]/#/--skip }"
+    "mesh-compiler:lib exemptions_mean ports_are_walked another_answer exempt_otherwise cut_in_two"
     "mesh-fuzz:random random_programs damaged_programs"
     "mesh-compiler:edits"
     "mesh-compiler:merge"

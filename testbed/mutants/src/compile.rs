@@ -31,8 +31,8 @@ pub struct Workspace<'a> {
 pub struct Compiled {
     /// Mistakes behind a switch.
     pub behind: BTreeSet<usize>,
-    /// Mistakes that do not compile.
-    pub refused: BTreeSet<usize>,
+    /// Mistakes that do not compile, each with the compiler's message.
+    pub refused: BTreeMap<usize, String>,
     /// Test binaries by package and target, and where they run.
     pub tests: BTreeMap<(String, String), (PathBuf, PathBuf)>,
 }
@@ -95,7 +95,7 @@ impl Workspace<'_> {
                 let text = fs::read_to_string(self.pristine.join(&file))?;
                 let all = by_file.get(file.as_str()).map_or(&[][..], Vec::as_slice);
                 let left: Vec<_> =
-                    all.iter().copied().filter(|(id, _)| !compiled.refused.contains(id)).collect();
+                    all.iter().copied().filter(|(id, _)| !compiled.refused.contains_key(id)).collect();
                 let mut rewritten = rewrite(&text, &left, &constant)?;
                 compiled.behind.append(&mut rewritten.behind);
                 if roots.contains(&file) {
@@ -135,7 +135,8 @@ impl Workspace<'_> {
                     if let Some(function) = called_by_constant(&message.message) {
                         constant.insert(function.to_owned());
                     } else {
-                        compiled.refused.extend(self.to_blame(&message));
+                        let blamed = self.to_blame(&message).into_iter();
+                        compiled.refused.extend(blamed.map(|id| (id, message.message.clone())));
                     }
                 }
                 Told {

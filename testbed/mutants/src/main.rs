@@ -7,6 +7,7 @@
 //! `mesh-mutants TREE PRISTINE LIST STEP…`: TREE is a copy of the workspace that is rewritten, PRISTINE another that
 //! stays. A STEP is `PACKAGE:TARGET [ARGUMENT…]`, in one word: a test binary, and what it is told. A mistake goes
 //! through them in order until one fails. Printed are those that came through all; the status is 2 then.
+//! What does not compile is in the file `refused` beside LIST, with the compiler's messages.
 
 mod compile;
 mod mutant;
@@ -14,7 +15,7 @@ mod switches;
 mod trial;
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::{env, fs};
 
@@ -37,7 +38,7 @@ fn run() -> Result<bool> {
     let mut next = || args.next().ok_or("TREE PRISTINE LIST STEP… are expected");
     let (tree, pristine, list) = (PathBuf::from(next()?), PathBuf::from(next()?), next()?);
     let steps: Vec<trial::Step> = args.map(|step| trial::Step::read(&step)).collect::<Result<_>>()?;
-    let mutants = mutant::read(&fs::read_to_string(list)?)?;
+    let mutants = mutant::read(&fs::read_to_string(&list)?)?;
     let packages: BTreeSet<&str> = (steps.iter().map(|step| step.package.as_str()))
         .chain(mutants.iter().map(|mutant| mutant.package.as_str()))
         .collect();
@@ -50,9 +51,12 @@ fn run() -> Result<bool> {
         mutants.len() - compiled.refused.len() - compiled.behind.len(),
         compiled.behind.len(),
     );
+    let name = |id: usize| mutants.get(id).map_or("", |mutant| &mutant.name);
+    let refused = compiled.refused.iter().map(|(&id, message)| format!("{}\n    {message}\n", name(id)));
+    fs::write(Path::new(&list).with_file_name("refused"), refused.collect::<String>())?;
     let survivors = trial::all(&workspace, &compiled, &steps)?;
     for &id in &survivors {
-        println!("survived: {}", mutants.get(id).map_or("", |mutant| &mutant.name));
+        println!("survived: {}", name(id));
     }
     println!("{} of {} were noticed", compiled.behind.len() - survivors.len(), compiled.behind.len());
     Ok(survivors.is_empty())

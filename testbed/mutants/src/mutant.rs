@@ -34,6 +34,8 @@ pub enum Genre {
     MatchArm,
     /// A guard is always true, or false.
     MatchArmGuard,
+    /// A field is that of the base, `..Thing::default()`.
+    StructField,
     /// What there is no switch for.
     #[serde(other)]
     Other,

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proc_macro2::{LineColumn, Span};
 use syn::spanned::Spanned as _;
 use syn::visit::{self, Visit};
-use syn::{Arm, Block, Expr, Signature};
+use syn::{Arm, Block, Expr, ReturnType, Signature, Type};
 
 use crate::Result;
 use crate::mutant::{Genre, Mutant, Place};
@@ -110,10 +110,24 @@ impl<'a> Walk<'a> {
             self.deleted.push(word);
         }
         let open = self.offset(block.brace_token.span.open().end());
+        let close = self.offset(block.brace_token.span.close().start());
         let first = block.stmts.first().map_or_else(|| block.span(), |first| first.span());
+        let is_opaque =
+            matches!(&signature.output, ReturnType::Type(_, of) if matches!(**of, Type::ImplTrait(_)));
         for (id, mutant) in self.at(first, Genre::FnValue) {
             let value = if mutant.replacement == "()" { "" } else { &mutant.replacement };
-            self.inserted.push((open, format!(" if crate::mutant({id}) {{ return {value}; }} ")));
+            if is_opaque {
+                // Whatever it returns has one type: its iterator, of which nothing is taken, and then the other one.
+                self.inserted.push((open, " Iterator::chain(Iterator::filter({ ".into()));
+                self.inserted.push((
+                    close,
+                    format!(
+                        " }}, move |_| !crate::mutant({id})), crate::mutant({id}).then(|| {value}).into_iter().flatten()) "
+                    ),
+                ));
+            } else {
+                self.inserted.push((open, format!(" if crate::mutant({id}) {{ return {value}; }} ")));
+            }
             self.behind.insert(id);
         }
         false
@@ -218,6 +232,22 @@ impl<'ast> Visit<'ast> for Walk<'_> {
             self.instead(one.span(), id, format!("{} {}", mutant.replacement, self.of(one.expr.span())));
         }
         visit::visit_expr_unary(self, one);
+    }
+
+    fn visit_expr_struct(&mut self, whole: &'ast syn::ExprStruct) {
+        if let Some(base) = &whole.rest {
+            for field in &whole.fields {
+                for (id, _) in self.at(field.span(), Genre::StructField) {
+                    let name = self.of(field.member.span());
+                    if field.colon_token.is_none() {
+                        let start = self.offset(field.member.span().start());
+                        self.inserted.push((start, format!("{name}: ")));
+                    }
+                    self.instead(field.expr.span(), id, format!("({}).{name}", self.of(base.span())));
+                }
+            }
+        }
+        visit::visit_expr_struct(self, whole);
     }
 
     fn visit_arm(&mut self, arm: &'ast Arm) {
