@@ -26,8 +26,9 @@ impl<'a> Resolver<'a, '_> {
             RulePorts::Sets(names) => names,
         };
         let key = (mesh, names.iter().map(|name| name.value.as_str()).collect());
-        if let Some(known) = self.port_lists.get(&key) {
-            return known.clone();
+        if let Some(known) = self.port_lists.get(&key).cloned() {
+            self.named_again(mesh, names, Reach::Own);
+            return known;
         }
         let troubles = self.troubles();
         self.repeated(names);
@@ -89,6 +90,18 @@ impl<'a> Resolver<'a, '_> {
         self.diagnostics.len() + self.names.unknown_uses()
     }
 
+    /// Names of a list that is known: these are uses of theirs too.
+    fn named_again(
+        &mut self,
+        mesh: Option<usize>,
+        names: impl IntoIterator<Item = &'a ast::Name>,
+        reach: Reach,
+    ) {
+        for name in names {
+            self.names.find(mesh, name, reach);
+        }
+    }
+
     fn port_set(&mut self, mesh: Option<usize>, name: &'a ast::Name, items: &mut Vec<PortItem>) {
         let Some((target, declared)) = self.names.find(mesh, name, Reach::Own) else { return };
         match target {
@@ -122,8 +135,9 @@ impl<'a> Resolver<'a, '_> {
         // What is written out here is of no other rule.
         let names: Vec<&str> = names_of(written).map(|name| name.value.as_str()).collect();
         let key = (names.len() == written.len()).then_some((mesh, names));
-        if let Some(known) = key.as_ref().and_then(|key| self.address_lists.get(key)) {
-            return known.clone();
+        if let Some(known) = key.as_ref().and_then(|key| self.address_lists.get(key)).cloned() {
+            self.named_again(mesh, names_of(written), Reach::Everywhere);
+            return known;
         }
         let troubles = self.troubles();
         self.repeated(names_of(written));

@@ -53,6 +53,8 @@ pub struct Files {
     pub sources: Sources,
     /// Their trees, in the same order.
     pub trees: Vec<ast::File>,
+    /// Where they lie, in the same order.
+    pub locations: Vec<Location>,
     /// Files that are there for others: those that nobody named but an `import`, and those that say so.
     pub for_others: BTreeSet<FileId>,
     /// Those that say so.
@@ -92,7 +94,6 @@ pub fn load(given: Vec<(Location, Vec<u8>)>, loader: &mut dyn Loader) -> (Files,
 #[derive(Default)]
 struct Loading {
     files: Files,
-    locations: Vec<Location>,
     by_key: BTreeMap<String, usize>,
     edges: Vec<Edge>,
     diagnostics: Vec<Diagnostic>,
@@ -120,14 +121,14 @@ impl Loading {
         let index = self.files.trees.len();
         self.files.trees.push(tree);
         self.by_key.insert(location.key.clone(), index);
-        self.locations.push(location);
+        self.files.locations.push(location);
         index
     }
 
     fn follow(&mut self, from: usize, loader: &mut dyn Loader) {
         let Some(tree) = self.files.trees.get(from) else { return };
         for import in tree.imports.clone() {
-            let Some(place) = self.locations.get(from).cloned() else { continue };
+            let Some(place) = self.files.locations.get(from).cloned() else { continue };
             match loader.find(&place, &import.path.value) {
                 Ok(found) => {
                     let dir = found.len() > 1;
@@ -167,7 +168,7 @@ impl Loading {
 
     fn report_cycles(&mut self) {
         for cycle in cycles(self.files.trees.len(), &self.edges) {
-            let names = cycle.iter().filter_map(|edge| self.locations.get(edge.from));
+            let names = cycle.iter().filter_map(|edge| self.files.locations.get(edge.from));
             let mut path: Vec<String> = names.map(|location| quote(&location.name)).collect();
             path.extend(path.first().cloned());
             let what = if cycle.len() == 1 { "a file imports itself" } else { "files import each other" };

@@ -32,7 +32,7 @@ use crate::source::Span;
 
 pub(crate) use self::flows::{identity, identity_of_inbound, inbound_of_address, no_workload};
 pub use self::load::{Files, Loader, Location, NoImports, load};
-pub use self::resolution::{Lost, Places, Resolution, Unused};
+pub use self::resolution::{Lost, Places, Resolution, Unused, Use};
 pub use self::services::{Services, unknown_services};
 
 /// Resolves all files as one program. `earlier` are the diagnostics of loading them; a name that may be
@@ -71,6 +71,7 @@ pub fn resolve(
     let meant = resolver.names.meant();
     let unused = resolver.unused(&files.trees, &meant);
     resolver.names.report_unknown(&meant, &mut resolver.diagnostics);
+    let uses = resolver.names.take_uses();
     let Resolver { program, places, lost, mut diagnostics, .. } = resolver;
     crate::diag::sort(&mut diagnostics);
     let resolution = Resolution {
@@ -79,6 +80,7 @@ pub fn resolve(
         for_others: files.for_others.clone(),
         libraries: files.libraries.clone(),
         is_library: files.is_library,
+        uses,
         unused,
         places,
         lost,

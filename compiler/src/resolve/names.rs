@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::resolution::Use;
 use crate::ast::{File, Name};
 use crate::diag::{Code, Diagnostic, did_you_mean, quote};
 use crate::source::Span;
@@ -63,6 +64,7 @@ pub(super) struct Names<'a> {
     mesh_names: BTreeMap<&'a str, Span>,
     broken: BTreeSet<&'a str>,
     used: BTreeSet<Target>,
+    uses: Vec<Use>,
     unknown: BTreeMap<(Option<usize>, &'a str), Vec<Span>>,
     unknown_uses: usize,
 }
@@ -122,8 +124,9 @@ impl<'a> Names<'a> {
         let found = own.or_else(|| self.top.get(text)).copied().or_else(|| self.elsewhere(text, reach));
         self.unknown_uses += usize::from(found.is_none());
         match found {
-            Some((target, _)) => {
+            Some((target, declared)) => {
                 self.used.insert(target);
+                self.uses.push(Use { span: name.span, declared });
             }
             // A declaration that could not be read has been reported; its uses are no second mistake.
             None if self.broken.contains(text) => {}
@@ -149,6 +152,14 @@ impl<'a> Names<'a> {
     /// How many uses there are of names that nothing declares, or that could not be read.
     pub(super) const fn unknown_uses(&self) -> usize {
         self.unknown_uses
+    }
+
+    /// Every use of a name that something declares, in the order of the text. They are handed out once.
+    pub(super) fn take_uses(&mut self) -> Vec<Use> {
+        let mut uses = std::mem::take(&mut self.uses);
+        uses.sort_unstable();
+        uses.dedup();
+        uses
     }
 
     /// Whether anything names it.

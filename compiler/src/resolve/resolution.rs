@@ -21,6 +21,8 @@ pub struct Resolution {
     pub libraries: BTreeSet<FileId>,
     /// The whole program is there for others to import.
     pub is_library: bool,
+    /// Every use of a set, a group or a workload, in the order of the text.
+    pub uses: Vec<Use>,
     /// Sets and groups that nothing names.
     pub unused: Vec<Unused>,
     /// The words of each workload's selectors.
@@ -44,6 +46,15 @@ pub struct Places {
     pub cgroups: Vec<(String, Span)>,
     /// Its other lines.
     pub conditions: Vec<(Condition, Span)>,
+}
+
+/// A name where it is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Use {
+    /// The name.
+    pub span: Span,
+    /// The name where it is declared.
+    pub declared: Span,
 }
 
 /// A declaration that nothing names.
