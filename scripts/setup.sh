@@ -36,6 +36,7 @@ needed=(
     redis-server:redis-server
     zsh:zsh
     fish:fish
+    nvim:neovim
     /usr/lib/python3/dist-packages/jsonschema/__init__.py:python3-jsonschema
 )
 needed_long=(

@@ -237,6 +237,8 @@ pub enum Command {
     Diff(Diff),
     /// Bring policies into the one canonical layout
     Fmt(Fmt),
+    /// Answer an editor: a language server on standard input and output
+    Lsp(Lsp),
     /// Say what apply would do to this node
     Plan(Plan),
     /// Show the page of a diagnostic
@@ -289,6 +291,14 @@ pub enum Command {
     Man(Man),
     /// Which meshc this is, and what it was built from
     Version,
+}
+
+/// `meshc lsp`
+#[derive(Args, Debug)]
+pub struct Lsp {
+    /// What is done anyway: many editors say it
+    #[arg(long)]
+    pub stdio: bool,
 }
 
 /// `meshc completions`

@@ -150,6 +150,30 @@ fn location(path: &Path, shown: &Path) -> Result<Location, String> {
     Ok(Location { key: key.to_string_lossy().into_owned(), name: shown.to_string_lossy().into_owned() })
 }
 
+/// What stands for a file, whether it is there or not: the same for all of its names.
+pub fn key(path: &Path) -> String {
+    let known = fs::canonicalize(path).or_else(|error| {
+        let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else { return Err(error) };
+        Ok(fs::canonicalize(dir)?.join(name))
+    });
+    known.unwrap_or_else(|_| path.to_owned()).to_string_lossy().into_owned()
+}
+
+/// A directory's own policies, named as they are in it, and what is wrong with others, a line each.
+pub fn policies(dir: &Path) -> (Vec<Location>, Vec<String>) {
+    let mut found = Vec::new();
+    let mut problems = Vec::new();
+    // A directory that is not there has none.
+    for name in policies_in(dir).unwrap_or_default() {
+        let file = dir.join(&name);
+        match is_a_file(&file).and_then(|()| location(&file, &name)) {
+            Ok(policy) => found.push(policy),
+            Err(why) => problems.push(format!("`{}` {why}", file.display())),
+        }
+    }
+    (found, problems)
+}
+
 /// Says why something that a directory or an import names is no policy. What a user names may be a pipe; here it would
 /// keep everybody waiting, and what was left out would be a rule that does not hold.
 fn is_a_file(path: &Path) -> Result<(), String> {

@@ -118,6 +118,7 @@ pub fn page(command: &str) -> Page {
             SOURCES,
             &["check"],
         ),
+        "lsp" => (&[("meshc lsp", "as an editor starts it")], SOURCES, &["check", "fmt", "explain"]),
         "plan" => (
             &[
                 ("meshc plan shop.mesh", "what apply would do"),

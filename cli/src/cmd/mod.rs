@@ -8,6 +8,7 @@ mod explain;
 mod explain_code;
 mod fmt;
 mod init;
+mod lsp;
 mod man;
 mod test;
 mod version;
@@ -33,6 +34,7 @@ pub fn run(output: &Output, command: Command) -> Result<Exit, Failure> {
         Command::Explain(args) if !args.live => explain::run(output, &args),
         Command::Diff(args) => diff::run(output, &args),
         Command::Fmt(args) => fmt::run(output, &args),
+        Command::Lsp(_) => lsp::run(),
         Command::ExplainCode(args) => explain_code::run(output, &args),
         Command::Completions(args) => completions::run(output, &args),
         Command::Man(args) => man::run(output, &args),

@@ -147,6 +147,11 @@ fn reason_object(locations: Locations<'_>, reason: &Reason) -> Value {
     object.into()
 }
 
+/// An answer for people.
+pub fn said(shown: &Shown<'_>, found: &Explanation) -> String {
+    text(shown, found, &[])
+}
+
 fn text(shown: &Shown<'_>, found: &Explanation, facts: &[Fact]) -> String {
     let Shown { locations, asked, direction, .. } = *shown;
     let mut out = format!("{asked}\n  is {}", found.verdict);

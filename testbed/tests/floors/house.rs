@@ -67,6 +67,15 @@ pub const HOUSES: &[House] = &[
         ],
     },
     House {
+        root: "lsp/src/lib.rs",
+        floors: &[
+            floor("the loop", "server"),
+            floor("answers", "answer"),
+            floor("programs", "program documents"),
+            floor("the protocol and the machine", "host text uri"),
+        ],
+    },
+    House {
         root: "compiler/src/lib.rs",
         floors: &[
             floor("whole programs", "compile diff"),
