@@ -264,10 +264,9 @@ fn what_may_stand_at_a_place_is_offered() {
         assert_eq!(at(words, after), BTreeSet::new(), "{words}");
     }
     client.edit(&file, 0, 0, "# meshc: allow(u)\n");
-    assert_eq!(
-        offered(&mut client, &file, "allow(u", 7),
-        set(&["no-effect", "unused", "wide-exempt", "leak"])
-    );
+    let codes = offered(&mut client, &file, "allow(u", 7);
+    assert!(codes.is_superset(&set(&["no-effect", "unused", "wide-exempt", "leak"])), "{codes:?}");
+    assert!(!codes.contains("syntax"));
     client.stop();
 }
 
