@@ -252,3 +252,24 @@ fn empty(system: &impl System, dir: &Path) -> SysResult<()> {
     }
     system.remove_dir(dir)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_files_lead_nowhere_and_differ_where_what_they_are_of_does() {
+        for plain in ["cart-1", "shop.cart-1", "a.new.b", "A9"] {
+            assert_eq!(file_name(plain), plain);
+        }
+        let long = "x".repeat(NAMED + 1);
+        let strange = ["../../etc/passwd", "..?..?etc?passwd", "a/b", "a_b", "a b", "cart.new", &long];
+        let names: Vec<String> = strange.iter().map(|name| file_name(name)).collect();
+        for name in &names {
+            assert!(!name.contains('/') && !name.ends_with(BESIDE) && name.len() <= NAMED + 9, "{name}");
+        }
+        let distinct: std::collections::BTreeSet<&String> = names.iter().collect();
+        assert_eq!(distinct.len(), strange.len());
+        assert!(names.iter().any(|name| name.starts_with("cart.new_")));
+    }
+}

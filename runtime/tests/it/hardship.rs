@@ -8,7 +8,7 @@ use std::process::Command;
 
 use mesh_bpf::tables::Tables;
 use mesh_runtime::system::memory::Memory;
-use mesh_runtime::system::{Files, Locked};
+use mesh_runtime::system::{Clock, Files, Locked};
 use mesh_runtime::{Drift, Error, Instance, Kernel, Options, Owner, Pod, PodSelector, Runtime};
 use mesh_testbed::kernel_test;
 use mesh_testbed::{Ground, Line, Netns, Place, Server, long_runs_are_wanted};
@@ -163,6 +163,39 @@ fn whoever_waits_comes_before_those_who_come_later() {
         assert!(error.starts_with("another command holds the instance"), "{error}");
     }
     assert!(runtime.apply(request(&policy(81))).unwrap().changed);
+}
+
+#[test]
+fn a_pod_that_comes_waits_for_the_registry_and_not_behind_those_who_wait_for_the_instance() {
+    let (memory, instance) = machine();
+    let options = Options { lock_timeout: 20, command: "test".into() };
+    let runtime = Runtime::on(memory.clone(), instance.clone(), options).unwrap();
+    runtime.apply(request(&Policy::new().deny(80).label("tier", "web").tables())).unwrap();
+    let pod = pod(Path::new("/var/netns"), 1, 0);
+    {
+        let _turn = Files::lock(&memory, &instance.state).unwrap();
+        assert_eq!(runtime.attach(&pod).unwrap().workload.as_deref(), Some("shop/cart"));
+    }
+    let _turn = Files::lock(&memory, &instance.links()).unwrap();
+    let error = runtime.attach(&pod).unwrap_err();
+    assert!(matches!(error, Error::Held { .. }), "{error}");
+}
+
+#[test]
+fn whoever_waited_for_what_was_detached_meanwhile_is_told_so() {
+    let (memory, instance) = machine();
+    let options = Options { lock_timeout: 60, command: "test".into() };
+    let runtime = Runtime::on(memory.clone(), instance.clone(), options).unwrap();
+    let [first, second] = [80, 81].map(|port| Policy::new().deny(port).tables());
+    runtime.apply(request(&first)).unwrap();
+    let began = memory.clock();
+    let _held = Files::lock(&memory, &instance.pins()).unwrap();
+    memory.remove_in(30, &instance.pins());
+    let error = runtime.apply(request(&second)).unwrap_err();
+    assert!(matches!(error, Error::DetachedMeanwhile), "{error}");
+    assert_eq!(memory.clock() - began, 30);
+    // Nobody waits for what was gone before.
+    assert!(runtime.apply(request(&second)).unwrap().changed);
 }
 
 fn busy(memory: &Memory, instance: &Instance, tables: &Tables) -> String {

@@ -11,6 +11,8 @@ mod builds;
 mod classes;
 mod common;
 
+mod confirm;
+
 mod flips;
 mod grace;
 mod hardship;
@@ -20,8 +22,12 @@ mod model;
 mod namespaces;
 mod past;
 mod pods;
+mod publish;
+mod recent;
 mod recovery;
 mod refusals;
 mod reset;
+mod rooms;
 mod steps;
+mod tallies;
 mod upgrade;

@@ -61,11 +61,19 @@ fn a_record_that_lies_is_put_right() {
         b"{".to_vec(),
         Vec::new(),
         String::from_utf8(good.clone()).unwrap().replace("\"generation\": 1", "\"generation\": 9").into(),
+        String::from_utf8(good.clone()).unwrap().replace("\"digest\": \"", "\"digest\": \"ff").into(),
     ] {
+        assert_ne!(content, good);
         memory.write(&instance.current(), &content, true).unwrap();
         runtime.apply(request(&first)).unwrap();
-        assert_eq!(runtime.status().unwrap().record.unwrap().generation, 1);
+        let record = runtime.status().unwrap().record.unwrap();
+        assert_eq!((record.generation, &record.digest), (1, &runtime.head().unwrap().digest));
+        assert_eq!(record.origin, "found in the kernel");
     }
+    // One that is right stays as it is.
+    memory.write(&instance.current(), &good, true).unwrap();
+    runtime.apply(request(&first)).unwrap();
+    assert_eq!(memory.read(&instance.current()).unwrap().unwrap(), good);
 }
 
 #[test]
@@ -107,6 +115,12 @@ fn after_a_boot_the_policy_is_restored() {
     assert_eq!(runtime.resume().unwrap().generation, 3);
     assert_eq!(runtime.live().unwrap().unwrap().tables, second);
     assert!(!runtime.restore().unwrap().unwrap().changed);
+    // What was resumed is not paused by the next boot.
+    memory.reboot(&[&place.bpffs]);
+    place.boot_id = "boot-3".into();
+    let runtime = self::runtime(&memory, &place);
+    let restored = runtime.restore().unwrap().unwrap();
+    assert_eq!((restored.paused, runtime.head().unwrap().state), (false, State::Active));
 }
 
 #[test]
@@ -187,7 +201,7 @@ fn a_lost_link_is_drift_and_is_repaired() {
 fn tables_and_members_changed_behind_our_back_are_found_and_repaired() {
     let (memory, instance) = machine();
     let runtime = runtime(&memory, &instance);
-    let [first, _] = policies();
+    let [first, other_policy] = policies();
     runtime.apply(request(&first)).unwrap();
     let open = |name: &str| memory.open_map(&instance.maps().join(name)).unwrap().unwrap();
     let repair = || runtime.apply(Apply { repair: true, ..request(&first) }).unwrap();
@@ -203,6 +217,13 @@ fn tables_and_members_changed_behind_our_back_are_found_and_repaired() {
             _ => {
                 assert_eq!(runtime.status().unwrap().drift, [Drift::TableChanged(table)]);
             }
+        }
+        // What cannot be read is not replaced but by a repair.
+        if matches!(table, Table::Manifest | Table::Names) {
+            let error = runtime.apply(request(&other_policy)).unwrap_err();
+            assert!(matches!(error, Error::OtherAbi { found: 0 } | Error::NotAsApplied("names")), "{error}");
+            let head = runtime.head().unwrap();
+            assert_eq!((head.generation, head.claim, head.state), (live, 0, State::Active));
         }
         // The switches work on whatever there is.
         assert!(runtime.pause().unwrap().changed && runtime.resume().unwrap().changed);

@@ -2,10 +2,12 @@
 
 use std::path::Path;
 
-use mesh_bpf::abi::{FLOW_EXEMPT, FLOW_OF_KERNEL, Flow, ListenerKey, Listening};
+use mesh_bpf::abi::{
+    FLOW_EXEMPT, FLOW_OF_KERNEL, Flow, ListenerKey, Listening, PortKey, PortOwner,
+};
 use mesh_bpf::flow::Verdict;
 use mesh_bpf::image::{Classes, IdRange};
-use mesh_bpf::map::LISTENERS;
+use mesh_bpf::map::{HOST_PORTS, LISTENERS};
 use mesh_runtime::system::memory::Memory;
 use mesh_runtime::system::{Accepted, Files, Maps, Netns};
 use mesh_runtime::{Apply, Error, Options, Pod, Runtime};
@@ -160,4 +162,88 @@ fn a_kernel_that_cannot_close_is_told_before_anything_is_written() {
     let error = runtime.apply(Apply { reset_changed: true, ..request(&tables) }).unwrap_err();
     assert!(matches!(error, Error::CannotClose), "{error}");
     assert_eq!(memory.objects(), Vec::<String>::new());
+}
+
+#[test]
+fn what_a_pod_opens_to_itself_is_judged_by_its_own_addresses() {
+    let (memory, instance) = machine();
+    let options = Options { lock_timeout: 50, command: "test".into() };
+    let runtime = Runtime::on(memory.clone(), instance, options).unwrap();
+    let policy = || Policy::new().inbound().label("app", "cart");
+    runtime.apply(request(&policy().redirect(80, 15003).tables())).unwrap();
+    let netns = Path::new("/var/netns");
+    let pod = Pod {
+        netns: netns.into(),
+        name: "cart-1".into(),
+        addresses: ["10.0.0.1", "10.0.0.2"].map(|address| address.parse().unwrap()).into(),
+        labels: [("app".into(), "cart".into())].into(),
+        ..Pod::default()
+    };
+    runtime.attach(&pod).unwrap();
+    let between = |remote: &str, local: &str| Accepted {
+        netns: memory.netns_cookie(netns).unwrap(),
+        remote: format!("{remote}:4321").parse().unwrap(),
+        local: format!("{local}:81").parse().unwrap(),
+        by: Listening { port: 81, decided: 1, ..Listening::default() },
+    };
+    let (from_another, of_its_own, not_known, over_loopback, by_loopback) = (1, 2, 3, 4, 5);
+    memory.accept(from_another, between("10.0.0.7", "10.0.0.1"));
+    memory.accept(of_its_own, between("10.0.0.2", "10.0.0.1"));
+    memory.accept(not_known, between("10.0.0.9", "10.0.0.9"));
+    memory.accept(over_loopback, between("10.0.0.9", "127.0.0.1"));
+    // It may be from anybody who is let in that way: the node, a proxy of the runtime.
+    memory.accept(by_loopback, between("127.0.0.1", "127.0.0.1"));
+    let new = policy().redirect(80, 15003).deny(81).tables();
+    let applied = runtime.apply(Apply { reset_changed: true, ..request(&new) }).unwrap();
+    assert_eq!(applied.closed, Some(2));
+    assert_eq!(memory.open_connections(), [of_its_own, not_known, over_loopback]);
+}
+
+#[test]
+fn inbound_connections_of_the_host_are_judged_by_who_listens_there() {
+    let (memory, instance) = machine();
+    let options = Options { lock_timeout: 50, command: "test".into() };
+    let runtime = Runtime::on(memory.clone(), instance.clone(), options).unwrap();
+    let policy = || Policy::new().inbound().cgroup("/ground/one");
+    runtime.apply(request(&policy().redirect(80, 15003).tables())).unwrap();
+    let id = |name: &str| memory.inode(&instance.cgroup.join(name)).unwrap().unwrap();
+    let listens = |address: [u32; 4], port: u16, name: &str| {
+        let place = PortKey { address, port, ..PortKey::default() };
+        let mut owner = PortOwner { sockets: 1, ..PortOwner::default() };
+        // The cgroup of the socket, below the member's.
+        owner.cgroup[..2].copy_from_slice(&[4711, id(name)]);
+        let ports = memory.open_map(&instance.maps().join(HOST_PORTS.name)).unwrap().unwrap();
+        memory.update(&ports, bytemuck::bytes_of(&place), bytemuck::bytes_of(&owner)).unwrap();
+    };
+    let mapped = |octets: [u8; 4]| [0, 0, 0xffff_u32.to_be(), u32::from_ne_bytes(octets)];
+    listens(mapped([10, 0, 0, 1]), 81, "one");
+    listens(mapped([0; 4]), 82, "one");
+    listens([0; 4], 83, "one");
+    // The narrower place is asked first.
+    listens(mapped([10, 0, 0, 1]), 84, "two");
+    listens([0; 4], 84, "one");
+    let of_host = memory.netns_cookie(Path::new("/proc/thread-self/ns/net")).unwrap();
+    let from = |port: u16, by: u16| Accepted {
+        netns: of_host,
+        remote: "10.0.0.7:4321".parse().unwrap(),
+        local: format!("10.0.0.1:{port}").parse().unwrap(),
+        by: Listening { port: by, decided: 1, ..Listening::default() },
+    };
+    for port in [81, 82, 83] {
+        memory.accept(u64::from(port), from(port, port));
+    }
+    let (of_no_member, was_redirected, of_nobody, elsewhere) = (84, 85, 86, 87);
+    memory.accept(of_no_member, from(84, 84));
+    memory.accept(was_redirected, from(84, 15003));
+    memory.accept(of_nobody, from(90, 90));
+    memory.accept(elsewhere, Accepted { netns: 12_345, ..from(81, 81) });
+    let new = policy().deny(81).deny(82).deny(83).deny(84).deny(90).tables();
+    let reset = |tables| runtime.apply(Apply { reset_changed: true, ..request(tables) }).unwrap().closed;
+    assert_eq!(reset(&new), Some(4));
+    assert_eq!(memory.open_connections(), [of_no_member, of_nobody, elsewhere]);
+    // Where nothing is decided on the host any more, all goes straight.
+    memory.accept(81, from(81, 81));
+    memory.accept(was_redirected, from(80, 15003));
+    assert_eq!(reset(&Policy::new().cgroup("/ground/one").deny(81).tables()), Some(1));
+    assert_eq!(memory.open_connections(), [81, of_no_member, of_nobody, elsewhere]);
 }

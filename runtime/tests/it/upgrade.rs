@@ -8,7 +8,7 @@ use mesh_bpf::map::{self, Table};
 use mesh_bpf::tables::is_known;
 use mesh_runtime::system::faults::{Faulty, Injected};
 use mesh_runtime::system::{Files, Maps, System, Word};
-use mesh_runtime::{Apply, Class, Drift, Error, Filter, Instance, Kernel, Options, Runtime, State};
+use mesh_runtime::{Apply, Class, Drift, Error, Filter, Instance, Kernel, Options, Owner, Runtime, State};
 use mesh_testbed::kernel_test;
 use mesh_testbed::{Client, Ground, Line, Place, Server, ServerTask, first_step, long_runs_are_wanted};
 
@@ -168,6 +168,43 @@ fn so_they_are_on_the_kernel() {
 }
 
 #[test]
+fn an_agents_policy_of_another_version_is_not_dropped_by_accident() {
+    let (memory, instance) = machine();
+    let runtime = on(memory.clone(), &instance);
+    let [old, new] = [80, 81].map(|port| Policy::new().redirect(port, 15001).tables());
+    runtime.apply(Apply { owner: Owner::Agent, ..request(&old) }).unwrap();
+    other_tables(&memory, &instance);
+    let before = runtime.head().unwrap();
+    let drop_flows = |override_owner| Apply { drop_flows: true, override_owner, ..request(&new) };
+    assert!(matches!(runtime.apply(drop_flows(false)), Err(Error::Owned(Owner::Agent))));
+    assert_eq!(runtime.head().unwrap(), before);
+    assert!(runtime.apply(drop_flows(true)).unwrap().changed);
+    assert_eq!(runtime.live().unwrap().unwrap().tables, new);
+}
+
+#[test]
+fn what_is_only_damaged_is_no_other_version_and_not_dropped() {
+    let (memory, instance) = machine();
+    let runtime = on(memory.clone(), &instance);
+    let [old, new] = [80, 81].map(|port| Policy::new().redirect(port, 15001).tables());
+    runtime.apply(request(&old)).unwrap();
+    let tables = memory.open_map(&instance.maps().join(map::TABLES_MAP.name)).unwrap().unwrap();
+    let index = Table::Manifest.index(map::slot(1));
+    let mut manifest = old.manifest(1, 0).padded().to_vec();
+    // Its magic.
+    manifest[..8].fill(7);
+    let damaged = memory.create_map(&map::INNER, 1 + u32::try_from(map::TABLES).unwrap(), None).unwrap();
+    memory.fill(&damaged, &manifest).unwrap();
+    memory.put_maps(&tables, &[(index, &damaged)]).unwrap();
+    let before = runtime.head().unwrap();
+    let error = runtime.apply(Apply { drop_flows: true, ..request(&new) }).unwrap_err();
+    assert!(matches!(error, Error::Damaged(_)), "{error}");
+    assert_eq!((runtime.head().unwrap(), before.state), (before, State::Active));
+    runtime.apply(Apply { repair: true, ..request(&new) }).unwrap();
+    assert_eq!(runtime.live().unwrap().unwrap().tables, new);
+}
+
+#[test]
 fn a_pinned_map_of_another_shape_is_named() {
     let (memory, instance) = machine();
     let runtime = on(memory.clone(), &instance);
@@ -221,6 +258,33 @@ fn such_a_map_that_was_taken_away_is_named() {
     memory.remove(&instance.maps().join(map::MEMBER_COUNTS.name)).unwrap();
     let error = runtime.apply(request(&Policy::new().deny(80).tables())).unwrap_err();
     assert!(matches!(&error, Error::Incompatible { map, .. } if map == map::MEMBER_COUNTS.name), "{error}");
+}
+
+#[test]
+fn maps_that_a_build_lacked_are_added_by_the_next_and_all_others_are_needed() {
+    for def in map::MAPS {
+        let (memory, instance) = machine();
+        let runtime = on(memory.clone(), &instance);
+        let tables = Policy::new().redirect(80, 15001).tables();
+        runtime.apply(request(&tables)).unwrap();
+        let pin = instance.maps().join(def.name);
+        memory.remove(&pin).unwrap();
+        memory.upgrade();
+        match runtime.apply(request(&tables)) {
+            Ok(applied) => {
+                assert!(def.may_lack && !applied.changed && memory.exists(&pin), "{}", def.name);
+                assert_eq!(runtime.status().unwrap().drift, Vec::<Drift>::new(), "{}", def.name);
+            }
+            // Without the words, nobody can tell what is there.
+            Err(error) if def.name == map::CONTROL.name => {
+                assert!(matches!(error, Error::AnotherMesh { .. } | Error::System(_)), "{error}");
+            }
+            Err(error) => {
+                let is_named = matches!(&error, Error::Incompatible { map, .. } if map == def.name);
+                assert!(is_named && !def.may_lack && !memory.exists(&pin), "{}: {error}", def.name);
+            }
+        }
+    }
 }
 
 #[kernel_test]

@@ -17,6 +17,7 @@ impl Clock for Memory {
 
     fn sleep(&self, milliseconds: u64) {
         self.0.clock.set(self.clock() + milliseconds);
+        self.remove_what_is_due();
     }
 
     fn this_process(&self) -> Process {

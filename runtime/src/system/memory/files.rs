@@ -44,6 +44,9 @@ impl Files for Memory {
         if !self.exists(from) {
             return Err(error("renaming", from, libc::ENOENT));
         }
+        if matches!(self.node(to), Some((_, Node::Directory))) && !self.children(to).is_empty() {
+            return Err(error("renaming", to, libc::ENOTEMPTY));
+        }
         let mut nodes = self.0.nodes.borrow_mut();
         let moved: Vec<PathBuf> = nodes.keys().filter(|path| path.starts_with(from)).cloned().collect();
         for path in moved {

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::path::Path;
 use std::rc::{Rc, Weak};
 
-use mesh_bpf::abi::{Control, LINE};
+use mesh_bpf::abi::Control;
 use mesh_bpf::map::{self, MapDef, MapKind};
 
 use super::world::{MapObject, Memory, MemoryMap, Node, refuse};
@@ -24,7 +24,8 @@ impl Maps for Memory {
             flags: def.flags,
             name: def.name.into(),
         };
-        let lines = if def.flags & map::MMAPABLE == 0 { 0 } else { capacity as usize * LINE };
+        let bytes = capacity as usize * def.value as usize;
+        let lines = if def.flags & map::MMAPABLE == 0 { 0 } else { bytes };
         let object = Rc::new(MapObject {
             info,
             entries: RefCell::default(),

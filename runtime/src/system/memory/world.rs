@@ -54,6 +54,8 @@ pub(super) struct World {
     pub(super) holders: RefCell<BTreeMap<u64, Holds>>,
     /// BPF file systems, and whether each can be written.
     pub(super) bpffs: RefCell<BTreeMap<PathBuf, bool>>,
+    /// Directories that somebody removes, and when.
+    pub(super) due: RefCell<Vec<(u64, PathBuf)>>,
     /// They cannot be closed here.
     pub(super) keeps_connections: Cell<bool>,
 }
@@ -171,6 +173,19 @@ impl Memory {
     /// Removes a cgroup: links to it lose their target.
     pub fn remove_cgroup(&self, dir: &Path) {
         self.0.nodes.borrow_mut().retain(|path, _| !path.starts_with(dir));
+    }
+
+    /// Somebody removes a directory with all that is in it, this many milliseconds from now.
+    pub fn remove_in(&self, milliseconds: u64, dir: &Path) {
+        let at = self.0.clock.get() + milliseconds;
+        self.0.due.borrow_mut().push((at, dir.into()));
+    }
+
+    pub(super) fn remove_what_is_due(&self) {
+        let now = self.0.clock.get();
+        for (_, dir) in self.0.due.borrow_mut().extract_if(.., |(at, _)| *at <= now) {
+            self.remove_cgroup(&dir);
+        }
     }
 
     /// All BPF objects that are left: `map NAME` and `link NAME`.
