@@ -8,6 +8,7 @@ use mesh_bpf::image::{
     SourceKind, Workload,
 };
 use mesh_bpf::pack::pack;
+use mesh_bpf::ports::PortRange;
 use mesh_bpf::prefix::Prefix;
 use mesh_bpf::program::Inbound;
 use mesh_bpf::selector::{Condition, Selector, Subject};
@@ -29,6 +30,7 @@ pub struct Policy {
     prefixes: u32,
     inbound: bool,
     classes: Classes<Verdict>,
+    accelerates: bool,
 }
 
 impl Policy {
@@ -93,6 +95,12 @@ impl Policy {
         self
     }
 
+    /// Members and their sidecars exchange bytes past the stack.
+    pub fn accelerate(mut self) -> Self {
+        self.accelerates = true;
+        self
+    }
+
     pub fn image(&self) -> MapImage {
         let rule = |head: &str, tail: &str| Source {
             kind: SourceKind::Rule,
@@ -138,6 +146,11 @@ impl Policy {
         let side = Side { tree: std::iter::once(any).chain(far).collect(), own: quiet().own };
         let sides = if self.inbound { [quiet(), side] } else { [side, quiet()] };
         let mut profile = Profile { name: "shop/cart".into(), sides, classes, ..Profile::default() };
+        if self.accelerates {
+            let source = SourceId(u32::try_from(sources.len()).unwrap());
+            sources.push(Source { kind: SourceKind::Accelerate, ..rule("accelerate local", "") });
+            profile.acceleration.local = vec![(PortRange::ALL, source)];
+        }
         profile.exempt.cgroups = self.exempt_cgroups.iter().map(|path| (path.clone(), exempt)).collect();
         let selector = Selector {
             cgroups: self.cgroups.clone(),

@@ -7,6 +7,8 @@
     reason = "a test ends where something is not as expected"
 )]
 
+#[cfg(feature = "acceleration")]
+mod acceleration;
 mod builds;
 mod classes;
 mod common;

@@ -2,9 +2,7 @@
 
 use std::path::Path;
 
-use mesh_bpf::abi::{
-    FLOW_EXEMPT, FLOW_OF_KERNEL, Flow, ListenerKey, Listening, PortKey, PortOwner,
-};
+use mesh_bpf::abi::{FLOW_EXEMPT, FLOW_OF_KERNEL, Flow, ListenerKey, Listening, PortKey, PortOwner};
 use mesh_bpf::flow::Verdict;
 use mesh_bpf::image::{Classes, IdRange};
 use mesh_bpf::map::{HOST_PORTS, LISTENERS};

@@ -1,39 +1,37 @@
-//! Acceleration: this machine has none.
+//! Acceleration: programs that are attached. Nothing is sent, so nothing is unread.
 
 use std::path::Path;
+use std::rc::Rc;
 
 use mesh_bpf::abi::Unread;
-use mesh_bpf::accelerator::AcceleratorDef;
+use mesh_bpf::accelerator::{ACCELERATORS, AcceleratorDef};
 
-use super::world::{Memory, MemoryMap, MemoryProgram, refuse};
+use super::world::{Memory, MemoryMap, MemoryProgram};
 use crate::system::{Acceleration, ProgramInfo, SysResult};
 
-fn none<T>(call: &'static str) -> SysResult<T> {
-    refuse(call, "acceleration", libc::ENOSYS)
-}
-
 impl Acceleration for Memory {
-    fn load_accelerators(&self, _maps: &Path) -> SysResult<Vec<(&'static AcceleratorDef, MemoryProgram)>> {
-        none("loading")
+    fn load_accelerators(&self, maps: &Path) -> SysResult<Vec<(&'static AcceleratorDef, MemoryProgram)>> {
+        ACCELERATORS.iter().map(|def| Ok((def, self.program(maps, def.name)?))).collect()
     }
 
-    fn attach_message(&self, _program: &MemoryProgram, _sockets: &MemoryMap) -> SysResult<()> {
-        none("attaching")
+    fn attach_message(&self, program: &MemoryProgram, sockets: &MemoryMap) -> SysResult<()> {
+        *sockets.0.message.borrow_mut() = Some(Rc::clone(&program.0));
+        Ok(())
     }
 
-    fn message_program(&self, _sockets: &MemoryMap) -> SysResult<Option<ProgramInfo>> {
-        Ok(None)
+    fn message_program(&self, sockets: &MemoryMap) -> SysResult<Option<ProgramInfo>> {
+        Ok(sockets.0.message.borrow().as_ref().map(|program| program.info.clone()))
     }
 
     fn unread(&self, _maps: &Path, _cookies: &[u64]) -> SysResult<Vec<Unread>> {
-        none("reading")
+        Ok(Vec::new())
     }
 
     fn miscounts(&self) -> SysResult<bool> {
-        none("trying")
+        Ok(false)
     }
 
-    fn release(&self, _maps: &Path, _netns: &Path, _cookie: u64) -> SysResult<()> {
-        none("releasing")
+    fn release(&self, _maps: &Path, netns: &Path, cookie: u64) -> SysResult<()> {
+        self.inside(netns, cookie).map(drop)
     }
 }

@@ -97,8 +97,8 @@ impl Links for Memory {
         Ok(attached.concat())
     }
 
-    fn detach_message(&self, _sockets: &MemoryMap) -> SysResult<()> {
-        // None can be attached.
+    fn detach_message(&self, sockets: &MemoryMap) -> SysResult<()> {
+        sockets.0.message.borrow_mut().take();
         Ok(())
     }
 }

@@ -35,6 +35,7 @@ impl Maps for Memory {
             control: Cell::new(Control::default()),
             hits: RefCell::default(),
             programs: RefCell::default(),
+            message: RefCell::default(),
         });
         self.0.maps.borrow_mut().insert(object.info.id, Rc::downgrade(&object));
         Ok(MemoryMap(object))

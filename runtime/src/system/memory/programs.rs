@@ -16,15 +16,15 @@ impl Programs for Memory {
     }
 
     fn load_programs(&self, maps: &Path) -> SysResult<Vec<(&'static ProgramDef, MemoryProgram)>> {
-        PROGRAMS.iter().map(|def| Ok((def, self.program(maps, def)?))).collect()
+        PROGRAMS.iter().map(|def| Ok((def, self.program(maps, def.name)?))).collect()
     }
 
     fn load_program(&self, maps: &Path, def: &'static ProgramDef) -> SysResult<MemoryProgram> {
-        self.program(maps, def)
+        self.program(maps, def.name)
     }
 
     fn load_inbound(&self, maps: &Path, by: Inbound) -> SysResult<MemoryProgram> {
-        self.program(maps, &by.program())
+        self.program(maps, by.program().name)
     }
 
     fn load_entry(&self, maps: &Path, _pod: u64, by: Inbound) -> SysResult<MemoryProgram> {

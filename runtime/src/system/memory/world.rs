@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::rc::{Rc, Weak};
 
 use mesh_bpf::abi::{Control, Flow};
-use mesh_bpf::program::{Hook, PROGRAMS, ProgramDef, Role};
+use mesh_bpf::program::{Hook, PROGRAMS, Role};
 
 use crate::system::netns::HOST_NETNS;
 use crate::system::{Accepted, Holds, MapInfo, Noted, ProgramInfo, SysError, SysResult, Waits};
@@ -102,6 +102,8 @@ pub(super) struct MapObject {
     /// What programs counted of items.
     pub(super) hits: RefCell<BTreeMap<u64, u64>>,
     pub(super) programs: RefCell<BTreeMap<u32, Rc<ProgramObject>>>,
+    /// Of a map of sockets: the program that is asked of what they send.
+    pub(super) message: RefCell<Option<Rc<ProgramObject>>>,
 }
 
 #[derive(Debug)]
@@ -280,7 +282,7 @@ impl Memory {
     }
 
     /// Loads a program, which uses all maps that are pinned in a directory.
-    pub(super) fn program(&self, maps: &Path, def: &ProgramDef) -> SysResult<MemoryProgram> {
+    pub(super) fn program(&self, maps: &Path, name: &str) -> SysResult<MemoryProgram> {
         if !self.exists(maps) {
             return Err(error("loading", maps, libc::ENOENT));
         }
@@ -290,7 +292,7 @@ impl Memory {
         });
         let maps = pinned.collect();
         let tag = self.0.version.get().to_ne_bytes();
-        let info = ProgramInfo { id: self.number(), name: def.name.into(), tag };
+        let info = ProgramInfo { id: self.number(), name: name.into(), tag };
         Ok(MemoryProgram(Rc::new(ProgramObject { info, maps })))
     }
 
