@@ -113,8 +113,10 @@ type Stretch = (Direction, bool, IpAddr, IpAddr, [Vec<Step>; 2]);
 
 /// What a workload's flows become.
 struct Said<'i> {
-    /// By class of the process; inbound ones are in the first.
-    flows: Vec<Vec<Stretch>>,
+    /// Those that it opens, by class of the process.
+    outbound: Vec<Vec<Stretch>>,
+    /// Those that it receives.
+    inbound: Vec<Stretch>,
     /// Which process is of which class.
     profile: ProfileId,
     classes: &'i Classes,
@@ -137,8 +139,8 @@ fn says_the_same(one: (&MapImage, &Tables), other: (&MapImage, &Tables)) -> Opti
         }
         let alike = pairs
             .into_iter()
-            .all(|(one, other)| before.flows.get(one as usize) == after.flows.get(other as usize));
-        if before.rest != after.rest || before.flows.first() != after.flows.first() || !alike {
+            .all(|(one, other)| before.outbound.get(one as usize) == after.outbound.get(other as usize));
+        if before.rest != after.rest || before.inbound != after.inbound || !alike {
             return Some(false);
         }
     }
@@ -168,21 +170,27 @@ fn identities(classes: [&Classes; 2]) -> impl Iterator<Item = Identity> {
 fn said<'i>(image: &'i MapImage, sim: &Sim<'_>) -> Option<BTreeMap<String, Said<'i>>> {
     let one = |workload: &mesh_bpf::image::Workload| {
         let profile = image.profile(workload.profile)?;
-        let mut flows = vec![Vec::new(); 1 + profile.classes.sides.len()];
-        for (class, flows) in (0..).zip(&mut flows) {
-            let directions = if class == 0 { &Direction::ALL[..] } else { &[Direction::Outbound] };
-            for &direction in directions {
-                for own in [false, true] {
-                    let tree = TreeOf { profile: workload.profile, class, direction, own };
-                    for span in sim.address_spans(tree)? {
-                        let [tcp, udp] = Protocol::ALL.map(|protocol| steps(image, sim, span.node, protocol));
-                        flows.push((direction, own, span.first, span.last, [tcp?, udp?]));
-                    }
+        let stretches = |class, direction| {
+            let mut stretches = Vec::new();
+            for own in [false, true] {
+                let tree = TreeOf { profile: workload.profile, class, direction, own };
+                for span in sim.address_spans(tree)? {
+                    let [tcp, udp] = Protocol::ALL.map(|protocol| steps(image, sim, span.node, protocol));
+                    stretches.push((direction, own, span.first, span.last, [tcp?, udp?]));
                 }
             }
-        }
-        let said =
-            Said { flows, profile: workload.profile, classes: &profile.classes, rest: rest(image, profile) };
+            Some(stretches)
+        };
+        let classes = 0..=u32::try_from(profile.classes.sides.len()).ok()?;
+        let outbound = classes.map(|class| stretches(class, Direction::Outbound)).collect::<Option<_>>()?;
+        let inbound = stretches(0, Direction::Inbound)?;
+        let said = Said {
+            outbound,
+            inbound,
+            profile: workload.profile,
+            classes: &profile.classes,
+            rest: rest(image, profile),
+        };
         Some((format!("{} {:?}", workload.name, workload.selector), said))
     };
     image.workloads.iter().map(one).collect()
