@@ -136,7 +136,11 @@ impl<'a> Resolver<'a, '_> {
         let names: Vec<&str> = names_of(written).map(|name| name.value.as_str()).collect();
         let key = (names.len() == written.len()).then_some((mesh, names));
         if let Some(known) = key.as_ref().and_then(|key| self.address_lists.get(key)).cloned() {
-            self.named_again(mesh, names_of(written), Reach::Everywhere);
+            let names = written.iter().filter_map(|item| match item {
+                ast::AddressItem::Name(name) => Some(name),
+                ast::AddressItem::Service(_) | ast::AddressItem::Prefix(_) => None,
+            });
+            self.named_again(mesh, names, Reach::Everywhere);
             return known;
         }
         let troubles = self.troubles();
