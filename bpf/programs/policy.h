@@ -333,6 +333,29 @@ static __always_inline struct mesh_member *member_find(void *ctx, struct questio
 	return member;
 }
 
+/* What a map of named cgroups has for this process: the deepest that is named for a profile counts. 0: none is. */
+static __always_inline __u32 deepest_named(__u32 slot, __u32 profile)
+{
+	struct mesh_exempt_key key = { .profile = profile, .slot = slot };
+	__u32 found = 0;
+
+	for (__u32 level = 0; level < MESH_CGROUP_DEPTH; level++) {
+		__u64 id = bpf_get_current_ancestor_cgroup_id(level);
+		__u32 *path, *deeper;
+
+		if (!id)
+			break;
+		path = bpf_map_lookup_elem(&exempt_ids, &id);
+		if (!path)
+			continue;
+		key.path = *path;
+		deeper = bpf_map_lookup_elem(&exempt_cgroups, &key);
+		if (deeper)
+			found = *deeper;
+	}
+	return found;
+}
+
 /* The source that exempts this process, or 0. */
 static __always_inline __u32 exempt_find(struct question *q, struct mesh_profile *profile)
 {
@@ -347,48 +370,13 @@ static __always_inline __u32 exempt_find(struct question *q, struct mesh_profile
 		source = tree_find(q->slot, profile->exempt_gid, ids >> 32);
 	if (source > 0)
 		return source;
-	source = 0;
-	if (profile->flags & MESH_PROFILE_EXEMPT_CGROUPS) {
-		for (__u32 level = 0; level < MESH_CGROUP_DEPTH; level++) {
-			struct mesh_exempt_key key = { .profile = q->profile, .slot = q->slot };
-			__u64 id = bpf_get_current_ancestor_cgroup_id(level);
-			__u32 *path, *deeper;
-
-			if (!id)
-				break;
-			path = bpf_map_lookup_elem(&exempt_ids, &id);
-			if (!path)
-				continue;
-			key.path = *path;
-			deeper = bpf_map_lookup_elem(&exempt_cgroups, &key);
-			if (deeper)
-				source = *deeper;
-		}
-	}
-	return source;
+	return profile->flags & MESH_PROFILE_EXEMPT_CGROUPS ? deepest_named(q->slot, q->profile) : 0;
 }
 
-/* What the cgroup of this process adds to the number of its cell: the deepest one that is named counts. */
+/* What the cgroup of this process adds to the number of its cell. */
 __noinline __u32 class_of_cgroup(__u32 slot, __u32 profile)
 {
-	struct mesh_exempt_key key = { .profile = profile, .slot = slot };
-	__u32 part = 0;
-
-	for (__u32 level = 0; level < MESH_CGROUP_DEPTH; level++) {
-		__u64 id = bpf_get_current_ancestor_cgroup_id(level);
-		__u32 *path, *deeper;
-
-		if (!id)
-			break;
-		path = bpf_map_lookup_elem(&exempt_ids, &id);
-		if (!path)
-			continue;
-		key.path = *path;
-		deeper = bpf_map_lookup_elem(&exempt_cgroups, &key);
-		if (deeper)
-			part = *deeper;
-	}
-	return part;
+	return deepest_named(slot, profile);
 }
 
 /* The line of the class of this process, or -1. A global function: the verifier looks at it once, and callers' stacks
