@@ -87,8 +87,11 @@ fn init_containers_fetch_before_there_is_a_sidecar() -> Tested {
     scene.apply(&recipe("Init containers", 0, &scene.selector()?)?)?;
     assert_eq!(curl(&scene.cart(), store)?, fetched);
     assert_eq!(curl(&scene.cart(), elsewhere)?, refused);
-    scene.apply(&recipe("Init containers", 1, &scene.selector()?)?)?;
     let init = scene.cart().uid(1600);
+    scene.apply(&recipe("Init containers", 1, &scene.selector()?)?)?;
+    assert_eq!([curl(&init, store)?, curl(&init, elsewhere)?], [fetched.clone(), refused.clone()]);
+    assert_eq!(curl(&scene.cart().uid(1000), store)?, refused);
+    scene.apply(&recipe("Init containers", 2, &scene.selector()?)?)?;
     assert_eq!([curl(&init, store)?, curl(&init, elsewhere)?], [fetched.clone(), fetched]);
     assert_eq!(curl(&scene.cart().uid(1000), store)?, refused);
     Ok(())

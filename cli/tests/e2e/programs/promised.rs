@@ -26,6 +26,30 @@ const BESIDE: &str = "10.9.9.9";
 struct Program {
     name: String,
     text: String,
+    /// The name and the text of its inventory.
+    inventory: Option<(String, String)>,
+}
+
+impl Program {
+    fn new(name: &str, text: &str) -> Self {
+        Self { name: name.to_owned(), text: text.to_owned(), inventory: None }
+    }
+
+    /// The addresses of the services that its inventory knows.
+    fn services(&self) -> Result<BTreeMap<String, Vec<String>>, Failure> {
+        let text = self.inventory.as_ref().map_or("", |(_, text)| text);
+        let found: toml::Table = text.parse()?;
+        let mut services = BTreeMap::new();
+        for service in found.get("service").and_then(toml::Value::as_array).into_iter().flatten() {
+            let word = |key: &str| service.get(key).and_then(toml::Value::as_str).map(str::to_owned);
+            let name = word("name").ok_or("a service without a name")?;
+            let name =
+                word("namespace").map_or_else(|| name.clone(), |namespace| format!("{namespace}/{name}"));
+            let addresses = service.get("addresses").and_then(toml::Value::as_array).into_iter().flatten();
+            services.insert(name, addresses.filter_map(|one| Some(one.as_str()?.to_owned())).collect());
+        }
+        Ok(services)
+    }
 }
 
 /// One line of a `test` block.
@@ -83,21 +107,35 @@ impl Promise {
 }
 
 /// The lines of all `test` blocks.
-fn promises(text: &str) -> Result<Vec<Promise>, Failure> {
+fn promises(program: &Program) -> Result<Vec<Promise>, Failure> {
+    let services = program.services()?;
     let mut found = Vec::new();
+    // What is promised of a service is promised of each of its addresses.
+    let mut read = |line: &str| -> Tested {
+        let Some((before, after)) = line.split_once("service ") else {
+            found.push(Promise::read(line)?);
+            return Ok(());
+        };
+        let (name, after) = after.split_once(' ').ok_or("a service without a name")?;
+        for address in services.get(name).ok_or_else(|| format!("no service {name}"))? {
+            found.push(Promise::read(&format!("{before}{address} {after}"))?);
+        }
+        Ok(())
+    };
+    let text = &program.text;
     let mut inside = false;
     for line in text.lines().map(|line| line.split(" # ").next().unwrap_or(line).trim()) {
         if let Some(rest) = line.strip_prefix("test \"") {
             let body = rest.split_once('{').map_or("", |(_, body)| body).trim();
             if let Some(body) = body.strip_suffix('}') {
-                found.push(Promise::read(body.trim())?);
+                read(body.trim())?;
             } else {
                 inside = true;
             }
         } else if line == "}" {
             inside = false;
         } else if inside && !line.is_empty() {
-            found.push(Promise::read(line)?);
+            read(line)?;
         }
     }
     Ok(found)
@@ -107,18 +145,28 @@ fn promises(text: &str) -> Result<Vec<Promise>, Failure> {
 fn programs(page: &str, text: &str) -> Vec<Program> {
     let mut heading = page;
     let mut programs = Vec::new();
+    let mut files: BTreeMap<&str, String> = BTreeMap::new();
     let mut lines = text.lines();
     while let Some(line) = lines.next() {
         if let Some(words) = line.strip_prefix("## ") {
             heading = words;
         }
+        let body = |lines: &mut std::str::Lines<'_>| {
+            lines.take_while(|line| *line != "```").map(|line| format!("{line}\n")).collect::<String>()
+        };
+        if let Some(file) = line.strip_prefix("```toml ") {
+            files.insert(file, body(&mut lines));
+            continue;
+        }
+        let file = line.strip_prefix("```mesh inventory=");
         let name = match line.strip_prefix("```mesh") {
+            Some(_) if file.is_some() => format!("{page}: {heading}"),
             Some("") => format!("{page}: {heading}"),
             Some(name) if name.starts_with(' ') => name.trim().trim_start_matches("shows=").to_owned(),
             _ => continue,
         };
-        let text = lines.by_ref().take_while(|line| *line != "```").map(|line| format!("{line}\n")).collect();
-        programs.push(Program { name, text });
+        let inventory = file.and_then(|file| Some((file.to_owned(), files.get(file)?.clone())));
+        programs.push(Program { name, text: body(&mut lines), inventory });
     }
     programs
 }
@@ -183,7 +231,7 @@ impl World {
 
     /// Makes what a program is about, and keeps each of its promises.
     fn carry_out(&mut self, program: &Program) -> Result<usize, Failure> {
-        let promises = promises(&program.text)?;
+        let promises = promises(program)?;
         if promises.is_empty() {
             return Ok(0);
         }
@@ -195,7 +243,12 @@ impl World {
         let text = program.text.replace("cgroup \"/", &format!("cgroup \"{own}/"));
         let text = text.replace("\", \"/", &format!("\", \"{own}/"));
         let file = self.ground.write("policy.mesh", text)?;
-        Answer::of(self.meshc().args(["apply", "--allow-leaving"]).arg(file))?.done()?;
+        let mut apply = self.meshc();
+        apply.args(["apply", "--allow-leaving"]);
+        if let Some((name, text)) = &program.inventory {
+            apply.arg("--inventory").arg(self.ground.write(name, text)?);
+        }
+        Answer::of(apply.arg(file))?.done()?;
         let platform = std::fs::read_to_string(self.ground.dir().join("platform.mesh")).unwrap_or_default();
         let imported = program.text.contains("import \"platform.mesh\"");
         let text = if imported { platform + &program.text } else { program.text.clone() };
@@ -507,7 +560,7 @@ fn carried_out(programs: &[Program]) -> Result<usize, Failure> {
 fn recipes_do_what_their_tests_say() -> Tested {
     let programs = programs("recipes", include_str!("../../../../docs/recipes.md"));
     let kept = carried_out(&programs)?;
-    assert_eq!(kept, 54);
+    assert_eq!(kept, 70);
     Ok(())
 }
 
@@ -522,10 +575,10 @@ fn policies_of_who_comes_from_another_mesh_do_what_the_settings_there_did() -> T
         ("from-linkerd", include_str!("../../../../policies/from-linkerd.mesh")),
         ("from-osm", include_str!("../../../../policies/from-osm.mesh")),
     ] {
-        programs.push(Program { name: name.to_owned(), text: text.to_owned() });
+        programs.push(Program::new(name, text));
     }
     let kept = carried_out(&programs)?;
-    assert_eq!(kept, 82);
+    assert_eq!(kept, 85);
     Ok(())
 }
 
