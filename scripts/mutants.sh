@@ -49,6 +49,7 @@ laws=(
     "mesh-fuzz:random random_programs damaged_programs"
     "mesh-compiler:edits"
     "mesh-compiler:merge"
+    "mesh-compiler:services"
     "mesh-compiler:lib proof_tests an_effect_where evaluator_and_tables brute_force"
     "mesh-fuzz:damaged"
     "mesh-fuzz:random most damaged_artifacts"

@@ -220,6 +220,17 @@ mod tests {
         assert_eq!(conflicts(&program(apart)), []);
     }
 
+    /// Elsewhere a rule decides that does not reach a member's own address.
+    #[test]
+    fn redirects_may_tie_at_an_own_address_alone() {
+        let rules = "always exclude outbound to 10.0.0.0/8\nredirect outbound tcp 80-90 to 10.0.0.1 -> 15001\n\
+                     redirect outbound tcp 85-99 to 10.0.0.1 -> 15002";
+        let text = format!("exempt uid 1500\nmesh m {{ workload a {{ label app = a }}\n{rules}\n}}\n");
+        let found = conflicts(&text);
+        let [one] = found.as_slice() else { panic!("{found:?}") };
+        assert!(one.message.starts_with("`a -> 10.0.0.1 tcp 85, its own address`"), "{}", one.message);
+    }
+
     /// Rules at the top, in the mesh, in two `for`s and in a workload.
     fn program(rules: [&str; 5]) -> String {
         let [top, mesh, two, other_two, workload] = rules;

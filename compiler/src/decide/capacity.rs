@@ -79,6 +79,22 @@ mod tests {
     use crate::fixture::Fixture;
 
     #[test]
+    fn too_many_classes_come_with_the_rules_of_that_profile_that_name_processes() {
+        let mut fixture = Fixture::new(&["cart", "till"]);
+        for user in 0..65 {
+            fixture.rule("m/cart", &format!("deny outbound tcp 80 as uid {}", 1000 + 2 * user));
+        }
+        let of_cart: Vec<RuleId> = (0..65).map(RuleId).collect();
+        let refusal = |found: Result<(), TooLarge>| match found {
+            Err(TooLarge::Classes { profile, rules }) => (profile, rules),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(refusal(foresee(&fixture.program, 1 << 20)), ("m/cart".to_owned(), of_cart.clone()));
+        fixture.rule("m/cart", "deny outbound tcp 81").rule("m/till", "deny outbound tcp 80 as uid 1");
+        assert_eq!(refusal(foresee(&fixture.program, 1 << 20)), ("m/cart".to_owned(), of_cart));
+    }
+
+    #[test]
     fn a_program_is_refused_where_its_trees_do_not_fit_and_not_where_its_rules_share_prefixes() {
         let rules = |address: &dyn Fn(usize) -> String| {
             let mut fixture = Fixture::new(&["cart"]);
@@ -94,6 +110,13 @@ mod tests {
             TooLarge::Tables(Unpackable::OverCapacity { table: Table::Nodes, needed, limit: needed - 1 });
         assert_eq!(foresee(&distinct, needed - 1), Err(refusal));
         assert_eq!(foresee(&distinct, needed), Ok(()));
+        // What a workload receives counts as well.
+        let mut received = Fixture::new(&["cart"]);
+        for number in 0..64 {
+            received.rule("m", &format!("deny inbound tcp {} from 10.0.{number}.0/24", 1000 + number));
+        }
+        assert!(foresee(&received.program, needed - 1).is_err());
+        assert_eq!(foresee(&received.program, needed), Ok(()));
         let shared = rules(&|_| "10.0.0.0/24".into());
         assert_eq!(foresee(&shared, 1), Ok(()));
     }

@@ -77,3 +77,21 @@ fn push(cut: &mut Vec<Claim>, first: u64, end: u64, source: SourceId) {
         _ => cut.push((IdRange { first, last }, source)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::Fixture;
+
+    #[test]
+    fn an_exemption_goes_on_behind_one_within_it() {
+        let mut fixture = Fixture::new(&["cart"]);
+        fixture.exempt("m", "uid 10-19").exempt("m", "uid 15-16");
+        let mut sources = Vec::new();
+        let exempt = exemptions(&fixture.program, &[ScopeId(1)], &mut sources);
+        let head = |source: SourceId| sources.get(source.0 as usize).map(|source| source.head.as_str());
+        let found: Vec<_> = exempt.uids.iter().map(|&(range, source)| (range, head(source))).collect();
+        // The least text is credited throughout.
+        assert_eq!(found, [(IdRange { first: 10, last: 19 }, Some("exempt uid 10-19"))]);
+    }
+}

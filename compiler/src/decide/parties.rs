@@ -177,7 +177,7 @@ mod tests {
     fn item(fixture: &Fixture) -> String {
         let parties = Parties::of(&fixture.program);
         let [statement] = parties.statements.as_slice() else { panic!("one is expected") };
-        assert_eq!(statement.source.scope, "m");
+        assert_eq!((statement.source.kind, statement.source.scope.as_str()), (SourceKind::Accelerate, "m"));
         statement.source.head.clone()
     }
 

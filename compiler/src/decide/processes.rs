@@ -171,20 +171,11 @@ impl Parts {
             if let (Ok(first), Ok(last)) = (u32::try_from(first), u32::try_from(end - 1))
                 && part != 0
             {
-                parts.add(IdRange { first, last }, part);
+                // Where two stretches touch, somebody's range begins or ends: they are never one part.
+                parts.ids.push((IdRange { first, last }, part));
             }
         }
         parts
-    }
-
-    /// Adds ids behind those that are there; neighbours in the same part are joined.
-    fn add(&mut self, range: IdRange, part: u32) {
-        match self.ids.last_mut() {
-            Some((known, of)) if *of == part && known.last.checked_add(1) == Some(range.first) => {
-                known.last = range.last;
-            }
-            _ => self.ids.push((range, part)),
-        }
     }
 
     fn of_cgroups(named: &Named<'_>) -> Self {
