@@ -26,14 +26,19 @@ fn connection(cookie: u64, port: u16, sidecar_port: u16) -> Flow {
     }
 }
 
-#[test]
-fn what_is_decided_as_before_stays_open() {
+/// A machine with a cgroup two steps below that of its member.
+fn with_a_cgroup_below() -> (Memory, Runtime<Memory>, &'static Path) {
     let (memory, instance) = machine();
     let side = Path::new("/cgroup/ground/one/side/deep");
-    memory.make_cgroup(side.parent().unwrap());
+    memory.make_cgroup(side.parent().unwrap_or(side));
     memory.make_cgroup(side);
     let options = Options { lock_timeout: 50, command: "test".into() };
-    let runtime = Runtime::on(memory.clone(), instance, options).unwrap();
+    (memory.clone(), Runtime::on(memory, instance, options).unwrap(), side)
+}
+
+#[test]
+fn what_is_decided_as_before_stays_open() {
+    let (memory, runtime, side) = with_a_cgroup_below();
     let policy = || Policy::new().cgroup("/ground/one").redirect(80, 15001);
     runtime.apply(request(&policy().tables())).unwrap();
     let id = |memory: &Memory, path| memory.inode(path).unwrap().unwrap();
@@ -55,12 +60,7 @@ fn what_is_decided_as_before_stays_open() {
 
 #[test]
 fn who_opened_a_connection_decides_whether_a_policy_that_names_identities_closes_it() {
-    let (memory, instance) = machine();
-    let side = Path::new("/cgroup/ground/one/side/deep");
-    memory.make_cgroup(side.parent().unwrap());
-    memory.make_cgroup(side);
-    let options = Options { lock_timeout: 50, command: "test".into() };
-    let runtime = Runtime::on(memory.clone(), instance, options).unwrap();
+    let (memory, runtime, side) = with_a_cgroup_below();
     let policy = || Policy::new().cgroup("/ground/one").redirect(80, 15001);
     runtime.apply(request(&policy().tables())).unwrap();
     let cgroup = memory.inode(side).unwrap().unwrap();
