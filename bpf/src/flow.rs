@@ -135,3 +135,15 @@ pub struct Identity {
     /// Absolute cgroup v2 path.
     pub cgroup: Option<String>,
 }
+
+impl Identity {
+    /// What tests write behind a flow: ` as uid 1000 gid 5 cgroup "/a"`. Nothing where nothing is known.
+    #[must_use]
+    pub fn clause(&self) -> String {
+        let uid = self.uid.map(|id| format!(" uid {id}"));
+        let gid = self.gid.map(|id| format!(" gid {id}"));
+        let cgroup = self.cgroup.as_ref().map(|path| format!(" cgroup \"{path}\""));
+        let all: String = [uid, gid, cgroup].into_iter().flatten().collect();
+        if all.is_empty() { all } else { format!(" as{all}") }
+    }
+}

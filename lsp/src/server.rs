@@ -390,7 +390,7 @@ impl Server<'_> {
             }
             HoverRequest::METHOD => {
                 let params = read_for::<HoverRequest>(params)?.text_document_position_params;
-                written(self.hover(&params.text_document.uri, params.position))
+                written(self.at(&params.text_document.uri, params.position, hover::hover).flatten())
             }
             Completion::METHOD => {
                 let params = read_for::<Completion>(params)?.text_document_position;
@@ -415,7 +415,7 @@ impl Server<'_> {
         let root = self.open.get(&key)?.root.clone();
         self.compile(&root);
         let program = self.programs.get(&root)?.program.as_ref()?;
-        Some(answer(View { program, open: &self.open, file: program.file(&key)? }))
+        Some(answer(View { program, open: &self.open, file: program.file(&key)?, host: &*self.host }))
     }
 
     /// The same about a place of it.
@@ -429,8 +429,9 @@ impl Server<'_> {
         let roots: Vec<Root> = self.programs.keys().cloned().collect();
         roots.iter().for_each(|root| self.compile(root));
         let programs = self.programs.values().filter_map(|slot| slot.program.as_ref());
-        let views = programs
-            .filter_map(|program| Some(View { program, open: &self.open, file: program.file(&key)? }));
+        let views = programs.filter_map(|program| {
+            Some(View { program, open: &self.open, file: program.file(&key)?, host: &*self.host })
+        });
         views.map(&mut answer).collect()
     }
 
@@ -450,7 +451,7 @@ impl Server<'_> {
         roots.iter().for_each(|root| self.compile(root));
         let mut all = Vec::new();
         for program in self.programs.values().filter_map(|slot| slot.program.as_ref()) {
-            let view = View { program, open: &self.open, file: FileId::new(0) };
+            let view = View { program, open: &self.open, file: FileId::new(0), host: &*self.host };
             let found = symbols::of_program(view, query);
             all.extend(found.into_iter().filter(|it| !all.contains(it)).collect::<Vec<_>>());
         }
@@ -485,15 +486,6 @@ impl Server<'_> {
         let changes: BTreeMap<String, Vec<TextEdit>> = changes.collect();
         let edit = serde_json::from_value(json!({ "changes": changes }));
         edit.map_err(|error| Refused(ErrorCode::InternalError, error.to_string()))
-    }
-
-    fn hover(&mut self, uri: &Uri, place: Position) -> Option<lsp_types::Hover> {
-        let key = self.open.key(uri)?.to_owned();
-        let root = self.open.get(&key)?.root.clone();
-        self.compile(&root);
-        let program = self.programs.get(&root)?.program.as_ref()?;
-        let view = View { program, open: &self.open, file: program.file(&key)? };
-        hover::hover(view, &*self.host, Text::new(view.text()).offset(place))
     }
 }
 

@@ -70,7 +70,7 @@ impl<'p> Written<'p> {
 fn writers(program: &Program) -> BTreeMap<Written<'_>, Vec<usize>> {
     let mut writers: BTreeMap<Written<'_>, Vec<usize>> = BTreeMap::new();
     for (index, rule) in program.rules.iter().enumerate() {
-        for (item, who) in rule.ports.iter().flat_map(|item| rule.whos().map(move |(_, who)| (item, who))) {
+        for (item, who) in rule.boxes() {
             writers.entry(Written::by(rule, item, who)).or_default().push(index);
         }
     }
@@ -143,19 +143,10 @@ fn flow_text(program: &Program, workload: WorkloadId, flow: &Flow, identity: &Id
     let own = if *own { ", its own address" } else { "" };
     match flow.direction {
         Direction::Outbound => {
-            format!("{name} -> {address} {protocol} {port}{}{own}", identity_text(identity))
+            format!("{name} -> {address} {protocol} {port}{}{own}", identity.clause())
         }
         Direction::Inbound => format!("{address} -> {name} {protocol} {port}{own}"),
     }
-}
-
-/// ` as uid 1000 gid 5`, as tests write it; nothing for nobody in particular.
-fn identity_text(identity: &Identity) -> String {
-    let ids = [("uid", identity.uid), ("gid", identity.gid)].into_iter();
-    let ids = ids.filter_map(|(kind, id)| Some(format!("{kind} {}", id?)));
-    let cgroup = identity.cgroup.as_ref().map(|path| format!("cgroup \"{path}\""));
-    let words: Vec<String> = ids.chain(cgroup).collect();
-    if words.is_empty() { String::new() } else { format!(" as {}", words.join(" ")) }
 }
 
 /// A redirect for just the flows that two redirects have in common.

@@ -1,7 +1,5 @@
 //! The resolved program.
 
-use mesh_bpf::flow::Identity;
-
 use super::Page;
 use crate::emit::selector_lines;
 use crate::hir::item::{exempt_source, rule_source, write_ports};
@@ -137,14 +135,6 @@ fn test_line(program: &Program, line: &TestLine) -> String {
     format!(
         "workload {} {direction} {protocol} {port} {preposition} {peer}{} is {expected}",
         workload.0,
-        identity_text(identity)
+        identity.clause()
     )
-}
-
-fn identity_text(identity: &Identity) -> String {
-    let Identity { uid, gid, cgroup, .. } = identity;
-    let uid = uid.map(|uid| format!(" as uid {uid}")).unwrap_or_default();
-    let gid = gid.map(|gid| format!(" as gid {gid}")).unwrap_or_default();
-    let cgroup = cgroup.as_deref().map(|path| format!(" as cgroup \"{path}\"")).unwrap_or_default();
-    format!("{uid}{gid}{cgroup}")
 }

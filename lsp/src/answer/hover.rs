@@ -8,20 +8,19 @@ use mesh_compiler::source::Span;
 
 use super::index::{self, Declared, Kind};
 use super::{View, range, touches};
-use crate::host::Host;
 use crate::text::Text;
 
 /// So many things are listed.
 const LISTED: usize = 12;
 
 /// What is said there.
-pub fn hover(view: View<'_>, host: &dyn Host, offset: usize) -> Option<Hover> {
+pub fn hover(view: View<'_>, offset: usize) -> Option<Hover> {
     let (value, span) = code(view, offset)
         .or_else(|| {
             let (declared, span) = index::at(view.program, view.file, offset)?;
             Some((name(view, declared), span))
         })
-        .or_else(|| rule(view, host, offset))?;
+        .or_else(|| rule(view, offset))?;
     let contents = HoverContents::Markup(MarkupContent { kind: MarkupKind::Markdown, value });
     Some(Hover { contents, range: Some(range(&Text::new(view.text()), span)) })
 }
@@ -148,7 +147,7 @@ fn workload_name(program: &Program, id: WorkloadId) -> Option<String> {
 }
 
 /// What happens to a flow that a rule is about, and why.
-fn rule(view: View<'_>, host: &dyn Host, offset: usize) -> Option<(String, Span)> {
+fn rule(view: View<'_>, offset: usize) -> Option<(String, Span)> {
     let compilation = &view.program.compilation;
     let program = &compilation.resolution.program;
     let rule = program.rules.iter().find(|rule| touches(rule.span, view.file, offset))?;
@@ -163,9 +162,9 @@ fn rule(view: View<'_>, host: &dyn Host, offset: usize) -> Option<(String, Span)
         Direction::Outbound => (name, other.to_string()),
         Direction::Inbound => (other.to_string(), name),
     };
-    let who = identity(&question.identity);
+    let who = question.identity.clause();
     let asked = format!("{from} -> {to} {} {}{who}", question.protocol, question.port);
-    let said = host.explain(compilation, compiled, &question, &asked);
+    let said = view.host.explain(compilation, compiled, &question, &asked);
     Some((format!("For example\n```text\n{}\n```", said.trim_end()), rule.span))
 }
 
@@ -196,12 +195,4 @@ fn question(rule: &Rule, workload: WorkloadId) -> Option<Question> {
         port,
         identity: identity.unwrap_or_default(),
     })
-}
-
-fn identity(identity: &Identity) -> String {
-    let uid = identity.uid.map(|id| format!(" uid {id}"));
-    let gid = identity.gid.map(|id| format!(" gid {id}"));
-    let cgroup = identity.cgroup.as_ref().map(|path| format!(" cgroup \"{path}\""));
-    let all: String = [uid, gid, cgroup].into_iter().flatten().collect();
-    if all.is_empty() { all } else { format!(" as{all}") }
 }

@@ -14,11 +14,12 @@ use lsp_types::{Location, Range};
 use mesh_compiler::source::{FileId, Span};
 
 use crate::documents::Documents;
+use crate::host::Host;
 use crate::program::Program;
 use crate::text::Text;
 
 /// A file of a program that something is asked of.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct View<'a> {
     /// The program.
     pub program: &'a Program,
@@ -26,6 +27,8 @@ pub struct View<'a> {
     pub open: &'a Documents,
     /// The file.
     pub file: FileId,
+    /// What has words for it.
+    pub host: &'a dyn Host,
 }
 
 impl<'a> View<'a> {

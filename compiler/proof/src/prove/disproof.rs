@@ -31,15 +31,8 @@ impl fmt::Display for Disproof {
             let Flow { direction, protocol, address, port, .. } = flow;
             write!(f, ", {direction} {protocol} {port} {preposition} {own}{address}")?;
         }
-        if let Some(Identity { uid, gid, cgroup }) = &self.identity {
-            for (kind, id) in [("uid", uid), ("gid", gid)] {
-                if let Some(id) = id {
-                    write!(f, " as {kind} {id}")?;
-                }
-            }
-            if let Some(path) = cgroup {
-                write!(f, " as cgroup \"{path}\"")?;
-            }
+        if let Some(identity) = &self.identity {
+            f.write_str(&identity.clause())?;
         }
         write!(f, ": expected {}, found {}", self.expected, self.found)
     }
