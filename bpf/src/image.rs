@@ -19,7 +19,7 @@ use std::fmt;
 use crate::flow::{Direction, Identity, Protocol, Verdict};
 use crate::ports::PortRange;
 use crate::prefix::Prefix;
-use crate::selector::{Selector, cgroup_covers};
+use crate::selector::{Selector, deepest};
 
 /// Index into [`MapImage::sources`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -246,6 +246,13 @@ impl<S> Classes<S> {
         ]
     }
 
+    /// The combination of parts that stands at a place of [`Self::cells`].
+    #[must_use]
+    pub fn parts_at(&self, cell: u32) -> [u32; 3] {
+        let [_, gids, cgroups] = self.parts();
+        [cell / cgroups / gids, cell / cgroups % gids, cell % cgroups]
+    }
+
     /// Where a combination of parts stands in [`Self::cells`]: ordered by user, then group, then cgroup.
     #[must_use]
     pub fn cell(&self, [uid, gid, cgroup]: [u32; 3]) -> u64 {
@@ -264,13 +271,10 @@ impl<S> Classes<S> {
     #[must_use]
     pub fn parts_of(&self, identity: &Identity) -> [u32; 3] {
         let of = |ids: &[(IdRange, u32)], id: Option<u32>| {
-            id.and_then(|id| ids.iter().find(|(range, _)| range.first <= id && id <= range.last))
-                .map_or(0, |&(_, part)| part)
+            id.and_then(|id| ids.iter().find(|(range, _)| range.contains(id))).map_or(0, |&(_, part)| part)
         };
-        let covers =
-            |path: &str| identity.cgroup.as_deref().is_some_and(|cgroup| cgroup_covers(path, cgroup));
-        let deepest = self.cgroups.iter().filter(|(path, _)| covers(path)).max_by_key(|(path, _)| path.len());
-        [of(&self.uids, identity.uid), of(&self.gids, identity.gid), deepest.map_or(0, |&(_, part)| part)]
+        let cgroup = deepest(&self.cgroups, identity.cgroup.as_deref()).map_or(0, |&(_, part)| part);
+        [of(&self.uids, identity.uid), of(&self.gids, identity.gid), cgroup]
     }
 }
 
@@ -281,6 +285,20 @@ pub struct IdRange {
     pub first: u32,
     /// The last id, not below `first`.
     pub last: u32,
+}
+
+impl IdRange {
+    /// Whether an id is one of these.
+    #[must_use]
+    pub const fn contains(self, id: u32) -> bool {
+        self.first <= id && id <= self.last
+    }
+
+    /// Whether all of `other` are these.
+    #[must_use]
+    pub const fn covers(self, other: Self) -> bool {
+        self.first <= other.first && other.last <= self.last
+    }
 }
 
 impl fmt::Display for IdRange {

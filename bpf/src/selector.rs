@@ -174,6 +174,13 @@ pub fn cgroup_covers(path: &str, cgroup: &str) -> bool {
     path == "/" || cgroup.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
+/// The deepest of some paths that is `cgroup` or one of its ancestors, with what belongs to it.
+#[must_use]
+pub fn deepest<'p, T>(paths: &'p [(String, T)], cgroup: Option<&str>) -> Option<&'p (String, T)> {
+    let cgroup = cgroup?;
+    paths.iter().filter(|(path, _)| cgroup_covers(path, cgroup)).max_by_key(|(path, _)| path.len())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

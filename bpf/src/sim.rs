@@ -13,7 +13,7 @@ use crate::map::Table;
 use crate::pack::{ClassNames, Names, Ports, high, low};
 use crate::ports::PortRange;
 use crate::prefix::Prefix;
-use crate::selector::cgroup_covers;
+use crate::selector::deepest;
 use crate::tables::{Damaged, Tables};
 use crate::tree;
 use crate::unpack::{from_wire, prefix};
@@ -183,7 +183,8 @@ impl<'a> Sim<'a> {
                 }
             }
         }
-        Some(deepest(self.exempt_cgroups.get(profile.0 as usize)?, identity).map(SourceId))
+        let paths = self.exempt_cgroups.get(profile.0 as usize)?;
+        Some(deepest(paths, identity.cgroup.as_deref()).map(|&(_, source)| SourceId(source)))
     }
 
     /// The class of a process, of which there are none but 0 where no rule of the profile names an identity. `None`
@@ -204,7 +205,8 @@ impl<'a> Sim<'a> {
             }
         }
         if line.flags & abi::PROFILE_CLASS_CGROUPS != 0 {
-            cell = cell.checked_add(deepest(&classes.cgroups, identity).unwrap_or(0))?;
+            let part = deepest(&classes.cgroups, identity.cgroup.as_deref()).map_or(0, |&(_, part)| part);
+            cell = cell.checked_add(part)?;
         }
         let found = tree::find_narrow(self.trees, line.class_cells, cell)?;
         if found == profile.0 {
@@ -327,13 +329,6 @@ impl<'a> Sim<'a> {
             })
             .collect()
     }
-}
-
-/// What the deepest of some paths that covers a process has.
-fn deepest(paths: &[(String, u32)], identity: &Identity) -> Option<u32> {
-    let cgroup = identity.cgroup.as_deref()?;
-    let covering = paths.iter().filter(|(path, _)| cgroup_covers(path, cgroup));
-    covering.max_by_key(|(path, _)| path.len()).map(|&(_, value)| value)
 }
 
 const fn wire_of(node: &abi::Node, protocol: Protocol) -> abi::Decision {

@@ -261,6 +261,11 @@ impl Rule {
         everybody.into_iter().chain((0u32..).zip(&*self.who).map(|(index, item)| (Some(index), &item.who)))
     }
 
+    /// Ports and processes of its boxes: each is there at each of its addresses.
+    pub fn boxes(&self) -> impl Iterator<Item = (&PortItem, &Who)> {
+        self.ports.iter().flat_map(|ports| self.whos().map(move |(_, who)| (ports, who)))
+    }
+
     /// The processes of one of its boxes.
     #[must_use]
     pub fn who_at(&self, place: Option<u32>) -> &Who {
@@ -293,9 +298,7 @@ impl Who {
     #[must_use]
     pub fn covers(&self, other: &Self) -> bool {
         fn ids(wider: Option<IdRange>, inner: Option<IdRange>) -> bool {
-            wider.is_none_or(|wider| {
-                inner.is_some_and(|inner| wider.first <= inner.first && inner.last <= wider.last)
-            })
+            wider.is_none_or(|wider| inner.is_some_and(|inner| wider.covers(inner)))
         }
         let cgroups = self
             .cgroup
@@ -308,7 +311,7 @@ impl Who {
     #[must_use]
     pub fn holds(&self, identity: &Identity) -> bool {
         let id = |range: Option<IdRange>, id: Option<u32>| {
-            range.is_none_or(|range| id.is_some_and(|id| range.first <= id && id <= range.last))
+            range.is_none_or(|range| id.is_some_and(|id| range.contains(id)))
         };
         let cgroup = self
             .cgroup

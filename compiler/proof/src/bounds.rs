@@ -1,7 +1,9 @@
 //! The box that one item of a rule stands for, and when one is narrower than another.
 
+use std::cmp::Reverse;
 use std::net::IpAddr;
 
+use mesh_bpf::image::IdRange;
 use mesh_bpf::ports::PortSet;
 use mesh_bpf::prefix::Prefix;
 use mesh_hir::{Scope, Who};
@@ -53,6 +55,22 @@ impl FlowBox<'_> {
         }
     }
 
+    /// Never greater for a box that lies within another; equal only for boxes of which neither is narrower.
+    #[must_use]
+    pub fn width(&self) -> impl Ord + use<> {
+        let ports: u32 =
+            self.ports.ranges().iter().map(|range| u32::from(range.last - range.first) + 1).sum();
+        let length = match self.prefix {
+            Prefix::Any => (false, 0),
+            Prefix::V4 { len, .. } | Prefix::V6 { len, .. } => (true, len),
+        };
+        let scope = (Reverse(self.scope.level as u8), self.scope.members.len());
+        let ids =
+            |range: Option<IdRange>| range.map_or(u64::MAX, |range| u64::from(range.last - range.first));
+        let depth = self.who.cgroup.as_ref().map_or(0, |path| path.len() + 1);
+        (ports, Reverse(length), scope, ids(self.who.uid), ids(self.who.gid), Reverse(depth))
+    }
+
     /// Whether it lies within `other` and `other` does not lie within it.
     #[must_use]
     pub fn is_narrower(&self, other: &Self) -> bool {
@@ -71,7 +89,6 @@ pub fn reaches(prefix: Prefix, address: IpAddr, own: bool) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use mesh_bpf::image::IdRange;
     use mesh_bpf::ports::PortRange;
     use mesh_hir::region::real_ports;
     use mesh_hir::{Level, Ports, WorkloadId};

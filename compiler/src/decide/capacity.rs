@@ -4,11 +4,10 @@ use mesh_bpf::flow::Direction;
 use mesh_bpf::map::Table;
 use mesh_bpf::pack::Unpackable;
 
-use super::items::Items;
-use super::parties::Parties;
-use super::placement::{Placed, Placement};
-use super::processes::{Processes, TooMany};
-use super::profiles::{self, Class};
+use super::placement::Placed;
+use super::processes::{CLASSES, Processes, TooMany};
+use super::profiles::Class;
+use super::written::Written;
 use crate::hir::{Program, Rule, RuleId};
 
 /// Why a program is not decided.
@@ -25,17 +24,18 @@ pub enum TooLarge {
     },
 }
 
-/// Counts the classes of processes, and the nodes of all trees before one is grown, where there may be too many: a
-/// program a hundred times as large as the tables would not fit into memory either.
-pub(super) fn foresee(program: &Program, limit: usize) -> Result<(), TooLarge> {
+/// Counts the nodes of all trees before one is grown, where there may be too many: a program a hundred times as large as
+/// the tables would not fit into memory either.
+pub(super) fn foresee(program: &Program, written: &mut Written, limit: usize) -> Result<(), TooLarge> {
     const EACH: usize = size_of::<mesh_bpf::abi::Node>();
     let lines = |nodes: usize| nodes.saturating_mul(EACH).div_ceil(64);
     let most = program.rules.iter().map(|rule| placed(program, rule)).fold(0, usize::saturating_add);
     let names_processes = program.rules.iter().any(|rule| !rule.who.is_empty());
-    if lines(most) <= limit && !names_processes {
+    let classes = if names_processes { 1 + CLASSES } else { 1 };
+    if lines(most.saturating_mul(classes)) <= limit {
         return Ok(());
     }
-    let needed = lines(nodes(program)?);
+    let needed = lines(nodes(program, written)?);
     if needed <= limit {
         Ok(())
     } else {
@@ -44,24 +44,24 @@ pub(super) fn foresee(program: &Program, limit: usize) -> Result<(), TooLarge> {
 }
 
 /// How many prefixes the trees of all profiles have at the least, without growing one.
-fn nodes(program: &Program) -> Result<usize, TooLarge> {
-    let (items, mut groups) = Items::of(program);
-    let placement = Placement::of(program, &items, &mut groups);
+fn nodes(program: &Program, written: &mut Written) -> Result<usize, TooLarge> {
+    let Written { items, groups, placement, classes, .. } = written;
     let distinct = |placed: &[Placed]| placed.chunk_by(|a, b| a.prefix == b.prefix).count();
     let mut nodes = 0;
-    for class in profiles::classes(program, &Parties::of(program)) {
+    for class in classes {
         let [outbound, inbound] = Direction::ALL.map(|direction| placement.merged(direction, &class.scopes));
-        let processes = Processes::of(&items, &groups, &outbound);
-        let processes = processes.map_err(|TooMany| too_many_classes(program, &class))?;
+        let processes = Processes::of(items, groups, &outbound);
+        let processes = processes.map_err(|TooMany| too_many_classes(program, class))?;
         nodes += distinct(&inbound);
         for at in 0..=processes.len() {
-            nodes += distinct(&processes.placed(at, &items, &mut groups, &outbound));
+            nodes += distinct(&processes.placed(at, items, groups, &outbound));
         }
     }
     Ok(nodes)
 }
 
-fn too_many_classes(program: &Program, class: &Class) -> TooLarge {
+/// The refusal of a profile, with its rules that name processes.
+pub(super) fn too_many_classes(program: &Program, class: &Class) -> TooLarge {
     let rules = (0u32..).map(RuleId).zip(&program.rules);
     let named = rules.filter(|(_, rule)| !rule.who.is_empty() && class.scopes.contains(&rule.scope));
     TooLarge::Classes { profile: class.name.clone(), rules: named.map(|(id, _)| id).collect() }
@@ -76,7 +76,12 @@ pub(crate) fn placed(program: &Program, rule: &Rule) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::decide::decide_program;
     use crate::fixture::Fixture;
+
+    fn foresee(program: &Program, limit: usize) -> Result<(), TooLarge> {
+        decide_program(program, limit).map(drop)
+    }
 
     #[test]
     fn too_many_classes_come_with_the_rules_of_that_profile_that_name_processes() {

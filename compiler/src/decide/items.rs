@@ -135,8 +135,7 @@ impl Collector {
         if let Some(&known) = self.known.get(&key) {
             return known;
         }
-        let boxes = rule.ports.iter().flat_map(|ports| rule.whos().map(move |(_, who)| (ports, who)));
-        let mut set: Vec<ItemId> = boxes.map(|(ports, who)| self.item(rule, ports, who)).collect();
+        let mut set: Vec<ItemId> = rule.boxes().map(|(ports, who)| self.item(rule, ports, who)).collect();
         set.sort_unstable();
         set.dedup();
         let group = self.groups.intern(set);

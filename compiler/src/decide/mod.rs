@@ -20,6 +20,7 @@ mod processes;
 mod profiles;
 mod thin;
 mod tree;
+mod written;
 
 pub use capacity::TooLarge;
 pub use conflict::Conflict;
@@ -35,13 +36,13 @@ use crate::check::Checked;
 use crate::hir::{Event, Program, WorkloadId};
 use crate::ir::{Ir, Profile, Side};
 use boxes::Boxes;
-use items::{Groups, Items};
-use parties::Parties;
-use placement::{Placed, Placement};
+use items::Groups;
+use placement::Placed;
 use ports::PortDecider;
-use processes::Processes;
+use processes::{Processes, TooMany};
 use profiles::Class;
 use tree::{Contexts, TablePool};
+use written::Written;
 
 /// A checked program with everything decided, and the redirects that tie.
 #[derive(Debug)]
@@ -80,20 +81,21 @@ impl<'p> Decided<'p> {
 /// Decides every flow of a program whose statements are checked. Does not judge what comes out.
 ///
 /// # Errors
-/// Where the trees will not fit into tables of at most so many `lines` of 64 bytes, or a profile has more classes of
-/// processes than there may be: nothing is grown then.
+/// Where the trees will not fit into tables of at most so many `lines` of 64 bytes: nothing is grown then. Where a
+/// profile has more classes of processes than there may be.
 pub fn decide(checked: Checked<'_>, lines: usize) -> Result<Decided<'_>, TooLarge> {
-    let program = checked.program();
-    capacity::foresee(program, lines)?;
-    let (ir, conflicts) = grow(program);
+    decide_program(checked.program(), lines)
+}
+
+fn decide_program(program: &Program, lines: usize) -> Result<Decided<'_>, TooLarge> {
+    let mut written = Written::of(program);
+    capacity::foresee(program, &mut written, lines)?;
+    let (ir, conflicts) = grow(program, written)?;
     Ok(Decided { program, ir, conflicts })
 }
 
-fn grow(program: &Program) -> (Ir, Vec<Conflict>) {
-    let (items, mut groups) = Items::of(program);
-    let placement = Placement::of(program, &items, &mut groups);
-    let parties = Parties::of(program);
-    let classes = profiles::classes(program, &parties);
+fn grow(program: &Program, written: Written) -> Result<(Ir, Vec<Conflict>), TooLarge> {
+    let Written { items, mut groups, placement, parties, classes } = written;
     let targets = profiles::redirect_targets(program);
     let mut pool = TablePool::default();
     let mut sources = Vec::new();
@@ -102,8 +104,8 @@ fn grow(program: &Program) -> (Ir, Vec<Conflict>) {
     for class in &classes {
         let sidecar_ports = profiles::sidecar_ports(&targets, &class.scopes);
         let [outbound, inbound] = Direction::ALL.map(|direction| placement.merged(direction, &class.scopes));
-        // A profile with too many was refused before.
-        let processes = Processes::of(&items, &groups, &outbound).unwrap_or_default();
+        let processes = Processes::of(&items, &groups, &outbound);
+        let processes = processes.map_err(|TooMany| capacity::too_many_classes(program, class))?;
         let mut contexts = [Contexts::default(), Contexts::default()];
         let mut side = |direction: Direction, placed: &[Placed], groups: &mut Groups, identity: Identity| {
             let [of_outbound, of_inbound] = &mut contexts;
@@ -141,7 +143,7 @@ fn grow(program: &Program) -> (Ir, Vec<Conflict>) {
     }
     let ir = Ir { items: items.items, tables: pool.into_values(), profiles: decided, profile_of, sources };
     let conflicts = conflicts.finish(program);
-    (ir, conflicts)
+    Ok((ir, conflicts))
 }
 
 fn profile(

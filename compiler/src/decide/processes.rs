@@ -1,6 +1,7 @@
 //! How rules that name processes cut the outbound side of a profile: into parts of users, groups and cgroups, and
 //! into classes of processes that the same rules are about.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use mesh_bpf::flow::Identity;
@@ -82,14 +83,13 @@ impl Processes {
 
     /// One of the processes of a class.
     pub(crate) fn example(&self, class: usize) -> Identity {
-        let [_, gids, cgroups] = self.parts.parts();
-        let cell = self.parts.cells.iter().position(|&of| of as usize == class).unwrap_or(0);
-        let (gids, cgroups) = (gids.max(1) as usize, cgroups.max(1) as usize);
-        let [uid, gid, cgroup] = [cell / cgroups / gids, cell / cgroups % gids, cell % cgroups];
-        let first = |ids: &[(IdRange, u32)], part: usize| {
-            ids.iter().find(|&&(_, of)| of as usize == part).map(|(range, _)| range.first)
+        let cell =
+            (0..).zip(&self.parts.cells).find(|&(_, &of)| of as usize == class).map_or(0, |(cell, _)| cell);
+        let [uid, gid, cgroup] = self.parts.parts_at(cell);
+        let first = |ids: &[(IdRange, u32)], part: u32| {
+            ids.iter().find(|&&(_, of)| of == part).map(|(range, _)| range.first)
         };
-        let path = self.parts.cgroups.iter().find(|&&(_, of)| of as usize == cgroup);
+        let path = self.parts.cgroups.iter().find(|&&(_, of)| of == cgroup);
         Identity {
             uid: first(&self.parts.uids, uid),
             gid: first(&self.parts.gids, gid),
@@ -103,15 +103,15 @@ impl Processes {
     }
 
     /// What is placed for a class; 0 is that of processes which no rule names.
-    pub(crate) fn placed(
+    pub(crate) fn placed<'a>(
         &self,
         class: usize,
         items: &Items,
         groups: &mut Groups,
-        placed: &[Placed],
-    ) -> Vec<Placed> {
+        placed: &'a [Placed],
+    ) -> Cow<'a, [Placed]> {
         if self.classes.is_empty() {
-            return placed.to_vec();
+            return Cow::Borrowed(placed);
         }
         let named = class.checked_sub(1).and_then(|at| self.classes.get(at));
         let takes_part = |item: &ItemId| {
@@ -129,7 +129,7 @@ impl Processes {
                 left.push(Placed { prefix, group });
             }
         }
-        left
+        Cow::Owned(left)
     }
 }
 

@@ -24,10 +24,9 @@ pub(crate) fn class_text<S>(classes: &Classes<S>, class: u32) -> String {
 
 /// The cells of a class, those that differ on one side alone together.
 fn blocks<S>(classes: &Classes<S>, class: u32) -> Vec<Sides> {
-    let [_, gids, cgroups] = classes.parts();
     let cells = (0u32..).zip(&classes.cells).filter(|&(_, &of)| of == class).map(|(cell, _)| cell);
-    let parts = |cell: u32| [cell / cgroups / gids, cell / cgroups % gids, cell % cgroups];
-    let mut blocks: Vec<Sides> = cells.map(|cell| parts(cell).map(|part| BTreeSet::from([part]))).collect();
+    let mut blocks: Vec<Sides> =
+        cells.map(|cell| classes.parts_at(cell).map(|part| BTreeSet::from([part]))).collect();
     for side in [2, 1, 0] {
         let mut joined: BTreeMap<Sides, BTreeSet<u32>> = BTreeMap::new();
         for mut block in blocks {

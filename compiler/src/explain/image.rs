@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use mesh_bpf::flow::{Direction, Flow, Identity, Verdict};
 use mesh_bpf::image::{IdRange, MapImage, Node, Profile, ProfileId, Side, SourceId, parents};
 use mesh_bpf::prefix::Prefix;
-use mesh_bpf::selector::cgroup_covers;
+use mesh_bpf::selector::deepest;
 
 use super::EntryText;
 use crate::emit::{Map, class_text, own_rulings, ports_text};
@@ -145,14 +145,13 @@ fn above(tree: &[Node], node: usize, up: u8) -> Option<Prefix> {
 fn exempt(profile: &Profile, identity: &Identity) -> Option<(String, SourceId)> {
     let by_id = |kind: &str, ranges: &[(IdRange, SourceId)], id: Option<u32>| {
         let id = id?;
-        let (range, source) = ranges.iter().find(|(range, _)| range.first <= id && id <= range.last)?;
+        let (range, source) = ranges.iter().find(|(range, _)| range.contains(id))?;
         Some((format!("{kind} {range}"), *source))
     };
     let exempt = &profile.exempt;
     let by_cgroup = || {
-        let cgroup = identity.cgroup.as_deref()?;
-        let covering = exempt.cgroups.iter().filter(|(path, _)| cgroup_covers(path, cgroup));
-        covering.max_by_key(|(path, _)| path.len()).map(|(path, source)| (format!("cgroup {path}"), *source))
+        let found = deepest(&exempt.cgroups, identity.cgroup.as_deref());
+        found.map(|(path, source)| (format!("cgroup {path}"), *source))
     };
     by_id("uid", &exempt.uids, identity.uid)
         .or_else(|| by_id("gid", &exempt.gids, identity.gid))

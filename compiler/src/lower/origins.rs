@@ -76,8 +76,7 @@ impl Origins {
         let mut origins = Self { services: names.filter(is_service).collect(), ..Self::default() };
         let mut known: HashMap<usize, Arc<[AddressItem]>> = HashMap::new();
         for (id, rule) in (0u32..).map(RuleId).zip(&program.rules) {
-            let boxes = rule.ports.iter().flat_map(|ports| rule.whos().map(move |(_, who)| (ports, who)));
-            for (ports, who) in boxes {
+            for (ports, who) in rule.boxes() {
                 let source = item::rule_source(program, rule, ports, who);
                 let written = Written { id: Some(id), rule: rule.span, ports: ports.span, by: ports.by };
                 origins.sources.entry(source).or_default().push(written);

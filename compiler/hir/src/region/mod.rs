@@ -9,5 +9,5 @@ mod processes;
 mod reach;
 
 pub use addresses::{AddressRange, Cell, Family, cells, join};
-pub use processes::{ids, kinds_of_processes, sides};
+pub use processes::{Cuts, holding, ids, kinds_of_processes, sides};
 pub use reach::{applies, real_ports};

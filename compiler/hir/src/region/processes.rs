@@ -7,31 +7,85 @@ use mesh_bpf::image::IdRange;
 
 use crate::Who;
 
-/// The sets of these that some process is within, each with such a process.
-///
-/// Every stretch of ids that no range cuts is looked at, and every path that is named: what covers a cgroup is what
-/// covers the deepest named path that does.
-#[must_use]
-pub fn kinds_of_processes<'p>(named: &BTreeSet<&'p Who>) -> BTreeMap<BTreeSet<&'p Who>, Identity> {
-    let users = ids(named.iter().filter_map(|who| who.uid));
-    let groups = ids(named.iter().filter_map(|who| who.gid));
-    let paths: BTreeSet<Option<&String>> =
-        named.iter().filter_map(|who| who.cgroup.as_ref()).map(Some).chain([None]).collect();
-    let users = alike(named, users.into_iter().map(|uid| Identity { uid, ..Identity::default() }));
-    let groups = alike(named, groups.into_iter().map(|gid| Identity { gid, ..Identity::default() }));
-    let paths =
-        alike(named, paths.into_iter().map(|path| Identity { cgroup: path.cloned(), ..Identity::default() }));
-    let mut kinds = BTreeMap::new();
-    for user in &users {
-        for group in &groups {
-            for path in &paths {
-                let identity = Identity { uid: user.uid, gid: group.gid, cgroup: path.cgroup.clone() };
-                let within = named.iter().copied().filter(|who| who.holds(&identity)).collect();
-                kinds.entry(within).or_insert(identity);
-            }
+/// Where users, groups and cgroups are cut.
+#[derive(Clone, Debug, Default)]
+pub struct Cuts {
+    /// Of every stretch of user ids that no range cuts one; `None`, which is no id, comes first.
+    uids: BTreeSet<Option<u32>>,
+    /// The same of group ids.
+    gids: BTreeSet<Option<u32>>,
+    /// Every path, and none: what covers a cgroup is what covers the deepest of these paths that does.
+    paths: BTreeSet<Option<String>>,
+}
+
+impl Cuts {
+    /// At what rules name, and at the bounds of other ids and paths.
+    pub fn at<'p>(
+        named: &BTreeSet<&Who>,
+        uids: impl Iterator<Item = IdRange>,
+        gids: impl Iterator<Item = IdRange>,
+        paths: impl Iterator<Item = &'p String>,
+    ) -> Self {
+        let written = named.iter().filter_map(|who| who.cgroup.as_ref()).cloned();
+        Self {
+            uids: ids(named.iter().filter_map(|who| who.uid).chain(uids)),
+            gids: ids(named.iter().filter_map(|who| who.gid).chain(gids)),
+            paths: written.chain(paths.cloned()).map(Some).chain([None]).collect(),
         }
     }
-    kinds
+
+    /// The kinds of processes, each with one of it. `alike` is the same for what is known of a process on one side
+    /// alone (its user, its group or its cgroup) where that tells no kinds apart.
+    pub fn kinds<A: Ord, K: Ord>(
+        self,
+        alike: impl Fn(&Identity) -> A,
+        kind: impl Fn(&Identity) -> K,
+    ) -> BTreeMap<K, Identity> {
+        let distinct = |identities: &mut dyn Iterator<Item = Identity>| -> Vec<Identity> {
+            let mut known = BTreeMap::new();
+            for identity in identities {
+                known.entry(alike(&identity)).or_insert(identity);
+            }
+            known.into_values().collect()
+        };
+        let none = Identity::default;
+        let users = distinct(&mut self.uids.into_iter().map(|uid| Identity { uid, ..none() }));
+        let groups = distinct(&mut self.gids.into_iter().map(|gid| Identity { gid, ..none() }));
+        let paths = distinct(&mut self.paths.into_iter().map(|cgroup| Identity { cgroup, ..none() }));
+        let mut kinds = BTreeMap::new();
+        for user in &users {
+            for group in &groups {
+                for path in &paths {
+                    let identity = Identity { uid: user.uid, gid: group.gid, cgroup: path.cgroup.clone() };
+                    kinds.entry(kind(&identity)).or_insert(identity);
+                }
+            }
+        }
+        kinds
+    }
+}
+
+/// The sets of these that some process is within, each with such a process.
+#[must_use]
+pub fn kinds_of_processes<'p>(named: &BTreeSet<&'p Who>) -> BTreeMap<BTreeSet<&'p Who>, Identity> {
+    let cuts = Cuts::at(named, std::iter::empty(), std::iter::empty(), std::iter::empty());
+    cuts.kinds(|identity| sides(named, identity), |identity| holding(named, identity))
+}
+
+/// Those of what is named that hold a process.
+#[must_use]
+pub fn holding<'p>(named: &BTreeSet<&'p Who>, identity: &Identity) -> BTreeSet<&'p Who> {
+    named.iter().copied().filter(|who| who.holds(identity)).collect()
+}
+
+/// For each of what is named, whether a process is within its users, its groups and its cgroups.
+#[must_use]
+pub fn sides(named: &BTreeSet<&Who>, identity: &Identity) -> Vec<[bool; 3]> {
+    let one = |uid, gid, cgroup| Who { uid, gid, cgroup }.holds(identity);
+    let sides = |who: &&Who| {
+        [one(who.uid, None, None), one(None, who.gid, None), one(None, None, who.cgroup.clone())]
+    };
+    named.iter().map(sides).collect()
 }
 
 /// An id of every stretch that no range cuts; `None`, which is no id, comes first.
@@ -39,22 +93,6 @@ pub fn kinds_of_processes<'p>(named: &BTreeSet<&'p Who>) -> BTreeMap<BTreeSet<&'
 pub fn ids(ranges: impl Iterator<Item = IdRange>) -> BTreeSet<Option<u32>> {
     let cuts = ranges.flat_map(|range| [Some(range.first), range.last.checked_add(1)]);
     cuts.flatten().map(Some).chain([None]).collect()
-}
-
-/// Those of identities, each known on one side alone, that are within different sides.
-fn alike(named: &BTreeSet<&Who>, identities: impl Iterator<Item = Identity>) -> Vec<Identity> {
-    let mut known: BTreeMap<Vec<[bool; 3]>, Identity> = BTreeMap::new();
-    for identity in identities {
-        known.entry(named.iter().map(|who| sides(who, &identity)).collect()).or_insert(identity);
-    }
-    known.into_values().collect()
-}
-
-/// Whether a process is within what is named of users, of groups and of cgroups.
-#[must_use]
-pub fn sides(who: &Who, identity: &Identity) -> [bool; 3] {
-    let one = |uid, gid, cgroup| Who { uid, gid, cgroup }.holds(identity);
-    [one(who.uid, None, None), one(None, who.gid, None), one(None, None, who.cgroup.clone())]
 }
 
 #[cfg(test)]

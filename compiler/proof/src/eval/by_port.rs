@@ -5,11 +5,6 @@
 //! transitive, so a box is beaten if and only if one that stands beats it; and a box that is beaten has no
 //! effect, whether it is there or not.
 
-use std::cmp::Reverse;
-
-use mesh_bpf::image::IdRange;
-use mesh_bpf::prefix::Prefix;
-
 use super::contest::{Contender, weakness};
 
 /// Who wins, as an index of contenders.
@@ -78,7 +73,7 @@ struct Walk<'c, 'p> {
 
 impl<'c, 'p> Walk<'c, 'p> {
     fn new(contenders: &'c [Contender<'p>], mut order: Vec<usize>) -> Self {
-        order.sort_by_key(|&i| contenders.get(i).map(width));
+        order.sort_by_key(|&i| contenders.get(i).map(|contender| contender.bounds.width()));
         Self { contenders, present: vec![false; order.len()], order, standing: Vec::new() }
     }
 
@@ -177,37 +172,4 @@ impl<'c, 'p> Walk<'c, 'p> {
         let elsewhere = standing().filter(|&(weakness, _, other)| weakness == strength && other != verdict);
         Some(Winner { index, tied: elsewhere.map(|(_, index, _)| index).min() })
     }
-}
-
-/// Never greater for a box that lies within another; equal only for boxes of which neither is narrower.
-fn width(contender: &Contender<'_>) -> Width {
-    let bounds = &contender.bounds;
-    let ports = bounds.ports.ranges().iter().map(|range| u32::from(range.last - range.first) + 1).sum();
-    let length = match bounds.prefix {
-        Prefix::Any => (false, 0),
-        Prefix::V4 { len, .. } | Prefix::V6 { len, .. } => (true, len),
-    };
-    let level = bounds.scope.level as u8;
-    let ids = |range: Option<IdRange>| range.map_or(u64::MAX, |range| u64::from(range.last - range.first));
-    let depth = bounds.who.cgroup.as_ref().map_or(0, |path| path.len() + 1);
-    Width {
-        ports,
-        prefix: Reverse(length),
-        level: Reverse(level),
-        members: bounds.scope.members.len(),
-        ids: [ids(bounds.who.uid), ids(bounds.who.gid)],
-        cgroup: Reverse(depth),
-    }
-}
-
-/// How wide a box is on each side.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-struct Width {
-    ports: u32,
-    prefix: Reverse<(bool, u8)>,
-    level: Reverse<u8>,
-    members: usize,
-    /// Of users and of groups.
-    ids: [u64; 2],
-    cgroup: Reverse<usize>,
 }

@@ -24,8 +24,8 @@ pub fn exempt_by(program: &Program, workload: WorkloadId, identity: &Identity) -
 /// Whether the identity falls under this exemption.
 fn covers(who: &Exempted, identity: &Identity) -> bool {
     match who {
-        Exempted::Uid(range) => identity.uid.is_some_and(|id| range.first <= id && id <= range.last),
-        Exempted::Gid(range) => identity.gid.is_some_and(|id| range.first <= id && id <= range.last),
+        Exempted::Uid(range) => identity.uid.is_some_and(|id| range.contains(id)),
+        Exempted::Gid(range) => identity.gid.is_some_and(|id| range.contains(id)),
         Exempted::Cgroup(path) => {
             identity.cgroup.as_deref().is_some_and(|cgroup| cgroup_covers(path, cgroup))
         }

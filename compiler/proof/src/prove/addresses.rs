@@ -61,17 +61,15 @@ impl Side<'_> {
         program: &Program,
         scopes: &[ScopeId],
         (profile, class): (ProfileId, u32),
-        mut written: Vec<(Prefix, SetId)>,
+        written: &[(Prefix, SetId)],
         memory: &mut Memory,
     ) -> Result<(), Box<Disproof>> {
         let sidecar_ports = match self.direction {
             Direction::Outbound => SidecarPorts::default(),
             Direction::Inbound => self.boxes.sidecar_ports(program, scopes),
         };
-        written.sort_unstable();
-        written.dedup();
         for (own, known) in [false, true].into_iter().zip(&mut memory.trees) {
-            let sites = Sites::of(&written, own, known);
+            let sites = Sites::of(written, own, known);
             let tree = TreeOf { profile, class, direction: self.direction, own };
             let spans = self.sim.address_spans(tree);
             let spans = spans.ok_or_else(|| plain("a tree of addresses", "none"))?;

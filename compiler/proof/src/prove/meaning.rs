@@ -1,5 +1,6 @@
 //! What a policy means at every port of one address, by the evaluator.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use mesh_bpf::flow::{Direction, Protocol, Verdict};
@@ -20,6 +21,8 @@ pub(super) type SetId = u32;
 /// The boxes of all rules, without their addresses.
 pub(super) struct Boxes<'p> {
     boxes: Vec<PlainBox<'p>>,
+    /// Whether one of them is not about everybody.
+    names_processes: bool,
     sets: Interner<Vec<u32>>,
     set_of_rule: Vec<SetId>,
     /// For each direction and scope its rules.
@@ -104,9 +107,7 @@ impl<'p> Boxes<'p> {
                 continue;
             }
             let mut set: Vec<u32> = Vec::with_capacity(rule.ports.len());
-            for (ports, who) in
-                rule.ports.iter().flat_map(|ports| rule.whos().map(move |(_, who)| (ports, who)))
-            {
+            for (ports, who) in rule.boxes() {
                 let said = (rule.scope, rule.always, rule.direction, rule.verdict);
                 let number = plain.intern((said, ports.protocol, &ports.ports, who));
                 if number as usize == boxes.len() {
@@ -122,10 +123,11 @@ impl<'p> Boxes<'p> {
         }
         let built_ins = BuiltIn::ALL.map(|one| (one, ids.get(&one.source()).copied())).into();
         let no_rule = ids.get(&Source::default()).copied();
-        Self { boxes, sets, set_of_rule, rules, built_ins, no_rule }
+        let names_processes = boxes.iter().any(|plain| !plain.who.is_everybody());
+        Self { boxes, names_processes, sets, set_of_rule, rules, built_ins, no_rule }
     }
 
-    /// Every prefix that the rules of these scopes name, with the boxes that they write there.
+    /// Every prefix that the rules of these scopes name, with the boxes that they write there: sorted and distinct.
     pub(super) fn written(
         &mut self,
         program: &Program,
@@ -148,15 +150,21 @@ impl<'p> Boxes<'p> {
             }
             written.extend(rule.addresses.iter().map(|address| (address.prefix, set)));
         }
+        written.sort_unstable();
+        written.dedup();
         written
     }
 
-    /// What is left of `written` where only boxes of these processes take part.
-    pub(super) fn of_processes(
+    /// What is left of `written` where, beside those of everybody, only boxes of these processes take part.
+    pub(super) fn of_processes<'w>(
         &mut self,
-        written: &[(Prefix, SetId)],
-        takes_part: impl Fn(&Who) -> bool,
-    ) -> Vec<(Prefix, SetId)> {
+        written: &'w [(Prefix, SetId)],
+        whos: &BTreeSet<&Who>,
+    ) -> Cow<'w, [(Prefix, SetId)]> {
+        if !self.names_processes {
+            return Cow::Borrowed(written);
+        }
+        let takes_part = |who: &Who| who.is_everybody() || whos.contains(who);
         let mut known: BTreeMap<SetId, Option<SetId>> = BTreeMap::new();
         let mut left = Vec::with_capacity(written.len());
         for &(prefix, set) in written {
@@ -170,7 +178,9 @@ impl<'p> Boxes<'p> {
             });
             left.extend(set.map(|set| (prefix, set)));
         }
-        left
+        left.sort_unstable();
+        left.dedup();
+        Cow::Owned(left)
     }
 
     /// The boxes of all these sets.

@@ -58,13 +58,13 @@ pub fn prove(program: &Program, tables: &Tables) -> Result<(), Box<Disproof>> {
                 processes::classes(program, &image, &scopes, (workload.profile, direction)).map_err(at)?;
             let mut memory = addresses::Memory::default();
             for ((whos, class), identity) in pairs {
-                let written = boxes.of_processes(&written, |who| who.is_everybody() || whos.contains(who));
+                let written = boxes.of_processes(&written, &whos);
                 let side = addresses::Side { boxes: &boxes, sim: &sim, image: &image, direction };
                 let of = |mut disproof: Box<Disproof>| {
                     disproof.identity = disproof.flow.is_some().then(|| identity.clone());
                     at(disproof)
                 };
-                side.prove(program, &scopes, (workload.profile, class), written, &mut memory).map_err(of)?;
+                side.prove(program, &scopes, (workload.profile, class), &written, &mut memory).map_err(of)?;
             }
         }
     }

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use mesh_bpf::flow::{Direction, Identity};
-use mesh_bpf::image::{Classes, MapImage, ProfileId};
-use mesh_hir::region::{ids, sides};
+use mesh_bpf::image::{MapImage, ProfileId};
+use mesh_hir::region::{Cuts, holding, sides};
 use mesh_hir::{Program, ScopeId, Who};
 
 use super::disproof::{Disproof, plain};
@@ -28,35 +28,9 @@ pub(super) fn classes<'p>(
     let rules =
         program.rules.iter().filter(|rule| rule.direction == direction && scopes.contains(&rule.scope));
     let named: BTreeSet<&Who> = rules.flat_map(|rule| &rule.who).map(|item| &item.who).collect();
-    let users = named.iter().filter_map(|who| who.uid).chain(classes.uids.iter().map(|&(range, _)| range));
-    let groups = named.iter().filter_map(|who| who.gid).chain(classes.gids.iter().map(|&(range, _)| range));
-    let written = named.iter().filter_map(|who| who.cgroup.as_ref());
-    // What covers a cgroup is what covers the deepest of these paths that does.
-    let paths: BTreeSet<&String> = written.chain(classes.cgroups.iter().map(|(path, _)| path)).collect();
-    let paths = paths.into_iter().map(|path| Some(path.clone())).chain([None]);
-    let alike = |identities: Vec<Identity>| alike(&named, classes, identities);
-    let users = alike(ids(users).into_iter().map(|uid| Identity { uid, ..Identity::default() }).collect());
-    let groups = alike(ids(groups).into_iter().map(|gid| Identity { gid, ..Identity::default() }).collect());
-    let paths = alike(paths.map(|cgroup| Identity { cgroup, ..Identity::default() }).collect());
-    let mut pairs = Pairs::new();
-    for user in &users {
-        for group in &groups {
-            for path in &paths {
-                let identity = Identity { uid: user.uid, gid: group.gid, cgroup: path.cgroup.clone() };
-                let holding = named.iter().copied().filter(|who| who.holds(&identity)).collect();
-                pairs.entry((holding, classes.class_of(&identity))).or_insert(identity);
-            }
-        }
-    }
-    Ok(pairs)
-}
-
-/// Those of identities, each known on one side alone, that rules or tables tell apart.
-fn alike(named: &BTreeSet<&Who>, classes: &Classes, identities: Vec<Identity>) -> Vec<Identity> {
-    let mut known = BTreeMap::new();
-    for identity in identities {
-        let key: Vec<[bool; 3]> = named.iter().map(|who| sides(who, &identity)).collect();
-        known.entry((key, classes.parts_of(&identity))).or_insert(identity);
-    }
-    known.into_values().collect()
+    let [uids, gids] = [&classes.uids, &classes.gids].map(|ids| ids.iter().map(|&(range, _)| range));
+    let cuts = Cuts::at(&named, uids, gids, classes.cgroups.iter().map(|(path, _)| path));
+    let alike = |identity: &Identity| (sides(&named, identity), classes.parts_of(identity));
+    let kind = |identity: &Identity| (holding(&named, identity), classes.class_of(identity));
+    Ok(cuts.kinds(alike, kind))
 }

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use mesh_bpf::image::IdRange;
 use mesh_bpf::prefix::Prefix;
 
 use super::sites::Sites;
@@ -83,7 +82,7 @@ pub(super) fn boxes_at<'u, 'p>(
             boxes.push(Present { plain, prefix: site.prefix, supports, needs, order: (up, number) });
         }
     }
-    boxes.sort_by_key(|one| (width(one), one.order));
+    boxes.sort_by_key(|one| (one.bounds().width(), one.order));
     boxes
 }
 
@@ -95,15 +94,4 @@ fn needs(supports: &[Support]) -> Vec<Unit> {
         needs.retain(|&unit| other.units().any(|known| known == unit));
     }
     needs
-}
-
-/// Never greater for a box that lies within another; equal only for boxes of which neither is narrower.
-fn width(one: &Present<'_, '_>) -> impl Ord + use<> {
-    let ports: u32 =
-        one.plain.ports.ranges().iter().map(|range| u32::from(range.last - range.first) + 1).sum();
-    let ids = |range: Option<IdRange>| range.map_or(u64::MAX, |range| u64::from(range.last - range.first));
-    let who = one.plain.who;
-    let depth = who.cgroup.as_ref().map_or(0, |path| path.len() + 1);
-    let scope = (std::cmp::Reverse(one.plain.scope.level as u8), one.plain.scope.members.len());
-    (ports, one.order.0, scope, ids(who.uid), ids(who.gid), std::cmp::Reverse(depth))
 }

@@ -48,10 +48,11 @@ fn effects(program: &Program, units: &Units<'_>) -> Effects {
                 Direction::Outbound => SidecarPorts::default(),
                 Direction::Inbound => sidecar_ports.clone(),
             };
+            let kinds = processes(program, &scopes, direction);
             for own in [false, true] {
                 let sites = sites::Sites::of(&written, own);
-                for whos in processes(program, &scopes, direction) {
-                    RemovalAnalysis::new(units, &sites, &closed, own, &whos).run(&mut effects);
+                for whos in &kinds {
+                    RemovalAnalysis::new(units, &sites, &closed, own, whos).run(&mut effects);
                 }
             }
         }
