@@ -455,3 +455,19 @@ fn whether_a_connection_is_accelerated_is_said_only_where_that_can_be_known() {
     let (_, said) = run(&["explain", "cart -> catalog tcp 80"]);
     assert!(said.contains("is redirected 15001, accelerated"), "{said}");
 }
+
+#[test]
+fn a_range_in_a_help_stands_on_one_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let policy = dir.path().join("a.mesh");
+    let rules =
+        "redirect outbound tcp 443 as uid 1000-1999 -> 15443\nredirect outbound tcp as gid 7 -> 15002";
+    let program = format!("exempt uid 1500\n{rules}\nmesh m {{ workload a {{ any }} }}\n");
+    std::fs::write(&policy, program).unwrap();
+    for columns in 70..110 {
+        let mut check = Command::new(env!("CARGO_BIN_EXE_meshc"));
+        let answer = check.env("COLUMNS", columns.to_string()).arg("check").arg(&policy).output().unwrap();
+        let said = text(&answer.stderr);
+        assert!(said.contains("help:") && !said.lines().any(|line| line.ends_with('-')), "{said}");
+    }
+}

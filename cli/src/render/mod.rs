@@ -41,6 +41,7 @@ use std::fmt;
 use mesh_compiler::diag::{Diagnostic, Label, Severity};
 use mesh_compiler::source::{FileId, Sources};
 use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, SourceCode, SourceSpan};
+use textwrap::WordSplitter;
 
 use crate::github::{self, Region};
 use crate::output::Output;
@@ -127,6 +128,8 @@ fn handler(output: &Output, diagnostic: &Diagnostic) -> GraphicalReportHandler {
     theme.characters.advice = headline("note");
     GraphicalReportHandler::new_themed(theme)
         .with_width(output.width)
+        // What is to be written as it stands, such as `1000-1999`, is not broken.
+        .with_word_splitter(WordSplitter::NoHyphenation)
         .with_context_lines(1)
         .with_show_related_as_nested(true)
         .without_cause_chain()
