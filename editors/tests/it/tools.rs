@@ -7,6 +7,13 @@ pub(crate) fn have(editor: &str) -> bool {
     runs(editor) || missing(editor, "MESHC_TEST_EDITORS")
 }
 
+/// Whether there is a vim that runs scripts and colours: Debian's smallest one does neither.
+pub(crate) fn have_vim() -> bool {
+    let features = Command::new("vim").arg("--version").output();
+    let found = features.is_ok_and(|it| String::from_utf8_lossy(&it.stdout).contains("+syntax"));
+    found || missing("vim with +syntax", "MESHC_TEST_EDITORS")
+}
+
 /// Whether node is there, and packages of npm; only `./test --long` installs both.
 pub(crate) fn have_node(packages: bool) -> bool {
     (runs("node") && packages) || missing("node, or `npm ci` in editors/vscode", "MESHC_TEST_LONG")
