@@ -48,6 +48,9 @@ needed=(
     fish:fish
     nvim:neovim
     vim:vim
+    node:nodejs
+    npm:npm
+    chromium:chromium
     /usr/lib/python3/dist-packages/jsonschema/__init__.py:python3-jsonschema
 )
 needed_long=(
@@ -60,8 +63,6 @@ needed_long=(
     squid:squid
     javac:default-jdk-headless
     musl-gcc:musl-tools
-    node:nodejs
-    npm:npm
     psql:postgresql
     mariadbd:mariadb-server
     prometheus:prometheus

@@ -235,6 +235,8 @@ pub enum Command {
     Explain(Explain),
     /// Compare two policies: flows whose verdict changes, and the rules that make them
     Diff(Diff),
+    /// Show what a policy decides as a page: a matrix, and any flow that is asked
+    View(View),
     /// Bring policies into the one canonical layout
     Fmt(Fmt),
     /// Answer an editor: a language server on standard input and output
@@ -408,6 +410,26 @@ pub struct Plan {
     #[arg(long)]
     pub entries: bool,
     /// The instance.
+    #[command(flatten)]
+    pub instance: InstanceArgs,
+}
+
+/// `meshc view`
+#[derive(Args, Debug)]
+pub struct View {
+    /// A policy: a file, a directory, an artifact, `live`, or the number of a kept generation
+    #[arg(default_value = ".", value_name = "POLICY")]
+    pub policy: String,
+    /// Another one: shows the flows that it decides otherwise
+    #[arg(value_name = "NEW")]
+    pub new: Option<String>,
+    /// Write to this file instead of standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Endpoints that policies are compiled against, in TOML
+    #[arg(long, value_name = "FILE")]
+    pub inventory: Option<PathBuf>,
+    /// Where `live` and generations are.
     #[command(flatten)]
     pub instance: InstanceArgs,
 }

@@ -50,9 +50,11 @@ fn named(command: &str, arg: Arg) -> Arg {
         ("observe", "member") | ("detach", "name") => arg.add(ArgValueCandidates::new(pods)),
         ("rollback", "generation") => arg.add(ArgValueCandidates::new(generations)),
         ("show", "what") => arg.add(ArgValueCandidates::new(live_and_generations)),
-        ("diff", "old" | "new") => arg.add(ArgValueCompleter::new(|current: &OsStr| {
-            beside(current, PathCompleter::any().filter(|_| true), live_and_generations())
-        })),
+        ("diff", "old" | "new") | ("view", "policy" | "new") => {
+            arg.add(ArgValueCompleter::new(|current: &OsStr| {
+                beside(current, PathCompleter::any().filter(|_| true), live_and_generations())
+            }))
+        }
         ("explain", "arguments") => arg.add(ArgValueCompleter::new(|current: &OsStr| {
             beside(current, PathCompleter::any().filter(is_policy), workloads())
         })),

@@ -109,6 +109,15 @@ pub fn page(command: &str) -> Page {
             NODE,
             &["plan", "explain", "history"],
         ),
+        "view" => (
+            &[
+                ("meshc view -o policy.html", "the policies of this directory, as a page"),
+                ("meshc view old.mesh new.mesh -o changes.html", "and the flows that change"),
+                ("meshc view live -o live.html", "what is in the kernel"),
+            ],
+            BOTH,
+            &["explain", "diff", "show"],
+        ),
         "fmt" => (
             &[
                 ("meshc fmt", "the policies of this directory"),

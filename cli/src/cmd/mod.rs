@@ -12,6 +12,7 @@ mod lsp;
 mod man;
 mod test;
 mod version;
+mod view;
 
 #[cfg(all(feature = "kernel", target_os = "linux"))]
 mod node;
@@ -33,6 +34,7 @@ pub fn run(output: &Output, command: Command) -> Result<Exit, Failure> {
         Command::Test(args) => test::run(output, &args),
         Command::Explain(args) if !args.live => explain::run(output, &args),
         Command::Diff(args) => diff::run(output, &args),
+        Command::View(args) => view::run(output, &args),
         Command::Fmt(args) => fmt::run(output, &args),
         Command::Lsp(_) => lsp::run(),
         Command::ExplainCode(args) => explain_code::run(output, &args),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use mesh_bpf::flow::Verdict;
+use mesh_bpf::flow::{Direction, Verdict};
 use mesh_bpf::ports::{PortRange, PortSet};
 use mesh_bpf::prefix::Prefix;
 use mesh_compiler::diff::{
@@ -175,18 +175,59 @@ pub fn text(difference: &Difference, beside: &Beside, entries: bool) -> String {
     out
 }
 
+/// The flows that change, as a page has them.
+pub fn changes(difference: &Difference, beside: &Beside) -> Vec<mesh_view::Change> {
+    let change = |(at, change): (usize, &FlowChange)| mesh_view::Change {
+        workload: change.workload.clone(),
+        direction: change.direction.to_string(),
+        protocol: change.protocol.to_string(),
+        addresses: beside.set(change).map_or_else(|| addresses_text(&change.patch.addresses), str::to_owned),
+        ports: ports_text(&change.patch.ports).trim_start().to_owned(),
+        own: change.own,
+        who: change.who.as_ref().map_or_else(String::new, |who| who.text.clone()),
+        before: change.before.to_string(),
+        after: change.after.to_string(),
+        causes: beside.causes(at).iter().map(|told| cause_text(told).trim_start().to_owned()).collect(),
+        example: example(change),
+    };
+    difference.flows.iter().enumerate().map(change).collect()
+}
+
+/// One of the flows of a change, as it is asked for.
+fn example(change: &FlowChange) -> String {
+    let FlowChange { workload, patch, protocol, who, .. } = change;
+    let address = patch.addresses.first().map_or_else(String::new, |range| range.first_address().to_string());
+    let port = patch.ports.ranges().first().map_or(1, |range| range.first.max(1));
+    let who = who.as_ref().map_or_else(String::new, |who| who.example.clause());
+    match change.direction {
+        Direction::Outbound => format!("{workload} -> {address} {protocol} {port}{who}"),
+        Direction::Inbound => format!("{address} -> {workload} {protocol} {port}"),
+    }
+}
+
+/// What changes beside flows, a line each.
+pub fn notes(difference: &Difference) -> Vec<String> {
+    let lines = around(difference);
+    lines.map(|line| line.trim_end().to_owned()).collect()
+}
+
 /// What changes, each with what makes it change: lines that belong together.
 pub(super) fn parts(difference: &Difference, beside: &Beside) -> Vec<String> {
+    let flows = alike(&difference.flows).into_iter().map(|(workloads, at, change)| {
+        let flow = flow_text(&workloads.join(", "), change, beside.set(change));
+        let causes = beside.causes(at).iter().map(|told| cause_text(told) + "\n");
+        format!("{flow}\n{}", causes.collect::<String>())
+    });
+    around(difference).chain(flows).collect()
+}
+
+/// What changes beside flows: members, services, exemptions.
+fn around(difference: &Difference) -> impl Iterator<Item = String> {
     let members = difference.members.iter();
     let members = members.map(|change| format!("workload {} {}\n", change.workload, change.what.words()));
     let exemptions = difference.exemptions.iter().map(|change| {
         let becomes = if change.exempt { "becomes exempt" } else { "is no longer exempt" };
         format!("{} outbound as {}: {becomes}\n", change.workload, change.identity)
-    });
-    let flows = alike(&difference.flows).into_iter().map(|(workloads, at, change)| {
-        let flow = flow_text(&workloads.join(", "), change, beside.set(change));
-        let causes = beside.causes(at).iter().map(|told| cause_text(told) + "\n");
-        format!("{flow}\n{}", causes.collect::<String>())
     });
     let services = difference.services.iter().map(|it| {
         let signed = |sign, prefixes: &[Prefix]| {
@@ -195,7 +236,7 @@ pub(super) fn parts(difference: &Difference, beside: &Beside) -> Vec<String> {
         let all = [signed('-', &it.removed), signed('+', &it.added)].concat();
         format!("{SERVICE} {}: {}\n", it.name, all.join(", "))
     });
-    members.chain(services).chain(exemptions).chain(flows).collect()
+    members.chain(services).chain(exemptions)
 }
 
 fn cause_text(told: &CauseAt) -> String {

@@ -48,7 +48,7 @@ pub const HOUSES: &[House] = &[
             apart("commands", "cmd"),
             floor(
                 "what commands share",
-                "agent_client candidate completion confirmation consent live plugin",
+                "agent_client candidate completion confirmation consent given live page plugin web",
             ),
             floor("node and policy", "node plan policy program"),
             floor("answers", "cautions places render sidecars"),
@@ -73,6 +73,16 @@ pub const HOUSES: &[House] = &[
             floor("answers", "answer"),
             floor("programs", "program documents"),
             floor("the protocol and the machine", "host text uri"),
+        ],
+    },
+    House {
+        root: "view/src/lib.rs",
+        floors: &[
+            floor("the page", "page"),
+            floor("its data", "columns model"),
+            floor("rules", "rules"),
+            floor("numbers", "numbers"),
+            floor("what it is made of", "crate"),
         ],
     },
     House {
