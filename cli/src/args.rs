@@ -793,11 +793,11 @@ pub struct Agent {
     /// What is so in the cluster, in TOML: labels of namespaces
     #[arg(long, value_name = "FILE")]
     pub inventory: Option<PathBuf>,
-    /// Where health, readiness and metrics are served.
+    /// Where the page, health, readiness and metrics are served.
     #[arg(
         long,
         value_name = "ADDRESS:PORT",
-        help = "Serve /healthz, /readyz and /metrics on this address: 127.0.0.1:9464, [::]:9464"
+        help = "Serve the page of what is live, /healthz, /readyz and /metrics on this address: 127.0.0.1:9464, [::]:9464"
     )]
     pub listen: Option<std::net::SocketAddr>,
     /// How often to look at everything, whatever happened

@@ -46,6 +46,8 @@ mod sidecars;
 mod agent_client;
 #[cfg(all(feature = "node", target_os = "linux"))]
 mod plugin;
+#[cfg(all(feature = "node", target_os = "linux"))]
+mod web;
 
 use std::process::ExitCode;
 

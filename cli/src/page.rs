@@ -23,6 +23,15 @@ pub fn of_one(name: &str, given: &Given) -> Page {
     })
 }
 
+/// The page of what a node holds, which it goes on to ask for news.
+#[cfg(all(feature = "node", target_os = "linux"))]
+pub fn of_live(title: &str, policy: Option<&Policy>) -> Page {
+    shown(policy, None, title, |policy| {
+        let (changes, notes) = (Vec::new(), Vec::new());
+        Page::of(&Picture { title, policies: vec![policy], changes, notes, live: true })
+    })
+}
+
 /// The page of two policies, and of what changes between them.
 pub fn of_two(names: [&str; 2], givens: [Option<&Given>; 2]) -> Result<Page, Failure> {
     let [old_name, new_name] = names;

@@ -1,10 +1,10 @@
-//! Health, readiness and metrics over HTTP/1.1, for probes and scrapers.
+//! Health, readiness and metrics over HTTP/1.1, for probes and scrapers, and the page for people.
 //!
 //! One request a connection, which is closed after its answer. Everything has a bound, so that nobody who may connect
 //! can keep others from an answer or make the agent grow: bytes and headers of a request, time, and connections at one
-//! moment, of which the oldest goes for a new one. One thread moves all bytes and waits for none of them; metrics,
-//! which take longer the larger the policy is, are made by another. The servers that were looked at wait for one
-//! client at a time (tiny_http), or bring an asynchronous runtime for three pages; the requests are read by
+//! moment, of which the oldest goes for a new one. One thread moves all bytes and waits for none of them; metrics and
+//! the page, which take longer the larger the policy is, are made by others. The servers that were looked at wait for one
+//! client at a time (tiny_http), or bring an asynchronous runtime for a few pages and a stream; the requests are read by
 //! `httparse`.
 
 use std::collections::VecDeque;
@@ -20,6 +20,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::metrics::Metrics;
 use super::state::Shared;
+use super::web::{Decisions, Web, WebPage};
 
 /// Connections at one moment.
 const CONNECTIONS: usize = 64;
@@ -32,8 +33,33 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// What a client sends beyond its request is read and thrown away, so long, or a reset would overtake the answer.
 const DRAINING: Duration = Duration::from_millis(500);
 
-/// An answer: its code, and a page of text.
-type Answer = (u16, String);
+/// How many listen to decisions at one moment.
+const STREAMS: usize = 8;
+/// How long one listens before it has to ask again.
+const STREAM: Duration = Duration::from_secs(24 * 3600);
+/// A stream that has nothing to tell says so, so often: who has gone is noticed.
+const BEAT: Duration = Duration::from_secs(5);
+/// Bytes that may wait for somebody who listens and does not read.
+const BEHIND: usize = 256 * 1024;
+/// What a browser may do with what is for the page.
+const CAREFUL: &str =
+    "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nReferrer-Policy: no-referrer\r\n";
+
+/// An answer.
+struct Answer {
+    code: u16,
+    kind: &'static str,
+    /// Lines of its head, each with its end.
+    head: String,
+    body: String,
+}
+
+impl Answer {
+    /// A page of text.
+    fn text(code: u16, body: impl Into<String>) -> Self {
+        Self { code, kind: CONTENT_TYPE, head: String::new(), body: body.into() }
+    }
+}
 
 /// What the pages are made of.
 struct Pages {
@@ -42,20 +68,51 @@ struct Pages {
 }
 
 /// Answers at an address, which is returned with the port that port 0 became.
-pub(super) fn serve(address: SocketAddr, shared: &Shared, interval: Duration) -> io::Result<SocketAddr> {
+pub(super) fn serve(
+    address: SocketAddr,
+    shared: &Shared,
+    interval: Duration,
+    web: Option<Web>,
+) -> io::Result<SocketAddr> {
     let named = |error: io::Error| io::Error::new(error.kind(), format!("{address}: {error}"));
     let listener = TcpListener::bind(address).map_err(named)?;
     listener.set_nonblocking(true)?;
     let bound = listener.local_addr()?;
-    let measuring = Measuring::start(shared.clone())?;
+    let mut metrics = Metrics::default();
+    let measured = move |shared: &Shared| match metrics.page(shared) {
+        Ok(page) => Answer::text(200, page),
+        Err(error) => Answer::text(500, format!("{error}\n")),
+    };
+    let mut makers = vec![("/metrics", Maker::start("metrics", shared.clone(), Box::new(measured))?)];
+    let mut decisions = None;
+    if let Some(Web { mut page, mut live, decision }) = web {
+        let paged = move |shared: &Shared| match page(&shared.runtime) {
+            Ok(WebPage { html, policy }) => {
+                let head = format!(
+                    "{CAREFUL}Content-Security-Policy: {policy}; frame-ancestors 'none'\r\n\
+                     X-Frame-Options: DENY\r\n"
+                );
+                Answer { code: 200, kind: "text/html; charset=utf-8", head, body: html }
+            }
+            Err(why) => Answer::text(503, format!("{why}\n")),
+        };
+        let told = move |shared: &Shared| match live(&shared.runtime) {
+            Ok(body) => Answer { code: 200, kind: "application/json", head: CAREFUL.into(), body },
+            Err(why) => Answer::text(503, format!("{why}\n")),
+        };
+        makers.push(("/", Maker::start("page", shared.clone(), Box::new(paged))?));
+        makers.push(("/live", Maker::start("live", shared.clone(), Box::new(told))?));
+        decisions = Some(Decisions::start(shared.clone(), decision)?);
+    }
     let pages = Pages { shared: shared.clone(), interval };
-    let server = Server { listener, pages, measuring, connections: VecDeque::new() };
+    let beat = Instant::now();
+    let server = Server { listener, pages, makers, decisions, connections: VecDeque::new(), beat };
     std::thread::Builder::new().name("http".into()).spawn(move || server.run())?;
     Ok(bound)
 }
 
-/// The thread that makes the page of metrics: one at a time, for all who wait.
-struct Measuring {
+/// A thread that makes one of the pages: one at a time, for all who wait.
+struct Maker {
     tx: SyncSender<()>,
     page_rx: Receiver<Answer>,
     /// Readable when a page is made.
@@ -64,20 +121,19 @@ struct Measuring {
     busy: bool,
 }
 
-impl Measuring {
-    fn start(shared: Shared) -> io::Result<Self> {
+impl Maker {
+    fn start(
+        name: &str,
+        shared: Shared,
+        mut make: Box<dyn FnMut(&Shared) -> Answer + Send>,
+    ) -> io::Result<Self> {
         let (tx, rx) = sync_channel(1);
         let (page_tx, page_rx) = sync_channel(1);
         let (wake_rx, wake_tx) = UnixStream::pair()?;
         wake_rx.set_nonblocking(true)?;
-        std::thread::Builder::new().name("metrics".into()).spawn(move || {
-            let mut metrics = Metrics::default();
+        std::thread::Builder::new().name(name.into()).spawn(move || {
             while rx.recv().is_ok() {
-                let page = match metrics.page(&shared) {
-                    Ok(page) => (200, page),
-                    Err(error) => (500, format!("{error}\n")),
-                };
-                if page_tx.send(page).is_err() || (&wake_tx).write_all(&[1]).is_err() {
+                if page_tx.send(make(&shared)).is_err() || (&wake_tx).write_all(&[1]).is_err() {
                     return;
                 }
             }
@@ -111,10 +167,12 @@ struct Connection {
 enum Phase {
     /// So much of the request is there.
     Asking(Vec<u8>),
-    /// For a page of metrics: one that was begun after this was asked for, where `begun`.
-    Waiting { begun: bool, bare: bool },
+    /// For a page that a thread makes: one that was begun after this was asked for, where `begun`.
+    Waiting { maker: usize, begun: bool, bare: bool },
     /// This is to be written, and so much is.
     Answering(Vec<u8>, usize),
+    /// What is still to be written of a stream.
+    Streaming(Vec<u8>),
     /// The answer is written.
     Draining,
     /// Done, well or not.
@@ -124,8 +182,13 @@ enum Phase {
 struct Server {
     listener: TcpListener,
     pages: Pages,
-    measuring: Measuring,
+    /// By their paths.
+    makers: Vec<(&'static str, Maker)>,
+    /// Where there is a page for people.
+    decisions: Option<Decisions>,
     connections: VecDeque<Connection>,
+    /// When streams were last told something.
+    beat: Instant,
 }
 
 impl Server {
@@ -141,6 +204,7 @@ impl Server {
             };
             self.go_on(&ready);
             self.hand_out();
+            self.stream();
             let now = Instant::now();
             self.connections
                 .retain(|connection| connection.until > now && !matches!(connection.phase, Phase::Over));
@@ -155,20 +219,22 @@ impl Server {
         // A page may be asked for when one is made, so this never waits long.
         let left = left.unwrap_or(PATIENCE).min(PATIENCE) + Duration::from_millis(1);
         let timeout = Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: left.subsec_nanos().into() };
-        let mut watched = vec![
-            PollFd::new(&self.listener, PollFlags::IN),
-            PollFd::new(&self.measuring.wake_rx, PollFlags::IN),
-        ];
+        let mut watched = vec![PollFd::new(&self.listener, PollFlags::IN)];
+        watched.extend(self.makers.iter().map(|(_, maker)| PollFd::new(&maker.wake_rx, PollFlags::IN)));
+        watched.extend(self.decisions.iter().map(|it| PollFd::new(&it.wake_rx, PollFlags::IN)));
+        let others = watched.len();
         watched.extend(self.connections.iter().map(|connection| {
-            let flags = match connection.phase {
+            let flags = match &connection.phase {
                 Phase::Asking(_) | Phase::Draining => PollFlags::IN,
                 Phase::Answering(..) => PollFlags::OUT,
+                Phase::Streaming(left) if left.is_empty() => PollFlags::IN,
+                Phase::Streaming(_) => PollFlags::IN | PollFlags::OUT,
                 Phase::Waiting { .. } | Phase::Over => PollFlags::empty(),
             };
             PollFd::new(&connection.stream, flags)
         }));
         poll(&mut watched, Some(&timeout))?;
-        Ok(watched.iter().skip(2).map(|one| !one.revents().is_empty()).collect())
+        Ok(watched.iter().skip(others).map(|one| !one.revents().is_empty()).collect())
     }
 
     fn accept(&mut self) {
@@ -187,25 +253,58 @@ impl Server {
     }
 
     fn go_on(&mut self, ready: &[bool]) {
+        let streams = self.connections.iter().filter(|one| matches!(one.phase, Phase::Streaming(_))).count();
+        let is_room = self.decisions.is_some() && streams < STREAMS;
         for (connection, _) in self.connections.iter_mut().zip(ready).filter(|(_, ready)| **ready) {
-            connection.go_on(&self.pages);
+            connection.go_on(&self.pages, &self.makers, self.decisions.is_some().then_some(is_room));
         }
     }
 
-    /// Gives a page of metrics to those that waited for it, and begins one for those that came since.
-    fn hand_out(&mut self) {
-        if let Some((code, page)) = self.measuring.end() {
-            for connection in &mut self.connections {
-                if let Phase::Waiting { begun: true, bare } = connection.phase {
-                    connection.answer(code, &page, bare);
+    /// Tells what was decided to those who listen.
+    fn stream(&mut self) {
+        let Some(decisions) = &self.decisions else { return };
+        let mut told: String =
+            decisions.lines().into_iter().map(|line| format!("data: {line}\n\n")).collect();
+        if told.is_empty() && self.beat.elapsed() >= BEAT {
+            told.push_str(":\n\n");
+        }
+        if !told.is_empty() {
+            self.beat = Instant::now();
+        }
+        let mut count = 0;
+        for connection in &mut self.connections {
+            if let Phase::Streaming(left) = &mut connection.phase {
+                left.extend_from_slice(told.as_bytes());
+                count += 1;
+                if left.len() > BEHIND {
+                    connection.phase = Phase::Over;
                 }
             }
         }
-        let waits = |connection: &Connection| matches!(connection.phase, Phase::Waiting { begun: false, .. });
-        if self.connections.iter().any(waits) && self.measuring.begin() {
-            for connection in &mut self.connections {
-                if let Phase::Waiting { begun, .. } = &mut connection.phase {
-                    *begun = true;
+        decisions.listened_by(count);
+    }
+
+    /// Gives a page that was made to those that waited for it, and begins one for those that came since.
+    fn hand_out(&mut self) {
+        for (at, (_, made_by)) in self.makers.iter_mut().enumerate() {
+            if let Some(answer) = made_by.end() {
+                for connection in &mut self.connections {
+                    if let Phase::Waiting { maker, begun: true, bare } = connection.phase
+                        && maker == at
+                    {
+                        connection.answer(&answer, bare);
+                    }
+                }
+            }
+            let waits =
+                |phase: &Phase| matches!(phase, Phase::Waiting { maker, begun: false, .. } if *maker == at);
+            if self.connections.iter().any(|connection| waits(&connection.phase)) && made_by.begin() {
+                for connection in &mut self.connections {
+                    if let Phase::Waiting { maker, begun, .. } = &mut connection.phase
+                        && *maker == at
+                    {
+                        *begun = true;
+                    }
                 }
             }
         }
@@ -213,7 +312,8 @@ impl Server {
 }
 
 impl Connection {
-    fn go_on(&mut self, pages: &Pages) {
+    /// `streams`: whether there is room for one more that listens; none where nobody may.
+    fn go_on(&mut self, pages: &Pages, makers: &[(&'static str, Maker)], streams: Option<bool>) {
         match &mut self.phase {
             Phase::Asking(read) => {
                 let mut piece = [0; 2048];
@@ -221,7 +321,7 @@ impl Connection {
                     Ok(0) => self.phase = Phase::Over,
                     Ok(count) => {
                         read.extend_from_slice(piece.get(..count).unwrap_or_default());
-                        self.asked(pages);
+                        self.asked(pages, makers, streams);
                     }
                     Err(error) => self.failed(&error),
                 }
@@ -244,6 +344,23 @@ impl Connection {
                 Ok(_) => {}
                 Err(error) => self.failed(&error),
             },
+            Phase::Streaming(left) => {
+                let mut end = None;
+                if !left.is_empty() {
+                    match self.stream.write(left) {
+                        Ok(count) => drop(left.drain(..count)),
+                        Err(error) => end = Some(error),
+                    }
+                }
+                match self.stream.read(&mut [0; 1024]) {
+                    Ok(0) => self.phase = Phase::Over,
+                    Ok(_) => {}
+                    Err(error) => self.failed(&error),
+                }
+                if let Some(error) = end {
+                    self.failed(&error);
+                }
+            }
             // It has gone while it waited.
             Phase::Waiting { .. } => self.phase = Phase::Over,
             Phase::Over => {}
@@ -257,27 +374,40 @@ impl Connection {
     }
 
     /// Looks whether the request is there as a whole, and what it asks for.
-    fn asked(&mut self, pages: &Pages) {
+    fn asked(&mut self, pages: &Pages, makers: &[(&'static str, Maker)], streams: Option<bool>) {
         let Phase::Asking(read) = &self.phase else { return };
-        let asked = Parsed::read(read);
-        match asked {
-            Parsed::More => {}
-            Parsed::Wrong(code, why) => self.answer(code, why, false),
-            Parsed::Page { path, bare } => match path.as_str() {
-                "/healthz" => self.page(pages.health(), bare),
-                "/readyz" => self.page(pages.readiness(), bare),
-                "/metrics" => self.phase = Phase::Waiting { begun: false, bare },
-                _ => self.answer(404, "/healthz, /readyz, /metrics\n", bare),
-            },
+        let (path, bare) = match Parsed::read(read) {
+            Parsed::More => return,
+            Parsed::Wrong(code, why) => return self.answer(&Answer::text(code, why), false),
+            Parsed::Page { path, bare } => (path, bare),
+        };
+        if let Some(maker) = makers.iter().position(|(of, _)| *of == path) {
+            self.phase = Phase::Waiting { maker, begun: false, bare };
+            return;
         }
+        let answer = match (path.as_str(), streams) {
+            ("/healthz", _) => pages.health(),
+            ("/readyz", _) => pages.readiness(),
+            ("/events", Some(true)) if !bare => return self.listens(),
+            ("/events", Some(_)) => Answer::text(503, "as many listen as may\n"),
+            (_, Some(_)) => Answer::text(404, "/, /healthz, /readyz, /metrics\n"),
+            (_, None) => Answer::text(404, "/healthz, /readyz, /metrics\n"),
+        };
+        self.answer(&answer, bare);
     }
 
-    fn page(&mut self, (code, text): Answer, bare: bool) {
-        self.answer(code, &text, bare);
+    /// Tells decisions from now on.
+    fn listens(&mut self) {
+        let head = format!(
+            "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n{CAREFUL}Connection: close\r\n\r\n"
+        );
+        self.until = Instant::now() + STREAM;
+        self.phase = Phase::Streaming(head.into_bytes());
     }
 
     /// `bare`: without the page itself, as `HEAD` asks for.
-    fn answer(&mut self, code: u16, page: &str, bare: bool) {
+    fn answer(&mut self, answer: &Answer, bare: bool) {
+        let Answer { code, kind, head, body } = answer;
         let reason = match code {
             200 => "OK",
             400 => "Bad Request",
@@ -288,12 +418,12 @@ impl Connection {
             _ => "Service Unavailable",
         };
         let head = format!(
-            "HTTP/1.1 {code} {reason}\r\nContent-Type: {CONTENT_TYPE}\r\n\
+            "HTTP/1.1 {code} {reason}\r\nContent-Type: {kind}\r\n{head}\
              Content-Length: {}\r\nConnection: close\r\n\r\n",
-            page.len()
+            body.len()
         );
-        let page = if bare { "" } else { page };
-        self.phase = Phase::Answering([head.as_bytes(), page.as_bytes()].concat(), 0);
+        let body = if bare { "" } else { body };
+        self.phase = Phase::Answering([head.as_bytes(), body.as_bytes()].concat(), 0);
     }
 }
 
@@ -333,9 +463,9 @@ impl Pages {
         let looked = self.shared.state().looked;
         let longest = self.interval * 3 + Duration::from_secs(30);
         match looked {
-            Some(looked) if looked.elapsed() < longest => (200, "ok\n".into()),
-            Some(looked) => (503, format!("stuck for {} s\n", looked.elapsed().as_secs())),
-            None => (503, "starting\n".into()),
+            Some(looked) if looked.elapsed() < longest => Answer::text(200, "ok\n"),
+            Some(looked) => Answer::text(503, format!("stuck for {} s\n", looked.elapsed().as_secs())),
+            None => Answer::text(503, "starting\n"),
         }
     }
 
@@ -344,15 +474,15 @@ impl Pages {
     fn readiness(&self) -> Answer {
         let state = self.shared.state();
         match self.shared.runtime.head() {
-            _ if state.looked.is_none() => (503, "starting\n".into()),
+            _ if state.looked.is_none() => Answer::text(503, "starting\n"),
             Ok(head) if matches!(head.state, State::Active | State::Paused) => {
-                (200, format!("{}: generation {}\n", head.state.word(), head.generation))
+                Answer::text(200, format!("{}: generation {}\n", head.state.word(), head.generation))
             }
             Ok(head) => {
                 let why = state.report.refused.unwrap_or_default();
-                (503, format!("no policy is live ({})\n{why}\n", head.state.word()))
+                Answer::text(503, format!("no policy is live ({})\n{why}\n", head.state.word()))
             }
-            Err(error) => (503, format!("{error}\n")),
+            Err(error) => Answer::text(503, format!("{error}\n")),
         }
     }
 }

@@ -9,7 +9,7 @@
 //! | `wait` | waits for signals, requests, changed directories and addresses, and time |
 //! | `cluster`, `policy`, `cgroups`, `pods`, `addresses`, `plugin`, `rescue` | keep one thing each, with what they must remember for it |
 //! | `repair` | brings back what is not as it was applied |
-//! | `serve`, `http` | answer others, on threads of their own |
+//! | `serve`, `http`, `web` | answer others, on threads of their own |
 //! | `state` | what all of them know |
 
 mod addresses;
@@ -27,6 +27,7 @@ mod rescue;
 mod serve;
 mod state;
 mod wait;
+mod web;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -54,6 +55,7 @@ use serve::{Command, SocketServer};
 use state::Shared;
 pub use state::Wording;
 use wait::{Look, Waiter};
+pub use web::{Make, Web, WebPage};
 
 use crate::cluster::Cluster;
 use crate::install::InstallTarget;
@@ -69,6 +71,8 @@ pub struct Settings {
     pub cluster: Option<Box<dyn Cluster>>,
     /// Where health and metrics are told.
     pub listen: Option<SocketAddr>,
+    /// What makes the page for people, where health and metrics are told.
+    pub web: Option<Web>,
     /// How often everything is looked at, whatever happened.
     pub interval: Duration,
     /// Whether the last decisions are kept in the kernel; with `None` as the last apply said.
@@ -119,7 +123,7 @@ pub fn run(runtime: Runtime, settings: Settings, compile: Compile) -> io::Result
     wake_rx.set_nonblocking(true)?;
     let server = SocketServer { shared: shared.clone(), tx, wake_tx: Arc::new(wake_tx) };
     if let Some(address) = settings.listen {
-        let address = http::serve(address, &shared, settings.interval)?;
+        let address = http::serve(address, &shared, settings.interval, settings.web)?;
         info!(address = %address, "health and metrics");
     }
     let agent = Agent {

@@ -20,6 +20,7 @@ use crate::node::{failure, open};
 use crate::output::Output;
 use crate::places::Places;
 use crate::render::{drift, warning};
+use crate::web::web;
 use crate::{inventory, plugin, program};
 
 /// Keeps the node in step until it is asked to end.
@@ -39,6 +40,7 @@ pub fn run(_output: &Output, args: &Agent) -> Result<Exit, Failure> {
         dir,
         cluster: args.inventory.as_deref().map(cluster).transpose()?,
         listen: args.listen,
+        web: args.listen.map(|_| web()),
         interval: args.interval,
         keep_decisions: args.keep_decisions.map(Switch::is_on),
         wording: Wording { drift: drift::text, warning: warning::text },

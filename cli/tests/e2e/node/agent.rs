@@ -561,6 +561,78 @@ fn health_and_metrics_tell_what_the_kernel_says() -> Tested {
     Ok(())
 }
 
+#[test]
+fn the_page_shows_what_is_live_and_decisions_are_told_as_they_happen() -> Tested {
+    let running = Running::new(&mesh(15001))?;
+    let pod = running.pod("cart-1")?;
+    let (code, page) = running.page("/")?;
+    assert_eq!(code, 200, "{page}");
+    for shown in ["<title>generation 1", "\"live\":true", "\"shop/cart\"", "shop.mesh"] {
+        assert!(page.contains(shown), "no {shown} in {page}");
+    }
+    assert_eq!(running.page("/")?.1, page, "it is the same while the generation is");
+    let ask = |path: &str| -> Result<BufReader<TcpStream>, Failure> {
+        let mut stream = running.listening()?;
+        stream.set_read_timeout(Some(Duration::from_millis(500)))?;
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\n\r\n")?;
+        Ok(BufReader::new(stream))
+    };
+    let mut head = String::new();
+    let mut answer = ask("/")?;
+    while answer.read_line(&mut head)? > 2 {}
+    assert!(head.contains("\r\nContent-Security-Policy: default-src 'none'; script-src 'nonce-"), "{head}");
+    assert!(head.contains("connect-src 'self'") && head.contains("frame-ancestors 'none'"), "{head}");
+
+    // A decision, as soon as somebody listens.
+    let mut events = ask("/events")?;
+    let mut heard = String::new();
+    let told = until(PATIENCE, || {
+        let dialled = running.node.dial(&pod, "10.0.3.9:80");
+        // Nothing to read yet is no line.
+        while events.read_line(&mut heard).is_ok_and(|count| count > 0) {}
+        dialled.is_ok() && heard.contains("data: {")
+    });
+    assert!(told, "{heard}");
+    assert!(heard.starts_with("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"), "{heard}");
+    let line = heard.lines().find_map(|line| line.strip_prefix("data: ")).unwrap_or_default();
+    let decided: Value = serde_json::from_str(line)?;
+    assert_eq!(decided["workload"], "cart");
+    assert_eq!((&decided["verdict"], &decided["port"]), (&json!("redirected"), &json!(15001)));
+    assert_eq!(decided["rule"]["text"], "redirect outbound tcp -> 15001");
+
+    let (code, live) = running.page("/live")?;
+    assert_eq!(code, 200, "{live}");
+    let live: Value = serde_json::from_str(&live)?;
+    assert_eq!((&live["generation"], &live["state"]), (&json!(1), &json!("active")));
+    assert_eq!(live["members"][0]["workload"], "shop/cart");
+    assert_eq!(live["rules"][0]["text"], "redirect outbound tcp -> 15001");
+    assert!(
+        live["rules"][0]["place"].as_str().is_some_and(|place| place.ends_with("shop.mesh:4")),
+        "{live:#}"
+    );
+    assert_eq!(live["drift"], json!([]));
+
+    // Many may listen, not any number; and when all have gone, nothing is observed any more.
+    let others = (0..16).map(|_| ask("/events")).collect::<Result<Vec<_>, _>>()?;
+    let refused = |mut one: BufReader<TcpStream>| -> Result<bool, Failure> {
+        let mut first = String::new();
+        one.read_line(&mut first)?;
+        Ok(first.starts_with("HTTP/1.1 503"))
+    };
+    let refused = others.into_iter().map(refused).collect::<Result<Vec<_>, _>>()?;
+    assert!(refused.contains(&true) && refused.contains(&false), "{refused:?}");
+    assert_eq!(running.page("/healthz")?.0, 200);
+    drop(events);
+    let nobody = || running.status().is_ok_and(|status| status["observers"] == 0);
+    assert!(until(PATIENCE, nobody), "{:#}", running.status()?["observers"]);
+    let mut stream = running.listening()?;
+    write!(stream, "POST / HTTP/1.1\r\nHost: x\r\n\r\n")?;
+    let mut first = String::new();
+    BufReader::new(stream).read_line(&mut first)?;
+    assert!(first.starts_with("HTTP/1.1 405"), "{first}");
+    Ok(())
+}
+
 /// Memory that a process has for itself, in KiB: not the maps of the kernel, which it looks into for moments.
 fn memory(process: u32) -> Result<u64, Failure> {
     let status = fs::read_to_string(format!("/proc/{process}/status"))?;
