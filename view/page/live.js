@@ -115,7 +115,7 @@ export class Live {
         const workload = decided.workload ? `${decided.mesh}/${decided.workload}` : "";
         const member = decided.member && decided.member !== decided.workload ? ` ${decided.member}` : "";
         this.rows.prepend(el("tr", {},
-            el("td", { class: "mono" }, decided.time.slice(11, 23)),
+            el("td", { class: "mono time" }, decided.time.slice(11, 23)),
             el("td", {}, badge(decided.verdict === "redirected" && decided.port ? `redirected ${decided.port}` : decided.verdict)),
             el("td", {}, `${workload}${member}`),
             el("td", { class: "mono" }, `${decided.direction} ${decided.protocol} ${decided.source ? `${decided.source} ` : ""}-> ${decided.destination ?? ""}`),

@@ -11,7 +11,8 @@ import puppeteer from "puppeteer-core";
 
 /** @typedef {import("puppeteer-core").Page} Page */
 
-const MESHC = process.env.MESHC ?? "meshc";
+/** The program. */
+export const MESHC = process.env.MESHC ?? "meshc";
 
 /** @type {Promise<import("puppeteer-core").Browser> | null} */
 let started = null;

@@ -3,9 +3,11 @@
 
 import assert from "node:assert/strict";
 import { createRequire } from "node:module";
-import { readFileSync } from "node:fs";
+import { execFileSync } from "node:child_process";
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { test } from "node:test";
-import { ask, open, text, view } from "./browser.js";
+import { MESHC, ask, directory, open, text, view } from "./browser.js";
 
 const POLICY = `exempt uid 1500
 redirect outbound -> 15001
@@ -203,6 +205,18 @@ test("it prints: the matrix as tables, and what was asked", async () => {
     assert.match(await text(page, "#answer"), /excluded/);
     const pdf = await page.pdf({ format: "A4" });
     assert.ok(pdf.length > 5000);
+    await page.close();
+});
+
+test("a compiled artifact is shown too, and what it does not know is said", async () => {
+    const work = directory();
+    writeFileSync(join(work, "shop.mesh"), POLICY);
+    execFileSync(MESHC, ["compile", "--artifact", "-o", join(work, "shop.artifact"), join(work, "shop.mesh")], { stdio: "ignore" });
+    const page = await open(view(join(work, "shop.artifact")));
+    const told = await ask(page, "cart -> 10.0.3.9 tcp 3306");
+    assert.match(told, /→ excluded .*Rule shop\/cart: exclude outbound tcp 3306 to 10\.0\.3\.0\/24 What it beat is not known here/);
+    await page.click("[role=gridcell]");
+    assert.match(await text(page, "#answer"), /denied 25 shop: deny outbound tcp 25 /);
     await page.close();
 });
 

@@ -254,9 +254,9 @@ impl Server {
 
     fn go_on(&mut self, ready: &[bool]) {
         let streams = self.connections.iter().filter(|one| matches!(one.phase, Phase::Streaming(_))).count();
-        let is_room = self.decisions.is_some() && streams < STREAMS;
+        let mut room = self.decisions.is_some().then_some(STREAMS.saturating_sub(streams));
         for (connection, _) in self.connections.iter_mut().zip(ready).filter(|(_, ready)| **ready) {
-            connection.go_on(&self.pages, &self.makers, self.decisions.is_some().then_some(is_room));
+            connection.go_on(&self.pages, &self.makers, &mut room);
         }
     }
 
@@ -312,8 +312,8 @@ impl Server {
 }
 
 impl Connection {
-    /// `streams`: whether there is room for one more that listens; none where nobody may.
-    fn go_on(&mut self, pages: &Pages, makers: &[(&'static str, Maker)], streams: Option<bool>) {
+    /// `room`: how many more may listen; none where nobody may.
+    fn go_on(&mut self, pages: &Pages, makers: &[(&'static str, Maker)], room: &mut Option<usize>) {
         match &mut self.phase {
             Phase::Asking(read) => {
                 let mut piece = [0; 2048];
@@ -321,7 +321,7 @@ impl Connection {
                     Ok(0) => self.phase = Phase::Over,
                     Ok(count) => {
                         read.extend_from_slice(piece.get(..count).unwrap_or_default());
-                        self.asked(pages, makers, streams);
+                        self.asked(pages, makers, room);
                     }
                     Err(error) => self.failed(&error),
                 }
@@ -374,7 +374,7 @@ impl Connection {
     }
 
     /// Looks whether the request is there as a whole, and what it asks for.
-    fn asked(&mut self, pages: &Pages, makers: &[(&'static str, Maker)], streams: Option<bool>) {
+    fn asked(&mut self, pages: &Pages, makers: &[(&'static str, Maker)], room: &mut Option<usize>) {
         let Phase::Asking(read) = &self.phase else { return };
         let (path, bare) = match Parsed::read(read) {
             Parsed::More => return,
@@ -385,10 +385,13 @@ impl Connection {
             self.phase = Phase::Waiting { maker, begun: false, bare };
             return;
         }
-        let answer = match (path.as_str(), streams) {
+        let answer = match (path.as_str(), room) {
             ("/healthz", _) => pages.health(),
             ("/readyz", _) => pages.readiness(),
-            ("/events", Some(true)) if !bare => return self.listens(),
+            ("/events", Some(room)) if *room > 0 && !bare => {
+                *room -= 1;
+                return self.listens();
+            }
             ("/events", Some(_)) => Answer::text(503, "as many listen as may\n"),
             (_, Some(_)) => Answer::text(404, "/, /healthz, /readyz, /metrics\n"),
             (_, None) => Answer::text(404, "/healthz, /readyz, /metrics\n"),
