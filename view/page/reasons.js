@@ -96,7 +96,7 @@ export class Reasons {
     }
 
     /**
-     * The items that match a flow, first those with the least text; and those that hold it and do not reach in there.
+     * The items that match a flow; and those that hold it and do not reach in there.
      * @param {number} workload @param {import("./walk.js").Flow} flow @param {import("./walk.js").Identity} identity
      * @returns {{ matches: Match[], apart: Match[] }}
      */
@@ -132,7 +132,6 @@ export class Reasons {
                 }
             }
         }
-        matches.sort((a, b) => this.order(a, b));
         return { matches, apart };
     }
 
@@ -208,8 +207,10 @@ export class Reasons {
         return closed;
     }
 
-    /** Applies the law. @param {Match[]} matches @returns {Judged} */
-    contest(matches) {
+    /** Applies the law. @param {Match[]} all @returns {Judged} */
+    contest(all) {
+        // Of equal winners the one with the least text is credited.
+        const matches = [...all].sort((a, b) => this.order(a, b));
         const always = matches.some((one) => one.always);
         const part = matches.filter((one) => one.always === always);
         const unbeaten = part.filter((one) => !part.some((other) => this.isNarrower(other, one)));
