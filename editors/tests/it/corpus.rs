@@ -173,7 +173,7 @@ const PIECES: [&str; 81] = [
     "\nexempt uid 1",
 ];
 
-/// The text with some changes: pieces put in, cut out, or moved.
+/// The text with some changes: pieces put in, cut out, or moved, words in the place of others.
 pub(crate) fn damaged(text: &str, random: &mut Random) -> String {
     let mut text = text.to_owned();
     let boundary = |text: &str, random: &mut Random| {
@@ -187,7 +187,7 @@ pub(crate) fn damaged(text: &str, random: &mut Random) -> String {
         let at = boundary(&text, random);
         let end = (at..=text.len()).skip(1 + random.below(8)).find(|&end| text.is_char_boundary(end));
         let end = end.unwrap_or(text.len());
-        match random.below(5) {
+        match random.below(7) {
             0 => text.replace_range(at..end, ""),
             1 => text.replace_range(at..end, PIECES[random.below(PIECES.len())]),
             2 => {
@@ -196,8 +196,21 @@ pub(crate) fn damaged(text: &str, random: &mut Random) -> String {
                 text.insert_str(to, &moved);
             }
             3 if random.once_in(6) => text.truncate(at),
+            4 | 5 => exchange(&mut text, random),
             _ => text.insert_str(at, PIECES[random.below(PIECES.len())]),
         }
     }
     text
+}
+
+/// One word of the text in the place of another.
+fn exchange(text: &mut String, random: &mut Random) {
+    let words: Vec<&str> = text.split_ascii_whitespace().collect();
+    if words.is_empty() {
+        return;
+    }
+    let (old, new) = (words[random.below(words.len())], words[random.below(words.len())].to_owned());
+    let places: Vec<usize> = text.match_indices(old).map(|(at, _)| at).collect();
+    let (at, length) = (places[random.below(places.len())], old.len());
+    text.replace_range(at..at + length, &new);
 }

@@ -117,18 +117,20 @@ fn what_looks_like_a_word_is_none() {
     if !ready() {
         return;
     }
-    let of = |line: &str, at: usize| {
-        let found = scopes(&[grammar()], &[line]);
-        let token = found[0][0].iter().find(|it| it.0 <= at && at < it.1).unwrap();
-        token.2.last().unwrap().clone()
-    };
-    assert_eq!(of("deny outbound denying", 16), "variable.other.mesh");
-    assert_eq!(of("deny outbound tcp-x", 14), "variable.other.mesh");
-    assert_eq!(of("deny outbound tcp-x", 18), "variable.other.mesh");
-    assert_eq!(of("redirect outbound tcp->1", 18), "storage.type.protocol.mesh");
-    assert_eq!(of("redirect outbound tcp->1", 22), "keyword.operator.arrow.mesh");
-    assert_eq!(of("import \"a", 8), "invalid.illegal.unclosed-string.mesh");
-    assert_eq!(of("deny outbound to cafe::1", 17), "constant.numeric.address.mesh");
+    let expected = [
+        ("deny outbound denying", 16, "variable.other.mesh"),
+        ("deny outbound tcp-x", 14, "variable.other.mesh"),
+        ("deny outbound tcp-x", 18, "variable.other.mesh"),
+        ("redirect outbound tcp->1", 18, "storage.type.protocol.mesh"),
+        ("redirect outbound tcp->1", 22, "keyword.operator.arrow.mesh"),
+        ("import \"a", 8, "invalid.illegal.unclosed-string.mesh"),
+        ("deny outbound to cafe::1", 17, "constant.numeric.address.mesh"),
+    ];
+    let found = scopes(&[grammar()], &expected.map(|(line, ..)| line));
+    for ((line, at, scope), lines) in expected.iter().zip(&found) {
+        let token = lines[0].iter().find(|it| it.0 <= *at && *at < it.1).unwrap();
+        assert_eq!(token.2.last().unwrap(), scope, "{line}:{at}");
+    }
 }
 
 #[test]
