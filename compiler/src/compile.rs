@@ -1,6 +1,7 @@
 //! All passes in order: from files to a program that is checked, and to tables that are proved.
 
 use std::collections::BTreeSet;
+use std::convert::Infallible;
 
 use mesh_bpf::image::MapImage;
 use mesh_bpf::membership::{Ambiguous, Membership};
@@ -8,14 +9,16 @@ use mesh_bpf::pack::{MAX_LINES, pack_within};
 use mesh_bpf::selector::Endpoint;
 use mesh_bpf::tables::Tables;
 
-use crate::analysis::{analyze, over_capacity};
+use crate::analysis::{Findings, find, over_capacity};
 use crate::check::{self, Checked, silence};
 use crate::decide::{Decided, TooLarge, decide};
 use crate::diag::{Code, Diagnostic, Severity, has_errors};
 use crate::hir::Program;
 use crate::lower::{Origins, lower};
+use crate::parse::Statements;
 use crate::question::Members;
-use crate::resolve::{Files, Loader, Location, Resolution, Services, load, resolve, unknown_services};
+use crate::resolve::{Files, Loader, Location, Resolution, Services, load_after, resolve, unknown_services};
+use crate::same::same;
 use crate::testing::{self, Report};
 
 /// What somebody knows of the cluster that a policy is compiled for.
@@ -42,6 +45,10 @@ pub struct Compilation {
     pub diagnostics: Vec<Diagnostic>,
     /// What it compiles to; none where there are errors.
     pub compiled: Option<Compiled>,
+    /// The same where its tests fail, or members are ambiguous.
+    refused: Option<Compiled>,
+    /// What the analyses found.
+    findings: Option<Findings>,
 }
 
 impl Compilation {
@@ -90,32 +97,110 @@ pub fn compile_within(
     inventory: impl FnOnce() -> Option<Inventory>,
     lines: usize,
 ) -> Compilation {
-    let (files, found) = load(given, loader);
+    let go_on = || Ok::<(), Infallible>(());
+    let Ok(compilation) = passes(given, loader, inventory, lines, None, go_on);
+    compilation
+}
+
+/// The versions of one program, one after the other: of what is as it was before, nothing is found out again. Each
+/// comes out as [`compile`] would make it.
+#[derive(Debug, Default)]
+pub struct Versions {
+    statements: Statements,
+    last: Option<Last>,
+}
+
+/// A version that was decided.
+#[derive(Debug)]
+struct Last {
+    program: Program,
+    image: MapImage,
+    tables: Tables,
+    findings: Findings,
+}
+
+impl Versions {
+    /// Compiles a version without an inventory. `go_on` is asked between passes.
+    ///
+    /// # Errors
+    /// That of `go_on`: the version is given up.
+    pub fn compile<G>(
+        &mut self,
+        given: Vec<(Location, Vec<u8>)>,
+        loader: &mut dyn Loader,
+        go_on: impl Fn() -> Result<(), G>,
+    ) -> Result<Compilation, G> {
+        passes(given, loader, || None, MAX_LINES, Some(self), go_on)
+    }
+
+    /// Takes back a version that is over, so that the next one may use what was found out about it.
+    pub fn is_over(&mut self, version: Compilation) {
+        let Compilation { resolution, compiled, refused, findings, .. } = version;
+        if let (Some(Compiled { image, tables, .. }), Some(findings)) = (compiled.or(refused), findings) {
+            self.last = Some(Last { program: resolution.program, image, tables, findings });
+        }
+    }
+
+    /// What is known of a program, if the last one said the same.
+    fn known(&mut self, program: &Program) -> Option<Last> {
+        self.last.take_if(|last| same(&last.program, program))
+    }
+}
+
+/// All passes.
+fn passes<G>(
+    given: Vec<(Location, Vec<u8>)>,
+    loader: &mut dyn Loader,
+    inventory: impl FnOnce() -> Option<Inventory>,
+    lines: usize,
+    mut versions: Option<&mut Versions>,
+    go_on: impl Fn() -> Result<(), G>,
+) -> Result<Compilation, G> {
+    let statements = versions.as_deref_mut().map(|versions| {
+        versions.statements.next_version();
+        &mut versions.statements
+    });
+    let (files, found) = load_after(given, loader, statements);
+    go_on()?;
     let mut inventory = Asked { ask: Some(inventory), known: None };
     let names_services = files.trees.iter().any(|tree| tree.services().next().is_some());
     let services = if names_services { inventory.get().map(|known| &known.services) } else { None };
     let (resolution, mut diagnostics) = resolve(&files, found, services.unwrap_or(&Services::new()));
     let (checked, found) = check::check(&resolution);
     diagnostics.extend(found);
-    let compiled = checked.and_then(|checked| tables(checked, lines, &mut diagnostics));
+    go_on()?;
+    let program = &resolution.program;
+    let mut findings = None;
+    let mut compiled = None;
+    if let Some(checked) = checked {
+        let decided = match versions.and_then(|versions| versions.known(program)) {
+            Some(Last { image, tables, findings, .. }) => Some((image, tables, findings)),
+            None => tables(checked, lines, &mut diagnostics, go_on)?,
+        };
+        if let Some((image, tables, found)) = decided {
+            diagnostics.extend(found.report(program));
+            compiled = Some(Compiled { image, tables, origins: Origins::of(program) });
+            findings = Some(found);
+        }
+    }
     let mut members = Members::default();
     if let Some(Compiled { image, .. }) = &compiled
         && let Some(inventory) = inventory.get()
         && let Some(endpoints) = inventory.endpoints.take()
     {
-        let (found, problems) = place(&resolution.program, image, endpoints);
+        let (found, problems) = place(program, image, endpoints);
         members = found;
         diagnostics.extend(problems);
     }
     members = members.with_services(inventory.known.map(|known| known.services).unwrap_or_default());
     let mut tests = Report::default();
     if let Some(Compiled { image, tables, origins }) = &compiled {
-        tests = testing::run(&resolution.program, image, tables, origins, &members);
+        tests = testing::run(program, image, tables, origins, &members);
         diagnostics.extend(testing::diagnostics(&tests));
     }
     let diagnostics = silence(&resolution, diagnostics, compiled.is_some());
-    let compiled = compiled.filter(|_| !has_errors(&diagnostics));
-    Compilation { files, resolution, members, diagnostics, tests, compiled }
+    let (compiled, refused) = if has_errors(&diagnostics) { (None, compiled) } else { (compiled, None) };
+    Ok(Compilation { files, resolution, members, diagnostics, tests, compiled, refused, findings })
 }
 
 /// An inventory that is asked for once, where it is needed.
@@ -133,18 +218,44 @@ impl<F: FnOnce() -> Option<Inventory>> Asked<F> {
     }
 }
 
+/// What a checked program comes to.
+type Outcome = Option<(MapImage, Tables, Findings)>;
+
 /// The passes from a checked program to tables. Gives nothing back where redirects tie or the result is too
 /// large.
-fn tables(checked: Checked<'_>, lines: usize, diagnostics: &mut Vec<Diagnostic>) -> Option<Compiled> {
+fn tables<G>(
+    checked: Checked<'_>,
+    lines: usize,
+    diagnostics: &mut Vec<Diagnostic>,
+    go_on: impl Fn() -> Result<(), G>,
+) -> Result<Outcome, G> {
     let program = checked.program();
-    let too_large = |error: TooLarge| over_capacity(program, &error);
-    let decided = decide(checked, lines).map_err(|error| diagnostics.push(too_large(error))).ok()?;
-    let (analyzed, found) = analyze(decided);
-    diagnostics.extend(found);
-    let image = lower(analyzed?);
-    let tables = pack_within(&image, lines).map_err(TooLarge::Tables);
-    let tables = tables.map_err(|error| diagnostics.push(too_large(error))).ok()?;
-    Some(Compiled { image, tables, origins: Origins::of(program) })
+    let decided = match decide(checked, lines) {
+        Ok(decided) => decided,
+        Err(error) => {
+            diagnostics.push(over_capacity(program, &error));
+            return Ok(None);
+        }
+    };
+    go_on()?;
+    let (analyzed, findings) = match find(decided) {
+        Ok(found) => found,
+        Err(conflicts) => {
+            diagnostics.extend(conflicts);
+            return Ok(None);
+        }
+    };
+    go_on()?;
+    let image = lower(analyzed);
+    Ok(match pack_within(&image, lines) {
+        Ok(tables) => Some((image, tables, findings)),
+        Err(error) => {
+            // What was found out is said, too.
+            diagnostics.extend(findings.report(program));
+            diagnostics.push(over_capacity(program, &TooLarge::Tables(error)));
+            None
+        }
+    })
 }
 
 /// Which workload each endpoint falls under.

@@ -31,6 +31,7 @@ pub mod parse;
 pub mod print;
 pub mod question;
 pub mod resolve;
+mod same;
 pub mod source;
 pub mod testing;
 

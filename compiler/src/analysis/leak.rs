@@ -18,23 +18,42 @@ const QUIC: u16 = 443;
 /// Ports on which clients speak either protocol.
 const EITHER: [u16; 2] = [DNS, QUIC];
 
+/// Ports of an item of a rule that leak.
+#[derive(Debug)]
+pub(super) struct Leak {
+    rule: usize,
+    item: usize,
+    ports: PortSet,
+}
+
+impl Leak {
+    /// Says it of a program that it is true of.
+    pub(super) fn report(&self, program: &Program) -> Option<Diagnostic> {
+        let rule = program.rules.get(self.rule)?;
+        Some(report(rule, rule.ports.get(self.item)?, &self.ports))
+    }
+}
+
 /// Looks for leaks where rules are written; what is narrower has rules of its own.
-pub(super) fn check(program: &Program, ir: &Ir, diagnostics: &mut Vec<Diagnostic>) {
+pub(super) fn find(program: &Program, ir: &Ir) -> Vec<Leak> {
     let redirects = |rule: &&Rule| {
         rule.direction == Direction::Outbound && matches!(rule.verdict, Verdict::Redirected { .. })
     };
     // Rules that share their addresses are written at the same nodes.
     let mut known: HashMap<(ScopeId, usize), BTreeSet<[TableId; 2]>> = HashMap::new();
-    for rule in program.rules.iter().filter(redirects) {
+    let mut leaks = Vec::new();
+    for (index, rule) in program.rules.iter().enumerate().filter(|(_, rule)| redirects(rule)) {
         let key = (rule.scope, rule.addresses.key());
         let tables = known.entry(key).or_insert_with(|| tables(program, ir, rule));
-        for item in rule.ports.iter().filter(|item| item.protocol == Protocol::Tcp) {
-            let leaking = leaking(ir, tables, rule, item);
-            if !leaking.is_empty() {
-                diagnostics.push(report(rule, item, &leaking));
+        let tcp = |(_, item): &(usize, &PortItem)| item.protocol == Protocol::Tcp;
+        for (place, item) in rule.ports.iter().enumerate().filter(tcp) {
+            let ports = leaking(ir, tables, rule, item);
+            if !ports.is_empty() {
+                leaks.push(Leak { rule: index, item: place, ports });
             }
         }
     }
+    leaks
 }
 
 /// The profiles that a rule is part of.

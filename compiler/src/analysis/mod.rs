@@ -47,15 +47,48 @@ impl<'p> Analyzed<'p> {
 #[must_use]
 pub fn analyze(decided: Decided<'_>) -> (Option<Analyzed<'_>>, Vec<Diagnostic>) {
     let program = decided.program();
-    let mut diagnostics = Vec::new();
-    conflict::check(program, decided.conflicts(), &mut diagnostics);
-    if !decided.conflicts().is_empty() {
-        return (None, diagnostics);
+    match find(decided) {
+        Ok((analyzed, found)) => (Some(analyzed), found.report(program)),
+        Err(conflicts) => (None, conflicts),
     }
+}
+
+/// What was found out, without places: true of every program that says the same in the same order.
+#[derive(Debug, Default)]
+pub(crate) struct Findings {
+    leaks: Vec<leak::Leak>,
+    /// None where a service is not known.
+    effects: Option<no_effect::Effects>,
+}
+
+/// The same as [`analyze`], not yet reported.
+///
+/// # Errors
+/// Redirects that tie.
+pub(crate) fn find(decided: Decided<'_>) -> Result<(Analyzed<'_>, Findings), Vec<Diagnostic>> {
+    let program = decided.program();
+    if !decided.conflicts().is_empty() {
+        let mut diagnostics = Vec::new();
+        conflict::check(program, decided.conflicts(), &mut diagnostics);
+        return Err(diagnostics);
+    }
+    let mut found = Findings::default();
     // What a rule says of a service that nobody knows is not there, and may be what another rule is for.
     if program.knows_all_services() {
-        leak::check(program, decided.ir(), &mut diagnostics);
-        no_effect::check(program, &mut diagnostics);
+        found.leaks = leak::find(program, decided.ir());
+        found.effects = Some(no_effect::find(program));
     }
-    (Some(Analyzed { decided }), diagnostics)
+    Ok((Analyzed { decided }, found))
+}
+
+impl Findings {
+    /// Says it of a program that it is true of.
+    pub(crate) fn report(&self, program: &Program) -> Vec<Diagnostic> {
+        let mut diagnostics: Vec<Diagnostic> =
+            self.leaks.iter().filter_map(|leak| leak.report(program)).collect();
+        if let Some(effects) = &self.effects {
+            no_effect::report(program, effects, &mut diagnostics);
+        }
+        diagnostics
+    }
 }

@@ -59,18 +59,25 @@ pub struct Entry {
 #[must_use]
 pub fn entries(image: &MapImage, sets: &Sets) -> Vec<Entry> {
     let namer = Namer::of(sets);
+    image.profiles.iter().flat_map(|profile| of_one(image, profile, &namer)).collect()
+}
+
+/// Those of one profile.
+#[must_use]
+pub fn entries_of(image: &MapImage, profile: &Profile, sets: &Sets) -> Vec<Entry> {
+    of_one(image, profile, &Namer::of(sets))
+}
+
+fn of_one(image: &MapImage, profile: &Profile, namer: &Namer<'_>) -> Vec<Entry> {
     let mut lists = Lists::default();
-    let mut all = Vec::new();
-    for profile in &image.profiles {
-        all.extend(exemptions(image, profile).chain(accelerations(image, profile)));
-        for direction in Direction::ALL {
-            let of_direction = Flows { image, profile, direction, namer: &namer };
-            let (everybodys, otherwise) = of_direction.all(&mut lists);
-            all.extend(everybodys);
-            for (class, entries) in otherwise {
-                let named = |entry: Entry| Entry { key: format!("({class}) {}", entry.key), ..entry };
-                all.extend(entries.into_iter().map(named));
-            }
+    let mut all: Vec<Entry> = exemptions(image, profile).chain(accelerations(image, profile)).collect();
+    for direction in Direction::ALL {
+        let of_direction = Flows { image, profile, direction, namer };
+        let (everybodys, otherwise) = of_direction.all(&mut lists);
+        all.extend(everybodys);
+        for (class, entries) in otherwise {
+            let named = |entry: Entry| Entry { key: format!("({class}) {}", entry.key), ..entry };
+            all.extend(entries.into_iter().map(named));
         }
     }
     all

@@ -23,7 +23,7 @@ mod toml;
 
 pub(crate) use classes::own_rulings;
 pub(crate) use entries::ports_text;
-pub use entries::{Entry, Map, entries};
+pub use entries::{Entry, Map, entries, entries_of};
 pub use names::selector_lines;
 pub(crate) use processes::class_text;
 pub use sets::{NamedService, NamedSet, Sets};

@@ -16,6 +16,7 @@ use crate::diag::{Code, Diagnostic};
 use crate::source::{FileId, Span};
 
 /// One statement, or the head of a block.
+#[derive(Clone, Debug)]
 pub(super) enum Statement {
     Import(Import),
     Set(Set),

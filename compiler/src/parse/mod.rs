@@ -8,10 +8,12 @@ mod build;
 mod errors;
 pub(crate) mod habit;
 mod indent;
+mod known;
 mod literal;
 mod message;
 mod placement;
 mod recovery;
+mod shift;
 #[cfg(test)]
 mod tests;
 mod token;
@@ -23,6 +25,7 @@ use mesh_grammar::statement;
 
 use self::build::{Builder, Statement};
 use self::errors::Errors;
+pub use self::known::Statements;
 use crate::ast;
 use crate::diag::Diagnostic;
 use crate::source::{FileId, Span};
@@ -33,11 +36,21 @@ use crate::source::{FileId, Span};
 /// in [`ast::File::broken`].
 #[must_use]
 pub fn parse_file(id: FileId, text: &str) -> (ast::File, Vec<Diagnostic>) {
+    parse_file_after(id, text, None)
+}
+
+/// The same, with what is known of statements that were read before.
+#[must_use]
+pub fn parse_file_after(
+    id: FileId,
+    text: &str,
+    known: Option<&mut Statements>,
+) -> (ast::File, Vec<Diagnostic>) {
     let scan = scan::scan(text);
     let mut errors = Errors::default();
     message::faults(id, text, &scan.faults, &mut errors);
     errors.count(scan.more_faults);
-    let file = walker::Walker::new(id, text, &scan, &mut errors).walk();
+    let file = walker::Walker::new(id, text, (&scan, known), &mut errors).walk();
     (file, errors.finish(whole(id, text), text))
 }
 

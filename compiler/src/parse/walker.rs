@@ -8,6 +8,7 @@ use super::allow::Allows;
 use super::build::{Builder, Statement as Built};
 use super::errors::Errors;
 use super::indent::Indent;
+use super::known::Statements;
 use super::message::{self, Statement, declared};
 use super::token::token_at;
 use crate::ast::{self, Body, Name};
@@ -25,6 +26,8 @@ pub(super) struct Walker<'t, 'e> {
     pub(super) faults: Vec<u32>,
     pub(super) next_fault: usize,
     pub(super) errors: &'e mut Errors,
+    /// What was read of an earlier version.
+    known: Option<&'e mut Statements>,
     pub(super) out: ast::File,
     pub(super) stack: Vec<Open>,
     pub(super) allows: Allows,
@@ -69,7 +72,12 @@ impl Block {
 }
 
 impl<'t, 'e> Walker<'t, 'e> {
-    pub(super) fn new(file: FileId, text: &'t str, scan: &'t Scan, errors: &'e mut Errors) -> Self {
+    pub(super) fn new(
+        file: FileId,
+        text: &'t str,
+        (scan, known): (&'t Scan, Option<&'e mut Statements>),
+        errors: &'e mut Errors,
+    ) -> Self {
         let mut faults: Vec<u32> = scan.faults.iter().map(|fault| fault.extent.start).collect();
         faults.sort_unstable();
         let orders = super::allow::read(file, text, &scan.comments, errors);
@@ -80,6 +88,7 @@ impl<'t, 'e> Walker<'t, 'e> {
             faults,
             next_fault: 0,
             errors,
+            known,
             out: ast::File { library: orders.library, ..ast::File::empty(file) },
             stack: Vec::new(),
             allows: Allows::new(orders.allows),
@@ -238,6 +247,9 @@ impl<'t, 'e> Walker<'t, 'e> {
             if meant_otherwise {
                 return None;
             }
+            if let Some(known) = self.known.as_mut().and_then(|known| known.find(statement, rule)) {
+                return Some(known);
+            }
             match statement::parse(rule, statement.words()) {
                 Ok(mut pairs) => {
                     let mut builder =
@@ -248,6 +260,11 @@ impl<'t, 'e> Walker<'t, 'e> {
                     }
                 }
                 Err(error) => self.errors.push(|| message::unexpected(statement, rule, &error)),
+            }
+            if let (Some(known), Some(built)) = (&mut self.known, &built)
+                && self.errors.len() == before
+            {
+                known.keep(statement, rule, built);
             }
             if built.is_none() && self.errors.len() == before {
                 self.errors.push(|| message::unreadable(statement));

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::cycle::{Edge, cycles};
 use crate::ast;
 use crate::diag::{Code, Diagnostic, quote};
-use crate::parse::parse_file;
+use crate::parse::{Statements, parse_file_after};
 use crate::source::{FileId, Sources, Span};
 
 /// A file, as the caller's file system knows it.
@@ -72,7 +72,16 @@ pub struct Files {
 /// `given` holds each file's place and bytes; the caller has read them, because only it can say what a
 /// missing one means.
 pub fn load(given: Vec<(Location, Vec<u8>)>, loader: &mut dyn Loader) -> (Files, Vec<Diagnostic>) {
-    let mut loading = Loading::default();
+    load_after(given, loader, None)
+}
+
+/// The same, with what is known of statements that were read before.
+pub(crate) fn load_after(
+    given: Vec<(Location, Vec<u8>)>,
+    loader: &mut dyn Loader,
+    known: Option<&mut Statements>,
+) -> (Files, Vec<Diagnostic>) {
+    let mut loading = Loading { known, ..Loading::default() };
     for (location, bytes) in given {
         loading.take_in(location, bytes);
     }
@@ -92,14 +101,15 @@ pub fn load(given: Vec<(Location, Vec<u8>)>, loader: &mut dyn Loader) -> (Files,
 }
 
 #[derive(Default)]
-struct Loading {
+struct Loading<'k> {
+    known: Option<&'k mut Statements>,
     files: Files,
     by_key: BTreeMap<String, usize>,
     edges: Vec<Edge>,
     diagnostics: Vec<Diagnostic>,
 }
 
-impl Loading {
+impl Loading<'_> {
     /// The index of a file; it is parsed when it is first seen.
     fn take_in(&mut self, location: Location, bytes: Vec<u8>) -> usize {
         if let Some(&known) = self.by_key.get(&location.key) {
@@ -109,7 +119,7 @@ impl Loading {
         self.diagnostics.extend(problems);
         let tree = match self.files.sources.get(id).filter(|source| source.is_readable()) {
             Some(source) => {
-                let (tree, problems) = parse_file(id, &source.text);
+                let (tree, problems) = parse_file_after(id, &source.text, self.known.as_deref_mut());
                 self.diagnostics.extend(problems);
                 tree
             }

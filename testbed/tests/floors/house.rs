@@ -54,7 +54,7 @@ pub const HOUSES: &[House] = &[
             floor("answers", "cautions places render sidecars"),
             floor(
                 "files and the terminal",
-                "args exit failure files github heap inventory manual output text_diff tint version wrap",
+                "args exit failure files github heap inventory manual output roots text_diff tint version wrap",
             ),
         ],
     },
@@ -94,7 +94,7 @@ pub const HOUSES: &[House] = &[
             floor("decisions", "analysis decide emit ir"),
             floor("checks", "check"),
             floor("questions", "asked question"),
-            floor("meaning", "resolve"),
+            floor("meaning", "resolve same"),
             floor("text", "parse ast"),
             floor("sources", "diag source"),
         ],

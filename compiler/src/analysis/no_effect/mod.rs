@@ -26,16 +26,22 @@ use crate::hir::region::applies;
 use crate::hir::region::kinds_of_processes;
 use crate::hir::{Program, Rule, ScopeId, Who, WorkloadId};
 use removal::RemovalAnalysis;
-use units::{Effects, SidecarPorts, Units};
+pub(super) use units::Effects;
+use units::{SidecarPorts, Units};
 
 /// How many times a box may be looked at: some seconds at the most.
 const BUDGET: u64 = 200_000_000;
 
 /// Looks at every rule and every item.
-pub(super) fn check(program: &Program, diagnostics: &mut Vec<Diagnostic>) {
-    let units = Units::of(program);
-    let effects = effects(program, &units);
-    report::report(program, &units, &effects, diagnostics);
+pub(super) fn find(program: &Program) -> Effects {
+    effects(program, &Units::of(program))
+}
+
+/// Says what has no effect in a program of which this was found.
+pub(super) fn report(program: &Program, effects: &Effects, diagnostics: &mut Vec<Diagnostic>) {
+    if !effects.are_all() {
+        report::report(program, &Units::of(program), effects, diagnostics);
+    }
 }
 
 fn effects(program: &Program, units: &Units<'_>) -> Effects {

@@ -2,7 +2,7 @@ use mesh_bpf::pack::pack;
 use proptest::prelude::*;
 
 use super::units::{Units, number};
-use super::{check, effects};
+use super::{effects, find, report};
 use crate::analysis::fixture::{image, ties};
 use crate::diff::{Side, diff};
 use crate::emit::Sets;
@@ -117,7 +117,7 @@ proptest! {
 #[track_caller]
 fn expect(fixture: &Fixture, expected: &[(&str, usize)]) {
     let mut diagnostics = Vec::new();
-    check(&fixture.program, &mut diagnostics);
+    report(&fixture.program, &find(&fixture.program), &mut diagnostics);
     let found: Vec<(&str, usize)> =
         diagnostics.iter().map(|found| (found.message.as_str(), found.labels.len())).collect();
     assert_eq!(found, expected);

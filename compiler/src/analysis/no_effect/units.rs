@@ -298,7 +298,8 @@ fn plain_box<'p>(
 }
 
 /// What is known of each unit.
-pub(super) struct Effects {
+#[derive(Debug)]
+pub(in crate::analysis) struct Effects {
     /// Whether a verdict changes without it.
     effective: Vec<bool>,
     /// For units that have shown no effect yet, rules by which they are shadowed.
@@ -310,6 +311,11 @@ pub(super) struct Effects {
 impl Effects {
     pub(super) fn new(units: &Units<'_>, budget: u64) -> Self {
         Self { effective: vec![false; units.spans.len()], shadowed_by: BTreeMap::new(), budget }
+    }
+
+    /// Whether every unit has an effect, and all were looked at.
+    pub(super) fn are_all(&self) -> bool {
+        self.budget > 0 && self.effective.iter().all(|&effective| effective)
     }
 
     pub(super) fn is_effective(&self, unit: Unit) -> bool {
