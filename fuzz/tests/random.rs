@@ -48,6 +48,17 @@ fn damaged_artifacts_keep_the_laws() {
     }
 }
 
+#[test]
+fn edited_programs_keep_the_laws() {
+    for seed in 0..SEEDS / 2 {
+        let mut random = Random::new(seed);
+        let length = 160 + random.below(80);
+        if let Err(broken) = law::edited(&random.bytes(length)) {
+            panic!("seed {seed}: {broken}");
+        }
+    }
+}
+
 /// Without this the others would hold of programs that are all refused.
 #[test]
 fn most_random_programs_compile() {

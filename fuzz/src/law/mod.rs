@@ -2,12 +2,14 @@
 
 mod artifact;
 mod damaged;
+mod edited;
 mod flow;
 mod program;
 mod text;
 
 pub use artifact::{artifact, artifact_policy};
 pub use damaged::{Came, MISTAKES, all_mistakes, damaged};
+pub use edited::edited;
 pub use flow::flow;
 pub use program::program;
 pub use text::text;
