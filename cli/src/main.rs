@@ -20,6 +20,7 @@ mod places;
 mod policy;
 mod program;
 mod render;
+mod roots;
 mod text_diff;
 mod tint;
 mod version;

@@ -18,8 +18,23 @@ pub struct Document {
     pub version: i32,
     /// As it is in the editor.
     pub text: String,
-    /// The program that it is part of.
-    pub root: Root,
+    /// The program that it is part of where `meshc.toml` names none.
+    pub own: Root,
+    /// Programs of `meshc.toml` that have it.
+    pub named: Vec<Root>,
+}
+
+impl Document {
+    /// The program that is asked about it.
+    pub fn root(&self) -> &Root {
+        self.named.first().unwrap_or(&self.own)
+    }
+
+    /// All programs that it is part of because of itself.
+    pub fn roots(&self) -> impl Iterator<Item = &Root> {
+        let own = self.named.is_empty().then_some(&self.own);
+        self.named.iter().chain(own)
+    }
 }
 
 /// What the files of a program have in common.
@@ -27,7 +42,7 @@ pub struct Document {
 pub enum Root {
     /// They lie in this directory.
     Dir(PathBuf),
-    /// It is this file.
+    /// It is this file, and what that imports.
     File(String),
 }
 
@@ -40,21 +55,27 @@ pub struct Documents {
 
 impl Documents {
     /// Takes a text in.
-    pub fn open(&mut self, host: &dyn Host, uri: Uri, version: i32, text: String) -> Root {
-        let (key, root) = match uri::path(&uri) {
+    pub fn open(&mut self, host: &dyn Host, uri: Uri, version: i32, text: String) {
+        let (key, own) = match uri::path(&uri) {
             None => (uri.as_str().to_owned(), Root::File(uri.as_str().to_owned())),
             Some(path) => {
                 let key = host.key(&path);
-                let root = match path.parent() {
+                let own = match path.parent() {
                     Some(dir) if is_policy(&path) => Root::Dir(host.key(dir).into()),
                     _ => Root::File(key.clone()),
                 };
-                (key, root)
+                (key, own)
             }
         };
         self.keys.insert(uri.as_str().to_owned(), key.clone());
-        self.open.insert(key, Document { uri, version, text, root: root.clone() });
-        root
+        self.open.insert(key, Document { uri, version, text, own, named: Vec::new() });
+    }
+
+    /// Sets which programs of `meshc.toml` have a text.
+    pub fn is_of(&mut self, key: &str, named: Vec<Root>) {
+        if let Some(document) = self.open.get_mut(key) {
+            document.named = named;
+        }
     }
 
     /// Changes a text. What stands for it; `None` where it is not open.

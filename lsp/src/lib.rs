@@ -12,7 +12,7 @@ mod server;
 mod text;
 mod uri;
 
-pub use host::Host;
+pub use host::{Host, Place};
 pub use server::serve;
 pub use text::Text;
 

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use mesh_compiler::ast;
-use mesh_compiler::compile::{Compilation, compile};
+use mesh_compiler::compile::{Compilation, Versions};
 use mesh_compiler::emit::is_compiled;
 use mesh_compiler::resolve::{Loader, Location};
 use mesh_compiler::source::{FileId, Source, Span};
@@ -22,16 +22,35 @@ pub struct Program {
 
 impl Program {
     /// Compiles what `meshc check` would in the directory, or the one file.
-    pub fn compile(host: &mut dyn Host, open: &Documents, root: &Root) -> Self {
+    /// What was found out about the version before is used again. `go_on` is asked between passes.
+    ///
+    /// # Errors
+    /// That of `go_on`: the version is given up.
+    pub fn compile<G>(
+        host: &mut dyn Host,
+        open: &Documents,
+        root: &Root,
+        versions: &mut Versions,
+        go_on: impl Fn() -> Result<(), G>,
+    ) -> Result<Self, G> {
         let mut problems = Vec::new();
         let given = match root {
             Root::Dir(dir) => directory(host, open, dir, &mut problems),
             Root::File(key) => {
-                open.get(key).map(|document| given(key, key, &document.text)).into_iter().collect()
+                let name = Path::new(key).file_name().map(|name| name.to_string_lossy().into_owned());
+                let name = name.filter(|_| key.starts_with('/')).unwrap_or_else(|| key.clone());
+                let location = Location { key: key.clone(), name };
+                match (Overlay { host, open }).read(&location) {
+                    Ok(bytes) => vec![(location, bytes)],
+                    Err(why) => {
+                        problems.push(format!("`{}` {why}", location.name));
+                        Vec::new()
+                    }
+                }
             }
         };
-        let compilation = compile(given, &mut Overlay { host, open }, None);
-        Self { compilation, problems }
+        let compilation = versions.compile(given, &mut Overlay { host, open }, go_on)?;
+        Ok(Self { compilation, problems })
     }
 
     /// Its files with what stands for each.
@@ -66,10 +85,6 @@ impl Program {
     }
 }
 
-fn given(key: &str, name: &str, text: &str) -> (Location, Vec<u8>) {
-    (Location { key: key.to_owned(), name: name.to_owned() }, text.as_bytes().to_vec())
-}
-
 fn directory(
     host: &mut dyn Host,
     open: &Documents,
@@ -79,7 +94,7 @@ fn directory(
     let (mut locations, found) = host.policies(dir);
     problems.extend(found);
     // What is not saved yet.
-    let new = open.iter().filter(|(_, document)| matches!(&document.root, Root::Dir(root) if root == dir));
+    let new = open.iter().filter(|(_, document)| matches!(&document.own, Root::Dir(root) if root == dir));
     for (key, _) in new.filter(|(key, _)| Path::new(key).parent() == Some(dir)) {
         if let Some(name) = Path::new(key).file_name().filter(|_| is_policy(Path::new(key)))
             && !locations.iter().any(|location| location.key == *key)

@@ -1,6 +1,9 @@
 //! The loop: messages in, answers and diagnostics out.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::convert::Infallible;
+use std::path::Path;
 
 use lsp_server::{Connection, ErrorCode, Message, Notification, ProtocolError, Request, RequestId, Response};
 use lsp_types::notification::{
@@ -8,27 +11,33 @@ use lsp_types::notification::{
     DidSaveTextDocument, Exit, Notification as _, PublishDiagnostics, ShowMessage,
 };
 use lsp_types::request::{
-    CodeActionRequest, CodeLensRequest, Completion, DocumentSymbolRequest, Formatting, GotoDefinition,
-    HoverRequest, PrepareRenameRequest, References, RegisterCapability, Rename, Request as _,
-    WorkspaceSymbolRequest,
+    CodeActionRequest, CodeLensRequest, Completion, DocumentSymbolRequest, ExecuteCommand,
+    FoldingRangeRequest, Formatting, GotoDefinition, HoverRequest, InlayHintRequest, PrepareRenameRequest,
+    References, RegisterCapability, Rename, Request as _, SelectionRangeRequest, SemanticTokensFullRequest,
+    SemanticTokensRangeRequest, SignatureHelpRequest, WorkspaceSymbolRequest,
 };
 use lsp_types::{
     CancelParams, CodeActionKind, CodeActionOptions, CodeActionProviderCapability, CodeLensOptions,
     CompletionOptions, CompletionResponse, Diagnostic, DidChangeTextDocumentParams,
-    DidCloseTextDocumentParams, DidOpenTextDocumentParams, DocumentSymbolResponse, GotoDefinitionResponse,
-    HoverProviderCapability, MessageType, NumberOrString, OneOf, Position, PositionEncodingKind,
-    PublishDiagnosticsParams, RenameOptions, SaveOptions, ServerCapabilities, ShowMessageParams,
+    DidCloseTextDocumentParams, DidOpenTextDocumentParams, DocumentSymbolResponse, ExecuteCommandOptions,
+    ExecuteCommandParams, FoldingRangeProviderCapability, GotoDefinitionResponse, HoverProviderCapability,
+    MessageType, NumberOrString, OneOf, Position, PositionEncodingKind, PublishDiagnosticsParams, Range,
+    RenameOptions, SaveOptions, SelectionRangeProviderCapability, SemanticTokens, SemanticTokensFullOptions,
+    SemanticTokensOptions, ServerCapabilities, ShowMessageParams, SignatureHelpOptions,
     TextDocumentSyncCapability, TextDocumentSyncKind, TextDocumentSyncOptions, TextDocumentSyncSaveOptions,
     TextEdit, Uri, WorkspaceEdit, WorkspaceSymbolResponse,
 };
+use mesh_compiler::compile::Versions;
 use mesh_compiler::format::format;
 use mesh_compiler::source::FileId;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::answer::{View, action, complete, diagnose, hover, lens, navigate, rename, symbols};
+use crate::answer::{
+    View, action, complete, diagnose, fold, hint, hover, lens, navigate, rename, signature, symbols, tokens,
+};
 use crate::documents::{Documents, Root};
-use crate::host::Host;
+use crate::host::{Host, Place};
 use crate::program::Program;
 use crate::text::Text;
 
@@ -51,6 +60,7 @@ pub fn serve(connection: &Connection, host: &mut dyn Host, version: &str) -> Res
         programs: BTreeMap::new(),
         shown: BTreeMap::new(),
         told: BTreeSet::new(),
+        is_settled: true,
         waiting: VecDeque::new(),
         is_over: false,
     };
@@ -88,6 +98,26 @@ fn capabilities() -> ServerCapabilities {
             ..CodeActionOptions::default()
         })),
         code_lens_provider: Some(CodeLensOptions { resolve_provider: Some(false) }),
+        execute_command_provider: Some(ExecuteCommandOptions {
+            commands: vec![lens::RUN.to_owned()],
+            ..ExecuteCommandOptions::default()
+        }),
+        inlay_hint_provider: Some(OneOf::Left(true)),
+        folding_range_provider: Some(FoldingRangeProviderCapability::Simple(true)),
+        selection_range_provider: Some(SelectionRangeProviderCapability::Simple(true)),
+        signature_help_provider: Some(SignatureHelpOptions {
+            trigger_characters: Some([" ", ">"].map(str::to_owned).to_vec()),
+            ..SignatureHelpOptions::default()
+        }),
+        semantic_tokens_provider: Some(
+            SemanticTokensOptions {
+                legend: tokens::legend(),
+                range: Some(true),
+                full: Some(SemanticTokensFullOptions::Bool(true)),
+                ..SemanticTokensOptions::default()
+            }
+            .into(),
+        ),
         ..ServerCapabilities::default()
     }
 }
@@ -97,9 +127,24 @@ fn capabilities() -> ServerCapabilities {
 struct Slot {
     /// None where something has changed since.
     program: Option<Program>,
+    /// What is known of earlier versions.
+    versions: Versions,
     /// Whether its diagnostics are those of the texts as they are, to be sent with the others'.
     is_shown: bool,
 }
+
+impl Slot {
+    /// Something has changed.
+    fn forget(&mut self) {
+        if let Some(program) = self.program.take() {
+            self.versions.is_over(program.compilation);
+        }
+        self.is_shown = false;
+    }
+}
+
+/// A version that is given up for a newer one.
+struct Outdated;
 
 /// What the editor was last told about a file.
 #[derive(PartialEq)]
@@ -122,6 +167,8 @@ struct Server<'a> {
     shown: BTreeMap<String, Shown>,
     /// What was told about directories, so that it is told once.
     told: BTreeSet<String>,
+    /// Whether it is known which programs what is open is part of.
+    is_settled: bool,
     /// Messages that have come and are not answered.
     waiting: VecDeque<Message>,
     is_over: bool,
@@ -156,28 +203,29 @@ impl Server<'_> {
 
     /// Takes in what has come meanwhile. A request that the editor has taken back is not worked on.
     fn take_in(&mut self) {
-        for message in self.connection.receiver.try_iter() {
-            let cancelled = match &message {
-                Message::Notification(it) if it.method == Cancel::METHOD => {
-                    serde_json::from_value::<CancelParams>(it.params.clone()).ok().map(|params| match params
-                        .id
-                    {
-                        NumberOrString::Number(id) => RequestId::from(id),
-                        NumberOrString::String(id) => RequestId::from(id),
-                    })
-                }
-                _ => None,
-            };
-            let Some(id) = cancelled else {
-                self.waiting.push_back(message);
-                continue;
-            };
-            let before = self.waiting.len();
-            self.waiting.retain(|other| !matches!(other, Message::Request(request) if request.id == id));
-            if self.waiting.len() < before {
-                let text = "the editor took it back".to_owned();
-                self.send(Response::new_err(id, ErrorCode::RequestCanceled as i32, text).into());
+        let connection = self.connection;
+        connection.receiver.try_iter().for_each(|message| self.take(message));
+    }
+
+    fn take(&mut self, message: Message) {
+        let cancelled = match &message {
+            Message::Notification(it) if it.method == Cancel::METHOD => {
+                serde_json::from_value::<CancelParams>(it.params.clone()).ok().map(|params| match params.id {
+                    NumberOrString::Number(id) => RequestId::from(id),
+                    NumberOrString::String(id) => RequestId::from(id),
+                })
             }
+            _ => None,
+        };
+        let Some(id) = cancelled else {
+            self.waiting.push_back(message);
+            return;
+        };
+        let before = self.waiting.len();
+        self.waiting.retain(|other| !matches!(other, Message::Request(request) if request.id == id));
+        if self.waiting.len() < before {
+            let text = "the editor took it back".to_owned();
+            self.send(Response::new_err(id, ErrorCode::RequestCanceled as i32, text).into());
         }
     }
 
@@ -194,7 +242,7 @@ impl Server<'_> {
     fn watch(&self) {
         let params = json!({ "registrations": [{
             "id": "policies", "method": DidChangeWatchedFiles::METHOD,
-            "registerOptions": { "watchers": [{ "globPattern": "**/*.mesh" }] },
+            "registerOptions": { "watchers": [{ "globPattern": "**/*.mesh" }, { "globPattern": "**/meshc.toml" }] },
         }]});
         let method = RegisterCapability::METHOD.to_owned();
         self.send(Request::new(RequestId::from("watch".to_owned()), method, params).into());
@@ -208,8 +256,7 @@ impl Server<'_> {
                 let Some(DidOpenTextDocumentParams { text_document: it }) = read(notification.params) else {
                     return;
                 };
-                let root = self.open.open(&*self.host, it.uri, it.version, it.text);
-                self.programs.entry(root).or_default();
+                self.open.open(&*self.host, it.uri, it.version, it.text);
                 self.forget();
             }
             DidChangeTextDocument::METHOD => {
@@ -227,10 +274,9 @@ impl Server<'_> {
                     return;
                 };
                 self.open.close(&it.uri);
-                let open = &self.open;
-                self.programs.retain(|root, _| open.iter().any(|(_, document)| document.root == *root));
                 self.forget();
-                if self.programs.is_empty() {
+                if self.open.iter().next().is_none() {
+                    self.programs.clear();
                     self.show();
                 }
             }
@@ -241,16 +287,61 @@ impl Server<'_> {
 
     /// Anything may have changed.
     fn forget(&mut self) {
-        self.programs.values_mut().for_each(|slot| *slot = Slot::default());
+        self.programs.values_mut().for_each(Slot::forget);
+        self.is_settled = false;
+    }
+
+    /// Finds which programs what is open is part of. Those of `meshc.toml` that have a file come before its directory.
+    fn settle(&mut self) {
+        if std::mem::replace(&mut self.is_settled, true) {
+            return;
+        }
+        let keys: Vec<String> = self.open.iter().map(|(key, _)| key.clone()).collect();
+        for key in keys {
+            let named = self.host.roots(Path::new(&key)).unwrap_or_else(|problem| {
+                self.tell(problem);
+                Vec::new()
+            });
+            let mut roots = Vec::new();
+            for place in named {
+                let root = match place {
+                    Place::Directory(path) => Root::Dir(self.host.key(&path).into()),
+                    Place::File(path) => Root::File(self.host.key(&path)),
+                };
+                self.programs.entry(root.clone()).or_default();
+                self.compile(&root);
+                let program = self.programs.get(&root).and_then(|slot| slot.program.as_ref());
+                if program.is_some_and(|program| program.file(&key).is_some()) {
+                    roots.push(root);
+                }
+            }
+            self.open.is_of(&key, roots);
+        }
+        let of_open: BTreeSet<Root> = self
+            .open
+            .iter()
+            .flat_map(|(_, document)| document.roots().cloned().collect::<Vec<_>>())
+            .collect();
+        self.programs.retain(|root, _| of_open.contains(root));
+        for root in of_open {
+            self.programs.entry(root).or_default();
+        }
+    }
+
+    /// Says something once.
+    fn tell(&mut self, problem: String) {
+        if self.told.insert(problem.clone()) {
+            self.notify::<ShowMessage>(ShowMessageParams { typ: MessageType::WARNING, message: problem });
+        }
     }
 
     /// A text has changed: programs without it stay as they are.
     fn forget_of(&mut self, key: &str) {
-        let root = self.open.get(key).map(|document| document.root.clone());
+        let document = self.open.get(key);
         for (other, slot) in &mut self.programs {
             let has = slot.program.as_ref().is_none_or(|program| program.file(key).is_some());
-            if has || root.as_ref() == Some(other) {
-                *slot = Slot::default();
+            if has || document.is_some_and(|document| document.roots().any(|root| root == other)) {
+                slot.forget();
             }
         }
     }
@@ -259,21 +350,34 @@ impl Server<'_> {
 
     fn compile(&mut self, root: &Root) {
         if self.programs.get(root).is_some_and(|slot| slot.program.is_none()) {
-            let program = Program::compile(self.host, &self.open, root);
-            if let Some(slot) = self.programs.get_mut(root) {
-                slot.program = Some(program);
-            }
+            let go_on = || Ok::<(), Infallible>(());
+            let Ok(()) = self.compile_while(root, go_on);
         }
     }
 
-    /// Compiles one program whose diagnostics have not been sent, and sends them. Where a text has changed meanwhile,
-    /// nothing is sent: they would be about what is no more. False where there is none.
+    fn compile_while<G>(&mut self, root: &Root, go_on: impl Fn() -> Result<(), G>) -> Result<(), G> {
+        if let Some(slot) = self.programs.get_mut(root).filter(|slot| slot.program.is_none()) {
+            let versions = &mut slot.versions;
+            slot.program = Some(Program::compile(self.host, &self.open, root, versions, go_on)?);
+        }
+        Ok(())
+    }
+
+    /// Compiles one program whose diagnostics have not been sent, and sends them. Where a text changes meanwhile, that is
+    /// given up, and nothing is sent: it would be about what is no more. False where there is none.
     fn show_next(&mut self) -> bool {
+        self.settle();
         let next = self.programs.iter().find(|(_, slot)| !slot.is_shown).map(|(root, _)| root.clone());
         let Some(root) = next else { return false };
-        self.compile(&root);
+        let (connection, come) = (self.connection, RefCell::new(Vec::new()));
+        let outdated = self.compile_while(&root, || {
+            let mut come = come.borrow_mut();
+            come.extend(connection.receiver.try_iter());
+            if come.iter().any(changes) { Err(Outdated) } else { Ok(()) }
+        });
+        come.into_inner().into_iter().for_each(|message| self.take(message));
         self.take_in();
-        if !self.waiting.iter().any(changes) {
+        if outdated.is_ok() && !self.waiting.iter().any(changes) {
             if let Some(slot) = self.programs.get_mut(&root) {
                 slot.is_shown = true;
             }
@@ -316,11 +420,7 @@ impl Server<'_> {
                 self.publish(&Shown { version: None, diagnostics: Vec::new(), ..shown });
             }
         }
-        for problem in problems {
-            if self.told.insert(problem.clone()) {
-                self.notify::<ShowMessage>(ShowMessageParams { typ: MessageType::WARNING, message: problem });
-            }
-        }
+        problems.into_iter().for_each(|problem| self.tell(problem));
     }
 
     fn publish(&self, shown: &Shown) {
@@ -405,6 +505,41 @@ impl Server<'_> {
                 let params = read_for::<CodeLensRequest>(params)?;
                 written(self.view(&params.text_document.uri, lens::lenses))
             }
+            ExecuteCommand::METHOD => self.command(read_for::<ExecuteCommand>(params)?),
+            InlayHintRequest::METHOD => {
+                let params = read_for::<InlayHintRequest>(params)?;
+                let found = self.within(&params.text_document.uri, params.range, hint::hints);
+                written(found)
+            }
+            FoldingRangeRequest::METHOD => {
+                let params = read_for::<FoldingRangeRequest>(params)?;
+                written(self.view(&params.text_document.uri, fold::folds))
+            }
+            SelectionRangeRequest::METHOD => {
+                let params = read_for::<SelectionRangeRequest>(params)?;
+                let found = self.view(&params.text_document.uri, |view| {
+                    let text = Text::new(view.text());
+                    let places = params.positions.iter().map(|&place| text.offset(place));
+                    places.map(|offset| fold::selection(view, offset)).collect::<Vec<_>>()
+                });
+                written(found)
+            }
+            SignatureHelpRequest::METHOD => {
+                let params = read_for::<SignatureHelpRequest>(params)?.text_document_position_params;
+                let found = self.at(&params.text_document.uri, params.position, signature::signature);
+                written(found.flatten())
+            }
+            SemanticTokensFullRequest::METHOD => {
+                let params = read_for::<SemanticTokensFullRequest>(params)?;
+                let found =
+                    self.view(&params.text_document.uri, |view| tokens::tokens(view, 0, view.text().len()));
+                written(found.map(|data| SemanticTokens { result_id: None, data }))
+            }
+            SemanticTokensRangeRequest::METHOD => {
+                let params = read_for::<SemanticTokensRangeRequest>(params)?;
+                let found = self.within(&params.text_document.uri, params.range, tokens::tokens);
+                written(found.map(|data| SemanticTokens { result_id: None, data }))
+            }
             other => Err(Refused(ErrorCode::MethodNotFound, format!("`{other}` is not answered"))),
         }
     }
@@ -412,7 +547,8 @@ impl Server<'_> {
     /// Answers about an open file, from its program as it is now.
     fn view<T>(&mut self, uri: &Uri, answer: impl FnOnce(View<'_>) -> T) -> Option<T> {
         let key = self.open.key(uri)?.to_owned();
-        let root = self.open.get(&key)?.root.clone();
+        self.settle();
+        let root = self.open.get(&key)?.root().clone();
         self.compile(&root);
         let program = self.programs.get(&root)?.program.as_ref()?;
         Some(answer(View { program, open: &self.open, file: program.file(&key)?, host: &*self.host }))
@@ -423,9 +559,40 @@ impl Server<'_> {
         self.view(uri, |view| answer(view, Text::new(view.text()).offset(place)))
     }
 
+    /// The same about a part of it.
+    fn within<T>(
+        &mut self,
+        uri: &Uri,
+        range: Range,
+        answer: impl FnOnce(View<'_>, usize, usize) -> T,
+    ) -> Option<T> {
+        self.view(uri, |view| {
+            let text = Text::new(view.text());
+            answer(view, text.offset(range.start), text.offset(range.end))
+        })
+    }
+
+    /// Runs a test, and shows what came out.
+    fn command(&mut self, params: ExecuteCommandParams) -> Answer {
+        let refused = |why: &str| Refused(ErrorCode::InvalidParams, why.to_owned());
+        if params.command != lens::RUN {
+            return Err(refused(&format!("`{}` is no command", params.command)));
+        }
+        let mut arguments = params.arguments.into_iter();
+        let uri: Uri = arguments.next().and_then(read).ok_or_else(|| refused("the file is missing"))?;
+        let place: Position =
+            arguments.next().and_then(read).ok_or_else(|| refused("the place is missing"))?;
+        let ran = self.at(&uri, place, lens::run).ok_or_else(|| refused("the file is not open"))?;
+        let (holds, message) = ran.map_err(|why| Refused(ErrorCode::RequestFailed, why.to_owned()))?;
+        let typ = if holds { MessageType::INFO } else { MessageType::WARNING };
+        self.notify::<ShowMessage>(ShowMessageParams { typ, message: message.clone() });
+        written(json!({ "holds": holds, "message": message }))
+    }
+
     /// Answers about an open file from each program that has it.
     fn each<T>(&mut self, uri: &Uri, mut answer: impl FnMut(View<'_>) -> T) -> Vec<T> {
         let Some(key) = self.open.key(uri).map(str::to_owned) else { return Vec::new() };
+        self.settle();
         let roots: Vec<Root> = self.programs.keys().cloned().collect();
         roots.iter().for_each(|root| self.compile(root));
         let programs = self.programs.values().filter_map(|slot| slot.program.as_ref());
@@ -447,6 +614,7 @@ impl Server<'_> {
     }
 
     fn everywhere(&mut self, query: &str) -> Vec<lsp_types::WorkspaceSymbol> {
+        self.settle();
         let roots: Vec<Root> = self.programs.keys().cloned().collect();
         roots.iter().for_each(|root| self.compile(root));
         let mut all = Vec::new();

@@ -6,13 +6,14 @@ use mesh_compiler::compile::{Compilation, Compiled};
 use mesh_compiler::explain::explain;
 use mesh_compiler::question::{OtherEnd, Question};
 use mesh_compiler::resolve::{Loader, Location};
-use mesh_lsp::{Connection, Host, serve};
+use mesh_lsp::{Connection, Host, Place, serve};
 
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::files::{self, FileSystem};
 use crate::places::Locations;
 use crate::render::explanation::{Shown, said};
+use crate::roots;
 use crate::version;
 
 /// Answers until the editor says that it is done, or is gone. Exit code 1 where it did not say so before.
@@ -46,6 +47,10 @@ impl Host for Disk {
 
     fn policies(&mut self, dir: &Path) -> (Vec<Location>, Vec<String>) {
         files::policies(dir)
+    }
+
+    fn roots(&self, file: &Path) -> Result<Vec<Place>, String> {
+        roots::above(file)
     }
 
     fn explain(

@@ -360,3 +360,300 @@ fn what_is_not_known_is_refused_and_the_server_goes_on() {
     }
     client.stop();
 }
+
+#[test]
+fn helps_of_syntax_and_of_analyses_are_edits() {
+    for (old, new, at, title, better) in [
+        // A comma before a word of the language.
+        ("web to private", "web to private, as uid 7", ", as", "remove the comma", "web to private as uid 7"),
+        (
+            "address 10.1.0.0/16 }",
+            "address 10.1.0.0/16 10.2.0.0/16 }",
+            "10.2.0.0",
+            "write a comma between them",
+            "10.1.0.0/16, 10.2.0.0/16 }",
+        ),
+        ("deny outbound tcp 25", "deny outbound 25", "25 }", "write `tcp 25`", "deny outbound tcp 25"),
+        ("exempt uid 1500", "exempt uid\u{202e} 1500", "d\u{202e}", "remove it", "exempt uid 1500"),
+        ("exempt uid 1500", "exempt uid\u{a0}1500", "d\u{a0}", "write a plain space", "exempt uid 1500"),
+        ("-> 15001", "\u{2192} 15001", " \u{2192} 15001", "write `->`", "-> 15001"),
+    ] {
+        let text = SHOP.replace(old, new);
+        assert_ne!(text, SHOP, "{old}");
+        let Shop { mut client, file, _kept, .. } = shop(&text);
+        let found = done(&mut client, &file, at);
+        let fix = found.iter().find(|(known, _)| known == title);
+        let (_, after) = fix.unwrap_or_else(|| panic!("{new}: {found:?}"));
+        assert!(after.contains(better), "{new}: {after}");
+        let whole = client.text(&file).len();
+        let after = after.clone();
+        client.edit(&file, 0, whole, &after);
+        assert!(client.diagnostics(&file).iter().all(|it| it["code"] != "syntax"), "{after}");
+        client.stop();
+    }
+}
+
+#[test]
+fn a_leak_is_closed_by_an_edit() {
+    let text =
+        SHOP.replace("exclude outbound udp\n", "redirect outbound tcp 443 to 192.0.2.0/24 -> 15443 # why\n");
+    let Shop { mut client, file, _kept, .. } = shop(&text);
+    let found = done(&mut client, &file, "443 to");
+    let fix = found.iter().find(|(title, _)| title == "add `deny outbound udp 443 to 192.0.2.0/24`");
+    let (_, after) = fix.unwrap_or_else(|| panic!("{found:?}")).clone();
+    assert!(after.contains("-> 15443 # why\ndeny outbound udp 443 to 192.0.2.0/24\n"), "{after}");
+    let whole = text.len();
+    client.edit(&file, 0, whole, &after);
+    let left = client.diagnostics(&file);
+    assert!(left.iter().all(|it| !it["message"].as_str().unwrap().contains("192.0.2")), "{left:?}");
+    assert!(!left.iter().any(|it| it["code"] == "leak" && it["severity"] == 2), "{left:?}");
+    client.stop();
+}
+
+#[test]
+fn items_and_comments_without_use_are_removed() {
+    let rule = "    always deny outbound tcp 25\n    deny outbound tcp 25, 26, 27\n    group";
+    let text = SHOP.replace("    group", rule);
+    let Shop { mut client, file, _kept, .. } = shop(&text);
+    let found = done(&mut client, &file, "25, 26");
+    let fix = found.iter().find(|(title, _)| title == "remove it");
+    assert_eq!(fix.map(|(_, after)| after), Some(&text.replace("25, 26, 27", "26, 27")), "{found:?}");
+    client.stop();
+
+    let text = SHOP.replace("    group", "    # meshc: allow(unused)\n    group");
+    let Shop { mut client, file, _kept, .. } = shop(&text);
+    let found = done(&mut client, &file, "unused)");
+    assert_eq!(found[0], ("remove it".to_owned(), SHOP.to_owned()));
+    client.stop();
+}
+
+#[test]
+fn sizes_are_shown_between_the_words_and_what_never_decides() {
+    let rules = "    deny outbound tcp 26 to 10.2.0.0/16\n    deny outbound tcp 26\n    group";
+    let text = SHOP.replace("    group", rules);
+    let Shop { mut client, file, library, _kept } = shop(&text);
+    let whole = json!({ "start": { "line": 0, "character": 0 }, "end": { "line": 99, "character": 0 } });
+    let hints = |client: &mut Client, file: &Path| -> Vec<(String, String)> {
+        let text = client.text(file).to_owned();
+        let asked = json!({ "textDocument": { "uri": uri(file) }, "range": whole });
+        let found = client.ask("textDocument/inlayHint", asked);
+        let one = |it: &Value| {
+            let at = offset(&text, &it["position"]);
+            let line = text[..at].rsplit('\n').next().unwrap().trim().to_owned();
+            (line, it["label"].as_str().unwrap().to_owned())
+        };
+        found.as_array().unwrap().iter().map(one).collect()
+    };
+    let expected = [
+        ("exclude outbound web to private", " = 4 items"),
+        ("deny outbound tcp 26 to 10.2.0.0/16", " never decides"),
+    ];
+    let expected = expected.map(|(at, label)| (at.to_owned(), label.to_owned()));
+    assert_eq!(hints(&mut client, &file), expected);
+    client.open(&library, SETS);
+    let expected = [("set private", ": 2 prefixes"), ("set web", ": 2 items of ports")];
+    assert_eq!(hints(&mut client, &library), expected.map(|(at, label)| (at.to_owned(), label.to_owned())));
+    client.stop();
+}
+
+#[test]
+fn blocks_lists_and_comments_fold_and_selections_grow() {
+    let text = "# one\n# two\nset s = [\n    10.0.0.0/8,\n    fc00::/7,\n]\nmesh m {\n    workload a { any }\n    deny outbound to s\n}\n";
+    let (_kept, dir) = directory(&[]);
+    let file = dir.join("a.mesh");
+    let mut client = Client::start(&dir);
+    client.open(&file, text);
+    let found = client.ask("textDocument/foldingRange", json!({ "textDocument": { "uri": uri(&file) } }));
+    let folds: Vec<(u64, u64, Option<&str>)> = found
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| (it["startLine"].as_u64().unwrap(), it["endLine"].as_u64().unwrap(), it["kind"].as_str()))
+        .collect();
+    assert_eq!(folds, [(0, 1, Some("comment")), (2, 4, None), (6, 8, None)]);
+    let place = client.at(&file, "fc00", 2);
+    let asked = json!({ "textDocument": { "uri": uri(&file) }, "positions": [place["position"]] });
+    let found = client.ask("textDocument/selectionRange", asked);
+    let mut selected = Vec::new();
+    let mut at = &found[0];
+    while at.is_object() {
+        let range = &at["range"];
+        selected.push(&text[offset(text, &range["start"])..offset(text, &range["end"])]);
+        at = &at["parent"];
+    }
+    let list = &text[text.find('[').unwrap()..=text.find(']').unwrap()];
+    let set = &text[text.find("set").unwrap()..=text.find(']').unwrap()];
+    assert_eq!(selected, ["fc00::/7", list, set, text]);
+    client.stop();
+}
+
+#[test]
+fn words_have_kinds() {
+    let text = "set s = 10.0.0.0/8 # é𝄞\nmesh m {\n    workload a { label app = \"é\" }\n    deny outbound tcp 25 to s\n}\n";
+    let (_kept, dir) = directory(&[]);
+    let file = dir.join("a.mesh");
+    let mut client = Client::start(&dir);
+    let legend: Vec<String> =
+        client.greeting["capabilities"]["semanticTokensProvider"]["legend"]["tokenTypes"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|it| it.as_str().unwrap().to_owned())
+            .collect();
+    client.open(&file, text);
+    let document = json!({ "textDocument": { "uri": uri(&file) } });
+    let found = client.ask("textDocument/semanticTokens/full", document.clone());
+    let numbers: Vec<u64> = found["data"].as_array().unwrap().iter().map(|it| it.as_u64().unwrap()).collect();
+    let (mut line, mut character) = (0, 0);
+    let mut words = Vec::new();
+    for token in numbers.chunks(5) {
+        character = if token[0] == 0 { character + token[1] } else { token[1] };
+        line += token[0];
+        let place = |character: u64| offset(text, &json!({ "line": line, "character": character }));
+        let word = &text[place(character)..place(character + token[2])];
+        words.push(format!("{}{}:{word}", legend[token[3] as usize], if token[4] == 1 { "!" } else { "" }));
+    }
+    assert_eq!(
+        words,
+        [
+            "keyword:set",
+            "variable!:s",
+            "operator:=",
+            "number:10.0.0.0/8",
+            "comment:# é𝄞",
+            "keyword:mesh",
+            "namespace!:m",
+            "keyword:workload",
+            "class!:a",
+            "keyword:label",
+            "property:app",
+            "operator:=",
+            "string:\"é\"",
+            "keyword:deny",
+            "keyword:outbound",
+            "keyword:tcp",
+            "number:25",
+            "keyword:to",
+            "variable:s",
+        ]
+    );
+    let range = json!({ "start": { "line": 3, "character": 0 }, "end": { "line": 4, "character": 0 } });
+    let part = client.ask("textDocument/semanticTokens/range", with(document, "range", range));
+    assert_eq!(part["data"].as_array().unwrap().len(), 6 * 5);
+    client.stop();
+}
+
+#[test]
+fn the_form_of_a_rule_is_shown_while_it_is_written() {
+    let Shop { mut client, file, _kept, .. } = shop(SHOP);
+    let mut at = |words: &str, after: usize| -> Option<(String, String)> {
+        let place = client.at(&file, words, after);
+        let found = client.ask("textDocument/signatureHelp", place);
+        let form = &found["signatures"][found["activeSignature"].as_u64()? as usize];
+        let part = &form["parameters"][form["activeParameter"].as_u64().unwrap() as usize];
+        Some((form["label"].as_str().unwrap().to_owned(), part["label"].as_str().unwrap().to_owned()))
+    };
+    let (form, part) = at("deny outbound tcp 25", 14).unwrap();
+    assert_eq!(
+        (form.as_str(), part.as_str()),
+        ("[always] deny outbound [PORTS] [to ADDRESSES] [as PROCESSES]", "[PORTS]")
+    );
+    assert_eq!(at("deny outbound", 5).unwrap().1, "deny outbound");
+    assert_eq!(at("web to private", 7).unwrap().1, "[to ADDRESSES]");
+    assert_eq!(at("outbound -> 15001", 12).unwrap().1, "-> PORT");
+    assert_eq!(at("10.9.0.1 tcp 80 is excluded", 19).unwrap().1, "is VERDICT");
+    assert_eq!(at("cart -> 10.9.0.1", 8).unwrap().1, "FROM -> TO");
+    for (words, after) in [("workload cart", 9), ("# é𝄞", 2), ("exempt uid", 7)] {
+        assert_eq!(at(words, after), None, "{words}");
+    }
+    let place = SHOP.find("    group").unwrap();
+    client.edit(&file, place, place, "    deny inbound tcp 80 from \n");
+    let place = client.at(&file, "tcp 80 from ", 12);
+    let found = client.ask("textDocument/signatureHelp", place);
+    let form = &found["signatures"][found["activeSignature"].as_u64().unwrap() as usize];
+    assert_eq!(form["label"], "[always] deny inbound [PORTS] [from ADDRESSES]");
+    client.stop();
+}
+
+#[test]
+fn services_are_found_and_renamed() {
+    let text = SHOP.replace(
+        "exclude outbound udp\n",
+        "exclude outbound udp\nexclude outbound tcp to service shop/cart # é\nset x = service shop/cart\n",
+    );
+    let Shop { mut client, file, _kept, .. } = shop(&text);
+    let service = said(&mut client, &file, "to service shop", 12);
+    assert!(
+        service.contains("service shop/cart") && service.contains("Named 2 times: line 7, line 8."),
+        "{service}"
+    );
+    let files = [(file.as_path(), text.as_str())];
+    let both = [("shop.mesh:7", "service shop/cart"), ("shop.mesh:8", "service shop/cart")];
+    let both = both.map(|(at, words)| (at.to_owned(), words.to_owned()));
+    let place = client.at(&file, "= service shop", 12);
+    assert_eq!(words(&client.ask("textDocument/definition", place.clone()), &files), both);
+    let context = json!({ "includeDeclaration": true });
+    assert_eq!(
+        words(&client.ask("textDocument/references", with(place.clone(), "context", context)), &files),
+        both
+    );
+    let found = client.ask("textDocument/prepareRename", place.clone());
+    assert_eq!(found["placeholder"], "shop/cart");
+    let edit = client.ask("textDocument/rename", with(place.clone(), "newName", json!("till")));
+    assert_eq!(
+        edited(&text, &edit["changes"][uri(&file)]),
+        text.replace("service shop/cart", "service till")
+    );
+    for bad in ["a b", "Shop", "x # y", ""] {
+        let answer = client.try_ask("textDocument/rename", with(place.clone(), "newName", json!(bad)));
+        assert!(
+            answer["error"]["message"].as_str().unwrap().contains("cannot be the name of a service"),
+            "{answer}"
+        );
+    }
+    client.stop();
+}
+
+#[test]
+fn a_workload_shows_what_becomes_of_its_flows() {
+    let text =
+        SHOP.replace("is redirected", "is denied").replace("for all", "on missing-sidecar pass\n    for all");
+    let Shop { mut client, file, _kept, .. } = shop(&text);
+    let shown = said(&mut client, &file, "workload cart", 10);
+    for part in [
+        "address 10.1.0.0/16",
+        "Exempt: `uid 1500`",
+        "| | flows | verdict | by |",
+        "redirected 15001",
+        "deny outbound tcp 25",
+        "lets pass",
+        "is refused",
+    ] {
+        assert!(shown.contains(part), "{part}: {shown}");
+    }
+    client.stop();
+}
+
+#[test]
+fn a_lens_runs_its_test() {
+    let Shop { mut client, file, _kept, .. } = shop(SHOP);
+    let found = client.ask("textDocument/codeLens", json!({ "textDocument": { "uri": uri(&file) } }));
+    let command = &found[0]["command"];
+    let run = json!({ "command": command["command"], "arguments": command["arguments"] });
+    let ran = client.ask("workspace/executeCommand", run.clone());
+    assert_eq!(
+        ran,
+        json!({
+            "holds": false,
+            "message": "test \"𝄞 private\": 1 of 2 lines hold\nline 20: `cart -> 10.9.0.1 tcp 25` is denied",
+        })
+    );
+    let wrong = SHOP.rfind("redirected").unwrap();
+    client.edit(&file, wrong, wrong + "redirected".len(), "denied");
+    let ran = client.ask("workspace/executeCommand", run);
+    assert_eq!(ran["message"], "test \"𝄞 private\": all 2 lines hold");
+    for bad in [json!({ "command": "meshc.other" }), json!({ "command": "meshc.test", "arguments": [7] })] {
+        assert_eq!(client.try_ask("workspace/executeCommand", bad)["error"]["code"], -32602);
+    }
+    client.stop();
+}

@@ -23,6 +23,8 @@ pub(crate) struct Client {
     /// Every version that anything was said of, in order.
     pub(crate) history: Vec<(String, Option<i64>, Vec<Value>)>,
     texts: BTreeMap<String, (i64, String)>,
+    /// What it said of itself.
+    pub(crate) greeting: Value,
 }
 
 impl Client {
@@ -52,8 +54,10 @@ impl Client {
             published: BTreeMap::new(),
             history: Vec::new(),
             texts: BTreeMap::new(),
+            greeting: Value::Null,
         };
-        client.ask("initialize", json!({ "capabilities": {}, "processId": null, "rootUri": uri(dir) }));
+        client.greeting =
+            client.ask("initialize", json!({ "capabilities": {}, "processId": null, "rootUri": uri(dir) }));
         client.say("initialized", json!({}));
         client
     }

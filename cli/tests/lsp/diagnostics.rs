@@ -225,3 +225,30 @@ fn they_have_pages_tags_and_other_places() {
     assert_eq!(found[0]["tags"], json!([1]));
     client.stop();
 }
+
+#[test]
+fn meshc_toml_says_which_programs_a_file_is_of() {
+    let shop =
+        "import \"../lib/sets.mesh\"\nmesh m {\n    workload a { any }\n    deny outbound to metadata\n}\n";
+    let sets = "set metadata = 169.254.169.254\n";
+    let toml = "roots = [\"shop/main.mesh\"]\n";
+    let files = [("shop/main.mesh", shop), ("lib/sets.mesh", sets), ("meshc.toml", toml)];
+    let (_kept, dir) = directory(&files);
+    let (main, library) = (dir.join("shop/main.mesh"), dir.join("lib/sets.mesh"));
+    let mut client = Client::start(&dir);
+    client.open(&library, sets);
+    // By itself it would be a policy without a mesh.
+    assert_eq!(client.diagnostics(&library), Vec::<Value>::new());
+    let uses = client.at(&library, "metadata", 1);
+    let mut asked = uses;
+    asked["context"] = json!({ "includeDeclaration": false });
+    assert_eq!(client.ask("textDocument/references", asked)[0]["uri"], json!(uri(&main)));
+    client.edit(&library, 4, 5, "b");
+    client.wait_for(&main, |found| found.iter().any(|it| it["code"] == "unknown-name"));
+    // Another one, and none.
+    std::fs::write(dir.join("meshc.toml"), "root = 7\n").unwrap();
+    client.say("textDocument/didSave", json!({ "textDocument": { "uri": uri(&library) } }));
+    client.wait_for(&library, |found| found.iter().any(|it| it["code"] == "unused"));
+    client.wait_for(&main, <[Value]>::is_empty);
+    client.stop();
+}

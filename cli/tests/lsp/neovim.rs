@@ -27,6 +27,29 @@ local ok, problem = pcall(function()
     vim.cmd("normal! fpcwprivate")
     out.right = diagnostics(0)
     out.hover = ask("textDocument/hover", vim.lsp.util.make_position_params())
+    local function line(number) return vim.api.nvim_buf_get_lines(0, number - 1, number, true)[1] end
+    vim.api.nvim_win_set_cursor(0, { 1, 5 })
+    vim.lsp.buf.rename("inside")
+    vim.wait(60000, function() return line(1):find("inside") end, 20)
+    out.renamed = { line(1), line(6) }
+    vim.api.nvim_buf_set_lines(0, 5, 6, true, { " deny outbound any to inside, as uid 7" })
+    diagnostics(1)
+    local comma = line(6):find(",") - 1
+    vim.api.nvim_win_set_cursor(0, { 6, comma })
+    local params = vim.lsp.util.make_range_params()
+    params.context = { diagnostics = {} }
+    local fixes = ask("textDocument/codeAction", params)
+    vim.lsp.util.apply_workspace_edit(fixes[1].edit, "utf-16")
+    out.fixed = line(6)
+    diagnostics(0)
+    local document = { textDocument = vim.lsp.util.make_text_document_params() }
+    out.lens = ask("textDocument/codeLens", document)[1].command
+    local shown
+    vim.lsp.handlers["window/showMessage"] = function(_, said) shown = said.message end
+    ask("workspace/executeCommand", out.lens)
+    vim.wait(60000, function() return shown end, 20)
+    out.shown = shown
+    out.folds = ask("textDocument/foldingRange", document)
     vim.lsp.buf.formatting_sync({}, 60000)
     out.lines = vim.api.nvim_buf_get_lines(0, 0, -1, false)
     vim.lsp.stop_client(client)
@@ -44,7 +67,8 @@ fn neovim_is_told() {
         return;
     }
     let text = "set private = 10.0.0.0/8\nexempt uid 1500\nmesh shop {\n workload a { any }\n \
-                # 𝄞\n deny outbound any to privat # é𝄞\n}\n";
+                # 𝄞\n deny outbound any to privat # é𝄞\n \
+                test \"é\" {\n  a -> 192.0.2.1 tcp 80 is excluded\n }\n}\n";
     let (_kept, dir) = directory(&[("shop.mesh", text), ("script.lua", SCRIPT)]);
     let output = Command::new("nvim")
         .args(["--headless", "--clean", "-n", "-c", "luafile script.lua"])
@@ -61,5 +85,10 @@ fn neovim_is_told() {
     assert_eq!(out["right"], json!([]));
     assert!(out["hover"]["contents"]["value"].as_str().unwrap().contains("1 prefix: `10.0.0.0/8`"), "{out}");
     assert_eq!(out["lines"][4], "    # 𝄞");
+    assert_eq!(out["renamed"], json!(["set inside = 10.0.0.0/8", " deny outbound any to inside # é𝄞"]));
+    assert_eq!(out["fixed"], " deny outbound any to inside as uid 7");
+    assert_eq!(out["lens"]["title"], "holds");
+    assert_eq!(out["shown"], "test \"é\": holds");
+    assert_eq!(out["folds"][0]["startLine"], 2);
     assert_eq!(out["stopped"], true);
 }

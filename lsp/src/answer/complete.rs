@@ -65,6 +65,11 @@ fn comment<'t>(before: &str, line: &'t str) -> Option<&'t str> {
     is_open.then(|| line.find('#').and_then(|at| line.get(at..)).unwrap_or_default())
 }
 
+/// Whether the end of a text is in a comment.
+pub fn is_within_comment(before: &str) -> bool {
+    comment(before, before.rsplit('\n').next().unwrap_or_default()).is_some()
+}
+
 fn is_allowing(comment: &str) -> bool {
     let said = comment.trim_start_matches('#').trim_start();
     let inner = said.strip_prefix("meshc:").map(str::trim_start).and_then(|rest| rest.strip_prefix("allow"));
@@ -84,18 +89,18 @@ fn codes() -> Vec<CompletionItem> {
 }
 
 /// Where the end of a text is.
-struct Place {
+pub struct Place {
     /// In what; none where the block's head could not be read.
-    context: Option<Context>,
+    pub context: Option<Context>,
     /// The statement that it is in, so far; empty where one begins.
-    statement: String,
+    pub statement: String,
     /// The mesh that it is in.
     mesh: Option<String>,
 }
 
 impl Place {
     /// The scanner says in which statement a word would be that stood there.
-    fn of(before: &str) -> Self {
+    pub fn of(before: &str) -> Self {
         const WORD: &str = "x";
         let text = format!("{before}{WORD}");
         let mut open: Vec<&str> = Vec::new();

@@ -2,7 +2,8 @@
 
 use lsp_types::{Hover, HoverContents, MarkupContent, MarkupKind};
 use mesh_bpf::flow::{Direction, Identity};
-use mesh_compiler::hir::{Exempted, Program, Rule, WorkloadId};
+use mesh_compiler::emit::{Entry, Map, Sets, entries_of};
+use mesh_compiler::hir::{Exempted, NamedSet, Program, Rule, WorkloadId};
 use mesh_compiler::question::{OtherEnd, Question};
 use mesh_compiler::source::Span;
 
@@ -16,6 +17,7 @@ const LISTED: usize = 12;
 /// What is said there.
 pub fn hover(view: View<'_>, offset: usize) -> Option<Hover> {
     let (value, span) = code(view, offset)
+        .or_else(|| service(view, offset))
         .or_else(|| {
             let (declared, span) = index::at(view.program, view.file, offset)?;
             Some((name(view, declared), span))
@@ -30,6 +32,29 @@ fn code(view: View<'_>, offset: usize) -> Option<(String, Span)> {
     let codes = view.program.tree(view.file)?.allows.iter().flat_map(|allow| &allow.codes);
     let found = codes.into_iter().find(|code| touches(code.span, view.file, offset))?;
     Some((found.value.page().to_owned(), found.span))
+}
+
+/// A Kubernetes service: who knows its addresses, and where it is named.
+fn service(view: View<'_>, offset: usize) -> Option<(String, Span)> {
+    let (service, span) = index::service_at(view.program, view.file, offset)?;
+    let known = match &service.addresses {
+        None => "Its addresses come from an inventory, or from the node that takes the policy.".to_owned(),
+        Some(all) => {
+            let all: Vec<String> = all.iter().map(ToString::to_string).collect();
+            listed("address", "addresses", &all)
+        }
+    };
+    let uses = named(view, &service.uses);
+    Some((format!("```mesh\n{}\n```\n\n{known}\n\n{uses}", service.label()), span))
+}
+
+/// How often something is named, and where.
+fn named(view: View<'_>, uses: &[Span]) -> String {
+    match uses.len() {
+        0 => "Nothing names it.".to_owned(),
+        1 => format!("Named once: {}.", place(view, uses)),
+        all => format!("Named {all} times: {}.", place(view, uses)),
+    }
 }
 
 fn name(view: View<'_>, declared: Declared<'_>) -> String {
@@ -53,11 +78,7 @@ fn name(view: View<'_>, declared: Declared<'_>) -> String {
     }
     if declared.kind != Kind::Mesh {
         let uses: Vec<Span> = index::uses(view.program, declared).collect();
-        lines.push(match uses.len() {
-            0 => "Nothing names it.".to_owned(),
-            1 => format!("Named once: {}.", place(view, &uses)),
-            all => format!("Named {all} times: {}.", place(view, &uses)),
-        });
+        lines.push(named(view, &uses));
     }
     lines.join("\n\n")
 }
@@ -95,9 +116,7 @@ fn listed(one: &str, many: &str, names: &[String]) -> String {
 }
 
 fn set(program: &Program, declared: Declared<'_>) -> Option<String> {
-    let name = &declared.name.value;
-    let full = declared.mesh.map_or_else(|| name.clone(), |mesh| format!("{mesh}/{name}"));
-    let set = program.sets.iter().find(|set| set.name == full)?;
+    let set = find_set(program, declared)?;
     let addresses: Vec<String> = set.addresses.iter().map(|item| item.prefix.to_string()).collect();
     let words = |item: &mesh_compiler::hir::PortItem| format!("{} {}", item.protocol, item.ports.set());
     let ports: Vec<String> = set.ports.iter().map(words).collect();
@@ -105,6 +124,33 @@ fn set(program: &Program, declared: Declared<'_>) -> Option<String> {
         true => listed("prefix", "prefixes", &addresses),
         false => listed("item of ports", "items of ports", &ports),
     })
+}
+
+/// What a set came to.
+pub fn find_set<'p>(program: &'p Program, declared: Declared<'_>) -> Option<&'p NamedSet> {
+    let name = &declared.name.value;
+    let full = declared.mesh.map_or_else(|| name.clone(), |mesh| format!("{mesh}/{name}"));
+    program.sets.iter().find(|set| set.name == full)
+}
+
+/// How much is in a set, in words.
+pub fn size_of_set(set: &NamedSet) -> String {
+    let counted = |count: usize, one: &str, many: &str| match count {
+        1 => format!("1 {one}"),
+        count => format!("{count} {many}"),
+    };
+    let known = set.addresses.iter().filter(|_| set.ports.is_empty()).count();
+    let mut parts = Vec::new();
+    if !set.ports.is_empty() {
+        parts.push(counted(set.ports.len(), "item of ports", "items of ports"));
+    }
+    if known > 0 || parts.is_empty() {
+        parts.push(counted(known, "prefix", "prefixes"));
+    }
+    if !set.services.is_empty() {
+        parts.push(counted(set.services.len(), "service", "services"));
+    }
+    parts.join(", ")
 }
 
 /// What it selects, and who of it is exempt.
@@ -139,7 +185,36 @@ fn workload(view: View<'_>, declared: Declared<'_>) -> Vec<String> {
         1 => "1 rule is about it.".to_owned(),
         count => format!("{count} rules are about it."),
     };
-    vec![selects, exempts, rules]
+    let mut lines = vec![selects, exempts, rules];
+    let mesh = program.meshes.get(workload.mesh.index()).map_or("", |mesh| mesh.name.as_str());
+    lines.extend(verdicts(view, &format!("{mesh}/{}", workload.name)));
+    lines
+}
+
+/// What becomes of a workload's flows, as a table, and what where its sidecar is missing.
+fn verdicts(view: View<'_>, workload: &str) -> Option<String> {
+    let compilation = &view.program.compilation;
+    let image = &compilation.compiled.as_ref()?.image;
+    let found = image.workloads.iter().find(|it| it.name == workload)?;
+    let profile = image.profiles.get(found.profile.0 as usize)?;
+    let entries = entries_of(image, profile, &Sets::of(&compilation.resolution.program));
+    let flows: Vec<&Entry> = entries.iter().filter(|entry| entry.map == Map::Flows).collect();
+    let mut lines = vec!["| | flows | verdict | by |".to_owned(), "|---|---|---|---|".to_owned()];
+    let cell = |text: &str| text.replace('|', "\\|");
+    lines.extend(flows.iter().take(LISTED).map(|entry| {
+        let direction = entry.direction.map_or_else(String::new, |direction| direction.to_string());
+        format!("| {direction} | `{}` | {} | {} |", cell(&entry.key), cell(&entry.value), cell(&entry.credit))
+    }));
+    if flows.len() > LISTED {
+        lines.push(format!("| | {} more | | |", flows.len() - LISTED));
+    }
+    let refused = |refuse| if refuse { "refuses" } else { "lets pass" };
+    let started = if profile.failed_attach_refuse { "is refused" } else { "starts" };
+    Some(format!(
+        "{}\n\nWithout a sidecar, a member {} what is redirected; where it cannot be attached, it {started}.",
+        lines.join("\n"),
+        refused(profile.missing_sidecar_refuse)
+    ))
 }
 
 fn workload_name(program: &Program, id: WorkloadId) -> Option<String> {

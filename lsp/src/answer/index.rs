@@ -1,6 +1,7 @@
 //! Who declares what, and where it is used.
 
 use mesh_compiler::ast;
+use mesh_compiler::hir::Service;
 use mesh_compiler::source::{FileId, Span};
 
 use super::touches;
@@ -79,6 +80,14 @@ pub fn at(program: &Program, file: FileId, offset: usize) -> Option<(Declared<'_
     let tree = program.tree(file)?;
     let found = declared(tree).find(|declared| touches(declared.name.span, file, offset))?;
     Some((found, found.name.span))
+}
+
+/// The Kubernetes service that is named at a place, and its name there.
+pub fn service_at(program: &Program, file: FileId, offset: usize) -> Option<(&Service, Span)> {
+    program.compilation.resolution.program.services.iter().find_map(|service| {
+        let span = service.uses.iter().copied().find(|&span| touches(span, file, offset))?;
+        Some((service, span))
+    })
 }
 
 /// Where it is declared: a mesh may have many blocks.

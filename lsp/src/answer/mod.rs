@@ -3,12 +3,16 @@
 pub mod action;
 pub mod complete;
 pub mod diagnose;
+pub mod fold;
+pub mod hint;
 pub mod hover;
 pub mod index;
 pub mod lens;
 pub mod navigate;
 pub mod rename;
+pub mod signature;
 pub mod symbols;
+pub mod tokens;
 
 use lsp_types::{Location, Range};
 use mesh_compiler::source::{FileId, Span};

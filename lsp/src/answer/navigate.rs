@@ -11,6 +11,10 @@ pub fn definition(view: View<'_>, offset: usize) -> Vec<Location> {
         let spans = index::declarations(view.program, declared);
         return spans.into_iter().filter_map(|span| view.location(span)).collect();
     }
+    // Kubernetes declares services: what can be gone to is where they are named.
+    if let Some((service, _)) = index::service_at(view.program, view.file, offset) {
+        return service.uses.iter().filter_map(|&span| view.location(span)).collect();
+    }
     imported(view, offset)
 }
 
@@ -48,7 +52,11 @@ fn clean(path: &std::path::Path) -> std::path::PathBuf {
 
 /// Where what is named at a place is used, and declared if that is asked for.
 pub fn references(view: View<'_>, offset: usize, with_declaration: bool) -> Vec<Location> {
-    let Some((declared, _)) = index::at(view.program, view.file, offset) else { return Vec::new() };
+    let Some((declared, _)) = index::at(view.program, view.file, offset) else {
+        let service = index::service_at(view.program, view.file, offset);
+        let uses = service.into_iter().flat_map(|(service, _)| &service.uses);
+        return uses.filter_map(|&span| view.location(span)).collect();
+    };
     let mut spans: Vec<_> = index::uses(view.program, declared).collect();
     if with_declaration {
         spans.extend(index::declarations(view.program, declared));

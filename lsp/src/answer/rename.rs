@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use lsp_types::{PrepareRenameResponse, TextEdit};
 use mesh_compiler::diag::Code;
+use mesh_compiler::hir::{SERVICE, Service};
+use mesh_compiler::parse::parse_file;
 use mesh_compiler::resolve::{Loader, Location, Services, load, resolve};
 use mesh_compiler::source::{FileId, Span};
 use mesh_grammar::statement::is_name;
@@ -15,7 +17,15 @@ use crate::text::Text;
 
 /// What would be renamed at a place.
 pub fn prepare(view: View<'_>, offset: usize) -> Option<PrepareRenameResponse> {
-    let (declared, span) = index::at(view.program, view.file, offset)?;
+    let Some((declared, span)) = index::at(view.program, view.file, offset) else {
+        let (_, span) = index::service_at(view.program, view.file, offset)?;
+        let placeholder = view.program.words(span).trim_start_matches(SERVICE).trim().to_owned();
+        let range = range(&Text::new(view.text()), span);
+        let start = u32::try_from(SERVICE.len()).unwrap_or(0) + 1;
+        let start = lsp_types::Position { character: range.start.character + start, ..range.start };
+        let range = lsp_types::Range { start, ..range };
+        return Some(PrepareRenameResponse::RangeWithPlaceholder { range, placeholder });
+    };
     let range = range(&Text::new(view.text()), span);
     Some(PrepareRenameResponse::RangeWithPlaceholder { range, placeholder: declared.name.value.clone() })
 }
@@ -29,8 +39,11 @@ pub type Edits = BTreeMap<String, Vec<TextEdit>>;
 /// Why it cannot be renamed so, in words.
 pub fn rename(view: View<'_>, offset: usize, name: &str) -> Result<Edits, String> {
     let program = view.program;
-    let (declared, _) = index::at(program, view.file, offset)
-        .ok_or("here is no name of a set, a group, a workload or a mesh")?;
+    let Some((declared, _)) = index::at(program, view.file, offset) else {
+        let (service, _) = index::service_at(program, view.file, offset)
+            .ok_or("here is no name of a set, a group, a workload, a mesh or a service")?;
+        return rename_service(program, service, name);
+    };
     if !is_name(name) {
         return Err(format!(
             "`{name}` cannot be a name: letters, digits, `_` and `-`, a letter first, and no word of the language"
@@ -52,6 +65,23 @@ pub fn rename(view: View<'_>, offset: usize, name: &str) -> Result<Edits, String
         let (Some(key), Some(source)) = (program.key(span.file), program.source(span.file)) else { continue };
         let range = range(&Text::new(&source.text), span);
         edits.entry(key.to_owned()).or_default().push(TextEdit { range, new_text: name.to_owned() });
+    }
+    Ok(edits)
+}
+
+/// Another service at each place where one is named.
+fn rename_service(program: &Program, service: &Service, name: &str) -> Result<Edits, String> {
+    let text = format!("deny outbound to {SERVICE} {name}");
+    let (tree, found) = parse_file(FileId::new(0), &text);
+    if !found.is_empty() || tree.body.rules.len() != 1 || tree.services().count() != 1 || name.contains('#') {
+        return Err(format!("`{name}` cannot be the name of a service: `NAME` or `NAMESPACE/NAME`"));
+    }
+    let mut edits = Edits::new();
+    for &span in &service.uses {
+        let (Some(key), Some(source)) = (program.key(span.file), program.source(span.file)) else { continue };
+        let range = range(&Text::new(&source.text), span);
+        let new_text = format!("{SERVICE} {name}");
+        edits.entry(key.to_owned()).or_default().push(TextEdit { range, new_text });
     }
     Ok(edits)
 }
