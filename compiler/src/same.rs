@@ -12,7 +12,7 @@ use crate::source::Span;
 /// known of one by its indices then holds of the other. Tests are not decided, and do not count.
 pub(crate) fn same(one: &Program, other: &Program) -> bool {
     let mut pairs = Pairs::default();
-    pairs.programs(one, other) && pairs.is_order_kept()
+    pairs.programs(one, other) && pairs.keep_order()
 }
 
 /// What has been compared.
@@ -160,7 +160,7 @@ impl Pairs {
     }
 
     /// Whether what comes before another place, or is the same, does so in the other program.
-    fn is_order_kept(mut self) -> bool {
+    fn keep_order(mut self) -> bool {
         self.spans.sort_unstable();
         self.spans.windows(2).all(|pair| match pair {
             [(one, other), (next, other_next)] => one.cmp(next) == other.cmp(other_next),
