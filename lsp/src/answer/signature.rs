@@ -9,10 +9,10 @@ use super::complete::Place;
 /// A part of a rule, and what it says.
 type Part = (&'static str, &'static str);
 
-const ALWAYS: Part = ("[always]", "What it decides, no rule without `always` decides otherwise.");
+const ALWAYS: Part = ("[always]", "Where it matches, rules without `always` do not take part.");
 const PORTS: Part = (
     "[PORTS]",
-    "`tcp 80, 443`, `udp`, `any`, `tcp not 25`, or sets of ports. Without any: all TCP for `redirect`, else all.",
+    "`tcp 80, 443`, `udp`, `any`, `tcp not 25`, or sets of ports. Without it: all ports, and both protocols but for `redirect`.",
 );
 const TO: Part = (
     "[to ADDRESSES]",
@@ -22,7 +22,8 @@ const FROM: Part = ("[from ADDRESSES]", "The same, for where a connection comes 
 const AS: Part =
     ("[as PROCESSES]", "`uid`, `gid` or `cgroup`, joined by `and`: whose connections these are.");
 const PORT: Part = ("-> PORT", "The port that the sidecar listens on.");
-const TRANSPARENT: Part = ("[transparent]", "The sidecar sees the original destination as its own address.");
+const TRANSPARENT: Part =
+    ("[transparent]", "`getsockname` of the accepted socket answers the original destination.");
 
 /// The forms of the statement at a place; none where no rule and no flow stands there.
 pub fn signature(view: View<'_>, offset: usize) -> Option<SignatureHelp> {
@@ -33,7 +34,7 @@ pub fn signature(view: View<'_>, offset: usize) -> Option<SignatureHelp> {
     let place = Place::of(before);
     let words: Vec<&str> = place.statement.split_whitespace().collect();
     let context = place.context?;
-    let (forms, active): (Vec<Vec<Part>>, _) = if context == Context::Test {
+    let (forms, begins) = if context == Context::Test {
         if words.is_empty() {
             return None;
         }
@@ -46,7 +47,7 @@ pub fn signature(view: View<'_>, offset: usize) -> Option<SignatureHelp> {
         (forms(verb), of_rule(&words))
     };
     let inbound = words.contains(&"inbound") && context != Context::Test;
-    let signatures = forms.iter().map(|parts| signature_of(parts, active(parts))).collect();
+    let signatures = forms.iter().map(|parts| signature_of(parts, begins)).collect();
     let active_signature = Some(u32::from(inbound && forms.len() > 1));
     Some(SignatureHelp { signatures, active_signature, active_parameter: None })
 }
@@ -105,43 +106,27 @@ fn flow() -> Vec<Part> {
     ]
 }
 
-/// Which part a rule's words have reached: the place of a part by how it begins.
-fn of_rule<'w>(words: &'w [&'w str]) -> Box<dyn Fn(&[Part]) -> usize + 'w> {
-    let has = |word: &str| words.iter().any(|it| *it == word);
-    let begins = if has("->") || words.iter().any(|word| word.contains("->")) {
-        if words.last().is_some_and(|last| last.ends_with("->")) || words.len() < 2 { "->" } else { "[trans" }
-    } else if has("as") {
-        "[as"
-    } else if has("to") {
-        "[to"
-    } else if has("from") {
-        "[from"
-    } else if has("outbound") || has("inbound") {
-        "[PORTS"
-    } else {
-        ""
-    };
-    Box::new(move |parts| {
-        let at = parts.iter().position(|(label, _)| !begins.is_empty() && label.starts_with(begins));
-        at.unwrap_or(1)
-    })
+/// How the part begins that a rule's words have reached.
+fn of_rule(words: &[&str]) -> &'static str {
+    if words.iter().any(|word| word.contains("->")) {
+        let is_next = words.last().is_some_and(|last| last.ends_with("->"));
+        return if is_next { "->" } else { "[transparent" };
+    }
+    let reached =
+        [("as", "[as"), ("to", "[to"), ("from", "[from"), ("outbound", "[PORTS"), ("inbound", "[PORTS")];
+    reached.into_iter().find(|(word, _)| words.contains(word)).map_or("", |(_, begins)| begins)
 }
 
-fn of_flow<'w>(words: &'w [&'w str]) -> Box<dyn Fn(&[Part]) -> usize + 'w> {
-    let has = |word: &str| words.iter().any(|it| *it == word);
-    let at = if has("is") {
-        4
-    } else if has("as") {
-        3
-    } else if has("tcp") || has("udp") {
-        2
-    } else {
-        1
-    };
-    Box::new(move |_| at)
+/// The same of a line of a test.
+fn of_flow(words: &[&str]) -> &'static str {
+    let reached = [("is", "is"), ("as", "[as"), ("tcp", "tcp"), ("udp", "tcp")];
+    reached.into_iter().find(|(word, _)| words.contains(word)).map_or("FROM", |(_, begins)| begins)
 }
 
-fn signature_of(parts: &[Part], active: usize) -> SignatureInformation {
+fn signature_of(parts: &[Part], begins: &str) -> SignatureInformation {
+    // The verb, where nothing follows it yet.
+    let active =
+        parts.iter().position(|(label, _)| !begins.is_empty() && label.starts_with(begins)).unwrap_or(1);
     let label = parts.iter().map(|(label, _)| *label).collect::<Vec<_>>().join(" ");
     let parameters = parts.iter().map(|&(label, said)| ParameterInformation {
         label: ParameterLabel::Simple(label.to_owned()),
