@@ -299,7 +299,7 @@ fn plain_box<'p>(
 
 /// What is known of each unit.
 #[derive(Debug)]
-pub(in crate::analysis) struct Effects {
+pub(crate) struct Effects {
     /// Whether a verdict changes without it.
     effective: Vec<bool>,
     /// For units that have shown no effect yet, rules by which they are shadowed.
