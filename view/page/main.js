@@ -248,19 +248,26 @@ class Page {
         if (of.kind !== "any" && of.name !== "") about.push(listed(of.prefixes, of.count));
         /** @type {Node[]} */
         const found = [el("h2", {}, title), el("p", { class: "muted" }, about.join(", "))];
+        const changed = this.known.length > 1 ? this.table.changedPorts(row, column, this.choice) : [];
+        if (this.known.length > 1) {
+            found.push(el("p", {}, changed.length === 0 ? "Both policies decide alike here." : `Decided otherwise at ${changed[0] === 1 && changed[1] === 65535 ? "all ports" : `port ${portsText(changed)}`}:`));
+        }
         this.known.forEach((known, at) => {
+            // What stays is told once.
+            if (this.known.length > 1 && changed.length === 0 && at === 0) return;
             const profile = row.profiles[at] ?? -1;
-            if (this.known.length > 1) found.push(el("h3", {}, at === 0 ? "Before" : "After"));
+            if (changed.length > 0) found.push(el("h3", {}, at === 0 ? "Before" : "After"));
             if (profile < 0) found.push(el("p", {}, badge("excluded"), " not in a mesh"));
-            else found.push(this.portsOf(known, at, row, column));
+            else found.push(this.portsOf(known, at, row, column, changed));
         });
         return found;
     }
 
     /**
-     * @param {Known} known @param {number} at @param {import("./matrix.js").Row} row @param {number} column @returns {Node}
+     * @param {Known} known @param {number} at @param {import("./matrix.js").Row} row @param {number} column
+     * @param {number[]} only These ports, as pairs of first and last; all where there are none. @returns {Node}
      */
-    portsOf(known, at, row, column) {
+    portsOf(known, at, row, column, only) {
         const { image } = known;
         const { direction, protocol, port, identity } = this.choice;
         const profile = /** @type {import("./walk.js").Profile} */ (image.model.profiles[row.profiles[at] ?? 0]);
@@ -273,7 +280,7 @@ class Page {
         const tree = image.treeOf(profile, direction, cls, false);
         const prefix = parsePrefix(this.data.columns[direction][column]?.prefixes[0] ?? "any");
         const node = image.longest(tree, prefix);
-        const stretches = image.stretches(image.table(tree, node, protocol))
+        const stretches = clipped(image.stretches(image.table(tree, node, protocol)), only)
             .filter(({ first, last }) => last > 0 && (port === null || (first <= port && port <= last)));
         const example = exampleIn(tree, node, prefix);
         /** Ports by what decides them. @type {Map<string, import("./walk.js").Stretch[]>} */
@@ -289,7 +296,7 @@ class Page {
             const first = Math.max(group[0]?.first ?? 1, 1);
             const decision = image.at(tree, node, protocol, port ?? first, cls);
             if (!decision) return el("li");
-            const isRest = place === groups.length - 1 && groups.length > 1 && port === null;
+            const isRest = place === groups.length - 1 && groups.length > 1 && port === null && only.length === 0;
             const ports = port !== null ? `${port}` : isRest ? "all others" : portsText(group.flatMap((one) => [Math.max(one.first, 1), one.last]));
             const flow = { direction, protocol, address: example ?? ANY, port: port ?? first, own: false };
             const judged = example && known.reasons ? explained(known.reasons, workload, flow, identity, decision) : null;
@@ -402,6 +409,23 @@ class Page {
 /** @param {string} word @param {Node | string} what @param {...Node} more @returns {HTMLElement} */
 function step(word, what, ...more) {
     return el("li", {}, el("b", {}, word), " ", el("span", {}, what, ...more));
+}
+
+/**
+ * Stretches within some ports, which are pairs of first and last; all where there are none.
+ * @param {import("./walk.js").Stretch[]} stretches @param {number[]} ports @returns {import("./walk.js").Stretch[]}
+ */
+function clipped(stretches, ports) {
+    if (ports.length === 0) return stretches;
+    return stretches.flatMap((stretch) => {
+        /** @type {import("./walk.js").Stretch[]} */
+        const found = [];
+        for (let at = 0; at < ports.length; at += 2) {
+            const [first, last] = [Math.max(stretch.first, ports[at] ?? 0), Math.min(stretch.last, ports[at + 1] ?? 0)];
+            if (first <= last) found.push({ ...stretch, first, last });
+        }
+        return found;
+    });
 }
 
 /** The first of these. @param {string[]} all @param {number} [count] @returns {string} */

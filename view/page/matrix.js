@@ -146,6 +146,22 @@ export class Table {
         return old !== now;
     }
 
+    /** Ports that the two policies decide otherwise, as pairs of first and last. @param {Row} row @param {number} column @param {Choice} choice @returns {number[]} */
+    changedPorts(row, column, choice) {
+        const [old = [], now = []] = [0, 1].map((at) => this.byPort(at, this.table(at, row, column, choice), choice.port));
+        if (choice.port !== null) return old[0]?.[1] === now[0]?.[1] ? [] : [choice.port, choice.port];
+        const starts = [...new Set([...old, ...now].map(([first]) => first))].sort((a, b) => a - b);
+        /** @type {number[]} */
+        const found = [];
+        starts.forEach((first, place) => {
+            if (verdictAt(old, first) === verdictAt(now, first)) return;
+            if (found.at(-1) === first - 1) found.pop();
+            else found.push(Math.max(first, 1));
+            found.push((starts[place + 1] ?? 65536) - 1);
+        });
+        return found;
+    }
+
     /**
      * What is decided at some ports of a column, and not at those of another; null where both are decided alike.
      * @param {Row} row @param {number} column @param {number} usual @param {Choice} choice @returns {string | null}
@@ -158,12 +174,11 @@ export class Table {
         if (known !== undefined) return known;
         const [left, right] = [this.byPort(at, here ?? null, choice.port), this.byPort(at, there ?? null, choice.port)];
         const starts = [...new Set([...left, ...right].map(([first]) => first))].sort((a, b) => a - b);
-        const verdict = (/** @type {[number, string][]} */ all, /** @type {number} */ port) => all.findLast(([first]) => first <= port)?.[1] ?? "";
         /** @type {Map<string, number>} */
         const ports = new Map();
         starts.forEach((first, place) => {
-            const one = verdict(left, first);
-            if (one !== verdict(right, first)) ports.set(one, (ports.get(one) ?? 0) + (starts[place + 1] ?? 65536) - first);
+            const one = verdictAt(left, first);
+            if (one !== verdictAt(right, first)) ports.set(one, (ports.get(one) ?? 0) + (starts[place + 1] ?? 65536) - first);
         });
         const most = [...ports].sort(([, a], [, b]) => b - a)[0]?.[0] ?? null;
         this.unlikes.set(key, most);
@@ -183,6 +198,11 @@ export class Table {
         return (this.columns[choice.direction] ?? []).flatMap((column, at) =>
             (columnText(column).toLowerCase().includes(wanted) || column.prefixes.some((prefix) => prefix.includes(wanted)) ? [at] : []));
     }
+}
+
+/** The verdict at a port. @param {[number, string][]} byPort @param {number} port @returns {string} */
+function verdictAt(byPort, port) {
+    return byPort.findLast(([first]) => first <= port)?.[1] ?? "";
 }
 
 /** What a column is called. @param {Column} column @returns {string} */
@@ -255,16 +275,18 @@ export class Matrix {
     layout() {
         const style = getComputedStyle(document.documentElement);
         this.rowHeight = parseInt(style.getPropertyValue("--row"), 10) || 26;
+        // Sizes are for text of 14 pixels; wide screens have larger.
+        this.scale = (parseFloat(style.fontSize) || 14) / 14;
         const room = this.root.clientWidth;
         const longest = this.rows.reduce((most, row) => Math.max(most, this.rowText(row).length), 8);
-        this.nameWidth = Math.round(Math.min(Math.max(longest, 12) * 7.2 + 40, Math.max(room * 0.3, 124)));
+        this.nameWidth = Math.round(Math.min((Math.max(longest, 12) * 7.2 + 40) * this.scale, Math.max(room * 0.3, 124)));
         const count = Math.max(this.columns.length, 1);
-        this.columnWidth = Math.max(NARROW, Math.min(Math.floor((room - this.nameWidth - 16) / count), 168));
-        const isLevel = this.columnWidth >= LEVEL;
+        this.columnWidth = Math.max(NARROW * this.scale, Math.min(Math.floor((room - this.nameWidth - 16) / count), 168 * this.scale));
+        const isLevel = this.columnWidth >= LEVEL * this.scale;
         this.root.classList.toggle("level", isLevel);
         this.root.classList.toggle("upright", !isLevel);
-        this.root.classList.toggle("wide", this.columnWidth >= WIDE);
-        this.headHeight = isLevel ? 48 : 164;
+        this.root.classList.toggle("wide", this.columnWidth >= WIDE * this.scale);
+        this.headHeight = (isLevel ? 48 : 164) * this.scale;
         this.drawn = null;
         this.body.style.setProperty("--cell", `${this.columnWidth - 4}px`);
         this.draw();
@@ -344,7 +366,7 @@ export class Matrix {
         const summary = this.table.summary(row, place_, choice);
         const changes = this.table.changes(row, place_, choice);
         const word = summary.verdict.split(" ")[0] ?? "";
-        const [isWide, isWider] = [WIDE, WIDER].map((least) => (this.columnWidth ?? 0) >= least);
+        const [isWide, isWider] = [WIDE, WIDER].map((least) => (this.columnWidth ?? 0) >= least * (this.scale ?? 1));
         const text = changes ? `${summary.text}; changed` : summary.text;
         const words = [shapeOf(word), isWider ? summary.verdict : isWide ? word : "", summary.others.length > 0 ? `+${summary.others.length}` : ""];
         const isSelected = this.selected === `${row.name} ${place_}`;

@@ -234,7 +234,7 @@ test("two policies: exactly the flows that change", async () => {
     assert.equal(cells.length, 1);
     assert.match(cells[0] ?? "", /; changed$/);
     await page.click(".changed");
-    assert.match(await text(page, "#answer"), /^shop\/cart → 10\.0\.3\.0\/24 .*Before .*After .*denied 3306-3307/);
+    assert.match(await text(page, "#answer"), /^shop\/cart → 10\.0\.3\.0\/24 .*Decided otherwise at port 3306-3307: Before .*excluded 3306 .*redirected 15001 3307 .*After .*denied 3306-3307/);
     const same = await open(view({ "old.mesh": POLICY }, { "new.mesh": POLICY }));
     assert.match(await text(same, "#view"), /No flow is decided otherwise/);
     await Promise.all([page.close(), same.close()]);
