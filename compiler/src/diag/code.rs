@@ -80,11 +80,17 @@ pub enum Code {
     WideExempt,
     /// UDP goes straight out where TCP is redirected.
     Leak,
+    /// A file of another mesh's settings that is no YAML.
+    BadYaml,
+    /// A setting of another mesh that cannot be read.
+    BadSetting,
+    /// A setting of another mesh that no rule stands for.
+    NotImported,
 }
 
 impl Code {
     /// All codes, in the order of the reference.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 30] = [
         Self::Syntax,
         Self::UnknownName,
         Self::DuplicateName,
@@ -112,6 +118,9 @@ impl Code {
         Self::Unused,
         Self::WideExempt,
         Self::Leak,
+        Self::BadYaml,
+        Self::BadSetting,
+        Self::NotImported,
     ];
 
     /// The word that people write and read.
@@ -145,6 +154,9 @@ impl Code {
             Self::Unused => "unused",
             Self::WideExempt => "wide-exempt",
             Self::Leak => "leak",
+            Self::BadYaml => "bad-yaml",
+            Self::BadSetting => "bad-setting",
+            Self::NotImported => "not-imported",
         }
     }
 
@@ -158,9 +170,11 @@ impl Code {
     #[must_use]
     pub const fn severity(self) -> Severity {
         match self {
-            Self::NoEffect | Self::Unused | Self::WideExempt | Self::Leak => Severity::Warning,
+            Self::NoEffect | Self::Unused | Self::WideExempt | Self::Leak | Self::BadSetting => {
+                Severity::Warning
+            }
             // A node refuses the policy: see `Compilation::require_services`.
-            Self::UnknownService => Severity::Note,
+            Self::UnknownService | Self::NotImported => Severity::Note,
             _ => Severity::Error,
         }
     }
@@ -196,6 +210,9 @@ impl Code {
             Self::Unused => include_str!("pages/unused.md"),
             Self::WideExempt => include_str!("pages/wide-exempt.md"),
             Self::Leak => include_str!("pages/leak.md"),
+            Self::BadYaml => include_str!("pages/bad-yaml.md"),
+            Self::BadSetting => include_str!("pages/bad-setting.md"),
+            Self::NotImported => include_str!("pages/not-imported.md"),
         }
     }
 }
