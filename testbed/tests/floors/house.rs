@@ -83,6 +83,13 @@ pub const HOUSES: &[House] = &[
             floor("rules", "rules"),
             floor("numbers", "numbers"),
             floor("what it is made of", "crate"),
+        root: "import/src/lib.rs",
+        floors: &[
+            floor("policies", "policy"),
+            floor("meshes", "origin"),
+            floor("settings", "settings"),
+            floor("what a mesh does", "chain kube"),
+            floor("text", "value yaml"),
         ],
     },
     House {
@@ -128,7 +135,7 @@ pub const HOUSES: &[House] = &[
     },
     House {
         root: "fuzz/src/lib.rs",
-        floors: &[floor("laws", "law"), floor("programs", "outline program choice random crate")],
+        floors: &[floor("laws", "law"), floor("programs", "outline program cluster choice random crate")],
     },
     House { root: "editors/src/lib.rs", floors: &[floor("words", "words crate"), floor("files", "files")] },
     House { root: "editors/tree-sitter-mesh/src/lib.rs", floors: &[floor("the grammar", "crate")] },

@@ -1,0 +1,402 @@
+//! Istio: what its sidecars' iptables rules do, by annotation, chart and mesh configuration.
+//!
+//! Outbound, in this order: excluded ports, DNS, excluded ranges, included ports, included ranges. Inbound, where all
+//! ports are included: excluded ports, then everything; else the included ports alone.
+
+use std::collections::BTreeMap;
+
+use mesh_bpf::flow::Direction;
+
+use super::{Fate, Found, Injected, Shared, World, beside, is_true, own, setting};
+use crate::chain::{Rule, Verdict};
+use crate::kube::{Object, Unit};
+use crate::settings::{Became, Exempt, Reader, Report, Setting};
+use crate::value::{ports, prefixes};
+use crate::yaml::{Value, Yaml};
+
+const OUTBOUND: u16 = 15001;
+const INBOUND: u16 = 15006;
+const DNS: u16 = 15053;
+const TRAFFIC: &str = "traffic.sidecar.istio.io/";
+const REFUSES: &str = "Istio refuses such a pod";
+
+const DIFFERENCES: &[&str] = &[
+    "Loopback, multicast, link-local addresses and a pod's own go straight, unless a rule names them.",
+    "What comes to port 15001 from elsewhere is denied; Istio sends it to 15006.",
+    "A sidecar that calls its own pod reaches the application; in Istio that comes in by 15006.",
+    "Init containers and the application are under the same rules; Istio's hold from the end of istio-init on.",
+];
+
+/// Values of charts and operators.
+const VALUES: [&str; 7] = [
+    "global.proxy.includeIPRanges",
+    "global.proxy.excludeIPRanges",
+    "global.proxy.includeInboundPorts",
+    "global.proxy.excludeInboundPorts",
+    "global.proxy.includeOutboundPorts",
+    "global.proxy.excludeOutboundPorts",
+    "global.proxy.statusPort",
+];
+
+const DNS_CAPTURE: &str = "proxyMetadata.ISTIO_META_DNS_CAPTURE";
+
+/// Parts of the mesh's configuration, and of a pod's `proxy.istio.io/config`.
+const PROXY_CONFIG: [&str; 5] = [
+    DNS_CAPTURE,
+    "interceptionMode",
+    "statusPort",
+    "proxyMetadata.ISTIO_OUTBOUND_OWNER_GROUPS",
+    "proxyMetadata.ISTIO_OUTBOUND_OWNER_GROUPS_EXCLUDE",
+];
+
+/// Reads all pods.
+pub fn read(world: &World<'_>, report: &mut Report) -> Found {
+    let mut shared = Shared::default();
+    for object in world.objects {
+        take_shared(object, &mut shared, report);
+    }
+    let namespaces = super::namespaces(world.objects, injected);
+    let resolvers = resolvers(world.objects);
+    let fates = (world.units.iter())
+        .map(|unit| match outside(unit, &namespaces, &shared) {
+            Some(why) => Fate::Outside(why),
+            None => Fate::Member(member(unit, &shared, &resolvers, world.as_it_behaves, report)),
+        })
+        .collect();
+    let opt_out = Some(("sidecar.istio.io/inject", "false"));
+    Found { title: "Istio", mesh: "istio", fates, namespaces, opt_out, differences: DIFFERENCES }
+}
+
+fn take_shared(object: &Object<'_>, shared: &mut Shared, report: &mut Report) {
+    let of = object.title();
+    match object.kind {
+        "ConfigMap" if object.name.starts_with("istio") => {
+            let data = |key: &str| object.value.get("data").and_then(|data| data.get(key));
+            for (key, is_values) in [("values", true), ("mesh", false)] {
+                let Some((found, text)) = data(key).and_then(|found| Some((found, found.text()?))) else {
+                    continue;
+                };
+                match Yaml::read_inside(found.span(), text) {
+                    Ok(inner) => {
+                        for document in inner.documents() {
+                            if is_values {
+                                take_values(document, shared, &of)
+                            } else {
+                                take_mesh(document, shared, &of)
+                            }
+                        }
+                    }
+                    Err(error) => {
+                        let setting = Setting::shared(&format!("data.{key}"), "", found.span(), &of);
+                        report.add(&setting, Became::Bad, &error.message);
+                    }
+                }
+            }
+        }
+        "IstioOperator" | "Istio" => {
+            if let Some(values) = object.value.at("spec.values") {
+                take_values(values, shared, &of);
+            }
+            if let Some(mesh) = object.value.at("spec.meshConfig") {
+                take_mesh(mesh, shared, &of);
+            }
+        }
+        "" => take_values(object.value, shared, &of),
+        _ => {}
+    }
+}
+
+fn take_values(values: Value<'_>, shared: &mut Shared, of: &str) {
+    shared.take(values, &VALUES, "", of);
+    if let Some(mesh) = values.get("meshConfig") {
+        take_mesh(mesh, shared, of);
+    }
+}
+
+fn take_mesh(mesh: Value<'_>, shared: &mut Shared, of: &str) {
+    if let Some(config) = mesh.get("defaultConfig") {
+        shared.take(config, &PROXY_CONFIG, "defaultConfig.", of);
+    }
+}
+
+fn injected(object: &Object<'_>) -> Injected {
+    let labels = object.labels();
+    let label = |key: &str| labels.iter().rev().find(|label| label.key == key).map(|label| label.value);
+    match (label("istio-injection"), label("istio.io/rev")) {
+        (Some("enabled"), _) => Injected::Yes("istio-injection: enabled".into()),
+        (Some(_), _) | (None, None) => Injected::No,
+        (None, Some(revision)) => Injected::Yes(format!("istio.io/rev: {revision}")),
+    }
+}
+
+/// Addresses of the cluster's resolver, where its service is among the objects.
+fn resolvers(objects: &[Object<'_>]) -> Vec<String> {
+    let names = ["kube-dns", "coredns", "rke2-coredns-rke2-coredns", "dns-default"];
+    let services = objects.iter().filter(|object| object.kind == "Service" && names.contains(&object.name));
+    let addresses = services.flat_map(|object| {
+        let several = object.value.at("spec.clusterIPs").into_iter().flat_map(Value::items);
+        several.filter_map(Value::text).chain(object.value.text_at("spec.clusterIP"))
+    });
+    let mut addresses: Vec<String> =
+        addresses.filter(|text| text.parse::<std::net::IpAddr>().is_ok()).map(str::to_owned).collect();
+    addresses.sort();
+    addresses.dedup();
+    addresses
+}
+
+/// Why pods are in no mesh; `None` where they are.
+fn outside(unit: &Unit<'_>, namespaces: &BTreeMap<String, Injected>, shared: &Shared) -> Option<String> {
+    let said = super::label_or_annotation(unit, "sidecar.istio.io/inject");
+    // An injected pod says so.
+    let status =
+        own(unit, "sidecar.istio.io/status").map(|status| Setting { value: "true".into(), ..status });
+    super::outside(unit, said.or(status).as_ref(), namespaces, &["istio-proxy"]).or_else(|| {
+        let mode = mode(unit, shared);
+        (mode.value.trim() == "NONE").then(|| mode.cite())
+    })
+}
+
+fn mode(unit: &Unit<'_>, shared: &Shared) -> Setting {
+    let shared = shared.get("defaultConfig.interceptionMode");
+    let config = proxy_config(unit).into_iter().find(|part| part.name.ends_with("interceptionMode"));
+    let default = ("interceptionMode", "REDIRECT");
+    setting(unit, "sidecar.istio.io/interceptionMode", config.as_ref().or(shared), default)
+}
+
+/// The parts of a pod's `proxy.istio.io/config`.
+fn proxy_config(unit: &Unit<'_>) -> Vec<Setting> {
+    let Some(entry) = unit.annotation("proxy.istio.io/config") else { return Vec::new() };
+    let Ok(inner) = Yaml::read_inside(entry.span, entry.value) else { return Vec::new() };
+    let Some(config) = inner.documents().next() else { return Vec::new() };
+    let parts = PROXY_CONFIG.iter().filter_map(|path| Some((path, config.text_at(path)?)));
+    parts
+        .map(|(path, value)| Setting {
+            name: format!("proxy.istio.io/config {path}"),
+            value: value.into(),
+            span: Some(entry.span),
+            of: unit.title(),
+            is_own: true,
+        })
+        .collect()
+}
+
+fn member(
+    unit: &Unit<'_>,
+    shared: &Shared,
+    resolvers: &[String],
+    as_it_behaves: bool,
+    report: &mut Report,
+) -> crate::settings::Chain {
+    let mut reader = Reader::new(report, REFUSES);
+    let config = proxy_config(unit);
+    let part = |path: &str| {
+        let own = config.iter().find(|part| part.name.ends_with(path));
+        own.or_else(|| shared.get(&format!("defaultConfig.{path}"))).cloned()
+    };
+    if let Some(entry) = unit.annotation("proxy.istio.io/config")
+        && let Err(error) = Yaml::read_inside(entry.span, entry.value)
+    {
+        reader.bad(&Setting::own(&entry, &unit.title()), &format!("{}; {REFUSES}", error.message));
+    }
+    exempts(unit, &mut reader);
+    outbound(unit, shared, part(DNS_CAPTURE), resolvers, &mut reader);
+    inbound(unit, shared, part("statusPort"), as_it_behaves, &mut reader);
+    others(unit, shared, &part, &mut reader);
+    reader.done()
+}
+
+fn exempts(unit: &Unit<'_>, reader: &mut Reader<'_>) {
+    let container = unit.container("istio-proxy");
+    let said = container.and_then(|container| container.at("securityContext.runAsUser"));
+    // What an injected pod says is what every pod says.
+    match said.and_then(|said| Some((said, said.text()?))).filter(|(_, text)| *text != "1337") {
+        Some((said, text)) => {
+            let setting = Setting::shared("runAsUser of istio-proxy", text, said.span(), &unit.title());
+            reader.sidecar(&setting, 1337);
+        }
+        None => reader.exempt(&Setting::default_of("the sidecar's user", "1337"), Exempt::Uid((1337, 1337))),
+    }
+    reader.exempt(&Setting::default_of("the sidecar's group", "1337"), Exempt::Gid((1337, 1337)));
+}
+
+fn outbound(
+    unit: &Unit<'_>,
+    shared: &Shared,
+    dns: Option<Setting>,
+    resolvers: &[String],
+    reader: &mut Reader<'_>,
+) {
+    let out = |verdict| Rule::tcp(Direction::Outbound, verdict);
+    let dns = dns.filter(|dns| is_true(&dns.value));
+    let excluded = setting(
+        unit,
+        "traffic.sidecar.istio.io/excludeOutboundPorts",
+        shared.get("global.proxy.excludeOutboundPorts"),
+        ("excludeOutboundPorts", ""),
+    );
+    let list = reader.items(&excluded, ports(&excluded.value, None));
+    if !list.is_empty() {
+        let rule = out(Verdict::Exclude).ports(list);
+        // UDP is only ever redirected for DNS.
+        reader.rule(&excluded, if dns.is_some() { rule.both() } else { rule });
+    }
+    if let Some(dns) = &dns {
+        let to = prefixes(&resolvers.join(","), true).items;
+        reader.rule(dns, out(Verdict::Redirect(DNS)).ports(vec![(53, 53)]).both().addresses(to));
+    }
+    let excluded = setting(
+        unit,
+        "traffic.sidecar.istio.io/excludeOutboundIPRanges",
+        shared.get("global.proxy.excludeIPRanges"),
+        ("excludeOutboundIPRanges", ""),
+    );
+    let list = reader.items(&excluded, prefixes(&excluded.value, false));
+    if !list.is_empty() {
+        reader.rule(&excluded, out(Verdict::Exclude).addresses(list));
+    }
+    let included = setting(
+        unit,
+        "traffic.sidecar.istio.io/includeOutboundPorts",
+        shared.get("global.proxy.includeOutboundPorts"),
+        ("includeOutboundPorts", ""),
+    );
+    let list = reader.items(&included, ports(&included.value, None));
+    if !list.is_empty() {
+        reader.rule(&included, out(Verdict::Redirect(OUTBOUND)).ports(list));
+    }
+    let included = setting(
+        unit,
+        "traffic.sidecar.istio.io/includeOutboundIPRanges",
+        shared.get("global.proxy.includeIPRanges"),
+        ("includeOutboundIPRanges", "*"),
+    );
+    match included.value.trim() {
+        "*" => reader.rule(&included, out(Verdict::Redirect(OUTBOUND))),
+        "" => reader.not(&included, "no range is redirected"),
+        text => {
+            let list = reader.items(&included, prefixes(text, false));
+            if !list.is_empty() {
+                reader.rule(&included, out(Verdict::Redirect(OUTBOUND)).addresses(list));
+            }
+        }
+    }
+}
+
+fn inbound(
+    unit: &Unit<'_>,
+    shared: &Shared,
+    config: Option<Setting>,
+    as_it_behaves: bool,
+    reader: &mut Reader<'_>,
+) {
+    let into = |verdict| Rule::tcp(Direction::Inbound, verdict);
+    let included = setting(
+        unit,
+        "traffic.sidecar.istio.io/includeInboundPorts",
+        shared.get("global.proxy.includeInboundPorts"),
+        ("includeInboundPorts", "*"),
+    );
+    let excluded = setting(
+        unit,
+        "traffic.sidecar.istio.io/excludeInboundPorts",
+        shared.get("global.proxy.excludeInboundPorts"),
+        ("excludeInboundPorts", ""),
+    );
+    let status = config.as_ref().or_else(|| shared.get("global.proxy.statusPort"));
+    let status = setting(unit, "status.sidecar.istio.io/port", status, ("statusPort", "15020"));
+    let list = reader.items(&excluded, ports(&excluded.value, None));
+    let all = included.value.trim() == "*";
+    let tunnel = vec![(15008, 15008)];
+    reader.built_in(
+        "15008: tunnels of HBONE, which Istio never redirects",
+        into(Verdict::Exclude).ports(tunnel),
+    );
+    if all {
+        let own = vec![(15021, 15021), (15090, 15090)];
+        reader.built_in("15021, 15090: health and metrics of the sidecar", into(Verdict::Exclude).ports(own));
+        if status.value.trim() != "0" {
+            let port = reader.items(&status, ports(&status.value, None));
+            if !port.is_empty() {
+                reader.rule(&status, into(Verdict::Exclude).ports(port));
+            }
+        }
+    }
+    if !list.is_empty() {
+        if all {
+            reader.rule(&excluded, into(Verdict::Exclude).ports(list));
+        } else if as_it_behaves {
+            reader.not(&excluded, "Istio reads it only where includeInboundPorts is \"*\"");
+        } else {
+            reader.rule(&excluded, into(Verdict::Exclude).ports(list));
+        }
+    }
+    match included.value.trim() {
+        "*" => reader.rule(&included, into(Verdict::Redirect(INBOUND))),
+        "" => reader.not(&included, "nothing that comes in is redirected"),
+        text => {
+            let list = reader.items(&included, ports(text, None));
+            if !list.is_empty() {
+                reader.rule(&included, into(Verdict::Redirect(INBOUND)).ports(list));
+            }
+        }
+    }
+}
+
+fn others(unit: &Unit<'_>, shared: &Shared, part: &dyn Fn(&str) -> Option<Setting>, reader: &mut Reader<'_>) {
+    let mode = mode(unit, shared);
+    match mode.value.trim() {
+        "REDIRECT" => reader.kept(&mode),
+        "TPROXY" => reader
+            .not(&mode, "the sidecar sees the client's address in any case, so it is written as REDIRECT"),
+        _ => reader.bad(&mode, "no mode: REDIRECT, TPROXY or NONE"),
+    }
+    for path in
+        ["proxyMetadata.ISTIO_OUTBOUND_OWNER_GROUPS", "proxyMetadata.ISTIO_OUTBOUND_OWNER_GROUPS_EXCLUDE"]
+    {
+        if let Some(setting) = part(path) {
+            reader.not(
+                &setting,
+                "groups have names in the image, and a policy has ids: write `as gid` or `exempt gid`",
+            );
+        }
+    }
+    const KNOWN: [&str; 6] = [
+        "includeInboundPorts",
+        "excludeInboundPorts",
+        "includeOutboundPorts",
+        "excludeOutboundPorts",
+        "includeOutboundIPRanges",
+        "excludeOutboundIPRanges",
+    ];
+    for entry in &unit.annotations {
+        let setting = Setting::own(entry, &unit.title());
+        match entry.key.strip_prefix(TRAFFIC) {
+            Some("excludeInterfaces") => {
+                reader.not(
+                    &setting,
+                    "no rule is about an interface: exclude the networks behind it by address",
+                );
+            }
+            Some("kubevirtInterfaces") => reader.not(&setting, VIRTUAL),
+            Some(known) if KNOWN.contains(&known) => {}
+            Some(_) => reader.not(&setting, "Istio knows no such annotation"),
+            None if entry.key == "istio.io/reroute-virtual-interfaces" => reader.not(&setting, VIRTUAL),
+            None => {}
+        }
+    }
+    for setting in beside(unit, |key| key.starts_with(TRAFFIC) || key == "sidecar.istio.io/interceptionMode")
+    {
+        reader.not(&setting, "it stands beside the template of the pods, where Istio does not read it");
+    }
+    if let Some(setting) =
+        own(unit, "sidecar.istio.io/rewriteAppHTTPProbers").filter(|it| !is_true(&it.value))
+    {
+        reader.not(
+            &setting,
+            "probes come to the application's own port, and go to the sidecar unless excluded",
+        );
+    }
+}
+
+const VIRTUAL: &str = "a virtual machine's traffic is forwarded through the pod, where no process opens a connection: keep \
+                       iptables for such pods";

@@ -1,0 +1,287 @@
+//! Kuma: what its sidecars' iptables rules do, by annotation and the control plane's configuration.
+//!
+//! Outbound, in this order: excluded addresses, ports of some users, DNS over UDP, excluded ports, DNS over TCP, then
+//! everything. Inbound: excluded addresses, excluded ports, then everything.
+
+use std::collections::BTreeMap;
+
+use mesh_bpf::flow::{Direction, Protocol};
+
+use super::{Fate, Found, Injected, Shared, World, beside, is_true, own, setting};
+use crate::chain::{Owner, Rule, Verdict};
+use crate::kube::{Object, Unit};
+use crate::settings::{Became, Chain, Reader, Report, Setting};
+use crate::value::{List, Range, ids, port, ports, prefixes};
+use crate::yaml::Yaml;
+
+const REFUSES: &str = "Kuma refuses such a pod";
+const INJECTION: &str = "kuma.io/sidecar-injection";
+
+const DIFFERENCES: &[&str] = &[
+    "Loopback, multicast, link-local addresses and a pod's own go straight, unless a rule names them.",
+    "What comes to port 15001 from elsewhere is denied; Kuma sends it to 15006.",
+    "A sidecar that calls its own pod reaches the application; in Kuma that comes in by 15006.",
+    "DNS is redirected wherever it goes to; Kuma redirects what goes to the resolvers of resolv.conf.",
+];
+
+/// Below `runtime.kubernetes.injector` in the control plane's configuration.
+const CONFIG: [&str; 13] = [
+    "sidecarTraffic.excludeInboundPorts",
+    "sidecarTraffic.excludeOutboundPorts",
+    "sidecarTraffic.excludeInboundIPs",
+    "sidecarTraffic.excludeOutboundIPs",
+    "sidecarTraffic.excludeOutboundPortsForUIDs",
+    "sidecarContainer.redirectPortInbound",
+    "sidecarContainer.redirectPortOutbound",
+    "sidecarContainer.ipFamilyMode",
+    "sidecarContainer.uid",
+    "builtinDNS.enabled",
+    "builtinDNS.port",
+    "virtualProbesEnabled",
+    "ebpf.enabled",
+];
+
+/// Reads all pods.
+pub fn read(world: &World<'_>, report: &mut Report) -> Found {
+    let mut shared = Shared::default();
+    for object in world.objects {
+        take_shared(object, &mut shared, report);
+    }
+    let namespaces = super::namespaces(world.objects, injected);
+    let fates = (world.units.iter())
+        .map(|unit| match outside(unit, &namespaces) {
+            Some(why) => Fate::Outside(why),
+            None => Fate::Member(member(unit, &shared, report)),
+        })
+        .collect();
+    let opt_out = Some((INJECTION, "disabled"));
+    Found { title: "Kuma", mesh: "kuma", fates, namespaces, opt_out, differences: DIFFERENCES }
+}
+
+fn take_shared(object: &Object<'_>, shared: &mut Shared, report: &mut Report) {
+    let of = object.title();
+    if object.kind != "ConfigMap" || !object.name.ends_with("control-plane-config") {
+        return;
+    }
+    let Some(found) = object.value.get("data").and_then(|data| data.get("config.yaml")) else { return };
+    let Some(text) = found.text() else { return };
+    match Yaml::read_inside(found.span(), text) {
+        Ok(inner) => {
+            let injectors = inner.documents().filter_map(|config| config.at("runtime.kubernetes.injector"));
+            injectors.for_each(|injector| shared.take(injector, &CONFIG, "", &of));
+        }
+        Err(error) => {
+            report.add(
+                &Setting::shared("data.config.yaml", "", found.span(), &of),
+                Became::Bad,
+                &error.message,
+            );
+        }
+    }
+}
+
+fn injected(object: &Object<'_>) -> Injected {
+    let (labels, annotations) = (object.labels(), object.annotations());
+    let said = labels.iter().chain(&annotations).find(|entry| entry.key == INJECTION);
+    match said.map(|entry| entry.value) {
+        Some(value) if is_true(value) => Injected::Yes(format!("{INJECTION}: {value}")),
+        _ => Injected::No,
+    }
+}
+
+fn outside(unit: &Unit<'_>, namespaces: &BTreeMap<String, Injected>) -> Option<String> {
+    let said = super::label_or_annotation(unit, INJECTION);
+    super::outside(unit, said.as_ref(), namespaces, &["kuma-sidecar"]).or_else(|| {
+        let gateway =
+            own(unit, "kuma.io/gateway").filter(|it| !matches!(it.value.trim(), "" | "disabled" | "false"));
+        gateway.map(|gateway| format!("{}: a gateway's inbound traffic is not redirected", gateway.cite()))
+    })
+}
+
+fn member(unit: &Unit<'_>, shared: &Shared, report: &mut Report) -> Chain {
+    let mut reader = Reader::new(report, REFUSES);
+    let get = |annotation: &str, config: &str, default: &str| {
+        setting(unit, annotation, shared.get(config), (annotation, default))
+    };
+    let uid = get("kuma.io/sidecar-uid", "sidecarContainer.uid", "5678");
+    reader.sidecar(&uid, 5678);
+    let family =
+        get("kuma.io/transparent-proxying-ip-family-mode", "sidecarContainer.ipFamilyMode", "dualstack");
+    let other = match family.value.trim() {
+        "ipv4" => Some("::/0"),
+        "ipv6" => Some("0.0.0.0/0"),
+        "dualstack" => None,
+        _ => {
+            reader.bad(&family, &format!("it is dualstack, ipv4 or ipv6; {REFUSES}"));
+            None
+        }
+    };
+    for rule in other.into_iter().flat_map(super::leaves_alone) {
+        reader.rule(&family, rule);
+    }
+    outbound(&get, &mut reader);
+    inbound(&get, &mut reader);
+    others(unit, &mut reader);
+    reader.done()
+}
+
+type Get<'g> = &'g dyn Fn(&str, &str, &str) -> Setting;
+
+/// The port of a setting that has one.
+fn one_port(setting: &Setting, reader: &mut Reader<'_>) -> Option<u16> {
+    let found = port(setting.value.trim());
+    found.map_err(|why| reader.bad(setting, &format!("it is {why}; {REFUSES}"))).ok()
+}
+
+fn outbound(get: Get<'_>, reader: &mut Reader<'_>) {
+    let out = |verdict| Rule::tcp(Direction::Outbound, verdict);
+    let excluded = get("traffic.kuma.io/exclude-outbound-ips", "sidecarTraffic.excludeOutboundIPs", "");
+    let list = reader.items(&excluded, prefixes(&excluded.value, true));
+    if !list.is_empty() {
+        reader.rule(&excluded, out(Verdict::Exclude).addresses(list).both());
+    }
+    let users = get(
+        "traffic.kuma.io/exclude-outbound-ports-for-uids",
+        "sidecarTraffic.excludeOutboundPortsForUIDs",
+        "",
+    );
+    for rule in reader.items(&users, ports_of_users(&users.value)) {
+        reader.rule(&users, rule);
+    }
+    let dns = get("kuma.io/builtin-dns", "builtinDNS.enabled", "true");
+    let dns_port = get("kuma.io/builtin-dns-port", "builtinDNS.port", "15053");
+    let dns_port = is_true(&dns.value).then(|| one_port(&dns_port, reader)).flatten();
+    let dns_rule = |port| out(Verdict::Redirect(port)).ports(vec![(53, 53)]);
+    if let Some(port) = dns_port {
+        reader.rule(&dns, Rule { protocols: vec![Protocol::Udp], ..dns_rule(port) });
+    }
+    let excluded = get("traffic.kuma.io/exclude-outbound-ports", "sidecarTraffic.excludeOutboundPorts", "");
+    let list = reader.items(&excluded, ports(&excluded.value, Some('-')));
+    if !list.is_empty() {
+        reader.rule(&excluded, out(Verdict::Exclude).ports(list));
+    }
+    if let Some(port) = dns_port {
+        reader.rule(&dns, dns_rule(port));
+    }
+    let to =
+        get("kuma.io/transparent-proxying-outbound-port", "sidecarContainer.redirectPortOutbound", "15001");
+    if let Some(port) = one_port(&to, reader) {
+        reader.rule(&to, out(Verdict::Redirect(port)));
+    }
+}
+
+fn inbound(get: Get<'_>, reader: &mut Reader<'_>) {
+    let into = |verdict| Rule::tcp(Direction::Inbound, verdict);
+    let excluded = get("traffic.kuma.io/exclude-inbound-ips", "sidecarTraffic.excludeInboundIPs", "");
+    let list = reader.items(&excluded, prefixes(&excluded.value, true));
+    if !list.is_empty() {
+        reader.rule(&excluded, into(Verdict::Exclude).addresses(list));
+    }
+    let excluded = get("traffic.kuma.io/exclude-inbound-ports", "sidecarTraffic.excludeInboundPorts", "");
+    let list = reader.items(&excluded, ports(&excluded.value, Some('-')));
+    if !list.is_empty() {
+        reader.rule(&excluded, into(Verdict::Exclude).ports(list));
+    }
+    let to =
+        get("kuma.io/transparent-proxying-inbound-port", "sidecarContainer.redirectPortInbound", "15006");
+    if let Some(port) = one_port(&to, reader) {
+        reader.rule(&to, into(Verdict::Redirect(port)));
+    }
+}
+
+/// `[[protocol:][ports:]uids][;…]`, as Kuma reads it: what is not said, and `*`, is all.
+fn ports_of_users(text: &str) -> List<Rule> {
+    let mut found = List { items: Vec::new(), bad: Vec::new() };
+    let entries = text.split(';').map(str::trim).filter(|entry| !entry.is_empty());
+    for entry in entries.take(256) {
+        match entry_of_users(entry) {
+            Ok(rule) => found.items.push(rule),
+            Err(why) => found.bad.push((entry.to_owned(), why)),
+        }
+    }
+    found
+}
+
+fn entry_of_users(entry: &str) -> Result<Rule, String> {
+    let parts: Vec<&str> = entry.split(':').map(str::trim).collect();
+    let (protocol, ports_text, users) = match parts.as_slice() {
+        [users] => ("*", "*", *users),
+        [ports, users] => ("*", *ports, *users),
+        [protocol, ports, users] => (*protocol, *ports, *users),
+        _ => return Err("more than protocol, ports and users".into()),
+    };
+    let protocols = match protocol {
+        "" | "*" => vec![Protocol::Tcp, Protocol::Udp],
+        "tcp" => vec![Protocol::Tcp],
+        "udp" => vec![Protocol::Udp],
+        _ => return Err("of a protocol that is neither tcp nor udp".into()),
+    };
+    let all = matches!(ports_text, "" | "*");
+    let list = ports(if all { "" } else { ports_text }, Some('-'));
+    let users: List<Range<u32>> = ids(users);
+    let bad = list.bad.iter().chain(&users.bad).next();
+    if let Some((word, why)) = bad {
+        return Err(format!("wrong: \"{word}\" is {why}"));
+    }
+    if users.items.is_empty() {
+        return Err("without a user".into());
+    }
+    // Where no ports are left, all would be excluded.
+    if !all && list.items.is_empty() {
+        return Err("without a port".into());
+    }
+    let rule = Rule::tcp(Direction::Outbound, Verdict::Exclude).ports(list.items);
+    Ok(Rule { protocols, owner: Owner::Users(users.items), ..rule })
+}
+
+const NO_CONNTRACK: &str = "there is no connection tracking";
+const OF_THE_PROXY: &str = "it says what the sidecar does with what it gets, and stays its own setting";
+
+/// Settings that are no rule, and why.
+const OTHERS: [(&str, &str); 8] = [
+    ("traffic.kuma.io/drop-invalid-packets", NO_CONNTRACK),
+    ("traffic.kuma.io/iptables-logs", "there are no iptables rules: `meshc observe` shows decisions"),
+    ("kuma.io/transparent-proxying-ebpf", "interception is in BPF in any case"),
+    ("kuma.io/direct-access-services", OF_THE_PROXY),
+    ("kuma.io/transparent-proxying-reachable-services", OF_THE_PROXY),
+    ("kuma.io/reachable-backends", OF_THE_PROXY),
+    (
+        "traffic.kuma.io/transparent-proxy-configmap-name",
+        "settings of that ConfigMap are not read: write them in the policy",
+    ),
+    (
+        "kuma.io/application-probe-proxy-port",
+        "probes need no proxy: exclude their ports, from the node alone",
+    ),
+];
+
+const KNOWN: [&str; 5] = [
+    "traffic.kuma.io/exclude-inbound-ports",
+    "traffic.kuma.io/exclude-outbound-ports",
+    "traffic.kuma.io/exclude-inbound-ips",
+    "traffic.kuma.io/exclude-outbound-ips",
+    "traffic.kuma.io/exclude-outbound-ports-for-uids",
+];
+
+fn others(unit: &Unit<'_>, reader: &mut Reader<'_>) {
+    for (name, why) in OTHERS {
+        // An injected pod has those that are off.
+        if let Some(setting) =
+            own(unit, name).filter(|it| !matches!(it.value.trim(), "" | "false" | "disabled"))
+        {
+            reader.not(&setting, why);
+        }
+    }
+    if let Some(setting) = own(unit, "kuma.io/transparent-proxying").filter(|it| !is_true(&it.value)) {
+        reader.not(&setting, "Kuma redirects the pods all the same: the annotation is set by its injector");
+    }
+    let known = |key: &str| KNOWN.contains(&key) || OTHERS.iter().any(|(name, _)| *name == key);
+    for entry in
+        unit.annotations.iter().filter(|entry| entry.key.starts_with("traffic.kuma.io/") && !known(entry.key))
+    {
+        reader.not(&Setting::own(entry, &unit.title()), "Kuma knows no such annotation");
+    }
+    for setting in beside(unit, |key| key.starts_with("traffic.kuma.io/") || key == INJECTION) {
+        reader.not(&setting, "it stands beside the template of the pods, where Kuma does not read it");
+    }
+}
