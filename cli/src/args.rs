@@ -239,6 +239,8 @@ pub enum Command {
     View(View),
     /// Bring policies into the one canonical layout
     Fmt(Fmt),
+    /// Write the policy that another mesh's settings come to
+    Import(Import),
     /// Answer an editor: a language server on standard input and output
     Lsp(Lsp),
     /// Say what apply would do to this node
@@ -293,6 +295,44 @@ pub enum Command {
     Man(Man),
     /// Which meshc this is, and what it was built from
     Version,
+}
+
+/// `meshc import`
+#[derive(Args, Debug)]
+pub struct Import {
+    /// Whose settings: istio, linkerd, kuma, osm (osm-edge and FSM too) or consul
+    #[arg(value_enum, value_name = "MESH", hide_possible_values = true)]
+    pub origin: Origin,
+    /// Files with objects of the cluster, in YAML or JSON; `-` is standard input
+    #[arg(default_value = "-", value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+    /// What standard input is called in messages
+    #[arg(long, value_name = "NAME", default_value = STDIN)]
+    pub stdin_name: String,
+    /// Say on standard error what became of every setting
+    #[arg(long)]
+    pub report: bool,
+    /// Keep what the mesh does by mistake, where something else was meant
+    #[arg(long)]
+    pub as_it_behaves: bool,
+    /// Turn these into errors: warnings
+    #[arg(long, value_name = "WHAT", value_enum, hide_possible_values = true)]
+    pub deny: Option<Deny>,
+}
+
+/// Whose settings are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Origin {
+    /// Istio
+    Istio,
+    /// Kuma
+    Kuma,
+    /// OSM, osm-edge, FSM
+    Osm,
+    /// Linkerd
+    Linkerd,
+    /// Consul
+    Consul,
 }
 
 /// `meshc lsp`

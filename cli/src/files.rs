@@ -59,6 +59,15 @@ pub fn read_given(paths: &[PathBuf], stdin_name: &str) -> Result<Vec<(Location, 
     }
 }
 
+/// Reads files of any kind as the user named them, each with the name that messages have.
+pub fn read_named(paths: &[PathBuf], stdin_name: &str) -> Result<Vec<(String, Vec<u8>)>, Failure> {
+    let read = paths.iter().map(|path| match path.as_os_str() == "-" {
+        true => standard_input(stdin_name).map(|(location, bytes)| (location.name, bytes)),
+        false => Ok((path.to_string_lossy().into_owned(), read(path)?)),
+    });
+    read.collect()
+}
+
 fn compiled(name: &str) -> Failure {
     Failure::refused("compiled-text", format!("`{name}` is what a policy compiles to, as text for people to read, and no policy"))
         .help("give the policy that it was compiled from; what `meshc compile --artifact -o FILE` writes is taken too, by `diff`, `plan` and `apply`")

@@ -127,6 +127,18 @@ pub fn page(command: &str) -> Page {
             SOURCES,
             &["check"],
         ),
+        "import" => (
+            &[
+                (
+                    "kubectl get -A -o yaml deploy,sts,ds,ns,cm | meshc import istio > istio.mesh",
+                    "all that Istio intercepts",
+                ),
+                ("meshc import istio cart.yaml", "one file"),
+                ("meshc import istio --report cluster.yaml > istio.mesh", "and what became of each setting"),
+            ],
+            &[],
+            &["check", "test", "fmt"],
+        ),
         "lsp" => (&[("meshc lsp", "as an editor starts it")], SOURCES, &["check", "fmt", "explain"]),
         "plan" => (
             &[

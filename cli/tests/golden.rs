@@ -22,9 +22,13 @@ fn text(bytes: &[u8]) -> String {
 
 /// Files of a directory of policies, relative to the repository.
 fn policies(dir: &str) -> Vec<PathBuf> {
+    files(dir, ".mesh")
+}
+
+fn files(dir: &str, ending: &str) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(root().join(dir)).unwrap().map(|entry| entry.unwrap().file_name());
     let mut files: Vec<PathBuf> = entries
-        .filter(|name| name.to_str().unwrap().ends_with(".mesh"))
+        .filter(|name| name.to_str().unwrap().ends_with(ending))
         .map(|name| Path::new(dir).join(name))
         .collect();
     files.sort();
@@ -56,6 +60,10 @@ fn every_policy_compiles_to_its_snapshot() {
 
 #[test]
 fn every_diagnostic_looks_like_its_snapshot() {
+    for settings in files("policies/reject", ".yaml") {
+        let output = meshc(&["import", "-v", "istio", settings.to_str().unwrap()]);
+        snapshot("diagnostics", settings.file_stem().unwrap().to_str().unwrap(), &text(&output.stderr));
+    }
     for policy in policies("policies/reject") {
         let mut arguments = vec!["check", policy.to_str().unwrap()];
         if policy.ends_with("over-capacity.mesh") {

@@ -7,6 +7,7 @@ mod diff;
 mod explain;
 mod explain_code;
 mod fmt;
+mod import;
 mod init;
 mod lsp;
 mod man;
@@ -36,6 +37,7 @@ pub fn run(output: &Output, command: Command) -> Result<Exit, Failure> {
         Command::Diff(args) => diff::run(output, &args),
         Command::View(args) => view::run(output, &args),
         Command::Fmt(args) => fmt::run(output, &args),
+        Command::Import(args) => import::run(output, &args),
         Command::Lsp(_) => lsp::run(),
         Command::ExplainCode(args) => explain_code::run(output, &args),
         Command::Completions(args) => completions::run(output, &args),
