@@ -7,6 +7,7 @@
 //! The crate knows the compiler from outside only: it hands over bytes, and compares what comes back.
 
 pub mod choice;
+pub mod cluster;
 pub mod law;
 pub mod outline;
 pub mod program;

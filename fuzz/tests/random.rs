@@ -2,7 +2,7 @@
 
 use mesh_fuzz::choice::Choices;
 use mesh_fuzz::random::Random;
-use mesh_fuzz::{law, program};
+use mesh_fuzz::{cluster, law, program};
 
 const SEEDS: u64 = 150;
 
@@ -55,6 +55,31 @@ fn edited_programs_keep_the_laws() {
         let length = 160 + random.below(80);
         if let Err(broken) = law::edited(&random.bytes(length)) {
             panic!("seed {seed}: {broken}");
+        }
+    }
+}
+
+/// What means something in YAML.
+const DAMAGE: &[u8] = b"{}[],:'\"#->&*!|%@` \n\t\xff";
+
+#[test]
+fn random_clusters_keep_the_laws() {
+    for seed in 0..SEEDS * 4 {
+        let mut random = Random::new(seed);
+        let length = 20 + random.below(200);
+        let mut bytes = vec![random.below(256) as u8];
+        bytes.extend(cluster::cluster(&mut Choices::new(&random.bytes(length))).into_bytes());
+        // Every second is damaged.
+        for _ in 0..(seed % 2) * 3 {
+            let at = 1 + random.below(bytes.len() - 1);
+            match random.below(3) {
+                0 => drop(bytes.remove(at)),
+                1 => bytes.insert(at, DAMAGE[random.below(DAMAGE.len())]),
+                _ => bytes.truncate(at.max(2)),
+            }
+        }
+        if let Err(broken) = law::import(&bytes) {
+            panic!("seed {seed}: {broken}\nof\n{}", String::from_utf8_lossy(&bytes));
         }
     }
 }

@@ -4,6 +4,7 @@ mod artifact;
 mod damaged;
 mod edited;
 mod flow;
+mod import;
 mod program;
 mod text;
 
@@ -11,5 +12,6 @@ pub use artifact::{artifact, artifact_policy};
 pub use damaged::{Came, MISTAKES, all_mistakes, damaged};
 pub use edited::edited;
 pub use flow::flow;
+pub use import::import;
 pub use program::program;
 pub use text::text;
