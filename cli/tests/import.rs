@@ -1,7 +1,7 @@
 //! `meshc import` on clusters of the shape that people have: what comes out is in `snapshots/imported`, for people who
 //! review a change, and it is a policy like any other.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::io::Write;
 use std::path::{Path, PathBuf};

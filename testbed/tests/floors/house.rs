@@ -83,6 +83,9 @@ pub const HOUSES: &[House] = &[
             floor("rules", "rules"),
             floor("numbers", "numbers"),
             floor("what it is made of", "crate"),
+        ],
+    },
+    House {
         root: "import/src/lib.rs",
         floors: &[
             floor("policies", "policy"),
