@@ -63,26 +63,25 @@ function s:Closed(code) abort
   return closed
 endfunction
 
-" How many brackets are open before the line.
-function s:Brackets(lnum) abort
+" Whether a bracket is open before the line. A list of which a hundred lines say nothing else has one.
+function s:InBrackets(lnum) abort
   let depth = 0
   let lnum = s:Above(a:lnum)
-  let limit = lnum - 2000
-  while lnum > limit && lnum > 0
-    let code = s:Code(getline(lnum))
+  for _ in range(100)
+    let code = lnum > 0 ? s:Code(getline(lnum)) : '{'
     if code =~# '[{}]'
       return 0
     endif
     let depth += count(code, '[') - count(code, ']')
     if depth > 0
-      return depth
+      return 1
     endif
-    if depth == 0 && code !~# '^\s*[^][]*,\s*$' && code !~# ']'
+    if depth == 0 && code !~# '\v,\s*$' && code !~# ']'
       return 0
     endif
     let lnum = s:Above(lnum)
-  endwhile
-  return 0
+  endfor
+  return 1
 endfunction
 
 function MeshIndent(lnum) abort
@@ -101,9 +100,14 @@ function MeshIndent(lnum) abort
   if here =~# '^\s*[]}]'
     return max([indent - shiftwidth(), 0])
   endif
-  if s:Opened(code) == 0 && s:Brackets(a:lnum) == 0
-    let before = s:Above(above)
-    let went_on = before > 0 && s:Brackets(above) == 0 && s:GoesOn(s:Code(getline(before)), code)
+  let before = s:Above(above)
+  let earlier = before > 0 ? s:Code(getline(before)) : ''
+  " In the midst of a long list.
+  if earlier . code !~# '[][{}]' && earlier =~# ',\s*$' && code =~# ',\s*$'
+    return indent
+  endif
+  if s:Opened(code) == 0 && !s:InBrackets(a:lnum)
+    let went_on = before > 0 && !s:InBrackets(above) && s:GoesOn(earlier, code)
     let goes_on = s:GoesOn(code, here)
     if goes_on && !went_on
       let indent += shiftwidth()
