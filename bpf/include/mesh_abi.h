@@ -95,7 +95,7 @@
 /* own_bit multiplies by it (odd). */
 #define MESH_OWN_MULTIPLIER 0x9e3779b1U
 /* Version of what is kept for a live connection. */
-#define MESH_FLOW_ABI 3U
+#define MESH_FLOW_ABI 4U
 /* The port that a denied datagram socket is connected to, on its own address. Nobody listens there. */
 #define MESH_REFUSING_PORT 1U
 /* mesh_flow.flags: the sidecar's own address is the original destination. */
@@ -108,7 +108,7 @@
 #define MESH_FLOW_DENIED 8U
 /* mesh_flow.flags: the mesh bound the socket to an address, and not the application. */
 #define MESH_FLOW_BOUND 16U
-/* mesh_flow.flags: its entry in `handover` takes the room of its user, too. */
+/* mesh_flow.flags: its entry in `handover` counts against the quota of its user, too. */
 #define MESH_FLOW_BY_USER 32U
 /* mesh_flow.flags: a thread of the kernel opened it, and for which process is not known: no rule that names an
  * identity is about it.
@@ -136,34 +136,34 @@
 #define MESH_LISTENER_SLOTS 128U
 /* Owners of one place of the host that are known: cgroups whose sockets share an address and a port. */
 #define MESH_PORT_SLOTS 4U
-/* mesh_listening.flags: it takes room, and is counted. */
+/* mesh_listening.flags: it counts against a quota. */
 #define MESH_LISTENING_COUNTED 1U
-/* mesh_listening.flags: there was no room for it, so that it is not known. */
+/* mesh_listening.flags: there was no quota left for it, so that it is not known. */
 #define MESH_LISTENING_MISSED 2U
 /* mesh_listening.flags: its owner is noted in `host_ports`. */
 #define MESH_LISTENING_PLACED 4U
-/* Listening sockets that are kept for one struct mesh_room_key, so that nobody takes the room of others. */
-#define MESH_ROOM_LISTENERS 2048U
+/* Listening sockets that are kept for one struct mesh_quota_key, so that nobody fills the map for others. */
+#define MESH_QUOTA_LISTENERS 2048U
 /* Places on the host that are kept for one user other than root. */
-#define MESH_ROOM_PLACES 4096U
+#define MESH_QUOTA_PLACES 4096U
 /* More than any map holds. */
-#define MESH_ROOM_UNBOUNDED 0x40000000U
+#define MESH_QUOTA_UNBOUNDED 0x40000000U
 /* Connections that are kept for one member while they are being opened, in `handover` and in `exempt_flows`. */
-#define MESH_ROOM_CONNECTIONS 32768U
+#define MESH_QUOTA_CONNECTIONS 32768U
 /* This many of them, whoever opens them. What is left is for all users of the member. */
-#define MESH_ROOM_CONNECTIONS_ANY 16384U
+#define MESH_QUOTA_CONNECTIONS_ANY 16384U
 /* This many of what is left for one user. */
-#define MESH_ROOM_CONNECTIONS_USER 4096U
-/* mesh_room_key.kind: sockets in `listeners`. */
-#define MESH_ROOM_OF_LISTENERS 0U
-/* mesh_room_key.kind: entries of `host_ports`. */
-#define MESH_ROOM_OF_PLACES 1U
-/* mesh_room_key.kind: entries of `handover`. */
-#define MESH_ROOM_OF_HANDOVER 2U
-/* mesh_room_key.kind: entries of `exempt_flows`. */
-#define MESH_ROOM_OF_EXEMPT 3U
-/* Beside one of the two: those that were noted beyond MESH_ROOM_CONNECTIONS_ANY, of one user. */
-#define MESH_ROOM_BY_USER 8U
+#define MESH_QUOTA_CONNECTIONS_USER 4096U
+/* mesh_quota_key.kind: sockets in `listeners`. */
+#define MESH_QUOTA_OF_LISTENERS 0U
+/* mesh_quota_key.kind: entries of `host_ports`. */
+#define MESH_QUOTA_OF_PLACES 1U
+/* mesh_quota_key.kind: entries of `handover`. */
+#define MESH_QUOTA_OF_HANDOVER 2U
+/* mesh_quota_key.kind: entries of `exempt_flows`. */
+#define MESH_QUOTA_OF_EXEMPT 3U
+/* Beside one of the two: those that were noted beyond MESH_QUOTA_CONNECTIONS_ANY, of one user. */
+#define MESH_QUOTA_BY_USER 8U
 /* Packets that may be on their way from a pod's program to the one that decides, on one CPU. */
 #define MESH_TAIL_CALL_SLOTS 4U
 /* Stands in the program of a network namespace where whoever loads it writes the namespace's cookie. */
@@ -226,8 +226,8 @@
 #define MESH_STALLED_BY_SPLICE 1U
 /* mesh_stalled_reader.why: `FIONREAD` told it less than there was. */
 #define MESH_STALLED_BY_FIONREAD 2U
-/* Ways that are counted apart; more than there are Ways. */
-#define MESH_WAYS 18U
+/* Paths that are counted apart; more than there are SendPaths. */
+#define MESH_SEND_PATHS 18U
 /* Items in a struct mesh_hit_line. */
 #define MESH_HITS_A_LINE 4U
 /* Lines of the map `hits`, a power of two. */
@@ -272,7 +272,7 @@ enum mesh_counter {
 	MESH_COUNT_OTHER_PROTOCOL,
 	/* Socket storage could not be had, so the flow was refused rather than sent astray. */
 	MESH_COUNT_STORAGE_FULL,
-	/* The hand-over map was full, or the room of its member or user in it: the sidecar of that connection
+	/* The hand-over map was full, or the quota of its member or user in it: the sidecar of that connection
 	 * cannot be told where it was going.
 	 */
 	MESH_COUNT_HANDOVER_FULL,
@@ -282,8 +282,8 @@ enum mesh_counter {
 	MESH_COUNT_HANDED_OVER,
 	/* A connection of an exempt identity within its pod was noted, so that it is not redirected inbound. */
 	MESH_COUNT_EXEMPT_NOTED,
-	/* The same could not be noted, since the map was full, or the room of its member or user in it: a rule for
-	 * the pod's own addresses redirects it.
+	/* The same could not be noted, since the map was full, or the quota of its member or user in it: a rule
+	 * for the pod's own addresses redirects it.
 	 */
 	MESH_COUNT_EXEMPT_FULL,
 	/* An inbound connection was to go to a sidecar, and none listened. */
@@ -513,45 +513,45 @@ enum mesh_counter {
 	MESH_COUNT_UNCOUNTED,
 };
 
-enum mesh_way {
+enum mesh_send_path {
 	/* Past the stack. */
-	MESH_WAY_FAST,
+	MESH_SEND_PATH_FAST,
 	/* Through the stack: the mesh is paused, or the live policy does not choose the pair. */
-	MESH_WAY_OFF,
+	MESH_SEND_PATH_OFF,
 	/* Through the stack: the other end is on another node, is no member, or has not accepted yet. */
-	MESH_WAY_NO_PEER,
+	MESH_SEND_PATH_NO_PEER,
 	/* Through the stack: the reader has not shown yet that it reads by plain calls. */
-	MESH_WAY_NEW_READER,
+	MESH_SEND_PATH_NEW_READER,
 	/* Through the stack: the reader, or its program elsewhere, reads by other means than plain calls:
 	 * `splice`.
 	 */
-	MESH_WAY_READER_SPLICES,
+	MESH_SEND_PATH_READER_SPLICES,
 	/* Through the stack for good: the reader uses `MSG_WAITALL`. */
-	MESH_WAY_READER_WAITS_FOR_ALL,
+	MESH_SEND_PATH_READER_WAITS_FOR_ALL,
 	/* Through the stack: the reader set `SO_RCVLOWAT`. */
-	MESH_WAY_READER_LOW_WATER,
+	MESH_SEND_PATH_READER_LOW_WATER,
 	/* Through the stack: the reader asks again and again, without sleeping, and holds its socket's lock most
 	 * of the time.
 	 */
-	MESH_WAY_READER_POLLS,
+	MESH_SEND_PATH_READER_POLLS,
 	/* Through the stack for good: urgent data was sent. */
-	MESH_WAY_URGENT,
+	MESH_SEND_PATH_URGENT,
 	/* Through the stack: the sender set `SO_ZEROCOPY`. */
-	MESH_WAY_ZERO_COPY,
+	MESH_SEND_PATH_ZERO_COPY,
 	/* Through the stack: TLS of the kernel or MPTCP is on one of the sockets. */
-	MESH_WAY_UPPER_PROTOCOL,
+	MESH_SEND_PATH_UPPER_PROTOCOL,
 	/* Through the stack: earlier bytes are still on their way through it. */
-	MESH_WAY_IN_FLIGHT,
+	MESH_SEND_PATH_IN_FLIGHT,
 	/* Through the stack: earlier bytes of it are unread. */
-	MESH_WAY_UNREAD,
+	MESH_SEND_PATH_UNREAD,
 	/* Through the stack: the reader's buffer is full. */
-	MESH_WAY_FULL,
+	MESH_SEND_PATH_FULL,
 	/* Through the stack: one of the ends is being closed. */
-	MESH_WAY_CLOSING,
+	MESH_SEND_PATH_CLOSING,
 	/* Refused, and all that follows (`EACCES`): the reader splices, and would get these bytes before unread
 	 * ones of the fast path.
 	 */
-	MESH_WAY_STRANDED,
+	MESH_SEND_PATH_STRANDED,
 };
 
 /* The words that select a policy. One, in a memory-mapped array: user space commits by a compare-and-swap,
@@ -978,7 +978,7 @@ struct mesh_exempt_flow {
 	__u64 cookie;
 	/* The member that opens it. */
 	__u32 member;
-	/* The user whose room it takes beside the member's, or all ones. */
+	/* The user whose quota it counts against beside the member's, or all ones. */
 	__u32 user;
 };
 _Static_assert(sizeof(struct mesh_exempt_flow) == 16, "mesh_exempt_flow");
@@ -1099,7 +1099,7 @@ struct mesh_port_owner {
 	__u64 cgroup[MESH_CGROUP_DEPTH];
 	/* How many sockets of that cgroup there are. */
 	__u32 sockets;
-	/* The user whose room the entry takes: of a user namespace, who made the outermost one. */
+	/* The user whose quota the entry counts against: of a user namespace, who made the outermost one. */
 	__u32 uid;
 };
 _Static_assert(sizeof(struct mesh_port_owner) == 136, "mesh_port_owner");
@@ -1117,7 +1117,7 @@ struct mesh_listening {
 	__u8 decided;
 	/* Of a listening socket, `MESH_LISTENING_*`. */
 	__u8 flags;
-	/* mesh_room_key.who of a listening socket that is counted. */
+	/* mesh_quota_key.who of a listening socket that is counted. */
 	__u32 who;
 };
 _Static_assert(sizeof(struct mesh_listening) == 8, "mesh_listening");
@@ -1126,32 +1126,32 @@ _Static_assert(__builtin_offsetof(struct mesh_listening, decided) == 2, "decided
 _Static_assert(__builtin_offsetof(struct mesh_listening, flags) == 3, "flags");
 _Static_assert(__builtin_offsetof(struct mesh_listening, who) == 4, "who");
 
-/* Who shares the room in a map. */
-struct mesh_room_key {
+/* Whose quota it is, and in which map. */
+struct mesh_quota_key {
 	/* For sockets that listen, the cookie of the network namespace; for connections, the member's number. */
 	__u64 of;
 	/* For sockets that listen in a pod, 0 for root and users that the policy exempts, 1 for all others; on the
-	 * host, the user. For connections the user with `MESH_ROOM_BY_USER`, else 0.
+	 * host, the user. For connections the user with `MESH_QUOTA_BY_USER`, else 0.
 	 */
 	__u32 who;
-	/* `MESH_ROOM_OF_*`. */
+	/* `MESH_QUOTA_OF_*`. */
 	__u32 kind;
 };
-_Static_assert(sizeof(struct mesh_room_key) == 16, "mesh_room_key");
-_Static_assert(__builtin_offsetof(struct mesh_room_key, of) == 0, "of");
-_Static_assert(__builtin_offsetof(struct mesh_room_key, who) == 8, "who");
-_Static_assert(__builtin_offsetof(struct mesh_room_key, kind) == 12, "kind");
+_Static_assert(sizeof(struct mesh_quota_key) == 16, "mesh_quota_key");
+_Static_assert(__builtin_offsetof(struct mesh_quota_key, of) == 0, "of");
+_Static_assert(__builtin_offsetof(struct mesh_quota_key, who) == 8, "who");
+_Static_assert(__builtin_offsetof(struct mesh_quota_key, kind) == 12, "kind");
 
-/* How much of it is taken. */
-struct mesh_room {
-	/* Entries. Signed: what was noted before the room began to count is given back, too. */
+/* How much of a quota is used. */
+struct mesh_quota {
+	/* Entries. Signed: what was noted before the quota began to count is given back, too. */
 	__u32 taken;
 	/* Reserve; zero. */
 	__u32 reserve;
 };
-_Static_assert(sizeof(struct mesh_room) == 8, "mesh_room");
-_Static_assert(__builtin_offsetof(struct mesh_room, taken) == 0, "taken");
-_Static_assert(__builtin_offsetof(struct mesh_room, reserve) == 4, "reserve");
+_Static_assert(sizeof(struct mesh_quota) == 8, "mesh_quota");
+_Static_assert(__builtin_offsetof(struct mesh_quota, taken) == 0, "taken");
+_Static_assert(__builtin_offsetof(struct mesh_quota, reserve) == 4, "reserve");
 
 /* What the program of a pod leaves for the one that decides and to which it goes on, one a CPU. Both are called
  * with the same context, so whoever interrupts between the two takes nothing that is not its own.
@@ -1389,8 +1389,8 @@ struct mesh_pair_end {
 	__u32 empty_reads;
 	/* Reserve; zero. */
 	__u32 reserve;
-	/* Messages that it sent, by the way that they took: index `MESH_WAY_*`. */
-	__u64 messages[MESH_WAYS];
+	/* Messages that it sent, by the path that they took: index `MESH_SEND_PATH_*`. */
+	__u64 messages[MESH_SEND_PATHS];
 };
 _Static_assert(sizeof(struct mesh_pair_end) == 216, "mesh_pair_end");
 _Static_assert(__builtin_offsetof(struct mesh_pair_end, sock) == 0, "sock");
@@ -1572,8 +1572,8 @@ struct mesh_pair_totals {
 	__u64 fast_bytes;
 	/* Bytes through the stack. */
 	__u64 slow_bytes;
-	/* Messages, by the way that they took: index `MESH_WAY_*`. */
-	__u64 messages[MESH_WAYS];
+	/* Messages, by the path that they took: index `MESH_SEND_PATH_*`. */
+	__u64 messages[MESH_SEND_PATHS];
 };
 _Static_assert(sizeof(struct mesh_pair_totals) == 168, "mesh_pair_totals");
 _Static_assert(__builtin_offsetof(struct mesh_pair_totals, pairs) == 0, "pairs");
@@ -1838,26 +1838,26 @@ struct {
 } host_ports SEC(".maps");
 #endif
 
-/* How much of the room in maps that all share each takes. */
-#if defined(MESH_MAPS) || defined(MESH_MAP_ROOMS)
+/* What each has in maps that all share. */
+#if defined(MESH_MAPS) || defined(MESH_MAP_QUOTAS)
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 131072);
 	__uint(map_flags, 0x1);
-	__type(key, struct mesh_room_key);
-	__type(value, struct mesh_room);
-} rooms SEC(".maps");
+	__type(key, struct mesh_quota_key);
+	__type(value, struct mesh_quota);
+} quotas SEC(".maps");
 #endif
 
 /* How many listening sockets were not noted, by the cookie of their network namespace. */
-#if defined(MESH_MAPS) || defined(MESH_MAP_UNNOTED)
+#if defined(MESH_MAPS) || defined(MESH_MAP_MISSED_SOCKETS)
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 131072);
 	__uint(map_flags, 0x1);
 	__type(key, __u64);
 	__type(value, __u64);
-} unnoted SEC(".maps");
+} missed_sockets SEC(".maps");
 #endif
 
 /* What a listening socket listens on, and sockets that it accepted were accepted by. */

@@ -63,20 +63,20 @@ static __always_inline bool chosen_now(struct mesh_pair *pair)
 	return !pair->off;
 }
 
-static __always_inline enum mesh_way sender_allows(struct mesh_pair_end *sender, struct tcp_sock *tcp)
+static __always_inline enum mesh_send_path sender_allows(struct mesh_pair_end *sender, struct tcp_sock *tcp)
 {
 	struct sock *sk = (struct sock *)tcp;
 	unsigned char state = sk->__sk_common.skc_state;
 
 	if (sender->urgent)
-		return MESH_WAY_URGENT;
+		return MESH_SEND_PATH_URGENT;
 	if (sends_without_copy(sk))
-		return MESH_WAY_ZERO_COPY;
+		return MESH_SEND_PATH_ZERO_COPY;
 	if (sk->sk_shutdown & SEND_SHUTDOWN || (state != TCP_ESTABLISHED && state != TCP_CLOSE_WAIT))
-		return MESH_WAY_CLOSING;
+		return MESH_SEND_PATH_CLOSING;
 	if (tcp->inet_conn.icsk_ulp_ops)
-		return MESH_WAY_UPPER_PROTOCOL;
-	return tcp->write_seq == tcp->snd_una ? MESH_WAY_FAST : MESH_WAY_IN_FLIGHT;
+		return MESH_SEND_PATH_UPPER_PROTOCOL;
+	return tcp->write_seq == tcp->snd_una ? MESH_SEND_PATH_FAST : MESH_SEND_PATH_IN_FLIGHT;
 }
 
 /* Whether the socket holds bytes that came over the fast path and are unread. */
@@ -95,7 +95,7 @@ static __always_inline bool holds_fast_bytes(__u64 sk)
  */
 static __always_inline bool lags(struct mesh_pair_end *sender, __u64 sk, __u32 taken)
 {
-	__u32 messages = sender->messages[MESH_WAY_FAST];
+	__u32 messages = sender->messages[MESH_SEND_PATH_FAST];
 
 	if ((__s32)(taken - sender->next_bytes) >= 0) {
 		sender->read_messages = sender->next_message;
@@ -107,7 +107,7 @@ static __always_inline bool lags(struct mesh_pair_end *sender, __u64 sk, __u32 t
 }
 
 /* `first` is the sequence number of the first byte that the peer received, `given` what it got over the fast path. */
-static __always_inline enum mesh_way peer_allows(struct mesh_pair_end *sender, struct mesh_pair_end *peer, __u32 first)
+static __always_inline enum mesh_send_path peer_allows(struct mesh_pair_end *sender, struct mesh_pair_end *peer, __u32 first)
 {
 	struct mesh_control *words = control_words();
 	__u64 sk = peer->sock;
@@ -116,76 +116,76 @@ static __always_inline enum mesh_way peer_allows(struct mesh_pair_end *sender, s
 
 	if ((__u64)PEEK(struct sock, sk, __sk_common.skc_cookie.counter) != peer->cookie ||
 	    PEEK(struct sock, sk, sk_shutdown) & RCV_SHUTDOWN)
-		return MESH_WAY_CLOSING;
+		return MESH_SEND_PATH_CLOSING;
 	splices = *(volatile __u8 *)&peer->splices;
 	if (splices)
-		return MESH_WAY_READER_SPLICES;
+		return MESH_SEND_PATH_READER_SPLICES;
 	if (*(volatile __u8 *)&peer->miscounted)
-		return MESH_WAY_OFF;
+		return MESH_SEND_PATH_OFF;
 	/* Redirecting takes the reader's socket lock and sleeps where it is held, which costs far more than the
 	 * stack. */
 	if (peer->waits & MESH_READS_POLLING)
-		return MESH_WAY_READER_POLLS;
+		return MESH_SEND_PATH_READER_POLLS;
 	if (peer->waits & MESH_READS_ALL)
-		return MESH_WAY_READER_WAITS_FOR_ALL;
+		return MESH_SEND_PATH_READER_WAITS_FOR_ALL;
 	plain = *(volatile __u64 *)&peer->plain_bytes;
 	/* Its program is looked for again where another one was found to splice since. */
 	if (!plain || !words || peer->looked != (__u32)words->acceleration + 1)
-		return MESH_WAY_NEW_READER;
+		return MESH_SEND_PATH_NEW_READER;
 	copied = PEEK(struct tcp_sock, sk, copied_seq);
 	if (PEEK(struct tcp_sock, sk, rcv_nxt) != copied)
-		return MESH_WAY_UNREAD;
+		return MESH_SEND_PATH_UNREAD;
 	/* What was taken out of the socket: all by plain calls, but for what is still to be read. */
 	taken = plain - (copied - first);
 	if (taken != (__u32)sender->fast_bytes && !holds_fast_bytes(sk))
-		return MESH_WAY_READER_SPLICES;
+		return MESH_SEND_PATH_READER_SPLICES;
 	if (PEEK(struct sock, sk, sk_backlog.rmem_alloc.counter) >= PEEK(struct sock, sk, sk_rcvbuf) ||
 	    lags(sender, sk, taken))
-		return MESH_WAY_FULL;
+		return MESH_SEND_PATH_FULL;
 	/* A mark is about what came through the stack. Who was woken over the fast path for less, and waits for the
 	 * rest by the same mark, would not be woken by the rest.
 	 */
 	if (PEEK(struct sock, sk, sk_rcvlowat) > 1 && !(peer->waits & MESH_READS_BELOW_MARK) && !holds_fast_bytes(sk))
-		return MESH_WAY_READER_LOW_WATER;
-	return PEEK(struct tcp_sock, sk, inet_conn.icsk_ulp_ops) ? MESH_WAY_UPPER_PROTOCOL : MESH_WAY_FAST;
+		return MESH_SEND_PATH_READER_LOW_WATER;
+	return PEEK(struct tcp_sock, sk, inet_conn.icsk_ulp_ops) ? MESH_SEND_PATH_UPPER_PROTOCOL : MESH_SEND_PATH_FAST;
 }
 
-static __always_inline enum mesh_way way_of(struct sk_msg_md *msg, struct mesh_pair *pair, struct mesh_pair_end *own,
+static __always_inline enum mesh_send_path send_path_of(struct sk_msg_md *msg, struct mesh_pair *pair, struct mesh_pair_end *own,
 					    struct mesh_pair_end *peer, __u32 first)
 {
 	struct tcp_sock *tcp;
-	enum mesh_way way;
+	enum mesh_send_path path;
 
 	if (!peer->sock)
-		return MESH_WAY_NO_PEER;
+		return MESH_SEND_PATH_NO_PEER;
 	if (!chosen_now(pair))
-		return MESH_WAY_OFF;
+		return MESH_SEND_PATH_OFF;
 	tcp = bpf_skc_to_tcp_sock(msg->sk);
 	if (!tcp)
-		return MESH_WAY_CLOSING;
-	way = sender_allows(own, tcp);
-	return way == MESH_WAY_FAST ? peer_allows(own, peer, first) : way;
+		return MESH_SEND_PATH_CLOSING;
+	path = sender_allows(own, tcp);
+	return path == MESH_SEND_PATH_FAST ? peer_allows(own, peer, first) : path;
 }
 
 /* The message is counted before the reader is looked at once more, and a reader that turns to splice says so
  * before it looks at the counters: one of them sees the other.
  */
-static __always_inline enum mesh_way send_fast(struct sk_msg_md *msg, struct mesh_pair_end *own,
+static __always_inline enum mesh_send_path send_fast(struct sk_msg_md *msg, struct mesh_pair_end *own,
 						struct mesh_pair_end *peer)
 {
-	enum mesh_way way = MESH_WAY_FAST;
+	enum mesh_send_path path = MESH_SEND_PATH_FAST;
 	__u64 cookie = peer->cookie;
 
 	/* Never so many. An addition whose result is used is a full barrier. */
 	if (__sync_fetch_and_add(&own->fast_bytes, msg->size) == ~0ULL)
-		return MESH_WAY_OFF;
+		return MESH_SEND_PATH_OFF;
 	if (*(volatile __u8 *)&peer->splices)
-		way = MESH_WAY_READER_SPLICES;
+		path = MESH_SEND_PATH_READER_SPLICES;
 	else if (bpf_msg_redirect_hash(msg, &accelerated, &cookie, BPF_F_INGRESS) != PASS)
-		way = MESH_WAY_CLOSING; /* not there any more: the slow path tells the sender as TCP does */
-	if (way != MESH_WAY_FAST)
+		path = MESH_SEND_PATH_CLOSING; /* not there any more: the slow path tells the sender as TCP does */
+	if (path != MESH_SEND_PATH_FAST)
 		__sync_fetch_and_sub(&own->fast_bytes, msg->size);
-	return way;
+	return path;
 }
 
 /* Whether the current process is in sendto(2), sendmsg(2) or sendmmsg(2) with MSG_OOB. A message does not say so
@@ -230,7 +230,7 @@ static __always_inline struct verdict sends(struct sk_msg_md *msg)
 	struct mesh_pair_end *own, *peer;
 	struct mesh_pair *pair;
 	struct mesh_socket_accel *accel;
-	enum mesh_way way;
+	enum mesh_send_path path;
 	__u32 first;
 
 	if (!msg->sk)
@@ -255,18 +255,18 @@ static __always_inline struct verdict sends(struct sk_msg_md *msg)
 		count(MESH_COUNT_URGENT_SENT);
 	}
 	if (*(volatile __u8 *)&peer->splices == MESH_SPLICES && holds_fast_bytes(peer->sock))
-		way = MESH_WAY_STRANDED;
+		path = MESH_SEND_PATH_STRANDED;
 	else
-		way = way_of(msg, pair, own, peer, first);
-	if (way == MESH_WAY_FAST)
-		way = send_fast(msg, own, peer);
-	if (way > MESH_WAY_FAST && way != MESH_WAY_STRANDED)
+		path = send_path_of(msg, pair, own, peer, first);
+	if (path == MESH_SEND_PATH_FAST)
+		path = send_fast(msg, own, peer);
+	if (path > MESH_SEND_PATH_FAST && path != MESH_SEND_PATH_STRANDED)
 		own->slow_bytes += msg->size;
-	if (way < MESH_WAYS)
-		own->messages[way] += 1;
-	if (way == MESH_WAY_STRANDED)
+	if (path < MESH_SEND_PATHS)
+		own->messages[path] += 1;
+	if (path == MESH_SEND_PATH_STRANDED)
 		return ended(MESH_COUNT_SENT_SLOW, SK_DROP);
-	return ended(way == MESH_WAY_FAST ? MESH_COUNT_SENT_FAST : MESH_COUNT_SENT_SLOW, PASS);
+	return ended(path == MESH_SEND_PATH_FAST ? MESH_COUNT_SENT_FAST : MESH_COUNT_SENT_SLOW, PASS);
 }
 
 SEC("sk_msg")

@@ -63,8 +63,8 @@ static __always_inline __u32 user_of(void *sock)
 /* How deep user namespaces are nested at most. */
 #define USER_NAMESPACES 33
 
-/* The user whose room a socket takes on the host. Users of a user namespace are as many as whoever made it likes, so they
- * have one room: of who made the outermost one.
+/* The user whose quota a socket counts against on the host. Users of a user namespace are as many as whoever made it
+ * likes, so they have one quota: of who made the outermost one.
  */
 static __noinline __u32 payer_of(void *sock)
 {
@@ -94,7 +94,9 @@ static __noinline __u32 payer_of(void *sock)
 	return user_of(sock);
 }
 
-/* Whose room it takes. Root and the users that the live policy exempts in a pod have one that others there cannot fill. */
+/* Whose quota it counts against. Root and the users that the live policy exempts in a pod have one that others there
+ * cannot fill.
+ */
 static __noinline __u32 who_of(void *sock, __u64 netns, __u32 host)
 {
 	struct mesh_control *words = control_words();
@@ -120,24 +122,24 @@ static __noinline __u32 who_of(void *sock, __u64 netns, __u32 host)
 /* Notes that a socket is not known, so that it is looked for again. */
 static __always_inline void miss(struct mesh_listening *port, __u64 netns)
 {
-	__u64 one = 1, *known = bpf_map_lookup_elem(&unnoted, &netns);
+	__u64 one = 1, *known = bpf_map_lookup_elem(&missed_sockets, &netns);
 
 	port->flags |= MESH_LISTENING_MISSED;
 	if (known)
 		__sync_fetch_and_add(known, 1);
 	else
 		/* Ignored: the counter tells, too. */
-		bpf_map_update_elem(&unnoted, &netns, &one, BPF_ANY);
+		bpf_map_update_elem(&missed_sockets, &netns, &one, BPF_ANY);
 	count(MESH_COUNT_LISTENERS_FULL);
 }
 
 /* Notes whose socket listens there. A socket that nobody owns is noted too: it may listen on one address
- * where a member listens on all. false: there is no room for it.
+ * where a member listens on all. false: no quota is left for it.
  */
 static __noinline bool port_taken(void *sock, struct mesh_port_key *key, __u64 netns)
 {
 	struct mesh_port_owner owner = { .sockets = 1 }, *known;
-	struct mesh_room_key whose = { .of = netns, .kind = MESH_ROOM_OF_PLACES };
+	struct mesh_quota_key whose = { .of = netns, .kind = MESH_QUOTA_OF_PLACES };
 
 	if (!key)
 		return false;
@@ -152,20 +154,20 @@ static __noinline bool port_taken(void *sock, struct mesh_port_key *key, __u64 n
 		}
 	}
 	whose.who = owner.uid;
-	if (room_take(&whose, owner.uid ? MESH_ROOM_PLACES : MESH_ROOM_UNBOUNDED) < 0)
+	if (quota_take(&whose, owner.uid ? MESH_QUOTA_PLACES : MESH_QUOTA_UNBOUNDED) < 0)
 		return false;
 	for (__u32 slot = 0; slot < MESH_PORT_SLOTS; slot++) {
 		key->slot = slot;
 		if (!bpf_map_update_elem(&host_ports, key, &owner, BPF_NOEXIST))
 			return true;
 	}
-	room_leave(&whose, true);
+	quota_release(&whose, true);
 	return false;
 }
 
 static __noinline bool port_left(void *sock, struct mesh_port_key *key, __u64 netns)
 {
-	struct mesh_room_key whose = { .of = netns, .kind = MESH_ROOM_OF_PLACES };
+	struct mesh_quota_key whose = { .of = netns, .kind = MESH_QUOTA_OF_PLACES };
 	struct mesh_port_owner owner = {}, *known;
 
 	if (!key)
@@ -179,19 +181,19 @@ static __noinline bool port_left(void *sock, struct mesh_port_key *key, __u64 ne
 		whose.who = known->uid;
 		if (__sync_fetch_and_add(&known->sockets, -1) == 1) {
 			bpf_map_delete_elem(&host_ports, key);
-			room_leave(&whose, true);
+			quota_release(&whose, true);
 		}
 		return true;
 	}
 	return false;
 }
 
-/* Takes whatever a socket that listens takes beside its slot: its place on the host, and room for it. Whose room is kept
+/* Takes whatever a socket that listens takes beside its slot: its place on the host, and quota. Whose quota is kept
  * with it. false: there is none, and it is looked for again.
  */
 static __noinline bool settle(struct mesh_listening *port, void *sock, struct mesh_port_key *at, __u64 netns)
 {
-	struct mesh_room_key whose = { .of = netns, .kind = MESH_ROOM_OF_LISTENERS };
+	struct mesh_quota_key whose = { .of = netns, .kind = MESH_QUOTA_OF_LISTENERS };
 	bool is_on_host = place_of(netns) == HOST;
 
 	if (!port || !at)
@@ -205,7 +207,7 @@ static __noinline bool settle(struct mesh_listening *port, void *sock, struct me
 		port->flags |= MESH_LISTENING_PLACED;
 	}
 	whose.who = who_of(sock, netns, is_on_host);
-	if (room_take(&whose, MESH_ROOM_LISTENERS) < 0) {
+	if (quota_take(&whose, MESH_QUOTA_LISTENERS) < 0) {
 		miss(port, netns);
 		return false;
 	}
@@ -213,12 +215,12 @@ static __noinline bool settle(struct mesh_listening *port, void *sock, struct me
 	return true;
 }
 
-/* Gives back the room that a listening socket took. */
+/* Gives back the quota that a listening socket used. */
 static __always_inline void unsettle(struct mesh_listening *port, __u64 netns)
 {
-	struct mesh_room_key whose = { .of = netns, .who = port->who, .kind = MESH_ROOM_OF_LISTENERS };
+	struct mesh_quota_key whose = { .of = netns, .who = port->who, .kind = MESH_QUOTA_OF_LISTENERS };
 
-	room_leave(&whose, true);
+	quota_release(&whose, true);
 }
 
 /* Whether this socket was redirected to where it was accepted, and did not come there by itself. */

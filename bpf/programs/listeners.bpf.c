@@ -46,7 +46,7 @@ static __always_inline struct verdict found(struct sock_common *sk)
 		key.slot = slot;
 		if (bpf_map_update_elem(&listeners, &key, sk, BPF_NOEXIST))
 			continue;
-		/* Newer kernels let this program ask to be told when it is closed. Elsewhere its room is free at once. */
+		/* Newer kernels let this program ask to be told when it is closed. Elsewhere its quota is given back at once. */
 		if (!bpf_setsockopt(sk, SOL_TCP, TCP_BPF_SOCK_OPS_CB_FLAGS, &told, sizeof(told)))
 			port->flags |= MESH_LISTENING_COUNTED;
 		else

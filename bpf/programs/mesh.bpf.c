@@ -14,7 +14,7 @@
 #else
 #include "no_acceleration.h"
 #endif
-#include "room.h"
+#include "quota.h"
 #include "listen.h"
 #include "outbound.h"
 

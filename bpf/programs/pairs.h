@@ -251,7 +251,7 @@ static __always_inline void add_to_totals(struct mesh_pair *pair)
 		add(&sum->pairs, 1);
 		add(&sum->fast_bytes, pair->ends[0].fast_bytes + pair->ends[1].fast_bytes);
 		add(&sum->slow_bytes, pair->ends[0].slow_bytes + pair->ends[1].slow_bytes);
-		for (__u32 i = 0; i < MESH_WAYS; i++)
+		for (__u32 i = 0; i < MESH_SEND_PATHS; i++)
 			add(&sum->messages[i], pair->ends[0].messages[i] + pair->ends[1].messages[i]);
 	} else {
 		count(MESH_COUNT_HIT_LOST);

@@ -136,7 +136,7 @@ static __always_inline void port_key(struct bpf_sock_ops *ctx, struct mesh_port_
 	}
 }
 
-/* A socket listens no more: its room is free, and the kernel takes it out of `listeners`. */
+/* A socket listens no more: its quota is given back, and the kernel takes it out of `listeners`. */
 static __always_inline struct verdict unlistens(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
 {
 	struct mesh_listening *port = bpf_sk_storage_get(&listening, sk, NULL, 0);

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt::Write;
 
-use crate::abi::{CONSTANTS, Constant, Counter, Field, LAYOUTS, Layout, Way};
+use crate::abi::{CONSTANTS, Constant, Counter, Field, LAYOUTS, Layout, SendPath};
 use crate::map::{MAPS, MapDef};
 use crate::table::{TABLES, Table};
 
@@ -45,7 +45,7 @@ fn constants(out: &mut String) {
         let _ = writeln!(out, "#define MESH_TABLE_{} {}", table.word().to_uppercase(), table as u32);
     }
     indices(out, "counter", "COUNT", Counter::ALL.iter().map(|it| (it.word(), it.doc())));
-    indices(out, "way", "WAY", Way::ALL.iter().map(|it| (it.word(), it.doc())));
+    indices(out, "send_path", "SEND_PATH", SendPath::ALL.iter().map(|it| (it.word(), it.doc())));
 }
 
 fn indices<'a>(

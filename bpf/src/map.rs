@@ -294,23 +294,23 @@ pub const HOST_PORTS: MapDef = MapDef {
         "Who listens where, in the network namespace of the host.",
     )
 };
-/// How much room in maps is taken.
-pub const ROOMS: MapDef = MapDef {
-    c_types: Some(("struct mesh_room_key", "struct mesh_room")),
+/// What each has in maps that all share.
+pub const QUOTAS: MapDef = MapDef {
+    c_types: Some(("struct mesh_quota_key", "struct mesh_quota")),
     ..map(
-        "rooms",
+        "quotas",
         MapKind::Hash,
-        size::<abi::RoomKey>(),
-        size::<abi::Room>(),
+        size::<abi::QuotaKey>(),
+        size::<abi::Quota>(),
         1 << 17,
-        "How much of the room in maps that all share each takes.",
+        "What each has in maps that all share.",
     )
 };
 /// Where listening sockets are that are not known.
-pub const UNNOTED: MapDef = MapDef {
+pub const MISSED_SOCKETS: MapDef = MapDef {
     c_types: Some(("__u64", "__u64")),
     ..map(
-        "unnoted",
+        "missed_sockets",
         MapKind::Hash,
         8,
         8,
@@ -572,8 +572,8 @@ pub const MAPS: &[MapDef] = &[
     UDP_CONTACTS,
     LISTENERS,
     HOST_PORTS,
-    ROOMS,
-    UNNOTED,
+    QUOTAS,
+    MISSED_SOCKETS,
     LISTENING,
     HITS,
     MEMBER_COUNTS,

@@ -82,12 +82,12 @@ pub enum Drift {
     },
 }
 
-/// A full room of connections.
+/// A full quota of connections.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Full {
     /// The member.
     pub member: String,
-    /// The user whose room it is; none for that of the whole member.
+    /// The user whose quota it is; none for that of the whole member.
     pub user: Option<u32>,
     /// How many connections it has.
     pub connections: i64,

@@ -34,8 +34,8 @@ constants! {
     STALLED_BY_SPLICE: u32 = 1;
     /// [`StalledReader::why`]: `FIONREAD` told it less than there was.
     STALLED_BY_FIONREAD: u32 = 2;
-    /// Ways that are counted apart; more than there are [`Way`]s.
-    WAYS: usize = 18;
+    /// Paths that are counted apart; more than there are [`SendPath`]s.
+    SEND_PATHS: usize = 18;
 }
 
 layouts! {
@@ -99,8 +99,8 @@ layouts! {
         empty_reads: u32,
         /// Reserve; zero.
         reserve: u32,
-        /// Messages that it sent, by the way that they took: index `MESH_WAY_*`.
-        messages: [u64; WAYS],
+        /// Messages that it sent, by the path that they took: index `MESH_SEND_PATH_*`.
+        messages: [u64; SEND_PATHS],
     }
 
     /// A connection between two sockets of this node that is chosen for acceleration.
@@ -217,14 +217,14 @@ layouts! {
         fast_bytes: u64,
         /// Bytes through the stack.
         slow_bytes: u64,
-        /// Messages, by the way that they took: index `MESH_WAY_*`.
-        messages: [u64; WAYS],
+        /// Messages, by the path that they took: index `MESH_SEND_PATH_*`.
+        messages: [u64; SEND_PATHS],
     }
 }
 
 indices! {
-    /// Which way the bytes of an accelerated pair took, and why: each an index into `messages`; in C `MESH_WAY_…`.
-    enum Way {
+    /// Which path the bytes of an accelerated pair took, and why: each an index into `messages`; in C `MESH_SEND_PATH_…`.
+    enum SendPath {
         /// Past the stack.
         Fast = "fast",
         /// Through the stack: the mesh is paused, or the live policy does not choose the pair.
@@ -262,4 +262,4 @@ indices! {
     }
 }
 
-const _: () = assert!(Way::ALL.len() <= WAYS);
+const _: () = assert!(SendPath::ALL.len() <= SEND_PATHS);

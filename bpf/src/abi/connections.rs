@@ -3,7 +3,7 @@
 
 constants! {
     /// Version of what is kept for a live connection.
-    FLOW_ABI: u32 = 3;
+    FLOW_ABI: u32 = 4;
     /// The port that a denied datagram socket is connected to, on its own address. Nobody listens there.
     REFUSING_PORT: u16 = 1;
     /// [`Flow::flags`]: the sidecar's own address is the original destination.
@@ -16,7 +16,7 @@ constants! {
     FLOW_DENIED: u8 = 8;
     /// [`Flow::flags`]: the mesh bound the socket to an address, and not the application.
     FLOW_BOUND: u8 = 16;
-    /// [`Flow::flags`]: its entry in `handover` takes the room of its user, too.
+    /// [`Flow::flags`]: its entry in `handover` counts against the quota of its user, too.
     FLOW_BY_USER: u8 = 32;
     /// [`Flow::flags`]: a thread of the kernel opened it, and for which process is not known: no rule that names an
     /// identity is about it.
@@ -87,7 +87,7 @@ layouts! {
         cookie: u64,
         /// The member that opens it.
         member: u32,
-        /// The user whose room it takes beside the member's, or all ones.
+        /// The user whose quota it counts against beside the member's, or all ones.
         user: u32,
     }
 

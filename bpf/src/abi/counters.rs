@@ -75,7 +75,7 @@ indices! {
         OtherProtocol = "other_protocol",
         /// Socket storage could not be had, so the flow was refused rather than sent astray.
         StorageFull = "storage_full",
-        /// The hand-over map was full, or the room of its member or user in it: the sidecar of that connection cannot be
+        /// The hand-over map was full, or the quota of its member or user in it: the sidecar of that connection cannot be
         /// told where it was going.
         HandoverFull = "handover_full",
         /// A connection was begun that goes straight: there is nothing to hand over.
@@ -84,7 +84,7 @@ indices! {
         HandedOver = "handed_over",
         /// A connection of an exempt identity within its pod was noted, so that it is not redirected inbound.
         ExemptNoted = "exempt_noted",
-        /// The same could not be noted, since the map was full, or the room of its member or user in it: a rule for the
+        /// The same could not be noted, since the map was full, or the quota of its member or user in it: a rule for the
         /// pod's own addresses redirects it.
         ExemptFull = "exempt_full",
         /// An inbound connection was to go to a sidecar, and none listened.

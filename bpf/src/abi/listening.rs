@@ -8,9 +8,9 @@ constants! {
     LISTENER_SLOTS: u32 = 128;
     /// Owners of one place of the host that are known: cgroups whose sockets share an address and a port.
     PORT_SLOTS: u32 = 4;
-    /// [`Listening::flags`]: it takes room, and is counted.
+    /// [`Listening::flags`]: it counts against a quota.
     LISTENING_COUNTED: u8 = 1;
-    /// [`Listening::flags`]: there was no room for it, so that it is not known.
+    /// [`Listening::flags`]: there was no quota left for it, so that it is not known.
     LISTENING_MISSED: u8 = 2;
     /// [`Listening::flags`]: its owner is noted in `host_ports`.
     LISTENING_PLACED: u8 = 4;
@@ -51,7 +51,7 @@ layouts! {
         cgroup: [u64; CGROUP_DEPTH as usize],
         /// How many sockets of that cgroup there are.
         sockets: u32,
-        /// The user whose room the entry takes: of a user namespace, who made the outermost one.
+        /// The user whose quota the entry counts against: of a user namespace, who made the outermost one.
         uid: u32,
     }
 
@@ -64,7 +64,7 @@ layouts! {
         decided: u8,
         /// Of a listening socket, `MESH_LISTENING_*`.
         flags: u8,
-        /// [`RoomKey::who`](super::RoomKey::who) of a listening socket that is counted.
+        /// [`QuotaKey::who`](super::QuotaKey::who) of a listening socket that is counted.
         who: u32,
     }
 }

@@ -21,7 +21,7 @@ mod listening;
 mod members;
 mod observe;
 mod policy;
-mod rooms;
+mod quotas;
 
 pub use acceleration::*;
 pub use connections::*;
@@ -34,7 +34,7 @@ pub use listening::*;
 pub use members::*;
 pub use observe::*;
 pub use policy::*;
-pub use rooms::*;
+pub use quotas::*;
 
 /// Every constant that programs see, in the order in which the header prints them.
 pub const CONSTANTS: &[&[Constant]] = &[
@@ -43,7 +43,7 @@ pub const CONSTANTS: &[&[Constant]] = &[
     connections::CONSTANTS,
     datagrams::CONSTANTS,
     listening::CONSTANTS,
-    rooms::CONSTANTS,
+    quotas::CONSTANTS,
     entry::CONSTANTS,
     observe::CONSTANTS,
     acceleration::CONSTANTS,
@@ -58,7 +58,7 @@ pub const LAYOUTS: &[&[Layout]] = &[
     connections::LAYOUTS,
     datagrams::LAYOUTS,
     listening::LAYOUTS,
-    rooms::LAYOUTS,
+    quotas::LAYOUTS,
     entry::LAYOUTS,
     observe::LAYOUTS,
     acceleration::LAYOUTS,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use mesh_bpf::abi::Way;
+use mesh_bpf::abi::SendPath;
 use mesh_bpf::image::{MapImage, SourceKind};
 use mesh_bpf::prefix::Prefix;
 use mesh_runtime::{Acceleration, Carriage, PairStatus, Rescue, StallReason, StuckReader};
@@ -54,7 +54,7 @@ pub fn answer(found: &Acceleration, items: &Items) -> Value {
 
 fn with(carriage: &Carriage, mut value: Value) -> Value {
     let messages: Map<String, Value> =
-        carriage.messages.iter().map(|(way, count)| (way.word().to_owned(), json!(count))).collect();
+        carriage.messages.iter().map(|(path, count)| (path.word().to_owned(), json!(count))).collect();
     if let Some(object) = value.as_object_mut() {
         object.insert("fast_bytes".into(), json!(carriage.fast_bytes));
         object.insert("slow_bytes".into(), json!(carriage.slow_bytes));
@@ -134,9 +134,9 @@ const fn advice(why: StallReason) -> &'static str {
 /// `12 bytes over the fast path, 3 over the slow path (new_reader 2)`: why messages took the slow path, the most
 /// frequent reason first.
 fn carried(carriage: &Carriage) -> String {
-    let mut why: Vec<_> = carriage.messages.iter().filter(|(way, _)| **way != Way::Fast).collect();
+    let mut why: Vec<_> = carriage.messages.iter().filter(|(path, _)| **path != SendPath::Fast).collect();
     why.sort_by(|a, b| b.1.cmp(a.1).then(a.0.cmp(b.0)));
-    let why: Vec<String> = why.iter().map(|(way, count)| format!("{} {count}", way.word())).collect();
+    let why: Vec<String> = why.iter().map(|(path, count)| format!("{} {count}", path.word())).collect();
     let why = if why.is_empty() { String::new() } else { format!(" ({})", why.join(", ")) };
     format!(
         "{} bytes over the fast path, {} over the slow path{why}",

@@ -49,10 +49,10 @@ pub fn text(drift: &Drift) -> String {
             "a command that ended was attaching, changing or detaching `{key}`; the next one finishes it"
         ),
         Drift::RedirectedFull(full) => {
-            full_room(full, "", "to a sidecar", "of more it is not told where they are going")
+            full_quota(full, "", "to a sidecar", "of more it is not told where they are going")
         }
         Drift::ExemptFull(full) => {
-            full_room(full, " of exempt identities", "within it", "more are redirected to the sidecar")
+            full_quota(full, " of exempt identities", "within it", "more are redirected to the sidecar")
         }
         Drift::PodProgramMissing(name) => format!("the pod `{name}` has no program in its network namespace"),
         Drift::PodTranslates(name) => format!(
@@ -88,7 +88,7 @@ pub fn text(drift: &Drift) -> String {
 
 const SOCKETS_UNKNOWN: &str = "has sockets that listen and are not known, since there were too many";
 
-fn full_room(full: &Full, of: &str, way: &str, then: &str) -> String {
+fn full_quota(full: &Full, of: &str, way: &str, then: &str) -> String {
     let Full { member, user, connections } = full;
     let by = user.map(|user| format!(" by user {user}")).unwrap_or_default();
     format!("the member `{member}` has {connections} connections{of}{by} on their way {way}: {then}")

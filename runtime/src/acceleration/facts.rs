@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use mesh_bpf::abi::Way;
+use mesh_bpf::abi::SendPath;
 
 use crate::stuck_reader::StuckReader;
 
@@ -45,8 +45,8 @@ pub struct Carriage {
     pub fast_bytes: u64,
     /// Bytes through the stack.
     pub slow_bytes: u64,
-    /// Messages by way; ways that none took are left out.
-    pub messages: BTreeMap<Way, u64>,
+    /// Messages by path; paths that none took are left out.
+    pub messages: BTreeMap<SendPath, u64>,
 }
 
 /// What one `accelerate` item did.

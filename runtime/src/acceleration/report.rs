@@ -1,6 +1,8 @@
 //! What acceleration carried: read from the programs' byte counters.
 
-use mesh_bpf::abi::{Executable, FionreadReader, Pair, PairEnd, PairTotals, SpliceReader, WAYS, Way};
+use mesh_bpf::abi::{
+    Executable, FionreadReader, Pair, PairEnd, PairTotals, SEND_PATHS, SendPath, SpliceReader,
+};
 use mesh_bpf::map::{FIONREAD_READER, PAIR_TOTALS, PAIRS, SPLICE_READERS};
 
 use super::entries::{address, entries, name, values};
@@ -10,12 +12,12 @@ use crate::node::Node;
 use crate::system::System;
 
 impl Carriage {
-    fn add(&mut self, fast: u64, slow: u64, messages: &[u64; WAYS]) {
+    fn add(&mut self, fast: u64, slow: u64, messages: &[u64; SEND_PATHS]) {
         self.fast_bytes += fast;
         self.slow_bytes += slow;
-        for (&way, &count) in Way::ALL.iter().zip(messages) {
+        for (&path, &count) in SendPath::ALL.iter().zip(messages) {
             if count > 0 {
-                *self.messages.entry(way).or_default() += count;
+                *self.messages.entry(path).or_default() += count;
             }
         }
     }

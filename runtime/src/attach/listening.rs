@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use mesh_bpf::abi;
-use mesh_bpf::map::{ROOMS, UNNOTED};
+use mesh_bpf::map::{MISSED_SOCKETS, QUOTAS};
 use mesh_bpf::program::{Hook, Inbound, PROGRAMS};
 
 use super::dispatch;
@@ -16,7 +16,7 @@ use crate::system::System;
 
 /// The map of the network namespaces in which listening sockets were missed; none before there is one.
 pub(crate) fn missed<S: System>(node: Node<'_, S>) -> Result<Option<S::Map>> {
-    Ok(node.system.open_map(&node.instance.maps().join(UNNOTED.name))?)
+    Ok(node.system.open_map(&node.instance.maps().join(MISSED_SOCKETS.name))?)
 }
 
 /// Whether some of the sockets that listen in a network namespace are not known: there were too many.
@@ -25,7 +25,7 @@ pub(crate) fn has_missed<S: System>(node: Node<'_, S>, cookie: u64) -> Result<bo
     Ok(node.system.lookup(&map, &cookie.to_ne_bytes())?.is_some())
 }
 
-/// Looks for the sockets that were missed: others may have made room.
+/// Looks for the sockets that were missed: others may be gone.
 pub(crate) fn look_again<S: System>(
     node: Node<'_, S>,
     cookie: u64,
@@ -58,10 +58,10 @@ pub(crate) fn forget<S: System>(node: Node<'_, S>, key: Key) -> Result<()> {
     if let Some(map) = missed(node)? {
         node.system.delete(&map, &cookie.to_ne_bytes())?;
     }
-    if let Some(map) = node.system.open_map(&node.instance.maps().join(ROOMS.name))? {
+    if let Some(map) = node.system.open_map(&node.instance.maps().join(QUOTAS.name))? {
         for who in 0..2 {
-            let room = abi::RoomKey { of: cookie, who, kind: abi::ROOM_OF_LISTENERS };
-            node.system.delete(&map, bytemuck::bytes_of(&room))?;
+            let quota = abi::QuotaKey { of: cookie, who, kind: abi::QUOTA_OF_LISTENERS };
+            node.system.delete(&map, bytemuck::bytes_of(&quota))?;
         }
     }
     Ok(())

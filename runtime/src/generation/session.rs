@@ -7,7 +7,7 @@ use crate::attach::hooks;
 use crate::error::Result;
 use crate::maps::live::{Live, live};
 use crate::maps::pinned::{ControlMap, PinnedMaps, sweep};
-use crate::maps::room;
+use crate::maps::quota;
 use crate::maps::slot;
 use crate::members::registry::Registry;
 use crate::members::{command_cgroups, sweep};
@@ -91,7 +91,7 @@ impl<'a, S: System> Session<'a, S> {
         let registry = Registry::new(self.node, maps);
         registry.recover()?;
         sweep::remove_ended_pods(&registry)?;
-        room::recount(self.node, maps)?;
+        quota::recount(self.node, maps)?;
         command_cgroups::sweep(&registry)
     }
 

@@ -2,6 +2,6 @@
 
 pub(crate) mod live;
 pub(crate) mod pinned;
+pub(crate) mod quota;
 pub(crate) mod recent;
-pub(crate) mod room;
 pub(crate) mod slot;

@@ -10,7 +10,7 @@ use crate::attach::pod;
 use crate::drift::Drift;
 use crate::error::Result;
 use crate::maps::pinned::PinnedMaps;
-use crate::maps::room;
+use crate::maps::quota;
 use crate::maps::slot::PerSlot;
 use crate::member::{Key, Member};
 use crate::members::{addresses, files, reserved_ports};
@@ -37,7 +37,7 @@ pub(crate) fn drift<S: System>(
     let recorded: BTreeSet<Key> = members.iter().map(|member| member.key).collect();
     let unrecorded = paths.iter().filter(|(_, id)| !recorded.contains(&Key::Cgroup(**id)));
     members.extend(unrecorded.map(|(path, &id)| Member::selected(0, Key::Cgroup(id), path)));
-    let full = room::full(node)?;
+    let full = quota::full(node)?;
     for member in &members {
         drift.extend(registry.drift_of(member, slot, policy)?);
         let number = registry.found(member.key)?.map_or(member.id, |found| found.id);

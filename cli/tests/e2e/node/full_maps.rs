@@ -229,10 +229,10 @@ fn a_count_of_connections_that_is_too_high_is_drift_and_found_by_repair() -> Tes
     let _deaf = deaf(&stage.beside(), &["127.0.0.1:15099"])?;
     let _flood = flood(&stage.cart(), "10.0.3.9:9090", 3_000)?;
     assert!(told()?);
-    // `struct mesh_room_key` ends with its kind, and a room begins with its count: 2 is what is handed over.
-    let rooms = stage.pin("rooms")?;
+    // `struct mesh_quota_key` ends with its kind, and a quota begins with its count: 2 is what is handed over.
+    let quotas = stage.pin("quotas")?;
     let counts = || -> Result<Vec<storage::Entry>, Failure> {
-        let mut counts = storage::read(&rooms)?;
+        let mut counts = storage::read(&quotas)?;
         counts.retain(|(key, _)| key.get(12..) == Some(&[2, 0, 0, 0]));
         Ok(counts)
     };
@@ -240,7 +240,7 @@ fn a_count_of_connections_that_is_too_high_is_drift_and_found_by_repair() -> Tes
     let [(key, count)] = &right[..] else { return Err(format!("{right:?}").into()) };
     let there = u32::try_from(noted(&stage.ask(&["status"])?, "handover"))?.to_ne_bytes();
     assert_eq!(count.get(..4), Some(&there[..]));
-    storage::write(&rooms, key, &u64::try_from(MEMBERS)?.to_ne_bytes())?;
+    storage::write(&quotas, key, &u64::try_from(MEMBERS)?.to_ne_bytes())?;
     assert!(!told()?);
     let found = drift(&stage.ask(&["status"])?);
     assert!(matches!(&found[..], [one] if one.contains("`cart`")), "{found:?}");

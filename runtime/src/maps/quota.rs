@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mesh_bpf::abi::{self, ExemptFlow, Flow, Room, RoomKey};
+use mesh_bpf::abi::{self, ExemptFlow, Flow, Quota, QuotaKey};
 use mesh_bpf::map::{self, MapDef};
 
 use crate::drift::{Drift, Full};
@@ -31,8 +31,8 @@ impl Opening {
 
     const fn kind(self) -> u32 {
         match self {
-            Self::Redirected => abi::ROOM_OF_HANDOVER,
-            Self::Exempt => abi::ROOM_OF_EXEMPT,
+            Self::Redirected => abi::QUOTA_OF_HANDOVER,
+            Self::Exempt => abi::QUOTA_OF_EXEMPT,
         }
     }
 
@@ -43,7 +43,7 @@ impl Opening {
         }
     }
 
-    /// The member that an entry is of, and the user whose room it takes, too.
+    /// The member that an entry is of, and the user whose quota it takes, too.
     fn owner(self, value: &[u8]) -> Option<(u32, Option<u32>)> {
         match self {
             Self::Redirected => {
@@ -58,7 +58,7 @@ impl Opening {
     }
 }
 
-/// The room of a member's connections, or of one user's among them.
+/// The quota of a member's connections, or of one user's among them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Whose {
     opening: Opening,
@@ -67,23 +67,23 @@ struct Whose {
 }
 
 impl Whose {
-    /// None for a room of sockets that listen.
+    /// None for a quota of sockets that listen.
     fn of(key: &[u8]) -> Option<Self> {
-        let key: RoomKey = bytemuck::try_pod_read_unaligned(key).ok()?;
-        let opening = Opening::ALL.into_iter().find(|it| it.kind() == key.kind & !abi::ROOM_BY_USER)?;
-        let user = (key.kind & abi::ROOM_BY_USER != 0).then_some(key.who);
+        let key: QuotaKey = bytemuck::try_pod_read_unaligned(key).ok()?;
+        let opening = Opening::ALL.into_iter().find(|it| it.kind() == key.kind & !abi::QUOTA_BY_USER)?;
+        let user = (key.kind & abi::QUOTA_BY_USER != 0).then_some(key.who);
         Some(Self { opening, member: u32::try_from(key.of).ok()?, user })
     }
 
-    fn key(self) -> RoomKey {
-        let kind = self.opening.kind() | if self.user.is_some() { abi::ROOM_BY_USER } else { 0 };
-        RoomKey { of: self.member.into(), who: self.user.unwrap_or_default(), kind }
+    fn key(self) -> QuotaKey {
+        let kind = self.opening.kind() | if self.user.is_some() { abi::QUOTA_BY_USER } else { 0 };
+        QuotaKey { of: self.member.into(), who: self.user.unwrap_or_default(), kind }
     }
 
     const fn most(self) -> i64 {
         match self.user {
-            None => abi::ROOM_CONNECTIONS as i64,
-            Some(_) => abi::ROOM_CONNECTIONS_USER as i64,
+            None => abi::QUOTA_CONNECTIONS as i64,
+            Some(_) => abi::QUOTA_CONNECTIONS_USER as i64,
         }
     }
 
@@ -93,13 +93,13 @@ impl Whose {
     }
 }
 
-/// What the rooms of connections count. A room is signed: see [`Room`].
-fn taken<S: System>(system: &S, rooms: &S::Map) -> Result<BTreeMap<Whose, i64>> {
+/// What the quotas of connections count. A quota is signed: see [`Quota`].
+fn taken<S: System>(system: &S, quotas: &S::Map) -> Result<BTreeMap<Whose, i64>> {
     let read = |(key, value): &(Vec<u8>, Vec<u8>)| {
-        let room: Room = bytemuck::try_pod_read_unaligned(value).ok()?;
-        Some((Whose::of(key)?, room.taken.cast_signed().into()))
+        let quota: Quota = bytemuck::try_pod_read_unaligned(value).ok()?;
+        Some((Whose::of(key)?, quota.taken.cast_signed().into()))
     };
-    Ok(system.entries(rooms)?.iter().filter_map(read).collect())
+    Ok(system.entries(quotas)?.iter().filter_map(read).collect())
 }
 
 /// What is there of those.
@@ -118,20 +118,20 @@ fn noted<S: System>(node: Node<'_, S>, opening: Opening) -> Result<BTreeMap<Whos
     Ok(noted)
 }
 
-/// By how much more than is there each room has counted, at the least.
-fn surplus<S: System>(node: Node<'_, S>, rooms: &S::Map) -> Result<BTreeMap<Whose, i64>> {
-    let mut least = taken(node.system, rooms)?;
+/// By how much more than is there each quota has counted, at the least.
+fn surplus<S: System>(node: Node<'_, S>, quotas: &S::Map) -> Result<BTreeMap<Whose, i64>> {
+    let mut least = taken(node.system, quotas)?;
     for _ in 0..LOOKS {
         least.retain(|whose, surplus| *surplus > whose.tolerance());
         let openings: BTreeSet<Opening> = least.keys().map(|whose| whose.opening).collect();
         if openings.is_empty() {
             break;
         }
-        let (before, mut there) = (taken(node.system, rooms)?, BTreeMap::new());
+        let (before, mut there) = (taken(node.system, quotas)?, BTreeMap::new());
         for opening in openings {
             there.extend(noted(node, opening)?);
         }
-        let after = taken(node.system, rooms)?;
+        let after = taken(node.system, quotas)?;
         for (whose, surplus) in &mut least {
             let count = |all: &BTreeMap<Whose, i64>| all.get(whose).copied().unwrap_or_default();
             *surplus = (*surplus).min(count(&before).min(count(&after)) - count(&there));
@@ -141,23 +141,23 @@ fn surplus<S: System>(node: Node<'_, S>, rooms: &S::Map) -> Result<BTreeMap<Whos
     Ok(least)
 }
 
-/// Takes from each room what it has counted and is not there, and removes those of members that are none any more.
+/// Takes from each quota what it has counted and is not there, and removes those of members that are none any more.
 pub(crate) fn recount<S: System>(node: Node<'_, S>, maps: &PinnedMaps<S>) -> Result<()> {
-    let Some(rooms) = node.system.open_map(&node.instance.maps().join(map::ROOMS.name))? else {
+    let Some(quotas) = node.system.open_map(&node.instance.maps().join(map::QUOTAS.name))? else {
         return Ok(());
     };
-    let counted = taken(node.system, &rooms)?;
+    let counted = taken(node.system, &quotas)?;
     if counted.is_empty() {
         return Ok(());
     }
-    for (whose, surplus) in surplus(node, &rooms)? {
+    for (whose, surplus) in surplus(node, &quotas)? {
         let key = whose.key();
-        let now = taken(node.system, &rooms)?.get(&whose).copied().unwrap_or_default();
+        let now = taken(node.system, &quotas)?.get(&whose).copied().unwrap_or_default();
         let right = i32::try_from(now - surplus).unwrap_or_default().cast_unsigned();
         node.system.update(
-            &rooms,
+            &quotas,
             bytemuck::bytes_of(&key),
-            bytemuck::bytes_of(&Room { taken: right, reserve: 0 }),
+            bytemuck::bytes_of(&Quota { taken: right, reserve: 0 }),
         )?;
     }
     let mut numbers = BTreeSet::new();
@@ -176,20 +176,20 @@ pub(crate) fn recount<S: System>(node: Node<'_, S>, maps: &PinnedMaps<S>) -> Res
             .map(|it: abi::NamedCgroup| it.becomes.id),
     );
     for whose in counted.keys().filter(|whose| !numbers.contains(&whose.member)) {
-        node.system.delete(&rooms, bytemuck::bytes_of(&whose.key()))?;
+        node.system.delete(&quotas, bytemuck::bytes_of(&whose.key()))?;
     }
     Ok(())
 }
 
-/// A room that is full.
+/// A quota that is full.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct FullRoom {
+pub(crate) struct FullQuota {
     opening: Opening,
     user: Option<u32>,
     connections: i64,
 }
 
-impl FullRoom {
+impl FullQuota {
     /// That the member of this name has it.
     pub(crate) fn of(self, member: &str) -> Drift {
         let full = Full { member: member.to_owned(), user: self.user, connections: self.connections };
@@ -200,17 +200,17 @@ impl FullRoom {
     }
 }
 
-/// The rooms that are full, by the member's number.
-pub(crate) fn full<S: System>(node: Node<'_, S>) -> Result<BTreeMap<u32, Vec<FullRoom>>> {
-    let mut full: BTreeMap<u32, Vec<FullRoom>> = BTreeMap::new();
-    let Some(rooms) = node.system.open_map(&node.instance.maps().join(map::ROOMS.name))? else {
+/// The quotas that are full, by the member's number.
+pub(crate) fn full<S: System>(node: Node<'_, S>) -> Result<BTreeMap<u32, Vec<FullQuota>>> {
+    let mut full: BTreeMap<u32, Vec<FullQuota>> = BTreeMap::new();
+    let Some(quotas) = node.system.open_map(&node.instance.maps().join(map::QUOTAS.name))? else {
         return Ok(full);
     };
-    let taken = taken(node.system, &rooms)?.into_iter();
+    let taken = taken(node.system, &quotas)?.into_iter();
     for (Whose { opening, member, user }, connections) in
         taken.filter(|(whose, count)| *count >= whose.most())
     {
-        full.entry(member).or_default().push(FullRoom { opening, user, connections });
+        full.entry(member).or_default().push(FullQuota { opening, user, connections });
     }
     Ok(full)
 }

@@ -1,7 +1,7 @@
-//! Rooms of connections that are being opened: what a count that is wrong is put right to, and when one is full.
+//! Quotas of connections that are being opened: what a count that is wrong is put right to, and when one is full.
 
-use mesh_bpf::abi::{self, ExemptFlow, Flow, Room, RoomKey};
-use mesh_bpf::map::{EXEMPT_FLOWS, HANDOVER, MapDef, ROOMS};
+use mesh_bpf::abi::{self, ExemptFlow, Flow, Quota, QuotaKey};
+use mesh_bpf::map::{EXEMPT_FLOWS, HANDOVER, MapDef, QUOTAS};
 use mesh_runtime::system::Maps;
 use mesh_runtime::system::memory::{Memory, MemoryMap};
 use mesh_runtime::{Drift, Full, Instance, Options, Runtime};
@@ -11,11 +11,11 @@ use crate::steps::machine;
 
 /// The first member, which is the cgroup `one`.
 const MEMBER: u32 = 1;
-const REDIRECTED: u32 = abi::ROOM_OF_HANDOVER;
-const EXEMPT: u32 = abi::ROOM_OF_EXEMPT;
-/// A room that counts by as much more than is there is left alone.
-const TOLERATED: u32 = abi::ROOM_CONNECTIONS / 8;
-const TOLERATED_BY_USER: u32 = abi::ROOM_CONNECTIONS_USER / 8;
+const REDIRECTED: u32 = abi::QUOTA_OF_HANDOVER;
+const EXEMPT: u32 = abi::QUOTA_OF_EXEMPT;
+/// A quota that counts by as much more than is there is left alone.
+const TOLERATED: u32 = abi::QUOTA_CONNECTIONS / 8;
+const TOLERATED_BY_USER: u32 = abi::QUOTA_CONNECTIONS_USER / 8;
 
 struct Node {
     memory: Memory,
@@ -36,15 +36,15 @@ impl Node {
         self.memory.open_map(&self.instance.maps().join(def.name)).unwrap().unwrap()
     }
 
-    fn count(&self, key: RoomKey, taken: u32) {
-        let room = Room { taken, reserve: 0 };
-        self.memory.update(&self.map(&ROOMS), bytemuck::bytes_of(&key), bytemuck::bytes_of(&room)).unwrap();
+    fn count(&self, key: QuotaKey, taken: u32) {
+        let quota = Quota { taken, reserve: 0 };
+        self.memory.update(&self.map(&QUOTAS), bytemuck::bytes_of(&key), bytemuck::bytes_of(&quota)).unwrap();
     }
 
-    /// What a room counts; `None` where there is none.
-    fn counted(&self, key: RoomKey) -> Option<u32> {
-        let found = self.memory.lookup(&self.map(&ROOMS), bytemuck::bytes_of(&key)).unwrap()?;
-        Some(bytemuck::pod_read_unaligned::<Room>(&found).taken)
+    /// What a quota counts; `None` where there is none.
+    fn counted(&self, key: QuotaKey) -> Option<u32> {
+        let found = self.memory.lookup(&self.map(&QUOTAS), bytemuck::bytes_of(&key)).unwrap()?;
+        Some(bytemuck::pod_read_unaligned::<Quota>(&found).taken)
     }
 
     /// Any command looks for counts that are wrong.
@@ -74,16 +74,16 @@ impl Node {
     }
 }
 
-const fn of(member: u32, kind: u32) -> RoomKey {
-    RoomKey { of: member as u64, who: 0, kind }
+const fn of(member: u32, kind: u32) -> QuotaKey {
+    QuotaKey { of: member as u64, who: 0, kind }
 }
 
-const fn by(user: u32, kind: u32) -> RoomKey {
-    RoomKey { of: MEMBER as u64, who: user, kind: kind | abi::ROOM_BY_USER }
+const fn by(user: u32, kind: u32) -> QuotaKey {
+    QuotaKey { of: MEMBER as u64, who: user, kind: kind | abi::QUOTA_BY_USER }
 }
 
 #[test]
-fn what_a_room_counts_and_is_not_there_is_given_back() {
+fn what_a_quota_counts_and_is_not_there_is_given_back() {
     let node = Node::new();
     let flow = Flow { member: MEMBER, uid: 7, ..Flow::default() };
     node.redirected(0, 3, flow);
@@ -104,7 +104,7 @@ fn what_a_room_counts_and_is_not_there_is_given_back() {
 }
 
 #[test]
-fn a_room_that_counts_a_little_more_than_is_there_is_left_alone() {
+fn a_quota_that_counts_a_little_more_than_is_there_is_left_alone() {
     let node = Node::new();
     let flow = Flow { member: MEMBER, uid: 7, flags: abi::FLOW_BY_USER, ..Flow::default() };
     node.redirected(0, 1, flow);
@@ -126,10 +126,10 @@ fn a_room_that_counts_a_little_more_than_is_there_is_left_alone() {
 }
 
 #[test]
-fn rooms_go_with_their_member_and_those_of_sockets_are_not_touched() {
+fn quotas_go_with_their_member_and_those_of_sockets_are_not_touched() {
     let node = Node::new();
     let gone = 99;
-    let of_sockets = [abi::ROOM_OF_LISTENERS, abi::ROOM_OF_PLACES].map(|kind| of(gone, kind));
+    let of_sockets = [abi::QUOTA_OF_LISTENERS, abi::QUOTA_OF_PLACES].map(|kind| of(gone, kind));
     for key in of_sockets.into_iter().chain([of(gone, REDIRECTED), of(gone, EXEMPT), of(MEMBER, EXEMPT)]) {
         node.count(key, 20_000);
     }
@@ -140,15 +140,15 @@ fn rooms_go_with_their_member_and_those_of_sockets_are_not_touched() {
 }
 
 #[test]
-fn a_full_room_is_drift_of_its_member() {
+fn a_full_quota_is_drift_of_its_member() {
     let node = Node::new();
     let drift = || node.runtime.status().unwrap().drift;
     let full = |user, connections: u32| Full { member: "one".into(), user, connections: connections.into() };
-    let (most, most_by_user) = (abi::ROOM_CONNECTIONS, abi::ROOM_CONNECTIONS_USER);
+    let (most, most_by_user) = (abi::QUOTA_CONNECTIONS, abi::QUOTA_CONNECTIONS_USER);
     node.count(of(MEMBER, REDIRECTED), most - 1);
     node.count(by(7, EXEMPT), most_by_user - 1);
     node.count(of(99, REDIRECTED), most);
-    node.count(of(MEMBER, abi::ROOM_OF_LISTENERS), most);
+    node.count(of(MEMBER, abi::QUOTA_OF_LISTENERS), most);
     assert_eq!(drift(), Vec::<Drift>::new());
     node.count(of(MEMBER, REDIRECTED), most);
     node.count(by(7, EXEMPT), most_by_user + 1);
