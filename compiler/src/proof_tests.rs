@@ -189,6 +189,24 @@ fn a_tie_is_no_meaning() {
     assert_eq!(tied(&[all, some, elsewhere, "redirect inbound tcp 80 -> 15080"]), None);
 }
 
+/// What was compared for one workload is not compared for the next, but the prefixes that its items are found at are.
+#[test]
+fn a_prefix_that_the_next_workload_lacks_is_missed() {
+    let mut fixture = Fixture::new(&["a", "b"]);
+    fixture
+        .rule("m", "deny outbound tcp 25 to 10.0.0.0/8")
+        .rule("m", "deny outbound tcp 26 to 10.0.0.0/9,10.128.0.0/9")
+        .rule("m/b", "deny inbound tcp 1");
+    let whole = image(&fixture.program);
+    assert_eq!(disproof_of(&fixture.program, &whole), None);
+    for workload in 0..2 {
+        let mut lacking = whole.clone();
+        let [outbound, _] = &mut lacking.profiles[workload].sides;
+        outbound.tree.retain(|node| node.prefix != prefix("10.0.0.0/8"));
+        assert!(disproof_of(&fixture.program, &lacking).is_some(), "{workload}");
+    }
+}
+
 /// Hits are counted by the rule and its prefix, so a node of another prefix is missed even where it decides alike.
 #[test]
 fn a_prefix_that_is_cut_in_two_is_missed() {

@@ -15,6 +15,7 @@ use mesh_compiler::compile::{Compilation, Inventory, compile};
 use mesh_compiler::diag::{Code, Diagnostic, Severity};
 use mesh_compiler::diff::{Side, diff};
 use mesh_compiler::emit::{Sets, emit};
+use mesh_compiler::hir::NameId;
 use mesh_compiler::prove::prove;
 use mesh_compiler::resolve::{Location, NoImports, Services};
 
@@ -88,6 +89,24 @@ fn the_compiled_text_names_services_and_no_address_of_theirs() {
     ] {
         assert!(text.contains(line), "{line}: {text}");
     }
+}
+
+/// Addresses of services are written nowhere: what is shown of an item is its rule, whichever name the address has.
+#[test]
+fn an_address_of_a_service_is_written_where_its_rule_is() {
+    let policy = "exempt uid 1500\nredirect outbound -> 15001\nset far = 192.0.2.0/24\n\
+                  mesh shop {\n    exclude outbound tcp 5432 to service data/pg\n    exclude outbound tcp 22 to far\n    \
+                  workload cart { label app = cart }\n}\n";
+    let done = compiled(policy, services(&[("data/pg", &["10.43.7.7"])]));
+    let origins = done.compiled.as_ref().unwrap().origins.by_counter();
+    let named = |name: &str| {
+        let is_named = |id: &NameId| done.resolution.program.names[id.0 as usize] == name;
+        let found = origins.iter().filter_map(|one| one.elsewhere[1].map(|(id, span)| (id, span, one.rule)));
+        let found: Vec<bool> =
+            found.filter(|(id, ..)| is_named(id)).map(|(_, span, rule)| span == rule).collect();
+        found
+    };
+    assert_eq!((named("service data/pg"), named("far")), (vec![true], vec![false]));
 }
 
 #[test]

@@ -186,6 +186,14 @@ mod tests {
     }
 
     #[test]
+    fn who_is_exempt_in_two_scopes_is_counted_in_each() {
+        let root = Exempted::Uid(IdRange { first: 0, last: 0 });
+        let [cart, till] = ["m/cart", "m/till"].map(|scope| exempt_source(scope, &root));
+        assert_eq!(cart.text(Prefix::Any), till.text(Prefix::Any));
+        assert_ne!(cart.stable_hash(), till.stable_hash());
+    }
+
+    #[test]
     fn not_keeps_its_list_in_one_item() {
         let others = [25, 80].map(PortRange::single).into_iter().collect();
         let source = source(

@@ -67,7 +67,8 @@ impl FlowBox<'_> {
         let scope = (Reverse(self.scope.level as u8), self.scope.members.len());
         let ids =
             |range: Option<IdRange>| range.map_or(u64::MAX, |range| u64::from(range.last - range.first));
-        let depth = self.who.cgroup.as_ref().map_or(0, |path| path.len() + 1);
+        // A path is never empty.
+        let depth = self.who.cgroup.as_ref().map_or(0, String::len);
         (ports, Reverse(length), scope, ids(self.who.uid), ids(self.who.gid), Reverse(depth))
     }
 
@@ -132,6 +133,31 @@ mod tests {
         assert!(by_user.is_narrower(&all) && by_cgroup.is_narrower(&all) && !all.is_narrower(&by_user));
         assert!(!by_user.is_narrower(&by_cgroup) && !by_cgroup.is_narrower(&by_user));
         assert_eq!(by_user.narrower_in(&all), Respects { who: true, ..Respects::default() });
+    }
+
+    #[test]
+    fn what_is_narrower_in_one_respect_is_less_wide() {
+        let (one, both) = (scope(Level::Mesh, &[0]), scope(Level::Mesh, &[0, 1]));
+        let others = |ports: &[u16]| ports.iter().copied().map(PortRange::single).collect();
+        let [few, more] = [&[80, 443][..], &[80]].map(|ports| real_ports(&Ports::Not(others(ports))));
+        let [http, both_http] = [&[81][..], &[81, 443]].map(|ports| others(ports));
+        let user = Who { uid: Some(IdRange { first: 5, last: 5 }), ..Who::EVERYBODY };
+        let [root, below] = ["/", "/a"].map(|path| Who { cgroup: Some(path.into()), ..Who::EVERYBODY });
+        let wide = FlowBox { scope: &both, ports: &more, prefix: Prefix::Any, who: &Who::EVERYBODY };
+        for narrower in [
+            FlowBox { scope: &one, ..wide },
+            FlowBox { ports: &few, ..wide },
+            FlowBox { ports: &both_http, ..wide },
+            FlowBox { prefix: prefix("0.0.0.0/0"), ..wide },
+            FlowBox { who: &user, ..wide },
+            FlowBox { who: &root, ..wide },
+        ] {
+            assert!(narrower.is_narrower(&wide) && narrower.width() < wide.width());
+        }
+        let (one, two) = (FlowBox { ports: &http, ..wide }, FlowBox { ports: &both_http, ..wide });
+        assert!(one.is_narrower(&two) && one.width() < two.width());
+        let (outer, inner) = (FlowBox { who: &root, ..wide }, FlowBox { who: &below, ..wide });
+        assert!(inner.is_narrower(&outer) && inner.width() < outer.width());
     }
 
     #[test]

@@ -127,6 +127,29 @@ mod tests {
     }
 
     #[test]
+    fn each_class_of_processes_has_trees_of_its_own() {
+        let lines = |nodes: usize| (nodes * size_of::<mesh_bpf::abi::Node>()).div_ceil(64);
+        let list = |second: u8, count: usize| {
+            let all = (0..count).map(|at| format!("10.{second}.{}.{}", at / 256, at % 256));
+            all.collect::<Vec<_>>().join(",")
+        };
+        // For 1, for 2 and for 3.
+        let mut overlapping = Fixture::new(&["cart"]);
+        overlapping.rule("m", &format!("deny outbound to {} as uid 1-2", list(1, 100)));
+        overlapping.rule("m", &format!("deny outbound to {} as uid 2-3", list(2, 100)));
+        let needed = lines(100 + 200 + 100);
+        assert!(foresee(&overlapping.program, needed - 1).is_err());
+        assert_eq!(foresee(&overlapping.program, needed), Ok(()));
+        // As many classes as there can be, and everybody else.
+        let mut all = Fixture::new(&["cart"]);
+        all.rule("m", &format!("deny outbound to {}", list(1, 5000)));
+        for user in 0..64 {
+            all.rule("m", &format!("deny outbound to 10.2.0.{user} as uid {}", 10 * user));
+        }
+        assert!(foresee(&all.program, lines(65 * 5000 + 64) - 1).is_err());
+    }
+
+    #[test]
     fn a_rule_is_placed_at_each_of_its_prefixes_for_each_workload_that_it_reaches() {
         let mut fixture = Fixture::new(&["cart", "till", "web"]);
         for (scope, rule, expected) in [
