@@ -9,7 +9,7 @@ use mesh_bpf::pack::{MAX_LINES, pack_within};
 use mesh_bpf::selector::Endpoint;
 use mesh_bpf::tables::Tables;
 
-use crate::analysis::{Findings, find, over_capacity};
+use crate::analysis::{Findings, Kept, find, over_capacity};
 use crate::check::{self, Checked, silence};
 use crate::decide::{Decided, TooLarge, decide};
 use crate::diag::{Code, Diagnostic, Severity, has_errors};
@@ -108,6 +108,7 @@ pub fn compile_within(
 pub struct Versions {
     statements: Statements,
     last: Option<Last>,
+    kept: Kept,
 }
 
 /// A version that was decided.
@@ -173,9 +174,11 @@ fn passes<G>(
     let mut findings = None;
     let mut compiled = None;
     if let Some(checked) = checked {
-        let decided = match versions.and_then(|versions| versions.known(program)) {
+        let known = versions.as_deref_mut().and_then(|versions| versions.known(program));
+        let kept = versions.map(|versions| &mut versions.kept);
+        let decided = match known {
             Some(Last { image, tables, findings, .. }) => Some((image, tables, findings)),
-            None => tables(checked, lines, &mut diagnostics, go_on)?,
+            None => tables((checked, kept), lines, &mut diagnostics, go_on)?,
         };
         if let Some((image, tables, found)) = decided {
             diagnostics.extend(found.report(program));
@@ -224,7 +227,7 @@ type Outcome = Option<(MapImage, Tables, Findings)>;
 /// The passes from a checked program to tables. Gives nothing back where redirects tie or the result is too
 /// large.
 fn tables<G>(
-    checked: Checked<'_>,
+    (checked, kept): (Checked<'_>, Option<&mut Kept>),
     lines: usize,
     diagnostics: &mut Vec<Diagnostic>,
     go_on: impl Fn() -> Result<(), G>,
@@ -238,7 +241,7 @@ fn tables<G>(
         }
     };
     go_on()?;
-    let (analyzed, findings) = match find(decided) {
+    let (analyzed, findings) = match find(decided, kept) {
         Ok(found) => found,
         Err(conflicts) => {
             diagnostics.extend(conflicts);

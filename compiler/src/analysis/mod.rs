@@ -47,7 +47,7 @@ impl<'p> Analyzed<'p> {
 #[must_use]
 pub fn analyze(decided: Decided<'_>) -> (Option<Analyzed<'_>>, Vec<Diagnostic>) {
     let program = decided.program();
-    match find(decided) {
+    match find(decided, None) {
         Ok((analyzed, found)) => (Some(analyzed), found.report(program)),
         Err(conflicts) => (None, conflicts),
     }
@@ -61,11 +61,20 @@ pub(crate) struct Findings {
     effects: Option<no_effect::Effects>,
 }
 
+/// What is kept for the next version of a program.
+#[derive(Debug, Default)]
+pub(crate) struct Kept {
+    effects: no_effect::Kept,
+}
+
 /// The same as [`analyze`], not yet reported.
 ///
 /// # Errors
 /// Redirects that tie.
-pub(crate) fn find(decided: Decided<'_>) -> Result<(Analyzed<'_>, Findings), Vec<Diagnostic>> {
+pub(crate) fn find<'p>(
+    decided: Decided<'p>,
+    kept: Option<&mut Kept>,
+) -> Result<(Analyzed<'p>, Findings), Vec<Diagnostic>> {
     let program = decided.program();
     if !decided.conflicts().is_empty() {
         let mut diagnostics = Vec::new();
@@ -76,7 +85,7 @@ pub(crate) fn find(decided: Decided<'_>) -> Result<(Analyzed<'_>, Findings), Vec
     // What a rule says of a service that nobody knows is not there, and may be what another rule is for.
     if program.knows_all_services() {
         found.leaks = leak::find(program, decided.ir());
-        found.effects = Some(no_effect::find(program));
+        found.effects = Some(no_effect::find(program, kept.map(|kept| &mut kept.effects)));
     }
     Ok((Analyzed { decided }, found))
 }

@@ -9,6 +9,7 @@
 //! a note instead of an answer.
 
 mod boxes;
+mod kept;
 mod probe;
 mod removal;
 mod report;
@@ -25,6 +26,8 @@ use crate::diag::Diagnostic;
 use crate::hir::region::applies;
 use crate::hir::region::kinds_of_processes;
 use crate::hir::{Program, Rule, ScopeId, Who, WorkloadId};
+pub(super) use kept::Kept;
+use kept::Now;
 use removal::RemovalAnalysis;
 pub(super) use units::Effects;
 use units::{SidecarPorts, Units};
@@ -32,9 +35,9 @@ use units::{SidecarPorts, Units};
 /// How many times a box may be looked at: some seconds at the most.
 const BUDGET: u64 = 200_000_000;
 
-/// Looks at every rule and every item.
-pub(super) fn find(program: &Program) -> Effects {
-    effects(program, &Units::of(program))
+/// Looks at every rule and every item. What is kept of an earlier version is not looked for again.
+pub(super) fn find(program: &Program, kept: Option<&mut Kept>) -> Effects {
+    effects(program, &Units::of(program), kept)
 }
 
 /// Says what has no effect in a program of which this was found.
@@ -44,26 +47,47 @@ pub(super) fn report(program: &Program, effects: &Effects, diagnostics: &mut Vec
     }
 }
 
-fn effects(program: &Program, units: &Units<'_>) -> Effects {
+fn effects(program: &Program, units: &Units<'_>, mut kept: Option<&mut Kept>) -> Effects {
     let mut effects = Effects::new(units, BUDGET);
+    if let Some(kept) = &mut kept {
+        kept.next_version(program);
+    }
     for scopes in classes(program) {
-        let sidecar_ports = units.sidecar_ports(program, &scopes, &mut effects);
-        for direction in Direction::ALL {
-            let written = units.written(program, &scopes, direction);
-            let closed = match direction {
-                Direction::Outbound => SidecarPorts::default(),
-                Direction::Inbound => sidecar_ports.clone(),
-            };
-            let kinds = processes(program, &scopes, direction);
-            for own in [false, true] {
-                let sites = sites::Sites::of(&written, own);
-                for whos in &kinds {
-                    RemovalAnalysis::new(units, &sites, &closed, own, whos).run(&mut effects);
-                }
+        let Some(kept) = kept.as_deref_mut() else {
+            look(program, units, &scopes, &mut effects);
+            continue;
+        };
+        match Now::of(program, units, &scopes, &effects).map(|now| kept.recall(now, &mut effects)) {
+            Some(Ok(())) => {}
+            None => look(program, units, &scopes, &mut effects),
+            Some(Err(now)) => {
+                effects.notes = Some(Vec::new());
+                look(program, units, &scopes, &mut effects);
+                let notes = effects.notes.take().unwrap_or_default();
+                kept.keep(now, notes, &effects);
             }
         }
     }
     effects
+}
+
+/// Looks at the workloads that these scopes reach.
+fn look(program: &Program, units: &Units<'_>, scopes: &[ScopeId], effects: &mut Effects) {
+    let sidecar_ports = units.sidecar_ports(program, scopes, effects);
+    for direction in Direction::ALL {
+        let written = units.written(program, scopes, direction);
+        let closed = match direction {
+            Direction::Outbound => SidecarPorts::default(),
+            Direction::Inbound => sidecar_ports.clone(),
+        };
+        let kinds = processes(program, scopes, direction);
+        for own in [false, true] {
+            let sites = sites::Sites::of(&written, own);
+            for whos in &kinds {
+                RemovalAnalysis::new(units, &sites, &closed, own, whos).run(effects);
+            }
+        }
+    }
 }
 
 /// The sets of what rules name that some process is within. Outbound alone: nobody of the member opens what it

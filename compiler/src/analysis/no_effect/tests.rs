@@ -1,8 +1,9 @@
 use mesh_bpf::pack::pack;
 use proptest::prelude::*;
 
+use super::kept::Now;
 use super::units::{Units, number};
-use super::{effects, find, report};
+use super::{BUDGET, Effects, Kept, classes, effects, find, report};
 use crate::analysis::fixture::{image, ties};
 use crate::diff::{Side, diff};
 use crate::emit::Sets;
@@ -24,13 +25,27 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
+    fn versions_are_looked_at_as_if_each_were_the_first(rules in prop::collection::vec(rule(), 1..10)) {
+        let whole = program(&rules);
+        let mut kept = Kept::default();
+        for index in (0..=rules.len()).chain(0..2) {
+            let mut version = whole.clone();
+            if index < version.rules.len() {
+                version.rules.remove(index);
+            }
+            let (again, first) = (find(&version, Some(&mut kept)), find(&version, None));
+            prop_assert_eq!(format!("{again:?}"), format!("{first:?}"));
+        }
+    }
+
+    #[test]
     fn a_unit_has_an_effect_where_its_removal_changes_a_flow(
         rules in prop::collection::vec(rule(), 1..10),
     ) {
         let program = program(&rules);
         prop_assume!(ties(&program).is_empty());
         let units = Units::of(&program);
-        let effects = effects(&program, &units);
+        let effects = effects(&program, &units, None);
         for index in 0..program.rules.len() {
             let mut without = program.clone();
             without.rules.remove(index);
@@ -92,7 +107,7 @@ proptest! {
         let program = program_with_sets(&rules);
         prop_assume!(ties(&program).is_empty());
         let units = Units::of(&program);
-        let effects = effects(&program, &units);
+        let effects = effects(&program, &units, None);
         // A redirect closes its target to others, which counts, and is told elsewhere.
         for rule in program.rules.iter().filter(|rule| rule.verdict.port().is_none()) {
             for item in &rule.addresses {
@@ -117,7 +132,7 @@ proptest! {
 #[track_caller]
 fn expect(fixture: &Fixture, expected: &[(&str, usize)]) {
     let mut diagnostics = Vec::new();
-    report(&fixture.program, &find(&fixture.program), &mut diagnostics);
+    report(&fixture.program, &find(&fixture.program, None), &mut diagnostics);
     let found: Vec<(&str, usize)> =
         diagnostics.iter().map(|found| (found.message.as_str(), found.labels.len())).collect();
     assert_eq!(found, expected);
@@ -252,4 +267,34 @@ fn an_exclusion_of_udp_where_others_decide_everywhere() {
     fixture.rule("", "deny outbound udp to 10.0.0.0/8").rule("m", "exclude outbound udp 50-60 to 10.0.0.0/8");
     fixture.rule("m/a", "exclude outbound udp 50-60 to 10.0.0.1");
     expect(&fixture, &[("`exclude outbound udp 50-60 to 10.0.0.1` decides nothing", 3)]);
+}
+
+#[test]
+fn what_is_said_again_for_some_workloads_is_not_looked_for_again() {
+    let program = |port: u16| {
+        let mut fixture = Fixture::new(&["a", "b"]);
+        fixture.rule("", "redirect outbound -> 15001").rule("m/a", "deny outbound tcp 25 to 10.0.0.0/8");
+        fixture.rule("m/a", "deny outbound tcp 25 to 10.1.0.0/16");
+        fixture.rule("m/b", &format!("deny outbound tcp {port}")).rule("m/b", "deny outbound tcp 25");
+        fixture.program
+    };
+    let mut kept = Kept::default();
+    for port in [25, 26, 26, 25] {
+        let program = program(port);
+        let (again, first) = (find(&program, Some(&mut kept)), find(&program, None));
+        assert_eq!(format!("{again:?}"), format!("{first:?}"), "{port}");
+    }
+    // Of the next version what is said for one of them is known.
+    let program = program(27);
+    let units = Units::of(&program);
+    let mut effects = Effects::new(&units, BUDGET);
+    kept.next_version(&program);
+    let known: Vec<bool> = classes(&program)
+        .iter()
+        .filter_map(|scopes| Now::of(&program, &units, scopes, &effects))
+        .collect::<Vec<_>>()
+        .into_iter()
+        .map(|now| kept.recall(now, &mut effects).is_ok())
+        .collect();
+    assert_eq!(known.iter().filter(|known| **known).count(), 1, "{known:?}");
 }

@@ -76,6 +76,13 @@ pub(super) struct Bundle {
     addresses: Vec<Unit>,
 }
 
+impl Bundle {
+    /// The units of its addresses.
+    pub(super) fn addresses(&self) -> &[Unit] {
+        &self.addresses
+    }
+}
+
 /// A bundle at one of its prefixes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Written {
@@ -165,6 +172,19 @@ impl<'p> Units<'p> {
         }
         written.sort_unstable();
         written
+    }
+
+    /// The bundles of these scopes, in both directions.
+    pub(super) fn bundles_of(&self, scopes: &[ScopeId]) -> impl Iterator<Item = u32> {
+        let keys = Direction::ALL
+            .into_iter()
+            .flat_map(|direction| scopes.iter().map(move |&scope| (direction, scope)));
+        keys.filter_map(|key| self.written.get(&key)).flatten().copied()
+    }
+
+    /// The bundle of a rule.
+    pub(super) fn bundle(&self, rule: usize) -> Option<u32> {
+        self.bundle_of.get(rule).copied()
     }
 
     /// The rules that are written at a place.
@@ -306,11 +326,22 @@ pub(crate) struct Effects {
     shadowed_by: BTreeMap<Unit, BTreeSet<u32>>,
     /// How many boxes may still be looked at.
     pub(super) budget: u64,
+    /// What was noted, where somebody wants to know.
+    pub(super) notes: Option<Vec<Note>>,
+}
+
+/// What was found about a unit at some place.
+#[derive(Debug)]
+pub(super) struct Note {
+    pub(super) unit: Unit,
+    pub(super) effective: bool,
+    /// Rules by which it is shadowed there.
+    pub(super) shadowed_by: Vec<u32>,
 }
 
 impl Effects {
     pub(super) fn new(units: &Units<'_>, budget: u64) -> Self {
-        Self { effective: vec![false; units.spans.len()], shadowed_by: BTreeMap::new(), budget }
+        Self { effective: vec![false; units.spans.len()], shadowed_by: BTreeMap::new(), budget, notes: None }
     }
 
     /// Whether every unit has an effect, and all were looked at.
@@ -329,6 +360,9 @@ impl Effects {
 
     /// Takes in what a probe found.
     pub(super) fn note(&mut self, unit: Unit, effective: bool, shadowed_by: &[u32]) {
+        if let Some(notes) = &mut self.notes {
+            notes.push(Note { unit, effective, shadowed_by: shadowed_by.to_vec() });
+        }
         if self.is_effective(unit) {
             return;
         }
