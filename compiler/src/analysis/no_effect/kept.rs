@@ -81,11 +81,11 @@ impl Kept {
         }
     }
 
-    /// Notes what is known of the workloads that these scopes reach. Else it is to be found out, and kept.
-    pub(super) fn recall(&mut self, now: Now, effects: &mut Effects) -> Result<(), Now> {
+    /// Notes what is known of some workloads. Gives them back where it is to be found out, and kept.
+    pub(super) fn recall(&mut self, now: Now, effects: &mut Effects) -> Option<Now> {
         let known = self.before.remove(&now.scopes);
         let Some(found) = known.filter(|known| known.said == now.said && known.looks < effects.budget) else {
-            return Err(now);
+            return Some(now);
         };
         effects.budget -= found.looks;
         let unit = |&place: &u32| now.units.get(place as usize).copied().unwrap_or(place);
@@ -94,7 +94,7 @@ impl Kept {
             effects.note(unit(&note.unit), note.effective, &shadowed_by);
         }
         self.now.insert(now.scopes, found);
-        Ok(())
+        None
     }
 
     /// Keeps what was noted since.

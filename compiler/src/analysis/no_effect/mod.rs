@@ -57,15 +57,15 @@ fn effects(program: &Program, units: &Units<'_>, mut kept: Option<&mut Kept>) ->
             look(program, units, &scopes, &mut effects);
             continue;
         };
-        match Now::of(program, units, &scopes, &effects).map(|now| kept.recall(now, &mut effects)) {
-            Some(Ok(())) => {}
-            None => look(program, units, &scopes, &mut effects),
-            Some(Err(now)) => {
-                effects.notes = Some(Vec::new());
-                look(program, units, &scopes, &mut effects);
-                let notes = effects.notes.take().unwrap_or_default();
-                kept.keep(now, notes, &effects);
-            }
+        let Some(now) = Now::of(program, units, &scopes, &effects) else {
+            look(program, units, &scopes, &mut effects);
+            continue;
+        };
+        if let Some(now) = kept.recall(now, &mut effects) {
+            effects.notes = Some(Vec::new());
+            look(program, units, &scopes, &mut effects);
+            let notes = effects.notes.take().unwrap_or_default();
+            kept.keep(now, notes, &effects);
         }
     }
     effects

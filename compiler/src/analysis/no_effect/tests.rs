@@ -294,7 +294,7 @@ fn what_is_said_again_for_some_workloads_is_not_looked_for_again() {
         .filter_map(|scopes| Now::of(&program, &units, scopes, &effects))
         .collect::<Vec<_>>()
         .into_iter()
-        .map(|now| kept.recall(now, &mut effects).is_ok())
+        .map(|now| kept.recall(now, &mut effects).is_none())
         .collect();
     assert_eq!(known.iter().filter(|known| **known).count(), 1, "{known:?}");
 }
