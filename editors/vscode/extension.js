@@ -3,12 +3,20 @@
 
 const vscode = require("vscode");
 const { LanguageClient, RevealOutputChannelOn } = require("vscode-languageclient/node");
+const { withoutType } = require("./tokens.js");
 
 let client;
 let output;
 
 function settings() {
   return vscode.workspace.getConfiguration("meshc");
+}
+
+// The grammar tells words of the language apart by what they do; to the server they are all keywords, and would all
+// look alike.
+function namesAndValues(tokens, of) {
+  const types = of.initializeResult?.capabilities.semanticTokensProvider?.legend.tokenTypes ?? [];
+  return tokens?.data && new vscode.SemanticTokens(withoutType(tokens.data, types.indexOf("keyword")), tokens.resultId);
 }
 
 async function start() {
@@ -28,6 +36,12 @@ async function start() {
       ],
       outputChannel: output,
       revealOutputChannelOn: RevealOutputChannelOn.Never,
+      middleware: {
+        provideDocumentSemanticTokens: async (document, token, next) =>
+          namesAndValues(await next(document, token), started),
+        provideDocumentRangeSemanticTokens: async (document, range, token, next) =>
+          namesAndValues(await next(document, range, token), started),
+      },
       // The server reads policies from the disk that are not open.
       synchronize: { fileEvents: vscode.workspace.createFileSystemWatcher("**/*.{mesh,toml}") },
     },

@@ -175,8 +175,8 @@ fn the_package_is_made() {
     named.extend(
         contributes["languages"].as_array().unwrap().iter().map(|it| it["configuration"].as_str().unwrap()),
     );
-    named.push("./extension.js");
-    assert_eq!(named.len(), 5);
+    named.extend(["./extension.js", "./tokens.js"]);
+    assert_eq!(named.len(), 6);
     for path in named {
         let here = std::fs::read(extension().join(path)).unwrap();
         assert_eq!(std::fs::read(unpacked.join(path)).unwrap(), here, "{path}");

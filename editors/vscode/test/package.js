@@ -58,6 +58,13 @@ async function main() {
   if (typeof activate !== "function" || typeof deactivate !== "function") {
     throw new Error("extension.js does not say how it starts and ends");
   }
+  // Five tokens, of which the first, third and last are of the type 7.
+  const { withoutType } = require(path.resolve(extension, "tokens.js"));
+  const packed = [0, 2, 1, 7, 0, 0, 3, 2, 1, 0, 1, 4, 1, 7, 0, 0, 5, 1, 2, 9, 2, 1, 1, 7, 0];
+  const kept = [...withoutType(packed, 7)].join();
+  if (kept !== "0,5,2,1,0,1,9,1,2,9" || [...withoutType(packed, 8)].join() !== packed.join()) {
+    throw new Error(`tokens are ${kept}`);
+  }
   const outside = Object.keys(require.cache).filter(
     (it) => it.endsWith(".js") && !it.startsWith(fs.realpathSync(directory)) && it.includes("languageclient"),
   );
