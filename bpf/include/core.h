@@ -183,6 +183,7 @@ struct in6_pktinfo {
 struct ipv6_pinfo {
 	struct ipv6_txoptions *opt;
 	int ucast_oif;
+	int mcast_oif;
 	struct in6_pktinfo sticky_pktinfo;
 };
 
@@ -190,6 +191,7 @@ struct inet_sock {
 	struct ipv6_pinfo *pinet6;
 	struct ip_options_rcu *inet_opt;
 	int uc_index;
+	int mc_index;
 };
 
 /* What a hook of addresses is called with. While a datagram is sent, `t_ctx` is where its source goes: the field `addr`
@@ -197,6 +199,7 @@ struct inet_sock {
  */
 struct bpf_sock_addr_kern {
 	struct sock *sk;
+	void *uaddr;
 	void *t_ctx;
 };
 

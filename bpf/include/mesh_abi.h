@@ -4,9 +4,9 @@
  */
 #pragma once
 
-/* Version of the tables of a generation: of those in which some profile has classes. */
+/* Version of the tables of a generation: of those in which some profile has classes or exempts interfaces. */
 #define MESH_POLICY_ABI 4U
-/* The same of tables in which none has: what an earlier version of meshc wrote, and can read. */
+/* The same of tables in which none does: what an earlier version of meshc wrote, and can read. */
 #define MESH_POLICY_ABI_UNCLASSED 3U
 /* First 8 bytes of a manifest: `meshc\0im`, little-endian. */
 #define MESH_MANIFEST_MAGIC 0x6d6900636873656dULL
@@ -66,6 +66,8 @@
 #define MESH_PROFILE_INBOUND_DATAGRAMS 128U
 /* mesh_profile.flags: the class of a process depends on its cgroup; look it up. */
 #define MESH_PROFILE_CLASS_CGROUPS 256U
+/* mesh_profile.flags: the profile exempts interfaces; look them up. */
+#define MESH_PROFILE_EXEMPT_INTERFACES 512U
 /* mesh_node.family of the prefix `any`. */
 #define MESH_FAMILY_ANY 0U
 /* mesh_node.family and mesh_flow.family of IPv4. */
@@ -92,6 +94,8 @@
 #define MESH_SPREAD_FIRST 0x7f800000U
 /* How many addresses that are. */
 #define MESH_SPREAD_COUNT 0x7fffffU
+/* Bits before the address in a struct mesh_route_key. */
+#define MESH_ROUTE_BITS 64U
 /* own_bit multiplies by it (odd). */
 #define MESH_OWN_MULTIPLIER 0x9e3779b1U
 /* Version of what is kept for a live connection. */
@@ -258,7 +262,7 @@ enum mesh_counter {
 	MESH_COUNT_NOT_MEMBER,
 	/* The process is a member, but not under the live policy. */
 	MESH_COUNT_NO_PROFILE,
-	/* The identity is exempt. */
+	/* The identity is exempt, or the interface. */
 	MESH_COUNT_EXEMPT,
 	/* Sent to the sidecar. */
 	MESH_COUNT_REDIRECTED,
@@ -873,6 +877,39 @@ _Static_assert(sizeof(struct mesh_named_cgroup) == 72, "mesh_named_cgroup");
 _Static_assert(__builtin_offsetof(struct mesh_named_cgroup, becomes) == 0, "becomes");
 _Static_assert(__builtin_offsetof(struct mesh_named_cgroup, member) == 64, "member");
 _Static_assert(__builtin_offsetof(struct mesh_named_cgroup, exempt) == 68, "exempt");
+
+/* An interface of a member's network namespace that its profile of one slot exempts. */
+struct mesh_interface_key {
+	/* The member's number. */
+	__u32 member;
+	/* The slot, 0 or 1. */
+	__u32 slot;
+	/* The interface's number in that namespace. */
+	__u32 index;
+};
+_Static_assert(sizeof(struct mesh_interface_key) == 12, "mesh_interface_key");
+_Static_assert(__builtin_offsetof(struct mesh_interface_key, member) == 0, "member");
+_Static_assert(__builtin_offsetof(struct mesh_interface_key, slot) == 4, "slot");
+_Static_assert(__builtin_offsetof(struct mesh_interface_key, index) == 8, "index");
+
+/* A destination whose route leads out of a member's network namespace by an interface that its profile of one slot
+ * exempts, or within such a one a destination whose route does not. The key of a longest-prefix match.
+ */
+struct mesh_route_key {
+	/* How many of the bits that follow count. */
+	__u32 bits;
+	/* The member's number. */
+	__u32 member;
+	/* The slot, 0 or 1. */
+	__u32 slot;
+	/* Network order, IPv4 as v4-mapped. */
+	__u32 address[4];
+};
+_Static_assert(sizeof(struct mesh_route_key) == 28, "mesh_route_key");
+_Static_assert(__builtin_offsetof(struct mesh_route_key, bits) == 0, "bits");
+_Static_assert(__builtin_offsetof(struct mesh_route_key, member) == 4, "member");
+_Static_assert(__builtin_offsetof(struct mesh_route_key, slot) == 8, "slot");
+_Static_assert(__builtin_offsetof(struct mesh_route_key, address) == 12, "address");
 
 /* A cgroup path that a profile of one slot exempts, or puts into a class. */
 struct mesh_exempt_key {
@@ -1733,6 +1770,28 @@ struct {
 	__type(key, struct mesh_exempt_key);
 	__type(value, __u32);
 } exempt_cgroups SEC(".maps");
+#endif
+
+/* Interfaces of members' network namespaces that the policy of a slot exempts, with the source. */
+#if defined(MESH_MAPS) || defined(MESH_MAP_EXEMPT_IFACES)
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 131072);
+	__uint(map_flags, 0x1);
+	__type(key, struct mesh_interface_key);
+	__type(value, __u32);
+} exempt_ifaces SEC(".maps");
+#endif
+
+/* Destinations that a member's routes lead to by those interfaces, with the source; 0: not these. */
+#if defined(MESH_MAPS) || defined(MESH_MAP_EXEMPT_ROUTES)
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(max_entries, 262144);
+	__uint(map_flags, 0x1);
+	__type(key, struct mesh_route_key);
+	__type(value, __u32);
+} exempt_routes SEC(".maps");
 #endif
 
 /* Original destinations on their way from the connecting to the accepted socket. */

@@ -497,23 +497,29 @@ static __always_inline struct verdict answered(struct __sk_buff *skb, struct pla
 	return pass(MESH_COUNT_OPENS_NOTHING);
 }
 
-/* Whether the live policy says anything of who lives here. */
-static __always_inline bool is_decided(__u64 netns)
+/* Whether the live policy says anything of what comes in here by an interface. */
+static __always_inline bool is_decided(__u64 netns, __u32 device)
 {
 	struct mesh_control *words = control_words();
 	struct mesh_member *member = bpf_map_lookup_elem(&endpoints, &netns);
-	__u64 generation;
+	struct mesh_profile *profile;
+	struct question q = {};
 
 	if (!words || !member)
 		return false;
-	generation = *(volatile __u64 *)&words->generation;
-	return generation && member->profile[generation & 1] != MESH_NO_PROFILE;
+	q.generation = *(volatile __u64 *)&words->generation;
+	q.slot = q.generation & 1;
+	if (!q.generation || !has_profile(member, &q))
+		return false;
+	profile = line_of(q.slot, MESH_TABLE_PROFILES, q.profile);
+	return !profile || !(profile->flags & MESH_PROFILE_EXEMPT_INTERFACES) ||
+	       !exempt_interface(q.member, q.slot, device);
 }
 
 /* Nobody knows what it opens: what is put together of it would be decided nowhere. */
 static __always_inline struct verdict lose(struct __sk_buff *skb, struct place *at, struct inbound *in, __u64 netns)
 {
-	if (!is_decided(netns) || !is_for_us(skb, at, in))
+	if (!is_decided(netns, skb->ifindex) || !is_for_us(skb, at, in))
 		return pass(MESH_COUNT_NOT_INBOUND);
 	return ended(MESH_COUNT_NOT_UNDERSTOOD, TC_ACT_SHOT);
 }

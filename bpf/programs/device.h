@@ -17,14 +17,19 @@ static __always_inline struct bpf_sock_addr_kern *behind(struct bpf_sock_addr *c
 	return address;
 }
 
+/* Where the number of the interface stands in an address of IPv6 (`sockaddr_in6`). */
+enum { SCOPE_AT = 24 };
+
 /* A datagram socket that is connected. */
 static __always_inline bool is_connected(struct bpf_sock *sk)
 {
 	return sk->dst_port;
 }
 
-/* The interface by which a datagram leaves that is sent to loopback, where the socket is bound to no device; 0: loopback. */
-static __noinline __u32 leaves_by(struct bpf_sock_addr *ctx, bool v6, bool mapped, bool sends)
+/* The interface that a datagram is to leave by, where the socket is bound to no device; 0: none is named, or loopback.
+ * What is sent to many has a choice of its own.
+ */
+static __noinline __u32 leaves_by(struct bpf_sock_addr *ctx, bool v6, bool mapped, bool sends, bool many)
 {
 	struct bpf_sock_addr_kern *context;
 	struct inet_sock *sk = NULL;
@@ -52,8 +57,12 @@ static __noinline __u32 leaves_by(struct bpf_sock_addr *ctx, bool v6, bool mappe
 	} else if (v6 && !mapped) {
 		READ(index, np->sticky_pktinfo.ipi6_ifindex);
 	}
-	if (!index && v6 && !mapped)
+	if (!index && v6 && !mapped && many)
+		READ(index, np->mcast_oif);
+	else if (!index && v6 && !mapped)
 		READ(index, np->ucast_oif);
+	else if (!index && many)
+		READ(index, sk->mc_index);
 	else if (!index)
 		READ(index, sk->uc_index);
 	return index == LOOPBACK_INDEX ? 0 : index;
@@ -110,7 +119,7 @@ static __always_inline int release(struct bpf_sock_addr *ctx, bool v6, enum call
 		if (call == SENDMSG)
 			return ENOBUFS;
 	}
-	return q->protocol && leaves_by(ctx, v6, is_mapped(q->address), call == SENDMSG) ? EPERM : 0;
+	return q->protocol && leaves_by(ctx, v6, is_mapped(q->address), call == SENDMSG, false) ? EPERM : 0;
 }
 
 /* Binds a socket that goes elsewhere to its device again. Returns as `release`. */
@@ -141,7 +150,64 @@ static __always_inline bool misses(struct bpf_sock_addr *ctx, bool v6)
 	struct mesh_flow *flow = bpf_sk_storage_get(&client_flows, ctx->sk, NULL, 0);
 
 	return flow && flow->protocol && flow->sidecar_port &&
-	       leaves_by(ctx, v6, flow->family == MESH_FAMILY_V4, true);
+	       leaves_by(ctx, v6, flow->family == MESH_FAMILY_V4, true, false);
+}
+
+static __always_inline bool is_multicast(const __u32 address[4])
+{
+	if (is_mapped(address))
+		return (address[3] & bpf_htonl(0xf0000000)) == bpf_htonl(0xe0000000);
+	return (address[0] & bpf_htonl(0xff000000)) == bpf_htonl(0xff000000);
+}
+
+/* The interface that stands behind a link-local address (`%net1`); 0: none does. */
+static __noinline __u32 scope_of(struct bpf_sock_addr *ctx)
+{
+	struct bpf_sock_addr_kern *context;
+	void *address = NULL;
+	__u32 index = 0;
+
+	if (!ctx)
+		return 0;
+	context = behind(ctx);
+	READ(address, context->uaddr);
+	bpf_probe_read_kernel(&index, sizeof(index), address + SCOPE_AT);
+	return index;
+}
+
+/* The interface that a socket names for what it sends there, whatever the routes say; 0: it names none. A socket that
+ * was sent to the sidecar before is bound to its device no more.
+ */
+static __always_inline __u32 named_device(struct bpf_sock_addr *ctx, bool v6, enum call call, struct question *q)
+{
+	__u32 device = ctx->sk->bound_dev_if;
+	struct mesh_flow *flow;
+
+	if (device)
+		return device;
+	flow = bpf_sk_storage_get(&client_flows, ctx->sk, NULL, 0);
+	if (flow && flow->device)
+		return flow->device;
+	if (q->protocol)
+		device = leaves_by(ctx, v6, is_mapped(q->address), call == SENDMSG, is_multicast(q->address));
+	if (!device && call == CONNECT && v6 && is_link_local(q->address) && !is_mapped(q->address))
+		device = scope_of(ctx);
+	return device;
+}
+
+/* The source that exempts what goes there by an interface of the member, or 0: by the one that the socket names, else by
+ * the one that the routes lead there.
+ */
+static __always_inline __u32 exempt_way(struct bpf_sock_addr *ctx, bool v6, enum call call, struct mesh_member *member,
+					struct question *q)
+{
+	__u32 device;
+
+	/* A process of a cgroup may live in any network namespace, and only those of one are known. */
+	if (q->cgroup && member->netns != q->netns)
+		return 0;
+	device = named_device(ctx, v6, call, q);
+	return device ? exempt_interface(q->member, q->slot, device) : exempt_route(q);
 }
 
 /* Fails a call because of a socket's device. */

@@ -264,6 +264,15 @@ static __always_inline enum fate fate_of(struct inbound *in, __u64 netns, struct
 		q.own = (may_be_own(member, q.address) && is_from_member(&q)) || is_to_itself(in);
 	if (!IS_FROM_OUTSIDE(in) && !in->protocol && is_exempt(in, q.netns))
 		return fated(out, FATE_PASS, MESH_COUNT_EXEMPT);
+	/* What a namespace sends to an address of its own seems to come in by the interface that has it. */
+	if (profile->flags & MESH_PROFILE_EXEMPT_INTERFACES && !q.own)
+		a.source = exempt_interface(q.member, q.slot, in->device);
+	if (a.source) {
+		left_alone(&q, &a, !out->again);
+		if (!out->again)
+			tell_inbound(in, words, &q, &a);
+		return fated(out, FATE_PASS, MESH_COUNT_EXEMPT);
+	}
 	if (!decide(&q, profile, &a, !out->again))
 		return fated(out, FATE_PASS, MESH_COUNT_TABLE_MISSING);
 	if (!out->again)

@@ -570,6 +570,7 @@ static __always_inline struct verdict outbound(struct bpf_sock_addr *ctx, bool v
 	struct question q = {};
 	struct answer a = {};
 	bool is_kernels; /* root's, and for whose process is not known */
+	bool is_sidecars;
 
 	if (!words)
 		return ended(MESH_COUNT_TABLE_MISSING, PASS);
@@ -599,12 +600,15 @@ static __always_inline struct verdict outbound(struct bpf_sock_addr *ctx, bool v
 			.address = { q.address[0], q.address[1], q.address[2], q.address[3] } }))
 		q.own = 1;
 	a.source = is_kernels ? 0 : exempt_find(&q, profile);
+	is_sidecars = a.source;
+	if (!a.source && profile->flags & MESH_PROFILE_EXEMPT_INTERFACES)
+		a.source = exempt_way(ctx, v6, call, member, &q);
 	if (a.source) {
-		accelerate_exempt(ctx, call == CONNECT, &q, profile);
-		a.node = NONE;
-		a.item = source_hash(q.slot, a.source);
-		hit(a.item);
-		count_for(q.member, q.slot, MESH_COUNTED_EXEMPT);
+		if (is_sidecars)
+			accelerate_exempt(ctx, call == CONNECT, &q, profile);
+		else if (call == CONNECT)
+			accelerate_not(ctx, MESH_COUNT_EXCLUDED);
+		left_alone(&q, &a, true);
 		tell(words, &q, &a, ctx->sk);
 		return exempt(ctx, call, &q);
 	}

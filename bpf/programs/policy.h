@@ -373,6 +373,33 @@ static __always_inline __u32 exempt_find(struct question *q, struct mesh_profile
 	return profile->flags & MESH_PROFILE_EXEMPT_CGROUPS ? deepest_named(q->slot, q->profile) : 0;
 }
 
+/* The source that exempts an interface of the member, or 0. A global function, as the next: callers' stacks have no room
+ * for the keys.
+ */
+__noinline __u32 exempt_interface(__u32 member, __u32 slot, __u32 index)
+{
+	struct mesh_interface_key key = { .member = member, .slot = slot, .index = index };
+	__u32 *source = bpf_map_lookup_elem(&exempt_ifaces, &key);
+
+	return source ? *source : 0;
+}
+
+/* The source that exempts what the member's routes lead there, or 0. */
+__noinline __u32 exempt_route(struct question *q)
+{
+	struct mesh_route_key key = { .bits = MESH_ROUTE_BITS + 128 };
+	__u32 *source;
+
+	if (!q)
+		return 0;
+	key.member = q->member;
+	key.slot = q->slot;
+	for (int i = 0; i < 4; i++)
+		key.address[i] = q->address[i];
+	source = bpf_map_lookup_elem(&exempt_routes, &key);
+	return source ? *source : 0;
+}
+
 /* What the cgroup of this process adds to the number of its cell. */
 __noinline __u32 class_of_cgroup(__u32 slot, __u32 profile)
 {
@@ -473,6 +500,17 @@ static __always_inline bool decide(struct question *q, struct mesh_profile *prof
 	if (counts)
 		count_for(q->member, q->slot, a->verdict);
 	return true;
+}
+
+/* What an exemption decides: it is counted for the item and for the member. */
+static __always_inline void left_alone(struct question *q, struct answer *a, bool counts)
+{
+	a->node = NONE;
+	a->item = source_hash(q->slot, a->source);
+	if (counts) {
+		hit(a->item);
+		count_for(q->member, q->slot, MESH_COUNTED_EXEMPT);
+	}
 }
 
 /* Who asks, as far as the hook can tell, and from which end. */

@@ -129,6 +129,14 @@ static __always_inline struct verdict datagram(struct __sk_buff *skb, struct bpf
 	q.port = sk->src_port;
 	for (int i = 0; i < 4; i++)
 		q.address[i] = ends.source[i];
+	if (profile->flags & MESH_PROFILE_EXEMPT_INTERFACES && outside)
+		a.source = exempt_interface(q.member, q.slot, skb->ifindex);
+	if (a.source) {
+		left_alone(&q, &a, true);
+		if (*(volatile __u64 *)&words->observe)
+			tell_received(skb, packet, &q, &a, &ends);
+		return ended(MESH_COUNT_EXEMPT, PASS);
+	}
 	if (!decide(&q, profile, &a, true))
 		return ended(MESH_COUNT_TABLE_MISSING, PASS);
 	if (*(volatile __u64 *)&words->observe)

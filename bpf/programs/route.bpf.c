@@ -63,6 +63,7 @@ static __noinline int is_members(struct __sk_buff *skb)
 {
 	struct __sk_buff *volatile kept = skb;
 	struct mesh_control *words = control_words();
+	struct mesh_profile *profile;
 	struct mesh_member *member;
 	struct question q = {};
 	struct sk_buff *packet = NULL;
@@ -88,8 +89,14 @@ static __noinline int is_members(struct __sk_buff *skb)
 		if (!id)
 			break;
 		member = bpf_map_lookup_elem(&cgroups, &id);
+		q.cgroup = id;
 	}
-	return member && has_profile(member, &q);
+	if (!member || !has_profile(member, &q))
+		return 0;
+	profile = line_of(q.slot, MESH_TABLE_PROFILES, q.profile);
+	/* A process of a cgroup may live in any network namespace. */
+	return !profile || !(profile->flags & MESH_PROFILE_EXEMPT_INTERFACES) || (q.cgroup && member->netns != q.netns) ||
+	       !exempt_interface(q.member, q.slot, skb->ifindex);
 }
 
 static __always_inline struct verdict sent(struct __sk_buff *skb)

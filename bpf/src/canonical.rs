@@ -157,7 +157,7 @@ fn source_uses<'a>(
         let ports = local.chain(profile.acceleration.peers.values_mut().flatten()).map(|(_, source)| source);
         (nodes.map(|node| &mut node.source))
             .chain(ids)
-            .chain(exempt.cgroups.iter_mut().map(|(_, source)| source))
+            .chain(exempt.cgroups.iter_mut().chain(&mut exempt.interfaces).map(|(_, source)| source))
             .chain(ports)
     }))
 }

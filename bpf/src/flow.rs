@@ -125,7 +125,7 @@ pub struct Flow {
     pub own: bool,
 }
 
-/// The identity of the process that opens a flow, for `exempt` and `as`.
+/// The identity of the process that opens a flow, for `exempt` and `as`; and what the flow goes by.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Identity {
     /// Real user id.
@@ -134,16 +134,20 @@ pub struct Identity {
     pub gid: Option<u32>,
     /// Absolute cgroup v2 path.
     pub cgroup: Option<String>,
+    /// The interface of the member that the flow goes by, of either direction, for `exempt`.
+    pub interface: Option<String>,
 }
 
 impl Identity {
-    /// What tests write behind a flow: ` as uid 1000 gid 5 cgroup "/a"`. Nothing where nothing is known.
+    /// What tests write behind a flow: ` as uid 1000 gid 5 cgroup "/a" by interface "net1"`. Nothing where nothing is
+    /// known.
     #[must_use]
     pub fn clause(&self) -> String {
         let uid = self.uid.map(|id| format!(" uid {id}"));
         let gid = self.gid.map(|id| format!(" gid {id}"));
         let cgroup = self.cgroup.as_ref().map(|path| format!(" cgroup \"{path}\""));
         let all: String = [uid, gid, cgroup].into_iter().flatten().collect();
-        if all.is_empty() { all } else { format!(" as{all}") }
+        let by = self.interface.as_ref().map(|name| format!(" by interface \"{name}\"")).unwrap_or_default();
+        if all.is_empty() { by } else { format!(" as{all}{by}") }
     }
 }

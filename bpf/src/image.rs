@@ -192,7 +192,7 @@ impl Source {
     }
 }
 
-/// Identities whose outbound traffic is never touched, not even by `always`.
+/// Identities whose outbound traffic is never touched, and interfaces by which none is, not even by `always`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Exempt {
     /// User ids: sorted, disjoint.
@@ -201,6 +201,9 @@ pub struct Exempt {
     pub gids: Vec<(IdRange, SourceId)>,
     /// Absolute cgroup v2 paths, sorted; each covers its descendants.
     pub cgroups: Vec<(String, SourceId)>,
+    /// Names of interfaces, or with `*` at the end the beginning of names, sorted. Inbound traffic that comes in by one is
+    /// not touched either. See [`interface_by`](crate::selector::interface_by).
+    pub interfaces: Vec<(String, SourceId)>,
 }
 
 /// Outbound decisions that depend on the process. Rules that name identities (`as`) cut all processes into

@@ -19,6 +19,8 @@ pub enum MapKind {
     PerCpuArray = 6,
     /// Minimum kernel 4.10. What is not used makes room.
     LruHash = 9,
+    /// Minimum kernel 4.11. The longest key that holds what is asked for answers.
+    LpmTrie = 11,
     /// Minimum kernel 4.12.
     ArrayOfMaps = 12,
     /// Minimum kernel 4.18; listening sockets 5.6, look-up by a program 5.10.
@@ -40,6 +42,7 @@ impl MapKind {
             Self::PerCpuHash => "BPF_MAP_TYPE_PERCPU_HASH",
             Self::PerCpuArray => "BPF_MAP_TYPE_PERCPU_ARRAY",
             Self::LruHash => "BPF_MAP_TYPE_LRU_HASH",
+            Self::LpmTrie => "BPF_MAP_TYPE_LPM_TRIE",
             Self::ArrayOfMaps => "BPF_MAP_TYPE_ARRAY_OF_MAPS",
             Self::SockHash => "BPF_MAP_TYPE_SOCKHASH",
             Self::SkStorage => "BPF_MAP_TYPE_SK_STORAGE",
@@ -96,7 +99,7 @@ const fn map(
     doc: &'static str,
 ) -> MapDef {
     let flags = match kind {
-        MapKind::Hash | MapKind::PerCpuHash | MapKind::SkStorage => NO_PREALLOC,
+        MapKind::Hash | MapKind::PerCpuHash | MapKind::LpmTrie | MapKind::SkStorage => NO_PREALLOC,
         _ => 0,
     };
     MapDef { name, kind, key, value, capacity, flags, c_types: None, inner: None, may_lack: false, doc }
@@ -186,6 +189,32 @@ pub const EXEMPT_CGROUPS: MapDef = MapDef {
         4,
         1 << 17,
         "Paths of cgroups that a profile of a slot exempts, with the source, or puts into a class.",
+    )
+};
+/// Interfaces that are exempt.
+pub const EXEMPT_IFACES: MapDef = MapDef {
+    c_types: Some(("struct mesh_interface_key", "__u32")),
+    may_lack: true,
+    ..map(
+        "exempt_ifaces",
+        MapKind::Hash,
+        size::<abi::InterfaceKey>(),
+        4,
+        1 << 17,
+        "Interfaces of members' network namespaces that the policy of a slot exempts, with the source.",
+    )
+};
+/// Where routes lead by those.
+pub const EXEMPT_ROUTES: MapDef = MapDef {
+    c_types: Some(("struct mesh_route_key", "__u32")),
+    may_lack: true,
+    ..map(
+        "exempt_routes",
+        MapKind::LpmTrie,
+        size::<abi::RouteKey>(),
+        4,
+        1 << 18,
+        "Destinations that a member's routes lead to by those interfaces, with the source; 0: not these.",
     )
 };
 /// Original destinations on their way from the connecting to the accepted socket.
@@ -562,6 +591,8 @@ pub const MAPS: &[MapDef] = &[
     CGROUP_PATHS,
     EXEMPT_IDS,
     EXEMPT_CGROUPS,
+    EXEMPT_IFACES,
+    EXEMPT_ROUTES,
     HANDOVER,
     NOT_TAKEN,
     EXEMPT_FLOWS,

@@ -1,7 +1,7 @@
 //! Who falls under which workload: the part of an image that the runtime needs for endpoints that come
 //! and go, without reading the rest.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use crate::image::{MapImage, ProfileId, SourceId, Workload};
 use crate::pack::Names;
@@ -9,7 +9,7 @@ use crate::prefix::Prefix;
 use crate::selector::{Condition, Endpoint, Narrowness, Selector, Subject};
 use crate::tables::{Damaged, TableData};
 
-/// The workloads of a policy with their selectors, and the cgroups that its profiles exempt.
+/// The workloads of a policy with their selectors, and the cgroups and interfaces that its profiles exempt.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Membership {
     /// Names of the meshes, sorted.
@@ -20,6 +20,8 @@ pub struct Membership {
     pub exempt_cgroups: Vec<(ProfileId, String, SourceId)>,
     /// The same of those that tell classes of processes apart, with the part that each is in.
     pub class_cgroups: Vec<(ProfileId, String, u32)>,
+    /// Names of interfaces and beginnings of names, by profile: sorted, as in an image.
+    pub exempt_interfaces: BTreeMap<ProfileId, Vec<(String, SourceId)>>,
 }
 
 /// An endpoint that two workloads select, neither more narrowly than the other.
@@ -46,8 +48,11 @@ impl Membership {
             let cgroups = profile.classes.cgroups.iter();
             cgroups.map(move |(path, part)| (ProfileId(id), path.clone(), *part))
         });
+        let interfaces =
+            (0..).zip(&image.profiles).map(|(id, profile)| (id, profile.exempt.interfaces.clone()));
         Self {
             meshes: image.meshes.clone(),
+            exempt_interfaces: by_profile(interfaces),
             workloads: image.workloads.clone(),
             exempt_cgroups: exempt.collect(),
             class_cgroups: classes.collect(),
@@ -67,8 +72,13 @@ impl Membership {
         let classes = (0..).zip(names.classes).flat_map(|(id, classes)| {
             classes.cgroups.into_iter().map(move |(path, part)| (ProfileId(id), path, part))
         });
+        let interfaces = (0..).zip(names.interfaces).map(|(id, patterns)| {
+            let patterns = patterns.into_iter().map(|(pattern, source)| (pattern, SourceId(source)));
+            (id, patterns.collect())
+        });
         Ok(Self {
             meshes: names.meshes,
+            exempt_interfaces: by_profile(interfaces),
             exempt_cgroups: exempt.collect(),
             class_cgroups: classes.collect(),
             workloads: (names.workloads.into_iter())
@@ -107,6 +117,13 @@ impl Membership {
     pub fn classifier(&self) -> Classifier<'_> {
         Classifier::of(&self.workloads)
     }
+}
+
+/// Profiles that exempt no interface are none of them.
+fn by_profile(
+    all: impl Iterator<Item = (u32, Vec<(String, SourceId)>)>,
+) -> BTreeMap<ProfileId, Vec<(String, SourceId)>> {
+    all.filter(|(_, patterns)| !patterns.is_empty()).map(|(id, patterns)| (ProfileId(id), patterns)).collect()
 }
 
 /// The workloads of a policy by one thing that each asks for.

@@ -72,7 +72,14 @@ pub(crate) struct Names {
     /// there are some.
     #[serde(skip)]
     pub(crate) classes: Vec<ClassNames>,
+    /// Interfaces that each profile exempts, or none at all where no profile does; written behind the classes, and only
+    /// where there are some.
+    #[serde(skip)]
+    pub(crate) interfaces: Vec<InterfaceNames>,
 }
+
+/// The interfaces that a profile exempts, with the source of each.
+pub(crate) type InterfaceNames = Vec<(String, u32)>;
 
 impl Names {
     /// From the table.
@@ -80,21 +87,35 @@ impl Names {
         let damaged = |what| Damaged { table: Table::Names, what };
         let (mut names, rest): (Self, _) =
             postcard::take_from_bytes(table.bytes()).map_err(|_| damaged("it cannot be read"))?;
-        if !rest.is_empty() {
-            names.classes = postcard::from_bytes(rest).map_err(|_| damaged("its classes cannot be read"))?;
-            if names.classes.len() != names.profiles.len() {
-                return Err(damaged("it has not the classes of each profile"));
-            }
+        if rest.is_empty() {
+            return Ok(names);
+        }
+        let (classes, rest): (Vec<ClassNames>, _) =
+            postcard::take_from_bytes(rest).map_err(|_| damaged("its classes cannot be read"))?;
+        names.classes = classes;
+        if names.classes.len() != names.profiles.len() {
+            return Err(damaged("it has not the classes of each profile"));
+        }
+        if rest.is_empty() {
+            return Ok(names);
+        }
+        names.interfaces =
+            postcard::from_bytes(rest).map_err(|_| damaged("its exempt interfaces cannot be read"))?;
+        if names.interfaces.len() != names.profiles.len() {
+            return Err(damaged("it has not the exempt interfaces of each profile"));
         }
         Ok(names)
     }
 
     fn write(&self) -> postcard::Result<Vec<u8>> {
         let bytes = postcard::to_stdvec(self)?;
-        if self.classes.iter().all(|classes| *classes == ClassNames::default()) {
+        let without_classes = self.classes.iter().all(|classes| *classes == ClassNames::default());
+        let without_interfaces = self.interfaces.iter().all(Vec::is_empty);
+        if without_classes && without_interfaces {
             return Ok(bytes);
         }
-        postcard::to_extend(&self.classes, bytes)
+        let bytes = postcard::to_extend(&self.classes, bytes)?;
+        if without_interfaces { Ok(bytes) } else { postcard::to_extend(&self.interfaces, bytes) }
     }
 }
 
@@ -310,6 +331,8 @@ impl<F: Form> Packer<F> {
             let mut line = abi::Profile::zeroed();
             names.profiles.push(self.profile(&mut line, profile, image, common)?);
             names.classes.push(self.classes(at, &mut line, &profile.classes, image)?);
+            let interfaces = profile.exempt.interfaces.iter();
+            names.interfaces.push(interfaces.map(|(name, source)| (name.clone(), source.0)).collect());
             self.profiles.push(line);
         }
         for line in std::mem::take(&mut self.classes) {
@@ -596,6 +619,7 @@ fn flags(profile: &Profile, image: &MapImage) -> u32 {
         | flag(profile.decides_inbound(image, Protocol::Udp), abi::PROFILE_INBOUND_DATAGRAMS)
         | flag(profile.decides_outbound(image, Protocol::Udp), abi::PROFILE_ANSWERS)
         | flag(!profile.classes.cgroups.is_empty(), abi::PROFILE_CLASS_CGROUPS)
+        | flag(!profile.exempt.interfaces.is_empty(), abi::PROFILE_EXEMPT_INTERFACES)
 }
 
 /// A stretch, or a new value for one that begins at the same key.
@@ -727,6 +751,13 @@ mod tests {
             (Profile { missing_sidecar_refuse: true, ..quiet() }, abi::PROFILE_MISSING_SIDECAR_REFUSE),
             (Profile { failed_attach_refuse: true, ..quiet() }, abi::PROFILE_FAILED_ATTACH_REFUSE),
             (Profile { exempt: cgroup(), ..quiet() }, abi::PROFILE_EXEMPT_CGROUPS),
+            (
+                Profile {
+                    exempt: Exempt { interfaces: vec![("net1".into(), SourceId(0))], ..Exempt::default() },
+                    ..quiet()
+                },
+                abi::PROFILE_EXEMPT_INTERFACES,
+            ),
             (
                 Profile {
                     classes: Classes { cgroups: vec![("/a".into(), 1)], ..Classes::default() },

@@ -181,6 +181,31 @@ pub fn deepest<'p, T>(paths: &'p [(String, T)], cgroup: Option<&str>) -> Option<
     paths.iter().filter(|(path, _)| cgroup_covers(path, cgroup)).max_by_key(|(path, _)| path.len())
 }
 
+/// What a packet comes by that stays in its network namespace. No exemption covers it.
+pub const LOOPBACK: &str = "lo";
+
+/// Whether a pattern of an exemption covers an interface: its name, or where the pattern ends with `*` its beginning.
+#[must_use]
+pub fn interface_covers(pattern: &str, name: &str) -> bool {
+    let is_covered = pattern.strip_suffix('*').map_or(pattern == name, |first| name.starts_with(first));
+    is_covered && name != LOOPBACK
+}
+
+/// The order of patterns that cover one name, the most specific last: the whole name says more than any beginning of it.
+#[must_use]
+pub fn interface_depth(pattern: &str) -> usize {
+    if pattern.ends_with('*') { pattern.len() } else { usize::MAX }
+}
+
+/// The most specific of some patterns that covers an interface, with what belongs to it.
+#[must_use]
+pub fn interface_by<'p, T>(patterns: &'p [(String, T)], name: Option<&str>) -> Option<&'p (String, T)> {
+    let name = name?;
+    (patterns.iter())
+        .filter(|(pattern, _)| interface_covers(pattern, name))
+        .max_by_key(|(pattern, _)| interface_depth(pattern))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -217,5 +242,18 @@ mod tests {
         assert!(cgroup_covers("/a", "/a"));
         assert!(!cgroup_covers("/a", "/ab"));
         assert!(cgroup_covers("/", "/a"));
+    }
+
+    #[test]
+    fn the_most_specific_pattern_covers_an_interface() {
+        let patterns = ["*", "eth*", "eth0", "eth0*", "lo", "l*"].map(|pattern| (pattern.to_owned(), ()));
+        let by = |name: &str| interface_by(&patterns, Some(name)).map(|(pattern, ())| pattern.as_str());
+        assert_eq!(by("eth0"), Some("eth0"));
+        assert_eq!(by("eth01"), Some("eth0*"));
+        assert_eq!(by("eth1"), Some("eth*"));
+        assert_eq!((by("eth"), by("et")), (Some("eth*"), Some("*")));
+        assert_eq!((by("lo"), by("lo0")), (None, Some("l*")));
+        assert_eq!(interface_by(&patterns, None), None);
+        assert_eq!(interface_by(&patterns[2..3], Some("eth")), None);
     }
 }

@@ -13,7 +13,7 @@ use crate::map::Table;
 use crate::pack::{ClassNames, Names, Ports, high, low};
 use crate::ports::PortRange;
 use crate::prefix::Prefix;
-use crate::selector::deepest;
+use crate::selector::{deepest, interface_by};
 use crate::tables::{Damaged, Tables};
 use crate::tree;
 use crate::unpack::{from_wire, prefix};
@@ -28,6 +28,7 @@ pub struct Sim<'a> {
     decisions: &'a [abi::Decision],
     sources: &'a [abi::Source],
     exempt_cgroups: Vec<Vec<(String, u32)>>,
+    exempt_interfaces: Vec<Vec<(String, u32)>>,
     classes: Vec<ClassLines>,
 }
 
@@ -126,6 +127,7 @@ impl<'a> Sim<'a> {
             decisions: tables.get(Table::Decisions).records(),
             sources: tables.get(Table::Sources).records(),
             exempt_cgroups: names.profiles.into_iter().map(|profile| profile.exempt_cgroups).collect(),
+            exempt_interfaces: names.interfaces,
         })
     }
 
@@ -135,6 +137,9 @@ impl<'a> Sim<'a> {
         if flow.direction == Direction::Outbound
             && let Some(source) = self.exempt(profile, identity)?
         {
+            return Some(Decided::Exempt(source));
+        }
+        if let Some(source) = self.exempt_interface(profile, flow, identity)? {
             return Some(Decided::Exempt(source));
         }
         let class = match flow.direction {
@@ -185,6 +190,24 @@ impl<'a> Sim<'a> {
         }
         let paths = self.exempt_cgroups.get(profile.0 as usize)?;
         Some(deepest(paths, identity.cgroup.as_deref()).map(|&(_, source)| SourceId(source)))
+    }
+
+    /// The exemption of the interface that a flow goes by. What a member receives from an address of its own came in by
+    /// loopback.
+    fn exempt_interface(
+        &self,
+        profile: ProfileId,
+        flow: &Flow,
+        identity: &Identity,
+    ) -> Option<Option<SourceId>> {
+        let line = self.profiles.get(profile.0 as usize)?;
+        let is_within = flow.direction == Direction::Inbound && flow.own;
+        if line.flags & abi::PROFILE_EXEMPT_INTERFACES == 0 || is_within {
+            return Some(None);
+        }
+        let patterns = self.exempt_interfaces.get(profile.0 as usize)?;
+        let found = interface_by(patterns, identity.interface.as_deref());
+        Some(found.map(|&(_, source)| SourceId(source)))
     }
 
     /// The class of a process, of which there are none but 0 where no rule of the profile names an identity. `None`

@@ -152,8 +152,10 @@ impl Tables {
     #[must_use]
     pub fn policy_abi(&self) -> u32 {
         let profiles: &[abi::Profile] = self.get(Table::Profiles).records();
-        let has_classes = profiles.iter().any(|profile| profile.class_cells != 0);
-        if has_classes { POLICY_ABI } else { POLICY_ABI_UNCLASSED }
+        let is_new = |profile: &abi::Profile| {
+            profile.class_cells != 0 || profile.flags & abi::PROFILE_EXEMPT_INTERFACES != 0
+        };
+        if profiles.iter().any(is_new) { POLICY_ABI } else { POLICY_ABI_UNCLASSED }
     }
 
     /// The policy's digest: over the digests of all tables but the manifest.

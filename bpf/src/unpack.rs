@@ -29,12 +29,16 @@ pub fn unpack(tables: &Tables) -> Result<MapImage, Damaged> {
     let mut profiles = Vec::new();
     let mut behind = names.profiles.len() as u64;
     let mut classes = names.classes.iter();
+    let mut interfaces = names.interfaces.iter();
     for ((at, profile), line) in (0..).zip(&names.profiles).zip(tables.get(Table::Profiles).records()) {
         let mut profile = reader.profile(profile, line, &mut nodes)?;
         if let Some(names) = classes.next() {
             profile.classes = reader.classes(names, line, (at, behind), &mut nodes)?;
             behind += names.nodes.len() as u64;
         }
+        let interfaces = interfaces.next().into_iter().flatten();
+        profile.exempt.interfaces =
+            interfaces.map(|(pattern, source)| (pattern.clone(), SourceId(*source))).collect();
         profiles.push(profile);
     }
     let sources = sources(tables, &names)?;
@@ -122,6 +126,7 @@ impl<'a> Reader<'a> {
                 cgroups: (names.exempt_cgroups.iter())
                     .map(|(path, source)| (path.clone(), SourceId(*source)))
                     .collect(),
+                interfaces: Vec::new(),
             },
             missing_sidecar_refuse: line.flags & abi::PROFILE_MISSING_SIDECAR_REFUSE != 0,
             failed_attach_refuse: line.flags & abi::PROFILE_FAILED_ATTACH_REFUSE != 0,

@@ -109,8 +109,9 @@ fn classes() -> impl Strategy<Value = Classes> {
 
 fn identity() -> impl Strategy<Value = Identity> {
     let cgroup = prop::sample::select(vec!["/", "/a", "/a/b/c/d", "/a/bc", "/ab/a", "/c", "/c/d/e", "/x"]);
-    (prop::option::of(id()), prop::option::of(id()), prop::option::of(cgroup))
-        .prop_map(|(uid, gid, cgroup)| Identity { uid, gid, cgroup: cgroup.map(str::to_owned) })
+    (prop::option::of(id()), prop::option::of(id()), prop::option::of(cgroup)).prop_map(
+        |(uid, gid, cgroup)| Identity { uid, gid, cgroup: cgroup.map(str::to_owned), interface: None },
+    )
 }
 
 fn profile() -> impl Strategy<Value = Profile> {
@@ -126,7 +127,12 @@ fn profile() -> impl Strategy<Value = Profile> {
             name: "mesh".into(),
             classes,
             sides: [outbound, inbound],
-            exempt: Exempt { gids: uids.clone(), uids, cgroups: vec![("/a/b".into(), SourceId(2))] },
+            exempt: Exempt {
+                gids: uids.clone(),
+                uids,
+                cgroups: vec![("/a/b".into(), SourceId(2))],
+                interfaces: Vec::new(),
+            },
             missing_sidecar_refuse: flags[0],
             failed_attach_refuse: flags[1],
             acceleration: Acceleration {
@@ -393,7 +399,7 @@ fn a_process_is_of_the_class_that_its_three_parts_make() {
     assert_eq!(unpack(&tables).unwrap(), image);
     let sim = Sim::new(&tables).unwrap();
     let port = |uid, gid, cgroup: Option<&str>| {
-        let identity = Identity { uid, gid, cgroup: cgroup.map(str::to_owned) };
+        let identity = Identity { uid, gid, cgroup: cgroup.map(str::to_owned), interface: None };
         let flow = |direction| Flow {
             direction,
             protocol: Protocol::Tcp,

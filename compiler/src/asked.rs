@@ -7,7 +7,7 @@ use mesh_bpf::flow::{Direction, Identity};
 
 use crate::ast::{Asked, AskedEnd, AskedKind, Name};
 use crate::diag::{Code, Diagnostic, Severity, all_of, did_you_mean, quote};
-use crate::resolve::{Services, identity, identity_of_inbound, inbound_of_address, no_workload};
+use crate::resolve::{Services, identity, inbound_of_address, no_workload, only_an_interface};
 
 /// More choices are counted, not told.
 const TOLD: usize = 8;
@@ -93,8 +93,8 @@ impl Names {
             }
             (Other::Address(_) | Other::Service(_), ..) => return Err(no_workload(asked.span)),
         };
-        if let (Direction::Inbound, Some(first)) = (direction, asked.identity.first()) {
-            return Err(identity_of_inbound(first.span));
+        if direction == Direction::Inbound {
+            only_an_interface(&asked.identity)?;
         }
         Ok(Found { who, direction, other, identity: identity(&asked.identity) })
     }

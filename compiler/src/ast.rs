@@ -251,7 +251,7 @@ pub struct Exempt {
     pub span: Span,
 }
 
-/// Who a process is.
+/// Who a process is, or what a flow goes by.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Identity {
     /// Real user ids.
@@ -260,6 +260,8 @@ pub enum Identity {
     Gid(IdRange),
     /// An absolute cgroup path.
     Cgroup(String),
+    /// An interface, or with `*` at the end all whose names begin so.
+    Interface(String),
 }
 
 /// `on …`
@@ -448,7 +450,7 @@ pub struct Flow {
     pub protocol: Protocol,
     /// The port that is dialled.
     pub port: u16,
-    /// `as …`; each kind at most once. Ranges are single ids.
+    /// `as …` and `by …`; each kind at most once. Ranges are single ids.
     pub identity: Vec<Spanned<Identity>>,
     /// The whole flow.
     pub span: Span,
@@ -467,7 +469,7 @@ pub struct Asked {
     pub protocol: Protocol,
     /// The port that is dialled.
     pub port: u16,
-    /// `as …`; each kind at most once. Ranges are single ids.
+    /// `as …` and `by …`; each kind at most once. Ranges are single ids.
     pub identity: Vec<Spanned<Identity>>,
     /// The whole flow.
     pub span: Span,

@@ -238,7 +238,12 @@ fn identities() -> Vec<Identity> {
     for uid in USERS {
         for gid in GROUPS {
             for cgroup in CGROUPS {
-                all.push(Identity { uid: Some(uid), gid: Some(gid), cgroup: Some(cgroup.to_owned()) });
+                all.push(Identity {
+                    uid: Some(uid),
+                    gid: Some(gid),
+                    cgroup: Some(cgroup.to_owned()),
+                    interface: None,
+                });
             }
         }
     }

@@ -162,6 +162,7 @@ impl Fixture {
         let who = match kind {
             "uid" => Exempted::Uid(ids(value)),
             "gid" => Exempted::Gid(ids(value)),
+            "interface" => Exempted::Interface(value.into()),
             _ => Exempted::Cgroup(value.into()),
         };
         let span = self.span();

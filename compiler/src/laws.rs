@@ -168,7 +168,7 @@ fn identities() -> Vec<Identity> {
         (9, 6, "/a/bc"),
         (5, 8, "/a"),
     ] {
-        all.push(Identity { uid: Some(uid), gid: Some(gid), cgroup: Some(cgroup.into()) });
+        all.push(Identity { uid: Some(uid), gid: Some(gid), cgroup: Some(cgroup.into()), interface: None });
     }
     all
 }
@@ -186,8 +186,8 @@ fn opened() -> impl Iterator<Item = (Flow, Identity)> {
 }
 
 /// Exemptions that meet: ranges at both ends of the ids, that touch, overlap and hold each other; cgroups in each other
-/// and beside their namesakes.
-const EXEMPTIONS: [&str; 17] = [
+/// and beside their namesakes; interfaces and beginnings of their names.
+const EXEMPTIONS: [&str; 23] = [
     "uid 0",
     "uid 0-2",
     "uid 1",
@@ -205,17 +205,28 @@ const EXEMPTIONS: [&str; 17] = [
     "cgroup /a/b",
     "cgroup /ab",
     "cgroup /a/bc",
+    "interface net1",
+    "interface net*",
+    "interface net1*",
+    "interface eth0",
+    "interface *",
+    "interface lo",
 ];
 const IDS: [Option<u32>; 9] =
     [None, Some(0), Some(1), Some(2), Some(3), Some(4), Some(5), Some(6), Some(u32::MAX)];
+const INTERFACES: [Option<&str>; 6] =
+    [None, Some("net1"), Some("net10"), Some("net"), Some("eth0"), Some("lo")];
 const CGROUPS: [Option<&str>; 7] =
     [None, Some("/"), Some("/a"), Some("/a/b"), Some("/a/b/c"), Some("/ab"), Some("/b/a")];
 
 /// Nobody who is known, and everybody near a bound of these.
 fn anybody() -> impl Iterator<Item = Identity> {
-    IDS.into_iter().flat_map(|uid| {
+    let text = |text: Option<&str>| text.map(str::to_owned);
+    IDS.into_iter().flat_map(move |uid| {
         IDS.into_iter().flat_map(move |gid| {
-            CGROUPS.map(|cgroup| Identity { uid, gid, cgroup: cgroup.map(str::to_owned) })
+            CGROUPS.into_iter().flat_map(move |cgroup| {
+                INTERFACES.map(|name| Identity { uid, gid, cgroup: text(cgroup), interface: text(name) })
+            })
         })
     })
 }
@@ -431,22 +442,24 @@ proptest! {
     }
 }
 
-/// The evaluator and the tables exempt the same identities, by the same exemption; the proof accepts those tables.
+/// The evaluator and the tables exempt the same identities and interfaces, by the same exemption; the proof accepts those
+/// tables.
 #[test]
 fn exemptions_mean_what_the_tables_say() {
-    let flow = Flow {
-        direction: Direction::Outbound,
+    let flow = |direction, own| Flow {
+        direction,
         protocol: Protocol::Tcp,
         address: "10.0.0.1".parse().unwrap(),
         port: 80,
-        own: false,
+        own,
     };
+    let flows = [Direction::Outbound, Direction::Inbound].map(|it| [false, true].map(|own| flow(it, own)));
     let mut exempt = 0;
     for seed in 1..=60u64 {
         let mut random = Random::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let mut fixture = Fixture::new(&WORKLOADS);
         fixture.rule("", "always deny outbound");
-        for _ in 0..random.below(8) {
+        for _ in 0..random.below(10) {
             let (scope, who) = (random.of(&SCOPES), random.of(&EXEMPTIONS));
             fixture.exempt(scope, who);
         }
@@ -456,7 +469,7 @@ fn exemptions_mean_what_the_tables_say() {
         is_proved_unless_tied(&program, &tables);
         let sim = Sim::new(&tables).unwrap();
         for (workload, id) in image.workloads.iter().zip((0..).map(WorkloadId)) {
-            for identity in anybody() {
+            for (identity, flow) in anybody().zip(flows.as_flattened().iter().copied().cycle()) {
                 let by = match eval::evaluate(&program, id, &flow, &identity).decider {
                     Decider::Exempt(index) => {
                         let exempt = &program.exempts[index];

@@ -54,6 +54,7 @@ fn everything() -> Program {
         .exempt("m", "uid 1505")
         .exempt("m/a", "gid 7")
         .exempt("m/a", "cgroup /sidecars")
+        .exempt("m/b", "interface net1")
         .on("m", Event::MissingSidecar, false)
         .on("m/b", Event::MissingSidecar, true)
         .group("front", "a,b")
@@ -239,10 +240,11 @@ fn identities_that_are_exempt_otherwise_are_missed() {
         .exempt("", "uid 1500-1509")
         .exempt("m", "uid 1520")
         .exempt("m", "gid 7-9")
-        .exempt("m/a", "cgroup /a");
+        .exempt("m/a", "cgroup /a")
+        .exempt("m", "interface net*");
     let whole = image(&fixture.program);
     assert_eq!(disproof_of(&fixture.program, &whole), None);
-    let changes: [Change; 12] = [
+    let changes: [Change; 15] = [
         ("a user more", |exempt| exempt.uids[0].0.last += 1),
         ("a user more in front", |exempt| exempt.uids[0].0.first -= 1),
         ("a user fewer", |exempt| exempt.uids[0].0.last -= 1),
@@ -255,6 +257,9 @@ fn identities_that_are_exempt_otherwise_are_missed() {
         ("no cgroup", |exempt| exempt.cgroups.clear()),
         ("another cgroup", |exempt| exempt.cgroups[0].0 = "/b".into()),
         ("a cgroup by another item", |exempt| exempt.cgroups[0].1 = exempt.uids[0].1),
+        ("no interface", |exempt| exempt.interfaces.clear()),
+        ("other interfaces", |exempt| exempt.interfaces[0].0 = "net".into()),
+        ("interfaces by another item", |exempt| exempt.interfaces[0].1 = exempt.uids[0].1),
     ];
     for (what, change) in changes {
         let mut image = whole.clone();

@@ -161,9 +161,10 @@ impl Writer<'_, '_> {
     fn common(&mut self) {
         match self.choices.below(8) {
             0 => {
-                let kind = self.choices.word_of(&["uid", "gid"]);
-                let ids = self.list(Self::id);
-                self.line(&format!("exempt {kind} {ids}"));
+                let kind = self.choices.word_of(&["uid", "gid", "interface"]);
+                let items =
+                    if kind == "interface" { self.list(Self::interface) } else { self.list(Self::id) };
+                self.line(&format!("exempt {kind} {items}"));
             }
             1 => {
                 let event = self.choices.word_of(&[
@@ -185,6 +186,11 @@ impl Writer<'_, '_> {
             1 => format!("{}", u32::MAX - first),
             _ => first.to_string(),
         }
+    }
+
+    fn interface(&mut self) -> String {
+        let name = self.choices.word_of(&["net1", "net*", "eth0", "eth0*", "*"]);
+        format!("\"{name}\"")
     }
 
     fn rule(&mut self) {

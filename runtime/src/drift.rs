@@ -58,6 +58,10 @@ pub enum Drift {
     PodTranslates(String),
     /// A pod has an interface without a program.
     PodInterfaceMissed(String),
+    /// Interfaces or routes of a member are not those that its exemptions were last brought in line with.
+    MemberInterfaces(String),
+    /// A member has more routes than can be followed to tell what leaves by exempt interfaces.
+    MemberRoutesMany(String),
     /// Sockets listen in a pod that are not known.
     PodSocketsUnknown(String),
     /// A pod has more addresses than can be its own.
@@ -142,6 +146,8 @@ codes! {
     Self::PodProgramMissing(_) => "pod-program-missing",
     Self::PodTranslates(_) => "pod-translates",
     Self::PodInterfaceMissed(_) => "pod-interface-missed",
+    Self::MemberInterfaces(_) => "member-interfaces",
+    Self::MemberRoutesMany(_) => "member-routes-many",
     Self::PodSocketsUnknown(_) => "pod-sockets-unknown",
     Self::PodAddressesMany { .. } => "pod-addresses-many",
     Self::PodSourceChanged(_) => "pod-source-changed",

@@ -88,6 +88,7 @@ pub use instance::{Instance, Placement, find_hierarchy, kept_inbound};
 pub use member::{Interface, Key, Member, Origin, Sandbox};
 pub use members::command_cgroups::is_of_a_command;
 pub use members::decisions::Decisions;
+pub use members::interfaces::ExemptInterfaces;
 pub use members::pod::{Attachment, Labels, Pod, PodAttached, PodSelector};
 pub use owner::{Holder, Owner};
 pub use runtime::{Options, Runtime};

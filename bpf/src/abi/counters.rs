@@ -61,7 +61,7 @@ indices! {
         NotMember = "not_member",
         /// The process is a member, but not under the live policy.
         NoProfile = "no_profile",
-        /// The identity is exempt.
+        /// The identity is exempt, or the interface.
         Exempt = "exempt",
         /// Sent to the sidecar.
         Redirected = "redirected",

@@ -18,6 +18,8 @@ constants! {
     SPREAD_FIRST: u32 = 0x7f80_0000;
     /// How many addresses that are.
     SPREAD_COUNT: u32 = 0x7f_ffff;
+    /// Bits before the address in a [`RouteKey`].
+    ROUTE_BITS: u32 = 64;
     /// [`own_bit`] multiplies by it (odd).
     OWN_MULTIPLIER: u32 = 0x9e37_79b1;
 }
@@ -72,6 +74,29 @@ layouts! {
         member: u32,
         /// Not 0: a policy exempts its processes, or puts them into a class.
         exempt: u32,
+    }
+
+    /// An interface of a member's network namespace that its profile of one slot exempts.
+    struct InterfaceKey as "mesh_interface_key" {
+        /// The member's number.
+        member: u32,
+        /// The slot, 0 or 1.
+        slot: u32,
+        /// The interface's number in that namespace.
+        index: u32,
+    }
+
+    /// A destination whose route leads out of a member's network namespace by an interface that its profile of one slot
+    /// exempts, or within such a one a destination whose route does not. The key of a longest-prefix match.
+    struct RouteKey as "mesh_route_key" {
+        /// How many of the bits that follow count.
+        bits: u32,
+        /// The member's number.
+        member: u32,
+        /// The slot, 0 or 1.
+        slot: u32,
+        /// Network order, IPv4 as v4-mapped.
+        address: [u32; 4],
     }
 
     /// A cgroup path that a profile of one slot exempts, or puts into a class.

@@ -2,9 +2,9 @@
 //! [`POLICY_ABI`].
 
 constants! {
-    /// Version of the tables of a generation: of those in which some profile has classes.
+    /// Version of the tables of a generation: of those in which some profile has classes or exempts interfaces.
     POLICY_ABI: u32 = 4;
-    /// The same of tables in which none has: what an earlier version of meshc wrote, and can read.
+    /// The same of tables in which none does: what an earlier version of meshc wrote, and can read.
     POLICY_ABI_UNCLASSED: u32 = 3;
     /// First 8 bytes of a manifest: `meshc\0im`, little-endian.
     MANIFEST_MAGIC: u64 = u64::from_le_bytes(*b"meshc\0im");
@@ -64,6 +64,8 @@ constants! {
     PROFILE_INBOUND_DATAGRAMS: u32 = 128;
     /// [`Profile::flags`]: the class of a process depends on its cgroup; look it up.
     PROFILE_CLASS_CGROUPS: u32 = 256;
+    /// [`Profile::flags`]: the profile exempts interfaces; look them up.
+    PROFILE_EXEMPT_INTERFACES: u32 = 512;
     /// [`Node::family`] of the prefix `any`.
     FAMILY_ANY: u8 = 0;
     /// [`Node::family`] and [`Flow::family`](super::Flow::family) of IPv4.

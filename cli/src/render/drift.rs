@@ -63,6 +63,15 @@ pub fn text(drift: &Drift) -> String {
                 "the pod `{name}` has an interface without a program: it was added after the pod was attached"
             )
         }
+        Drift::MemberInterfaces(name) => {
+            format!(
+                "interfaces or routes of the member `{name}` are others than those that its exemptions are of"
+            )
+        }
+        Drift::MemberRoutesMany(name) => format!(
+            "the member `{name}` has more routes than are followed: the policy decides what leaves by exempt interfaces, \
+             but for sockets that are bound to one"
+        ),
         Drift::PodSocketsUnknown(name) => format!("the pod `{name}` {SOCKETS_UNKNOWN}"),
         Drift::PodAddressesMany { pod, own } => {
             format!("the pod `{pod}` has too many addresses: {own} of them count as its own")
@@ -185,6 +194,14 @@ mod tests {
             (
                 Drift::PodInterfaceMissed(name()),
                 "the pod `cart` has an interface without a program: it was added after the pod was attached",
+            ),
+            (
+                Drift::MemberInterfaces(name()),
+                "interfaces or routes of the member `cart` are others than those that its exemptions are of",
+            ),
+            (
+                Drift::MemberRoutesMany(name()),
+                "the member `cart` has more routes than are followed: the policy decides what leaves by exempt interfaces, but for sockets that are bound to one",
             ),
             (
                 Drift::PodSocketsUnknown(name()),

@@ -99,6 +99,7 @@ fn object(shown: &Shown<'_>, found: &Explanation, facts: &[Fact]) -> Value {
             "rule": reason_object(locations, &beaten.rule), "by": cause_object(locations, &beaten.by),
             "reason": why_object(&beaten.why),
         })).collect::<Vec<_>>(),
+        "exempt_interfaces": found.interfaces.iter().map(|it| reason_object(locations, it)).collect::<Vec<_>>(),
         "entries": found.entries.iter().map(|entry| json!({
             "map": entry.map, "key": entry.key, "value": entry.value,
         })).collect::<Vec<_>>(),
@@ -171,6 +172,10 @@ fn text(shown: &Shown<'_>, found: &Explanation, facts: &[Fact]) -> String {
         }
         let _ = writeln!(out, "          {}", why_text(why, "\n                    "));
     }
+    for interface in &found.interfaces {
+        let _ = writeln!(out, "  but   {}", reason_text(locations, interface));
+        out.push_str("          leaves it alone where it goes by such an interface\n");
+    }
     for fact in facts.iter().filter(|fact| !fact.text.is_empty()) {
         let _ = writeln!(out, "  {}", fact.text);
     }
@@ -213,7 +218,7 @@ const fn why_code(why: &Why) -> &'static str {
 fn why_text(why: &Why, between: &str) -> String {
     let inside = |what: &str| format!("{what}: only rules whose own addresses lie inside reach it");
     match why {
-        Why::Exempt => "an exempt process passes all rules, also those with `always`".into(),
+        Why::Exempt => "what is exempt passes all rules, also those with `always`".into(),
         Why::Always => "a rule with `always` passes all rules without".into(),
         Why::Narrower(all) => {
             let all: Vec<String> = all.iter().map(|it| format!("{} within {}", it.inner, it.outer)).collect();

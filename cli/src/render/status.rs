@@ -56,6 +56,8 @@ pub struct Shown<'a> {
     pub held: &'a [Held],
     /// Kubernetes services that the live policy names and that have no address.
     pub empty: &'a [String],
+    /// Exemptions of interfaces that no member has.
+    pub absent: &'a [String],
 }
 
 /// All of it.
@@ -72,6 +74,8 @@ pub fn text(shown: &Shown<'_>) -> String {
     out.push_str(&shown.agent);
     problems(&mut out, shown);
     section(&mut out, "services without an address, for which no rule acts now", shown.empty, String::clone);
+    section(&mut out, "exempt interfaces that no member has now", shown.absent, String::clone);
+    interfaces(&mut out, shown);
     workloads(&mut out, shown);
     decisions(&mut out, shown);
     if let Some(found) = &status.acceleration {
@@ -156,6 +160,35 @@ fn workloads(out: &mut String, shown: &Shown<'_>) {
         })
         .collect();
     out.push_str(&table::text(&cells, shown.columns, Apart::First));
+}
+
+/// What is not followed of members' routes; of each member, where members are asked for, which interfaces are exempt.
+fn interfaces(out: &mut String, shown: &Shown<'_>) {
+    let is_asked = shown.details.members || shown.details.verbose;
+    let exempt = shown.status.members.iter().filter_map(|member| Some((member, member.exempt.as_ref()?)));
+    let rows: Vec<String> = exempt
+        .filter(|(_, exempt)| is_asked || exempt.special > 0)
+        .map(|(member, exempt)| {
+            let names = exempt.interfaces.iter().filter(|(_, is_exempt)| *is_exempt);
+            let names: Vec<&str> = names.map(|(name, _)| name.as_str()).collect();
+            let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+            let routes = match exempt.routes {
+                0 => String::new(),
+                1 => ", with 1 prefix of its routes".to_owned(),
+                count => format!(", with {count} prefixes of its routes"),
+            };
+            let special = match exempt.special {
+                0 => String::new(),
+                1 => "; 1 rule or route that looks at more than the destination is not followed".to_owned(),
+                count => format!(
+                    "; {count} rules and routes that look at more than the destination are not followed"
+                ),
+            };
+            let name = member.cgroup.as_deref().unwrap_or(&member.name);
+            format!("{name}: {names}{routes}{special}")
+        })
+        .collect();
+    section(out, "exempt interfaces", &rows, String::clone);
 }
 
 /// A row for each member: its workload, and what was decided for it.

@@ -112,6 +112,7 @@ pub fn exempt_source(scope: &str, who: &Exempted) -> Source {
         Exempted::Uid(range) => format!("exempt uid {range}"),
         Exempted::Gid(range) => format!("exempt gid {range}"),
         Exempted::Cgroup(path) => format!("exempt cgroup \"{path}\""),
+        Exempted::Interface(name) => format!("exempt interface \"{name}\""),
     };
     Source { kind: SourceKind::Exempt, scope: scope.to_owned(), head, ..Source::default() }
 }

@@ -456,6 +456,8 @@ pub enum Exempted {
     Gid(IdRange),
     /// A cgroup and its descendants.
     Cgroup(String),
+    /// What goes by an interface of the member, or with `*` at the end by any whose name begins so.
+    Interface(String),
 }
 
 /// One `on` statement.
@@ -598,7 +600,7 @@ mod tests {
         let nobody = Identity::default();
         assert!(Who::EVERYBODY.holds(&nobody));
         assert!(!who(Some((0, u32::MAX)), None, None).holds(&nobody));
-        let known = Identity { uid: Some(7), gid: Some(8), cgroup: Some("/a/b".into()) };
+        let known = Identity { uid: Some(7), gid: Some(8), cgroup: Some("/a/b".into()), interface: None };
         for (one, holds) in [
             (who(Some((7, 7)), Some((8, 9)), Some("/a")), true),
             (who(Some((7, 7)), Some((9, 9)), None), false),

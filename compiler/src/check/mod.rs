@@ -10,6 +10,7 @@ mod empty_workload;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod library;
+mod loopback_exempt;
 mod membership_overlap;
 mod on_conflict;
 mod redirect_loop;
@@ -52,6 +53,7 @@ pub fn check(resolution: &Resolution) -> (Option<Checked<'_>>, Vec<Diagnostic>) 
     on_conflict::check(&resolution.program, &mut diagnostics);
     unused::check(resolution, &mut diagnostics);
     wide_exempt::check(&resolution.program, &mut diagnostics);
+    loopback_exempt::check(&resolution.program, &mut diagnostics);
     crate::diag::sort(&mut diagnostics);
     let sound = resolution.sound && !has_errors(&diagnostics);
     (sound.then_some(Checked { program: &resolution.program }), diagnostics)

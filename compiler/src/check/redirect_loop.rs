@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use mesh_bpf::flow::{Direction, Verdict};
 
 use crate::diag::{Code, Diagnostic};
-use crate::hir::{MeshId, Program, Rule, Scope, WorkloadId};
+use crate::hir::{Exempted, MeshId, Program, Rule, Scope, WorkloadId};
 use crate::resolve::Resolution;
 
 /// How many places of each kind one diagnostic underlines.
@@ -38,7 +38,9 @@ pub(super) fn check(resolution: &Resolution, diagnostics: &mut Vec<Diagnostic>) 
 
 /// Workloads that nothing exempts anybody in.
 fn caught(program: &Program) -> Vec<WorkloadId> {
-    let scopes: BTreeSet<usize> = program.exempts.iter().map(|exempt| exempt.scope.index()).collect();
+    // A sidecar is known by its process: where its connections go to it shares with whom it serves.
+    let of_processes = program.exempts.iter().filter(|exempt| !matches!(exempt.who, Exempted::Interface(_)));
+    let scopes: BTreeSet<usize> = of_processes.map(|exempt| exempt.scope.index()).collect();
     let members =
         scopes.iter().filter_map(|&scope| program.scopes.get(scope)).flat_map(|scope| &scope.members);
     let exempt: BTreeSet<WorkloadId> = members.copied().collect();
@@ -107,6 +109,14 @@ mod tests {
         expect(
             "redirect outbound -> 15001\nmesh m { workload a { any\n exempt uid 1500 }\n workload b { address 1.1.1.1 } }",
             &[("redirect-loop", LOOP, &["redirect outbound -> 15001", "b"])],
+        );
+    }
+
+    #[test]
+    fn an_exempt_interface_exempts_no_sidecar() {
+        expect(
+            "redirect outbound -> 15001\nexempt interface \"net1\"\nmesh m { workload a { any } }",
+            &[("redirect-loop", LOOP, &["redirect outbound -> 15001", "a"])],
         );
     }
 

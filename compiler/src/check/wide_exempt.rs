@@ -2,6 +2,7 @@
 
 use crate::diag::{Code, Diagnostic};
 use crate::hir::{Exempted, Program};
+use crate::source::Span;
 
 /// More ids than this in one range are more than the sidecars of one node need.
 const WIDEST: u32 = 16;
@@ -11,6 +12,10 @@ pub(super) fn check(program: &Program, diagnostics: &mut Vec<Diagnostic>) {
         let (what, range) = match &exempt.who {
             Exempted::Uid(range) => ("uid", *range),
             Exempted::Gid(range) => ("gid", *range),
+            Exempted::Interface(pattern) => {
+                diagnostics.extend((pattern == "*").then(|| every_interface(exempt.span)));
+                continue;
+            }
             Exempted::Cgroup(_) => continue,
         };
         let root = what == "uid" && range.first == 0;
@@ -30,6 +35,12 @@ pub(super) fn check(program: &Program, diagnostics: &mut Vec<Diagnostic>) {
     }
 }
 
+fn every_interface(span: Span) -> Diagnostic {
+    Diagnostic::new(Code::WideExempt, "whatever goes by any interface is exempt")
+        .label(span, "every interface but loopback")
+        .help("name those that the mesh is to leave alone, such as `exempt interface \"net*\"`")
+}
+
 #[cfg(test)]
 mod tests {
     use crate::check::fixture::expect;
@@ -45,6 +56,10 @@ mod tests {
                 ("wide-exempt", "17 uids are exempt", &["1-17"]),
                 ("wide-exempt", "496 gids are exempt", &["5-500"]),
             ],
+        );
+        expect(
+            &format!("exempt interface \"*\", \"e*\", \"eth0\"{MESH}"),
+            &[("wide-exempt", "whatever goes by any interface is exempt", &["\"*\""])],
         );
     }
 }

@@ -23,7 +23,8 @@ pub(crate) fn exemptions(program: &Program, scopes: &[ScopeId], sources: &mut Ve
     // The least text comes first and is credited.
     written.sort_by(|(a, _), (b, _)| (&a.head, &a.scope).cmp(&(&b.head, &b.scope)));
     written.dedup_by(|(a, _), (b, _)| a == b);
-    let (mut uids, mut gids, mut cgroups) = (Vec::new(), Vec::new(), BTreeMap::new());
+    let (mut uids, mut gids) = (Vec::new(), Vec::new());
+    let (mut cgroups, mut interfaces) = (BTreeMap::new(), BTreeMap::new());
     for (source, who) in written {
         let id = SourceId(count(sources.len()));
         sources.push(source);
@@ -33,9 +34,17 @@ pub(crate) fn exemptions(program: &Program, scopes: &[ScopeId], sources: &mut Ve
             Exempted::Cgroup(path) => {
                 cgroups.entry(path.clone()).or_insert(id);
             }
+            Exempted::Interface(name) => {
+                interfaces.entry(name.clone()).or_insert(id);
+            }
         }
     }
-    Exempt { uids: disjoint(&uids), gids: disjoint(&gids), cgroups: cgroups.into_iter().collect() }
+    Exempt {
+        uids: disjoint(&uids),
+        gids: disjoint(&gids),
+        cgroups: cgroups.into_iter().collect(),
+        interfaces: interfaces.into_iter().collect(),
+    }
 }
 
 /// Cuts claims that overlap; each id goes to the earliest claim.

@@ -94,6 +94,7 @@ impl Processes {
             uid: first(&self.parts.uids, uid),
             gid: first(&self.parts.gids, gid),
             cgroup: path.map(|(path, _)| path.clone()),
+            interface: None,
         }
     }
 
@@ -220,7 +221,7 @@ mod tests {
         for uid in known(&[0, 4, 5, 6, 9, 10, 4_000_000_000, u32::MAX]) {
             for gid in known(&[0, 6, 7, 8, 9, 10]) {
                 for cgroup in ["/", "/a", "/a/b/c", "/ab"].map(Some).into_iter().chain([None]) {
-                    let identity = Identity { uid, gid, cgroup: cgroup.map(Into::into) };
+                    let identity = Identity { uid, gid, cgroup: cgroup.map(Into::into), interface: None };
                     let holding: BTreeSet<WhoId> = (1..)
                         .zip(&whos)
                         .filter(|(_, who)| who.holds(&identity))

@@ -52,6 +52,8 @@ pub enum Code {
     BadId,
     /// Not a cgroup path.
     BadPath,
+    /// No name that an interface can have.
+    BadInterface,
     /// No name that a Kubernetes service can have.
     BadService,
     /// A Kubernetes service whose addresses are not known.
@@ -90,7 +92,7 @@ pub enum Code {
 
 impl Code {
     /// All codes, in the order of the reference.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 31] = [
         Self::Syntax,
         Self::UnknownName,
         Self::DuplicateName,
@@ -104,6 +106,7 @@ impl Code {
         Self::BadAddress,
         Self::BadId,
         Self::BadPath,
+        Self::BadInterface,
         Self::BadService,
         Self::UnknownService,
         Self::Conflict,
@@ -140,6 +143,7 @@ impl Code {
             Self::BadAddress => "bad-address",
             Self::BadId => "bad-id",
             Self::BadPath => "bad-path",
+            Self::BadInterface => "bad-interface",
             Self::BadService => "bad-service",
             Self::UnknownService => "unknown-service",
             Self::Conflict => "conflict",
@@ -196,6 +200,7 @@ impl Code {
             Self::BadAddress => include_str!("pages/bad-address.md"),
             Self::BadId => include_str!("pages/bad-id.md"),
             Self::BadPath => include_str!("pages/bad-path.md"),
+            Self::BadInterface => include_str!("pages/bad-interface.md"),
             Self::BadService => include_str!("pages/bad-service.md"),
             Self::UnknownService => include_str!("pages/unknown-service.md"),
             Self::Conflict => include_str!("pages/conflict.md"),

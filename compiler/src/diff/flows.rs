@@ -257,7 +257,7 @@ fn cut(left: &[Piece], right: &[Piece]) -> Vec<(AddressRange, Option<u32>, Optio
     cut
 }
 
-/// Identities that are exempt on one side only.
+/// Identities and interfaces that are exempt on one side only.
 pub(super) fn exemptions(old: &MapImage, new: &MapImage) -> Vec<ExemptionChange> {
     let mut found = Vec::new();
     let renames = renames(Some(old), Some(new));
@@ -281,7 +281,15 @@ fn identities(image: &MapImage, workload: &str) -> BTreeSet<String> {
     let uids = joined(&exempt.uids).into_iter().map(|ids| format!("uid {ids}"));
     let gids = joined(&exempt.gids).into_iter().map(|ids| format!("gid {ids}"));
     let cgroups = exempt.cgroups.iter().map(|(path, _)| format!("cgroup \"{path}\""));
-    uids.chain(gids).chain(cgroups).collect()
+    // A name that another pattern covers is exempt without its own.
+    let is_covered = |name: &str| {
+        let others = exempt.interfaces.iter().map(|(other, _)| other.as_str()).filter(|other| *other != name);
+        let beginning = name.strip_suffix('*').unwrap_or(name);
+        others.filter_map(|other| other.strip_suffix('*')).any(|other| beginning.starts_with(other))
+    };
+    let interfaces = exempt.interfaces.iter().map(|(name, _)| name).filter(|name| !is_covered(name));
+    let interfaces = interfaces.map(|name| format!("interface \"{name}\""));
+    uids.chain(gids).chain(cgroups).chain(interfaces).collect()
 }
 
 /// Ranges that touch, as one: how they were written does not matter.

@@ -39,7 +39,7 @@ pub struct Side<'a> {
 pub struct Difference {
     /// Flows whose verdict changes, by workload.
     pub flows: Vec<FlowChange>,
-    /// Identities that become or cease to be exempt.
+    /// Identities and interfaces that become or cease to be exempt.
     pub exemptions: Vec<ExemptionChange>,
     /// Workloads that come, go or select others.
     pub members: Vec<MemberChange>,
@@ -92,7 +92,7 @@ pub struct Processes {
     pub example: Identity,
 }
 
-/// An identity that is exempt on one side only.
+/// An identity or interface that is exempt on one side only.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ExemptionChange {
     /// `mesh/workload`.

@@ -56,7 +56,12 @@ pub(super) fn joint(old: &Classes, new: &Classes) -> Joint {
     for user in &*users {
         for group in &*groups {
             for cgroup in &*cgroups {
-                let example = Identity { uid: user.uid, gid: group.gid, cgroup: cgroup.cgroup.clone() };
+                let example = Identity {
+                    uid: user.uid,
+                    gid: group.gid,
+                    cgroup: cgroup.cgroup.clone(),
+                    interface: None,
+                };
                 let pair = pairs.intern([old.class_of(&example), new.class_of(&example)]);
                 whole.cells.push(pair);
                 if pair as usize == found.len() {

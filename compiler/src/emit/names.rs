@@ -36,12 +36,14 @@ pub(super) fn scope(name: &str) -> &str {
     if name.is_empty() { "top level" } else { name }
 }
 
-/// Exempt identities as a policy writes them.
+/// Exempt identities and interfaces as a policy writes them.
 pub(super) fn identities(exempt: &Exempt) -> impl Iterator<Item = (String, SourceId)> + '_ {
     let uids = exempt.uids.iter().map(|&(range, source)| (format!("uid {range}"), source));
     let gids = exempt.gids.iter().map(|&(range, source)| (format!("gid {range}"), source));
     let cgroups = exempt.cgroups.iter().map(|(path, source)| (format!("cgroup \"{path}\""), *source));
-    uids.chain(gids).chain(cgroups)
+    let interfaces =
+        exempt.interfaces.iter().map(|(name, source)| (format!("interface \"{name}\""), *source));
+    uids.chain(gids).chain(cgroups).chain(interfaces)
 }
 
 /// A selector as a policy writes it, a line each.

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use mesh_bpf::flow::{Direction, Flow, Identity, Verdict};
 use mesh_bpf::image::{IdRange, MapImage, Node, Profile, ProfileId, Side, SourceId, parents};
 use mesh_bpf::prefix::Prefix;
-use mesh_bpf::selector::deepest;
+use mesh_bpf::selector::{deepest, interface_by};
 
 use super::EntryText;
 use crate::emit::{Map, class_text, own_rulings, ports_text};
@@ -29,9 +29,7 @@ pub struct Found {
 #[must_use]
 pub fn look_up(image: &MapImage, profile: ProfileId, flow: &Flow, identity: &Identity) -> Option<Found> {
     let profile = image.profile(profile)?;
-    if flow.direction == Direction::Outbound
-        && let Some((key, source)) = exempt(profile, identity)
-    {
+    if let Some((key, source)) = exempt(profile, flow, identity) {
         let key = format!("{} {key}", profile.name);
         let entry = EntryText { map: Map::Exempt.name().to_owned(), key, value: "exempt".to_owned() };
         let verdict = Verdict::Excluded;
@@ -141,8 +139,8 @@ fn above(tree: &[Node], node: usize, up: u8) -> Option<Prefix> {
     tree.get(at).map(|node| node.prefix)
 }
 
-/// The exemption that covers an identity: uid, gid, then the deepest cgroup.
-fn exempt(profile: &Profile, identity: &Identity) -> Option<(String, SourceId)> {
+/// The exemption that covers a flow: uid, gid, then the deepest cgroup, then the interface.
+fn exempt(profile: &Profile, flow: &Flow, identity: &Identity) -> Option<(String, SourceId)> {
     let by_id = |kind: &str, ranges: &[(IdRange, SourceId)], id: Option<u32>| {
         let id = id?;
         let (range, source) = ranges.iter().find(|(range, _)| range.contains(id))?;
@@ -153,7 +151,17 @@ fn exempt(profile: &Profile, identity: &Identity) -> Option<(String, SourceId)> 
         let found = deepest(&exempt.cgroups, identity.cgroup.as_deref());
         found.map(|(path, source)| (format!("cgroup {path}"), *source))
     };
-    by_id("uid", &exempt.uids, identity.uid)
-        .or_else(|| by_id("gid", &exempt.gids, identity.gid))
-        .or_else(by_cgroup)
+    let by_interface = || {
+        let found = interface_by(&exempt.interfaces, identity.interface.as_deref());
+        found.map(|(name, source)| (format!("interface {name}"), *source))
+    };
+    match flow.direction {
+        // What comes from an address of its own came in by loopback.
+        Direction::Inbound if flow.own => None,
+        Direction::Inbound => by_interface(),
+        Direction::Outbound => by_id("uid", &exempt.uids, identity.uid)
+            .or_else(|| by_id("gid", &exempt.gids, identity.gid))
+            .or_else(by_cgroup)
+            .or_else(by_interface),
+    }
 }

@@ -24,8 +24,8 @@ use mesh_bpf::selector::Selector;
 
 use crate::eval::{self, Decider, Item};
 use crate::hir::item;
-use crate::hir::region::{AddressRange, join};
-use crate::hir::{AddressItem, NameId, Program, RuleId, WorkloadId};
+use crate::hir::region::{AddressRange, applies, join};
+use crate::hir::{AddressItem, Exempted, NameId, Program, RuleId, WorkloadId};
 use crate::question::{Members, OtherEnd, Piece, Question, workload_at};
 use crate::source::Span;
 
@@ -45,6 +45,8 @@ pub struct Explanation {
     pub also: Vec<Reason>,
     /// Items that match and do not decide.
     pub beaten: Vec<Beaten>,
+    /// Exemptions of interfaces by which it would be left alone, where none was asked for.
+    pub interfaces: Vec<Reason>,
     /// What was looked up in the maps, in order.
     pub entries: Vec<EntryText>,
     /// The addresses that are decided so, where not just one was asked for.
@@ -327,6 +329,7 @@ pub fn explain_image(
                 [Some(&of.acceleration.local), peer.and_then(|peer| of.acceleration.peers.get(&peer))];
             ports.into_iter().flatten().flatten().any(|(range, _)| range.contains(flow.port))
         });
+    let interfaces = may_go_by(flow, identity, &cause).then(|| of_image(image, profile));
     Some(Explanation {
         flow: *flow,
         verdict: found.verdict,
@@ -334,6 +337,7 @@ pub fn explain_image(
         cause,
         also: Vec::new(),
         beaten: Vec::new(),
+        interfaces: interfaces.unwrap_or_default(),
         entries: found.entries,
         holds: None,
     })
@@ -350,11 +354,14 @@ fn explain_flow(
     let evaluation = eval::evaluate(program, workload, flow, &question.identity);
     let profile = profile_of(program, image, workload);
     let found = profile.and_then(|profile| look_up(image, profile, flow, &question.identity));
+    let cause = cause(program, evaluation.decider);
+    let interfaces = may_go_by(flow, &question.identity, &cause).then(|| of_program(program, workload));
     Explanation {
         flow: *flow,
         verdict: evaluation.verdict,
         accelerated: accelerated(program, image, members, question, flow, evaluation.verdict),
-        cause: cause(program, evaluation.decider),
+        cause,
+        interfaces: interfaces.unwrap_or_default(),
         also: evaluation.also.iter().filter_map(|&item| reason(program, item)).collect(),
         beaten: why::beaten(program, workload, flow, &evaluation),
         entries: found.map_or_else(Vec::new, |found| found.entries),
@@ -446,6 +453,33 @@ fn redirects_back(
         .flows(program, members)
         .iter()
         .all(|flow| eval::evaluate(program, other, flow, &Identity::default()).verdict.port().is_some())
+}
+
+/// Whether it matters by which interface a flow goes, and nobody said.
+fn may_go_by(flow: &Flow, identity: &Identity, cause: &Cause) -> bool {
+    let comes_from_within = flow.direction == Direction::Inbound && flow.own;
+    identity.interface.is_none() && !comes_from_within && !matches!(cause, Cause::Exempt(_))
+}
+
+/// The interfaces that a program exempts of a workload.
+fn of_program(program: &Program, workload: WorkloadId) -> Vec<Reason> {
+    let all = program.exempts.iter().filter(|exempt| matches!(exempt.who, Exempted::Interface(_)));
+    let mut all: Vec<Reason> = all
+        .filter_map(|exempt| {
+            let scope = program.scopes.get(exempt.scope.index()).filter(|scope| applies(scope, workload))?;
+            let source = item::exempt_source(&scope.name, &exempt.who);
+            Some(Reason::of_source(&source, Prefix::Any, Some(exempt.span)))
+        })
+        .collect();
+    all.sort_by(|one, other| (&one.text, &one.scope).cmp(&(&other.text, &other.scope)));
+    all.dedup_by(|one, other| (&one.text, &one.scope) == (&other.text, &other.scope));
+    all
+}
+
+/// The same of a profile.
+fn of_image(image: &MapImage, profile: ProfileId) -> Vec<Reason> {
+    let interfaces = image.profile(profile).into_iter().flat_map(|profile| &profile.exempt.interfaces);
+    interfaces.map(|(_, source)| Reason::of_source(image.source(*source), Prefix::Any, None)).collect()
 }
 
 /// What decided, in words.

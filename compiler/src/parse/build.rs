@@ -96,7 +96,7 @@ impl Builder<'_> {
         let mut items = Vec::new();
         for part in parts {
             match part.as_rule() {
-                rule @ (Rule::kw_uid | Rule::kw_gid) => kind = rule,
+                rule @ (Rule::kw_uid | Rule::kw_gid | Rule::kw_interface) => kind = rule,
                 Rule::id | Rule::string => items.extend(self.identity_item(&part, kind)),
                 _ => {}
             }
@@ -105,6 +105,11 @@ impl Builder<'_> {
     }
 
     fn identity_item(&mut self, part: &Pair<'_, Rule>, kind: Rule) -> Option<Spanned<Identity>> {
+        if kind == Rule::kw_interface {
+            let Spanned { value, span } = self.value(part);
+            let Spanned { value, span } = self.checked(literal::interfaces(&value), span)?;
+            return Some(Spanned { value: Identity::Interface(value), span });
+        }
         if part.as_rule() == Rule::string {
             let Spanned { value, span } = self.path(part)?;
             return Some(Spanned { value: Identity::Cgroup(value), span });
@@ -361,6 +366,7 @@ impl Builder<'_> {
                 Rule::kw_udp => protocol = Protocol::Udp,
                 Rule::port => port = self.literal(&part, literal::port),
                 Rule::identity => identity.extend(self.identity(part)),
+                Rule::by_interface => identity.extend(self.interface(part)),
                 _ => {}
             }
         }
@@ -380,6 +386,7 @@ impl Builder<'_> {
                 Rule::kw_udp => protocol = Protocol::Udp,
                 Rule::port => port = Some(self.literal(&part, literal::port)?),
                 Rule::identity => identity.extend(self.identity(part)),
+                Rule::by_interface => identity.extend(self.interface(part)),
                 _ => {}
             }
         }
@@ -484,6 +491,14 @@ impl Builder<'_> {
             }
         }
         None
+    }
+
+    /// The one interface that a flow goes by.
+    fn interface(&mut self, pair: Pair<'_, Rule>) -> Option<Spanned<Identity>> {
+        let part = pair.into_inner().find(|part| part.as_rule() == Rule::string)?;
+        let Spanned { value, span } = self.value(&part);
+        let Spanned { value, span } = self.checked(literal::interface(&value), span)?;
+        Some(Spanned { value: Identity::Interface(value), span })
     }
 
     fn endpoint(&mut self, pair: Pair<'_, Rule>) -> Option<Endpoint> {

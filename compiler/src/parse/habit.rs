@@ -665,6 +665,7 @@ impl<'t> Site<'t> {
             "user" | "users" | "owner" | "uid-owner" | "userid" | "uid" => Some("uid"),
             "group" | "groups" | "gid-owner" | "groupid" | "gid" => Some("gid"),
             "path" | "cgroups" | "cgroup" => Some("cgroup"),
+            "interfaces" | "interface" | "iface" | "device" | "dev" | "nic" | "link" => Some("interface"),
             _ => None,
         };
         if self.expects(Rule::kw_uid) {
@@ -680,6 +681,10 @@ impl<'t> Site<'t> {
                 );
             }
             return None;
+        }
+        if self.last == "interface" && self.expects(Rule::string) && !self.found.is_empty() {
+            let name = self.rest().split([' ', ',', '\t', '\n', '#']).next().unwrap_or_default();
+            return Some(self.here(format!("put it in quotes: `\"{name}\"`")));
         }
         if !self.expects(Rule::id) {
             return None;
@@ -801,7 +806,7 @@ pub(super) fn without_quotes(statement: &str, inner: &str) -> String {
             | "service-account"
             | "pod"
             | "not"
-    ) || statement.trim_end().ends_with("cgroup");
+    ) || ["cgroup", "interface"].iter().any(|word| statement.trim_end().ends_with(word));
     let plain = is_address(inner) || literal::ports(inner).is_ok();
     if inner.is_empty() || (takes_string && !plain) {
         return if inner.is_empty() { "write `\"`".to_owned() } else { format!("write `\"{inner}\"`") };

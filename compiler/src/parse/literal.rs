@@ -193,6 +193,60 @@ pub(super) fn path(text: &str) -> Result<String, Bad> {
     bad(&format!("{quoted} is not a plain path"), "not a plain path", help)
 }
 
+/// Bytes in the name of an interface: `IFNAMSIZ`, without the zero at its end.
+const LONGEST_INTERFACE: usize = 15;
+
+/// The name of an interface, or with `*` at its end the beginning of several: only what the kernel lets one be called.
+pub(super) fn interfaces(text: &str) -> Result<String, Bad> {
+    match text.strip_suffix('*') {
+        Some("") => Ok(text.to_owned()),
+        Some(beginning) => plain_interface(text, beginning),
+        None => plain_interface(text, text),
+    }
+}
+
+/// The name of one interface.
+pub(super) fn interface(text: &str) -> Result<String, Bad> {
+    plain_interface(text, text)
+}
+
+fn plain_interface(text: &str, name: &str) -> Result<String, Bad> {
+    let quoted = quote(text);
+    let bad = |message: String, label, help: String| Err(Bad::new(Code::BadInterface, message, label, help));
+    let listed = "write a name that `ip link` lists, such as `\"net1\"`";
+    if name.is_empty() {
+        return bad("an interface has no name".to_owned(), "nothing", listed.to_owned());
+    }
+    if let Some(before) = name.split_once('*').map(|(before, _)| before) {
+        let help = match before {
+            "" => "write the beginning of the names, such as `\"eth*\"`".to_owned(),
+            _ => format!("a `*` stands for any rest of a name, at its end: write `\"{before}*\"`"),
+        };
+        return bad(
+            format!("{quoted} has a `*` that is not at its end"),
+            "only a last `*` stands for others",
+            help,
+        );
+    }
+    // A VLAN is named so where it is made: `ip link add link eth0 name eth0.5`. `eth0@if7` is how it is printed.
+    if let Some((own, _)) = name.split_once('@') {
+        let help = format!("`ip link` shows the other end behind `@`: write `\"{own}\"`");
+        return bad(format!("{quoted} is not the name of an interface alone"), "with its other end", help);
+    }
+    if name.contains(|c: char| c == '/' || c == ':' || c.is_whitespace()) || matches!(name, "." | "..") {
+        return bad(format!("no interface can be called {quoted}"), "no such name", listed.to_owned());
+    }
+    if name.len() > LONGEST_INTERFACE {
+        let help = format!("names of interfaces have {LONGEST_INTERFACE} bytes at the most: {listed}");
+        return bad(
+            format!("no interface can be called {quoted}: it has {} bytes", name.len()),
+            "too long",
+            help,
+        );
+    }
+    Ok(text.to_owned())
+}
+
 /// A Kubernetes service by its whole name: `cart` is `default/cart`.
 pub(super) fn service(text: &str) -> Result<String, Bad> {
     let quoted = quote(text);
@@ -539,5 +593,36 @@ mod tests {
         bad(path("/a//b"), Code::BadPath, "`/a//b` is not a plain path", "write `\"/a/b\"`");
         assert_eq!(path("/a/../b").unwrap_err().code, Code::BadPath);
         assert_eq!(path("/").unwrap_err().code, Code::BadPath);
+    }
+
+    #[test]
+    fn interfaces_have_names_that_the_kernel_takes() {
+        for name in ["net1", "eth*", "*", "br-lan.5", "a23456789012345", "a23456789012345*", "ü", "..."] {
+            assert_eq!(interfaces(name).as_deref(), Ok(name));
+        }
+        assert_eq!(interface("net1").as_deref(), Ok("net1"));
+        let only_last = "has a `*` that is not at its end";
+        for (name, message, help) in [
+            ("", "an interface has no name", "write a name that `ip link` lists, such as `\"net1\"`"),
+            ("et*0", &format!("`et*0` {only_last}"), "at its end: write `\"et*\"`"),
+            ("**", &format!("`**` {only_last}"), "write the beginning of the names"),
+            ("eth0@if7", "`eth0@if7` is not the name of an interface alone", "write `\"eth0\"`"),
+            ("a b", "no interface can be called `a b`", "write a name that `ip link` lists"),
+            ("net/1*", "no interface can be called `net/1*`", "write a name that `ip link` lists"),
+            ("eth0:1", "no interface can be called `eth0:1`", "write a name that `ip link` lists"),
+            (".", "no interface can be called `.`", "write a name that `ip link` lists"),
+            ("..", "no interface can be called `..`", "write a name that `ip link` lists"),
+            (
+                "a234567890123456",
+                "no interface can be called `a234567890123456`: it has 16 bytes",
+                "15 bytes",
+            ),
+            ("üüüüüüüü*", "no interface can be called `üüüüüüüü*`: it has 16 bytes", "15 bytes"),
+        ] {
+            let found = interfaces(name).unwrap_err();
+            assert_eq!((found.code, found.message.as_str()), (Code::BadInterface, message));
+            assert!(found.help.contains(help), "{}", found.help);
+        }
+        assert_eq!(interface("net*").unwrap_err().message, "`net*` has a `*` that is not at its end");
     }
 }

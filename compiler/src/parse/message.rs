@@ -111,7 +111,7 @@ const fn example(rule: Rule) -> &'static str {
             "a set is `set databases = tcp 3306, 5432` or `set private = 10.0.0.0/8, fc00::/7`"
         }
         Rule::exempt_statement => {
-            "an exemption is `exempt uid 1500`, `exempt gid 1500` or `exempt cgroup \"/proxy\"`"
+            "an exemption is `exempt uid 1500`, `exempt gid 1500`, `exempt cgroup \"/proxy\"` or `exempt interface \"net1\"`"
         }
         Rule::rule_statement => {
             "a rule is such as `redirect outbound tcp 443 -> 15001` or `deny outbound tcp 25 to 10.0.0.0/8`"

@@ -91,6 +91,9 @@ impl Page {
         for (path, source) in &exempt.cgroups {
             self.line(1, format_args!("exempt cgroup \"{path}\" {}", by(*source)));
         }
+        for (name, source) in &exempt.interfaces {
+            self.line(1, format_args!("exempt interface \"{name}\" {}", by(*source)));
+        }
         for (ports, source) in &acceleration.local {
             self.line(1, format_args!("accelerate local tcp {ports} {}", by(*source)));
         }

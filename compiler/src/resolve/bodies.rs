@@ -169,6 +169,8 @@ const fn side_of(identity: &Identity) -> usize {
         Identity::Uid(_) => 0,
         Identity::Gid(_) => 1,
         Identity::Cgroup(_) => 2,
+        // The grammar has none in a rule.
+        Identity::Interface(_) => 3,
     }
 }
 
@@ -177,6 +179,7 @@ fn chosen(mut one: WhoItem, item: &Spanned<Identity>) -> WhoItem {
         Identity::Uid(range) => one.who.uid = Some(*range),
         Identity::Gid(range) => one.who.gid = Some(*range),
         Identity::Cgroup(path) => one.who.cgroup = Some(path.clone()),
+        Identity::Interface(_) => {}
     }
     if let Some(span) = one.spans.get_mut(side_of(&item.value)) {
         *span = Some(item.span);
@@ -197,5 +200,6 @@ pub(super) fn exempted(identity: &Identity) -> Exempted {
         Identity::Uid(range) => Exempted::Uid(*range),
         Identity::Gid(range) => Exempted::Gid(*range),
         Identity::Cgroup(path) => Exempted::Cgroup(path.clone()),
+        Identity::Interface(name) => Exempted::Interface(name.clone()),
     }
 }

@@ -100,8 +100,8 @@ fn assemble(flow: &ast::Flow, from: Peer, to: Peer) -> Result<ResolvedFlow, Diag
             return Err(no_workload(flow.span));
         }
     };
-    if let (Direction::Inbound, Some(first)) = (direction, flow.identity.first()) {
-        return Err(identity_of_inbound(first.span));
+    if direction == Direction::Inbound {
+        only_an_interface(&flow.identity)?;
     }
     Ok(ResolvedFlow { workload, direction, peer, identity })
 }
@@ -113,6 +113,7 @@ pub(crate) fn identity(written: &[Spanned<ast::Identity>]) -> Identity {
             ast::Identity::Uid(range) => identity.uid = Some(range.first),
             ast::Identity::Gid(range) => identity.gid = Some(range.first),
             ast::Identity::Cgroup(path) => identity.cgroup = Some(path.clone()),
+            ast::Identity::Interface(name) => identity.interface = Some(name.clone()),
         }
     }
     identity
@@ -140,8 +141,17 @@ pub(crate) fn no_workload(flow: Span) -> Diagnostic {
         .help("write a workload at one end: on the left for what it opens, on the right for what it receives")
 }
 
-pub(crate) fn identity_of_inbound(span: Span) -> Diagnostic {
+/// What a member receives comes in by an interface, and is opened by nobody of it.
+pub(crate) fn only_an_interface(written: &[Spanned<ast::Identity>]) -> Result<(), Diagnostic> {
+    let is_interface = |one: &&Spanned<ast::Identity>| matches!(one.value, ast::Identity::Interface(_));
+    match written.iter().find(|one| !is_interface(one)) {
+        None => Ok(()),
+        Some(one) => Err(identity_of_inbound(one.span)),
+    }
+}
+
+fn identity_of_inbound(span: Span) -> Diagnostic {
     Diagnostic::new(Code::WrongKind, "`as` does not go with an inbound flow")
         .label(span, "nobody of this workload opens the flow")
-        .help("leave it out: exemptions are for what a workload opens")
+        .help("leave it out: exempt processes are those that open connections of a workload")
 }

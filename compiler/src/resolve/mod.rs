@@ -30,7 +30,7 @@ use crate::diag::{Diagnostic, has_errors};
 use crate::hir::{self, Level, Program, WorkloadId};
 use crate::source::Span;
 
-pub(crate) use self::flows::{identity, identity_of_inbound, inbound_of_address, no_workload};
+pub(crate) use self::flows::{identity, inbound_of_address, no_workload, only_an_interface};
 pub(crate) use self::load::load_after;
 pub use self::load::{Files, Loader, Location, NoImports, load};
 pub use self::resolution::{Lost, Places, Resolution, Unused, Use};

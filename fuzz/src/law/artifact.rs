@@ -108,7 +108,11 @@ fn accepted(tables: &Tables, image: &MapImage) -> Held {
 
 fn walk(sim: &Sim<'_>, profiles: usize) {
     for (profile, flow) in flows(profiles) {
-        let _ = sim.decide(profile, &flow, &Identity { uid: Some(7), gid: Some(7), cgroup: None });
+        let _ = sim.decide(
+            profile,
+            &flow,
+            &Identity { uid: Some(7), gid: Some(7), cgroup: None, interface: Some("net1".into()) },
+        );
         for class in [0, 1, u32::MAX] {
             let tree = TreeOf { profile, class, direction: flow.direction, own: flow.own };
             for span in sim.address_spans(tree).unwrap_or_default().into_iter().take(LOOKED_AT) {

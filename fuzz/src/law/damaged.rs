@@ -159,10 +159,9 @@ fn identities(classes: [&Classes; 2]) -> impl Iterator<Item = Identity> {
     let paths: BTreeSet<Option<String>> = paths.chain([None]).collect();
     users.into_iter().flat_map(move |uid| {
         let paths = paths.clone();
-        groups
-            .clone()
-            .into_iter()
-            .flat_map(move |gid| paths.clone().into_iter().map(move |cgroup| Identity { uid, gid, cgroup }))
+        groups.clone().into_iter().flat_map(move |gid| {
+            paths.clone().into_iter().map(move |cgroup| Identity { uid, gid, cgroup, interface: None })
+        })
     })
 }
 
@@ -222,10 +221,11 @@ fn rest(image: &MapImage, profile: &Profile) -> String {
         .map(|(peer, ranges)| (members(*peer).collect(), ranges.iter().map(|(range, _)| *range).collect()))
         .collect();
     format!(
-        "{:?} {:?} {:?} {} {} {local:?} {peers:?}",
+        "{:?} {:?} {:?} {:?} {} {} {local:?} {peers:?}",
         ids(&exempt.uids),
         ids(&exempt.gids),
         exempt.cgroups,
+        exempt.interfaces,
         profile.missing_sidecar_refuse,
         profile.failed_attach_refuse
     )
@@ -370,9 +370,10 @@ fn own_is_all(image: &mut MapImage, random: &mut Random) -> Option<()> {
 
 fn drop_exemption(image: &mut MapImage, random: &mut Random) -> Option<()> {
     let exempt = &mut any(&mut image.profiles, random)?.exempt;
-    match random.below(3) {
+    match random.below(4) {
         0 => drop(exempt.uids.pop()?),
         1 => drop(exempt.gids.pop()?),
+        2 => drop(exempt.interfaces.pop()?),
         _ => drop(exempt.cgroups.pop()?),
     }
     Some(())

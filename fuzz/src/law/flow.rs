@@ -14,6 +14,7 @@ use crate::{Held, holds};
 const POLICY: &str = "
 exempt uid 1500-1502
 exempt cgroup \"/exempt\"
+exempt interface \"net*\"
 redirect outbound -> 15001
 redirect inbound -> 15003
 mesh m {

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use mesh_bpf::artifact;
 use mesh_bpf::flow::{Direction, Identity, Protocol};
-use mesh_bpf::sim::{Decided, Sim};
+use mesh_bpf::sim::Sim;
 use mesh_compiler::compile::{Compilation, Compiled, Inventory, compile};
 use mesh_compiler::diag::has_errors;
 use mesh_compiler::emit::{Sets, emit};
@@ -87,8 +87,8 @@ fn explained(compilation: &Compilation, compiled: &Compiled, random: &mut Random
         let Some(question) = question(program, random) else { return Ok(()) };
         for answer in explain(program, &compiled.image, &compilation.members, &question) {
             let profile = profile_of(program, &compiled.image, question.workload);
-            let decided = profile.and_then(|one| sim.decide(one, &answer.flow, &Identity::default()));
-            let agrees = matches!(&decided, Some(Decided::Policy(hit)) if hit.verdict == answer.verdict);
+            let decided = profile.and_then(|one| sim.decide(one, &answer.flow, &question.identity));
+            let agrees = decided.as_ref().is_some_and(|decided| decided.verdict() == answer.verdict);
             holds("reasons lead to what the tables decide", agrees, || {
                 format!("{question:?}\n{answer:?}\n{decided:?}")
             })?;
@@ -116,7 +116,7 @@ fn question(program: &Program, random: &mut Random) -> Option<Question> {
         member: None,
         protocol: if random.once_in(8) { Protocol::Udp } else { ports.protocol },
         port: (*port).max(1),
-        identity: Identity::default(),
+        identity: Identity { interface: random.once_in(4).then(|| "net1".to_owned()), ..Identity::default() },
     })
 }
 

@@ -170,6 +170,7 @@ fn workload(view: View<'_>, declared: Declared<'_>) -> Vec<String> {
             Exempted::Uid(range) => format!("`uid {range}`"),
             Exempted::Gid(range) => format!("`gid {range}`"),
             Exempted::Cgroup(path) => format!("`cgroup \"{path}\"`"),
+            Exempted::Interface(name) => format!("`interface \"{name}\"`"),
         })
         .collect();
     let rules = program.rules.iter().filter(|rule| {
@@ -260,6 +261,7 @@ fn question(rule: &Rule, workload: WorkloadId) -> Option<Question> {
         uid: item.who.uid.map(|range| range.first),
         gid: item.who.gid.map(|range| range.first),
         cgroup: item.who.cgroup.clone(),
+        interface: None,
     });
     Some(Question {
         workload,

@@ -1,4 +1,5 @@
-//! Pods' own addresses, followed: a socket in each pod's network namespace tells when they change.
+//! Pods' own addresses, interfaces and routes, followed: a socket in each pod's network namespace tells when they change;
+//! one in the host's where the policy exempts interfaces of processes there.
 //!
 //! Pods come and go by the plugin, the command line and this agent; all of them leave it in the directory of members,
 //! which is watched.
@@ -24,12 +25,14 @@ const LATER: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub(super) struct AddressKeeper {
     pods: BTreeMap<Key, Followed>,
+    /// The host, where the live policy exempts interfaces of it.
+    host: Option<Followed>,
     said: LastSaid,
 }
 
 #[derive(Debug)]
 struct Followed {
-    /// None where its addresses were given by hand.
+    /// None where its namespace has gone.
     changes: Option<Changes>,
     /// The directory in which its namespace has a file.
     dir: Option<PathBuf>,
@@ -42,7 +45,7 @@ struct Followed {
 impl AddressKeeper {
     /// Pods that came since are followed, and those that went are not: their namespaces end.
     pub(super) fn keep(&mut self, runtime: &Runtime) {
-        let failed = self.only_those_there(runtime).err();
+        let failed = self.only_those_there(runtime).and_then(|()| self.host_if_exempt(runtime)).err();
         self.report(failed);
     }
 
@@ -50,7 +53,7 @@ impl AddressKeeper {
     pub(super) fn follow(&mut self, runtime: &Runtime) {
         let (followed, failed) = self.follow_changed(runtime);
         if followed > 0 {
-            info!(pods = followed, "pods have other addresses");
+            info!(followed, "addresses, interfaces or routes are others");
         }
         if failed.is_some() {
             self.report(failed);
@@ -61,7 +64,7 @@ impl AddressKeeper {
     fn report(&mut self, failed: Option<Error>) {
         let is_news = self.said.is_new_error(failed.as_ref());
         if let Some(error) = failed.filter(|_| is_news) {
-            log::failed("pods' addresses cannot be followed", &error);
+            log::failed("addresses and interfaces cannot be followed", &error);
         }
     }
 
@@ -85,12 +88,28 @@ impl AddressKeeper {
         Ok(())
     }
 
+    /// Follows the host's interfaces just where that is asked for.
+    fn host_if_exempt(&mut self, runtime: &Runtime) -> Result<(), Error> {
+        if !runtime.exempts_host_interfaces()? {
+            self.host = None;
+        } else if self.host.is_none() {
+            let changes = Some(runtime.host_changes()?);
+            runtime.follow_host()?;
+            self.host = Some(Followed { changes, dir: None, rests: Instant::now(), again: false });
+        }
+        Ok(())
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Followed> {
+        self.pods.values().chain(&self.host)
+    }
+
     /// The sockets to wait for, and how long at most, since some rest until then.
     pub(super) fn waited_for(&self) -> (Vec<BorrowedFd<'_>>, Option<Duration>) {
         use std::os::fd::AsFd;
         let now = Instant::now();
-        let awake = self.pods.values().filter(|pod| pod.rests <= now);
-        let resting = self.pods.values().filter(|pod| pod.changes.is_some() && pod.rests > now);
+        let awake = self.all().filter(|pod| pod.rests <= now);
+        let resting = self.all().filter(|pod| pod.changes.is_some() && pod.rests > now);
         let first = resting.map(|pod| pod.rests - now).min();
         (awake.filter_map(|pod| pod.changes.as_ref()).map(AsFd::as_fd).collect(), first)
     }
@@ -99,13 +118,15 @@ impl AddressKeeper {
     fn follow_changed(&mut self, runtime: &Runtime) -> (usize, Option<Error>) {
         let (mut followed, mut failed) = (0, None);
         let now = Instant::now();
-        for (key, pod) in self.pods.iter_mut().filter(|(_, pod)| pod.rests <= now) {
+        let pods = self.pods.iter_mut().map(|(key, pod)| (Some(*key), pod));
+        let all = pods.chain(self.host.iter_mut().map(|host| (None, host)));
+        for (key, pod) in all.filter(|(_, pod)| pod.rests <= now) {
             let Some(changes) = &pod.changes else { continue };
             // One that cannot be asked is looked at.
             if !changes.happened().unwrap_or(true) && !pod.again {
                 continue;
             }
-            let done = runtime.follow(*key);
+            let done = key.map_or_else(|| runtime.follow_host(), |key| runtime.follow(key));
             pod.again = done.is_err();
             pod.rests = now + if pod.again { LATER } else { REST };
             match done {

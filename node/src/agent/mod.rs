@@ -241,7 +241,8 @@ impl Agent {
         if look.cluster || look.policy || look.pods || look.all {
             pods::keep(&self.shared);
         }
-        if look.members || look.pods || look.all {
+        // Another policy may exempt other interfaces.
+        if look.members || look.pods || look.policy || look.cluster || look.all {
             self.addresses.keep(runtime);
         }
         if look.all {

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use mesh_bpf::image::Workload;
 use mesh_bpf::map::Table;
 use mesh_bpf::membership::Membership;
 use mesh_bpf::text::{is_obeyed, one_line};
@@ -22,7 +23,7 @@ use crate::runtime::Runtime;
 use crate::state::lock::lock;
 use crate::state::record;
 use crate::system::linux::{Changes, Kernel};
-use crate::system::{Sources, System};
+use crate::system::{HOST_NETNS, Netns as _, Sources, System};
 
 /// A deadline that does not come.
 pub const NEVER: u64 = u64::MAX;
@@ -174,7 +175,8 @@ impl<S: System> Runtime<S> {
         Ok(wrong)
     }
 
-    /// Brings what is known of a pod's own addresses in line with its interfaces; whether it was not.
+    /// Brings what is known of a pod's own addresses, and of the interfaces that the live policy exempts, in line with its
+    /// interfaces and routes; whether it was not.
     ///
     /// # Errors
     /// What the kernel says; then it is as it was before.
@@ -187,7 +189,9 @@ impl<S: System> Runtime<S> {
             registry.recover()?;
         }
         let Some(member) = self.find(&PodSelector::Key(key))? else { return Ok(false) };
-        let Some(member) = addresses::moved(node.system, &member)? else { return Ok(false) };
+        let Some(member) = addresses::moved(node.system, &member)? else {
+            return registry.map_or(Ok(false), |registry| self.follow_interfaces(&registry, &member));
+        };
         match registry {
             Some(registry) => drop(self.put(&registry, &member).inspect_err(|_| drop(registry.recover()))?),
             None => {
@@ -195,6 +199,54 @@ impl<S: System> Runtime<S> {
             }
         }
         Ok(true)
+    }
+
+    /// The same of exempt interfaces alone. The registry's lock is held.
+    fn follow_interfaces(&self, registry: &Registry<'_, S>, member: &Member) -> Result<bool> {
+        let Some(live) = live::live(registry.node.system, registry.maps)? else { return Ok(false) };
+        let policy = membership(registry.node.system, registry.maps, &live)?;
+        let policies = PerSlot::of(live.slot(), Some(&policy), None);
+        Ok(registry.exempt_interfaces(member, policies)? > 0)
+    }
+
+    /// Whether the live policy exempts interfaces of the host: for processes that are members by their cgroup.
+    ///
+    /// # Errors
+    /// As [`Runtime::live`].
+    pub fn exempts_host_interfaces(&self) -> Result<bool> {
+        let node = self.node();
+        let Some(maps) = PinnedMaps::open(node)? else { return Ok(false) };
+        let Some(live) = live::live(node.system, &maps)? else { return Ok(false) };
+        let policy = membership(node.system, &maps, &live)?;
+        if policy.exempt_interfaces.is_empty() {
+            return Ok(false);
+        }
+        let exempts = |workload: &Workload| policy.exempt_interfaces.contains_key(&workload.profile);
+        let by_cgroup = |workload: &Workload| !workload.selector.cgroups.is_empty();
+        // Any workload may have the processes of a command.
+        let members = files::members(node)?;
+        let has_members = members.iter().any(|member| {
+            matches!(member.key, Key::Cgroup(_))
+                && member.workload(&policy).ok().flatten().is_some_and(exempts)
+        });
+        Ok(has_members || policy.workloads.iter().any(|workload| by_cgroup(workload) && exempts(workload)))
+    }
+
+    /// Brings what is known of the host's exempt interfaces in line with its interfaces and routes; whether it was not.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn follow_host(&self) -> Result<bool> {
+        let node = self.node();
+        let held = lock(node, &node.instance.maps(), self.options.lock_timeout)?;
+        let maps = if held.is_some() { PinnedMaps::open(node)? } else { None };
+        let Some(maps) = maps else { return Ok(false) };
+        let registry = Registry::new(node, &maps);
+        registry.recover()?;
+        let Some(live) = live::live(node.system, &maps)? else { return Ok(false) };
+        let policy = membership(node.system, &maps, &live)?;
+        let policies = PerSlot::of(live.slot(), Some(&policy), None);
+        Ok(registry.exempt_host_interfaces(policies)? > 0)
     }
 
     /// The pod with this key.
@@ -372,15 +424,24 @@ impl<S: System> Runtime<S> {
 }
 
 impl Runtime<Kernel> {
-    /// What tells when the addresses of a pod's interfaces change; `None` where they are not followed, or its network
-    /// namespace cannot be found. It keeps that namespace alive.
+    /// What tells when a pod's interfaces, their addresses or its routes change; `None` where its network namespace cannot
+    /// be found. It keeps that namespace alive.
     ///
     /// # Errors
     /// What the kernel says.
     pub fn changes(&self, pod: &Member) -> Result<Option<Changes>> {
-        let (Key::Netns(cookie), Some(_)) = (pod.key, &pod.followed) else { return Ok(None) };
+        let Key::Netns(cookie) = pod.key else { return Ok(None) };
         let Some(netns) = pod::find(&self.system, pod, cookie)? else { return Ok(None) };
         Ok(Some(self.system.changes(&netns, cookie)?))
+    }
+
+    /// The same of the host.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn host_changes(&self) -> Result<Changes> {
+        let netns = Path::new(HOST_NETNS);
+        Ok(self.system.changes(netns, self.system.netns_cookie(netns)?)?)
     }
 }
 

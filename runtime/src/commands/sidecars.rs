@@ -270,7 +270,7 @@ impl<S: System> Runtime<S> {
             let Key::Netns(cookie) = member.key else { continue };
             let Some(workload) = member.workload(&membership).ok().flatten() else { continue };
             let Some(profile) = image.profiles.get(workload.profile.0 as usize) else { continue };
-            let Exempt { uids, gids, cgroups } = &profile.exempt;
+            let Exempt { uids, gids, cgroups, .. } = &profile.exempt;
             if uids.is_empty() && gids.is_empty() && cgroups.is_empty() {
                 continue;
             }

@@ -70,6 +70,9 @@ pub(crate) struct PinnedMaps<S: System> {
     pub(crate) cgroup_paths: S::Map,
     pub(crate) exempt_ids: S::Map,
     pub(crate) exempt_cgroups: S::Map,
+    /// `None` in a set of an earlier version, until a command adds it; so is the next.
+    pub(crate) exempt_ifaces: Option<S::Map>,
+    pub(crate) exempt_routes: Option<S::Map>,
     pub(crate) hits: S::Map,
     /// `None` in a set of an earlier version, until a command adds it.
     pub(crate) member_counts: Option<S::Map>,
@@ -105,6 +108,8 @@ impl<S: System> PinnedMaps<S> {
         }
         let member_counts = maps.remove(map::MEMBER_COUNTS.name);
         let recent = maps.remove(map::RECENT.name);
+        let exempt_ifaces = maps.remove(map::EXEMPT_IFACES.name);
+        let exempt_routes = maps.remove(map::EXEMPT_ROUTES.name);
         let mut take =
             |def: &MapDef| maps.remove(def.name).ok_or_else(|| incompatible(def, "it is missing".into()));
         Ok(Some(Self {
@@ -117,6 +122,8 @@ impl<S: System> PinnedMaps<S> {
             cgroup_paths: take(&map::CGROUP_PATHS)?,
             exempt_ids: take(&map::EXEMPT_IDS)?,
             exempt_cgroups: take(&map::EXEMPT_CGROUPS)?,
+            exempt_ifaces,
+            exempt_routes,
             hits: take(&map::HITS)?,
             member_counts,
             counters: take(&map::COUNTERS)?,

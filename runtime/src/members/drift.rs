@@ -41,6 +41,13 @@ pub(crate) fn drift<S: System>(
     for member in &members {
         drift.extend(registry.drift_of(member, slot, policy)?);
         let number = registry.found(member.key)?.map_or(member.id, |found| found.id);
+        if registry.has_other_interfaces(member, number, slot, policy)? {
+            drift.push(Drift::MemberInterfaces(member.name.clone()));
+        }
+        let exempt = registry.exempt_interfaces_of(member, policy)?;
+        if exempt.is_some_and(|exempt| exempt.has_too_many) {
+            drift.push(Drift::MemberRoutesMany(member.name.clone()));
+        }
         drift.extend(full.get(&number).into_iter().flatten().map(|full| full.of(&member.name)));
         drift.extend(addresses::moves(node.system, member)?);
         drift.extend(reserved_ports::drift_of(node, member)?);

@@ -11,6 +11,7 @@ pub(crate) mod counts;
 pub(crate) mod decisions;
 pub(crate) mod drift;
 pub(crate) mod files;
+pub(crate) mod interfaces;
 pub(crate) mod namespaces;
 pub(crate) mod pod;
 pub(crate) mod registry;

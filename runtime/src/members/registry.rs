@@ -76,6 +76,7 @@ impl<'a, S: System> Registry<'a, S> {
         let joining = self.node.instance.moving().join(member.key.to_string());
         self.node.system.write(&joining, &record::json(&joining, member)?, false)?;
         let before = record::read::<Member>(self.node.system, &place)?;
+        self.exempt_interfaces(member, policies)?;
         self.put(member, policies, None)?;
         self.own(member, before.as_ref())?;
         if policies.into_iter().any(|policy| policy.is_some()) && !self.attach_pod(member)? {
@@ -93,6 +94,7 @@ impl<'a, S: System> Registry<'a, S> {
     pub(crate) fn change(&self, member: &Member, policies: Policies<'_>) -> Result<()> {
         let joining = self.node.instance.moving().join(member.key.to_string());
         self.node.system.write(&joining, &record::json(&joining, member)?, false)?;
+        self.exempt_interfaces(member, policies)?;
         self.put(member, policies, None)?;
         Ok(self.node.system.rename(&joining, &files::place(self.node, member.key), false)?)
     }
@@ -132,7 +134,9 @@ impl<'a, S: System> Registry<'a, S> {
             other => other.ok().flatten(),
         };
         let slot = policy.as_ref().map_or(0, |(slot, _)| *slot);
-        self.put(member, PerSlot::of(slot, policy.as_ref().map(|(_, policy)| policy), None), None)?;
+        let policies = PerSlot::of(slot, policy.as_ref().map(|(_, policy)| policy), None);
+        self.exempt_interfaces(member, policies)?;
+        self.put(member, policies, None)?;
         // What could not be written whole was not begun.
         let other = record::read::<Member>(self.node.system, &moving).ok().flatten();
         self.own(member, other.as_ref())?;
@@ -172,6 +176,7 @@ impl<'a, S: System> Registry<'a, S> {
         let member = record::read::<Member>(self.node.system, &file).ok().flatten();
         if let Some(found) = found {
             self.count_no_more(found.id, member.as_ref())?;
+            self.forget_interfaces(found.id)?;
         }
         if let Some(member) = member {
             reserved_ports::release(self.node, &member)?;
@@ -228,6 +233,7 @@ impl<'a, S: System> Registry<'a, S> {
                 refreshed.changed += 1;
             }
         }
+        refreshed.changed += self.exempt_all_interfaces(&members, &ids, policies)?;
         for member in &members {
             refreshed.changed += usize::from(self.put(member, policies, Some(host))?);
         }

@@ -20,7 +20,7 @@ use mesh_bpf::{abi::Unread, accelerator::AcceleratorDef};
 #[cfg(feature = "acceleration")]
 use crate::system::Acceleration;
 use crate::system::{
-    Clock, Files, Holds, LinkInfo, Links, Locked, MapInfo, Maps, Netns, Noted, Process, ProgramInfo,
+    Clock, Files, Holds, LinkInfo, Links, Locked, MapInfo, Maps, Netns, Network, Noted, Process, ProgramInfo,
     Programs, Sockets, Sources, SysError, SysResult, Waits, Word,
 };
 
@@ -192,6 +192,7 @@ impl<S: Netns> Netns for Faulty<S> {
         fn netns_cookie(&self, netns: &Path) -> SysResult<u64>;
         fn netns_addresses(&self, netns: &Path) -> SysResult<Vec<IpAddr>>;
         fn netns_sources(&self, netns: &Path) -> SysResult<Sources>;
+        fn netns_network(&self, netns: &Path) -> SysResult<Network>;
         fn netns_setting(&self, netns: &Path, cookie: u64, name: &str) -> SysResult<String>;
         fn namespaces(&self) -> SysResult<BTreeSet<u64>>;
         fn is_own_netns(&self, cookie: u64) -> SysResult<bool>;

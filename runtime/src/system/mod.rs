@@ -35,7 +35,7 @@ pub use links::{LinkInfo, Links, Target};
 pub use maps::{MapInfo, Maps, Word};
 pub(crate) use mounts::{Mount, mounts};
 pub(crate) use netns::HOST_NETNS;
-pub use netns::{Netns, Sources};
+pub use netns::{Netns, Network, Sources};
 pub use prepared::Prepared;
 pub(crate) use prepared::{Begun, Made, Waited};
 pub use programs::{ProgramInfo, Programs};

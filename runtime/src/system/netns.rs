@@ -1,9 +1,10 @@
 //! Network namespaces.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
+use mesh_bpf::prefix::Prefix;
 use serde::{Deserialize, Serialize};
 
 use super::error::SysResult;
@@ -46,6 +47,20 @@ impl Sources {
     }
 }
 
+/// The ways out of a network namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Network {
+    /// The names of its interfaces, but for loopback's, by number.
+    pub interfaces: BTreeMap<u32, String>,
+    /// The interfaces that its routes lead to a destination by: none where packets stay inside, or go nowhere. Where
+    /// there are several, packets may take any.
+    pub routes: BTreeMap<Prefix, BTreeSet<u32>>,
+    /// How many rules and routes look at more than a destination.
+    pub special: usize,
+    /// There are more routes than are looked at, and `routes` is empty.
+    pub has_too_many: bool,
+}
+
 /// What the runtime asks network namespaces.
 pub trait Netns {
     /// The cookie of a network namespace, by a file that stands for it. Minimum kernel 5.14.
@@ -63,6 +78,11 @@ pub trait Netns {
     /// # Errors
     /// What the kernel says.
     fn netns_sources(&self, netns: &Path) -> SysResult<Sources>;
+    /// Its interfaces, and where its routes lead: those that are asked for whatever a packet has but its destination.
+    ///
+    /// # Errors
+    /// What the kernel says; `EAGAIN` where they change all the time.
+    fn netns_network(&self, netns: &Path) -> SysResult<Network>;
     /// A setting of the network namespace that has this cookie, by its path below `/proc/sys`.
     ///
     /// # Errors

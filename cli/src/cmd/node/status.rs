@@ -1,11 +1,14 @@
 //! `meshc status`: what is live on this node.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use mesh_bpf::flow::Verdict;
-use mesh_bpf::image::{MapImage, SourceKind};
+use mesh_bpf::image::{MapImage, SourceId, SourceKind};
 use mesh_bpf::item::counter_key;
-use mesh_runtime::{Decisions, Kernel, Runtime, Sidecars, State, Status as Found, hex, items};
+use mesh_bpf::prefix::Prefix;
+use mesh_bpf::selector::interface_covers;
+use mesh_runtime::{Decisions, Kernel, MemberStatus, Runtime, Sidecars, State, Status as Found, hex, items};
 use serde_json::{Value, json};
 
 use crate::args::Status;
@@ -27,7 +30,7 @@ pub fn run(output: &Output, args: &Status) -> Result<Exit, Failure> {
     let runtime = open(&args.instance)?;
     let status = runtime.status().map_err(failure)?;
     // Where the live policy cannot be read, the drift says why.
-    let (rows, accelerates, sidecars, held, empty) = match runtime.live().ok().flatten() {
+    let (rows, accelerates, sidecars, held, empty, absent) = match runtime.live().ok().flatten() {
         Some(live) => {
             let image = image(&live.tables)?;
             let places = Places::kept(&runtime, &hex(&live.tables.digest()));
@@ -35,9 +38,10 @@ pub fn run(output: &Output, args: &Status) -> Result<Exit, Failure> {
             let held = runtime.held(&image).map_err(failure)?;
             let services = places.services().into_iter().filter(|(_, addresses)| addresses.is_empty());
             let empty: Vec<String> = services.map(|(name, _)| name).collect();
-            (rows(&image, &status, &places), acceleration::items(&image), sidecars, held, empty)
+            let absent = absent(&image, &status);
+            (rows(&image, &status, &places), acceleration::items(&image), sidecars, held, empty, absent)
         }
-        None => (Vec::new(), Items::new(), Sidecars::default(), Vec::new(), Vec::new()),
+        None => (Vec::new(), Items::new(), Sidecars::default(), Vec::new(), Vec::new(), Vec::new()),
     };
     let agent = agent(runtime.instance());
     let mut found = answer(&runtime, &status, &rows, &accelerates);
@@ -48,6 +52,7 @@ pub fn run(output: &Output, args: &Status) -> Result<Exit, Failure> {
         found.insert("unheard".into(), sidecars::unheard(&sidecars.unheard));
         found.insert("held".into(), sidecars::held(&held));
         found.insert("empty_services".into(), json!(empty));
+        found.insert("absent_interfaces".into(), json!(absent));
         found.insert("not_taken".into(), sidecars::not_taken(&runtime.not_taken().map_err(failure)?));
     }
     output.tinted(&found, Tint::Verdicts, || {
@@ -63,6 +68,7 @@ pub fn run(output: &Output, args: &Status) -> Result<Exit, Failure> {
             sidecars: &sidecars,
             held: &held,
             empty: &empty,
+            absent: &absent,
         })
     });
     let is_refused = ["refused", "cluster"].iter().any(|key| agent.get(key).is_some_and(Value::is_string));
@@ -133,6 +139,33 @@ fn rows(image: &MapImage, status: &Found, places: &Places) -> Vec<Row> {
     rows
 }
 
+/// Exemptions of interfaces that no member has now of those that they are about, where there are some.
+fn absent(image: &MapImage, status: &Found) -> Vec<String> {
+    let mut has: BTreeMap<SourceId, bool> = BTreeMap::new();
+    for member in &status.members {
+        let workload = member.workload.as_deref().and_then(|name| image.workload(name));
+        let profile = workload.and_then(|workload| image.profile(workload.profile));
+        let (Some(profile), Some(exempt)) = (profile, &member.exempt) else { continue };
+        for (pattern, source) in &profile.exempt.interfaces {
+            let is_there = exempt.interfaces.iter().any(|(name, _)| interface_covers(pattern, name));
+            *has.entry(*source).or_default() |= is_there;
+        }
+    }
+    let absent = has.into_iter().filter(|(_, is_there)| !is_there);
+    absent.map(|(source, _)| image.source(source).credit(Prefix::Any)).collect()
+}
+
+/// Which interfaces of a member are exempt; null where the policy exempts none of its workload.
+fn exempt(member: &MemberStatus) -> Value {
+    let Some(exempt) = &member.exempt else { return Value::Null };
+    let interfaces = exempt.interfaces.iter();
+    let interfaces = interfaces.map(|(name, is_exempt)| json!({ "name": name, "exempt": is_exempt }));
+    json!({
+        "interfaces": interfaces.collect::<Vec<_>>(), "routes": exempt.routes,
+        "special_routes": exempt.special, "too_many_routes": exempt.has_too_many,
+    })
+}
+
 fn rule(row: &Row) -> Value {
     let mut rule = citation::object(row.place.as_ref());
     rule.insert("text".into(), row.text.clone().into());
@@ -174,7 +207,7 @@ fn answer(runtime: &Runtime<Kernel>, status: &Found, rows: &[Row], accelerates: 
         "members_total": status.members.len(),
         "members": status.members.iter().map(|member| json!({
             "name": member.name, "workload": member.workload, "addresses": member.addresses, "own": member.own,
-            "cgroup": member.cgroup, "decisions": member.decisions.as_ref().map(|it| decisions(runtime, it)),
+            "cgroup": member.cgroup, "decisions": member.decisions.as_ref().map(|it| decisions(runtime, it)), "exempt": exempt(member),
         })).collect::<Vec<_>>(),
         "maps": status.maps.iter().map(|map| json!({
             "name": map.name, "entries": map.entries, "capacity": map.capacity,

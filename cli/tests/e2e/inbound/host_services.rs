@@ -522,3 +522,100 @@ fn a_services_redirected_connections_come_from_the_address_that_the_host_would_t
     }
     Ok(())
 }
+
+/// The interfaces of a host: its pods are behind `pod` and `other`, all else behind `eth0`.
+const BY_OTHER: &str = "redirect outbound -> 15001\nredirect inbound -> 15003\nexempt interface \"other\"";
+
+#[test]
+fn what_goes_by_an_exempt_interface_of_the_host_is_left_alone() -> Tested {
+    let host = Host::new()?;
+    let town = &host.town;
+    host.apply(BY_OTHER)?;
+    let sidecar_at = addresses(&["127.0.0.1:15001", "[::1]:15001", "127.0.0.1:15003", "[::1]:15003"])?;
+    let _sidecar = ServerTask::start(&host.beside().uid(SIDECAR_UID), "sidecar", &sidecar_at)?;
+    let _service =
+        ServerTask::start(&host.service(), "application", &addresses(&["0.0.0.0:8080", "[::]:8080"])?)?;
+    let _far = Server::start(&town.far, "far", &addresses(&["10.44.0.2:80", "[fd44::2]:80"])?)?;
+    let _other = Server::start(&town.other, "other", &addresses(&["10.42.1.2:80", "[fd42:1::2]:80"])?)?;
+    let dial = |place: &Place, target: &str| {
+        let target = address(target)?;
+        Ok::<_, Failure>(reached(place.run(|| Client::to(target).dial())?, target))
+    };
+    let expects = |place: Place, what: &str| -> Result<(), Failure> {
+        for (target, expected) in [("10.42.1.2:80", straight("other")), ("[fd42:1::2]:80", straight("other"))]
+        {
+            assert_eq!(dial(&place, target)?, expected, "{what}: {target}");
+        }
+        for target in ["10.44.0.2:80", "[fd44::2]:80"] {
+            let target = address(target)?;
+            let found = place.run(|| Client::to(target).dial())??;
+            assert_eq!(
+                (found.arrival.who.as_str(), found.arrival.original()),
+                ("sidecar", Some(target)),
+                "{what}"
+            );
+        }
+        Ok(())
+    };
+    expects(host.service(), "a service")?;
+    assert_eq!(reach(&town.other, "10.43.0.1:8080")?, straight("application"));
+    assert_eq!(reach(&town.other, "[fd43::1]:8080")?, straight("application"));
+    assert_eq!(reach(&town.far, "10.43.0.1:8080")?, sidecar());
+    // A cgroup that is made again at the path joins with what is known of it.
+    let status = host.ask(&["status", "--check"])?;
+    let exempt = status.pointer("/members/0/exempt/interfaces").and_then(Value::as_array).cloned();
+    let names: Vec<Value> = exempt.into_iter().flatten().filter(|it| it["exempt"] == true).collect();
+    assert_eq!(names.len(), 1, "{status}");
+    Ok(())
+}
+
+#[test]
+fn numbers_of_the_hosts_interfaces_mean_nothing_in_another_namespace() -> Tested {
+    let host = Host::new()?;
+    host.apply(BY_OTHER)?;
+    let (town, beside) = (&host.town, host.beside());
+    let number = town.host.interface("other")?;
+    // The same number in the pod's namespace, with a route.
+    town.pod.ip(&format!(
+        "link add same index {number} type bridge\nlink set same up\naddr add 10.42.1.77/24 dev same"
+    ))?;
+    let place = Place::here().netns(&town.pod).cgroup(&host.service);
+    let sidecar_at = addresses(&["127.0.0.1:15001"])?;
+    let _sidecar = ServerTask::start(&beside.netns(&town.pod).uid(SIDECAR_UID), "sidecar", &sidecar_at)?;
+    let target = address("10.42.1.2:80")?;
+    for client in [Client::to(target), Client::to(target).through("same")] {
+        let found = place.run(|| client.dial())??;
+        assert_eq!(found.arrival.original(), Some(target));
+    }
+    Ok(())
+}
+
+#[test]
+fn interfaces_of_the_host_are_followed_by_an_agent() -> Tested {
+    let host = Host::new()?;
+    let dir = host.ground.dir().join("policies");
+    fs::create_dir(&dir)?;
+    fs::write(dir.join("policy.mesh"), host.policy(BY_OTHER)?)?;
+    let _agent = host.agent(&dir)?;
+    let town = &host.town;
+    let sidecar_at = addresses(&["127.0.0.1:15001"])?;
+    let _sidecar = ServerTask::start(&host.beside().uid(SIDECAR_UID), "sidecar", &sidecar_at)?;
+    let _other = Server::start(&town.other, "other", &addresses(&["0.0.0.0:80"])?)?;
+    town.other.own("172.20.0.0/16")?;
+    let target = address("172.20.7.7:80")?;
+    let goes = |expected: &str| {
+        until(PATIENCE, || {
+            let dialled = host.service().run(|| Client::to(target).dial());
+            matches!(dialled, Ok(Ok(found)) if found.arrival.who == expected)
+        })
+    };
+    assert!(goes("sidecar"));
+    town.host.ip("route add 172.20.0.0/16 via 10.42.1.2")?;
+    assert!(goes("other"));
+    town.host.ip("link set other name other1 up").or_else(|_| {
+        town.host.ip("link set other down\nlink set other name other1\nlink set other1 up\n\
+                      route add 172.20.0.0/16 via 10.42.1.2")
+    })?;
+    assert!(goes("sidecar"));
+    Ok(())
+}

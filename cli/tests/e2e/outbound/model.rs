@@ -163,7 +163,7 @@ impl Who {
 
     fn identity(&self, jobs: &Jobs) -> Identity {
         let path = jobs.paths.get(self.depth).filter(|_| self.workload == "cart");
-        Identity { uid: Some(self.uid), gid: Some(self.gid), cgroup: path.cloned() }
+        Identity { uid: Some(self.uid), gid: Some(self.gid), cgroup: path.cloned(), interface: None }
     }
 }
 

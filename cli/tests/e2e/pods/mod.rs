@@ -4,6 +4,7 @@ mod addresses;
 mod churn;
 mod cni;
 mod cri;
+mod interfaces;
 mod namespace_labels;
 mod namespaces;
 mod plugin_install;

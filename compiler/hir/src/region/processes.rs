@@ -56,7 +56,12 @@ impl Cuts {
         for user in &users {
             for group in &groups {
                 for path in &paths {
-                    let identity = Identity { uid: user.uid, gid: group.gid, cgroup: path.cgroup.clone() };
+                    let identity = Identity {
+                        uid: user.uid,
+                        gid: group.gid,
+                        cgroup: path.cgroup.clone(),
+                        interface: None,
+                    };
                     kinds.entry(kind(&identity)).or_insert(identity);
                 }
             }

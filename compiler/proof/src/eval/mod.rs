@@ -76,9 +76,7 @@ struct Match {
 /// Decides one flow of a member of `workload`. Does not check the program.
 #[must_use]
 pub fn evaluate(program: &Program, workload: WorkloadId, flow: &Flow, identity: &Identity) -> Evaluation {
-    if flow.direction == Direction::Outbound
-        && let Some(index) = exempt_by(program, workload, identity)
-    {
+    if let Some(index) = exempt_by(program, workload, flow, identity) {
         return Evaluation::plain(Verdict::Excluded, Decider::Exempt(index));
     }
     let (matches, apart) = collect(program, workload, flow, identity);

@@ -43,16 +43,11 @@ pub(super) fn profile(
     let gids = |who: &Exempted| if let Exempted::Gid(range) = who { Some(*range) } else { None };
     ids(image, "uid", &written, uids, &found.exempt.uids)?;
     ids(image, "gid", &written, gids, &found.exempt.gids)?;
-    let mut cgroups: BTreeMap<&str, &Source> = BTreeMap::new();
-    for (source, who) in &written {
-        if let Exempted::Cgroup(path) = who {
-            cgroups.entry(path).or_insert(source);
-        }
-    }
-    let held = found.exempt.cgroups.iter().map(|(path, source)| (path.as_str(), image.source(*source)));
-    if !cgroups.into_iter().eq(held) {
-        return Err(plain("the exempt cgroups of the policy", "others"));
-    }
+    let cgroups = |who: &Exempted| if let Exempted::Cgroup(path) = who { Some(path.clone()) } else { None };
+    texts(image, "the exempt cgroups of the policy", &written, cgroups, &found.exempt.cgroups)?;
+    let interfaces =
+        |who: &Exempted| if let Exempted::Interface(name) = who { Some(name.clone()) } else { None };
+    texts(image, "the exempt interfaces of the policy", &written, interfaces, &found.exempt.interfaces)?;
     for (event, refuses) in [
         (Event::MissingSidecar, found.missing_sidecar_refuse),
         (Event::FailedAttach, found.failed_attach_refuse),
@@ -62,6 +57,24 @@ pub(super) fn profile(
         }
     }
     Ok(())
+}
+
+/// Every path or name that is written is there, by the least text that writes it, and no other.
+fn texts(
+    image: &MapImage,
+    expected: &str,
+    written: &[(Source, &Exempted)],
+    text_of: impl Fn(&Exempted) -> Option<String>,
+    found: &[(String, SourceId)],
+) -> Result<(), Box<Disproof>> {
+    let mut texts: BTreeMap<String, &Source> = BTreeMap::new();
+    for (source, who) in written {
+        if let Some(text) = text_of(who) {
+            texts.entry(text).or_insert(source);
+        }
+    }
+    let held = found.iter().map(|(text, source)| (text.clone(), image.source(*source)));
+    if texts.into_iter().eq(held) { Ok(()) } else { Err(plain(expected, "others")) }
 }
 
 /// Every id is exempt by the least text that covers it, or not at all.

@@ -30,6 +30,8 @@ use crate::member::{Member, Origin};
 use crate::members::counts::Counted;
 use crate::members::decisions::Decisions;
 use crate::members::files;
+use crate::members::interfaces::ExemptInterfaces;
+use crate::members::registry::Registry;
 use crate::node::Node;
 use crate::owner::Owner;
 use crate::runtime::Runtime;
@@ -109,6 +111,8 @@ pub struct MemberStatus {
     pub own: Vec<IpAddr>,
     /// Its cgroup, for a host workload.
     pub cgroup: Option<String>,
+    /// Which interfaces of its network namespace the live policy exempts; `None` where it exempts none of its workload.
+    pub exempt: Option<ExemptInterfaces>,
     /// What was decided for it since it falls under its workload; `None` where an earlier build's programs decide.
     pub decisions: Option<Decisions>,
 }
@@ -325,11 +329,14 @@ impl<S: System> Runtime<S> {
             let counted = Counted::read(node, &maps)?;
             // A cgroup that only the policy before named keeps its entry until the next command, and is no
             // member any more.
-            status.members = (members.iter())
-                .map(|member| (member, shown(member, &policy, counted.as_ref())))
-                .filter(|(member, shown)| member.origin != Origin::Selector || shown.workload.is_some())
-                .map(|(_, shown)| shown)
-                .collect();
+            let registry = Registry::new(node, &maps);
+            for member in &members {
+                let shown = shown(member, &policy, counted.as_ref());
+                if member.origin != Origin::Selector || shown.workload.is_some() {
+                    let exempt = registry.exempt_interfaces_of(member, &policy)?;
+                    status.members.push(MemberStatus { exempt, ..shown });
+                }
+            }
             status.workloads = workloads(&policy, &status.members, counted.as_ref());
             status.meshes = policy.meshes;
         }
@@ -425,6 +432,7 @@ fn shown(member: &Member, policy: &Membership, counted: Option<&Counted>) -> Mem
         addresses: member.addresses.clone(),
         own: member.own().to_vec(),
         cgroup: member.cgroup.clone(),
+        exempt: None,
     }
 }
 
@@ -448,9 +456,9 @@ fn workloads(
 
 fn occupancy<S: System>(node: Node<'_, S>) -> Result<Vec<Occupancy>> {
     let mut maps = Vec::new();
-    for def in
-        MAPS.iter().filter(|def| matches!(def.kind, MapKind::Hash | MapKind::PerCpuHash | MapKind::SockHash))
-    {
+    for def in MAPS.iter().filter(|def| {
+        matches!(def.kind, MapKind::Hash | MapKind::PerCpuHash | MapKind::LpmTrie | MapKind::SockHash)
+    }) {
         if let Some(map) = node.system.open_map(&node.instance.maps().join(def.name))? {
             let entries = node.system.entries(&map)?.len() as u64;
             maps.push(Occupancy { name: def.name.into(), entries, capacity: def.capacity.into() });

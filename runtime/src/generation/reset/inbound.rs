@@ -53,7 +53,7 @@ impl<S: System> Judge<'_, S> {
         // As `is_to_itself` in `inbound.h`.
         let to_itself = !remote.is_loopback() && (remote == local || local.is_loopback());
         if let Some(pod) = self.members.get(&Key::Netns(accepted.netns)) {
-            return Ok(self.outcome_for(pod, accepted, to_itself || pod.addresses.contains(&remote)));
+            return self.outcome_for(pod, accepted, to_itself || pod.addresses.contains(&remote));
         }
         let (host, decides) = host::netns(self.node.system, &self.maps.control)?;
         if accepted.netns != host {
@@ -65,11 +65,16 @@ impl<S: System> Judge<'_, S> {
         let Some(owner) = self.owner_of(accepted.local)? else { return Ok(None) };
         let owner = owner.cgroup.iter().find_map(|&id| self.members.get(&Key::Cgroup(id)));
         let Some(owner) = owner else { return Ok(Some(Outcome::STRAIGHT)) };
-        Ok(self.outcome_for(owner, accepted, to_itself))
+        self.outcome_for(owner, accepted, to_itself)
     }
 
-    fn outcome_for(&self, member: &Member, accepted: &Accepted, own: bool) -> Option<Outcome> {
-        let Some(workload) = member.workload(&self.policy).ok()? else { return Some(Outcome::STRAIGHT) };
+    fn outcome_for(&self, member: &Member, accepted: &Accepted, own: bool) -> Result<Option<Outcome>> {
+        let Ok(workload) = member.workload(&self.policy) else { return Ok(None) };
+        let Some(workload) = workload else { return Ok(Some(Outcome::STRAIGHT)) };
+        // By which interface it came in is not known any more: most come in by the one that answers leave by.
+        if !own && self.goes_by_exempt(member, 0, accepted.remote.ip())? {
+            return Ok(Some(Outcome::STRAIGHT));
+        }
         let flow = Flow {
             direction: Direction::Inbound,
             protocol: Protocol::Tcp,
@@ -77,9 +82,12 @@ impl<S: System> Judge<'_, S> {
             port: accepted.local.port(),
             own,
         };
-        let verdict = self.sim.decide(workload.profile, &flow, &Identity::default())?.verdict();
-        let flags = self.profiles.get(workload.profile.0 as usize)?.flags;
-        Some(Outcome { verdict, passes: flags & PROFILE_MISSING_SIDECAR_REFUSE == 0 })
+        let decided = self.sim.decide(workload.profile, &flow, &Identity::default());
+        let profile = self.profiles.get(workload.profile.0 as usize);
+        Ok(decided.zip(profile).map(|(decided, profile)| Outcome {
+            verdict: decided.verdict(),
+            passes: profile.flags & PROFILE_MISSING_SIDECAR_REFUSE == 0,
+        }))
     }
 
     /// Who listens there on the host: on that address, else on all of its family, else on all.

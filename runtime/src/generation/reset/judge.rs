@@ -4,10 +4,13 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
 
-use mesh_bpf::abi::{self, FLOW_EXEMPT, FLOW_OF_KERNEL, FLOW_TRANSPARENT};
+use mesh_bpf::abi::{
+    self, FLOW_EXEMPT, FLOW_OF_KERNEL, FLOW_TRANSPARENT, InterfaceKey, ROUTE_BITS, RouteKey,
+};
 use mesh_bpf::flow::{Direction, Flow, Identity, Protocol, Verdict};
 use mesh_bpf::map::Table;
 use mesh_bpf::membership::Membership;
+use mesh_bpf::pack::words;
 use mesh_bpf::sim::Sim;
 use mesh_bpf::tables::Tables;
 
@@ -30,6 +33,8 @@ pub(super) struct Judge<'a, S: System> {
     pub(super) numbers: BTreeMap<u32, Key>,
     /// Paths of the cgroups that the policy exempts or puts into classes, and of those below them, by id.
     pub(super) named: BTreeMap<u64, String>,
+    /// The slot of the policy.
+    pub(super) slot: u32,
     /// Whether they listen, as far as that was looked up.
     pub(super) sidecars: RefCell<BTreeMap<Sidecar, bool>>,
 }
@@ -46,7 +51,19 @@ impl<'a, S: System> Judge<'a, S> {
         let numbers = members.values().map(|member| (member.id, member.key)).collect();
         let sim = Sim::new(tables).map_err(Error::Damaged)?;
         let profiles = tables.get(Table::Profiles).records();
-        Ok(Self { node, maps, sim, profiles, policy, members, numbers, named, sidecars: RefCell::default() })
+        let slot = mesh_bpf::map::slot(maps.control.load(node.system).current_generation());
+        Ok(Self {
+            slot,
+            node,
+            maps,
+            sim,
+            profiles,
+            policy,
+            members,
+            numbers,
+            named,
+            sidecars: RefCell::default(),
+        })
     }
 
     /// Of a member that has left since nobody knows what would be decided, and of an exempt process no rule
@@ -58,12 +75,40 @@ impl<'a, S: System> Judge<'a, S> {
         if kept.flags & FLOW_EXEMPT != 0 || kept.protocol != 0 || kept.direction != 0 {
             return false;
         }
-        self.verdict(member, kept).is_some_and(|verdict| verdict != path(kept))
+        // Where the programs cannot be asked, it stays.
+        let verdict = self.verdict(member, kept).ok().flatten();
+        verdict.is_some_and(|verdict| verdict != path(kept))
     }
 
-    fn verdict(&self, member: &Member, kept: &abi::Flow) -> Option<Verdict> {
-        let Some(workload) = member.workload(&self.policy).ok()? else { return Some(Verdict::Excluded) };
+    /// Whether the programs would leave alone what a member sends to an address: by the interface that its socket is bound
+    /// to, else by where its routes lead.
+    pub(super) fn goes_by_exempt(&self, member: &Member, device: u32, address: IpAddr) -> Result<bool> {
+        if self.policy.exempt_interfaces.is_empty() {
+            return Ok(false);
+        }
+        let (slot, member) = (self.slot, member.id);
+        let key = InterfaceKey { member, slot, index: device };
+        let (map, key) = if device == 0 {
+            let v6 = match address {
+                IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+                IpAddr::V6(v6) => v6,
+            };
+            let key = RouteKey { bits: ROUTE_BITS + 128, member, slot, address: words(v6.to_bits()) };
+            (&self.maps.exempt_routes, bytemuck::bytes_of(&key).to_vec())
+        } else {
+            (&self.maps.exempt_ifaces, bytemuck::bytes_of(&key).to_vec())
+        };
+        let Some(map) = map else { return Ok(false) };
+        let source = self.node.system.lookup(map, &key)?;
+        Ok(source.is_some_and(|source| source != [0; 4]))
+    }
+
+    fn verdict(&self, member: &Member, kept: &abi::Flow) -> Result<Option<Verdict>> {
+        let Some(workload) = member.workload(&self.policy)? else { return Ok(Some(Verdict::Excluded)) };
         let address = destination(kept);
+        if self.goes_by_exempt(member, kept.device, address)? {
+            return Ok(Some(Verdict::Excluded));
+        }
         let flow = Flow {
             direction: Direction::Outbound,
             protocol: Protocol::Tcp,
@@ -77,10 +122,11 @@ impl<'a, S: System> Judge<'a, S> {
                 uid: Some(kept.uid),
                 gid: Some(kept.gid),
                 cgroup: self.named.get(&kept.cgroup).cloned(),
+                interface: None,
             },
             _ => Identity::default(),
         };
-        Some(self.sim.decide(workload.profile, &flow, &identity)?.verdict())
+        Ok(self.sim.decide(workload.profile, &flow, &identity).map(|decided| decided.verdict()))
     }
 }
 

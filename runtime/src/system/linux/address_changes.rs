@@ -1,4 +1,5 @@
-//! Changes of the addresses in a network namespace, and of the routes, which choose between them: `NETLINK_ROUTE`.
+//! Changes of the interfaces and addresses in a network namespace, and of the routes, which choose between them:
+//! `NETLINK_ROUTE`.
 //!
 //! The socket is one of rustix's, as those for `sock_diag` are: what it is told is not even read, since a change that
 //! was told and one that was lost are both answered by reading all addresses again. A crate that takes such messages
@@ -8,7 +9,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use libc::{RTMGRP_IPV4_IFADDR, RTMGRP_IPV4_ROUTE, RTMGRP_IPV6_IFADDR, RTMGRP_IPV6_ROUTE};
+use libc::{RTMGRP_IPV4_IFADDR, RTMGRP_IPV4_ROUTE, RTMGRP_IPV6_IFADDR, RTMGRP_IPV6_ROUTE, RTMGRP_LINK};
 use rustix::io::Errno;
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, bind, recv, socket_with};
@@ -16,12 +17,13 @@ use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, bind, recv,
 use super::enter::inside;
 
 const GROUPS: u32 =
-    (RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR | RTMGRP_IPV4_ROUTE | RTMGRP_IPV6_ROUTE).cast_unsigned();
+    (RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR | RTMGRP_IPV4_ROUTE | RTMGRP_IPV6_ROUTE)
+        .cast_unsigned();
 
 /// So much is taken at a time: whoever never stops changing addresses must not keep us from everything else.
 const AT_A_TIME: usize = 256;
 
-/// Tells of changes of the addresses and routes in a namespace, from when it was made. As long as it is there, so is the namespace.
+/// Tells of changes of the interfaces, addresses and routes in a namespace, from when it was made. As long as it is there, so is the namespace.
 #[derive(Debug)]
 pub struct Changes(OwnedFd);
 

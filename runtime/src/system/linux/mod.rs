@@ -19,6 +19,7 @@ mod maps;
 mod nat;
 mod netlink;
 mod netns;
+mod network;
 mod new_network;
 mod pod_program;
 mod prefetch;

@@ -14,6 +14,8 @@ pub(super) const DUMP: u16 = libc::NLM_F_DUMP as u16;
 const REQUEST: u16 = libc::NLM_F_REQUEST as u16;
 const ERROR: u16 = libc::NLMSG_ERROR as u16;
 const DONE: u16 = libc::NLMSG_DONE as u16;
+/// What is listed changed meanwhile.
+const CHANGED: u16 = libc::NLM_F_DUMP_INTR as u16;
 /// The part of an attribute's type that is no flag.
 const TYPE: u16 = libc::NLA_TYPE_MASK as u16;
 
@@ -58,7 +60,8 @@ pub(super) fn find(mut attributes: &[u8], wanted: u16) -> Option<&[u8]> {
     }
 }
 
-/// Sends one request, and hands over each message of the answer until it ends.
+/// Sends one request, and hands over each message of the answer until it ends. A list that changed while it was told is
+/// [`io::ErrorKind::Interrupted`].
 pub(super) fn ask(
     socket: &OwnedFd,
     kind: u16,
@@ -74,6 +77,7 @@ pub(super) fn ask(
     let bytes = [bytemuck::bytes_of(&header), request, attributes].concat();
     send(socket, &bytes, SendFlags::empty())?;
     let mut buffer = vec![0; 1 << 16];
+    let mut has_changed = false;
     loop {
         let (received, _) = recv(socket, &mut buffer[..], RecvFlags::empty())?;
         let mut rest = buffer.get(..received).unwrap_or_default();
@@ -81,7 +85,9 @@ pub(super) fn ask(
             let head: Header = bytemuck::try_pod_read_unaligned(head).map_err(|_| cut_off())?;
             let len = head.len as usize;
             let content = rest.get(size_of::<Header>()..len).ok_or_else(cut_off)?;
+            has_changed |= head.flags & CHANGED != 0;
             match head.kind {
+                DONE if has_changed => return Err(io::ErrorKind::Interrupted.into()),
                 DONE | ERROR => return errno(content),
                 _ => message(content),
             }

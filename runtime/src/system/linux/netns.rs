@@ -10,8 +10,8 @@ use super::enter::{HERE, cookie_of, inside, open_netns, own_cookie};
 use super::kernel::Kernel;
 use super::proc::{each_once, namespace_files, namespaces_of_processes};
 use super::step::at;
-use super::{nat, route};
-use crate::system::{Netns, Sources, SysResult};
+use super::{nat, network, route};
+use crate::system::{Netns, Network, Sources, SysResult};
 
 impl Netns for Kernel {
     fn netns_cookie(&self, netns: &Path) -> SysResult<u64> {
@@ -49,6 +49,11 @@ impl Netns for Kernel {
         let file = at("opening", netns, File::open(netns))?;
         let chosen = inside(&file, route::sources).map(|(v4, v6)| Sources { v4, v6 });
         at("asking for the routes of", netns, chosen)
+    }
+
+    fn netns_network(&self, netns: &Path) -> SysResult<Network> {
+        let file = at("opening", netns, File::open(netns))?;
+        at("asking for the routes of", netns, inside(&file, network::network))
     }
 
     fn netns_setting(&self, netns: &Path, cookie: u64, name: &str) -> SysResult<String> {

@@ -8,26 +8,26 @@ use rustix::net::{AddressFamily, SocketType, socket};
 
 use super::netlink::{ACK, ask, attribute, find};
 
-const AF_INET: u8 = libc::AF_INET as u8;
-const AF_INET6: u8 = libc::AF_INET6 as u8;
+pub(super) const AF_INET: u8 = libc::AF_INET as u8;
+pub(super) const AF_INET6: u8 = libc::AF_INET6 as u8;
 
 /// Addresses that nobody has a route of their own for: what leads there is the way to the outside.
 const OUTSIDE_V4: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
 const OUTSIDE_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xffff, 0, 0, 0, 0, 1);
 
-/// `struct rtmsg`.
-#[derive(Clone, Copy, Pod, Zeroable)]
+/// `struct rtmsg`. A rule begins with as many fields of the same sizes (`struct fib_rule_hdr`).
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]
-struct Route {
-    family: u8,
-    destination_len: u8,
-    source_len: u8,
-    tos: u8,
-    table: u8,
-    protocol: u8,
-    scope: u8,
-    kind: u8,
-    flags: u32,
+pub(super) struct Route {
+    pub(super) family: u8,
+    pub(super) destination_len: u8,
+    pub(super) source_len: u8,
+    pub(super) tos: u8,
+    pub(super) table: u8,
+    pub(super) protocol: u8,
+    pub(super) scope: u8,
+    pub(super) kind: u8,
+    pub(super) flags: u32,
 }
 
 /// The source that this thread's namespace would take for a connection to the outside, of each family; none where no
@@ -63,7 +63,7 @@ fn source(family: u8, destination: &[u8]) -> io::Result<Option<IpAddr>> {
     }
 }
 
-fn address(bytes: &[u8]) -> Option<IpAddr> {
+pub(super) fn address(bytes: &[u8]) -> Option<IpAddr> {
     let v4 = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
     v4.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from)).ok()
 }

@@ -249,7 +249,9 @@ fn noted(netns: u64, head: &Found, attributes: &[u8]) -> Option<Noted> {
         let value = find(storage, STORAGE_MAP_VALUE)?;
         // Their sizes tell the two apart.
         if let Ok(flow) = bytemuck::try_pod_read_unaligned::<Flow>(value) {
-            return Some(Noted::Opened(flow));
+            let bound = head.id.device;
+            let device = if bound == 0 { flow.device } else { bound };
+            return Some(Noted::Opened(Flow { device, ..flow }));
         }
         by = bytemuck::try_pod_read_unaligned::<Listening>(value).ok();
     }

@@ -1,6 +1,7 @@
 //! Maps.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::rc::{Rc, Weak};
 
@@ -73,6 +74,9 @@ impl Maps for Memory {
                 .borrow()
                 .get(&key)
                 .map(|program| program.info.id.to_ne_bytes().to_vec()));
+        }
+        if map.0.info.kind == MapKind::LpmTrie as u32 {
+            return Ok(longest(&map.0.entries.borrow(), key));
         }
         Ok(map.0.entries.borrow().get(key).cloned())
     }
@@ -162,6 +166,22 @@ impl Maps for Memory {
         }
         Ok(is_old)
     }
+}
+
+/// The value of the longest prefix that holds a key: each begins with how many of its bits count.
+fn longest(entries: &BTreeMap<Vec<u8>, Vec<u8>>, key: &[u8]) -> Option<Vec<u8>> {
+    let parts = |key: &[u8]| {
+        let (len, bits) = key.split_first_chunk::<4>()?;
+        Some((u32::from_ne_bytes(*len), bits.to_vec()))
+    };
+    let (len, bits) = parts(key)?;
+    let holds = |known: &[u8]| {
+        let (shorter, prefix) = parts(known)?;
+        let bit = |bytes: &[u8], at: u32| bytes.get(at as usize / 8).map(|byte| byte << (at % 8) & 0x80);
+        (shorter <= len && (0..shorter).all(|at| bit(&prefix, at) == bit(&bits, at))).then_some(shorter)
+    };
+    let held = entries.iter().filter_map(|(known, value)| Some((holds(known)?, value)));
+    held.max_by_key(|(len, _)| *len).map(|(_, value)| value.clone())
 }
 
 fn word(control: &mut Control, word: Word) -> &mut u64 {

@@ -5,9 +5,11 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use mesh_bpf::prefix::Prefix;
+
 use super::world::{Memory, Namespace, Node, error};
 use crate::system::netns::HOST_NETNS;
-use crate::system::{Netns, Sources, SysResult};
+use crate::system::{Netns, Network, Sources, SysResult};
 
 impl Memory {
     /// Makes a network namespace with a file that stands for it, and with interfaces of these numbers.
@@ -24,6 +26,18 @@ impl Memory {
     pub fn add_interface(&self, netns: &Path, number: u32, addresses: &[IpAddr]) -> SysResult<()> {
         let (_, namespace) = self.namespace(netns)?;
         namespace.interfaces.borrow_mut().entry(number).or_default().extend(addresses);
+        Ok(())
+    }
+
+    /// Names an interface of a namespace, and lets routes lead by it; one that it has not is made.
+    ///
+    /// # Errors
+    /// If the file stands for no namespace.
+    pub fn route_by(&self, netns: &Path, number: u32, name: &str, routes: &[Prefix]) -> SysResult<()> {
+        let (_, namespace) = self.namespace(netns)?;
+        namespace.interfaces.borrow_mut().entry(number).or_default();
+        namespace.names.borrow_mut().insert(number, name.to_owned());
+        namespace.routes.borrow_mut().extend(routes.iter().map(|&route| (route, number)));
         Ok(())
     }
 
@@ -80,6 +94,19 @@ impl Netns for Memory {
     /// Routes choose the first address of each family.
     fn netns_sources(&self, netns: &Path) -> SysResult<Sources> {
         Ok(Sources::of(Sources::default(), &self.netns_addresses(netns)?))
+    }
+
+    fn netns_network(&self, netns: &Path) -> SysResult<Network> {
+        let (_, namespace) = self.namespace(netns)?;
+        let names = namespace.names.borrow();
+        let name = |number: &u32| names.get(number).cloned().unwrap_or_else(|| format!("eth{number}"));
+        Ok(Network {
+            interfaces: namespace.interfaces.borrow().keys().map(|number| (*number, name(number))).collect(),
+            routes: (namespace.routes.borrow().iter())
+                .map(|(&prefix, &number)| (prefix, BTreeSet::from([number])))
+                .collect(),
+            ..Network::default()
+        })
     }
 
     fn netns_setting(&self, netns: &Path, cookie: u64, name: &str) -> SysResult<String> {

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::rc::{Rc, Weak};
 
 use mesh_bpf::abi::{Control, Flow};
+use mesh_bpf::prefix::Prefix;
 use mesh_bpf::program::{Hook, PROGRAMS, Role};
 
 use crate::system::netns::HOST_NETNS;
@@ -74,6 +75,10 @@ pub(super) enum Node {
 pub(super) struct Namespace {
     /// Its interfaces but for loopback, by number, each with its addresses.
     pub(super) interfaces: RefCell<BTreeMap<u32, Vec<IpAddr>>>,
+    /// What the interfaces are called; one without a name is `eth` and its number.
+    pub(super) names: RefCell<BTreeMap<u32, String>>,
+    /// The interface that a destination is reached by.
+    pub(super) routes: RefCell<BTreeMap<Prefix, u32>>,
     /// By their paths below `/proc/sys`.
     pub(super) settings: RefCell<BTreeMap<String, String>>,
     pub(super) waiting: RefCell<Vec<Waits>>,
