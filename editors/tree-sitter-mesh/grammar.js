@@ -173,12 +173,14 @@ module.exports = grammar({
         choice("tcp", "udp"),
         field("port", literal($, $.port)),
         optional($.identity),
+        optional($.way),
       ),
     identity: ($) =>
       seq(
         "as",
         each([seq("uid", literal($, $.id)), seq("gid", literal($, $.id)), seq("cgroup", $.string)]),
       ),
+    way: ($) => seq("by", "interface", $.string),
     verdict: ($) =>
       choice(
         seq("redirected", optional(literal($, $.port))),
@@ -203,12 +205,13 @@ module.exports = grammar({
     _place: ($) => choice(literal($, $.address), $.service, alias($.name, $.reference)),
     service: ($) => seq("service", field("name", $.service_name)),
 
-    _owner: ($) => choice($._uids, $._gids, $._cgroups),
+    _owner: ($) => choice($._uids, $._gids, $._cgroups, $._interfaces),
     _uids: ($) => seq("uid", $._ids),
     _gids: ($) => seq("gid", $._ids),
     _ids: ($) => choice(separated(literal($, $.id)), $.id_list),
     id_list: ($) => bracketed(literal($, $.id)),
     _cgroups: ($) => seq("cgroup", choice(separated($.string), $.string_list)),
+    _interfaces: ($) => seq("interface", choice(separated($.string), $.string_list)),
     string_list: ($) => bracketed($.string),
 
     _names: ($) => choice(separated(alias($.name, $.reference)), $.name_list),

@@ -25,9 +25,9 @@
 ; words: protocol
 ["any" "tcp" "udp"] @type.builtin
 ; words: selector
-["address" "cgroup" "gid" "label" "namespace" "namespace-label" "pod" "service" "service-account" "uid"] @variable.other.member
+["address" "cgroup" "gid" "interface" "label" "namespace" "namespace-label" "pod" "service" "service-account" "uid"] @variable.other.member
 ; words: joint
-["and" "as" "from" "is" "not" "to" "within"] @operator
+["and" "as" "by" "from" "is" "not" "to" "within"] @operator
 ; words: event
 ["failed-attach" "missing-sidecar" "pass" "refuse" "start"] @constant.builtin
 ; words: verdict

@@ -14,6 +14,7 @@ static const char *const WORDS[] = {
 	"and",
 	"any",
 	"as",
+	"by",
 	"cgroup",
 	"denied",
 	"deny",
@@ -27,6 +28,7 @@ static const char *const WORDS[] = {
 	"group",
 	"import",
 	"inbound",
+	"interface",
 	"is",
 	"label",
 	"local",
@@ -58,7 +60,6 @@ static const char *const WORDS[] = {
 
 /* Kept for later: no names either. */
 static const char *const KEPT[] = {
-	"by",
 	"log",
 	"node",
 	"rules",

@@ -27,9 +27,9 @@ syntax match meshDirection /\v[[:alnum:]_.:\/%-]@1<!%(inbound|outbound)%([[:alnu
 " words: protocol
 syntax match meshProtocol /\v[[:alnum:]_.:\/%-]@1<!%(any|tcp|udp)%([[:alnum:]_.:\/%]|-\>@!)@!/
 " words: selector
-syntax match meshSelector /\v[[:alnum:]_.:\/%-]@1<!%(address|cgroup|gid|label|namespace|namespace-label|pod|service|service-account|uid)%([[:alnum:]_.:\/%]|-\>@!)@!/
+syntax match meshSelector /\v[[:alnum:]_.:\/%-]@1<!%(address|cgroup|gid|interface|label|namespace|namespace-label|pod|service|service-account|uid)%([[:alnum:]_.:\/%]|-\>@!)@!/
 " words: joint
-syntax match meshJoint /\v[[:alnum:]_.:\/%-]@1<!%(and|as|from|is|not|to|within)%([[:alnum:]_.:\/%]|-\>@!)@!/
+syntax match meshJoint /\v[[:alnum:]_.:\/%-]@1<!%(and|as|by|from|is|not|to|within)%([[:alnum:]_.:\/%]|-\>@!)@!/
 " words: event
 syntax match meshEvent /\v[[:alnum:]_.:\/%-]@1<!%(failed-attach|missing-sidecar|pass|refuse|start)%([[:alnum:]_.:\/%]|-\>@!)@!/
 " words: verdict
