@@ -372,10 +372,7 @@ fn others(unit: &Unit<'_>, shared: &Shared, part: &dyn Fn(&str) -> Option<Settin
         let setting = Setting::own(entry, &unit.title());
         match entry.key.strip_prefix(TRAFFIC) {
             Some("excludeInterfaces") => {
-                reader.not(
-                    &setting,
-                    "no rule is about an interface: exclude the networks behind it by address",
-                );
+                reader.not(&setting, &super::exempt_interfaces(setting.value.split(',')));
             }
             Some("kubevirtInterfaces") => reader.not(&setting, VIRTUAL),
             Some(known) if KNOWN.contains(&known) => {}

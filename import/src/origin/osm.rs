@@ -133,7 +133,8 @@ fn member(unit: &Unit<'_>, shared: &Shared, as_it_behaves: bool, report: &mut Re
     if let Some(interfaces) =
         shared.get("traffic.networkInterfaceExclusionList").filter(|it| !it.value.is_empty())
     {
-        reader.not(interfaces, "no rule is about an interface: exclude the networks behind it by address");
+        let names = interfaces.value.split([',', ' ', '[', ']', '"']);
+        reader.not(interfaces, &super::exempt_interfaces(names));
     }
     if let Some(mode) = shared.get("sidecar.localProxyMode").filter(|mode| mode.value != "Localhost") {
         reader.not(mode, "the sidecar reaches its application by either way");

@@ -112,6 +112,10 @@ fn promises(program: &Program) -> Result<Vec<Promise>, Failure> {
     let mut found = Vec::new();
     // What is promised of a service is promised of each of its addresses.
     let mut read = |line: &str| -> Tested {
+        // The pod here has one interface: what goes by others is tried in `pods::interfaces`.
+        if line.contains(" by interface ") {
+            return Ok(());
+        }
         let Some((before, after)) = line.split_once("service ") else {
             found.push(Promise::read(line)?);
             return Ok(());
@@ -560,7 +564,7 @@ fn carried_out(programs: &[Program]) -> Result<usize, Failure> {
 fn recipes_do_what_their_tests_say() -> Tested {
     let programs = programs("recipes", include_str!("../../../../docs/recipes.md"));
     let kept = carried_out(&programs)?;
-    assert_eq!(kept, 70);
+    assert_eq!(kept, 71);
     Ok(())
 }
 
