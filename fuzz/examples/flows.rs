@@ -230,5 +230,5 @@ fn identity(profile: &Profile, random: &mut Random) -> Identity {
         1 => format!("{}beside", path.trim_end_matches('/')),
         _ => (*path).clone(),
     });
-    Identity { uid, gid, cgroup: cgroup.filter(|path| path.len() > 1 || path == "/") }
+    Identity { uid, gid, cgroup: cgroup.filter(|path| path.len() > 1 || path == "/"), interface: None }
 }
