@@ -85,9 +85,10 @@ fn asked(compilation: &Compilation, image: &MapImage, sim: &Sim<'_>, random: &mu
     let id = image.workload(&name)?.profile;
     let profile = image.profile(id)?;
     let direction = if random.once_in(3) { Direction::Inbound } else { Direction::Outbound };
+    let found = identity(profile, random);
     let identity = match direction {
-        Direction::Outbound => identity(profile, random),
-        Direction::Inbound => Identity::default(),
+        Direction::Outbound => found,
+        Direction::Inbound => Identity { interface: found.interface, ..Identity::default() },
     };
     let flow = Flow {
         direction,
@@ -133,7 +134,7 @@ fn asked(compilation: &Compilation, image: &MapImage, sim: &Sim<'_>, random: &mu
     Some(json!({
         "workload": name, "direction": direction as u8, "protocol": flow.protocol as u8,
         "address": flow.address, "port": flow.port, "own": flow.own,
-        "uid": identity.uid, "gid": identity.gid, "cgroup": identity.cgroup,
+        "uid": identity.uid, "gid": identity.gid, "cgroup": identity.cgroup, "interface": identity.interface,
         "verdict": verdict, "exempt": is_exempt, "by": text,
         "asked": flow_text, "answers": answers.iter().map(answer).collect::<Vec<_>>(),
     }))
@@ -230,5 +231,8 @@ fn identity(profile: &Profile, random: &mut Random) -> Identity {
         1 => format!("{}beside", path.trim_end_matches('/')),
         _ => (*path).clone(),
     });
-    Identity { uid, gid, cgroup: cgroup.filter(|path| path.len() > 1 || path == "/"), interface: None }
+    let cgroup = cgroup.filter(|path| path.len() > 1 || path == "/");
+    let names = ["net1", "net", "eth0", "eth01", "lo"];
+    let interface = names.get(random.below(names.len() * 2)).map(|&name| name.to_owned());
+    Identity { uid, gid, cgroup, interface }
 }

@@ -52,6 +52,7 @@ export function readFlow(image, text) {
     /** @type {import("./walk.js").Identity} */
     const identity = {};
     if (word === "as") word = readIdentity(identity, next);
+    if (word === "by") word = readInterface(identity, next);
     if (word !== undefined) throw new Unreadable(`\`${word}\` is not expected there: \`A -> B tcp PORT as uid N\``);
     if (port === undefined) throw new Unreadable("which port? `tcp 3306` or `udp 53` stands behind the two ends");
     if (port < 1 || port > 65535) throw new Unreadable(`${port} is no port: they are 1 to 65535`);
@@ -62,7 +63,7 @@ export function readFlow(image, text) {
     });
     if (from.workload !== null && !inbound) return question(from, to, 0);
     if (to.workload === null) throw new Unreadable("neither end is a workload, so no policy decides about it");
-    if (Object.keys(identity).length > 0) throw new Unreadable("`as` is for connections that the member opens itself");
+    if (Object.keys(identity).some((side) => side !== "interface")) throw new Unreadable("`as` is for connections that the member opens itself");
     return question(to, from, 1);
 }
 
@@ -163,6 +164,17 @@ function readIdentity(identity, next) {
     return word;
 }
 
+/**
+ * Reads what stands behind `by`, and gives back the word behind it.
+ * @param {import("./walk.js").Identity} identity @param {() => string | undefined} next @returns {string | undefined}
+ */
+function readInterface(identity, next) {
+    const name = next() === "interface" ? unquoted(next() ?? "") : "";
+    if (name === "") throw new Unreadable("behind `by` stands `interface \"NAME\"`");
+    identity.interface = name;
+    return next();
+}
+
 /** Who opens a flow, from what stands behind `as`. @param {string} text @returns {import("./walk.js").Identity} */
 export function readProcess(text) {
     /** @type {import("./walk.js").Identity} */
@@ -170,7 +182,9 @@ export function readProcess(text) {
     const words = text.match(/"[^"]*"|[^\s"]+/g) ?? [];
     let at = words[0] === "as" ? 1 : 0;
     if (at >= words.length) return identity;
-    const rest = readIdentity(identity, () => words[at++]);
+    const next = () => words[at++];
+    let rest = words[0] === "by" ? next() : readIdentity(identity, next);
+    if (rest === "by") rest = readInterface(identity, next);
     if (rest !== undefined) throw new Unreadable(`\`${rest}\` is not expected there: \`uid N\`, \`gid N\`, \`cgroup "/PATH"\``);
     return identity;
 }

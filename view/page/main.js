@@ -165,7 +165,7 @@ class Page {
         }));
         /** @param {string} word @param {boolean} chosen @param {(value: boolean) => void} set */
         const switched = (word, chosen, set) => el("label", {}, el("input", { type: "checkbox", checked: chosen, change: (event) => { set(event.target.checked); show(); } }), word);
-        const hasClasses = this.images.some(({ model }) => model.profiles.some(({ classes, uids, gids, cgroups }) => classes || uids.length + gids.length + cgroups.length > 0));
+        const hasClasses = this.images.some(({ model }) => model.profiles.some(({ classes, uids, gids, cgroups, interfaces }) => classes || uids.length + gids.length + cgroups.length + interfaces.length > 0));
         return el("div", { class: "tools" },
                 segmented("Direction", [["outbound", 0], ["inbound", 1]], choice.direction, (value) => { choice.direction = value; }),
                 segmented("Protocol", [["tcp", 0], ["udp", 1]], choice.protocol, (value) => { choice.protocol = value; }),
@@ -209,7 +209,8 @@ class Page {
         const alike = model.workloads.filter((one) => one.profile === workload.profile && one !== workload).map(({ name }) => name);
         const groups = model.groups.filter(([, members]) => members.some((at) => model.workloads[at] === workload)).map(([name]) => apart(name)[0]);
         const ids = (/** @type {string} */ kind, /** @type {import("./walk.js").Ids} */ all) => all.map(([first, last]) => `${kind} ${first === last ? first : `${first}-${last}`}`);
-        const exempt = [...ids("uid", profile.uids), ...ids("gid", profile.gids), ...profile.cgroups.map(([path]) => `cgroup "${path}"`)];
+        const exempt = [...ids("uid", profile.uids), ...ids("gid", profile.gids), ...profile.cgroups.map(([path]) => `cgroup "${path}"`),
+            ...profile.interfaces.map(([name]) => `interface "${name}"`)];
         /** @type {[string, string][]} */
         const facts = [
             ["members", workload.selects.join("\n")], ["groups", groups.join(", ")], ["exempt", exempt.join(", ")],
@@ -272,9 +273,9 @@ class Page {
         const { direction, protocol, port, identity } = this.choice;
         const profile = /** @type {import("./walk.js").Profile} */ (image.model.profiles[row.profiles[at] ?? 0]);
         const workload = image.model.workloads.findIndex(({ name }) => name === row.name);
-        if (direction === 0 && image.exempt(profile, identity) !== null) {
-            const source = image.exempt(profile, identity) ?? 0;
-            return el("p", {}, badge("excluded"), " ", cited(image.scope(source) || "top level", image.text(source, null), ""), " exempts the process");
+        const source = image.exempt(profile, identity, direction, false);
+        if (source !== null) {
+            return el("p", {}, badge("excluded"), " by ", cited(image.scope(source) || "top level", image.text(source, null), ""));
         }
         const cls = direction === 0 ? image.classOf(profile, identity) : 0;
         const tree = image.treeOf(profile, direction, cls, false);
@@ -357,17 +358,17 @@ class Page {
         const workload = /** @type {import("./walk.js").Workload} */ (image.model.workloads[question.workload]);
         const judged = reasons ? explained(reasons, question.workload, flow, question.identity, decision) : null;
         const word = question.protocol === 0 ? "tcp" : "udp";
-        const process = question.identity.uid !== undefined || question.identity.gid !== undefined || question.identity.cgroup !== undefined;
+        const process = question.identity.uid !== undefined || question.identity.gid !== undefined || question.identity.cgroup !== undefined || question.identity.interface !== undefined;
         const address = question.addresses ? prefixText(flow.address) : question.other;
         const ends = question.direction === 0 ? `${workload.name} → ${address}` : `${address} → ${workload.name}`;
         const profile = image.model.profiles[workload.profile];
-        const hasExempt = profile && profile.uids.length + profile.gids.length + profile.cgroups.length > 0;
+        const hasExempt = profile && profile.uids.length + profile.gids.length + profile.cgroups.length + profile.interfaces.length > 0;
         /** @type {HTMLElement[]} */
         const steps = [step("Member", workload.name, el("span", { class: "muted" }, ` ${workload.selects.join("; ")}`))];
         if (decision.exempt) {
-            steps.push(step("Exemption", "the process is exempt: no rule reaches it"));
+            steps.push(step("Exemption", "it is exempt: no rule reaches it"));
         } else {
-            if (question.direction === 0) steps.push(step("Exemption", !hasExempt ? "the workload exempts nobody" : process ? "the process is not exempt" : "no process is named"));
+            if (question.direction === 0) steps.push(step("Exemption", !hasExempt ? "the workload exempts nobody" : process ? "not exempt" : "no process or interface is named"));
             if (profile?.classes && question.direction === 0) steps.push(step("Process", decision.class === 0 ? "named by no rule with `as`" : `class ${decision.class} of ${profile.classes.sides.length}`));
             const matched = decision.tree ? decision.tree.prefixes[decision.node] ?? ANY : ANY;
             const own = flow.own ? ", one of the member's own" : "";

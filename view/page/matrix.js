@@ -80,7 +80,7 @@ export class Table {
         const profile = image?.model.profiles[row.profiles[at] ?? -1];
         const prefix = this.prefixes[choice.direction]?.[column];
         if (!image || !profile || !prefix) return null;
-        if (choice.direction === 0 && image.exempt(profile, choice.identity) !== null) return { table: -1, exempt: true };
+        if (image.exempt(profile, choice.identity, choice.direction, false) !== null) return { table: -1, exempt: true };
         const cls = choice.direction === 0 ? image.classOf(profile, choice.identity) : 0;
         const tree = image.treeOf(profile, choice.direction, cls, false);
         return { table: image.table(tree, image.longest(tree, prefix), choice.protocol), exempt: false };
@@ -90,7 +90,7 @@ export class Table {
     summary(row, column, choice) {
         const at = this.images.length - 1;
         const found = this.table(at, row, column, choice);
-        if (!found || found.exempt) return { verdict: "excluded", others: [], text: found ? "excluded: the process is exempt" : "excluded" };
+        if (!found || found.exempt) return { verdict: "excluded", others: [], text: found ? "excluded: exempt" : "excluded" };
         const key = `${found.table} ${choice.port ?? ""}`;
         const known = this.summaries.get(key);
         if (known) return known;

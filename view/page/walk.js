@@ -6,7 +6,7 @@
  * An address or a prefix: family 0 is every address of both, 4 and 6 are families. `bits` are those of the address.
  * @typedef {{ family: 0 | 4 | 6, bits: bigint, len: number }} Prefix
  *
- * @typedef {{ uid?: number, gid?: number, cgroup?: string }} Identity What is known of a process.
+ * @typedef {{ uid?: number, gid?: number, cgroup?: string, interface?: string }} Identity What is known of a process.
  *
  * @typedef {{
  *   direction: 0 | 1, protocol: 0 | 1, address: Prefix, port: number, own: boolean,
@@ -20,7 +20,8 @@
  * }} Classes
  *
  * @typedef {{
- *   name: string, sides: [number, number][], uids: Ids, gids: Ids, cgroups: [string, number][], classes?: Classes,
+ *   name: string, sides: [number, number][], uids: Ids, gids: Ids, cgroups: [string, number][],
+ *   interfaces: [string, number][], classes?: Classes,
  *   missing_sidecar_refuse: boolean, failed_attach_refuse: boolean,
  * }} Profile Sides are outbound and inbound, each a tree on all addresses and one on the member's own.
  *
@@ -188,6 +189,19 @@ function deepest(paths, cgroup) {
     return best && best[1];
 }
 
+/**
+ * The value of the most specific pattern that covers an interface: a name, or its beginning before a `*`.
+ * @param {[string, number][]} patterns @param {string | undefined} name @returns {number | null}
+ */
+function interfaceBy(patterns, name) {
+    // What a packet comes by that stays in its network namespace.
+    if (name === undefined || name === "lo") return null;
+    const depth = (/** @type {string} */ pattern) => (pattern.endsWith("*") ? pattern.length : Infinity);
+    const covering = patterns.filter(([pattern]) => (pattern.endsWith("*") ? name.startsWith(pattern.slice(0, -1)) : pattern === name));
+    const best = covering.sort(([a], [b]) => depth(b) - depth(a))[0];
+    return best ? best[1] : null;
+}
+
 /** @param {Ids} ids @param {number | undefined} id @returns {number | null} */
 function idIn(ids, id) {
     if (id === undefined) return null;
@@ -280,12 +294,15 @@ export class Image {
     }
 
     /**
-     * The exemption of a process: what says so, or null.
-     * @param {Profile} profile @param {Identity} identity @returns {number | null}
+     * The exemption of a flow, by the process that opens it or the interface that it goes by: what says so, or null.
+     * @param {Profile} profile @param {Identity} identity @param {0 | 1} direction @param {boolean} own
+     * @returns {number | null}
      */
-    exempt(profile, identity) {
-        return idIn(profile.uids, identity.uid) ?? idIn(profile.gids, identity.gid)
+    exempt(profile, identity, direction, own) {
+        const process = direction === 1 ? null : idIn(profile.uids, identity.uid) ?? idIn(profile.gids, identity.gid)
             ?? deepest(profile.cgroups, identity.cgroup);
+        // What a member receives from an address of its own came in by loopback.
+        return process ?? (direction === 1 && own ? null : interfaceBy(profile.interfaces, identity.interface));
     }
 
     /**
@@ -318,12 +335,10 @@ export class Image {
     decide(id, flow, identity) {
         const profile = this.model.profiles[id];
         if (!profile) return null;
-        if (flow.direction === 0) {
-            const source = this.exempt(profile, identity);
-            if (source !== null) {
-                const verdict = this.model.verdicts.findIndex(([word]) => word === "excluded");
-                return { verdict, source, item: null, exempt: true, class: 0, tree: null, node: -1, stretch: null };
-            }
+        const source = this.exempt(profile, identity, flow.direction, flow.own);
+        if (source !== null) {
+            const verdict = this.model.verdicts.findIndex(([word]) => word === "excluded");
+            return { verdict, source, item: null, exempt: true, class: 0, tree: null, node: -1, stretch: null };
         }
         const cls = flow.direction === 0 ? this.classOf(profile, identity) : 0;
         const tree = this.treeOf(profile, flow.direction, cls, flow.own);

@@ -39,6 +39,7 @@ struct ProfileModel<'a> {
     uids: Vec<(u32, u32, u32)>,
     gids: Vec<(u32, u32, u32)>,
     cgroups: Vec<(&'a str, u32)>,
+    interfaces: Vec<(&'a str, u32)>,
     #[serde(skip_serializing_if = "Option::is_none")]
     classes: Option<ClassesModel<'a>>,
     missing_sidecar_refuse: bool,
@@ -120,6 +121,7 @@ fn profile<'a>(of: &'a Profile, numbers: &mut Numbers) -> ProfileModel<'a> {
         uids: ids(&of.exempt.uids, |source| source.0),
         gids: ids(&of.exempt.gids, |source| source.0),
         cgroups: of.exempt.cgroups.iter().map(|(path, source)| (path.as_str(), source.0)).collect(),
+        interfaces: of.exempt.interfaces.iter().map(|(name, source)| (name.as_str(), source.0)).collect(),
         classes: (!of.classes.cells.is_empty()).then(|| classes(&of.classes, numbers)),
         missing_sidecar_refuse: of.missing_sidecar_refuse,
         failed_attach_refuse: of.failed_attach_refuse,
@@ -194,7 +196,8 @@ fn lines(policy: &Policy<'_>, numbers: &mut Numbers) -> Vec<(u32, u32, String, u
     }
     let exempt = image.profiles.iter().flat_map(|one| {
         let ids = one.exempt.uids.iter().chain(&one.exempt.gids).map(|&(_, source)| source);
-        ids.chain(one.exempt.cgroups.iter().map(|&(_, source)| source))
+        let cgroups = one.exempt.cgroups.iter().map(|&(_, source)| source);
+        ids.chain(cgroups).chain(one.exempt.interfaces.iter().map(|&(_, source)| source))
     });
     items.extend(exempt.map(|source| ((source, Prefix::Any), ())));
     (items.into_keys())

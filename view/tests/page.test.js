@@ -51,10 +51,10 @@ test("a flow is asked, and its path shown", async () => {
     const errors = /** @type {string[]} */ ([]);
     const page = await open(view({ "shop.mesh": POLICY }), { errors });
     const told = await ask(page, "cart -> 10.0.3.9 tcp 3306");
-    assert.match(told, /^shop\/cart → 10\.0\.3\.9 tcp 3306 → excluded Member shop\/cart namespace shop Exemption no process is named/);
+    assert.match(told, /^shop\/cart → 10\.0\.3\.9 tcp 3306 → excluded Member shop\/cart namespace shop Exemption no process or interface is named/);
     assert.match(told, /Address 10\.0\.3\.9 longest prefix 10\.0\.3\.0\/24 Port tcp 3306 in 3306 Rule shop\/cart: exclude outbound tcp 3306 to 10\.0\.3\.0\/24 .*0-shop\.mesh:11/);
     assert.match(told, /It beat top level: redirect outbound tcp -> 15001/);
-    assert.match(await ask(page, "cart -> 10.0.3.9 tcp 443 as uid 1500"), /Exemption the process is exempt: no rule reaches it Rule top level: exempt uid 1500 .*:1/);
+    assert.match(await ask(page, "cart -> 10.0.3.9 tcp 443 as uid 1500"), /Exemption it is exempt: no rule reaches it Rule top level: exempt uid 1500 .*:1/);
     assert.match(await ask(page, "cart -> 8.8.8.8 tcp 443 as uid 1001"), /redirected 15443/);
     assert.match(await ask(page, "catalog -> cart udp 53"), /→ excluded/);
     assert.match(await ask(page, "10.9.9.9 -> catalog tcp 80"), /redirected 15003/);
@@ -74,7 +74,7 @@ test("filters, ports, directions and processes choose what is shown", async () =
     await page.type("input.port", "25");
     assert.ok((await row()).every((one) => one === "denied" || one === "excluded"), (await row()).join());
     await page.type("input.process", "uid 1500");
-    assert.ok((await row()).every((one) => one === "excluded: the process is exempt"));
+    assert.ok((await row()).every((one) => one === "excluded: exempt"));
     await page.type("input.process", "x");
     assert.equal(await page.$eval("input.process", (input) => input.getAttribute("aria-invalid")), "true");
     const [workloads] = await page.$$("input.filter");
