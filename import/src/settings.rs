@@ -254,6 +254,14 @@ impl<'r> Reader<'r> {
         self.chain.exempts.push((exempt, setting.cite()));
     }
 
+    /// The next layer, of the items of a list; none where the list has none.
+    pub fn listed<T>(&mut self, setting: &Setting, list: List<T>, rule: impl FnOnce(Vec<T>) -> Rule) {
+        let items = self.items(setting, list);
+        if !items.is_empty() {
+            self.rule(setting, rule(items));
+        }
+    }
+
     /// The sidecar's user, as a setting says; where that cannot be read, the mesh's own.
     pub fn sidecar(&mut self, setting: &Setting, default: u32) {
         let users = self.items(setting, ids(&setting.value));

@@ -26,6 +26,9 @@ const DIFFERENCES: &[&str] = &[
     "IPv6 is intercepted as well: Consul's rules are in iptables alone. `--as-it-behaves` keeps that.",
 ];
 
+/// What the sidecar's container is called, by version.
+const SIDECARS: [&str; 2] = ["consul-dataplane", "envoy-sidecar"];
+
 const VALUES: [&str; 4] = [
     "connectInject.default",
     "connectInject.transparentProxy.defaultEnabled",
@@ -78,14 +81,13 @@ fn outside(
 ) -> Option<String> {
     let said = own(unit, &format!("{DOMAIN}connect-inject"));
     let said = said.or_else(|| shared.get("connectInject.default").filter(|it| is_true(&it.value)).cloned());
-    let sidecars = ["consul-dataplane", "envoy-sidecar"];
-    let has_sidecar = sidecars.iter().any(|name| unit.container(name).is_some());
+    let has_sidecar = SIDECARS.iter().any(|name| unit.container(name).is_some());
     if said.is_none() && !has_sidecar && !unit.is_anybody() {
         return Some(
             "consul.hashicorp.com/connect-inject is not said, and the chart's default is false".into(),
         );
     }
-    super::outside(unit, said.as_ref(), namespaces, &sidecars).or_else(|| {
+    super::outside(unit, said.as_ref(), namespaces, &SIDECARS).or_else(|| {
         let said = own(unit, &format!("{DOMAIN}transparent-proxy"));
         let said = said.as_ref().or_else(|| transparent.get(unit.namespace));
         let said = said.or_else(|| shared.get("connectInject.transparentProxy.defaultEnabled"))?;
@@ -112,16 +114,11 @@ fn member(unit: &Unit<'_>, shared: &Shared, as_it_behaves: bool, report: &mut Re
         reader.rule(&dns, out(Verdict::Redirect(DNS)).ports(vec![(53, 53)]).both());
     }
     if let Some(excluded) = own(unit, &name("transparent-proxy-exclude-outbound-ports")) {
-        let list = reader.items(&excluded, ports(&excluded.value, None));
-        if !list.is_empty() {
-            reader.rule(&excluded, out(Verdict::Exclude).ports(list));
-        }
+        reader.listed(&excluded, ports(&excluded.value, None), |list| out(Verdict::Exclude).ports(list));
     }
     if let Some(excluded) = own(unit, &name("transparent-proxy-exclude-outbound-cidrs")) {
-        let list = reader.items(&excluded, prefixes(&excluded.value, true));
-        if !list.is_empty() {
-            reader.rule(&excluded, out(Verdict::Exclude).addresses(list));
-        }
+        reader
+            .listed(&excluded, prefixes(&excluded.value, true), |list| out(Verdict::Exclude).addresses(list));
     }
     let path = "transparentProxy.outboundListenerPort";
     let to = shared.get(path).cloned().unwrap_or_else(|| Setting::default_of(path, &OUTBOUND.to_string()));
@@ -132,19 +129,13 @@ fn member(unit: &Unit<'_>, shared: &Shared, as_it_behaves: bool, report: &mut Re
     let into = |verdict| Rule::tcp(Direction::Inbound, verdict);
     probes(unit, &mut reader);
     if let Some(excluded) = own(unit, &name("transparent-proxy-exclude-inbound-ports")) {
-        let list = reader.items(&excluded, ports(&excluded.value, None));
-        if !list.is_empty() {
-            reader.rule(&excluded, into(Verdict::Exclude).ports(list));
-        }
+        reader.listed(&excluded, ports(&excluded.value, None), |list| into(Verdict::Exclude).ports(list));
     }
     let metrics = "connectInject.metrics.defaultEnabled";
     let metrics = setting(unit, &name("enable-metrics"), shared.get(metrics), (metrics, "false"));
     if is_true(&metrics.value) {
         let port = setting(unit, &name("prometheus-scrape-port"), None, ("prometheus-scrape-port", "20200"));
-        let list = reader.items(&port, ports(&port.value, None));
-        if !list.is_empty() {
-            reader.rule(&port, into(Verdict::Exclude).ports(list));
-        }
+        reader.listed(&port, ports(&port.value, None), |list| into(Verdict::Exclude).ports(list));
     }
     let all = Setting::default_of("the sidecar's inbound port", &INBOUND.to_string());
     reader.rule(&all, into(Verdict::Redirect(INBOUND)));
@@ -153,16 +144,7 @@ fn member(unit: &Unit<'_>, shared: &Shared, as_it_behaves: bool, report: &mut Re
 }
 
 fn exempts(unit: &Unit<'_>, reader: &mut Reader<'_>) {
-    let container = unit.container("consul-dataplane").or_else(|| unit.container("envoy-sidecar"));
-    let said = container.and_then(|container| container.at("securityContext.runAsUser"));
-    match said.and_then(|said| Some((said, said.text()?))).filter(|(_, text)| *text != "5995") {
-        // On OpenShift it is an id of the namespace's range.
-        Some((said, text)) => {
-            let setting = Setting::shared("runAsUser of the sidecar", text, said.span(), &unit.title());
-            reader.sidecar(&setting, 5995);
-        }
-        None => reader.exempt(&Setting::default_of("the sidecar's user", "5995"), Exempt::Uid((5995, 5995))),
-    }
+    super::sidecar_of(unit, &SIDECARS, 5995, reader);
     reader.exempt(&Setting::default_of("the init container's user", "5996"), Exempt::Uid((5996, 5996)));
     if let Some(excluded) = own(unit, &format!("{DOMAIN}transparent-proxy-exclude-uids")) {
         for id in reader.items(&excluded, ids(&excluded.value)) {

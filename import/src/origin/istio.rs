@@ -206,16 +206,7 @@ fn member(
 }
 
 fn exempts(unit: &Unit<'_>, reader: &mut Reader<'_>) {
-    let container = unit.container("istio-proxy");
-    let said = container.and_then(|container| container.at("securityContext.runAsUser"));
-    // What an injected pod says is what every pod says.
-    match said.and_then(|said| Some((said, said.text()?))).filter(|(_, text)| *text != "1337") {
-        Some((said, text)) => {
-            let setting = Setting::shared("runAsUser of istio-proxy", text, said.span(), &unit.title());
-            reader.sidecar(&setting, 1337);
-        }
-        None => reader.exempt(&Setting::default_of("the sidecar's user", "1337"), Exempt::Uid((1337, 1337))),
-    }
+    super::sidecar_of(unit, &["istio-proxy"], 1337, reader);
     reader.exempt(&Setting::default_of("the sidecar's group", "1337"), Exempt::Gid((1337, 1337)));
 }
 
@@ -234,12 +225,11 @@ fn outbound(
         shared.get("global.proxy.excludeOutboundPorts"),
         ("excludeOutboundPorts", ""),
     );
-    let list = reader.items(&excluded, ports(&excluded.value, None));
-    if !list.is_empty() {
+    reader.listed(&excluded, ports(&excluded.value, None), |list| {
         let rule = out(Verdict::Exclude).ports(list);
         // UDP is only ever redirected for DNS.
-        reader.rule(&excluded, if dns.is_some() { rule.both() } else { rule });
-    }
+        if dns.is_some() { rule.both() } else { rule }
+    });
     if let Some(dns) = &dns {
         let to = prefixes(&resolvers.join(","), true).items;
         reader.rule(dns, out(Verdict::Redirect(DNS)).ports(vec![(53, 53)]).both().addresses(to));
@@ -250,20 +240,15 @@ fn outbound(
         shared.get("global.proxy.excludeIPRanges"),
         ("excludeOutboundIPRanges", ""),
     );
-    let list = reader.items(&excluded, prefixes(&excluded.value, false));
-    if !list.is_empty() {
-        reader.rule(&excluded, out(Verdict::Exclude).addresses(list));
-    }
+    reader.listed(&excluded, prefixes(&excluded.value, false), |list| out(Verdict::Exclude).addresses(list));
     let included = setting(
         unit,
         "traffic.sidecar.istio.io/includeOutboundPorts",
         shared.get("global.proxy.includeOutboundPorts"),
         ("includeOutboundPorts", ""),
     );
-    let list = reader.items(&included, ports(&included.value, None));
-    if !list.is_empty() {
-        reader.rule(&included, out(Verdict::Redirect(OUTBOUND)).ports(list));
-    }
+    reader
+        .listed(&included, ports(&included.value, None), |list| out(Verdict::Redirect(OUTBOUND)).ports(list));
     let included = setting(
         unit,
         "traffic.sidecar.istio.io/includeOutboundIPRanges",
@@ -274,10 +259,9 @@ fn outbound(
         "*" => reader.rule(&included, out(Verdict::Redirect(OUTBOUND))),
         "" => reader.not(&included, "no range is redirected"),
         text => {
-            let list = reader.items(&included, prefixes(text, false));
-            if !list.is_empty() {
-                reader.rule(&included, out(Verdict::Redirect(OUTBOUND)).addresses(list));
-            }
+            reader.listed(&included, prefixes(text, false), |list| {
+                out(Verdict::Redirect(OUTBOUND)).addresses(list)
+            });
         }
     }
 }
@@ -334,10 +318,7 @@ fn inbound(
         "*" => reader.rule(&included, into(Verdict::Redirect(INBOUND))),
         "" => reader.not(&included, "nothing that comes in is redirected"),
         text => {
-            let list = reader.items(&included, ports(text, None));
-            if !list.is_empty() {
-                reader.rule(&included, into(Verdict::Redirect(INBOUND)).ports(list));
-            }
+            reader.listed(&included, ports(text, None), |list| into(Verdict::Redirect(INBOUND)).ports(list));
         }
     }
 }

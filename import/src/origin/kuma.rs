@@ -136,10 +136,9 @@ fn one_port(setting: &Setting, reader: &mut Reader<'_>) -> Option<u16> {
 fn outbound(get: Get<'_>, reader: &mut Reader<'_>) {
     let out = |verdict| Rule::tcp(Direction::Outbound, verdict);
     let excluded = get("traffic.kuma.io/exclude-outbound-ips", "sidecarTraffic.excludeOutboundIPs", "");
-    let list = reader.items(&excluded, prefixes(&excluded.value, true));
-    if !list.is_empty() {
-        reader.rule(&excluded, out(Verdict::Exclude).addresses(list).both());
-    }
+    reader.listed(&excluded, prefixes(&excluded.value, true), |list| {
+        out(Verdict::Exclude).addresses(list).both()
+    });
     let users = get(
         "traffic.kuma.io/exclude-outbound-ports-for-uids",
         "sidecarTraffic.excludeOutboundPortsForUIDs",
@@ -156,10 +155,7 @@ fn outbound(get: Get<'_>, reader: &mut Reader<'_>) {
         reader.rule(&dns, Rule { protocols: vec![Protocol::Udp], ..dns_rule(port) });
     }
     let excluded = get("traffic.kuma.io/exclude-outbound-ports", "sidecarTraffic.excludeOutboundPorts", "");
-    let list = reader.items(&excluded, ports(&excluded.value, Some('-')));
-    if !list.is_empty() {
-        reader.rule(&excluded, out(Verdict::Exclude).ports(list));
-    }
+    reader.listed(&excluded, ports(&excluded.value, Some('-')), |list| out(Verdict::Exclude).ports(list));
     if let Some(port) = dns_port {
         reader.rule(&dns, dns_rule(port));
     }
@@ -173,15 +169,9 @@ fn outbound(get: Get<'_>, reader: &mut Reader<'_>) {
 fn inbound(get: Get<'_>, reader: &mut Reader<'_>) {
     let into = |verdict| Rule::tcp(Direction::Inbound, verdict);
     let excluded = get("traffic.kuma.io/exclude-inbound-ips", "sidecarTraffic.excludeInboundIPs", "");
-    let list = reader.items(&excluded, prefixes(&excluded.value, true));
-    if !list.is_empty() {
-        reader.rule(&excluded, into(Verdict::Exclude).addresses(list));
-    }
+    reader.listed(&excluded, prefixes(&excluded.value, true), |list| into(Verdict::Exclude).addresses(list));
     let excluded = get("traffic.kuma.io/exclude-inbound-ports", "sidecarTraffic.excludeInboundPorts", "");
-    let list = reader.items(&excluded, ports(&excluded.value, Some('-')));
-    if !list.is_empty() {
-        reader.rule(&excluded, into(Verdict::Exclude).ports(list));
-    }
+    reader.listed(&excluded, ports(&excluded.value, Some('-')), |list| into(Verdict::Exclude).ports(list));
     let to =
         get("kuma.io/transparent-proxying-inbound-port", "sidecarContainer.redirectPortInbound", "15006");
     if let Some(port) = one_port(&to, reader) {

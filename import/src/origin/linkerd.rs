@@ -155,10 +155,7 @@ fn directions(get: Get<'_>, reader: &mut Reader<'_>) {
     };
     let out = |verdict| Rule::tcp(Direction::Outbound, verdict);
     let skipped = get("skip-outbound-ports", "proxyInit.ignoreOutboundPorts", "4567,4568");
-    let list = reader.items(&skipped, ports(&skipped.value, Some('-')));
-    if !list.is_empty() {
-        reader.rule(&skipped, out(Verdict::Exclude).ports(list));
-    }
+    reader.listed(&skipped, ports(&skipped.value, Some('-')), |list| out(Verdict::Exclude).ports(list));
     let to = get("outbound-port", "proxy.ports.outbound", "4140");
     if let Some(port) = one(&to, reader) {
         reader.rule(&to, out(Verdict::Redirect(port)));
@@ -173,15 +170,9 @@ fn directions(get: Get<'_>, reader: &mut Reader<'_>) {
         }
     }
     let skipped = get("skip-inbound-ports", "proxyInit.ignoreInboundPorts", "4567,4568");
-    let list = reader.items(&skipped, ports(&skipped.value, Some('-')));
-    if !list.is_empty() {
-        reader.rule(&skipped, into(Verdict::Exclude).ports(list));
-    }
+    reader.listed(&skipped, ports(&skipped.value, Some('-')), |list| into(Verdict::Exclude).ports(list));
     let skipped = get("skip-subnets", "proxyInit.skipSubnets", "");
-    let list = reader.items(&skipped, prefixes(&skipped.value, true));
-    if !list.is_empty() {
-        reader.rule(&skipped, into(Verdict::Exclude).addresses(list));
-    }
+    reader.listed(&skipped, prefixes(&skipped.value, true), |list| into(Verdict::Exclude).addresses(list));
     let to = get("inbound-port", "proxy.ports.inbound", "4143");
     if let Some(port) = one(&to, reader) {
         reader.rule(&to, into(Verdict::Redirect(port)));

@@ -13,7 +13,7 @@ use mesh_compiler::source::Span;
 
 use crate::chain::{Rule, Verdict};
 use crate::kube::{Entry, Object, Unit};
-use crate::settings::{Chain, Setting};
+use crate::settings::{Chain, Reader, Setting};
 use crate::value::prefixes;
 use crate::yaml::Value;
 
@@ -155,6 +155,20 @@ pub fn outside(
             (namespaces.get(unit.namespace) == Some(&Injected::No) && !has_sidecar)
                 .then(|| format!("nothing injects a sidecar in the namespace {}", unit.namespace))
         }
+    }
+}
+
+/// The user that the sidecar runs as: as its container says, where that is not what every pod's says.
+pub fn sidecar_of(unit: &Unit<'_>, containers: &[&str], default: u32, reader: &mut Reader<'_>) {
+    let container = containers.iter().find_map(|name| Some((name, unit.container(name)?)));
+    let said =
+        container.and_then(|(name, container)| Some((name, container.at("securityContext.runAsUser")?)));
+    match said.and_then(|(name, said)| Some((name, said, said.text()?))) {
+        Some((name, said, text)) if text != default.to_string() => {
+            let name = format!("runAsUser of {name}");
+            reader.sidecar(&Setting::shared(&name, text, said.span(), &unit.title()), default);
+        }
+        _ => reader.sidecar(&Setting::default_of("the sidecar's user", &default.to_string()), default),
     }
 }
 
