@@ -140,7 +140,7 @@ mod tests {
         let (one, both) = (scope(Level::Mesh, &[0]), scope(Level::Mesh, &[0, 1]));
         let others = |ports: &[u16]| ports.iter().copied().map(PortRange::single).collect();
         let [few, more] = [&[80, 443][..], &[80]].map(|ports| real_ports(&Ports::Not(others(ports))));
-        let [http, both_http] = [&[81][..], &[81, 443]].map(|ports| others(ports));
+        let [http, both_http] = [&[81][..], &[81, 443]].map(others);
         let user = Who { uid: Some(IdRange { first: 5, last: 5 }), ..Who::EVERYBODY };
         let [root, below] = ["/", "/a"].map(|path| Who { cgroup: Some(path.into()), ..Who::EVERYBODY });
         let wide = FlowBox { scope: &both, ports: &more, prefix: Prefix::Any, who: &Who::EVERYBODY };
