@@ -1,13 +1,11 @@
 //! File and line of every item of a policy and of what it names, and what its sets are. They are kept beside its artifact, outside its digest: an apply
 //! of the same policy refreshes them without a new generation.
 
-use std::collections::HashMap;
-
+use mesh_bpf::intern::Interner;
 use mesh_bpf::prefix::Prefix;
 use mesh_compiler::compile::Compilation;
 use mesh_compiler::emit::{NamedService, NamedSet, Sets};
 use mesh_compiler::explain::{Elsewhere, Part, Reason};
-use mesh_compiler::hir::NameId;
 use mesh_compiler::source::{Sources, Span};
 #[cfg(all(feature = "kernel", target_os = "linux"))]
 use mesh_runtime::Runtime;
@@ -114,22 +112,17 @@ impl Places {
         };
         let program = &compilation.resolution.program;
         let mut elements = Elements { names: program.names.clone(), ..Elements::default() };
-        let mut known: HashMap<(NameId, Span), u32> = HashMap::new();
+        let mut written = Interner::default();
         let mut lines = Vec::new();
         for origin in compilation.compiled.iter().flat_map(|compiled| compiled.origins.by_counter()) {
             let Some((file, line)) = at(origin.rule) else { continue };
             lines.push((origin.counter, file, line));
             elements.parts.push(origin.elsewhere.map(|named| {
-                let Some((name, (file, line))) = named.and_then(|(name, span)| Some((name, at(span)?)))
-                else {
-                    return 0;
-                };
-                *known.entry((name, named.map_or(origin.rule, |(_, span)| span))).or_insert_with(|| {
-                    elements.written.push((name.0, file, line));
-                    u32::try_from(elements.written.len()).unwrap_or_default()
-                })
+                let place = named.and_then(|(name, span)| Some((name.0, at(span)?)));
+                place.map_or(0, |(name, (file, line))| written.intern((name, file, line)) + 1)
             }));
         }
+        elements.written = written.into_values();
         if elements.written.is_empty() {
             elements = Elements::default();
         }
