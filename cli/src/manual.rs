@@ -111,7 +111,7 @@ pub fn page(command: &str) -> Page {
         ),
         "view" => (
             &[
-                ("meshc view -o policy.html", "the policies of this directory, as a page"),
+                ("meshc view -o policy.html", "this directory, as a page"),
                 ("meshc view old.mesh new.mesh -o changes.html", "and the flows that change"),
                 ("meshc view live -o live.html", "what is in the kernel"),
             ],

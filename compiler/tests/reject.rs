@@ -1,5 +1,6 @@
 //! One name stands for a diagnostic, its page and its minimal policy, and the policy yields just that one. More
-//! policies of one diagnostic have a second word: `wrong-kind.as-inbound.mesh`.
+//! policies of one diagnostic have a second word: `wrong-kind.as-inbound.mesh`. What is only said of settings that are
+//! imported has those, as YAML: the tests of the command line import them.
 
 #![expect(clippy::disallowed_methods, reason = "the test reads files")]
 
@@ -49,6 +50,7 @@ fn diagnostics(code: Code, text: &str) -> Vec<Diagnostic> {
 fn policies() -> Vec<(Code, String)> {
     let entries = fs::read_dir(DIR).into_iter().flatten().flatten();
     let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    let names = names.filter(|name| Path::new(name).extension().is_some_and(|it| it == "mesh"));
     let code = |name: String| {
         let (word, _) = name.split_once('.')?;
         Some((Code::ALL.into_iter().find(|code| code.word() == word)?, name))
@@ -60,19 +62,34 @@ fn policy(code: Code) -> PathBuf {
     Path::new(DIR).join(format!("{code}.mesh"))
 }
 
+/// Settings that a diagnostic is about, where it is about no policy.
+fn settings(code: Code) -> PathBuf {
+    Path::new(DIR).join(format!("{code}.yaml"))
+}
+
+/// Every code that is said of policies.
+fn of_policies() -> impl Iterator<Item = Code> {
+    Code::ALL.into_iter().filter(|&code| !settings(code).exists())
+}
+
 /// The examples of a page: what is wrong, and what is right instead.
 fn examples(code: Code) -> Vec<&'static str> {
-    let blocks = code.page().split("```mesh\n").skip(1);
+    blocks(code, "```mesh\n")
+}
+
+fn blocks(code: Code, fence: &str) -> Vec<&'static str> {
+    let blocks = code.page().split(fence).skip(1);
     blocks.filter_map(|rest| rest.split_once("```").map(|(block, _)| block)).collect()
 }
 
 #[test]
 fn every_diagnostic_has_a_policy_and_every_policy_a_diagnostic() {
     let names: BTreeSet<String> = policies().into_iter().map(|(_, name)| name).collect();
-    for code in Code::ALL {
+    for code in of_policies() {
         assert!(names.contains(&format!("{code}.mesh")), "{code} has no policy");
     }
-    assert_eq!(names.len(), fs::read_dir(DIR).unwrap().count(), "a policy is named by no code");
+    let all = Code::ALL.len() - of_policies().count() + names.len();
+    assert_eq!(all, fs::read_dir(DIR).unwrap().count(), "a file is named by no code");
 }
 
 #[test]
@@ -99,8 +116,17 @@ fn each_diagnostic_underlines_something_and_says_what_to_write() {
 }
 
 #[test]
+fn the_page_of_what_is_imported_shows_the_settings() {
+    for code in Code::ALL.into_iter().filter(|&code| settings(code).exists()) {
+        let shown = blocks(code, "```yaml cart.yaml\n").into_iter().chain(blocks(code, "```yaml vm.yaml\n"));
+        let written = fs::read_to_string(settings(code)).unwrap();
+        assert_eq!(shown.collect::<Vec<_>>(), [written], "{code}");
+    }
+}
+
+#[test]
 fn the_examples_of_each_page_are_what_they_say() {
-    for code in Code::ALL {
+    for code in of_policies() {
         let examples = examples(code);
         let (wrong, right) = examples.split_first().unwrap();
         assert!(!right.is_empty(), "the page of {code} says not what to write instead");
@@ -117,7 +143,7 @@ fn the_examples_of_each_page_are_what_they_say() {
 
 #[test]
 fn what_can_be_read_is_in_canonical_layout() {
-    for code in Code::ALL {
+    for code in of_policies() {
         let policy = fs::read_to_string(policy(code)).unwrap();
         for text in examples(code).into_iter().chain([policy.as_str()]) {
             let (id, _) = Sources::default().add("a.mesh", Vec::new());
