@@ -4,9 +4,13 @@
  */
 #pragma once
 
-/* Version of the tables of a generation: of those in which some profile has classes or exempts interfaces. */
-#define MESH_POLICY_ABI 4U
-/* The same of tables in which none does: what an earlier version of meshc wrote, and can read. */
+/* Version of the tables of a generation: of those in which some profile asks whether the node is at the other end. */
+#define MESH_POLICY_ABI 5U
+/* The same of tables in which none asks that, and some has classes of processes or exempts interfaces: what an
+ * earlier version of meshc wrote, and can read.
+ */
+#define MESH_POLICY_ABI_CLASSED 4U
+/* The same of tables in which none does either. */
 #define MESH_POLICY_ABI_UNCLASSED 3U
 /* First 8 bytes of a manifest: `meshc\0im`, little-endian. */
 #define MESH_MANIFEST_MAGIC 0x6d6900636873656dULL
@@ -68,6 +72,14 @@
 #define MESH_PROFILE_CLASS_CGROUPS 256U
 /* mesh_profile.flags: the profile exempts interfaces; look them up. */
 #define MESH_PROFILE_EXEMPT_INTERFACES 512U
+/* mesh_profile.flags: the class of an outbound flow depends on whether it goes to the node; look it up. The cells
+ * of those that do are the odd ones.
+ */
+#define MESH_PROFILE_TO_NODE 1024U
+/* mesh_profile.flags: what comes from the node is decided by another line; look it up. */
+#define MESH_PROFILE_FROM_NODE 2048U
+/* Where the tree on the numbers of cells has the line for what comes from the node. */
+#define MESH_CELL_FROM_NODE 0xffffffffU
 /* mesh_node.family of the prefix `any`. */
 #define MESH_FAMILY_ANY 0U
 /* mesh_node.family and mesh_flow.family of IPv4. */
@@ -76,6 +88,8 @@
 #define MESH_FAMILY_V6 6U
 /* Levels of the cgroup hierarchy that are searched for a member. */
 #define MESH_CGROUP_DEPTH 16U
+/* So many addresses of the node are told from those of others. */
+#define MESH_NODE_ADDRESSES 4096U
 /* Bytes in the path of a cgroup that joins by itself when it is made, with the zero at its end. */
 #define MESH_CGROUP_PATH 256U
 /* In a member's profile: not a member under this slot's policy. */
@@ -85,7 +99,7 @@
  */
 #define MESH_MEMBER_SPREADS 1U
 /* In the profile of an struct mesh_exempt_key: the value is no source, but what the path adds to the number of the
- * cell in which the class of a process stands.
+ * cell in which the class of a process stands: once, or twice with MESH_PROFILE_TO_NODE.
  */
 #define MESH_KEY_CLASS 0x80000000U
 /* Where redirected connections of a member that spreads go, host order: 127.128.0.0/9, of which the last address
@@ -637,7 +651,7 @@ _Static_assert(__builtin_offsetof(struct mesh_manifest_table, digest) == 24, "di
 _Static_assert(__builtin_offsetof(struct mesh_manifest_table, reserve2) == 56, "reserve2");
 
 /* A profile: where its trees begin. Behind those of all profiles is a line for each of their classes: its
- * profile's, but for the roots of the outbound trees.
+ * profile's, but for the roots of the outbound trees, or of the inbound ones for what comes from the node.
  */
 struct mesh_profile {
 	/* Root lines of the trees on IPv4 addresses (narrow lines; key: the address, host order) and on the high
@@ -855,6 +869,14 @@ struct mesh_own_key {
 _Static_assert(sizeof(struct mesh_own_key) == 24, "mesh_own_key");
 _Static_assert(__builtin_offsetof(struct mesh_own_key, netns) == 0, "netns");
 _Static_assert(__builtin_offsetof(struct mesh_own_key, address) == 8, "address");
+
+/* One of the node's addresses. */
+struct mesh_node_address {
+	/* Network order, IPv4 as v4-mapped. */
+	__u32 address[4];
+};
+_Static_assert(sizeof(struct mesh_node_address) == 16, "mesh_node_address");
+_Static_assert(__builtin_offsetof(struct mesh_node_address, address) == 0, "address");
 
 /* The path of a cgroup that a policy names. */
 struct mesh_cgroup_path {
@@ -1737,6 +1759,17 @@ struct {
 	__type(key, struct mesh_own_key);
 	__type(value, __u32);
 } own_addresses SEC(".maps");
+#endif
+
+/* The addresses of the node itself. */
+#if defined(MESH_MAPS) || defined(MESH_MAP_NODE_ADDRESSES)
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 4096);
+	__uint(map_flags, 0x1);
+	__type(key, struct mesh_node_address);
+	__type(value, __u32);
+} node_addresses SEC(".maps");
 #endif
 
 /* What a cgroup becomes when it is made at a path that a policy names. */

@@ -273,7 +273,8 @@ static __always_inline enum fate fate_of(struct inbound *in, __u64 netns, struct
 			tell_inbound(in, words, &q, &a);
 		return fated(out, FATE_PASS, MESH_COUNT_EXEMPT);
 	}
-	if (!decide(&q, profile, &a, !out->again))
+	profile = inbound_profile(&q, profile);
+	if (!profile || !decide(&q, profile, &a, !out->again))
 		return fated(out, FATE_PASS, MESH_COUNT_TABLE_MISSING);
 	if (!out->again)
 		tell_inbound(in, words, &q, &a);

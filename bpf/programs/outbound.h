@@ -615,8 +615,8 @@ static __always_inline struct verdict outbound(struct bpf_sock_addr *ctx, bool v
 	if (call == CONNECT && has_route(ctx, v6))
 		return ended(MESH_COUNT_ROUTE_REFUSED, REFUSE);
 	a.kernels = is_kernels;
-	if (profile->class_cells && !is_kernels)
-		profile = class_profile(&q, profile);
+	if (profile->class_cells && (!is_kernels || profile->flags & MESH_PROFILE_TO_NODE))
+		profile = class_profile(&q, profile, !is_kernels);
 	if (!profile || !decide(&q, profile, &a, true))
 		return leave(ctx, call, &q, MESH_COUNT_TABLE_MISSING);
 	tell(words, &q, &a, ctx->sk);

@@ -88,7 +88,8 @@ static __always_inline struct verdict accelerate_arriving(struct bpf_sock_ops *c
 		q.address[i] = key.client[i];
 	q.port = key.server_port;
 	q.direction = 1;
-	if (!decide(&q, profile, &a, false) || a.verdict != MESH_VERDICT_REDIRECTED)
+	profile = inbound_profile(&q, profile);
+	if (!profile || !decide(&q, profile, &a, false) || a.verdict != MESH_VERDICT_REDIRECTED)
 		return ended(MESH_COUNT_ARRIVAL_OTHER, 1);
 	if (bpf_map_update_elem(&arrivals, &key, &q.netns, BPF_ANY))
 		return ended(MESH_COUNT_ACCELERATION_FULL, 1);

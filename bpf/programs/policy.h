@@ -406,42 +406,88 @@ __noinline __u32 class_of_cgroup(__u32 slot, __u32 profile)
 	return deepest_named(slot, profile);
 }
 
+/* Where the trees of a profile's classes begin; 0 for those that tell none apart. */
+struct class_roots {
+	__u32 uids;
+	__u32 gids;
+	__u32 cgroups;
+	__u32 cells;
+	__u32 to_node; /* 2 and 3: elsewhere, and to the node; 0: that tells none apart */
+};
+
 /* The line of the class of this process, or -1. A global function: the verifier looks at it once, and callers' stacks
  * have no room for the key.
  */
-__noinline __s64 class_find(__u32 slot, __u32 uids, __u32 gids, __u32 cgroups, __u32 cells)
+__noinline __s64 class_find(__u32 slot, struct class_roots *roots)
 {
 	__u64 ids = bpf_get_current_uid_gid();
 	__s64 at, cell = 0;
 
-	if (uids) {
-		at = narrow_find(slot, uids, (__u32)ids);
+	if (!roots)
+		return -1;
+	if (roots->uids) {
+		at = narrow_find(slot, roots->uids, (__u32)ids);
 		if (at < 0)
 			return -1;
 		cell += at;
 	}
-	if (gids) {
-		at = narrow_find(slot, gids, ids >> 32);
+	if (roots->gids) {
+		at = narrow_find(slot, roots->gids, ids >> 32);
 		if (at < 0)
 			return -1;
 		cell += at;
 	}
-	if (cgroups)
-		cell += class_of_cgroup(slot, cgroups);
-	return narrow_find(slot, cells, cell);
+	if (roots->cgroups)
+		cell += class_of_cgroup(slot, roots->cgroups) << (roots->to_node >> 1);
+	return narrow_find(slot, roots->cells, cell + (roots->to_node & 1));
 }
 
-/* What this process is decided by, where rules of a profile name identities: its class, or the profile itself. NULL: a
- * table did not answer.
+/* Whether an address is one of the node's own. A global function, as those of classes: callers' stacks have no room for
+ * the key.
  */
-static __always_inline struct mesh_profile *class_profile(struct question *q, struct mesh_profile *profile)
+__noinline int is_nodes(struct question *q)
 {
-	__u32 cgroups = profile->flags & MESH_PROFILE_CLASS_CGROUPS ? q->profile | MESH_KEY_CLASS : 0;
-	__s64 line = class_find(q->slot, profile->class_uid, profile->class_gid, cgroups, profile->class_cells);
+	struct mesh_node_address key = {};
 
+	if (!q)
+		return 0;
+	for (int i = 0; i < 4; i++)
+		key.address[i] = q->address[i];
+	return !!bpf_map_lookup_elem(&node_addresses, &key);
+}
+
+/* The line of a profile, or of one of its classes. NULL: a table did not answer. */
+static __always_inline struct mesh_profile *profile_at(struct question *q, struct mesh_profile *profile, __s64 line)
+{
 	if (line == q->profile)
 		return profile;
 	return line < 0 ? NULL : line_of(q->slot, MESH_TABLE_PROFILES, line);
+}
+
+/* What an outbound flow is decided by, where rules of a profile name identities or the node: its class, or the profile
+ * itself. Of whose process nothing is known is in no part.
+ */
+static __always_inline struct mesh_profile *class_profile(struct question *q, struct mesh_profile *profile,
+							  bool is_known)
+{
+	__u32 cgroups = profile->flags & MESH_PROFILE_CLASS_CGROUPS ? q->profile | MESH_KEY_CLASS : 0;
+	__u32 to_node = profile->flags & MESH_PROFILE_TO_NODE ? 2 | !!is_nodes(q) : 0;
+	struct class_roots roots = { .cells = profile->class_cells, .to_node = to_node };
+
+	if (is_known) {
+		roots.uids = profile->class_uid;
+		roots.gids = profile->class_gid;
+		roots.cgroups = cgroups;
+	}
+	return profile_at(q, profile, class_find(q->slot, &roots));
+}
+
+/* What comes in is decided by: what comes from the node has a line of its own where a rule says so. */
+static __always_inline struct mesh_profile *inbound_profile(struct question *q, struct mesh_profile *profile)
+{
+	if (!(profile->flags & MESH_PROFILE_FROM_NODE) || !is_nodes(q))
+		return profile;
+	return profile_at(q, profile, narrow_find(q->slot, profile->class_cells, MESH_CELL_FROM_NODE));
 }
 
 /* Whether an address may be one of the member's own. As `own_bit` in `src/abi/members.rs`. */

@@ -137,7 +137,8 @@ static __always_inline struct verdict datagram(struct __sk_buff *skb, struct bpf
 			tell_received(skb, packet, &q, &a, &ends);
 		return ended(MESH_COUNT_EXEMPT, PASS);
 	}
-	if (!decide(&q, profile, &a, true))
+	profile = inbound_profile(&q, profile);
+	if (!profile || !decide(&q, profile, &a, true))
 		return ended(MESH_COUNT_TABLE_MISSING, PASS);
 	if (*(volatile __u64 *)&words->observe)
 		tell_received(skb, packet, &q, &a, &ends);

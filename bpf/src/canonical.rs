@@ -131,7 +131,7 @@ fn first_of_equal(sources: &[Source]) -> Vec<u32> {
 
 /// Every side of a profile: outbound, inbound, then those of its classes.
 fn sides(profile: &mut Profile) -> impl Iterator<Item = &mut Side> {
-    profile.sides.iter_mut().chain(&mut profile.classes.sides)
+    profile.sides.iter_mut().chain(&mut profile.classes.sides).chain(&mut profile.classes.from_node)
 }
 
 /// Every use of a port table, in canonical order.
@@ -149,7 +149,8 @@ fn source_uses<'a>(
     let decisions = tables.iter_mut().flat_map(|table| &mut table.stretches);
     let in_tables = decisions.map(|(_, Decision { source, .. })| source);
     in_tables.chain(profiles.iter_mut().flat_map(|profile| {
-        let sides = profile.sides.iter_mut().chain(&mut profile.classes.sides);
+        let classes = profile.classes.sides.iter_mut().chain(&mut profile.classes.from_node);
+        let sides = profile.sides.iter_mut().chain(classes);
         let nodes = sides.flat_map(|side| side.tree.iter_mut().chain(&mut side.own));
         let exempt = &mut profile.exempt;
         let ids = exempt.uids.iter_mut().chain(&mut exempt.gids).map(|(_, source)| source);
@@ -166,7 +167,7 @@ fn source_uses<'a>(
 mod tests {
     use super::*;
     use crate::flow::Verdict;
-    use crate::image::{Node, SourceKind, Workload};
+    use crate::image::{Classes, Node, SourceKind, Workload};
     use crate::prefix::Prefix;
 
     fn source(head: &str) -> Source {
@@ -184,7 +185,9 @@ mod tests {
             tree: vec![Node { prefix: Prefix::Any, source: SourceId(source), ports }],
             own: Vec::new(),
         };
-        Profile { name: name.into(), sides: [side, Side::default()], ..Profile::default() }
+        let classes =
+            Classes { sides: vec![side.clone()], from_node: Some(side.clone()), ..Classes::default() };
+        Profile { name: name.into(), sides: [side, Side::default()], classes, ..Profile::default() }
     }
 
     fn workload(name: &str, profile: u32) -> Workload {
@@ -214,6 +217,9 @@ mod tests {
         let canonical = one.canonical();
         assert_eq!(canonical, other.canonical());
         assert_eq!(canonical.port_tables.len(), 2);
+        for Profile { sides: [side, _], classes, .. } in &canonical.profiles {
+            assert_eq!((&classes.sides[0], classes.from_node.as_ref()), (side, Some(side)));
+        }
         assert_eq!(canonical.port_tables[0].stretches.len(), 1);
         assert_eq!(canonical.source(SourceId(0)), &Source::default());
         assert_eq!(canonical.clone().canonical(), canonical);

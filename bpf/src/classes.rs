@@ -1,5 +1,6 @@
-//! Classes of processes, as far as tables can hold them.
+//! Classes of flows, as far as tables can hold them.
 
+use crate::abi::CELL_FROM_NODE;
 use crate::image::{Classes, IdRange};
 
 /// What one part of users, and one of groups, adds to the number of a cell.
@@ -8,9 +9,14 @@ use crate::image::{Classes, IdRange};
 /// Where the classes are not in their form.
 pub(crate) fn units(classes: &Classes) -> Result<[u32; 2], &'static str> {
     let parts = classes.parts();
-    let [_, gids, cgroups] = parts;
+    let [_, gids, cgroups, nodes] = parts;
     let cells = parts.into_iter().try_fold(1u32, u32::checked_mul);
-    let is_whole = cells.is_some_and(|cells| cells as usize == classes.cells.len());
+    if classes.sides.is_empty() && classes.cells.is_empty() && cells == Some(1) && classes.from_node.is_some()
+    {
+        return Ok([1, 1]);
+    }
+    // The last number is no cell's: what comes from the node is found there.
+    let is_whole = cells.is_some_and(|cells| cells as usize == classes.cells.len() && cells < CELL_FROM_NODE);
     if !is_whole {
         return Err("there is not one class for each combination of parts");
     }
@@ -26,7 +32,7 @@ pub(crate) fn units(classes: &Classes) -> Result<[u32; 2], &'static str> {
         return Err("cgroups of classes are not in order");
     }
     // Both are factors of the number of cells.
-    Ok([gids * cgroups, cgroups])
+    Ok([gids * cgroups * nodes, cgroups * nodes])
 }
 
 /// Sorted, disjoint, and neighbours of one part joined.

@@ -125,7 +125,8 @@ pub struct Flow {
     pub own: bool,
 }
 
-/// The identity of the process that opens a flow, for `exempt` and `as`; and what the flow goes by.
+/// Who is at the ends of a flow: the process that opens it, for `exempt` and `as`, and whether the node itself is at the
+/// other one; and what the flow goes by.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Identity {
     /// Real user id.
@@ -136,6 +137,8 @@ pub struct Identity {
     pub cgroup: Option<String>,
     /// The interface of the member that the flow goes by, of either direction, for `exempt`.
     pub interface: Option<String>,
+    /// Whether the address of the flow is one of the node itself.
+    pub node: bool,
 }
 
 impl Identity {

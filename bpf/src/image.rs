@@ -206,10 +206,12 @@ pub struct Exempt {
     pub interfaces: Vec<(String, SourceId)>,
 }
 
-/// Outbound decisions that depend on the process. Rules that name identities (`as`) cut all processes into
-/// parts, by user, group and cgroup; processes that the same rules are about are a class, with trees of its own.
+/// Decisions that depend on who is at the ends. Rules that name identities (`as`) cut all processes into parts, by user,
+/// group and cgroup, and rules `to node` all addresses into those of the node and all others; outbound flows that the
+/// same rules are about are a class, with trees of its own. What comes from the node has trees of its own where a rule
+/// says `from node`.
 ///
-/// Empty where no rule names an identity.
+/// Empty where no rule names an identity or the node.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Classes<S = Side> {
     /// User ids with the part that they are in, from 1: sorted, disjoint, neighbours joined. All others, and an id
@@ -219,65 +221,92 @@ pub struct Classes<S = Side> {
     pub gids: Vec<(IdRange, u32)>,
     /// Absolute cgroup v2 paths with their part, from 1, sorted. The deepest path that covers a process counts.
     pub cgroups: Vec<(String, u32)>,
-    /// The class of each combination of parts; see [`Classes::cell`].
+    /// Whether it tells classes apart that the node is at the other end: it is in part 1 then, others in part 0.
+    pub node: bool,
+    /// The class of each combination of parts; see [`Classes::cell`]. None where there are no outbound classes.
     pub cells: Vec<u32>,
-    /// What is decided in class 1, 2, … Class 0 is [`Profile::sides`]: no rule names these processes.
+    /// What is decided in class 1, 2, … Class 0 is [`Profile::sides`]: no rule names these flows.
     pub sides: Vec<S>,
+    /// What is decided about flows that come from the node, where a rule names it: class 1 of inbound flows.
+    pub from_node: Option<S>,
 }
 
 impl<S> Default for Classes<S> {
     fn default() -> Self {
-        Self { uids: Vec::new(), gids: Vec::new(), cgroups: Vec::new(), cells: Vec::new(), sides: Vec::new() }
+        Self {
+            uids: Vec::new(),
+            gids: Vec::new(),
+            cgroups: Vec::new(),
+            node: false,
+            cells: Vec::new(),
+            sides: Vec::new(),
+            from_node: None,
+        }
     }
 }
 
 impl<S> Classes<S> {
     /// The same classes, with what is decided in each made into something else.
-    pub fn map<T>(self, of: impl FnMut(S) -> T) -> Classes<T> {
-        let Self { uids, gids, cgroups, cells, sides } = self;
-        Classes { uids, gids, cgroups, cells, sides: sides.into_iter().map(of).collect() }
+    pub fn map<T>(self, mut of: impl FnMut(S) -> T) -> Classes<T> {
+        let Self { uids, gids, cgroups, node, cells, sides, from_node } = self;
+        let sides = sides.into_iter().map(&mut of).collect();
+        Classes { uids, gids, cgroups, node, cells, sides, from_node: from_node.map(of) }
     }
 
-    /// How many parts of users, groups and cgroups there are.
+    /// What is decided in the classes of a direction, from class 1 on.
+    pub fn of(&self, direction: Direction) -> &[S] {
+        match direction {
+            Direction::Outbound => &self.sides,
+            Direction::Inbound => self.from_node.as_slice(),
+        }
+    }
+
+    /// How many parts of users, groups, cgroups and other ends there are.
     #[must_use]
-    pub fn parts(&self) -> [u32; 3] {
+    pub fn parts(&self) -> [u32; 4] {
         let parts = |last: Option<u32>| last.map_or(1, |last| last.saturating_add(1));
         [
             parts(self.uids.iter().map(|&(_, part)| part).max()),
             parts(self.gids.iter().map(|&(_, part)| part).max()),
             parts(self.cgroups.iter().map(|&(_, part)| part).max()),
+            1 + u32::from(self.node),
         ]
     }
 
     /// The combination of parts that stands at a place of [`Self::cells`].
     #[must_use]
-    pub fn parts_at(&self, cell: u32) -> [u32; 3] {
-        let [_, gids, cgroups] = self.parts();
-        [cell / cgroups / gids, cell / cgroups % gids, cell % cgroups]
+    pub fn parts_at(&self, cell: u32) -> [u32; 4] {
+        let [_, gids, cgroups, nodes] = self.parts();
+        let process = cell / nodes;
+        [process / cgroups / gids, process / cgroups % gids, process % cgroups, cell % nodes]
     }
 
-    /// Where a combination of parts stands in [`Self::cells`]: ordered by user, then group, then cgroup.
+    /// Where a combination of parts stands in [`Self::cells`]: ordered by user, then group, then cgroup, then other end.
     #[must_use]
-    pub fn cell(&self, [uid, gid, cgroup]: [u32; 3]) -> u64 {
-        let [_, gids, cgroups] = self.parts();
-        (u64::from(uid) * u64::from(gids) + u64::from(gid)) * u64::from(cgroups) + u64::from(cgroup)
+    pub fn cell(&self, [uid, gid, cgroup, node]: [u32; 4]) -> u64 {
+        let [_, gids, cgroups, nodes] = self.parts().map(u64::from);
+        ((u64::from(uid) * gids + u64::from(gid)) * cgroups + u64::from(cgroup)) * nodes + u64::from(node)
     }
 
-    /// The class of a process.
+    /// The class of who is at the ends of a flow.
     #[must_use]
-    pub fn class_of(&self, identity: &Identity) -> u32 {
+    pub fn class_of(&self, direction: Direction, identity: &Identity) -> u32 {
+        if direction == Direction::Inbound {
+            return u32::from(identity.node && self.from_node.is_some());
+        }
         let cell = self.cell(self.parts_of(identity));
         usize::try_from(cell).ok().and_then(|cell| self.cells.get(cell)).copied().unwrap_or(0)
     }
 
-    /// The parts that its user, group and cgroup are in.
+    /// The parts that its user, group, cgroup and other end are in.
     #[must_use]
-    pub fn parts_of(&self, identity: &Identity) -> [u32; 3] {
+    pub fn parts_of(&self, identity: &Identity) -> [u32; 4] {
         let of = |ids: &[(IdRange, u32)], id: Option<u32>| {
             id.and_then(|id| ids.iter().find(|(range, _)| range.contains(id))).map_or(0, |&(_, part)| part)
         };
         let cgroup = deepest(&self.cgroups, identity.cgroup.as_deref()).map_or(0, |&(_, part)| part);
-        [of(&self.uids, identity.uid), of(&self.gids, identity.gid), cgroup]
+        let node = u32::from(self.node && identity.node);
+        [of(&self.uids, identity.uid), of(&self.gids, identity.gid), cgroup, node]
     }
 }
 
@@ -384,16 +413,12 @@ impl Profile {
         ranges.filter(|(_, decision)| decision.verdict != Verdict::Excluded)
     }
 
-    /// One direction, for every class of processes.
+    /// One direction, for every class.
     pub fn trees(&self, direction: Direction) -> impl Iterator<Item = &Side> {
-        let classes = match direction {
-            Direction::Outbound => self.classes.sides.as_slice(),
-            Direction::Inbound => &[],
-        };
-        std::iter::once(self.side(direction)).chain(classes)
+        std::iter::once(self.side(direction)).chain(self.classes.of(direction))
     }
 
-    /// One direction, for processes that no rule names.
+    /// One direction, for flows of class 0.
     #[must_use]
     pub const fn side(&self, direction: Direction) -> &Side {
         let [outbound, inbound] = &self.sides;

@@ -155,6 +155,20 @@ pub const OWN: MapDef = MapDef {
     c_types: Some(("struct mesh_own_key", "__u32")),
     ..map("own_addresses", MapKind::Hash, size::<abi::OwnKey>(), 4, 1 << 18, "Members' own addresses.")
 };
+/// The addresses of the node itself. User space alone writes it, where a policy asks for them, and looks again when they
+/// change. It holds as many as [`abi::NODE_ADDRESSES`]: others are not told from those of anybody else, which is drift.
+pub const NODE_ADDRESSES: MapDef = MapDef {
+    c_types: Some(("struct mesh_node_address", "__u32")),
+    may_lack: true,
+    ..map(
+        "node_addresses",
+        MapKind::Hash,
+        size::<abi::NodeAddress>(),
+        4,
+        abi::NODE_ADDRESSES,
+        "The addresses of the node itself.",
+    )
+};
 /// Paths of cgroups that policies name.
 pub const CGROUP_PATHS: MapDef = MapDef {
     c_types: Some(("struct mesh_cgroup_path", "struct mesh_named_cgroup")),
@@ -588,6 +602,7 @@ pub const MAPS: &[MapDef] = &[
     ENDPOINTS,
     CGROUPS,
     OWN,
+    NODE_ADDRESSES,
     CGROUP_PATHS,
     EXEMPT_IDS,
     EXEMPT_CGROUPS,

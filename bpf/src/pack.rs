@@ -17,7 +17,9 @@
 //! cgroup that a rule names each put a process into a part, and the parts together into a cell: cell = (user × groups +
 //! group) × cgroups + cgroup, of which the first two trees, on ids, give the products and the map of cgroups the rest.
 //! The third, on cells, gives the line that is gone on with: the profile's own, or that of a class, which stands in
-//! *profiles* behind those of all profiles and has other roots.
+//! *profiles* behind those of all profiles and has other roots. Where rules say `to node`, there are twice as many cells:
+//! cell × 2, and 1 more if the destination is one of the node's addresses. Where rules say `from node`, the tree on cells
+//! has one key more, the last there is, with the line for what comes from such an address.
 
 use std::collections::BTreeMap;
 
@@ -29,7 +31,8 @@ use crate::classes;
 use crate::flow::Protocol;
 use crate::flow::{Direction, Verdict};
 use crate::image::{
-    Classes, Decision, IdRange, MapImage, Node, PortTable, Profile, ProfileId, SourceId, SourceKind, parents,
+    Classes, Decision, IdRange, MapImage, Node, PortTable, Profile, ProfileId, Side, SourceId, SourceKind,
+    parents,
 };
 use crate::item::{counter_key, wire};
 use crate::map::Table;
@@ -76,6 +79,9 @@ pub(crate) struct Names {
     /// where there are some.
     #[serde(skip)]
     pub(crate) interfaces: Vec<InterfaceNames>,
+    /// The same of what comes from the node, behind those.
+    #[serde(skip)]
+    pub(crate) from_node: Vec<Option<SideNames>>,
 }
 
 /// The interfaces that a profile exempts, with the source of each.
@@ -90,32 +96,84 @@ impl Names {
         if rest.is_empty() {
             return Ok(names);
         }
-        let (classes, rest): (Vec<ClassNames>, _) =
+        let (classes, rest) =
             postcard::take_from_bytes(rest).map_err(|_| damaged("its classes cannot be read"))?;
         names.classes = classes;
-        if names.classes.len() != names.profiles.len() {
+        if !rest.is_empty() {
+            let (interfaces, rest) = postcard::take_from_bytes(rest)
+                .map_err(|_| damaged("its exempt interfaces cannot be read"))?;
+            names.interfaces = interfaces;
+            if !rest.is_empty() {
+                names.from_node = postcard::from_bytes(rest)
+                    .map_err(|_| damaged("what comes from the node cannot be read"))?;
+            }
+        }
+        let count = names.profiles.len();
+        if names.classes.len() != count {
             return Err(damaged("it has not the classes of each profile"));
         }
-        if rest.is_empty() {
-            return Ok(names);
-        }
-        names.interfaces =
-            postcard::from_bytes(rest).map_err(|_| damaged("its exempt interfaces cannot be read"))?;
-        if names.interfaces.len() != names.profiles.len() {
+        if !names.interfaces.is_empty() && names.interfaces.len() != count {
             return Err(damaged("it has not the exempt interfaces of each profile"));
+        }
+        if !names.from_node.is_empty() && names.from_node.len() != count {
+            return Err(damaged("it has not what comes from the node for each profile"));
         }
         Ok(names)
     }
 
     fn write(&self) -> postcard::Result<Vec<u8>> {
         let bytes = postcard::to_stdvec(self)?;
-        let without_classes = self.classes.iter().all(|classes| *classes == ClassNames::default());
-        let without_interfaces = self.interfaces.iter().all(Vec::is_empty);
-        if without_classes && without_interfaces {
+        let from_node = self.from_node.iter().any(Option::is_some);
+        let interfaces = self.interfaces.iter().any(|of| !of.is_empty());
+        let classes = self.classes.iter().any(|classes| *classes != ClassNames::default());
+        if !classes && !interfaces && !from_node {
             return Ok(bytes);
         }
         let bytes = postcard::to_extend(&self.classes, bytes)?;
-        if without_interfaces { Ok(bytes) } else { postcard::to_extend(&self.interfaces, bytes) }
+        if !interfaces && !from_node {
+            return Ok(bytes);
+        }
+        let bytes = postcard::to_extend(&self.interfaces, bytes)?;
+        if from_node { postcard::to_extend(&self.from_node, bytes) } else { Ok(bytes) }
+    }
+
+    /// Where the lines of each profile's classes begin, how many there are of outbound flows, and whether one more is
+    /// there for what comes from the node.
+    pub(crate) fn class_lines(&self) -> Vec<ClassLines> {
+        let count = |len| u32::try_from(len).unwrap_or(u32::MAX);
+        let mut first = count(self.profiles.len());
+        let mut lines = Vec::with_capacity(self.profiles.len());
+        for at in 0..self.profiles.len() {
+            let outbound = self.classes.get(at).map_or(0, |classes| count(classes.nodes.len()));
+            let from_node = self.from_node.get(at).is_some_and(Option::is_some);
+            lines.push(ClassLines { first, outbound, from_node });
+            first = first.saturating_add(outbound).saturating_add(u32::from(from_node));
+        }
+        lines
+    }
+}
+
+/// The lines of the classes of one profile.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ClassLines {
+    /// Where they begin.
+    pub(crate) first: u32,
+    /// How many there are of outbound flows.
+    pub(crate) outbound: u32,
+    /// Whether the next one is that of what comes from the node.
+    pub(crate) from_node: bool,
+}
+
+impl ClassLines {
+    /// The line of a class from 1 on.
+    pub(crate) fn line(self, direction: Direction, class: u32) -> Option<u32> {
+        let at = class.checked_sub(1)?;
+        match direction {
+            Direction::Outbound => (at < self.outbound).then(|| self.first.saturating_add(at)),
+            Direction::Inbound => {
+                (self.from_node && at == 0).then(|| self.first.saturating_add(self.outbound))
+            }
+        }
     }
 }
 
@@ -148,6 +206,15 @@ pub(crate) struct ClassNames {
     pub(crate) cgroups: Vec<(String, u32)>,
     /// How many nodes the lists of each class have: outbound tree and own. They follow those of the profile.
     pub(crate) nodes: Vec<[u32; 2]>,
+    /// Who made each of those nodes.
+    pub(crate) node_sources: Vec<u32>,
+}
+
+/// What belongs to a side beside its roots.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SideNames {
+    /// How many nodes its lists have: tree and own. They follow those of the classes.
+    pub(crate) nodes: [u32; 2],
     /// Who made each of those nodes.
     pub(crate) node_sources: Vec<u32>,
 }
@@ -330,7 +397,9 @@ impl<F: Form> Packer<F> {
         for (at, profile) in (0u32..).zip(&image.profiles) {
             let mut line = abi::Profile::zeroed();
             names.profiles.push(self.profile(&mut line, profile, image, common)?);
-            names.classes.push(self.classes(at, &mut line, &profile.classes, image)?);
+            let (classes, from_node) = self.classes(at, &mut line, &profile.classes, image)?;
+            names.classes.push(classes);
+            names.from_node.push(from_node);
             let interfaces = profile.exempt.interfaces.iter();
             names.interfaces.push(interfaces.map(|(name, source)| (name.clone(), source.0)).collect());
             self.profiles.push(line);
@@ -415,9 +484,9 @@ impl<F: Form> Packer<F> {
         line: &mut abi::Profile,
         classes: &Classes,
         image: &MapImage,
-    ) -> Result<ClassNames, Unpackable> {
+    ) -> Result<(ClassNames, Option<SideNames>), Unpackable> {
         if *classes == Classes::default() {
-            return Ok(ClassNames::default());
+            return Ok((ClassNames::default(), None));
         }
         let [uid, gid] = classes::units(classes).map_err(Unpackable::Malformed)?;
         self.cells += classes.cells.len();
@@ -428,12 +497,16 @@ impl<F: Form> Packer<F> {
         let first = u32::try_from(behind).map_err(|_| over(Table::Profiles, behind))?;
         line.class_uid = self.part_tree(&classes.uids, uid)?;
         line.class_gid = self.part_tree(&classes.gids, gid)?;
-        let mut cells = Vec::new();
+        let mut cells = if classes.cells.is_empty() { vec![(0, at)] } else { Vec::new() };
         for (cell, &class) in (0u32..).zip(&classes.cells) {
             let line = class.checked_sub(1).map_or(at, |class| first.saturating_add(class));
             if cells.last().is_none_or(|&(_, last)| last != line) {
                 cells.push((cell, line));
             }
+        }
+        if classes.from_node.is_some() {
+            let behind = u32::try_from(classes.sides.len()).unwrap_or(u32::MAX);
+            cells.push((abi::CELL_FROM_NODE, first.saturating_add(behind)));
         }
         line.class_cells = self.narrow_tree(&cells)?;
         let mut names = ClassNames { cgroups: classes.cgroups.clone(), ..ClassNames::default() };
@@ -441,15 +514,27 @@ impl<F: Form> Packer<F> {
             let mut class = *line;
             let [tree, _] = &mut class.tree;
             let [own, _] = &mut class.own;
-            let mut nodes = [0; 2];
-            for ((list, roots), count) in [&side.tree, &side.own].into_iter().zip([tree, own]).zip(&mut nodes)
-            {
-                *roots = self.address_trees(list)?;
-                *count = u32::try_from(list.len()).map_err(|_| over(Table::Nodes, list.len()))?;
-                names.node_sources.extend(list.iter().map(|node| node.source.0));
-            }
-            names.nodes.push(nodes);
+            let of_side = self.side(side, [tree, own])?;
+            names.nodes.push(of_side.nodes);
+            names.node_sources.extend(of_side.node_sources);
             self.classes.push(class);
+        }
+        let Some(side) = &classes.from_node else { return Ok((names, None)) };
+        let mut class = *line;
+        let [_, tree] = &mut class.tree;
+        let [_, own] = &mut class.own;
+        let from_node = self.side(side, [tree, own])?;
+        self.classes.push(class);
+        Ok((names, Some(from_node)))
+    }
+
+    /// Both trees of a side, whose roots are put into a line.
+    fn side(&mut self, side: &Side, roots: [&mut [u32; 2]; 2]) -> Result<SideNames, Unpackable> {
+        let mut names = SideNames { nodes: [0; 2], node_sources: Vec::new() };
+        for ((list, roots), count) in [&side.tree, &side.own].into_iter().zip(roots).zip(&mut names.nodes) {
+            *roots = self.address_trees(list)?;
+            *count = u32::try_from(list.len()).map_err(|_| over(Table::Nodes, list.len()))?;
+            names.node_sources.extend(list.iter().map(|node| node.source.0));
         }
         Ok(names)
     }
@@ -620,6 +705,8 @@ fn flags(profile: &Profile, image: &MapImage) -> u32 {
         | flag(profile.decides_outbound(image, Protocol::Udp), abi::PROFILE_ANSWERS)
         | flag(!profile.classes.cgroups.is_empty(), abi::PROFILE_CLASS_CGROUPS)
         | flag(!profile.exempt.interfaces.is_empty(), abi::PROFILE_EXEMPT_INTERFACES)
+        | flag(profile.classes.node, abi::PROFILE_TO_NODE)
+        | flag(profile.classes.from_node.is_some(), abi::PROFILE_FROM_NODE)
 }
 
 /// A stretch, or a new value for one that begins at the same key.

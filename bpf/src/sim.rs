@@ -10,7 +10,7 @@ use crate::flow::{Direction, Flow, Identity, Protocol, Verdict};
 use crate::image::{Decision, ProfileId, SourceId};
 use crate::item::counter_key;
 use crate::map::Table;
-use crate::pack::{ClassNames, Names, Ports, high, low};
+use crate::pack::{ClassLines, Names, Ports, high, low};
 use crate::ports::PortRange;
 use crate::prefix::Prefix;
 use crate::selector::{deepest, interface_by};
@@ -29,16 +29,9 @@ pub struct Sim<'a> {
     sources: &'a [abi::Source],
     exempt_cgroups: Vec<Vec<(String, u32)>>,
     exempt_interfaces: Vec<Vec<(String, u32)>>,
-    classes: Vec<ClassLines>,
-}
-
-/// The classes of one profile.
-struct ClassLines {
-    /// Paths that tell them apart, each with its part.
-    cgroups: Vec<(String, u32)>,
-    /// Where their lines begin, and how many there are.
-    first: u32,
-    count: u32,
+    /// For each profile, paths that tell its classes apart, each with its part.
+    class_cgroups: Vec<Vec<(String, u32)>>,
+    class_lines: Vec<ClassLines>,
 }
 
 /// What came out for a flow.
@@ -83,7 +76,7 @@ impl Decided {
 pub struct TreeOf {
     /// The profile.
     pub profile: ProfileId,
-    /// The class of the process: 0 for the profile's own side, and for every inbound flow.
+    /// The class of the flow: 0 for the profile's own side.
     pub class: u32,
     /// Its side.
     pub direction: Direction,
@@ -109,16 +102,9 @@ impl<'a> Sim<'a> {
     /// Where the names cannot be read.
     pub fn new(tables: &'a Tables) -> Result<Self, Damaged> {
         let names = Names::read(tables.get(Table::Names))?;
-        let count = |len| u32::try_from(len).unwrap_or(u32::MAX);
-        let mut behind = count(names.profiles.len());
-        let class_lines = |ClassNames { cgroups, nodes, .. }: ClassNames| {
-            let lines = ClassLines { cgroups, first: behind, count: count(nodes.len()) };
-            behind = behind.saturating_add(lines.count);
-            lines
-        };
-        let classes = names.classes.into_iter().map(class_lines).collect();
         Ok(Self {
-            classes,
+            class_lines: names.class_lines(),
+            class_cgroups: names.classes.into_iter().map(|classes| classes.cgroups).collect(),
             profiles: tables.get(Table::Profiles).records(),
             trees: tables.get(Table::Trees).records(),
             spans: tables.get(Table::Spans).records(),
@@ -142,10 +128,7 @@ impl<'a> Sim<'a> {
         if let Some(source) = self.exempt_interface(profile, flow, identity)? {
             return Some(Decided::Exempt(source));
         }
-        let class = match flow.direction {
-            Direction::Outbound => self.class_of(profile, identity)?,
-            Direction::Inbound => 0,
-        };
+        let class = self.class_of(profile, flow.direction, identity)?;
         let tree = TreeOf { profile, class, direction: flow.direction, own: flow.own };
         let node = self.node_of(tree, flow.address)?;
         let record = self.nodes.get(node as usize)?;
@@ -210,15 +193,22 @@ impl<'a> Sim<'a> {
         Some(found.map(|&(_, source)| SourceId(source)))
     }
 
-    /// The class of a process, of which there are none but 0 where no rule of the profile names an identity. `None`
-    /// where a table does not answer.
+    /// The class of who is at the ends of a flow, of which there are none but 0 where no rule of the profile names an
+    /// identity or the node. `None` where a table does not answer.
     #[must_use]
-    pub fn class_of(&self, profile: ProfileId, identity: &Identity) -> Option<u32> {
+    pub fn class_of(&self, profile: ProfileId, direction: Direction, identity: &Identity) -> Option<u32> {
         let line = self.profiles.get(profile.0 as usize)?;
+        let lines = *self.class_lines.get(profile.0 as usize)?;
+        if direction == Direction::Inbound {
+            if line.flags & abi::PROFILE_FROM_NODE == 0 || !identity.node {
+                return Some(0);
+            }
+            let found = tree::find_narrow(self.trees, line.class_cells, abi::CELL_FROM_NODE)?;
+            return (Some(found) == lines.line(direction, 1)).then_some(1);
+        }
         if line.class_cells == 0 {
             return Some(0);
         }
-        let classes = self.classes.get(profile.0 as usize)?;
         let mut cell = 0u32;
         for (root, id) in [(line.class_uid, identity.uid), (line.class_gid, identity.gid)] {
             if let Some(id) = id
@@ -228,25 +218,32 @@ impl<'a> Sim<'a> {
             }
         }
         if line.flags & abi::PROFILE_CLASS_CGROUPS != 0 {
-            let part = deepest(&classes.cgroups, identity.cgroup.as_deref()).map_or(0, |&(_, part)| part);
-            cell = cell.checked_add(part)?;
+            let cgroups = self.class_cgroups.get(profile.0 as usize)?;
+            let part = deepest(cgroups, identity.cgroup.as_deref()).map_or(0, |&(_, part)| part);
+            let each = if line.flags & abi::PROFILE_TO_NODE != 0 { 2 } else { 1 };
+            cell = cell.checked_add(part.checked_mul(each)?)?;
+        }
+        if line.flags & abi::PROFILE_TO_NODE != 0 && identity.node {
+            cell = cell.checked_add(1)?;
         }
         let found = tree::find_narrow(self.trees, line.class_cells, cell)?;
         if found == profile.0 {
             return Some(0);
         }
-        found.checked_sub(classes.first).filter(|&class| class < classes.count)?.checked_add(1)
+        found.checked_sub(lines.first).filter(|&class| class < lines.outbound)?.checked_add(1)
     }
 
     /// The line of a class.
-    fn line(&self, profile: ProfileId, class: u32) -> Option<&abi::Profile> {
-        let Some(class) = class.checked_sub(1) else { return self.profiles.get(profile.0 as usize) };
-        let classes = self.classes.get(profile.0 as usize).filter(|classes| class < classes.count)?;
-        self.profiles.get(classes.first.checked_add(class)? as usize)
+    fn line(&self, TreeOf { profile, class, direction, .. }: TreeOf) -> Option<&abi::Profile> {
+        if class == 0 {
+            return self.profiles.get(profile.0 as usize);
+        }
+        let lines = self.class_lines.get(profile.0 as usize)?;
+        self.profiles.get(lines.line(direction, class)? as usize)
     }
 
     fn roots(&self, tree: TreeOf) -> Option<(u32, u32)> {
-        let line = self.line(tree.profile, tree.class)?;
+        let line = self.line(tree)?;
         let [[out4, out6], [in4, in6]] = if tree.own { line.own } else { line.tree };
         Some(match tree.direction {
             Direction::Outbound => (out4, out6),

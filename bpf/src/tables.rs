@@ -6,7 +6,8 @@ use std::sync::OnceLock;
 use bytemuck::{Pod, Zeroable};
 
 use crate::abi::{
-    self, LINE, MANIFEST_MAGIC, ManifestHeader, ManifestTable, POLICY_ABI, POLICY_ABI_UNCLASSED,
+    self, LINE, MANIFEST_MAGIC, ManifestHeader, ManifestTable, POLICY_ABI, POLICY_ABI_CLASSED,
+    POLICY_ABI_UNCLASSED, PROFILE_FROM_NODE, PROFILE_TO_NODE,
 };
 use crate::map::{TABLES, Table};
 
@@ -152,10 +153,17 @@ impl Tables {
     #[must_use]
     pub fn policy_abi(&self) -> u32 {
         let profiles: &[abi::Profile] = self.get(Table::Profiles).records();
-        let is_new = |profile: &abi::Profile| {
+        let asks = |profile: &abi::Profile| profile.flags & (PROFILE_TO_NODE | PROFILE_FROM_NODE) != 0;
+        let is_classed = |profile: &abi::Profile| {
             profile.class_cells != 0 || profile.flags & abi::PROFILE_EXEMPT_INTERFACES != 0
         };
-        if profiles.iter().any(is_new) { POLICY_ABI } else { POLICY_ABI_UNCLASSED }
+        if profiles.iter().any(asks) {
+            POLICY_ABI
+        } else if profiles.iter().any(is_classed) {
+            POLICY_ABI_CLASSED
+        } else {
+            POLICY_ABI_UNCLASSED
+        }
     }
 
     /// The policy's digest: over the digests of all tables but the manifest.
@@ -238,7 +246,7 @@ impl Manifest {
 /// Whether tables of this version can be read.
 #[must_use]
 pub const fn is_known(policy_abi: u32) -> bool {
-    matches!(policy_abi, POLICY_ABI | POLICY_ABI_UNCLASSED)
+    matches!(policy_abi, POLICY_ABI | POLICY_ABI_CLASSED | POLICY_ABI_UNCLASSED)
 }
 
 fn policy_digest(policy_abi: u32, tables: &[ManifestTable]) -> Digest {

@@ -12,7 +12,10 @@ use crate::image::{
     ProfileId, Side, Source, SourceId, SourceKind, Workload,
 };
 use crate::map::Table;
-use crate::pack::{ClassNames, MAX_LINES, Names, Ports, ProfileNames, SourceText, difference, from_words};
+use crate::pack::{
+    ClassLines, ClassNames, MAX_LINES, Names, Ports, ProfileNames, SideNames, SourceText, difference,
+    from_words,
+};
 use crate::ports::PortRange;
 use crate::prefix::Prefix;
 use crate::tables::{Damaged, Tables};
@@ -27,14 +30,16 @@ pub fn unpack(tables: &Tables) -> Result<MapImage, Damaged> {
     let mut reader = Reader::new(tables);
     let mut nodes = tables.get(Table::Nodes).records::<abi::Node>();
     let mut profiles = Vec::new();
-    let mut behind = names.profiles.len() as u64;
-    let mut classes = names.classes.iter();
+    let (mut classes, mut from_node) = (names.classes.iter(), names.from_node.iter());
     let mut interfaces = names.interfaces.iter();
-    for ((at, profile), line) in (0..).zip(&names.profiles).zip(tables.get(Table::Profiles).records()) {
+    let lines = names.class_lines().into_iter();
+    for (((at, profile), line), lines) in
+        (0..).zip(&names.profiles).zip(tables.get(Table::Profiles).records()).zip(lines)
+    {
         let mut profile = reader.profile(profile, line, &mut nodes)?;
         if let Some(names) = classes.next() {
-            profile.classes = reader.classes(names, line, (at, behind), &mut nodes)?;
-            behind += names.nodes.len() as u64;
+            let from_node = from_node.next().and_then(Option::as_ref);
+            profile.classes = reader.classes((names, from_node), line, (at, lines), &mut nodes)?;
         }
         let interfaces = interfaces.next().into_iter().flatten();
         profile.exempt.interfaces =
@@ -152,12 +157,12 @@ impl<'a> Reader<'a> {
         these.iter().zip(makers).map(|(record, &source)| self.node(record, SourceId(source))).collect()
     }
 
-    /// The classes of the profile whose line is at `at`; theirs begin at `behind`.
+    /// The classes of the profile whose line is at `at`, in their own lines.
     fn classes(
         &mut self,
-        names: &ClassNames,
+        (names, from_node): (&ClassNames, Option<&SideNames>),
         line: &abi::Profile,
-        (at, behind): (u32, u64),
+        (at, lines): (u32, ClassLines),
         nodes: &mut &[abi::Node],
     ) -> Result<Classes, Damaged> {
         if line.class_cells == 0 {
@@ -169,20 +174,32 @@ impl<'a> Reader<'a> {
             let tree = self.list(tree, &mut makers, nodes)?;
             sides.push(Side { tree, own: self.list(own, &mut makers, nodes)? });
         }
+        let mut from_node_side = None;
+        if let Some(SideNames { nodes: [tree, own], node_sources }) = from_node {
+            let mut makers = node_sources.iter();
+            let tree = self.list(*tree, &mut makers, nodes)?;
+            from_node_side = Some(Side { tree, own: self.list(*own, &mut makers, nodes)? });
+        }
         let many = Damaged { table: Table::Trees, what: "there are more classes than any tables hold" };
+        let node = line.flags & abi::PROFILE_TO_NODE != 0;
         let cgroups = 1 + names.cgroups.iter().map(|&(_, part)| u64::from(part)).max().unwrap_or(0);
+        let cgroups = cgroups * (1 + u64::from(node));
         let (gids, groups) = self.parts(line.class_gid, cgroups)?;
         let below = groups.checked_mul(cgroups).ok_or_else(|| many.clone())?;
         let (uids, users) = self.parts(line.class_uid, below)?;
         let count = users.checked_mul(below).ok_or_else(|| many.clone())?;
         self.cells = self.cells.checked_sub(count).ok_or(many)?;
-        let found = tree::narrow_stretches(self.trees, line.class_cells)
+        let mut found = tree::narrow_stretches(self.trees, line.class_cells)
             .ok_or(Damaged { table: Table::Trees, what: "classes are no tree" })?;
+        let behind = lines.line(Direction::Inbound, 1).map(|line| (abi::CELL_FROM_NODE, line));
+        if behind.is_some() && found.pop() != behind {
+            return Err(Damaged { table: Table::Trees, what: "it has no line for what comes from the node" });
+        }
         let ends = found.iter().skip(1).map(|&(next, _)| u64::from(next)).chain([count]);
         let mut cells = Vec::new();
-        for (&(_, found), end) in found.iter().zip(ends) {
-            let class = match u64::from(found).checked_sub(behind) {
-                Some(class) if class < sides.len() as u64 => u32::try_from(class + 1).ok(),
+        for (&(_, found), end) in found.iter().zip(ends).filter(|_| !sides.is_empty()) {
+            let class = match found.checked_sub(lines.first) {
+                Some(class) if class < lines.outbound => class.checked_add(1),
                 _ => Some(0).filter(|_| found == at),
             };
             let class =
@@ -190,7 +207,8 @@ impl<'a> Reader<'a> {
             let end = usize::try_from(end.min(count)).unwrap_or(usize::MAX);
             cells.resize(end.max(cells.len()), class);
         }
-        Ok(Classes { uids, gids, cgroups: names.cgroups.clone(), cells, sides })
+        let cgroups = names.cgroups.clone();
+        Ok(Classes { uids, gids, cgroups, node, cells, sides, from_node: from_node_side })
     }
 
     /// Ranges of ids with their parts, each of which adds `unit` once more to the number of a cell; and how many parts

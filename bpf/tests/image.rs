@@ -94,11 +94,18 @@ fn classes() -> impl Strategy<Value = Classes> {
     let cgroups = btree_map(prop::sample::select(CGROUPS.to_vec()), 1..4u32, 0..6);
     let side = (nodes(3, 6), nodes(3, 3)).prop_map(|(tree, own)| Side { tree, own });
     let sides = vec(side, 1..4);
-    (prop::option::of(parts()), prop::option::of(parts()), cgroups, sides, vec(0..4u32, 64)).prop_map(
-        |(uids, gids, cgroups, sides, of)| {
+    let from_node = prop::option::of((nodes(3, 6), nodes(3, 3)));
+    let from_node = from_node.prop_map(|side| side.map(|(tree, own)| Side { tree, own }));
+    let node = (any::<bool>(), from_node);
+    let named = (prop::option::of(parts()), prop::option::of(parts()), cgroups);
+    (named, node, sides, any::<bool>(), vec(0..4u32, 128)).prop_map(
+        |((uids, gids, cgroups), (node, from_node), sides, outbound, of)| {
+            if !outbound && from_node.is_some() {
+                return Classes { from_node, ..Classes::default() };
+            }
             let cgroups = cgroups.into_iter().map(|(path, part)| (path.to_owned(), part)).collect();
             let (uids, gids) = (uids.unwrap_or_default(), gids.unwrap_or_default());
-            let mut classes = Classes { uids, gids, cgroups, cells: Vec::new(), sides };
+            let mut classes = Classes { uids, gids, cgroups, node, cells: Vec::new(), sides, from_node };
             let cells = classes.parts().into_iter().product::<u32>() as usize;
             let last = u32::try_from(classes.sides.len()).unwrap_or(u32::MAX);
             classes.cells = of.iter().take(cells).map(|&class| class.min(last)).collect();
@@ -109,8 +116,14 @@ fn classes() -> impl Strategy<Value = Classes> {
 
 fn identity() -> impl Strategy<Value = Identity> {
     let cgroup = prop::sample::select(vec!["/", "/a", "/a/b/c/d", "/a/bc", "/ab/a", "/c", "/c/d/e", "/x"]);
-    (prop::option::of(id()), prop::option::of(id()), prop::option::of(cgroup)).prop_map(
-        |(uid, gid, cgroup)| Identity { uid, gid, cgroup: cgroup.map(str::to_owned), interface: None },
+    (prop::option::of(id()), prop::option::of(id()), prop::option::of(cgroup), any::<bool>()).prop_map(
+        |(uid, gid, cgroup, node)| Identity {
+            uid,
+            gid,
+            cgroup: cgroup.map(str::to_owned),
+            interface: None,
+            node,
+        },
     )
 }
 
@@ -211,12 +224,9 @@ proptest! {
         let sim = Sim::new(&tables).unwrap();
         for (flow, identity) in flows {
             let profile = &image.profiles[0];
-            let class = profile.classes.class_of(&identity);
-            prop_assert_eq!(sim.class_of(ProfileId(0), &identity), Some(class));
-            let side = match (flow.direction, class) {
-                (Direction::Outbound, 1..) => &profile.classes.sides[class as usize - 1],
-                (direction, _) => profile.side(direction),
-            };
+            let class = profile.classes.class_of(flow.direction, &identity);
+            prop_assert_eq!(sim.class_of(ProfileId(0), flow.direction, &identity), Some(class));
+            let side = profile.trees(flow.direction).nth(class as usize).unwrap();
             if flow.direction == Direction::Outbound
                 && let Some(Decided::Exempt(_)) = sim.decide(ProfileId(0), &flow, &identity)
             {
@@ -305,7 +315,7 @@ proptest! {
             prop_assert!(read != image, "a change that nothing notices");
         }
         if let Ok(sim) = Sim::new(&tables) {
-            let _ = sim.class_of(ProfileId(0), &identity);
+            let _ = Direction::ALL.map(|direction| sim.class_of(ProfileId(0), direction, &identity));
             let flow = Flow {
                 direction: Direction::Outbound,
                 protocol: Protocol::Tcp,
@@ -322,19 +332,20 @@ proptest! {
         let tables = pack(&image).unwrap();
         let sim = Sim::new(&tables).unwrap();
         for (id, profile) in (0..).map(ProfileId).zip(&image.profiles) {
-            for (class, side) in (0..).zip(profile.trees(Direction::Outbound)) {
-                for (own, list) in [(false, &side.tree), (true, &side.own)] {
-                    let tree = TreeOf { profile: id, class, direction: Direction::Outbound, own };
-                    for span in sim.address_spans(tree).unwrap() {
-                        let node = list.iter().rfind(|node| node.prefix.contains(span.first)).unwrap();
-                        prop_assert_eq!(sim.node(span.node).map(|(prefix, _)| prefix), Some(node.prefix));
+            for direction in Direction::ALL {
+                for (class, side) in (0..).zip(profile.trees(direction)) {
+                    for (own, list) in [(false, &side.tree), (true, &side.own)] {
+                        let tree = TreeOf { profile: id, class, direction, own };
+                        for span in sim.address_spans(tree).unwrap() {
+                            let node = list.iter().rfind(|node| node.prefix.contains(span.first)).unwrap();
+                            prop_assert_eq!(sim.node(span.node).map(|(prefix, _)| prefix), Some(node.prefix));
+                        }
                     }
                 }
+                let class = u32::try_from(profile.trees(direction).count()).unwrap();
+                let tree = TreeOf { profile: id, class, direction, own: false };
+                prop_assert_eq!(sim.address_spans(tree), None);
             }
-            let behind = profile.trees(Direction::Outbound).count();
-            let class = u32::try_from(behind).unwrap();
-            let tree = TreeOf { profile: id, class, direction: Direction::Outbound, own: false };
-            prop_assert_eq!(sim.address_spans(tree), None);
         }
     }
 
@@ -342,12 +353,19 @@ proptest! {
     fn only_classes_make_tables_of_a_new_version(image in image()) {
         let has = image.profiles.iter().any(|profile| profile.classes != Classes::default());
         let tables = pack(&image).unwrap();
-        let abi = if has { abi::POLICY_ABI } else { abi::POLICY_ABI_UNCLASSED };
+        let asks =
+            image.profiles.iter().any(|it| it.classes.node || it.classes.from_node.is_some());
+        let abi = match (asks, has) {
+            (true, _) => abi::POLICY_ABI,
+            (false, true) => abi::POLICY_ABI_CLASSED,
+            (false, false) => abi::POLICY_ABI_UNCLASSED,
+        };
         prop_assert_eq!(Manifest::read(&tables.manifest(1, 0)).unwrap().header.policy_abi, abi);
         let bytes = artifact::encode(&tables);
         prop_assert_eq!(&bytes[8..12], &abi.to_le_bytes()[..]);
         let profiles: &[abi::Profile] = tables.get(Table::Profiles).records();
-        let sides: usize = image.profiles.iter().map(|profile| profile.classes.sides.len()).sum();
+        let lines = |classes: &Classes| classes.sides.len() + usize::from(classes.from_node.is_some());
+        let sides: usize = image.profiles.iter().map(|profile| lines(&profile.classes)).sum();
         prop_assert_eq!(profiles.len(), image.profiles.len() + sides);
     }
 
@@ -378,6 +396,7 @@ fn classed() -> MapImage {
         cgroups: vec![("/a".into(), 1)],
         cells: vec![0, 2, 2, 2, 1, 1, 1, 1],
         sides: vec![side(2), side(3)],
+        ..Classes::default()
     };
     MapImage {
         sources: vec![Source::default(), Source { kind: SourceKind::Rule, ..Source::default() }],
@@ -399,7 +418,7 @@ fn a_process_is_of_the_class_that_its_three_parts_make() {
     assert_eq!(unpack(&tables).unwrap(), image);
     let sim = Sim::new(&tables).unwrap();
     let port = |uid, gid, cgroup: Option<&str>| {
-        let identity = Identity { uid, gid, cgroup: cgroup.map(str::to_owned), interface: None };
+        let identity = Identity { uid, gid, cgroup: cgroup.map(str::to_owned), interface: None, node: false };
         let flow = |direction| Flow {
             direction,
             protocol: Protocol::Tcp,
@@ -422,11 +441,94 @@ fn a_process_is_of_the_class_that_its_three_parts_make() {
     assert_eq!(port(Some(7), Some(9), Some("/a")), 11);
 }
 
+/// The same with the node: what user 7 opens to it is class 3, and what comes from it has a side of its own.
+fn with_node() -> MapImage {
+    let mut image = classed();
+    let table = |port| {
+        let verdict = Verdict::Redirected { port, transparent: false };
+        PortTable { stretches: vec![(0, Decision { verdict, source: SourceId(1), up: 0 })] }
+    };
+    image.port_tables.extend([table(13), table(14)]);
+    let node = |table| Node { prefix: Prefix::Any, source: SourceId(1), ports: [PortTableId(table); 2] };
+    let side = |table| Side { tree: vec![node(table)], own: vec![node(table)] };
+    let classes = &mut image.profiles[0].classes;
+    classes.node = true;
+    classes.cells = vec![0, 0, 2, 2, 2, 2, 2, 2, 1, 3, 1, 3, 1, 3, 1, 3];
+    classes.sides.push(side(4));
+    classes.from_node = Some(side(5));
+    image
+}
+
+#[test]
+fn the_node_is_told_apart_in_both_directions() {
+    let port = |image: &MapImage, direction, uid, node| {
+        let tables = pack(image).unwrap();
+        assert_eq!(unpack(&tables).unwrap(), *image);
+        let sim = Sim::new(&tables).unwrap();
+        let flow = Flow {
+            direction,
+            protocol: Protocol::Tcp,
+            address: IpAddr::V4(0x0a00_0001.into()),
+            port: 80,
+            own: false,
+        };
+        let identity = Identity { uid, node, ..Identity::default() };
+        sim.decide(ProfileId(0), &flow, &identity).unwrap().verdict().port().unwrap()
+    };
+    let image = with_node();
+    for (uid, node, expected) in
+        [(None, false, 1), (None, true, 1), (Some(7), false, 11), (Some(7), true, 13), (Some(8), true, 1)]
+    {
+        assert_eq!(port(&image, Direction::Outbound, uid, node), expected, "{uid:?} {node}");
+    }
+    assert_eq!(port(&image, Direction::Inbound, None, false), 10);
+    assert_eq!(port(&image, Direction::Inbound, None, true), 14);
+    // Where no rule is about what a member opens, it has one class.
+    let mut received = image;
+    let classes = &mut received.profiles[0].classes;
+    *classes = Classes { from_node: classes.from_node.take(), ..Classes::default() };
+    received.port_tables = vec![
+        received.port_tables[0].clone(),
+        received.port_tables[1].clone(),
+        received.port_tables[5].clone(),
+    ];
+    for node in
+        received.profiles[0].classes.from_node.iter_mut().flat_map(|side| [&mut side.tree, &mut side.own])
+    {
+        node[0].ports = [PortTableId(2); 2];
+    }
+    assert_eq!(port(&received, Direction::Outbound, Some(7), true), 1);
+    assert_eq!(port(&received, Direction::Inbound, None, false), 10);
+    assert_eq!(port(&received, Direction::Inbound, None, true), 14);
+}
+
+#[test]
+fn sides_of_the_node_that_the_tables_do_not_bear_out_are_damaged() {
+    let image = with_node();
+    let whole = pack(&image).unwrap();
+    let with = |change: &dyn Fn(&mut [abi::Profile])| {
+        let mut tables = whole.clone();
+        let mut lines = tables.get(Table::Profiles).records::<abi::Profile>().to_vec();
+        change(&mut lines);
+        tables.set(Table::Profiles, TableData::from_records(&lines));
+        unpack(&tables).unwrap_err();
+        let sim = Sim::new(&tables).unwrap();
+        let identity = Identity { uid: Some(7), node: true, ..Identity::default() };
+        let _ = Direction::ALL.map(|direction| sim.class_of(ProfileId(0), direction, &identity));
+    };
+    with(&|lines| lines[0].flags ^= abi::PROFILE_TO_NODE);
+    with(&|lines| lines[0].flags ^= abi::PROFILE_FROM_NODE);
+    with(&|lines| lines[4].tree = lines[0].tree);
+    with(&|lines| lines[4].flags ^= abi::PROFILE_FROM_NODE);
+    with(&|lines| lines.swap(3, 4));
+}
+
 #[test]
 fn classes_that_no_tables_can_say_are_refused() {
     let range = |first, last| IdRange { first, last };
     type Change = (&'static str, fn(&mut Classes));
-    let changes: [Change; 13] = [
+    let changes: [Change; 14] = [
+        ("twice as few cells", |classes| classes.node = true),
         ("a cell is missing", |classes| classes.cells.truncate(7)),
         ("a cell too many", |classes| classes.cells.push(0)),
         ("a class that is not there", |classes| classes.cells[3] = 3),
@@ -471,7 +573,8 @@ fn classes_that_the_tables_do_not_bear_out_are_damaged() {
         unpack(&tables).unwrap_err();
         let sim = Sim::new(&tables).unwrap();
         for uid in [0, 7, u32::MAX] {
-            let _ = sim.class_of(ProfileId(0), &Identity { uid: Some(uid), ..Identity::default() });
+            let identity = Identity { uid: Some(uid), node: true, ..Identity::default() };
+            let _ = Direction::ALL.map(|direction| sim.class_of(ProfileId(0), direction, &identity));
         }
     };
     with(&|lines| lines[0].class_cells = 0);

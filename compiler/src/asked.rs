@@ -59,6 +59,8 @@ pub enum Other {
     Service(Vec<IpAddr>),
     /// Somebody of the mesh.
     Member(Who),
+    /// The node, whatever addresses it has.
+    Node,
 }
 
 /// A flow with its names found.
@@ -70,7 +72,7 @@ pub struct Found {
     pub direction: Direction,
     /// The other end.
     pub other: Other,
-    /// Who opens it, as far as `as` says.
+    /// Who opens it, as far as `as` says, and whether the node is at the other end.
     pub identity: Identity,
 }
 
@@ -83,6 +85,7 @@ impl Names {
         let end = |end: &AskedEnd| match end {
             AskedEnd::Address(address) => Ok(Other::Address(address.value.to_canonical())),
             AskedEnd::Service(name) => self.service(name).map(Other::Service),
+            AskedEnd::Node(_) => Ok(Other::Node),
             AskedEnd::Name(kind, name) => self.named(*kind, name, mesh).map(Other::Member),
         };
         let (who, direction, other) = match (end(&asked.from)?, end(&asked.to)?, asked.inbound) {
@@ -91,12 +94,15 @@ impl Names {
             (Other::Member(_), _, Some(inbound)) => {
                 return Err(inbound_of_address(asked.to.span(), inbound));
             }
-            (Other::Address(_) | Other::Service(_), ..) => return Err(no_workload(asked.span)),
+            (Other::Address(_) | Other::Service(_) | Other::Node, ..) => {
+                return Err(no_workload(asked.span));
+            }
         };
         if direction == Direction::Inbound {
             only_an_interface(&asked.identity)?;
         }
-        Ok(Found { who, direction, other, identity: identity(&asked.identity) })
+        let node = other == Other::Node;
+        Ok(Found { who, direction, other, identity: Identity { node, ..identity(&asked.identity) } })
     }
 
     fn service(&self, name: &Name) -> Result<Vec<IpAddr>, Diagnostic> {
@@ -299,6 +305,13 @@ mod tests {
             assert_eq!((inbound.who, inbound.direction), (who, Direction::Inbound), "{name}");
         }
         assert_eq!(found("web -> 10.0.3.9:80", Some("bank")).unwrap().who, Who::Workload(0));
+        for (flow, direction) in
+            [("node -> cart tcp 8080", Direction::Inbound), ("cart->node tcp 8080", Direction::Outbound)]
+        {
+            let found = found(flow, None).unwrap();
+            assert_eq!((found.who, found.direction, found.other), (Who::Workload(1), direction, Other::Node));
+            assert!(found.identity.node);
+        }
         let addresses = |all: &[&str]| Other::Service(all.iter().map(|one| one.parse().unwrap()).collect());
         for (flow, direction, other) in [
             ("cart -> service kubernetes tcp 443", Direction::Outbound, &["10.43.0.1"][..]),

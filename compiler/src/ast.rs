@@ -90,7 +90,7 @@ impl File {
         let lines = self.meshes.iter().flat_map(|mesh| &mesh.tests).flat_map(|test| &test.lines);
         let of_rules = rules.flat_map(|rule| rule.addresses.iter().flatten()).filter_map(|item| match item {
             AddressItem::Service(name) => Some(name),
-            AddressItem::Prefix(_) | AddressItem::Name(_) => None,
+            AddressItem::Prefix(_) | AddressItem::Name(_) | AddressItem::Node(_) => None,
         });
         let of_sets = sets.flat_map(|set| &set.items).filter_map(|item| match item {
             SetItem::Service(name) => Some(name),
@@ -98,7 +98,7 @@ impl File {
         });
         let of_lines = lines.flat_map(|line| [&line.flow.from, &line.flow.to]).filter_map(|end| match end {
             Endpoint::Service(name) => Some(name),
-            Endpoint::Address(_) | Endpoint::Name(_) => None,
+            Endpoint::Address(_) | Endpoint::Name(_) | Endpoint::Node(_) => None,
         });
         of_rules.chain(of_sets).chain(of_lines)
     }
@@ -205,6 +205,8 @@ pub enum AddressItem {
     Service(Name),
     /// A set, a workload or a group.
     Name(Name),
+    /// `node`: whatever addresses the node has.
+    Node(Span),
 }
 
 /// `redirect`, `exclude` or `deny`
@@ -484,6 +486,8 @@ pub enum AskedEnd {
     Service(Name),
     /// `catalog`, `shop/catalog`, `catalog-7d9f`, `pod catalog`: what it is, where that is said.
     Name(Option<AskedKind>, Name),
+    /// `node`: whatever addresses the node has.
+    Node(Span),
 }
 
 impl AskedEnd {
@@ -493,6 +497,7 @@ impl AskedEnd {
         match self {
             Self::Address(address) => address.span,
             Self::Service(name) | Self::Name(_, name) => name.span,
+            Self::Node(span) => *span,
         }
     }
 }
@@ -515,6 +520,8 @@ pub enum Endpoint {
     Service(Name),
     /// A workload.
     Name(Name),
+    /// `node`: whatever addresses the node has.
+    Node(Span),
 }
 
 impl Endpoint {
@@ -524,6 +531,7 @@ impl Endpoint {
         match self {
             Self::Address(address) => address.span,
             Self::Service(name) | Self::Name(name) => name.span,
+            Self::Node(span) => *span,
         }
     }
 }

@@ -48,7 +48,11 @@ const SCOPES: [(Level, &[usize]); 11] = [
 const PORTS: [&str; 14] =
     ["", "", "", "1-5", "2-3", "3-7", "1-8", "4", "7", "1-65535", "2, 4-5", "not 3", "not 1-3, 7", "6-15001"];
 const TARGETS: [u16; 5] = [1, 4, 7, 15001, 65535];
-const ADDRESSES: [&str; 22] = [
+const ADDRESSES: [&str; 26] = [
+    "node",
+    "node",
+    "10.0.0.0/8, node",
+    "node, 100.64.1.1",
     "",
     "",
     "",
@@ -169,9 +173,16 @@ struct Box {
     outbound: bool,
     protocol: Protocol,
     ports: Ports,
-    /// None where no address was written.
-    addresses: Option<(IpAddr, u8)>,
+    addresses: Where,
     who: Who,
+}
+
+/// What stands behind `to` or `from`.
+#[derive(Clone, Copy)]
+enum Where {
+    Anywhere,
+    In((IpAddr, u8)),
+    Node,
 }
 
 /// Users, groups and a cgroup; none is all of them.
@@ -243,6 +254,7 @@ fn identities() -> Vec<Identity> {
                     gid: Some(gid),
                     cgroup: Some(cgroup.to_owned()),
                     interface: None,
+                    node: false,
                 });
             }
         }
@@ -334,9 +346,10 @@ fn boxes(rules: &[Rule]) -> Vec<Box> {
         };
         for ports in port_items(rule.ports) {
             let addresses = if rule.addresses.is_empty() {
-                vec![None]
+                vec![Where::Anywhere]
             } else {
-                rule.addresses.split(", ").map(|text| Some(network(text))).collect()
+                let place = |text| if text == "node" { Where::Node } else { Where::In(network(text)) };
+                rule.addresses.split(", ").map(place).collect()
             };
             for (addresses, who) in
                 addresses.into_iter().flat_map(|one| whos(rule.who).into_iter().map(move |who| (one, who)))
@@ -383,9 +396,10 @@ fn is_narrower(one: &Box, other: &Box) -> bool {
             one.level > other.level
         };
         let addresses = match (one.addresses, other.addresses) {
-            (_, None) => true,
-            (None, Some(_)) => false,
-            (Some(one), Some(other)) => lies_in(one, other),
+            (_, Where::Anywhere) | (Where::Node, Where::Node) => true,
+            (Where::In(one), Where::In(other)) => lies_in(one, other),
+            // "against a prefix it is never narrower or wider"
+            _ => false,
         };
         scope && addresses && one.who.lies_within(other.who) && one.ports.lie_within(&other.ports)
     };
@@ -407,12 +421,18 @@ fn meaning(boxes: &[Box], workload: usize, flow: &Flow, identity: &Identity) -> 
         .copied()
         .filter(|one| one.outbound == (flow.direction == Direction::Outbound))
         .filter(|one| one.protocol == flow.protocol && one.ports.contains(flow.port))
-        .filter(|one| one.addresses.is_none_or(|network| holds(network, flow.address)))
+        .filter(|one| match one.addresses {
+            Where::Anywhere => true,
+            Where::In(network) => holds(network, flow.address),
+            Where::Node => identity.node,
+        })
         .filter(|one| one.who.holds(identity))
         // "are reached, in either direction, only by rules whose own addresses lie inside them"
         .filter(|one| match one_of(&[LOOPBACK, OTHERS_APART].concat(), flow.address) {
-            _ if flow.own => one.addresses.is_some_and(|(_, length)| length == bits(flow.address).1),
-            Some(apart) => one.addresses.is_some_and(|network| lies_in(network, apart)),
+            _ if flow.own => {
+                matches!(one.addresses, Where::In((_, length)) if length == bits(flow.address).1)
+            }
+            Some(apart) => matches!(one.addresses, Where::In(network) if lies_in(network, apart)),
             None => true,
         })
         // "no port that a workload redirects to is redirected inbound"
@@ -520,13 +540,19 @@ fn compare(rules: &[Rule]) -> Found {
     let sim = Sim::new(&tables).unwrap();
     let mut found = Found { flows: 0, tied: 0 };
     let names_processes = rules.iter().any(|rule| !rule.who.is_empty());
-    let processes = if names_processes { identities() } else { vec![Identity::default()] };
+    let mut processes = if names_processes { identities() } else { vec![Identity::default()] };
+    if rules.iter().any(|rule| rule.addresses.contains("node")) {
+        // "whatever addresses the node has": any may be one of them.
+        let at_node: Vec<Identity> =
+            processes.iter().step_by(5).map(|one| Identity { node: true, ..one.clone() }).collect();
+        processes.extend(at_node);
+    }
     for (index, (mesh, name, _)) in WORKLOADS.iter().enumerate() {
         let profile = image.workload(&format!("{mesh}/{name}")).unwrap().profile;
         for (flow, identity) in
             flows().flat_map(|flow| processes.iter().map(move |identity| (flow, identity)))
         {
-            if flow.direction == Direction::Inbound && *identity != Identity::default() {
+            if flow.direction == Direction::Inbound && identity.uid.is_some() {
                 continue;
             }
             found.flows += 1;

@@ -8,7 +8,7 @@ use mesh_bpf::selector::Selector;
 
 use crate::hir::{
     Acceleration, AccelerationForm, AddressItem, Event, Exempt, Exempted, Group, Level, List, Mesh, MeshId,
-    NameId, On, PortItem, Ports, Program, Rule, Scope, ScopeId, Who, WhoItem, Workload, WorkloadId,
+    NameId, On, PortItem, Ports, Program, Rule, Scope, ScopeId, WhoItem, Workload, WorkloadId,
 };
 use crate::source::{Sources, Span};
 
@@ -103,14 +103,18 @@ impl Fixture {
         };
         let span = self.span();
         let ports = port_items(&mut words, verb == "redirect", || self.span());
-        let mut addresses = Vec::new();
+        let (mut addresses, mut node) = (Vec::new(), None);
         if words.next_if(|word| matches!(*word, "to" | "from")).is_some() {
             for text in words.next().unwrap().split(',') {
-                let (prefix, span) = (prefix(text), self.span());
-                addresses.push(AddressItem { prefix, span, by: NameId::WRITTEN_OUT });
+                let at = self.span();
+                if text == "node" {
+                    node = Some(at);
+                } else {
+                    addresses.push(AddressItem { prefix: prefix(text), span: at, by: NameId::WRITTEN_OUT });
+                }
             }
         }
-        let mut who = vec![WhoItem { who: Who::EVERYBODY, spans: [None; 3] }];
+        let mut who = vec![WhoItem::EVERYBODY];
         while words.next_if(|word| matches!(*word, "as" | "and")).is_some() {
             let (kind, items) = (words.next().unwrap(), words.next().unwrap());
             let items: Vec<(&str, Span)> = items.split(',').map(|item| (item, self.span())).collect();
@@ -138,6 +142,7 @@ impl Fixture {
             ("deny", None) => Verdict::Denied,
             other => panic!("{other:?} in {text}"),
         };
+        let addresses_are_none = addresses.is_empty();
         let (mut ports, mut addresses): (List<PortItem>, List<AddressItem>) =
             (ports.into(), addresses.into());
         for known in self.program.rules.iter().filter(|_| self.sets) {
@@ -148,6 +153,18 @@ impl Fixture {
             let prefix = |item: &AddressItem| item.prefix;
             if known.addresses.iter().map(prefix).eq(addresses.iter().map(prefix)) {
                 addresses = known.addresses.clone();
+            }
+        }
+        if let Some(at) = node {
+            let mut there = if who.is_empty() { vec![WhoItem::EVERYBODY] } else { who.clone() };
+            for one in &mut there {
+                (one.who.node, one.spans[3]) = (true, Some(at));
+            }
+            let (ports, addresses, who) = (ports.clone(), List::default(), there.into());
+            let rule = Rule { scope, always, direction, verdict, ports, addresses, who, span };
+            self.program.rules.push(rule);
+            if addresses_are_none {
+                return self;
             }
         }
         let who = who.into();

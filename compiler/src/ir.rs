@@ -49,7 +49,7 @@ pub struct Item {
     pub protocol: Protocol,
     /// The ports.
     pub ports: Ports,
-    /// Whose sockets.
+    /// Whose sockets, and whether the node is at the other end.
     pub who: Who,
 }
 
@@ -88,7 +88,7 @@ pub struct Profile {
     pub members: Vec<WorkloadId>,
     /// Outbound, inbound.
     pub sides: [Side; 2],
-    /// Outbound, for processes that rules name.
+    /// For processes that rules name, and for the node at the other end.
     pub classes: Classes<Side>,
     /// Identities that are not touched; its sources index [`Ir::sources`].
     pub exempt: Exempt,

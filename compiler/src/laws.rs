@@ -40,7 +40,11 @@ const PORTS: [&str; 20] = [
     "udp 9",
     "tcp not 1-3,5-8,10-65535",
 ];
-const ADDRESSES: [&str; 25] = [
+const ADDRESSES: [&str; 29] = [
+    "node",
+    "node",
+    "10.0.0.0/8,node",
+    "node,fd00::1",
     "",
     "",
     "",
@@ -168,8 +172,16 @@ fn identities() -> Vec<Identity> {
         (9, 6, "/a/bc"),
         (5, 8, "/a"),
     ] {
-        all.push(Identity { uid: Some(uid), gid: Some(gid), cgroup: Some(cgroup.into()), interface: None });
+        all.push(Identity {
+            uid: Some(uid),
+            gid: Some(gid),
+            cgroup: Some(cgroup.into()),
+            interface: None,
+            node: false,
+        });
     }
+    let at_node: Vec<Identity> = all.iter().map(|one| Identity { node: true, ..one.clone() }).collect();
+    all.extend(at_node);
     all
 }
 
@@ -178,7 +190,7 @@ fn opened() -> impl Iterator<Item = (Flow, Identity)> {
     let opened = |flow: Flow| {
         let mut identities = identities();
         if flow.direction == Direction::Inbound {
-            identities.truncate(1);
+            identities.retain(|one| one.uid.is_none());
         }
         identities.into_iter().map(move |identity| (flow, identity))
     };
@@ -225,7 +237,13 @@ fn anybody() -> impl Iterator<Item = Identity> {
     IDS.into_iter().flat_map(move |uid| {
         IDS.into_iter().flat_map(move |gid| {
             CGROUPS.into_iter().flat_map(move |cgroup| {
-                INTERFACES.map(|name| Identity { uid, gid, cgroup: text(cgroup), interface: text(name) })
+                INTERFACES.map(|name| Identity {
+                    uid,
+                    gid,
+                    cgroup: text(cgroup),
+                    interface: text(name),
+                    node: false,
+                })
             })
         })
     })
@@ -295,7 +313,10 @@ fn brute_force(program: &Program, workload: WorkloadId, flow: &Flow, identity: &
                 .is_some_and(|cgroup| format!("{cgroup}/").starts_with(&format!("{path}/")))
         };
         let matches = |who: &crate::hir::Who| {
-            id(who.uid, identity.uid) && id(who.gid, identity.gid) && who.cgroup.as_deref().is_none_or(below)
+            id(who.uid, identity.uid)
+                && id(who.gid, identity.gid)
+                && who.cgroup.as_deref().is_none_or(below)
+                && (identity.node || !who.node)
         };
         let whos: Vec<_> = rule.whos().map(|(_, who)| who).filter(|who| matches(who)).collect();
         for (ports, &who) in rule
@@ -339,6 +360,7 @@ fn brute_force(program: &Program, workload: WorkloadId, flow: &Flow, identity: &
             && ids(a.3.uid, b.3.uid)
             && ids(a.3.gid, b.3.gid)
             && paths(&a.3.cgroup, &b.3.cgroup)
+            && (a.3.node || !b.3.node)
     };
     let left: Vec<_> = boxes
         .iter()

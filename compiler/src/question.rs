@@ -32,7 +32,7 @@ pub struct Question {
     pub protocol: Protocol,
     /// The destination port.
     pub port: u16,
-    /// Who opens it.
+    /// Who opens it, and whether the node is at the other end.
     pub identity: Identity,
 }
 
@@ -45,6 +45,8 @@ pub enum OtherEnd {
     Workload(WorkloadId),
     /// Somebody whose addresses are not known.
     Unknown,
+    /// The node, whatever addresses it has.
+    Node,
 }
 
 /// Addresses that no rule cuts.
@@ -81,6 +83,7 @@ impl Question {
                     _ => OtherEnd::Unknown,
                 }
             }
+            Other::Node => OtherEnd::Node,
         };
         let (workload, member) = match found.who {
             Who::Workload(workload) => (workload, None),
@@ -110,6 +113,7 @@ impl Question {
                     OtherEnd::Addresses(known.iter().filter_map(|prefix| prefix.first()).collect())
                 }
                 Peer::Workload(workload) => OtherEnd::Workload(workload),
+                Peer::Node => OtherEnd::Node,
             },
             member: None,
             protocol: line.protocol,
@@ -122,6 +126,10 @@ impl Question {
     /// workload, as far as an inventory tells.
     #[must_use]
     pub fn flows(&self, program: &Program, members: &Members) -> Vec<Flow> {
+        if self.peer == OtherEnd::Node {
+            let pieces = self.unknown(program).into_iter();
+            return pieces.map(|range| self.flow(range.first_address(), false)).collect();
+        }
         let mut addresses: BTreeSet<IpAddr> =
             self.known(program, members).iter().map(|range| range.first_address()).collect();
         if addresses.is_empty() && !matches!(self.peer, OtherEnd::Addresses(_)) {
@@ -168,7 +176,7 @@ impl Question {
         match &self.peer {
             OtherEnd::Addresses(addresses) => addresses.iter().filter_map(host).collect(),
             OtherEnd::Workload(peer) => addresses(program, members, self.workload, self.direction, *peer),
-            OtherEnd::Unknown => Vec::new(),
+            OtherEnd::Unknown | OtherEnd::Node => Vec::new(),
         }
     }
 

@@ -3,7 +3,7 @@
 //! Flows are decided by the tables that the programs read, which the proof has shown to say what the
 //! policy means.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use mesh_bpf::flow::{Flow, Verdict};
 use mesh_bpf::image::{MapImage, ProfileId, SourceKind};
@@ -23,8 +23,8 @@ use crate::source::Span;
 pub struct Report {
     /// One for each line, in the order of meshes and tests.
     pub lines: Vec<LineResult>,
-    /// For each rule of the program whether it decides a tested flow.
-    pub covered: Vec<bool>,
+    /// For each rule that is written whether it decides a tested flow.
+    pub covered: BTreeMap<RuleId, bool>,
 }
 
 /// What came out of one line.
@@ -46,6 +46,8 @@ pub struct LineResult {
     pub passed: bool,
     /// The first flow for which it does not hold; if there is none, the first.
     pub flow: Option<Flow>,
+    /// Whether its address is the node's: one of those that it may have.
+    pub node: bool,
     /// What decides that flow.
     pub cause: Cause,
 }
@@ -77,7 +79,7 @@ impl Report {
 
     /// The rules that decide no tested flow.
     pub fn uncovered(&self) -> impl Iterator<Item = RuleId> {
-        (0u32..).map(RuleId).zip(&self.covered).filter(|(_, covered)| !**covered).map(|(id, _)| id)
+        self.covered.iter().filter(|(_, covered)| !**covered).map(|(id, _)| *id)
     }
 }
 
@@ -90,14 +92,21 @@ pub fn run(
     origins: &Origins,
     members: &Members,
 ) -> Report {
-    let mut report = Report { lines: Vec::new(), covered: vec![false; program.rules.len()] };
+    let mut report = Report::default();
+    let mut covered = vec![false; program.rules.len()];
     let Ok(sim) = Sim::new(tables) else { return report };
     let runner = Runner { program, image, sim, origins, members };
     for test in &program.tests {
         for line in &test.lines {
             // Whoever names a service that nobody knows is told so once.
-            report.lines.extend(runner.line(&test.name, line, &mut report.covered));
+            report.lines.extend(runner.line(&test.name, line, &mut covered));
         }
+    }
+    // One that names the node beside addresses is two.
+    let mut written: BTreeMap<Span, RuleId> = BTreeMap::new();
+    for ((id, rule), covered) in (0u32..).map(RuleId).zip(&program.rules).zip(covered) {
+        let first = *written.entry(rule.span).or_insert(id);
+        *report.covered.entry(first).or_default() |= covered;
     }
     report
 }
@@ -122,7 +131,9 @@ fn diagnostic(line: &LineResult) -> Diagnostic {
     let message = format!("test \"{}\": the flow is {}", line.test, line.difference());
     let label = match line.flow {
         Some(Flow { direction, protocol, address, port, .. }) => {
-            format!("{direction} {protocol} {port} {} {address} is {}", direction.preposition(), line.actual)
+            let node = if line.node { ", an address of the node," } else { "" };
+            let preposition = direction.preposition();
+            format!("{direction} {protocol} {port} {preposition} {address}{node} is {}", line.actual)
         }
         None => "stands for no flow".to_owned(),
     };
@@ -191,6 +202,7 @@ impl Runner<'_> {
             unknown: shown.as_ref().map(|answer| unknown(line.expected, answer)).unwrap_or_default(),
             passed: passed && shown.is_some(),
             flow: shown.as_ref().map(|answer| answer.flow),
+            node: question.identity.node,
             cause: shown.map_or(Cause::NoRule, |answer| answer.cause),
         })
     }

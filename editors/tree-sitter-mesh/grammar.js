@@ -78,6 +78,7 @@ module.exports = grammar({
         alias($._address, $.address),
         alias($.set_ports, $.ports),
         $.service,
+        "node",
         alias($.name, $.reference),
       ),
     set_ports: ($) =>
@@ -202,7 +203,7 @@ module.exports = grammar({
 
     addresses: ($) => choice(separated($._place), $.address_list),
     address_list: ($) => bracketed($._place),
-    _place: ($) => choice(literal($, $.address), $.service, alias($.name, $.reference)),
+    _place: ($) => choice(literal($, $.address), $.service, "node", alias($.name, $.reference)),
     service: ($) => seq("service", field("name", $.service_name)),
 
     _owner: ($) => choice($._uids, $._gids, $._cgroups, $._interfaces),

@@ -13,9 +13,9 @@ use mesh_bpf::sim::{Decided, Sim};
 use mesh_compiler::compile::{Compilation, Compiled, Inventory, compile};
 use mesh_compiler::emit::Sets;
 use mesh_compiler::explain::{Beaten, Cause, Explanation, Reason, Why, explain};
-use mesh_compiler::hir::WorkloadId;
 use mesh_compiler::hir::region::Family;
 use mesh_compiler::hir::span::Span;
+use mesh_compiler::hir::{NODE, WorkloadId};
 use mesh_compiler::question::{OtherEnd, Question};
 use mesh_compiler::resolve::{Location, NoImports};
 use mesh_fuzz::choice::Choices;
@@ -90,6 +90,7 @@ fn asked(compilation: &Compilation, image: &MapImage, sim: &Sim<'_>, random: &mu
         Direction::Outbound => found,
         Direction::Inbound => Identity { interface: found.interface, ..Identity::default() },
     };
+    let identity = Identity { node: random.once_in(5), ..identity };
     let flow = Flow {
         direction,
         protocol: if random.once_in(4) { Protocol::Udp } else { Protocol::Tcp },
@@ -110,7 +111,9 @@ fn asked(compilation: &Compilation, image: &MapImage, sim: &Sim<'_>, random: &mu
         Decided::Policy(hit) => hit.verdict.to_string(),
     };
     let other = match random.below(8) {
-        0 if direction == Direction::Outbound => Some(random.below(program.workloads.len())),
+        0 if direction == Direction::Outbound && !identity.node => {
+            Some(random.below(program.workloads.len()))
+        }
         _ => None,
     };
     let peer = other.and_then(|at| Some(OtherEnd::Workload(WorkloadId(u32::try_from(at).ok()?))));
@@ -118,11 +121,17 @@ fn asked(compilation: &Compilation, image: &MapImage, sim: &Sim<'_>, random: &mu
         let workload = program.workloads.get(at)?;
         Some(format!("{}/{}", program.meshes.get(workload.mesh.index())?.name, workload.name))
     };
-    let other = other.and_then(end).unwrap_or_else(|| flow.address.to_string());
+    let other = other.and_then(end).unwrap_or_else(|| match identity.node {
+        true => NODE.to_owned(),
+        false => flow.address.to_string(),
+    });
     let question = Question {
         workload: WorkloadId(u32::try_from(at).ok()?),
         direction,
-        peer: peer.unwrap_or_else(|| OtherEnd::Addresses(vec![flow.address])),
+        peer: peer.unwrap_or_else(|| match identity.node {
+            true => OtherEnd::Node,
+            false => OtherEnd::Addresses(vec![flow.address]),
+        }),
         member: None,
         protocol: flow.protocol,
         port: flow.port,
@@ -135,6 +144,7 @@ fn asked(compilation: &Compilation, image: &MapImage, sim: &Sim<'_>, random: &mu
         "workload": name, "direction": direction as u8, "protocol": flow.protocol as u8,
         "address": flow.address, "port": flow.port, "own": flow.own,
         "uid": identity.uid, "gid": identity.gid, "cgroup": identity.cgroup, "interface": identity.interface,
+        "node": identity.node,
         "verdict": verdict, "exempt": is_exempt, "by": text,
         "asked": flow_text, "answers": answers.iter().map(answer).collect::<Vec<_>>(),
     }))
@@ -234,5 +244,5 @@ fn identity(profile: &Profile, random: &mut Random) -> Identity {
     let cgroup = cgroup.filter(|path| path.len() > 1 || path == "/");
     let names = ["net1", "net", "eth0", "eth01", "lo"];
     let interface = names.get(random.below(names.len() * 2)).map(|&name| name.to_owned());
-    Identity { uid, gid, cgroup, interface }
+    Identity { uid, gid, cgroup, interface, node: false }
 }

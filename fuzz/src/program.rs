@@ -207,6 +207,10 @@ impl Writer<'_, '_> {
         };
         let addresses = match self.choices.below(3) {
             0 => String::new(),
+            _ if self.choices.once_in(6) => match self.choices.below(3) {
+                0 => format!(" {preposition} node, {}", self.address()),
+                _ => format!(" {preposition} node"),
+            },
             _ => format!(" {preposition} {}", self.addresses()),
         };
         let who = if outbound && self.choices.once_in(4) { self.who() } else { String::new() };
@@ -391,7 +395,7 @@ impl Writer<'_, '_> {
     fn test(&mut self) {
         self.line("test \"t\" {");
         let (name, port) = (self.workload_name(), self.choices.word_of(&FLOW_PORTS));
-        let ends = ["10.0.0.1", "fd00:42:1::7", "127.0.0.1", "8.8.8.8", "service shop/cart"];
+        let ends = ["10.0.0.1", "fd00:42:1::7", "127.0.0.1", "8.8.8.8", "service shop/cart", "node"];
         let address = self.choices.word_of(&ends);
         let verdict = self.choices.word_of(&["excluded", "redirected", "denied", "accelerated"]);
         self.line(&format!("{name} -> {address} tcp {port} is {verdict}"));

@@ -40,6 +40,7 @@ pub const fn symbol(rule: Rule) -> &'static str {
         Rule::kw_missing_sidecar => "`missing-sidecar`",
         Rule::kw_namespace => "`namespace`",
         Rule::kw_namespace_label => "`namespace-label`",
+        Rule::kw_node => "`node`",
         Rule::kw_not => "`not`",
         Rule::kw_on | Rule::on_statement => "`on`",
         Rule::kw_outbound => "`outbound`",

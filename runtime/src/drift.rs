@@ -77,6 +77,12 @@ pub enum Drift {
     PodAddressAdded(String, IpAddr),
     /// A pod lost an address that counts as its own.
     PodAddressLost(String, IpAddr),
+    /// The node has more addresses than this, and others are not told from those of anybody else.
+    NodeAddressesMany(usize),
+    /// The node got an address that is not known to be its own.
+    NodeAddressAdded(IpAddr),
+    /// The node lost an address that counts as its own.
+    NodeAddressLost(IpAddr),
     /// A pod's connections may take ports that its sidecars need.
     PodPortsNotReserved {
         /// The pod.
@@ -153,6 +159,9 @@ codes! {
     Self::PodSourceChanged(_) => "pod-source-changed",
     Self::PodAddressAdded(..) => "pod-address-added",
     Self::PodAddressLost(..) => "pod-address-lost",
+    Self::NodeAddressesMany(_) => "node-addresses-many",
+    Self::NodeAddressAdded(_) => "node-address-added",
+    Self::NodeAddressLost(_) => "node-address-lost",
     Self::PodPortsNotReserved { .. } => "pod-ports-not-reserved",
 }
 

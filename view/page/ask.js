@@ -58,7 +58,8 @@ export function readFlow(image, text) {
     if (port < 1 || port > 65535) throw new Unreadable(`${port} is no port: they are 1 to 65535`);
     /** @type {(of: End, other: End, direction: 0 | 1) => Question} */
     const question = (of, other, direction) => ({
-        workload: of.workload ?? -1, direction, protocol, port: port ?? 0, identity,
+        workload: of.workload ?? -1, direction, protocol, port: port ?? 0,
+        identity: other.isNode ? { ...identity, node: true } : identity,
         addresses: other.addresses, peer: other.workload, other: other.text,
     });
     if (from.workload !== null && !inbound) return question(from, to, 0);
@@ -67,7 +68,7 @@ export function readFlow(image, text) {
     return question(to, from, 1);
 }
 
-/** @typedef {{ workload: number | null, addresses: Prefix[] | null, port?: number, text: string }} End */
+/** @typedef {{ workload: number | null, addresses: Prefix[] | null, port?: number, isNode?: boolean, text: string }} End */
 
 /**
  * @param {Image} image @param {() => string | undefined} next @param {string} missing @returns {End}
@@ -81,6 +82,7 @@ function readEnd(image, next, missing) {
         if (!set) throw new Unreadable(`the addresses of service \`${name}\` are not known here; write an address`);
         return { workload: null, addresses: set[1].map((prefix) => image.prefixes[prefix] ?? ANY), text: `service ${name}` };
     }
+    if (word === "node") return { workload: null, addresses: null, isNode: true, text: "node" };
     if (word === "pod") throw new Unreadable("pods are not known here; write the workload, or an address");
     const isWorkload = word === "workload";
     if (isWorkload) word = next() ?? "";
@@ -220,7 +222,7 @@ export function answers(image, question) {
     const peer = question.peer === null ? undefined : image.model.workloads[question.peer];
     const known = (peer?.addresses ?? []).map((prefix) => image.prefixes[prefix] ?? ANY);
     const profile = image.model.profiles[workload.profile];
-    const cls = profile && direction === 0 ? image.classOf(profile, identity) : 0;
+    const cls = profile ? image.classOf(profile, direction, identity) : 0;
     const tree = profile ? image.treeOf(profile, direction, cls, false).prefixes : [];
     if (known.length === 0) {
         for (const cell of cells(tree)) {

@@ -277,7 +277,7 @@ class Page {
         if (source !== null) {
             return el("p", {}, badge("excluded"), " by ", cited(image.scope(source) || "top level", image.text(source, null), ""));
         }
-        const cls = direction === 0 ? image.classOf(profile, identity) : 0;
+        const cls = image.classOf(profile, direction, identity);
         const tree = image.treeOf(profile, direction, cls, false);
         const prefix = parsePrefix(this.data.columns[direction][column]?.prefixes[0] ?? "any");
         const node = image.longest(tree, prefix);
@@ -370,6 +370,7 @@ class Page {
         } else {
             if (question.direction === 0) steps.push(step("Exemption", !hasExempt ? "the workload exempts nobody" : process ? "not exempt" : "no process or interface is named"));
             if (profile?.classes && question.direction === 0) steps.push(step("Process", decision.class === 0 ? "named by no rule with `as`" : `class ${decision.class} of ${profile.classes.sides.length}`));
+            if (question.identity.node) steps.push(step("Node", decision.class === 0 ? "no rule about `node` is otherwise" : "one of the node's addresses"));
             const matched = decision.tree ? decision.tree.prefixes[decision.node] ?? ANY : ANY;
             const own = flow.own ? ", one of the member's own" : "";
             const where = question.addresses ? `${prefixText(flow.address)}${own}` : listed(ranges.map(rangeText));
@@ -397,7 +398,7 @@ class Page {
         const entry = (/** @type {Change} */ change) => el("tr", {},
             el("td", {}, el("button", { type: "button", title: "Ask one of these flows", click: () => { /** @type {HTMLInputElement} */ (byId("flow")).value = change.example; this.ask(change.example); } }, change.workload)),
             el("td", {}, `${change.direction} ${change.protocol}${change.ports ? ` ${change.ports}` : ""}`),
-            el("td", { class: "mono" }, change.addresses, change.own ? " (its own)" : null, change.who ? ` as ${change.who}` : null),
+            el("td", { class: "mono" }, change.addresses, change.own ? " (its own)" : null, change.who ? ` ${change.who}` : null),
             el("td", {}, badge(change.before)), el("td", {}, badge(change.after)),
             el("td", {}, ...change.causes.map((cause) => el("p", { class: "mono" }, cause))));
         const table = el("table", { class: "list" }, el("thead", {}, el("tr", {}, ...["Workload", "Connections", "Addresses", "Before", "After", "By"].map((word) => el("th", { scope: "col" }, word)))), body);

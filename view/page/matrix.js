@@ -81,7 +81,7 @@ export class Table {
         const prefix = this.prefixes[choice.direction]?.[column];
         if (!image || !profile || !prefix) return null;
         if (image.exempt(profile, choice.identity, choice.direction, false) !== null) return { table: -1, exempt: true };
-        const cls = choice.direction === 0 ? image.classOf(profile, choice.identity) : 0;
+        const cls = image.classOf(profile, choice.direction, choice.identity);
         const tree = image.treeOf(profile, choice.direction, cls, false);
         return { table: image.table(tree, image.longest(tree, prefix), choice.protocol), exempt: false };
     }

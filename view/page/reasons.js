@@ -8,7 +8,7 @@ import { ANY, cgroupCovers, covers, parsePrefix, prefixText } from "./walk.js";
 /**
  * @typedef {[protocol: 0 | 1, ranges: number[], text: string, name: number, file: number, line: number]} PortItem
  * @typedef {[prefix: number, name: number, file: number, line: number]} AddressItem
- * @typedef {[uid: [number, number], gid: [number, number], cgroup: string]} Process
+ * @typedef {[uid: [number, number], gid: [number, number], cgroup: string, node: boolean]} Process Who is at the ends.
  * @typedef {[number, boolean, number, number, number, number, number, number, number]} Rule
  * @typedef {{
  *   files: string[], names: string[], scopes: [string, number, number[]][], ports: PortItem[][],
@@ -157,7 +157,9 @@ export class Reasons {
         const [word, port, transparent] = this.image.model.verdicts[verdict] ?? ["excluded", 0, false];
         const head = `${always ? "always " : ""}${VERBS[word]} ${direction === 0 ? "outbound" : "inbound"} ${
             ports[0] === 0 ? "tcp" : "udp"}${ports[2]}`;
-        const who = process ? ` as ${processText(process)}` : "";
+        const node = process?.[3] ? ` ${direction === 0 ? "to" : "from"} node` : "";
+        const named = process ? processText(process) : "";
+        const who = `${node}${named === "" ? "" : ` as ${named}`}`;
         const to = port ? ` -> ${port}${transparent ? " transparent" : ""}` : "";
         return [head, `${who}${to}`];
     }
@@ -270,13 +272,13 @@ export class Reasons {
         if (!rangesCover(inner.ports[1], outer.ports[1])) {
             found.push({ in: "ports", inner: portsOf(inner), outer: portsOf(outer) });
         }
-        if (!covers(inner.prefix, outer.prefix)) {
+        if (!covers(inner.prefix, outer.prefix) || (inner.process?.[3] && !outer.process?.[3])) {
             found.push({ in: "addresses", inner: addressesOf(inner), outer: addressesOf(outer) });
         }
         if (!this.scopeCovers(inner.scope, outer.scope)) {
             found.push({ in: "scope", inner: this.scopeText(inner.scope), outer: this.scopeText(outer.scope) });
         }
-        if (!processCovers(inner.process, outer.process)) {
+        if (!processCovers(withoutNode(inner.process), withoutNode(outer.process))) {
             found.push({ in: "processes", inner: processesOf(inner), outer: processesOf(outer) });
         }
         return found;
@@ -336,20 +338,27 @@ function isHost(prefix) {
 }
 
 /** @param {Process} process @param {import("./walk.js").Identity} identity @returns {boolean} */
-function isOne([uid, gid, cgroup], identity) {
+function isOne([uid, gid, cgroup, node], identity) {
     const id = (/** @type {[number, number]} */ [first, last], /** @type {number | undefined} */ known) =>
         first < 0 || (known !== undefined && first <= known && known <= last);
     return id(uid, identity.uid) && id(gid, identity.gid)
-        && (cgroup === "" || (identity.cgroup !== undefined && cgroupCovers(cgroup, identity.cgroup)));
+        && (cgroup === "" || (identity.cgroup !== undefined && cgroupCovers(cgroup, identity.cgroup)))
+        && (!node || identity.node === true);
+}
+
+/** @param {Process | null} process @returns {Process | null} */
+function withoutNode(process) {
+    return process && [process[0], process[1], process[2], false];
 }
 
 /** @param {Process | null} outer @param {Process | null} inner @returns {boolean} */
 function processCovers(outer, inner) {
     if (outer === null) return true;
-    const [uid, gid, cgroup] = inner ?? [[-1, -1], [-1, -1], ""];
+    const [uid, gid, cgroup, node] = inner ?? [[-1, -1], [-1, -1], "", false];
     const ids = (/** @type {[number, number]} */ [first, last], /** @type {number[]} */ [from = -1, to = -1]) =>
         first < 0 || (from >= 0 && first <= from && to <= last);
-    return ids(outer[0], uid) && ids(outer[1], gid) && (outer[2] === "" || (cgroup !== "" && cgroupCovers(outer[2], cgroup)));
+    return ids(outer[0], uid) && ids(outer[1], gid) && (outer[2] === "" || (cgroup !== "" && cgroupCovers(outer[2], cgroup)))
+        && (!outer[3] || node);
 }
 
 /** @param {Process} process @returns {string} */
@@ -367,12 +376,13 @@ function portsOf(match) {
 
 /** @param {Match} match @returns {string} */
 function addressesOf(match) {
+    if (match.process?.[3]) return "the node's addresses";
     return match.prefix.family === 0 ? "all addresses" : prefixText(match.prefix);
 }
 
 /** @param {Match} match @returns {string} */
 function processesOf(match) {
-    return match.process ? processText(match.process) : "all processes";
+    return (match.process && processText(match.process)) || "all processes";
 }
 
 /**
@@ -382,7 +392,7 @@ function processesOf(match) {
  */
 export function explained(reasons, workload, flow, identity, decision) {
     if (!decision.exempt) return reasons.of(workload, flow, identity);
-    const { winner, also } = reasons.of(workload, flow, {});
+    const { winner, also } = reasons.of(workload, flow, { node: identity.node });
     /** @type {Beaten[]} */
     const beaten = (winner ? [winner, ...also] : []).map((item) => ({ item, by: null, why: { code: "exempt" } }));
     return { winner: null, also: [], beaten };

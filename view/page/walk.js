@@ -6,7 +6,8 @@
  * An address or a prefix: family 0 is every address of both, 4 and 6 are families. `bits` are those of the address.
  * @typedef {{ family: 0 | 4 | 6, bits: bigint, len: number }} Prefix
  *
- * @typedef {{ uid?: number, gid?: number, cgroup?: string, interface?: string }} Identity What is known of a process.
+ * @typedef {{ uid?: number, gid?: number, cgroup?: string, interface?: string, node?: boolean }} Identity What is known
+ *   of a process, what the flow goes by, and whether the node is at the other end.
  *
  * @typedef {{
  *   direction: 0 | 1, protocol: 0 | 1, address: Prefix, port: number, own: boolean,
@@ -15,8 +16,8 @@
  * @typedef {[first: number, last: number, value: number][]} Ids
  *
  * @typedef {{
- *   uids: Ids, gids: Ids, cgroups: [string, number][], parts: [number, number], cells: number[],
- *   sides: [number, number][],
+ *   uids: Ids, gids: Ids, cgroups: [string, number][], parts: [number, number, number], cells: number[],
+ *   sides: [number, number][], from_node?: [number, number],
  * }} Classes
  *
  * @typedef {{
@@ -306,17 +307,19 @@ export class Image {
     }
 
     /**
-     * The class of a process: 0 for those that no rule names.
-     * @param {Profile} profile @param {Identity} identity @returns {number}
+     * The class of who is at the ends of a flow: 0 for those that no rule names.
+     * @param {Profile} profile @param {0 | 1} direction @param {Identity} identity @returns {number}
      */
-    classOf(profile, identity) {
+    classOf(profile, direction, identity) {
         const classes = profile.classes;
         if (!classes) return 0;
+        if (direction === 1) return identity.node && classes.from_node ? 1 : 0;
         const uid = idIn(classes.uids, identity.uid) ?? 0;
         const gid = idIn(classes.gids, identity.gid) ?? 0;
         const cgroup = deepest(classes.cgroups, identity.cgroup) ?? 0;
-        const [gids, cgroups] = classes.parts;
-        return classes.cells[(uid * gids + gid) * cgroups + cgroup] ?? 0;
+        const [gids, cgroups, ends] = classes.parts;
+        const node = ends > 1 && identity.node ? 1 : 0;
+        return classes.cells[((uid * gids + gid) * cgroups + cgroup) * ends + node] ?? 0;
     }
 
     /**
@@ -324,7 +327,9 @@ export class Image {
      * @param {Profile} profile @param {0 | 1} direction @param {number} cls @param {boolean} own @returns {Tree}
      */
     treeOf(profile, direction, cls, own) {
-        const side = (direction === 0 && cls > 0 ? profile.classes?.sides[cls - 1] : undefined) ?? profile.sides[direction];
+        const classes = profile.classes;
+        const named = direction === 0 ? classes?.sides[cls - 1] : classes?.from_node;
+        const side = (cls > 0 ? named : undefined) ?? profile.sides[direction];
         return this.tree(side?.[own ? 1 : 0] ?? 0);
     }
 
@@ -340,7 +345,7 @@ export class Image {
             const verdict = this.model.verdicts.findIndex(([word]) => word === "excluded");
             return { verdict, source, item: null, exempt: true, class: 0, tree: null, node: -1, stretch: null };
         }
-        const cls = flow.direction === 0 ? this.classOf(profile, identity) : 0;
+        const cls = this.classOf(profile, flow.direction, identity);
         const tree = this.treeOf(profile, flow.direction, cls, flow.own);
         return this.at(tree, this.longest(tree, flow.address), flow.protocol, flow.port, cls);
     }

@@ -74,7 +74,7 @@ pub struct Change {
     pub ports: String,
     /// Whether the addresses are the member's own.
     pub own: bool,
-    /// The processes that open them, where not all do.
+    /// Which processes open them, and to or from the node, where not all do: `as uid 7 to node`.
     pub who: String,
     /// What was decided.
     pub before: String,

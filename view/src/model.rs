@@ -51,10 +51,13 @@ struct ClassesModel<'a> {
     uids: Vec<(u32, u32, u32)>,
     gids: Vec<(u32, u32, u32)>,
     cgroups: Vec<(&'a str, u32)>,
-    /// How many parts there are of groups and cgroups.
-    parts: [u32; 2],
+    /// How many parts there are of groups, cgroups and other ends.
+    parts: [u32; 3],
     cells: &'a [u32],
     sides: Vec<[u32; 2]>,
+    /// What is decided about what comes from the node.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    from_node: Option<[u32; 2]>,
 }
 
 #[derive(Serialize)]
@@ -122,21 +125,22 @@ fn profile<'a>(of: &'a Profile, numbers: &mut Numbers) -> ProfileModel<'a> {
         gids: ids(&of.exempt.gids, |source| source.0),
         cgroups: of.exempt.cgroups.iter().map(|(path, source)| (path.as_str(), source.0)).collect(),
         interfaces: of.exempt.interfaces.iter().map(|(name, source)| (name.as_str(), source.0)).collect(),
-        classes: (!of.classes.cells.is_empty()).then(|| classes(&of.classes, numbers)),
+        classes: (of.classes != Classes::default()).then(|| classes(&of.classes, numbers)),
         missing_sidecar_refuse: of.missing_sidecar_refuse,
         failed_attach_refuse: of.failed_attach_refuse,
     }
 }
 
 fn classes<'a>(of: &'a Classes, numbers: &mut Numbers) -> ClassesModel<'a> {
-    let [_, gids, cgroups] = of.parts();
+    let [_, gids, cgroups, ends] = of.parts();
     ClassesModel {
         uids: ids(&of.uids, |part| part),
         gids: ids(&of.gids, |part| part),
         cgroups: of.cgroups.iter().map(|(path, part)| (path.as_str(), *part)).collect(),
-        parts: [gids, cgroups],
+        parts: [gids, cgroups, ends],
         cells: &of.cells,
         sides: of.sides.iter().map(|side| numbers.side(side)).collect(),
+        from_node: of.from_node.as_ref().map(|side| numbers.side(side)),
     }
 }
 

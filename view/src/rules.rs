@@ -31,8 +31,9 @@ pub(crate) struct Rules {
 type Ports = (u8, Vec<u16>, String, i64, u32, u32);
 /// Prefix, name, file and line.
 type Address = (u32, i64, u32, u32);
-/// First and last user id, the same of groups, and a cgroup; −1 and nothing where a side is not named.
-type Process = ([i64; 2], [i64; 2], String);
+/// First and last user id, the same of groups, and a cgroup, −1 and nothing where a side is not named; and whether the node
+/// alone is at the other end.
+type Process = ([i64; 2], [i64; 2], String, bool);
 /// Scope, always, direction, verdict, the numbers of its three lists, file and line.
 type Rule = (u32, bool, u8, u32, u32, u32, u32, u32, u32);
 
@@ -133,7 +134,8 @@ fn process(item: &WhoItem) -> Process {
     let ids = |range: Option<mesh_bpf::image::IdRange>| {
         range.map_or([-1, -1], |range| [i64::from(range.first), i64::from(range.last)])
     };
-    (ids(item.who.uid), ids(item.who.gid), item.who.cgroup.clone().unwrap_or_default())
+    let cgroup = item.who.cgroup.clone().unwrap_or_default();
+    (ids(item.who.uid), ids(item.who.gid), cgroup, item.who.node)
 }
 
 /// Where the image has a workload of the program.

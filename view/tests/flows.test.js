@@ -57,7 +57,7 @@ test("the page decides and explains as the compiler does", async () => {
             const address = parseAddress(one.address);
             assert.ok(workload && address, where);
             assert.equal(prefixText(address), one.address, where);
-            const identity = { uid: one.uid ?? undefined, gid: one.gid ?? undefined, cgroup: one.cgroup ?? undefined, interface: one.interface ?? undefined };
+            const identity = { uid: one.uid ?? undefined, gid: one.gid ?? undefined, cgroup: one.cgroup ?? undefined, interface: one.interface ?? undefined, node: one.node };
             const flow = { direction: one.direction, protocol: one.protocol, address, port: one.port, own: one.own };
             const decision = image.decide(workload.profile, flow, identity);
             assert.ok(decision, where);

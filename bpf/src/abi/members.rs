@@ -3,6 +3,8 @@
 constants! {
     /// Levels of the cgroup hierarchy that are searched for a member.
     CGROUP_DEPTH: u32 = 16;
+    /// So many addresses of the node are told from those of others.
+    NODE_ADDRESSES: u32 = 1 << 12;
     /// Bytes in the path of a cgroup that joins by itself when it is made, with the zero at its end.
     CGROUP_PATH: usize = 256;
     /// In a member's profile: not a member under this slot's policy.
@@ -11,7 +13,7 @@ constants! {
     /// whatever address that listens on: `sk_lookup` sees to it.
     MEMBER_SPREADS: u32 = 1;
     /// In the profile of an [`ExemptKey`]: the value is no source, but what the path adds to the number of the cell
-    /// in which the class of a process stands.
+    /// in which the class of a process stands: once, or twice with [`PROFILE_TO_NODE`](super::PROFILE_TO_NODE).
     KEY_CLASS: u32 = 1 << 31;
     /// Where redirected connections of a member that spreads go, host order: 127.128.0.0/9, of which the last address
     /// is for broadcasts.
@@ -56,6 +58,12 @@ layouts! {
     struct OwnKey as "mesh_own_key" {
         /// Cookie of the network namespace.
         netns: u64,
+        /// Network order, IPv4 as v4-mapped.
+        address: [u32; 4],
+    }
+
+    /// One of the node's addresses.
+    struct NodeAddress as "mesh_node_address" {
         /// Network order, IPv4 as v4-mapped.
         address: [u32; 4],
     }

@@ -2,9 +2,12 @@
 //! [`POLICY_ABI`].
 
 constants! {
-    /// Version of the tables of a generation: of those in which some profile has classes or exempts interfaces.
-    POLICY_ABI: u32 = 4;
-    /// The same of tables in which none does: what an earlier version of meshc wrote, and can read.
+    /// Version of the tables of a generation: of those in which some profile asks whether the node is at the other end.
+    POLICY_ABI: u32 = 5;
+    /// The same of tables in which none asks that, and some has classes of processes or exempts interfaces: what an
+    /// earlier version of meshc wrote, and can read.
+    POLICY_ABI_CLASSED: u32 = 4;
+    /// The same of tables in which none does either.
     POLICY_ABI_UNCLASSED: u32 = 3;
     /// First 8 bytes of a manifest: `meshc\0im`, little-endian.
     MANIFEST_MAGIC: u64 = u64::from_le_bytes(*b"meshc\0im");
@@ -66,6 +69,13 @@ constants! {
     PROFILE_CLASS_CGROUPS: u32 = 256;
     /// [`Profile::flags`]: the profile exempts interfaces; look them up.
     PROFILE_EXEMPT_INTERFACES: u32 = 512;
+    /// [`Profile::flags`]: the class of an outbound flow depends on whether it goes to the node; look it up. The cells of
+    /// those that do are the odd ones.
+    PROFILE_TO_NODE: u32 = 1024;
+    /// [`Profile::flags`]: what comes from the node is decided by another line; look it up.
+    PROFILE_FROM_NODE: u32 = 2048;
+    /// Where the tree on the numbers of cells has the line for what comes from the node.
+    CELL_FROM_NODE: u32 = u32::MAX;
     /// [`Node::family`] of the prefix `any`.
     FAMILY_ANY: u8 = 0;
     /// [`Node::family`] and [`Flow::family`](super::Flow::family) of IPv4.
@@ -106,7 +116,7 @@ layouts! {
     }
 
     /// A profile: where its trees begin. Behind those of all profiles is a line for each of their classes: its
-    /// profile's, but for the roots of the outbound trees.
+    /// profile's, but for the roots of the outbound trees, or of the inbound ones for what comes from the node.
     struct Profile as "mesh_profile" {
         /// Root lines of the trees on IPv4 addresses (narrow lines; key: the address, host order) and on the
         /// high 64 bits of IPv6 addresses: `[direction][0 v4, 1 v6]`.

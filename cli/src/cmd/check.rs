@@ -43,7 +43,7 @@ fn read(checked: &Compilation) -> String {
     let counts = [
         (program.meshes.len(), "meshes"),
         (program.workloads.len(), "workloads"),
-        (program.rules.len(), "rules"),
+        (program.written_rules(), "rules"),
         (program.tests.len(), "tests"),
     ];
     let counts: Vec<String> = counts.iter().map(|(count, what)| format!("{count} {what}")).collect();

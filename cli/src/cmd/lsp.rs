@@ -4,6 +4,7 @@ use std::path::Path;
 
 use mesh_compiler::compile::{Compilation, Compiled};
 use mesh_compiler::explain::explain;
+use mesh_compiler::hir::NODE;
 use mesh_compiler::question::{OtherEnd, Question};
 use mesh_compiler::resolve::{Loader, Location};
 use mesh_lsp::{Connection, Host, Place, serve};
@@ -63,6 +64,7 @@ impl Host for Disk {
         let found = explain(&program.resolution.program, &compiled.image, &program.members, question);
         let other = match &question.peer {
             OtherEnd::Addresses(all) => all.first().map(ToString::to_string).unwrap_or_default(),
+            OtherEnd::Node => NODE.to_owned(),
             OtherEnd::Workload(_) | OtherEnd::Unknown => String::new(),
         };
         let locations = Locations::Sources(&program.files.sources);

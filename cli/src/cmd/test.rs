@@ -36,7 +36,7 @@ pub fn run(output: &Output, args: &Test) -> Result<Exit, Failure> {
     let report = &compilation.tests;
     let (passed, failed) = (report.passed(), report.failed());
     let rules = report.covered.len();
-    let covered = report.covered.iter().filter(|covered| **covered).count();
+    let covered = report.covered.values().filter(|covered| **covered).count();
     let percent = (covered * 100).checked_div(rules).unwrap_or(100);
     output.tinted(
         &json!({
@@ -73,7 +73,7 @@ fn is_tested(compilation: &Compilation, unknown: &Diagnostic) -> bool {
             let of_line = program.services.get(id.index());
             of_line.map(|it| &it.name) == service.map(|it| &it.name)
         }
-        Peer::Address(_) | Peer::Workload(_) => false,
+        Peer::Address(_) | Peer::Workload(_) | Peer::Node => false,
     })
 }
 

@@ -7,11 +7,11 @@ use mesh_bpf::flow::{Direction, Verdict};
 use mesh_bpf::ports::{PortRange, PortSet};
 use mesh_bpf::prefix::Prefix;
 use mesh_compiler::diff::{
-    Cause, Difference, EntryChange, EntryChanges, FlowChange, MemberChangeKind, addresses_text,
+    Cause, Difference, Ends, EntryChange, EntryChanges, FlowChange, MemberChangeKind, addresses_text,
 };
 use mesh_compiler::emit::Sets;
-use mesh_compiler::hir::SERVICE;
 use mesh_compiler::hir::region::{AddressRange, join};
+use mesh_compiler::hir::{NODE, SERVICE};
 use serde_json::{Map, Value, json};
 
 use super::citation;
@@ -123,7 +123,8 @@ fn flow_object(change: &FlowChange, causes: &[CauseAt], set: Option<&str>) -> Va
         "addresses": addresses_text(&change.patch.addresses),
         "set": set,
         "own": change.own,
-        "as": change.who.as_ref().map(|who| &who.text),
+        "as": change.who.as_ref().map(|who| &who.processes).filter(|words| !words.is_empty()),
+        "node": change.who.as_ref().map(|who| &who.node).filter(|words| !words.is_empty()),
         "causes": causes.iter().map(cause_object).collect::<Vec<_>>(),
         "before": verdict(change.before),
         "after": verdict(change.after),
@@ -184,7 +185,7 @@ pub fn changes(difference: &Difference, beside: &Beside) -> Vec<mesh_view::Chang
         addresses: beside.set(change).map_or_else(|| addresses_text(&change.patch.addresses), str::to_owned),
         ports: ports_text(&change.patch.ports).trim_start().to_owned(),
         own: change.own,
-        who: change.who.as_ref().map_or_else(String::new, |who| who.text.clone()),
+        who: change.who.as_ref().map_or_else(String::new, Ends::clause),
         before: change.before.to_string(),
         after: change.after.to_string(),
         causes: beside.causes(at).iter().map(|told| cause_text(told).trim_start().to_owned()).collect(),
@@ -196,7 +197,10 @@ pub fn changes(difference: &Difference, beside: &Beside) -> Vec<mesh_view::Chang
 /// One of the flows of a change, as it is asked for.
 fn example(change: &FlowChange) -> String {
     let FlowChange { workload, patch, protocol, who, .. } = change;
-    let address = patch.addresses.first().map_or_else(String::new, |range| range.first_address().to_string());
+    let first =
+        || patch.addresses.first().map_or_else(String::new, |range| range.first_address().to_string());
+    let node = who.as_ref().is_some_and(|who| who.example.node);
+    let address = if node { NODE.to_owned() } else { first() };
     let port = patch.ports.ranges().first().map_or(1, |range| range.first.max(1));
     let who = who.as_ref().map_or_else(String::new, |who| who.example.clause());
     match change.direction {
@@ -263,17 +267,24 @@ fn alike(flows: &[FlowChange]) -> Vec<(Vec<&str>, usize, &FlowChange)> {
 fn flow_text(workloads: &str, change: &FlowChange, set: Option<&str>) -> String {
     let ports = ports_text(&change.patch.ports);
     let own = if change.own { "its own " } else { "" };
-    let who = change.who.as_ref().map_or_else(String::new, |who| format!(" as {}", who.text));
+    let ends = change.who.as_ref();
+    let processes = ends.map(|who| who.processes.as_str()).filter(|words| !words.is_empty());
+    let who = processes.map_or_else(String::new, |words| format!(" as {words}"));
     let addresses = set.map_or_else(|| addresses_text(&change.patch.addresses), str::to_owned);
+    let addresses = format!("{} {own}{addresses}", change.direction.preposition());
+    let place = match ends.map_or("", |who| who.node.as_str()) {
+        "" => addresses,
+        node if addresses_text(&change.patch.addresses) == EVERYWHERE => node.to_owned(),
+        node => format!("{node}, {addresses}"),
+    };
     format!(
-        "{workloads} {} {}{ports} {} {own}{addresses}{who}: {} → {}",
-        change.direction,
-        change.protocol,
-        change.direction.preposition(),
-        change.before,
-        change.after,
+        "{workloads} {} {}{ports} {place}{who}: {} → {}",
+        change.direction, change.protocol, change.before, change.after,
     )
 }
+
+/// The addresses that a rule without any reaches.
+const EVERYWHERE: &str = "any but loopback, multicast, link-local";
 
 /// With a space before it; nothing for all ports. What is left out is said where that is shorter.
 fn ports_text(ports: &PortSet) -> String {

@@ -85,6 +85,15 @@ pub fn text(drift: &Drift) -> String {
         Drift::PodAddressLost(name, address) => {
             format!("the pod `{name}` has lost the address {address}, which counts as its own")
         }
+        Drift::NodeAddressesMany(known) => {
+            format!("the node has too many addresses: rules about `node` know {known} of them")
+        }
+        Drift::NodeAddressAdded(address) => {
+            format!("the node got the address {address}, which rules about `node` do not know")
+        }
+        Drift::NodeAddressLost(address) => {
+            format!("the node has lost the address {address}, which rules about `node` still are about")
+        }
         Drift::PodPortsNotReserved { pod, ports } => {
             let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
             format!(
@@ -222,6 +231,18 @@ mod tests {
             (
                 Drift::PodAddressLost(name(), address),
                 "the pod `cart` has lost the address 10.0.0.7, which counts as its own",
+            ),
+            (
+                Drift::NodeAddressesMany(4096),
+                "the node has too many addresses: rules about `node` know 4096 of them",
+            ),
+            (
+                Drift::NodeAddressAdded(address),
+                "the node got the address 10.0.0.7, which rules about `node` do not know",
+            ),
+            (
+                Drift::NodeAddressLost(address),
+                "the node has lost the address 10.0.0.7, which rules about `node` still are about",
             ),
             (
                 Drift::PodPortsNotReserved { pod: name(), ports: vec![4140, 15001] },

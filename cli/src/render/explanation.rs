@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use mesh_bpf::flow::Direction;
 use mesh_compiler::explain::{Accelerated, Beaten, Cause, Explanation, Reason, Why};
+use mesh_compiler::hir::NODE;
 use mesh_compiler::hir::item::{BuiltIn, verb};
 use mesh_compiler::hir::region::AddressRange;
 use mesh_compiler::testing::may_be;
@@ -89,6 +90,7 @@ fn object(shown: &Shown<'_>, found: &Explanation, facts: &[Fact]) -> Value {
         "address": address,
         "addresses": ranges.map(|all| all.iter().map(ToString::to_string).collect::<Vec<_>>()),
         "own": found.flow.own,
+        "node": found.node,
         "verdict": found.verdict.word(),
         "port": found.verdict.port(),
         "accelerated": found.accelerated.known(),
@@ -112,7 +114,11 @@ fn object(shown: &Shown<'_>, found: &Explanation, facts: &[Fact]) -> Value {
 
 /// For which addresses an answer holds.
 fn addresses(shown: &Shown<'_>, found: &Explanation) -> String {
-    let own = if found.flow.own { ", the member's own" } else { "" };
+    let own = match (found.flow.own, found.node && shown.other != NODE) {
+        (true, _) => ", the member's own",
+        (false, true) => ", the node's",
+        (false, false) => "",
+    };
     let Some(holds) = &found.holds else { return format!("{}{own}", found.flow.address) };
     let listed = |ranges: &[AddressRange]| {
         let mut all: Vec<String> = ranges.iter().take(LISTED).map(ToString::to_string).collect();

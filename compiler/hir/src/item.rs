@@ -9,7 +9,7 @@ use mesh_bpf::flow::{Direction, Protocol, Verdict};
 use mesh_bpf::image::{Source, SourceKind};
 use mesh_bpf::prefix::{Apart, Prefix};
 
-use crate::{Exempted, PortItem, Ports, Program, Rule, Who};
+use crate::{Exempted, NODE, PortItem, Ports, Program, Rule, Who};
 
 /// What the language itself decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -101,7 +101,7 @@ pub fn source(
         scope: scope.to_owned(),
         head,
         direction: Some(direction),
-        tail: tail(verdict, who),
+        tail: tail(direction, verdict, who),
     }
 }
 
@@ -149,8 +149,13 @@ pub const fn verb(verdict: Verdict) -> &'static str {
     }
 }
 
-fn tail(verdict: Verdict, who: &Who) -> String {
-    let mut tail = if who.is_everybody() { String::new() } else { format!(" as {who}") };
+/// The node stands here, where an item has no prefix.
+fn tail(direction: Direction, verdict: Verdict, who: &Who) -> String {
+    let mut tail = if who.node { format!(" {} {NODE}", direction.preposition()) } else { String::new() };
+    if !who.is_every_process() {
+        // Writing to a string does not fail.
+        let _ = write!(tail, " as {who}");
+    }
     if let Verdict::Redirected { port, transparent } = verdict {
         let transparent = if transparent { " transparent" } else { "" };
         // Writing to a string does not fail.
@@ -183,6 +188,11 @@ mod tests {
         assert_eq!(
             user.text(prefix),
             "always redirect outbound tcp 443 to 10.0.0.0/8 as uid 5-9 -> 15443 transparent"
+        );
+        let node = source(&Who { uid: Some(IdRange { first: 5, last: 9 }), node: true, ..Who::EVERYBODY });
+        assert_eq!(
+            node.text(Prefix::Any),
+            "always redirect outbound tcp 443 to node as uid 5-9 -> 15443 transparent"
         );
     }
 

@@ -16,6 +16,7 @@ pub mod item;
 pub mod region;
 pub mod span;
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -167,6 +168,12 @@ impl Service {
 pub const SERVICE: &str = "service";
 
 impl Program {
+    /// How many rules are written: one that names the node beside addresses is two of [`Self::rules`].
+    #[must_use]
+    pub fn written_rules(&self) -> usize {
+        self.rules.iter().map(|rule| rule.span).collect::<BTreeSet<_>>().len()
+    }
+
     /// The service that the words at `span` name.
     #[must_use]
     pub fn service_at(&self, span: Span) -> Option<&Service> {
@@ -248,7 +255,8 @@ pub struct Rule {
     pub ports: List<PortItem>,
     /// One for each box in addresses; empty means [`Prefix::Any`].
     pub addresses: List<AddressItem>,
-    /// One for each box in processes; empty means everybody. Inbound there is none.
+    /// One for each box in processes; empty means everybody. Inbound there is none but the node. What a statement says
+    /// of the node and of addresses are two of these, with one span.
     pub who: List<WhoItem>,
     /// The whole statement.
     pub span: Span,
@@ -273,7 +281,8 @@ impl Rule {
     }
 }
 
-/// Who opens a connection, as far as a box tells processes apart. A side that is not named is all of them.
+/// Who is at the ends of a connection, as far as a box tells them apart: the process that opens it, and whether the
+/// node itself is at the other end. A side that is not named is all of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Who {
     /// Real user ids.
@@ -282,16 +291,24 @@ pub struct Who {
     pub gid: Option<IdRange>,
     /// A cgroup and its descendants: an absolute cgroup v2 path.
     pub cgroup: Option<String>,
+    /// The addresses of the node alone, in the place of a prefix.
+    pub node: bool,
 }
 
 impl Who {
-    /// Every process, and what no process opens.
-    pub const EVERYBODY: Self = Self { uid: None, gid: None, cgroup: None };
+    /// Every process, and what no process opens; to and from everywhere.
+    pub const EVERYBODY: Self = Self { uid: None, gid: None, cgroup: None, node: false };
 
     /// Whether no side is named.
     #[must_use]
     pub const fn is_everybody(&self) -> bool {
-        matches!(self, Self { uid: None, gid: None, cgroup: None })
+        !self.node && self.is_every_process()
+    }
+
+    /// Whether no side of processes is named.
+    #[must_use]
+    pub const fn is_every_process(&self) -> bool {
+        matches!(self, Self { uid: None, gid: None, cgroup: None, .. })
     }
 
     /// Whether each side of `other` lies within the same side of this one.
@@ -304,10 +321,10 @@ impl Who {
             .cgroup
             .as_deref()
             .is_none_or(|wider| other.cgroup.as_deref().is_some_and(|inner| cgroup_covers(wider, inner)));
-        ids(self.uid, other.uid) && ids(self.gid, other.gid) && cgroups
+        ids(self.uid, other.uid) && ids(self.gid, other.gid) && cgroups && (!self.node || other.node)
     }
 
-    /// Whether a process is one of these. What is not known of it is on no side that is named.
+    /// Whether who is at the ends is one of these. What is not known of a process is on no side that is named.
     #[must_use]
     pub fn holds(&self, identity: &Identity) -> bool {
         let id = |range: Option<IdRange>, id: Option<u32>| {
@@ -317,11 +334,15 @@ impl Who {
             .cgroup
             .as_deref()
             .is_none_or(|path| identity.cgroup.as_deref().is_some_and(|cgroup| cgroup_covers(path, cgroup)));
-        id(self.uid, identity.uid) && id(self.gid, identity.gid) && cgroup
+        let node = !self.node || identity.node;
+        id(self.uid, identity.uid) && id(self.gid, identity.gid) && cgroup && node
     }
 }
 
-/// `uid 1000-1999 and gid 5`; nothing for everybody.
+/// The word that stands for the addresses of the node.
+pub const NODE: &str = "node";
+
+/// Its processes, `uid 1000-1999 and gid 5`; nothing for all.
 impl std::fmt::Display for Who {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let mut between = "";
@@ -338,13 +359,18 @@ impl std::fmt::Display for Who {
     }
 }
 
-/// One choice of what a rule's `as` names.
+/// One choice of what a rule's `as` names, and of the node.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct WhoItem {
-    /// The processes.
+    /// Who is at the ends.
     pub who: Who,
-    /// The words of user, group and cgroup.
-    pub spans: [Option<Span>; 3],
+    /// The words of user, group, cgroup and node.
+    pub spans: [Option<Span>; 4],
+}
+
+impl WhoItem {
+    /// Nothing is named.
+    pub const EVERYBODY: Self = Self { who: Who::EVERYBODY, spans: [None; 4] };
 }
 
 /// Items of a rule. Rules that name the same sets share them: a set of 100,000 prefixes that a thousand rules
@@ -550,6 +576,8 @@ pub enum Peer {
     Service(ServiceId),
     /// Every address of a workload's members.
     Workload(WorkloadId),
+    /// The node: whatever addresses it has.
+    Node,
 }
 
 /// What a test line expects.
@@ -571,7 +599,7 @@ mod tests {
 
     fn who(uid: Option<(u32, u32)>, gid: Option<(u32, u32)>, cgroup: Option<&str>) -> Who {
         let range = |(first, last)| IdRange { first, last };
-        Who { uid: uid.map(range), gid: gid.map(range), cgroup: cgroup.map(Into::into) }
+        Who { uid: uid.map(range), gid: gid.map(range), cgroup: cgroup.map(Into::into), node: false }
     }
 
     #[test]
@@ -593,6 +621,29 @@ mod tests {
         ] {
             assert_eq!(wider.covers(inner), covers, "{wider} covers {inner}");
         }
+        let node = Who { node: true, ..Who::EVERYBODY };
+        let users_there = Who { node: true, ..users.clone() };
+        for (wider, inner, covers) in [
+            (&everybody, &node, true),
+            (&node, &everybody, false),
+            (&node, &users, false),
+            (&users, &node, false),
+            (&node, &users_there, true),
+            (&users, &users_there, true),
+            (&users_there, &users, false),
+        ] {
+            assert_eq!(wider.covers(inner), covers, "{wider:?} covers {inner:?}");
+        }
+    }
+
+    #[test]
+    fn the_node_is_at_the_other_end_or_not() {
+        let node = Who { node: true, ..Who::EVERYBODY };
+        let there = Identity { node: true, ..Identity::default() };
+        assert!(node.holds(&there) && !node.holds(&Identity::default()));
+        assert!(Who::EVERYBODY.holds(&there));
+        assert!(!node.is_everybody() && node.is_every_process());
+        assert_eq!(node.to_string(), "");
     }
 
     #[test]
@@ -600,7 +651,13 @@ mod tests {
         let nobody = Identity::default();
         assert!(Who::EVERYBODY.holds(&nobody));
         assert!(!who(Some((0, u32::MAX)), None, None).holds(&nobody));
-        let known = Identity { uid: Some(7), gid: Some(8), cgroup: Some("/a/b".into()), interface: None };
+        let known = Identity {
+            uid: Some(7),
+            gid: Some(8),
+            cgroup: Some("/a/b".into()),
+            interface: None,
+            node: false,
+        };
         for (one, holds) in [
             (who(Some((7, 7)), Some((8, 9)), Some("/a")), true),
             (who(Some((7, 7)), Some((9, 9)), None), false),

@@ -17,7 +17,7 @@ pub struct FlowBox<'p> {
     pub ports: &'p PortSet,
     /// Which addresses.
     pub prefix: Prefix,
-    /// Whose sockets.
+    /// Whose sockets, and whether the node is at the other end.
     pub who: &'p Who,
 }
 
@@ -49,9 +49,9 @@ impl FlowBox<'_> {
     pub fn narrower_in(&self, wider: &Self) -> Respects {
         Respects {
             ports: !self.ports.covers(wider.ports),
-            addresses: !self.prefix.covers(wider.prefix),
+            addresses: !self.prefix.covers(wider.prefix) || (self.who.node && !wider.who.node),
             scope: !self.scope.covers(wider.scope),
-            who: !self.who.covers(wider.who),
+            who: !Who { node: false, ..self.who.clone() }.covers(&Who { node: false, ..wider.who.clone() }),
         }
     }
 
@@ -69,7 +69,8 @@ impl FlowBox<'_> {
             |range: Option<IdRange>| range.map_or(u64::MAX, |range| u64::from(range.last - range.first));
         // A path is never empty.
         let depth = self.who.cgroup.as_ref().map_or(0, String::len);
-        (ports, Reverse(length), scope, ids(self.who.uid), ids(self.who.gid), Reverse(depth))
+        let who = (ids(self.who.uid), ids(self.who.gid), Reverse(depth), !self.who.node);
+        (ports, Reverse(length), scope, who)
     }
 
     /// Whether it lies within `other` and `other` does not lie within it.
@@ -158,6 +159,21 @@ mod tests {
         assert!(one.is_narrower(&two) && one.width() < two.width());
         let (outer, inner) = (FlowBox { who: &root, ..wide }, FlowBox { who: &below, ..wide });
         assert!(inner.is_narrower(&outer) && inner.width() < outer.width());
+    }
+
+    #[test]
+    fn the_node_is_narrower_than_no_address_and_not_comparable_with_a_prefix() {
+        let (scope, ports) = (scope(Level::Mesh, &[0]), real_ports(&Ports::All));
+        let all = FlowBox { scope: &scope, ports: &ports, prefix: Prefix::Any, who: &Who::EVERYBODY };
+        let who = Who { node: true, ..Who::EVERYBODY };
+        let node = FlowBox { who: &who, ..all };
+        assert!(node.is_narrower(&all) && !all.is_narrower(&node));
+        assert!(node.width() < all.width());
+        assert_eq!(node.narrower_in(&all), Respects { addresses: true, ..Respects::default() });
+        for text in ["0.0.0.0/0", "10.0.0.7/32"] {
+            let by_prefix = FlowBox { prefix: prefix(text), ..all };
+            assert!(!node.is_narrower(&by_prefix) && !by_prefix.is_narrower(&node), "{text}");
+        }
     }
 
     #[test]

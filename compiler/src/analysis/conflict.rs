@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mesh_bpf::flow::{Direction, Flow, Identity, Protocol, Verdict};
+use mesh_bpf::flow::{Direction, Flow, Protocol, Verdict};
 use mesh_bpf::image::IdRange;
 use mesh_bpf::ports::PortSet;
 use mesh_bpf::prefix::Prefix;
@@ -10,7 +10,7 @@ use mesh_bpf::prefix::Prefix;
 use crate::decide::Conflict;
 use crate::diag::{Code, Diagnostic};
 use crate::hir::region::real_ports;
-use crate::hir::{Level, PortItem, Ports, Program, Rule, ScopeId, Who, WorkloadId};
+use crate::hir::{Level, NODE, PortItem, Ports, Program, Rule, ScopeId, Who};
 use crate::ir::Item;
 use crate::source::Span;
 
@@ -103,15 +103,27 @@ fn report(program: &Program, conflict: &Conflict, one: &WrittenAt, other: &Writt
         text.strip_prefix("redirected ").unwrap_or(&text).to_owned()
     };
     let (first, second) = (target(&conflict.one.0), target(&conflict.other.0));
-    let witness = flow_text(program, conflict.workload, &conflict.flow, &conflict.identity);
-    Diagnostic::new(Code::Conflict, format!("`{witness}` would be redirected to {first} and to {second}"))
-        .label(one.span, format!("to {first}"))
-        .label(other.span, format!("to {second}, and neither rule is narrower"))
-        .help(format!(
-            "a rule for just the flows that both reach decides{}: `{}`",
-            settling_place(program, conflict),
-            settling(conflict)
-        ))
+    let witness = flow_text(program, conflict);
+    let found = Diagnostic::new(
+        Code::Conflict,
+        format!("`{witness}` would be redirected to {first} and to {second}"),
+    )
+    .label(one.span, format!("to {first}"))
+    .label(other.span, format!("to {second}, and neither rule is narrower"));
+    if let ((one, near), (other, far)) = (&conflict.one, &conflict.other)
+        && one.who.node != other.who.node
+        && (*near, *far) != (Prefix::Any, Prefix::Any)
+    {
+        let first = if one.always { "" } else { ", or begin the one that shall decide with `always`" };
+        return found.help(format!(
+            "nobody can know which addresses the node will have, so none is narrower than `{NODE}`: lead both to one port{first}"
+        ));
+    }
+    found.help(format!(
+        "a rule for just the flows that both reach decides{}: `{}`",
+        settling_place(program, conflict),
+        settling(conflict)
+    ))
 }
 
 /// Where that rule must stand to be narrower than both: nothing where both stand in one place.
@@ -136,16 +148,22 @@ fn settling_place(program: &Program, conflict: &Conflict) -> String {
     }
 }
 
-/// A flow as tests write it.
-fn flow_text(program: &Program, workload: WorkloadId, flow: &Flow, identity: &Identity) -> String {
+/// A flow as tests write it. Of the node one address stands for all, unless a rule names some.
+fn flow_text(program: &Program, conflict: &Conflict) -> String {
+    let Conflict { workload, flow, identity, one: (_, near), other: (_, far) } = conflict;
     let name = program.workloads.get(workload.index()).map_or("", |workload| workload.name.as_str());
     let Flow { protocol, address, port, own, .. } = flow;
-    let own = if *own { ", its own address" } else { "" };
+    let (peer, told) = match (identity.node, *own) {
+        (true, _) if (*near, *far) == (Prefix::Any, Prefix::Any) => (NODE.to_owned(), ""),
+        (true, _) => (address.to_string(), ", an address of the node"),
+        (false, true) => (address.to_string(), ", its own address"),
+        (false, false) => (address.to_string(), ""),
+    };
     match flow.direction {
         Direction::Outbound => {
-            format!("{name} -> {address} {protocol} {port}{}{own}", identity.clause())
+            format!("{name} -> {peer} {protocol} {port}{}{told}", identity.clause())
         }
-        Direction::Inbound => format!("{address} -> {name} {protocol} {port}{own}"),
+        Direction::Inbound => format!("{peer} -> {name} {protocol} {port}{told}"),
     }
 }
 
@@ -156,21 +174,21 @@ fn settling(conflict: &Conflict) -> String {
     let ports: PortSet = real_ports(&one.ports).intersection(&real_ports(&other.ports));
     let all = ports == real_ports(&Ports::All);
     let ports = if all { String::new() } else { format!(" {ports}") };
+    let who = common(&one.who, &other.who);
+    let preposition = one.direction.preposition();
     let place = match prefix {
+        Prefix::Any if who.node => format!(" {preposition} {NODE}"),
         Prefix::Any => String::new(),
-        prefix => format!(" {} {prefix}", one.direction.preposition()),
+        prefix => format!(" {preposition} {prefix}"),
     };
     let always = if one.always { "always " } else { "" };
     let target = one.verdict.to_string();
     let target = target.strip_prefix("redirected ").unwrap_or(&target);
-    let who = match common(&one.who, &other.who) {
-        who if who.is_everybody() => String::new(),
-        who => format!(" as {who}"),
-    };
+    let who = if who.is_every_process() { String::new() } else { format!(" as {who}") };
     format!("{always}redirect {} {}{ports}{place}{who} -> {target}", one.direction, one.protocol)
 }
 
-/// The processes that two rules have in common: there are some.
+/// Who two rules have in common: there is somebody.
 fn common(one: &Who, other: &Who) -> Who {
     let ids = |one: Option<IdRange>, other: Option<IdRange>| match (one, other) {
         (Some(one), Some(other)) => {
@@ -180,7 +198,8 @@ fn common(one: &Who, other: &Who) -> Who {
     };
     // Of two paths that hold one process the longer one lies within the other.
     let cgroup = [&one.cgroup, &other.cgroup].into_iter().flatten().max_by_key(|path| path.len()).cloned();
-    Who { uid: ids(one.uid, other.uid), gid: ids(one.gid, other.gid), cgroup }
+    let node = one.node || other.node;
+    Who { uid: ids(one.uid, other.uid), gid: ids(one.gid, other.gid), cgroup, node }
 }
 
 #[cfg(test)]
@@ -209,6 +228,37 @@ mod tests {
         assert_eq!(conflicts(&program(&format!("{rules}\n{rule}"))), []);
         let apart = "redirect outbound tcp as uid 1 -> 15001\nredirect outbound tcp as uid 2 -> 15002";
         assert_eq!(conflicts(&program(apart)), []);
+    }
+
+    /// A prefix and the node are not comparable, and no rule is within both.
+    #[test]
+    fn redirects_that_tie_at_the_node_name_it_and_the_help_settles_it() {
+        let program =
+            |rules: &str| format!("exempt uid 1500\nmesh m {{ workload a {{ label app = a }}\n{rules}\n}}\n");
+        let to_node = "redirect outbound tcp to node -> 15001";
+        let rules = format!("{to_node}\nredirect outbound tcp to 10.0.0.0/8 -> 15002");
+        let found = conflicts(&program(&rules));
+        let [one] = found.as_slice() else { panic!("{found:?}") };
+        assert!(one.message.starts_with("`a -> 10.0.0.0 tcp 1, an address of the node`"), "{}", one.message);
+        assert!(one.help.as_ref().is_some_and(|help| help.contains("`always`")), "{one:?}");
+        assert_eq!(conflicts(&program(&format!("always {rules}"))), []);
+        assert_eq!(conflicts(&program(&rules.replace("15002", "15001"))), []);
+        for narrower in ["", "tcp 80"] {
+            let rules = format!("{to_node}\nredirect outbound {narrower} -> 15002");
+            let tie = conflicts(&program(&rules));
+            let Some(one) = tie.first() else {
+                assert_eq!(narrower, "");
+                continue;
+            };
+            assert!(one.message.starts_with("`a -> node tcp 80`"), "{}", one.message);
+            let rule = "redirect outbound tcp 80 to node -> 15001";
+            assert!(one.help.as_ref().is_some_and(|help| help.contains(rule)), "{one:?}");
+            assert_eq!(conflicts(&program(&format!("{rules}\n{rule}"))), []);
+        }
+        let inbound = "redirect inbound tcp from node -> 15003\nredirect inbound tcp from fd00::/8 -> 15004";
+        let found = conflicts(&program(inbound));
+        let [one] = found.as_slice() else { panic!("{found:?}") };
+        assert!(one.message.starts_with("`fd00:: -> a tcp 1, an address of the node`"), "{}", one.message);
     }
 
     /// Elsewhere a rule decides that does not reach a member's own address.

@@ -85,11 +85,16 @@ fn leaking(ir: &Ir, tables: &BTreeSet<[TableId; 2]>, rule: &Rule, item: &PortIte
     let ports: Vec<PortRange> = match &item.ports {
         Ports::Range(range) => vec![*range],
         // A catch-all names no port; a narrower rule, or none at all, is the usual case.
-        Ports::All if rule.addresses.is_empty() => EITHER.map(PortRange::single).into(),
+        Ports::All if rule.addresses.is_empty() && !is_to_node(rule) => EITHER.map(PortRange::single).into(),
         Ports::All | Ports::Not(_) => return PortSet::default(),
     };
     let at = |tables| ports.iter().flat_map(move |&ports| leaks_at(ir, tables, rule, ports));
     tables.iter().copied().flat_map(at).collect()
+}
+
+/// Whether a rule is about the node alone. It names no addresses then.
+fn is_to_node(rule: &Rule) -> bool {
+    rule.who.iter().any(|item| item.who.node)
 }
 
 fn node(tree: &[Node], prefix: Prefix) -> Option<&Node> {
@@ -140,7 +145,11 @@ fn report(rule: &Rule, item: &PortItem, leaking: &PortSet) -> Diagnostic {
 /// What to write. Clients of QUIC fall back to TCP where UDP is denied. Resolvers do not: over UDP, DNS is either
 /// answered or broken, so nobody is told to deny it.
 fn help(rule: &Rule, leaking: &PortSet, names_port: bool) -> String {
-    let place = if rule.addresses.is_empty() { "" } else { " to …" };
+    let place = match (is_to_node(rule), rule.addresses.is_empty()) {
+        (true, _) => " to node",
+        (false, true) => "",
+        (false, false) => " to …",
+    };
     let dns = PortSet::from(PortRange::single(DNS));
     let others = leaking.intersection(&dns.complement());
     let mut help = Vec::new();

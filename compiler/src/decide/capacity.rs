@@ -19,7 +19,7 @@ pub enum TooLarge {
     Classes {
         /// The profile.
         profile: String,
-        /// The rules that name processes, of the profile's scopes.
+        /// The rules that name processes or the node, of the profile's scopes.
         rules: Vec<RuleId>,
     },
 }
@@ -50,11 +50,12 @@ fn nodes(program: &Program, written: &mut Written) -> Result<usize, TooLarge> {
     let mut nodes = 0;
     for class in classes {
         let [outbound, inbound] = Direction::ALL.map(|direction| placement.merged(direction, &class.scopes));
-        let processes = Processes::of(items, groups, &outbound);
-        let processes = processes.map_err(|TooMany| too_many_classes(program, class))?;
-        nodes += distinct(&inbound);
-        for at in 0..=processes.len() {
-            nodes += distinct(&processes.placed(at, items, groups, &outbound));
+        for placed in [outbound, inbound] {
+            let processes = Processes::of(items, groups, &placed);
+            let processes = processes.map_err(|TooMany| too_many_classes(program, class))?;
+            for at in 0..=processes.len() {
+                nodes += distinct(&processes.placed(at, items, groups, &placed));
+            }
         }
     }
     Ok(nodes)

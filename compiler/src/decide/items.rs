@@ -16,7 +16,7 @@ use crate::ir::{Item, ItemId};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct GroupId(pub(crate) u32);
 
-/// Processes that boxes name: index into [`Items::whos`].
+/// Who boxes name: index into [`Items::whos`].
 pub(crate) type WhoId = u32;
 
 /// The first of them.
@@ -28,7 +28,7 @@ pub(crate) struct Items {
     pub(crate) extents: Vec<Extent>,
     /// For each rule, the items of its ports.
     pub(crate) group_of_rule: Vec<GroupId>,
-    /// Distinct processes that boxes name; [`EVERYBODY`] first.
+    /// Distinct ones that boxes name; [`EVERYBODY`] first.
     pub(crate) whos: Vec<Who>,
 }
 
@@ -45,7 +45,7 @@ pub(crate) struct Extent {
     pub(crate) text: u32,
     /// Place of its scope's name among all scopes.
     pub(crate) scope: u32,
-    /// Whose sockets.
+    /// Whose sockets, and whether the node is at the other end.
     pub(crate) who: WhoId,
 }
 

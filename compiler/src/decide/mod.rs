@@ -104,8 +104,11 @@ fn grow(program: &Program, written: Written) -> Result<(Ir, Vec<Conflict>), TooL
     for class in &classes {
         let sidecar_ports = profiles::sidecar_ports(&targets, &class.scopes);
         let [outbound, inbound] = Direction::ALL.map(|direction| placement.merged(direction, &class.scopes));
-        let processes = Processes::of(&items, &groups, &outbound);
-        let processes = processes.map_err(|TooMany| capacity::too_many_classes(program, class))?;
+        let of_side = |placed: &[Placed], groups: &Groups| {
+            let processes = Processes::of(&items, groups, placed);
+            processes.map_err(|TooMany| capacity::too_many_classes(program, class))
+        };
+        let (opened, received) = (of_side(&outbound, &groups)?, of_side(&inbound, &groups)?);
         let mut contexts = [Contexts::default(), Contexts::default()];
         let mut side = |direction: Direction, placed: &[Placed], groups: &mut Groups, identity: Identity| {
             let [of_outbound, of_inbound] = &mut contexts;
@@ -120,14 +123,20 @@ fn grow(program: &Program, written: Written) -> Result<(Ir, Vec<Conflict>), TooL
             conflicts.note(&items, class, (direction, identity), &side, &tied);
             side
         };
-        let mut by_class = (0..=processes.len()).map(|at| {
-            let placed = processes.placed(at, &items, &mut groups, &outbound);
-            side(Direction::Outbound, &placed, &mut groups, processes.example(at))
-        });
-        let nobodys = by_class.next().unwrap_or_default();
-        let named: Vec<Side> = by_class.collect();
-        let sides = [nobodys, side(Direction::Inbound, &inbound, &mut groups, Identity::default())];
-        decided.push(profile(program, class, (sides, processes.with_sides(named)), &mut sources));
+        let mut by_class = |direction: Direction, processes: &Processes, placed: &[Placed]| -> Vec<Side> {
+            let all = 0..=processes.len();
+            all.map(|at| {
+                let placed = processes.placed(at, &items, &mut groups, placed);
+                side(direction, &placed, &mut groups, processes.example(at))
+            })
+            .collect()
+        };
+        let mut outbound = by_class(Direction::Outbound, &opened, &outbound).into_iter();
+        // What somebody else opens is told apart by its address alone: from the node, or not.
+        let mut inbound = by_class(Direction::Inbound, &received, &inbound).into_iter();
+        let sides = [outbound.next().unwrap_or_default(), inbound.next().unwrap_or_default()];
+        let classes = opened.with_sides(outbound.collect(), inbound.next());
+        decided.push(profile(program, class, (sides, classes), &mut sources));
     }
     let accelerations = acceleration::accelerations(&parties, &classes, &mut sources);
     for (profile, acceleration) in decided.iter_mut().zip(accelerations) {

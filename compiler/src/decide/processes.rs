@@ -1,5 +1,5 @@
-//! How rules that name processes cut the outbound side of a profile: into parts of users, groups and cgroups, and
-//! into classes of processes that the same rules are about.
+//! How rules that name processes or the node cut a side of a profile: into parts of users, groups, cgroups and other
+//! ends, and into classes of flows that the same rules are about.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -14,7 +14,7 @@ use super::placement::Placed;
 use crate::hir::Who;
 use crate::ir::{ItemId, Side};
 
-/// How many classes a profile may have, beside the one of processes that no rule names.
+/// How many outbound classes a profile may have, beside the one of flows that no rule names.
 pub(crate) const CLASSES: usize = 64;
 
 /// The classes of a profile, before anything is decided in them.
@@ -22,7 +22,7 @@ pub(crate) const CLASSES: usize = 64;
 pub(crate) struct Processes {
     /// Without sides.
     parts: Classes<Side>,
-    /// For each class from 1 on, the processes whose boxes take part.
+    /// For each class from 1 on, whose boxes take part.
     classes: Vec<BTreeSet<WhoId>>,
 }
 
@@ -30,11 +30,11 @@ pub(crate) struct Processes {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TooMany;
 
-/// Processes that boxes name, with their numbers.
+/// Who boxes name, with their numbers.
 type Named<'a> = [(WhoId, &'a Who)];
 
 impl Processes {
-    /// The classes that boxes placed on the outbound side make.
+    /// The classes that boxes placed on a side make.
     pub(crate) fn of(items: &Items, groups: &Groups, placed: &[Placed]) -> Result<Self, TooMany> {
         if items.whos.len() <= 1 {
             return Ok(Self::default());
@@ -51,16 +51,24 @@ impl Processes {
         let uids = Parts::of_ids(named, |who| who.uid);
         let gids = Parts::of_ids(named, |who| who.gid);
         let cgroups = Parts::of_cgroups(named);
+        let node = named.iter().any(|(_, who)| who.node);
+        let ends = if node { &[false, true][..] } else { &[false] };
         let mut classes: Interner<BTreeSet<WhoId>> = Interner::default();
         classes.intern(BTreeSet::new());
         let mut cells = Vec::new();
         for uid in uids.distinct.values() {
             for gid in gids.distinct.values() {
-                for cgroup in cgroups.distinct.values() {
+                for (cgroup, &at_node) in cgroups
+                    .distinct
+                    .values()
+                    .iter()
+                    .flat_map(|cgroup| ends.iter().map(move |end| (cgroup, end)))
+                {
                     let holds = |&(number, who): &(WhoId, &Who)| {
                         let within = (who.uid.is_none() || uid.contains(&number))
                             && (who.gid.is_none() || gid.contains(&number))
-                            && (who.cgroup.is_none() || cgroup.contains(&number));
+                            && (who.cgroup.is_none() || cgroup.contains(&number))
+                            && (!who.node || at_node);
                         within.then_some(number)
                     };
                     cells.push(classes.intern(named.iter().filter_map(holds).collect()));
@@ -71,21 +79,21 @@ impl Processes {
             }
         }
         let classes = classes.into_values().into_iter().skip(1).collect();
-        let parts =
-            Classes { uids: uids.ids, gids: gids.ids, cgroups: cgroups.paths, cells, sides: Vec::new() };
+        let (uids, gids, cgroups) = (uids.ids, gids.ids, cgroups.paths);
+        let parts = Classes { uids, gids, cgroups, node, cells, ..Classes::default() };
         Ok(Self { parts, classes })
     }
 
-    /// How many classes there are beside that of processes which no rule names.
+    /// How many classes there are beside that of flows which no rule names.
     pub(crate) fn len(&self) -> usize {
         self.classes.len()
     }
 
-    /// One of the processes of a class.
+    /// Who is at the ends of a flow of a class.
     pub(crate) fn example(&self, class: usize) -> Identity {
         let cell =
             (0..).zip(&self.parts.cells).find(|&(_, &of)| of as usize == class).map_or(0, |(cell, _)| cell);
-        let [uid, gid, cgroup] = self.parts.parts_at(cell);
+        let [uid, gid, cgroup, node] = self.parts.parts_at(cell);
         let first = |ids: &[(IdRange, u32)], part: u32| {
             ids.iter().find(|&&(_, of)| of == part).map(|(range, _)| range.first)
         };
@@ -95,15 +103,16 @@ impl Processes {
             gid: first(&self.parts.gids, gid),
             cgroup: path.map(|(path, _)| path.clone()),
             interface: None,
+            node: node != 0,
         }
     }
 
-    /// The parts, and what was decided in each class.
-    pub(crate) fn with_sides(self, sides: Vec<Side>) -> Classes<Side> {
-        Classes { sides, ..self.parts }
+    /// The parts, what was decided in each class, and about what comes from the node.
+    pub(crate) fn with_sides(self, sides: Vec<Side>, from_node: Option<Side>) -> Classes<Side> {
+        Classes { sides, from_node, ..self.parts }
     }
 
-    /// What is placed for a class; 0 is that of processes which no rule names.
+    /// What is placed for a class; 0 is that of flows which no rule names.
     pub(crate) fn placed<'a>(
         &self,
         class: usize,
@@ -194,6 +203,8 @@ impl Parts {
 
 #[cfg(test)]
 mod tests {
+    use mesh_bpf::flow::Direction;
+
     use super::*;
 
     fn range(first: u32, last: u32) -> IdRange {
@@ -221,13 +232,14 @@ mod tests {
         for uid in known(&[0, 4, 5, 6, 9, 10, 4_000_000_000, u32::MAX]) {
             for gid in known(&[0, 6, 7, 8, 9, 10]) {
                 for cgroup in ["/", "/a", "/a/b/c", "/ab"].map(Some).into_iter().chain([None]) {
-                    let identity = Identity { uid, gid, cgroup: cgroup.map(Into::into), interface: None };
+                    let identity =
+                        Identity { uid, gid, cgroup: cgroup.map(Into::into), interface: None, node: false };
                     let holding: BTreeSet<WhoId> = (1..)
                         .zip(&whos)
                         .filter(|(_, who)| who.holds(&identity))
                         .map(|(number, _)| number)
                         .collect();
-                    let class = processes.parts.class_of(&identity) as usize;
+                    let class = processes.parts.class_of(Direction::Outbound, &identity) as usize;
                     let found = class.checked_sub(1).and_then(|at| processes.classes.get(at)).cloned();
                     assert_eq!(found.unwrap_or_default(), holding, "{identity:?}");
                 }
@@ -253,8 +265,37 @@ mod tests {
         assert!(processes.len() > 3);
         for class in 0..=processes.len() {
             let example = processes.example(class);
-            assert_eq!(processes.parts.class_of(&example) as usize, class, "{example:?}");
+            let found = processes.parts.class_of(Direction::Outbound, &example);
+            assert_eq!(found as usize, class, "{example:?}");
         }
+    }
+
+    #[test]
+    fn the_node_cuts_every_part_in_two() {
+        let node = |who: Who| Who { node: true, ..who };
+        let Ok(processes) = cut(&[user(5, 5), node(Who::EVERYBODY), node(user(5, 9))]) else {
+            panic!("too many")
+        };
+        assert_eq!(processes.parts.parts(), [3, 1, 1, 2]);
+        for (uid, at_node, within) in [
+            (None, false, &[][..]),
+            (None, true, &[2]),
+            (Some(5), false, &[1]),
+            (Some(5), true, &[1, 2, 3]),
+            (Some(7), false, &[]),
+            (Some(7), true, &[2, 3]),
+        ] {
+            let identity = Identity { uid, node: at_node, ..Identity::default() };
+            let class = processes.parts.class_of(Direction::Outbound, &identity) as usize;
+            let found = class.checked_sub(1).and_then(|at| processes.classes.get(at)).cloned();
+            assert_eq!(found.unwrap_or_default(), within.iter().copied().collect(), "{identity:?}");
+            let example = processes.example(class);
+            assert_eq!(processes.parts.class_of(Direction::Outbound, &example) as usize, class);
+        }
+        // Both ends of 32 users and of everybody else.
+        let users = |n: u32| (1..=n).map(|id| user(id, id)).chain([node(Who::EVERYBODY)]).collect::<Vec<_>>();
+        assert_eq!(cut(&users(31)).map(|processes| processes.len()), Ok(63));
+        assert_eq!(cut(&users(32)).map(|processes| processes.len()), Err(TooMany));
     }
 
     #[test]

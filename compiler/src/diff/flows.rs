@@ -14,7 +14,7 @@ use mesh_bpf::tables::Damaged;
 
 use super::merge::{Patch, merge};
 use super::processes::joint;
-use super::{ExemptionChange, FlowChange, MemberChange, MemberChangeKind, Processes, Side};
+use super::{Ends, ExemptionChange, FlowChange, MemberChange, MemberChangeKind, Side};
 use crate::hir::region::{AddressRange, Family};
 
 /// Ports that two port tables decide differently.
@@ -23,8 +23,8 @@ type PortChanges = Vec<(PortSet, Verdict, Verdict)>;
 type Pieces = BTreeMap<(Direction, bool, Protocol, Verdict, Verdict), Vec<(AddressRange, PortSet)>>;
 /// The same, merged.
 type Changes = Vec<((Direction, bool, Protocol, Verdict, Verdict), Patch)>;
-/// Changes with the processes that they are about, where not all are meant.
-type Whose = Vec<(Changes, Option<Processes>)>;
+/// Changes with who is at the ends, where not all are meant.
+type Whose = Vec<(Changes, Option<Ends>)>;
 
 const DAMAGED: Damaged = Damaged { table: Table::Trees, what: "it is no tree" };
 
@@ -151,36 +151,40 @@ struct Comparison<'a> {
 }
 
 impl Comparison<'_> {
-    /// What changes for everybody first, then what does for some processes alone.
+    /// What changes for everybody first, then what does for some alone.
     fn profiles(
         &mut self,
         profiles: (Option<ProfileId>, Option<ProfileId>),
         classes: [Option<&Classes>; 2],
     ) -> Result<Whose, Damaged> {
-        let inbound = self.of_classes(profiles, [0; 2], Direction::Inbound)?;
         let nobody = Classes::default();
         let [old, new] = classes.map(|classes| classes.unwrap_or(&nobody));
-        let joint = joint(old, new);
-        // Each change once, with the pairs of classes that it is about.
-        let mut outbound: Vec<(&_, BTreeSet<usize>)> = Vec::new();
-        let mut places: BTreeMap<&_, usize> = BTreeMap::new();
-        let by_pair: Vec<Changes> = (joint.pairs.iter())
-            .map(|&classes| self.of_classes(profiles, classes, Direction::Outbound))
-            .collect::<Result<_, _>>()?;
-        for (pair, change) in
-            by_pair.iter().enumerate().flat_map(|(pair, all)| all.iter().map(move |it| (pair, it)))
-        {
-            let place = *places.entry(change).or_insert(outbound.len());
-            match outbound.get_mut(place) {
-                Some((_, pairs)) => drop(pairs.insert(pair)),
-                None => outbound.push((change, BTreeSet::from([pair]))),
+        let (mut everybodys, mut whose) = (Vec::new(), Vec::new());
+        for direction in Direction::ALL {
+            let joint = joint(direction, old, new);
+            let by_pair: Vec<Changes> = (joint.pairs.iter())
+                .map(|&classes| self.of_classes(profiles, classes, direction))
+                .collect::<Result<_, _>>()?;
+            // Each change once, with the pairs of classes that it is about.
+            let mut changes: Vec<(&_, BTreeSet<usize>)> = Vec::new();
+            let mut places: BTreeMap<&_, usize> = BTreeMap::new();
+            for (pair, change) in
+                by_pair.iter().enumerate().flat_map(|(pair, all)| all.iter().map(move |it| (pair, it)))
+            {
+                let place = *places.entry(change).or_insert(changes.len());
+                match changes.get_mut(place) {
+                    Some((_, pairs)) => drop(pairs.insert(pair)),
+                    None => changes.push((change, BTreeSet::from([pair]))),
+                }
             }
+            let (all, some): (Vec<_>, Vec<_>) =
+                changes.into_iter().partition(|(_, pairs)| pairs.len() == by_pair.len());
+            everybodys.extend(all.into_iter().map(|(change, _)| change.clone()));
+            let named = |(change, pairs): (&_, _)| (vec![Clone::clone(change)], Some(joint.named(&pairs)));
+            whose.extend(some.into_iter().map(named));
         }
-        let (everybodys, some): (Vec<_>, Vec<_>) =
-            outbound.into_iter().partition(|(_, pairs)| pairs.len() == by_pair.len());
-        let everybodys = everybodys.into_iter().map(|(change, _)| change.clone()).chain(inbound).collect();
-        let some = some.into_iter().map(|(change, pairs)| (vec![change.clone()], Some(joint.named(&pairs))));
-        Ok(std::iter::once((everybodys, None)).chain(some).collect())
+        whose.insert(0, (everybodys, None));
+        Ok(whose)
     }
 
     fn of_classes(

@@ -17,7 +17,7 @@ use mesh_bpf::image::MapImage;
 use mesh_bpf::prefix::Prefix;
 use mesh_bpf::tables::{Damaged, Tables};
 
-use crate::emit::{NamedService, Sets};
+use crate::emit::{ClassName, NamedService, Sets};
 
 pub use cause::{Cause, causes};
 pub use entries::{EntryChange, EntryChanges};
@@ -76,7 +76,7 @@ pub struct FlowChange {
     /// The addresses are the member's own.
     pub own: bool,
     /// The processes that open them, where not all do.
-    pub who: Option<Processes>,
+    pub who: Option<Ends>,
     /// Under the old policy. What is in no mesh goes straight.
     pub before: Verdict,
     /// Under the new one.
@@ -85,11 +85,21 @@ pub struct FlowChange {
 
 /// Some of the processes of a member.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Processes {
-    /// In words: `uid 1000-1999`, `uid other`.
-    pub text: String,
+pub struct Ends {
+    /// The processes in words, `uid 1000-1999`, `uid other`; nothing for all.
+    pub processes: String,
+    /// Whether the node is at the other end, `to node`, `not to node`, `from node`; nothing where that does not matter.
+    pub node: String,
     /// One of them.
     pub example: Identity,
+}
+
+impl Ends {
+    /// As it stands behind a flow: `as uid 1000`, `to node`, `as uid 1000 to node`.
+    #[must_use]
+    pub fn clause(&self) -> String {
+        ClassName { processes: self.processes.clone(), node: self.node.clone() }.clause()
+    }
 }
 
 /// An identity or interface that is exempt on one side only.

@@ -198,3 +198,31 @@ fn without_a_policy_everything_goes_straight() {
     assert_eq!(back.flows.len(), 4);
     assert_eq!(back.entries.removed.len(), found.entries.added.len());
 }
+
+#[test]
+fn what_changes_for_the_node_alone_says_so() {
+    let policy =
+        |rules: &str| compiled(&format!("exempt uid 1500\nmesh m {{ workload a {{ any }}\n{rules}\n}}\n"));
+    let ends = |old: &str, new: &str| -> Vec<(Direction, String, String, bool)> {
+        let (old, new) = (policy(old), policy(new));
+        let difference = difference(&old, &new);
+        let ends = |flow: &super::FlowChange| {
+            let who = flow.who.clone().unwrap_or_else(|| panic!("for everybody: {flow:?}"));
+            (flow.direction, who.processes, who.node, who.example.node)
+        };
+        difference.flows.iter().map(ends).collect()
+    };
+    let (outbound, inbound) = (Direction::Outbound, Direction::Inbound);
+    let nothing = String::new;
+    assert_eq!(ends("", "deny inbound tcp 80 from node"), [(inbound, nothing(), "from node".into(), true)]);
+    assert_eq!(ends("", "deny outbound tcp 80 to node"), [(outbound, nothing(), "to node".into(), true)]);
+    assert_eq!(
+        ends("deny outbound tcp 80", "deny outbound tcp 80 to node"),
+        [(outbound, nothing(), "not to node".into(), false)]
+    );
+    assert_eq!(
+        ends("", "deny outbound tcp 80 to node as uid 7"),
+        [(outbound, "uid 7".into(), "to node".into(), true)]
+    );
+    assert_eq!(ends("deny inbound tcp 80 from node", "deny inbound tcp 80 from node"), []);
+}

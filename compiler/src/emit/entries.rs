@@ -10,7 +10,7 @@ use mesh_bpf::prefix::Prefix;
 
 use super::classes::{Class, Known, Place, Ruling, classes};
 use super::names::{identities, owner, owners};
-use super::processes::class_text;
+use super::processes::class_of_profile;
 use super::services::Within;
 use super::sets::{Lists, Namer, Sets};
 use super::toml::Quoted;
@@ -76,6 +76,7 @@ fn of_one(image: &MapImage, profile: &Profile, namer: &Namer<'_>) -> Vec<Entry> 
         let (everybodys, otherwise) = of_direction.all(&mut lists);
         all.extend(everybodys);
         for (class, entries) in otherwise {
+            let class = class.strip_prefix("as ").unwrap_or(&class);
             let named = |entry: Entry| Entry { key: format!("({class}) {}", entry.key), ..entry };
             all.extend(entries.into_iter().map(named));
         }
@@ -114,7 +115,7 @@ fn of_profile(text: &mut String, image: &MapImage, profile: &Profile, namer: &Na
         lists.write(text);
         lines(text, &everybodys);
         for (class, entries) in &otherwise {
-            let _ = writeln!(text, "\n[entries.{name}.{direction}.{}]", Quoted(&format!("as {class}")));
+            let _ = writeln!(text, "\n[entries.{name}.{direction}.{}]", Quoted(class));
             lines(text, entries);
         }
     }
@@ -183,11 +184,11 @@ struct Group {
     entries: Vec<Entry>,
 }
 
-/// The entries of a class of processes, by its name.
+/// The entries of a class, by its name: `as uid 1000`, `to node`.
 type OfProcesses = (String, Vec<Entry>);
 
 impl Flows<'_> {
-    /// Every entry about everybody; then, for each class of processes that rules name, what it has otherwise.
+    /// Every entry about everybody; then, for each class that rules name, what it has otherwise.
     fn all(&self, lists: &mut Lists) -> (Vec<Entry>, Vec<OfProcesses>) {
         let mut known = Known::of(self.image);
         let mut trees = self.profile.trees(self.direction);
@@ -202,7 +203,7 @@ impl Flows<'_> {
                 let of_class = classes(self.image, side, &mut known);
                 let within = self.namer.within(&[side]);
                 let entries = self.otherwise((&of_class, &within), (&everybodys, &groups), lists);
-                (class_text(&self.profile.classes, class), entries)
+                (class_of_profile(&self.profile.classes, self.direction, class).clause(), entries)
             })
             .collect();
         named.sort_unstable();

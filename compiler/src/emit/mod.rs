@@ -25,7 +25,7 @@ pub(crate) use classes::own_rulings;
 pub(crate) use entries::ports_text;
 pub use entries::{Entry, Map, entries, entries_of};
 pub use names::selector_lines;
-pub(crate) use processes::class_text;
+pub(crate) use processes::{ClassName, class_name, class_text};
 pub use sets::{NamedService, NamedSet, Sets};
 
 use mesh_bpf::image::MapImage;

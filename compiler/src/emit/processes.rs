@@ -1,25 +1,78 @@
-//! Names of classes of processes: what users, groups and cgroups they are.
+//! Names of classes: what users, groups and cgroups they are, and whether the node is at the other end.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use mesh_bpf::flow::Direction;
 use mesh_bpf::image::{Classes, IdRange};
 
-/// Parts of users, of groups and of cgroups.
-type Sides = [BTreeSet<u32>; 3];
+use crate::hir::NODE;
 
-/// The processes of a class: `uid 1000-1999`, `uid 1000 and gid other, uid other and gid 7`. Two classes of one profile
-/// have two names.
-#[must_use]
-pub(crate) fn class_text<S>(classes: &Classes<S>, class: u32) -> String {
-    let text = |sides: &Sides| {
-        let told = sides.iter().enumerate().filter_map(|(side, parts)| side_text(classes, side, parts));
-        told.collect::<Vec<_>>().join(" and ")
-    };
-    let told: Vec<String> = blocks(classes, class).iter().map(text).collect();
-    match told.as_slice() {
-        [only] if only.is_empty() => "everybody".to_owned(),
-        _ => told.join(", "),
+/// Parts of users, of groups, of cgroups and of other ends.
+type Sides = [BTreeSet<u32>; 4];
+
+/// The name of a class, in two parts. Two classes of one profile have two names.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ClassName {
+    /// `uid 1000-1999`, `uid 1000 and gid other, uid other and gid 7`; nothing for all processes.
+    pub(crate) processes: String,
+    /// `to node`, `not to node`, `from node`; nothing where that tells nothing, or is told with the processes.
+    pub(crate) node: String,
+}
+
+impl ClassName {
+    /// As it stands behind a flow: `as uid 1000`, `to node`, `as uid 1000 to node`.
+    #[must_use]
+    pub(crate) fn clause(&self) -> String {
+        let processes =
+            if self.processes.is_empty() { String::new() } else { format!("as {}", self.processes) };
+        join([processes, self.node.clone()])
     }
+}
+
+/// The name of a class of outbound flows, or with `from` in front of the node of inbound ones.
+#[must_use]
+pub(crate) fn class_name<S>(classes: &Classes<S>, direction: Direction, class: u32) -> ClassName {
+    let blocks = blocks(classes, class);
+    let processes = |[uid, gid, cgroup, _]: &Sides| {
+        let told = [uid, gid, cgroup].into_iter().enumerate();
+        told.filter_map(|(side, parts)| side_text(classes, side, parts)).collect::<Vec<_>>().join(" and ")
+    };
+    let node = |[_, _, _, node]: &Sides| match (classes.node, node.contains(&0), node.contains(&1)) {
+        (true, false, true) => format!("{} {NODE}", direction.preposition()),
+        (true, true, false) => format!("not {} {NODE}", direction.preposition()),
+        _ => String::new(),
+    };
+    let ends: BTreeSet<String> = blocks.iter().map(node).collect();
+    if ends.len() <= 1 {
+        let processes: Vec<String> = blocks.iter().map(processes).collect();
+        return ClassName { processes: processes.join(", "), node: ends.into_iter().collect() };
+    }
+    let told: Vec<String> = blocks.iter().map(|block| join([processes(block), node(block)])).collect();
+    ClassName { processes: told.join(", "), node: String::new() }
+}
+
+/// A class of a profile: `uid 1000-1999`, `to node`, `uid 1000 to node`, `from node`.
+#[must_use]
+pub(crate) fn class_text<S>(classes: &Classes<S>, direction: Direction, class: u32) -> String {
+    let ClassName { processes, node } = class_of_profile(classes, direction, class);
+    if processes.is_empty() && node.is_empty() { "everybody".to_owned() } else { join([processes, node]) }
+}
+
+/// The name of a class of a profile.
+#[must_use]
+pub(crate) fn class_of_profile<S>(classes: &Classes<S>, direction: Direction, class: u32) -> ClassName {
+    match direction {
+        Direction::Outbound => class_name(classes, direction, class),
+        Direction::Inbound => {
+            let node = if class == 0 { String::new() } else { format!("{} {NODE}", direction.preposition()) };
+            ClassName { node, ..ClassName::default() }
+        }
+    }
+}
+
+fn join(words: [String; 2]) -> String {
+    let told: Vec<String> = words.into_iter().filter(|words| !words.is_empty()).collect();
+    told.join(" ")
 }
 
 /// The cells of a class, those that differ on one side alone together.
@@ -27,7 +80,7 @@ fn blocks<S>(classes: &Classes<S>, class: u32) -> Vec<Sides> {
     let cells = (0u32..).zip(&classes.cells).filter(|&(_, &of)| of == class).map(|(cell, _)| cell);
     let mut blocks: Vec<Sides> =
         cells.map(|cell| classes.parts_at(cell).map(|part| BTreeSet::from([part]))).collect();
-    for side in [2, 1, 0] {
+    for side in [3, 2, 1, 0] {
         let mut joined: BTreeMap<Sides, BTreeSet<u32>> = BTreeMap::new();
         for mut block in blocks {
             let parts = block.get_mut(side).map(std::mem::take).unwrap_or_default();
@@ -89,7 +142,11 @@ mod tests {
             ids.iter().map(|&(first, last, part)| (IdRange { first, last }, part)).collect()
         };
         let cgroups = (1..).zip(paths).map(|(part, path)| ((*path).to_owned(), part)).collect();
-        Classes { uids: ids(uids), gids: ids(gids), cgroups, cells: cells.to_vec(), sides: Vec::new() }
+        Classes { uids: ids(uids), gids: ids(gids), cgroups, cells: cells.to_vec(), ..Classes::default() }
+    }
+
+    fn class_text(classes: &Classes<()>, class: u32) -> String {
+        super::class_text(classes, Direction::Outbound, class)
     }
 
     #[test]
@@ -111,5 +168,21 @@ mod tests {
         assert_eq!(class_text(&touching, 1), "uid 5-8");
         let whole = classes(&[(5, 5, 1)], &[(7, 7, 1)], &[], &[0, 0, 1, 1]);
         assert_eq!(class_text(&whole, 1), "uid 5");
+    }
+
+    #[test]
+    fn the_node_is_told_beside_the_processes() {
+        let node = |classes: Classes<()>| Classes { node: true, ..classes };
+        let only = node(classes(&[], &[], &[], &[0, 1]));
+        assert_eq!(class_text(&only, 1), "to node");
+        assert_eq!(class_name(&only, Direction::Outbound, 1).clause(), "to node");
+        let both = node(classes(&[(5, 5, 1)], &[], &[], &[0, 1, 2, 3]));
+        assert_eq!(class_text(&both, 1), "uid other to node");
+        assert_eq!(class_text(&both, 2), "uid 5 not to node");
+        assert_eq!(class_name(&both, Direction::Outbound, 3).clause(), "as uid 5 to node");
+        let either = node(classes(&[(5, 5, 1)], &[], &[], &[0, 1, 1, 1]));
+        assert_eq!(class_text(&either, 1), "uid 5, uid other to node");
+        let from = Classes { from_node: Some(()), ..classes(&[], &[], &[], &[]) };
+        assert_eq!(super::class_text(&from, Direction::Inbound, 1), "from node");
     }
 }

@@ -149,9 +149,10 @@ impl Line<'_> {
     /// Narrower before wider, then what wins a tie.
     fn order(&self) -> impl Ord + use<'_> {
         let Lead { always, verb, scope, tail, apart } = self.lead;
-        let widest = self.prefixes.iter().map(|&prefix| width(prefix)).max();
+        let of_node = [" to node", " from node"].iter().any(|words| tail.starts_with(words));
+        let widest = self.prefixes.iter().map(|&prefix| if of_node { 0 } else { width(prefix) }).max();
         let ports = self.items.iter().map(|(_, ports)| count(ports)).max();
-        let everybodys = !tail.starts_with(" as ");
+        let everybodys = !tail.contains(" as ");
         (
             !always,
             widest,

@@ -99,9 +99,9 @@ fn entry(
         let Some(ruling) = rulings.iter().find(|ruling| ruling.ports.contains(flow.port)) else { continue };
         let own = if flow.own { "own " } else { "" };
         let name = &profile.name;
-        let class = match class_of(profile, flow.direction, identity) {
+        let class = match profile.classes.class_of(flow.direction, identity) {
             0 => String::new(),
-            class => format!("({}) ", class_text(&profile.classes, class)),
+            class => format!("({}) ", class_text(&profile.classes, flow.direction, class)),
         };
         let key = format!("{name} {} {class}{own}{} {}", flow.direction, node.prefix, flow.protocol);
         let key = format!("{key} {}", ports_text(&ruling.ports)).trim_end().to_owned();
@@ -110,16 +110,9 @@ fn entry(
     None
 }
 
-/// What decides about the processes that an identity is one of.
+/// What decides about flows with these ends.
 fn side<'p>(profile: &'p Profile, direction: Direction, identity: &Identity) -> Option<&'p Side> {
-    profile.trees(direction).nth(class_of(profile, direction, identity) as usize)
-}
-
-fn class_of(profile: &Profile, direction: Direction, identity: &Identity) -> u32 {
-    match direction {
-        Direction::Outbound => profile.classes.class_of(identity),
-        Direction::Inbound => 0,
-    }
+    profile.trees(direction).nth(profile.classes.class_of(direction, identity) as usize)
 }
 
 /// The node with the longest prefix that holds the flow's address: the last one, since a prefix comes

@@ -34,6 +34,8 @@ use crate::source::Span;
 pub struct Explanation {
     /// The flow.
     pub flow: Flow,
+    /// Whether its address is one of the node.
+    pub node: bool,
     /// What happens.
     pub verdict: Verdict,
     /// Whether its bytes go past the TCP/IP stack on at least one way between an application and a
@@ -332,6 +334,7 @@ pub fn explain_image(
     let interfaces = may_go_by(flow, identity, &cause).then(|| of_image(image, profile));
     Some(Explanation {
         flow: *flow,
+        node: identity.node,
         verdict: found.verdict,
         accelerated: accelerated.into(),
         cause,
@@ -358,6 +361,7 @@ fn explain_flow(
     let interfaces = may_go_by(flow, &question.identity, &cause).then(|| of_program(program, workload));
     Explanation {
         flow: *flow,
+        node: question.identity.node,
         verdict: evaluation.verdict,
         accelerated: accelerated(program, image, members, question, flow, evaluation.verdict),
         cause,
@@ -405,6 +409,8 @@ pub(crate) fn accelerated(
         ports.is_some_and(|ports| chosen(ports)) && redirects_back(program, members, workload, other, flow)
     };
     let known = match question.peer {
+        // What the node itself opens or receives has no sidecar.
+        OtherEnd::Node => return Accelerated::No,
         OtherEnd::Workload(other) => Some(other),
         _ => workload_at(program, members, flow.address),
     };

@@ -161,13 +161,14 @@ impl<'p> Bounds<'p> {
 
     fn addresses(&self) -> String {
         match self.prefix {
+            Prefix::Any if self.who.node => "the node's addresses".into(),
             Prefix::Any => "all addresses".into(),
             prefix => prefix.to_string(),
         }
     }
 
     fn processes(&self) -> String {
-        if self.who.is_everybody() { "all processes".into() } else { self.who.to_string() }
+        if self.who.is_every_process() { "all processes".into() } else { self.who.to_string() }
     }
 
     fn scope(&self, program: &Program) -> String {

@@ -81,6 +81,10 @@ impl Builder<'_> {
             match part.as_rule() {
                 Rule::kw_service => word = self.token(&part),
                 Rule::service => items.extend(self.service(&part, word).map(SetItem::Service)),
+                Rule::kw_node => {
+                    let span = self.token(&part);
+                    self.errors.push(|| node_in_set(span));
+                }
                 Rule::name if name.is_none() => name = Some(self.name(&part)),
                 Rule::name => items.push(SetItem::Name(self.name(&part))),
                 Rule::address => items.extend(self.literal(&part, literal::prefix).map(SetItem::Address)),
@@ -432,6 +436,7 @@ impl Builder<'_> {
                     let name = Name { value, span: Span { start: word.start, ..span } };
                     return Some((AskedEnd::Service(name), port));
                 }
+                Rule::kw_node => return Some((AskedEnd::Node(span), None)),
                 Rule::kw_workload => kind = Some(AskedKind::Workload),
                 Rule::kw_pod => kind = Some(AskedKind::Pod),
                 Rule::asked_name => return Some(named(kind, text, span)),
@@ -510,6 +515,7 @@ impl Builder<'_> {
                 self.service(&name, self.token(&part)).map(Endpoint::Service)
             }
             Rule::name => Some(Endpoint::Name(self.name(&part))),
+            Rule::kw_node => Some(Endpoint::Node(self.token(&part))),
             _ => self.literal(&part, literal::address).map(Endpoint::Address),
         }
     }
@@ -565,6 +571,7 @@ impl Builder<'_> {
             match part.as_rule() {
                 Rule::kw_service => word = self.token(&part),
                 Rule::service => items.extend(self.service(&part, word).map(AddressItem::Service)),
+                Rule::kw_node => items.push(AddressItem::Node(self.token(&part))),
                 Rule::name => items.push(AddressItem::Name(self.name(&part))),
                 Rule::address => items.extend(self.literal(&part, literal::prefix).map(AddressItem::Prefix)),
                 _ => {}
@@ -665,6 +672,12 @@ struct RuleParts {
 fn kind_of(pair: &Pair<'_, Rule>) -> Option<Rule> {
     let kinds = [Rule::kw_uid, Rule::kw_gid, Rule::kw_cgroup];
     pair.clone().into_inner().map(|part| part.as_rule()).find(|rule| kinds.contains(rule))
+}
+
+fn node_in_set(place: Span) -> Diagnostic {
+    Diagnostic::new(Code::WrongKind, "`node` is not an item of a set")
+        .label(place, "stands for whatever addresses the node has")
+        .help("name it in the rule, beside the set or alone: `from node, private`")
 }
 
 fn target_as_address(place: Span, port: &str) -> Diagnostic {

@@ -114,6 +114,7 @@ impl Shifted for AddressItem {
         match self {
             Self::Prefix(prefix) => prefix.shift(shift),
             Self::Service(name) | Self::Name(name) => name.shift(shift),
+            Self::Node(span) => span.shift(shift),
         }
     }
 }
@@ -152,6 +153,7 @@ impl Shifted for Endpoint {
         match self {
             Self::Address(address) => address.shift(shift),
             Self::Service(name) | Self::Name(name) => name.shift(shift),
+            Self::Node(span) => span.shift(shift),
         }
     }
 }
@@ -161,6 +163,7 @@ impl Shifted for AskedEnd {
         match self {
             Self::Address(address) => address.shift(shift),
             Self::Service(name) | Self::Name(_, name) => name.shift(shift),
+            Self::Node(span) => span.shift(shift),
         }
     }
 }

@@ -4,7 +4,7 @@ use super::Page;
 use crate::emit::selector_lines;
 use crate::hir::item::{exempt_source, rule_source, write_ports};
 use crate::hir::{
-    AccelerationForm, Event, Expected, Level, Peer, PortItem, Program, Rule, Scope, ScopeId, Service,
+    AccelerationForm, Event, Expected, Level, NODE, Peer, PortItem, Program, Rule, Scope, ScopeId, Service,
     TestLine, Who, WorkloadId,
 };
 
@@ -82,7 +82,11 @@ fn write_rule(page: &mut Page, program: &Program, number: usize, rule: &Rule) {
         page.line(1, address.prefix);
     }
     for item in &rule.who {
-        page.line(1, format_args!("as {}", item.who));
+        let node =
+            if item.who.node { format!("{} {NODE}", rule.direction.preposition()) } else { String::new() };
+        let who = if item.who.is_every_process() { String::new() } else { format!("as {}", item.who) };
+        let between = if node.is_empty() || who.is_empty() { "" } else { " " };
+        page.line(1, format_args!("{node}{between}{who}"));
     }
 }
 
@@ -122,6 +126,7 @@ fn test_line(program: &Program, line: &TestLine) -> String {
         Peer::Address(address) => address.to_string(),
         Peer::Service(id) => program.services.get(id.index()).map_or_else(String::new, Service::label),
         Peer::Workload(id) => format!("workload {}", id.0),
+        Peer::Node => NODE.to_owned(),
     };
     let expected = match expected {
         Expected::Redirected(None) => "redirected".to_owned(),

@@ -44,7 +44,7 @@ fn write_profile(page: &mut Page, number: usize, profile: &Profile) {
     for direction in Direction::ALL {
         write_side(page, direction, profile.side(direction));
     }
-    page.classes(&profile.classes, |page, side| write_side(page, Direction::Outbound, side));
+    page.classes(&profile.classes, write_side);
     let Profile { exempt, acceleration, missing_sidecar_refuse, failed_attach_refuse, .. } = profile;
     page.rest(exempt, acceleration, *missing_sidecar_refuse, *failed_attach_refuse);
 }

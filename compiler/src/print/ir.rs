@@ -37,9 +37,9 @@ fn write_profile(page: &mut Page, number: usize, profile: &Profile) {
             page.tree(direction, own, tree.iter().map(node));
         }
     }
-    page.classes(&profile.classes, |page, side| {
+    page.classes(&profile.classes, |page, direction, side| {
         for (own, tree) in [(false, &side.tree), (true, &side.own)] {
-            page.tree(Direction::Outbound, own, tree.iter().map(node));
+            page.tree(direction, own, tree.iter().map(node));
         }
     });
     let Profile { exempt, acceleration, missing_sidecar_refuse, failed_attach_refuse, .. } = profile;

@@ -71,11 +71,13 @@ impl Page {
         }
     }
 
-    /// The trees of each class of processes.
-    fn classes<S>(&mut self, classes: &Classes<S>, mut side: impl FnMut(&mut Self, &S)) {
-        for (class, of_class) in (1u32..).zip(&classes.sides) {
-            self.line(1, format_args!("class {class}: {}", class_text(classes, class)));
-            side(self, of_class);
+    /// The trees of each class.
+    fn classes<S>(&mut self, classes: &Classes<S>, mut side: impl FnMut(&mut Self, Direction, &S)) {
+        for direction in Direction::ALL {
+            for (class, of_class) in (1u32..).zip(classes.of(direction)) {
+                self.line(1, format_args!("class {class}: {}", class_text(classes, direction, class)));
+                side(self, direction, of_class);
+            }
         }
     }
 

@@ -6,7 +6,8 @@ use super::collected::blocks;
 use super::names::{Reach, Target};
 use super::resolver::Resolver;
 use crate::ast::{self, Body, Identity, Spanned, Verb};
-use crate::hir::{self, Exempted, Level, NameId, On, PortItem, Ports, ScopeId, Who, WhoItem, WorkloadId};
+use crate::hir::{self, Exempted, Level, List, NameId, On, PortItem, Ports, ScopeId, WhoItem, WorkloadId};
+use crate::source::Span;
 
 /// Where a body stands. Without a scope it is part of a mistake, and only its names are looked at.
 #[derive(Clone, Copy)]
@@ -116,21 +117,32 @@ impl<'a> Resolver<'a, '_> {
         let addresses = rule.addresses.as_ref().map(|written| self.addresses(context.mesh, written));
         let (Some(scope), Some(verdict)) = (context.scope, verdict(rule.verb.value)) else { return };
         let ports = ports.unwrap_or_else(|| default_ports(rule).into());
+        let node = nodes(rule.addresses.as_deref());
+        let is_node = rule.addresses.as_ref().is_some_and(|written| written.len() == node.len());
         // A rule without ports, addresses or processes here had some that were wrong, and would now be wider.
-        if ports.is_empty() || addresses.as_ref().is_some_and(|addresses| addresses.is_empty()) {
+        let has_none = addresses.as_ref().is_some_and(|addresses| addresses.is_empty());
+        if ports.is_empty() || (has_none && (!is_node || node.is_empty())) {
             return;
         }
         let Some(who) = whos(rule.who.as_deref()) else { return };
-        self.program.rules.push(hir::Rule {
+        let resolved = hir::Rule {
             scope,
             always: rule.always.is_some(),
             direction: rule.direction.value,
             verdict,
             ports,
             addresses: addresses.unwrap_or_default(),
-            who: who.into(),
+            who: who.clone().into(),
             span: rule.span,
-        });
+        };
+        // The node has no prefix, so it is a rule of its own.
+        if !node.is_empty() {
+            let who = at_node(&who, &node).into();
+            self.program.rules.push(hir::Rule { addresses: List::default(), who, ..resolved.clone() });
+        }
+        if !is_node || node.is_empty() {
+            self.program.rules.push(resolved);
+        }
     }
 }
 
@@ -145,6 +157,32 @@ fn default_ports(rule: &ast::Rule) -> Vec<PortItem> {
     protocols.iter().map(|&protocol| PortItem { protocol, ports: Ports::All, span, by }).collect()
 }
 
+/// The words `node` among addresses.
+fn nodes(written: Option<&[ast::AddressItem]>) -> Vec<Span> {
+    let node = |item: &ast::AddressItem| match item {
+        ast::AddressItem::Node(span) => Some(*span),
+        _ => None,
+    };
+    written.into_iter().flatten().filter_map(node).collect()
+}
+
+/// The same processes, with the node at the other end.
+fn at_node(who: &[WhoItem], node: &[Span]) -> Vec<WhoItem> {
+    let everybody = [WhoItem::EVERYBODY];
+    let who = if who.is_empty() { &everybody[..] } else { who };
+    let each = |one: &WhoItem| {
+        let one = one.clone();
+        node.iter().map(move |&span| {
+            let mut one = one.clone();
+            one.who.node = true;
+            let [_, _, _, of_node] = &mut one.spans;
+            *of_node = Some(span);
+            one
+        })
+    };
+    who.iter().flat_map(each).collect()
+}
+
 /// Every choice of one user, one group and one cgroup of those that are written. `None` where all of a kind were
 /// wrong.
 fn whos(written: Option<&[Spanned<Identity>]>) -> Option<Vec<WhoItem>> {
@@ -152,7 +190,7 @@ fn whos(written: Option<&[Spanned<Identity>]>) -> Option<Vec<WhoItem>> {
     if written.is_empty() {
         return None;
     }
-    let mut choices = vec![WhoItem { who: Who::EVERYBODY, spans: [None; 3] }];
+    let mut choices = vec![WhoItem::EVERYBODY];
     for kind in [0, 1, 2] {
         let items: Vec<&Spanned<Identity>> =
             written.iter().filter(|item| side_of(&item.value) == kind).collect();

@@ -54,6 +54,7 @@ impl<'a> Resolver<'a, '_> {
             Endpoint::Service(name) => {
                 return services::find(&self.program.services, &name.value).map(Peer::Service);
             }
+            Endpoint::Node(_) => return Some(Peer::Node),
             Endpoint::Name(name) => name,
         };
         match self.names.find(Some(mesh), name, Reach::Everywhere)? {
@@ -86,17 +87,22 @@ impl<'a> Resolver<'a, '_> {
 /// Whose decision the flow asks for: the left one's, or on the right of an address, or after `inbound`, the
 /// right one's.
 fn assemble(flow: &ast::Flow, from: Peer, to: Peer) -> Result<ResolvedFlow, Diagnostic> {
-    let identity = identity(&flow.identity);
+    let node = [&from, &to].contains(&&Peer::Node);
+    let identity = Identity { node, ..identity(&flow.identity) };
     let (workload, direction, peer) = match (from, to, flow.inbound) {
         (Peer::Workload(workload), peer, None) => (workload, Direction::Outbound, peer),
         (peer @ Peer::Workload(_), Peer::Workload(workload), Some(_))
-        | (peer @ (Peer::Address(_) | Peer::Service(_)), Peer::Workload(workload), _) => {
+        | (peer @ (Peer::Address(_) | Peer::Service(_) | Peer::Node), Peer::Workload(workload), _) => {
             (workload, Direction::Inbound, peer)
         }
-        (Peer::Workload(_), Peer::Address(_) | Peer::Service(_), Some(inbound)) => {
+        (Peer::Workload(_), Peer::Address(_) | Peer::Service(_) | Peer::Node, Some(inbound)) => {
             return Err(inbound_of_address(flow.to.span(), inbound));
         }
-        (Peer::Address(_) | Peer::Service(_), Peer::Address(_) | Peer::Service(_), _) => {
+        (
+            Peer::Address(_) | Peer::Service(_) | Peer::Node,
+            Peer::Address(_) | Peer::Service(_) | Peer::Node,
+            _,
+        ) => {
             return Err(no_workload(flow.span));
         }
     };

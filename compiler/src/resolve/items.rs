@@ -138,7 +138,9 @@ impl<'a> Resolver<'a, '_> {
         if let Some(known) = key.as_ref().and_then(|key| self.address_lists.get(key)).cloned() {
             let names = written.iter().filter_map(|item| match item {
                 ast::AddressItem::Name(name) => Some(name),
-                ast::AddressItem::Service(_) | ast::AddressItem::Prefix(_) => None,
+                ast::AddressItem::Service(_) | ast::AddressItem::Prefix(_) | ast::AddressItem::Node(_) => {
+                    None
+                }
             });
             self.named_again(mesh, names, Reach::Everywhere);
             return known;
@@ -156,6 +158,8 @@ impl<'a> Resolver<'a, '_> {
                 ast::AddressItem::Service(name) if !services.insert(&name.value) => {}
                 ast::AddressItem::Service(name) => self.service_addresses(name, None, &mut items),
                 ast::AddressItem::Name(name) => self.named_addresses(mesh, name, &mut items),
+                // A side of its own.
+                ast::AddressItem::Node(_) => {}
             }
         }
         let list: List<AddressItem> = items.into();
@@ -230,6 +234,10 @@ impl<'a> Resolver<'a, '_> {
                     self.diagnostics.push(chosen_by_members(name.span, A_SERVICE));
                     continue;
                 }
+                ast::AddressItem::Node(span) => {
+                    self.diagnostics.push(chosen_by_members(*span, THE_NODE));
+                    continue;
+                }
                 ast::AddressItem::Name(name) => name,
             };
             let Some((target, declared)) = self.names.find(Some(mesh), name, Reach::Own) else { continue };
@@ -290,7 +298,7 @@ fn port_items(written: &ProtocolPorts, by: NameId, items: &mut Vec<PortItem>) {
 fn names_of(items: &[ast::AddressItem]) -> impl Iterator<Item = &ast::Name> {
     items.iter().filter_map(|item| match item {
         ast::AddressItem::Service(name) | ast::AddressItem::Name(name) => Some(name),
-        ast::AddressItem::Prefix(_) => None,
+        ast::AddressItem::Prefix(_) | ast::AddressItem::Node(_) => None,
     })
 }
 
@@ -304,6 +312,7 @@ fn not_addresses(name: &ast::Name, declared: Span) -> Diagnostic {
 
 /// What cannot choose a workload's members.
 const A_SERVICE: &str = "a service";
+const THE_NODE: &str = "the node";
 
 fn chosen_by_members(used: Span, what: &str) -> Diagnostic {
     let message = format!("a workload cannot be chosen by the addresses of {what}");

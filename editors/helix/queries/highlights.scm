@@ -19,7 +19,7 @@
 ; words: verb
 ["deny" "exclude" "redirect"] @function.builtin
 ; words: modifier
-["all" "always" "local" "transparent"] @keyword
+["all" "always" "local" "node" "transparent"] @keyword
 ; words: direction
 ["inbound" "outbound"] @keyword
 ; words: protocol

@@ -36,6 +36,7 @@ static const char *const WORDS[] = {
 	"missing-sidecar",
 	"namespace",
 	"namespace-label",
+	"node",
 	"not",
 	"on",
 	"outbound",
@@ -61,7 +62,6 @@ static const char *const WORDS[] = {
 /* Kept for later: no names either. */
 static const char *const KEPT[] = {
 	"log",
-	"node",
 	"rules",
 	"use",
 	"when",

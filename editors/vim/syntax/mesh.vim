@@ -21,7 +21,7 @@ syntax match meshStatement /\v[[:alnum:]_.:\/%-]@1<!%(accelerate|exempt|for|grou
 " words: verb
 syntax match meshVerb /\v[[:alnum:]_.:\/%-]@1<!%(deny|exclude|redirect)%([[:alnum:]_.:\/%]|-\>@!)@!/
 " words: modifier
-syntax match meshModifier /\v[[:alnum:]_.:\/%-]@1<!%(all|always|local|transparent)%([[:alnum:]_.:\/%]|-\>@!)@!/
+syntax match meshModifier /\v[[:alnum:]_.:\/%-]@1<!%(all|always|local|node|transparent)%([[:alnum:]_.:\/%]|-\>@!)@!/
 " words: direction
 syntax match meshDirection /\v[[:alnum:]_.:\/%-]@1<!%(inbound|outbound)%([[:alnum:]_.:\/%]|-\>@!)@!/
 " words: protocol

@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use mesh_bpf::abi::{POLICY_ABI, POLICY_ABI_UNCLASSED, TABLE_COUNT};
+use mesh_bpf::abi::{POLICY_ABI, POLICY_ABI_CLASSED, POLICY_ABI_UNCLASSED, TABLE_COUNT};
 use mesh_bpf::artifact::{MAGIC, decode, encode};
 use mesh_bpf::flow::{Direction, Flow, Identity, Protocol};
 use mesh_bpf::image::{MapImage, ProfileId};
@@ -34,7 +34,7 @@ pub fn artifact(bytes: &[u8]) -> Held {
     // Any answer will do that is no panic.
     let _ = Manifest::read(&TableData::from_bytes(bytes));
     raw(bytes)?;
-    for abi in [POLICY_ABI_UNCLASSED, POLICY_ABI] {
+    for abi in [POLICY_ABI_UNCLASSED, POLICY_ABI_CLASSED, POLICY_ABI] {
         raw(&with_digest(abi, bytes))?;
     }
     changed(bytes)
@@ -108,11 +108,9 @@ fn accepted(tables: &Tables, image: &MapImage) -> Held {
 
 fn walk(sim: &Sim<'_>, profiles: usize) {
     for (profile, flow) in flows(profiles) {
-        let _ = sim.decide(
-            profile,
-            &flow,
-            &Identity { uid: Some(7), gid: Some(7), cgroup: None, interface: Some("net1".into()) },
-        );
+        let identity =
+            Identity { uid: Some(7), gid: Some(7), cgroup: None, interface: Some("net1".into()), node: true };
+        let _ = sim.decide(profile, &flow, &identity);
         for class in [0, 1, u32::MAX] {
             let tree = TreeOf { profile, class, direction: flow.direction, own: flow.own };
             for span in sim.address_spans(tree).unwrap_or_default().into_iter().take(LOOKED_AT) {

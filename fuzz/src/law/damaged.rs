@@ -24,7 +24,7 @@ use crate::{Broken, Held};
 type Mistake = fn(&mut MapImage, &mut Random) -> Option<()>;
 
 /// All ways, each with a name.
-pub const MISTAKES: [(&str, Mistake); 25] = [
+pub const MISTAKES: [(&str, Mistake); 26] = [
     ("a stretch of ports is dropped", drop_stretch),
     ("a bound of ports is off by one", shift_bound),
     ("a verdict is another", change_verdict),
@@ -50,6 +50,7 @@ pub const MISTAKES: [(&str, Mistake); 25] = [
     ("users, groups or a cgroup of a class are in another part", change_part),
     ("a cgroup of a class is another one", move_cgroup),
     ("two classes are the wrong way round", swap_classes),
+    ("what comes from the node is decided as what comes from elsewhere", swap_ends),
 ];
 
 /// What came of one mistake.
@@ -113,11 +114,9 @@ type Stretch = (Direction, bool, IpAddr, IpAddr, [Vec<Step>; 2]);
 
 /// What a workload's flows become.
 struct Said<'i> {
-    /// Those that it opens, by class of the process.
-    outbound: Vec<Vec<Stretch>>,
-    /// Those that it receives.
-    inbound: Vec<Stretch>,
-    /// Which process is of which class.
+    /// Those that it opens, and those that it receives, by class.
+    flows: [Vec<Vec<Stretch>>; 2],
+    /// Which flow is of which class.
     profile: ProfileId,
     classes: &'i Classes,
     /// Who is exempt, what `on` answers and what is accelerated, with the workloads of the other end.
@@ -134,13 +133,14 @@ fn says_the_same(one: (&MapImage, &Tables), other: (&MapImage, &Tables)) -> Opti
     for (before, after) in before.values().zip(after.values()) {
         let mut pairs = BTreeSet::new();
         for identity in identities([before.classes, after.classes]) {
-            let class = |sim: &Sim<'_>, said: &Said<'_>| sim.class_of(said.profile, &identity);
-            pairs.insert((class(&sims.0, before)?, class(&sims.1, after)?));
+            for (at, direction) in Direction::ALL.into_iter().enumerate() {
+                let class = |sim: &Sim<'_>, said: &Said<'_>| sim.class_of(said.profile, direction, &identity);
+                pairs.insert((at, class(&sims.0, before)?, class(&sims.1, after)?));
+            }
         }
-        let alike = pairs
-            .into_iter()
-            .all(|(one, other)| before.outbound.get(one as usize) == after.outbound.get(other as usize));
-        if before.rest != after.rest || before.inbound != after.inbound || !alike {
+        let of = |said: &Said<'_>, at: usize, class: u32| said.flows.get(at)?.get(class as usize).cloned();
+        let alike = pairs.into_iter().all(|(at, one, other)| of(before, at, one) == of(after, at, other));
+        if before.rest != after.rest || !alike {
             return Some(false);
         }
     }
@@ -159,9 +159,13 @@ fn identities(classes: [&Classes; 2]) -> impl Iterator<Item = Identity> {
     let paths: BTreeSet<Option<String>> = paths.chain([None]).collect();
     users.into_iter().flat_map(move |uid| {
         let paths = paths.clone();
-        groups.clone().into_iter().flat_map(move |gid| {
-            paths.clone().into_iter().map(move |cgroup| Identity { uid, gid, cgroup, interface: None })
-        })
+        groups
+            .clone()
+            .into_iter()
+            .flat_map(move |gid| paths.clone().into_iter().map(move |cgroup| (gid, cgroup)))
+            .flat_map(move |(gid, cgroup)| {
+                [false, true].map(|node| Identity { uid, gid, cgroup: cgroup.clone(), interface: None, node })
+            })
     })
 }
 
@@ -180,12 +184,13 @@ fn said<'i>(image: &'i MapImage, sim: &Sim<'_>) -> Option<BTreeMap<String, Said<
             }
             Some(stretches)
         };
-        let classes = 0..=u32::try_from(profile.classes.sides.len()).ok()?;
-        let outbound = classes.map(|class| stretches(class, Direction::Outbound)).collect::<Option<_>>()?;
-        let inbound = stretches(0, Direction::Inbound)?;
+        let by_class = |direction| {
+            let classes = 0..=u32::try_from(profile.classes.of(direction).len()).ok()?;
+            classes.map(|class| stretches(class, direction)).collect::<Option<_>>()
+        };
+        let [outbound, inbound] = Direction::ALL.map(by_class);
         let said = Said {
-            outbound,
-            inbound,
+            flows: [outbound?, inbound?],
             profile: workload.profile,
             classes: &profile.classes,
             rest: rest(image, profile),
@@ -247,9 +252,13 @@ fn stretch<'i>(
 /// One of the trees.
 fn tree<'i>(image: &'i mut MapImage, random: &mut Random) -> Option<&'i mut Vec<Node>> {
     let profile = any(&mut image.profiles, random)?;
+    let of_node = profile.classes.from_node.is_some() && random.once_in(3);
     let of_class = !profile.classes.sides.is_empty() && random.once_in(2);
-    let sides = if of_class { &mut profile.classes.sides[..] } else { &mut profile.sides };
-    let side = any(sides, random)?;
+    let side = match (of_node, of_class) {
+        (true, _) => profile.classes.from_node.as_mut()?,
+        (false, true) => any(&mut profile.classes.sides, random)?,
+        (false, false) => any(&mut profile.sides, random)?,
+    };
     Some(if random.once_in(4) { &mut side.own } else { &mut side.tree })
 }
 
@@ -446,7 +455,7 @@ fn change_part(image: &mut MapImage, random: &mut Random) -> Option<()> {
     let classes = classes(image, random)?;
     let before = classes.parts();
     let mut last = |part: u32| u32::try_from(random.below(part as usize)).ok().filter(|&part| part != 0);
-    let [users, groups, cgroups] = before.map(&mut last);
+    let [users, groups, cgroups, _] = before.map(&mut last);
     match random.below(3) {
         0 => any(&mut classes.uids, random)?.1 = users?,
         1 => any(&mut classes.gids, random)?.1 = groups?,
@@ -460,6 +469,15 @@ fn move_cgroup(image: &mut MapImage, random: &mut Random) -> Option<()> {
     let classes = classes(image, random)?;
     any(&mut classes.cgroups, random)?.0.push('0');
     classes.cgroups.sort_unstable();
+    Some(())
+}
+
+fn swap_ends(image: &mut MapImage, random: &mut Random) -> Option<()> {
+    let has = |profile: &Profile| profile.classes.from_node.is_some();
+    let index = random.below(image.profiles.iter().filter(|profile| has(profile)).count());
+    let profile = image.profiles.iter_mut().filter(|profile| has(profile)).nth(index)?;
+    let [_, inbound] = &mut profile.sides;
+    std::mem::swap(inbound, profile.classes.from_node.as_mut()?);
     Some(())
 }
 

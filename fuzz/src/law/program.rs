@@ -109,14 +109,22 @@ fn question(program: &Program, random: &mut Random) -> Option<Question> {
     let range = set.ranges().get(random.below(set.ranges().len()))?;
     let edges = [range.first, range.last, range.first.saturating_sub(1), range.last.saturating_add(1)];
     let port = edges.get(random.below(edges.len()))?;
+    let node = random.once_in(4);
     Some(Question {
         workload: WorkloadId(u32::try_from(workload).ok()?),
         direction: if random.once_in(8) { Direction::Inbound } else { rule.direction },
-        peer: OtherEnd::Addresses(vec![if random.once_in(4) { before(first) } else { first }]),
+        peer: match node && random.once_in(2) {
+            true => OtherEnd::Node,
+            false => OtherEnd::Addresses(vec![if random.once_in(4) { before(first) } else { first }]),
+        },
         member: None,
         protocol: if random.once_in(8) { Protocol::Udp } else { ports.protocol },
         port: (*port).max(1),
-        identity: Identity { interface: random.once_in(4).then(|| "net1".to_owned()), ..Identity::default() },
+        identity: Identity {
+            interface: random.once_in(4).then(|| "net1".to_owned()),
+            node,
+            ..Identity::default()
+        },
     })
 }
 

@@ -252,21 +252,23 @@ fn question(rule: &Rule, workload: WorkloadId) -> Option<Question> {
         mesh_compiler::hir::Ports::All => 443,
         other => other.set().ranges().first()?.first,
     };
-    let address = match rule.addresses.first() {
-        Some(item) => item.prefix.first()?,
-        // Of RFC 5737, for examples.
-        None => std::net::Ipv4Addr::new(192, 0, 2, 1).into(),
-    };
     let identity = rule.who.first().map(|item| Identity {
         uid: item.who.uid.map(|range| range.first),
         gid: item.who.gid.map(|range| range.first),
         cgroup: item.who.cgroup.clone(),
         interface: None,
+        node: item.who.node,
     });
+    let peer = match rule.addresses.first() {
+        Some(item) => OtherEnd::Addresses(vec![item.prefix.first()?]),
+        None if identity.as_ref().is_some_and(|it| it.node) => OtherEnd::Node,
+        // Of RFC 5737, for examples.
+        None => OtherEnd::Addresses(vec![std::net::Ipv4Addr::new(192, 0, 2, 1).into()]),
+    };
     Some(Question {
         workload,
         direction: rule.direction,
-        peer: OtherEnd::Addresses(vec![address]),
+        peer,
         member: None,
         protocol: ports.protocol,
         port,

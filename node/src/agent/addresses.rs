@@ -1,5 +1,6 @@
-//! Pods' own addresses, interfaces and routes, followed: a socket in each pod's network namespace tells when they change;
-//! one in the host's where the policy exempts interfaces of processes there.
+//! Pods' own addresses, interfaces and routes, followed: a socket in each pod's network namespace tells when they change.
+//! One in the host's tells of the node's own addresses, and another of its interfaces where the policy exempts some of
+//! processes there.
 //!
 //! Pods come and go by the plugin, the command line and this agent; all of them leave it in the directory of members,
 //! which is watched.
@@ -27,7 +28,18 @@ pub(super) struct AddressKeeper {
     pods: BTreeMap<Key, Followed>,
     /// The host, where the live policy exempts interfaces of it.
     host: Option<Followed>,
+    node: Option<FollowedNode>,
     said: LastSaid,
+}
+
+/// The node's own addresses.
+#[derive(Debug)]
+struct FollowedNode {
+    changes: Changes,
+    /// Not looked at before.
+    rests: Instant,
+    /// They could not be looked at the last time.
+    again: bool,
 }
 
 #[derive(Debug)]
@@ -45,12 +57,30 @@ struct Followed {
 impl AddressKeeper {
     /// Pods that came since are followed, and those that went are not: their namespaces end.
     pub(super) fn keep(&mut self, runtime: &Runtime) {
-        let failed = self.only_those_there(runtime).and_then(|()| self.host_if_exempt(runtime)).err();
+        let failed = (self.keep_node(runtime))
+            .and_then(|()| self.only_those_there(runtime))
+            .and_then(|()| self.host_if_exempt(runtime));
+        let failed = failed.err();
         self.report(failed);
+    }
+
+    /// The node is followed from the first time on. What changed before there was somebody to tell is found by looking.
+    fn keep_node(&mut self, runtime: &Runtime) -> Result<(), Error> {
+        if self.node.is_none() {
+            let changes = runtime.host_changes()?;
+            self.node = Some(FollowedNode { changes, rests: Instant::now(), again: false });
+            runtime.follow_node()?;
+        }
+        Ok(())
     }
 
     /// Brings what is known of pods' own addresses in line where they changed.
     pub(super) fn follow(&mut self, runtime: &Runtime) {
+        match self.follow_node(runtime) {
+            Ok(true) => info!("the node has other addresses"),
+            Ok(false) => {}
+            Err(error) => self.report(Some(error)),
+        }
         let (followed, failed) = self.follow_changed(runtime);
         if followed > 0 {
             info!(followed, "addresses, interfaces or routes are others");
@@ -58,6 +88,22 @@ impl AddressKeeper {
         if failed.is_some() {
             self.report(failed);
         }
+    }
+
+    /// Looks at the node's addresses where they changed. Where no policy asks for them, it is looked at less often: one
+    /// that does brings them in line itself when it is applied.
+    fn follow_node(&mut self, runtime: &Runtime) -> Result<bool, Error> {
+        let Some(node) = self.node.as_mut().filter(|node| node.rests <= Instant::now()) else {
+            return Ok(false);
+        };
+        if !node.changes.happened().unwrap_or(true) && !node.again {
+            return Ok(false);
+        }
+        let done = runtime.follow_node();
+        node.again = done.is_err();
+        let rest = if matches!(done, Ok(Some(_))) { REST } else { LATER };
+        node.rests = Instant::now() + rest;
+        done.map(|changed| changed == Some(true))
     }
 
     /// Says what went wrong, once.
@@ -108,10 +154,13 @@ impl AddressKeeper {
     pub(super) fn waited_for(&self) -> (Vec<BorrowedFd<'_>>, Option<Duration>) {
         use std::os::fd::AsFd;
         let now = Instant::now();
-        let awake = self.all().filter(|pod| pod.rests <= now);
-        let resting = self.all().filter(|pod| pod.changes.is_some() && pod.rests > now);
-        let first = resting.map(|pod| pod.rests - now).min();
-        (awake.filter_map(|pod| pod.changes.as_ref()).map(AsFd::as_fd).collect(), first)
+        let awake = self.all().filter(|pod| pod.rests <= now).filter_map(|pod| pod.changes.as_ref());
+        let node = self.node.as_ref();
+        let resting = self.all().filter(|pod| pod.changes.is_some()).map(|pod| pod.rests);
+        let resting = resting.chain(node.map(|node| node.rests)).filter(|&rests| rests > now);
+        let first = resting.min().map(|first| first - now);
+        let node = node.filter(|node| node.rests <= now).map(|node| &node.changes);
+        (awake.chain(node).map(AsFd::as_fd).collect(), first)
     }
 
     /// Looks at the pods whose addresses changed; how many were brought in line, and what could not be.

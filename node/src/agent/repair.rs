@@ -82,9 +82,10 @@ fn drift(shared: &Shared) -> (Vec<Drift>, Owner) {
     }
 }
 
-/// What a repair may help against: no cgroup is made by one.
+/// What a repair may help against: no cgroup is made by one, and no address taken from the node.
 fn repairable(mut drift: Vec<Drift>) -> Vec<Drift> {
-    drift.retain(|what| !matches!(what, Drift::CgroupMissing(_) | Drift::AttachedCgroupGone(_)));
+    use Drift::{AttachedCgroupGone, CgroupMissing, NodeAddressesMany};
+    drift.retain(|what| !matches!(what, CgroupMissing(_) | AttachedCgroupGone(_) | NodeAddressesMany(_)));
     drift
 }
 

@@ -1,5 +1,6 @@
 //! Pods come and go by the cookie of their network namespace.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
@@ -18,7 +19,7 @@ use crate::maps::slot::{self, PerSlot};
 use crate::member::{Interface, Key, Member, Origin, Sandbox};
 use crate::members::pod::{Attachment, Pod, PodAttached, PodSelector};
 use crate::members::registry::Registry;
-use crate::members::{addresses, files, namespaces};
+use crate::members::{addresses, files, namespaces, node_addresses};
 use crate::runtime::Runtime;
 use crate::state::lock::lock;
 use crate::state::record;
@@ -109,6 +110,12 @@ impl<S: System> Runtime<S> {
         let workload = policy.as_ref().map_or(Ok(None), |policy| member.workload(policy))?;
         let workload = workload.map(|workload| workload.name.clone());
         let slot = live.as_ref().map_or(0, live::Live::slot);
+        // A node's first pod may have given it the address that it is probed from.
+        if let Some(live) = &live
+            && node_addresses::are_asked_live(registry.node.system, registry.maps, live)?
+        {
+            registry.node_addresses()?;
+        }
         registry.join(member, PerSlot::of(slot, policy.as_ref(), None::<&Membership>))?;
         Ok(workload)
     }
@@ -247,6 +254,41 @@ impl<S: System> Runtime<S> {
         let policy = membership(node.system, &maps, &live)?;
         let policies = PerSlot::of(live.slot(), Some(&policy), None);
         Ok(registry.exempt_host_interfaces(policies)? > 0)
+    }
+
+    /// Brings what is known of the node's own addresses in line with its interfaces: whether it was not, or `None`
+    /// where the live policy does not ask for them.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn follow_node(&self) -> Result<Option<bool>> {
+        let node = self.node();
+        let held = lock(node, &node.instance.maps(), self.options.lock_timeout)?;
+        let maps = if held.is_some() { PinnedMaps::open(node)? } else { None };
+        let Some(maps) = maps else { return Ok(None) };
+        let Some(live) = live::live(node.system, &maps)? else { return Ok(None) };
+        if !node_addresses::are_asked_live(node.system, &maps, &live)? {
+            return Ok(None);
+        }
+        Ok(Some(Registry::new(node, &maps).node_addresses()? > 0))
+    }
+
+    /// The addresses that rules about `node` take for the node's.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn node_addresses(&self) -> Result<BTreeSet<IpAddr>> {
+        let node = self.node();
+        let Some(maps) = PinnedMaps::open(node)? else { return Ok(BTreeSet::new()) };
+        node_addresses::known(node.system, &maps)
+    }
+
+    /// The addresses that the node has.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn own_addresses(&self) -> Result<BTreeSet<IpAddr>> {
+        node_addresses::found(&self.system)
     }
 
     /// The pod with this key.

@@ -17,7 +17,7 @@ use crate::maps::pinned::{PinnedMaps, sweep};
 use crate::maps::recent;
 use crate::maps::slot::{self as slots, PerSlot};
 use crate::members::registry::{Refreshed, Registry};
-use crate::members::{files, reserved_ports};
+use crate::members::{files, node_addresses, reserved_ports};
 use crate::node::Node;
 use crate::state::record::{self, Record};
 use crate::system::{Prepared, System, Word};
@@ -64,6 +64,9 @@ pub(crate) fn reapply_unchanged<S: System>(
     let mut refreshed = registry.refresh(policies)?;
     if follows {
         refreshed.changed += registry.follow(policies)?;
+    }
+    if node_addresses::are_asked(&profiles) {
+        refreshed.changed += registry.node_addresses()?;
     }
     if state == DispatchState::Newly {
         refreshed.lost = registry.attach_pods()?;
@@ -284,6 +287,9 @@ impl<S: System> Publish<'_, S> {
             refreshed.lost = registry.attach_pods()?;
         }
         let profiles = self.request.tables.get(Table::Profiles);
+        if node_addresses::are_asked(profiles) {
+            refreshed.changed += registry.node_addresses()?;
+        }
         let members = files::members_by_cgroup(node)?;
         refreshed.unprotected = host::attach_if_wanted(node, &self.maps.control, profiles, &new, &members)?;
         let live = self.live.map_or(0, |live| live.generation);

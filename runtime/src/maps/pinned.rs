@@ -75,6 +75,7 @@ pub(crate) struct PinnedMaps<S: System> {
     pub(crate) exempt_routes: Option<S::Map>,
     pub(crate) hits: S::Map,
     /// `None` in a set of an earlier version, until a command adds it.
+    pub(crate) node_addresses: Option<S::Map>,
     pub(crate) member_counts: Option<S::Map>,
     pub(crate) counters: S::Map,
     pub(crate) watches: S::Map,
@@ -106,6 +107,7 @@ impl<S: System> PinnedMaps<S> {
             check(&node.system.map_info(&map)?, def)?;
             maps.insert(def.name, map);
         }
+        let node_addresses = maps.remove(map::NODE_ADDRESSES.name);
         let member_counts = maps.remove(map::MEMBER_COUNTS.name);
         let recent = maps.remove(map::RECENT.name);
         let exempt_ifaces = maps.remove(map::EXEMPT_IFACES.name);
@@ -125,6 +127,7 @@ impl<S: System> PinnedMaps<S> {
             exempt_ifaces,
             exempt_routes,
             hits: take(&map::HITS)?,
+            node_addresses,
             member_counts,
             counters: take(&map::COUNTERS)?,
             watches: take(&map::WATCHES)?,

@@ -13,6 +13,7 @@ pub(crate) mod drift;
 pub(crate) mod files;
 pub(crate) mod interfaces;
 pub(crate) mod namespaces;
+pub(crate) mod node_addresses;
 pub(crate) mod pod;
 pub(crate) mod registry;
 pub(crate) mod reserved_ports;

@@ -191,6 +191,7 @@ impl<S: Netns> Netns for Faulty<S> {
     reading! {
         fn netns_cookie(&self, netns: &Path) -> SysResult<u64>;
         fn netns_addresses(&self, netns: &Path) -> SysResult<Vec<IpAddr>>;
+        fn node_addresses(&self) -> SysResult<Vec<IpAddr>>;
         fn netns_sources(&self, netns: &Path) -> SysResult<Sources>;
         fn netns_network(&self, netns: &Path) -> SysResult<Network>;
         fn netns_setting(&self, netns: &Path, cookie: u64, name: &str) -> SysResult<String>;

@@ -73,6 +73,12 @@ pub trait Netns {
     /// # Errors
     /// What the kernel says.
     fn netns_addresses(&self, netns: &Path) -> SysResult<Vec<IpAddr>>;
+    /// The addresses of the node itself: of those interfaces of the host's network namespace that are up, but for
+    /// loopback's. On one that is down, somebody keeps addresses that are not the node's, such as those of services.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    fn node_addresses(&self) -> SysResult<Vec<IpAddr>>;
     /// Where the connections of a network namespace to others come from, as far as its routes say.
     ///
     /// # Errors

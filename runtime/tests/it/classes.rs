@@ -82,6 +82,7 @@ fn users_groups_and_cgroups_each_decide_and_together() {
             2, 2, 2, 2, 4, 4, 2, 2, 3, // 1000 to 1999
         ],
         sides: vec![to(stage.ports[1]), Verdict::Excluded, Verdict::Denied, Verdict::Excluded],
+        ..Classes::default()
     };
     let policy = stage.policy().cgroup(app.within().unwrap()).classes(classes);
     let applied = runtime.apply(request(&policy.tables())).unwrap();

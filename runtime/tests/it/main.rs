@@ -22,6 +22,7 @@ mod hardship;
 mod kernel;
 mod model;
 mod namespaces;
+mod node_addresses;
 mod past;
 mod pods;
 mod publish;

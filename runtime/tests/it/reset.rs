@@ -79,6 +79,7 @@ fn who_opened_a_connection_decides_whether_a_policy_that_names_identities_closes
         cgroups: vec![("/ground/one/side".into(), 1)],
         cells: vec![0, 1, 1, 1, 1, 1, 1, 1],
         sides: vec![Verdict::Excluded],
+        ..Classes::default()
     };
     let new = policy().classes(classes).tables();
     let applied = runtime.apply(Apply { reset_changed: true, ..request(&new) }).unwrap();

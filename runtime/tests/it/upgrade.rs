@@ -16,7 +16,8 @@ use crate::builds::{self, LATER_BUILD};
 use crate::common::{self, Policy, request};
 use crate::steps::machine;
 
-fn on<S: System>(system: S, instance: &Instance) -> Runtime<S> {
+/// What commands ask, on a system.
+pub fn on<S: System>(system: S, instance: &Instance) -> Runtime<S> {
     let options = Options { lock_timeout: 5_000, command: "test".into() };
     Runtime::on(system, instance.clone(), options).unwrap()
 }

@@ -51,7 +51,8 @@ pub fn run(output: &Output, args: &Explain) -> Result<Exit, Failure> {
         Ok(named) => named,
         Err(found) => return Ok(refused(output, &sources, &found)),
     };
-    let question = Question::of(&image, &people, named, &asked);
+    let nodes = runtime.node_addresses().map_err(failure)?;
+    let question = Question::of(&image, &people, nodes, (named, &asked));
     let explained = question.explained().ok_or_else(|| {
         Failure::cannot("damaged", "the live tables do not answer")
             .help("`meshc apply --repair` rewrites them")
@@ -138,12 +139,19 @@ struct Question<'a> {
     address: Option<IpAddr>,
     /// The addresses of the other end; nothing where they are not known.
     ranges: Vec<AddressRange>,
+    /// The node's own addresses.
+    nodes: BTreeSet<IpAddr>,
     /// The profile of the other end, where it is a member.
     peer: Option<ProfileId>,
 }
 
 impl<'a> Question<'a> {
-    fn of(image: &'a MapImage, people: &'a People, found: Found, asked: &Asked) -> Self {
+    fn of(
+        image: &'a MapImage,
+        people: &'a People,
+        nodes: BTreeSet<IpAddr>,
+        (found, asked): (Found, &Asked),
+    ) -> Self {
         let Found { who, direction, other, identity } = found;
         let members = |who| match who {
             Who::Workload(workload) => people.of_workload(workload),
@@ -165,6 +173,7 @@ impl<'a> Question<'a> {
                 (Some(address), Vec::new(), peer)
             }
             Other::Service(addresses) => (None, addresses.iter().filter_map(host).collect(), None),
+            Other::Node => (None, nodes.iter().filter_map(host).collect(), None),
             Other::Member(other) => {
                 let known = members(other);
                 let mut ranges: BTreeSet<AddressRange> =
@@ -192,36 +201,43 @@ impl<'a> Question<'a> {
             identity,
             address,
             ranges,
+            nodes,
             peer,
         }
     }
 
     /// What is decided: an answer for all addresses that are decided alike.
     fn explained(&self) -> Option<Vec<Explanation>> {
-        let by_address =
-            |own| ByAddress::new(self.image, self.profile, &Flow { own, ..self.flow }, &self.identity);
-        let deciders = [false, true].map(by_address);
-        let [others, own] = deciders;
-        let (others, own) = (others?, own?);
+        let by_address = |node: bool| {
+            let identity = Identity { node, ..self.identity.clone() };
+            let by = |own| ByAddress::new(self.image, self.profile, &Flow { own, ..self.flow }, &identity);
+            Some([by(false)?, by(true)?])
+        };
+        let (elsewhere, at_node) = (by_address(false)?, by_address(true)?);
+        let [others, _] = if self.identity.node { &at_node } else { &elsewhere };
         let pieces: Vec<AddressRange> = match self.address {
             Some(address) => AddressRange::of(Prefix::host(address)).into_iter().collect(),
             None if self.ranges.is_empty() => others.pieces().collect(),
-            None => self.ranges.iter().flat_map(|&range| cut(&others, range)).collect(),
+            None => self.ranges.iter().flat_map(|&range| cut(others, range)).collect(),
         };
         let mut found: Vec<(Explanation, Vec<AddressRange>)> = Vec::new();
-        let mut known: BTreeMap<(bool, SourceId), usize> = BTreeMap::new();
+        let mut known: BTreeMap<(bool, bool, SourceId), usize> = BTreeMap::new();
         let peer = self.peer.filter(|&peer| self.redirects_back(peer));
         for range in pieces {
             let address = range.first_address();
+            let node = self.identity.node || (range.first == range.last && self.nodes.contains(&address));
+            let [others, own] = if node { &at_node } else { &elsewhere };
+            let identity = Identity { node, ..self.identity.clone() };
             for is_own in self.ownership(address) {
-                let (_, source) = (if is_own { &own } else { &others }).at(address)?;
-                if let Some((_, ranges)) = known.get(&(is_own, source)).and_then(|&at| found.get_mut(at)) {
+                let (_, source) = (if is_own { own } else { others }).at(address)?;
+                let key = (node, is_own, source);
+                if let Some((_, ranges)) = known.get(&key).and_then(|&at| found.get_mut(at)) {
                     ranges.push(range);
                     continue;
                 }
                 let flow = Flow { address, own: is_own, ..self.flow };
-                let explained = explain_image(self.image, self.profile, peer, &flow, &self.identity)?;
-                known.insert((is_own, source), found.len());
+                let explained = explain_image(self.image, self.profile, peer, &flow, &identity)?;
+                known.insert(key, found.len());
                 found.push((explained, vec![range]));
             }
         }

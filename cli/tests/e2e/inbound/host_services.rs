@@ -179,7 +179,8 @@ fn kernel_and_model_agree_on_generated_connections_to_a_service() -> Tested {
     let names = SIDECAR_PORTS.map(|port| (port, port.to_string()));
     let _sidecars = (names.iter().map(|(port, name)| serve(&host.beside(), name, &[*port])))
         .collect::<Result<Vec<_>, _>>()?;
-    let to = ReachedAt { town: &host.town, netns: &host.town.host, addresses: ["10.43.0.1", "fd43::1"] };
+    let addresses = ["10.43.0.1", "fd43::1"];
+    let to = ReachedAt { town: &host.town, netns: &host.town.host, addresses, nodes: &[] };
     let apply = |rules: &str| {
         let policy = host.written(rules)?;
         let Some(compiled) = compiled(&policy)? else { return Ok(None) };

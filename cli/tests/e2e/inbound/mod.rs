@@ -9,5 +9,6 @@ mod listeners;
 mod model;
 mod multicast;
 mod nested_containers;
+mod node;
 mod tc;
 mod transparent_sidecar;

@@ -36,6 +36,9 @@ const SOURCES: [&str; 10] = [
     "fd10:0:0:4::",
 ];
 
+/// Those of them that are the node's.
+const NODE: [&str; 5] = ["10.9.3.9", "172.16.5.5", "10.42.1.2", "fd10::1", "fd10:0:0:3::9"];
+
 const LOOPBACK: [&str; 2] = ["127.0.0.1", "::1"];
 
 const PREFIXES: [&str; 16] = [
@@ -62,11 +65,20 @@ fn kernel_and_model_agree_on_generated_inbound_connections() -> Tested {
     let pod = Pod::new(super::WAY)?;
     pod.attach()?;
     let _servers = serve(&pod)?;
-    let reached_at = ReachedAt { town: pod.town(), netns: &pod.town().pod, addresses: POD };
+    // Whoever applies is on the node, whose addresses are these.
+    let node = Netns::new()?;
+    node.ip("link add node0 type bridge\nlink set node0 up")?;
+    for address in NODE {
+        node.ip(&format!(
+            "addr add {address} dev node0 {}",
+            if address.contains(':') { "nodad" } else { "" }
+        ))?;
+    }
+    let reached_at = ReachedAt { town: pod.town(), netns: &pod.town().pod, addresses: POD, nodes: &NODE };
     let apply = |rules: &str| {
         let policy = pod.policy(rules)?;
         let Some(compiled) = compiled(&policy)? else { return Ok(None) };
-        pod.ask(&["apply", "--allow-leaving", &policy.display().to_string()])?;
+        node.run(|| pod.ask(&["apply", "--allow-leaving", &policy.display().to_string()]))??;
         Ok(Some(compiled))
     };
     let ports = [&PORTS[..], &SIDECAR_PORTS[..1]].concat();
@@ -87,6 +99,8 @@ pub(crate) struct ReachedAt<'a> {
     /// The namespace, and an address of it by either family.
     pub(crate) netns: &'a Netns,
     pub(crate) addresses: [&'a str; 2],
+    /// Those of [`SOURCES`] that are the node's.
+    pub(crate) nodes: &'a [&'a str],
 }
 
 impl ReachedAt<'_> {
@@ -99,7 +113,7 @@ impl ReachedAt<'_> {
         apply: impl Fn(&str) -> Result<Option<Compiled>, Failure>,
     ) -> Result<BTreeMap<String, usize>, Failure> {
         self.reach()?;
-        let wanted = if long_runs_are_wanted() { 400 } else { 25 };
+        let wanted = if long_runs_are_wanted() { 400 } else { 36 };
         let mut counts: BTreeMap<String, usize> = BTreeMap::new();
         let (mut applied, mut seed) = (0, 0);
         while applied < wanted {
@@ -110,7 +124,7 @@ impl ReachedAt<'_> {
             applied += 1;
             for _ in 0..FLOWS {
                 let flow = self.any(&mut random, protocols, ports)?;
-                let (kernel, model) = (flow.try_it(self)?, flow.decided(&compiled)?);
+                let (kernel, model) = (flow.try_it(self)?, flow.decided(self, &compiled)?);
                 assert_eq!(kernel, model, "seed {seed}, {flow:?}: kernel and model; {text}");
                 *counts.entry(flow.kind(kernel)).or_default() += 1;
             }
@@ -179,9 +193,11 @@ fn rule(random: &mut Random) -> String {
         leads = format!(" -> {}", random.one(SIDECAR_PORTS));
     }
     let (one, other) = (random.one(PREFIXES), random.one(PREFIXES));
-    let from = match random.below(4) {
-        0 => String::new(),
-        1 if one != other => format!(" from {one}, {other}"),
+    let from = match random.below(12) {
+        0..4 => String::new(),
+        4..7 if one != other => format!(" from {one}, {other}"),
+        7 => " from node".to_owned(),
+        8 if random.often(3) => format!(" from {one}, node"),
         _ => format!(" from {one}"),
     };
     format!("{always}{verb} inbound{ports}{from}{leads}\n")
@@ -227,7 +243,7 @@ impl Flow {
     }
 
     /// What the model says.
-    fn decided(&self, compiled: &Compiled) -> Result<Seen, Failure> {
+    fn decided(&self, to: &ReachedAt<'_>, compiled: &Compiled) -> Result<Seen, Failure> {
         let asked = Asked {
             direction: Direction::Inbound,
             protocol: self.protocol,
@@ -236,7 +252,9 @@ impl Flow {
             own: self.is_own() && !self.source.is_loopback(),
         };
         let profile = compiled.image.workloads.first().ok_or("no workload")?.profile;
-        let decided = Sim::new(&compiled.tables)?.decide(profile, &asked, &Identity::default());
+        let node = to.nodes.iter().any(|ip| ip.parse() == Ok(self.source));
+        let identity = Identity { node, ..Identity::default() };
+        let decided = Sim::new(&compiled.tables)?.decide(profile, &asked, &identity);
         Ok(match decided.ok_or("a table does not answer")?.verdict() {
             Verdict::Redirected { port, .. } => Seen::Redirected(port),
             Verdict::Excluded => Seen::Straight,

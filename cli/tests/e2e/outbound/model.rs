@@ -11,7 +11,7 @@ use mesh_bpf::flow::{Direction, Flow as Asked, Identity, Protocol, Verdict};
 use mesh_bpf::sim::Sim;
 use mesh_compiler::compile::Compiled;
 use mesh_testbed::kernel_test as test;
-use mesh_testbed::{Cgroup, Client, Failure, Manner, Place, Server, Tested, long_runs_are_wanted};
+use mesh_testbed::{Cgroup, Client, Failure, Manner, Netns, Place, Server, Tested, long_runs_are_wanted};
 
 use crate::fixtures::compiled::compiled;
 use crate::fixtures::datagrams::{asked, servers};
@@ -47,12 +47,21 @@ enum Members {
 /// Applies generated policies, which may name the addresses of `own`, and tries flows under each.
 fn agree(stage: &Stage, members: Members, own: &[&str]) -> Tested {
     let _datagrams = servers(stage, &RESOLVERS)?;
+    // Whoever applies is on the node, whose addresses are these.
+    let node = Netns::new()?;
+    node.ip("link add node0 type bridge\nlink set node0 up")?;
+    for address in NODE {
+        node.ip(&format!(
+            "addr add {address} dev node0 {}",
+            if address.contains(':') { "nodad" } else { "" }
+        ))?;
+    }
     let jobs = Jobs::of(stage, members)?;
-    let wanted = if long_runs_are_wanted() { 400 } else { 25 };
+    let wanted = if long_runs_are_wanted() { 400 } else { 36 };
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     let mut of_classes: BTreeMap<&str, usize> = BTreeMap::new();
     let prefixes = [&PREFIXES[..], own].concat();
-    let (mut applied, mut seed) = (0, 0);
+    let (mut applied, mut seed, mut to_node) = (0, 0, 0);
     while applied < wanted {
         seed += 1;
         let mut random = Random::new(seed);
@@ -62,23 +71,25 @@ fn agree(stage: &Stage, members: Members, own: &[&str]) -> Tested {
             Members::Pod => of_a_pod(stage, &rules)?,
         };
         let Some(compiled) = compiled(&policy)? else { continue };
-        stage.apply(&policy)?;
+        node.run(|| stage.apply(&policy))??;
         if applied == 0 && members == Members::Pod {
             let netns = stage.pair().client.path().display().to_string();
             let own: Vec<_> = own.iter().flat_map(|ip| ["--address", ip]).collect();
             let named = ["attach", "--netns", &netns, "--name", "cart-1", "--label", "app=cart"];
-            stage.ask(&[&named[..], &own].concat())?;
+            node.run(|| stage.ask(&[&named[..], &own].concat()))??;
         }
         applied += 1;
         for (flow, kernel) in connect_all(stage, members, (own, &jobs), &mut random)? {
             let (model, class) = decided(&compiled, &flow, &jobs)?;
             assert_eq!(kernel, model, "seed {seed}, {flow:?}: kernel and model; {rules}");
             *counts.entry(kind(&flow, kernel)).or_default() += 1;
+            to_node += usize::from(class != 0 && flow.who.uid == 0 && flow.who.gid == 0 && flow.is_to_node());
             if class != 0 && !flow.who.is_exempt() {
                 *of_classes.entry(verdict(kernel)).or_default() += 1;
             }
         }
     }
+    assert!(to_node > 0, "no flow to the node was decided by a rule about it");
     assert!(of_classes.len() == 3 && of_classes.values().all(|&flows| flows > 10), "{of_classes:?}");
     for verdict in ["redirected", "straight", "denied"] {
         for family in ["tcp v4", "tcp v6", "tcp mapped", "udp v4", "udp v6", "udp mapped"] {
@@ -163,7 +174,13 @@ impl Who {
 
     fn identity(&self, jobs: &Jobs) -> Identity {
         let path = jobs.paths.get(self.depth).filter(|_| self.workload == "cart");
-        Identity { uid: Some(self.uid), gid: Some(self.gid), cgroup: path.cloned(), interface: None }
+        Identity {
+            uid: Some(self.uid),
+            gid: Some(self.gid),
+            cgroup: path.cloned(),
+            interface: None,
+            node: false,
+        }
     }
 }
 
@@ -202,6 +219,10 @@ impl Flow {
         }
     }
 
+    fn is_to_node(&self) -> bool {
+        NODE.iter().any(|ip| ip.parse() == Ok(self.target.ip()))
+    }
+
     fn try_it(&self) -> Seen {
         match self.protocol {
             Protocol::Tcp => {
@@ -221,6 +242,9 @@ impl Flow {
         }
     }
 }
+
+/// Those of [`TARGETS`] that are the node's.
+const NODE: [&str; 6] = ["10.0.3.9", "10.9.0.1", "172.16.5.5", "fd10::1", "fd10:0:0:3::9", "fd10:1::1"];
 
 /// Those of [`TARGETS`] that answer datagrams.
 const RESOLVERS: [&str; 6] =
@@ -315,9 +339,11 @@ fn who(random: &mut Random, cgroups: &[String]) -> String {
 fn addresses(random: &mut Random, prefixes: &[&str]) -> String {
     let [one, other] =
         [(); 2].map(|()| prefixes.get(random.below(prefixes.len())).copied().unwrap_or("::/0"));
-    match random.below(4) {
-        0 => String::new(),
-        1 if one != other => format!(" to {one}, {other}"),
+    match random.below(12) {
+        0..4 => String::new(),
+        4..7 if one != other => format!(" to {one}, {other}"),
+        7 => " to node".to_owned(),
+        8 if random.often(3) => format!(" to {one}, node"),
         _ => format!(" to {one}"),
     }
 }
@@ -354,9 +380,9 @@ fn decided(compiled: &Compiled, flow: &Flow, jobs: &Jobs) -> Result<(Seen, u32),
         port: target.port(),
         own: flow.own,
     };
-    let identity = flow.who.identity(jobs);
+    let identity = Identity { node: flow.is_to_node(), ..flow.who.identity(jobs) };
     let sim = Sim::new(&compiled.tables)?;
-    let class = sim.class_of(profile, &identity).ok_or("a table does not answer")?;
+    let class = sim.class_of(profile, Direction::Outbound, &identity).ok_or("a table does not answer")?;
     let decided = sim.decide(profile, &asked, &identity).ok_or("a table does not answer")?;
     let seen = match decided.verdict() {
         Verdict::Redirected { port, .. } => Seen::Redirected(port),

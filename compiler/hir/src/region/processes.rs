@@ -1,4 +1,5 @@
-//! The process axis: users, groups and cgroups, and how what rules name cuts them.
+//! The axes beside addresses: users, groups and cgroups of processes, and the node at the other end; and how what rules
+//! name cuts them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,7 +8,7 @@ use mesh_bpf::image::IdRange;
 
 use crate::Who;
 
-/// Where users, groups and cgroups are cut.
+/// Where users, groups, cgroups and other ends are cut.
 #[derive(Clone, Debug, Default)]
 pub struct Cuts {
     /// Of every stretch of user ids that no range cuts one; `None`, which is no id, comes first.
@@ -16,26 +17,30 @@ pub struct Cuts {
     gids: BTreeSet<Option<u32>>,
     /// Every path, and none: what covers a cgroup is what covers the deepest of these paths that does.
     paths: BTreeSet<Option<String>>,
+    /// Whether the node is at the other end: no, and yes where something asks.
+    nodes: BTreeSet<bool>,
 }
 
 impl Cuts {
-    /// At what rules name, and at the bounds of other ids and paths.
+    /// At what rules name, and at the bounds of other ids and paths; at the node where `node` says so.
     pub fn at<'p>(
         named: &BTreeSet<&Who>,
         uids: impl Iterator<Item = IdRange>,
         gids: impl Iterator<Item = IdRange>,
         paths: impl Iterator<Item = &'p String>,
+        node: bool,
     ) -> Self {
         let written = named.iter().filter_map(|who| who.cgroup.as_ref()).cloned();
         Self {
             uids: ids(named.iter().filter_map(|who| who.uid).chain(uids)),
             gids: ids(named.iter().filter_map(|who| who.gid).chain(gids)),
             paths: written.chain(paths.cloned()).map(Some).chain([None]).collect(),
+            nodes: BTreeSet::from([false, node || named.iter().any(|who| who.node)]),
         }
     }
 
-    /// The kinds of processes, each with one of it. `alike` is the same for what is known of a process on one side
-    /// alone (its user, its group or its cgroup) where that tells no kinds apart.
+    /// The kinds of who is at the ends, each with one of it. `alike` is the same for what is known of a process on one
+    /// side alone (its user, its group or its cgroup) where that tells no kinds apart.
     pub fn kinds<A: Ord, K: Ord>(
         self,
         alike: impl Fn(&Identity) -> A,
@@ -56,13 +61,16 @@ impl Cuts {
         for user in &users {
             for group in &groups {
                 for path in &paths {
-                    let identity = Identity {
-                        uid: user.uid,
-                        gid: group.gid,
-                        cgroup: path.cgroup.clone(),
-                        interface: None,
-                    };
-                    kinds.entry(kind(&identity)).or_insert(identity);
+                    for &node in &self.nodes {
+                        let identity = Identity {
+                            uid: user.uid,
+                            gid: group.gid,
+                            cgroup: path.cgroup.clone(),
+                            interface: None,
+                            node,
+                        };
+                        kinds.entry(kind(&identity)).or_insert(identity);
+                    }
                 }
             }
         }
@@ -70,14 +78,14 @@ impl Cuts {
     }
 }
 
-/// The sets of these that some process is within, each with such a process.
+/// The sets of these that somebody is within, each with one who is.
 #[must_use]
 pub fn kinds_of_processes<'p>(named: &BTreeSet<&'p Who>) -> BTreeMap<BTreeSet<&'p Who>, Identity> {
-    let cuts = Cuts::at(named, std::iter::empty(), std::iter::empty(), std::iter::empty());
+    let cuts = Cuts::at(named, std::iter::empty(), std::iter::empty(), std::iter::empty(), false);
     cuts.kinds(|identity| sides(named, identity), |identity| holding(named, identity))
 }
 
-/// Those of what is named that hold a process.
+/// Those of what is named that hold who is at the ends.
 #[must_use]
 pub fn holding<'p>(named: &BTreeSet<&'p Who>, identity: &Identity) -> BTreeSet<&'p Who> {
     named.iter().copied().filter(|who| who.holds(identity)).collect()
@@ -86,7 +94,7 @@ pub fn holding<'p>(named: &BTreeSet<&'p Who>, identity: &Identity) -> BTreeSet<&
 /// For each of what is named, whether a process is within its users, its groups and its cgroups.
 #[must_use]
 pub fn sides(named: &BTreeSet<&Who>, identity: &Identity) -> Vec<[bool; 3]> {
-    let one = |uid, gid, cgroup| Who { uid, gid, cgroup }.holds(identity);
+    let one = |uid, gid, cgroup| Who { uid, gid, cgroup, node: false }.holds(identity);
     let sides = |who: &&Who| {
         [one(who.uid, None, None), one(None, who.gid, None), one(None, None, who.cgroup.clone())]
     };
@@ -121,5 +129,13 @@ mod tests {
         // Of users and groups: none, the first, both, the second; each outside, within the outer, within both.
         assert_eq!(kinds.len(), 4 * 3);
         assert!(kinds.contains_key(&BTreeSet::new()));
+        // Each at the node or not.
+        let node = Who { node: true, ..Who::EVERYBODY };
+        let there = Who { node: true, ..users.clone() };
+        let named = BTreeSet::from([&users, &node, &there]);
+        let kinds = kinds_of_processes(&named);
+        assert_eq!(kinds.len(), 2 * 2);
+        assert!(kinds.contains_key(&named));
+        assert!(kinds.iter().all(|(within, identity)| within.contains(&node) == identity.node));
     }
 }

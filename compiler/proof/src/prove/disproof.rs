@@ -32,6 +32,7 @@ impl fmt::Display for Disproof {
             write!(f, ", {direction} {protocol} {port} {preposition} {own}{address}")?;
         }
         if let Some(identity) = &self.identity {
+            f.write_str(if identity.node { ", an address of the node" } else { "" })?;
             f.write_str(&identity.clause())?;
         }
         write!(f, ": expected {}, found {}", self.expected, self.found)

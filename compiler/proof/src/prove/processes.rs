@@ -1,4 +1,4 @@
-//! Whose rules take part for which processes, and which of a profile's trees serve those.
+//! Whose rules take part for which processes and other ends, and which of a profile's trees serve those.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,16 +21,16 @@ pub(super) fn classes<'p>(
     (profile, direction): (ProfileId, Direction),
 ) -> Result<Pairs<'p>, Box<Disproof>> {
     let classes = &image.profile(profile).ok_or_else(|| plain("a profile", "none"))?.classes;
-    if direction == Direction::Inbound {
-        // Nobody of the member opens what it receives.
-        return Ok(Pairs::from([((BTreeSet::new(), 0), Identity::default())]));
-    }
     let rules =
         program.rules.iter().filter(|rule| rule.direction == direction && scopes.contains(&rule.scope));
     let named: BTreeSet<&Who> = rules.flat_map(|rule| &rule.who).map(|item| &item.who).collect();
-    let [uids, gids] = [&classes.uids, &classes.gids].map(|ids| ids.iter().map(|&(range, _)| range));
-    let cuts = Cuts::at(&named, uids, gids, classes.cgroups.iter().map(|(path, _)| path));
+    // Nobody of the member opens what it receives.
+    let opens = direction == Direction::Outbound;
+    let [uids, gids] =
+        [&classes.uids, &classes.gids].map(|ids| ids.iter().filter(move |_| opens).map(|&(range, _)| range));
+    let paths = classes.cgroups.iter().filter(|_| opens).map(|(path, _)| path);
+    let cuts = Cuts::at(&named, uids, gids, paths, classes.node || classes.from_node.is_some());
     let alike = |identity: &Identity| (sides(&named, identity), classes.parts_of(identity));
-    let kind = |identity: &Identity| (holding(&named, identity), classes.class_of(identity));
+    let kind = |identity: &Identity| (holding(&named, identity), classes.class_of(direction, identity));
     Ok(cuts.kinds(alike, kind))
 }

@@ -63,6 +63,7 @@ pub(super) fn boxes_at<'u, 'p>(
             for &rule in units.rules_of(written) {
                 let boxes = units.of_rule.get(rule as usize).into_iter().flatten();
                 for &one in boxes.filter(|one| takes_part(one.number)) {
+                    let rule = units.statement(rule);
                     let support = Support { rule, address: written.address, written: one };
                     level.entry(one.number).or_default().push(support);
                 }

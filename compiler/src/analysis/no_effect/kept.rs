@@ -50,7 +50,9 @@ struct Rule {
     verdict: Verdict,
     bundle: u32,
     shape: u32,
-    boxes: Vec<[u32; 5]>,
+    /// The first rule of its statement.
+    statement: u32,
+    boxes: Vec<[u32; 6]>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -148,8 +150,8 @@ impl Now {
         let rule = |&index: &u32| {
             let rule = program.rules.get(index as usize)?;
             let boxes = boxes_of(&index).iter().map(|one| {
-                let [uid, gid, cgroup] = one.who.map(|unit| places.of(unit));
-                [rank(&numbers, one.number), places.of(one.ports), uid, gid, cgroup]
+                let [uid, gid, cgroup, node] = one.who.map(|unit| places.of(unit));
+                [rank(&numbers, one.number), places.of(one.ports), uid, gid, cgroup, node]
             });
             Some(Rule {
                 scope: rule.scope,
@@ -157,6 +159,7 @@ impl Now {
                 verdict: rule.verdict,
                 bundle: rank(&bundles, units.bundle(index as usize)?),
                 shape: rank(&shapes, *units.shapes.get(index as usize)?),
+                statement: places.of(units.statement(index)),
                 boxes: boxes.collect(),
             })
         };

@@ -90,8 +90,8 @@ fn look(program: &Program, units: &Units<'_>, scopes: &[ScopeId], effects: &mut 
     }
 }
 
-/// The sets of what rules name that some process is within. Outbound alone: nobody of the member opens what it
-/// receives.
+/// The sets of what rules name that somebody is within. Inbound that is the node alone: nobody of the member opens what
+/// it receives.
 fn processes<'p>(
     program: &'p Program,
     scopes: &[ScopeId],

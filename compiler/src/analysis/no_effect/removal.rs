@@ -140,7 +140,7 @@ impl<'a, 'p> RemovalAnalysis<'a, 'p> {
             let above = self.is_above(site, one.bundle);
             let items =
                 self.units.of_rule.get(rule as usize).into_iter().flatten().flat_map(|one| one.units());
-            let units = [rule, one.address].into_iter().chain(items);
+            let units = [self.units.statement(rule), one.address].into_iter().chain(items);
             for unit in units.filter(|&unit| unit != NONE) {
                 let certain = self.units.shared.contains(&unit) || (above && unit != one.address);
                 key.push(if certain { unit } else { NONE - 1 - new.of(unit) });

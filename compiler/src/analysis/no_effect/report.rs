@@ -9,7 +9,7 @@ use mesh_bpf::prefix::Prefix;
 use super::units::{Effects, Unit, Units};
 use crate::diag::{Code, Diagnostic, Severity, all_of};
 use crate::hir::item;
-use crate::hir::{Program, Rule, SERVICE, Who, WhoItem};
+use crate::hir::{NODE, Program, Rule, SERVICE, Who, WhoItem};
 use crate::source::Span;
 
 /// How many items of one rule are underlined.
@@ -26,6 +26,7 @@ pub(super) fn report(
         return;
     }
     let idle: Vec<usize> = (0..program.rules.len())
+        .filter(|&rule| units.statement(super::units::number(rule)) == super::units::number(rule))
         .filter(|&rule| !effects.is_effective(super::units::number(rule)))
         .filter(|&rule| reaches_anyone(program, rule))
         .collect();
@@ -60,13 +61,22 @@ fn identical(program: &Program, idle: &[usize]) -> Vec<Vec<usize>> {
     let mut groups: BTreeMap<_, Vec<usize>> = BTreeMap::new();
     for &index in idle {
         let Some(rule) = program.rules.get(index) else { continue };
+        let boxes = |rule: &'_ Rule| {
+            let addresses: BTreeSet<_> = rule.addresses.iter().map(|item| item.prefix).collect();
+            let whos: BTreeSet<_> = rule.whos().map(|(_, who)| who.clone()).collect();
+            (addresses, whos)
+        };
         let ports: BTreeSet<_> = rule.ports.iter().map(|item| (item.protocol, &item.ports)).collect();
-        let addresses: BTreeSet<_> = rule.addresses.iter().map(|item| item.prefix).collect();
-        let whos: BTreeSet<_> = rule.whos().map(|(_, who)| who).collect();
-        let key = (rule.scope, rule.always, rule.direction, rule.verdict, ports, addresses, whos);
+        let boxes: BTreeSet<_> = parts(program, rule).map(boxes).collect();
+        let key = (rule.scope, rule.always, rule.direction, rule.verdict, ports, boxes);
         groups.entry(key).or_default().push(index);
     }
     groups.into_values().collect()
+}
+
+/// The rules that a statement stands for: two where it says something of the node and of addresses.
+fn parts<'p>(program: &'p Program, rule: &'p Rule) -> impl Iterator<Item = &'p Rule> {
+    program.rules.iter().filter(|part| part.span == rule.span)
 }
 
 fn idle_rules(program: &Program, effects: &Effects, group: &[usize]) -> Option<Diagnostic> {
@@ -114,7 +124,7 @@ fn idle_items(
     for (index, _) in program.rules.iter().enumerate().filter(|(index, _)| reaches_anyone(program, *index)) {
         for unit in units.items_of(index) {
             let known = first.entry(unit).or_insert((index, false));
-            known.1 |= !idle.contains(&index);
+            known.1 |= !idle.contains(&(units.statement(super::units::number(index)) as usize));
         }
     }
     let mut items: BTreeMap<usize, BTreeSet<Unit>> = BTreeMap::new();
@@ -169,10 +179,12 @@ fn words_of(program: &Program, rule: &Rule, span: Span) -> Option<String> {
     if let Some(service) = program.service_at(span) {
         return Some(format!("`{}`", service.label()));
     }
-    if let Some(address) = rule.addresses.iter().find(|item| item.span == span) {
+    let mut addresses = parts(program, rule).flat_map(|part| &part.addresses);
+    if let Some(address) = addresses.find(|item| item.span == span) {
         return Some(format!("`{}`", address.prefix));
     }
-    if let Some(text) = rule.who.iter().find_map(|item| words_of_process(item, span)) {
+    let mut whos = parts(program, rule).flat_map(|part| &part.who);
+    if let Some(text) = whos.find_map(|item| words_of_who(item, span)) {
         return Some(text);
     }
     let ports = rule.ports.iter().find(|item| item.span == span)?;
@@ -181,14 +193,15 @@ fn words_of(program: &Program, rule: &Rule, span: Span) -> Option<String> {
     Some(format!("`{text}`"))
 }
 
-/// What the words at `span` say of a process.
-fn words_of_process(item: &WhoItem, span: Span) -> Option<String> {
-    let Who { uid, gid, ref cgroup } = item.who;
+/// What the words at `span` say of a process, or of the node.
+fn words_of_who(item: &WhoItem, span: Span) -> Option<String> {
+    let Who { uid, gid, ref cgroup, .. } = item.who;
     let side = item.spans.iter().position(|&written| written == Some(span))?;
     let who = match side {
         0 => Who { uid, ..Who::EVERYBODY },
         1 => Who { gid, ..Who::EVERYBODY },
-        _ => Who { cgroup: cgroup.clone(), ..Who::EVERYBODY },
+        2 => Who { cgroup: cgroup.clone(), ..Who::EVERYBODY },
+        _ => return Some(format!("`{NODE}`")),
     };
     Some(format!("`{who}`"))
 }
@@ -212,6 +225,7 @@ fn text(program: &Program, rule: &Rule) -> String {
     let spans: BTreeSet<Span> = rule.ports.iter().map(|item| item.span).collect();
     let places: BTreeSet<Span> = rule.addresses.iter().map(|item| item.span).collect();
     let is_more = if service.is_some() { places.len() > 1 } else { rule.addresses.len() > 1 };
-    let more = if spans.len() > 1 || is_more || rule.who.len() > 1 { " …" } else { "" };
+    let is_more = is_more || rule.who.len() > 1 || parts(program, rule).count() > 1;
+    let more = if spans.len() > 1 || is_more { " …" } else { "" };
     format!("`{first}{more}`")
 }

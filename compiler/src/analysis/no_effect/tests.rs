@@ -47,8 +47,11 @@ proptest! {
         let units = Units::of(&program);
         let effects = effects(&program, &units, None);
         for index in 0..program.rules.len() {
+            // A statement about the node and addresses is two rules.
+            let statement = program.rules[index].span;
+            let parts = program.rules.iter().filter(|rule| rule.span == statement).count();
             let mut without = program.clone();
-            without.rules.remove(index);
+            without.rules.retain(|rule| rule.span != statement);
             // Without the rule redirects may tie that it beat.
             if !ties(&without).is_empty() {
                 continue;
@@ -58,14 +61,20 @@ proptest! {
             // where another rule hides it: a warning must be right, and need not be complete.
             let closes_a_port = program.rules[index].verdict.port().is_some() && !expected;
             if !closes_a_port {
-                prop_assert_eq!(effects.is_effective(number(index)), expected, "rule {}", index);
+                let unit = units.statement(number(index));
+                prop_assert_eq!(effects.is_effective(unit), expected, "rule {}", index);
             }
             for item in 0..program.rules[index].addresses.len() {
                 let mut without = program.clone();
                 let mut left = without.rules[index].addresses.to_vec();
                 left.remove(item);
                 without.rules[index].addresses = left.into();
-                if without.rules[index].addresses.is_empty() || !ties(&without).is_empty() {
+                if without.rules[index].addresses.is_empty() && parts > 1 {
+                    without.rules.remove(index);
+                } else if without.rules[index].addresses.is_empty() {
+                    continue;
+                }
+                if !ties(&without).is_empty() {
                     continue;
                 }
                 let unit = units.items_of(index).nth(item).unwrap();
@@ -78,14 +87,20 @@ proptest! {
             for unit in units.items_of(index).skip(program.rules[index].addresses.len()) {
                 let mut without = program.clone();
                 let span = units.spans[unit as usize];
-                let rule = &mut without.rules[index];
-                let ports: Vec<_> = rule.ports.iter().filter(|item| item.span != span).cloned().collect();
-                let whos: Vec<_> = rule.who.iter().filter(|one| !one.spans.contains(&Some(span))).cloned().collect();
-                if ports.is_empty() || whos.is_empty() != rule.who.is_empty() {
-                    continue;
+                let is_node = |rule: &Rule| rule.who.iter().any(|one| one.spans[3] == Some(span));
+                let mut is_whole = false;
+                if parts > 1 && is_node(&program.rules[index]) {
+                    without.rules.remove(index);
+                } else {
+                    for rule in without.rules.iter_mut().filter(|rule| rule.span == statement) {
+                        let ports: Vec<_> = rule.ports.iter().filter(|item| item.span != span).cloned().collect();
+                        let whos = rule.who.iter().filter(|one| !one.spans.contains(&Some(span)));
+                        let whos: Vec<_> = whos.cloned().collect();
+                        is_whole |= ports.is_empty() || whos.is_empty() != rule.who.is_empty();
+                        (rule.ports, rule.who) = (ports.into(), whos.into());
+                    }
                 }
-                (rule.ports, rule.who) = (ports.into(), whos.into());
-                if !ties(&without).is_empty() {
+                if is_whole || !ties(&without).is_empty() {
                     continue;
                 }
                 let expected = differ(&program, &without);
@@ -177,6 +192,31 @@ fn processes_that_a_wider_rule_names_already() {
     let mut fixture = Fixture::new(&["a"]);
     fixture.rule("m", "deny outbound tcp 25 as uid 5").rule("m", "deny outbound tcp 25 as gid 5");
     fixture.rule("m", "deny outbound tcp 25-26 as cgroup /a");
+    expect(&fixture, &[]);
+}
+
+#[test]
+fn the_node_and_addresses_of_one_statement_are_items_of_one_rule() {
+    let both = "deny outbound tcp 25 to node,10.0.0.1";
+    let mut fixture = Fixture::new(&["a"]);
+    fixture.rule("m", "always exclude outbound tcp 25 to node").rule("m", both);
+    expect(&fixture, &[("`node` decides nothing in `deny outbound tcp 25 to node …`", 2)]);
+    let mut fixture = Fixture::new(&["a"]);
+    fixture.rule("m", "always exclude outbound tcp 25 to 10.0.0.0/8");
+    fixture.rule("m", "deny outbound tcp 25 to node,10.0.0.0/24");
+    expect(&fixture, &[("`10.0.0.0/24` decides nothing in `deny outbound tcp 25 to 10.0.0.0/24 …`", 2)]);
+    let mut fixture = Fixture::new(&["a"]);
+    fixture.rule("m", "always exclude outbound tcp 25").rule("m", both);
+    expect(&fixture, &[("`deny outbound tcp 25 to node …` decides nothing", 2)]);
+    let mut fixture = Fixture::new(&["a"]);
+    fixture.rule("m", both).rule("m", "deny outbound tcp 25 to 10.0.0.1,node");
+    expect(&fixture, &[("`deny outbound tcp 25 to node …` is written more than once", 2)]);
+    // What comes from the node is told from what comes from elsewhere.
+    let mut fixture = Fixture::new(&["a"]);
+    fixture.rule("m", "deny inbound tcp 80 from node").rule("m", "deny inbound tcp 80-81");
+    expect(&fixture, &[("`deny inbound tcp 80 from node` decides nothing", 2)]);
+    let mut fixture = Fixture::new(&["a"]);
+    fixture.rule("m", "exclude inbound tcp 80 from node").rule("m", "deny inbound tcp 80-81");
     expect(&fixture, &[]);
 }
 

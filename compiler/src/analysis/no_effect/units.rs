@@ -11,7 +11,8 @@ use crate::hir::region::real_ports;
 use crate::hir::{Program, Rule, Scope, ScopeId, Who};
 use crate::source::Span;
 
-/// A number for each rule, then for each item of addresses, of ports and of processes.
+/// A number for each rule, then for each item of addresses, of ports and of processes. A statement that says something of
+/// the node and of addresses is two rules, and its number that of the first.
 pub(super) type Unit = u32;
 
 /// No unit: a rule without addresses.
@@ -29,6 +30,8 @@ pub(super) struct Units<'p> {
     pub(super) boxes: Vec<PlainBox<'p>>,
     /// For each rule its boxes.
     pub(super) of_rule: Vec<Vec<RuleBox>>,
+    /// For each rule the first one of its statement.
+    statements: Vec<u32>,
     /// For each rule a number that is equal for rules with the same boxes, in the same order.
     pub(super) shapes: Vec<u32>,
     /// Rules of one direction and scope that share their addresses.
@@ -58,8 +61,8 @@ pub(super) struct PlainBox<'p> {
 pub(super) struct RuleBox {
     pub(super) number: u32,
     pub(super) ports: Unit,
-    /// Of users, groups and cgroups.
-    pub(super) who: [Unit; 3],
+    /// Of users, groups, cgroups and the node.
+    pub(super) who: [Unit; 4],
 }
 
 impl RuleBox {
@@ -106,6 +109,7 @@ impl<'p> Units<'p> {
         let mut units = Self {
             boxes: Vec::new(),
             of_rule: Vec::with_capacity(program.rules.len()),
+            statements: Vec::with_capacity(program.rules.len()),
             shapes: Vec::with_capacity(program.rules.len()),
             bundles: Vec::new(),
             bundle_of: Vec::with_capacity(program.rules.len()),
@@ -114,8 +118,14 @@ impl<'p> Units<'p> {
             shared: BTreeSet::new(),
         };
         let mut owners: HashMap<Unit, u32> = HashMap::new();
+        let mut statements: HashMap<Span, u32> = HashMap::new();
         let mut known: HashMap<(Direction, ScopeId, usize), u32> = HashMap::new();
         for (index, rule) in (0u32..).zip(&program.rules) {
+            let statement = *statements.entry(rule.span).or_insert(index);
+            units.statements.push(statement);
+            if statement != index {
+                units.shared.insert(statement);
+            }
             let next = number(units.bundles.len());
             let key = (rule.direction, rule.scope, rule.addresses.key());
             let bundle = *known.entry(key).or_insert(next);
@@ -142,6 +152,11 @@ impl<'p> Units<'p> {
                     let spans = place.and_then(|place| rule.who.get(place as usize)).map(|item| item.spans);
                     let who =
                         spans.unwrap_or_default().map(|span| span.map_or(NONE, |span| unit(Kind::Who, span)));
+                    for &who in who.iter().filter(|&&who| who != NONE) {
+                        if *owners.entry(who).or_insert(index) != index {
+                            units.shared.insert(who);
+                        }
+                    }
                     boxes.push(RuleBox { number, ports, who });
                 }
             }
@@ -187,6 +202,11 @@ impl<'p> Units<'p> {
         self.bundle_of.get(rule).copied()
     }
 
+    /// The unit of a rule: that of its statement.
+    pub(super) fn statement(&self, rule: u32) -> Unit {
+        self.statements.get(rule as usize).copied().unwrap_or(rule)
+    }
+
     /// The rules that are written at a place.
     pub(super) fn rules_of(&self, written: &Written) -> &[u32] {
         self.bundles.get(written.bundle as usize).map_or(&[][..], |bundle| &bundle.rules)
@@ -229,6 +249,7 @@ impl<'p> Units<'p> {
                     let Some(plain) = self.boxes.get(one.number as usize) else { continue };
                     // Of several addresses none is needed.
                     let address = if let [only] = *bundle.addresses { Some(only) } else { None };
+                    let rule = self.statement(rule);
                     let support: Vec<Unit> = [rule].into_iter().chain(one.units()).chain(address).collect();
                     let needs = |known: &mut Vec<Unit>| known.retain(|unit| support.contains(unit));
                     by_port.entry(port).and_modify(needs).or_insert_with(|| support.clone());
@@ -278,7 +299,7 @@ impl SidecarPorts {
 }
 
 /// The boxes of a rule, and which of them share a unit of ports or of processes.
-fn shape(boxes: &[RuleBox]) -> Vec<(u32, u32, [u32; 3])> {
+fn shape(boxes: &[RuleBox]) -> Vec<(u32, u32, [u32; 4])> {
     let mut local: Vec<Unit> = Vec::new();
     let mut whos = Interner::default();
     let mut shape = Vec::with_capacity(boxes.len());

@@ -1,5 +1,8 @@
 //! Which decisions an observer wants.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
 use mesh_bpf::abi::{self, Watch};
 use mesh_bpf::flow::{Direction, Protocol, Verdict};
 use mesh_bpf::image::SourceKind;
@@ -52,6 +55,8 @@ pub struct Filter {
     pub ports: Option<(u16, u16)>,
     /// The other end: outbound the destination, inbound the source.
     pub peer: Option<Prefix>,
+    /// The other end is one of these addresses: those of the node.
+    pub nodes: Option<BTreeSet<IpAddr>>,
     /// The process's effective user id.
     pub uid: Option<u32>,
     /// A part of the deciding rule's scope and text, as `status` shows them.
@@ -111,6 +116,7 @@ impl Filter {
             && fits(self.protocol, |wanted| decided.protocol == wanted)
             && fits(self.ports, |(low, high)| (low..=high).contains(&decided.destination.1))
             && fits(self.peer, |wanted| peer.is_some_and(|peer| wanted.contains(peer)))
+            && fits(self.nodes.as_ref(), |wanted| peer.is_some_and(|peer| wanted.contains(&peer)))
             && fits(self.uid, |wanted| decided.process.as_ref().is_some_and(|by| by.uid == wanted))
             && fits(self.rule.as_ref(), |wanted| decided.reason.line().contains(wanted.as_str()))
             && (self.verdicts.is_empty() || self.verdicts.iter().any(|&wanted| became(decided, wanted)))

@@ -10,6 +10,7 @@ use crate::maps::live::{Live, membership};
 use crate::maps::pinned::PinnedMaps;
 use crate::maps::slot;
 use crate::members;
+use crate::members::node_addresses;
 use crate::node::Node;
 use crate::system::System;
 
@@ -36,6 +37,9 @@ pub(super) fn drift<S: System>(node: Node<'_, S>, maps: &PinnedMaps<S>, live: &L
     }
     drift.extend(missing.into_iter().map(hooks::drift));
     drift.extend(host::drift_of(node, &maps.control)?);
+    if profiles.as_ref().is_ok_and(node_addresses::are_asked) {
+        drift.extend(node_addresses::drift(node.system, maps)?);
+    }
     if is_there && profiles.is_ok_and(|profiles| acceleration::wanted(profiles.bytes())) {
         drift.extend(acceleration::missing(node)?.into_iter().map(Drift::AcceleratorMissing));
     }

@@ -82,7 +82,8 @@ impl<S: System> Judge<'_, S> {
             port: accepted.local.port(),
             own,
         };
-        let decided = self.sim.decide(workload.profile, &flow, &Identity::default());
+        let identity = Identity { node: self.nodes.contains(&flow.address), ..Identity::default() };
+        let decided = self.sim.decide(workload.profile, &flow, &identity);
         let profile = self.profiles.get(workload.profile.0 as usize);
         Ok(decided.zip(profile).map(|(decided, profile)| Outcome {
             verdict: decided.verdict(),

@@ -1,7 +1,7 @@
 //! The live policy, asked about connections that members opened.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr};
 
 use mesh_bpf::abi::{
@@ -17,7 +17,7 @@ use mesh_bpf::tables::Tables;
 use crate::error::{Error, Result};
 use crate::maps::pinned::PinnedMaps;
 use crate::member::{Key, Member};
-use crate::members::files;
+use crate::members::{files, node_addresses};
 use crate::node::Node;
 use crate::system::System;
 
@@ -35,6 +35,8 @@ pub(super) struct Judge<'a, S: System> {
     pub(super) named: BTreeMap<u64, String>,
     /// The slot of the policy.
     pub(super) slot: u32,
+    /// The node's own addresses.
+    pub(super) nodes: BTreeSet<IpAddr>,
     /// Whether they listen, as far as that was looked up.
     pub(super) sidecars: RefCell<BTreeMap<Sidecar, bool>>,
 }
@@ -52,6 +54,7 @@ impl<'a, S: System> Judge<'a, S> {
         let sim = Sim::new(tables).map_err(Error::Damaged)?;
         let profiles = tables.get(Table::Profiles).records();
         let slot = mesh_bpf::map::slot(maps.control.load(node.system).current_generation());
+        let nodes = node_addresses::known(node.system, maps)?;
         Ok(Self {
             slot,
             node,
@@ -62,6 +65,7 @@ impl<'a, S: System> Judge<'a, S> {
             members,
             numbers,
             named,
+            nodes,
             sidecars: RefCell::default(),
         })
     }
@@ -116,6 +120,7 @@ impl<'a, S: System> Judge<'a, S> {
             port: kept.original_port,
             own: member.addresses.contains(&address),
         };
+        let node = self.nodes.contains(&address);
         // Of what the kernel itself opened nobody knows for whom.
         let identity = match kept.flags & FLOW_OF_KERNEL {
             0 => Identity {
@@ -123,8 +128,9 @@ impl<'a, S: System> Judge<'a, S> {
                 gid: Some(kept.gid),
                 cgroup: self.named.get(&kept.cgroup).cloned(),
                 interface: None,
+                node,
             },
-            _ => Identity::default(),
+            _ => Identity { node, ..Identity::default() },
         };
         Ok(self.sim.decide(workload.profile, &flow, &identity).map(|decided| decided.verdict()))
     }

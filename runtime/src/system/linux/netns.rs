@@ -6,11 +6,14 @@ use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use nix::net::if_::InterfaceFlags;
+
 use super::enter::{HERE, cookie_of, inside, open_netns, own_cookie};
 use super::kernel::Kernel;
 use super::proc::{each_once, namespace_files, namespaces_of_processes};
 use super::step::at;
 use super::{nat, network, route};
+use crate::system::netns::HOST_NETNS;
 use crate::system::{Netns, Network, Sources, SysResult};
 
 impl Netns for Kernel {
@@ -43,6 +46,15 @@ impl Netns for Kernel {
     fn netns_addresses(&self, netns: &Path) -> SysResult<Vec<IpAddr>> {
         let file = at("opening", netns, File::open(netns))?;
         at("entering", netns, netns_addresses(&file))
+    }
+
+    fn node_addresses(&self) -> SysResult<Vec<IpAddr>> {
+        let here = Path::new(HOST_NETNS);
+        at(
+            "looking at the addresses of",
+            here,
+            interface_addresses(|flags| flags.contains(InterfaceFlags::IFF_UP)),
+        )
     }
 
     fn netns_sources(&self, netns: &Path) -> SysResult<Sources> {
@@ -85,14 +97,18 @@ impl Netns for Kernel {
 }
 
 fn netns_addresses(netns: &File) -> io::Result<Vec<IpAddr>> {
-    inside(netns, || {
-        let found = nix::ifaddrs::getifaddrs()?.filter_map(|interface| {
-            let address = interface.address?;
-            let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
-            v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
-        });
-        Ok(found.filter(|address| !address.is_loopback()).collect())
-    })
+    inside(netns, || interface_addresses(|_| true))
+}
+
+/// The addresses of this thread's namespace, of interfaces with such flags.
+fn interface_addresses(counts: impl Fn(InterfaceFlags) -> bool) -> io::Result<Vec<IpAddr>> {
+    let interfaces = nix::ifaddrs::getifaddrs()?.filter(|interface| counts(interface.flags));
+    let found = interfaces.filter_map(|interface| {
+        let address = interface.address?;
+        let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
+        v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
+    });
+    Ok(found.filter(|address| !address.is_loopback()).collect())
 }
 
 /// The interfaces of this thread's namespace by their numbers: loopback is the first.

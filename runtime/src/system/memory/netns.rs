@@ -91,6 +91,10 @@ impl Netns for Memory {
         Ok(namespace.interfaces.borrow().values().flatten().copied().collect())
     }
 
+    fn node_addresses(&self) -> SysResult<Vec<IpAddr>> {
+        self.netns_addresses(Path::new(HOST_NETNS))
+    }
+
     /// Routes choose the first address of each family.
     fn netns_sources(&self, netns: &Path) -> SysResult<Sources> {
         Ok(Sources::of(Sources::default(), &self.netns_addresses(netns)?))

@@ -1,7 +1,10 @@
 //! The flow that `observe` is asked for: as a test writes one, with parts left open.
 
+use std::collections::BTreeSet;
+
 use mesh_bpf::flow::{Direction, Protocol};
 use mesh_bpf::prefix::Prefix;
+use mesh_compiler::hir::NODE;
 use mesh_runtime::Filter;
 
 use crate::failure::Failure;
@@ -14,9 +17,23 @@ enum End {
     Workload(String),
     /// An address or a prefix.
     Network(Prefix),
+    /// `node`
+    Node,
 }
 
-/// `[inbound] END [-> END] [tcp|udp|any] [PORT|LOW-HIGH]`
+impl End {
+    /// Other ends than members: with their addresses, if these are known now.
+    fn peer(self) -> Option<Filter> {
+        match self {
+            Self::Network(prefix) => Some(Filter { peer: Some(prefix), ..Filter::default() }),
+            Self::Node => Some(Filter { nodes: Some(BTreeSet::new()), ..Filter::default() }),
+            Self::Any => Some(Filter::default()),
+            Self::Workload(_) => None,
+        }
+    }
+}
+
+/// `[inbound] END [-> END] [tcp|udp|any] [PORT|LOW-HIGH]`. Which addresses the node has, the caller finds out.
 pub fn parse(text: &str) -> Result<Filter, Failure> {
     let mut words = text.split_whitespace().peekable();
     let inbound = words.next_if_eq(&"inbound").is_some();
@@ -44,27 +61,30 @@ pub fn parse(text: &str) -> Result<Filter, Failure> {
 /// Who is the member, and which direction that makes it.
 fn ends(text: &str, inbound: bool, left: End, right: Option<End>) -> Result<Filter, Failure> {
     let inbound = inbound.then_some(Direction::Inbound);
-    let (workload, peer, direction) = match (left, right) {
-        (End::Any, None) => (None, None, inbound),
-        (End::Workload(name), None) => (Some(name), None, inbound),
-        (End::Network(peer), None) => (None, Some(peer), inbound),
-        (End::Workload(name), Some(End::Any)) => (Some(name), None, Some(Direction::Outbound)),
-        (End::Workload(name), Some(End::Network(peer))) => {
-            (Some(name), Some(peer), Some(Direction::Outbound))
+    let (workload, other, direction) = match (left, right) {
+        (End::Workload(name), None) => (Some(name), End::Any, inbound),
+        (other, None) => (None, other, inbound),
+        (End::Any, Some(End::Any)) => (None, End::Any, inbound),
+        (End::Any, Some(End::Workload(name))) => (Some(name), End::Any, Some(Direction::Inbound)),
+        (End::Any, Some(other)) => (None, other, Some(Direction::Outbound)),
+        (other, Some(End::Any)) if !matches!(other, End::Workload(_)) => {
+            (None, other, Some(Direction::Inbound))
         }
-        (End::Any, Some(End::Network(peer))) => (None, Some(peer), Some(Direction::Outbound)),
-        (End::Any, Some(End::Workload(name))) => (Some(name), None, Some(Direction::Inbound)),
-        (End::Network(peer), Some(End::Workload(name))) => (Some(name), Some(peer), Some(Direction::Inbound)),
-        (End::Network(peer), Some(End::Any)) => (None, Some(peer), Some(Direction::Inbound)),
-        (End::Any, Some(End::Any)) => (None, None, inbound),
-        (End::Workload(_), Some(End::Workload(_))) | (End::Network(_), Some(End::Network(_))) => {
-            return Err(wrong(text, "a workload at one end at the most, and addresses at the other"));
+        (other @ (End::Network(_) | End::Node), Some(End::Workload(name))) => {
+            (Some(name), other, Some(Direction::Inbound))
         }
+        (End::Workload(name), Some(other)) => (Some(name), other, Some(Direction::Outbound)),
+        (End::Network(_) | End::Node, Some(_)) => return Err(two_of_a_kind(text)),
     };
+    let Some(peer) = other.peer() else { return Err(two_of_a_kind(text)) };
     if inbound.is_some() && direction == Some(Direction::Outbound) {
         return Err(wrong(text, "the workload right of the arrow, since the flow is inbound"));
     }
-    Ok(Filter { workload, peer, direction, ..Filter::default() })
+    Ok(Filter { workload, direction, ..peer })
+}
+
+fn two_of_a_kind(text: &str) -> Failure {
+    wrong(text, "a workload at one end at the most, and addresses at the other")
 }
 
 fn is_protocol(word: &str) -> bool {
@@ -75,13 +95,18 @@ fn end(word: &str) -> Result<End, Failure> {
     if word == "any" {
         return Ok(End::Any);
     }
+    if word == NODE {
+        return Ok(End::Node);
+    }
     if let Ok(address) = word.parse() {
         return Ok(End::Network(Prefix::host(address)));
     }
     if word.starts_with(|first: char| first.is_ascii_alphabetic()) && !word.contains(':') {
         return Ok(End::Workload(word.to_owned()));
     }
-    network(word).map(End::Network).ok_or_else(|| wrong(word, "a workload, an address, a prefix or `any`"))
+    network(word)
+        .map(End::Network)
+        .ok_or_else(|| wrong(word, "a workload, an address, a prefix, `node` or `any`"))
 }
 
 fn network(word: &str) -> Option<Prefix> {
@@ -145,6 +170,9 @@ mod tests {
             ("any -> cart 80", Filter { direction: inbound, ports: Some((80, 80)), ..cart() }),
             ("any -> 10.0.0.1", Filter { direction: outbound, peer: net("10.0.0.1/32"), ..any() }),
             ("10.0.0.1 -> any", Filter { direction: inbound, peer: net("10.0.0.1/32"), ..any() }),
+            ("node -> cart", Filter { direction: inbound, nodes: Some(BTreeSet::new()), ..cart() }),
+            ("cart -> node", Filter { direction: outbound, nodes: Some(BTreeSet::new()), ..cart() }),
+            ("node tcp", Filter { protocol: tcp, nodes: Some(BTreeSet::new()), ..any() }),
             ("shop/cart", Filter { workload: Some("shop/cart".into()), ..any() }),
         ] {
             assert_eq!(parse(text).unwrap(), filter, "{text}");
@@ -157,6 +185,7 @@ mod tests {
             "cart ->",
             "cart -> web",
             "10.0.0.1 -> 10.0.0.2",
+            "node -> 10.0.0.2",
             "inbound cart -> 10.0.0.1",
             "cart -> 10.0.0.0/33",
             "cart tcp 80-25",

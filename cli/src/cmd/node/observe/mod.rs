@@ -27,7 +27,10 @@ const EVER: Duration = Duration::from_secs(1 << 32);
 /// Prints decisions: those that are kept, those that happen, or one after the other.
 pub fn run(output: &Output, args: &Observe) -> Result<Exit, Failure> {
     let runtime = open(&args.instance)?;
-    let filter = wanted(args)?;
+    let mut filter = wanted(args)?;
+    if filter.nodes.is_some() {
+        filter.nodes = Some(runtime.own_addresses().map_err(failure)?);
+    }
     if args.since.is_some() && !args.follow && args.for_time.is_some() {
         return Err(Failure::usage(
             "`--for` says how long to wait for what happens, and `--since` shows the past",
