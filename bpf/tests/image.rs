@@ -451,12 +451,39 @@ fn with_node() -> MapImage {
     image.port_tables.extend([table(13), table(14)]);
     let node = |table| Node { prefix: Prefix::Any, source: SourceId(1), ports: [PortTableId(table); 2] };
     let side = |table| Side { tree: vec![node(table)], own: vec![node(table)] };
-    let classes = &mut image.profiles[0].classes;
-    classes.node = true;
-    classes.cells = vec![0, 0, 2, 2, 2, 2, 2, 2, 1, 3, 1, 3, 1, 3, 1, 3];
-    classes.sides.push(side(4));
-    classes.from_node = Some(side(5));
+    for profile in image.profiles.iter_mut().take(1) {
+        profile.classes.node = true;
+        profile.classes.cells = vec![0, 0, 2, 2, 2, 2, 2, 2, 1, 3, 1, 3, 1, 3, 1, 3];
+        profile.classes.sides.push(side(4));
+        profile.classes.from_node = Some(side(5));
+    }
     image
+}
+
+/// An exempt interface is looked at first, whoever is at the other end.
+#[test]
+fn a_profile_may_ask_for_the_node_and_exempt_interfaces() {
+    for (mut image, abi) in [(with_node(), abi::POLICY_ABI), (classed(), abi::POLICY_ABI_CLASSED)] {
+        image.profiles[0].exempt.interfaces = vec![("net*".into(), SourceId(1))];
+        let tables = pack(&image).unwrap();
+        assert_eq!((unpack(&tables).unwrap(), tables.policy_abi()), (image, abi));
+        let sim = Sim::new(&tables).unwrap();
+        for direction in Direction::ALL {
+            let flow = Flow {
+                direction,
+                protocol: Protocol::Tcp,
+                address: IpAddr::V4(0x0a00_0001.into()),
+                port: 80,
+                own: false,
+            };
+            for (interface, is_exempt) in [("net1", true), ("eth0", false)] {
+                let identity =
+                    Identity { node: true, interface: Some(interface.into()), ..Identity::default() };
+                let decided = sim.decide(ProfileId(0), &flow, &identity).unwrap();
+                assert_eq!(matches!(decided, Decided::Exempt(_)), is_exempt, "{interface}");
+            }
+        }
+    }
 }
 
 #[test]

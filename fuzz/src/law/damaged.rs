@@ -429,22 +429,38 @@ fn drop_selector(image: &mut MapImage, random: &mut Random) -> Option<()> {
     Some(())
 }
 
-/// Those of one of the profiles that have any.
-fn classes<'i>(image: &'i mut MapImage, random: &mut Random) -> Option<&'i mut Classes> {
-    let has = |classes: &Classes| !classes.sides.is_empty();
+/// Those of one of the profiles that have any such.
+fn classes<'i>(
+    image: &'i mut MapImage,
+    random: &mut Random,
+    has: fn(&Classes) -> bool,
+) -> Option<&'i mut Classes> {
     let index = random.below(image.profiles.iter().filter(|profile| has(&profile.classes)).count());
     image.profiles.iter_mut().map(|profile| &mut profile.classes).filter(|classes| has(classes)).nth(index)
 }
 
+/// Whether they are told apart at all; by the node alone too.
+fn has_sides(classes: &Classes) -> bool {
+    !classes.sides.is_empty()
+}
+
+fn has_ids(classes: &Classes) -> bool {
+    !classes.uids.is_empty() || !classes.gids.is_empty()
+}
+
+fn has_cgroups(classes: &Classes) -> bool {
+    !classes.cgroups.is_empty()
+}
+
 fn change_class(image: &mut MapImage, random: &mut Random) -> Option<()> {
-    let classes = classes(image, random)?;
+    let classes = classes(image, random, has_sides)?;
     let another = u32::try_from(random.below(1 + classes.sides.len())).ok()?;
     *any(&mut classes.cells, random)? = another;
     Some(())
 }
 
 fn shift_class(image: &mut MapImage, random: &mut Random) -> Option<()> {
-    let classes = classes(image, random)?;
+    let classes = classes(image, random, has_ids)?;
     let of = if random.once_in(2) { &mut classes.uids } else { &mut classes.gids };
     let range = &mut of.last_mut()?.0;
     range.last = range.last.checked_add(1)?;
@@ -452,7 +468,7 @@ fn shift_class(image: &mut MapImage, random: &mut Random) -> Option<()> {
 }
 
 fn change_part(image: &mut MapImage, random: &mut Random) -> Option<()> {
-    let classes = classes(image, random)?;
+    let classes = classes(image, random, |classes| has_ids(classes) || has_cgroups(classes))?;
     let before = classes.parts();
     let mut last = |part: u32| u32::try_from(random.below(part as usize)).ok().filter(|&part| part != 0);
     let [users, groups, cgroups, _] = before.map(&mut last);
@@ -466,7 +482,7 @@ fn change_part(image: &mut MapImage, random: &mut Random) -> Option<()> {
 }
 
 fn move_cgroup(image: &mut MapImage, random: &mut Random) -> Option<()> {
-    let classes = classes(image, random)?;
+    let classes = classes(image, random, has_cgroups)?;
     any(&mut classes.cgroups, random)?.0.push('0');
     classes.cgroups.sort_unstable();
     Some(())
@@ -482,7 +498,7 @@ fn swap_ends(image: &mut MapImage, random: &mut Random) -> Option<()> {
 }
 
 fn swap_classes(image: &mut MapImage, random: &mut Random) -> Option<()> {
-    let classes = classes(image, random)?;
+    let classes = classes(image, random, |classes| classes.sides.len() > 1)?;
     let [one, other] = [(); 2].map(|()| random.below(classes.sides.len()));
     classes.sides.swap(one, other);
     Some(())

@@ -89,6 +89,8 @@ fn agree(stage: &Stage, members: Members, own: &[&str]) -> Tested {
             }
         }
     }
+    // Others tie, or tell too many kinds of processes apart.
+    assert!(applied as u64 * 2 > seed, "{applied} of {seed} generated policies compile");
     assert!(to_node > 0, "no flow to the node was decided by a rule about it");
     assert!(of_classes.len() == 3 && of_classes.values().all(|&flows| flows > 10), "{of_classes:?}");
     for verdict in ["redirected", "straight", "denied"] {

@@ -79,6 +79,12 @@ fn parts<'p>(program: &'p Program, rule: &'p Rule) -> impl Iterator<Item = &'p R
     program.rules.iter().filter(|part| part.span == rule.span)
 }
 
+/// Where the first item of what one of those is about is written.
+fn first_item(rule: &Rule) -> Option<Span> {
+    let node = rule.who.first().and_then(|item| item.spans.last().copied().flatten());
+    rule.addresses.first().map(|item| item.span).or(node)
+}
+
 fn idle_rules(program: &Program, effects: &Effects, group: &[usize]) -> Option<Diagnostic> {
     let mut rules: Vec<&Rule> = group.iter().filter_map(|&index| program.rules.get(index)).collect();
     rules.sort_by_key(|rule| rule.span);
@@ -206,8 +212,9 @@ fn words_of_who(item: &WhoItem, span: Span) -> Option<String> {
     Some(format!("`{who}`"))
 }
 
-/// A rule as its first item says it; `…` where there are more.
+/// A statement as its first item says it; `…` where there are more.
 fn text(program: &Program, rule: &Rule) -> String {
+    let rule = parts(program, rule).min_by_key(|part| first_item(part)).unwrap_or(rule);
     let address = rule.addresses.first();
     let prefix = address.map_or(Prefix::Any, |item| item.prefix);
     let service = address.and_then(|item| program.service_named(item.by));

@@ -197,20 +197,20 @@ fn processes_that_a_wider_rule_names_already() {
 
 #[test]
 fn the_node_and_addresses_of_one_statement_are_items_of_one_rule() {
-    let both = "deny outbound tcp 25 to node,10.0.0.1";
+    let both = "deny outbound tcp 25 to node,10.0.0.0/24";
     let mut fixture = Fixture::new(&["a"]);
     fixture.rule("m", "always exclude outbound tcp 25 to node").rule("m", both);
     expect(&fixture, &[("`node` decides nothing in `deny outbound tcp 25 to node …`", 2)]);
     let mut fixture = Fixture::new(&["a"]);
     fixture.rule("m", "always exclude outbound tcp 25 to 10.0.0.0/8");
     fixture.rule("m", "deny outbound tcp 25 to node,10.0.0.0/24");
-    expect(&fixture, &[("`10.0.0.0/24` decides nothing in `deny outbound tcp 25 to 10.0.0.0/24 …`", 2)]);
+    expect(&fixture, &[("`10.0.0.0/24` decides nothing in `deny outbound tcp 25 to node …`", 2)]);
     let mut fixture = Fixture::new(&["a"]);
     fixture.rule("m", "always exclude outbound tcp 25").rule("m", both);
     expect(&fixture, &[("`deny outbound tcp 25 to node …` decides nothing", 2)]);
     let mut fixture = Fixture::new(&["a"]);
-    fixture.rule("m", both).rule("m", "deny outbound tcp 25 to 10.0.0.1,node");
-    expect(&fixture, &[("`deny outbound tcp 25 to node …` is written more than once", 2)]);
+    fixture.rule("m", both).rule("m", "deny outbound tcp 25 to 10.0.0.0/24,node");
+    expect(&fixture, &[("`deny outbound tcp 25 to 10.0.0.0/24 …` is written more than once", 2)]);
     // What comes from the node is told from what comes from elsewhere.
     let mut fixture = Fixture::new(&["a"]);
     fixture.rule("m", "deny inbound tcp 80 from node").rule("m", "deny inbound tcp 80-81");
