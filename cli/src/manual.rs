@@ -131,10 +131,10 @@ pub fn page(command: &str) -> Page {
             &[
                 (
                     "kubectl get -A -o yaml deploy,sts,ds,ns,cm | meshc import istio > istio.mesh",
-                    "all that Istio intercepts",
+                    "all of a cluster",
                 ),
                 ("meshc import istio cart.yaml", "one file"),
-                ("meshc import istio --report cluster.yaml > istio.mesh", "and what became of each setting"),
+                ("meshc import istio --report cluster.yaml > istio.mesh", "and its report"),
             ],
             &[],
             &["check", "test", "fmt"],

@@ -56,7 +56,16 @@ fn every_example_is_a_command_line() {
         for line in examples(&text(&meshc(&[&command, "--help"]).stdout)) {
             // With `--help` at its end a line is read as far as that, and nothing is done.
             let (_, line) = line.split_once("meshc ").unwrap_or_else(|| panic!("{command}: `{line}`"));
-            let line = line.split([')', '|', '<']).next().unwrap().split(" -- ").next().unwrap();
+            let line = line
+                .split([')', '|', '<'])
+                .next()
+                .unwrap()
+                .split(" > ")
+                .next()
+                .unwrap()
+                .split(" -- ")
+                .next()
+                .unwrap();
             let asked = format!("'{}' {line} --help", env!("CARGO_BIN_EXE_meshc"));
             let asked = Command::new("sh").args(["-c", &asked]).output().unwrap();
             assert!(asked.status.success(), "{line}: {}", text(&asked.stderr));
