@@ -306,6 +306,18 @@ fn checks_speak_of_services_and_not_of_their_addresses() {
     assert_eq!(mixed[0].1, "the set `s` holds both ports and addresses", "{mixed:?}");
 }
 
+/// What a rule says of the node holds also where the services beside it have no addresses.
+#[test]
+fn a_rule_of_the_node_and_a_service_without_addresses_is_of_the_node_alone() {
+    let of = |line: &str| {
+        let body = format!(" deny outbound tcp 22 to node, service a\n test \"t\" {{ {line} }}");
+        problems(&body, &[("default/a", &[])])
+    };
+    assert_eq!(of("w -> node tcp 22 is denied"), []);
+    let [(code, ..)] = of("w -> 192.0.2.1 tcp 22 is denied").try_into().unwrap();
+    assert_eq!(code, Code::TestFailed);
+}
+
 #[test]
 fn a_test_of_a_service_holds_for_all_its_addresses_and_tells_the_one_that_differs() {
     let known: [(&str, &[&str]); 1] = [("default/a", &["10.0.0.1", "10.0.0.2", "fd00::1"])];

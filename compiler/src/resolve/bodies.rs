@@ -118,10 +118,8 @@ impl<'a> Resolver<'a, '_> {
         let (Some(scope), Some(verdict)) = (context.scope, verdict(rule.verb.value)) else { return };
         let ports = ports.unwrap_or_else(|| default_ports(rule).into());
         let node = nodes(rule.addresses.as_deref());
-        let is_node = rule.addresses.as_ref().is_some_and(|written| written.len() == node.len());
-        // A rule without ports, addresses or processes here had some that were wrong, and would now be wider.
-        let has_none = addresses.as_ref().is_some_and(|addresses| addresses.is_empty());
-        if ports.is_empty() || (has_none && (!is_node || node.is_empty())) {
+        // A rule without ports or processes here had some that were wrong, and would now be wider.
+        if ports.is_empty() {
             return;
         }
         let Some(who) = whos(rule.who.as_deref()) else { return };
@@ -140,7 +138,8 @@ impl<'a> Resolver<'a, '_> {
             let who = at_node(&who, &node).into();
             self.program.rules.push(hir::Rule { addresses: List::default(), who, ..resolved.clone() });
         }
-        if !is_node || node.is_empty() {
+        // Without addresses it named the node alone, or services that have none, or what was wrong: for nobody else.
+        if rule.addresses.is_none() || !resolved.addresses.is_empty() {
             self.program.rules.push(resolved);
         }
     }
