@@ -25,6 +25,7 @@ pub struct Policy {
     ports: Vec<(u16, Verdict)>,
     cgroups: Vec<String>,
     exempt_cgroups: Vec<String>,
+    exempt_interfaces: Vec<String>,
     conditions: Vec<Condition>,
     others: Vec<(Subject, String)>,
     prefixes: u32,
@@ -74,6 +75,12 @@ impl Policy {
 
     pub fn exempt(mut self, path: impl Into<String>) -> Self {
         self.exempt_cgroups.push(path.into());
+        self
+    }
+
+    /// By a name, or with `*` at the end by all that begin so.
+    pub fn exempt_interface(mut self, name: &str) -> Self {
+        self.exempt_interfaces.push(name.into());
         self
     }
 
@@ -152,6 +159,8 @@ impl Policy {
             profile.acceleration.local = vec![(PortRange::ALL, source)];
         }
         profile.exempt.cgroups = self.exempt_cgroups.iter().map(|path| (path.clone(), exempt)).collect();
+        profile.exempt.interfaces =
+            self.exempt_interfaces.iter().map(|name| (name.clone(), exempt)).collect();
         let selector = Selector {
             cgroups: self.cgroups.clone(),
             conditions: self.conditions.clone(),

@@ -18,6 +18,7 @@ mod confirm;
 mod flips;
 mod grace;
 mod hardship;
+mod interfaces;
 
 mod kernel;
 mod model;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use mesh_bpf::prefix::Prefix;
 use mesh_bpf::program::Inbound;
 use mesh_bpf::program::{PROGRAMS, Role};
 use mesh_bpf::tables::Tables;
@@ -91,7 +92,7 @@ impl<'a> Bed<'a> {
     /// `cgroups` are the paths of two cgroups that are there; the second only joins before [`Act::Same`].
     fn new(instance: &'a Instance, cgroups: [&str; 2]) -> Self {
         let old = Policy::new().redirect(80, 15001).cgroup(cgroups[0]).exempt(cgroups[1]);
-        let old = old.tiers(&["web", "db"]).meshes(&["on", "off"]);
+        let old = old.tiers(&["web", "db"]).meshes(&["on", "off"]).exempt_interface("net*");
         let new = Policy::new().deny(80).cgroup(cgroups[1]).exempt(cgroups[0]).prefixes(40);
         Self { instance, old: old.tables(), new: new.tables() }
     }
@@ -342,7 +343,9 @@ pub fn machine() -> (Memory, Instance) {
         memory.make_cgroup(&instance.cgroup.join(name));
     }
     memory.mount_bpffs(&instance.bpffs);
-    memory.make_netns(Path::new("/var/netns"), &[1, 2]);
+    let netns = Path::new("/var/netns");
+    memory.make_netns(netns, &[1, 2]);
+    memory.route_by(netns, 2, "net1", &["10.2.0.0".parse::<IpAddr>().map(Prefix::host).unwrap()]).unwrap();
     (memory, instance)
 }
 
