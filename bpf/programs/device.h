@@ -198,8 +198,8 @@ static __always_inline __u32 named_device(struct bpf_sock_addr *ctx, bool v6, en
 /* The source that exempts what goes there by an interface of the member, or 0: by the one that the socket names, else by
  * the one that the routes lead there.
  */
-static __always_inline __u32 exempt_way(struct bpf_sock_addr *ctx, bool v6, enum call call, struct mesh_member *member,
-					struct question *q)
+static __always_inline __u32 exempt_by_interface(struct bpf_sock_addr *ctx, bool v6, enum call call,
+						 struct mesh_member *member, struct question *q)
 {
 	__u32 device;
 

@@ -602,7 +602,7 @@ static __always_inline struct verdict outbound(struct bpf_sock_addr *ctx, bool v
 	a.source = is_kernels ? 0 : exempt_find(&q, profile);
 	is_sidecars = a.source;
 	if (!a.source && profile->flags & MESH_PROFILE_EXEMPT_INTERFACES)
-		a.source = exempt_way(ctx, v6, call, member, &q);
+		a.source = exempt_by_interface(ctx, v6, call, member, &q);
 	if (a.source) {
 		if (is_sidecars)
 			accelerate_exempt(ctx, call == CONNECT, &q, profile);

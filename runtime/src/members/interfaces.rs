@@ -46,7 +46,7 @@ pub struct ExemptInterfaces {
 
 /// What of a network namespace one policy exempts.
 #[derive(Debug, Default)]
-struct Ways {
+struct NamespaceExemptions {
     interfaces: BTreeMap<u32, SourceId>,
     /// The addresses as of IPv6, v4-mapped; 0: not by exempt interfaces.
     routes: Vec<(Block, SourceId)>,
@@ -58,7 +58,7 @@ type Block = (u128, u8);
 
 const NOT_EXEMPT: SourceId = SourceId(0);
 
-impl Ways {
+impl NamespaceExemptions {
     fn of(network: &Network, patterns: &[(String, SourceId)]) -> Self {
         let source = |name: &str| interface_by(patterns, Some(name)).map(|&(_, source)| source);
         let interfaces =
@@ -115,9 +115,9 @@ fn holds((address, len): Block, (other, longer): Block) -> bool {
     len <= longer && (address ^ other).checked_shr(128 - u32::from(len)).unwrap_or(0) == 0
 }
 
-/// Namespaces that were looked at.
+/// Network namespaces that were read.
 #[derive(Debug, Default)]
-pub(super) struct Looked {
+pub(super) struct SeenNetworks {
     host: Option<Network>,
 }
 
@@ -128,7 +128,7 @@ impl<S: System> Registry<'_, S> {
         if !policies.into_iter().flatten().any(|policy| !policy.exempt_interfaces.is_empty()) {
             return Ok(0);
         }
-        let wanted = self.interface_entries(member, policies, &mut Looked::default())?;
+        let wanted = self.interface_entries(member, policies, &mut SeenNetworks::default())?;
         self.align_interfaces(wanted, |id, slot| id == member.id && is_given(policies, slot))
     }
 
@@ -162,10 +162,10 @@ impl<S: System> Registry<'_, S> {
     }
 
     fn all_interface_entries(&self, members: &[Member], policies: Policies<'_>) -> Result<[Entries; 2]> {
-        let (mut wanted, mut looked) = ([Entries::new(), Entries::new()], Looked::default());
+        let (mut wanted, mut seen) = ([Entries::new(), Entries::new()], SeenNetworks::default());
         if policies.into_iter().flatten().any(|policy| !policy.exempt_interfaces.is_empty()) {
             for member in members {
-                let of_member = self.interface_entries(member, policies, &mut looked)?;
+                let of_member = self.interface_entries(member, policies, &mut seen)?;
                 wanted.iter_mut().zip(of_member).for_each(|(all, more)| all.extend(more));
             }
         }
@@ -205,16 +205,16 @@ impl<S: System> Registry<'_, S> {
         &self,
         member: &Member,
         policies: Policies<'_>,
-        looked: &mut Looked,
+        seen: &mut SeenNetworks,
     ) -> Result<[Entries; 2]> {
         let (mut interfaces, mut routes) = (Entries::new(), Entries::new());
         for (slot, policy) in (0u32..).zip(policies) {
-            let Some((ways, _)) =
-                policy.map(|policy| self.ways(member, policy, looked)).transpose()?.flatten()
+            let Some((exempt, _)) =
+                policy.map(|policy| self.exemptions(member, policy, seen)).transpose()?.flatten()
             else {
                 continue;
             };
-            let [more_interfaces, more_routes] = ways.entries(member.id, slot);
+            let [more_interfaces, more_routes] = exempt.entries(member.id, slot);
             interfaces.extend(more_interfaces);
             routes.extend(more_routes);
         }
@@ -223,21 +223,21 @@ impl<S: System> Registry<'_, S> {
 
     /// What a policy exempts of a member's namespace; `None` where it exempts no interface of the member, or where the
     /// namespace has gone.
-    fn ways(
+    fn exemptions(
         &self,
         member: &Member,
         policy: &Membership,
-        looked: &mut Looked,
-    ) -> Result<Option<(Ways, Network)>> {
+        seen: &mut SeenNetworks,
+    ) -> Result<Option<(NamespaceExemptions, Network)>> {
         // One that two workloads select has no profile, and that is told elsewhere.
         let Ok(Some(workload)) = member.workload(policy) else { return Ok(None) };
         let Some(patterns) = policy.exempt_interfaces.get(&workload.profile) else { return Ok(None) };
-        let Some(network) = self.network(member, looked)? else { return Ok(None) };
-        Ok(Some((Ways::of(&network, patterns), network)))
+        let Some(network) = self.network(member, seen)? else { return Ok(None) };
+        Ok(Some((NamespaceExemptions::of(&network, patterns), network)))
     }
 
-    fn network(&self, member: &Member, looked: &mut Looked) -> Result<Option<Network>> {
-        let netns: PathBuf = match (member.key, &looked.host) {
+    fn network(&self, member: &Member, seen: &mut SeenNetworks) -> Result<Option<Network>> {
+        let netns: PathBuf = match (member.key, &seen.host) {
             (Key::Cgroup(_), Some(host)) => return Ok(Some(host.clone())),
             (Key::Cgroup(_), None) => Path::new(HOST_NETNS).into(),
             (Key::Netns(cookie), _) => match pod::find(self.node.system, member, cookie)? {
@@ -248,7 +248,7 @@ impl<S: System> Registry<'_, S> {
         match self.node.system.netns_network(&netns) {
             Ok(network) => {
                 if matches!(member.key, Key::Cgroup(_)) {
-                    looked.host = Some(network.clone());
+                    seen.host = Some(network.clone());
                 }
                 Ok(Some(network))
             }
@@ -264,14 +264,14 @@ impl<S: System> Registry<'_, S> {
         member: &Member,
         policy: &Membership,
     ) -> Result<Option<ExemptInterfaces>> {
-        let found = self.ways(member, policy, &mut Looked::default())?;
-        Ok(found.map(|(ways, network)| ExemptInterfaces {
+        let found = self.exemptions(member, policy, &mut SeenNetworks::default())?;
+        Ok(found.map(|(exempt, network)| ExemptInterfaces {
             interfaces: (network.interfaces.into_iter())
-                .map(|(number, name)| (name, ways.interfaces.contains_key(&number)))
+                .map(|(number, name)| (name, exempt.interfaces.contains_key(&number)))
                 .collect(),
-            routes: ways.routes.len(),
+            routes: exempt.routes.len(),
             special: network.special,
-            has_too_many: ways.has_too_many,
+            has_too_many: exempt.has_too_many,
         }))
     }
 
@@ -288,7 +288,7 @@ impl<S: System> Registry<'_, S> {
         }
         let member = Member { id: number, ..member.clone() };
         let policies = PerSlot::of(slot, Some(policy), None);
-        let [interfaces, routes] = self.interface_entries(&member, policies, &mut Looked::default())?;
+        let [interfaces, routes] = self.interface_entries(&member, policies, &mut SeenNetworks::default())?;
         let known = |map: &Option<S::Map>, is_ours: fn(&[u8]) -> Option<(u32, u32)>| {
             let Some(map) = map else { return Ok::<_, crate::error::Error>(Entries::new()) };
             let all = self.node.system.entries(map)?.into_iter();
@@ -336,7 +336,7 @@ mod tests {
     /// The prefixes that are told apart.
     fn told(routes: &[(&str, &[u32])]) -> Vec<(String, u32)> {
         let patterns = [("net1".to_owned(), NET1), ("net2".to_owned(), NET2)];
-        let ways = Ways::of(&network(routes), &patterns);
+        let exempt = NamespaceExemptions::of(&network(routes), &patterns);
         let text = |(address, len): Block| {
             let v6 = std::net::Ipv6Addr::from(address);
             match v6.to_canonical() {
@@ -344,7 +344,7 @@ mod tests {
                 std::net::IpAddr::V6(v6) => format!("{v6}/{len}"),
             }
         };
-        ways.routes.into_iter().map(|(block, source)| (text(block), source.0)).collect()
+        exempt.routes.into_iter().map(|(block, source)| (text(block), source.0)).collect()
     }
 
     fn is(found: &[(String, u32)], expected: &[(&str, u32)]) {
@@ -393,10 +393,11 @@ mod tests {
         let of =
             |count: usize| Network { routes: text.iter().take(count).map(one).collect(), ..network(&[]) };
         let patterns = [("net1".to_owned(), NET1)];
-        let (fits, over) = (Ways::of(&of(1024), &patterns), Ways::of(&of(1025), &patterns));
+        let (fits, over) =
+            (NamespaceExemptions::of(&of(1024), &patterns), NamespaceExemptions::of(&of(1025), &patterns));
         assert_eq!((fits.routes.len(), fits.has_too_many), (1024, false));
         assert_eq!((over.routes.len(), over.has_too_many, over.interfaces.len()), (0, true, 1));
-        let unread = Ways::of(&Network { has_too_many: true, ..of(1) }, &patterns);
+        let unread = NamespaceExemptions::of(&Network { has_too_many: true, ..of(1) }, &patterns);
         assert_eq!((unread.routes.len(), unread.has_too_many), (0, true));
     }
 }
