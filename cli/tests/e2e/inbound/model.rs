@@ -13,7 +13,7 @@ use mesh_testbed::{
     long_runs_are_wanted,
 };
 
-use crate::fixtures::compiled::compiled;
+use crate::fixtures::compiled::{compiled, node_with};
 use crate::fixtures::random::{Random, ports};
 use crate::fixtures::seen::{Seen, Wrong};
 use crate::fixtures::stage::{PORTS, SIDECAR_PORTS};
@@ -66,14 +66,7 @@ fn kernel_and_model_agree_on_generated_inbound_connections() -> Tested {
     pod.attach()?;
     let _servers = serve(&pod)?;
     // Whoever applies is on the node, whose addresses are these.
-    let node = Netns::new()?;
-    node.ip("link add node0 type bridge\nlink set node0 up")?;
-    for address in NODE {
-        node.ip(&format!(
-            "addr add {address} dev node0 {}",
-            if address.contains(':') { "nodad" } else { "" }
-        ))?;
-    }
+    let node = node_with(&NODE)?;
     let reached_at = ReachedAt { town: pod.town(), netns: &pod.town().pod, addresses: POD, nodes: &NODE };
     let apply = |rules: &str| {
         let policy = pod.policy(rules)?;
@@ -132,8 +125,12 @@ impl ReachedAt<'_> {
         Ok(counts)
     }
 
-    /// Gives the other pod all sources.
+    /// Gives the other pod all sources, and tells each of them of every datagram that is denied: the kernel answers one
+    /// address a few times a second at the most.
     fn reach(&self) -> Tested {
+        for family in ["net/ipv4/icmp_ratelimit", "net/ipv6/icmp/ratelimit"] {
+            self.netns.set(family, "0")?;
+        }
         for (range, via) in
             [("10.9.0.0/16", "10.42.1.2"), ("172.16.0.0/12", "10.42.1.2"), ("fd10::/16", "fd42:1::2")]
         {

@@ -11,9 +11,9 @@ use mesh_bpf::flow::{Direction, Flow as Asked, Identity, Protocol, Verdict};
 use mesh_bpf::sim::Sim;
 use mesh_compiler::compile::Compiled;
 use mesh_testbed::kernel_test as test;
-use mesh_testbed::{Cgroup, Client, Failure, Manner, Netns, Place, Server, Tested, long_runs_are_wanted};
+use mesh_testbed::{Cgroup, Client, Failure, Manner, Place, Server, Tested, long_runs_are_wanted};
 
-use crate::fixtures::compiled::compiled;
+use crate::fixtures::compiled::{compiled, node_with};
 use crate::fixtures::datagrams::{asked, servers};
 use crate::fixtures::random::{Random, ports};
 use crate::fixtures::seen::{Seen, seen};
@@ -48,14 +48,7 @@ enum Members {
 fn agree(stage: &Stage, members: Members, own: &[&str]) -> Tested {
     let _datagrams = servers(stage, &RESOLVERS)?;
     // Whoever applies is on the node, whose addresses are these.
-    let node = Netns::new()?;
-    node.ip("link add node0 type bridge\nlink set node0 up")?;
-    for address in NODE {
-        node.ip(&format!(
-            "addr add {address} dev node0 {}",
-            if address.contains(':') { "nodad" } else { "" }
-        ))?;
-    }
+    let node = node_with(&NODE)?;
     let jobs = Jobs::of(stage, members)?;
     let wanted = if long_runs_are_wanted() { 400 } else { 36 };
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
