@@ -221,7 +221,7 @@ fn entry_of_users(entry: &str) -> Result<Rule, String> {
         return Err("without a port".into());
     }
     let rule = Rule::tcp(Direction::Outbound, Verdict::Exclude).ports(list.items);
-    Ok(Rule { protocols, owner: Owner::Users(users.items), ..rule })
+    Ok(Rule { protocols, owner: Owner::users(users.items), ..rule })
 }
 
 const NO_CONNTRACK: &str = "there is no connection tracking";

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::IpNet;
 use mesh_bpf::flow::{Direction, Protocol};
 
-use crate::chain::{Flow, Owner, Rule, Verdict, decide, resolve};
+use crate::chain::{Flow, Rule, Verdict, decide, resolve};
 use crate::settings::Chain;
 
 /// Lines of a test at the most.
@@ -27,8 +27,9 @@ pub fn flows(chain: &Chain, sidecar: &BTreeSet<u16>) -> Vec<(Flow, Verdict)> {
         address: elsewhere(chain),
         port: port_elsewhere(chain),
         user: None,
+        group: None,
     });
-    let (resolved, _) = resolve(&chain.layers);
+    let (resolved, _) = resolve(&chain.layers).unwrap_or_default();
     let meeting = resolved.iter().filter(|resolved| resolved.meets.is_some()).map(|resolved| &resolved.rule);
     let rules = chain.layers.iter().map(|layer| &layer.rule).chain(meeting);
     let inside = rules.flat_map(|rule| inside(chain, rule));
@@ -43,15 +44,14 @@ pub fn flows(chain: &Chain, sidecar: &BTreeSet<u16>) -> Vec<(Flow, Verdict)> {
 
 /// Flows inside a rule: at its first and last item.
 fn inside(chain: &Chain, rule: &Rule) -> Vec<Flow> {
-    let user = match &rule.owner {
-        Owner::All => None,
-        Owner::Users(ids) => ids.first().map(|id| id.0),
-        // A flow of a group is not asked for.
-        Owner::Groups(_) => return Vec::new(),
-    };
+    // A flow of a cgroup is not asked for.
+    if !rule.owner.cgroups.is_empty() {
+        return Vec::new();
+    }
+    let [user, group] = [&rule.owner.users, &rule.owner.groups].map(|ids| ids.first().map(|id| id.0));
     // Where only some ranges are redirected, a port outside of them would tell nothing.
     let near = chain.layers.iter().rev().find_map(|layer| {
-        let is_redirect = layer.rule.verdict != Verdict::Exclude && layer.rule.direction == rule.direction;
+        let is_redirect = layer.rule.verdict.is_redirect() && layer.rule.direction == rule.direction;
         layer.rule.addresses.first().filter(|_| is_redirect)
     });
     let somewhere = near.map_or_else(|| elsewhere(chain), host);
@@ -61,6 +61,7 @@ fn inside(chain: &Chain, rule: &Rule) -> Vec<Flow> {
         address: net.map_or(somewhere, host),
         port: port.unwrap_or_else(|| port_elsewhere(chain)),
         user,
+        group,
     };
     let at = |protocol: &Protocol| {
         let first = ends(*protocol, rule.ports.first().map(|ports| ports.0), rule.addresses.first());

@@ -76,10 +76,10 @@ pub fn place(chains: &[Chain], of: &[usize]) -> Placed {
         }
         // Where nothing else is redirected a block says so, and a redirect of the mesh does not reach into it. What the mesh
         // excludes changes nothing there unless the block redirects some of it.
-        rule.verdict != Verdict::Exclude
+        rule.verdict.is_redirect()
             || rest.iter().filter_map(|&one| made.get(*of.get(one)?)).all(|made| {
                 let rules = made.lines.iter().filter_map(|(line, _)| line.rule());
-                rules.filter(|own| own.verdict != Verdict::Exclude).all(|own| own.both_of(rule).is_none())
+                rules.filter(|own| own.verdict.is_redirect()).all(|own| own.both_of(rule).is_none())
             })
     };
     let scope = |line: &Line, set: &BTreeSet<usize>| -> BTreeSet<usize> {
@@ -179,7 +179,7 @@ fn usual(chains: &[Chain], of: &[usize], direction: Direction) -> Option<Rule> {
 
 fn catch_all(chain: &Chain, direction: Direction) -> Option<&Rule> {
     let rules = chain.layers.iter().map(|layer| &layer.rule).filter(|rule| rule.direction == direction);
-    rules.rev().find(|rule| rule.is_catch_all() && rule.verdict != Verdict::Exclude)
+    rules.rev().find(|rule| rule.is_catch_all() && rule.verdict.is_redirect())
 }
 
 fn make(chain: &Chain, usual: &[Option<Rule>]) -> Made {
@@ -192,7 +192,7 @@ fn make(chain: &Chain, usual: &[Option<Rule>]) -> Made {
             based.push(usual.direction);
         }
     }
-    let (resolved, dead) = resolve(&layers);
+    let (resolved, dead) = resolve(&layers).unwrap_or_default();
     let mut lines: Vec<Cited> =
         chain.notes.iter().map(|note| (Line::Note(note.clone()), String::new())).collect();
     lines.extend(notes.into_iter().map(|note| (Line::Note(note), String::new())));
@@ -223,7 +223,7 @@ fn without_apart(layers: &[Layer]) -> (Vec<Layer>, Vec<String>) {
             let items: Vec<String> = apart.iter().map(prefix).collect();
             let cite = &layer.cite;
             let why = "loopback, multicast and link-local addresses go straight unless a rule redirects them";
-            notes.push(format!("{} of {cite} is not written: {why}", few(&items)));
+            notes.push(format!("{} of {cite} is not written: {why}", few(&items, 0)));
             if rest.is_empty() {
                 continue;
             }
@@ -235,12 +235,13 @@ fn without_apart(layers: &[Layer]) -> (Vec<Layer>, Vec<String>) {
 }
 
 fn told(dead: &Dead) -> String {
-    let what = if dead.items.is_empty() { String::new() } else { format!("{} of ", few(&dead.items)) };
+    let what =
+        if dead.items.is_empty() { String::new() } else { format!("{} of ", few(&dead.items, dead.more)) };
     format!("{what}{} is not written: {} covers it and comes first", short(&dead.cite), short(&dead.by))
 }
 
-fn few(items: &[String]) -> String {
-    let more = items.len().saturating_sub(5);
+fn few(items: &[String], more: usize) -> String {
+    let more = more.saturating_add(items.len().saturating_sub(5));
     let some: Vec<&str> = items.iter().take(5).map(String::as_str).collect();
     if more > 0 { format!("{} and {more} more", some.join(", ")) } else { some.join(", ") }
 }
@@ -249,6 +250,6 @@ fn few(items: &[String]) -> String {
 pub fn redirects_all_udp(chains: &[Chain]) -> bool {
     let rules = chains.iter().flat_map(|chain| &chain.layers).map(|layer| &layer.rule);
     rules.clone().any(|rule| {
-        rule.verdict != Verdict::Exclude && rule.protocols.contains(&Protocol::Udp) && rule.ports.is_empty()
+        rule.verdict.is_redirect() && rule.protocols.contains(&Protocol::Udp) && rule.ports.is_empty()
     })
 }

@@ -13,10 +13,11 @@ use mesh_compiler::source::FileId;
 use super::flows::flows;
 use super::place::{Cited, Line, Placed, place, redirects_all_udp};
 use super::select::{Selected, Workload, select};
-use crate::chain::{Flow, Owner, Rule, Verdict, prefix, range};
+use crate::chain::{Flow, Rule, Verdict, prefix, range};
 use crate::kube::Unit;
 use crate::origin::{Fate, Found};
 use crate::settings::{Chain, Exempt, words};
+use crate::value::Range;
 
 /// A policy, and what the compiler has to say about it: nothing, unless what was read cannot be said.
 #[derive(Debug)]
@@ -304,7 +305,7 @@ impl Draft {
         let sidecar: BTreeSet<u16> = layers
             .filter_map(|layer| match layer.rule.verdict {
                 Verdict::Redirect(port) => Some(port),
-                Verdict::Exclude => None,
+                Verdict::Exclude | Verdict::Deny => None,
             })
             .collect();
         for workload in &selected.workloads {
@@ -333,17 +334,21 @@ fn named(objects: &BTreeSet<String>) -> String {
 
 /// A rule as a policy has it.
 fn text(rule: &Rule) -> String {
-    let verb = if rule.verdict == Verdict::Exclude { "exclude" } else { "redirect" };
+    let verb = match rule.verdict {
+        Verdict::Exclude => "exclude",
+        Verdict::Redirect(_) => "redirect",
+        Verdict::Deny => "deny",
+    };
     let (direction, from) = match rule.direction {
         Direction::Outbound => ("outbound", "to"),
         Direction::Inbound => ("inbound", "from"),
     };
     let mut text = format!("{verb} {direction}");
     match rule.protocols.as_slice() {
-        [Protocol::Tcp] if rule.verdict != Verdict::Exclude && rule.ports.is_empty() => {}
+        [Protocol::Tcp] if rule.verdict.is_redirect() && rule.ports.is_empty() => {}
         [Protocol::Tcp] => text.push_str(" tcp"),
         [Protocol::Udp] => text.push_str(" udp"),
-        _ if rule.ports.is_empty() && rule.verdict == Verdict::Exclude => {}
+        _ if rule.ports.is_empty() && !rule.verdict.is_redirect() => {}
         _ => text.push_str(" any"),
     }
     let mut list = |word: &str, items: Vec<String>| {
@@ -353,10 +358,14 @@ fn text(rule: &Rule) -> String {
     };
     list("", rule.ports.iter().map(|&ports| range(ports)).collect());
     list(&format!(" {from}"), rule.addresses.iter().map(prefix).collect());
-    match &rule.owner {
-        Owner::All => {}
-        Owner::Users(ids) => list(" as uid", ids.iter().map(|&ids| range(ids)).collect()),
-        Owner::Groups(ids) => list(" as gid", ids.iter().map(|&ids| range(ids)).collect()),
+    let ids = |ids: &[Range<u32>]| ids.iter().map(|&ids| range(ids)).collect::<Vec<_>>().join(", ");
+    let owner = &rule.owner;
+    let cgroups: Vec<String> = owner.cgroups.iter().map(|path| format!("\"{path}\"")).collect();
+    let who = [("uid", ids(&owner.users)), ("gid", ids(&owner.groups)), ("cgroup", cgroups.join(", "))];
+    let who = who.iter().filter(|(_, list)| !list.is_empty());
+    let who: Vec<String> = who.map(|(word, list)| format!("{word} {list}")).collect();
+    if !who.is_empty() {
+        let _ = write!(text, " as {}", who.join(" and "));
     }
     if let Verdict::Redirect(port) = rule.verdict {
         let _ = write!(text, " -> {port}");
@@ -368,7 +377,10 @@ fn text(rule: &Rule) -> String {
 fn asked(workload: &str, flow: &Flow, verdict: Verdict) -> String {
     let protocol = if flow.protocol == Protocol::Udp { "udp" } else { "tcp" };
     let (address, port) = (flow.address, flow.port);
-    let user = flow.user.map_or_else(String::new, |user| format!(" as uid {user}"));
+    let who = [("uid", flow.user), ("gid", flow.group)];
+    let who = who.into_iter().filter_map(|(word, id)| Some(format!(" {word} {}", id?)));
+    let who: String = who.collect();
+    let who = if who.is_empty() { who } else { format!(" as{who}") };
     let ends = match flow.direction {
         Direction::Outbound => format!("{workload} -> {address}"),
         Direction::Inbound => format!("{address} -> {workload}"),
@@ -376,6 +388,7 @@ fn asked(workload: &str, flow: &Flow, verdict: Verdict) -> String {
     let verdict = match verdict {
         Verdict::Exclude => "excluded".to_owned(),
         Verdict::Redirect(port) => format!("redirected {port}"),
+        Verdict::Deny => "denied".to_owned(),
     };
-    format!("{ends} {protocol} {port}{user} is {verdict}")
+    format!("{ends} {protocol} {port}{who} is {verdict}")
 }
