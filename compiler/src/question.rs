@@ -127,7 +127,7 @@ impl Question {
     #[must_use]
     pub fn flows(&self, program: &Program, members: &Members) -> Vec<Flow> {
         if self.peer == OtherEnd::Node {
-            let pieces = self.unknown(program).into_iter();
+            let pieces = self.unknown(program, members).into_iter();
             return pieces.map(|range| self.flow(range.first_address(), false)).collect();
         }
         let mut addresses: BTreeSet<IpAddr> =
@@ -149,7 +149,8 @@ impl Question {
     pub fn pieces(&self, program: &Program, members: &Members) -> Vec<Piece> {
         let known = self.known(program, members);
         if known.is_empty() {
-            return self.unknown(program).into_iter().map(|range| Piece { range, own: false }).collect();
+            let pieces = self.unknown(program, members).into_iter();
+            return pieces.map(|range| Piece { range, own: false }).collect();
         }
         let own = |range: AddressRange| {
             let own = self.ownership(program, members, range.first_address());
@@ -180,13 +181,30 @@ impl Question {
         }
     }
 
-    fn unknown(&self, program: &Program) -> Vec<AddressRange> {
+    fn unknown(&self, program: &Program, members: &Members) -> Vec<AddressRange> {
+        let is_node = self.peer == OtherEnd::Node;
         let mut cuts: Vec<Prefix> =
             prefixes(program, self.workload, self.direction).chain(Prefix::all_apart()).collect();
+        if is_node {
+            cuts.extend(self.own(program, members));
+        }
         cuts.sort_unstable();
         cuts.dedup();
         let ranges = cells(&cuts).into_iter().map(|cell| cell.range);
-        ranges.filter(|range| Prefix::host(range.first_address()).apart().is_none()).collect()
+        let may_be = |address: IpAddr| {
+            let is_others = || self.ownership(program, members, address).contains(&false);
+            Prefix::host(address).apart().is_none() && (!is_node || is_others())
+        };
+        ranges.filter(|range| may_be(range.first_address())).collect()
+    }
+
+    /// The addresses that may be the asking member's own, as far as they are known.
+    fn own(&self, program: &Program, members: &Members) -> Vec<Prefix> {
+        let known = self.member.as_ref().map_or(members.of(self.workload), std::slice::from_ref);
+        let selected = program.workloads.get(self.workload.index()).map(|workload| &workload.selector);
+        let selected = selected.into_iter().flat_map(|selector| &selector.addresses).copied();
+        let hosts = known.iter().flat_map(|member| &member.addresses).map(|&address| Prefix::host(address));
+        hosts.chain(selected).collect()
     }
 
     fn ownership(&self, program: &Program, members: &Members, address: IpAddr) -> Vec<bool> {
