@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use crate::abi::{self, NO_PARENT, PORT_DEPTH, PortLine, SPAN_SUBTREE, TREE_DEPTH, TreeLine, UP_MAX};
 use crate::flow::{Direction, Flow, Identity, Protocol, Verdict};
-use crate::image::{Decision, ProfileId, SourceId};
+use crate::image::{Decision, IdRange, ProfileId, SourceId};
 use crate::item::counter_key;
 use crate::map::Table;
 use crate::pack::{ClassLines, Names, Ports, high, low};
@@ -82,6 +82,43 @@ pub struct TreeOf {
     pub direction: Direction,
     /// The member's own addresses.
     pub own: bool,
+}
+
+/// What decisions about a profile's flows depend on beside the flow: who opens it, what it goes by, whether the node is
+/// at the other end. Classes themselves are told by [`Sim::class_of`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ToldApart<'a> {
+    /// User ids that are exempt: sorted, disjoint.
+    pub exempt_users: Vec<(IdRange, SourceId)>,
+    /// The same of groups.
+    pub exempt_groups: Vec<(IdRange, SourceId)>,
+    /// Cgroup paths that are exempt, with the source of each.
+    pub exempt_cgroups: &'a [(String, u32)],
+    /// Patterns of interfaces that are exempt, with the source of each.
+    pub exempt_interfaces: &'a [(String, u32)],
+    /// The first of each range of user ids that are of one class, all else being equal. None where no class depends on them.
+    pub class_users: Vec<u32>,
+    /// The same of groups.
+    pub class_groups: Vec<u32>,
+    /// Cgroup paths that the class depends on, with the part of each.
+    pub class_cgroups: &'a [(String, u32)],
+    /// Whether the class of outbound flows depends on whether they go to the node.
+    pub to_node: bool,
+    /// Whether the class of inbound flows depends on whether they come from it.
+    pub from_node: bool,
+}
+
+impl ToldApart<'_> {
+    /// Whether a decision depends on who opens the flow.
+    #[must_use]
+    pub const fn by_process(&self) -> bool {
+        let exempt = !self.exempt_users.is_empty()
+            || !self.exempt_groups.is_empty()
+            || !self.exempt_cgroups.is_empty();
+        let classed =
+            !self.class_users.is_empty() || !self.class_groups.is_empty() || !self.class_cgroups.is_empty();
+        exempt || classed
+    }
 }
 
 /// Addresses that one node serves.
@@ -231,6 +268,52 @@ impl<'a> Sim<'a> {
             return Some(0);
         }
         found.checked_sub(lines.first).filter(|&class| class < lines.outbound)?.checked_add(1)
+    }
+
+    /// The last class of a profile's flows; 0 where there is no other. `None` where there is no such profile.
+    #[must_use]
+    pub fn classes(&self, profile: ProfileId, direction: Direction) -> Option<u32> {
+        let lines = self.class_lines.get(profile.0 as usize)?;
+        Some(match direction {
+            Direction::Outbound => lines.outbound,
+            Direction::Inbound => lines.from_node.into(),
+        })
+    }
+
+    /// What decisions about a profile's flows depend on beside the flow. `None` where a table does not answer.
+    #[must_use]
+    pub fn told_apart(&self, profile: ProfileId) -> Option<ToldApart<'_>> {
+        let line = self.profiles.get(profile.0 as usize)?;
+        let at = profile.0 as usize;
+        let classed = |root| match root {
+            0 => Some(Vec::new()),
+            root => Some(tree::narrow_stretches(self.trees, root)?.iter().map(|&(first, _)| first).collect()),
+        };
+        Some(ToldApart {
+            exempt_users: self.exempt_ids(line.exempt_uid)?,
+            exempt_groups: self.exempt_ids(line.exempt_gid)?,
+            exempt_cgroups: self.exempt_cgroups.get(at)?,
+            exempt_interfaces: self.exempt_interfaces.get(at).map_or(&[], Vec::as_slice),
+            class_users: classed(line.class_uid)?,
+            class_groups: classed(line.class_gid)?,
+            class_cgroups: self.class_cgroups.get(at).map_or(&[], Vec::as_slice),
+            to_node: line.flags & abi::PROFILE_TO_NODE != 0,
+            from_node: line.flags & abi::PROFILE_FROM_NODE != 0,
+        })
+    }
+
+    fn exempt_ids(&self, root: u32) -> Option<Vec<(IdRange, SourceId)>> {
+        if root == 0 {
+            return Some(Vec::new());
+        }
+        let id = |id| u32::try_from(id).unwrap_or(u32::MAX);
+        let stretches = self.stretches(root, u64::from(u32::MAX))?;
+        Some(
+            (stretches.into_iter())
+                .filter(|&(.., source)| source != 0)
+                .map(|(first, last, source)| (IdRange { first: id(first), last: id(last) }, SourceId(source)))
+                .collect(),
+        )
     }
 
     /// The line of a class.

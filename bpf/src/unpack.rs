@@ -46,7 +46,7 @@ pub fn unpack(tables: &Tables) -> Result<MapImage, Damaged> {
             interfaces.map(|(pattern, source)| (pattern.clone(), SourceId(*source))).collect();
         profiles.push(profile);
     }
-    let sources = sources(tables, &names)?;
+    let sources = named_sources(tables, &names)?;
     let workloads = (names.workloads.into_iter())
         .map(|(name, profile, selector)| Workload { name, selector, profile: ProfileId(profile) })
         .collect();
@@ -59,7 +59,15 @@ pub fn unpack(tables: &Tables) -> Result<MapImage, Damaged> {
     }
 }
 
-fn sources(tables: &Tables, names: &Names) -> Result<Vec<Source>, Damaged> {
+/// The sources of the tables alone, without what is decided where.
+///
+/// # Errors
+/// Where they cannot be read.
+pub fn sources(tables: &Tables) -> Result<Vec<Source>, Damaged> {
+    named_sources(tables, &Names::read(tables.get(Table::Names))?)
+}
+
+fn named_sources(tables: &Tables, names: &Names) -> Result<Vec<Source>, Damaged> {
     let records: &[abi::Source] = tables.get(Table::Sources).records();
     (names.sources.iter().zip(records))
         .map(|(text, record)| {

@@ -6,6 +6,7 @@ mod edited;
 mod flow;
 mod import;
 mod program;
+mod ruleset;
 mod text;
 
 pub use artifact::{artifact, artifact_policy};
@@ -14,4 +15,5 @@ pub use edited::edited;
 pub use flow::flow;
 pub use import::import;
 pub use program::program;
+pub use ruleset::{answer, ruleset};
 pub use text::text;

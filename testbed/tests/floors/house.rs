@@ -129,6 +129,16 @@ pub const HOUSES: &[House] = &[
         ],
     },
     House {
+        root: "nft/src/lib.rs",
+        floors: &[
+            floor("rulesets, made and proved", "lower prove"),
+            floor("forms of a ruleset, and what it decides", "batch text judge"),
+            floor("what is other than with programs", "difference unsupported"),
+            floor("messages", "decode request encode"),
+            floor("what is written, for whom", "ruleset held marker scene"),
+        ],
+    },
+    House {
         root: "grammar/src/lib.rs",
         floors: &[
             floor("the scanner", "scan"),

@@ -1,0 +1,544 @@
+//! The proof that a ruleset decides and credits as the tables do that it was made of.
+//!
+//! It asks both once for each stretch of addresses and ports, and each kind of process, that either of them tells apart: the
+//! ruleset's own bounds are asked too, so that nothing between two questions is decided otherwise. It imports nothing of
+//! what lowers.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::IpAddr;
+
+use mesh_bpf::abi;
+use mesh_bpf::flow::{Direction, Flow, Identity, Protocol, Verdict};
+use mesh_bpf::image::{Decision, SourceId};
+use mesh_bpf::item::counter_key;
+use mesh_bpf::map::Table;
+use mesh_bpf::pack::Ports;
+use mesh_bpf::ports::PortRange;
+use mesh_bpf::selector::LOOPBACK;
+use mesh_bpf::sim::{AddressSpan, Decided, Sim, TreeOf};
+use mesh_bpf::tables::{Damaged, Tables};
+
+use crate::judge::{At, Ended, Facts, Part, Process, Walk};
+use crate::ruleset::{Action, ChainId, CounterKind, Family, KeyType, Kind, Ruleset};
+use crate::scene::{Cgroup, Resident, Scene};
+use crate::unsupported::{SILENT, decisions};
+
+/// A flow that a ruleset decides otherwise than the tables, or tables that cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Counterexample {
+    /// A flow.
+    Flow(Box<Contradiction>),
+    /// The tables.
+    Damaged(Damaged),
+}
+
+/// A flow, and what is wrong about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Contradiction {
+    /// Which of the residents.
+    pub resident: usize,
+    /// The flow. What the ruleset says before it knows address, protocol or port, it says of all of them.
+    pub flow: Flow,
+    /// Who opens it.
+    pub identity: Identity,
+    /// What is wrong.
+    pub what: &'static str,
+}
+
+impl fmt::Display for Counterexample {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Damaged(damaged) => damaged.fmt(f),
+            Self::Flow(found) => {
+                let Contradiction { resident, flow, identity, what } = found.as_ref();
+                let Flow { direction, protocol, address, port, .. } = flow;
+                let preposition = direction.preposition();
+                write!(f, "{direction} {protocol} {preposition} {address} port {port}{}", identity.clause())?;
+                write!(f, ", of member {resident}: {what}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for Counterexample {}
+
+impl From<Damaged> for Counterexample {
+    fn from(damaged: Damaged) -> Self {
+        Self::Damaged(damaged)
+    }
+}
+
+/// Holds a ruleset against the tables that it was made of.
+///
+/// # Errors
+/// The first flow that is decided otherwise, or credited to another item.
+pub fn prove(tables: &Tables, scene: &Scene, ruleset: &Ruleset) -> Result<(), Counterexample> {
+    let sim = Sim::new(tables)?;
+    let sources = tables.get(Table::Sources).records();
+    for (at, resident) in scene.residents.iter().enumerate() {
+        for direction in Direction::ALL {
+            let proof = Proof { sim: &sim, sources, scene, ruleset, at, resident, direction };
+            proof.side()?;
+        }
+    }
+    Ok(())
+}
+
+/// The proof for one direction of one resident.
+struct Proof<'a> {
+    sim: &'a Sim<'a>,
+    sources: &'a [abi::Source],
+    scene: &'a Scene,
+    ruleset: &'a Ruleset,
+    at: usize,
+    resident: &'a Resident,
+    direction: Direction,
+}
+
+/// What is the same for all addresses: where the ruleset is before it asks for one, and what the tables are asked with.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Question {
+    walk: Walk,
+    interface: String,
+    exempt: Option<SourceId>,
+    /// Where the other end is not the node, and where it is.
+    classes: [u32; 2],
+}
+
+/// What a node decides by port, and where the ruleset is before it asks for one.
+type Seen = BTreeSet<(Walk, [Ports; 2])>;
+
+impl Proof<'_> {
+    fn side(&self) -> Result<(), Counterexample> {
+        let mut questions: BTreeMap<Question, Identity> = BTreeMap::new();
+        for identity in self.identities()? {
+            for question in self.questions(&identity)? {
+                questions.entry(question).or_insert_with(|| identity.clone());
+            }
+        }
+        for (question, identity) in &questions {
+            self.addresses(question, identity)?;
+        }
+        Ok(())
+    }
+
+    fn wrong(&self, flow: Flow, identity: &Identity, what: &'static str) -> Counterexample {
+        let found = Contradiction { resident: self.at, flow, identity: identity.clone(), what };
+        Counterexample::Flow(Box::new(found))
+    }
+
+    fn flow(&self, address: IpAddr, protocol: Protocol, port: u16) -> Flow {
+        let own = self.resident.own.contains(&address);
+        Flow { direction: self.direction, protocol, address, port, own }
+    }
+
+    /// What each packet of a process, or for one, is led to before its addresses are asked for.
+    fn questions(&self, identity: &Identity) -> Result<Vec<Question>, Counterexample> {
+        let process = self.process(identity);
+        let any = self.flow(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), Protocol::Tcp, 0);
+        let foreign = Flow { own: false, ..any };
+        let profile = self.resident.profile;
+        let exempt = match self.sim.decide(profile, &foreign, identity).ok_or(SILENT)? {
+            Decided::Exempt(source) => Some(source),
+            Decided::Policy(_) => None,
+        };
+        let mut classes = [0; 2];
+        for (node, class) in [false, true].into_iter().zip(&mut classes) {
+            let identity = Identity { node, ..identity.clone() };
+            *class = self.sim.class_of(profile, self.direction, &identity).ok_or(SILENT)?;
+        }
+        let interface = identity.interface.clone().unwrap_or_else(|| LOOPBACK.to_owned());
+        let is_led = self.scene.beside_bpf && self.direction == Direction::Outbound && self.redirects()?;
+        let mut questions = Vec::new();
+        for kind in [Kind::Local, Kind::Broadcast, Kind::Multicast] {
+            for protocol in Protocol::ALL {
+                let facts = |part| Facts {
+                    direction: self.direction,
+                    part,
+                    kind,
+                    process: Some(&process),
+                    interface: &interface,
+                    address: None,
+                    protocol: Some(protocol),
+                    port: None,
+                };
+                let from = At::hook(self.direction);
+                for part in [Part::Led, Part::Later, Part::MidStream] {
+                    let is_asked = match part {
+                        Part::Led => is_led && interface == LOOPBACK,
+                        Part::MidStream => protocol == Protocol::Tcp,
+                        Part::First | Part::Later => true,
+                    };
+                    let left_alone = Walk::Ended(Ended::Accepted, None);
+                    if is_asked && self.ruleset.walk(from, &facts(part)) != left_alone {
+                        let flow = Flow { protocol, ..any };
+                        return Err(self.wrong(flow, identity, "a packet that is not the first is decided"));
+                    }
+                }
+                let walk = self.ruleset.walk(from, &facts(Part::First));
+                questions.push(Question { walk, interface: interface.clone(), exempt, classes });
+            }
+        }
+        Ok(questions)
+    }
+
+    /// Whether anything is redirected.
+    fn redirects(&self) -> Result<bool, Damaged> {
+        let decisions = decisions(self.sim, self.resident.profile, self.direction)?;
+        Ok(decisions.iter().any(|decision| decision.verdict.port().is_some()))
+    }
+
+    fn process(&self, identity: &Identity) -> Process {
+        let mut cgroups = self.scene.cgroups_of(identity.cgroup.as_deref());
+        cgroups.extend(self.resident.cgroup);
+        Process {
+            user: identity.uid.and_then(|id| self.scene.users.one(id)),
+            group: identity.gid.and_then(|id| self.scene.groups.one(id)),
+            cgroups,
+        }
+    }
+
+    /// One process of each kind that the tables or the ruleset tell apart, by one interface of each kind.
+    fn identities(&self) -> Result<Vec<Identity>, Damaged> {
+        let told = self.sim.told_apart(self.resident.profile).ok_or(SILENT)?;
+        let mut interfaces = BTreeSet::from([Some(LOOPBACK.to_owned()), Some("?".to_owned())]);
+        for (pattern, _) in told.exempt_interfaces {
+            let name = pattern.strip_suffix('*').unwrap_or(pattern);
+            interfaces.extend([Some(name.to_owned()), Some(format!("{name}~"))]);
+        }
+        if self.direction == Direction::Inbound {
+            let of = |interface| Identity { interface, ..Identity::default() };
+            return Ok(interfaces.into_iter().map(of).collect());
+        }
+        let bounds = |ids: &[(mesh_bpf::image::IdRange, SourceId)], firsts: &[u32]| {
+            let ends = ids.iter().flat_map(|(range, _)| [Some(range.first), range.last.checked_add(1)]);
+            ends.flatten().chain(firsts.iter().copied()).collect::<BTreeSet<u32>>()
+        };
+        let users = bounds(&told.exempt_users, &told.class_users);
+        let users = self.ids(users, KeyType::User, |id| self.scene.users.one(id));
+        let groups = bounds(&told.exempt_groups, &told.class_groups);
+        let groups = self.ids(groups, KeyType::Group, |id| self.scene.groups.one(id));
+        let named = told.exempt_cgroups.iter().chain(told.class_cgroups).map(|(path, _)| path);
+        let exist = named.filter(|path| self.scene.cgroups.contains_key(*path));
+        let cgroups: BTreeSet<Option<String>> = exist.cloned().map(Some).chain([None]).collect();
+        let mut all = Vec::new();
+        for cgroup in cgroups {
+            let at = Identity { cgroup, ..Identity::default() };
+            if !self.may_be(&self.process(&at).cgroups) {
+                continue;
+            }
+            for &uid in &users {
+                for &gid in &groups {
+                    let by = |interface: &Option<String>| Identity {
+                        uid,
+                        gid,
+                        interface: interface.clone(),
+                        ..at.clone()
+                    };
+                    all.extend(interfaces.iter().map(by));
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    /// Whether a process can be in all of these, and is the resident's.
+    fn may_be(&self, cgroups: &BTreeSet<Cgroup>) -> bool {
+        let levels: BTreeSet<_> = cgroups.iter().map(|cgroup| cgroup.level).collect();
+        let deeper = |other: &Resident| {
+            other.cgroup.is_some_and(|cgroup| {
+                cgroups.contains(&cgroup) && self.resident.cgroup.is_none_or(|own| own.level < cgroup.level)
+            })
+        };
+        levels.len() == cgroups.len() && !self.scene.residents.iter().any(deeper)
+    }
+
+    /// Ids on both sides of every bound: those of the tables, and those of the ruleset's maps.
+    fn ids(
+        &self,
+        mut bounds: BTreeSet<u32>,
+        key: KeyType,
+        inside: impl Fn(u32) -> Option<u32>,
+    ) -> BTreeSet<Option<u32>> {
+        for map in self.ruleset.maps.iter().filter(|map| map.key == key) {
+            let ends = map.elements().flat_map(|element| [element.first, element.last.saturating_add(1)]);
+            bounds.extend(ends.filter_map(|end| u32::try_from(end).ok()));
+        }
+        bounds.insert(0);
+        let both = bounds.iter().flat_map(|&bound| [bound.checked_sub(1), Some(bound)]);
+        // No process has the last number, nor one that the namespace has no number for.
+        let is_one = |id: &u32| *id != u32::MAX && inside(*id).is_some();
+        let ids: BTreeSet<_> = both.flatten().filter(is_one).map(Some).collect();
+        ids.into_iter().chain([None]).collect()
+    }
+
+    fn addresses(&self, question: &Question, identity: &Identity) -> Result<(), Counterexample> {
+        let trees = |class, own| {
+            let profile = self.resident.profile;
+            let tree = TreeOf { profile, class, direction: self.direction, own };
+            self.sim.address_spans(tree).ok_or(SILENT)
+        };
+        let [other, node] = question.classes;
+        let all = [trees(other, false)?, if node == other { Vec::new() } else { trees(node, false)? }];
+        let own = [trees(other, true)?, if node == other { Vec::new() } else { trees(node, true)? }];
+        let single: Vec<IpAddr> = self.resident.own.iter().chain(&self.scene.node).copied().collect();
+        let mut seen = Seen::new();
+        for address in self.starts(question, &all, &single) {
+            let flow = self.flow(address, Protocol::Tcp, 0);
+            let is_node = self.scene.node.contains(&address);
+            let class = usize::from(is_node && node != other);
+            let trees = if flow.own { &own } else { &all };
+            let span = trees.get(class).and_then(|spans| span_of(spans, address)).ok_or(SILENT)?;
+            // What comes from an address of its own came by loopback, which nothing exempts.
+            let within = self.direction == Direction::Inbound && flow.own;
+            let exempt = question.exempt.filter(|_| !within);
+            let asked = Asked { question, identity, address, node: span.node, exempt };
+            self.ports(&asked, &mut seen)?;
+        }
+        Ok(())
+    }
+
+    /// The first address of every stretch that the tables or the ruleset tell apart.
+    fn starts(
+        &self,
+        question: &Question,
+        trees: &[Vec<AddressSpan>; 2],
+        single: &[IpAddr],
+    ) -> impl Iterator<Item = IpAddr> + use<> {
+        let mut v4 = vec![0u32];
+        let mut v6 = vec![0u128];
+        let mut add = |address: IpAddr| match address {
+            IpAddr::V4(address) => v4.push(address.to_bits()),
+            IpAddr::V6(address) => v6.push(address.to_bits()),
+        };
+        trees.iter().flatten().for_each(|span| add(span.first));
+        for &address in single {
+            add(address);
+            let next = match address {
+                IpAddr::V4(address) => address.to_bits().checked_add(1).map(|bits| IpAddr::V4(bits.into())),
+                IpAddr::V6(address) => address.to_bits().checked_add(1).map(|bits| IpAddr::V6(bits.into())),
+            };
+            next.into_iter().for_each(&mut add);
+        }
+        if let Walk::Asks(at) = question.walk {
+            for map in self.maps_from(at) {
+                let KeyType::Address(family) = map.key else { continue };
+                for element in map.elements() {
+                    let ends = [Some(element.first), element.last.checked_add(1)];
+                    for end in ends.into_iter().flatten() {
+                        match family {
+                            Family::V4 => v4.extend(u32::try_from(end)),
+                            Family::V6 => v6.push(end),
+                        }
+                    }
+                }
+            }
+        }
+        v4.sort_unstable();
+        v4.dedup();
+        v6.sort_unstable();
+        v6.dedup();
+        let v4 = v4.into_iter().map(|bits| IpAddr::V4(bits.into()));
+        v4.chain(v6.into_iter().map(|bits| IpAddr::V6(bits.into())))
+    }
+
+    /// The maps that a walk from here can come by.
+    fn maps_from(&self, at: At) -> impl Iterator<Item = &crate::ruleset::Map> {
+        let (mut seen, mut maps) = (BTreeSet::new(), BTreeSet::new());
+        let mut open: Vec<ChainId> = match at.within() {
+            Some(chain) => vec![chain],
+            None => {
+                let count = u32::try_from(self.ruleset.chains.len()).unwrap_or(u32::MAX);
+                (0..count).map(ChainId).collect()
+            }
+        };
+        while let Some(chain) = open.pop() {
+            if !seen.insert(chain) {
+                continue;
+            }
+            for rule in self.ruleset.chain(chain).map_or(&[][..], |chain| &chain.rules) {
+                match rule.action {
+                    Action::Goto(next) => open.push(next),
+                    Action::Look(_, map) if maps.insert(map) => {
+                        let elements = self.ruleset.map(map).into_iter().flat_map(|map| map.elements());
+                        let mut last = None;
+                        for next in elements.map(|element| element.chain) {
+                            if last.replace(next) != Some(next) {
+                                open.push(next);
+                            }
+                        }
+                    }
+                    _ => {}
+                }
+            }
+        }
+        maps.into_iter().filter_map(|map| self.ruleset.map(map))
+    }
+
+    fn ports(&self, asked: &Asked<'_>, seen: &mut Seen) -> Result<(), Counterexample> {
+        let walk = match asked.question.walk {
+            Walk::Asks(at) => self.ruleset.walk(at, &self.facts(asked, None, None)),
+            ended @ Walk::Ended(..) => ended,
+        };
+        let mut ports = [Ports::Tree(0); 2];
+        for (protocol, ports) in Protocol::ALL.into_iter().zip(&mut ports) {
+            *ports = self.sim.ports(asked.node, protocol).ok_or(SILENT)?;
+        }
+        if asked.exempt.is_none() && seen.contains(&(walk, ports)) {
+            return Ok(());
+        }
+        let mut is_shared = asked.exempt.is_none();
+        for (protocol, ports) in Protocol::ALL.into_iter().zip(ports) {
+            let ranges = match asked.exempt {
+                // Exemptions do not ask for ports.
+                Some(_) => vec![(PortRange::ALL, None)],
+                None => {
+                    let ranges = self.sim.port_ranges(ports).ok_or(SILENT)?;
+                    ranges.into_iter().map(|(range, decision)| (range, Some(decision))).collect()
+                }
+            };
+            for port in self.port_starts(walk, &ranges) {
+                let decided = ranges.iter().find(|(range, _)| range.contains(port)).ok_or(SILENT)?.1;
+                is_shared &= self.one(asked, walk, (protocol, port), decided)?;
+            }
+        }
+        if is_shared {
+            seen.insert((walk, ports));
+        }
+        Ok(())
+    }
+
+    fn port_starts<T>(&self, walk: Walk, ranges: &[(PortRange, T)]) -> BTreeSet<u16> {
+        let mut starts: BTreeSet<u16> = ranges.iter().map(|(range, _)| range.first).collect();
+        if let Walk::Asks(at) = walk {
+            for map in self.maps_from(at).filter(|map| map.key == KeyType::Port) {
+                let ends = map.elements().flat_map(|element| [element.first, element.last.saturating_add(1)]);
+                starts.extend(ends.filter_map(|end| u16::try_from(end).ok()));
+            }
+        }
+        starts
+    }
+
+    const fn facts<'f>(
+        &self,
+        asked: &'f Asked<'_>,
+        protocol: Option<Protocol>,
+        port: Option<u16>,
+    ) -> Facts<'f> {
+        Facts {
+            direction: self.direction,
+            part: Part::First,
+            kind: Kind::Local,
+            // What depends on the process is asked before addresses are, else this would prove too little.
+            process: None,
+            interface: asked.question.interface.as_str(),
+            address: Some(asked.address),
+            protocol,
+            port,
+        }
+    }
+
+    /// Asks about one flow. Whether the answer is the same for all nodes with these ports.
+    fn one(
+        &self,
+        asked: &Asked<'_>,
+        walk: Walk,
+        (protocol, port): (Protocol, u16),
+        decided: Option<Decision>,
+    ) -> Result<bool, Counterexample> {
+        let wrong = |what| {
+            let flow = self.flow(asked.address, protocol, port);
+            Err(self.wrong(flow, asked.identity, what))
+        };
+        let end = match walk {
+            Walk::Asks(at) => self.ruleset.walk(at, &self.facts(asked, Some(protocol), Some(port))),
+            ended @ Walk::Ended(..) => ended,
+        };
+        let Walk::Ended(ended, counted) = end else {
+            return wrong("the ruleset asks what no flow has");
+        };
+        let Some(counted) = counted.and_then(|counted| self.ruleset.counter(counted)) else {
+            return wrong("nothing is counted");
+        };
+        let (verdict, source, item) = match (decided, asked.exempt) {
+            (Some(Decision { verdict, source, up }), None) => {
+                (verdict, source, self.item(asked.node, up).ok_or(SILENT)?)
+            }
+            (_, Some(source)) => (Verdict::Excluded, source, mesh_bpf::prefix::Prefix::Any),
+            (None, None) => return wrong("the tables decide nothing"),
+        };
+        let hash = self.sources.get(source.0 as usize).ok_or(SILENT)?.hash;
+        let (is_shared, key) = match counted.kind {
+            CounterKind::Item => (false, counter_key(hash, item)),
+            CounterKind::Source => (true, hash),
+        };
+        if counted.key != key {
+            return wrong("another item is credited");
+        }
+        // What is exempt is not offered, and who receives what the host sends to itself is not known when it is bound.
+        let is_offered = asked.exempt.is_none() && self.resident.cgroup.is_none();
+        let stays = asked.question.interface == LOOPBACK && is_offered;
+        if !self.is_right(ended, verdict, protocol, stays) {
+            return wrong("the ruleset decides otherwise than the tables");
+        }
+        Ok(is_shared)
+    }
+
+    fn item(&self, node: u32, up: u8) -> Option<mesh_bpf::prefix::Prefix> {
+        let mut at = node;
+        for _ in 0..up {
+            at = self.sim.node(at)?.1?;
+        }
+        Some(self.sim.node(at)?.0)
+    }
+
+    /// Whether a walk ended as a verdict must: also in how it refuses, and where it goes on to if it stays in a pod.
+    fn is_right(&self, ended: Ended, verdict: Verdict, protocol: Protocol, stays: bool) -> bool {
+        let outbound = self.direction == Direction::Outbound;
+        match (verdict, ended) {
+            (Verdict::Excluded, Ended::Offered(chain)) => outbound && stays && self.is_offered(chain),
+            (Verdict::Excluded, Ended::Accepted) => !(outbound && stays),
+            (Verdict::Denied, Ended::Reset) => protocol == Protocol::Tcp,
+            (Verdict::Denied, Ended::Dropped) => protocol == Protocol::Udp && outbound,
+            (Verdict::Denied, Ended::Unreachable) => protocol == Protocol::Udp && !outbound,
+            (Verdict::Redirected { port, transparent: false }, Ended::Redirected(to)) => port == to,
+            _ => false,
+        }
+    }
+
+    /// Whether this chain is where inbound packets get to.
+    fn is_offered(&self, chain: ChainId) -> bool {
+        let process = Process::default();
+        let facts = Facts {
+            direction: Direction::Inbound,
+            part: Part::First,
+            kind: Kind::Local,
+            process: Some(&process),
+            interface: LOOPBACK,
+            address: None,
+            protocol: None,
+            port: None,
+        };
+        let tcp = Facts { protocol: Some(Protocol::Tcp), ..facts.clone() };
+        let arrived = self.ruleset.walk(At::hook(Direction::Inbound), &tcp);
+        let offered = self.ruleset.walk(At::chain(chain), &tcp);
+        arrived == offered && arrived != Walk::Ended(Ended::Accepted, None)
+    }
+}
+
+/// A stretch of addresses that is asked about.
+struct Asked<'a> {
+    question: &'a Question,
+    identity: &'a Identity,
+    address: IpAddr,
+    /// The node that serves it.
+    node: u32,
+    exempt: Option<SourceId>,
+}
+
+/// The stretch that an address lies in. Addresses of IPv4 are before those of IPv6 in both orders.
+fn span_of(spans: &[AddressSpan], address: IpAddr) -> Option<AddressSpan> {
+    let after = spans.partition_point(|span| span.first <= address);
+    spans.get(after.checked_sub(1)?).copied().filter(|span| address <= span.last)
+}

@@ -1,0 +1,5 @@
+//! Rulesets in the kernel: what is loaded is what is written and judged, and connections become what the tables say.
+
+mod fixtures;
+
+mod listing;
