@@ -80,7 +80,7 @@ fn match_text(matched: &Match) -> String {
     match matched {
         Match::New(true) => "ct state new".to_owned(),
         Match::New(false) => "ct state != new".to_owned(),
-        Match::MidStream => "tcp flags & (fin | syn | rst | ack) != syn".to_owned(),
+        Match::MidStream => "tcp flags != syn / fin,syn,rst,ack".to_owned(),
         Match::Protocol(protocol) => format!("meta l4proto {}", protocol_text(*protocol)),
         Match::Led(protocol, port) => format!("{} dport {port}", protocol_text(*protocol)),
         Match::Interface { way, pattern, is } => {
