@@ -38,6 +38,7 @@ mod other;
 
 pub mod census;
 pub mod fault;
+pub mod netfilter;
 pub mod proxy;
 pub mod refuse;
 pub mod storage;

@@ -1,10 +1,10 @@
 //! What a kernel holds of a ruleset is what its text says, in the words of `nft`.
 
-use mesh_nft::{Cgroup, Marker, Resident, Ruleset, Scene, TableName};
+use mesh_nft::{Marker, Resident, Ruleset, Scene, TableName};
 use mesh_testbed::kernel_test as test;
 use mesh_testbed::{Cgroup as Made, Failure, Netns, Tested, tool};
 
-use crate::fixtures::{Policy, list, load, marker, table};
+use crate::fixtures::{Policy, cgroup, list, load, marker, table};
 
 /// A policy with something of everything that can be lowered.
 const ALL: &str = r#"
@@ -67,7 +67,6 @@ fn the_text_is_what_is_listed() -> Tested {
 fn cgroups_of_a_host_are_listed_too() -> Tested {
     let policy = Policy::of(&format!("{ALL}\nexempt cgroup \"/sidecar\"\n"))?;
     let (member, sidecar) = (Made::new()?, Made::new()?);
-    let cgroup = |made: &Made| -> Result<Cgroup, Failure> { Ok(Cgroup { level: 1, id: made.id()? }) };
     let resident =
         Resident { profile: policy.profile("b")?, cgroup: Some(cgroup(&member)?), ..Resident::default() };
     let cgroups = [("/sidecar".to_owned(), cgroup(&sidecar)?)].into();

@@ -2,4 +2,7 @@
 
 mod fixtures;
 
+mod changes;
+mod decisions;
 mod listing;
+mod model;

@@ -156,7 +156,7 @@ pub const HOUSES: &[House] = &[
         root: "testbed/src/lib.rs",
         floors: &[floor(
             "all",
-            "crate lonely name sweep bpffs cgroup ground netns pair terminal tool town place process task arrival dial errno mounts server udp wait zero_copy other census fault proxy refuse storage vm raw",
+            "crate lonely name sweep bpffs cgroup ground netns pair terminal tool town place process task arrival dial errno mounts server udp wait zero_copy other census fault netfilter proxy refuse storage vm raw",
         )],
     },
     House {
