@@ -199,6 +199,12 @@ impl Rule {
         Self { protocols, ..self.clone() }
     }
 
+    /// What of it does not lie in another, item by item, as rules that have nothing in common.
+    #[must_use]
+    pub fn without(&self, other: &Self) -> Vec<Self> {
+        Sides::of(other).cut(self).1
+    }
+
     /// What both are about, with the verdict of the first; `None` where that is nothing.
     #[must_use]
     pub fn both_of(&self, other: &Self) -> Option<Self> {
@@ -329,4 +335,22 @@ pub fn range<T: PartialEq + std::fmt::Display>((first, last): Range<T>) -> Strin
 #[must_use]
 pub fn prefix(net: &IpNet) -> String {
     if net.prefix_len() == net.max_prefix_len() { net.addr().to_string() } else { net.to_string() }
+}
+
+/// What only rules whose own addresses lie inside decide about.
+const APART: [&str; 8] = [
+    "127.0.0.0/8",
+    "0.0.0.0/32",
+    "::1/128",
+    "::/128",
+    "224.0.0.0/4",
+    "255.255.255.255/32",
+    "ff00::/8",
+    "fe80::/10",
+];
+
+/// Whether a prefix lies where only rules decide that name it.
+#[must_use]
+pub fn lies_apart(net: &IpNet) -> bool {
+    APART.iter().filter_map(|apart| apart.parse::<IpNet>().ok()).any(|apart| apart.contains(net))
 }

@@ -7,7 +7,7 @@ use mesh_compiler::source::Span;
 
 use crate::chain::{Layer, Rule};
 use crate::kube::Entry;
-use crate::value::{List, Range, ids};
+use crate::value::{List, Range, ids, interfaces};
 
 /// A setting of another mesh.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -182,6 +182,8 @@ pub enum Exempt {
     Uid(Range<u32>),
     /// Groups.
     Gid(Range<u32>),
+    /// What goes by these interfaces, in both directions. A last `*` stands for any rest.
+    Interfaces(Vec<String>),
 }
 
 /// What some pods are under: layers from the first that is looked at to the last.
@@ -259,6 +261,14 @@ impl<'r> Reader<'r> {
         let items = self.items(setting, list);
         if !items.is_empty() {
             self.rule(setting, rule(items));
+        }
+    }
+
+    /// Interfaces that are left alone in both directions.
+    pub fn interfaces(&mut self, setting: &Setting) {
+        let names = self.items(setting, interfaces(&setting.value));
+        if !names.is_empty() {
+            self.exempt(setting, Exempt::Interfaces(names));
         }
     }
 

@@ -134,6 +134,21 @@ pub fn ids(text: &str) -> List<Range<u32>> {
     })
 }
 
+/// Bytes of a name of an interface at the most, as the kernel has them.
+const LONGEST: usize = 15;
+
+/// Names of interfaces. A last `+` stands for any rest, as for iptables; a policy has `*` for that.
+#[must_use]
+pub fn interfaces(text: &str) -> List<String> {
+    list(text, |word| {
+        let (name, rest) = word.strip_suffix('+').map_or((word, ""), |name| (name, "*"));
+        let is_part = |byte: u8| byte.is_ascii_graphic() && !b"/\"*@:".contains(&byte);
+        let is_name =
+            name.len() + rest.len() <= LONGEST && name.bytes().all(is_part) && !matches!(name, "." | "..");
+        if is_name { Ok(format!("{name}{rest}")) } else { Err("no name of an interface".to_owned()) }
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -145,6 +160,13 @@ mod tests {
         let words: Vec<&str> = found.bad.iter().map(|(word, _)| word.as_str()).collect();
         assert_eq!(words, ["8000-8999", "x", "0", "99999"]);
         assert_eq!(ports("8000-8999,8500,9000-8000", Some('-')).items, [(8000, 8999)]);
+    }
+
+    #[test]
+    fn a_plus_at_the_end_of_an_interface_is_any_rest() {
+        let found = interfaces("net1, data+,a/b,an-interface-with-a-long-name,*");
+        assert_eq!(found.items, ["data*", "net1"]);
+        assert_eq!(found.bad.len(), 3);
     }
 
     #[test]

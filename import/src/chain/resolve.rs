@@ -75,7 +75,7 @@ struct Made<'l> {
     rules: Vec<Resolved>,
     /// The layer that each is of; of two, the one that is looked at first.
     ranks: Vec<usize>,
-    /// What was made for two, once each.
+    /// What was made for several.
     seen: BTreeSet<(usize, Rule)>,
 }
 
@@ -117,7 +117,10 @@ impl Made<'_> {
             return Some(());
         }
         let Some(both) = a.rule.both_of(&b.rule) else { return Some(()) };
-        if !self.seen.insert((rank, both.clone())) {
+        // Where each of two stands is another matter, so what both are of a layer is said for each; what stands for more
+        // than two once.
+        let is_new = self.seen.insert((rank, both.clone()));
+        if !is_new && b.meets.is_some() {
             return Some(());
         }
         let cite = format!("{}, which comes before {}", short(&a.cite), short(&b.cite));

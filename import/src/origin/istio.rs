@@ -1,17 +1,18 @@
 //! Istio: what its sidecars' iptables rules do, by annotation, chart and mesh configuration.
 //!
-//! Outbound, in this order: excluded ports, DNS, excluded ranges, included ports, included ranges. Inbound, where all
-//! ports are included: excluded ports, then everything; else the included ports alone.
+//! Outbound, in this order: excluded ports, excluded groups, DNS, excluded ranges, included ports, included ranges; where
+//! groups are included, DNS and what is included are of these groups alone. Inbound, where all ports are included: excluded
+//! ports, then everything; else the included ports alone. What goes by an excluded interface is left alone before all that.
 
 use std::collections::BTreeMap;
 
 use mesh_bpf::flow::Direction;
 
 use super::{Fate, Found, Injected, Shared, World, beside, is_true, own, setting};
-use crate::chain::{Rule, Verdict};
+use crate::chain::{Owner, Rule, Verdict};
 use crate::kube::{Object, Unit};
 use crate::settings::{Became, Exempt, Reader, Report, Setting};
-use crate::value::{ports, prefixes};
+use crate::value::{List, Range, ids, ports, prefixes};
 use crate::yaml::{Value, Yaml};
 
 const OUTBOUND: u16 = 15001;
@@ -199,9 +200,10 @@ fn member(
         reader.bad(&Setting::own(&entry, &unit.title()), &format!("{}; {REFUSES}", error.message));
     }
     exempts(unit, &mut reader);
-    outbound(unit, shared, part(DNS_CAPTURE), resolvers, &mut reader);
+    let only = groups(&part, &mut reader);
+    outbound(unit, shared, part(DNS_CAPTURE), (resolvers, only), &mut reader);
     inbound(unit, shared, part("statusPort"), as_it_behaves, &mut reader);
-    others(unit, shared, &part, &mut reader);
+    others(unit, shared, &mut reader);
     reader.done()
 }
 
@@ -210,14 +212,49 @@ fn exempts(unit: &Unit<'_>, reader: &mut Reader<'_>) {
     reader.exempt(&Setting::default_of("the sidecar's group", "1337"), Exempt::Gid((1337, 1337)));
 }
 
+/// Groups by their ids: Istio takes names as well, and what id a name has only the image knows.
+fn group_ids(text: &str) -> List<Range<u32>> {
+    let mut found = ids(text);
+    for (_, why) in &mut found.bad {
+        *why = "a name, and a policy has ids: write the group's id".to_owned();
+    }
+    found
+}
+
+/// Makes the groups exempt that are excluded. Those whose connections alone are redirected come back; none are all.
+fn groups(part: &dyn Fn(&str) -> Option<Setting>, reader: &mut Reader<'_>) -> Vec<Range<u32>> {
+    let included = part("proxyMetadata.ISTIO_OUTBOUND_OWNER_GROUPS").filter(|it| it.value.trim() != "*");
+    let excluded =
+        part("proxyMetadata.ISTIO_OUTBOUND_OWNER_GROUPS_EXCLUDE").filter(|it| !it.value.is_empty());
+    let Some(included) = included else {
+        if let Some(excluded) = excluded {
+            for id in reader.items(&excluded, group_ids(&excluded.value)) {
+                reader.exempt(&excluded, Exempt::Gid(id));
+            }
+        }
+        return Vec::new();
+    };
+    if let Some(excluded) = excluded {
+        reader.not(&excluded, "Istio reads it only where ISTIO_OUTBOUND_OWNER_GROUPS is \"*\"");
+    }
+    let only = reader.items(&included, group_ids(&included.value));
+    if !only.is_empty() {
+        reader.kept(&included);
+    }
+    only
+}
+
 fn outbound(
     unit: &Unit<'_>,
     shared: &Shared,
     dns: Option<Setting>,
-    resolvers: &[String],
+    (resolvers, only): (&[String], Vec<Range<u32>>),
     reader: &mut Reader<'_>,
 ) {
-    let out = |verdict| Rule::tcp(Direction::Outbound, verdict);
+    let out = |verdict: Verdict| {
+        let rule = Rule::tcp(Direction::Outbound, verdict);
+        if verdict.is_redirect() { rule.owner(Owner::groups(only.clone())) } else { rule }
+    };
     let dns = dns.filter(|dns| is_true(&dns.value));
     let excluded = setting(
         unit,
@@ -323,23 +360,13 @@ fn inbound(
     }
 }
 
-fn others(unit: &Unit<'_>, shared: &Shared, part: &dyn Fn(&str) -> Option<Setting>, reader: &mut Reader<'_>) {
+fn others(unit: &Unit<'_>, shared: &Shared, reader: &mut Reader<'_>) {
     let mode = mode(unit, shared);
     match mode.value.trim() {
         "REDIRECT" => reader.kept(&mode),
         "TPROXY" => reader
             .not(&mode, "the sidecar sees the client's address in any case, so it is written as REDIRECT"),
         _ => reader.bad(&mode, "no mode: REDIRECT, TPROXY or NONE"),
-    }
-    for path in
-        ["proxyMetadata.ISTIO_OUTBOUND_OWNER_GROUPS", "proxyMetadata.ISTIO_OUTBOUND_OWNER_GROUPS_EXCLUDE"]
-    {
-        if let Some(setting) = part(path) {
-            reader.not(
-                &setting,
-                "groups have names in the image, and a policy has ids: write `as gid` or `exempt gid`",
-            );
-        }
     }
     const KNOWN: [&str; 6] = [
         "includeInboundPorts",
@@ -352,9 +379,7 @@ fn others(unit: &Unit<'_>, shared: &Shared, part: &dyn Fn(&str) -> Option<Settin
     for entry in &unit.annotations {
         let setting = Setting::own(entry, &unit.title());
         match entry.key.strip_prefix(TRAFFIC) {
-            Some("excludeInterfaces") => {
-                reader.not(&setting, &super::exempt_interfaces(setting.value.split(',')));
-            }
+            Some("excludeInterfaces") => reader.interfaces(&setting),
             Some("kubevirtInterfaces") => reader.not(&setting, VIRTUAL),
             Some(known) if KNOWN.contains(&known) => {}
             Some(_) => reader.not(&setting, "Istio knows no such annotation"),

@@ -25,7 +25,7 @@ const DIFFERENCES: &[&str] = &[
 ];
 
 /// Below `runtime.kubernetes.injector` in the control plane's configuration.
-const CONFIG: [&str; 13] = [
+const CONFIG: [&str; 14] = [
     "sidecarTraffic.excludeInboundPorts",
     "sidecarTraffic.excludeOutboundPorts",
     "sidecarTraffic.excludeInboundIPs",
@@ -38,6 +38,7 @@ const CONFIG: [&str; 13] = [
     "builtinDNS.enabled",
     "builtinDNS.port",
     "virtualProbesEnabled",
+    "applicationProbeProxyPort",
     "ebpf.enabled",
 ];
 
@@ -172,6 +173,13 @@ fn inbound(get: Get<'_>, reader: &mut Reader<'_>) {
     reader.listed(&excluded, prefixes(&excluded.value, true), |list| into(Verdict::Exclude).addresses(list));
     let excluded = get("traffic.kuma.io/exclude-inbound-ports", "sidecarTraffic.excludeInboundPorts", "");
     reader.listed(&excluded, ports(&excluded.value, Some('-')), |list| into(Verdict::Exclude).ports(list));
+    // Probes come to it, and a sidecar in the way would want to know who they are.
+    let probes = get("kuma.io/application-probe-proxy-port", "applicationProbeProxyPort", "9001");
+    if probes.value.trim() != "0"
+        && let Some(port) = one_port(&probes, reader)
+    {
+        reader.rule(&probes, into(Verdict::Exclude).ports(vec![(port, port)]));
+    }
     let to =
         get("kuma.io/transparent-proxying-inbound-port", "sidecarContainer.redirectPortInbound", "15006");
     if let Some(port) = one_port(&to, reader) {
@@ -228,7 +236,7 @@ const NO_CONNTRACK: &str = "there is no connection tracking";
 const OF_THE_PROXY: &str = "it says what the sidecar does with what it gets, and stays its own setting";
 
 /// Settings that are no rule, and why.
-const OTHERS: [(&str, &str); 8] = [
+const OTHERS: [(&str, &str); 7] = [
     ("traffic.kuma.io/drop-invalid-packets", NO_CONNTRACK),
     ("traffic.kuma.io/iptables-logs", "there are no iptables rules: `meshc observe` shows decisions"),
     ("kuma.io/transparent-proxying-ebpf", "interception is in BPF in any case"),
@@ -238,10 +246,6 @@ const OTHERS: [(&str, &str); 8] = [
     (
         "traffic.kuma.io/transparent-proxy-configmap-name",
         "settings of that ConfigMap are not read: write them in the policy",
-    ),
-    (
-        "kuma.io/application-probe-proxy-port",
-        "probes need no proxy: exclude their ports, from the node alone",
     ),
 ];
 

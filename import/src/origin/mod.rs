@@ -179,13 +179,6 @@ pub fn leaves_alone(family: &str) -> [Rule; 2] {
     })
 }
 
-/// What is to be written for interfaces that a mesh leaves alone.
-pub fn exempt_interfaces<'n>(names: impl Iterator<Item = &'n str>) -> String {
-    let names = names.map(str::trim).filter(|name| !name.is_empty());
-    let names: Vec<String> = names.map(|name| format!("\"{name}\"")).collect();
-    format!("write `exempt interface {}` here", names.join(", "))
-}
-
 /// The pods' own label, else their annotation.
 pub fn label_or_annotation(unit: &Unit<'_>, key: &str) -> Option<Setting> {
     let label = unit.labels.get(key);

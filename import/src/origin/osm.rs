@@ -133,8 +133,9 @@ fn member(unit: &Unit<'_>, shared: &Shared, as_it_behaves: bool, report: &mut Re
     if let Some(interfaces) =
         shared.get("traffic.networkInterfaceExclusionList").filter(|it| !it.value.is_empty())
     {
-        let names = interfaces.value.split([',', ' ', '[', ']', '"']);
-        reader.not(interfaces, &super::exempt_interfaces(names));
+        // As one text, a chart's list may have its brackets.
+        let bare = interfaces.value.replace(['[', ']', '"'], "").replace(' ', ",");
+        reader.interfaces(&Setting { value: bare, ..interfaces.clone() });
     }
     if let Some(mode) = shared.get("sidecar.localProxyMode").filter(|mode| mode.value != "Localhost") {
         reader.not(mode, "the sidecar reaches its application by either way");

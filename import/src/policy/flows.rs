@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::IpNet;
 use mesh_bpf::flow::{Direction, Protocol};
 
-use crate::chain::{Flow, Rule, Verdict, decide, resolve};
+use crate::chain::{Flow, Rule, Verdict, decide, lies_apart, resolve};
 use crate::settings::Chain;
 
 /// Lines of a test at the most.
@@ -99,21 +99,4 @@ fn host(net: &IpNet) -> IpAddr {
         return example;
     }
     net.hosts().next().unwrap_or_else(|| net.addr())
-}
-
-/// What only rules whose own addresses lie inside decide about.
-const APART: [&str; 8] = [
-    "127.0.0.0/8",
-    "0.0.0.0/32",
-    "::1/128",
-    "::/128",
-    "224.0.0.0/4",
-    "255.255.255.255/32",
-    "ff00::/8",
-    "fe80::/10",
-];
-
-/// Whether a prefix lies where only rules decide that name it.
-pub fn lies_apart(net: &IpNet) -> bool {
-    APART.iter().filter_map(|apart| apart.parse::<IpNet>().ok()).any(|apart| apart.contains(net))
 }

@@ -5,8 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ipnet::IpNet;
 use mesh_bpf::flow::{Direction, Protocol};
 
-use super::flows::lies_apart;
-use crate::chain::{Dead, Layer, Resolved, Rule, Verdict, prefix, resolve, short};
+use crate::chain::{Dead, Layer, Resolved, Rule, Verdict, lies_apart, prefix, resolve, short};
 use crate::settings::{Chain, Exempt};
 
 /// Something that stands in a policy, with what a comment says of it.

@@ -58,9 +58,18 @@ impl Selector {
         self
     }
 
+    /// Whether it is everybody.
+    #[must_use]
+    pub fn is_any(&self) -> bool {
+        self.values.is_empty()
+    }
+
     /// As a policy has it.
     #[must_use]
     pub fn text(&self) -> String {
+        if self.values.is_empty() {
+            return self.what.clone();
+        }
         let values: Vec<String> = self.values.iter().map(|value| quoted(value)).collect();
         let not = if self.is_not { "not " } else { "" };
         let is = if self.what.starts_with("label") { " =" } else { "" };
@@ -93,6 +102,14 @@ pub fn select(
     plain: &BTreeMap<&str, Option<usize>>,
 ) -> Selected {
     let mut selected = Selected::default();
+    if let ([unit], [Some(chain)]) = (units, chains)
+        && unit.is_anybody()
+    {
+        let any = Selector { is_not: false, what: "any".into(), values: BTreeSet::new() };
+        let (name, selectors, objects) = ("members".to_owned(), vec![any], BTreeSet::new());
+        selected.workloads.push(Workload { name, selectors, objects, chain: *chain });
+        return selected;
+    }
     let mut by_namespace: BTreeMap<&str, Vec<Kind<'_>>> = BTreeMap::new();
     for ((unit, fate), &chain) in units.iter().zip(&found.fates).zip(chains) {
         if let Fate::Outside(why) = fate {

@@ -12,7 +12,7 @@ use mesh_compiler::source::FileId;
 
 use super::flows::flows;
 use super::place::{Cited, Line, Placed, place, redirects_all_udp};
-use super::select::{Selected, Workload, select};
+use super::select::{Selected, Selector, Workload, select};
 use crate::chain::{Flow, Rule, Verdict, prefix, range};
 use crate::kube::Unit;
 use crate::origin::{Fate, Found};
@@ -265,7 +265,9 @@ impl Draft {
     }
 
     fn workload(&mut self, workload: &Workload, own: &[Cited]) {
-        if workload.objects.is_empty() {
+        if workload.selectors.iter().any(Selector::is_any) {
+            self.comment("everybody: the rules do not say whose they are. Select who was under them, by labels or cgroup");
+        } else if workload.objects.is_empty() {
             self.comment("any other pod of a namespace that injects a sidecar");
         } else {
             self.comment(&named(&workload.objects));
@@ -287,6 +289,10 @@ impl Draft {
                 }
                 Line::Exempt(Exempt::Uid(ids)) => format!("exempt uid {}", range(*ids)),
                 Line::Exempt(Exempt::Gid(ids)) => format!("exempt gid {}", range(*ids)),
+                Line::Exempt(Exempt::Interfaces(names)) => {
+                    let names: Vec<String> = names.iter().map(|name| format!("\"{name}\"")).collect();
+                    format!("exempt interface {}", names.join(", "))
+                }
                 Line::Rule(rule) => text(&rule.0),
             };
             self.rules += 1;
@@ -311,14 +317,15 @@ impl Draft {
         for workload in &selected.workloads {
             let Some(chain) = chains.get(workload.chain) else { continue };
             let told = flows(chain, &sidecar);
-            if told.is_empty() {
+            let mut lines: Vec<String> =
+                told.iter().map(|(flow, verdict)| asked(&workload.name, flow, *verdict)).collect();
+            lines.extend(by_interface(&workload.name, chain));
+            if lines.is_empty() {
                 continue;
             }
             self.line("");
             self.open(&format!("test \"{}: as before\"", workload.name));
-            for (flow, verdict) in told {
-                self.line(&asked(&workload.name, &flow, verdict));
-            }
+            lines.iter().for_each(|line| self.line(line));
             self.close();
         }
     }
@@ -371,6 +378,19 @@ fn text(rule: &Rule) -> String {
         let _ = write!(text, " -> {port}");
     }
     text
+}
+
+/// Lines of a test about interfaces that are left alone.
+fn by_interface(workload: &str, chain: &Chain) -> Vec<String> {
+    let names = chain.exempts.iter().filter_map(|(exempt, _)| match exempt {
+        Exempt::Interfaces(names) => names.first(),
+        Exempt::Uid(_) | Exempt::Gid(_) => None,
+    });
+    let ways = |name: &String| {
+        let by = format!("tcp 80 by interface \"{}\" is excluded", name.replace('*', "0"));
+        [format!("{workload} -> 192.0.2.1 {by}"), format!("192.0.2.1 -> {workload} {by}")]
+    };
+    names.flat_map(ways).collect()
 }
 
 /// A line of a test.

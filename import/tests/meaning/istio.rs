@@ -7,7 +7,7 @@ use mesh_import::settings::Became;
 use proptest::prelude::*;
 
 use crate::same::{Grid, Pod, imported, maybe, random_pods, same, some_nets, some_ports};
-use crate::tables::{ALL, Asked, Rule, Target, all_tcp, nets, ports, tcp, to, udp, uid, walk};
+use crate::tables::{ALL, Asked, Rule, Target, all_tcp, by, nets, ports, tcp, to, udp, uid, walk};
 
 const PREFIX: &str = "traffic.sidecar.istio.io/";
 
@@ -21,7 +21,23 @@ struct Values {
     include_outbound: Option<String>,
     dns: bool,
     resolver: Option<String>,
+    groups: Groups,
 }
+
+/// The groups that are listed.
+#[derive(Clone, Copy, Debug, Default)]
+enum Groups {
+    #[default]
+    None,
+    Only,
+    Not,
+    /// Both lists.
+    Both,
+}
+
+/// Those that are included, and those that are excluded.
+const ONLY: &[u32] = &[202, 203];
+const NOT: u32 = 204;
 
 impl Values {
     fn yaml(&self) -> String {
@@ -38,7 +54,19 @@ impl Values {
                 proxy += &format!("          \"{name}\": \"{value}\",\n");
             }
         }
-        let dns = if self.dns { "\n        ISTIO_META_DNS_CAPTURE: \"true\"" } else { " {}" };
+        let mut dns = String::new();
+        if self.dns {
+            dns += "\n        ISTIO_META_DNS_CAPTURE: \"true\"";
+        }
+        if matches!(self.groups, Groups::Only | Groups::Both) {
+            dns += "\n        ISTIO_OUTBOUND_OWNER_GROUPS: \"202,203\"";
+        }
+        if matches!(self.groups, Groups::Not | Groups::Both) {
+            dns += "\n        ISTIO_OUTBOUND_OWNER_GROUPS_EXCLUDE: \"204\"";
+        }
+        if dns.is_empty() {
+            dns += " {}";
+        }
         let mut out = format!(
             "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {{name: istio-sidecar-injector, namespace: istio-system}}\ndata:\n  \
              values: |-\n    {{\n      \"global\": {{\n        \"proxy\": {{\n{proxy}          \"statusPort\": 15020\n        \
@@ -68,6 +96,9 @@ fn model(
         own.or(value.as_deref()).unwrap_or(default).to_owned()
     };
     let mut rules = Vec::new();
+    if pod.annotation("traffic.sidecar.istio.io/excludeInterfaces").is_some() {
+        rules.push(by("net1"));
+    }
     if direction == Direction::Inbound {
         let include = get("includeInboundPorts", &None, "*");
         let exclude = get("excludeInboundPorts", &values.exclude_inbound, "");
@@ -89,7 +120,12 @@ fn model(
     for port in ports(&get("excludeOutboundPorts", &values.exclude_outbound, "")) {
         rules.extend([tcp(port, Target::Return), udp(port, Target::Return)]);
     }
-    rules.push(uid(1337));
+    rules.extend([uid(1337), Rule { gid: Some(1337), ..ALL }]);
+    match values.groups {
+        Groups::None => {}
+        Groups::Only | Groups::Both => rules.push(Rule { no_gid: ONLY, ..ALL }),
+        Groups::Not => rules.push(Rule { gid: Some(NOT), ..ALL }),
+    }
     if values.dns {
         let servers: Vec<Option<IpNet>> = match &values.resolver {
             Some(resolver) => nets(resolver).into_iter().map(Some).collect(),
@@ -112,7 +148,8 @@ fn model(
 }
 
 fn grid() -> Grid {
-    Grid::usual(&[15008, 15020, 15021, 15090], &[1337, 1000])
+    let grid = Grid::usual(&[15008, 15020, 15021, 15090], &[1337, 1000]);
+    Grid { gids: vec![7, 1337, 202, NOT], interfaces: vec!["eth0", "net1"], ..grid }
 }
 
 const SIDECAR: [u16; 3] = [15001, 15006, 15053];
@@ -127,30 +164,27 @@ fn pods() -> impl Strategy<Value = Vec<Pod>> {
         ("traffic.sidecar.istio.io/includeOutboundIPRanges", nets_or_all().boxed()),
         ("traffic.sidecar.istio.io/includeInboundPorts", ports_or_all().boxed()),
         ("traffic.sidecar.istio.io/excludeInboundPorts", some_ports().boxed()),
+        ("traffic.sidecar.istio.io/excludeInterfaces", Just("net1".to_owned()).boxed()),
     ])
 }
 
 fn values() -> impl Strategy<Value = Values> {
     let resolver = maybe(Just("10.96.0.10".to_owned()));
-    (
-        maybe(some_nets()),
-        maybe(some_nets()),
-        maybe(some_ports()),
-        maybe(some_ports()),
-        any::<bool>(),
-        resolver,
-    )
-        .prop_map(
-            |(include_ranges, exclude_ranges, exclude_inbound, exclude_outbound, dns, resolver)| Values {
-                include_ranges,
-                exclude_ranges,
-                exclude_inbound,
-                exclude_outbound,
-                include_outbound: None,
-                dns,
-                resolver,
-            },
-        )
+    let groups = proptest::sample::select(vec![Groups::None, Groups::Only, Groups::Not, Groups::Both]);
+    let lists = (maybe(some_nets()), maybe(some_nets()), maybe(some_ports()), maybe(some_ports()));
+    (lists, any::<bool>(), resolver, groups).prop_map(|(lists, dns, resolver, groups)| {
+        let (include_ranges, exclude_ranges, exclude_inbound, exclude_outbound) = lists;
+        Values {
+            include_ranges,
+            exclude_ranges,
+            exclude_inbound,
+            exclude_outbound,
+            include_outbound: None,
+            dns,
+            resolver,
+            groups,
+        }
+    })
 }
 
 fn text(values: &Values, pods: &[Pod]) -> String {
@@ -218,14 +252,29 @@ fn every_setting_that_is_no_rule_is_a_comment_and_is_counted() {
     ];
     let pods = [Pod::new("cart", "shop", &annotations)];
     let (policy, found) = imported(Origin::Istio, &text(&Values::default(), &pods), false);
-    for (name, _) in annotations {
+    for (name, _) in annotations.iter().skip(1) {
         let comments =
             policy.lines().filter(|line| line.trim_start().starts_with("# ") && line.contains(name));
         assert!(comments.count() > 0, "{name}\n{policy}");
     }
-    assert_eq!((found.report.count(Became::Bad), found.report.count(Became::Comment)), (1, 4));
-    assert_eq!(found.diagnostics.len(), 5);
+    assert_eq!((found.report.count(Became::Bad), found.report.count(Became::Comment)), (1, 3));
+    assert_eq!(found.diagnostics.len(), 4);
+    assert!(policy.contains("exempt interface \"net1\" "), "{policy}");
     assert!(policy.contains("exclude outbound tcp 80 "), "{policy}");
+}
+
+#[test]
+fn groups_that_have_names_are_told() {
+    let config = |list: &str| format!("{{\"proxyMetadata\": {{\"{list}\": \"java, 202\"}}}}");
+    for (list, rule) in [
+        ("ISTIO_OUTBOUND_OWNER_GROUPS", "redirect outbound as gid 202 -> 15001"),
+        ("ISTIO_OUTBOUND_OWNER_GROUPS_EXCLUDE", "exempt gid 202 "),
+    ] {
+        let pod = Pod::new("cart", "shop", &[("proxy.istio.io/config", &config(list))]);
+        let (policy, found) = imported(Origin::Istio, &text(&Values::default(), &[pod]), false);
+        assert!(policy.contains(rule), "{policy}");
+        assert_eq!(found.report.count(Became::Bad), 1, "{policy}");
+    }
 }
 
 #[test]

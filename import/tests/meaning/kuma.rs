@@ -38,7 +38,10 @@ fn model(config: &Config, pod: &Pod, direction: Direction, asked: &Asked) -> Opt
         let sources = nets(own("traffic.kuma.io/exclude-inbound-ips"));
         rules.extend(sources.into_iter().map(|net| Rule { source: Some(net), ..ALL }));
         let excluded = ports(own("traffic.kuma.io/exclude-inbound-ports"));
-        rules.extend(excluded.into_iter().map(|port| tcp(port, Target::Return)));
+        let probes = own("kuma.io/application-probe-proxy-port");
+        let probes: u16 = if probes.is_empty() { 9001 } else { probes.parse().unwrap() };
+        let excluded = excluded.into_iter().chain((probes > 0).then_some(probes));
+        rules.extend(excluded.map(|port| tcp(port, Target::Return)));
         rules.push(all_tcp(15006));
         return walk(&rules, asked);
     }
@@ -103,6 +106,10 @@ fn pods() -> impl Strategy<Value = Vec<Pod>> {
         ("traffic.kuma.io/exclude-outbound-ips", some_nets().boxed()),
         ("traffic.kuma.io/exclude-outbound-ports-for-uids", users().boxed()),
         ("kuma.io/transparent-proxying-ip-family-mode", Just("ipv4".to_owned()).boxed()),
+        (
+            "kuma.io/application-probe-proxy-port",
+            proptest::sample::select(vec!["0", "9100"]).prop_map(str::to_owned).boxed(),
+        ),
     ])
 }
 
@@ -116,7 +123,7 @@ proptest! {
         let config = Config { exclude_outbound, dns };
         let all = config.yaml() + &pods.iter().map(Pod::yaml).collect::<String>();
         let (policy, _) = imported(Origin::Kuma, &all, false);
-        let grid = Grid::usual(&[90, 1024], &[5678, 1000, 1001, 1500, 7]);
+        let grid = Grid::usual(&[90, 1024, 9001, 9100], &[5678, 1000, 1001, 1500, 7]);
         let model = |pod: &Pod, direction, asked: &Asked| model(&config, pod, direction, asked);
         prop_assert!(same(&policy, &pods, &grid, &SIDECAR, model) > 1000);
     }

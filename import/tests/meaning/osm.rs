@@ -5,7 +5,7 @@ use mesh_import::Origin;
 use proptest::prelude::*;
 
 use crate::same::{Grid, Pod, imported, maybe, random_pods, same, some_nets, some_ports};
-use crate::tables::{ALL, Asked, Rule, Target, all_tcp, nets, ports, tcp, to, uid, walk};
+use crate::tables::{ALL, Asked, Rule, Target, all_tcp, by, nets, ports, tcp, to, uid, walk};
 
 /// Lists of the MeshConfig.
 #[derive(Clone, Debug, Default)]
@@ -14,6 +14,7 @@ struct Config {
     inbound: Option<String>,
     excluded: Option<String>,
     included: Option<String>,
+    interface: bool,
 }
 
 impl Config {
@@ -25,11 +26,12 @@ impl Config {
         format!(
             "---\nkind: MeshConfig\nmetadata: {{name: osm-mesh-config, namespace: osm-system}}\nspec:\n  traffic:\n    \
              outboundPortExclusionList: [{}]\n    inboundPortExclusionList: [{}]\n    outboundIPRangeExclusionList: \
-             [{}]\n    outboundIPRangeInclusionList: [{}]\n",
+             [{}]\n    outboundIPRangeInclusionList: [{}]\n    networkInterfaceExclusionList: [{}]\n",
             list(&self.ports).replace('"', ""),
             list(&self.inbound).replace('"', ""),
             list(&self.excluded),
-            list(&self.included)
+            list(&self.included),
+            if self.interface { "net1" } else { "" }
         )
     }
 }
@@ -48,7 +50,7 @@ fn model(
         let own = pod.annotation(&format!("openservicemesh.io/{annotation}")).unwrap_or_default();
         format!("{own},{}", mesh.as_deref().unwrap_or_default())
     };
-    let mut rules: Vec<Rule> = Vec::new();
+    let mut rules: Vec<Rule> = config.interface.then(|| by("net1")).into_iter().collect();
     if direction == Direction::Inbound {
         let excluded = ports(&both("inbound-port-exclusion-list", &config.inbound));
         let own = [15010, 15901, 15902, 15903, 15904];
@@ -83,8 +85,14 @@ fn pods() -> impl Strategy<Value = Vec<Pod>> {
 }
 
 fn config() -> impl Strategy<Value = Config> {
-    (maybe(some_ports()), maybe(some_ports()), maybe(some_nets()), maybe(some_nets()))
-        .prop_map(|(ports, inbound, excluded, included)| Config { ports, inbound, excluded, included })
+    let lists = (maybe(some_ports()), maybe(some_ports()), maybe(some_nets()), maybe(some_nets()));
+    (lists, any::<bool>()).prop_map(|((ports, inbound, excluded, included), interface)| Config {
+        ports,
+        inbound,
+        excluded,
+        included,
+        interface,
+    })
 }
 
 proptest! {
@@ -94,7 +102,8 @@ proptest! {
     fn random_lists_mean_what_osm_does(config in config(), pods in pods(), as_it_behaves: bool) {
         let all = config.yaml() + &pods.iter().map(Pod::yaml).collect::<String>();
         let (policy, _) = imported(Origin::Osm, &all, as_it_behaves);
-        let grid = Grid::usual(&[15010, 15901, 15904], &[1500, 1000]);
+        let mut grid = Grid::usual(&[15010, 15901, 15904], &[1500, 1000]);
+        grid.interfaces.push("net1");
         let model = |pod: &Pod, direction, asked: &Asked| model(&config, as_it_behaves, pod, direction, asked);
         prop_assert!(same(&policy, &pods, &grid, &[15001, 15003], model) > 1000);
     }

@@ -113,6 +113,8 @@ pub struct Grid {
     pub ports: Vec<u16>,
     pub addresses: Vec<IpAddr>,
     pub uids: Vec<u32>,
+    pub gids: Vec<u32>,
+    pub interfaces: Vec<&'static str>,
 }
 
 /// Ports and nets that random settings have.
@@ -206,7 +208,20 @@ impl Grid {
         let addresses =
             addresses.into_iter().filter(|address| !apart.iter().any(|net| net.contains(address)));
         let (ports, addresses) = (ports.into_iter().collect(), addresses.collect());
-        Self { ports, addresses, uids: uids.to_vec() }
+        Self { ports, addresses, uids: uids.to_vec(), gids: vec![7], interfaces: vec!["eth0"] }
+    }
+
+    /// Each user; and the last of them in each group, and by each interface.
+    fn who(&self) -> Vec<(u32, u32, &'static str)> {
+        let (Some(&gid), Some(&interface), Some(&uid)) =
+            (self.gids.first(), self.interfaces.first(), self.uids.last())
+        else {
+            return Vec::new();
+        };
+        let users = self.uids.iter().map(|&uid| (uid, gid, interface));
+        let groups = self.gids.iter().skip(1).map(|&gid| (uid, gid, interface));
+        let interfaces = self.interfaces.iter().skip(1).map(|&interface| (uid, gid, interface));
+        users.chain(groups).chain(interfaces).collect()
     }
 }
 
@@ -219,6 +234,21 @@ pub fn same(
     grid: &Grid,
     sidecar: &[u16],
     model: impl Fn(&Pod, Direction, &Asked) -> Option<u16>,
+) -> usize {
+    same_verdicts(policy, pods, grid, sidecar, |pod, direction, asked| match model(pod, direction, asked) {
+        Some(port) => Verdict::Redirected { port, transparent: false },
+        None => Verdict::Excluded,
+    })
+}
+
+/// The same with a model of whole verdicts.
+#[track_caller]
+pub fn same_verdicts(
+    policy: &str,
+    pods: &[Pod],
+    grid: &Grid,
+    sidecar: &[u16],
+    model: impl Fn(&Pod, Direction, &Asked) -> Verdict,
 ) -> usize {
     let compilation = compiled(policy, pods);
     let program = &compilation.resolution.program;
@@ -236,16 +266,19 @@ pub fn same(
                         if direction == Direction::Inbound && sidecar.contains(&port) {
                             continue;
                         }
-                        for &uid in &grid.uids {
+                        for (uid, gid, interface) in grid.who() {
                             let flow = Flow { direction, protocol, address, port, own: false };
-                            let identity = Identity { uid: Some(uid), ..Identity::default() };
-                            let found = evaluate(program, workload, &flow, &identity).verdict;
-                            let expected = model(pod, direction, &Asked { protocol, address, port, uid });
-                            let expected = expected.map_or(Verdict::Excluded, |port| Verdict::Redirected {
-                                port,
-                                transparent: false,
-                            });
-                            assert_eq!(found, expected, "{flow:?} uid {uid} of {pod:?}\n{policy}");
+                            let name = Some(interface.to_owned());
+                            let who = Identity {
+                                uid: Some(uid),
+                                gid: Some(gid),
+                                interface: name,
+                                ..Identity::default()
+                            };
+                            let found = evaluate(program, workload, &flow, &who).verdict;
+                            let asked = Asked { protocol, address, port, uid, gid, interface };
+                            let expected = model(pod, direction, &asked);
+                            assert_eq!(found, expected, "{flow:?} {who:?} of {pod:?}\n{policy}");
                             held += 1;
                         }
                     }

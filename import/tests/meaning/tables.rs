@@ -20,6 +20,11 @@ pub struct Rule {
     pub source: Option<IpNet>,
     pub destination: Option<IpNet>,
     pub uid: Option<(u32, u32)>,
+    /// Of none of these groups.
+    pub no_gid: &'static [u32],
+    /// Of this group.
+    pub gid: Option<u32>,
+    pub interface: Option<&'static str>,
     pub target: Target,
 }
 
@@ -31,10 +36,22 @@ pub struct Asked {
     pub address: IpAddr,
     pub port: u16,
     pub uid: u32,
+    pub gid: u32,
+    /// The interface that it goes by.
+    pub interface: &'static str,
 }
 
-pub const ALL: Rule =
-    Rule { protocol: None, ports: None, source: None, destination: None, uid: None, target: Target::Return };
+pub const ALL: Rule = Rule {
+    protocol: None,
+    ports: None,
+    source: None,
+    destination: None,
+    uid: None,
+    no_gid: &[],
+    gid: None,
+    interface: None,
+    target: Target::Return,
+};
 
 pub fn tcp(port: u16, target: Target) -> Rule {
     Rule { protocol: Some(Protocol::Tcp), ports: Some((port, port)), target, ..ALL }
@@ -52,6 +69,11 @@ pub fn uid(id: u32) -> Rule {
     Rule { uid: Some((id, id)), ..ALL }
 }
 
+/// What goes by an interface is left alone.
+pub fn by(interface: &'static str) -> Rule {
+    Rule { interface: Some(interface), ..ALL }
+}
+
 /// A redirect is always of TCP, whatever leads to it.
 pub fn all_tcp(port: u16) -> Rule {
     Rule { protocol: Some(Protocol::Tcp), target: Target::Redirect(port), ..ALL }
@@ -64,6 +86,9 @@ impl Rule {
             && self.source.is_none_or(|net| net.contains(&asked.address))
             && self.destination.is_none_or(|net| net.contains(&asked.address))
             && self.uid.is_none_or(|(first, last)| (first..=last).contains(&asked.uid))
+            && !self.no_gid.contains(&asked.gid)
+            && self.gid.is_none_or(|gid| gid == asked.gid)
+            && self.interface.is_none_or(|name| name == asked.interface)
     }
 }
 
