@@ -300,10 +300,11 @@ pub enum Command {
 /// `meshc import`
 #[derive(Args, Debug)]
 pub struct Import {
-    /// Whose settings: istio, linkerd, kuma, osm (osm-edge and FSM too) or consul
+    /// Whose settings: istio, linkerd, kuma, osm (osm-edge and FSM too), consul; or iptables, for rules (of nftables too)
     #[arg(value_enum, value_name = "MESH", hide_possible_values = true)]
     pub origin: Origin,
-    /// Files with objects of the cluster, in YAML or JSON; `-` is standard input
+    /// Files with objects of the cluster, in YAML or JSON; with iptables, what iptables-save, ip6tables-save and
+    /// `nft -j list ruleset` print; `-` is standard input
     #[arg(default_value = "-", value_name = "PATH")]
     pub paths: Vec<PathBuf>,
     /// What standard input is called in messages
@@ -333,6 +334,8 @@ pub enum Origin {
     Linkerd,
     /// Consul
     Consul,
+    /// Rules of iptables or nftables
+    Iptables,
 }
 
 /// `meshc lsp`

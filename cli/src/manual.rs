@@ -135,6 +135,7 @@ pub fn page(command: &str) -> Page {
                 ),
                 ("meshc import istio cart.yaml", "one file"),
                 ("meshc import istio --report cluster.yaml > istio.mesh", "and its report"),
+                ("nft -j list ruleset | meshc import iptables > rules.mesh", "rules that are there"),
             ],
             &[],
             &["check", "test", "fmt"],

@@ -64,6 +64,10 @@ fn every_diagnostic_looks_like_its_snapshot() {
         let output = meshc(&["import", "-v", "istio", settings.to_str().unwrap()]);
         snapshot("diagnostics", settings.file_stem().unwrap().to_str().unwrap(), &text(&output.stderr));
     }
+    for rules in files("policies/reject", ".txt") {
+        let output = meshc(&["import", "-v", "iptables", rules.to_str().unwrap()]);
+        snapshot("diagnostics", rules.file_stem().unwrap().to_str().unwrap(), &text(&output.stderr));
+    }
     for policy in policies("policies/reject") {
         let mut arguments = vec!["check", policy.to_str().unwrap()];
         if policy.ends_with("over-capacity.mesh") {

@@ -77,11 +77,12 @@ fn a_report_counts_what_is_no_rule() {
     let counts = &answer["report"]["settings"];
     assert_eq!((counts["bad"].as_u64(), counts["comment"].as_u64()), (Some(1), Some(1)), "{counts}");
     let lines = answer["report"]["lines"].as_array().unwrap();
-    let interfaces =
-        lines.iter().find(|line| line["setting"] == "traffic.sidecar.istio.io/excludeInterfaces").unwrap();
-    assert_eq!(interfaces["became"], "comment");
-    assert_eq!(interfaces["file"], "cli/tests/data/import/istio.yaml");
-    assert!(interfaces["line"].as_u64() > Some(100) && interfaces["why"].is_string(), "{interfaces}");
+    let line = |setting: &str| lines.iter().find(|line| line["setting"] == setting).unwrap();
+    assert_eq!(line("traffic.sidecar.istio.io/excludeInterfaces")["became"], "rule");
+    let probes = line("sidecar.istio.io/rewriteAppHTTPProbers");
+    assert_eq!(probes["became"], "comment");
+    assert_eq!(probes["file"], "cli/tests/data/import/istio.yaml");
+    assert!(probes["line"].as_u64() > Some(100) && probes["why"].is_string(), "{probes}");
     assert!(answer["policy"].as_str().unwrap().contains("workload ledger {"));
 }
 

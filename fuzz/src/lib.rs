@@ -12,6 +12,7 @@ pub mod law;
 pub mod outline;
 pub mod program;
 pub mod random;
+pub mod ruleset;
 
 use std::fmt;
 

@@ -2,7 +2,7 @@
 
 use mesh_fuzz::choice::Choices;
 use mesh_fuzz::random::Random;
-use mesh_fuzz::{cluster, law, program};
+use mesh_fuzz::{cluster, law, program, ruleset};
 
 const SEEDS: u64 = 150;
 
@@ -138,6 +138,28 @@ fn random_clusters_keep_the_laws() {
         bytes.extend(cluster::cluster(&mut Choices::new(&random.bytes(length))).into_bytes());
         // Every second is damaged.
         for _ in 0..(seed % 2) * 3 {
+            let at = 1 + random.below(bytes.len() - 1);
+            match random.below(3) {
+                0 => drop(bytes.remove(at)),
+                1 => bytes.insert(at, DAMAGE[random.below(DAMAGE.len())]),
+                _ => bytes.truncate(at.max(2)),
+            }
+        }
+        if let Err(broken) = law::import(&bytes) {
+            panic!("seed {seed}: {broken}\nof\n{}", String::from_utf8_lossy(&bytes));
+        }
+    }
+}
+
+#[test]
+fn random_rules_keep_the_laws() {
+    for seed in 0..SEEDS * 4 {
+        let mut random = Random::new(seed);
+        let length = 20 + random.below(300);
+        let mut bytes = vec![law::RULES + (seed % 2) as u8];
+        bytes.extend(ruleset::ruleset(&mut Choices::new(&random.bytes(length))).into_bytes());
+        // Every third is damaged.
+        if seed % 3 == 0 {
             let at = 1 + random.below(bytes.len() - 1);
             match random.below(3) {
                 0 => drop(bytes.remove(at)),

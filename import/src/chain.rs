@@ -13,6 +13,7 @@ use ipnet::IpNet;
 use mesh_bpf::flow::{Direction, Protocol};
 
 pub use self::resolve::{Dead, Resolved, resolve};
+pub use self::side::{Item, disjoint};
 use self::side::{Side, meet};
 use crate::value::Range;
 
@@ -296,7 +297,7 @@ impl Sides {
 }
 
 /// Cuts one side: what lies outside goes to the others, what lies inside stays. False where nothing lies inside.
-fn cut<I: side::Item>(
+fn cut<I: Item>(
     inside: &mut Rule,
     outside: &mut Vec<Rule>,
     side: &Side<I>,

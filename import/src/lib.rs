@@ -1,7 +1,8 @@
 //! Policies from what people have: the interception settings of other meshes, read and written as `.mesh`.
 //!
 //! [`import`] reads objects of a cluster ([`yaml`], [`kube`]), asks the mesh they are of what it does to a flow
-//! ([`origin`]: layers, of which the first that matches decides), makes rules without an order that mean the same
+//! ([`origin`]: layers, of which the first that matches decides; from rules of `iptables` and `nft` such layers come
+//! without objects), makes rules without an order that mean the same
 //! ([`chain`]), and writes them as a person would have ([`policy`]). It touches no file; what it says of its input are the
 //! compiler's diagnostics.
 
@@ -13,11 +14,13 @@ pub mod settings;
 pub mod value;
 pub mod yaml;
 
+use std::collections::BTreeMap;
+
 use mesh_compiler::diag::Diagnostic;
 use mesh_compiler::source::Sources;
 
 use crate::kube::Unit;
-use crate::origin::{Found, World, consul, istio, kuma, linkerd, osm};
+use crate::origin::{Found, World, consul, iptables, istio, kuma, linkerd, osm};
 use crate::settings::Report;
 use crate::yaml::Yaml;
 
@@ -34,19 +37,24 @@ pub enum Origin {
     Linkerd,
     /// Consul.
     Consul,
+    /// Rules as `iptables-save`, `ip6tables-save` and `nft -j list ruleset` print them.
+    Iptables,
 }
 
 impl Origin {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Istio, Self::Kuma, Self::Osm, Self::Linkerd, Self::Consul];
+    pub const ALL: [Self; 6] =
+        [Self::Istio, Self::Kuma, Self::Osm, Self::Linkerd, Self::Consul, Self::Iptables];
 
-    fn read(self, world: &World<'_>, report: &mut Report) -> Found {
+    /// What reads the objects of a cluster; `None` where there are none to read.
+    fn reads(self) -> Option<fn(&World<'_>, &mut Report) -> Found> {
         match self {
-            Self::Istio => istio::read(world, report),
-            Self::Kuma => kuma::read(world, report),
-            Self::Osm => osm::read(world, report),
-            Self::Linkerd => linkerd::read(world, report),
-            Self::Consul => consul::read(world, report),
+            Self::Istio => Some(istio::read),
+            Self::Kuma => Some(kuma::read),
+            Self::Osm => Some(osm::read),
+            Self::Linkerd => Some(linkerd::read),
+            Self::Consul => Some(consul::read),
+            Self::Iptables => None,
         }
     }
 }
@@ -78,6 +86,9 @@ pub fn import(origin: Origin, files: Vec<(String, Vec<u8>)>, as_it_behaves: bool
         diagnostics.extend(sources.add(name, bytes).1);
     }
     let mut report = Report::default();
+    let Some(read) = origin.reads() else {
+        return of_rules(sources, diagnostics, as_it_behaves);
+    };
     let mut documents = Vec::new();
     for (id, source) in sources.iter().filter(|(_, source)| source.is_readable()) {
         match Yaml::read(id, &source.text) {
@@ -94,24 +105,50 @@ pub fn import(origin: Origin, files: Vec<(String, Vec<u8>)>, as_it_behaves: bool
     }
     let (units, left) = kube::units(&objects);
     let world = World { objects: &objects, units: &units, as_it_behaves };
-    let found = origin.read(&world, &mut report);
+    let found = read(&world, &mut report);
     // What a pod would be under that says nothing itself: in each namespace that injects a sidecar, and anywhere.
     let spaces: Vec<&str> = found.injected().collect();
     let plain: Vec<Unit<'_>> = spaces.iter().map(|space| Unit::anybody(space)).collect();
     let plain = World { objects: &objects, units: &plain, as_it_behaves };
-    let plain = origin.read(&plain, &mut Report::default()).fates;
+    let plain = read(&plain, &mut Report::default()).fates;
     let plain = spaces.into_iter().zip(plain).collect();
     let mut of_anybody = None;
     let anybody = || {
         let units = [Unit::anybody("")];
         let report = of_anybody.insert(Report::default());
-        let found = origin.read(&World { objects: &objects, units: &units, as_it_behaves }, report);
+        let found = read(&World { objects: &objects, units: &units, as_it_behaves }, report);
         found.fates.into_iter().next()
     };
-    let read =
-        policy::Read { found: &found, units: &units, plain, left: &left, sources: &read_from(&sources) };
+    let names = read_from(&sources);
+    let read = policy::Read { found: &found, units: &units, plain, left: &left, sources: &names };
     let written = policy::write(&read, anybody);
-    let report = of_anybody.unwrap_or(report);
+    imported(sources, written, of_anybody.unwrap_or(report))
+}
+
+/// Rules that some machine has, which are of all of its members.
+fn of_rules(sources: Sources, mut diagnostics: Vec<Diagnostic>, as_it_behaves: bool) -> Imported {
+    let mut report = Report::default();
+    let found = if diagnostics.is_empty() {
+        iptables::read(&sources, as_it_behaves, &mut report)
+    } else {
+        Err(Vec::new())
+    };
+    let found = match found {
+        Ok(found) => found,
+        Err(errors) => {
+            diagnostics.extend(errors);
+            return Imported { sources, diagnostics, policy: None, workloads: 0, rules: 0, report };
+        }
+    };
+    let names = read_from(&sources);
+    let units = [Unit::anybody("")];
+    let read =
+        policy::Read { found: &found, units: &units, plain: BTreeMap::new(), left: &[], sources: &names };
+    let written = policy::write(&read, || None);
+    imported(sources, written, report)
+}
+
+fn imported(mut sources: Sources, written: policy::Written, report: Report) -> Imported {
     let mut diagnostics = report.diagnostics();
     if !written.errors.is_empty() {
         let (id, _) = sources.add(policy::OUTPUT, written.text.clone().into_bytes());

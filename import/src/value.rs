@@ -69,8 +69,8 @@ pub fn ports(text: &str, between: Option<char>) -> List<Range<u16>> {
 }
 
 /// Sorted ranges, without those that lie in others.
-fn joined(sorted: &[Range<u16>]) -> Vec<Range<u16>> {
-    let mut joined: Vec<Range<u16>> = Vec::new();
+fn joined<T: Ord + Copy>(sorted: &[Range<T>]) -> Vec<Range<T>> {
+    let mut joined: Vec<Range<T>> = Vec::new();
     for &(first, last) in sorted {
         match joined.last_mut() {
             Some(before) if first <= before.1 => before.1 = before.1.max(last),
@@ -118,7 +118,7 @@ fn outermost(mut nets: Vec<IpNet>) -> Vec<IpNet> {
 /// Ids of users or groups, and ranges of them.
 #[must_use]
 pub fn ids(text: &str) -> List<Range<u32>> {
-    list(text, |word| {
+    let mut found = list(text, |word| {
         let id = |word: &str| word.trim().parse::<u32>().map_err(|_| "no id of 32 bits".to_owned());
         match word.split_once('-') {
             Some((first, last)) => {
@@ -131,7 +131,9 @@ pub fn ids(text: &str) -> List<Range<u32>> {
             }
             None => id(word).map(|id| (id, id)),
         }
-    })
+    });
+    found.items = joined(&found.items);
+    found
 }
 
 /// Bytes of a name of an interface at the most, as the kernel has them.

@@ -50,6 +50,7 @@ const fn origin(origin: Origin) -> mesh_import::Origin {
         Origin::Osm => mesh_import::Origin::Osm,
         Origin::Linkerd => mesh_import::Origin::Linkerd,
         Origin::Consul => mesh_import::Origin::Consul,
+        Origin::Iptables => mesh_import::Origin::Iptables,
     }
 }
 

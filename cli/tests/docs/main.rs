@@ -15,8 +15,8 @@
 //! | `console root` | the same on a node: `e2e/commands/tutorial.rs` runs those of the tutorial |
 //!
 //! A word with a dot names the file that the block is saved as; later blocks of the page find it there.
-//! A named `mesh` block is only checked for errors, since it is there to be imported. A named `toml`
-//! or `yaml` block is saved; `inventory=FILE` after `mesh` checks the program against it. Other blocks are not looked at.
+//! A named `mesh` block is only checked for errors, since it is there to be imported. A named `toml`,
+//! `yaml` or `txt` block is saved; `inventory=FILE` after `mesh` checks the program against it. Other blocks are not looked at.
 //!
 //! On the page of a diagnostic the first program yields it, and the second is right.
 //!

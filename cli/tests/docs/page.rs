@@ -74,7 +74,7 @@ impl Page {
             return Ok(self.compare(block, &block.text, &plain(&text)));
         }
         match block.kind() {
-            "toml" | "yaml" => {
+            "toml" | "yaml" | "txt" => {
                 if let Some(name) = block.file() {
                     fs::write(self.dir.path().join(name), &block.text)?;
                 }

@@ -84,6 +84,8 @@ pub enum Code {
     Leak,
     /// A file of another mesh's settings that is no YAML.
     BadYaml,
+    /// A file is no listing of a packet filter's rules, as `meshc import iptables` takes them.
+    BadRuleset,
     /// A setting of another mesh that cannot be read.
     BadSetting,
     /// A setting of another mesh that no rule stands for.
@@ -92,7 +94,7 @@ pub enum Code {
 
 impl Code {
     /// All codes, in the order of the reference.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 32] = [
         Self::Syntax,
         Self::UnknownName,
         Self::DuplicateName,
@@ -122,6 +124,7 @@ impl Code {
         Self::WideExempt,
         Self::Leak,
         Self::BadYaml,
+        Self::BadRuleset,
         Self::BadSetting,
         Self::NotImported,
     ];
@@ -159,6 +162,7 @@ impl Code {
             Self::WideExempt => "wide-exempt",
             Self::Leak => "leak",
             Self::BadYaml => "bad-yaml",
+            Self::BadRuleset => "bad-ruleset",
             Self::BadSetting => "bad-setting",
             Self::NotImported => "not-imported",
         }
@@ -216,6 +220,7 @@ impl Code {
             Self::WideExempt => include_str!("pages/wide-exempt.md"),
             Self::Leak => include_str!("pages/leak.md"),
             Self::BadYaml => include_str!("pages/bad-yaml.md"),
+            Self::BadRuleset => include_str!("pages/bad-ruleset.md"),
             Self::BadSetting => include_str!("pages/bad-setting.md"),
             Self::NotImported => include_str!("pages/not-imported.md"),
         }

@@ -13,7 +13,7 @@ pub use artifact::{artifact, artifact_policy};
 pub use damaged::{Came, MISTAKES, all_mistakes, damaged};
 pub use edited::edited;
 pub use flow::flow;
-pub use import::import;
+pub use import::{RULES, import};
 pub use program::program;
 pub use ruleset::{answer, ruleset};
 pub use text::text;

@@ -15,6 +15,11 @@ pub trait Item: Clone + Ord {
     /// What lies in both; `None` where that is nothing.
     fn both(&self, other: &Self) -> Option<Self>;
 
+    /// The least item in which two lie that have something in common.
+    fn around(&self, other: &Self) -> Self {
+        if self.ends().0 <= other.ends().0 { self.clone() } else { other.clone() }
+    }
+
     /// The item in which all others lie, where there is one.
     #[must_use]
     fn all() -> Option<Self> {
@@ -43,6 +48,10 @@ fn common<T: Ord + Copy>(a: &(T, T), b: &(T, T)) -> Option<(T, T)> {
 impl Item for (u16, u16) {
     type End = u16;
 
+    fn around(&self, other: &Self) -> Self {
+        (self.0.min(other.0), self.1.max(other.1))
+    }
+
     fn ends(&self) -> Self {
         *self
     }
@@ -59,6 +68,10 @@ impl Item for (u16, u16) {
 /// A range of ids.
 impl Item for (u32, u32) {
     type End = u32;
+
+    fn around(&self, other: &Self) -> Self {
+        (self.0.min(other.0), self.1.max(other.1))
+    }
 
     fn ends(&self) -> Self {
         *self
@@ -184,6 +197,25 @@ impl<I: Item> Side<I> {
         common.dedup();
         (!common.is_empty()).then_some(common)
     }
+}
+
+/// The same in items that have nothing in common.
+#[must_use]
+pub fn disjoint<I: Item>(mut list: Vec<I>) -> Vec<I> {
+    // What others lie in comes before them.
+    list.sort_by_cached_key(|item| {
+        let (first, last) = item.ends();
+        (first, std::cmp::Reverse(last))
+    });
+    let mut kept: Vec<I> = Vec::with_capacity(list.len());
+    for item in list {
+        match kept.last_mut() {
+            Some(last) if last.both(&item).is_some() => *last = last.around(&item),
+            _ => kept.push(item),
+        }
+    }
+    kept.sort();
+    kept
 }
 
 /// What two lists have in common; `None` where that is nothing.

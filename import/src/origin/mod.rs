@@ -1,6 +1,7 @@
 //! The meshes whose settings are read, a file each: how a mesh orders its rules, and what each of its settings makes.
 
 pub mod consul;
+pub mod iptables;
 pub mod istio;
 pub mod kuma;
 pub mod linkerd;

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use mesh_bpf::flow::{Direction, Protocol};
 
 use crate::chain::{Flow, Rule, Verdict, decide, lies_apart, resolve};
-use crate::settings::Chain;
+use crate::settings::{Chain, Exempt};
 
 /// Lines of a test at the most.
 const MOST: usize = 20;
@@ -36,10 +36,21 @@ pub fn flows(chain: &Chain, sidecar: &BTreeSet<u16>) -> Vec<(Flow, Verdict)> {
     for flow in inside.chain(usual) {
         let is_sidecar = flow.direction == Direction::Inbound && sidecar.contains(&flow.port);
         if told.len() < MOST && !is_sidecar && !lies_apart(&flow.address.into()) && seen.insert(flow) {
-            told.push((flow, decide(&chain.layers, &flow)));
+            told.push((flow, verdict(chain, &flow)));
         }
     }
     told
+}
+
+/// What happens to a flow. Who is exempt goes straight.
+fn verdict(chain: &Chain, flow: &Flow) -> Verdict {
+    let is_in = |id: Option<u32>, range: &(u32, u32)| id.is_some_and(|id| (range.0..=range.1).contains(&id));
+    let is_exempt = chain.exempts.iter().any(|(exempt, _)| match exempt {
+        Exempt::Uid(ids) => is_in(flow.user, ids),
+        Exempt::Gid(ids) => is_in(flow.group, ids),
+        Exempt::Interfaces(_) => false,
+    });
+    if is_exempt { Verdict::Exclude } else { decide(&chain.layers, flow) }
 }
 
 /// Flows inside a rule: at its first and last item.

@@ -7,6 +7,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails where it panics")]
 
 mod consul;
+mod iptables;
 mod istio;
 mod kuma;
 mod linkerd;
