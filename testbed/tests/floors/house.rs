@@ -148,7 +148,10 @@ pub const HOUSES: &[House] = &[
     },
     House {
         root: "fuzz/src/lib.rs",
-        floors: &[floor("laws", "law"), floor("programs", "outline program cluster ruleset choice random crate")],
+        floors: &[
+            floor("laws", "law"),
+            floor("programs", "outline program cluster ruleset choice random crate"),
+        ],
     },
     House { root: "editors/src/lib.rs", floors: &[floor("words", "words crate"), floor("files", "files")] },
     House { root: "editors/tree-sitter-mesh/src/lib.rs", floors: &[floor("the grammar", "crate")] },

@@ -11,10 +11,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 use mesh_bpf::flow::Direction;
-use mesh_compiler::diag::{Code, Diagnostic};
+use mesh_compiler::diag::Diagnostic;
 use mesh_compiler::source::{FileId, Sources, Span};
 
-use self::ruleset::{Family, Hook, Rule, Ruleset};
+use self::ruleset::{Family, Hook, Rule, Ruleset, refused};
 use self::walk::{Fates, Made, OF_AN_INTERFACE, Walked, one_of, walk};
 use super::{Fate, Found, leaves_alone};
 use crate::chain::{Layer, Owner, Rule as Part, Verdict, resolve};
@@ -79,12 +79,6 @@ pub fn read(sources: &Sources, as_it_behaves: bool, report: &mut Report) -> Resu
         opt_out: None,
         differences: DIFFERENCES,
     })
-}
-
-fn refused(span: Span, why: &str) -> Diagnostic {
-    Diagnostic::new(Code::BadRuleset, "this file is no listing of a packet filter's rules")
-        .label(span, why)
-        .help("give what `iptables-save`, `ip6tables-save` or `nft -j list ruleset` prints")
 }
 
 /// What a member is under; `None` where there is no end of it.

@@ -7,8 +7,7 @@ use mesh_bpf::flow::Protocol;
 use mesh_compiler::diag::Diagnostic;
 use mesh_compiler::source::FileId;
 
-use super::refused;
-use super::ruleset::{Chain, Family, Hook, Is, Match, Rule, Ruleset, Target};
+use super::ruleset::{Chain, Family, Hook, Is, Match, Rule, Ruleset, Target, refused};
 use super::save::{ELSEWHERE, KEPT_PORT, is_sidecar, number, to_port};
 use crate::settings::{Setting, words};
 use crate::value::Range;

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use ipnet::IpNet;
 use mesh_bpf::flow::{Direction, Protocol};
+use mesh_compiler::diag::{Code, Diagnostic};
+use mesh_compiler::source::Span;
 
 use crate::settings::Setting;
 use crate::value::Range;
@@ -167,4 +169,11 @@ impl Ruleset {
     pub fn rules(&self) -> impl Iterator<Item = (&Chain, &Rule)> {
         self.chains.values().flat_map(|chain| chain.rules.iter().map(move |rule| (chain, rule)))
     }
+}
+
+/// That a file is no listing, and why.
+pub fn refused(span: Span, why: &str) -> Diagnostic {
+    Diagnostic::new(Code::BadRuleset, "this file is no listing of a packet filter's rules")
+        .label(span, why)
+        .help("give what `iptables-save`, `ip6tables-save` or `nft -j list ruleset` prints")
 }
