@@ -188,6 +188,9 @@ pub struct InstanceArgs {
     /// How inbound connections of pods are decided: sk_lookup, or tc where that cannot serve; at first sk_lookup
     #[arg(long, env = "MESHC_INBOUND", value_name = "WAY", value_enum, hide_possible_values = true)]
     pub inbound: Option<Inbound>,
+    /// What decides: bpf, or nft where BPF programs cannot be had; at first bpf
+    #[arg(long, env = "MESHC_BACKEND", value_name = "WHAT", value_enum, hide_possible_values = true)]
+    pub backend: Option<Backend>,
     /// How long to wait for another writer, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     pub lock_timeout: u64,
@@ -218,6 +221,15 @@ pub enum Inbound {
     SkLookup,
     /// At the pod's interfaces, where sk_lookup cannot serve: Linux 6.6.
     Tc,
+}
+
+/// What decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Backend {
+    /// BPF programs.
+    Bpf,
+    /// Rulesets of nftables.
+    Nft,
 }
 
 /// The commands.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use mesh_bpf::program::Inbound;
-use mesh_runtime::{Class, Error, Instance, Labels, Options, Placement, Runtime, is_bpffs};
+use mesh_runtime::{Backend, Class, Error, Instance, Labels, Options, Placement, Runtime, is_bpffs};
 
 use crate::args::{self, InstanceArgs};
 use crate::exit::Exit;
@@ -33,7 +33,21 @@ fn instance(args: &InstanceArgs) -> Result<Instance, Failure> {
         Some(args::Inbound::Tc) => Inbound::Tc,
         None => mesh_runtime::kept_inbound(&state),
     };
-    Ok(Instance { name, bpffs, cgroup, hierarchy, state, inbound, boot_id: boot_id.trim().to_owned() })
+    let backend = match args.backend {
+        Some(args::Backend::Bpf) => Backend::Bpf,
+        Some(args::Backend::Nft) => Backend::Nft,
+        None => mesh_runtime::kept_backend(&state),
+    };
+    Ok(Instance {
+        name,
+        bpffs,
+        cgroup,
+        hierarchy,
+        state,
+        inbound,
+        backend,
+        boot_id: boot_id.trim().to_owned(),
+    })
 }
 
 fn state(args: &InstanceArgs) -> PathBuf {

@@ -18,6 +18,19 @@ pub enum Drift {
         /// The error in words.
         said: String,
     },
+    /// A namespace, of a pod or the `host`, has no ruleset.
+    RulesetMissing(String),
+    /// It has that of another generation.
+    RulesetBehind {
+        /// The pod, or `host`.
+        namespace: String,
+        /// The generation that decides there.
+        generation: u64,
+    },
+    /// It has one that was made for other addresses or cgroups.
+    RulesetStale(String),
+    /// Somebody else changed it.
+    RulesetChanged(String),
     /// A policy table was modified since it was applied.
     TableChanged(Table),
     /// The cgroup that the programs are attached to is gone.
@@ -132,6 +145,10 @@ macro_rules! codes {
 
 codes! {
     Self::Unreadable { .. } => "unreadable",
+    Self::RulesetMissing(_) => "ruleset-missing",
+    Self::RulesetBehind { .. } => "ruleset-behind",
+    Self::RulesetStale(_) => "ruleset-stale",
+    Self::RulesetChanged(_) => "ruleset-changed",
     Self::TableChanged(_) => "table-changed",
     Self::AttachedCgroupGone(_) => "attached-cgroup-gone",
     Self::ProgramMissing(_) => "program-missing",

@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use mesh_bpf::membership::Ambiguous;
 use mesh_bpf::program::Inbound;
 use mesh_bpf::tables::Damaged;
+use mesh_nft::{NotLowered, Unsupported};
 
+use crate::instance::Backend;
 use crate::owner::{Holder, Owner};
 use crate::system::SysError;
 
@@ -247,6 +249,50 @@ pub enum Error {
         "{0} accelerated sockets hold bytes that their processes have not read; detaching would lose them"
     )]
     Unread(usize),
+    /// The instance's connections are decided by the other backend.
+    #[error("this instance is decided by {}, and was asked to be by {}", backend(*.live), backend(*.wanted))]
+    OtherBackend {
+        /// What decides.
+        live: Backend,
+        /// What was asked for.
+        wanted: Backend,
+    },
+    /// A command that works with BPF programs only.
+    #[error("{what} needs BPF programs, and this instance is decided by nftables")]
+    NotByRulesets {
+        /// What it is.
+        what: &'static str,
+        /// What there is in its place.
+        instead: &'static str,
+    },
+    /// Nftables cannot decide as the policy says.
+    #[error("nftables cannot decide as this policy says: {}", unsupported(.0))]
+    Unsupported(Vec<Unsupported>),
+    /// No ruleset can be made of the policy.
+    #[error(transparent)]
+    NotLowered(#[from] NotLowered),
+    /// A ruleset does not decide as the policy.
+    #[error("the ruleset for `{namespace}` would not decide as the policy says, and was not loaded: {what}")]
+    Unproved {
+        /// The pod, or `host`.
+        namespace: String,
+        /// A flow that it decides otherwise.
+        what: String,
+    },
+    /// The kernel does not take a ruleset.
+    #[error("the kernel refuses the ruleset for `{namespace}`: {}{}", .cause.source, at_message(.cause))]
+    RulesetRefused {
+        /// The pod, or `host`.
+        namespace: String,
+        /// What it said, and of which message.
+        cause: SysError,
+    },
+    /// The policy that rulesets are of is not kept any more.
+    #[error("generation {0} is live, and its policy is not kept in the state directory any more")]
+    PolicyLost(u64),
+    /// The network namespace has ended that policies of this instance are applied in.
+    #[error("the network namespace in which this instance was first applied has ended")]
+    HostGone,
     /// The live tables are of another version.
     #[error(
         "the live policy was applied by a meshc with policy ABI {found}, and this one has {}",
@@ -283,7 +329,10 @@ impl Error {
             | Self::ManyObservers
             | Self::TooLate
             | Self::Unread(_) => Class::Busy,
-            Self::BadName(_)
+            Self::OtherBackend { .. }
+            | Self::NotByRulesets { .. }
+            | Self::Unsupported(_)
+            | Self::BadName(_)
             | Self::Owned(_)
             | Self::NoPolicy
             | Self::UnknownWorkload { .. }
@@ -300,6 +349,11 @@ impl Error {
             | Self::NoName
             | Self::BadWord(_) => Class::Refused,
             Self::System(_)
+            | Self::NotLowered(_)
+            | Self::Unproved { .. }
+            | Self::RulesetRefused { .. }
+            | Self::PolicyLost(_)
+            | Self::HostGone
             | Self::NotBpffs(_)
             | Self::NotAStateDirectory(_)
             | Self::NotACgroup(_)
@@ -331,6 +385,14 @@ impl Error {
     pub const fn code(&self) -> &'static str {
         match self {
             Self::System(_) => "kernel",
+            Self::OtherBackend { .. } => "other-backend",
+            Self::NotByRulesets { .. } => "needs-bpf",
+            Self::Unsupported(_) => "unsupported",
+            Self::NotLowered(_) => "not-lowered",
+            Self::Unproved { .. } => "unproved",
+            Self::RulesetRefused { .. } => "ruleset-refused",
+            Self::PolicyLost(_) => "policy-lost",
+            Self::HostGone => "host-gone",
             Self::BadName(_) => "instance-name",
             Self::NotBpffs(_) => "no-bpffs",
             Self::NotAStateDirectory(_) => "state-directory",
@@ -382,6 +444,23 @@ impl Error {
     pub fn help(&self) -> String {
         match self {
             Self::System(cause) => system_help(cause),
+            Self::OtherBackend { live, .. } => format!(
+                "`meshc detach --all` first, and apply again: for a moment nothing is decided; or go on with `--backend {}`",
+                live.word()
+            ),
+            Self::NotByRulesets { instead, .. } => (*instead).into(),
+            Self::Unsupported(_) => {
+                "leave it out of the policy, or apply with `--backend bpf`, where `meshc doctor` says that this node has it"
+                    .into()
+            }
+            Self::NotLowered(_) | Self::Unproved { .. } => {
+                "this is a mistake of meshc: please report it with the policy; `--backend bpf` does without rulesets".into()
+            }
+            Self::RulesetRefused { cause, .. } => ruleset_help(cause).into(),
+            Self::PolicyLost(_) => {
+                "`meshc apply` the policy again; `meshc pause` and `meshc detach --all` work without it".into()
+            }
+            Self::HostGone => "`meshc detach --all` forgets it; then apply where members by cgroup live".into(),
             Self::BadName(_) => "choose another name with `--instance`".into(),
             Self::NotBpffs(path) => format!(
                 "mount one (`mount -t bpf bpf {}`), or name another directory with `--bpffs`",
@@ -495,6 +574,53 @@ impl Error {
                  nobody is decided until you apply and attach again"
                     .into()
             }
+        }
+    }
+}
+
+/// What decides, in words.
+const fn backend(backend: Backend) -> &'static str {
+    match backend {
+        Backend::Bpf => "BPF programs",
+        Backend::Nft => "nftables",
+    }
+}
+
+fn unsupported(all: &[Unsupported]) -> String {
+    let words = |one: &Unsupported| match one {
+        Unsupported::Accelerate { workload } => format!(
+            "connections of `{workload}` are to be accelerated, and bytes pass the TCP/IP stack only between sockets that \
+             BPF programs know"
+        ),
+        Unsupported::Transparent { rule } => {
+            format!(
+                "`{rule}` is `transparent`, and a redirect of nftables does not change the sidecar's own address"
+            )
+        }
+        Unsupported::MissingSidecarPass { workload } => format!(
+            "inbound connections of `{workload}` are to pass where no sidecar listens, which nftables does not know"
+        ),
+    };
+    all.iter().map(words).collect::<Vec<_>>().join("; ")
+}
+
+/// At which message of a batch it was.
+fn at_message(cause: &SysError) -> String {
+    if cause.log.is_empty() { String::new() } else { format!(", at {}", cause.log) }
+}
+
+fn ruleset_help(cause: &SysError) -> &'static str {
+    match cause.errno() {
+        Some(libc::EPERM | libc::EACCES) => "this needs root, or CAP_NET_ADMIN and CAP_SYS_ADMIN",
+        Some(libc::ENOMEM | libc::ENOBUFS) => {
+            "the memory limit of this cgroup or machine is too small for the ruleset"
+        }
+        Some(libc::EBUSY | libc::EEXIST) => {
+            "somebody else changes this table: leave it to meshc, and run it again"
+        }
+        _ => {
+            "nothing was changed; this kernel may lack what the ruleset needs (nftables with nat, conntrack, \
+             `socket cgroupv2`): `nft list ruleset` shows what there is, and `--backend bpf` does without"
         }
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use mesh_bpf::program::Inbound;
 use serde::{Deserialize, Serialize};
 
-use crate::system::{Mount, mounts};
+use crate::system::{Mount, SysResult, System, mounts};
 
 /// The directory of endpoints that are joining or leaving, beside those that are members.
 pub(crate) const MOVING: &str = "moving";
@@ -22,6 +22,12 @@ pub(crate) const LINES: &str = ".lines";
 /// The file of [`Instance::inbound_mode_file`].
 const INBOUND_MODE: &str = "inbound";
 
+/// The file of [`Instance::backend_file`].
+const BACKEND: &str = "backend";
+
+/// The directory of [`Instance::rulesets`].
+const RULESETS: &str = "rulesets";
+
 /// The file of [`Instance::placement_file`].
 const PLACEMENT: &str = "placement";
 
@@ -29,10 +35,10 @@ const PLACEMENT: &str = "placement";
 const KEEP_DECISIONS: &str = "keep-decisions";
 
 /// The directories of the state directory.
-pub(crate) const DIRS: [&str; 5] = [MEMBERS, "history", "artifacts", "failed", "namespaces"];
+pub(crate) const DIRS: [&str; 6] = [MEMBERS, "history", "artifacts", "failed", "namespaces", RULESETS];
 
 /// The files of the state directory, which go with it.
-pub(crate) const FILES: [&str; 11] = [
+pub(crate) const FILES: [&str; 12] = [
     "current",
     "pending",
     "paused",
@@ -40,6 +46,7 @@ pub(crate) const FILES: [&str; 11] = [
     "programs",
     "holder",
     INBOUND_MODE,
+    BACKEND,
     PLACEMENT,
     KEEP_DECISIONS,
     "undecided-sk_lookup",
@@ -57,6 +64,45 @@ pub fn kept_inbound(state: &Path) -> Inbound {
         Ok(word) if word.trim_matches('"') == Inbound::Tc.word() => Inbound::Tc,
         _ => Inbound::SkLookup,
     }
+}
+
+/// What decides a node's connections.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Backend {
+    /// BPF programs.
+    #[default]
+    Bpf,
+    /// Rulesets of nftables.
+    Nft,
+}
+
+impl Backend {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Bpf, Self::Nft];
+
+    /// Its name, as options and files have it.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Bpf => "bpf",
+            Self::Nft => "nft",
+        }
+    }
+}
+
+/// What the last apply of an instance was to be decided by, by its state directory: other commands go there. Where
+/// nothing is known, BPF programs.
+#[must_use]
+pub fn kept_backend(state: &Path) -> Backend {
+    let kept = std::fs::read(state.join(BACKEND)).ok();
+    kept.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
+}
+
+/// The same of an instance on a machine.
+pub(crate) fn kept_backend_of(system: &impl System, instance: &Instance) -> SysResult<Backend> {
+    let kept = system.read(&instance.backend_file())?;
+    Ok(kept.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default())
 }
 
 /// Where an instance is: what the last apply was told. Commands that are not told go there.
@@ -99,6 +145,8 @@ pub struct Instance {
     pub state: PathBuf,
     /// How inbound traffic to pods is decided.
     pub inbound: Inbound,
+    /// What decides.
+    pub backend: Backend,
     /// `/proc/sys/kernel/random/boot_id`: cookies and cgroup ids mean nothing after a reboot.
     pub boot_id: String,
 }
@@ -239,6 +287,18 @@ impl Instance {
         Placement { bpffs: self.bpffs.clone(), name: self.name.clone(), cgroup: self.cgroup.clone() }
     }
 
+    /// What the last apply was to be decided by.
+    #[must_use]
+    pub fn backend_file(&self) -> PathBuf {
+        self.state.join(BACKEND)
+    }
+
+    /// The lock of an instance that decides by rulesets.
+    #[must_use]
+    pub fn rulesets(&self) -> PathBuf {
+        self.state.join(RULESETS)
+    }
+
     /// How the last apply decided inbound traffic to pods.
     #[must_use]
     pub fn inbound_mode_file(&self) -> PathBuf {
@@ -294,6 +354,7 @@ mod tests {
             hierarchy: "/cgroup".into(),
             state: "/state".into(),
             inbound: Inbound::Tc,
+            backend: Backend::Nft,
             boot_id: "boot".into(),
         };
         let named = [
@@ -310,6 +371,8 @@ mod tests {
             instance.confirm(),
             instance.programs(),
             instance.inbound_mode_file(),
+            instance.backend_file(),
+            instance.rulesets(),
             instance.placement_file(),
             instance.keep_decisions_file(),
             instance.holder(),

@@ -55,6 +55,7 @@ mod member;
 mod members;
 mod node;
 mod owner;
+mod rulesets;
 mod runtime;
 mod state;
 mod stuck_reader;
@@ -76,7 +77,7 @@ pub use commands::run::Joined;
 pub use commands::sidecars::{Family, Held, NotTaken, Port, Sidecars, Stranger, Unheard};
 pub use commands::status::hits::{ItemHits, items};
 pub use commands::status::{
-    Head, LivePolicy, MemberStatus, Occupancy, ProgramStatus, State, Status, WorkloadStatus,
+    Head, LivePolicy, MemberStatus, Occupancy, ProgramStatus, RulesetStatus, State, Status, WorkloadStatus,
 };
 pub use commands::switch::{Detached, Switched};
 pub use commands::transition::{Move, Transition};
@@ -84,7 +85,7 @@ pub use drift::{Drift, Full, PodFault};
 pub use error::{Class, Error, Result};
 pub use generation::confirmation::PendingConfirmation;
 pub use generation::request::{Applied, Apply};
-pub use instance::{Instance, Placement, find_hierarchy, kept_inbound};
+pub use instance::{Backend, Instance, Placement, find_hierarchy, kept_backend, kept_inbound};
 pub use member::{Interface, Key, Member, Origin, Sandbox};
 pub use members::command_cgroups::is_of_a_command;
 pub use members::decisions::Decisions;

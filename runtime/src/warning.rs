@@ -50,6 +50,8 @@ pub enum Warning {
     ConnectionsNotReset(Cause),
     /// Whether sidecars listen could not be found out.
     SidecarsUnknown(Cause),
+    /// Flows of datagrams could not be made to be decided again.
+    FlowsNotForgotten(Cause),
     /// Programs could not be told whether to keep the last decisions.
     KeepingUnchanged(Cause),
 }
@@ -102,6 +104,7 @@ codes! {
     Self::AcceleratorsLeft(_) => "accelerators-left",
     Self::ConnectionsNotReset(_) => "connections-not-reset",
     Self::SidecarsUnknown(_) => "sidecars-unknown",
+    Self::FlowsNotForgotten(_) => "flows-not-forgotten",
     Self::KeepingUnchanged(_) => "keeping-unchanged",
 }
 

@@ -43,6 +43,7 @@ pub fn report(
         "entries": {
             "added": entries.added.len(), "removed": entries.removed.len(), "changed": entries.changed.len(),
         },
+        "namespaces": applied.namespaces,
         "members_changed": applied.members_changed,
         "missing_cgroups": applied.missing_cgroups,
         "closed": applied.closed,
@@ -94,6 +95,13 @@ fn text(applied: &Applied) -> String {
     if !applied.changed {
         return format!(
             "nothing to do: generation {} ({digest}) is this policy{paused}\n{closed}",
+            applied.generation
+        );
+    }
+    if let Some(count) = applied.namespaces {
+        let namespaces = if count == 1 { "namespace" } else { "namespaces" };
+        return format!(
+            "applied generation {} ({digest}): rulesets of nftables in {count} network {namespaces}{paused}\n{closed}",
             applied.generation
         );
     }

@@ -14,6 +14,18 @@ pub fn answer(drift: &[Drift]) -> Value {
 pub fn text(drift: &Drift) -> String {
     match drift {
         Drift::Unreadable { said, .. } => said.clone(),
+        Drift::RulesetMissing(namespace) => {
+            format!("the network namespace of `{namespace}` has no ruleset: nothing is decided there")
+        }
+        Drift::RulesetBehind { namespace, generation } => {
+            format!("the network namespace of `{namespace}` has the ruleset of generation {generation}")
+        }
+        Drift::RulesetStale(namespace) => format!(
+            "the ruleset for `{namespace}` was made for other addresses or cgroups than there are now"
+        ),
+        Drift::RulesetChanged(namespace) => {
+            format!("the ruleset for `{namespace}` was changed by somebody else since it was loaded")
+        }
         Drift::TableChanged(table) => format!("the table `{}` was modified since the apply", table.word()),
         Drift::AttachedCgroupGone(path) => format!(
             "the cgroup `{}`, which the programs are attached to, was removed, and nothing is decided any more: make it \
@@ -143,6 +155,22 @@ mod tests {
             (
                 Drift::Unreadable { error: "incompatible", said: "another build applied it".into() },
                 "another build applied it",
+            ),
+            (
+                Drift::RulesetMissing(name()),
+                "the network namespace of `cart` has no ruleset: nothing is decided there",
+            ),
+            (
+                Drift::RulesetBehind { namespace: name(), generation: 6 },
+                "the network namespace of `cart` has the ruleset of generation 6",
+            ),
+            (
+                Drift::RulesetStale(name()),
+                "the ruleset for `cart` was made for other addresses or cgroups than there are now",
+            ),
+            (
+                Drift::RulesetChanged(name()),
+                "the ruleset for `cart` was changed by somebody else since it was loaded",
             ),
             (Drift::TableChanged(Table::Decisions), "the table `decisions` was modified since the apply"),
             (

@@ -38,6 +38,8 @@ pub struct Shown<'a> {
     pub details: &'a Details,
     /// What was found.
     pub status: &'a Found,
+    /// Nftables decides, and not BPF programs.
+    pub by_rulesets: bool,
     /// Columns of the terminal; none in a pipe.
     pub columns: Option<usize>,
     /// Milliseconds since boot.
@@ -68,7 +70,15 @@ pub fn text(shown: &Shown<'_>) -> String {
     if status.observers > 0 {
         let _ = writeln!(out, "observers: {}", status.observers);
     }
-    if !status.keeps_decisions && matches!(status.head.state, State::Active | State::Paused) {
+    if shown.by_rulesets && !status.rulesets.is_empty() {
+        let count = status.rulesets.len();
+        let namespaces = if count == 1 { "namespace" } else { "namespaces" };
+        let _ = writeln!(out, "decided by nftables, in {count} network {namespaces}");
+    }
+    if !shown.by_rulesets
+        && !status.keeps_decisions
+        && matches!(status.head.state, State::Active | State::Paused)
+    {
         out.push_str("decisions are not kept: `observe --since` has nothing to tell\n");
     }
     out.push_str(&shown.agent);
@@ -318,6 +328,15 @@ fn kernel(out: &mut String, shown: &Shown<'_>) {
             let place = (program.attached_to.as_ref())
                 .map_or("nowhere: its cgroup is gone".into(), |place| place.display().to_string());
             format!("{:<17} {place}", program.name)
+        });
+    }
+    if details.programs || details.verbose {
+        section(out, "rulesets", &status.rulesets, |ruleset| {
+            let paused = if ruleset.paused { ", paused" } else { "" };
+            let generation = ruleset
+                .generation
+                .map_or("none".into(), |generation| format!("generation {generation}{paused}"));
+            format!("{:<17} {generation}, commit {}", ruleset.namespace, ruleset.commits)
         });
     }
     if details.maps || details.verbose {

@@ -37,6 +37,10 @@ pub fn text(warning: &Warning) -> String {
         Warning::AcceleratorsLeft(cause) => failed("the programs that accelerate are still attached", cause),
         Warning::ConnectionsNotReset(cause) => failed("connections were not closed", cause),
         Warning::SidecarsUnknown(cause) => failed("whether sidecars listen cannot be told", cause),
+        Warning::FlowsNotForgotten(cause) => failed(
+            "flows of datagrams that go on are decided as before until they end: conntrack does not answer",
+            cause,
+        ),
         Warning::KeepingUnchanged(cause) => failed("whether decisions are kept is as it was", cause),
     }
 }
@@ -121,6 +125,10 @@ mod tests {
             (Warning::AcceleratorsLeft(cause()), "are still attached: the disk is full"),
             (Warning::ConnectionsNotReset(cause()), "connections were not closed: the disk is full"),
             (Warning::SidecarsUnknown(cause()), "listen cannot be told: the disk is full"),
+            (
+                Warning::FlowsNotForgotten(cause()),
+                "decided as before until they end: conntrack does not answer: the",
+            ),
             (Warning::KeepingUnchanged(cause()), "is as it was: the disk is full"),
         ]
     }

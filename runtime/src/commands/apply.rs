@@ -26,6 +26,9 @@ impl Runtime<Kernel> {
     /// applied after all. Otherwise it waits for the programs that run. Nothing where an apply would be refused.
     #[must_use]
     pub fn prepare(&self) -> Prepared<Kernel> {
+        if self.is_by_rulesets() {
+            return Prepared::default();
+        }
         let maps = self.instance.maps();
         match self.system.inode(&maps) {
             Ok(Some(_)) => self.system.wait_ahead(&maps),
@@ -48,12 +51,16 @@ impl<S: System> Runtime<S> {
     /// # Errors
     /// Then what was live is live, entire.
     pub fn apply(&self, mut request: Apply<'_, S>) -> Result<Applied> {
+        if self.is_by_rulesets() {
+            return self.apply_rulesets(&request);
+        }
         let mut prepared = std::mem::take(&mut request.prepared);
         let began = self.system.clock();
         self.preflight()?;
         if request.drop_flows {
             self.drop_other_version(&request)?;
         }
+        self.check_backend()?;
         let session = Session::create(self.node(), &self.options)?;
         let applied = self.apply_locked(&session, &request, &mut prepared, began);
         if applied.is_err() && session.maps.is_none() {
@@ -62,6 +69,7 @@ impl<S: System> Runtime<S> {
         }
         let mut applied = applied?;
         self.change_inbound_mode(&session)?;
+        self.keep_backend(self.instance.backend)?;
         // The policy is live, whatever becomes of this.
         let followed = PinnedMaps::open(self.node())
             .and_then(|maps| maps.map_or(Ok(()), |maps| recent::follow(self.node(), &maps)));
@@ -109,6 +117,9 @@ impl<S: System> Runtime<S> {
     /// # Errors
     /// Then what was live is live.
     pub fn refresh(&self) -> Result<Option<Applied>> {
+        if self.is_by_rulesets() {
+            return self.refresh_rulesets();
+        }
         let session = Session::begin(self.node(), &self.options)?;
         let Some(session) = session else { return Ok(None) };
         let (Some(maps), Some(live)) = (&session.maps, session.live()?) else { return Ok(None) };
@@ -184,7 +195,7 @@ fn check_basis<S: System>(live: Option<&Live>, request: &Apply<'_, S>) -> Result
     check_owner(live.map(Live::owner), request)
 }
 
-fn check_owner<S: System>(owner: Option<Owner>, request: &Apply<'_, S>) -> Result<()> {
+pub(super) fn check_owner<S: System>(owner: Option<Owner>, request: &Apply<'_, S>) -> Result<()> {
     match owner {
         // An agent follows its cluster; it does not ask.
         Some(Owner::Agent) if request.owner == Owner::Cli && !request.override_owner => {

@@ -10,6 +10,7 @@ pub(crate) mod observe;
 pub(crate) mod pods;
 pub(crate) mod preflight;
 pub(crate) mod rescue;
+pub(crate) mod rulesets;
 pub(crate) mod run;
 pub(crate) mod sidecars;
 pub(crate) mod status;

@@ -42,6 +42,9 @@ impl<S: System> Runtime<S> {
             return Err(Error::BadWord(one_line(word).into_owned()));
         }
         let node = self.node();
+        if self.is_by_rulesets() {
+            return self.label_namespaces_rulesets(told);
+        }
         let mut again = false;
         loop {
             let held = lock(node, &node.instance.maps(), self.options.lock_timeout)?;
@@ -73,12 +76,27 @@ fn relabel<S: System>(
     again: bool,
 ) -> Result<Vec<Move>> {
     let registry = maps.map(|maps| Registry::new(node, maps));
-    if let Some(registry) = &registry {
-        registry.recover()?;
-    }
+    let recover = || registry.as_ref().map_or(Ok(()), Registry::recover);
+    recover()?;
     let live = maps.map(|maps| live::live(node.system, maps)).transpose()?.flatten();
     let policy =
         maps.zip(live.as_ref()).map(|(maps, live)| membership(node.system, maps, live)).transpose()?;
+    let policies = PerSlot::of(live.as_ref().map_or(0, live::Live::slot), policy.as_ref(), None);
+    let put = |member: &Member| match &registry {
+        Some(registry) => registry.change(member, policies),
+        None => record::write(node.system, &files::place(node, member.key), member, false),
+    };
+    relabel_with(node, policy.as_ref(), told, again, (put, recover))
+}
+
+/// The same, however a member is made what it is, and what was not finished is put back.
+pub(super) fn relabel_with<S: System>(
+    node: Node<'_, S>,
+    policy: Option<&Membership>,
+    told: &BTreeMap<String, Labels>,
+    again: bool,
+    (put, recover): (impl Fn(&Member) -> Result<()>, impl Fn() -> Result<()>),
+) -> Result<Vec<Move>> {
     let pods: Vec<Relabelled> = (files::members(node)?.into_iter())
         .filter(|member| member.origin == Origin::Attached)
         .filter_map(|before| {
@@ -88,12 +106,7 @@ fn relabel<S: System>(
                 .then(|| Relabelled { after: Member { namespace_labels: labels, ..before.clone() }, before })
         })
         .collect();
-    let moves = moves(&pods, policy.as_ref())?;
-    let policies = PerSlot::of(live.as_ref().map_or(0, live::Live::slot), policy.as_ref(), None);
-    let put = |member: &Member| match &registry {
-        Some(registry) => registry.change(member, policies),
-        None => record::write(node.system, &files::place(node, member.key), member, false),
-    };
+    let moves = moves(&pods, policy)?;
     let mut known = BTreeMap::new();
     for name in told.keys() {
         known.insert(name, namespaces::labels(node, name)?);
@@ -102,9 +115,7 @@ fn relabel<S: System>(
     let noted = || told.iter().try_for_each(|(name, labels)| namespaces::note(node, name, labels));
     moved.and_then(|()| noted()).inspect_err(|_| {
         // As with an attach: who cannot be put back now is by the next command.
-        if let Some(registry) = &registry {
-            drop(registry.recover());
-        }
+        drop(recover());
         pods.iter().for_each(|pod| drop(put(&pod.before)));
         known.iter().for_each(|(name, labels)| drop(namespaces::note(node, name, labels)));
     })?;

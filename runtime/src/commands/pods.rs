@@ -52,6 +52,9 @@ impl<S: System> Runtime<S> {
         if !pod.force && node.system.is_own_netns(cookie)? {
             return Err(Error::HostNetwork(pod.name.clone()));
         }
+        if self.is_by_rulesets() {
+            return self.attach_rulesets(pod, key, deadline);
+        }
         loop {
             let held = lock(node, &node.instance.maps(), self.options.lock_timeout)?;
             self.in_time(deadline)?;
@@ -90,7 +93,7 @@ impl<S: System> Runtime<S> {
         self.system.wall_clock().saturating_sub(ago)
     }
 
-    fn in_time(&self, deadline: u64) -> Result<()> {
+    pub(super) fn in_time(&self, deadline: u64) -> Result<()> {
         if self.system.clock() > deadline { Err(Error::TooLate) } else { Ok(()) }
     }
 
@@ -133,6 +136,9 @@ impl<S: System> Runtime<S> {
     /// # Errors
     /// As [`Runtime::detach`], and where it is too late.
     pub fn detach_before(&self, which: &PodSelector, deadline: u64) -> Result<bool> {
+        if self.is_by_rulesets() {
+            return self.detach_pod_rulesets(which, deadline);
+        }
         let node = self.node();
         let held = lock(node, &node.instance.maps(), self.options.lock_timeout)?;
         self.in_time(deadline)?;
@@ -171,6 +177,10 @@ impl<S: System> Runtime<S> {
         {
             wrong.push(PodFault::InterfaceNotRegistered(interface.clone()));
         }
+        if self.is_by_rulesets() {
+            wrong.extend(self.check_rulesets(&member)?);
+            return Ok(wrong);
+        }
         let Some(maps) = PinnedMaps::open(node)? else { return Ok(wrong) };
         let Some(live) = live::live(node.system, &maps)? else { return Ok(wrong) };
         let policy = membership(node.system, &maps, &live)?;
@@ -188,6 +198,9 @@ impl<S: System> Runtime<S> {
     /// # Errors
     /// What the kernel says; then it is as it was before.
     pub fn follow(&self, key: Key) -> Result<bool> {
+        if self.is_by_rulesets() {
+            return self.follow_rulesets(key);
+        }
         let node = self.node();
         let held = lock(node, &node.instance.maps(), self.options.lock_timeout)?;
         let maps = if held.is_some() { PinnedMaps::open(node)? } else { None };
@@ -221,6 +234,10 @@ impl<S: System> Runtime<S> {
     /// # Errors
     /// As [`Runtime::live`].
     pub fn exempts_host_interfaces(&self) -> Result<bool> {
+        // A ruleset names interfaces, and sees by which a packet goes.
+        if self.is_by_rulesets() {
+            return Ok(false);
+        }
         let node = self.node();
         let Some(maps) = PinnedMaps::open(node)? else { return Ok(false) };
         let Some(live) = live::live(node.system, &maps)? else { return Ok(false) };
@@ -244,6 +261,9 @@ impl<S: System> Runtime<S> {
     /// # Errors
     /// What the kernel says.
     pub fn follow_host(&self) -> Result<bool> {
+        if self.is_by_rulesets() {
+            return Ok(false);
+        }
         let node = self.node();
         let held = lock(node, &node.instance.maps(), self.options.lock_timeout)?;
         let maps = if held.is_some() { PinnedMaps::open(node)? } else { None };
@@ -262,6 +282,9 @@ impl<S: System> Runtime<S> {
     /// # Errors
     /// What the kernel says.
     pub fn follow_node(&self) -> Result<Option<bool>> {
+        if self.is_by_rulesets() {
+            return self.follow_node_rulesets();
+        }
         let node = self.node();
         let held = lock(node, &node.instance.maps(), self.options.lock_timeout)?;
         let maps = if held.is_some() { PinnedMaps::open(node)? } else { None };
@@ -279,6 +302,9 @@ impl<S: System> Runtime<S> {
     /// What the kernel says.
     pub fn node_addresses(&self) -> Result<BTreeSet<IpAddr>> {
         let node = self.node();
+        if self.is_by_rulesets() {
+            return node_addresses::found(node.system);
+        }
         let Some(maps) = PinnedMaps::open(node)? else { return Ok(BTreeSet::new()) };
         node_addresses::known(node.system, &maps)
     }
@@ -363,7 +389,7 @@ impl<S: System> Runtime<S> {
         })
     }
 
-    fn find(&self, which: &PodSelector) -> Result<Option<Member>> {
+    pub(super) fn find(&self, which: &PodSelector) -> Result<Option<Member>> {
         let at = |key: Key| record::read(&self.system, &self.instance.members().join(key.to_string()));
         let is_it: &dyn Fn(&Member) -> bool = match which {
             PodSelector::Key(key) => return at(*key),
@@ -406,7 +432,7 @@ impl<S: System> Runtime<S> {
     }
 
     /// A pod that is attached again keeps its number, and the other interfaces of the same container.
-    fn member(&self, pod: &Pod, key: Key) -> Result<Member> {
+    pub(super) fn member(&self, pod: &Pod, key: Key) -> Result<Member> {
         if pod.name.is_empty() {
             return Err(Error::NoName);
         }
@@ -497,7 +523,7 @@ fn sandbox(attachment: &Attachment, addresses: &[IpAddr], known: Option<&Sandbox
 }
 
 /// The pod without the interface that is to go, where it has another.
-fn rest(which: &PodSelector, member: &Member) -> Option<Member> {
+pub(super) fn rest(which: &PodSelector, member: &Member) -> Option<Member> {
     let PodSelector::Container { interface: Some(interface), .. } = which else { return None };
     let mut sandbox = member.sandbox.clone()?;
     sandbox.interfaces.remove(interface);

@@ -21,6 +21,9 @@ impl<S: System> Runtime<S> {
     /// # Errors
     /// Why not.
     pub fn preflight(&self) -> Result<()> {
+        if self.is_by_rulesets() {
+            return self.preflight_rulesets();
+        }
         let node = self.node();
         if !node.system.is_bpffs(&node.instance.bpffs)? {
             return Err(Error::NotBpffs(node.instance.bpffs.clone()));

@@ -24,7 +24,7 @@ use crate::system::{Files, SysError, System};
 pub struct Joined {
     /// Its directory.
     pub cgroup: PathBuf,
-    key: Key,
+    pub(super) key: Key,
 }
 
 impl<S: System> Runtime<S> {
@@ -35,6 +35,9 @@ impl<S: System> Runtime<S> {
     /// # Errors
     /// Where no policy is live, or it has no such workload.
     pub fn join(&self, workload: &str) -> Result<Joined> {
+        if self.is_by_rulesets() {
+            return self.join_rulesets(workload);
+        }
         let node = self.node();
         let _lock = lock(node, &node.instance.maps(), self.options.lock_timeout)?.ok_or(Error::NoPolicy)?;
         let maps = PinnedMaps::open(node)?.ok_or(Error::NoPolicy)?;
@@ -53,12 +56,7 @@ impl<S: System> Runtime<S> {
         files::create_dir(node)?;
         let id = files::new_id(node)?;
         let process = node.system.this_process();
-        let cgroup = node.instance.cgroup.join(format!(
-            "{}{}-{}-{id}",
-            command_cgroups::prefix(node.instance),
-            process.pid,
-            process.start
-        ));
+        let cgroup = command_cgroups::dir(node.instance, process, id);
         node.system.create_dir(&cgroup)?;
         let number = node.system.inode(&cgroup)?.ok_or_else(|| Error::NotACgroup(cgroup.clone()))?;
         let key = Key::Cgroup(number);
@@ -80,6 +78,9 @@ impl<S: System> Runtime<S> {
     /// # Errors
     /// What the kernel says; the next command tries again.
     pub fn leave(&self, joined: &Joined) -> Result<()> {
+        if self.is_by_rulesets() {
+            return self.leave_rulesets(joined);
+        }
         let node = self.node();
         // After `detach --all` there is no registry to leave.
         if let Some(_lock) = lock(node, &node.instance.maps(), self.options.lock_timeout)?

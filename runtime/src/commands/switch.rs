@@ -34,6 +34,9 @@ impl<S: System> Runtime<S> {
     /// # Errors
     /// Where no policy is live.
     pub fn pause(&self) -> Result<Switched> {
+        if self.is_by_rulesets() {
+            return self.switch_rulesets(true);
+        }
         let (session, control) = self.switch()?;
         let words = control.load(session.node.system);
         if words.generation == 0 {
@@ -51,6 +54,9 @@ impl<S: System> Runtime<S> {
     /// # Errors
     /// Where no policy is live or paused.
     pub fn resume(&self) -> Result<Switched> {
+        if self.is_by_rulesets() {
+            return self.switch_rulesets(false);
+        }
         let (session, control) = self.switch()?;
         let words = control.load(session.node.system);
         if words.generation != 0 {
@@ -84,6 +90,9 @@ impl<S: System> Runtime<S> {
     }
 
     fn detach_everything(&self, purge: bool, drop_unread: bool) -> Result<Detached> {
+        if self.is_by_rulesets() {
+            return self.detach_rulesets(purge);
+        }
         let session = Session::blind(self.node(), &self.options)?;
         let changed = session.is_some();
         let mut lost = Some(0);

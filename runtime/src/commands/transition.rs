@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use mesh_bpf::binding;
 use mesh_bpf::image::MapImage;
+use mesh_bpf::map::Table;
 use mesh_bpf::membership::Membership;
 use mesh_bpf::tables::TableData;
 
@@ -79,6 +80,10 @@ impl<S: System> Runtime<S> {
 
     /// The table of names of what is live; none where nothing is, or it cannot be read.
     fn live_names(&self) -> Option<TableData> {
+        if self.is_by_rulesets() {
+            let live = self.live_rulesets().ok()??;
+            return Some(live.tables.get(Table::Names).clone());
+        }
         let maps = PinnedMaps::open(self.node()).ok()??;
         let live = live(&self.system, &maps).ok()??;
         names(&self.system, &maps, &live).ok()

@@ -172,6 +172,7 @@ impl<S: System> Publish<'_, S> {
             paused: self.is_paused(),
             upgraded,
             written,
+            namespaces: None,
             members_changed: refreshed.changed,
             missing_cgroups: refreshed.missing,
             milliseconds: [ready - self.began, filled - ready, node.system.clock() - filled],

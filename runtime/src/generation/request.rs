@@ -79,6 +79,8 @@ pub struct Applied {
     pub upgraded: usize,
     /// Tables that were written, with their bytes; the others were taken over.
     pub written: Vec<(&'static str, usize)>,
+    /// Network namespaces whose rulesets were loaded; none where programs decide.
+    pub namespaces: Option<usize>,
     /// Members whose entries were written or removed.
     pub members_changed: usize,
     /// Cgroups that the policy names and that are not there.

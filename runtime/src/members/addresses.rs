@@ -41,7 +41,7 @@ pub(crate) fn moved(system: &impl System, member: &Member) -> Result<Option<Memb
 
 /// In what a pod's addresses are not those that are known of it. Addresses of one link come and go with it, and nobody
 /// routes to them.
-pub(super) fn moves(system: &impl System, member: &Member) -> Result<Vec<Drift>> {
+pub(crate) fn moves(system: &impl System, member: &Member) -> Result<Vec<Drift>> {
     let pod = || member.name.clone();
     let mut drift = Vec::new();
     if member.followed.as_ref().is_some_and(|known| known.len() >= FOLLOWED) {

@@ -9,8 +9,13 @@ use crate::members::registry::Registry;
 use crate::node::Node;
 use crate::system::{Process, System};
 
-pub(crate) fn prefix(instance: &Instance) -> String {
+fn prefix(instance: &Instance) -> String {
     format!("meshc-{}-", instance.name)
+}
+
+/// The directory of one: of the process that makes it, and with the number of its member.
+pub(crate) fn dir(instance: &Instance, process: Process, id: u32) -> PathBuf {
+    instance.cgroup.join(format!("{}{}-{}-{id}", prefix(instance), process.pid, process.start))
 }
 
 /// Whether a member's name is that of a cgroup that `meshc run` made, of any instance.
@@ -24,7 +29,7 @@ pub fn is_of_a_command(member: &str) -> bool {
 }
 
 /// The cgroups of commands whose maker has ended and in which nothing lives, with their ids.
-fn dead(node: Node<'_, impl System>) -> Result<Vec<(PathBuf, u64)>> {
+pub(crate) fn dead(node: Node<'_, impl System>) -> Result<Vec<(PathBuf, u64)>> {
     let mut dead = Vec::new();
     let prefix = prefix(node.instance);
     for name in node.system.list(&node.instance.cgroup)?.unwrap_or_default() {

@@ -136,7 +136,7 @@ pub(crate) fn drift_of(node: Node<'_, impl System>, member: &Member) -> Result<O
     Ok((!ports.is_empty()).then(|| Drift::PodPortsNotReserved { pod: member.name.clone(), ports }))
 }
 
-fn wanted(node: Node<'_, impl System>) -> Result<BTreeSet<u16>> {
+pub(crate) fn wanted(node: Node<'_, impl System>) -> Result<BTreeSet<u16>> {
     Ok(record::read(node.system, &node.instance.members().join(WANTED))?.unwrap_or_default())
 }
 

@@ -40,7 +40,8 @@ pub(crate) fn create_and_lock<S: System>(node: Node<'_, S>, dir: &Path, timeout:
 /// The directory whose lock is the queue of another's: each lock has its own, since the holder of the instance's
 /// takes the registry's.
 fn queue(instance: &Instance, dir: &Path) -> PathBuf {
-    if dir == instance.pins() { instance.state.clone() } else { instance.links() }
+    let is_of_all = dir == instance.pins() || dir == instance.rulesets();
+    if is_of_all { instance.state.clone() } else { instance.links() }
 }
 
 struct Waiter<'a, S: System> {

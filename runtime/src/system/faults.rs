@@ -16,12 +16,13 @@ use mesh_bpf::map::{self, MapDef};
 use mesh_bpf::program::{Hook, Inbound, ProgramDef};
 #[cfg(feature = "acceleration")]
 use mesh_bpf::{abi::Unread, accelerator::AcceleratorDef};
+use mesh_nft::Batch;
 
 #[cfg(feature = "acceleration")]
 use crate::system::Acceleration;
 use crate::system::{
-    Clock, Files, Holds, LinkInfo, Links, Locked, MapInfo, Maps, Netns, Network, Noted, Process, ProgramInfo,
-    Programs, Sockets, Sources, SysError, SysResult, Waits, Word,
+    Clock, Files, Held, Holds, LinkInfo, Links, Locked, MapInfo, Maps, Netns, Network, Noted, Process,
+    ProgramInfo, Programs, Rulesets, Sockets, Sources, SysError, SysResult, Tracked, Waits, Word,
 };
 
 /// What happens at one of the steps.
@@ -303,6 +304,21 @@ impl<S: Links> Links for Faulty<S> {
         fn pin_link(&self, link: &S::Link, path: &Path) -> SysResult<()> { name(path) }
         fn replace(&self, link: &S::Link, program: &S::Program) -> SysResult<()> { "a link" }
         fn detach(&self, link: &S::Link) -> SysResult<()> { "a link" }
+    }
+}
+
+impl<S: Rulesets> Rulesets for Faulty<S> {
+    reading! {
+        fn commits(&self, netns: &Path, cookie: u64) -> SysResult<u32>;
+        fn table(&self, netns: &Path, cookie: u64, table: &str) -> SysResult<Option<Held>>;
+        fn chains(&self, netns: &Path, cookie: u64, table: &str) -> SysResult<Vec<String>>;
+        fn packets(&self, netns: &Path, cookie: u64, table: &str) -> SysResult<BTreeMap<String, u64>>;
+        fn tracked(&self, netns: &Path, cookie: u64) -> SysResult<Vec<Tracked>>;
+    }
+
+    whole! {
+        fn commit(&self, netns: &Path, cookie: u64, batch: &Batch) -> SysResult<()> { "a ruleset" }
+        fn forget(&self, netns: &Path, cookie: u64, connections: &[Tracked]) -> SysResult<()> { "connections" }
     }
 }
 

@@ -22,8 +22,10 @@ mod maps;
 pub mod memory;
 mod mounts;
 mod netns;
+pub(crate) mod nftables;
 mod prepared;
 mod programs;
+mod rulesets;
 mod sockets;
 
 #[cfg(feature = "acceleration")]
@@ -34,11 +36,12 @@ pub use files::{Files, Locked};
 pub use links::{LinkInfo, Links, Target};
 pub use maps::{MapInfo, Maps, Word};
 pub(crate) use mounts::{Mount, mounts};
-pub(crate) use netns::HOST_NETNS;
+pub use netns::HOST_NETNS;
 pub use netns::{Netns, Network, Sources};
 pub use prepared::Prepared;
 pub(crate) use prepared::{Begun, Made, Waited};
 pub use programs::{ProgramInfo, Programs};
+pub use rulesets::{Held, Rulesets, Tracked};
 pub use sockets::{Accepted, Holds, Noted, Sockets, Waits};
 
 /// What a machine has for acceleration: nothing is asked of it in this build.
@@ -49,6 +52,9 @@ pub trait Acceleration {}
 impl<S> Acceleration for S {}
 
 /// What the runtime needs from a machine. Handles close what they hold when they are dropped.
-pub trait System: Clock + Files + Netns + Maps + Programs + Links + Sockets + Acceleration {}
+pub trait System:
+    Clock + Files + Netns + Rulesets + Maps + Programs + Links + Sockets + Acceleration
+{
+}
 
-impl<S: Clock + Files + Netns + Maps + Programs + Links + Sockets + Acceleration> System for S {}
+impl<S: Clock + Files + Netns + Rulesets + Maps + Programs + Links + Sockets + Acceleration> System for S {}

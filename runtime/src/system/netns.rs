@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::error::SysResult;
 
 /// What the host's network namespace is: that in which policies are applied.
-pub(crate) const HOST_NETNS: &str = "/proc/thread-self/ns/net";
+pub const HOST_NETNS: &str = "/proc/thread-self/ns/net";
 
 /// Where the connections of a network namespace to others come from, of each family; none where it has no address but
 /// loopback and link-local ones.

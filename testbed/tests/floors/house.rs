@@ -30,7 +30,7 @@ pub const HOUSES: &[House] = &[
         root: "runtime/src/lib.rs",
         floors: &[
             floor("commands", "commands"),
-            floor("generation", "generation"),
+            floor("generation", "generation rulesets"),
             floor("members", "members"),
             floor("attach", "attach acceleration"),
             floor("maps", "maps"),

@@ -58,6 +58,7 @@ fn runtime(site: &Site) -> Result<Runtime, CniFailure> {
         cgroup: dir(&site.cgroup, "MESHC_CGROUP"),
         state: dir(&site.state, "MESHC_STATE"),
         inbound: None,
+        backend: None,
         lock_timeout: 10,
     };
     open(&args).map_err(|failure| CniFailure::instance(failure.message, failure.help.unwrap_or_default()))

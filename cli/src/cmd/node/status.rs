@@ -8,7 +8,9 @@ use mesh_bpf::image::{MapImage, SourceId, SourceKind};
 use mesh_bpf::item::counter_key;
 use mesh_bpf::prefix::Prefix;
 use mesh_bpf::selector::interface_covers;
-use mesh_runtime::{Decisions, Kernel, MemberStatus, Runtime, Sidecars, State, Status as Found, hex, items};
+use mesh_runtime::{
+    Backend, Decisions, Kernel, MemberStatus, Runtime, Sidecars, State, Status as Found, hex, items,
+};
 use serde_json::{Value, json};
 
 use crate::args::Status;
@@ -59,6 +61,7 @@ pub fn run(output: &Output, args: &Status) -> Result<Exit, Failure> {
         render::status::text(&Shown {
             details: args,
             status: &status,
+            by_rulesets: runtime.instance().backend == Backend::Nft,
             columns: output.columns,
             now: runtime.clock(),
             pending: confirmation::text(&runtime, status.waiting.as_ref()),
@@ -201,6 +204,11 @@ fn answer(runtime: &Runtime<Kernel>, status: &Found, rows: &[Row], accelerates: 
         "digest": head.digest,
         "owner": head.owner.word(),
         "meshes": status.meshes,
+        "backend": runtime.instance().backend.word(),
+        "rulesets": status.rulesets.iter().map(|ruleset| json!({
+            "namespace": ruleset.namespace, "generation": ruleset.generation, "paused": ruleset.paused,
+            "commits": ruleset.commits,
+        })).collect::<Vec<_>>(),
         "programs": status.programs.iter().map(|program| json!({
             "name": program.name, "id": program.id, "attached_to": program.attached_to,
         })).collect::<Vec<_>>(),

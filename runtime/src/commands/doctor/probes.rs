@@ -22,7 +22,7 @@ use super::trial;
 use crate::attach::dispatch;
 use crate::commands::status::hits;
 use crate::error::Error;
-use crate::instance::Instance;
+use crate::instance::{Backend, Instance};
 use crate::maps::pinned::PinnedMaps;
 use crate::maps::slot;
 use crate::node::Node;
@@ -322,6 +322,7 @@ fn instance(pins: &Detached, state: &Detached, cgroup: &Cgroup<'_>) -> Instance 
         hierarchy: cgroup.dir.clone(),
         state: state.root(),
         inbound: Inbound::default(),
+        backend: Backend::Bpf,
         boot_id: String::new(),
     }
 }

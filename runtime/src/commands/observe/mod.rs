@@ -22,6 +22,7 @@ use mesh_bpf::map;
 pub use event::{Decided, ObserverEvent, Peer, ProcessInfo, Reason, Recalled};
 pub use filter::{Filter, VerdictFilter};
 
+use crate::commands::rulesets;
 use crate::error::{Error, Result};
 use crate::maps::pinned::PinnedMaps;
 use crate::maps::recent::turn;
@@ -69,6 +70,7 @@ impl Runtime<Kernel> {
     /// # Errors
     /// Where no policy is live, or as many observers run as may.
     pub fn observe(&self, filter: Filter, buffer: u32) -> Result<Observer<'_>> {
+        self.needs_programs("`observe`", rulesets::STATUS_TELLS)?;
         let system = &self.system;
         let maps = PinnedMaps::open(self.node())?.ok_or(Error::NoPolicy)?;
         if maps.control.load(system).current_generation() == 0 {

@@ -11,6 +11,7 @@ use mesh_bpf::abi::{self, Event, Recent};
 use super::event::{Decided, Recalled};
 use super::filter::{Filter, VerdictFilter};
 use super::names::Names;
+use crate::commands::rulesets;
 use crate::error::{Error, Result};
 use crate::generation::session::Session;
 use crate::maps::pinned::PinnedMaps;
@@ -26,6 +27,7 @@ impl Runtime<Kernel> {
     /// # Errors
     /// Where no policy is live, or none are kept.
     pub fn recall(&self, filter: &Filter, since: Duration) -> Result<Recalled> {
+        self.needs_programs("`observe --since`", rulesets::STATUS_TELLS)?;
         let maps = PinnedMaps::open(self.node())?.ok_or(Error::NoPolicy)?;
         if maps.control.load(&self.system).current_generation() == 0 {
             return Err(Error::NoPolicy);
@@ -40,6 +42,9 @@ impl<S: System> Runtime<S> {
     /// # Errors
     /// Where the state directory cannot be written, or the kernel does not answer.
     pub fn keep_decisions(&self, wanted: bool) -> Result<()> {
+        if wanted {
+            self.needs_programs("`--keep-decisions on`", rulesets::STATUS_TELLS)?;
+        }
         let node = self.node();
         record::create_dirs(node)?;
         let session = Session::begin(node, &self.options)?;

@@ -5,7 +5,7 @@ pub(crate) mod hits;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use mesh_bpf::abi::{Counter, HIT_LINES, HITS_A_LINE, OBSERVE_RECENT, POLICY_ABI};
 use mesh_bpf::map::{self, MAPS, MapKind, Table};
@@ -34,6 +34,7 @@ use crate::members::interfaces::ExemptInterfaces;
 use crate::members::registry::Registry;
 use crate::node::Node;
 use crate::owner::Owner;
+use crate::rulesets;
 use crate::runtime::Runtime;
 use crate::state::lock::lock;
 use crate::state::record::{self, Record, hex};
@@ -139,6 +140,19 @@ pub struct Occupancy {
     pub capacity: u64,
 }
 
+/// What a network namespace has, where nftables decides.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RulesetStatus {
+    /// The pod, or `host`.
+    pub namespace: String,
+    /// The generation that its ruleset is of; none where it has none.
+    pub generation: Option<u64>,
+    /// It decides nothing.
+    pub paused: bool,
+    /// The number of the last commit there, to any table.
+    pub commits: u32,
+}
+
 /// All of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Status {
@@ -150,6 +164,8 @@ pub struct Status {
     pub meshes: Vec<String>,
     /// Programs, in the order in which they were attached.
     pub programs: Vec<ProgramStatus>,
+    /// Rulesets by namespace, the host's first; none where programs decide.
+    pub rulesets: Vec<RulesetStatus>,
     /// Members by key.
     pub members: Vec<MemberStatus>,
     /// Workloads by name.
@@ -176,6 +192,31 @@ pub struct Status {
     pub failed: Vec<Failed>,
 }
 
+impl Status {
+    /// With a head alone.
+    pub(super) fn of(head: Head) -> Self {
+        Self {
+            head,
+            record: None,
+            meshes: Vec::new(),
+            programs: Vec::new(),
+            rulesets: Vec::new(),
+            members: Vec::new(),
+            workloads: Vec::new(),
+            maps: Vec::new(),
+            hits: BTreeMap::new(),
+            counters: Vec::new(),
+            acceleration: None,
+            drift: Vec::new(),
+            foreign: Vec::new(),
+            observers: 0,
+            keeps_decisions: false,
+            waiting: None,
+            failed: Vec::new(),
+        }
+    }
+}
+
 /// The policy that the kernel holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LivePolicy {
@@ -195,6 +236,9 @@ impl<S: System> Runtime<S> {
     /// # Errors
     /// Where the kernel does not answer.
     pub fn head(&self) -> Result<Head> {
+        if self.is_by_rulesets() {
+            return self.head_rulesets();
+        }
         let node = self.node();
         let mut head = Head {
             state: State::None,
@@ -234,17 +278,25 @@ impl<S: System> Runtime<S> {
     /// # Errors
     /// Where the kernel does not answer. What another version applied is shown as far as its head.
     pub fn status(&self) -> Result<Status> {
-        let found = self.steadily(|| self.look())?;
+        if self.is_by_rulesets() {
+            return self.settled(&self.instance.rulesets(), || self.status_rulesets());
+        }
+        self.settled(&self.instance.maps(), || self.steadily(|| self.look()))
+    }
+
+    /// A status; where it tells of drift, that of a moment at which nobody changes anything.
+    fn settled(&self, dir: &Path, look: impl Fn() -> Result<Status>) -> Result<Status> {
+        let found = look()?;
         if found.drift.is_empty() {
             return Ok(found);
         }
         // Perhaps it is no drift: what joins or leaves at this moment is between two of its steps. Nothing does
         // while the registry is locked, and where somebody else has it for long, what was seen is the answer.
         let patience = SETTLING.min(self.options.lock_timeout);
-        match lock(self.node(), &self.instance.maps(), patience) {
+        match lock(self.node(), dir, patience) {
             Err(Error::Held { .. }) => Ok(found),
             // What was detached meanwhile is looked at all the same.
-            _lock => self.steadily(|| self.look()),
+            _lock => look(),
         }
     }
 
@@ -270,6 +322,9 @@ impl<S: System> Runtime<S> {
     /// # Errors
     /// What the kernel says.
     pub fn hits(&self) -> Result<BTreeMap<u64, u64>> {
+        if self.is_by_rulesets() {
+            return rulesets::hits::all(self.node());
+        }
         let Some(maps) = PinnedMaps::open(self.node())? else { return Ok(BTreeMap::new()) };
         let mut hits = self.system.hits(&maps.hits)?.into_iter().collect();
         uncollected(&self.system, &maps, &mut hits)?;
@@ -279,22 +334,13 @@ impl<S: System> Runtime<S> {
     fn look(&self) -> Result<Status> {
         let node = self.node();
         let mut status = Status {
-            head: self.head()?,
             record: record::read(node.system, &node.instance.current()).ok().flatten(),
-            meshes: Vec::new(),
             programs: programs(node)?,
-            members: Vec::new(),
-            workloads: Vec::new(),
-            maps: Vec::new(),
-            hits: BTreeMap::new(),
-            counters: Vec::new(),
             acceleration: acceleration::status(node)?,
-            drift: Vec::new(),
             foreign: hooks::foreign(node)?,
-            observers: 0,
-            keeps_decisions: false,
             waiting: self.pending().ok().flatten(),
             failed: self.failed()?,
+            ..Status::of(self.head()?)
         };
         let maps = match PinnedMaps::open(node) {
             Ok(Some(maps)) => maps,
@@ -348,6 +394,10 @@ impl<S: System> Runtime<S> {
     /// # Errors
     /// As [`Runtime::live`].
     pub fn named_cgroups(&self) -> Result<Vec<PathBuf>> {
+        if self.is_by_rulesets() {
+            let named = self.named_by_live_rulesets()?;
+            return Ok(named.iter().map(|path| self.instance.cgroup_dir(path)).collect());
+        }
         self.steadily(|| {
             let system = &self.system;
             let Some(maps) = PinnedMaps::open(self.node())? else { return Ok(Vec::new()) };
@@ -363,6 +413,9 @@ impl<S: System> Runtime<S> {
     /// # Errors
     /// Where the kernel does not answer, or holds what another version applied.
     pub fn live(&self) -> Result<Option<LivePolicy>> {
+        if self.is_by_rulesets() {
+            return self.live_rulesets();
+        }
         self.steadily(|| {
             let system = &self.system;
             let Some(maps) = PinnedMaps::open(self.node())? else { return Ok(None) };
@@ -422,7 +475,7 @@ fn programs<S: System>(node: Node<'_, S>) -> Result<Vec<ProgramStatus>> {
     Ok(programs)
 }
 
-fn shown(member: &Member, policy: &Membership, counted: Option<&Counted>) -> MemberStatus {
+pub(super) fn shown(member: &Member, policy: &Membership, counted: Option<&Counted>) -> MemberStatus {
     let workload = member.workload(policy).ok().flatten().map(|workload| workload.name.clone());
     let decisions = |counted: &Counted| Some(counted.of_member(member.id, workload.as_deref()?));
     MemberStatus {
@@ -436,7 +489,7 @@ fn shown(member: &Member, policy: &Membership, counted: Option<&Counted>) -> Mem
     }
 }
 
-fn workloads(
+pub(super) fn workloads(
     policy: &Membership,
     members: &[MemberStatus],
     counted: Option<&Counted>,

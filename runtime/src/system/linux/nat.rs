@@ -6,23 +6,12 @@
 use std::fs;
 use std::io;
 
-use bytemuck::{Pod, Zeroable};
-use rustix::net::{AddressFamily, SocketType, netlink, socket};
-
+use super::netfilter::{General, netfilter_if_any};
 use super::netlink::{DUMP, ask, find};
 
 const GET_CHAINS: u16 = (libc::NFNL_SUBSYS_NFTABLES << 8 | libc::NFT_MSG_GETCHAIN) as u16;
 /// `NFTA_CHAIN_TYPE`, which libc has not.
 const CHAIN_TYPE: u16 = 7;
-
-/// `struct nfgenmsg`.
-#[derive(Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
-struct Request {
-    family: u8,
-    version: u8,
-    resource: [u8; 2],
-}
 
 /// In this thread's namespace.
 pub(super) fn translates() -> io::Result<bool> {
@@ -40,14 +29,11 @@ fn has_old_table(names: &str) -> io::Result<bool> {
 
 /// A chain of nftables that translates; iptables makes those, too, in most places.
 fn has_chain() -> io::Result<bool> {
-    let socket = match socket(AddressFamily::NETLINK, SocketType::RAW, Some(netlink::NETFILTER)) {
-        Err(rustix::io::Errno::PROTONOSUPPORT) => return Ok(false),
-        made => made?,
-    };
+    let Some(socket) = netfilter_if_any()? else { return Ok(false) };
     let mut any = false;
-    let request = Request::zeroed();
+    let request = General::of(0);
     let asked = ask(&socket, GET_CHAINS, DUMP, &request, &[], |message| {
-        let attributes = message.get(size_of::<Request>()..).unwrap_or_default();
+        let attributes = message.get(size_of::<General>()..).unwrap_or_default();
         any |= find(attributes, CHAIN_TYPE).is_some_and(|kind| kind.starts_with(b"nat"));
     });
     match asked {

@@ -9,6 +9,8 @@ use std::os::fd::OwnedFd;
 use bytemuck::{Pod, Zeroable};
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 
+pub(super) use crate::system::nftables::{attribute as first, content as find};
+
 pub(super) const ACK: u16 = libc::NLM_F_ACK as u16;
 pub(super) const DUMP: u16 = libc::NLM_F_DUMP as u16;
 const REQUEST: u16 = libc::NLM_F_REQUEST as u16;
@@ -16,8 +18,6 @@ const ERROR: u16 = libc::NLMSG_ERROR as u16;
 const DONE: u16 = libc::NLMSG_DONE as u16;
 /// What is listed changed meanwhile.
 const CHANGED: u16 = libc::NLM_F_DUMP_INTR as u16;
-/// The part of an attribute's type that is no flag.
-const TYPE: u16 = libc::NLA_TYPE_MASK as u16;
 
 /// `struct nlmsghdr`.
 #[derive(Clone, Copy, Pod, Zeroable)]
@@ -37,27 +37,6 @@ pub(super) fn attribute(kind: u16, content: &[u8]) -> Vec<u8> {
     bytes.extend_from_slice(content);
     bytes.resize(bytes.len().next_multiple_of(4), 0);
     bytes
-}
-
-/// The type and content of the first attribute, and those behind it.
-pub(super) fn first(attributes: &[u8]) -> Option<(u16, &[u8], &[u8])> {
-    let (head, _) = attributes.split_at_checked(4)?;
-    let [a, b, c, d] = head.try_into().ok()?;
-    let (len, kind) = (usize::from(u16::from_ne_bytes([a, b])), u16::from_ne_bytes([c, d]));
-    let content = attributes.get(4..len)?;
-    let rest = attributes.get(len.next_multiple_of(4)..).unwrap_or_default();
-    Some((kind & TYPE, content, rest))
-}
-
-/// The content of the first attribute of a type.
-pub(super) fn find(mut attributes: &[u8], wanted: u16) -> Option<&[u8]> {
-    loop {
-        let (kind, content, rest) = first(attributes)?;
-        if kind == wanted {
-            return Some(content);
-        }
-        attributes = rest;
-    }
 }
 
 /// Sends one request, and hands over each message of the answer until it ends. A list that changed while it was told is
@@ -94,6 +73,21 @@ pub(super) fn ask(
             rest = rest.get(len.next_multiple_of(4)..).unwrap_or_default();
         }
     }
+}
+
+/// The messages of an answer that say what became of a request: its number, and the error if there is one.
+pub(super) fn errors(mut answer: &[u8]) -> impl Iterator<Item = (u32, Option<io::Error>)> {
+    std::iter::from_fn(move || {
+        loop {
+            let (head, _) = answer.split_at_checked(size_of::<Header>())?;
+            let head: Header = bytemuck::try_pod_read_unaligned(head).ok()?;
+            let content = answer.get(size_of::<Header>()..head.len as usize)?;
+            answer = answer.get((head.len as usize).next_multiple_of(4)..).unwrap_or_default();
+            if head.kind == ERROR {
+                return Some((head.sequence, errno(content).err()));
+            }
+        }
+    })
 }
 
 /// An answer ends with a negative error number, or 0.

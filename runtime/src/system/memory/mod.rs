@@ -5,6 +5,7 @@
 
 #[cfg(feature = "acceleration")]
 mod acceleration;
+mod batch;
 mod clock;
 mod files;
 mod links;
@@ -12,6 +13,7 @@ mod maps;
 mod netns;
 mod programs;
 mod readers;
+mod rulesets;
 mod sockets;
 mod world;
 

@@ -12,7 +12,9 @@ use mesh_bpf::prefix::Prefix;
 use mesh_bpf::program::{Hook, PROGRAMS, Role};
 
 use crate::system::netns::HOST_NETNS;
-use crate::system::{Accepted, Holds, MapInfo, Noted, ProgramInfo, SysError, SysResult, Waits};
+use crate::system::{
+    Accepted, Held, Holds, MapInfo, Noted, ProgramInfo, SysError, SysResult, Tracked, Waits,
+};
 
 /// What a program saw.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,6 +88,14 @@ pub(super) struct Namespace {
     pub(super) processes: Cell<usize>,
     /// Whether rules of it translate addresses.
     pub(super) translates: Cell<bool>,
+    /// Tables of nftables, by name.
+    pub(super) tables: RefCell<BTreeMap<String, Held>>,
+    /// How often they were changed.
+    pub(super) commits: Cell<u32>,
+    /// What it refuses of a batch: with this error.
+    pub(super) refuses: Cell<Option<i32>>,
+    /// Connections that it tracks.
+    pub(super) tracked: RefCell<Vec<Tracked>>,
 }
 
 /// A loaded program.
