@@ -14,7 +14,7 @@ use mesh_bpf::program::Inbound;
 use mesh_bpf::selector::{Condition, Selector, Subject};
 use mesh_bpf::tables::Tables;
 use mesh_runtime::system::Programs;
-use mesh_runtime::{Apply, Instance, Options, Runtime, find_hierarchy};
+use mesh_runtime::{Apply, Backend, Instance, Options, Runtime, find_hierarchy};
 use mesh_testbed::{Client, Dialled, Errno, Ground, Place};
 
 /// One workload whose members' connections to some ports are decided, and all others go straight.
@@ -207,6 +207,7 @@ pub fn instance(ground: &Ground) -> Instance {
         hierarchy: find_hierarchy(&mounts).unwrap(),
         state: ground.state(),
         inbound: Inbound::default(),
+        backend: Backend::default(),
         boot_id: std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap().trim().into(),
     }
 }

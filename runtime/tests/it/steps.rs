@@ -9,12 +9,12 @@ use mesh_bpf::prefix::Prefix;
 use mesh_bpf::program::Inbound;
 use mesh_bpf::program::{PROGRAMS, Role};
 use mesh_bpf::tables::Tables;
-use mesh_runtime::system::System;
 use mesh_runtime::system::faults::{Faulty, Injected};
 use mesh_runtime::system::memory::Memory;
+use mesh_runtime::system::{HOST_NETNS, System};
 use mesh_runtime::{
-    Attachment, Drift, Instance, Joined, Kernel, Labels, Options, Owner, Pod, PodSelector, Result, Runtime,
-    State,
+    Attachment, Backend, Drift, Instance, Joined, Kernel, Labels, Options, Owner, Pod, PodSelector, Result,
+    Runtime, State,
 };
 use mesh_testbed::kernel_test;
 use mesh_testbed::{Ground, Netns, Place, long_runs_are_wanted};
@@ -91,7 +91,7 @@ struct Bed<'a> {
 impl<'a> Bed<'a> {
     /// `cgroups` are the paths of two cgroups that are there; the second only joins before [`Act::Same`].
     fn new(instance: &'a Instance, cgroups: [&str; 2]) -> Self {
-        let old = Policy::new().redirect(80, 15001).cgroup(cgroups[0]).exempt(cgroups[1]);
+        let old = Policy::new().redirect(80, 15001).cgroup(cgroups[0]).exempt(cgroups[1]).prefixes(2);
         let old = old.tiers(&["web", "db"]).meshes(&["on", "off"]).exempt_interface("net*");
         let new = Policy::new().deny(80).cgroup(cgroups[1]).exempt(cgroups[0]).prefixes(40);
         Self { instance, old: old.tables(), new: new.tables() }
@@ -182,7 +182,8 @@ impl<'a> Bed<'a> {
         match act {
             Act::First => drop(runtime.apply(self.apply(&self.old))?),
             Act::Another => {
-                drop(runtime.apply(mesh_runtime::Apply { reset_changed: true, ..self.apply(&self.new) })?);
+                let reset_changed = self.instance.backend == Backend::Bpf;
+                drop(runtime.apply(mesh_runtime::Apply { reset_changed, ..self.apply(&self.new) })?);
             }
             Act::WhilePaused => drop(runtime.apply(self.apply(&self.new))?),
             Act::Same => drop(runtime.apply(self.apply(&self.old))?),
@@ -328,6 +329,11 @@ fn inject<S: System>(
 
 /// A machine in memory with an instance's places.
 pub fn machine() -> (Memory, Instance) {
+    machine_by(Backend::Bpf)
+}
+
+/// The same, where this decides.
+fn machine_by(backend: Backend) -> (Memory, Instance) {
     let instance = Instance {
         name: "test".into(),
         bpffs: "/bpf".into(),
@@ -335,6 +341,7 @@ pub fn machine() -> (Memory, Instance) {
         hierarchy: "/cgroup".into(),
         state: "/var/state".into(),
         inbound: Inbound::default(),
+        backend,
         boot_id: "boot-1".into(),
     };
     let memory = Memory::new(&[Path::new("/bpf"), Path::new("/var"), Path::new("/cgroup")]);
@@ -355,17 +362,23 @@ fn hooks_are_ordered(memory: &Memory) -> bool {
     memory.hooks(Role::Decides).is_empty() || memory.hooks(Role::Answers).len() == answering
 }
 
-fn in_memory(act: Act, injections: impl Fn(usize) -> Vec<Injected>) {
-    let (_, place) = machine();
+/// No namespace has a table.
+fn nothing_is_loaded(memory: &Memory) -> bool {
+    let netns = [HOST_NETNS, "/var/netns"].map(Path::new);
+    netns.iter().all(|netns| memory.tables(netns).unwrap().is_empty())
+}
+
+fn in_memory(backend: Backend, act: Act, injections: impl Fn(usize) -> Vec<Injected>) {
+    let (_, place) = machine_by(backend);
     let bed = Bed::new(&place, ["/ground/one", "/ground/two"]);
     let calm = {
-        let (memory, _) = machine();
+        let (memory, _) = machine_by(backend);
         calm(&bed, act, || memory.clone())
     };
     assert!(calm.steps > 0, "{act:?}");
     for step in 0..calm.steps {
         for blow in injections(step) {
-            let (memory, _) = machine();
+            let (memory, _) = machine_by(backend);
             let attack = |body: &dyn Fn(Faulty<Memory>) -> Result<()>, blow| {
                 body(Faulty::new(memory.clone(), blow)).map_err(|error| error.to_string())
             };
@@ -382,14 +395,19 @@ fn in_memory(act: Act, injections: impl Fn(usize) -> Vec<Injected>) {
                 },
             );
             assert_eq!(memory.objects(), Vec::<String>::new(), "{act:?} {blow:?}");
+            assert!(nothing_is_loaded(&memory), "{act:?} {blow:?}");
         }
     }
 }
 
+fn by_each_backend() -> impl Iterator<Item = (Backend, Act)> {
+    Backend::ALL.into_iter().flat_map(|backend| Act::ALL.map(|act| (backend, act)))
+}
+
 #[test]
 fn killed_at_any_step_in_memory() {
-    for act in Act::ALL {
-        in_memory(act, |step| vec![Injected::Kill(step)]);
+    for (backend, act) in by_each_backend() {
+        in_memory(backend, act, |step| vec![Injected::Kill(step)]);
     }
 }
 
@@ -402,8 +420,8 @@ fn error_of(number: usize) -> i32 {
 
 #[test]
 fn failed_at_any_step_in_memory() {
-    for act in Act::ALL {
-        in_memory(act, |step| {
+    for (backend, act) in by_each_backend() {
+        in_memory(backend, act, |step| {
             // Each step with some of them, all of them in the long run.
             let some = if long_runs_are_wanted() { ERRORS.len() } else { 3 };
             (0..some).map(|nth| Injected::Fail(step, error_of(step + nth))).collect()
@@ -447,10 +465,10 @@ fn pods_of_a_namespace_move_together_or_not_at_all() {
 
 /// The same on the real kernel: each fault in a process of its own, which ends. Since every step was struck
 /// in memory, one in `stride` is enough here, unless `MESHC_TEST_LONG=1`.
-fn on_the_kernel(stride: usize, injections: impl Fn(usize) -> Vec<Injected>) {
+fn on_the_kernel(backend: Backend, stride: usize, injections: impl Fn(usize) -> Vec<Injected>) {
     let every = long_runs_are_wanted();
     let ground = Ground::new().unwrap();
-    let place = instance(&ground);
+    let place = Instance { backend, ..instance(&ground) };
     let cgroups = ["one", "two"].map(|name| ground.cgroup().child(name).unwrap());
     let paths = cgroups.each_ref().map(|cgroup| cgroup.within().unwrap());
     let bed = Bed::new(&place, [&paths[0], &paths[1]]);
@@ -475,17 +493,34 @@ fn on_the_kernel(stride: usize, injections: impl Fn(usize) -> Vec<Injected>) {
     assert_eq!(left.collect::<Vec<_>>(), ["one", "two"]);
 }
 
+fn killed(step: usize) -> Vec<Injected> {
+    vec![Injected::Kill(step)]
+}
+
+fn failed(step: usize) -> Vec<Injected> {
+    let some = if long_runs_are_wanted() { ERRORS.len() } else { 1 };
+    (0..some).map(|nth| Injected::Fail(step, error_of(step + nth))).collect()
+}
+
 #[kernel_test]
 fn killed_at_any_step_on_the_kernel() {
-    on_the_kernel(23, |step| vec![Injected::Kill(step)]);
+    on_the_kernel(Backend::Bpf, 23, killed);
 }
 
 #[kernel_test]
 fn failed_at_any_step_on_the_kernel() {
-    on_the_kernel(53, |step| {
-        let some = if long_runs_are_wanted() { ERRORS.len() } else { 1 };
-        (0..some).map(|nth| Injected::Fail(step, error_of(step + nth))).collect()
-    });
+    on_the_kernel(Backend::Bpf, 53, failed);
+}
+
+/// Rulesets are loaded into the namespace that a command is in: one of the test's own.
+#[kernel_test]
+fn killed_at_any_step_with_rulesets_on_the_kernel() {
+    Netns::new().unwrap().run(|| on_the_kernel(Backend::Nft, 13, killed)).unwrap();
+}
+
+#[kernel_test]
+fn failed_at_any_step_with_rulesets_on_the_kernel() {
+    Netns::new().unwrap().run(|| on_the_kernel(Backend::Nft, 29, failed)).unwrap();
 }
 
 fn dirs(path: &Path) -> Vec<String> {

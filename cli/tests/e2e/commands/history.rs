@@ -6,6 +6,7 @@ use mesh_testbed::kernel_test as test;
 use mesh_testbed::{Failure, Tested, until};
 use serde_json::{Value, json};
 
+use crate::fixtures::backend::{Backend, by_each_backend};
 use crate::fixtures::command::Answer;
 use crate::fixtures::observer::Observer;
 use crate::fixtures::seen::Seen;
@@ -40,9 +41,15 @@ fn of_port(difference: &Value, ports: &str) -> Vec<(Value, Value)> {
         .collect()
 }
 
-#[test]
-fn a_plan_says_what_apply_does_and_is_bound_to_what_is_live() -> Tested {
-    let stage = Stage::new()?;
+by_each_backend! {
+    a_plan_says_what_apply_does_and_is_bound_to_what_is_live,
+    what_is_shown_is_what_was_applied_byte_for_byte,
+    any_kept_generation_comes_back_with_one_command,
+    a_policy_takes_itself_back_unless_it_is_confirmed,
+}
+
+fn a_plan_says_what_apply_does_and_is_bound_to_what_is_live(by: Backend) -> Tested {
+    let stage = Stage::by(by)?;
     let [old, new] = policies(&stage)?;
     let file = stage.ground().dir().join("plan").display().to_string();
     let applied = json_of(&stage, 0, &["apply", &old])?;
@@ -101,9 +108,8 @@ fn what_is_shown_has_the_names_of_sets() -> Tested {
     Ok(())
 }
 
-#[test]
-fn what_is_shown_is_what_was_applied_byte_for_byte() -> Tested {
-    let stage = Stage::new()?;
+fn what_is_shown_is_what_was_applied_byte_for_byte(by: Backend) -> Tested {
+    let stage = Stage::by(by)?;
     let [old, new] = policies(&stage)?;
     let artifact = stage.ground().dir().join("artifact").display().to_string();
     let compiled = [text_of(&stage, &["compile", &old])?, text_of(&stage, &["compile", &new])?];
@@ -132,9 +138,8 @@ fn what_is_shown_is_what_was_applied_byte_for_byte() -> Tested {
     Ok(())
 }
 
-#[test]
-fn any_kept_generation_comes_back_with_one_command() -> Tested {
-    let stage = Stage::new()?;
+fn any_kept_generation_comes_back_with_one_command(by: Backend) -> Tested {
+    let stage = Stage::by(by)?;
     let [old, new] = policies(&stage)?;
     json_of(&stage, 1, &["rollback"])?;
     let first = json_of(&stage, 0, &["apply", &old])?;
@@ -157,9 +162,8 @@ fn any_kept_generation_comes_back_with_one_command() -> Tested {
     Ok(())
 }
 
-#[test]
-fn a_policy_takes_itself_back_unless_it_is_confirmed() -> Tested {
-    let stage = Stage::new()?;
+fn a_policy_takes_itself_back_unless_it_is_confirmed(by: Backend) -> Tested {
+    let stage = Stage::by(by)?;
     let [old, new] = policies(&stage)?;
     json_of(&stage, 0, &["apply", &old])?;
     json_of(&stage, 0, &["apply", &new, "--confirm-within", "8s"])?;

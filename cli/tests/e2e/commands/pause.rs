@@ -1,17 +1,21 @@
 //! `pause` stops interception at once and keeps everything; `resume` brings it back.
+#![expect(
+    clippy::indexing_slicing,
+    reason = "a key that is not in the JSON is null, and the comparison fails"
+)]
 
 use mesh_testbed::Tested;
-use mesh_testbed::kernel_test as test;
 
+use crate::fixtures::backend::{Backend, by_each_backend};
 use crate::fixtures::command::Answer;
 use crate::fixtures::observer::Observer;
 use crate::fixtures::seen::Seen;
 use crate::fixtures::stage::Stage;
 
-#[test]
-fn a_paused_mesh_is_not_there_and_a_resumed_one_is() -> Tested {
-    let stage = Stage::new()?;
-    stage.apply_rules("redirect outbound -> 15001\ndeny outbound tcp 25")?;
+by_each_backend! { a_paused_mesh_is_not_there_and_a_resumed_one_is }
+
+fn a_paused_mesh_is_not_there_and_a_resumed_one_is(by: Backend) -> Tested {
+    let stage = Stage::ruled_by(by, "redirect outbound -> 15001\ndeny outbound tcp 25")?;
     stage.ask(&["pause"])?;
     assert_eq!(stage.ask(&["status"])?["state"], "paused");
     assert_eq!(stage.dial("10.0.3.9:80")?, Seen::Straight);
@@ -25,8 +29,11 @@ fn a_paused_mesh_is_not_there_and_a_resumed_one_is() -> Tested {
         let words = Answer::of(stage.meshc().args(arguments))?.stderr;
         assert!(words.contains("is paused: connections go straight"), "{words}");
     }
-    let observer = Observer::start(&stage, "observed", &[])?;
-    assert!(observer.0.output()?.contains("is paused: connections go straight"), "{}", observer.0.output()?);
+    if by == Backend::Bpf {
+        let observer = Observer::start(&stage, "observed", &[])?;
+        let told = observer.0.output()?;
+        assert!(told.contains("is paused: connections go straight"), "{told}");
+    }
     stage.ask(&["resume"])?;
     let explained = stage.ask(&["explain", "--live", "cart -> 10.0.3.9 tcp 25"])?;
     assert_eq!(explained["paused"], false);

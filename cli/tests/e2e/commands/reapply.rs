@@ -1,16 +1,25 @@
 //! Applying what is already live does nothing and says so.
+#![expect(
+    clippy::indexing_slicing,
+    reason = "a key that is not in the JSON is null, and the comparison fails"
+)]
 
 use std::collections::BTreeMap;
 
 use mesh_testbed::kernel_test as test;
 use mesh_testbed::{Client, Errno, Tested};
 
+use crate::fixtures::backend::{Backend, by_each_backend};
 use crate::fixtures::command::Answer;
 use crate::fixtures::stage::Stage;
 
-#[test]
-fn a_second_apply_of_the_same_policy_changes_nothing_and_says_so() -> Tested {
-    let stage = Stage::new()?;
+by_each_backend! {
+    a_second_apply_of_the_same_policy_changes_nothing_and_says_so,
+    status_tells_the_live_generation_and_counts_hits_by_rule,
+}
+
+fn a_second_apply_of_the_same_policy_changes_nothing_and_says_so(by: Backend) -> Tested {
+    let stage = Stage::by(by)?;
     let policy = stage.policy("policy.mesh", "redirect outbound -> 15001")?;
     let first = stage.apply(&policy)?;
     assert_eq!(first["changed"], true, "{first}");
@@ -29,9 +38,8 @@ fn a_second_apply_of_the_same_policy_changes_nothing_and_says_so() -> Tested {
     Ok(())
 }
 
-#[test]
-fn status_tells_the_live_generation_and_counts_hits_by_rule() -> Tested {
-    let stage = Stage::new()?;
+fn status_tells_the_live_generation_and_counts_hits_by_rule(by: Backend) -> Tested {
+    let stage = Stage::by(by)?;
     assert_eq!(stage.ask(&["status"])?["state"], "none");
     let applied = stage.apply_rules("redirect outbound tcp -> 15001\nexclude outbound tcp 3306")?;
     for target in ["10.0.3.9:80", "10.0.3.9:80", "10.0.3.9:3306"] {

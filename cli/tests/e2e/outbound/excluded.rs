@@ -3,6 +3,7 @@
 use mesh_testbed::kernel_test as test;
 use mesh_testbed::{Client, Errno, Tested, storage};
 
+use crate::fixtures::backend::{Backend, by_each_backend};
 use crate::fixtures::seen::Seen;
 use crate::fixtures::stage::{Stage, address, as_member};
 
@@ -34,10 +35,22 @@ fn an_excluded_connection_goes_straight_and_leaves_nothing_but_what_its_own_sock
     Ok(())
 }
 
-#[test]
-fn what_no_rule_speaks_of_goes_straight_and_loopback_stays_loopback() -> Tested {
-    let stage = Stage::new()?;
-    stage.apply_rules("redirect outbound tcp 80 -> 15001")?;
+by_each_backend! {
+    an_excluded_connection_goes_straight,
+    what_no_rule_speaks_of_goes_straight_and_loopback_stays_loopback,
+}
+
+fn an_excluded_connection_goes_straight(by: Backend) -> Tested {
+    let stage = Stage::ruled_by(by, "redirect outbound -> 15001\nexclude outbound tcp 3306")?;
+    for target in ["10.0.3.9:3306", "[fd10::9]:3306"] {
+        assert_eq!(stage.dial(target)?, Seen::Straight, "{target}");
+    }
+    assert_eq!(stage.dial("10.0.3.9:80")?, Seen::Redirected(15001));
+    Ok(())
+}
+
+fn what_no_rule_speaks_of_goes_straight_and_loopback_stays_loopback(by: Backend) -> Tested {
+    let stage = Stage::ruled_by(by, "redirect outbound tcp 80 -> 15001")?;
     assert_eq!(stage.dial("10.0.3.9:80")?, Seen::Redirected(15001));
     assert_eq!(stage.dial("10.0.3.9:443")?, Seen::Straight);
     // Nobody listens there; what is redirected would reach the sidecar.

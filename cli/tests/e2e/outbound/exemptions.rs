@@ -4,12 +4,19 @@ use mesh_testbed::kernel_test as test;
 use mesh_testbed::{Client, Failure, Place, Tested, UdpServer};
 use mesh_testbed::{Manner, ask};
 
+use crate::fixtures::backend::{Backend, by_each_backend};
 use crate::fixtures::seen::{Seen, seen};
 use crate::fixtures::stage::{SIDECAR_UID, Stage, address, as_member};
 
-#[test]
-fn an_exempt_user_reaches_what_it_dials_even_from_a_members_cgroup() -> Tested {
-    let stage = Stage::new()?;
+by_each_backend! {
+    an_exempt_user_reaches_what_it_dials_even_from_a_members_cgroup,
+    users_and_groups_are_exempt_by_all_32_bits_of_their_ids_and_by_ranges,
+    a_cgroup_is_exempt_with_all_below_it_and_the_same_user_beside_it_is_not,
+    an_exemption_reaches_the_workload_that_it_is_written_for_only,
+}
+
+fn an_exempt_user_reaches_what_it_dials_even_from_a_members_cgroup(by: Backend) -> Tested {
+    let stage = Stage::by(by)?;
     stage.apply_rules("redirect outbound -> 15001\nalways deny outbound tcp 25")?;
     for target in ["10.0.3.9:80", "[fd10::9]:80", "10.0.3.9:25"] {
         let target = address(target)?;
@@ -23,9 +30,8 @@ fn an_exempt_user_reaches_what_it_dials_even_from_a_members_cgroup() -> Tested {
     Ok(())
 }
 
-#[test]
-fn users_and_groups_are_exempt_by_all_32_bits_of_their_ids_and_by_ranges() -> Tested {
-    let stage = Stage::new()?;
+fn users_and_groups_are_exempt_by_all_32_bits_of_their_ids_and_by_ranges(by: Backend) -> Tested {
+    let stage = Stage::by(by)?;
     apply(&stage, "exempt uid 1500, 1000650000-1000650003\nexempt gid 1600, 4294967294")?;
     let places = [
         (stage.cart().uid(1_000_649_999), Seen::Redirected(15001)),
@@ -48,9 +54,8 @@ fn users_and_groups_are_exempt_by_all_32_bits_of_their_ids_and_by_ranges() -> Te
     Ok(())
 }
 
-#[test]
-fn a_cgroup_is_exempt_with_all_below_it_and_the_same_user_beside_it_is_not() -> Tested {
-    let stage = Stage::new()?;
+fn a_cgroup_is_exempt_with_all_below_it_and_the_same_user_beside_it_is_not(by: Backend) -> Tested {
+    let stage = Stage::by(by)?;
     let proxy = stage.cart_cgroup().child("proxy")?;
     let workers = proxy.child("workers")?;
     let worker = workers.child("one")?;
@@ -64,9 +69,8 @@ fn a_cgroup_is_exempt_with_all_below_it_and_the_same_user_beside_it_is_not() -> 
     check(&place(), Seen::Redirected(15001))
 }
 
-#[test]
-fn an_exemption_reaches_the_workload_that_it_is_written_for_only() -> Tested {
-    let stage = Stage::new()?;
+fn an_exemption_reaches_the_workload_that_it_is_written_for_only(by: Backend) -> Tested {
+    let stage = Stage::by(by)?;
     stage.apply_rules("redirect outbound -> 15001\nfor batch { exempt uid 1700 }")?;
     check(&stage.batch().uid(1700), Seen::Straight)?;
     check(&stage.cart().uid(1700), Seen::Redirected(15001))

@@ -3,6 +3,7 @@
 use mesh_testbed::kernel_test as test;
 use mesh_testbed::{Client, Errno, Level, ServerTask, Tested};
 
+use crate::fixtures::backend::{Backend, by_each_backend};
 use crate::fixtures::seen::{Seen, judged, seen};
 use crate::fixtures::stage::{Stage, address, as_member};
 
@@ -14,19 +15,10 @@ const IPV6_UNICAST_IF: i32 = 76;
 const REDIRECT: &str = "redirect outbound -> 15001";
 
 #[test]
-fn v4_v6_and_v4_mapped_connections_are_redirected_however_they_are_opened() -> Tested {
+fn connections_of_sockets_that_are_bound_to_a_device_are_redirected() -> Tested {
     let stage = Stage::ruled(REDIRECT)?;
     let (v4, v6) = (address("10.0.3.9:80")?, address("[fd10::9]:80")?);
-    let (from4, from6) = (address("192.168.7.2:0")?, address("[fd07::2]:0")?);
     let clients = [
-        (Client::to(v4), v4),
-        (Client::to(v6), v6),
-        (Client::to(v4).mapped(), v4),
-        (Client::to(v4).nonblocking(), v4),
-        (Client::to(v6).nonblocking(), v6),
-        (Client::to(v4).mapped().nonblocking(), v4),
-        (Client::to(v4).from(from4), v4),
-        (Client::to(v6).from(from6), v6),
         (Client::to(v4).through("eth0"), v4),
         (Client::to(v6).through("eth0"), v6),
         (Client::to(v4).mapped().through("eth0").nonblocking(), v4),
@@ -87,9 +79,32 @@ fn each_family_is_answered_at_its_own_level_only() -> Tested {
     Ok(())
 }
 
-#[test]
-fn each_rule_leads_to_its_own_port() -> Tested {
-    let stage = Stage::new()?;
+by_each_backend! { connections_are_redirected_however_they_are_opened, each_rule_leads_to_its_own_port }
+
+fn connections_are_redirected_however_they_are_opened(by: Backend) -> Tested {
+    let stage = Stage::ruled_by(by, REDIRECT)?;
+    let (v4, v6) = (address("10.0.3.9:80")?, address("[fd10::9]:80")?);
+    let clients = [
+        (Client::to(v4), v4),
+        (Client::to(v6), v6),
+        (Client::to(v4).mapped(), v4),
+        (Client::to(v4).nonblocking(), v4),
+        (Client::to(v6).nonblocking(), v6),
+        (Client::to(v4).mapped().nonblocking(), v4),
+        (Client::to(v4).from(address("192.168.7.2:0")?), v4),
+        (Client::to(v6).from(address("[fd07::2]:0")?), v6),
+    ];
+    for (client, target) in clients {
+        let seen = as_member(&stage.cart(), || seen(&client, target))?;
+        assert_eq!(seen, Seen::Redirected(15001), "{client:?}");
+    }
+    // Who is no member is not redirected.
+    assert_eq!(stage.dial_from(&stage.beside(), "10.0.3.9:80")?, Seen::Straight);
+    Ok(())
+}
+
+fn each_rule_leads_to_its_own_port(by: Backend) -> Tested {
+    let stage = Stage::by(by)?;
     stage.apply_rules(
         "redirect outbound -> 15001
          redirect outbound tcp 443 -> 15002

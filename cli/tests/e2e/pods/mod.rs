@@ -8,4 +8,5 @@ mod interfaces;
 mod namespace_labels;
 mod namespaces;
 mod plugin_install;
+mod rulesets;
 mod runtimes;
