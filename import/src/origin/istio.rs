@@ -10,7 +10,7 @@ use mesh_bpf::flow::Direction;
 
 use super::{Fate, Found, Injected, Shared, World, beside, is_true, own, setting};
 use crate::chain::{Owner, Rule, Verdict};
-use crate::kube::{Object, Unit};
+use crate::kube::{Entry, Object, Unit};
 use crate::settings::{Became, Exempt, Reader, Report, Setting};
 use crate::value::{List, Range, ids, ports, prefixes};
 use crate::yaml::{Value, Yaml};
@@ -50,25 +50,106 @@ const PROXY_CONFIG: [&str; 5] = [
     "proxyMetadata.ISTIO_OUTBOUND_OWNER_GROUPS_EXCLUDE",
 ];
 
+/// The label of namespaces and pods that names a revision of the control plane.
+const REVISION: &str = "istio.io/rev";
+
+/// What the pods of each revision share, and which revision injects into which pods.
+#[derive(Debug, Default)]
+struct Revisions<'y> {
+    /// By name; the default one has none.
+    shared: BTreeMap<String, Shared>,
+    /// Revisions by the tags that namespaces may name in their place.
+    tags: BTreeMap<&'y str, &'y str>,
+    /// What namespaces say: whether of injection at all, and of which revision.
+    namespaces: BTreeMap<&'y str, (bool, Option<Entry<'y>>)>,
+}
+
+impl<'y> Revisions<'y> {
+    fn of(objects: &[Object<'y>], report: &mut Report) -> Self {
+        let mut found = Self::default();
+        for object in objects {
+            take_shared(object, &mut found.shared, report);
+            let labels = object.labels();
+            let label = |key: &str| labels.iter().rev().find(|label| label.key == key).copied();
+            match object.kind {
+                "Namespace" => {
+                    let says = (label("istio-injection").is_some(), label(REVISION));
+                    found.namespaces.insert(object.name, says);
+                }
+                "MutatingWebhookConfiguration" => {
+                    if let (Some(tag), Some(revision)) = (label("istio.io/tag"), label(REVISION)) {
+                        found.tags.insert(tag.value, revision.value);
+                    }
+                }
+                _ => {}
+            }
+        }
+        found
+    }
+
+    /// What a namespace says of the revision, else what the pods do. One that says that a sidecar is injected, or that none is,
+    /// means the default one.
+    fn said(&self, unit: &Unit<'y>) -> Option<Setting> {
+        let (is_said, revision) = self.namespaces.get(unit.namespace).copied().unwrap_or_default();
+        match revision {
+            _ if is_said => None,
+            Some(label) => {
+                let of = format!("namespace {}", unit.namespace);
+                Some(Setting::shared(REVISION, label.value, label.span, &of))
+            }
+            None => super::label_or_annotation(unit, REVISION),
+        }
+    }
+
+    /// Whether the pods alone say which revision injects into them: that is enough.
+    fn is_pods_own(&self, unit: &Unit<'y>) -> bool {
+        let (is_said, revision) = self.namespaces.get(unit.namespace).copied().unwrap_or_default();
+        !is_said && revision.is_none() && unit.labels.contains_key(REVISION)
+    }
+
+    /// What pods share, and the setting that names a revision of which nothing is known, where another is.
+    fn shared(&self, unit: &Unit<'y>) -> (Option<&Shared>, Option<Setting>) {
+        let said = self.said(unit);
+        let name = said.as_ref().map_or("default", |said| said.value.trim());
+        let real = self.tags.get(name).copied().unwrap_or(name);
+        let known = self.shared.get(real).or_else(|| self.shared.get("").filter(|_| real == "default"));
+        // The only one there is will be the one that is meant.
+        let only = self.shared.values().next().filter(|_| self.shared.len() == 1);
+        let unknown = said.filter(|_| known.is_none() && only.is_none() && !self.shared.is_empty());
+        (known.or(only), unknown)
+    }
+}
+
 /// Reads all pods.
 pub fn read(world: &World<'_>, report: &mut Report) -> Found {
-    let mut shared = Shared::default();
-    for object in world.objects {
-        take_shared(object, &mut shared, report);
-    }
+    let revisions = Revisions::of(world.objects, report);
     let namespaces = super::namespaces(world.objects, injected);
     let resolvers = resolvers(world.objects);
+    let nothing = Shared::default();
     let fates = (world.units.iter())
-        .map(|unit| match outside(unit, &namespaces, &shared) {
-            Some(why) => Fate::Outside(why),
-            None => Fate::Member(member(unit, &shared, &resolvers, world.as_it_behaves, report)),
+        .map(|unit| {
+            let (shared, unknown) = revisions.shared(unit);
+            let shared = shared.unwrap_or(&nothing);
+            match outside(unit, &namespaces, shared, revisions.is_pods_own(unit)) {
+                Some(why) => Fate::Outside(why),
+                None => {
+                    let all = (shared, unknown);
+                    Fate::Member(member(unit, all, &resolvers, world.as_it_behaves, report))
+                }
+            }
         })
         .collect();
     let opt_out = Some(("sidecar.istio.io/inject", "false"));
     Found { title: "Istio", mesh: "istio", fates, namespaces, opt_out, differences: DIFFERENCES }
 }
 
-fn take_shared(object: &Object<'_>, shared: &mut Shared, report: &mut Report) {
+/// The revision whose ConfigMap this is.
+fn revision_of(name: &str) -> &str {
+    let rest = name.strip_prefix("istio-sidecar-injector").or_else(|| name.strip_prefix("istio"));
+    rest.map_or("", |rest| rest.trim_start_matches('-'))
+}
+
+fn take_shared(object: &Object<'_>, revisions: &mut BTreeMap<String, Shared>, report: &mut Report) {
     let of = object.title();
     match object.kind {
         "ConfigMap" if object.name.starts_with("istio") => {
@@ -81,9 +162,17 @@ fn take_shared(object: &Object<'_>, shared: &mut Shared, report: &mut Report) {
                     Ok(inner) => {
                         for document in inner.documents() {
                             if is_values {
-                                take_values(document, shared, &of)
+                                take_values(
+                                    document,
+                                    revisions.entry(revision_of(object.name).to_owned()).or_default(),
+                                    &of,
+                                )
                             } else {
-                                take_mesh(document, shared, &of)
+                                take_mesh(
+                                    document,
+                                    revisions.entry(revision_of(object.name).to_owned()).or_default(),
+                                    &of,
+                                )
                             }
                         }
                     }
@@ -95,14 +184,18 @@ fn take_shared(object: &Object<'_>, shared: &mut Shared, report: &mut Report) {
             }
         }
         "IstioOperator" | "Istio" => {
+            let revision = object.value.text_at("spec.revision").unwrap_or_default();
             if let Some(values) = object.value.at("spec.values") {
-                take_values(values, shared, &of);
+                take_values(values, revisions.entry(revision.to_owned()).or_default(), &of);
             }
             if let Some(mesh) = object.value.at("spec.meshConfig") {
-                take_mesh(mesh, shared, &of);
+                take_mesh(mesh, revisions.entry(revision.to_owned()).or_default(), &of);
             }
         }
-        "" => take_values(object.value, shared, &of),
+        "" => {
+            let revision = object.value.text_at("revision").unwrap_or_default();
+            take_values(object.value, revisions.entry(revision.to_owned()).or_default(), &of);
+        }
         _ => {}
     }
 }
@@ -146,12 +239,19 @@ fn resolvers(objects: &[Object<'_>]) -> Vec<String> {
 }
 
 /// Why pods are in no mesh; `None` where they are.
-fn outside(unit: &Unit<'_>, namespaces: &BTreeMap<String, Injected>, shared: &Shared) -> Option<String> {
+fn outside(
+    unit: &Unit<'_>,
+    namespaces: &BTreeMap<String, Injected>,
+    shared: &Shared,
+    has_revision: bool,
+) -> Option<String> {
     let said = super::label_or_annotation(unit, "sidecar.istio.io/inject");
     // An injected pod says so.
     let status =
         own(unit, "sidecar.istio.io/status").map(|status| Setting { value: "true".into(), ..status });
-    super::outside(unit, said.or(status).as_ref(), namespaces, &["istio-proxy"]).or_else(|| {
+    let revision = || Setting::default_of(REVISION, "true");
+    let said = said.or(status).or_else(|| has_revision.then(revision));
+    super::outside(unit, said.as_ref(), namespaces, &["istio-proxy"]).or_else(|| {
         let mode = mode(unit, shared);
         (mode.value.trim() == "NONE").then(|| mode.cite())
     })
@@ -183,12 +283,18 @@ fn proxy_config(unit: &Unit<'_>) -> Vec<Setting> {
 
 fn member(
     unit: &Unit<'_>,
-    shared: &Shared,
+    (shared, unknown): (&Shared, Option<Setting>),
     resolvers: &[String],
     as_it_behaves: bool,
     report: &mut Report,
 ) -> crate::settings::Chain {
     let mut reader = Reader::new(report, REFUSES);
+    if let Some(revision) = unknown {
+        reader.not(
+            &revision,
+            "nothing of this revision is among the objects, so what Istio does by default is written",
+        );
+    }
     let config = proxy_config(unit);
     let part = |path: &str| {
         let own = config.iter().find(|part| part.name.ends_with(path));

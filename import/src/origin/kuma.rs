@@ -12,7 +12,7 @@ use crate::chain::{Owner, Rule, Verdict};
 use crate::kube::{Object, Unit};
 use crate::settings::{Became, Chain, Reader, Report, Setting};
 use crate::value::{List, Range, ids, port, ports, prefixes};
-use crate::yaml::Yaml;
+use crate::yaml::{Value, Yaml};
 
 const REFUSES: &str = "Kuma refuses such a pod";
 const INJECTION: &str = "kuma.io/sidecar-injection";
@@ -42,17 +42,86 @@ const CONFIG: [&str; 14] = [
     "ebpf.enabled",
 ];
 
+/// What a ConfigMap for transparent proxying has, and where the control plane's configuration has the same.
+const OF_PROXYING: [(&str, &str); 16] = [
+    ("redirect.inbound.excludePorts", "sidecarTraffic.excludeInboundPorts"),
+    ("redirect.outbound.excludePorts", "sidecarTraffic.excludeOutboundPorts"),
+    ("redirect.inbound.excludePortsForIPs", "sidecarTraffic.excludeInboundIPs"),
+    ("redirect.outbound.excludePortsForIPs", "sidecarTraffic.excludeOutboundIPs"),
+    ("redirect.outbound.excludePortsForUIDs", "sidecarTraffic.excludeOutboundPortsForUIDs"),
+    ("redirect.inbound.port", "sidecarContainer.redirectPortInbound"),
+    ("redirect.outbound.port", "sidecarContainer.redirectPortOutbound"),
+    ("redirect.dns.enabled", "builtinDNS.enabled"),
+    ("redirect.dns.port", "builtinDNS.port"),
+    ("ipFamilyMode", "sidecarContainer.ipFamilyMode"),
+    ("kumaDPUser", "sidecarContainer.uid"),
+    ("redirect.inbound.includePorts", ""),
+    ("redirect.outbound.includePorts", ""),
+    ("redirect.inbound.enabled", ""),
+    ("redirect.outbound.enabled", ""),
+    ("redirect.inbound.excludePortsForUIDs", ""),
+];
+
+/// The ConfigMap for transparent proxying of all pods that name no other.
+const PROXYING: &str = "kuma-transparent-proxy-config";
+const NAMES_PROXYING: &str = "traffic.kuma.io/transparent-proxy-configmap-name";
+
+/// ConfigMaps for transparent proxying, and the namespace of the control plane.
+struct Proxying<'y> {
+    /// By namespace and name.
+    configs: BTreeMap<(String, String), Shared>,
+    system: &'y str,
+}
+
+impl<'y> Proxying<'y> {
+    fn of(objects: &[Object<'y>], report: &mut Report) -> Self {
+        let maps = || objects.iter().filter(|object| object.kind == "ConfigMap");
+        let system = maps().find(|object| object.name.ends_with("control-plane-config"));
+        let system = system.map_or("kuma-system", |object| object.namespace);
+        let mut configs = BTreeMap::new();
+        for object in maps().filter(|object| !object.name.ends_with("control-plane-config")) {
+            let mut shared = Shared::default();
+            let mut is_one = object.name == PROXYING;
+            inside(object, report, |config| {
+                is_one |= config.get("redirect").is_some() || config.get("kumaDPUser").is_some();
+                for (path, name) in OF_PROXYING {
+                    shared.take_as(config, path, if name.is_empty() { path } else { name }, &object.title());
+                }
+            });
+            if is_one {
+                configs.insert((object.namespace.to_owned(), object.name.to_owned()), shared);
+            }
+        }
+        Self { configs, system }
+    }
+
+    /// What holds for pods: of the ConfigMap that they name, else of the usual one; each in their namespace, else in the control
+    /// plane's.
+    fn get(&self, unit: &Unit<'_>) -> (Option<&Shared>, Option<Setting>) {
+        let named = own(unit, NAMES_PROXYING);
+        let own = named.as_ref().and_then(|named| self.find(unit.namespace, named.value.trim()));
+        let missing = named.filter(|_| own.is_none());
+        (own.or_else(|| self.find(unit.namespace, PROXYING)), missing)
+    }
+
+    fn find(&self, namespace: &str, name: &str) -> Option<&Shared> {
+        let of = |namespace: &str| self.configs.get(&(namespace.to_owned(), name.to_owned()));
+        of(namespace).or_else(|| of(self.system))
+    }
+}
+
 /// Reads all pods.
 pub fn read(world: &World<'_>, report: &mut Report) -> Found {
     let mut shared = Shared::default();
     for object in world.objects {
         take_shared(object, &mut shared, report);
     }
+    let proxying = Proxying::of(world.objects, report);
     let namespaces = super::namespaces(world.objects, injected);
     let fates = (world.units.iter())
         .map(|unit| match outside(unit, &namespaces) {
             Some(why) => Fate::Outside(why),
-            None => Fate::Member(member(unit, &shared, report)),
+            None => Fate::Member(member(unit, &shared, &proxying, report)),
         })
         .collect();
     let opt_out = Some((INJECTION, "disabled"));
@@ -60,17 +129,23 @@ pub fn read(world: &World<'_>, report: &mut Report) -> Found {
 }
 
 fn take_shared(object: &Object<'_>, shared: &mut Shared, report: &mut Report) {
-    let of = object.title();
     if object.kind != "ConfigMap" || !object.name.ends_with("control-plane-config") {
         return;
     }
+    inside(object, report, |config| {
+        if let Some(injector) = config.at("runtime.kubernetes.injector") {
+            shared.take(injector, &CONFIG, "", &object.title());
+        }
+    });
+}
+
+/// What is written in `config.yaml` of a ConfigMap.
+fn inside(object: &Object<'_>, report: &mut Report, mut take: impl FnMut(Value<'_>)) {
+    let of = object.title();
     let Some(found) = object.value.get("data").and_then(|data| data.get("config.yaml")) else { return };
     let Some(text) = found.text() else { return };
     match Yaml::read_inside(found.span(), text) {
-        Ok(inner) => {
-            let injectors = inner.documents().filter_map(|config| config.at("runtime.kubernetes.injector"));
-            injectors.for_each(|injector| shared.take(injector, &CONFIG, "", &of));
-        }
+        Ok(inner) => inner.documents().for_each(&mut take),
         Err(error) => {
             report.add(
                 &Setting::shared("data.config.yaml", "", found.span(), &of),
@@ -99,11 +174,25 @@ fn outside(unit: &Unit<'_>, namespaces: &BTreeMap<String, Injected>) -> Option<S
     })
 }
 
-fn member(unit: &Unit<'_>, shared: &Shared, report: &mut Report) -> Chain {
+fn member(unit: &Unit<'_>, shared: &Shared, proxying: &Proxying<'_>, report: &mut Report) -> Chain {
     let mut reader = Reader::new(report, REFUSES);
+    let (proxying, missing) = proxying.get(unit);
+    let of_proxying = |name: &str| proxying.and_then(|proxying| proxying.get(name));
     let get = |annotation: &str, config: &str, default: &str| {
-        setting(unit, annotation, shared.get(config), (annotation, default))
+        let shared = of_proxying(config).or_else(|| shared.get(config));
+        setting(unit, annotation, shared, (annotation, default))
     };
+    match (missing, own(unit, NAMES_PROXYING)) {
+        (Some(missing), _) => {
+            reader.not(&missing, "the ConfigMap is not among the objects: its settings are not in here")
+        }
+        (None, Some(named)) => reader.kept(&named),
+        (None, None) => {}
+    }
+    if let Some(users) = of_proxying("redirect.inbound.excludePortsForUIDs").filter(|it| !it.value.is_empty())
+    {
+        reader.not(users, "what comes in is of no user");
+    }
     let uid = get("kuma.io/sidecar-uid", "sidecarContainer.uid", "5678");
     reader.sidecar(&uid, 5678);
     let family =
@@ -120,13 +209,27 @@ fn member(unit: &Unit<'_>, shared: &Shared, report: &mut Report) -> Chain {
     for rule in other.into_iter().flat_map(super::leaves_alone) {
         reader.rule(&family, rule);
     }
-    outbound(&get, &mut reader);
-    inbound(&get, &mut reader);
+    // Where ports are included, Kuma does not look at those that are excluded.
+    let included = |name: &str| of_proxying(name).filter(|it| !it.value.is_empty());
+    let is_off = |name: &str| of_proxying(name).filter(|it| !is_true(&it.value));
+    outbound(
+        &get,
+        (included("redirect.outbound.includePorts"), is_off("redirect.outbound.enabled")),
+        &mut reader,
+    );
+    inbound(
+        &get,
+        (included("redirect.inbound.includePorts"), is_off("redirect.inbound.enabled")),
+        &mut reader,
+    );
     others(unit, &mut reader);
     reader.done()
 }
 
 type Get<'g> = &'g dyn Fn(&str, &str, &str) -> Setting;
+
+/// Ports that alone are redirected, and what turns a direction off.
+type Only<'s> = (Option<&'s Setting>, Option<&'s Setting>);
 
 /// The port of a setting that has one.
 fn one_port(setting: &Setting, reader: &mut Reader<'_>) -> Option<u16> {
@@ -134,7 +237,7 @@ fn one_port(setting: &Setting, reader: &mut Reader<'_>) -> Option<u16> {
     found.map_err(|why| reader.bad(setting, &format!("it is {why}; {REFUSES}"))).ok()
 }
 
-fn outbound(get: Get<'_>, reader: &mut Reader<'_>) {
+fn outbound(get: Get<'_>, (included, off): Only<'_>, reader: &mut Reader<'_>) {
     let out = |verdict| Rule::tcp(Direction::Outbound, verdict);
     let excluded = get("traffic.kuma.io/exclude-outbound-ips", "sidecarTraffic.excludeOutboundIPs", "");
     reader.listed(&excluded, prefixes(&excluded.value, true), |list| {
@@ -155,27 +258,59 @@ fn outbound(get: Get<'_>, reader: &mut Reader<'_>) {
     if let Some(port) = dns_port {
         reader.rule(&dns, Rule { protocols: vec![Protocol::Udp], ..dns_rule(port) });
     }
+    if let Some(off) = off {
+        return reader.kept(off);
+    }
     let excluded = get("traffic.kuma.io/exclude-outbound-ports", "sidecarTraffic.excludeOutboundPorts", "");
-    reader.listed(&excluded, ports(&excluded.value, Some('-')), |list| out(Verdict::Exclude).ports(list));
+    excluded_ports(&excluded, included, Direction::Outbound, reader);
     if let Some(port) = dns_port {
         reader.rule(&dns, dns_rule(port));
     }
     let to =
         get("kuma.io/transparent-proxying-outbound-port", "sidecarContainer.redirectPortOutbound", "15001");
     if let Some(port) = one_port(&to, reader) {
-        reader.rule(&to, out(Verdict::Redirect(port)));
+        redirect(&to, included, out(Verdict::Redirect(port)), reader);
     }
 }
 
-fn inbound(get: Get<'_>, reader: &mut Reader<'_>) {
+/// Everything, or the ports that are included.
+fn redirect(to: &Setting, included: Option<&Setting>, rule: Rule, reader: &mut Reader<'_>) {
+    match included {
+        Some(included) => reader.listed(included, ports(&included.value, Some('-')), |list| rule.ports(list)),
+        None => reader.rule(to, rule),
+    }
+}
+
+fn excluded_ports(
+    excluded: &Setting,
+    included: Option<&Setting>,
+    direction: Direction,
+    reader: &mut Reader<'_>,
+) {
+    if included.is_some() {
+        if !excluded.value.trim().is_empty() {
+            reader.not(excluded, "Kuma reads it only where no ports are included");
+        }
+        return;
+    }
+    reader.listed(excluded, ports(&excluded.value, Some('-')), |list| {
+        Rule::tcp(direction, Verdict::Exclude).ports(list)
+    });
+}
+
+fn inbound(get: Get<'_>, (included, off): Only<'_>, reader: &mut Reader<'_>) {
     let into = |verdict| Rule::tcp(Direction::Inbound, verdict);
     let excluded = get("traffic.kuma.io/exclude-inbound-ips", "sidecarTraffic.excludeInboundIPs", "");
     reader.listed(&excluded, prefixes(&excluded.value, true), |list| into(Verdict::Exclude).addresses(list));
+    if let Some(off) = off {
+        return reader.kept(off);
+    }
     let excluded = get("traffic.kuma.io/exclude-inbound-ports", "sidecarTraffic.excludeInboundPorts", "");
-    reader.listed(&excluded, ports(&excluded.value, Some('-')), |list| into(Verdict::Exclude).ports(list));
+    excluded_ports(&excluded, included, Direction::Inbound, reader);
     // Probes come to it, and a sidecar in the way would want to know who they are.
     let probes = get("kuma.io/application-probe-proxy-port", "applicationProbeProxyPort", "9001");
     if probes.value.trim() != "0"
+        && included.is_none()
         && let Some(port) = one_port(&probes, reader)
     {
         reader.rule(&probes, into(Verdict::Exclude).ports(vec![(port, port)]));
@@ -183,7 +318,7 @@ fn inbound(get: Get<'_>, reader: &mut Reader<'_>) {
     let to =
         get("kuma.io/transparent-proxying-inbound-port", "sidecarContainer.redirectPortInbound", "15006");
     if let Some(port) = one_port(&to, reader) {
-        reader.rule(&to, into(Verdict::Redirect(port)));
+        redirect(&to, included, into(Verdict::Redirect(port)), reader);
     }
 }
 
@@ -236,17 +371,13 @@ const NO_CONNTRACK: &str = "there is no connection tracking";
 const OF_THE_PROXY: &str = "it says what the sidecar does with what it gets, and stays its own setting";
 
 /// Settings that are no rule, and why.
-const OTHERS: [(&str, &str); 7] = [
+const OTHERS: [(&str, &str); 6] = [
     ("traffic.kuma.io/drop-invalid-packets", NO_CONNTRACK),
     ("traffic.kuma.io/iptables-logs", "there are no iptables rules: `meshc observe` shows decisions"),
     ("kuma.io/transparent-proxying-ebpf", "interception is in BPF in any case"),
     ("kuma.io/direct-access-services", OF_THE_PROXY),
     ("kuma.io/transparent-proxying-reachable-services", OF_THE_PROXY),
     ("kuma.io/reachable-backends", OF_THE_PROXY),
-    (
-        "traffic.kuma.io/transparent-proxy-configmap-name",
-        "settings of that ConfigMap are not read: write them in the policy",
-    ),
 ];
 
 const KNOWN: [&str; 5] = [
@@ -269,7 +400,9 @@ fn others(unit: &Unit<'_>, reader: &mut Reader<'_>) {
     if let Some(setting) = own(unit, "kuma.io/transparent-proxying").filter(|it| !is_true(&it.value)) {
         reader.not(&setting, "Kuma redirects the pods all the same: the annotation is set by its injector");
     }
-    let known = |key: &str| KNOWN.contains(&key) || OTHERS.iter().any(|(name, _)| *name == key);
+    let known = |key: &str| {
+        KNOWN.contains(&key) || key == NAMES_PROXYING || OTHERS.iter().any(|(name, _)| *name == key)
+    };
     for entry in
         unit.annotations.iter().filter(|entry| entry.key.starts_with("traffic.kuma.io/") && !known(entry.key))
     {

@@ -82,17 +82,23 @@ impl Shared {
     /// Takes what lies at these paths below a value.
     pub fn take(&mut self, value: Value<'_>, paths: &[&str], prefix: &str, of: &str) {
         for path in paths {
-            let Some(found) = value.at(path) else { continue };
-            // A list is written as annotations write one.
-            let text = match found.text() {
-                Some(text) => text.to_owned(),
-                None if found.is_list() => {
-                    found.items().filter_map(Value::text).collect::<Vec<_>>().join(",")
-                }
-                None => continue,
-            };
-            self.put(&format!("{prefix}{path}"), &text, found.span(), of);
+            self.take_as(value, path, &format!("{prefix}{path}"), of);
         }
+    }
+
+    /// Takes what lies at a path, under another name.
+    pub fn take_as(&mut self, value: Value<'_>, path: &str, name: &str, of: &str) {
+        let Some(found) = value.at(path) else { return };
+        // A list is written as annotations write one: those of users have lists in them.
+        let between = if path.ends_with("ForUIDs") { ";" } else { "," };
+        let text = match found.text() {
+            Some(text) => text.to_owned(),
+            None if found.is_list() => {
+                found.items().filter_map(Value::text).collect::<Vec<_>>().join(between)
+            }
+            None => return,
+        };
+        self.put(name, &text, found.span(), of);
     }
 
     /// One of them, unless there is one already.

@@ -278,6 +278,45 @@ fn groups_that_have_names_are_told() {
 }
 
 #[test]
+fn each_revision_has_its_own_settings() {
+    let map = |revision: &str, port: u16| {
+        format!(
+            "---\nkind: ConfigMap\nmetadata: {{name: istio-sidecar-injector{revision}, namespace: istio-system}}\ndata:\n  values: \
+             '{{\"global\": {{\"proxy\": {{\"excludeOutboundPorts\": \"{port}\"}}}}}}'\n"
+        )
+    };
+    let space = |name: &str, label: &str| {
+        format!("---\nkind: Namespace\nmetadata: {{name: {name}, labels: {{{label}}}}}\n")
+    };
+    let mut pods: Vec<Pod> =
+        ["usual", "next", "tagged", "lost", "bare"].map(|name| Pod::new(name, name, &[])).into();
+    // The namespace goes before the pods, and says nothing for the last.
+    pods.iter_mut().for_each(|pod| pod.labels.push(("istio.io/rev".to_owned(), "next".to_owned())));
+    let all = map("", 3306)
+        + &map("-next", 8080)
+        + "---\nkind: MutatingWebhookConfiguration\nmetadata: {name: istio-revision-tag-stable, labels: {istio.io/tag: stable, \
+           istio.io/rev: next}}\n"
+        + &space("usual", "istio-injection: enabled, istio.io/rev: next")
+        + &space("next", "istio.io/rev: next")
+        + &space("tagged", "istio.io/rev: stable")
+        + &space("lost", "istio.io/rev: older")
+        + &space("bare", "team: a")
+        + &pods.iter().map(Pod::yaml).collect::<String>();
+    let (policy, found) = imported(Origin::Istio, &all, false);
+    let excluded = |name: &str| match name {
+        "usual" => Some("3306"),
+        "lost" => None,
+        _ => Some("8080"),
+    };
+    same(&policy, &pods, &grid(), &SIDECAR, |pod, direction, asked| {
+        let values = Values { exclude_outbound: excluded(&pod.name).map(str::to_owned), ..Values::default() };
+        model(&values, false, pod, direction, asked)
+    });
+    assert_eq!(found.report.count(Became::Comment), 1, "{policy}");
+    assert!(policy.contains("istio.io/rev: \"older\", namespace lost: nothing of this revision"), "{policy}");
+}
+
+#[test]
 fn pods_that_istio_leaves_alone_are_in_no_workload() {
     let mut out = Pod::new("out", "shop", &[("sidecar.istio.io/inject", "false")]).yaml();
     out += &Pod::new("none", "shop", &[("sidecar.istio.io/interceptionMode", "NONE")]).yaml();

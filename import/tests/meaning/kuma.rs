@@ -13,6 +13,16 @@ use crate::tables::{ALL, Asked, Rule, Target, all_tcp, nets, ports, ranges, tcp,
 struct Config {
     exclude_outbound: Option<u16>,
     dns: bool,
+    /// The ConfigMap for transparent proxying, in the pods' namespace or the control plane's.
+    proxying: Option<Proxying>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Proxying {
+    is_own: bool,
+    include: bool,
+    exclude_inbound: bool,
+    outbound: bool,
 }
 
 impl Config {
@@ -23,6 +33,21 @@ impl Config {
              config.yaml: |\n    runtime:\n      kubernetes:\n        injector:\n          sidecarTraffic:\n            \
              excludeOutboundPorts: [{ports}]\n          builtinDNS: {{enabled: {}, port: 15053}}\n",
             self.dns
+        ) + &self.proxying.map(Proxying::yaml).unwrap_or_default()
+    }
+}
+
+impl Proxying {
+    fn yaml(self) -> String {
+        let namespace = if self.is_own { "shop" } else { "kuma-system" };
+        let include = if self.include { "443, 8080" } else { "" };
+        let exclude = if self.exclude_inbound { "22" } else { "" };
+        format!(
+            "---\nkind: ConfigMap\nmetadata: {{name: kuma-transparent-proxy-config, namespace: {namespace}}}\ndata:\n  \
+             config.yaml: |\n    kumaDPUser: \"5679\"\n    redirect:\n      inbound: {{excludePorts: [{exclude}], \
+             includePorts: [{include}]}}\n      outbound: {{enabled: {}, includePorts: [{include}], excludePortsForUIDs: \
+             [\"tcp:22,80:1000\", \"udp:53:1001\"]}}\n",
+            self.outbound
         )
     }
 }
@@ -34,10 +59,18 @@ fn model(config: &Config, pod: &Pod, direction: Direction, asked: &Asked) -> Opt
         return None;
     }
     let mut rules: Vec<Rule> = Vec::new();
+    let included = config.proxying.is_some_and(|it| it.include);
+    let user = if config.proxying.is_some() { 5679 } else { 5678 };
     if direction == Direction::Inbound {
         let sources = nets(own("traffic.kuma.io/exclude-inbound-ips"));
         rules.extend(sources.into_iter().map(|net| Rule { source: Some(net), ..ALL }));
-        let excluded = ports(own("traffic.kuma.io/exclude-inbound-ports"));
+        let of_all = if config.proxying.is_some_and(|it| it.exclude_inbound) { "22" } else { "" };
+        let excluded = pod.annotation("traffic.kuma.io/exclude-inbound-ports").unwrap_or(of_all);
+        let excluded = ports(excluded);
+        if included {
+            rules.extend([443, 8080].map(|port| tcp(port, Target::Redirect(15006))));
+            return walk(&rules, asked);
+        }
         let probes = own("kuma.io/application-probe-proxy-port");
         let probes: u16 = if probes.is_empty() { 9001 } else { probes.parse().unwrap() };
         let excluded = excluded.into_iter().chain((probes > 0).then_some(probes));
@@ -48,8 +81,9 @@ fn model(config: &Config, pod: &Pod, direction: Direction, asked: &Asked) -> Opt
     rules.extend(
         nets(own("traffic.kuma.io/exclude-outbound-ips")).into_iter().map(|net| to(net, Target::Return)),
     );
-    for entry in own("traffic.kuma.io/exclude-outbound-ports-for-uids").split(';').filter(|it| !it.is_empty())
-    {
+    let of_all = if config.proxying.is_some() { "tcp:22,80:1000;udp:53:1001" } else { "" };
+    let users = pod.annotation("traffic.kuma.io/exclude-outbound-ports-for-uids").unwrap_or(of_all);
+    for entry in users.split(';').filter(|it| !it.is_empty()) {
         let parts: Vec<&str> = entry.split(':').collect();
         let (protocol, list, users) = match parts[..] {
             [users] => ("*", "*", users),
@@ -72,17 +106,26 @@ fn model(config: &Config, pod: &Pod, direction: Direction, asked: &Asked) -> Opt
         }
     }
     if config.dns {
-        rules.push(Rule { uid: Some((5678, 5678)), ..udp(53, Target::Return) });
+        rules.push(Rule { uid: Some((user, user)), ..udp(53, Target::Return) });
         rules.push(udp(53, Target::Redirect(15053)));
+    }
+    if config.proxying.is_some_and(|it| !it.outbound) {
+        return walk(&rules, asked);
     }
     let mesh = config.exclude_outbound.map_or_else(String::new, |port| port.to_string());
     let excluded = pod.annotation("traffic.kuma.io/exclude-outbound-ports").unwrap_or(&mesh);
-    rules.extend(ports(excluded).into_iter().map(|port| tcp(port, Target::Return)));
-    rules.push(uid(5678));
+    if !included {
+        rules.extend(ports(excluded).into_iter().map(|port| tcp(port, Target::Return)));
+    }
+    rules.push(uid(user));
     if config.dns {
         rules.push(tcp(53, Target::Redirect(15053)));
     }
-    rules.push(all_tcp(15001));
+    if included {
+        rules.extend([443, 8080].map(|port| tcp(port, Target::Redirect(15001))));
+    } else {
+        rules.push(all_tcp(15001));
+    }
     walk(&rules, asked)
 }
 
@@ -113,20 +156,57 @@ fn pods() -> impl Strategy<Value = Vec<Pod>> {
     ])
 }
 
+fn proxying() -> impl Strategy<Value = Option<Proxying>> {
+    let some = (any::<[bool; 4]>()).prop_map(|[is_own, include, exclude_inbound, outbound]| Proxying {
+        is_own,
+        include,
+        exclude_inbound,
+        outbound: outbound || include,
+    });
+    proptest::option::of(some)
+}
+
 const SIDECAR: [u16; 3] = [15001, 15006, 15053];
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 16, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn random_annotations_mean_what_kuma_does(pods in pods(), dns: bool, exclude_outbound in proptest::option::of(Just(9090))) {
-        let config = Config { exclude_outbound, dns };
+    fn random_annotations_mean_what_kuma_does(pods in pods(), dns: bool, exclude_outbound in proptest::option::of(Just(9090)), proxying in proxying()) {
+        let config = Config { exclude_outbound, dns, proxying };
         let all = config.yaml() + &pods.iter().map(Pod::yaml).collect::<String>();
         let (policy, _) = imported(Origin::Kuma, &all, false);
-        let grid = Grid::usual(&[90, 1024, 9001, 9100], &[5678, 1000, 1001, 1500, 7]);
+        let grid = Grid::usual(&[90, 1024, 9001, 9100], &[5678, 5679, 1000, 1001, 1500, 7]);
         let model = |pod: &Pod, direction, asked: &Asked| model(&config, pod, direction, asked);
         prop_assert!(same(&policy, &pods, &grid, &SIDECAR, model) > 1000);
     }
+}
+
+#[test]
+fn a_config_map_that_pods_name_goes_before_the_usual_one() {
+    let map = |name: &str, port: u16| {
+        format!(
+            "---\nkind: ConfigMap\nmetadata: {{name: {name}, namespace: kuma-system}}\ndata:\n  config.yaml: |\n    redirect: \
+             {{outbound: {{excludePorts: [{port}]}}}}\n"
+        )
+    };
+    let names = |name| [("traffic.kuma.io/transparent-proxy-configmap-name", name)];
+    let pods = [
+        Pod::new("usual", "shop", &[]),
+        Pod::new("own", "shop", &names("own")),
+        Pod::new("lost", "shop", &names("nowhere")),
+    ];
+    let all = map("kuma-transparent-proxy-config", 3306) + &map("own", 8080);
+    let all = all + &pods.iter().map(Pod::yaml).collect::<String>();
+    let (policy, found) = imported(Origin::Kuma, &all, false);
+    let grid = Grid::usual(&[9001], &[5678, 1000]);
+    same(&policy, &pods, &grid, &SIDECAR, |pod, direction, asked| {
+        let port = if pod.name == "own" { "8080" } else { "3306" };
+        let mut pod = pod.clone();
+        pod.annotations = vec![("traffic.kuma.io/exclude-outbound-ports".to_owned(), port.to_owned())];
+        model(&Config { dns: true, ..Config::default() }, &pod, direction, asked)
+    });
+    assert_eq!((found.report.count(Became::Bad), found.report.count(Became::Comment)), (0, 1), "{policy}");
 }
 
 #[test]
