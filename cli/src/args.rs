@@ -855,6 +855,9 @@ pub struct Agent {
         help = "Serve the page of what is live, /healthz, /readyz and /metrics on this address: 127.0.0.1:9464, [::]:9464"
     )]
     pub listen: Option<std::net::SocketAddr>,
+    /// A name of this node, by which the page and metrics may be asked for [default: its addresses, localhost]
+    #[arg(long, value_name = "NAME", requires = "listen")]
+    pub allow_host: Vec<String>,
     /// How often to look at everything, whatever happened
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "30s")]
     pub interval: std::time::Duration,

@@ -6,10 +6,13 @@
 //! the page, which take longer the larger the policy is, are made by others. The servers that were looked at wait for one
 //! client at a time (tiny_http), or bring an asynchronous runtime for a few pages and a stream; the requests are read by
 //! `httparse`.
+//!
+//! What tells of the mesh is told under names that are this node's alone. A page from elsewhere may have its own name lead
+//! here (DNS rebinding), and its scripts would read what is answered under that name: a browser says it in `Host`.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
@@ -18,6 +21,7 @@ use mesh_runtime::State;
 use prometheus_client::encoding::prometheus_text::CONTENT_TYPE;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use super::Listen;
 use super::metrics::Metrics;
 use super::state::Shared;
 use super::web::{Decisions, Web, WebPage};
@@ -41,6 +45,11 @@ const STREAM: Duration = Duration::from_secs(24 * 3600);
 const BEAT: Duration = Duration::from_secs(5);
 /// Bytes that may wait for somebody who listens and does not read.
 const BEHIND: usize = 256 * 1024;
+/// What a probe asks for: it tells nothing of the mesh, under any name.
+const PROBED: [&str; 2] = ["/healthz", "/readyz"];
+/// The answer under a name that is not this node's.
+const STRANGER: &str = "this agent is not known by the name that was asked for (`Host`): ask for its address, or start it \
+                        with `--allow-host NAME`\n";
 /// What a browser may do with what is for the page.
 const CAREFUL: &str =
     "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nReferrer-Policy: no-referrer\r\n";
@@ -65,11 +74,13 @@ impl Answer {
 struct Pages {
     shared: Shared,
     interval: Duration,
+    /// Names of this node.
+    names: Vec<String>,
 }
 
 /// Answers at an address, which is returned with the port that port 0 became.
 pub(super) fn serve(
-    address: SocketAddr,
+    Listen { address, names }: Listen,
     shared: &Shared,
     interval: Duration,
     web: Option<Web>,
@@ -104,7 +115,7 @@ pub(super) fn serve(
         makers.push(("/live", Maker::start("live", shared.clone(), Box::new(told))?));
         decisions = Some(Decisions::start(shared.clone(), decision)?);
     }
-    let pages = Pages { shared: shared.clone(), interval };
+    let pages = Pages { shared: shared.clone(), interval, names };
     let beat = Instant::now();
     let server = Server { listener, pages, makers, decisions, connections: VecDeque::new(), beat };
     std::thread::Builder::new().name("http".into()).spawn(move || server.run())?;
@@ -376,11 +387,15 @@ impl Connection {
     /// Looks whether the request is there as a whole, and what it asks for.
     fn asked(&mut self, pages: &Pages, makers: &[(&'static str, Maker)], room: &mut Option<usize>) {
         let Phase::Asking(read) = &self.phase else { return };
-        let (path, bare) = match Parsed::read(read) {
+        let (path, bare, hosts) = match Parsed::read(read) {
             Parsed::More => return,
             Parsed::Wrong(code, why) => return self.answer(&Answer::text(code, why), false),
-            Parsed::Page { path, bare } => (path, bare),
+            Parsed::Page { path, bare, hosts } => (path, bare, hosts),
         };
+        let is_probe = PROBED.contains(&path.as_str());
+        if !is_probe && !hosts.iter().all(|host| is_of_node(host, &pages.names)) {
+            return self.answer(&Answer::text(403, STRANGER), bare);
+        }
         if let Some(maker) = makers.iter().position(|(of, _)| *of == path) {
             self.phase = Phase::Waiting { maker, begun: false, bare };
             return;
@@ -414,6 +429,7 @@ impl Connection {
         let reason = match code {
             200 => "OK",
             400 => "Bad Request",
+            403 => "Forbidden",
             404 => "Not Found",
             405 => "Method Not Allowed",
             431 => "Request Header Fields Too Large",
@@ -434,7 +450,12 @@ impl Connection {
 #[derive(Debug, PartialEq, Eq)]
 enum Parsed {
     More,
-    Page { path: String, bare: bool },
+    /// `hosts`: under which name; none where a client is older than that header.
+    Page {
+        path: String,
+        bare: bool,
+        hosts: Vec<String>,
+    },
     Wrong(u16, &'static str),
 }
 
@@ -449,15 +470,30 @@ impl Parsed {
             Ok(httparse::Status::Complete(_)) => {
                 // What follows a `?` asks for nothing here.
                 let path = request.path.unwrap_or_default().split('?').next().unwrap_or_default().to_owned();
+                let hosts = request.headers.iter().filter(|header| header.name.eq_ignore_ascii_case("host"));
+                let hosts = hosts.map(|header| String::from_utf8_lossy(header.value).into_owned()).collect();
                 match request.method {
-                    Some("GET") => Self::Page { path, bare: false },
-                    Some("HEAD") => Self::Page { path, bare: true },
+                    Some("GET") => Self::Page { path, bare: false, hosts },
+                    Some("HEAD") => Self::Page { path, bare: true, hosts },
                     _ => Self::Wrong(405, "only GET\n"),
                 }
             }
             Err(_) => Self::Wrong(400, "no request of HTTP\n"),
         }
     }
+}
+
+/// Whether a `Host` is an address, `localhost`, or one of these names: nobody elsewhere has those lead here.
+fn is_of_node(host: &str, names: &[String]) -> bool {
+    if let Some(rest) = host.strip_prefix('[') {
+        return rest.split_once(']').is_some_and(|(address, port)| {
+            address.parse::<Ipv6Addr>().is_ok() && (port.is_empty() || port.starts_with(':'))
+        });
+    }
+    let name = host.split(':').next().unwrap_or_default();
+    let name = name.strip_suffix('.').unwrap_or(name);
+    let is_name = |known: &str| name.eq_ignore_ascii_case(known.strip_suffix('.').unwrap_or(known));
+    name.parse::<IpAddr>().is_ok() || is_name("localhost") || names.iter().any(|known| is_name(known))
 }
 
 impl Pages {
@@ -496,15 +532,58 @@ mod tests {
 
     #[test]
     fn a_request_is_read_when_it_is_there_and_never_without_bound() {
-        let page = |path: &str, bare| Parsed::Page { path: path.into(), bare };
+        let page = |path: &str, bare, hosts: &[&str]| {
+            let hosts = hosts.iter().map(|&host| host.to_owned()).collect();
+            Parsed::Page { path: path.into(), bare, hosts }
+        };
         assert_eq!(Parsed::read(b"GET /healthz HT"), Parsed::More);
-        assert_eq!(Parsed::read(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"), page("/healthz", false));
-        assert_eq!(Parsed::read(b"HEAD /metrics?x=1 HTTP/1.0\r\n\r\n"), page("/metrics", true));
+        assert_eq!(
+            Parsed::read(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"),
+            page("/healthz", false, &["x"])
+        );
+        assert_eq!(Parsed::read(b"HEAD /metrics?x=1 HTTP/1.0\r\n\r\n"), page("/metrics", true, &[]));
+        let two = b"GET / HTTP/1.1\r\nhost: a\r\nHOST: b\r\n\r\n";
+        assert_eq!(Parsed::read(two), page("/", false, &["a", "b"]));
         assert!(matches!(Parsed::read(b"POST / HTTP/1.1\r\n\r\n"), Parsed::Wrong(405, _)));
         assert!(matches!(Parsed::read(b"\x16\x03\x01\x02\x00"), Parsed::Wrong(400, _)));
         let many = format!("GET / HTTP/1.1\r\n{}", "a: b\r\n".repeat(HEADERS + 1));
         assert!(matches!(Parsed::read(many.as_bytes()), Parsed::Wrong(431, _)));
         let long = format!("GET /{} HTTP/1.1\r\n", "a".repeat(REQUEST));
         assert!(matches!(Parsed::read(long.as_bytes()), Parsed::Wrong(431, _)));
+    }
+
+    #[test]
+    fn addresses_localhost_and_names_that_were_given_are_this_nodes() {
+        let names = ["node-7.example".to_owned()];
+        let is_ours = |host| is_of_node(host, &names);
+        for ours in [
+            "127.0.0.1",
+            "127.0.0.1:9464",
+            "10.0.0.7:80",
+            "[::1]",
+            "[fd00::7]:9464",
+            "localhost",
+            "LOCALHOST.:9464",
+            "node-7.example",
+            "Node-7.example.:9464",
+        ] {
+            assert!(is_ours(ours), "{ours}");
+        }
+        for strange in [
+            "",
+            "evil.example",
+            "evil.example:9464",
+            "127.0.0.1.evil.example",
+            "localhost.evil.example",
+            "xlocalhost",
+            "node-7.example.evil.example",
+            "node-7",
+            "[::1].evil.example",
+            "[evil.example]",
+            "[::1",
+            "0x7f000001",
+        ] {
+            assert!(!is_ours(strange), "{strange}");
+        }
     }
 }

@@ -70,7 +70,7 @@ pub struct Settings {
     /// Who knows the cluster, if somebody does.
     pub cluster: Option<Box<dyn Cluster>>,
     /// Where health and metrics are told.
-    pub listen: Option<SocketAddr>,
+    pub listen: Option<Listen>,
     /// What makes the page for people, where health and metrics are told.
     pub web: Option<Web>,
     /// How often everything is looked at, whatever happened.
@@ -81,6 +81,15 @@ pub struct Settings {
     pub wording: Wording,
     /// Keep the CNI plugin in place, and the program that it is.
     pub plugin: Option<(InstallTarget, PathBuf)>,
+}
+
+/// Where the agent answers.
+#[derive(Clone, Debug)]
+pub struct Listen {
+    /// The address; with port 0 at a port that is free.
+    pub address: SocketAddr,
+    /// Names that this node has for those who ask, beside its addresses and `localhost`.
+    pub names: Vec<String>,
 }
 
 struct Agent {
@@ -122,8 +131,8 @@ pub fn run(runtime: Runtime, settings: Settings, compile: Compile) -> io::Result
     wake_tx.set_nonblocking(true)?;
     wake_rx.set_nonblocking(true)?;
     let server = SocketServer { shared: shared.clone(), tx, wake_tx: Arc::new(wake_tx) };
-    if let Some(address) = settings.listen {
-        let address = http::serve(address, &shared, settings.interval, settings.web)?;
+    if let Some(listen) = settings.listen {
+        let address = http::serve(listen, &shared, settings.interval, settings.web)?;
         info!(address = %address, "health and metrics");
     }
     let agent = Agent {

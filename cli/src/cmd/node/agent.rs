@@ -8,7 +8,7 @@ use mesh_bpf::pack::MAX_LINES;
 use mesh_compiler::diag::{Diagnostic, Severity};
 use mesh_compiler::prove::prove;
 use mesh_compiler::source::Sources;
-use mesh_node::agent::{self, Outcome, Policy, PolicyWarning, Settings, Wording, log};
+use mesh_node::agent::{self, Listen, Outcome, Policy, PolicyWarning, Settings, Wording, log};
 use mesh_node::cluster::{Cluster, Facts, InventoryFile, Services};
 use mesh_node::install::InstallTarget;
 
@@ -39,7 +39,7 @@ pub fn run(_output: &Output, args: &Agent) -> Result<Exit, Failure> {
     let settings = Settings {
         dir,
         cluster: args.inventory.as_deref().map(cluster).transpose()?,
-        listen: args.listen,
+        listen: args.listen.map(|address| Listen { address, names: args.allow_host.clone() }),
         web: args.listen.map(|_| web()),
         interval: args.interval,
         keep_decisions: args.keep_decisions.map(Switch::is_on),

@@ -121,8 +121,13 @@ impl Running {
 
     /// A page of health and metrics.
     fn page(&self, path: &str) -> Result<(u16, String), Failure> {
+        self.page_of("localhost", path)
+    }
+
+    /// The same, asked for under a name.
+    fn page_of(&self, host: &str, path: &str) -> Result<(u16, String), Failure> {
         let mut stream = self.listening()?;
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")?;
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")?;
         let mut answer = BufReader::new(stream);
         let mut first = String::new();
         answer.read_line(&mut first)?;
@@ -574,7 +579,7 @@ fn the_page_shows_what_is_live_and_decisions_are_told_as_they_happen() -> Tested
     let ask = |path: &str| -> Result<BufReader<TcpStream>, Failure> {
         let mut stream = running.listening()?;
         stream.set_read_timeout(Some(Duration::from_millis(500)))?;
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\n\r\n")?;
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n")?;
         Ok(BufReader::new(stream))
     };
     let mut head = String::new();
@@ -626,10 +631,38 @@ fn the_page_shows_what_is_live_and_decisions_are_told_as_they_happen() -> Tested
     let nobody = || running.status().is_ok_and(|status| status["observers"] == 0);
     assert!(until(PATIENCE, nobody), "{:#}", running.status()?["observers"]);
     let mut stream = running.listening()?;
-    write!(stream, "POST / HTTP/1.1\r\nHost: x\r\n\r\n")?;
+    write!(stream, "POST / HTTP/1.1\r\nHost: localhost\r\n\r\n")?;
     let mut first = String::new();
     BufReader::new(stream).read_line(&mut first)?;
     assert!(first.starts_with("HTTP/1.1 405"), "{first}");
+    Ok(())
+}
+
+/// A page from elsewhere may have its own name lead here: its scripts read nothing under it.
+#[test]
+fn what_tells_of_the_mesh_is_told_under_names_of_this_node_alone() -> Tested {
+    let mut running = Running::new(&mesh(15001))?;
+    running.kill();
+    let mut command = running.command("1s");
+    command.args(["--allow-host", "node-7.example", "--allow-host", "node-7"]);
+    running.start_as(&mut command)?;
+    for path in ["/", "/live", "/events", "/metrics", "/nothing"] {
+        for host in ["evil.example", "evil.example:9464", "127.0.0.1.evil.example", "node-8"] {
+            let (code, why) = running.page_of(host, path)?;
+            assert_eq!(code, 403, "{host}{path}: {why}");
+            assert!(why.contains("--allow-host NAME"), "{why}");
+        }
+    }
+    for host in ["127.0.0.1", "127.0.0.1:9464", "[::1]:9464", "localhost:80", "node-7.example", "NODE-7:9464"]
+    {
+        for path in ["/", "/live", "/metrics"] {
+            assert_eq!(running.page_of(host, path)?.0, 200, "{host}{path}");
+        }
+    }
+    // Probes ask under any name.
+    for path in ["/healthz", "/readyz"] {
+        assert_eq!(running.page_of("evil.example", path)?.0, 200, "{path}");
+    }
     Ok(())
 }
 
@@ -666,7 +699,7 @@ fn whatever_others_do_health_is_told_and_the_agent_does_not_grow() -> Tested {
     }
     // Many requests in one connection: the first is answered. Endless headers: they are not read.
     for asks in [
-        "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n".repeat(2_000),
+        "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(2_000),
         format!("GET / HTTP/1.1\r\n{}", "a: b\r\n".repeat(1_000_000)),
     ] {
         let mut stream = running.listening()?;
