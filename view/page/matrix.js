@@ -15,6 +15,7 @@ import { parsePrefix } from "./walk.js";
  *   workloads: string, addresses: string, fold: boolean, changes: boolean,
  * }} Choice What is shown.
  * @typedef {{ verdict: string, others: string[], text: string }} Summary Verdict of most ports, and of others; both in words.
+ * @typedef {{ element: HTMLElement, cells: Map<number, HTMLElement> }} Line A row that is in the document, and its cells by column.
  */
 
 /** Cells that are drawn beyond what can be seen. */
@@ -247,6 +248,10 @@ export class Matrix {
         this.selected = "";
         /** Rows and columns that are in the document. @type {{ top: number, bottom: number, left: number, right: number } | null} */
         this.drawn = null;
+        /** What is in the document, by row; −1 is the head. @type {Map<number, Line>} */
+        this.lines = new Map();
+        /** What the tab key reaches where what has the focus is not drawn. @type {Element | null} */
+        this.reached = null;
         this.body = el("div", { class: "grid-body", role: "presentation" });
         this.root = el("div", { class: "grid", role: "grid", "aria-label": "Verdicts by workload and address" }, this.body);
         this.root.addEventListener("scroll", () => this.draw());
@@ -317,19 +322,65 @@ export class Matrix {
         const lastRow = isAll ? this.rows.length : Math.min(this.rows.length, seen.bottom + BEYOND);
         const firstColumn = isAll ? 0 : Math.max(0, seen.left - BEYOND);
         const lastColumn = isAll ? this.columns.length : Math.min(this.columns.length, seen.right + BEYOND);
-        this.drawn = { top: firstRow, bottom: lastRow, left: firstColumn, right: lastColumn };
         const hadFocus = this.root.contains(document.activeElement) && document.activeElement !== this.root;
         const width = this.nameWidth + this.columns.length * this.columnWidth;
-        const head = el("div", { role: "row", class: "head", "aria-rowindex": "1" }, this.corner());
-        for (let column = firstColumn; column < lastColumn; column++) head.append(this.heading(column));
-        place(head, { width, height: this.headHeight });
-        const rows = [head];
-        for (let row = firstRow; row < lastRow; row++) rows.push(this.row(row, firstColumn, lastColumn, width));
-        this.body.replaceChildren(...rows);
+        if (drawn === null) {
+            this.lines.clear();
+            const head = el("div", { role: "row", class: "head", "aria-rowindex": "1" }, this.corner());
+            place(head, { width, height: this.headHeight });
+            this.lines.set(-1, { element: head, cells: new Map() });
+            this.body.replaceChildren(head);
+        }
+        this.drawn = { top: firstRow, bottom: lastRow, left: firstColumn, right: lastColumn };
+        const head = /** @type {Line} */ (this.lines.get(-1));
+        // What stays is left alone: a cell takes as long as to find out what it says.
+        this.fill(head, firstColumn, lastColumn, (column) => this.heading(column));
+        for (const [at, line] of this.lines) {
+            if (at === -1 || (firstRow <= at && at < lastRow)) continue;
+            line.element.remove();
+            this.lines.delete(at);
+        }
+        let before = head.element;
+        for (let at = firstRow; at < lastRow; at++) {
+            const known = this.lines.get(at);
+            const line = known ?? this.line(at, width);
+            const row = /** @type {Row} */ (this.rows[at]);
+            this.fill(line, firstColumn, lastColumn, (column) => this.cell(row, at, column));
+            if (!known) {
+                this.lines.set(at, line);
+                before.after(line.element);
+            }
+            before = line.element;
+        }
         place(this.body, { width, height: this.headHeight + this.rows.length * this.rowHeight });
         if (this.rows.length === 0) this.body.append(el("p", { class: "empty" }, choice.changes ? "Nothing changes here." : "No workload has that name."));
-        if (hadFocus) this.focused()?.focus({ preventScroll: true });
-        else if (!this.focused()) this.body.querySelector("[role=gridcell]")?.setAttribute("tabindex", "0");
+        const focused = this.focused();
+        if (this.reached !== focused) this.reached?.setAttribute("tabindex", "-1");
+        this.reached = focused ? null : this.body.querySelector("[role=gridcell]");
+        this.reached?.setAttribute("tabindex", "0");
+        if (hadFocus) focused?.focus({ preventScroll: true });
+    }
+
+    /**
+     * Sees to it that a row has the cells of some columns, and no others.
+     * @param {Line} line @param {number} first @param {number} last @param {(column: number) => HTMLElement} made
+     */
+    fill({ element, cells }, first, last, made) {
+        for (const [column, cell] of cells) {
+            if (first <= column && column < last) continue;
+            cell.remove();
+            cells.delete(column);
+        }
+        let before = element.firstElementChild;
+        for (let column = first; column < last; column++) {
+            const known = cells.get(column);
+            const cell = known ?? made(column);
+            if (!known) {
+                cells.set(column, cell);
+                before?.after(cell);
+            }
+            before = cell;
+        }
     }
 
     corner() {
@@ -348,15 +399,14 @@ export class Matrix {
         return heading;
     }
 
-    /** @param {number} at @param {number} first @param {number} last @param {number} width @returns {HTMLDivElement} */
-    row(at, first, last, width) {
+    /** A row without its cells. @param {number} at @param {number} width @returns {Line} */
+    line(at, width) {
         const row = /** @type {Row} */ (this.rows[at]);
         const header = el("div", { role: "rowheader", "aria-colindex": "1", title: shown(row.names.slice(0, 20).join(", ")), ...this.spot(at, -1) }, this.rowText(row));
         place(header, { width: this.nameWidth ?? 0, height: this.rowHeight ?? 0 });
-        const made = el("div", { role: "row", "aria-rowindex": `${at + 2}` }, header);
-        for (let column = first; column < last; column++) made.append(this.cell(row, at, column));
-        place(made, { top: (this.headHeight ?? 0) + at * (this.rowHeight ?? 0), width });
-        return made;
+        const element = el("div", { role: "row", "aria-rowindex": `${at + 2}` }, header);
+        place(element, { top: (this.headHeight ?? 0) + at * (this.rowHeight ?? 0), width });
+        return { element, cells: new Map() };
     }
 
     /** @param {Row} row @param {number} at @param {number} column @returns {HTMLElement} */

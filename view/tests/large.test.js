@@ -20,6 +20,37 @@ function policy() {
     return [...lines, "}", ""].join("\n");
 }
 
+test("what is drawn while one scrolls is what is drawn anew", async () => {
+    const page = await open(view({ "large.mesh": policy() }), { width: 1600, height: 1000 });
+    const broken = await page.evaluate(() => {
+        const grid = /** @type {HTMLElement} */ (document.querySelector(".grid"));
+        const shows = () => [...grid.querySelectorAll("[role=row]")].map((row) => row.outerHTML.replaceAll(/ tabindex="-?\d"/g, ""));
+        /** @type {string[]} */
+        const broken = [];
+        const to = [[0, 0], [400, 300], [600, 0], [590, 5000], [40_000, 5100], [40_300, 5000], [0, 12_000], [700, 11_500], [0, 0]];
+        for (const [left, top] of to) {
+            grid.scrollTo(left ?? 0, top ?? 0);
+            grid.dispatchEvent(new Event("scroll"));
+            const seen = shows();
+            const stops = grid.querySelectorAll('[tabindex="0"]').length;
+            if (stops !== 1) broken.push(`at ${left} ${top} the tab key stops ${stops} times`);
+            const spots = [...grid.querySelectorAll("[data-row]")].map((cell) => `${cell.getAttribute("data-row")} ${cell.getAttribute("data-column")}`);
+            if (new Set(spots).size !== spots.length) broken.push(`at ${left} ${top} a cell is there twice`);
+            const numbers = spots.map((spot) => spot.split(" ").map(Number));
+            const isSorted = numbers.every(([row = 0, column = 0], at) => at === 0 || row > (numbers[at - 1]?.[0] ?? 0) || column > (numbers[at - 1]?.[1] ?? 0));
+            if (!isSorted) broken.push(`at ${left} ${top} cells are out of order`);
+            // A filter that everything passes has all drawn again.
+            const filter = /** @type {HTMLInputElement} */ (document.querySelector(".filter"));
+            filter.dispatchEvent(new Event("input"));
+            const anew = shows();
+            if (seen.join("\n") !== anew.join("\n")) broken.push(`at ${left} ${top}: ${seen.length} rows, and ${anew.length} anew`);
+        }
+        return broken;
+    });
+    assert.deepEqual(broken, []);
+    await page.close();
+});
+
 test("500 workloads and 5,000 rules stay smooth", async () => {
     const page = await open(view({ "large.mesh": policy() }), { width: 1600, height: 1000 });
     const paint = await page.evaluate(() => performance.getEntriesByName("first-contentful-paint")[0]?.startTime ?? 0);
