@@ -85,6 +85,10 @@ set tcp-ports = tcp 80, 8000-8999, udp not [53,], any 1
 set private=10.0.0.0/8,cafe::1,  service deny, service a/b-c,
   to-be, service test
 exempt uid 0-1,2
+exempt interface "node", "by*"
+exempt interface [
+    "eth0", # interface
+]
 redirect outbound tcp-ports
     # why
     to [
@@ -95,6 +99,9 @@ redirect outbound tcp-ports
     as uid 1-2 and cgroup "/deny"
     -> 15001 transparent
 mesh to-do { deny outbound any 5060;exclude inbound from private
+    exclude inbound tcp 8081 from node,private; deny outbound
+        to [ node, # by
+            service node/by ]
     workload for-all { namespace set, mesh
         label app = deny, 7up, "x # y" # tcp
         not label tier
@@ -115,6 +122,8 @@ mesh to-do { deny outbound any 5060;exclude inbound from private
     test "is \x" {
         for-all->service any/mesh udp 53 as gid 7 uid 1 is not accelerated
         inbound b -> ::ffff:1 tcp 1 is redirected 15001
+        node->b tcp 8081 by interface "node" is excluded
+        b -> node tcp 1 as uid 1 by interface "eth0" is denied
     }
 }
 "#;
