@@ -1,13 +1,14 @@
 //! Things that occur often, each kept once and known by a number.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher, RandomState};
 
 /// Distinct values, numbered in the order in which they came.
 ///
 /// Values are hashed with a seed of this process, by multiplication: port tables are long, and most of lowering
 /// is asking whether one is known. The seed changes no number.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Interner<T> {
     values: Vec<T>,
     /// By hash, the last value that has it.
@@ -15,6 +16,13 @@ pub struct Interner<T> {
     /// For each value, the one before it with the same hash.
     chain: Vec<u32>,
     seed: u64,
+}
+
+impl<T: fmt::Debug> fmt::Debug for Interner<T> {
+    /// The values: how they are found is of this process alone.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(&self.values).finish()
+    }
 }
 
 /// No value.

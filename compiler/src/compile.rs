@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
+use std::panic::resume_unwind;
+use std::thread;
 
 use mesh_bpf::image::MapImage;
 use mesh_bpf::membership::{Ambiguous, Membership};
@@ -9,12 +11,12 @@ use mesh_bpf::pack::{MAX_LINES, pack_within};
 use mesh_bpf::selector::Endpoint;
 use mesh_bpf::tables::Tables;
 
-use crate::analysis::{Findings, Kept, find, over_capacity};
+use crate::analysis::{Aside, Findings, Kept, Leaks, effects, leaks, over_capacity, untied};
 use crate::check::{self, Checked, silence};
-use crate::decide::{Decided, TooLarge, decide};
+use crate::decide::{Decided, TooLarge, decide, fits_by_far, is_small};
 use crate::diag::{Code, Diagnostic, Severity, has_errors};
 use crate::hir::Program;
-use crate::lower::{Origins, lower};
+use crate::lower::{Origins, lower, lower_aside};
 use crate::parse::Statements;
 use crate::question::Members;
 use crate::resolve::{Files, Loader, Location, Resolution, Services, load_after, resolve, unknown_services};
@@ -47,6 +49,8 @@ pub struct Compilation {
     pub compiled: Option<Compiled>,
     /// The same where its tests fail, or members are ambiguous.
     refused: Option<Compiled>,
+    /// What is decided, and compiled when somebody asks for it.
+    aside: Option<Aside>,
     /// What the analyses found.
     findings: Option<Findings>,
 }
@@ -57,6 +61,19 @@ impl Compilation {
     #[must_use]
     pub fn unknown_services(&self) -> Vec<Diagnostic> {
         unknown_services(&self.resolution.program, self.members.services())
+    }
+
+    /// Makes what it compiles to, where [`Versions`] have left that for later.
+    pub fn finish(&mut self) {
+        if has_errors(&self.diagnostics) {
+            return;
+        }
+        let program = &self.resolution.program;
+        if let Some(aside) = self.aside.take() {
+            let made = Made::Aside(aside).tables(program);
+            self.compiled =
+                made.map(|(image, tables)| Compiled { image, tables, origins: Origins::of(program) });
+        }
     }
 
     /// The program as it is decided before it is lowered: again, since that is kept nowhere. `None` where its
@@ -103,21 +120,49 @@ pub fn compile_within(
 }
 
 /// The versions of one program, one after the other: of what is as it was before, nothing is found out again. Each
-/// comes out as [`compile`] would make it.
+/// comes out as [`compile`] would make it, but what it compiles to may be there only once it is asked to
+/// [finish](Compilation::finish).
 #[derive(Debug, Default)]
 pub struct Versions {
     statements: Statements,
     last: Option<Last>,
     kept: Kept,
+    /// What is of no use any more.
+    over: Vec<Over>,
 }
+
+/// What is left of a version that is over. To take it apart takes a while, so that is done when nobody waits.
+type Over = (Option<Last>, Files, Option<Origins>, Vec<Diagnostic>);
 
 /// A version that was decided.
 #[derive(Debug)]
 struct Last {
     program: Program,
-    image: MapImage,
-    tables: Tables,
+    made: Made,
     findings: Findings,
+}
+
+/// What came out of deciding.
+#[derive(Debug)]
+enum Made {
+    /// To be lowered and packed when somebody asks for it. It is known to fit.
+    Aside(Aside),
+    /// All.
+    Tables(Box<(MapImage, Tables)>),
+}
+
+impl Made {
+    /// All of it.
+    fn tables(self, program: &Program) -> Option<(MapImage, Tables)> {
+        match self {
+            Self::Tables(made) => Some(*made),
+            Self::Aside(aside) => {
+                let image = lower_aside(program, aside);
+                let tables = pack_within(&image, MAX_LINES).ok()?;
+                Some((image, tables))
+            }
+        }
+    }
 }
 
 impl Versions {
@@ -136,10 +181,21 @@ impl Versions {
 
     /// Takes back a version that is over, so that the next one may use what was found out about it.
     pub fn is_over(&mut self, version: Compilation) {
-        let Compilation { resolution, compiled, refused, findings, .. } = version;
-        if let (Some(Compiled { image, tables, .. }), Some(findings)) = (compiled.or(refused), findings) {
-            self.last = Some(Last { program: resolution.program, image, tables, findings });
+        let Compilation { files, resolution, compiled, refused, aside, findings, diagnostics, .. } = version;
+        let (mut last, mut origins) = (None, None);
+        let made = compiled.or(refused).map(|Compiled { image, tables, origins: of_version }| {
+            origins = Some(of_version);
+            Made::Tables(Box::new((image, tables)))
+        });
+        if let (Some(made), Some(findings)) = (made.or(aside.map(Made::Aside)), findings) {
+            last = self.last.replace(Last { program: resolution.program, made, findings });
         }
+        self.over.push((last, files, origins, diagnostics));
+    }
+
+    /// Gives back the memory of what is of no use any more.
+    pub fn tidy_up(&mut self) {
+        self.over.clear();
     }
 
     /// What is known of a program, if the last one said the same.
@@ -172,18 +228,27 @@ fn passes<G>(
     go_on()?;
     let program = &resolution.program;
     let mut findings = None;
-    let mut compiled = None;
+    let (mut compiled, mut aside) = (None, None);
     if let Some(checked) = checked {
+        // Whoever writes wants to know what is wrong, and seldom what comes out.
+        let may_wait = versions.is_some() && program.tests.is_empty();
         let known = versions.as_deref_mut().and_then(|versions| versions.known(program));
         let kept = versions.map(|versions| &mut versions.kept);
         let decided = match known {
-            Some(Last { image, tables, findings, .. }) => Some((image, tables, findings)),
-            None => tables((checked, kept), lines, &mut diagnostics, go_on)?,
+            Some(Last { made, findings, .. }) => Some((made, findings)),
+            None => made((checked, kept), (lines, may_wait), &mut diagnostics, go_on)?,
         };
-        if let Some((image, tables, found)) = decided {
+        if let Some((made, found)) = decided {
             diagnostics.extend(found.report(program));
-            compiled = Some(Compiled { image, tables, origins: Origins::of(program) });
             findings = Some(found);
+            match made {
+                Made::Aside(left) if may_wait => aside = Some(left),
+                made => {
+                    let made = made.tables(program);
+                    compiled =
+                        made.map(|(image, tables)| Compiled { image, tables, origins: Origins::of(program) });
+                }
+            }
         }
     }
     let mut members = Members::default();
@@ -198,12 +263,18 @@ fn passes<G>(
     members = members.with_services(inventory.known.map(|known| known.services).unwrap_or_default());
     let mut tests = Report::default();
     if let Some(Compiled { image, tables, origins }) = &compiled {
-        tests = testing::run(program, image, tables, origins, &members);
-        diagnostics.extend(testing::diagnostics(&tests));
+        if program.tests.is_empty() {
+            tests = testing::untested(program);
+        } else {
+            tests = testing::run(program, image, tables, origins, &members);
+            diagnostics.extend(testing::diagnostics(&tests));
+        }
+    } else if aside.is_some() {
+        tests = testing::untested(program);
     }
-    let diagnostics = silence(&resolution, diagnostics, compiled.is_some());
+    let diagnostics = silence(&resolution, diagnostics, compiled.is_some() || aside.is_some());
     let (compiled, refused) = if has_errors(&diagnostics) { (None, compiled) } else { (compiled, None) };
-    Ok(Compilation { files, resolution, members, diagnostics, tests, compiled, refused, findings })
+    Ok(Compilation { files, resolution, members, diagnostics, tests, compiled, refused, aside, findings })
 }
 
 /// An inventory that is asked for once, where it is needed.
@@ -221,43 +292,93 @@ impl<F: FnOnce() -> Option<Inventory>> Asked<F> {
     }
 }
 
-/// What a checked program comes to.
-type Outcome = Option<(MapImage, Tables, Findings)>;
-
-/// The passes from a checked program to tables. Gives nothing back where redirects tie or the result is too
-/// large.
-fn tables<G>(
-    (checked, kept): (Checked<'_>, Option<&mut Kept>),
-    lines: usize,
+/// The passes from a checked program to tables, or to what `may_wait`. Gives nothing back where redirects tie or the
+/// result is too large.
+fn made<G>(
+    (checked, mut kept): (Checked<'_>, Option<&mut Kept>),
+    (lines, may_wait): (usize, bool),
     diagnostics: &mut Vec<Diagnostic>,
     go_on: impl Fn() -> Result<(), G>,
-) -> Result<Outcome, G> {
+) -> Result<Option<(Made, Findings)>, G> {
+    let program = checked.program();
+    let (packed, beside) = if is_worth_a_thread(program) && is_small(program, lines) {
+        thread::scope(|scope| {
+            let beside = thread::Builder::new().spawn_scoped(scope, || effects(program, kept.as_deref_mut()));
+            let packed = packed(checked, (lines, may_wait), go_on);
+            // Where no thread is to be had, there is none.
+            let join =
+                |it: thread::ScopedJoinHandle<'_, _>| it.join().unwrap_or_else(|panic| resume_unwind(panic));
+            (packed, beside.ok().map(join))
+        })
+    } else {
+        (packed(checked, (lines, may_wait), go_on), None)
+    };
+    // Where it is not decided, nobody wants to know.
+    let is_decided = matches!(packed, Ok(Packed::All(..) | Packed::TooLarge(Some(_), _)));
+    let effects = beside.unwrap_or_else(|| if is_decided { effects(program, kept) } else { None });
+    Ok(match packed? {
+        Packed::All(made, leaks) => Some((made, Findings { leaks, effects })),
+        Packed::Tied(conflicts) => {
+            diagnostics.extend(conflicts);
+            None
+        }
+        Packed::TooLarge(leaks, error) => {
+            // What was found out is said, too.
+            let found = leaks.map(|leaks| Findings { leaks, effects });
+            diagnostics.extend(found.iter().flat_map(|found| found.report(program)));
+            diagnostics.push(over_capacity(program, &error));
+            None
+        }
+    })
+}
+
+/// Whether a program is so large that two threads are sooner done than one.
+fn is_worth_a_thread(program: &Program) -> bool {
+    const ENOUGH: usize = 500;
+    let words = program.rules.iter().map(|rule| 1 + rule.addresses.len());
+    words
+        .scan(0usize, |sum, words| {
+            *sum = sum.saturating_add(words);
+            Some(*sum)
+        })
+        .any(|sum| sum >= ENOUGH)
+}
+
+/// What packing comes to.
+enum Packed {
+    /// All went well.
+    All(Made, Leaks),
+    /// Redirects tie.
+    Tied(Vec<Diagnostic>),
+    /// It does not fit; with what leaks where it was decided.
+    TooLarge(Option<Leaks>, TooLarge),
+}
+
+/// Decides, lowers and packs.
+fn packed<G>(
+    checked: Checked<'_>,
+    (lines, may_wait): (usize, bool),
+    go_on: impl Fn() -> Result<(), G>,
+) -> Result<Packed, G> {
     let program = checked.program();
     let decided = match decide(checked, lines) {
         Ok(decided) => decided,
-        Err(error) => {
-            diagnostics.push(over_capacity(program, &error));
-            return Ok(None);
-        }
+        Err(error) => return Ok(Packed::TooLarge(None, error)),
     };
     go_on()?;
-    let (analyzed, findings) = match find(decided, kept) {
-        Ok(found) => found,
-        Err(conflicts) => {
-            diagnostics.extend(conflicts);
-            return Ok(None);
-        }
+    let analyzed = match untied(decided) {
+        Ok(analyzed) => analyzed,
+        Err(conflicts) => return Ok(Packed::Tied(conflicts)),
     };
+    let leaks = leaks(&analyzed);
+    if may_wait && fits_by_far(program, analyzed.ir(), lines) {
+        return Ok(Packed::All(Made::Aside(analyzed.aside()), leaks));
+    }
     go_on()?;
     let image = lower(analyzed);
     Ok(match pack_within(&image, lines) {
-        Ok(tables) => Some((image, tables, findings)),
-        Err(error) => {
-            // What was found out is said, too.
-            diagnostics.extend(findings.report(program));
-            diagnostics.push(over_capacity(program, &TooLarge::Tables(error)));
-            None
-        }
+        Ok(tables) => Packed::All(Made::Tables(Box::new((image, tables))), leaks),
+        Err(error) => Packed::TooLarge(Some(leaks), TooLarge::Tables(error)),
     })
 }
 

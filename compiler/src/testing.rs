@@ -102,13 +102,27 @@ pub fn run(
             report.lines.extend(runner.line(&test.name, line, &mut covered));
         }
     }
+    report.covered = by_statement(program, covered);
+    report
+}
+
+/// What comes out of a program without tests, whatever it compiles to.
+#[must_use]
+pub(crate) fn untested(program: &Program) -> Report {
+    let covered = vec![false; program.rules.len()];
+    Report { lines: Vec::new(), covered: by_statement(program, covered) }
+}
+
+/// For each rule that is written whether one of its rules is covered.
+fn by_statement(program: &Program, covered: Vec<bool>) -> BTreeMap<RuleId, bool> {
+    let mut by_statement = BTreeMap::new();
     // One that names the node beside addresses is two.
     let mut written: BTreeMap<Span, RuleId> = BTreeMap::new();
     for ((id, rule), covered) in (0u32..).map(RuleId).zip(&program.rules).zip(covered) {
         let first = *written.entry(rule.span).or_insert(id);
-        *report.covered.entry(first).or_default() |= covered;
+        *by_statement.entry(first).or_default() |= covered;
     }
-    report
+    by_statement
 }
 
 /// A diagnostic for each line that does not hold.

@@ -355,6 +355,15 @@ impl Server<'_> {
         }
     }
 
+    /// Sees to it that the program of a text is there with what it compiles to.
+    fn finish(&mut self, uri: &Uri) {
+        let Some((_, root)) = self.root_of(uri) else { return };
+        self.compile(&root);
+        if let Some(program) = self.programs.get_mut(&root).and_then(|slot| slot.program.as_mut()) {
+            program.compilation.finish();
+        }
+    }
+
     fn compile_while<G>(&mut self, root: &Root, go_on: impl Fn() -> Result<(), G>) -> Result<(), G> {
         if let Some(slot) = self.programs.get_mut(root).filter(|slot| slot.program.is_none()) {
             let versions = &mut slot.versions;
@@ -384,6 +393,7 @@ impl Server<'_> {
             // A file may be of several programs, and is shown with what all of them say.
             if self.programs.values().all(|slot| slot.is_shown) {
                 self.show();
+                self.programs.values_mut().for_each(|slot| slot.versions.tidy_up());
             }
         }
         true
@@ -490,6 +500,7 @@ impl Server<'_> {
             }
             HoverRequest::METHOD => {
                 let params = read_for::<HoverRequest>(params)?.text_document_position_params;
+                self.finish(&params.text_document.uri);
                 written(self.at(&params.text_document.uri, params.position, hover::hover).flatten())
             }
             Completion::METHOD => {
@@ -544,11 +555,17 @@ impl Server<'_> {
         }
     }
 
-    /// Answers about an open file, from its program as it is now.
-    fn view<T>(&mut self, uri: &Uri, answer: impl FnOnce(View<'_>) -> T) -> Option<T> {
+    /// What stands for an open file, and the program that is asked about it.
+    fn root_of(&mut self, uri: &Uri) -> Option<(String, Root)> {
         let key = self.open.key(uri)?.to_owned();
         self.settle();
         let root = self.open.get(&key)?.root().clone();
+        Some((key, root))
+    }
+
+    /// Answers about an open file, from its program as it is now.
+    fn view<T>(&mut self, uri: &Uri, answer: impl FnOnce(View<'_>) -> T) -> Option<T> {
+        let (key, root) = self.root_of(uri)?;
         self.compile(&root);
         let program = self.programs.get(&root)?.program.as_ref()?;
         Some(answer(View { program, open: &self.open, file: program.file(&key)?, host: &*self.host }))

@@ -20,7 +20,7 @@ const EITHER: [u16; 2] = [DNS, QUIC];
 
 /// Ports of an item of a rule that leak.
 #[derive(Debug)]
-pub(super) struct Leak {
+pub(crate) struct Leak {
     rule: usize,
     item: usize,
     ports: PortSet,

@@ -41,14 +41,35 @@ impl<'p> Analyzed<'p> {
     pub fn into_ir(self) -> Ir {
         self.decided.into_ir()
     }
+
+    /// The same, to be lowered later.
+    pub(crate) fn aside(self) -> Aside {
+        Aside { ir: self.decided.into_ir() }
+    }
+}
+
+/// What was analyzed, without the program.
+#[derive(Debug)]
+pub(crate) struct Aside {
+    ir: Ir,
+}
+
+impl Aside {
+    /// What was decided.
+    pub(crate) fn into_ir(self) -> Ir {
+        self.ir
+    }
 }
 
 /// Looks at what was decided. Where redirects tie nothing else is looked at: what they decide is not known.
 #[must_use]
 pub fn analyze(decided: Decided<'_>) -> (Option<Analyzed<'_>>, Vec<Diagnostic>) {
     let program = decided.program();
-    match find(decided, None) {
-        Ok((analyzed, found)) => (Some(analyzed), found.report(program)),
+    match untied(decided) {
+        Ok(analyzed) => {
+            let found = Findings { leaks: leaks(&analyzed), effects: effects(program, None) };
+            (Some(analyzed), found.report(program))
+        }
         Err(conflicts) => (None, conflicts),
     }
 }
@@ -56,10 +77,15 @@ pub fn analyze(decided: Decided<'_>) -> (Option<Analyzed<'_>>, Vec<Diagnostic>) 
 /// What was found out, without places: true of every program that says the same in the same order.
 #[derive(Debug, Default)]
 pub(crate) struct Findings {
-    leaks: Vec<leak::Leak>,
-    /// None where a service is not known.
-    effects: Option<no_effect::Effects>,
+    pub(crate) leaks: Leaks,
+    pub(crate) effects: Effects,
 }
+
+/// UDP that goes past a redirect.
+pub(crate) type Leaks = Vec<leak::Leak>;
+
+/// What has no effect. None where a service is not known.
+pub(crate) type Effects = Option<no_effect::Effects>;
 
 /// What is kept for the next version of a program.
 #[derive(Debug, Default)]
@@ -67,27 +93,30 @@ pub(crate) struct Kept {
     effects: no_effect::Kept,
 }
 
-/// The same as [`analyze`], not yet reported.
+/// Lets pass what may be lowered.
 ///
 /// # Errors
 /// Redirects that tie.
-pub(crate) fn find<'p>(
-    decided: Decided<'p>,
-    kept: Option<&mut Kept>,
-) -> Result<(Analyzed<'p>, Findings), Vec<Diagnostic>> {
-    let program = decided.program();
-    if !decided.conflicts().is_empty() {
-        let mut diagnostics = Vec::new();
-        conflict::check(program, decided.conflicts(), &mut diagnostics);
-        return Err(diagnostics);
+pub(crate) fn untied(decided: Decided<'_>) -> Result<Analyzed<'_>, Vec<Diagnostic>> {
+    if decided.conflicts().is_empty() {
+        return Ok(Analyzed { decided });
     }
-    let mut found = Findings::default();
-    // What a rule says of a service that nobody knows is not there, and may be what another rule is for.
-    if program.knows_all_services() {
-        found.leaks = leak::find(program, decided.ir());
-        found.effects = Some(no_effect::find(program, kept.map(|kept| &mut kept.effects)));
-    }
-    Ok((Analyzed { decided }, found))
+    let mut diagnostics = Vec::new();
+    conflict::check(decided.program(), decided.conflicts(), &mut diagnostics);
+    Err(diagnostics)
+}
+
+/// Looks for leaks.
+pub(crate) fn leaks(analyzed: &Analyzed<'_>) -> Leaks {
+    let program = analyzed.program();
+    // What a rule says of a service that nobody knows is not there.
+    if program.knows_all_services() { leak::find(program, analyzed.ir()) } else { Leaks::new() }
+}
+
+/// Looks for what has no effect. It needs nothing that was decided, so it may be looked for meanwhile.
+pub(crate) fn effects(program: &Program, kept: Option<&mut Kept>) -> Effects {
+    // What a rule says of a service that nobody knows may be what another rule is for.
+    program.knows_all_services().then(|| no_effect::find(program, kept.map(|kept| &mut kept.effects)))
 }
 
 impl Findings {

@@ -1,14 +1,17 @@
 //! Whether the trees will fit, before one is grown.
 
 use mesh_bpf::flow::Direction;
+use mesh_bpf::image::Exempt;
 use mesh_bpf::map::Table;
 use mesh_bpf::pack::Unpackable;
+use mesh_bpf::selector::{Selector, Subject};
 
 use super::placement::Placed;
 use super::processes::{CLASSES, Processes, TooMany};
 use super::profiles::Class;
 use super::written::Written;
-use crate::hir::{Program, Rule, RuleId};
+use crate::hir::{Program, Rule, RuleId, ScopeId, Workload};
+use crate::ir::{Ir, Profile};
 
 /// Why a program is not decided.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,12 +30,7 @@ pub enum TooLarge {
 /// Counts the nodes of all trees before one is grown, where there may be too many: a program a hundred times as large as
 /// the tables would not fit into memory either.
 pub(super) fn foresee(program: &Program, written: &mut Written, limit: usize) -> Result<(), TooLarge> {
-    const EACH: usize = size_of::<mesh_bpf::abi::Node>();
-    let lines = |nodes: usize| nodes.saturating_mul(EACH).div_ceil(64);
-    let most = program.rules.iter().map(|rule| placed(program, rule)).fold(0, usize::saturating_add);
-    let names_processes = program.rules.iter().any(|rule| !rule.who.is_empty());
-    let classes = if names_processes { 1 + CLASSES } else { 1 };
-    if lines(most.saturating_mul(classes)) <= limit {
+    if is_small(program, limit) {
         return Ok(());
     }
     let needed = lines(nodes(program, written)?);
@@ -41,6 +39,64 @@ pub(super) fn foresee(program: &Program, written: &mut Written, limit: usize) ->
     } else {
         Err(TooLarge::Tables(Unpackable::OverCapacity { table: Table::Nodes, needed, limit }))
     }
+}
+
+/// Whether the trees will fit, whatever rules share: most programs are such.
+pub(crate) fn is_small(program: &Program, limit: usize) -> bool {
+    let most = program.rules.iter().map(|rule| placed(program, rule)).fold(0, usize::saturating_add);
+    let names_processes = program.rules.iter().any(|rule| !rule.who.is_empty());
+    let classes = if names_processes { 1 + CLASSES } else { 1 };
+    lines(most.saturating_mul(classes)) <= limit
+}
+
+/// The lines of so many nodes.
+const fn lines(nodes: usize) -> usize {
+    nodes.saturating_mul(size_of::<mesh_bpf::abi::Node>()).div_ceil(64)
+}
+
+/// Whether what was decided will fit when it is packed, by far. No table has more lines than there are things in it,
+/// but trees: a line of theirs has many keys, and another one above it.
+pub(crate) fn fits_by_far(program: &Program, ir: &Ir, limit: usize) -> bool {
+    const EACH: usize = 16;
+    if !program.accelerations.is_empty() || program.rules.iter().any(|rule| !rule.who.is_empty()) {
+        return false;
+    }
+    let of_profile = |profile: &Profile| {
+        let Exempt { uids, gids, cgroups, interfaces } = &profile.exempt;
+        let paths = cgroups.iter().chain(interfaces).map(|(path, _)| text(path));
+        let nodes = profile.sides.iter().map(|side| side.tree.len() + side.own.len());
+        text(&profile.name) + uids.len() + gids.len() + paths.sum::<usize>() + nodes.sum::<usize>()
+    };
+    let of_scope = |scope: ScopeId| program.scopes.get(scope.index()).map_or(1, |scope| text(&scope.name));
+    let of_workload = |workload: &Workload| {
+        let Selector { addresses, cgroups, conditions } = &workload.selector;
+        let conditions = conditions.iter().map(|one| key(&one.subject) + texts(&one.values));
+        text(&workload.name) + addresses.len() + texts(cgroups) + conditions.sum::<usize>()
+    };
+    let mesh = program.meshes.iter().map(|mesh| text(&mesh.name)).max().unwrap_or(0);
+    let things = ir.profiles.iter().map(of_profile).sum::<usize>()
+        + ir.tables.iter().map(|table| 1 + table.len()).sum::<usize>()
+        + ir.items.iter().map(|item| 2 + of_scope(item.scope)).sum::<usize>()
+        + ir.sources.iter().map(|source| 1 + text(&source.scope) + text(&source.head)).sum::<usize>()
+        + program.workloads.iter().map(|workload| mesh + of_workload(workload)).sum::<usize>()
+        + mesh.saturating_mul(program.meshes.len());
+    things.saturating_mul(EACH) <= limit
+}
+
+/// Lines of a text.
+const fn text(text: &str) -> usize {
+    1 + text.len() / 64
+}
+
+fn key(subject: &Subject) -> usize {
+    match subject {
+        Subject::Label(key) | Subject::NamespaceLabel(key) => text(key),
+        Subject::Namespace | Subject::ServiceAccount | Subject::Pod => 1,
+    }
+}
+
+fn texts(texts: &[String]) -> usize {
+    texts.iter().map(|one| text(one)).sum()
 }
 
 /// How many prefixes the trees of all profiles have at the least, without growing one.
@@ -79,6 +135,7 @@ mod tests {
     use super::*;
     use crate::decide::decide_program;
     use crate::fixture::Fixture;
+    use crate::random::Random;
 
     fn foresee(program: &Program, limit: usize) -> Result<(), TooLarge> {
         decide_program(program, limit).map(drop)
@@ -165,5 +222,35 @@ mod tests {
             let written = fixture.program.rules.last().unwrap();
             assert_eq!(placed(&fixture.program, written), expected, "{scope}: {rule}");
         }
+    }
+
+    /// What fits by far fits: the bound is above the lines that a program of any kind takes.
+    #[test]
+    fn what_fits_by_far_fits() {
+        let mut far = 0;
+        for seed in 1..=200u64 {
+            let mut random = Random::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+            let name = "w".repeat(1 + random.below(300));
+            let mut fixture = Fixture::new(&[&name, "b"]);
+            for at in 0..random.below(60) {
+                let scope = random.of(&["", "m", "m/b"]);
+                let address = match random.below(4) {
+                    0 => format!(" to 10.{}.0.0/{}", random.below(200), 16 + random.below(16)),
+                    1 => format!(" to fd00:{at:x}::/{}", 32 + random.below(90)),
+                    2 => format!(" to 10.{at}.0.1,fd00::{at:x},fd00::1:{at:x}"),
+                    _ => String::new(),
+                };
+                let ports =
+                    random.of(&["", " tcp 80", " udp 1000-2000", " tcp 81,83,85-90", " tcp not 9000"]);
+                fixture.rule(scope, &format!("exclude outbound{ports}{address}"));
+            }
+            let decided = decide_program(&fixture.program, 1 << 24).unwrap();
+            let image = crate::analysis::fixture::image(&fixture.program);
+            let tables = mesh_bpf::pack::pack(&image).unwrap();
+            let needed = Table::ALL.into_iter().map(|table| tables.get(table).line_count()).max().unwrap();
+            assert!(!fits_by_far(&fixture.program, decided.ir(), needed - 1), "seed {seed}: {needed}");
+            far += usize::from(fits_by_far(&fixture.program, decided.ir(), needed * 400));
+        }
+        assert!(far > 150, "{far}");
     }
 }

@@ -97,8 +97,7 @@ impl Items {
         let mut collector = Collector::default();
         let group_of_rule = program.rules.iter().map(|rule| collector.group(rule)).collect();
         let items = collector.items.into_values();
-        let sources: Vec<Source> = items.iter().map(|item| source(program, item)).collect();
-        let texts = ranks(&sources, |source| (&source.head, &source.tail));
+        let texts = text_ranks(&items);
         let scopes = ranks(&program.scopes, |scope| &scope.name);
         let mut whos = Interner::default();
         whos.intern(Who::EVERYBODY);
@@ -157,9 +156,20 @@ impl Collector {
     }
 }
 
-fn source(program: &Program, item: &Item) -> Source {
-    let scope = program.scopes.get(item.scope.index()).map_or("", |scope| scope.name.as_str());
-    item::source(scope, item.always, item.direction, item.verdict, item.protocol, &item.ports, &item.who)
+/// The place of each item's text without address among all texts. Many scopes write the same.
+fn text_ranks(items: &[Item]) -> Vec<u32> {
+    let mut distinct = Interner::default();
+    let number = |item| {
+        let &Item { scope: _, always, direction, verdict, protocol, ref ports, ref who } = item;
+        distinct.intern((always, direction, verdict, protocol, ports, who))
+    };
+    let numbers: Vec<u32> = items.iter().map(number).collect();
+    let source = |&(always, direction, verdict, protocol, ports, who): &_| {
+        item::source("", always, direction, verdict, protocol, ports, who)
+    };
+    let sources: Vec<Source> = distinct.values().iter().map(source).collect();
+    let ranks = ranks(&sources, |source| (&source.head, &source.tail));
+    numbers.iter().map(|&number| ranks.get(number as usize).copied().unwrap_or(0)).collect()
 }
 
 fn extent(item: &Item, text: u32, scope: u32, who: WhoId) -> Extent {

@@ -25,7 +25,7 @@ mod written;
 pub use capacity::TooLarge;
 pub use conflict::Conflict;
 
-pub(crate) use capacity::placed;
+pub(crate) use capacity::{fits_by_far, is_small, placed};
 pub(crate) use parties::written as written_accelerations;
 pub(crate) use processes::CLASSES;
 

@@ -11,17 +11,25 @@ use mesh_bpf::image::{
     Decision, MapImage, Node, PortTable, PortTableId, Profile, ProfileId, Side, Source, SourceId, Workload,
 };
 
-use crate::analysis::Analyzed;
+use crate::analysis::{Analyzed, Aside};
 use crate::hir::item::{self, BuiltIn};
 use crate::hir::{MeshId, Program};
-use crate::ir::{self, Decider};
+use crate::ir::{self, Decider, Ir};
 
 /// Gives what was decided, and found to be without error, the shape of the kernel's tables. Does not decide
 /// anything, nor prove the result.
 #[must_use]
 pub fn lower(analyzed: Analyzed<'_>) -> MapImage {
     let program = analyzed.program();
-    let ir = analyzed.into_ir();
+    image(program, analyzed.into_ir())
+}
+
+/// The same of what was set aside, with its program, or one that says the same.
+pub(crate) fn lower_aside(program: &Program, aside: Aside) -> MapImage {
+    image(program, aside.into_ir())
+}
+
+fn image(program: &Program, ir: Ir) -> MapImage {
     let numbers = Numbers { items: ir.sources.len(), built_ins: ir.sources.len() + ir.items.len() };
     let mut sources = ir.sources;
     sources.extend(ir.items.iter().map(|item| {

@@ -2,10 +2,11 @@
 //!
 //! File and line live beside the map image, never in it: they may change while the image does not.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use mesh_bpf::image::Source;
+use mesh_bpf::intern::Interner;
 use mesh_bpf::item::counter_key;
 use mesh_bpf::prefix::Prefix;
 
@@ -60,7 +61,9 @@ impl Written {
 #[derive(Clone, Debug, Default)]
 pub struct Origins {
     /// For each source the rules that have it, with the words of the ports.
-    sources: BTreeMap<Source, Vec<Written>>,
+    sources: Interner<Source>,
+    /// By the numbers of those.
+    written: Vec<Vec<Written>>,
     /// For each rule its addresses, sorted; one list for rules that share theirs.
     addresses: Vec<Arc<[AddressItem]>>,
     /// Names that stand for services.
@@ -79,7 +82,7 @@ impl Origins {
             for (ports, who) in rule.boxes() {
                 let source = item::rule_source(program, rule, ports, who);
                 let written = Written { id: Some(id), rule: rule.span, ports: ports.span, by: ports.by };
-                origins.sources.entry(source).or_default().push(written);
+                origins.note(source, written);
             }
             let sorted = || {
                 let mut addresses = rule.addresses.to_vec();
@@ -91,19 +94,31 @@ impl Origins {
         for exempt in &program.exempts {
             let scope = program.scopes.get(exempt.scope.index()).map_or("", |scope| scope.name.as_str());
             let source = item::exempt_source(scope, &exempt.who);
-            origins.sources.entry(source).or_default().push(Written::whole(exempt.span));
+            origins.note(source, Written::whole(exempt.span));
         }
         for (source, span) in written_accelerations(program) {
-            origins.sources.entry(source).or_default().push(Written::whole(span));
+            origins.note(source, Written::whole(span));
         }
         origins
+    }
+
+    fn note(&mut self, source: Source, written: Written) {
+        let number = self.sources.intern(source) as usize;
+        if number == self.written.len() {
+            self.written.push(Vec::new());
+        }
+        if let Some(places) = self.written.get_mut(number) {
+            places.push(written);
+        }
     }
 
     /// Where the item of `source` whose address is `prefix` is written: every place, in source order.
     #[must_use]
     pub fn of_item(&self, source: &Source, prefix: Prefix) -> Vec<ItemOrigin> {
         let mut places = Vec::new();
-        for &written in self.sources.get(source).into_iter().flatten() {
+        let number = self.sources.get(source);
+        let written = number.and_then(|number| self.written.get(number as usize));
+        for &written in written.into_iter().flatten() {
             let Written { id, rule, ports, by } = written;
             let addresses = self.addresses(written);
             if addresses.is_empty() {
@@ -138,7 +153,7 @@ impl Origins {
     #[must_use]
     pub fn by_counter(&self) -> Vec<CountedOrigin> {
         let mut found = Vec::new();
-        for (source, places) in &self.sources {
+        for (source, places) in self.sources.values().iter().zip(&self.written) {
             let hash = source.stable_hash();
             for &written in places {
                 let named = |by: NameId, span| (by != NameId::WRITTEN_OUT).then_some((by, span));

@@ -14,6 +14,7 @@ mod message;
 mod placement;
 mod recovery;
 mod shift;
+mod splice;
 #[cfg(test)]
 mod tests;
 mod token;

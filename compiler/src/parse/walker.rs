@@ -250,6 +250,12 @@ impl<'t, 'e> Walker<'t, 'e> {
             if let Some(known) = self.known.as_mut().and_then(|known| known.find(statement, rule)) {
                 return Some(known);
             }
+            if let Some(known) = &mut self.known
+                && let Some(built) = known.find_like(statement, rule)
+            {
+                known.keep(statement, rule, &built);
+                return Some(built);
+            }
             match statement::parse(rule, statement.words()) {
                 Ok(mut pairs) => {
                     let mut builder =

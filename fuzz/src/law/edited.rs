@@ -106,12 +106,18 @@ fn versions(text: &str, edits: &[Edit]) -> Held {
         {
             versions.is_over(complete);
         }
-        let Ok(again) = versions.compile(given(text), &mut NoImports, || Ok::<(), Infallible>(()));
+        let Ok(mut again) = versions.compile(given(text), &mut NoImports, || Ok::<(), Infallible>(()));
         let fresh = compile(given(text), &mut NoImports, None);
         let found = |of: &Compilation| format!("{:?}\n{:?}", of.diagnostics, of.tests);
         equal("a version has the diagnostics of a fresh check", &found(&again), &found(&fresh), text)?;
         let read = |of: &Compilation| format!("{:?}\n{:?}", of.files.trees, of.resolution.program);
         equal("a version is read as a fresh check reads it", &read(&again), &read(&fresh), text)?;
+        // Sometimes nobody asks what it compiles to.
+        if index % 4 == 3 {
+            last = Some(again);
+            continue;
+        }
+        again.finish();
         let tables = |of: &Compilation| {
             let parts = |Compiled { image, tables, origins }: &Compiled| {
                 format!("{image:?}\n{tables:?}\n{origins:?}")

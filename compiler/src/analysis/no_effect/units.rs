@@ -1,6 +1,6 @@
 //! What can be removed, and the boxes that it supports.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use mesh_bpf::flow::{Direction, Protocol, Verdict};
 use mesh_bpf::intern::Interner;
@@ -97,12 +97,13 @@ pub(super) struct Written {
 impl<'p> Units<'p> {
     pub(super) fn of(program: &'p Program) -> Self {
         let mut spans: Vec<Span> = program.rules.iter().map(|rule| rule.span).collect();
-        let mut by_span: HashMap<(Kind, Span), Unit> = HashMap::new();
+        let mut by_words = Interner::default();
         let mut unit = |kind: Kind, span: Span| {
-            *by_span.entry((kind, span)).or_insert_with(|| {
+            let place = program.rules.len() + by_words.intern((kind, span)) as usize;
+            if place == spans.len() {
                 spans.push(span);
-                number(spans.len() - 1)
-            })
+            }
+            number(place)
         };
         let mut plain = Interner::default();
         let mut shapes = Interner::default();
@@ -117,18 +118,35 @@ impl<'p> Units<'p> {
             written: BTreeMap::new(),
             shared: BTreeSet::new(),
         };
-        let mut owners: HashMap<Unit, u32> = HashMap::new();
-        let mut statements: HashMap<Span, u32> = HashMap::new();
-        let mut known: HashMap<(Direction, ScopeId, usize), u32> = HashMap::new();
+        // By unit, the first rule that names it.
+        let mut owners: Vec<u32> = Vec::new();
+        let mut is_of_another = |unit: Unit, rule: u32| {
+            let unit = unit as usize;
+            if owners.len() <= unit {
+                owners.resize(unit + 1, NOBODY);
+            }
+            let Some(owner) = owners.get_mut(unit) else { return false };
+            if *owner == NOBODY {
+                *owner = rule;
+            }
+            *owner != rule
+        };
+        let mut statements = Interner::default();
+        let mut firsts: Vec<u32> = Vec::new();
+        let mut known = Interner::default();
         for (index, rule) in (0u32..).zip(&program.rules) {
-            let statement = *statements.entry(rule.span).or_insert(index);
+            let place = statements.intern(rule.span) as usize;
+            if place == firsts.len() {
+                firsts.push(index);
+            }
+            let statement = firsts.get(place).copied().unwrap_or(index);
             units.statements.push(statement);
             if statement != index {
                 units.shared.insert(statement);
             }
             let next = number(units.bundles.len());
             let key = (rule.direction, rule.scope, rule.addresses.key());
-            let bundle = *known.entry(key).or_insert(next);
+            let bundle = known.intern(key);
             units.bundle_of.push(bundle);
             if bundle == next {
                 units.written.entry((rule.direction, rule.scope)).or_default().push(bundle);
@@ -140,7 +158,7 @@ impl<'p> Units<'p> {
             let mut boxes = Vec::with_capacity(rule.ports.len());
             for item in &rule.ports {
                 let ports = unit(Kind::Ports, item.span);
-                if *owners.entry(ports).or_insert(index) != index {
+                if is_of_another(ports, index) {
                     units.shared.insert(ports);
                 }
                 for (place, who) in rule.whos() {
@@ -153,7 +171,7 @@ impl<'p> Units<'p> {
                     let who =
                         spans.unwrap_or_default().map(|span| span.map_or(NONE, |span| unit(Kind::Who, span)));
                     for &who in who.iter().filter(|&&who| who != NONE) {
-                        if *owners.entry(who).or_insert(index) != index {
+                        if is_of_another(who, index) {
                             units.shared.insert(who);
                         }
                     }
