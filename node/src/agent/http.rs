@@ -21,7 +21,6 @@ use mesh_runtime::State;
 use prometheus_client::encoding::prometheus_text::CONTENT_TYPE;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::Listen;
 use super::metrics::Metrics;
 use super::state::Shared;
 use super::web::{Decisions, Web, WebPage};
@@ -53,6 +52,15 @@ const STRANGER: &str = "this agent is not known by the name that was asked for (
 /// What a browser may do with what is for the page.
 const CAREFUL: &str =
     "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nReferrer-Policy: no-referrer\r\n";
+
+/// Where the agent answers.
+#[derive(Clone, Debug)]
+pub struct Listen {
+    /// The address; with port 0 at a port that is free.
+    pub address: SocketAddr,
+    /// Names that this node has for those who ask, beside its addresses and `localhost`.
+    pub names: Vec<String>,
+}
 
 /// An answer.
 struct Answer {

@@ -32,7 +32,6 @@ mod web;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
-use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -45,6 +44,7 @@ use tracing::{info, warn};
 use addresses::AddressKeeper;
 use cgroups::CgroupKeeper;
 use cluster::ClusterKeeper;
+pub use http::Listen;
 use notify::Notify;
 use plugin::PluginKeeper;
 use policy::PolicyKeeper;
@@ -81,15 +81,6 @@ pub struct Settings {
     pub wording: Wording,
     /// Keep the CNI plugin in place, and the program that it is.
     pub plugin: Option<(InstallTarget, PathBuf)>,
-}
-
-/// Where the agent answers.
-#[derive(Clone, Debug)]
-pub struct Listen {
-    /// The address; with port 0 at a port that is free.
-    pub address: SocketAddr,
-    /// Names that this node has for those who ask, beside its addresses and `localhost`.
-    pub names: Vec<String>,
 }
 
 struct Agent {
