@@ -472,10 +472,10 @@ pub struct Plan {
 /// `meshc view`
 #[derive(Args, Debug)]
 pub struct View {
-    /// A policy: a file, a directory, an artifact, `live`, or the number of a kept generation
+    /// A policy: a file with what it imports, a directory, an artifact, `live`, or the number of a kept generation
     #[arg(default_value = ".", value_name = "POLICY")]
     pub policy: String,
-    /// Another one: shows the flows that it decides otherwise
+    /// Another policy, not more files of the first: shows the flows that it decides otherwise
     #[arg(value_name = "NEW")]
     pub new: Option<String>,
     /// Write to this file instead of standard output

@@ -5,7 +5,7 @@ import assert from "node:assert/strict";
 import { createRequire } from "node:module";
 import { execFileSync } from "node:child_process";
 import { readFileSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { test } from "node:test";
 import { MESHC, ask, directory, open, text, view } from "./browser.js";
 
@@ -206,6 +206,20 @@ test("it prints: the matrix as tables, and what was asked", async () => {
     const pdf = await page.pdf({ format: "A4" });
     assert.ok(pdf.length > 5000);
     await page.close();
+});
+
+test("the files of a directory are one policy, and so is a file with what it imports", async () => {
+    const policies = directory();
+    writeFileSync(join(policies, "sets.mesh"), "set private = 10.0.0.0/8\n");
+    writeFileSync(join(policies, "main.mesh"), "mesh shop {\n    deny outbound to private\n    workload cart { any }\n}\n");
+    const importing = join(directory(), "all.mesh");
+    writeFileSync(importing, `import "../${basename(policies)}"\n`);
+    for (const given of [policies, importing]) {
+        const page = await open(view(given));
+        assert.match(await text(page, ".head"), /private/);
+        assert.match(await ask(page, "cart -> 10.1.2.3 tcp 80"), /denied.*main\.mesh:2/);
+        await page.close();
+    }
 });
 
 test("a compiled artifact is shown too, and what it does not know is said", async () => {
