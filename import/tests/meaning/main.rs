@@ -9,6 +9,7 @@
 mod consul;
 mod iptables;
 mod istio;
+mod kernel;
 mod kuma;
 mod linkerd;
 mod osm;

@@ -108,6 +108,24 @@ fn compiled(policy: &str, pods: &[Pod]) -> Compilation {
     compilation
 }
 
+/// What a policy decides about the flows of a pod.
+#[track_caller]
+pub fn decides(policy: &str, pod: &Pod) -> impl Fn(Direction, &Asked) -> Verdict + use<> {
+    let compilation = compiled(policy, std::slice::from_ref(pod));
+    let count = u32::try_from(compilation.resolution.program.workloads.len()).unwrap();
+    let is_its = |id: &WorkloadId| compilation.members.of(*id).iter().any(|it| it.name == pod.name);
+    let Some(workload) = (0..count).map(WorkloadId).find(is_its) else {
+        panic!("{} is in no workload\n{policy}", pod.name)
+    };
+    move |direction, asked| {
+        let Asked { protocol, address, port, uid, gid, interface } = *asked;
+        let flow = Flow { direction, protocol, address, port, own: false };
+        let name = Some(interface.to_owned());
+        let who = Identity { uid: Some(uid), gid: Some(gid), interface: name, ..Identity::default() };
+        evaluate(&compilation.resolution.program, workload, &flow, &who).verdict
+    }
+}
+
 /// Flows to ask for: everything at which a policy or a model may change.
 pub struct Grid {
     pub ports: Vec<u16>,
