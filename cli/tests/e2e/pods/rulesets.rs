@@ -4,13 +4,17 @@
     reason = "a key that is not in the JSON is null, and the comparison fails"
 )]
 
+use std::time::Duration;
+
 use mesh_testbed::kernel_test as test;
-use mesh_testbed::{Client, Errno, Failure, Netns, ServerTask, Tested, tool};
+use mesh_testbed::{Client, Errno, Failure, Netns, Process, ServerTask, Tested, tool, until};
 use serde_json::{Value, json};
 
 use crate::fixtures::backend::Backend;
+use crate::fixtures::chain::{Call, Node, kubernetes, labels};
 use crate::fixtures::command::Answer;
-use crate::fixtures::stage::address;
+use crate::fixtures::seen::Seen;
+use crate::fixtures::stage::{Stage, address};
 use crate::fixtures::town::{APPLICATION, Pod, addresses};
 
 /// Where the sidecar listens: a redirect leads to the interface's own address.
@@ -184,5 +188,80 @@ fn what_nftables_cannot_do_is_refused_before_anything_is_changed() -> Tested {
     refused(&["observe"], "needs-bpf")?;
     refused(&["observe", "--since", "1m"], "needs-bpf")?;
     assert_eq!(pod.ask(&["status"])?["generation"], 1);
+    Ok(())
+}
+
+#[test]
+fn the_plugin_loads_a_ruleset_before_a_pods_first_process_and_the_agent_keeps_it() -> Tested {
+    let node = Node::by(Backend::Nft)?;
+    node.apply("redirect outbound -> 15001\nexclude outbound tcp 3306\nworkload cart { label app = cart }")?;
+    let cart = node.pod("c1", &kubernetes("shop", "cart-1"), &labels(&[("app", "cart")]))?;
+    let other = node.pod("c2", &kubernetes("shop", "other-1"), &labels(&[("app", "other")]))?;
+    assert_eq!(node.dial(&cart, "10.0.3.9:80")?, Seen::Redirected(15001));
+    assert_eq!(node.dial(&cart, "[fd10::9]:443")?, Seen::Redirected(15001));
+    assert_eq!(node.dial(&cart, "10.0.3.9:3306")?, Seen::Straight);
+    assert_eq!(node.dial(&other, "10.0.3.9:80")?, Seen::Straight);
+    assert_eq!(node.ask(&["status"])?["drift"], json!([]));
+    let mut command = node.meshc();
+    command.args(["agent", "--interval", "1s"]);
+    let agent = Process::start(&mut command, &node.ground().dir().join("agent.log"))?;
+    let table = tables(cart.netns())?.trim().trim_start_matches("table ").to_owned();
+    let words = format!("delete table {table}");
+    cart.netns().run(|| tool("nft", &words.split(' ').collect::<Vec<_>>()))??;
+    let is_back = || tables(cart.netns()).is_ok_and(|tables| tables.contains(&table));
+    assert!(until(Duration::from_secs(30), is_back), "{}", agent.output()?);
+    assert_eq!(node.dial(&cart, "10.0.3.9:80")?, Seen::Redirected(15001));
+    drop(agent);
+    let netns = cart.netns().path().display().to_string();
+    let arguments = kubernetes("shop", "cart-1");
+    let call = Call { command: "DEL", container: "c1", netns: &netns, arguments: &arguments };
+    node.chain(&call, "1.0.0", &json!({}))?;
+    assert_eq!(tables(cart.netns())?, "");
+    assert_eq!(node.members()?, ["other-1"]);
+    Ok(())
+}
+
+#[test]
+fn a_command_is_a_member_as_long_as_it_runs() -> Tested {
+    let stage = Stage::ruled_by(Backend::Nft, "redirect outbound -> 15001\ndeny outbound tcp 25")?;
+    let dial = |port: &str| {
+        let mut meshc = stage.meshc();
+        meshc.args(["run", "--as", "batch", "--", "busybox", "nc", "-w", "5", "10.0.3.9", port]);
+        Answer::of(&mut meshc)
+    };
+    let (open, denied) = (dial("80")?, dial("25")?);
+    assert_eq!(open.code, 0, "{open:#?}");
+    assert_ne!(denied.code, 0, "{denied:#?}");
+    let status = stage.ask(&["status"])?;
+    let rules = status["rules"].as_array().cloned().unwrap_or_default();
+    let denials = rules.iter().find(|rule| rule["text"] == "deny outbound tcp 25");
+    assert_eq!(denials.map(|rule| &rule["hits"]), Some(&json!(1)), "{status:#}");
+    assert_eq!((&status["members_total"], &status["drift"]), (&json!(2), &json!([])), "{status:#}");
+    Ok(())
+}
+
+#[test]
+fn one_backend_decides_and_the_other_is_refused_until_it_is_detached() -> Tested {
+    let stage = Stage::ruled_by(Backend::Nft, "redirect outbound -> 15001")?;
+    let policy = stage.policy("other.mesh", "redirect outbound -> 15002")?.display().to_string();
+    for [now, next] in [["nft", "bpf"], ["bpf", "nft"]] {
+        let change = ["apply", "--allow-leaving", "--backend", next, &policy];
+        let refused = Answer::of(stage.meshc().args(["--format", "json"]).args(change))?;
+        assert_eq!(refused.code, 1, "{refused:#?}");
+        assert!(refused.words().contains("\"code\":\"other-backend\""), "{refused:#?}");
+        // What decides is remembered.
+        let kept = || {
+            let mut meshc = stage.meshc();
+            meshc.env_remove("MESHC_BACKEND").args(["--format", "json"]);
+            meshc
+        };
+        let status = Answer::of(kept().arg("status"))?.done()?.json()?;
+        assert_eq!((&status["backend"], &status["state"]), (&json!(now), &json!("active")), "{status:#}");
+        Answer::of(kept().args(["detach", "--all"]))?.done()?;
+        Answer::of(kept().args(change))?.done()?;
+        let status = Answer::of(kept().arg("status"))?.done()?.json()?;
+        assert_eq!((&status["backend"], &status["state"]), (&json!(next), &json!("active")), "{status:#}");
+        assert_eq!(stage.dial("10.0.3.9:80")?, Seen::Redirected(15002), "{next}");
+    }
     Ok(())
 }
