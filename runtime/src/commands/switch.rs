@@ -45,7 +45,7 @@ impl<S: System> Runtime<S> {
         // In this order: killed between, it is live, and what is to be brought back is forgotten.
         control.set(session.node.system, Word::Paused, words.generation)?;
         change(&session, &control, words.generation, 0)?;
-        session.mark_paused(true)?;
+        record::mark_paused(session.node, true)?;
         Ok(Switched { generation: words.generation, changed: true })
     }
 
@@ -64,7 +64,7 @@ impl<S: System> Runtime<S> {
         }
         change(&session, &control, 0, words.paused)?;
         control.set(session.node.system, Word::Paused, 0)?;
-        session.mark_paused(false)?;
+        record::mark_paused(session.node, false)?;
         Ok(Switched { generation: words.paused, changed: true })
     }
 

@@ -20,6 +20,24 @@ pub struct PendingConfirmation {
     pub boot_id: String,
 }
 
+/// Notes that a generation is to be taken back within so many milliseconds; written before it is live, so that it is not
+/// forgotten.
+pub(crate) fn wait_for<S: System>(
+    node: Node<'_, S>,
+    within: Option<u64>,
+    generation: u64,
+    back_to: u64,
+) -> Result<()> {
+    let Some(within) = within else { return Ok(()) };
+    let waiting = PendingConfirmation {
+        generation,
+        back_to,
+        deadline: node.system.clock().saturating_add(within),
+        boot_id: node.instance.boot_id.clone(),
+    };
+    record::write(node.system, &node.instance.confirm(), &waiting, true)
+}
+
 pub(crate) fn read<S: System>(node: Node<'_, S>) -> Result<Option<PendingConfirmation>> {
     record::read(node.system, &node.instance.confirm())
 }

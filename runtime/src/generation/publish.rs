@@ -8,7 +8,7 @@ use crate::acceleration;
 use crate::attach::dispatch::DispatchState;
 use crate::attach::{dispatch, hooks, host};
 use crate::error::{Error, Result};
-use crate::generation::confirmation::{self, PendingConfirmation};
+use crate::generation::confirmation;
 use crate::generation::host as host_program;
 use crate::generation::request::{Applied, Apply};
 use crate::generation::session::Session;
@@ -132,9 +132,14 @@ impl<S: System> Publish<'_, S> {
         let Apply { tables, lines, .. } = *self.request;
         let fill = || self.fill(generation);
         let (digest, written) = record::keep_artifact(node, tables, lines, fill)?;
-        let record = self.record(generation, digest);
+        let record = record::new(node, generation, digest, (self.request.owner, self.request.origin));
         record::write(node.system, &node.instance.pending(), &record, true)?;
-        self.wait_for_confirmation(generation)?;
+        confirmation::wait_for(
+            node,
+            self.request.confirm_within,
+            generation,
+            self.live.map_or(0, |live| live.generation),
+        )?;
         self.keep_placement()?;
         recent::note(node, self.request.keep_decisions)?;
         let filled = node.system.clock();
@@ -196,19 +201,6 @@ impl<S: System> Publish<'_, S> {
         record::write(system, &file, &placement, false)
     }
 
-    /// Notes that this generation is to be taken back; written before it is live, so that it is not forgotten.
-    fn wait_for_confirmation(&self, generation: u64) -> Result<()> {
-        let node = self.session.node;
-        let Some(within) = self.request.confirm_within else { return Ok(()) };
-        let waiting = PendingConfirmation {
-            generation,
-            back_to: self.live.map_or(0, |live| live.generation),
-            deadline: node.system.clock().saturating_add(within),
-            boot_id: node.instance.boot_id.clone(),
-        };
-        record::write(node.system, &node.instance.confirm(), &waiting, true)
-    }
-
     /// One more than the last, in the other slot.
     fn next_generation(&self) -> Result<u64> {
         let live = self.live.map_or(0, |live| live.generation);
@@ -249,19 +241,6 @@ impl<S: System> Publish<'_, S> {
             return Ok(None);
         }
         slots::table(self.session.node.system, &self.maps.tables, live.slot(), table)
-    }
-
-    fn record(&self, generation: u64, digest: String) -> Record {
-        let node = self.session.node;
-        Record {
-            generation,
-            digest,
-            owner: self.request.owner,
-            applied: node.system.wall_clock(),
-            boot_id: node.instance.boot_id.clone(),
-            origin: self.request.origin.to_owned(),
-            taken_back: false,
-        }
     }
 
     /// Classifies the members for the new slot, and switches: both under the registry's lock, so no

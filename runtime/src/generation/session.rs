@@ -15,7 +15,7 @@ use crate::node::Node;
 use crate::owner::{Holder, Owner};
 use crate::runtime::Options;
 use crate::state::lock::{create_and_lock, lock};
-use crate::state::record::{self, Record, hex};
+use crate::state::record::{self, FOUND, Record, hex};
 use crate::system::{System, Word};
 
 /// The lock, and what is pinned.
@@ -101,14 +101,17 @@ impl<'a, S: System> Session<'a, S> {
         // What cannot be read is told by the commands that need it; others must still work.
         let Ok(Some(live)) = self.live() else { return Ok(()) };
         record::create_dirs(node)?;
-        self.mark_paused(live.paused)?;
+        record::mark_paused(self.node, live.paused)?;
         let is_live =
             |record: &Record| record.generation == live.generation && record.digest == hex(live.digest());
         let read = |file| record::read::<Record>(node.system, file).ok().flatten().filter(is_live);
         match (read(&node.instance.current()), read(&node.instance.pending())) {
             (Some(_), _) => node.system.remove(&node.instance.pending())?,
             (None, Some(pending)) => record::settle(node, &pending)?,
-            (None, None) => record::settle(node, &self.found(&live))?,
+            (None, None) => record::settle(
+                node,
+                &record::new(node, live.generation, hex(live.digest()), (live.owner(), FOUND)),
+            )?,
         }
         if node.system.inode(&node.instance.artifacts().join(hex(live.digest())))?.is_none()
             && let Some(maps) = &self.maps
@@ -120,29 +123,6 @@ impl<'a, S: System> Session<'a, S> {
             }
         }
         Ok(())
-    }
-
-    /// Remembers for the next boot whether the mesh is paused.
-    pub(crate) fn mark_paused(&self, paused: bool) -> Result<()> {
-        let file = self.node.instance.paused();
-        match (paused, self.node.system.inode(&file)?.is_some()) {
-            (true, false) => Ok(self.node.system.write(&file, b"", true)?),
-            (false, true) => Ok(self.node.system.remove(&file)?),
-            _ => Ok(()),
-        }
-    }
-
-    /// A record of what the kernel holds, where the state directory knew nothing of it.
-    fn found(&self, live: &Live) -> Record {
-        Record {
-            generation: live.generation,
-            digest: hex(live.digest()),
-            owner: live.owner(),
-            applied: self.node.system.wall_clock(),
-            boot_id: self.node.instance.boot_id.clone(),
-            origin: "found in the kernel".into(),
-            taken_back: false,
-        }
     }
 
     /// What is live.

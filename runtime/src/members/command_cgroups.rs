@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::instance::Instance;
-use crate::member::Key;
+use crate::member::{Key, Member, Origin};
+use crate::members::files;
 use crate::members::registry::Registry;
 use crate::node::Node;
 use crate::system::{Process, System};
@@ -13,9 +14,17 @@ fn prefix(instance: &Instance) -> String {
     format!("meshc-{}-", instance.name)
 }
 
-/// The directory of one: of the process that makes it, and with the number of its member.
-pub(crate) fn dir(instance: &Instance, process: Process, id: u32) -> PathBuf {
-    instance.cgroup.join(format!("{}{}-{}-{id}", prefix(instance), process.pid, process.start))
+/// Makes one for a command of this process, as a member of a workload. The registry's lock is held.
+pub(crate) fn make(node: Node<'_, impl System>, workload: &str) -> Result<(PathBuf, Member)> {
+    let id = files::new_id(node)?;
+    let process = node.system.this_process();
+    let name = format!("{}{}-{}-{id}", prefix(node.instance), process.pid, process.start);
+    let cgroup = node.instance.cgroup.join(&name);
+    node.system.create_dir(&cgroup)?;
+    let number = node.system.inode(&cgroup)?.ok_or_else(|| Error::NotACgroup(cgroup.clone()))?;
+    let origin = Origin::Run { workload: workload.into(), process };
+    let path = node.instance.cgroup_path(&cgroup);
+    Ok((cgroup, Member::of_command(id, Key::Cgroup(number), origin, name, path)))
 }
 
 /// Whether a member's name is that of a cgroup that `meshc run` made, of any instance.

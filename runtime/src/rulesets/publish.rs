@@ -12,7 +12,7 @@ use super::session::Session;
 use super::target::Target;
 use super::{cgroups, datagrams, registry};
 use crate::error::{Error, Result};
-use crate::generation::confirmation::{self, PendingConfirmation};
+use crate::generation::confirmation;
 use crate::generation::request::{Applied, Apply};
 use crate::member::Key;
 use crate::members::{addresses, files, reserved_ports};
@@ -44,12 +44,17 @@ impl<S: System> Publish<'_, S> {
         let version = Version::of(generation, request.tables, paused);
         let ready = node.system.clock();
         let (digest, ()) = record::keep_artifact(node, request.tables, request.lines, || Ok(()))?;
-        let record = self.record(generation, digest);
+        let record = record::new(node, generation, digest, (self.request.owner, self.request.origin));
         record::write(node.system, &node.instance.pending(), &record, true)?;
-        self.wait_for_confirmation(generation)?;
+        confirmation::wait_for(
+            node,
+            self.request.confirm_within,
+            generation,
+            self.live.map_or(0, |live| live.generation),
+        )?;
         let filled = node.system.clock();
         let aligned = self.commit(&stage, version)?;
-        session.mark_paused(paused)?;
+        record::mark_paused(node, paused)?;
         let mut warnings: Vec<Warning> =
             aligned.lost.iter().cloned().map(Warning::PodNamespaceMissing).collect();
         warnings.extend(self.settle(generation, &record, &stage));
@@ -132,31 +137,6 @@ impl<S: System> Publish<'_, S> {
         let live = self.live.map_or(0, |live| live.generation);
         let history = record::history(self.session.node)?;
         Ok(history.last().map_or(0, |record| record.generation).max(live) + 1)
-    }
-
-    fn record(&self, generation: u64, digest: String) -> Record {
-        let node = self.session.node;
-        Record {
-            generation,
-            digest,
-            owner: self.request.owner,
-            applied: node.system.wall_clock(),
-            boot_id: node.instance.boot_id.clone(),
-            origin: self.request.origin.to_owned(),
-            taken_back: false,
-        }
-    }
-
-    fn wait_for_confirmation(&self, generation: u64) -> Result<()> {
-        let node = self.session.node;
-        let Some(within) = self.request.confirm_within else { return Ok(()) };
-        let waiting = PendingConfirmation {
-            generation,
-            back_to: self.live.map_or(0, |live| live.generation),
-            deadline: node.system.clock().saturating_add(within),
-            boot_id: node.instance.boot_id.clone(),
-        };
-        record::write(node.system, &node.instance.confirm(), &waiting, true)
     }
 
     /// Tidies up after the commit. What fails is repaired by the next command.

@@ -15,7 +15,7 @@ use crate::node::Node;
 use crate::owner::Owner;
 use crate::runtime::Options;
 use crate::state::lock::{create_and_lock, lock};
-use crate::state::record::{self, Record};
+use crate::state::record::{self, FOUND, Record};
 use crate::system::System;
 
 /// The file, beside those of the members, that is there while namespaces are brought from one version to another.
@@ -91,7 +91,7 @@ impl<'a, S: System> Session<'a, S> {
         let Some(marker) = marker else {
             return Ok(node.system.remove(&node.instance.pending())?);
         };
-        self.mark_paused(marker.paused)?;
+        record::mark_paused(self.node, marker.paused)?;
         let read = |file| record::read::<Record>(node.system, file).ok().flatten();
         let is_live = |record: &Record| is_of(record, marker);
         match (read(&node.instance.current()).filter(is_live), read(&node.instance.pending()).filter(is_live))
@@ -99,32 +99,11 @@ impl<'a, S: System> Session<'a, S> {
             (Some(_), _) => Ok(node.system.remove(&node.instance.pending())?),
             (None, Some(pending)) => record::settle(node, &pending),
             (None, None) => {
-                let found = record_of(node, marker)?.unwrap_or_else(|| self.found(marker));
+                let found = record_of(node, marker)?.unwrap_or_else(|| {
+                    record::new(node, marker.generation, live::beginning(marker), (Owner::Cli, FOUND))
+                });
                 record::settle(node, &found)
             }
-        }
-    }
-
-    /// A record of what the kernel holds, where the state directory knew nothing of it.
-    fn found(&self, marker: &Marker) -> Record {
-        Record {
-            generation: marker.generation,
-            digest: live::beginning(marker),
-            owner: Owner::Cli,
-            applied: self.node.system.wall_clock(),
-            boot_id: self.node.instance.boot_id.clone(),
-            origin: "found in the kernel".into(),
-            taken_back: false,
-        }
-    }
-
-    /// Remembers for the next boot whether the mesh is paused.
-    pub(crate) fn mark_paused(&self, paused: bool) -> Result<()> {
-        let file = self.node.instance.paused();
-        match (paused, self.node.system.inode(&file)?.is_some()) {
-            (true, false) => Ok(self.node.system.write(&file, b"", true)?),
-            (false, true) => Ok(self.node.system.remove(&file)?),
-            _ => Ok(()),
         }
     }
 
@@ -163,7 +142,7 @@ impl<'a, S: System> Session<'a, S> {
             let live = Live { paused, ..live::policy(node, &marker)? };
             namespaces::align(node, &live)?;
         }
-        self.mark_paused(paused)?;
+        record::mark_paused(self.node, paused)?;
         self.is_done()?;
         Ok(Some((marker.generation, true)))
     }

@@ -38,6 +38,37 @@ pub struct Record {
     pub taken_back: bool,
 }
 
+/// The record of a generation that goes live now, with who applied it and where it came from.
+pub(crate) fn new(
+    node: Node<'_, impl System>,
+    generation: u64,
+    digest: String,
+    (owner, origin): (Owner, &str),
+) -> Record {
+    Record {
+        generation,
+        digest,
+        owner,
+        applied: node.system.wall_clock(),
+        boot_id: node.instance.boot_id.clone(),
+        origin: origin.to_owned(),
+        taken_back: false,
+    }
+}
+
+/// Where a policy came from that the state directory knew nothing of.
+pub(crate) const FOUND: &str = "found in the kernel";
+
+/// Remembers for the next boot whether the mesh is paused.
+pub(crate) fn mark_paused(node: Node<'_, impl System>, paused: bool) -> Result<()> {
+    let file = node.instance.paused();
+    match (paused, node.system.inode(&file)?.is_some()) {
+        (true, false) => Ok(node.system.write(&file, b"", true)?),
+        (false, true) => Ok(node.system.remove(&file)?),
+        _ => Ok(()),
+    }
+}
+
 /// A digest in hexadecimal.
 #[must_use]
 pub fn hex(digest: &Digest) -> String {

@@ -2,7 +2,6 @@
 
 use crate::commands::run::Joined;
 use crate::error::{Error, Result};
-use crate::member::{Key, Member, Origin};
 use crate::members::{command_cgroups, files};
 use crate::rulesets::registry;
 use crate::rulesets::session::Session;
@@ -22,15 +21,8 @@ impl<S: System> Runtime<S> {
         if !node.is_cgroup()? {
             return Err(Error::NotACgroup(node.instance.cgroup.clone()));
         }
-        let id = files::new_id(node)?;
-        let process = node.system.this_process();
-        let cgroup = command_cgroups::dir(node.instance, process, id);
-        node.system.create_dir(&cgroup)?;
-        let number = node.system.inode(&cgroup)?.ok_or_else(|| Error::NotACgroup(cgroup.clone()))?;
-        let key = Key::Cgroup(number);
-        let origin = Origin::Run { workload: workload.into(), process };
-        let name = cgroup.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let member = Member::of_command(id, key, origin, name, node.instance.cgroup_path(&cgroup));
+        let (cgroup, member) = command_cgroups::make(node, workload)?;
+        let key = member.key;
         // The host's ruleset is made of these files. Whoever is killed now starts no command.
         record::write(node.system, &files::place(node, key), &member, false)?;
         if let Err(error) = registry::bring_host(node, &live) {

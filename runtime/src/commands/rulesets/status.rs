@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use mesh_bpf::abi::POLICY_ABI;
 use mesh_bpf::membership::Membership;
 
 use crate::commands::status::{Head, LivePolicy, RulesetStatus, State, Status, shown, workloads};
@@ -10,7 +9,6 @@ use crate::drift::Drift;
 use crate::error::{Error, Result};
 use crate::member::{Key, Origin};
 use crate::members::{addresses, files, reserved_ports};
-use crate::owner::Owner;
 use crate::rulesets::live::{self, beginning, host_marker, record_of};
 use crate::rulesets::load::Fault;
 use crate::rulesets::{hits, namespaces, publish};
@@ -32,14 +30,7 @@ pub(super) fn drift_of(namespace: &str, fault: Fault) -> Drift {
 impl<S: System> Runtime<S> {
     pub(crate) fn head_rulesets(&self) -> Result<Head> {
         let node = self.node();
-        let mut head = Head {
-            state: State::None,
-            generation: 0,
-            digest: String::new(),
-            owner: Owner::Cli,
-            policy_abi: POLICY_ABI,
-            claim: 0,
-        };
+        let mut head = Head::default();
         let Some(marker) = host_marker(node)? else { return Ok(head) };
         head.state = if marker.paused { State::Paused } else { State::Active };
         head.generation = marker.generation;

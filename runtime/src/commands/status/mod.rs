@@ -88,6 +88,20 @@ pub struct Head {
     pub claim: u64,
 }
 
+impl Default for Head {
+    /// Where nothing is in the kernel.
+    fn default() -> Self {
+        Self {
+            state: State::None,
+            generation: 0,
+            digest: String::new(),
+            owner: Owner::Cli,
+            policy_abi: POLICY_ABI,
+            claim: 0,
+        }
+    }
+}
+
 /// A program and where it is attached.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProgramStatus {
@@ -240,14 +254,7 @@ impl<S: System> Runtime<S> {
             return self.head_rulesets();
         }
         let node = self.node();
-        let mut head = Head {
-            state: State::None,
-            generation: 0,
-            digest: String::new(),
-            owner: Owner::Cli,
-            policy_abi: POLICY_ABI,
-            claim: 0,
-        };
+        let mut head = Head::default();
         let Some(control) = ControlMap::open(node)? else {
             if node.system.list(&node.instance.pins())?.is_some_and(|names| !names.is_empty()) {
                 head.state = State::Unfinished;
