@@ -1,10 +1,10 @@
 //! A long set of which a few items have changed: of those that stand before and behind the change only the first and
 //! the last are read again.
 //!
-//! Between two items that are addresses the grammar is in one state, wherever in the list that is, and behind the end of
-//! a line no string and no comment is open. So what lies from the end of one address to that of another, and from the
-//! start of a line's first address to that of the last, can be left out. Where a mistake is found, or the ends are not
-//! read as they were, nothing is said: the set is read as a whole.
+//! Behind an address the grammar is in one state, wherever in the list that is. So what lies from the end of one address
+//! to that of another can be left out, and what lies from the start of one to that of the last, if that is then read as
+//! an address where it begins: in no comment, and in no list of ports. Where it is not, or a mistake is found, nothing is
+//! said: the set is read as a whole.
 
 use mesh_grammar::{Rule, statement};
 
@@ -78,13 +78,10 @@ impl Cut {
         let same = set.items.partition_point(|item| at(span(item).end) < common);
         let head = (1..same).rev().find(|&index| address(index).is_some_and(|(_, end)| is_apart(end)));
         let head = head.and_then(|item| Some(Head { first: address(0)?.1, item, end: address(item)?.1 }));
-        let begins_line = |start: usize| {
-            let line = words.get(behind..start).map(|between| between.trim_end_matches([' ', '\t']));
-            line.is_some_and(|line| line.ends_with('\n'))
-        };
+        let follows = |start: usize| start > behind && is_apart(start - 1);
         let last = set.items.len().checked_sub(1)?;
         let same = set.items.partition_point(|item| at(span(item).start) < behind);
-        let tail = (same..last).find(|&index| address(index).is_some_and(|(start, _)| begins_line(start)));
+        let tail = (same..last).find(|&index| address(index).is_some_and(|(start, _)| follows(start)));
         let tail = tail.and_then(|item| {
             Some(Tail { item, start: moved(address(item)?.0)?, last: moved(address(last)?.0)? })
         });
@@ -169,8 +166,12 @@ mod tests {
 
     /// A long set, an item a line, with some that are no addresses.
     fn long(random: &mut Random) -> Vec<String> {
-        let mut lines: Vec<String> =
-            (0..300).map(|n| format!("    10.{}.{}.0/24,", n / 256, n % 256)).collect();
+        let several = random.below(2) == 0;
+        let line = |n: usize| {
+            let more = if several { format!(" 10.7.{}.0/24, fd00::{n:x},", n % 256) } else { String::new() };
+            format!("    10.{}.{}.0/24,{more}", n / 256, n % 256)
+        };
+        let mut lines: Vec<String> = (0..300).map(line).collect();
         for odd in [
             "    private,",
             "    # why",
