@@ -26,7 +26,7 @@ pub(crate) struct Facts<'f> {
     pub(crate) kind: Kind,
     pub(crate) process: Option<&'f Process>,
     /// The interface that it goes by.
-    pub(crate) interface: &'f str,
+    pub(crate) interface: Option<&'f str>,
     /// The other end: where an outbound packet goes to, where an inbound one comes from.
     pub(crate) address: Option<IpAddr>,
     pub(crate) protocol: Option<Protocol>,
@@ -59,6 +59,8 @@ pub(crate) struct Process {
 pub(crate) struct At {
     place: Place,
     rule: usize,
+    /// What was counted on the way.
+    counted: Option<CounterId>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -74,11 +76,11 @@ impl At {
             Direction::Outbound => Place::Output,
             Direction::Inbound => Place::Prerouting,
         };
-        Self { place, rule: 0 }
+        Self { place, rule: 0, counted: None }
     }
 
     pub(crate) const fn chain(chain: ChainId) -> Self {
-        Self { place: Place::Chain(chain), rule: 0 }
+        Self { place: Place::Chain(chain), rule: 0, counted: None }
     }
 
     /// The chain, unless it is one of those at hooks.
@@ -144,7 +146,7 @@ impl Ruleset {
             part: Part::First,
             kind: Kind::Local,
             process: Some(&process),
-            interface: identity.interface.as_deref().unwrap_or(LOOPBACK),
+            interface: Some(identity.interface.as_deref().unwrap_or(LOOPBACK)),
             address: Some(flow.address),
             protocol: Some(flow.protocol),
             port: Some(flow.port),
@@ -161,29 +163,28 @@ impl Ruleset {
     /// Walks from a rule, as far as what is known leads.
     pub(crate) fn walk(&self, from: At, facts: &Facts<'_>) -> Walk {
         let mut at = from;
-        let mut counted = None;
         for _ in 0..LONGEST {
-            let Some(rules) = self.rules(at.place) else { return Walk::Ended(Ended::Lost, counted) };
+            let Some(rules) = self.rules(at.place) else { return Walk::Ended(Ended::Lost, at.counted) };
             let Some(rule) = rules.get(at.rule) else {
                 // The end of a base chain is its policy; chains that are gone to do not return.
-                let is_base = at.within().is_none() || counted.is_none();
-                return Walk::Ended(if is_base { Ended::Accepted } else { Ended::Lost }, counted);
+                let is_base = at.within().is_none() || at.counted.is_none();
+                return Walk::Ended(if is_base { Ended::Accepted } else { Ended::Lost }, at.counted);
             };
             match matches(rule, facts) {
                 None => return Walk::Asks(at),
                 Some(false) => at.rule += 1,
-                Some(true) => match self.act(rule, facts, &mut counted) {
+                Some(true) => match self.act(rule, facts, &mut at.counted) {
                     Acted::Asks => return Walk::Asks(at),
                     Acted::Next => at.rule += 1,
-                    Acted::Goes(chain) if counted.is_some() => {
-                        return Walk::Ended(Ended::Offered(chain), counted);
+                    Acted::Goes(chain) if at.counted.is_some() => {
+                        return Walk::Ended(Ended::Offered(chain), at.counted);
                     }
                     Acted::Goes(chain) => at = At::chain(chain),
-                    Acted::Ends(ended) => return Walk::Ended(ended, counted),
+                    Acted::Ends(ended) => return Walk::Ended(ended, at.counted),
                 },
             }
         }
-        Walk::Ended(Ended::Lost, counted)
+        Walk::Ended(Ended::Lost, at.counted)
     }
 
     fn rules(&self, place: Place) -> Option<&[Rule]> {
@@ -252,8 +253,8 @@ fn holds(matched: &Match, facts: &Facts<'_>) -> Option<bool> {
         Match::Protocol(protocol) => facts.protocol? == *protocol,
         Match::Led(protocol, _) => facts.part == Part::Led && facts.protocol? == *protocol,
         Match::Interface { pattern, is, .. } => {
-            let covers = interface_covers(pattern, facts.interface)
-                || (pattern == LOOPBACK && facts.interface == LOOPBACK);
+            let name = facts.interface?;
+            let covers = interface_covers(pattern, name) || (pattern == LOOPBACK && name == LOOPBACK);
             covers == *is
         }
         Match::Destined(kind) => facts.direction == Direction::Inbound && facts.kind == *kind,

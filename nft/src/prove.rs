@@ -15,6 +15,7 @@ use mesh_bpf::item::counter_key;
 use mesh_bpf::map::Table;
 use mesh_bpf::pack::Ports;
 use mesh_bpf::ports::PortRange;
+use mesh_bpf::prefix::Prefix;
 use mesh_bpf::selector::LOOPBACK;
 use mesh_bpf::sim::{AddressSpan, Decided, Sim, TreeOf};
 use mesh_bpf::tables::{Damaged, Tables};
@@ -100,25 +101,32 @@ struct Proof<'a> {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Question {
     walk: Walk,
-    interface: String,
     exempt: Option<SourceId>,
     /// Where the other end is not the node, and where it is.
     classes: [u32; 2],
 }
 
-/// What a node decides by port, and where the ruleset is before it asks for one.
-type Seen = BTreeSet<(Walk, [Ports; 2])>;
+/// By which interfaces packets come or go, for which a question is the same, and one who asks it.
+struct Askers {
+    identity: Identity,
+    interfaces: BTreeSet<String>,
+}
+
+/// What was proved of nodes with equal ports, from where the ruleset is before it asks for one: with the items that are
+/// counted one by one, each by how many steps it is above the node.
+type Seen = BTreeMap<(Walk, [Ports; 2]), BTreeSet<(u8, Prefix)>>;
 
 impl Proof<'_> {
     fn side(&self) -> Result<(), Counterexample> {
-        let mut questions: BTreeMap<Question, Identity> = BTreeMap::new();
+        let mut questions: BTreeMap<Question, Askers> = BTreeMap::new();
         for identity in self.identities()? {
             for question in self.questions(&identity)? {
-                questions.entry(question).or_insert_with(|| identity.clone());
+                let asker = || Askers { identity: identity.clone(), interfaces: BTreeSet::new() };
+                questions.entry(question).or_insert_with(asker).interfaces.extend(identity.interface.clone());
             }
         }
-        for (question, identity) in &questions {
-            self.addresses(question, identity)?;
+        for (question, askers) in &questions {
+            self.addresses(question, askers)?;
         }
         Ok(())
     }
@@ -148,7 +156,7 @@ impl Proof<'_> {
             let identity = Identity { node, ..identity.clone() };
             *class = self.sim.class_of(profile, self.direction, &identity).ok_or(SILENT)?;
         }
-        let interface = identity.interface.clone().unwrap_or_else(|| LOOPBACK.to_owned());
+        let interface = identity.interface.as_deref().unwrap_or(LOOPBACK);
         let is_led = self.scene.beside_bpf && self.direction == Direction::Outbound && self.redirects()?;
         let mut questions = Vec::new();
         for kind in [Kind::Local, Kind::Broadcast, Kind::Multicast] {
@@ -158,7 +166,7 @@ impl Proof<'_> {
                     part,
                     kind,
                     process: Some(&process),
-                    interface: &interface,
+                    interface: Some(interface),
                     address: None,
                     protocol: Some(protocol),
                     port: None,
@@ -177,7 +185,7 @@ impl Proof<'_> {
                     }
                 }
                 let walk = self.ruleset.walk(from, &facts(Part::First));
-                questions.push(Question { walk, interface: interface.clone(), exempt, classes });
+                questions.push(Question { walk, exempt, classes });
             }
         }
         Ok(questions)
@@ -273,27 +281,43 @@ impl Proof<'_> {
         ids.into_iter().chain([None]).collect()
     }
 
-    fn addresses(&self, question: &Question, identity: &Identity) -> Result<(), Counterexample> {
+    fn addresses(&self, question: &Question, askers: &Askers) -> Result<(), Counterexample> {
         let trees = |class, own| {
             let profile = self.resident.profile;
             let tree = TreeOf { profile, class, direction: self.direction, own };
             self.sim.address_spans(tree).ok_or(SILENT)
         };
         let [other, node] = question.classes;
+        // What is exempt whatever it says is so for all addresses.
+        if question.exempt.is_some()
+            && self.direction == Direction::Outbound
+            && matches!(question.walk, Walk::Ended(..))
+        {
+            let address = IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
+            let asked = Asked { question, askers, address, node: 0, exempt: question.exempt };
+            return self.ports(&asked, &mut Seen::new());
+        }
         let all = [trees(other, false)?, if node == other { Vec::new() } else { trees(node, false)? }];
         let own = [trees(other, true)?, if node == other { Vec::new() } else { trees(node, true)? }];
         let single: Vec<IpAddr> = self.resident.own.iter().chain(&self.scene.node).copied().collect();
         let mut seen = Seen::new();
+        // Addresses are asked in order.
+        let mut cursors = [[0; 2]; 2];
         for address in self.starts(question, &all, &single) {
             let flow = self.flow(address, Protocol::Tcp, 0);
             let is_node = self.scene.node.contains(&address);
             let class = usize::from(is_node && node != other);
             let trees = if flow.own { &own } else { &all };
-            let span = trees.get(class).and_then(|spans| span_of(spans, address)).ok_or(SILENT)?;
+            let cursor = cursors.get_mut(usize::from(flow.own)).and_then(|cursors| cursors.get_mut(class));
+            let (spans, cursor) = trees.get(class).zip(cursor).ok_or(SILENT)?;
+            while spans.get(*cursor).is_some_and(|span| span.last < address) {
+                *cursor += 1;
+            }
+            let span = spans.get(*cursor).filter(|span| span.first <= address).ok_or(SILENT)?;
             // What comes from an address of its own came by loopback, which nothing exempts.
             let within = self.direction == Direction::Inbound && flow.own;
             let exempt = question.exempt.filter(|_| !within);
-            let asked = Asked { question, identity, address, node: span.node, exempt };
+            let asked = Asked { question, askers, address, node: span.node, exempt };
             self.ports(&asked, &mut seen)?;
         }
         Ok(())
@@ -381,30 +405,42 @@ impl Proof<'_> {
             Walk::Asks(at) => self.ruleset.walk(at, &self.facts(asked, None, None)),
             ended @ Walk::Ended(..) => ended,
         };
+        if let Some(source) = asked.exempt {
+            return self.is_exempt(asked, walk, source);
+        }
         let mut ports = [Ports::Tree(0); 2];
         for (protocol, ports) in Protocol::ALL.into_iter().zip(&mut ports) {
             *ports = self.sim.ports(asked.node, protocol).ok_or(SILENT)?;
         }
-        if asked.exempt.is_none() && seen.contains(&(walk, ports)) {
-            return Ok(());
-        }
-        let mut is_shared = asked.exempt.is_none();
-        for (protocol, ports) in Protocol::ALL.into_iter().zip(ports) {
-            let ranges = match asked.exempt {
-                // Exemptions do not ask for ports.
-                Some(_) => vec![(PortRange::ALL, None)],
-                None => {
-                    let ranges = self.sim.port_ranges(ports).ok_or(SILENT)?;
-                    ranges.into_iter().map(|(range, decision)| (range, Some(decision))).collect()
-                }
-            };
-            for port in self.port_starts(walk, &ranges) {
-                let decided = ranges.iter().find(|(range, _)| range.contains(port)).ok_or(SILENT)?.1;
-                is_shared &= self.one(asked, walk, (protocol, port), decided)?;
+        if let Some(items) = seen.get(&(walk, ports)) {
+            let is_so = |&(up, prefix): &(u8, Prefix)| self.item(asked.node, up) == Some(prefix);
+            if items.iter().all(is_so) {
+                return Ok(());
             }
         }
-        if is_shared {
-            seen.insert((walk, ports));
+        let mut items = BTreeSet::new();
+        for (protocol, ports) in Protocol::ALL.into_iter().zip(ports) {
+            let ranges = self.sim.port_ranges(ports).ok_or(SILENT)?;
+            for port in self.port_starts(walk, &ranges) {
+                let (_, decision) = ranges.iter().find(|(range, _)| range.contains(port)).ok_or(SILENT)?;
+                let Decision { verdict, source, up } = *decision;
+                let item = self.item(asked.node, up).ok_or(SILENT)?;
+                if self.one(asked, walk, (protocol, port), Expected { verdict, source, item })? {
+                    items.insert((up, item));
+                }
+            }
+        }
+        seen.insert((walk, ports), items);
+        Ok(())
+    }
+
+    /// Holds for all ports what an exemption does.
+    fn is_exempt(&self, asked: &Asked<'_>, walk: Walk, source: SourceId) -> Result<(), Counterexample> {
+        let expected = Expected { verdict: Verdict::Excluded, source, item: Prefix::Any };
+        for protocol in Protocol::ALL {
+            for port in self.port_starts(walk, &[(PortRange::ALL, ())]) {
+                self.one(asked, walk, (protocol, port), expected)?;
+            }
         }
         Ok(())
     }
@@ -420,72 +456,72 @@ impl Proof<'_> {
         starts
     }
 
-    const fn facts<'f>(
+    const fn facts(
         &self,
-        asked: &'f Asked<'_>,
+        asked: &Asked<'_>,
         protocol: Option<Protocol>,
         port: Option<u16>,
-    ) -> Facts<'f> {
+    ) -> Facts<'static> {
         Facts {
             direction: self.direction,
             part: Part::First,
             kind: Kind::Local,
             // What depends on the process is asked before addresses are, else this would prove too little.
             process: None,
-            interface: asked.question.interface.as_str(),
+            interface: None,
             address: Some(asked.address),
             protocol,
             port,
         }
     }
 
-    /// Asks about one flow. Whether the answer is the same for all nodes with these ports.
+    /// Asks about one flow, by each interface. Whether its item is counted on its own.
     fn one(
         &self,
         asked: &Asked<'_>,
         walk: Walk,
         (protocol, port): (Protocol, u16),
-        decided: Option<Decision>,
+        Expected { verdict, source, item }: Expected,
     ) -> Result<bool, Counterexample> {
-        let wrong = |what| {
-            let flow = self.flow(asked.address, protocol, port);
-            Err(self.wrong(flow, asked.identity, what))
-        };
-        let end = match walk {
-            Walk::Asks(at) => self.ruleset.walk(at, &self.facts(asked, Some(protocol), Some(port))),
-            ended @ Walk::Ended(..) => ended,
-        };
-        let Walk::Ended(ended, counted) = end else {
-            return wrong("the ruleset asks what no flow has");
-        };
-        let Some(counted) = counted.and_then(|counted| self.ruleset.counter(counted)) else {
-            return wrong("nothing is counted");
-        };
-        let (verdict, source, item) = match (decided, asked.exempt) {
-            (Some(Decision { verdict, source, up }), None) => {
-                (verdict, source, self.item(asked.node, up).ok_or(SILENT)?)
-            }
-            (_, Some(source)) => (Verdict::Excluded, source, mesh_bpf::prefix::Prefix::Any),
-            (None, None) => return wrong("the tables decide nothing"),
-        };
         let hash = self.sources.get(source.0 as usize).ok_or(SILENT)?.hash;
-        let (is_shared, key) = match counted.kind {
-            CounterKind::Item => (false, counter_key(hash, item)),
-            CounterKind::Source => (true, hash),
-        };
-        if counted.key != key {
-            return wrong("another item is credited");
+        let mut is_single = false;
+        for interface in &asked.askers.interfaces {
+            let wrong = |what| {
+                let flow = self.flow(asked.address, protocol, port);
+                let interface = Some(interface.clone());
+                Err(self.wrong(flow, &Identity { interface, ..asked.askers.identity.clone() }, what))
+            };
+            let end = match walk {
+                Walk::Asks(at) => {
+                    let facts = self.facts(asked, Some(protocol), Some(port));
+                    self.ruleset.walk(at, &Facts { interface: Some(interface), ..facts })
+                }
+                ended @ Walk::Ended(..) => ended,
+            };
+            let Walk::Ended(ended, counted) = end else {
+                return wrong("the ruleset asks what no flow has");
+            };
+            let Some(counted) = counted.and_then(|counted| self.ruleset.counter(counted)) else {
+                return wrong("nothing is counted");
+            };
+            let key = match counted.kind {
+                CounterKind::Item => counter_key(hash, item),
+                CounterKind::Source => hash,
+            };
+            is_single |= counted.kind == CounterKind::Item;
+            if counted.key != key {
+                return wrong("another item is credited");
+            }
+            // What is exempt is not offered, and who receives what the host sends to itself is not known when it is bound.
+            let is_offered = asked.exempt.is_none() && self.resident.cgroup.is_none();
+            if !self.is_right(ended, verdict, protocol, interface == LOOPBACK && is_offered) {
+                return wrong("the ruleset decides otherwise than the tables");
+            }
         }
-        // What is exempt is not offered, and who receives what the host sends to itself is not known when it is bound.
-        let is_offered = asked.exempt.is_none() && self.resident.cgroup.is_none();
-        let stays = asked.question.interface == LOOPBACK && is_offered;
-        if !self.is_right(ended, verdict, protocol, stays) {
-            return wrong("the ruleset decides otherwise than the tables");
-        }
-        Ok(is_shared)
+        Ok(is_single)
     }
 
-    fn item(&self, node: u32, up: u8) -> Option<mesh_bpf::prefix::Prefix> {
+    fn item(&self, node: u32, up: u8) -> Option<Prefix> {
         let mut at = node;
         for _ in 0..up {
             at = self.sim.node(at)?.1?;
@@ -515,7 +551,7 @@ impl Proof<'_> {
             part: Part::First,
             kind: Kind::Local,
             process: Some(&process),
-            interface: LOOPBACK,
+            interface: Some(LOOPBACK),
             address: None,
             protocol: None,
             port: None,
@@ -530,15 +566,17 @@ impl Proof<'_> {
 /// A stretch of addresses that is asked about.
 struct Asked<'a> {
     question: &'a Question,
-    identity: &'a Identity,
+    askers: &'a Askers,
     address: IpAddr,
     /// The node that serves it.
     node: u32,
     exempt: Option<SourceId>,
 }
 
-/// The stretch that an address lies in. Addresses of IPv4 are before those of IPv6 in both orders.
-fn span_of(spans: &[AddressSpan], address: IpAddr) -> Option<AddressSpan> {
-    let after = spans.partition_point(|span| span.first <= address);
-    spans.get(after.checked_sub(1)?).copied().filter(|span| address <= span.last)
+/// What must come of a flow.
+#[derive(Clone, Copy)]
+struct Expected {
+    verdict: Verdict,
+    source: SourceId,
+    item: Prefix,
 }

@@ -1,5 +1,7 @@
 //! What a policy asks for and nftables cannot do: such a policy is refused, and not decided otherwise.
 
+use std::collections::BTreeSet;
+
 use mesh_bpf::abi;
 use mesh_bpf::flow::{Direction, Protocol, Verdict};
 use mesh_bpf::image::{Decision, ProfileId, Source};
@@ -89,22 +91,16 @@ pub(crate) fn decisions(
     profile: ProfileId,
     direction: Direction,
 ) -> Result<Vec<Decision>, Damaged> {
-    let mut tables = Vec::new();
+    let mut tables = BTreeSet::new();
     for class in 0..=sim.classes(profile, direction).ok_or(SILENT)? {
         for own in [false, true] {
             let tree = TreeOf { profile, class, direction, own };
-            let mut last = None;
             for span in sim.address_spans(tree).ok_or(SILENT)? {
-                let ports = Protocol::ALL.map(|protocol| sim.ports(span.node, protocol));
-                if last != Some(ports) {
-                    tables.extend(ports.into_iter().flatten());
-                    last = Some(ports);
-                }
+                tables
+                    .extend(Protocol::ALL.into_iter().filter_map(|protocol| sim.ports(span.node, protocol)));
             }
         }
     }
-    tables.sort();
-    tables.dedup();
     let mut found = Vec::new();
     for table in tables {
         let ranges = sim.port_ranges(table).ok_or(SILENT)?;

@@ -25,21 +25,24 @@ const MULTI: u16 = 2;
 /// If the kernel does not answer.
 pub fn obey<'b>(netns: &Netns, pieces: impl Iterator<Item = &'b [u8]>) -> io::Result<(u32, i32)> {
     let pieces: Vec<&[u8]> = pieces.collect();
-    netns.run(|| {
-        let socket = netfilter()?;
-        set_socket_send_buffer_size_force(
-            &socket,
-            pieces.iter().map(|piece| piece.len()).sum::<usize>() * 2,
-        )?;
-        let parts: Vec<IoSlice<'_>> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
-        sendmsg(&socket, &parts, &mut SendAncillaryBuffer::default(), SendFlags::empty())?;
-        let answer = receive(&socket)?;
-        let number = |at: usize| answer.get(at..).and_then(<[u8]>::first_chunk).copied();
-        let (Some(sequence), Some(error)) = (number(8), number(16)) else {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        };
-        Ok((u32::from_ne_bytes(sequence), -i32::from_ne_bytes(error)))
-    })?
+    netns.run(|| obey_here(&pieces))?
+}
+
+/// The same in the namespace of the calling thread.
+///
+/// # Errors
+/// As [`obey`].
+pub fn obey_here(pieces: &[&[u8]]) -> io::Result<(u32, i32)> {
+    let socket = netfilter()?;
+    set_socket_send_buffer_size_force(&socket, pieces.iter().map(|piece| piece.len()).sum::<usize>() * 2)?;
+    let parts: Vec<IoSlice<'_>> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
+    sendmsg(&socket, &parts, &mut SendAncillaryBuffer::default(), SendFlags::empty())?;
+    let answer = receive(&socket)?;
+    let number = |at: usize| answer.get(at..).and_then(<[u8]>::first_chunk).copied();
+    let (Some(sequence), Some(error)) = (number(8), number(16)) else {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    };
+    Ok((u32::from_ne_bytes(sequence), -i32::from_ne_bytes(error)))
 }
 
 /// Sends a request, and gives back its answer to the end: one datagram behind the other.
@@ -47,20 +50,26 @@ pub fn obey<'b>(netns: &Netns, pieces: impl Iterator<Item = &'b [u8]>) -> io::Re
 /// # Errors
 /// If the kernel does not answer.
 pub fn ask(netns: &Netns, request: &[u8]) -> io::Result<Vec<u8>> {
-    netns.run(|| {
-        let socket = netfilter()?;
-        send(&socket, request, SendFlags::empty())?;
-        let mut all = Vec::new();
-        loop {
-            let datagram = receive(&socket)?;
-            let ends =
-                messages(&datagram).any(|(kind, flags)| [ERROR, DONE].contains(&kind) || flags & MULTI == 0);
-            all.extend(datagram);
-            if ends {
-                return Ok(all);
-            }
+    netns.run(|| ask_here(request))?
+}
+
+/// The same in the namespace of the calling thread.
+///
+/// # Errors
+/// As [`ask`].
+pub fn ask_here(request: &[u8]) -> io::Result<Vec<u8>> {
+    let socket = netfilter()?;
+    send(&socket, request, SendFlags::empty())?;
+    let mut all = Vec::new();
+    loop {
+        let datagram = receive(&socket)?;
+        let ends =
+            messages(&datagram).any(|(kind, flags)| [ERROR, DONE].contains(&kind) || flags & MULTI == 0);
+        all.extend(datagram);
+        if ends {
+            return Ok(all);
         }
-    })?
+    }
 }
 
 fn netfilter() -> io::Result<OwnedFd> {

@@ -7,12 +7,13 @@ use mesh_bpf::flow::Protocol;
 use mesh_bpf::image::Decision;
 use mesh_bpf::pack::Ports;
 use mesh_bpf::ports::PortRange;
+use mesh_bpf::prefix::Prefix;
 use mesh_bpf::sim::{AddressSpan, TreeOf};
 use mesh_bpf::tables::Damaged;
 
 use super::builder::goto;
 use super::exact::item;
-use super::lowering::{Lowering, Outcome, Targets};
+use super::lowering::{Lowering, Outcome, Shared, Targets};
 use crate::ruleset::{Action, ChainId, Element, Family, Key, Match, Rule};
 use crate::scene::Resident;
 use crate::unsupported::SILENT;
@@ -76,18 +77,22 @@ impl Lowering<'_> {
         for (protocol, ports) in Protocol::ALL.into_iter().zip(&mut ports) {
             *ports = self.sim.ports(node, protocol).ok_or(SILENT)?;
         }
-        let is_shared = ports
-            .iter()
-            .flat_map(|&ports| self.exact.ranges(ports))
-            .all(|(_, decision)| !self.exact.is_exact(decision.source));
-        let known = targets.by_ports.get(&ports).copied().filter(|_| is_shared);
+        let is_so = |&(up, prefix): &(u8, Prefix)| item(self.sim, node, up) == Some(prefix);
+        let known = targets.by_ports.get(&ports).filter(|shared| shared.items.iter().all(is_so));
         let chain = match known {
-            Some(chain) => chain,
-            None => self.by_protocol(node, ports, targets)?,
+            Some(shared) => shared.chain,
+            None => {
+                let chain = self.by_protocol(node, ports, targets)?;
+                let mut items = Vec::new();
+                for &(source, up) in ports.iter().flat_map(|&ports| self.exact.decided(ports)) {
+                    if self.exact.is_exact(source) {
+                        items.push((up, item(self.sim, node, up).ok_or(SILENT)?));
+                    }
+                }
+                targets.by_ports.insert(ports, Shared { items, chain });
+                chain
+            }
         };
-        if is_shared {
-            targets.by_ports.insert(ports, chain);
-        }
         *targets.by_node.get_mut(node as usize).ok_or(SILENT)? = Some(chain);
         Ok(chain)
     }

@@ -27,7 +27,14 @@ pub(super) struct Exact {
 }
 
 /// Tables of ports that were read.
-type Read = BTreeMap<Ports, Vec<(PortRange, Decision)>>;
+type Read = BTreeMap<Ports, PortTable>;
+
+/// One of them.
+struct PortTable {
+    ranges: Vec<(PortRange, Decision)>,
+    /// The sources in it, each with the steps to its items: once.
+    decided: Vec<(SourceId, u8)>,
+}
 
 impl Exact {
     /// Looks at every node that anybody in the scene is decided by.
@@ -43,14 +50,14 @@ impl Exact {
                 }
                 for protocol in Protocol::ALL {
                     let ports = sim.ports(span.node, protocol).ok_or(SILENT)?;
-                    for &(_, decision) in ranges(&mut read, sim, ports)? {
-                        if together.contains(&decision.source) {
+                    for &(source, up) in &table(&mut read, sim, ports)?.decided {
+                        if together.contains(&source) {
                             continue;
                         }
-                        let of = items.entry(decision.source).or_default();
-                        of.insert(item(sim, span.node, decision.up).ok_or(SILENT)?);
+                        let of = items.entry(source).or_default();
+                        of.insert(item(sim, span.node, up).ok_or(SILENT)?);
                         if of.len() > ITEMS {
-                            together.insert(decision.source);
+                            together.insert(source);
                         }
                     }
                 }
@@ -61,7 +68,12 @@ impl Exact {
 
     /// A table that was read.
     pub(super) fn ranges(&self, ports: Ports) -> &[(PortRange, Decision)] {
-        self.tables.get(&ports).map_or(&[], Vec::as_slice)
+        self.tables.get(&ports).map_or(&[], |table| &table.ranges)
+    }
+
+    /// The sources in a table that was read, with the steps to their items.
+    pub(super) fn decided(&self, ports: Ports) -> &[(SourceId, u8)] {
+        self.tables.get(&ports).map_or(&[], |table| &table.decided)
     }
 
     /// Whether the items of a source are counted one by one.
@@ -70,14 +82,15 @@ impl Exact {
     }
 }
 
-fn ranges<'r>(
-    read: &'r mut Read,
-    sim: &Sim<'_>,
-    ports: Ports,
-) -> Result<&'r [(PortRange, Decision)], Damaged> {
+fn table<'r>(read: &'r mut Read, sim: &Sim<'_>, ports: Ports) -> Result<&'r PortTable, Damaged> {
     Ok(match read.entry(ports) {
         Entry::Occupied(entry) => entry.into_mut(),
-        Entry::Vacant(entry) => entry.insert(sim.port_ranges(ports).ok_or(SILENT)?),
+        Entry::Vacant(entry) => {
+            let ranges = sim.port_ranges(ports).ok_or(SILENT)?;
+            let decided: BTreeSet<_> =
+                ranges.iter().map(|(_, decision)| (decision.source, decision.up)).collect();
+            entry.insert(PortTable { ranges, decided: decided.into_iter().collect() })
+        }
     })
 }
 

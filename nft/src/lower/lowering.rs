@@ -40,7 +40,13 @@ pub(super) struct Targets {
     /// Where what goes straight is offered, if it stays in the namespace.
     pub(super) within: Option<ChainId>,
     pub(super) by_node: Vec<Option<ChainId>>,
-    pub(super) by_ports: BTreeMap<[Ports; 2], ChainId>,
+    pub(super) by_ports: BTreeMap<[Ports; 2], Shared>,
+}
+
+/// A chain of nodes with equal ports, and the items that it counts one by one: how many steps above the node each is.
+pub(super) struct Shared {
+    pub(super) items: Vec<(u8, Prefix)>,
+    pub(super) chain: ChainId,
 }
 
 impl Targets {
