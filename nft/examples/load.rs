@@ -1,7 +1,7 @@
 //! What `bench/nft` measures: a policy of many prefixes as a ruleset, loaded in the namespace of the caller.
 //!
-//! `load pack PREFIXES FILE [CHANGE]` writes the artifact of a policy, `load FILE` loads one in place of what is there, and
-//! prints what took how many microseconds.
+//! `load pack PREFIXES FILE [changed]` writes the artifact of a policy. `load FILE` loads one in place of what is there, `load OLD
+//! FILE` changes the elements that differ; both print what took how many microseconds.
 
 #![expect(clippy::disallowed_types, reason = "the crate does not measure; this does")]
 #![expect(clippy::disallowed_methods, reason = "the crate reads no files; this does")]
@@ -24,7 +24,8 @@ fn main() -> Tested {
     match words.as_slice() {
         ["pack", prefixes, file] => pack(prefixes.parse()?, file, false),
         ["pack", prefixes, file, "changed"] => pack(prefixes.parse()?, file, true),
-        [file] => load(file),
+        [file] => load(file, None),
+        [old, file] => load(file, Some(old)),
         _ => Err("usage: load FILE, or load pack PREFIXES FILE [changed]".into()),
     }
 }
@@ -47,16 +48,23 @@ fn pack(prefixes: u32, file: &str, changed: bool) -> Tested {
     Ok(fs::write(file, artifact::encode(&compiled.tables))?)
 }
 
-fn load(file: &str) -> Tested {
+fn load(file: &str, old: Option<&str>) -> Tested {
     let mut last = Instant::now();
     let mut took = |what: &str| {
         println!("{what} {}", last.elapsed().as_micros());
         last = Instant::now();
     };
+    let mut before = None;
+    if let Some(old) = old {
+        let (tables, _) = artifact::decode(&fs::read(old)?)?;
+        let ruleset = lower(&tables, &scene())?;
+        let marker = Marker { generation: 1, tables: [0; 8], ruleset: ruleset.digest(), paused: false };
+        before = Some((ruleset, marker));
+        took("what was");
+    }
     let (tables, _) = artifact::decode(&fs::read(file)?)?;
     took("read");
-    let resident = Resident { profile: ProfileId(0), ..Resident::default() };
-    let scene = Scene { residents: vec![resident], ..Scene::default() };
+    let scene = scene();
     let ruleset = lower(&tables, &scene)?;
     took("lower");
     prove(&tables, &scene, &ruleset)?;
@@ -69,11 +77,24 @@ fn load(file: &str) -> Tested {
     let chains = decode::chains(&ask_here(&request::chains())?, &table)?;
     let sets = decode::sets(&ask_here(&request::sets(&table))?, &table).unwrap_or_default();
     took("look");
-    let batch = ruleset.replace(&table, &marker, &Held { chains, sets });
-    drop(ruleset);
+    let held = Held { chains, sets };
+    let batch = match &before {
+        Some((old, old_marker)) => {
+            let old = (old, old_marker);
+            ruleset.change(&table, &marker, old, &held).ok_or("more than elements differs")?
+        }
+        None => ruleset.replace(&table, &marker, &held),
+    };
+    drop((ruleset, before));
     took("write");
     let pieces: Vec<&[u8]> = batch.chunks().collect();
     let (_, error) = obey_here(&pieces)?;
     took("kernel");
     if error == 0 { Ok(()) } else { Err(std::io::Error::from_raw_os_error(error).into()) }
+}
+
+/// A pod of the only workload.
+fn scene() -> Scene {
+    let resident = Resident { profile: ProfileId(0), ..Resident::default() };
+    Scene { residents: vec![resident], ..Scene::default() }
 }

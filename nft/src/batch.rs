@@ -13,7 +13,7 @@ use crate::encode::message::{ACK, BEGIN, END, Message, SUBSYSTEM};
 use crate::encode::{self, BASE, Names};
 use crate::held::{Held, TableName};
 use crate::marker::Marker;
-use crate::ruleset::{Action, ChainId, Counter, MapId, Match, Rule, Ruleset};
+use crate::ruleset::{Action, ChainId, Counter, Element, Map, MapId, Match, Rule, Ruleset};
 
 /// Messages to be sent as one datagram.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -191,13 +191,7 @@ impl<S: Sink> Writer<S> {
             let name = names.map(id);
             let number = id.0.saturating_add(1);
             self.put(Step::Map(name.clone()), |message| encode::new_map(message, table, &name, number, map));
-            let mut message = std::mem::take(&mut self.message);
-            encode::new_elements(&mut message, (table, &name), (names, map), |message| {
-                std::mem::swap(&mut self.message, message);
-                self.written(Step::Elements(name.clone()));
-                std::mem::swap(&mut self.message, message);
-            });
-            self.message = message;
+            self.elements((table, &name, true), (names, map), map.elements());
         }
         for (id, chain) in (0..).map(ChainId).zip(&ruleset.chains) {
             let name = names.chain(id);
@@ -205,6 +199,24 @@ impl<S: Sink> Writer<S> {
                 self.rule((table, &name), names, &ruleset.counters, rule);
             }
         }
+    }
+
+    /// Adds elements to a map, or takes them away.
+    fn elements(
+        &mut self,
+        at: (&TableName, &str, bool),
+        of: (Names, &Map),
+        elements: impl Iterator<Item = Element<u128>>,
+    ) {
+        let (_, name, is) = at;
+        let mut message = std::mem::take(&mut self.message);
+        encode::put_elements(&mut message, at, of, elements, |message| {
+            std::mem::swap(&mut self.message, message);
+            let step = Step::Elements(name.to_owned());
+            self.written(if is { step } else { Step::Delete(step.into()) });
+            std::mem::swap(&mut self.message, message);
+        });
+        self.message = message;
     }
 
     /// What the base chains have; those that are there are emptied, those that are not are made.
@@ -278,6 +290,48 @@ impl Ruleset {
             writer.marker((table, held), marker);
             writer.old(table, held, marker);
         })
+    }
+
+    /// Loads it in place of a ruleset that is loaded and differs from it in elements of maps alone: these are added and taken
+    /// away, and all else stays. None where more differs, or the table does not hold what is said: [`Self::replace`] does it
+    /// then. A prefix more or less in a list of 100,000 is such a change.
+    #[must_use]
+    pub fn change(
+        &self,
+        table: &TableName,
+        marker: &Marker,
+        (old, old_marker): (&Self, &Marker),
+        held: &Held,
+    ) -> Option<Batch> {
+        let suffix = held.only_suffix()?;
+        let is_loaded = held.has(&old_marker.name())
+            && !old_marker.paused
+            && held.sets.len() == old.maps.len()
+            && held.chains.len() == old.chains.len() + BASE.len() + 1;
+        let is_alike = |(one, other): (&Map, &Map)| (one.key, one.interval) == (other.key, other.interval);
+        let differs_in_elements = self.base.is_some()
+            && (&self.base, &self.chains, &self.counters) == (&old.base, &old.chains, &old.counters)
+            && self.maps.len() == old.maps.len()
+            && self.maps.iter().zip(&old.maps).all(is_alike);
+        if !(is_loaded && differs_in_elements) {
+            return None;
+        }
+        let names = Names { suffix };
+        Some(batch(|writer| {
+            writer.put(Step::Table, |message| encode::new_table(message, table));
+            for (id, (new, old)) in (0..).map(MapId).zip(self.maps.iter().zip(&old.maps)) {
+                let name = names.map(id);
+                writer.elements((table, &name, false), (names, old), old.without(new));
+                writer.elements((table, &name, true), (names, new), new.without(old));
+            }
+            writer.marker((table, held), marker);
+            if old_marker != marker {
+                let name = old_marker.name();
+                writer.put(Step::Delete(Step::Chain(name.clone()).into()), |message| {
+                    encode::delete_chain(message, table, &name);
+                });
+            }
+        }))
     }
 
     /// A digest of all that would be loaded, which is the same for equal rulesets. For [`Marker::ruleset`].

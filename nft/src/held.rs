@@ -46,6 +46,14 @@ impl Held {
         self.chains.iter().find_map(|name| crate::Marker::parse(name))
     }
 
+    /// The number that all names of chains and maps of a ruleset end with. None where they do not, or there are none.
+    pub(crate) fn only_suffix(&self) -> Option<u32> {
+        let of = |kind: char| move |name: &String| name.strip_prefix(kind)?.split_once('_')?.1.parse().ok();
+        let mut found = self.chains.iter().filter_map(of('c')).chain(self.sets.iter().filter_map(of('m')));
+        let suffix: u32 = found.next()?;
+        found.all(|other: u32| other == suffix).then_some(suffix)
+    }
+
     /// A number that no name ends with.
     pub(crate) fn free_suffix(&self) -> u32 {
         let names = || self.chains.iter().chain(&self.sets);

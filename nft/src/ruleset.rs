@@ -238,6 +238,15 @@ impl Map {
         }
     }
 
+    /// Those of its elements that another map has not: both are in order.
+    pub(crate) fn without(&self, other: &Self) -> impl Iterator<Item = Element<u128>> {
+        let mut others = other.elements().peekable();
+        self.elements().filter(move |element| {
+            while others.next_if(|other| other < element).is_some() {}
+            others.peek() != Some(element)
+        })
+    }
+
     /// The chain of a key.
     pub(crate) fn find(&self, key: u128) -> Option<ChainId> {
         let after = match &self.elements {

@@ -28,6 +28,7 @@ pub(crate) mod kind {
     pub(crate) const GET_SET: u8 = 10;
     pub(crate) const DELETE_SET: u8 = 11;
     pub(crate) const NEW_ELEMENTS: u8 = 12;
+    pub(crate) const DELETE_ELEMENTS: u8 = 14;
     pub(crate) const NEW_GENERATION: u8 = 15;
     pub(crate) const GET_GENERATION: u8 = 16;
     pub(crate) const NEW_OBJECT: u8 = 18;
@@ -143,17 +144,21 @@ const fn is_network_order(key: KeyType) -> bool {
     matches!(key, KeyType::Address(_) | KeyType::Port)
 }
 
-/// Messages with the elements of a map, each handed over when it is full.
-pub(crate) fn new_elements(
+/// Messages that add elements to a map, or take them away, each handed over when it is full.
+pub(crate) fn put_elements(
     message: &mut Message,
-    (table, name): (&TableName, &str),
+    (table, name, is): (&TableName, &str, bool),
     (names, map): (Names, &Map),
+    elements: impl Iterator<Item = Element<u128>>,
     mut done: impl FnMut(&mut Message),
 ) {
     let len = map.key.len();
-    let mut elements = map.elements().peekable();
+    let mut elements = elements.peekable();
     while elements.peek().is_some() {
-        message.begin(kind::NEW_ELEMENTS, message::CREATE);
+        match is {
+            true => message.begin(kind::NEW_ELEMENTS, message::CREATE),
+            false => message.begin(kind::DELETE_ELEMENTS, 0),
+        }
         message.text(1, table.as_str());
         message.text(2, name);
         let start = message.open(3);

@@ -2,9 +2,11 @@
 
 use mesh_nft::{Marker, Ruleset, batch};
 use mesh_testbed::kernel_test as test;
-use mesh_testbed::{Client, Failure, Stream, Tested, tool};
+use mesh_testbed::{Client, Failure, Netns, Stream, Tested, tool};
 
-use crate::fixtures::{OWN, Policy, Seen, Stage, address, counts, generation, held, list, load, send, table};
+use crate::fixtures::{
+    OWN, Policy, Seen, Stage, address, counts, generation, held, list, load, marker, send, table,
+};
 
 fn ruleset(rules: &str) -> Result<Ruleset, Failure> {
     let text = format!(
@@ -180,5 +182,48 @@ fn counters_that_nothing_counts_with_can_be_dropped() -> Tested {
     assert!(!old.is_empty());
     send(&stage.pair.client, &batch::drop_counters(&table(), &old))?;
     assert_eq!(counts(&stage.pair.client)?.len(), now.ruleset.counters().len());
+    Ok(())
+}
+
+#[test]
+fn elements_alone_are_changed_in_place() -> Tested {
+    let (stage, fresh) = (Stage::new()?, Netns::new()?);
+    // A rule of so many prefixes is counted as a whole, so that one more is no chain of its own.
+    let many: String = (0..70).map(|at| format!(", 10.100.{}.0/24", at * 2)).collect();
+    let rules =
+        |to: &str| ruleset(&format!("redirect outbound -> 15001\nexclude outbound tcp 80 to {to}{many}"));
+    let mut loaded = load(&stage.pair.client, 1, rules("10.0.3.9, 10.7.0.0/16, fd10:1::/32")?)?;
+    for (generation, to) in (2..).zip([
+        "10.0.3.9, 10.9.0.0/16, fd10:1::/32",
+        "10.0.3.8, 10.0.3.9, 10.0.3.10, fd10:1::/32",
+        "10.0.3.8, fd10:2::/32, 254.0.0.0/8, fe00::/9",
+        "10.0.3.9, 10.7.0.0/16, fd10:1::/32",
+    ]) {
+        let new = rules(to)?;
+        let marker = marker(generation, &new);
+        let old = (&loaded.ruleset, &loaded.marker);
+        let batch = new.change(&table(), &marker, old, &held(&stage.pair.client)?);
+        send(&stage.pair.client, &batch.ok_or_else(|| format!("more than elements differs: {to}"))?)?;
+        loaded = load(&fresh, generation, new)?;
+        let mut listed = [list(&stage.pair.client)?, list(&fresh)?];
+        // In the second, names are made anew each time.
+        listed[1] = listed[1].replace("_1 ", "_0 ").replace("_1\n", "_0\n").replace("_1,", "_0,");
+        let [changed, fresh] = listed.map(|text| {
+            let mut words: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
+            words.sort();
+            words
+        });
+        assert_eq!(changed, fresh, "{to}");
+    }
+    assert_eq!(stage.dial(&stage.pod(), "10.0.3.9:80")?, Seen::Straight);
+    assert_eq!(stage.dial(&stage.pod(), "10.9.0.1:80")?, Seen::Redirected(15001));
+    // What is more than elements, or not what is loaded, is replaced.
+    let (other, held) = (ruleset("redirect outbound -> 15002")?, held(&stage.pair.client)?);
+    let old = (&loaded.ruleset, &loaded.marker);
+    assert!(other.change(&table(), &marker(9, &other), old, &held).is_none());
+    let unknown = Marker { generation: 77, ..loaded.marker };
+    let new = rules("10.0.3.1, 10.7.0.0/16, fd10:1::/32")?;
+    assert!(new.change(&table(), &marker(9, &new), (old.0, &unknown), &held).is_none());
+    assert!(new.change(&table(), &marker(9, &new), old, &held).is_some());
     Ok(())
 }
