@@ -7,6 +7,7 @@
 #   tables     packing, unpacking, trees and the model               mesh-bpf, then the compiler's, the laws of fuzz
 #   compiler   deciding, lowering, what a policy says, the proof     the compiler, the proof, the laws of fuzz
 #   generation a generation's life, in memory                        mesh-runtime
+#   nft        lowering to rulesets of nftables, and their proof     mesh-nft, the law of fuzz
 #
 # --sample N takes about N of the mistakes, spread evenly, others each time. ARGUMENTs choose among them as they do for
 # `cargo mutants --list`: `-f compiler/src/decide/thin.rs`, `--in-diff FILE`, `--shard 0/8`.
@@ -66,6 +67,14 @@ case $part in
             files+=(-f "bpf/src/$file.rs")
         done
         steps=("mesh-bpf:lib" "mesh-bpf:image" "${laws[@]}")
+        ;;
+    nft)
+        files=()
+        for file in judge prove ruleset scene unsupported; do
+            files+=(-f "nft/src/$file.rs")
+        done
+        files+=(-f 'nft/src/lower/**')
+        steps=("mesh-nft:lib" "mesh-fuzz:random rulesets")
         ;;
     generation)
         files=(-f 'runtime/src/generation/**' -f 'runtime/src/state/**' -f 'runtime/src/maps/**')

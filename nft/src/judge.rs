@@ -26,11 +26,20 @@ pub(crate) struct Facts<'f> {
     pub(crate) kind: Kind,
     pub(crate) process: Option<&'f Process>,
     /// The interface that it goes by.
-    pub(crate) interface: Option<&'f str>,
+    pub(crate) interface: &'f str,
     /// The other end: where an outbound packet goes to, where an inbound one comes from.
-    pub(crate) address: Option<IpAddr>,
+    pub(crate) address: Remote,
     pub(crate) protocol: Option<Protocol>,
     pub(crate) port: Option<u16>,
+}
+
+/// What is known of the address of the other end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Remote {
+    Unknown,
+    Is(IpAddr),
+    /// It was asked for, and may be no more: what is found from here on holds for many.
+    Settled,
 }
 
 /// Which part of a connection a packet is.
@@ -146,8 +155,8 @@ impl Ruleset {
             part: Part::First,
             kind: Kind::Local,
             process: Some(&process),
-            interface: Some(identity.interface.as_deref().unwrap_or(LOOPBACK)),
-            address: Some(flow.address),
+            interface: identity.interface.as_deref().unwrap_or(LOOPBACK),
+            address: Remote::Is(flow.address),
             protocol: Some(flow.protocol),
             port: Some(flow.port),
         };
@@ -253,7 +262,7 @@ fn holds(matched: &Match, facts: &Facts<'_>) -> Option<bool> {
         Match::Protocol(protocol) => facts.protocol? == *protocol,
         Match::Led(protocol, _) => facts.part == Part::Led && facts.protocol? == *protocol,
         Match::Interface { pattern, is, .. } => {
-            let name = facts.interface?;
+            let name = facts.interface;
             let covers = interface_covers(pattern, name) || (pattern == LOOPBACK && name == LOOPBACK);
             covers == *is
         }
@@ -274,10 +283,13 @@ fn found(key: Key, facts: &Facts<'_>) -> Found {
             };
             match facts.address {
                 _ if end != other => Found::Never,
-                None => Found::Unknown,
-                Some(IpAddr::V4(address)) if family == Family::V4 => Found::Key(address.to_bits().into()),
-                Some(IpAddr::V6(address)) if family == Family::V6 => Found::Key(address.to_bits()),
-                Some(_) => Found::Nothing,
+                Remote::Settled => Found::Never,
+                Remote::Unknown => Found::Unknown,
+                Remote::Is(IpAddr::V4(address)) if family == Family::V4 => {
+                    Found::Key(address.to_bits().into())
+                }
+                Remote::Is(IpAddr::V6(address)) if family == Family::V6 => Found::Key(address.to_bits()),
+                Remote::Is(_) => Found::Nothing,
             }
         }
         Key::Port(protocol) => match (facts.protocol, facts.port) {

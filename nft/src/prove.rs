@@ -20,7 +20,7 @@ use mesh_bpf::selector::LOOPBACK;
 use mesh_bpf::sim::{AddressSpan, Decided, Sim, TreeOf};
 use mesh_bpf::tables::{Damaged, Tables};
 
-use crate::judge::{At, Ended, Facts, Part, Process, Walk};
+use crate::judge::{At, Ended, Facts, Part, Process, Remote, Walk};
 use crate::ruleset::{Action, ChainId, CounterKind, Family, KeyType, Kind, Ruleset};
 use crate::scene::{Cgroup, Resident, Scene};
 use crate::unsupported::{SILENT, decisions};
@@ -112,9 +112,9 @@ struct Askers {
     interfaces: BTreeSet<String>,
 }
 
-/// What was proved of nodes with equal ports, from where the ruleset is before it asks for one: with the items that are
+/// What was proved of nodes with equal ports, from where the ruleset is, by each interface, before it asks for one: with the items that are
 /// counted one by one, each by how many steps it is above the node.
-type Seen = BTreeMap<(Walk, [Ports; 2]), BTreeSet<(u8, Prefix)>>;
+type Seen = BTreeMap<(Vec<Walk>, [Ports; 2]), BTreeSet<(u8, Prefix)>>;
 
 impl Proof<'_> {
     fn side(&self) -> Result<(), Counterexample> {
@@ -166,8 +166,8 @@ impl Proof<'_> {
                     part,
                     kind,
                     process: Some(&process),
-                    interface: Some(interface),
-                    address: None,
+                    interface,
+                    address: Remote::Unknown,
                     protocol: Some(protocol),
                     port: None,
                 };
@@ -401,18 +401,23 @@ impl Proof<'_> {
     }
 
     fn ports(&self, asked: &Asked<'_>, seen: &mut Seen) -> Result<(), Counterexample> {
-        let walk = match asked.question.walk {
-            Walk::Asks(at) => self.ruleset.walk(at, &self.facts(asked, None, None)),
+        let from = |interface| match asked.question.walk {
+            Walk::Asks(at) => {
+                let address = Remote::Is(asked.address);
+                self.ruleset.walk(at, &Facts { address, ..self.facts(interface, None, None) })
+            }
             ended @ Walk::Ended(..) => ended,
         };
+        let walks: Vec<Walk> = asked.askers.interfaces.iter().map(|interface| from(interface)).collect();
         if let Some(source) = asked.exempt {
-            return self.is_exempt(asked, walk, source);
+            return self.is_exempt(asked, &walks, source);
         }
         let mut ports = [Ports::Tree(0); 2];
         for (protocol, ports) in Protocol::ALL.into_iter().zip(&mut ports) {
             *ports = self.sim.ports(asked.node, protocol).ok_or(SILENT)?;
         }
-        if let Some(items) = seen.get(&(walk, ports)) {
+        let key = (walks, ports);
+        if let Some(items) = seen.get(&key) {
             let is_so = |&(up, prefix): &(u8, Prefix)| self.item(asked.node, up) == Some(prefix);
             if items.iter().all(is_so) {
                 return Ok(());
@@ -421,33 +426,37 @@ impl Proof<'_> {
         let mut items = BTreeSet::new();
         for (protocol, ports) in Protocol::ALL.into_iter().zip(ports) {
             let ranges = self.sim.port_ranges(ports).ok_or(SILENT)?;
-            for port in self.port_starts(walk, &ranges) {
+            for port in self.port_starts(&key.0, &ranges) {
                 let (_, decision) = ranges.iter().find(|(range, _)| range.contains(port)).ok_or(SILENT)?;
                 let Decision { verdict, source, up } = *decision;
                 let item = self.item(asked.node, up).ok_or(SILENT)?;
-                if self.one(asked, walk, (protocol, port), Expected { verdict, source, item })? {
+                if self.one(asked, &key.0, (protocol, port), Expected { verdict, source, item })? {
                     items.insert((up, item));
                 }
             }
         }
-        seen.insert((walk, ports), items);
+        seen.insert(key, items);
         Ok(())
     }
 
     /// Holds for all ports what an exemption does.
-    fn is_exempt(&self, asked: &Asked<'_>, walk: Walk, source: SourceId) -> Result<(), Counterexample> {
+    fn is_exempt(&self, asked: &Asked<'_>, walks: &[Walk], source: SourceId) -> Result<(), Counterexample> {
         let expected = Expected { verdict: Verdict::Excluded, source, item: Prefix::Any };
         for protocol in Protocol::ALL {
-            for port in self.port_starts(walk, &[(PortRange::ALL, ())]) {
-                self.one(asked, walk, (protocol, port), expected)?;
+            for port in self.port_starts(walks, &[(PortRange::ALL, ())]) {
+                self.one(asked, walks, (protocol, port), expected)?;
             }
         }
         Ok(())
     }
 
-    fn port_starts<T>(&self, walk: Walk, ranges: &[(PortRange, T)]) -> BTreeSet<u16> {
+    fn port_starts<T>(&self, walks: &[Walk], ranges: &[(PortRange, T)]) -> BTreeSet<u16> {
         let mut starts: BTreeSet<u16> = ranges.iter().map(|(range, _)| range.first).collect();
-        if let Walk::Asks(at) = walk {
+        let asks = |walk: &Walk| match *walk {
+            Walk::Asks(at) => Some(at),
+            Walk::Ended(..) => None,
+        };
+        for at in walks.iter().filter_map(asks).collect::<BTreeSet<_>>() {
             for map in self.maps_from(at).filter(|map| map.key == KeyType::Port) {
                 let ends = map.elements().flat_map(|element| [element.first, element.last.saturating_add(1)]);
                 starts.extend(ends.filter_map(|end| u16::try_from(end).ok()));
@@ -456,20 +465,21 @@ impl Proof<'_> {
         starts
     }
 
-    const fn facts(
+    const fn facts<'f>(
         &self,
-        asked: &Asked<'_>,
+        interface: &'f str,
         protocol: Option<Protocol>,
         port: Option<u16>,
-    ) -> Facts<'static> {
+    ) -> Facts<'f> {
         Facts {
             direction: self.direction,
             part: Part::First,
             kind: Kind::Local,
-            // What depends on the process is asked before addresses are, else this would prove too little.
+            // What depends on the process is asked before addresses are, and what depends on addresses before ports, else
+            // this would prove too little.
             process: None,
-            interface: None,
-            address: Some(asked.address),
+            interface,
+            address: Remote::Settled,
             protocol,
             port,
         }
@@ -479,23 +489,20 @@ impl Proof<'_> {
     fn one(
         &self,
         asked: &Asked<'_>,
-        walk: Walk,
+        walks: &[Walk],
         (protocol, port): (Protocol, u16),
         Expected { verdict, source, item }: Expected,
     ) -> Result<bool, Counterexample> {
         let hash = self.sources.get(source.0 as usize).ok_or(SILENT)?.hash;
         let mut is_single = false;
-        for interface in &asked.askers.interfaces {
+        for (interface, walk) in asked.askers.interfaces.iter().zip(walks) {
             let wrong = |what| {
                 let flow = self.flow(asked.address, protocol, port);
                 let interface = Some(interface.clone());
                 Err(self.wrong(flow, &Identity { interface, ..asked.askers.identity.clone() }, what))
             };
-            let end = match walk {
-                Walk::Asks(at) => {
-                    let facts = self.facts(asked, Some(protocol), Some(port));
-                    self.ruleset.walk(at, &Facts { interface: Some(interface), ..facts })
-                }
+            let end = match *walk {
+                Walk::Asks(at) => self.ruleset.walk(at, &self.facts(interface, Some(protocol), Some(port))),
                 ended @ Walk::Ended(..) => ended,
             };
             let Walk::Ended(ended, counted) = end else {
@@ -551,8 +558,8 @@ impl Proof<'_> {
             part: Part::First,
             kind: Kind::Local,
             process: Some(&process),
-            interface: Some(LOOPBACK),
-            address: None,
+            interface: LOOPBACK,
+            address: Remote::Unknown,
             protocol: None,
             port: None,
         };
@@ -579,4 +586,275 @@ struct Expected {
     verdict: Verdict,
     source: SourceId,
     item: Prefix,
+}
+
+#[cfg(test)]
+mod tests {
+    use mesh_bpf::image::ProfileId;
+    use mesh_compiler::compile::compile;
+    use mesh_compiler::resolve::{Location, NoImports};
+
+    use super::*;
+    use crate::lower::lower;
+    use crate::ruleset::{Counter, Element, Elements, Match, Rule};
+
+    const POLICY: &str = r#"
+exempt uid 1500-1510
+exempt gid 7
+exempt cgroup "/sidecar"
+exempt interface "net*"
+redirect outbound any -> 15001
+redirect inbound tcp -> 15003
+
+mesh m {
+    workload a { address 10.42.0.0/16 }
+    exclude outbound tcp 3306 to 10.0.0.0/8, fd00::/8
+    deny outbound tcp 5000-6000
+    deny outbound udp 80
+    deny inbound tcp 81 from 10.0.0.0/8, fd00::/8, 10.42.0.7
+    deny inbound udp 53
+    exclude outbound tcp 22 as uid 1000-1999
+    deny outbound tcp 22 as gid 5
+    deny outbound tcp 23 as cgroup "/job"
+    deny outbound tcp 10250 to node
+    exclude inbound tcp 8081 from node
+}
+"#;
+
+    fn made(policy: &str) -> (Tables, Scene, Ruleset) {
+        let place = Location { key: "m.mesh".to_owned(), name: "m.mesh".to_owned() };
+        let compilation = compile(vec![(place, policy.as_bytes().to_vec())], &mut NoImports, None);
+        let tables = compilation.compiled.expect("it compiles").tables;
+        let own = ["10.42.0.7", "fd00:42::7"].map(|ip| ip.parse().unwrap()).into();
+        let resident = Resident { profile: ProfileId(0), own, cgroup: None };
+        let cgroup = |id| Cgroup { level: 1, id };
+        let scene = Scene {
+            residents: vec![resident],
+            node: ["192.168.0.1", "fd00::1"].map(|ip| ip.parse().unwrap()).into(),
+            cgroups: [("/sidecar".to_owned(), cgroup(8)), ("/job".to_owned(), cgroup(9))].into(),
+            ..Scene::default()
+        };
+        let ruleset = lower(&tables, &scene).expect("it is lowered");
+        assert_eq!(prove(&tables, &scene, &ruleset), Ok(()));
+        (tables, scene, ruleset)
+    }
+
+    /// Of changes that are made one at a time, the proof refuses each that a flow can notice; and most are such.
+    #[track_caller]
+    fn all_refused(
+        what: &str,
+        changes: Vec<(String, Ruleset)>,
+        (tables, scene, whole): (&Tables, &Scene, &Ruleset),
+    ) {
+        // Spread over all there are: each takes some milliseconds.
+        let step = changes.len() / 10 + 1;
+        let (mut refused, count) = (0, changes.len().div_ceil(step));
+        let flows = flows(scene);
+        let said = |ruleset: &Ruleset| {
+            let judge = |(flow, who): &(Flow, Identity)| ruleset.judge(scene, 0, flow, who);
+            flows.iter().map(judge).collect::<Vec<_>>()
+        };
+        let other = said(whole);
+        for (place, changed) in changes.into_iter().step_by(step) {
+            match prove(tables, scene, &changed) {
+                Err(_) => refused += 1,
+                Ok(()) => {
+                    let (one, other) = (said(&changed), said(whole));
+                    let differs =
+                        flows.iter().zip(one.iter().zip(&other)).find(|(_, (one, other))| one != other);
+                    assert_eq!(differs, None, "{what}, {place}: the proof accepts it");
+                }
+            }
+        }
+        assert!(refused * 3 > count, "{what}: {refused} of {count} are refused");
+    }
+
+    /// Flows at the bounds of all that the policy names.
+    fn flows(scene: &Scene) -> Vec<(Flow, Identity)> {
+        let ids = [None, Some(7), Some(5), Some(1000), Some(1500), Some(2000)];
+        let mut identities = Vec::new();
+        for (uid, gid) in ids.into_iter().flat_map(|uid| [None, Some(7), Some(5)].map(|gid| (uid, gid))) {
+            identities.push(Identity { uid, gid, ..Identity::default() });
+        }
+        identities.extend(
+            ["/job", "/sidecar"]
+                .map(|path| Identity { cgroup: Some(path.to_owned()), ..Identity::default() }),
+        );
+        identities.extend(
+            ["net1", "eth0", "lo"]
+                .map(|name| Identity { interface: Some(name.to_owned()), ..Identity::default() }),
+        );
+        let addresses = [
+            "9.255.255.255",
+            "10.0.0.0",
+            "10.42.0.7",
+            "10.255.255.255",
+            "11.0.0.0",
+            "127.0.0.1",
+            "192.168.0.1",
+            "fcff::1",
+            "fd00::",
+            "fd00::1",
+            "fd00:42::7",
+            "fe00::1",
+        ];
+        let mut flows = Vec::new();
+        for address in addresses.map(|ip| ip.parse().unwrap()) {
+            for (direction, protocol) in
+                Direction::ALL.into_iter().flat_map(|d| Protocol::ALL.map(|p| (d, p)))
+            {
+                for port in [22, 23, 53, 80, 81, 3306, 5000, 6001, 8081, 10250] {
+                    let own = scene.residents[0].own.contains(&address);
+                    let flow = Flow { direction, protocol, address, port, own };
+                    let by = |who: &Identity| Identity { node: scene.node.contains(&address), ..who.clone() };
+                    flows.extend(identities.iter().map(|who| (flow, by(who))));
+                }
+            }
+        }
+        flows
+    }
+
+    /// The same ruleset with each of its rules changed in turn.
+    fn each_rule(of: &Ruleset, change: impl Fn(&mut Vec<Rule>, usize) -> bool) -> Vec<(String, Ruleset)> {
+        let mut all = Vec::new();
+        for chain in 0..of.chains.len() {
+            for at in 0..of.chains[chain].rules.len() {
+                let mut changed = of.clone();
+                if change(&mut changed.chains[chain].rules, at) {
+                    all.push((format!("chain {chain}, rule {at}"), changed));
+                }
+            }
+        }
+        let base = of.base.as_ref().unwrap();
+        for (hook, len) in [base.output.len(), base.prerouting.len()].into_iter().enumerate() {
+            for at in 0..len {
+                let mut changed = of.clone();
+                let base = changed.base.as_mut().unwrap();
+                let rules = if hook == 0 { &mut base.output } else { &mut base.prerouting };
+                if change(rules, at) {
+                    all.push((format!("hook {hook}, rule {at}"), changed));
+                }
+            }
+        }
+        all
+    }
+
+    /// The same with each element of its maps changed in turn.
+    fn each_element(of: &Ruleset, change: impl Fn(&mut Vec<Element<u128>>, usize)) -> Vec<(String, Ruleset)> {
+        let mut all = Vec::new();
+        for at in 0..of.maps.len() {
+            for element in 0..of.maps[at].len() {
+                let mut changed = of.clone();
+                let map = &mut changed.maps[at];
+                let mut elements: Vec<_> = map.elements().collect();
+                change(&mut elements, element);
+                *map = crate::ruleset::Map::new(map.key, map.interval, elements.into_iter());
+                all.push((format!("map {at}, element {element}"), changed));
+            }
+        }
+        all
+    }
+
+    #[test]
+    fn a_rule_that_is_missing_is_noticed() {
+        let (tables, scene, ruleset) = made(POLICY);
+        let changes = each_rule(&ruleset, |rules, at| {
+            rules.remove(at);
+            true
+        });
+        all_refused("a rule is missing", changes, (&tables, &scene, &ruleset));
+    }
+
+    #[test]
+    fn a_match_that_is_missing_is_noticed() {
+        let (tables, scene, ruleset) = made(POLICY);
+        let changes = each_rule(&ruleset, |rules, at| rules[at].matches.pop().is_some());
+        all_refused("a match is missing", changes, (&tables, &scene, &ruleset));
+    }
+
+    #[test]
+    fn another_action_is_noticed() {
+        let (tables, scene, ruleset) = made(POLICY);
+        for other in [Action::Accept, Action::Drop, Action::Reset, Action::Redirect(7), Action::Unreachable] {
+            let changes =
+                each_rule(&ruleset, |rules, at| std::mem::replace(&mut rules[at].action, other) != other);
+            all_refused("another action", changes, (&tables, &scene, &ruleset));
+        }
+    }
+
+    #[test]
+    fn a_bound_that_is_off_by_one_is_noticed() {
+        let (tables, scene, ruleset) = made(POLICY);
+        let wider =
+            each_element(&ruleset, |elements, at| elements[at].last = elements[at].last.wrapping_sub(1));
+        // An element without a key is none.
+        let wider = wider.into_iter().filter(|(_, changed)| {
+            changed.maps.iter().all(|map| map.elements().all(|element| element.first <= element.last))
+        });
+        all_refused("an end is earlier", wider.collect(), (&tables, &scene, &ruleset));
+        let changes = each_element(&ruleset, |elements, at| {
+            elements.remove(at);
+        });
+        all_refused("an element is missing", changes, (&tables, &scene, &ruleset));
+    }
+
+    #[test]
+    fn an_element_that_leads_elsewhere_is_noticed() {
+        let (tables, scene, ruleset) = made(POLICY);
+        let count = u32::try_from(ruleset.chains.len()).unwrap();
+        let changes = each_element(&ruleset, |elements, at| {
+            elements[at].chain = ChainId((elements[at].chain.0 + 1) % count);
+        });
+        all_refused("an element leads elsewhere", changes, (&tables, &scene, &ruleset));
+        let changes = each_element(&ruleset, |elements, at| elements[at].chain = ChainId(count));
+        all_refused("an element leads nowhere", changes, (&tables, &scene, &ruleset));
+    }
+
+    #[test]
+    fn another_counter_is_noticed() {
+        let (tables, scene, ruleset) = made(POLICY);
+        let mut changes = Vec::new();
+        for at in 0..ruleset.counters.len() {
+            for change in [
+                |counter: &mut Counter| counter.key ^= 1,
+                |counter: &mut Counter| {
+                    counter.kind = match counter.kind {
+                        CounterKind::Item => CounterKind::Source,
+                        CounterKind::Source => CounterKind::Item,
+                    };
+                },
+            ] {
+                let mut changed = ruleset.clone();
+                change(&mut changed.counters[at]);
+                changes.push((format!("counter {at}"), changed));
+            }
+        }
+        // An item without an address has the key of its source.
+        let (kinds, keys) = changes.into_iter().partition(|(_, changed): &(String, Ruleset)| {
+            changed.counters.iter().zip(&ruleset.counters).all(|(one, other)| one.key == other.key)
+        });
+        all_refused("a counter is another", keys, (&tables, &scene, &ruleset));
+        let kinds: Vec<(String, Ruleset)> = kinds;
+        assert!(kinds.iter().any(|(_, changed)| prove(&tables, &scene, changed).is_err()));
+    }
+
+    #[test]
+    fn a_map_of_another_type_is_noticed() {
+        let (tables, scene, ruleset) = made(POLICY);
+        let mut changes = Vec::new();
+        for at in 0..ruleset.maps.len() {
+            let mut changed = ruleset.clone();
+            changed.maps[at].elements = Elements::Wide(Vec::new());
+            changes.push((format!("map {at}"), changed));
+        }
+        all_refused("a map is empty", changes, (&tables, &scene, &ruleset));
+        let negated = each_rule(&ruleset, |rules, at| {
+            let mut interfaces = rules[at].matches.iter_mut().filter_map(|matched| match matched {
+                Match::Interface { is, .. } => Some(is),
+                _ => None,
+            });
+            interfaces.next().map(|is| *is = !*is).is_some()
+        });
+        all_refused("an interface is another", negated, (&tables, &scene, &ruleset));
+    }
 }
