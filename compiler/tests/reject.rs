@@ -62,14 +62,15 @@ fn policy(code: Code) -> PathBuf {
     Path::new(DIR).join(format!("{code}.mesh"))
 }
 
-/// Settings that a diagnostic is about, where it is about no policy.
-fn settings(code: Code) -> PathBuf {
-    Path::new(DIR).join(format!("{code}.yaml"))
+/// What is imported, where a diagnostic is about that and no policy: settings, or a listing of rules.
+fn imported(code: Code) -> Option<PathBuf> {
+    let files = ["yaml", "txt"].map(|extension| Path::new(DIR).join(format!("{code}.{extension}")));
+    files.into_iter().find(|file| file.exists())
 }
 
 /// Every code that is said of policies.
 fn of_policies() -> impl Iterator<Item = Code> {
-    Code::ALL.into_iter().filter(|&code| !settings(code).exists())
+    Code::ALL.into_iter().filter(|&code| imported(code).is_none())
 }
 
 /// The examples of a page: what is wrong, and what is right instead.
@@ -116,11 +117,11 @@ fn each_diagnostic_underlines_something_and_says_what_to_write() {
 }
 
 #[test]
-fn the_page_of_what_is_imported_shows_the_settings() {
-    for code in Code::ALL.into_iter().filter(|&code| settings(code).exists()) {
-        let shown = blocks(code, "```yaml cart.yaml\n").into_iter().chain(blocks(code, "```yaml vm.yaml\n"));
-        let written = fs::read_to_string(settings(code)).unwrap();
-        assert_eq!(shown.collect::<Vec<_>>(), [written], "{code}");
+fn the_page_of_what_is_imported_shows_it() {
+    for (code, file) in Code::ALL.into_iter().filter_map(|code| Some((code, imported(code)?))) {
+        let fences = ["```yaml cart.yaml\n", "```yaml vm.yaml\n", "```txt rules.txt\n"];
+        let shown: Vec<&str> = fences.iter().flat_map(|fence| blocks(code, fence)).collect();
+        assert_eq!(shown, [fs::read_to_string(file).unwrap()], "{code}");
     }
 }
 
