@@ -66,7 +66,7 @@ case $part in
         for file in pack unpack tree tables canonical intern sim item flow ports prefix membership; do
             files+=(-f "bpf/src/$file.rs")
         done
-        steps=("mesh-bpf:lib" "mesh-bpf:image" "${laws[@]}")
+        steps=("mesh-bpf:lib" "mesh-bpf:image" "${laws[@]}" "mesh-nft:lib" "mesh-fuzz:random rulesets")
         ;;
     nft)
         files=()

@@ -45,5 +45,8 @@ mod tests {
         assert_eq!(counter_key(1, Prefix::Any), 1);
         assert_eq!(counter_key(0x0123_4567_89ab_cdef, v4), 0x36e6_7dcf_a42c_9ca3);
         assert_eq!(counter_key(u64::MAX, v6), 0xfc49_c16f_6b8b_5e89);
+        // Bits of the address where its length and family are mixed in.
+        let wide = Prefix::V6 { bits: 0x2001_0db8_0000_ffff << 64, len: 64 };
+        assert_eq!(counter_key(0, wide), 0x040f_b6d0_ddd6_e622);
     }
 }

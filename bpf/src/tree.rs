@@ -266,6 +266,12 @@ mod tests {
     use crate::abi::{PORT_DEPTH, TREE_DEPTH};
 
     #[test]
+    fn an_index_leaves_the_bit_of_subtrees_alone() {
+        let bit = crate::abi::SPAN_SUBTREE;
+        assert_eq!([bit - 1, bit].map(|index| super::index(index as usize)), [Some(bit - 1), None]);
+    }
+
+    #[test]
     fn finds_what_a_sorted_list_says() {
         for n in [1u64, 2, 7, 8, 9, 63, 64, 65, 513, 5000] {
             let list: Vec<(u64, u32)> = (0..n).map(|i| (i * 10, u32::try_from(i).unwrap() + 7)).collect();

@@ -510,6 +510,8 @@ fn the_node_is_told_apart_in_both_directions() {
     }
     assert_eq!(port(&image, Direction::Inbound, None, false), 10);
     assert_eq!(port(&image, Direction::Inbound, None, true), 14);
+    // Where no rule says `from node`, it is one of many.
+    assert_eq!(port(&classed(), Direction::Inbound, None, true), 10);
     // Where no rule is about what a member opens, it has one class.
     let mut received = image;
     let classes = &mut received.profiles[0].classes;
@@ -541,6 +543,96 @@ fn refuses_profiles(whole: &Tables, change: &dyn Fn(&mut [abi::Profile])) -> boo
         let _ = Direction::ALL.map(|direction| sim.class_of(ProfileId(0), direction, &identity));
     }
     unpack(&tables).is_err()
+}
+
+/// Tables in which the class of a process is what comes from the node: there is a line of that number, and it is none of an
+/// outbound class.
+#[test]
+fn a_class_of_processes_is_none_of_the_node() {
+    let whole = pack(&with_node()).unwrap();
+    let from_node = 4u32;
+    let words: &[u32] = bytemuck::cast_slice(whole.get(Table::Trees).bytes());
+    let mut told = 0;
+    for at in 0..words.len() {
+        let mut damaged = words.to_vec();
+        damaged[at] = from_node;
+        let mut tables = whole.clone();
+        tables.set(Table::Trees, TableData::from_bytes(bytemuck::cast_slice(&damaged)));
+        let found = unpack(&tables).map_err(|damaged| damaged.what);
+        told += u32::from(found.is_err_and(|what| what == "it has no line for a class"));
+        let Ok(sim) = Sim::new(&tables) else { continue };
+        for (uid, gid, node) in [None, Some(7)]
+            .iter()
+            .flat_map(|uid| [None, Some(9)].map(|gid| (*uid, gid)))
+            .flat_map(|(uid, gid)| [false, true].map(|node| (uid, gid, node)))
+        {
+            let identity = Identity { uid, gid, node, ..Identity::default() };
+            let class = sim.class_of(ProfileId(0), Direction::Outbound, &identity);
+            assert!(class.is_none_or(|class| class < from_node), "{at}: {class:?}");
+        }
+    }
+    assert!(told > 0);
+}
+
+/// One profile exempts an interface, the other none.
+#[test]
+fn interfaces_are_listed_by_the_profiles_that_exempt_them() {
+    let mut image = classed();
+    image.profiles.push(Profile {
+        name: "n".into(),
+        sides: image.profiles[0].sides.clone(),
+        ..Profile::default()
+    });
+    let patterns = vec![("net*".to_owned(), SourceId(1))];
+    image.profiles[0].exempt.interfaces.clone_from(&patterns);
+    let tables = pack(&image).unwrap();
+    for membership in [Membership::of(&image), Membership::read(tables.get(Table::Names)).unwrap()] {
+        assert_eq!(membership.exempt_interfaces, [(ProfileId(0), patterns.clone())].into());
+    }
+}
+
+#[test]
+fn a_manifest_tells_the_length_of_each_table() {
+    let tables = pack(&with_node()).unwrap();
+    let manifest = Manifest::read(&tables.manifest(1, 0)).unwrap();
+    for table in [Table::Profiles, Table::Trees, Table::Ports, Table::Sources, Table::Names] {
+        let bytes = tables.get(table).bytes();
+        assert_eq!(manifest.tables[table as usize].bytes, bytes.len() as u64, "{table:?}");
+    }
+}
+
+#[test]
+fn what_is_no_image_is_refused() {
+    let malformed = |image: &MapImage| matches!(pack(image), Err(Unpackable::Malformed(_)));
+    assert!(malformed(&MapImage::default()));
+    let mut image = classed();
+    image.sources[0] = image.sources[1].clone();
+    assert!(malformed(&image));
+}
+
+/// Cells are numbered through all profiles together.
+#[test]
+fn as_many_cells_as_there_may_be_lines_fit_and_no_more() {
+    let parts = |count| (1..count).map(|part| (range_of(part, part), part)).collect();
+    let with = |profiles: u32| {
+        let mut image = classed();
+        let profile = |name: u32| {
+            let mut profile = image.profiles[0].clone();
+            profile.name = format!("m{name}");
+            profile.classes.uids = parts(2048);
+            profile.classes.gids = parts(4096);
+            profile.classes.cgroups = Vec::new();
+            profile.classes.cells = vec![0; 1 << 23];
+            profile
+        };
+        image.profiles = (0..profiles).map(profile).collect();
+        pack(&image)
+    };
+    with(2).unwrap();
+    let Err(Unpackable::OverCapacity { table: Table::Trees, needed, .. }) = with(3) else {
+        panic!("three profiles with half as many each fit")
+    };
+    assert_eq!(needed, 3 << 23);
 }
 
 #[test]
