@@ -47,6 +47,23 @@ fn step(memory: &Memory, instance: &Instance, tables: &Tables, beginning: &str) 
 }
 
 #[test]
+fn the_same_policy_again_is_told_as_it_was_also_while_it_is_paused() {
+    let (memory, instance) = machine();
+    let runtime = runtime(memory, &instance);
+    let tables = Policy::new().cgroup("/ground/not-there").redirect(80, 15001).tables();
+    let told = || {
+        let applied = runtime.apply(request(&tables)).unwrap();
+        (applied.generation, applied.paused, applied.missing_cgroups)
+    };
+    let missing = vec!["/ground/not-there".to_owned()];
+    assert_eq!(told(), (1, false, missing.clone()));
+    assert_eq!(told(), (1, false, missing.clone()));
+    runtime.pause().unwrap();
+    let (_, paused, still) = told();
+    assert_eq!((paused, still), (true, missing));
+}
+
+#[test]
 fn a_generation_is_never_built_in_the_slot_that_decides() {
     let (memory, instance) = machine();
     let runtime = runtime(memory.clone(), &instance);
