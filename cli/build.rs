@@ -52,8 +52,12 @@ fn from_git(is_debug: bool) -> Option<(String, Option<bool>)> {
             "../bpf",
             "../compiler",
             "../grammar",
+            "../import",
+            "../lsp",
+            "../nft",
             "../node",
             "../runtime",
+            "../view",
             "../Cargo.lock",
         ] {
             println!("cargo:rerun-if-changed={sources}");
