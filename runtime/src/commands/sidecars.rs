@@ -370,7 +370,7 @@ impl<S: System> Runtime<S> {
         match self.system.waiting(&file, netns) {
             Ok(sockets) => Ok(Some(WaitingSockets { sockets })),
             // It ended just now.
-            Err(cause) if matches!(cause.errno(), Some(libc::ENOENT | libc::ESTALE)) => Ok(None),
+            Err(cause) if cause.has_ended() => Ok(None),
             Err(cause) => Err(cause.into()),
         }
     }

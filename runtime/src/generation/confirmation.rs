@@ -38,6 +38,16 @@ pub(crate) fn wait_for<S: System>(
     record::write(node.system, &node.instance.confirm(), &waiting, true)
 }
 
+/// Forgets that an earlier generation was to be confirmed, now that this one is live.
+pub(crate) fn supersede<S: System>(node: Node<'_, S>, generation: u64) -> Result<()> {
+    match read(node)? {
+        Some(waiting) if waiting.generation != generation => {
+            Ok(node.system.remove(&node.instance.confirm())?)
+        }
+        _ => Ok(()),
+    }
+}
+
 pub(crate) fn read<S: System>(node: Node<'_, S>) -> Result<Option<PendingConfirmation>> {
     record::read(node.system, &node.instance.confirm())
 }

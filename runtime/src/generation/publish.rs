@@ -18,13 +18,10 @@ use crate::maps::recent;
 use crate::maps::slot::{self as slots, PerSlot};
 use crate::members::registry::{Refreshed, Registry};
 use crate::members::{files, node_addresses, reserved_ports};
-use crate::node::Node;
 use crate::state::record::{self, Record};
 use crate::system::{Prepared, System, Word};
 use crate::warning::Warning;
 
-/// Generations that the state directory remembers.
-const KEPT: usize = 20;
 /// The first apply: makes maps and loads programs. What fails here leaves nothing behind.
 pub(crate) fn publish_first<S: System>(
     session: &Session<'_, S>,
@@ -132,15 +129,10 @@ impl<S: System> Publish<'_, S> {
         let Apply { tables, lines, .. } = *self.request;
         let fill = || self.fill(generation);
         let (digest, written) = record::keep_artifact(node, tables, lines, fill)?;
-        let record = record::new(node, generation, digest, (self.request.owner, self.request.origin));
-        record::write(node.system, &node.instance.pending(), &record, true)?;
-        confirmation::wait_for(
-            node,
-            self.request.confirm_within,
-            generation,
-            self.live.map_or(0, |live| live.generation),
-        )?;
-        self.keep_placement()?;
+        let record =
+            self.request.announce(node, generation, digest, self.live.map_or(0, |live| live.generation))?;
+        // Nothing may fail once it is live.
+        record::keep_placement(node)?;
         recent::note(node, self.request.keep_decisions)?;
         let filled = node.system.clock();
         if needs_programs {
@@ -189,16 +181,6 @@ impl<S: System> Publish<'_, S> {
 
     fn is_paused(&self) -> bool {
         self.live.map_or(self.request.paused, |live| live.paused)
-    }
-
-    /// Notes where the instance is, for later commands: before anything is live, since nothing may fail after that.
-    fn keep_placement(&self) -> Result<()> {
-        let Node { system, instance } = self.session.node;
-        let (file, placement) = (instance.placement_file(), instance.placement());
-        if record::read(system, &file).ok().flatten().as_ref() == Some(&placement) {
-            return Ok(());
-        }
-        record::write(system, &file, &placement, false)
     }
 
     /// One more than the last, in the other slot.
@@ -306,16 +288,11 @@ impl<S: System> Publish<'_, S> {
         let done = (control.set(node.system, Word::Commits, commits + 1))
             .and_then(|()| control.exchange(node.system, Word::Claim, generation, 0))
             .and_then(|_| record::settle(node, record))
-            .and_then(|()| match confirmation::read(node)? {
-                Some(waiting) if waiting.generation != generation => {
-                    Ok(node.system.remove(&node.instance.confirm())?)
-                }
-                _ => Ok(()),
-            })
+            .and_then(|()| confirmation::supersede(node, generation))
             .and_then(|()| self.leave_host())
             .and_then(|()| self.reserve())
             .and_then(|()| hooks::detach_special(node, self.request.tables.get(Table::Profiles)))
-            .and_then(|()| record::prune(node, KEPT));
+            .and_then(|()| record::prune(node));
         let missing = hooks::missing(node).unwrap_or_default();
         let failed = done.err().map(|error| Warning::NotSettled((&error).into()));
         failed.into_iter().chain(gone(&missing)).collect()

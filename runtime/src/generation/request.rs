@@ -2,8 +2,12 @@
 
 use mesh_bpf::tables::Tables;
 
+use super::confirmation;
+use crate::error::Result;
+use crate::node::Node;
 use crate::owner::Owner;
-use crate::system::{Prepared, Programs};
+use crate::state::record::{self, Record};
+use crate::system::{Prepared, Programs, System};
 use crate::warning::Warning;
 
 /// A policy to make live.
@@ -61,6 +65,23 @@ impl<'a, S: Programs> Apply<'a, S> {
             origin: "apply",
             prepared: Prepared::default(),
         }
+    }
+}
+
+impl<S: Programs> Apply<'_, S> {
+    /// Notes the generation that is about to be live after `live`, and until when it waits to be confirmed: before it is, so
+    /// that neither is forgotten.
+    pub(crate) fn announce(
+        &self,
+        node: Node<'_, impl System>,
+        generation: u64,
+        digest: String,
+        live: u64,
+    ) -> Result<Record> {
+        let record = record::new(node, generation, digest, (self.owner, self.origin));
+        record::write(node.system, &node.instance.pending(), &record, true)?;
+        confirmation::wait_for(node, self.confirm_within, generation, live)?;
+        Ok(record)
     }
 }
 

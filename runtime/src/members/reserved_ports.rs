@@ -129,7 +129,7 @@ pub(crate) fn drift_of(node: Node<'_, impl System>, member: &Member) -> Result<O
     let found = match node.system.netns_setting(&netns, cookie, LIST) {
         Ok(text) => parsed(&text),
         // It ended just now.
-        Err(cause) if is_gone(&cause) => return Ok(None),
+        Err(cause) if cause.has_ended() => return Ok(None),
         Err(cause) => return Err(cause.into()),
     };
     let ports: Vec<u16> = wanted.difference(&found).copied().collect();
@@ -147,13 +147,9 @@ fn note(instance: &Instance, key: Key) -> PathBuf {
 /// A list that cannot be written keeps nobody out of the mesh: `status` tells of it. A pod that ended has none.
 fn unless_it_cannot(done: Result<()>) -> Result<()> {
     match done {
-        Err(Error::System(cause)) if is_gone(&cause) || is_read_only(&cause) => Ok(()),
+        Err(Error::System(cause)) if cause.has_ended() || is_read_only(&cause) => Ok(()),
         other => other,
     }
-}
-
-fn is_gone(cause: &SysError) -> bool {
-    matches!(cause.errno(), Some(libc::ENOENT | libc::ESTALE))
 }
 
 fn is_read_only(cause: &SysError) -> bool {

@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 
 use mesh_bpf::tables::Tables;
 
-use super::namespaces;
 use super::target::Target;
 use crate::error::{Error, Result};
 use crate::members::reserved_ports;
@@ -37,14 +36,14 @@ pub(crate) fn forget_redirected<S: System>(node: Node<'_, S>) {
 }
 
 fn forget_such<S: System>(node: Node<'_, S>, is_ours: impl Fn(&Tracked) -> bool) -> Result<()> {
-    for Target { netns, cookie, .. } in namespaces::all(node)? {
+    for Target { netns, cookie, .. } in Target::all(node)? {
         let forgotten = node.system.tracked(&netns, cookie).and_then(|mut flows| {
             flows.retain(|flow| flow.is_udp && is_ours(flow));
             node.system.forget(&netns, cookie, &flows)
         });
         match forgotten {
             // It ended just now.
-            Err(cause) if matches!(cause.errno(), Some(libc::ENOENT | libc::ESTALE)) => {}
+            Err(cause) if cause.has_ended() => {}
             forgotten => forgotten.map_err(Error::from)?,
         }
     }

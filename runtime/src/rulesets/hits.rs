@@ -7,7 +7,6 @@ use mesh_nft::Counter;
 use super::live::table;
 use super::target::Target;
 use crate::error::Result;
-use crate::members::files;
 use crate::node::Node;
 use crate::state::record;
 use crate::system::System;
@@ -51,15 +50,11 @@ pub(crate) fn forget<S: System>(node: Node<'_, S>) -> Result<()> {
 /// Counts by the keys of items. What all items of a source count together is told of the source.
 pub(crate) fn all<S: System>(node: Node<'_, S>) -> Result<BTreeMap<u64, u64>> {
     let mut all: Counts = record::read(node.system, &file(node)).ok().flatten().unwrap_or_default();
-    let mut targets: Vec<Target> = Target::host(node)?.into_iter().collect();
-    for member in files::members(node)? {
-        targets.extend(Target::of(node, &member)?);
-    }
-    for target in targets {
+    for target in Target::all(node)? {
         match node.system.packets(&target.netns, target.cookie, table(node.instance).as_str()) {
             Ok(counted) => add(&mut all, counted),
             // It ended just now.
-            Err(cause) if matches!(cause.errno(), Some(libc::ENOENT | libc::ESTALE)) => {}
+            Err(cause) if cause.has_ended() => {}
             Err(cause) => return Err(cause.into()),
         }
     }

@@ -1,7 +1,5 @@
 //! What is live, by the marker in the host's table, and the policy that it names.
 
-use std::fmt::Write;
-
 use mesh_bpf::map::Table;
 use mesh_bpf::membership::Membership;
 use mesh_bpf::tables::Tables;
@@ -73,10 +71,7 @@ fn digest<S: System>(node: Node<'_, S>, marker: &Marker) -> Result<Option<String
 
 /// The beginning of the digest that a marker has, in hexadecimal.
 pub(crate) fn beginning(marker: &Marker) -> String {
-    marker.tables.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    record::hex(&marker.tables)
 }
 
 /// Whether a record is of what a marker names.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::hits;
 use super::live::{Live, marker, table};
+use super::scene::Stage;
 use super::target::Target;
 use crate::error::{Error, Result};
 use crate::instance::Instance;
@@ -77,28 +78,21 @@ fn note(instance: &Instance, pod: Option<Key>) -> PathBuf {
     instance.members().join(format!("loaded-{whose}"))
 }
 
-/// The ruleset of a namespace, with the proof that it decides as the policy.
-pub(crate) fn lowered(tables: &Tables, scene: &Scene, target: &Target) -> Result<Ruleset> {
-    let ruleset = mesh_nft::lower(tables, scene)?;
-    mesh_nft::prove(tables, scene, &ruleset)
-        .map_err(|found| Error::Unproved { namespace: target.name.clone(), what: found.to_string() })?;
-    Ok(ruleset)
-}
-
-/// Loads a ruleset, unless it is loaded already; whether it was not. `again`: in any case.
+/// Loads a ruleset, unless it is loaded already; whether it was not. `again`: in any case. It is proved before it is sent.
 pub(crate) fn load<S: System>(
     node: Node<'_, S>,
     target: &Target,
     scene: &Scene,
-    (tables, version): (&Tables, Version),
+    (stage, version): (&Stage<'_>, Version),
     again: bool,
 ) -> Result<bool> {
-    let ruleset = lowered(tables, scene, target)?;
+    let ruleset = mesh_nft::lower(stage.tables, scene)?;
     let marker = version.marker(&ruleset);
     let name = table(node.instance);
     let held = node.system.table(&target.netns, target.cookie, name.as_str())?.unwrap_or_default();
     let is_there = held.chains.contains_key(&marker.name());
     if !is_there || again {
+        stage.prove(scene, &ruleset, &target.name)?;
         let names = names(&held);
         let batch = match version.paused {
             true => batch::pause(&name, &marker, &names),
@@ -195,7 +189,7 @@ pub(crate) fn fault<S: System>(
     if Version::of_marker(&marker) != version {
         return Ok(Some(Fault::Behind(marker.generation)));
     }
-    if !noted.as_ref().is_some_and(is_scene) && marker.ruleset != lowered(tables, scene, target)?.digest() {
+    if !noted.as_ref().is_some_and(is_scene) && marker.ruleset != mesh_nft::lower(tables, scene)?.digest() {
         return Ok(Some(Fault::Stale));
     }
     let held = node.system.table(&target.netns, target.cookie, table(node.instance).as_str())?;

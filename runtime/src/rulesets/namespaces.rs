@@ -36,13 +36,13 @@ pub(crate) fn each_pod<S: System>(
             continue;
         };
         let loaded = match stage.pod(&member)? {
-            Some(scene) => load::load(node, &target, &scene, (stage.tables, version), again),
+            Some(scene) => load::load(node, &target, &scene, (stage, version), again),
             None => load::unload(node, &target).map(|()| false),
         };
         match loaded {
             Ok(changed) => aligned.changed += usize::from(changed),
             // It ended just now.
-            Err(Error::System(cause)) if matches!(cause.errno(), Some(libc::ENOENT | libc::ESTALE)) => {
+            Err(Error::System(cause)) if cause.has_ended() => {
                 aligned.lost.push(member.name);
             }
             Err(error) => return Err(error),
@@ -62,29 +62,20 @@ pub(crate) fn align<S: System>(node: Node<'_, S>, live: &Live) -> Result<Aligned
 
 /// Stops every namespace, the host first.
 pub(crate) fn pause_all<S: System>(node: Node<'_, S>) -> Result<()> {
-    for target in all(node)? {
+    for target in Target::all(node)? {
         match load::pause(node, &target) {
-            Err(Error::System(cause)) if matches!(cause.errno(), Some(libc::ENOENT | libc::ESTALE)) => {}
+            Err(Error::System(cause)) if cause.has_ended() => {}
             paused => paused?,
         }
     }
     Ok(())
 }
 
-/// The host's namespace, and those of pods.
-pub(crate) fn all<S: System>(node: Node<'_, S>) -> Result<Vec<Target>> {
-    let mut all: Vec<Target> = Target::host(node)?.into_iter().collect();
-    for member in files::members(node)? {
-        all.extend(Target::of(node, &member)?);
-    }
-    Ok(all)
-}
-
 /// Takes the tables of all pods away.
 pub(crate) fn unload_pods<S: System>(node: Node<'_, S>) -> Result<()> {
-    for target in all(node)?.into_iter().filter(|target| target.pod.is_some()) {
+    for target in Target::all(node)?.into_iter().filter(|target| target.pod.is_some()) {
         match load::unload(node, &target) {
-            Err(Error::System(cause)) if matches!(cause.errno(), Some(libc::ENOENT | libc::ESTALE)) => {}
+            Err(Error::System(cause)) if cause.has_ended() => {}
             unloaded => unloaded?,
         }
     }

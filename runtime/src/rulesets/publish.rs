@@ -21,9 +21,6 @@ use crate::state::record::{self, Record};
 use crate::system::System;
 use crate::warning::Warning;
 
-/// Generations that the state directory remembers.
-const KEPT: usize = 20;
-
 /// One new generation.
 pub(crate) struct Publish<'a, S: System> {
     pub(crate) session: &'a Session<'a, S>,
@@ -44,14 +41,8 @@ impl<S: System> Publish<'_, S> {
         let version = Version::of(generation, request.tables, paused);
         let ready = node.system.clock();
         let (digest, ()) = record::keep_artifact(node, request.tables, request.lines, || Ok(()))?;
-        let record = record::new(node, generation, digest, (self.request.owner, self.request.origin));
-        record::write(node.system, &node.instance.pending(), &record, true)?;
-        confirmation::wait_for(
-            node,
-            self.request.confirm_within,
-            generation,
-            self.live.map_or(0, |live| live.generation),
-        )?;
+        let record =
+            self.request.announce(node, generation, digest, self.live.map_or(0, |live| live.generation))?;
         let filled = node.system.clock();
         let aligned = self.commit(&stage, version)?;
         record::mark_paused(node, paused)?;
@@ -75,16 +66,13 @@ impl<S: System> Publish<'_, S> {
     /// Whether each namespace's ruleset will decide as the policy: before anything is sent to any.
     fn prove(&self, stage: &Stage<'_>) -> Result<()> {
         let node = self.session.node;
-        let host = Target::host(node)?.ok_or(Error::HostGone)?;
-        let mut proved = vec![stage.host(node)?];
-        load::lowered(stage.tables, proved.first().unwrap_or(&Scene::default()), &host)?;
+        let prove = |scene: &Scene, target: &Target| {
+            stage.prove(scene, &mesh_nft::lower(stage.tables, scene)?, &target.name)
+        };
+        prove(&stage.host(node)?, &Target::host(node)?.ok_or(Error::HostGone)?)?;
         for member in files::members(node)? {
-            let (Some(target), Some(scene)) = (Target::of(node, &member)?, stage.pod(&member)?) else {
-                continue;
-            };
-            if !proved.contains(&scene) {
-                load::lowered(stage.tables, &scene, &target)?;
-                proved.push(scene);
+            if let (Some(target), Some(scene)) = (Target::of(node, &member)?, stage.pod(&member)?) {
+                prove(&scene, &target)?;
             }
         }
         Ok(())
@@ -97,7 +85,7 @@ impl<S: System> Publish<'_, S> {
         host.note_host(node)?;
         self.session.begins()?;
         let scene = stage.host(node)?;
-        let loaded = load::load(node, &host, &scene, (stage.tables, version), self.request.repair)
+        let loaded = load::load(node, &host, &scene, (stage, version), self.request.repair)
             .and_then(|_| each_pod(node, stage, version, self.request.repair));
         match loaded {
             Ok(mut aligned) => {
@@ -143,16 +131,11 @@ impl<S: System> Publish<'_, S> {
     fn settle(&self, generation: u64, record: &Record, stage: &Stage<'_>) -> Option<Warning> {
         let node = self.session.node;
         let done = record::settle(node, record)
-            .and_then(|()| match confirmation::read(node)? {
-                Some(waiting) if waiting.generation != generation => {
-                    Ok(node.system.remove(&node.instance.confirm())?)
-                }
-                _ => Ok(()),
-            })
+            .and_then(|()| confirmation::supersede(node, generation))
             .and_then(|()| cgroups::register(node, stage))
             .and_then(|_| reserved_ports::want(node, &reserved_ports::ports(stage.tables)))
             .and_then(|()| reserved_ports::keep_all(node, self.request.repair))
-            .and_then(|()| record::prune(node, KEPT));
+            .and_then(|()| record::prune(node));
         done.err().map(|error| Warning::NotSettled((&error).into()))
     }
 }
@@ -167,7 +150,7 @@ pub(crate) fn reapply<S: System>(session: &Session<'_, S>, live: &Live, follows:
     let host = Target::host(node)?.ok_or(Error::HostGone)?;
     let scene = stage.host(node)?;
     if load::fault(node, &host, &scene, (&live.tables, version))?.is_some() {
-        load::load(node, &host, &scene, (&live.tables, version), true)?;
+        load::load(node, &host, &scene, (&stage, version), true)?;
         changed += 1;
     }
     changed += cgroups::register(node, &stage)?;
@@ -188,7 +171,7 @@ pub(crate) fn reapply<S: System>(session: &Session<'_, S>, live: &Live, follows:
         if let Some(scene) = stage.pod(&member)?
             && load::fault(node, &target, &scene, (&live.tables, version))?.is_some()
         {
-            load::load(node, &target, &scene, (&live.tables, version), true)?;
+            load::load(node, &target, &scene, (&stage, version), true)?;
             changed += 1;
         }
     }

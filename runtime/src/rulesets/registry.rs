@@ -36,7 +36,7 @@ pub(crate) fn bring<S: System>(node: Node<'_, S>, member: &Member, live: &Live) 
     let stage = Stage::new(node, &live.tables, &live.membership)?;
     match stage.pod(member)? {
         Some(scene) => {
-            load::load(node, &target, &scene, (&live.tables, Version::of_live(live)), false)?;
+            load::load(node, &target, &scene, (&stage, Version::of_live(live)), false)?;
         }
         None => load::unload(node, &target)?,
     }
@@ -48,7 +48,7 @@ pub(crate) fn bring_host<S: System>(node: Node<'_, S>, live: &Live) -> Result<bo
     let Some(target) = Target::host(node)? else { return Ok(false) };
     let stage = Stage::new(node, &live.tables, &live.membership)?;
     let version = Version::of_live(live);
-    load::load(node, &target, &stage.host(node)?, (&live.tables, version), false)
+    load::load(node, &target, &stage.host(node)?, (&stage, version), false)
 }
 
 /// Removes an endpoint.
@@ -96,7 +96,7 @@ fn forget<S: System>(node: Node<'_, S>, key: Key) -> Result<()> {
         (Some(member), Key::Netns(_)) => match Target::of(node, member)? {
             Some(target) => match load::unload(node, &target) {
                 // It ended just now.
-                Err(Error::System(cause)) if matches!(cause.errno(), Some(libc::ENOENT | libc::ESTALE)) => {
+                Err(Error::System(cause)) if cause.has_ended() => {
                     load::forget(node, Some(key))?;
                 }
                 unloaded => unloaded?,

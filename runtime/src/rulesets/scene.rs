@@ -1,5 +1,6 @@
 //! What a ruleset depends on beside the policy: who is in a namespace, and by which numbers they are known there.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
@@ -8,9 +9,9 @@ use mesh_bpf::image::ProfileId;
 use mesh_bpf::map::Table;
 use mesh_bpf::membership::Membership;
 use mesh_bpf::tables::Tables;
-use mesh_nft::{Cgroup, Resident, Scene};
+use mesh_nft::{Cgroup, Resident, Ruleset, Scene};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::member::{Key, Member, Origin};
 use crate::members::{files, node_addresses};
 use crate::node::Node;
@@ -26,6 +27,8 @@ pub(crate) struct Stage<'a> {
     members: BTreeMap<String, Cgroup>,
     /// Paths that the policy names and that are not there.
     pub(crate) missing: Vec<String>,
+    /// What was proved already.
+    proved: RefCell<Vec<Scene>>,
 }
 
 impl<'a> Stage<'a> {
@@ -40,7 +43,20 @@ impl<'a> Stage<'a> {
         let mut missing = BTreeSet::new();
         let cgroups = found(node, membership.named_cgroups(), &mut missing)?;
         let members = found(node, members, &mut missing)?;
-        Ok(Self { tables, membership, node: own, cgroups, members, missing: missing.into_iter().collect() })
+        let (missing, proved) = (missing.into_iter().collect(), RefCell::default());
+        Ok(Self { tables, membership, node: own, cgroups, members, missing, proved })
+    }
+
+    /// Proves that the ruleset of a namespace decides as the policy; once for each scene.
+    pub(crate) fn prove(&self, scene: &Scene, ruleset: &Ruleset, namespace: &str) -> Result<()> {
+        if !self.proved.borrow().contains(scene) {
+            mesh_nft::prove(self.tables, scene, ruleset).map_err(|found| Error::Unproved {
+                namespace: namespace.to_owned(),
+                what: found.to_string(),
+            })?;
+            self.proved.borrow_mut().push(scene.clone());
+        }
+        Ok(())
     }
 
     /// The cgroups of members that the policy names, by path with their ids.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::attach::pod;
 use crate::error::Result;
 use crate::member::{Key, Member};
+use crate::members::files;
 use crate::node::Node;
 use crate::state::record;
 use crate::system::{HOST_NETNS, System};
@@ -47,6 +48,15 @@ impl Target {
             }
             _ => Some(of(here.into(), cookie)),
         })
+    }
+
+    /// The host's, and those of pods.
+    pub(crate) fn all<S: System>(node: Node<'_, S>) -> Result<Vec<Self>> {
+        let mut all: Vec<Self> = Self::host(node)?.into_iter().collect();
+        for member in files::members(node)? {
+            all.extend(Self::of(node, &member)?);
+        }
+        Ok(all)
     }
 
     /// Notes that this is the host's.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use mesh_bpf::abi::name_hash;
 use mesh_bpf::artifact;
 use mesh_bpf::image::MapImage;
-use mesh_bpf::tables::{Digest, Tables};
+use mesh_bpf::tables::Tables;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -69,9 +69,9 @@ pub(crate) fn mark_paused(node: Node<'_, impl System>, paused: bool) -> Result<(
     }
 }
 
-/// A digest in hexadecimal.
+/// A digest, or its beginning, in hexadecimal.
 #[must_use]
-pub fn hex(digest: &Digest) -> String {
+pub fn hex(digest: &[u8]) -> String {
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
@@ -216,6 +216,15 @@ pub(crate) fn history(node: Node<'_, impl System>) -> Result<Vec<Record>> {
     Ok(records)
 }
 
+/// Notes where the instance is, for later commands.
+pub(crate) fn keep_placement(node: Node<'_, impl System>) -> Result<()> {
+    let (file, placement) = (node.instance.placement_file(), node.instance.placement());
+    if read(node.system, &file).ok().flatten().as_ref() == Some(&placement) {
+        return Ok(());
+    }
+    write(node.system, &file, &placement, false)
+}
+
 /// Notes that `record` is live: in the history, and as `current`.
 pub(crate) fn settle(node: Node<'_, impl System>, record: &Record) -> Result<()> {
     write(node.system, &node.instance.history().join(record.generation.to_string()), record, false)?;
@@ -227,10 +236,13 @@ pub(crate) fn settle(node: Node<'_, impl System>, record: &Record) -> Result<()>
     }
 }
 
-/// Removes the oldest records beyond `keep`, and artifacts and lines that no record names.
-pub(crate) fn prune(node: Node<'_, impl System>, keep: usize) -> Result<()> {
+/// Generations that the state directory remembers.
+const KEPT: usize = 20;
+
+/// Removes the oldest records, and artifacts and lines that no record names.
+pub(crate) fn prune(node: Node<'_, impl System>) -> Result<()> {
     let records = history(node)?;
-    let (old, kept) = records.split_at(records.len().saturating_sub(keep));
+    let (old, kept) = records.split_at(records.len().saturating_sub(KEPT));
     for record in old {
         node.system.remove(&node.instance.history().join(record.generation.to_string()))?;
     }

@@ -28,6 +28,12 @@ impl SysError {
         self.source.raw_os_error()
     }
 
+    /// Whether what it was done to has ended: it is not there, or something else is in its place.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        matches!(self.errno(), Some(libc::ENOENT | libc::ESTALE))
+    }
+
     /// Whether the kernel has no such thing, or lets nobody use it; not where something has run out.
     #[must_use]
     pub fn is_refusal(&self) -> bool {

@@ -49,7 +49,7 @@ impl<S: System> Runtime<S> {
             record::keep_lines(node, &applied.digest, request.lines)?;
             return Ok(applied);
         }
-        self.keep_ruleset_placement()?;
+        record::keep_placement(node)?;
         let before = self.keep_backend(self.instance.backend)?;
         let published = Publish { session: &session, live: live.as_ref(), request, began }.run();
         if published.is_err() && live.is_none() {
@@ -57,15 +57,6 @@ impl<S: System> Runtime<S> {
             let _ = self.keep_backend(before);
         }
         published
-    }
-
-    /// Notes where the instance is, for later commands.
-    fn keep_ruleset_placement(&self) -> Result<()> {
-        let (file, placement) = (self.instance.placement_file(), self.instance.placement());
-        if record::read(&self.system, &file).ok().flatten().as_ref() == Some(&placement) {
-            return Ok(());
-        }
-        record::write(&self.system, &file, &placement, false)
     }
 
     pub(crate) fn refresh_rulesets(&self) -> Result<Option<Applied>> {

@@ -11,7 +11,8 @@ use crate::member::{Key, Origin};
 use crate::members::{addresses, files, reserved_ports};
 use crate::rulesets::live::{self, beginning, host_marker, record_of};
 use crate::rulesets::load::Fault;
-use crate::rulesets::{hits, namespaces, publish};
+use crate::rulesets::target::Target;
+use crate::rulesets::{hits, publish};
 use crate::runtime::Runtime;
 use crate::state::record;
 use crate::system::System;
@@ -62,7 +63,7 @@ impl<S: System> Runtime<S> {
         if status.head.generation == 0 {
             return Ok(status);
         }
-        for target in namespaces::all(node)? {
+        for target in Target::all(node)? {
             let marker = live::marker(node, &target)?;
             status.rulesets.push(RulesetStatus {
                 namespace: target.name,
