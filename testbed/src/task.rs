@@ -14,8 +14,8 @@ use serde::de::DeserializeOwned;
 
 use crate::{Place, raw};
 
-/// How long a task may take to answer.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// How long a task may take to answer: far more than any needs on a machine that has nothing else to do.
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Lines of text between a test and its task, both ways.
 #[derive(Debug)]
@@ -39,7 +39,7 @@ impl Line {
     /// Waits for one line.
     ///
     /// # Errors
-    /// If the other end is gone, or silent for two minutes.
+    /// If the other end is gone, or silent for five minutes.
     pub fn hear(&mut self) -> io::Result<String> {
         let mut text = Vec::new();
         let mut byte = [0];
@@ -128,10 +128,16 @@ impl<T: DeserializeOwned> Task<T> {
     /// Waits for the task and returns its result.
     ///
     /// # Errors
-    /// If the place could not be entered, `body` panicked, it was killed, or it took over two minutes.
+    /// If the place could not be entered, `body` panicked, it was killed, or it took over five minutes.
     pub fn join(mut self) -> io::Result<T> {
         let mut answer = Vec::new();
-        self.answer.read_to_end(&mut answer)?;
+        self.answer.read_to_end(&mut answer).map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock => {
+                let seconds = PATIENCE.as_secs();
+                io::Error::new(io::ErrorKind::TimedOut, format!("the task had not ended after {seconds} seconds"))
+            }
+            _ => error,
+        })?;
         self.reap();
         if answer.is_empty() {
             return Err(io::Error::other("the task ended without an answer"));
