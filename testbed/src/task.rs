@@ -134,7 +134,10 @@ impl<T: DeserializeOwned> Task<T> {
         self.answer.read_to_end(&mut answer).map_err(|error| match error.kind() {
             io::ErrorKind::WouldBlock => {
                 let seconds = PATIENCE.as_secs();
-                io::Error::new(io::ErrorKind::TimedOut, format!("the task had not ended after {seconds} seconds"))
+                io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    format!("the task had not ended after {seconds} seconds"),
+                )
             }
             _ => error,
         })?;
