@@ -226,7 +226,11 @@ pub fn page(command: &str) -> Page {
             NODE,
             &["explain", "observe"],
         ),
-        "doctor" => (&[("meshc doctor", "4 where this node cannot enforce policies")], NODE, &["status"]),
+        "doctor" => (
+            &[("meshc doctor", "4 where this node cannot enforce policies by its backend")],
+            NODE,
+            &["status"],
+        ),
         "agent" => (
             &[(
                 "meshc agent --policy /etc/meshc/policies --listen 127.0.0.1:9464",

@@ -33,11 +33,7 @@ fn instance(args: &InstanceArgs) -> Result<Instance, Failure> {
         Some(args::Inbound::Tc) => Inbound::Tc,
         None => mesh_runtime::kept_inbound(&state),
     };
-    let backend = match args.backend {
-        Some(args::Backend::Bpf) => Backend::Bpf,
-        Some(args::Backend::Nft) => Backend::Nft,
-        None => mesh_runtime::kept_backend(&state),
-    };
+    let backend = backend(args);
     Ok(Instance {
         name,
         bpffs,
@@ -48,6 +44,15 @@ fn instance(args: &InstanceArgs) -> Result<Instance, Failure> {
         backend,
         boot_id: boot_id.trim().to_owned(),
     })
+}
+
+/// What decides, or is to: as the arguments say, else as the last apply was told.
+pub fn backend(args: &InstanceArgs) -> Backend {
+    match args.backend {
+        Some(args::Backend::Bpf) => Backend::Bpf,
+        Some(args::Backend::Nft) => Backend::Nft,
+        None => mesh_runtime::kept_backend(&state(args)),
+    }
 }
 
 fn state(args: &InstanceArgs) -> PathBuf {

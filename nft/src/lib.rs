@@ -45,6 +45,8 @@ mod marker;
 mod scene;
 
 pub use batch::{Batch, Step};
+pub use encode::PRIORITY;
+
 pub use difference::{Difference, differences};
 pub use held::{Held, TableName};
 pub use judge::Judged;

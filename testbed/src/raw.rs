@@ -27,6 +27,36 @@ pub(crate) fn before_exec(
     unsafe { command.pre_exec(body) };
 }
 
+/// Lets this process and what it starts have no socket of `NETLINK_NETFILTER`, as a kernel without netfilter has none.
+pub(crate) fn refuse_netfilter() -> io::Result<()> {
+    let jump = |code: u32, value: u32, otherwise: u8| libc::sock_filter {
+        code: code as u16,
+        jt: 0,
+        jf: otherwise,
+        k: value,
+    };
+    let load = |offset: u32| jump(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, offset, 0);
+    let equals =
+        |value: u32, otherwise: u8| jump(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, value, otherwise);
+    let answer = |value: u32| jump(libc::BPF_RET | libc::BPF_K, value, 0);
+    // `struct seccomp_data`: the call's number, then its arguments from byte 16 on; numbers are in their low words.
+    let mut program = [
+        load(0),
+        equals(libc::SYS_socket as u32, 5),
+        load(16),
+        equals(libc::AF_NETLINK.cast_unsigned(), 3),
+        load(32),
+        equals(libc::NETLINK_NETFILTER.cast_unsigned(), 1),
+        answer(libc::SECCOMP_RET_ERRNO | libc::EPROTONOSUPPORT.cast_unsigned()),
+        answer(libc::SECCOMP_RET_ALLOW),
+    ];
+    let len = program.len() as u16;
+    let filter = libc::sock_fprog { len, filter: program.as_mut_ptr() };
+    // SAFETY: the kernel copies `len` instructions from `program`, which outlives the call.
+    let done = unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const filter) };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// Runs `body` in a copy of this process and returns the copy's id; the copy ends when `body` does.
 pub(crate) fn fork(body: impl FnOnce()) -> io::Result<Pid> {
     // SAFETY: the child has a copy of the memory and one thread. glibc resets its allocator for the child of

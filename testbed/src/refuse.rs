@@ -12,7 +12,7 @@ use std::sync::OnceLock;
 
 use crate::ground::Directory;
 use crate::name::Name;
-use crate::tool;
+use crate::{raw, tool};
 
 const LIBRARY: &str = include_str!("../programs/refuse.c");
 
@@ -86,6 +86,11 @@ pub fn refuse(command: &mut Command, all: &[Refused], dir: &Path) -> io::Result<
     let rules = all.iter().map(|one| one.rules()).collect::<io::Result<Vec<_>>>()?.concat();
     command.env("LD_PRELOAD", library(dir)?).env("TESTBED_REFUSE", rules);
     Ok(())
+}
+
+/// Lets a command find a kernel without netfilter.
+pub fn refuse_netfilter(command: &mut Command) {
+    raw::before_exec(command, raw::refuse_netfilter);
 }
 
 /// The library, made once by each process.

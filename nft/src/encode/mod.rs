@@ -13,7 +13,7 @@ pub(crate) const BASE: [(&str, u32); 2] = [("output", OUTPUT), ("prerouting", PR
 const PREROUTING: u32 = 0;
 const OUTPUT: u32 = 3;
 /// Before those who translate addresses of services (-100), since the first translation of a flow stands.
-pub(crate) const PRIORITY: i32 = -110;
+pub const PRIORITY: i32 = -110;
 
 /// `NFT_MSG_…`.
 pub(crate) mod kind {

@@ -1,16 +1,20 @@
 //! `meshc doctor`: what this kernel and machine can do, what is missing and what that costs.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
 use std::process::Command;
 
-use mesh_runtime::doctor::{Checkup, DoctorTarget, Finding, Need, Outcome, examine, trial};
+use mesh_runtime::Backend;
+use mesh_runtime::doctor::{
+    Checkup, DoctorTarget, Finding, Need, Outcome, RULESET_PRIORITY, Translation, examine, trial,
+};
 use serde_json::{Value, json};
 
 use crate::args::Doctor;
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::node::{hierarchy, looked_at};
+use crate::node::{backend, hierarchy, looked_at};
 use crate::output::Output;
 use crate::tint::Tint;
 
@@ -27,8 +31,10 @@ pub fn run(output: &Output, args: &Doctor) -> Result<Exit, Failure> {
     let mut member = Command::new(program);
     member.arg(TRIAL);
     let checkup = examine(&target, member);
-    output.tinted(&object(&checkup, &target), Tint::Verdicts, || text(output, &checkup, &target));
-    Ok(if checkup.is_able() { Exit::Done } else { Exit::Cannot })
+    let backend = backend(&args.instance);
+    let object = object(&checkup, &target, backend);
+    output.tinted(&object, Tint::Verdicts, || text(output, &checkup, &target, backend));
+    Ok(if checkup.is_able(backend) { Exit::Done } else { Exit::Cannot })
 }
 
 /// Tries connections as a member, and prints a line for each.
@@ -55,10 +61,13 @@ const fn why(outcome: &Outcome) -> Option<&String> {
     }
 }
 
-fn object(checkup: &Checkup, target: &DoctorTarget) -> Value {
+fn object(checkup: &Checkup, target: &DoctorTarget, backend: Backend) -> Value {
     json!({
         "kernel": checkup.kernel,
-        "able": checkup.is_able(),
+        "able": checkup.is_able(backend),
+        "backend": backend.word(),
+        "backends": Backend::ALL.map(|backend| (backend.word().to_owned(), checkup.is_able(backend)))
+            .into_iter().collect::<BTreeMap<_, _>>(),
         "cgroup": target.cgroup,
         "bpffs": target.bpffs,
         "features": checkup.findings.iter().map(|Finding { feature, outcome }| json!({
@@ -66,9 +75,16 @@ fn object(checkup: &Checkup, target: &DoctorTarget) -> Value {
             "state": word(outcome),
             "why": why(outcome),
             "required": feature.need == Need::Everything,
+            "backend": feature.backend.map(Backend::word),
             "kernel": Some(feature.kernel).filter(|kernel| !kernel.is_empty()),
             "cost": feature.cost,
             "instead": feature.instead,
+        })).collect::<Vec<_>>(),
+        "translations": checkup.translations.iter().map(|other| json!({
+            "priority": other.priority,
+            "table": other.table,
+            "chain": other.chain,
+            "first": other.is_first(),
         })).collect::<Vec<_>>(),
         "commands": checkup.rights.iter().flat_map(|rights| rights.commands.iter().map(|command| json!({
             "name": command, "able": rights.lacks.is_empty(), "lacks": rights.lacks,
@@ -76,7 +92,7 @@ fn object(checkup: &Checkup, target: &DoctorTarget) -> Value {
     })
 }
 
-fn text(output: &Output, checkup: &Checkup, target: &DoctorTarget) -> String {
+fn text(output: &Output, checkup: &Checkup, target: &DoctorTarget, backend: Backend) -> String {
     let (kernel, cgroup, pins) = (&checkup.kernel, target.cgroup.display(), target.bpffs.display());
     let mut out = format!("kernel {kernel}\ncgroup {cgroup}, pins {pins}\n\n");
     let lacks = checkup.lacks();
@@ -97,14 +113,56 @@ fn text(output: &Output, checkup: &Checkup, target: &DoctorTarget) -> String {
         let _ = writeln!(out, "           without it: {}", feature.cost);
         let _ = writeln!(out, "           smallest kernel {}; instead: {}", feature.kernel, feature.instead);
     }
+    others(&mut out, checkup);
     if !output.quiet {
-        out.push_str(if checkup.is_able() {
-            "\nthis node can enforce policies\n"
-        } else {
-            "\nthis node cannot enforce policies\n"
-        });
+        let _ = writeln!(out, "\n{}", verdict(checkup, backend));
     }
     out
+}
+
+/// What decides here, or can.
+const fn name(backend: Backend) -> &'static str {
+    match backend {
+        Backend::Bpf => "BPF programs",
+        Backend::Nft => "nftables",
+    }
+}
+
+fn verdict(checkup: &Checkup, backend: Backend) -> String {
+    let other = match backend {
+        Backend::Bpf => Backend::Nft,
+        Backend::Nft => Backend::Bpf,
+    };
+    let [this, that] = [name(backend), name(other)];
+    match (checkup.is_able(backend), checkup.is_able(other)) {
+        (true, true) => format!("this node can enforce policies: by {this}, or by {that}"),
+        (true, false) => format!("this node can enforce policies: by {this}, not by {that}"),
+        (false, true) => format!(
+            "this node cannot enforce policies by {this}, but by {that}: `meshc apply --backend {}`",
+            other.word()
+        ),
+        (false, false) => "this node cannot enforce policies".to_owned(),
+    }
+}
+
+/// Where others translate destinations, and what that means beside a ruleset of ours.
+fn others(out: &mut String, checkup: &Checkup) {
+    if checkup.translations.is_empty() {
+        return;
+    }
+    let _ = writeln!(
+        out,
+        "\nothers that translate destinations here, beside `--backend nft` (priority {RULESET_PRIORITY}):"
+    );
+    for other in &checkup.translations {
+        let Translation { priority, table, chain } = other;
+        let order = if other.is_first() {
+            "before it: what they translate, it decides no more"
+        } else {
+            "behind it: they meet what it lets pass"
+        };
+        let _ = writeln!(out, "  table {table}, chain {chain}, priority {priority}: {order}");
+    }
 }
 
 /// Which commands this process may not run.

@@ -6,9 +6,10 @@ use std::process::Command;
 use mesh_testbed::census::Census;
 use mesh_testbed::fault::{Calls, Fault, Moment};
 use mesh_testbed::kernel_test as test;
+use mesh_testbed::refuse::refuse_netfilter;
 use mesh_testbed::vm::Vm;
-use mesh_testbed::{Errno, Failure, Tested, hierarchy, long_runs_are_wanted};
-use serde_json::Value;
+use mesh_testbed::{Errno, Failure, Netns, Tested, hierarchy, long_runs_are_wanted, tool};
+use serde_json::{Value, json};
 
 use crate::fixtures::command::{Answer, copy_program};
 use crate::fixtures::stage::Stage;
@@ -63,6 +64,7 @@ fn everything_works_here_also_beside_a_live_mesh() -> Tested {
     assert_eq!((code, &answer["able"]), (0, &true.into()), "{answer:#}");
     assert_eq!((missing(&answer), in_state(&answer, "untried")), (vec![], vec![]), "{answer:#}");
     assert!(in_state(&answer, "ok").len() > 30, "{answer:#}");
+    assert_eq!(answer["backends"], json!({"bpf": true, "nft": true}), "{answer:#}");
     assert_eq!(left(stage.ground().cgroup().path())?, Vec::<PathBuf>::new());
     for feature in answer["features"].as_array().into_iter().flatten() {
         for key in ["kernel", "cost", "instead"] {
@@ -169,6 +171,87 @@ fn a_machine_without_a_mount_is_told_what_to_mount() -> Tested {
     let mut command = through(&stage, "unshare", &["--mount", "sh", "-c", &hidden, "sh"]);
     let (code, answer) = doctor(command.env_remove("MESHC_CGROUP"))?;
     assert_eq!((code, missing(&answer)), (4, vec!["cgroup v2".to_owned()]), "{answer:#}");
+    Ok(())
+}
+
+/// The features of nftables alone, in a state.
+fn of_nftables(answer: &Value, state: &str) -> Vec<String> {
+    in_state(answer, state).into_iter().filter(|name| name.starts_with("nftables: ")).collect()
+}
+
+#[test]
+fn a_machine_without_bpf_is_told_that_nftables_will_do() -> Tested {
+    let stage = Stage::new()?;
+    let without_pins = |backend: &str| {
+        let mut command = stage.meshc();
+        command.env("MESHC_BPFFS", stage.ground().dir().join("none")).env("MESHC_BACKEND", backend);
+        command
+    };
+    // What ends the command well is what this node is decided by.
+    for (backend, code) in [("bpf", 4), ("nft", 0)] {
+        let (ended, answer) = doctor(&mut without_pins(backend))?;
+        assert_eq!((ended, &answer["backend"]), (code, &backend.into()), "{answer:#}");
+        assert_eq!(answer["backends"], json!({"bpf": false, "nft": true}), "{answer:#}");
+        assert_eq!(of_nftables(&answer, "ok").len(), 8, "{answer:#}");
+    }
+    let said = Answer::of(without_pins("bpf").arg("doctor"))?;
+    assert!(said.words().contains("but by nftables: `meshc apply --backend nft`"), "{said:?}");
+    Ok(())
+}
+
+#[test]
+fn a_kernel_without_netfilter_lacks_nftables_alone() -> Tested {
+    let stage = Stage::new()?;
+    let without = || {
+        let mut command = stage.meshc();
+        refuse_netfilter(&mut command);
+        command
+    };
+    let (code, answer) = doctor(&mut without())?;
+    assert_eq!((code, &answer["backends"]), (0, &json!({"bpf": true, "nft": false})), "{answer:#}");
+    assert_eq!(of_nftables(&answer, "missing"), ["nftables: rulesets"], "{answer:#}");
+    assert_eq!(of_nftables(&answer, "untried").len(), 7, "{answer:#}");
+    let said = Answer::of(without().arg("doctor"))?;
+    assert!(said.words().contains("by BPF programs, not by nftables"), "{said:?}");
+    Ok(())
+}
+
+/// The chain that a firewall has for itself, and the one that translates addresses of services.
+const OTHERS: &str = "table ip nat {
+    chain OUTPUT { type nat hook output priority -100; };
+    chain early { type nat hook prerouting priority -150; };
+    chain POSTROUTING { type nat hook postrouting priority 100; };
+}
+table inet meshc { chain output { type nat hook output priority -110; }; }
+table inet meshctl { chain output { type nat hook output priority -120; }; }
+table inet filter { chain input { type filter hook input priority 0; }; }";
+
+#[test]
+fn others_that_translate_destinations_are_named_in_their_order() -> Tested {
+    let stage = Stage::new()?;
+    let netns = Netns::new()?;
+    netns.run(|| tool("nft", &[OTHERS]))??;
+    let inside = |format: &str| {
+        let entered = format!("--net={}", netns.path().display());
+        Answer::of(through(&stage, "nsenter", &[&entered]).args(["--format", format, "doctor"]))
+    };
+    let answer = inside("json")?.json()?;
+    let other = |priority: i32, table: &str, chain: &str, first: bool| json!({"priority": priority, "table": table, "chain": chain, "first": first});
+    let expected = json!([
+        other(-150, "ip nat", "early", true),
+        other(-120, "inet meshctl", "output", true),
+        other(-100, "ip nat", "OUTPUT", false),
+    ]);
+    assert_eq!(answer["translations"], expected, "{answer:#}");
+    let said = inside("text")?;
+    for line in [
+        "table ip nat, chain early, priority -150: before it",
+        "table ip nat, chain OUTPUT, priority -100: behind it",
+    ] {
+        assert!(said.words().contains(line), "{said:?}");
+    }
+    let (_, none) = doctor(&mut stage.meshc())?;
+    assert!(none["translations"].is_array(), "{none:#}");
     Ok(())
 }
 

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 
 use super::feature::{Feature, Need};
+use crate::instance::Backend;
+use crate::system::linux::Translation;
 
 /// Where to look: as an instance has it, but what is missing is part of the answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -51,6 +53,8 @@ pub struct Checkup {
     pub kernel: String,
     /// Every feature.
     pub findings: Vec<Finding>,
+    /// Who else translates destinations in this network namespace, in their order.
+    pub translations: Vec<Translation>,
     /// Who may do what.
     pub rights: Vec<Rights>,
 }
@@ -65,10 +69,16 @@ impl Checkup {
         lacks
     }
 
-    /// Whether this node can enforce policies, by this process: every feature that all need works.
+    /// Whether this node can enforce policies by a backend, by this process: every feature that all policies need there
+    /// works.
     #[must_use]
-    pub fn is_able(&self) -> bool {
-        (self.findings.iter())
-            .all(|finding| finding.feature.need != Need::Everything || finding.outcome == Outcome::Works)
+    pub fn is_able(&self, backend: Backend) -> bool {
+        let concerns = |feature: &Feature| {
+            feature.need == Need::Everything && feature.backend.is_none_or(|only| only == backend)
+        };
+        let mut needed = self.findings.iter().filter(|finding| concerns(&finding.feature));
+        // Where nothing of it was tried, nobody knows.
+        let was_tried = self.findings.iter().any(|finding| finding.feature.backend == Some(backend));
+        was_tried && needed.all(|finding| finding.outcome == Outcome::Works)
     }
 }

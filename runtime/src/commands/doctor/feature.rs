@@ -2,6 +2,8 @@
 
 use mesh_bpf::program::{Hook, ProgramDef};
 
+use crate::instance::Backend;
+
 /// What a feature is needed for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
@@ -20,6 +22,8 @@ pub struct Feature {
     pub kernel: &'static str,
     /// What it is needed for.
     pub need: Need,
+    /// By which backend alone it is used; `None`: by both.
+    pub backend: Option<Backend>,
     /// What is lost without it.
     pub cost: &'static str,
     /// What to do about it, or what takes its place.
@@ -27,7 +31,7 @@ pub struct Feature {
 }
 
 const fn all(name: &'static str, kernel: &'static str, cost: &'static str, instead: &'static str) -> Feature {
-    Feature { name, kernel, need: Need::Everything, cost, instead }
+    Feature { name, kernel, need: Need::Everything, backend: Some(Backend::Bpf), cost, instead }
 }
 
 pub(super) const fn part(
@@ -36,7 +40,17 @@ pub(super) const fn part(
     cost: &'static str,
     instead: &'static str,
 ) -> Feature {
-    Feature { name, kernel, need: Need::Part, cost, instead }
+    Feature { name, kernel, need: Need::Part, backend: Some(Backend::Bpf), cost, instead }
+}
+
+impl Feature {
+    const fn of_both(self) -> Self {
+        Self { backend: None, ..self }
+    }
+
+    const fn of_nftables(self) -> Self {
+        Self { backend: Some(Backend::Nft), ..self }
+    }
 }
 
 pub(super) const NEWER: &str = "a newer kernel";
@@ -46,13 +60,15 @@ pub(super) const RIGHTS: Feature = all(
     "5.8",
     "nothing can be loaded or attached",
     "run it as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_SYS_ADMIN",
-);
+)
+.of_both();
 pub(super) const CGROUP: Feature = all(
     "cgroup v2",
     "4.5",
     "there is nothing that programs could be attached to",
     "mount -t cgroup2 none /sys/fs/cgroup/unified; `ip netns exec` hides it, `nsenter --net=FILE` does not",
-);
+)
+.of_both();
 pub(super) const BPFFS: Feature = all(
     "bpffs",
     "4.4",
@@ -95,7 +111,7 @@ pub(super) const RING: Feature =
     all("ring buffers in maps", "5.8", "`meshc observe` has nothing to read from", NEWER);
 pub(super) const HASH: Feature = all("hash maps", "4.6", "members cannot be found", NEWER);
 pub(super) const COOKIE: Feature =
-    all("namespace cookies of sockets", "5.14", "pods cannot be told apart: `attach` fails", NEWER);
+    all("namespace cookies of sockets", "5.14", "pods cannot be told apart: `attach` fails", NEWER).of_both();
 pub(super) const COOKIE_IN_PROGRAMS: Feature = all(
     "namespace cookies in programs",
     "5.15",
@@ -126,13 +142,61 @@ pub(super) const TCX: Feature = part(
 pub(super) const NO_ACCELERATION: &str = "a policy that accelerates is refused";
 pub(super) const SK_MSG: Feature = part("sk_msg", "5.15", NO_ACCELERATION, NEWER);
 
-pub(super) const TRIAL_TCP4: Feature = trial("a redirected IPv4 connection");
-pub(super) const TRIAL_TCP6: Feature = trial("a redirected IPv6 connection");
-pub(super) const TRIAL_UDP: Feature = trial("a redirected datagram, answered");
-pub(super) const TRIAL_DENIED: Feature = trial("a denied connection");
+/// The parts of the trial: IPv4, IPv6, datagrams, a denial.
+pub(super) const TRIALS: [Feature; 4] = [
+    trial("a redirected IPv4 connection"),
+    trial("a redirected IPv6 connection"),
+    trial("a redirected datagram, answered"),
+    trial("a denied connection"),
+];
 
 const fn trial(name: &'static str) -> Feature {
     all(name, "6.1", "what the programs are for does not work, though each of them loads", "a report of this")
+}
+
+pub(super) const NFT_RULESETS: Feature = all(
+    "nftables: rulesets",
+    "5.2",
+    "`--backend nft` has nothing to decide with",
+    "a kernel built with CONFIG_NF_TABLES_INET, CONFIG_NFT_NAT, CONFIG_NFT_REDIR and CONFIG_NFT_REJECT_INET",
+)
+.of_nftables();
+pub(super) const NFT_CGROUPS: Feature = part(
+    "nftables: cgroups of sockets",
+    "5.13",
+    "by `--backend nft`, policies whose workloads or exemptions are cgroups are refused",
+    "a kernel built with CONFIG_NFT_SOCKET; pods need none",
+)
+.of_nftables();
+pub(super) const NFT_TRACKING: Feature = all(
+    "nftables: listing connections",
+    "2.6.14",
+    "by `--backend nft`, a new policy would not reach flows of datagrams that are open",
+    "a kernel built with CONFIG_NF_CT_NETLINK (`modprobe nf_conntrack_netlink`)",
+)
+.of_nftables();
+pub(super) const NFT_ROOM: Feature = part(
+    "nftables: room for connections",
+    "2.6.14",
+    "the kernel drops connections that it has no room to track, also those that go straight",
+    "a higher net.netfilter.nf_conntrack_max",
+)
+.of_nftables();
+/// In the order of [`TRIALS`].
+pub(super) const NFT_TRIALS: [Feature; 4] = [
+    nft_trial("nftables: a redirected IPv4 connection"),
+    nft_trial("nftables: a redirected IPv6 connection"),
+    nft_trial("nftables: a redirected datagram, answered"),
+    nft_trial("nftables: a denied connection"),
+];
+pub(super) const NFT_ALL: [Feature; 8] = {
+    let [tcp4, tcp6, udp, denied] = NFT_TRIALS;
+    [NFT_RULESETS, NFT_CGROUPS, NFT_TRACKING, NFT_ROOM, tcp4, tcp6, udp, denied]
+};
+
+const fn nft_trial(name: &'static str) -> Feature {
+    all(name, "5.2", "what a ruleset is for does not work, though the kernel takes it", "a report of this")
+        .of_nftables()
 }
 
 /// The hook of one of the programs.

@@ -10,6 +10,8 @@ mod acceleration;
 mod checkup;
 mod feature;
 mod findings;
+mod namespace;
+mod nftables;
 #[cfg(not(feature = "acceleration"))]
 mod no_acceleration;
 mod probes;
@@ -17,12 +19,14 @@ mod trial;
 
 use std::process::Command;
 
+pub use crate::system::linux::Translation;
 pub use checkup::{Checkup, DoctorTarget, Finding, Outcome, Rights};
 pub use feature::{Feature, Need};
+pub use mesh_nft::PRIORITY as RULESET_PRIORITY;
 pub use trial::trial;
 
 use crate::commands::preflight;
-use crate::system::linux::Kernel;
+use crate::system::linux::{Kernel, translations};
 
 /// Commands by what the kernel, or meshc before it, asks of them: one of each group. The others need no rights.
 const COMMANDS: [(&[&str], &[&[&str]]); 3] = [
@@ -36,6 +40,8 @@ const COMMANDS: [(&[&str], &[&[&str]]); 3] = [
     // Pins are files: who may write them may use them, where the kernel asks for no more than that.
     (&["pause", "resume", "detach"], &[&[OPEN, "CAP_BPF", "CAP_SYS_ADMIN"]]),
 ];
+/// What the names of all instances' tables begin with.
+const OWN_TABLE: &str = "meshc";
 /// In a group: nothing is asked for where whoever has an object may use it.
 const OPEN: &str = "";
 
@@ -59,6 +65,7 @@ pub fn examine(target: &DoctorTarget, member: Command) -> Checkup {
             // The kernel would refuse everything alike, and that would say nothing of it.
             _ => vec![probes::rights(&missing)],
         },
+        translations: translations(OWN_TABLE).unwrap_or_default(),
         rights: COMMANDS.iter().map(|(commands, needed)| Rights { commands, lacks: lacks(needed) }).collect(),
     }
 }

@@ -16,6 +16,8 @@ use super::acceleration;
 use super::checkup::{DoctorTarget, Finding, Outcome};
 use super::feature::{self, Feature};
 use super::findings::{Findings, Probe, words};
+use super::namespace::{HERE, in_a_namespace};
+use super::nftables;
 #[cfg(not(feature = "acceleration"))]
 use super::no_acceleration as acceleration;
 use super::trial;
@@ -26,7 +28,7 @@ use crate::instance::{Backend, Instance};
 use crate::maps::pinned::PinnedMaps;
 use crate::maps::slot;
 use crate::node::Node;
-use crate::system::linux::{Bare, Detached, Kernel, KernelMap, apart, new_network};
+use crate::system::linux::{Bare, Detached, Kernel, KernelMap};
 use crate::system::{Clock, Files, Links, Maps, Netns, Prepared, Programs, SysResult, Word};
 
 /// What a cgroup of ours begins with.
@@ -53,6 +55,8 @@ pub(super) fn all(kernel: &Kernel, target: &DoctorTarget, member: Command) -> Ve
     findings.note(feature::TCX, tcx(kernel));
     acceleration::alone(&mut findings);
     programs(kernel, cgroup.as_ref().ok(), member, &mut findings);
+    let member = cgroup.as_ref().ok().and_then(|cgroup| kernel.inode(&cgroup.member).ok().flatten());
+    nftables::all(kernel, member, &mut findings);
     findings.0
 }
 
@@ -199,22 +203,8 @@ fn cookies(kernel: &Kernel, findings: &mut Findings) {
     findings.note(feature::COOKIE_IN_PROGRAMS, in_programs);
 }
 
-/// Runs a probe in a network namespace of its own: that of a thread which ends at once.
-fn in_a_namespace<T: Send>(probe: impl FnOnce() -> Result<T, String> + Send) -> Result<T, String> {
-    let inside = apart(|| {
-        Ok(match new_network() {
-            Ok(()) => probe(),
-            Err(error) => Err(format!("a network namespace cannot be made: {error}")),
-        })
-    });
-    inside.unwrap_or_else(|error| Err(error.to_string()))
-}
-
-/// The namespace that a thread is in, as a file that stands for it.
-const HERE: &str = "/proc/thread-self/ns/net";
-
 fn tcx(kernel: &Kernel) -> Probe {
-    in_a_namespace(|| {
+    in_a_namespace(&[], || {
         let program = Bare::Classifier.load().map_err(words)?;
         kernel.attach_loopback(&program).map(drop).map_err(words)
     })
@@ -222,7 +212,7 @@ fn tcx(kernel: &Kernel) -> Probe {
 
 /// The real programs: that of a pod, which goes on to the one that decides.
 fn sk_lookup(node: Node<'_, Kernel>) -> Probe {
-    in_a_namespace(|| {
+    in_a_namespace(&[], || {
         let pod = node.system.netns_cookie(Path::new(HERE)).map_err(words)?;
         dispatch::ensure_target(node, Inbound::SkLookup, false, None).map_err(|error| match error {
             Error::CannotDecideInbound { cause, .. } => words(cause),
@@ -237,7 +227,7 @@ fn sk_lookup(node: Node<'_, Kernel>) -> Probe {
 /// question.
 fn iterator(kernel: &Kernel, link: &OwnedFd, maps: &PinnedMaps<Kernel>, findings: &mut Findings) -> Probe {
     let endpoints = &maps.endpoints;
-    let ran = in_a_namespace(|| {
+    let ran = in_a_namespace(&[], || {
         let cookie = kernel.netns_cookie(Path::new(HERE)).map_err(words)?;
         let here = format!("/proc/self/task/{}/ns/net", rustix::thread::gettid());
         let _socket = std::net::TcpListener::bind("0.0.0.0:0").map_err(words)?;
@@ -270,7 +260,7 @@ fn programs(kernel: &Kernel, cgroup: Option<&Cgroup<'_>>, member: Command, findi
     let rest = |findings: &mut Findings, why: &str| {
         let others = [feature::LISTENERS, feature::SK_LOOKUP, feature::LINK, feature::REPLACE];
         let accelerators = acceleration::features();
-        let all = features.iter().copied().chain(accelerators).chain(others).chain(trial::PARTS);
+        let all = features.iter().copied().chain(accelerators).chain(others).chain(feature::TRIALS);
         all.for_each(|feature| findings.untried(feature, why));
     };
     let mounts = ["bpf", "tmpfs"].map(Detached::new);
@@ -303,12 +293,12 @@ fn programs(kernel: &Kernel, cgroup: Option<&Cgroup<'_>>, member: Command, findi
     let Some((_, link, program)) = links.iter().find(|(hook, ..)| hook.is_of_cgroup()) else {
         findings.note(feature::LINK, Err("no program could be attached".into()));
         findings.untried(feature::REPLACE, "it needs a link");
-        return trial::PARTS.iter().for_each(|&part| findings.untried(part, "it needs every hook"));
+        return feature::TRIALS.iter().for_each(|&part| findings.untried(part, "it needs every hook"));
     };
     findings.note(feature::LINK, kernel.link_info(link).map(drop).map_err(words));
     findings.note(feature::REPLACE, kernel.replace(link, program).map_err(words));
     if !all {
-        return trial::PARTS.iter().for_each(|&part| findings.untried(part, "it needs every hook"));
+        return feature::TRIALS.iter().for_each(|&part| findings.untried(part, "it needs every hook"));
     }
     connections(kernel, &maps, cgroup, member, findings);
 }
@@ -345,7 +335,7 @@ fn connections(
     findings: &mut Findings,
 ) {
     let said = live(kernel, maps, &cgroup.member).and_then(|()| run(kernel, &cgroup.member, member));
-    for part in trial::PARTS {
+    for part in feature::TRIALS {
         let result = match &said {
             Ok(said) => result_of(said, part.name),
             Err(error) => Err(error.clone()),

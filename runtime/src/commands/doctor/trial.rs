@@ -1,7 +1,7 @@
 //! Real connections of a member, in a network namespace of its own.
 
 use std::io::{self, ErrorKind};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use mesh_bpf::flow::Verdict;
@@ -13,7 +13,7 @@ use mesh_bpf::prefix::Prefix;
 use mesh_bpf::selector::Selector;
 use rustix::net::sockopt::{ip_original_dst, ipv6_original_dst};
 
-use super::feature::{Feature, TRIAL_DENIED, TRIAL_TCP4, TRIAL_TCP6, TRIAL_UDP};
+use super::feature::{Feature, TRIALS};
 use crate::system::linux::new_network;
 
 /// The sidecar's port, in a namespace where nobody else is.
@@ -23,6 +23,11 @@ const TARGET4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 const TARGET6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
 const REDIRECTED: u16 = 80;
 const DENIED: u16 = 25;
+/// The same, for a namespace in which there must be a way to them.
+pub(super) const ADDRESSES: [IpAddr; 2] = [IpAddr::V4(TARGET4), IpAddr::V6(TARGET6)];
+/// How programs refuse a connection, and how a ruleset does.
+const FORBIDDEN: ErrorKind = ErrorKind::PermissionDenied;
+pub(super) const REFUSED: ErrorKind = ErrorKind::ConnectionRefused;
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The policy of the trial: `redirect outbound any 80 -> 15001`, `deny outbound tcp 25`.
@@ -58,24 +63,26 @@ pub(super) fn policy() -> MapImage {
     .canonical()
 }
 
-/// The parts of the trial.
-pub(super) const PARTS: [Feature; 4] = [TRIAL_TCP4, TRIAL_TCP6, TRIAL_UDP, TRIAL_DENIED];
-
 /// Opens connections as a member of the trial's mesh, in a new network namespace, and says of each part by its
 /// name how it went. For a process of its own.
 ///
 /// # Errors
 /// Where the namespace cannot be made.
 pub fn trial() -> io::Result<Vec<(&'static str, Result<(), String>)>> {
-    new_network()?;
-    let part =
-        |feature: Feature, result: io::Result<()>| (feature.name, result.map_err(|error| error.to_string()));
-    Ok(vec![
-        part(TRIAL_TCP4, redirected((Ipv4Addr::LOCALHOST, SIDECAR).into(), (TARGET4, REDIRECTED).into())),
-        part(TRIAL_TCP6, redirected((Ipv6Addr::LOCALHOST, SIDECAR).into(), (TARGET6, REDIRECTED).into())),
-        part(TRIAL_UDP, answered()),
-        part(TRIAL_DENIED, denied()),
-    ])
+    new_network(&[])?;
+    let parts = connections(TRIALS, FORBIDDEN).into_iter();
+    Ok(parts.map(|(part, result)| (part.name, result.map_err(|error| error.to_string()))).collect())
+}
+
+/// Opens the connections of the trial in this thread's namespace. `denied` is how a denied one ends.
+pub(super) fn connections(parts: [Feature; 4], denied: ErrorKind) -> Vec<(Feature, io::Result<()>)> {
+    let results = [
+        redirected((Ipv4Addr::LOCALHOST, SIDECAR).into(), (TARGET4, REDIRECTED).into()),
+        redirected((Ipv6Addr::LOCALHOST, SIDECAR).into(), (TARGET6, REDIRECTED).into()),
+        answered(),
+        refused(denied),
+    ];
+    parts.into_iter().zip(results).collect()
 }
 
 fn expect<T: PartialEq + std::fmt::Debug>(what: &str, found: &T, expected: &T) -> io::Result<()> {
@@ -114,9 +121,9 @@ fn answered() -> io::Result<()> {
     expect("the sender of the answer", &from, &target)
 }
 
-fn denied() -> io::Result<()> {
+fn refused(how: ErrorKind) -> io::Result<()> {
     match TcpStream::connect_timeout(&(TARGET4, DENIED).into(), PATIENCE) {
-        Err(error) if error.kind() == ErrorKind::PermissionDenied => Ok(()),
+        Err(error) if error.kind() == how => Ok(()),
         Err(error) => Err(error),
         Ok(_) => Err(io::Error::other("it was not denied")),
     }

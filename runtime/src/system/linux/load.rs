@@ -66,7 +66,7 @@ pub(super) fn load_entry(maps: &Path, pod: u64, by: Inbound) -> Result<OwnedFd, 
 pub(super) fn has_tcx() -> io::Result<()> {
     thread::scope(|scope| {
         let inside = scope.spawn(|| {
-            new_network()?;
+            new_network(&[])?;
             let program = Bare::Classifier.load()?;
             syscall::link_interface(program.as_fd(), LOOPBACK, Hook::TcxIngress as u32).map(drop)
         });

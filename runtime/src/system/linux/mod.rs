@@ -38,6 +38,7 @@ mod sockets;
 mod step;
 mod storage_btf;
 mod syscall;
+mod translations;
 
 #[cfg(feature = "acceleration")]
 pub(crate) use acceleration::{counts_all, is_charged};
@@ -51,3 +52,5 @@ pub(crate) use new_network::new_network;
 pub(crate) use probe::Detached;
 pub(crate) use ring::Ring;
 pub(crate) use syscall::Watches;
+pub use translations::Translation;
+pub(crate) use translations::translations;

@@ -19,7 +19,7 @@ use crate::system::nftables::{Kind, content, number};
 use crate::system::{Held, Rulesets, SysError, SysResult, Tracked};
 
 const NFTABLES: u16 = (libc::NFNL_SUBSYS_NFTABLES as u16) << 8;
-const GET_CHAINS: u16 = NFTABLES | libc::NFT_MSG_GETCHAIN as u16;
+pub(super) const GET_CHAINS: u16 = NFTABLES | libc::NFT_MSG_GETCHAIN as u16;
 const GET_RULES: u16 = NFTABLES | libc::NFT_MSG_GETRULE as u16;
 const GET_SETS: u16 = NFTABLES | libc::NFT_MSG_GETSET as u16;
 const GET_GENERATION: u16 = NFTABLES | libc::NFT_MSG_GETGEN as u16;

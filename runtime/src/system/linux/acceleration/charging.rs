@@ -21,7 +21,7 @@ const MESSAGE: [u8; 1024] = [7; 1024];
 /// # Errors
 /// What the kernel says, or that it does not.
 pub(crate) fn is_charged() -> io::Result<()> {
-    apart(|| new_network().and_then(|()| send_and_look()))
+    apart(|| new_network(&[]).and_then(|()| send_and_look()))
 }
 
 fn send_and_look() -> io::Result<()> {

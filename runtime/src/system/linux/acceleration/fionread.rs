@@ -28,7 +28,7 @@ const SHORT: [u8; 1000] = [2; 1000];
 /// What the kernel says where it cannot be tried.
 pub(crate) fn counts_all(sockets: Option<&KernelMap>) -> io::Result<bool> {
     apart(|| {
-        new_network()?;
+        new_network(&[])?;
         match sockets {
             Some(map) => send_and_ask(map.fd.as_fd()),
             None => send_and_ask(map_of_sockets("mesh_count")?.as_fd()),
