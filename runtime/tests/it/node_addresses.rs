@@ -81,3 +81,20 @@ fn so_many_are_known_and_more_are_drift() {
     assert_eq!(runtime.node_addresses().unwrap().len(), NODE_ADDRESSES as usize);
     assert_eq!(runtime.status().unwrap().drift, [Drift::NodeAddressesMany(NODE_ADDRESSES as usize)]);
 }
+
+#[test]
+fn an_apply_counts_those_that_are_new_among_what_it_changed() {
+    let (memory, instance) = machine();
+    let runtime = on(memory.clone(), &instance);
+    let add = |text: &str| memory.add_interface(Path::new(HERE), 2, &[parsed(text)]).unwrap();
+    let applied = |policy: Policy| {
+        let applied = runtime.apply(request(&policy.tables())).unwrap();
+        (applied.changed, applied.members_changed)
+    };
+    applied(asking());
+    assert_eq!(applied(asking()), (false, 0));
+    add("10.0.0.1");
+    assert_eq!(applied(asking()), (false, 1), "the same policy");
+    add("10.0.0.2");
+    assert_eq!(applied(asking().deny(81)), (true, 1), "another");
+}

@@ -352,3 +352,32 @@ fn an_agent_does_not_override_a_policy_by_accident_either() {
     assert_eq!((runtime.head().unwrap().owner, runtime.head().unwrap().state), (Owner::Agent, State::Active));
     runtime.apply(by_agent(&first, false)).unwrap();
 }
+
+/// Of the two words only one is another number than 0, but while a command changes over from the one to the other.
+#[test]
+fn what_a_resume_was_killed_in_the_middle_of_is_finished_by_the_next_command() {
+    let (memory, instance) = machine();
+    let paused = |memory: &Memory| {
+        let control = memory.open_map(&instance.maps().join(CONTROL.name)).unwrap().unwrap();
+        let words = memory.words(&control).unwrap();
+        let control = memory.load(&words);
+        (control.generation, control.paused)
+    };
+    let mut between = 0;
+    for at in 0.. {
+        let memory = if at == 0 { memory.clone() } else { machine().0 };
+        let calm = runtime(memory.clone(), &instance);
+        calm.apply(request(&policy(80))).unwrap();
+        calm.pause().unwrap();
+        if runtime(Faulty::new(memory.clone(), Injected::Kill(at)), &instance).resume().is_ok() {
+            break;
+        }
+        memory.next_process();
+        let was = paused(&memory);
+        calm.apply(request(&policy(80))).unwrap();
+        let expected = if was.0 == 0 { (0, 1) } else { (1, 0) };
+        assert_eq!(paused(&memory), expected, "killed at step {at}: {was:?}");
+        between += usize::from(was.0 > 0 && was.1 > 0);
+    }
+    assert!(between > 0);
+}

@@ -1,17 +1,22 @@
 //! Which established connections a policy closes that decides otherwise.
 
+use std::net::IpAddr;
 use std::path::Path;
 
 use mesh_bpf::abi::{FLOW_EXEMPT, FLOW_OF_KERNEL, Flow, ListenerKey, Listening, PortKey, PortOwner};
 use mesh_bpf::flow::Verdict;
 use mesh_bpf::image::{Classes, IdRange};
 use mesh_bpf::map::{HOST_PORTS, LISTENERS};
+use mesh_bpf::prefix::Prefix;
 use mesh_runtime::system::memory::Memory;
 use mesh_runtime::system::{Accepted, Files, Maps, Netns};
 use mesh_runtime::{Apply, Error, Options, Pod, Runtime};
 
 use crate::common::{Policy, request};
 use crate::steps::machine;
+
+/// The network namespace in which commands run.
+const HERE: &str = "/proc/thread-self/ns/net";
 
 /// A connection of the first member to 10.0.0.1.
 fn connection(cookie: u64, port: u16, sidecar_port: u16) -> Flow {
@@ -245,4 +250,114 @@ fn inbound_connections_of_the_host_are_judged_by_who_listens_there() {
     memory.accept(was_redirected, from(80, 15003));
     assert_eq!(reset(&Policy::new().cgroup("/ground/one").deny(81).tables()), Some(1));
     assert_eq!(memory.open_connections(), [81, of_no_member, of_nobody, elsewhere]);
+}
+
+/// A pod with `eth0` and `net1`, by which it gets to 10.2.0.0/24 but for 10.2.0.7, and to one address of IPv6.
+fn with_two_networks(policy: &Policy) -> (Memory, Runtime<Memory>, u64) {
+    let (memory, instance) = machine();
+    let netns = Path::new("/var/pod");
+    memory.make_netns(netns, &[2]);
+    let host = |text: &str| Prefix::host(text.parse().unwrap());
+    let far = [host("10.2.0.0").shortened(24).unwrap(), host("fd02::1")];
+    memory.route_by(netns, 2, "eth0", &[host("10.2.0.7")]).unwrap();
+    memory.route_by(netns, 3, "net1", &far).unwrap();
+    let options = Options { lock_timeout: 50, command: "test".into() };
+    let runtime = Runtime::on(memory.clone(), instance, options).unwrap();
+    runtime.apply(request(&policy.tables())).unwrap();
+    let pod = Pod {
+        netns: netns.into(),
+        name: "pod".into(),
+        labels: [("tier".into(), "web".into())].into(),
+        addresses: vec!["10.0.0.1".parse().unwrap()],
+        ..Pod::default()
+    };
+    runtime.attach(&pod).unwrap();
+    let cookie = memory.netns_cookie(netns).unwrap();
+    (memory, runtime, cookie)
+}
+
+/// A connection of the first member to port 80 of an address, by the sidecar.
+fn led(cookie: u64, address: &str) -> Flow {
+    let address: IpAddr = address.parse().unwrap();
+    let bytes = match address {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+        IpAddr::V6(v6) => v6,
+    };
+    let words = bytes.octets();
+    let word = |at: usize| u32::from_ne_bytes(words[at..at + 4].try_into().unwrap());
+    Flow { original: [word(0), word(4), word(8), word(12)], ..connection(cookie, 80, 15001) }
+}
+
+#[test]
+fn what_goes_by_an_interface_that_becomes_exempt_is_closed() {
+    let policy = || Policy::new().redirect(80, 15001).tiers(&["web"]);
+    let (memory, runtime, _) = with_two_networks(&policy());
+    let (by_route, by_route_v6, by_device) = (1, 2, 3);
+    memory.connect(led(by_route, "10.2.0.9"));
+    memory.connect(led(by_route_v6, "fd02::1"));
+    memory.connect(Flow { device: 3, ..led(by_device, "10.0.0.9") });
+    let (by_eth0, back_by_eth0, bound_to_eth0) = (11, 12, 13);
+    memory.connect(led(by_eth0, "10.0.0.9"));
+    memory.connect(led(back_by_eth0, "10.2.0.7"));
+    memory.connect(Flow { device: 2, ..led(bound_to_eth0, "10.2.0.9") });
+    let new = policy().exempt_interface("net*").tables();
+    let applied = runtime.apply(Apply { reset_changed: true, ..request(&new) }).unwrap();
+    assert_eq!((applied.closed, applied.warnings), (Some(3), Vec::new()));
+    assert_eq!(memory.open_connections(), [by_eth0, back_by_eth0, bound_to_eth0]);
+}
+
+#[test]
+fn what_came_in_by_an_interface_that_becomes_exempt_is_closed_where_a_sidecar_has_it() {
+    let policy = || Policy::new().inbound().redirect(80, 15003).tiers(&["web"]);
+    let (memory, runtime, netns) = with_two_networks(&policy());
+    // The pod's own address is one of the node, too, and none of its own is ever let in by an interface.
+    memory.add_interface(Path::new(HERE), 2, &["10.2.0.1".parse().unwrap()]).unwrap();
+    let from = |remote: &str, by: u16| Accepted {
+        netns,
+        remote: format!("{remote}:4321").parse().unwrap(),
+        local: "10.2.0.1:80".parse().unwrap(),
+        by: Listening { port: by, decided: 1, ..Listening::default() },
+    };
+    let (by_sidecar, to_itself) = (1, 2);
+    memory.accept(by_sidecar, from("10.2.0.9", 15003));
+    memory.accept(to_itself, from("10.2.0.1", 80));
+    let (straight, by_eth0) = (11, 12);
+    memory.accept(straight, from("10.2.0.9", 80));
+    memory.accept(by_eth0, from("10.2.0.7", 15003));
+    let from_node = Classes { from_node: Some(Verdict::Denied), ..Classes::default() };
+    let new = policy().exempt_interface("net*").classes(from_node).tables();
+    let applied = runtime.apply(Apply { reset_changed: true, ..request(&new) }).unwrap();
+    assert_eq!((applied.closed, applied.warnings), (Some(2), Vec::new()));
+    assert_eq!(memory.open_connections(), [straight, by_eth0]);
+}
+
+#[test]
+fn what_comes_from_or_goes_to_the_node_is_closed_where_a_rule_that_names_it_says_otherwise() {
+    let policy = || Policy::new().redirect(80, 15001).tiers(&["web"]);
+    let (memory, runtime, netns) = with_two_networks(&policy());
+    memory.add_interface(Path::new(HERE), 2, &["10.0.0.100".parse().unwrap()]).unwrap();
+    let (to_node, of_kernel, from_node) = (1, 2, 3);
+    memory.connect(led(to_node, "10.0.0.100"));
+    memory.connect(Flow { flags: FLOW_OF_KERNEL, ..led(of_kernel, "10.0.0.100") });
+    let from = |remote: &str| Accepted {
+        netns,
+        remote: format!("{remote}:4321").parse().unwrap(),
+        local: "10.0.0.1:80".parse().unwrap(),
+        by: Listening { port: 80, decided: 1, ..Listening::default() },
+    };
+    memory.accept(from_node, from("10.0.0.100"));
+    let (elsewhere, from_elsewhere) = (11, 12);
+    memory.connect(led(elsewhere, "10.0.0.101"));
+    memory.accept(from_elsewhere, from("10.0.0.101"));
+    let apart = Classes {
+        node: true,
+        cells: vec![0, 1],
+        sides: vec![Verdict::Excluded],
+        from_node: Some(Verdict::Denied),
+        ..Classes::default()
+    };
+    let new = policy().classes(apart).tables();
+    let applied = runtime.apply(Apply { reset_changed: true, ..request(&new) }).unwrap();
+    assert_eq!((applied.closed, applied.warnings), (Some(3), Vec::new()));
+    assert_eq!(memory.open_connections(), [elsewhere, from_elsewhere]);
 }
