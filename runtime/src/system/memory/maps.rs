@@ -168,13 +168,17 @@ impl Maps for Memory {
     }
 }
 
-/// The value of the longest prefix that holds a key: each begins with how many of its bits count.
+/// The value of the longest prefix that holds a key: each begins with how many of its bits count. None holds a key that
+/// is said to have more than it has.
 fn longest(entries: &BTreeMap<Vec<u8>, Vec<u8>>, key: &[u8]) -> Option<Vec<u8>> {
     let parts = |key: &[u8]| {
         let (len, bits) = key.split_first_chunk::<4>()?;
         Some((u32::from_ne_bytes(*len), bits.to_vec()))
     };
     let (len, bits) = parts(key)?;
+    if len as usize > bits.len() * 8 {
+        return None;
+    }
     let holds = |known: &[u8]| {
         let (shorter, prefix) = parts(known)?;
         let bit = |bytes: &[u8], at: u32| bytes.get(at as usize / 8).map(|byte| byte << (at % 8) & 0x80);
