@@ -91,6 +91,7 @@ pub use members::command_cgroups::is_of_a_command;
 pub use members::decisions::Decisions;
 pub use members::interfaces::ExemptInterfaces;
 pub use members::pod::{Attachment, Labels, Pod, PodAttached, PodSelector};
+pub use mesh_nft::Difference;
 pub use owner::{Holder, Owner};
 pub use runtime::{Options, Runtime};
 pub use state::record::{Record, hex};

@@ -1,7 +1,7 @@
 //! What an apply did.
 
 use mesh_compiler::diff::EntryChanges;
-use mesh_runtime::{Applied, Unheard};
+use mesh_runtime::{Applied, Difference, Unheard};
 use serde_json::json;
 
 use super::moves::Changes;
@@ -44,6 +44,7 @@ pub fn report(
             "added": entries.added.len(), "removed": entries.removed.len(), "changed": entries.changed.len(),
         },
         "namespaces": applied.namespaces,
+        "differences": applied.differences.iter().map(|it| it.code()).collect::<Vec<_>>(),
         "members_changed": applied.members_changed,
         "missing_cgroups": applied.missing_cgroups,
         "closed": applied.closed,
@@ -85,6 +86,36 @@ fn moved(applied: &Applied, changes: Option<&Changes>) -> String {
     changes.text(true) + undo
 }
 
+/// What looks otherwise than by BPF programs, a line each.
+fn differences(applied: &Applied) -> String {
+    let one = |it: &Difference| {
+        let words = match it {
+            Difference::DeniedOutbound => {
+                "a denied `connect` of TCP ends with ECONNREFUSED, not EPERM; of datagrams only sending is refused"
+            }
+            Difference::DatagramFlows => {
+                "datagrams are decided once a flow: answers pass, and are not decided themselves"
+            }
+            Difference::SocketMaker => {
+                "`as` and exempt users, groups and cgroups go by who made a socket, and by its ids for files"
+            }
+            Difference::RedirectedOutbound => {
+                "a redirected connection keeps the member's address; without a route, or bound to a device or to loopback, \
+                 it fails"
+            }
+            Difference::RedirectedInbound => {
+                "a sidecar must listen on the interface's address or on all, and sees its own port in `getsockname`"
+            }
+            Difference::HostItself => "a workload of the host is not offered what comes from the host itself",
+        };
+        format!("  {words}\n")
+    };
+    let lines: String = applied.differences.iter().map(one).collect();
+    if lines.is_empty() { lines } else { format!("{OTHERWISE}\n{lines}") }
+}
+
+const OTHERWISE: &str = "it decides as BPF programs do, but not all looks alike (docs/nftables.md):";
+
 fn text(applied: &Applied) -> String {
     let digest = applied.digest.get(..12).unwrap_or(&applied.digest);
     let paused = if applied.paused { " (paused: `meshc resume` brings it back)" } else { "" };
@@ -101,8 +132,9 @@ fn text(applied: &Applied) -> String {
     if let Some(count) = applied.namespaces {
         let namespaces = if count == 1 { "namespace" } else { "namespaces" };
         return format!(
-            "applied generation {} ({digest}): rulesets of nftables in {count} network {namespaces}{paused}\n{closed}",
-            applied.generation
+            "applied generation {} ({digest}): rulesets of nftables in {count} network {namespaces}{paused}\n{closed}{}",
+            applied.generation,
+            differences(applied)
         );
     }
     let bytes: usize = applied.written.iter().map(|(_, bytes)| bytes).sum();

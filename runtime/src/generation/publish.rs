@@ -169,13 +169,13 @@ impl<S: System> Publish<'_, S> {
             paused: self.is_paused(),
             upgraded,
             written,
-            namespaces: None,
             members_changed: refreshed.changed,
             missing_cgroups: refreshed.missing,
             milliseconds: [ready - self.began, filled - ready, node.system.clock() - filled],
             // Nothing was decided before a first apply.
             closed: self.request.reset_changed.then_some(0),
             warnings,
+            ..Applied::default()
         })
     }
 

@@ -1,6 +1,9 @@
 //! What an apply is asked for, and what it did.
 
+use std::collections::BTreeSet;
+
 use mesh_bpf::tables::Tables;
+use mesh_nft::Difference;
 
 use super::confirmation;
 use crate::error::Result;
@@ -102,6 +105,8 @@ pub struct Applied {
     pub written: Vec<(&'static str, usize)>,
     /// Network namespaces whose rulesets were loaded; none where programs decide.
     pub namespaces: Option<usize>,
+    /// What looks otherwise by rulesets than by programs, as far as it was not so with the policy before.
+    pub differences: BTreeSet<Difference>,
     /// Members whose entries were written or removed.
     pub members_changed: usize,
     /// Cgroups that the policy names and that are not there.

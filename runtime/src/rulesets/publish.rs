@@ -2,7 +2,7 @@
 
 use mesh_bpf::map::Table;
 use mesh_bpf::membership::Membership;
-use mesh_nft::Scene;
+use mesh_nft::{Scene, differences};
 
 use super::live::{Live, marker};
 use super::load::{self, Fault, Version};
@@ -36,6 +36,11 @@ impl<S: System> Publish<'_, S> {
         let membership = Membership::read(request.tables.get(Table::Names))?;
         let stage = Stage::new(node, request.tables, &membership)?;
         self.prove(&stage)?;
+        let mut new = differences(request.tables)?;
+        if let Some(live) = self.live {
+            let known = differences(&live.tables)?;
+            new.retain(|difference| !known.contains(difference));
+        }
         let generation = self.next_generation()?;
         let paused = self.live.map_or(request.paused, |live| live.paused);
         let version = Version::of(generation, request.tables, paused);
@@ -56,6 +61,7 @@ impl<S: System> Publish<'_, S> {
             changed: true,
             paused,
             namespaces: Some(aligned.changed),
+            differences: new,
             missing_cgroups: stage.missing,
             milliseconds: [ready - self.began, filled - ready, node.system.clock() - filled],
             warnings,

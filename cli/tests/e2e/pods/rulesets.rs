@@ -265,3 +265,33 @@ fn one_backend_decides_and_the_other_is_refused_until_it_is_detached() -> Tested
     }
     Ok(())
 }
+
+#[test]
+fn what_looks_otherwise_than_by_programs_is_told_once() -> Tested {
+    let pod = Pod::by(Backend::Nft)?;
+    let told = |rules: &str| pod.apply(rules).map(|applied| applied["differences"].clone());
+    assert_eq!(told("redirect outbound tcp 80 -> 15001")?, json!(["socket-maker", "redirected-outbound"]));
+    let denied = "redirect outbound tcp 80 -> 15001\ndeny outbound tcp 25";
+    assert_eq!(told(denied)?, json!(["denied-outbound"]), "the others were so before");
+    assert_eq!(told(denied)?, json!([]), "the same policy");
+    let inbound = pod.policy("redirect inbound tcp -> 15003")?;
+    let said = Answer::of(pod.meshc().args(["apply", "--allow-leaving"]).arg(&inbound))?;
+    for words in [
+        "not all looks alike (docs/nftables.md)",
+        "a sidecar must listen on the interface's address or on all",
+    ] {
+        assert!(said.words().contains(words), "`{words}`: {said:?}");
+    }
+    assert!(!said.words().contains("ECONNREFUSED"), "{said:?}");
+    Ok(())
+}
+
+#[test]
+fn of_what_programs_decide_nothing_looks_otherwise() -> Tested {
+    let pod = Pod::by(Backend::Bpf)?;
+    assert_eq!(
+        pod.apply("redirect outbound tcp 80 -> 15001\ndeny outbound tcp 25")?["differences"],
+        json!([])
+    );
+    Ok(())
+}
