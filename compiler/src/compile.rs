@@ -13,14 +13,15 @@ use mesh_bpf::tables::Tables;
 
 use crate::analysis::{Aside, Findings, Kept, Leaks, effects, leaks, over_capacity, untied};
 use crate::check::{self, Checked, silence};
-use crate::decide::{Decided, TooLarge, decide, fits_by_far, is_small};
+use crate::decide::{Decided, TooLarge, decide, decide_program, fit_by_far, is_small, things};
 use crate::diag::{Code, Diagnostic, Severity, has_errors};
-use crate::hir::Program;
+use crate::hir::region::applies;
+use crate::hir::{Program, Scope, WorkloadId};
 use crate::lower::{Origins, lower, lower_aside};
 use crate::parse::Statements;
 use crate::question::Members;
 use crate::resolve::{Files, Loader, Location, Resolution, Services, load_after, resolve, unknown_services};
-use crate::same::same;
+use crate::same::{changed, same};
 use crate::testing::{self, Report};
 
 /// What somebody knows of the cluster that a policy is compiled for.
@@ -157,7 +158,7 @@ impl Made {
         match self {
             Self::Tables(made) => Some(*made),
             Self::Aside(aside) => {
-                let image = lower_aside(program, aside);
+                let image = lower_aside(program, aside)?;
                 let tables = pack_within(&image, MAX_LINES).ok()?;
                 Some((image, tables))
             }
@@ -233,10 +234,13 @@ fn passes<G>(
         // Whoever writes wants to know what is wrong, and seldom what comes out.
         let may_wait = versions.is_some() && program.tests.is_empty();
         let known = versions.as_deref_mut().and_then(|versions| versions.known(program));
-        let kept = versions.map(|versions| &mut versions.kept);
+        let (kept, last) = match versions {
+            Some(Versions { kept, last, .. }) => (Some(kept), last.as_ref()),
+            None => (None, None),
+        };
         let decided = match known {
             Some(Last { made, findings, .. }) => Some((made, findings)),
-            None => made((checked, kept), (lines, may_wait), &mut diagnostics, go_on)?,
+            None => made((checked, kept, last), (lines, may_wait), &mut diagnostics, go_on)?,
         };
         if let Some((made, found)) = decided {
             diagnostics.extend(found.report(program));
@@ -295,7 +299,7 @@ impl<F: FnOnce() -> Option<Inventory>> Asked<F> {
 /// The passes from a checked program to tables, or to what `may_wait`. Gives nothing back where redirects tie or the
 /// result is too large.
 fn made<G>(
-    (checked, mut kept): (Checked<'_>, Option<&mut Kept>),
+    (checked, mut kept, last): (Checked<'_>, Option<&mut Kept>, Option<&Last>),
     (lines, may_wait): (usize, bool),
     diagnostics: &mut Vec<Diagnostic>,
     go_on: impl Fn() -> Result<(), G>,
@@ -304,27 +308,27 @@ fn made<G>(
     let (packed, beside) = if is_worth_a_thread(program) && is_small(program, lines) {
         thread::scope(|scope| {
             let beside = thread::Builder::new().spawn_scoped(scope, || effects(program, kept.as_deref_mut()));
-            let packed = packed(checked, (lines, may_wait), go_on);
+            let packed = packed((checked, last), (lines, may_wait), go_on);
             // Where no thread is to be had, there is none.
             let join =
                 |it: thread::ScopedJoinHandle<'_, _>| it.join().unwrap_or_else(|panic| resume_unwind(panic));
             (packed, beside.ok().map(join))
         })
     } else {
-        (packed(checked, (lines, may_wait), go_on), None)
+        (packed((checked, last), (lines, may_wait), go_on), None)
     };
     // Where it is not decided, nobody wants to know.
     let is_decided = matches!(packed, Ok(Packed::All(..) | Packed::TooLarge(Some(_), _)));
     let effects = beside.unwrap_or_else(|| if is_decided { effects(program, kept) } else { None });
     Ok(match packed? {
-        Packed::All(made, leaks) => Some((made, Findings { leaks, effects })),
+        Packed::All(made, leaks, things) => Some((made, Findings { leaks, effects, things })),
         Packed::Tied(conflicts) => {
             diagnostics.extend(conflicts);
             None
         }
         Packed::TooLarge(leaks, error) => {
             // What was found out is said, too.
-            let found = leaks.map(|leaks| Findings { leaks, effects });
+            let found = leaks.map(|leaks| Findings { leaks, effects, things: None });
             diagnostics.extend(found.iter().flat_map(|found| found.report(program)));
             diagnostics.push(over_capacity(program, &error));
             None
@@ -346,8 +350,8 @@ fn is_worth_a_thread(program: &Program) -> bool {
 
 /// What packing comes to.
 enum Packed {
-    /// All went well.
-    All(Made, Leaks),
+    /// All went well; with how many things there are at the most, where that is known.
+    All(Made, Leaks, Option<usize>),
     /// Redirects tie.
     Tied(Vec<Diagnostic>),
     /// It does not fit; with what leaks where it was decided.
@@ -356,11 +360,16 @@ enum Packed {
 
 /// Decides, lowers and packs.
 fn packed<G>(
-    checked: Checked<'_>,
+    (checked, last): (Checked<'_>, Option<&Last>),
     (lines, may_wait): (usize, bool),
     go_on: impl Fn() -> Result<(), G>,
 ) -> Result<Packed, G> {
     let program = checked.program();
+    if let Some(last) = last.filter(|_| may_wait)
+        && let Some(things) = decides_as_before(last, program, lines)
+    {
+        return Ok(Packed::All(Made::Aside(Aside::undecided()), Leaks::new(), Some(things)));
+    }
     let decided = match decide(checked, lines) {
         Ok(decided) => decided,
         Err(error) => return Ok(Packed::TooLarge(None, error)),
@@ -371,14 +380,60 @@ fn packed<G>(
         Err(conflicts) => return Ok(Packed::Tied(conflicts)),
     };
     let leaks = leaks(&analyzed);
-    if may_wait && fits_by_far(program, analyzed.ir(), lines) {
-        return Ok(Packed::All(Made::Aside(analyzed.aside()), leaks));
+    let things = things(program, analyzed.ir());
+    if may_wait && things.is_some_and(|things| fit_by_far(things, lines)) {
+        return Ok(Packed::All(Made::Aside(analyzed.aside()), leaks, things));
     }
     go_on()?;
     let image = lower(analyzed);
     Ok(match pack_within(&image, lines) {
-        Ok(tables) => Packed::All(Made::Tables(Box::new((image, tables))), leaks),
+        Ok(tables) => Packed::All(Made::Tables(Box::new((image, tables))), leaks, things),
         Err(error) => Packed::TooLarge(Some(leaks), TooLarge::Tables(error)),
+    })
+}
+
+/// How many things there are at the most in a program that differs from the last one in the rules of some workloads, where
+/// it is known by theirs that no redirects tie, that nothing leaks and that it fits. Other workloads' flows are decided as
+/// they were.
+fn decides_as_before(last: &Last, program: &Program, lines: usize) -> Option<usize> {
+    let before = last.findings.things.filter(|_| last.findings.leaks.is_empty())?;
+    if !is_small(program, lines) {
+        return None;
+    }
+    let part = part_that_changed(&last.program, program)?;
+    let analyzed = untied(decide_program(&part, lines).ok()?).ok()?;
+    // What has changed is counted twice.
+    let things = things(&part, analyzed.ir())?.saturating_add(before);
+    (leaks(&analyzed).is_empty() && fit_by_far(things, lines)).then_some(things)
+}
+
+/// The program with all rules that reach one of the workloads of which a rule has changed, and without the others. None
+/// where that is the whole, or more than rules has changed.
+fn part_that_changed(last: &Program, program: &Program) -> Option<Program> {
+    let changed = changed(last, program)?;
+    let changed: Vec<&Scope> = changed.iter().filter_map(|id| program.scopes.get(id.index())).collect();
+    let workloads = (0u32..).map(WorkloadId).zip(&program.workloads).map(|(id, _)| id);
+    let concerned: Vec<WorkloadId> =
+        workloads.filter(|&id| changed.iter().any(|scope| applies(scope, id))).collect();
+    let reaches: Vec<bool> =
+        program.scopes.iter().map(|scope| concerned.iter().any(|&id| applies(scope, id))).collect();
+    let rules = program.rules.iter().filter(|rule| reaches.get(rule.scope.index()) == Some(&true));
+    if rules.clone().count() == program.rules.len() {
+        return None;
+    }
+    Some(Program {
+        meshes: program.meshes.clone(),
+        workloads: program.workloads.clone(),
+        groups: program.groups.clone(),
+        sets: Vec::new(),
+        services: program.services.clone(),
+        names: program.names.clone(),
+        scopes: program.scopes.clone(),
+        rules: rules.cloned().collect(),
+        exempts: program.exempts.clone(),
+        ons: program.ons.clone(),
+        accelerations: program.accelerations.clone(),
+        tests: Vec::new(),
     })
 }
 
@@ -442,4 +497,92 @@ fn overlap(program: &Program, names: &[String], ambiguous: &Ambiguous) -> Diagno
         diagnostic = diagnostic.also(second, "and so does this one");
     }
     diagnostic.help("let one of the workloads ask for more, so that it is the narrower one")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::Random;
+    use crate::resolve::NoImports;
+
+    fn given(text: &str) -> Vec<(Location, Vec<u8>)> {
+        vec![(Location { key: "a".into(), name: "a".into() }, text.as_bytes().to_vec())]
+    }
+
+    /// A rule of any kind; many of them tie, leak, are shadowed or have no effect.
+    fn rule(random: &mut Random) -> String {
+        let ports = random.of(&["", " tcp 443", " tcp 80", " tcp 1-1000", " udp", " udp 443", " tcp"]);
+        let address = random.of(&["", "", " to s", " to 10.1.0.0/16", " to 10.1.2.0/24", " to 10.0.0.0/8"]);
+        match random.below(6) {
+            0 => format!("deny outbound{ports}{address}"),
+            1 => format!("exclude outbound{ports}{address}"),
+            2 => format!("always deny outbound{ports}{address}"),
+            3 => format!("redirect outbound{}{address} -> 15002", ports.replace(" udp", " tcp")),
+            4 => format!("redirect inbound tcp 80{} -> 15003", address.replace(" to ", " from ")),
+            _ => format!("redirect outbound{}{address} -> 15001", ports.replace(" udp", " tcp")),
+        }
+    }
+
+    const PLACES: [&str; 6] = ["", "mesh", "workload a", "workload b", "workload c", "for g"];
+
+    fn policy(rules: &[Vec<String>; 6]) -> String {
+        let [top, mesh, a, b, c, group] = rules.each_ref().map(|rules| rules.join("\n"));
+        format!(
+            "exempt uid 1500\nset s = 10.1.0.0/16, 10.2.0.0/16\n{top}\nmesh m {{\n{mesh}\nworkload a {{ label app = a\n{a}\n}}\n\
+             workload b {{ label app = b\n{b}\n}}\nworkload c {{ label app = c\n{c}\n}}\ngroup g = a, b\nfor g {{\n{group}\n}}\n}}\n"
+        )
+    }
+
+    /// Where a rule of some workloads has changed, the others are not decided again, and what is said and made is what a
+    /// fresh check says and makes.
+    #[test]
+    fn workloads_whose_rules_stay_are_not_decided_again() {
+        let (mut in_part, mut tied, mut leaked) = (0, 0, 0);
+        for seed in 1..=20u64 {
+            let mut random = Random::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+            let mut rules = PLACES.map(|_| Vec::new());
+            let few = [1, 1, 2, 2, 2, 1];
+            for (rules, most) in rules.iter_mut().zip(few) {
+                rules.extend((0..=random.below(most)).map(|_| rule(&mut random)));
+            }
+            let mut versions = Versions::default();
+            for _ in 0..40 {
+                // Sometimes two places change, or one changes back and forth.
+                for _ in 0..1 + random.below(5) / 4 {
+                    let place = &mut rules[random.below(PLACES.len())];
+                    let at = random.below(place.len() + 1);
+                    match random.below(3) {
+                        0 if place.len() < 4 => place.insert(at, rule(&mut random)),
+                        1 if at < place.len() => place[at] = rule(&mut random),
+                        _ if at < place.len() => drop(place.remove(at)),
+                        _ => {}
+                    }
+                }
+                let text = policy(&rules);
+                let Ok(mut version) =
+                    versions.compile(given(&text), &mut NoImports, || Ok::<(), Infallible>(()));
+                let fresh = compile(given(&text), &mut NoImports, None);
+                assert_eq!(
+                    format!("{:?}", version.diagnostics),
+                    format!("{:?}", fresh.diagnostics),
+                    "seed {seed}: {text}"
+                );
+                let things = |of: &Compilation| of.findings.as_ref().and_then(|found| found.things);
+                // What is the same is counted twice.
+                let is_in_part = things(&version) > things(&fresh);
+                in_part += usize::from(is_in_part);
+                let has = |code| fresh.diagnostics.iter().any(|found| found.code == code);
+                tied += usize::from(has(Code::Conflict));
+                leaked += usize::from(has(Code::Leak));
+                if random.below(2) == 0 {
+                    version.finish();
+                    let made =
+                        |of: &Compilation| of.compiled.as_ref().map(|made| format!("{:?}", made.image));
+                    assert_eq!(made(&version), made(&fresh), "seed {seed}: {text}");
+                }
+                versions.is_over(version);
+            }
+        }
+        assert!(in_part > 20 && tied > 20 && leaked > 20, "{in_part}, {tied}, {leaked}");
+    }
 }

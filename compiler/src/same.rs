@@ -1,10 +1,10 @@
 //! Whether two programs decide the same because they say the same in the same order, wherever it stands in their files.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use crate::hir::{
     Acceleration, AccelerationForm, AddressItem, Exempt, Group, List, Mesh, On, PortItem, Program, Rule,
-    Service, WhoItem, Workload,
+    ScopeId, Service, WhoItem, Workload,
 };
 use crate::source::Span;
 
@@ -13,6 +13,28 @@ use crate::source::Span;
 pub(crate) fn same(one: &Program, other: &Program) -> bool {
     let mut pairs = Pairs::default();
     pairs.programs(one, other) && pairs.keep_order()
+}
+
+/// The scopes whose rules differ. None where anything else that is decided does.
+pub(crate) fn changed(one: &Program, other: &Program) -> Option<BTreeSet<ScopeId>> {
+    if !Pairs::default().beside_rules(one, other) {
+        return None;
+    }
+    let (mut ones, mut others) = (one.rules.as_slice(), other.rules.as_slice());
+    // What differs ends each comparison, so lists that were compared until then are equal.
+    let mut pairs = Pairs::default();
+    while let ([first, one @ ..], [other_first, other @ ..]) = (ones, others)
+        && pairs.rule(first, other_first)
+    {
+        (ones, others) = (one, other);
+    }
+    let mut pairs = Pairs::default();
+    while let ([one @ .., last], [other @ .., other_last]) = (ones, others)
+        && pairs.rule(last, other_last)
+    {
+        (ones, others) = (one, other);
+    }
+    Some(ones.iter().chain(others).map(|rule| rule.scope).collect())
 }
 
 /// What has been compared.
@@ -25,6 +47,10 @@ struct Pairs {
 
 impl Pairs {
     fn programs(&mut self, one: &Program, other: &Program) -> bool {
+        self.beside_rules(one, other) && self.all(&one.rules, &other.rules, Self::rule)
+    }
+
+    fn beside_rules(&mut self, one: &Program, other: &Program) -> bool {
         let Program {
             meshes,
             workloads,
@@ -34,7 +60,7 @@ impl Pairs {
             services,
             names,
             scopes,
-            rules,
+            rules: _,
             exempts,
             ons,
             accelerations,
@@ -46,7 +72,6 @@ impl Pairs {
             && self.all(workloads, &other.workloads, Self::workload)
             && self.all(groups, &other.groups, Self::group)
             && self.all(services, &other.services, Self::service)
-            && self.all(rules, &other.rules, Self::rule)
             && self.all(exempts, &other.exempts, Self::exempt)
             && self.all(ons, &other.ons, Self::on)
             && self.all(accelerations, &other.accelerations, Self::acceleration)

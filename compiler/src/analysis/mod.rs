@@ -12,7 +12,9 @@ mod over_capacity;
 
 pub use over_capacity::over_capacity;
 
-use crate::decide::Decided;
+use mesh_bpf::pack::MAX_LINES;
+
+use crate::decide::{Decided, decide_program};
 use crate::diag::Diagnostic;
 use crate::hir::Program;
 use crate::ir::Ir;
@@ -44,20 +46,26 @@ impl<'p> Analyzed<'p> {
 
     /// The same, to be lowered later.
     pub(crate) fn aside(self) -> Aside {
-        Aside { ir: self.decided.into_ir() }
+        Aside { ir: Some(self.decided.into_ir()) }
     }
 }
 
 /// What was analyzed, without the program.
 #[derive(Debug)]
 pub(crate) struct Aside {
-    ir: Ir,
+    /// None where the whole was not decided again, since it is known that no redirects tie.
+    ir: Option<Ir>,
 }
 
 impl Aside {
-    /// What was decided.
-    pub(crate) fn into_ir(self) -> Ir {
-        self.ir
+    /// Of a program that is known to have no redirects that tie, and to fit: it is decided when somebody asks.
+    pub(crate) const fn undecided() -> Self {
+        Self { ir: None }
+    }
+
+    /// What was decided of the program, or is now.
+    pub(crate) fn into_ir(self, program: &Program) -> Option<Ir> {
+        self.ir.or_else(|| Some(decide_program(program, MAX_LINES).ok()?.into_ir()))
     }
 }
 
@@ -67,7 +75,7 @@ pub fn analyze(decided: Decided<'_>) -> (Option<Analyzed<'_>>, Vec<Diagnostic>) 
     let program = decided.program();
     match untied(decided) {
         Ok(analyzed) => {
-            let found = Findings { leaks: leaks(&analyzed), effects: effects(program, None) };
+            let found = Findings { leaks: leaks(&analyzed), effects: effects(program, None), things: None };
             (Some(analyzed), found.report(program))
         }
         Err(conflicts) => (None, conflicts),
@@ -79,6 +87,8 @@ pub fn analyze(decided: Decided<'_>) -> (Option<Analyzed<'_>>, Vec<Diagnostic>) 
 pub(crate) struct Findings {
     pub(crate) leaks: Leaks,
     pub(crate) effects: Effects,
+    /// How many things its tables have at the most, where that is known.
+    pub(crate) things: Option<usize>,
 }
 
 /// UDP that goes past a redirect.

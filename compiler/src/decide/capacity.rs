@@ -54,12 +54,17 @@ const fn lines(nodes: usize) -> usize {
     nodes.saturating_mul(size_of::<mesh_bpf::abi::Node>()).div_ceil(64)
 }
 
-/// Whether what was decided will fit when it is packed, by far. No table has more lines than there are things in it,
-/// but trees: a line of theirs has many keys, and another one above it.
-pub(crate) fn fits_by_far(program: &Program, ir: &Ir, limit: usize) -> bool {
+/// Whether tables of so many things will fit when they are packed, by far. No table has more lines than there are things
+/// in it, but trees: a line of theirs has many keys, and another one above it.
+pub(crate) const fn fit_by_far(things: usize, limit: usize) -> bool {
     const EACH: usize = 16;
+    things.saturating_mul(EACH) <= limit
+}
+
+/// How many things there are in what was decided, at the most. None where it cannot be told from that.
+pub(crate) fn things(program: &Program, ir: &Ir) -> Option<usize> {
     if !program.accelerations.is_empty() || program.rules.iter().any(|rule| !rule.who.is_empty()) {
-        return false;
+        return None;
     }
     let of_profile = |profile: &Profile| {
         let Exempt { uids, gids, cgroups, interfaces } = &profile.exempt;
@@ -80,7 +85,7 @@ pub(crate) fn fits_by_far(program: &Program, ir: &Ir, limit: usize) -> bool {
         + ir.sources.iter().map(|source| 1 + text(&source.scope) + text(&source.head)).sum::<usize>()
         + program.workloads.iter().map(|workload| mesh + of_workload(workload)).sum::<usize>()
         + mesh.saturating_mul(program.meshes.len());
-    things.saturating_mul(EACH) <= limit
+    Some(things)
 }
 
 /// Lines of a text.
@@ -248,8 +253,9 @@ mod tests {
             let image = crate::analysis::fixture::image(&fixture.program);
             let tables = mesh_bpf::pack::pack(&image).unwrap();
             let needed = Table::ALL.into_iter().map(|table| tables.get(table).line_count()).max().unwrap();
-            assert!(!fits_by_far(&fixture.program, decided.ir(), needed - 1), "seed {seed}: {needed}");
-            far += usize::from(fits_by_far(&fixture.program, decided.ir(), needed * 400));
+            let things = things(&fixture.program, decided.ir()).unwrap();
+            assert!(!fit_by_far(things, needed - 1), "seed {seed}: {needed}");
+            far += usize::from(fit_by_far(things, needed * 400));
         }
         assert!(far > 150, "{far}");
     }

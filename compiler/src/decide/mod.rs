@@ -25,7 +25,7 @@ mod written;
 pub use capacity::TooLarge;
 pub use conflict::Conflict;
 
-pub(crate) use capacity::{fits_by_far, is_small, placed};
+pub(crate) use capacity::{fit_by_far, is_small, placed, things};
 pub(crate) use parties::written as written_accelerations;
 pub(crate) use processes::CLASSES;
 
@@ -87,7 +87,8 @@ pub fn decide(checked: Checked<'_>, lines: usize) -> Result<Decided<'_>, TooLarg
     decide_program(checked.program(), lines)
 }
 
-fn decide_program(program: &Program, lines: usize) -> Result<Decided<'_>, TooLarge> {
+/// The same of a program that is known to be sound.
+pub(crate) fn decide_program(program: &Program, lines: usize) -> Result<Decided<'_>, TooLarge> {
     let mut written = Written::of(program);
     capacity::foresee(program, &mut written, lines)?;
     let (ir, conflicts) = grow(program, written)?;

@@ -25,8 +25,8 @@ pub fn lower(analyzed: Analyzed<'_>) -> MapImage {
 }
 
 /// The same of what was set aside, with its program, or one that says the same.
-pub(crate) fn lower_aside(program: &Program, aside: Aside) -> MapImage {
-    image(program, aside.into_ir())
+pub(crate) fn lower_aside(program: &Program, aside: Aside) -> Option<MapImage> {
+    Some(image(program, aside.into_ir(program)?))
 }
 
 fn image(program: &Program, ir: Ir) -> MapImage {
