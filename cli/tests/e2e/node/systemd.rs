@@ -78,7 +78,7 @@ meshc status --format json
 fn systemd_starts_watches_and_restarts_the_agent_and_restores_after_a_reboot() -> Tested {
     let machine = Vm::new(None)?;
     machine.systemd()?;
-    machine.program("/usr/local/bin/meshc", Path::new(env!("CARGO_BIN_EXE_meshc")))?;
+    machine.program("/usr/bin/meshc", Path::new(env!("CARGO_BIN_EXE_meshc")))?;
     let ours = ["meshc-agent.service", "meshc-restore.service"];
     let packaged = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/systemd");
     for unit in ours {
