@@ -12,7 +12,13 @@ impl TableName {
         let is_taken = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
         let words: String =
             instance.chars().map(|c| if is_taken(c) { c } else { '_' }).take(LONGEST).collect();
-        Self(if matches!(instance, "" | "meshc") { "meshc".to_owned() } else { format!("meshc-{words}") })
+        Self(if matches!(instance, "" | DEFAULT) { DEFAULT.to_owned() } else { format!("{DEFAULT}-{words}") })
+    }
+
+    /// Whether an instance's table may have this name.
+    #[must_use]
+    pub fn is_one(table: &str) -> bool {
+        table.strip_prefix(DEFAULT).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
     }
 
     /// The name itself.
@@ -22,6 +28,8 @@ impl TableName {
     }
 }
 
+/// The table of the instance that has no name of its own.
+const DEFAULT: &str = "meshc";
 /// Names in the kernel have 255 bytes.
 const LONGEST: usize = 200;
 
@@ -75,6 +83,10 @@ mod tests {
         assert_eq!(TableName::of("").as_str(), "meshc");
         assert_eq!(TableName::of("a b/ü").as_str(), "meshc-a_b__");
         assert!(TableName::of(&"x".repeat(400)).as_str().len() < 255);
+        for name in ["meshc", "a b/ü"] {
+            assert!(TableName::is_one(TableName::of(name).as_str()), "{name}");
+        }
+        assert!(!TableName::is_one("meshctl") && !TableName::is_one("nat"));
     }
 
     #[test]

@@ -40,8 +40,6 @@ const COMMANDS: [(&[&str], &[&[&str]]); 3] = [
     // Pins are files: who may write them may use them, where the kernel asks for no more than that.
     (&["pause", "resume", "detach"], &[&[OPEN, "CAP_BPF", "CAP_SYS_ADMIN"]]),
 ];
-/// What the names of all instances' tables begin with.
-const OWN_TABLE: &str = "meshc";
 /// In a group: nothing is asked for where whoever has an object may use it.
 const OPEN: &str = "";
 
@@ -65,7 +63,7 @@ pub fn examine(target: &DoctorTarget, member: Command) -> Checkup {
             // The kernel would refuse everything alike, and that would say nothing of it.
             _ => vec![probes::rights(&missing)],
         },
-        translations: translations(OWN_TABLE).unwrap_or_default(),
+        translations: translations().unwrap_or_default(),
         rights: COMMANDS.iter().map(|(commands, needed)| Rights { commands, lacks: lacks(needed) }).collect(),
     }
 }

@@ -2,6 +2,8 @@
 
 use std::{fs, io};
 
+use mesh_nft::TableName;
+
 use super::netfilter::{General, netfilter_if_any};
 use super::netlink::{DUMP, ask};
 use super::rulesets::GET_CHAINS;
@@ -35,12 +37,12 @@ impl Translation {
     }
 }
 
-/// The chains of others at the hooks where destinations are translated, in their order. `own`: a chain in a table of this
-/// name, or of one that begins with it and a hyphen, is none of them.
+/// The chains of others at the hooks where destinations are translated, in their order: those that are in no table of an
+/// instance.
 ///
 /// # Errors
 /// What the kernel says.
-pub(crate) fn translations(own: &str) -> io::Result<Vec<Translation>> {
+pub(crate) fn translations() -> io::Result<Vec<Translation>> {
     let mut found = Vec::new();
     if let Some(socket) = netfilter_if_any()? {
         let listed = ask(&socket, GET_CHAINS, DUMP, &General::of(0), &[], |message| {
@@ -58,7 +60,7 @@ pub(crate) fn translations(own: &str) -> io::Result<Vec<Translation>> {
     }
     found.retain(|other| {
         let (_, table) = other.table.split_once(' ').unwrap_or_default();
-        table.strip_prefix(own).is_none_or(|rest| !rest.is_empty() && !rest.starts_with('-'))
+        !TableName::is_one(table)
     });
     // The kernel does not list the chains of iptables' older kind with the others.
     for (file, family) in [("/proc/net/ip_tables_names", "ip"), ("/proc/net/ip6_tables_names", "ip6")] {
