@@ -1,6 +1,7 @@
 //! Policies made by hand, and an instance on ground of its own.
 
 use std::net::SocketAddr;
+use std::path::Path;
 
 use mesh_bpf::flow::Verdict;
 use mesh_bpf::image::{
@@ -14,7 +15,7 @@ use mesh_bpf::program::Inbound;
 use mesh_bpf::selector::{Condition, Selector, Subject};
 use mesh_bpf::tables::Tables;
 use mesh_runtime::system::Programs;
-use mesh_runtime::{Apply, Backend, Instance, Options, Runtime, find_hierarchy};
+use mesh_runtime::{Apply, Backend, Instance, Options, Pod, Runtime, find_hierarchy};
 use mesh_testbed::{Client, Dialled, Errno, Ground, Place};
 
 /// One workload whose members' connections to some ports are decided, and all others go straight.
@@ -189,6 +190,17 @@ impl Policy {
 
     pub fn tables(&self) -> Tables {
         pack(&self.image()).unwrap()
+    }
+}
+
+/// A pod of the workload of [`Policy::tiers`] that is called `web`.
+pub fn web_pod(netns: &Path) -> Pod {
+    Pod {
+        netns: netns.into(),
+        name: "pod".into(),
+        labels: [("tier".into(), "web".into())].into(),
+        addresses: vec!["10.0.0.1".parse().unwrap()],
+        ..Pod::default()
     }
 }
 

@@ -7,9 +7,9 @@ use mesh_bpf::map::{EXEMPT_IFACES, EXEMPT_ROUTES};
 use mesh_bpf::prefix::Prefix;
 use mesh_runtime::system::memory::Memory;
 use mesh_runtime::system::{Files, Maps};
-use mesh_runtime::{Drift, Instance, Key, Pod, Runtime};
+use mesh_runtime::{Drift, Instance, Key, Runtime};
 
-use crate::common::{Policy, request};
+use crate::common::{Policy, request, web_pod};
 use crate::steps::machine;
 use crate::upgrade::on;
 
@@ -37,14 +37,7 @@ impl Scene {
         memory.route_by(netns, 2, "eth0", &[]).unwrap();
         memory.route_by(netns, 3, "net1", &[prefix("10.2.0.1")]).unwrap();
         runtime.apply(request(&exempting().tables())).unwrap();
-        let pod = Pod {
-            netns: netns.into(),
-            name: "pod".into(),
-            labels: [("tier".into(), "web".into())].into(),
-            addresses: vec!["10.0.0.1".parse().unwrap()],
-            ..Pod::default()
-        };
-        let pod = runtime.attach(&pod).unwrap().key;
+        let pod = runtime.attach(&web_pod(netns)).unwrap().key;
         Self { memory, instance, runtime, pod }
     }
 

@@ -12,7 +12,7 @@ use mesh_runtime::system::memory::Memory;
 use mesh_runtime::system::{Accepted, Files, Maps, Netns};
 use mesh_runtime::{Apply, Error, Options, Pod, Runtime};
 
-use crate::common::{Policy, request};
+use crate::common::{Policy, request, web_pod};
 use crate::steps::machine;
 
 /// The network namespace in which commands run.
@@ -264,14 +264,7 @@ fn with_two_networks(policy: &Policy) -> (Memory, Runtime<Memory>, u64) {
     let options = Options { lock_timeout: 50, command: "test".into() };
     let runtime = Runtime::on(memory.clone(), instance, options).unwrap();
     runtime.apply(request(&policy.tables())).unwrap();
-    let pod = Pod {
-        netns: netns.into(),
-        name: "pod".into(),
-        labels: [("tier".into(), "web".into())].into(),
-        addresses: vec!["10.0.0.1".parse().unwrap()],
-        ..Pod::default()
-    };
-    runtime.attach(&pod).unwrap();
+    runtime.attach(&web_pod(netns)).unwrap();
     let cookie = memory.netns_cookie(netns).unwrap();
     (memory, runtime, cookie)
 }
